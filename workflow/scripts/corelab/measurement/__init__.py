@@ -1,0 +1,1 @@
+"""Masks, maps and sheets -> measurement rows: the one place that turns voxels into numbers."""

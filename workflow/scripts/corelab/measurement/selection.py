@@ -1,0 +1,265 @@
+"""What an analysis sees: measurement rows joined to population, visits and sources.
+
+Every statistic in ``agreement`` and ``pharmacodynamics`` starts here, so that populations,
+derivations and missing values mean the same thing in all of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from corelab.study.columns import STATISTICS
+from corelab.study.expression import select
+
+
+class NotComputable(ValueError):
+    """A statistic that these data cannot give; the message is the reason shown to people."""
+
+
+def _empty(*columns: str) -> pd.DataFrame:
+    return pd.DataFrame({column: pd.Series(dtype=object) for column in columns})
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables that an analysis may use; absent ones are empty frames.
+
+    Attributes
+    ----------
+    measurements
+        Columns of measurements.tsv; ``value`` float64, everything else text.
+    overlap
+        Columns of overlap.tsv; ``value`` float64.
+    participants, outcomes, exposures, events
+        The sheets; numeric columns float64 (``dose``, ``value``, ``time_days``, ``event``).
+    visit_order
+        Visits in their order in time.
+    baseline
+        Name of the baseline visit.
+    radiomics
+        Feature table (participant_id, visit, series, label, source, feature, value) or empty.
+    """
+
+    measurements: pd.DataFrame
+    participants: pd.DataFrame
+    overlap: pd.DataFrame = field(default_factory=lambda: _empty("participant_id"))
+    outcomes: pd.DataFrame = field(
+        default_factory=lambda: _empty("participant_id", "visit", "outcome", "value")
+    )
+    exposures: pd.DataFrame = field(
+        default_factory=lambda: _empty("participant_id", "visit", "exposure", "value")
+    )
+    events: pd.DataFrame = field(
+        default_factory=lambda: _empty("participant_id", "endpoint", "time_days", "event")
+    )
+    phantoms: pd.DataFrame = field(default_factory=lambda: _empty("site"))
+    radiomics: pd.DataFrame = field(default_factory=lambda: _empty("participant_id"))
+    visit_order: tuple[str, ...] = ()
+    baseline: str | None = None
+
+
+def as_list(value: Any) -> list[Any]:
+    """None -> [], a scalar -> [scalar], a sequence -> list.
+
+    Examples
+    --------
+    >>> as_list(None), as_list("a"), as_list(["a", "b"])
+    ([], ['a'], ['a', 'b'])
+    """
+    if value is None:
+        return []
+    if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Sequence):
+        return [value]
+    return list(value)
+
+
+def population(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
+    """Participants of the analysis: rows of the participants sheet that satisfy ``population``.
+
+    Examples
+    --------
+    >>> tables = Tables(pd.DataFrame(), pd.DataFrame({"participant_id": ["1", "2"], "arm": ["a", "b"]}))
+    >>> population({"population": 'arm == "b"'}, tables)["participant_id"].tolist()
+    ['2']
+    """
+    chosen = select(analysis.get("population"), tables.participants)
+    return tables.participants[chosen].reset_index(drop=True)
+
+
+def measured(
+    analysis: Mapping[str, Any],
+    tables: Tables,
+    *,
+    endpoint: str,
+    sources: Sequence[str] | None = None,
+) -> pd.DataFrame:
+    """Rows with a value (status ``ok``) of one endpoint in the analysis population.
+
+    Parameters
+    ----------
+    sources
+        Keep these sources only; None keeps all.
+
+    Returns
+    -------
+    pandas.DataFrame
+        participant_id, visit, endpoint, source, repeat (int), region, value; one row per key.
+        ``region`` is ``analysis['region']``, default ``all``. Visits are restricted to
+        ``analysis['visit']`` unless the analysis has a ``derivation`` (that reads the baseline
+        too).
+    """
+    rows = tables.measurements
+    region = analysis.get("region", "all")
+    keep = (
+        (rows["endpoint"] == endpoint)
+        & (rows["status"] == "ok")
+        & (rows["region"] == region)
+        & rows["participant_id"].isin(population(analysis, tables)["participant_id"])
+    )
+    if sources is not None:
+        keep &= rows["source"].isin(list(sources))
+    visits = as_list(analysis.get("visit"))
+    if visits and analysis.get("derivation", "value") == "value":
+        keep &= rows["visit"].isin(visits)
+    columns = ["participant_id", "visit", "endpoint", "source", "repeat", "region", "value"]
+    found = rows.loc[keep, columns].copy()
+    found["value"] = found["value"].astype(float)
+    found["repeat"] = pd.to_numeric(found["repeat"]).astype(int)
+    found = found[np.isfinite(found["value"])]
+    doubled = found.duplicated([c for c in columns if c != "value"], keep=False)
+    if doubled.any():
+        first = found[doubled].iloc[0]
+        raise ValueError(
+            "measurements hold two values for one key: "
+            f"{first['participant_id']} {first['visit']} {endpoint} {first['source']} "
+            f"repeat {first['repeat']}; duplicates are never averaged"
+        )
+    return found.sort_values(columns[:-1]).reset_index(drop=True)
+
+
+def source_of(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> str:
+    """The source an analysis of one endpoint uses: as planned, else pipeline, else supplied.
+
+    Raises
+    ------
+    NotComputable
+        If the measurements have the endpoint from none of them.
+    """
+    rows = tables.measurements
+    there = sorted(rows.loc[(rows["endpoint"] == endpoint) & (rows["status"] == "ok"), "source"].unique())
+    planned = analysis.get("source")
+    candidates = [planned] if planned else ["pipeline", "supplied"]
+    for candidate in candidates:
+        if candidate in there:
+            return str(candidate)
+    if not planned and len(there) == 1:
+        return str(there[0])
+    raise NotComputable(
+        f"no value of {endpoint} from {' or '.join(map(str, candidates))}"
+        + (f"; there are values from {', '.join(there)}" if there else "")
+    )
+
+
+def one_value(
+    analysis: Mapping[str, Any], tables: Tables, *, endpoint: str
+) -> pd.DataFrame:
+    """One value per participant and visit: the first repeat of the analysis' source, derived.
+
+    Returns
+    -------
+    pandas.DataFrame
+        participant_id, visit, value and, for ``change``, ``percent_change`` and ``log_ratio``,
+        ``baseline`` (the baseline visit's value). With a derivation only visits other than
+        baseline remain, restricted to ``analysis['visit']``; a participant without a baseline
+        value is not among them. Percent change from 0 and logarithms of values that are not
+        positive are dropped (they are counted by the caller: n falls).
+    """
+    source = source_of(analysis, tables, endpoint)
+    rows = measured(analysis, tables, endpoint=endpoint, sources=[source])
+    rows = rows.sort_values("repeat").drop_duplicates(["participant_id", "visit"])
+    rows = rows[["participant_id", "visit", "value"]].sort_values(["participant_id", "visit"])
+    derivation = analysis.get("derivation", "value")
+    if derivation == "value":
+        return rows.reset_index(drop=True)
+    baseline = analysis.get("baseline") or tables.baseline
+    if baseline is None:
+        raise NotComputable(f"derivation {derivation} needs a baseline visit (visits.baseline)")
+    base = rows[rows["visit"] == baseline].set_index("participant_id")["value"]
+    later = rows[rows["visit"] != baseline].copy()
+    visits = as_list(analysis.get("visit"))
+    if visits:
+        later = later[later["visit"].isin(visits)]
+    later["baseline"] = later["participant_id"].map(base)
+    later = later.dropna(subset=["baseline"])
+    if derivation == "change":
+        later["value"] = later["value"] - later["baseline"]
+    elif derivation == "percent_change":
+        later = later[later["baseline"] != 0]
+        later["value"] = 100.0 * (later["value"] - later["baseline"]) / later["baseline"]
+    elif derivation == "log_ratio":
+        later = later[(later["baseline"] > 0) & (later["value"] > 0)]
+        later["value"] = np.log(later["value"] / later["baseline"])
+    else:
+        raise ValueError(f"unknown derivation '{derivation}'")
+    return later.reset_index(drop=True)
+
+
+def visits_of(analysis: Mapping[str, Any], tables: Tables, rows: pd.DataFrame) -> list[str]:
+    """Visits in study order that occur in the rows: each is analysed apart."""
+    present = set(rows["visit"])
+    ordered = [visit for visit in tables.visit_order if visit in present]
+    return ordered + sorted(present - set(ordered))
+
+
+def statistics_frame(
+    analysis: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
+) -> pd.DataFrame:
+    """Statistics rows of one analysis in the columns of the contract, gaps filled.
+
+    ``rows`` need ``statistic``; everything else has a default.
+
+    Examples
+    --------
+    >>> frame = statistics_frame({"id": "a1"}, [{"statistic": "bias", "estimate": 1.0, "n": 3}])
+    >>> frame.loc[0, ["analysis_id", "population", "group", "statistic"]].tolist()
+    ['a1', 'all', 'all', 'bias']
+    """
+    defaults: dict[str, Any] = {
+        "analysis_id": analysis["id"],
+        "population": analysis.get("population") or "all",
+        "endpoint": ",".join(as_list(analysis.get("endpoint"))) or "n/a",
+        "visit": "all",
+        "participant_id": "all",
+        "group": "all",
+        "estimate": np.nan,
+        "ci_low": np.nan,
+        "ci_high": np.nan,
+        "ci_level": np.nan,
+        "p_value": np.nan,
+        "n": np.nan,
+        "method": "",
+        "second_estimate": np.nan,
+        "second_method": "",
+        "note": "",
+    }
+    filled = [{**defaults, **row} for row in rows]
+    for row in filled:
+        if np.isfinite(float(row["ci_low"])) and not np.isfinite(float(row["ci_level"])):
+            row["ci_level"] = 1.0 - float(analysis.get("alpha", 0.05))
+    return pd.DataFrame(filled, columns=list(STATISTICS))
+
+
+def not_computable(statistic: str, reason: str, **columns: Any) -> dict[str, Any]:
+    """A statistics row that says why there is no number.
+
+    Examples
+    --------
+    >>> not_computable("icc_a_1", "single reader")["note"]
+    'not_computable: single reader'
+    """
+    return {"statistic": statistic, "note": f"not_computable: {reason}", **columns}

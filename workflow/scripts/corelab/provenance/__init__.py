@@ -1,0 +1,1 @@
+"""Digests, whole-or-absent products, manifest, trace and verification. Imports no other room."""

@@ -1,0 +1,248 @@
+"""Products: files that are whole or not there, and the same bytes for the same content.
+
+A product is written under a temporary name in its own folder, flushed to disk and renamed.
+Tables have a fixed column order, float format, ``n/a`` for missing and Unix line ends.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import secrets
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+MISSING = "n/a"
+
+
+def file_sha256(path: str | os.PathLike[str]) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal text.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = pathlib.Path(folder, "a"); _ = file.write_bytes(b"abc")
+    ...     file_sha256(file)[:16]
+    'ba7816bf8f01cfea'
+    """
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+@contextmanager
+def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; rename it to ``path`` if the block succeeds.
+
+    The temporary name keeps the suffixes (``.nii.gz``), because writers choose the format by
+    them. Whatever goes wrong, ``path`` is either the old file or the whole new one.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     target = pathlib.Path(folder, "x.txt")
+    ...     with atomic_path(target) as temporary:
+    ...         _ = temporary.write_text("whole")
+    ...     target.read_text(), len(list(pathlib.Path(folder).iterdir()))
+    ('whole', 1)
+    """
+    target = Path(path)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = target.with_name(f".tmp-{secrets.token_hex(6)}-{target.name}")
+    try:
+        yield temporary
+        with open(temporary, "rb+") as handle:
+            os.fsync(handle.fileno())
+        os.replace(temporary, target)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def plain(value: Any) -> Any:
+    """Turn numpy scalars, arrays, paths and NaN into what JSON can say.
+
+    Examples
+    --------
+    >>> plain({"a": np.float64(1.5), "b": np.array([1, 2]), "c": float("nan")})
+    {'a': 1.5, 'b': [1, 2], 'c': None}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, (list, tuple, set, frozenset)):
+        items = sorted(value) if isinstance(value, (set, frozenset)) else value
+        return [plain(item) for item in items]
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    return value
+
+
+def write_text(text: str, path: str | os.PathLike[str]) -> Path:
+    """Write text atomically, UTF-8, as given.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_text("é", pathlib.Path(folder, "a.txt")).read_text(encoding="utf-8")
+    'é'
+    """
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(text.encode("utf-8"))
+    return Path(path)
+
+
+def write_json(content: Any, path: str | os.PathLike[str]) -> Path:
+    """Write JSON atomically: sorted keys, two spaces, a final line end.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_json({"b": 1, "a": None}, pathlib.Path(folder, "a.json")).read_text()
+    '{\\n  "a": null,\\n  "b": 1\\n}\\n'
+    """
+    text = json.dumps(
+        plain(content), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False
+    )
+    return write_text(text + "\n", path)
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Read a JSON file.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     read_json(write_json([1], pathlib.Path(folder, "a.json")))
+    [1]
+    """
+    return json.loads(Path(path).read_text(encoding="utf-8"))
+
+
+def format_cell(value: Any) -> str:
+    """One table cell: shortest text that reads back as the same float, ``n/a`` for missing.
+
+    Examples
+    --------
+    >>> [format_cell(v) for v in (1.0, 0.1 + 0.2, None, float("nan"), True, "a\\tb", 3)]
+    ['1', '0.30000000000000004', 'n/a', 'n/a', 'true', 'a b', '3']
+    """
+    if value is None or value is pd.NA or value is pd.NaT:
+        return MISSING
+    if isinstance(value, (bool, np.bool_)):
+        return "true" if value else "false"
+    if isinstance(value, (float, np.floating)):
+        number = float(value)
+        if math.isnan(number):
+            return MISSING
+        if number.is_integer() and abs(number) < 1e15:
+            return str(int(number))
+        return repr(number)
+    text = str(value).replace("\r\n", " ").replace("\t", " ").replace("\n", " ").strip()
+    return text if text else MISSING
+
+
+def write_table(
+    frame: pd.DataFrame,
+    path: str | os.PathLike[str],
+    columns: Mapping[str, str] | Sequence[str],
+    *,
+    units: Mapping[str, str] | None = None,
+    sort: bool = True,
+) -> Path:
+    """Write a TSV table and, from ``columns``, its JSON data dictionary.
+
+    Parameters
+    ----------
+    frame
+        Any further columns than ``columns`` follow in their own order.
+    path
+        Ends in ``.tsv``.
+    columns
+        Column -> description, in file order. A plain sequence writes no dictionary.
+    units
+        Column -> unit, for the dictionary.
+    sort
+        Sort rows by the columns from left to right, so that job order never shows.
+
+    Raises
+    ------
+    ValueError
+        If a column is missing from the frame.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> frame = pd.DataFrame({"b": [2.5, None], "a": ["y", "x"]})
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_table(frame, pathlib.Path(folder, "t.tsv"), ["a", "b"]).read_text()
+    'a\\tb\\nx\\tn/a\\ny\\t2.5\\n'
+    """
+    missing = [column for column in columns if column not in frame.columns]
+    if missing:
+        raise ValueError(f"{path}: the table lacks the columns {missing}")
+    names = [*columns, *(column for column in frame.columns if column not in columns)]
+    cells = [[format_cell(value) for value in frame[name]] for name in names]
+    rows = list(zip(*cells, strict=True)) if len(frame) else []
+    if sort:
+        rows.sort()
+    lines = ["\t".join(names), *("\t".join(row) for row in rows)]
+    if isinstance(columns, Mapping):
+        dictionary = {
+            name: {"Description": text, **({"Units": units[name]} if units and name in units else {})}
+            for name, text in columns.items()
+        }
+        write_json(dictionary, Path(path).with_suffix(".json"))
+    return write_text("\n".join(lines) + "\n", path)
+
+
+def read_table(
+    path: str | os.PathLike[str], *, numeric: Sequence[str] = (), text_missing: bool = False
+) -> pd.DataFrame:
+    """Read a TSV table: text stays text (``007``), ``n/a`` is missing.
+
+    Parameters
+    ----------
+    path
+        A UTF-8 TSV with a header.
+    numeric
+        Columns to turn into float64.
+    text_missing
+        Keep ``n/a`` as the text ``n/a`` in text columns (None otherwise).
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = pathlib.Path(folder, "t.tsv"); _ = file.write_text("id\\tv\\n007\\tn/a\\n8\\t1.5\\n")
+    ...     frame = read_table(file, numeric=["v"])
+    >>> frame["id"].tolist(), frame["v"].tolist()
+    (['007', '8'], [nan, 1.5])
+    """
+    frame = pd.read_csv(
+        path, sep="\t", dtype=str, keep_default_na=False, encoding="utf-8-sig", quoting=3
+    )
+    for column in frame.columns:
+        if column in numeric:
+            frame[column] = pd.to_numeric(frame[column].replace({MISSING: None, "": None})).astype(
+                float
+            )
+        elif not text_missing:
+            frame[column] = frame[column].astype(object).where(~frame[column].isin([MISSING, ""]), None)
+    return frame

@@ -1,0 +1,1 @@
+"""config + sheets -> Study: the only room that reads what a user writes."""

@@ -1,0 +1,162 @@
+"""Population expressions: a small safe grammar, never ``eval``.
+
+An expression compares columns of the participants table (and status flags) with numbers and
+quoted text: ``arm == "high" and age >= 18 and not withdrawn``. Python's parser reads it and only
+the nodes listed here are walked; calls, attributes and subscripts are refused.
+"""
+
+from __future__ import annotations
+
+import ast
+import operator
+from typing import Any
+
+import pandas as pd
+
+
+class ExpressionError(ValueError):
+    """An expression that cannot be understood, with what is wrong in it."""
+
+
+_COMPARISONS: dict[type[ast.cmpop], Any] = {
+    ast.Eq: operator.eq,
+    ast.NotEq: operator.ne,
+    ast.Lt: operator.lt,
+    ast.LtE: operator.le,
+    ast.Gt: operator.gt,
+    ast.GtE: operator.ge,
+}
+MAX_LENGTH = 2000
+
+
+def _column(name: str, table: pd.DataFrame) -> pd.Series:
+    if name not in table.columns:
+        raise ExpressionError(
+            f"unknown column '{name}'; known columns: {', '.join(map(str, table.columns))}"
+        )
+    return table[name]
+
+
+def _literal(node: ast.expr) -> Any:
+    if isinstance(node, ast.Constant) and isinstance(node.value, (str, int, float, bool)):
+        return node.value
+    if (
+        isinstance(node, ast.UnaryOp)
+        and isinstance(node.op, ast.USub)
+        and isinstance(node.operand, ast.Constant)
+        and isinstance(node.operand.value, (int, float))
+    ):
+        return -node.operand.value
+    if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
+        return [_literal(item) for item in node.elts]
+    raise ExpressionError(f"expected a number or quoted text, found '{ast.unparse(node)}'")
+
+
+def _compare(left: pd.Series, op: ast.cmpop, right: Any) -> pd.Series:
+    if isinstance(op, (ast.In, ast.NotIn)):
+        if not isinstance(right, list):
+            raise ExpressionError("'in' needs a list: arm in [\"low\", \"high\"]")
+        inside = left.astype(object).map(_text).isin([_text(item) for item in right])
+        inside &= left.notna()
+        return inside if isinstance(op, ast.In) else ~inside & left.notna()
+    function = _COMPARISONS.get(type(op))
+    if function is None:
+        raise ExpressionError(f"unknown comparison '{type(op).__name__}'")
+    if isinstance(right, bool):
+        return function(_truth(left), right)
+    if isinstance(right, (int, float)):
+        numbers = pd.to_numeric(left, errors="coerce")
+        # A missing value satisfies no comparison, not even !=.
+        return function(numbers, right) & numbers.notna()
+    if isinstance(right, str):
+        if not isinstance(op, (ast.Eq, ast.NotEq)):
+            raise ExpressionError("text can be compared with == and != only")
+        return function(left.astype(object), right) & left.notna()
+    raise ExpressionError("a column can be compared with a number or with quoted text")
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def _truth(series: pd.Series) -> pd.Series:
+    if series.dtype == bool:
+        return series
+    return series.astype(object).map(
+        lambda value: str(value).strip().lower() in {"true", "1", "1.0", "yes", "y"}
+    ).astype(bool)
+
+
+def _walk(node: ast.expr, table: pd.DataFrame) -> pd.Series:
+    if isinstance(node, ast.BoolOp):
+        parts = [_walk(value, table) for value in node.values]
+        result = parts[0]
+        for part in parts[1:]:
+            result = (result & part) if isinstance(node.op, ast.And) else (result | part)
+        return result
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
+        return ~_walk(node.operand, table)
+    if isinstance(node, ast.Name):
+        return _truth(_column(node.id, table))
+    if isinstance(node, ast.Constant) and isinstance(node.value, bool):
+        return pd.Series(node.value, index=table.index)
+    if isinstance(node, ast.Compare):
+        # 18 <= age < 80 is (18 <= age) and (age < 80).
+        terms = [node.left, *node.comparators]
+        result = pd.Series(True, index=table.index)
+        mirrored = {ast.Lt: ast.Gt, ast.LtE: ast.GtE, ast.Gt: ast.Lt, ast.GtE: ast.LtE}
+        for first, op, second in zip(terms, node.ops, terms[1:], strict=False):
+            if isinstance(first, ast.Name):
+                result &= _compare(_column(first.id, table), op, _literal(second))
+            elif isinstance(second, ast.Name):
+                flipped = mirrored.get(type(op), type(op))()
+                result &= _compare(_column(second.id, table), flipped, _literal(first))
+            else:
+                raise ExpressionError(f"no column in '{ast.unparse(node)}'")
+        return result
+    raise ExpressionError(f"'{ast.unparse(node)}' is not allowed in an expression")
+
+
+def select(expression: str | None, table: pd.DataFrame) -> pd.Series:
+    """Rows of a table that satisfy an expression.
+
+    Parameters
+    ----------
+    expression
+        For example ``arm in ["low", "high"] and age >= 18``; None or ``all`` selects all rows.
+    table
+        One row per participant.
+
+    Returns
+    -------
+    pandas.Series
+        Booleans with the table's index.
+
+    Raises
+    ------
+    ExpressionError
+        With the reason, if the expression uses anything but comparisons, ``and``, ``or``,
+        ``not``, column names, numbers and quoted text.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"arm": ["low", "high", None], "age": ["70", "81", "60"]})
+    >>> select('arm == "high" or age < 65', table).tolist()
+    [False, True, True]
+    >>> select('arm != "high"', table).tolist()
+    [True, False, False]
+    >>> select("__import__('os')", table)
+    Traceback (most recent call last):
+    corelab.study.expression.ExpressionError: '__import__('os')' is not allowed in an expression
+    """
+    if expression is None or expression.strip() in {"", "all"}:
+        return pd.Series(True, index=table.index)
+    if len(expression) > MAX_LENGTH:
+        raise ExpressionError(f"longer than {MAX_LENGTH} characters")
+    try:
+        tree = ast.parse(expression.strip(), mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise ExpressionError(f"not understood: {error}") from None
+    return _walk(tree.body, table).astype(bool)

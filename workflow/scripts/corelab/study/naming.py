@@ -1,0 +1,199 @@
+"""BIDS-derivative names: the one place that turns ids into paths.
+
+An id from a sheet never enters a path unescaped. BIDS labels allow letters, digits and ``+``;
+every other byte (and ``+`` itself) becomes ``+`` and two hexadecimal digits, so that the mapping
+can be undone and ``../`` is harmless.
+"""
+
+from __future__ import annotations
+
+import re
+from pathlib import PurePosixPath
+
+TEMPLATE_SPACE = "MNI152NLin2009aSym"
+
+#: Folder of a derivative by the kind of scan whose grid it lives on.
+DATATYPES = {
+    "T1w": "anat",
+    "T1c": "anat",
+    "T2w": "anat",
+    "FLAIR": "anat",
+    "gre": "anat",
+    "b0": "dwi",
+    "dwi": "dwi",
+    "adc": "dwi",
+    "ncct": "ct",
+    "ctp": "perf",
+    "dsc": "perf",
+    "cbf": "perf",
+    "cbv": "perf",
+    "mtt": "perf",
+    "tmax": "perf",
+    "ttp": "perf",
+    "aif": "perf",
+}
+
+_ALLOWED = re.compile(r"[0-9A-Za-z]")
+_ESCAPED = re.compile(r"\+([0-9A-F]{2})")
+
+
+def bids_label(text: str) -> str:
+    """Map any text to a BIDS label, reversibly.
+
+    Examples
+    --------
+    >>> bids_label("007"), bids_label("site-1/a"), bids_label("../x")
+    ('007', 'site+2D1+2Fa', '+2E+2E+2Fx')
+    >>> from_bids_label(bids_label("한국-1+")) == "한국-1+"
+    True
+    """
+    return "".join(
+        chr(byte) if byte < 128 and _ALLOWED.match(chr(byte)) else f"+{byte:02X}"
+        for byte in str(text).encode("utf-8")
+    )
+
+
+def from_bids_label(label: str) -> str:
+    """Undo :func:`bids_label`.
+
+    Examples
+    --------
+    >>> from_bids_label("site+2D1")
+    'site-1'
+    """
+    raw = bytearray()
+    position = 0
+    while position < len(label):
+        match = _ESCAPED.match(label, position)
+        if match:
+            raw.append(int(match.group(1), 16))
+            position = match.end()
+        else:
+            raw.extend(label[position].encode("utf-8"))
+            position += 1
+    return raw.decode("utf-8")
+
+
+def subject_entity(participant_id: str) -> str:
+    """``sub-<label>``; an id that already begins with ``sub-`` is not given a second one.
+
+    Examples
+    --------
+    >>> subject_entity("01"), subject_entity("sub-01"), subject_entity("A_1")
+    ('sub-01', 'sub-01', 'sub-A+5F1')
+    """
+    return "sub-" + bids_label(participant_id.removeprefix("sub-"))
+
+
+def session_entity(visit: str) -> str:
+    """``ses-<label>`` of a visit.
+
+    Examples
+    --------
+    >>> session_entity("day5"), session_entity("ses-1")
+    ('ses-day5', 'ses-1')
+    """
+    return "ses-" + bids_label(visit.removeprefix("ses-"))
+
+
+def visit_folder(participant_id: str, visit: str) -> PurePosixPath:
+    """Folder of one visit's derivatives, relative to the study's results folder.
+
+    Examples
+    --------
+    >>> str(visit_folder("01", "day5"))
+    'derivatives/sub-01/ses-day5'
+    """
+    return (
+        PurePosixPath("derivatives") / subject_entity(participant_id) / session_entity(visit)
+    )
+
+
+def derivative(
+    participant_id: str,
+    visit: str,
+    datatype: str,
+    suffix: str,
+    *,
+    extension: str = ".nii.gz",
+    **entities: str | None,
+) -> str:
+    """Path of a derivative, relative to the study's results folder.
+
+    Parameters
+    ----------
+    participant_id, visit
+        As in the sheets.
+    datatype
+        ``anat``, ``dwi``, ``perf`` or ``ct``; see :data:`DATATYPES`.
+    suffix
+        ``mask``, ``map``, ``xfm`` or the kind of scan.
+    extension
+        With its dot.
+    **entities
+        ``space``, ``from_``, ``to``, ``mode``, ``label``, ``desc``, ``run``; None is left out.
+        They are written in that order.
+
+    Examples
+    --------
+    >>> derivative("01", "day5", "dwi", "mask", label="infarct")
+    'derivatives/sub-01/ses-day5/dwi/sub-01_ses-day5_label-infarct_mask.nii.gz'
+    >>> derivative("01", "day5", "perf", "map", desc="tmax")
+    'derivatives/sub-01/ses-day5/perf/sub-01_ses-day5_desc-tmax_map.nii.gz'
+    """
+    order = ("run", "space", "from_", "to", "mode", "label", "desc")
+    unknown = set(entities) - set(order)
+    if unknown:
+        raise ValueError(f"unknown entities {sorted(unknown)}; known: {order}")
+    parts = [subject_entity(participant_id), session_entity(visit)]
+    for key in order:
+        value = entities.get(key)
+        if value is not None:
+            # Modes, template and kind names come from this code, not from sheets: a hyphenated
+            # label (whole-tumour) loses its hyphen, anything odd is escaped.
+            label = value.replace("-", "") if key == "label" else value
+            parts.append(f"{key.rstrip('_')}-{bids_label(label)}")
+    name = "_".join([*parts, suffix]) + extension
+    return str(visit_folder(participant_id, visit) / datatype / name)
+
+
+def mask_path(
+    participant_id: str,
+    visit: str,
+    label: str,
+    *,
+    kind: str,
+    desc: str | None = None,
+    space: str | None = None,
+    run: str | None = None,
+) -> str:
+    """Path of a mask drawn on the grid of a scan of ``kind``.
+
+    The pipeline's primary mask has no ``desc``; every other mask has one (its source).
+
+    Examples
+    --------
+    >>> mask_path("01", "day90", "infarct", kind="FLAIR", desc="reader-1")
+    'derivatives/sub-01/ses-day90/anat/sub-01_ses-day90_label-infarct_desc-reader+2D1_mask.nii.gz'
+    """
+    return derivative(
+        participant_id,
+        visit,
+        DATATYPES.get(kind, "anat"),
+        "mask",
+        label=label,
+        desc=desc,
+        space=space,
+        run=run,
+    )
+
+
+def region_name(index: int, name: str) -> str:
+    """Name of an atlas region in the ``region`` column (names repeat in real atlases).
+
+    Examples
+    --------
+    >>> region_name(1, "ACAL")
+    '1_ACAL'
+    """
+    return f"{index}_{name}"
