@@ -55,7 +55,7 @@ def _literal(node: ast.expr) -> Any:
 def _compare(left: pd.Series, op: ast.cmpop, right: Any) -> pd.Series:
     if isinstance(op, (ast.In, ast.NotIn)):
         if not isinstance(right, list):
-            raise ExpressionError("'in' needs a list: arm in [\"low\", \"high\"]")
+            raise ExpressionError('\'in\' needs a list: arm in ["low", "high"]')
         inside = left.astype(object).map(_text).isin([_text(item) for item in right])
         inside &= left.notna()
         return inside if isinstance(op, ast.In) else ~inside & left.notna()
@@ -84,9 +84,11 @@ def _text(value: Any) -> str:
 def _truth(series: pd.Series) -> pd.Series:
     if series.dtype == bool:
         return series
-    return series.astype(object).map(
-        lambda value: str(value).strip().lower() in {"true", "1", "1.0", "yes", "y"}
-    ).astype(bool)
+    return (
+        series.astype(object)
+        .map(lambda value: str(value).strip().lower() in {"true", "1", "1.0", "yes", "y"})
+        .astype(bool)
+    )
 
 
 def _walk(node: ast.expr, table: pd.DataFrame) -> pd.Series:

@@ -104,9 +104,7 @@ def visit_folder(participant_id: str, visit: str) -> PurePosixPath:
     >>> str(visit_folder("01", "day5"))
     'derivatives/sub-01/ses-day5'
     """
-    return (
-        PurePosixPath("derivatives") / subject_entity(participant_id) / session_entity(visit)
-    )
+    return PurePosixPath("derivatives") / subject_entity(participant_id) / session_entity(visit)
 
 
 def derivative(

@@ -1,0 +1,113 @@
+"""Images to masks and maps: at most three jobs per visit, and one per subject for MNI152."""
+
+
+rule prepare:
+    """Conform a visit's scans, check their acquisition, mask the brain and align them rigidly."""
+    input:
+        ancient(PASSED),
+        scans=visit_files,
+    output:
+        record=stage("prepare", "{subject}", "{session}"),
+    log:
+        log_of("prepare", "{subject}_{session}"),
+    benchmark:
+        benchmark_of("prepare", "{subject}_{session}")
+    params:
+        rows=visit_rows,
+        folder=FOLDER,
+        acquisition=STUDY.config["acquisition"],
+        registration=STUDY.config["registration"],
+        code=code("prepare"),
+    threads: 1
+    resources:
+        mem_mb=visit_memory,
+        runtime="60m",
+    conda:
+        "../../environment.yml"
+    message:
+        "Preparing the scans of {wildcards.subject} {wildcards.session}"
+    script:
+        "../scripts/prepare.py"
+
+
+rule segment:
+    """Segment the lesions that a visit's scans show."""
+    input:
+        prepared=stage("prepare", "{subject}", "{session}"),
+    output:
+        record=stage("segment", "{subject}", "{session}"),
+    log:
+        log_of("segment", "{subject}_{session}"),
+    benchmark:
+        benchmark_of("segment", "{subject}_{session}")
+    params:
+        folder=FOLDER,
+        disease=STUDY.config["study"]["disease"],
+        segmentation=STUDY.config["segmentation"],
+        code=code("segment"),
+    threads: 1
+    resources:
+        mem_mb=visit_memory,
+        runtime="60m",
+    conda:
+        "../../environment.yml"
+    message:
+        "Segmenting lesions of {wildcards.subject} {wildcards.session}"
+    script:
+        "../scripts/segment.py"
+
+
+rule perfuse:
+    """Compute perfusion maps, and core and hypoperfusion by every cut-off."""
+    input:
+        prepared=stage("prepare", "{subject}", "{session}"),
+    output:
+        record=stage("perfuse", "{subject}", "{session}"),
+    log:
+        log_of("perfuse", "{subject}_{session}"),
+    benchmark:
+        benchmark_of("perfuse", "{subject}_{session}")
+    params:
+        folder=FOLDER,
+        perfusion=STUDY.config["perfusion"],
+        onset_to_ct_min=lambda wildcards: STUDY.onset_to_ct_minutes(
+            SUBJECTS[wildcards.subject][0]
+        ),
+        code=code("perfuse"),
+    threads: 1
+    resources:
+        mem_mb=visit_memory,
+        runtime="60m",
+    conda:
+        "../../environment.yml"
+    message:
+        "Computing perfusion of {wildcards.subject} {wildcards.session}"
+    script:
+        "../scripts/perfuse.py"
+
+
+rule normalise:
+    """Register a subject to MNI152 and bring all masks there."""
+    input:
+        records=subject_records,
+    output:
+        record=stage("normalise", "{subject}"),
+    log:
+        log_of("normalise", "{subject}"),
+    benchmark:
+        benchmark_of("normalise", "{subject}")
+    params:
+        folder=FOLDER,
+        registration=STUDY.config["registration"],
+        visit_order=STUDY.visit_order,
+        code=code("normalise"),
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime="2h",
+    conda:
+        "../../environment.yml"
+    message:
+        "Registering {wildcards.subject} to MNI152"
+    script:
+        "../scripts/normalise.py"

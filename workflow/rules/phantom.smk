@@ -1,0 +1,52 @@
+"""The digital trial: scans with known truth, written when a study asks for them."""
+
+
+rule simulate_scan:
+    """Simulate one scan of the trial from its seed."""
+    input:
+        ancient(PASSED),
+    output:
+        under("phantom", "{scan}.nii.gz"),
+    log:
+        log_of("simulate_scan", "{scan}"),
+    benchmark:
+        benchmark_of("simulate_scan", "{scan}")
+    params:
+        row=lambda wildcards, output: plain_rows([SIMULATED[str(output)]])[0],
+        phantom=STUDY.config["phantom"],
+        code=code("simulate_scan"),
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="20m",
+    conda:
+        "../../environment.yml"
+    message:
+        "Simulating {wildcards.scan}"
+    script:
+        "../scripts/simulate_scan.py"
+
+
+rule simulate_truth:
+    """Write the truth of every measurement of the simulated trial."""
+    input:
+        ancient(PASSED),
+    output:
+        truth=under("phantom", "truth.tsv"),
+    log:
+        log_of("simulate_truth"),
+    benchmark:
+        benchmark_of("simulate_truth")
+    params:
+        phantom=STUDY.config["phantom"],
+        code=code("simulate_truth"),
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="30m",
+    conda:
+        "../../environment.yml"
+    message:
+        "Writing the truth of the simulated trial"
+    script:
+        "../scripts/simulate_truth.py"

@@ -1,0 +1,234 @@
+"""Certificate, manifest, trace and verification; status, index and comparison of studies."""
+
+
+rule certificate:
+    """Compare published numbers with the recomputed ones."""
+    input:
+        ancient(PASSED),
+        statistics=STATISTICS_TABLES,
+        sheets=sheet_files("published"),
+    output:
+        table=under("verification", "certificate.tsv"),
+    log:
+        log_of("certificate"),
+    benchmark:
+        benchmark_of("certificate")
+    params:
+        published=sheet_rows("published"),
+        numeric_tolerance=STUDY.config["certificate"]["numeric_tolerance"],
+        code=code("certificate"),
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    conda:
+        "../../environment.yml"
+    message:
+        "Comparing published with recomputed numbers"
+    script:
+        "../scripts/certificate.py"
+
+
+rule trace_table:
+    """For every number, the chain of files, parameters and versions that made it."""
+    input:
+        measurements=MEASUREMENTS,
+        records=records("prepare", "segment", "perfuse", "normalise"),
+    output:
+        table=under("provenance", "trace.tsv"),
+    log:
+        log_of("trace_table"),
+    benchmark:
+        benchmark_of("trace_table")
+    params:
+        folder=FOLDER,
+        code=code("trace_table"),
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="30m",
+    conda:
+        "../../environment.yml"
+    message:
+        "Tracing every number to its sources"
+    script:
+        "../scripts/trace_table.py"
+
+
+rule manifest:
+    """SHA-256 of every product, and the RO-Crate that describes the run."""
+    input:
+        endpoints=targets("endpoints"),
+        statistics=STATISTICS_TABLES,
+        report=targets("report"),
+        submission=targets("submission"),
+        certificate=under("verification", "certificate.tsv"),
+        trace=under("provenance", "trace.tsv"),
+    output:
+        manifest=under("provenance", "manifest.json"),
+        crate=under("provenance", "ro-crate-metadata.json"),
+    log:
+        log_of("manifest"),
+    benchmark:
+        benchmark_of("manifest")
+    params:
+        config=config,
+        rules={
+            name: code(name) for name in sorted(path.stem for path in SCRIPTS.glob("*.py"))
+        },
+        code=code("manifest"),
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="60m",
+    conda:
+        "../../environment.yml"
+    message:
+        "Hashing all products of {FOLDER}"
+    script:
+        "../scripts/manifest.py"
+
+
+rule verified:
+    """Hash all products again and compare with the manifest."""
+    input:
+        manifest=under("provenance", "manifest.json"),
+    output:
+        table=under("verification", "verified.tsv"),
+    log:
+        log_of("verified"),
+    benchmark:
+        benchmark_of("verified")
+    params:
+        folder=FOLDER,
+        code=code("verified"),
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="60m",
+    conda:
+        "../../environment.yml"
+    message:
+        "Verifying all products of {FOLDER}"
+    script:
+        "../scripts/verified.py"
+
+
+rule verify:
+    """Hash everything again, whatever Snakemake believes, and fail if a byte differs."""
+    input:
+        # Once there is a manifest, nothing may be recomputed before it is compared.
+        [] if Path(under("provenance", "manifest.json")).is_file() else targets("verify"),
+    log:
+        log_of("verify"),
+    benchmark:
+        benchmark_of("verify")
+    params:
+        folder=FOLDER,
+        code=code("verify"),
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="60m",
+    conda:
+        "../../environment.yml"
+    message:
+        "Verifying all products of {FOLDER}"
+    script:
+        "../scripts/verify.py"
+
+
+rule trace:
+    """Print the chain of one number: --config row=ROW_ID."""
+    input:
+        under("provenance", "trace.tsv"),
+    log:
+        log_of("trace"),
+    benchmark:
+        benchmark_of("trace")
+    params:
+        folder=FOLDER,
+        row=STUDY.config["row"],
+        code=code("trace"),
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    conda:
+        "../../environment.yml"
+    message:
+        "Tracing {params.row}"
+    script:
+        "../scripts/trace.py"
+
+
+rule status:
+    """Say how far the study is and what failed; computes nothing."""
+    log:
+        log_of("status"),
+    benchmark:
+        benchmark_of("status")
+    params:
+        folder=FOLDER,
+        stages={
+            name: [path.removeprefix(f"{FOLDER}/") for path in records(name)]
+            for name in ("prepare", "segment", "perfuse", "normalise", "measure")
+        },
+        code=code("status"),
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime="10m",
+    conda:
+        "../../environment.yml"
+    message:
+        "Status of {FOLDER}"
+    script:
+        "../scripts/status.py"
+
+
+rule index:
+    """Write participants and scans sheets from a BIDS folder: --config bids=DIR."""
+    log:
+        log_of("index"),
+    benchmark:
+        benchmark_of("index")
+    params:
+        folder=FOLDER,
+        bids=STUDY.config["bids"],
+        code=code("index"),
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="30m",
+    conda:
+        "../../environment.yml"
+    message:
+        "Indexing {params.bids}"
+    script:
+        "../scripts/index.py"
+
+
+rule compare:
+    """Compare this study's numbers with another results folder: --config compare_with=DIR."""
+    input:
+        measurements=MEASUREMENTS,
+        statistics=STATISTICS_TABLES,
+    log:
+        log_of("compare"),
+    benchmark:
+        benchmark_of("compare")
+    params:
+        folder=FOLDER,
+        other=STUDY.config["compare_with"],
+        code=code("compare"),
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="30m",
+    conda:
+        "../../environment.yml"
+    message:
+        "Comparing with {params.other}"
+    script:
+        "../scripts/compare.py"

@@ -1,0 +1,1 @@
+"""Central reading: packages for readers, adjudication, lock."""

@@ -1,0 +1,18 @@
+"""Rule collect: all measurement rows in one table, and the flow of scans."""
+
+from corelab.provenance.job import job
+
+
+def main(snakemake):
+    with job(snakemake):
+        from corelab.measurement.collect import collect_study, write_endpoints
+        from corelab.study.model import load_study
+
+        given = snakemake.input
+        tables = collect_study(
+            load_study(snakemake.params.config), given.records, given.prepared
+        )
+        write_endpoints(tables, snakemake.output)
+
+
+main(snakemake)  # noqa: F821

@@ -1,0 +1,214 @@
+"""What every agreement statistic returns, and the few intervals that several of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import special
+
+from corelab.measurement.selection import NotComputable
+
+Floats = NDArray[np.float64]
+
+#: Bland and Altman's multiplier; the references of this room are printed with 1.96, not 1.959964.
+NORMAL_95 = 1.96
+SEED = 20240464
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A statistic with its interval and its definition.
+
+    Attributes
+    ----------
+    estimate, ci_low, ci_high
+        In the unit of the statistic; limits are NaN where ``note`` says why.
+    p_value
+        Two-sided unless ``method`` says otherwise; NaN where no test is defined.
+    n
+        Targets (participant x visit) behind the estimate.
+    method
+        Estimator and interval method.
+    note
+        Warnings for people.
+    se
+        Standard error on the scale of the estimate, where the interval rests on one.
+    """
+
+    estimate: float
+    ci_low: float = np.nan
+    ci_high: float = np.nan
+    p_value: float = np.nan
+    n: int = 0
+    method: str = ""
+    note: str = ""
+    se: float = np.nan
+
+    def times(self, factor: float, method: str | None = None) -> Estimate:
+        """The same statistic in another unit (``factor`` above 0).
+
+        Examples
+        --------
+        >>> Estimate(0.5, 0.4, 0.6, n=3).times(100.0).ci_high
+        60.0
+        """
+        return replace(
+            self,
+            estimate=factor * self.estimate,
+            ci_low=factor * self.ci_low,
+            ci_high=factor * self.ci_high,
+            se=factor * self.se,
+            method=self.method if method is None else method,
+        )
+
+
+def quantile_t(df: float, alpha: float) -> float:
+    """Upper ``alpha / 2`` point of Student's t.
+
+    Examples
+    --------
+    >>> round(quantile_t(16, 0.05), 4)
+    2.1199
+    """
+    return float(special.stdtrit(df, 1.0 - alpha / 2.0))
+
+
+def quantile_normal(alpha: float) -> float:
+    """Upper ``alpha / 2`` point of the normal distribution.
+
+    Examples
+    --------
+    >>> round(quantile_normal(0.05), 4)
+    1.96
+    """
+    return float(special.ndtri(1.0 - alpha / 2.0))
+
+
+def p_from_t(statistic: float, df: float) -> float:
+    """Two-sided p value of a t statistic.
+
+    Examples
+    --------
+    >>> round(p_from_t(2.1199, 16), 3)
+    0.05
+    """
+    return float(2.0 * special.stdtr(df, -abs(statistic)))
+
+
+def p_from_normal(statistic: float) -> float:
+    """Two-sided p value of a normal statistic.
+
+    Examples
+    --------
+    >>> round(p_from_normal(1.96), 3)
+    0.05
+    """
+    return float(2.0 * special.ndtr(-abs(statistic)))
+
+
+def standard_deviation_interval(sd: float, df: float, alpha: float) -> tuple[float, float]:
+    """Exact interval of a normal standard deviation with ``df`` degrees of freedom.
+
+    ``sd * sqrt(df / chi2)``, as in Bland and Altman 1999 and the QIBA metrology papers.
+
+    Examples
+    --------
+    >>> low, high = standard_deviation_interval(1.0, 30, 0.05)
+    >>> round(low, 3), round(high, 3)
+    (0.799, 1.337)
+    """
+    if df <= 0:
+        return np.nan, np.nan
+    low = sd * np.sqrt(df / special.chdtri(df, alpha / 2.0))
+    high = sd * np.sqrt(df / special.chdtri(df, 1.0 - alpha / 2.0))
+    return float(low), float(high)
+
+
+def paired_columns(a: ArrayLike, b: ArrayLike, *, at_least: int = 2) -> tuple[Floats, Floats]:
+    """Two equally long finite float columns; pairs with a missing half are left out.
+
+    Raises
+    ------
+    ValueError
+        If the columns differ in length or hold infinite values.
+    NotComputable
+        If fewer than ``at_least`` complete pairs remain.
+
+    Examples
+    --------
+    >>> paired_columns([1, 2, None], [1, 3, 4])
+    (array([1., 2.]), array([1., 3.]))
+    """
+    first = np.asarray(a, dtype=np.float64)
+    second = np.asarray(b, dtype=np.float64)
+    if first.ndim != 1 or first.shape != second.shape:
+        raise ValueError(
+            f"two columns of one length are needed, got shapes {first.shape} and {second.shape}: "
+            "pass one value per target and reader"
+        )
+    if np.isinf(first).any() or np.isinf(second).any():
+        raise ValueError("infinite values cannot be compared: mark them missing (NaN)")
+    both = ~(np.isnan(first) | np.isnan(second))
+    if both.sum() < at_least:
+        raise NotComputable(f"{int(both.sum())} complete pairs, at least {at_least} are needed")
+    return first[both], second[both]
+
+
+def bootstrap_weights(n: int, *, resamples: int, seed: int) -> Floats:
+    """How often each of ``n`` targets is drawn in each resample, shape (resamples, n).
+
+    Examples
+    --------
+    >>> bootstrap_weights(4, resamples=3, seed=1).sum(axis=1)
+    array([4., 4., 4.])
+    """
+    drawn = np.random.default_rng(seed).integers(0, n, size=(resamples, n))
+    weights = np.zeros((resamples, n))
+    np.add.at(weights, (np.arange(resamples)[:, None], drawn), 1.0)
+    return weights
+
+
+def bootstrap_interval(
+    values: Floats, estimate: float, jackknife: Floats | None, alpha: float
+) -> tuple[float, float]:
+    """Percentile interval of resampled values, or BCa where leave-one-out values are given.
+
+    Efron and Tibshirani 1993, chapter 14.
+
+    Examples
+    --------
+    >>> values = np.random.default_rng(0).normal(size=20000)
+    >>> low, high = bootstrap_interval(values, 0.0, None, 0.05)
+    >>> round(low, 1), round(high, 1)
+    (-1.9, 2.0)
+    """
+    finite = np.sort(values[np.isfinite(values)])
+    if finite.size < 0.9 * values.size or finite.size < 2:
+        return np.nan, np.nan
+    levels = np.array([alpha / 2.0, 1.0 - alpha / 2.0])
+    if jackknife is not None:
+        below = (np.sum(finite < estimate) + 0.5 * np.sum(finite == estimate)) / finite.size
+        spread = np.mean(jackknife) - jackknife
+        scale = np.sum(spread**2) ** 1.5
+        if scale > 0 and 0.0 < below < 1.0:
+            bias = special.ndtri(below)
+            acceleration = np.sum(spread**3) / (6.0 * scale)
+            z = bias + special.ndtri(levels)
+            levels = special.ndtr(bias + z / (1.0 - acceleration * z))
+    low, high = np.quantile(finite, levels)
+    return float(low), float(high)
+
+
+def jackknife_values(statistic: Callable[[Floats], float], n: int) -> Floats:
+    """The statistic (a function of target weights) with each target left out in turn.
+
+    Examples
+    --------
+    >>> data = np.array([1.0, 2.0, 6.0])
+    >>> jackknife_values(lambda w: float(w @ data / w.sum()), 3)
+    array([4. , 3.5, 1.5])
+    """
+    return np.array([statistic(1.0 - np.eye(n)[i]) for i in range(n)])

@@ -1,0 +1,294 @@
+"""Metrology of repeated measurements and of phantoms (QIBA: Raunig 2015, Obuchowski 2018)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special
+
+from corelab.agreement.estimates import (
+    NORMAL_95,
+    Estimate,
+    Floats,
+    p_from_t,
+    paired_columns,
+    quantile_t,
+    standard_deviation_interval,
+)
+from corelab.measurement.selection import NotComputable
+
+REPEATABILITY_FACTOR = float(NORMAL_95 * np.sqrt(2.0))
+
+
+def _replicated(readings: ArrayLike) -> Floats:
+    values = np.asarray(readings, dtype=np.float64)
+    if values.ndim != 2:
+        raise ValueError(f"readings of shape {values.shape}: (targets, repeats) is needed")
+    if np.isinf(values).any():
+        raise ValueError("infinite readings: mark what could not be measured as missing (NaN)")
+    values = values[(~np.isnan(values)).sum(axis=1) >= 2]
+    if len(values) < 2:
+        raise NotComputable(f"{len(values)} targets with repeated readings, at least 2 are needed")
+    return values
+
+
+def repeatability(readings: ArrayLike, *, alpha: float = 0.05) -> dict[str, Estimate]:
+    """Within-target SD and CV and the repeatability coefficients, numbers of repeats may differ.
+
+    ``within_sd`` = sqrt(pooled within-target variance); ``within_cv_percent`` = 100 sqrt(mean of
+    s^2 / m^2) (root mean square, QIBA); ``within_cv_log_percent`` = 100 sqrt(exp(s^2_log) - 1);
+    ``repeatability_coefficient`` = 1.96 sqrt(2) within_sd; ``repeatability_coefficient_percent``
+    the same of the CV; ``..._percent_lower`` and ``_upper`` = asymmetric limits of a ratio from the
+    log scale. Intervals: exact chi-square (an approximation for the CV).
+
+    Parameters
+    ----------
+    readings
+        (n targets, repeats), NaN where there is none; targets read once are left out.
+    alpha
+        1 - confidence level.
+
+    Returns
+    -------
+    dict
+        Name -> Estimate; CVs only where every mean is positive (targets whose readings are all 0
+        are left out and counted in the note).
+
+    Examples
+    --------
+    >>> result = repeatability([[10.0, 11.0], [20.0, 19.0], [30.0, 32.0]])
+    >>> [round(result[n].estimate, 3) for n in ("within_sd", "repeatability_coefficient")]
+    [1.0, 2.772]
+    """
+    values = _replicated(readings)
+    n = len(values)
+    counts = (~np.isnan(values)).sum(axis=1)
+    means = np.nanmean(values, axis=1)
+    variances = np.nansum((values - means[:, None]) ** 2, axis=1) / (counts - 1)
+    df = float(np.sum(counts - 1))
+    sd = float(np.sqrt(np.sum(variances * (counts - 1)) / df))
+    low, high = standard_deviation_interval(sd, df, alpha)
+    method = f"pooled within-target SD, df {df:g}, chi-square"
+    found = Estimate(sd, low, high, n=n, method=method)
+    result = {
+        "within_sd": found,
+        "repeatability_coefficient": found.times(
+            REPEATABILITY_FACTOR, f"1.96 sqrt(2) within SD; {method}"
+        ),
+    }
+    result.update(_relative(values, counts, means, variances, alpha))
+    return result
+
+
+def _relative(
+    values: Floats, counts: Floats, means: Floats, variances: Floats, alpha: float
+) -> dict[str, Estimate]:
+    silent = (means == 0) & (variances == 0)
+    if (means[~silent] <= 0).any() or (~silent).sum() < 2:
+        reason = "not defined: means of the readings are not all positive"
+        names = ("within_cv_percent", "repeatability_coefficient_percent")
+        return {name: Estimate(np.nan, n=len(values), note=reason) for name in names}
+    note = f"{int(silent.sum())} targets with readings of 0 only left out" if silent.any() else ""
+    keep = ~silent
+    n, df = int(keep.sum()), float(np.sum(counts[keep] - 1))
+    weight = (counts[keep] - 1) / df
+    cv = float(np.sqrt(np.sum(weight * variances[keep] / means[keep] ** 2)))
+    low, high = standard_deviation_interval(cv, df, alpha)
+    method = f"root mean square within-target CV, df {df:g}, chi-square"
+    percent = Estimate(cv, low, high, n=n, method=method, note=note).times(100.0)
+    result = {
+        "within_cv_percent": percent,
+        "repeatability_coefficient_percent": percent.times(
+            REPEATABILITY_FACTOR, f"1.96 sqrt(2) within CV; {method}"
+        ),
+    }
+    if (values[keep][~np.isnan(values[keep])] > 0).all():
+        result.update(_logarithmic(np.log(values[keep]), df, alpha, note))
+    return result
+
+
+def _logarithmic(logs: Floats, df: float, alpha: float, note: str) -> dict[str, Estimate]:
+    centred = logs - np.nanmean(logs, axis=1, keepdims=True)
+    s = float(np.sqrt(np.nansum(centred**2) / df))
+    scales = np.array([s, *standard_deviation_interval(s, df, alpha)])
+    n = len(logs)
+    cv = 100.0 * np.sqrt(np.expm1(scales**2))
+    method = "100 sqrt(exp(s^2) - 1) of logarithms, chi-square"
+    result = {
+        "within_cv_log_percent": Estimate(
+            float(cv[0]), float(cv[1]), float(cv[2]), n=n, method=method, note=note
+        )
+    }
+    for name, sign in (("lower", -1.0), ("upper", 1.0)):
+        limits = 100.0 * np.expm1(sign * REPEATABILITY_FACTOR * scales)
+        result[f"repeatability_coefficient_percent_{name}"] = Estimate(
+            float(limits[0]),
+            float(limits[1:].min()),
+            float(limits[1:].max()),
+            n=n,
+            method="100 (exp(+-1.96 sqrt(2) s) - 1) of logarithms, chi-square",
+            note=note,
+        )
+    return result
+
+
+def claim(name: str, unit: str, percent: Estimate, *, confidence: float = 0.95) -> str:
+    """The sentence of a QIBA profile: how large a change must be to be real.
+
+    Examples
+    --------
+    >>> claim("infarct volume", "mL", Estimate(24.3, 19.8, 31.4, n=30))
+    'A change of infarct volume by more than 24.3 % (95 % CI 19.8 to 31.4) is real with 95 %...'
+    """
+    level = f"{100 * confidence:g}"
+    return (
+        f"A change of {name} by more than {percent.estimate:.1f} % ({level} % CI "
+        f"{percent.ci_low:.1f} to {percent.ci_high:.1f}) is real with {level} % confidence "
+        f"({percent.n} targets read again; {unit})."
+    )
+
+
+def reproducibility(readings: ArrayLike, *, alpha: float = 0.05) -> dict[str, Estimate]:
+    """Reproducibility SD and coefficient of one reading per target and reader.
+
+    Within-target SD over readers: reader bias is part of it (one-way MSW). The coefficient is
+    1.96 sqrt(2) times that (Raunig 2015, RDC).
+
+    Examples
+    --------
+    >>> result = reproducibility([[10.0, 11.0], [20.0, 21.0], [30.0, 31.0]])
+    >>> round(result["reproducibility_coefficient"].estimate, 3)
+    1.96
+    """
+    found = repeatability(readings, alpha=alpha)
+    return {
+        "reproducibility_sd": found["within_sd"],
+        "reproducibility_coefficient": found["repeatability_coefficient"],
+    }
+
+
+@dataclass(frozen=True)
+class Linearity:
+    """Measured against true values.
+
+    Attributes
+    ----------
+    bias, bias_percent
+        Mean of measured - true; mean of 100 (measured - true) / true over true values > 0.
+    slope, intercept, r_squared
+        Least squares of measured on true; ``slope.p_value`` tests slope = 1.
+    curvature
+        Quadratic term, whose p value tests linearity (CLSI EP06: a significant one is not).
+    rmse
+        Root mean square of measured - true.
+    """
+
+    bias: Estimate
+    bias_percent: Estimate
+    slope: Estimate
+    intercept: Estimate
+    r_squared: float
+    curvature: Estimate
+    rmse: float
+
+
+def linearity(measured: ArrayLike, truth: ArrayLike, *, alpha: float = 0.05) -> Linearity:
+    """Bias, slope and curvature of measured values against known truth.
+
+    Examples
+    --------
+    >>> result = linearity([1.1, 2.0, 3.2, 3.9, 5.1], [1, 2, 3, 4, 5])
+    >>> round(result.bias.estimate, 3), round(result.slope.estimate, 3)
+    (0.06, 0.99)
+    """
+    y, x = paired_columns(measured, truth, at_least=3)
+    n = x.size
+    error = y - x
+    bias = _mean(error, alpha, "mean of measured - true, t")
+    positive = x > 0
+    relative = (
+        _mean(100.0 * error[positive] / x[positive], alpha, "mean of 100 (measured - true) / true")
+        if positive.sum() >= 2
+        else Estimate(np.nan, n=int(positive.sum()), note="not defined: no positive true values")
+    )
+    if np.ptp(x) == 0:
+        nothing = Estimate(np.nan, n=n, note="not defined: one true value only")
+        return Linearity(
+            bias, relative, nothing, nothing, np.nan, nothing, float(np.sqrt(np.mean(error**2)))
+        )
+    coefficients, errors, df, rss = _polynomial(x, y, 1)
+    t = quantile_t(df, alpha)
+    lines = []
+    for value, se, null in zip(coefficients, errors, (0.0, 1.0), strict=True):
+        p_value = p_from_t((value - null) / se, df) if se > 0 else float(value == null)
+        lines.append(
+            Estimate(
+                value,
+                value - t * se,
+                value + t * se,
+                p_value,
+                n,
+                f"least squares, t; p against {null:g}",
+                se=se,
+            )
+        )
+    r_squared = 1.0 - rss / float(np.sum((y - y.mean()) ** 2)) if np.ptp(y) > 0 else np.nan
+    curvature = Estimate(np.nan, n=n, note="not defined: fewer than 4 values or 3 levels")
+    if n >= 4 and np.unique(x).size >= 3:
+        quadratic, quadratic_se, df2, _ = _polynomial(x, y, 2)
+        value, se = quadratic[2], quadratic_se[2]
+        half = quantile_t(df2, alpha) * se
+        p_value = p_from_t(value / se, df2) if se > 0 else float(abs(value) < 1e-12)
+        curvature = Estimate(
+            value, value - half, value + half, p_value, n, "quadratic term, t", se=se
+        )
+    return Linearity(
+        bias,
+        relative,
+        lines[1],
+        lines[0],
+        float(r_squared),
+        curvature,
+        float(np.sqrt(np.mean(error**2))),
+    )
+
+
+def _mean(values: Floats, alpha: float, method: str) -> Estimate:
+    n, mean = values.size, float(values.mean())
+    se = float(values.std(ddof=1) / np.sqrt(n))
+    half = quantile_t(n - 1, alpha) * se
+    p_value = p_from_t(mean / se, n - 1) if se > 0 else float(mean == 0)
+    return Estimate(mean, mean - half, mean + half, p_value, n, method, se=se)
+
+
+def _polynomial(x: Floats, y: Floats, degree: int) -> tuple[list[float], list[float], int, float]:
+    design = np.vander(x, degree + 1, increasing=True)
+    scale = np.maximum(np.abs(design).max(axis=0), 1e-300)
+    solution, _, _, _ = np.linalg.lstsq(design / scale, y, rcond=None)
+    rss = float(np.sum((y - design / scale @ solution) ** 2))
+    df = x.size - degree - 1
+    inverse = np.linalg.pinv((design / scale).T @ (design / scale))
+    errors = np.sqrt(np.maximum(np.diag(inverse) * rss / max(df, 1), 0.0)) / scale
+    return [float(v) for v in solution / scale], [float(v) for v in errors], df, rss
+
+
+def proportion(k: int, n: int, *, alpha: float = 0.05) -> Estimate:
+    """A proportion with its Wilson interval (Wilson 1927).
+
+    Examples
+    --------
+    >>> rate = proportion(264, 414)
+    >>> round(rate.estimate, 4), round(rate.ci_low, 4), round(rate.ci_high, 4)
+    (0.6377, 0.5903, 0.6825)
+    """
+    if not 0 <= k <= n or n < 1:
+        raise NotComputable(f"{k} of {n} is no proportion")
+    z = float(special.ndtri(1.0 - alpha / 2.0))
+    share = k / n
+    centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
+    half = z / (1 + z**2 / n) * float(np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)))
+    return Estimate(
+        share, max(centre - half, 0.0), min(centre + half, 1.0), n=n, method="Wilson interval"
+    )

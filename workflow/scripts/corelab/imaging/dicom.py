@@ -1,0 +1,587 @@
+"""What a DICOM folder holds: its series, what each is good for, and what had to stay out and why.
+
+Every file is read to its end. A file that is no image of a patient's head (scout, secondary
+capture, derived picture, report), is damaged, or is there twice, is listed with the reason and
+the rest goes on. Values of identifying tags are never repeated, only that they are there.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+#: Tags that can tell who a patient is; the config key ``dicom.identifying_tags`` replaces them.
+IDENTIFYING_TAGS = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientBirthName",
+    "PatientMotherBirthName",
+    "PatientAddress",
+    "PatientTelephoneNumbers",
+    "OtherPatientIDs",
+    "OtherPatientNames",
+    "IssuerOfPatientID",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+    "PerformingPhysicianName",
+    "PhysiciansOfRecord",
+    "OperatorsName",
+    "RequestingPhysician",
+    "InstitutionName",
+    "InstitutionAddress",
+    "StationName",
+    "DeviceSerialNumber",
+    "StudyDate",
+    "PatientComments",
+    "AdditionalPatientHistory",
+)
+#: Transfer syntaxes that can lose detail (JPEG baseline and extended, JPEG-LS near-lossless,
+#: JPEG 2000, JPEG XL and HTJ2K in their general forms).
+LOSSY_SYNTAXES = {
+    "1.2.840.10008.1.2.4.50",
+    "1.2.840.10008.1.2.4.51",
+    "1.2.840.10008.1.2.4.81",
+    "1.2.840.10008.1.2.4.91",
+    "1.2.840.10008.1.2.4.112",
+    "1.2.840.10008.1.2.4.203",
+}
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+_LOCALIZER = re.compile(r"scout|localiz|localis|topogram|surview|survey|pilot|3.?plane", re.I)
+_MAPS = {
+    "adc": re.compile(r"\badc\b|apparent.?diffusion|_adc", re.I),
+    "dwi": re.compile(r"\btracew?\b|_trace", re.I),
+    "cbf": re.compile(r"\br?cbf\b", re.I),
+    "cbv": re.compile(r"\br?cbv\b", re.I),
+    "mtt": re.compile(r"\bmtt\b", re.I),
+    "tmax": re.compile(r"\btmax\b", re.I),
+    "ttp": re.compile(r"\bttp\b", re.I),
+}
+_CONTRAST = re.compile(r"contrast|\bgd\b|\+c\b|\bpost|\bce\b|\bkm\b", re.I)
+#: Frames at one place from which a CT or MR series counts as dynamic.
+_DYNAMIC_FRAMES = 10
+
+
+@dataclass(frozen=True)
+class DicomFile:
+    """What is known of one file.
+
+    Attributes
+    ----------
+    name
+        Path relative to the folder.
+    reason
+        Why it cannot be used; None if it can.
+    facts
+        Header values that kind and geometry hang on.
+    pixel_sha256
+        One digest per frame of the stored values; empty where no decoder was at hand.
+    identifying
+        Names of identifying tags that are filled.
+    lossy
+        Whether its compression can have changed values.
+    """
+
+    name: str
+    path: Path
+    reason: str | None = None
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    pixel_sha256: tuple[str, ...] = ()
+    identifying: tuple[str, ...] = ()
+    lossy: bool = False
+
+
+@dataclass(frozen=True)
+class Series:
+    """Usable files of one series, sorted by place and time, and the kind that they show."""
+
+    uid: str
+    number: int
+    description: str
+    modality: str
+    kind: str | None
+    files: tuple[DicomFile, ...]
+
+    @property
+    def lossy(self) -> bool:
+        """Whether any file was compressed with loss."""
+        return any(file.lossy for file in self.files)
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All series and all files left out of one folder."""
+
+    series: tuple[Series, ...]
+    left_out: tuple[DicomFile, ...]
+    identifying: Mapping[str, int]
+
+
+def list_series(folder: Path, *, identifying_tags: Sequence[str] = IDENTIFYING_TAGS) -> Listing:
+    """Read every file of a folder and sort the usable ones into series.
+
+    Parameters
+    ----------
+    folder
+        Folder with DICOM files at any depth, under any names.
+    identifying_tags
+        Keywords of the tags to look for.
+
+    Returns
+    -------
+    Listing
+        Series by number; files left out by name, each with its reason; how many files have each
+        identifying tag filled.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     _ = Path(name, "notes.txt").write_text("no scan")
+    ...     [(file.name, file.reason) for file in list_series(Path(name)).left_out]
+    [('notes.txt', 'no DICOM file')]
+    """
+    files = [
+        read_file(path, folder, identifying_tags)
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    ]
+    files = _without_duplicates(files)
+    counts: dict[str, int] = {}
+    for file in files:
+        for tag in file.identifying:
+            counts[tag] = counts.get(tag, 0) + 1
+    groups: dict[str, list[DicomFile]] = {}
+    for file in files:
+        if file.reason is None:
+            groups.setdefault(str(file.facts["series_uid"]), []).append(file)
+    series = [_series(uid, members) for uid, members in groups.items()]
+    return Listing(
+        tuple(sorted(series, key=lambda one: (one.number, one.uid))),
+        tuple(file for file in files if file.reason is not None),
+        dict(sorted(counts.items())),
+    )
+
+
+# --- one file ----------------------------------------------------------------------------------
+
+
+def read_file(path: Path, folder: Path, identifying_tags: Sequence[str]) -> DicomFile:
+    """Read one file to its end; whatever is wrong with it becomes its ``reason``.
+
+    Parameters
+    ----------
+    path, folder
+        The file, and the folder that names are relative to.
+    identifying_tags
+        Keywords of tags to look for.
+
+    Returns
+    -------
+    DicomFile
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as name:
+    ...     file = Path(name, "a.dcm"); _ = file.write_bytes(b"")
+    ...     read_file(file, Path(name), IDENTIFYING_TAGS).reason
+    'empty file'
+    """
+    bare = DicomFile(path.relative_to(folder).as_posix(), path)
+    if path.stat().st_size == 0:
+        return replace(bare, reason="empty file")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            dataset = _dataset(path)
+            if dataset is None:
+                return replace(bare, reason="no DICOM file")
+            found = replace(
+                bare,
+                facts=_facts(dataset),
+                identifying=tuple(
+                    tag for tag in identifying_tags if str(dataset.get(tag) or "").strip()
+                ),
+                lossy=_is_lossy(dataset),
+            )
+            reason = _unusable(dataset)
+            if reason is not None:
+                return replace(found, reason=reason)
+            return replace(found, pixel_sha256=_pixel_digests(dataset))
+        # pydicom meets damage with nearly every built-in exception; whichever it is, this one
+        # file is named and the others go on.
+        except Exception as error:
+            return replace(bare, reason=f"damaged: {type(error).__name__}: {error}"[:200])
+
+
+def _dataset(path: Path) -> Any:
+    """The data set, also of files without the 128-byte preamble; None for other files."""
+    import pydicom
+    from pydicom.errors import InvalidDicomError
+
+    try:
+        return pydicom.dcmread(path)
+    except InvalidDicomError:
+        pass
+    with open(path, "rb") as handle:
+        group = handle.read(2)
+    if group not in (b"\x08\x00", b"\x02\x00", b"\x00\x08"):
+        return None
+    dataset = pydicom.dcmread(path, force=True)
+    return dataset if "SOPClassUID" in dataset else None
+
+
+def _unusable(dataset: Any) -> str | None:
+    """Why a readable file is no image to analyse; None if it is one."""
+    modality = str(dataset.get("Modality") or "")
+    sop_class = str(dataset.get("SOPClassUID") or "")
+    if "DirectoryRecordSequence" in dataset or not sop_class:
+        return "no image (directory or bare header)"
+    if "PixelData" not in dataset or "Rows" not in dataset:
+        return f"no image ({modality or 'unknown modality'})"
+    if sop_class.startswith(_SECONDARY_CAPTURE):
+        return "secondary capture (a picture, not the measured values)"
+    if modality not in ("CT", "MR"):
+        return f"modality {modality or 'unknown'}, neither CT nor MR"
+    incomplete = _incomplete(dataset)
+    if incomplete is not None:
+        return incomplete
+    image_type = [str(part).upper() for part in _many(dataset.get("ImageType"))]
+    text = f"{dataset.get('SeriesDescription') or ''} {' '.join(image_type)}"
+    if "LOCALIZER" in image_type or _LOCALIZER.search(text):
+        return "localizer (scout)"
+    if int(dataset.get("SamplesPerPixel") or 1) > 1:
+        return "colour picture"
+    if "P" in image_type[2:] or "PHASE" in image_type or "PHASE MAP" in image_type:
+        return "phase image"
+    if image_type[:1] == ["DERIVED"] and _map_kind(text) is None:
+        return f"derived ({' '.join(image_type[1:]).lower()})"
+    return None
+
+
+def _incomplete(dataset: Any) -> str | None:
+    """Says so when fewer pixels are there than the header declares."""
+    if dataset.file_meta.TransferSyntaxUID.is_compressed:
+        return None
+    frames = int(dataset.get("NumberOfFrames") or 1)
+    due = int(dataset.Rows) * int(dataset.Columns) * frames * int(dataset.BitsAllocated) // 8
+    there = len(dataset.PixelData)
+    return f"truncated: {there} of {due} bytes of pixels are there" if there < due else None
+
+
+def _is_lossy(dataset: Any) -> bool:
+    syntax = str(getattr(getattr(dataset, "file_meta", None), "TransferSyntaxUID", ""))
+    return syntax in LOSSY_SYNTAXES or str(dataset.get("LossyImageCompression") or "") == "01"
+
+
+def _pixel_digests(dataset: Any) -> tuple[str, ...]:
+    """SHA-256 of each frame's stored values, as 32-bit integers."""
+    if dataset.file_meta.TransferSyntaxUID.is_compressed and not _decodable(dataset):
+        return ()
+    pixels = np.asarray(dataset.pixel_array)
+    frames = pixels if pixels.ndim == 3 else pixels[np.newaxis]
+    return tuple(frame_sha256(frame) for frame in frames)
+
+
+def _decodable(dataset: Any) -> bool:
+    from pydicom.pixels import get_decoder
+
+    try:
+        return bool(get_decoder(dataset.file_meta.TransferSyntaxUID).is_available)
+    except NotImplementedError:
+        return False
+
+
+def frame_sha256(frame: NDArray[Any]) -> str:
+    """Digest of one frame of stored values (rows, columns), whatever integer type holds them.
+
+    Examples
+    --------
+    >>> one = np.array([[1, 2], [3, 4]])
+    >>> frame_sha256(one.astype(np.uint16)) == frame_sha256(one.astype(np.int32))
+    True
+    """
+    return hashlib.sha256(np.ascontiguousarray(frame, dtype=np.int32).tobytes()).hexdigest()
+
+
+def _facts(dataset: Any) -> dict[str, Any]:
+    """Header values that the rest of this module asks for, enhanced files included."""
+    shared = _first(dataset.get("SharedFunctionalGroupsSequence"))
+    frame = _first(dataset.get("PerFrameFunctionalGroupsSequence"))
+    place = _first(frame.get("PlanePositionSequence")) or dataset
+    plane = (
+        _first(shared.get("PlaneOrientationSequence"))
+        or _first(frame.get("PlaneOrientationSequence"))
+        or dataset
+    )
+    timing = _first(shared.get("MRTimingAndRelatedParametersSequence")) or dataset
+    echo = _first(frame.get("MREchoSequence")) or _first(shared.get("MREchoSequence"))
+    return {
+        "series_uid": dataset.get("SeriesInstanceUID") or "none",
+        "sop_uid": str(dataset.get("SOPInstanceUID") or ""),
+        "number": int(dataset.get("SeriesNumber") or 0),
+        "description": str(dataset.get("SeriesDescription") or dataset.get("ProtocolName") or ""),
+        "modality": str(dataset.get("Modality") or ""),
+        "image_type": [str(part).upper() for part in _many(dataset.get("ImageType"))],
+        "orientation": _numbers(plane.get("ImageOrientationPatient"), 6),
+        "position": _along_normal(
+            _numbers(place.get("ImagePositionPatient"), 3),
+            _numbers(plane.get("ImageOrientationPatient"), 6),
+        ),
+        "acquired_at": _moment(dataset),
+        "time_s": _seconds(dataset.get("AcquisitionTime") or dataset.get("ContentTime")),
+        "echo_time_ms": _float(dataset.get("EchoTime") or echo.get("EffectiveEchoTime")),
+        "repetition_time_ms": _float(timing.get("RepetitionTime")),
+        "inversion_time_ms": _float(dataset.get("InversionTime")),
+        "sequence": " ".join(str(part) for part in _many(dataset.get("ScanningSequence"))),
+        "b_value": _float(dataset.get("DiffusionBValue")),
+        "contrast": str(dataset.get("ContrastBolusAgent") or "").strip(),
+        "tilt_deg": _float(dataset.get("GantryDetectorTilt")),
+        "frames": int(dataset.get("NumberOfFrames") or 1),
+    }
+
+
+def _first(sequence: Any) -> Any:
+    """First item of a sequence; an empty mapping where there is none."""
+    return sequence[0] if sequence else {}
+
+
+def _many(value: Any) -> list[Any]:
+    if value is None or isinstance(value, str):
+        return [value] if value else []
+    return list(value) if isinstance(value, Iterable) else [value]
+
+
+def _float(value: Any) -> float | None:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def _numbers(values: Any, count: int) -> list[float] | None:
+    """That many numbers, None where the header has others."""
+    numbers = [_float(value) for value in _many(values)]
+    found = [number for number in numbers if number is not None]
+    return found if len(found) == count else None
+
+
+def _along_normal(position: list[float] | None, orientation: list[float] | None) -> float | None:
+    """Place of a slice along its own normal, in mm."""
+    if position is None or orientation is None:
+        return None
+    row, column = np.asarray(orientation).reshape(2, 3)
+    return round(float(np.dot(np.cross(row, column), np.asarray(position))), 3)
+
+
+def _seconds(text: Any) -> float | None:
+    """Seconds since midnight of a DICOM time (HHMMSS.ffffff)."""
+    match = re.match(r"^(\d{2})(\d{2})(\d{2}(?:\.\d+)?)", str(text or "").replace(":", ""))
+    if match is None:
+        return None
+    return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
+
+
+def _moment(dataset: Any) -> str | None:
+    """Date and time of the acquisition as ISO 8601 text."""
+    stamp = str(dataset.get("AcquisitionDateTime") or "")
+    if not stamp:
+        date = (
+            dataset.get("AcquisitionDate") or dataset.get("SeriesDate") or dataset.get("StudyDate")
+        )
+        stamp = f"{date or ''}{dataset.get('AcquisitionTime') or dataset.get('SeriesTime') or ''}"
+    match = re.match(r"^(\d{4})(\d{2})(\d{2})(\d{2})?(\d{2})?(\d{2})?", stamp)
+    if match is None:
+        return None
+    clock = ":".join(part or "00" for part in match.groups()[3:])
+    return f"{match[1]}-{match[2]}-{match[3]}T{clock}"
+
+
+def _without_duplicates(files: Iterable[DicomFile]) -> list[DicomFile]:
+    """Mark files whose instance was already seen under another name."""
+    seen: dict[str, str] = {}
+    out = []
+    for file in files:
+        uid = file.facts.get("sop_uid") or ""
+        if file.reason is None and uid:
+            if uid in seen:
+                file = replace(file, reason=f"the same image as {seen[uid]}")
+            else:
+                seen[uid] = file.name
+        out.append(file)
+    return out
+
+
+# --- one series --------------------------------------------------------------------------------
+
+
+def _series(uid: str, files: list[DicomFile]) -> Series:
+    """Sort by place, then time, and name the kind."""
+    ordered = sorted(
+        files,
+        key=lambda file: (file.facts["position"] or 0.0, file.facts["time_s"] or 0.0, file.name),
+    )
+    first = ordered[0].facts
+    return Series(
+        uid=uid,
+        number=first["number"],
+        description=first["description"],
+        modality=first["modality"],
+        kind=guess_kind(ordered),
+        files=tuple(ordered),
+    )
+
+
+def guess_kind(files: Sequence[DicomFile]) -> str | None:
+    """Kind of scan that a series shows, by its header alone.
+
+    Parameters
+    ----------
+    files
+        Usable files of one series.
+
+    Returns
+    -------
+    str or None
+        A kind of the scans sheet; None where the header does not say enough, or says something
+        that no analysis here uses (a CT angiogram, a field map, a functional run).
+
+    Examples
+    --------
+    >>> facts = {"description": "t2_tirm_tra_dark-fluid", "image_type": ["ORIGINAL"], "modality":
+    ...          "MR", "position": 0.0, "frames": 1}
+    >>> guess_kind([DicomFile("a", Path("a"), facts=facts)])
+    'FLAIR'
+    """
+    first = files[0].facts
+    text = f"{first['description']} {' '.join(first['image_type'])}"
+    mapped = _map_kind(text)
+    if mapped is not None:
+        return mapped
+    contrast = bool(first.get("contrast")) or bool(_CONTRAST.search(first["description"]))
+    dynamic = frames_per_place(files) >= _DYNAMIC_FRAMES
+    if first["modality"] == "CT":
+        if dynamic:
+            return "ctp"
+        angiogram = re.search(r"angio|\bcta\b", text, re.I)
+        return None if contrast or angiogram else "ncct"
+    return _mr_kind(first, text, contrast=contrast, dynamic=dynamic, files=files)
+
+
+def _mr_kind(
+    first: Mapping[str, Any],
+    text: str,
+    *,
+    contrast: bool,
+    dynamic: bool,
+    files: Sequence[DicomFile],
+) -> str | None:
+    """Kind of an MR series from its words, else from its timing."""
+    if any((file.facts.get("b_value") or 0) > 0 for file in files) or re.search(
+        r"\bdwi\b|diff|\bb1000\b", text, re.I
+    ):
+        return "dwi"
+    if dynamic:
+        return "dsc" if contrast or re.search(r"perf|\bpwi\b|\bdsc\b", text, re.I) else None
+    # Word boundaries count underscores as letters; series names are full of them.
+    words = re.sub(r"[_\W]+", " ", text).lower()
+    if re.search(r"flair|tirm|dark fluid", words):
+        return "FLAIR"
+    if re.search(r"\bt2 ?star\b|\bt2\*|\bswi\b|\bhemo\b|\bgre\b", words) or "t2*" in text.lower():
+        return "gre"
+    if re.search(r"field ?map|\bb0\b|\btof\b|angio|\bbold\b|\brest\b", words):
+        return None
+    if re.search(r"\bt1|mprage|spgr|bravo|\btfe\b", words):
+        return "T1c" if contrast else "T1w"
+    if re.search(r"\bt2", words):
+        return "T2w"
+    echo, repetition = first.get("echo_time_ms"), first.get("repetition_time_ms")
+    inversion = first.get("inversion_time_ms") or 0.0
+    if echo is None or repetition is None or "EP" in str(first.get("sequence")):
+        return None
+    if 1500 <= inversion <= 3000 and echo > 70:
+        return "FLAIR"
+    if echo > 70 and repetition > 2000:
+        return "T2w"
+    if echo < 30 and repetition < 1000:
+        return "T1c" if contrast else "T1w"
+    return None
+
+
+def _map_kind(text: str) -> str | None:
+    """Kind of a derived map that an analysis uses."""
+    spaced = re.sub(r"_+", " ", text)
+    return next((kind for kind, words in _MAPS.items() if words.search(spaced)), None)
+
+
+def frames_per_place(files: Sequence[DicomFile]) -> int:
+    """Most images at one slice place (frames of multi-frame files count one place each).
+
+    Examples
+    --------
+    >>> same = DicomFile("a", Path("a"), facts={"position": 1.0, "frames": 1})
+    >>> frames_per_place([same, same, same])
+    3
+    """
+    counts: dict[Any, int] = {}
+    for file in files:
+        place = file.facts.get("position")
+        counts[place] = counts.get(place, 0) + 1
+    return max(counts.values())
+
+
+def slice_distances_mm(series: Series) -> list[float]:
+    """Distances between neighbouring slice places, in mm, along the normal.
+
+    Examples
+    --------
+    >>> files = tuple(DicomFile("a", Path("a"), facts={"position": z, "frames": 1})
+    ...               for z in (0.0, 4.0, 11.0))
+    >>> slice_distances_mm(Series("1", 1, "", "CT", "ncct", files))
+    [4.0, 7.0]
+    """
+    places = sorted({file.facts["position"] for file in series.files} - {None})
+    return [round(float(step), 3) for step in np.diff(places)]
+
+
+def frame_times_s(series: Series) -> list[float] | None:
+    """Start of each frame of a dynamic series of single-frame files, from the first, in seconds.
+
+    Parameters
+    ----------
+    series
+        Usable files with their acquisition times.
+
+    Returns
+    -------
+    list of float or None
+        Median over the slice places; None if places have different numbers of images or times
+        are missing or do not rise.
+
+    Examples
+    --------
+    >>> files = tuple(DicomFile("a", Path("a"), facts={"position": z, "time_s": 60 + 2.0 * t,
+    ...               "frames": 1}) for z in (0.0, 5.0) for t in range(3))
+    >>> frame_times_s(Series("1", 1, "", "CT", "ctp", files))
+    [0.0, 2.0, 4.0]
+    """
+    places: dict[Any, list[float]] = {}
+    for file in series.files:
+        if file.facts.get("time_s") is None:
+            return None
+        places.setdefault(file.facts["position"], []).append(file.facts["time_s"])
+    lengths = {len(times) for times in places.values()}
+    if len(lengths) != 1 or lengths == {1}:
+        return None
+    times = np.median([sorted(own) for own in places.values()], axis=0)
+    times = times - times[0]
+    return [round(float(time), 4) for time in times] if (np.diff(times) > 0).all() else None

@@ -1,0 +1,549 @@
+"""One file in, one trustworthy image out: decoding, geometry, orientation, units.
+
+Everything that is known to go wrong with NIfTI files of trials is either mended and told in a
+note, or refused with an :class:`ImageFault` in words. What ITK would read without a word
+(truncated gzip, a qform that contradicts the sform) is settled here, and
+:func:`save_image` writes files on which all readers agree.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from corelab.imaging import values
+from corelab.imaging.faults import ImageFault
+from corelab.imaging.geometry import (
+    SAME_PLACE_MM,
+    affine_distance_mm,
+    orthonormal_affine,
+    voxel_sizes_mm,
+)
+from corelab.provenance.products import atomic_path, file_sha256, plain, write_json
+
+#: Files that declare more voxels than this are refused before anything is allocated
+#: (as float32 they would take 4 GiB).
+MAX_VOXELS = 2**30
+#: Bytes that may follow the declared voxels (padding, extensions) before a file counts as a bomb.
+MAX_TRAILING_BYTES = 2**20
+#: Cosine between two array axes above which a grid counts as sheared (0.06 degrees).
+SHEAR_COSINE = 1e-3
+#: Centre of the grid further from the world's origin than this is told.
+FAR_ORIGIN_MM = 500.0
+_COMPRESSION = 4
+_REEXPORT = "export the scan again from its DICOM files, or take it out of the sheet"
+
+
+@dataclass(frozen=True)
+class Conformed:
+    """A conformed image and what was found on the way.
+
+    Attributes
+    ----------
+    image
+        float32, finite, closest to RAS, 3D or 4D.
+    unit
+        Unit of the values: ``HU``, ``mm2/s``, ``s``, ``mL/100g/min``, ``mL/100g``, ``label`` or
+        ``a.u.``.
+    notes
+        What was mended or is odd, one sentence each.
+    frame_interval_s
+        From the header of a 4D file, None where the header has none.
+    """
+
+    image: nib.Nifti1Image
+    unit: str
+    notes: tuple[str, ...]
+    frame_interval_s: float | None
+
+
+def load_image(
+    path: str | os.PathLike[str], *, ndim: int = 3, kind: str | None = None
+) -> nib.Nifti1Image:
+    """Load one NIfTI file as a conformed image; see :func:`conform` for what that means.
+
+    Parameters
+    ----------
+    path
+        A ``.nii`` or ``.nii.gz`` file.
+    ndim
+        3, or 4 for a time series.
+    kind
+        Kind of scan (``dwi``, ``ncct``, ``mask-infarct`` ...); None checks the file alone.
+
+    Returns
+    -------
+    nibabel.Nifti1Image
+        float32, finite, array axes closest to RAS, world in mm.
+
+    Raises
+    ------
+    ImageFault
+        If the file cannot be trusted; it has a ``message`` and a ``remedy``.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "a.nii.gz"); file.touch()
+    ...     load_image(file)
+    Traceback (most recent call last):
+    corelab.imaging.faults.ImageFault: a.nii.gz is empty (0 bytes). Remedy: ...
+    """
+    return conform(path, ndim=ndim, kind=kind).image
+
+
+def conform(
+    path: str | os.PathLike[str],
+    *,
+    ndim: int = 3,
+    kind: str | None = None,
+    reorient: bool = True,
+) -> Conformed:
+    """Decode a file fully, settle its geometry and units, and tell what was done.
+
+    Parameters
+    ----------
+    path
+        A ``.nii`` or ``.nii.gz`` file (what it is, is decided by its content).
+    ndim
+        3, or 4 for a time series (ctp, dsc).
+    kind
+        Kind of scan; decides unit, plausibility and whether values are labels.
+    reorient
+        Turn the array axes closest to RAS. False keeps the file's own voxel order (masks that
+        are already in template space are used as they are).
+
+    Returns
+    -------
+    Conformed
+
+    Raises
+    ------
+    ImageFault
+        Empty, damaged or truncated file; more than :data:`MAX_VOXELS` voxels; complex or colour
+        values; wrong number of dimensions; no orientation, a singular or sheared one; non-finite
+        values inside the head; constant image; labels that are not whole numbers; values that
+        cannot have the unit of the kind.
+
+    Notes
+    -----
+    The sform is used where its code is above 0, else the qform, as nibabel does; the output
+    carries both, equal, with code 1.
+    """
+    file = Path(path)
+    raw_image = _decode(file)
+    notes: list[str] = []
+    voxels, frame_interval_s = _squeezed(raw_image, file.name, ndim, notes)
+    affine = _settled_affine(raw_image, file.name, voxels.shape, notes)
+    is_mask = kind is not None and kind.startswith("mask-")
+    if kind is not None and not is_mask and ndim == 3 and min(voxels.shape) < 2:
+        raise ImageFault(
+            f"{file.name} has the shape {voxels.shape}: a single slice is no volume",
+            "give the whole stack of slices as one 3D file",
+        )
+    checked, unit = values.checked(voxels, kind, file.name, notes)
+    image = nib.Nifti1Image(checked, affine)
+    if reorient:
+        image = nib.as_closest_canonical(image)
+    if is_mask and not checked.any():
+        notes.append("the mask is empty: a volume of 0 mL is its result")
+    return Conformed(
+        nib.Nifti1Image(np.ascontiguousarray(image.dataobj), image.affine),
+        unit,
+        tuple(notes),
+        frame_interval_s,
+    )
+
+
+# --- the bytes ---------------------------------------------------------------------------------
+
+
+def _decode(file: Path) -> Any:
+    """Read the whole file, never more than its header declares, and let nibabel interpret it."""
+    if file.is_dir():
+        raise ImageFault(
+            f"{file.name} is a folder", "name one NIfTI file, or give the kind 'dicom'"
+        )
+    if not file.exists():
+        raise ImageFault(f"{file} is not there", "check the path in the scans sheet")
+    size = file.stat().st_size
+    if size == 0:
+        raise ImageFault(f"{file.name} is empty (0 bytes)", "copy the file again; " + _REEXPORT)
+    with open(file, "rb") as handle:
+        packed = handle.read(2) == b"\x1f\x8b"
+        handle.seek(0)
+        stream: Any = gzip.GzipFile(fileobj=handle) if packed else handle
+        try:
+            start = stream.read(544)
+            header = _header(start, file.name)
+            declared = _declared_bytes(header, file.name)
+            content = start + stream.read(max(declared + MAX_TRAILING_BYTES + 1 - len(start), 0))
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise ImageFault(
+                f"{file.name} is truncated or damaged: it cannot be unpacked to its end ({error})",
+                "copy the file again and compare sizes; some programs would read the missing "
+                "part as zeros",
+            ) from None
+        except OSError as error:
+            raise ImageFault(
+                f"{file.name} cannot be read: {error}", "check the permissions and the disk"
+            ) from None
+    if len(content) < declared:
+        raise ImageFault(
+            f"{file.name} is truncated: its header declares {declared} bytes, "
+            f"{len(content)} are there",
+            "copy the file again and compare sizes; some programs would read the missing part "
+            "as zeros",
+        )
+    if len(content) > declared + MAX_TRAILING_BYTES:
+        raise ImageFault(
+            f"{file.name} unpacks to far more than the {declared} bytes that its header declares",
+            "the file is damaged or hostile: " + _REEXPORT,
+        )
+    family = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    return family.from_bytes(content)
+
+
+def _header(start: bytes, name: str) -> Any:
+    """Header of a single-file NIfTI-1 or -2, or a fault that says what the file is instead."""
+    family: Any = None
+    for order in ("<", ">"):
+        declared = int(np.frombuffer(start[:4], order + "i4")[0]) if len(start) >= 4 else 0
+        if declared in (348, 540):
+            family = nib.Nifti1Header if declared == 348 else nib.Nifti2Header
+    if family is None or len(start) < (352 if family is nib.Nifti1Header else 544):
+        raise ImageFault(
+            f"{name} is not a NIfTI file (it begins with {start[:8]!r})",
+            "convert it to NIfTI (.nii.gz); DICOM folders are given with the kind 'dicom'",
+        )
+    try:
+        header = family.from_fileobj(io.BytesIO(start), check=False)
+        header.get_data_dtype()
+        magic = bytes(header["magic"])
+    except (nib.spatialimages.HeaderDataError, KeyError, ValueError, TypeError) as error:
+        raise ImageFault(f"{name} has a damaged header: {error}", _REEXPORT) from None
+    if not magic.startswith((b"n+1", b"n+2")):
+        raise ImageFault(
+            f"{name} is an Analyze file or half of a .hdr/.img pair, which keep no orientation",
+            "convert it to a single NIfTI file (.nii.gz) from the original DICOM",
+        )
+    return header
+
+
+def _declared_bytes(header: Any, name: str) -> int:
+    """Number of bytes that the header asks for; refuses what no scanner makes."""
+    dims = [int(value) for value in header["dim"]]
+    if not 1 <= dims[0] <= 7 or any(size < 1 for size in dims[1 : dims[0] + 1]):
+        raise ImageFault(f"{name} has impossible dimensions {dims}", _REEXPORT)
+    shape = dims[1 : dims[0] + 1]
+    count = 1
+    for size in shape:
+        count *= size
+    if count > MAX_VOXELS:
+        raise ImageFault(
+            f"{name} declares the shape {tuple(shape)}: {count} voxels, more than the "
+            f"{MAX_VOXELS} that are accepted",
+            "check the header; split or resample the scan if it is truly that large",
+        )
+    offset = float(header["vox_offset"])
+    if not np.isfinite(offset) or not 0 <= offset <= MAX_TRAILING_BYTES * 64:
+        raise ImageFault(f"{name} has the impossible voxel offset {offset}", _REEXPORT)
+    return int(offset) + count * header.get_data_dtype().itemsize
+
+
+# --- the shape ---------------------------------------------------------------------------------
+
+
+def _squeezed(
+    image: Any, name: str, ndim: int, notes: list[str]
+) -> tuple[NDArray[Any], float | None]:
+    """Voxels with the dimensions that are due, scale factors applied, and the frame interval."""
+    stored = image.header.get_data_dtype()
+    if stored.fields is not None or np.issubdtype(stored, np.complexfloating):
+        what = "colours (RGB)" if stored.fields is not None else "complex numbers"
+        raise ImageFault(
+            f"{name} holds {what}, not one value per voxel",
+            "give the magnitude image or the original series, not a colour or derived picture",
+        )
+    shape = tuple(int(size) for size in image.shape)
+    kept = list(shape)
+    while len(kept) > ndim and kept[-1] == 1:
+        kept.pop()
+    if len(kept) == 5 and ndim == 4 and kept[3] == 1:
+        kept.pop(3)
+    if len(kept) < ndim:
+        due = "a 4D time series" if ndim == 4 else "a 3D volume"
+        remedy = (
+            "give the whole series, with all frames in one file"
+            if ndim == 4
+            else "give the whole stack of slices as one 3D file"
+        )
+        raise ImageFault(f"{name} has the shape {shape} where {due} is due", remedy)
+    if len(kept) > ndim:
+        raise ImageFault(
+            f"{name} has the shape {shape}, {len(kept)}D, where a {ndim}D image is due",
+            "extract the one volume that is meant (of a diffusion series: the b = 0 image as "
+            "'b0' and the trace image as 'dwi')",
+        )
+    if ndim == 4 and kept[3] < 2:
+        raise ImageFault(
+            f"{name} has {kept[3]} frame where a time series is due",
+            "give the whole series, with all frames in one file",
+        )
+    if len(shape) != ndim:
+        notes.append(f"shape {shape} was read as {tuple(kept)} (dimensions of length 1 dropped)")
+    slope = float(image.dataobj.slope)
+    if slope not in (0.0, 1.0):
+        notes.append(f"stored values were scaled by the header (slope {slope:g})")
+    if stored.kind in "iu" and stored.itemsize == 8:
+        notes.append("stored as 64-bit integers, which some programs cannot read")
+    voxels = np.asanyarray(image.dataobj).reshape(kept, order="F")
+    return voxels, _frame_interval_s(image.header) if ndim == 4 else None
+
+
+def _frame_interval_s(header: Any) -> float | None:
+    """``pixdim[4]`` in seconds; None where it is not a time that a scanner can have."""
+    interval = float(header["pixdim"][4])
+    unit = header.get_xyzt_units()[1]
+    factor = {"msec": 1e-3, "usec": 1e-6}.get(unit, 1.0)
+    interval *= factor
+    if unit == "unknown" and interval >= 100:  # milliseconds without a unit are common
+        interval /= 1000.0
+    return interval if np.isfinite(interval) and 0.01 <= interval <= 60 else None
+
+
+# --- the place ---------------------------------------------------------------------------------
+
+
+def _settled_affine(
+    image: Any, name: str, shape: tuple[int, ...], notes: list[str]
+) -> NDArray[np.float64]:
+    """The one affine that is used from here on."""
+    header = image.header
+    qform = _qform(header)
+    has_q, has_s = int(header["qform_code"]) > 0, int(header["sform_code"]) > 0
+    if not has_q and not has_s:
+        raise ImageFault(
+            f"{name} has no orientation (qform and sform codes are both 0): left and right, "
+            "and where the scan lies, cannot be known",
+            "convert it again from DICOM with dcm2niix; never set a code by guessing",
+        )
+    if has_s:
+        affine = np.asarray(header.get_sform(), float)
+        if has_q and qform is not None and np.isfinite(affine).all():
+            apart = affine_distance_mm(affine, qform, shape)
+            if apart > SAME_PLACE_MM:
+                notes.append(
+                    f"qform and sform put voxels up to {apart:.1f} mm apart; the sform is used"
+                )
+    elif qform is None:
+        raise ImageFault(f"{name} has a qform that is no rotation", _REEXPORT)
+    else:
+        affine = qform
+    affine = _in_mm(affine, header, notes)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise ImageFault(
+            f"{name} has an orientation matrix without an inverse or with non-finite numbers",
+            _REEXPORT,
+        )
+    sizes = voxel_sizes_mm(affine)
+    if sizes.min() < 0.01 or sizes.max() > 100:
+        raise ImageFault(
+            f"{name} has voxels of {_numbers(sizes)} mm, which no scanner makes",
+            "correct the header (units are mm); " + _REEXPORT,
+        )
+    cosines = affine[:3, :3] / sizes
+    shear = float(np.abs(np.triu(cosines.T @ cosines, 1)).max())
+    if shear > SHEAR_COSINE:
+        angle = abs(90 - np.degrees(np.arccos(min(shear, 1.0))))
+        raise ImageFault(
+            f"{name} is sheared: its axes are {angle:.1f} degrees off a right angle "
+            "(an uncorrected gantry tilt, or an affine registration stored in the header)",
+            "convert from DICOM with tilt correction, or resample the scan onto an upright grid",
+        )
+    _tell_geometry(header, affine, sizes, shape, notes)
+    return orthonormal_affine(affine, shape) if shear > 1e-6 else affine
+
+
+def _qform(header: Any) -> NDArray[np.float64] | None:
+    """The qform's affine, None where its quaternion is no rotation."""
+    try:
+        affine = np.asarray(header.get_qform(), float)
+    except (ValueError, nib.spatialimages.HeaderDataError):
+        return None
+    return affine if np.isfinite(affine).all() else None
+
+
+def _in_mm(affine: NDArray[np.float64], header: Any, notes: list[str]) -> NDArray[np.float64]:
+    """Apply the header's length unit where that makes sense of the voxel size."""
+    unit = int(header["xyzt_units"]) & 7
+    factor = {1: 1000.0, 3: 0.001}.get(unit, 1.0)
+    if factor == 1.0:
+        return affine
+    word = "metres" if unit == 1 else "micrometres"
+    sizes = voxel_sizes_mm(affine) * factor
+    if sizes.min() < 0.05 or sizes.max() > 20:
+        notes.append(f"the header says {word}, which cannot be; mm are taken")
+        return affine
+    notes.append(f"the header says {word}: converted to mm")
+    return np.diag([factor, factor, factor, 1.0]) @ affine
+
+
+def _tell_geometry(
+    header: Any,
+    affine: NDArray[np.float64],
+    sizes: NDArray[np.float64],
+    shape: tuple[int, ...],
+    notes: list[str],
+) -> None:
+    """Notes on a geometry that is odd but usable."""
+    declared = np.abs(np.asarray(header["pixdim"][1:4], float))
+    if not np.allclose(declared, sizes, rtol=0.01, atol=1e-3):
+        notes.append(
+            f"pixdim says {_numbers(declared)} mm, the orientation matrix {_numbers(sizes)} mm; "
+            "the matrix is used"
+        )
+    if sizes.min() < 0.1 or sizes.max() > 20:
+        notes.append(f"voxels of {_numbers(sizes)} mm are unusual: check the header's unit")
+    centre = (affine @ np.append((np.asarray(shape[:3]) - 1) / 2, 1.0))[:3]
+    distance = float(np.linalg.norm(centre))
+    if distance > FAR_ORIGIN_MM:
+        notes.append(f"the scan's centre lies {distance:.0f} mm from the origin")
+
+
+def _numbers(numbers: NDArray[Any]) -> str:
+    return " x ".join(f"{float(number):.4g}" for number in numbers)
+
+
+# --- writing -----------------------------------------------------------------------------------
+
+
+def save_image(
+    image: Any,
+    path: str | os.PathLike[str],
+    *,
+    sidecar: Mapping[str, Any] | None,
+    dtype: Any = None,
+) -> Path:
+    """Write an image so that every reader sees the same thing, and the same bytes every time.
+
+    Parameters
+    ----------
+    image
+        nibabel image; its affine must be free of shear.
+    path
+        Ends in ``.nii.gz`` (or ``.nii``).
+    sidecar
+        Content of the JSON beside it (``unit``, ``inputs``, ``parameters`` ...), to which the
+        image's ``sha256`` and the ``software`` versions are added. An entry of ``inputs`` that
+        is a path is replaced by its name and SHA-256. None writes no sidecar.
+    dtype
+        Data type on disk (None: that of the image). Values are never rescaled: a type that
+        cannot hold them is an error.
+
+    Returns
+    -------
+    pathlib.Path
+        ``path``.
+
+    Raises
+    ------
+    ValueError
+        If ``dtype`` cannot hold the values, or the affine is sheared.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> image = nib.Nifti1Image(np.ones((3, 3, 3), np.float32), np.eye(4))
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = save_image(image, Path(folder, "a.nii.gz"), sidecar={"unit": "s"}, dtype="u1")
+    ...     sorted(item.name for item in Path(folder).iterdir()), nib.load(file).get_data_dtype()
+    (['a.json', 'a.nii.gz'], dtype('uint8'))
+    """
+    target = Path(path)
+    if not target.name.endswith((".nii.gz", ".nii")):
+        raise ValueError(f"{target.name}: an image is written as .nii.gz or .nii")
+    content = _encoded(image, dtype, target.name)
+    if target.name.endswith(".gz"):
+        content = gzip.compress(content, compresslevel=_COMPRESSION, mtime=0)
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(content)
+    if sidecar is not None:
+        write_json(_completed(sidecar, target), sidecar_path(target))
+    return target
+
+
+def sidecar_path(path: str | os.PathLike[str]) -> Path:
+    """Path of the JSON beside an image.
+
+    Examples
+    --------
+    >>> sidecar_path("a/sub-01_T1w.nii.gz").as_posix()
+    'a/sub-01_T1w.json'
+    """
+    file = Path(path)
+    return file.with_name(file.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+
+
+def _encoded(image: Any, dtype: Any, name: str) -> bytes:
+    """The uncompressed bytes of a fresh NIfTI-1 file: qform equals sform, no free text."""
+    voxels = np.asanyarray(image.dataobj)
+    wanted = np.dtype(dtype) if dtype is not None else voxels.dtype
+    if wanted.kind == "b":
+        wanted = np.dtype(np.uint8)
+    stored = _cast(voxels, wanted, name)
+    fresh = nib.Nifti1Image(stored, None, dtype=wanted)
+    fresh.header.set_slope_inter(1.0, 0.0)
+    fresh.header.set_qform(image.affine, code=1, strip_shears=True)
+    apart = affine_distance_mm(fresh.header.get_qform(), image.affine, stored.shape)
+    if apart > SAME_PLACE_MM:
+        raise ValueError(f"{name}: the affine is sheared (up to {apart:.2f} mm); resample first")
+    fresh.header.set_sform(fresh.header.get_qform(), code=1)
+    fresh.header.set_xyzt_units("mm", "sec")
+    if stored.ndim == 4:
+        interval = float(image.header["pixdim"][4])
+        fresh.header["pixdim"][4] = interval if np.isfinite(interval) else 0.0
+    return bytes(fresh.to_bytes())
+
+
+def _cast(voxels: NDArray[Any], wanted: np.dtype[Any], name: str) -> NDArray[Any]:
+    """Change the type; refuse to lose anything but float precision."""
+    if voxels.dtype == wanted or np.issubdtype(wanted, np.floating):
+        return np.asarray(voxels, dtype=wanted)
+    limits = np.iinfo(wanted)
+    if voxels.size and (voxels.min() < limits.min or voxels.max() > limits.max):
+        raise ValueError(f"{name}: values {voxels.min()} to {voxels.max()} do not fit {wanted}")
+    stored = voxels.astype(wanted)
+    if not np.array_equal(stored, voxels):
+        raise ValueError(f"{name}: values are not whole numbers and do not fit {wanted}")
+    return stored
+
+
+def _completed(sidecar: Mapping[str, Any], target: Path) -> dict[str, Any]:
+    """The sidecar with checksum, software, and checksums of inputs given as paths."""
+    from corelab import __version__
+
+    content = dict(plain(sidecar))
+    content["inputs"] = [
+        {"name": Path(item).name, "sha256": file_sha256(item)} if isinstance(item, str) else item
+        for item in content.get("inputs", [])
+    ]
+    content["sha256"] = file_sha256(target)
+    content["software"] = {
+        "corelab": __version__,
+        "nibabel": nib.__version__,
+        "numpy": np.__version__,
+        **content.get("software", {}),
+    }
+    return content

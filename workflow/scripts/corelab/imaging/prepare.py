@@ -1,0 +1,602 @@
+"""First stage of a visit: a listed scan becomes a conformed file, or a status that says why not."""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from corelab.imaging.acquisition import acquisition_rows, charter, observe
+from corelab.imaging.brain import brain_mask, brain_volume_verdict
+from corelab.imaging.faults import ImageFault
+from corelab.imaging.geometry import mask_volume_ml, same_grid, voxel_sizes_mm
+from corelab.imaging.nifti import Conformed, conform, save_image, sidecar_path
+from corelab.provenance.products import file_sha256, plain, read_table, write_table
+from corelab.study.naming import DATATYPES, TEMPLATE_SPACE, derivative, mask_path
+
+#: Kinds that are time series.
+SERIES_KINDS = ("ctp", "dsc")
+#: Whose grid is the reference of a visit, best first.
+REFERENCE_ORDER = (
+    *("T1w", "T1c", "dwi", "adc", "b0", "FLAIR", "T2w", "gre", "ncct", "ctp", "dsc"),
+    *("cbf", "cbv", "mtt", "tmax", "ttp"),
+)
+#: Which image of a grid shows the brain's border best, best first.
+BRAIN_ORDER = (
+    *("T1w", "T1c", "b0", "T2w", "FLAIR", "dwi", "gre", "ncct", "ctp", "dsc", "adc"),
+    *("cbv", "cbf", "mtt", "tmax", "ttp"),
+)
+#: Keys of a BIDS sidecar and what they are called in ``metadata``.
+_SIDECAR_KEYS = {
+    "EchoTime": "echo_time_s",
+    "RepetitionTime": "repetition_time_s",
+    "InversionTime": "inversion_time_s",
+    "FlipAngle": "flip_angle_deg",
+    "MagneticFieldStrength": "field_strength_t",
+    "SliceThickness": "slice_thickness_mm",
+    "KVP": "tube_voltage_kv",
+    "DiffusionBValue": "b_value",
+    "Manufacturer": "manufacturer",
+    "ManufacturersModelName": "scanner",
+    "AcquisitionDateTime": "acquired_at",
+}
+_FRAME_TIME_KEYS = ("frame_times_s", "FrameTimes", "FrameTimesStart", "VolumeTiming")
+_ROW_METADATA = ("echo_time_s", "repetition_time_s", "b_value", "acquired_at")
+
+
+@dataclass
+class _Visit:
+    """What accumulates while the rows of one visit are walked through."""
+
+    participant_id: str
+    visit: str
+    folder: Path
+    settings: Mapping[str, Any]
+    scans: list[dict[str, Any]] = field(default_factory=list)
+    grids: dict[str, nib.Nifti1Image] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+
+    def grid_of(self, image: Any, prefix: str) -> str:
+        """Id of the grid that an image lies on; a new one where no earlier image has it."""
+        for name, known in self.grids.items():
+            if name.startswith(prefix) and same_grid(known, image):
+                return name
+        name = f"{prefix}{1 + sum(known.startswith(prefix) for known in self.grids)}"
+        empty = np.broadcast_to(np.uint8(0), image.shape[:3])
+        self.grids[name] = nib.Nifti1Image(empty, image.affine)
+        return name
+
+    def free_path(self, make: Any, run: int) -> str:
+        """A path that no other product of the visit has; the run entity tells equals apart."""
+        while True:
+            path = str(make(None if run == 1 else str(run)))
+            if path not in self.used:
+                self.used.add(path)
+                return path
+            run += 1
+
+
+def prepare_visit(
+    rows: Sequence[Mapping[str, Any]],
+    folder: str | os.PathLike[str],
+    *,
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Conform every scan of one visit and describe what is there.
+
+    Parameters
+    ----------
+    rows
+        One mapping per scan: ``participant_id, visit, kind, path, scan_id`` and, where known,
+        ``reader, repeat, space, acquired_at, label_values, echo_time_s, repetition_time_s,
+        b_value``. All rows are of one visit.
+    folder
+        Results folder of the study; all paths in the record are relative to it.
+    settings
+        ``acquisition`` (limits by kind, see :func:`corelab.imaging.acquisition.charter`) and
+        ``dicom`` (``identifying_tags``, see :mod:`corelab.imaging.dicom`); both may be missing.
+
+    Returns
+    -------
+    dict
+        The record of the stage ``prepare``: ``scans`` (one entry per row, a DICOM row one per
+        kind found), ``brain_masks`` and ``brain_mask_quality`` by grid, ``reference``,
+        ``acquisition`` and a ``status``. A file that cannot be used is an entry with the status
+        ``failed``, a reason and a remedy.
+
+    Raises
+    ------
+    ValueError
+        If the rows are none or of several visits, or a limit in the settings does not exist.
+
+    Notes
+    -----
+    Native grids are named ``g1, g2 ...`` in the order of the images, then of the masks that lie
+    on no image's grid; masks in template space have grids ``mni1 ...``, keep their own voxel
+    order and take no part in brain masks, reference and alignment.
+
+    Examples
+    --------
+    >>> row = {"participant_id": "01", "visit": "day5", "kind": "dwi", "path": "none.nii.gz",
+    ...        "scan_id": "s1"}
+    >>> record = prepare_visit([row], "results/x", settings={})
+    >>> record["status"], record["scans"][0]["remedy"]
+    ('failed', 'check the path in the scans sheet')
+    """
+    visits = {(str(row["participant_id"]), str(row["visit"])) for row in rows}
+    if len(visits) != 1:
+        raise ValueError(
+            f"prepare_visit takes the rows of one visit, got those of {sorted(visits)}"
+        )
+    limits = charter(settings.get("acquisition"))
+    participant_id, name = visits.pop()
+    visit = _Visit(participant_id, name, Path(folder), settings)
+    with tempfile.TemporaryDirectory() as scratch:
+        found = list(_expanded(rows, visit, Path(scratch)))
+        # Images first: a mask is named after the image whose grid it lies on.
+        for row in sorted(found, key=lambda row: str(row["kind"]).startswith("mask-")):
+            visit.scans.append(_scan(row, visit))
+    order = {str(row["scan_id"]): index for index, row in enumerate(rows)}
+    visit.scans.sort(key=lambda scan: order.get(scan["scan_id"], len(order)))
+    reference = _best_grid(visit.scans, REFERENCE_ORDER)
+    brain_masks, quality = _brain_masks(visit, reference)
+    failed = [scan for scan in visit.scans if scan["status"] == "failed"]
+    whole = len(failed) == len(visit.scans)
+    reason = "; ".join(f"{scan['scan_id']}: {scan['reason']}" for scan in failed) if whole else None
+    record = {
+        "stage": "prepare",
+        "participant_id": participant_id,
+        "visit": name,
+        "status": "failed" if whole else "ok",
+        "reason": f"no scan of the visit can be used ({reason})" if whole else None,
+        "scans": visit.scans,
+        "brain_masks": brain_masks,
+        "brain_mask_quality": quality,
+        "reference": reference,
+        "acquisition": _acquisition(visit.scans, limits),
+    }
+    return dict(plain(record))
+
+
+# --- one row -----------------------------------------------------------------------------------
+
+
+def _expanded(
+    rows: Iterable[Mapping[str, Any]], visit: _Visit, scratch: Path
+) -> Iterable[dict[str, Any]]:
+    """Rows with DICOM folders replaced by the images that are in them."""
+    for number, row in enumerate(rows):
+        if row["kind"] != "dicom":
+            yield dict(row)
+            continue
+        from corelab.imaging.conversion import rows_of_folder
+
+        yield from rows_of_folder(row, scratch / str(number), visit.settings.get("dicom") or {})
+
+
+def _scan(row: Mapping[str, Any], visit: _Visit) -> dict[str, Any]:
+    """Entry of one scan; a fault of its file is its status."""
+    kind = str(row["kind"])
+    entry: dict[str, Any] = {
+        "scan_id": str(row["scan_id"]),
+        "kind": kind,
+        "label": kind.removeprefix("mask-") if kind.startswith("mask-") else None,
+        "reader": row.get("reader"),
+        "repeat": int(row.get("repeat") or 1),
+        "space": row.get("space") or "native",
+        "source": str(row.get("source") or row["path"]),
+        "sha256": None,
+        "path": None,
+        "unit": None,
+        "shape": None,
+        "voxel_size_mm": None,
+        "grid": None,
+        "on_kind": None,
+        "status": "failed",
+        "reason": None,
+        "remedy": None,
+        "notes": list(row.get("notes") or []),
+        "metadata": {},
+        "dicom": row.get("dicom"),
+    }
+    try:
+        if row.get("fault") is not None:
+            raise row["fault"]
+        file = Path(str(row["path"]))
+        if file.is_file():
+            entry["sha256"] = row.get("sha256") or file_sha256(file)
+        if kind == "aif":
+            _arterial_input(row, entry, visit)
+        else:
+            _image(row, entry, visit)
+        entry["status"] = "ok"
+    except ImageFault as fault:
+        entry |= {"path": None, "grid": None, "reason": fault.message, "remedy": fault.remedy}
+    return entry
+
+
+def _image(row: Mapping[str, Any], entry: dict[str, Any], visit: _Visit) -> None:
+    """Conform one image or mask, write it, and complete its entry."""
+    kind, in_template = entry["kind"], entry["space"] == "MNI152"
+    ndim = 4 if kind in SERIES_KINDS else 3
+    conformed = conform(row["path"], ndim=ndim, kind=kind, reorient=not in_template)
+    entry["notes"] += conformed.notes
+    entry["unit"] = conformed.unit
+    entry["metadata"] = _metadata(row, conformed, entry["notes"])
+    image = conformed.image
+    if entry["label"] is not None:
+        image = _selected(image, row.get("label_values"), entry["notes"])
+    grid = visit.grid_of(image, "mni" if in_template else "g")
+    entry["grid"] = grid
+    entry["shape"] = [int(size) for size in image.shape]
+    entry["voxel_size_mm"] = [round(float(size), 6) for size in voxel_sizes_mm(image.affine)]
+    if entry["label"] is not None:
+        entry["on_kind"] = _kind_of_grid(visit.scans, grid)
+        entry["volume_ml"] = mask_volume_ml(image)
+        if entry["on_kind"] is None and not in_template and _has_images(visit.scans):
+            entry["notes"].append(_other_grid_note(visit, image))
+        path = visit.free_path(
+            lambda run: mask_path(
+                visit.participant_id,
+                visit.visit,
+                entry["label"],
+                kind=entry["on_kind"] or "T1w",
+                desc=entry["reader"] or "supplied",
+                space=TEMPLATE_SPACE if in_template else None,
+                run=run,
+            ),
+            entry["repeat"],
+        )
+    else:
+        path = visit.free_path(
+            lambda run: derivative(
+                visit.participant_id,
+                visit.visit,
+                DATATYPES.get(kind, "anat"),
+                kind,
+                desc="conformed",
+                space=TEMPLATE_SPACE if in_template else None,
+                run=run,
+            ),
+            entry["repeat"],
+        )
+    times = entry["metadata"].get("frame_times_s")
+    if times:
+        image.header["pixdim"][4] = float(np.median(np.diff(times)))
+    sidecar = {
+        "unit": entry["unit"],
+        "inputs": [{"name": _shown(entry["source"], visit.folder), "sha256": entry["sha256"]}],
+        "parameters": {"kind": kind, "label_values": row.get("label_values")},
+        "notes": entry["notes"],
+        **{key: value for key, value in entry["metadata"].items() if value is not None},
+    }
+    save_image(image, visit.folder / path, sidecar=sidecar, dtype=_storage_type(image))
+    entry["path"] = path
+
+
+def _shown(source: str, folder: Path) -> str:
+    """A source as the sidecar names it: relative inside the results, else its name alone."""
+    path = Path(source)
+    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else path.name
+
+
+def _storage_type(image: Any) -> Any:
+    """The smallest of uint8 (masks), int16 and float32 that keeps every value."""
+    voxels = np.asanyarray(image.dataobj)
+    if voxels.dtype == np.uint8:
+        return np.uint8
+    whole = voxels.min() >= -32768 and voxels.max() <= 32767
+    return np.int16 if whole and np.array_equal(np.rint(voxels), voxels) else np.float32
+
+
+def _selected(image: Any, label_values: Any, notes: list[str]) -> nib.Nifti1Image:
+    """Binary mask of the labels that count; all that are not zero where none are named."""
+    voxels = np.asanyarray(image.dataobj)
+    if label_values in (None, ""):
+        chosen = voxels != 0
+    else:
+        try:
+            wanted = [float(part) for part in str(label_values).split(",")]
+        except ValueError:
+            raise ImageFault(
+                f"label_values is {label_values!r}: it names the labels that count, as in 1,2,4",
+                "correct the column label_values in the scans sheet",
+            ) from None
+        chosen = np.isin(voxels, wanted)
+        if voxels.any() and not chosen.any():
+            there = sorted(int(value) for value in np.unique(voxels) if value)[:8]
+            notes.append(f"no voxel has a label of {label_values}; the mask holds {there}")
+    return nib.Nifti1Image(chosen.astype(np.uint8), image.affine)
+
+
+def _kind_of_grid(scans: Iterable[Mapping[str, Any]], grid: str) -> str | None:
+    """Kind of the best image on a grid."""
+    kinds = [scan["kind"] for scan in scans if scan["grid"] == grid and scan["label"] is None]
+    ranked = [kind for kind in REFERENCE_ORDER if kind in kinds]
+    return ranked[0] if ranked else (kinds[0] if kinds else None)
+
+
+def _has_images(scans: Iterable[Mapping[str, Any]]) -> bool:
+    return any(scan["grid"] is not None and scan["label"] is None for scan in scans)
+
+
+def _other_grid_note(visit: _Visit, mask: Any) -> str:
+    """What to know about a mask that lies on the grid of no scan."""
+    voxels = np.argwhere(np.asanyarray(mask.dataobj))
+    alike = [
+        scan["kind"]
+        for scan in visit.scans
+        if scan["grid"] is not None
+        and scan["label"] is None
+        and tuple(scan["shape"][:3]) == mask.shape
+    ]
+    note = "the mask is on the grid of no scan of its visit; its own header places it"
+    if alike:
+        note += f" (it has the shape of {alike[0]} but another position: check its header)"
+    if len(voxels):
+        world = nib.affines.apply_affine(mask.affine, voxels)
+        shares = []
+        for name, grid in visit.grids.items():
+            if _kind_of_grid(visit.scans, name) is not None:
+                at = nib.affines.apply_affine(np.linalg.inv(grid.affine), world)
+                shares.append(((at > -0.5) & (at < np.array(grid.shape) - 0.5)).all(1).mean())
+        if max(shares) < 0.5:
+            note += f"; only {max(shares):.0%} of it lies inside any scan's field of view"
+    return note
+
+
+# --- metadata ----------------------------------------------------------------------------------
+
+
+def _metadata(row: Mapping[str, Any], conformed: Conformed, notes: list[str]) -> dict[str, Any]:
+    """Acquisition facts: the sheet's columns win over the sidecar, that over the header."""
+    sidecar = _read_sidecar(Path(str(row["path"])), notes)
+    facts = {
+        name: sidecar[key] for key, name in _SIDECAR_KEYS.items() if sidecar.get(key) is not None
+    }
+    facts |= {
+        name: sidecar[name] for name in _SIDECAR_KEYS.values() if sidecar.get(name) is not None
+    }
+    facts |= {name: row[name] for name in _ROW_METADATA if row.get(name) not in (None, "")}
+    for name in _ROW_METADATA:
+        facts.setdefault(name, None)
+    kind = str(row["kind"])
+    if kind == "dwi" and facts["b_value"] is None:
+        facts["b_value"] = _highest_b_value(Path(str(row["path"])))
+    _check_times(facts, notes)
+    if conformed.image.ndim == 4:
+        facts["frame_times_s"] = _frame_times_s(sidecar, facts, conformed, notes)
+    return facts
+
+
+def _read_sidecar(file: Path, notes: list[str]) -> dict[str, Any]:
+    """The JSON beside an image; a damaged one is told and not used."""
+    path = sidecar_path(file)
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        notes.append(f"the sidecar {path.name} cannot be read ({error}) and was not used")
+        return {}
+    return content if isinstance(content, dict) else {}
+
+
+def _highest_b_value(file: Path) -> float | None:
+    """Largest b value of the ``.bval`` beside a diffusion image."""
+    path = sidecar_path(file).with_suffix(".bval")
+    if not path.is_file():
+        return None
+    try:
+        values = [float(part) for part in path.read_text(encoding="utf-8").split()]
+    except ValueError:
+        return None
+    return max(values) if values else None
+
+
+def _check_times(facts: dict[str, Any], notes: list[str]) -> None:
+    """Numbers as numbers; an echo time that can only be in ms is converted and told."""
+    for name in ("echo_time_s", "repetition_time_s", "b_value"):
+        if facts.get(name) is None:
+            continue
+        try:
+            facts[name] = float(facts[name])
+        except (TypeError, ValueError):
+            notes.append(f"{name} is {facts[name]!r}, no number, and was not used")
+            facts[name] = None
+    echo = facts.get("echo_time_s")
+    if echo is not None and echo >= 1.0:
+        notes.append(f"an echo time of {echo:g} s cannot be; taken as milliseconds")
+        facts["echo_time_s"] = echo / 1000.0
+    repetition = facts.get("repetition_time_s")
+    if repetition is not None and repetition >= 100.0:
+        notes.append(f"a repetition time of {repetition:g} s cannot be; taken as milliseconds")
+        facts["repetition_time_s"] = repetition / 1000.0
+
+
+def _frame_times_s(
+    sidecar: Mapping[str, Any],
+    facts: Mapping[str, Any],
+    conformed: Conformed,
+    notes: list[str],
+) -> list[float]:
+    """Start of every frame in seconds: a list in the sidecar, else a constant interval."""
+    frames = int(conformed.image.shape[3])
+    for key in _FRAME_TIME_KEYS:
+        if sidecar.get(key) is None:
+            continue
+        try:
+            times = np.asarray(sidecar[key], dtype=float)
+        except (TypeError, ValueError):
+            times = np.array([])
+        if times.shape != (frames,) or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
+            raise ImageFault(
+                f"the sidecar's {key} does not give {frames} rising times for {frames} frames",
+                "correct the list in the JSON beside the image (seconds, one per frame)",
+            )
+        return [float(time) for time in times]
+    interval = facts.get("repetition_time_s")
+    header = conformed.frame_interval_s
+    if interval:
+        if header and abs(header - interval) > 0.01 * interval:
+            notes.append(
+                f"frame interval {interval:g} s (sheet or sidecar), the image header says "
+                f"{header:g} s; the former is used"
+            )
+    elif header:
+        interval = header
+        notes.append(f"frame interval {header:g} s taken from the image header")
+    else:
+        raise ImageFault(
+            "the times of the frames are not known: no perfusion can be computed without them",
+            "give repetition_time_s in the scans sheet, or frame_times_s in the JSON beside it",
+        )
+    return [round(index * float(interval), 6) for index in range(frames)]
+
+
+def _arterial_input(row: Mapping[str, Any], entry: dict[str, Any], visit: _Visit) -> None:
+    """A supplied arterial input: a table with rising times and finite values."""
+    file = Path(str(row["path"]))
+    if not file.is_file():
+        raise ImageFault(f"{file} is not there", "check the path in the scans sheet")
+    try:
+        table = read_table(file, numeric=["time_s", "value"])
+    except (ValueError, UnicodeDecodeError) as error:
+        raise ImageFault(
+            f"{file.name} is no table of numbers ({error})", "give a TSV with time_s and value"
+        ) from None
+    missing = [name for name in ("time_s", "value") if name not in table.columns]
+    if missing:
+        raise ImageFault(
+            f"{file.name} lacks the column {' and '.join(missing)}",
+            "give a TSV with the columns time_s and value",
+        )
+    times, heights = table["time_s"].to_numpy(float), table["value"].to_numpy(float)
+    if len(times) < 5 or not (np.isfinite(times).all() and np.isfinite(heights).all()):
+        raise ImageFault(
+            f"{file.name} has {len(times)} rows or gaps in them: an arterial input has 5 or more, "
+            "all finite",
+            "export the curve again",
+        )
+    if (np.diff(times) <= 0).any() or heights.min() == heights.max():
+        raise ImageFault(
+            f"{file.name} has times that do not rise, or a value that never changes",
+            "sort the rows by time_s and check that the right column was exported",
+        )
+    path = visit.free_path(
+        lambda run: derivative(
+            visit.participant_id,
+            visit.visit,
+            DATATYPES["aif"],
+            "aif",
+            extension=".tsv",
+            desc="conformed",
+            run=run,
+        ),
+        entry["repeat"],
+    )
+    write_table(table, visit.folder / path, ["time_s", "value"], sort=False)
+    entry |= {"path": path, "unit": "a.u.", "shape": [len(times)]}
+
+
+# --- the visit as a whole ----------------------------------------------------------------------
+
+
+def _usable(scans: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Native images that were conformed."""
+    return [
+        scan
+        for scan in scans
+        if scan["status"] == "ok"
+        and scan["label"] is None
+        and scan["grid"] is not None
+        and scan["space"] == "native"
+    ]
+
+
+def _best_grid(scans: Iterable[Mapping[str, Any]], order: Sequence[str]) -> str | None:
+    """Grid of the first usable image in an order of preference."""
+    usable = _usable(scans)
+    ranked = sorted(
+        usable,
+        key=lambda scan: order.index(scan["kind"]) if scan["kind"] in order else len(order),
+    )
+    return str(ranked[0]["grid"]) if ranked else None
+
+
+def _brain_masks(visit: _Visit, reference: str | None) -> tuple[dict[str, str], dict[str, Any]]:
+    """One brain mask per native grid with an image: the supplied one, else from the best image."""
+    masks: dict[str, str] = {}
+    quality: dict[str, Any] = {}
+    for grid in [name for name in visit.grids if name.startswith("g")]:
+        images = [scan for scan in _usable(visit.scans) if scan["grid"] == grid]
+        if not images:
+            continue
+        supplied = [
+            scan
+            for scan in visit.scans
+            if scan["label"] == "brain" and scan["grid"] == grid and scan["path"] is not None
+        ]
+        ranked = [kind for kind in BRAIN_ORDER if any(scan["kind"] == kind for scan in images)]
+        kind = ranked[0] if ranked else images[0]["kind"]
+        source = next(scan for scan in images if scan["kind"] == kind)
+        if supplied:
+            masks[grid] = supplied[0]["path"]
+            mask_image: Any = nib.load(visit.folder / supplied[0]["path"])
+            origin = "supplied"
+        else:
+            image: Any = nib.load(visit.folder / source["path"])
+            mask = brain_mask(image, kind)
+            mask_image = nib.Nifti1Image(mask.astype(np.uint8), image.affine)
+            origin = kind
+            desc = None if grid == reference else kind
+            path = visit.free_path(
+                lambda run, kind=kind, desc=desc: mask_path(
+                    visit.participant_id, visit.visit, "brain", kind=kind, desc=desc, run=run
+                ),
+                1,
+            )
+            save_image(
+                mask_image,
+                visit.folder / path,
+                sidecar={
+                    "unit": "label",
+                    "inputs": [{"name": source["path"], "sha256": source["sha256"]}],
+                    "parameters": {"method": "intensity and morphology", "kind": kind},
+                },
+            )
+            masks[grid] = path
+        sizes = voxel_sizes_mm(mask_image.affine).tolist()
+        coverage_mm = observe(mask_image.shape, sizes, {})["coverage_mm"]
+        volume_ml = mask_volume_ml(mask_image)
+        quality[grid] = {
+            "source": origin,
+            "volume_ml": round(volume_ml, 3),
+            "verdict": brain_volume_verdict(volume_ml, coverage_mm or 0.0),
+        }
+    return masks, quality
+
+
+def _acquisition(
+    scans: Iterable[Mapping[str, Any]], limits: Mapping[str, Mapping[str, float]]
+) -> list[dict[str, Any]]:
+    """Rows of the imaging charter; a scan that cannot be read cannot be assessed."""
+    rows = []
+    for scan in scans:
+        if scan["label"] is not None or scan["kind"] == "aif" or scan["space"] != "native":
+            continue
+        observed = (
+            observe(scan["shape"], scan["voxel_size_mm"], scan["metadata"])
+            if scan["status"] == "ok"
+            else {}
+        )
+        for row in acquisition_rows(scan["kind"], observed, limits):
+            rows.append({"scan_id": scan["scan_id"], **row})
+    return rows

@@ -1,0 +1,258 @@
+"""What the numbers in the voxels mean: finite, in the right unit, whole where they are labels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corelab.imaging.faults import ImageFault
+
+#: Unit of each kind after conforming; kinds that are not here are in arbitrary units.
+UNITS = {
+    "ncct": "HU",
+    "ctp": "HU",
+    "adc": "mm2/s",
+    "cbf": "mL/100g/min",
+    "cbv": "mL/100g",
+    "mtt": "s",
+    "tmax": "s",
+    "ttp": "s",
+}
+#: Apparent diffusion coefficients of living brain and its fluid, in mm2/s.
+ADC_PLAUSIBLE_MM2_S = (0.3e-3, 3.3e-3)
+#: Share of the positive voxels that must be plausible before an ADC unit is believed.
+ADC_MIN_SHARE = 0.2
+#: Factors to mm2/s of the units in which ADC maps are found.
+_ADC_UNITS = {
+    "mm2/s": 1.0,
+    "10^-3 mm2/s": 1e-3,
+    "10^-6 mm2/s": 1e-6,
+    "m2/s": 1e6,
+}
+#: Non-finite voxels inside the head, as a share of it, above which an image is refused.
+MAX_NONFINITE_SHARE = 0.001
+#: Median of a head on CT (brain, scalp, bone; air left out) in HU.
+CT_PLAUSIBLE_MEDIAN_HU = (-50.0, 150.0)
+#: Values below air are padding of the reconstruction circle.
+AIR_HU = -1024.0
+#: A label may be off a whole number by this much, plus a relative part for float32 scaling.
+LABEL_TOLERANCE = 1e-3
+_LABEL_RELATIVE = 2e-5
+
+
+def checked(
+    voxels: NDArray[Any],
+    kind: str | None,
+    name: str,
+    notes: list[str],
+) -> tuple[NDArray[np.float32], str]:
+    """Check the values of an image for its kind, mend what can be mended, and tell it.
+
+    Parameters
+    ----------
+    voxels
+        3D or 4D array of any real type.
+    kind
+        Kind of scan, ``mask-<label>`` for labels, None for the checks that hold for any image.
+    name
+        File name for messages.
+    notes
+        List to which notes are appended.
+
+    Returns
+    -------
+    (float32 array, unit)
+
+    Raises
+    ------
+    ImageFault
+        If the values cannot be what the kind says.
+
+    Examples
+    --------
+    >>> notes = []
+    >>> labels, unit = checked(np.full((2, 2, 2), 1.000015), "mask-x", "a.nii", notes)
+    >>> float(labels[0, 0, 0]), unit, notes[0]
+    (1.0, 'label', 'labels up to 1.5e-05 off whole numbers were rounded')
+    """
+    if kind is not None and kind.startswith("mask-"):
+        return _labels(voxels, name, notes), "label"
+    finite = _finite(voxels, name, notes)
+    lowest, highest = float(finite.min()), float(finite.max())
+    if lowest == highest:
+        what = "all zero" if lowest == 0 else f"constant ({lowest:g})"
+        raise ImageFault(
+            f"{name} is {what}: it shows nothing",
+            "the export failed or the wrong file is named: export the scan again",
+        )
+    if kind == "adc":
+        finite = _adc_mm2_s(finite, name, notes)
+    elif kind in ("ncct", "ctp"):
+        finite = _hounsfield(finite, kind, name, notes)
+    elif kind in ("dwi", "b0") and lowest < 0:
+        share = float((finite < 0).mean())
+        notes.append(
+            f"{share:.1%} of the voxels are negative (down to {lowest:g}); left as they are"
+        )
+    return finite, UNITS.get(kind or "", "a.u.")
+
+
+def _labels(voxels: NDArray[Any], name: str, notes: list[str]) -> NDArray[np.float32]:
+    """Whole-number labels; NaN is background."""
+    labels = np.asarray(voxels, dtype=np.float64)
+    bad = ~np.isfinite(labels)
+    if bad.any():
+        if bad.all():
+            raise ImageFault(f"{name} has no finite voxel", "export the mask again")
+        notes.append(f"{int(bad.sum())} non-finite voxels of the mask were set to 0")
+        labels = np.nan_to_num(labels, nan=0.0, posinf=0.0, neginf=0.0)
+    whole = np.rint(labels)
+    off = np.abs(labels - whole)
+    if (off > LABEL_TOLERANCE + _LABEL_RELATIVE * np.abs(labels)).any():
+        example = float(labels.flat[int(off.argmax())])
+        raise ImageFault(
+            f"{name} holds {example:g}, which is no label: a mask has whole numbers",
+            "threshold a probability map first, or resample the mask with nearest neighbour",
+        )
+    if off.any():
+        notes.append(f"labels up to {off.max():.2g} off whole numbers were rounded")
+    if np.abs(whole).max() > 2**24:
+        raise ImageFault(
+            f"{name} holds the label {whole.flat[int(np.abs(whole).argmax())]:.0f}: labels above "
+            "16777216 are not kept exactly",
+            "renumber the labels",
+        )
+    if whole.min() < 0:
+        notes.append(f"negative labels (down to {whole.min():.0f}) count as labelled")
+    if whole.all():
+        notes.append("the mask covers every voxel of its image")
+    return whole.astype(np.float32)
+
+
+def _finite(voxels: NDArray[Any], name: str, notes: list[str]) -> NDArray[np.float32]:
+    """float32 without NaN or Inf; refused where they lie inside the head."""
+    with np.errstate(over="ignore"):
+        image = np.asarray(voxels, dtype=np.float32)
+    bad = ~np.isfinite(image)
+    count = int(bad.sum())
+    if count == 0:
+        return image
+    if count == image.size:
+        raise ImageFault(f"{name} has no finite voxel", "export the scan again")
+    filled = np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0)
+    inside = _share_inside(filled, bad)
+    if inside > MAX_NONFINITE_SHARE:
+        raise ImageFault(
+            f"{name} has {count} non-finite voxels (NaN or Inf), {inside:.1%} of the head's: "
+            "values in tissue are lost",
+            "export or compute the image again; where a map is undefined inside the brain, "
+            "say so with a mask",
+        )
+    notes.append(
+        f"{count} non-finite voxels (NaN or Inf) were set to 0; {inside:.2%} of the head's"
+    )
+    return filled
+
+
+def _share_inside(filled: NDArray[np.float32], bad: NDArray[np.bool_]) -> float:
+    """Share of the head's voxels that are bad; the head is what Otsu's threshold encloses."""
+    from scipy import ndimage
+    from skimage.filters import threshold_otsu
+
+    if filled.ndim == 4:
+        filled, bad = filled.mean(axis=3), np.asarray(bad.any(axis=3))
+    good = filled[~bad]
+    if good.size == 0 or good.min() == good.max():
+        return 1.0
+    head = (filled > threshold_otsu(good)) & ~bad
+    enclosed = np.zeros_like(head)
+    for index in range(head.shape[2]):
+        enclosed[:, :, index] = ndimage.binary_fill_holes(
+            ndimage.binary_closing(head[:, :, index], iterations=2) | head[:, :, index]
+        )
+    return float(bad[enclosed].mean()) if enclosed.any() else 1.0
+
+
+def _adc_mm2_s(image: NDArray[np.float32], name: str, notes: list[str]) -> NDArray[np.float32]:
+    """ADC in mm2/s, its unit recognised by the values that tissue can have."""
+    positive = image[image > 0]
+    low, high = ADC_PLAUSIBLE_MM2_S
+    shares = {
+        unit: float(((positive * factor > low) & (positive * factor < high)).mean())
+        for unit, factor in _ADC_UNITS.items()
+    }
+    unit = max(shares, key=lambda key: shares[key]) if positive.size else "mm2/s"
+    if positive.size == 0 or shares[unit] < ADC_MIN_SHARE:
+        middle = float(np.median(positive)) if positive.size else float("nan")
+        raise ImageFault(
+            f"{name} is no ADC map in a known unit: the median of its positive values is "
+            f"{middle:.3g}, brain has about 0.8e-3 mm2/s",
+            "export it again with its rescale slope, in mm2/s, 10^-3 mm2/s or 10^-6 mm2/s",
+        )
+    factor = _ADC_UNITS[unit]
+    if factor != 1.0:
+        notes.append(f"ADC was in {unit}; multiplied by {factor:g} to mm2/s")
+    count = int((image < 0).sum())
+    if count:
+        notes.append(
+            f"{count} negative ADC values ({count / image.size:.1%} of the voxels, down to "
+            f"{image.min() * factor:.3g} mm2/s) were set to 0"
+        )
+    return np.asarray(np.maximum(image, 0) * np.float32(factor), dtype=np.float32)
+
+
+def _hounsfield(
+    image: NDArray[np.float32], kind: str, name: str, notes: list[str]
+) -> NDArray[np.float32]:
+    """CT numbers, padding lifted to air; refused (ncct) or told (ctp) if off the HU scale."""
+    padding = int((image < AIR_HU).sum())
+    if padding:
+        notes.append(f"{padding} voxels below {AIR_HU:.0f} HU (padding) were set to it")
+        image = np.maximum(image, np.float32(AIR_HU))
+    volume = image.mean(axis=3) if image.ndim == 4 else image
+    middle = head_median(volume)
+    low, high = CT_PLAUSIBLE_MEDIAN_HU
+    if not low <= middle <= high:
+        offset = " (1024 too high: the rescale intercept is missing)" if 900 < middle < 1250 else ""
+        message = (
+            f"{name} is not in Hounsfield units: the median inside the head is {middle:.0f}"
+            f"{offset}, a head has {low:.0f} to {high:.0f}"
+        )
+        if kind == "ncct":
+            raise ImageFault(
+                message, "convert it again with rescale slope and intercept applied (dcm2niix)"
+            )
+        notes.append(message + "; only changes over time are used")
+    return image
+
+
+def head_median(volume: NDArray[Any]) -> float:
+    """Median of what is not air or empty background, by Otsu's threshold.
+
+    Parameters
+    ----------
+    volume
+        3D array. Where more than 30 % of it is exactly 0 (skull-stripped), zeros are left out.
+
+    Returns
+    -------
+    float
+
+    Examples
+    --------
+    >>> head = np.full((20, 20, 20), -1000.0); head[5:15, 5:15, 5:15] = 35.0
+    >>> head_median(head)
+    35.0
+    """
+    from skimage.filters import threshold_otsu
+
+    if (volume == 0).mean() > 0.3:
+        return float(np.median(volume[volume != 0]))
+    low, high = np.percentile(volume, [0.5, 99.0])
+    # Bone is clipped so that the threshold falls between air and soft tissue.
+    clipped = np.clip(volume, low, min(high, low + 1300))
+    if clipped.min() == clipped.max():
+        return float(np.median(volume))
+    return float(np.median(volume[clipped > threshold_otsu(clipped)]))

@@ -1,0 +1,225 @@
+"""Endpoints that follow from other rows: within a visit, and between visits of a subject.
+
+They are computed from rows, not from images, so that a study with tables only has them too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+
+#: endpoint, volume it follows, how, unit.
+CHANGES = (
+    ("infarct_growth", "infarct_volume", "difference", "mL"),
+    ("haematoma_growth", "haematoma_volume", "difference", "mL"),
+    ("reperfusion_percent", "hypoperfused_volume", "percent_reduction", "percent"),
+    ("extent_of_resection", "enhancing_volume", "percent_reduction", "percent"),
+    ("extent_of_resection:oedema", "oedema_volume", "percent_reduction", "percent"),
+    ("extent_of_resection:whole-tumour", "whole_tumour_volume", "percent_reduction", "percent"),
+)
+KEY = ["participant_id", "visit", "endpoint", "source", "repeat", "region"]
+
+
+def _pairs(rows: pd.DataFrame, endpoint: str, baseline: str) -> pd.DataFrame:
+    """Rows of an endpoint after baseline, beside the baseline row of the same source."""
+    own = rows[(rows["endpoint"] == endpoint) & (rows["region"] == "all")]
+    on = ["participant_id", "source", "repeat"]
+    before = own[own["visit"] == baseline].set_index(on)[["value", "status", "scan_ids"]]
+    after = own[own["visit"] != baseline]
+    return after.join(before, on=on, rsuffix="_before", how="inner")
+
+
+def _ids(*cells: Any) -> str | None:
+    found = {part for cell in cells if isinstance(cell, str) for part in cell.split(",")}
+    return ",".join(sorted(found)) or None
+
+
+def change_rows(rows: pd.DataFrame, baseline: str | None) -> list[dict[str, Any]]:
+    """Growth, reperfusion and resection against the baseline visit.
+
+    ``infarct_growth`` = V(visit) - V(baseline), mL; ``reperfusion_percent`` and
+    ``extent_of_resection`` = 100 (V(baseline) - V(visit)) / V(baseline), negative where the
+    volume grew. A change of which one side is missing is a row with the reason.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({
+    ...     "participant_id": "1", "visit": ["pre", "post"], "endpoint": "enhancing_volume",
+    ...     "source": "r", "repeat": 1, "region": "all", "value": [10.0, 12.0], "unit": "mL",
+    ...     "status": "ok", "reason": None, "scan_ids": None})
+    >>> [(r["endpoint"], r["value"]) for r in change_rows(rows, "pre")]
+    [('extent_of_resection', -20.0)]
+    """
+    if baseline is None:
+        return []
+    made = []
+    for endpoint, volume, how, unit in CHANGES:
+        for row in _pairs(rows, volume, baseline).itertuples(index=False):
+            before, after = row.value_before, row.value
+            status, reason, value = "ok", None, None
+            if row.status_before != "ok" or row.status != "ok":
+                side = baseline if row.status_before != "ok" else row.visit
+                status, reason = "not_computable", f"no {volume} at {side}"
+            elif how == "difference":
+                value = after - before
+            elif before == 0:
+                status, reason = "not_computable", f"{volume} at {baseline} is 0"
+            else:
+                value = 100.0 * (before - after) / before
+            made.append({
+                "participant_id": row.participant_id, "visit": row.visit, "endpoint": endpoint,
+                "source": row.source, "repeat": row.repeat, "region": "all", "value": value,
+                "unit": unit, "status": status, "reason": reason,
+                "scan_ids": _ids(row.scan_ids_before, row.scan_ids),
+            })
+    return made
+
+
+def ghost_core_rows(
+    rows: pd.DataFrame, baseline: str | None, *, above_ml: float
+) -> list[dict[str, Any]]:
+    """Core at baseline minus infarct at follow-up, mL; above ``above_ml`` it is a ghost core.
+
+    The definition and the default of 10 mL: J Clin Med 2024;14:2991 (requirements A11). The core
+    of a source is compared with that source's infarct, the pipeline's variants with the
+    pipeline's infarct.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({
+    ...     "participant_id": "1", "visit": ["a", "b"], "endpoint": ["core_volume", "infarct_volume"],
+    ...     "source": "pipeline", "repeat": 1, "region": "all", "value": [30.0, 12.0], "unit": "mL",
+    ...     "status": "ok", "reason": None, "scan_ids": None})
+    >>> made = ghost_core_rows(rows, "a", above_ml=10.0)
+    >>> made[0]["value"], made[0]["reason"]
+    (18.0, 'ghost core: above 10 mL')
+    """
+    if baseline is None:
+        return []
+    usable = rows[(rows["status"] == "ok") & (rows["region"] == "all")]
+    core = usable[(usable["endpoint"] == "core_volume") & (usable["visit"] == baseline)]
+    later = usable[(usable["endpoint"] == "infarct_volume") & (usable["visit"] != baseline)]
+    both = core.merge(later, on=["participant_id", "source", "repeat"], suffixes=("_core", "_later"))
+    return [
+        {
+            "participant_id": row.participant_id, "visit": row.visit_later,
+            "endpoint": "ghost_core_volume", "source": row.source, "repeat": row.repeat,
+            "region": "all", "value": row.value_core - row.value_later, "unit": "mL",
+            "status": "ok",
+            "reason": f"ghost core: above {above_ml:g} mL"
+            if row.value_core - row.value_later > above_ml else None,
+            "scan_ids": _ids(row.scan_ids_core, row.scan_ids_later),
+        }
+        for row in both.itertuples(index=False)
+    ]
+
+
+def mismatch_rows(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Penumbra and mismatch ratio where a source gives core and hypoperfused volume only.
+
+    penumbra = hypoperfused - core (not below 0), mismatch ratio = hypoperfused / core.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({
+    ...     "participant_id": "1", "visit": "a", "endpoint": ["core_volume", "hypoperfused_volume"],
+    ...     "source": "software", "repeat": 1, "region": "all", "value": [10.0, 45.0], "unit": "mL",
+    ...     "status": "ok", "reason": None, "scan_ids": None})
+    >>> [(r["endpoint"], r["value"]) for r in mismatch_rows(rows)]
+    [('penumbra_volume', 35.0), ('mismatch_ratio', 4.5)]
+    """
+    on = ["participant_id", "visit", "source", "repeat"]
+    usable = rows[(rows["status"] == "ok") & (rows["region"] == "all")]
+    core = usable[usable["endpoint"] == "core_volume"]
+    whole = usable[usable["endpoint"] == "hypoperfused_volume"]
+    made = []
+    for row in core.merge(whole, on=on, suffixes=("_core", "_whole")).itertuples(index=False):
+        base = {
+            "participant_id": row.participant_id, "visit": row.visit, "source": row.source,
+            "repeat": row.repeat, "region": "all", "status": "ok", "reason": None,
+            "scan_ids": _ids(row.scan_ids_core, row.scan_ids_whole),
+        }
+        made.append({**base, "endpoint": "penumbra_volume", "unit": "mL",
+                     "value": max(0.0, row.value_whole - row.value_core)})
+        ratio: dict[str, Any] = {**base, "endpoint": "mismatch_ratio", "unit": "ratio"}
+        if row.value_core > 0:
+            made.append({**ratio, "value": row.value_whole / row.value_core})
+        else:
+            made.append({**ratio, "value": None, "status": "not_computable",
+                         "reason": "the core is 0 mL"})
+    return made
+
+
+def missing_rows(
+    rows: pd.DataFrame, listed: Sequence[tuple[str, str]], visit_order: Sequence[str]
+) -> list[dict[str, Any]]:
+    """Rows for the values that a source should have given and has not.
+
+    For every endpoint and source: at each visit where the source gave the endpoint for anybody,
+    every participant whom that source measured at all should have a row. For the pipeline these
+    are the participants with any scan listed.
+
+    Parameters
+    ----------
+    listed
+        (participant_id, visit) of the scans sheet.
+    visit_order
+        Visits of the study.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({
+    ...     "participant_id": ["1", "2", "2"], "visit": ["a", "a", "b"],
+    ...     "endpoint": "infarct_volume", "source": "r1", "repeat": 1, "region": "all",
+    ...     "value": [1.0, 2.0, 3.0], "status": "ok"})
+    >>> [(r["participant_id"], r["visit"], r["status"]) for r in missing_rows(rows, [], ["a", "b"])]
+    [('1', 'b', 'missing')]
+    """
+    listed_visits = set(listed)
+    scanned = {participant_id for participant_id, _ in listed}
+    own = rows[(rows["region"] == "all") & (rows["repeat"].astype(int) == 1)]
+    made = []
+    for source, of_source in own.groupby("source", sort=True):
+        subjects = set(of_source["participant_id"])
+        pipeline = source == "pipeline"
+        if pipeline:
+            subjects |= scanned
+        elif str(source).startswith("pipeline:"):
+            # A variant stands beside the primary value; where that is missing, one row says so.
+            continue
+        for endpoint, part in of_source.groupby("endpoint", sort=True):
+            unit = part["unit"].dropna().iloc[0] if "unit" in part and part["unit"].notna().any() else None
+            there = set(zip(part["participant_id"], part["visit"], strict=True))
+            for visit in [v for v in visit_order if v in set(part["visit"])]:
+                for subject in sorted(subjects):
+                    if (subject, visit) in there:
+                        continue
+                    if pipeline and (subject, visit) in listed_visits:
+                        reason = "no scan of the kind that this endpoint needs"
+                    elif pipeline:
+                        reason = "no scan at this visit"
+                    else:
+                        reason = f"{source} gave no value at this visit"
+                    made.append({
+                        "participant_id": subject, "visit": visit, "endpoint": endpoint,
+                        "source": source, "repeat": 1, "region": "all", "value": None,
+                        "unit": unit, "status": "missing", "reason": reason, "scan_ids": None,
+                    })
+    return made
+
+
+def without_known(made: Sequence[dict[str, Any]], rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """Drop derived rows whose key is measured or supplied already.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame([dict.fromkeys(KEY, "x") | {"repeat": 1}])
+    >>> without_known([dict.fromkeys(KEY, "x") | {"repeat": 1}], rows)
+    []
+    """
+    known = set(zip(*(rows[k].astype(str) for k in KEY), strict=True)) if len(rows) else set()
+    return [row for row in made if tuple(str(row[k]) for k in KEY) not in known]
+
+

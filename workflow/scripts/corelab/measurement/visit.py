@@ -1,0 +1,389 @@
+"""Measurement of one visit, or of a batch of supplied masks: masks -> rows."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from corelab.imaging import ImageFault, mask_volume_ml, resample_to, same_grid
+from corelab.imaging.nifti import conform
+from corelab.measurement import overlap
+from corelab.measurement.regions import (
+    Atlas,
+    hemisphere_fractions,
+    load_atlas,
+    territory_fractions,
+)
+from corelab.study.columns import volume_endpoint
+
+
+def _row(
+    participant_id: str,
+    visit: str,
+    endpoint: str,
+    source: str,
+    value: float | None,
+    unit: str,
+    *,
+    repeat: int = 1,
+    region: str = "all",
+    status: str = "ok",
+    reason: str | None = None,
+    scan_ids: Iterable[str] = (),
+) -> dict[str, Any]:
+    if value is not None and not np.isfinite(value):
+        value, status = None, "not_computable" if status == "ok" else status
+        reason = reason or "not defined for these masks"
+    return {
+        "participant_id": participant_id,
+        "visit": visit,
+        "endpoint": endpoint,
+        "source": source,
+        "repeat": repeat,
+        "region": region,
+        "value": value,
+        "unit": unit,
+        "status": status,
+        "reason": reason,
+        "scan_ids": ",".join(sorted(scan_ids)) or None,
+    }
+
+
+def _source(reader: str | None) -> str:
+    return reader or "supplied"
+
+
+def _location_rows(
+    participant_id: str,
+    visit: str,
+    label: str,
+    source: str,
+    repeat: int,
+    mask: nib.Nifti1Image,
+    atlases: Sequence[Atlas],
+    scan_ids: Iterable[str],
+) -> list[dict[str, Any]]:
+    """Territory and hemisphere fractions of a mask in MNI152 space."""
+    scan_ids = list(scan_ids)
+    # Territory fractions of two labels must not share a key: the label is named where it is not
+    # the lesion that the study is about.
+    suffix = "" if label in {"infarct", "lesion", "whole-tumour"} else f":{label}"
+    rows = []
+    for region, share in hemisphere_fractions(mask).items():
+        reason = None if np.isfinite(share) else "the lesion is empty"
+        rows.append(
+            _row(participant_id, visit, f"hemisphere_fraction{suffix}", source, share, "fraction",
+                 repeat=repeat, region=region, reason=reason, scan_ids=scan_ids)
+        )
+    for atlas in atlases:
+        for region, share in territory_fractions(mask, atlas).items():
+            rows.append(
+                _row(participant_id, visit, f"territory_fraction{suffix}", source, share,
+                     "fraction", repeat=repeat, region=region, scan_ids=scan_ids,
+                     reason=None if np.isfinite(share) else "the region has no voxel")
+            )
+    return rows
+
+
+def _masks_of(
+    prepared: Mapping[str, Any],
+    segmented: Mapping[str, Any] | None,
+    perfused: Mapping[str, Any] | None,
+) -> list[dict[str, Any]]:
+    """All masks of a visit in one shape, supplied ones first."""
+    masks = []
+    for scan in prepared["scans"]:
+        if scan.get("label") and scan["label"] != "brain":
+            masks.append({
+                **{key: scan.get(key) for key in ("label", "path", "status", "reason", "space")},
+                "source": _source(scan.get("reader")),
+                "repeat": int(scan.get("repeat") or 1),
+                "scan_ids": [scan["scan_id"]],
+            })
+    for record in (segmented, perfused):
+        for mask in (record or {}).get("masks", []):
+            masks.append({**mask, "repeat": 1, "space": "native"})
+    return masks
+
+
+def _registry_rows(
+    perfused: Mapping[str, Any], folder: Path, participant_id: str, visit: str
+) -> list[dict[str, Any]]:
+    """Volumes by every published cut-off: frames of one 4D mask image."""
+    registry = perfused.get("registry") or {}
+    if not registry.get("path"):
+        return []
+    image = nib.load(folder / registry["path"])
+    voxels = np.asanyarray(image.dataobj)
+    voxel_ml = abs(float(np.linalg.det(image.affine[:3, :3]))) / 1000.0
+    endpoints = registry.get("endpoints") or ["core_volume"] * len(registry["ids"])
+    rows = []
+    for number, (name, endpoint) in enumerate(zip(registry["ids"], endpoints, strict=True)):
+        rows.append(
+            _row(participant_id, visit, endpoint, f"pipeline:{name}",
+                 float(np.count_nonzero(voxels[..., number])) * voxel_ml, "mL",
+                 reason=f"engine {registry['engine']}" if registry.get("engine") else None,
+                 scan_ids=registry.get("scan_ids") or [])
+        )
+    return rows
+
+
+def overlap_rows(
+    participant_id: str,
+    visit: str,
+    masks: Sequence[Mapping[str, Any]],
+    images: Mapping[int, nib.Nifti1Image],
+    *,
+    nsd_tolerance_mm: float,
+) -> list[dict[str, Any]]:
+    """Overlap of every pair of sources that outlined one label of a visit.
+
+    Parameters
+    ----------
+    masks
+        With ``label``, ``source``, ``repeat``, ``scan_ids``.
+    images
+        Position in ``masks`` -> mask image, for those that could be read.
+    """
+    rows: list[dict[str, Any]] = []
+    groups: dict[tuple[str, int], list[int]] = {}
+    for position in images:
+        mask = masks[position]
+        # Registry and threshold variants are volumes to compare, not readers to agree.
+        groups.setdefault((mask["label"], mask["repeat"]), []).append(position)
+    for (label, repeat), members in sorted(groups.items()):
+        members.sort(key=lambda position: masks[position]["source"])
+        for first, second in itertools.combinations(members, 2):
+            a, b = images[first], images[second]
+            base = {
+                "participant_id": participant_id,
+                "visit": visit,
+                "label": label,
+                "source_a": masks[first]["source"],
+                "source_b": masks[second]["source"],
+                "repeat": repeat,
+                "scan_ids": ",".join(
+                    sorted({*masks[first]["scan_ids"], *masks[second]["scan_ids"]})
+                ),
+            }
+            if not same_grid(a, b):
+                if masks[first].get("space") != masks[second].get("space"):
+                    rows.append({
+                        **base, "metric": "dice", "value": None, "status": "not_computable",
+                        "reason": "one mask is in native space, the other in MNI152",
+                    })
+                    continue
+                # The finer grid keeps the outline of both.
+                coarse_first = abs(np.linalg.det(a.affine[:3, :3])) > abs(
+                    np.linalg.det(b.affine[:3, :3])
+                )
+                a, b = (resample_to(a, b, order=0), b) if coarse_first else (
+                    a, resample_to(b, a, order=0)
+                )
+            for metric, result in overlap.overlap_metrics(
+                np.asanyarray(a.dataobj) > 0,
+                np.asanyarray(b.dataobj) > 0,
+                a.affine,
+                nsd_tolerance_mm=nsd_tolerance_mm,
+            ).items():
+                rows.append({**base, "metric": metric, **result})
+    return rows
+
+
+def measure_visit(
+    prepared: Mapping[str, Any],
+    segmented: Mapping[str, Any] | None,
+    perfused: Mapping[str, Any] | None,
+    normalised: Mapping[str, Any] | None,
+    folder: Path,
+    *,
+    atlases: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Measure everything that one visit's masks and maps say.
+
+    Parameters
+    ----------
+    prepared, segmented, perfused, normalised
+        Records of the stages; None where a stage does not apply.
+    folder
+        The study's results folder; paths in records are relative to it.
+    atlases
+        ``atlases`` of the config.
+    settings
+        ``measurement`` of the config.
+
+    Returns
+    -------
+    dict
+        ``rows`` (columns of measurements.tsv without row_id), ``overlap``, ``acquisition``.
+    """
+    participant_id, visit = prepared["participant_id"], prepared["visit"]
+    loaded = [load_atlas(atlas) for atlas in atlases]
+    rows: list[dict[str, Any]] = []
+    masks = _masks_of(prepared, segmented, perfused)
+    images: dict[int, nib.Nifti1Image] = {}
+    for position, mask in enumerate(masks):
+        endpoint = volume_endpoint(mask["label"])
+        common = {"repeat": mask["repeat"], "scan_ids": mask.get("scan_ids") or []}
+        if mask["status"] != "ok":
+            rows.append(_row(participant_id, visit, endpoint, mask["source"], None, "mL",
+                             status=mask["status"], reason=mask.get("reason"), **common))
+            continue
+        image = nib.load(folder / mask["path"])
+        images[position] = image
+        rows.append(_row(participant_id, visit, endpoint, mask["source"], mask_volume_ml(image),
+                         "mL", reason=mask.get("reason"), **common))
+        if mask.get("space") == "MNI152":
+            rows += _location_rows(participant_id, visit, mask["label"], mask["source"],
+                                   mask["repeat"], image, loaded, common["scan_ids"])
+    for entry in (normalised or {}).get("masks", []):
+        if entry.get("visit") == visit and entry.get("status") == "ok":
+            rows += _location_rows(
+                participant_id, visit, entry["label"], entry["source"],
+                int(entry.get("repeat") or 1), nib.load(folder / entry["path"]), loaded,
+                entry.get("scan_ids") or [],
+            )
+    if perfused:
+        rows += _registry_rows(perfused, folder, participant_id, visit)
+        for quantity in perfused.get("quantities", []):
+            rows.append(
+                _row(participant_id, visit, quantity["endpoint"], quantity["source"],
+                     quantity.get("value"), quantity["unit"],
+                     status=quantity.get("status") or "ok", reason=quantity.get("reason"),
+                     scan_ids=quantity.get("scan_ids") or [])
+            )
+    agreeing = {
+        position: image
+        for position, image in images.items()
+        if not (perfused and masks[position] in perfused.get("masks", []))
+    }
+    overlaps = overlap_rows(participant_id, visit, masks, agreeing,
+                            nsd_tolerance_mm=settings["nsd_tolerance_mm"])
+    acquisition = [
+        {"participant_id": participant_id, "visit": visit, **row}
+        for row in prepared.get("acquisition", [])
+    ]
+    for gate in (perfused or {}).get("gates", []):
+        verdicts = {"PASS": "pass", "WARN": "pass", "FAIL": "fail"}
+        acquisition.append({
+            "participant_id": participant_id,
+            "visit": visit,
+            "kind": gate.get("kind") or "perfusion",
+            "criterion": f"gate:{gate['criterion']}",
+            "value": gate.get("value"),
+            "limit": gate.get("limit"),
+            "verdict": verdicts.get(str(gate["verdict"]), "not_assessable"),
+        })
+    return {
+        "stage": "measure",
+        "participant_id": participant_id,
+        "visit": visit,
+        "rows": _settle_doubles(rows),
+        "overlap": overlaps,
+        "acquisition": acquisition,
+    }
+
+
+def _settle_doubles(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row per key; two different values under one key are a fault of our own code."""
+    kept: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for row in rows:
+        key = tuple(row[k] for k in ("participant_id", "visit", "endpoint", "source", "repeat",
+                                     "region"))
+        if key in kept and kept[key]["value"] != row["value"]:
+            raise RuntimeError(f"two values for {key}: {kept[key]['value']} and {row['value']}")
+        kept.setdefault(key, row)
+    return list(kept.values())
+
+
+def measure_supplied(
+    scans: Sequence[Mapping[str, Any]],
+    *,
+    atlases: Sequence[Mapping[str, Any]],
+    settings: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Measure masks that others supplied, of visits that have no images to process.
+
+    Parameters
+    ----------
+    scans
+        Scan rows (``participant_id``, ``visit``, ``kind``, ``path``, ...).
+    atlases, settings
+        As for :func:`measure_visit`.
+
+    Returns
+    -------
+    dict
+        ``rows``, ``overlap`` and ``scans`` (with sha256, status and reason of every file).
+    """
+    from corelab.provenance.products import file_sha256
+
+    loaded = [load_atlas(atlas) for atlas in atlases]
+    rows: list[dict[str, Any]] = []
+    overlaps: list[dict[str, Any]] = []
+    told: list[dict[str, Any]] = []
+    for (participant_id, visit), group in itertools.groupby(
+        sorted(scans, key=lambda s: (s["participant_id"], s["visit"], s["scan_id"])),
+        key=lambda s: (s["participant_id"], s["visit"]),
+    ):
+        masks, images = [], {}
+        for scan in group:
+            label = scan["kind"].removeprefix("mask-")
+            mask = {"label": label, "source": _source(scan["reader"]), "repeat": scan["repeat"],
+                    "scan_ids": [scan["scan_id"]], "space": scan["space"]}
+            head = {**{k: scan[k] for k in ("participant_id", "visit", "kind", "scan_id", "source")},
+                    "sha256": None}
+            try:
+                if not Path(scan["path"]).exists():
+                    raise ImageFault("the file is not there", "correct the path in the scans sheet")
+                conformed = conform(scan["path"], kind=scan["kind"])
+            except ImageFault as fault:
+                told.append({**head, "status": "failed", "reason": str(fault)})
+                if label != "brain":
+                    rows.append(_row(participant_id, visit, volume_endpoint(label), mask["source"],
+                                     None, "mL", repeat=mask["repeat"], status="failed",
+                                     reason=str(fault), scan_ids=mask["scan_ids"]))
+                continue
+            told.append({**head, "sha256": file_sha256(scan["path"]), "status": "ok",
+                         "reason": None, "notes": list(conformed.notes)})
+            if label == "brain":
+                continue
+            image = selected_labels(conformed.image, scan["label_values"])
+            images[len(masks)] = image
+            masks.append(mask)
+            rows.append(_row(participant_id, visit, volume_endpoint(label), mask["source"],
+                             mask_volume_ml(image), "mL", repeat=mask["repeat"],
+                             scan_ids=mask["scan_ids"]))
+            if scan["space"] == "MNI152":
+                rows += _location_rows(participant_id, visit, label, mask["source"],
+                                       mask["repeat"], image, loaded, mask["scan_ids"])
+        overlaps += overlap_rows(participant_id, visit, masks, images,
+                                 nsd_tolerance_mm=settings["nsd_tolerance_mm"])
+    return {"stage": "measure_supplied", "rows": _settle_doubles(rows), "overlap": overlaps,
+            "scans": told, "acquisition": []}
+
+
+def selected_labels(image: nib.Nifti1Image, label_values: str | None) -> nib.Nifti1Image:
+    """Binary mask of the label values that count; all nonzero voxels if none are named.
+
+    Examples
+    --------
+    >>> image = nib.Nifti1Image(np.array([[[0, 1, 2, 4]]], np.float32), np.eye(4))
+    >>> np.asanyarray(selected_labels(image, "1,4").dataobj).ravel().tolist()
+    [0, 1, 0, 1]
+    """
+    voxels = np.asanyarray(image.dataobj)
+    if label_values:
+        wanted = [int(value) for value in label_values.split(",")]
+        chosen = np.isin(np.rint(voxels).astype(np.int64), wanted)
+    else:
+        chosen = voxels != 0
+    return nib.Nifti1Image(chosen.astype(np.uint8), image.affine)
+
+

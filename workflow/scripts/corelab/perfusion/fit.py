@@ -1,0 +1,341 @@
+"""One function from a signal and an artery to perfusion maps."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from corelab.perfusion import bayes, deconvolution
+from corelab.perfusion.concentration import (
+    TISSUE_FACTOR,
+    Baseline,
+    PerfusionError,
+    bolus_arrival,
+    checked_echo_time,
+    checked_times,
+    find_baseline,
+    regular_times,
+    resample,
+    temporal_noise,
+    to_concentration,
+)
+
+MODALITIES = ("dsc", "ctp", "concentration")
+METHODS = ("ssvd", "bsvd", "osvd", "tikhonov", "bayes")
+#: A curve with more missing frames than this share has no value.
+MOST_MISSING_FRAMES = 0.2
+
+
+@dataclass(frozen=True)
+class PerfusionMaps:
+    """Maps of one fit: arrays of ``signal.shape[:-1]``, NaN where there is no value.
+
+    Attributes
+    ----------
+    cbf_ml_100g_min, cbv_ml_100g, mtt_s
+        Blood flow, blood volume and mean transit time (their ratio).
+    tmax_s
+        Time of the residue function's peak (``bayes``: delay + MTT / 2); negative where the
+        tissue is earlier than the chosen artery.
+    ttp_s
+        Time of the tissue curve's peak after bolus arrival.
+    delay_s, *_sd
+        Delay and posterior SDs, of ``bayes`` only, else None.
+    method, interval_s, sigma
+        Engine, frame interval that it worked on, and noise SD (``bayes``).
+    """
+
+    cbf_ml_100g_min: np.ndarray
+    cbv_ml_100g: np.ndarray
+    mtt_s: np.ndarray
+    tmax_s: np.ndarray
+    ttp_s: np.ndarray
+    method: str
+    interval_s: float
+    tissue_factor: float
+    delay_s: np.ndarray | None = None
+    cbf_sd_ml_100g_min: np.ndarray | None = None
+    cbv_sd_ml_100g: np.ndarray | None = None
+    mtt_sd_s: np.ndarray | None = None
+    tmax_sd_s: np.ndarray | None = None
+    delay_sd_s: np.ndarray | None = None
+    sigma: float | None = None
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The maps by name, without those that the engine does not give.
+
+        Examples
+        --------
+        >>> zero = np.zeros(1)
+        >>> maps = PerfusionMaps(zero, zero, zero, zero, zero, "osvd", 1.0, 1.0)
+        >>> sorted(maps.arrays())[:2]
+        ['cbf_ml_100g_min', 'cbv_ml_100g']
+        """
+        found = {f.name: getattr(self, f.name) for f in fields(self)}
+        return {name: value for name, value in found.items() if isinstance(value, np.ndarray)}
+
+
+def fit_perfusion(
+    signal: np.ndarray,
+    times_s: np.ndarray,
+    aif: np.ndarray,
+    modality: str = "dsc",
+    method: str = "osvd",
+    echo_time_s: float | None = None,
+    mask: np.ndarray | None = None,
+    *,
+    baseline_frames: int | None = None,
+    tissue_factor: float | None = None,
+    sigma: float | None = None,
+    oscillation_index: float | None = None,
+    families: tuple[str, ...] | None = None,
+    threads: int | None = None,
+) -> PerfusionMaps:
+    """Perfusion maps of a bolus passage by deconvolution with an arterial input.
+
+    Parameters
+    ----------
+    signal
+        (..., t): raw signal (``dsc``, ``ctp`` in HU) or ``concentration`` in any unit.
+    times_s
+        (t,) time of every frame in seconds. Unequal intervals are resampled to the median
+        interval, at most 1.5 s.
+    aif
+        (t,) arterial curve of the same kind and unit as the signal.
+    modality
+        ``dsc``, ``ctp`` or ``concentration``.
+    method
+        ``ssvd``, ``bsvd``, ``osvd``, ``tikhonov`` (see :mod:`corelab.perfusion.deconvolution`)
+        or ``bayes`` (see :mod:`corelab.perfusion.bayes`).
+    echo_time_s
+        Needed for ``dsc``.
+    mask
+        (...) voxels to fit; the others are NaN.
+    baseline_frames
+        Number of frames before the bolus; default: found on the arterial curve.
+    tissue_factor
+        k_H / rho, blood per tissue. Default 0.705 (haematocrit 0.45 and 0.25, density 1.04
+        g/mL) for ``ctp``, where both curves are in HU; 1 for ``dsc`` and ``concentration``,
+        where the calibration of tissue against artery is the caller's (relaxivities differ).
+    sigma
+        SD of the noise of a tissue curve for ``bayes``, in the unit of concentration; default:
+        from the frames before the bolus.
+    oscillation_index
+        Limit of ``osvd``; default 0.05 per second of frame interval, within 0.035 to 0.095.
+    families
+        Residue functions of ``bayes``; default linear.
+    threads
+        Default: the cores that this process may use. The result does not depend on it.
+
+    Returns
+    -------
+    PerfusionMaps
+
+    Raises
+    ------
+    PerfusionError
+        If frames, times and artery do not fit together, the artery shows no bolus, or a value
+        that the modality needs is missing or implausible.
+
+    Notes
+    -----
+    ``CBF = 6000 f max R``, ``CBV = 100 f sum(C) / sum(Ca)``, ``MTT = 60 CBV / CBF`` with the
+    tissue factor ``f``. Up to 20 % missing (non-finite) frames of a voxel are interpolated; a
+    voxel with more has no value.
+
+    References
+    ----------
+    Ostergaard 1996 (Magn Reson Med 36:715), Wu 2003 (Magn Reson Med 50:164), Boutelier 2012
+    (IEEE Trans Med Imaging 31:1381).
+
+    Examples
+    --------
+    A tissue of CBV 4 mL/100g and MTT 6 s, box-shaped residue, noise-free.
+
+    >>> t = np.arange(0, 60, 1.0); fine = np.arange(0, 60, 0.01)
+    >>> bolus = lambda x: np.clip(x - 10, 0, None) ** 3 * np.exp(-(x - 10) / 1.5)
+    >>> area = np.cumsum(bolus(fine)) * 0.01
+    >>> tissue = 0.04 / 6 * (np.interp(t, fine, area) - np.interp(t - 6, fine, area))
+    >>> maps = fit_perfusion(tissue, t, bolus(t), modality="concentration", method="bayes")
+    >>> round(float(maps.cbv_ml_100g), 1), bool(abs(maps.mtt_s - 6) < 1)
+    (4.0, True)
+    """
+    signal, artery, times = _checked_input(signal, times_s, aif, modality, method, echo_time_s)
+    chosen = _chosen_voxels(signal.shape[:-1], mask)
+    curves = signal.reshape(-1, signal.shape[-1])[chosen]
+    usable, curves = _without_gaps(curves, times)
+    curves, artery, baseline = _as_concentration(
+        curves, artery, modality, echo_time_s, baseline_frames
+    )
+    alive = np.isfinite(curves).all(axis=1)
+    curves = curves[alive]
+    usable[usable] = alive
+    uniform = regular_times(times)
+    arrival_s = float(times[baseline.arrival])
+    if uniform is not None:
+        curves = resample(curves, times, uniform)
+        artery = resample(artery, times, uniform)
+        noise_frames = int((uniform <= times[baseline.stop - 1]).sum())
+        times = uniform
+    else:
+        noise_frames = baseline.stop
+    interval = float((times[-1] - times[0]) / (len(times) - 1))
+    if sigma is None and method == "bayes":
+        first = min(baseline.start, noise_frames)
+        sigma = temporal_noise(curves[:, first:noise_frames])
+    factor = tissue_factor
+    if factor is None:
+        factor = TISSUE_FACTOR if modality == "ctp" else 1.0
+    values = _fit(
+        curves, artery, interval, method, factor, sigma, oscillation_index, families, threads
+    )
+    noise = values.pop("sigma", None)
+    values["ttp_s"] = _time_to_peak(curves, times, arrival_s)
+    index = np.flatnonzero(chosen)[usable]
+    maps = {name: _placed(v, index, signal.shape[:-1]) for name, v in values.items()}
+    return PerfusionMaps(
+        **maps, method=method, interval_s=interval, tissue_factor=float(factor), sigma=noise
+    )
+
+
+def _checked_input(
+    signal: np.ndarray,
+    times_s: np.ndarray,
+    aif: np.ndarray,
+    modality: str,
+    method: str,
+    echo_time_s: float | None,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    if modality not in MODALITIES:
+        raise PerfusionError(f"unknown modality '{modality}'; known: {', '.join(MODALITIES)}")
+    if method not in METHODS:
+        raise PerfusionError(f"unknown method '{method}'; known: {', '.join(METHODS)}")
+    if modality == "dsc":
+        checked_echo_time(echo_time_s)
+    signal = np.asarray(signal, dtype=np.float32)
+    if signal.ndim < 1:
+        raise PerfusionError("the signal has no time axis; give an array (..., frames)")
+    times = checked_times(times_s, signal.shape[-1])
+    artery = np.asarray(aif, dtype=float).ravel()
+    if artery.size != times.size:
+        raise PerfusionError(
+            f"the arterial curve has {artery.size} values for {times.size} frames: give it at "
+            "the frame times of the signal"
+        )
+    if not np.isfinite(artery).all():
+        raise PerfusionError("the arterial curve has values that are not finite; mend or drop them")
+    return signal, artery, times
+
+
+def _chosen_voxels(shape: tuple[int, ...], mask: np.ndarray | None) -> np.ndarray:
+    if mask is None:
+        return np.ones(int(np.prod(shape, dtype=int)), bool)
+    mask = np.asarray(mask)
+    if mask.shape != shape:
+        raise PerfusionError(
+            f"the mask has shape {mask.shape}, the signal's voxels {shape}: a mask must lie on "
+            "the grid of the signal; resample it"
+        )
+    return mask.astype(bool).ravel()
+
+
+def _without_gaps(curves: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which curves have a value, and these curves with their few missing frames interpolated."""
+    finite = np.isfinite(curves)
+    usable = finite.mean(axis=1) >= 1.0 - MOST_MISSING_FRAMES
+    curves = curves[usable]
+    for row in np.flatnonzero(~finite[usable].all(axis=1)):
+        seen = np.isfinite(curves[row])
+        curves[row] = np.interp(times, times[seen], curves[row, seen])
+    return usable, curves
+
+
+def _as_concentration(
+    curves: np.ndarray,
+    artery: np.ndarray,
+    modality: str,
+    echo_time_s: float | None,
+    baseline_frames: int | None,
+) -> tuple[np.ndarray, np.ndarray, Baseline]:
+    if modality == "concentration":
+        arrival = bolus_arrival(artery)
+        baseline = Baseline(0, max(arrival + 1, 1), arrival)
+    else:
+        baseline = find_baseline(artery, modality)
+    if baseline_frames is not None:
+        if not 1 <= baseline_frames < len(artery):
+            raise PerfusionError(
+                f"baseline_frames = {baseline_frames} of {len(artery)} frames; at least 1 frame "
+                "must come before the bolus and some after it"
+            )
+        baseline = Baseline(0, baseline_frames, baseline_frames - 1)
+    if modality != "concentration":
+        artery = to_concentration(artery, modality, baseline, echo_time_s=echo_time_s).astype(float)
+        curves = to_concentration(curves, modality, baseline, echo_time_s=echo_time_s)
+    if not np.isfinite(artery).all() or artery.sum() <= 0 or artery.max() <= 0:
+        raise PerfusionError(
+            "the arterial curve shows no bolus (its area over baseline is not positive): without "
+            "an arterial input there is no perfusion; choose another artery, and check that its "
+            f"unit and direction are those of '{modality}'"
+        )
+    return curves, artery, baseline
+
+
+def _fit(
+    curves: np.ndarray,
+    artery: np.ndarray,
+    interval: float,
+    method: str,
+    factor: float,
+    sigma: float | None,
+    oscillation_index: float | None,
+    families: tuple[str, ...] | None,
+    threads: int | None,
+) -> dict[str, np.ndarray]:
+    flow_unit, volume_unit = 6000.0 * factor, 100.0 * factor
+    if method == "bayes":
+        found = bayes.estimate(
+            curves,
+            artery,
+            interval,
+            sigma=float("nan") if sigma is None else sigma,
+            families=families or bayes.FAMILIES,
+            threads=threads,
+        )
+        return {
+            "cbf_ml_100g_min": found.flow_per_s * flow_unit,
+            "cbv_ml_100g": found.area * volume_unit,
+            "mtt_s": found.mtt_s,
+            "tmax_s": found.tmax_s,
+            "delay_s": found.delay_s,
+            "cbf_sd_ml_100g_min": found.flow_sd_per_s * flow_unit,
+            "cbv_sd_ml_100g": found.area_sd * volume_unit,
+            "mtt_sd_s": found.mtt_sd_s,
+            "tmax_sd_s": found.tmax_sd_s,
+            "delay_sd_s": found.delay_sd_s,
+            "sigma": found.sigma,  # type: ignore[dict-item]
+        }
+    residue = deconvolution.deconvolve(
+        curves, artery, interval, method, oscillation_index=oscillation_index, threads=threads
+    )
+    area = curves.sum(axis=1, dtype=np.float64) / artery.sum()
+    flow = np.maximum(residue.flow_per_s.astype(np.float64), 0.0)
+    # Where noise leaves no flow, the transit time has no meaning.
+    mtt = np.divide(area, flow, out=np.full_like(area, np.nan), where=flow > 1e-9)
+    return {
+        "cbf_ml_100g_min": flow * flow_unit,
+        "cbv_ml_100g": area * volume_unit,
+        "mtt_s": mtt,
+        "tmax_s": residue.tmax_s,
+    }
+
+
+def _time_to_peak(curves: np.ndarray, times: np.ndarray, arrival_s: float) -> np.ndarray:
+    return times[curves.argmax(axis=1)] - arrival_s if len(curves) else np.zeros(0)
+
+
+def _placed(values: np.ndarray, index: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    full = np.full(int(np.prod(shape, dtype=int)), np.nan, np.float32)
+    full[index] = values
+    return full.reshape(shape)

@@ -1,0 +1,309 @@
+"""A whole head in template space: tissues, a shell of skull and scalp, and the great vessels.
+
+Brain tissue comes from the MNI152 2009a symmetric template that nilearn packages (Fonov et al.
+2011, NeuroImage 54:313). That template is skull-stripped; what lies outside the brain here (CSF
+film, skull with marrow, scalp, orbits, sinuses, neck) is a smooth invention, good enough to make
+brain extraction a task with something to extract from, and no more.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from corelab.phantom.seeds import generator
+
+Array = NDArray[np.float32]
+
+#: World coordinates (mm) of voxel (0, 0, 0) of the 1 mm template, whose axes are the world's.
+ORIGIN_MM = (-98.0, -134.0, -72.0)
+
+#: Classes whose fractions make up a voxel.
+TISSUES = ("grey", "white", "csf")
+SHELL = ("film", "bone", "marrow", "scalp", "muscle", "eye")
+
+# Vessel trees in MNI mm, right side (mirrored for the left), with radii in mm. Courses follow the
+# textbook (carotid siphon, M1 along the sylvian stem, M2 over the insula, pericallosal A2); radii
+# are generous, because a 1.2 x 1.2 x 5 mm voxel has to hold some pure blood.
+_CAROTID = [(15, -8, -72), (17, -8, -55), (22, -4, -42), (16, 4, -30), (13, 4, -19)]
+_M1 = [(13, 4, -19), (22, 5, -18), (31, 5, -16), (37, 4, -13)]
+_M2_SUPERIOR = [(37, 4, -13), (41, 9, -2), (44, 9, 10), (50, 2, 20), (56, -6, 34)]
+_M2_INFERIOR = [(37, 4, -13), (43, -8, -6), (46, -22, 4), (54, -36, 14), (58, -44, 26)]
+_ANTERIOR = [(13, 4, -19), (4, 14, -16), (2, 28, -8), (2, 38, 4), (2, 32, 20), (2, 12, 34)]
+_ANTERIOR += [(2, -14, 42), (2, -34, 52)]
+_ARTERIES = {
+    "carotid": (_CAROTID, 2.6),
+    "mca_stem": (_M1, 2.1),
+    "mca_superior": (_M2_SUPERIOR, 1.7),
+    "mca_inferior": (_M2_INFERIOR, 1.7),
+    "anterior": (_ANTERIOR, 1.7),
+}
+_SINUS_RADIUS_MM = 3.6
+
+
+@dataclass(frozen=True)
+class Head:
+    """Fractions of tissue on the 1 mm template grid and of shell classes on a 2 mm grid.
+
+    Attributes
+    ----------
+    grey, white, csf
+        Fractions 0 to 1, shape (197, 233, 189); they add up to the brain fraction.
+    brain
+        Brain fraction 0 to 1, ventricles and sulci included.
+    t1
+        Template T1 intensity, 0 to 1.
+    shell
+        Class -> fraction on every second voxel; what neither brain nor shell fills is air.
+    """
+
+    grey: Array
+    white: Array
+    csf: Array
+    brain: Array
+    t1: Array
+    shell: Mapping[str, Array]
+
+
+def template_folder() -> Path:
+    """Folder of nilearn's packaged template (nilearn itself is not imported: it costs 4 s).
+
+    Raises
+    ------
+    FileNotFoundError
+        If nilearn is not installed.
+
+    Examples
+    --------
+    >>> template_folder().name
+    'data'
+    """
+    found = importlib.util.find_spec("nilearn")
+    if found is None or found.origin is None:
+        raise FileNotFoundError(
+            "nilearn is not installed, and with it the MNI152 template that the simulated heads "
+            "are made from; install the locked environment (make env)"
+        )
+    return Path(found.origin).parent / "datasets" / "data"
+
+
+def _read(name: str) -> Array:
+    path = template_folder() / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz"
+    return np.asarray(nib.load(path).dataobj).astype(np.float32) / np.float32(255)  # type: ignore[attr-defined]
+
+
+def enlarge(half: NDArray[np.floating]) -> Array:
+    """Linear interpolation of a 2 mm array to the 1 mm grid (size n -> 2n - 1 on each axis).
+
+    Examples
+    --------
+    >>> enlarge(np.array([[[0.0, 2.0]]])).ravel().tolist()
+    [0.0, 1.0, 2.0]
+    """
+    full = np.asarray(half, dtype=np.float32)
+    for axis in range(3):
+        shape = list(full.shape)
+        shape[axis] = 2 * shape[axis] - 1
+        out = np.empty(shape, dtype=np.float32)
+        source, target = np.moveaxis(full, axis, 0), np.moveaxis(out, axis, 0)
+        target[::2] = source
+        target[1::2] = 0.5 * (source[1:] + source[:-1])
+        full = out
+    return full
+
+
+def _ramp(value: NDArray[np.floating], width: float) -> Array:
+    """0 below -width/2, 1 above width/2, linear between."""
+    return np.clip(value / width + 0.5, 0, 1).astype(np.float32)
+
+
+def _shell(brain_half: NDArray[np.bool_]) -> dict[str, Array]:
+    """Fractions of the shell classes on the 2 mm grid, from the distance to a smoothed brain."""
+    rng = generator(0, "head-shell")
+    shape = brain_half.shape
+    x, y, z = np.meshgrid(
+        *(ORIGIN_MM[a] + 2.0 * np.arange(shape[a]) for a in range(3)), indexing="ij", sparse=True
+    )
+    # Closing bridges the fissures, so that the skull is smooth where the brain is not.
+    near = ndimage.distance_transform_edt(~brain_half, sampling=2.0) <= 14
+    hull = ndimage.distance_transform_edt(near, sampling=2.0) > 14
+    hull = ndimage.binary_fill_holes(hull | brain_half)
+    depth = ndimage.distance_transform_edt(~hull, sampling=2.0).astype(np.float32)
+    depth = ndimage.gaussian_filter(depth, 1.0)
+    depth -= 1.0
+    noise = ndimage.gaussian_filter(rng.standard_normal((2, *shape), np.float32), (0, 9, 9, 9))
+    noise /= noise.std(axis=(1, 2, 3), keepdims=True)
+    film = 2.0 + 0.4 * noise[0]
+    skull = film + 6.5 + 0.9 * noise[1] + 2.0 * _ramp(-y - 70, 60)
+    scalp = skull + 5.5 + 0.8 * noise[0] + 2.0 * _ramp(-z - 10, 60)
+    fractions = {
+        "film": _ramp(film - depth, 2),
+        "bone": _ramp(depth - film, 2) * _ramp(skull - depth, 2),
+        "scalp": _ramp(depth - skull, 2) * _ramp(scalp - depth, 2),
+    }
+    table = (skull - film) * 0.3
+    marrow = _ramp(depth - film - table, 2) * _ramp(skull - table - depth, 2)
+    fractions["marrow"] = marrow * fractions["bone"]
+    fractions["bone"] = fractions["bone"] - fractions["marrow"]
+    # Face and neck: muscle within an ellipsoid below and before the brain, orbits, nasal air.
+    face = _ramp(1 - np.sqrt((x / 66) ** 2 + ((y - 38) / 56) ** 2 + ((z + 62) / 46) ** 2), 0.05)
+    neck = _ramp(1 - np.sqrt((x / 58) ** 2 + ((y + 25) / 62) ** 2), 0.05) * _ramp(-z - 48, 6)
+    outside = _ramp(depth - film - 4, 2)
+    muscle = np.maximum(face, neck) * outside
+    orbit = np.zeros(shape, np.float32)
+    eye = np.zeros(shape, np.float32)
+    for side in (-1, 1):
+        distance = np.sqrt((x - side * 32) ** 2 + (y - 66) ** 2 + (z + 42) ** 2)
+        orbit = np.maximum(orbit, _ramp(18 - distance, 2))
+        eye = np.maximum(eye, _ramp(11.5 - distance, 2))
+    orbit *= outside
+    eye *= outside
+    nose = _ramp(1 - np.sqrt((x / 13) ** 2 + ((y - 52) / 34) ** 2 + ((z + 60) / 20) ** 2), 0.1)
+    nose *= outside
+    for name in ("bone", "marrow", "scalp"):
+        fractions[name] = fractions[name] * (1 - muscle * (name != "bone"))
+    free = np.clip(1 - sum(fractions.values()), 0, 1)
+    fractions["muscle"] = muscle * free
+    for name in ("bone", "marrow", "scalp", "muscle"):
+        fractions[name] = fractions[name] * (1 - orbit) * (1 - nose)
+    fractions["scalp"] = fractions["scalp"] + (orbit - eye) * (1 - nose)  # orbital fat
+    fractions["eye"] = eye * (1 - nose)
+    return {name: fractions[name].astype(np.float32) for name in SHELL}
+
+
+@lru_cache(maxsize=1)
+def load_head() -> Head:
+    """Build the head from the packaged template.
+
+    Returns
+    -------
+    Head
+
+    Examples
+    --------
+    >>> head = load_head()
+    >>> head.grey.shape, bool(1500 < head.brain.sum() / 1000 < 2000)
+    ((197, 233, 189), True)
+    """
+    t1, grey, white = _read("t1"), _read("gm"), _read("wm")
+    mask = ndimage.binary_fill_holes(t1 > 0.02)
+    brain = ndimage.uniform_filter(mask.astype(np.float32), 3)
+    tissue = grey + white
+    # The template is an average of many brains, so sulci and cortex are blurred mixtures. A voxel
+    # of one person's brain is purer: stretch the parenchyma fraction, keep the grey:white split.
+    stretched = np.clip((tissue - 0.35) / 0.4, 0, 1) * brain
+    share = white / np.maximum(tissue, np.float32(1e-3))
+    share = np.clip((share - 0.5) * 1.5 + 0.5, 0, 1).astype(np.float32)
+    return Head(
+        grey=(stretched * (1 - share)).astype(np.float32),
+        white=(stretched * share).astype(np.float32),
+        csf=(brain - stretched).astype(np.float32),
+        brain=brain,
+        t1=t1,
+        shell=_shell(mask[::2, ::2, ::2]),
+    )
+
+
+def composite(head: Head, values: Mapping[str, float], *, air: float = 0.0) -> Array:
+    """Mix class values by fraction: an ideal image of the whole head on the 1 mm template grid.
+
+    Parameters
+    ----------
+    head
+        Fractions.
+    values
+        Value of each class; a class that is left out counts as ``air``.
+    air
+        Value of air.
+
+    Examples
+    --------
+    >>> head = load_head()
+    >>> image = composite(head, {"white": 2.0}, air=0.0)
+    >>> image.shape, round(float(image.max()), 2)
+    ((197, 233, 189), 2.0)
+    """
+    outer = np.zeros(head.shell["bone"].shape, np.float32)
+    for name in SHELL:
+        if values.get(name, air) != air:
+            outer += head.shell[name] * np.float32(values[name] - air)
+    image = enlarge(outer)
+    image *= 1 - head.brain
+    for name in TISSUES:
+        if values.get(name, air) != air:
+            image += getattr(head, name) * np.float32(values[name] - air)
+    if air:
+        image += np.float32(air)
+    return image
+
+
+def _stamp(field: Array, course: NDArray[np.float64], radius_mm: float) -> None:
+    """Fill a tube along a polyline into a 1 mm field of fractions, in place."""
+    reach = int(np.ceil(radius_mm)) + 2
+    for start, end in zip(course[:-1], course[1:], strict=True):
+        steps = max(int(np.ceil(np.linalg.norm(end - start) / 0.7)), 1)
+        for point in start + (end - start) * np.linspace(0, 1, steps + 1)[:, None]:
+            voxel = point - np.asarray(ORIGIN_MM)
+            low = np.maximum(np.floor(voxel).astype(int) - reach, 0)
+            high = np.minimum(np.floor(voxel).astype(int) + reach + 1, field.shape)
+            if np.any(high <= low):
+                continue
+            grids = np.ogrid[tuple(slice(a, b) for a, b in zip(low, high, strict=True))]
+            squared = sum((g - v) ** 2 for g, v in zip(grids, voxel, strict=True))
+            box = field[low[0] : high[0], low[1] : high[1], low[2] : high[2]]
+            np.maximum(box, np.clip(radius_mm + 0.5 - np.sqrt(squared), 0, 1), out=box)
+
+
+def arteries(occluded_side: int = 0) -> Array:
+    """Fraction of arterial blood on the 1 mm template grid.
+
+    Parameters
+    ----------
+    occluded_side
+        +1 for the right (positive x), -1 for the left: the middle cerebral artery of that side is
+        left out. 0 keeps both.
+
+    Examples
+    --------
+    >>> both, one = arteries(), arteries(occluded_side=1)
+    >>> bool(one.sum() < both.sum()), float(both.max())
+    (True, 1.0)
+    """
+    field = np.zeros((197, 233, 189), np.float32)
+    for name, (course, radius_mm) in _ARTERIES.items():
+        for side in (-1, 1):
+            if name.startswith("mca") and side == occluded_side:
+                continue
+            _stamp(field, np.asarray(course, float) * (side, 1, 1), radius_mm)
+    return field
+
+
+def veins(head: Head) -> Array:
+    """Fraction of venous blood: the superior sagittal sinus behind and above the brain.
+
+    Examples
+    --------
+    >>> float(veins(load_head()).max())
+    1.0
+    """
+    field = np.zeros((197, 233, 189), np.float32)
+    midline = head.brain[93:104].max(axis=0) > 0.5  # 10 mm slab: the fissure itself is not brain
+    course = []
+    for z in np.arange(-8, 82, 4.0):
+        rows = np.flatnonzero(midline[:, int(z - ORIGIN_MM[2])])
+        if rows.size:
+            course.append((0.0, ORIGIN_MM[1] + rows[0] - 2.0, z))
+    for y in np.arange(-50, 50, 5.0):
+        rows = np.flatnonzero(midline[int(y - ORIGIN_MM[1])])
+        if rows.size:
+            course.append((0.0, y, ORIGIN_MM[2] + rows[-1] + 2.0))
+    _stamp(field, np.asarray(course), _SINUS_RADIUS_MM)
+    return field

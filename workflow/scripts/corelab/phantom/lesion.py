@@ -1,0 +1,248 @@
+"""Lesions in the territory of one middle cerebral artery, nested and of known size.
+
+One smooth potential (mm, in template space) rises from the depth of the territory outwards. The
+core, the final infarct, the penumbra and the oligaemia are its sublevel sets, so each contains
+the one before. A level is found by bisection so that brain tissue below it has the wanted volume
+in the participant's own space.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from corelab.phantom.anatomy import Anatomy
+from corelab.phantom.head import ORIGIN_MM, Head
+from corelab.phantom.seeds import generator
+
+#: Width (mm) over which a border goes from inside to outside.
+BORDER_MM = 1.5
+_GRID_MM = 2.0
+
+
+@dataclass(frozen=True)
+class LesionPlan:
+    """What is wanted, in mL of the participant's own brain tissue.
+
+    Attributes
+    ----------
+    side
+        +1 right hemisphere (positive x), -1 left.
+    core_ml
+        Infarct core at baseline.
+    infarct_ml
+        Final infarct: the core and the part of the penumbra that was lost.
+    hypoperfused_ml
+        Core and penumbra.
+    oligaemia_ml
+        Mildly delayed tissue around it.
+    haematoma_ml
+        Blood within the final infarct at follow-up; 0 for none.
+    """
+
+    side: int
+    core_ml: float
+    infarct_ml: float
+    hypoperfused_ml: float
+    oligaemia_ml: float
+    haematoma_ml: float = 0.0
+
+    def __post_init__(self) -> None:
+        nested = 0 < self.core_ml <= self.infarct_ml <= self.hypoperfused_ml
+        if not nested or self.side not in (-1, 1) or min(self.oligaemia_ml, self.haematoma_ml) < 0:
+            raise ValueError(f"the lesion's volumes are not nested or its side is not +-1: {self}")
+
+
+@dataclass(frozen=True, eq=False)
+class Lesion:
+    """A lesion whose borders can be asked for at any template point.
+
+    Attributes
+    ----------
+    plan
+        The volumes it was made for.
+    potential_mm, haematoma_potential_mm
+        On every second voxel of the template grid.
+    levels_mm
+        Border level of ``core``, ``infarct``, ``hypoperfused``, ``oligaemia`` and
+        ``haematoma``.
+    """
+
+    plan: LesionPlan
+    potential_mm: NDArray[np.float32]
+    haematoma_potential_mm: NDArray[np.float32]
+    levels_mm: dict[str, float]
+
+    def fractions(self, template_mm: NDArray[np.floating], *names: str) -> list[NDArray[np.float32]]:
+        """Indicator (0 to 1, soft over 1.5 mm) of each named region at template points (3, ...).
+
+        Nothing is said about tissue here: ventricles and sulci inside a border count as inside.
+        """
+        sampled: dict[str, NDArray[np.float32]] = {}
+        found = []
+        for name in names:
+            key = "haematoma" if name == "haematoma" else "lesion"
+            if key not in sampled:
+                field = self.haematoma_potential_mm if key == "haematoma" else self.potential_mm
+                sampled[key] = _sample(field, template_mm)
+            found.append(_inside(sampled[key], self.levels_mm[name]))
+        return found
+
+
+def _inside(potential: NDArray[np.float32], level: float) -> NDArray[np.float32]:
+    return np.clip((np.float32(level) - potential) / np.float32(BORDER_MM) + np.float32(0.5), 0, 1)
+
+
+def _sample(field: NDArray[np.float32], template_mm: NDArray[np.floating]) -> NDArray[np.float32]:
+    where = [(template_mm[a] - ORIGIN_MM[a]) / _GRID_MM for a in range(3)]
+    return cast(
+        NDArray[np.float32],
+        ndimage.map_coordinates(field, where, order=1, mode="nearest", output=np.float32),
+    )
+
+
+def _axes(shape: tuple[int, ...]) -> list[NDArray[np.float32]]:
+    return list(
+        np.meshgrid(
+            *((ORIGIN_MM[a] + _GRID_MM * np.arange(shape[a])).astype(np.float32) for a in range(3)),
+            indexing="ij",
+            sparse=True,
+        )
+    )
+
+
+def _smooth_noise(
+    rng: np.random.Generator, shape: tuple[int, ...], sigma_mm: float
+) -> NDArray[np.float32]:
+    """Random field of unit variance, smooth over ``sigma_mm``; drawn on a 4 mm grid."""
+    coarse = tuple((n + 1) // 2 + 1 for n in shape)
+    noise = ndimage.gaussian_filter(rng.standard_normal(coarse), sigma_mm / (2 * _GRID_MM))
+    noise /= noise.std()
+    where = np.meshgrid(*(np.arange(n) / 2 for n in shape), indexing="ij", sparse=False)
+    return cast(
+        NDArray[np.float32],
+        ndimage.map_coordinates(noise, where, order=1, output=np.float32),
+    )
+
+
+def _territory_potential(rng: np.random.Generator, shape: tuple[int, ...], side: int) -> NDArray[np.float32]:
+    """Rises from near the insula outwards, steeply where other arteries supply the brain."""
+    x, y, z = _axes(shape)
+    x = x * side
+    centre = rng.uniform((35, -14, 10), (41, 4, 22))
+    across = np.where(x > centre[0], (x - centre[0]) * 0.8, centre[0] - x)
+    along = (y - centre[1]) / rng.uniform(1.15, 1.45)
+    upward = (z - centre[2]) / rng.uniform(1.0, 1.25)
+    potential = np.sqrt(across**2 + along**2 + upward**2)
+    potential = potential + 4.0 * _smooth_noise(rng, shape, 9.0) + 1.2 * _smooth_noise(rng, shape, 4.0)
+    for excess, slope in (
+        (14 - x, 2.0),  # anterior cerebral artery and midline
+        (-68 - y, 1.5),  # posterior cerebral artery
+        (z - 54, 2.5),  # the two rims of a perfusion slab
+        (-12 - z, 2.5),
+    ):
+        potential = potential + slope * np.maximum(excess, 0)
+    return potential.astype(np.float32)
+
+
+def subject_points(anatomy: Anatomy, *, step_mm: float = 2.0) -> NDArray[np.float32]:
+    """Template coordinates (3, ...) of a regular grid over the head in subject space.
+
+    Examples
+    --------
+    >>> from corelab.phantom.anatomy import make_anatomy
+    >>> subject_points(make_anatomy(1, "001"), step_mm=8.0).shape
+    (3, 24, 29, 24)
+    """
+    matrix = np.diag([step_mm, step_mm, step_mm, 1.0])
+    matrix[:3, 3] = (-96, -136, -90)
+    shape = tuple(int(n // step_mm) for n in (192, 232, 192))
+    return anatomy.grid_to_template(matrix, cast(tuple[int, int, int], shape))
+
+
+def tissue_at(head: Head, template_mm: NDArray[np.floating]) -> NDArray[np.float32]:
+    """Fraction of grey and white matter at template points (3, ...)."""
+    where = [template_mm[a] - ORIGIN_MM[a] for a in range(3)]
+    return cast(
+        NDArray[np.float32],
+        ndimage.map_coordinates(head.grey + head.white, where, order=1, output=np.float32),
+    )
+
+
+def _level(
+    potential: NDArray[np.float32], weight_ml: NDArray[np.float32], volume_ml: float, name: str
+) -> float:
+    """Level below which ``volume_ml`` lies."""
+    low, high = float(potential.min()) - 5, 90.0
+    near = potential < high + BORDER_MM
+    potential, weight_ml = potential[near], weight_ml[near]
+    if float((_inside(potential, high) * weight_ml).sum(dtype=np.float64)) < volume_ml:
+        raise ValueError(f"the territory has no {volume_ml:.1f} mL of tissue for the {name}")
+    for _ in range(40):
+        middle = (low + high) / 2
+        if float((_inside(potential, middle) * weight_ml).sum(dtype=np.float64)) < volume_ml:
+            low = middle
+        else:
+            high = middle
+    return (low + high) / 2
+
+
+def make_lesion(seed: int, anatomy: Anatomy, head: Head, plan: LesionPlan) -> Lesion:
+    """Draw a lesion whose volumes in the participant's own space are those of the plan.
+
+    Parameters
+    ----------
+    seed
+        Of the trial.
+    anatomy, head
+        Of the participant.
+    plan
+        Wanted volumes, mL of grey and white matter (of anything, for the haematoma).
+
+    Raises
+    ------
+    ValueError
+        If the territory is too small for the plan.
+
+    Examples
+    --------
+    >>> from corelab.phantom.anatomy import make_anatomy
+    >>> from corelab.phantom.head import load_head
+    >>> anatomy, head = make_anatomy(1, "001"), load_head()
+    >>> lesion = make_lesion(1, anatomy, head, LesionPlan(1, 20.0, 30.0, 90.0, 30.0))
+    >>> points = subject_points(anatomy, step_mm=2.0)
+    >>> core = lesion.fractions(points, "core")[0] * tissue_at(head, points)
+    >>> round(float(core.sum()) * 0.008, 1)
+    20.0
+    """
+    rng = generator(seed, anatomy.participant_id, "lesion")
+    shape = head.shell["bone"].shape
+    potential = _territory_potential(rng, shape, plan.side)
+    points = subject_points(anatomy)
+    sampled = _sample(potential, points)
+    weight_ml = tissue_at(head, points) * np.float32(_GRID_MM**3 / 1000)
+    volumes = {
+        "core": plan.core_ml,
+        "infarct": plan.infarct_ml,
+        "hypoperfused": plan.hypoperfused_ml,
+        "oligaemia": plan.hypoperfused_ml + plan.oligaemia_ml,
+    }
+    levels = {name: _level(sampled, weight_ml, volume, name) for name, volume in volumes.items()}
+    blood = np.full(shape, np.float32(1e3))
+    if plan.haematoma_ml > 0:
+        x, y, z = _axes(shape)
+        # Deep in the infarct and rather medial, where reperfusion bleeds: the lenticular nucleus.
+        deep = potential + 0.6 * np.maximum(np.abs(_axes(shape)[0]) - 28, 0)
+        start = np.asarray(np.unravel_index(int(deep.argmin()), shape)) * _GRID_MM
+        a, b, c = start + np.asarray(ORIGIN_MM)
+        blood = np.sqrt((x - a) ** 2 + ((y - b) / 1.2) ** 2 + (z - c) ** 2)
+        blood = (blood + 1.2 * _smooth_noise(rng, shape, 5.0)).astype(np.float32)
+        everywhere = np.full(points.shape[1:], np.float32(_GRID_MM**3 / 1000))
+        levels["haematoma"] = _level(_sample(blood, points), everywhere, plan.haematoma_ml, "haematoma")
+    else:
+        levels["haematoma"] = -1e3
+    return Lesion(plan, potential, blood, levels)

@@ -1,0 +1,558 @@
+"""Simulated scans: one NIfTI and its sidecar from the trial's seed and a row of the scans sheet.
+
+Signal is mixed from tissue fractions in template space, carried into the scan's own grid by the
+participant's deformation and the head's placement, averaged over the slice thickness, and given
+the bias, blur and noise of its modality. Lesions change the parenchyma's part of the signal only.
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, cast
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from corelab.imaging import save_image
+from corelab.phantom.anatomy import Anatomy, make_anatomy
+from corelab.phantom.design import DIFFUSION_KINDS, Participant, TrialSpec, find
+from corelab.phantom.head import (
+    ORIGIN_MM,
+    Head,
+    arteries,
+    composite,
+    load_head,
+    veins,
+)
+from corelab.phantom.kinetics import tissue_curves
+from corelab.phantom.lesion import Lesion, make_lesion
+from corelab.phantom.protocol import Protocol, grid_affine, placement, protocol
+from corelab.phantom.seeds import generator
+
+Array = NDArray[np.float32]
+
+B_VALUE_S_MM2 = 1000.0
+#: ADC in mm2/s of normal tissue; that of the core is the participant's own.
+ADC_MM2_S = {"grey": 0.83e-3, "white": 0.74e-3, "csf": 3.0e-3}
+#: b0 signal relative to a proton density of 1 at TE 85 ms, TR 5 s, from T1 and T2 at 3 T.
+_B0 = {"grey": 0.33, "white": 0.24, "csf": 0.66}
+_B0_SHELL = {"film": 0.55, "marrow": 0.03, "scalp": 0.06, "muscle": 0.07, "eye": 0.6}
+#: Oedema raises the b0 signal of the infarct, more so after days.
+_B0_LESION_GAIN = {"baseline": 1.12, "day5": 1.35}
+_T1W = {"film": 0.2, "bone": 0.03, "marrow": 0.42, "scalp": 0.85, "muscle": 0.38, "eye": 0.22}
+_FLAIR = {"grey": 0.5, "white": 0.38, "csf": 0.07}
+_FLAIR_SHELL = {"film": 0.1, "bone": 0.02, "marrow": 0.25, "scalp": 0.55, "muscle": 0.2, "eye": 0.1}
+_DSC = {"grey": 0.50, "white": 0.42, "csf": 0.75}
+_DSC_SHELL = {"film": 0.6, "marrow": 0.04, "scalp": 0.1, "muscle": 0.12, "eye": 0.6}
+#: Hounsfield units; air is -1000.
+_HU = {"grey": 37.0, "white": 29.0, "csf": 7.0}
+_HU_SHELL = {"film": 10, "bone": 1100, "marrow": 420, "scalp": 5, "muscle": 52, "eye": 14}
+_HU_BLOOD = 64.0
+#: Normal perfusion: CBF mL/100g/min and MTT s.
+CBF_NORMAL = {"grey": 56.0, "white": 27.0}
+MTT_NORMAL_S = {"grey": 4.2, "white": 4.8}
+#: What the lesion leaves: CBF as a share of normal, MTT as a multiple, arterial delay in s.
+#: Penumbral white matter keeps 65 % so that it stays above 35 % of the contralateral median
+#: (below that the core would depend on the choice of reference, not on the core).
+CBF_SHARE = {
+    "oligaemia": {"grey": 0.80, "white": 0.88},
+    "penumbra": {"grey": 0.52, "white": 0.66},
+    "core": {"grey": 0.16, "white": 0.16},
+}
+MTT_FACTOR = {"oligaemia": 1.3, "penumbra": 1.9, "core": 2.6}
+DELAY_S = {"oligaemia": 2.8, "penumbra": 8.6, "core": 9.6}
+#: Change of relaxation rate per HU of the same bolus, tissue and blood (1/s per HU): grey matter
+#: peaks at 6 to 9 1/s; blood has the smaller relaxivity.
+_R2_TISSUE, _R2_BLOOD = 0.75, 0.17
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A participant's head and lesion, ready to be scanned."""
+
+    spec: TrialSpec
+    participant: Participant
+    anatomy: Anatomy
+    head: Head
+    lesion: Lesion
+
+
+@lru_cache(maxsize=2)
+def build_scene(spec: TrialSpec, participant_id: str) -> Scene:
+    """Build what is scanned of one participant.
+
+    Examples
+    --------
+    >>> build_scene(TrialSpec.testing(), "001").participant.participant_id
+    '001'
+    """
+    participant = find(spec, participant_id)
+    anatomy, head = make_anatomy(spec.seed, participant_id), load_head()
+    return Scene(
+        spec=spec,
+        participant=participant,
+        anatomy=anatomy,
+        head=head,
+        lesion=make_lesion(spec.seed, anatomy, head, participant.lesion),
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """The grid of one scan and where its sample points lie in template space.
+
+    Attributes
+    ----------
+    affine, shape
+        Of the scan, voxel to scanner mm.
+    samples
+        Sample points per voxel along the slice thickness.
+    template_mm
+        Coordinates of the sample points, (3, nx, ny, nz * samples).
+    """
+
+    affine: NDArray[np.float64]
+    shape: tuple[int, int, int]
+    samples: int
+    template_mm: Array
+
+    def sample(self, field: Array) -> Array:
+        """A 1 mm template field at the sample points."""
+        where = [self.template_mm[a] - np.float32(ORIGIN_MM[a]) for a in range(3)]
+        return cast(
+            Array,
+            ndimage.map_coordinates(field, where, order=1, mode="nearest", output=np.float32),
+        )
+
+    def average(self, values: Array) -> Array:
+        """Mean over the slice thickness: sample points -> voxels."""
+        if self.samples == 1:
+            return values
+        return values.reshape(*self.shape, self.samples).mean(axis=-1)
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel, mL."""
+        return float(abs(np.linalg.det(self.affine[:3, :3])) / 1000)
+
+
+def view_scan(scene: Scene, visit: str, kind: str) -> View:
+    """Lay a scan's grid through the participant's head.
+
+    Examples
+    --------
+    >>> view_scan(build_scene(TrialSpec.testing(), "001"), "baseline", "dwi").shape
+    (77, 93, 27)
+    """
+    spec, participant_id = scene.spec, scene.participant.participant_id
+    plan = protocol(spec, participant_id, visit, kind)
+    affine, shape = grid_affine(spec, scene.anatomy, visit, kind)
+    fine = np.eye(4)
+    fine[2, 2] = 1 / plan.samples
+    fine[2, 3] = (1 / plan.samples - 1) / 2
+    to_subject = np.linalg.inv(placement(spec, participant_id, visit, kind))
+    points = scene.anatomy.grid_to_template(
+        to_subject @ affine @ fine, (shape[0], shape[1], shape[2] * plan.samples)
+    )
+    return View(affine, shape, plan.samples, points)
+
+
+def scan_to_template(
+    spec: TrialSpec, participant_id: str, visit: str, kind: str, points_mm: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Template coordinates of points (..., 3) in a scan's own world: the truth of its fit to MNI.
+
+    Examples
+    --------
+    >>> spec = TrialSpec.testing()
+    >>> points = np.array([[0.0, 0.0, 0.0]])
+    >>> there = scan_to_template(spec, "001", "baseline", "T1w", points)
+    >>> back = template_to_scan(spec, "001", "baseline", "T1w", there)
+    >>> bool(np.abs(back - points).max() < 0.01)
+    True
+    """
+    back = np.linalg.inv(placement(spec, participant_id, visit, kind))
+    points = np.asarray(points_mm, dtype=np.float64)
+    subject = points @ back[:3, :3].T + back[:3, 3]
+    return build_scene(spec, participant_id).anatomy.to_template(subject)
+
+
+def template_to_scan(
+    spec: TrialSpec, participant_id: str, visit: str, kind: str, points_mm: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Inverse of :func:`scan_to_template`."""
+    moved = placement(spec, participant_id, visit, kind)
+    subject = build_scene(spec, participant_id).anatomy.to_subject(points_mm)
+    return cast(NDArray[np.float64], subject @ moved[:3, :3].T + moved[:3, 3])
+
+
+def infarct_region(visit: str) -> str:
+    """Region of the lesion that is infarcted at a visit.
+
+    Examples
+    --------
+    >>> infarct_region("baseline"), infarct_region("day5")
+    ('core', 'infarct')
+    """
+    return "core" if visit == "baseline" else "infarct"
+
+
+def _noise(scene: Scene, visit: str, kind: str) -> np.random.Generator:
+    return generator(scene.spec.seed, scene.participant.participant_id, visit, kind, "noise")
+
+
+def _rician(signal: Array, sigma: float, rng: np.random.Generator) -> Array:
+    real = signal + np.float32(sigma) * rng.standard_normal(signal.shape, np.float32)
+    imaginary = np.float32(sigma) * rng.standard_normal(signal.shape, np.float32)
+    return cast(Array, np.hypot(real, imaginary))
+
+
+def _bias_field(shape: tuple[int, int, int], rng: np.random.Generator, size: float) -> Array:
+    """Smooth multiplicative field, 1 on average, within about +- ``size``."""
+    axes = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in shape), indexing="ij", sparse=True)
+    field = np.zeros(shape, np.float32)
+    for axis in axes:
+        a, b = rng.uniform(-0.5, 0.5, 2)
+        field = field + np.float32(a) * axis + np.float32(b) * (axis**2 - np.float32(1 / 3))
+    field *= np.float32(size) / np.abs(field).max()
+    return cast(Array, np.exp(field))
+
+
+def diffusion_signals(scene: Scene, visit: str) -> tuple[Array, Array, View]:
+    """Noisy b0 and diffusion-weighted signals of one acquisition, and their grid.
+
+    The infarct raises b0 and has the participant's core ADC; CSF within its outline stays CSF.
+    """
+    head, participant = scene.head, scene.participant
+    view = view_scan(scene, visit, "dwi")
+    inside = scene.lesion.fractions(view.template_mm, infarct_region(visit))[0]
+    tissue_b0 = view.sample(head.grey * np.float32(_B0["grey"]) + head.white * np.float32(_B0["white"]))
+    weight = {name: np.exp(-B_VALUE_S_MM2 * ADC_MM2_S[name]) for name in ADC_MM2_S}
+    tissue_dwi = view.sample(
+        head.grey * np.float32(_B0["grey"] * weight["grey"])
+        + head.white * np.float32(_B0["white"] * weight["white"])
+    )
+    shell = {name: value for name, value in _B0_SHELL.items() if name not in ("film", "eye")}
+    water = {"csf": _B0["csf"], "film": _B0_SHELL["film"], "eye": _B0_SHELL["eye"]}
+    fluid = view.sample(composite(head, water))
+    rest = view.sample(composite(head, shell))
+    gain = np.float32(_B0_LESION_GAIN["baseline" if visit == "baseline" else "day5"])
+    core = gain * np.float32(np.exp(-B_VALUE_S_MM2 * participant.adc_core_mm2_s))
+    b0 = view.average(fluid + rest + tissue_b0 * (1 + (gain - 1) * inside))
+    dwi = view.average(
+        fluid * np.float32(weight["csf"])
+        + rest * np.float32(0.4)
+        + tissue_dwi * (1 - inside)
+        + tissue_b0 * core * inside
+    )
+    rng = _noise(scene, visit, "diffusion")
+    bias = _bias_field(view.shape, rng, 0.12)
+    # dwi is the mean of three directions, hence the smaller noise.
+    return _rician(b0 * bias, 0.0080, rng), _rician(dwi * bias, 0.0046, rng), view
+
+
+def apparent_diffusion(b0: Array, dwi: Array) -> Array:
+    """ADC in mm2/s from the signals, 0 where there is too little signal to tell.
+
+    Examples
+    --------
+    >>> b0 = np.ones((2, 2, 2), np.float32); b0[0] = 0.01
+    >>> adc = apparent_diffusion(b0, np.full((2, 2, 2), np.exp(-0.8), np.float32) * b0)
+    >>> round(float(adc[1, 0, 0]), 5), float(adc[0, 0, 0])
+    (0.0008, 0.0)
+    """
+    signal = (ndimage.uniform_filter(b0, 3) > 0.10) & (dwi > 0) & (b0 > 0)
+    ratio = np.log(np.where(signal, b0 / np.maximum(dwi, 1e-6), 1))
+    return cast(Array, np.round(np.clip(ratio / B_VALUE_S_MM2, 0, 4e-3), 6).astype(np.float32))
+
+
+def _anatomical(scene: Scene, visit: str, kind: str) -> tuple[Array, View]:
+    """T1w or FLAIR signal."""
+    head = scene.head
+    view = view_scan(scene, visit, kind)
+    inside = scene.lesion.fractions(view.template_mm, infarct_region(visit))[0]
+    if kind == "T1w":
+        # The template's own intensities keep the texture that fractions alone lack.
+        brain = 0.55 * head.t1 + 0.45 * composite(head, {"grey": 0.6, "white": 0.86, "csf": 0.2})
+        tissue = brain * np.minimum(head.grey + head.white, 1)
+        rest = brain - tissue + composite(head, _T1W)
+        factor = -0.06 if visit == "baseline" else -0.28
+    else:
+        tissue = head.grey * np.float32(_FLAIR["grey"]) + head.white * np.float32(_FLAIR["white"])
+        rest = composite(head, {"csf": _FLAIR["csf"], **_FLAIR_SHELL})
+        factor = 0.06 if visit == "baseline" else 0.75
+    signal = view.average(view.sample(rest) + view.sample(tissue) * (1 + np.float32(factor) * inside))
+    rng = _noise(scene, visit, kind)
+    bias = _bias_field(view.shape, rng, 0.20 if kind == "T1w" else 0.15)
+    return _rician(signal * bias, 0.022 if kind == "T1w" else 0.016, rng), view
+
+
+def _hounsfield(scene: Scene, visit: str, view: View) -> Array:
+    """Noise-free HU of the head without contrast agent, on the scan's grid."""
+    head = scene.head
+    region = infarct_region(visit)
+    inside = scene.lesion.fractions(view.template_mm, region)[0]
+    tissue = head.grey * np.float32(_HU["grey"] + 1000) + head.white * np.float32(_HU["white"] + 1000)
+    tissue_sample = view.sample(tissue)
+    parenchyma = view.sample(head.grey + head.white)
+    rest = view.sample(
+        composite(head, {k: v + 1000.0 for k, v in {"csf": _HU["csf"], **_HU_SHELL}.items()})
+    )
+    # Water uptake lowers parenchyma by 2 HU within hours and by 8 HU within days.
+    drop = np.float32(2.0 if visit == "baseline" else 8.0)
+    hu = rest + tissue_sample - drop * inside * parenchyma - 1000
+    if visit != "baseline" and scene.participant.lesion.haematoma_ml > 0:
+        blood = scene.lesion.fractions(view.template_mm, "haematoma")[0]
+        hu += blood * (np.float32(_HU_BLOOD) - hu)
+    return view.average(hu)
+
+
+def _correlated(shape: tuple[int, ...], sd: float, rng: np.random.Generator) -> Array:
+    """CT noise: white noise smoothed in plane with [1 2 1] / 4, scaled back to ``sd``."""
+    noise = rng.standard_normal(shape, np.float32)
+    for axis in (0, 1):
+        moved = np.moveaxis(noise, axis, 0)
+        inner = 2 * moved
+        inner[1:] += moved[:-1]
+        inner[:-1] += moved[1:]
+        noise = np.moveaxis(inner, 0, axis)
+    # The variance of [1 2 1] is 6 times that of white noise, once per axis.
+    noise *= np.float32(sd / 6)
+    return noise
+
+
+@dataclass(frozen=True, eq=False)
+class PerfusionTruth:
+    """True perfusion on the grid of a perfusion scan, and the masks that follow from it.
+
+    Attributes
+    ----------
+    cbf_ml_100g_min, cbv_ml_100g, mtt_s, delay_s
+        Of the parenchyma in each voxel; 0 where there is none.
+    parenchyma, artery, vein
+        Fractions.
+    core, hypoperfused
+        Masks: at least half of the voxel is core; at least half is parenchyma whose arterial delay
+        exceeds 6 s.
+    """
+
+    cbf_ml_100g_min: Array
+    cbv_ml_100g: Array
+    mtt_s: Array
+    delay_s: Array
+    parenchyma: Array
+    artery: Array
+    vein: Array
+    core: NDArray[np.bool_]
+    hypoperfused: NDArray[np.bool_]
+
+
+def perfusion_truth(scene: Scene, view: View) -> PerfusionTruth:
+    """True perfusion of every voxel: parenchymal flow and volume averaged over the voxel.
+
+    CBF and CBV carry a smooth 8 % log-normal variation; their ratio, the mean transit time, does
+    not.
+    """
+    head, seed = scene.head, scene.spec.seed
+    grey, white = view.sample(head.grey), view.sample(head.white)
+    core, hypo, oligo = scene.lesion.fractions(view.template_mm, "core", "hypoperfused", "oligaemia")
+    share = {"core": core, "penumbra": hypo - core, "oligaemia": oligo - hypo}
+    flow = np.zeros_like(grey)
+    volume = np.zeros_like(grey)
+    for tissue, fraction in (("grey", grey), ("white", white)):
+        cbf, mtt = CBF_NORMAL[tissue], MTT_NORMAL_S[tissue]
+        flow_share, volume_share = np.ones_like(grey), np.ones_like(grey)
+        for region, part in share.items():
+            flow_share += part * np.float32(CBF_SHARE[region][tissue] - 1)
+            volume_share += part * np.float32(CBF_SHARE[region][tissue] * MTT_FACTOR[region] - 1)
+        flow += fraction * flow_share * np.float32(cbf)
+        volume += fraction * volume_share * np.float32(cbf * mtt / 60)
+    parenchyma = view.average(grey + white)
+    delay = sum(part * np.float32(DELAY_S[region]) for region, part in share.items())
+    delay = view.average((grey + white) * delay) / np.maximum(parenchyma, np.float32(1e-3))
+    rng = generator(seed, scene.participant.participant_id, "perfusion-texture")
+    texture = ndimage.gaussian_filter(rng.standard_normal((50, 60, 48)), 1.2)
+    texture = np.exp(0.08 * texture / texture.std()).astype(np.float32)
+    middle = view.template_mm[..., view.samples // 2 :: view.samples]
+    where = [(middle[a] - ORIGIN_MM[a]) / 4 for a in range(3)]
+    variation = ndimage.map_coordinates(texture, where, order=1, mode="nearest", output=np.float32)
+    cbf_map = view.average(flow) * variation
+    cbv_map = view.average(volume) * variation
+    present = parenchyma > 0.02
+    mtt_map = np.where(present, 60 * cbv_map / np.maximum(cbf_map, np.float32(1e-3)), 0)
+    side = scene.lesion.plan.side
+    return PerfusionTruth(
+        cbf_ml_100g_min=np.where(present, cbf_map, 0),
+        cbv_ml_100g=np.where(present, cbv_map, 0),
+        mtt_s=mtt_map.astype(np.float32),
+        delay_s=np.where(present, delay, 0).astype(np.float32),
+        parenchyma=parenchyma,
+        artery=view.average(view.sample(arteries(occluded_side=side))),
+        vein=view.average(view.sample(veins(head))),
+        core=view.average((grey + white) * core) >= 0.5,
+        hypoperfused=(parenchyma >= 0.5) & (delay > 6),
+    )
+
+
+def _enhancement(truth: PerfusionTruth, scene: Scene, plan: Protocol) -> tuple[Any, Array]:
+    """Voxels that enhance (tuple of index arrays) and their tissue curves in HU, (n, t)."""
+    where = np.nonzero((truth.parenchyma > 0.02) & (truth.cbv_ml_100g > 0.02))
+    curves = tissue_curves(
+        truth.cbv_ml_100g[where],
+        truth.mtt_s[where],
+        truth.delay_s[where],
+        plan.frame_times_s,
+        scene.participant.bolus,
+        scene.participant.residue,
+    )
+    return where, curves
+
+
+def _ct_perfusion(scene: Scene, visit: str, plan: Protocol) -> tuple[Array, View]:
+    """HU of a CT perfusion scan, (nx, ny, nz, t)."""
+    view = view_scan(scene, visit, "ctp")
+    truth = perfusion_truth(scene, view)
+    static = _hounsfield(scene, visit, view)
+    where, curves = _enhancement(truth, scene, plan)
+    times, bolus = plan.frame_times_s, scene.participant.bolus
+    rng = _noise(scene, visit, "ctp")
+    series = np.empty((*view.shape, plan.frames), np.float32)
+    blood = {"artery": bolus.arterial(times), "vein": bolus.venous(times)}
+    for frame in range(plan.frames):
+        image = static + _correlated(view.shape, 5.0, rng)
+        image[where] += curves[:, frame]
+        image += truth.artery * np.float32(blood["artery"][frame])
+        image += truth.vein * np.float32(blood["vein"][frame])
+        series[..., frame] = image
+    return series, view
+
+
+def _susceptibility(scene: Scene, visit: str, plan: Protocol) -> tuple[Array, View]:
+    """Signal of a gradient-echo DSC scan, (nx, ny, nz, t): S0 exp(-TE dR2*(t)), Rician noise."""
+    head = scene.head
+    view = view_scan(scene, visit, "dsc")
+    truth = perfusion_truth(scene, view)
+    static = view.average(view.sample(composite(head, {**_DSC, **_DSC_SHELL})))
+    where, curves = _enhancement(truth, scene, plan)
+    times, bolus = plan.frame_times_s, scene.participant.bolus
+    rng = _noise(scene, visit, "dsc")
+    static = static * _bias_field(view.shape, rng, 0.12)
+    echo_time_s = float(plan.sidecar["EchoTime"])
+    series = np.empty((*view.shape, plan.frames), np.float32)
+    arterial, venous = bolus.arterial(times), bolus.venous(times)
+    for frame in range(plan.frames):
+        rate = truth.artery * np.float32(_R2_BLOOD * arterial[frame])
+        rate += truth.vein * np.float32(_R2_BLOOD * venous[frame])
+        rate[where] += np.float32(_R2_TISSUE) * curves[:, frame]
+        signal = static * np.exp(np.float32(-echo_time_s) * rate)
+        series[..., frame] = _rician(signal, 0.008, rng)
+    return series, view
+
+
+def simulate_scan(
+    spec: TrialSpec,
+    participant_id: str,
+    visit: str,
+    kind: str,
+    path: str | os.PathLike[str],
+    *,
+    reader: str | None = None,
+    repeat: int = 1,
+) -> Path:
+    """Write one scan of the simulated trial and its JSON sidecar.
+
+    Parameters
+    ----------
+    spec
+        The trial.
+    participant_id, visit, kind
+        As in the scans sheet. ``mask-infarct`` needs a reader.
+    path
+        Where the NIfTI goes (``.nii.gz``).
+    reader, repeat
+        Whose contour a mask is, and of which read.
+
+    Returns
+    -------
+    pathlib.Path
+        ``path``.
+
+    Raises
+    ------
+    KeyError
+        If the trial has no such participant or kind of scan.
+
+    Notes
+    -----
+    Units: HU for ``ncct`` and ``ctp`` (int16), mm2/s for ``adc`` (float32), arbitrary units for
+    the other MR images (int16), 0 and 1 for masks.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = simulate_scan(TrialSpec.testing(), "001", "baseline", "dwi", Path(folder, "d.nii.gz"))
+    ...     nib.load(file).shape
+    (77, 93, 27)
+    """
+    scene = build_scene(spec, participant_id)
+    if kind.startswith("mask-"):
+        from corelab.phantom.contours import reader_contour
+
+        mask, view = reader_contour(scene, visit, kind, reader, repeat)
+        return _write(mask.astype(np.uint8), view, path, {"unit": "label", "Reader": reader})
+    plan = protocol(spec, participant_id, visit, kind)
+    sidecar: dict[str, Any] = {**plan.sidecar, "SliceThickness": plan.voxel_mm[2]}
+    if kind in DIFFUSION_KINDS:
+        b0, dwi, view = diffusion_signals(scene, visit)
+        if kind == "adc":
+            return _write(apparent_diffusion(b0, dwi), view, path, {**sidecar, "unit": "mm2/s"})
+        signal = b0 if kind == "b0" else dwi
+    elif kind in ("T1w", "FLAIR"):
+        signal, view = _anatomical(scene, visit, kind)
+    elif kind == "ncct":
+        view = view_scan(scene, visit, kind)
+        signal = _hounsfield(scene, visit, view)
+        signal += _correlated(view.shape, 3.5, _noise(scene, visit, kind))
+    elif kind == "ctp":
+        signal, view = _ct_perfusion(scene, visit, plan)
+    else:
+        signal, view = _susceptibility(scene, visit, plan)
+    if plan.frames > 1:
+        sidecar["frame_times_s"] = sidecar["VolumeTiming"] = plan.frame_times_s.tolist()
+    if plan.sidecar["Modality"] == "CT":
+        return _write(_whole(signal), view, path, {**sidecar, "unit": "HU"}, plan.interval_s)
+    whole = _whole(signal * np.float32(2000))
+    return _write(whole, view, path, {**sidecar, "unit": "a.u."}, plan.interval_s)
+
+
+def _whole(signal: Array) -> NDArray[np.int16]:
+    return np.clip(np.rint(signal), -1024, 32767).astype(np.int16)
+
+
+def _write(
+    voxels: NDArray[Any],
+    view: View,
+    path: str | os.PathLike[str],
+    sidecar: dict[str, Any],
+    interval_s: float = 0.0,
+) -> Path:
+    image = nib.Nifti1Image(voxels, view.affine)
+    if voxels.ndim == 4:
+        image.header["pixdim"][4] = interval_s
+    named = {
+        **sidecar,
+        "EchoTime_unit": "s",
+        "simulated": True,
+    }
+    for long, short in (("echo_time_s", "EchoTime"), ("repetition_time_s", "RepetitionTime")):
+        if short in named:
+            named[long] = named[short]
+    if "EchoTime" not in named:
+        named.pop("EchoTime_unit")
+    return save_image(image, path, sidecar=named)

@@ -1,0 +1,372 @@
+"""The rows that one analysis is about: endpoint joined with arm, dose, exposure and outcome.
+
+One value per participant and visit, complete cases, nothing imputed and nothing averaged: a
+participant without one of the values is left out and counted in the note of the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from corelab.measurement.selection import (
+    NotComputable,
+    Tables,
+    as_list,
+    one_value,
+    population,
+    visits_of,
+)
+
+#: Covariates that are labels even where they are written as numbers.
+CATEGORICAL = frozenset({"arm", "site", "centre", "center", "country", "scanner", "sex", "reader"})
+#: Arms that are taken as the reference when the plan names none.
+USUAL_REFERENCES = ("placebo", "control", "standard", "vehicle", "0")
+_MISSING_TEXT = {"", "n/a", "na", "nan", "none"}
+
+
+@dataclass(frozen=True)
+class Design:
+    """Design matrix with the names of its columns.
+
+    Attributes
+    ----------
+    matrix
+        (n, p) float64.
+    terms
+        p names: ``Intercept``, ``arm=high``, ``age`` ...
+    """
+
+    matrix: np.ndarray
+    terms: tuple[str, ...]
+
+    def index(self, term: str) -> int:
+        """Position of a term."""
+        return self.terms.index(term)
+
+
+def typed(series: pd.Series, *, categorical: bool = False) -> pd.Series:
+    """Float64 where every value present is a number, otherwise text; missing stays missing.
+
+    Examples
+    --------
+    >>> typed(pd.Series(["1", "2.5", "n/a"])).tolist()
+    [1.0, 2.5, nan]
+    >>> typed(pd.Series(["m", None, "f"])).tolist()
+    ['m', None, 'f']
+    """
+    text = series.astype(object).map(
+        lambda value: None
+        if value is None or value is pd.NA or str(value).strip().lower() in _MISSING_TEXT
+        else value
+    )
+    if not categorical:
+        numbers = pd.to_numeric(text, errors="coerce").astype("float64")
+        if bool((numbers.notna() == text.notna()).all()):
+            return numbers
+    return text.map(lambda value: None if value is None else _level(value)).astype(object)
+
+
+def _level(value: Any) -> str:
+    """Text of a level; 1.0 read from a sheet is level '1'."""
+    if isinstance(value, float) and value.is_integer():
+        return str(int(value))
+    return str(value).strip()
+
+
+def participant_columns(
+    analysis: Mapping[str, Any], tables: Tables, names: Sequence[str]
+) -> pd.DataFrame:
+    """Columns of the participants sheet for the analysis population, indexed by participant.
+
+    Raises
+    ------
+    NotComputable
+        If the sheet lacks a column.
+    """
+    people = population(analysis, tables).set_index("participant_id")
+    absent = [name for name in names if name not in people.columns]
+    if absent:
+        raise NotComputable(
+            f"the participants sheet has no column {', '.join(absent)}; "
+            f"it has {', '.join(map(str, people.columns)) or 'none'}"
+        )
+    labels = CATEGORICAL | set(as_list(analysis.get("categorical")))
+    return pd.DataFrame(
+        {name: typed(people[name], categorical=name in labels) for name in names},
+        index=people.index,
+    )
+
+
+def endpoint_by_visit(
+    analysis: Mapping[str, Any], tables: Tables, endpoint: str
+) -> list[tuple[str, pd.DataFrame]]:
+    """Values of an endpoint, one frame per visit in study order.
+
+    Returns
+    -------
+    list of (visit, DataFrame)
+        Frames indexed by participant_id with ``value`` and, with a derivation, ``baseline``.
+
+    Raises
+    ------
+    NotComputable
+        If no participant of the population has a value at a planned visit.
+    """
+    rows = one_value(analysis, tables, endpoint=endpoint)
+    visits = visits_of(analysis, tables, rows)
+    if not visits:
+        planned = ", ".join(map(str, as_list(analysis.get("visit")))) or "any visit"
+        raise NotComputable(
+            f"no participant of the population has {endpoint} "
+            f"({analysis.get('derivation', 'value')}) at {planned}"
+        )
+    return [
+        (visit, rows[rows["visit"] == visit].drop(columns="visit").set_index("participant_id"))
+        for visit in visits
+    ]
+
+
+def _one_per_participant(rows: pd.DataFrame, what: str) -> pd.Series:
+    doubled = rows["participant_id"][rows["participant_id"].duplicated()]
+    if len(doubled):
+        raise ValueError(
+            f"two values of {what} for participant {doubled.iloc[0]}: duplicates are never "
+            "averaged; remove one or give it a visit of its own"
+        )
+    return rows.set_index("participant_id")["value"].astype(float)
+
+
+def _at_visit(
+    rows: pd.DataFrame, name: str, visit: str | None, planned: str | None, order: Sequence[str]
+) -> tuple[pd.Series, str]:
+    """Value per participant at the planned visit, else the same visit, else the last one."""
+    visits = rows["visit"].astype(object).where(rows["visit"].notna(), "all").map(str)
+    rows = rows.assign(visit=visits)
+    there = set(visits)
+    if planned is not None:
+        if planned not in there:
+            raise NotComputable(f"no value of {name} at {planned}; it is there at "
+                                f"{', '.join(sorted(there))}")
+        chosen = planned
+    elif visit in there:
+        chosen = str(visit)
+    else:
+        ranked = [v for v in order if v in there] or sorted(there)
+        chosen = ranked[-1]
+    at = rows[rows["visit"] == chosen]
+    return _one_per_participant(at, f"{name} at {chosen}"), chosen
+
+
+def outcome_values(
+    analysis: Mapping[str, Any], tables: Tables, outcome: str, visit: str | None = None
+) -> tuple[pd.Series, str]:
+    """Clinical outcome per participant and the visit it is of.
+
+    The visit is ``analysis['outcome_visit']``, else ``visit`` if the outcome was taken there,
+    else the last visit at which it was.
+
+    Raises
+    ------
+    NotComputable
+        If nobody has the outcome (at the planned visit).
+    """
+    rows = tables.outcomes
+    rows = rows[(rows["outcome"] == outcome)]
+    rows = rows[pd.to_numeric(rows["value"], errors="coerce").notna()]
+    if rows.empty:
+        known = ", ".join(sorted(set(map(str, tables.outcomes["outcome"])))) or "none"
+        raise NotComputable(f"no value of outcome {outcome}; the outcomes sheet has {known}")
+    planned = analysis.get("outcome_visit")
+    return _at_visit(rows, f"outcome {outcome}", visit, planned, tables.visit_order)
+
+
+def exposure_values(
+    analysis: Mapping[str, Any], tables: Tables, exposure: str, visit: str | None = None
+) -> tuple[pd.Series, str]:
+    """Drug exposure per participant and the visit it is of (``all`` where none is given).
+
+    The visit is ``analysis['exposure_visit']``, else ``visit`` if measured there, else the last.
+    """
+    rows = tables.exposures
+    rows = rows[rows["exposure"] == exposure]
+    rows = rows[pd.to_numeric(rows["value"], errors="coerce").notna()]
+    if rows.empty:
+        known = ", ".join(sorted(set(map(str, tables.exposures["exposure"])))) or "none"
+        raise NotComputable(f"no value of exposure {exposure}; the exposures sheet has {known}")
+    if "visit" not in rows.columns:
+        rows = rows.assign(visit="all")
+    planned = analysis.get("exposure_visit")
+    return _at_visit(rows, f"exposure {exposure}", visit, planned, tables.visit_order)
+
+
+def baseline_values(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> pd.Series:
+    """Value of the endpoint at the baseline visit, per participant."""
+    baseline = analysis.get("baseline") or tables.baseline
+    if baseline is None:
+        raise NotComputable("covariate baseline needs a baseline visit (visits.baseline)")
+    at = {**analysis, "visit": baseline, "derivation": "value"}
+    rows = one_value(at, tables, endpoint=endpoint)
+    if rows.empty:
+        raise NotComputable(f"no value of {endpoint} at the baseline visit {baseline}")
+    return rows.set_index("participant_id")["value"]
+
+
+def with_covariates(
+    frame: pd.DataFrame,
+    analysis: Mapping[str, Any],
+    tables: Tables,
+    *,
+    endpoint: str | None,
+    names: Sequence[str],
+) -> pd.DataFrame:
+    """Add columns of the participants sheet; ``baseline`` is the endpoint's baseline value."""
+    people = [name for name in names if name != "baseline"]
+    joined = frame.join(participant_columns(analysis, tables, people), how="inner")
+    if "baseline" in names and "baseline" not in joined.columns:
+        if endpoint is None:
+            raise NotComputable("covariate baseline needs an imaging endpoint")
+        joined["baseline"] = baseline_values(analysis, tables, endpoint).reindex(joined.index)
+    return joined
+
+
+def complete_cases(
+    frame: pd.DataFrame, columns: Sequence[str], analysis: Mapping[str, Any], tables: Tables
+) -> tuple[pd.DataFrame, str]:
+    """Rows with all columns, and a note that counts who of the population is not among them.
+
+    Examples
+    --------
+    >>> people = pd.DataFrame({"participant_id": ["1", "2", "3"]})
+    >>> frame = pd.DataFrame({"value": [1.0, np.nan]}, index=["1", "2"])
+    >>> complete_cases(frame, ["value"], {}, Tables(pd.DataFrame(), people))[1]
+    'complete cases: 1 of 3 participants'
+    """
+    chosen = frame.dropna(subset=list(columns)).sort_index()
+    total = len(population(analysis, tables))
+    note = "" if len(chosen) == total else f"complete cases: {len(chosen)} of {total} participants"
+    return chosen, note
+
+
+def levels_of(
+    column: pd.Series, by: str, reference: Any = None
+) -> tuple[str, tuple[str, ...], str]:
+    """Reference level, the other levels, and a note where the plan named no reference.
+
+    Raises
+    ------
+    NotComputable
+        If there are fewer than two levels or the reference is not among them.
+
+    Examples
+    --------
+    >>> levels_of(pd.Series(["low", "placebo", "high"]), "arm")
+    ('placebo', ('high', 'low'), 'reference placebo taken by name')
+    """
+    present = sorted(set(map(str, column.dropna())))
+    if len(present) < 2:
+        raise NotComputable(
+            f"{by} has {len(present)} level{'s' if len(present) != 1 else ''} among participants "
+            f"with a value ({', '.join(present) or 'none'}); a comparison needs two"
+        )
+    note = ""
+    if reference is not None:
+        chosen = _level(reference)
+        if chosen not in present:
+            raise NotComputable(
+                f"reference {by}={chosen} has no participant with a value; levels: "
+                + ", ".join(present)
+            )
+    else:
+        usual = [level for level in present if level.lower() in USUAL_REFERENCES]
+        chosen = usual[0] if usual else present[0]
+        note = f"reference {chosen} taken {'by name' if usual else 'as the first in order'}"
+    return chosen, tuple(level for level in present if level != chosen), note
+
+
+def design(
+    frame: pd.DataFrame,
+    *,
+    by: str | None = None,
+    reference: str | None = None,
+    covariates: Sequence[str] = (),
+    intercept: bool = True,
+) -> Design:
+    """Treatment-coded design matrix of complete rows.
+
+    Raises
+    ------
+    NotComputable
+        If the columns are linearly dependent or there are too few participants.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"arm": ["p", "h", "p", "h"], "age": [1.0, 2.0, 3.0, 5.0]})
+    >>> design(frame, by="arm", reference="p", covariates=["age"]).terms
+    ('Intercept', 'arm=h', 'age')
+    """
+    columns: list[np.ndarray] = [np.ones(len(frame))] if intercept else []
+    terms: list[str] = ["Intercept"] if intercept else []
+    if by is not None:
+        labels = frame[by].map(str)
+        base, others, _ = levels_of(labels, by, reference)
+        for level in others:
+            columns.append((labels == level).to_numpy(float))
+            terms.append(f"{by}={level}")
+    for name in covariates:
+        column = frame[name]
+        if column.dtype == object:
+            present = sorted(set(column))
+            for level in present[1:]:
+                columns.append((column == level).to_numpy(float))
+                terms.append(f"{name}={level}")
+        else:
+            columns.append(column.to_numpy(float))
+            terms.append(name)
+    matrix = np.column_stack(columns) if columns else np.empty((len(frame), 0))
+    require_full_rank(matrix, terms)
+    return Design(matrix, tuple(terms))
+
+
+def require_full_rank(matrix: np.ndarray, terms: Sequence[str]) -> None:
+    """Raise :class:`NotComputable` where a term is a combination of those before it."""
+    n, p = matrix.shape
+    if n <= p:
+        raise NotComputable(f"{n} participants with all values for {p} terms ({', '.join(terms)})")
+    norms = np.linalg.norm(matrix, axis=0)
+    if np.any(norms == 0):
+        bad = terms[int(np.argmin(norms))]
+        raise NotComputable(f"term {bad} is zero for all participants")
+    scaled = matrix / norms
+    if np.linalg.matrix_rank(scaled, tol=1e-10) < p:
+        for last in range(1, p + 1):
+            if np.linalg.matrix_rank(scaled[:, :last], tol=1e-10) < last:
+                raise NotComputable(
+                    f"term {terms[last - 1]} is determined by {', '.join(terms[: last - 1])}; "
+                    "remove one of them from the covariates"
+                )
+
+
+def endpoints_of(analysis: Mapping[str, Any]) -> list[str]:
+    """Endpoints of an analysis as a list."""
+    return [str(name) for name in as_list(analysis.get("endpoint"))]
+
+
+def alpha_of(analysis: Mapping[str, Any]) -> float:
+    """Two-sided level of the analysis, default 0.05."""
+    return float(analysis.get("alpha", 0.05))
+
+
+def join_notes(*notes: str) -> str:
+    """Notes that say something, separated by semicolons.
+
+    Examples
+    --------
+    >>> join_notes("a", "", "b")
+    'a; b'
+    """
+    return "; ".join(note for note in notes if note)

@@ -1,0 +1,658 @@
+"""Correlation of an imaging endpoint with outcome, exposure or another endpoint.
+
+Intervals: Fisher's z for Pearson and partial correlation; Bonett and Wright (Psychometrika
+2000;65:23) for Spearman and Kendall, whose sampling variance Fisher's does not describe; Bakdash
+and Marusich (Front Psychol 2017;8:456) for repeated measures, with the degrees of freedom as
+corrected in rmcorr 0.5.4.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
+from corelab.pharmacodynamics.analysis_set import (
+    alpha_of,
+    complete_cases,
+    design,
+    endpoint_by_visit,
+    endpoints_of,
+    exposure_values,
+    join_notes,
+    outcome_values,
+    with_covariates,
+)
+from corelab.pharmacodynamics.two_computations import compare
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """A correlation with its interval.
+
+    Attributes
+    ----------
+    estimate, ci_low, ci_high
+        The coefficient and its confidence limits; limits are nan where n is too small for them.
+    p_value
+        Two-sided, of no association.
+    n
+        Number of pairs (of observations, for repeated measures).
+    df
+        Degrees of freedom of the t test; nan where the test is another.
+    method
+        Definition of estimator, interval and test.
+    """
+
+    estimate: float
+    ci_low: float
+    ci_high: float
+    p_value: float
+    n: int
+    df: float
+    method: str
+
+
+def _pairs(x: Any, y: Any, *, least: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    a, b = np.asarray(x, float).ravel(), np.asarray(y, float).ravel()
+    if a.shape != b.shape:
+        raise ValueError(f"x has {a.size} values and y {b.size}; they must be pairs")
+    if not (np.isfinite(a).all() and np.isfinite(b).all()):
+        raise ValueError("x or y holds a missing or infinite value; give complete pairs")
+    if a.size < least:
+        raise NotComputable(f"{a.size} pairs of values; a correlation needs {least}")
+    for name, values in (("first", a), ("second", b)):
+        if np.ptp(values) == 0:
+            raise NotComputable(f"no variance: the {name} variable is {values[0]:g} throughout")
+    return a, b
+
+
+def fisher_interval(
+    r: float, n: float, alpha: float = 0.05, variance: float | None = None
+) -> tuple[float, float]:
+    """Confidence limits of a correlation on Fisher's z scale.
+
+    Parameters
+    ----------
+    r
+        Correlation.
+    n
+        Number of pairs (less the number of covariates for a partial correlation).
+    alpha
+        1 - confidence level.
+    variance
+        Variance of z; default 1 / (n - 3).
+
+    Returns
+    -------
+    (float, float)
+        nan where n does not exceed 3.
+
+    Examples
+    --------
+    Core on non-contrast CT against DWI, n = 524, published as 0.68 (0.63 to 0.72):
+
+    >>> [round(limit, 4) for limit in fisher_interval(0.68, 524)]
+    [0.6311, 0.7235]
+    """
+    if variance is None:
+        if n <= 3:
+            return math.nan, math.nan
+        variance = 1.0 / (n - 3.0)
+    if abs(r) >= 1.0:
+        return float(np.sign(r)), float(np.sign(r))
+    half = stats.norm.ppf(1 - alpha / 2) * math.sqrt(variance)
+    z = math.atanh(r)
+    return math.tanh(z - half), math.tanh(z + half)
+
+
+def _product_moment(a: np.ndarray, b: np.ndarray) -> float:
+    u, v = a - a.mean(), b - b.mean()
+    u, v = u / np.linalg.norm(u), v / np.linalg.norm(v)
+    return float(np.clip(u @ v, -1.0, 1.0))
+
+
+def _t_test_of_r(r: float, df: float) -> float:
+    if df <= 0:
+        return math.nan
+    if abs(r) >= 1.0:
+        return 0.0
+    return float(2 * stats.t.sf(abs(r) * math.sqrt(df / (1 - r * r)), df))
+
+
+def pearson(x: Any, y: Any, alpha: float = 0.05) -> Correlation:
+    """Pearson's product-moment correlation, Fisher z interval, t test.
+
+    Raises
+    ------
+    NotComputable
+        Fewer than 3 pairs, or no variance.
+
+    Examples
+    --------
+    >>> pearson([1, 2, 3, 4], [1, 3, 2, 4]).estimate
+    0.8
+    """
+    a, b = _pairs(x, y)
+    r = _product_moment(a, b)
+    low, high = fisher_interval(r, a.size, alpha)
+    return Correlation(
+        r, low, high, _t_test_of_r(r, a.size - 2), a.size, a.size - 2, "Pearson; Fisher z CI; t test"
+    )
+
+
+def spearman(x: Any, y: Any, alpha: float = 0.05) -> Correlation:
+    """Spearman's rank correlation (mid-ranks), Bonett-Wright interval, t approximation of p.
+
+    The variance of Fisher's z is (1 + rho^2 / 2) / (n - 3).
+
+    Examples
+    --------
+    >>> result = spearman([1, 2, 3, 4, 5], [2, 1, 4, 3, 5])
+    >>> round(result.estimate, 3), result.n
+    (0.8, 5)
+    """
+    a, b = _pairs(x, y)
+    rho = _product_moment(stats.rankdata(a), stats.rankdata(b))
+    variance = (1 + rho * rho / 2) / (a.size - 3) if a.size > 3 else None
+    low, high = fisher_interval(rho, a.size, alpha, variance)
+    return Correlation(
+        rho,
+        low,
+        high,
+        _t_test_of_r(rho, a.size - 2),
+        a.size,
+        a.size - 2,
+        "Spearman, mid-ranks; Bonett-Wright CI; t approximation",
+    )
+
+
+def kendall(x: Any, y: Any, alpha: float = 0.05) -> Correlation:
+    """Kendall's tau-b; Bonett-Wright interval with variance 0.437 / (n - 4).
+
+    p is exact without ties up to n = 33 (scipy's rule), else of the normal approximation with
+    the variance corrected for ties.
+
+    Examples
+    --------
+    >>> round(kendall([1, 2, 3, 4, 5], [2, 1, 4, 3, 5]).estimate, 3)
+    0.6
+    """
+    a, b = _pairs(x, y)
+    upper = np.triu_indices(a.size, 1)
+    s_a = np.sign(a[:, None] - a[None, :])[upper]
+    s_b = np.sign(b[:, None] - b[None, :])[upper]
+    tau = float(np.sum(s_a * s_b) / math.sqrt(np.sum(s_a**2) * np.sum(s_b**2)))
+    variance = 0.437 / (a.size - 4) if a.size > 4 else None
+    low, high = (math.nan, math.nan) if variance is None else fisher_interval(
+        tau, a.size, alpha, variance
+    )
+    p_value = float(stats.kendalltau(a, b).pvalue)
+    return Correlation(
+        tau, low, high, p_value, a.size, math.nan, "Kendall tau-b; Bonett-Wright CI"
+    )
+
+
+def _residuals(values: np.ndarray, covariates: np.ndarray) -> np.ndarray:
+    matrix = np.column_stack([np.ones(values.size), covariates])
+    return values - matrix @ np.linalg.lstsq(matrix, values, rcond=None)[0]
+
+
+def partial(
+    x: Any, y: Any, covariates: Any, alpha: float = 0.05, *, only_of_y: bool = False
+) -> Correlation:
+    """Partial correlation of x and y given covariates (semi-partial with ``only_of_y``).
+
+    Parameters
+    ----------
+    covariates
+        (n, k) numbers; labels enter as indicator columns.
+    only_of_y
+        Remove the covariates from y only.
+
+    Returns
+    -------
+    Correlation
+        df = n - 2 - k; the interval is Fisher's with n - k pairs.
+
+    Examples
+    --------
+    >>> z = np.array([1.0, 2, 3, 4, 5, 6])
+    >>> round(partial(z + [0, 1, 0, 1, 0, 1], z + [0, 1, 0, 1, 0, 1], z).estimate, 6)
+    1.0
+    """
+    a, b = _pairs(x, y)
+    block = np.asarray(covariates, float).reshape(a.size, -1)
+    k = block.shape[1]
+    if a.size - 2 - k < 1:
+        raise NotComputable(f"{a.size} participants are too few for {k} covariates")
+    res_b = _residuals(b, block)
+    res_a = a - a.mean() if only_of_y else _residuals(a, block)
+    for name, rest, whole in (("first", res_a, a), ("second", res_b, b)):
+        if np.linalg.norm(rest) <= 1e-10 * np.linalg.norm(whole - whole.mean()):
+            raise NotComputable(f"the {name} variable is determined by the covariates")
+    r = _product_moment(res_a, res_b)
+    low, high = fisher_interval(r, a.size - k, alpha)
+    name = "semi-partial" if only_of_y else "partial"
+    df = a.size - 2 - k
+    return Correlation(
+        r,
+        low,
+        high,
+        _t_test_of_r(r, df),
+        a.size,
+        df,
+        f"{name} correlation given {k} covariate column{'s' if k != 1 else ''}; Fisher z CI; t test",
+    )
+
+
+def repeated(subject: Sequence[Any], x: Any, y: Any, alpha: float = 0.05) -> Correlation:
+    """Repeated-measures correlation: the common within-subject association.
+
+    Subjects with one observation say nothing about it and are left out.
+
+    Returns
+    -------
+    Correlation
+        ``n`` is the number of observations; df = observations - subjects - 1; the interval is
+        Fisher's with variance 1 / (df - 1).
+
+    Examples
+    --------
+    >>> result = repeated([1, 1, 1, 2, 2, 2], [1, 2, 3, 1, 2, 3], [5, 6, 7, 1, 2, 4])
+    >>> round(result.estimate, 4), result.df
+    (0.9682, 3)
+    """
+    a, b = _pairs(x, y)
+    ids = np.asarray(subject)
+    _, inverse, counts = np.unique(ids, return_inverse=True, return_counts=True)
+    keep = counts[inverse] > 1
+    if not keep.any():
+        raise NotComputable("no participant has two or more pairs of values")
+    _, inverse = np.unique(ids[keep], return_inverse=True)
+    a, b = a[keep], b[keep]
+    sizes = np.bincount(inverse)
+    a = a - (np.bincount(inverse, a) / sizes)[inverse]
+    b = b - (np.bincount(inverse, b) / sizes)[inverse]
+    df = a.size - sizes.size - 1
+    if df < 1:
+        raise NotComputable(f"{a.size} pairs from {sizes.size} participants are too few")
+    norm = np.linalg.norm(a) * np.linalg.norm(b)
+    if norm == 0:
+        raise NotComputable("no variance within participants")
+    r = float(np.clip(a @ b / norm, -1, 1))
+    low, high = (
+        fisher_interval(r, math.nan, alpha, 1.0 / (df - 1)) if df > 1 else (math.nan, math.nan)
+    )
+    method = f"repeated-measures correlation, {sizes.size} participants, df {df}; Fisher z CI; t test"
+    return Correlation(r, low, high, _t_test_of_r(r, df), a.size, df, method)
+
+
+def bootstrap_interval(
+    statistic: Callable[[np.ndarray, np.ndarray], float],
+    x: Any,
+    y: Any,
+    alpha: float = 0.05,
+    *,
+    resamples: int = 2000,
+    seed: int = 20240229,
+) -> tuple[float, float]:
+    """BCa bootstrap limits of a statistic of pairs; pairs are resampled, seed fixed.
+
+    Examples
+    --------
+    >>> x = np.arange(20.0)
+    >>> low, high = bootstrap_interval(lambda a, b: pearson(a, b).estimate, x, x**2)
+    >>> 0.9 < low < high <= 1
+    True
+    """
+    a, b = _pairs(x, y)
+
+    def of_rows(rows: np.ndarray) -> float:
+        u, v = a[rows], b[rows]
+        return statistic(u, v) if np.ptp(u) > 0 and np.ptp(v) > 0 else math.nan
+
+    return bca_limits(of_rows, a.size, alpha, resamples=resamples, seed=seed)
+
+
+def bca_limits(
+    of_rows: Callable[[np.ndarray], float],
+    n: int,
+    alpha: float,
+    *,
+    resamples: int = 2000,
+    seed: int = 20240229,
+) -> tuple[float, float]:
+    """Bias-corrected and accelerated limits (Efron 1987) of a statistic of row numbers.
+
+    Resamples in which the statistic does not exist are dropped.
+
+    Examples
+    --------
+    >>> values = np.array([1.0, 2, 3, 4, 5, 6, 7, 8])
+    >>> low, high = bca_limits(lambda rows: values[rows].mean(), 8, 0.05)
+    >>> low < 4.5 < high
+    True
+    """
+    generator = np.random.default_rng(seed)
+    draws = np.array([of_rows(generator.integers(0, n, n)) for _ in range(resamples)])
+    draws = draws[np.isfinite(draws)]
+    everything = np.arange(n)
+    estimate = of_rows(everything)
+    jack = np.array([of_rows(np.delete(everything, i)) for i in range(n)])
+    jack = jack[np.isfinite(jack)]
+    if draws.size < resamples // 2 or jack.size < 3:
+        return math.nan, math.nan
+    below = (np.sum(draws < estimate) + 0.5 * np.sum(draws == estimate)) / draws.size
+    bias = stats.norm.ppf(np.clip(below, 1 / draws.size, 1 - 1 / draws.size))
+    centred = jack.mean() - jack
+    spread = np.sum(centred**2) ** 1.5
+    acceleration = np.sum(centred**3) / (6 * spread) if spread > 0 else 0.0
+    z = bias + stats.norm.ppf([alpha / 2, 1 - alpha / 2])
+    levels = stats.norm.cdf(bias + z / (1 - acceleration * z))
+    low, high = np.quantile(draws, levels)
+    return float(low), float(high)
+
+
+def corrected_for_attenuation(r: Correlation, icc_x: float, icc_y: float = 1.0) -> Correlation:
+    """Correlation of the true values, were both measured without error (Spearman 1904).
+
+    r / sqrt(icc_x icc_y); limits are scaled alike, so the reliabilities count as known.
+
+    Raises
+    ------
+    NotComputable
+        If a reliability is not above 0.
+
+    Examples
+    --------
+    >>> r = Correlation(0.4, 0.2, 0.6, 0.01, 40, 38, "Pearson")
+    >>> round(corrected_for_attenuation(r, 0.64).estimate, 3)
+    0.5
+    """
+    if not (0 < icc_x <= 1 and 0 < icc_y <= 1):
+        raise NotComputable(f"reliabilities {icc_x:g} and {icc_y:g} must lie in (0, 1]")
+    factor = 1 / math.sqrt(icc_x * icc_y)
+    note = f"{r.method}; divided by sqrt({icc_x:.4g} x {icc_y:.4g}), reliabilities as known"
+    return replace(
+        r,
+        estimate=r.estimate * factor,
+        ci_low=r.ci_low * factor,
+        ci_high=r.ci_high * factor,
+        method=note,
+    )
+
+
+@dataclass(frozen=True)
+class CorrelationDifference:
+    """Difference of two correlations: estimate with Zou's (2007) interval, z test."""
+
+    estimate: float
+    ci_low: float
+    ci_high: float
+    z: float
+    p_value: float
+
+
+def difference_independent(
+    r1: float, n1: int, r2: float, n2: int, alpha: float = 0.05
+) -> CorrelationDifference:
+    """Difference of two correlations from different people: Fisher's z test, Zou's interval.
+
+    Examples
+    --------
+    >>> d = difference_independent(0.49, 145, 0.36, 87)
+    >>> round(d.ci_low, 3), round(d.ci_high, 3)
+    (-0.087, 0.359)
+    """
+    low1, high1 = fisher_interval(r1, n1, alpha)
+    low2, high2 = fisher_interval(r2, n2, alpha)
+    difference = r1 - r2
+    z = (math.atanh(r1) - math.atanh(r2)) / math.sqrt(1 / (n1 - 3) + 1 / (n2 - 3))
+    return CorrelationDifference(
+        difference,
+        difference - math.hypot(r1 - low1, high2 - r2),
+        difference + math.hypot(high1 - r1, r2 - low2),
+        z,
+        float(2 * stats.norm.sf(abs(z))),
+    )
+
+
+def difference_dependent(
+    r_xy: float, r_xz: float, r_yz: float, n: int, alpha: float = 0.05
+) -> CorrelationDifference:
+    """Difference r_xy - r_xz of two correlations that share x, in the same people.
+
+    Test of Meng, Rosenthal and Rubin (Psychol Bull 1992;111:172); interval of Zou (2007).
+
+    Examples
+    --------
+    >>> d = difference_dependent(0.63, -0.03, -0.19, 15)
+    >>> d.p_value < 0.1
+    True
+    """
+    mean_square = (r_xy**2 + r_xz**2) / 2
+    f = min(1.0, (1 - r_yz) / (2 * (1 - mean_square)))
+    h = (1 - f * mean_square) / (1 - mean_square)
+    z = (math.atanh(r_xy) - math.atanh(r_xz)) * math.sqrt((n - 3) / (2 * (1 - r_yz) * h))
+    low1, high1 = fisher_interval(r_xy, n, alpha)
+    low2, high2 = fisher_interval(r_xz, n, alpha)
+    c = (
+        (r_yz - r_xy * r_xz / 2) * (1 - r_xy**2 - r_xz**2 - r_yz**2) + r_yz**3
+    ) / ((1 - r_xy**2) * (1 - r_xz**2))
+    difference = r_xy - r_xz
+    below = (r_xy - low1) ** 2 + (high2 - r_xz) ** 2 - 2 * c * (r_xy - low1) * (high2 - r_xz)
+    above = (high1 - r_xy) ** 2 + (r_xz - low2) ** 2 - 2 * c * (high1 - r_xy) * (r_xz - low2)
+    return CorrelationDifference(
+        difference,
+        difference - math.sqrt(max(below, 0.0)),
+        difference + math.sqrt(max(above, 0.0)),
+        z,
+        float(2 * stats.norm.sf(abs(z))),
+    )
+
+
+# ------------------------------------------------------------------------------------- the plan
+
+STATISTIC_OF = {
+    "pearson": "pearson_r",
+    "spearman": "spearman_rho",
+    "kendall": "kendall_tau",
+    "partial": "partial_r",
+    "partial_spearman": "partial_rho",
+    "semi_partial": "semi_partial_r",
+    "repeated": "rm_r",
+}
+
+
+def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, Any]]:
+    """Rows of an analysis of type ``correlation``.
+
+    Keys: ``endpoint`` against ``outcome`` (``outcome_visit``), ``exposure`` (``exposure_visit``)
+    or ``endpoint_y``, each a name or a list; ``method`` (one or a list, default ``pearson``);
+    ``covariates``; ``ci: bootstrap`` for BCa limits.
+    """
+    methods = [str(method) for method in as_list(analysis.get("method"))] or ["pearson"]
+    unknown = set(methods) - set(STATISTIC_OF)
+    if unknown:
+        raise ValueError(
+            f"analysis {analysis['id']}: unknown correlation method {', '.join(sorted(unknown))}; "
+            f"known: {', '.join(STATISTIC_OF)}"
+        )
+    others = [
+        (kind, str(name))
+        for kind in ("outcome", "exposure", "endpoint_y")
+        for name in as_list(analysis.get(kind))
+    ]
+    if not others:
+        raise ValueError(
+            f"analysis {analysis['id']}: a correlation needs outcome, exposure or endpoint_y"
+        )
+    for endpoint in endpoints_of(analysis):
+        for kind, name in others:
+            for method in methods:
+                yield from _one_pairing(analysis, tables, endpoint, kind, name, method)
+
+
+def _one_pairing(
+    analysis: Mapping[str, Any], tables: Tables, endpoint: str, kind: str, name: str, method: str
+) -> Iterator[dict[str, Any]]:
+    head = {"endpoint": endpoint, "group": f"{endpoint}|{name}"}
+    statistic = STATISTIC_OF[method]
+    try:
+        by_visit = [
+            (visit, *_joined(analysis, tables, frame, visit, kind, name))
+            for visit, frame in endpoint_by_visit(analysis, tables, endpoint)
+        ]
+    except NotComputable as reason:
+        yield not_computable(statistic, str(reason), method=method, **head)
+        return
+    if method == "repeated":
+        pooled = pd.concat([frame for _, frame, _ in by_visit])
+        by_visit = [("all", pooled, "")]
+    for visit, frame, at in by_visit:
+        columns = {**head, "visit": visit}
+        try:
+            yield {**columns, **_row(analysis, tables, endpoint, frame, at, method)}
+        except NotComputable as reason:
+            yield not_computable(statistic, str(reason), method=method, **columns)
+
+
+def _joined(
+    analysis: Mapping[str, Any],
+    tables: Tables,
+    frame: pd.DataFrame,
+    visit: str,
+    kind: str,
+    name: str,
+) -> tuple[pd.DataFrame, str]:
+    """Endpoint values with the other variable as ``other``, and the visit that one is of."""
+    if kind == "outcome":
+        other, at = outcome_values(analysis, tables, name, visit)
+    elif kind == "exposure":
+        other, at = exposure_values(analysis, tables, name, visit)
+    else:
+        second = {**analysis, "source": analysis.get("source_y", analysis.get("source"))}
+        found = dict(endpoint_by_visit({**second, "visit": None}, tables, name))
+        planned = analysis.get("visit_y")
+        at = str(planned) if planned else visit
+        if at not in found:
+            if planned or len(found) != 1:
+                raise NotComputable(f"no value of {name} at {at}")
+            at = next(iter(found))
+        other = found[at]["value"]
+    return frame.assign(other=other.reindex(frame.index)), at
+
+
+def _row(
+    analysis: Mapping[str, Any],
+    tables: Tables,
+    endpoint: str,
+    frame: pd.DataFrame,
+    at: str,
+    method: str,
+) -> dict[str, Any]:
+    alpha = alpha_of(analysis)
+    names = [str(name) for name in as_list(analysis.get("covariates"))]
+    adjusted = method in {"partial", "partial_spearman", "semi_partial"}
+    if adjusted:
+        if not names:
+            raise NotComputable("a partial correlation needs covariates")
+        frame = with_covariates(frame, analysis, tables, endpoint=endpoint, names=names)
+    needed = ["value", "other", *(names if adjusted else [])]
+    note = ""
+    if method == "repeated":
+        frame = frame.dropna(subset=needed)
+    else:
+        frame, note = complete_cases(frame, needed, analysis, tables)
+    if frame.empty:
+        raise NotComputable("no participant has both values")
+    x, y = frame["value"].to_numpy(), frame["other"].to_numpy()
+    result, check = _compute(frame, x, y, names if adjusted else [], method, alpha)
+    if analysis.get("ci") == "bootstrap" and method in {"pearson", "spearman", "kendall"}:
+        kernel = {"pearson": pearson, "spearman": spearman, "kendall": kendall}[method]
+        low, high = bootstrap_interval(lambda a, b: kernel(a, b).estimate, x, y, alpha)
+        definition = result.method.split(";")[0] + "; BCa bootstrap CI, 2000 resamples"
+        result = replace(result, ci_low=low, ci_high=high, method=definition)
+    elif adjusted and names:
+        result = replace(result, method=f"{result.method}; covariates {', '.join(names)}")
+    few = "fewer than 10 participants" if result.n < 10 else ""
+    return {
+        "statistic": STATISTIC_OF[method],
+        "estimate": result.estimate,
+        "ci_low": result.ci_low,
+        "ci_high": result.ci_high,
+        "p_value": result.p_value,
+        "n": frame.index.nunique() if method == "repeated" else result.n,
+        "method": result.method,
+        **check,
+        "note": join_notes(f"second variable at {at}" if at else "", note, few),
+    }
+
+
+def _compute(
+    frame: pd.DataFrame, x: np.ndarray, y: np.ndarray, names: list[str], method: str, alpha: float
+) -> tuple[Correlation, dict[str, Any]]:
+    """Our kernel and the library's value."""
+    if method == "pearson":
+        result = pearson(x, y, alpha)
+        return result, compare(
+            result.estimate, float(stats.pearsonr(x, y).statistic), "scipy.stats.pearsonr"
+        )
+    if method == "spearman":
+        result = spearman(x, y, alpha)
+        return result, compare(
+            result.estimate, float(stats.spearmanr(x, y).statistic), "scipy.stats.spearmanr"
+        )
+    if method == "kendall":
+        result = kendall(x, y, alpha)
+        return result, compare(
+            result.estimate, float(stats.kendalltau(x, y).statistic), "scipy.stats.kendalltau"
+        )
+    if method == "repeated":
+        result = repeated(frame.index.to_numpy(), x, y, alpha)
+        return result, compare(result.estimate, *_pingouin_repeated(frame))
+    block = design(frame, covariates=names).matrix[:, 1:]
+    if method == "partial_spearman":
+        x, y = stats.rankdata(x), stats.rankdata(y)
+        block = np.apply_along_axis(stats.rankdata, 0, block)
+    result = partial(x, y, block, alpha, only_of_y=method == "semi_partial")
+    if method == "partial_spearman":
+        result = replace(result, method=f"Spearman {result.method}")
+    return result, compare(result.estimate, *_pingouin_partial(x, y, block, method))
+
+
+def _pingouin_repeated(frame: pd.DataFrame) -> tuple[float, str]:
+    import pingouin
+
+    if frame.index.nunique() < 3:
+        # pingouin refuses two participants; an ANCOVA with their indicators is the same model.
+        from statsmodels.api import OLS
+
+        indicator = pd.get_dummies(frame.index).to_numpy(float)
+        full = OLS(frame["other"].to_numpy(), np.column_stack([indicator, frame["value"]])).fit()
+        t = float(full.tvalues[-1])
+        return float(np.sign(t) * math.sqrt(t * t / (t * t + full.df_resid))), "statsmodels OLS"
+    table = frame.rename_axis("participant").reset_index()
+    fit = pingouin.rm_corr(table, x="value", y="other", subject="participant")
+    return float(fit["r"].iloc[0]), "pingouin.rm_corr"
+
+
+def _pingouin_partial(
+    x: np.ndarray, y: np.ndarray, block: np.ndarray, method: str
+) -> tuple[float, str]:
+    import pingouin
+
+    covariates = [f"c{i}" for i in range(block.shape[1])]
+    table = pd.DataFrame(block, columns=covariates).assign(x=x, y=y)
+    if method == "semi_partial":
+        fit = pingouin.partial_corr(table, x="x", y="y", y_covar=covariates)
+    else:
+        fit = pingouin.partial_corr(table, x="x", y="y", covar=covariates)
+    return float(fit["r"].iloc[0]), "pingouin.partial_corr"

@@ -1,0 +1,758 @@
+"""Dose-response and exposure-response: linear, Emax, sigmoid Emax, MCP-Mod.
+
+E(d) = e0 + emax d^h / (ed50^h + d^h). For given ed50 and h the model is linear in e0 and emax, so
+the fit is a search over one or two numbers only, which finds the global minimum; limits come from
+the profile of the residual sum of squares (an F test), because Wald limits of ed50 mislead.
+MCP-Mod: Bretz, Pinheiro, Branson, Biometrics 2005;61:738.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import optimize, stats
+
+from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
+from corelab.pharmacodynamics.analysis_set import (
+    alpha_of,
+    complete_cases,
+    design,
+    endpoint_by_visit,
+    endpoints_of,
+    exposure_values,
+    join_notes,
+    participant_columns,
+    typed,
+    with_covariates,
+)
+from corelab.pharmacodynamics.linear import LinearFit, fit_linear, influence
+from corelab.pharmacodynamics.two_computations import compare
+
+#: Search interval of ed50 as multiples of the largest dose, as in DoseFinding::defBnds.
+ED50_BOUNDS = (0.001, 1.5)
+#: Search interval of the Hill coefficient, as in DoseFinding::defBnds.
+HILL_BOUNDS = (0.5, 10.0)
+
+
+@dataclass(frozen=True)
+class EmaxFit:
+    """Least-squares fit of an Emax model.
+
+    Attributes
+    ----------
+    e0, emax, ed50, hill
+        Estimates; ``hill`` is 1 in the three-parameter model.
+    standard_errors
+        In the same order, of the linearised model.
+    covariance
+        (k, k) of the fitted parameters.
+    rss, df
+        Residual sum of squares and degrees of freedom.
+    at_bound
+        Whether ed50 or hill lies at the edge of its search interval.
+    """
+
+    e0: float
+    emax: float
+    ed50: float
+    hill: float
+    standard_errors: tuple[float, ...]
+    covariance: np.ndarray
+    rss: float
+    df: int
+    at_bound: bool
+
+    def predict(self, dose: Any) -> np.ndarray:
+        """Mean response at doses."""
+        return self.e0 + self.emax * _saturation(np.asarray(dose, float), self.ed50, self.hill)
+
+
+def _saturation(dose: np.ndarray, ed50: float, hill: float) -> np.ndarray:
+    # d^h / (ed50^h + d^h), written so that neither power overflows.
+    with np.errstate(divide="ignore"):
+        ratio = np.where(dose > 0, np.log(np.maximum(dose, 1e-300)) - math.log(ed50), -np.inf)
+    return 1.0 / (1.0 + np.exp(np.clip(-hill * ratio, -700, 700))) * (dose > 0)
+
+
+def _rss(dose: np.ndarray, response: np.ndarray, ed50: float, hill: float) -> tuple[float, Any]:
+    matrix = np.column_stack([np.ones(dose.size), _saturation(dose, ed50, hill)])
+    beta, _, _, _ = np.linalg.lstsq(matrix, response, rcond=None)
+    residuals = response - matrix @ beta
+    return float(residuals @ residuals), beta
+
+
+def _dose_pairs(dose: Any, response: Any, distinct: int) -> tuple[np.ndarray, np.ndarray]:
+    d, y = np.asarray(dose, float), np.asarray(response, float)
+    if d.shape != y.shape or not (np.isfinite(d).all() and np.isfinite(y).all()):
+        raise ValueError("dose and response must be finite and of one length")
+    if np.any(d < 0):
+        raise ValueError(f"dose {d.min():g} is negative")
+    levels = np.unique(d).size
+    if levels < distinct or y.size <= distinct:
+        raise NotComputable(
+            f"{levels} distinct doses and {y.size} values; the model has {distinct} parameters"
+        )
+    return d, y
+
+
+def fit_emax(dose: Any, response: Any, *, sigmoid: bool = False) -> EmaxFit:
+    """Fit e0 + emax d^h / (ed50^h + d^h) by least squares; h = 1 unless ``sigmoid``.
+
+    Raises
+    ------
+    NotComputable
+        With fewer distinct doses than parameters, or a flat response.
+
+    Examples
+    --------
+    >>> dose = np.repeat([0.0, 1, 2, 4, 8], 2)
+    >>> fit = fit_emax(dose, 1 + 10 * dose / (2 + dose) + np.tile([0.1, -0.1], 5))
+    >>> round(fit.e0, 3), round(fit.emax, 3), round(fit.ed50, 3)
+    (1.0, 10.0, 2.0)
+    """
+    d, y = _dose_pairs(dose, response, 4 if sigmoid else 3)
+    low, high = (math.log(bound * d.max()) for bound in ED50_BOUNDS)
+    grid = np.linspace(low, high, 61)
+    if sigmoid:
+        hills = np.geomspace(*HILL_BOUNDS, 31)
+        costs = [(_rss(d, y, math.exp(g), h)[0], g, h) for g in grid for h in hills]
+        _, log_ed50, hill = min(costs)
+        found = optimize.minimize(
+            lambda t: _rss(d, y, math.exp(np.clip(t[0], low, high)), _hill(t[1]))[0],
+            [log_ed50, math.log(hill)],
+            method="Nelder-Mead",
+            options={"xatol": 1e-10, "fatol": 1e-14, "maxiter": 4000},
+        )
+        log_ed50, hill = float(np.clip(found.x[0], low, high)), _hill(found.x[1])
+    else:
+        costs_1 = np.array([_rss(d, y, math.exp(g), 1.0)[0] for g in grid])
+        centre = int(np.argmin(costs_1))
+        bracket = (grid[max(centre - 1, 0)], grid[min(centre + 1, grid.size - 1)])
+        one = optimize.minimize_scalar(
+            lambda g: _rss(d, y, math.exp(g), 1.0)[0],
+            bounds=bracket,
+            method="bounded",
+            options={"xatol": 1e-12},
+        )
+        log_ed50, hill = float(one.x), 1.0
+    return _emax_result(d, y, math.exp(log_ed50), hill, sigmoid, (low, high))
+
+
+def _hill(log_hill: float) -> float:
+    return float(np.clip(math.exp(min(log_hill, 50.0)), *HILL_BOUNDS))
+
+
+def _emax_result(
+    d: np.ndarray,
+    y: np.ndarray,
+    ed50: float,
+    hill: float,
+    sigmoid: bool,
+    bounds: tuple[float, float],
+) -> EmaxFit:
+    rss, beta = _rss(d, y, ed50, hill)
+    jacobian = _gradient(d, float(beta[1]), ed50, hill, sigmoid)
+    df = y.size - jacobian.shape[1]
+    information = jacobian.T @ jacobian
+    scale = np.sqrt(np.diag(information))
+    if np.any(scale == 0) or np.linalg.cond(information / np.outer(scale, scale)) > 1e12:
+        covariance = np.full(information.shape, np.nan)
+    else:
+        covariance = rss / df * np.linalg.inv(information)
+    edge = 1e-4
+    at_bound = min(abs(math.log(ed50) - bound) for bound in bounds) < edge or (
+        sigmoid and min(abs(math.log(hill / bound)) for bound in HILL_BOUNDS) < edge
+    )
+    errors = tuple(float(v) for v in np.sqrt(np.diag(covariance)))
+    return EmaxFit(
+        float(beta[0]), float(beta[1]), ed50, hill, errors, covariance, rss, df, bool(at_bound)
+    )
+
+
+def _gradient(d: np.ndarray, emax: float, ed50: float, hill: float, sigmoid: bool) -> np.ndarray:
+    share = _saturation(d, ed50, hill)
+    inner = share * (1 - share)
+    columns = [np.ones(d.size), share, -emax * inner * hill / ed50]
+    if sigmoid:
+        columns.append(
+            emax * inner * np.where(d > 0, np.log(np.maximum(d, 1e-300) / ed50), 0.0)
+        )
+    return np.column_stack(columns)
+
+
+def profile_limits(
+    dose: Any, response: Any, fit: EmaxFit, parameter: str, alpha: float = 0.05
+) -> tuple[float, float]:
+    """Profile confidence limits of ``emax`` or ``ed50`` of the three-parameter model.
+
+    A limit is where the smallest residual sum of squares with the parameter held there exceeds
+    the minimum by the F quantile; it is -inf, 0 or inf where the data set no limit inside a
+    thousand times the dose range (that is a result, not a failure).
+
+    Examples
+    --------
+    >>> dose = np.repeat([0.0, 1, 2, 4, 8], 2)
+    >>> y = 1 + 10 * dose / (2 + dose) + np.tile([0.1, -0.1], 5)
+    >>> low, high = profile_limits(dose, y, fit_emax(dose, y), "ed50")
+    >>> 1.7 < low < 2 < high < 2.4
+    True
+    """
+    d, y = np.asarray(dose, float), np.asarray(response, float)
+    limit = fit.rss * (1 + stats.f.ppf(1 - alpha, 1, fit.df) / fit.df)
+    wide = (math.log(1e-6 * d.max()), math.log(1e3 * d.max()))
+    if parameter == "ed50":
+        def excess(log_ed50: float) -> float:
+            return _rss(d, y, math.exp(log_ed50), 1.0)[0] - limit
+
+        low = _crossing(excess, math.log(fit.ed50), wide[0])
+        high = _crossing(excess, math.log(fit.ed50), wide[1])
+        return (0.0 if low is None else math.exp(low)), (math.inf if high is None else math.exp(high))
+    if parameter != "emax":
+        raise ValueError(f"profile limits of '{parameter}'; known: emax, ed50")
+    grid = np.linspace(*wide, 241)
+    shares = [_saturation(d, math.exp(g), 1.0) for g in grid]
+
+    def excess_emax(emax: float) -> float:
+        costs = [float(np.sum((r - r.mean()) ** 2)) for r in (y - emax * share for share in shares)]
+        best = int(np.argmin(costs))
+        found = optimize.minimize_scalar(
+            lambda g: float(np.var(y - emax * _saturation(d, math.exp(g), 1.0)) * y.size),
+            bounds=(grid[max(best - 1, 0)], grid[min(best + 1, grid.size - 1)]),
+            method="bounded",
+            options={"xatol": 1e-8},
+        )
+        return min(costs[best], float(found.fun)) - limit
+
+    span = 50 * max(float(np.ptp(y)), abs(fit.emax))
+    low = _crossing(excess_emax, fit.emax, fit.emax - span)
+    high = _crossing(excess_emax, fit.emax, fit.emax + span)
+    return (-math.inf if low is None else low), (math.inf if high is None else high)
+
+
+def _crossing(excess: Callable[[float], float], start: float, end: float) -> float | None:
+    """Where the excess first becomes positive between start and end; None if it does not."""
+    # Quadratic spacing: most crossings lie near the estimate.
+    points = start + (end - start) * np.linspace(0, 1, 61)[1:] ** 2
+    before = start
+    for point in points:
+        if excess(float(point)) > 0:
+            return float(optimize.brentq(excess, before, float(point), xtol=1e-10))
+        before = float(point)
+    return None
+
+
+# --------------------------------------------------------------------------------------- MCP-Mod
+
+
+def standard_shape(name: str, doses: Any, **parameters: float) -> np.ndarray:
+    """Standardised mean (0 at dose 0, rising) of a candidate model at the doses.
+
+    Parameters
+    ----------
+    name
+        ``linear``, ``emax`` (ed50), ``sigmoid_emax`` (ed50, hill), ``exponential`` (delta),
+        ``quadratic`` (delta, negative), ``loglinear`` (offset).
+
+    Examples
+    --------
+    >>> standard_shape("emax", [0.0, 1.0, 3.0], ed50=1.0).tolist()
+    [0.0, 0.5, 0.75]
+    """
+    d = np.asarray(doses, float)
+    if name == "linear":
+        return d
+    if name == "emax":
+        return _saturation(d, parameters["ed50"], 1.0)
+    if name == "sigmoid_emax":
+        return _saturation(d, parameters["ed50"], parameters["hill"])
+    if name == "exponential":
+        return np.expm1(d / parameters["delta"])
+    if name == "quadratic":
+        return d + parameters["delta"] * d**2
+    if name == "loglinear":
+        offset = parameters.get("offset", 0.01 * d.max())
+        return np.log(d + offset) - math.log(offset)
+    raise ValueError(f"unknown candidate model '{name}'")
+
+
+@dataclass(frozen=True)
+class ContrastTest:
+    """One candidate's contrast test of MCP-Mod."""
+
+    candidate: str
+    t: float
+    p_value: float
+    p_adjusted: float
+    contrast: np.ndarray
+
+
+@dataclass(frozen=True)
+class MultipleContrasts:
+    """Multiple contrast test.
+
+    Attributes
+    ----------
+    tests
+        One per candidate, in the order given.
+    critical_value
+        One-sided, adjusted for all candidates.
+    correlation
+        (k, k) of the contrasts.
+    df
+        Residual degrees of freedom.
+    """
+
+    tests: tuple[ContrastTest, ...]
+    critical_value: float
+    correlation: np.ndarray
+    df: int
+
+
+def multiple_contrasts(
+    means: Any, covariance: Any, df: int, candidates: Mapping[str, Any], alpha: float = 0.025
+) -> MultipleContrasts:
+    """Optimal contrasts of candidate shapes and their multiplicity-adjusted one-sided tests.
+
+    Parameters
+    ----------
+    means
+        (k,) mean response per dose, dose rising.
+    covariance
+        (k, k) covariance of the means.
+    df
+        Degrees of freedom of that covariance; 0 for normal.
+    candidates
+        Name -> (k,) standardised shape.
+    alpha
+        One-sided level.
+
+    Examples
+    --------
+    >>> result = multiple_contrasts([0.0, 1.0, 2.0], np.eye(3) / 10, 27,
+    ...     {"linear": [0.0, 1.0, 2.0]})
+    >>> round(result.tests[0].t, 3), round(result.critical_value, 3)
+    (4.472, 2.052)
+    """
+    mu, s = np.asarray(means, float), np.asarray(covariance, float)
+    inverse = np.linalg.inv(s)
+    one = np.ones(mu.size)
+    contrasts = []
+    for name, shape in candidates.items():
+        target = np.asarray(shape, float)
+        if np.ptp(target) == 0:
+            raise ValueError(f"candidate {name} is flat over these doses")
+        weights = inverse @ (target - (one @ inverse @ target) / (one @ inverse @ one))
+        contrasts.append(weights / np.linalg.norm(weights))
+    block = np.array(contrasts)
+    spread = block @ s @ block.T
+    scale = np.sqrt(np.diag(spread))
+    t = block @ mu / scale
+    correlation = spread / np.outer(scale, scale)
+    largest, rank = _sphere_maxima(correlation)
+    adjusted = [_max_t_tail(float(value), largest, rank, df) for value in t]
+    plain = stats.norm.sf(t) if df == 0 else stats.t.sf(t, df)
+    critical = optimize.brentq(
+        lambda c: _max_t_tail(c, largest, rank, df) - alpha, 0.0, 100.0, xtol=1e-8
+    )
+    tests = tuple(
+        ContrastTest(name, float(ti), float(pi), float(ai), ci)
+        for name, ti, pi, ai, ci in zip(candidates, t, plain, adjusted, contrasts, strict=True)
+    )
+    return MultipleContrasts(tests, float(critical), correlation, df)
+
+
+def _max_t_tail(value: float, largest: np.ndarray, rank: int, df: int) -> float:
+    """P(max of correlated t > value), given the largest component of points on the sphere.
+
+    T = (R / S) m(U) with U uniform on the sphere and (R / S)^2 / rank distributed as F: only the
+    direction needs points, the radius is exact, so that a few thousand directions give 1e-5.
+    """
+    def tail(x: np.ndarray) -> np.ndarray:
+        return stats.chi2.sf(x * rank, rank) if df == 0 else stats.f.sf(x, rank, df)
+
+    radius = np.full(largest.shape, np.inf)
+    np.divide(value**2, rank * largest**2, out=radius, where=largest != 0)
+    beyond = tail(radius)
+    if value >= 0:
+        return float(np.mean(np.where(largest > 0, beyond, 0.0)))
+    return float(np.mean(np.where(largest >= 0, 1.0, 1.0 - beyond)))
+
+
+def _sphere_maxima(correlation: np.ndarray) -> tuple[np.ndarray, int]:
+    """Largest contrast in each of 2^14 directions of a fixed Sobol sequence, and the rank."""
+    values, vectors = np.linalg.eigh(correlation)
+    # Contrasts of few doses are linearly dependent: only the directions that exist count.
+    keep = values > 1e-10 * values.max()
+    root = vectors[:, keep] * np.sqrt(values[keep])
+    rank = int(keep.sum())
+    if rank == 1:
+        points = np.array([[1.0], [-1.0]])
+    else:
+        uniform = stats.qmc.Sobol(rank, scramble=True, rng=np.random.default_rng(7)).random(2**14)
+        points = stats.norm.ppf(np.clip(uniform, 1e-12, 1 - 1e-12))
+        points = np.concatenate([points, -points])
+        points /= np.linalg.norm(points, axis=1, keepdims=True)
+    return (points @ root.T).max(axis=1), rank
+
+
+# ------------------------------------------------------------------------------------- the plan
+
+MODELS = ("linear", "emax", "sigmoid_emax", "mcpmod")
+
+
+def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, Any]]:
+    """Rows of an analysis of type ``dose_response``.
+
+    Keys: ``dose`` (a column of participants, or true for ``dose``) or ``exposure``
+    (``exposure_visit``); ``models`` (default ``linear``); ``covariates`` (linear model);
+    ``candidates`` of MCP-Mod, a mapping name -> {model, parameters}.
+    """
+    models = [str(model) for model in as_list(analysis.get("models"))] or ["linear"]
+    unknown = set(models) - set(MODELS)
+    if unknown:
+        raise ValueError(
+            f"analysis {analysis['id']}: unknown dose-response model {', '.join(sorted(unknown))}; "
+            f"known: {', '.join(MODELS)}"
+        )
+    drivers = [("exposure", str(name)) for name in as_list(analysis.get("exposure"))]
+    for name in as_list(analysis.get("dose")):
+        if name is not False:
+            drivers.insert(0, ("dose", "dose" if name is True else str(name)))
+    if not drivers:
+        raise ValueError(f"analysis {analysis['id']}: dose_response needs dose or exposure")
+    for endpoint in endpoints_of(analysis):
+        for kind, name in drivers:
+            yield from _one_driver(analysis, tables, endpoint, kind, name, models)
+
+
+def driver_frame(
+    analysis: Mapping[str, Any],
+    tables: Tables,
+    endpoint: str,
+    kind: str,
+    name: str,
+    visit: str,
+    frame: pd.DataFrame,
+) -> tuple[pd.DataFrame, list[str], str]:
+    """Complete cases with ``value``, ``driver`` and the covariates of one visit."""
+    covariates = [str(item) for item in as_list(analysis.get("covariates"))]
+    if kind == "dose":
+        values = typed(participant_columns(analysis, tables, [name])[name])
+        if values.dtype == object:
+            raise NotComputable(f"column {name} is not numeric; a dose must be a number")
+        at = ""
+    else:
+        values, seen = exposure_values(analysis, tables, name, visit)
+        at = f"exposure at {seen}" if seen not in ("all", visit) else ""
+    frame = frame.assign(driver=values.reindex(frame.index))
+    frame = with_covariates(frame, analysis, tables, endpoint=endpoint, names=covariates)
+    frame, note = complete_cases(frame, ["value", "driver", *covariates], analysis, tables)
+    if frame.empty:
+        raise NotComputable(f"no participant has both {endpoint} and {name}")
+    if frame["driver"].nunique() < 2:
+        raise NotComputable(f"{name} is {frame['driver'].iloc[0]:g} for every participant")
+    return frame, covariates, join_notes(at, note)
+
+
+def _one_driver(
+    analysis: Mapping[str, Any],
+    tables: Tables,
+    endpoint: str,
+    kind: str,
+    name: str,
+    models: Sequence[str],
+) -> Iterator[dict[str, Any]]:
+    head = {"endpoint": endpoint, "group": name}
+    main = {"linear": "slope", "emax": "emax", "sigmoid_emax": "emax", "mcpmod": "mcp_t"}
+    kernels = {
+        "linear": _linear_rows,
+        "emax": _emax_rows,
+        "sigmoid_emax": _sigmoid_rows,
+        "mcpmod": _mcpmod_rows,
+    }
+    try:
+        by_visit = endpoint_by_visit(analysis, tables, endpoint)
+    except NotComputable as reason:
+        for model in models:
+            yield not_computable(main[model], str(reason), method=model, **head)
+        return
+    for visit, values in by_visit:
+        for model in models:
+            try:
+                frame, covariates, note = driver_frame(
+                    analysis, tables, endpoint, kind, name, visit, values
+                )
+                if covariates and model in {"emax", "sigmoid_emax"}:
+                    raise NotComputable("Emax models take no covariates; use linear or mcpmod")
+                for row in kernels[model](analysis, frame, covariates, name):
+                    notes = join_notes(note, str(row.get("note", "")))
+                    yield {**head, "visit": visit, "n": len(frame), **row, "note": notes}
+            except NotComputable as reason:
+                yield not_computable(
+                    main[model], str(reason), method=model, visit=visit, **head
+                )
+
+
+def _linear_rows(
+    analysis: Mapping[str, Any], frame: pd.DataFrame, covariates: list[str], name: str
+) -> Iterator[dict[str, Any]]:
+    from statsmodels.regression.linear_model import OLS
+
+    alpha = alpha_of(analysis)
+    plan = design(frame, covariates=["driver", *covariates])
+    y = frame["value"].to_numpy(float)
+    fit = fit_linear(plan.matrix, y)
+    result = fit.contrast(np.eye(len(plan.terms))[1], alpha)
+    theirs = OLS(y, plan.matrix).fit()
+    adjusted = f"; covariates {', '.join(covariates)}" if covariates else ""
+    checks = influence(plan.matrix, y)
+    curved = _curvature_p(frame["driver"].to_numpy(float), y, fit, plan.matrix)
+    yield {
+        "statistic": "slope",
+        **result.columns(),
+        "method": f"linear model by least squares, change per unit of {name}{adjusted}; "
+        f"t interval, df {fit.df}",
+        **compare(
+            result.estimate,
+            float(theirs.params[1]),
+            "statsmodels OLS",
+            scale=result.standard_error,
+            tolerance=1e-6,
+        ),
+        "note": join_notes(
+            f"quadratic term p {curved:.3g}" if math.isfinite(curved) else "",
+            f"residuals: Shapiro-Wilk p {checks['shapiro_p']:.3g}",
+        ),
+    }
+    intercept = fit.contrast(np.eye(len(plan.terms))[0], alpha)
+    yield {
+        "statistic": "intercept",
+        **intercept.columns(),
+        "method": f"linear model by least squares, mean at {name} 0"
+        + (f" and covariates 0{adjusted}" if covariates else ""),
+    }
+    yield {
+        "statistic": "r_squared",
+        "estimate": fit.r_squared,
+        "method": f"linear model by least squares on {name}{adjusted}",
+        **compare(fit.r_squared, float(theirs.rsquared), "statsmodels OLS"),
+    }
+
+
+def _curvature_p(driver: np.ndarray, y: np.ndarray, fit: LinearFit, matrix: np.ndarray) -> float:
+    """p of a quadratic term added to the model; nan where the doses do not allow one."""
+    centred = driver - driver.mean()
+    wider = np.column_stack([matrix, centred**2])
+    if np.linalg.matrix_rank(wider) <= matrix.shape[1] or y.size <= wider.shape[1]:
+        return math.nan
+    try:
+        return fit_linear(wider, y).contrast(np.eye(wider.shape[1])[-1]).p_value
+    except NotComputable:
+        return math.nan
+
+
+def _emax_rows(
+    analysis: Mapping[str, Any], frame: pd.DataFrame, covariates: list[str], name: str
+) -> Iterator[dict[str, Any]]:
+    alpha = alpha_of(analysis)
+    d, y = frame["driver"].to_numpy(float), frame["value"].to_numpy(float)
+    fit = fit_emax(d, y)
+    flat = float(np.sum((y - y.mean()) ** 2))
+    # Two parameters beyond the mean; Davies' problem makes this F test approximate.
+    f = (flat - fit.rss) / 2 / (fit.rss / fit.df)
+    bound = (
+        "ed50 at the edge of its search interval: the doses do not determine it"
+        if fit.at_bound
+        else ""
+    )
+    theirs = None if fit.at_bound else _curve_fit(d, y, fit)
+    for parameter, value, error in (
+        ("emax", fit.emax, fit.standard_errors[1]),
+        ("ed50", fit.ed50, fit.standard_errors[2]),
+    ):
+        low, high = profile_limits(d, y, fit, parameter, alpha)
+        open_ended = "" if math.isfinite(low) and math.isfinite(high) else "limit not determined"
+        second = (
+            compare(
+                value,
+                theirs[1 if parameter == "emax" else 2],
+                "scipy.optimize.curve_fit",
+                scale=max(abs(value), error),
+                tolerance=1e-5,
+            )
+            if theirs is not None
+            else {}
+        )
+        yield {
+            "statistic": parameter,
+            "estimate": value,
+            "ci_low": low if math.isfinite(low) else math.nan,
+            "ci_high": high if math.isfinite(high) else math.nan,
+            "p_value": float(stats.f.sf(f, 2, fit.df)) if parameter == "emax" else math.nan,
+            "method": "Emax model by least squares, profile interval (F); p: F test against a "
+            "constant, approximate" if parameter == "emax" else
+            "Emax model by least squares, profile interval (F)",
+            **second,
+            "note": join_notes(bound, open_ended, f"asymptotic SE {error:.4g}"),
+        }
+    yield {
+        "statistic": "e0",
+        "estimate": fit.e0,
+        "method": "Emax model by least squares, response without drug",
+        "note": join_notes(bound, f"asymptotic SE {fit.standard_errors[0]:.4g}"),
+    }
+
+
+def _curve_fit(d: np.ndarray, y: np.ndarray, fit: EmaxFit) -> list[float] | None:
+    """The same model by scipy's Levenberg-Marquardt from its own start; None if it fails."""
+    highest, lowest = y[d == d.max()].mean(), y[d == d.min()].mean()
+    # The fit has local minima; the library starts at our ed50's order of magnitude only.
+    start = [lowest, highest - lowest or 1.0, 10 ** round(math.log10(fit.ed50))]
+    try:
+        found, _ = optimize.curve_fit(
+            lambda dose, e0, emax, ed50: e0 + emax * dose / (ed50 + dose),
+            d,
+            y,
+            p0=start,
+            maxfev=20000,
+            ftol=1e-14,
+            xtol=1e-14,
+            gtol=1e-14,
+        )
+    except (RuntimeError, optimize.OptimizeWarning):
+        return None
+    rss = float(np.sum((y - found[0] - found[1] * d / (found[2] + d)) ** 2))
+    return [float(v) for v in found] if rss <= fit.rss * (1 + 1e-6) else None
+
+
+def _sigmoid_rows(
+    analysis: Mapping[str, Any], frame: pd.DataFrame, covariates: list[str], name: str
+) -> Iterator[dict[str, Any]]:
+    alpha = alpha_of(analysis)
+    d, y = frame["driver"].to_numpy(float), frame["value"].to_numpy(float)
+    fit = fit_emax(d, y, sigmoid=True)
+    quantile = float(stats.t.ppf(1 - alpha / 2, fit.df))
+    bound = "ed50 or hill at the edge of its search interval" if fit.at_bound else ""
+    values = zip(
+        ("e0", "emax", "ed50", "hill"),
+        (fit.e0, fit.emax, fit.ed50, fit.hill),
+        fit.standard_errors,
+        strict=True,
+    )
+    for parameter, value, error in values:
+        known = math.isfinite(error) and not fit.at_bound
+        yield {
+            "statistic": parameter,
+            "estimate": value,
+            "ci_low": value - quantile * error if known else math.nan,
+            "ci_high": value + quantile * error if known else math.nan,
+            "method": "sigmoid Emax model by least squares, asymptotic t interval",
+            "note": bound,
+        }
+
+
+def _mcpmod_rows(
+    analysis: Mapping[str, Any], frame: pd.DataFrame, covariates: list[str], name: str
+) -> Iterator[dict[str, Any]]:
+    from statsmodels.regression.linear_model import OLS
+
+    doses = np.sort(frame["driver"].unique())
+    if doses.size < 3:
+        raise NotComputable(f"MCP-Mod needs three doses, there are {doses.size}")
+    if doses.size > 12:
+        raise NotComputable(f"{doses.size} distinct values of {name}: MCP-Mod compares dose groups")
+    indicator = (frame["driver"].to_numpy()[:, None] == doses).astype(float)
+    extra = design(frame, covariates=covariates).matrix[:, 1:]
+    extra = extra - extra.mean(axis=0)
+    y = frame["value"].to_numpy(float)
+    fit = fit_linear(np.column_stack([indicator, extra]), y)
+    k = doses.size
+    candidates = _candidates(analysis, doses)
+    direction = -1.0 if analysis.get("direction") == "decreasing" else 1.0
+    alpha = alpha_of(analysis) / 2
+    result = multiple_contrasts(
+        direction * fit.coefficients[:k], fit.covariance[:k, :k], fit.df, candidates, alpha
+    )
+    largest = max(result.tests, key=lambda test: test.t)
+    theirs = OLS(y, np.column_stack([indicator, extra])).fit()
+    for test in result.tests:
+        weights = np.concatenate([direction * test.contrast, np.zeros(extra.shape[1])])
+        yield {
+            "statistic": "mcp_t",
+            "group": f"{name}|{test.candidate}",
+            "estimate": test.t,
+            "p_value": test.p_adjusted,
+            "method": f"MCP-Mod contrast test, one-sided ({'falling' if direction < 0 else 'rising'}"
+            f" response), p by multivariate t with df {fit.df}; critical value "
+            f"{result.critical_value:.4f} at {alpha:g}",
+            **compare(
+                test.t,
+                float(np.squeeze(theirs.t_test(weights).tvalue)),
+                "statsmodels OLS.t_test of the contrast",
+            ),
+            "note": "largest contrast: the model that the plan would fit"
+            if test is largest and test.t > result.critical_value
+            else "",
+        }
+
+
+def _candidates(analysis: Mapping[str, Any], doses: np.ndarray) -> dict[str, np.ndarray]:
+    given = analysis.get("candidates")
+    if given:
+        return {
+            str(name): standard_shape(
+                str(spec.get("model", name)),
+                doses,
+                **{key: float(value) for key, value in spec.items() if key != "model"},
+            )
+            for name, spec in given.items()
+        }
+    top = float(doses.max())
+    return {
+        "linear": standard_shape("linear", doses),
+        "emax": standard_shape("emax", doses, ed50=0.2 * top),
+        "sigmoid_emax": standard_shape("sigmoid_emax", doses, ed50=0.5 * top, hill=4.0),
+        "exponential": standard_shape("exponential", doses, delta=0.5 * top),
+    }
+
+
+@dataclass(frozen=True)
+class ResponseBand:
+    """Fitted response with its pointwise confidence band."""
+
+    driver: np.ndarray
+    mean: np.ndarray
+    low: np.ndarray
+    high: np.ndarray
+
+
+def response_band(
+    driver: Any, response: Any, *, model: str = "linear", alpha: float = 0.05, points: int = 101
+) -> ResponseBand:
+    """Mean response over the range of dose or exposure with a pointwise band (delta method).
+
+    Examples
+    --------
+    >>> band = response_band([0, 1, 2, 3], [0.1, 0.9, 2.2, 2.9], points=2)
+    >>> band.mean.round(2).tolist(), bool((band.low < band.high).all())
+    ([0.08, 2.98], True)
+    """
+    d, y = np.asarray(driver, float), np.asarray(response, float)
+    grid = np.linspace(d.min(), d.max(), points)
+    if model == "linear":
+        fit = fit_linear(np.column_stack([np.ones(d.size), d]), y)
+        gradient = np.column_stack([np.ones(points), grid])
+        mean, covariance, df = gradient @ fit.coefficients, fit.covariance, fit.df
+    else:
+        curve = fit_emax(d, y, sigmoid=model == "sigmoid_emax")
+        gradient = _gradient(grid, curve.emax, curve.ed50, curve.hill, model == "sigmoid_emax")
+        mean, covariance, df = curve.predict(grid), curve.covariance, curve.df
+    half = stats.t.ppf(1 - alpha / 2, df) * np.sqrt(
+        np.einsum("ip,pq,iq->i", gradient, covariance, gradient)
+    )
+    return ResponseBand(grid, mean, mean - half, mean + half)

@@ -1,0 +1,170 @@
+"""Ordinary least squares: the kernel of analysis of covariance and of linear dose-response."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from corelab.measurement.selection import NotComputable
+
+
+@dataclass(frozen=True)
+class LinearFit:
+    """Least-squares fit.
+
+    Attributes
+    ----------
+    coefficients
+        (p,) estimates.
+    covariance
+        (p, p) covariance of the estimates.
+    df
+        Residual degrees of freedom.
+    residual_sd
+        Residual standard deviation.
+    r_squared
+        Share of the variance about the mean that the model explains.
+    """
+
+    coefficients: np.ndarray
+    covariance: np.ndarray
+    df: int
+    residual_sd: float
+    r_squared: float
+    n: int
+
+    def contrast(self, weights: Any, alpha: float = 0.05) -> Estimate:
+        """Linear combination of the coefficients with t interval and test."""
+        w = np.asarray(weights, float)
+        value = float(w @ self.coefficients)
+        error = float(np.sqrt(w @ self.covariance @ w))
+        return t_estimate(value, error, self.df, alpha)
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Estimate with standard error, t interval and two-sided test."""
+
+    estimate: float
+    standard_error: float
+    ci_low: float
+    ci_high: float
+    p_value: float
+    df: float
+
+    def columns(self) -> dict[str, float]:
+        """Columns of a statistics row."""
+        return {
+            "estimate": self.estimate,
+            "ci_low": self.ci_low,
+            "ci_high": self.ci_high,
+            "p_value": self.p_value,
+        }
+
+
+def t_estimate(value: float, error: float, df: float, alpha: float = 0.05) -> Estimate:
+    """Estimate with t interval and two-sided test; ``df`` may be inf (normal).
+
+    Examples
+    --------
+    >>> result = t_estimate(2.0, 1.0, float("inf"))
+    >>> round(result.ci_low, 3), round(result.p_value, 4)
+    (0.04, 0.0455)
+    """
+    if error <= 0 or not np.isfinite(error):
+        raise NotComputable(f"standard error {error:g}: the residuals have no variance")
+    half = stats.t.ppf(1 - alpha / 2, df) * error
+    return Estimate(
+        float(value),
+        float(error),
+        float(value - half),
+        float(value + half),
+        float(2 * stats.t.sf(abs(value) / error, df)),
+        float(df),
+    )
+
+
+def fit_linear(matrix: Any, values: Any) -> LinearFit:
+    """Least squares by QR decomposition.
+
+    Parameters
+    ----------
+    matrix
+        (n, p) design of full column rank, with its intercept.
+    values
+        (n,) responses.
+
+    Raises
+    ------
+    NotComputable
+        If there are no residual degrees of freedom.
+
+    Examples
+    --------
+    >>> fit = fit_linear([[1, 0], [1, 1], [1, 2], [1, 3]], [1.0, 3.0, 4.0, 8.0])
+    >>> fit.coefficients.round(3).tolist(), fit.df
+    ([0.7, 2.2], 2)
+    """
+    x, y = np.asarray(matrix, float), np.asarray(values, float)
+    n, p = x.shape
+    if n <= p:
+        raise NotComputable(f"{n} participants for {p} terms leave no residual degrees of freedom")
+    q, r = np.linalg.qr(x)
+    coefficients = np.linalg.solve(r, q.T @ y)
+    residuals = y - x @ coefficients
+    df = n - p
+    variance = float(residuals @ residuals) / df
+    total = float(np.sum((y - y.mean()) ** 2))
+    # Residuals of a response that the design reproduces are rounding, not information.
+    if total == 0 or variance * df <= 1e-24 * float(y @ y):
+        raise NotComputable("the model reproduces every value exactly: no residual variance")
+    inverse = np.linalg.inv(r)
+    return LinearFit(
+        coefficients,
+        variance * inverse @ inverse.T,
+        df,
+        float(np.sqrt(variance)),
+        1.0 - variance * df / total,
+        n,
+    )
+
+
+def influence(matrix: Any, values: Any) -> dict[str, float]:
+    """Diagnostics of a least-squares fit.
+
+    Returns
+    -------
+    dict
+        ``max_cooks_distance``, ``max_abs_studentised_residual`` (externally studentised),
+        ``shapiro_p`` (normality of residuals), ``breusch_pagan_p`` (constant variance; Koenker's
+        studentised form).
+
+    Examples
+    --------
+    >>> x = np.column_stack([np.ones(6), np.arange(6.0)])
+    >>> sorted(influence(x, [0.0, 1.1, 1.9, 3.2, 3.9, 9.0]))
+    ['breusch_pagan_p', 'max_abs_studentised_residual', 'max_cooks_distance', 'shapiro_p']
+    """
+    x, y = np.asarray(matrix, float), np.asarray(values, float)
+    n, p = x.shape
+    q, _ = np.linalg.qr(x)
+    leverage = np.clip(np.sum(q**2, axis=1), 0, 1 - 1e-12)
+    residuals = y - q @ (q.T @ y)
+    variance = residuals @ residuals / (n - p)
+    cooks = residuals**2 / (p * variance) * leverage / (1 - leverage) ** 2
+    deleted = np.maximum(
+        (residuals @ residuals - residuals**2 / (1 - leverage)) / max(n - p - 1, 1), 1e-300
+    )
+    student = residuals / np.sqrt(deleted * (1 - leverage))
+    squared = residuals**2
+    explained = q @ (q.T @ squared)
+    r2 = 1 - np.sum((squared - explained) ** 2) / np.sum((squared - squared.mean()) ** 2)
+    return {
+        "max_cooks_distance": float(cooks.max()),
+        "max_abs_studentised_residual": float(np.abs(student).max()),
+        "shapiro_p": float(stats.shapiro(residuals).pvalue) if n >= 3 else float("nan"),
+        "breusch_pagan_p": float(stats.chi2.sf(n * r2, p - 1)) if p > 1 else float("nan"),
+    }

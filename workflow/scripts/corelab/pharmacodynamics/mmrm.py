@@ -1,0 +1,516 @@
+"""Mixed model for repeated measures: arms over visits, missing visits without imputation.
+
+Fixed effects arm x visit, baseline x visit and covariates; within-subject covariance
+unstructured by default, restricted maximum likelihood. A structure other than unstructured is
+used only where the plan names it, or names a ladder (``covariance: [us, toeph, ar1h]``): then the
+first that converges, and the note says which were tried and why they failed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
+from corelab.pharmacodynamics.analysis_set import (
+    alpha_of,
+    endpoint_by_visit,
+    join_notes,
+    levels_of,
+    participant_columns,
+    require_full_rank,
+    with_covariates,
+)
+from corelab.pharmacodynamics.linear import Estimate
+from corelab.pharmacodynamics.mixed import Block, MixedFit, Structure, fit_reml
+from corelab.pharmacodynamics.two_computations import ComputationsDisagree, compare
+
+STRUCTURES = ("us", "toeph", "ar1h", "csh", "adh", "toep", "ar1", "cs")
+
+
+def _unit_basis(m: int) -> np.ndarray:
+    """Symmetric unit matrices of the lower triangle, row by row."""
+    rows, columns = np.tril_indices(m)
+    basis = np.zeros((rows.size, m, m))
+    basis[np.arange(rows.size), rows, columns] = 1
+    basis[np.arange(rows.size), columns, rows] = 1
+    return basis
+
+
+def _elements(covariance: np.ndarray) -> np.ndarray:
+    return covariance[np.tril_indices(covariance.shape[0])]
+
+
+def _structure(name: str, m: int) -> Structure:
+    """Map from unconstrained parameters to the lower triangle of the visits' covariance.
+
+    Parameters are logarithms of standard deviations, then correlations on a scale on which every
+    value gives a positive definite matrix (``us``, ``ar1``, ``adh``) or nearly every one.
+    """
+    distance = np.abs(np.subtract.outer(np.arange(m), np.arange(m)))
+
+    def unstructured(theta: np.ndarray) -> np.ndarray:
+        root = np.zeros((m, m))
+        root[np.tril_indices(m)] = theta
+        root[np.diag_indices(m)] = np.exp(np.diag(root))
+        return _elements(root @ root.T)
+
+    def scaled(theta: np.ndarray, correlation: np.ndarray, deviations: int) -> np.ndarray:
+        sd = np.exp(theta[:deviations])
+        sd = np.repeat(sd, m) if deviations == 1 else sd
+        return _elements(correlation * np.outer(sd, sd))
+
+    def autoregressive(theta: np.ndarray) -> np.ndarray:
+        return scaled(theta, np.tanh(theta[-1]) ** distance, len(theta) - 1)
+
+    def symmetric(theta: np.ndarray) -> np.ndarray:
+        # rho in (-1 / (m - 1), 1), where compound symmetry is positive definite.
+        low = -1 / (m - 1)
+        rho = low + (1 - low) / (1 + np.exp(-theta[-1]))
+        return scaled(theta, np.where(distance == 0, 1.0, rho), len(theta) - 1)
+
+    def toeplitz(theta: np.ndarray) -> np.ndarray:
+        rho = np.concatenate([[1.0], np.tanh(theta[len(theta) - m + 1 :])])
+        return scaled(theta, rho[distance], len(theta) - m + 1)
+
+    def antedependence(theta: np.ndarray) -> np.ndarray:
+        step = np.concatenate([[0.0], np.cumsum(np.log(np.abs(np.tanh(theta[m:])) + 1e-300))])
+        sign = np.concatenate([[1.0], np.cumprod(np.sign(np.tanh(theta[m:])))])
+        size = np.exp(-np.abs(np.subtract.outer(step, step)))
+        return scaled(theta, size * np.outer(sign, sign), m)
+
+    return {
+        "us": unstructured,
+        "ar1": autoregressive,
+        "ar1h": autoregressive,
+        "cs": symmetric,
+        "csh": symmetric,
+        "toep": toeplitz,
+        "toeph": toeplitz,
+        "adh": antedependence,
+    }[name]
+
+
+def _start(name: str, residual_sd: np.ndarray, rho: float) -> np.ndarray:
+    """Starting values from the residuals of least squares."""
+    m = residual_sd.size
+    logs, common = np.log(residual_sd), np.array([np.log(residual_sd).mean()])
+    rho = float(np.clip(rho, 0.05, 0.9))
+    if name == "us":
+        correlation = np.where(np.eye(m) == 1, 1.0, rho)
+        root = np.linalg.cholesky(correlation * np.outer(residual_sd, residual_sd))
+        root[np.diag_indices(m)] = np.log(np.diag(root))
+        return root[np.tril_indices(m)]
+    low = -1 / (m - 1)
+    tail = {
+        "ar1": [math.atanh(rho)],
+        "cs": [math.log((rho - low) / (1 - rho))],
+        "toep": [math.atanh(rho)] * (m - 1),
+        "adh": [math.atanh(rho)] * (m - 1),
+    }[{"ar1h": "ar1", "csh": "cs", "toeph": "toep"}.get(name, name)]
+    return np.concatenate([common if name in {"ar1", "cs", "toep"} else logs, tail])
+
+
+@dataclass(frozen=True)
+class Mmrm:
+    """A fitted MMRM.
+
+    Attributes
+    ----------
+    fit
+        The REML fit.
+    terms
+        Names of the fixed effects.
+    visit_covariance
+        (m, m) covariance of the visits.
+    structure
+        Covariance structure used.
+    tried
+        What was tried before, with the reason why it failed.
+    """
+
+    fit: MixedFit
+    terms: tuple[str, ...]
+    visit_covariance: np.ndarray
+    structure: str
+    tried: tuple[str, ...]
+
+    def contrast(
+        self, weights: Any, alpha: float = 0.05, df: str = "satterthwaite"
+    ) -> Estimate:
+        """Linear combination of fixed effects; ``df`` is satterthwaite or kenward_roger."""
+        w = np.asarray(weights, float)
+        if df == "kenward_roger":
+            return self.fit.kenward_roger(w, alpha)
+        return self.fit.satterthwaite(w, alpha)
+
+
+def fit_mmrm(
+    subject: Any,
+    visit: Any,
+    values: Any,
+    matrix: Any,
+    terms: Sequence[str],
+    *,
+    covariance: str | Sequence[str] = "us",
+    ml: bool = False,
+) -> Mmrm:
+    """Fit an MMRM.
+
+    Parameters
+    ----------
+    subject
+        (n,) identifiers.
+    visit
+        (n,) visit numbers 0 .. m - 1 in time order.
+    values
+        (n,) responses; rows with a missing response are left out by the caller.
+    matrix
+        (n, p) fixed effects of full rank.
+    terms
+        p names.
+    covariance
+        Structure or pre-specified ladder of :data:`STRUCTURES`.
+    ml
+        Maximum likelihood instead of REML (for comparing fixed effects).
+
+    Raises
+    ------
+    NotComputable
+        If no structure of the ladder converges, or there is no subject with two visits.
+    ValueError
+        For two values of one subject at one visit.
+
+    Examples
+    --------
+    Complete pairs: the difference between visits is the paired t test's.
+
+    >>> y = np.array([1.0, 2.0, 2.5, 4.0, 3.0, 3.5, 6.0, 8.0])
+    >>> visit = np.tile([0, 1], 4)
+    >>> x = np.column_stack([np.ones(8), visit])
+    >>> model = fit_mmrm(np.repeat([1, 2, 3, 4], 2), visit, y, x, ["Intercept", "visit"])
+    >>> result = model.contrast([0, 1])
+    >>> round(result.estimate, 4), round(result.standard_error, 4), round(result.df, 2)
+    (1.25, 0.3227, 3.0)
+    """
+    y, x = np.asarray(values, float), np.asarray(matrix, float)
+    visits = np.asarray(visit, int)
+    require_full_rank(x, terms)
+    _, order = np.unique(np.asarray(subject).astype(str), return_inverse=True)
+    m = int(visits.max()) + 1
+    seen = np.zeros((order.max() + 1, m), int)
+    np.add.at(seen, (order, visits), 1)
+    if (seen > 1).any():
+        raise ValueError("two values of one participant at one visit; duplicates are never averaged")
+    if m < 2 or not (seen.sum(axis=1) > 1).any():
+        raise NotComputable("no participant has two visits; use ancova for one visit")
+    blocks = _blocks(order, visits, y, x, seen, _unit_basis(m))
+    residuals = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
+    wide = np.full((order.max() + 1, m), np.nan)
+    wide[order, visits] = residuals
+    sd = np.nanstd(wide, axis=0)
+    if not np.all(sd > 0):
+        raise NotComputable("a visit has no residual variance")
+    rho = float(pd.DataFrame(wide / sd).corr().to_numpy()[np.triu_indices(m, 1)].mean())
+    tried: list[str] = []
+    ladder = [covariance] if isinstance(covariance, str) else list(covariance)
+    for name in ladder:
+        if name not in STRUCTURES:
+            raise ValueError(f"unknown covariance structure '{name}'; known: {STRUCTURES}")
+        structure = _structure(name, m)
+        try:
+            fit = fit_reml(
+                blocks,
+                _start(name, sd, rho if math.isfinite(rho) else 0.3),
+                structure,
+                ml=ml,
+                linear=structure if name == "us" else None,
+            )
+        except NotComputable as reason:
+            tried.append(f"{name}: {reason}")
+            continue
+        sigma = np.zeros((m, m))
+        sigma[np.tril_indices(m)] = fit.s
+        sigma = sigma + sigma.T - np.diag(np.diag(sigma))
+        return Mmrm(fit, tuple(terms), sigma, name, tuple(tried))
+    raise NotComputable("no covariance structure of the plan converged (" + "; ".join(tried) + ")")
+
+
+def _blocks(
+    order: np.ndarray,
+    visits: np.ndarray,
+    y: np.ndarray,
+    x: np.ndarray,
+    seen: np.ndarray,
+    basis: np.ndarray,
+) -> list[Block]:
+    """Subjects by pattern of missing visits."""
+    rows = np.lexsort((visits, order))
+    patterns, which = np.unique(seen, axis=0, return_inverse=True)
+    which = which.ravel()
+    blocks = []
+    for number, pattern in enumerate(patterns):
+        chosen = rows[which[order[rows]] == number]
+        there = np.flatnonzero(pattern)
+        size = there.size
+        blocks.append(
+            Block(
+                x[chosen].reshape(-1, size, x.shape[1]),
+                y[chosen].reshape(-1, size),
+                basis[:, there][:, :, there],
+            )
+        )
+    return blocks
+
+
+def fit_linear_mixed(
+    subject: Any, values: Any, matrix: Any, random: Any, *, ml: bool = False
+) -> tuple[MixedFit, np.ndarray, float]:
+    """Linear mixed model with one grouping factor and unstructured random effects.
+
+    Parameters
+    ----------
+    random
+        (n, r) design of the random effects.
+
+    Returns
+    -------
+    fit, random_covariance, residual_variance
+        The fit (with Satterthwaite and Kenward-Roger contrasts), (r, r) covariance of the random
+        effects, and the residual variance.
+
+    Examples
+    --------
+    >>> x = np.column_stack([np.ones(12), np.tile([0.0, 1, 2], 4)])
+    >>> y = np.array([1.0, 2.1, 2.9, 2, 3.3, 3.9, 0.5, 1.2, 2.6, 3, 3.9, 5.3])
+    >>> fit, _, _ = fit_linear_mixed(np.repeat(list("abcd"), 3), y, x, x[:, :1])
+    >>> fit.coefficients.round(3).tolist()
+    [1.617, 1.025]
+    """
+    y, x, z = (np.asarray(item, float) for item in (values, matrix, random))
+    _, order = np.unique(np.asarray(subject).astype(str), return_inverse=True)
+    r = z.shape[1]
+    units = _unit_basis(r)
+    blocks = []
+    for number in range(order.max() + 1):
+        chosen = order == number
+        zi = z[chosen]
+        basis = np.concatenate(
+            [np.einsum("ar,krs,bs->kab", zi, units, zi), np.eye(zi.shape[0])[None]]
+        )
+        blocks.append(Block(x[chosen][None], y[chosen][None], basis))
+    residuals = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
+    scale = np.log(np.maximum(np.std(z, axis=0) + np.abs(z.mean(axis=0)), 1e-8))
+    half = 0.5 * np.log(np.var(residuals) / 2)
+    root = np.diag(half - scale)
+
+    def mapping(theta: np.ndarray) -> np.ndarray:
+        lower = np.zeros((r, r))
+        lower[np.tril_indices(r)] = theta[:-1]
+        lower[np.diag_indices(r)] = np.exp(np.diag(lower))
+        return np.append(_elements(lower @ lower.T), np.exp(2 * theta[-1]))
+
+    start = np.append(root[np.tril_indices(r)], half)
+    fit = fit_reml(blocks, start, mapping, ml=ml, linear=mapping)
+    covariance = np.zeros((r, r))
+    covariance[np.tril_indices(r)] = fit.s[:-1]
+    covariance = covariance + covariance.T - np.diag(np.diag(covariance))
+    return fit, covariance, float(fit.s[-1])
+
+
+# ------------------------------------------------------------------------------------- the plan
+
+
+def analyse_mmrm(
+    analysis: Mapping[str, Any], tables: Tables, endpoint: str
+) -> Iterator[dict[str, Any]]:
+    """Rows of a comparison by MMRM: difference and least-squares mean per visit.
+
+    Keys beyond those of a comparison: ``covariance`` (structure or ladder, default ``us``), ``df``
+    (``kenward_roger``, the default with ``us``, or ``satterthwaite``).
+    """
+    try:
+        yield from _mmrm_rows(analysis, tables, endpoint)
+    except NotComputable as reason:
+        yield not_computable("mean_difference", str(reason), endpoint=endpoint, method="mmrm")
+
+
+def _long_table(
+    analysis: Mapping[str, Any], tables: Tables, endpoint: str
+) -> tuple[pd.DataFrame, list[str], str, list[str], str]:
+    from corelab.pharmacodynamics.comparison import on_scale
+
+    by_visit = endpoint_by_visit(analysis, tables, endpoint)
+    visits = [visit for visit, _ in by_visit]
+    by = str(analysis.get("by", "arm"))
+    labelled = {**analysis, "categorical": [*as_list(analysis.get("categorical")), by]}
+    long = pd.concat([frame.assign(visit=visit) for visit, frame in by_visit])
+    long = long.join(participant_columns(labelled, tables, [by]), how="inner")
+    names = [str(name) for name in as_list(analysis.get("covariates"))]
+    if analysis.get("derivation", "value") != "value" and "baseline" not in names:
+        names = ["baseline", *names]
+    long = with_covariates(long, labelled, tables, endpoint=endpoint, names=names)
+    total = len(long)
+    long = long.dropna(subset=["value", by, *names])
+    long = on_scale(long, str(analysis.get("scale", "identity")))
+    counts = long.index.value_counts()
+    note = (
+        f"{len(counts)} participants, {len(long)} values at {len(visits)} visits, "
+        f"{int((counts < len(visits)).sum())} participants without every visit"
+    )
+    if len(long) < total:
+        note += f"; {total - len(long)} values without arm or covariate left out"
+    return long, visits, by, names, note
+
+
+def _fixed_effects(
+    long: pd.DataFrame, visits: list[str], by: str, levels: Sequence[str], names: list[str]
+) -> tuple[np.ndarray, list[str]]:
+    """One column per visit, arm x visit, baseline x visit, and the covariates."""
+    at = long["visit"].to_numpy()
+    columns = [(at == visit).astype(float) for visit in visits]
+    terms = [f"visit={visit}" for visit in visits]
+    for level in levels:
+        inside = (long[by].map(str) == level).to_numpy(float)
+        for visit in visits:
+            columns.append(inside * (at == visit))
+            terms.append(f"{by}={level}:visit={visit}")
+    for name in names:
+        column = long[name]
+        if column.dtype == object:
+            for level in sorted(set(column))[1:]:
+                columns.append((column == level).to_numpy(float))
+                terms.append(f"{name}={level}")
+        elif name == "baseline":
+            for visit in visits:
+                columns.append(column.to_numpy(float) * (at == visit))
+                terms.append(f"baseline:visit={visit}")
+        else:
+            columns.append(column.to_numpy(float))
+            terms.append(name)
+    return np.column_stack(columns), terms
+
+
+def _mmrm_rows(
+    analysis: Mapping[str, Any], tables: Tables, endpoint: str
+) -> Iterator[dict[str, Any]]:
+    alpha = alpha_of(analysis)
+    long, visits, by, names, note = _long_table(analysis, tables, endpoint)
+    if len(visits) < 2:
+        raise NotComputable(
+            f"{endpoint} has values at {visits[0]} only; an MMRM needs two visits (use ancova)"
+        )
+    reference, others, said = levels_of(long[by], by, analysis.get("reference"))
+    matrix, terms = _fixed_effects(long, visits, by, others, names)
+    ladder = [str(name) for name in as_list(analysis.get("covariance"))] or ["us"]
+    number = long["visit"].map({visit: i for i, visit in enumerate(visits)}).to_numpy()
+    subject = long.index.to_numpy()
+    model = fit_mmrm(subject, number, long["value"], matrix, terms, covariance=ladder)
+    df = str(analysis.get("df", "kenward_roger" if model.structure == "us" else "satterthwaite"))
+    if df not in {"kenward_roger", "satterthwaite"}:
+        raise ValueError(f"analysis {analysis['id']}: df must be kenward_roger or satterthwaite")
+    second = _statsmodels_check(subject, number, long["value"].to_numpy(float), matrix, model)
+    method = (
+        f"MMRM, REML, covariance {model.structure}, {df.replace('_', '-')} df; visit, {by} x visit"
+        + ("".join(f", {'baseline x visit' if n == 'baseline' else n}" for n in names))
+        + f"; -2 RLL {model.fit.minus_two_log_likelihood:.4f}"
+    )
+    tried = "tried before: " + "; ".join(model.tried) if model.tried else ""
+    for visit in visits:
+        at = long[long["visit"] == visit]
+        head = {"endpoint": endpoint, "visit": visit, "method": method}
+        for level in others:
+            term = f"{by}={level}:visit={visit}"
+            weights = np.array([float(name == term) for name in terms])
+            result = model.contrast(weights, alpha, df)
+            yield {
+                **head,
+                "statistic": "mean_difference",
+                "group": f"{by}={level}|{by}={reference}",
+                **result.columns(),
+                "n": int(at[by].map(str).isin([level, reference]).sum()),
+                **_second(result, second, terms.index(term)),
+                "note": join_notes(said, note, f"df {result.df:.4g}", tried),
+            }
+        for level in (reference, *others):
+            weights = _visit_mean(long, terms, by, level, visit)
+            result = model.contrast(weights, alpha, df)
+            yield {
+                **head,
+                "statistic": "adjusted_mean",
+                "group": f"{by}={level}",
+                **result.columns(),
+                "p_value": math.nan,
+                "n": int((at[by].map(str) == level).sum()),
+                "note": "covariates at their means, levels of a factor weighted equally",
+            }
+
+
+def _second(result: Estimate, second: np.ndarray | None, position: int) -> dict[str, Any]:
+    if second is None:
+        return {"second_method": "statsmodels MixedLM did not reach the maximum"}
+    return compare(
+        result.estimate,
+        float(second[position]),
+        "statsmodels MixedLM, random visit effects",
+        tolerance=1e-2,
+        scale=result.standard_error,
+    )
+
+
+def _visit_mean(
+    long: pd.DataFrame, terms: Sequence[str], by: str, level: str, visit: str
+) -> np.ndarray:
+    """Weights of a least-squares mean at a visit; covariates at their mean over participants."""
+    people = long[~long.index.duplicated()]
+    weights = np.zeros(len(terms))
+    factors = {t.split("=")[0] for t in terms if "=" in t and "visit=" not in t}
+    sizes = {f: sum(t.startswith(f"{f}=") and ":" not in t for t in terms) + 1 for f in factors}
+    for position, term in enumerate(terms):
+        if term in (f"visit={visit}", f"{by}={level}:visit={visit}"):
+            weights[position] = 1.0
+        elif term == f"baseline:visit={visit}":
+            weights[position] = float(people["baseline"].mean())
+        elif "=" not in term:
+            weights[position] = float(people[term].mean())
+        elif ":" not in term and not term.startswith("visit="):
+            weights[position] = 1.0 / sizes[term.split("=")[0]]
+    return weights
+
+
+def _statsmodels_check(
+    subject: np.ndarray, visit: np.ndarray, y: np.ndarray, matrix: np.ndarray, model: Mmrm
+) -> np.ndarray | None:
+    """Fixed effects by statsmodels' MixedLM with one random effect per visit.
+
+    That is the unstructured model with a residual variance that is not identified, so only
+    coefficients and likelihood can be compared. None where it stops short of our maximum.
+    """
+    if model.structure != "us":
+        return None
+    import warnings
+
+    from statsmodels.regression.mixed_linear_model import MixedLM
+
+    indicator = (visit[:, None] == np.arange(visit.max() + 1)).astype(float)
+    with warnings.catch_warnings():
+        # Its warnings are about the residual variance that is not identified, which is expected.
+        warnings.simplefilter("ignore")
+        try:
+            fit = MixedLM(y, matrix, subject, exog_re=indicator).fit(reml=True, method="lbfgs")
+        except (np.linalg.LinAlgError, ValueError):
+            return None
+    theirs = -2 * float(fit.llf)
+    ours = model.fit.minus_two_log_likelihood
+    if not math.isfinite(theirs) or theirs > ours + 1e-3:
+        return None
+    if theirs < ours - 1e-3:
+        raise ComputationsDisagree(
+            f"-2 restricted log likelihood: ours {ours:.6f}, statsmodels MixedLM {theirs:.6f} is lower"
+        )
+    return np.asarray(fit.fe_params, float)

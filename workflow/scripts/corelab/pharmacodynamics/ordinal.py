@@ -1,0 +1,704 @@
+"""Ordinal outcomes: proportional odds, generalised odds ratio, win ratio, dichotomies.
+
+Direction: a common or generalised odds ratio above 1 means that the first group has the *higher*
+category (on the modified Rankin scale: the worse); a win ratio above 1 means that it does
+*better*, and which end is better is stated (``better: low`` unless the plan says ``high``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
+from corelab.pharmacodynamics.analysis_set import (
+    Design,
+    alpha_of,
+    complete_cases,
+    design,
+    endpoint_by_visit,
+    endpoints_of,
+    join_notes,
+    levels_of,
+    outcome_values,
+    participant_columns,
+    with_covariates,
+)
+from corelab.pharmacodynamics.two_computations import LOOSE_LIBRARY, compare
+
+
+@dataclass(frozen=True)
+class ProportionalOdds:
+    """Maximum-likelihood fit of logit P(Y <= j) = zeta_j - x b, as MASS::polr.
+
+    Attributes
+    ----------
+    coefficients
+        (p,) log odds ratios of a higher category.
+    thresholds
+        (c - 1,) zeta.
+    covariance
+        (p + c - 1, p + c - 1), coefficients first.
+    log_likelihood
+        At the maximum.
+    categories
+        Categories that occur, lowest first.
+    """
+
+    coefficients: np.ndarray
+    thresholds: np.ndarray
+    covariance: np.ndarray
+    log_likelihood: float
+    categories: np.ndarray
+
+    @property
+    def standard_errors(self) -> np.ndarray:
+        """Standard errors of the coefficients."""
+        return np.sqrt(np.diag(self.covariance))[: self.coefficients.size]
+
+
+def fit_proportional_odds(matrix: Any, outcome: Any, weights: Any = None) -> ProportionalOdds:
+    """Proportional-odds logistic regression by Newton's method.
+
+    Parameters
+    ----------
+    matrix
+        (n, p) without intercept; p may be 0.
+    outcome
+        (n,) ordered numbers. Categories that nobody has play no part.
+    weights
+        (n,) frequencies.
+
+    Raises
+    ------
+    NotComputable
+        With one category only, or where a group is separated from another (no finite maximum).
+
+    Examples
+    --------
+    >>> fit = fit_proportional_odds([[0], [0], [0], [1], [1], [1]], [0, 1, 2, 1, 2, 2])
+    >>> round(float(fit.coefficients[0]), 3)
+    1.724
+    """
+    x, y = np.asarray(matrix, float), np.asarray(outcome, float)
+    x = x.reshape(y.size, -1)
+    w = np.ones(y.size) if weights is None else np.asarray(weights, float)
+    if not np.isfinite(y).all():
+        raise ValueError("outcome holds a missing value")
+    categories, code = np.unique(y[w > 0], return_inverse=True)
+    x, w = x[w > 0], w[w > 0]
+    c, p = categories.size, x.shape[1]
+    if c < 2:
+        raise NotComputable(f"every participant has category {categories[0]:g}")
+    share = np.cumsum(np.bincount(code, w, minlength=c))[:-1] / w.sum()
+    parameters = np.concatenate([np.zeros(p), np.log(share / (1 - share))])
+    value, gradient, hessian = _po_derivatives(parameters, x, code, w, c)
+    for _ in range(200):
+        step = np.linalg.lstsq(hessian, gradient, rcond=None)[0]
+        length = 1.0
+        while length > 1e-10:
+            trial = parameters - length * step
+            if np.all(np.diff(trial[p:]) > 0):
+                new = _po_derivatives(trial, x, code, w, c)
+                if math.isfinite(new[0]) and new[0] <= value + 1e-12:
+                    break
+            length /= 2
+        else:
+            break
+        parameters = trial
+        settled = value - new[0] < 1e-13 * (abs(value) + 1) and np.abs(new[1]).max() < 1e-7
+        value, gradient, hessian = new
+        if settled:
+            break
+    covariance = np.linalg.pinv(hessian)
+    errors = np.sqrt(np.maximum(np.diag(covariance), 0))
+    spread = np.ptp(x, axis=0) if p else np.zeros(0)
+    if np.any(np.abs(parameters[:p]) * spread > 12) or np.any(errors[:p] * spread > 50):
+        raise NotComputable(
+            "a term separates the categories: its odds ratio has no finite estimate"
+        )
+    return ProportionalOdds(parameters[:p], parameters[p:], covariance, -value, categories)
+
+
+def _po_derivatives(
+    parameters: np.ndarray, x: np.ndarray, code: np.ndarray, w: np.ndarray, c: int
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Negative log likelihood with gradient and Hessian."""
+    p = x.shape[1]
+    beta, zeta = parameters[:p], parameters[p:]
+    padded = np.concatenate([[-np.inf], zeta, [np.inf]])
+    eta = x @ beta
+    upper, lower = padded[code + 1] - eta, padded[code] - eta
+    fu, fl = _logistic(upper), _logistic(lower)
+    prob = np.maximum(fu - fl, 1e-300)
+    du, dl = fu * (1 - fu), fl * (1 - fl)
+    ddu, ddl = du * (1 - 2 * fu), dl * (1 - 2 * fl)
+    n, q = x.shape[0], c - 1
+    # Derivatives of the two linear predictors: zeta_j enters its own, x enters both.
+    ju, jl = np.zeros((n, p + q)), np.zeros((n, p + q))
+    ju[:, :p] = jl[:, :p] = -x
+    rows = np.arange(n)
+    top, bottom = code < q, code > 0
+    ju[rows[top], p + code[top]] = 1
+    jl[rows[bottom], p + code[bottom] - 1] = 1
+    ju[~top], jl[~bottom] = 0, 0
+    slope = (du[:, None] * ju - dl[:, None] * jl) / prob[:, None]
+    value = -float(np.sum(w * np.log(prob)))
+    gradient = -(w @ slope)
+    hessian = (slope * w[:, None]).T @ slope
+    hessian -= (ju * (w * ddu / prob)[:, None]).T @ ju - (jl * (w * ddl / prob)[:, None]).T @ jl
+    return value, gradient, hessian
+
+
+def _logistic(values: np.ndarray) -> np.ndarray:
+    return 1.0 / (1.0 + np.exp(np.clip(-values, -700, 700)))
+
+
+def brant_test(matrix: Any, outcome: Any) -> tuple[float, int, float]:
+    """Brant's (1990) test of proportional odds: are the odds ratios of all dichotomies one?
+
+    Returns
+    -------
+    chi_squared, df, p_value
+
+    Raises
+    ------
+    NotComputable
+        If a dichotomy separates, or there are fewer than three categories.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(1)
+    >>> x = rng.normal(size=300)
+    >>> y = np.digitize(x + rng.logistic(size=300), [-1, 0, 1])
+    >>> brant_test(x[:, None], y)[1]
+    2
+    """
+    x, y = np.asarray(matrix, float), np.asarray(outcome, float)
+    x = x.reshape(y.size, -1)
+    cuts = np.unique(y)[:-1]
+    p, k = x.shape[1], cuts.size
+    if k < 2:
+        raise NotComputable("the test of proportional odds needs three categories")
+    wide = np.column_stack([np.ones(y.size), x])
+    betas, probs, breads = [], [], []
+    for cut in cuts:
+        fit = fit_proportional_odds(x, (y > cut).astype(float))
+        full = np.concatenate([[-fit.thresholds[0]], fit.coefficients])
+        prob = _logistic(wide @ full)
+        betas.append(fit.coefficients)
+        probs.append(prob)
+        breads.append(np.linalg.inv((wide * (prob * (1 - prob))[:, None]).T @ wide))
+    covariance = np.zeros((k * p, k * p))
+    for i in range(k):
+        for j in range(i, k):
+            # Y > cut_j implies Y > cut_i for i < j: the joint probability is the smaller one.
+            meat = (wide * (probs[j] * (1 - probs[i]))[:, None]).T @ wide
+            block = (breads[i] @ meat @ breads[j])[1:, 1:]
+            covariance[i * p : (i + 1) * p, j * p : (j + 1) * p] = block
+            covariance[j * p : (j + 1) * p, i * p : (i + 1) * p] = block.T
+    beta = np.concatenate(betas)
+    differences = np.zeros(((k - 1) * p, k * p))
+    for i in range(k - 1):
+        rows = slice(i * p, (i + 1) * p)
+        differences[rows, :p] = np.eye(p)
+        differences[rows, (i + 1) * p : (i + 2) * p] = -np.eye(p)
+    gap = differences @ beta
+    chi = float(gap @ np.linalg.solve(differences @ covariance @ differences.T, gap))
+    df = (k - 1) * p
+    return chi, df, float(stats.chi2.sf(chi, df))
+
+
+@dataclass(frozen=True)
+class RatioEstimate:
+    """A ratio with limits on the log scale and the test that it is 1."""
+
+    estimate: float
+    ci_low: float
+    ci_high: float
+    p_value: float
+    log_standard_error: float
+
+
+def _ratio(value: float, log_error: float, alpha: float) -> RatioEstimate:
+    z = stats.norm.ppf(1 - alpha / 2)
+    log = math.log(value)
+    return RatioEstimate(
+        value,
+        math.exp(log - z * log_error),
+        math.exp(log + z * log_error),
+        float(2 * stats.norm.sf(abs(log) / log_error)),
+        log_error,
+    )
+
+
+def generalised_odds_ratio(
+    a: Any, b: Any, alpha: float = 0.05, *, ties: str = "split"
+) -> RatioEstimate:
+    """Agresti's generalised odds ratio: odds that a value of a exceeds one of b.
+
+    Parameters
+    ----------
+    ties
+        ``split`` (half to each side, the win odds) or ``drop`` (Agresti 1980).
+
+    Notes
+    -----
+    Standard error by the delta method for the ratio of concordance to discordance probabilities
+    (Goodman and Kruskal), the estimator of R genodds.
+
+    Examples
+    --------
+    >>> round(generalised_odds_ratio([2, 3, 4], [1, 2, 3]).estimate, 3)
+    3.5
+    """
+    first, second = np.asarray(a, float), np.asarray(b, float)
+    if first.size == 0 or second.size == 0:
+        raise NotComputable("one group has no value")
+    levels = np.unique(np.concatenate([first, second]))
+    table = np.array(
+        [[np.sum(second == level), np.sum(first == level)] for level in levels], float
+    )
+    n = table.sum()
+    share = table / n
+    above = share[::-1].cumsum(axis=0)[::-1] - share
+    below = share.cumsum(axis=0) - share
+    # For a member of b: concordant with values of a above it; for a member of a: b below it.
+    concordant = np.column_stack([above[:, 1], below[:, 0]])
+    discordant = np.column_stack([below[:, 1], above[:, 0]])
+    if ties == "split":
+        concordant = concordant + 0.5 * share[:, ::-1]
+        discordant = discordant + 0.5 * share[:, ::-1]
+    elif ties != "drop":
+        raise ValueError(f"ties must be split or drop, not '{ties}'")
+    pc, pd_ = float(np.sum(share * concordant)), float(np.sum(share * discordant))
+    if pc <= 0 or pd_ <= 0:
+        raise NotComputable("the groups do not overlap: the odds ratio has no finite estimate")
+    odds = pc / pd_
+    error = 2 / pc * math.sqrt(float(np.sum(share * (odds * discordant - concordant) ** 2)) / n)
+    return _ratio(odds, error, alpha)
+
+
+def pooled_odds_ratio(
+    strata: Sequence[RatioEstimate], alpha: float = 0.05
+) -> tuple[RatioEstimate, float, int, float]:
+    """Inverse-variance pooled odds ratio over strata with the test of heterogeneity.
+
+    Returns
+    -------
+    pooled, q, df, p_heterogeneity
+
+    Examples
+    --------
+    >>> one = generalised_odds_ratio([2, 3, 4], [1, 2, 3])
+    >>> round(pooled_odds_ratio([one, one])[0].estimate, 3)
+    3.5
+    """
+    logs = np.array([math.log(stratum.estimate) for stratum in strata])
+    weights = np.array([stratum.log_standard_error**-2.0 for stratum in strata])
+    mean = float(weights @ logs / weights.sum())
+    q = float(weights @ (logs - mean) ** 2)
+    df = len(strata) - 1
+    pooled = _ratio(math.exp(mean), 1 / math.sqrt(weights.sum()), alpha)
+    return pooled, q, df, float(stats.chi2.sf(q, df)) if df else math.nan
+
+
+@dataclass(frozen=True)
+class Wins:
+    """Pairwise comparison of two groups.
+
+    Attributes
+    ----------
+    win_ratio, win_odds
+        Wins over losses; with ties counted half to each.
+    net_benefit, net_benefit_ci
+        P(win) - P(loss).
+    wins, losses, ties
+        Numbers of pairs.
+    """
+
+    win_ratio: RatioEstimate | None
+    win_odds: RatioEstimate | None
+    net_benefit: float
+    net_benefit_ci: tuple[float, float]
+    net_benefit_p: float
+    wins: int
+    losses: int
+    ties: int
+
+
+def win_statistics(score: Any, alpha: float = 0.05) -> Wins:
+    """Win ratio, win odds and net benefit from a matrix of pairwise results.
+
+    Parameters
+    ----------
+    score
+        (n_a, n_b) with 1 where the member of a wins, -1 where it loses, 0 for a tie. A hierarchy
+        of outcomes is put into it by :func:`hierarchical_scores`.
+
+    Notes
+    -----
+    Variances by U-statistics (Bebchuk and Lachin; Dong et al., Pharm Stat 2016;15:430), log scale
+    for the ratios.
+
+    Examples
+    --------
+    >>> result = win_statistics([[1, 1, 0], [1, -1, 1], [0, 1, 1]])
+    >>> result.wins, result.losses, result.ties, result.win_ratio.estimate
+    (6, 1, 2, 6.0)
+    """
+    s = np.asarray(score, float)
+    n, m = s.shape
+    if n < 2 or m < 2:
+        raise NotComputable("each group needs two participants")
+    win, loss = (s > 0).astype(float), (s < 0).astype(float)
+    pw, pl = win.mean(), loss.mean()
+
+    def cov(f: np.ndarray, g: np.ndarray) -> float:
+        rows = np.cov(f.mean(axis=1), g.mean(axis=1), ddof=1)[0, 1] / n
+        columns = np.cov(f.mean(axis=0), g.mean(axis=0), ddof=1)[0, 1] / m
+        return float(rows + columns)
+
+    vw, vl, vwl = cov(win, win), cov(loss, loss), cov(win, loss)
+    z = stats.norm.ppf(1 - alpha / 2)
+    net = float(pw - pl)
+    net_error = math.sqrt(max(vw + vl - 2 * vwl, 0.0))
+    ratio = odds = None
+    if pw > 0 and pl > 0:
+        log_variance = vw / pw**2 + vl / pl**2 - 2 * vwl / (pw * pl)
+        if log_variance > 0:
+            ratio = _ratio(float(pw / pl), math.sqrt(log_variance), alpha)
+    share = (1 + net) / 2
+    if 0 < share < 1 and net_error > 0:
+        odds = _ratio(share / (1 - share), net_error / 2 / (share * (1 - share)), alpha)
+    return Wins(
+        ratio,
+        odds,
+        net,
+        (net - z * net_error, net + z * net_error),
+        float(2 * stats.norm.sf(abs(net) / net_error)) if net_error > 0 else math.nan,
+        int(win.sum()),
+        int(loss.sum()),
+        int(s.size - win.sum() - loss.sum()),
+    )
+
+
+def hierarchical_scores(a: Any, b: Any, better: Sequence[str]) -> np.ndarray:
+    """Pairwise results of a hierarchy of outcomes: the next one decides where one is tied.
+
+    Parameters
+    ----------
+    a, b
+        (n, k) and (m, k) outcomes, the most important first; a missing value ties.
+    better
+        k words ``low`` or ``high``.
+
+    Examples
+    --------
+    >>> hierarchical_scores([[0, 5.0]], [[0, 7.0], [1, 1.0]], ["low", "low"]).tolist()
+    [[1.0, 1.0]]
+    """
+    first, second = np.atleast_2d(np.asarray(a, float)), np.atleast_2d(np.asarray(b, float))
+    result = np.zeros((first.shape[0], second.shape[0]))
+    for k, end in enumerate(better):
+        if end not in {"low", "high"}:
+            raise ValueError(f"better must be low or high, not '{end}'")
+        sign = np.sign(first[:, k][:, None] - second[:, k][None, :])
+        sign = np.nan_to_num(-sign if end == "low" else sign)
+        result = np.where(result == 0, sign, result)
+    return result
+
+
+# ------------------------------------------------------------------------------- dichotomies
+
+
+def wilson_interval(events: int, n: int, alpha: float = 0.05) -> tuple[float, float]:
+    """Wilson score limits of a proportion.
+
+    Examples
+    --------
+    >>> [round(v, 4) for v in wilson_interval(264, 414)]
+    [0.5903, 0.6825]
+    """
+    z2 = stats.norm.ppf(1 - alpha / 2) ** 2
+    p = events / n
+    centre = (p + z2 / (2 * n)) / (1 + z2 / n)
+    half = math.sqrt(z2 * (p * (1 - p) / n + z2 / (4 * n * n))) / (1 + z2 / n)
+    return float(max(0.0, centre - half)), float(min(1.0, centre + half))
+
+
+def exact_interval(events: int, n: int, alpha: float = 0.05) -> tuple[float, float]:
+    """Clopper-Pearson limits of a proportion.
+
+    Examples
+    --------
+    >>> [round(v, 4) for v in exact_interval(0, 10)]
+    [0.0, 0.3085]
+    """
+    low = 0.0 if events == 0 else float(stats.beta.ppf(alpha / 2, events, n - events + 1))
+    high = 1.0 if events == n else float(stats.beta.ppf(1 - alpha / 2, events + 1, n - events))
+    return low, high
+
+
+def risk_difference(
+    events_a: int, n_a: int, events_b: int, n_b: int, alpha: float = 0.05
+) -> tuple[float, float, float]:
+    """Difference of proportions a - b with Newcombe's (1998) hybrid score interval.
+
+    Examples
+    --------
+    Newcombe (Stat Med 1998;17:873), example (a): 56/70 - 48/80, method 10: 0.0524 to 0.3339.
+
+    >>> [round(v, 4) for v in risk_difference(56, 70, 48, 80)]
+    [0.2, 0.0524, 0.3339]
+    """
+    pa, pb = events_a / n_a, events_b / n_b
+    (la, ua), (lb, ub) = wilson_interval(events_a, n_a, alpha), wilson_interval(events_b, n_b, alpha)
+    d = pa - pb
+    return d, d - math.hypot(pa - la, ub - pb), d + math.hypot(ua - pa, pb - lb)
+
+
+# ------------------------------------------------------------------------------------- the plan
+
+
+def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, Any]]:
+    """Rows of an analysis of type ``ordinal``.
+
+    Keys: ``outcome`` (``outcome_visit``); ``by`` (default ``arm`` unless an imaging endpoint is
+    to be related to the outcome); ``reference``; ``covariates``; ``better`` (``low`` or ``high``
+    end of the scale, default ``low``); ``cut`` (highest category of a good outcome: adds the
+    risk difference). With ``endpoint`` and no ``by`` the common odds ratio is per unit of the
+    endpoint.
+    """
+    outcomes = [str(name) for name in as_list(analysis.get("outcome"))]
+    if not outcomes:
+        raise ValueError(f"analysis {analysis['id']}: an ordinal analysis needs outcome")
+    if analysis.get("better", "low") not in {"low", "high"}:
+        raise ValueError(f"analysis {analysis['id']}: better must be low or high")
+    endpoints = [name for name in endpoints_of(analysis) if name not in outcomes]
+    for outcome in outcomes:
+        if analysis.get("by") or not endpoints:
+            yield from _guarded(_arm_rows, analysis, tables, outcome, None)
+        else:
+            for endpoint in endpoints:
+                yield from _guarded(_endpoint_rows, analysis, tables, outcome, endpoint)
+
+
+def _guarded(
+    kernel: Any,
+    analysis: Mapping[str, Any],
+    tables: Tables,
+    outcome: str,
+    endpoint: str | None,
+) -> Iterator[dict[str, Any]]:
+    head = {"endpoint": endpoint or outcome}
+    try:
+        yield from kernel(analysis, tables, outcome, endpoint)
+    except NotComputable as reason:
+        yield not_computable("common_odds_ratio", str(reason), **head)
+
+
+def _odds_row(
+    fit: ProportionalOdds, plan: Design, term: str, alpha: float, second: np.ndarray | None
+) -> dict[str, Any]:
+    position = plan.index(term)
+    log, error = float(fit.coefficients[position]), float(fit.standard_errors[position])
+    ratio = _ratio(math.exp(log), error, alpha)
+    check: dict[str, Any] = {}
+    if second is not None:
+        compare(log, float(second[position]), "statsmodels OrderedModel",
+                tolerance=1e-3, scale=max(error, abs(log)))
+        check = compare(ratio.estimate, math.exp(float(second[position])),
+                        "statsmodels OrderedModel", tolerance=1e-3)
+    return {
+        "statistic": "common_odds_ratio",
+        "estimate": ratio.estimate,
+        "ci_low": ratio.ci_low,
+        "ci_high": ratio.ci_high,
+        "p_value": ratio.p_value,
+        **check,
+    }
+
+
+def _ordered_model(plan: Design, y: np.ndarray) -> np.ndarray | None:
+    """Coefficients by statsmodels; None where it does not converge."""
+    import warnings
+
+    from statsmodels.miscmodels.ordinal_model import OrderedModel
+
+    codes = np.unique(y, return_inverse=True)[1]
+    # Its optimiser needs comparable columns: standardise and turn back.
+    centre, scale = plan.matrix.mean(axis=0), plan.matrix.std(axis=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        fit = OrderedModel(codes, (plan.matrix - centre) / scale, distr="logit").fit(
+            method="bfgs", disp=False, maxiter=2000, gtol=1e-8
+        )
+    gradient = np.abs(fit.model.score(fit.params)).max()
+    if not np.isfinite(gradient) or gradient > 1e-3:
+        return None
+    return np.asarray(fit.params)[: plan.matrix.shape[1]] / scale
+
+
+def _assumption(plan: Design, y: np.ndarray) -> str:
+    try:
+        chi, df, p = brant_test(plan.matrix, y)
+    except (NotComputable, np.linalg.LinAlgError):
+        return "test of proportional odds: not computable (too few participants in a category)"
+    return f"Brant test of proportional odds: chi2 {chi:.3g}, df {df}, p {p:.3g}"
+
+
+def _arm_rows(
+    analysis: Mapping[str, Any], tables: Tables, outcome: str, endpoint: str | None
+) -> Iterator[dict[str, Any]]:
+    alpha = alpha_of(analysis)
+    by = str(analysis.get("by", "arm"))
+    names = [str(name) for name in as_list(analysis.get("covariates"))]
+    values, visit = outcome_values(analysis, tables, outcome)
+    labelled = {**analysis, "categorical": [*as_list(analysis.get("categorical")), by]}
+    frame = participant_columns(labelled, tables, [by])
+    frame["value"] = values.reindex(frame.index)
+    frame = with_covariates(frame, labelled, tables, endpoint=endpoint, names=names)
+    frame, note = complete_cases(frame, ["value", by, *names], analysis, tables)
+    reference, others, said = levels_of(frame[by], by, analysis.get("reference"))
+    full = design(frame, by=by, reference=reference, covariates=names)
+    plan = Design(full.matrix[:, 1:], full.terms[1:])
+    y = frame["value"].to_numpy(float)
+    head = {"endpoint": outcome, "visit": visit}
+    adjusted = f"; covariates {', '.join(names)}" if names else ""
+    try:
+        fit = fit_proportional_odds(plan.matrix, y)
+        second = _ordered_model(plan, y)
+        assumption = _assumption(plan, y)
+        for level in others:
+            yield {
+                **head,
+                "group": f"{by}={level}|{by}={reference}",
+                "n": len(frame),
+                **_odds_row(fit, plan, f"{by}={level}", alpha, second),
+                "method": f"proportional odds, odds of a higher {outcome}; Wald interval{adjusted}",
+                "note": join_notes(said, note, assumption),
+            }
+    except NotComputable as reason:
+        yield not_computable("common_odds_ratio", str(reason), **head)
+    labels = frame[by].map(str)
+    b = frame.loc[labels == reference, "value"].to_numpy(float)
+    for level in others:
+        a = frame.loc[labels == level, "value"].to_numpy(float)
+        group = {**head, "group": f"{by}={level}|{by}={reference}", "n": a.size + b.size}
+        for row in _pair_rows(analysis, a, b, outcome, alpha):
+            yield {**group, **row, "note": join_notes(said, note, str(row.get("note", "")))}
+
+
+def _pair_rows(
+    analysis: Mapping[str, Any], a: np.ndarray, b: np.ndarray, outcome: str, alpha: float
+) -> Iterator[dict[str, Any]]:
+    better = str(analysis.get("better", "low"))
+    try:
+        odds = generalised_odds_ratio(a, b, alpha)
+        # P(a > b) + P(ties) / 2 is Mann-Whitney's U / (n m).
+        share = float(stats.mannwhitneyu(a, b).statistic) / (a.size * b.size)
+        yield {
+            "statistic": "generalised_odds_ratio",
+            "estimate": odds.estimate,
+            "ci_low": odds.ci_low,
+            "ci_high": odds.ci_high,
+            "p_value": odds.p_value,
+            "method": f"generalised odds ratio of a higher {outcome}, ties split; delta method",
+            **compare(odds.estimate, share / (1 - share), "scipy.stats.mannwhitneyu"),
+        }
+    except NotComputable as reason:
+        yield not_computable("generalised_odds_ratio", str(reason))
+    yield from _win_rows(a, b, better, alpha)
+    cut = analysis.get("cut")
+    if cut is not None:
+        good_a, good_b = ((v <= cut if better == "low" else v >= cut) for v in (a, b))
+        d, low, high = risk_difference(int(good_a.sum()), a.size, int(good_b.sum()), b.size, alpha)
+        table = [[good_a.sum(), (~good_a).sum()], [good_b.sum(), (~good_b).sum()]]
+        sign = "<=" if better == "low" else ">="
+        yield {
+            "statistic": "risk_difference",
+            "estimate": d,
+            "ci_low": low,
+            "ci_high": high,
+            "p_value": float(stats.fisher_exact(table)[1]),
+            "method": f"share with {outcome} {sign} {cut:g}; Newcombe hybrid score interval, "
+            "Fisher exact test",
+            "note": f"{int(good_a.sum())}/{a.size} against {int(good_b.sum())}/{b.size}",
+        }
+
+
+def _win_rows(
+    a: np.ndarray, b: np.ndarray, better: str, alpha: float
+) -> Iterator[dict[str, Any]]:
+    method = f"all pairs, {better} is better; U-statistic variance"
+    try:
+        wins = win_statistics(hierarchical_scores(a[:, None], b[:, None], [better]), alpha)
+    except NotComputable as reason:
+        yield not_computable("win_ratio", str(reason))
+        return
+    count = f"{wins.wins} wins, {wins.losses} losses, {wins.ties} ties"
+    u = float(stats.mannwhitneyu(a, b).statistic)
+    u_better = u if better == "high" else a.size * b.size - u
+    if wins.win_ratio is None:
+        yield not_computable("win_ratio", f"no wins or no losses ({count})")
+    else:
+        theirs = (u_better - wins.ties / 2) / (a.size * b.size - u_better - wins.ties / 2)
+        yield {
+            "statistic": "win_ratio",
+            "estimate": wins.win_ratio.estimate,
+            "ci_low": wins.win_ratio.ci_low,
+            "ci_high": wins.win_ratio.ci_high,
+            "p_value": wins.win_ratio.p_value,
+            "method": f"win ratio, {method}, log scale",
+            **compare(wins.win_ratio.estimate, theirs, "scipy.stats.mannwhitneyu less half the ties"),
+            "note": count,
+        }
+    yield {
+        "statistic": "net_benefit",
+        "estimate": wins.net_benefit,
+        "ci_low": wins.net_benefit_ci[0],
+        "ci_high": wins.net_benefit_ci[1],
+        "p_value": wins.net_benefit_p,
+        "method": f"P(win) - P(loss), {method}",
+        **compare(
+            wins.net_benefit, 2 * u_better / (a.size * b.size) - 1, "scipy.stats.mannwhitneyu"
+        ),
+        "note": count,
+    }
+
+
+def _endpoint_rows(
+    analysis: Mapping[str, Any], tables: Tables, outcome: str, endpoint: str | None
+) -> Iterator[dict[str, Any]]:
+    assert endpoint is not None
+    alpha = alpha_of(analysis)
+    names = [str(name) for name in as_list(analysis.get("covariates"))]
+    for visit, values in endpoint_by_visit(analysis, tables, endpoint):
+        head = {"endpoint": endpoint, "visit": visit, "group": f"{endpoint}|{outcome}"}
+        try:
+            scores, at = outcome_values(analysis, tables, outcome, visit)
+            frame = values.rename(columns={"value": "imaging"})
+            frame["outcome"] = scores.reindex(frame.index)
+            frame = with_covariates(frame, analysis, tables, endpoint=endpoint, names=names)
+            frame, note = complete_cases(frame, ["imaging", "outcome", *names], analysis, tables)
+            full = design(frame, covariates=["imaging", *names])
+            plan = Design(full.matrix[:, 1:], full.terms[1:])
+            y = frame["outcome"].to_numpy(float)
+            fit = fit_proportional_odds(plan.matrix, y)
+            yield {
+                **head,
+                "n": len(frame),
+                **_odds_row(fit, plan, "imaging", alpha, _ordered_model(plan, y)),
+                "method": f"proportional odds of a higher {outcome} per unit of {endpoint}; "
+                "Wald interval" + (f"; covariates {', '.join(names)}" if names else ""),
+                "note": join_notes(f"{outcome} at {at}", note, _assumption(plan, y)),
+            }
+        except NotComputable as reason:
+            yield not_computable("common_odds_ratio", str(reason), **head)

@@ -1,0 +1,335 @@
+"""Quantile regression with the standard errors of R's quantreg, not those of statsmodels.
+
+The coefficients solve the linear programme of Koenker and Bassett (Econometrica 1978;46:33).
+Standard errors are the Hendricks-Koenker sandwich ("nid" in quantreg), which does not assume that
+residuals are identically distributed: on Engel's data the default of statsmodels is half of it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import optimize, sparse, stats
+
+from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
+from corelab.pharmacodynamics.analysis_set import (
+    Design,
+    alpha_of,
+    complete_cases,
+    design,
+    endpoint_by_visit,
+    endpoints_of,
+    exposure_values,
+    join_notes,
+    levels_of,
+    outcome_values,
+    participant_columns,
+    typed,
+    with_covariates,
+)
+from corelab.pharmacodynamics.two_computations import ComputationsDisagree, compare
+
+DEFAULT_QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90)
+
+
+@dataclass(frozen=True)
+class QuantileFit:
+    """Quantile regression at one quantile.
+
+    Attributes
+    ----------
+    coefficients
+        (p,) estimates.
+    covariance
+        (p, p); None where the sparsity cannot be estimated from these data.
+    loss
+        Minimised sum of the check function.
+    df
+        n - p.
+    """
+
+    coefficients: np.ndarray
+    covariance: np.ndarray | None
+    loss: float
+    df: int
+
+
+def check_loss(residuals: np.ndarray, quantile: float) -> float:
+    """Sum of the check function.
+
+    Examples
+    --------
+    >>> check_loss(np.array([-1.0, 2.0]), 0.25)
+    1.25
+    """
+    return float(np.sum(residuals * (quantile - (residuals < 0))))
+
+
+def quantile_coefficients(matrix: Any, values: Any, quantile: float) -> np.ndarray:
+    """Coefficients of the regression quantile, by linear programming.
+
+    Examples
+    --------
+    >>> quantile_coefficients([[1.0], [1.0], [1.0]], [1.0, 5.0, 9.0], 0.5).tolist()
+    [5.0]
+    """
+    x, y = np.asarray(matrix, float), np.asarray(values, float)
+    n, p = x.shape
+    # Columns of one size: the solver's tolerance is absolute.
+    scale, spread = np.abs(x).max(axis=0), max(float(np.abs(y).max()), 1e-300)
+    cost = np.concatenate([np.zeros(p), np.full(n, quantile), np.full(n, 1 - quantile)])
+    equality = sparse.hstack([sparse.csr_matrix(x / scale), sparse.eye(n), -sparse.eye(n)])
+    bounds = [(None, None)] * p + [(0, None)] * (2 * n)
+    found = optimize.linprog(
+        cost, A_eq=equality.tocsc(), b_eq=y / spread, bounds=bounds, method="highs-ds"
+    )
+    if not found.success:
+        raise ArithmeticError(f"quantile regression: linear programme failed: {found.message}")
+    beta = found.x[:p] * spread / scale
+    # The solution passes through p observations: solve them exactly.
+    residuals = np.abs(y - x @ beta)
+    basis = np.argsort(residuals, kind="stable")[:p]
+    if np.linalg.matrix_rank(x[basis]) == p:
+        exact = np.linalg.solve(x[basis], y[basis])
+        if check_loss(y - x @ exact, quantile) <= check_loss(y - x @ beta, quantile) + 1e-9 * spread:
+            return exact
+    return beta
+
+
+def hall_sheather_bandwidth(quantile: float, n: int, alpha: float = 0.05) -> float:
+    """Bandwidth of Hall and Sheather (1988), as quantreg's ``bandwidth.rq(hs = TRUE)``.
+
+    Examples
+    --------
+    >>> round(hall_sheather_bandwidth(0.5, 235), 4)
+    0.1727
+    """
+    z = stats.norm.ppf(quantile)
+    density = stats.norm.pdf(z)
+    return float(
+        n ** (-1 / 3)
+        * stats.norm.ppf(1 - alpha / 2) ** (2 / 3)
+        * (1.5 * density**2 / (2 * z**2 + 1)) ** (1 / 3)
+    )
+
+
+def fit_quantile(matrix: Any, values: Any, quantile: float) -> QuantileFit:
+    """Regression quantile with Hendricks-Koenker ("nid") covariance.
+
+    Raises
+    ------
+    ValueError
+        For a quantile outside (0, 1).
+    NotComputable
+        With too few values for the terms.
+
+    Examples
+    --------
+    >>> x = np.column_stack([np.ones(40), np.arange(40.0)])
+    >>> y = x[:, 1] * 2 + np.tile([-3.0, -1.0, 1.0, 3.0], 10) * (1 + x[:, 1] / 40)
+    >>> fit = fit_quantile(x, y, 0.5)
+    >>> round(float(fit.coefficients[1]), 2), fit.df
+    (2.0, 38)
+    """
+    if not 0 < quantile < 1:
+        raise ValueError(f"quantile {quantile!r} must lie between 0 and 1")
+    x, y = np.asarray(matrix, float), np.asarray(values, float)
+    n, p = x.shape
+    if n <= p:
+        raise NotComputable(f"{n} participants for {p} terms")
+    beta = quantile_coefficients(x, y, quantile)
+    loss = check_loss(y - x @ beta, quantile)
+    h = hall_sheather_bandwidth(quantile, n)
+    while quantile - h <= 0 or quantile + h >= 1:
+        h /= 2
+    upper = quantile_coefficients(x, y, quantile + h)
+    lower = quantile_coefficients(x, y, quantile - h)
+    spread = x @ (upper - lower)
+    density = np.maximum(0.0, 2 * h / (spread - math.sqrt(np.finfo(float).eps)))
+    bread = (x * density[:, None]).T @ x
+    covariance = None
+    if np.isfinite(bread).all() and np.linalg.matrix_rank(x[density > 0]) == p:
+        inverse = np.linalg.inv(bread)
+        covariance = quantile * (1 - quantile) * inverse @ (x.T @ x) @ inverse
+    return QuantileFit(beta, covariance, loss, n - p)
+
+
+def cluster_bootstrap(
+    matrix: Any,
+    values: Any,
+    quantile: float,
+    clusters: Any = None,
+    *,
+    resamples: int = 500,
+    seed: int = 20240229,
+) -> np.ndarray:
+    """Bootstrap draws of the coefficients; whole clusters are resampled where given.
+
+    Returns
+    -------
+    numpy.ndarray
+        (resamples, p); draws without full rank are left out.
+
+    Examples
+    --------
+    >>> x = np.column_stack([np.ones(12), np.arange(12.0)])
+    >>> cluster_bootstrap(x, np.arange(12.0) ** 1.1, 0.5, resamples=5).shape
+    (5, 2)
+    """
+    x, y = np.asarray(matrix, float), np.asarray(values, float)
+    labels = np.arange(y.size) if clusters is None else np.unique(clusters, return_inverse=True)[1]
+    groups = [np.flatnonzero(labels == k) for k in range(labels.max() + 1)]
+    generator = np.random.default_rng(seed)
+    draws = []
+    for _ in range(resamples):
+        picked = generator.integers(0, len(groups), len(groups))
+        rows = np.concatenate([groups[k] for k in picked])
+        if np.linalg.matrix_rank(x[rows]) == x.shape[1]:
+            draws.append(quantile_coefficients(x[rows], y[rows], quantile))
+    return np.array(draws)
+
+
+# ------------------------------------------------------------------------------------- the plan
+
+
+def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, Any]]:
+    """Rows of an analysis of type ``quantile``.
+
+    Keys: ``endpoint``; terms from ``by`` (``reference``), ``dose``, ``exposure``, ``outcome`` (as a
+    term) and ``covariates``; ``quantiles``; ``cluster`` (a column of participants: bootstrap of
+    whole clusters).
+    """
+    quantiles = [float(q) for q in as_list(analysis.get("quantiles"))] or list(DEFAULT_QUANTILES)
+    for endpoint in endpoints_of(analysis):
+        try:
+            by_visit = endpoint_by_visit(analysis, tables, endpoint)
+        except NotComputable as reason:
+            yield not_computable("quantile_coefficient", str(reason), endpoint=endpoint)
+            continue
+        for visit, values in by_visit:
+            head = {"endpoint": endpoint, "visit": visit}
+            try:
+                plan, frame, note = _terms(analysis, tables, endpoint, visit, values)
+                for quantile in quantiles:
+                    for row in _rows_at(analysis, plan, frame, quantile):
+                        notes = join_notes(note, str(row.get("note", "")))
+                        yield {**head, "n": len(frame), **row, "note": notes}
+            except NotComputable as reason:
+                yield not_computable("quantile_coefficient", str(reason), **head)
+
+
+def _terms(
+    analysis: Mapping[str, Any],
+    tables: Tables,
+    endpoint: str,
+    visit: str,
+    values: pd.DataFrame,
+) -> tuple[Design, pd.DataFrame, str]:
+    by = analysis.get("by")
+    names = [str(name) for name in as_list(analysis.get("covariates"))]
+    labelled = {**analysis, "categorical": [*as_list(analysis.get("categorical")), *as_list(by)]}
+    columns = [str(by)] if by else []
+    cluster = [str(analysis["cluster"])] if analysis.get("cluster") else []
+    frame = values.join(
+        participant_columns(labelled, tables, [*columns, *cluster]), how="inner"
+    )
+    terms: list[str] = []
+    for dose in as_list(analysis.get("dose")):
+        name = "dose" if dose is True else str(dose)
+        frame[name] = typed(participant_columns(analysis, tables, [name])[name]).reindex(frame.index)
+        terms.append(name)
+    for exposure in as_list(analysis.get("exposure")):
+        frame[exposure] = exposure_values(analysis, tables, exposure, visit)[0].reindex(frame.index)
+        terms.append(exposure)
+    for outcome in as_list(analysis.get("outcome")):
+        frame[outcome] = outcome_values(analysis, tables, outcome, visit)[0].reindex(frame.index)
+        terms.append(outcome)
+    frame = with_covariates(frame, labelled, tables, endpoint=endpoint, names=names)
+    frame, note = complete_cases(
+        frame, ["value", *columns, *cluster, *terms, *names], analysis, tables
+    )
+    reference, said = None, ""
+    if by:
+        reference, _, said = levels_of(frame[by], by, analysis.get("reference"))
+    plan = design(frame, by=by, reference=reference, covariates=[*terms, *names])
+    return plan, frame, join_notes(said, note)
+
+
+def _rows_at(
+    analysis: Mapping[str, Any], plan: Design, frame: pd.DataFrame, quantile: float
+) -> Iterator[dict[str, Any]]:
+    alpha = alpha_of(analysis)
+    y = frame["value"].to_numpy(float)
+    fit = fit_quantile(plan.matrix, y, quantile)
+    theirs = _statsmodels(plan.matrix, y, quantile, fit)
+    clusters = frame[str(analysis["cluster"])].to_numpy() if analysis.get("cluster") else None
+    low = high = p_value = np.full(len(plan.terms), np.nan)
+    if clusters is not None or fit.covariance is None:
+        draws = cluster_bootstrap(plan.matrix, y, quantile, clusters)
+        low, high = np.quantile(draws, [alpha / 2, 1 - alpha / 2], axis=0)
+        error = draws.std(axis=0, ddof=1)
+        what = "clusters" if clusters is not None else "participants (no sparsity estimate)"
+        interval = f"percentile bootstrap of {what}, {len(draws)} resamples"
+        df = float(len(set(clusters)) - 1) if clusters is not None else float(fit.df)
+    else:
+        error = np.sqrt(np.diag(fit.covariance))
+        half = stats.t.ppf(1 - alpha / 2, fit.df) * error
+        low, high, df = fit.coefficients - half, fit.coefficients + half, float(fit.df)
+        interval = "Hendricks-Koenker (nid) standard error, t interval"
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p_value = 2 * stats.t.sf(np.abs(fit.coefficients) / error, df)
+    for position, term in enumerate(plan.terms):
+        second: dict[str, Any] = {"second_method": "statsmodels QuantReg: other optimum of equal loss"}
+        if theirs is not None:
+            second = compare(
+                float(fit.coefficients[position]),
+                float(theirs[position]),
+                "statsmodels QuantReg",
+                tolerance=5e-2,
+                scale=max(float(error[position]), 1e-3 * abs(float(fit.coefficients[position]))),
+            )
+        yield {
+            "statistic": "quantile_coefficient",
+            "group": f"q={quantile:.2f}|{term}",
+            "estimate": float(fit.coefficients[position]),
+            "ci_low": float(low[position]),
+            "ci_high": float(high[position]),
+            "p_value": float(p_value[position]),
+            "method": f"quantile regression, linear programme; {interval}",
+            **second,
+            "note": "fewer than 5 values beyond the quantile"
+            if min(quantile, 1 - quantile) * y.size < 5
+            else "",
+        }
+
+
+def _statsmodels(
+    matrix: np.ndarray, y: np.ndarray, quantile: float, fit: QuantileFit
+) -> np.ndarray | None:
+    """Coefficients by statsmodels' iterated weighted least squares.
+
+    None where the minimum is not unique (ties): both losses are equal, the coefficients need not.
+    """
+    import warnings
+
+    from statsmodels.regression.quantile_regression import QuantReg
+
+    scale = np.abs(matrix).max(axis=0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = QuantReg(y, matrix / scale).fit(q=quantile, max_iter=5000, p_tol=1e-9)
+    theirs = np.asarray(found.params) / scale
+    loss = check_loss(y - matrix @ theirs, quantile)
+    if loss < fit.loss - 1e-8 * max(fit.loss, 1e-12):
+        raise ComputationsDisagree(
+            f"quantile regression: our loss {fit.loss:.10g}, statsmodels' {loss:.10g} is lower"
+        )
+    apart = np.abs(matrix @ (theirs - fit.coefficients)).max()
+    near = loss <= fit.loss * (1 + 1e-3) + 1e-12
+    spread = max(float(np.subtract(*np.percentile(y, [75, 25]))), 1e-12)
+    return None if near and apart > 1e-3 * spread else theirs

@@ -1,0 +1,68 @@
+"""Two computations of one number: ours and an independent library's, compared before they leave.
+
+A statistic that carries a conclusion is computed by a kernel of this room and by a library. The
+pair goes into the table side by side; a difference beyond the tolerance is an error of software
+and stops the analysis, because then nobody can say which number is right.
+"""
+
+from __future__ import annotations
+
+import math
+
+
+class ComputationsDisagree(ArithmeticError):
+    """Our kernel and the library give different numbers for one statistic."""
+
+
+#: Tolerance of closed forms: both sides are exact up to rounding.
+CLOSED_FORM = 1e-8
+#: Tolerance of iterative fits (likelihoods, least squares) of which both sides converge tightly.
+ITERATIVE = 1e-5
+#: Tolerance where the library stops early (IRLS of statsmodels' QuantReg, BFGS of OrderedModel).
+LOOSE_LIBRARY = 2e-4
+
+
+def compare(
+    ours: float,
+    theirs: float,
+    library: str,
+    *,
+    tolerance: float = CLOSED_FORM,
+    scale: float | None = None,
+) -> dict[str, float | str]:
+    """Columns ``second_estimate`` and ``second_method``, after the two numbers were compared.
+
+    Parameters
+    ----------
+    ours, theirs
+        The statistic by our kernel and by the library.
+    library
+        Library and function, as it is to be printed.
+    tolerance
+        Largest difference, in units of ``scale``.
+    scale
+        Size to measure the difference against; default the larger absolute value, at least 1.
+        The standard error is right for a coefficient near 0.
+
+    Raises
+    ------
+    ComputationsDisagree
+        If the difference exceeds the tolerance, or one of the two is not finite.
+
+    Examples
+    --------
+    >>> compare(0.5, 0.5 + 1e-12, "scipy.stats.pearsonr")
+    {'second_estimate': 0.500000000001, 'second_method': 'scipy.stats.pearsonr'}
+    >>> compare(0.5, 0.6, "scipy.stats.pearsonr")
+    Traceback (most recent call last):
+    corelab.pharmacodynamics.two_computations.ComputationsDisagree: ours 0.5, scipy.stats.pearsonr ...
+    """
+    size = max(abs(ours), abs(theirs), 1.0) if scale is None else abs(scale)
+    difference = abs(ours - theirs)
+    if not math.isfinite(difference) or difference > tolerance * size:
+        raise ComputationsDisagree(
+            f"ours {ours!r}, {library} {theirs!r}: the difference {difference:.3g} exceeds "
+            f"{tolerance:.1g} x {size:.3g}; one of the two programs is wrong for these data. "
+            "Please report it with the rows of this analysis"
+        )
+    return {"second_estimate": float(theirs), "second_method": library}

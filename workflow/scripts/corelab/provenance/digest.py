@@ -1,0 +1,116 @@
+"""Code digests: a rule reruns when its script, or library code that it uses, has changed.
+
+Snakemake sees an edit of a rule's script but not one of a module that the script imports. Every
+rule therefore has ``params: code=digest_of_script(...)``.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+PACKAGE = "corelab"
+#: Files beside modules that change what the code does: presets, templates, vendored scripts.
+_SKIPPED_SUFFIXES = {".py", ".pyc", ".nbi", ".nbc"}
+
+
+def _module_file(root: Path, name: str) -> Path | None:
+    path = root.joinpath(*name.split("."))
+    if (path / "__init__.py").is_file():
+        return path / "__init__.py"
+    return path.with_suffix(".py") if path.with_suffix(".py").is_file() else None
+
+
+@functools.cache
+def _imports(path: Path, root: Path) -> tuple[str, ...]:
+    """Names of the package's modules that a file imports, anywhere in it."""
+    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names if alias.name.split(".")[0] == PACKAGE}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            if node.module.split(".")[0] == PACKAGE:
+                names.add(node.module)
+                names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level:
+            package = path.parent
+            for _ in range(node.level - 1):
+                package = package.parent
+            prefix = ".".join(package.relative_to(root).parts)
+            module = f"{prefix}.{node.module}" if node.module else prefix
+            names.add(module)
+            names |= {f"{module}.{alias.name}" for alias in node.names}
+    return tuple(sorted(names))
+
+
+def modules_of(script: Path, root: Path) -> Iterator[Path]:
+    """Files of the library that a script uses: imports followed, parents included.
+
+    Parameters
+    ----------
+    script
+        A rule's script.
+    root
+        Folder that holds the package.
+    """
+    seen: set[Path] = set()
+    waiting = list(_imports(script, root))
+    while waiting:
+        name = waiting.pop()
+        parts = name.split(".")
+        for end in range(1, len(parts) + 1):
+            file = _module_file(root, ".".join(parts[:end]))
+            if file is not None and file not in seen:
+                seen.add(file)
+                waiting.extend(_imports(file, root))
+    yield from sorted(seen)
+
+
+@functools.cache
+def digest_of_script(script: str) -> str:
+    """Digest of a script, of every library module that it imports, and of their data files.
+
+    Parameters
+    ----------
+    script
+        Path of a script that lies beside the package folder.
+
+    Returns
+    -------
+    str
+        16 hexadecimal characters. Paths enter relative to the folder, so a clone elsewhere has
+        the same digest.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> root = pathlib.Path(tempfile.mkdtemp())
+    >>> (root / "corelab").mkdir(); _ = (root / "corelab" / "__init__.py").write_text("")
+    >>> _ = (root / "corelab" / "a.py").write_text("X = 1")
+    >>> _ = (root / "run.py").write_text("from corelab.a import X")
+    >>> first = digest_of_script(str(root / "run.py"))
+    >>> _ = (root / "corelab" / "a.py").write_text("X = 2")
+    >>> digest_of_script.cache_clear(); first == digest_of_script(str(root / "run.py"))
+    False
+    """
+    path = Path(script)
+    root = path.parent
+    files = [path, *modules_of(path, root)]
+    folders = {file.parent for file in files if file.name != "__init__.py"} - {root}
+    for folder in sorted(folders):
+        files += sorted(
+            file
+            for file in folder.rglob("*")
+            if file.is_file()
+            and file.suffix not in _SKIPPED_SUFFIXES
+            and "__pycache__" not in file.parts
+        )
+    summary = hashlib.sha256()
+    for file in dict.fromkeys(files):
+        summary.update(str(file.relative_to(root)).encode())
+        summary.update(hashlib.sha256(file.read_bytes()).digest())
+    return summary.hexdigest()[:16]

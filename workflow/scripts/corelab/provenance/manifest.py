@@ -1,0 +1,342 @@
+"""Manifest, trace and verification of a study's products.
+
+The manifest holds the SHA-256 of every product and nothing that differs between two correct runs:
+no logs, no times of day, no absolute paths.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import platform
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from corelab.provenance.job import Plain
+from corelab.provenance.products import file_sha256, read_json, read_table, write_table
+
+#: Folders of a study that hold products.
+PRODUCT_FOLDERS = (
+    "derivatives",
+    "endpoints",
+    "maps",
+    "preflight",
+    "report",
+    "statistics",
+    "submission",
+    "verification",
+)
+#: Written after the manifest, or by hand.
+NOT_IN_MANIFEST = ("verification/verified.tsv",)
+PACKAGES = (
+    "snakemake numpy scipy pandas nibabel antspyx nilearn nipype SimpleITK scikit-image "
+    "pingouin statsmodels lifelines mirp matplotlib typst dcm2niix"
+).split()
+
+TRACE = {
+    "row_id": "Row of measurements.tsv that the chain explains",
+    "step": "Place in the chain, 1 = the value itself, rising towards the sources",
+    "what": "value, mask, map, transform, scan, sheet, parameters or software",
+    "name": "File, relative to the study's folder, or what is named",
+    "sha256": "SHA-256 of the file",
+    "detail": "Parameters, versions or the row's own words",
+}
+
+VERIFIED = {
+    "file": "Product, relative to the study's folder",
+    "verdict": "same, different, missing or unlisted",
+    "expected_sha256": "SHA-256 in the manifest",
+    "found_sha256": "SHA-256 now",
+}
+
+
+def software_versions() -> dict[str, str]:
+    """Versions of Python and of the packages that results can depend on.
+
+    Examples
+    --------
+    >>> "numpy" in software_versions()
+    True
+    """
+    versions = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return dict(sorted(versions.items()))
+
+
+def row_identifier(*key: str) -> str:
+    """Identifier of a measurement row, made of its key: stable over runs and machines.
+
+    Examples
+    --------
+    >>> row_identifier("001", "day5", "infarct_volume", "pipeline", "1", "all")
+    'r-7b8c9442706b'
+    """
+    return "r-" + hashlib.sha256("\x1f".join(key).encode()).hexdigest()[:12]
+
+
+def product_files(folder: Path) -> list[str]:
+    """Products of a study, relative to its folder, sorted; temporary files are not among them.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> (folder / "maps").mkdir(); (folder / "logs").mkdir()
+    >>> _ = (folder / "maps" / "a.txt").write_text(""); _ = (folder / "logs" / "b").write_text("")
+    >>> product_files(folder)
+    ['maps/a.txt']
+    """
+    found = []
+    for name in PRODUCT_FOLDERS:
+        for file in (folder / name).rglob("*"):
+            relative = file.relative_to(folder).as_posix()
+            if file.is_file() and not file.name.startswith(".") and relative not in NOT_IN_MANIFEST:
+                found.append(relative)
+    return sorted(found)
+
+
+def build_manifest(
+    folder: Path,
+    *,
+    study: Mapping[str, Any],
+    code: Mapping[str, str],
+    sources: Iterable[Mapping[str, str]],
+) -> dict[str, Any]:
+    """The manifest of a study.
+
+    Parameters
+    ----------
+    folder
+        The study's results folder.
+    study
+        Identity and plan fingerprint of the study.
+    code
+        Rule -> code digest.
+    sources
+        Input files by name (not by absolute path) with their sha256.
+    """
+    products = {
+        name: {"sha256": file_sha256(folder / name), "bytes": (folder / name).stat().st_size}
+        for name in product_files(folder)
+    }
+    whole = hashlib.sha256()
+    for name, entry in products.items():
+        whole.update(f"{name}\0{entry['sha256']}\n".encode())
+    return {
+        "study": dict(study),
+        "products": products,
+        "products_sha256": whole.hexdigest(),
+        "sources": sorted(sources, key=lambda s: (s["name"], s["sha256"])),
+        "code": dict(sorted(code.items())),
+        "software": software_versions(),
+    }
+
+
+def verify(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
+    """Hash every product again and compare with the manifest.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns of :data:`VERIFIED`, one row per file that is listed or there.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> folder = pathlib.Path(tempfile.mkdtemp()); (folder / "maps").mkdir()
+    >>> file = folder / "maps" / "a.txt"; _ = file.write_text("1")
+    >>> manifest = build_manifest(folder, study={}, code={}, sources=[])
+    >>> _ = file.write_text("2"); verify(folder, manifest)["verdict"].tolist()
+    ['different']
+    """
+    listed = {name: entry["sha256"] for name, entry in manifest["products"].items()}
+    rows = []
+    for name in sorted(set(listed) | set(product_files(folder))):
+        path = folder / name
+        found = file_sha256(path) if path.is_file() else None
+        expected = listed.get(name)
+        if expected is None:
+            verdict = "unlisted"
+        elif found is None:
+            verdict = "missing"
+        else:
+            verdict = "same" if found == expected else "different"
+        rows.append((name, verdict, expected, found))
+    return pd.DataFrame(rows, columns=list(VERIFIED))
+
+
+def _record_chain(folder: Path, record_path: Path, scan_ids: set[str]) -> list[dict[str, Any]]:
+    """Steps that a stage record tells about the scans of a row."""
+    record = read_json(record_path)
+    steps: list[dict[str, Any]] = []
+    for mask in [*record.get("masks", []), *record.get("maps", [])]:
+        ids = set(mask.get("scan_ids") or [])
+        if mask.get("path") and (not scan_ids or not ids or ids & scan_ids):
+            file = folder / mask["path"]
+            parameters = mask.get("parameters") or {}
+            steps.append({
+                "what": "mask" if "label" in mask else "map",
+                "name": mask["path"],
+                "sha256": file_sha256(file) if file.is_file() else None,
+                "detail": ", ".join(f"{k}={v}" for k, v in sorted(parameters.items())),
+            })
+    for scan in record.get("scans", []):
+        if scan.get("scan_id") in scan_ids:
+            steps.append({
+                "what": "scan",
+                "name": scan.get("source"),
+                "sha256": scan.get("sha256"),
+                "detail": "; ".join(scan.get("notes") or []),
+            })
+    return steps
+
+
+def build_trace(folder: Path, measurements: pd.DataFrame, records: Iterable[Path]) -> pd.DataFrame:
+    """For every measurement row, the chain of files, parameters and versions that made it.
+
+    Parameters
+    ----------
+    folder
+        The study's results folder.
+    measurements
+        ``endpoints/measurements.tsv`` as text.
+    records
+        Stage records (JSON) of the visits.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns of :data:`TRACE`.
+    """
+    by_visit: dict[tuple[str, str], list[Path]] = {}
+    for path in records:
+        head = read_json(path)
+        by_visit.setdefault((head["participant_id"], head.get("visit") or ""), []).append(path)
+    versions = software_versions()
+    software = ", ".join(f"{name} {version}" for name, version in versions.items())
+    rows: list[dict[str, Any]] = []
+    cache: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    for row in measurements.itertuples(index=False):
+        chain = [{
+            "what": "value",
+            "name": f"{row.participant_id} {row.visit} {row.endpoint} {row.source} "
+                    f"repeat {row.repeat} {row.region}",
+            "sha256": None,
+            "detail": f"value={row.value} {row.unit}; status={row.status}; {row.reason or ''}",
+        }]
+        key = (row.participant_id, row.visit, row.scan_ids or "")
+        if key not in cache:
+            ids = {part for part in (row.scan_ids or "").split(",") if part}
+            steps: list[dict[str, Any]] = []
+            if ids:
+                for path in by_visit.get((row.participant_id, row.visit), []):
+                    steps += _record_chain(folder, path, ids)
+            cache[key] = steps
+        chain += cache[key]
+        if not cache[key]:
+            chain.append({"what": "sheet", "name": row.scan_ids or "sheet of the study",
+                          "sha256": None, "detail": "read from a sheet, not from an image here"})
+        chain.append({"what": "software", "name": "versions", "sha256": None, "detail": software})
+        rows += [{"row_id": row.row_id, "step": n, **step} for n, step in enumerate(chain, 1)]
+    return pd.DataFrame(rows, columns=list(TRACE))
+
+
+def trace_lines(folder: Path, row_id: str) -> list[str]:
+    """The chain of one number, as lines for a person.
+
+    Raises
+    ------
+    LookupError
+        If the trace has no such row.
+    """
+    table = read_table(folder / "provenance" / "trace.tsv")
+    chain = table[table["row_id"] == row_id]
+    if chain.empty:
+        raise LookupError(
+            f"no row '{row_id}' in {folder / 'provenance' / 'trace.tsv'}; take a row_id from "
+            f"{folder / 'endpoints' / 'measurements.tsv'}"
+        )
+    lines = []
+    for step in chain.itertuples(index=False):
+        lines.append(f"{step.step:>3}  {step.what:<10} {step.name}")
+        if step.sha256:
+            lines.append(f"     sha256 {step.sha256}")
+        if step.detail:
+            lines.append(f"     {step.detail}")
+    return lines
+
+
+def study_sources(folder: Path, sheets: Iterable[Path]) -> list[dict[str, str]]:
+    """Input files of a study by name, with their sha256: sheets, and scans as the jobs read them.
+
+    Parameters
+    ----------
+    folder
+        The study's results folder.
+    sheets
+        Paths of the sheets.
+    """
+    sources = [{"name": path.name, "sha256": file_sha256(path)} for path in sheets if path.is_file()]
+    records = [
+        *sorted((folder / "derivatives").glob("*/*/prepare.json")),
+        *sorted((folder / "endpoints" / "batches").glob("*.json")),
+    ]
+    for path in records:
+        for scan in read_json(path).get("scans", []):
+            if scan.get("sha256"):
+                sources.append({"name": scan["scan_id"], "sha256": scan["sha256"]})
+    return sources
+
+
+def verified_table(folder: Path, path: str) -> pd.DataFrame:
+    """Verify a study against its manifest and write the table."""
+    table = verify(folder, read_json(folder / "provenance" / "manifest.json"))
+    write_table(table, path, VERIFIED)
+    return table
+
+
+def verify_lines(folder: Path) -> list[str]:
+    """Verify a study now; lines for a person.
+
+    Raises
+    ------
+    corelab.provenance.job.Plain
+        With the list, if a product differs from the manifest, is missing, or is not listed.
+    """
+    manifest_path = folder / "provenance" / "manifest.json"
+    manifest = read_json(manifest_path)
+    table = verify(folder, manifest)
+    counts = table["verdict"].value_counts()
+    wrong = table[table["verdict"] != "same"]
+    head = f"{counts.get('same', 0)} of {len(manifest['products'])} products are as in {manifest_path}"
+    if wrong.empty:
+        return [head, f"products sha256 {manifest['products_sha256']}"]
+    lines = [f"{row.verdict:<10} {row.file}" for row in wrong.head(50).itertuples(index=False)]
+    if len(wrong) > 50:
+        lines.append(f"... and {len(wrong) - 50} more")
+    raise Plain(
+        "\n".join([head, *lines, f"First cause: {first_cause(folder, list(wrong['file']))}"])
+    )
+
+
+#: Products in the order in which they are made; the first that differs is the cause of the rest.
+_ORDER = ("preflight", "derivatives", "endpoints", "maps", "statistics", "verification", "report",
+          "submission")
+
+
+def first_cause(folder: Path, files: Iterable[str]) -> str:
+    """The most upstream of the files.
+
+    Examples
+    --------
+    >>> first_cause(Path("."), ["report/index.html", "endpoints/measurements.tsv"])
+    'endpoints/measurements.tsv'
+    """
+    return min(files, key=lambda name: (_ORDER.index(name.split("/")[0]), name))

@@ -1,0 +1,268 @@
+"""What needs a person's attention, most serious first; and the flow of scans to values."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import pandas as pd
+
+from corelab.reporting.numbers import plural
+from corelab.reporting.results import NOT_COMPUTABLE, Results
+from corelab.reporting.vocabulary import KIND_WORDS, endpoint_words
+
+SEVERITIES = ("error", "warning", "note")
+
+
+@dataclass(frozen=True)
+class Attention:
+    """One thing to look at.
+
+    Attributes
+    ----------
+    severity
+        ``error``, ``warning`` or ``note``.
+    topic
+        Where it comes from: sheets, acquisition, images, values, perfusion, plan, certificate.
+    text
+        In plain words.
+    subjects
+        Subjects concerned.
+    anchor
+        Section of the report with the details.
+    """
+
+    severity: str
+    topic: str
+    text: str
+    subjects: tuple[str, ...] = ()
+    anchor: str = "quality"
+
+
+def _subjects(values: Iterable[object]) -> tuple[str, ...]:
+    return tuple(sorted({str(value) for value in values}))
+
+
+def _from_findings(results: Results) -> list[Attention]:
+    found = []
+    frame = results.findings.fillna("")
+    keys = ["severity", "sheet", "column", "message"]
+    for (severity, sheet, column, message), rows in frame.groupby(keys, sort=False):
+        if severity not in SEVERITIES:
+            continue
+        where = " ".join(text for text in (sheet, column) if text and text != "n/a")
+        times = f" ({len(rows)} rows)" if len(rows) > 1 else ""
+        found.append(Attention(str(severity), "sheets", f"{where}: {message}{times}", (), "findings"))
+    return found
+
+
+def _from_acquisition(results: Results) -> list[Attention]:
+    frame = results.acquisition
+    found = []
+    failed = frame[frame["verdict"] == "fail"]
+    for (kind, criterion), rows in failed.groupby(["kind", "criterion"], sort=True):
+        values = ", ".join(dict.fromkeys(str(value) for value in rows["value"]))
+        limit = rows["limit"].iloc[0]
+        name = KIND_WORDS.get(str(kind), str(kind))
+        found.append(
+            Attention(
+                "warning",
+                "acquisition",
+                f"{name}: {str(criterion).replace('_', ' ')} {values}, charter {limit}",
+                _subjects(rows["participant_id"]),
+                "acquisition",
+            )
+        )
+    return found
+
+
+def _from_records(results: Results) -> list[Attention]:
+    faults: dict[tuple[str, str], list[str]] = {}
+    gates: dict[tuple[str, str], list[str]] = {}
+    for visit in results.visits:
+        for what, reason in visit.faults:
+            faults.setdefault((what, reason), []).append(visit.participant_id)
+        for gate in visit.gates:
+            verdict = str(gate.get("verdict", "")).upper()
+            if verdict in {"WARN", "FAIL"}:
+                key = (verdict, str(gate.get("criterion")))
+                gates.setdefault(key, []).append(visit.participant_id)
+    found = [
+        Attention("error", "images", f"{what} failed: {reason}".rstrip(": "), _subjects(who))
+        for (what, reason), who in sorted(faults.items())
+    ]
+    for subject, record in sorted(results.normalised.items()):
+        if record.get("status") == "failed":
+            reason = record.get("reason") or "no reason recorded"
+            found.append(
+                Attention("error", "images", f"registration to MNI failed: {reason}", (subject,))
+            )
+    found += [
+        Attention(
+            "error" if verdict == "FAIL" else "warning",
+            "perfusion",
+            f"perfusion gate {criterion.replace('_', ' ')}: {verdict}",
+            _subjects(who),
+            "gates",
+        )
+        for (verdict, criterion), who in sorted(gates.items())
+    ]
+    return found
+
+
+def _from_values(results: Results) -> list[Attention]:
+    frame = results.measurements
+    rows = frame[frame["status"].notna() & (frame["status"] != "ok")]
+    found = []
+    severity = {"failed": "error", "missing": "note", "excluded": "warning", NOT_COMPUTABLE: "note"}
+    keys = ["status", "endpoint", "reason"]
+    for (status, endpoint, reason), group in rows.fillna({"reason": ""}).groupby(keys, sort=True):
+        text = f"{endpoint_words(endpoint)}: {plural(len(group), 'value')} {status.replace('_', ' ')}"
+        found.append(
+            Attention(
+                severity.get(str(status), "warning"),
+                "values",
+                f"{text} ({reason})" if reason else text,
+                _subjects(group["participant_id"]),
+                "unavailable",
+            )
+        )
+    return found
+
+
+def is_not_computable(rows: pd.DataFrame) -> pd.Series:
+    """Rows of a statistics table without a number, whose note says why."""
+    return rows["note"].fillna("").astype(str).str.startswith(NOT_COMPUTABLE)
+
+
+def _from_plan(results: Results) -> list[Attention]:
+    found = []
+    rows = results.all_statistics
+    if len(rows):
+        for analysis_id, group in rows[is_not_computable(rows)].groupby("analysis_id", sort=True):
+            reasons = "; ".join(
+                dict.fromkeys(
+                    str(note).removeprefix(NOT_COMPUTABLE).lstrip(": ") for note in group["note"]
+                )
+            )
+            text = f"analysis {analysis_id}: {plural(len(group), 'statistic')} not computable ({reasons})"
+            severity = "warning" if len(group) == (rows["analysis_id"] == analysis_id).sum() else "note"
+            found.append(Attention(severity, "plan", text, (), "deviations"))
+    done = set(rows["analysis_id"]) if len(rows) else set()
+    for entry in results.analyses:
+        if entry["id"] not in done:
+            found.append(
+                Attention(
+                    "error",
+                    "plan",
+                    f"planned analysis {entry['id']} has no results",
+                    (),
+                    "deviations",
+                )
+            )
+    return found
+
+
+def _from_certificate(results: Results) -> list[Attention]:
+    frame = results.certificate
+    if frame is None:
+        return []
+    different = frame[frame["verdict"] == "different"]
+    return [
+        Attention(
+            "warning",
+            "certificate",
+            f"published {row.published_id}: {row.statistic} differs by {row.difference}",
+            (),
+            "certificate",
+        )
+        for row in different.itertuples()
+    ]
+
+
+def attention(results: Results) -> list[Attention]:
+    """Everything that needs attention, errors first, then by how many subjects it concerns."""
+    found = [
+        *_from_findings(results),
+        *_from_records(results),
+        *_from_acquisition(results),
+        *_from_certificate(results),
+        *_from_values(results),
+        *_from_plan(results),
+    ]
+    rank = {severity: number for number, severity in enumerate(SEVERITIES)}
+    return sorted(found, key=lambda item: (rank[item.severity], -len(item.subjects)))
+
+
+def flagged_subjects(results: Results) -> dict[str, str]:
+    """Subject -> the most serious thing that concerns it (notes do not flag)."""
+    flags: dict[str, str] = {}
+    for item in attention(results):
+        if item.severity != "note":
+            for subject in item.subjects:
+                flags.setdefault(subject, item.severity)
+    return flags
+
+
+@dataclass(frozen=True)
+class FlowStep:
+    """One stage of the flow, with everything that left it."""
+
+    stage: str
+    n_in: int
+    n_out: int
+    exclusions: tuple[tuple[str, int], ...]
+
+
+def flow_steps(results: Results) -> list[FlowStep]:
+    """Stages in the order in which the numbers chain.
+
+    The rows of a stage are gathered; stages whose numbers do not chain in file order are sorted
+    from the largest to the smallest.
+    """
+    steps = []
+    for stage, rows in results.flow.groupby("stage", sort=False):
+        exclusions = tuple(
+            (str(row.reason), int(row.n_excluded))
+            for row in rows.itertuples()
+            if pd.notna(row.n_excluded) and row.n_excluded > 0
+        )
+        first = rows.iloc[0]
+        if pd.isna(first["n_in"]) or pd.isna(first["n_out"]):
+            continue
+        steps.append(FlowStep(str(stage), int(first["n_in"]), int(first["n_out"]), exclusions))
+    chained = all(a.n_out == b.n_in for a, b in zip(steps, steps[1:], strict=False))
+    return steps if chained else sorted(steps, key=lambda step: (-step.n_in, -step.n_out))
+
+
+@dataclass(frozen=True)
+class Counts:
+    """The numbers of the first line of a report."""
+
+    participants: int
+    with_images: int
+    visits: int
+    scans: int
+    values: int
+    unavailable: int
+    failed_scans: int
+    flagged_subjects: int
+    out_of_charter: int
+
+
+def counts(results: Results) -> Counts:
+    """Count subjects, visits, scans and values, and what went wrong with them."""
+    rows = results.measurements
+    scans = [scan for visit in results.visits for scan in visit.scans]
+    failed = results.acquisition[results.acquisition["verdict"] == "fail"]
+    return Counts(
+        participants=len(results.subjects),
+        with_images=len(results.image_subjects),
+        visits=len(results.visits) or len(rows[["participant_id", "visit"]].drop_duplicates()),
+        scans=len(scans),
+        values=int((rows["status"] == "ok").sum()),
+        unavailable=int((rows["status"].notna() & (rows["status"] != "ok")).sum()),
+        failed_scans=sum(scan.get("status") == "failed" for scan in scans),
+        flagged_subjects=len(flagged_subjects(results)),
+        out_of_charter=len(failed.drop_duplicates(["participant_id", "visit", "kind"])),
+    )

@@ -1,0 +1,320 @@
+"""Methods text written from the resolved config, deviations, dictionary and software versions."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from corelab.measurement.selection import as_list
+from corelab.reporting.attention import is_not_computable
+from corelab.reporting.numbers import plural
+from corelab.reporting.results import NOT_COMPUTABLE, Results
+from corelab.reporting.vocabulary import (
+    ANALYSIS_WORDS,
+    KIND_WORDS,
+    endpoint_words,
+    statistic_words,
+)
+from corelab.study.columns import (
+    ACQUISITION,
+    FINDINGS,
+    FLOW,
+    MEASUREMENTS,
+    OVERLAP,
+    STATISTICS,
+)
+
+SOFTWARE = (
+    "corelab",
+    "snakemake",
+    "numpy",
+    "scipy",
+    "pandas",
+    "nibabel",
+    "nilearn",
+    "antspyx",
+    "SimpleITK",
+    "scikit-image",
+    "numba",
+    "statsmodels",
+    "lifelines",
+    "pingouin",
+    "mirp",
+    "nipype",
+    "typst",
+    "pyreadstat",
+)
+
+DICTIONARY = {
+    "endpoints/measurements.tsv": MEASUREMENTS,
+    "endpoints/overlap.tsv": OVERLAP,
+    "endpoints/acquisition.tsv": ACQUISITION,
+    "endpoints/flow.tsv": FLOW,
+    "statistics/*.tsv": STATISTICS,
+    "preflight/findings.tsv": FINDINGS,
+}
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A heading with its paragraphs and, where it helps, a table of settings."""
+
+    heading: str
+    paragraphs: tuple[str, ...]
+    settings: tuple[tuple[str, str], ...] = ()
+
+
+def _flatten(block: Any, prefix: str = "") -> list[tuple[str, str]]:
+    if isinstance(block, Mapping):
+        rows: list[tuple[str, str]] = []
+        for key, value in block.items():
+            rows += _flatten(value, f"{prefix}.{key}" if prefix else str(key))
+        return rows
+    if isinstance(block, (list, tuple)):
+        return [(prefix, ", ".join(map(str, block)))] if block else []
+    return [(prefix, "not set" if block is None else str(block))]
+
+
+def _images(results: Results) -> Passage:
+    kinds = sorted({str(scan.get("kind")) for visit in results.visits for scan in visit.scans})
+    drawn = [kind for kind in kinds if not kind.startswith("mask-")]
+    text = (
+        "Images were read completely, checked for finite values and unit, and brought to the "
+        "closest orientation with x to the right, y to the front and z up. Voxels were not "
+        "resampled for measuring: volumes are those of the grid on which a lesion was drawn."
+    )
+    if not results.visits:
+        return Passage("Images", ("No image was processed: the study has tables only.",))
+    named = ", ".join(KIND_WORDS.get(kind, kind) for kind in drawn) or "none"
+    return Passage("Images", (f"Kinds of scan: {named}.", text))
+
+
+def _registration(results: Results) -> Passage | None:
+    block = results.config.get("registration") or {}
+    if not results.normalised:
+        return None
+    methods: dict[str, int] = {}
+    for record in results.normalised.values():
+        key = str(record.get("method") or "none")
+        methods[key] = methods.get(key, 0) + 1
+    words = {"syn": "a deformable fit (SyN)", "affine": "an affine fit", "none": "no fit"}
+    used = "; ".join(
+        f"{words.get(name, name)} in {plural(number, 'subject')}"
+        for name, number in sorted(methods.items())
+    )
+    template = next(
+        (str(r["template"]) for r in results.normalised.values() if r.get("template")), "MNI152"
+    )
+    lesion = {
+        "mask": "The lesion was left out of the metric.",
+        "fill": "The lesion was filled before fitting.",
+        "none": "The lesion was not treated specially.",
+    }.get(str(block.get("lesion", "mask")), "")
+    text = (
+        f"Scans of a visit were aligned rigidly to its reference scan, visits to the anchor visit, "
+        f"and the anchor to {template} with backend {block.get('backend', 'ants')} and preset "
+        f"{block.get('preset', 'fast')}: {used}. {lesion} Template space serves location only."
+    )
+    return Passage("Registration", (text,), tuple(_flatten(block)))
+
+
+def _segmentation(results: Results) -> Passage | None:
+    parameters: dict[str, str] = {}
+    labels: dict[str, int] = {}
+    for visit in results.visits:
+        for mask in (visit.segment or {}).get("masks", []):
+            labels[str(mask["label"])] = labels.get(str(mask["label"]), 0) + 1
+            for key, value in _flatten(mask.get("parameters") or {}):
+                parameters.setdefault(f"{mask['label']}.{key}", value)
+    if not labels:
+        return None
+    told = ", ".join(f"{label} ({plural(n, 'mask')})" for label, n in sorted(labels.items()))
+    consensus = (results.config.get("segmentation") or {}).get("consensus", "none")
+    text = f"The pipeline outlined: {told}. An empty mask is a result (volume 0), not a failure."
+    if consensus != "none":
+        text += f" Masks of several readers were combined by {consensus}."
+    return Passage("Segmentation", (text,), tuple(sorted(parameters.items())))
+
+
+def _perfusion(results: Results) -> Passage | None:
+    if not any(visit.perfuse for visit in results.visits):
+        return None
+    block = results.config.get("perfusion") or {}
+    core, low = block.get("core") or {}, block.get("hypoperfusion") or {}
+    parts = []
+    if core:
+        early = core.get("early_below")
+        parts.append(
+            f"Core: relative flow below {core.get('below')} of normal tissue, engine "
+            f"{core.get('engine')}"
+            + (
+                f" (below {early} where onset to CT is at most {core.get('early_minutes', 90)} min)"
+                if early is not None
+                else ""
+            )
+            + "."
+        )
+    if low:
+        parts.append(
+            f"Hypoperfused: Tmax above {low.get('tmax_s_above')} s, engine {low.get('engine')}."
+        )
+    if block.get("registry_engine"):
+        parts.append(
+            f"Other published cut-offs were applied to maps of engine {block['registry_engine']} "
+            "and stand as sources pipeline:<cut-off>."
+        )
+    return Passage("Perfusion", (" ".join(parts),), tuple(_flatten(block)))
+
+
+def analysis_sentence(analysis: Mapping[str, Any]) -> str:
+    """One entry of the plan in words.
+
+    Examples
+    --------
+    >>> analysis_sentence({"id": "a", "type": "correlation", "endpoint": "infarct_volume",
+    ...     "visit": "day5", "outcome": "mrs", "method": "spearman"})
+    'Correlation of infarct volume at day5 with mrs; method spearman.'
+    """
+    kind = str(analysis.get("type", ""))
+    what = endpoint_words(",".join(map(str, as_list(analysis.get("endpoint"))))).lower()
+    text = ANALYSIS_WORDS.get(kind, kind)
+    if what:
+        text += f" of {what}"
+    if analysis.get("derivation", "value") != "value":
+        text += f" ({str(analysis['derivation']).replace('_', ' ')} from baseline)"
+    if kind == "overlap" and analysis.get("label"):
+        text += f": {analysis['label']}"
+    if analysis.get("visit"):
+        text += " at " + ", ".join(map(str, as_list(analysis["visit"])))
+    others = [
+        ("sources", "between "),
+        ("outcome", "with " if kind == "correlation" else "of outcome "),
+        ("exposure", "with exposure "),
+        ("endpoint_y", "with "),
+        ("event_endpoint", "of "),
+        ("dose", "on dose column "),
+        ("by", "by "),
+    ]
+    for key, word in others:
+        if analysis.get(key):
+            text += f" {word}" + ", ".join(map(str, as_list(analysis[key])))
+    details = [
+        ("reference", "reference "),
+        ("method", "method "),
+        ("models", "models "),
+        ("covariates", "adjusted for "),
+        ("quantiles", "quantiles "),
+        ("population", "population "),
+        ("repeats", "repeats "),
+        ("family", "multiplicity family "),
+        ("adjustment", "adjustment "),
+    ]
+    for key, word in details:
+        if analysis.get(key):
+            text += f"; {word}" + ", ".join(map(str, as_list(analysis[key])))
+    return text + "."
+
+
+def definitions(results: Results) -> list[tuple[str, str]]:
+    """Every statistic with the definitions under which it was computed, as its rows state them."""
+    rows = results.all_statistics
+    found: dict[str, list[str]] = {}
+    for statistic, method in zip(rows["statistic"], rows["method"], strict=True):
+        if isinstance(method, str) and method and method not in found.setdefault(statistic, []):
+            found[statistic].append(method)
+    return [
+        (statistic_words(name), " | ".join(texts[:4]) + (" | ..." if len(texts) > 4 else ""))
+        for name, texts in sorted(found.items())
+        if texts
+    ]
+
+
+def methods_text(results: Results) -> list[Passage]:
+    """Methods of the study, written from its resolved config and its records."""
+    passages: list[Passage | None] = [
+        _images(results),
+        _registration(results),
+        _segmentation(results),
+        _perfusion(results),
+    ]
+    measurement = results.config.get("measurement") or {}
+    text = (
+        "Every number is one row of endpoints/measurements.tsv with its subject, visit, source, "
+        "repeat, region, unit, status and scans. Values that could not be had stay in the table "
+        "with a reason; duplicates are never averaged."
+    )
+    passages.append(Passage("Measurement", (text,), tuple(_flatten(measurement))))
+    if results.analyses:
+        plan = tuple(
+            (
+                f"{entry['id']} ({entry.get('objective') or 'objective not stated'})",
+                analysis_sentence(entry),
+            )
+            for entry in results.analyses
+        )
+        text = (
+            f"The plan has {plural(len(plan), 'analysis', 'analyses')}; its fingerprint is "
+            f"{results.fingerprint}. Intervals are 95 % unless their row says otherwise; p values "
+            "are two-sided. Statistics with a conclusion were computed twice, by independent "
+            "programs; both values are in the tables. Missing values were not imputed unless an "
+            "analysis says so."
+        )
+    else:
+        plan, text = (), "No analysis was planned; the results are measurements only."
+    passages.append(Passage("Analysis plan", (text,), plan))
+    return [passage for passage in passages if passage is not None]
+
+
+def deviations(results: Results) -> list[tuple[str, str, str]]:
+    """(kind, what, detail) of everything that was planned and did not happen as planned."""
+    found: list[tuple[str, str, str]] = []
+    rows = results.all_statistics
+    done = set(rows["analysis_id"])
+    planned = {str(entry["id"]) for entry in results.analyses}
+    for entry in results.analyses:
+        if str(entry["id"]) not in done:
+            found.append(("analysis", str(entry["id"]), "planned, no results"))
+    if len(rows):
+        for row in rows[is_not_computable(rows)].itertuples():
+            reason = str(row.note).removeprefix(NOT_COMPUTABLE).lstrip(": ")
+            what = f"{row.analysis_id}: {statistic_words(str(row.statistic))}"
+            if row.group != "all":
+                what += f" ({row.group})"
+            found.append(("statistic", what, f"not computable: {reason}"))
+        for analysis_id in sorted(done - planned):
+            found.append(("analysis", str(analysis_id), "not in the plan: exploratory"))
+    failed = results.acquisition[results.acquisition["verdict"] == "fail"]
+    for row in failed.itertuples():
+        found.append(
+            (
+                "acquisition",
+                f"{row.participant_id}, {row.visit}, {row.kind}",
+                f"{str(row.criterion).replace('_', ' ')} {row.value}, charter {row.limit}",
+            )
+        )
+    values = results.measurements
+    gone = values[values["status"].isin(["missing", "failed", "excluded"])]
+    for (subject, visit, status, reason), group in gone.fillna({"reason": ""}).groupby(
+        ["participant_id", "visit", "status", "reason"], sort=True
+    ):
+        endpoints = ", ".join(sorted(set(group["endpoint"])))
+        detail = f"{status}: {reason}" if reason else str(status)
+        found.append(("value", f"{subject}, {visit}", f"{endpoints} {detail}"))
+    return found
+
+
+def software_versions() -> list[tuple[str, str]]:
+    """Versions of the programs that computed the results (as installed)."""
+    found = [("Python", platform.python_version())]
+    for name in SOFTWARE:
+        try:
+            found.append((name, version(name)))
+        except PackageNotFoundError:
+            if name == "corelab":
+                from corelab import __version__
+
+                found.append((name, str(__version__)))
+    return found

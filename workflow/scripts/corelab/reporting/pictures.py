@@ -1,0 +1,481 @@
+"""Static pictures: slice mosaics with contours and frequency maps on the template.
+
+Pictures are small WebP images (a report page stays below 6 MB), drawn with numpy and Pillow only.
+Images are in RAS order. Axial slices are shown in the radiological convention: the patient's
+right is on the left of the picture.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from corelab.reporting.results import FrequencyMap, Results, Visit
+
+#: Okabe and Ito's colours, which colour-blind people can tell apart, by what a mask outlines.
+LABEL_COLOURS = {
+    "infarct": (230, 159, 0),
+    "core": (213, 94, 0),
+    "hypoperfused": (86, 180, 233),
+    "penumbra": (0, 158, 115),
+    "haematoma": (204, 121, 167),
+    "hypodensity": (240, 228, 66),
+    "enhancing": (230, 159, 0),
+    "oedema": (86, 180, 233),
+    "whole-tumour": (0, 158, 115),
+}
+OTHER_COLOUR = (240, 228, 66)
+#: Colours of further outlines of a label (readers, software), after the pipeline's own.
+SOURCE_COLOURS = ((0, 158, 115), (86, 180, 233), (204, 121, 167), (240, 228, 66), (0, 114, 178))
+#: Which scan of a visit is shown first.
+KIND_ORDER = ("dwi", "FLAIR", "T1c", "ncct", "ctp", "dsc", "T2w", "adc", "T1w", "gre", "b0")
+#: Scans whose contrast has a fixed display window.
+WINDOWS = {"ncct": (0.0, 80.0), "ctp": (0.0, 80.0), "adc": (0.0, 2.0e-3)}
+WEBP_QUALITY = 80
+#: Anchors of a perceptually ordered map from dark violet to yellow (after "inferno").
+_HEAT = np.array(
+    [
+        [60, 9, 101],
+        [106, 23, 110],
+        [147, 38, 103],
+        [188, 55, 84],
+        [221, 81, 58],
+        [243, 120, 25],
+        [252, 165, 10],
+        [246, 215, 70],
+        [252, 255, 164],
+    ],
+    dtype=float,
+)
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A mask to be drawn, with its colour and what the legend says."""
+
+    name: str
+    colour: tuple[int, int, int]
+    mask: NDArray[np.bool_]
+
+    @property
+    def css(self) -> str:
+        """The colour for the legend."""
+        return "#{:02x}{:02x}{:02x}".format(*self.colour)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One scan with the outlines drawn on its grid.
+
+    Attributes
+    ----------
+    visit, kind
+        What is shown.
+    image
+        (x, y, z) in RAS order.
+    spacing_mm
+        Voxel size.
+    outlines
+        In drawing order.
+    note
+        Shown beside the legend.
+    """
+
+    visit: str
+    kind: str
+    image: NDArray[np.float32]
+    spacing_mm: tuple[float, float, float]
+    outlines: tuple[Outline, ...]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An encoded picture for a page.
+
+    Attributes
+    ----------
+    data
+        WebP bytes.
+    width, height
+        Pixels.
+    alt
+        What a person who cannot see it is told.
+    legend
+        (colour, text) of each outline.
+    caption
+        Text below it.
+    """
+
+    data: bytes
+    width: int
+    height: int
+    alt: str
+    legend: tuple[tuple[str, str], ...] = ()
+    caption: str = ""
+
+    @property
+    def uri(self) -> str:
+        """``data:`` address for an offline page."""
+        return "data:image/webp;base64," + base64.b64encode(self.data).decode("ascii")
+
+
+def read_volume(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Read an image as (x, y, z) float32 in RAS order, and its affine; 4D gives its mean.
+
+    Raises
+    ------
+    OSError, ValueError
+        As nibabel raises them: a product that cannot be read is an error of ours.
+    """
+    image: Any = nib.as_closest_canonical(nib.load(path))  # type: ignore[attr-defined]
+    data = np.asarray(image.dataobj, dtype=np.float32)
+    if data.ndim > 3:
+        data = data.reshape(*data.shape[:3], -1).mean(axis=3)
+    return np.nan_to_num(data), np.asarray(image.affine)
+
+
+def spacing_of(affine: NDArray[np.float64]) -> tuple[float, float, float]:
+    """Voxel size of an affine, mm.
+
+    Examples
+    --------
+    >>> spacing_of(np.diag([1.2, 1.2, 5.0, 1.0]))
+    (1.2, 1.2, 5.0)
+    """
+    x, y, z = np.sqrt((affine[:3, :3] ** 2).sum(axis=0)).round(6).tolist()
+    return x, y, z
+
+
+def window_of(image: NDArray[np.float32], kind: str) -> tuple[float, float]:
+    """Display window: fixed for CT and ADC, else the 1st to 99.7th percentile of what is not 0.
+
+    Examples
+    --------
+    >>> window_of(np.zeros((2, 2, 2), np.float32), "ncct")
+    (0.0, 80.0)
+    """
+    if kind in WINDOWS:
+        return WINDOWS[kind]
+    inside = image[image > 0]
+    if inside.size == 0:
+        return 0.0, 1.0
+    low, high = np.percentile(inside[:: max(inside.size // 200_000, 1)], [1.0, 99.7]).tolist()
+    return (low, high) if high > low else (low, low + 1.0)
+
+
+def choose_slices(
+    image: NDArray[np.float32], masks: Sequence[NDArray[np.bool_]], number: int
+) -> list[int]:
+    """Axial slices to show: spread over the outlines, or over the head where there are none.
+
+    Examples
+    --------
+    >>> mask = np.zeros((4, 4, 20), bool); mask[1, 1, 5:15] = True
+    >>> choose_slices(np.ones((4, 4, 20), np.float32), [mask], 4)
+    [5, 8, 11, 14]
+    """
+    depth = image.shape[2]
+    marked = np.zeros(depth, bool)
+    for mask in masks:
+        marked |= mask.any(axis=(0, 1))
+    if marked.any():
+        low, high = int(np.argmax(marked)), depth - 1 - int(np.argmax(marked[::-1]))
+        # Few slices of a small lesion: show its surroundings too.
+        while high - low + 1 < min(number, depth):
+            low, high = max(low - 1, 0), min(high + 1, depth - 1)
+    else:
+        content = np.flatnonzero((image > 0).mean(axis=(0, 1)) > 0.05)
+        low, high = (int(content[0]), int(content[-1])) if content.size else (0, depth - 1)
+        margin = (high - low) // 6
+        low, high = low + margin, high - margin
+    return sorted({round(z) for z in np.linspace(low, high, number).tolist()})
+
+
+def _box(image: NDArray[np.float32]) -> tuple[slice, slice]:
+    """Square in-plane box around the head."""
+    content = (image > 0).any(axis=2)
+    if not content.any():
+        return slice(0, image.shape[0]), slice(0, image.shape[1])
+    box = []
+    for axis in (0, 1):
+        found = np.flatnonzero(content.any(axis=1 - axis))
+        box.append(slice(max(int(found[0]) - 2, 0), int(found[-1]) + 3))
+    return box[0], box[1]
+
+
+def _resize(plane: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.float32]:
+    """Linear resampling of a plane whose edges stay where they are."""
+    from scipy.ndimage import map_coordinates
+
+    steps = [
+        (np.arange(new) + 0.5) * old / new - 0.5 for new, old in zip(shape, plane.shape, strict=True)
+    ]
+    grid = np.meshgrid(*steps, indexing="ij")
+    return map_coordinates(plane.astype(np.float32), grid, order=1, mode="nearest")
+
+
+def _tile(plane: NDArray[Any], spacing: tuple[float, float], size: int) -> NDArray[np.float32]:
+    """A plane (x, y) as a square tile of rows and columns, anterior up, patient's right left."""
+    extent = (plane.shape[0] * spacing[0], plane.shape[1] * spacing[1])
+    scale = size / max(extent)
+    shape = (max(round(extent[0] * scale), 1), max(round(extent[1] * scale), 1))
+    drawn = _resize(plane, shape)
+    tile = np.zeros((size, size), np.float32)
+    left, top = (size - shape[0]) // 2, (size - shape[1]) // 2
+    # In RAS order x grows to the patient's right and y to the front: both are reversed, so that
+    # the right is on the left of the picture and the front is up.
+    tile[top : top + shape[1], left : left + shape[0]] = drawn[::-1, ::-1].T
+    return tile
+
+
+def _edge(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    from scipy.ndimage import binary_erosion
+
+    return inside & ~binary_erosion(inside)
+
+
+def _letter(rgb: NDArray[np.uint8], text: str, position: tuple[int, int]) -> None:
+    from PIL import Image, ImageDraw, ImageFont
+
+    picture = Image.fromarray(rgb)
+    ImageDraw.Draw(picture).text(
+        position, text, fill=(215, 215, 215), font=ImageFont.load_default(max(rgb.shape[0] // 11, 9))
+    )
+    rgb[:] = np.asarray(picture)
+
+
+def panel_row(panel: Panel, *, slices: int, tile: int) -> NDArray[np.uint8]:
+    """One row of axial tiles of a scan with its outlines; (tile, slices * tile, 3)."""
+    box = _box(panel.image)
+    masks = [outline.mask for outline in panel.outlines]
+    low, high = window_of(panel.image, panel.kind)
+    planes = choose_slices(panel.image, masks, slices)
+    row = np.zeros((tile, tile * slices, 3), np.uint8)
+    spacing = (panel.spacing_mm[0], panel.spacing_mm[1])
+    for number, z in enumerate(planes):
+        grey = _tile(panel.image[box[0], box[1], z], spacing, tile)
+        grey = np.clip((grey - low) / (high - low), 0, 1) * 235
+        rgb = np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+        for outline in panel.outlines:
+            plane = outline.mask[box[0], box[1], z]
+            if plane.any():
+                rgb[_edge(_tile(plane, spacing, tile) > 0.5)] = outline.colour
+        if number == 0:
+            _letter(rgb, "R", (3, tile // 2 - 6))
+        if number == len(planes) - 1:
+            _letter(rgb, "L", (tile - tile // 11 - 2, tile // 2 - 6))
+        row[:, number * tile : (number + 1) * tile] = rgb
+    return row
+
+
+def encode(rgb: NDArray[np.uint8]) -> bytes:
+    """WebP bytes of a picture; the same picture gives the same bytes."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, "WEBP", quality=WEBP_QUALITY, method=4)
+    return buffer.getvalue()
+
+
+def encode_png(rgb: NDArray[np.uint8]) -> bytes:
+    """PNG bytes of a picture, for documents that know no WebP."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(rgb).save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def _outlines(
+    masks: Sequence[dict[str, Any]], folder: Path, shape: tuple[int, ...]
+) -> tuple[Outline, ...]:
+    """Masks of one grid as outlines; the pipeline's primary mask is drawn last, on top."""
+    drawn: list[Outline] = []
+    taken: dict[str, int] = {}
+    for mask in masks:
+        label, source = str(mask["label"]), str(mask.get("source") or "pipeline")
+        if int(mask.get("repeat") or 1) > 1 or not (folder / mask["path"]).is_file():
+            continue
+        data, _ = read_volume(folder / mask["path"])
+        if data.shape != shape:
+            continue
+        if source == "pipeline":
+            colour = LABEL_COLOURS.get(label, OTHER_COLOUR)
+        else:
+            colour = SOURCE_COLOURS[taken.get(label, 0) % len(SOURCE_COLOURS)]
+            taken[label] = taken.get(label, 0) + 1
+        drawn.append(Outline(f"{label} ({source})", colour, data > 0.5))
+    return tuple(sorted(drawn, key=lambda outline: outline.name.endswith("(pipeline)")))
+
+
+def visit_panels(visit: Visit, folder: Path, *, limit: int | None = None) -> list[Panel]:
+    """Scans of a visit with the masks of their grids; scans that carry masks come first."""
+    by_grid: dict[str, list[dict[str, Any]]] = {}
+    for mask in visit.masks:
+        by_grid.setdefault(str(mask.get("grid")), []).append(mask)
+    rank = {kind: number for number, kind in enumerate(KIND_ORDER)}
+    shown = [
+        scan
+        for scan in visit.scans
+        if scan.get("status", "ok") == "ok"
+        and scan.get("path")
+        and scan.get("kind") in rank
+        and (folder / scan["path"]).is_file()
+    ]
+    primary_kinds = {mask.get("kind") for mask in visit.masks}
+    shown.sort(
+        key=lambda scan: (
+            str(scan.get("grid")) not in by_grid,
+            scan["kind"] not in primary_kinds,
+            rank[scan["kind"]],
+            scan["scan_id"],
+        )
+    )
+    panels, used = [], set()
+    for scan in shown:
+        grid = str(scan.get("grid"))
+        if limit is not None and grid in used:
+            continue
+        used.add(grid)
+        image, affine = read_volume(folder / scan["path"])
+        panels.append(
+            Panel(
+                visit.visit,
+                scan["kind"],
+                image,
+                spacing_of(affine),
+                _outlines(by_grid.get(grid, []), folder, image.shape),
+            )
+        )
+        if limit is not None and len(panels) == limit:
+            break
+    return panels
+
+
+def mosaic(panels: Sequence[Panel], *, slices: int = 6, tile: int = 132, alt: str = "") -> Picture:
+    """Rows of axial slices, one row per panel."""
+    rows = [panel_row(panel, slices=slices, tile=tile) for panel in panels]
+    rgb = np.concatenate(rows, axis=0)
+    legend: dict[str, str] = {}
+    for panel in panels:
+        for outline in panel.outlines:
+            legend.setdefault(outline.name, outline.css)
+    return Picture(
+        encode(rgb),
+        rgb.shape[1],
+        rgb.shape[0],
+        alt,
+        tuple((colour, name) for name, colour in legend.items()),
+    )
+
+
+def template_path() -> Path:
+    """The MNI152 template that comes with nilearn (2009a symmetric, 1 mm); nothing is imported.
+
+    Examples
+    --------
+    >>> template_path().is_file()
+    True
+    """
+    spec = find_spec("nilearn")
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError("nilearn is not installed, and with it the MNI152 template")
+    name = "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
+    return Path(spec.submodule_search_locations[0]) / "datasets" / "data" / name
+
+
+def template_on(affine: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """The template sampled on another MNI grid."""
+    from scipy.ndimage import affine_transform
+
+    image, template_affine = read_volume(template_path())
+    to_template = np.linalg.inv(template_affine) @ affine
+    return affine_transform(
+        image, to_template[:3, :3], to_template[:3, 3], output_shape=shape, order=1
+    )
+
+
+def heat_colours(fraction: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Colours of values from 0 to 1, dark to light.
+
+    Examples
+    --------
+    >>> heat_colours(np.array([0.0, 1.0])).tolist()
+    [[60, 9, 101], [252, 255, 164]]
+    """
+    position = np.clip(fraction, 0, 1) * (len(_HEAT) - 1)
+    channels = [np.interp(position, np.arange(len(_HEAT)), _HEAT[:, k]) for k in range(3)]
+    return np.stack(channels, axis=-1).round().astype(np.uint8)
+
+
+def heat_css() -> str:
+    """The same colours as a CSS gradient."""
+    stops = ", ".join("rgb({:.0f},{:.0f},{:.0f})".format(*row) for row in _HEAT)
+    return f"linear-gradient(to right, {stops})"
+
+
+def frequency_rgb(
+    frequency: FrequencyMap, *, slices: int = 7, rows: int = 2, tile: int = 150
+) -> tuple[NDArray[np.uint8], float]:
+    """Axial slices of a frequency map over the template, and the highest frequency."""
+    share, affine = read_volume(frequency.path)
+    background = template_on(affine, share.shape)
+    spacing = spacing_of(affine)[:2]
+    peak = float(share.max())
+    inside = np.flatnonzero((background > 0).mean(axis=(0, 1)) > 0.12)
+    first, last = (int(inside[0]), int(inside[-1])) if inside.size else (0, share.shape[2] - 1)
+    planes = np.linspace(first, last, slices * rows).round().astype(int).tolist()
+    low, high = window_of(background, "T1w")
+    box = _box(background)
+    rgb = np.zeros((tile * rows, tile * slices, 3), np.uint8)
+    for number, z in enumerate(planes):
+        grey = _tile(background[box[0], box[1], z], spacing, tile)
+        cell = np.repeat((np.clip((grey - low) / (high - low), 0, 1) * 190)[..., None], 3, axis=2)
+        here = _tile(share[box[0], box[1], z], spacing, tile)
+        if peak > 0:
+            marked = here > 0.02 * peak
+            cell[marked] = heat_colours(here[marked] / peak)
+        drawn = cell.astype(np.uint8)
+        if number == 0:
+            _letter(drawn, "R", (3, tile // 2 - 6))
+        r, c = divmod(number, slices)
+        rgb[r * tile : (r + 1) * tile, c * tile : (c + 1) * tile] = drawn
+    return rgb, peak
+
+
+def frequency_picture(frequency: FrequencyMap, *, slices: int = 7) -> tuple[Picture, float]:
+    """A frequency map as a picture, and its highest frequency."""
+    rgb, peak = frequency_rgb(frequency, slices=slices)
+    alt = (
+        f"Axial slices of the MNI152 template with the share of subjects with {frequency.label} "
+        f"at each voxel, highest {peak:.2f}"
+    )
+    return Picture(encode(rgb), rgb.shape[1], rgb.shape[0], alt), peak
+
+
+def subject_picture(results: Results, participant_id: str) -> Picture | None:
+    """The mosaic of a subject for the overview: at most three rows, one or two per visit."""
+    visits = results.visits_of(participant_id)
+    per_visit = max(1, math.floor(3 / max(len(visits), 1)))
+    panels: list[Panel] = []
+    for visit in visits:
+        panels += visit_panels(visit, results.folder, limit=per_visit)
+    if not panels:
+        return None
+    panels = panels[:3]
+    shown = ", ".join(f"{panel.visit} {panel.kind}" for panel in panels)
+    outlined = sorted({o.name for panel in panels for o in panel.outlines}) or ["nothing"]
+    alt = f"Axial slices of subject {participant_id}: {shown}; outlined: {', '.join(outlined)}"
+    picture = mosaic(panels, alt=alt)
+    return Picture(picture.data, picture.width, picture.height, alt, picture.legend, shown)

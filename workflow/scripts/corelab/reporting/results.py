@@ -1,0 +1,456 @@
+"""What a report is made from: the tables and records of one study's results folder.
+
+Absent files give empty tables: a study with tables only has no images, one without a plan has no
+statistics, and the report says so instead of failing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from corelab.measurement.selection import Tables
+from corelab.provenance.products import read_json, read_table
+from corelab.study.columns import (
+    ACQUISITION,
+    FINDINGS,
+    FLOW,
+    MEASUREMENTS,
+    OVERLAP,
+    STATISTICS,
+)
+from corelab.study.naming import session_entity, subject_entity
+
+STATISTICS_TABLES = (
+    "agreement",
+    "overlap",
+    "pharmacodynamics",
+    "survival",
+    "radiomics",
+    "phantom",
+)
+CERTIFICATE = {
+    "published_id": "Identifier of the published number",
+    "statistic": "Statistic",
+    "published": "Value as printed",
+    "recomputed": "Value recomputed here",
+    "difference": "Recomputed minus published",
+    "tolerance": "Difference that rounding explains",
+    "verdict": "reproduced, within_rounding, different or not_computable",
+}
+_STATISTICS_NUMBERS = ("estimate", "ci_low", "ci_high", "ci_level", "p_value", "n", "second_estimate")
+NOT_COMPUTABLE = "not_computable"
+
+
+def _table(path: Path, columns: Mapping[str, str], numeric: Sequence[str] = ()) -> pd.DataFrame:
+    if not path.is_file():
+        frame = pd.DataFrame({name: pd.Series(dtype=object) for name in columns})
+        return frame.astype({name: float for name in numeric})
+    frame = read_table(path)
+    for name in columns:
+        if name not in frame:
+            frame[name] = None
+    for name in numeric:
+        frame[name] = pd.to_numeric(frame[name], errors="coerce").astype(float)
+    return frame
+
+
+def plan_fingerprint(config: Mapping[str, Any]) -> str:
+    """First 16 characters of the SHA-256 of the analysis plan (as ``Study.plan_fingerprint``).
+
+    Examples
+    --------
+    >>> plan_fingerprint({"analyses": [], "visits": {"order": [], "baseline": None}})
+    'f6940264af1e7d90'
+    """
+    plan = {"analyses": config.get("analyses", []), "visits": config.get("visits", {})}
+    text = json.dumps(plan, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+@dataclass(frozen=True)
+class Visit:
+    """The stage records of one visit; a stage that did not run is None."""
+
+    participant_id: str
+    visit: str
+    prepare: dict[str, Any] | None = None
+    segment: dict[str, Any] | None = None
+    perfuse: dict[str, Any] | None = None
+    measure: dict[str, Any] | None = None
+
+    @cached_property
+    def masks(self) -> list[dict[str, Any]]:
+        """Masks of the visit, of the pipeline and supplied, that can be drawn."""
+        found = [
+            mask
+            for record in (self.segment, self.perfuse)
+            if record
+            for mask in record.get("masks", [])
+            if mask.get("path") and mask.get("status", "ok") == "ok"
+        ]
+        grids = {scan["scan_id"]: scan for scan in self.scans}
+        for scan in self.scans:
+            supplied = scan.get("label") and scan.get("path") and scan.get("space") != "MNI152"
+            if supplied and scan.get("status") == "ok" and scan["label"] != "brain":
+                found.append(
+                    {
+                        "label": scan["label"],
+                        "source": scan.get("reader") or "supplied",
+                        "path": scan["path"],
+                        "grid": grids[scan["scan_id"]].get("grid"),
+                        "kind": scan["kind"],
+                        "desc": scan.get("reader"),
+                        "repeat": scan.get("repeat", 1),
+                    }
+                )
+        return found
+
+    @property
+    def scans(self) -> list[dict[str, Any]]:
+        """Scans of the visit as the prepare stage recorded them."""
+        return list((self.prepare or {}).get("scans", []))
+
+    @property
+    def faults(self) -> list[tuple[str, str]]:
+        """(what, reason) of each stage, scan or mask that failed."""
+        found: list[tuple[str, str]] = []
+        for record in (self.prepare, self.segment, self.perfuse, self.measure):
+            if record and record.get("status") == "failed":
+                found.append((f"stage {record.get('stage', '')}", str(record.get("reason") or "")))
+        found += [
+            (f"scan {scan.get('kind')}", str(scan.get("reason") or ""))
+            for scan in self.scans
+            if scan.get("status") == "failed"
+        ]
+        for record in (self.segment, self.perfuse):
+            for mask in (record or {}).get("masks", []):
+                if mask.get("status") == "failed":
+                    found.append((f"mask {mask.get('label')}", str(mask.get("reason") or "")))
+        return found
+
+    @property
+    def gates(self) -> list[dict[str, Any]]:
+        """Quality gates of the perfusion series."""
+        return list((self.perfuse or {}).get("gates", []))
+
+
+@dataclass(frozen=True)
+class FrequencyMap:
+    """A lesion frequency map and its sidecar."""
+
+    label: str
+    path: Path
+    sidecar: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that a report of one study can draw on.
+
+    Attributes
+    ----------
+    folder
+        ``results/<study>``.
+    config
+        The resolved config.
+    tables
+        What the analyses saw; measurements with float64 ``value``.
+    acquisition, flow, overlap, findings
+        Empty frames where the file is not there.
+    statistics
+        Table name -> frame with float64 numbers.
+    certificate
+        None where nothing published is to be reproduced.
+    visits
+        Stage records, by subject and visit order.
+    normalised
+        Subject -> record of the normalisation to MNI.
+    maps
+        Lesion frequency maps.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    tables: Tables
+    acquisition: pd.DataFrame
+    flow: pd.DataFrame
+    overlap: pd.DataFrame
+    statistics: dict[str, pd.DataFrame]
+    findings: pd.DataFrame
+    certificate: pd.DataFrame | None
+    visits: tuple[Visit, ...]
+    normalised: dict[str, dict[str, Any]]
+    maps: tuple[FrequencyMap, ...]
+
+    @property
+    def participants(self) -> pd.DataFrame:
+        """Participants sheet."""
+        return self.tables.participants
+
+    @property
+    def measurements(self) -> pd.DataFrame:
+        """Rows of measurements.tsv."""
+        return self.tables.measurements
+
+    @property
+    def study(self) -> Mapping[str, Any]:
+        """The ``study`` block of the config."""
+        return self.config.get("study", {})
+
+    @property
+    def title(self) -> str:
+        """Title of the study, else its id."""
+        return str(self.study.get("title") or self.study.get("id") or "Study")
+
+    @property
+    def analyses(self) -> list[Mapping[str, Any]]:
+        """The plan."""
+        return list(self.config.get("analyses") or [])
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Fingerprint of the plan."""
+        return plan_fingerprint(self.config)
+
+    @cached_property
+    def all_statistics(self) -> pd.DataFrame:
+        """All statistics rows with their table's name in ``table``."""
+        frames = [frame.assign(table=name) for name, frame in self.statistics.items() if len(frame)]
+        if not frames:
+            return pd.DataFrame(columns=[*STATISTICS, "table"])
+        return pd.concat(frames, ignore_index=True)
+
+    def analysis(self, analysis_id: str) -> Mapping[str, Any]:
+        """The plan's entry of an id; an id that is not in the plan is exploratory."""
+        for entry in self.analyses:
+            if entry.get("id") == analysis_id:
+                return entry
+        return {"id": analysis_id, "type": "", "objective": "exploratory"}
+
+    def statistics_of(self, analysis_id: str) -> pd.DataFrame:
+        """Statistics rows of one analysis, without its per-subject rows."""
+        rows = self.all_statistics
+        return rows[(rows["analysis_id"] == analysis_id) & (rows["participant_id"] == "all")]
+
+    @cached_property
+    def image_subjects(self) -> list[str]:
+        """Subjects that have stage records."""
+        return list(dict.fromkeys(visit.participant_id for visit in self.visits))
+
+    def visits_of(self, participant_id: str) -> list[Visit]:
+        """Visits of a subject, in study order."""
+        return [visit for visit in self.visits if visit.participant_id == participant_id]
+
+    @cached_property
+    def subjects(self) -> list[str]:
+        """Every subject of the sheet or of the results, in order."""
+        listed = [str(p) for p in self.participants["participant_id"]]
+        others = {*self.measurements["participant_id"].dropna(), *self.image_subjects}
+        return listed + sorted(others - set(listed))
+
+
+def _order_key(order: Sequence[str]) -> Any:
+    rank = {visit: number for number, visit in enumerate(order)}
+    return lambda visit: (rank.get(visit, len(rank)), visit)
+
+
+def read_visits(folder: Path, visit_order: Sequence[str] = ()) -> tuple[Visit, ...]:
+    """Stage records below ``derivatives/``, by subject and visit order."""
+    stages = ("prepare", "segment", "perfuse", "measure")
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for stage in stages:
+        for path in sorted((folder / "derivatives").glob(f"sub-*/ses-*/{stage}.json")):
+            record = read_json(path)
+            key = (str(record.get("participant_id", "")), str(record.get("visit", "")))
+            found.setdefault(key, {})[stage] = record
+    rank = _order_key(visit_order)
+    keys = sorted(found, key=lambda key: (key[0], rank(key[1])))
+    return tuple(Visit(pid, visit, **found[pid, visit]) for pid, visit in keys)
+
+
+def _sheet(config: Mapping[str, Any], name: str, columns: Sequence[str]) -> pd.DataFrame:
+    given = (config.get("inputs") or {}).get(name)
+    path = Path(given) if given else None
+    if path is not None and not path.is_absolute() and not path.is_file():
+        base = config.get("data_dir") or config["inputs"].get("data_dir")
+        path = Path(base) / path if base else path
+    numeric = [column for column in ("value", "time_days", "event") if column in columns]
+    return _table(path or Path("absent.tsv"), {c: "" for c in columns}, numeric)
+
+
+def tables_of(
+    config: Mapping[str, Any], participants: pd.DataFrame, measurements: pd.DataFrame
+) -> Tables:
+    """The tables of the analyses, with the sheets that the config names."""
+    visits = config.get("visits") or {}
+    order = list(visits.get("order") or [])
+    order += [v for v in measurements["visit"].dropna().unique() if v not in order]
+    people = participants.copy()
+    people["participant_id"] = people["participant_id"].astype(str)
+    if "dose" in people:
+        people["dose"] = pd.to_numeric(people["dose"], errors="coerce")
+    return Tables(
+        measurements=measurements,
+        participants=people.reset_index(drop=True),
+        outcomes=_sheet(config, "outcomes", ("participant_id", "visit", "outcome", "value", "unit")),
+        exposures=_sheet(
+            config, "exposures", ("participant_id", "visit", "exposure", "value", "unit")
+        ),
+        events=_sheet(config, "events", ("participant_id", "endpoint", "time_days", "event")),
+        visit_order=tuple(order),
+        baseline=visits.get("baseline") or (order[0] if order else None),
+    )
+
+
+def arm_codes(config: Mapping[str, Any], participants: pd.DataFrame) -> dict[str, str]:
+    """Arm -> code; the order of the codes follows a digest, so that it gives no arm away.
+
+    Examples
+    --------
+    >>> people = pd.DataFrame({"participant_id": ["1", "2"], "arm": ["high", "placebo"]})
+    >>> sorted(arm_codes({"study": {"id": "x"}}, people).values())
+    ['Group A', 'Group B']
+    """
+    if "arm" not in participants:
+        return {}
+    study = str((config.get("study") or {}).get("id", ""))
+    arms = sorted(
+        {str(arm) for arm in participants["arm"].dropna()},
+        key=lambda arm: hashlib.sha256(f"{study}|{arm}".encode()).hexdigest(),
+    )
+    return {arm: f"Group {chr(ord('A') + number % 26)}" for number, arm in enumerate(arms)}
+
+
+def _recode(value: Any, codes: Mapping[str, str]) -> Any:
+    if isinstance(value, str):
+        for arm in sorted(codes, key=len, reverse=True):
+            value = re.sub(rf"(?<![\w-]){re.escape(arm)}(?![\w-])", codes[arm], value)
+        return value
+    if isinstance(value, Mapping):
+        return {k: v if k in ("id", "type") else _recode(v, codes) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_recode(item, codes) for item in value]
+    return value
+
+
+def blind(results: Results) -> Results:
+    """The same results with codes for arms and without what would give them away.
+
+    Doses and drug exposures, and analyses of them, are withheld until the study is unblinded.
+    """
+    codes = arm_codes(results.config, results.participants)
+    people = results.participants.drop(
+        columns=[c for c in ("dose", "arm_description") if c in results.participants]
+    )
+    if "arm" in people:
+        people = people.assign(arm=people["arm"].map(codes))
+    withheld = {
+        str(entry["id"])
+        for entry in results.analyses
+        if entry.get("type") == "dose_response" or entry.get("dose") or entry.get("exposure")
+    }
+    statistics = {}
+    for name, frame in results.statistics.items():
+        kept = frame[~frame["analysis_id"].isin(withheld)].copy()
+        for column in ("group", "population", "note", "method"):
+            kept[column] = kept[column].map(lambda text: _recode(text, codes))
+        statistics[name] = kept.reset_index(drop=True)
+    config = {**results.config, "analyses": _recode(results.analyses, codes)}
+    tables = replace(results.tables, participants=people, exposures=results.tables.exposures[:0])
+    blinded = replace(results, config=config, tables=tables, statistics=statistics)
+    # The fingerprint is that of the plan as registered, not of its blinded wording.
+    blinded.__dict__["fingerprint"] = results.fingerprint
+    return blinded
+
+
+def read_results(
+    folder: str | Path,
+    config: Mapping[str, Any],
+    participants: pd.DataFrame,
+    *,
+    tables: Tables | None = None,
+) -> Results:
+    """Read a study's results folder; a blinded study comes with codes for its arms.
+
+    Parameters
+    ----------
+    folder
+        ``<results_dir>/<study.id>``.
+    config
+        The resolved config.
+    participants
+        The participants sheet.
+    tables
+        What the analyses saw. Where it is None, the sheets that the config names are read.
+
+    Returns
+    -------
+    Results
+    """
+    root = Path(folder)
+    measurements = _table(root / "endpoints/measurements.tsv", MEASUREMENTS, ["value"])
+    given = tables or tables_of(config, participants, measurements)
+    certificate = root / "verification/certificate.tsv"
+    maps = []
+    for path in sorted((root / "maps").glob("*_frequency.nii.gz")):
+        sidecar = path.with_name(path.name.removesuffix(".nii.gz") + ".json")
+        maps.append(
+            FrequencyMap(
+                path.name.removesuffix("_frequency.nii.gz"),
+                path,
+                read_json(sidecar) if sidecar.is_file() else {},
+            )
+        )
+    normalised = {}
+    for path in sorted((root / "derivatives").glob("sub-*/normalise.json")):
+        record = read_json(path)
+        normalised[str(record.get("participant_id", ""))] = record
+    results = Results(
+        folder=root,
+        config=config,
+        tables=given,
+        acquisition=_table(root / "endpoints/acquisition.tsv", ACQUISITION),
+        flow=_table(root / "endpoints/flow.tsv", FLOW, ["n_in", "n_out", "n_excluded"]),
+        overlap=_table(root / "endpoints/overlap.tsv", OVERLAP, ["value"]),
+        statistics={
+            name: _table(root / f"statistics/{name}.tsv", STATISTICS, _STATISTICS_NUMBERS)
+            for name in STATISTICS_TABLES
+        },
+        findings=_table(root / "preflight/findings.tsv", FINDINGS),
+        certificate=_table(certificate, CERTIFICATE) if certificate.is_file() else None,
+        visits=read_visits(root, given.visit_order),
+        normalised=normalised,
+        maps=tuple(maps),
+    )
+    return blind(results) if results.study.get("blinded") else results
+
+
+def subject_page(participant_id: str) -> str:
+    """File name of a subject's page.
+
+    Examples
+    --------
+    >>> subject_page("01"), subject_page("<b>")
+    ('sub-01.html', 'sub-+3Cb+3E.html')
+    """
+    return subject_entity(participant_id) + ".html"
+
+
+def visit_anchor(visit: str) -> str:
+    """Anchor of a visit on a subject's page.
+
+    Examples
+    --------
+    >>> visit_anchor("day 5")
+    'ses-day+205'
+    """
+    return session_entity(visit)

@@ -1,0 +1,308 @@
+"""Words for people: what endpoints and statistics are called, and what limits a biomarker has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from corelab.study.columns import ENDPOINT_UNITS
+
+#: Statistic -> how it is written in a report.
+STATISTICS_WORDS = {
+    "icc_1_1": "ICC(1,1)",
+    "icc_a_1": "ICC(A,1)",
+    "icc_c_1": "ICC(C,1)",
+    "icc_1_k": "ICC(1,k)",
+    "icc_a_k": "ICC(A,k)",
+    "icc_c_k": "ICC(C,k)",
+    "kappa": "Cohen's κ",
+    "kappa_linear": "κ, linear weights",
+    "kappa_quadratic": "κ, quadratic weights",
+    "kappa_fleiss": "Fleiss' κ",
+    "alpha_krippendorff": "Krippendorff's α",
+    "ccc": "Concordance correlation (Lin)",
+    "bias": "Bias (mean difference)",
+    "loa_lower": "Lower limit of agreement",
+    "loa_upper": "Upper limit of agreement",
+    "within_sd": "Within-subject SD",
+    "within_cv_percent": "Within-subject CV, %",
+    "repeatability_coefficient": "Repeatability coefficient",
+    "repeatability_coefficient_percent": "Repeatability coefficient, %",
+    "percent_agreement": "Exact agreement, %",
+    "dice": "Dice",
+    "jaccard": "Jaccard",
+    "hd95_mm": "Hausdorff distance, 95th percentile, mm",
+    "assd_mm": "Average symmetric surface distance, mm",
+    "nsd": "Normalised surface Dice",
+    "volume_difference_ml": "Volume difference, mL",
+    "pearson_r": "Pearson r",
+    "spearman_rho": "Spearman ρ",
+    "kendall_tau": "Kendall τ",
+    "partial_r": "Partial r",
+    "rm_r": "Repeated-measures r",
+    "slope": "Slope",
+    "emax": "Emax",
+    "ed50": "ED50",
+    "mean_difference": "Mean difference",
+    "common_odds_ratio": "Common odds ratio",
+    "quantile_coefficient": "Quantile coefficient",
+    "win_ratio": "Win ratio",
+    "median_days": "Median, days",
+    "hazard_ratio": "Hazard ratio",
+    "logrank_p": "Log-rank test",
+    "r_squared": "R²",
+    "c_index": "Concordance index",
+}
+
+#: Statistics on a ratio scale: a forest plot of them is drawn on a logarithmic axis around 1.
+RATIO_STATISTICS = frozenset(
+    {"common_odds_ratio", "win_ratio", "hazard_ratio", "odds_ratio", "rate_ratio", "win_odds"}
+)
+
+#: What a reader of an analysis looks for first, by type of analysis.
+HEADLINES = {
+    "agreement": (
+        "icc_a_1",
+        "kappa_quadratic",
+        "kappa",
+        "kappa_fleiss",
+        "alpha_krippendorff",
+        "bias",
+        "repeatability_coefficient",
+    ),
+    "overlap": ("dice", "hd95_mm"),
+    "correlation": ("pearson_r", "spearman_rho", "kendall_tau", "partial_r", "rm_r"),
+    "comparison": ("mean_difference", "median_difference", "hodges_lehmann"),
+    "dose_response": ("slope", "emax", "ed50"),
+    "ordinal": ("common_odds_ratio", "win_ratio"),
+    "quantile": ("quantile_coefficient",),
+    "survival": ("hazard_ratio", "median_days", "rmst_difference", "logrank_p"),
+    "progression": ("kappa", "r_squared"),
+    "radiomics": ("hazard_ratio", "c_index", "logrank_p"),
+    "phantom": ("bias", "slope", "within_cv_percent"),
+}
+
+ANALYSIS_WORDS = {
+    "agreement": "Agreement",
+    "overlap": "Overlap of masks",
+    "correlation": "Correlation",
+    "comparison": "Comparison of arms",
+    "dose_response": "Dose-response",
+    "ordinal": "Ordinal outcome",
+    "quantile": "Quantile regression",
+    "survival": "Time to event",
+    "progression": "Progression criteria",
+    "radiomics": "Radiomics",
+    "phantom": "Phantom",
+}
+
+VERDICT_WORDS = {
+    "pass": "within limits",
+    "fail": "outside limits",
+    "not_assessable": "not assessable",
+}
+
+LABEL_WORDS = {
+    "infarct": "infarct",
+    "haematoma": "haematoma",
+    "hypodensity": "CT hypodensity",
+    "core": "ischaemic core",
+    "hypoperfused": "hypoperfused tissue",
+    "penumbra": "penumbra",
+    "enhancing": "enhancing tumour",
+    "oedema": "oedema",
+    "whole-tumour": "whole tumour",
+    "lesion": "lesion",
+}
+
+KIND_WORDS = {
+    "T1w": "T1-weighted",
+    "T1c": "T1-weighted with contrast",
+    "T2w": "T2-weighted",
+    "FLAIR": "FLAIR",
+    "b0": "b = 0",
+    "dwi": "DWI",
+    "adc": "ADC",
+    "gre": "gradient echo",
+    "ncct": "non-contrast CT",
+    "ctp": "CT perfusion",
+    "dsc": "DSC perfusion",
+    "cbf": "CBF",
+    "cbv": "CBV",
+    "mtt": "MTT",
+    "tmax": "Tmax",
+    "ttp": "TTP",
+    "aif": "arterial input",
+    "dicom": "DICOM series",
+}
+
+
+def statistic_words(name: str) -> str:
+    """How a statistic is written for people.
+
+    Examples
+    --------
+    >>> statistic_words("icc_a_1"), statistic_words("new_statistic")
+    ('ICC(A,1)', 'New statistic')
+    """
+    return STATISTICS_WORDS.get(name, name.replace("_", " ").capitalize())
+
+
+def endpoint_words(name: str | None) -> str:
+    """How an endpoint is written for people.
+
+    Examples
+    --------
+    >>> endpoint_words("infarct_volume"), endpoint_words("lesion_volume:cavity")
+    ('Infarct volume', 'Lesion volume (cavity)')
+    >>> endpoint_words("infarct_volume,core_volume")
+    'Infarct volume, core volume'
+    """
+    if not name or name == "n/a":
+        return ""
+    words = []
+    for part in str(name).split(","):
+        stem, _, detail = part.strip().partition(":")
+        words.append(stem.replace("_", " ") + (f" ({detail})" if detail else ""))
+    text = ", ".join(words)
+    return text[:1].upper() + text[1:]
+
+
+def endpoint_unit(name: str | None) -> str:
+    """Unit of an endpoint, empty where it is not known.
+
+    Examples
+    --------
+    >>> endpoint_unit("core_volume"), endpoint_unit("lesion_volume:cavity"), endpoint_unit("nihss")
+    ('mL', 'mL', '')
+    """
+    return ENDPOINT_UNITS.get(str(name).partition(":")[0], "")
+
+
+@dataclass(frozen=True)
+class Limit:
+    """A known limit of a biomarker.
+
+    Attributes
+    ----------
+    endpoints
+        Stems of the endpoints that it bears on.
+    title, text
+        What a reader of the report must know.
+    source
+        Publication that it rests on.
+    """
+
+    endpoints: tuple[str, ...]
+    title: str
+    text: str
+    source: str
+
+
+LIMITS = (
+    Limit(
+        ("core_volume", "penumbra_volume", "mismatch_ratio", "ghost_core_volume"),
+        "Ghost core",
+        "A CT-perfusion core can be larger than the infarct that follows when the brain is imaged "
+        "early and reperfused fast: low flow is not yet dead tissue. A core larger than the later "
+        "infarct is reported as ghost_core_volume and is not a negative growth of the infarct.",
+        "Boned et al. 2017, J NeuroIntervent Surg 9:66-69",
+    ),
+    Limit(
+        ("core_volume", "hypoperfused_volume", "penumbra_volume", "mismatch_ratio"),
+        "Cut-offs belong to an engine",
+        "The cut-off that separates core from penumbra depends on the deconvolution it was derived "
+        "with; published relative-CBF cut-offs run from 20 % to 48 %. Volumes of two programs are "
+        "not interchangeable, even with the same cut-off. The engine of each map is stated in the "
+        "methods; other published cut-offs stand beside the primary one as their own sources.",
+        "Demeestere et al. 2020, Stroke 51:1017-1024",
+    ),
+    Limit(
+        ("core_volume", "hypoperfused_volume", "penumbra_volume", "mismatch_ratio"),
+        "Short or moving perfusion series",
+        "A series that ends before the contrast has passed makes core too large; head motion "
+        "makes hypoperfused tissue too large. The gates in the quality section say which series "
+        "are concerned; such a series is flagged, not dropped.",
+        "Kasasbeh et al. 2016, Stroke 47:2966-2971",
+    ),
+    Limit(
+        ("infarct_volume", "infarct_growth"),
+        "Diffusion lesions can reverse",
+        "Part of an early diffusion lesion can recover after reperfusion, mostly for a time only. "
+        "A smaller infarct at follow-up can be reversal, resolving oedema or atrophy; the day of "
+        "the follow-up scan matters more than the difference itself.",
+        "Campbell et al. 2012, J Cereb Blood Flow Metab 32:50-56",
+    ),
+    Limit(
+        ("infarct_volume", "infarct_growth"),
+        "Infarct swells",
+        "Between day 1 and day 7 an infarct on FLAIR or DWI includes oedema. Growth from an acute "
+        "diffusion lesion to a subacute lesion is tissue loss and swelling together.",
+        "",
+    ),
+    Limit(
+        ("haematoma_volume", "haematoma_growth"),
+        "Partial volume in haematoma",
+        "Thick CT slices blur the border of a haematoma and of calcification; the volume depends "
+        "on the lower HU cut-off. Petechial transformation below the smallest cluster is not "
+        "counted.",
+        "",
+    ),
+    Limit(
+        ("net_water_uptake",),
+        "Net water uptake needs a mirror",
+        "The measure compares density with the mirrored side; an old infarct, bleeding or a tilted "
+        "head there biases it.",
+        "Broocks et al. 2018, Invest Radiol 53:73-78",
+    ),
+    Limit(
+        ("aspects",),
+        "ASPECTS is a coarse grade",
+        "Ten regions of unequal volume give one point each: equal scores do not mean equal "
+        "volumes, and agreement within one point is what readers reach.",
+        "Barber et al. 2000, Lancet 355:1670-1674",
+    ),
+    Limit(
+        ("enhancing_volume", "whole_tumour_volume", "oedema_volume"),
+        "Pseudoprogression and pseudoresponse",
+        "Enhancement shows a leaking vessel, not tumour: it can grow within three months of "
+        "chemoradiotherapy without progression, and shrink under anti-angiogenic drugs without "
+        "response. Enhancing volume alone does not call either.",
+        "Wen et al. 2010, J Clin Oncol 28:1963-1972 (RANO)",
+    ),
+    Limit(
+        ("extent_of_resection",),
+        "Extent of resection can be negative",
+        "A post-operative mask can be larger than the pre-operative one (blood, ischaemia, growth "
+        "in the interval); such values are kept as they are.",
+        "",
+    ),
+    Limit(
+        ("territory_fraction",),
+        "Location is as good as the registration",
+        "Fractions of territories are read in template space; where only thick slices are there, "
+        "the fit is affine and borders are several millimetres wide. Atlas borders are averages "
+        "of people.",
+        "",
+    ),
+    Limit(
+        ("infarct_volume", "haematoma_volume", "core_volume", "hypoperfused_volume"),
+        "A segmentation without a network",
+        "The pipeline's own masks rest on published thresholds and seeded growth, which overlap "
+        "less with an expert's outline than trained networks do (published Dice about 0.4 to 0.6 "
+        "for acute diffusion lesions by thresholds). Every mask is shown in this report so that "
+        "it can be judged.",
+        "Gosch et al., fixed ADC cut-off of 620e-6 mm2/s, n = 108: median Dice 0.43",
+    ),
+)
+
+
+def limits_for(endpoints: list[str]) -> list[Limit]:
+    """Known limits of the biomarkers that a study used, in a fixed order.
+
+    Examples
+    --------
+    >>> [limit.title for limit in limits_for(["aspects"])]
+    ['ASPECTS is a coarse grade']
+    """
+    stems = {str(name).partition(":")[0] for name in endpoints}
+    return [limit for limit in LIMITS if stems & set(limit.endpoints)]

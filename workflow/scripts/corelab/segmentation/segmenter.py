@@ -1,0 +1,212 @@
+"""The one interface of every segmentation, and the uncertainty that each one carries.
+
+A segmenter turns images on one grid, a brain mask and parameters into a
+:class:`Segmentation`. It works in two steps so that its uncertainty is cheap: ``measure`` derives
+what is expensive (smoothed maps, z scores, mirror images) once, ``decide`` applies thresholds. The
+thresholds' limits are parameters like any other (``limits``), and the volumes at these limits
+stand beside the volume itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from numpy.typing import NDArray
+
+Mask = NDArray[np.bool_]
+Image = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """One lesion mask with its volume, the volume's limits and what to know about it.
+
+    Parameters
+    ----------
+    label
+        ``infarct``, ``haematoma``, ``enhancing``, ``oedema`` or ``whole-tumour``.
+    source
+        ``pipeline`` or ``pipeline:<variant>``.
+    mask
+        Boolean array on the images' grid. All False is a result: a true zero volume.
+    volume_ml, volume_low_ml, volume_high_ml
+        Volume at the thresholds and the least and greatest volume at the thresholds' limits.
+    parameters
+        Thresholds used, with units in their names.
+    quality
+        Figures behind the flags (reference signal, calibration, clusters removed).
+    flags
+        Short words for what a reader has to look at; empty if nothing.
+    reason
+        The flags in a sentence, None without flags.
+    """
+
+    label: str
+    source: str
+    mask: Mask
+    volume_ml: float
+    volume_low_ml: float
+    volume_high_ml: float
+    parameters: Mapping[str, Any]
+    quality: Mapping[str, Any] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
+    reason: str | None = None
+
+
+class NotSegmentable(ValueError):
+    """The images cannot carry this segmentation; the message says why. A status, not a crash."""
+
+
+@runtime_checkable
+class Segmenter(Protocol):
+    """What every segmentation offers, classical or a backend that drives another program."""
+
+    label: str
+    source: str
+
+    def __call__(
+        self,
+        images: Mapping[str, Image],
+        brain: Mask,
+        voxel_size_mm: Sequence[float],
+        parameters: Mapping[str, Any],
+    ) -> Segmentation:
+        """Segment images of one grid (axes right, anterior, superior) inside a brain mask."""
+        ...
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What ``measure`` hands to ``decide``: maps on the grid, figures and flags found on the way."""
+
+    maps: Mapping[str, NDArray[Any]]
+    voxel_size_mm: tuple[float, float, float]
+    quality: Mapping[str, Any] = field(default_factory=dict)
+    flags: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of one voxel in mL."""
+        return float(np.prod(self.voxel_size_mm)) / 1000.0
+
+
+class ThresholdSegmenter:
+    """A segmenter of two steps; subclasses give ``measure`` and ``decide``.
+
+    ``parameters['limits']`` maps the name of a threshold to its lower and upper limit. All
+    thresholds go to that limit together which makes the mask smaller, and then to the other, so
+    that the two volumes enclose what a reader could defend.
+    """
+
+    label = ""
+    source = "pipeline"
+
+    def measure(
+        self,
+        images: Mapping[str, Image],
+        brain: Mask,
+        voxel_size_mm: tuple[float, float, float],
+        parameters: Mapping[str, Any],
+    ) -> Evidence:
+        """Derive the maps that the decision needs."""
+        raise NotImplementedError
+
+    def decide(
+        self, evidence: Evidence, parameters: Mapping[str, Any]
+    ) -> tuple[Mask, dict[str, Any], dict[str, str]]:
+        """Apply thresholds: mask, further quality figures, further flags (word -> sentence)."""
+        raise NotImplementedError
+
+    def __call__(
+        self,
+        images: Mapping[str, Image],
+        brain: Mask,
+        voxel_size_mm: Sequence[float],
+        parameters: Mapping[str, Any],
+    ) -> Segmentation:
+        """Segment; see :class:`Segmenter`.
+
+        Raises
+        ------
+        NotSegmentable
+            If the images or the brain mask cannot carry it.
+        """
+        voxel = check_grid(images, brain, voxel_size_mm)
+        evidence = self.measure(images, brain, voxel, parameters)
+        mask, quality, flags = self.decide(evidence, parameters)
+        volumes = [float(mask.sum()) * evidence.voxel_ml]
+        for side in (0, 1):
+            shifted = at_limit(parameters, side)
+            if shifted is not None:
+                volumes.append(float(self.decide(evidence, shifted)[0].sum()) * evidence.voxel_ml)
+        flags = {**evidence.flags, **flags}
+        return Segmentation(
+            label=self.label,
+            source=self.source,
+            mask=mask,
+            volume_ml=volumes[0],
+            volume_low_ml=min(volumes),
+            volume_high_ml=max(volumes),
+            parameters=dict(parameters),
+            quality={**evidence.quality, **quality},
+            flags=tuple(sorted(flags)),
+            reason="; ".join(flags[word] for word in sorted(flags)) or None,
+        )
+
+
+def at_limit(parameters: Mapping[str, Any], side: int) -> dict[str, Any] | None:
+    """Parameters with every limited threshold at its first (0) or second (1) limit.
+
+    ``limits`` lists for each threshold the limit that shrinks the mask, then the one that lets it
+    grow. None where no limits are given.
+
+    Examples
+    --------
+    >>> at_limit({"hu_above": 50.0, "limits": {"hu_above": [53.0, 47.0]}}, 0)["hu_above"]
+    53.0
+    >>> at_limit({"hu_above": 50.0}, 0) is None
+    True
+    """
+    limits = parameters.get("limits") or {}
+    if not limits:
+        return None
+    return {**parameters, **{name: pair[side] for name, pair in limits.items()}}
+
+
+def check_grid(
+    images: Mapping[str, Image], brain: Mask, voxel_size_mm: Sequence[float]
+) -> tuple[float, float, float]:
+    """Refuse images of different shapes and an empty brain mask; give the voxel size as floats.
+
+    Raises
+    ------
+    NotSegmentable
+        With what is wrong and how to mend it.
+
+    Examples
+    --------
+    >>> check_grid({"dwi": np.zeros((2, 2, 2))}, np.ones((2, 2, 2), bool), (1, 1, 5))
+    (1.0, 1.0, 5.0)
+    """
+    for kind, image in images.items():
+        if image.shape != brain.shape:
+            raise NotSegmentable(
+                f"the {kind} image has the shape {image.shape}, the brain mask {brain.shape}: "
+                "both must lie on one grid; resample one to the other first"
+            )
+        if not np.isfinite(image).all():
+            raise NotSegmentable(
+                f"the {kind} image holds values that are not finite; conform it first"
+            )
+    if not brain.any():
+        raise NotSegmentable(
+            "the brain mask is empty, so there is nothing to segment; check the scan's contrast "
+            "and field of view, or supply a mask-brain"
+        )
+    x, y, z = (float(size) for size in voxel_size_mm)
+    if min(x, y, z) <= 0:
+        raise NotSegmentable(f"the voxel size {(x, y, z)} mm is not positive; mend the header")
+    return x, y, z

@@ -1,0 +1,382 @@
+"""Image operations that several segmentations share, with lengths in millimetres."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage, optimize
+
+from corelab.segmentation.segmenter import Evidence, Image, Mask
+
+#: From the median absolute deviation to the standard deviation of a normal distribution.
+MAD_TO_SD = 1.4826
+
+
+def centre_and_spread(values: NDArray[Any]) -> tuple[float, float]:
+    """Median and 1.4826 x median absolute deviation.
+
+    Examples
+    --------
+    >>> centre, spread = centre_and_spread(np.array([1.0, 2.0, 3.0, 4.0, 100.0]))
+    >>> centre, round(spread, 4)
+    (3.0, 1.4826)
+    """
+    centre = float(np.median(values))
+    return centre, MAD_TO_SD * float(np.median(np.abs(values - centre)))
+
+
+def in_plane_axes(voxel_size_mm: Sequence[float]) -> tuple[int, ...]:
+    """Axes along which neighbours are close enough to be averaged (all of an isotropic grid).
+
+    Examples
+    --------
+    >>> in_plane_axes((1.2, 1.2, 5.0)), in_plane_axes((1.0, 1.0, 1.0))
+    ((0, 1), (0, 1, 2))
+    """
+    least = min(voxel_size_mm)
+    return tuple(axis for axis in range(3) if voxel_size_mm[axis] <= 1.8 * least)
+
+
+def smooth_within(
+    image: Image, mask: NDArray[Any], sigma_mm: float, voxel_size_mm: Sequence[float]
+) -> Image:
+    """Gaussian smoothing in plane that uses voxels of the mask only (normalised convolution).
+
+    What lies outside (CSF, skull, air) neither bleeds in nor dims the edge. Outside the mask the
+    result is 0. Method: Knutsson and Westin, normalized convolution, CVPR 1993.
+
+    Examples
+    --------
+    >>> image = np.full((9, 9, 3), 2.0); image[:4] = 1000.0
+    >>> mask = np.zeros((9, 9, 3), bool); mask[4:] = True
+    >>> out = smooth_within(image, mask, 1.0, (1, 1, 5))
+    >>> float(out[4, 4, 1].round(9)), float(out[0, 0, 0])
+    (2.0, 0.0)
+    """
+    axes = in_plane_axes(voxel_size_mm)
+    sigma = [sigma_mm / voxel_size_mm[axis] if axis in axes else 0.0 for axis in range(3)]
+    weight = mask.astype(np.float64)
+    total = ndimage.gaussian_filter(np.where(mask, image, 0.0) * weight, sigma, truncate=3.0)
+    share = ndimage.gaussian_filter(weight, sigma, truncate=3.0)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(mask, total / share, 0.0)
+
+
+def fit_field(
+    values: Image, tissue: Mask, voxel_size_mm: Sequence[float], *, order: int = 3, rounds: int = 4
+) -> Image:
+    """Smooth additive field: a polynomial fitted to normal tissue, mean 0 over the tissue.
+
+    The fit is robust: each round leaves out what lies more than 2 spreads from it, so that a
+    lesion, which is an outlier, does not enter the field. With too little tissue for a fit the
+    field is 0.
+    """
+    step = [max(1, round(4.0 / size)) for size in voxel_size_mm]
+    thin = tuple(slice(None, None, n) for n in step)
+    use = tissue[thin]
+    terms = [
+        (i, j, k)
+        for i in range(order + 1)
+        for j in range(order + 1 - i)
+        for k in range(order + 1 - i - j)
+    ]
+    if use.sum() < 20 * len(terms):
+        return np.zeros(values.shape)
+    places = np.argwhere(use) * np.array(step)
+    corners = [np.flatnonzero(tissue.any(tuple({0, 1, 2} - {axis})))[[0, -1]] for axis in range(3)]
+    low = np.array([first for first, _ in corners])
+    span = np.array([max(1, last - first) for first, last in corners])
+    scaled = 2.0 * (places - low) / span - 1.0
+    matrix = np.stack([np.prod(scaled ** np.array(term), axis=1) for term in terms], -1)
+    target = values[thin][use]
+    keep = np.ones(target.size, bool)
+    coefficients = np.zeros(len(terms))
+    for _ in range(rounds):
+        coefficients = np.linalg.lstsq(matrix[keep], target[keep], rcond=None)[0]
+        rest = target - matrix @ coefficients
+        centre, spread = centre_and_spread(rest[keep])
+        keep = np.abs(rest - centre) <= max(2.0 * spread, 1e-6)
+    # Outside the tissue's box a polynomial runs away: hold it at a little beyond the box.
+    x, y, z = (
+        np.clip(2.0 * (np.arange(n) - low[axis]) / span[axis] - 1.0, -1.2, 1.2)
+        for axis, n in enumerate(values.shape)
+    )
+    field = np.zeros(values.shape)
+    for (i, j, k), coefficient in zip(terms, coefficients, strict=True):
+        field += coefficient * (
+            x[:, None, None] ** i * y[None, :, None] ** j * z[None, None, :] ** k
+        )
+    return field - field[tissue].mean()
+
+
+def flatten_field(
+    image: Image, tissue: Mask, voxel_size_mm: Sequence[float]
+) -> tuple[Image, float]:
+    """Divide out a smooth multiplicative field, fitted to the logarithm of normal tissue.
+
+    N4 with its defaults takes a lesion for field and costs half of the Dice; a polynomial of low
+    order, fitted without outliers, cannot. See :func:`fit_field`.
+
+    Returns
+    -------
+    image, range
+        The image divided by the field, and the field's 5-95 % range over the tissue.
+
+    Examples
+    --------
+    >>> x = np.linspace(-1, 1, 40)[:, None, None] * np.ones((40, 40, 40))
+    >>> flat, field = flatten_field(100 * np.exp(0.2 * x), np.ones(x.shape, bool), (1, 1, 1))
+    >>> bool(np.ptp(flat) / flat.mean() < 1e-6), bool(0.3 < field < 0.5)
+    (True, True)
+    """
+    use = tissue & (image > 0)
+    if not use.any():
+        return image, 0.0
+    factor = np.exp(fit_field(np.log(np.where(image > 0, image, 1.0)), use, voxel_size_mm))
+    low, high = np.percentile(factor[tissue], [5, 95])
+    return image / factor, float(high - low)
+
+
+def clusters(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """Connected components (faces and edges) and their sizes in voxels, index 0 = background."""
+    labels, n = ndimage.label(mask, ndimage.generate_binary_structure(3, 2))
+    return labels.astype(np.int32), np.bincount(labels.ravel(), minlength=n + 1)
+
+
+def keep_clusters(mask: Mask, min_ml: float, voxel_ml: float) -> Mask:
+    """Drop connected components smaller than ``min_ml``.
+
+    Examples
+    --------
+    >>> mask = np.zeros((9, 9, 9), bool); mask[0, 0, 0] = True; mask[4:7, 4:7, 4:7] = True
+    >>> int(keep_clusters(mask, 0.01, 0.001).sum())
+    27
+    """
+    labels, sizes = clusters(mask)
+    keep = sizes * voxel_ml >= min_ml
+    keep[0] = False
+    return keep[labels]
+
+
+def grow(seed: Mask, allowed: Mask) -> Mask:
+    """Hysteresis: the parts of ``allowed`` (united with the seeds) that touch a seed.
+
+    Examples
+    --------
+    >>> seed = np.array([[[0, 1, 0, 0, 0]]], bool); allowed = np.array([[[1, 1, 1, 0, 1]]], bool)
+    >>> grow(seed, allowed).astype(int).ravel().tolist()
+    [1, 1, 1, 0, 0]
+    """
+    return ndimage.binary_propagation(
+        seed, structure=ndimage.generate_binary_structure(3, 1), mask=allowed | seed
+    )
+
+
+def ball(radius_mm: float, voxel_size_mm: Sequence[float]) -> Mask:
+    """Ellipsoidal neighbourhood of a radius in millimetres (flat where the slices are thick).
+
+    Examples
+    --------
+    >>> ball(2.0, (1.0, 1.0, 5.0)).shape
+    (5, 5, 1)
+    """
+    reach = [int(radius_mm / size + 1e-9) for size in voxel_size_mm]
+    axes = [
+        np.arange(-n, n + 1) * size for n, size in zip(reach, voxel_size_mm, strict=True)
+    ]
+    x, y, z = np.meshgrid(*axes, indexing="ij")
+    return x**2 + y**2 + z**2 <= radius_mm**2 + 1e-9
+
+
+def inscribed_radius_mm(mask: Mask, voxel_size_mm: Sequence[float]) -> Image:
+    """Distance to the mask's edge, in axial planes: sheets and rims stay small everywhere.
+
+    A falx, a tentorium or a bright rim is seen in an axial slice as a line; a haematoma as a
+    disc.
+
+    Examples
+    --------
+    >>> mask = np.zeros((11, 11, 1), bool); mask[5, :, 0] = True
+    >>> float(inscribed_radius_mm(mask, (1.0, 1.0, 5.0)).max())
+    1.0
+    """
+    out = np.zeros(mask.shape)
+    for k in np.flatnonzero(mask.any((0, 1))):
+        out[:, :, k] = ndimage.distance_transform_edt(mask[:, :, k], sampling=voxel_size_mm[:2])
+    return out
+
+
+def depth_mm(brain: Mask, voxel_size_mm: Sequence[float]) -> Image:
+    """Distance of each brain voxel to the edge of the brain mask, in 3D."""
+    return ndimage.distance_transform_edt(brain, sampling=tuple(voxel_size_mm))
+
+
+@dataclass(frozen=True)
+class MidPlane:
+    """The plane between the hemispheres: ``normal . (x - point) = 0`` in millimetres."""
+
+    point_mm: tuple[float, float, float]
+    normal: tuple[float, float, float]
+    symmetry: float
+
+    def side(self, shape: tuple[int, ...], voxel_size_mm: Sequence[float]) -> Image:
+        """Signed distance to the plane of every voxel in mm (positive to the right)."""
+        x, y, z = (
+            (np.arange(n) * size - p) * m
+            for n, size, p, m in zip(
+                shape, voxel_size_mm, self.point_mm, self.normal, strict=True
+            )
+        )
+        return x[:, None, None] + y[None, :, None] + z[None, None, :]
+
+    def reflect(self, image: Image, voxel_size_mm: Sequence[float], *, order: int = 1) -> Image:
+        """The image mirrored across the plane (linear interpolation, 0 outside)."""
+        size = np.asarray(voxel_size_mm, float)
+        normal = np.asarray(self.normal)
+        # In millimetres y = x - 2 n (n.x - n.p); matrix and offset are that map in voxel units.
+        householder = np.eye(3) - 2.0 * np.outer(normal, normal)
+        offset = 2.0 * normal * float(normal @ np.asarray(self.point_mm))
+        return ndimage.affine_transform(
+            image.astype(np.float32),
+            householder * size[None, :] / size[:, None],
+            offset / size,
+            order=order,
+            mode="constant",
+        )
+
+
+def find_midplane(image: Image, brain: Mask, voxel_size_mm: Sequence[float]) -> MidPlane:
+    """Plane of best mirror symmetry: brain shape and clipped contrast, by Nelder-Mead.
+
+    The search runs on a grid of about 4 mm over offset, yaw and roll and starts at the centre of
+    the brain mask with the grid's own left-right axis, so tilts up to about 20 degrees are found.
+
+    Examples
+    --------
+    >>> x, y, z = np.meshgrid(*[np.arange(n) - n / 2 for n in (60, 72, 50)], indexing="ij")
+    >>> brain = ((x - 3) / 22) ** 2 + (y / 30) ** 2 + (z / 20) ** 2 < 1
+    >>> plane = find_midplane(np.where(brain, 100.0 + abs(y), 0.0), brain, (2.0, 2.0, 2.0))
+    >>> abs(plane.point_mm[0] - 66.0) < 1.0, abs(plane.normal[0]) > 0.999
+    (True, True)
+    """
+    size = np.asarray(voxel_size_mm, float)
+    step = [max(1, round(4.0 / s)) for s in size]
+    weight = ndimage.uniform_filter(brain.astype(np.float32), step)
+    value = ndimage.uniform_filter(np.where(brain, image, 0.0).astype(np.float32), step)
+    thin = tuple(slice(None, None, n) for n in step)
+    weight, value = weight[thin], value[thin]
+    inside = weight > 0.5
+    coarse = size * step
+    centre, spread = centre_and_spread(value[inside] / weight[inside])
+    contrast = np.where(inside, (value / np.maximum(weight, 0.5) - centre) / (spread or 1.0), 0.0)
+    # Weight of shape against contrast: a large lesion breaks contrast, never much of the shape.
+    feature = np.clip(contrast, -2.0, 2.0) + 4.0 * weight
+    point = np.array(ndimage.center_of_mass(inside)) * coarse
+
+    def plane(v: NDArray[Any]) -> MidPlane:
+        yaw, roll = np.deg2rad(v[1]), np.deg2rad(v[2])
+        normal = np.array([1.0, np.tan(yaw), np.tan(roll)])
+        normal /= np.linalg.norm(normal)
+        x, y, z = point + np.array([v[0], 0.0, 0.0])
+        return MidPlane((float(x), float(y), float(z)), tuple(map(float, normal)), 0.0)  # type: ignore[arg-type]
+
+    def cost(v: NDArray[Any]) -> float:
+        mirrored = plane(v).reflect(feature, coarse)
+        return float(np.mean(np.abs(feature - mirrored)))
+
+    start = np.array([[0, 0, 0], [5, 0, 0], [0, 5, 0], [0, 0, 5]], float)
+    found = optimize.minimize(
+        cost,
+        start[0],
+        method="Nelder-Mead",
+        options={"initial_simplex": start, "xatol": 0.1, "fatol": 1e-5, "maxiter": 120},
+    )
+    best = plane(found.x)
+    mirrored = best.reflect(feature, coarse)
+    symmetry = float(np.corrcoef(feature.ravel(), mirrored.ravel())[0, 1])
+    return MidPlane(best.point_mm, best.normal, symmetry)
+
+
+def brightest_mirrored(
+    score: Image,
+    tissue: Mask,
+    plane: MidPlane,
+    voxel_size_mm: Sequence[float],
+    *,
+    around_mm: float = 3.0,
+) -> tuple[Image, Image]:
+    """Score at the mirrored place, the greatest within ``around_mm``, and the side in mm.
+
+    Brains are not exactly symmetric: the greatest value near the mirrored place lets sulci and
+    the air cells of the skull base meet their partners.
+    """
+    size = [2 * int(around_mm / edge) + 1 for edge in voxel_size_mm]
+    greatest = ndimage.maximum_filter(np.where(tissue, score, -9.0), size)
+    return plane.reflect(greatest, voxel_size_mm), plane.side(score.shape, voxel_size_mm)
+
+
+def within_edge(mask: Mask, score: Image, share: float) -> Mask:
+    """Voxels whose score is at least ``share`` of their own cluster's upper quartile.
+
+    The edge of a blurred lesion is where the signal is about half-way from normal tissue
+    (score 0) to the lesion's core; a fixed limit near normal tissue widens small, conspicuous
+    lesions by a voxel all round.
+
+    Examples
+    --------
+    >>> score = np.array([0.0, 2.0, 9.0, 10.0, 10.0, 3.0]).reshape(6, 1, 1)
+    >>> within_edge(score > 1, score, 0.5).astype(int).ravel().tolist()
+    [0, 0, 1, 1, 1, 0]
+    """
+    labels, sizes = clusters(mask)
+    limit = np.full(sizes.size, np.inf)
+    for n in range(1, sizes.size):
+        limit[n] = share * float(np.percentile(score[labels == n], 75))
+    return mask & (score > limit[labels])
+
+
+def drop_artefacts(
+    mask: Mask, evidence: Evidence, parameters: Mapping[str, Any]
+) -> tuple[Mask, int]:
+    """Drop small clusters that are faint, in the rim of the brain, or as bright on both sides.
+
+    Parameters
+    ----------
+    evidence
+        With the maps ``z``, ``mirrored`` (score at the mirrored place), ``depth_mm`` and
+        ``side_mm``.
+    parameters
+        ``artefact_below_ml`` (greater clusters stay), ``min_cluster_ml``, ``z_conspicuous`` with
+        ``min_conspicuous_ml``, ``z_peak``, ``rim_mm``, ``asymmetry_z``, ``midline_mm``.
+
+    Returns
+    -------
+    mask, dropped
+        What stays, and the number of clusters that do not.
+    """
+    z, mirrored, depth, side = (
+        evidence.maps[name] for name in ("z", "mirrored", "depth_mm", "side_mm")
+    )
+    labels, sizes = clusters(mask)
+    keep = np.ones(sizes.size, bool)
+    keep[0] = False
+    for n, where in enumerate(ndimage.find_objects(labels), start=1):
+        volume_ml = sizes[n] * evidence.voxel_ml
+        if volume_ml >= parameters["artefact_below_ml"]:
+            continue
+        inside = labels[where] == n
+        bright, peak = float(np.median(z[where][inside])), float(z[where][inside].max())
+        # A cluster at the midline is its own mirror image: no artefact by that.
+        apart = abs(float(np.median(side[where][inside]))) > parameters["midline_mm"]
+        twin = float(np.median(mirrored[where][inside]))
+        paired = apart and twin > bright - parameters["asymmetry_z"]
+        rim = float(np.percentile(depth[where][inside], 90)) < parameters["rim_mm"]
+        conspicuous = peak > parameters["z_conspicuous"]
+        least_ml = parameters["min_conspicuous_ml" if conspicuous else "min_cluster_ml"]
+        faint = peak < parameters["z_peak"]
+        keep[n] = not (volume_ml < least_ml or faint or rim or paired)
+    return keep[labels], int((~keep[1:]).sum())

@@ -1,0 +1,627 @@
+"""Checks across rows and sheets: what a schema cannot see."""
+
+from __future__ import annotations
+
+import difflib
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from corelab.study.columns import ENDPOINT_UNITS
+from corelab.study.expression import ExpressionError, select
+from corelab.study.findings import Finding
+from corelab.study.naming import subject_entity
+
+#: Factor to mL of the units that volumes come in.
+VOLUME_UNITS_ML = {"mL": 1.0, "ml": 1.0, "cm3": 1.0, "cc": 1.0, "mm3": 1e-3, "uL": 1e-3, "L": 1e3}
+LARGEST_PLAUSIBLE_ML = 1500.0
+RANGES = {"mrs": (0, 6), "nihss": (0, 42), "aspects": (0, 10)}
+SIGNED_ENDPOINTS = {
+    "infarct_growth",
+    "haematoma_growth",
+    "reperfusion_percent",
+    "ghost_core_volume",
+    "extent_of_resection",
+    "net_water_uptake",
+}
+MANY = 20
+
+
+def join_covariates(
+    participants: pd.DataFrame, covariates: pd.DataFrame, name: str
+) -> tuple[pd.DataFrame, list[Finding]]:
+    """Left-join a further table to the participants sheet by participant_id.
+
+    Examples
+    --------
+    >>> left = pd.DataFrame({"participant_id": ["1", "2"]}, index=[2, 3])
+    >>> right = pd.DataFrame({"participant_id": ["2"], "nihss": ["7"]}, index=[2])
+    >>> join_covariates(left, right, "c.tsv")[0]["nihss"].tolist()
+    [None, '7']
+    """
+    if "participant_id" not in participants or "participant_id" not in covariates:
+        return participants, []
+    found = list(_doubled(covariates, ["participant_id"], name, "the participant is listed twice"))
+    taken = [c for c in covariates if c in participants and c != "participant_id"]
+    for column in taken:
+        found.append(
+            Finding(
+                "error",
+                name,
+                1,
+                column,
+                None,
+                "the participants sheet has this column already",
+                "rename one of them",
+            )
+        )
+    table = covariates.drop(columns=taken).drop_duplicates("participant_id")
+    table = table.set_index("participant_id")
+    joined = participants.copy()
+    for column in table:
+        values = joined["participant_id"].map(table[column])
+        joined[column] = values.astype(object).where(values.notna(), None)
+    return joined, found
+
+
+def _doubled(frame: pd.DataFrame, key: Sequence[str], name: str, message: str) -> Iterator[Finding]:
+    present = [column for column in key if column in frame]
+    rows = frame.dropna(subset=[present[0]])
+    for line in rows.index[rows.duplicated(present)][:MANY]:
+        row = rows.loc[line]
+        first = rows.index[(rows[present].fillna("") == row[present].fillna("")).all(axis=1)][0]
+        shown = ", ".join(f"{c}={row[c]}" for c in present if row[c] is not None)
+        yield Finding(
+            "error",
+            name,
+            int(line),
+            present[0],
+            shown,
+            f"{message} (first in row {first}); duplicates are never averaged",
+            "keep one of the rows, or number them in the column repeat",
+        )
+
+
+def _participants(frame: pd.DataFrame, name: str) -> Iterator[Finding]:
+    ids = frame["participant_id"].dropna()
+    for participant_id, group in frame.loc[ids.index].groupby("participant_id", sort=False):
+        if len(group) == 1:
+            continue
+        arms = sorted(set(group["arm"].dropna())) if "arm" in group else []
+        what = (
+            f"the participant is listed {len(group)} times with the arms {' and '.join(arms)}"
+            if len(arms) > 1
+            else f"the participant is listed {len(group)} times"
+        )
+        yield Finding(
+            "error",
+            name,
+            int(group.index[1]),
+            "participant_id",
+            str(participant_id),
+            f"{what} (first in row {group.index[0]}), so it is not known which row holds",
+            "keep one row per participant",
+        )
+    entities: dict[str, str] = {}
+    folded: dict[str, str] = {}
+    for participant_id in dict.fromkeys(ids):
+        entity = subject_entity(participant_id)
+        if entity in entities:
+            yield Finding(
+                "error",
+                name,
+                None,
+                "participant_id",
+                participant_id,
+                f"the ids '{participant_id}' and '{entities[entity]}' would share the "
+                f"folder {entity}",
+                "rename one of them",
+            )
+        entities[entity] = participant_id
+        alike = unicodedata.normalize("NFKC", participant_id).casefold()
+        if alike in folded and folded[alike] != participant_id:
+            yield Finding(
+                "warning",
+                name,
+                None,
+                "participant_id",
+                participant_id,
+                f"looks like the id '{folded[alike]}' of another participant",
+                "check that they are two people",
+            )
+        folded.setdefault(alike, participant_id)
+
+
+def _unlisted(frame: pd.DataFrame, name: str, known: set[str]) -> Iterator[Finding]:
+    ids = frame["participant_id"].dropna()
+    for participant_id, group in ids[~ids.isin(known)].groupby(ids, sort=False):
+        near = difflib.get_close_matches(str(participant_id), sorted(known), n=1, cutoff=0.7)
+        remedy = (
+            f"add it there, or correct the id (did you mean '{near[0]}'?)"
+            if near
+            else ("add it to the participants sheet, or remove the rows")
+        )
+        yield Finding(
+            "error",
+            name,
+            int(group.index[0]),
+            "participant_id",
+            str(participant_id),
+            f"not in the participants sheet ({len(group)} row"
+            f"{'s' if len(group) > 1 else ''}), so its arm and population are unknown",
+            remedy,
+        )
+
+
+def _scans(scans: Sequence[Mapping[str, Any]], name: str) -> Iterator[Finding]:
+    seen: dict[str, int] = {}
+    files: dict[str, Mapping[str, Any]] = {}
+    for row in sorted(scans, key=lambda r: r["line"]):
+        if row["scan_id"] in seen:
+            yield Finding(
+                "error",
+                name,
+                row["line"],
+                "kind",
+                row["scan_id"],
+                f"the scan is listed twice (first in row {seen[row['scan_id']]})",
+                "keep one of the rows, or number them in the column repeat",
+            )
+        seen.setdefault(row["scan_id"], row["line"])
+        other = files.get(row["path"])
+        if other is not None and not row["label_values"]:
+            same_visit = (other["participant_id"], other["visit"]) == (
+                row["participant_id"],
+                row["visit"],
+            )
+            if not same_visit:
+                yield Finding(
+                    "error",
+                    name,
+                    row["line"],
+                    "path",
+                    row["source"],
+                    f"the file belongs to {other['participant_id']} "
+                    f"{other['visit']} already (row {other['line']}): one image cannot "
+                    "be two scans",
+                    "correct one of the paths",
+                )
+        files.setdefault(row["path"], row)
+    absent = [row for row in scans if not row["exists"]]
+    if absent and len(absent) == len(scans):
+        yield Finding(
+            "error",
+            name,
+            None,
+            "path",
+            absent[0]["source"],
+            f"none of the {len(scans)} files is there (looked for {absent[0]['path']})",
+            "correct inputs.data_dir or the paths",
+        )
+        return
+    for row in absent:
+        yield Finding(
+            "warning",
+            name,
+            row["line"],
+            "path",
+            row["source"],
+            f"the file is not there ({row['path']}); its values will be missing",
+            "correct the path, or remove the row if the scan was never made",
+        )
+
+
+def _times(
+    scans: Sequence[Mapping[str, Any]], baseline: str | None, name: str
+) -> Iterator[Finding]:
+    first: dict[str, str] = {}
+    for row in scans:
+        if row["visit"] == baseline and row["acquired_at"]:
+            kept = first.get(row["participant_id"])
+            first[row["participant_id"]] = (
+                min(kept, row["acquired_at"]) if kept else row["acquired_at"]
+            )
+    for row in scans:
+        start = first.get(row["participant_id"])
+        if row["visit"] != baseline and row["acquired_at"] and start and row["acquired_at"] < start:
+            yield Finding(
+                "warning",
+                name,
+                row["line"],
+                "acquired_at",
+                row["acquired_at"],
+                f"earlier than the baseline scan of {start}",
+                "check visit and time of acquisition",
+            )
+
+
+def _values(frame: pd.DataFrame, name: str, source_column: str) -> Iterator[Finding]:
+    if not {"endpoint", "value"} <= set(frame.columns):
+        return
+    numbers = pd.to_numeric(frame["value"], errors="coerce")
+    unread = frame.index[frame["value"].notna() & numbers.isna()]
+    for line in unread[:MANY]:
+        yield Finding(
+            "error",
+            name,
+            _line(frame, line),
+            "value",
+            frame.loc[line, "value"],
+            "not a number, so no statistic can use it",
+            "write a number with a decimal point (grades as numbers), n/a if there is none",
+        )
+    units = frame["unit"] if "unit" in frame else pd.Series(None, index=frame.index, dtype=object)
+    volumes = frame["endpoint"].map(lambda e: ENDPOINT_UNITS.get(str(e).split(":")[0]) == "mL")
+    unknown = frame.index[volumes & units.notna() & ~units.isin(list(VOLUME_UNITS_ML))]
+    for line in unknown[:MANY]:
+        yield Finding(
+            "error",
+            name,
+            _line(frame, line),
+            "unit",
+            units[line],
+            "unknown unit of a volume",
+            "write one of " + ", ".join(VOLUME_UNITS_ML),
+        )
+    factors = units.map(VOLUME_UNITS_ML).fillna(1.0)
+    ml = numbers * factors
+    signed = frame["endpoint"].isin(SIGNED_ENDPOINTS)
+    for line in frame.index[volumes & ~signed & (ml < 0)][:MANY]:
+        yield Finding(
+            "error",
+            name,
+            _line(frame, line),
+            "value",
+            frame.loc[line, "value"],
+            "a volume cannot be negative",
+            "correct the value",
+        )
+    for line in frame.index[volumes & (ml.abs() > LARGEST_PLAUSIBLE_ML)][:MANY]:
+        yield Finding(
+            "warning",
+            name,
+            _line(frame, line),
+            "value",
+            frame.loc[line, "value"],
+            f"{ml[line]:.0f} mL is more than a brain holds (is it in mm3?)",
+            "check the unit; write mm3 in the column unit if so",
+        )
+    for key, (low, high) in RANGES.items():
+        column = "endpoint" if "endpoint" in frame else "outcome"
+        hit = frame[column].str.lower().eq(key) & ((numbers < low) | (numbers > high))
+        for line in frame.index[hit.fillna(False)][:MANY]:
+            yield Finding(
+                "error",
+                name,
+                _line(frame, line),
+                "value",
+                frame.loc[line, "value"],
+                f"{key} runs from {low} to {high}",
+                "correct the value",
+            )
+    yield from _unit_mixup(frame.assign(_ml=ml.where(volumes)), name, source_column)
+
+
+def _line(frame: pd.DataFrame, label: Any) -> int:
+    return int(frame.loc[label, "_line"]) if "_line" in frame else int(label)
+
+
+def _unit_mixup(frame: pd.DataFrame, name: str, source_column: str) -> Iterator[Finding]:
+    """A source whose volumes are about 1000 times those of the others has its units mixed up."""
+    if source_column not in frame or "participant_id" not in frame:
+        return
+    rows = frame[frame["_ml"] > 0]
+    keys = [c for c in ("participant_id", "visit", "endpoint") if c in rows]
+    for source in rows[source_column].dropna().unique():
+        own = rows[rows[source_column] == source].groupby(keys)["_ml"].median()
+        others = rows[rows[source_column] != source].groupby(keys)["_ml"].median()
+        both = pd.concat([own, others], axis=1, join="inner", keys=["own", "others"])
+        if len(both) < 3:
+            continue
+        factor = float(np.exp(np.median(np.log(both["own"] / both["others"]))))
+        if 300 < factor < 3000:
+            yield Finding(
+                "error",
+                name,
+                None,
+                "unit",
+                str(source),
+                f"the volumes of {source} are about {factor:.0f} times those of the other "
+                f"sources in {len(both)} cases: mm3 read as mL",
+                "write mm3 in the column unit of these rows",
+            )
+
+
+def _readers(frame: pd.DataFrame, name: str) -> Iterator[Finding]:
+    forms: dict[str, str] = {}
+    for reader in sorted(frame["reader"].dropna().unique()):
+        plain = "".join(c for c in reader.casefold() if c.isalnum()).replace("0", "")
+        if plain in forms:
+            yield Finding(
+                "warning",
+                name,
+                None,
+                "reader",
+                reader,
+                f"looks like the reader '{forms[plain]}' written otherwise: they would be "
+                "treated as two readers",
+                "write one form of the id",
+            )
+        forms.setdefault(plain, reader)
+
+
+def _events(frame: pd.DataFrame, name: str) -> Iterator[Finding]:
+    if not {"endpoint", "time_days", "participant_id"} <= set(frame.columns):
+        return
+    times = pd.to_numeric(frame["time_days"], errors="coerce")
+    survival = frame["endpoint"].str.lower() == "os"
+    ends = times[survival].groupby(frame.loc[survival, "participant_id"]).max()
+    for line in frame.index[frame["endpoint"].str.lower() == "pfs"]:
+        end = ends.get(frame.loc[line, "participant_id"])
+        if end is not None and times[line] > end:
+            yield Finding(
+                "error",
+                name,
+                int(line),
+                "time_days",
+                frame.loc[line, "time_days"],
+                f"progression-free survival is longer than survival ({end:g} days)",
+                "correct one of the times",
+            )
+
+
+def _phantoms(frame: pd.DataFrame, name: str) -> Iterator[Finding]:
+    roles = set(frame["role"].dropna()) if "role" in frame else set()
+    for role in ("infarct", "haemorrhage"):
+        if role not in roles:
+            yield Finding(
+                "warning",
+                name,
+                None,
+                "role",
+                None,
+                f"no insert stands for {role}; a phantom must serve both biomarkers",
+                f"give an insert the role {role}",
+            )
+
+
+def _columns_of(analysis: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    for key in ("by", "dose"):
+        if analysis.get(key):
+            yield key, analysis[key]
+    for covariate in analysis.get("covariates", []):
+        yield "covariates", covariate
+
+
+def _plan(config: Mapping[str, Any], sheets: Mapping[str, pd.DataFrame]) -> Iterator[Finding]:
+    participants = sheets.get("participants", pd.DataFrame())
+    seen: set[str] = set()
+    for number, analysis in enumerate(config["analyses"]):
+        where = f"analyses.{number}"
+
+        def wrong(key: str, value: str, message: str, remedy: str, where: str = where) -> Finding:
+            return Finding("error", "config", None, f"{where}.{key}", value, message, remedy)
+
+        if analysis["id"] in seen:
+            yield wrong("id", analysis["id"], "another analysis has this id", "rename one of them")
+        seen.add(analysis["id"])
+        try:
+            select(analysis.get("population"), participants)
+        except ExpressionError as error:
+            yield wrong("population", analysis["population"], str(error), "correct the expression")
+        for key, column in _columns_of(analysis):
+            # Baseline of the endpoint is a covariate of its own kind.
+            if column not in participants.columns and column != "baseline":
+                yield wrong(
+                    key,
+                    column,
+                    "no such column in the participants sheet",
+                    "known columns: " + ", ".join(map(str, participants.columns)),
+                )
+        for key, sheet in (("outcome", "outcomes"), ("exposure", "exposures")):
+            name = analysis.get(key)
+            if not name:
+                continue
+            frame = sheets.get(sheet)
+            known = set(frame[key].dropna()) if frame is not None and key in frame else set()
+            if name not in known and name not in participants.columns:
+                yield wrong(
+                    key,
+                    name,
+                    f"neither in the {sheet} sheet nor a participants column",
+                    "known: " + ", ".join(sorted(known)) if known else f"give a sheet in inputs.{sheet}",
+                )
+        if analysis.get("event_endpoint"):
+            frame = sheets.get("events")
+            known = (
+                set(frame["endpoint"].dropna())
+                if frame is not None and "endpoint" in frame
+                else set()
+            )
+            if analysis["event_endpoint"] not in known:
+                yield wrong(
+                    "event_endpoint",
+                    analysis["event_endpoint"],
+                    "not in the events sheet",
+                    "known: " + ", ".join(sorted(known)) if known else "give a sheet in inputs.events",
+                )
+    published = sheets.get("published")
+    if published is not None and "analysis_id" in published:
+        for line, name in published["analysis_id"].dropna().items():
+            if name not in seen:
+                yield Finding(
+                    "error",
+                    "published",
+                    int(str(line)),
+                    "analysis_id",
+                    name,
+                    "the plan has no such analysis",
+                    "correct the id, or add the analysis",
+                )
+
+
+def _atlases(config: Mapping[str, Any]) -> Iterator[Finding]:
+    names = [atlas["name"] for atlas in config["atlases"]]
+    for number, atlas in enumerate(config["atlases"]):
+        if names.count(atlas["name"]) > 1:
+            yield Finding(
+                "error",
+                "config",
+                None,
+                f"atlases.{number}.name",
+                atlas["name"],
+                "two atlases share this name",
+                "rename one of them",
+            )
+        for key in ("path", "labels"):
+            if not Path(atlas[key]).expanduser().is_file():
+                yield Finding(
+                    "error",
+                    "config",
+                    None,
+                    f"atlases.{number}.{key}",
+                    atlas[key],
+                    "the file is not there",
+                    "correct the path",
+                )
+
+
+def cross_findings(
+    config: Mapping[str, Any],
+    sheets: Mapping[str, pd.DataFrame],
+    scans: Sequence[Mapping[str, Any]],
+    names: Mapping[str, str],
+) -> list[Finding]:
+    """Everything that is wrong between rows and between sheets.
+
+    Parameters
+    ----------
+    config
+        Resolved config.
+    sheets
+        Sheets by name, indexed by line number.
+    scans
+        Scan rows of the model.
+    names
+        Sheet -> file name for the findings.
+    """
+    found: list[Finding] = []
+    participants = sheets.get("participants")
+    known: set[str] = set()
+    if participants is not None and "participant_id" in participants:
+        found += _participants(participants, names["participants"])
+        known = set(participants["participant_id"].dropna())
+        for name in ("scans", "reads", "outcomes", "exposures", "events"):
+            frame = sheets.get(name)
+            if frame is not None and "participant_id" in frame:
+                found += _unlisted(frame, names[name], known)
+        frame = sheets.get("measurements")
+        if frame is not None and "participant_id" in frame:
+            for sheet, rows in frame.groupby("_sheet", sort=False):
+                found += _unlisted(rows.set_index("_line"), str(sheet), known)
+        with_data: set[str] = set()
+        others = [
+            f for n, f in sheets.items() if n not in {"participants", "published", "phantoms"}
+        ]
+        for frame in others:
+            if "participant_id" in frame:
+                with_data |= set(frame["participant_id"].dropna())
+        bare = sorted(known - with_data)
+        if bare and others:
+            shown = ", ".join(bare[:5]) + (" ..." if len(bare) > 5 else "")
+            found.append(
+                Finding(
+                    "note",
+                    names["participants"],
+                    None,
+                    "participant_id",
+                    shown,
+                    f"{len(bare)} participants have no row in any other sheet",
+                    "nothing to do if they were never scanned",
+                )
+            )
+    found += _scans(scans, names.get("scans", "scans"))
+    visits = set(config["visits"]["order"])
+    baseline = config["visits"]["baseline"] or (config["visits"]["order"] or [None])[0]
+    found += _times(scans, baseline, names.get("scans", "scans"))
+    if visits:
+        for name in ("scans", "reads", "measurements"):
+            frame = sheets.get(name)
+            if frame is not None and "visit" in frame:
+                for visit in sorted(set(frame["visit"].dropna()) - visits):
+                    found.append(
+                        Finding(
+                            "warning",
+                            names.get(name, name),
+                            None,
+                            "visit",
+                            visit,
+                            "the visit is not in visits.order; it is put last",
+                            "add it there, or correct the name",
+                        )
+                    )
+    keys = {
+        "reads": ["participant_id", "visit", "endpoint", "reader", "repeat"],
+        "outcomes": ["participant_id", "visit", "outcome"],
+        "exposures": ["participant_id", "visit", "exposure"],
+        "events": ["participant_id", "endpoint", "criterion", "assessor"],
+    }
+    for name, key in keys.items():
+        frame = sheets.get(name)
+        if frame is not None and set(key[:1]) <= set(frame.columns):
+            rows = frame
+            if "repeat" in key:
+                repeat = frame["repeat"] if "repeat" in frame else None
+                rows = frame.assign(repeat="1" if repeat is None else repeat.fillna("1"))
+            found += _doubled(rows, key, names[name], "the same value is given twice")
+    frame = sheets.get("measurements")
+    if frame is not None and {"participant_id", "endpoint", "source"} <= set(frame.columns):
+        key = ["participant_id", "visit", "endpoint", "source", "repeat", "region"]
+        filled = frame.reindex(columns=[*key, "_sheet", "_line"])
+        filled = filled.fillna({"visit": "all", "repeat": "1", "region": "all"})
+        for _, row in filled[filled.duplicated(key)].head(MANY).iterrows():
+            shown = ", ".join(f"{c}={row[c]}" for c in key)
+            found.append(
+                Finding(
+                    "error",
+                    str(row["_sheet"]),
+                    int(row["_line"]),
+                    "participant_id",
+                    shown,
+                    "the same value is given twice; duplicates are never averaged",
+                    "keep one of the rows, or number them in the column repeat",
+                )
+            )
+        found += _values(frame, names.get("measurements[0]", "measurements"), "source")
+    reads = sheets.get("reads")
+    if reads is not None and {"reader", "endpoint", "value"} <= set(reads.columns):
+        found += _values(reads, names["reads"], "reader")
+        found += _readers(reads, names["reads"])
+    outcomes = sheets.get("outcomes")
+    if outcomes is not None and {"outcome", "value"} <= set(outcomes.columns):
+        numbers = pd.to_numeric(outcomes["value"], errors="coerce")
+        for key, (low, high) in RANGES.items():
+            hit = outcomes["outcome"].str.lower().eq(key) & ((numbers < low) | (numbers > high))
+            for line in outcomes.index[hit.fillna(False)][:MANY]:
+                found.append(
+                    Finding(
+                        "error",
+                        names["outcomes"],
+                        int(line),
+                        "value",
+                        outcomes.loc[line, "value"],
+                        f"{key} runs from {low} to {high}",
+                        "correct the value",
+                    )
+                )
+    if "events" in sheets:
+        found += _events(sheets["events"], names["events"])
+    if "phantoms" in sheets:
+        found += _phantoms(sheets["phantoms"], names["phantoms"])
+    found += _plan(config, sheets)
+    found += _atlases(config)
+    return found

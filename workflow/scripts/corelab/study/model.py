@@ -1,0 +1,431 @@
+"""The study: config and sheets read once, with everything that was found wrong in them.
+
+``load_study`` never opens an image. It is called while the Snakefile is parsed and again by the
+preflight job, so both see the same rows.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from corelab.provenance.products import MISSING
+from corelab.study import checks
+from corelab.study.findings import Finding, errors
+from corelab.study.naming import session_entity, subject_entity
+from corelab.study.schema import config_findings, sheet_findings, with_defaults
+
+#: Kinds from which lesions or perfusion are computed.
+PERFUSION_KINDS = ("ctp", "dsc", "cbf", "cbv", "mtt", "tmax", "ttp")
+STRUCTURAL_KINDS = ("T1w", "T1c", "T2w", "FLAIR", "b0", "dwi", "adc", "gre", "ncct", "dicom")
+IMAGE_KINDS = STRUCTURAL_KINDS + PERFUSION_KINDS
+SHEETS = ("participants", "scans", "reads", "outcomes", "exposures", "events", "phantoms")
+MAX_SHEET_BYTES = 512 * 1024 * 1024
+
+
+class StudyError(ValueError):
+    """A study that cannot be read; carries every finding."""
+
+    def __init__(self, findings: Iterable[Finding]):
+        self.findings = list(findings)
+        super().__init__("\n".join(str(finding) for finding in self.findings))
+
+
+def scan_identifier(row: Mapping[str, Any]) -> str:
+    """Identifier of a scan, made of what makes its row unique.
+
+    Examples
+    --------
+    >>> scan_identifier({"participant_id": "1", "visit": "day5", "kind": "mask-infarct",
+    ...                  "reader": "r1", "repeat": "2", "space": None})
+    'sub-1_ses-day5_mask-infarct_reader-r1_run-2'
+    """
+    parts = [subject_entity(row["participant_id"]), session_entity(row["visit"]), str(row["kind"])]
+    if row.get("reader"):
+        parts.append(f"reader-{row['reader']}")
+    if int(float(row.get("repeat") or 1)) != 1:
+        parts.append(f"run-{int(float(row['repeat']))}")
+    if row.get("space") == "MNI152":
+        parts.append("space-MNI152")
+    return "_".join(parts)
+
+
+def read_sheet(path: Path, name: str) -> tuple[pd.DataFrame | None, list[Finding]]:
+    """Read a sheet as text; the index is the line number in the file.
+
+    Returns
+    -------
+    frame
+        None if the file cannot be read at all.
+    findings
+        What kept it from being read, or what is odd about its shape.
+    """
+
+    def wrong(message: str, remedy: str, row: int | None = None) -> Finding:
+        return Finding("error", name, row, None, None, message, remedy)
+
+    if not path.is_file():
+        return None, [wrong(f"the sheet {path} is not there", "correct the path in inputs")]
+    if path.stat().st_size > MAX_SHEET_BYTES:
+        return None, [wrong("the sheet is larger than 512 MiB", "split the study")]
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        return None, [
+            wrong(f"not UTF-8 text (byte {error.start})", "save it as tab-separated UTF-8 text")
+        ]
+    if "\x00" in text:
+        return None, [wrong("the sheet holds NUL bytes", "save it again as plain text")]
+    lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
+    header = [cell.strip() for cell in lines[0].split("\t")]
+    found: list[Finding] = []
+    if not lines[0].strip():
+        return None, [wrong("the sheet is empty", "write a header line")]
+    if len(header) == 1 and "," in header[0]:
+        return None, [wrong("the header has commas and no tabs", "save it tab-separated")]
+    doubled = sorted({cell for cell in header if header.count(cell) > 1})
+    if doubled:
+        return None, [wrong(f"the columns {doubled} occur twice", "keep one of each", 1)]
+    rows, numbers = [], []
+    for number, line in enumerate(lines[1:], start=2):
+        if not line.strip():
+            continue
+        cells = [cell.strip() for cell in line.split("\t")]
+        if len(cells) != len(header):
+            found.append(
+                wrong(
+                    f"the row has {len(cells)} cells where the header has {len(header)}",
+                    "add or remove tabs; write n/a for a missing cell",
+                    number,
+                )
+            )
+            cells = (cells + [""] * len(header))[: len(header)]
+        rows.append(cells)
+        numbers.append(number)
+    frame = pd.DataFrame(rows, columns=header, index=pd.Index(numbers, name="line"), dtype=object)
+    return frame.where(~frame.isin([MISSING, ""]), None), found
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study as read: resolved config, sheets of text, and the findings about them.
+
+    Attributes
+    ----------
+    config
+        With the schema's defaults filled in.
+    sheets
+        Name -> frame of text cells (None for missing); a sheet that is not given is absent.
+    scans
+        One dict per usable scan row, with ``scan_id``, absolute ``path``, ``simulated``,
+        ``exists`` and ``line``; sorted by scan_id.
+    findings
+        From config and sheets; headers of images are checked by the preflight job.
+    """
+
+    config: dict[str, Any]
+    sheets: dict[str, pd.DataFrame]
+    scans: tuple[dict[str, Any], ...]
+    findings: tuple[Finding, ...]
+    sheet_paths: dict[str, Path] = field(default_factory=dict)
+
+    @property
+    def id(self) -> str:
+        """Name of the study."""
+        return self.config["study"]["id"]
+
+    @property
+    def folder(self) -> Path:
+        """Results folder of the study, as configured."""
+        return Path(self.config["results_dir"]) / self.id
+
+    @property
+    def sound(self) -> bool:
+        """Whether nothing found stops the run."""
+        return not errors(self.findings)
+
+    @cached_property
+    def participants(self) -> tuple[str, ...]:
+        """Subject ids of the participants sheet, sorted."""
+        frame = self.sheets.get("participants")
+        if frame is None or "participant_id" not in frame:
+            return ()
+        return tuple(sorted(frame["participant_id"].dropna().unique()))
+
+    @cached_property
+    def _by_visit(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
+        table: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for row in self.scans:
+            table.setdefault((row["participant_id"], row["visit"]), []).append(row)
+        return table
+
+    def visit_rows(self, participant_id: str, visit: str) -> list[dict[str, Any]]:
+        """Scan rows of one visit."""
+        return self._by_visit.get((participant_id, visit), [])
+
+    @cached_property
+    def image_visits(self) -> tuple[tuple[str, str], ...]:
+        """Visits with at least one image to process (not only masks that others supplied)."""
+        return tuple(
+            sorted(
+                key
+                for key, rows in self._by_visit.items()
+                if any(row["kind"] in IMAGE_KINDS for row in rows)
+            )
+        )
+
+    @cached_property
+    def perfusion_visits(self) -> frozenset[tuple[str, str]]:
+        """Visits with perfusion images or perfusion maps."""
+        return frozenset(
+            key
+            for key, rows in self._by_visit.items()
+            if any(row["kind"] in PERFUSION_KINDS for row in rows)
+        )
+
+    @cached_property
+    def image_subjects(self) -> dict[str, tuple[str, ...]]:
+        """Subject with images -> its visits with images, in visit order."""
+        subjects: dict[str, list[str]] = {}
+        for participant_id, visit in self.image_visits:
+            subjects.setdefault(participant_id, []).append(visit)
+        rank = {visit: number for number, visit in enumerate(self.visit_order)}
+        return {
+            subject: tuple(sorted(visits, key=lambda v: (rank.get(v, len(rank)), v)))
+            for subject, visits in sorted(subjects.items())
+        }
+
+    @cached_property
+    def mask_batches(self) -> tuple[tuple[dict[str, Any], ...], ...]:
+        """Supplied masks of visits without images, in batches of subjects for one job each."""
+        with_images = set(self.image_visits)
+        by_subject: dict[str, list[dict[str, Any]]] = {}
+        for (participant_id, visit), rows in sorted(self._by_visit.items()):
+            if (participant_id, visit) not in with_images:
+                by_subject.setdefault(participant_id, []).extend(rows)
+        size = self.config["measurement"]["batch_size"]
+        subjects = list(by_subject.values())
+        return tuple(
+            tuple(row for rows in subjects[start : start + size] for row in rows)
+            for start in range(0, len(subjects), size)
+        )
+
+    @cached_property
+    def visit_order(self) -> tuple[str, ...]:
+        """Visits in order: as configured, then in the order of first appearance."""
+        order = list(self.config["visits"]["order"])
+        for name in ("scans", "reads", "outcomes", "measurements", "exposures"):
+            frame = self.sheets.get(name)
+            if frame is not None and "visit" in frame:
+                order.extend(v for v in frame["visit"].dropna().unique() if v not in order)
+        return tuple(order)
+
+    @property
+    def baseline(self) -> str | None:
+        """The baseline visit: as configured, else the first."""
+        configured = self.config["visits"]["baseline"]
+        if configured:
+            return configured
+        return self.visit_order[0] if self.visit_order else None
+
+    @cached_property
+    def mask_labels(self) -> tuple[str, ...]:
+        """Labels of masks that supplied scans or the pipeline can give, for frequency maps."""
+        kinds = {row["kind"] for row in self.scans}
+        labels = {kind.removeprefix("mask-") for kind in kinds if kind.startswith("mask-")}
+        labels.discard("brain")
+        stroke = self.config["study"]["disease"] == "stroke"
+        if stroke and kinds & {"dwi", "adc", "FLAIR", "ncct"}:
+            labels.add("infarct")
+        if stroke and kinds & {"ncct", "gre"}:
+            labels.add("haematoma")
+        if stroke and kinds & set(PERFUSION_KINDS):
+            labels |= {"core", "hypoperfused"}
+        if not stroke and "T1c" in kinds:
+            labels.add("enhancing")
+        if not stroke and kinds & {"FLAIR", "T2w"}:
+            labels |= {"oedema", "whole-tumour"}
+        return tuple(sorted(labels))
+
+    @cached_property
+    def plan_fingerprint(self) -> str:
+        """First 16 characters of the SHA-256 of the analysis plan."""
+        plan = {"analyses": self.config["analyses"], "visits": self.config["visits"]}
+        text = json.dumps(plan, sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def onset_to_ct_minutes(self, participant_id: str) -> float | None:
+        """Minutes from onset to CT, from the participants column named in the config."""
+        column = self.config["measurement"]["onset_to_ct_column"]
+        frame = self.sheets.get("participants")
+        if frame is None or column not in frame:
+            return None
+        cells = frame.loc[frame["participant_id"] == participant_id, column].dropna()
+        try:
+            return float(cells.iloc[0]) if len(cells) else None
+        except ValueError:
+            return None
+
+
+def _input_path(text: str, data_dir: Path | None) -> Path:
+    """An input of the config: absolute, or from the working directory, or else from data_dir."""
+    path = Path(text).expanduser()
+    if path.is_absolute() or path.exists() or data_dir is None:
+        return path.absolute()
+    beside = data_dir / path
+    return (beside if beside.exists() else path).absolute()
+
+
+def _scan_rows(
+    frame: pd.DataFrame, sheet_path: Path, data_dir: Path | None, simulated_folder: Path | None
+) -> list[dict[str, Any]]:
+    rows = []
+    names = list(frame.columns)
+    for line, cells in zip(frame.index, frame.itertuples(index=False, name=None), strict=True):
+        row: dict[str, Any] = dict(zip(names, cells, strict=True))
+        if not all(row.get(key) for key in ("participant_id", "visit", "kind", "path")):
+            continue
+        path = Path(row["path"]).expanduser()
+        simulated = False
+        if not path.is_absolute():
+            if simulated_folder is not None:
+                path, simulated = simulated_folder / path, True
+            elif data_dir is not None and (data_dir / path).exists():
+                path = data_dir / path
+            else:
+                beside = sheet_path.parent / path
+                path = beside if beside.exists() or data_dir is None else data_dir / path
+        row["source"] = row["path"]
+        row["path"] = os.fspath(path if simulated else path.absolute())
+        row["repeat"] = int(float(row["repeat"])) if _whole(row.get("repeat")) else 1
+        row["space"] = row.get("space") or "native"
+        for number in ("echo_time_s", "repetition_time_s", "b_value"):
+            row[number] = _number(row.get(number))
+        for optional in ("reader", "acquired_at", "label_values"):
+            row.setdefault(optional, None)
+        row["scan_id"] = scan_identifier(row)
+        row["line"] = int(line)
+        row["simulated"] = simulated
+        try:
+            row["bytes"] = None if simulated else os.stat(row["path"]).st_size  # noqa: PTH116
+            row["exists"] = True
+        except OSError:
+            row["bytes"], row["exists"] = None, False
+        rows.append(row)
+    return sorted(rows, key=lambda row: row["scan_id"])
+
+
+def _number(cell: str | None) -> float | None:
+    try:
+        return float(cell) if cell is not None else None
+    except ValueError:
+        return None
+
+
+def _whole(cell: str | None) -> bool:
+    number = _number(cell)
+    return number is not None and number >= 1
+
+
+def load_study(config: Mapping[str, Any]) -> Study:
+    """Read a study's config and sheets; nothing is computed and no image is opened.
+
+    Parameters
+    ----------
+    config
+        As parsed from the config file.
+
+    Returns
+    -------
+    Study
+        With ``findings``; a study that is not ``sound`` must not be computed.
+
+    Raises
+    ------
+    StudyError
+        If the config itself violates its schema: then there is nothing to build on.
+    """
+    wrong = config_findings(dict(config))
+    if wrong:
+        raise StudyError(wrong)
+    full = with_defaults(config)
+    inputs = full["inputs"]
+    given_dir = full["data_dir"] or inputs["data_dir"]
+    data_dir = Path(given_dir).expanduser().absolute() if given_dir else None
+    findings: list[Finding] = []
+    sheets: dict[str, pd.DataFrame] = {}
+    paths: dict[str, Path] = {}
+
+    if data_dir is not None and not data_dir.is_dir():
+        findings.append(
+            Finding(
+                "error",
+                "config",
+                None,
+                "data_dir",
+                str(given_dir),
+                "the folder is not there",
+                "correct inputs.data_dir, or give --config data_dir=FOLDER",
+            )
+        )
+    for atlas in full["atlases"]:
+        for key in ("path", "labels"):
+            atlas[key] = os.fspath(_input_path(atlas[key], data_dir))
+    if full["registration"]["ct_template"]:
+        template = _input_path(full["registration"]["ct_template"], data_dir)
+        full["registration"]["ct_template"] = os.fspath(template)
+    for name in SHEETS:
+        if inputs[name]:
+            paths[name] = _input_path(inputs[name], data_dir)
+            frame, found = read_sheet(paths[name], paths[name].name)
+            findings += found
+            if frame is not None:
+                findings += sheet_findings(frame, name, paths[name].name)
+                sheets[name] = frame
+    if full["published"]:
+        paths["published"] = _input_path(full["published"], data_dir)
+        frame, found = read_sheet(paths["published"], paths["published"].name)
+        findings += found
+        if frame is not None:
+            findings += sheet_findings(frame, "published", paths["published"].name)
+            sheets["published"] = frame
+    tables = []
+    for number, text in enumerate(inputs["measurements"]):
+        path = _input_path(text, data_dir)
+        paths[f"measurements[{number}]"] = path
+        frame, found = read_sheet(path, path.name)
+        findings += found
+        if frame is not None:
+            findings += sheet_findings(frame, "measurements", path.name)
+            tables.append(frame.assign(_sheet=path.name, _line=frame.index))
+    if tables:
+        sheets["measurements"] = pd.concat(tables, ignore_index=True).astype(object)
+        sheets["measurements"] = sheets["measurements"].where(sheets["measurements"].notna(), None)
+    for number, text in enumerate(inputs["covariates"]):
+        path = _input_path(text, data_dir)
+        paths[f"covariates[{number}]"] = path
+        frame, found = read_sheet(path, path.name)
+        findings += found
+        if frame is not None and "participants" in sheets:
+            findings += sheet_findings(frame, "covariates", path.name)
+            sheets["participants"], found = checks.join_covariates(
+                sheets["participants"], frame, path.name
+            )
+            findings += found
+
+    simulated = (
+        Path(full["results_dir"]) / full["study"]["id"] / "phantom" if full["phantom"] else None
+    )
+    scans: list[dict[str, Any]] = []
+    if "scans" in sheets:
+        scans = _scan_rows(sheets["scans"], paths["scans"], data_dir, simulated)
+    findings += checks.cross_findings(full, sheets, scans, {k: p.name for k, p in paths.items()})
+    return Study(full, sheets, tuple(scans), tuple(findings), paths)

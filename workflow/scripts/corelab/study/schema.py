@@ -1,0 +1,267 @@
+"""The schemas of config and sheets: defaults, and all violations at once in plain words."""
+
+from __future__ import annotations
+
+import copy
+import difflib
+import functools
+import math
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pandas as pd
+import yaml
+
+from corelab.study.findings import Finding
+
+SCHEMA_FOLDER = Path(__file__).resolve().parents[3] / "schemas"
+
+
+@functools.cache
+def load_schema(name: str) -> dict[str, Any]:
+    """Read ``workflow/schemas/<name>.schema.yaml``.
+
+    Examples
+    --------
+    >>> load_schema("config")["required"]
+    ['study', 'inputs']
+    """
+    return yaml.safe_load((SCHEMA_FOLDER / f"{name}.schema.yaml").read_text(encoding="utf-8"))
+
+
+def with_defaults(
+    config: Mapping[str, Any], schema: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
+    """Config with the schema's defaults in the place of absent keys, also inside given blocks.
+
+    Examples
+    --------
+    >>> full = with_defaults({"perfusion": {"core": {"below": 0.38}}})
+    >>> full["perfusion"]["core"]["engine"], full["perfusion"]["core"]["below"], full["results_dir"]
+    ('bayes', 0.38, 'results')
+    """
+    schema = load_schema("config") if schema is None else schema
+    filled = copy.deepcopy(dict(config))
+    for key, part in schema.get("properties", {}).items():
+        if key not in filled and "default" in part:
+            filled[key] = copy.deepcopy(part["default"])
+        if isinstance(filled.get(key), Mapping):
+            filled[key] = with_defaults(filled[key], part)
+    return filled
+
+
+def _closest(word: str, known: list[str]) -> str:
+    match = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"did you mean '{match[0]}'?" if match else "known: " + ", ".join(sorted(known))
+
+
+def config_findings(config: Any, sheet: str = "config") -> list[Finding]:
+    """Everything in a config that the schema forbids.
+
+    Parameters
+    ----------
+    config
+        As parsed from YAML or JSON, before defaults are filled in.
+    sheet
+        How the config is called in the findings.
+
+    Examples
+    --------
+    >>> for finding in config_findings({"study": {"id": "a"}, "inputs": {}, "regstration": {}}):
+    ...     print(finding.column, "|", finding.message)
+    regstration | unknown key, which would be ignored without a word
+    inputs | the key 'participants' is required and absent
+    """
+    validator = jsonschema.Draft202012Validator(load_schema("config"))
+    found: list[Finding] = []
+    for error in sorted(
+        validator.iter_errors(config), key=lambda e: [str(p) for p in e.absolute_path]
+    ):
+        where = ".".join(str(part) for part in error.absolute_path)
+        if error.validator == "additionalProperties" and isinstance(error.instance, Mapping):
+            properties = error.schema.get("properties", {})
+            patterns = error.schema.get("patternProperties", {})
+            for key in error.instance:
+                if key in properties or any(re.search(p, str(key)) for p in patterns):
+                    continue
+                full = f"{where}.{key}" if where else str(key)
+                remedy = (
+                    _closest(str(key), list(properties))
+                    if properties
+                    else "keys must match " + " or ".join(patterns)
+                )
+                found.append(
+                    Finding(
+                        "error",
+                        sheet,
+                        None,
+                        full,
+                        str(error.instance[key])[:80],
+                        "unknown key, which would be ignored without a word",
+                        remedy,
+                    )
+                )
+        elif error.validator == "required":
+            missing = [key for key in error.validator_value if key not in error.instance]
+            for key in missing:
+                found.append(
+                    Finding(
+                        "error",
+                        sheet,
+                        None,
+                        where or None,
+                        None,
+                        f"the key '{key}' is required and absent",
+                        f"add {key}:",
+                    )
+                )
+        elif error.validator == "anyOf":
+            options = [" and ".join(o.get("required", [])) for o in error.validator_value]
+            found.append(
+                Finding(
+                    "error",
+                    sheet,
+                    None,
+                    where or None,
+                    None,
+                    "one of the keys " + ", ".join(options) + " is required",
+                    "add one of them",
+                )
+            )
+        else:
+            found.append(
+                Finding(
+                    "error",
+                    sheet,
+                    None,
+                    where or None,
+                    str(error.instance)[:80],
+                    error.message if len(error.message) < 300 else error.message[:297] + "...",
+                    error.schema.get("description", "see config/README.md"),
+                )
+            )
+    # if/then repeats the same complaint through allOf; one is enough.
+    return list(dict.fromkeys(found))
+
+
+def _number_problem(text: str, rule: Mapping[str, Any]) -> str | None:
+    try:
+        number = float(text)
+    except ValueError:
+        return "not a number (write a decimal point, no unit, n/a for missing)"
+    if not math.isfinite(number):
+        return "not a finite number"
+    if "minimum" in rule and number < rule["minimum"]:
+        return f"below the least possible value {rule['minimum']}"
+    if "maximum" in rule and number > rule["maximum"]:
+        return f"above the greatest possible value {rule['maximum']}"
+    if rule.get("integer") and not number.is_integer():
+        return "not a whole number"
+    return None
+
+
+def sheet_findings(sheet: pd.DataFrame, kind: str, name: str) -> list[Finding]:
+    """Everything in a sheet's columns and cells that its schema forbids.
+
+    Cells are checked once per distinct value, so that 27 000 rows take well under a second.
+
+    Parameters
+    ----------
+    sheet
+        Text cells, None for missing; the index is the line number in the file.
+    kind
+        Name of the schema (``scans``).
+    name
+        File name for the findings.
+
+    Examples
+    --------
+    >>> sheet = pd.DataFrame({"participant_id": ["1"], "visit": ["v"], "kind": ["DWI"]}, index=[2])
+    >>> for finding in sheet_findings(sheet, "scans", "scans.tsv"):
+    ...     print(finding.row, finding.column, "|", finding.message.split(":")[0])
+    None path | required column is absent
+    2 kind | does not match the allowed form
+    """
+    schema = load_schema("sheets")["properties"][kind]
+    properties = schema["properties"]
+    found: list[Finding] = []
+    for column in schema["required"]:
+        if column not in sheet.columns:
+            found.append(
+                Finding(
+                    "error",
+                    name,
+                    None,
+                    column,
+                    None,
+                    "required column is absent",
+                    f"add the column {column}; present: {', '.join(map(str, sheet.columns))}",
+                )
+            )
+    if schema["additionalProperties"] is False:
+        for column in sheet.columns:
+            if column not in properties:
+                found.append(
+                    Finding(
+                        "error",
+                        name,
+                        1,
+                        str(column),
+                        None,
+                        "unknown column, which would be ignored without a word",
+                        _closest(str(column), list(properties)),
+                    )
+                )
+    for column, rule in properties.items():
+        if column not in sheet.columns:
+            continue
+        cells = sheet[column]
+        if column in schema["required"] and column not in {"value", "certified_value"}:
+            for line in cells.index[cells.isna()][:50]:
+                found.append(
+                    Finding(
+                        "error",
+                        name,
+                        int(line),
+                        column,
+                        "n/a",
+                        "a required cell is empty",
+                        f"fill in {rule['description'].lower()}",
+                    )
+                )
+        if not ({"pattern", "enum", "x-number", "minLength"} & set(rule)):
+            continue
+        bad: dict[str, str] = {}
+        for value in cells.dropna().unique():
+            if "enum" in rule and value not in rule["enum"]:
+                bad[value] = "not one of " + ", ".join(rule["enum"])
+            elif "pattern" in rule and not re.search(rule["pattern"], value):
+                bad[value] = f"does not match the allowed form: {rule['description']}"
+            elif "x-number" in rule:
+                problem = _number_problem(value, rule["x-number"])
+                if problem:
+                    bad[value] = problem
+        if bad:
+            for line, value in cells[cells.isin(list(bad))].items():
+                remedy = _remedy(column, value, rule)
+                found.append(
+                    Finding("error", name, int(str(line)), column, value, bad[value], remedy)
+                )
+    return found
+
+
+def _remedy(column: str, value: str, rule: Mapping[str, Any]) -> str:
+    if column == "kind":
+        kinds = re.findall(r"[A-Za-z0-9]+", rule["pattern"].split("mask-")[0])
+        same = [kind for kind in kinds if kind.lower() == value.lower()]
+        return (
+            f"write '{same[0]}'"
+            if same
+            else "write one of " + ", ".join(kinds) + " or mask-<label>"
+        )
+    if "enum" in rule:
+        return "write one of " + ", ".join(rule["enum"])
+    return f"correct it: {rule['description'].lower()}"

@@ -1,0 +1,25 @@
+"""Rule frequency_map: share of subjects with lesion at each voxel of MNI152."""
+
+from corelab.provenance.job import job
+
+
+def main(snakemake):
+    with job(snakemake):
+        from pathlib import Path
+
+        from corelab.measurement.frequency import write_frequency_map
+
+        params = snakemake.params
+        write_frequency_map(
+            snakemake.output.map,
+            label=snakemake.wildcards.label,
+            records=snakemake.input.normalised,
+            supplied=params.rows,
+            folder=Path(params.folder),
+            enrolled=params.enrolled,
+            denominator=params.denominator,
+            visit_order=params.visit_order,
+        )
+
+
+main(snakemake)  # noqa: F821

@@ -1,0 +1,26 @@
+"""Rule measure: volumes, place and overlap of one visit's masks."""
+
+from corelab.provenance.job import job
+
+
+def main(snakemake):
+    with job(snakemake):
+        from pathlib import Path
+
+        from corelab.measurement.visit import measure_visit
+        from corelab.provenance.products import read_json, write_json
+
+        given, params = snakemake.input, snakemake.params
+        record = measure_visit(
+            read_json(given.prepared),
+            read_json(given.segmented),
+            read_json(given.perfused[0]) if given.perfused else None,
+            read_json(given.normalised),
+            Path(params.folder),
+            atlases=params.atlases,
+            settings=params.measurement,
+        )
+        write_json(record, snakemake.output.record)
+
+
+main(snakemake)  # noqa: F821

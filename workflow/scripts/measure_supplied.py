@@ -1,0 +1,16 @@
+"""Rule measure_supplied: masks that others drew, of many subjects."""
+
+from corelab.provenance.job import job
+
+
+def main(snakemake):
+    with job(snakemake):
+        from corelab.measurement.visit import measure_supplied
+        from corelab.provenance.products import write_json
+
+        params = snakemake.params
+        record = measure_supplied(params.rows, atlases=params.atlases, settings=params.measurement)
+        write_json(record, snakemake.output.record)
+
+
+main(snakemake)  # noqa: F821

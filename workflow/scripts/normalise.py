@@ -1,0 +1,23 @@
+"""Rule normalise: register a subject to MNI152 and bring all masks there."""
+
+from corelab.provenance.job import job
+
+
+def main(snakemake):
+    with job(snakemake):
+        from pathlib import Path
+
+        from corelab.provenance.records import visits_of_records, write_record
+        from corelab.registration import normalise_subject
+
+        params, folder = snakemake.params, Path(snakemake.params.folder)
+        record = normalise_subject(
+            visits_of_records(snakemake.input.records),
+            folder,
+            settings=params.registration,
+            visit_order=params.visit_order,
+        )
+        write_record(record, folder, snakemake.output.record)
+
+
+main(snakemake)  # noqa: F821

@@ -1,0 +1,24 @@
+"""Rule perfuse: perfusion maps, and core and hypoperfusion by every cut-off."""
+
+from corelab.provenance.job import job
+
+
+def main(snakemake):
+    with job(snakemake):
+        from pathlib import Path
+
+        from corelab.perfusion import perfuse_visit
+        from corelab.provenance.products import read_json
+        from corelab.provenance.records import write_record
+
+        params, folder = snakemake.params, Path(snakemake.params.folder)
+        record = perfuse_visit(
+            read_json(snakemake.input.prepared),
+            folder,
+            settings=params.perfusion,
+            minutes_onset_to_ct=params.onset_to_ct_min,
+        )
+        write_record(record, folder, snakemake.output.record)
+
+
+main(snakemake)  # noqa: F821

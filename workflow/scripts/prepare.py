@@ -1,0 +1,20 @@
+"""Rule prepare: conform a visit's scans, check them, and align them rigidly."""
+
+from corelab.provenance.job import job
+
+
+def main(snakemake):
+    with job(snakemake):
+        from pathlib import Path
+
+        from corelab.imaging import prepare_visit
+        from corelab.provenance.records import write_record
+        from corelab.registration import align_visit
+
+        params, folder = snakemake.params, Path(snakemake.params.folder)
+        record = prepare_visit(params.rows, folder, settings={"acquisition": params.acquisition})
+        record = align_visit(record, folder, settings=params.registration)
+        write_record(record, folder, snakemake.output.record)
+
+
+main(snakemake)  # noqa: F821

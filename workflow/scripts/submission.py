@@ -1,0 +1,15 @@
+"""Rule submission: the nine documents and the data sets."""
+
+from corelab.provenance.job import job
+
+
+def main(snakemake):
+    with job(snakemake):
+        from corelab.reporting import write_submission
+        from corelab.study.model import load_study
+
+        study = load_study(snakemake.params.config)
+        write_submission(study.folder, study.config, study.sheets["participants"])
+
+
+main(snakemake)  # noqa: F821
