@@ -7,9 +7,10 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import data_folder
+
 from corelab.agreement import categorical, differences, icc, metrology
 from corelab.agreement.icc import intraclass_correlation
-from helpers import data_folder
 
 pytestmark = pytest.mark.acceptance
 
@@ -154,7 +155,9 @@ def test_overall_concordance_of_two_is_lins():
     data = table("bland_altman_1986_pefr.csv")
     both = data[["WrightFirst", "MiniWrightFirst"]].to_numpy(float)
     overall = differences.overall_concordance(both).estimate
-    assert overall == pytest.approx(differences.concordance_correlation(*both.T).estimate, abs=1e-12)
+    assert overall == pytest.approx(
+        differences.concordance_correlation(*both.T).estimate, abs=1e-12
+    )
 
 
 def test_reml_of_complete_data_is_the_analysis_of_variance():

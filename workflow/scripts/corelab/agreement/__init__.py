@@ -66,6 +66,6 @@ def run(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
 
     See :func:`corelab.agreement.plan.run`.
     """
-    from corelab.agreement import plan
+    from corelab.agreement.plan import run as run_planned
 
-    return plan.run(analysis, tables)
+    return run_planned(analysis, tables)

@@ -116,7 +116,8 @@ def _positions(
         for i, value in enumerate(array):
             if gone[i]:
                 continue
-            key = value if value in place else str(value)
+            whole = isinstance(value, float) and value.is_integer()
+            key = value if value in place else str(int(value) if whole else value)
             if key not in place:
                 raise ValueError(f"grade {value!r} is not one of the categories {categories}")
             column[i] = place[key]

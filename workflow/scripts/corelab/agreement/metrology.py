@@ -289,6 +289,6 @@ def proportion(k: int, n: int, *, alpha: float = 0.05) -> Estimate:
     share = k / n
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * float(np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)))
-    return Estimate(
-        share, max(centre - half, 0.0), min(centre + half, 1.0), n=n, method="Wilson interval"
-    )
+    # With none or all of them the outer limit is 0 or 1, but for rounding.
+    low, high = (centre - half if k else 0.0), (centre + half if k < n else 1.0)
+    return Estimate(share, low, high, n=n, method="Wilson interval")

@@ -1,38 +1,288 @@
-"""Where the brain is, by intensity and shape alone: no weights, no atlas, no registration."""
+"""Where the brain is, by intensity and shape alone: no weights, no atlas, no registration.
+
+The tissue that looks like the middle of the head is found, cut free of what it touches only
+through thin bridges (optic nerves, vessels, cord), grown back, and its fluid spaces are filled.
+All distances are in mm, so that thick slices are treated as what they are.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from corelab.imaging.geometry import voxel_sizes_mm
+from corelab.imaging.surface import GRID_MM, balloon
+
+
+@dataclass(frozen=True)
+class _Recipe:
+    """How one kind of contrast shows the brain; intensities are multiples of the mid-brain's."""
+
+    low: float
+    high: float
+    balloon: float
+    #: A balloon larger than this has left the skull.
+    balloon_ml: float = 1900.0
+    peel_above: float | None = None
+
+
+#: T1: fat above, fluid and bone below. T2: fluid far above (peeled off the surface).
+_RECIPES = {
+    "T1w": _Recipe(0.5, 1.6, 0.55),
+    "T1c": _Recipe(0.5, 1.7, 0.55),
+    "FLAIR": _Recipe(0.5, 2.0, 0.6),
+    "T2w": _Recipe(0.45, 4.0, 0.65, peel_above=1.4),
+    "b0": _Recipe(0.4, 9.0, 0.55, 2300.0, peel_above=1.4),
+    "dwi": _Recipe(0.45, 9.0, 0.55),
+    "gre": _Recipe(0.5, 2.0, 0.6),
+    "dsc": _Recipe(0.4, 9.0, 0.6),
+}
+_OTHER = _Recipe(0.5, 2.0, 0.55)
+#: Soft tissue and fluid on CT after smoothing, in HU, and where bone surely begins.
+_CT_TISSUE_HU = (-10.0, 110.0)
+_BONE_HU = 250.0
+#: Connections thinner than twice this are cut.
+_BRIDGE_MM = 4.0
+#: How far outside the balloon brain may lie.
+_RIM_MM = 3.0
+#: Slice distance that makes a distance transform look within slices only.
+_FAR_MM = 1e4
+#: Finer voxels are averaged to at most this before the mask is made.
+_FINE_ENOUGH_MM = 1.2
+#: The middle of the brain lies this far below the crown.
+_BELOW_CROWN_MM = 75.0
+#: Largest axial section of a brain alone; a head with scalp has more.
+_BRAIN_SECTION_CM2 = 220.0
 
 
 def brain_mask(image: Any, kind: str) -> NDArray[np.bool_]:
-    """Mask of the brain (with its fluid spaces) on the image's own grid."""
-    from scipy import ndimage
+    """Mask of the brain with its fluid spaces, on the image's own grid.
 
-    voxels = np.asanyarray(image.dataobj, dtype=np.float32)
+    Parameters
+    ----------
+    image
+        Conformed nibabel image (third axis upwards), 3D or 4D (of which the mean is taken).
+    kind
+        Kind of scan. For CT the unit must be HU.
+
+    Returns
+    -------
+    numpy.ndarray
+        Boolean, shape of the first three axes. All False where no brain is found.
+
+    Notes
+    -----
+    An image that is already skull-stripped (mostly one background value, and no section larger
+    than a brain) gives its filled foreground. On simulated heads Dice against truth is 0.97 to
+    0.99; skull and scalp of real heads are less kind (see the tests), so that a supplied mask
+    always takes its place and :func:`brain_volume_verdict` judges what comes out.
+
+    Examples
+    --------
+    >>> import nibabel as nib
+    >>> grid = np.stack(np.meshgrid(*[np.arange(0, 200, 4.0)] * 3, indexing="ij")) - 100
+    >>> radius = np.sqrt((grid**2).sum(axis=0))
+    >>> head = np.where(radius < 70, 35.0, np.where(radius < 78, 900.0, -1000.0))
+    >>> mask = brain_mask(nib.Nifti1Image(head, np.diag([4.0, 4, 4, 1])), "ncct")
+    >>> 2 * (mask & (radius < 70)).sum() / (mask.sum() + (radius < 70).sum()) > 0.97
+    np.True_
+    """
+    voxels = np.asarray(image.dataobj, dtype=np.float32)
     if voxels.ndim == 4:
         voxels = voxels.mean(axis=3)
-    sizes = voxel_sizes_mm(image.affine)
-    if (voxels == voxels.flat[0]).mean() > 0.3:
-        return np.asarray(ndimage.binary_fill_holes(voxels != voxels.flat[0]))
-    if kind in ("ncct", "ctp"):
-        tissue = (ndimage.gaussian_filter(voxels, 1.0 / sizes) > -5) & (voxels < 110)
-    else:
-        from skimage.filters import threshold_otsu
+    stripped = _stripped(voxels, voxel_sizes_mm(image.affine))
+    if stripped is not None:
+        return stripped
+    blocks = [max(1, int(_FINE_ENOUGH_MM / size)) for size in voxel_sizes_mm(image.affine)]
+    coarse = _averaged(voxels, blocks)
+    sizes = voxel_sizes_mm(image.affine) * blocks
+    mask = _ct_brain(coarse, sizes) if kind in ("ncct", "ctp") else _mr_brain(coarse, sizes, kind)
+    for axis, block in enumerate(blocks):
+        mask = np.repeat(mask, block, axis=axis)
+    return np.ascontiguousarray(mask[tuple(slice(size) for size in voxels.shape)])
 
-        tissue = ndimage.gaussian_filter(voxels, 1.0 / sizes) > 0.7 * threshold_otsu(voxels)
-    depth = ndimage.distance_transform_edt(tissue, sampling=sizes)
-    parts, count = ndimage.label(depth > 4.0)
-    if count == 0:
+
+def _averaged(voxels: NDArray[np.float32], blocks: Sequence[int]) -> NDArray[np.float32]:
+    """Means over blocks of voxels: no mask needs a grid much finer than a millimetre."""
+    if all(block == 1 for block in blocks):
+        return voxels
+    pads = [(0, -size % block) for size, block in zip(voxels.shape, blocks, strict=True)]
+    padded = np.pad(voxels, pads, mode="edge")
+    split = [
+        n for size, block in zip(padded.shape, blocks, strict=True) for n in (size // block, block)
+    ]
+    return np.asarray(padded.reshape(split).mean(axis=(1, 3, 5)), dtype=np.float32)
+
+
+def _ct_brain(voxels: NDArray[np.float32], sizes: NDArray[Any]) -> NDArray[np.bool_]:
+    """Soft tissue within the skull."""
+    smooth = _smoothed(voxels, sizes)
+    low, high = _CT_TISSUE_HU
+    tissue = (smooth > low) & (smooth < high) & (voxels < _BONE_HU)
+    return _filled(_cut_free(tissue, sizes, _BRIDGE_MM), sizes, 3.0)
+
+
+def _mr_brain(voxels: NDArray[np.float32], sizes: NDArray[Any], kind: str) -> NDArray[np.bool_]:
+    """Tissue like that of the mid-brain, within a balloon that stops at the skull."""
+    smooth = _smoothed(voxels, sizes)
+    head = smooth > _otsu(smooth)
+    if not head.any():
         return np.zeros(voxels.shape, bool)
-    core = parts == 1 + int(np.argmax(np.bincount(parts.ravel())[1:]))
-    grown = (ndimage.distance_transform_edt(~core, sampling=sizes) <= 5.0) & tissue
-    return np.asarray(ndimage.binary_fill_holes(grown))
+    middle = _middle(head, sizes)
+    typical = _typical(smooth, head, middle, sizes)
+    recipe = _RECIPES.get(kind, _OTHER)
+    tissue = (smooth > recipe.low * typical) & (smooth < recipe.high * typical)
+    # Fat is brighter than brain on most contrasts; blackened, it bounds as bone does.
+    visible = np.where(smooth < recipe.high * typical, smooth, np.float32(0))
+    within = _within_balloon(visible, sizes, middle, typical, recipe)
+    mask = _filled(_cut_free(tissue & within, sizes, _BRIDGE_MM), sizes, 6.0) & within
+    if recipe.peel_above is not None and mask.any():
+        mask = _peeled(mask, smooth, recipe.peel_above * float(np.median(smooth[mask])), sizes)
+    return mask
+
+
+def _within_balloon(
+    visible: NDArray[np.float32],
+    sizes: NDArray[Any],
+    middle: tuple[int, int, int],
+    typical: float,
+    recipe: _Recipe,
+) -> NDArray[np.bool_]:
+    """Voxels inside the balloon or at most :data:`_RIM_MM` outside it.
+
+    Where the balloon leaks into scalp or neck it is far too large; it is then blown again with a
+    higher threshold.
+    """
+    from scipy import ndimage
+
+    scale = sizes / GRID_MM
+    # Both grids have the centres of their first voxels in one place.
+    shape = [int(np.ceil((size - 1) * s)) + 1 for size, s in zip(visible.shape, scale, strict=True)]
+    isotropic = ndimage.affine_transform(
+        visible, np.diag(1.0 / scale), output_shape=tuple(shape), order=1, mode="nearest"
+    )
+    x, y, z = (float(at * s) for at, s in zip(middle, scale, strict=True))
+    for step in (0.0, 0.1, 0.2, 0.3):
+        threshold = recipe.balloon + step
+        inside = balloon(isotropic, (x, y, z), typical=typical, threshold=threshold)
+        if inside.sum() * GRID_MM**3 / 1000 <= recipe.balloon_ml:
+            break
+    if not inside.any():
+        return np.zeros(visible.shape, bool)
+    away = ndimage.distance_transform_edt(~inside, sampling=GRID_MM)
+    there = ndimage.affine_transform(
+        away, np.diag(scale), output_shape=visible.shape, order=1, mode="nearest"
+    )
+    return np.asarray(there <= _RIM_MM, dtype=bool)
+
+
+def _stripped(voxels: NDArray[Any], sizes: NDArray[Any]) -> NDArray[np.bool_] | None:
+    """The filled foreground of a skull-stripped image; None if scalp or skull is there."""
+    from scipy import ndimage
+
+    background = voxels.flat[0]
+    foreground = voxels != background
+    if foreground.mean() > 0.7:
+        return None
+    section_cm2 = foreground.sum(axis=(0, 1)).max() * sizes[0] * sizes[1] / 100
+    if section_cm2 > _BRAIN_SECTION_CM2:
+        return None
+    return np.asarray(ndimage.binary_fill_holes(foreground), dtype=bool)
+
+
+def _smoothed(voxels: NDArray[Any], sizes: NDArray[Any]) -> NDArray[np.float32]:
+    """Gaussian of 1 mm along axes fine enough for it to matter."""
+    from scipy import ndimage
+
+    sigma = np.where(sizes < 3.0, 1.0 / sizes, 0.0)
+    return np.asarray(ndimage.gaussian_filter(voxels, sigma), dtype=np.float32)
+
+
+def _otsu(voxels: NDArray[Any]) -> float:
+    from skimage.filters import threshold_otsu
+
+    low, high = np.percentile(voxels, [0.5, 98.0])
+    return float(threshold_otsu(np.clip(voxels, low, high))) if high > low else float(low)
+
+
+def _middle(head: NDArray[np.bool_], sizes: NDArray[Any]) -> tuple[int, int, int]:
+    """Voxel in the middle of the brain: below the crown, in the middle of the section there."""
+    areas_cm2 = head.sum(axis=(0, 1)) * sizes[0] * sizes[1] / 100
+    slices = np.flatnonzero(areas_cm2 > 20)
+    if len(slices) == 0:
+        return tuple(size // 2 for size in head.shape)  # type: ignore[return-value]
+    crown, bottom = int(slices[-1]), int(slices[0])
+    # A slab that does not reach the crown has its largest section at its top.
+    reaches_crown = areas_cm2[crown] < 0.75 * areas_cm2.max()
+    below = round(_BELOW_CROWN_MM / sizes[2]) if reaches_crown else (crown - bottom) // 2
+    z = max(crown - below, (crown + bottom) // 2 if below > crown - bottom else bottom)
+    x, y = np.nonzero(head[:, :, z])
+    return int(np.median(x)), int(np.median(y)), z
+
+
+def _typical(
+    smooth: NDArray[Any], head: NDArray[np.bool_], middle: tuple[int, int, int], sizes: NDArray[Any]
+) -> float:
+    """Median intensity within 40 mm of the middle."""
+    offsets = [
+        (np.arange(size) - at) * step
+        for size, at, step in zip(smooth.shape, middle, sizes, strict=True)
+    ]
+    distance = sum(
+        np.square(np.expand_dims(o, tuple({0, 1, 2} - {i}))) for i, o in enumerate(offsets)
+    )
+    near = (distance < 40.0**2) & head
+    return float(np.median(smooth[near])) if near.any() else float(np.median(smooth[head]))
+
+
+def _cut_free(
+    tissue: NDArray[np.bool_], sizes: NDArray[Any], bridge_mm: float
+) -> NDArray[np.bool_]:
+    """The largest piece of tissue, without what hangs on it by thin bridges."""
+    from scipy import ndimage
+
+    depth = ndimage.distance_transform_edt(tissue, sampling=sizes)
+    pieces, count = ndimage.label(depth > bridge_mm)
+    if count == 0:
+        return np.zeros(tissue.shape, bool)
+    volumes = np.bincount(pieces.ravel())
+    volumes[0] = 0
+    core = pieces == int(volumes.argmax())
+    away = ndimage.distance_transform_edt(~core, sampling=sizes)
+    return np.asarray(tissue & (away <= bridge_mm + 1.0), dtype=bool)
+
+
+def _filled(mask: NDArray[np.bool_], sizes: NDArray[Any], close_mm: float) -> NDArray[np.bool_]:
+    """Close sulci and fill ventricles, within slices."""
+    from scipy import ndimage
+
+    if not mask.any():
+        return mask
+    in_plane = [*sizes[:2], _FAR_MM]
+    wide = ndimage.distance_transform_edt(~mask, sampling=in_plane) <= close_mm
+    closed = ndimage.distance_transform_edt(wide, sampling=in_plane) > close_mm
+    closed |= mask
+    for index in range(closed.shape[2]):
+        closed[:, :, index] = ndimage.binary_fill_holes(closed[:, :, index])
+    return np.asarray(ndimage.binary_fill_holes(closed), dtype=bool)
+
+
+def _peeled(
+    mask: NDArray[np.bool_], smooth: NDArray[Any], above: float, sizes: NDArray[Any]
+) -> NDArray[np.bool_]:
+    """Take off bright fluid that reaches the surface, at most 8 mm deep, and close sulci again."""
+    from scipy import ndimage
+
+    depth = ndimage.distance_transform_edt(mask, sampling=[*sizes[:2], _FAR_MM])
+    bright = mask & (smooth > above) & (depth <= 8.0)
+    reached = ndimage.binary_propagation(bright & (depth <= 3.0), mask=bright)
+    # The blurred outer edge of the fluid is as bright as brain; it hangs on nothing now.
+    kept = _cut_free(mask & ~reached, sizes, 1.5)
+    return _filled(kept, sizes, 5.0)
 
 
 #: Volume of a whole adult brain with its fluid spaces, in mL.

@@ -125,7 +125,7 @@ class TrialSpec:
     arms: tuple[str, ...] = ("placebo", "low", "high")
     doses_mg_kg: tuple[float, ...] = (0.0, 1.0, 2.0)
     sites: tuple[str, ...] = ("site-1", "site-2", "site-3")
-    growth_placebo_ml: float = 22.0
+    growth_placebo_ml: float = 24.0
     growth_slope_ml_per_mg_kg: float = -6.0
     growth_sd_ml: float = 5.0
     readers: tuple[Rater, ...] = (
@@ -339,3 +339,62 @@ def find(spec: TrialSpec, participant_id: str) -> Participant:
         f"participant {participant_id!r} is not in the simulated trial, whose ids run from 001 to "
         f"{spec.participants:03d}"
     )
+
+
+def seen_at(participant: Participant, visit: str) -> bool:
+    """Whether anything is known of a participant at a visit.
+
+    Examples
+    --------
+    >>> people = {p.participant_id: p for p in enrol(TrialSpec())}
+    >>> [seen_at(people["017"], v) for v in ("baseline", "day5", "day90")]
+    [True, False, False]
+    >>> [seen_at(people["006"], v) for v in ("baseline", "day5", "day90")]
+    [True, False, True]
+    """
+    if visit == "baseline":
+        return True
+    return not participant.withdrawn and not (visit == "day5" and participant.day5_missed)
+
+
+def repeats(participant: Participant) -> int:
+    """How often each reader reads a participant: every second participant twice."""
+    return 2 if int(participant.participant_id) % 2 else 1
+
+
+def infarct_volume_ml(participant: Participant, visit: str) -> float:
+    """True infarct volume at a visit.
+
+    Examples
+    --------
+    >>> person = find(TrialSpec(), "001")
+    >>> infarct_volume_ml(person, "day5") == person.lesion.core_ml + person.growth_ml
+    True
+    """
+    lesion = participant.lesion
+    return lesion.core_ml if visit == "baseline" else lesion.infarct_ml
+
+
+@lru_cache(maxsize=8)
+def volume_readings(spec: TrialSpec) -> Mapping[tuple[str, str, str, int], float]:
+    """Infarct volumes (mL) by (participant, visit, reader, repeat): truth + bias + noise.
+
+    Examples
+    --------
+    >>> readings = volume_readings(TrialSpec())
+    >>> ("001", "day5", "reader-2", 2) in readings, ("006", "day5", "reader-1", 1) in readings
+    (True, False)
+    """
+    found = {}
+    for participant in enrol(spec):
+        for visit in ("baseline", "day5"):
+            if not seen_at(participant, visit):
+                continue
+            truth = infarct_volume_ml(participant, visit)
+            for reader in spec.readers:
+                for repeat in range(1, repeats(participant) + 1):
+                    key = (participant.participant_id, visit, reader.name, repeat)
+                    rng = generator(spec.seed, *key[:3], str(repeat), "reading")
+                    value = truth + reader.bias_ml + reader.sd_ml * rng.standard_normal()
+                    found[key] = round(max(value, 0.0), 1)
+    return found

@@ -12,6 +12,7 @@ import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 
 import nibabel as nib
@@ -248,7 +249,7 @@ def composite(head: Head, values: Mapping[str, float], *, air: float = 0.0) -> A
 def _stamp(field: Array, course: NDArray[np.float64], radius_mm: float) -> None:
     """Fill a tube along a polyline into a 1 mm field of fractions, in place."""
     reach = int(np.ceil(radius_mm)) + 2
-    for start, end in zip(course[:-1], course[1:], strict=True):
+    for start, end in pairwise(course):
         steps = max(int(np.ceil(np.linalg.norm(end - start) / 0.7)), 1)
         for point in start + (end - start) * np.linspace(0, 1, steps + 1)[:, None]:
             voxel = point - np.asarray(ORIGIN_MM)

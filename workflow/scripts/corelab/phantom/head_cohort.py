@@ -227,7 +227,8 @@ def _anatomy(case: HeadCase, x: Any, y: Any, z: Any, rng: Any) -> np.ndarray:
     labels[bone <= 1] = BONE
     labels[inside <= 1] = CSF
     labels[ribbon <= 0.965] = GREY
-    labels[ribbon <= 0.90] = WHITE
+    gyri = 0.055 * np.sin(x / 5.3 + np.cos(z / 15)) * np.sin(y / 6.1 + np.sin(z / 12))
+    labels[ribbon + gyri <= 0.66] = WHITE
     # Sulci reach into the ribbon; the fissure parts the hemispheres.
     labels[(folds > 0.0155) & (ribbon > 0.90) & (inside <= 1)] = CSF
     labels[(np.abs(x) < 1.3) & (inside <= 1) & ((y > 25) | (y < -45) | (z > 30))] = CSF
@@ -429,9 +430,7 @@ def write_head(head: HeadPhantom, folder: Path) -> list[Path]:
     sidecar: dict[str, Any] = {"FrameTimes": head.times_s, "parameters": parameters}
     if case.modality == "dsc":
         sidecar["EchoTime"] = 0.03
-    written = [
-        save_image(series, folder / f"{case.name}_{case.modality}.nii.gz", sidecar=sidecar)
-    ]
+    written = [save_image(series, folder / f"{case.name}_{case.modality}.nii.gz", sidecar=sidecar)]
     masks = ("core", "hypoperfused", "tissue")
     for name in (*masks, "cbf_ml_100g_min", "cbv_ml_100g", "mtt_s", "delay_s", "arteries", "veins"):
         values = getattr(head, name)

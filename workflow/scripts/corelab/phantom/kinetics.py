@@ -53,7 +53,7 @@ class Bolus:
         t = np.asarray(times_s, dtype=np.float64)
         first = _gamma_variate(t - self.start_s, self.alpha, self.beta_s)
         later = _gamma_variate(t - self.start_s - 9.0, self.alpha, 3 * self.beta_s)
-        return cast(NDArray[np.float64], self.peak * (first + self.second_pass * later))
+        return np.asarray(self.peak * (first + self.second_pass * later))
 
     def venous(self, times_s: ArrayLike) -> NDArray[np.float64]:
         """Enhancement of the sagittal sinus: dispersed by exp(-t / 3 s), its centroid 5 s later."""

@@ -77,7 +77,13 @@ class Lesion:
     haematoma_potential_mm: NDArray[np.float32]
     levels_mm: dict[str, float]
 
-    def fractions(self, template_mm: NDArray[np.floating], *names: str) -> list[NDArray[np.float32]]:
+    def potential_at(self, template_mm: NDArray[np.floating]) -> NDArray[np.float32]:
+        """The lesion's potential (mm) at template points (3, ...)."""
+        return _sample(self.potential_mm, template_mm)
+
+    def fractions(
+        self, template_mm: NDArray[np.floating], *names: str
+    ) -> list[NDArray[np.float32]]:
         """Indicator (0 to 1, soft over 1.5 mm) of each named region at template points (3, ...).
 
         Nothing is said about tissue here: ventricles and sulci inside a border count as inside.
@@ -129,7 +135,9 @@ def _smooth_noise(
     )
 
 
-def _territory_potential(rng: np.random.Generator, shape: tuple[int, ...], side: int) -> NDArray[np.float32]:
+def _territory_potential(
+    rng: np.random.Generator, shape: tuple[int, ...], side: int
+) -> NDArray[np.float32]:
     """Rises from near the insula outwards, steeply where other arteries supply the brain."""
     x, y, z = _axes(shape)
     x = x * side
@@ -138,7 +146,9 @@ def _territory_potential(rng: np.random.Generator, shape: tuple[int, ...], side:
     along = (y - centre[1]) / rng.uniform(1.15, 1.45)
     upward = (z - centre[2]) / rng.uniform(1.0, 1.25)
     potential = np.sqrt(across**2 + along**2 + upward**2)
-    potential = potential + 4.0 * _smooth_noise(rng, shape, 9.0) + 1.2 * _smooth_noise(rng, shape, 4.0)
+    potential = (
+        potential + 4.0 * _smooth_noise(rng, shape, 9.0) + 1.2 * _smooth_noise(rng, shape, 4.0)
+    )
     for excess, slope in (
         (14 - x, 2.0),  # anterior cerebral artery and midline
         (-68 - y, 1.5),  # posterior cerebral artery
@@ -242,7 +252,9 @@ def make_lesion(seed: int, anatomy: Anatomy, head: Head, plan: LesionPlan) -> Le
         blood = np.sqrt((x - a) ** 2 + ((y - b) / 1.2) ** 2 + (z - c) ** 2)
         blood = (blood + 1.2 * _smooth_noise(rng, shape, 5.0)).astype(np.float32)
         everywhere = np.full(points.shape[1:], np.float32(_GRID_MM**3 / 1000))
-        levels["haematoma"] = _level(_sample(blood, points), everywhere, plan.haematoma_ml, "haematoma")
+        levels["haematoma"] = _level(
+            _sample(blood, points), everywhere, plan.haematoma_ml, "haematoma"
+        )
     else:
         levels["haematoma"] = -1e3
     return Lesion(plan, potential, blood, levels)

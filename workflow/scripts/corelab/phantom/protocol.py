@@ -49,7 +49,7 @@ class Protocol:
     @property
     def frame_times_s(self) -> NDArray[np.float64]:
         """Start of each frame, s."""
-        return np.arange(self.frames) * self.interval_s
+        return np.arange(self.frames, dtype=np.float64) * np.float64(self.interval_s)
 
 
 _MR: dict[str, Any] = {
@@ -110,12 +110,17 @@ _FULL = {
 
 
 def _coarse(kind: str, full: Protocol) -> Protocol:
-    """The same field of view with 2.5 x 2.5 x 6 mm voxels and 24 frames of 2 s."""
+    """The same field of view with 2.5 x 2.5 x 6 mm voxels (T1w 2 mm) and 30 frames of 2 s."""
     voxel = (2.0, 2.0, 2.0) if kind == "T1w" else (2.5, 2.5, 6.0)
     extent = np.asarray(full.shape) * full.voxel_mm
     shape = tuple(int(np.ceil(e / v)) for e, v in zip(extent, voxel, strict=True))
-    dynamic = {"frames": 24, "interval_s": 2.0} if full.frames > 1 else {}
-    return replace(full, voxel_mm=voxel, shape=cast(tuple[int, int, int], shape), **dynamic)
+    coarse = replace(full, voxel_mm=voxel, shape=cast(tuple[int, int, int], shape))
+    if full.frames == 1:
+        return coarse
+    sidecar = dict(full.sidecar)
+    if "RepetitionTime" in sidecar:
+        sidecar["RepetitionTime"] = 2.0
+    return replace(coarse, frames=30, interval_s=2.0, sidecar=sidecar)
 
 
 def protocol(spec: TrialSpec, participant_id: str, visit: str, kind: str) -> Protocol:
@@ -170,7 +175,9 @@ def grid_affine(
     series = "diffusion" if kind in DIFFUSION_KINDS else kind
     rng = generator(spec.seed, anatomy.participant_id, visit, series, "grid")
     low, high = plan.tilt_degrees
-    orientation = rigid([rng.uniform(low, high), rng.uniform(-1.5, 1.5), rng.uniform(-1.5, 1.5)], [0] * 3)
+    orientation = rigid(
+        [rng.uniform(low, high), rng.uniform(-1.5, 1.5), rng.uniform(-1.5, 1.5)], [0] * 3
+    )
     centre = _SLAB_CENTRE_MM if kind in ("ctp", "dsc") else _HEAD_CENTRE_MM
     moved = placement(spec, anatomy.participant_id, visit, kind)
     middle = moved[:3, :3] @ anatomy.to_subject(np.array(centre)) + moved[:3, 3]

@@ -82,7 +82,7 @@ class Scene:
     lesion: Lesion
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=8)
 def build_scene(spec: TrialSpec, participant_id: str) -> Scene:
     """Build what is scanned of one participant.
 
@@ -188,7 +188,7 @@ def template_to_scan(
     """Inverse of :func:`scan_to_template`."""
     moved = placement(spec, participant_id, visit, kind)
     subject = build_scene(spec, participant_id).anatomy.to_subject(points_mm)
-    return cast(NDArray[np.float64], subject @ moved[:3, :3].T + moved[:3, 3])
+    return np.asarray(subject @ moved[:3, :3].T + moved[:3, 3])
 
 
 def infarct_region(visit: str) -> str:
@@ -214,7 +214,9 @@ def _rician(signal: Array, sigma: float, rng: np.random.Generator) -> Array:
 
 def _bias_field(shape: tuple[int, int, int], rng: np.random.Generator, size: float) -> Array:
     """Smooth multiplicative field, 1 on average, within about +- ``size``."""
-    axes = np.meshgrid(*(np.linspace(-1, 1, n, dtype=np.float32) for n in shape), indexing="ij", sparse=True)
+    axes = np.meshgrid(
+        *(np.linspace(-1, 1, n, dtype=np.float32) for n in shape), indexing="ij", sparse=True
+    )
     field = np.zeros(shape, np.float32)
     for axis in axes:
         a, b = rng.uniform(-0.5, 0.5, 2)
@@ -231,7 +233,9 @@ def diffusion_signals(scene: Scene, visit: str) -> tuple[Array, Array, View]:
     head, participant = scene.head, scene.participant
     view = view_scan(scene, visit, "dwi")
     inside = scene.lesion.fractions(view.template_mm, infarct_region(visit))[0]
-    tissue_b0 = view.sample(head.grey * np.float32(_B0["grey"]) + head.white * np.float32(_B0["white"]))
+    tissue_b0 = view.sample(
+        head.grey * np.float32(_B0["grey"]) + head.white * np.float32(_B0["white"])
+    )
     weight = {name: np.exp(-B_VALUE_S_MM2 * ADC_MM2_S[name]) for name in ADC_MM2_S}
     tissue_dwi = view.sample(
         head.grey * np.float32(_B0["grey"] * weight["grey"])
@@ -261,9 +265,10 @@ def apparent_diffusion(b0: Array, dwi: Array) -> Array:
 
     Examples
     --------
-    >>> b0 = np.ones((2, 2, 2), np.float32); b0[0] = 0.01
-    >>> adc = apparent_diffusion(b0, np.full((2, 2, 2), np.exp(-0.8), np.float32) * b0)
-    >>> round(float(adc[1, 0, 0]), 5), float(adc[0, 0, 0])
+    >>> b0 = np.ones((9, 3, 3), np.float32)
+    >>> b0[:5] = 0.01
+    >>> adc = apparent_diffusion(b0, b0 * np.float32(np.exp(-0.8)))
+    >>> round(float(adc[8, 1, 1]), 5), float(adc[0, 1, 1])
     (0.0008, 0.0)
     """
     signal = (ndimage.uniform_filter(b0, 3) > 0.10) & (dwi > 0) & (b0 > 0)
@@ -286,7 +291,9 @@ def _anatomical(scene: Scene, visit: str, kind: str) -> tuple[Array, View]:
         tissue = head.grey * np.float32(_FLAIR["grey"]) + head.white * np.float32(_FLAIR["white"])
         rest = composite(head, {"csf": _FLAIR["csf"], **_FLAIR_SHELL})
         factor = 0.06 if visit == "baseline" else 0.75
-    signal = view.average(view.sample(rest) + view.sample(tissue) * (1 + np.float32(factor) * inside))
+    signal = view.average(
+        view.sample(rest) + view.sample(tissue) * (1 + np.float32(factor) * inside)
+    )
     rng = _noise(scene, visit, kind)
     bias = _bias_field(view.shape, rng, 0.20 if kind == "T1w" else 0.15)
     return _rician(signal * bias, 0.022 if kind == "T1w" else 0.016, rng), view
@@ -297,7 +304,9 @@ def _hounsfield(scene: Scene, visit: str, view: View) -> Array:
     head = scene.head
     region = infarct_region(visit)
     inside = scene.lesion.fractions(view.template_mm, region)[0]
-    tissue = head.grey * np.float32(_HU["grey"] + 1000) + head.white * np.float32(_HU["white"] + 1000)
+    tissue = head.grey * np.float32(_HU["grey"] + 1000) + head.white * np.float32(
+        _HU["white"] + 1000
+    )
     tissue_sample = view.sample(tissue)
     parenchyma = view.sample(head.grey + head.white)
     rest = view.sample(
@@ -360,7 +369,9 @@ def perfusion_truth(scene: Scene, view: View) -> PerfusionTruth:
     """
     head, seed = scene.head, scene.spec.seed
     grey, white = view.sample(head.grey), view.sample(head.white)
-    core, hypo, oligo = scene.lesion.fractions(view.template_mm, "core", "hypoperfused", "oligaemia")
+    core, hypo, oligo = scene.lesion.fractions(
+        view.template_mm, "core", "hypoperfused", "oligaemia"
+    )
     share = {"core": core, "penumbra": hypo - core, "oligaemia": oligo - hypo}
     flow = np.zeros_like(grey)
     volume = np.zeros_like(grey)
@@ -496,8 +507,8 @@ def simulate_scan(
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = simulate_scan(TrialSpec.testing(), "001", "baseline", "dwi", Path(folder, "d.nii.gz"))
-    ...     nib.load(file).shape
+    ...     file = Path(folder, "sub-001_dwi.nii.gz")
+    ...     nib.load(simulate_scan(TrialSpec.testing(), "001", "baseline", "dwi", file)).shape
     (77, 93, 27)
     """
     scene = build_scene(spec, participant_id)

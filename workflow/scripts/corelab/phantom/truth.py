@@ -15,10 +15,9 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from corelab.imaging import save_image
-from corelab.phantom.design import DIFFUSION_KINDS, TrialSpec, enrol
+from corelab.phantom.design import TrialSpec, enrol, seen_at
 from corelab.phantom.head import ORIGIN_MM
 from corelab.phantom.scans import (
     Scene,
@@ -28,7 +27,9 @@ from corelab.phantom.scans import (
     perfusion_truth,
     view_scan,
 )
+from corelab.phantom.trial import true_aspects
 from corelab.provenance.products import write_table
+from corelab.study.columns import VOLUME_ENDPOINTS
 from corelab.study.naming import session_entity, subject_entity
 
 TRUTH = {
@@ -49,8 +50,7 @@ _MAPS = {
     "tmax": "delay_s",
 }
 _MAP_UNITS = {"cbf": "mL/100g/min", "cbv": "mL/100g", "mtt": "s", "tmax": "s"}
-#: Parenchyma that still gets less than this share of its flow after day 5 is not simulated:
-#: the follow-up has no perfusion scan.
+#: Share of a voxel from which on it is inside.
 _HALF = 0.5
 
 
@@ -119,7 +119,9 @@ def template_mask(spec: TrialSpec, participant_id: str, region: str) -> nib.Nift
     """
     scene = build_scene(spec, participant_id)
     tissue = scene.head.grey + scene.head.white
-    grid = np.meshgrid(*(ORIGIN_MM[a] + np.arange(n) for a, n in enumerate(tissue.shape)), indexing="ij")
+    grid = np.meshgrid(
+        *(ORIGIN_MM[a] + np.arange(n) for a, n in enumerate(tissue.shape)), indexing="ij"
+    )
     inside = scene.lesion.fractions(np.asarray(grid, dtype=np.float32), region)[0]
     if region != "haematoma":
         inside = inside * tissue
@@ -170,3 +172,161 @@ def write_truth_images(
                 image, target, sidecar={"unit": _MAP_UNITS[name], "simulated": True}
             )
     return paths
+
+
+def trial_truth(spec: TrialSpec) -> pd.DataFrame:
+    """Every true value of the trial, one per row.
+
+    Parameters
+    ----------
+    spec
+        The trial. Views of all scans are computed, about a second of CPU each.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns of :data:`TRUTH`.
+    """
+    rows = [*_planned_rows(spec), *_effect_rows(spec)]
+    for participant_id in spec.imaged:
+        rows += _scan_rows(spec, participant_id)
+    return pd.DataFrame(rows, columns=list(TRUTH))
+
+
+def write_truth(spec: TrialSpec, path: str | os.PathLike[str]) -> Path:
+    """Write :func:`trial_truth` as TSV with its data dictionary."""
+    return write_table(trial_truth(spec), path, TRUTH)
+
+
+def _row(
+    participant_id: str,
+    visit: str,
+    endpoint: str,
+    value: float,
+    unit: str,
+    note: str,
+    kind: str | None = None,
+) -> dict[str, object]:
+    return {
+        "participant_id": participant_id,
+        "visit": visit,
+        "endpoint": endpoint,
+        "region": "all",
+        "value": round(float(value), 4),
+        "unit": unit,
+        "kind": kind,
+        "note": note,
+    }
+
+
+def _planned_rows(spec: TrialSpec) -> list[dict[str, object]]:
+    """Continuous volumes of brain tissue in each participant's own space."""
+    rows = []
+    tissue = "grey and white matter within the lesion, own space"
+    for person in enrol(spec):
+        lesion, name = person.lesion, person.participant_id
+        unseen = "" if seen_at(person, "day5") else "; the visit did not take place"
+        hypo = "core and penumbra: arterial delay of parenchyma above 6 s"
+        rows += [
+            _row(name, "baseline", "infarct_volume", lesion.core_ml, "mL", tissue),
+            _row(name, "baseline", "core_volume", lesion.core_ml, "mL", tissue),
+            _row(name, "baseline", "hypoperfused_volume", lesion.hypoperfused_ml, "mL", hypo),
+            _row(
+                name,
+                "baseline",
+                "penumbra_volume",
+                lesion.hypoperfused_ml - lesion.core_ml,
+                "mL",
+                "hypoperfused less core",
+            ),
+            _row(
+                name,
+                "baseline",
+                "mismatch_ratio",
+                lesion.hypoperfused_ml / lesion.core_ml,
+                "ratio",
+                "hypoperfused / core",
+            ),
+            _row(name, "day5", "infarct_volume", lesion.infarct_ml, "mL", tissue + unseen),
+            _row(
+                name,
+                "day5",
+                "infarct_growth",
+                person.growth_ml,
+                "mL",
+                "day 5 less baseline" + unseen,
+            ),
+        ]
+        if lesion.haematoma_ml > 0:
+            rows.append(_row(name, "day5", "haematoma_volume", lesion.haematoma_ml, "mL", "blood"))
+        rows.append(
+            _row(name, "baseline", "aspects", true_aspects(person), "score", "latent, not rounded")
+        )
+    return rows
+
+
+def _effect_rows(spec: TrialSpec) -> list[dict[str, object]]:
+    """Sizes of the effects and errors that are built in."""
+    first, second = spec.readers
+    rows = [
+        _row(
+            "all",
+            "all",
+            "dose_slope:infarct_growth",
+            spec.growth_slope_ml_per_mg_kg,
+            "mL per mg/kg",
+            "effect of dose on infarct growth from baseline to day 5",
+        ),
+        _row(
+            "all",
+            "all",
+            "placebo_mean:infarct_growth",
+            spec.growth_placebo_ml,
+            "mL",
+            "without drug",
+        ),
+        _row("all", "all", "between_sd:infarct_growth", spec.growth_sd_ml, "mL", "within one arm"),
+        _row(
+            "all",
+            "all",
+            f"bias:{first.name}|{second.name}",
+            first.bias_ml - second.bias_ml,
+            "mL",
+            "mean difference of the readers' volumes",
+        ),
+    ]
+    for rater in (*spec.readers, spec.software, spec.earlier):
+        note = "reading less truth, lesion volumes"
+        rows.append(_row("all", "all", f"bias:{rater.name}", rater.bias_ml, "mL", note))
+        note = "SD of one reading of an infarct or core volume"
+        rows.append(_row("all", "all", f"within_sd:{rater.name}", rater.sd_ml, "mL", note))
+    return rows
+
+
+def _scan_rows(spec: TrialSpec, participant_id: str) -> list[dict[str, object]]:
+    """Volumes of the true masks on the grids of the scans."""
+    scene = build_scene(spec, participant_id)
+    rows: list[dict[str, object]] = []
+    infarct: dict[str, float] = {}
+    note = "voxels of which at least half is the region, on the scan's grid"
+    for visit, kinds in spec.schedule[participant_id].items():
+        for kind in kinds:
+            if kind in ("b0", "adc", "T1w"):
+                continue
+            masks, view = true_masks(scene, visit, kind)
+            volumes = {label: float(mask.sum()) * view.voxel_ml for label, mask in masks.items()}
+            for label, volume_ml in volumes.items():
+                if label in VOLUME_ENDPOINTS:
+                    endpoint = VOLUME_ENDPOINTS[label]
+                    rows.append(_row(participant_id, visit, endpoint, volume_ml, "mL", note, kind))
+            if kind in PERFUSION_KINDS:
+                ratio = volumes["hypoperfused"] / volumes["core"]
+                rows.append(
+                    _row(participant_id, visit, "mismatch_ratio", ratio, "ratio", note, kind)
+                )
+            if kind == "dwi":
+                infarct[visit] = volumes["infarct"]
+    if {"baseline", "day5"} <= set(infarct):
+        growth = infarct["day5"] - infarct["baseline"]
+        rows.append(_row(participant_id, "day5", "infarct_growth", growth, "mL", note, "dwi"))
+    return rows

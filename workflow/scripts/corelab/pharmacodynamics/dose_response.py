@@ -740,7 +740,7 @@ def response_band(
     --------
     >>> band = response_band([0, 1, 2, 3], [0.1, 0.9, 2.2, 2.9], points=2)
     >>> band.mean.round(2).tolist(), bool((band.low < band.high).all())
-    ([0.08, 2.98], True)
+    ([0.07, 2.98], True)
     """
     d, y = np.asarray(driver, float), np.asarray(response, float)
     grid = np.linspace(d.min(), d.max(), points)

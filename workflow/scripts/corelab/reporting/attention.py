@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from corelab.reporting.numbers import plural
+from corelab.reporting.numbers import is_number, plural, significant
 from corelab.reporting.results import NOT_COMPUTABLE, Results
-from corelab.reporting.vocabulary import KIND_WORDS, endpoint_words
+from corelab.reporting.vocabulary import KIND_WORDS, criterion_words, endpoint_words
 
 SEVERITIES = ("error", "warning", "note")
 
@@ -61,14 +61,17 @@ def _from_acquisition(results: Results) -> list[Attention]:
     found = []
     failed = frame[frame["verdict"] == "fail"]
     for (kind, criterion), rows in failed.groupby(["kind", "criterion"], sort=True):
-        values = ", ".join(dict.fromkeys(str(value) for value in rows["value"]))
+        values = ", ".join(dict.fromkeys(significant(value) if is_number(value) else str(value)
+                                         for value in rows["value"]))
         limit = rows["limit"].iloc[0]
-        name = KIND_WORDS.get(str(kind), str(kind))
+        name, unit, direction = criterion_words(str(criterion))
+        observed = f"{values} {unit}".strip()
+        wanted = " ".join(part for part in (direction, str(limit)) if part)
         found.append(
             Attention(
                 "warning",
                 "acquisition",
-                f"{name}: {str(criterion).replace('_', ' ')} {values}, charter {limit}",
+                f"{KIND_WORDS.get(str(kind), str(kind))}: {name} {observed}, charter {wanted}",
                 _subjects(rows["participant_id"]),
                 "acquisition",
             )
@@ -76,37 +79,52 @@ def _from_acquisition(results: Results) -> list[Attention]:
     return found
 
 
+def _fault_words(what: str, reason: str) -> str:
+    kind, _, name = what.partition(" ")
+    subject = {
+        "scan": f"{KIND_WORDS.get(name, name)} could not be used",
+        "mask": f"{name} could not be segmented",
+        "stage": f"stage {name} failed",
+    }[kind]
+    return f"{subject}: {reason}" if reason else subject
+
+
 def _from_records(results: Results) -> list[Attention]:
     faults: dict[tuple[str, str], list[str]] = {}
-    gates: dict[tuple[str, str], list[str]] = {}
+    gates: dict[tuple[str, str, str], list[tuple[str, object]]] = {}
     for visit in results.visits:
         for what, reason in visit.faults:
             faults.setdefault((what, reason), []).append(visit.participant_id)
         for gate in visit.gates:
             verdict = str(gate.get("verdict", "")).upper()
             if verdict in {"WARN", "FAIL"}:
-                key = (verdict, str(gate.get("criterion")))
-                gates.setdefault(key, []).append(visit.participant_id)
+                key = (verdict, str(gate.get("criterion")), str(gate.get("limit") or ""))
+                gates.setdefault(key, []).append((visit.participant_id, gate.get("value")))
     found = [
-        Attention("error", "images", f"{what} failed: {reason}".rstrip(": "), _subjects(who))
+        Attention("error", "images", _fault_words(what, reason), _subjects(who), "images")
         for (what, reason), who in sorted(faults.items())
     ]
     for subject, record in sorted(results.normalised.items()):
         if record.get("status") == "failed":
             reason = record.get("reason") or "no reason recorded"
             found.append(
-                Attention("error", "images", f"registration to MNI failed: {reason}", (subject,))
+                Attention(
+                    "error", "images", f"registration to MNI failed: {reason}", (subject,), "quality"
+                )
             )
-    found += [
-        Attention(
-            "error" if verdict == "FAIL" else "warning",
-            "perfusion",
-            f"perfusion gate {criterion.replace('_', ' ')}: {verdict}",
-            _subjects(who),
-            "gates",
+    for (verdict, criterion, limit), who in sorted(gates.items()):
+        name, unit, _ = criterion_words(criterion)
+        values = ", ".join(significant(value) for _, value in who if is_number(value))
+        text = f"perfusion series: {name} {values} {unit}".strip()
+        found.append(
+            Attention(
+                "error" if verdict == "FAIL" else "warning",
+                "perfusion",
+                f"{text} (wanted {limit})" if limit else text,
+                _subjects(subject for subject, _ in who),
+                "gates",
+            )
         )
-        for (verdict, criterion), who in sorted(gates.items())
-    ]
     return found
 
 
@@ -115,9 +133,13 @@ def _from_values(results: Results) -> list[Attention]:
     rows = frame[frame["status"].notna() & (frame["status"] != "ok")]
     found = []
     severity = {"failed": "error", "missing": "note", "excluded": "warning", NOT_COMPUTABLE: "note"}
-    keys = ["status", "endpoint", "reason"]
-    for (status, endpoint, reason), group in rows.fillna({"reason": ""}).groupby(keys, sort=True):
-        text = f"{endpoint_words(endpoint)}: {plural(len(group), 'value')} {status.replace('_', ' ')}"
+    keys = ["status", "reason"]
+    for (status, reason), group in rows.fillna({"reason": ""}).groupby(keys, sort=True):
+        names = list(dict.fromkeys(group["endpoint"].dropna()))
+        shown = endpoint_words(",".join(names[:4]))
+        if len(names) > 4:
+            shown += f" and {len(names) - 4} more"
+        text = f"{shown}: {plural(len(group), 'value')} {str(status).replace('_', ' ')}"
         found.append(
             Attention(
                 severity.get(str(status), "warning"),

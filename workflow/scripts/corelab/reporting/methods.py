@@ -10,12 +10,14 @@ from typing import Any
 
 from corelab.measurement.selection import as_list
 from corelab.reporting.attention import is_not_computable
-from corelab.reporting.numbers import plural
+from corelab.reporting.numbers import is_number, plural, significant
 from corelab.reporting.results import NOT_COMPUTABLE, Results
 from corelab.reporting.vocabulary import (
     ANALYSIS_WORDS,
     KIND_WORDS,
+    criterion_words,
     endpoint_words,
+    group_words,
     statistic_words,
 )
 from corelab.study.columns import (
@@ -268,6 +270,12 @@ def methods_text(results: Results) -> list[Passage]:
     return [passage for passage in passages if passage is not None]
 
 
+def _criterion_text(criterion: str, value: object, limit: object) -> str:
+    name, unit, direction = criterion_words(criterion)
+    shown = significant(value) if is_number(value) else value
+    return f"{name} {shown} {unit}".strip() + f", charter {direction} {limit}".replace("  ", " ")
+
+
 def deviations(results: Results) -> list[tuple[str, str, str]]:
     """(kind, what, detail) of everything that was planned and did not happen as planned."""
     found: list[tuple[str, str, str]] = []
@@ -282,7 +290,7 @@ def deviations(results: Results) -> list[tuple[str, str, str]]:
             reason = str(row.note).removeprefix(NOT_COMPUTABLE).lstrip(": ")
             what = f"{row.analysis_id}: {statistic_words(str(row.statistic))}"
             if row.group != "all":
-                what += f" ({row.group})"
+                what += f" ({group_words(row.group)})"
             found.append(("statistic", what, f"not computable: {reason}"))
         for analysis_id in sorted(done - planned):
             found.append(("analysis", str(analysis_id), "not in the plan: exploratory"))
@@ -292,7 +300,7 @@ def deviations(results: Results) -> list[tuple[str, str, str]]:
             (
                 "acquisition",
                 f"{row.participant_id}, {row.visit}, {row.kind}",
-                f"{str(row.criterion).replace('_', ' ')} {row.value}, charter {row.limit}",
+                _criterion_text(str(row.criterion), row.value, row.limit),
             )
         )
     values = results.measurements

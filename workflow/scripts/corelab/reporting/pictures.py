@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import base64
 import io
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
-from corelab.reporting.results import FrequencyMap, Results, Visit
+from corelab.reporting.results import FrequencyMap, Visit
 
 #: Okabe and Ito's colours, which colour-blind people can tell apart, by what a mask outlines.
 LABEL_COLOURS = {
@@ -39,8 +38,18 @@ OTHER_COLOUR = (240, 228, 66)
 SOURCE_COLOURS = ((0, 158, 115), (86, 180, 233), (204, 121, 167), (240, 228, 66), (0, 114, 178))
 #: Which scan of a visit is shown first.
 KIND_ORDER = ("dwi", "FLAIR", "T1c", "ncct", "ctp", "dsc", "T2w", "adc", "T1w", "gre", "b0")
-#: Scans whose contrast has a fixed display window.
-WINDOWS = {"ncct": (0.0, 80.0), "ctp": (0.0, 80.0), "adc": (0.0, 2.0e-3)}
+#: Scans and maps whose contrast has a fixed display window.
+WINDOWS = {
+    "ncct": (0.0, 80.0),
+    "ctp": (0.0, 80.0),
+    "adc": (0.0, 2.0e-3),
+    "tmax": (0.0, 12.0),
+    "cbf": (0.0, 80.0),
+    "cbv": (0.0, 8.0),
+    "mtt": (0.0, 14.0),
+}
+#: Quantities of the perfusion stage that are shown, in colour.
+MAP_KINDS = ("tmax", "cbf")
 WEBP_QUALITY = 80
 #: Anchors of a perceptually ordered map from dark violet to yellow (after "inferno").
 _HEAT = np.array(
@@ -87,8 +96,8 @@ class Panel:
         Voxel size.
     outlines
         In drawing order.
-    note
-        Shown beside the legend.
+    affine
+        From voxels to millimetres.
     """
 
     visit: str
@@ -96,7 +105,7 @@ class Panel:
     image: NDArray[np.float32]
     spacing_mm: tuple[float, float, float]
     outlines: tuple[Outline, ...]
-    note: str = ""
+    affine: NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -264,9 +273,13 @@ def panel_row(panel: Panel, *, slices: int, tile: int) -> NDArray[np.uint8]:
     row = np.zeros((tile, tile * slices, 3), np.uint8)
     spacing = (panel.spacing_mm[0], panel.spacing_mm[1])
     for number, z in enumerate(planes):
-        grey = _tile(panel.image[box[0], box[1], z], spacing, tile)
-        grey = np.clip((grey - low) / (high - low), 0, 1) * 235
-        rgb = np.repeat(grey.astype(np.uint8)[..., None], 3, axis=2)
+        level = _tile(panel.image[box[0], box[1], z], spacing, tile)
+        level = np.clip((level - low) / (high - low), 0, 1)
+        if panel.kind in MAP_KINDS:
+            rgb = heat_colours(level)
+            rgb[level <= 0] = 0
+        else:
+            rgb = np.repeat((level * 235).astype(np.uint8)[..., None], 3, axis=2)
         for outline in panel.outlines:
             plane = outline.mask[box[0], box[1], z]
             if plane.any():
@@ -319,8 +332,26 @@ def _outlines(
     return tuple(sorted(drawn, key=lambda outline: outline.name.endswith("(pipeline)")))
 
 
-def visit_panels(visit: Visit, folder: Path, *, limit: int | None = None) -> list[Panel]:
-    """Scans of a visit with the masks of their grids; scans that carry masks come first."""
+def _map_panels(visit: Visit, folder: Path) -> list[Panel]:
+    """Perfusion maps of a visit with the masks made from them."""
+    record = visit.perfuse or {}
+    masks = [m for m in record.get("masks", []) if m.get("path") and m.get("status") == "ok"]
+    panels = []
+    for quantity in MAP_KINDS:
+        entry = next((m for m in record.get("maps", []) if m.get("quantity") == quantity), None)
+        if entry is None or not entry.get("path") or not (folder / entry["path"]).is_file():
+            continue
+        image, affine = read_volume(folder / entry["path"])
+        outlines = _outlines(masks, folder, image.shape)
+        panels.append(Panel(visit.visit, quantity, image, spacing_of(affine), outlines, affine))
+    return panels
+
+
+def visit_panels(visit: Visit, folder: Path) -> list[Panel]:
+    """Scans of a visit with the masks of their grids, then its perfusion maps.
+
+    Scans that carry masks come first, and among them those that a mask was drawn on.
+    """
     by_grid: dict[str, list[dict[str, Any]]] = {}
     for mask in visit.masks:
         by_grid.setdefault(str(mask.get("grid")), []).append(mask)
@@ -342,25 +373,24 @@ def visit_panels(visit: Visit, folder: Path, *, limit: int | None = None) -> lis
             scan["scan_id"],
         )
     )
-    panels, used = [], set()
+    panels = []
     for scan in shown:
-        grid = str(scan.get("grid"))
-        if limit is not None and grid in used:
-            continue
-        used.add(grid)
         image, affine = read_volume(folder / scan["path"])
+        outlines = _outlines(by_grid.get(str(scan.get("grid")), []), folder, image.shape)
         panels.append(
-            Panel(
-                visit.visit,
-                scan["kind"],
-                image,
-                spacing_of(affine),
-                _outlines(by_grid.get(grid, []), folder, image.shape),
-            )
+            Panel(visit.visit, scan["kind"], image, spacing_of(affine), outlines, affine)
         )
-        if limit is not None and len(panels) == limit:
-            break
-    return panels
+    return panels + _map_panels(visit, folder)
+
+
+def overview_panels(visits: Sequence[Sequence[Panel]], limit: int = 3) -> list[Panel]:
+    """The panels of a subject for one small picture: the first of each visit, then a Tmax map."""
+    first = [panels[0] for panels in visits if panels][:limit]
+    extra = [p for panels in visits for p in panels if p.kind == "tmax" and p.outlines]
+    for panel in extra[: limit - len(first)]:
+        position = max(k for k, p in enumerate(first) if p.visit == panel.visit)
+        first.insert(position + 1, panel)
+    return first
 
 
 def mosaic(panels: Sequence[Panel], *, slices: int = 6, tile: int = 132, alt: str = "") -> Picture:
@@ -464,18 +494,12 @@ def frequency_picture(frequency: FrequencyMap, *, slices: int = 7) -> tuple[Pict
     return Picture(encode(rgb), rgb.shape[1], rgb.shape[0], alt), peak
 
 
-def subject_picture(results: Results, participant_id: str) -> Picture | None:
-    """The mosaic of a subject for the overview: at most three rows, one or two per visit."""
-    visits = results.visits_of(participant_id)
-    per_visit = max(1, math.floor(3 / max(len(visits), 1)))
-    panels: list[Panel] = []
-    for visit in visits:
-        panels += visit_panels(visit, results.folder, limit=per_visit)
+def subject_picture(participant_id: str, visits: Sequence[Sequence[Panel]]) -> Picture | None:
+    """The mosaic of a subject for the overview; None where there is no image."""
+    panels = overview_panels(visits)
     if not panels:
         return None
-    panels = panels[:3]
     shown = ", ".join(f"{panel.visit} {panel.kind}" for panel in panels)
     outlined = sorted({o.name for panel in panels for o in panel.outlines}) or ["nothing"]
     alt = f"Axial slices of subject {participant_id}: {shown}; outlined: {', '.join(outlined)}"
-    picture = mosaic(panels, alt=alt)
-    return Picture(picture.data, picture.width, picture.height, alt, picture.legend, shown)
+    return replace(mosaic(panels, alt=alt), caption=shown)

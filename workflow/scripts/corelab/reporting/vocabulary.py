@@ -178,6 +178,70 @@ def endpoint_unit(name: str | None) -> str:
     return ENDPOINT_UNITS.get(str(name).partition(":")[0], "")
 
 
+#: Statistics in the unit of their endpoint.
+UNIT_STATISTICS = frozenset(
+    {
+        "bias",
+        "loa_lower",
+        "loa_upper",
+        "within_sd",
+        "repeatability_coefficient",
+        "mean_difference",
+        "median_difference",
+        "adjusted_mean",
+        "hodges_lehmann_shift",
+        "emax",
+        "quantile_coefficient",
+    }
+)
+_CRITERION_UNITS = {"mm": "mm", "s": "s", "ml": "mL", "deg": "degrees", "hu": "HU", "ms": "ms"}
+
+
+def statistic_unit(statistic: str, endpoint: str | None) -> str:
+    """Unit of a statistic of an endpoint; empty where it has none.
+
+    Examples
+    --------
+    >>> statistic_unit("bias", "core_volume"), statistic_unit("icc_a_1", "core_volume")
+    ('mL', '')
+    """
+    return endpoint_unit(endpoint) if statistic in UNIT_STATISTICS else ""
+
+
+def group_words(group: object) -> str:
+    """A pair, contrast or level for people.
+
+    Examples
+    --------
+    >>> group_words("arm=high|arm=placebo"), group_words("reader-1|reader-2"), group_words("all")
+    ('high vs placebo', 'reader-1 vs reader-2', '')
+    """
+    text = "" if group is None or group == "all" else str(group)
+    parts = text.split("|")
+    stems = {part.partition("=")[0] for part in parts if "=" in part}
+    if len(parts) == 2 and len(stems) == 1 and all("=" in part for part in parts):
+        parts = [part.partition("=")[2] for part in parts]
+    return " vs ".join(parts)
+
+
+def criterion_words(criterion: str) -> tuple[str, str, str]:
+    """Name, unit and direction of a criterion like ``slice_thickness_mm_max``.
+
+    Examples
+    --------
+    >>> criterion_words("slice_thickness_mm_max"), criterion_words("coverage")
+    (('slice thickness', 'mm', 'at most'), ('coverage', '', ''))
+    """
+    parts = str(criterion).split("_")
+    direction = {"max": "at most", "min": "at least"}.get(parts[-1], "")
+    if direction:
+        parts = parts[:-1]
+    unit = _CRITERION_UNITS.get(parts[-1].lower(), "") if len(parts) > 1 else ""
+    if unit:
+        parts = parts[:-1]
+    return " ".join(parts), unit, direction
+
+
 @dataclass(frozen=True)
 class Limit:
     """A known limit of a biomarker.

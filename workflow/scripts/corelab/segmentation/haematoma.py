@@ -98,7 +98,8 @@ class CtHaematoma(ThresholdSegmenter):
         offset = self._offset(quality, flags, parameters)
         hu = hu - offset
         dense = brain & (hu > parameters["hu_below"])
-        calcified = keep_clusters(dense, float(parameters["calcification_ml"]), float(np.prod(voxel_size_mm)) / 1000)
+        voxel_ml = float(np.prod(voxel_size_mm)) / 1000.0
+        calcified = keep_clusters(dense, float(parameters["calcification_ml"]), voxel_ml)
         calcified = ndimage.binary_dilation(
             calcified, ball(float(parameters["calcification_rim_mm"]), voxel_size_mm)
         )
@@ -124,7 +125,7 @@ class CtHaematoma(ThresholdSegmenter):
             "mirrored": mirrored,
             "side_mm": side,
             "tissue": usable,
-            "calcified": calcified,
+            "near_bone": _near_bone(hu, parameters, voxel_size_mm),
             "depth_mm": depth_mm(brain, voxel_size_mm),
         }
         return Evidence(maps, voxel_size_mm, quality, flags)
@@ -132,22 +133,20 @@ class CtHaematoma(ThresholdSegmenter):
     def _offset(
         self, quality: dict[str, Any], flags: dict[str, str], parameters: Mapping[str, Any]
     ) -> float:
-        """Common offset of tissue and CSF against what is expected; 0 if within tolerance."""
+        """Offset of brain tissue beyond the tolerance, to be taken out; flags what is off."""
         tissue = quality["tissue_hu"] - parameters["tissue_expected_hu"]
         csf = quality["csf_hu"] - parameters["csf_expected_hu"]
-        tolerance = parameters["calibration_flag_hu"]
-        common = tissue if not np.isfinite(csf) else (tissue + csf) / 2.0
-        agree = np.isfinite(csf) and abs(tissue - csf) < tolerance and tissue * csf > 0
-        quality["calibration_offset_hu"] = 0.0
-        if abs(tissue) <= tolerance and not (agree and abs(common) > tolerance):
-            return 0.0
-        words = f"brain tissue measures {quality['tissue_hu']:.0f} HU, CSF {quality['csf_hu']:.0f} HU"
-        if not agree:
-            flags["calibration"] = f"{words}: not a common offset, left as it is"
-            return 0.0
-        flags["calibration"] = f"{words}: an offset of {common:.0f} HU was taken out"
-        quality["calibration_offset_hu"] = common
-        return float(common)
+        offset = tissue if abs(tissue) > parameters["calibration_flag_hu"] else 0.0
+        quality["calibration_offset_hu"] = offset
+        # Ventricles may be slits, so CSF alone has twice the tolerance (partial volume).
+        if offset or abs(csf) > 2 * parameters["calibration_flag_hu"]:
+            flags["calibration"] = (
+                f"brain tissue measures {quality['tissue_hu']:.0f} HU "
+                f"({parameters['tissue_expected_hu']:.0f} expected), deep CSF "
+                f"{quality['csf_hu']:.0f} HU ({parameters['csf_expected_hu']:.0f} expected): "
+                f"an offset of {offset:.0f} HU was taken out; check the scanner's calibration"
+            )
+        return float(offset)
 
     def decide(
         self, evidence: Evidence, parameters: Mapping[str, Any]
@@ -156,11 +155,14 @@ class CtHaematoma(ThresholdSegmenter):
         maps, hu, excess = evidence.maps, evidence.maps["hu"], evidence.maps["z"]
         window = maps["tissue"] & (hu < parameters["hu_below"])
         lump = float(parameters["sheet_radius_mm"])
-        seed = window & (hu > parameters["hu_seed_above"])
+        # A voxel that shares a face with bone may be half bone: it can belong, not begin.
+        seed = window & (hu > parameters["hu_seed_above"]) & ~maps["near_bone"]
         allowed = window & (hu > parameters["hu_grow_above"])
         faint = (
             window
+            & ~maps["near_bone"]
             & (hu > parameters["faint_hu_above"])
+            & (excess > parameters["faint_excess_hu"])
             & (excess - maps["mirrored"] > parameters["faint_asymmetry_hu"])
         )
         thick = inscribed_radius_mm(faint, evidence.voxel_size_mm) >= parameters["faint_radius_mm"]
@@ -184,6 +186,15 @@ class CtHaematoma(ThresholdSegmenter):
         return mask, {"clusters_dropped": dropped, **_density(mask, hu)}, _density_flags(
             mask, hu, parameters
         )
+
+
+def _near_bone(
+    hu: Image, parameters: Mapping[str, Any], voxel_size_mm: tuple[float, float, float]
+) -> Mask:
+    """Voxels within 2 mm of bone in plane, or with bone in the slice above or below."""
+    bone = hu > parameters["bone_above_hu"]
+    touching = ndimage.binary_dilation(bone, ndimage.generate_binary_structure(3, 1))
+    return touching | ndimage.binary_dilation(bone, ball(2.0, voxel_size_mm))
 
 
 def _density(mask: Mask, hu: Image) -> dict[str, Any]:

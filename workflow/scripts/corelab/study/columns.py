@@ -107,6 +107,7 @@ ENDPOINT_UNITS = {
     "whole_tumour_volume": "mL",
     "extent_of_resection": "percent",
     "territory_fraction": "fraction",
+    "hemisphere_fraction": "fraction",
     "lesion_volume": "mL",
 }
 

@@ -1,0 +1,237 @@
+"""Coverage of every interval of the agreement room by simulation (nominal 95 %).
+
+A short form runs everywhere; 2000 runs per interval (93 to 97 %) are marked slow.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import special
+
+from corelab.agreement import categorical, differences, icc, metrology
+
+TARGET, READER, NOISE = 3.0, 1.0, 1.5
+
+
+def ratings(rng, n, k, reader=READER, target=TARGET, noise=NOISE):
+    return (
+        20
+        + rng.normal(0, target, (n, 1))
+        + rng.normal(0, reader, (1, k))
+        + rng.normal(0, noise, (n, k))
+    )
+
+
+TRUE_ICC = {
+    "icc_1_1": TARGET**2 / (TARGET**2 + NOISE**2),
+    "icc_a_1": TARGET**2 / (TARGET**2 + READER**2 + NOISE**2),
+    "icc_c_1": TARGET**2 / (TARGET**2 + NOISE**2),
+    "icc_1_k": TARGET**2 / (TARGET**2 + NOISE**2 / 4),
+    "icc_a_k": TARGET**2 / (TARGET**2 + (READER**2 + NOISE**2) / 4),
+    "icc_c_k": TARGET**2 / (TARGET**2 + NOISE**2 / 4),
+}
+
+
+def icc_form(form):
+    def one(rng):
+        reader = 0.0 if form.startswith("icc_1") else READER
+        return icc.intraclass_correlation(ratings(rng, 30, 4, reader))[form], TRUE_ICC[form]
+
+    return one
+
+
+def icc_incomplete(form, k):
+    def one(rng):
+        table = ratings(rng, 40, k)
+        table[rng.random(table.shape) < 0.2] = np.nan
+        found = icc.intraclass_correlation(table)[form]
+        return found, TRUE_ICC[form]
+
+    return one
+
+
+def bland_altman(part, limits_ci="approximate"):
+    def one(rng):
+        a, b = ratings(rng, 30, 2, 0.0).T
+        found = differences.bland_altman(a + 0.5, b, limits_ci=limits_ci)
+        sd = NOISE * np.sqrt(2)
+        truth = {"bias": 0.5, "loa_lower": 0.5 - 1.96 * sd, "loa_upper": 0.5 + 1.96 * sd}[part]
+        return getattr(found, f"{part}_ci"), truth
+
+    return one
+
+
+def replicated(linked):
+    def one(rng):
+        n, m = 40, 3
+        own = rng.normal(0, 1.0, (n, 1)) - rng.normal(0, 1.0, (n, 1))
+        x = rng.normal(0, 1.5, (n, m))
+        y = rng.normal(0, 1.0, (n, m))
+        common = rng.normal(50, 5, (n, m if linked else 1))
+        found = differences.bland_altman_replicated(common + own + x, common + y, linked=linked)
+        return found.loa_upper_ci, 1.96 * np.sqrt(2 + 1.5**2 + 1)
+
+    return one
+
+
+def concordance(rng):
+    n, shift = 40, 0.8
+    a, b = ratings(rng, n, 2, 0.0).T
+    variance = TARGET**2 + NOISE**2
+    truth = 2 * TARGET**2 / (2 * variance + shift**2)
+    return differences.concordance_correlation(a + shift, b), truth
+
+
+def overall_concordance(rng):
+    shift = np.array([0.0, 0.8, -0.5])
+    table = ratings(rng, 40, 3, 0.0) + shift
+    gap = sum((shift[i] - shift[j]) ** 2 for i in range(3) for j in range(i))
+    variance = TARGET**2 + NOISE**2
+    truth = 6 * TARGET**2 / (2 * 3 * variance + gap)
+    return differences.overall_concordance(table), truth
+
+
+def deming(rng):
+    truth = rng.uniform(5, 30, 40)
+    x, y = truth + rng.normal(0, 1, 40), 1 + 1.2 * truth + rng.normal(0, 1, 40)
+    return differences.deming(x, y).slope, 1.2
+
+
+def passing_bablok(rng):
+    truth = rng.uniform(5, 30, 40)
+    x, y = truth + rng.normal(0, 1, 40), 2 + truth + rng.normal(0, 1, 40)
+    return differences.passing_bablok(x, y).slope, 1.0
+
+
+def deviation(rng):
+    difference = rng.normal(0.5, 2.0, 40)
+    grid = np.linspace(2, 5, 30001)
+    inside = special.ndtr((grid - 0.5) / 2) - special.ndtr((-grid - 0.5) / 2)
+    truth = grid[np.searchsorted(inside, 0.9)]
+    return differences.total_deviation_index(difference, np.zeros(40)), truth
+
+
+def repeatability(name, truth):
+    def one(rng):
+        table = rng.uniform(20, 80, (30, 1)) + rng.normal(0, 2.0, (30, 2))
+        return metrology.repeatability(table)[name], truth
+
+    return one
+
+
+def relative_repeatability(rng):
+    level = rng.uniform(20, 80, (30, 1))
+    table = level * (1 + rng.normal(0, 0.08, (30, 2)))
+    return metrology.repeatability(table)["within_cv_percent"], 8.0
+
+
+def measurement_error(rng):
+    found = icc.standard_error_of_measurement(ratings(rng, 40, 6, 0.5))["sem"]
+    return found, np.sqrt(0.25 + NOISE**2)
+
+
+def grades(rng, n, k=2, cuts=(-0.8, 0.2, 1.0)):
+    latent = rng.normal(0, 1, (n, 1)) + rng.normal(0, 0.5, (n, k))
+    return np.searchsorted(np.array(cuts), latent)
+
+
+def true_of(coefficient, k=2):
+    big = coefficient(grades(np.random.default_rng(99), 400_000, k))
+    return lambda: big
+
+
+_TRUTH: dict[str, float] = {}
+
+
+def graded(name, coefficient, k=2, n=80):
+    def one(rng):
+        if name not in _TRUTH:
+            _TRUTH[name] = coefficient(grades(np.random.default_rng(99), 200_000, k)).estimate
+        return coefficient(grades(rng, n, k)), _TRUTH[name]
+
+    return one
+
+
+def kappa(weights):
+    return lambda table: categorical.weighted_kappa(*table.T, weights)
+
+
+def kappa_bootstrap(rng):
+    name = "kappa_quadratic"
+    if name not in _TRUTH:
+        big = grades(np.random.default_rng(99), 200_000)
+        _TRUTH[name] = categorical.weighted_kappa(*big.T).estimate
+    found = categorical.weighted_kappa(*grades(rng, 80).T, resamples=400)
+    return found.bootstrap_ci, _TRUTH[name]
+
+
+def icc_difference(rng):
+    truth = rng.normal(0, TARGET, (50, 1))
+    x = truth + rng.normal(0, 1.0, (50, 2))
+    y = truth + rng.normal(0, 2.0, (50, 2))
+    found = icc.compare_intraclass_correlations(x, y, form="icc_c_1", resamples=400)
+    return found, 9 / 10 - 9 / 13
+
+
+def proportion(rng):
+    return metrology.proportion(int(rng.binomial(60, 0.3)), 60), 0.3
+
+
+INTERVALS = {
+    **{form: icc_form(form) for form in TRUE_ICC},
+    "icc_a_1 incomplete": icc_incomplete("icc_a_1", 4),
+    "icc_c_1 incomplete": icc_incomplete("icc_c_1", 3),
+    "bias": bland_altman("bias"),
+    "loa_lower": bland_altman("loa_lower"),
+    "loa_upper": bland_altman("loa_upper"),
+    "loa_upper exact": bland_altman("loa_upper", "exact"),
+    "loa_upper replicated": replicated(False),
+    "loa_upper linked": replicated(True),
+    "ccc": concordance,
+    "ccc overall": overall_concordance,
+    "deming slope": deming,
+    "passing_bablok slope": passing_bablok,
+    "total_deviation_index": deviation,
+    "within_sd": repeatability("within_sd", 2.0),
+    "repeatability_coefficient": repeatability("repeatability_coefficient", 1.96 * 8**0.5),
+    "within_cv_percent": relative_repeatability,
+    "sem": measurement_error,
+    "kappa": graded("kappa", kappa("none")),
+    "kappa_linear": graded("kappa_linear", kappa("linear")),
+    "kappa_quadratic": graded("kappa_quadratic", kappa("quadratic")),
+    "kappa_quadratic bootstrap": kappa_bootstrap,
+    "kappa_fleiss": graded("kappa_fleiss", categorical.fleiss_kappa, 4),
+    "gwet_ac1": graded("gwet_ac1", categorical.gwet_ac, 3),
+    "gwet_ac2": graded("gwet_ac2", lambda t: categorical.gwet_ac(t, "quadratic"), 3),
+    "alpha ordinal": graded(
+        "alpha_ordinal", lambda t: categorical.krippendorff_alpha(t, "ordinal", resamples=400), 3
+    ),
+    "percent_agreement": graded("percent_agreement", categorical.percent_agreement),
+    "percent_agreement of 4": graded("percent_agreement_4", categorical.percent_agreement, 4),
+    "icc difference": icc_difference,
+    "proportion": proportion,
+}
+
+
+def coverage(name, runs):
+    covered = 0
+    for run in range(runs):
+        found, truth = INTERVALS[name](np.random.default_rng([run, 7]))
+        low, high = found if isinstance(found, tuple) else (found.ci_low, found.ci_high)
+        covered += low <= truth <= high
+    return covered / runs
+
+
+@pytest.mark.parametrize("name", sorted(INTERVALS))
+def test_coverage_in_short(name):
+    """Only a gross error shows in so few runs: 5 standard errors below 95 %."""
+    runs = 60
+    assert coverage(name, runs) >= 0.95 - 5 * np.sqrt(0.95 * 0.05 / runs)
+
+
+@pytest.mark.slow
+@pytest.mark.acceptance
+@pytest.mark.parametrize("name", sorted(INTERVALS))
+def test_coverage(name):
+    assert 0.93 <= coverage(name, 2000) <= 0.97

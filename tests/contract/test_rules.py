@@ -1,0 +1,115 @@
+"""Every rule is complete, and reruns when code that it uses has changed."""
+
+import re
+import shutil
+
+import pytest
+
+from corelab.provenance import digest
+from helpers import REPOSITORY
+
+SCRIPTS = REPOSITORY / "workflow" / "scripts"
+RULES = {
+    match.group(1): match.group(0)
+    for path in sorted((REPOSITORY / "workflow" / "rules").glob("*.smk"))
+    for match in re.finditer(r"^rule (\w+):\n(?:(?:    .*)?\n)+", path.read_text() + "\n", re.M)
+}
+
+
+def test_there_are_rules():
+    assert len(RULES) >= 20
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_rule_is_complete(name):
+    block = RULES[name]
+    for part in ("log:", "benchmark:", "threads:", "resources:", "message:", "conda:", "script:"):
+        assert re.search(rf"^    {part}", block, re.M), f"rule {name} has no {part}"
+    assert re.search(rf'^    """.+"""$', block, re.M), f"rule {name} has no docstring"
+    assert f'code=code("{name}")' in block
+    assert f'"../scripts/{name}.py"' in block
+    assert not re.search(r"^    (run|wrapper|shell):", block, re.M)
+
+
+def test_every_script_belongs_to_a_rule():
+    assert {path.stem for path in SCRIPTS.glob("*.py")} == set(RULES)
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_script_is_thin(name):
+    lines = (SCRIPTS / f"{name}.py").read_text().splitlines()
+    code = [line for line in lines if line.strip() and not line.strip().startswith(("#", '"""'))]
+    assert len(code) <= 28, f"{name}.py has {len(code)} lines: the library does the work"
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scripts")
+    shutil.copytree(SCRIPTS, folder / "scripts", ignore=shutil.ignore_patterns("__pycache__", "assets"))
+    return folder / "scripts"
+
+
+def _digests(folder):
+    digest.digest_of_script.cache_clear()
+    digest._imports.cache_clear()
+    return {name: digest.digest_of_script(str(folder / f"{name}.py")) for name in RULES}
+
+
+def test_a_library_edit_changes_exactly_the_rules_that_use_it(copy):
+    before = _digests(copy)
+    used = {
+        name: {p.relative_to(copy).as_posix() for p in digest.modules_of(copy / f"{name}.py", copy)}
+        for name in RULES
+    }
+    modules = sorted(set().union(*used.values()))
+    assert "corelab/agreement/icc.py" in used["analyse"]
+    assert "corelab/agreement/icc.py" not in used["prepare"]
+    for module in modules:
+        if module.endswith("__init__.py"):
+            continue
+        file = copy / module
+        kept = file.read_bytes()
+        file.write_bytes(kept + b"\n# edited\n")
+        after = _digests(copy)
+        file.write_bytes(kept)
+        changed = {name for name in RULES if after[name] != before[name]}
+        assert changed == {name for name in RULES if module in used[name]}, module
+
+
+def test_a_script_edit_changes_its_rule_only(copy):
+    before = _digests(copy)
+    for name in RULES:
+        file = copy / f"{name}.py"
+        kept = file.read_bytes()
+        file.write_bytes(kept + b"\n# edited\n")
+        after = _digests(copy)
+        file.write_bytes(kept)
+        assert {n for n in RULES if after[n] != before[n]} == {name}
+
+
+def test_static_imports_cover_what_is_loaded():
+    """The digest follows imports in the text; what a room really loads must be among them."""
+    import subprocess
+    import sys
+
+    program = (
+        "import sys\n"
+        "from corelab.imaging import prepare_visit\n"
+        "from corelab.registration import align_visit\n"
+        "from corelab.provenance.records import write_record\n"
+        "print('\\n'.join(sorted(getattr(m, '__file__', '') or '' for n, m in sys.modules.items()"
+        " if n.split('.')[0] == 'corelab')))"
+    )
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True,
+        env={"PYTHONPATH": str(SCRIPTS), "PATH": "/usr/bin:/bin"},
+    ).stdout.split()
+    listed = {str(path) for path in digest.modules_of(SCRIPTS / "prepare.py", SCRIPTS)}
+    assert set(loaded) <= listed
+
+
+def test_no_address_and_no_absolute_path_in_rules_and_scripts():
+    for path in [*(REPOSITORY / "workflow" / "rules").glob("*.smk"), *SCRIPTS.glob("*.py")]:
+        text = path.read_text()
+        assert not re.search(r"https?://|wget|curl ", text), path
+        assert not re.search(r"[\"'](/home|/work|/root|/tmp)", text), path

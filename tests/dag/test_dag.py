@@ -1,0 +1,122 @@
+"""The jobs that a study asks for, exactly, from a dry run."""
+
+import pytest
+
+from helpers import REPOSITORY
+from workflow_runs import jobs, snakemake, tables_study, write_study
+
+ALWAYS = {"check_inputs": 1, "preflight": 1}
+COHORT = {
+    "collect": 1, "statistics_tables": 1, "certificate": 1, "report": 1, "submission": 1,
+    "trace_table": 1, "manifest": 1, "verified": 1, "all": 1,
+}
+
+
+@pytest.fixture
+def files(tmp_path):
+    """Names of images that are there (their content is not read while jobs are planned)."""
+
+    def make(*names):
+        for name in names:
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"not read here")
+        return tmp_path
+
+    return make
+
+
+def test_tables_only(tmp_path):
+    output = snakemake("-n", "--configfile", str(tables_study(tmp_path))).stdout
+    assert jobs(output) == {**ALWAYS, **COHORT, "analyse": 3}
+
+
+def test_participants_alone(tmp_path):
+    config = write_study(tmp_path, {}, participants="participant_id\n007")
+    assert jobs(snakemake("-n", "--configfile", str(config)).stdout) == {**ALWAYS, **COHORT}
+
+
+def test_perfusion_at_one_of_two_visits_and_a_missing_visit(tmp_path, files):
+    files("a_adc.nii.gz", "a_dwi.nii.gz", "a_ctp.nii.gz", "b_dwi.nii.gz", "c_adc.nii.gz")
+    config = write_study(
+        tmp_path, {"study": {"id": "s"}},
+        participants="participant_id\n007\n008",
+        scans="""participant_id|visit|kind|path
+                 007|baseline|adc|a_adc.nii.gz
+                 007|baseline|dwi|a_dwi.nii.gz
+                 007|baseline|ctp|a_ctp.nii.gz
+                 007|day5|dwi|b_dwi.nii.gz
+                 008|baseline|adc|c_adc.nii.gz""",
+    )
+    assert jobs(snakemake("-n", "--configfile", str(config)).stdout) == {
+        **ALWAYS, **COHORT, "prepare": 3, "segment": 3, "perfuse": 1, "normalise": 2, "measure": 3,
+        "frequency_map": 3,
+    }
+
+
+def test_supplied_masks_are_measured_in_batches(tmp_path, files):
+    names = [f"m{n:03d}.nii.gz" for n in range(90)]
+    files(*names)
+    rows = "\n".join(f"{n:03d}|v|mask-infarct|{name}|MNI152" for n, name in enumerate(names))
+    config = write_study(
+        tmp_path, {},
+        participants="participant_id\n" + "\n".join(f"{n:03d}" for n in range(90)),
+        scans="participant_id|visit|kind|path|space\n" + rows,
+    )
+    assert jobs(snakemake("-n", "--configfile", str(config)).stdout) == {
+        **ALWAYS, **COHORT, "measure_supplied": 3, "frequency_map": 1,
+    }
+
+
+def test_an_absent_file_does_not_stop_the_others(tmp_path, files):
+    files("a.nii.gz")
+    config = write_study(
+        tmp_path, {},
+        participants="participant_id\n1\n2",
+        scans="""participant_id|visit|kind|path
+                 1|v|adc|a.nii.gz
+                 2|v|adc|gone.nii.gz""",
+    )
+    result = snakemake("-n", "--configfile", str(config))
+    assert result.returncode == 0
+    assert jobs(result.stdout)["prepare"] == 2
+
+
+def test_a_duplicated_participant_leaves_only_the_preflight(tmp_path):
+    config = write_study(tmp_path, {}, participants="participant_id|arm\n1|a\n1|b")
+    output = snakemake("-n", "--configfile", str(config)).stdout
+    assert jobs(output) == {**ALWAYS, "all": 1}
+    assert "listed 2 times with the arms a and b" in output
+
+
+def test_an_unknown_key_is_an_error_with_the_likely_one(tmp_path):
+    config = write_study(tmp_path, {"regstration": {}}, participants="participant_id\n1")
+    result = snakemake("-n", "--configfile", str(config))
+    assert result.returncode != 0
+    assert "regstration" in result.stdout and "did you mean 'registration'?" in result.stdout
+
+
+def test_minimal_config_takes_no_key_of_the_demo(tmp_path):
+    config = write_study(tmp_path, {"study": {"id": "own"}}, participants="participant_id\n1")
+    output = snakemake("-n", "--configfile", str(config), "--", "statistics").stdout
+    assert "analyse" not in jobs(output) and "simulate_scan" not in jobs(output)
+
+
+def test_from_another_directory_and_through_the_shim(tmp_path):
+    config = tables_study(tmp_path / "study")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for snakefile in (REPOSITORY / "Snakefile", REPOSITORY / "workflow" / "Snakefile"):
+        output = snakemake(
+            "-n", "--snakefile", str(snakefile), "--configfile", str(config), cwd=elsewhere
+        ).stdout
+        assert jobs(output)["analyse"] == 3, output
+
+
+@pytest.mark.parametrize("target", ["preflight", "images", "endpoints", "statistics", "report",
+                                    "submission", "status", "index", "compare", "trace", "verify",
+                                    "phantom"])
+def test_each_target_can_be_asked_for(tmp_path, target):
+    config = tables_study(tmp_path)
+    result = snakemake("-n", "--configfile", str(config), "--", target)
+    assert result.returncode == 0, result.stdout

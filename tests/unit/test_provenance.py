@@ -1,0 +1,119 @@
+"""Provenance: products are whole or absent, bytes follow content, and changes are noticed."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from corelab.provenance.certificate import certificate
+from corelab.provenance.manifest import build_manifest, verify, verify_lines
+from corelab.provenance.job import Plain
+from corelab.provenance.products import atomic_path, format_cell, read_table, write_json, write_table
+from helpers import REPOSITORY
+
+
+def test_a_failing_writer_leaves_the_old_file(tmp_path):
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(RuntimeError), atomic_path(target) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert target.read_text() == "old"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_numbers_read_back_as_they_were(number):
+    assert float(format_cell(number)) == number
+
+
+def test_table_bytes_do_not_depend_on_row_order(tmp_path):
+    frame = pd.DataFrame({"id": ["007", "1", None], "v": [0.1, np.nan, 3.0]})
+    first = write_table(frame, tmp_path / "a.tsv", ["id", "v"]).read_bytes()
+    second = write_table(frame.iloc[::-1], tmp_path / "b.tsv", ["id", "v"]).read_bytes()
+    assert first == second
+    assert b"007" in first and b"n/a" in first
+
+
+def test_tables_survive_a_round_trip(tmp_path):
+    frame = pd.DataFrame({"id": ["007", "=1+1"], "v": [1 / 3, np.nan]})
+    write_table(frame, tmp_path / "a.tsv", {"id": "identifier", "v": "value"})
+    back = read_table(tmp_path / "a.tsv", numeric=["v"])
+    assert back["id"].tolist() == ["007", "=1+1"]
+    assert back["v"][0] == 1 / 3 and np.isnan(back["v"][1])
+    assert (tmp_path / "a.json").is_file()
+
+
+def test_verification_names_what_changed_and_the_first_cause(tmp_path):
+    for name in ("endpoints/measurements.tsv", "report/index.html", "maps/a.txt"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    manifest = build_manifest(tmp_path, study={}, code={}, sources=[])
+    write_json(manifest, tmp_path / "provenance" / "manifest.json")
+    assert set(verify(tmp_path, manifest)["verdict"]) == {"same"}
+    assert "3 of 3 products" in verify_lines(tmp_path)[0]
+    (tmp_path / "endpoints/measurements.tsv").write_text("forged")
+    (tmp_path / "report/index.html").unlink()
+    (tmp_path / "maps/b.txt").write_text("new")
+    table = verify(tmp_path, manifest).set_index("file")["verdict"]
+    assert table["endpoints/measurements.tsv"] == "different"
+    assert table["report/index.html"] == "missing"
+    assert table["maps/b.txt"] == "unlisted"
+    with pytest.raises(Plain, match=r"First cause: endpoints/measurements\.tsv"):
+        verify_lines(tmp_path)
+
+
+def test_manifest_holds_nothing_of_the_place(tmp_path):
+    (tmp_path / "maps").mkdir()
+    (tmp_path / "maps" / "a.txt").write_text("x")
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "a.log").write_text("time of day")
+    text = str(build_manifest(tmp_path, study={}, code={}, sources=[]))
+    assert str(tmp_path) not in text and "a.log" not in text
+
+
+def test_certificate_verdicts():
+    statistics = pd.DataFrame({
+        "analysis_id": "a", "statistic": ["icc_a_1", "icc_a_1"], "group": ["x|y", "x|z"],
+        "participant_id": "all", "estimate": [0.7968, 0.5], "ci_low": [0.6891, np.nan],
+        "ci_high": [0.8692, np.nan], "note": ["", "not_computable: single reader"]})
+    published = pd.DataFrame({
+        "published_id": ["p1", "p2", "p3"], "analysis_id": "a", "statistic": "icc_a_1",
+        "estimate": ["0.797", "0.6", "0.5"], "ci_low": ["0.689", None, None], "ci_high": [None] * 3,
+        "tolerance": ["0.002", None, None], "group": ["x|y", "x|z", None]})
+    table = certificate(published, statistics, numeric_tolerance=1e-8)
+    assert table["verdict"].tolist() == ["reproduced", "reproduced", "different", "not_computable"]
+    assert "2 rows match" in table["note"].iloc[-1]
+
+
+JOB = """
+import sys
+from types import SimpleNamespace
+from corelab.provenance.job import Plain, job
+with job(SimpleNamespace(threads=1, log=[sys.argv[1]])):
+    print("from python")
+    import os
+    os.write(1, b"from C\\n")
+    {what}
+"""
+
+
+@pytest.mark.parametrize(("what", "code", "terminal", "log"), [
+    ("pass", 0, "", "from C"),
+    ("raise Plain('mend it')", 1, "mend it", "mend it"),
+    ("raise KeyError('bug')", 1, "KeyError: 'bug'", "Traceback"),
+])
+def test_a_job_logs_everything_and_fails_in_one_line(tmp_path, what, code, terminal, log):
+    done = subprocess.run(
+        [sys.executable, "-c", JOB.format(what=what), str(tmp_path / "a.log")],
+        capture_output=True, text=True, check=False,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow" / "scripts")})
+    text = (tmp_path / "a.log").read_text()
+    assert done.returncode == code
+    assert terminal in done.stderr and "Traceback" not in done.stderr and "from" not in done.stdout
+    assert log in text and "from python" in text

@@ -1,0 +1,485 @@
+"""All statistics rows of one group: a pair of sources, all sources, or one source's repeats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from corelab.agreement import categorical, differences, guards, metrology, second
+from corelab.agreement.estimates import SEED, Estimate, Floats
+from corelab.agreement.icc import (
+    FORMS,
+    IntraclassCorrelation,
+    intraclass_correlation,
+    standard_error_of_measurement,
+)
+from corelab.measurement.selection import NotComputable, not_computable
+from corelab.study.columns import ENDPOINT_UNITS
+
+Row = dict[str, Any]
+Second = dict[str, Any]
+Check = Callable[[float], Second]
+
+_WEIGHTED = {"none": "kappa", "linear": "kappa_linear", "quadratic": "kappa_quadratic"}
+
+NUMERIC = (
+    *FORMS, "ccc", "bias", "loa_lower", "loa_upper", "within_sd", "within_cv_percent",
+    "repeatability_coefficient", "repeatability_coefficient_percent",
+)  # fmt: skip
+NO_GRADES = "values are no grades: no two need be equal"
+GRADED = ("percent_agreement", *_WEIGHTED.values(), "alpha_krippendorff")
+
+
+@dataclass(frozen=True)
+class GroupStatistics:
+    """Maker of the rows of one group of one endpoint and visit.
+
+    Attributes
+    ----------
+    analysis
+        The planned analysis.
+    group
+        ``a|b``, ``all`` or a source.
+    notes
+        Warnings that every row carries.
+    """
+
+    analysis: Mapping[str, Any]
+    endpoint: str
+    visit: str
+    group: str
+    notes: tuple[str, ...] = ()
+
+    @property
+    def level(self) -> str:
+        """Level of measurement."""
+        from corelab.agreement.plan import measure_level
+
+        return measure_level(self.analysis, self.endpoint)
+
+    @property
+    def alpha(self) -> float:
+        """1 - confidence level."""
+        return float(self.analysis.get("alpha", 0.05))
+
+    @property
+    def resamples(self) -> int:
+        """Bootstrap resamples."""
+        return int(self.analysis.get("resamples", 2000))
+
+    @property
+    def seed(self) -> int:
+        """Seed of the bootstrap."""
+        return int(self.analysis.get("seed", SEED))
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether values are volumes in mL, untransformed."""
+        unit = ENDPOINT_UNITS.get(self.endpoint.split(":")[0])
+        derived = self.analysis.get("derivation", "value") != "value"
+        transformed = self.analysis.get("transform", "none") != "none"
+        return unit == "mL" and not derived and not transformed
+
+    def expected(self) -> list[str]:
+        """Statistics of the contract that this group must have a row for."""
+        names = [] if self.level == "nominal" else list(NUMERIC)
+        if self.level in ("ordinal", "nominal"):
+            names += GRADED
+        if self.group == "all":
+            pairwise = {"bias", "loa_lower", "loa_upper", *_WEIGHTED.values()}
+            names = [name for name in names if name not in pairwise]
+            if self.level in ("ordinal", "nominal"):
+                names.append("kappa_fleiss")
+            elif "alpha_krippendorff" not in names:
+                names.append("alpha_krippendorff")
+        return names
+
+    def refuse(self, reason: str) -> list[Row]:
+        """A row with the reason for every statistic that is due."""
+        place = {"group": self.group, "endpoint": self.endpoint, "visit": self.visit}
+        notes = "; ".join(self.notes)
+        return [
+            not_computable(name, reason + (f"; {notes}" if notes else ""), **place)
+            for name in self.expected()
+        ]
+
+    def row(self, statistic: str, found: Estimate, checked: Second, extra: str = "") -> Row:
+        """One statistics row; an estimate that is no number becomes ``not_computable``."""
+        place: Row = {"group": self.group, "endpoint": self.endpoint, "visit": self.visit}
+        notes = [n for n in (found.note, extra, *self.notes) if n]
+        if not np.isfinite(found.estimate):
+            reason = "; ".join(notes) or "not defined for these readings"
+            return not_computable(statistic, reason, n=found.n, method=found.method, **place)
+        return {
+            **place,
+            "statistic": statistic,
+            "estimate": found.estimate,
+            "ci_low": found.ci_low,
+            "ci_high": found.ci_high,
+            "p_value": found.p_value,
+            "n": found.n,
+            "method": found.method,
+            **checked,
+            "note": "; ".join(notes),
+        }
+
+    def attempt(
+        self,
+        statistic: str,
+        found: Estimate | NotComputable | Callable[[], Estimate],
+        check: Check | None = None,
+        extra: str = "",
+    ) -> Row:
+        """Compute, compute a second time, and say why where it cannot be done."""
+        try:
+            if isinstance(found, NotComputable):
+                raise found
+            one = found if isinstance(found, Estimate) else found()
+        except NotComputable as error:
+            place = {"group": self.group, "endpoint": self.endpoint, "visit": self.visit}
+            return not_computable(statistic, "; ".join([str(error), *self.notes]), **place)
+        checked = check(one.estimate) if check and np.isfinite(one.estimate) else {}
+        return self.row(statistic, one, checked, extra)
+
+    def _with(self, *notes: str) -> GroupStatistics:
+        kept = tuple(dict.fromkeys([*self.notes, *(n for n in notes if n)]))
+        return GroupStatistics(self.analysis, self.endpoint, self.visit, self.group, kept)
+
+    def _screened(self, wide: pd.DataFrame) -> GroupStatistics:
+        """The same group with warnings about its values; refuses what cannot be right."""
+        notes = guards.volumes_plausible(wide, self.endpoint) if self.is_volume else []
+        if self.level in ("ordinal", "nominal"):
+            guards.grades_known(wide, self.analysis.get("categories"))
+        if len(wide) < guards.FEW_TARGETS:
+            notes.append(f"only {len(wide)} targets")
+        return self._with(*notes)
+
+    def pair(self, wide: pd.DataFrame, swapped: list[str]) -> list[Row]:
+        """Rows of two sources (columns) over targets (rows), complete cases."""
+        either = int(wide.notna().any(axis=1).sum())
+        complete = wide.dropna()
+        lost = either - len(complete)
+        maker = self
+        if either and lost / either > 0.1:
+            maker = maker._with(f"{lost} of {either} targets lack one of the two sources")
+        if swapped:
+            maker = maker._with(f"sources may be exchanged at {', '.join(swapped[:5])}")
+        if len(complete) < guards.FEWEST_TARGETS:
+            return maker.refuse(
+                f"{len(complete)} targets with both sources, at least {guards.FEWEST_TARGETS} "
+                "are needed"
+            )
+        values = complete.to_numpy(dtype=np.float64)
+        try:
+            maker = maker._screened(complete)
+            if self.is_volume:
+                guards.units_mixed(values[:, 0], values[:, 1], list(complete.index))
+        except NotComputable as error:
+            return maker.refuse(str(error))
+        rows: list[Row] = []
+        if maker.level != "nominal":
+            rows += maker._numeric(values) + maker._difference(values)
+        if maker.level in ("ordinal", "nominal"):
+            rows += maker._grades_of_two(values)
+        return rows
+
+    def several(self, wide: pd.DataFrame) -> list[Row]:
+        """Rows of all sources together; missing cells are left missing."""
+        present = wide.dropna(axis=1, how="all")
+        kept = present[present.notna().sum(axis=1) >= 2]
+        absent = [str(c) for c in wide.columns if c not in present.columns]
+        maker = self._with(f"no value from {', '.join(absent)}" if absent else "")
+        if present.shape[1] < 2:
+            return maker.refuse("fewer than two sources have values")
+        if len(kept) < guards.FEWEST_TARGETS:
+            return maker.refuse(f"{len(kept)} targets with two or more sources")
+        try:
+            maker = maker._screened(kept)
+        except NotComputable as error:
+            return maker.refuse(str(error))
+        values = kept.to_numpy(dtype=np.float64)
+        rows: list[Row] = []
+        if maker.level != "nominal":
+            rows += maker._numeric(values)
+        if maker.level in ("ordinal", "nominal"):
+            rows += maker._grades_of_several(values)
+        else:
+            rows.append(maker._alpha_row(values))
+        return rows
+
+    def repeats(self, wide: pd.DataFrame) -> list[Row]:
+        """Rows of one source's repeated readings (columns are repeats)."""
+        maker = self
+        if len(wide) < guards.FEWEST_TARGETS:
+            return maker.refuse(f"{len(wide)} targets read twice, at least 3 are needed")
+        try:
+            maker = maker._screened(wide)
+        except NotComputable as error:
+            return maker.refuse(str(error))
+        values = wide.to_numpy(dtype=np.float64)
+        rows: list[Row] = []
+        if maker.level != "nominal":
+            rows += maker._numeric(values)
+            if values.shape[1] == 2:
+                rows += maker._difference(values)
+        if maker.level in ("ordinal", "nominal"):
+            two = values.shape[1] == 2
+            rows += maker._grades_of_two(values) if two else maker._grades_of_several(values)
+        return rows
+
+    def _numeric(self, values: Floats) -> list[Row]:
+        rows = self._icc_rows(values)
+        if values.shape[1] == 2:
+            complete = values[~np.isnan(values).any(axis=1)]
+            ccc = partial(differences.concordance_correlation, *complete.T, alpha=self.alpha)
+        else:
+            ccc = partial(differences.overall_concordance, values, alpha=self.alpha)
+        rows.append(self.attempt("ccc", ccc))
+        return rows + self._metrology_rows(values)
+
+    def _icc_rows(self, values: Floats) -> list[Row]:
+        measurement_error = ("sem", "minimal_detectable_change")
+        try:
+            found = intraclass_correlation(values, alpha=self.alpha)
+        except NotComputable as error:
+            return [self.attempt(name, error) for name in (*FORMS, *measurement_error)]
+        planned = self.analysis.get("icc_form")
+        checked = second.second_iccs(values, {form: found[form].estimate for form in FORMS})
+        rows = [
+            self.row(
+                form,
+                _as_estimate(found[form]),
+                checked.get(form, {}),
+                "pre-specified form" if form == planned else "",
+            )
+            for form in FORMS
+        ]
+        try:
+            errors = standard_error_of_measurement(values, alpha=self.alpha)
+        except NotComputable as error:
+            return rows + [self.attempt(name, error) for name in measurement_error]
+        gaps = "complete cases" if np.isnan(values).any() else ""
+        rows += [self.attempt(name, errors[name], None, gaps) for name in measurement_error]
+        return rows + (self._complete_cases(values) if gaps else [])
+
+    def _complete_cases(self, values: Floats) -> list[Row]:
+        """Sensitivity to the missing cells: the same coefficient from complete targets only."""
+        name = f"{self.analysis.get('icc_form', 'icc_a_1')}_complete_cases"
+        complete = values[~np.isnan(values).any(axis=1)]
+        if len(complete) < guards.FEWEST_TARGETS:
+            return [self.attempt(name, NotComputable(f"{len(complete)} complete targets"))]
+        try:
+            found = intraclass_correlation(complete, alpha=self.alpha)
+        except NotComputable as error:
+            return [self.attempt(name, error)]
+        form = name.removesuffix("_complete_cases")
+        checked = second.second_iccs(complete, {f: found[f].estimate for f in FORMS})
+        one = _as_estimate(found[form])
+        return [self.row(name, one, checked.get(form, {}), "sensitivity: complete cases")]
+
+    def _metrology_rows(self, values: Floats) -> list[Row]:
+        between = self.analysis.get("repeats", "between") != "within"
+        extra = "over sources: their bias is part of it (reproducibility)" if between else ""
+        try:
+            found = metrology.repeatability(values, alpha=self.alpha)
+        except NotComputable as error:
+            return [self.attempt(name, error) for name in NUMERIC[-4:]]
+        rows = []
+        for name, one in found.items():
+            if self.level != "ratio" and "percent" in name:
+                if name not in NUMERIC:
+                    continue
+                one = Estimate(np.nan, n=one.n, note="a percentage needs a ratio scale")
+            check = partial(second.second_within_sd, values) if name == "within_sd" else None
+            rows.append(self.attempt(name, one, check, extra))
+        return rows
+
+    def _difference(self, values: Floats) -> list[Row]:
+        complete = values[~np.isnan(values).any(axis=1)]
+        a, b = complete.T
+        found = differences.bland_altman(a, b, alpha=self.alpha)
+        delta = self.analysis.get("delta")
+        rows = []
+        for name, one in _three(found).items():
+            extra = ""
+            if delta is not None and name != "bias":
+                inside = max(abs(one.ci_low), abs(one.ci_high)) <= float(delta)
+                verdict = "within" if inside else "not shown to be within"
+                extra = f"limit with its interval {verdict} +-{delta:g}"
+            check = partial(second.second_bland_altman, a, b, name)
+            rows.append(self.attempt(name, one, check, extra))
+        middle = (a + b) / 2.0
+        slope = differences.regression_slope(middle, a - b, alpha=self.alpha)
+        check_slope = partial(second.second_slope, middle, a - b)
+        rows.append(self.attempt("proportional_bias_slope", slope, check_slope))
+        if self.level == "ratio":
+            rows += self._relative_difference(a, b)
+        deviation = partial(differences.total_deviation_index, a, b, alpha=self.alpha)
+        rows.append(self.attempt("total_deviation_index", deviation))
+        return rows + self._lines(a, b)
+
+    def _relative_difference(self, a: Floats, b: Floats) -> list[Row]:
+        names = {
+            "percent": ("bias_percent", "loa_lower_percent", "loa_upper_percent"),
+            "log": ("ratio", "ratio_loa_lower", "ratio_loa_upper"),
+        }
+        rows = []
+        for scale, three in names.items():
+            try:
+                found = differences.bland_altman(a, b, scale=scale, alpha=self.alpha)
+            except NotComputable as error:
+                rows += [self.attempt(name, error) for name in three]
+                continue
+            for name, one in zip(three, _three(found).values(), strict=True):
+                rows.append(self.attempt(name, one))
+        return rows
+
+    def _lines(self, a: Floats, b: Floats) -> list[Row]:
+        """Deming and Passing-Bablok lines a = intercept + slope b."""
+        rows = []
+        for method, fit in (
+            ("deming", differences.deming),
+            ("passing_bablok", differences.passing_bablok),
+        ):
+            try:
+                line = fit(b, a, alpha=self.alpha)
+            except NotComputable as error:
+                rows += [self.attempt(f"{method}_{part}", error) for part in ("slope", "intercept")]
+                continue
+            for part, one in (("slope", line.slope), ("intercept", line.intercept)):
+                check = partial(second.second_deming, b, a, part) if method == "deming" else None
+                rows.append(self.attempt(f"{method}_{part}", one, check))
+        return rows
+
+    def _grades_of_two(self, values: Floats) -> list[Row]:
+        complete = values[~np.isnan(values).any(axis=1)]
+        a, b = complete.T
+        integer = _integers(complete)
+        rows = [self._percent_row(complete)]
+        for weights, name in _WEIGHTED.items():
+            reason = ""
+            if weights != "none" and self.level == "nominal":
+                reason = "categories have no order"
+            elif weights == "none" and not integer:
+                reason = NO_GRADES
+            if reason:
+                rows.append(self.attempt(name, NotComputable(reason)))
+            else:
+                rows += self._kappa_rows(a, b, weights, name)
+        rows.append(self._alpha_row(complete))
+        return rows + self._gwet_rows(complete)
+
+    def _kappa_rows(self, a: Floats, b: Floats, weights: str, name: str) -> list[Row]:
+        planned = "pre-specified weights" if weights == self.analysis.get("weights") else ""
+        # A score that is no integer is on no list of grades: its distances are taken as they are.
+        scale = self.analysis.get("categories") if _integers(np.stack([a, b])) else None
+        try:
+            found = categorical.weighted_kappa(
+                a, b, weights, scale, alpha=self.alpha, resamples=self.resamples, seed=self.seed
+            )
+        except NotComputable as error:
+            return [self.attempt(name, error)]
+        n, value = found.n, found.estimate
+        main = Estimate(
+            value, found.ci_low, found.ci_high, found.p_value, n, found.method, found.note
+        )
+        method = f"{weights} weights; percentile bootstrap, {self.resamples} resamples of targets"
+        bootstrap = Estimate(value, *found.bootstrap_ci, n=n, method=method)
+        check = partial(second.second_kappa, a, b, weights) if _evenly_spaced(scale) else None
+        rows = [
+            self.attempt(name, main, check, planned),
+            self.attempt(f"{name}_bootstrap", bootstrap, None, planned),
+        ]
+        if weights == "none":
+            rows.append(self.attempt("kappa_maximum", Estimate(found.maximum, n=n, method="Umesh")))
+            for index in ("prevalence_index", "bias_index"):
+                index_value = getattr(found, index)
+                if np.isfinite(index_value):
+                    one = Estimate(index_value, n=n, method="Byrt 1993")
+                    rows.append(self.attempt(f"kappa_{index}", one))
+        return rows
+
+    def _percent_row(self, values: Floats) -> Row:
+        if not _integers(values):
+            return self.attempt("percent_agreement", NotComputable(NO_GRADES))
+        compute = partial(categorical.percent_agreement, values, alpha=self.alpha)
+        check = partial(second.second_percent, values, self.alpha)
+        return self.attempt("percent_agreement", compute, check)
+
+    def _alpha_row(self, values: Floats) -> Row:
+        compute = partial(
+            categorical.krippendorff_alpha,
+            values,
+            self.level,
+            alpha=self.alpha,
+            resamples=self.resamples,
+            seed=self.seed,
+        )
+        check = partial(second.second_alpha, values, self.level)
+        return self.attempt("alpha_krippendorff", compute, check)
+
+    def _gwet_rows(self, values: Floats) -> list[Row]:
+        if not _integers(values):
+            return []
+        scale = self.analysis.get("categories")
+        names = {"gwet_ac1": "none"}
+        if self.level == "ordinal":
+            planned = self.analysis.get("weights", "quadratic")
+            names["gwet_ac2"] = "quadratic" if planned == "none" else planned
+        return [
+            self.attempt(
+                name, partial(categorical.gwet_ac, values, weights, scale, alpha=self.alpha)
+            )
+            for name, weights in names.items()
+        ]
+
+    def _grades_of_several(self, values: Floats) -> list[Row]:
+        rows = [self._percent_row(values)]
+        if _integers(values):
+            fleiss = partial(categorical.fleiss_kappa, values, alpha=self.alpha)
+            rows.append(self.attempt("kappa_fleiss", fleiss, partial(second.second_fleiss, values)))
+            rows.append(self.attempt("kappa_light", partial(categorical.light_kappa, values)))
+        else:
+            rows.append(self.attempt("kappa_fleiss", NotComputable(NO_GRADES)))
+        rows.append(self._alpha_row(values))
+        rows += self._gwet_rows(values)
+        if self.level == "ordinal":
+            check = partial(second.second_kendall_w, values)
+            rows.append(self.attempt("kendall_w", partial(categorical.kendall_w, values), check))
+        return rows
+
+
+def _three(found: differences.BlandAltman) -> dict[str, Estimate]:
+    n, method = found.n, found.method
+    return {
+        "bias": Estimate(found.bias, *found.bias_ci, found.bias_p_value, n, method),
+        "loa_lower": Estimate(found.loa_lower, *found.loa_lower_ci, n=n, method=method),
+        "loa_upper": Estimate(found.loa_upper, *found.loa_upper_ci, n=n, method=method),
+    }
+
+
+def _as_estimate(one: IntraclassCorrelation) -> Estimate:
+    test = f"F({one.df1:g}, {one.df2:g}) = {one.f:.6g} of no difference between targets"
+    return Estimate(
+        one.estimate, one.ci_low, one.ci_high, one.p_value, one.n, f"{one.method}; {test}", one.note
+    )
+
+
+def _integers(values: Floats) -> bool:
+    known = values[~np.isnan(values)]
+    return bool((known == np.round(known)).all())
+
+
+def _evenly_spaced(categories: Any) -> bool:
+    if categories is None:
+        return True
+    try:
+        numbers = [float(c) for c in categories]
+    except (TypeError, ValueError):
+        return False
+    return len(set(np.diff(numbers))) <= 1

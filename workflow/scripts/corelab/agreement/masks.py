@@ -1,0 +1,201 @@
+"""Statistics rows of planned overlap analyses: per subject, and over subjects."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import special
+
+from corelab.agreement.estimates import Floats, quantile_t
+from corelab.agreement.plan import chosen_sources
+from corelab.agreement.second import confirm
+from corelab.measurement.overlap import METRICS
+from corelab.measurement.selection import (
+    Tables,
+    as_list,
+    not_computable,
+    population,
+    visits_of,
+)
+
+Row = dict[str, Any]
+
+_DEFINITIONS = {
+    "dice": "2|A and B| / (|A| + |B|)",
+    "jaccard": "|A and B| / |A or B|",
+    "hd95_mm": "larger of the two directed 95th percentiles of surface distances",
+    "assd_mm": "mean of surface distances, both surfaces pooled",
+    "nsd": "share of both surfaces within the tolerance",
+    "volume_difference_ml": "volume of the first minus volume of the second",
+}
+
+
+def _oriented(rows: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
+    """Rows of one pair of sources, in plan order whichever way they were measured."""
+    straight = rows[(rows["source_a"] == a) & (rows["source_b"] == b)]
+    turned = rows[(rows["source_a"] == b) & (rows["source_b"] == a)].copy()
+    signed = turned["metric"] == "volume_difference_ml"
+    turned.loc[signed, "value"] = -turned.loc[signed, "value"]
+    return pd.concat([straight, turned]) if len(turned) else straight
+
+
+def overlap_rows(analysis: Mapping[str, Any], tables: Tables) -> list[Row]:
+    """Rows of one overlap analysis: a row per subject, then mean and median over subjects.
+
+    A subject with several visits has a row per visit; population rows pool them unless
+    ``by_visit``. Only the first repeat of each pair counts. Infinite distances (one mask empty)
+    rank last: they enter the median and make the mean not computable.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"participant_id": ["1", "2", "3"], "visit": "d0", "label": "infarct",
+    ...     "source_a": "x", "source_b": "y", "repeat": 1, "metric": "dice",
+    ...     "value": [0.8, 0.6, 0.7], "status": "ok", "reason": None, "scan_ids": ""})
+    >>> tables = Tables(pd.DataFrame(), pd.DataFrame({"participant_id": ["1", "2", "3"]}), table)
+    >>> rows = overlap_rows({"id": "o", "type": "overlap", "label": "infarct"}, tables)
+    >>> [(r.get("participant_id", "all"), round(r["estimate"], 2)) for r in rows]
+    [('1', 0.8), ('2', 0.6), ('3', 0.7), ('all', 0.7), ('all', 0.7)]
+    """
+    label = str(analysis["label"])
+    place = {"endpoint": label}
+    rows = tables.overlap
+    if not len(rows) or "label" not in rows:
+        return [not_computable("dice", f"no two masks of {label} to compare", **place)]
+    keep = (rows["label"] == label) & rows["participant_id"].isin(
+        population(analysis, tables)["participant_id"]
+    )
+    visits = as_list(analysis.get("visit"))
+    if visits:
+        keep &= rows["visit"].isin(visits)
+    rows = rows[keep].copy()
+    if not len(rows):
+        return [not_computable("dice", f"no two masks of {label} to compare", **place)]
+    rows["value"] = rows["value"].astype(float)
+    rows["repeat"] = pd.to_numeric(rows["repeat"]).astype(int)
+    rows = rows[rows["repeat"] == 1]
+    sources = chosen_sources(analysis, [*rows["source_a"], *rows["source_b"]])
+    found: list[Row] = []
+    for a, b in combinations(sources, 2):
+        pair = _oriented(rows, a, b)
+        group = {**place, "group": f"{a}|{b}"}
+        if not len(pair):
+            found.append(
+                not_computable("dice", f"no subject has masks of both {a} and {b}", **group)
+            )
+            continue
+        found += _subjects(pair, group)
+        if analysis.get("by_visit"):
+            parts = [(v, pair[pair["visit"] == v]) for v in visits_of(analysis, tables, pair)]
+        else:
+            parts = [(str(visits[0]) if len(visits) == 1 else "all", pair)]
+        for visit, part in parts:
+            found += _population(part, {**group, "visit": visit}, analysis)
+    return found
+
+
+def _subjects(pair: pd.DataFrame, group: Row) -> list[Row]:
+    doubled = pair.duplicated(["participant_id", "visit", "metric"], keep=False)
+    if doubled.any():
+        first = pair[doubled].iloc[0]
+        raise ValueError(
+            f"two overlap values for {first['participant_id']} {first['visit']} {first['metric']} "
+            f"{group['group']}; duplicates are never averaged"
+        )
+    rows = []
+    ordered = pair.sort_values(["participant_id", "visit", "metric"])
+    for one in ordered.to_dict("records"):
+        base = {**group, "participant_id": one["participant_id"], "visit": one["visit"], "n": 1}
+        reason = one["reason"] if isinstance(one["reason"], str) else ""
+        if one["status"] != "ok" or np.isnan(one["value"]):
+            rows.append(not_computable(one["metric"], reason or str(one["status"]), **base))
+            continue
+        rows.append(
+            {
+                **base,
+                "statistic": one["metric"],
+                "estimate": one["value"],
+                "method": _DEFINITIONS.get(one["metric"], ""),
+                "note": reason,
+            }
+        )
+    return rows
+
+
+def _population(part: pd.DataFrame, group: Row, analysis: Mapping[str, Any]) -> list[Row]:
+    alpha = float(analysis.get("alpha", 0.05))
+    rows: list[Row] = []
+    for metric in METRICS:
+        own = part[part["metric"] == metric]
+        if not len(own):
+            continue
+        values = own.loc[own["status"] == "ok", "value"].dropna().to_numpy(dtype=np.float64)
+        undefined = len(own) - values.size
+        notes = [f"{undefined} of {len(own)} not defined"] if undefined else []
+        if not values.size:
+            rows.append(not_computable(metric, "not defined in any subject", n=0, **group))
+            continue
+        infinite = int(np.isinf(values).sum())
+        note = "; ".join([*notes, f"{infinite} infinite, ranked last"] if infinite else notes)
+        if infinite:
+            reason = f"{infinite} infinite distances (one mask empty) have no mean"
+            rows.append(
+                not_computable(
+                    metric, "; ".join([reason, *notes]), n=values.size, method="mean", **group
+                )
+            )
+        else:
+            rows.append(
+                {
+                    **_mean_row(values, alpha),
+                    **group,
+                    "statistic": metric,
+                    "note": "; ".join(["mean", *notes]),
+                }
+            )
+        low, high = median_interval(values, alpha)
+        rows.append(
+            {
+                **group,
+                "statistic": metric,
+                "estimate": float(np.median(values)),
+                "ci_low": low,
+                "ci_high": high,
+                "n": values.size,
+                "method": "median; exact order-statistic interval",
+                "note": "; ".join(["median", note] if note else ["median"]),
+            }
+        )
+    return rows
+
+
+def _mean_row(values: Floats, alpha: float) -> Row:
+    mean = float(values.mean())
+    row: Row = {"estimate": mean, "n": values.size, "method": "mean; t interval"}
+    if values.size >= 2:
+        from statsmodels.stats.weightstats import DescrStatsW
+
+        half = quantile_t(values.size - 1, alpha) * float(values.std(ddof=1)) / values.size**0.5
+        row.update(ci_low=mean - half, ci_high=mean + half)
+        row.update(confirm(mean, float(DescrStatsW(values).mean), "statsmodels.DescrStatsW"))
+    return row
+
+
+def median_interval(values: Floats, alpha: float) -> tuple[float, float]:
+    """Distribution-free interval of a median from order statistics (Hahn and Meeker 1991).
+
+    Examples
+    --------
+    >>> median_interval(np.arange(1.0, 11.0), 0.05)
+    (2.0, 9.0)
+    """
+    n = values.size
+    ordered = np.sort(values)
+    # Largest rank r with P(Binomial(n, 1/2) < r) <= alpha / 2.
+    ranks = [r for r in range(1, n // 2 + 1) if special.bdtr(r - 1, n, 0.5) <= alpha / 2.0]
+    if not ranks:
+        return float("nan"), float("nan")
+    return float(ordered[ranks[-1] - 1]), float(ordered[n - ranks[-1]])

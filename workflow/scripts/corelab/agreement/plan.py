@@ -1,0 +1,259 @@
+"""From one planned analysis to statistics rows: types agreement, overlap and phantom."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from corelab.agreement import guards
+from corelab.agreement.groups import GroupStatistics
+from corelab.measurement.selection import (
+    NotComputable,
+    Tables,
+    as_list,
+    measured,
+    not_computable,
+    statistics_frame,
+    visits_of,
+)
+from corelab.study.columns import ENDPOINT_UNITS
+
+Row = dict[str, Any]
+
+
+def run(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
+    """Statistics rows of one planned analysis.
+
+    Parameters
+    ----------
+    analysis
+        One entry of ``analyses:``, type ``agreement``, ``overlap`` or ``phantom``.
+    tables
+        Measurements, overlap and sheets.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns of the contract. What cannot be computed is a row with the reason in ``note``.
+
+    Raises
+    ------
+    ValueError
+        Unknown type; two values for one key (duplicates are never averaged).
+    ComputationsDisagree
+        If our kernel and the second library differ.
+
+    Examples
+    --------
+    >>> rows = [("s%d" % i, "d0", "infarct_volume", reader, 1, "all", 10.0 * i + shift, "ok")
+    ...         for i in range(1, 13) for reader, shift in (("r1", 0.0), ("r2", (-1) ** i + 0.5))]
+    >>> columns = ["participant_id", "visit", "endpoint", "source", "repeat", "region", "value",
+    ...            "status"]
+    >>> tables = Tables(pd.DataFrame(rows, columns=columns),
+    ...                 pd.DataFrame({"participant_id": ["s%d" % i for i in range(1, 13)]}))
+    >>> plan = {"id": "a", "type": "agreement", "endpoint": "infarct_volume", "sources": "all"}
+    >>> found = run(plan, tables).set_index(["group", "statistic"])
+    >>> float(found.loc[("r1|r2", "bias"), "estimate"]), int(found.loc[("r1|r2", "bias"), "n"])
+    (-0.5, 12)
+    """
+    kind = analysis["type"]
+    if kind == "agreement":
+        rows = _agreement(analysis, tables)
+    elif kind == "overlap":
+        from corelab.agreement.masks import overlap_rows
+
+        rows = overlap_rows(analysis, tables)
+    elif kind == "phantom":
+        from corelab.agreement.phantoms import phantom_rows
+
+        rows = phantom_rows(analysis, tables)
+    else:
+        raise ValueError(f"agreement.run does not know the analysis type '{kind}'")
+    return statistics_frame(analysis, rows)
+
+
+def chosen_sources(analysis: Mapping[str, Any], there: Sequence[str]) -> list[str]:
+    """Sources of an analysis in plan order; ``all`` is every source that has values.
+
+    With ``all`` the pipeline comes first, then the supplied masks, then the others by name.
+    Variants of the pipeline (``pipeline:<threshold>``) are no readers and are left out of ``all``.
+
+    Examples
+    --------
+    >>> chosen_sources({"sources": "all"}, ["reader-2", "pipeline", "pipeline:x", "reader-1"])
+    ['pipeline', 'reader-1', 'reader-2']
+    >>> chosen_sources({"sources": ["b", "a"]}, ["a", "b", "c"])
+    ['b', 'a']
+    """
+    rank = {"pipeline": 0, "supplied": 1}
+    everyone = sorted(
+        (s for s in set(there) if not s.startswith("pipeline:")), key=lambda s: (rank.get(s, 2), s)
+    )
+    chosen: list[str] = []
+    for name in [str(s) for s in as_list(analysis.get("sources", "all"))]:
+        chosen += [s for s in (everyone if name == "all" else [name]) if s not in chosen]
+    return chosen
+
+
+def measure_level(analysis: Mapping[str, Any], endpoint: str) -> str:
+    """Level of measurement: as planned, else ordinal for scores and ratio for the rest.
+
+    Examples
+    --------
+    >>> measure_level({}, "aspects"), measure_level({}, "infarct_volume")
+    ('ordinal', 'ratio')
+    """
+    planned = analysis.get("measure_level")
+    if planned:
+        return str(planned)
+    return "ordinal" if ENDPOINT_UNITS.get(endpoint) == "score" else "ratio"
+
+
+def readings(
+    analysis: Mapping[str, Any], tables: Tables, endpoint: str, sources: Sequence[str] | None
+) -> pd.DataFrame:
+    """Values of an endpoint, derived and transformed as planned.
+
+    Returns
+    -------
+    pandas.DataFrame
+        participant_id, visit, source, repeat, value.
+    """
+    rows = measured(analysis, tables, endpoint=endpoint, sources=sources)
+    derivation = analysis.get("derivation", "value")
+    if derivation != "value":
+        rows = _derived(analysis, tables, rows, derivation)
+    transform = analysis.get("transform", "none")
+    if transform == "log":
+        if (rows["value"] <= 0).any():
+            raise NotComputable("logarithm of a value that is not positive")
+        rows["value"] = np.log(rows["value"])
+    elif transform == "cube_root":
+        rows["value"] = np.cbrt(rows["value"])
+    elif transform != "none":
+        raise ValueError(f"unknown transform '{transform}'")
+    return rows
+
+
+def _derived(
+    analysis: Mapping[str, Any], tables: Tables, rows: pd.DataFrame, derivation: str
+) -> pd.DataFrame:
+    baseline = analysis.get("baseline") or tables.baseline
+    if baseline is None:
+        raise NotComputable(f"derivation {derivation} needs a baseline visit (visits.baseline)")
+    key = ["participant_id", "source", "repeat"]
+    base = rows[rows["visit"] == baseline].set_index(key)["value"].rename("baseline")
+    later = rows[rows["visit"] != baseline]
+    visits = as_list(analysis.get("visit"))
+    if visits:
+        later = later[later["visit"].isin(visits)]
+    later = later.join(base, on=key).dropna(subset=["baseline"]).copy()
+    if derivation == "change":
+        later["value"] -= later["baseline"]
+    elif derivation == "percent_change":
+        later = later[later["baseline"] != 0].copy()
+        later["value"] = 100.0 * (later["value"] - later["baseline"]) / later["baseline"]
+    elif derivation == "log_ratio":
+        later = later[(later["baseline"] > 0) & (later["value"] > 0)].copy()
+        later["value"] = np.log(later["value"] / later["baseline"])
+    else:
+        raise ValueError(f"unknown derivation '{derivation}'")
+    return later
+
+
+def _agreement(analysis: Mapping[str, Any], tables: Tables) -> list[Row]:
+    rows: list[Row] = []
+    for endpoint in as_list(analysis["endpoint"]):
+        there = tables.measurements.loc[tables.measurements["endpoint"] == endpoint, "source"]
+        sources = chosen_sources(analysis, list(there.dropna()))
+        try:
+            values = readings(analysis, tables, endpoint, sources)
+        except NotComputable as error:
+            rows += GroupStatistics(analysis, endpoint, "all", "all").refuse(str(error))
+            continue
+        planned = [str(v) for v in as_list(analysis.get("visit"))]
+        if analysis.get("by_visit"):
+            visits = visits_of(analysis, tables, values)
+            parts = [(visit, values[values["visit"] == visit]) for visit in visits]
+        else:
+            parts = [(planned[0] if len(planned) == 1 else "all", values)]
+        for visit, part in parts or [("all", values)]:
+            if analysis.get("repeats", "between") == "within":
+                rows += _within(analysis, endpoint, visit, sources, part)
+            else:
+                rows += _between(analysis, endpoint, visit, sources, part)
+    return rows
+
+
+def _wide(values: pd.DataFrame, columns: str) -> pd.DataFrame:
+    """Targets (participant x visit) x sources or repeats."""
+    return guards.one_per_cell(values, ["participant_id", "visit"], columns)
+
+
+def _between(
+    analysis: Mapping[str, Any],
+    endpoint: str,
+    visit: str,
+    sources: Sequence[str],
+    values: pd.DataFrame,
+) -> list[Row]:
+    first = values[values["repeat"] == values["repeat"].min()] if len(values) else values
+    wide = _wide(first, "source").reindex(columns=list(sources))
+    notes = guards.sources_alike(sources)
+    if len(sources) < 2:
+        name = ", ".join(sources) or "none"
+        return GroupStatistics(analysis, endpoint, visit, "all").refuse(
+            f"single source ({name}): agreement compares two or more"
+        )
+    rows: list[Row] = []
+    for a, b in combinations(sources, 2):
+        group = GroupStatistics(analysis, endpoint, visit, f"{a}|{b}", tuple(notes))
+        absent = [s for s in (a, b) if wide[s].notna().sum() == 0]
+        if absent:
+            rows += group.refuse(f"no value of {endpoint} from {' and '.join(absent)}")
+            continue
+        swapped = _swapped(values, a, b)
+        rows += group.pair(wide[[a, b]], swapped)
+    rows += GroupStatistics(analysis, endpoint, visit, "all", tuple(notes)).several(wide)
+    return rows
+
+
+def _swapped(values: pd.DataFrame, a: str, b: str) -> list[str]:
+    pair = values[values["source"].isin([a, b])]
+    if pair["repeat"].nunique() < 2:
+        return []
+    wide = guards.one_per_cell(pair, ["participant_id", "visit"], ["source", "repeat"])
+    repeats = sorted(pair["repeat"].unique())[:2]
+    columns = [[(source, repeat) for repeat in repeats] for source in (a, b)]
+    if not all(column in wide.columns for two in columns for column in two):
+        return []
+    return guards.swapped_between_repeats(
+        wide[columns[0]].to_numpy(), wide[columns[1]].to_numpy(), list(wide.index)
+    )
+
+
+def _within(
+    analysis: Mapping[str, Any],
+    endpoint: str,
+    visit: str,
+    sources: Sequence[str],
+    values: pd.DataFrame,
+) -> list[Row]:
+    rows: list[Row] = []
+    for source in sources:
+        group = GroupStatistics(analysis, endpoint, visit, source)
+        own = values[values["source"] == source]
+        wide = _wide(own, "repeat") if len(own) else pd.DataFrame()
+        wide = wide[wide.notna().sum(axis=1) >= 2] if len(wide) else wide
+        if not len(wide):
+            rows += group.refuse(f"no repeated reading of {endpoint} by {source}")
+            continue
+        wide = wide.dropna(axis=1, how="all")
+        rows += group.repeats(wide)
+    if not sources:
+        rows.append(not_computable("icc_a_1", f"no source has {endpoint}", endpoint=endpoint))
+    return rows

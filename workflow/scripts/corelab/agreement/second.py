@@ -1,0 +1,379 @@
+"""Second computation of agreement statistics by independent libraries.
+
+Each function returns columns ``second_estimate`` and ``second_method`` for a statistics row, after
+comparing them with ours. A difference beyond the tolerance stops the analysis: nobody could say
+which of the two programs is right. Where the environment's libraries lack a statistic the columns
+stay empty. Known faults of the libraries are met here: pingouin rounds intervals unless told not
+to, statsmodels weights by the index of the levels it is given, all of them count NaN as they like,
+so they only ever see complete columns on the full scale.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from corelab.agreement.estimates import Floats
+
+#: Both sides are closed forms.
+CLOSED_FORM = 1e-8
+#: Likelihoods, whose maximum is flat: 1e-10 of the deviance is 1e-5 of a variance.
+ITERATIVE = 2e-3
+
+Second = dict[str, Any]
+
+
+class ComputationsDisagree(ArithmeticError):
+    """Our kernel and the library give different numbers for one statistic."""
+
+
+def confirm(
+    ours: float, theirs: float, library: str, *, tolerance: float = CLOSED_FORM, scale: float = 1.0
+) -> Second:
+    """Columns of the second computation, after comparing it with ours.
+
+    Parameters
+    ----------
+    ours, theirs
+        The statistic by our kernel and by the library.
+    library
+        Library and function as printed.
+    tolerance
+        Largest difference in units of ``max(scale, |ours|)``.
+    scale
+        Size of the data, for statistics that are differences of large numbers.
+
+    Raises
+    ------
+    ComputationsDisagree
+        If they differ by more, or only one of them is a number.
+
+    Examples
+    --------
+    >>> confirm(0.5, 0.5, "scipy.stats.linregress")["second_estimate"]
+    0.5
+    >>> confirm(0.5, 0.6, "scipy.stats.linregress")
+    Traceback (most recent call last):
+    corelab.agreement.second.ComputationsDisagree: ours 0.5, scipy.stats.linregress 0.6: ...
+    """
+    if math.isnan(ours) and math.isnan(theirs):
+        return {}
+    difference = abs(ours - theirs)
+    if not difference <= tolerance * max(abs(scale), abs(ours)):
+        raise ComputationsDisagree(
+            f"ours {ours!r}, {library} {theirs!r}: the difference {difference:.3g} exceeds the "
+            f"tolerance {tolerance:.1g}; one of the two programs is wrong for these data. Please "
+            "report it with the rows of this analysis"
+        )
+    return {"second_estimate": float(theirs), "second_method": library}
+
+
+def icc_by_pingouin(ratings: Floats) -> dict[str, tuple[float, float, float]]:
+    """Form -> estimate and limits by pingouin, unrounded; empty where pingouin declines.
+
+    Examples
+    --------
+    >>> table = np.array([[9.0, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6]])
+    >>> round(icc_by_pingouin(table)["icc_c_1"][0], 4)
+    0.637
+    """
+    import pingouin
+
+    n, k = ratings.shape
+    if ratings.size < 5 or np.ptp(ratings) == 0:
+        return {}
+    target, reader = np.indices((n, k))
+    long = pd.DataFrame(
+        {"target": target.ravel(), "reader": reader.ravel(), "value": ratings.ravel()}
+    )
+    before = pingouin.options["round.column.CI95"]
+    pingouin.options["round.column.CI95"] = None
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            table = pingouin.intraclass_corr(long, "target", "reader", "value")
+    finally:
+        pingouin.options["round.column.CI95"] = before
+    rows = table.set_index("Type")
+    expected = {"ICC(1,1)", "ICC(A,1)", "ICC(C,1)", "ICC(1,k)", "ICC(A,k)", "ICC(C,k)"}
+    if set(rows.index) != expected:
+        raise ComputationsDisagree(f"pingouin names its rows {sorted(rows.index)}, not {expected}")
+    return {
+        "icc_" + name[4:-1].replace(",", "_").lower(): (
+            float(rows.loc[name, "ICC"]),
+            float(rows.loc[name, "CI95"][0]),
+            float(rows.loc[name, "CI95"][1]),
+        )
+        for name in sorted(expected)
+    }
+
+
+def icc_by_mixed_model(ratings: Floats, start: tuple[float, float]) -> dict[str, float]:
+    """ICC(A,1) and ICC(C,1) of incomplete ratings by statsmodels' MixedLM (REML).
+
+    Its optimiser may stop early where the reader variance is small, so it starts both from its own
+    guess and from ``start``; the fit with the larger likelihood counts.
+
+    Parameters
+    ----------
+    ratings
+        (targets, readers), NaN where there is none.
+    start
+        Target and reader variance over the residual variance.
+
+    Examples
+    --------
+    >>> table = np.array([[9.0, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, np.nan]])
+    >>> round(icc_by_mixed_model(table, (1.0, 1.0))["icc_c_1"], 2)
+    0.66
+    """
+    from statsmodels.regression.mixed_linear_model import MixedLM, MixedLMParams
+
+    target, reader = np.nonzero(~np.isnan(ratings))
+    values = ratings[target, reader]
+    long = pd.DataFrame(
+        {
+            "value": (values - values.mean()) / values.std(),
+            "target": target,
+            "reader": reader,
+            "everything": 1,
+        }
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = MixedLM.from_formula(
+            "value ~ 1",
+            groups="everything",
+            data=long,
+            re_formula="0",
+            vc_formula={"target": "0 + C(target)", "reader": "0 + C(reader)"},
+        )
+        given = dict(zip(("target", "reader"), start, strict=True))
+        near = MixedLMParams.from_components(
+            fe_params=np.zeros(1),
+            cov_re=np.zeros((0, 0)),
+            vcomp=np.array([max(given[name], 1e-6) for name in model.exog_vc.names]),
+        )
+        fits = [
+            model.fit(reml=True, method=["lbfgs", "bfgs"], start_params=point)
+            for point in (None, near)
+        ]
+    fit = max(fits, key=lambda one: one.llf)
+    parts = dict(zip(model.exog_vc.names, fit.vcomp, strict=True))
+    target_part, total = parts["target"], parts["target"] + parts["reader"] + fit.scale
+    return {
+        "icc_a_1": float(target_part / total),
+        "icc_c_1": float(target_part / (target_part + fit.scale)),
+    }
+
+
+def second_iccs(ratings: Floats, ours: Mapping[str, float]) -> dict[str, Second]:
+    """Second computation of the ICC forms: pingouin if complete, else statsmodels.
+
+    Parameters
+    ----------
+    ratings
+        (targets, readers), NaN where there is none.
+    ours
+        Form -> our estimate.
+
+    Examples
+    --------
+    >>> table = np.array([[9.0, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6]])
+    >>> from corelab.agreement.icc import intraclass_correlation
+    >>> ours = {form: one.estimate for form, one in intraclass_correlation(table).items()}
+    >>> second_iccs(table, ours)["icc_a_1"]["second_method"]
+    'pingouin.intraclass_corr'
+    """
+    if np.isnan(ratings).any():
+        consistency, agreement = ours["icc_c_1"], ours["icc_a_1"]
+        ratio = consistency / max(1.0 - consistency, 1e-9)
+        rest = ratio / agreement - ratio - 1.0 if agreement > 0 else 0.0
+        found = icc_by_mixed_model(ratings, (ratio, max(rest, 0.0)))
+        library = "statsmodels MixedLM (REML)"
+        return {
+            form: confirm(ours[form], theirs, library, tolerance=ITERATIVE)
+            for form, theirs in found.items()
+        }
+    # pingouin has no answer, or a meaningless one, where nothing is left over or ICC(.,k) < 0.
+    return {
+        form: confirm(ours[form], theirs[0], "pingouin.intraclass_corr", tolerance=1e-7)
+        for form, theirs in icc_by_pingouin(ratings).items()
+        if np.isfinite(ours[form]) and np.isfinite(theirs[0])
+    }
+
+
+def second_kappa(a: Floats, b: Floats, weights: str, ours: float) -> Second:
+    """Kappa of integer grades by statsmodels on the full scale.
+
+    Examples
+    --------
+    >>> a, b = np.array([1.0, 2, 3, 3]), np.array([1.0, 2, 3, 2])
+    >>> second_kappa(a, b, "none", 0.6363636363636364)["second_method"]
+    'statsmodels.cohens_kappa'
+    """
+    from statsmodels.stats.inter_rater import cohens_kappa
+
+    both = np.concatenate([a, b])
+    if (both != np.round(both)).any() or np.ptp(both) > 500:
+        return {}
+    low = int(both.min())
+    size = int(both.max()) - low + 1
+    table = np.zeros((size, size))
+    np.add.at(table, ((a - low).astype(int), (b - low).astype(int)), 1.0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        found = cohens_kappa(table, wt=None if weights == "none" else weights)
+    return confirm(ours, float(found.kappa), "statsmodels.cohens_kappa")
+
+
+def second_fleiss(grades: Floats, ours: float) -> Second:
+    """Fleiss' kappa by statsmodels, complete targets only.
+
+    Examples
+    --------
+    >>> second_fleiss(np.array([[1.0, 1], [2, 2], [1, 2]]), 0.3333333333333333)["second_method"]
+    'statsmodels.fleiss_kappa'
+    """
+    from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
+
+    complete = grades[~np.isnan(grades).any(axis=1)]
+    table, _ = aggregate_raters(complete)
+    return confirm(ours, float(fleiss_kappa(table)), "statsmodels.fleiss_kappa")
+
+
+def second_alpha(ratings: Floats, level: str, ours: float) -> Second:
+    """Krippendorff's alpha by the package krippendorff.
+
+    Examples
+    --------
+    >>> second_alpha(np.array([[1.0, 1], [2, 2], [1, 2]]), "nominal", 0.4444444444444444)
+    {'second_estimate': 0.4444444444444444, 'second_method': 'krippendorff.alpha'}
+    """
+    import krippendorff
+
+    measure: Any = level
+    theirs = krippendorff.alpha(reliability_data=ratings.T, level_of_measurement=measure)
+    return confirm(ours, float(theirs), "krippendorff.alpha")
+
+
+def second_kendall_w(ratings: Floats, ours: float) -> Second:
+    """Kendall's W from scipy's Friedman statistic: W = chi-square / (k (n - 1)).
+
+    Examples
+    --------
+    >>> table = np.array([[1.0, 2, 1], [2, 1, 3], [3, 3, 2], [4, 4, 4]])
+    >>> second_kendall_w(table, 0.7777777777777778)["second_method"]
+    'scipy.stats.friedmanchisquare'
+    """
+    from scipy import stats
+
+    complete = ratings[~np.isnan(ratings).any(axis=1)]
+    n, k = complete.shape
+    chi_square = stats.friedmanchisquare(*complete).statistic
+    return confirm(ours, float(chi_square) / (k * (n - 1)), "scipy.stats.friedmanchisquare")
+
+
+def second_bland_altman(a: Floats, b: Floats, part: str, ours: float) -> Second:
+    """Bias and limits by statsmodels' DescrStatsW of the differences.
+
+    Examples
+    --------
+    >>> second_bland_altman(np.array([1.0, 3.0]), np.array([1.0, 1.0]), "bias", 1.0)
+    {'second_estimate': 1.0, 'second_method': 'statsmodels.DescrStatsW'}
+    """
+    from statsmodels.stats.weightstats import DescrStatsW
+
+    found = DescrStatsW(a - b, ddof=1)
+    factor = {"bias": 0.0, "loa_lower": -1.96, "loa_upper": 1.96}[part]
+    theirs = float(found.mean) + factor * float(found.std)
+    scale = float(np.abs(a).max() + np.abs(b).max()) * 1e-4
+    return confirm(ours, theirs, "statsmodels.DescrStatsW", scale=scale)
+
+
+def second_within_sd(readings: Floats, ours: float) -> Second:
+    """Within-target SD as the residual SD of scipy's one-way analysis of variance.
+
+    F and the between-target mean square give the residual mean square back.
+
+    Examples
+    --------
+    >>> second_within_sd(np.array([[10.0, 11], [20, 19], [30, 32]]), 1.0)["second_method"]
+    'scipy.stats.f_oneway'
+    """
+    from scipy import stats
+
+    groups = [row[~np.isnan(row)] for row in readings]
+    groups = [group for group in groups if group.size >= 2]
+    everything = np.concatenate(groups)
+    between = sum(g.size * (g.mean() - everything.mean()) ** 2 for g in groups) / (len(groups) - 1)
+    if ours == 0 or between == 0:
+        return {}
+    f = float(stats.f_oneway(*groups).statistic)
+    return confirm(
+        ours,
+        float(np.sqrt(between / f)),
+        "scipy.stats.f_oneway",
+        scale=1e-2 * float(np.abs(everything).max()),
+    )
+
+
+def second_slope(x: ArrayLike, y: ArrayLike, ours: float) -> Second:
+    """Least-squares slope by scipy.
+
+    Examples
+    --------
+    >>> second_slope([1, 2, 3], [2, 4, 6], 2.0)["second_method"]
+    'scipy.stats.linregress'
+    """
+    from scipy import stats
+
+    found = stats.linregress(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
+    return confirm(ours, float(found.slope), "scipy.stats.linregress")
+
+
+def second_deming(x: Floats, y: Floats, part: str, ours: float) -> Second:
+    """Deming line with equal error variances by scipy's orthogonal distance regression.
+
+    Examples
+    --------
+    >>> second_deming(np.array([1.0, 2, 3, 4]), np.array([2.0, 4, 6, 8]), "slope", 2.0)[
+    ...     "second_method"]
+    'scipy.odr'
+    """
+    from scipy import odr
+
+    start = np.polyfit(x, y, 1)
+    fit = odr.ODR(
+        odr.RealData(x, y), odr.unilinear, beta0=start, sstol=1e-15, partol=1e-15, maxit=2000
+    ).run()
+    theirs = float(fit.beta[0 if part == "slope" else 1])
+    scale = 1.0 if part == "slope" else float(np.abs(x).max() + np.abs(y).max())
+    return confirm(ours, theirs, "scipy.odr", tolerance=1e-4, scale=scale)
+
+
+def second_percent(ratings: Floats, alpha: float, ours: float) -> Second:
+    """Percent agreement of two readers by statsmodels' proportion, whose interval is checked too.
+
+    Examples
+    --------
+    >>> second_percent(np.array([[1.0, 1], [2, 2], [1, 2], [3, 3]]), 0.05, 75.0)["second_estimate"]
+    75.0
+    """
+    from statsmodels.stats.proportion import proportion_confint
+
+    from corelab.agreement.metrology import proportion
+
+    if ratings.shape[1] != 2 or np.isnan(ratings).any():
+        return {}
+    k, n = int((ratings[:, 0] == ratings[:, 1]).sum()), len(ratings)
+    name = "statsmodels.proportion_confint (Wilson)"
+    low, _ = proportion_confint(k, n, alpha=alpha, method="wilson")
+    confirm(proportion(k, n, alpha=alpha).ci_low, float(low), name, tolerance=1e-7)
+    return confirm(ours, 100.0 * k / n, name)

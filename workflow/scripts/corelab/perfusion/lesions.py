@@ -1,0 +1,254 @@
+"""From maps to core, hypoperfusion and penumbra.
+
+A threshold belongs to the engine that made the map: the peak of an SVD residue function is noise
+driven, so the same tissue has a higher relative CBF by SVD than by the Bayesian engine. Every
+mask therefore names its engine and its rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from corelab.perfusion.tissue import Plane, smoothed
+
+REFERENCES = ("contralateral", "mirror", "whole-normal", "by-tissue")
+#: Tissue whose Tmax is below this (s) counts as normal.
+NORMAL_TMAX_S = 4.0
+#: Smallest cluster that counts, in mL.
+CORE_CLUSTER_ML = 1.0
+HYPOPERFUSED_CLUSTER_ML = 3.0
+#: Distance from the plane between hemispheres (mm) that belongs to neither.
+MIDLINE_MM = 3.0
+
+
+@dataclass(frozen=True)
+class Hemispheres:
+    """Which voxels lie right and left, and which side is affected.
+
+    Attributes
+    ----------
+    right, left
+        Masks; a strip at the midline is in neither.
+    affected
+        ``right``, ``left`` or ``none``: the side with more delayed tissue.
+    """
+
+    right: np.ndarray
+    left: np.ndarray
+    affected: str
+
+    @property
+    def healthy(self) -> np.ndarray:
+        """The contralateral hemisphere; both where no side is affected."""
+        if self.affected == "right":
+            return self.left
+        if self.affected == "left":
+            return self.right
+        return np.asarray(self.left | self.right)
+
+
+def hemispheres(
+    plane: Plane, affine: np.ndarray, tissue: np.ndarray, delayed: np.ndarray, voxel_ml: float
+) -> Hemispheres:
+    """Tell the hemispheres apart and find the affected one.
+
+    A side is affected if it holds at least 3 mL more delayed tissue than the other.
+
+    Examples
+    --------
+    >>> tissue = np.ones((10, 4, 1), bool); delayed = np.zeros_like(tissue); delayed[:2] = True
+    >>> sides = hemispheres(Plane((1, 0, 0), 22.5, 1), np.diag([5.0, 5, 5, 1]), tissue, delayed, 1.0)
+    >>> sides.affected, int(sides.healthy.sum())
+    ('left', 20)
+    """
+    distance = plane.distance_mm(tissue.shape, affine)
+    right, left = tissue & (distance > MIDLINE_MM), tissue & (distance < -MIDLINE_MM)
+    excess = float((delayed & right).sum() - (delayed & left).sum()) * voxel_ml
+    affected = "none"
+    if abs(excess) >= HYPOPERFUSED_CLUSTER_ML:
+        affected = "right" if excess > 0 else "left"
+    return Hemispheres(right, left, affected)
+
+
+def clusters(mask: np.ndarray, smallest_ml: float, voxel_ml: float) -> np.ndarray:
+    """Mask without 6-connected parts smaller than a volume.
+
+    Examples
+    --------
+    >>> mask = np.zeros((8, 1, 1), bool); mask[[0, 3, 4, 5]] = True
+    >>> clusters(mask, 2.0, 1.0)[:, 0, 0].astype(int).tolist()
+    [0, 0, 0, 1, 1, 1, 0, 0]
+    """
+    labels, count = ndimage.label(mask)
+    if not count:
+        return np.asarray(mask).copy()
+    sizes = np.bincount(labels.ravel()) * voxel_ml
+    sizes[0] = 0.0
+    return np.asarray((sizes >= smallest_ml - 1e-9)[labels])
+
+
+def settled(mask: np.ndarray, tissue: np.ndarray) -> np.ndarray:
+    """In-plane majority of 3 x 3, within tissue: single voxels are noise, not biology."""
+    kernel = np.ones((3, 3, 1), np.float32)
+    weight = ndimage.convolve(tissue.astype(np.float32), kernel, mode="constant")
+    share = ndimage.convolve((mask & tissue).astype(np.float32), kernel, mode="constant")
+    return np.asarray(tissue & (share > 0.5 * np.maximum(weight, 1.0)))
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Normal value of a parameter for every voxel, and the number it stands for.
+
+    Attributes
+    ----------
+    values
+        A number, or an array of the grid (``mirror``, ``by-tissue``).
+    summary
+        Median of the normal tissue.
+    rule
+        Which rule gave it.
+    """
+
+    values: np.ndarray | float
+    summary: float
+    rule: str
+
+
+def reference_value(
+    values: np.ndarray,
+    normal: np.ndarray,
+    *,
+    rule: str,
+    tissue: np.ndarray,
+    grey: np.ndarray | None = None,
+    plane: Plane | None = None,
+    affine: np.ndarray | None = None,
+) -> Reference:
+    """Normal value that a lesion's values are divided by.
+
+    Parameters
+    ----------
+    values
+        Map (x, y, z).
+    normal
+        Tissue that counts as normal: the contralateral hemisphere with Tmax below 4 s; for
+        ``whole-normal`` the tissue of both.
+    rule
+        ``contralateral`` and ``whole-normal``: median of ``normal``. ``by-tissue``: medians of
+        its grey and white matter. ``mirror``: the smoothed map reflected in the midsagittal
+        plane, where it falls on normal tissue, else the median.
+    tissue, grey, plane, affine
+        As the rule needs.
+
+    Examples
+    --------
+    >>> reference_value(np.array([[[50.0, 10]]]), np.array([[[True, False]]]),
+    ...                 rule="contralateral", tissue=np.ones((1, 1, 2), bool)).summary
+    50.0
+    """
+    if rule not in REFERENCES:
+        raise ValueError(f"unknown reference '{rule}'; known: {', '.join(REFERENCES)}")
+    usable = normal & np.isfinite(values)
+    if not usable.any():
+        return Reference(float("nan"), float("nan"), rule)
+    summary = float(np.median(values[usable]))
+    if rule == "by-tissue" and grey is not None:
+        field = np.full(values.shape, summary)
+        for kind in (grey, tissue & ~grey):
+            if (usable & kind).sum() >= 50:
+                field[kind] = float(np.median(values[usable & kind]))
+        return Reference(field, summary, rule)
+    if rule == "mirror" and plane is not None and affine is not None:
+        sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+        smooth = smoothed(np.where(usable, values, 0.0), usable, sizes, 5.0)
+        matrix = plane.mirror(affine)
+        other = ndimage.affine_transform(
+            smooth.astype(np.float64), matrix[:3, :3], matrix[:3, 3], order=1
+        )
+        there = ndimage.affine_transform(
+            usable.astype(np.float64), matrix[:3, :3], matrix[:3, 3], order=1
+        )
+        mirrored = np.where(there > 0.5, other / np.maximum(there, 0.5), summary)
+        return Reference(mirrored, summary, rule)
+    return Reference(summary, summary, rule)
+
+
+def delayed_tissue(
+    tmax_s: np.ndarray, tissue: np.ndarray, above_s: float, voxel_ml: float
+) -> np.ndarray:
+    """Tissue with Tmax above a limit, in clusters of at least 3 mL."""
+    late = np.nan_to_num(tmax_s, nan=0.0) > above_s
+    return clusters(settled(late, tissue), HYPOPERFUSED_CLUSTER_ML, voxel_ml)
+
+
+def reduced_flow(
+    cbf: np.ndarray,
+    reference: Reference,
+    below: float,
+    within: np.ndarray,
+    tissue: np.ndarray,
+    voxel_ml: float,
+) -> np.ndarray:
+    """Tissue with relative CBF below a limit inside delayed tissue, clusters of at least 1 mL."""
+    with np.errstate(invalid="ignore"):
+        low = np.asarray(cbf) < below * reference.values
+    return clusters(settled(low, tissue) & within, CORE_CLUSTER_ML, voxel_ml)
+
+
+def lesion_quantities(
+    core: np.ndarray,
+    hypoperfused: Mapping[float, np.ndarray],
+    cbv: np.ndarray,
+    healthy: np.ndarray,
+    voxel_ml: float,
+    *,
+    limit_s: float = 6.0,
+) -> dict[str, float]:
+    """Mismatch volume and ratio, hypoperfusion intensity ratio, CBV index.
+
+    Parameters
+    ----------
+    core
+        Core.
+    hypoperfused
+        Tmax limit (s) -> mask; 6 and 10 s are used.
+    cbv
+        Blood volume map.
+    healthy
+        Normal tissue of the contralateral side.
+
+    Returns
+    -------
+    dict
+        ``mismatch_volume_ml`` = hypoperfused - core; ``mismatch_ratio`` = hypoperfused / core,
+        NaN without a core; ``hypoperfusion_intensity_ratio`` = V(Tmax > 10) / V(Tmax > 6), NaN
+        without hypoperfusion; ``cbv_index`` = mean CBV of hypoperfused / of normal tissue.
+
+    Examples
+    --------
+    >>> late = np.zeros((10, 1, 1), bool); late[:6] = True
+    >>> later = np.zeros_like(late); later[:3] = True
+    >>> core = np.zeros_like(late); core[:2] = True
+    >>> found = lesion_quantities(core, {6.0: late, 10.0: later}, np.ones(late.shape), ~late, 0.5)
+    >>> found["mismatch_ratio"], found["hypoperfusion_intensity_ratio"], found["cbv_index"]
+    (3.0, 0.5, 1.0)
+    """
+    volume = {limit: float(mask.sum()) * voxel_ml for limit, mask in hypoperfused.items()}
+    core_ml, late_ml = float(core.sum()) * voxel_ml, volume[limit_s]
+    late, blood = hypoperfused[limit_s], np.asarray(cbv, float)
+    normal = blood[healthy & np.isfinite(blood)]
+    inside = blood[late & np.isfinite(blood)]
+    index = float("nan")
+    if normal.size and inside.size and normal.mean() > 0:
+        index = float(inside.mean() / normal.mean())
+    nan = float("nan")
+    return {
+        "mismatch_volume_ml": late_ml - core_ml,
+        "mismatch_ratio": late_ml / core_ml if core_ml > 0 else nan,
+        "hypoperfusion_intensity_ratio": volume[10.0] / late_ml if late_ml > 0 else nan,
+        "cbv_index": index,
+    }

@@ -1,0 +1,265 @@
+"""Where tissue is, how noisy it is, how much to smooth it, and the plane between hemispheres."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage, optimize
+
+from corelab.perfusion.concentration import Baseline, PerfusionError, temporal_noise
+
+#: Bone is denser than this (HU).
+BONE_HU = 300.0
+#: Parenchyma on smoothed CT: above fluid, below calcification and blood clot (HU).
+PARENCHYMA_HU = (18.0, 70.0)
+#: Smoothed enhancement above this (HU) is a vessel, as is this blood volume.
+VESSEL_PEAK_HU = 80.0
+VESSEL_CBV_ML_100G = 9.0
+#: Noise of the smoothed curves aimed at: HU, and for DSC as a share of the tissue's peak.
+NOISE_AIM_HU = 1.1
+NOISE_AIM_SHARE = 0.12
+#: Standard deviations of the in-plane Gaussian that are tried (mm).
+SMOOTHING_MM = (0.0, 0.8, 1.2, 1.6, 2.0, 2.4, 2.8, 3.2, 3.6)
+#: Through-plane smoothing, as a share of the slice distance.
+SLICE_SMOOTHING = 0.35
+
+
+@dataclass(frozen=True)
+class Plane:
+    """Mid-sagittal plane of a head: points ``p`` (mm, world) with ``normal . p = offset_mm``.
+
+    ``normal`` points to the patient's right to left axis positive x (RAS: right).
+    """
+
+    normal: tuple[float, float, float]
+    offset_mm: float
+    correlation: float
+
+    def distance_mm(self, shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
+        """Signed distance of every voxel from the plane, positive on the patient's right.
+
+        Examples
+        --------
+        >>> plane = Plane((1.0, 0.0, 0.0), 0.5, 1.0)
+        >>> plane.distance_mm((2, 1, 1), np.eye(4)).ravel().tolist()
+        [-0.5, 0.5]
+        """
+        normal = np.asarray(self.normal)
+        step = normal @ affine[:3, :3]
+        index = np.ogrid[tuple(slice(n) for n in shape[:3])]
+        field = sum(s * i for s, i in zip(step, index, strict=True))
+        return np.asarray(field + normal @ affine[:3, 3] - self.offset_mm)
+
+    def mirror(self, affine: np.ndarray) -> np.ndarray:
+        """Voxel-to-voxel affine (4, 4) of reflection in the plane.
+
+        Examples
+        --------
+        >>> Plane((1.0, 0.0, 0.0), 2.0, 1.0).mirror(np.eye(4))[0].tolist()
+        [-1.0, 0.0, 0.0, 4.0]
+        """
+        normal = np.asarray(self.normal)
+        world = np.eye(4)
+        world[:3, :3] -= 2.0 * np.outer(normal, normal)
+        world[:3, 3] = 2.0 * self.offset_mm * normal
+        return np.asarray(np.linalg.inv(affine) @ world @ affine)
+
+
+def _axis_sizes(affine: np.ndarray) -> np.ndarray:
+    return np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+
+
+def _plane_normal(yaw: float, roll: float) -> np.ndarray:
+    normal = np.array([np.cos(yaw) * np.cos(roll), np.sin(yaw) * np.cos(roll), np.sin(roll)])
+    return np.asarray(normal / np.linalg.norm(normal))
+
+
+def midsagittal_plane(image: np.ndarray, affine: np.ndarray, mask: np.ndarray) -> Plane:
+    """Plane in which a head is most like its own mirror image.
+
+    Parameters
+    ----------
+    image
+        (x, y, z) anatomical signal (bone helps).
+    affine
+        Voxel to world (RAS) in mm.
+    mask
+        Brain.
+
+    Returns
+    -------
+    Plane
+        With the correlation of image and mirror image at the optimum.
+
+    Raises
+    ------
+    PerfusionError
+        If the mask is empty.
+
+    Examples
+    --------
+    >>> x, y, z = np.meshgrid(np.arange(40.0), np.arange(50), np.arange(8), indexing="ij")
+    >>> head = np.hypot((x - 21) / 15, (y - 25) / 20) < 1
+    >>> plane = midsagittal_plane(head * (100.0 + y), np.diag([4.0, 4, 10, 1]), head)
+    >>> bool(abs(plane.offset_mm / plane.normal[0] - 84) < 2)
+    True
+    """
+    if not mask.any():
+        raise PerfusionError("the brain mask is empty, so the hemispheres cannot be told apart")
+    sizes = _axis_sizes(affine)
+    step = np.maximum(1, np.rint(4.0 / sizes)).astype(int)
+    smooth = ndimage.gaussian_filter(np.clip(image, *np.percentile(image, [1, 99.5])), 2.0 / sizes)
+    coarse = smooth[:: step[0], :: step[1], :: step[2]].astype(np.float32)
+    coarse_affine = affine @ np.diag([*step, 1.0])
+    inside = ndimage.binary_dilation(mask, iterations=3)[:: step[0], :: step[1], :: step[2]]
+    points = np.argwhere(inside).astype(float)
+    world = points @ coarse_affine[:3, :3].T + coarse_affine[:3, 3]
+    centre = world.mean(axis=0)
+    values = coarse[inside]
+    inverse = np.linalg.inv(coarse_affine)
+
+    def dissimilarity(parameters: np.ndarray) -> float:
+        normal = _plane_normal(parameters[0], parameters[1])
+        away = (world - centre) @ normal - parameters[2]
+        other = world - 2.0 * away[:, None] * normal
+        at = other @ inverse[:3, :3].T + inverse[:3, 3]
+        seen = ndimage.map_coordinates(coarse, at.T, order=1, mode="nearest")
+        return -float(np.corrcoef(values, seen)[0, 1])
+
+    starts = [np.array([0.0, 0.0, shift]) for shift in (-4.0, 0.0, 4.0)]
+    start = min(starts, key=dissimilarity)
+    simplex = np.vstack([start, start + np.diag([0.1, 0.06, 3.0])])
+    options = {"initial_simplex": simplex, "xatol": 1e-3, "fatol": 1e-5, "maxiter": 150}
+    found = optimize.minimize(dissimilarity, start, method="Nelder-Mead", options=options)
+    normal = _plane_normal(found.x[0], found.x[1])
+    offset = float(centre @ normal + found.x[2])
+    return Plane((float(normal[0]), float(normal[1]), float(normal[2])), offset, -float(found.fun))
+
+
+def smoothed(
+    values: np.ndarray, support: np.ndarray, sizes_mm: np.ndarray, sigma_mm: float
+) -> np.ndarray:
+    """In-plane Gaussian smoothing that mixes only voxels of the support.
+
+    Parameters
+    ----------
+    values
+        (x, y, z) or (x, y, z, t).
+    support
+        (x, y, z) voxels that count; elsewhere the result is 0.
+    sizes_mm
+        Voxel edges.
+    sigma_mm
+        In-plane SD; through-plane it is 0.35 of a slice (none where ``sigma_mm`` is 0).
+
+    Examples
+    --------
+    >>> half = np.zeros((9, 9, 1)); half[:4] = 1
+    >>> smooth = smoothed(half * 7, half > 0, np.ones(3), 2.0)
+    >>> bool(np.allclose(smooth[half > 0], 7))
+    True
+    """
+    weight = support.astype(np.float32)
+    values = values * (weight[..., None] if values.ndim == 4 else weight)
+    if sigma_mm <= 0:
+        return np.asarray(values)
+    sigma = [sigma_mm / sizes_mm[0], sigma_mm / sizes_mm[1], SLICE_SMOOTHING]
+    if values.shape[2] == 1:
+        sigma[2] = 0.0
+    norm = ndimage.gaussian_filter(weight, sigma, truncate=3.0)
+    frames = values[..., None] if values.ndim == 3 else values
+    scale = np.where(support, 1.0 / np.maximum(norm, 1e-6), 0.0).astype(np.float32)
+    out = np.empty(frames.shape, np.float32)
+    for frame in range(frames.shape[3]):
+        # One contiguous frame at a time: strided filtering of the whole series is far slower.
+        plain = np.ascontiguousarray(frames[..., frame], dtype=np.float32)
+        out[..., frame] = ndimage.gaussian_filter(plain, sigma, truncate=3.0) * scale
+    return out[..., 0] if values.ndim == 3 else out
+
+
+def bounding_box(mask: np.ndarray, margin: int = 6) -> tuple[slice, ...]:
+    """Slices of the box around a mask, with a margin in the first two axes.
+
+    Examples
+    --------
+    >>> mask = np.zeros((20, 20, 3), bool); mask[8:12, 9, 1] = True
+    >>> bounding_box(mask, margin=1)
+    (slice(7, 13, None), slice(8, 11, None), slice(1, 2, None))
+    """
+    box = []
+    for axis in range(3):
+        seen = np.flatnonzero(mask.any(axis=tuple(k for k in range(3) if k != axis)))
+        extra = margin if axis < 2 else 0
+        low, high = max(int(seen[0]) - extra, 0), min(int(seen[-1]) + 1 + extra, mask.shape[axis])
+        box.append(slice(low, high))
+    return tuple(box)
+
+
+def parenchyma(
+    baseline: np.ndarray,
+    mean_change: np.ndarray,
+    brain: np.ndarray,
+    sizes_mm: np.ndarray,
+    modality: str,
+) -> np.ndarray:
+    """Brain without fluid spaces.
+
+    Parameters
+    ----------
+    baseline
+        Mean signal before the bolus.
+    mean_change
+        Mean concentration over time (blood volume up to a factor).
+    brain
+        Brain mask.
+    sizes_mm, modality
+        Voxel edges; ``ctp`` or ``dsc``.
+
+    Notes
+    -----
+    CT: fluid is below 18 HU on the smoothed baseline. MR: fluid is bright on the T2*-weighted
+    baseline and takes up next to no tracer.
+    """
+    smooth = smoothed(baseline, brain, sizes_mm, 1.2)
+    if modality == "ctp":
+        tissue = brain & (smooth > PARENCHYMA_HU[0]) & (smooth < PARENCHYMA_HU[1])
+    else:
+        volume = smoothed(mean_change, brain, sizes_mm, 2.0)
+        typical = float(np.median(volume[brain])) if brain.any() else 0.0
+        bright = smooth > 1.35 * float(np.median(smooth[brain]))
+        dark = smooth < 0.25 * float(np.percentile(smooth[brain], 98))
+        tissue = brain & ~(bright & (volume < 0.5 * typical)) & ~dark
+    # Single voxels inside tissue that noise put on the wrong side of the limit.
+    return np.asarray(ndimage.binary_opening(tissue, iterations=1) | (tissue & _crowded(tissue)))
+
+
+def _crowded(mask: np.ndarray) -> np.ndarray:
+    """Voxels most of whose in-plane neighbours are in the mask."""
+    kernel = np.ones((3, 3, 1), np.float32) / 9.0
+    share = ndimage.convolve(mask.astype(np.float32), kernel, mode="nearest")
+    return np.asarray(share > 0.6)
+
+
+def choose_smoothing(
+    concentration: np.ndarray,
+    support: np.ndarray,
+    sizes_mm: np.ndarray,
+    baseline: Baseline,
+    aim: float,
+) -> tuple[float, float]:
+    """The least smoothing that brings the noise of tissue curves down to an aim.
+
+    Returns
+    -------
+    sigma_mm, noise
+        SD of the Gaussian and the temporal noise after it.
+    """
+    frames = concentration[..., baseline.start : max(baseline.stop, baseline.start + 2)]
+    inner = ndimage.binary_erosion(support, iterations=2) | support
+    sigma, noise = 0.0, float("nan")
+    for sigma in SMOOTHING_MM:
+        noise = temporal_noise(smoothed(frames, support, sizes_mm, sigma)[inner])
+        if noise <= aim:
+            break
+    return sigma, noise

@@ -1,0 +1,310 @@
+"""Progression by two criteria side by side: agreement of call and date, and survival on each.
+
+For example progression-free survival by local RECIST and by central RANO. Both are assessed in the
+same participants, so tests and intervals of their difference are paired.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
+from corelab.pharmacodynamics.analysis_set import alpha_of, join_notes
+from corelab.pharmacodynamics.correlation import bca_limits
+from corelab.pharmacodynamics.linear import t_estimate
+from corelab.pharmacodynamics.survival import fit_cox, score_residuals
+from corelab.pharmacodynamics.time_to_event import event_times, median_row
+from corelab.pharmacodynamics.two_computations import compare
+
+#: Days within which two progression dates count as the same (one monthly visit).
+WINDOW_DAYS = 28.0
+
+
+def squared_correlation(x: np.ndarray, y: np.ndarray) -> float:
+    """R2 of the straight line of y on x.
+
+    Examples
+    --------
+    >>> round(squared_correlation(np.array([1.0, 2, 3]), np.array([1.0, 2, 4])), 4)
+    0.9643
+    """
+    u, v = x - x.mean(), y - y.mean()
+    norm = (u @ u) * (v @ v)
+    return float((u @ v) ** 2 / norm) if norm > 0 else math.nan
+
+
+def paired_log_rank(
+    time_a: Any, event_a: Any, time_b: Any, event_b: Any
+) -> tuple[float, float, float, float]:
+    """Hazard ratio a / b and log-rank p for two times of the same participants.
+
+    Marginal Cox model with the grouped robust variance (Lee, Wei and Amato 1992); p is the robust
+    score test, the log-rank test for clustered pairs.
+
+    Returns
+    -------
+    log_hazard_ratio, robust_standard_error, score_z, p_value
+
+    Examples
+    --------
+    >>> t = np.arange(1.0, 21.0)
+    >>> log, error, z, p = paired_log_rank(t, np.ones(20), t + 0.5, np.ones(20))
+    >>> log > 0 and error < 0.1 and p < 0.05
+    True
+    """
+    n = len(np.asarray(time_a))
+    t = np.concatenate([np.asarray(time_a, float), np.asarray(time_b, float)])
+    e = np.concatenate([np.asarray(event_a, float), np.asarray(event_b, float)])
+    x = np.repeat([1.0, 0.0], n)[:, None]
+    pairs = np.tile(np.arange(n), 2)
+    fit = fit_cox(t, e, x, clusters=pairs)
+    # Score residuals at no effect: observed less expected, by participant.
+    residuals = score_residuals(np.zeros(1), t, e, x)[:, 0]
+    grouped = np.bincount(pairs, residuals)
+    spread = math.sqrt(float(grouped @ grouped))
+    if spread == 0:
+        raise NotComputable("the two criteria give identical times and events")
+    z = float(grouped.sum()) / spread
+    return (
+        float(fit.coefficients[0]),
+        float(fit.standard_errors[0]),
+        z,
+        float(2 * stats.norm.sf(abs(z))),
+    )
+
+
+def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, Any]]:
+    """Rows of an analysis of type ``progression``.
+
+    Keys: ``criteria`` (two values of events.criterion); ``event_endpoint`` (default ``pfs``),
+    ``survival_endpoint`` (default ``os``), ``window_days`` (default 28).
+    """
+    criteria = [str(name) for name in as_list(analysis.get("criteria"))]
+    if len(criteria) != 2:
+        raise ValueError(
+            f"analysis {analysis['id']}: progression needs two criteria, got {len(criteria)}"
+        )
+    endpoint = str(analysis.get("event_endpoint", "pfs"))
+    head = {"endpoint": endpoint}
+    pair = "|".join(criteria)
+    alpha = alpha_of(analysis)
+    frames = {}
+    for criterion in criteria:
+        try:
+            frames[criterion] = event_times(analysis, tables, endpoint, criterion=criterion)
+            row = median_row(frames[criterion]["time_days"], frames[criterion]["event"], alpha)
+            yield {**head, "group": criterion, **row}
+        except NotComputable as reason:
+            yield not_computable("median_days", str(reason), group=criterion, **head)
+    if len(frames) < 2:
+        for statistic in ("kappa", "r_squared"):
+            yield not_computable(statistic, "one criterion has no times", group=pair, **head)
+        return
+    a, b = (frames[criterion] for criterion in criteria)
+    both = a.join(b, how="inner", lsuffix="_a", rsuffix="_b")
+    for kernel in (_call_rows, _date_rows, _pair_test_rows):
+        try:
+            for row in kernel(analysis, both, alpha):
+                yield {**head, "group": pair, "n": len(both), **row}
+        except NotComputable as reason:
+            name = {"_call_rows": "kappa", "_date_rows": "bias", "_pair_test_rows": "logrank_p"}
+            yield not_computable(name[kernel.__name__], str(reason), group=pair, **head)
+    yield from _surrogacy_rows(analysis, tables, both, criteria, alpha, head)
+
+
+def _call_rows(
+    analysis: Mapping[str, Any], both: pd.DataFrame, alpha: float
+) -> Iterator[dict[str, Any]]:
+    """Agreement whether there was progression."""
+    from statsmodels.stats.inter_rater import cohens_kappa
+
+    if both.empty:
+        raise NotComputable("no participant was assessed by both criteria")
+    ea, eb = both["event_a"].to_numpy(), both["event_b"].to_numpy()
+    table = np.array([[np.sum((ea == i) & (eb == j)) for j in (0, 1)] for i in (0, 1)], float)
+    n = table.sum()
+    agree = float(np.trace(table) / n)
+    yield {
+        "statistic": "percent_agreement",
+        "estimate": 100 * agree,
+        "method": "share with the same call (progression or none)",
+    }
+    rows, columns = table.sum(axis=1) / n, table.sum(axis=0) / n
+    chance = float(rows @ columns)
+    if chance >= 1:
+        raise NotComputable("every call is the same: kappa is not defined")
+    kappa = (agree - chance) / (1 - chance)
+    theirs = cohens_kappa(table)
+    z = stats.norm.ppf(1 - alpha / 2)
+    error = float(theirs.std_kappa)
+    yield {
+        "statistic": "kappa",
+        "estimate": kappa,
+        "ci_low": kappa - z * error,
+        "ci_high": kappa + z * error,
+        "method": "Cohen's kappa of the call, asymptotic standard error",
+        **compare(kappa, float(theirs.kappa), "statsmodels cohens_kappa"),
+    }
+
+
+def _date_rows(
+    analysis: Mapping[str, Any], both: pd.DataFrame, alpha: float
+) -> Iterator[dict[str, Any]]:
+    """Difference of dates among those with progression by both."""
+    window = float(analysis.get("window_days", WINDOW_DAYS))
+    seen = both[(both["event_a"] == 1) & (both["event_b"] == 1)]
+    if len(seen) < 2:
+        raise NotComputable(f"{len(seen)} participants have progression by both criteria")
+    gap = (seen["time_days_a"] - seen["time_days_b"]).to_numpy()
+    early, late = int(np.sum(gap < -window)), int(np.sum(gap > window))
+    yield {
+        "statistic": "percent_within_window",
+        "estimate": 100 * float(np.mean(np.abs(gap) <= window)),
+        "n": len(seen),
+        "method": f"dates within {window:g} days, progression by both",
+        "note": f"first criterion earlier in {early}, later in {late}",
+    }
+    if np.ptp(gap) == 0:
+        yield {
+            "statistic": "bias",
+            "estimate": float(gap[0]),
+            "n": len(seen),
+            "method": "mean difference of dates, days",
+            "note": "the same difference in every participant",
+        }
+        return
+    result = t_estimate(gap.mean(), gap.std(ddof=1) / math.sqrt(gap.size), gap.size - 1, alpha)
+    theirs = stats.ttest_1samp(gap, 0.0)
+    compare(result.p_value, float(theirs.pvalue), "scipy.stats.ttest_1samp")
+    interval = theirs.confidence_interval(1 - alpha)
+    yield {
+        "statistic": "bias",
+        **result.columns(),
+        "n": len(seen),
+        "method": "mean difference of dates, days, progression by both; paired t interval",
+        **compare(
+            result.estimate,
+            float(interval.low + interval.high) / 2,
+            "scipy.stats.ttest_1samp",
+            scale=max(result.standard_error, abs(result.estimate)),
+        ),
+    }
+
+
+def _pair_test_rows(
+    analysis: Mapping[str, Any], both: pd.DataFrame, alpha: float
+) -> Iterator[dict[str, Any]]:
+    from lifelines import CoxPHFitter
+
+    log, error, score, p_value = paired_log_rank(
+        both["time_days_a"], both["event_a"], both["time_days_b"], both["event_b"]
+    )
+    n = len(both)
+    table = pd.DataFrame(
+        {
+            "time": np.concatenate([both["time_days_a"], both["time_days_b"]]),
+            "event": np.concatenate([both["event_a"], both["event_b"]]),
+            "x": np.repeat([1.0, 0.0], n),
+        }
+    )
+    theirs = CoxPHFitter().fit(table, "time", "event", fit_options={"precision": 1e-9})
+    z = stats.norm.ppf(1 - alpha / 2)
+    compare(log, float(theirs.params_["x"]), "lifelines", tolerance=1e-5)
+    yield {
+        "statistic": "hazard_ratio",
+        "estimate": math.exp(log),
+        "ci_low": math.exp(log - z * error),
+        "ci_high": math.exp(log + z * error),
+        "p_value": float(2 * stats.norm.sf(abs(log) / error)),
+        "method": "marginal Cox model of both times, participants as clusters, robust interval",
+        "second_estimate": math.exp(float(theirs.params_["x"])),
+        "second_method": "lifelines.CoxPHFitter, precision 1e-9",
+    }
+    yield {
+        "statistic": "logrank_p",
+        "estimate": p_value,
+        "p_value": p_value,
+        "method": f"log-rank test for clustered pairs (robust score test, z {score:.4g})",
+    }
+
+
+def _surrogacy_rows(
+    analysis: Mapping[str, Any],
+    tables: Tables,
+    both: pd.DataFrame,
+    criteria: list[str],
+    alpha: float,
+    head: Mapping[str, Any],
+) -> Iterator[dict[str, Any]]:
+    """R2 of survival on time to progression by each criterion, and their difference."""
+    survival = str(analysis.get("survival_endpoint", "os"))
+    pair = "|".join(criteria)
+    try:
+        overall = event_times({**analysis, "criterion": None, "assessor": None}, tables, survival)
+        frame = both.join(overall, how="inner")
+        wrong = frame[
+            (frame["time_days_a"] > frame["time_days"]) | (frame["time_days_b"] > frame["time_days"])
+        ]
+        late = f"{len(wrong)} participants have a time beyond {survival}" if len(wrong) else ""
+        frame = frame[(frame["event"] == 1) & (frame["event_a"] == 1) & (frame["event_b"] == 1)]
+        if len(frame) < 4:
+            raise NotComputable(
+                f"{len(frame)} participants have {survival} and both progressions observed"
+            )
+    except NotComputable as reason:
+        yield not_computable("r_squared", str(reason), group=pair, **head)
+        return
+    y = frame["time_days"].to_numpy()
+    x = {criteria[0]: frame["time_days_a"].to_numpy(), criteria[1]: frame["time_days_b"].to_numpy()}
+    note = join_notes(f"participants with {survival} and both progressions observed", late)
+
+    def difference(rows: np.ndarray) -> float:
+        return squared_correlation(x[criteria[0]][rows], y[rows]) - squared_correlation(
+            x[criteria[1]][rows], y[rows]
+        )
+
+    for criterion in criteria:
+        values = x[criterion]
+        r2 = squared_correlation(values, y)
+        if not math.isfinite(r2):
+            yield not_computable(
+                "r_squared", "no variance of the times", group=f"{criterion}|{survival}", **head
+            )
+            continue
+        low, high = bca_limits(
+            lambda rows, v=values: squared_correlation(v[rows], y[rows]), y.size, alpha
+        )
+        yield {
+            **head,
+            "statistic": "r_squared",
+            "group": f"{criterion}|{survival}",
+            "estimate": r2,
+            "ci_low": low,
+            "ci_high": high,
+            "p_value": float(stats.linregress(values, y).pvalue),
+            "n": y.size,
+            "method": f"R2 of {survival} on time to progression, least squares; BCa bootstrap, "
+            "2000 resamples",
+            **compare(r2, float(stats.linregress(values, y).rvalue ** 2), "scipy.stats.linregress"),
+            "note": note,
+        }
+    gap = difference(np.arange(y.size))
+    if math.isfinite(gap):
+        low, high = bca_limits(difference, y.size, alpha)
+        yield {
+            **head,
+            "statistic": "r_squared_difference",
+            "group": pair,
+            "estimate": gap,
+            "ci_low": low,
+            "ci_high": high,
+            "n": y.size,
+            "method": "difference of R2, same participants; BCa bootstrap, 2000 resamples",
+            "note": note,
+        }

@@ -1,0 +1,340 @@
+"""Analyses of type ``radiomics``: feature reproducibility and the supervised risk score."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from corelab.measurement.selection import (
+    NotComputable,
+    Tables,
+    as_list,
+    not_computable,
+    population,
+)
+from corelab.pharmacodynamics.analysis_set import (
+    Design,
+    alpha_of,
+    complete_cases,
+    design,
+    join_notes,
+    with_covariates,
+)
+from corelab.pharmacodynamics.supervised_components import (
+    cross_validate,
+    permutation_p,
+    prevalidate,
+    train,
+)
+from corelab.pharmacodynamics.survival import concordance, fit_cox
+from corelab.pharmacodynamics.time_to_event import (
+    event_times,
+    hazard_rows,
+    logrank_row,
+    median_row,
+)
+from corelab.pharmacodynamics.two_computations import compare
+
+
+def feature_icc(values: np.ndarray) -> np.ndarray:
+    """ICC(A,1) of many features at once: two-way random effects, absolute agreement, one rating.
+
+    Parameters
+    ----------
+    values
+        (p, n, k): features, participants, sources; complete.
+
+    Returns
+    -------
+    numpy.ndarray
+        (p,); nan where a feature does not vary.
+
+    Notes
+    -----
+    McGraw and Wong, Psychol Methods 1996;1:30, case 2.
+
+    Examples
+    --------
+    Shrout and Fleiss (1979) print 0.29:
+
+    >>> ratings = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
+    >>> feature_icc(np.array([ratings], float)).round(4).tolist()
+    [0.2898]
+    """
+    x = np.asarray(values, float)
+    _, n, k = x.shape
+    if n < 2 or k < 2:
+        raise NotComputable(f"{n} participants and {k} sources; an ICC needs two of each")
+    x = x - x.mean(axis=(1, 2), keepdims=True)
+    rows, columns = x.mean(axis=2), x.mean(axis=1)
+    msr = k * np.sum(rows**2, axis=1) / (n - 1)
+    msc = n * np.sum(columns**2, axis=1) / (k - 1)
+    rest = x - rows[:, :, None] - columns[:, None, :]
+    mse = np.sum(rest**2, axis=(1, 2)) / ((n - 1) * (k - 1))
+    denominator = msr + (k - 1) * mse + k * (msc - mse) / n
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(denominator > 0, (msr - mse) / denominator, np.nan)
+
+
+def feature_table(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
+    """Features of the plan's series, labels and visit: long, with one ``name`` per feature.
+
+    Raises
+    ------
+    NotComputable
+        If there are none.
+    """
+    rows = tables.radiomics
+    if rows.empty or "feature" not in rows.columns:
+        raise NotComputable("no radiomics features in this study")
+    keep = rows["participant_id"].isin(population(analysis, tables)["participant_id"])
+    for column, key in (("series", "series"), ("label", "labels"), ("visit", "visit")):
+        wanted = [str(item) for item in as_list(analysis.get(key))]
+        if wanted and wanted != ["all"]:
+            keep &= rows[column].isin(wanted)
+    rows = rows[keep].copy()
+    if rows.empty:
+        raise NotComputable("no features of these series, labels and visit in the population")
+    if rows["visit"].nunique() > 1:
+        first = [v for v in tables.visit_order if v in set(rows["visit"])] or sorted(
+            set(rows["visit"])
+        )
+        rows = rows[rows["visit"] == first[0]]
+    rows["name"] = rows["series"] + "/" + rows["label"] + "/" + rows["feature"]
+    return rows
+
+
+def _wide(rows: pd.DataFrame) -> pd.DataFrame:
+    doubled = rows.duplicated(["participant_id", "name"])
+    if doubled.any():
+        first = rows[doubled].iloc[0]
+        raise ValueError(
+            f"two values of feature {first['name']} for participant {first['participant_id']}; "
+            "duplicates are never averaged"
+        )
+    return rows.pivot(index="participant_id", columns="name", values="value").astype(float)
+
+
+def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, Any]]:
+    """Rows of an analysis of type ``radiomics``.
+
+    Keys: ``series``, ``labels``, ``visit``, ``source``; ``min_icc`` (features below it are left
+    out where several sources measured them); ``model: superpc`` with ``event_endpoint`` (default
+    ``os``), ``threshold`` (a number, or cross-validated), ``folds`` (10), ``permutations`` (0),
+    ``seed`` (1), ``covariates`` (of the multivariable model).
+    """
+    head = {"endpoint": "radiomics"}
+    try:
+        rows = feature_table(analysis, tables)
+    except NotComputable as reason:
+        yield not_computable("c_index", str(reason), **head)
+        return
+    visit = {"visit": str(rows["visit"].iloc[0])}
+    icc = {}
+    if rows["source"].nunique() > 1:
+        try:
+            for row in _icc_rows(rows):
+                icc[row["group"]] = row["estimate"]
+                yield {**head, **visit, **row}
+        except NotComputable as reason:
+            yield not_computable("icc_a_1", str(reason), **head, **visit)
+    if analysis.get("model") in (None, "", "none"):
+        return
+    if analysis["model"] != "superpc":
+        raise ValueError(
+            f"analysis {analysis['id']}: unknown radiomics model '{analysis['model']}'; known: superpc"
+        )
+    try:
+        for row in _superpc_rows(analysis, tables, rows, icc):
+            yield {**head, **visit, **row}
+    except NotComputable as reason:
+        yield not_computable("c_index", str(reason), **head, **visit)
+
+
+def _icc_rows(rows: pd.DataFrame) -> list[dict[str, Any]]:
+    """ICC of each feature over the sources, complete participants."""
+    cube = rows.pivot_table(
+        index="participant_id", columns=["name", "source"], values="value", aggfunc="first"
+    )
+    sources = sorted(set(rows["source"]))
+    names = sorted(set(rows["name"]))
+    result = []
+    for name in names:
+        block = cube[name].reindex(columns=sources).dropna() if name in cube.columns else None
+        if block is None or block.shape[0] < 2:
+            result.append(
+                not_computable("icc_a_1", "fewer than two participants with every source", group=name)
+            )
+            result[-1]["estimate"] = math.nan
+            continue
+        value = float(feature_icc(block.to_numpy(float)[None])[0])
+        entry = {
+            "statistic": "icc_a_1",
+            "group": name,
+            "estimate": value,
+            "n": block.shape[0],
+            "method": f"ICC(A,1) over {', '.join(sources)}",
+        }
+        result.append(
+            entry
+            if math.isfinite(value)
+            else {**not_computable("icc_a_1", "no variance", group=name), "estimate": math.nan}
+        )
+    return result
+
+
+def _superpc_rows(
+    analysis: Mapping[str, Any], tables: Tables, rows: pd.DataFrame, icc: Mapping[str, float]
+) -> Iterator[dict[str, Any]]:
+    alpha = alpha_of(analysis)
+    event = str(analysis.get("event_endpoint", "os"))
+    source = analysis.get("source") or (
+        "pipeline" if "pipeline" in set(rows["source"]) else sorted(set(rows["source"]))[0]
+    )
+    wide = _wide(rows[rows["source"] == source])
+    least = analysis.get("min_icc")
+    dropped = [n for n in wide.columns if least is not None and not icc.get(n, math.inf) >= least]
+    wide = wide.drop(columns=dropped)
+    constant = wide.columns[wide.std() == 0]
+    frame = wide.drop(columns=constant).dropna(axis=1, how="all")
+    times = event_times(analysis, tables, event)
+    frame = frame.join(times, how="inner").dropna()
+    names = [c for c in frame.columns if c not in ("time_days", "event")]
+    n_folds = int(analysis.get("folds", 10))
+    if len(frame) < 2 * n_folds or not names:
+        raise NotComputable(
+            f"{len(frame)} participants with every feature and {event}, {len(names)} features; "
+            f"{n_folds}-fold cross-validation needs {2 * n_folds}"
+        )
+    x = frame[names].to_numpy(float).T
+    # Features have units of their own: they enter on one scale, as the scores already do.
+    x = (x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, keepdims=True)
+    t, e = frame["time_days"].to_numpy(), frame["event"].to_numpy()
+    seed = int(analysis.get("seed", 1))
+    fixed = analysis.get("threshold")
+    fixed = float(fixed) if isinstance(fixed, (int, float)) else None
+    threshold = fixed
+    if threshold is None:
+        threshold = cross_validate(x, t, e, n_folds=n_folds, seed=seed).chosen
+    model = train(x, t, e, threshold)
+    said = join_notes(
+        f"source {source}",
+        f"{len(names)} features",
+        f"{len(dropped)} below ICC {least:g}" if dropped else "",
+        f"{len(constant)} constant" if len(constant) else "",
+    )
+    how = f"supervised principal components, threshold {threshold:.4g} ({'fixed' if fixed else 'cross-validated'})"
+    yield {
+        "statistic": "n_selected",
+        "estimate": float(model.selected.size),
+        "n": len(frame),
+        "method": how,
+        "note": said,
+    }
+    yield from _importance_rows(model, x, names, len(frame), how)
+    validated = prevalidate(x, t, e, n_folds=n_folds, threshold=fixed, seed=seed)
+    yield from _risk_group_rows(
+        analysis, tables, frame, validated.risk, validated.high_risk, event, alpha,
+        f"{how}; {n_folds}-fold outer cross-validation",
+    )
+    permutations = int(analysis.get("permutations", 0))
+    if permutations:
+        c, p_value = permutation_p(
+            x, t, e, permutations=permutations, n_folds=n_folds, threshold=fixed, seed=seed
+        )
+        yield {
+            "statistic": "permutation_p",
+            "estimate": p_value,
+            "p_value": p_value,
+            "n": len(frame),
+            "method": f"whole procedure repeated on {permutations} permutations; concordance {c:.4f}",
+        }
+
+
+def _importance_rows(
+    model: Any, x: np.ndarray, names: list[str], n: int, how: str
+) -> Iterator[dict[str, Any]]:
+    importance = model.importance(x)
+    for position in model.selected:
+        yield {
+            "statistic": "importance",
+            "group": names[position],
+            "estimate": float(importance[position]),
+            "n": n,
+            "method": f"correlation with the first component; {how}",
+            "note": f"Cox score {model.scores[position]:.4g}: "
+            + ("high" if model.scores[position] > 0 else "low")
+            + " risk with a higher value",
+        }
+
+
+def _risk_group_rows(
+    analysis: Mapping[str, Any],
+    tables: Tables,
+    frame: pd.DataFrame,
+    risk: np.ndarray,
+    high: np.ndarray,
+    event: str,
+    alpha: float,
+    how: str,
+) -> Iterator[dict[str, Any]]:
+    from lifelines.utils import concordance_index
+
+    t, e = frame["time_days"].to_numpy(), frame["event"].to_numpy()
+    c = concordance(t, e, risk)
+    z = stats.norm.ppf(1 - alpha / 2)
+    yield {
+        "statistic": "c_index",
+        "group": f"risk|{event}",
+        "estimate": c.estimate,
+        "ci_low": max(0.0, c.estimate - z * c.standard_error),
+        "ci_high": min(1.0, c.estimate + z * c.standard_error),
+        "n": t.size,
+        "method": f"Harrell's concordance of the pre-validated risk; {how}",
+        **compare(c.estimate, float(concordance_index(t, -risk, e)), "lifelines concordance_index"),
+    }
+    groups = pd.Series(np.where(high, "high", "low"), index=frame.index, name="risk")
+    for level in ("high", "low"):
+        inside = (groups == level).to_numpy()
+        if inside.any():
+            row = median_row(t[inside], e[inside], alpha)
+            yield {"group": f"risk={level}", **row, "method": f"{row['method']}; {how}"}
+    if groups.nunique() < 2:
+        raise NotComputable("cross-validation puts everybody into one risk group")
+    row = logrank_row(t, e, groups)
+    yield {"group": "risk=high|risk=low", **row, "method": f"{row['method']}; {how}"}
+    single = Design(high.astype(float)[:, None], ("risk=high",))
+    fit_cox(t, e, single.matrix)
+    yield from (
+        {**r, "method": f"{r['method']}; {how}"}
+        for r in hazard_rows(
+            frame, single, alpha, {"risk=high": "risk=high|risk=low"}, "risk group alone"
+        )
+        if r["statistic"] == "hazard_ratio"
+    )
+    names = [str(name) for name in as_list(analysis.get("covariates"))]
+    if names:
+        table = frame[["time_days", "event"]].assign(risk_high=high.astype(float))
+        table = with_covariates(table, analysis, tables, endpoint=None, names=names)
+        table, note = complete_cases(table, names, analysis, tables)
+        full = design(table, covariates=["risk_high", *names])
+        plan = Design(full.matrix[:, 1:], full.terms[1:])
+        for r in hazard_rows(
+            table,
+            plan,
+            alpha,
+            {
+                term: "risk=high|risk=low given " + ", ".join(names)
+                if term == "risk_high"
+                else f"{term} given risk"
+                for term in plan.terms
+            },
+            f"multivariable with {', '.join(names)}",
+        ):
+            if r["statistic"] == "hazard_ratio":
+                yield {**r, "note": join_notes(str(r.get("note", "")), note)}

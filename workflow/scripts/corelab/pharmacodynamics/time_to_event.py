@@ -1,0 +1,495 @@
+"""Analyses of type ``survival``: medians, log-rank, Cox, restricted means, by arm or along an
+imaging endpoint. The methods are in :mod:`corelab.pharmacodynamics.survival`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from corelab.measurement.selection import (
+    NotComputable,
+    Tables,
+    as_list,
+    not_computable,
+    population,
+)
+from corelab.pharmacodynamics.analysis_set import (
+    Design,
+    alpha_of,
+    complete_cases,
+    design,
+    endpoint_by_visit,
+    endpoints_of,
+    join_notes,
+    levels_of,
+    participant_columns,
+    with_covariates,
+)
+from corelab.pharmacodynamics.correlation import spearman
+from corelab.pharmacodynamics.survival import (
+    CoxFit,
+    check_times,
+    concordance,
+    fit_cox,
+    kaplan_meier,
+    log_rank,
+    proportional_hazards_test,
+    restricted_cubic_spline,
+    restricted_mean,
+)
+from corelab.pharmacodynamics.two_computations import ITERATIVE, compare
+
+METHODS = ("km", "logrank", "cox", "rmst")
+
+
+def event_times(
+    analysis: Mapping[str, Any],
+    tables: Tables,
+    endpoint: str,
+    *,
+    criterion: str | None = None,
+) -> pd.DataFrame:
+    """Time and event per participant of the population, indexed by participant_id.
+
+    Rows are those of ``endpoint``, restricted to ``criterion`` and ``assessor`` of the analysis
+    where it names them.
+
+    Raises
+    ------
+    NotComputable
+        If there are no such rows, or several per participant.
+    """
+    rows = tables.events
+    rows = rows[rows["endpoint"] == endpoint]
+    for column, wanted in (
+        ("criterion", criterion or analysis.get("criterion")),
+        ("assessor", analysis.get("assessor")),
+    ):
+        if wanted is None:
+            continue
+        if column not in rows.columns:
+            raise NotComputable(f"the events sheet has no column {column}")
+        rows = rows[rows[column] == wanted]
+    rows = rows[rows["participant_id"].isin(population(analysis, tables)["participant_id"])]
+    rows = rows.dropna(subset=["time_days", "event"])
+    if rows.empty:
+        known = ", ".join(sorted(set(map(str, tables.events["endpoint"])))) or "none"
+        named = f" by {criterion}" if criterion else ""
+        raise NotComputable(
+            f"no time to {endpoint}{named} in this population; the events sheet has {known}"
+        )
+    if rows["participant_id"].duplicated().any():
+        ways = [
+            f"{column}: {', '.join(sorted(set(rows[column].dropna().map(str))))}"
+            for column in ("criterion", "assessor")
+            if column in rows.columns and rows[column].nunique() > 1
+        ]
+        raise NotComputable(
+            f"several rows of {endpoint} per participant; name one "
+            + (" or ".join(ways) or "(they differ in nothing: remove the duplicates)")
+        )
+    frame = rows.set_index("participant_id")[["time_days", "event"]].astype(float)
+    check_times(frame["time_days"], frame["event"])
+    return frame.sort_index()
+
+
+def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, Any]]:
+    """Rows of an analysis of type ``survival``.
+
+    Keys: ``event_endpoint`` (one or a list), ``criterion``, ``assessor``; ``by`` (``reference``),
+    ``covariates``; ``method`` (one or a list of km, logrank, cox, rmst; default all that apply);
+    ``tau_days`` of the restricted mean (default: the shortest of the arms' longest follow-ups).
+    An imaging ``endpoint`` enters the Cox model per unit, at each visit, with a spline to test
+    that the effect is linear, and by Spearman's correlation among those with the event.
+    """
+    methods = [str(name) for name in as_list(analysis.get("method"))]
+    unknown = set(methods) - set(METHODS)
+    if unknown:
+        raise ValueError(
+            f"analysis {analysis['id']}: unknown survival method {', '.join(sorted(unknown))}; "
+            f"known: {', '.join(METHODS)}"
+        )
+    events = [str(name) for name in as_list(analysis.get("event_endpoint"))]
+    if not events:
+        raise ValueError(f"analysis {analysis['id']}: a survival analysis needs event_endpoint")
+    imaging = [name for name in endpoints_of(analysis) if name not in events]
+    for event in events:
+        head = {"endpoint": event}
+        try:
+            times = event_times(analysis, tables, event)
+        except NotComputable as reason:
+            yield not_computable("median_days", str(reason), **head)
+            continue
+        yield from _group_rows(analysis, tables, times, event, methods)
+        if not methods or "cox" in methods:
+            for endpoint in imaging:
+                yield from _imaging_rows(analysis, tables, times, event, endpoint)
+
+
+def _group_rows(
+    analysis: Mapping[str, Any],
+    tables: Tables,
+    times: pd.DataFrame,
+    event: str,
+    methods: list[str],
+) -> Iterator[dict[str, Any]]:
+    by = str(analysis["by"]) if analysis.get("by") else None
+    names = [str(name) for name in as_list(analysis.get("covariates"))]
+    head = {"endpoint": event}
+    try:
+        labelled = {**analysis, "categorical": [*as_list(analysis.get("categorical")), *as_list(by)]}
+        frame = with_covariates(times, labelled, tables, endpoint=None, names=[*as_list(by), *names])
+        whole, note = complete_cases(frame, as_list(by), analysis, tables)
+        reference, others, said = (
+            levels_of(whole[by], by, analysis.get("reference")) if by else ("", (), "")
+        )
+    except NotComputable as reason:
+        yield not_computable("median_days", str(reason), **head)
+        return
+    wanted = methods or ["km", *(["logrank"] if by else []), *(["cox"] if by or names else [])]
+    levels = (reference, *others) if by else ()
+    for method in wanted:
+        try:
+            if method == "km":
+                rows = _median_rows(analysis, whole, by, levels)
+            elif method == "logrank":
+                rows = _logrank_rows(whole, by, reference, others)
+            elif method == "rmst":
+                rows = _restricted_mean_rows(analysis, whole, by, reference, others)
+            else:
+                rows = _cox_rows(analysis, tables, frame, by, reference, names)
+            for row in rows:
+                yield {
+                    **head,
+                    "n": len(whole),
+                    **row,
+                    "note": join_notes(said, note, str(row.get("note", ""))),
+                }
+        except NotComputable as reason:
+            statistic = {
+                "km": "median_days",
+                "logrank": "logrank_p",
+                "rmst": "rmst_days",
+                "cox": "hazard_ratio",
+            }[method]
+            yield not_computable(statistic, str(reason), method=method, **head)
+
+
+def median_row(time: Any, event: Any, alpha: float) -> dict[str, Any]:
+    """Columns of a median with its log-log interval, cross-checked with lifelines."""
+    from lifelines import KaplanMeierFitter
+
+    t, e = check_times(time, event)
+    curve = kaplan_meier(t, e)
+    median = curve.quantile()
+    low, high = curve.quantile_interval(alpha=alpha)
+    theirs = KaplanMeierFitter().fit(t, e)
+    # The whole curve is compared: the median of a flat piece is a convention.
+    gap = np.abs(
+        theirs.survival_function_at_times(curve.time).to_numpy() - curve.survival
+    ).max()
+    compare(float(gap), 0.0, "lifelines.KaplanMeierFitter", tolerance=1e-10, scale=1.0)
+    other = float(theirs.median_survival_time_)
+    counts = f"{int(e.sum())} events in {t.size}"
+    reached = "" if math.isfinite(median) else "median not reached"
+    return {
+        "statistic": "median_days",
+        "estimate": median,
+        "ci_low": low,
+        "ci_high": high,
+        "n": t.size,
+        "method": "Kaplan-Meier, log-log interval (Brookmeyer-Crowley)",
+        "second_estimate": other if math.isfinite(other) else math.nan,
+        "second_method": "lifelines.KaplanMeierFitter",
+        "note": join_notes(counts, reached),
+    }
+
+
+def _median_rows(
+    analysis: Mapping[str, Any], frame: pd.DataFrame, by: str | None, levels: tuple[str, ...]
+) -> Iterator[dict[str, Any]]:
+    alpha = alpha_of(analysis)
+    if by is None:
+        yield {"group": "all", **median_row(frame["time_days"], frame["event"], alpha)}
+        return
+    for level in levels:
+        part = frame[frame[by].map(str) == level]
+        yield {"group": f"{by}={level}", **median_row(part["time_days"], part["event"], alpha)}
+
+
+def logrank_row(time: Any, event: Any, group: Any) -> dict[str, Any]:
+    """Columns of a log-rank test, cross-checked with lifelines."""
+    from lifelines.statistics import multivariate_logrank_test
+
+    result = log_rank(time, event, group)
+    theirs = multivariate_logrank_test(
+        np.asarray(time, float), np.asarray(group).astype(str), np.asarray(event, float)
+    )
+    compare(result.chi_squared, float(theirs.test_statistic), "lifelines", tolerance=1e-7)
+    counts = ", ".join(
+        f"{name} {int(o)} observed {x:.2f} expected"
+        for name, o, x in zip(result.groups, result.observed, result.expected, strict=True)
+    )
+    return {
+        "statistic": "logrank_p",
+        "estimate": result.p_value,
+        "p_value": result.p_value,
+        "n": len(np.asarray(time)),
+        "method": f"log-rank test, chi2 {result.chi_squared:.6g}, df {result.df}",
+        "second_estimate": float(theirs.p_value),
+        "second_method": "lifelines.statistics.multivariate_logrank_test",
+        "note": counts,
+    }
+
+
+def _logrank_rows(
+    frame: pd.DataFrame, by: str | None, reference: str, others: tuple[str, ...]
+) -> Iterator[dict[str, Any]]:
+    if by is None:
+        raise NotComputable("a log-rank test needs by")
+    labels = frame[by].map(str)
+    for level in others:
+        part = frame[labels.isin([level, reference])]
+        yield {
+            "group": f"{by}={level}|{by}={reference}",
+            **logrank_row(part["time_days"], part["event"], part[by].map(str)),
+        }
+    if len(others) > 1:
+        yield {"group": by, **logrank_row(frame["time_days"], frame["event"], labels)}
+
+
+def _restricted_mean_rows(
+    analysis: Mapping[str, Any],
+    frame: pd.DataFrame,
+    by: str | None,
+    reference: str,
+    others: tuple[str, ...],
+) -> Iterator[dict[str, Any]]:
+    from lifelines import KaplanMeierFitter
+    from lifelines.utils import restricted_mean_survival_time
+
+    alpha = alpha_of(analysis)
+    labels = frame[by].map(str) if by else pd.Series("all", index=frame.index)
+    levels = (reference, *others) if by else ("all",)
+    tau = float(
+        analysis.get("tau_days") or min(frame["time_days"][labels == lv].max() for lv in levels)
+    )
+    z = stats.norm.ppf(1 - alpha / 2)
+    found = {}
+    for level in levels:
+        part = frame[labels == level]
+        result = found[level] = restricted_mean(part["time_days"], part["event"], tau)
+        curve = KaplanMeierFitter().fit(part["time_days"], part["event"])
+        yield {
+            "statistic": "rmst_days",
+            "group": f"{by}={level}" if by else "all",
+            "estimate": result.estimate,
+            "ci_low": result.estimate - z * result.standard_error,
+            "ci_high": result.estimate + z * result.standard_error,
+            "n": len(part),
+            "method": f"restricted mean up to {tau:g} days, Greenwood-type standard error",
+            **compare(
+                result.estimate,
+                float(restricted_mean_survival_time(curve, t=tau)),
+                "lifelines.utils.restricted_mean_survival_time",
+                tolerance=1e-7,
+            ),
+        }
+    for level in others:
+        a, b = found[level], found[reference]
+        error = math.hypot(a.standard_error, b.standard_error)
+        gap = a.estimate - b.estimate
+        yield {
+            "statistic": "rmst_difference_days",
+            "group": f"{by}={level}|{by}={reference}",
+            "estimate": gap,
+            "ci_low": gap - z * error,
+            "ci_high": gap + z * error,
+            "p_value": float(2 * stats.norm.sf(abs(gap) / error)) if error > 0 else math.nan,
+            "n": int(labels.isin([level, reference]).sum()),
+            "method": f"difference of restricted means up to {tau:g} days, normal",
+        }
+
+
+def lifelines_cox(frame: pd.DataFrame, plan: Design) -> np.ndarray:
+    """Cox coefficients by lifelines at full precision."""
+    from lifelines import CoxPHFitter
+
+    # Standardised columns: its convergence test is absolute.
+    scale = plan.matrix.std(axis=0)
+    table = pd.DataFrame(plan.matrix / scale, columns=[f"x{i}" for i in range(plan.matrix.shape[1])])
+    table["time"] = frame["time_days"].to_numpy()
+    table["event"] = frame["event"].to_numpy()
+    fit = CoxPHFitter().fit(table, "time", "event", fit_options={"precision": 1e-9})
+    return np.asarray(fit.params_, float) / scale
+
+
+def hazard_rows(
+    frame: pd.DataFrame, plan: Design, alpha: float, groups: Mapping[str, str], definition: str
+) -> Iterator[dict[str, Any]]:
+    """Hazard ratios of a Cox model, its concordance and its test of proportional hazards.
+
+    Parameters
+    ----------
+    frame
+        ``time_days`` and ``event``.
+    plan
+        Design without intercept.
+    groups
+        Term -> group printed; a term that is not in it is printed as it is.
+    """
+    t, e = frame["time_days"].to_numpy(), frame["event"].to_numpy()
+    fit: CoxFit = fit_cox(t, e, plan.matrix)
+    theirs = lifelines_cox(frame, plan)
+    check = proportional_hazards_test(t, e, plan.matrix, fit)
+    z = stats.norm.ppf(1 - alpha / 2)
+    per_term = "fewer than 5 events per term" if fit.events < 5 * len(plan.terms) else ""
+    for position, term in enumerate(plan.terms):
+        log, error = float(fit.coefficients[position]), float(fit.standard_errors[position])
+        compare(log, float(theirs[position]), "lifelines", tolerance=ITERATIVE, scale=error)
+        yield {
+            "statistic": "hazard_ratio",
+            "group": groups.get(term, term),
+            "estimate": math.exp(log),
+            "ci_low": math.exp(log - z * error),
+            "ci_high": math.exp(log + z * error),
+            "p_value": float(2 * stats.norm.sf(abs(log) / error)),
+            "n": fit.n,
+            "method": f"Cox regression, Efron ties, Wald interval; {definition}",
+            "second_estimate": math.exp(float(theirs[position])),
+            "second_method": "lifelines.CoxPHFitter, precision 1e-9",
+            "note": join_notes(
+                f"{fit.events} events; proportional hazards p {check.p_value[position]:.3g} "
+                f"(score test, all terms {check.global_p_value:.3g})",
+                per_term,
+            ),
+        }
+    from lifelines.utils import concordance_index
+
+    risk = plan.matrix @ fit.coefficients
+    c = concordance(t, e, risk)
+    yield {
+        "statistic": "c_index",
+        "group": "|".join(dict.fromkeys(groups.get(term, term) for term in plan.terms))
+        if len(plan.terms) == 1
+        else "all",
+        "estimate": c.estimate,
+        "ci_low": max(0.0, c.estimate - z * c.standard_error),
+        "ci_high": min(1.0, c.estimate + z * c.standard_error),
+        "n": fit.n,
+        "method": "Harrell's concordance of the Cox model, infinitesimal jackknife; apparent; "
+        + definition,
+        **compare(
+            c.estimate,
+            float(concordance_index(t, -risk, e)),
+            "lifelines.utils.concordance_index",
+        ),
+    }
+
+
+def _cox_rows(
+    analysis: Mapping[str, Any],
+    tables: Tables,
+    frame: pd.DataFrame,
+    by: str | None,
+    reference: str,
+    names: list[str],
+) -> Iterator[dict[str, Any]]:
+    if by is None and not names:
+        raise NotComputable("a Cox model needs by, covariates or an imaging endpoint")
+    frame, note = complete_cases(frame, [*as_list(by), *names], analysis, tables)
+    full = design(frame, by=by, reference=reference or None, covariates=names)
+    plan = Design(full.matrix[:, 1:], full.terms[1:])
+    groups = {term: f"{term}|{by}={reference}" for term in plan.terms if term.startswith(f"{by}=")}
+    for row in hazard_rows(
+        frame, plan, alpha_of(analysis), groups, f"terms {', '.join(plan.terms)}"
+    ):
+        yield {**row, "note": join_notes(str(row.get("note", "")), note)}
+
+
+def _imaging_rows(
+    analysis: Mapping[str, Any],
+    tables: Tables,
+    times: pd.DataFrame,
+    event: str,
+    endpoint: str,
+) -> Iterator[dict[str, Any]]:
+    alpha = alpha_of(analysis)
+    by = [str(analysis["by"])] if analysis.get("by") else []
+    names = [*by, *(str(name) for name in as_list(analysis.get("covariates")))]
+    head = {"endpoint": endpoint}
+    try:
+        by_visit = endpoint_by_visit(analysis, tables, endpoint)
+    except NotComputable as reason:
+        yield not_computable("hazard_ratio", str(reason), group=f"{endpoint}|{event}", **head)
+        return
+    for visit, values in by_visit:
+        here = {**head, "visit": visit}
+        pair = f"{endpoint}|{event}"
+        try:
+            labelled = {**analysis, "categorical": [*as_list(analysis.get("categorical")), *by]}
+            frame = values.join(times, how="inner")
+            frame = with_covariates(frame, labelled, tables, endpoint=endpoint, names=names)
+            frame, note = complete_cases(frame, ["value", *names], analysis, tables)
+            if frame.empty:
+                raise NotComputable(f"no participant has both {endpoint} and {event}")
+            full = design(frame, covariates=["value", *names])
+            plan = Design(full.matrix[:, 1:], full.terms[1:])
+            adjusted = f"; adjusted for {', '.join(names)}" if names else ""
+            linear = _linearity_note(frame, plan)
+            for row in hazard_rows(
+                frame, plan, alpha, {"value": pair}, f"per unit of {endpoint}{adjusted}"
+            ):
+                extra = linear if row["group"] == pair else ""
+                yield {**here, **row, "note": join_notes(str(row.get("note", "")), extra, note)}
+        except NotComputable as reason:
+            yield not_computable("hazard_ratio", str(reason), group=pair, **here)
+        yield from _among_events(values.join(times, how="inner"), event, endpoint, alpha, here)
+
+
+def _linearity_note(frame: pd.DataFrame, plan: Design) -> str:
+    """Likelihood-ratio test of a restricted cubic spline (4 knots) against a straight line."""
+    knots = np.unique(np.quantile(frame["value"], [0.05, 0.35, 0.65, 0.95]))
+    try:
+        spline = restricted_cubic_spline(frame["value"].to_numpy(float), knots.tolist())
+        t, e = frame["time_days"].to_numpy(), frame["event"].to_numpy()
+        line = fit_cox(t, e, plan.matrix)
+        curve = fit_cox(t, e, np.column_stack([plan.matrix, spline[:, 1:]]))
+    except NotComputable:
+        return ""
+    gain = 2 * (curve.log_likelihood[0] - line.log_likelihood[0])
+    return f"test that log hazard is linear: p {stats.chi2.sf(gain, spline.shape[1] - 1):.3g}"
+
+
+def _among_events(
+    frame: pd.DataFrame, event: str, endpoint: str, alpha: float, head: Mapping[str, Any]
+) -> Iterator[dict[str, Any]]:
+    died = frame[frame["event"] == 1].dropna(subset=["value"])
+    group = f"{endpoint}|{event} among those with the event"
+    try:
+        result = spearman(died["value"], died["time_days"], alpha)
+    except NotComputable as reason:
+        yield not_computable("spearman_rho", str(reason), group=group, **head)
+        return
+    yield {
+        **head,
+        "statistic": "spearman_rho",
+        "group": group,
+        "estimate": result.estimate,
+        "ci_low": result.ci_low,
+        "ci_high": result.ci_high,
+        "p_value": result.p_value,
+        "n": result.n,
+        "method": f"{result.method}; censored participants left out, which biases: descriptive",
+        **compare(
+            result.estimate,
+            float(stats.spearmanr(died["value"], died["time_days"]).statistic),
+            "scipy.stats.spearmanr",
+        ),
+    }

@@ -1,0 +1,103 @@
+"use strict";
+(() => {
+  const holder = document.getElementById("viewer");
+  if (!holder) return;
+  const message = holder.querySelector(".message");
+  const tools = document.getElementById("viewer-tools");
+  const say = (text) => { message.textContent = text; message.hidden = !text; };
+  const fail = (text) => { say(text); globalThis.VIEWER_READY = text; };
+  const data = JSON.parse(document.getElementById("volumes").textContent);
+
+  const inflate = async (id) => {
+    const packed = Uint8Array.from(atob(document.getElementById(id).textContent.trim()), (c) => c.charCodeAt(0));
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return new Response(stream).text();
+  };
+
+  const start = async () => {
+    const probe = document.createElement("canvas").getContext("webgl2");
+    if (!probe || typeof DecompressionStream === "undefined") {
+      fail("This browser has no WebGL 2. The pictures below show the same scans.");
+      return;
+    }
+    say("Loading the viewer");
+    const script = document.createElement("script");
+    script.textContent = await inflate("niivue-source");
+    document.head.append(script);
+
+    const canvas = holder.querySelector("canvas");
+    const where = document.getElementById("where");
+    const nv = new niivue.Niivue({
+      backColor: [0, 0, 0, 1], crosshairColor: [0.55, 0.75, 0.95, 0.8], crosshairWidth: 0.25, show3Dcrosshair: true,
+      isRadiologicalConvention: true, textHeight: 0.05, dragAndDropEnabled: false, loadingText: "",
+      logLevel: "silent", onLocationChange: (place) => { where.textContent = place.string; },
+    });
+    globalThis.nv = nv;
+    await nv.attachToCanvas(canvas);
+    canvas.setAttribute("aria-label", "Interactive viewer of the scan; its pictures are also below");
+
+    const choose = document.getElementById("scan");
+    const layers = document.getElementById("layers");
+    const opacity = document.getElementById("opacity");
+    const low = document.getElementById("low");
+    const high = document.getElementById("high");
+    const view = document.getElementById("view");
+    let busy = Promise.resolve();
+
+    const load = async (scan) => {
+      nv.volumes.slice().forEach((volume) => nv.removeVolume(volume));
+      layers.querySelectorAll("label").forEach((label) => label.remove());
+      const add = async (item, options) => {
+        const volume = await niivue.NVImage.loadFromBase64({ base64: item.base64, name: `${item.name}.nii.gz`, ...options });
+        nv.addVolume(volume);
+      };
+      await add(scan, { colormap: scan.colormap, cal_min: scan.window[0], cal_max: scan.window[1] });
+      for (const [number, mask] of scan.masks.entries()) {
+        nv.addColormap(`mask${number}`, { R: [0, mask.rgb[0]], G: [0, mask.rgb[1]], B: [0, mask.rgb[2]], A: [0, 255], I: [0, 255] });
+        await add(mask, { colormap: `mask${number}`, cal_min: 0, cal_max: 1, opacity: Number(opacity.value) });
+        const label = document.createElement("label");
+        const box = document.createElement("input");
+        const swatch = document.createElement("i");
+        box.type = "checkbox";
+        box.checked = true;
+        swatch.style.background = `rgb(${mask.rgb.join(",")})`;
+        box.addEventListener("change", () => nv.setOpacity(number + 1, box.checked ? Number(opacity.value) : 0));
+        label.append(box, swatch, mask.name);
+        layers.append(label);
+      }
+      layers.hidden = scan.masks.length === 0;
+      const span = scan.window[1] - scan.window[0];
+      for (const slider of [low, high]) {
+        slider.min = scan.window[0] - 0.5 * span;
+        slider.max = scan.window[1] + 0.5 * span;
+        slider.step = span / 200;
+      }
+      low.value = scan.window[0];
+      high.value = scan.window[1];
+      if (scan.centre) {
+        nv.scene.crosshairPos = nv.mm2frac(scan.centre);
+        nv.updateGLVolume();
+      }
+    };
+    data.forEach((scan, number) => choose.add(new Option(scan.title, number)));
+    choose.addEventListener("change", () => { busy = busy.then(() => load(data[choose.value])); });
+    opacity.addEventListener("input", () => {
+      layers.querySelectorAll("input").forEach((box, number) => { if (box.checked) nv.setOpacity(number + 1, Number(opacity.value)); });
+    });
+    const rewindow = () => {
+      if (!nv.volumes.length || Number(low.value) >= Number(high.value)) return;
+      nv.volumes[0].cal_min = Number(low.value);
+      nv.volumes[0].cal_max = Number(high.value);
+      nv.updateGLVolume();
+    };
+    low.addEventListener("input", rewindow);
+    high.addEventListener("input", rewindow);
+    view.addEventListener("change", () => nv.setSliceType(nv[view.value]));
+    nv.setSliceType(nv.sliceTypeMultiplanar);
+    await load(data[0]);
+    say("");
+    tools.hidden = false;
+    globalThis.VIEWER_READY = true;
+  };
+  start().catch((error) => fail(`The viewer did not start (${error}). The pictures below show the same scans.`));
+})();

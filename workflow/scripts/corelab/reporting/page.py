@@ -1,0 +1,205 @@
+"""Building blocks of the offline pages: tables, sizes, the security policy, the templates.
+
+Every text that came from input passes Jinja's escaping; only :mod:`charts` and this module make
+markup, and they escape what they are given.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import jinja2
+from markupsafe import Markup, escape
+
+from corelab.reporting.charts import legend
+from corelab.reporting.numbers import is_number
+
+HERE = Path(__file__).parent
+#: Rows that a table on a page shows; the file it names has them all.
+MAX_ROWS = 400
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its heading and how its cells look (``text``, ``number``, ``why``, ``wide``)."""
+
+    title: str
+    css: str = "text"
+    sortable: bool = True
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell whose text is not what it sorts by."""
+
+    text: Any
+    sort: Any = None
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table with its caption.
+
+    Attributes
+    ----------
+    caption
+        What the table shows.
+    columns
+        The first column holds row headings.
+    rows
+        Cells: text, markup or :class:`Cell`.
+    note
+        After the caption, in softer type.
+    source
+        File that holds every row.
+    """
+
+    caption: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Any]]
+    note: str = ""
+    source: str = ""
+
+
+def tag(text: str, css: str | None = None) -> Markup:
+    """A short status text with its colour.
+
+    Examples
+    --------
+    >>> str(tag("ok"))
+    '<span class="tag ok">ok</span>'
+    """
+    return Markup('<span class="tag {}">{}</span>').format(css or text, text.replace("_", " "))
+
+
+def link(href: str, text: Any) -> Markup:
+    """A link inside the report.
+
+    Examples
+    --------
+    >>> str(link("sub-+3C.html", "<"))
+    '<a href="sub-%2B3C.html">&lt;</a>'
+    """
+    path, mark, anchor = href.partition("#")
+    safe = quote(path) + (f"#{quote(anchor, safe='')}" if mark else "")
+    return Markup('<a href="{}">{}</a>').format(safe, text)
+
+
+def more(summary: str, body: Any) -> Markup:
+    """Text that opens on demand; nothing where there is no text."""
+    if not body:
+        return Markup("")
+    return Markup("<details><summary>{}</summary>{}</details>").format(summary, body)
+
+
+def lines(parts: Iterable[tuple[str, Any]]) -> Markup:
+    """``name: text`` lines, leaving out the empty ones.
+
+    Examples
+    --------
+    >>> str(lines([("method", "OLS"), ("note", "")]))
+    '<b>method</b>: OLS'
+    """
+    kept = [Markup("<b>{}</b>: {}").format(name, text) for name, text in parts if text]
+    return Markup("<br>").join(kept)
+
+
+def render_table(table: Table) -> Markup:
+    """A sortable table as HTML.
+
+    Examples
+    --------
+    >>> text = render_table(Table("A", [Column("x")], [["<b>"]]))
+    >>> "&lt;b&gt;" in text, 'aria-sort="none"' in text
+    (True, True)
+    """
+    heads = Markup("").join(
+        Markup('<th scope="col" class="{}"{}>{}</th>').format(
+            column.css,
+            Markup(' aria-sort="none"') if column.sortable else "",
+            Markup('<button type="button">{}</button>').format(column.title)
+            if column.sortable
+            else column.title,
+        )
+        for column in table.columns
+    )
+    body = []
+    for row in table.rows[:MAX_ROWS]:
+        cells = []
+        for number, (column, cell) in enumerate(zip(table.columns, row, strict=True)):
+            text, order = (cell.text, cell.sort) if isinstance(cell, Cell) else (cell, None)
+            name = Markup('th scope="row"') if number == 0 else Markup("td")
+            sort = "" if order is None else Markup(' data-sort="{}"').format(order)
+            if order is not None and not is_number(order) and not isinstance(order, str):
+                sort = Markup(' data-sort=""')
+            cells.append(
+                Markup('<{} class="{}"{}>{}</{}>').format(
+                    name, column.css, sort, escape(text), "th" if number == 0 else "td"
+                )
+            )
+        body.append(Markup("<tr>{}</tr>").format(Markup("").join(cells)))
+    notes = [table.note] if table.note else []
+    if len(table.rows) > MAX_ROWS:
+        notes.append(f"The first {MAX_ROWS} of {len(table.rows)} rows.")
+    if table.source:
+        notes.append(f"File: {table.source}.")
+    note = Markup(' <span class="soft">{}</span>').format(" ".join(notes)) if notes else ""
+    return Markup(
+        '<div class="table"><div class="scroll" tabindex="0" role="region" aria-label="{}">'
+        "<table data-sortable><caption>{}{}</caption><thead><tr>{}</tr></thead>"
+        "<tbody>{}</tbody></table></div></div>"
+    ).format(table.caption, table.caption, note, heads, Markup("").join(body))
+
+
+@cache
+def asset(name: str) -> str:
+    """Text of a file of ``assets/``."""
+    return (HERE / "assets" / name).read_text(encoding="utf-8")
+
+
+def script_hash(source: str) -> str:
+    """How a content security policy names a script.
+
+    Examples
+    --------
+    >>> script_hash("").startswith("'sha256-47DEQpj8HBSa")
+    True
+    """
+    digest = hashlib.sha256(source.encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
+
+
+def security_policy(scripts: Sequence[str], extra: Sequence[str] = ()) -> str:
+    """Policy of a page: nothing from outside, and only the scripts that this page brings."""
+    hashes = " ".join([*(script_hash(script) for script in scripts), *extra])
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "connect-src data: blob:; worker-src blob:; base-uri 'none'; form-action 'none'"
+    )
+
+
+@cache
+def environment() -> jinja2.Environment:
+    """Jinja with escaping on and undefined names as errors."""
+    env = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(HERE / "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    env.filters["table"] = render_table
+    env.globals["series_legend"] = legend
+    return env
+
+
+def render(template: str, **content: Any) -> str:
+    """A page from its template."""
+    return environment().get_template(template).render(**content) + "\n"
