@@ -17,6 +17,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pandas as pd
+
 from corelab.provenance.products import write_json, write_table
 from corelab.reporting.pictures import template_on
 from corelab.study.columns import (
@@ -221,7 +222,15 @@ def measurements(people: pd.DataFrame) -> pd.DataFrame:
             add(pid, "baseline", "core_volume", "pipeline", 0.6 * base, unit="mL")
             add(pid, "baseline", "hypoperfused_volume", "pipeline", 4.1 * base)
             ratio = {"status": "not_computable", "reason": "core volume is 0"} if k == 4 else {}
-            add(pid, "baseline", "mismatch_ratio", "pipeline", None if k == 4 else 6.8, unit="ratio", **ratio)
+            add(
+                pid,
+                "baseline",
+                "mismatch_ratio",
+                "pipeline",
+                None if k == 4 else 6.8,
+                unit="ratio",
+                **ratio,
+            )
             for region in ("1_ACAL", "2_ACAR", "3_MCAL"):
                 add(
                     pid,
@@ -236,7 +245,14 @@ def measurements(people: pd.DataFrame) -> pd.DataFrame:
 
 
 def _statistics() -> dict[str, list[dict[str, Any]]]:
-    def row(analysis: str, statistic: str, estimate: Any, low: Any = None, high: Any = None, **other: Any) -> dict[str, Any]:
+    def row(
+        analysis: str,
+        statistic: str,
+        estimate: Any,
+        low: Any = None,
+        high: Any = None,
+        **other: Any,
+    ) -> dict[str, Any]:
         return {
             **dict.fromkeys(STATISTICS),
             "analysis_id": analysis,
@@ -279,22 +295,79 @@ def _statistics() -> dict[str, list[dict[str, Any]]]:
         row("readers", "loa_upper", 0.9465, 0.0271, 1.8659, **pair),
         row("readers", "within_sd", 0.7678, 0.5760, 1.1510, **pair),
         row("readers", "repeatability_coefficient", 2.128, 1.597, 3.190, **pair),
-        row("readers", "kappa", None, note="not_computable: values are volumes, not grades", **pair),
+        row(
+            "readers", "kappa", None, note="not_computable: values are volumes, not grades", **pair
+        ),
     ]
     overlap = [
         row("masks", "dice", 0.8612, 0.8204, 0.9021, n=11, group="pipeline|reader-1", note="mean"),
         row("masks", "hd95_mm", 3.42, 2.61, 4.43, n=11, group="pipeline|reader-1", note="mean"),
-        row("masks", "dice", 0.8712, participant_id="S-01", visit="baseline", n=1, group="pipeline|reader-1"),
+        row(
+            "masks",
+            "dice",
+            0.8712,
+            participant_id="S-01",
+            visit="baseline",
+            n=1,
+            group="pipeline|reader-1",
+        ),
     ]
     contrast = "arm={}|arm=placebo"
     pharmacodynamics = [
-        row("growth-by-arm", "mean_difference", -4.8123, -8.1021, -1.5224, p_value=0.00533, **growth | {"group": contrast.format("high")}, method="ANCOVA adjusted for age, HC3"),
-        row("growth-by-arm", "mean_difference", -2.2031, -5.5219, 1.1157, p_value=0.1873, **growth | {"group": contrast.format("low")}, method="ANCOVA adjusted for age, HC3"),
+        row(
+            "growth-by-arm",
+            "mean_difference",
+            -4.8123,
+            -8.1021,
+            -1.5224,
+            p_value=0.00533,
+            **growth | {"group": contrast.format("high")},
+            method="ANCOVA adjusted for age, HC3",
+        ),
+        row(
+            "growth-by-arm",
+            "mean_difference",
+            -2.2031,
+            -5.5219,
+            1.1157,
+            p_value=0.1873,
+            **growth | {"group": contrast.format("low")},
+            method="ANCOVA adjusted for age, HC3",
+        ),
         row("growth-by-dose", "slope", -0.04812, -0.0811, -0.0151, p_value=0.0054, **dose),
         row("growth-by-dose", "emax", None, note="not_computable: the data do not bend", **dose),
-        row("volume-mrs", "spearman_rho", 0.5112, 0.2123, 0.7231, p_value=0.0014, visit="day5", n=35, group="infarct_volume|mrs"),
-        row("growth-exposure", "pearson_r", -0.3481, -0.6612, 0.0712, p_value=0.0973, **{**growth, "n": 23, "group": "infarct_growth|auc", "population": 'arm != "placebo"'}),
-        row("mrs-shift", "common_odds_ratio", 1.8123, 0.7212, 4.5532, p_value=0.2061, endpoint="mrs", visit="day90", n=36, group="arm=high|arm=placebo"),
+        row(
+            "volume-mrs",
+            "spearman_rho",
+            0.5112,
+            0.2123,
+            0.7231,
+            p_value=0.0014,
+            visit="day5",
+            n=35,
+            group="infarct_volume|mrs",
+        ),
+        row(
+            "growth-exposure",
+            "pearson_r",
+            -0.3481,
+            -0.6612,
+            0.0712,
+            p_value=0.0973,
+            **{**growth, "n": 23, "group": "infarct_growth|auc", "population": 'arm != "placebo"'},
+        ),
+        row(
+            "mrs-shift",
+            "common_odds_ratio",
+            1.8123,
+            0.7212,
+            4.5532,
+            p_value=0.2061,
+            endpoint="mrs",
+            visit="day90",
+            n=36,
+            group="arm=high|arm=placebo",
+        ),
     ]
     return {
         "agreement": agreement,
@@ -319,7 +392,9 @@ def _brain() -> tuple[np.ndarray, np.ndarray]:
     return template_on(affine, (80, 96, 28)), affine
 
 
-def _ellipsoid(shape: tuple[int, ...], centre: tuple[float, ...], radius: tuple[float, ...]) -> np.ndarray:
+def _ellipsoid(
+    shape: tuple[int, ...], centre: tuple[float, ...], radius: tuple[float, ...]
+) -> np.ndarray:
     grid = np.indices(shape).astype(float)
     return sum(((grid[k] - centre[k]) / radius[k]) ** 2 for k in range(3)) <= 1
 
@@ -363,7 +438,9 @@ def _images(folder: Path, people: pd.DataFrame) -> None:
             level = float(np.percentile(brain[inside], 90))
             noise = rng.normal(0, 0.03 * level, brain.shape)
             data = ((brain * 0.55 + 0.7 * level * lesion + noise) * inside).clip(0)
-            path = _save(folder, derivative(pid, visit, folder_of, kind), data.astype(np.float32), affine)
+            path = _save(
+                folder, derivative(pid, visit, folder_of, kind), data.astype(np.float32), affine
+            )
             mask = mask_path(pid, visit, "infarct", kind=kind)
             _save(folder, mask, lesion.astype(np.uint8), affine)
             scans = [_scan(pid, visit, kind, path)]
@@ -371,10 +448,28 @@ def _images(folder: Path, people: pd.DataFrame) -> None:
                 other = np.roll(lesion, 1, axis=0)
                 drawn = mask_path(pid, visit, "infarct", kind=kind, desc="reader-1")
                 _save(folder, drawn, other.astype(np.uint8), affine)
-                scans.append(_scan(pid, visit, "mask-infarct", drawn, label="infarct", reader="reader-1", unit="label"))
+                scans.append(
+                    _scan(
+                        pid,
+                        visit,
+                        "mask-infarct",
+                        drawn,
+                        label="infarct",
+                        reader="reader-1",
+                        unit="label",
+                    )
+                )
             if k == 4:
                 scans.append(
-                    _scan(pid, visit, "ncct", None, status="failed", reason="the file ends early (gzip)", remedy="copy it again")
+                    _scan(
+                        pid,
+                        visit,
+                        "ncct",
+                        None,
+                        status="failed",
+                        reason="the file ends early (gzip)",
+                        remedy="copy it again",
+                    )
                 )
             here = folder / visit_folder(pid, visit)
             write_json(
@@ -388,7 +483,15 @@ def _images(folder: Path, people: pd.DataFrame) -> None:
                     "brain_masks": {},
                     "reference": "g1",
                     "acquisition": [],
-                    "transforms": {"g1": {"to": "g1", "path": None, "method": "identity", "quality": {}, "status": "ok"}},
+                    "transforms": {
+                        "g1": {
+                            "to": "g1",
+                            "path": None,
+                            "method": "identity",
+                            "quality": {},
+                            "status": "ok",
+                        }
+                    },
                 },
                 here / "prepare.json",
             )
@@ -427,13 +530,28 @@ def _images(folder: Path, people: pd.DataFrame) -> None:
                                 "quantity": "tmax",
                                 "engine": "osvd",
                                 "unit": "s",
-                                "path": _save(folder, derivative(pid, visit, "perf", "map", desc="tmax"), tmax.astype(np.float32), affine),
+                                "path": _save(
+                                    folder,
+                                    derivative(pid, visit, "perf", "map", desc="tmax"),
+                                    tmax.astype(np.float32),
+                                    affine,
+                                ),
                             }
                         ],
                         "masks": [],
                         "gates": [
-                            {"criterion": "frame_interval_s", "value": 1.5, "limit": "<= 2", "verdict": "PASS"},
-                            {"criterion": "motion_mm", "value": 3.4, "limit": "< 3", "verdict": "FAIL" if k else "PASS"},
+                            {
+                                "criterion": "frame_interval_s",
+                                "value": 1.5,
+                                "limit": "<= 2",
+                                "verdict": "PASS",
+                            },
+                            {
+                                "criterion": "motion_mm",
+                                "value": 3.4,
+                                "limit": "< 3",
+                                "verdict": "FAIL" if k else "PASS",
+                            },
                         ],
                         "quantities": [],
                         "figures": {},
@@ -460,7 +578,9 @@ def _images(folder: Path, people: pd.DataFrame) -> None:
         )
     share = np.zeros(brain.shape, np.float32)
     for radius in (5, 7, 9, 10, 11, 12):
-        share += _ellipsoid(brain.shape, (26, 50, 16), (radius, radius * 1.3, radius * 0.45)) & inside
+        share += (
+            _ellipsoid(brain.shape, (26, 50, 16), (radius, radius * 1.3, radius * 0.45)) & inside
+        )
     _save(folder, "maps/infarct_frequency.nii.gz", (share / 6).astype(np.float32), affine)
     write_json(
         {"label": "infarct", "denominator": "mapped", "n": 6, "maximum": 1.0},
@@ -547,7 +667,9 @@ def _original() -> tuple[Path, pd.DataFrame]:
     return folder, people
 
 
-def fabricated_study(target: Path, *, images: bool = True, **study: Any) -> tuple[Path, dict[str, Any], pd.DataFrame]:
+def fabricated_study(
+    target: Path, *, images: bool = True, **study: Any
+) -> tuple[Path, dict[str, Any], pd.DataFrame]:
     """A copy of the study below ``target``: its results folder, config and participants."""
     original, people = _original()
     folder = target / "results" / "fab"
@@ -565,6 +687,8 @@ def tables_only(target: Path) -> tuple[Path, dict[str, Any], pd.DataFrame]:
     """The least that is a study: one table of measurements, ids alone, no plan."""
     folder = target / "results" / "least"
     people = pd.DataFrame({"participant_id": ["1", "2"]}, dtype=object)
-    rows = measurements(participants(2)).assign(participant_id=lambda f: f["participant_id"].str[-1:])
+    rows = measurements(participants(2)).assign(
+        participant_id=lambda f: f["participant_id"].str[-1:]
+    )
     write_table(rows, folder / "endpoints/measurements.tsv", MEASUREMENTS)
     return folder, {"study": {"id": "least"}, "inputs": {"participants": "p.tsv"}}, people

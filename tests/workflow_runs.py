@@ -10,15 +10,18 @@ import sys
 from pathlib import Path
 
 import yaml
-
 from helpers import REPOSITORY
 
 TRACKED = ("Snakefile", "workflow", "config", "profiles", "resources", "environment.yml")
 
 
-def snakemake(*arguments: str, cwd: Path = REPOSITORY, cores: int = 2) -> subprocess.CompletedProcess[str]:
+def snakemake(
+    *arguments: str, cwd: Path = REPOSITORY, cores: int = 2
+) -> subprocess.CompletedProcess[str]:
     """Run Snakemake; stdout and stderr together as text."""
-    environment = {k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "SNAKEMAKE_PROFILE"}}
+    environment = {
+        k: v for k, v in os.environ.items() if k not in {"PYTHONPATH", "SNAKEMAKE_PROFILE"}
+    }
     return subprocess.run(
         [sys.executable, "-m", "snakemake", "--cores", str(cores), *arguments],
         cwd=cwd,
@@ -34,7 +37,9 @@ def jobs(output: str) -> dict[str, int]:
     """Rule -> number of jobs, from the table that Snakemake prints."""
     found: dict[str, int] = {}
     for block in re.findall(r"job +count\n-+ +-+\n(.*?)\ntotal", output, re.S):
-        found = {line.split()[0]: int(line.split()[1]) for line in block.splitlines() if line.strip()}
+        found = {
+            line.split()[0]: int(line.split()[1]) for line in block.splitlines() if line.strip()
+        }
     return found
 
 
@@ -45,7 +50,9 @@ def write_study(folder: Path, config: dict, **sheets: str) -> Path:
     for name, text in sheets.items():
         lines = [line.strip() for line in text.strip().splitlines()]
         path = folder / f"{name}.tsv"
-        path.write_text("".join("\t".join(c.strip() for c in line.split("|")) + "\n" for line in lines))
+        path.write_text(
+            "".join("\t".join(c.strip() for c in line.split("|")) + "\n" for line in lines)
+        )
         if name == "measurements":
             inputs[name] = [str(path)]
         elif name == "published":
@@ -83,9 +90,10 @@ def tables_study(folder: Path) -> Path:
     participants = "participant_id|arm|dose\n" + "\n".join(
         f"{p}|{arms[p]}|{dose[arms[p]]}" for p in people
     )
-    reads, measurements = ["participant_id|visit|endpoint|reader|value|unit|repeat"], [
-        "participant_id|visit|endpoint|source|value|unit"
-    ]
+    reads, measurements = (
+        ["participant_id|visit|endpoint|reader|value|unit|repeat"],
+        ["participant_id|visit|endpoint|source|value|unit"],
+    )
     for p in people:
         for visit, grown in (("baseline", 0.0), ("day5", 6.0 - 0.2 * dose[arms[p]])):
             for reader, bias in (("r1", 0.5), ("r2", -0.5)):
@@ -105,14 +113,37 @@ def tables_study(folder: Path) -> Path:
         "study": {"id": "tables", "title": "Tables only"},
         "visits": {"order": ["baseline", "day5"], "baseline": "baseline"},
         "analyses": [
-            {"id": "readers", "type": "agreement", "endpoint": "infarct_volume", "sources": ["r1", "r2"]},
-            {"id": "severity", "type": "correlation", "endpoint": "infarct_volume",
-             "outcome": "nihss", "method": "spearman", "objective": "primary"},
-            {"id": "dose", "type": "dose_response", "endpoint": "infarct_volume", "dose": "dose",
-             "derivation": "change", "visit": "day5", "models": "linear"},
+            {
+                "id": "readers",
+                "type": "agreement",
+                "endpoint": "infarct_volume",
+                "sources": ["r1", "r2"],
+            },
+            {
+                "id": "severity",
+                "type": "correlation",
+                "endpoint": "infarct_volume",
+                "outcome": "nihss",
+                "method": "spearman",
+                "objective": "primary",
+            },
+            {
+                "id": "dose",
+                "type": "dose_response",
+                "endpoint": "infarct_volume",
+                "dose": "dose",
+                "derivation": "change",
+                "visit": "day5",
+                "models": "linear",
+            },
         ],
     }
     return write_study(
-        folder, config, participants=participants, reads="\n".join(reads),
-        measurements="\n".join(measurements), outcomes=outcomes, exposures=exposures,
+        folder,
+        config,
+        participants=participants,
+        reads="\n".join(reads),
+        measurements="\n".join(measurements),
+        outcomes=outcomes,
+        exposures=exposures,
     )

@@ -136,18 +136,13 @@ def grades(rng, n, k=2, cuts=(-0.8, 0.2, 1.0)):
     return np.searchsorted(np.array(cuts), latent)
 
 
-def true_of(coefficient, k=2):
-    big = coefficient(grades(np.random.default_rng(99), 400_000, k))
-    return lambda: big
-
-
 _TRUTH: dict[str, float] = {}
 
 
 def graded(name, coefficient, k=2, n=80):
     def one(rng):
         if name not in _TRUTH:
-            _TRUTH[name] = coefficient(grades(np.random.default_rng(99), 200_000, k)).estimate
+            _TRUTH[name] = coefficient(grades(np.random.default_rng(99), 100_000, k)).estimate
         return coefficient(grades(rng, n, k)), _TRUTH[name]
 
     return one
@@ -155,6 +150,11 @@ def graded(name, coefficient, k=2, n=80):
 
 def kappa(weights):
     return lambda table: categorical.weighted_kappa(*table.T, weights)
+
+
+def alpha_ordinal(table):
+    resamples = 400 if len(table) < 1000 else 0
+    return categorical.krippendorff_alpha(table, "ordinal", resamples=resamples)
 
 
 def kappa_bootstrap(rng):
@@ -204,9 +204,7 @@ INTERVALS = {
     "kappa_fleiss": graded("kappa_fleiss", categorical.fleiss_kappa, 4),
     "gwet_ac1": graded("gwet_ac1", categorical.gwet_ac, 3),
     "gwet_ac2": graded("gwet_ac2", lambda t: categorical.gwet_ac(t, "quadratic"), 3),
-    "alpha ordinal": graded(
-        "alpha_ordinal", lambda t: categorical.krippendorff_alpha(t, "ordinal", resamples=400), 3
-    ),
+    "alpha ordinal": graded("alpha_ordinal", alpha_ordinal, 3),
     "percent_agreement": graded("percent_agreement", categorical.percent_agreement),
     "percent_agreement of 4": graded("percent_agreement_4", categorical.percent_agreement, 4),
     "icc difference": icc_difference,

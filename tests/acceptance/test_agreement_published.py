@@ -157,7 +157,16 @@ def test_aspects_table_through_the_plan(aspects):
         for reader in readers
         for case, value in zip(aspects["case"], aspects[reader], strict=True)
     ]
-    columns = ["participant_id", "visit", "endpoint", "source", "repeat", "region", "value", "status"]
+    columns = [
+        "participant_id",
+        "visit",
+        "endpoint",
+        "source",
+        "repeat",
+        "region",
+        "value",
+        "status",
+    ]
     tables = Tables(
         pd.DataFrame(rows, columns=columns), pd.DataFrame({"participant_id": aspects["case"]})
     )

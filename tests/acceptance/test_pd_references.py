@@ -242,7 +242,9 @@ def test_t24_emax_and_mcp_mod_as_dosefinding(reference):
         "linear": doses,
         "linInt": np.array([0.0, 1, 1, 1, 1]),
     }
-    result = dose_response.multiple_contrasts(means.coefficients, means.covariance, means.df, shapes)
+    result = dose_response.multiple_contrasts(
+        means.coefficients, means.covariance, means.df, shapes
+    )
     for test in result.tests:
         close(test.t, expected["mcpmod_t"][test.candidate], 6e-4)
 
@@ -254,12 +256,18 @@ def test_t25_generalised_odds_ratio_as_genodds(reference):
     strata = {}
     for time, part in data.groupby("time"):
         treated = part["treat"] == "Alteplase"
-        strata[time] = ordinal.generalised_odds_ratio(part.loc[treated, "mRS"], part.loc[~treated, "mRS"])
+        strata[time] = ordinal.generalised_odds_ratio(
+            part.loc[treated, "mRS"], part.loc[~treated, "mRS"]
+        )
     for time, result in strata.items():
         ours = [result.estimate, result.ci_low, result.ci_high, result.p_value]
         close(ours, expected[time], tolerance)
     pooled, q, df, p = ordinal.pooled_odds_ratio(list(strata.values()))
-    close([pooled.estimate, pooled.ci_low, pooled.ci_high, pooled.p_value], expected["pooled"], tolerance)
+    close(
+        [pooled.estimate, pooled.ci_low, pooled.ci_high, pooled.p_value],
+        expected["pooled"],
+        tolerance,
+    )
     close(q, expected["heterogeneity"][0], 5e-3)
     assert df == expected["heterogeneity"][1]
     close(p, expected["heterogeneity"][2], tolerance)
@@ -335,6 +343,8 @@ def test_published_correlation_intervals_with_their_verdicts():
     assert len(rows) == 6
     for row in rows:
         low, high = correlation.fisher_interval(row["inputs"]["r"], row["inputs"]["n"])
-        close([low, high], [row["reported"]["lo"], row["reported"]["hi"]], row["tolerance"]["ci_abs"])
+        close(
+            [low, high], [row["reported"]["lo"], row["reported"]["hi"]], row["tolerance"]["ci_abs"]
+        )
         rounded = round(low, 2) == row["reported"]["lo"] and round(high, 2) == row["reported"]["hi"]
         assert rounded == (row["seed_check"] == "match"), row["id"]

@@ -4,10 +4,9 @@ import re
 import tomllib
 
 import yaml
+from helpers import REPOSITORY
 from packaging.requirements import Requirement
 from packaging.version import Version
-
-from helpers import REPOSITORY
 
 LOCK = (REPOSITORY / "requirements.lock").read_text()
 PINS = dict(re.findall(r"^([A-Za-z0-9_.-]+)==([^ ;\\]+)", LOCK, re.M))

@@ -3,13 +3,21 @@
 import ast
 
 import pytest
-
 from helpers import REPOSITORY
 
-ROOMS = (
-    "study imaging registration segmentation perfusion radiomics measurement reading agreement "
-    "pharmacodynamics reporting"
-).split()
+ROOMS = [
+    "study",
+    "imaging",
+    "registration",
+    "segmentation",
+    "perfusion",
+    "radiomics",
+    "measurement",
+    "reading",
+    "agreement",
+    "pharmacodynamics",
+    "reporting",
+]
 LIBRARY = REPOSITORY / "workflow" / "scripts" / "corelab"
 FILES = sorted(LIBRARY.rglob("*.py"))
 

@@ -4,9 +4,9 @@ import re
 import shutil
 
 import pytest
+from helpers import REPOSITORY
 
 from corelab.provenance import digest
-from helpers import REPOSITORY
 
 SCRIPTS = REPOSITORY / "workflow" / "scripts"
 RULES = {
@@ -25,7 +25,7 @@ def test_rule_is_complete(name):
     block = RULES[name]
     for part in ("log:", "benchmark:", "threads:", "resources:", "message:", "conda:", "script:"):
         assert re.search(rf"^    {part}", block, re.M), f"rule {name} has no {part}"
-    assert re.search(rf'^    """.+"""$', block, re.M), f"rule {name} has no docstring"
+    assert re.search(r'^    """.+"""$', block, re.M), f"rule {name} has no docstring"
     assert f'code=code("{name}")' in block
     assert f'"../scripts/{name}.py"' in block
     assert not re.search(r"^    (run|wrapper|shell):", block, re.M)
@@ -45,7 +45,9 @@ def test_script_is_thin(name):
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory):
     folder = tmp_path_factory.mktemp("scripts")
-    shutil.copytree(SCRIPTS, folder / "scripts", ignore=shutil.ignore_patterns("__pycache__", "assets"))
+    shutil.copytree(
+        SCRIPTS, folder / "scripts", ignore=shutil.ignore_patterns("__pycache__", "assets")
+    )
     return folder / "scripts"
 
 
@@ -101,7 +103,10 @@ def test_static_imports_cover_what_is_loaded():
         " if n.split('.')[0] == 'corelab')))"
     )
     loaded = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, check=True,
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
         env={"PYTHONPATH": str(SCRIPTS), "PATH": "/usr/bin:/bin"},
     ).stdout.split()
     listed = {str(path) for path in digest.modules_of(SCRIPTS / "prepare.py", SCRIPTS)}

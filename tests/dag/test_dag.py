@@ -1,14 +1,20 @@
 """The jobs that a study asks for, exactly, from a dry run."""
 
 import pytest
-
 from helpers import REPOSITORY
 from workflow_runs import jobs, snakemake, tables_study, write_study
 
 ALWAYS = {"check_inputs": 1, "preflight": 1}
 COHORT = {
-    "collect": 1, "statistics_tables": 1, "certificate": 1, "report": 1, "submission": 1,
-    "trace_table": 1, "manifest": 1, "verified": 1, "all": 1,
+    "collect": 1,
+    "statistics_tables": 1,
+    "certificate": 1,
+    "report": 1,
+    "submission": 1,
+    "trace_table": 1,
+    "manifest": 1,
+    "verified": 1,
+    "all": 1,
 }
 
 
@@ -39,7 +45,8 @@ def test_participants_alone(tmp_path):
 def test_perfusion_at_one_of_two_visits_and_a_missing_visit(tmp_path, files):
     files("a_adc.nii.gz", "a_dwi.nii.gz", "a_ctp.nii.gz", "b_dwi.nii.gz", "c_adc.nii.gz")
     config = write_study(
-        tmp_path, {"study": {"id": "s"}},
+        tmp_path,
+        {"study": {"id": "s"}},
         participants="participant_id\n007\n008",
         scans="""participant_id|visit|kind|path
                  007|baseline|adc|a_adc.nii.gz
@@ -49,7 +56,13 @@ def test_perfusion_at_one_of_two_visits_and_a_missing_visit(tmp_path, files):
                  008|baseline|adc|c_adc.nii.gz""",
     )
     assert jobs(snakemake("-n", "--configfile", str(config)).stdout) == {
-        **ALWAYS, **COHORT, "prepare": 3, "segment": 3, "perfuse": 1, "normalise": 2, "measure": 3,
+        **ALWAYS,
+        **COHORT,
+        "prepare": 3,
+        "segment": 3,
+        "perfuse": 1,
+        "normalise": 2,
+        "measure": 3,
         "frequency_map": 3,
     }
 
@@ -59,19 +72,24 @@ def test_supplied_masks_are_measured_in_batches(tmp_path, files):
     files(*names)
     rows = "\n".join(f"{n:03d}|v|mask-infarct|{name}|MNI152" for n, name in enumerate(names))
     config = write_study(
-        tmp_path, {},
+        tmp_path,
+        {},
         participants="participant_id\n" + "\n".join(f"{n:03d}" for n in range(90)),
         scans="participant_id|visit|kind|path|space\n" + rows,
     )
     assert jobs(snakemake("-n", "--configfile", str(config)).stdout) == {
-        **ALWAYS, **COHORT, "measure_supplied": 3, "frequency_map": 1,
+        **ALWAYS,
+        **COHORT,
+        "measure_supplied": 3,
+        "frequency_map": 1,
     }
 
 
 def test_an_absent_file_does_not_stop_the_others(tmp_path, files):
     files("a.nii.gz")
     config = write_study(
-        tmp_path, {},
+        tmp_path,
+        {},
         participants="participant_id\n1\n2",
         scans="""participant_id|visit|kind|path
                  1|v|adc|a.nii.gz
@@ -113,9 +131,23 @@ def test_from_another_directory_and_through_the_shim(tmp_path):
         assert jobs(output)["analyse"] == 3, output
 
 
-@pytest.mark.parametrize("target", ["preflight", "images", "endpoints", "statistics", "report",
-                                    "submission", "status", "index", "compare", "trace", "verify",
-                                    "phantom"])
+@pytest.mark.parametrize(
+    "target",
+    [
+        "preflight",
+        "images",
+        "endpoints",
+        "statistics",
+        "report",
+        "submission",
+        "status",
+        "index",
+        "compare",
+        "trace",
+        "verify",
+        "phantom",
+    ],
+)
 def test_each_target_can_be_asked_for(tmp_path, target):
     config = tables_study(tmp_path)
     result = snakemake("-n", "--configfile", str(config), "--", target)

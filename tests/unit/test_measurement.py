@@ -4,6 +4,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import data_folder
 
 from corelab.measurement.collect import collect_measurements, flow_rows
 from corelab.measurement.frequency import frequency_map
@@ -11,7 +12,6 @@ from corelab.measurement.longitudinal import change_rows, missing_rows
 from corelab.measurement.regions import load_atlas, read_labels, territory_fractions
 from corelab.measurement.visit import measure_supplied
 from corelab.provenance.products import write_json
-from helpers import data_folder
 
 SETTINGS = {"ghost_core_above_ml": 10.0, "nsd_tolerance_mm": 2.0}
 
@@ -19,8 +19,14 @@ SETTINGS = {"ghost_core_above_ml": 10.0, "nsd_tolerance_mm": 2.0}
 def rows_frame(*rows):
     names = ["participant_id", "visit", "endpoint", "source", "value"]
     frame = pd.DataFrame([dict(zip(names, row, strict=True)) for row in rows])
-    return frame.assign(repeat=1, region="all", unit="mL", reason=None, scan_ids=None,
-                        status=["ok" if np.isfinite(v) else "failed" for v in frame["value"]])
+    return frame.assign(
+        repeat=1,
+        region="all",
+        unit="mL",
+        reason=None,
+        scan_ids=None,
+        status=["ok" if np.isfinite(v) else "failed" for v in frame["value"]],
+    )
 
 
 def collect(tmp_path, rows=(), reads=None, supplied=None, **more):
@@ -31,46 +37,84 @@ def collect(tmp_path, rows=(), reads=None, supplied=None, **more):
 
 def test_extent_of_resection_is_negative_where_the_tumour_grew():
     # 10 to 0 mL is 100 %, 10 to 12 mL is -20 % (requirements J7)
-    rows = rows_frame(("1", "a", "enhancing_volume", "r", 10.0), ("1", "b", "enhancing_volume", "r", 0.0),
-                      ("2", "a", "enhancing_volume", "r", 10.0), ("2", "b", "enhancing_volume", "r", 12.0))
+    rows = rows_frame(
+        ("1", "a", "enhancing_volume", "r", 10.0),
+        ("1", "b", "enhancing_volume", "r", 0.0),
+        ("2", "a", "enhancing_volume", "r", 10.0),
+        ("2", "b", "enhancing_volume", "r", 12.0),
+    )
     assert [row["value"] for row in change_rows(rows, "a")] == [100.0, -20.0]
 
 
 def test_growth_with_a_failed_side_is_a_row_with_the_reason():
-    rows = rows_frame(("1", "a", "infarct_volume", "pipeline", np.nan), ("1", "b", "infarct_volume", "pipeline", 3.0))
+    rows = rows_frame(
+        ("1", "a", "infarct_volume", "pipeline", np.nan),
+        ("1", "b", "infarct_volume", "pipeline", 3.0),
+    )
     (row,) = change_rows(rows, "a")
     assert row["value"] is None and row["reason"] == "no infarct_volume at a"
 
 
 def test_growth_needs_the_same_source():
-    rows = rows_frame(("1", "a", "infarct_volume", "r1", 1.0), ("1", "b", "infarct_volume", "r2", 3.0))
+    rows = rows_frame(
+        ("1", "a", "infarct_volume", "r1", 1.0), ("1", "b", "infarct_volume", "r2", 3.0)
+    )
     assert change_rows(rows, "a") == []
 
 
 def test_a_visit_without_scan_is_a_missing_row_of_the_pipeline():
-    rows = rows_frame(("1", "a", "infarct_volume", "pipeline", 1.0), ("1", "b", "infarct_volume", "pipeline", 3.0),
-                      ("2", "a", "infarct_volume", "pipeline", 1.0))
+    rows = rows_frame(
+        ("1", "a", "infarct_volume", "pipeline", 1.0),
+        ("1", "b", "infarct_volume", "pipeline", 3.0),
+        ("2", "a", "infarct_volume", "pipeline", 1.0),
+    )
     (row,) = missing_rows(rows, [("1", "a"), ("1", "b"), ("2", "a")], ["a", "b"])
-    assert (row["participant_id"], row["visit"], row["reason"]) == ("2", "b", "no scan at this visit")
+    assert (row["participant_id"], row["visit"], row["reason"]) == (
+        "2",
+        "b",
+        "no scan at this visit",
+    )
 
 
 def test_duplicated_keys_are_an_error_never_an_average(tmp_path):
-    reads = pd.DataFrame({"participant_id": ["1", "1"], "visit": "a", "endpoint": "infarct_volume",
-                          "reader": "r", "value": ["1", "2"]})
+    reads = pd.DataFrame(
+        {
+            "participant_id": ["1", "1"],
+            "visit": "a",
+            "endpoint": "infarct_volume",
+            "reader": "r",
+            "value": ["1", "2"],
+        }
+    )
     with pytest.raises(ValueError, match="duplicates are never averaged"):
         collect(tmp_path, reads=reads)
 
 
 def test_supplied_volumes_come_into_millilitres(tmp_path):
-    supplied = pd.DataFrame({"participant_id": ["1"], "endpoint": ["infarct_volume"], "source": ["s"],
-                             "value": ["12500"], "unit": ["mm3"], "visit": ["a"]})
+    supplied = pd.DataFrame(
+        {
+            "participant_id": ["1"],
+            "endpoint": ["infarct_volume"],
+            "source": ["s"],
+            "value": ["12500"],
+            "unit": ["mm3"],
+            "visit": ["a"],
+        }
+    )
     row = collect(tmp_path, supplied=supplied)["measurements"].iloc[0]
     assert (row["value"], row["unit"]) == (12.5, "mL")
 
 
 def test_row_ids_are_stable_and_unique(tmp_path):
-    supplied = pd.DataFrame({"participant_id": ["1", "2"], "endpoint": "infarct_volume", "source": "s",
-                             "value": ["1", "2"], "visit": "a"})
+    supplied = pd.DataFrame(
+        {
+            "participant_id": ["1", "2"],
+            "endpoint": "infarct_volume",
+            "source": "s",
+            "value": ["1", "2"],
+            "visit": "a",
+        }
+    )
     first = collect(tmp_path, supplied=supplied)["measurements"]
     second = collect(tmp_path, supplied=supplied.iloc[::-1])["measurements"]
     assert first["row_id"].is_unique
@@ -80,7 +124,9 @@ def test_row_ids_are_stable_and_unique(tmp_path):
 def test_flow_adds_up():
     scans = [{"scan_id": f"s{n}", "exists": n != 0} for n in range(5)]
     status = {"s1": ("failed", "truncated"), **{f"s{n}": ("ok", None) for n in (2, 3, 4)}}
-    rows = pd.DataFrame({"participant_id": ["1", "2"], "status": ["ok", "missing"], "scan_ids": ["s2,s3", None]})
+    rows = pd.DataFrame(
+        {"participant_id": ["1", "2"], "status": ["ok", "missing"], "scan_ids": ["s2,s3", None]}
+    )
     flow = flow_rows(["1", "2", "3"], scans, status, rows)
     for _, stage in flow.groupby("stage", sort=False):
         assert stage["n_in"].iloc[0] - stage["n_excluded"].sum() == stage["n_out"].iloc[0]
@@ -97,7 +143,9 @@ def test_frequency_is_k_of_n_exactly():
         voxels[: 1 + n % 3] = 1
         masks.append(nib.Nifti1Image(voxels, grid))
     found = frequency_map(masks, enrolled=9, denominator="mapped")
-    assert np.array_equal(np.asanyarray(found.image.dataobj)[:, 0, 0], np.float32([7 / 7, 4 / 7, 2 / 7]))
+    assert np.array_equal(
+        np.asanyarray(found.image.dataobj)[:, 0, 0], np.float32([7 / 7, 4 / 7, 2 / 7])
+    )
     enrolled = frequency_map(masks, enrolled=9, denominator="enrolled")
     assert np.asanyarray(enrolled.image.dataobj).max() == np.float32(7 / 9)
 
@@ -109,8 +157,12 @@ def test_frequency_of_masks_on_other_grids_goes_to_the_template():
     flipped_axis[0, 3] = 3
     half = np.zeros((4, 4, 4), np.uint8)
     half[:2] = 1  # world x of 2 and 3
-    found = frequency_map([same, nib.Nifti1Image(half, flipped_axis)], enrolled=2,
-                          denominator="mapped", template=template)
+    found = frequency_map(
+        [same, nib.Nifti1Image(half, flipped_axis)],
+        enrolled=2,
+        denominator="mapped",
+        template=template,
+    )
     assert np.asanyarray(found.image.dataobj)[:, 0, 0].tolist() == [0.5, 0.5, 1.0, 1.0]
 
 
@@ -127,11 +179,29 @@ def test_supplied_mask_that_cannot_be_read_is_a_failed_row(tmp_path):
     good = np.zeros((5, 5, 5), np.uint8)
     good[1:3] = 2
     nib.save(nib.Nifti1Image(good, np.diag([2.0, 2, 2, 1])), tmp_path / "good.nii.gz")
-    base = {"visit": "a", "kind": "mask-infarct", "reader": None, "repeat": 1, "space": "native",
-            "label_values": None}
+    base = {
+        "visit": "a",
+        "kind": "mask-infarct",
+        "reader": None,
+        "repeat": 1,
+        "space": "native",
+        "label_values": None,
+    }
     scans = [
-        {**base, "participant_id": "1", "path": str(tmp_path / "bad.nii.gz"), "scan_id": "s1", "source": "bad"},
-        {**base, "participant_id": "2", "path": str(tmp_path / "good.nii.gz"), "scan_id": "s2", "source": "good"},
+        {
+            **base,
+            "participant_id": "1",
+            "path": str(tmp_path / "bad.nii.gz"),
+            "scan_id": "s1",
+            "source": "bad",
+        },
+        {
+            **base,
+            "participant_id": "2",
+            "path": str(tmp_path / "good.nii.gz"),
+            "scan_id": "s2",
+            "source": "good",
+        },
     ]
     record = measure_supplied(scans, atlases=[], settings=SETTINGS)
     by_id = {row["participant_id"]: row for row in record["rows"]}
@@ -144,13 +214,27 @@ def test_soop_volumes_and_territories_are_exact():
     """SOOP (Absher 2024): lesion volume in mm3 and the share of 31 arterial territories."""
     folder = data_folder("stroke/soop_mni_lesions")
     truth = pd.read_csv(folder / "artery.tsv", sep="\t").set_index("participant_id")
-    atlas = load_atlas({"name": "arterial", "path": folder / "ArterialAtlas136.nii.gz",
-                        "labels": folder / "ArterialAtlas136.txt"})
+    atlas = load_atlas(
+        {
+            "name": "arterial",
+            "path": folder / "ArterialAtlas136.nii.gz",
+            "labels": folder / "ArterialAtlas136.txt",
+        }
+    )
     for subject in truth.index[::12]:
         path = folder / "lesions" / f"bwsr{subject}_lesion.nii.gz"
-        scan = {"participant_id": subject, "visit": "a", "kind": "mask-infarct", "path": str(path),
-                "scan_id": subject, "source": path.name, "reader": None, "repeat": 1, "space": "MNI152",
-                "label_values": None}
+        scan = {
+            "participant_id": subject,
+            "visit": "a",
+            "kind": "mask-infarct",
+            "path": str(path),
+            "scan_id": subject,
+            "source": path.name,
+            "reader": None,
+            "repeat": 1,
+            "space": "MNI152",
+            "label_values": None,
+        }
         record = measure_supplied([scan], atlases=[], settings=SETTINGS)
         assert record["rows"][0]["value"] * 1000 == truth.loc[subject, "lesion_volume"]
         shares = territory_fractions(nib.load(path), atlas)

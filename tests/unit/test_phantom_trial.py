@@ -75,7 +75,7 @@ def brain_points():
 # Anatomy ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("participant_id", ["001", "002", "006"])
+@pytest.mark.parametrize("participant_id", ["001", "002"])
 def test_mapping_to_the_template_can_be_inverted(participant_id, brain_points):
     anatomy = make_anatomy(FULL.seed, participant_id)
     subject = anatomy.to_subject(brain_points)
@@ -83,7 +83,7 @@ def test_mapping_to_the_template_can_be_inverted(participant_id, brain_points):
     assert np.abs(anatomy.to_subject(anatomy.to_template(subject)) - subject).max() < 0.05
 
 
-@pytest.mark.parametrize("participant_id", FULL.imaged)
+@pytest.mark.parametrize("participant_id", ["001", "002", "004"])
 def test_deformation_is_as_large_as_between_people_and_does_not_fold(participant_id, brain_points):
     anatomy = make_anatomy(FULL.seed, participant_id)
     length = np.linalg.norm(anatomy._displace(brain_points), axis=1)
@@ -95,7 +95,7 @@ def test_deformation_is_as_large_as_between_people_and_does_not_fold(participant
         for e in step * np.eye(3)
     ]
     jacobian = np.linalg.det(np.stack(columns, axis=-1))
-    assert 0.5 < jacobian.min()
+    assert jacobian.min() > 0.5
     assert jacobian.max() < 2.0
     scale = np.linalg.norm(anatomy.linear, axis=0)
     assert np.abs(scale - 1).max() <= 0.05
@@ -123,23 +123,23 @@ def test_scan_to_template_and_back(brain_points):
 
 
 def test_template_lesion_carried_to_the_scan_is_the_lesion_on_the_scan():
-    scene = build_scene(FULL, "001")
+    scene = build_scene(SMALL, "001")
     masks, view = true_masks(scene, "day5", "dwi")
-    truth = template_mask(FULL, "001", "infarct")
+    truth = template_mask(SMALL, "001", "infarct")
     index = np.argwhere(masks["infarct"])
     world = index @ view.affine[:3, :3].T + view.affine[:3, 3]
-    where = scan_to_template(FULL, "001", "day5", "dwi", world) - np.asarray(ORIGIN_MM)
+    where = scan_to_template(SMALL, "001", "day5", "dwi", world) - np.asarray(ORIGIN_MM)
     hit = np.asarray(truth.dataobj)[tuple(np.rint(where).astype(int).T)]
-    # Voxel centres of the mask, border voxels of 5 mm slices among them.
-    assert hit.mean() > 0.93
+    # Voxel centres of the mask, border voxels of 6 mm slices among them.
+    assert hit.mean() > 0.92
 
 
 # Lesions ---------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("participant_id", FULL.imaged)
+@pytest.mark.parametrize("participant_id", ["001", "002"])
 def test_lesion_has_the_planned_volume_in_the_participants_own_space(participant_id):
-    scene = build_scene(FULL, participant_id)
+    scene = build_scene(SMALL, participant_id)
     points = subject_points(scene.anatomy)
     tissue = tissue_at(scene.head, points)
     plan = scene.participant.lesion
@@ -154,16 +154,20 @@ def test_lesion_has_the_planned_volume_in_the_participants_own_space(participant
 
 
 def test_lesion_stays_on_its_side():
-    for participant_id in FULL.imaged:
-        scene = build_scene(FULL, participant_id)
+    for participant_id in ("001", "002"):  # right and left
+        scene = build_scene(SMALL, participant_id)
         points = subject_points(scene.anatomy)
         region = scene.lesion.fractions(points, "hypoperfused")[0] * tissue_at(scene.head, points)
         other = (points[0] * scene.lesion.plan.side) < 0
         assert region[other].sum() < 0.01 * region.sum()
 
 
-def test_true_volume_on_the_scan_grids_is_the_planned_volume_within_partial_volume():
-    truth = trial_truth(SMALL)
+@pytest.fixture(scope="module")
+def truth():
+    return trial_truth(SMALL)
+
+
+def test_true_volume_on_the_scan_grids_is_the_planned_volume_within_partial_volume(truth):
     planned = truth[truth["kind"].isna()].set_index(["participant_id", "visit", "endpoint"])[
         "value"
     ]
@@ -177,8 +181,7 @@ def test_true_volume_on_the_scan_grids_is_the_planned_volume_within_partial_volu
     assert checked == 11
 
 
-def test_truth_table_holds_the_built_in_effects():
-    truth = trial_truth(SMALL)
+def test_truth_table_holds_the_built_in_effects(truth):
     effects = truth[truth["participant_id"] == "all"].set_index("endpoint")["value"]
     assert effects["dose_slope:infarct_growth"] == FULL.growth_slope_ml_per_mg_kg
     assert effects["bias:reader-1|reader-2"] == 2.5
@@ -192,6 +195,7 @@ def test_a_scan_has_the_same_bytes_every_time(scans, tmp_path):
     for kind in ("dwi", "ctp"):
         first = scans("001", "baseline", kind)
         build_scene.cache_clear()
+        make_anatomy.cache_clear()
         second = simulate_scan(SMALL, "001", "baseline", kind, tmp_path / first.name)
         assert file_sha256(first) == file_sha256(second)
         assert (
@@ -283,8 +287,8 @@ def test_full_flavour_has_the_voxel_sizes_of_the_charter():
 
 @pytest.mark.parametrize("kind", ["T1w", "dwi", "ctp", "ncct", "FLAIR"])
 def test_every_affine_survives_a_nifti_header(kind):
-    for participant_id in FULL.imaged:
-        affine, _ = grid_affine(FULL, make_anatomy(FULL.seed, participant_id), "baseline", kind)
+    for participant_id, visit in (("001", "baseline"), ("002", "day5")):
+        affine, _ = grid_affine(FULL, make_anatomy(FULL.seed, participant_id), visit, kind)
         header = nib.Nifti1Header()
         header.set_qform(affine, code=1)
         assert np.abs(header.get_qform() - affine).max() < 1e-5
@@ -338,7 +342,7 @@ def test_ct_perfusion_scan_carries_its_truth(scans):
     change = series - series[..., :4].mean(axis=-1, keepdims=True)
     clear = (truth.artery == 0) & (truth.vein == 0) & (truth.parenchyma > 0.95)
     arterial = scene.participant.bolus.arterial(times)
-    for region in (clear & (truth.delay_s == 0), clear & (truth.delay_s > 9.3)):
+    for region in (clear & (truth.delay_s == 0), clear & (truth.delay_s > 6.4)):
         curve = tissue_curves(
             truth.cbv_ml_100g[region],
             truth.mtt_s[region],
@@ -348,7 +352,10 @@ def test_ct_perfusion_scan_carries_its_truth(scans):
             scene.participant.residue,
         ).mean(axis=0)
         seen = change[region].mean(axis=0)
-        assert np.abs(seen - curve).max() < 0.35  # HU, noise of the mean
+        # Noise of 5 HU, smoothed by [1 2 1] on two axes: neighbours add up to 16 / 6 per SD. The
+        # baseline is the mean of four frames. Largest of 60 values: below 3.7 SD.
+        sd = 5.0 * (16 / 6) * np.sqrt(1.25 / region.sum())
+        assert np.abs(seen - curve).max() < 3.7 * sd
     normal = clear & (truth.delay_s == 0)
     area = (
         100 * HAEMATOCRIT_FACTOR / DENSITY_G_ML * change[normal].mean(axis=0).sum() / arterial.sum()
@@ -356,16 +363,16 @@ def test_ct_perfusion_scan_carries_its_truth(scans):
     assert area == pytest.approx(truth.cbv_ml_100g[normal].mean(), rel=0.05)
 
 
-def test_core_follows_from_the_flow_whatever_the_reference_rule():
-    for participant_id in ("001", "002"):
-        scene = build_scene(FULL, participant_id)
-        truth = perfusion_truth(scene, view_scan(scene, "baseline", "ctp"))
-        normal = (truth.delay_s == 0) & (truth.parenchyma > 0.9)
-        reference = np.median(truth.cbf_ml_100g_min[normal])
+def test_core_follows_from_the_flow_whatever_the_reference():
+    scene = build_scene(SMALL, "001")
+    truth = perfusion_truth(scene, view_scan(scene, "baseline", "ctp"))
+    normal = (truth.delay_s == 0) & (truth.parenchyma > 0.9)
+    for percentile in (40, 50, 60):
+        reference = np.percentile(truth.cbf_ml_100g_min[normal], percentile)
         below = (truth.cbf_ml_100g_min < 0.30 * reference) & truth.hypoperfused
         dice = 2 * (below & truth.core).sum() / (below.sum() + truth.core.sum())
-        assert dice > 0.93
-        assert below.sum() == pytest.approx(truth.core.sum(), rel=0.08)
+        assert dice > 0.90
+        assert below.sum() == pytest.approx(truth.core.sum(), rel=0.15)
 
 
 def test_dsc_signal_drops_with_the_bolus_and_recovers(scans):
@@ -381,7 +388,17 @@ def test_dsc_signal_drops_with_the_bolus_and_recovers(scans):
 
 def test_truth_maps_are_written(tmp_path):
     paths = write_truth_images(SMALL, "001", "baseline", "ctp", tmp_path)
-    assert {"core", "hypoperfused", "penumbra", "brain", "cbf", "cbv", "mtt", "tmax"} == set(paths)
+    assert {
+        "core",
+        "hypoperfused",
+        "penumbra",
+        "brain",
+        "cbf",
+        "cbv",
+        "mtt",
+        "tmax",
+        "delay",
+    } == set(paths)
     cbf, cbv, mtt = (voxels(paths[name]) for name in ("cbf", "cbv", "mtt"))
     inside = cbf > 5
     assert np.allclose(cbv[inside] * 60 / cbf[inside], mtt[inside], atol=0.05)

@@ -7,14 +7,20 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 
 from corelab.provenance.certificate import certificate
-from corelab.provenance.manifest import build_manifest, verify, verify_lines
 from corelab.provenance.job import Plain
-from corelab.provenance.products import atomic_path, format_cell, read_table, write_json, write_table
-from helpers import REPOSITORY
+from corelab.provenance.manifest import build_manifest, verify, verify_lines
+from corelab.provenance.products import (
+    atomic_path,
+    format_cell,
+    read_table,
+    write_json,
+    write_table,
+)
 
 
 def test_a_failing_writer_leaves_the_old_file(tmp_path):
@@ -78,14 +84,30 @@ def test_manifest_holds_nothing_of_the_place(tmp_path):
 
 
 def test_certificate_verdicts():
-    statistics = pd.DataFrame({
-        "analysis_id": "a", "statistic": ["icc_a_1", "icc_a_1"], "group": ["x|y", "x|z"],
-        "participant_id": "all", "estimate": [0.7968, 0.5], "ci_low": [0.6891, np.nan],
-        "ci_high": [0.8692, np.nan], "note": ["", "not_computable: single reader"]})
-    published = pd.DataFrame({
-        "published_id": ["p1", "p2", "p3"], "analysis_id": "a", "statistic": "icc_a_1",
-        "estimate": ["0.797", "0.6", "0.5"], "ci_low": ["0.689", None, None], "ci_high": [None] * 3,
-        "tolerance": ["0.002", None, None], "group": ["x|y", "x|z", None]})
+    statistics = pd.DataFrame(
+        {
+            "analysis_id": "a",
+            "statistic": ["icc_a_1", "icc_a_1"],
+            "group": ["x|y", "x|z"],
+            "participant_id": "all",
+            "estimate": [0.7968, 0.5],
+            "ci_low": [0.6891, np.nan],
+            "ci_high": [0.8692, np.nan],
+            "note": ["", "not_computable: single reader"],
+        }
+    )
+    published = pd.DataFrame(
+        {
+            "published_id": ["p1", "p2", "p3"],
+            "analysis_id": "a",
+            "statistic": "icc_a_1",
+            "estimate": ["0.797", "0.6", "0.5"],
+            "ci_low": ["0.689", None, None],
+            "ci_high": [None] * 3,
+            "tolerance": ["0.002", None, None],
+            "group": ["x|y", "x|z", None],
+        }
+    )
     table = certificate(published, statistics, numeric_tolerance=1e-8)
     assert table["verdict"].tolist() == ["reproduced", "reproduced", "different", "not_computable"]
     assert "2 rows match" in table["note"].iloc[-1]
@@ -103,16 +125,22 @@ with job(SimpleNamespace(threads=1, log=[sys.argv[1]])):
 """
 
 
-@pytest.mark.parametrize(("what", "code", "terminal", "log"), [
-    ("pass", 0, "", "from C"),
-    ("raise Plain('mend it')", 1, "mend it", "mend it"),
-    ("raise KeyError('bug')", 1, "KeyError: 'bug'", "Traceback"),
-])
+@pytest.mark.parametrize(
+    ("what", "code", "terminal", "log"),
+    [
+        ("pass", 0, "", "from C"),
+        ("raise Plain('mend it')", 1, "mend it", "mend it"),
+        ("raise KeyError('bug')", 1, "KeyError: 'bug'", "Traceback"),
+    ],
+)
 def test_a_job_logs_everything_and_fails_in_one_line(tmp_path, what, code, terminal, log):
     done = subprocess.run(
         [sys.executable, "-c", JOB.format(what=what), str(tmp_path / "a.log")],
-        capture_output=True, text=True, check=False,
-        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow" / "scripts")})
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow" / "scripts")},
+    )
     text = (tmp_path / "a.log").read_text()
     assert done.returncode == code
     assert terminal in done.stderr and "Traceback" not in done.stderr and "from" not in done.stdout

@@ -104,7 +104,7 @@ def visit_files(wildcards):
     return files + [
         path
         for path, scan in zip(beside, files)
-        if scan not in SIMULATED and path != scan and os.path.isfile(path)
+        if path != scan and (scan in SIMULATED or os.path.isfile(path))
     ]
 
 

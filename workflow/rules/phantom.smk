@@ -6,13 +6,14 @@ rule simulate_scan:
     input:
         ancient(PASSED),
     output:
-        under("phantom", "{scan}.nii.gz"),
+        image=under("phantom", "{scan}.nii.gz"),
+        sidecar=under("phantom", "{scan}.json"),
     log:
         log_of("simulate_scan", "{scan}"),
     benchmark:
         benchmark_of("simulate_scan", "{scan}")
     params:
-        row=lambda wildcards, output: plain_rows([SIMULATED[str(output)]])[0],
+        row=lambda wildcards, output: plain_rows([SIMULATED[output.image]])[0],
         phantom=STUDY.config["phantom"],
         code=code("simulate_scan"),
     threads: 1

@@ -9,9 +9,7 @@ def main(snakemake):
         from corelab.study.model import load_study
 
         given = snakemake.input
-        tables = collect_study(
-            load_study(snakemake.params.config), given.records, given.prepared
-        )
+        tables = collect_study(load_study(snakemake.params.config), given.records, given.prepared)
         write_endpoints(tables, snakemake.output)
 
 

@@ -5,8 +5,8 @@ from corelab.provenance.job import job
 
 def main(snakemake):
     with job(snakemake):
+        from corelab.phantom.design import TrialSpec
         from corelab.phantom.scans import simulate_scan
-        from corelab.phantom.trial import TrialSpec
 
         row = snakemake.params.row
         simulate_scan(
@@ -14,8 +14,9 @@ def main(snakemake):
             row["participant_id"],
             row["visit"],
             row["kind"],
-            snakemake.output[0],
+            snakemake.output.image,
             reader=row["reader"],
+            repeat=row["repeat"],
         )
 
 

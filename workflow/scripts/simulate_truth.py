@@ -5,7 +5,8 @@ from corelab.provenance.job import job
 
 def main(snakemake):
     with job(snakemake):
-        from corelab.phantom.trial import TrialSpec, write_truth
+        from corelab.phantom.design import TrialSpec
+        from corelab.phantom.truth import write_truth
 
         write_truth(TrialSpec.from_settings(snakemake.params.phantom), snakemake.output.truth)
 

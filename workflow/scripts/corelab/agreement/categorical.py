@@ -518,26 +518,24 @@ def krippendorff_alpha(
     distance = _alpha_distance(levels, counts.sum(axis=0), level)
     observed = np.sum((counts @ distance) * counts, axis=1) / (per_target - 1.0)
 
-    def coefficient(weights: Floats) -> Floats:
-        totals = weights @ counts
-        size = weights @ per_target
+    def coefficient(totals: Floats, size: Floats, disagreement: Floats) -> Floats:
         expected = np.sum((totals @ distance) * totals, axis=1) / (size - 1.0)
         with np.errstate(invalid="ignore", divide="ignore"):
-            return 1.0 - (weights @ observed) / np.where(expected > 0, expected, np.nan)
+            return 1.0 - disagreement / np.where(expected > 0, expected, np.nan)
 
-    value = float(coefficient(np.ones((1, n)))[0])
+    totals, size, disagreement = counts.sum(axis=0), per_target.sum(), observed.sum()
+    value = float(coefficient(totals[None], size[None], disagreement[None])[0])
     low = high = np.nan
     if resamples:
         drawn = bootstrap_weights(n, resamples=resamples, seed=seed)
-        left_out = coefficient(1.0 - np.eye(n))
-        low, high = bootstrap_interval(coefficient(drawn), value, left_out, alpha)
-    return Estimate(
-        value,
-        low,
-        high,
-        n=n,
-        method=f"Krippendorff 2011, {level}; BCa over targets, {resamples} resamples",
-    )
+        resampled = coefficient(drawn @ counts, drawn @ per_target, drawn @ observed)
+        left_out = coefficient(totals - counts, size - per_target, disagreement - observed)
+        low, high = bootstrap_interval(resampled, value, left_out, alpha)
+    method = f"Krippendorff 2011, {level}; BCa over targets, {resamples} resamples"
+    if resamples and not low <= value <= high:
+        note = "interval not defined: the resampled values do not surround the estimate"
+        return Estimate(value, n=n, method=method, note=note)
+    return Estimate(value, low, high, n=n, method=method)
 
 
 def kendall_w(ratings: ArrayLike) -> Estimate:

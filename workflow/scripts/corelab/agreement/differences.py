@@ -470,14 +470,16 @@ def deming(x: ArrayLike, y: ArrayLike, *, variance_ratio: float = 1.0, alpha: fl
         svv = weights @ v**2 / total - mv**2
         suv = weights @ (u * v) / total - mu * mv
         gap = svv - variance_ratio * suu
+        # Without covariance a line has no slope: left out, such a target takes the interval along.
+        suv = np.where(np.abs(suv) <= 1e-12 * np.sqrt(np.maximum(suu * svv, 0.0)), np.nan, suv)
         slope = (gap + np.sqrt(gap**2 + 4.0 * variance_ratio * suv**2)) / (2.0 * suv)
         return slope, mv - slope * mu
 
     centre_u, centre_v = u.mean(), v.mean()
     u, v = u - centre_u, v - centre_v
-    if not np.any(u * v) or abs(float(np.sum(u * v))) < 1e-300:
-        raise NotComputable("no covariance between the two methods")
     slope, intercept = fit(np.ones((1, n)))
+    if not np.isfinite(slope[0]):
+        raise NotComputable("no covariance between the two methods")
     slope_out, intercept_out = fit(1.0 - np.eye(n))
     shift = centre_v - slope * centre_u
     intercept, intercept_out = intercept + shift, intercept_out + centre_v - slope_out * centre_u
@@ -496,7 +498,8 @@ def deming(x: ArrayLike, y: ArrayLike, *, variance_ratio: float = 1.0, alpha: fl
                 p_value,
                 n,
                 f"Deming, variance ratio {variance_ratio:g}; jackknife; p against {null:g}",
-                se=se,
+                "" if np.isfinite(se) else "interval not defined: it hangs on one target",
+                se,
             )
         )
     return Line(*estimates)
@@ -532,21 +535,25 @@ def passing_bablok(x: ArrayLike, y: ArrayLike, *, alpha: float = 0.05) -> Line:
     if m % 2:
         slope = ranked((m + 1) // 2 + offset)
     else:
-        slope = 0.5 * (ranked(m // 2 + offset) + ranked(m // 2 + 1 + offset))
+        two = ranked(m // 2 + offset), ranked(m // 2 + 1 + offset)
+        slope = 0.5 * (two[0] + two[1]) if np.isfinite(two).all() else np.inf
     spread = quantile_normal(alpha) * np.sqrt(n * (n - 1) * (2 * n + 5) / 18.0)
+    if not np.isfinite(slope):
+        raise NotComputable("the median slope is infinite: too many equal values")
     first = int(np.round((m - spread) / 2.0))
     low, high = ranked(first + offset), ranked(m - first + 1 + offset)
     method = "Passing-Bablok 1983; rank interval"
     intercept = float(np.median(v - slope * u))
+    if not (np.isfinite(low) and np.isfinite(high)):
+        note = "interval not defined: too many equal values"
+        return Line(
+            Estimate(slope, n=n, method=method, note=note),
+            Estimate(intercept, n=n, method=method, note=note),
+        )
+    limits = float(np.median(v - high * u)), float(np.median(v - low * u))
     return Line(
         Estimate(slope, low, high, n=n, method=method),
-        Estimate(
-            intercept,
-            float(np.median(v - high * u)),
-            float(np.median(v - low * u)),
-            n=n,
-            method=method,
-        ),
+        Estimate(intercept, *limits, n=n, method=method),
     )
 
 

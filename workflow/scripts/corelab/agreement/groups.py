@@ -412,6 +412,8 @@ class GroupStatistics:
         return self.attempt("percent_agreement", compute, check)
 
     def _alpha_row(self, values: Floats) -> Row:
+        if self.level == "nominal" and not _integers(values):
+            return self.attempt("alpha_krippendorff", NotComputable(NO_GRADES))
         compute = partial(
             categorical.krippendorff_alpha,
             values,

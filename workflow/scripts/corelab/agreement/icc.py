@@ -7,6 +7,7 @@ Shrout and Fleiss' ICC(1,1), (2,1), (3,1), (1,k), (2,k), (3,k).
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -415,6 +416,26 @@ def _absorbed(
     return float(deviance), float(residual)
 
 
+def _without_residual(values: Floats, readers: bool) -> VarianceComponents | None:
+    """Components of readings that targets and readers explain entirely: REML has no maximum."""
+    seen = ~np.isnan(values)
+    target, reader = np.nonzero(seen)
+    y = values[seen] - values[seen].mean()
+    n, k = values.shape
+    # Deviation coding of readers: with the targets' own means they make a full-rank design.
+    codes = (
+        np.vstack([np.eye(k - 1), -np.ones(k - 1)])[reader] if readers else np.zeros((y.size, 0))
+    )
+    design = np.column_stack([np.eye(n)[target], codes])
+    solution, _, _, _ = np.linalg.lstsq(design, y, rcond=None)
+    if np.sum((y - design @ solution) ** 2) > 1e-20 * np.sum(y**2):
+        return None
+    effects = np.append(solution[n:], -solution[n:].sum()) if readers else np.zeros(2)
+    return VarianceComponents(
+        float(np.var(solution[:n], ddof=1)), float(np.var(effects, ddof=1)), 0.0, np.inf
+    )
+
+
 def variance_components(ratings: ArrayLike, *, readers: bool = True) -> VarianceComponents:
     """REML variance components of crossed targets and readers, missing cells left out.
 
@@ -438,6 +459,9 @@ def variance_components(ratings: ArrayLike, *, readers: bool = True) -> Variance
     from scipy import optimize
 
     values = _checked(ratings)
+    exact = _without_residual(values, readers)
+    if exact is not None:
+        return exact
     scale = float(np.nanstd(values))
     standard = (values - np.nanmean(values)) / scale
 
@@ -445,20 +469,19 @@ def variance_components(ratings: ArrayLike, *, readers: bool = True) -> Variance
         ratios = np.where(log_ratios < -18.0, 0.0, np.exp(np.clip(log_ratios, -18.0, 27.0)))
         return _absorbed(standard, ratios[0], readers, ratios[1] if readers else 0.0)[0]
 
-    best: tuple[float, Floats] | None = None
-    starts = [(0.0, -1.0), (3.0, -18.5), (-18.5, 0.0), (-18.5, -18.5), (3.0, 2.0)]
-    for start in starts:
-        point: Floats = np.array(start if readers else start[:1], dtype=np.float64)
-        found = optimize.minimize(
-            deviance,
-            point,
-            method="Nelder-Mead",
-            options={"xatol": 1e-10, "fatol": 1e-12, "maxiter": 4000},
-        )
-        if best is None or found.fun < best[0] - 1e-10:
-            best = (float(found.fun), found.x)
-    assert best is not None
-    ratios = np.where(best[1] < -18.0, 0.0, np.exp(best[1]))
+    # The profile over the ratios is smooth: a coarse grid finds the hill, the simplex its top.
+    # Below -18 a ratio counts as 0, so that the edge of the parameter space can be the answer.
+    steps = np.array([-19.0, -6.0, -3.0, -1.0, 0.0, 1.0, 2.0, 3.0, 5.0, 8.0])
+    grid = [np.array(point) for point in itertools.product(steps, repeat=2 if readers else 1)]
+    start: Floats = min(grid, key=deviance)
+    simplex = np.vstack([start, start + 1.5 * np.eye(start.size)])
+    found = optimize.minimize(
+        deviance,
+        start,
+        method="Nelder-Mead",
+        options={"xatol": 1e-9, "fatol": 1e-12, "maxiter": 4000, "initial_simplex": simplex},
+    )
+    ratios = np.where(found.x < -18.0, 0.0, np.exp(found.x))
     ratio_reader = float(ratios[1]) if readers else 0.0
     reml, residual = _absorbed(standard, float(ratios[0]), readers, ratio_reader)
     residual *= scale**2
@@ -488,8 +511,9 @@ def _test_of_targets(values: Floats, with_readers: bool) -> tuple[float, int, in
     df1, df2 = rank_full - rank_base, y.size - rank_full
     if df2 <= 0:
         raise NotComputable("no target has been read twice: readers cannot be compared")
-    with np.errstate(divide="ignore"):
-        return float(np.divide((rss_base - rss_full) / df1, rss_full / df2)), df1, df2
+    if rss_full <= 1e-20 * rss_base:
+        return np.inf, df1, df2
+    return (rss_base - rss_full) / df1 / (rss_full / df2), df1, df2
 
 
 def _incomplete(values: Floats, alpha: float) -> dict[str, IntraclassCorrelation]:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from corelab.agreement import guards
+from corelab.agreement import guards, strata
 from corelab.agreement.groups import GroupStatistics
 from corelab.measurement.selection import (
     NotComputable,
@@ -185,7 +185,7 @@ def _agreement(analysis: Mapping[str, Any], tables: Tables) -> list[Row]:
             if analysis.get("repeats", "between") == "within":
                 rows += _within(analysis, endpoint, visit, sources, part)
             else:
-                rows += _between(analysis, endpoint, visit, sources, part)
+                rows += _between(analysis, tables, endpoint, visit, sources, part)
     return rows
 
 
@@ -196,6 +196,7 @@ def _wide(values: pd.DataFrame, columns: str) -> pd.DataFrame:
 
 def _between(
     analysis: Mapping[str, Any],
+    tables: Tables,
     endpoint: str,
     visit: str,
     sources: Sequence[str],
@@ -219,7 +220,10 @@ def _between(
         swapped = _swapped(values, a, b)
         rows += group.pair(wide[[a, b]], swapped)
     rows += GroupStatistics(analysis, endpoint, visit, "all", tuple(notes)).several(wide)
-    return rows
+    if measure_level(analysis, endpoint) != "nominal":
+        rows += strata.reader_effect_rows(analysis, endpoint, visit, wide)
+        rows += strata.comparison_rows(analysis, endpoint, visit, wide)
+    return rows + strata.stratified_rows(analysis, tables, endpoint, visit, wide)
 
 
 def _swapped(values: pd.DataFrame, a: str, b: str) -> list[str]:

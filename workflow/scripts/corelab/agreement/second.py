@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -114,11 +115,20 @@ def icc_by_pingouin(ratings: Floats) -> dict[str, tuple[float, float, float]]:
     }
 
 
-def icc_by_mixed_model(ratings: Floats, start: tuple[float, float]) -> dict[str, float]:
-    """ICC(A,1) and ICC(C,1) of incomplete ratings by statsmodels' MixedLM (REML).
+@dataclass(frozen=True)
+class MixedModelFit:
+    """ICC(A,1) and ICC(C,1) with the REML log likelihood of the readings as they are."""
 
-    Its optimiser may stop early where the reader variance is small, so it starts both from its own
-    guess and from ``start``; the fit with the larger likelihood counts.
+    icc_a_1: float
+    icc_c_1: float
+    reml: float
+
+
+def icc_by_mixed_model(ratings: Floats, start: tuple[float, float]) -> MixedModelFit:
+    """ICC of incomplete ratings by statsmodels' MixedLM (REML).
+
+    Its optimiser may stop early where a variance is small, so it starts both from its own guess and
+    from ``start``; the fit with the larger likelihood counts.
 
     Parameters
     ----------
@@ -130,7 +140,7 @@ def icc_by_mixed_model(ratings: Floats, start: tuple[float, float]) -> dict[str,
     Examples
     --------
     >>> table = np.array([[9.0, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, np.nan]])
-    >>> round(icc_by_mixed_model(table, (1.0, 1.0))["icc_c_1"], 2)
+    >>> round(icc_by_mixed_model(table, (1.0, 1.0)).icc_c_1, 2)
     0.66
     """
     from statsmodels.regression.mixed_linear_model import MixedLM, MixedLMParams
@@ -167,9 +177,43 @@ def icc_by_mixed_model(ratings: Floats, start: tuple[float, float]) -> dict[str,
     fit = max(fits, key=lambda one: one.llf)
     parts = dict(zip(model.exog_vc.names, fit.vcomp, strict=True))
     target_part, total = parts["target"], parts["target"] + parts["reader"] + fit.scale
+    return MixedModelFit(
+        float(target_part / total),
+        float(target_part / (target_part + fit.scale)),
+        float(fit.llf - (values.size - 1) * np.log(values.std())),
+    )
+
+
+def _second_incomplete(ratings: Floats, ours: Mapping[str, float]) -> dict[str, Second]:
+    """MixedLM against our REML: first the likelihoods, then the coefficients.
+
+    A likelihood above ours proves that ours is not the maximum and stops the analysis. One below
+    ours proves that statsmodels stopped early; its coefficients are then no second opinion.
+    """
+    from corelab.agreement.icc import variance_components
+
+    own = variance_components(ratings)
+    if own.residual <= 0:
+        return {}
+    start = (own.target / own.residual, own.reader / own.residual)
+    if max(start) > 1e6:
+        return {}
+    found = icc_by_mixed_model(ratings, start)
+    library = "statsmodels MixedLM (REML)"
+    if not found.reml <= own.reml + 1e-4:
+        raise ComputationsDisagree(
+            f"{library} reaches a log likelihood of {found.reml!r}, ours {own.reml!r}: ours is not "
+            "the maximum. Please report it with the rows of this analysis"
+        )
+    if found.reml < own.reml - 1e-6:
+        short = own.reml - found.reml
+        return {
+            form: {"second_method": f"{library} stopped {short:.2g} below the maximum likelihood"}
+            for form in ("icc_a_1", "icc_c_1")
+        }
     return {
-        "icc_a_1": float(target_part / total),
-        "icc_c_1": float(target_part / (target_part + fit.scale)),
+        form: confirm(ours[form], getattr(found, form), library, tolerance=ITERATIVE)
+        for form in ("icc_a_1", "icc_c_1")
     }
 
 
@@ -192,15 +236,7 @@ def second_iccs(ratings: Floats, ours: Mapping[str, float]) -> dict[str, Second]
     'pingouin.intraclass_corr'
     """
     if np.isnan(ratings).any():
-        consistency, agreement = ours["icc_c_1"], ours["icc_a_1"]
-        ratio = consistency / max(1.0 - consistency, 1e-9)
-        rest = ratio / agreement - ratio - 1.0 if agreement > 0 else 0.0
-        found = icc_by_mixed_model(ratings, (ratio, max(rest, 0.0)))
-        library = "statsmodels MixedLM (REML)"
-        return {
-            form: confirm(ours[form], theirs, library, tolerance=ITERATIVE)
-            for form, theirs in found.items()
-        }
+        return _second_incomplete(ratings, ours)
     # pingouin has no answer, or a meaningless one, where nothing is left over or ICC(.,k) < 0.
     return {
         form: confirm(ours[form], theirs[0], "pingouin.intraclass_corr", tolerance=1e-7)
@@ -298,30 +334,23 @@ def second_bland_altman(a: Floats, b: Floats, part: str, ours: float) -> Second:
 
 
 def second_within_sd(readings: Floats, ours: float) -> Second:
-    """Within-target SD as the residual SD of scipy's one-way analysis of variance.
-
-    F and the between-target mean square give the residual mean square back.
+    """Within-target SD from Python's exact (rational) variance of each target, pooled by df.
 
     Examples
     --------
     >>> second_within_sd(np.array([[10.0, 11], [20, 19], [30, 32]]), 1.0)["second_method"]
-    'scipy.stats.f_oneway'
+    'Python statistics.variance, pooled'
     """
-    from scipy import stats
+    import statistics
 
     groups = [row[~np.isnan(row)] for row in readings]
     groups = [group for group in groups if group.size >= 2]
-    everything = np.concatenate(groups)
-    between = sum(g.size * (g.mean() - everything.mean()) ** 2 for g in groups) / (len(groups) - 1)
-    if ours == 0 or between == 0:
-        return {}
-    f = float(stats.f_oneway(*groups).statistic)
-    return confirm(
-        ours,
-        float(np.sqrt(between / f)),
-        "scipy.stats.f_oneway",
-        scale=1e-2 * float(np.abs(everything).max()),
+    df = np.array([group.size - 1 for group in groups])
+    theirs = np.sqrt(
+        np.average([statistics.variance(group.tolist()) for group in groups], weights=df)
     )
+    scale = float(np.nanmax(np.abs(readings)))
+    return confirm(ours, float(theirs), "Python statistics.variance, pooled", scale=scale)
 
 
 def second_slope(x: ArrayLike, y: ArrayLike, ours: float) -> Second:

@@ -17,6 +17,11 @@ from numpy.typing import NDArray
 from corelab.imaging.geometry import voxel_sizes_mm
 from corelab.imaging.surface import GRID_MM, balloon
 
+#: Volume of a whole adult brain with its fluid spaces, in mL.
+BRAIN_ML = (900.0, 1800.0)
+#: Height of the brain in mm; a scan that covers less sees a part of the volume.
+BRAIN_HEIGHT_MM = 130.0
+
 
 @dataclass(frozen=True)
 class _Recipe:
@@ -40,11 +45,13 @@ _RECIPES = {
     "dwi": _Recipe(0.45, 9.0, 0.55),
     "gre": _Recipe(0.5, 2.0, 0.6),
     "dsc": _Recipe(0.4, 9.0, 0.6),
+    "adc": _Recipe(0.3, 2.2, 0.5),
 }
 _OTHER = _Recipe(0.5, 2.0, 0.55)
 #: Soft tissue and fluid on CT after smoothing, in HU, and where bone surely begins.
 _CT_TISSUE_HU = (-10.0, 110.0)
 _BONE_HU = 250.0
+_ADC_TYPICAL_MM2_S = 0.85e-3
 #: Connections thinner than twice this are cut.
 _BRIDGE_MM = 4.0
 #: How far outside the balloon brain may lie.
@@ -94,7 +101,7 @@ def brain_mask(image: Any, kind: str) -> NDArray[np.bool_]:
     voxels = np.asarray(image.dataobj, dtype=np.float32)
     if voxels.ndim == 4:
         voxels = voxels.mean(axis=3)
-    stripped = _stripped(voxels, voxel_sizes_mm(image.affine))
+    stripped = _stripped(voxels, voxel_sizes_mm(image.affine), kind)
     if stripped is not None:
         return stripped
     blocks = [max(1, int(_FINE_ENOUGH_MM / size)) for size in voxel_sizes_mm(image.affine)]
@@ -129,11 +136,12 @@ def _ct_brain(voxels: NDArray[np.float32], sizes: NDArray[Any]) -> NDArray[np.bo
 def _mr_brain(voxels: NDArray[np.float32], sizes: NDArray[Any], kind: str) -> NDArray[np.bool_]:
     """Tissue like that of the mid-brain, within a balloon that stops at the skull."""
     smooth = _smoothed(voxels, sizes)
-    head = smooth > _otsu(smooth)
+    # On an ADC map Otsu's threshold would part fluid from tissue; its unit says what tissue is.
+    head = smooth > (0.25 * _ADC_TYPICAL_MM2_S if kind == "adc" else _otsu(smooth))
     if not head.any():
         return np.zeros(voxels.shape, bool)
     middle = _middle(head, sizes)
-    typical = _typical(smooth, head, middle, sizes)
+    typical = _ADC_TYPICAL_MM2_S if kind == "adc" else _typical(smooth, head, middle, sizes)
     recipe = _RECIPES.get(kind, _OTHER)
     tissue = (smooth > recipe.low * typical) & (smooth < recipe.high * typical)
     # Fat is brighter than brain on most contrasts; blackened, it bounds as bone does.
@@ -180,7 +188,9 @@ def _within_balloon(
     return np.asarray(there <= _RIM_MM, dtype=bool)
 
 
-def _stripped(voxels: NDArray[Any], sizes: NDArray[Any]) -> NDArray[np.bool_] | None:
+def _stripped(
+    voxels: NDArray[Any], sizes: NDArray[Any], kind: str
+) -> NDArray[np.bool_] | None:
     """The filled foreground of a skull-stripped image; None if scalp or skull is there."""
     from scipy import ndimage
 
@@ -189,7 +199,10 @@ def _stripped(voxels: NDArray[Any], sizes: NDArray[Any]) -> NDArray[np.bool_] | 
     if foreground.mean() > 0.7:
         return None
     section_cm2 = foreground.sum(axis=(0, 1)).max() * sizes[0] * sizes[1] / 100
-    if section_cm2 > _BRAIN_SECTION_CM2:
+    volume_ml = float(foreground.sum() * sizes.prod()) / 1000
+    if section_cm2 > _BRAIN_SECTION_CM2 or volume_ml > BRAIN_ML[1] + 300:
+        return None
+    if kind in ("ncct", "ctp") and (voxels[foreground] > _BONE_HU).mean() > 0.02:
         return None
     return np.asarray(ndimage.binary_fill_holes(foreground), dtype=bool)
 
@@ -283,12 +296,6 @@ def _peeled(
     # The blurred outer edge of the fluid is as bright as brain; it hangs on nothing now.
     kept = _cut_free(mask & ~reached, sizes, 1.5)
     return _filled(kept, sizes, 5.0)
-
-
-#: Volume of a whole adult brain with its fluid spaces, in mL.
-BRAIN_ML = (900.0, 1800.0)
-#: Height of the brain in mm; a scan that covers less sees a part of the volume.
-BRAIN_HEIGHT_MM = 130.0
 
 
 def brain_volume_verdict(volume_ml: float, coverage_mm: float) -> str:

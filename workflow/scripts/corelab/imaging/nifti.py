@@ -212,7 +212,10 @@ def _decode(file: Path) -> Any:
             "the file is damaged or hostile: " + _REEXPORT,
         )
     family = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-    return family.from_bytes(content)
+    try:
+        return family.from_bytes(content)
+    except (nib.spatialimages.HeaderDataError, nib.wrapstruct.WrapStructError) as error:
+        raise ImageFault(f"{file.name} has a damaged header: {error}", _REEXPORT) from None
 
 
 def _header(start: bytes, name: str) -> Any:
@@ -222,7 +225,7 @@ def _header(start: bytes, name: str) -> Any:
         declared = int(np.frombuffer(start[:4], order + "i4")[0]) if len(start) >= 4 else 0
         if declared in (348, 540):
             family = nib.Nifti1Header if declared == 348 else nib.Nifti2Header
-    if family is None or len(start) < (352 if family is nib.Nifti1Header else 544):
+    if family is None or len(start) < family.sizeof_hdr:
         raise ImageFault(
             f"{name} is not a NIfTI file (it begins with {start[:8]!r})",
             "convert it to NIfTI (.nii.gz); DICOM folders are given with the kind 'dicom'",
@@ -232,7 +235,8 @@ def _header(start: bytes, name: str) -> Any:
         header.get_data_dtype()
         magic = bytes(header["magic"])
     except (nib.spatialimages.HeaderDataError, KeyError, ValueError, TypeError) as error:
-        raise ImageFault(f"{name} has a damaged header: {error}", _REEXPORT) from None
+        what = f"unknown data type {error}" if isinstance(error, KeyError) else str(error)
+        raise ImageFault(f"{name} has a damaged header: {what}", _REEXPORT) from None
     if not magic.startswith((b"n+1", b"n+2")):
         raise ImageFault(
             f"{name} is an Analyze file or half of a .hdr/.img pair, which keep no orientation",

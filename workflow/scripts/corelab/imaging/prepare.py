@@ -30,7 +30,7 @@ REFERENCE_ORDER = (
 )
 #: Which image of a grid shows the brain's border best, best first.
 BRAIN_ORDER = (
-    *("T1w", "T1c", "b0", "T2w", "FLAIR", "dwi", "gre", "ncct", "ctp", "dsc", "adc"),
+    *("T1w", "T1c", "dwi", "FLAIR", "T2w", "b0", "gre", "ncct", "ctp", "dsc", "adc"),
     *("cbv", "cbf", "mtt", "tmax", "ttp"),
 )
 #: Keys of a BIDS sidecar and what they are called in ``metadata``.

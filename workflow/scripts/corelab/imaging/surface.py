@@ -82,6 +82,8 @@ def balloon(
         force = 2 * (least - stop) / np.maximum(most - low, 1e-6)
         step = smoothing * along + 0.05 * force * length
         vertices = vertices + 0.5 * tangential + step[:, None] * normals
+        # In noise without a head the surface would run away.
+        vertices = np.clip(vertices, -1.0, np.asarray(volume.shape, float))
     return _inside(vertices, faces, volume.shape)
 
 
@@ -89,7 +91,7 @@ def _looked_up(
     volume: NDArray[Any],
     vertices: NDArray[np.float64],
     normals: NDArray[np.float64],
-    depths: NDArray[np.float64],
+    depths: NDArray[Any],
 ) -> NDArray[Any]:
     """Intensities (vertex, depth) along the inward normals, nearest voxel."""
     points = vertices[:, None, :] - depths[None, :, None] * normals[:, None, :]

@@ -41,7 +41,9 @@ def endpoint_unit(endpoint: str) -> str | None:
     return ENDPOINT_UNITS.get(endpoint.split(":")[0])
 
 
-def _in_unit(value: float | None, unit: str | None, endpoint: str) -> tuple[float | None, str | None]:
+def _in_unit(
+    value: float | None, unit: str | None, endpoint: str
+) -> tuple[float | None, str | None]:
     """A supplied value in the endpoint's own unit."""
     wanted = endpoint_unit(endpoint)
     if wanted == "mL" and value is not None and unit in VOLUME_UNITS_ML:
@@ -60,8 +62,8 @@ def read_rows(sheet: pd.DataFrame | None) -> list[dict[str, Any]]:
 
     Examples
     --------
-    >>> sheet = pd.DataFrame({"participant_id": ["1"], "visit": ["a"], "endpoint": ["infarct_volume"],
-    ...                       "reader": ["r1"], "value": ["12000"], "unit": ["mm3"]})
+    >>> sheet = pd.DataFrame([{"participant_id": "1", "visit": "a", "endpoint": "infarct_volume",
+    ...                        "reader": "r1", "value": "12000", "unit": "mm3"}])
     >>> row = read_rows(sheet)[0]; row["value"], row["unit"], row["source"], row["repeat"]
     (12.0, 'mL', 'r1', 1)
     """
@@ -70,14 +72,21 @@ def read_rows(sheet: pd.DataFrame | None) -> list[dict[str, Any]]:
     rows = []
     for cells in sheet.to_dict("records"):
         value, unit = _in_unit(_number(cells["value"]), cells.get("unit"), cells["endpoint"])
-        rows.append({
-            "participant_id": cells["participant_id"], "visit": cells["visit"],
-            "endpoint": cells["endpoint"], "source": cells["reader"],
-            "repeat": int(float(cells.get("repeat") or 1)), "region": "all", "value": value,
-            "unit": unit, "status": "ok" if value is not None else "missing",
-            "reason": None if value is not None else "the reader gave no value",
-            "scan_ids": None,
-        })
+        rows.append(
+            {
+                "participant_id": cells["participant_id"],
+                "visit": cells["visit"],
+                "endpoint": cells["endpoint"],
+                "source": cells["reader"],
+                "repeat": int(float(cells.get("repeat") or 1)),
+                "region": "all",
+                "value": value,
+                "unit": unit,
+                "status": "ok" if value is not None else "missing",
+                "reason": None if value is not None else "the reader gave no value",
+                "scan_ids": None,
+            }
+        )
     return rows
 
 
@@ -89,14 +98,21 @@ def supplied_rows(sheet: pd.DataFrame | None) -> list[dict[str, Any]]:
     for cells in sheet.to_dict("records"):
         value, unit = _in_unit(_number(cells["value"]), cells.get("unit"), cells["endpoint"])
         status = cells.get("status") or ("ok" if value is not None else "missing")
-        rows.append({
-            "participant_id": cells["participant_id"], "visit": cells.get("visit") or "all",
-            "endpoint": cells["endpoint"], "source": cells["source"],
-            "repeat": int(float(cells.get("repeat") or 1)), "region": cells.get("region") or "all",
-            "value": value if status == "ok" else None, "unit": unit, "status": status,
-            "reason": cells.get("reason") or (None if status == "ok" else "no value given"),
-            "scan_ids": cells.get("scan_ids"),
-        })
+        rows.append(
+            {
+                "participant_id": cells["participant_id"],
+                "visit": cells.get("visit") or "all",
+                "endpoint": cells["endpoint"],
+                "source": cells["source"],
+                "repeat": int(float(cells.get("repeat") or 1)),
+                "region": cells.get("region") or "all",
+                "value": value if status == "ok" else None,
+                "unit": unit,
+                "status": status,
+                "reason": cells.get("reason") or (None if status == "ok" else "no value given"),
+                "scan_ids": cells.get("scan_ids"),
+            }
+        )
     return rows
 
 
@@ -153,9 +169,7 @@ def collect_measurements(
         ghost_core_rows(frame, baseline, above_ml=settings["ghost_core_above_ml"]),
     ):
         frame = _append(frame, without_known(made, frame))
-    frame = _append(
-        frame, without_known(missing_rows(frame, listed, visit_order), frame)
-    )
+    frame = _append(frame, without_known(missing_rows(frame, listed, visit_order), frame))
     doubled = frame.duplicated(list(MEASUREMENT_KEY), keep=False)
     if doubled.any():
         first = frame[doubled].iloc[0]
@@ -222,16 +236,24 @@ def flow_rows(
         out = [item for item in entering if item not in leaving]
         reasons = sorted({leaving[item] for item in entering if item in leaving})
         for reason in reasons or ["none leaves"]:
-            made.append({
-                "stage": name, "n_in": len(entering), "n_out": len(out), "reason": reason,
-                "n_excluded": sum(leaving.get(item) == reason for item in entering),
-            })
+            made.append(
+                {
+                    "stage": name,
+                    "n_in": len(entering),
+                    "n_out": len(out),
+                    "reason": reason,
+                    "n_excluded": sum(leaving.get(item) == reason for item in entering),
+                }
+            )
         return out
 
     listed = [row["scan_id"] for row in scans]
     if listed:
-        there = stage("scans listed: file there", listed,
-                      {row["scan_id"]: "file not there" for row in scans if not row["exists"]})
+        there = stage(
+            "scans listed: file there",
+            listed,
+            {row["scan_id"]: "file not there" for row in scans if not row["exists"]},
+        )
         faults = {
             scan_id: reason or "not readable"
             for scan_id, (status, reason) in scan_status.items()
@@ -240,16 +262,28 @@ def flow_rows(
         usable = stage("scans there: usable", there, faults)
         valued = measurements[measurements["status"] == "ok"]["scan_ids"].dropna()
         used = {part for cell in valued.unique() for part in cell.split(",")}
-        stage("scans usable: behind a value", usable,
-              {scan_id: "no endpoint uses this kind of scan, or it gave no value"
-               for scan_id in usable if scan_id not in used})
+        stage(
+            "scans usable: behind a value",
+            usable,
+            {
+                scan_id: "no endpoint uses this kind of scan, or it gave no value"
+                for scan_id in usable
+                if scan_id not in used
+            },
+        )
     subjects = list(participants)
     ok = set(measurements.loc[measurements["status"] == "ok", "participant_id"])
     anything = set(measurements["participant_id"])
-    with_data = stage("participants enrolled: any measurement listed", subjects,
-                      {s: "nothing was measured or supplied" for s in subjects if s not in anything})
-    stage("participants measured: at least one value", with_data,
-          {s: "every value is missing or failed" for s in with_data if s not in ok})
+    with_data = stage(
+        "participants enrolled: any measurement listed",
+        subjects,
+        {s: "nothing was measured or supplied" for s in subjects if s not in anything},
+    )
+    stage(
+        "participants measured: at least one value",
+        with_data,
+        {s: "every value is missing or failed" for s in with_data if s not in ok},
+    )
     return pd.DataFrame(made, columns=list(FLOW))
 
 

@@ -92,7 +92,10 @@ def frequency_map(
             for earlier in masks[:number]:
                 resampled += _on(_read(earlier), template)
         resampled += _on(image, template)
-    grid, total = (first, common) if resampled is None else (template, resampled)
+    if resampled is None or template is None:
+        grid, total = first, common
+    else:
+        grid, total = template, resampled
     n = enrolled if denominator == "enrolled" else len(masks)
     share = (total / n).astype(np.float32)
     return FrequencyMap(
@@ -101,7 +104,8 @@ def frequency_map(
 
 
 def _read(item: nib.Nifti1Image | Path) -> nib.Nifti1Image:
-    return nib.load(item) if isinstance(item, Path) else item
+    loaded: Any = nib.load(item) if isinstance(item, Path) else item
+    return loaded
 
 
 def _on(image: nib.Nifti1Image, template: nib.Nifti1Image) -> Any:
@@ -109,13 +113,17 @@ def _on(image: nib.Nifti1Image, template: nib.Nifti1Image) -> Any:
     return np.asanyarray(moved.dataobj) > 0
 
 
-def choose_masks(entries: Sequence[Mapping[str, Any]], visit_order: Sequence[str]) -> list[Mapping[str, Any]]:
+def choose_masks(
+    entries: Sequence[Mapping[str, Any]], visit_order: Sequence[str]
+) -> list[Mapping[str, Any]]:
     """One mask per subject: its first visit, the pipeline's mask before a supplied one.
 
     Parameters
     ----------
     entries
         With ``participant_id``, ``visit``, ``source``, ``repeat``.
+    visit_order
+        Visits in time.
 
     Examples
     --------
@@ -128,9 +136,16 @@ def choose_masks(entries: Sequence[Mapping[str, Any]], visit_order: Sequence[str
 
     def order(entry: Mapping[str, Any]) -> tuple[Any, ...]:
         source = entry["source"]
-        preference = {"pipeline": 0, "supplied": 1}.get(source, 3 if source.startswith("pipeline:") else 2)
-        return (entry["participant_id"], rank.get(entry["visit"], len(rank)), preference,
-                source, int(entry.get("repeat") or 1))
+        preference = {"pipeline": 0, "supplied": 1}.get(
+            source, 3 if source.startswith("pipeline:") else 2
+        )
+        return (
+            entry["participant_id"],
+            rank.get(entry["visit"], len(rank)),
+            preference,
+            source,
+            int(entry.get("repeat") or 1),
+        )
 
     chosen: dict[str, Mapping[str, Any]] = {}
     for entry in sorted(entries, key=order):
@@ -171,10 +186,18 @@ def write_frequency_map(
         record = read_json(record_path)
         for mask in record.get("masks", []):
             if mask["label"].replace("-", "") == label and mask.get("status") == "ok":
-                entries.append({**mask, "participant_id": record["participant_id"],
-                                "file": folder / mask["path"], "label_values": None})
+                entries.append(
+                    {
+                        **mask,
+                        "participant_id": record["participant_id"],
+                        "file": folder / mask["path"],
+                        "label_values": None,
+                    }
+                )
     for row in supplied:
-        entries.append({**row, "source": row.get("reader") or "supplied", "file": Path(row["path"])})
+        entries.append(
+            {**row, "source": row.get("reader") or "supplied", "file": Path(row["path"])}
+        )
     chosen = choose_masks(entries, visit_order)
     images, used, failed = [], [], []
     for entry in chosen:
@@ -189,15 +212,39 @@ def write_frequency_map(
     if not images:
         template = template_image()
         empty = nib.Nifti1Image(np.zeros(template.shape, np.float32), template.affine)
-        save_image(empty, path, sidecar={
-            "label": label, "unit": "fraction", "description": what, "n_mapped": 0,
-            "n_enrolled": enrolled, "status": "not_computable",
-            "reason": "no mask of this label is in MNI152 space", "excluded": failed})
+        save_image(
+            empty,
+            path,
+            sidecar={
+                "label": label,
+                "unit": "fraction",
+                "description": what,
+                "n_mapped": 0,
+                "n_enrolled": enrolled,
+                "status": "not_computable",
+                "reason": "no mask of this label is in MNI152 space",
+                "excluded": failed,
+            },
+        )
         return
-    found = frequency_map(images, enrolled=enrolled, denominator=denominator,
-                          template=template_image())
-    save_image(found.image, path, sidecar={
-        "label": label, "unit": "fraction", "description": what, "status": "ok",
-        "denominator": denominator, "n_denominator": found.denominator,
-        "n_mapped": found.n_mapped, "n_enrolled": enrolled, "largest_fraction": found.largest,
-        "largest_count": found.largest_count, "masks": used, "excluded": failed})
+    found = frequency_map(
+        images, enrolled=enrolled, denominator=denominator, template=template_image()
+    )
+    save_image(
+        found.image,
+        path,
+        sidecar={
+            "label": label,
+            "unit": "fraction",
+            "description": what,
+            "status": "ok",
+            "denominator": denominator,
+            "n_denominator": found.denominator,
+            "n_mapped": found.n_mapped,
+            "n_enrolled": enrolled,
+            "largest_fraction": found.largest,
+            "largest_count": found.largest_count,
+            "masks": used,
+            "excluded": failed,
+        },
+    )

@@ -31,6 +31,10 @@ def _pairs(rows: pd.DataFrame, endpoint: str, baseline: str) -> pd.DataFrame:
     return after.join(before, on=on, rsuffix="_before", how="inner")
 
 
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
+
+
 def _ids(*cells: Any) -> str | None:
     found = {part for cell in cells if isinstance(cell, str) for part in cell.split(",")}
     return ",".join(sorted(found)) or None
@@ -56,11 +60,11 @@ def change_rows(rows: pd.DataFrame, baseline: str | None) -> list[dict[str, Any]
         return []
     made = []
     for endpoint, volume, how, unit in CHANGES:
-        for row in _pairs(rows, volume, baseline).itertuples(index=False):
-            before, after = row.value_before, row.value
+        for row in _records(_pairs(rows, volume, baseline)):
+            before, after = row["value_before"], row["value"]
             status, reason, value = "ok", None, None
-            if row.status_before != "ok" or row.status != "ok":
-                side = baseline if row.status_before != "ok" else row.visit
+            if row["status_before"] != "ok" or row["status"] != "ok":
+                side = baseline if row["status_before"] != "ok" else row["visit"]
                 status, reason = "not_computable", f"no {volume} at {side}"
             elif how == "difference":
                 value = after - before
@@ -68,12 +72,21 @@ def change_rows(rows: pd.DataFrame, baseline: str | None) -> list[dict[str, Any]
                 status, reason = "not_computable", f"{volume} at {baseline} is 0"
             else:
                 value = 100.0 * (before - after) / before
-            made.append({
-                "participant_id": row.participant_id, "visit": row.visit, "endpoint": endpoint,
-                "source": row.source, "repeat": row.repeat, "region": "all", "value": value,
-                "unit": unit, "status": status, "reason": reason,
-                "scan_ids": _ids(row.scan_ids_before, row.scan_ids),
-            })
+            made.append(
+                {
+                    "participant_id": row["participant_id"],
+                    "visit": row["visit"],
+                    "endpoint": endpoint,
+                    "source": row["source"],
+                    "repeat": row["repeat"],
+                    "region": "all",
+                    "value": value,
+                    "unit": unit,
+                    "status": status,
+                    "reason": reason,
+                    "scan_ids": _ids(row["scan_ids_before"], row["scan_ids"]),
+                }
+            )
     return made
 
 
@@ -89,8 +102,9 @@ def ghost_core_rows(
     Examples
     --------
     >>> rows = pd.DataFrame({
-    ...     "participant_id": "1", "visit": ["a", "b"], "endpoint": ["core_volume", "infarct_volume"],
-    ...     "source": "pipeline", "repeat": 1, "region": "all", "value": [30.0, 12.0], "unit": "mL",
+    ...     "participant_id": "1", "visit": ["a", "b"],
+    ...     "endpoint": ["core_volume", "infarct_volume"], "source": "pipeline",
+    ...     "repeat": 1, "region": "all", "value": [30.0, 12.0], "unit": "mL",
     ...     "status": "ok", "reason": None, "scan_ids": None})
     >>> made = ghost_core_rows(rows, "a", above_ml=10.0)
     >>> made[0]["value"], made[0]["reason"]
@@ -101,18 +115,26 @@ def ghost_core_rows(
     usable = rows[(rows["status"] == "ok") & (rows["region"] == "all")]
     core = usable[(usable["endpoint"] == "core_volume") & (usable["visit"] == baseline)]
     later = usable[(usable["endpoint"] == "infarct_volume") & (usable["visit"] != baseline)]
-    both = core.merge(later, on=["participant_id", "source", "repeat"], suffixes=("_core", "_later"))
+    both = core.merge(
+        later, on=["participant_id", "source", "repeat"], suffixes=("_core", "_later")
+    )
     return [
         {
-            "participant_id": row.participant_id, "visit": row.visit_later,
-            "endpoint": "ghost_core_volume", "source": row.source, "repeat": row.repeat,
-            "region": "all", "value": row.value_core - row.value_later, "unit": "mL",
+            "participant_id": row["participant_id"],
+            "visit": row["visit_later"],
+            "endpoint": "ghost_core_volume",
+            "source": row["source"],
+            "repeat": row["repeat"],
+            "region": "all",
+            "value": row["value_core"] - row["value_later"],
+            "unit": "mL",
             "status": "ok",
             "reason": f"ghost core: above {above_ml:g} mL"
-            if row.value_core - row.value_later > above_ml else None,
-            "scan_ids": _ids(row.scan_ids_core, row.scan_ids_later),
+            if row["value_core"] - row["value_later"] > above_ml
+            else None,
+            "scan_ids": _ids(row["scan_ids_core"], row["scan_ids_later"]),
         }
-        for row in both.itertuples(index=False)
+        for row in _records(both)
     ]
 
 
@@ -135,20 +157,32 @@ def mismatch_rows(rows: pd.DataFrame) -> list[dict[str, Any]]:
     core = usable[usable["endpoint"] == "core_volume"]
     whole = usable[usable["endpoint"] == "hypoperfused_volume"]
     made = []
-    for row in core.merge(whole, on=on, suffixes=("_core", "_whole")).itertuples(index=False):
+    for row in _records(core.merge(whole, on=on, suffixes=("_core", "_whole"))):
         base = {
-            "participant_id": row.participant_id, "visit": row.visit, "source": row.source,
-            "repeat": row.repeat, "region": "all", "status": "ok", "reason": None,
-            "scan_ids": _ids(row.scan_ids_core, row.scan_ids_whole),
+            "participant_id": row["participant_id"],
+            "visit": row["visit"],
+            "source": row["source"],
+            "repeat": row["repeat"],
+            "region": "all",
+            "status": "ok",
+            "reason": None,
+            "scan_ids": _ids(row["scan_ids_core"], row["scan_ids_whole"]),
         }
-        made.append({**base, "endpoint": "penumbra_volume", "unit": "mL",
-                     "value": max(0.0, row.value_whole - row.value_core)})
+        made.append(
+            {
+                **base,
+                "endpoint": "penumbra_volume",
+                "unit": "mL",
+                "value": max(0.0, row["value_whole"] - row["value_core"]),
+            }
+        )
         ratio: dict[str, Any] = {**base, "endpoint": "mismatch_ratio", "unit": "ratio"}
-        if row.value_core > 0:
-            made.append({**ratio, "value": row.value_whole / row.value_core})
+        if row["value_core"] > 0:
+            made.append({**ratio, "value": row["value_whole"] / row["value_core"]})
         else:
-            made.append({**ratio, "value": None, "status": "not_computable",
-                         "reason": "the core is 0 mL"})
+            made.append(
+                {**ratio, "value": None, "status": "not_computable", "reason": "the core is 0 mL"}
+            )
     return made
 
 
@@ -163,6 +197,8 @@ def missing_rows(
 
     Parameters
     ----------
+    rows
+        All rows collected so far.
     listed
         (participant_id, visit) of the scans sheet.
     visit_order
@@ -190,7 +226,11 @@ def missing_rows(
             # A variant stands beside the primary value; where that is missing, one row says so.
             continue
         for endpoint, part in of_source.groupby("endpoint", sort=True):
-            unit = part["unit"].dropna().iloc[0] if "unit" in part and part["unit"].notna().any() else None
+            unit = (
+                part["unit"].dropna().iloc[0]
+                if "unit" in part and part["unit"].notna().any()
+                else None
+            )
             there = set(zip(part["participant_id"], part["visit"], strict=True))
             for visit in [v for v in visit_order if v in set(part["visit"])]:
                 for subject in sorted(subjects):
@@ -202,11 +242,21 @@ def missing_rows(
                         reason = "no scan at this visit"
                     else:
                         reason = f"{source} gave no value at this visit"
-                    made.append({
-                        "participant_id": subject, "visit": visit, "endpoint": endpoint,
-                        "source": source, "repeat": 1, "region": "all", "value": None,
-                        "unit": unit, "status": "missing", "reason": reason, "scan_ids": None,
-                    })
+                    made.append(
+                        {
+                            "participant_id": subject,
+                            "visit": visit,
+                            "endpoint": endpoint,
+                            "source": source,
+                            "repeat": 1,
+                            "region": "all",
+                            "value": None,
+                            "unit": unit,
+                            "status": "missing",
+                            "reason": reason,
+                            "scan_ids": None,
+                        }
+                    )
     return made
 
 
@@ -221,5 +271,3 @@ def without_known(made: Sequence[dict[str, Any]], rows: pd.DataFrame) -> list[di
     """
     known = set(zip(*(rows[k].astype(str) for k in KEY), strict=True)) if len(rows) else set()
     return [row for row in made if tuple(str(row[k]) for k in KEY) not in known]
-
-

@@ -39,7 +39,7 @@ class Atlas:
 
 
 def read_labels(path: str | Path) -> dict[int, str]:
-    """Labels of an atlas: a TSV with ``index`` and ``name``, or lines ``1|ACAL|...``.
+    r"""Labels of an atlas: a TSV with ``index`` and ``name``, or lines ``1|ACAL|...``.
 
     Raises
     ------
@@ -50,7 +50,7 @@ def read_labels(path: str | Path) -> dict[int, str]:
     --------
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = Path(folder, "a.txt"); _ = file.write_text("1|ACAL|left|1\\n2|ACAR|right|2\\n")
+    ...     file = Path(folder, "a.txt"); _ = file.write_text("1|ACAL|left|1\n2|ACAR|right|2\n")
     ...     read_labels(file)
     {1: 'ACAL', 2: 'ACAR'}
     """
@@ -105,6 +105,8 @@ def territory_fractions(mask: nib.Nifti1Image, atlas: Atlas) -> dict[str, float]
     ----------
     mask
         Lesion mask in the atlas' space; on another grid it is brought there by nearest voxel.
+    atlas
+        Labels and the voxel count of every region.
 
     Returns
     -------

@@ -83,7 +83,8 @@ def population(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
 
     Examples
     --------
-    >>> tables = Tables(pd.DataFrame(), pd.DataFrame({"participant_id": ["1", "2"], "arm": ["a", "b"]}))
+    >>> people = pd.DataFrame({"participant_id": ["1", "2"], "arm": ["a", "b"]})
+    >>> tables = Tables(pd.DataFrame(), people)
     >>> population({"population": 'arm == "b"'}, tables)["participant_id"].tolist()
     ['2']
     """
@@ -102,6 +103,10 @@ def measured(
 
     Parameters
     ----------
+    analysis, tables
+        The planned analysis and what it may use.
+    endpoint
+        Name of the endpoint.
     sources
         Keep these sources only; None keeps all.
 
@@ -151,7 +156,9 @@ def source_of(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> str
         If the measurements have the endpoint from none of them.
     """
     rows = tables.measurements
-    there = sorted(rows.loc[(rows["endpoint"] == endpoint) & (rows["status"] == "ok"), "source"].unique())
+    there = sorted(
+        rows.loc[(rows["endpoint"] == endpoint) & (rows["status"] == "ok"), "source"].unique()
+    )
     planned = analysis.get("source")
     candidates = [planned] if planned else ["pipeline", "supplied"]
     for candidate in candidates:
@@ -165,9 +172,7 @@ def source_of(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> str
     )
 
 
-def one_value(
-    analysis: Mapping[str, Any], tables: Tables, *, endpoint: str
-) -> pd.DataFrame:
+def one_value(analysis: Mapping[str, Any], tables: Tables, *, endpoint: str) -> pd.DataFrame:
     """One value per participant and visit: the first repeat of the analysis' source, derived.
 
     Returns

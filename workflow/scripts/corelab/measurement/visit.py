@@ -22,6 +22,11 @@ from corelab.measurement.regions import (
 from corelab.study.columns import volume_endpoint
 
 
+def _load(path: Path) -> Any:
+    """A conformed product of an earlier stage; its typed base class hides what it has."""
+    return nib.load(path)
+
+
 def _row(
     participant_id: str,
     visit: str,
@@ -77,15 +82,34 @@ def _location_rows(
     for region, share in hemisphere_fractions(mask).items():
         reason = None if np.isfinite(share) else "the lesion is empty"
         rows.append(
-            _row(participant_id, visit, f"hemisphere_fraction{suffix}", source, share, "fraction",
-                 repeat=repeat, region=region, reason=reason, scan_ids=scan_ids)
+            _row(
+                participant_id,
+                visit,
+                f"hemisphere_fraction{suffix}",
+                source,
+                share,
+                "fraction",
+                repeat=repeat,
+                region=region,
+                reason=reason,
+                scan_ids=scan_ids,
+            )
         )
     for atlas in atlases:
         for region, share in territory_fractions(mask, atlas).items():
             rows.append(
-                _row(participant_id, visit, f"territory_fraction{suffix}", source, share,
-                     "fraction", repeat=repeat, region=region, scan_ids=scan_ids,
-                     reason=None if np.isfinite(share) else "the region has no voxel")
+                _row(
+                    participant_id,
+                    visit,
+                    f"territory_fraction{suffix}",
+                    source,
+                    share,
+                    "fraction",
+                    repeat=repeat,
+                    region=region,
+                    scan_ids=scan_ids,
+                    reason=None if np.isfinite(share) else "the region has no voxel",
+                )
             )
     return rows
 
@@ -99,12 +123,16 @@ def _masks_of(
     masks = []
     for scan in prepared["scans"]:
         if scan.get("label") and scan["label"] != "brain":
-            masks.append({
-                **{key: scan.get(key) for key in ("label", "path", "status", "reason", "space")},
-                "source": _source(scan.get("reader")),
-                "repeat": int(scan.get("repeat") or 1),
-                "scan_ids": [scan["scan_id"]],
-            })
+            masks.append(
+                {
+                    **{
+                        key: scan.get(key) for key in ("label", "path", "status", "reason", "space")
+                    },
+                    "source": _source(scan.get("reader")),
+                    "repeat": int(scan.get("repeat") or 1),
+                    "scan_ids": [scan["scan_id"]],
+                }
+            )
     for record in (segmented, perfused):
         for mask in (record or {}).get("masks", []):
             masks.append({**mask, "repeat": 1, "space": "native"})
@@ -118,17 +146,23 @@ def _registry_rows(
     registry = perfused.get("registry") or {}
     if not registry.get("path"):
         return []
-    image = nib.load(folder / registry["path"])
+    image = _load(folder / registry["path"])
     voxels = np.asanyarray(image.dataobj)
     voxel_ml = abs(float(np.linalg.det(image.affine[:3, :3]))) / 1000.0
     endpoints = registry.get("endpoints") or ["core_volume"] * len(registry["ids"])
     rows = []
     for number, (name, endpoint) in enumerate(zip(registry["ids"], endpoints, strict=True)):
         rows.append(
-            _row(participant_id, visit, endpoint, f"pipeline:{name}",
-                 float(np.count_nonzero(voxels[..., number])) * voxel_ml, "mL",
-                 reason=f"engine {registry['engine']}" if registry.get("engine") else None,
-                 scan_ids=registry.get("scan_ids") or [])
+            _row(
+                participant_id,
+                visit,
+                endpoint,
+                f"pipeline:{name}",
+                float(np.count_nonzero(voxels[..., number])) * voxel_ml,
+                "mL",
+                reason=f"engine {registry['engine']}" if registry.get("engine") else None,
+                scan_ids=registry.get("scan_ids") or [],
+            )
         )
     return rows
 
@@ -145,6 +179,10 @@ def overlap_rows(
 
     Parameters
     ----------
+    participant_id, visit
+        Of the rows.
+    nsd_tolerance_mm
+        Tolerance of the surface Dice.
     masks
         With ``label``, ``source``, ``repeat``, ``scan_ids``.
     images
@@ -173,17 +211,24 @@ def overlap_rows(
             }
             if not same_grid(a, b):
                 if masks[first].get("space") != masks[second].get("space"):
-                    rows.append({
-                        **base, "metric": "dice", "value": None, "status": "not_computable",
-                        "reason": "one mask is in native space, the other in MNI152",
-                    })
+                    rows.append(
+                        {
+                            **base,
+                            "metric": "dice",
+                            "value": None,
+                            "status": "not_computable",
+                            "reason": "one mask is in native space, the other in MNI152",
+                        }
+                    )
                     continue
                 # The finer grid keeps the outline of both.
                 coarse_first = abs(np.linalg.det(a.affine[:3, :3])) > abs(
                     np.linalg.det(b.affine[:3, :3])
                 )
-                a, b = (resample_to(a, b, order=0), b) if coarse_first else (
-                    a, resample_to(b, a, order=0)
+                a, b = (
+                    (resample_to(a, b, order=0), b)
+                    if coarse_first
+                    else (a, resample_to(b, a, order=0))
                 )
             for metric, result in overlap.overlap_metrics(
                 np.asanyarray(a.dataobj) > 0,
@@ -232,54 +277,98 @@ def measure_visit(
         endpoint = volume_endpoint(mask["label"])
         common = {"repeat": mask["repeat"], "scan_ids": mask.get("scan_ids") or []}
         if mask["status"] != "ok":
-            rows.append(_row(participant_id, visit, endpoint, mask["source"], None, "mL",
-                             status=mask["status"], reason=mask.get("reason"), **common))
+            rows.append(
+                _row(
+                    participant_id,
+                    visit,
+                    endpoint,
+                    mask["source"],
+                    None,
+                    "mL",
+                    status=mask["status"],
+                    reason=mask.get("reason"),
+                    **common,
+                )
+            )
             continue
-        image = nib.load(folder / mask["path"])
+        image = _load(folder / mask["path"])
         images[position] = image
-        rows.append(_row(participant_id, visit, endpoint, mask["source"], mask_volume_ml(image),
-                         "mL", reason=mask.get("reason"), **common))
+        rows.append(
+            _row(
+                participant_id,
+                visit,
+                endpoint,
+                mask["source"],
+                mask_volume_ml(image),
+                "mL",
+                reason=mask.get("reason"),
+                **common,
+            )
+        )
         if mask.get("space") == "MNI152":
-            rows += _location_rows(participant_id, visit, mask["label"], mask["source"],
-                                   mask["repeat"], image, loaded, common["scan_ids"])
+            rows += _location_rows(
+                participant_id,
+                visit,
+                mask["label"],
+                mask["source"],
+                mask["repeat"],
+                image,
+                loaded,
+                common["scan_ids"],
+            )
     for entry in (normalised or {}).get("masks", []):
         if entry.get("visit") == visit and entry.get("status") == "ok":
             rows += _location_rows(
-                participant_id, visit, entry["label"], entry["source"],
-                int(entry.get("repeat") or 1), nib.load(folder / entry["path"]), loaded,
+                participant_id,
+                visit,
+                entry["label"],
+                entry["source"],
+                int(entry.get("repeat") or 1),
+                _load(folder / entry["path"]),
+                loaded,
                 entry.get("scan_ids") or [],
             )
     if perfused:
         rows += _registry_rows(perfused, folder, participant_id, visit)
         for quantity in perfused.get("quantities", []):
             rows.append(
-                _row(participant_id, visit, quantity["endpoint"], quantity["source"],
-                     quantity.get("value"), quantity["unit"],
-                     status=quantity.get("status") or "ok", reason=quantity.get("reason"),
-                     scan_ids=quantity.get("scan_ids") or [])
+                _row(
+                    participant_id,
+                    visit,
+                    quantity["endpoint"],
+                    quantity["source"],
+                    quantity.get("value"),
+                    quantity["unit"],
+                    status=quantity.get("status") or "ok",
+                    reason=quantity.get("reason"),
+                    scan_ids=quantity.get("scan_ids") or [],
+                )
             )
     agreeing = {
         position: image
         for position, image in images.items()
         if not (perfused and masks[position] in perfused.get("masks", []))
     }
-    overlaps = overlap_rows(participant_id, visit, masks, agreeing,
-                            nsd_tolerance_mm=settings["nsd_tolerance_mm"])
+    overlaps = overlap_rows(
+        participant_id, visit, masks, agreeing, nsd_tolerance_mm=settings["nsd_tolerance_mm"]
+    )
     acquisition = [
         {"participant_id": participant_id, "visit": visit, **row}
         for row in prepared.get("acquisition", [])
     ]
     for gate in (perfused or {}).get("gates", []):
         verdicts = {"PASS": "pass", "WARN": "pass", "FAIL": "fail"}
-        acquisition.append({
-            "participant_id": participant_id,
-            "visit": visit,
-            "kind": gate.get("kind") or "perfusion",
-            "criterion": f"gate:{gate['criterion']}",
-            "value": gate.get("value"),
-            "limit": gate.get("limit"),
-            "verdict": verdicts.get(str(gate["verdict"]), "not_assessable"),
-        })
+        acquisition.append(
+            {
+                "participant_id": participant_id,
+                "visit": visit,
+                "kind": gate.get("kind") or "perfusion",
+                "criterion": f"gate:{gate['criterion']}",
+                "value": gate.get("value"),
+                "limit": gate.get("limit"),
+                "verdict": verdicts.get(str(gate["verdict"]), "not_assessable"),
+            }
+        )
     return {
         "stage": "measure",
         "participant_id": participant_id,
@@ -294,8 +383,9 @@ def _settle_doubles(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row per key; two different values under one key are a fault of our own code."""
     kept: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows:
-        key = tuple(row[k] for k in ("participant_id", "visit", "endpoint", "source", "repeat",
-                                     "region"))
+        key = tuple(
+            row[k] for k in ("participant_id", "visit", "endpoint", "source", "repeat", "region")
+        )
         if key in kept and kept[key]["value"] != row["value"]:
             raise RuntimeError(f"two values for {key}: {kept[key]['value']} and {row['value']}")
         kept.setdefault(key, row)
@@ -332,13 +422,21 @@ def measure_supplied(
         sorted(scans, key=lambda s: (s["participant_id"], s["visit"], s["scan_id"])),
         key=lambda s: (s["participant_id"], s["visit"]),
     ):
-        masks, images = [], {}
+        masks: list[dict[str, Any]] = []
+        images: dict[int, nib.Nifti1Image] = {}
         for scan in group:
             label = scan["kind"].removeprefix("mask-")
-            mask = {"label": label, "source": _source(scan["reader"]), "repeat": scan["repeat"],
-                    "scan_ids": [scan["scan_id"]], "space": scan["space"]}
-            head = {**{k: scan[k] for k in ("participant_id", "visit", "kind", "scan_id", "source")},
-                    "sha256": None}
+            mask = {
+                "label": label,
+                "source": _source(scan["reader"]),
+                "repeat": scan["repeat"],
+                "scan_ids": [scan["scan_id"]],
+                "space": scan["space"],
+            }
+            head = {
+                **{k: scan[k] for k in ("participant_id", "visit", "kind", "scan_id", "source")},
+                "sha256": None,
+            }
             try:
                 if not Path(scan["path"]).exists():
                     raise ImageFault("the file is not there", "correct the path in the scans sheet")
@@ -346,27 +444,68 @@ def measure_supplied(
             except ImageFault as fault:
                 told.append({**head, "status": "failed", "reason": str(fault)})
                 if label != "brain":
-                    rows.append(_row(participant_id, visit, volume_endpoint(label), mask["source"],
-                                     None, "mL", repeat=mask["repeat"], status="failed",
-                                     reason=str(fault), scan_ids=mask["scan_ids"]))
+                    rows.append(
+                        _row(
+                            participant_id,
+                            visit,
+                            volume_endpoint(label),
+                            mask["source"],
+                            None,
+                            "mL",
+                            repeat=mask["repeat"],
+                            status="failed",
+                            reason=str(fault),
+                            scan_ids=mask["scan_ids"],
+                        )
+                    )
                 continue
-            told.append({**head, "sha256": file_sha256(scan["path"]), "status": "ok",
-                         "reason": None, "notes": list(conformed.notes)})
+            told.append(
+                {
+                    **head,
+                    "sha256": file_sha256(scan["path"]),
+                    "status": "ok",
+                    "reason": None,
+                    "notes": list(conformed.notes),
+                }
+            )
             if label == "brain":
                 continue
             image = selected_labels(conformed.image, scan["label_values"])
             images[len(masks)] = image
             masks.append(mask)
-            rows.append(_row(participant_id, visit, volume_endpoint(label), mask["source"],
-                             mask_volume_ml(image), "mL", repeat=mask["repeat"],
-                             scan_ids=mask["scan_ids"]))
+            rows.append(
+                _row(
+                    participant_id,
+                    visit,
+                    volume_endpoint(label),
+                    mask["source"],
+                    mask_volume_ml(image),
+                    "mL",
+                    repeat=mask["repeat"],
+                    scan_ids=mask["scan_ids"],
+                )
+            )
             if scan["space"] == "MNI152":
-                rows += _location_rows(participant_id, visit, label, mask["source"],
-                                       mask["repeat"], image, loaded, mask["scan_ids"])
-        overlaps += overlap_rows(participant_id, visit, masks, images,
-                                 nsd_tolerance_mm=settings["nsd_tolerance_mm"])
-    return {"stage": "measure_supplied", "rows": _settle_doubles(rows), "overlap": overlaps,
-            "scans": told, "acquisition": []}
+                rows += _location_rows(
+                    participant_id,
+                    visit,
+                    label,
+                    mask["source"],
+                    mask["repeat"],
+                    image,
+                    loaded,
+                    mask["scan_ids"],
+                )
+        overlaps += overlap_rows(
+            participant_id, visit, masks, images, nsd_tolerance_mm=settings["nsd_tolerance_mm"]
+        )
+    return {
+        "stage": "measure_supplied",
+        "rows": _settle_doubles(rows),
+        "overlap": overlaps,
+        "scans": told,
+        "acquisition": [],
+    }
 
 
 def selected_labels(image: nib.Nifti1Image, label_values: str | None) -> nib.Nifti1Image:
@@ -385,5 +524,3 @@ def selected_labels(image: nib.Nifti1Image, label_values: str | None) -> nib.Nif
     else:
         chosen = voxels != 0
     return nib.Nifti1Image(chosen.astype(np.uint8), image.affine)
-
-

@@ -32,7 +32,7 @@ OSCILLATION_RANGE = (0.035, 0.095)
 #: The time of the peak is read from a residue function held to this share of the limit: what
 #: leaves the height of a peak least biased leaves its time noisier than need be (on the tile
 #: phantom at 2 s the correlation of Tmax with truth rises from 0.88 to 0.90).
-TIMING_SHARE = 1.0
+TIMING_SHARE = 0.6
 #: Truncation levels that osvd tries, highest first.
 OSVD_LEVELS = np.linspace(0.95, 0.01, 20)
 

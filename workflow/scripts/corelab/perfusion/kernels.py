@@ -195,3 +195,35 @@ def posterior(first, last, curves, atoms, parameters, half_precision, sigma, out
         out[v, 7] = math.sqrt(max(s_delay2 / weight - delay * delay, 0.0))
         out[v, 8] = math.sqrt(max(s_tmax2 / weight - tmax * tmax, 0.0))
         out[v, 9] = math.sqrt(max(s_flow2 / weight - flow * flow, 0.0))
+
+
+@njit(nogil=True, fastmath={"contract"})
+def similar(  # type: ignore[no-untyped-def]
+    first, last, index, series, guide, support, offsets, weights, half_precision, bias, out
+):
+    """Mean of the neighbours whose guide curves are like the voxel's own (TIPS filter).
+
+    ``index`` (n, 3) voxels; ``series`` and ``guide`` (x, y, z, t); ``offsets`` (m, 3) with
+    spatial ``weights`` (m,); ``bias`` is what noise alone adds to the mean squared difference.
+    """
+    nx, ny, nz, nt = series.shape
+    total = np.empty(nt, np.float32)
+    for v in range(first, last):
+        x, y, z = index[v, 0], index[v, 1], index[v, 2]
+        total[:] = np.float32(0.0)
+        norm = np.float32(0.0)
+        for m in range(offsets.shape[0]):
+            a, b, c = x + offsets[m, 0], y + offsets[m, 1], z + offsets[m, 2]
+            if a < 0 or a >= nx or b < 0 or b >= ny or c < 0 or c >= nz or not support[a, b, c]:
+                continue
+            gap = np.float32(0.0)
+            for t in range(nt):
+                step = guide[x, y, z, t] - guide[a, b, c, t]
+                gap += step * step
+            excess = max(gap / np.float32(nt) - bias, np.float32(0.0))
+            weight = weights[m] * math.exp(-excess * half_precision)
+            norm += weight
+            for t in range(nt):
+                total[t] += np.float32(weight) * series[a, b, c, t]
+        for t in range(nt):
+            out[x, y, z, t] = total[t] / norm

@@ -12,6 +12,7 @@ Spaces (world coordinates in mm, RAS):
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import cast
 
 import numpy as np
@@ -167,6 +168,7 @@ def rigid(degrees: ArrayLike, shift_mm: ArrayLike) -> NDArray[np.float64]:
     return matrix
 
 
+@lru_cache(maxsize=8)
 def make_anatomy(
     seed: int,
     participant_id: str,

@@ -47,9 +47,10 @@ _MAPS = {
     "cbf": "cbf_ml_100g_min",
     "cbv": "cbv_ml_100g",
     "mtt": "mtt_s",
-    "tmax": "delay_s",
+    "tmax": "tmax_s",
+    "delay": "delay_s",
 }
-_MAP_UNITS = {"cbf": "mL/100g/min", "cbv": "mL/100g", "mtt": "s", "tmax": "s"}
+_MAP_UNITS = {"cbf": "mL/100g/min", "cbv": "mL/100g", "mtt": "s", "tmax": "s", "delay": "s"}
 #: Share of a voxel from which on it is inside.
 _HALF = 0.5
 
@@ -146,7 +147,7 @@ def write_truth_images(
     -------
     dict
         Label or map -> path: ``infarct``, ``brain``, ``core``, ..., ``cbf``, ``cbv``, ``mtt``,
-        ``tmax`` (the arterial delay, which is where the true residue function has its maximum).
+        ``tmax`` (arterial delay + MTT / 2), ``delay``.
 
     Examples
     --------
@@ -226,7 +227,7 @@ def _planned_rows(spec: TrialSpec) -> list[dict[str, object]]:
     for person in enrol(spec):
         lesion, name = person.lesion, person.participant_id
         unseen = "" if seen_at(person, "day5") else "; the visit did not take place"
-        hypo = "core and penumbra: arterial delay of parenchyma above 6 s"
+        hypo = "core and penumbra: parenchyma with Tmax (delay + MTT / 2) above 6 s"
         rows += [
             _row(name, "baseline", "infarct_volume", lesion.core_ml, "mL", tissue),
             _row(name, "baseline", "core_volume", lesion.core_ml, "mL", tissue),

@@ -60,9 +60,11 @@ def typed(series: pd.Series, *, categorical: bool = False) -> pd.Series:
     ['m', None, 'f']
     """
     text = series.astype(object).map(
-        lambda value: None
-        if value is None or value is pd.NA or str(value).strip().lower() in _MISSING_TEXT
-        else value
+        lambda value: (
+            None
+            if value is None or value is pd.NA or str(value).strip().lower() in _MISSING_TEXT
+            else value
+        )
     )
     if not categorical:
         numbers = pd.to_numeric(text, errors="coerce").astype("float64")
@@ -150,8 +152,9 @@ def _at_visit(
     there = set(visits)
     if planned is not None:
         if planned not in there:
-            raise NotComputable(f"no value of {name} at {planned}; it is there at "
-                                f"{', '.join(sorted(there))}")
+            raise NotComputable(
+                f"no value of {name} at {planned}; it is there at {', '.join(sorted(there))}"
+            )
         chosen = planned
     elif visit in there:
         chosen = str(visit)
@@ -313,7 +316,7 @@ def design(
     terms: list[str] = ["Intercept"] if intercept else []
     if by is not None:
         labels = frame[by].map(str)
-        base, others, _ = levels_of(labels, by, reference)
+        _, others, _ = levels_of(labels, by, reference)
         for level in others:
             columns.append((labels == level).to_numpy(float))
             terms.append(f"{by}={level}")

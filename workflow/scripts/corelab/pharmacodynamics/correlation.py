@@ -9,7 +9,7 @@ corrected in rmcorr 0.5.4.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -143,7 +143,13 @@ def pearson(x: Any, y: Any, alpha: float = 0.05) -> Correlation:
     r = _product_moment(a, b)
     low, high = fisher_interval(r, a.size, alpha)
     return Correlation(
-        r, low, high, _t_test_of_r(r, a.size - 2), a.size, a.size - 2, "Pearson; Fisher z CI; t test"
+        r,
+        low,
+        high,
+        _t_test_of_r(r, a.size - 2),
+        a.size,
+        a.size - 2,
+        "Pearson; Fisher z CI; t test",
     )
 
 
@@ -190,13 +196,11 @@ def kendall(x: Any, y: Any, alpha: float = 0.05) -> Correlation:
     s_b = np.sign(b[:, None] - b[None, :])[upper]
     tau = float(np.sum(s_a * s_b) / math.sqrt(np.sum(s_a**2) * np.sum(s_b**2)))
     variance = 0.437 / (a.size - 4) if a.size > 4 else None
-    low, high = (math.nan, math.nan) if variance is None else fisher_interval(
-        tau, a.size, alpha, variance
+    low, high = (
+        (math.nan, math.nan) if variance is None else fisher_interval(tau, a.size, alpha, variance)
     )
     p_value = float(stats.kendalltau(a, b).pvalue)
-    return Correlation(
-        tau, low, high, p_value, a.size, math.nan, "Kendall tau-b; Bonett-Wright CI"
-    )
+    return Correlation(tau, low, high, p_value, a.size, math.nan, "Kendall tau-b; Bonett-Wright CI")
 
 
 def _residuals(values: np.ndarray, covariates: np.ndarray) -> np.ndarray:
@@ -211,8 +215,12 @@ def partial(
 
     Parameters
     ----------
+    x, y
+        (n,) values.
     covariates
         (n, k) numbers; labels enter as indicator columns.
+    alpha
+        1 - confidence level.
     only_of_y
         Remove the covariates from y only.
 
@@ -248,11 +256,11 @@ def partial(
         _t_test_of_r(r, df),
         a.size,
         df,
-        f"{name} correlation given {k} covariate column{'s' if k != 1 else ''}; Fisher z CI; t test",
+        f"{name} correlation given {k} covariate column(s); Fisher z CI; t test",
     )
 
 
-def repeated(subject: Sequence[Any], x: Any, y: Any, alpha: float = 0.05) -> Correlation:
+def repeated(subject: Any, x: Any, y: Any, alpha: float = 0.05) -> Correlation:
     """Repeated-measures correlation: the common within-subject association.
 
     Subjects with one observation say nothing about it and are left out.
@@ -290,7 +298,9 @@ def repeated(subject: Sequence[Any], x: Any, y: Any, alpha: float = 0.05) -> Cor
     low, high = (
         fisher_interval(r, math.nan, alpha, 1.0 / (df - 1)) if df > 1 else (math.nan, math.nan)
     )
-    method = f"repeated-measures correlation, {sizes.size} participants, df {df}; Fisher z CI; t test"
+    method = (
+        f"repeated-measures correlation, {sizes.size} participants, df {df}; Fisher z CI; t test"
+    )
     return Correlation(r, low, high, _t_test_of_r(r, df), a.size, df, method)
 
 
@@ -443,9 +453,9 @@ def difference_dependent(
     z = (math.atanh(r_xy) - math.atanh(r_xz)) * math.sqrt((n - 3) / (2 * (1 - r_yz) * h))
     low1, high1 = fisher_interval(r_xy, n, alpha)
     low2, high2 = fisher_interval(r_xz, n, alpha)
-    c = (
-        (r_yz - r_xy * r_xz / 2) * (1 - r_xy**2 - r_xz**2 - r_yz**2) + r_yz**3
-    ) / ((1 - r_xy**2) * (1 - r_xz**2))
+    c = ((r_yz - r_xy * r_xz / 2) * (1 - r_xy**2 - r_xz**2 - r_yz**2) + r_yz**3) / (
+        (1 - r_xy**2) * (1 - r_xz**2)
+    )
     difference = r_xy - r_xz
     below = (r_xy - low1) ** 2 + (high2 - r_xz) ** 2 - 2 * c * (r_xy - low1) * (high2 - r_xz)
     above = (high1 - r_xy) ** 2 + (r_xz - low2) ** 2 - 2 * c * (high1 - r_xy) * (r_xz - low2)

@@ -204,7 +204,9 @@ def _scores(
         rows = measured(analysis, tables, endpoint=endpoint, sources=sources)
         rows = rows.sort_values("repeat").drop_duplicates(["participant_id", "visit", "source"])
         for visit, part in rows.groupby("visit", sort=True):
-            wide = part.pivot(index="participant_id", columns="source", values="value")
+            wide = part.pivot_table(
+                index="participant_id", columns="source", values="value", aggfunc="first"
+            )
             frames[str(visit)] = wide.reindex(columns=sources)
     else:
         for visit, part in endpoint_by_visit(analysis, tables, endpoint):

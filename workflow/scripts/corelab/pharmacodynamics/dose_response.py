@@ -9,6 +9,7 @@ MCP-Mod: Bretz, Pinheiro, Branson, Biometrics 2005;61:738.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -116,15 +117,21 @@ def fit_emax(dose: Any, response: Any, *, sigmoid: bool = False) -> EmaxFit:
     (1.0, 10.0, 2.0)
     """
     d, y = _dose_pairs(dose, response, 4 if sigmoid else 3)
+    if np.ptp(y) == 0:
+        raise NotComputable(f"no variance: every response is {y[0]:g}")
     low, high = (math.log(bound * d.max()) for bound in ED50_BOUNDS)
     grid = np.linspace(low, high, 61)
     if sigmoid:
         hills = np.geomspace(*HILL_BOUNDS, 31)
         costs = [(_rss(d, y, math.exp(g), h)[0], g, h) for g in grid for h in hills]
         _, log_ed50, hill = min(costs)
+
+        def sum_of_squares(t: np.ndarray) -> float:
+            return _rss(d, y, math.exp(np.clip(t[0], low, high)), _hill(float(t[1])))[0]
+
         found = optimize.minimize(
-            lambda t: _rss(d, y, math.exp(np.clip(t[0], low, high)), _hill(t[1]))[0],
-            [log_ed50, math.log(hill)],
+            sum_of_squares,
+            np.array([log_ed50, math.log(hill)], float),
             method="Nelder-Mead",
             options={"xatol": 1e-10, "fatol": 1e-14, "maxiter": 4000},
         )
@@ -179,9 +186,7 @@ def _gradient(d: np.ndarray, emax: float, ed50: float, hill: float, sigmoid: boo
     inner = share * (1 - share)
     columns = [np.ones(d.size), share, -emax * inner * hill / ed50]
     if sigmoid:
-        columns.append(
-            emax * inner * np.where(d > 0, np.log(np.maximum(d, 1e-300) / ed50), 0.0)
-        )
+        columns.append(emax * inner * np.where(d > 0, np.log(np.maximum(d, 1e-300) / ed50), 0.0))
     return np.column_stack(columns)
 
 
@@ -206,12 +211,15 @@ def profile_limits(
     limit = fit.rss * (1 + stats.f.ppf(1 - alpha, 1, fit.df) / fit.df)
     wide = (math.log(1e-6 * d.max()), math.log(1e3 * d.max()))
     if parameter == "ed50":
+
         def excess(log_ed50: float) -> float:
             return _rss(d, y, math.exp(log_ed50), 1.0)[0] - limit
 
         low = _crossing(excess, math.log(fit.ed50), wide[0])
         high = _crossing(excess, math.log(fit.ed50), wide[1])
-        return (0.0 if low is None else math.exp(low)), (math.inf if high is None else math.exp(high))
+        return (0.0 if low is None else math.exp(low)), (
+            math.inf if high is None else math.exp(high)
+        )
     if parameter != "emax":
         raise ValueError(f"profile limits of '{parameter}'; known: emax, ed50")
     grid = np.linspace(*wide, 241)
@@ -257,6 +265,10 @@ def standard_shape(name: str, doses: Any, **parameters: float) -> np.ndarray:
     name
         ``linear``, ``emax`` (ed50), ``sigmoid_emax`` (ed50, hill), ``exponential`` (delta),
         ``quadratic`` (delta, negative), ``loglinear`` (offset).
+    doses
+        (k,) doses.
+    **parameters
+        The model's own, as named above.
 
     Examples
     --------
@@ -372,6 +384,7 @@ def _max_t_tail(value: float, largest: np.ndarray, rank: int, df: int) -> float:
     T = (R / S) m(U) with U uniform on the sphere and (R / S)^2 / rank distributed as F: only the
     direction needs points, the radius is exact, so that a few thousand directions give 1e-5.
     """
+
     def tail(x: np.ndarray) -> np.ndarray:
         return stats.chi2.sf(x * rank, rank) if df == 0 else stats.f.sf(x, rank, df)
 
@@ -493,9 +506,7 @@ def _one_driver(
                     notes = join_notes(note, str(row.get("note", "")))
                     yield {**head, "visit": visit, "n": len(frame), **row, "note": notes}
             except NotComputable as reason:
-                yield not_computable(
-                    main[model], str(reason), method=model, visit=visit, **head
-                )
+                yield not_computable(main[model], str(reason), method=model, visit=visit, **head)
 
 
 def _linear_rows(
@@ -545,7 +556,7 @@ def _linear_rows(
 
 
 def _curvature_p(driver: np.ndarray, y: np.ndarray, fit: LinearFit, matrix: np.ndarray) -> float:
-    """p of a quadratic term added to the model; nan where the doses do not allow one."""
+    """The p of a quadratic term added to the model; nan where the doses do not allow one."""
     centred = driver - driver.mean()
     wider = np.column_stack([matrix, centred**2])
     if np.linalg.matrix_rank(wider) <= matrix.shape[1] or y.size <= wider.shape[1]:
@@ -595,8 +606,9 @@ def _emax_rows(
             "ci_high": high if math.isfinite(high) else math.nan,
             "p_value": float(stats.f.sf(f, 2, fit.df)) if parameter == "emax" else math.nan,
             "method": "Emax model by least squares, profile interval (F); p: F test against a "
-            "constant, approximate" if parameter == "emax" else
-            "Emax model by least squares, profile interval (F)",
+            "constant, approximate"
+            if parameter == "emax"
+            else "Emax model by least squares, profile interval (F)",
             **second,
             "note": join_notes(bound, open_ended, f"asymptotic SE {error:.4g}"),
         }
@@ -613,19 +625,22 @@ def _curve_fit(d: np.ndarray, y: np.ndarray, fit: EmaxFit) -> list[float] | None
     highest, lowest = y[d == d.max()].mean(), y[d == d.min()].mean()
     # The fit has local minima; the library starts at our ed50's order of magnitude only.
     start = [lowest, highest - lowest or 1.0, 10 ** round(math.log10(fit.ed50))]
-    try:
-        found, _ = optimize.curve_fit(
-            lambda dose, e0, emax, ed50: e0 + emax * dose / (ed50 + dose),
-            d,
-            y,
-            p0=start,
-            maxfev=20000,
-            ftol=1e-14,
-            xtol=1e-14,
-            gtol=1e-14,
-        )
-    except (RuntimeError, optimize.OptimizeWarning):
-        return None
+    with warnings.catch_warnings():
+        # It warns where its covariance is singular; only the estimates are wanted.
+        warnings.simplefilter("ignore", optimize.OptimizeWarning)
+        try:
+            found, _ = optimize.curve_fit(
+                lambda dose, e0, emax, ed50: e0 + emax * dose / (ed50 + dose),
+                d,
+                y,
+                p0=start,
+                maxfev=20000,
+                ftol=1e-14,
+                xtol=1e-14,
+                gtol=1e-14,
+            )
+        except RuntimeError:
+            return None
     rss = float(np.sum((y - found[0] - found[1] * d / (found[2] + d)) ** 2))
     return [float(v) for v in found] if rss <= fit.rss * (1 + 1e-6) else None
 
@@ -675,6 +690,7 @@ def _mcpmod_rows(
     candidates = _candidates(analysis, doses)
     direction = -1.0 if analysis.get("direction") == "decreasing" else 1.0
     alpha = alpha_of(analysis) / 2
+    side = "falling" if direction < 0 else "rising"
     result = multiple_contrasts(
         direction * fit.coefficients[:k], fit.covariance[:k, :k], fit.df, candidates, alpha
     )
@@ -687,9 +703,9 @@ def _mcpmod_rows(
             "group": f"{name}|{test.candidate}",
             "estimate": test.t,
             "p_value": test.p_adjusted,
-            "method": f"MCP-Mod contrast test, one-sided ({'falling' if direction < 0 else 'rising'}"
-            f" response), p by multivariate t with df {fit.df}; critical value "
-            f"{result.critical_value:.4f} at {alpha:g}",
+            "method": f"MCP-Mod contrast test, one-sided for a {side} response, p by "
+            f"multivariate t with df {fit.df}; critical value {result.critical_value:.4f} "
+            f"at {alpha:g}",
             **compare(
                 test.t,
                 float(np.squeeze(theirs.t_test(weights).tvalue)),

@@ -207,6 +207,8 @@ def fit_reml(
         Starting values, unconstrained.
     structure
         theta -> s; None if theta is s.
+    ml
+        Maximum likelihood instead of REML.
     linear
         Whether the final derivatives are to be taken in s itself (``lambda s: s``): right where
         the structure only reparametrises s (unstructured). Satterthwaite is the same either way;

@@ -140,9 +140,7 @@ class Mmrm:
     structure: str
     tried: tuple[str, ...]
 
-    def contrast(
-        self, weights: Any, alpha: float = 0.05, df: str = "satterthwaite"
-    ) -> Estimate:
+    def contrast(self, weights: Any, alpha: float = 0.05, df: str = "satterthwaite") -> Estimate:
         """Linear combination of fixed effects; ``df`` is satterthwaite or kenward_roger."""
         w = np.asarray(weights, float)
         if df == "kenward_roger":
@@ -206,7 +204,9 @@ def fit_mmrm(
     seen = np.zeros((order.max() + 1, m), int)
     np.add.at(seen, (order, visits), 1)
     if (seen > 1).any():
-        raise ValueError("two values of one participant at one visit; duplicates are never averaged")
+        raise ValueError(
+            "two values of one participant at one visit; duplicates are never averaged"
+        )
     if m < 2 or not (seen.sum(axis=1) > 1).any():
         raise NotComputable("no participant has two visits; use ancova for one visit")
     blocks = _blocks(order, visits, y, x, seen, _unit_basis(m))
@@ -275,8 +275,16 @@ def fit_linear_mixed(
 
     Parameters
     ----------
+    subject
+        (n,) identifiers.
+    values
+        (n,) responses.
+    matrix
+        (n, p) fixed effects.
     random
         (n, r) design of the random effects.
+    ml
+        Maximum likelihood instead of REML.
 
     Returns
     -------
@@ -511,6 +519,6 @@ def _statsmodels_check(
         return None
     if theirs < ours - 1e-3:
         raise ComputationsDisagree(
-            f"-2 restricted log likelihood: ours {ours:.6f}, statsmodels MixedLM {theirs:.6f} is lower"
+            f"-2 restricted log likelihood: ours {ours:.6f}, statsmodels has a lower {theirs:.6f}"
         )
     return np.asarray(fit.fe_params, float)

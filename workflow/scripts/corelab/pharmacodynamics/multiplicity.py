@@ -29,8 +29,12 @@ _STATSMODELS = {
     "benjamini_hochberg": "fdr_bh",
     "benjamini_yekutieli": "fdr_by",
 }
-_ALIASES = {"bh": "benjamini_hochberg", "fdr": "benjamini_hochberg", "by": "benjamini_yekutieli",
-            "fixed": "fixed_sequence"}
+_ALIASES = {
+    "bh": "benjamini_hochberg",
+    "fdr": "benjamini_hochberg",
+    "by": "benjamini_yekutieli",
+    "fixed": "fixed_sequence",
+}
 
 #: Statistics whose p value is the conclusion of an analysis, in order of preference: an analysis
 #: that gives both a hazard ratio and a log-rank p states one hypothesis, not two.

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from scipy import stats
 
 from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
@@ -30,7 +29,7 @@ from corelab.pharmacodynamics.analysis_set import (
     participant_columns,
     with_covariates,
 )
-from corelab.pharmacodynamics.two_computations import LOOSE_LIBRARY, compare
+from corelab.pharmacodynamics.two_computations import compare
 
 
 @dataclass(frozen=True)
@@ -215,6 +214,62 @@ def brant_test(matrix: Any, outcome: Any) -> tuple[float, int, float]:
     return chi, df, float(stats.chi2.sf(chi, df))
 
 
+def proportional_odds_score_test(
+    matrix: Any, outcome: Any, fit: ProportionalOdds
+) -> tuple[float, int, float]:
+    """Score test of proportional odds (Peterson and Harrell 1990), as SAS PROC LOGISTIC prints.
+
+    It needs the fitted model only, so it exists where Brant's test does not because a dichotomy
+    has too few participants; with sparse categories it rejects too often.
+
+    Returns
+    -------
+    chi_squared, df, p_value
+
+    Raises
+    ------
+    NotComputable
+        With fewer than three categories, or a singular information.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(1)
+    >>> x = rng.normal(size=(300, 1))
+    >>> y = np.digitize(x[:, 0] + rng.logistic(size=300), [-1, 0, 1])
+    >>> proportional_odds_score_test(x, y, fit_proportional_odds(x, y))[1]
+    2
+    """
+    x, y = np.asarray(matrix, float), np.asarray(outcome, float)
+    x = x.reshape(y.size, -1)
+    n, p = x.shape
+    code = np.searchsorted(fit.categories, y)
+    q = fit.thresholds.size
+    if q < 2:
+        raise NotComputable("the test of proportional odds needs three categories")
+    wide = np.column_stack([np.ones(n), -x])
+    below = _logistic(fit.thresholds - (x @ fit.coefficients)[:, None])
+    padded = np.column_stack([np.zeros(n), below, np.ones(n)])
+    share = np.maximum(np.diff(padded, axis=1), 1e-300)
+    slope = below * (1 - below)
+    size = p + 1
+    score, information = np.zeros(q * size), np.zeros((q * size, q * size))
+    for category in range(q + 1):
+        # Derivative of the category's probability in every threshold's own coefficients.
+        block = np.zeros((n, q, size))
+        if category < q:
+            block[:, category] += slope[:, category, None] * wide
+        if category > 0:
+            block[:, category - 1] -= slope[:, category - 1, None] * wide
+        flat = block.reshape(n, -1)
+        information += (flat / share[:, category, None]).T @ flat
+        score += (flat / share[:, category, None])[code == category].sum(axis=0)
+    if np.linalg.cond(information) > 1e12:
+        raise NotComputable("too few participants in a category to test proportional odds")
+    chi = float(score @ np.linalg.solve(information, score))
+    df = p * (q - 1)
+    return chi, df, float(stats.chi2.sf(chi, df))
+
+
 @dataclass(frozen=True)
 class RatioEstimate:
     """A ratio with limits on the log scale and the test that it is 1."""
@@ -245,6 +300,10 @@ def generalised_odds_ratio(
 
     Parameters
     ----------
+    a, b
+        Values of the two groups.
+    alpha
+        1 - confidence level.
     ties
         ``split`` (half to each side, the win odds) or ``drop`` (Agresti 1980).
 
@@ -262,9 +321,7 @@ def generalised_odds_ratio(
     if first.size == 0 or second.size == 0:
         raise NotComputable("one group has no value")
     levels = np.unique(np.concatenate([first, second]))
-    table = np.array(
-        [[np.sum(second == level), np.sum(first == level)] for level in levels], float
-    )
+    table = np.array([[np.sum(second == level), np.sum(first == level)] for level in levels], float)
     n = table.sum()
     share = table / n
     above = share[::-1].cumsum(axis=0)[::-1] - share
@@ -341,6 +398,8 @@ def win_statistics(score: Any, alpha: float = 0.05) -> Wins:
     score
         (n_a, n_b) with 1 where the member of a wins, -1 where it loses, 0 for a tie. A hierarchy
         of outcomes is put into it by :func:`hierarchical_scores`.
+    alpha
+        1 - confidence level.
 
     Notes
     -----
@@ -459,7 +518,10 @@ def risk_difference(
     [0.2, 0.0524, 0.3339]
     """
     pa, pb = events_a / n_a, events_b / n_b
-    (la, ua), (lb, ub) = wilson_interval(events_a, n_a, alpha), wilson_interval(events_b, n_b, alpha)
+    (la, ua), (lb, ub) = (
+        wilson_interval(events_a, n_a, alpha),
+        wilson_interval(events_b, n_b, alpha),
+    )
     d = pa - pb
     return d, d - math.hypot(pa - la, ub - pb), d + math.hypot(ua - pa, pb - lb)
 
@@ -512,10 +574,19 @@ def _odds_row(
     ratio = _ratio(math.exp(log), error, alpha)
     check: dict[str, Any] = {}
     if second is not None:
-        compare(log, float(second[position]), "statsmodels OrderedModel",
-                tolerance=1e-3, scale=max(error, abs(log)))
-        check = compare(ratio.estimate, math.exp(float(second[position])),
-                        "statsmodels OrderedModel", tolerance=1e-3)
+        compare(
+            log,
+            float(second[position]),
+            "statsmodels OrderedModel",
+            tolerance=1e-3,
+            scale=max(error, abs(log)),
+        )
+        check = compare(
+            ratio.estimate,
+            math.exp(float(second[position])),
+            "statsmodels OrderedModel",
+            tolerance=1e-3,
+        )
     return {
         "statistic": "common_odds_ratio",
         "estimate": ratio.estimate,
@@ -546,12 +617,18 @@ def _ordered_model(plan: Design, y: np.ndarray) -> np.ndarray | None:
     return np.asarray(fit.params)[: plan.matrix.shape[1]] / scale
 
 
-def _assumption(plan: Design, y: np.ndarray) -> str:
-    try:
-        chi, df, p = brant_test(plan.matrix, y)
-    except (NotComputable, np.linalg.LinAlgError):
-        return "test of proportional odds: not computable (too few participants in a category)"
-    return f"Brant test of proportional odds: chi2 {chi:.3g}, df {df}, p {p:.3g}"
+def _assumption(plan: Design, y: np.ndarray, fit: ProportionalOdds) -> str:
+    said = []
+    for name, test in (
+        ("Brant", lambda: brant_test(plan.matrix, y)),
+        ("score", lambda: proportional_odds_score_test(plan.matrix, y, fit)),
+    ):
+        try:
+            chi, df, p = test()
+            said.append(f"{name} test chi2 {chi:.3g}, df {df}, p {p:.3g}")
+        except (NotComputable, np.linalg.LinAlgError):
+            said.append(f"{name} test not computable (too few participants in a category)")
+    return "proportional odds: " + ", ".join(said)
 
 
 def _arm_rows(
@@ -575,7 +652,7 @@ def _arm_rows(
     try:
         fit = fit_proportional_odds(plan.matrix, y)
         second = _ordered_model(plan, y)
-        assumption = _assumption(plan, y)
+        assumption = _assumption(plan, y, fit)
         for level in others:
             yield {
                 **head,
@@ -627,16 +704,14 @@ def _pair_rows(
             "estimate": d,
             "ci_low": low,
             "ci_high": high,
-            "p_value": float(stats.fisher_exact(table)[1]),
+            "p_value": float(stats.fisher_exact(np.array(table))[1]),
             "method": f"share with {outcome} {sign} {cut:g}; Newcombe hybrid score interval, "
             "Fisher exact test",
             "note": f"{int(good_a.sum())}/{a.size} against {int(good_b.sum())}/{b.size}",
         }
 
 
-def _win_rows(
-    a: np.ndarray, b: np.ndarray, better: str, alpha: float
-) -> Iterator[dict[str, Any]]:
+def _win_rows(a: np.ndarray, b: np.ndarray, better: str, alpha: float) -> Iterator[dict[str, Any]]:
     method = f"all pairs, {better} is better; U-statistic variance"
     try:
         wins = win_statistics(hierarchical_scores(a[:, None], b[:, None], [better]), alpha)
@@ -657,7 +732,9 @@ def _win_rows(
             "ci_high": wins.win_ratio.ci_high,
             "p_value": wins.win_ratio.p_value,
             "method": f"win ratio, {method}, log scale",
-            **compare(wins.win_ratio.estimate, theirs, "scipy.stats.mannwhitneyu less half the ties"),
+            **compare(
+                wins.win_ratio.estimate, theirs, "scipy.stats.mannwhitneyu less half the ties"
+            ),
             "note": count,
         }
     yield {
@@ -698,7 +775,7 @@ def _endpoint_rows(
                 **_odds_row(fit, plan, "imaging", alpha, _ordered_model(plan, y)),
                 "method": f"proportional odds of a higher {outcome} per unit of {endpoint}; "
                 "Wald interval" + (f"; covariates {', '.join(names)}" if names else ""),
-                "note": join_notes(f"{outcome} at {at}", note, _assumption(plan, y)),
+                "note": join_notes(f"{outcome} at {at}", note, _assumption(plan, y, fit)),
             }
         except NotComputable as reason:
             yield not_computable("common_odds_ratio", str(reason), **head)

@@ -82,8 +82,10 @@ def run_analysis(
     from corelab import agreement, pharmacodynamics
 
     tables = tables_of(study, measurements, overlap)
-    room = agreement if TABLE_OF_TYPE[analysis["type"]] in {"agreement", "overlap", "phantom"} else (
-        pharmacodynamics
+    room = (
+        agreement
+        if TABLE_OF_TYPE[analysis["type"]] in {"agreement", "overlap", "phantom"}
+        else (pharmacodynamics)
     )
     try:
         frame = room.run(analysis, tables)
@@ -91,7 +93,9 @@ def run_analysis(
         frame = statistics_frame(analysis, [not_computable(analysis["type"], str(reason))])
     if analysis.get("objective") == "exploratory" and len(frame):
         # What is not pre-specified as primary or secondary is labelled so in every row.
-        frame["note"] = [f"exploratory; {note}" if note else "exploratory" for note in frame["note"].fillna("")]
+        frame["note"] = [
+            f"exploratory; {note}" if note else "exploratory" for note in frame["note"].fillna("")
+        ]
     return frame
 
 
@@ -112,7 +116,9 @@ def write_statistics(
     from corelab.pharmacodynamics.multiplicity import adjust_families
 
     frames = [read_table(path, numeric=NUMERIC) for path in paths]
-    every = pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(STATISTICS))
+    every = (
+        pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(STATISTICS))
+    )
     every = every.fillna({"method": "", "note": "", "second_method": ""})
     adjusted = adjust_families(every, analyses) if len(every) else every
     kinds = {analysis["id"]: TABLE_OF_TYPE[analysis["type"]] for analysis in analyses}
@@ -128,5 +134,3 @@ def write_statistics(
             if column in own.columns
         }
         write_table(own, path, {**STATISTICS, **more})
-
-

@@ -7,7 +7,7 @@ same participants, so tests and intervals of their difference are paired.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -213,7 +213,7 @@ def _pair_test_rows(
             "x": np.repeat([1.0, 0.0], n),
         }
     )
-    theirs = CoxPHFitter().fit(table, "time", "event", fit_options={"precision": 1e-9})
+    theirs = CoxPHFitter().fit(table, "time", "event", fit_options={"precision": 1e-12})
     z = stats.norm.ppf(1 - alpha / 2)
     compare(log, float(theirs.params_["x"]), "lifelines", tolerance=1e-5)
     yield {
@@ -224,7 +224,7 @@ def _pair_test_rows(
         "p_value": float(2 * stats.norm.sf(abs(log) / error)),
         "method": "marginal Cox model of both times, participants as clusters, robust interval",
         "second_estimate": math.exp(float(theirs.params_["x"])),
-        "second_method": "lifelines.CoxPHFitter, precision 1e-9",
+        "second_method": "lifelines.CoxPHFitter, precision 1e-12",
     }
     yield {
         "statistic": "logrank_p",
@@ -249,7 +249,8 @@ def _surrogacy_rows(
         overall = event_times({**analysis, "criterion": None, "assessor": None}, tables, survival)
         frame = both.join(overall, how="inner")
         wrong = frame[
-            (frame["time_days_a"] > frame["time_days"]) | (frame["time_days_b"] > frame["time_days"])
+            (frame["time_days_a"] > frame["time_days"])
+            | (frame["time_days_b"] > frame["time_days"])
         ]
         late = f"{len(wrong)} participants have a time beyond {survival}" if len(wrong) else ""
         frame = frame[(frame["event"] == 1) & (frame["event_a"] == 1) & (frame["event_b"] == 1)]
@@ -264,6 +265,9 @@ def _surrogacy_rows(
     x = {criteria[0]: frame["time_days_a"].to_numpy(), criteria[1]: frame["time_days_b"].to_numpy()}
     note = join_notes(f"participants with {survival} and both progressions observed", late)
 
+    def of_criterion(criterion: str) -> Callable[[np.ndarray], float]:
+        return lambda rows: squared_correlation(x[criterion][rows], y[rows])
+
     def difference(rows: np.ndarray) -> float:
         return squared_correlation(x[criteria[0]][rows], y[rows]) - squared_correlation(
             x[criteria[1]][rows], y[rows]
@@ -277,9 +281,7 @@ def _surrogacy_rows(
                 "r_squared", "no variance of the times", group=f"{criterion}|{survival}", **head
             )
             continue
-        low, high = bca_limits(
-            lambda rows, v=values: squared_correlation(v[rows], y[rows]), y.size, alpha
-        )
+        low, high = bca_limits(of_criterion(criterion), y.size, alpha)
         yield {
             **head,
             "statistic": "r_squared",

@@ -83,10 +83,12 @@ def quantile_coefficients(matrix: Any, values: Any, quantile: float) -> np.ndarr
     # Columns of one size: the solver's tolerance is absolute.
     scale, spread = np.abs(x).max(axis=0), max(float(np.abs(y).max()), 1e-300)
     cost = np.concatenate([np.zeros(p), np.full(n, quantile), np.full(n, 1 - quantile)])
-    equality = sparse.hstack([sparse.csr_matrix(x / scale), sparse.eye(n), -sparse.eye(n)])
+    equality = sparse.hstack(
+        [sparse.csr_array(x / scale), sparse.eye_array(n), -sparse.eye_array(n)], format="csc"
+    )
     bounds = [(None, None)] * p + [(0, None)] * (2 * n)
-    found = optimize.linprog(
-        cost, A_eq=equality.tocsc(), b_eq=y / spread, bounds=bounds, method="highs-ds"
+    found: Any = optimize.linprog(
+        cost, A_eq=equality, b_eq=y / spread, bounds=bounds, method="highs-ds"
     )
     if not found.success:
         raise ArithmeticError(f"quantile regression: linear programme failed: {found.message}")
@@ -96,7 +98,10 @@ def quantile_coefficients(matrix: Any, values: Any, quantile: float) -> np.ndarr
     basis = np.argsort(residuals, kind="stable")[:p]
     if np.linalg.matrix_rank(x[basis]) == p:
         exact = np.linalg.solve(x[basis], y[basis])
-        if check_loss(y - x @ exact, quantile) <= check_loss(y - x @ beta, quantile) + 1e-9 * spread:
+        if (
+            check_loss(y - x @ exact, quantile)
+            <= check_loss(y - x @ beta, quantile) + 1e-9 * spread
+        ):
             return exact
     return beta
 
@@ -235,13 +240,13 @@ def _terms(
     labelled = {**analysis, "categorical": [*as_list(analysis.get("categorical")), *as_list(by)]}
     columns = [str(by)] if by else []
     cluster = [str(analysis["cluster"])] if analysis.get("cluster") else []
-    frame = values.join(
-        participant_columns(labelled, tables, [*columns, *cluster]), how="inner"
-    )
+    frame = values.join(participant_columns(labelled, tables, [*columns, *cluster]), how="inner")
     terms: list[str] = []
     for dose in as_list(analysis.get("dose")):
         name = "dose" if dose is True else str(dose)
-        frame[name] = typed(participant_columns(analysis, tables, [name])[name]).reindex(frame.index)
+        frame[name] = typed(participant_columns(analysis, tables, [name])[name]).reindex(
+            frame.index
+        )
         terms.append(name)
     for exposure in as_list(analysis.get("exposure")):
         frame[exposure] = exposure_values(analysis, tables, exposure, visit)[0].reindex(frame.index)
@@ -284,7 +289,9 @@ def _rows_at(
     with np.errstate(divide="ignore", invalid="ignore"):
         p_value = 2 * stats.t.sf(np.abs(fit.coefficients) / error, df)
     for position, term in enumerate(plan.terms):
-        second: dict[str, Any] = {"second_method": "statsmodels QuantReg: other optimum of equal loss"}
+        second: dict[str, Any] = {
+            "second_method": "statsmodels QuantReg: other optimum of equal loss"
+        }
         if theirs is not None:
             second = compare(
                 float(fit.coefficients[position]),

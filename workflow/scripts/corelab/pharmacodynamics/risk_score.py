@@ -62,8 +62,9 @@ def feature_icc(values: np.ndarray) -> np.ndarray:
     --------
     Shrout and Fleiss (1979) print 0.29:
 
-    >>> ratings = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
-    >>> feature_icc(np.array([ratings], float)).round(4).tolist()
+    >>> judges = ["9 6 8 7 10 6", "2 1 4 1 5 2", "5 3 6 2 6 4", "8 2 8 6 9 7"]
+    >>> ratings = np.array([judge.split() for judge in judges], float).T
+    >>> feature_icc(ratings[None]).round(4).tolist()
     [0.2898]
     """
     x = np.asarray(values, float)
@@ -100,7 +101,7 @@ def feature_table(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
     rows = rows[keep].copy()
     if rows.empty:
         raise NotComputable("no features of these series, labels and visit in the population")
-    if rows["visit"].nunique() > 1:
+    if len(set(rows["visit"])) > 1:
         first = [v for v in tables.visit_order if v in set(rows["visit"])] or sorted(
             set(rows["visit"])
         )
@@ -117,7 +118,10 @@ def _wide(rows: pd.DataFrame) -> pd.DataFrame:
             f"two values of feature {first['name']} for participant {first['participant_id']}; "
             "duplicates are never averaged"
         )
-    return rows.pivot(index="participant_id", columns="name", values="value").astype(float)
+    wide = rows.pivot_table(
+        index="participant_id", columns="name", values="value", aggfunc="first", sort=True
+    )
+    return wide.astype(float)
 
 
 def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, Any]]:
@@ -136,7 +140,7 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
         return
     visit = {"visit": str(rows["visit"].iloc[0])}
     icc = {}
-    if rows["source"].nunique() > 1:
+    if len(set(rows["source"])) > 1:
         try:
             for row in _icc_rows(rows):
                 icc[row["group"]] = row["estimate"]
@@ -147,7 +151,8 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
         return
     if analysis["model"] != "superpc":
         raise ValueError(
-            f"analysis {analysis['id']}: unknown radiomics model '{analysis['model']}'; known: superpc"
+            f"analysis {analysis['id']}: unknown radiomics model '{analysis['model']}'; "
+            "known: superpc"
         )
     try:
         for row in _superpc_rows(analysis, tables, rows, icc):
@@ -168,7 +173,9 @@ def _icc_rows(rows: pd.DataFrame) -> list[dict[str, Any]]:
         block = cube[name].reindex(columns=sources).dropna() if name in cube.columns else None
         if block is None or block.shape[0] < 2:
             result.append(
-                not_computable("icc_a_1", "fewer than two participants with every source", group=name)
+                not_computable(
+                    "icc_a_1", "fewer than two participants with every source", group=name
+                )
             )
             result[-1]["estimate"] = math.nan
             continue
@@ -228,7 +235,8 @@ def _superpc_rows(
         f"{len(dropped)} below ICC {least:g}" if dropped else "",
         f"{len(constant)} constant" if len(constant) else "",
     )
-    how = f"supervised principal components, threshold {threshold:.4g} ({'fixed' if fixed else 'cross-validated'})"
+    chosen = "fixed" if fixed is not None else "cross-validated"
+    how = f"supervised principal components, threshold {threshold:.4g} ({chosen})"
     yield {
         "statistic": "n_selected",
         "estimate": float(model.selected.size),
@@ -239,7 +247,13 @@ def _superpc_rows(
     yield from _importance_rows(model, x, names, len(frame), how)
     validated = prevalidate(x, t, e, n_folds=n_folds, threshold=fixed, seed=seed)
     yield from _risk_group_rows(
-        analysis, tables, frame, validated.risk, validated.high_risk, event, alpha,
+        analysis,
+        tables,
+        frame,
+        validated.risk,
+        validated.high_risk,
+        event,
+        alpha,
         f"{how}; {n_folds}-fold outer cross-validation",
     )
     permutations = int(analysis.get("permutations", 0))
@@ -252,7 +266,7 @@ def _superpc_rows(
             "estimate": p_value,
             "p_value": p_value,
             "n": len(frame),
-            "method": f"whole procedure repeated on {permutations} permutations; concordance {c:.4f}",
+            "method": f"whole procedure on {permutations} permutations; concordance {c:.4f}",
         }
 
 

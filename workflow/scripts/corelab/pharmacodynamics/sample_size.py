@@ -8,9 +8,7 @@ from collections.abc import Sequence
 from scipy import optimize, stats
 
 
-def two_arm_means(
-    difference: float, sd: float, power: float = 0.9, alpha: float = 0.05
-) -> float:
+def two_arm_means(difference: float, sd: float, power: float = 0.9, alpha: float = 0.05) -> float:
     """Participants per arm of a two-sample t test (exact, non-central t), not rounded.
 
     Examples
@@ -27,8 +25,9 @@ def two_arm_means(
 
     def missing(n: float) -> float:
         df = 2 * n - 2
-        # The other tail is below 1e-6 at any power worth planning for.
-        reached = stats.nct.sf(stats.t.ppf(1 - alpha / 2, df), df, effect * math.sqrt(n / 2))
+        critical, shift = stats.t.ppf(1 - alpha / 2, df), effect * math.sqrt(n / 2)
+        # The lower tail as the mirrored upper one: scipy's nct.cdf is nan far out.
+        reached = stats.nct.sf(critical, df, shift) + stats.nct.sf(critical, df, -shift)
         return float(reached) - power
 
     return float(optimize.brentq(missing, max(1.5, 0.9 * rough), 2 * rough + 10, xtol=1e-9))
@@ -62,6 +61,8 @@ def ordinal_total(
         Common odds ratio to be detected.
     shares
         Expected share of each category, averaged over the arms; they add up to 1.
+    power, alpha
+        Power and two-sided level.
 
     Examples
     --------

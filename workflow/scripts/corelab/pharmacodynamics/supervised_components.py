@@ -44,6 +44,8 @@ def cox_scores(
     ----------
     features
         (p, n) features by participants.
+    time, event
+        (n,) times and event flags.
     s0_percentile
         Percentile (0 to 1) of the standard deviations used as s0; None for the median.
 
@@ -329,8 +331,16 @@ def prevalidate(
 
     Parameters
     ----------
+    features, time, event
+        As for :func:`cox_scores`.
+    n_folds
+        Outer folds.
     threshold
         A fixed threshold, such as 1.54; None chooses one inside each training set.
+    seed
+        Of the folds.
+    inner_folds
+        Folds of the choice of a threshold inside each training set.
 
     Returns
     -------

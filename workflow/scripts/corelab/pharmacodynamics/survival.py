@@ -161,13 +161,15 @@ class LogRank:
     expected: np.ndarray
 
 
-def log_rank(
-    time: Any, event: Any, group: Any, *, strata: Any = None, rho: float = 0.0
-) -> LogRank:
+def log_rank(time: Any, event: Any, group: Any, *, strata: Any = None, rho: float = 0.0) -> LogRank:
     """(Stratified) log-rank test of two or more groups.
 
     Parameters
     ----------
+    time, event, group
+        (n,) times, event flags and labels.
+    strata
+        (n,) labels of strata.
     rho
         Weights S(t-)^rho of Harrington and Fleming; 0 is the log-rank test, 1 the Peto-Peto form.
 
@@ -251,13 +253,20 @@ class CoxFit:
 
 
 def fit_cox(
-    time: Any, event: Any, matrix: Any, *, ties: str = "efron", strata: Any = None,
+    time: Any,
+    event: Any,
+    matrix: Any,
+    *,
+    ties: str = "efron",
+    strata: Any = None,
     clusters: Any = None,
 ) -> CoxFit:
     """Cox proportional-hazards regression by Newton's method.
 
     Parameters
     ----------
+    time, event
+        (n,) times and event flags.
     matrix
         (n, p) covariates without intercept.
     ties
@@ -330,9 +339,7 @@ def fit_cox(
         np.add.at(grouped, code, residuals)
         dfbeta = grouped @ covariance
         robust = dfbeta.T @ dfbeta
-    return CoxFit(
-        beta / scale, covariance, (value, null), ties, t.size, int(e.sum()), robust
-    )
+    return CoxFit(beta / scale, covariance, (value, null), ties, t.size, int(e.sum()), robust)
 
 
 def _tied(
@@ -400,7 +407,9 @@ def _exact_derivatives(
             zi, wi = z[row], w[row]
             outer = np.outer(zi, zi)
             cross = zi[None, :, None] * db[:-1, None, :]
-            ddb[1:] += wi * (ddb[:-1] + cross + cross.transpose(0, 2, 1) + b[:-1, None, None] * outer)
+            ddb[1:] += wi * (
+                ddb[:-1] + cross + cross.transpose(0, 2, 1) + b[:-1, None, None] * outer
+            )
             db[1:] += wi * (db[:-1] + b[:-1, None] * zi)
             b[1:] += wi * b[:-1]
         mean = db[d] / b[d]
@@ -460,6 +469,10 @@ def proportional_hazards_test(
 
     Parameters
     ----------
+    time, event, matrix
+        As they were fitted.
+    fit
+        Result of :func:`fit_cox`.
     transform
         ``km`` (1 - Kaplan-Meier just before the time), ``identity``, ``log`` or ``rank``.
 
@@ -638,8 +651,9 @@ def restricted_cubic_spline(values: Any, knots: Sequence[float]) -> np.ndarray:
     return np.column_stack(columns)
 
 
-def schoenfeld_events(hazard_ratio: float, power: float = 0.8, alpha: float = 0.05,
-                      share: float = 0.5) -> float:
+def schoenfeld_events(
+    hazard_ratio: float, power: float = 0.8, alpha: float = 0.05, share: float = 0.5
+) -> float:
     """Events that a log-rank test needs (Schoenfeld 1983).
 
     Examples
@@ -649,5 +663,3 @@ def schoenfeld_events(hazard_ratio: float, power: float = 0.8, alpha: float = 0.
     """
     z = special.ndtri(1 - alpha / 2) + special.ndtri(power)
     return float(z**2 / (share * (1 - share) * math.log(hazard_ratio) ** 2))
-
-

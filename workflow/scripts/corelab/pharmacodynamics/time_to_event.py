@@ -28,7 +28,6 @@ from corelab.pharmacodynamics.analysis_set import (
     endpoints_of,
     join_notes,
     levels_of,
-    participant_columns,
     with_covariates,
 )
 from corelab.pharmacodynamics.correlation import spearman
@@ -88,7 +87,7 @@ def event_times(
         ways = [
             f"{column}: {', '.join(sorted(set(rows[column].dropna().map(str))))}"
             for column in ("criterion", "assessor")
-            if column in rows.columns and rows[column].nunique() > 1
+            if column in rows.columns and len(set(rows[column].dropna())) > 1
         ]
         raise NotComputable(
             f"several rows of {endpoint} per participant; name one "
@@ -143,8 +142,13 @@ def _group_rows(
     names = [str(name) for name in as_list(analysis.get("covariates"))]
     head = {"endpoint": event}
     try:
-        labelled = {**analysis, "categorical": [*as_list(analysis.get("categorical")), *as_list(by)]}
-        frame = with_covariates(times, labelled, tables, endpoint=None, names=[*as_list(by), *names])
+        labelled = {
+            **analysis,
+            "categorical": [*as_list(analysis.get("categorical")), *as_list(by)],
+        }
+        frame = with_covariates(
+            times, labelled, tables, endpoint=None, names=[*as_list(by), *names]
+        )
         whole, note = complete_cases(frame, as_list(by), analysis, tables)
         reference, others, said = (
             levels_of(whole[by], by, analysis.get("reference")) if by else ("", (), "")
@@ -191,9 +195,7 @@ def median_row(time: Any, event: Any, alpha: float) -> dict[str, Any]:
     low, high = curve.quantile_interval(alpha=alpha)
     theirs = KaplanMeierFitter().fit(t, e)
     # The whole curve is compared: the median of a flat piece is a convention.
-    gap = np.abs(
-        theirs.survival_function_at_times(curve.time).to_numpy() - curve.survival
-    ).max()
+    gap = np.abs(theirs.survival_function_at_times(curve.time).to_numpy() - curve.survival).max()
     compare(float(gap), 0.0, "lifelines.KaplanMeierFitter", tolerance=1e-10, scale=1.0)
     other = float(theirs.median_survival_time_)
     counts = f"{int(e.sum())} events in {t.size}"
@@ -323,10 +325,12 @@ def lifelines_cox(frame: pd.DataFrame, plan: Design) -> np.ndarray:
 
     # Standardised columns: its convergence test is absolute.
     scale = plan.matrix.std(axis=0)
-    table = pd.DataFrame(plan.matrix / scale, columns=[f"x{i}" for i in range(plan.matrix.shape[1])])
+    table = pd.DataFrame(
+        plan.matrix / scale, columns=[f"x{i}" for i in range(plan.matrix.shape[1])]
+    )
     table["time"] = frame["time_days"].to_numpy()
     table["event"] = frame["event"].to_numpy()
-    fit = CoxPHFitter().fit(table, "time", "event", fit_options={"precision": 1e-9})
+    fit = CoxPHFitter().fit(table, "time", "event", fit_options={"precision": 1e-12})
     return np.asarray(fit.params_, float) / scale
 
 
@@ -343,6 +347,10 @@ def hazard_rows(
         Design without intercept.
     groups
         Term -> group printed; a term that is not in it is printed as it is.
+    alpha
+        1 - confidence level.
+    definition
+        What the model holds, for the method column.
     """
     t, e = frame["time_days"].to_numpy(), frame["event"].to_numpy()
     fit: CoxFit = fit_cox(t, e, plan.matrix)
@@ -363,7 +371,7 @@ def hazard_rows(
             "n": fit.n,
             "method": f"Cox regression, Efron ties, Wald interval; {definition}",
             "second_estimate": math.exp(float(theirs[position])),
-            "second_method": "lifelines.CoxPHFitter, precision 1e-9",
+            "second_method": "lifelines.CoxPHFitter, precision 1e-12",
             "note": join_notes(
                 f"{fit.events} events; proportional hazards p {check.p_value[position]:.3g} "
                 f"(score test, all terms {check.global_p_value:.3g})",
@@ -421,8 +429,9 @@ def _imaging_rows(
     endpoint: str,
 ) -> Iterator[dict[str, Any]]:
     alpha = alpha_of(analysis)
-    by = [str(analysis["by"])] if analysis.get("by") else []
-    names = [*by, *(str(name) for name in as_list(analysis.get("covariates")))]
+    by = str(analysis["by"]) if analysis.get("by") else None
+    covariates = [str(name) for name in as_list(analysis.get("covariates"))]
+    names = [*as_list(by), *covariates]
     head = {"endpoint": endpoint}
     try:
         by_visit = endpoint_by_visit(analysis, tables, endpoint)
@@ -433,19 +442,27 @@ def _imaging_rows(
         here = {**head, "visit": visit}
         pair = f"{endpoint}|{event}"
         try:
-            labelled = {**analysis, "categorical": [*as_list(analysis.get("categorical")), *by]}
+            labelled = {
+                **analysis,
+                "categorical": [*as_list(analysis.get("categorical")), *as_list(by)],
+            }
             frame = values.join(times, how="inner")
             frame = with_covariates(frame, labelled, tables, endpoint=endpoint, names=names)
             frame, note = complete_cases(frame, ["value", *names], analysis, tables)
             if frame.empty:
                 raise NotComputable(f"no participant has both {endpoint} and {event}")
-            full = design(frame, covariates=["value", *names])
+            reference = levels_of(frame[by], by, analysis.get("reference"))[0] if by else None
+            full = design(frame, by=by, reference=reference, covariates=["value", *covariates])
             plan = Design(full.matrix[:, 1:], full.terms[1:])
+            groups = {"value": pair}
+            for term in plan.terms:
+                if by and term.startswith(f"{by}="):
+                    groups[term] = f"{term}|{by}={reference} given {endpoint}"
+                elif term != "value":
+                    groups[term] = f"{term} given {endpoint}"
             adjusted = f"; adjusted for {', '.join(names)}" if names else ""
             linear = _linearity_note(frame, plan)
-            for row in hazard_rows(
-                frame, plan, alpha, {"value": pair}, f"per unit of {endpoint}{adjusted}"
-            ):
+            for row in hazard_rows(frame, plan, alpha, groups, f"per unit of {endpoint}{adjusted}"):
                 extra = linear if row["group"] == pair else ""
                 yield {**here, **row, "note": join_notes(str(row.get("note", "")), extra, note)}
         except NotComputable as reason:

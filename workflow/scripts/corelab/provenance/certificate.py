@@ -84,8 +84,8 @@ def certificate(
 
     Examples
     --------
-    >>> published = pd.DataFrame({"published_id": ["p1"], "analysis_id": ["a"], "statistic": ["bias"],
-    ...                           "estimate": ["-2.1"]})
+    >>> published = pd.DataFrame([{"published_id": "p1", "analysis_id": "a", "statistic": "bias",
+    ...                            "estimate": "-2.1"}])
     >>> statistics = pd.DataFrame({"analysis_id": ["a"], "statistic": ["bias"], "group": ["x|y"],
     ...                            "participant_id": ["all"], "estimate": [-2.1176], "note": [""]})
     >>> certificate(published, statistics, numeric_tolerance=1e-8)["verdict"].tolist()
@@ -116,19 +116,21 @@ def certificate(
             reason = note
             if not note and not math.isfinite(found):
                 reason = str(match.iloc[0].get("note") or "not computable")
-            rows.append({
-                "published_id": cells["published_id"],
-                "statistic": cells["statistic"] + ("" if part == "estimate" else f" {part}"),
-                "published": printed,
-                "recomputed": found,
-                "difference": found - float(printed),
-                "tolerance": numeric_tolerance if tolerance is None else tolerance,
-                "verdict": verdict(printed, found, tolerance, numeric_tolerance),
-                "group": group,
-                "analysis_id": cells["analysis_id"],
-                "citation": cells.get("citation"),
-                "note": reason,
-            })
+            rows.append(
+                {
+                    "published_id": cells["published_id"],
+                    "statistic": cells["statistic"] + ("" if part == "estimate" else f" {part}"),
+                    "published": printed,
+                    "recomputed": found,
+                    "difference": found - float(printed),
+                    "tolerance": numeric_tolerance if tolerance is None else tolerance,
+                    "verdict": verdict(printed, found, tolerance, numeric_tolerance),
+                    "group": group,
+                    "analysis_id": cells["analysis_id"],
+                    "citation": cells.get("citation"),
+                    "note": reason,
+                }
+            )
     return pd.DataFrame(rows, columns=list(CERTIFICATE))
 
 

@@ -20,7 +20,8 @@ COMPARED = {
 }
 _TABLES = {
     "endpoints/measurements.tsv": (
-        ["participant_id", "visit", "endpoint", "source", "repeat", "region"], "value"
+        ["participant_id", "visit", "endpoint", "source", "repeat", "region"],
+        "value",
     ),
     **{
         f"statistics/{name}.tsv": (
@@ -32,7 +33,9 @@ _TABLES = {
 }
 
 
-def compare_tables(this: pd.DataFrame, other: pd.DataFrame, key: list[str], value: str) -> pd.DataFrame:
+def compare_tables(
+    this: pd.DataFrame, other: pd.DataFrame, key: list[str], value: str
+) -> pd.DataFrame:
     """Numbers of two tables side by side.
 
     Examples
@@ -50,13 +53,15 @@ def compare_tables(this: pd.DataFrame, other: pd.DataFrame, key: list[str], valu
     verdict = np.where(equal, "same", "different")
     verdict = np.where(both["_merge"] == "left_only", "only_this", verdict)
     verdict = np.where(both["_merge"] == "right_only", "only_other", verdict)
-    return pd.DataFrame({
-        "key": both[key].astype(str).agg(" ".join, axis=1),
-        "this": first,
-        "other": second,
-        "difference": first - second,
-        "verdict": verdict,
-    })
+    return pd.DataFrame(
+        {
+            "key": both[key].astype(str).agg(" ".join, axis=1),
+            "this": first,
+            "other": second,
+            "difference": first - second,
+            "verdict": verdict,
+        }
+    )
 
 
 def compare_studies(folder: Path, other: Path) -> list[str]:
@@ -80,11 +85,16 @@ def compare_studies(folder: Path, other: Path) -> list[str]:
             value,
         )
         counts = part["verdict"].value_counts()
-        told = ", ".join(f"{counts[v]} {v}" for v in
-                         ("same", "different", "only_this", "only_other") if v in counts)
+        told = ", ".join(
+            f"{counts[v]} {v}"
+            for v in ("same", "different", "only_this", "only_other")
+            if v in counts
+        )
         moved = part["difference"].abs().max()
-        lines.append(f"  {name:<34} {told or 'empty'}"
-                     + (f"; largest difference {moved:.4g}" if moved and moved > 0 else ""))
+        lines.append(
+            f"  {name:<34} {told or 'empty'}"
+            + (f"; largest difference {moved:.4g}" if moved and moved > 0 else "")
+        )
         parts.append(part.assign(table=name))
     lines += _version_lines(folder, other)
     table = pd.concat(parts, ignore_index=True)
@@ -104,6 +114,10 @@ def _version_lines(folder: Path, other: Path) -> list[str]:
         names = sorted(set(first[block]) | set(second[block]))
         changed = [n for n in names if first[block].get(n) != second[block].get(n)]
         if changed:
-            lines.append(f"  {block} differs: " + ", ".join(
-                f"{n} {first[block].get(n)} / {second[block].get(n)}" for n in changed[:10]))
+            lines.append(
+                f"  {block} differs: "
+                + ", ".join(
+                    f"{n} {first[block].get(n)} / {second[block].get(n)}" for n in changed[:10]
+                )
+            )
     return lines

@@ -40,7 +40,12 @@ def crate(manifest: Mapping[str, Any]) -> dict[str, Any]:
         for name, entry in sorted(manifest["products"].items())
     ]
     software = [
-        {"@id": f"#{name}", "@type": "SoftwareApplication", "name": name, "softwareVersion": version}
+        {
+            "@id": f"#{name}",
+            "@type": "SoftwareApplication",
+            "name": name,
+            "softwareVersion": version,
+        }
         for name, version in sorted(manifest["software"].items())
     ]
     graph = [
@@ -75,13 +80,15 @@ def crate(manifest: Mapping[str, Any]) -> dict[str, Any]:
             "name": f"Run of Corelab on {study['id']}",
             "instrument": {"@id": "#corelab"},
             "result": [{"@id": item["@id"]} for item in files],
-            "object": [
-                {"@id": f"#source-{n}"} for n, _ in enumerate(manifest["sources"])
-            ],
+            "object": [{"@id": f"#source-{n}"} for n, _ in enumerate(manifest["sources"])],
         },
         *(
-            {"@id": f"#source-{n}", "@type": "CreativeWork", "name": source["name"],
-             "sha256": source["sha256"]}
+            {
+                "@id": f"#source-{n}",
+                "@type": "CreativeWork",
+                "name": source["name"],
+                "sha256": source["sha256"],
+            }
             for n, source in enumerate(manifest["sources"])
         ),
         *software,

@@ -14,7 +14,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-
 #: The terminal's stdout while a job's own goes to its log.
 _terminal: list[int] = []
 

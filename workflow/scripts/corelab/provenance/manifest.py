@@ -11,6 +11,7 @@ import importlib.metadata
 import platform
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pandas as pd
@@ -32,9 +33,24 @@ PRODUCT_FOLDERS = (
 #: Written after the manifest, or by hand.
 NOT_IN_MANIFEST = ("verification/verified.tsv",)
 PACKAGES = (
-    "snakemake numpy scipy pandas nibabel antspyx nilearn nipype SimpleITK scikit-image "
-    "pingouin statsmodels lifelines mirp matplotlib typst dcm2niix"
-).split()
+    "snakemake",
+    "numpy",
+    "scipy",
+    "pandas",
+    "nibabel",
+    "antspyx",
+    "nilearn",
+    "nipype",
+    "SimpleITK",
+    "scikit-image",
+    "pingouin",
+    "statsmodels",
+    "lifelines",
+    "mirp",
+    "matplotlib",
+    "typst",
+    "dcm2niix",
+)
 
 TRACE = {
     "row_id": "Row of measurements.tsv that the chain explains",
@@ -181,20 +197,24 @@ def _record_chain(folder: Path, record_path: Path, scan_ids: set[str]) -> list[d
         if mask.get("path") and (not scan_ids or not ids or ids & scan_ids):
             file = folder / mask["path"]
             parameters = mask.get("parameters") or {}
-            steps.append({
-                "what": "mask" if "label" in mask else "map",
-                "name": mask["path"],
-                "sha256": file_sha256(file) if file.is_file() else None,
-                "detail": ", ".join(f"{k}={v}" for k, v in sorted(parameters.items())),
-            })
+            steps.append(
+                {
+                    "what": "mask" if "label" in mask else "map",
+                    "name": mask["path"],
+                    "sha256": file_sha256(file) if file.is_file() else None,
+                    "detail": ", ".join(f"{k}={v}" for k, v in sorted(parameters.items())),
+                }
+            )
     for scan in record.get("scans", []):
         if scan.get("scan_id") in scan_ids:
-            steps.append({
-                "what": "scan",
-                "name": scan.get("source"),
-                "sha256": scan.get("sha256"),
-                "detail": "; ".join(scan.get("notes") or []),
-            })
+            steps.append(
+                {
+                    "what": "scan",
+                    "name": scan.get("source"),
+                    "sha256": scan.get("sha256"),
+                    "detail": "; ".join(scan.get("notes") or []),
+                }
+            )
     return steps
 
 
@@ -223,14 +243,17 @@ def build_trace(folder: Path, measurements: pd.DataFrame, records: Iterable[Path
     software = ", ".join(f"{name} {version}" for name, version in versions.items())
     rows: list[dict[str, Any]] = []
     cache: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-    for row in measurements.itertuples(index=False):
-        chain = [{
-            "what": "value",
-            "name": f"{row.participant_id} {row.visit} {row.endpoint} {row.source} "
-                    f"repeat {row.repeat} {row.region}",
-            "sha256": None,
-            "detail": f"value={row.value} {row.unit}; status={row.status}; {row.reason or ''}",
-        }]
+    for record in measurements.to_dict("records"):
+        row = SimpleNamespace(**{str(name): cell for name, cell in record.items()})
+        chain = [
+            {
+                "what": "value",
+                "name": f"{row.participant_id} {row.visit} {row.endpoint} {row.source} "
+                f"repeat {row.repeat} {row.region}",
+                "sha256": None,
+                "detail": f"value={row.value} {row.unit}; status={row.status}; {row.reason or ''}",
+            }
+        ]
         key = (row.participant_id, row.visit, row.scan_ids or "")
         if key not in cache:
             ids = {part for part in (row.scan_ids or "").split(",") if part}
@@ -241,8 +264,14 @@ def build_trace(folder: Path, measurements: pd.DataFrame, records: Iterable[Path
             cache[key] = steps
         chain += cache[key]
         if not cache[key]:
-            chain.append({"what": "sheet", "name": row.scan_ids or "sheet of the study",
-                          "sha256": None, "detail": "read from a sheet, not from an image here"})
+            chain.append(
+                {
+                    "what": "sheet",
+                    "name": row.scan_ids or "sheet of the study",
+                    "sha256": None,
+                    "detail": "read from a sheet, not from an image here",
+                }
+            )
         chain.append({"what": "software", "name": "versions", "sha256": None, "detail": software})
         rows += [{"row_id": row.row_id, "step": n, **step} for n, step in enumerate(chain, 1)]
     return pd.DataFrame(rows, columns=list(TRACE))
@@ -264,12 +293,12 @@ def trace_lines(folder: Path, row_id: str) -> list[str]:
             f"{folder / 'endpoints' / 'measurements.tsv'}"
         )
     lines = []
-    for step in chain.itertuples(index=False):
-        lines.append(f"{step.step:>3}  {step.what:<10} {step.name}")
-        if step.sha256:
-            lines.append(f"     sha256 {step.sha256}")
-        if step.detail:
-            lines.append(f"     {step.detail}")
+    for step in chain.to_dict("records"):
+        lines.append(f"{step['step']:>3}  {step['what']:<10} {step['name']}")
+        if step["sha256"]:
+            lines.append(f"     sha256 {step['sha256']}")
+        if step["detail"]:
+            lines.append(f"     {step['detail']}")
     return lines
 
 
@@ -283,7 +312,9 @@ def study_sources(folder: Path, sheets: Iterable[Path]) -> list[dict[str, str]]:
     sheets
         Paths of the sheets.
     """
-    sources = [{"name": path.name, "sha256": file_sha256(path)} for path in sheets if path.is_file()]
+    sources = [
+        {"name": path.name, "sha256": file_sha256(path)} for path in sheets if path.is_file()
+    ]
     records = [
         *sorted((folder / "derivatives").glob("*/*/prepare.json")),
         *sorted((folder / "endpoints" / "batches").glob("*.json")),
@@ -315,10 +346,13 @@ def verify_lines(folder: Path) -> list[str]:
     table = verify(folder, manifest)
     counts = table["verdict"].value_counts()
     wrong = table[table["verdict"] != "same"]
-    head = f"{counts.get('same', 0)} of {len(manifest['products'])} products are as in {manifest_path}"
+    head = (
+        f"{counts.get('same', 0)} of {len(manifest['products'])} products are as in {manifest_path}"
+    )
     if wrong.empty:
         return [head, f"products sha256 {manifest['products_sha256']}"]
-    lines = [f"{row.verdict:<10} {row.file}" for row in wrong.head(50).itertuples(index=False)]
+    pairs = zip(wrong["verdict"][:50], wrong["file"][:50], strict=True)
+    lines = [f"{verdict:<10} {file}" for verdict, file in pairs]
     if len(wrong) > 50:
         lines.append(f"... and {len(wrong) - 50} more")
     raise Plain(
@@ -327,8 +361,16 @@ def verify_lines(folder: Path) -> list[str]:
 
 
 #: Products in the order in which they are made; the first that differs is the cause of the rest.
-_ORDER = ("preflight", "derivatives", "endpoints", "maps", "statistics", "verification", "report",
-          "submission")
+_ORDER = (
+    "preflight",
+    "derivatives",
+    "endpoints",
+    "maps",
+    "statistics",
+    "verification",
+    "report",
+    "submission",
+)
 
 
 def first_cause(folder: Path, files: Iterable[str]) -> str:

@@ -107,18 +107,16 @@ def write_text(text: str, path: str | os.PathLike[str]) -> Path:
 
 
 def write_json(content: Any, path: str | os.PathLike[str]) -> Path:
-    """Write JSON atomically: sorted keys, two spaces, a final line end.
+    r"""Write JSON atomically: sorted keys, two spaces, a final line end.
 
     Examples
     --------
     >>> import tempfile, pathlib
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_json({"b": 1, "a": None}, pathlib.Path(folder, "a.json")).read_text()
-    '{\\n  "a": null,\\n  "b": 1\\n}\\n'
+    '{\n  "a": null,\n  "b": 1\n}\n'
     """
-    text = json.dumps(
-        plain(content), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False
-    )
+    text = json.dumps(plain(content), indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return write_text(text + "\n", path)
 
 
@@ -136,11 +134,11 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def format_cell(value: Any) -> str:
-    """One table cell: shortest text that reads back as the same float, ``n/a`` for missing.
+    r"""One table cell: shortest text that reads back as the same float, ``n/a`` for missing.
 
     Examples
     --------
-    >>> [format_cell(v) for v in (1.0, 0.1 + 0.2, None, float("nan"), True, "a\\tb", 3)]
+    >>> [format_cell(v) for v in (1.0, 0.1 + 0.2, None, float("nan"), True, "a\tb", 3)]
     ['1', '0.30000000000000004', 'n/a', 'n/a', 'true', 'a b', '3']
     """
     if value is None or value is pd.NA or value is pd.NaT:
@@ -166,7 +164,7 @@ def write_table(
     units: Mapping[str, str] | None = None,
     sort: bool = True,
 ) -> Path:
-    """Write a TSV table and, from ``columns``, its JSON data dictionary.
+    r"""Write a TSV table and, from ``columns``, its JSON data dictionary.
 
     Parameters
     ----------
@@ -192,7 +190,7 @@ def write_table(
     >>> frame = pd.DataFrame({"b": [2.5, None], "a": ["y", "x"]})
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     write_table(frame, pathlib.Path(folder, "t.tsv"), ["a", "b"]).read_text()
-    'a\\tb\\nx\\tn/a\\ny\\t2.5\\n'
+    'a\tb\nx\tn/a\ny\t2.5\n'
     """
     missing = [column for column in columns if column not in frame.columns]
     if missing:
@@ -205,7 +203,10 @@ def write_table(
     lines = ["\t".join(names), *("\t".join(row) for row in rows)]
     if isinstance(columns, Mapping):
         dictionary = {
-            name: {"Description": text, **({"Units": units[name]} if units and name in units else {})}
+            name: {
+                "Description": text,
+                **({"Units": units[name]} if units and name in units else {}),
+            }
             for name, text in columns.items()
         }
         write_json(dictionary, Path(path).with_suffix(".json"))
@@ -215,7 +216,7 @@ def write_table(
 def read_table(
     path: str | os.PathLike[str], *, numeric: Sequence[str] = (), text_missing: bool = False
 ) -> pd.DataFrame:
-    """Read a TSV table: text stays text (``007``), ``n/a`` is missing.
+    r"""Read a TSV table: text stays text (``007``), ``n/a`` is missing.
 
     Parameters
     ----------
@@ -230,7 +231,7 @@ def read_table(
     --------
     >>> import tempfile, pathlib
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     file = pathlib.Path(folder, "t.tsv"); _ = file.write_text("id\\tv\\n007\\tn/a\\n8\\t1.5\\n")
+    ...     file = pathlib.Path(folder, "t.tsv"); _ = file.write_text("id\tv\n007\tn/a\n8\t1.5\n")
     ...     frame = read_table(file, numeric=["v"])
     >>> frame["id"].tolist(), frame["v"].tolist()
     (['007', '8'], [nan, 1.5])
@@ -244,5 +245,7 @@ def read_table(
                 float
             )
         elif not text_missing:
-            frame[column] = frame[column].astype(object).where(~frame[column].isin([MISSING, ""]), None)
+            frame[column] = (
+                frame[column].astype(object).where(~frame[column].isin([MISSING, ""]), None)
+            )
     return frame

@@ -86,8 +86,12 @@ def status_lines(folder: Path, stages: Mapping[str, Sequence[str]]) -> list[str]
             record = read_json(folder / path)
             where = f"{record['participant_id']} {record.get('visit') or ''}".strip()
             troubles += [f"  {where}, {name}: {trouble}" for trouble in _troubles(record)]
-    for name in ("endpoints/measurements.tsv", "statistics/agreement.tsv", "report/index.html",
-                 "provenance/manifest.json"):
+    for name in (
+        "endpoints/measurements.tsv",
+        "statistics/agreement.tsv",
+        "report/index.html",
+        "provenance/manifest.json",
+    ):
         state = "there" if (folder / name).is_file() else "not yet"
         lines.append(f"  {name:<28} {state}")
     lines.append(f"{len(troubles)} things to look at" + (":" if troubles else ""))

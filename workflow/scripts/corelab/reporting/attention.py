@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import pandas as pd
 
-from corelab.reporting.numbers import is_number, plural, significant
+from corelab.reporting.numbers import is_number, observed, plural
 from corelab.reporting.results import NOT_COMPUTABLE, Results
 from corelab.reporting.vocabulary import KIND_WORDS, criterion_words, endpoint_words
 
@@ -39,7 +41,7 @@ class Attention:
     anchor: str = "quality"
 
 
-def _subjects(values: Iterable[object]) -> tuple[str, ...]:
+def _subjects(values: Iterable[Any]) -> tuple[str, ...]:
     return tuple(sorted({str(value) for value in values}))
 
 
@@ -52,7 +54,9 @@ def _from_findings(results: Results) -> list[Attention]:
             continue
         where = " ".join(text for text in (sheet, column) if text and text != "n/a")
         times = f" ({len(rows)} rows)" if len(rows) > 1 else ""
-        found.append(Attention(str(severity), "sheets", f"{where}: {message}{times}", (), "findings"))
+        found.append(
+            Attention(str(severity), "sheets", f"{where}: {message}{times}", (), "findings")
+        )
     return found
 
 
@@ -61,17 +65,16 @@ def _from_acquisition(results: Results) -> list[Attention]:
     found = []
     failed = frame[frame["verdict"] == "fail"]
     for (kind, criterion), rows in failed.groupby(["kind", "criterion"], sort=True):
-        values = ", ".join(dict.fromkeys(significant(value) if is_number(value) else str(value)
-                                         for value in rows["value"]))
-        limit = rows["limit"].iloc[0]
+        values = ", ".join(dict.fromkeys(observed(value) for value in rows["value"]))
+        limit = observed(rows["limit"].iloc[0])
         name, unit, direction = criterion_words(str(criterion))
-        observed = f"{values} {unit}".strip()
-        wanted = " ".join(part for part in (direction, str(limit)) if part)
+        found_text = f"{values} {unit}".strip()
+        wanted = " ".join(part for part in (direction, limit) if part)
         found.append(
             Attention(
                 "warning",
                 "acquisition",
-                f"{KIND_WORDS.get(str(kind), str(kind))}: {name} {observed}, charter {wanted}",
+                f"{KIND_WORDS.get(str(kind), str(kind))}: {name} {found_text}, charter {wanted}",
                 _subjects(rows["participant_id"]),
                 "acquisition",
             )
@@ -86,6 +89,7 @@ def _fault_words(what: str, reason: str) -> str:
         "mask": f"{name} could not be segmented",
         "stage": f"stage {name} failed",
     }[kind]
+    subject = subject[:1].upper() + subject[1:]
     return f"{subject}: {reason}" if reason else subject
 
 
@@ -109,13 +113,17 @@ def _from_records(results: Results) -> list[Attention]:
             reason = record.get("reason") or "no reason recorded"
             found.append(
                 Attention(
-                    "error", "images", f"registration to MNI failed: {reason}", (subject,), "quality"
+                    "error",
+                    "images",
+                    f"Registration to MNI failed: {reason}",
+                    (subject,),
+                    "quality",
                 )
             )
     for (verdict, criterion, limit), who in sorted(gates.items()):
         name, unit, _ = criterion_words(criterion)
-        values = ", ".join(significant(value) for _, value in who if is_number(value))
-        text = f"perfusion series: {name} {values} {unit}".strip()
+        values = ", ".join(observed(value) for _, value in who if is_number(value))
+        text = f"Perfusion series: {name} {values} {unit}".strip()
         found.append(
             Attention(
                 "error" if verdict == "FAIL" else "warning",
@@ -167,8 +175,11 @@ def _from_plan(results: Results) -> list[Attention]:
                     str(note).removeprefix(NOT_COMPUTABLE).lstrip(": ") for note in group["note"]
                 )
             )
-            text = f"analysis {analysis_id}: {plural(len(group), 'statistic')} not computable ({reasons})"
-            severity = "warning" if len(group) == (rows["analysis_id"] == analysis_id).sum() else "note"
+            number = plural(len(group), "statistic")
+            text = f"Analysis {analysis_id}: {number} not computable ({reasons})"
+            severity = (
+                "warning" if len(group) == (rows["analysis_id"] == analysis_id).sum() else "note"
+            )
             found.append(Attention(severity, "plan", text, (), "deviations"))
     done = set(rows["analysis_id"]) if len(rows) else set()
     for entry in results.analyses:
@@ -177,7 +188,7 @@ def _from_plan(results: Results) -> list[Attention]:
                 Attention(
                     "error",
                     "plan",
-                    f"planned analysis {entry['id']} has no results",
+                    f"Planned analysis {entry['id']} has no results",
                     (),
                     "deviations",
                 )
@@ -194,7 +205,7 @@ def _from_certificate(results: Results) -> list[Attention]:
         Attention(
             "warning",
             "certificate",
-            f"published {row.published_id}: {row.statistic} differs by {row.difference}",
+            f"Published {row.published_id}: {row.statistic} differs by {row.difference}",
             (),
             "certificate",
         )
@@ -245,15 +256,15 @@ def flow_steps(results: Results) -> list[FlowStep]:
     steps = []
     for stage, rows in results.flow.groupby("stage", sort=False):
         exclusions = tuple(
-            (str(row.reason), int(row.n_excluded))
-            for row in rows.itertuples()
-            if pd.notna(row.n_excluded) and row.n_excluded > 0
+            (str(reason), int(number))
+            for reason, number in zip(rows["reason"], rows["n_excluded"], strict=True)
+            if number > 0
         )
         first = rows.iloc[0]
         if pd.isna(first["n_in"]) or pd.isna(first["n_out"]):
             continue
         steps.append(FlowStep(str(stage), int(first["n_in"]), int(first["n_out"]), exclusions))
-    chained = all(a.n_out == b.n_in for a, b in zip(steps, steps[1:], strict=False))
+    chained = all(a.n_out == b.n_in for a, b in pairwise(steps))
     return steps if chained else sorted(steps, key=lambda step: (-step.n_in, -step.n_out))
 
 

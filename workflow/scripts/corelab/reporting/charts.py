@@ -7,8 +7,10 @@ Series differ in colour and in shape. Nothing is computed here but positions on 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from markupsafe import Markup, escape
 
@@ -83,13 +85,17 @@ class _Axes:
     bottom: float = 44.0
     width: float = WIDTH
     height: float = HEIGHT
+    cube_root: bool = False
 
     def px(self, value: float) -> float:
         share = (value - self.x[0]) / (self.x[1] - self.x[0])
         return self.left + share * (self.width - self.left - self.right)
 
     def py(self, value: float) -> float:
-        share = (value - self.y[0]) / (self.y[1] - self.y[0])
+        low, high = self.y
+        if self.cube_root:
+            value, low, high = (math.copysign(abs(v) ** (1 / 3), v) for v in (value, low, high))
+        share = (value - low) / (high - low)
         return self.height - self.bottom - share * (self.height - self.top - self.bottom)
 
 
@@ -124,13 +130,17 @@ def _mark(x: float, y: float, series: int, tip: str, size: float = 4.0) -> Marku
 
 
 def _svg(axes: _Axes, body: Sequence[Markup], label: str) -> Markup:
-    return Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        _n(axes.width), _n(axes.height), label, Markup("").join(body)
-    )
+    return Markup(
+        '<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>'
+    ).format(_n(axes.width), _n(axes.height), label, Markup("").join(body))
 
 
 def _grid(
-    axes: _Axes, xticks: Sequence[tuple[float, str]], yticks: Sequence[float], xlabel: str, ylabel: str
+    axes: _Axes,
+    xticks: Sequence[tuple[float, str]],
+    yticks: Sequence[float],
+    xlabel: str,
+    ylabel: str,
 ) -> list[Markup]:
     body: list[Markup] = []
     bottom = axes.height - axes.bottom
@@ -149,15 +159,55 @@ def _grid(
             _n(axes.left), _n(axes.width - axes.right), _n(bottom), _n(bottom)
         )
     )
-    middle = (axes.left + axes.width - axes.right) / 2
-    body.append(_text(middle, axes.height - 8, xlabel, text_anchor="middle", class_="label"))
+    if xlabel:
+        middle = (axes.left + axes.width - axes.right) / 2
+        body.append(_text(middle, axes.height - 8, xlabel, text_anchor="middle", class_="label"))
     ymid = (axes.top + bottom) / 2
     body.append(
         _text(
-            13, ymid, ylabel, text_anchor="middle", class_="label", transform=f"rotate(-90 13 {_n(ymid)})"
+            13,
+            ymid,
+            ylabel,
+            text_anchor="middle",
+            class_="label",
+            transform=f"rotate(-90 13 {_n(ymid)})",
         )
     )
     return body
+
+
+def skewed(values: Sequence[float]) -> bool:
+    """Whether values (none negative) need an axis that spreads the small ones.
+
+    Examples
+    --------
+    >>> skewed([1, 2, 3, 4, 180.0]), skewed([1, 2, 3, 4, 5.0]), skewed([-1, 1, 1, 1, 200.0])
+    (True, False, False)
+    """
+    if len(values) < 5 or min(values) < 0:
+        return False
+    middle = sorted(values)[len(values) // 2]
+    return max(values) > 8 * max(middle, 1e-9)
+
+
+def cube_root_ticks(high: float) -> list[float]:
+    """Round numbers from 0 to beyond ``high`` for a cube-root axis.
+
+    Examples
+    --------
+    >>> cube_root_ticks(174.0)
+    [0.0, 2.0, 20.0, 100.0, 200.0]
+    """
+    steps = [10.0**k * m for k in range(-4, 7) for m in (1, 2, 5)]
+    top = next(step for step in steps if step >= high)
+    kept = [t for t in steps if t <= top]
+    chosen = [kept[-1]]
+    for step in reversed(kept[:-1]):
+        if chosen[-1] ** (1 / 3) - step ** (1 / 3) > 0.18 * top ** (1 / 3):
+            chosen.append(step)
+    while chosen and chosen[-1] ** (1 / 3) < 0.1 * top ** (1 / 3):
+        chosen.pop()
+    return [0.0, *reversed(chosen)]
 
 
 def _span(values: Sequence[float]) -> tuple[list[float], tuple[float, float]]:
@@ -185,7 +235,11 @@ def scatter(
     xticks, xspan = _span([point.x for point in points])
     levels = [v for line in lines for v in (line.y, line.low, line.high) if v is not None]
     yticks, yspan = _span([*(point.y for point in points), *levels])
-    axes = _Axes(xspan, yspan, right=78.0 if lines else 12.0)
+    cube_root = not lines and skewed([point.y for point in points])
+    if cube_root:
+        yticks = cube_root_ticks(max(point.y for point in points))
+        yspan, ylabel = (yticks[0], yticks[-1]), f"{ylabel} (cube-root axis)"
+    axes = _Axes(xspan, yspan, right=78.0 if lines else 12.0, cube_root=cube_root)
     body = _grid(axes, [(tick, tick_text(tick)) for tick in xticks], yticks, xlabel, ylabel)
     right = axes.width - axes.right
     for line in lines:
@@ -230,7 +284,7 @@ def strips(
     True
     """
     yticks, yspan = _span([0.0, *(value for _, values in groups for value, _ in values)])
-    axes = _Axes((-0.5, len(groups) - 0.5), yspan)
+    axes = _Axes((-0.5, len(groups) - 0.5), yspan, bottom=24.0)
     names = [(float(k), f"{name} (n = {len(values)})") for k, (name, values) in enumerate(groups)]
     body = _grid(axes, names, yticks, "", ylabel)
     for k, (_, values) in enumerate(groups):
@@ -263,8 +317,13 @@ def trajectories(
     >>> svg.count("<circle")
     1
     """
-    yticks, yspan = _span([0.0, *(v for _, _, values in subjects for v in values if v is not None)])
-    axes = _Axes((-0.25, len(visits) - 0.75), yspan)
+    every = [v for _, _, values in subjects for v in values if v is not None]
+    yticks, yspan = _span([0.0, *every])
+    cube_root = skewed(every)
+    if cube_root:
+        yticks = cube_root_ticks(max(every))
+        yspan, ylabel = (yticks[0], yticks[-1]), f"{ylabel} (cube-root axis)"
+    axes = _Axes((-0.25, len(visits) - 0.75), yspan, bottom=24.0, cube_root=cube_root)
     body = _grid(axes, [(float(k), visit) for k, visit in enumerate(visits)], yticks, "", ylabel)
     for tip, series, values in subjects:
         known = [(k, value) for k, value in enumerate(values) if value is not None]
@@ -369,7 +428,8 @@ def forest_mark(
         )
     )
     return Markup(
-        '<svg class="forest" viewBox="0 0 160 18" width="160" height="18" aria-hidden="true">{}</svg>'
+        '<svg class="forest" viewBox="0 0 160 18" width="160" height="18" aria-hidden="true">'
+        "{}</svg>"
     ).format(Markup("").join(body))
 
 
@@ -382,9 +442,29 @@ def legend(names: Sequence[str]) -> Markup:
     True
     """
     items = [
-        Markup('<li><svg viewBox="0 0 12 12" width="12" height="12" aria-hidden="true">{}</svg>{}</li>').format(
-            _mark(6, 6, number, ""), escape(name)
-        )
+        Markup(
+            '<li><svg viewBox="0 0 12 12" width="12" height="12" aria-hidden="true">{}</svg>{}</li>'
+        ).format(_mark(6, 6, number, ""), escape(name))
         for number, name in enumerate(names)
     ]
     return Markup('<ul class="legend">{}</ul>').format(Markup("").join(items))
+
+
+def standalone(svg: Markup) -> bytes:
+    """A chart as an SVG file of its own, with its colours inside and its hover texts left out.
+
+    Examples
+    --------
+    >>> file = standalone(scatter([Point(1, 2, "tip")], xlabel="x", ylabel="y", label="l"))
+    >>> b"xmlns" in file, b"tip" in file
+    (True, False)
+    """
+    text = re.sub(r"<title>.*?</title>", "", str(svg), flags=re.DOTALL)
+    text = re.sub(r' (data-tip|aria-label|role)="[^"]*"', "", text)
+    size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
+    width, height = (float(size[1]), float(size[2])) if size else (WIDTH, HEIGHT)
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" width="{width:g}" height="{height:g}"'
+    text = text.replace("<svg", head, 1)
+    # The page's colours (light) come from a file of their own.
+    style = (Path(__file__).parent / "assets" / "chart.css").read_text(encoding="utf-8")
+    return text.replace(">", f"><style>{style}</style>", 1).encode("utf-8")

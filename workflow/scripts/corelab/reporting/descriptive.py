@@ -76,7 +76,7 @@ def descriptions(results: Results) -> list[Description]:
     found = []
     groups = rows.groupby(["endpoint", "visit", "source"], sort=False, dropna=False)
     ordered = sorted(
-        groups, key=lambda item: (str(item[0][0]), rank.get(item[0][1], 99), str(item[0][2]))
+        groups, key=lambda item: (str(item[0][0]), rank.get(str(item[0][1]), 99), str(item[0][2]))
     )
     for (endpoint, visit, source), group in ordered:
         levels = ["all"]

@@ -119,12 +119,17 @@ def _agreement(results: Results, analysis: Mapping[str, Any]) -> list[Figure]:
         names = (first, second) if second else (f"{first}, repeat 1", f"{first}, repeat 2")
         points = [
             charts.Point(
-                (row.a + row.b) / 2,
-                row.a - row.b,
-                f"{row.participant_id}, {row.visit}: {names[0]} {significant(row.a)}, "
-                f"{names[1]} {significant(row.b)} {unit}",
+                (a + b) / 2,
+                a - b,
+                f"{pid}, {visit}: {names[0]} {significant(a)}, {names[1]} {significant(b)} {unit}",
             )
-            for row in pairs.itertuples()
+            for pid, visit, a, b in zip(
+                pairs["participant_id"],
+                pairs["visit"],
+                pairs["a"].astype(float),
+                pairs["b"].astype(float),
+                strict=True,
+            )
         ]
         lines = []
         same = rows[(rows["endpoint"] == endpoint) & (rows["group"] == group)]
@@ -217,7 +222,7 @@ def _correlation(results: Results, analysis: Mapping[str, Any]) -> list[Figure]:
                             label=f"Scatter plot of {endpoint_words(endpoint)} and {name}, "
                             f"{len(points)} subjects",
                         ),
-                        f"{len(points)} subjects. " + "; ".join(told),
+                        f"{len(points)} subjects. " + "; ".join(told) + ("." if told else ""),
                         tuple(arms),
                     )
                 )
@@ -250,7 +255,9 @@ def _comparison(results: Results, analysis: Mapping[str, Any]) -> list[Figure]:
                     groups.append((level, inside))
             if not groups:
                 continue
-            means = rows[(rows["statistic"] == "adjusted_mean") & (rows["visit"].isin([visit, "all"]))]
+            means = rows[
+                (rows["statistic"] == "adjusted_mean") & (rows["visit"].isin([visit, "all"]))
+            ]
             middle = dict(zip(means["group"], means["estimate"], strict=True))
             middles = [middle.get(f"{by}={level}") for level, _ in groups]
             lines = " Lines: adjusted means." if any(is_number(m) for m in middles) else ""
@@ -289,6 +296,23 @@ def _dose_response(results: Results, analysis: Mapping[str, Any]) -> list[Figure
             both = pd.concat({"x": amount, "y": values}, axis=1).dropna()
             if both.empty:
                 continue
+            title = f"{endpoint_words(endpoint)} at {visit} against {name}"
+            label = f"{endpoint_words(endpoint)} against {name}, {len(both)} subjects"
+            amounts = sorted(both["x"].unique())
+            if len(amounts) <= 6:
+                groups = [
+                    (
+                        significant(amount),
+                        [
+                            (float(y), f"{pid}: {significant(y)}")
+                            for pid, y in both.loc[both["x"] == amount, "y"].items()
+                        ],
+                    )
+                    for amount in amounts
+                ]
+                drawn = charts.strips(groups, ylabel=_axis_words(endpoint, analysis), label=label)
+                figures.append(Figure(title, drawn, f"Every subject is one mark; {name} below."))
+                continue
             points = [
                 charts.Point(
                     float(x),
@@ -300,12 +324,12 @@ def _dose_response(results: Results, analysis: Mapping[str, Any]) -> list[Figure
             ]
             figures.append(
                 Figure(
-                    f"{endpoint_words(endpoint)} at {visit} against {name}",
+                    title,
                     charts.scatter(
                         points,
                         xlabel=name,
                         ylabel=_axis_words(endpoint, analysis),
-                        label=f"{endpoint_words(endpoint)} against {name}, {len(points)} subjects",
+                        label=label,
                     ),
                     f"{len(points)} subjects.",
                     tuple(arms),
@@ -369,7 +393,9 @@ def figures_of(results: Results, analysis: Mapping[str, Any]) -> list[Figure]:
 def course(results: Results, endpoint: str) -> Figure | None:
     """Course of an endpoint over the visits, one line per subject, by arm."""
     rows = results.measurements
-    rows = rows[(rows["endpoint"] == endpoint) & (rows["region"] == "all") & (rows["status"] == "ok")]
+    rows = rows[
+        (rows["endpoint"] == endpoint) & (rows["region"] == "all") & (rows["status"] == "ok")
+    ]
     for source in ("pipeline", "supplied"):
         if (rows["source"] == source).any():
             rows = rows[rows["source"] == source]
@@ -381,14 +407,18 @@ def course(results: Results, endpoint: str) -> Figure | None:
     if len(visits) < 2:
         return None
     arms, arm_of = arms_of(results), _arm_of(results)
-    table = rows.pivot(index="participant_id", columns="visit", values="value")
+    by_subject: dict[str, dict[str, float]] = {}
+    for pid, visit, value in zip(
+        rows["participant_id"], rows["visit"], rows["value"].astype(float), strict=True
+    ):
+        by_subject.setdefault(str(pid), {})[str(visit)] = value
     lines = [
         (
-            str(pid),
+            pid,
             arms.index(arm_of[pid]) if pid in arm_of else 0,
-            [float(table.loc[pid, v]) if pd.notna(table.loc[pid, v]) else None for v in visits],
+            [values.get(visit) for visit in visits],
         )
-        for pid in table.index
+        for pid, values in sorted(by_subject.items())
     ]
     unit = endpoint_unit(endpoint)
     words = endpoint_words(endpoint)

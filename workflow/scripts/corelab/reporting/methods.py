@@ -10,7 +10,7 @@ from typing import Any
 
 from corelab.measurement.selection import as_list
 from corelab.reporting.attention import is_not_computable
-from corelab.reporting.numbers import is_number, plural, significant
+from corelab.reporting.numbers import observed, plural
 from corelab.reporting.results import NOT_COMPUTABLE, Results
 from corelab.reporting.vocabulary import (
     ANALYSIS_WORDS,
@@ -193,7 +193,7 @@ def analysis_sentence(analysis: Mapping[str, Any]) -> str:
         text += " at " + ", ".join(map(str, as_list(analysis["visit"])))
     others = [
         ("sources", "between "),
-        ("outcome", "with " if kind == "correlation" else "of outcome "),
+        ("outcome", "with " if kind == "correlation" else "of "),
         ("exposure", "with exposure "),
         ("endpoint_y", "with "),
         ("event_endpoint", "of "),
@@ -272,8 +272,8 @@ def methods_text(results: Results) -> list[Passage]:
 
 def _criterion_text(criterion: str, value: object, limit: object) -> str:
     name, unit, direction = criterion_words(criterion)
-    shown = significant(value) if is_number(value) else value
-    return f"{name} {shown} {unit}".strip() + f", charter {direction} {limit}".replace("  ", " ")
+    text = f"{name} {observed(value)} {unit}".strip()
+    return f"{text}, charter {direction} {observed(limit)}".replace("  ", " ")
 
 
 def deviations(results: Results) -> list[tuple[str, str, str]]:
@@ -292,8 +292,8 @@ def deviations(results: Results) -> list[tuple[str, str, str]]:
             if row.group != "all":
                 what += f" ({group_words(row.group)})"
             found.append(("statistic", what, f"not computable: {reason}"))
-        for analysis_id in sorted(done - planned):
-            found.append(("analysis", str(analysis_id), "not in the plan: exploratory"))
+        for extra in sorted(map(str, done - planned)):
+            found.append(("analysis", extra, "not in the plan: exploratory"))
     failed = results.acquisition[results.acquisition["verdict"] == "fail"]
     for row in failed.itertuples():
         found.append(
@@ -305,11 +305,11 @@ def deviations(results: Results) -> list[tuple[str, str, str]]:
         )
     values = results.measurements
     gone = values[values["status"].isin(["missing", "failed", "excluded"])]
-    for (subject, visit, status, reason), group in gone.fillna({"reason": ""}).groupby(
+    for (subject, visit, status, why), group in gone.fillna({"reason": ""}).groupby(
         ["participant_id", "visit", "status", "reason"], sort=True
     ):
         endpoints = ", ".join(sorted(set(group["endpoint"])))
-        detail = f"{status}: {reason}" if reason else str(status)
+        detail = f"{status}: {why}" if why else str(status)
         found.append(("value", f"{subject}, {visit}", f"{endpoints} {detail}"))
     return found
 

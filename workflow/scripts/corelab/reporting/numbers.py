@@ -80,6 +80,19 @@ def significant(value: Any, digits: int = 3) -> str:
     return fixed(number, max(digits - 1 - magnitude, 0))
 
 
+def observed(value: Any) -> str:
+    """A number as it was observed, without digits that it does not have; text stays text.
+
+    Examples
+    --------
+    >>> observed(6.5), observed("5"), observed("axial"), observed(None)
+    ('6.5', '5', 'axial', '')
+    """
+    if not is_number(value):
+        return "" if value is None or value != value else str(value)
+    return f"{float(value):.5g}".replace("-", MINUS)
+
+
 def estimate(value: Any, low: Any = None, high: Any = None) -> str:
     """An estimate; its interval, where there is one, decides the decimals.
 

@@ -197,7 +197,7 @@ def choose_slices(
     depth = image.shape[2]
     marked = np.zeros(depth, bool)
     for mask in masks:
-        marked |= mask.any(axis=(0, 1))
+        marked |= np.asarray(mask).any(axis=(0, 1))
     if marked.any():
         low, high = int(np.argmax(marked)), depth - 1 - int(np.argmax(marked[::-1]))
         # Few slices of a small lesion: show its surroundings too.
@@ -213,12 +213,12 @@ def choose_slices(
 
 def _box(image: NDArray[np.float32]) -> tuple[slice, slice]:
     """Square in-plane box around the head."""
-    content = (image > 0).any(axis=2)
+    content = np.any(image > 0, axis=2)
     if not content.any():
         return slice(0, image.shape[0]), slice(0, image.shape[1])
     box = []
     for axis in (0, 1):
-        found = np.flatnonzero(content.any(axis=1 - axis))
+        found = np.flatnonzero(np.any(content, axis=1 - axis))
         box.append(slice(max(int(found[0]) - 2, 0), int(found[-1]) + 3))
     return box[0], box[1]
 
@@ -228,7 +228,8 @@ def _resize(plane: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.float32]:
     from scipy.ndimage import map_coordinates
 
     steps = [
-        (np.arange(new) + 0.5) * old / new - 0.5 for new, old in zip(shape, plane.shape, strict=True)
+        (np.arange(new) + 0.5) * old / new - 0.5
+        for new, old in zip(shape, plane.shape, strict=True)
     ]
     grid = np.meshgrid(*steps, indexing="ij")
     return map_coordinates(plane.astype(np.float32), grid, order=1, mode="nearest")
@@ -259,7 +260,10 @@ def _letter(rgb: NDArray[np.uint8], text: str, position: tuple[int, int]) -> Non
 
     picture = Image.fromarray(rgb)
     ImageDraw.Draw(picture).text(
-        position, text, fill=(215, 215, 215), font=ImageFont.load_default(max(rgb.shape[0] // 11, 9))
+        position,
+        text,
+        fill=(215, 215, 215),
+        font=ImageFont.load_default(max(rgb.shape[0] // 11, 9)),
     )
     rgb[:] = np.asarray(picture)
 
@@ -377,9 +381,7 @@ def visit_panels(visit: Visit, folder: Path) -> list[Panel]:
     for scan in shown:
         image, affine = read_volume(folder / scan["path"])
         outlines = _outlines(by_grid.get(str(scan.get("grid")), []), folder, image.shape)
-        panels.append(
-            Panel(visit.visit, scan["kind"], image, spacing_of(affine), outlines, affine)
-        )
+        panels.append(Panel(visit.visit, scan["kind"], image, spacing_of(affine), outlines, affine))
     return panels + _map_panels(visit, folder)
 
 

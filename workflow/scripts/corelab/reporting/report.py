@@ -39,6 +39,7 @@ from corelab.reporting.numbers import (
     file_size,
     interval,
     is_number,
+    observed,
     p_value,
     significant,
 )
@@ -55,6 +56,7 @@ from corelab.reporting.vocabulary import (
     KIND_WORDS,
     LABEL_WORDS,
     RATIO_STATISTICS,
+    STATISTICS_WORDS,
     VERDICT_WORDS,
     criterion_words,
     endpoint_words,
@@ -159,8 +161,10 @@ def _how(row: Any) -> Markup:
 
 
 def _ordered(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
-    rank = {name: number for number, name in enumerate(HEADLINES.get(kind, ()))}
+    names = list(dict.fromkeys((*HEADLINES.get(kind, ()), *STATISTICS_WORDS)))
+    rank = {name: number for number, name in enumerate(names)}
     order = rows["statistic"].map(lambda name: rank.get(name, len(rank)))
+    order = order + len(rank) * is_not_computable(rows)
     return rows.assign(_order=order).sort_values(["endpoint", "_order"], kind="stable")
 
 
@@ -170,46 +174,50 @@ def statistics_table(results: Results, analysis: Mapping[str, Any]) -> Table | N
     if rows.empty:
         return None
     rows = _ordered(rows, str(analysis.get("type")))
-    several = rows["endpoint"].nunique() > 1
-    by_visit = rows["visit"].nunique() > 1 or (rows["visit"] != "all").any()
+    # A column that says the same in every row goes into the caption.
+    groups = list(dict.fromkeys(group_words(group) for group in rows["group"]))
+    visits = ["pooled" if v == "all" else str(v) for v in dict.fromkeys(rows["visit"])]
+    several = len(set(rows["endpoint"])) > 1
+    tested = rows["p_value"].notna().any()
     columns = [
         Column("Statistic"),
         *([Column("Endpoint")] if several else []),
-        Column("Group"),
-        *([Column("Visit")] if by_visit else []),
+        *([Column("Group")] if len(groups) > 1 else []),
+        *([Column("Visit")] if len(visits) > 1 else []),
         Column("Estimate", "number main"),
         Column("CI", "number"),
-        Column("p", "number"),
+        *([Column("p", "number")] if tested else []),
         Column("n", "number"),
         Column("How", "why", sortable=False),
     ]
     body = []
     for row, failed in zip(rows.itertuples(), is_not_computable(rows), strict=True):
-        shown: list[Any] = [
-            Cell(estimate(row.estimate, row.ci_low, row.ci_high), row.estimate),
-            Cell(interval(row.ci_low, row.ci_high), row.ci_low),
-            Cell(p_value(row.p_value), row.p_value),
-            Cell(count(row.n), row.n),
-            _how(row),
-        ]
-        if failed:
-            reason = str(row.note).removeprefix(NOT_COMPUTABLE).lstrip(": ")
-            shown = ["not computable", "", "", Cell(count(row.n), row.n), reason]
         unit = statistic_unit(str(row.statistic), row.endpoint)
         words = statistic_words(str(row.statistic)) + (f", {unit}" if unit else "")
+        number: Any = Cell(estimate(row.estimate, row.ci_low, row.ci_high), row.estimate)
+        behind: Any = _how(row)
+        if failed:
+            number = Cell("not computable", "")
+            behind = str(row.note).removeprefix(NOT_COMPUTABLE).lstrip(": ")
         body.append(
             [
                 words,
                 *([endpoint_words(row.endpoint)] if several else []),
-                group_words(row.group),
-                *([row.visit if row.visit != "all" else "pooled"] if by_visit else []),
-                *shown,
+                *([group_words(row.group)] if len(groups) > 1 else []),
+                *(["pooled" if row.visit == "all" else row.visit] if len(visits) > 1 else []),
+                number,
+                Cell(interval(row.ci_low, row.ci_high), row.ci_low),
+                *([Cell(p_value(row.p_value), row.p_value)] if tested else []),
+                Cell(count(row.n), row.n),
+                behind,
             ]
         )
     levels = sorted({float(v) for v in rows["ci_level"] if is_number(v)})
     level = ", ".join(f"{100 * value:g} %" for value in levels)
-    note = f"Intervals: {level}." if level else ""
-    return Table(analysis_title(analysis), columns, body, note, "")
+    told = [groups[0] if len(groups) == 1 else "", visits[0] if len(visits) == 1 else ""]
+    told.append(f"intervals {level}" if level else "")
+    note = "; ".join(text for text in told if text and text != "pooled")
+    return Table("Estimates", columns, body, f"({note})" if note else "")
 
 
 def _analysis_view(results: Results, analysis: Mapping[str, Any]) -> AnalysisView:
@@ -279,7 +287,9 @@ def _primary(results: Results) -> tuple[str, Table | None]:
         Column("n", "number", sortable=False),
     ]
     level = {f"{100 * float(r.ci_level):g} %" for _, r in rows if is_number(r.ci_level)}
-    caption = "Estimates with confidence intervals" + (f" ({', '.join(sorted(level))})" if level else "")
+    caption = "Estimates with confidence intervals" + (
+        f" ({', '.join(sorted(level))})" if level else ""
+    )
     return title, Table(caption, columns, body)
 
 
@@ -331,13 +341,15 @@ def participants_table(results: Results) -> Table:
     with_images = set(results.image_subjects)
     body = []
     for name, rows in groups:
-        age = pd.to_numeric(rows["age"], errors="coerce").dropna() if "age" in rows else []
+        empty = pd.Series(dtype=float)
+        age = pd.to_numeric(rows["age"], errors="coerce").dropna() if "age" in rows else empty
         age_text = (
             f"{significant(age.median())} ({significant(age.min())} to {significant(age.max())})"
             if len(age)
             else ""
         )
-        sex = rows["sex"].dropna().map(str).value_counts().sort_index() if "sex" in rows else {}
+        sexes = rows["sex"].dropna().map(str) if "sex" in rows else empty
+        sex = {str(k): int(v) for k, v in sexes.value_counts().sort_index().items()}
         body.append(
             [
                 name,
@@ -481,22 +493,19 @@ def _acquisition_table(
     body = []
     for row in rows.itertuples():
         name, unit, direction = criterion_words(str(row.criterion))
-        limit = significant(row.limit) if is_number(row.limit) else (row.limit or "")
         body.append(
             [
                 _person(str(row.participant_id), pages),
                 row.visit,
                 KIND_WORDS.get(str(row.kind), row.kind),
                 f"{name}, {unit}" if unit else name,
-                significant(row.value) if is_number(row.value) else (row.value or ""),
-                f"{direction} {limit}".strip(),
+                observed(row.value),
+                f"{direction} {observed(row.limit)}".strip(),
                 page.tag(VERDICT_WORDS.get(str(row.verdict), str(row.verdict)), str(row.verdict)),
             ]
         )
     tally = frame["verdict"].value_counts()
-    note = ", ".join(
-        f"{tally[name]} {VERDICT_WORDS[name]}" for name in rank if name in tally.index
-    )
+    note = ", ".join(f"{tally[name]} {VERDICT_WORDS[name]}" for name in rank if name in tally.index)
     columns = [
         Column("Subject"),
         Column("Visit"),
@@ -527,8 +536,8 @@ def _gates_table(
             _person(visit.participant_id, pages),
             visit.visit,
             ", ".join(t for t in criterion_words(str(gate.get("criterion", "")))[:2] if t),
-            significant(gate.get("value")) if is_number(gate.get("value")) else gate.get("value", ""),
-            "" if gate.get("limit") is None else gate["limit"],
+            observed(gate.get("value")),
+            observed(gate.get("limit")),
             page.tag(str(gate.get("verdict", "")).lower()),
         ]
         for _, visit, gate in rows
@@ -552,7 +561,9 @@ def _registration_table(results: Results, pages: Mapping[str, str]) -> Table | N
         numbers = [k for k, v in (record.get("quality") or {}).items() if is_number(v)]
         names += [name for name in numbers if name not in names]
     names = names[:6]
-    rows = sorted(results.normalised.items(), key=lambda item: (item[1].get("status") == "ok", item[0]))
+    rows = sorted(
+        results.normalised.items(), key=lambda item: (item[1].get("status") == "ok", item[0])
+    )
     body = [
         [
             _person(subject, pages),
@@ -678,7 +689,9 @@ def _maps(results: Results) -> list[dict[str, Any]]:
         found.append(
             {
                 "title": f"Frequency of {words}",
-                "caption": "Share of subjects at each voxel of MNI152 space: " + ", ".join(parts) + ".",
+                "caption": "Share of subjects at each voxel of MNI152 space: "
+                + ", ".join(parts)
+                + ".",
                 "picture": picture,
                 "peak": f"{100 * peak:.0f} %",
             }
@@ -839,7 +852,12 @@ def _subject_html(
             drawn = pictures.mosaic([panel], slices=7, tile=176, alt=alt)
             shown.append(
                 pictures.Picture(
-                    drawn.data, drawn.width, drawn.height, alt, drawn.legend, f"{panel.visit}: {name}"
+                    drawn.data,
+                    drawn.width,
+                    drawn.height,
+                    alt,
+                    drawn.legend,
+                    f"{panel.visit}: {name}",
                 )
             )
     scans, left = viewer.viewer_scans(panels)
@@ -849,7 +867,9 @@ def _subject_html(
     scan_ids = {str(scan["scan_id"]) for visit in visits for scan in visit.scans}
     record = results.normalised.get(subject, {})
     registration = [
-        (key, str(record[key])) for key in ("method", "status", "reason", "preset") if record.get(key)
+        (key, str(record[key]))
+        for key in ("method", "status", "reason", "preset")
+        if record.get(key)
     ]
     registration += [
         (key.replace("_", " "), significant(value))
@@ -1073,5 +1093,3 @@ def _index_html(
         dictionary=DICTIONARY,
         software=software_versions(),
     )
-
-

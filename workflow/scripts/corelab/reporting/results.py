@@ -46,14 +46,22 @@ CERTIFICATE = {
     "tolerance": "Difference that rounding explains",
     "verdict": "reproduced, within_rounding, different or not_computable",
 }
-_STATISTICS_NUMBERS = ("estimate", "ci_low", "ci_high", "ci_level", "p_value", "n", "second_estimate")
+_STATISTICS_NUMBERS = (
+    "estimate",
+    "ci_low",
+    "ci_high",
+    "ci_level",
+    "p_value",
+    "n",
+    "second_estimate",
+)
 NOT_COMPUTABLE = "not_computable"
 
 
 def _table(path: Path, columns: Mapping[str, str], numeric: Sequence[str] = ()) -> pd.DataFrame:
     if not path.is_file():
         frame = pd.DataFrame({name: pd.Series(dtype=object) for name in columns})
-        return frame.astype({name: float for name in numeric})
+        return frame.astype(dict.fromkeys(numeric, float))
     frame = read_table(path)
     for name in columns:
         if name not in frame:
@@ -284,7 +292,7 @@ def _sheet(config: Mapping[str, Any], name: str, columns: Sequence[str]) -> pd.D
         base = config.get("data_dir") or config["inputs"].get("data_dir")
         path = Path(base) / path if base else path
     numeric = [column for column in ("value", "time_days", "event") if column in columns]
-    return _table(path or Path("absent.tsv"), {c: "" for c in columns}, numeric)
+    return _table(path or Path("absent.tsv"), dict.fromkeys(columns, ""), numeric)
 
 
 def tables_of(
@@ -301,7 +309,9 @@ def tables_of(
     return Tables(
         measurements=measurements,
         participants=people.reset_index(drop=True),
-        outcomes=_sheet(config, "outcomes", ("participant_id", "visit", "outcome", "value", "unit")),
+        outcomes=_sheet(
+            config, "outcomes", ("participant_id", "visit", "outcome", "value", "unit")
+        ),
         exposures=_sheet(
             config, "exposures", ("participant_id", "visit", "exposure", "value", "unit")
         ),

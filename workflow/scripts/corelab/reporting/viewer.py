@@ -161,7 +161,7 @@ def viewer_scan(panel: Panel) -> ViewerScan:
 
 
 def viewer_scans(visits: Sequence[Sequence[Panel]]) -> tuple[list[ViewerScan], list[str]]:
-    """Scans of a subject's visits for a page within its budget, and the titles of those that found no room.
+    """Scans of a subject's visits for a page within its budget, and titles of those left out.
 
     The first scan of every visit (the one that carries masks) comes before any second scan.
     """
@@ -181,12 +181,12 @@ def viewer_scans(visits: Sequence[Sequence[Panel]]) -> tuple[list[ViewerScan], l
 
 
 def volumes_json(scans: Sequence[ViewerScan]) -> str:
-    """JSON for a script element: nothing in it can end the element.
+    r"""JSON for a script element: nothing in it can end the element.
 
     Examples
     --------
     >>> volumes_json([ViewerScan("a", {"title": "</script>"}, 0)])
-    '[{"title": "\\\\u003c/script\\\\u003e"}]'
+    '[{"title": "\\u003c/script\\u003e"}]'
     """
     text = json.dumps([scan.content for scan in scans], sort_keys=True)
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")

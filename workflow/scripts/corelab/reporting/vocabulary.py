@@ -87,7 +87,7 @@ ANALYSIS_WORDS = {
     "correlation": "Correlation",
     "comparison": "Comparison of arms",
     "dose_response": "Dose-response",
-    "ordinal": "Ordinal outcome",
+    "ordinal": "Ordinal model",
     "quantile": "Quantile regression",
     "survival": "Time to event",
     "progression": "Progression criteria",
@@ -147,7 +147,7 @@ def statistic_words(name: str) -> str:
     return STATISTICS_WORDS.get(name, name.replace("_", " ").capitalize())
 
 
-def endpoint_words(name: str | None) -> str:
+def endpoint_words(name: object) -> str:
     """How an endpoint is written for people.
 
     Examples
@@ -167,7 +167,7 @@ def endpoint_words(name: str | None) -> str:
     return text[:1].upper() + text[1:]
 
 
-def endpoint_unit(name: str | None) -> str:
+def endpoint_unit(name: object) -> str:
     """Unit of an endpoint, empty where it is not known.
 
     Examples
@@ -197,7 +197,7 @@ UNIT_STATISTICS = frozenset(
 _CRITERION_UNITS = {"mm": "mm", "s": "s", "ml": "mL", "deg": "degrees", "hu": "HU", "ms": "ms"}
 
 
-def statistic_unit(statistic: str, endpoint: str | None) -> str:
+def statistic_unit(statistic: str, endpoint: object) -> str:
     """Unit of a statistic of an endpoint; empty where it has none.
 
     Examples
@@ -221,6 +221,10 @@ def group_words(group: object) -> str:
     stems = {part.partition("=")[0] for part in parts if "=" in part}
     if len(parts) == 2 and len(stems) == 1 and all("=" in part for part in parts):
         parts = [part.partition("=")[2] for part in parts]
+    parts = [
+        endpoint_words(part).lower() if part.partition(":")[0] in ENDPOINT_UNITS else part
+        for part in parts
+    ]
     return " vs ".join(parts)
 
 

@@ -96,7 +96,9 @@ class DiffusionInfarct(ThresholdSegmenter):
             smooth_adc = np.zeros(brain.shape)
         else:
             possible = (adc > ADC_POSSIBLE_MM2_S[0]) & (adc < ADC_POSSIBLE_MM2_S[1])
-            lightly = smooth_within(np.where(possible, adc, 0), brain & possible, sigma, voxel_size_mm)
+            lightly = smooth_within(
+                np.where(possible, adc, 0), brain & possible, sigma, voxel_size_mm
+            )
             csf = lightly > float(parameters["csf_adc_above_mm2_s"])
             tissue = brain & ~csf & (lightly > 0)
             if dwi is not None:

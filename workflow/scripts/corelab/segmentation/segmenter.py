@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Mask = NDArray[np.bool_]
-Image = NDArray[np.floating[Any]]
+Image = NDArray[Any]
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Segmenter(Protocol):
 
 @dataclass(frozen=True)
 class Evidence:
-    """What ``measure`` hands to ``decide``: maps on the grid, figures and flags found on the way."""
+    """What ``measure`` hands to ``decide``: maps on the grid, figures, flags found on the way."""
 
     maps: Mapping[str, NDArray[Any]]
     voxel_size_mm: tuple[float, float, float]
@@ -135,8 +135,14 @@ class ThresholdSegmenter:
             If the images or the brain mask cannot carry it.
         """
         voxel = check_grid(images, brain, voxel_size_mm)
-        evidence = self.measure(images, brain, voxel, parameters)
+        # Nothing outside the brain counts: a whole-head grid costs three times the box around it.
+        box = bounding_box(brain, margin=3)
+        evidence = self.measure(
+            {kind: image[box] for kind, image in images.items()}, brain[box], voxel, parameters
+        )
         mask, quality, flags = self.decide(evidence, parameters)
+        whole = np.zeros(brain.shape, bool)
+        whole[box] = mask
         volumes = [float(mask.sum()) * evidence.voxel_ml]
         for side in (0, 1):
             shifted = at_limit(parameters, side)
@@ -146,7 +152,7 @@ class ThresholdSegmenter:
         return Segmentation(
             label=self.label,
             source=self.source,
-            mask=mask,
+            mask=whole,
             volume_ml=volumes[0],
             volume_low_ml=min(volumes),
             volume_high_ml=max(volumes),
@@ -155,6 +161,18 @@ class ThresholdSegmenter:
             flags=tuple(sorted(flags)),
             reason="; ".join(flags[word] for word in sorted(flags)) or None,
         )
+
+
+def bounding_box(mask: Mask, *, margin: int = 0) -> tuple[slice, ...]:
+    """Slices of the smallest box around a mask, widened by ``margin`` voxels.
+
+    Examples
+    --------
+    >>> bounding_box(np.array([False, False, True, True, False, False]), margin=1)
+    (slice(1, 5, None),)
+    """
+    edges = [(int(where.min()), int(where.max())) for where in np.nonzero(mask)]
+    return tuple(slice(max(0, low - margin), high + margin + 1) for low, high in edges)
 
 
 def at_limit(parameters: Mapping[str, Any], side: int) -> dict[str, Any] | None:

@@ -185,9 +185,7 @@ def ball(radius_mm: float, voxel_size_mm: Sequence[float]) -> Mask:
     (5, 5, 1)
     """
     reach = [int(radius_mm / size + 1e-9) for size in voxel_size_mm]
-    axes = [
-        np.arange(-n, n + 1) * size for n, size in zip(reach, voxel_size_mm, strict=True)
-    ]
+    axes = [np.arange(-n, n + 1) * size for n, size in zip(reach, voxel_size_mm, strict=True)]
     x, y, z = np.meshgrid(*axes, indexing="ij")
     return x**2 + y**2 + z**2 <= radius_mm**2 + 1e-9
 
@@ -227,13 +225,11 @@ class MidPlane:
         """Signed distance to the plane of every voxel in mm (positive to the right)."""
         x, y, z = (
             (np.arange(n) * size - p) * m
-            for n, size, p, m in zip(
-                shape, voxel_size_mm, self.point_mm, self.normal, strict=True
-            )
+            for n, size, p, m in zip(shape, voxel_size_mm, self.point_mm, self.normal, strict=True)
         )
         return x[:, None, None] + y[None, :, None] + z[None, None, :]
 
-    def reflect(self, image: Image, voxel_size_mm: Sequence[float], *, order: int = 1) -> Image:
+    def reflect(self, image: Image, voxel_size_mm: Sequence[float]) -> Image:
         """The image mirrored across the plane (linear interpolation, 0 outside)."""
         size = np.asarray(voxel_size_mm, float)
         normal = np.asarray(self.normal)
@@ -242,9 +238,9 @@ class MidPlane:
         offset = 2.0 * normal * float(normal @ np.asarray(self.point_mm))
         return ndimage.affine_transform(
             image.astype(np.float32),
-            householder * size[None, :] / size[:, None],
+            np.asarray(householder * size[None, :] / size[:, None]),
             offset / size,
-            order=order,
+            order=1,
             mode="constant",
         )
 
@@ -346,6 +342,8 @@ def drop_artefacts(
 
     Parameters
     ----------
+    mask
+        Clusters to judge.
     evidence
         With the maps ``z``, ``mirrored`` (score at the mirrored place), ``depth_mm`` and
         ``side_mm``.

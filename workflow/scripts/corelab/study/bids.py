@@ -13,10 +13,27 @@ from corelab.provenance.products import read_table, write_table
 
 #: Suffix of a BIDS file -> kind of scan.
 KINDS = {
-    "T1w": "T1w", "ce-T1w": "T1c", "T2w": "T2w", "FLAIR": "FLAIR", "T2star": "gre", "T2starw": "gre",
-    "adc": "adc", "ADC": "adc", "trace": "dwi", "dwi": "dwi", "sbref": "b0", "ct": "ncct",
-    "ncct": "ncct", "ctp": "ctp", "dsc": "dsc", "perf": "dsc", "cbf": "cbf", "cbv": "cbv",
-    "mtt": "mtt", "tmax": "tmax", "ttp": "ttp",
+    "T1w": "T1w",
+    "ce-T1w": "T1c",
+    "T2w": "T2w",
+    "FLAIR": "FLAIR",
+    "T2star": "gre",
+    "T2starw": "gre",
+    "adc": "adc",
+    "ADC": "adc",
+    "trace": "dwi",
+    "dwi": "dwi",
+    "sbref": "b0",
+    "ct": "ncct",
+    "ncct": "ncct",
+    "ctp": "ctp",
+    "dsc": "dsc",
+    "perf": "dsc",
+    "cbf": "cbf",
+    "cbv": "cbv",
+    "mtt": "mtt",
+    "tmax": "tmax",
+    "ttp": "ttp",
 }
 _ENTITY = re.compile(r"([a-z]+)-([0-9A-Za-z+]+)")
 _SUFFIX = re.compile(r"_([A-Za-z0-9-]+)\.nii(\.gz)?$")
@@ -39,10 +56,15 @@ def _row(name: str, path: str) -> dict[str, str | None] | None:
         return None
     space = entities.get("space", "")
     return {
-        "participant_id": f"sub-{entities['sub']}", "visit": entities.get("ses", "1"), "kind": kind,
-        "path": path, "reader": entities.get("rater") or entities.get("desc")
-        if kind.startswith("mask-") else None,
-        "repeat": entities.get("run"), "space": "MNI152" if space.startswith("MNI152") else "native",
+        "participant_id": f"sub-{entities['sub']}",
+        "visit": entities.get("ses", "1"),
+        "kind": kind,
+        "path": path,
+        "reader": entities.get("rater") or entities.get("desc")
+        if kind.startswith("mask-")
+        else None,
+        "repeat": entities.get("run"),
+        "space": "MNI152" if space.startswith("MNI152") else "native",
     }
 
 

@@ -53,7 +53,7 @@ def join_covariates(
                 "error",
                 name,
                 1,
-                column,
+                str(column),
                 None,
                 "the participants sheet has this column already",
                 "rename one of them",
@@ -433,7 +433,9 @@ def _plan(config: Mapping[str, Any], sheets: Mapping[str, pd.DataFrame]) -> Iter
                     key,
                     name,
                     f"neither in the {sheet} sheet nor a participants column",
-                    "known: " + ", ".join(sorted(known)) if known else f"give a sheet in inputs.{sheet}",
+                    "known: " + ", ".join(sorted(known))
+                    if known
+                    else f"give a sheet in inputs.{sheet}",
                 )
         if analysis.get("event_endpoint"):
             frame = sheets.get("events")
@@ -447,7 +449,9 @@ def _plan(config: Mapping[str, Any], sheets: Mapping[str, pd.DataFrame]) -> Iter
                     "event_endpoint",
                     analysis["event_endpoint"],
                     "not in the events sheet",
-                    "known: " + ", ".join(sorted(known)) if known else "give a sheet in inputs.events",
+                    "known: " + ", ".join(sorted(known))
+                    if known
+                    else "give a sheet in inputs.events",
                 )
     published = sheets.get("published")
     if published is not None and "analysis_id" in published:
@@ -575,7 +579,7 @@ def cross_findings(
         if frame is not None and set(key[:1]) <= set(frame.columns):
             rows = frame
             if "repeat" in key:
-                repeat = frame["repeat"] if "repeat" in frame else None
+                repeat = frame.get("repeat")
                 rows = frame.assign(repeat="1" if repeat is None else repeat.fillna("1"))
             found += _doubled(rows, key, names[name], "the same value is given twice")
     frame = sheets.get("measurements")
@@ -604,8 +608,8 @@ def cross_findings(
     outcomes = sheets.get("outcomes")
     if outcomes is not None and {"outcome", "value"} <= set(outcomes.columns):
         numbers = pd.to_numeric(outcomes["value"], errors="coerce")
-        for key, (low, high) in RANGES.items():
-            hit = outcomes["outcome"].str.lower().eq(key) & ((numbers < low) | (numbers > high))
+        for scale, (low, high) in RANGES.items():
+            hit = outcomes["outcome"].str.lower().eq(scale) & ((numbers < low) | (numbers > high))
             for line in outcomes.index[hit.fillna(False)][:MANY]:
                 found.append(
                     Finding(
@@ -614,7 +618,7 @@ def cross_findings(
                         int(line),
                         "value",
                         outcomes.loc[line, "value"],
-                        f"{key} runs from {low} to {high}",
+                        f"{scale} runs from {low} to {high}",
                         "correct the value",
                     )
                 )

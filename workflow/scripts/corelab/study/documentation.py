@@ -13,15 +13,15 @@ HEAD = """# Configuring a study
 
 <!-- Written by `python -m corelab.study.documentation` from workflow/schemas; do not edit. -->
 
-A study is one config file (YAML or JSON) and a few sheets (TSV, UTF-8, `n/a` for missing). Only `study.id`
-and `inputs.participants` are required; a key that is absent takes the default given here, and a key that
-is not listed is an error. Run a study with
+A study is one config file (YAML or JSON) and a few sheets (TSV, UTF-8, `n/a` for missing). Only
+`study.id` and `inputs.participants` are required; a key that is absent takes the default given
+here, and a key that is not listed is an error. Run a study with
 
     .venv/bin/snakemake --configfile my/config.yaml
 
-Units are in the names of keys. Paths in `inputs` are absolute, or relative to the working directory, or
-else to `data_dir`; paths in the scans sheet are absolute, or relative to `data_dir`, or else to the sheet.
-Ids are text: `007` stays `007`.
+Units are in the names of keys. Paths in `inputs` are absolute, or relative to the working
+directory, or else to `data_dir`; paths in the scans sheet are absolute, or relative to `data_dir`,
+or else to the sheet. Ids are text: `007` stays `007`.
 """
 
 
@@ -35,7 +35,7 @@ def _type(rule: Mapping[str, Any]) -> str:
     kind = rule.get("type", "")
     kinds = kind if isinstance(kind, list) else [kind]
     words = {"null": "nothing", "string": "text", "array": "list", "object": "block"}
-    return " or ".join(words.get(k, k) for k in kinds)
+    return " or ".join(words.get(str(k), str(k)) for k in kinds)
 
 
 def _default(rule: Mapping[str, Any]) -> str:
@@ -56,8 +56,11 @@ def _keys(schema: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, st
         if isinstance(rule.get("items"), Mapping) and rule["items"].get("properties"):
             yield from _keys(rule["items"], f"{name}[].")
         for pattern, part in rule.get("patternProperties", {}).items():
-            yield f"`{name}.<{pattern.strip('^$()')}>`".replace("|", " "), _type(part), "", (
-                part.get("description", "limits, `<criterion>_min` and `<criterion>_max`")
+            yield (
+                f"`{name}.<{pattern.strip('^$()')}>`".replace("|", " "),
+                _type(part),
+                "",
+                (part.get("description", "limits, `<criterion>_min` and `<criterion>_max`")),
             )
 
 
@@ -86,8 +89,11 @@ def config_readme() -> str:
         rows = (
             (
                 f"**`{column}`**" if column in schema["required"] else f"`{column}`",
-                ", ".join(f"`{v}`" for v in rule["enum"]) if "enum" in rule else
-                "number" if "x-number" in rule else "text",
+                ", ".join(f"`{v}`" for v in rule["enum"])
+                if "enum" in rule
+                else "number"
+                if "x-number" in rule
+                else "text",
                 rule.get("description", ""),
             )
             for column, rule in schema["properties"].items()
@@ -99,7 +105,11 @@ def config_readme() -> str:
     lines += _table(
         ("endpoint", "unit"), ((f"`{name}`", unit) for name, unit in ENDPOINT_UNITS.items())
     )
-    lines += ["", "The volume of a mask with any other label is `lesion_volume:<label>`, in mL.", ""]
+    lines += [
+        "",
+        "The volume of a mask with any other label is `lesion_volume:<label>`, in mL.",
+        "",
+    ]
     return "\n".join(lines)
 
 

@@ -50,7 +50,7 @@ def _header(row: Mapping[str, Any], sheet: str) -> Iterator[Finding]:
         yield fault("a folder where a file is due", "name the file, or use kind dicom")
         return
     try:
-        image = nib.load(path)
+        image: Any = nib.load(path)
         shape = image.shape
         affine = np.asarray(image.affine)
     except Exception as error:  # a reader may fail in any way on a damaged file
@@ -121,10 +121,10 @@ def gate(findings_path: str, passed_path: str) -> None:
     from corelab.provenance.products import read_table, write_json
 
     table = read_table(findings_path)
-    lines = [
-        str(Finding(**{**row, "row": int(row["row"]) if row["row"] else None}))
-        for row in table.to_dict("records")
-    ]
+    lines = []
+    for cells in table.to_dict("records"):
+        row: dict[str, Any] = {str(name): cell for name, cell in cells.items()}
+        lines.append(str(Finding(**{**row, "row": int(row["row"]) if row["row"] else None})))
     counts = {severity: int((table["severity"] == severity).sum()) for severity in SEVERITIES}
     if counts["error"]:
         raise Plain(

@@ -1,0 +1,226 @@
+"""What reruns, and what does not: on a study of tables, in a copy of the repository."""
+
+import os
+import re
+import time
+
+import pytest
+from workflow_runs import copy_of_repository, snakemake, tables_study
+
+from corelab.provenance import digest
+
+pytestmark = pytest.mark.integration
+NOTHING = "Nothing to be done"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A copy of the repository and a study in it that ran to the end."""
+    folder = tmp_path_factory.mktemp("reruns")
+    repository = copy_of_repository(folder / "repository")
+    config = tables_study(folder / "study")
+    done = snakemake("--configfile", str(config), cwd=repository)
+    assert done.returncode == 0, done.stdout[-6000:]
+    return repository, config, done.stdout
+
+
+def dry(finished, *more):
+    repository, config, _ = finished
+    result = snakemake("-n", "--configfile", str(config), *more, cwd=repository)
+    assert result.returncode == 0, result.stdout[-3000:]
+    return result.stdout
+
+
+def rules_with_changed_params(output):
+    found = re.search(r"params have changed since last execution:\n\s+(.+)", output)
+    return set(re.split(r",\s*", found.group(1).strip())) if found else set()
+
+
+def test_the_end_of_the_run_says_where_the_results_are(finished):
+    assert "report/index.html" in finished[2]
+
+
+def test_second_run_has_nothing_to_do(finished):
+    assert NOTHING in dry(finished)
+
+
+def test_touching_all_files_reruns_nothing(finished):
+    repository, config, _ = finished
+    later = time.time() + 5
+    for base in (repository, config.parent):
+        for file in base.rglob("*"):
+            if file.is_file() and not {".snakemake", "results"} & set(file.parts):
+                os.utime(file, (later, later))
+    assert NOTHING in dry(finished)
+
+
+@pytest.mark.parametrize(
+    "module", ["agreement/icc.py", "measurement/longitudinal.py", "study/columns.py"]
+)
+def test_a_library_edit_reruns_exactly_the_rules_that_use_it(finished, module):
+    repository, _, _ = finished
+    scripts = repository / "workflow" / "scripts"
+    file = scripts / "corelab" / module
+    kept = file.read_bytes()
+    # Rules of which the study has a job, and whose script leads to the module.
+    ran = {
+        "check_inputs",
+        "preflight",
+        "collect",
+        "analyse",
+        "statistics_tables",
+        "certificate",
+        "report",
+        "submission",
+        "trace_table",
+        "manifest",
+        "verified",
+    }
+    digest._imports.cache_clear()
+    using = {r for r in ran if file in set(digest.modules_of(scripts / f"{r}.py", scripts))}
+    assert using
+    file.write_bytes(kept + b"\n# an edit\n")
+    try:
+        output = dry(finished)
+        changed = rules_with_changed_params(output)
+        # The manifest's parameters hold the digests of all rules.
+        assert changed == using | {"manifest"}, output
+    finally:
+        file.write_bytes(kept)
+    assert NOTHING in dry(finished)
+
+
+def test_a_sheet_edit_reruns_only_what_reads_it(finished):
+    _, config, _ = finished
+    sheet = config.parent / "exposures.tsv"
+    kept = sheet.read_text()
+    sheet.write_text(re.sub(r"(\d)\n$", lambda m: str((int(m.group(1)) + 1) % 10) + "\n", kept))
+    try:
+        output = dry(finished)
+        assert "check_inputs" in output and "analyse" not in output, output
+    finally:
+        sheet.write_text(kept)
+
+
+def test_verify_notices_one_changed_byte(finished):
+    repository, config, _ = finished
+    table = config.parent / "results" / "tables" / "endpoints" / "measurements.tsv"
+    kept = table.read_bytes()
+    good = snakemake("--configfile", str(config), "--", "verify", cwd=repository)
+    assert good.returncode == 0, good.stdout
+    table.write_bytes(kept.replace(b"0", b"1", 1))
+    try:
+        bad = snakemake("--configfile", str(config), "--", "verify", cwd=repository)
+        assert bad.returncode != 0
+        assert "different  endpoints/measurements.tsv" in bad.stdout
+        assert "First cause: endpoints/measurements.tsv" in bad.stdout
+    finally:
+        table.write_bytes(kept)
+
+
+def test_trace_prints_the_chain_of_a_number(finished):
+    repository, config, _ = finished
+    table = config.parent / "results" / "tables" / "endpoints" / "measurements.tsv"
+    row_id = table.read_text().splitlines()[1].split("\t")[11]
+    told = snakemake(
+        "--configfile", str(config), "--config", f"row={row_id}", "--", "trace", cwd=repository
+    )
+    assert told.returncode == 0 and "software" in told.stdout and "value=" in told.stdout
+    wrong = snakemake(
+        "--configfile", str(config), "--config", "row=r-none", "--", "trace", cwd=repository
+    )
+    assert wrong.returncode != 0 and "no row 'r-none'" in wrong.stdout
+
+
+def test_status_and_compare_speak(finished):
+    repository, config, _ = finished
+    results = config.parent / "results" / "tables"
+    assert (
+        "0 things to look at"
+        in snakemake("--configfile", str(config), "--", "status", cwd=repository).stdout
+    )
+    told = snakemake(
+        "--configfile",
+        str(config),
+        "--config",
+        f"compare_with={results}",
+        "--",
+        "compare",
+        cwd=repository,
+    ).stdout
+    assert "same" in told and "different;" not in told
+
+
+def test_outputs_are_those_of_the_contract(finished):
+    _, config, _ = finished
+    results = config.parent / "results" / "tables"
+    for name in (
+        "preflight/findings.tsv",
+        "endpoints/measurements.tsv",
+        "endpoints/measurements.json",
+        "endpoints/acquisition.tsv",
+        "endpoints/flow.tsv",
+        "statistics/agreement.tsv",
+        "statistics/overlap.tsv",
+        "statistics/pharmacodynamics.tsv",
+        "statistics/survival.tsv",
+        "statistics/radiomics.tsv",
+        "statistics/phantom.tsv",
+        "report/index.html",
+        "report/report.pdf",
+        "verification/certificate.tsv",
+        "provenance/manifest.json",
+        "provenance/trace.tsv",
+        "provenance/ro-crate-metadata.json",
+    ):
+        assert (results / name).is_file(), name
+    header = [
+        "analysis_id",
+        "population",
+        "endpoint",
+        "visit",
+        "participant_id",
+        "group",
+        "statistic",
+        "estimate",
+        "ci_low",
+        "ci_high",
+        "ci_level",
+        "p_value",
+        "n",
+        "method",
+        "second_estimate",
+        "second_method",
+        "note",
+    ]
+    lines = (results / "statistics" / "survival.tsv").read_text().splitlines()
+    assert lines[0].split("\t")[: len(header)] == header and len(lines) == 1
+    # Nothing is written beside the inputs.
+    assert {p.name for p in config.parent.iterdir()} == {
+        "config.yaml",
+        "participants.tsv",
+        "reads.tsv",
+        "measurements.tsv",
+        "outcomes.tsv",
+        "exposures.tsv",
+        "results",
+    }
+
+
+def test_preflight_stops_before_anything_is_computed(tmp_path, finished):
+    from workflow_runs import write_study
+
+    repository, _, _ = finished
+    config = write_study(
+        tmp_path / "bad",
+        {},
+        participants="participant_id|arm\n1|a\n1|b",
+        reads="participant_id|visit|endpoint|reader|value\n3|v|infarct_volume|r|x",
+    )
+    done = snakemake("--configfile", str(config), cwd=repository)
+    assert done.returncode != 0
+    results = tmp_path / "bad" / "results" / "s"
+    findings = (results / "preflight" / "findings.tsv").read_text()
+    assert findings.count("\nerror\t") + findings.startswith("error") >= 3
+    assert "listed 2 times" in done.stdout and "Remedy" in done.stdout
+    assert not (results / "endpoints").exists()

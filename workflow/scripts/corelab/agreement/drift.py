@@ -1,0 +1,254 @@
+"""Does agreement change: by thirds of the reading sequence, by site, lesion size, visit, reader."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from corelab.agreement.differences import regression_slope
+from corelab.agreement.estimates import SEED, Estimate, Floats, p_from_t, quantile_t
+from corelab.agreement.icc import (
+    IntraclassCorrelation,
+    intraclass_correlation,
+    intraclass_correlation_many,
+)
+from corelab.measurement.selection import NotComputable
+
+THIRDS = ("first", "second", "third")
+
+
+def thirds(order: ArrayLike) -> np.ndarray:
+    """1, 2 or 3 for every target, by its place in the reading sequence; ties by position.
+
+    Examples
+    --------
+    >>> thirds([10, 40, 20, 60, 50, 30]).tolist()
+    [1, 2, 1, 3, 3, 2]
+    """
+    places = np.argsort(np.argsort(np.asarray(order, dtype=np.float64), kind="stable"))
+    return (3 * places) // len(places) + 1
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Agreement of two readers over their reading sequence.
+
+    Attributes
+    ----------
+    by_third
+        ICC of targets in the first, second and last third.
+    bias_by_third
+        Mean of a - b in each third, with t interval.
+    change
+        ICC of the last third minus that of the first: bootstrap interval and p value.
+    bias_slope
+        Change of a - b from the first to the last read (slope on relative place, 0 to 1).
+    learning_slope
+        Slope of log |a - b| on log place: negative where readers get better; p value of its test.
+    """
+
+    by_third: tuple[IntraclassCorrelation, ...]
+    bias_by_third: tuple[Estimate, ...]
+    change: Estimate
+    bias_slope: Estimate
+    learning_slope: Estimate
+
+
+def drift_by_thirds(
+    ratings: ArrayLike,
+    order: ArrayLike,
+    *,
+    form: str = "icc_a_1",
+    alpha: float = 0.05,
+    resamples: int = 2000,
+    seed: int = SEED,
+) -> Drift:
+    """Agreement of two readers by thirds of the reading sequence, and tests of a trend.
+
+    Parameters
+    ----------
+    ratings
+        (n targets, 2 readers), complete.
+    order
+        Place of each target in the sequence (of a reader, or the mean of both readers' places).
+    form
+        ICC form that is compared.
+    alpha
+        1 - confidence level.
+    resamples, seed
+        Of the bootstrap within thirds.
+
+    Raises
+    ------
+    NotComputable
+        Fewer than 9 targets: a third needs 3.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> truth = rng.normal(30, 8, 90)
+    >>> noise = np.where(np.arange(90) < 60, 1.0, 8.0)
+    >>> ratings = truth[:, None] + noise[:, None] * rng.normal(size=(90, 2))
+    >>> drift_by_thirds(ratings, np.arange(90), resamples=300).change.ci_high < 0
+    True
+    """
+    values = np.asarray(ratings, dtype=np.float64)
+    places = np.asarray(order, dtype=np.float64)
+    if values.ndim != 2 or values.shape[1] != 2 or len(places) != len(values):
+        raise ValueError("(targets, 2 readers) and one place per target are needed")
+    known = ~(np.isnan(values).any(axis=1) | np.isnan(places))
+    values, places = values[known], places[known]
+    n = len(values)
+    if n < 9:
+        raise NotComputable(f"{n} targets with a place in the sequence, 9 are needed for thirds")
+    part = thirds(places)
+    groups = [values[part == third] for third in (1, 2, 3)]
+    found = tuple(intraclass_correlation(group, alpha=alpha)[form] for group in groups)
+    difference = values[:, 0] - values[:, 1]
+    bias = tuple(_mean_of(difference[part == third], alpha) for third in (1, 2, 3))
+    relative = np.argsort(np.argsort(places, kind="stable")) / (n - 1.0)
+    distance = np.abs(difference - np.median(difference))
+    floor = np.min(distance[distance > 0], initial=1.0) / 2.0
+    return Drift(
+        found,
+        bias,
+        _change(groups, form, alpha, resamples, seed),
+        regression_slope(relative, difference, alpha=alpha),
+        regression_slope(
+            np.log(relative * (n - 1) + 1), np.log(np.maximum(distance, floor)), alpha=alpha
+        ),
+    )
+
+
+def _mean_of(values: Floats, alpha: float) -> Estimate:
+    n, mean = values.size, float(values.mean())
+    se = float(values.std(ddof=1) / np.sqrt(n))
+    half = quantile_t(n - 1, alpha) * se
+    p_value = p_from_t(mean / se, n - 1) if se > 0 else float(mean == 0)
+    return Estimate(mean, mean - half, mean + half, p_value, n, "mean difference, t", se=se)
+
+
+def _change(
+    groups: Sequence[Floats], form: str, alpha: float, resamples: int, seed: int
+) -> Estimate:
+    rng = np.random.default_rng(seed)
+    resampled = []
+    for group in (groups[0], groups[2]):
+        drawn = rng.integers(0, len(group), size=(resamples, len(group)))
+        resampled.append(intraclass_correlation_many(group[drawn])[form].estimate)
+    values = resampled[1] - resampled[0]
+    values = values[np.isfinite(values)]
+    first, last = (
+        float(intraclass_correlation(group)[form].estimate) for group in (groups[0], groups[2])
+    )
+    low, high = np.quantile(values, [alpha / 2, 1 - alpha / 2])
+    tail = (min(np.sum(values <= 0), np.sum(values >= 0)) + 1) / (values.size + 1)
+    return Estimate(
+        last - first,
+        float(low),
+        float(high),
+        float(min(1.0, 2.0 * tail)),
+        sum(map(len, groups)),
+        f"{form} of the last third minus the first; percentile bootstrap, {resamples} resamples",
+    )
+
+
+def lesion_size_strata(ratings: ArrayLike, *, strata: int = 3) -> np.ndarray:
+    """Stratum of each target by the mean of its readings, 1 = smallest; equal numbers.
+
+    Examples
+    --------
+    >>> lesion_size_strata([[1.0, 2.0], [30.0, 31.0], [9.0, 10.0]]).tolist()
+    [1, 3, 2]
+    """
+    means = np.nanmean(np.asarray(ratings, dtype=np.float64), axis=1)
+    places = np.argsort(np.argsort(means, kind="stable"))
+    return (strata * places) // len(places) + 1
+
+
+@dataclass(frozen=True)
+class ReaderEffects:
+    """How far each reader is from the mean of all readers, targets held constant.
+
+    Attributes
+    ----------
+    effects
+        Reader -> deviation with t interval; p value of no deviation.
+    f, df1, df2, p_value
+        Test that no reader differs (systematic bias): MSJ / MSE, which no ICC test is.
+    """
+
+    effects: Mapping[str, Estimate]
+    f: float
+    df1: int
+    df2: int
+    p_value: float
+
+
+def reader_effects(wide: pd.DataFrame, *, alpha: float = 0.05) -> ReaderEffects:
+    """Systematic effect of each reader, by least squares with targets and readers as effects.
+
+    Parameters
+    ----------
+    wide
+        Targets x readers, NaN where a reader has no value.
+    alpha
+        1 - confidence level.
+
+    Raises
+    ------
+    NotComputable
+        If no degrees of freedom are left or readers share no targets.
+
+    Examples
+    --------
+    >>> wide = pd.DataFrame({"r1": [1.0, 2.0, 3.1], "r2": [2.0, 3.1, 4.0]})
+    >>> found = reader_effects(wide)
+    >>> {name: round(one.estimate, 3) for name, one in found.effects.items()}
+    {'r1': -0.5, 'r2': 0.5}
+    """
+    from scipy import special
+
+    values = wide.to_numpy(dtype=np.float64)
+    values = values[(~np.isnan(values)).sum(axis=1) >= 2]
+    target, reader = np.nonzero(~np.isnan(values))
+    y = values[target, reader]
+    n, k = values.shape
+    if n < 2 or k < 2:
+        raise NotComputable(f"{n} targets read by two of {k} readers: 2 of each are needed")
+    # Effect coding: the effects of readers sum to 0.
+    codes = np.vstack([np.eye(k - 1), -np.ones(k - 1)])[reader]
+    design = np.column_stack([codes, np.eye(n)[target]])
+    rank = int(np.linalg.matrix_rank(design))
+    df2 = y.size - rank
+    if rank < n + k - 1 or df2 < 1:
+        raise NotComputable("readers share too few targets for their effects to be told apart")
+    solution, _, _, _ = np.linalg.lstsq(design, y, rcond=None)
+    rss = float(np.sum((y - design @ solution) ** 2))
+    only, _, _, _ = np.linalg.lstsq(np.eye(n)[target], y, rcond=None)
+    rss_targets = float(np.sum((y - np.eye(n)[target] @ only) ** 2))
+    variance = rss / df2
+    covariance = np.linalg.inv(design.T @ design)[: k - 1, : k - 1] * variance
+    contrast = np.vstack([np.eye(k - 1), -np.ones(k - 1)])
+    estimates = contrast @ solution[: k - 1]
+    errors = np.sqrt(np.maximum(np.diag(contrast @ covariance @ contrast.T), 0.0))
+    half = quantile_t(df2, alpha) * errors
+    effects = {
+        str(name): Estimate(
+            float(estimates[j]),
+            float(estimates[j] - half[j]),
+            float(estimates[j] + half[j]),
+            p_from_t(estimates[j] / errors[j], df2) if errors[j] > 0 else float(estimates[j] == 0),
+            n,
+            "deviation from the mean of readers, least squares with targets as effects; t",
+            se=float(errors[j]),
+        )
+        for j, name in enumerate(wide.columns)
+    }
+    f = (rss_targets - rss) / (k - 1) / variance if variance > 0 else np.inf
+    p_value = float(special.fdtrc(k - 1, df2, f)) if np.isfinite(f) else 0.0
+    return ReaderEffects(effects, float(f), k - 1, df2, p_value)

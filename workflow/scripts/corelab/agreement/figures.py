@@ -1,0 +1,451 @@
+"""Figures of agreement: what a statistician looks for first, with intervals in the picture.
+
+Every function returns a matplotlib Figure (no pyplot, no global state); :func:`save_figure` writes
+it with the same bytes for the same figure. Colours after Okabe and Ito, safe for colour-blind eyes.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike
+
+from corelab.agreement.differences import bland_altman, deming
+from corelab.agreement.drift import Drift
+from corelab.agreement.estimates import paired_columns
+from corelab.measurement.selection import NotComputable
+from corelab.provenance.products import atomic_path
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#5A5A5A"
+LINES = (BLUE, ORANGE, GREEN, PINK, "#E69F00", "#56B4E9")
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    from matplotlib.figure import Figure as NewFigure
+
+    figure = NewFigure(figsize=(width, height), layout="constrained", dpi=150)
+    axes = figure.add_subplot()
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8)
+    return figure, axes
+
+
+def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
+    """Write a figure atomically as PNG, SVG or PDF (by suffix), without dates or versions.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = save_figure(plot_forest([("a", 0.8, 0.7, 0.9)]), Path(folder, "forest.png"))
+    ...     path.stat().st_size > 1000
+    True
+    """
+    import matplotlib as mpl
+
+    metadata: dict[str, Any] = {
+        ".png": {"Software": None},
+        ".svg": {"Date": None},
+        ".pdf": {"CreationDate": None, "Producer": None, "Creator": None},
+    }[Path(path).suffix]
+    with mpl.rc_context({"svg.hashsalt": "corelab"}), atomic_path(path) as temporary:
+        figure.savefig(temporary, metadata=metadata)
+    return Path(path)
+
+
+def plot_bland_altman(
+    a: ArrayLike,
+    b: ArrayLike,
+    *,
+    names: tuple[str, str] = ("a", "b"),
+    unit: str = "mL",
+    delta: float | None = None,
+    alpha: float = 0.05,
+) -> Figure:
+    """Differences against means, with bias, limits and the confidence bands of all three.
+
+    Parameters
+    ----------
+    a, b
+        One value per target.
+    names
+        Of the two sources; the difference is the first minus the second.
+    unit
+        Of the values.
+    delta
+        Acceptance limit, drawn where given.
+    alpha
+        1 - confidence level of the bands.
+
+    Examples
+    --------
+    >>> figure = plot_bland_altman([1, 2, 3, 4], [1.1, 1.8, 3.3, 3.9])
+    >>> figure.axes[0].get_ylabel()
+    'a - b (mL)'
+    """
+    x, y = paired_columns(a, b, at_least=3)
+    found = bland_altman(x, y, alpha=alpha)
+    figure, axes = _figure(5.2, 3.8)
+    middle, difference = (x + y) / 2.0, x - y
+    for value, band, colour, name in (
+        (found.bias, found.bias_ci, BLUE, "bias"),
+        (found.loa_upper, found.loa_upper_ci, ORANGE, "+1.96 SD"),
+        (found.loa_lower, found.loa_lower_ci, ORANGE, "-1.96 SD"),
+    ):
+        axes.axhspan(*band, color=colour, alpha=0.13, linewidth=0)
+        axes.axhline(value, color=colour, linewidth=1.2, linestyle="-" if name == "bias" else "--")
+        axes.annotate(
+            f"{name} {value:.3g}",
+            (1.0, value),
+            xycoords=("axes fraction", "data"),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+            color=colour,
+        )
+    axes.axhline(0.0, color=GREY, linewidth=0.7)
+    if delta is not None:
+        for limit in (-delta, delta):
+            axes.axhline(limit, color=GREEN, linewidth=1.0, linestyle=":")
+        axes.annotate(
+            f"accepted +-{delta:g}",
+            (0.01, delta),
+            xycoords=("axes fraction", "data"),
+            va="bottom",
+            fontsize=8,
+            color=GREEN,
+        )
+    axes.scatter(middle, difference, s=16, color="black", alpha=0.65, linewidths=0)
+    axes.set_xlabel(f"Mean of {names[0]} and {names[1]} ({unit})", fontsize=9)
+    axes.set_ylabel(f"{names[0]} - {names[1]} ({unit})", fontsize=9)
+    axes.set_title(
+        f"n = {found.n}; bands: {100 * (1 - alpha):g} % intervals", fontsize=8, loc="left"
+    )
+    return figure
+
+
+def plot_scatter(
+    a: ArrayLike,
+    b: ArrayLike,
+    *,
+    names: tuple[str, str] = ("a", "b"),
+    unit: str = "mL",
+    caption: str = "",
+) -> Figure:
+    """Two sources against each other with the identity and the Deming line, equal axes.
+
+    Examples
+    --------
+    >>> plot_scatter([1, 2, 3, 4], [1.1, 1.8, 3.3, 3.9]).axes[0].get_xlabel()
+    'a (mL)'
+    """
+    x, y = paired_columns(a, b, at_least=3)
+    figure, axes = _figure(4.2, 4.2)
+    both = np.concatenate([x, y])
+    margin = 0.05 * (np.ptp(both) or 1.0)
+    low, high = float(both.min() - margin), float(both.max() + margin)
+    axes.plot([low, high], [low, high], color=GREY, linewidth=1.0, label="identity")
+    try:
+        line = deming(x, y)
+        ends = np.array([x.min(), x.max()])
+        axes.plot(
+            ends,
+            line.intercept.estimate + line.slope.estimate * ends,
+            color=ORANGE,
+            linewidth=1.4,
+            label=f"Deming, slope {line.slope.estimate:.3f}",
+        )
+    except NotComputable as error:
+        caption = f"{caption} no line: {error}".strip()
+    axes.scatter(x, y, s=16, color=BLUE, alpha=0.7, linewidths=0)
+    axes.set_xlim(low, high)
+    axes.set_ylim(low, high)
+    axes.set_aspect("equal")
+    axes.set_xlabel(f"{names[0]} ({unit})", fontsize=9)
+    axes.set_ylabel(f"{names[1]} ({unit})", fontsize=9)
+    axes.legend(fontsize=8, frameon=False, loc="upper left")
+    axes.set_title(f"n = {x.size}" + (f"; {caption}" if caption else ""), fontsize=8, loc="left")
+    return figure
+
+
+def plot_matrix(
+    pairs: Mapping[tuple[str, str], float],
+    *,
+    title: str = "ICC(A,1)",
+    limits: tuple[float, float] = (0.0, 1.0),
+) -> Figure:
+    """Heat map of one coefficient for all pairs of sources, values printed.
+
+    Parameters
+    ----------
+    pairs
+        (source, source) -> coefficient; each pair once, in plan order.
+    title
+        What is shown.
+    limits
+        Ends of the colour scale.
+
+    Examples
+    --------
+    >>> figure = plot_matrix({("a", "b"): 0.9, ("a", "c"): 0.5, ("b", "c"): 0.7})
+    >>> figure.axes[0].get_title(loc="left")
+    'ICC(A,1)'
+    """
+    names = list(dict.fromkeys(name for pair in pairs for name in pair))
+    table = np.full((len(names), len(names)), np.nan)
+    for (a, b), value in pairs.items():
+        i, j = sorted((names.index(a), names.index(b)))
+        table[j, i] = value
+    rows, columns = names[1:], names[:-1]
+    table = table[1:, :-1]
+    size = 1.6 + 0.62 * len(columns)
+    figure, axes = _figure(size + 1.4, size)
+    image = axes.imshow(table, cmap="cividis", vmin=limits[0], vmax=limits[1])
+    for i, j in zip(*np.nonzero(np.isfinite(table)), strict=True):
+        bright = (table[i, j] - limits[0]) / (limits[1] - limits[0]) > 0.55
+        axes.text(
+            j, i, f"{table[i, j]:.2f}", ha="center", va="center", fontsize=8,
+            color="black" if bright else "white",
+        )  # fmt: skip
+    axes.set_xticks(range(len(columns)), columns, rotation=35, ha="right", fontsize=8)
+    axes.set_yticks(range(len(rows)), rows, fontsize=8)
+    axes.spines[:].set_visible(False)
+    axes.tick_params(length=0)
+    axes.set_title(title, fontsize=9, loc="left")
+    bar = figure.colorbar(image, ax=axes, shrink=0.7)
+    bar.ax.tick_params(labelsize=8)
+    return figure
+
+
+def plot_forest(
+    rows: Sequence[tuple[str, float, float, float]],
+    *,
+    xlabel: str = "ICC(A,1) with 95 % interval",
+    reference: float | None = None,
+) -> Figure:
+    """Estimates with intervals, one line each, first row on top.
+
+    Parameters
+    ----------
+    rows
+        (label, estimate, lower, upper); an estimate of NaN is shown as "not computable".
+    xlabel
+        Statistic and interval.
+    reference
+        A line, for example the limit of the charter.
+
+    Examples
+    --------
+    >>> figure = plot_forest([("r1|r2", 0.8, 0.7, 0.9), ("r1|r3", 0.6, 0.4, 0.75)], reference=0.75)
+    >>> [tick.get_text() for tick in figure.axes[0].get_yticklabels()]
+    ['r1|r2', 'r1|r3']
+    """
+    figure, axes = _figure(5.6, 0.9 + 0.27 * len(rows))
+    places = np.arange(len(rows))
+    for place, (_, estimate, low, high) in zip(places, rows, strict=True):
+        if not np.isfinite(estimate):
+            axes.annotate("not computable", (0.02, place), xycoords=("axes fraction", "data"),
+                          va="center", fontsize=8, color=GREY)  # fmt: skip
+            continue
+        if np.isfinite(low) and np.isfinite(high):
+            axes.plot([low, high], [place, place], color=BLUE, linewidth=1.5)
+        axes.plot(estimate, place, "s", color=BLUE, markersize=5)
+        axes.annotate(
+            f"{estimate:.2f} ({low:.2f} to {high:.2f})",
+            (1.0, place),
+            xycoords=("axes fraction", "data"),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=8,
+        )
+    if reference is not None:
+        axes.axvline(reference, color=GREY, linewidth=0.9, linestyle=":")
+    axes.set_yticks(places, [label for label, *_ in rows], fontsize=8)
+    axes.set_ylim(len(rows) - 0.5, -0.5)
+    axes.set_xlabel(xlabel, fontsize=9)
+    axes.grid(axis="x", color="#dddddd", linewidth=0.5)
+    return figure
+
+
+def plot_drift(drifts: Mapping[str, Drift], *, ylabel: str = "ICC(A,1)") -> Figure:
+    """ICC by thirds of the reading sequence, one line per pair of sources.
+
+    Examples
+    --------
+    >>> from corelab.agreement.drift import drift_by_thirds
+    >>> rng = np.random.default_rng(0)
+    >>> ratings = rng.normal(size=(30, 1)) + rng.normal(0, 0.3, (30, 2))
+    >>> drift = drift_by_thirds(ratings, np.arange(30), resamples=50)
+    >>> plot_drift({"r1|r2": drift}).axes[0].get_ylabel()
+    'ICC(A,1) with 95 % interval'
+    """
+    figure, axes = _figure(4.8, 3.6)
+    for index, (name, drift) in enumerate(drifts.items()):
+        x = np.arange(3) + 0.06 * (index - (len(drifts) - 1) / 2.0)
+        estimates = np.array([one.estimate for one in drift.by_third])
+        low = estimates - np.array([one.ci_low for one in drift.by_third])
+        high = np.array([one.ci_high for one in drift.by_third]) - estimates
+        p = drift.change.p_value
+        axes.errorbar(
+            x, estimates, yerr=[np.maximum(low, 0), np.maximum(high, 0)], fmt="o-", capsize=3,
+            color=LINES[index % len(LINES)], markersize=4, linewidth=1.2,
+            label=f"{name}: last - first {drift.change.estimate:+.2f}, p {p:.2g}",
+        )  # fmt: skip
+    axes.set_xticks(range(3), ["first third", "second third", "last third"])
+    axes.set_ylabel(f"{ylabel} with 95 % interval", fontsize=9)
+    figure.legend(loc="outside lower left", fontsize=8, frameon=False)
+    return figure
+
+
+def plot_confusion(
+    a: ArrayLike,
+    b: ArrayLike,
+    categories: Sequence[Any] | None = None,
+    *,
+    names: tuple[str, str] = ("a", "b"),
+) -> Figure:
+    """Table of grades of two readers; the diagonal is agreement.
+
+    Examples
+    --------
+    >>> plot_confusion([0, 1, 1, 2], [0, 1, 2, 2]).axes[0].get_xlabel()
+    'b'
+    """
+    x, y = paired_columns(a, b, at_least=1)
+    levels = (
+        np.unique(np.concatenate([x, y])) if categories is None else np.array(categories, float)
+    )
+    counts = ((x[:, None, None] == levels[:, None]) & (y[:, None, None] == levels)).sum(axis=0)
+    size = 1.3 + 0.36 * len(levels)
+    figure, axes = _figure(size + 0.4, size)
+    axes.imshow(counts, cmap="Blues", vmin=0, vmax=max(int(counts.max()), 1))
+    for i in range(len(levels)):
+        axes.add_patch(_outline(i))
+        for j in range(len(levels)):
+            if counts[i, j]:
+                dark = counts[i, j] > 0.6 * counts.max()
+                axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=8,
+                          color="white" if dark else "black")  # fmt: skip
+    labels = [f"{level:g}" for level in levels]
+    axes.set_xticks(range(len(levels)), labels)
+    axes.set_yticks(range(len(levels)), labels)
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    axes.set_xlabel(names[1], fontsize=9)
+    axes.set_ylabel(names[0], fontsize=9)
+    same = 100.0 * float(np.mean(x == y))
+    axes.set_title(f"n = {x.size}, {same:.0f} % identical", fontsize=8, loc="left")
+    return figure
+
+
+def _outline(index: int) -> Any:
+    from matplotlib.patches import Rectangle
+
+    return Rectangle((index - 0.5, index - 0.5), 1, 1, fill=False, edgecolor=ORANGE, linewidth=1.2)
+
+
+def plot_contours(
+    image: ArrayLike,
+    masks: Mapping[str, ArrayLike],
+    spacing_mm: Sequence[float],
+    *,
+    slices: int = 3,
+    window: tuple[float, float] | None = None,
+) -> Figure:
+    """Contours of several readers on axial slices around the lesion, radiological convention.
+
+    Parameters
+    ----------
+    image
+        (x, y, z) in RAS order.
+    masks
+        Source -> mask of the image's shape.
+    spacing_mm
+        Voxel size along x, y, z.
+    slices
+        How many slices, spread evenly through the outlined area.
+    window
+        Display limits; default the 1st and 99.5th percentile.
+
+    Examples
+    --------
+    >>> image = np.zeros((8, 8, 4)); mask = np.zeros((8, 8, 4)); mask[2:5, 2:5, 1:3] = 1
+    >>> len(plot_contours(image, {"r1": mask, "r2": mask}, (1, 1, 5), slices=2).axes)
+    2
+    """
+    from matplotlib.figure import Figure as NewFigure
+    from matplotlib.lines import Line2D
+
+    volume = np.asarray(image, dtype=np.float64)
+    outlines = {name: np.asarray(mask).astype(bool) for name, mask in masks.items()}
+    area = np.sum([m.sum(axis=(0, 1)) for m in outlines.values()], axis=0)
+    if area.any():
+        # Evenly through the lesion by area: its ends alone would show little.
+        share = np.cumsum(area) / area.sum()
+        wanted = (np.arange(slices) + 0.5) / slices
+        chosen = np.unique(np.searchsorted(share, wanted))
+    else:
+        chosen = np.array([volume.shape[2] // 2])
+    box = _around(np.any(list(outlines.values()), axis=0), spacing_mm, margin_mm=30.0)
+    volume = volume[box]
+    outlines = {name: mask[box] for name, mask in outlines.items()}
+    low, high = window or tuple(np.percentile(volume, [1, 99.5]))
+    figure = NewFigure(figsize=(2.6 * len(chosen), 3.2), layout="constrained", dpi=150)
+    aspect = spacing_mm[1] / spacing_mm[0]
+    for place, z in enumerate(chosen):
+        axes = figure.add_subplot(1, len(chosen), place + 1)
+        # Rows run down from anterior, columns from the patient's right: turned twice from RAS.
+        axes.imshow(volume[::-1, ::-1, z].T, cmap="gray", vmin=low, vmax=high, aspect=aspect)
+        for index, mask in enumerate(outlines.values()):
+            shown = mask[::-1, ::-1, z].T.astype(float)
+            if shown.any():
+                axes.contour(shown, levels=[0.5], colors=[LINES[index % len(LINES)]],
+                             linewidths=1.3)  # fmt: skip
+        axes.set_title(f"slice {z}", fontsize=8)
+        axes.axis("off")
+    handles = [
+        Line2D([], [], color=LINES[i % len(LINES)], label=name) for i, name in enumerate(outlines)
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    return figure
+
+
+def _around(mask: Any, spacing_mm: Sequence[float], *, margin_mm: float) -> tuple[slice, slice]:
+    """Box in x and y around a mask with a margin; the whole plane for an empty mask."""
+    if not mask.any():
+        return slice(None), slice(None)
+    found = []
+    for axis in (0, 1):
+        used = np.flatnonzero(mask.any(axis=tuple(i for i in range(3) if i != axis)))
+        margin = int(np.ceil(margin_mm / spacing_mm[axis]))
+        found.append(slice(max(int(used[0]) - margin, 0), int(used[-1]) + margin + 1))
+    return found[0], found[1]
+
+
+def coefficient_pairs(table: pd.DataFrame, statistic: str) -> dict[tuple[str, str], float]:
+    """(source, source) -> estimate of one statistic, from statistics rows of one analysis.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"group": ["a|b", "all"], "estimate": [0.9, 0.8]})
+    >>> rows["statistic"] = "icc_a_1"
+    >>> coefficient_pairs(rows, "icc_a_1")
+    {('a', 'b'): 0.9}
+    """
+    own = table[(table["statistic"] == statistic) & table["group"].str.contains("|", regex=False)]
+    pairs = {}
+    for group, estimate in zip(own["group"], own["estimate"], strict=True):
+        first, second = group.split("|")
+        pairs[first, second] = float(estimate)
+    return pairs

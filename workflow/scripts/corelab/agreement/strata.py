@@ -1,0 +1,199 @@
+"""Rows of an agreement analysis by strata: site, visit, lesion size, third of the reading sequence.
+
+Planned with ``strata``: names of participants columns, or ``visit``, ``size`` (thirds of the mean
+reading) and ``third`` (thirds of the reading sequence, from ``presentation_order`` or ``read_at``
+of the reads). ``compare_pairs: true`` adds the comparison of every two pairs' coefficients.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from corelab.agreement.drift import drift_by_thirds, lesion_size_strata, reader_effects, thirds
+from corelab.agreement.estimates import Estimate
+from corelab.agreement.groups import GroupStatistics
+from corelab.agreement.icc import compare_intraclass_correlations
+from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
+
+Row = dict[str, Any]
+
+#: What is shown per stratum; the whole list would bury the reader.
+SHOWN = ("bias", "loa_lower", "loa_upper", "kappa_quadratic", "within_sd")
+
+
+def reading_places(tables: Tables, endpoint: str, sources: Sequence[str]) -> pd.Series:
+    """Mean relative place (0 to 1) of each target in the sources' reading sequences.
+
+    Sequence: ``presentation_order`` of the reads, else their ``read_at``; first repeats only.
+
+    Returns
+    -------
+    pandas.Series
+        Index (participant_id, visit); empty where the reads have no order.
+
+    Examples
+    --------
+    >>> places = reading_places(Tables(pd.DataFrame(), pd.DataFrame()), "aspects", ["r1"])
+    >>> len(places)
+    0
+    """
+    empty = pd.Series(dtype=float)
+    reads = getattr(tables, "reads", None)
+    if reads is None or not len(reads) or "reader" not in reads:
+        return empty
+    own = reads[(reads["endpoint"] == endpoint) & reads["reader"].isin(list(sources))].copy()
+    if "repeat" in own:
+        repeat = pd.to_numeric(own["repeat"]).fillna(1)
+        own = own[repeat == repeat.min()]
+    order = next(
+        (c for c in ("presentation_order", "read_at") if c in own and own[c].notna().all()), None
+    )
+    if order is None or not len(own):
+        return empty
+    key = own[order] if order == "read_at" else pd.to_numeric(own[order])
+    own["place"] = key.groupby(own["reader"]).rank(method="first", pct=True)
+    return own.groupby(["participant_id", "visit"])["place"].mean()
+
+
+def _levels(
+    name: str, wide: pd.DataFrame, tables: Tables, endpoint: str
+) -> tuple[pd.Series | None, str]:
+    """Stratum of each target, or None and the reason."""
+    if name == "visit":
+        return pd.Series(wide.index.get_level_values("visit"), index=wide.index), ""
+    if name == "size":
+        labels = np.array(["small", "medium", "large"])
+        return pd.Series(labels[lesion_size_strata(wide.to_numpy()) - 1], index=wide.index), ""
+    if name == "third":
+        places = reading_places(tables, endpoint, list(wide.columns)).reindex(wide.index).dropna()
+        if len(places) < 9:
+            return None, "the reads have no presentation_order or read_at for 9 targets"
+        return pd.Series(thirds(places.to_numpy()), index=places.index), ""
+    if name not in tables.participants.columns:
+        return None, f"the participants sheet has no column '{name}'"
+    people = tables.participants.set_index("participant_id")[name]
+    return pd.Series(
+        people.reindex(wide.index.get_level_values("participant_id")).to_numpy(), index=wide.index
+    ).dropna(), ""
+
+
+def stratified_rows(
+    analysis: Mapping[str, Any], tables: Tables, endpoint: str, visit: str, wide: pd.DataFrame
+) -> list[Row]:
+    """Rows of every planned stratum for every pair of sources, and tests of drift.
+
+    ``wide`` is targets (participant_id, visit) x sources. Group names: ``a|b|site=S1``.
+    """
+    rows: list[Row] = []
+    shown = (str(analysis.get("icc_form", "icc_a_1")), *SHOWN)
+    for name in as_list(analysis.get("strata")):
+        for a, b in combinations(wide.columns, 2):
+            pair = wide[[a, b]].dropna()
+            if not len(pair):
+                continue
+            levels, reason = _levels(name, pair, tables, endpoint)
+            if levels is None:
+                place = {"endpoint": endpoint, "visit": visit, "group": f"{a}|{b}|{name}"}
+                rows.append(not_computable(shown[0], reason, **place))
+                continue
+            for level in sorted(set(levels), key=str):
+                group = f"{a}|{b}|{name}={level}"
+                maker = GroupStatistics(analysis, endpoint, visit, group)
+                part = pair.loc[levels.index[levels == level]]
+                rows += [row for row in maker.pair(part, []) if row["statistic"] in shown]
+            if name == "third":
+                rows += _drift_rows(analysis, tables, endpoint, visit, pair)
+    return rows
+
+
+def _drift_rows(
+    analysis: Mapping[str, Any], tables: Tables, endpoint: str, visit: str, pair: pd.DataFrame
+) -> list[Row]:
+    a, b = pair.columns
+    maker = GroupStatistics(analysis, endpoint, visit, f"{a}|{b}")
+    form = str(analysis.get("icc_form", "icc_a_1"))
+    places = reading_places(tables, endpoint, [a, b]).reindex(pair.index)
+    names = (f"{form}_drift", "bias_drift_slope", "learning_slope")
+    try:
+        found = drift_by_thirds(
+            pair.to_numpy(), places, form=form, alpha=maker.alpha, resamples=maker.resamples,
+            seed=maker.seed,
+        )  # fmt: skip
+    except NotComputable as error:
+        return [maker.attempt(name, error) for name in names]
+    estimates = (found.change, found.bias_slope, found.learning_slope)
+    notes = (
+        "last third - first third",
+        "from the first to the last read",
+        "log |a - b| on log place",
+    )
+    return [
+        maker.attempt(name, one, None, note)
+        for name, one, note in zip(names, estimates, notes, strict=True)
+    ]
+
+
+def reader_effect_rows(
+    analysis: Mapping[str, Any], endpoint: str, visit: str, wide: pd.DataFrame
+) -> list[Row]:
+    """Systematic effect of every source (group = source), and the test that none differs."""
+    present = wide.dropna(axis=1, how="all")
+    every = GroupStatistics(analysis, endpoint, visit, "all")
+    try:
+        found = reader_effects(present, alpha=every.alpha)
+    except NotComputable as error:
+        return [every.attempt("reader_effect_f", error)]
+    rows = [
+        GroupStatistics(analysis, endpoint, visit, source).attempt("reader_effect", one)
+        for source, one in found.effects.items()
+    ]
+    n = int((present.notna().sum(axis=1) >= 2).sum())
+    method = f"F({found.df1}, {found.df2}) of no systematic difference between sources"
+    test = Estimate(found.f, p_value=found.p_value, n=n, method=method)
+    return [*rows, every.attempt("reader_effect_f", test)]
+
+
+def comparison_rows(
+    analysis: Mapping[str, Any], endpoint: str, visit: str, wide: pd.DataFrame
+) -> list[Row]:
+    """Every two pairs' ICC compared on their common targets, p values adjusted after Holm.
+
+    Planned with ``compare_pairs: true``; group = ``a|b - c|d``.
+    """
+    from statsmodels.stats.multitest import multipletests
+
+    if not analysis.get("compare_pairs"):
+        return []
+    form = str(analysis.get("icc_form", "icc_a_1"))
+    rows, found = [], []
+    for group, first, second in _two_pairs(wide):
+        maker = GroupStatistics(analysis, endpoint, visit, group)
+        try:
+            one = compare_intraclass_correlations(
+                first, second, form=form, alpha=maker.alpha, resamples=maker.resamples,
+                seed=maker.seed,
+            )  # fmt: skip
+        except NotComputable as error:
+            rows.append(maker.attempt(f"{form}_difference", error))
+            continue
+        found.append((maker, one))
+    if found:
+        adjusted = multipletests([one.p_value for _, one in found], method="holm")[1]
+        for (maker, one), p_value in zip(found, adjusted, strict=True):
+            note = f"p after Holm over {len(found)} comparisons {p_value:.6g}"
+            rows.append(maker.attempt(f"{form}_difference", one, None, note))
+    return rows
+
+
+def _two_pairs(wide: pd.DataFrame) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    pairs = list(combinations(wide.columns, 2))
+    for one, other in combinations(pairs, 2):
+        both = wide[list(dict.fromkeys([*one, *other]))].dropna()
+        if len(both) >= 3:
+            name = f"{'|'.join(one)} - {'|'.join(other)}"
+            yield name, both[list(one)].to_numpy(), both[list(other)].to_numpy()

@@ -1,0 +1,164 @@
+"""Quality gates: limits as data, one verdict per criterion, never a silent exclusion."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+PASS, WARN, FAIL, NOT_ASSESSABLE = "PASS", "WARN", "FAIL", "NOT_ASSESSABLE"
+
+
+@dataclass(frozen=True)
+class Gate:
+    """Limits of one criterion.
+
+    A value within ``good`` passes, one outside ``bad`` fails, one between is warned of. Both are
+    closed intervals; None is no limit.
+
+    Attributes
+    ----------
+    criterion
+        Name, with its unit.
+    good, bad
+        (low, high).
+    basis
+        What the limits rest on; V read in a source, B measured on simulated data, M field
+        knowledge.
+    """
+
+    criterion: str
+    good: tuple[float | None, float | None]
+    bad: tuple[float | None, float | None]
+    basis: str
+
+    def verdict(self, value: float | None) -> str:
+        """Verdict of a value.
+
+        Examples
+        --------
+        >>> gate = Gate("frame_interval_s", (None, 2.0), (None, 3.0), "")
+        >>> [gate.verdict(v) for v in (1.5, 2.5, 3.5, None)]
+        ['PASS', 'WARN', 'FAIL', 'NOT_ASSESSABLE']
+        """
+        if value is None or not math.isfinite(value):
+            return NOT_ASSESSABLE
+        if _inside(value, self.good):
+            return PASS
+        return WARN if _inside(value, self.bad) else FAIL
+
+    @property
+    def limit(self) -> str:
+        """The limits in words."""
+        return f"pass {_words(self.good)}; fail outside {_words(self.bad)}"
+
+
+def _inside(value: float, interval: tuple[float | None, float | None]) -> bool:
+    low, high = interval
+    return (low is None or value >= low) and (high is None or value <= high)
+
+
+def _words(interval: tuple[float | None, float | None]) -> str:
+    low, high = interval
+    if low is None:
+        return f"<= {high:g}" if high is not None else "any"
+    return f">= {low:g}" if high is None else f"{low:g} to {high:g}"
+
+
+_KASASBEH = "V: Kasasbeh 2016, PMC5134896"
+_SHARED = (
+    Gate("baseline_frames", (4, None), (2, None), "M"),
+    Gate("aif_width_s", (None, 15), (None, 20), "B: ISLES18 median 11, p95 19.4 s"),
+    Gate("aif_time_to_peak_s", (None, 25), (None, 30), "B: ISLES18 p95 26 s"),
+    Gate("vof_minus_aif_s", (3, 7), (0, None), "B: ISLES18 p5-p95 3.1-6.7 s"),
+    Gate("aif_snr", (20, None), (10, None), "M"),
+    Gate("vof_tail_share", (None, 0.10), (None, 0.40), _KASASBEH),
+    Gate("tissue_cnr", (4, None), (2.5, None), "B"),
+    Gate("motion_mm", (None, 1.0), (None, 3.0), "V: 1 mm is what registration resolves"),
+    Gate("motion_degrees", (None, 1.0), (None, 3.0), "V: 1 degree is what registration resolves"),
+    Gate("replaced_frames_share", (None, 0.0), (None, 0.15), "M"),
+    Gate("coverage_mm", (80, None), (40, None), "V: 8 cm of a commercial protocol"),
+    Gate("brain_volume_share", (0.5, 1.3), (0.35, 1.6), "M: of 1200 mL scaled by coverage"),
+)
+GATES: Mapping[str, tuple[Gate, ...]] = {
+    "ctp": (
+        Gate("frame_interval_s", (None, 2.0), (None, 3.0), "V: <= 10 % change of CBF to 3 s"),
+        Gate("duration_s", (60, None), (50, None), _KASASBEH),
+        *_SHARED,
+        Gate("aif_peak_hu", (150, None), (60, None), "B: Tmax accuracy falls below 150 HU"),
+        Gate("aif_peak_unscaled_hu", (30, None), (14, None), "B: ISLES18 p5 16 HU"),
+        Gate("vof_peak_hu", (100, None), (40, None), "B: ISLES18 p5 61 HU"),
+        Gate("residual_noise_hu", (None, 1.2), (None, 2.5), "B"),
+    ),
+    "dsc": (
+        Gate("frame_interval_s", (None, 1.5), (None, 2.5), "M: ASFNR, PMC5074767"),
+        Gate("duration_s", (60, None), (45, None), "M: ASFNR"),
+        Gate("frames", (40, None), (30, None), "M: ASFNR"),
+        *_SHARED,
+    ),
+}
+
+
+def configured(kind: str, changes: Mapping[str, Any] | None) -> tuple[Gate, ...]:
+    """Gates of a kind of scan with limits of the configuration put in.
+
+    Parameters
+    ----------
+    kind
+        ``ctp`` or ``dsc``.
+    changes
+        Criterion -> ``{"good": [low, high], "bad": [low, high]}``, either may be missing; None
+        switches a criterion off.
+
+    Raises
+    ------
+    ValueError
+        If a criterion does not exist.
+
+    Examples
+    --------
+    >>> gates = configured("ctp", {"coverage_mm": {"good": [60, None]}, "aif_snr": None})
+    >>> next(g.good for g in gates if g.criterion == "coverage_mm")
+    (60, None)
+    >>> any(g.criterion == "aif_snr" for g in gates)
+    False
+    """
+    changes = dict(changes or {})
+    known = {gate.criterion for gates in GATES.values() for gate in gates}
+    unknown = sorted(set(changes) - known)
+    if unknown:
+        raise ValueError(f"unknown gates {unknown}; known: {', '.join(sorted(known))}")
+    result = []
+    for gate in GATES[kind]:
+        change = changes.get(gate.criterion, {})
+        if change is None:
+            continue
+        good, bad = change.get("good", gate.good), change.get("bad", gate.bad)
+        result.append(
+            Gate(gate.criterion, (good[0], good[1]), (bad[0], bad[1]), gate.basis)
+        )
+    return tuple(result)
+
+
+def judge(
+    kind: str, values: Mapping[str, float | None], changes: Mapping[str, Any] | None = None
+) -> list[dict[str, Any]]:
+    """One row per criterion with value, limit and verdict.
+
+    Examples
+    --------
+    >>> rows = judge("ctp", {"frame_interval_s": 3.5})
+    >>> rows[0]["criterion"], rows[0]["verdict"], rows[1]["verdict"]
+    ('frame_interval_s', 'FAIL', 'NOT_ASSESSABLE')
+    """
+    return [
+        {
+            "criterion": gate.criterion,
+            "value": values.get(gate.criterion),
+            "limit": gate.limit,
+            "verdict": gate.verdict(values.get(gate.criterion)),
+            "basis": gate.basis,
+        }
+        for gate in configured(kind, changes)
+    ]

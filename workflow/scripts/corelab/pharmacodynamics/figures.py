@@ -1,0 +1,437 @@
+"""Figures of pharmacodynamics: forest, exposure-response, spaghetti, waterfall, Kaplan-Meier,
+Rankin bars, quantile coefficients, ROC, specification curve.
+
+Each function draws on axes that it is given and returns them, and computes no statistic beyond
+what the method modules give. Colours are Okabe and Ito's, which stay apart for the colour-blind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from corelab.pharmacodynamics.dose_response import response_band
+from corelab.pharmacodynamics.survival import kaplan_meier, numbers_at_risk
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+#: Colours of the modified Rankin scale, 0 (none) to 6 (dead): light to dark, then black.
+RANKIN_COLOURS = ("#f7fbff", "#d3e3f3", "#a6cde4", "#6aaed6", "#3787c0", "#105ba4", "#1a1a1a")
+
+
+def _plain(axes: Axes) -> Axes:
+    axes.spines[["top", "right"]].set_visible(False)
+    return axes
+
+
+def number(value: float, digits: int = 3) -> str:
+    """A number for a figure: significant digits, true minus sign, n/a for missing.
+
+    Examples
+    --------
+    >>> number(-0.12345), number(float("nan")), number(1234.5)
+    ('−0.123', 'n/a', '1230')
+    """
+    if not np.isfinite(value):
+        return "n/a"
+    text = f"{float(f'{value:.{digits}g}'):g}"
+    return text.replace("-", "\N{MINUS SIGN}")
+
+
+def forest(
+    axes: Axes,
+    rows: pd.DataFrame,
+    *,
+    labels: Sequence[str] | None = None,
+    null: float = 0.0,
+    logarithmic: bool = False,
+    xlabel: str = "",
+) -> Axes:
+    """Estimates with intervals, one line per row of a statistics table, numbers at the right.
+
+    Parameters
+    ----------
+    axes
+        To draw on.
+    rows
+        estimate, ci_low, ci_high, n; rows without an estimate say so.
+    labels
+        Names of the lines, default the column ``group``.
+    null
+        Value of no effect.
+    logarithmic
+        For ratios.
+    xlabel
+        What the estimates are, with the unit.
+    """
+    names = list(rows["group"] if labels is None else labels)
+    places = np.arange(len(rows))[::-1]
+    for place, (_, row) in zip(places, rows.iterrows(), strict=True):
+        if not np.isfinite(row["estimate"]):
+            text = "not computable"
+        else:
+            low, high = row["ci_low"], row["ci_high"]
+            if np.isfinite(low) and np.isfinite(high):
+                axes.plot([low, high], [place, place], color=COLOURS[0], lw=1.8, zorder=2)
+            axes.plot(row["estimate"], place, "s", color=COLOURS[0], ms=6, zorder=3)
+            text = f"{number(row['estimate'])} ({number(low)} to {number(high)})"
+        count = f"  n = {int(row['n'])}" if np.isfinite(row["n"]) else ""
+        axes.annotate(
+            text + count,
+            (1.02, place),
+            xycoords=("axes fraction", "data"),
+            va="center",
+            fontsize="small",
+            annotation_clip=False,
+        )
+    axes.axvline(null, color="0.4", lw=1, ls="--", zorder=1)
+    if logarithmic:
+        axes.set_xscale("log")
+        _decimal_log_ticks(axes)
+    axes.set_yticks(places, names)
+    axes.set_ylim(-0.7, len(rows) - 0.3)
+    axes.set_xlabel(xlabel)
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    return _plain(axes)
+
+
+def _decimal_log_ticks(axes: Axes) -> None:
+    """Ticks 0.25, 0.5, 1, 2 ... instead of powers of ten, where the range is short."""
+    low, high = axes.get_xlim()
+    ticks = [
+        t for t in (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 10, 20, 50, 100) if low <= t <= high
+    ]
+    if len(ticks) >= 2:
+        axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
+        axes.minorticks_off()
+
+
+def exposure_response(
+    axes: Axes,
+    driver: Any,
+    response: Any,
+    *,
+    model: str = "linear",
+    groups: Any = None,
+    xlabel: str = "Exposure",
+    ylabel: str = "Response",
+    alpha: float = 0.05,
+) -> Axes:
+    """Points with the fitted curve and its pointwise confidence band."""
+    x, y = np.asarray(driver, float), np.asarray(response, float)
+    labels = np.full(x.size, "") if groups is None else np.asarray(groups).astype(str)
+    for colour, name in zip(COLOURS, sorted(set(labels)), strict=False):
+        inside = labels == name
+        axes.plot(
+            x[inside], y[inside], "o", ms=4.5, alpha=0.75, color=colour, mew=0, label=name or None
+        )
+    band = response_band(x, y, model=model, alpha=alpha)
+    axes.fill_between(band.driver, band.low, band.high, color="0.5", alpha=0.25, lw=0)
+    axes.plot(band.driver, band.mean, color="black", lw=1.6)
+    axes.axhline(0, color="0.7", lw=0.8, zorder=0)
+    axes.set(xlabel=xlabel, ylabel=ylabel)
+    if groups is not None:
+        axes.legend(frameon=False, fontsize="small")
+    return _plain(axes)
+
+
+def spaghetti(
+    axes: Axes,
+    long: pd.DataFrame,
+    visits: Sequence[str],
+    *,
+    groups: Mapping[str, str] | None = None,
+    ylabel: str = "",
+) -> Axes:
+    """One thin line per participant over the visits, and the mean with its 95 % t interval.
+
+    Parameters
+    ----------
+    axes
+        To draw on.
+    long
+        participant_id, visit, value.
+    visits
+        In order; they are spaced evenly.
+    groups
+        participant -> group.
+    ylabel
+        What the values are, with the unit.
+    """
+    from scipy import stats
+
+    place = {visit: k for k, visit in enumerate(visits)}
+    rows = long[long["visit"].isin(visits)].assign(place=lambda f: f["visit"].map(place))
+    names = rows["participant_id"].map(groups) if groups else pd.Series("", index=rows.index)
+    order = list(dict.fromkeys(names.sort_values()))
+    for colour, (k, name) in zip(COLOURS, enumerate(order), strict=False):
+        part = rows[names == name]
+        for _, one in part.groupby("participant_id"):
+            one = one.sort_values("place")
+            axes.plot(one["place"], one["value"], color=colour, lw=0.6, alpha=0.3)
+        shift = 0.06 * (k - (len(order) - 1) / 2)
+        means, halves, at = [], [], []
+        for visit in visits:
+            values = part.loc[part["visit"] == visit, "value"].to_numpy(float)
+            if values.size < 2:
+                continue
+            at.append(place[visit] + shift)
+            means.append(float(values.mean()))
+            halves.append(float(stats.t.ppf(0.975, values.size - 1) * stats.sem(values)))
+        axes.errorbar(
+            at, means, halves, color=colour, lw=2.2, capsize=3, marker="o", ms=5, label=name or None
+        )
+    axes.set_xticks(range(len(visits)), list(visits))
+    axes.set_xlim(-0.25, len(visits) - 0.75)
+    axes.set_ylabel(ylabel)
+    if groups:
+        axes.legend(frameon=False, fontsize="small")
+    return _plain(axes)
+
+
+def waterfall(
+    axes: Axes,
+    values: Any,
+    *,
+    groups: Any = None,
+    ylabel: str = "Change",
+    limits: Sequence[float] = (),
+) -> Axes:
+    """One bar per participant, sorted; ``limits`` are drawn as lines (a responder rule)."""
+    v = np.asarray(values, float)
+    labels = np.full(v.size, "") if groups is None else np.asarray(groups).astype(str)
+    order = np.argsort(-v, kind="stable")
+    for colour, name in zip(COLOURS, sorted(set(labels)), strict=False):
+        inside = np.flatnonzero(labels[order] == name)
+        axes.bar(inside, v[order][inside], width=0.9, color=colour, label=name or None)
+    for limit in limits:
+        axes.axhline(limit, color="0.3", lw=1, ls="--")
+    axes.axhline(0, color="black", lw=0.8)
+    axes.set_xticks([])
+    axes.set_xlabel(f"Participants (n = {v.size})")
+    axes.set_ylabel(ylabel)
+    if groups is not None:
+        axes.legend(frameon=False, fontsize="small")
+    return _plain(axes)
+
+
+def kaplan_meier_figure(
+    axes: Axes,
+    time_days: Any,
+    event: Any,
+    groups: Any = None,
+    *,
+    xlabel: str = "Days from randomisation",
+    ylabel: str = "Survival",
+    alpha: float = 0.05,
+    ticks: int = 6,
+) -> Axes:
+    """Kaplan-Meier curves with log-log bands, censoring marks and the numbers at risk below."""
+    t, e = np.asarray(time_days, float), np.asarray(event, float)
+    labels = np.full(t.size, "all") if groups is None else np.asarray(groups).astype(str)
+    names = sorted(set(labels))
+    raw = np.linspace(0, t.max(), ticks)
+    size = 10 ** np.floor(np.log10(max(raw[1], 1e-9)))
+    step = next(m * size for m in (1, 2, 2.5, 5, 10) if m * size * (ticks - 1) >= t.max())
+    at = np.arange(0, t.max() + step / 2, step)
+    for k, (colour, name) in enumerate(zip(COLOURS, names, strict=False)):
+        inside = labels == name
+        curve = kaplan_meier(t[inside], e[inside])
+        low, high = curve.band(alpha)
+        x = np.concatenate([[0.0], curve.time])
+        axes.step(
+            x,
+            np.concatenate([[1.0], curve.survival]),
+            where="post",
+            color=colour,
+            lw=1.8,
+            label=f"{name} ({int(e[inside].sum())}/{inside.sum()})",
+        )
+        axes.fill_between(
+            x,
+            np.concatenate([[1.0], low]),
+            np.concatenate([[1.0], high]),
+            step="post",
+            color=colour,
+            alpha=0.15,
+            lw=0,
+        )
+        gone = curve.time[curve.censored > 0]
+        axes.plot(gone, curve.survival_at(gone), "|", color=colour, ms=7, mew=1.2)
+        for moment, count in zip(at, numbers_at_risk(t[inside], at.tolist()), strict=True):
+            axes.annotate(
+                str(count),
+                (moment, -0.24 - 0.075 * k),
+                xycoords=("data", "axes fraction"),
+                ha="center",
+                va="center",
+                color=colour,
+                fontsize="small",
+                annotation_clip=False,
+            )
+        axes.annotate(
+            name,
+            (-0.08, -0.24 - 0.075 * k),
+            xycoords="axes fraction",
+            ha="right",
+            va="center",
+            color=colour,
+            fontsize="small",
+            annotation_clip=False,
+        )
+    axes.annotate(
+        "At risk",
+        (-0.08, -0.165),
+        xycoords="axes fraction",
+        ha="right",
+        va="center",
+        fontsize="small",
+        annotation_clip=False,
+    )
+    axes.set_xticks(at)
+    axes.set(xlabel=xlabel, ylabel=ylabel, ylim=(0, 1.02), xlim=(0, t.max() * 1.02))
+    axes.legend(frameon=False, fontsize="small", title="events/n", title_fontsize="small")
+    return _plain(axes)
+
+
+def rankin_bars(
+    axes: Axes,
+    scores: Any,
+    groups: Any,
+    *,
+    categories: Sequence[int] = tuple(range(7)),
+    order: Sequence[str] | None = None,
+    name: str = "mRS",
+) -> Axes:
+    """Stacked bars of an ordinal scale per group ("Grotta bars"), shares in the boxes."""
+    y, labels = np.asarray(scores, float), np.asarray(groups).astype(str)
+    names = list(order) if order is not None else sorted(set(labels))
+    if len(categories) == len(RANKIN_COLOURS):
+        colours: Sequence[Any] = RANKIN_COLOURS
+    else:
+        from matplotlib import colormaps
+
+        colours = [colormaps["Blues"](v) for v in np.linspace(0.05, 0.95, len(categories))]
+    edges = []
+    for k, group in enumerate(names[::-1]):
+        inside = y[labels == group]
+        left, cuts = 0.0, []
+        for colour, category in zip(colours, categories, strict=True):
+            share = 100 * float(np.mean(inside == category)) if inside.size else 0.0
+            axes.barh(k, share, left=left, height=0.55, color=colour, edgecolor="0.25", lw=0.7)
+            if share >= 4:
+                dark = np.mean(_rgb(colour)) < 0.5
+                axes.text(
+                    left + share / 2,
+                    k,
+                    f"{share:.0f}",
+                    ha="center",
+                    va="center",
+                    color="white" if dark else "black",
+                    fontsize="small",
+                )
+            left += share
+            cuts.append(left)
+        edges.append(cuts)
+    for k in range(len(edges) - 1):
+        for a, b in zip(edges[k][:-1], edges[k + 1][:-1], strict=True):
+            axes.plot([a, b], [k + 0.275, k + 0.725], color="0.5", lw=0.7)
+    axes.set_yticks(range(len(names)), [f"{g} (n = {np.sum(labels == g)})" for g in names[::-1]])
+    axes.set_xlim(0, 100)
+    axes.set_ylim(-0.5, len(names) - 0.3)
+    axes.set_xlabel("Participants, %")
+    from matplotlib.patches import Patch
+
+    handles = [
+        Patch(facecolor=colour, edgecolor="0.25", label=str(category))
+        for colour, category in zip(colours, categories, strict=True)
+    ]
+    axes.legend(
+        handles=handles,
+        ncols=len(categories),
+        title=name,
+        frameon=False,
+        fontsize="small",
+        loc="lower center",
+        bbox_to_anchor=(0.5, 1.0),
+        handlelength=1.0,
+        columnspacing=1.0,
+    )
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+    return _plain(axes)
+
+
+def _rgb(colour: Any) -> np.ndarray:
+    from matplotlib.colors import to_rgb
+
+    return np.array(to_rgb(colour))
+
+
+def quantile_coefficients_figure(
+    axes: Axes, rows: pd.DataFrame, term: str, *, ylabel: str = "Coefficient"
+) -> Axes:
+    """Quantile-regression coefficients of one term over the quantiles with their intervals."""
+    chosen = rows[rows["group"].str.endswith(f"|{term}")]
+    q = chosen["group"].str.extract(r"^q=([0-9.]+)\|")[0].astype(float).to_numpy()
+    order = np.argsort(q)
+    part = chosen.iloc[order]
+    axes.fill_between(
+        q[order], part["ci_low"], part["ci_high"], color=COLOURS[0], alpha=0.2, lw=0, zorder=1
+    )
+    axes.plot(q[order], part["estimate"], "o-", color=COLOURS[0], lw=1.6, zorder=2)
+    axes.axhline(0, color="0.4", lw=1, ls="--")
+    axes.set_xticks(q[order])
+    axes.set(xlabel="Quantile", ylabel=ylabel, title=term)
+    return _plain(axes)
+
+
+def roc_figure(axes: Axes, curves: Mapping[str, tuple[Any, Any]]) -> Axes:
+    """ROC curves; ``curves`` maps a name to (false-positive rate, sensitivity)."""
+    for colour, (name, (false, hit)) in zip(COLOURS, curves.items(), strict=False):
+        axes.step(false, hit, where="post", color=colour, lw=1.8, label=name)
+    axes.plot([0, 1], [0, 1], color="0.6", lw=1, ls="--")
+    axes.set(xlabel="1 - specificity", ylabel="Sensitivity", xlim=(0, 1), ylim=(0, 1.01))
+    axes.set_aspect("equal")
+    axes.legend(frameon=False, fontsize="small", loc="lower right")
+    return _plain(axes)
+
+
+def specification_curve(
+    axes: Axes, rows: pd.DataFrame, *, null: float = 0.0, ylabel: str = "Estimate"
+) -> Axes:
+    """Estimates of one question under all specifications, sorted; significant ones filled.
+
+    Parameters
+    ----------
+    axes
+        To draw on.
+    rows
+        estimate, ci_low, ci_high.
+    null
+        Value of no effect.
+    ylabel
+        What the estimates are.
+    """
+    part = rows[np.isfinite(rows["estimate"])].sort_values("estimate", kind="stable")
+    x = np.arange(len(part))
+    clear = (part["ci_low"] > null) | (part["ci_high"] < null)
+    axes.vlines(x, part["ci_low"], part["ci_high"], color="0.7", lw=1.2)
+    axes.scatter(
+        x,
+        part["estimate"],
+        c=[COLOURS[0] if yes else "white" for yes in clear],
+        edgecolors=COLOURS[0],
+        s=22,
+        zorder=3,
+    )
+    axes.axhline(null, color="0.4", lw=1, ls="--")
+    axes.set_xticks([])
+    axes.set(xlabel=f"Specifications (n = {len(part)}), sorted", ylabel=ylabel)
+    return _plain(axes)

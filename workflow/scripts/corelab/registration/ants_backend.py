@@ -1,0 +1,238 @@
+"""ANTs in the Python process (ANTsPy), with one thread and a seed."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from corelab.registration.registrar import (
+    Registrar,
+    RegistrationFault,
+    Transform,
+    check_images,
+    missing_module,
+    private_folder,
+)
+from corelab.registration.transforms import RAS_LPS, read_affine, read_warp, write_affine
+
+_THREADS = "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"
+
+
+def import_ants() -> Any:
+    """Import ANTsPy so that its results can be repeated: ITK gets one thread before the import.
+
+    Raises
+    ------
+    RuntimeError
+        If ANTsPy was imported earlier with another number of threads: results would differ from
+        run to run, and ITK does not look at the number again.
+
+    Examples
+    --------
+    >>> import_ants().__name__, os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"]
+    ('ants', '1')
+    """
+    if "ants" in sys.modules and os.environ.get(_THREADS) != "1":
+        raise RuntimeError(
+            f"ants was imported before with {_THREADS}={os.environ.get(_THREADS)}; results would "
+            "differ from run to run. Import it through import_ants() only"
+        )
+    os.environ[_THREADS] = "1"
+    import ants
+
+    return ants
+
+
+def to_ants(image: nib.Nifti1Image) -> Any:
+    """Turn a nibabel image into an ANTs image by its affine (RAS to LPS), never through a file.
+
+    Examples
+    --------
+    >>> image = nib.Nifti1Image(np.zeros((4, 5, 6), np.float32), np.diag([2.0, 3, 4, 1]))
+    >>> converted = to_ants(image)
+    >>> converted.shape, converted.spacing, [float(v) for v in converted.direction.diagonal()]
+    ((4, 5, 6), (2.0, 3.0, 4.0), [-1.0, -1.0, 1.0])
+    """
+    ants = import_ants()
+    lps = RAS_LPS @ image.affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    return ants.from_numpy(
+        np.ascontiguousarray(np.asarray(image.dataobj, dtype=np.float32)),
+        origin=[float(value) for value in lps[:3, 3]],
+        spacing=[float(value) for value in spacing],
+        direction=lps[:3, :3] / spacing,
+    )
+
+
+def from_ants(image: Any) -> nib.Nifti1Image:
+    """Turn an ANTs image into a nibabel image (LPS to RAS).
+
+    Examples
+    --------
+    >>> affine = np.diag([2.0, 3, 4, 1]); affine[:3, 3] = 10, 20, 30
+    >>> there = to_ants(nib.Nifti1Image(np.zeros((4, 5, 6), np.float32), affine))
+    >>> bool(np.allclose(from_ants(there).affine, affine))
+    True
+    """
+    lps = np.eye(4)
+    lps[:3, :3] = np.asarray(image.direction) * np.asarray(image.spacing)
+    lps[:3, 3] = image.origin
+    return nib.Nifti1Image(image.numpy(), RAS_LPS @ lps)
+
+
+class AntsRegistrar(Registrar):
+    """ANTsPy: antsRegistration as a library call, stages from the preset."""
+
+    name = "ants"
+
+    @classmethod
+    def missing(cls) -> tuple[str, str] | None:
+        """Why ANTsPy cannot be used."""
+        return missing_module("ants", "antspyx")
+
+    def rigid(
+        self,
+        fixed: nib.Nifti1Image,
+        moving: nib.Nifti1Image,
+        *,
+        metric_mask: nib.Nifti1Image | None = None,
+        start: np.ndarray | None = None,
+    ) -> Transform:
+        """Rotation and translation."""
+        return self._run("rigid", fixed, moving, metric_mask, start)
+
+    def affine(
+        self,
+        fixed: nib.Nifti1Image,
+        moving: nib.Nifti1Image,
+        *,
+        metric_mask: nib.Nifti1Image | None = None,
+        start: np.ndarray | None = None,
+    ) -> Transform:
+        """Rigid, then twelve parameters."""
+        return self._run("affine", fixed, moving, metric_mask, start)
+
+    def deformable(
+        self,
+        fixed: nib.Nifti1Image,
+        moving: nib.Nifti1Image,
+        *,
+        start: np.ndarray,
+        metric_mask: nib.Nifti1Image | None = None,
+        first_pass: bool = False,
+    ) -> Transform:
+        """SyN (Avants et al., Med Image Anal 2008;12:26-41)."""
+        fit = "deformable_first" if first_pass else "deformable"
+        return self._run(fit, fixed, moving, metric_mask, start)
+
+    def _run(
+        self,
+        fit: str,
+        fixed: nib.Nifti1Image,
+        moving: nib.Nifti1Image,
+        metric_mask: nib.Nifti1Image | None,
+        start: np.ndarray | None,
+    ) -> Transform:
+        check_images(fixed, moving)
+        ants = import_ants()
+        from ants.internal import get_pointer_string
+
+        # The pointers stand in the arguments as text: the images must outlive the call.
+        images = [to_ants(fixed), to_ants(moving)]
+        names = [get_pointer_string(image) for image in images]
+        masks = "[NA,NA]"
+        if metric_mask is not None:
+            images.append(to_ants(metric_mask) != 0)
+            masks = f"[NA,{get_pointer_string(images[-1])}]"
+        with private_folder() as folder:
+            arguments = registration_arguments(
+                self.preset.steps(self.name, fit),
+                names,
+                prefix=f"{folder}/x",
+                start=start_argument(start, names, folder),
+                masks=masks,
+                seed=self.seed,
+            )
+            try:
+                ants.registration(arguments, None)
+            except RuntimeError as error:
+                raise RegistrationFault(f"ANTs could not do the {fit} fit: {error}") from error
+            return read_result(folder, fit, start)
+
+
+def start_argument(start: np.ndarray | None, names: Sequence[str], folder: Path) -> str:
+    """Start of a fit: a matrix as a file, or the centres of mass of both images.
+
+    Examples
+    --------
+    >>> start_argument(None, ["fixed.nii", "moving.nii"], Path("."))
+    '[fixed.nii,moving.nii,1]'
+    """
+    if start is None:
+        return f"[{names[0]},{names[1]},1]"
+    return str(write_affine(start, folder / "start.mat"))
+
+
+def registration_arguments(
+    stages: Sequence[Mapping[str, Any]],
+    names: Sequence[str],
+    *,
+    prefix: str,
+    start: str,
+    masks: str,
+    seed: int,
+) -> list[str]:
+    """Command line of antsRegistration from the stages of a preset.
+
+    Examples
+    --------
+    >>> stage = {"transform": "Rigid[0.1]", "metric": "Mattes", "bins": 32, "sampling_rate": 0.25,
+    ...          "iterations": [50, 20], "shrink": [2, 1], "smoothing_vox": [1, 0],
+    ...          "convergence": [1e-6, 10]}
+    >>> " ".join(registration_arguments([stage], ["f", "m"], prefix="x", start="[f,m,1]",
+    ...                                 masks="[NA,NA]", seed=1)[8:])
+    '--random-seed 1 --use-histogram-matching 0 --transform Rigid[0.1]
+    --metric Mattes[f,m,1,32,Regular,0.25] --convergence [50x20,1e-06,10] --shrink-factors 2x1
+    --smoothing-sigmas 1x0vox --masks [NA,NA]'
+    """
+    arguments = ["--dimensionality", "3", "--float", "1", "--output", prefix]
+    arguments += ["--initial-moving-transform", start, "--random-seed", str(seed)]
+    arguments += ["--use-histogram-matching", "0"]
+    for stage in stages:
+        sampling = f",Regular,{stage['sampling_rate']}" if stage["sampling_rate"] else ""
+        iterations = "x".join(str(count) for count in stage["iterations"])
+        threshold, window = stage["convergence"]
+        metric = f"{stage['metric']}[{names[0]},{names[1]},1,{stage['bins']}{sampling}]"
+        arguments += ["--transform", stage["transform"], "--metric", metric]
+        arguments += ["--convergence", f"[{iterations},{threshold},{window}]"]
+        arguments += ["--shrink-factors", "x".join(str(factor) for factor in stage["shrink"])]
+        sigmas = "x".join(str(sigma) for sigma in stage["smoothing_vox"])
+        arguments += ["--smoothing-sigmas", f"{sigmas}vox", "--masks", masks]
+    return arguments
+
+
+def read_result(folder: Path, fit: str, start: np.ndarray | None) -> Transform:
+    """Read what antsRegistration left under the prefix ``x``.
+
+    A start is collapsed with the linear stages into one matrix; a deformable fit leaves it as
+    it was, so that the matrix is the start itself, with all its digits.
+    """
+    matrices = sorted(folder.glob("x*GenericAffine.mat"))
+    inverse = sorted(folder.glob("x*InverseWarp.nii.gz"))
+    warps = sorted(set(folder.glob("x*Warp.nii.gz")) - set(inverse))
+    deformable = fit.startswith("deformable")
+    if len(matrices) != 1 or len(warps) != deformable or len(inverse) != deformable:
+        raise RuntimeError(
+            f"antsRegistration left {sorted(path.name for path in folder.iterdir())} "
+            f"for the {fit} fit; one matrix{' and two fields' if deformable else ''} expected"
+        )
+    if not deformable:
+        return Transform(fit, read_affine(matrices[0]))
+    assert start is not None
+    return Transform("deformable", np.asarray(start), read_warp(warps[0]), read_warp(inverse[0]))

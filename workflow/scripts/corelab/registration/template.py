@@ -1,0 +1,93 @@
+"""The template: MNI152 (2009a, symmetric, skull-stripped) as nilearn packages it, 1 mm."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from scipy import ndimage
+
+TEMPLATE_FILE = "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
+
+
+def template_path() -> Path:
+    """File of the template; nilearn is located, not imported (importing it costs seconds).
+
+    Raises
+    ------
+    FileNotFoundError
+        If nilearn is not installed or does not package the template any more.
+
+    Examples
+    --------
+    >>> template_path().name
+    'mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz'
+    """
+    found = find_spec("nilearn")
+    if found is None or not found.submodule_search_locations:
+        raise FileNotFoundError("the MNI152 template comes with nilearn: pip install nilearn")
+    path = Path(found.submodule_search_locations[0]) / "datasets" / "data" / TEMPLATE_FILE
+    if not path.is_file():
+        raise FileNotFoundError(f"nilearn has no {path}; install nilearn 0.13")
+    return path
+
+
+@cache
+def template_image() -> nib.Nifti1Image:
+    """Template T1, brain only, 197 x 233 x 189 voxels of 1 mm, RAS, float32.
+
+    Examples
+    --------
+    >>> template_image().shape
+    (197, 233, 189)
+    """
+    stored: Any = nib.load(template_path())
+    return nib.Nifti1Image(np.asarray(stored.dataobj, dtype=np.float32), stored.affine)
+
+
+@cache
+def template_brain_mask() -> nib.Nifti1Image:
+    """Brain of the template: what is not 0, with its holes filled, uint8.
+
+    Examples
+    --------
+    >>> round(float(np.asarray(template_brain_mask().dataobj).sum()) / 1000)   # mL
+    1883
+    """
+    template = template_image()
+    brain = ndimage.binary_fill_holes(np.asarray(template.dataobj) > 0)
+    return nib.Nifti1Image(brain.astype(np.uint8), template.affine)
+
+
+def mni_left_right(mask_image: nib.Nifti1Image) -> tuple[float, float]:
+    """Volumes (mL) of a template-space mask left and right of the midplane x = 0.
+
+    Parameters
+    ----------
+    mask_image
+        Mask in MNI space; what is not 0 counts. Voxels whose centre lies on the plane are
+        shared equally. Left is the subject's left, x < 0, whatever the voxel order.
+
+    Returns
+    -------
+    tuple of float
+        (left, right) in mL.
+
+    Examples
+    --------
+    >>> data = np.zeros((3, 1, 1), np.uint8); data[0] = 1
+    >>> affine = np.eye(4); affine[0, 3] = -1            # voxels at x = -1, 0, 1
+    >>> mni_left_right(nib.Nifti1Image(data, affine))
+    (0.001, 0.0)
+    """
+    voxels = np.argwhere(np.asarray(mask_image.dataobj) != 0)
+    x_mm = voxels @ mask_image.affine[0, :3] + mask_image.affine[0, 3]
+    voxel_ml = abs(float(np.linalg.det(mask_image.affine[:3, :3]))) / 1000.0
+    middle = np.abs(x_mm) < 1e-6
+    left = float(((x_mm < 0) & ~middle).sum() + 0.5 * middle.sum()) * voxel_ml
+    right = float(((x_mm > 0) & ~middle).sum() + 0.5 * middle.sum()) * voxel_ml
+    return left, right

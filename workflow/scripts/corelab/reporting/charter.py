@@ -1,0 +1,301 @@
+"""The imaging charter: its twelve blocks, what the study fills and what only people can.
+
+Structure after the Chinese regulator's guideline on independent imaging review (CDE, appendix 1).
+A block that the study cannot fill stays empty and is listed; it is never made up. Statements that
+only a person can make are NOT ATTESTED until a person makes them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from corelab.measurement.selection import as_list
+from corelab.reporting.documents import Block, Bullets, DataTable, Definitions, Heading, Paragraph
+from corelab.reporting.methods import analysis_sentence, methods_text
+from corelab.reporting.numbers import observed, plural
+from corelab.reporting.results import Results
+from corelab.reporting.vocabulary import (
+    KIND_WORDS,
+    criterion_words,
+    endpoint_unit,
+    endpoint_words,
+    limits_for,
+)
+
+NOT_ATTESTED = "NOT ATTESTED"
+EMPTY = "Empty: to be written by the sponsor."
+
+#: (what has to be stated, by whom): nothing here is ever ticked by the program.
+ATTESTATIONS = (
+    ("Qualification and training of technologists and of sites", "sponsor"),
+    ("Regular checks of the scanners, with reports in date", "sites"),
+    ("Storage of source images at the sites", "sites"),
+    ("Independence of the readers and of the core laboratory", "core laboratory"),
+    ("Conflicts of interest of readers and adjudicators", "each reader"),
+    ("Training, test and certification of each reader before the first read", "core laboratory"),
+    ("At least one reader for quality control", "core laboratory"),
+    ("Quality management system of the core laboratory", "core laboratory"),
+    ("Certification of the display and measurement software used by readers", "core laboratory"),
+    (
+        "Conflicts of interest of the contract research organisation",
+        "contract research organisation",
+    ),
+    ("Investigators' duties towards imaging", "investigators"),
+    ("Retention of raw images, reads and records for the trial and five years", "sponsor"),
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading of the charter.
+
+    Attributes
+    ----------
+    number, title
+        As in the guideline's appendix.
+    mandatory
+        Whether it may stay empty.
+    blocks
+        What the study says; empty where it says nothing.
+    """
+
+    number: str
+    title: str
+    mandatory: bool
+    blocks: tuple[Block, ...]
+
+    @property
+    def state(self) -> str:
+        """``filled``, ``empty`` (mandatory) or ``not applicable`` (optional, nothing said)."""
+        if self.blocks:
+            return "filled"
+        return "empty" if self.mandatory else "not stated"
+
+
+GLOSSARY = (
+    ("ADC", "Apparent diffusion coefficient"),
+    ("BICR", "Blinded independent central review"),
+    ("CI", "Confidence interval"),
+    ("DWI", "Diffusion-weighted imaging"),
+    ("ICC", "Intraclass correlation coefficient"),
+    ("MNI152", "Template space of the Montreal Neurological Institute"),
+    ("NE", "Not evaluable"),
+    ("SAP", "Statistical analysis plan"),
+    ("Tmax", "Time to the maximum of the residue function"),
+)
+
+
+def _overview(results: Results) -> tuple[Block, ...]:
+    study = results.study
+    endpoints = list(
+        dict.fromkeys(str(e) for a in results.analyses for e in as_list(a.get("endpoint")))
+    )
+    blocks: list[Block] = [
+        Definitions(
+            (
+                ("Study", str(study.get("id", ""))),
+                ("Title", results.title),
+                ("Disease", str(study.get("disease", "stroke"))),
+                ("Analysis plan", str(study.get("sap_version") or "no version stated")),
+                ("Visits", ", ".join(results.tables.visit_order) or "not stated"),
+                ("Imaging endpoints", endpoint_words(",".join(endpoints)) or "none planned"),
+            )
+        )
+    ]
+    if results.analyses:
+        sentences = tuple(f"{a['id']}: {analysis_sentence(a)}" for a in results.analyses)
+        blocks.append(Bullets(sentences))
+    return tuple(blocks)
+
+
+def acquisition_limits(results: Results) -> tuple[tuple[str, ...], ...]:
+    """Rows of the acquisition standard: scan, criterion, limit, checked, outside."""
+    rows = []
+    frame = results.acquisition
+    for (kind, criterion), group in frame.groupby(["kind", "criterion"], sort=True):
+        name, unit, direction = criterion_words(str(criterion))
+        limits = ", ".join(dict.fromkeys(observed(v) for v in group["limit"]))
+        tally = group["verdict"].value_counts()
+        rows.append(
+            (
+                KIND_WORDS.get(str(kind), str(kind)),
+                f"{name}, {unit}" if unit else name,
+                f"{direction} {limits}".strip(),
+                str(len(group)),
+                str(int(tally.get("fail", 0))),
+                str(int(tally.get("not_assessable", 0))),
+            )
+        )
+    return tuple(rows)
+
+
+def acquisition_table(results: Results) -> tuple[Block, ...]:
+    """The acquisition standard as a table; nothing where no scan was checked."""
+    rows = acquisition_limits(results)
+    if not rows:
+        return ()
+    columns = ("Scan", "Criterion", "Limit", ">Checked", ">Outside", ">Not assessable")
+    table = DataTable("", "Limits of the charter", columns, rows, "endpoints/acquisition.tsv")
+    return (table,)
+
+
+def _processing(results: Results) -> tuple[Block, ...]:
+    blocks: list[Block] = []
+    for passage in methods_text(results):
+        if passage.heading != "Analysis plan":
+            blocks += [Heading(passage.heading, 3), *map(Paragraph, passage.paragraphs)]
+    return tuple(blocks)
+
+
+def _criteria(results: Results) -> tuple[Block, ...]:
+    endpoints = sorted(set(results.measurements["endpoint"].dropna()))
+    if not endpoints:
+        return ()
+    rows = tuple(
+        (endpoint_words(name), endpoint_unit(name) or "see the sheet") for name in endpoints
+    )
+    return (Definitions(rows),)
+
+
+def readers(results: Results) -> list[tuple[str, str, int]]:
+    """(reader or software, what it gave, number of values), from the measurements."""
+    frame = results.measurements
+    frame = frame[~frame["source"].fillna("").str.match(r"(pipeline|supplied|consensus)")]
+    found = []
+    for source, rows in frame.groupby("source", sort=True):
+        endpoints = endpoint_words(",".join(sorted(set(rows["endpoint"].dropna()))))
+        found.append((str(source), endpoints, len(rows)))
+    return found
+
+
+def _reading(results: Results) -> tuple[Block, ...]:
+    found = readers(results)
+    if not found:
+        return ()
+    repeats = results.measurements["repeat"].dropna().map(str)
+    text = (
+        f"{plural(len(found), 'reader or software', 'readers or software')} gave values; "
+        f"the highest number of repeats is {max(map(int, map(float, repeats)), default=1)}. "
+        "The order of presentation and the blinding of readers are part of the reads sheet."
+    )
+    return (Paragraph(text),)
+
+
+def _stability(results: Results) -> tuple[Block, ...]:
+    planned = [a for a in results.analyses if a.get("type") in {"agreement", "overlap"}]
+    if not planned:
+        return ()
+    texts = tuple(f"{a['id']}: {analysis_sentence(a)}" for a in planned)
+    return (Paragraph("Stability of the readers, see document 08:"), Bullets(texts))
+
+
+def _assurance(results: Results) -> tuple[Block, ...]:
+    text = (
+        "Every product has a SHA-256 in provenance/manifest.json, every number a row in "
+        "trace.tsv. Inputs are checked before any computing (preflight/findings.tsv), scans "
+        "against the limits of the charter, perfusion series by gates. Statistics that carry a "
+        "conclusion are computed by two independent programs; a difference beyond tolerance "
+        "stops the run. Values that could not be had stay in the tables with their reason."
+    )
+    return (Paragraph(text),)
+
+
+def _transfer(results: Results) -> tuple[Block, ...]:
+    scans = [scan for visit in results.visits for scan in visit.scans if scan.get("sha256")]
+    if not scans:
+        return ()
+    return (
+        Paragraph(
+            f"{plural(len(scans), 'file')} were identified by their SHA-256 on receipt; the "
+            "digests stand in the stage records and in provenance/manifest.json."
+        ),
+    )
+
+
+def _references(results: Results) -> tuple[Block, ...]:
+    limits = limits_for(sorted(set(results.measurements["endpoint"].dropna())))
+    sources = tuple(dict.fromkeys(limit.source for limit in limits if limit.source))
+    return (Bullets(sources),) if sources else ()
+
+
+def charter_sections(results: Results) -> list[Section]:
+    """The twelve blocks (glossary and chapters 1 to 11) with their headings."""
+    flow = (
+        "Scans are listed, checked and brought to a common orientation; aligned within the visit; "
+        "segmented; measured in native space; normalised for location; compared between sources; "
+        "related to dose, exposure and outcome; reported. Each stage leaves a record; a file that "
+        "fails is a status with a reason, and the flow adds up."
+    )
+
+    def section(
+        number: str,
+        title: str,
+        fill: Callable[[Results], tuple[Block, ...]] | None = None,
+        mandatory: bool = True,
+    ) -> Section:
+        return Section(number, title, mandatory, fill(results) if fill else ())
+
+    return [
+        section("0", "Glossary", lambda _: (Definitions(GLOSSARY),)),
+        section("1", "Summary", lambda r: (Paragraph(f"Imaging charter of {r.title}."),)),
+        section("2", "Study overview", _overview),
+        section("3", "Responsibilities"),
+        section("4.1", "Site qualification"),
+        section("4.2", "Acquisition standard", acquisition_table),
+        section("4.3", "Submission of images"),
+        section("4.4", "Processing principles", _processing),
+        section("4.5", "Quality assurance, monitoring and correction plan"),
+        section("5", "Clinical data given to readers", mandatory=False),
+        section("6", "Assessment criteria", _criteria),
+        section("7.1", "Flow of the review", lambda _: (Paragraph(flow),)),
+        section("7.2", "Assessment of visits", _reading),
+        section("7.3", "Adjudication"),
+        section("7.4", "Clinical assessment", mandatory=False),
+        section("8", "Quality control of readers", _stability),
+        section("9", "Transfer and storage", _transfer),
+        section("10", "Quality assurance of the assessment", _assurance),
+        section("11", "References", _references),
+    ]
+
+
+def empty_sections(sections: list[Section]) -> list[str]:
+    """Mandatory headings that the study leaves empty."""
+    return [f"{s.number} {s.title}" for s in sections if s.state == "empty"]
+
+
+def attestation_table() -> DataTable:
+    """What only people can state, none of it stated by the program."""
+    rows = tuple((what, who, NOT_ATTESTED, "") for what, who in ATTESTATIONS)
+    columns = ("Statement", "By", "State", "Name, date, signature")
+    return DataTable("", "Statements that only people can make", columns, rows)
+
+
+def charter_blocks(results: Results) -> tuple[Block, ...]:
+    """The charter as blocks of a document."""
+    sections = charter_sections(results)
+    left = empty_sections(sections)
+    blocks: list[Block] = [Heading("Completeness")]
+    states = tuple((s.number, s.title, "yes" if s.mandatory else "no", s.state) for s in sections)
+    blocks.append(
+        DataTable("", "State of each block", ("Block", "Title", "Mandatory", "State"), states)
+    )
+    if left:
+        blocks += [Paragraph("Mandatory blocks left empty:"), Bullets(tuple(left))]
+    chapter = ""
+    chapters = {
+        "4": "Acquisition, submission and processing",
+        "7": "Flow of the blinded independent central review",
+    }
+    for section in sections:
+        first, _, rest = section.number.partition(".")
+        if rest and first != chapter:
+            blocks.append(Heading(f"{first} {chapters[first]}"))
+        chapter = first
+        blocks.append(Heading(f"{section.number} {section.title}", 2 if rest else 1))
+        nothing = (
+            EMPTY if section.mandatory else "Not stated; may be not applicable, with a reason."
+        )
+        blocks += section.blocks or (Paragraph(nothing, soft=True),)
+    blocks += [Heading("Attestations"), attestation_table()]
+    return tuple(blocks)

@@ -1,0 +1,281 @@
+"""A document as data, and its two renditions: PDF by typst and Markdown.
+
+What is printed reaches typst as JSON, never as markup: no text of an input is interpreted.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from corelab import __version__
+from corelab.provenance.products import atomic_path, write_text
+
+TEMPLATES = Path(__file__).parent / "templates"
+#: Unicode blocks that the fonts inside typst cover, as far as they were tried.
+_COVERED = (
+    (0x20, 0x7E),
+    (0xA0, 0x17F),
+    (0x391, 0x3A1),
+    (0x3A3, 0x3A9),
+    (0x3B1, 0x3C9),
+    (0x410, 0x44F),
+    (0x2010, 0x2015),
+    (0x2018, 0x201E),
+    (0x2020, 0x2022),
+)
+_COVERED_SIGNS = frozenset(
+    "\u2026\u2030\u2032\u2033\u20ac\u2122\u2190\u2191\u2192\u2193\u2212\u221a\u221e\u2248\u2260\u2264\u2265"
+)
+
+
+@dataclass(frozen=True)
+class Heading:
+    """A heading; level 1 begins a part."""
+
+    text: str
+    level: int = 1
+
+
+@dataclass(frozen=True)
+class Paragraph:
+    """A paragraph; ``soft`` for what is secondary."""
+
+    text: str
+    soft: bool = False
+
+
+@dataclass(frozen=True)
+class Bullets:
+    """A list."""
+
+    items: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Definitions:
+    """Names with their texts."""
+
+    rows: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class DataTable:
+    """A numbered table.
+
+    Attributes
+    ----------
+    number
+        ``14.2.1``; empty for a table without a number.
+    title, columns, rows
+        Texts; a column whose name begins with ``>`` is set to the right.
+    source
+        File that the rows came from.
+    notes
+        Below the table.
+    kind
+        ``Table`` or ``Listing``.
+    """
+
+    number: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    source: str = ""
+    notes: tuple[str, ...] = ()
+    kind: str = "Table"
+
+
+@dataclass(frozen=True)
+class Plate:
+    """A numbered figure: bytes of an SVG or PNG file."""
+
+    number: str
+    title: str
+    data: bytes
+    suffix: str
+    alt: str
+    caption: str = ""
+    width_percent: int = 60
+
+
+Block = Heading | Paragraph | Bullets | Definitions | DataTable | Plate
+
+
+@dataclass(frozen=True)
+class Document:
+    """A document.
+
+    Attributes
+    ----------
+    title, subtitle
+        On its first page.
+    study
+        In the running head.
+    facts
+        Names and values below the title.
+    blocks
+        The content.
+    footer
+        Program and fingerprint, at the foot of each page.
+    contents
+        Whether a list of headings, tables and figures stands first.
+    landscape
+        Wide pages, as tables of a clinical study report.
+    """
+
+    title: str
+    subtitle: str
+    study: str
+    facts: tuple[tuple[str, str], ...]
+    blocks: tuple[Block, ...]
+    footer: str
+    contents: bool = True
+    landscape: bool = False
+
+
+def printable(text: Any) -> str:
+    """Text that the vendored fonts can show; other characters as ``[U+XXXX]``.
+
+    Examples
+    --------
+    >>> printable("ρ = −0.35, 한"), printable(None)
+    ('ρ = −0.35, [U+D55C]', '')
+    """
+    if text is None:
+        return ""
+    return "".join(
+        char
+        if char in _COVERED_SIGNS or any(low <= ord(char) <= high for low, high in _COVERED)
+        else (" " if char.isspace() else f"[U+{ord(char):04X}]")
+        for char in str(text)
+    )
+
+
+def _plain_text(value: Any) -> Any:
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {key: _plain_text(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain_text(item) for item in value]
+    return value
+
+
+def epoch() -> datetime:
+    """Date inside the files: SOURCE_DATE_EPOCH where set, else 1970: never the time of day.
+
+    Examples
+    --------
+    >>> import os; _ = os.environ.pop("SOURCE_DATE_EPOCH", None)
+    >>> epoch().isoformat()
+    '1970-01-01T00:00:00+00:00'
+    """
+    return datetime.fromtimestamp(int(os.environ.get("SOURCE_DATE_EPOCH", "0")), UTC)
+
+
+def write_document_pdf(document: Document, path: str | Path) -> Path:
+    """Set a document with typst: PDF/A-2b, embedded fonts, the same bytes for the same content.
+
+    Raises
+    ------
+    typst.TypstError
+        If the template does not compile: an error of ours.
+    """
+    import json
+
+    import typst
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        blocks = []
+        for number, block in enumerate(document.blocks):
+            content = {
+                "block": type(block).__name__,
+                **{k: v for k, v in asdict(block).items() if k != "data"},
+            }
+            if isinstance(block, Plate):
+                name = f"plate{number:03d}.{block.suffix}"
+                (root / name).write_bytes(block.data)
+                content["file"] = name
+            blocks.append(_plain_text(content))
+        date = epoch()
+        head = _plain_text({**asdict(document), "blocks": []})
+        head |= {"blocks": blocks, "date": [date.year, date.month, date.day]}
+        (root / "document.json").write_text(json.dumps(head, sort_keys=True), encoding="utf-8")
+        main = root / "main.typ"
+        main.write_bytes((TEMPLATES / "document.typ").read_bytes())
+        compiler = typst.Compiler(str(main), root=str(root), ignore_system_fonts=True)
+        data = compiler.compile(
+            format="pdf", pdf_standards=["a-2b"], timestamp=int(date.timestamp())
+        )
+    if not isinstance(data, bytes):
+        raise TypeError("typst gave pages instead of one document")
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(data)
+    return Path(path)
+
+
+def _cell(text: str) -> str:
+    return (
+        str(text).replace("\\", "\\\\").replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+    )
+
+
+def _markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    heads = [column.lstrip(">") for column in columns]
+    marks = ["---:" if column.startswith(">") else "---" for column in columns]
+    return [
+        "| " + " | ".join(map(_cell, heads)) + " |",
+        "|" + "|".join(marks) + "|",
+        *("| " + " | ".join(map(_cell, row)) + " |" for row in rows),
+        "",
+    ]
+
+
+def markdown(document: Document) -> str:
+    """The document as Markdown; figures are named, not shown.
+
+    Examples
+    --------
+    >>> text = markdown(Document("T", "S", "x", (("a", "b"),), (Paragraph("p <i>"),), "f"))
+    >>> print(text.splitlines()[0], "p &lt;i>" in text)
+    # T True
+    """
+    out = [f"# {_cell(document.title)}", "", _cell(document.subtitle), ""]
+    out += [f"- {_cell(name)}: {_cell(value)}" for name, value in document.facts]
+    out.append("")
+    for block in document.blocks:
+        if isinstance(block, Heading):
+            out += [f"{'#' * (block.level + 1)} {_cell(block.text)}", ""]
+        elif isinstance(block, Paragraph):
+            out += [_cell(block.text), ""]
+        elif isinstance(block, Bullets):
+            out += [*(f"- {_cell(item)}" for item in block.items), ""]
+        elif isinstance(block, Definitions):
+            out += [*(f"- {_cell(name)}: {_cell(text)}" for name, text in block.rows), ""]
+        elif isinstance(block, DataTable):
+            name = f"{block.kind} {block.number}. " if block.number else ""
+            out += [f"**{name}{_cell(block.title)}**", ""]
+            out += _markdown_table(block.columns, block.rows)
+            out += [f"{_cell(note)}" for note in block.notes]
+            out += [f"Source: {_cell(block.source)}", ""] if block.source else [""]
+        else:
+            out += [f"Figure {block.number}. {_cell(block.title)} ({_cell(block.alt)})", ""]
+    out += [_cell(document.footer), ""]
+    return "\n".join(out)
+
+
+def write_markdown(document: Document, path: str | Path) -> Path:
+    """Write a document as Markdown."""
+    return write_text(markdown(document), path)
+
+
+def program() -> str:
+    """The program, for footers."""
+    return f"corelab {__version__}"

@@ -1,0 +1,386 @@
+"""The submission folder: nine documents, the data sets, and an index with every digest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from corelab.measurement.selection import Tables
+from corelab.provenance.products import file_sha256, write_json, write_table
+from corelab.reporting.attention import attention, counts
+from corelab.reporting.charter import (
+    NOT_ATTESTED,
+    acquisition_table,
+    attestation_table,
+    charter_blocks,
+    charter_sections,
+    empty_sections,
+    readers,
+)
+from corelab.reporting.datasets import (
+    Dataset,
+    dataset_json,
+    datasets,
+    refused_cells,
+    write_transport,
+)
+from corelab.reporting.define import write_define
+from corelab.reporting.documents import (
+    Block,
+    Bullets,
+    DataTable,
+    Definitions,
+    Document,
+    Heading,
+    Paragraph,
+    program,
+    write_document_pdf,
+    write_markdown,
+)
+from corelab.reporting.methods import deviations, methods_text, software_versions
+from corelab.reporting.numbers import plural
+from corelab.reporting.results import Results, read_results
+from corelab.reporting.tlf import analysis_blocks, study_facts, table_numbers
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One of the nine documents.
+
+    Attributes
+    ----------
+    number, name
+        ``01_charter``.
+    title
+        What it is.
+    basis
+        What a regulator takes from it.
+    on_demand
+        Whether it is handed in only when asked for.
+    """
+
+    number: int
+    name: str
+    title: str
+    basis: str
+    on_demand: bool = False
+
+    @property
+    def stem(self) -> str:
+        """Name of its files without ending."""
+        return f"{self.number:02d}_{self.name}"
+
+
+ENTRIES = (
+    Entry(1, "charter", "Independent imaging review charter", "basis of scientific inspection"),
+    Entry(2, "acquisition_standard", "Imaging acquisition standard", "basis of the data standard"),
+    Entry(3, "team", "Team list", "responsible persons"),
+    Entry(4, "procedures", "Study-specific procedures", "operational compliance"),
+    Entry(5, "issues", "Issue report", "on demand", on_demand=True),
+    Entry(6, "deviations", "Deviation report", "on demand", on_demand=True),
+    Entry(7, "database", "Independent assessment database", "data"),
+    Entry(8, "stability", "Stability and consistency analysis", "basis of data stability"),
+    Entry(9, "summary", "Summary of the independent review", "index"),
+)
+
+_REFUSED = {
+    "dataset": "Data set",
+    "record": "Number of the record, from 1",
+    "variable": "Variable that is blank in the transport file",
+    "reason": "Why the text does not fit",
+    "kept_in": "File that has the text",
+}
+
+
+def write_datasets(results: Results, folder: str | Path) -> list[Dataset]:
+    """Write every data set as ``.xpt`` and ``.json``, ``refused.tsv`` and ``define.xml``."""
+    target = Path(folder)
+    found = datasets(results)
+    study_id = str(results.study.get("id", "STUDY"))
+    refused: list[dict[str, Any]] = []
+    for dataset in found:
+        name = dataset.name.lower()
+        write_transport(dataset, target / f"{name}.xpt")
+        write_json(dataset_json(dataset, study_id), target / f"{name}.json")
+        refused += refused_cells(dataset)
+    frame = pd.DataFrame(refused, columns=list(_REFUSED))
+    write_table(frame, target / "refused.tsv", list(_REFUSED))
+    write_define(found, results, target / "define.xml")
+    return found
+
+
+def _acquisition(results: Results) -> tuple[Block, ...]:
+    blocks: list[Block] = [
+        Paragraph(
+            "A scan outside a limit is flagged for exactly that limit; it is not excluded by the "
+            "program. What cannot be read from a file is not assessable, and not a pass."
+        )
+    ]
+    table = acquisition_table(results)
+    blocks += table or (Paragraph("No scan of this study was checked.", soft=True),)
+    failed = results.acquisition[results.acquisition["verdict"] == "fail"]
+    if len(failed):
+        names = ("participant_id", "visit", "kind", "criterion", "value", "limit")
+        rows = tuple(tuple(str(row[name]) for name in names) for row in failed.to_dict("records"))
+        columns = ("Subject", "Visit", "Scan", "Criterion", ">Observed", ">Limit")
+        blocks.append(
+            DataTable("", "Scans outside the standard", columns, rows, "endpoints/acquisition.tsv")
+        )
+    return tuple(blocks)
+
+
+def _team(results: Results) -> tuple[Block, ...]:
+    rows = tuple(
+        (name, what, str(number), NOT_ATTESTED, NOT_ATTESTED)
+        for name, what, number in readers(results)
+    )
+    blocks: list[Block] = [
+        Paragraph(
+            "Names and roles as the data show them. Who they are, what qualifies them and whether "
+            "they are independent can only be stated by people."
+        )
+    ]
+    if rows:
+        columns = ("Reader or software", "Gave", ">Values", "Qualification", "Independence")
+        blocks.append(
+            DataTable("", "Sources of the values", columns, rows, "endpoints/measurements.tsv")
+        )
+    else:
+        blocks.append(Paragraph("No reader gave a value in this study.", soft=True))
+    roles = ("Sponsor", "Imaging core laboratory", "Imaging manager", "Adjudicator", "Statistician")
+    people = tuple((role, "", NOT_ATTESTED) for role in roles)
+    blocks.append(DataTable("", "Roles to be named", ("Role", "Name", "State"), people))
+    return tuple(blocks)
+
+
+_STAGES = (
+    ("preflight", "sheets and headers are checked; errors stop the run", "preflight/findings.tsv"),
+    ("prepare", "each scan is read whole, oriented, its unit recognised", "prepare.json"),
+    ("segment", "lesions are outlined from DWI, ADC, FLAIR, CT or T1", "segment.json"),
+    ("perfuse", "perfusion series become maps, core and hypoperfused tissue", "perfuse.json"),
+    ("normalise", "each subject is brought to MNI152 for location", "normalise.json"),
+    ("measure", "masks become rows", "endpoints/measurements.tsv"),
+    ("analyse", "each analysis of the plan becomes statistics rows", "statistics/*.tsv"),
+    ("report", "rows become pages, documents and data sets", "report/, submission/"),
+    ("verify", "published numbers are recomputed, products hashed", "verification/, provenance/"),
+)
+
+
+def _procedures(results: Results) -> tuple[Block, ...]:
+    blocks: list[Block] = [
+        Heading("Stages"),
+        DataTable(
+            "", "Stages in the order of the data", ("Stage", "What happens", "Leaves"), _STAGES
+        ),
+        Heading("How to repeat"),
+        Paragraph(
+            "snakemake --configfile <the study's config> all repeats everything; equal inputs, "
+            "config and versions give equal bytes. snakemake verify recomputes the digests."
+        ),
+    ]
+    for passage in methods_text(results):
+        blocks += [Heading(passage.heading, 2), *map(Paragraph, passage.paragraphs)]
+        if passage.settings:
+            blocks.append(Definitions(passage.settings))
+    blocks += [Heading("Software", 2), Definitions(tuple(software_versions()))]
+    return tuple(blocks)
+
+
+def _issues(results: Results) -> tuple[Block, ...]:
+    items = attention(results)
+    if not items:
+        return (Paragraph("No issue was found."),)
+    rows = tuple((i.severity, i.topic, i.text, ", ".join(i.subjects)) for i in items)
+    return (
+        Paragraph(f"{plural(len(rows), 'issue')}, most serious first."),
+        DataTable("", "Issues", ("Severity", "Topic", "What", "Subjects"), rows),
+    )
+
+
+def _deviations(results: Results) -> tuple[Block, ...]:
+    rows = tuple(deviations(results))
+    if not rows:
+        return (Paragraph("No deviation from plan or charter was found."),)
+    table = DataTable("", "Deviations from plan and charter", ("Kind", "What", "How"), rows)
+    return (Paragraph(f"{plural(len(rows), 'deviation')}."), table)
+
+
+def _database(found: list[Dataset]) -> tuple[Block, ...]:
+    rows = tuple(
+        (d.name, d.label, d.structure, str(len(d.frame)), f"datasets/{d.name.lower()}.xpt, .json")
+        for d in found
+    )
+    columns = ("Data set", "Label", "Structure", ">Records", "Files")
+    blocks: list[Block] = [
+        Paragraph(
+            "SAS transport files (XPORT v5) and Dataset-JSON 1.1 hold the same records; "
+            "datasets/define.xml (Define-XML 2.1) describes them. Texts that the transport format "
+            "cannot hold are blank there, listed in datasets/refused.tsv and whole in Dataset-JSON."
+        ),
+        DataTable("", "Data sets", columns, rows, "datasets/define.xml"),
+        Heading("Codebook"),
+    ]
+    for dataset in found:
+        variables = tuple(
+            (v.name, v.label, v.kind, v.codelist, v.origin, v.comment) for v in dataset.variables
+        )
+        names = ("Variable", "Label", "Type", "Code list", "Origin", "How")
+        blocks.append(DataTable("", f"{dataset.name}: {dataset.label}", names, variables))
+    return tuple(blocks)
+
+
+def _stability(results: Results) -> tuple[Block, ...]:
+    blocks = analysis_blocks(results, "14.4", table_numbers(results))
+    if not blocks:
+        return (Paragraph("No agreement, overlap or phantom analysis is in the plan.", soft=True),)
+    text = (
+        "Agreement between and within readers and of the software with them. High agreement is not "
+        "by itself a proof of validity; its size depends on the spread of the subjects."
+    )
+    return (Paragraph(text), *blocks)
+
+
+def _summary(results: Results, done: list[tuple[Entry, list[Path]]]) -> tuple[Block, ...]:
+    found = counts(results)
+    left = empty_sections(charter_sections(results))
+    rows = tuple(
+        (
+            f"{entry.number:02d}",
+            entry.title,
+            "on demand" if entry.on_demand else "always",
+            path.name,
+            file_sha256(path)[:16],
+        )
+        for entry, paths in done
+        for path in paths
+    )
+    blocks: list[Block] = [
+        Heading("What was reviewed"),
+        Definitions(
+            (
+                ("Participants", f"{found.participants}, of whom {found.with_images} with images"),
+                ("Visits with images", str(len(results.visits))),
+                ("Scans read", f"{found.scans}, of which {found.failed_scans} failed"),
+                ("Values", f"{found.values}, and {found.unavailable} not evaluable"),
+                ("Subjects flagged", str(found.flagged_subjects)),
+            )
+        ),
+        Heading("Primary analyses"),
+    ]
+    numbers = table_numbers(results)
+    primary = [str(a["id"]) for a in results.analyses if a.get("objective") == "primary"]
+    shown = analysis_blocks(results, "14", {k: v for k, v in numbers.items() if k in primary})
+    tables = [block for block in shown if isinstance(block, DataTable)]
+    blocks += tables or [Paragraph("The plan names no primary analysis.", soft=True)]
+    if results.certificate is not None:
+        tally = results.certificate["verdict"].value_counts()
+        text = ", ".join(f"{n} {str(v).replace('_', ' ')}" for v, n in tally.items())
+        blocks += [Heading("Reproduced numbers"), Paragraph(f"{text}.")]
+    blocks += [
+        Heading("Documents"),
+        DataTable(
+            "", "The other documents", ("No", "Document", "Handed in", "File", "SHA-256"), rows
+        ),
+        Heading("What is still open"),
+    ]
+    if left:
+        blocks += [Paragraph("Mandatory blocks of the charter left empty:"), Bullets(tuple(left))]
+    blocks.append(attestation_table())
+    return tuple(blocks)
+
+
+def _write(results: Results, entry: Entry, blocks: tuple[Block, ...], target: Path) -> list[Path]:
+    document = Document(
+        entry.title,
+        results.title,
+        f"Study {results.study.get('id', '')}",
+        study_facts(results),
+        blocks,
+        f"{program()}; plan fingerprint {results.fingerprint}",
+        contents=False,
+        landscape=entry.name in {"stability", "database", "issues", "deviations"},
+    )
+    return [
+        write_document_pdf(document, target / f"{entry.stem}.pdf"),
+        write_markdown(document, target / f"{entry.stem}.md"),
+    ]
+
+
+def write_submission(
+    folder: str | Path,
+    config: Mapping[str, Any],
+    participants: pd.DataFrame,
+    *,
+    tables: Tables | None = None,
+) -> Path:
+    """Write ``submission/``: nine documents (PDF and Markdown), data sets, ``index.json``.
+
+    Parameters
+    ----------
+    folder, config, participants, tables
+        As for :func:`corelab.reporting.report.write_report`.
+
+    Returns
+    -------
+    Path
+        ``submission/index.json``: every document and data set with its SHA-256.
+    """
+    results = read_results(folder, config, participants, tables=tables)
+    target = results.folder / "submission"
+    found = write_datasets(results, target / "datasets")
+    writers: dict[str, Callable[[], tuple[Block, ...]]] = {
+        "charter": lambda: charter_blocks(results),
+        "acquisition_standard": lambda: _acquisition(results),
+        "team": lambda: _team(results),
+        "procedures": lambda: _procedures(results),
+        "issues": lambda: _issues(results),
+        "deviations": lambda: _deviations(results),
+        "database": lambda: _database(found),
+        "stability": lambda: _stability(results),
+    }
+    done: list[tuple[Entry, list[Path]]] = []
+    for entry in ENTRIES[:-1]:
+        done.append((entry, _write(results, entry, writers[entry.name](), target)))
+    done.append((ENTRIES[-1], _write(results, ENTRIES[-1], _summary(results, done), target)))
+
+    def described(path: Path) -> dict[str, Any]:
+        name = path.relative_to(target).as_posix()
+        return {"path": name, "sha256": file_sha256(path), "size_bytes": path.stat().st_size}
+
+    index = {
+        "study": str(results.study.get("id", "")),
+        "plan_fingerprint": results.fingerprint,
+        "program": program(),
+        "documents": [
+            {
+                "number": entry.number,
+                "title": entry.title,
+                "basis": entry.basis,
+                "on_demand": entry.on_demand,
+                "files": [described(path) for path in paths],
+            }
+            for entry, paths in done
+        ],
+        "datasets": [
+            {
+                "name": dataset.name,
+                "label": dataset.label,
+                "records": len(dataset.frame),
+                "files": [
+                    described(target / "datasets" / f"{dataset.name.lower()}{suffix}")
+                    for suffix in (".xpt", ".json")
+                ],
+            }
+            for dataset in found
+        ],
+        "definitions": [
+            described(target / "datasets" / name) for name in ("define.xml", "refused.tsv")
+        ],
+        "charter_blocks_left_empty": empty_sections(charter_sections(results)),
+        "attestations": NOT_ATTESTED,
+    }
+    return write_json(index, target / "index.json")

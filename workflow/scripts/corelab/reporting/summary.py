@@ -1,0 +1,74 @@
+"""What a run says at its end, in a few lines."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from corelab.reporting.attention import attention, counts
+from corelab.reporting.numbers import plural
+from corelab.reporting.results import read_results
+
+MAX_ATTENTION = 8
+
+
+def summary_lines(
+    folder: str | Path,
+    config: Mapping[str, Any] | None = None,
+    participants: pd.DataFrame | None = None,
+) -> list[str]:
+    """Where the results are, how many there are, and what needs attention.
+
+    Parameters
+    ----------
+    folder
+        ``<results_dir>/<study.id>``.
+    config, participants
+        With them the planned analyses and every participant are counted too; without them, what
+        the folder holds.
+
+    Examples
+    --------
+    >>> summary_lines("no/such/study")
+    ['no/such/study: no results yet']
+    """
+    root = Path(folder)
+    if not root.is_dir():
+        return [f"{root}: no results yet"]
+    config = config or {"study": {"id": root.name}, "analyses": []}
+    people = pd.DataFrame({"participant_id": pd.Series(dtype=object)})
+    results = read_results(root, config, people if participants is None else participants)
+    found = counts(results)
+    lines = [f"Study {results.study.get('id', root.name)}: results in {root}"]
+    for name, what in (
+        ("report/index.html", "report"),
+        ("report/report.pdf", "report (PDF)"),
+        ("submission/index.json", "submission"),
+        ("endpoints/measurements.tsv", "every number"),
+        ("provenance/manifest.json", "provenance"),
+    ):
+        if (root / name).is_file():
+            lines.append(f"  {what + ':':14} {root / name}")
+    lines.append(
+        f"  {plural(found.participants, 'subject')} ({found.with_images} with images), "
+        f"{plural(found.visits, 'visit')}, {plural(found.values, 'value')}, "
+        f"{found.unavailable} not available"
+    )
+    lines.append(
+        f"  {plural(found.failed_scans, 'scan')} failed, {found.out_of_charter} outside the "
+        f"charter, {plural(found.flagged_subjects, 'subject')} flagged"
+    )
+    items = [item for item in attention(results) if item.severity != "note"]
+    if not items:
+        lines.append("  Nothing needs attention.")
+        return lines
+    lines.append("  Needs attention:")
+    for item in items[:MAX_ATTENTION]:
+        who = f" [{', '.join(item.subjects[:5])}{', ...' if len(item.subjects) > 5 else ''}]"
+        lines.append(f"    {item.severity}: {item.text}{who if item.subjects else ''}")
+    if len(items) > MAX_ATTENTION:
+        lines.append(f"    and {len(items) - MAX_ATTENTION} more, see the report")
+    return lines

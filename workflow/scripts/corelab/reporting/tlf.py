@@ -1,0 +1,465 @@
+"""The report as PDF: tables, listings and figures numbered as in a clinical study report.
+
+Numbers follow ICH E3: 14.1 disposition, 14.2 pharmacodynamics, 14.4 measurement quality (a block
+of ours), 16.1.9 methods, 16.2.6 listings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from corelab.measurement.selection import Tables
+from corelab.reporting import charts, pictures
+from corelab.reporting.attention import attention, counts, flow_steps, is_not_computable
+from corelab.reporting.descriptive import descriptions
+from corelab.reporting.documents import (
+    Block,
+    DataTable,
+    Definitions,
+    Document,
+    Heading,
+    Paragraph,
+    Plate,
+    program,
+    write_document_pdf,
+)
+from corelab.reporting.figures import figures_of
+from corelab.reporting.methods import (
+    analysis_sentence,
+    definitions,
+    deviations,
+    methods_text,
+    software_versions,
+)
+from corelab.reporting.numbers import (
+    count,
+    estimate,
+    interval,
+    observed,
+    p_value,
+    significant,
+)
+from corelab.reporting.report import analysis_title, participants_table
+from corelab.reporting.results import NOT_COMPUTABLE, Results, read_results
+from corelab.reporting.vocabulary import (
+    HEADLINES,
+    KIND_WORDS,
+    LABEL_WORDS,
+    STATISTICS_WORDS,
+    VERDICT_WORDS,
+    criterion_words,
+    endpoint_words,
+    group_words,
+    limits_for,
+    statistic_unit,
+    statistic_words,
+)
+
+#: Rows of one listing; the file named below it has them all.
+MAX_LISTING = 600
+#: Number of the table of an analysis type.
+NUMBERS = {
+    "comparison": "14.2.2",
+    "dose_response": "14.2.3",
+    "exposure": "14.2.4",
+    "correlation": "14.2.5",
+    "ordinal": "14.2.6",
+    "quantile": "14.2.7",
+    "survival": "14.2.8",
+    "progression": "14.2.9",
+    "radiomics": "14.2.11",
+    "agreement": "14.4.1",
+    "phantom": "14.4.6",
+    "overlap": "14.4.7",
+    "within": "14.4.8",
+}
+_ORDER = list(NUMBERS)
+
+
+def number_key(analysis: Mapping[str, Any]) -> str:
+    """Which number an analysis' table has.
+
+    Examples
+    --------
+    >>> NUMBERS[number_key({"type": "correlation", "exposure": "auc"})]
+    '14.2.4'
+    >>> NUMBERS[number_key({"type": "agreement", "repeats": "within"})]
+    '14.4.8'
+    """
+    kind = str(analysis.get("type"))
+    if kind in {"correlation", "dose_response"} and analysis.get("exposure"):
+        return "exposure"
+    if kind == "agreement" and analysis.get("repeats") == "within":
+        return "within"
+    return kind
+
+
+def table_numbers(results: Results) -> dict[str, str]:
+    """Analysis -> number; several analyses of one number get letters."""
+    by_number: dict[str, list[str]] = {}
+    for entry in results.analyses:
+        number = NUMBERS.get(number_key(entry), "14.2.13")
+        by_number.setdefault(number, []).append(str(entry["id"]))
+    numbers = {}
+    for number, ids in by_number.items():
+        for position, name in enumerate(ids):
+            letters = "" if len(ids) == 1 else "." + str(position + 1)
+            numbers[name] = number + letters
+    return numbers
+
+
+def _footer(results: Results) -> str:
+    return f"{program()}; plan fingerprint {results.fingerprint}"
+
+
+def _statistics(results: Results, analysis: Mapping[str, Any], number: str) -> DataTable | None:
+    rows = results.statistics_of(str(analysis["id"]))
+    if rows.empty:
+        return None
+    names = list(dict.fromkeys((*HEADLINES.get(str(analysis.get("type")), ()), *STATISTICS_WORDS)))
+    rank = {name: k for k, name in enumerate(names)}
+    order = rows["statistic"].map(lambda name: rank.get(name, len(rank)))
+    rows = rows.assign(_order=order + len(rank) * is_not_computable(rows))
+    rows = rows.sort_values(["endpoint", "_order"], kind="stable")
+    body: list[tuple[str, ...]] = []
+    methods: dict[str, str] = {}
+    for row, failed in zip(rows.itertuples(), is_not_computable(rows), strict=True):
+        unit = statistic_unit(str(row.statistic), row.endpoint)
+        words = statistic_words(str(row.statistic)) + (f", {unit}" if unit else "")
+        if isinstance(row.method, str) and row.method:
+            methods.setdefault(row.method, statistic_words(str(row.statistic)))
+        shown = (
+            estimate(row.estimate, row.ci_low, row.ci_high),
+            interval(row.ci_low, row.ci_high),
+        )
+        if failed:
+            shown = ("NE", str(row.note).removeprefix(NOT_COMPUTABLE).lstrip(": "))
+        body.append(
+            (
+                words,
+                endpoint_words(row.endpoint),
+                group_words(row.group),
+                "pooled" if row.visit == "all" else str(row.visit),
+                *shown,
+                p_value(row.p_value),
+                count(row.n),
+            )
+        )
+    notes = [analysis_sentence(analysis)]
+    notes += [f"{name}: {method}" for method, name in list(methods.items())[:6]]
+    if any(row[4] == "NE" for row in body):
+        notes.append("NE: not evaluable, with its reason.")
+    columns = ("Statistic", "Endpoint", "Group", "Visit", ">Estimate", ">CI", ">p", ">n")
+    table = rows["table"].iloc[0]
+    return DataTable(
+        number,
+        f"{analysis_title(analysis)} ({analysis['id']})",
+        columns,
+        tuple(body),
+        f"statistics/{table}.tsv, analysis_id {analysis['id']}",
+        tuple(notes),
+    )
+
+
+def _disposition(results: Results) -> list[Block]:
+    blocks: list[Block] = [Heading("14.1 Disposition and completeness of imaging")]
+    steps = flow_steps(results)
+    rows = []
+    for step in steps:
+        rows.append((step.stage, str(step.n_in), str(step.n_out), ""))
+        rows += [("", "", "", f"{number} left: {reason}") for reason, number in step.exclusions]
+    columns = ("Stage", ">In", ">Out", "Leaving")
+    if rows:
+        blocks.append(
+            DataTable("14.1.1", "Flow of scans", columns, tuple(rows), "endpoints/flow.tsv")
+        )
+    people = participants_table(results)
+    blocks.append(
+        DataTable(
+            "14.1.2",
+            "Participants",
+            tuple((">" if "number" in c.css else "") + c.title for c in people.columns),
+            tuple(tuple(str(cell) for cell in row) for row in people.rows),
+            "participants sheet",
+        )
+    )
+    differ = tuple(deviations(results))
+    if differ:
+        blocks.append(
+            DataTable(
+                "14.1.3",
+                "Deviations from the plan and the charter",
+                ("Kind", "What", "How"),
+                differ,
+            )
+        )
+    return blocks
+
+
+def _endpoints(results: Results) -> list[Block]:
+    found = descriptions(results)
+    if not found:
+        return []
+    rows = []
+    for d in found:
+        mean = f"{significant(d.mean)} ({significant(d.sd)})" if d.n > 1 else significant(d.mean)
+        rows.append(
+            (
+                endpoint_words(d.endpoint) + (f", {d.unit}" if d.unit else ""),
+                d.visit,
+                d.source,
+                d.group,
+                str(d.n),
+                str(d.unavailable),
+                mean if d.n else "",
+                f"{significant(d.median)} ({significant(d.q1)} to {significant(d.q3)})"
+                if d.n
+                else "",
+                f"{significant(d.low)} to {significant(d.high)}" if d.n else "",
+            )
+        )
+    columns = (
+        "Endpoint",
+        "Visit",
+        "Source",
+        "Arm",
+        ">n",
+        ">NE",
+        ">Mean (SD)",
+        ">Median (quartiles)",
+        ">Range",
+    )
+    return [
+        DataTable(
+            "14.2.1",
+            "Endpoints by visit and arm",
+            columns,
+            tuple(rows),
+            "endpoints/measurements.tsv",
+            ("Whole lesion, first repeat. NE: values that could not be had.",),
+        )
+    ]
+
+
+def analysis_blocks(results: Results, prefix: str, numbers: Mapping[str, str]) -> list[Block]:
+    """Tables and figures of the analyses whose number begins with ``prefix``, in that order."""
+    blocks: list[Block] = []
+    entries = [e for e in results.analyses if numbers.get(str(e["id"]), "").startswith(prefix)]
+    entries.sort(
+        key=lambda entry: _ORDER.index(number_key(entry)) if number_key(entry) in NUMBERS else 99
+    )
+    for entry in entries:
+        number = numbers[str(entry["id"])]
+        table = _statistics(results, entry, number)
+        if table is None:
+            title = f"{analysis_title(entry)} ({entry['id']})"
+            nothing = (("No results: see the deviations.",),)
+            table = DataTable(number, title, ("Result",), nothing)
+        blocks.append(table)
+        for position, figure in enumerate(figures_of(results, entry)[:4]):
+            caption = figure.caption
+            if len(figure.legend) > 1:
+                shapes = zip(
+                    figure.legend, ("circle", "square", "triangle", "diamond"), strict=False
+                )
+                caption += " Marks: " + ", ".join(f"{name} {shape}" for name, shape in shapes) + "."
+            blocks.append(
+                Plate(
+                    number + (f".{position + 1}" if position else ""),
+                    figure.title,
+                    charts.standalone(figure.svg),
+                    "svg",
+                    figure.title,
+                    caption,
+                    40,
+                )
+            )
+    return blocks
+
+
+def _maps(results: Results) -> list[Block]:
+    blocks: list[Block] = []
+    for position, frequency in enumerate(results.maps):
+        rgb, peak = pictures.frequency_rgb(frequency, slices=7)
+        words = LABEL_WORDS.get(frequency.label, frequency.label)
+        number = frequency.sidecar.get("n", frequency.sidecar.get("n_subjects", ""))
+        blocks.append(
+            Plate(
+                f"14.2.1.{position + 1}",
+                f"Frequency of {words} in MNI152 space",
+                pictures.encode_png(rgb),
+                "png",
+                f"Axial slices of the template with the frequency of {words}",
+                f"Dark to light: 0 to {100 * peak:.0f} % of subjects"
+                + (f" (n = {number})." if number != "" else ".")
+                + " The patient's right is on the left.",
+                86,
+            )
+        )
+    return blocks
+
+
+def _listing(
+    number: str, title: str, columns: tuple[str, ...], rows: list[tuple[str, ...]], source: str
+) -> DataTable:
+    notes = (f"The first {MAX_LISTING} of {len(rows)} rows.",) if len(rows) > MAX_LISTING else ()
+    return DataTable(number, title, columns, tuple(rows[:MAX_LISTING]), source, notes, "Listing")
+
+
+def _text(value: Any) -> str:
+    return "" if value is None or (isinstance(value, float) and pd.isna(value)) else str(value)
+
+
+def _listings(results: Results) -> list[Block]:
+    blocks: list[Block] = [Heading("16.2.6 Listings")]
+    body: list[tuple[str, ...]]
+    frame = results.measurements
+    whole = frame[frame["region"].fillna("all") == "all"]
+    reads = whole[~whole["source"].fillna("").str.match(r"(pipeline|supplied)")]
+    columns = ("Subject", "Visit", "Endpoint", "Source", ">Repeat", ">Value", "Unit")
+    for number, title, rows in (
+        ("16.2.6.1", "Reads and numbers of other software", reads),
+        ("16.2.6.2", "Values of the pipeline", whole[~whole.index.isin(reads.index)]),
+    ):
+        body = [
+            (
+                _text(row.participant_id),
+                _text(row.visit),
+                endpoint_words(row.endpoint),
+                _text(row.source),
+                _text(row.repeat),
+                significant(row.value, 4),
+                _text(row.unit),
+            )
+            for row in rows[rows["status"] == "ok"].itertuples()
+        ]
+        if body:
+            blocks.append(_listing(number, title, columns, body, "endpoints/measurements.tsv"))
+    gone = frame[frame["status"].notna() & (frame["status"] != "ok")]
+    body = [
+        (
+            _text(row.participant_id),
+            _text(row.visit),
+            endpoint_words(row.endpoint),
+            _text(row.source),
+            str(row.status).replace("_", " "),
+            _text(row.reason),
+        )
+        for row in gone.itertuples()
+    ]
+    if body:
+        names = ("Subject", "Visit", "Endpoint", "Source", "Status", "Reason")
+        title = "Values excluded or not evaluable, with the reason"
+        blocks.append(_listing("16.2.6.3", title, names, body, "endpoints/measurements.tsv"))
+    failed = results.acquisition[results.acquisition["verdict"] != "pass"]
+    body = []
+    for row in failed.itertuples():
+        name, unit, direction = criterion_words(str(row.criterion))
+        body.append(
+            (
+                _text(row.participant_id),
+                _text(row.visit),
+                KIND_WORDS.get(str(row.kind), str(row.kind)),
+                f"{name}, {unit}" if unit else name,
+                observed(row.value),
+                f"{direction} {observed(row.limit)}".strip(),
+                VERDICT_WORDS.get(str(row.verdict), str(row.verdict)),
+            )
+        )
+    if body:
+        names = ("Subject", "Visit", "Scan", "Criterion", ">Observed", "Charter", "Verdict")
+        title = "Scans outside the charter or not assessable"
+        blocks.append(_listing("16.2.6.4", title, names, body, "endpoints/acquisition.tsv"))
+    return blocks if len(blocks) > 1 else []
+
+
+def methods_blocks(results: Results) -> list[Block]:
+    """Methods, definitions, limits and software as blocks of a document."""
+    blocks: list[Block] = [Heading("16.1.9 Methods")]
+    for passage in methods_text(results):
+        blocks.append(Heading(passage.heading, 2))
+        blocks += [Paragraph(text) for text in passage.paragraphs]
+        if passage.settings:
+            blocks.append(Definitions(passage.settings))
+    told = definitions(results)
+    if told:
+        blocks += [Heading("Definitions of the statistics", 2), Definitions(tuple(told))]
+    limits = limits_for(sorted(set(results.measurements["endpoint"].dropna())))
+    if limits:
+        blocks.append(Heading("Known limits of the biomarkers", 2))
+        for limit in limits:
+            source = f" ({limit.source})" if limit.source else ""
+            blocks.append(Paragraph(f"{limit.title}. {limit.text}{source}"))
+    blocks += [Heading("Software", 2), Definitions(tuple(software_versions()))]
+    return blocks
+
+
+def study_facts(results: Results) -> tuple[tuple[str, str], ...]:
+    """What stands below the title of a document of the study."""
+    found = counts(results)
+    study = results.study
+    facts = [
+        ("Study", str(study.get("id", ""))),
+        ("Title", results.title),
+        ("Disease", str(study.get("disease", "stroke"))),
+        ("Statistical analysis plan", str(study.get("sap_version") or "no version stated")),
+        ("Plan fingerprint", results.fingerprint),
+        ("Participants", f"{found.participants}, of whom {found.with_images} with images"),
+        ("Values", f"{found.values}, and {found.unavailable} not evaluable"),
+        ("Program", program()),
+    ]
+    if study.get("blinded"):
+        facts.append(("Blinding", "arms are shown as codes; doses and exposures are withheld"))
+    return tuple(facts)
+
+
+def report_document(results: Results) -> Document:
+    """The whole report as a document."""
+    numbers = table_numbers(results)
+    blocks: list[Block] = []
+    items = attention(results)
+    if items:
+        rows = tuple((i.severity, i.text, ", ".join(i.subjects[:12])) for i in items)
+        blocks.append(Heading("What needs attention"))
+        blocks.append(
+            DataTable("", "Findings, most serious first", ("Severity", "What", "Subjects"), rows)
+        )
+    blocks += _disposition(results)
+    blocks.append(Heading("14.2 Endpoints and pharmacodynamics"))
+    blocks += _endpoints(results) + _maps(results) + analysis_blocks(results, "14.2", numbers)
+    quality = analysis_blocks(results, "14.4", numbers)
+    if quality:
+        blocks += [Heading("14.4 Quality of measurement"), *quality]
+    blocks += methods_blocks(results) + _listings(results)
+    return Document(
+        "Imaging report",
+        results.title,
+        f"Study {results.study.get('id', '')}",
+        study_facts(results),
+        tuple(blocks),
+        _footer(results),
+        contents=True,
+        landscape=True,
+    )
+
+
+def write_pdf(
+    folder: str | Path,
+    config: Mapping[str, Any],
+    participants: pd.DataFrame,
+    *,
+    tables: Tables | None = None,
+) -> Path:
+    """Write ``report/report.pdf``: PDF/A-2b, the same bytes for the same results.
+
+    Parameters
+    ----------
+    folder, config, participants, tables
+        As for :func:`corelab.reporting.report.write_report`.
+    """
+    results = read_results(folder, config, participants, tables=tables)
+    return write_document_pdf(report_document(results), results.folder / "report" / "report.pdf")

@@ -1,0 +1,458 @@
+"""Every segmentation of one visit: what is segmented from what, and a status where it cannot be."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from corelab.imaging import ImageFault, load_image, resample_to, same_grid, save_image
+from corelab.registration.transforms import apply_transforms
+from corelab.segmentation.diffusion import (
+    DiffusionInfarct,
+    StrictDiffusionInfarct,
+    apparent_diffusion,
+)
+from corelab.segmentation.flair import FlairInfarct
+from corelab.segmentation.glioma import EnhancingTumour, Oedema, whole_tumour
+from corelab.segmentation.haematoma import CtHaematoma, GradientEchoHaematoma
+from corelab.segmentation.hypodensity import CtHypodensity
+from corelab.segmentation.segmenter import Image, Mask, NotSegmentable, Segmentation, Segmenter
+from corelab.segmentation.settings import merged_settings
+from corelab.study.naming import mask_path
+
+
+@dataclass(frozen=True)
+class _Result:
+    """A segmentation with the scans it came from, before it is written."""
+
+    label: str
+    source: str
+    desc: str | None
+    kind: str
+    grid: str | None
+    scans: tuple[Mapping[str, Any], ...]
+    segmentation: Segmentation | None
+    reference: nib.Nifti1Image | None
+    status: str
+    reason: str | None
+    parameters: Mapping[str, Any]
+
+
+class _Visit:
+    """The scans of a prepared visit, brought to one grid when they are asked for."""
+
+    def __init__(self, record: Mapping[str, Any], folder: Path) -> None:
+        self.record = record
+        self.folder = folder
+
+    def scan(self, kind: str) -> Mapping[str, Any] | None:
+        """The scan of a kind: whole ones first, then the lowest repeat and id."""
+        of_kind = [scan for scan in self.record["scans"] if scan["kind"] == kind]
+        order = sorted(
+            of_kind,
+            key=lambda s: (s["status"] != "ok", int(s.get("repeat") or 1), str(s["scan_id"])),
+        )
+        return order[0] if order else None
+
+    def first(self, *kinds: str) -> Mapping[str, Any] | None:
+        """The first of several kinds that is there and whole, else the first that is there."""
+        there = [scan for scan in map(self.scan, kinds) if scan is not None]
+        whole = [scan for scan in there if scan["status"] == "ok"]
+        return next(iter(whole or there), None)
+
+    def load(self, scan: Mapping[str, Any]) -> nib.Nifti1Image:
+        """A scan's conformed image.
+
+        Raises
+        ------
+        NotSegmentable
+            If its preparation failed.
+        ImageFault
+            If the file is damaged.
+        """
+        if scan["status"] != "ok" or scan["path"] is None:
+            raise NotSegmentable(f"{scan['kind']} scan {scan['scan_id']} failed: {scan['reason']}")
+        kind = scan["kind"]
+        return load_image(self.folder / scan["path"], kind=kind)
+
+    def brain(self, grid: str, reference: nib.Nifti1Image) -> Mask:
+        """Brain mask of a grid."""
+        path = self.record.get("brain_masks", {}).get(grid)
+        if path is None:
+            raise NotSegmentable(f"grid {grid} has no brain mask; supply a mask-brain scan")
+        mask = load_image(self.folder / path, kind="mask-brain")
+        if not same_grid(mask, reference):
+            mask = resample_to(mask, reference, order=0)
+        return np.asarray(mask.dataobj) > 0.5
+
+    def on_grid(
+        self, scan: Mapping[str, Any], target: Mapping[str, Any], reference: nib.Nifti1Image
+    ) -> tuple[Image, str | None]:
+        """A scan on the grid of another, through the visit's rigid transforms.
+
+        Returns
+        -------
+        values, note
+            The note says when a transform was missing, so that headers alone were trusted.
+        """
+        image = self.load(scan)
+        interpolation = "label" if scan.get("label") else "linear"
+        if same_grid(image, reference):
+            return np.asarray(image.dataobj, np.float64), None
+        steps: list[str | Path] = []
+        inverted: list[bool] = []
+        note = None
+        transforms = self.record.get("transforms") or {}
+        for grid, inverse in ((target["grid"], True), (scan["grid"], False)):
+            found = transforms.get(grid)
+            if found is None or found.get("status", "ok") != "ok":
+                if grid != self.record.get("reference"):
+                    note = f"{scan['kind']} was brought to {target['kind']} by the headers alone"
+                continue
+            if found.get("path"):
+                steps.append(self.folder / found["path"])
+                inverted.append(inverse)
+        if note:
+            steps, inverted = [], []
+        moved = apply_transforms(image, reference, steps, interpolation, inverted=inverted)
+        return np.asarray(moved.dataobj, np.float64), note
+
+
+def segment_visit(
+    record: Mapping[str, Any],
+    folder: str | Path,
+    *,
+    disease: str,
+    settings: Mapping[str, Any] | None = None,
+) -> dict[str, Any]:
+    """Segment every lesion that a prepared visit's scans can show.
+
+    ``stroke``: dwi/adc -> infarct (``pipeline``, and ``pipeline:adc620``); FLAIR -> infarct
+    (``pipeline`` where the visit has no dwi, else ``pipeline:flair``); ncct -> haematoma
+    (``pipeline``) and infarct (``pipeline:ncct``); gre -> haematoma (``pipeline:gre``).
+    ``glioma``: T1c (with T1w) -> enhancing, FLAIR or T2w -> oedema, both -> whole-tumour.
+    A supplied ``mask-chronic`` is taken out of the infarct on FLAIR.
+
+    Parameters
+    ----------
+    record
+        Of the prepare stage.
+    folder
+        Root of the study's results; every path in the record is relative to it.
+    disease
+        ``stroke`` or ``glioma``.
+    settings
+        Over :data:`corelab.segmentation.settings.DEFAULTS`.
+
+    Returns
+    -------
+    dict
+        ``stage``, ``participant_id``, ``visit`` and ``masks``: one entry per lesion and source,
+        also where it failed (``status``, ``reason``). An empty mask is a result.
+
+    Raises
+    ------
+    ValueError
+        With an unknown disease or setting.
+
+    Examples
+    --------
+    >>> record = {"participant_id": "01", "visit": "day5", "scans": []}
+    >>> segment_visit(record, ".", disease="stroke")
+    {'stage': 'segment', 'participant_id': '01', 'visit': 'day5', 'masks': []}
+    """
+    merged = merged_settings(settings)
+    visit = _Visit(record, Path(folder))
+    plans: dict[str, Callable[[_Visit, dict[str, dict[str, Any]]], list[_Result]]] = {
+        "stroke": _stroke,
+        "glioma": _glioma,
+    }
+    if disease not in plans:
+        raise ValueError(f"disease is '{disease}'; known are {', '.join(sorted(plans))}")
+    results = plans[disease](visit, merged)
+    return {
+        "stage": "segment",
+        "participant_id": record["participant_id"],
+        "visit": record["visit"],
+        "masks": [_written(result, visit) for result in results],
+    }
+
+
+# --- stroke ------------------------------------------------------------------------------------
+
+
+def _stroke(visit: _Visit, settings: dict[str, dict[str, Any]]) -> list[_Result]:
+    results = []
+    diffusion = visit.first("dwi", "adc")
+    if diffusion is not None:
+        results += [
+            _run(visit, DiffusionInfarct(), diffusion, settings["infarct"], None, _diffusion),
+            _run(
+                visit,
+                StrictDiffusionInfarct(),
+                diffusion,
+                settings["infarct_strict"],
+                "adc620",
+                _diffusion,
+            ),
+        ]
+    flair = visit.scan("FLAIR")
+    if flair is not None:
+        result = _run(
+            visit, FlairInfarct(), flair, settings["infarct_flair"], "flair", _with_chronic
+        )
+        if diffusion is None:
+            result = replace(result, source="pipeline", desc=None)
+        results.append(result)
+    ncct = visit.scan("ncct")
+    if ncct is not None:
+        results += [
+            _run(visit, CtHaematoma(), ncct, settings["haematoma"], None, _alone),
+            _run(visit, CtHypodensity(), ncct, settings["infarct_ncct"], "ncct", _alone),
+        ]
+    gre = visit.scan("gre")
+    if gre is not None:
+        results.append(
+            _run(visit, GradientEchoHaematoma(), gre, settings["haematoma_gre"], "gre", _alone)
+        )
+    return results
+
+
+@dataclass(frozen=True)
+class _Inputs:
+    """Images on one grid, the scans they came from, and what to tell of how they got there."""
+
+    images: dict[str, Image]
+    scans: tuple[Mapping[str, Any], ...]
+    notes: tuple[str, ...] = ()
+
+
+_Gather = Callable[[_Visit, Mapping[str, Any], nib.Nifti1Image, Mapping[str, Any]], _Inputs]
+
+
+def _alone(
+    visit: _Visit,
+    scan: Mapping[str, Any],
+    reference: nib.Nifti1Image,
+    parameters: Mapping[str, Any],
+) -> _Inputs:
+    return _Inputs({scan["kind"]: np.asarray(reference.dataobj, np.float64)}, (scan,))
+
+
+def _together(
+    visit: _Visit,
+    scan: Mapping[str, Any],
+    reference: nib.Nifti1Image,
+    kinds: Sequence[str],
+) -> _Inputs:
+    """The scan and those of other kinds on its grid; a failed one is told and left out."""
+    images: dict[str, Image] = {scan["kind"]: np.asarray(reference.dataobj, np.float64)}
+    scans, notes = [scan], []
+    for kind in kinds:
+        other = visit.scan(kind)
+        if other is None or kind == scan["kind"]:
+            continue
+        try:
+            images[kind], note = visit.on_grid(other, scan, reference)
+        except (ImageFault, NotSegmentable) as fault:
+            notes.append(f"without the {kind} scan: {fault}")
+            continue
+        scans.append(other)
+        if note:
+            notes.append(note)
+    return _Inputs(images, tuple(scans), tuple(notes))
+
+
+def _diffusion(
+    visit: _Visit,
+    scan: Mapping[str, Any],
+    reference: nib.Nifti1Image,
+    parameters: Mapping[str, Any],
+) -> _Inputs:
+    """DWI and ADC; where there is no ADC, it is computed from b0 and DWI."""
+    found = _together(visit, scan, reference, ("adc",))
+    if "adc" in found.images or "dwi" not in found.images:
+        return found
+    with_b0 = _together(visit, scan, reference, ("b0",))
+    if "b0" not in with_b0.images:
+        return replace(found, notes=(*found.notes, *with_b0.notes))
+    b_value = (scan.get("metadata") or {}).get("b_value") or parameters["b_value_s_mm2"]
+    images = dict(with_b0.images)
+    images["adc"] = apparent_diffusion(images.pop("b0"), images["dwi"], float(b_value))
+    note = f"ADC computed from b0 and DWI with b = {float(b_value):g} s/mm2"
+    return _Inputs(images, with_b0.scans, (*found.notes, *with_b0.notes, note))
+
+
+def _with_chronic(
+    visit: _Visit,
+    scan: Mapping[str, Any],
+    reference: nib.Nifti1Image,
+    parameters: Mapping[str, Any],
+) -> _Inputs:
+    found = _together(visit, scan, reference, ("mask-chronic",))
+    images = {kind.removeprefix("mask-"): image for kind, image in found.images.items()}
+    return replace(found, images=images)
+
+
+def _run(
+    visit: _Visit,
+    segmenter: Segmenter,
+    scan: Mapping[str, Any],
+    parameters: Mapping[str, Any],
+    desc: str | None,
+    gather: _Gather,
+) -> _Result:
+    """Run one segmenter on a scan's grid; a fault of a file becomes a status."""
+    result = _Result(
+        segmenter.label,
+        segmenter.source,
+        desc,
+        scan["kind"],
+        scan.get("grid"),
+        (scan,),
+        None,
+        None,
+        "failed",
+        None,
+        parameters,
+    )
+    try:
+        reference = visit.load(scan)
+        inputs = gather(visit, scan, reference, parameters)
+        result = replace(result, scans=inputs.scans, reference=reference)
+        brain = visit.brain(scan["grid"], reference)
+        segmentation = segmenter(inputs.images, brain, reference.header.get_zooms()[:3], parameters)
+    except ImageFault as fault:
+        return replace(result, reason=str(fault))
+    except NotSegmentable as fault:
+        whole = all(used["status"] == "ok" for used in result.scans)
+        return replace(result, status="not_computable" if whole else "failed", reason=str(fault))
+    reasons = [*inputs.notes, *([segmentation.reason] if segmentation.reason else [])]
+    return replace(
+        result, segmentation=segmentation, status="ok", reason="; ".join(reasons) or None
+    )
+
+
+# --- glioma ------------------------------------------------------------------------------------
+
+
+def _glioma(visit: _Visit, settings: dict[str, dict[str, Any]]) -> list[_Result]:
+    """Everything on the grid of the T1c (where there is one), so that volumes add exactly."""
+    post, fluid = visit.scan("T1c"), visit.first("FLAIR", "T2w")
+    if post is None and fluid is None:
+        return []
+    base = post if post is not None and post["status"] == "ok" else (fluid or post)
+    assert base is not None
+
+    def oedema(extra: dict[str, Image]) -> _Result:
+        def gather(visit: _Visit, scan: Any, reference: Any, parameters: Any) -> _Inputs:
+            assert fluid is not None
+            found = _together(visit, scan, reference, (fluid["kind"],))
+            if fluid["kind"] not in found.images:
+                raise NotSegmentable("; ".join(found.notes))
+            images = {fluid["kind"]: found.images[fluid["kind"]], **extra}
+            return replace(found, images=images)
+
+        return _run(visit, Oedema(), base, settings["oedema"], None, gather)
+
+    bright: dict[str, Image] = {}
+    if fluid is not None:
+        first = oedema({}).segmentation
+        if first is not None and first.mask.any():
+            bright = {"bright": first.mask.astype(np.float64)}
+    results = []
+    enhancing: _Result | None = None
+    if post is not None:
+
+        def gather_post(visit: _Visit, scan: Any, reference: Any, parameters: Any) -> _Inputs:
+            found = _together(visit, scan, reference, ("T1w",))
+            return replace(found, images={**found.images, **bright})
+
+        enhancing = _run(visit, EnhancingTumour(), post, settings["enhancing"], None, gather_post)
+        results.append(enhancing)
+    if fluid is not None:
+        taken = enhancing.segmentation if enhancing is not None else None
+        extra: dict[str, Image] = (
+            {} if taken is None else {"enhancing": taken.mask.astype(np.float64)}
+        )
+        results.append(oedema(extra))
+    if post is not None and fluid is not None:
+        results.append(_whole(results[0], results[1]))
+    return results
+
+
+def _whole(enhancing: _Result, oedema: _Result) -> _Result:
+    scans = list(enhancing.scans)
+    scans += [scan for scan in oedema.scans if scan["scan_id"] not in {s["scan_id"] for s in scans}]
+    result = replace(
+        enhancing, label="whole-tumour", scans=tuple(scans), segmentation=None, parameters={}
+    )
+    if enhancing.segmentation is None or oedema.segmentation is None:
+        failed = enhancing if enhancing.segmentation is None else oedema
+        reason = f"{failed.label} could not be segmented: {failed.reason}"
+        return replace(result, status="not_computable", reason=reason)
+    whole = whole_tumour(enhancing.segmentation, oedema.segmentation)
+    return replace(
+        result, segmentation=whole, status="ok", reason=whole.reason, parameters=whole.parameters
+    )
+
+
+# --- writing -----------------------------------------------------------------------------------
+
+
+def _written(result: _Result, visit: _Visit) -> dict[str, Any]:
+    """The record's entry of one mask; the mask and its sidecar are written if there is one."""
+    ids = [str(scan["scan_id"]) for scan in result.scans]
+    entry: dict[str, Any] = {
+        "label": result.label,
+        "source": result.source,
+        "desc": result.desc,
+        "path": None,
+        "kind": result.kind,
+        "grid": result.grid,
+        "scan_ids": ids,
+        "status": result.status,
+        "reason": result.reason,
+        "parameters": dict(result.parameters),
+        "quality": {},
+    }
+    found = result.segmentation
+    if found is None or result.reference is None:
+        return entry
+    path = mask_path(
+        visit.record["participant_id"],
+        visit.record["visit"],
+        result.label,
+        kind=result.kind,
+        desc=result.desc,
+    )
+    quality = {
+        "volume_ml": found.volume_ml,
+        "volume_low_ml": found.volume_low_ml,
+        "volume_high_ml": found.volume_high_ml,
+        "flags": list(found.flags),
+        **found.quality,
+    }
+    entry.update(path=path, quality=quality)
+    sidecar = {
+        "unit": "label",
+        "label": result.label,
+        "source": result.source,
+        "inputs": [
+            {"name": Path(scan["path"]).name, "scan_id": scan["scan_id"], "sha256": scan["sha256"]}
+            for scan in result.scans
+        ],
+        "parameters": entry["parameters"],
+        "quality": quality,
+        "reason": result.reason,
+    }
+    mask: NDArray[np.uint8] = found.mask.astype(np.uint8)
+    image = nib.Nifti1Image(mask, result.reference.affine)
+    save_image(image, visit.folder / path, sidecar=sidecar, dtype=np.uint8)
+    return entry
