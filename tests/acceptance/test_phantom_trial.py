@@ -22,7 +22,9 @@ def test_volumes_counted_on_all_grids_are_the_planned_ones():
     for row in counted.itertuples():
         key = (row.participant_id, row.visit, row.endpoint)
         if key in planned.index and row.unit == "mL":
-            assert row.value == pytest.approx(planned[key], rel=0.03, abs=0.3), row
+            # Penumbra and growth are differences and carry the error of both terms.
+            terms = 2 if row.endpoint in ("penumbra_volume", "infarct_growth") else 1
+            assert row.value == pytest.approx(planned[key], rel=0.03 * terms, abs=0.3), row
 
 
 @pytest.mark.parametrize("participant_id", FULL.imaged)

@@ -273,6 +273,47 @@ def test_disagreeing_computations_stop():
         second.confirm(0.5, float("nan"), "a library")
 
 
+WITHOUT_INTERVAL = {
+    "kendall_w", "kappa_light", "kappa_maximum", "kappa_prevalence_index", "kappa_bias_index",
+    "reader_effect_f",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["volumes", "zeros", "binary", "grades", "shifted", "constant"])
+@pytest.mark.parametrize("level", ["ratio", "ordinal", "nominal"])
+@pytest.mark.filterwarnings("error")
+def test_odd_readings_give_a_number_or_a_reason(kind, level):
+    """Ties, empty masks, readers who never vary, gaps: never NaN or an interval without a word."""
+    for seed in range(4):
+        rng = np.random.default_rng([seed, 11])
+        n, k = int(rng.integers(3, 25)), int(rng.integers(2, 5))
+        truth = rng.lognormal(2, 1, n)[:, None]
+        table = {
+            "volumes": truth * np.exp(rng.normal(0, 0.3, (n, k))),
+            "zeros": np.where(rng.random((n, k)) < 0.7, 0.0, truth),
+            "binary": rng.integers(0, 2, (n, k)) * 10.0,
+            "grades": rng.integers(0, 4, (n, k)).astype(float),
+            "shifted": truth + np.arange(k),
+            "constant": np.full((n, k), 7.0),
+        }[kind]
+        if seed % 2:
+            table = np.where(rng.random((n, k)) < 0.2, np.nan, table)
+        readers = {f"r{j}": table[:, j] for j in range(k)}
+        found = run(
+            plan(endpoint="aspects", measure_level=level, resamples=50),
+            study(readers, endpoint="aspects"),
+        )
+        told = found["note"].str.startswith("not_computable")
+        assert (found["estimate"].isna() == told).all()
+        given = found[~told]
+        assert np.isfinite(given["estimate"].astype(float)).all()
+        silent = given["ci_low"].isna() & (given["note"] == "")
+        assert set(given.loc[silent, "statistic"]) <= WITHOUT_INTERVAL
+        ordered = given[given["ci_low"].notna()]
+        assert (ordered["ci_low"] <= ordered["estimate"] + 1e-9).all()
+        assert (ordered["ci_high"] >= ordered["estimate"] - 1e-9).all()
+
+
 def test_unknown_type():
     with pytest.raises(ValueError, match="does not know"):
         run({"id": "x", "type": "correlation"}, study({"r1": [1.0, 2.0]}))

@@ -196,6 +196,7 @@ def analysis_tables(wildcards):
     wanted += ["exposures"] * bool(analysis.get("exposure"))
     wanted += ["events"] * (analysis["type"] in {"survival", "progression", "radiomics"})
     wanted += ["phantoms"] * (analysis["type"] == "phantom")
+    wanted += ["reads"] * bool(analysis.get("strata"))
     return sheet_files(*wanted)
 
 

@@ -5,7 +5,8 @@ from corelab.provenance.job import job
 
 def main(snakemake):
     with job(snakemake):
-        from corelab.reporting import write_pdf, write_report
+        from corelab.reporting.report import write_report
+        from corelab.reporting.tlf import write_pdf
         from corelab.study.model import load_study
 
         study = load_study(snakemake.params.config)

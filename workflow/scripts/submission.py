@@ -5,7 +5,7 @@ from corelab.provenance.job import job
 
 def main(snakemake):
     with job(snakemake):
-        from corelab.reporting import write_submission
+        from corelab.reporting.submission import write_submission
         from corelab.study.model import load_study
 
         study = load_study(snakemake.params.config)

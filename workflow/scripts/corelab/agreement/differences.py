@@ -350,6 +350,8 @@ def concordance_correlation(a: ArrayLike, b: ArrayLike, *, alpha: float = 0.05) 
     r = cxy / np.sqrt(vx * vy)
     if ccc >= 1.0 - 1e-15:
         return Estimate(1.0, 1.0, 1.0, 0.0, n, method, "perfect agreement: limits by continuity")
+    if ccc <= -1.0 + 1e-15:
+        return Estimate(-1.0, n=n, method=method, note="interval not defined: limit of scale")
     u2 = shift**2 / np.sqrt(vx * vy)
     variance = (
         (1.0 - r**2) * ccc**2 * (1.0 - ccc**2) / r**2
@@ -426,8 +428,8 @@ def overall_concordance(ratings: ArrayLike, *, alpha: float = 0.05) -> Estimate:
     half = quantile_t(n - 1, alpha) * pseudo.std(ddof=1) / np.sqrt(n)
     return Estimate(
         estimate,
-        float(np.tanh(pseudo.mean() - half)),
-        float(np.tanh(pseudo.mean() + half)),
+        float(np.tanh(z - half)),
+        float(np.tanh(z + half)),
         n=n,
         method=method,
     )

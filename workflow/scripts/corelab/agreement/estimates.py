@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -176,7 +175,8 @@ def bootstrap_interval(
 ) -> tuple[float, float]:
     """Percentile interval of resampled values, or BCa where leave-one-out values are given.
 
-    Efron and Tibshirani 1993, chapter 14.
+    Efron and Tibshirani 1993, chapter 14. NaN where over a tenth of the resamples, or one of the
+    leave-one-out values, is not defined.
 
     Examples
     --------
@@ -187,6 +187,8 @@ def bootstrap_interval(
     """
     finite = np.sort(values[np.isfinite(values)])
     if finite.size < 0.9 * values.size or finite.size < 2:
+        return np.nan, np.nan
+    if jackknife is not None and not np.isfinite(jackknife).all():
         return np.nan, np.nan
     levels = np.array([alpha / 2.0, 1.0 - alpha / 2.0])
     if jackknife is not None:
@@ -200,15 +202,3 @@ def bootstrap_interval(
             levels = special.ndtr(bias + z / (1.0 - acceleration * z))
     low, high = np.quantile(finite, levels)
     return float(low), float(high)
-
-
-def jackknife_values(statistic: Callable[[Floats], float], n: int) -> Floats:
-    """The statistic (a function of target weights) with each target left out in turn.
-
-    Examples
-    --------
-    >>> data = np.array([1.0, 2.0, 6.0])
-    >>> jackknife_values(lambda w: float(w @ data / w.sum()), 3)
-    array([4. , 3.5, 1.5])
-    """
-    return np.array([statistic(1.0 - np.eye(n)[i]) for i in range(n)])

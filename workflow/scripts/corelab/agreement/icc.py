@@ -655,10 +655,12 @@ def compare_intraclass_correlations(
     tail = min(
         (np.sum(finite <= 0) + 1) / (finite.size + 1), (np.sum(finite >= 0) + 1) / (finite.size + 1)
     )
+    note = "" if np.isfinite(low) else "interval not defined: too few resamples have a coefficient"
     return Estimate(
         estimate,
         low,
         high,
+        note=note,
         p_value=float(min(1.0, 2.0 * tail)),
         n=n,
         method=f"difference of two {form}; paired bootstrap of targets, BCa, {resamples} resamples",

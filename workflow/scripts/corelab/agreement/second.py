@@ -192,14 +192,18 @@ def _second_incomplete(ratings: Floats, ours: Mapping[str, float]) -> dict[str, 
     """
     from corelab.agreement.icc import variance_components
 
+    compared = ("icc_a_1", "icc_c_1")
     own = variance_components(ratings)
     if own.residual <= 0:
         return {}
     start = (own.target / own.residual, own.reader / own.residual)
     if max(start) > 1e6:
         return {}
-    found = icc_by_mixed_model(ratings, start)
     library = "statsmodels MixedLM (REML)"
+    try:
+        found = icc_by_mixed_model(ratings, start)
+    except np.linalg.LinAlgError:
+        return {form: {"second_method": f"{library} failed: singular matrix"} for form in compared}
     if not found.reml <= own.reml + 1e-4:
         raise ComputationsDisagree(
             f"{library} reaches a log likelihood of {found.reml!r}, ours {own.reml!r}: ours is not "
@@ -209,11 +213,11 @@ def _second_incomplete(ratings: Floats, ours: Mapping[str, float]) -> dict[str, 
         short = own.reml - found.reml
         return {
             form: {"second_method": f"{library} stopped {short:.2g} below the maximum likelihood"}
-            for form in ("icc_a_1", "icc_c_1")
+            for form in compared
         }
     return {
         form: confirm(ours[form], getattr(found, form), library, tolerance=ITERATIVE)
-        for form in ("icc_a_1", "icc_c_1")
+        for form in compared
     }
 
 
@@ -368,23 +372,27 @@ def second_slope(x: ArrayLike, y: ArrayLike, ours: float) -> Second:
 
 
 def second_deming(x: Floats, y: Floats, part: str, ours: float) -> Second:
-    """Deming line with equal error variances by scipy's orthogonal distance regression.
+    """Deming line with equal error variances: the first principal axis by statsmodels.
+
+    scipy.odr would be the obvious second program, but it stops early on tied values.
 
     Examples
     --------
     >>> second_deming(np.array([1.0, 2, 3, 4]), np.array([2.0, 4, 6, 8]), "slope", 2.0)[
     ...     "second_method"]
-    'scipy.odr'
+    'statsmodels PCA, first axis'
     """
-    from scipy import odr
+    from statsmodels.multivariate.pca import PCA
 
-    start = np.polyfit(x, y, 1)
-    fit = odr.ODR(
-        odr.RealData(x, y), odr.unilinear, beta0=start, sstol=1e-15, partol=1e-15, maxit=2000
-    ).run()
-    theirs = float(fit.beta[0 if part == "slope" else 1])
-    scale = 1.0 if part == "slope" else float(np.abs(x).max() + np.abs(y).max())
-    return confirm(ours, theirs, "scipy.odr", tolerance=1e-4, scale=scale)
+    with warnings.catch_warnings():
+        # It warns where both columns lie on one line, which is no fault.
+        warnings.simplefilter("ignore")
+        found = PCA(np.column_stack([x, y]), standardize=False, demean=True, normalize=False)
+    axis = found.eigenvecs[:, 0]
+    slope = float(axis[1] / axis[0])
+    theirs = slope if part == "slope" else float(y.mean() - slope * x.mean())
+    scale = 1.0 if part == "slope" else (1.0 + abs(slope)) * float(np.abs(x).max())
+    return confirm(ours, theirs, "statsmodels PCA, first axis", tolerance=1e-6, scale=scale)
 
 
 def second_percent(ratings: Floats, alpha: float, ours: float) -> Second:

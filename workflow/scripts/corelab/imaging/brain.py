@@ -51,6 +51,8 @@ _OTHER = _Recipe(0.5, 2.0, 0.55)
 #: Soft tissue and fluid on CT after smoothing, in HU, and where bone surely begins.
 _CT_TISSUE_HU = (-10.0, 110.0)
 _BONE_HU = 250.0
+#: Below this, smoothed, is fluid or air: between fluid (0 to 10) and brain (25 to 40).
+_CT_FLUID_HU = 15.0
 _ADC_TYPICAL_MM2_S = 0.85e-3
 #: Connections thinner than twice this are cut.
 _BRIDGE_MM = 4.0
@@ -130,7 +132,8 @@ def _ct_brain(voxels: NDArray[np.float32], sizes: NDArray[Any]) -> NDArray[np.bo
     smooth = _smoothed(voxels, sizes)
     low, high = _CT_TISSUE_HU
     tissue = (smooth > low) & (smooth < high) & (voxels < _BONE_HU)
-    return _filled(_cut_free(tissue, sizes, _BRIDGE_MM), sizes, 3.0)
+    mask = _filled(_cut_free(tissue, sizes, _BRIDGE_MM), sizes, 3.0)
+    return _peeled(mask, smooth < _CT_FLUID_HU, sizes)
 
 
 def _mr_brain(voxels: NDArray[np.float32], sizes: NDArray[Any], kind: str) -> NDArray[np.bool_]:
@@ -149,7 +152,8 @@ def _mr_brain(voxels: NDArray[np.float32], sizes: NDArray[Any], kind: str) -> ND
     within = _within_balloon(visible, sizes, middle, typical, recipe)
     mask = _filled(_cut_free(tissue & within, sizes, _BRIDGE_MM), sizes, 6.0) & within
     if recipe.peel_above is not None and mask.any():
-        mask = _peeled(mask, smooth, recipe.peel_above * float(np.median(smooth[mask])), sizes)
+        fluid = smooth > recipe.peel_above * float(np.median(smooth[mask]))
+        mask = _peeled(mask, fluid, sizes)
     return mask
 
 
@@ -188,9 +192,7 @@ def _within_balloon(
     return np.asarray(there <= _RIM_MM, dtype=bool)
 
 
-def _stripped(
-    voxels: NDArray[Any], sizes: NDArray[Any], kind: str
-) -> NDArray[np.bool_] | None:
+def _stripped(voxels: NDArray[Any], sizes: NDArray[Any], kind: str) -> NDArray[np.bool_] | None:
     """The filled foreground of a skull-stripped image; None if scalp or skull is there."""
     from scipy import ndimage
 
@@ -285,17 +287,18 @@ def _filled(mask: NDArray[np.bool_], sizes: NDArray[Any], close_mm: float) -> ND
 
 
 def _peeled(
-    mask: NDArray[np.bool_], smooth: NDArray[Any], above: float, sizes: NDArray[Any]
+    mask: NDArray[np.bool_], fluid: NDArray[np.bool_], sizes: NDArray[Any]
 ) -> NDArray[np.bool_]:
-    """Take off bright fluid that reaches the surface, at most 8 mm deep, and close sulci again."""
+    """Take off fluid that reaches the surface, at most 8 mm deep, and close sulci again."""
     from scipy import ndimage
 
+    if not mask.any():
+        return mask
     depth = ndimage.distance_transform_edt(mask, sampling=[*sizes[:2], _FAR_MM])
-    bright = mask & (smooth > above) & (depth <= 8.0)
-    reached = ndimage.binary_propagation(bright & (depth <= 3.0), mask=bright)
+    shallow = mask & fluid & (depth <= 8.0)
+    reached = ndimage.binary_propagation(shallow & (depth <= 3.0), mask=shallow)
     # The blurred outer edge of the fluid is as bright as brain; it hangs on nothing now.
-    kept = _cut_free(mask & ~reached, sizes, 1.5)
-    return _filled(kept, sizes, 5.0)
+    return _filled(_cut_free(mask & ~reached, sizes, 1.5), sizes, 5.0)
 
 
 def brain_volume_verdict(volume_ml: float, coverage_mm: float) -> str:

@@ -66,6 +66,9 @@ _MAPS = {
     "ttp": re.compile(r"\bttp\b", re.I),
 }
 _CONTRAST = re.compile(r"contrast|\bgd\b|\+c\b|\bpost|\bce\b|\bkm\b", re.I)
+_ELSEWHERE = re.compile(
+    r"chest|thorax|abdom|pelvi|spine|cardi|heart|liver|knee|extrem|smartscore", re.I
+)
 #: Frames at one place from which a CT or MR series counts as dynamic.
 _DYNAMIC_FRAMES = 10
 
@@ -344,6 +347,7 @@ def _facts(dataset: Any) -> dict[str, Any]:
         "inversion_time_ms": _float(dataset.get("InversionTime")),
         "sequence": " ".join(str(part) for part in _many(dataset.get("ScanningSequence"))),
         "b_value": _float(dataset.get("DiffusionBValue")),
+        "body_part": str(dataset.get("BodyPartExamined") or ""),
         "contrast": str(dataset.get("ContrastBolusAgent") or "").strip(),
         "tilt_deg": _float(dataset.get("GantryDetectorTilt")),
         "frames": int(dataset.get("NumberOfFrames") or 1),
@@ -464,6 +468,8 @@ def guess_kind(files: Sequence[DicomFile]) -> str | None:
     """
     first = files[0].facts
     text = f"{first['description']} {' '.join(first['image_type'])}"
+    if _ELSEWHERE.search(f"{first.get('body_part') or ''} {first['description']}"):
+        return None
     mapped = _map_kind(text)
     if mapped is not None:
         return mapped

@@ -120,7 +120,7 @@ def _labels(voxels: NDArray[Any], name: str, notes: list[str]) -> NDArray[np.flo
         notes.append(f"labels up to {off.max():.2g} off whole numbers were rounded")
     if np.abs(whole).max() > 2**24:
         raise ImageFault(
-            f"{name} holds the label {whole.flat[int(np.abs(whole).argmax())]:.0f}: labels above "
+            f"{name} holds the label {whole.flat[int(np.abs(whole).argmax())]:g}: labels above "
             "16777216 are not kept exactly",
             "renumber the labels",
         )

@@ -41,6 +41,8 @@ class Tables:
         Visits in their order in time.
     baseline
         Name of the baseline visit.
+    reads
+        The reads sheet: reader, presentation_order and read_at place a read in its sequence.
     radiomics
         Feature table (participant_id, visit, series, label, source, feature, value) or empty.
     """
@@ -58,6 +60,7 @@ class Tables:
         default_factory=lambda: _empty("participant_id", "endpoint", "time_days", "event")
     )
     phantoms: pd.DataFrame = field(default_factory=lambda: _empty("site"))
+    reads: pd.DataFrame = field(default_factory=lambda: _empty("participant_id", "reader"))
     radiomics: pd.DataFrame = field(default_factory=lambda: _empty("participant_id"))
     visit_order: tuple[str, ...] = ()
     baseline: str | None = None

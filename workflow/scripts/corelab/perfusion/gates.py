@@ -79,7 +79,7 @@ _SHARED = (
     Gate("motion_degrees", (None, 1.0), (None, 3.0), "V: 1 degree is what registration resolves"),
     Gate("replaced_frames_share", (None, 0.0), (None, 0.15), "M"),
     Gate("coverage_mm", (80, None), (40, None), "V: 8 cm of a commercial protocol"),
-    Gate("brain_volume_share", (0.5, 1.3), (0.35, 1.6), "M: of 1200 mL scaled by coverage"),
+    Gate("brain_volume_share", (0.5, 1.3), (0.35, 1.6), "M: of 1300 mL, or 13.5 mL per mm covered"),
 )
 GATES: Mapping[str, tuple[Gate, ...]] = {
     "ctp": (

@@ -223,8 +223,9 @@ def parenchyma(
 
     Notes
     -----
-    CT: fluid is below 18 HU on the smoothed baseline. MR: fluid is bright on the T2*-weighted
-    baseline and takes up next to no tracer.
+    CT: fluid is below 18 HU on the smoothed baseline. MR: fluid takes up less than 15 %
+    of the typical blood volume, or less than half and is bright on the baseline (a core keeps
+    30 to 60 %).
     """
     smooth = smoothed(baseline, brain, sizes_mm, 1.2)
     if modality == "ctp":
@@ -234,7 +235,8 @@ def parenchyma(
         typical = float(np.median(volume[brain])) if brain.any() else 0.0
         bright = smooth > 1.35 * float(np.median(smooth[brain]))
         dark = smooth < 0.25 * float(np.percentile(smooth[brain], 98))
-        tissue = brain & ~(bright & (volume < 0.5 * typical)) & ~dark
+        fluid = (bright & (volume < 0.5 * typical)) | (volume < 0.15 * typical)
+        tissue = brain & ~fluid & ~dark
     # Single voxels inside tissue that noise put on the wrong side of the limit.
     return np.asarray(ndimage.binary_opening(tissue, iterations=1) | (tissue & _crowded(tissue)))
 

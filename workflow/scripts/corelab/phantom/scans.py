@@ -566,14 +566,8 @@ def _write(
     image = nib.Nifti1Image(voxels, view.affine)
     if voxels.ndim == 4:
         image.header["pixdim"][4] = interval_s
-    named = {
-        **sidecar,
-        "EchoTime_unit": "s",
-        "simulated": True,
-    }
+    named = {**sidecar, "simulated": True}
     for long, short in (("echo_time_s", "EchoTime"), ("repetition_time_s", "RepetitionTime")):
         if short in named:
             named[long] = named[short]
-    if "EchoTime" not in named:
-        named.pop("EchoTime_unit")
     return save_image(image, path, sidecar=named)

@@ -56,11 +56,12 @@ class Likelihood:
 
 
 def restricted_likelihood(
-    blocks: Sequence[Block], s: np.ndarray, *, ml: bool = False
+    blocks: Sequence[Block], s: np.ndarray, *, ml: bool = False, second: bool = True
 ) -> Likelihood | None:
     """-2 log restricted likelihood (log likelihood with ``ml``); None off the parameter space.
 
-    The second derivatives are those of REML also with ``ml``, where only the value is used.
+    Without ``second`` the second derivatives are left at zero, which an optimiser that wants the
+    gradient only need not pay for. They are those of REML also with ``ml``, where they only steer.
     """
     p, q = blocks[0].x.shape[2], s.size
     xwx, xwy, logdet, n = np.zeros((p, p)), np.zeros(p), 0.0, 0
@@ -96,16 +97,19 @@ def restricted_likelihood(
         quadratic += float(np.sum(u * residuals))
         we = np.einsum("ab,kbc->kac", w, block.basis)
         trace1 += g * np.einsum("kaa->k", we)
-        trace2 += g * np.einsum("kab,lba->kl", we, we)
         wx = np.einsum("ab,gbp->gap", w, block.x)
         ewx = np.einsum("kab,gbp->kgap", block.basis, wx)
         a += np.einsum("gap,kgar->kpr", wx, ewx)
-        wewx = np.einsum("ab,kgbp->kgap", w, ewx)
-        qq += np.einsum("kgap,lgar->klpr", ewx, wewx)
         eu = np.einsum("kab,gb->kga", block.basis, u)
         score2 += np.einsum("kga,ga->k", eu, u)
+        if not second:
+            continue
+        trace2 += g * np.einsum("kab,lba->kl", we, we)
+        wewx = np.einsum("ab,kgbp->kgap", w, ewx)
+        flat, weighted = (item.reshape(q, -1, p) for item in (ewx, wewx))
+        qq += np.einsum("knp,lnr->klpr", flat, weighted, optimize=True)
         b += np.einsum("gap,kga->kp", wx, eu)
-        quad2 += np.einsum("kga,ab,lgb->kl", eu, w, eu)
+        quad2 += eu.reshape(q, -1) @ (eu @ w).reshape(q, -1).T
     ca = np.einsum("pr,krs->kps", c, a)
     fixed = np.einsum("pr,klrs->klps", c, qq)
     trace_p1 = trace1 - np.einsum("kpp->k", ca)
@@ -222,23 +226,28 @@ def fit_reml(
     mapping = structure or (lambda values: values)
 
     def objective(values: np.ndarray) -> tuple[float, np.ndarray]:
-        at = restricted_likelihood(blocks, mapping(values), ml=ml)
+        at = restricted_likelihood(blocks, mapping(values), ml=ml, second=False)
         if at is None or not math.isfinite(at.value):
             return 1e12, np.zeros_like(values)
         return at.value, _jacobian(mapping, values).T @ at.gradient
 
-    found = optimize.minimize(
-        objective, theta, jac=True, method="BFGS", options={"gtol": 1e-8, "maxiter": 500}
-    )
-    best = _polish(objective, found.x)
-    s = mapping(best)
+    direct = linear is not None or structure is None
+    s = _newton(blocks, mapping(theta), ml) if direct else None
+    best = theta
+    if s is None:
+        # Near the edge of the parameter space Newton's method in s leaves it: theta cannot.
+        found = optimize.minimize(
+            objective, theta, jac=True, method="BFGS", options={"gtol": 1e-8, "maxiter": 500}
+        )
+        best = _polish(objective, found.x)
+        s = mapping(best)
     at = restricted_likelihood(blocks, s, ml=ml)
     if at is None:
         raise NotComputable("the covariance estimate is not positive definite")
-    gradient = np.abs(objective(best)[1]).max()
+    gradient = np.abs(at.gradient if direct else objective(best)[1]).max()
     if gradient > 1e-3:
         raise NotComputable(f"REML did not converge: largest gradient {gradient:.2g}")
-    if linear is not None or structure is None:
+    if direct:
         jacobian, information = np.eye(s.size), at.observed
     else:
         jacobian = _jacobian(mapping, best)
@@ -260,6 +269,32 @@ def fit_reml(
         at,
         float(gradient),
     )
+
+
+def _newton(blocks: Sequence[Block], s: np.ndarray, ml: bool) -> np.ndarray | None:
+    """Minimum by Newton's method in s, scoring where the Hessian is not positive; None if lost."""
+    at = restricted_likelihood(blocks, s, ml=ml)
+    for _ in range(60):
+        if at is None:
+            return None
+        hessian = at.observed if np.linalg.eigvalsh(at.observed).min() > 0 else at.expected
+        try:
+            step = np.linalg.solve(hessian, at.gradient)
+        except np.linalg.LinAlgError:
+            return None
+        if abs(float(step @ at.gradient)) < 1e-16 * (1 + abs(at.value)):
+            return s
+        length = 1.0
+        while length > 1e-6:
+            trial = restricted_likelihood(blocks, s - length * step, ml=ml)
+            if trial is not None and trial.value <= at.value + 1e-10:
+                break
+            length /= 2
+        else:
+            # No descent left: rounding, unless the gradient says that it is the edge.
+            return s if np.abs(at.gradient).max() < 1e-5 else None
+        s, at = s - length * step, trial
+    return None
 
 
 def _polish(

@@ -40,24 +40,58 @@ def _numbers(frame: pd.DataFrame | None, *columns: str) -> pd.DataFrame | None:
     return frame
 
 
-def tables_of(study: Study, measurements: str | Path, overlap: str | Path) -> Tables:
+def _from_participants(
+    analysis: Mapping[str, Any], key: str, sheet: pd.DataFrame | None, participants: pd.DataFrame
+) -> pd.DataFrame | None:
+    """The outcomes (or exposures) sheet, with a participants column of that name if it lacks it."""
+    name = analysis.get(key)
+    known = sheet is not None and key in sheet and (sheet[key] == name).any()
+    if name is None or known or name not in participants:
+        return sheet
+    column = participants[["participant_id", name]].dropna()
+    rows = pd.DataFrame(
+        {
+            "participant_id": column["participant_id"],
+            # It belongs to the participant, so it has the same standing at every visit.
+            "visit": "participants sheet",
+            key: name,
+            "value": pd.to_numeric(column[name], errors="coerce").astype(float),
+        }
+    ).dropna(subset=["value"])
+    return rows if sheet is None else pd.concat([sheet, rows], ignore_index=True)
+
+
+def tables_of(
+    analysis: Mapping[str, Any], study: Study, measurements: str | Path, overlap: str | Path
+) -> Tables:
     """What analyses may use: collected rows and the sheets of a study.
 
     Parameters
     ----------
+    analysis
+        Of the plan; its outcome and exposure may be participants columns.
     study
         As read from config and sheets.
     measurements, overlap
         ``endpoints/measurements.tsv`` and ``endpoints/overlap.tsv``.
     """
     rows = read_table(measurements, numeric=["value"])
-    participants = _numbers(study.sheets.get("participants"), "dose", "age")
-    assert participants is not None  # a study without participants is not sound
+    participants = study.sheets["participants"].reset_index(drop=True).copy()
+    for column in participants.columns.drop("participant_id"):
+        # A column is a number if every cell is; ages such as 89+ leave it text.
+        numbers = pd.to_numeric(participants[column], errors="coerce")
+        if numbers.notna().equals(participants[column].notna()) and numbers.notna().any():
+            participants[column] = numbers.astype(float)
     others = {
-        "outcomes": _numbers(study.sheets.get("outcomes"), "value"),
-        "exposures": _numbers(study.sheets.get("exposures"), "value"),
+        "outcomes": _from_participants(
+            analysis, "outcome", _numbers(study.sheets.get("outcomes"), "value"), participants
+        ),
+        "exposures": _from_participants(
+            analysis, "exposure", _numbers(study.sheets.get("exposures"), "value"), participants
+        ),
         "events": _numbers(study.sheets.get("events"), "time_days", "event"),
         "phantoms": _numbers(study.sheets.get("phantoms"), "certified_value", "measured_value"),
+        "reads": _numbers(study.sheets.get("reads"), "presentation_order"),
     }
     return Tables(
         measurements=rows,
@@ -81,7 +115,7 @@ def run_analysis(
     """
     from corelab import agreement, pharmacodynamics
 
-    tables = tables_of(study, measurements, overlap)
+    tables = tables_of(analysis, study, measurements, overlap)
     room = (
         agreement
         if TABLE_OF_TYPE[analysis["type"]] in {"agreement", "overlap", "phantom"}

@@ -55,7 +55,7 @@ def compare(
     {'second_estimate': 0.500000000001, 'second_method': 'scipy.stats.pearsonr'}
     >>> compare(0.5, 0.6, "scipy.stats.pearsonr")
     Traceback (most recent call last):
-    corelab.pharmacodynamics.two_computations.ComputationsDisagree: ours 0.5, scipy.stats....
+    corelab.pharmacodynamics.two_computations.ComputationsDisagree: ours 0.5, ...
     """
     size = max(abs(ours), abs(theirs), 1.0) if scale is None else abs(scale)
     difference = abs(ours - theirs)

@@ -1,1 +1,36 @@
+"""Registration: moving image, fixed image -> transform; and the two stages made of it.
 
+:func:`align_visit` brings the grids of a visit together, :func:`normalise_subject` brings a
+subject to MNI152. Both work through one interface, :class:`Registrar`, behind which the backends
+stand; their programs are loaded only when a fit is due.
+"""
+
+from corelab.registration.presets import load_preset, registration_settings
+from corelab.registration.registrar import (
+    BackendMissing,
+    Registrar,
+    RegistrationFault,
+    Transform,
+    registrar,
+)
+from corelab.registration.subject import normalise_subject
+from corelab.registration.template import mni_left_right, template_brain_mask, template_image
+from corelab.registration.transforms import apply_transforms, transform_points
+from corelab.registration.visit import align_visit
+
+__all__ = [
+    "BackendMissing",
+    "Registrar",
+    "RegistrationFault",
+    "Transform",
+    "align_visit",
+    "apply_transforms",
+    "load_preset",
+    "mni_left_right",
+    "normalise_subject",
+    "registrar",
+    "registration_settings",
+    "template_brain_mask",
+    "template_image",
+    "transform_points",
+]

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 
 from corelab.registration.ants_backend import read_result
-from corelab.registration.greedy_backend import centred
+from corelab.registration.preparation import centred
 from corelab.registration.registrar import (
     Registrar,
     RegistrationFault,

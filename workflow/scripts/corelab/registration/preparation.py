@@ -144,6 +144,25 @@ def coarsened(image: nib.Nifti1Image, spacing_mm: float) -> nib.Nifti1Image:
     return nib.Nifti1Image(result, image.affine @ np.diag([*factors, 1.0]))
 
 
+def centred(fixed: nib.Nifti1Image, moving: nib.Nifti1Image) -> np.ndarray:
+    """Translation that brings the centres of mass of two images together (fixed to moving).
+
+    Examples
+    --------
+    >>> data = np.zeros((9, 9, 9), np.float32); data[4, 4, 4] = 1
+    >>> shifted = np.eye(4); shifted[0, 3] = 7
+    >>> centred(nib.Nifti1Image(data, np.eye(4)), nib.Nifti1Image(data, shifted))[:3, 3].tolist()
+    [7.0, 0.0, 0.0]
+    """
+    centres = []
+    for image in (fixed, moving):
+        voxel = ndimage.center_of_mass(np.maximum(np.asarray(image.dataobj, dtype=float), 0))
+        centres.append(image.affine[:3, :3] @ np.array(voxel) + image.affine[:3, 3])
+    start = np.eye(4)
+    start[:3, 3] = centres[1] - centres[0]
+    return start
+
+
 def filled_lesion(
     image: nib.Nifti1Image,
     lesion: np.ndarray,

@@ -280,9 +280,9 @@ def expected_volume_ml(
     return float(data.sum()) * voxel_ml / scale * float(np.mean(1.0 / np.maximum(local, 0.05)))
 
 
-def verdict(quality: Mapping[str, Any], limits: Mapping[str, float], checks: Mapping[str, str]) -> (
-    str | None
-):
+def verdict(
+    quality: Mapping[str, Any], limits: Mapping[str, float], checks: Mapping[str, str]
+) -> str | None:
     """First limits that a registration breaks, in words; None if it keeps all.
 
     Parameters

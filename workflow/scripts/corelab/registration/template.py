@@ -56,7 +56,7 @@ def template_brain_mask() -> nib.Nifti1Image:
     Examples
     --------
     >>> round(float(np.asarray(template_brain_mask().dataobj).sum()) / 1000)   # mL
-    1883
+    1887
     """
     template = template_image()
     brain = ndimage.binary_fill_holes(np.asarray(template.dataobj) > 0)

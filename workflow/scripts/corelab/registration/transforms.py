@@ -28,6 +28,7 @@ from corelab.provenance.products import atomic_path
 
 #: Turns RAS millimetres into LPS and back.
 RAS_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_FLIP = np.array([-1, -1, 1], dtype=np.float32)
 
 #: Points handled at once, so that a 1 mm template grid needs megabytes and not gigabytes.
 _CHUNK = 1 << 20
@@ -147,7 +148,7 @@ def write_warp(warp: Warp, path: str | Path) -> Path:
     """
     import gzip
 
-    lps = np.moveaxis(warp.displacement_mm, 0, -1)[:, :, :, None, :] * np.float32([-1, -1, 1])
+    lps = np.moveaxis(warp.displacement_mm, 0, -1)[:, :, :, None, :] * _FLIP
     image = nib.Nifti1Image(lps.astype(np.float32), warp.affine)
     image.header.set_intent("vector")
     image.set_qform(warp.affine, 1)
@@ -174,13 +175,11 @@ def read_warp(path: str | Path) -> Warp:
     ...     read_warp(write_warp(warp, f"{folder}/w.nii.gz")).displacement_mm.shape
     (3, 4, 5, 6)
     """
-    image = nib.load(str(path))
+    image: Any = nib.load(str(path))
     if image.ndim != 5 or image.shape[3:] != (1, 3):
-        raise ValueError(
-            f"{path}: shape {image.shape} is not a displacement field (x, y, z, 1, 3)"
-        )
+        raise ValueError(f"{path}: shape {image.shape} is not a displacement field (x, y, z, 1, 3)")
     lps = np.asarray(image.dataobj, dtype=np.float32)[:, :, :, 0, :]
-    ras = np.moveaxis(lps * np.float32([-1, -1, 1]), -1, 0)
+    ras = np.moveaxis(lps * _FLIP, -1, 0)
     return Warp(np.ascontiguousarray(ras), image.affine)
 
 
@@ -217,9 +216,11 @@ def read_steps(paths: Sequence[str | Path], inverted: Sequence[bool] | None = No
         if Path(path).suffix == ".mat":
             matrix = read_affine(path)
             matrix = np.linalg.inv(matrix) if inverse else matrix
-            if steps and isinstance(steps[-1], Affine):
-                matrix = matrix @ steps.pop().matrix  # the earlier one acts on the point first
-            steps.append(Affine(matrix))
+            before = steps[-1] if steps else None
+            if isinstance(before, Affine):
+                steps[-1] = Affine(matrix @ before.matrix)  # the earlier one acts first
+            else:
+                steps.append(Affine(matrix))
         elif inverse:
             raise ValueError(f"{path}: a displacement field cannot be inverted; give its inverse")
         else:
@@ -312,7 +313,7 @@ def apply_transforms(
         raise ValueError(f"apply_transforms takes 3D images, this one has shape {image.shape}")
     steps = _as_steps(transforms, inverted)
     data = np.asarray(image.dataobj)
-    sampler = _Sampler(data, image.affine, interpolation)
+    sampler = Sampler(data, image.affine, interpolation)
     result = np.zeros(reference.shape[:3], sampler.dtype)
     flat = result.reshape(-1)
     for part, points in grid_points(reference.shape[:3], reference.affine):
@@ -325,8 +326,11 @@ def apply_transforms(
     return moved
 
 
-class _Sampler:
-    """Values of an image at world points; points far from anything but 0 cost nothing."""
+class Sampler:
+    """Values of an image at world points; points far from anything but 0 cost nothing.
+
+    Interpolations as in :func:`apply_transforms`.
+    """
 
     def __init__(self, data: np.ndarray, affine: np.ndarray, interpolation: str) -> None:
         self.interpolation = interpolation
@@ -346,6 +350,7 @@ class _Sampler:
             self.labels = [value for value in np.unique(self.data) if value != 0]
 
     def __call__(self, points_mm: np.ndarray) -> np.ndarray:
+        """Values at points of shape (n, 3)."""
         values = np.zeros(len(points_mm), self.dtype)
         if self.empty:
             return values
@@ -393,9 +398,7 @@ def jacobian_determinant(warp: Warp) -> np.ndarray:
     return np.asarray(np.linalg.det(jacobian))
 
 
-def grid_points(
-    shape: Sequence[int], affine: np.ndarray
-) -> Iterator[tuple[slice, np.ndarray]]:
+def grid_points(shape: Sequence[int], affine: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
     """World points (RAS millimetres) of a grid, piece by piece, in the order of a flat C array.
 
     Examples

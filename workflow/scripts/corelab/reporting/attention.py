@@ -52,7 +52,7 @@ def _from_findings(results: Results) -> list[Attention]:
     for (severity, sheet, column, message), rows in frame.groupby(keys, sort=False):
         if severity not in SEVERITIES:
             continue
-        where = " ".join(text for text in (sheet, column) if text and text != "n/a")
+        where = " ".join(str(text) for text in (sheet, column) if text and text != "n/a")
         times = f" ({len(rows)} rows)" if len(rows) > 1 else ""
         found.append(
             Attention(str(severity), "sheets", f"{where}: {message}{times}", (), "findings")

@@ -59,6 +59,8 @@ class Table:
         After the caption, in softer type.
     source
         File that holds every row.
+    label
+        Name for screen readers where several tables have one caption.
     """
 
     caption: str
@@ -66,6 +68,7 @@ class Table:
     rows: Sequence[Sequence[Any]]
     note: str = ""
     source: str = ""
+    label: str = ""
 
 
 def tag(text: str, css: str | None = None) -> Markup:
@@ -155,7 +158,7 @@ def render_table(table: Table) -> Markup:
         '<div class="table"><div class="scroll" tabindex="0" role="region" aria-label="{}">'
         "<table data-sortable><caption>{}{}</caption><thead><tr>{}</tr></thead>"
         "<tbody>{}</tbody></table></div></div>"
-    ).format(table.caption, table.caption, note, heads, Markup("").join(body))
+    ).format(table.label or table.caption, table.caption, note, heads, Markup("").join(body))
 
 
 @cache

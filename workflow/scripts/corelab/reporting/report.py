@@ -217,7 +217,8 @@ def statistics_table(results: Results, analysis: Mapping[str, Any]) -> Table | N
     told = [groups[0] if len(groups) == 1 else "", visits[0] if len(visits) == 1 else ""]
     told.append(f"intervals {level}" if level else "")
     note = "; ".join(text for text in told if text and text != "pooled")
-    return Table("Estimates", columns, body, f"({note})" if note else "")
+    label = f"Estimates of {analysis['id']}"
+    return Table("Estimates", columns, body, f"({note})" if note else "", "", label)
 
 
 def _analysis_view(results: Results, analysis: Mapping[str, Any]) -> AnalysisView:
@@ -282,7 +283,7 @@ def _primary(results: Results) -> tuple[str, Table | None]:
     columns = [
         Column("Analysis", "first", sortable=False),
         Column("Estimate [CI]", "number estimate", sortable=False),
-        Column("", "drawn", sortable=False),
+        Column("Interval", "drawn", sortable=False),
         Column("p", "number", sortable=False),
         Column("n", "number", sortable=False),
     ]

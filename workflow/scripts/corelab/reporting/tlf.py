@@ -371,9 +371,9 @@ def _listings(results: Results) -> list[Block]:
             )
         )
     if body:
-        names = ("Subject", "Visit", "Scan", "Criterion", ">Observed", "Charter", "Verdict")
+        heads = ("Subject", "Visit", "Scan", "Criterion", ">Observed", "Charter", "Verdict")
         title = "Scans outside the charter or not assessable"
-        blocks.append(_listing("16.2.6.4", title, names, body, "endpoints/acquisition.tsv"))
+        blocks.append(_listing("16.2.6.4", title, heads, body, "endpoints/acquisition.tsv"))
     return blocks if len(blocks) > 1 else []
 
 

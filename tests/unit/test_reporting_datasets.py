@@ -1,0 +1,180 @@
+"""XPORT, Dataset-JSON and Define-XML against what they were made from."""
+
+from __future__ import annotations
+
+import json
+import re
+import xml.etree.ElementTree as ET
+
+import numpy as np
+import pandas as pd
+import pyreadstat
+import pytest
+from fabricated_study import fabricated_study
+
+from corelab.provenance.products import read_table
+from corelab.reporting import datasets as ds
+from corelab.reporting.define import DEF, ODM
+from corelab.reporting.results import read_results
+from corelab.reporting.submission import write_datasets
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    root = tmp_path_factory.mktemp("datasets")
+    results = read_results(*fabricated_study(root))
+    return results, write_datasets(results, root / "out"), root / "out"
+
+
+def test_data_sets_of_the_study(written):
+    _, found, _ = written
+    assert [d.name for d in found] == ["ADSL", "ADIMG", "ADREAD", "ADSEG", "ADPD", "ADARD"]
+    assert len(next(d for d in found if d.name == "ADSL").frame) == 36
+
+
+def test_transport_file_reads_back_as_the_data_set(written):
+    _, found, folder = written
+    for dataset in found:
+        frame, meta = pyreadstat.read_xport(str(folder / f"{dataset.name.lower()}.xpt"))
+        assert meta.table_name == dataset.name and meta.file_label == dataset.label
+        assert meta.column_names == [v.name for v in dataset.variables]
+        assert meta.column_labels == [v.label for v in dataset.variables]
+        for variable in dataset.variables:
+            if variable.kind == "text":
+                truth = dataset.frame[variable.name].fillna("").map(str)
+                assert frame[variable.name].fillna("").tolist() == truth.tolist()
+            else:
+                # IBM floating point of the transport format holds 14 to 17 digits.
+                np.testing.assert_allclose(
+                    frame[variable.name].astype(float), dataset.frame[variable.name], rtol=1e-14
+                )
+
+
+def test_values_equal_measurements(written):
+    results, found, _ = written
+    rows = results.measurements.set_index("row_id")
+    for name in ("ADIMG", "ADREAD"):
+        frame = next(d for d in found if d.name == name).frame
+        merged = frame.set_index("ROWID")["AVAL"]
+        truth = rows.loc[merged.index, "value"]
+        assert np.array_equal(merged.to_numpy(), truth.to_numpy(), equal_nan=True)
+    total = sum(len(d.frame) for d in found if d.name in {"ADIMG", "ADREAD"})
+    assert total == len(rows)
+
+
+def test_change_is_value_minus_baseline(written):
+    _, found, _ = written
+    frame = next(d for d in found if d.name == "ADIMG").frame
+    later = frame[
+        (frame["PARAMCD"] == "INFVOL") & (frame["AVISIT"] == "day5") & frame["AVAL"].notna()
+    ]
+    assert len(later) == 35
+    assert np.allclose(later["CHG"], later["AVAL"] - later["BASE"])
+
+
+def test_header_time_is_fixed(written, tmp_path):
+    _, found, folder = written
+    data = (folder / "adsl.xpt").read_bytes()
+    assert data[:1200].count(b"01JAN70:00:00:00") == 4
+    again = ds.write_transport(found[0], tmp_path / "again.xpt").read_bytes()
+    assert again == data
+
+
+def _one(values, label="Text"):
+    variables = (ds.Variable("KEY", "Key", "integer", key=1), ds.Variable("TXT", label))
+    frame = pd.DataFrame({"KEY": np.arange(len(values), dtype=float), "TXT": values})
+    return ds.Dataset("ADX", "A Data Set", "One record per key", "ADAM OTHER", variables, frame)
+
+
+def test_what_transport_cannot_hold_is_refused_there_and_whole_in_json(tmp_path):
+    long = "x" * 201
+    dataset = _one(["fine", "환자", long, "x" * 200])
+    assert [(c["record"], c["variable"]) for c in ds.refused_cells(dataset)] == [
+        (2, "TXT"),
+        (3, "TXT"),
+    ]
+    frame, _ = pyreadstat.read_xport(str(ds.write_transport(dataset, tmp_path / "a.xpt")))
+    assert frame["TXT"].tolist() == ["fine", "", "", "x" * 200]
+    rows = ds.dataset_json(dataset, "x")["rows"]
+    assert [row[1] for row in rows] == ["fine", "환자", long, "x" * 200]
+
+
+def test_names_and_labels_that_do_not_fit_are_errors(tmp_path):
+    with pytest.raises(ds.TransportRefusal, match="over 40 characters or not ASCII"):
+        ds.write_transport(_one(["a"], label="L" * 41), tmp_path / "a.xpt")
+    with pytest.raises(ds.TransportRefusal, match="not ASCII"):
+        ds.write_transport(_one(["a"], label="이름"), tmp_path / "a.xpt")
+    assert not (tmp_path / "a.xpt").exists()
+
+
+def test_korean_ids_and_columns_survive(tmp_path):
+    folder, config, people = fabricated_study(tmp_path)
+    people["병원"] = "서울"
+    people.loc[0, "participant_id"] = "환자-1"
+    found = write_datasets(read_results(folder, config, people), tmp_path / "out")
+    adsl = found[0]
+    assert all(v.name.isascii() and len(v.name) <= 8 for v in adsl.variables)
+    assert adsl.frame["USUBJID"].map(str.isascii).all() and adsl.frame["USUBJID"].is_unique
+    rows = json.loads((tmp_path / "out/adsl.json").read_text(encoding="utf-8"))["rows"]
+    assert any("환자-1" in row for row in rows) and all("서울" in row for row in rows)
+    refused = read_table(tmp_path / "out/refused.tsv")
+    assert {"SUBJID"} <= set(refused["variable"])
+
+
+def test_dataset_json_has_what_version_1_1_requires(written):
+    # Required keys: CDISC Dataset-JSON v1.1 model (dataset.yaml of DataExchange-DatasetJson).
+    _, found, folder = written
+    required = {"datasetJSONCreationDateTime", "datasetJSONVersion", "itemGroupOID", "records"}
+    required |= {"name", "label", "columns"}
+    for dataset in found:
+        content = json.loads((folder / f"{dataset.name.lower()}.json").read_text(encoding="utf-8"))
+        assert required <= set(content)
+        assert re.fullmatch(r"1\.1(\.\d+)?", content["datasetJSONVersion"])
+        assert re.fullmatch(
+            r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d", content["datasetJSONCreationDateTime"]
+        )
+        assert content["records"] == len(content["rows"]) == len(dataset.frame)
+        for column in content["columns"]:
+            assert {"itemOID", "name", "label", "dataType"} <= set(column)
+        assert all(len(row) == len(content["columns"]) for row in content["rows"])
+
+
+def test_define_refers_only_to_what_it_defines(written):
+    _, found, folder = written
+    root = ET.parse(folder / "define.xml").getroot()
+    version = root.find(f".//{{{ODM}}}MetaDataVersion")
+    assert version.get(f"{{{DEF}}}DefineVersion") == "2.1.0"
+
+    def oids(tag):
+        return [e.get("OID") for e in root.iter(f"{{{ODM}}}{tag}")]
+
+    items = oids("ItemDef")
+    assert len(items) == len(set(items)) == sum(len(d.variables) for d in found)
+    references = [e.get("ItemOID") for e in root.iter(f"{{{ODM}}}ItemRef")]
+    assert sorted(references) == sorted(items)
+    assert {e.get("CodeListOID") for e in root.iter(f"{{{ODM}}}CodeListRef")} == set(
+        oids("CodeList")
+    )
+    methods = {e.get("MethodOID") for e in root.iter(f"{{{ODM}}}ItemRef")} - {None}
+    assert methods == set(oids("MethodDef"))
+    comments = {e.get(f"{{{DEF}}}CommentOID") for e in root.iter(f"{{{ODM}}}ItemDef")} - {None}
+    assert comments == {e.get("OID") for e in root.iter(f"{{{DEF}}}CommentDef")}
+    links = [e.get("{http://www.w3.org/1999/xlink}href") for e in root.iter(f"{{{DEF}}}leaf")]
+    assert all((folder / link).is_file() for link in links)
+
+
+def test_every_coded_value_is_in_its_list(written):
+    _, found, _ = written
+    for dataset in found:
+        for variable in dataset.variables:
+            if variable.codelist:
+                values = dataset.frame[variable.name].dropna()
+                texts = {str(int(v)) if variable.kind == "integer" else str(v) for v in values}
+                assert texts <= set(ds.CODELISTS[variable.codelist]), (dataset.name, variable.name)
+
+
+def test_keys_identify_records(written):
+    _, found, _ = written
+    for dataset in found:
+        keys = [v.name for v in dataset.variables if v.key]
+        assert not dataset.frame.duplicated(keys).any(), dataset.name

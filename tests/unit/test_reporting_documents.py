@@ -1,0 +1,123 @@
+"""The PDF and its numbering."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from fabricated_study import fabricated_study, tables_only
+
+from corelab.reporting import write_pdf
+from corelab.reporting.documents import (
+    Bullets,
+    DataTable,
+    Definitions,
+    Document,
+    Heading,
+    Paragraph,
+    Plate,
+    markdown,
+    printable,
+    write_document_pdf,
+)
+from corelab.reporting.results import read_results
+from corelab.reporting.tlf import report_document, table_numbers
+
+
+def _document(*blocks, **more):
+    return Document("Title", "Subtitle", "Study x", (("A", "b"),), tuple(blocks), "program", **more)
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return read_results(*fabricated_study(tmp_path_factory.mktemp("documents")))
+
+
+def test_pdf_is_the_same_bytes_and_archival(tmp_path):
+    folder, config, people = fabricated_study(tmp_path)
+    first = write_pdf(folder, config, people).read_bytes()
+    second = write_pdf(folder, config, people).read_bytes()
+    assert first == second and first.startswith(b"%PDF-")
+    assert b"pdfaid:part>2<" in first and b"pdfaid:conformance>B<" in first
+
+
+def test_source_date_epoch_sets_the_date_inside(tmp_path, monkeypatch):
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    path = write_document_pdf(_document(Paragraph("x")), tmp_path / "a.pdf")
+    assert b"D:20231114" in path.read_bytes()
+
+
+def test_markup_of_typst_in_a_text_is_text(tmp_path):
+    evil = '#panic("no") *bold* $x$ @ref <label> \\ ` [ ] { } "q" // c'
+    blocks = (
+        Heading(evil),
+        Paragraph(evil),
+        Bullets((evil,)),
+        Definitions(((evil, evil),)),
+        DataTable("1", evil, (evil, ">n"), ((evil, "1"),), evil, (evil,)),
+    )
+    assert write_document_pdf(_document(*blocks), tmp_path / "a.pdf").stat().st_size > 1000
+
+
+def test_every_character_that_counts_as_covered_is_covered(tmp_path):
+    # typst refuses a PDF/A with a character that no font has.
+    text = "".join(chr(code) for code in range(0x20, 0x2700) if printable(chr(code)) == chr(code))
+    assert "ρ" in text and "κ" in text and "−" in text and "é" in text
+    blocks = (Paragraph(text), Heading(text, 2), DataTable("", text, (text,), ((text,),)))
+    write_document_pdf(_document(*blocks), tmp_path / "a.pdf")
+
+
+def test_text_outside_the_fonts_is_shown_by_its_code(tmp_path):
+    blocks = (Paragraph("환자 007 \U0001f9e0"),)
+    write_document_pdf(_document(*blocks), tmp_path / "a.pdf")
+    assert printable("환") == "[U+D658]"
+
+
+def test_numbers_follow_the_clinical_study_report(results):
+    numbers = table_numbers(results)
+    assert numbers["growth-by-arm"] == "14.2.2"
+    assert numbers["growth-by-dose"] == "14.2.3"
+    assert numbers["growth-exposure"] == "14.2.4"
+    assert numbers["volume-mrs"] == "14.2.5"
+    assert numbers["mrs-shift"] == "14.2.6"
+    assert numbers["readers"] == "14.4.1"
+    assert numbers["masks"] == "14.4.7"
+
+
+def test_every_table_has_its_own_number_source_and_cells(results):
+    document = report_document(results)
+    tables = [block for block in document.blocks if isinstance(block, DataTable)]
+    numbered = [table.number for table in tables if table.number]
+    assert len(numbered) == len(set(numbered))
+    assert {"14.1.1", "14.1.2", "14.1.3", "14.2.1", "16.2.6.1", "16.2.6.3"} <= set(numbered)
+    for table in tables:
+        assert all(len(row) == len(table.columns) for row in table.rows), table.title
+        assert all(isinstance(cell, str) for row in table.rows for cell in row), table.title
+    for table in tables:
+        if table.number.startswith(("14.2", "14.4")):
+            assert table.source
+    figures = [block.number for block in document.blocks if isinstance(block, Plate)]
+    assert "14.4.1" in figures and len(figures) == len(set(figures))
+
+
+def test_two_analyses_of_one_kind_are_told_apart(results):
+    config = {
+        **results.config,
+        "analyses": [*results.analyses, {**results.analyses[2], "id": "again"}],
+    }
+    again = read_results(results.folder, config, results.participants)
+    numbers = table_numbers(again)
+    assert (numbers["readers"], numbers["again"]) == ("14.4.1.1", "14.4.1.2")
+
+
+def test_tables_only_study_has_a_pdf(tmp_path):
+    assert write_pdf(*tables_only(tmp_path)).is_file()
+
+
+def test_markdown_says_the_same(results):
+    text = markdown(report_document(results))
+    assert "**Table 14.2.2. Infarct growth by arm (growth-by-arm)**" in text
+    assert re.search(
+        r"\| Mean difference, mL \|.*\| −4.8 \| \[−8.1, −1.5\] \| 0.005 \| 35 \|", text
+    )
+    assert "<script>" not in text

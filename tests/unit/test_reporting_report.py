@@ -1,0 +1,233 @@
+"""The offline pages: self-contained, escaped, complete, the same bytes twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+from fabricated_study import HOSTILE, fabricated_study, tables_only
+
+from corelab.reporting import write_report
+from corelab.reporting.results import subject_page
+
+LIMIT_BYTES = 6_000_000
+
+
+class Elements(HTMLParser):
+    """Tags with their attributes, and the text outside of script and style."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.words: list[str] = []
+        self._inside = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+        self._inside = tag
+
+    def handle_data(self, data):
+        if self._inside not in {"script", "style"}:
+            self.words.append(data)
+
+    def handle_endtag(self, tag):
+        self._inside = ""
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.found if name == tag]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder, config, people = fabricated_study(tmp_path_factory.mktemp("report"))
+    index = write_report(folder, config, people)
+    return folder, config, people, index
+
+
+@pytest.fixture(scope="module")
+def index(study):
+    return study[3].read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def words(index):
+    return re.sub(r"\s+", " ", " ".join(Elements(index).words))
+
+
+def _pages(index: Path) -> list[Path]:
+    return [index, *sorted(index.parent.glob("sub-*.html"))]
+
+
+def test_every_page_is_below_six_megabytes(study):
+    for page in _pages(study[3]):
+        assert page.stat().st_size < LIMIT_BYTES
+
+
+def test_no_page_asks_for_anything_outside(study):
+    for page in _pages(study[3]):
+        elements = Elements(page.read_text(encoding="utf-8"))
+        for tag, attributes in elements.found:
+            for name in ("src", "href", "data", "action", "poster", "srcset"):
+                target = attributes.get(name)
+                if target is None or tag == "a":
+                    continue
+                assert target.startswith("data:"), (page.name, tag, name, target[:60])
+        assert not elements.all("link") and not elements.all("iframe")
+        assert all("src" not in a for a in elements.all("script"))
+
+
+def test_security_policy_names_each_script_by_its_digest(study):
+    import base64
+
+    for page in _pages(study[3])[:3]:
+        text = page.read_text(encoding="utf-8")
+        policy = next(a["content"] for a in Elements(text).all("meta") if a.get("http-equiv"))
+        assert "default-src 'none'" in policy and "unsafe-eval" not in policy
+        assert "'unsafe-inline'" not in policy.split("script-src")[1].split(";")[0]
+        for script in re.findall(r"<script>(.*?)</script>", text, re.DOTALL):
+            digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+            assert f"'sha256-{digest}'" in policy
+
+
+def test_script_in_a_subject_id_is_text_everywhere(study):
+    folder, _, _, index = study
+    page = folder / "report" / subject_page(HOSTILE)
+    assert page.is_file()
+    for path in (index, page):
+        text = path.read_text(encoding="utf-8")
+        assert "<script>alert(1)" not in text
+        assert "&lt;script&gt;alert(1)" in text
+
+
+def test_same_results_give_the_same_bytes(study, tmp_path):
+    folder, config, people = fabricated_study(tmp_path)
+    again = write_report(folder, config, people)
+    for first, second in zip(_pages(study[3]), _pages(again), strict=True):
+        assert first.read_bytes() == second.read_bytes(), first.name
+
+
+def test_first_screen_has_what_was_studied_flow_endpoints_and_attention(index):
+    first = index.split('<section id="participants"')[0]
+    words = re.sub(r"\s+", " ", " ".join(Elements(first).words))
+    assert "Neuroprotection in acute stroke" in words
+    assert "Primary endpoints" in words and "Infarct growth by arm" in words
+    assert "−4.8" in words and "[−8.1, −1.5]" in words and "0.005" in words
+    assert "Flow of scans" in words and "1 left: file not there" in words
+    assert "Non-contrast CT could not be used: the file ends early (gzip)" in words
+
+
+def test_estimates_have_digits_by_their_interval_and_full_precision_behind(words):
+    assert "0.981" in words and "[0.951, 0.993]" in words
+    assert "0.98112345" in words
+    assert "by pingouin.intraclass_corr ICC(A,1)" in words
+
+
+def test_what_is_not_computable_says_why(words):
+    assert "not computable" in words and "values are volumes, not grades" in words
+
+
+def test_every_part_of_the_report_is_there(index):
+    sections = {a.get("id") for a in Elements(index).all("section")}
+    wanted = {"glance", "participants", "images", "maps", "endpoints", "reproducibility"}
+    wanted |= {"pharmacodynamics", "quality", "methods", "limits", "deviations", "reference"}
+    assert wanted <= sections
+
+
+def test_limits_are_those_of_the_biomarkers_used(words):
+    assert "Ghost core" in words and "Diffusion lesions can reverse" in words
+    assert "Cut-offs belong to an engine" in words
+    assert "Pseudoprogression" not in words
+
+
+def test_links_inside_the_report_lead_somewhere(study):
+    folder, _, _, index = study
+    for page in _pages(index):
+        elements = Elements(page.read_text(encoding="utf-8"))
+        ids = {a["id"] for _, a in elements.found if a.get("id")}
+        for link in elements.all("a"):
+            target, _, anchor = str(link["href"]).partition("#")
+            if not target:
+                assert anchor in ids, (page.name, anchor)
+            else:
+                from urllib.parse import unquote
+
+                assert (page.parent / unquote(target)).is_file(), (page.name, target)
+    assert folder
+
+
+def test_tables_have_captions_and_headings_and_pictures_have_words(study):
+    for page in _pages(study[3])[:3]:
+        elements = Elements(page.read_text(encoding="utf-8"))
+        assert len(elements.all("caption")) == len(elements.all("table"))
+        assert all(a.get("scope") for a in elements.all("th"))
+        assert all(a.get("alt") for a in elements.all("img"))
+        assert [a.get("lang") for a in elements.all("html")] == ["en"]
+        assert len(elements.all("main")) == len(elements.all("h1")) == 1
+
+
+def test_viewer_gets_the_scan_and_its_masks(study):
+    import base64
+    import gzip
+
+    import nibabel as nib
+    import numpy as np
+
+    folder, _, _, _ = study
+    text = (folder / "report" / subject_page("S-01")).read_text(encoding="utf-8")
+    data = re.search(r'<script type="application/json" id="volumes">(.*?)</script>', text).group(1)
+    scans = json.loads(data)
+    assert scans[0]["title"] == "baseline: DWI"
+    assert {mask["name"] for mask in scans[0]["masks"]} == {
+        "infarct (pipeline)",
+        "infarct (reader-1)",
+    }
+
+    def image(item):
+        raw = gzip.decompress(base64.b64decode(item["base64"]))
+        return nib.Nifti1Image.from_bytes(raw)
+
+    shown = image(scans[0])
+    original = nib.load(
+        next((folder / "derivatives").glob("sub-S+2D01/ses-baseline/dwi/*_dwi.nii.gz"))
+    )
+    assert np.allclose(shown.affine, original.affine)
+    low, high = scans[0]["window"]
+    truth = np.clip(original.get_fdata(), low, high)
+    assert np.abs(np.clip(shown.get_fdata(), low, high) - truth).max() < 0.01 * (high - low)
+    mask = next(m for m in scans[0]["masks"] if m["name"] == "infarct (pipeline)")
+    drawn = image(mask).get_fdata()
+    source = next(
+        (folder / "derivatives").glob("sub-S+2D01/ses-baseline/dwi/*label-infarct_mask.nii.gz")
+    )
+    assert np.array_equal(drawn, nib.load(source).get_fdata())
+
+
+def test_study_with_tables_only_has_a_page_that_says_so(tmp_path):
+    index = write_report(*tables_only(tmp_path))
+    words = " ".join(Elements(index.read_text(encoding="utf-8")).words)
+    assert "no images that the pipeline processed" in words
+    assert "No analysis is in the plan" in words
+    assert (index.parent / "sub-1.html").is_file()
+
+
+def test_blinded_pages_do_not_name_an_arm_or_a_dose(tmp_path):
+    folder, config, people = fabricated_study(tmp_path, blinded=True, title="A trial")
+    index = write_report(folder, config, people)
+    for page in _pages(index)[:10]:
+        text = " ".join(Elements(page.read_text(encoding="utf-8")).words)
+        assert not re.search(r"\bplacebo\b|\bdose\b.{0,3}\d", text)
+    assert "Group A" in index.read_text(encoding="utf-8")
+
+
+def test_pages_of_subjects_that_are_gone_are_removed(tmp_path):
+    folder, config, people = fabricated_study(tmp_path, images=False)
+    (folder / "report").mkdir()
+    stale = folder / "report" / "sub-gone.html"
+    stale.write_text("old")
+    write_report(folder, config, people)
+    assert not stale.exists()

@@ -1,0 +1,119 @@
+"""Reading a results folder, what needs attention, and blinding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+from fabricated_study import HOSTILE, fabricated_study, tables_only
+
+from corelab.provenance.products import write_table
+from corelab.reporting import attention as att
+from corelab.reporting.methods import analysis_sentence, deviations, methods_text
+from corelab.reporting.results import plan_fingerprint, read_results
+from corelab.study.columns import FLOW
+
+
+@pytest.fixture(scope="module")
+def results(tmp_path_factory):
+    return read_results(*fabricated_study(tmp_path_factory.mktemp("results")))
+
+
+def test_counts_are_those_of_the_fabricated_study(results):
+    found = att.counts(results)
+    assert (found.participants, found.with_images, found.visits) == (36, 6, 11)
+    assert (found.unavailable, found.failed_scans, found.out_of_charter) == (3, 2, 1)
+
+
+def test_attention_lists_every_planted_fault_most_serious_first(results):
+    items = att.attention(results)
+    severities = [att.SEVERITIES.index(item.severity) for item in items]
+    assert severities == sorted(severities)
+    text = "\n".join(item.text for item in items)
+    assert "the file ends early (gzip)" in text
+    assert "slice thickness 6.5 mm, charter at most 5" in text
+    assert "motion 3.4 mm (wanted < 3)" in text
+    assert "visit day5 not done" in text
+    assert "Analysis growth-by-dose: 1 statistic not computable (the data do not bend)" in text
+    assert att.flagged_subjects(results) == {"S-02": "error", "S-05": "error", "S-03": "warning"}
+
+
+def test_flow_adds_up_and_is_chained_whatever_the_order_of_its_rows(tmp_path):
+    folder, config, people = fabricated_study(tmp_path)
+    steps = att.flow_steps(read_results(folder, config, people))
+    for step in steps:
+        assert step.n_in - step.n_out == sum(number for _, number in step.exclusions)
+    frame = pd.read_csv(folder / "endpoints/flow.tsv", sep="\t", keep_default_na=False)
+    write_table(frame.iloc[::-1], folder / "endpoints/flow.tsv", FLOW, sort=False)
+    assert att.flow_steps(read_results(folder, config, people)) == steps
+
+
+def test_planned_analysis_without_rows_is_an_error_and_a_deviation(tmp_path):
+    folder, config, people = fabricated_study(tmp_path)
+    config["analyses"].append({"id": "lost", "type": "quantile", "endpoint": "infarct_volume"})
+    found = read_results(folder, config, people)
+    assert any(
+        "Planned analysis lost" in i.text and i.severity == "error" for i in att.attention(found)
+    )
+    assert ("analysis", "lost", "planned, no results") in deviations(found)
+
+
+def test_statistics_outside_the_plan_are_called_exploratory(tmp_path):
+    folder, config, people = fabricated_study(tmp_path)
+    config["analyses"] = [a for a in config["analyses"] if a["id"] != "masks"]
+    found = read_results(folder, config, people)
+    assert ("analysis", "masks", "not in the plan: exploratory") in deviations(found)
+
+
+def test_study_with_one_table_only(tmp_path):
+    found = read_results(*tables_only(tmp_path))
+    assert found.visits == () and found.maps == () and found.certificate is None
+    assert att.counts(found).participants == 2
+    assert att.flow_steps(found) == []
+    assert methods_text(found)[0].paragraphs == (
+        "No image was processed: the study has tables only.",
+    )
+
+
+def test_empty_folder_is_a_study_without_anything(tmp_path: Path):
+    people = pd.DataFrame({"participant_id": ["a"]})
+    found = read_results(tmp_path, {"study": {"id": "x"}}, people)
+    assert found.measurements.empty and att.attention(found) == []
+
+
+def test_blinding_replaces_arms_and_withholds_doses(tmp_path):
+    folder, config, people = fabricated_study(tmp_path, blinded=True)
+    found = read_results(folder, config, people)
+    assert set(found.participants["arm"]) == {"Group A", "Group B", "Group C"}
+    assert "dose" not in found.participants
+    assert found.tables.exposures.empty
+    kept = found.all_statistics
+    assert not {"growth-by-dose", "growth-exposure"} & set(kept["analysis_id"])
+    assert not kept["group"].fillna("").str.contains("placebo|high|low").any()
+    assert found.fingerprint == plan_fingerprint(config)
+
+
+def test_hostile_id_stays_text(results):
+    assert HOSTILE in results.subjects
+
+
+def test_every_analysis_of_the_plan_becomes_a_sentence(results):
+    for entry in results.analyses:
+        text = analysis_sentence(entry)
+        assert text.endswith(".") and "None" not in text
+    by_id = {str(a["id"]): analysis_sentence(a) for a in results.analyses}
+    assert by_id["growth-by-arm"] == (
+        "Comparison of arms of infarct growth at day5 by arm; reference placebo; method ancova; "
+        "adjusted for age; multiplicity family primary."
+    )
+
+
+def test_methods_follow_the_config(results, tmp_path):
+    text = "\n".join(t for p in methods_text(results) for t in p.paragraphs)
+    assert "below 0.3" in text and "Tmax above 6.0 s" in text and "engine osvd" in text
+    assert "an affine fit in 6 subjects" in text
+    folder, config, people = fabricated_study(tmp_path)
+    config["perfusion"]["core"]["below"] = 0.38
+    changed = methods_text(read_results(folder, config, people))
+    assert "below 0.38" in "\n".join(t for p in changed for t in p.paragraphs)

@@ -1,0 +1,206 @@
+"""Figures of one visit: maps with fixed windows, lesions, curves, motion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from scipy import ndimage
+
+from corelab.perfusion.tissue import bounding_box
+from corelab.provenance.products import atomic_path
+
+if TYPE_CHECKING:
+    from corelab.perfusion.series import Series
+
+#: Quantity -> engine, title, window. Fixed, so that two patients can be compared by eye.
+WINDOWS: dict[str, tuple[str, str, float, float]] = {
+    "cbf_ml_100g_min": ("bayes", "CBF (mL/100g/min)", 0.0, 80.0),
+    "cbv_ml_100g": ("bayes", "CBV (mL/100g)", 0.0, 6.0),
+    "mtt_s": ("bayes", "MTT (s)", 0.0, 14.0),
+    "tmax_s": ("osvd", "Tmax (s)", 0.0, 12.0),
+    "cbf_sd_ml_100g_min": ("bayes", "SD of CBF (mL/100g/min)", 0.0, 20.0),
+}
+CORE_COLOUR, PENUMBRA_COLOUR = "#d7263d", "#1b998b"
+_SLICES = 6
+
+
+def _canvas(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _save(figure: Any, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        # No time stamp and no version in the file: same input, same bytes.
+        figure.savefig(temporary, dpi=110, format="png", metadata={"Software": None})
+
+
+def _slices(mask: np.ndarray) -> np.ndarray:
+    seen = np.flatnonzero(mask.sum(axis=(0, 1)) > 0.25 * mask.sum(axis=(0, 1)).max())
+    return np.unique(np.linspace(seen[0], seen[-1], _SLICES).round().astype(int))
+
+
+def _show(axis: Any, plane: np.ndarray, sizes: np.ndarray, **keywords: Any) -> Any:
+    # The patient's left is on the viewer's right, as radiologists look at it.
+    axis.set_axis_off()
+    return axis.imshow(
+        plane[::-1].T, origin="lower", aspect=sizes[1] / sizes[0], interpolation="nearest",
+        **keywords,
+    )  # fmt: skip
+
+
+def draw_visit(
+    series: Series,
+    masks: Mapping[str, np.ndarray],
+    folder: Path,
+    name: Callable[[str], str],
+) -> dict[str, str]:
+    """Draw all figures of a visit.
+
+    Parameters
+    ----------
+    series
+        Analysed series.
+    masks
+        ``core`` and ``hypoperfused``.
+    folder
+        Results folder.
+    name
+        Gives the path (relative to the folder) of a figure by its short name.
+
+    Returns
+    -------
+    dict
+        ``figure_maps``, ``figure_lesions``, ``figure_arterial``, ``figure_displacement`` -> path
+        relative to the folder.
+    """
+    box = bounding_box(series.brain)
+    sizes = np.sqrt((series.affine[:3, :3] ** 2).sum(axis=0))
+    figures = {
+        "maps": _maps(series, box, sizes),
+        "lesions": _lesions(series, masks, box, sizes),
+        "arterial": _arterial(series, box, sizes),
+        "displacement": _motion(series),
+    }
+    written = {}
+    for key, figure in figures.items():
+        written[f"figure_{key}"] = name(key)
+        _save(figure, Path(folder) / name(key))
+    return written
+
+
+def _maps(series: Series, box: tuple[slice, ...], sizes: np.ndarray) -> Any:
+    levels = _slices(series.tissue[box])
+    rows = [(q, *spec) for q, spec in WINDOWS.items() if spec[0] in series.maps]
+    figure, axes = _canvas(len(rows), len(levels), (1.75 * len(levels) + 1.2, 2.05 * len(rows)))
+    for row, (quantity, engine, title, low, high) in zip(axes, rows, strict=True):
+        values = getattr(series.maps[engine], quantity)[box]
+        shown = None
+        for axis, level in zip(row, levels, strict=True):
+            plane = np.where(series.tissue[box][..., level], values[..., level], np.nan)
+            axis.set_facecolor("black")
+            shown = _show(axis, plane, sizes, vmin=low, vmax=high, cmap="turbo")
+        bar = figure.colorbar(shown, ax=list(row), shrink=0.9, pad=0.01, extend="max")
+        bar.set_label(f"{title}\n{engine}", fontsize=8)
+        bar.ax.tick_params(labelsize=7)
+    return figure
+
+
+def _lesions(
+    series: Series, masks: Mapping[str, np.ndarray], box: tuple[slice, ...], sizes: np.ndarray
+) -> Any:
+    from matplotlib.patches import Patch
+
+    late = masks["hypoperfused"][box]
+    levels = _slices(late if late.any() else series.tissue[box])
+    figure, axes = _canvas(1, len(levels), (2.0 * len(levels), 2.9))
+    image = ndimage.gaussian_filter(series.baseline_image[box], (0.7, 0.7, 0))
+    tissue = series.tissue[box]
+    low, high = np.percentile(image[tissue], [2, 98])
+    for axis, level in zip(axes[0], levels, strict=True):
+        _show(axis, image[..., level], sizes, cmap="gray", vmin=low - (high - low), vmax=high)
+        for mask, colour in (
+            (late & ~masks["core"][box], PENUMBRA_COLOUR),
+            (masks["core"][box], CORE_COLOUR),
+        ):
+            plane = mask[..., level]
+            if plane.any():
+                layer = np.where(plane[::-1].T, 1.0, np.nan)
+                from matplotlib.colors import ListedColormap
+
+                axis.imshow(
+                    layer, origin="lower", cmap=ListedColormap([colour]), alpha=0.55,
+                    aspect=sizes[1] / sizes[0], interpolation="nearest",
+                )  # fmt: skip
+    core_ml = float(masks["core"].sum()) * series.voxel_ml
+    late_ml = float(masks["hypoperfused"].sum()) * series.voxel_ml
+    labels = [
+        Patch(color=CORE_COLOUR, label=f"core {core_ml:.1f} mL"),
+        Patch(color=PENUMBRA_COLOUR, label=f"penumbra {late_ml - core_ml:.1f} mL"),
+    ]
+    figure.legend(handles=labels, loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+    return figure
+
+
+def _arterial(series: Series, box: tuple[slice, ...], sizes: np.ndarray) -> Any:
+    figure, axes = _canvas(1, 3, (12, 3.6))
+    source, times = series.input, series.times_s
+    vessels = [("arterial input", source.artery, "#d7263d"), ("venous output", source.vein, "#1f6feb")]
+    for axis, (title, vessel, colour) in zip(axes[0][:2], vessels, strict=True):
+        axis.set_title(title, fontsize=9)
+        if vessel is None or not len(vessel.voxels):
+            axis.set_axis_off()
+            axis.text(0.5, 0.5, "supplied" if source.supplied else "none found", ha="center")
+            continue
+        level = int(np.bincount(vessel.voxels[:, 2]).argmax())
+        image = series.baseline_image[box][..., level]
+        low, high = np.percentile(series.baseline_image[series.tissue], [1, 99])
+        _show(axis, image, sizes, cmap="gray", vmin=low - (high - low), vmax=1.3 * high)
+        here = vessel.voxels[vessel.voxels[:, 2] == level]
+        width = image.shape[0]
+        axis.plot(
+            width - 1 - (here[:, 0] - box[0].start), here[:, 1] - box[1].start, "s",
+            markersize=4, markerfacecolor="none", markeredgecolor=colour,
+        )  # fmt: skip
+        axis.set_title(f"{title}, slice {level + 1}", fontsize=9)
+    axis = axes[0][2]
+    unit = "HU" if series.modality == "ctp" else "1/s"
+    axis.plot(times, source.artery.curve, color="#d7263d", ls=":", label="artery as measured")
+    axis.plot(times, source.curve, color="#d7263d", label=f"artery x {source.scale:.2f}")
+    if source.vein is not None:
+        axis.plot(times, source.vein.curve, color="#1f6feb", label="vein")
+    tissue = series.concentration[series.tissue].mean(axis=0, dtype=np.float64)
+    axis.plot(times, 10 * tissue, color="#444444", label="tissue x 10")
+    axis.axvline(times[series.baseline.arrival], color="#999999", lw=0.8)
+    axis.set(xlabel="time (s)", ylabel=f"concentration ({unit})")
+    axis.legend(fontsize=8, frameon=False)
+    axis.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _motion(series: Series) -> Any:
+    figure, axes = _canvas(1, 2, (9, 2.8))
+    for axis, values, unit in (
+        (axes[0][0], series.motion.translation_mm, "translation (mm)"),
+        (axes[0][1], series.motion.rotation_degrees, "rotation (degrees)"),
+    ):
+        for k, (name, colour) in enumerate(
+            (("x", "#d7263d"), ("y", "#1b998b"), ("z", "#1f6feb"))
+        ):
+            axis.plot(series.times_s, values[:, k], color=colour, label=name)
+        axis.axhspan(-1, 1, color="#000000", alpha=0.06, lw=0)
+        axis.set(xlabel="time (s)", ylabel=unit)
+        axis.spines[["top", "right"]].set_visible(False)
+        axis.legend(fontsize=8, frameon=False, ncols=3)
+        limit = max(1.5, 1.1 * float(np.abs(values).max()))
+        axis.set_ylim(-limit, limit)
+    state = "corrected" if series.motion_corrected else "not corrected"
+    figure.suptitle(f"Displacement from the baseline, {state}", fontsize=9)
+    return figure

@@ -1,0 +1,275 @@
+"""A 4D series in memory: raw signal -> maps, tissue, arterial input and what the gates look at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from corelab.perfusion import arterial, motion, tissue
+from corelab.perfusion.concentration import (
+    TISSUE_FACTOR,
+    Baseline,
+    PerfusionError,
+    checked_times,
+    find_baseline,
+    to_concentration,
+)
+from corelab.perfusion.fit import PerfusionMaps, fit_perfusion
+
+#: Engines that the pipeline runs on every series.
+ENGINES = ("osvd", "bayes")
+#: A voxel of DSC whose peak exceeds the tissue's median peak this many times is a vessel.
+VESSEL_TIMES_TISSUE = 3.5
+
+#: An arterial voxel of DSC has at least this share of the brain's median baseline signal.
+LEAST_SIGNAL = 0.4
+#: Volume of brain per mm of coverage at the level of the basal ganglia, and of a whole brain.
+BRAIN_ML_PER_MM = 13.5
+BRAIN_ML = 1300.0
+
+
+@dataclass(frozen=True)
+class Series:
+    """A perfusion series after everything that does not depend on a threshold.
+
+    Attributes
+    ----------
+    maps
+        Engine -> maps.
+    tissue
+        Grey and white matter without fluid and vessels.
+    grey
+        Grey matter among it.
+    baseline_image
+        Mean signal before the bolus.
+    concentration
+        Smoothed, (x, y, z, t), 0 outside tissue.
+    input
+        Arterial input.
+    plane
+        Between the hemispheres.
+    motion
+        Displacement of every frame, and whether it was corrected.
+    """
+
+    modality: str
+    affine: np.ndarray
+    times_s: np.ndarray
+    baseline: Baseline
+    maps: dict[str, PerfusionMaps]
+    brain: np.ndarray
+    tissue: np.ndarray
+    grey: np.ndarray
+    baseline_image: np.ndarray
+    concentration: np.ndarray
+    noise: float
+    raw_noise: float
+    smoothing_mm: float
+    input: arterial.ArterialInput
+    plane: tissue.Plane
+    motion: motion.Motion
+    motion_corrected: bool
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel in mL."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+
+def analyse_series(
+    signal: np.ndarray,
+    affine: np.ndarray,
+    times_s: np.ndarray,
+    modality: str,
+    brain: np.ndarray,
+    *,
+    echo_time_s: float | None = None,
+    aif: np.ndarray | None = None,
+    engines: tuple[str, ...] = ENGINES,
+    correct_motion: bool = True,
+    threads: int | None = None,
+) -> Series:
+    """Everything from raw signal to maps.
+
+    Parameters
+    ----------
+    signal
+        (x, y, z, t) HU (``ctp``) or MR signal (``dsc``).
+    affine
+        Voxel to world (RAS) in mm.
+    times_s
+        (t,) seconds.
+    modality
+        ``ctp`` or ``dsc``.
+    brain
+        Brain mask.
+    echo_time_s
+        For ``dsc``.
+    aif
+        (t,) arterial concentration to use in place of the one found.
+    engines
+        Of :func:`corelab.perfusion.fit_perfusion`.
+    correct_motion
+        Correct where motion is found; it is measured in any case.
+    threads
+        No result depends on it.
+
+    Raises
+    ------
+    PerfusionError
+        If the series holds no bolus or no tissue.
+    """
+    times = checked_times(times_s, signal.shape[3])
+    if not brain.any():
+        raise PerfusionError("the brain mask is empty: supply one as a scan of kind mask-brain")
+    sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    baseline = find_baseline(signal[brain].mean(axis=0, dtype=np.float64), modality)
+    moved = motion.estimate_motion(signal, affine, baseline.stop, modality)
+    corrected = correct_motion and moved.found
+    if corrected:
+        signal = motion.correct_motion(signal, affine, moved)
+    image = signal[..., baseline.start : baseline.stop].mean(axis=-1)
+    conc = to_concentration(signal, modality, baseline, echo_time_s=echo_time_s)
+    np.nan_to_num(conc, copy=False, nan=0.0)
+    plane = tissue.midsagittal_plane(image, affine, brain)
+    around = ndimage.binary_dilation(brain, np.ones((3, 3, 1)), iterations=4)
+    if modality == "ctp":
+        around &= image < tissue.BONE_HU
+    else:
+        # Where there is hardly any signal, noise alone looks like a strong bolus.
+        around &= image > LEAST_SIGNAL * np.median(image[brain])
+    if aif is None:
+        source = arterial.find_arterial_input(conc, times, around, baseline, affine, plane)
+    else:
+        source = arterial.supplied_input(np.asarray(aif, float), times)
+    box = tissue.bounding_box(brain)
+    support, aim = _support(conc, image, brain, sizes, modality, box)
+    clean = tissue.denoise(conc[box], support[box], sizes, baseline, aim, threads=threads)
+    conc = np.zeros_like(conc)
+    conc[box] = clean.concentration
+    maps = {}
+    for engine in engines:
+        # The pipeline reports physical units for both modalities; see docs/perfusion.md.
+        maps[engine] = fit_perfusion(
+            conc,
+            times,
+            source.curve,
+            "concentration",
+            engine,
+            mask=support,
+            baseline_frames=baseline.stop,
+            tissue_factor=TISSUE_FACTOR,
+            sigma=clean.noise,
+            threads=threads,
+        )
+    volume = np.nan_to_num(next(iter(maps.values())).cbv_ml_100g)
+    most = tissue.VESSEL_CBV_ML_100G
+    if modality == "dsc":
+        # The scale of DSC rests on an artery that saturates: only ratios are to be trusted.
+        most = VESSEL_TIMES_TISSUE * float(np.median(volume[support]))
+    inside = support & (volume < most)
+    return Series(
+        modality, affine, times, baseline, maps, brain, inside,
+        _grey_matter(image, inside, sizes), image, conc, clean.noise, clean.raw_noise,
+        clean.guide_mm, source, plane, moved, corrected,
+    )  # fmt: skip
+
+
+def _support(
+    conc: np.ndarray,
+    image: np.ndarray,
+    brain: np.ndarray,
+    sizes: np.ndarray,
+    modality: str,
+    box: tuple[slice, ...],
+) -> tuple[np.ndarray, float]:
+    """Tissue whose curves may be mixed, and the noise to aim at."""
+    inner = tissue.parenchyma(image, conc.mean(axis=-1), brain, sizes, modality)
+    peak = np.zeros(brain.shape, np.float32)
+    peak[box] = tissue.smoothed(conc[box], brain[box], sizes, 1.0).max(axis=-1)
+    if not inner.any():
+        raise PerfusionError(
+            "no voxel of the brain mask has the signal of grey or white matter: check the unit "
+            "of the series (CT in HU) and its brain mask"
+        )
+    if modality == "ctp":
+        return inner & (peak < tissue.VESSEL_PEAK_HU), tissue.NOISE_AIM_HU
+    typical = float(np.median(peak[inner]))
+    return inner & (peak < VESSEL_TIMES_TISSUE * typical), tissue.NOISE_AIM_SHARE * typical
+
+
+def _grey_matter(image: np.ndarray, inside: np.ndarray, sizes: np.ndarray) -> np.ndarray:
+    """Grey matter by the brightness of the baseline (denser on CT, brighter on MR)."""
+    from skimage.filters import threshold_otsu
+
+    if inside.sum() < 100:
+        return inside.copy()
+    smooth = tissue.smoothed(image, inside, sizes, 1.6)
+    return np.asarray(inside & (smooth > threshold_otsu(smooth[inside])))
+
+
+def gate_values(series: Series) -> dict[str, float]:
+    """What the quality gates look at (see :mod:`corelab.perfusion.gates`)."""
+    times, source, base = series.times_s, series.input, series.baseline
+    intervals = np.diff(times)
+    sizes = np.sqrt((series.affine[:3, :3] ** 2).sum(axis=0))
+    coverage = float(series.brain.shape[2] * sizes[2])
+    brain_ml = float(series.brain.sum()) * series.voxel_ml
+    artery = source.artery
+    before = artery.curve[base.start : base.stop]
+    white = series.tissue & ~series.grey
+    curve = series.concentration[white if white.sum() >= 100 else series.tissue]
+    values = {
+        "frame_interval_s": float(np.median(intervals)),
+        "duration_s": float(times[-1] - times[0] + np.median(intervals)),
+        "frames": float(len(times)),
+        "baseline_frames": float(base.n_frames),
+        "aif_width_s": artery.width_s,
+        "aif_time_to_peak_s": artery.time_to_peak_s,
+        "aif_snr": float(artery.peak / before.std(ddof=1)) if len(before) > 1 else float("nan"),
+        "tissue_cnr": float(curve.mean(axis=0, dtype=np.float64).max() / series.noise),
+        "motion_mm": series.motion.largest_mm,
+        "motion_degrees": series.motion.largest_degrees,
+        "replaced_frames_share": len(series.motion.bad_frames) / len(times),
+        "coverage_mm": coverage,
+        "brain_volume_share": brain_ml / min(BRAIN_ML, BRAIN_ML_PER_MM * coverage),
+        "aif_peak_hu": artery.peak * source.scale,
+        "aif_peak_unscaled_hu": artery.peak,
+        "residual_noise_hu": series.noise,
+    }
+    if source.vein is not None:
+        values["vof_minus_aif_s"] = source.vein.centroid_s - artery.centroid_s
+        values["vof_peak_hu"] = source.vein.peak
+        values["vof_tail_share"] = first_pass_tail(source.vein.curve, times)
+    return values
+
+
+def first_pass_tail(curve: np.ndarray, times_s: np.ndarray) -> float:
+    """Share of the peak that the first pass still has in the last frame.
+
+    Recirculation keeps a raw curve up, so the falling limb (80 % to 35 % of the peak) is
+    continued as an exponential; a curve that never falls so far is taken as it is.
+
+    Examples
+    --------
+    >>> t = np.arange(0, 60, 1.0); curve = np.where(t < 10, t / 10, np.exp(-(t - 10) / 5)) + 0.0
+    >>> first_pass_tail(curve, t) < 0.01, round(first_pass_tail(curve[:16], t[:16]), 1)
+    (True, 0.4)
+    """
+    peak = int(curve.argmax())
+    share = curve[peak:] / curve[peak]
+    low = np.flatnonzero(share < 0.35)
+    last = float(max(share[-1], 0.0))
+    if not low.size:
+        return last
+    limb = np.arange(len(share)) < low[0]
+    limb &= share < 0.8
+    if limb.sum() < 2:
+        limb = np.arange(len(share)) <= low[0]
+    time = times_s[peak:][limb]
+    if len(time) < 2:
+        return last
+    slope, level = np.polyfit(time, np.log(np.maximum(share[limb], 1e-6)), 1)
+    return float(min(last, np.exp(level + slope * times_s[-1])))

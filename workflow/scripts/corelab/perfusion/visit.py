@@ -1,0 +1,632 @@
+"""The stage ``perfuse`` of one visit: files in, maps, masks, verdicts and a record out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+from corelab.imaging import ImageFault, load_image, mask_volume_ml, save_image
+from corelab.perfusion import gates, lesions, thresholds
+from corelab.perfusion.concentration import TISSUE_FACTOR, PerfusionError
+from corelab.perfusion.series import Series, analyse_series, gate_values
+from corelab.perfusion.tissue import Plane, midsagittal_plane
+from corelab.provenance.products import plain, read_table, write_json, write_table
+from corelab.study.naming import derivative, mask_path
+
+#: Settings of ``perfusion`` in the config where it is silent.
+DEFAULTS: dict[str, Any] = {
+    "core": {"engine": "bayes", "parameter": "rcbf", "below": 0.30, "early_below": 0.20,
+             "early_minutes": 90.0, "reference": "contralateral"},
+    "hypoperfusion": {"engine": "osvd", "tmax_s_above": 6.0},
+    "registry_engine": "osvd",
+    "motion_correction": True,
+    "leakage_correction": False,
+    "figures": True,
+    "gates": {},
+}  # fmt: skip
+#: Further limits of Tmax (s) whose masks are written.
+TMAX_VARIANTS_S = (4.0, 6.0, 8.0, 10.0)
+UNITS = {"cbf": "mL/100g/min", "cbv": "mL/100g", "mtt": "s", "tmax": "s", "ttp": "s", "delay": "s"}
+_QUANTITY_UNITS = {
+    "mismatch_volume": "mL",
+    "mismatch_ratio": "ratio",
+    "hypoperfusion_intensity_ratio": "ratio",
+    "cbv_index": "ratio",
+}
+
+
+@dataclass
+class MapSet:
+    """Maps of one visit by engine, and what lesions need besides.
+
+    ``engines``: engine -> {``cbf``, ``cbv``, ``mtt``, ``tmax``} arrays with NaN for no value.
+    """
+
+    kind: str
+    grid: str
+    scans: list[Mapping[str, Any]]
+    affine: np.ndarray
+    engines: dict[str, dict[str, np.ndarray]]
+    tissue: np.ndarray
+    grey: np.ndarray
+    plane: Plane
+    delay: np.ndarray | None = None
+
+    @property
+    def scan_ids(self) -> list[str]:
+        """Ids of the scans that the maps came from."""
+        return sorted(str(scan["scan_id"]) for scan in self.scans)
+
+    @property
+    def inputs(self) -> list[dict[str, Any]]:
+        """The same scans for a sidecar: id, conformed file and digest of the source."""
+        return [
+            {"scan_id": scan["scan_id"], "name": Path(str(scan["path"])).name,
+             "sha256": scan.get("sha256")}
+            for scan in self.scans
+        ]  # fmt: skip
+
+    @property
+    def voxel_ml(self) -> float:
+        """Volume of a voxel in mL."""
+        return float(abs(np.linalg.det(self.affine[:3, :3]))) / 1000.0
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the files of a visit go."""
+
+    participant_id: str
+    visit: str
+    folder: Path
+
+    def file(self, suffix: str, extension: str, **entities: str) -> str:
+        return derivative(
+            self.participant_id, self.visit, "perf", suffix, extension=extension, **entities
+        )
+
+
+def configured(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the room: the config's block ``perfusion`` over the defaults.
+
+    Examples
+    --------
+    >>> configured({"perfusion": {"core": {"below": 0.35}}})["core"]["below"]
+    0.35
+    >>> configured({})["hypoperfusion"]["tmax_s_above"]
+    6.0
+    """
+    given = settings.get("perfusion", settings) or {}
+    merged: dict[str, Any] = {}
+    for key, default in DEFAULTS.items():
+        value = given.get(key)
+        if isinstance(default, dict):
+            merged[key] = {**default, **(value or {})}
+        else:
+            merged[key] = default if value is None else value
+    merged["threads"] = given.get("threads")
+    merged["tissue_factor"] = TISSUE_FACTOR
+    return merged
+
+
+def perfuse_visit(
+    record: Mapping[str, Any],
+    folder: str | os.PathLike[str],
+    *,
+    settings: Mapping[str, Any],
+    minutes_onset_to_ct: float | None = None,
+) -> dict[str, Any]:
+    """Perfusion maps and lesions of one visit.
+
+    A 4D ``ctp`` (else ``dsc``) series is fitted by ``osvd`` and ``bayes``; without one,
+    ready-made maps (``cbf``, ``tmax``, with ``cbv`` and ``mtt`` where there are) are thresholded.
+    A scan of kind ``aif`` (columns ``time_s``, ``value``: concentration) replaces the arterial
+    input that is found.
+
+    Parameters
+    ----------
+    record
+        The record of the stage ``prepare``.
+    folder
+        Results folder of the study; paths in records are relative to it.
+    settings
+        The config, or its block ``perfusion``.
+    minutes_onset_to_ct
+        At 90 min or less the core uses ``early_below``.
+
+    Returns
+    -------
+    dict
+        The record of the stage ``perfuse``: ``maps``, ``masks``, ``registry``, ``gates``,
+        ``quantities``, ``figures``, ``status`` (``ok``, ``failed``, ``not_computable``) and
+        ``reason``. Data that cannot be analysed are a status, never an exception.
+
+    Examples
+    --------
+    >>> perfuse_visit({"participant_id": "1", "visit": "v", "scans": []}, ".", settings={})["status"]
+    'not_computable'
+    """
+    place = _Place(str(record["participant_id"]), str(record["visit"]), Path(folder))
+    result: dict[str, Any] = {
+        "stage": "perfuse",
+        "participant_id": place.participant_id,
+        "visit": place.visit,
+        "maps": [],
+        "masks": [],
+        "registry": None,
+        "gates": [],
+        "quantities": [],
+        "figures": {},
+        "parameters": {},
+        "status": "ok",
+        "reason": None,
+    }
+    options = configured(settings)
+    scans = [
+        s for s in record["scans"] if s["status"] == "ok" and s.get("space", "native") == "native"
+    ]
+    try:
+        series = next((s for kind in ("ctp", "dsc") for s in scans if s["kind"] == kind), None)
+        if series is not None:
+            _from_series(series, scans, record, place, options, minutes_onset_to_ct, result)
+        elif {"cbf", "tmax"} <= {s["kind"] for s in scans}:
+            _from_maps(scans, record, place, options, minutes_onset_to_ct, result)
+        else:
+            result |= {
+                "status": "not_computable",
+                "reason": "no usable perfusion series (ctp, dsc) and no maps (cbf with tmax)",
+            }
+    except (PerfusionError, ImageFault) as error:
+        result |= {"status": "failed", "reason": str(error)}
+    return dict(plain(result))
+
+
+# --- sources of maps ---------------------------------------------------------------------------
+
+
+def _brain(record: Mapping[str, Any], scan: Mapping[str, Any], place: _Place) -> np.ndarray:
+    path = (record.get("brain_masks") or {}).get(scan["grid"])
+    if path is None:
+        raise PerfusionError(f"there is no brain mask on the grid of {scan['kind']}")
+    return np.asarray(np.asanyarray(load_image(place.folder / path).dataobj) > 0.5)
+
+
+def _supplied_aif(
+    scans: Sequence[Mapping[str, Any]], place: _Place, times: np.ndarray
+) -> tuple[np.ndarray, Mapping[str, Any]] | None:
+    scan = next((s for s in scans if s["kind"] == "aif"), None)
+    if scan is None:
+        return None
+    table = read_table(place.folder / scan["path"], numeric=["time_s", "value"])
+    if len(table) < 3 or table["time_s"].max() < times[-1] - 2 * np.median(np.diff(times)):
+        raise PerfusionError(
+            f"the supplied arterial curve ends at {table['time_s'].max():g} s, the series at "
+            f"{times[-1]:g} s: give it for the whole series, in seconds from the first frame"
+        )
+    return np.interp(times, table["time_s"], table["value"]), scan
+
+
+def _from_series(
+    scan: Mapping[str, Any],
+    scans: Sequence[Mapping[str, Any]],
+    record: Mapping[str, Any],
+    place: _Place,
+    options: dict[str, Any],
+    minutes: float | None,
+    result: dict[str, Any],
+) -> None:
+    image = load_image(place.folder / scan["path"], ndim=4, kind=scan["kind"])
+    facts = scan.get("metadata") or {}
+    frame_times = facts.get("frame_times_s")
+    if not frame_times:
+        interval = float(image.header.get_zooms()[3])
+        if not interval > 0:
+            raise PerfusionError(
+                "the time of the frames is not known, and without it there are no seconds: give "
+                "FrameTimes in the JSON sidecar, or the frame interval in the NIfTI header"
+            )
+        frame_times = interval * np.arange(image.shape[3])
+    times = np.asarray(frame_times, float)
+    times = times - times[0]
+    aif = _supplied_aif(scans, place, times)
+    found = analyse_series(
+        np.asarray(image.dataobj, dtype=np.float32),
+        image.affine,
+        times,
+        scan["kind"],
+        _brain(record, scan, place),
+        echo_time_s=facts.get("echo_time_s"),
+        aif=None if aif is None else aif[0],
+        correct_motion=bool(options["motion_correction"]),
+        threads=options["threads"],
+    )
+    engines = {name: _named(maps) for name, maps in found.maps.items()}
+    maps = MapSet(
+        scan["kind"],
+        scan["grid"],
+        [scan, *([aif[1]] if aif else [])],
+        found.affine,
+        engines,
+        found.tissue,
+        found.grey,
+        found.plane,
+        delay=found.maps["bayes"].delay_s,
+    )
+    result["parameters"] |= {
+        "smoothing_guide_mm": found.smoothing_mm,
+        "noise": found.noise,
+        "noise_unsmoothed": found.raw_noise,
+        "baseline_frames": [found.baseline.start, found.baseline.stop],
+        "frame_interval_s": found.maps["osvd"].interval_s,
+        "motion_corrected": found.motion_corrected,
+        "tissue_factor": options["tissue_factor"],
+        "partial_volume_scale": found.input.scale,
+        "aif": "supplied" if found.input.supplied else "found",
+    }
+    _write_maps(found, maps, place, result)
+    result["gates"] = gates.judge(scan["kind"], gate_values(found), options["gates"])
+    _write_curves(found, maps, place, result)
+    drawn = _lesions(maps, place, options, minutes, result)
+    if options["figures"]:
+        from corelab.perfusion import figures
+
+        result["figures"] |= figures.draw_visit(
+            found, drawn, place.folder, lambda name: place.file("figure", ".png", desc=name)
+        )
+
+
+def _named(maps: Any) -> dict[str, np.ndarray]:
+    named = {
+        "cbf": maps.cbf_ml_100g_min,
+        "cbv": maps.cbv_ml_100g,
+        "mtt": maps.mtt_s,
+        "tmax": maps.tmax_s,
+        "ttp": maps.ttp_s,
+    }
+    if maps.delay_s is not None:
+        named |= {
+            "delay": maps.delay_s,
+            "cbfsd": maps.cbf_sd_ml_100g_min,
+            "cbvsd": maps.cbv_sd_ml_100g,
+            "mttsd": maps.mtt_sd_s,
+            "tmaxsd": maps.tmax_sd_s,
+        }
+    return named
+
+
+def _from_maps(
+    scans: Sequence[Mapping[str, Any]],
+    record: Mapping[str, Any],
+    place: _Place,
+    options: dict[str, Any],
+    minutes: float | None,
+    result: dict[str, Any],
+) -> None:
+    tmax = next(s for s in scans if s["kind"] == "tmax")
+    chosen = {
+        s["kind"]: s for s in reversed(scans) if s["kind"] in UNITS and s["grid"] == tmax["grid"]
+    }
+    if "cbf" not in chosen:
+        raise PerfusionError(
+            "the maps of CBF and Tmax lie on different grids: a voxel of one is not a voxel of "
+            "the other; supply them on one grid"
+        )
+    values = {}
+    affine = np.eye(4)
+    for kind, scan in chosen.items():
+        image = load_image(place.folder / scan["path"], kind=kind)
+        values[kind] = np.asarray(image.dataobj, dtype=np.float32)
+        affine = np.asarray(image.affine)
+    brain = _brain(record, tmax, place)
+    tissue = brain & (values["cbf"] > 0) & np.isfinite(values["tmax"])
+    plane = midsagittal_plane(brain.astype(np.float32) * 100.0, affine, brain)
+    engine = {"cbf": "supplied"}
+    for block in ("core", "hypoperfusion"):
+        options[block] = {**options[block], "engine": engine["cbf"]}
+    options["registry_engine"] = engine["cbf"]
+    maps = MapSet(
+        "tmax", tmax["grid"], list(chosen.values()), affine,
+        {"supplied": values}, tissue, np.zeros_like(tissue), plane,
+    )  # fmt: skip
+    result["parameters"] |= {"engine": "supplied maps"}
+    for kind, scan in sorted(chosen.items()):
+        result["maps"].append(
+            {"quantity": kind, "engine": "supplied", "path": scan["path"], "unit": UNITS[kind]}
+        )
+    _lesions(maps, place, options, minutes, result)
+
+
+# --- lesions -----------------------------------------------------------------------------------
+
+
+def _engine(maps: MapSet, name: str) -> dict[str, np.ndarray]:
+    if name not in maps.engines:
+        raise ValueError(f"engine '{name}' was not run; there are {sorted(maps.engines)}")
+    return maps.engines[name]
+
+
+def _lesions(
+    maps: MapSet,
+    place: _Place,
+    options: Mapping[str, Any],
+    minutes: float | None,
+    result: dict[str, Any],
+) -> dict[str, np.ndarray]:
+    """Masks, quantities and the registry; returns the primary masks for the figures."""
+    core_rule, late_rule = options["core"], options["hypoperfusion"]
+    timing = _engine(maps, late_rule["engine"])["tmax"]
+    limit = float(late_rule["tmax_s_above"])
+    limits = sorted({*TMAX_VARIANTS_S, limit})
+    late = {
+        x: lesions.delayed_tissue(timing, maps.tissue, x, maps.voxel_ml) for x in limits
+    }
+    sides = lesions.hemispheres(maps.plane, maps.affine, maps.tissue, late[limit], maps.voxel_ml)
+    quick = np.nan_to_num(timing, nan=np.inf) < lesions.NORMAL_TMAX_S
+    whole = core_rule["reference"] == "whole-normal"
+    normal = (maps.tissue if whole else sides.healthy) & quick
+    early = minutes is not None and minutes <= float(core_rule["early_minutes"])
+    below = float(core_rule["early_below" if early else "below"])
+
+    def reference(engine: str, quantity: str) -> lesions.Reference:
+        return lesions.reference_value(
+            _engine(maps, engine)[quantity], normal, rule=core_rule["reference"],
+            tissue=maps.tissue, grey=maps.grey, plane=maps.plane, affine=maps.affine,
+        )  # fmt: skip
+
+    variants: dict[str | None, str] = {None: str(core_rule["engine"])}
+    if "osvd" in maps.engines:
+        variants["osvd"] = "osvd"
+    drawn: dict[str, np.ndarray] = {}
+    for variant, engine in variants.items():
+        flow = reference(engine, core_rule["parameter"].removeprefix("r"))
+        core = lesions.reduced_flow(
+            _engine(maps, engine)[core_rule["parameter"].removeprefix("r")],
+            flow, below, late[limit], maps.tissue, maps.voxel_ml,
+        )  # fmt: skip
+        rule = {
+            "engine": engine, "parameter": core_rule["parameter"], "below": below,
+            "early": early, "reference": flow.rule, "reference_value": flow.summary,
+            "within": f"Tmax > {limit:g} s ({late_rule['engine']})",
+            "smallest_cluster_ml": lesions.CORE_CLUSTER_ML, "affected_side": sides.affected,
+        }  # fmt: skip
+        _add_mask(maps, place, "core", core, variant, rule, result)
+        _add_mask(maps, place, "penumbra", late[limit] & ~core, variant, rule, result)
+        if variant is None:
+            drawn = {"core": core, "hypoperfused": late[limit]}
+        _add_quantities(maps, variant, engine, core, late, limit, normal, result)
+    for x in limits:
+        rule = {"engine": late_rule["engine"], "parameter": "tmax", "above": x,
+                "smallest_cluster_ml": lesions.HYPOPERFUSED_CLUSTER_ML}  # fmt: skip
+        variant = None if x == limit else f"tmax{x:g}"
+        _add_mask(maps, place, "hypoperfused", late[x], variant, rule, result)
+    if "bayes" in maps.engines and late_rule["engine"] != "bayes":
+        other = lesions.delayed_tissue(
+            maps.engines["bayes"]["tmax"], maps.tissue, limit, maps.voxel_ml
+        )
+        rule = {"engine": "bayes", "parameter": "tmax", "above": limit}
+        _add_mask(maps, place, "hypoperfused", other, "bayes", rule, result)
+    _registry(maps, place, options, late[6.0], normal, reference, result)
+    return drawn
+
+
+def _add_mask(
+    maps: MapSet,
+    place: _Place,
+    label: str,
+    mask: np.ndarray,
+    variant: str | None,
+    rule: Mapping[str, Any],
+    result: dict[str, Any],
+) -> None:
+    path = mask_path(place.participant_id, place.visit, label, kind=maps.kind, desc=variant)
+    image = nib.Nifti1Image(mask.astype(np.uint8), maps.affine)
+    sidecar = {"unit": "label", "inputs": maps.inputs, "parameters": dict(rule)}
+    save_image(image, place.folder / path, sidecar=sidecar, dtype=np.uint8)
+    result["masks"].append(
+        {
+            "label": label,
+            "source": "pipeline" if variant is None else f"pipeline:{variant}",
+            "desc": variant,
+            "path": path,
+            "kind": maps.kind,
+            "grid": maps.grid,
+            "scan_ids": maps.scan_ids,
+            "status": "ok",
+            "reason": None,
+            "parameters": dict(rule),
+            "quality": {"volume_ml": mask_volume_ml(image)},
+        }
+    )
+
+
+def _add_quantities(
+    maps: MapSet,
+    variant: str | None,
+    engine: str,
+    core: np.ndarray,
+    late: Mapping[float, np.ndarray],
+    limit: float,
+    normal: np.ndarray,
+    result: dict[str, Any],
+) -> None:
+    volume = _engine(maps, engine).get("cbv", np.full(core.shape, np.nan))
+    values = lesions.lesion_quantities(
+        core, late, volume, normal, maps.voxel_ml, limit_s=limit
+    )
+    values["mismatch_volume"] = values.pop("mismatch_volume_ml")
+    why = {
+        "mismatch_ratio": "there is no core to divide by",
+        "hypoperfusion_intensity_ratio": "there is no hypoperfused tissue to divide by",
+        "cbv_index": "there is no hypoperfused tissue or no blood volume map",
+    }
+    for endpoint, unit in _QUANTITY_UNITS.items():
+        value = values[endpoint]
+        known = bool(np.isfinite(value))
+        result["quantities"].append(
+            {
+                "endpoint": endpoint,
+                "source": "pipeline" if variant is None else f"pipeline:{variant}",
+                "value": value if known else None,
+                "unit": unit,
+                "status": "ok" if known else "not_computable",
+                "reason": None if known else why[endpoint],
+                "scan_ids": maps.scan_ids,
+            }
+        )
+
+
+def _needs(rule: thresholds.Threshold, kind: str) -> set[str]:
+    """Maps that a rule reads; ``calibrated`` stands for absolute flow or volume, of CT alone."""
+    if rule.parameter in thresholds.RATIOS:
+        return {rule.parameter.removeprefix("r")}
+    if rule.parameter in ("tmax", "mtt"):
+        return {rule.parameter}
+    needs = {"cbf", "cbv"} if rule.parameter == "cbf_x_cbv" else {rule.parameter}
+    return needs | ({"calibrated"} if kind == "dsc" else set())
+
+
+def _registry(
+    maps: MapSet,
+    place: _Place,
+    options: Mapping[str, Any],
+    late: np.ndarray,
+    normal: np.ndarray,
+    reference: Any,
+    result: dict[str, Any],
+) -> None:
+    """Every usable published cut-off, and the sweep, in one 4D mask."""
+    engine = str(options["registry_engine"])
+    values = _engine(maps, engine)
+    regions = {"tmax>6": late, "grey": maps.grey, "white": maps.tissue & ~maps.grey}
+    if maps.delay is not None:
+        regions["delay>3"] = np.nan_to_num(maps.delay, nan=0.0) > 3.0
+    if not maps.grey.any():
+        regions.pop("grey"), regions.pop("white")
+    rules, left_out = [], []
+    for rule in (*thresholds.usable_thresholds(), *thresholds.sweep_thresholds()):
+        possible = _needs(rule, maps.kind) <= set(values) and set(rule.within) <= set(regions)
+        (rules if possible else left_out).append(rule)
+    references = {
+        name: reference(engine, name).values for name in ("cbf", "cbv", "mtt") if name in values
+    }
+    masks = thresholds.evaluate(rules, values, references, regions, maps.tissue, maps.voxel_ml)
+    path = place.file("registry", ".nii.gz", desc="thresholds")
+    rows = [
+        {"id": r.id, "label": r.label, "rule": f"{r.parameter} {r.operator} {r.value:g}",
+         "within": list(r.within), "engine": engine,
+         "volume_ml": float(masks[..., k].sum()) * maps.voxel_ml}
+        for k, r in enumerate(rules)
+    ]  # fmt: skip
+    sidecar = {
+        "unit": "label",
+        "inputs": maps.inputs,
+        "frames": rows,
+        "note": "one mask per frame; delay>3 is read from the bayes engine",
+    }
+    save_image(
+        nib.Nifti1Image(masks, maps.affine), place.folder / path, sidecar=sidecar, dtype=np.uint8
+    )
+    result["registry"] = {
+        "path": path,
+        "ids": [r.id for r in rules],
+        "labels": [r.label for r in rules],
+        "engine": engine,
+        "rows": rows,
+        "left_out": [r.id for r in left_out],
+        "kind": maps.kind,
+        "grid": maps.grid,
+        "scan_ids": maps.scan_ids,
+    }
+
+
+# --- files -------------------------------------------------------------------------------------
+
+
+def _write_maps(found: Series, maps: MapSet, place: _Place, result: dict[str, Any]) -> None:
+    """Maps: cbf, cbv, mtt of bayes and tmax, ttp of osvd bear the plain names."""
+    for engine, values in maps.engines.items():
+        for name, array in values.items():
+            plainly = engine == ("osvd" if name in ("tmax", "ttp") else "bayes")
+            path = place.file("map", ".nii.gz", desc=name if plainly else engine + name)
+            unit = UNITS[name.removesuffix("sd")]
+            image = nib.Nifti1Image(np.nan_to_num(array).astype(np.float32), found.affine)
+            sidecar = {
+                "unit": unit,
+                "engine": engine,
+                "inputs": maps.inputs,
+                "parameters": result["parameters"],
+                "note": "0 outside grey and white matter",
+            }
+            save_image(image, place.folder / path, sidecar=sidecar)
+            result["maps"].append(
+                {"quantity": name, "engine": engine, "path": path, "unit": unit,
+                 "primary": plainly}
+            )  # fmt: skip
+
+
+def _write_curves(found: Series, maps: MapSet, place: _Place, result: dict[str, Any]) -> None:
+    """Arterial, venous and tissue curves, the voxels they were read in, and the motion."""
+    source = found.input
+    vein = source.vein
+    curves = pd.DataFrame(
+        {
+            "time_s": found.times_s,
+            "aif_unscaled": source.artery.curve,
+            "aif": source.curve,
+            "vof": np.nan if vein is None else vein.curve,
+            "tissue": found.concentration[found.tissue].mean(axis=0, dtype=np.float64),
+        }
+    )
+    unit = "HU" if found.modality == "ctp" else "1/s"
+    described = {
+        "time_s": "Time from the first frame",
+        "aif_unscaled": "Arterial curve as measured",
+        "aif": "Arterial curve times the partial-volume scale, as used",
+        "vof": "Venous curve",
+        "tissue": "Mean of grey and white matter",
+    }
+    path = place.file("curves", ".tsv", desc="vessels")
+    units = {"time_s": "s"} | dict.fromkeys(list(described)[1:], unit)
+    write_table(curves, place.folder / path, described, units=units, sort=False)
+    result["figures"]["curves"] = path
+    vessels = {
+        "supplied": source.supplied,
+        "partial_volume_scale": source.scale,
+        "partial_volume_scale_unclipped": source.raw_scale,
+        "unit": unit,
+        **{
+            name: None
+            if one is None
+            else {
+                "voxels": one.voxels,
+                "peak": one.peak,
+                "time_to_peak_s": one.time_to_peak_s,
+                "width_s": one.width_s,
+                "centroid_s": one.centroid_s,
+                "area": one.area,
+            }
+            for name, one in (("artery", source.artery), ("vein", vein))
+        },
+        "midsagittal_plane": {"normal": found.plane.normal, "offset_mm": found.plane.offset_mm,
+                              "correlation": found.plane.correlation},
+    }  # fmt: skip
+    path = place.file("vessels", ".json", desc="vessels")
+    write_json(vessels, place.folder / path)
+    result["figures"]["vessels"] = path
+    moves = np.column_stack([found.motion.translation_mm, found.motion.rotation_degrees])
+    columns = [f"{kind}_{axis}" for kind in ("translation_mm", "rotation_deg") for axis in "xyz"]
+    table = pd.DataFrame(np.round(moves, 4), columns=columns)
+    table.insert(0, "time_s", found.times_s)
+    table["framewise_mm"] = np.round(found.motion.framewise_mm, 4)
+    path = place.file("motion", ".tsv", desc="frames")
+    described = {"time_s": "Time"} | {c: "Displacement from the baseline" for c in columns}
+    described["framewise_mm"] = "Framewise displacement (Power 2012, 50 mm)"
+    write_table(table, place.folder / path, described, sort=False)
+    result["figures"]["motion"] = path

@@ -1,0 +1,328 @@
+"""Two scans of one subject, and one scan and the template: the fits behind the two stages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from scipy import ndimage
+
+from corelab.imaging import ImageFault, load_image
+from corelab.registration.preparation import (
+    CT_KINDS,
+    DEFORMABLE_KINDS,
+    DEFORMABLE_VOXEL_MM,
+    best_scan,
+    brain_only,
+    centred,
+    coarsened,
+    dilated,
+    filled_lesion,
+    voxel_mm,
+    windowed,
+)
+from corelab.registration.presets import RegistrationSettings
+from corelab.registration.quality import (
+    best_start,
+    field_quality,
+    overlap,
+    rotation_deg,
+    rounded,
+    similarity,
+    verdict,
+)
+from corelab.registration.registrar import Registrar, RegistrationFault, Transform
+from corelab.registration.template import template_brain_mask, template_image
+from corelab.registration.transforms import Step, apply_transforms
+
+_RIGID_CHECKS = {"rigid_dice_min": "dice", "rigid_rotation_deg_max": "rotation_deg"}
+_TEMPLATE_CHECKS = {
+    "dice_min": "dice",
+    "coverage_min": "coverage",
+    "information_min": "mutual_information",
+    "scale_min": "scale",
+    "scale_max": "scale",
+    "folds_max": "folds",
+    "jacobian_max": "jacobian_max",
+    "inverse_consistency_mm_max": "inverse_consistency_mm",
+}
+
+
+@dataclass(frozen=True)
+class Head:
+    """A scan that is to be registered.
+
+    Attributes
+    ----------
+    image
+        3D, windowed, whole head.
+    brain
+        Brain mask on the same grid, uint8.
+    kind, scan_id, path
+        As in the record of the stage ``prepare``.
+    """
+
+    image: nib.Nifti1Image
+    brain: nib.Nifti1Image
+    kind: str
+    scan_id: str
+    path: str
+
+    def stripped(self, margin_mm: float, spacing_mm: float) -> nib.Nifti1Image:
+        """Brain only, cropped and on voxels of about ``spacing_mm``."""
+        mask = np.asarray(self.brain.dataobj) != 0
+        cut, _ = brain_only(self.image, mask, margin_mm=margin_mm)
+        return coarsened(cut, spacing_mm)
+
+    @property
+    def suits_deformable(self) -> bool:
+        """Whether a deformable fit of this scan can be trusted."""
+        thickest = float(voxel_mm(self.image.affine).max())
+        return self.kind in DEFORMABLE_KINDS and thickest <= DEFORMABLE_VOXEL_MM
+
+
+def load_head(record: Mapping[str, Any], folder: Path, grid: str) -> Head:
+    """Scan by which a grid is registered, with its brain mask.
+
+    Raises
+    ------
+    RegistrationFault
+        If the grid has no usable image or no brain mask, or a file cannot be read.
+    """
+    scan = best_scan(record["scans"], grid)
+    if scan is None:
+        raise RegistrationFault(f"grid {grid} has no usable image")
+    mask_file = record.get("brain_masks", {}).get(grid)
+    if mask_file is None:
+        raise RegistrationFault(f"grid {grid} ({scan['kind']}) has no brain mask")
+    try:
+        ndim = 4 if scan["kind"] in ("ctp", "dsc") else 3
+        image = windowed(load_image(folder / scan["path"], ndim=ndim), scan["kind"])
+        mask: Any = load_image(folder / mask_file)
+    except ImageFault as fault:
+        raise RegistrationFault(str(fault)) from fault
+    brain = (np.asarray(mask.dataobj) != 0).astype(np.uint8)
+    if brain.shape != image.shape or not brain.any():
+        what = "is empty" if not brain.any() else f"has shape {brain.shape}, not {image.shape}"
+        raise RegistrationFault(f"the brain mask of grid {grid} ({scan['kind']}) {what}")
+    head = nib.Nifti1Image(brain, image.affine)
+    return Head(image, head, scan["kind"], scan["scan_id"], scan["path"])
+
+
+def fit_rigid(
+    registrar: Registrar, fixed: Head, moving: Head, settings: RegistrationSettings
+) -> tuple[Transform, dict[str, Any], str | None]:
+    """Rigid fit of two scans of one subject.
+
+    Returns
+    -------
+    tuple
+        The transform, its quality, and the reason if it breaks a limit (else None).
+
+    Raises
+    ------
+    RegistrationFault
+        If the backend could not do it.
+    """
+    fixed_mm, moving_mm = settings.preset.grid_mm("rigid")
+    margin = float(settings.preset.data["brain_margin_mm"])
+    still = fixed.stripped(margin, fixed_mm)
+    moved = moving.stripped(margin, moving_mm)
+    start, begun = best_start(still, moved, centred(still, moved))
+    before = similarity(still, moved, Transform("rigid", start).to_fixed)
+    transform = registrar.rigid(still, moved, start=start)
+    after = similarity(still, moved, transform.to_fixed)
+    dice, seen = overlap(fixed.brain, moving.brain, transform.to_fixed, transform.to_moving)
+    quality: dict[str, Any] = {
+        "start": begun,
+        "mutual_information_before": before["mutual_information"],
+        "mutual_information": after["mutual_information"],
+        "dice": dice,
+        "coverage": seen,
+        "rotation_deg": rotation_deg(transform.matrix),
+    }
+    reason = verdict(quality, settings.limits, _RIGID_CHECKS)
+    loss = before["mutual_information"] - after["mutual_information"]
+    allowed = settings.limits["rigid_information_loss_max"]
+    if reason is None and not loss <= allowed:
+        reason = f"mutual information fell by {loss:.4g} in the fit, more than {allowed:g}"
+    return transform, rounded(quality), reason
+
+
+@dataclass(frozen=True)
+class TemplateFit:
+    """A fit to the template.
+
+    Attributes
+    ----------
+    transform, quality, reason
+        As of :func:`fit_rigid`.
+    lesion
+        What was done about the lesion: ``requested``, ``used``, ``excluded_ml``, ``note`` and,
+        for a filled one, the share that came from the other side.
+    """
+
+    transform: Transform
+    quality: dict[str, Any]
+    reason: str | None
+    lesion: dict[str, Any]
+
+
+def fit_to_template(
+    registrar: Registrar,
+    head: Head,
+    lesion: np.ndarray,
+    settings: RegistrationSettings,
+) -> TemplateFit:
+    """Fit a scan to MNI152: affine, and deformable where scan and preset allow it.
+
+    Parameters
+    ----------
+    registrar
+        Backend.
+    head
+        Moving scan.
+    lesion
+        Boolean, on the scan's grid; may be empty.
+    settings
+        Checked settings.
+
+    Raises
+    ------
+    RegistrationFault
+        If the backend could not do it.
+    """
+    preset = settings.preset
+    brain = np.asarray(head.brain.dataobj) != 0
+    excluded, handled = _handled_lesion(lesion, brain, head, settings)
+    keep = None if excluded is None else _complement(excluded, head.image.affine)
+    margin = float(preset.data["brain_margin_mm"])
+
+    fixed_mm, moving_mm = preset.grid_mm("affine")
+    fixed, moving = _template(head, settings, fixed_mm), head.stripped(margin, moving_mm)
+    transform = registrar.affine(fixed, moving, metric_mask=_on_grid(keep, moving))
+    if preset.has_deformable and head.suits_deformable:
+        fixed_mm, moving_mm = preset.grid_mm("deformable")
+        fixed, moving = _template(head, settings, fixed_mm), head.stripped(margin, moving_mm)
+        transform = _deformable(
+            registrar, fixed, moving, keep, transform.matrix, handled, lesion, head
+        )
+    template_brain = template_brain_mask()
+    dice, seen = overlap(template_brain, head.brain, transform.to_fixed, transform.to_moving)
+    quality: dict[str, Any] = {
+        "dice": dice,
+        "coverage": seen,
+        **similarity(fixed, moving, transform.to_fixed),
+        "edge_correlation": _edge_correlation(fixed, moving, transform.to_fixed),
+        **field_quality(transform, template_brain),
+    }
+    reason = verdict(quality, settings.limits, _TEMPLATE_CHECKS)
+    return TemplateFit(transform, rounded(quality), reason, handled)
+
+
+def _deformable(
+    registrar: Registrar,
+    fixed: nib.Nifti1Image,
+    moving: nib.Nifti1Image,
+    keep: nib.Nifti1Image | None,
+    start: np.ndarray,
+    handled: dict[str, Any],
+    lesion: np.ndarray,
+    head: Head,
+) -> Transform:
+    """Deformable fit with the lesion masked, filled or left as it is."""
+    mask = _on_grid(keep, moving)
+    if handled["used"] != "fill" or mask is None:
+        return registrar.deformable(fixed, moving, start=start, metric_mask=mask)
+    # The mirror goes through a first fit: by the affine one alone the two sides of a brain lie
+    # millimetres apart, and tissue from the wrong gyrus misleads more than none.
+    first = registrar.deformable(fixed, moving, start=start, metric_mask=mask, first_pass=True)
+    image = nib.Nifti1Image(lesion.astype(np.uint8), head.image.affine)
+    place = np.asarray(apply_transforms(image, moving, [], "label").dataobj) != 0
+    filled, share = filled_lesion(moving, place, first.to_moving, first.to_fixed)
+    handled["filled_from_other_side"] = round(share, 6)
+    return registrar.deformable(fixed, filled, start=start)
+
+
+def _handled_lesion(
+    lesion: np.ndarray, brain: np.ndarray, head: Head, settings: RegistrationSettings
+) -> tuple[np.ndarray | None, dict[str, Any]]:
+    """The region kept out of the metric (None: nothing), and what the record says about it."""
+    voxel_ml = abs(float(np.linalg.det(head.image.affine[:3, :3]))) / 1000.0
+    handled: dict[str, Any] = {
+        "requested": settings.lesion,
+        "used": "none",
+        "excluded_ml": 0.0,
+        "note": None,
+    }
+    if settings.lesion == "none":
+        return None, handled
+    if not lesion.any():
+        handled["note"] = "no lesion mask, nothing to exclude"
+        return None, handled
+    margin = float(settings.preset.data["lesion_margin_mm"])
+    region = dilated(lesion, head.image.affine, margin)
+    share = float((region & brain).sum() / brain.sum())
+    if share > 0.5:
+        handled["note"] = (
+            f"the lesion masks with their margin cover {share:.0%} of the brain; with so little "
+            "left there is nothing to fit by, so they were not excluded"
+        )
+        return None, handled
+    handled |= {"used": settings.lesion, "excluded_ml": round(float(region.sum()) * voxel_ml, 3)}
+    return region, handled
+
+
+def _complement(region: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
+    return nib.Nifti1Image((~region).astype(np.uint8), affine)
+
+
+def _on_grid(keep: nib.Nifti1Image | None, moving: nib.Nifti1Image) -> nib.Nifti1Image | None:
+    """Metric mask on the grid of the image that is registered."""
+    if keep is None:
+        return None
+    return apply_transforms(keep, moving, [], "nearest")
+
+
+def _template(head: Head, settings: RegistrationSettings, spacing_mm: float) -> nib.Nifti1Image:
+    """Template to fit to: T1, or the user's CT template for CT."""
+    brain = np.asarray(template_brain_mask().dataobj) != 0
+    if head.kind not in CT_KINDS or settings.ct_template is None:
+        cut, _ = brain_only(template_image(), brain, margin_mm=0.0)
+        return coarsened(cut, spacing_mm)
+    try:
+        template = load_image(settings.ct_template)
+    except ImageFault as fault:
+        # A template that cannot be read is the study's fault, not this scan's.
+        raise ValueError(f"registration.ct_template: {fault}") from fault
+    mask = apply_transforms(template_brain_mask(), template, [], "label")
+    place = np.asarray(mask.dataobj) != 0
+    if not place.any():
+        raise ValueError(
+            f"registration.ct_template {settings.ct_template} does not lie in MNI152 space: "
+            "the template's brain is outside of it"
+        )
+    cut, _ = brain_only(template, place, margin_mm=0.0)
+    return coarsened(cut, spacing_mm)
+
+
+def _edge_correlation(fixed: nib.Nifti1Image, moving: nib.Nifti1Image, steps: list[Step]) -> float:
+    """Correlation of the gradient magnitudes of template and moved scan over the brain.
+
+    Edges of the brain surface are left out: they are there in every brain-extracted image.
+    """
+    spacing = voxel_mm(fixed.affine)
+    moved = apply_transforms(moving, fixed, steps, "linear")
+    inner = ndimage.binary_erosion(np.asarray(fixed.dataobj) > 0, iterations=int(6 / spacing[0]))
+    edges = [
+        ndimage.gaussian_gradient_magnitude(np.asarray(image.dataobj, np.float32), 2.0 / spacing)
+        for image in (fixed, moved)
+    ]
+    inner &= np.asarray(moved.dataobj) != 0
+    if inner.sum() < 100:
+        return float("nan")
+    return float(np.corrcoef(edges[0][inner], edges[1][inner])[0, 1])

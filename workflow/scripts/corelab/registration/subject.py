@@ -1,0 +1,565 @@
+"""One subject to MNI152: one fit to the template, the visits joined to it rigidly."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from corelab.imaging import ImageFault, load_image, mask_volume_ml, save_image
+from corelab.provenance.products import file_sha256, write_json
+from corelab.registration.pairs import Head, TemplateFit, fit_rigid, fit_to_template, load_head
+from corelab.registration.preparation import best_scan
+from corelab.registration.presets import RegistrationSettings, registration_settings
+from corelab.registration.quality import expected_volume_ml
+from corelab.registration.registrar import Registrar, RegistrationFault, registrar
+from corelab.registration.template import TEMPLATE_FILE, template_image
+from corelab.registration.transforms import (
+    Sampler,
+    Step,
+    apply_transforms,
+    grid_points,
+    read_steps,
+)
+from corelab.registration.visit import save_rigid
+from corelab.study.naming import DATATYPES, TEMPLATE_SPACE, derivative
+
+#: Masks that are no damaged tissue: they do not distort the image that is fitted.
+NO_LESION = ("brain", "hypoperfused", "penumbra")
+_ANCHOR_KINDS = ("T1w", "T1c")
+
+
+@dataclass(frozen=True)
+class Native:
+    """A mask in native space that is to be brought to the template."""
+
+    visit: str
+    label: str
+    source: str
+    desc: str | None
+    repeat: int
+    path: str | None
+    grid: str | None
+    scan_ids: tuple[str, ...]
+    status: str
+    reason: str | None
+
+
+@dataclass
+class _Subject:
+    """What accumulates while a subject is normalised."""
+
+    participant_id: str
+    folder: Path
+    settings: RegistrationSettings
+    prepares: dict[str, Mapping[str, Any]]
+    order: list[str]
+    anchor_visit: str
+    anchor_grid: str
+    anchor_kind: str
+    #: Visit -> file that maps points of the anchor scan to the visit's reference scan.
+    joined: dict[str, str] = field(default_factory=dict)
+    #: Visit -> status, reason and quality of that join.
+    visits: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def chain(self, visit: str, grid: str) -> tuple[list[str], list[bool]]:
+        """Files that map points of the anchor scan to points of a grid, and which to invert.
+
+        Raises
+        ------
+        RegistrationFault
+            If one of the fits on the way has failed.
+        """
+        paths: list[str] = []
+        flags: list[bool] = []
+        transforms = self.prepares[visit]["transforms"]
+        if visit == self.anchor_visit:
+            if grid == self.anchor_grid:
+                return paths, flags
+            self._add(transforms, self.anchor_grid, True, paths, flags)
+        else:
+            state = self.visits[visit]
+            if state["status"] != "ok":
+                raise RegistrationFault(f"visit {visit} to the anchor: {state['reason']}")
+            paths.append(self.joined[visit])
+            flags.append(False)
+        self._add(transforms, grid, False, paths, flags)
+        return paths, flags
+
+    @staticmethod
+    def _add(
+        transforms: Mapping[str, Any], grid: str, invert: bool, paths: list[str], flags: list[bool]
+    ) -> None:
+        entry = transforms.get(grid)
+        if entry is None:
+            raise RegistrationFault(f"grid {grid} has no transform within its visit")
+        if entry["status"] != "ok":
+            raise RegistrationFault(f"grid {grid} within its visit: {entry['reason']}")
+        if entry["path"] is not None:
+            paths.append(entry["path"])
+            flags.append(invert)
+
+    def steps(self, visit: str, grid: str) -> list[Step]:
+        """The chain, read: points of the anchor scan to points of a grid."""
+        paths, flags = self.chain(visit, grid)
+        return read_steps([self.folder / path for path in paths], flags)
+
+
+def normalise_subject(
+    visits: Sequence[Mapping[str, Any]],
+    folder: str | os.PathLike[str],
+    *,
+    settings: Mapping[str, Any],
+    visit_order: Sequence[str],
+) -> dict[str, Any]:
+    """Bring all masks of a subject to MNI152.
+
+    The anchor is the first visit (in order) with a T1w, else with a T1c, else the reference scan
+    of the first visit with an image. It is fitted to the template: deformably only if it is a
+    T1 with voxels of at most 1.6 mm, else by an affine. The reference scans of the other
+    visits are fitted rigidly to the anchor, and all transforms are composed, so that each mask is
+    interpolated once.
+
+    Parameters
+    ----------
+    visits
+        Per visit ``visit``, ``prepare`` (after :func:`corelab.registration.align_visit`),
+        ``segment`` and ``perfuse`` (records or None).
+    folder
+        Results folder of the study; all paths in records are relative to it.
+    settings
+        Block ``registration`` of the config, see
+        :func:`corelab.registration.presets.registration_settings`.
+    visit_order
+        Visits of the study in time; visits that are not in it come last.
+
+    Returns
+    -------
+    dict
+        The record of the stage ``normalise``. ``transforms[visit][grid]`` has ``to_mni`` with
+        ``whichtoinvert`` (ANTs order; maps points of MNI to points of the grid) and ``from_mni``
+        with ``from_mni_whichtoinvert`` for the way back. ``masks`` has one entry per native mask;
+        one that could not be brought over has a status and a reason. ``status`` is ``ok``,
+        ``failed`` (a limit was broken; no mask was written) or ``not_computable`` (no image).
+
+    Raises
+    ------
+    BackendMissing
+        If the program behind ``settings["backend"]`` is not installed.
+    ValueError
+        If a setting is not known or there is no visit.
+
+    Examples
+    --------
+    >>> empty = {"participant_id": "01", "visit": "day5", "status": "ok", "scans": [],
+    ...          "reference": None, "transforms": {}}
+    >>> visits = [{"visit": "day5", "prepare": empty, "segment": None, "perfuse": None}]
+    >>> record = normalise_subject(visits, ".", settings={}, visit_order=["day5"])
+    >>> record["status"], record["reason"]
+    ('not_computable', 'no visit has an image that could be registered')
+    """
+    checked = registration_settings(settings)
+    if not visits:
+        raise ValueError("normalise_subject got no visit")
+    by_name = {visit["visit"]: visit for visit in visits}
+    order = [name for name in visit_order if name in by_name]
+    order += sorted(set(by_name) - set(order))
+    prepares = {name: by_name[name]["prepare"] for name in order}
+    participant_id = prepares[order[0]]["participant_id"]
+    masks = [mask for name in order for mask in native_masks(by_name[name])]
+    anchor = choose_anchor(prepares)
+    record: dict[str, Any] = {
+        "stage": "normalise",
+        "participant_id": participant_id,
+        "anchor": None,
+        "method": None,
+        "preset": checked.preset.name,
+        "settings": checked.describe(),
+        "status": "not_computable",
+        "reason": "no visit has an image that could be registered",
+        "template": {"name": TEMPLATE_SPACE, "file": TEMPLATE_FILE},
+        "lesion": None,
+        "visits": {},
+        "transforms": {},
+        "masks": [],
+        "quality": {},
+    }
+    if anchor is None:
+        return {**record, "masks": [_unwritten(m, "not_computable", record) for m in masks]}
+    subject = _Subject(participant_id, Path(folder), checked, prepares, order, *anchor)
+    record["anchor"] = {"visit": anchor[0], "grid": anchor[1], "kind": anchor[2]}
+    tool = registrar(checked)
+    try:
+        head = load_head(prepares[anchor[0]], subject.folder, anchor[1])
+        _join_visits(subject, tool, head)
+        fit = fit_to_template(tool, head, _lesion_on(subject, head, masks), checked)
+    except RegistrationFault as fault:
+        reason = f"the anchor ({anchor[2]} of {anchor[0]}) to the template: {fault}"
+        record |= {"status": "failed", "reason": reason, "visits": subject.visits}
+        return {**record, "masks": [_unwritten(m, "failed", record) for m in masks]}
+    record |= {
+        "method": "syn" if fit.transform.kind == "deformable" else "affine",
+        "lesion": fit.lesion,
+        "visits": subject.visits,
+        "quality": fit.quality,
+        "status": "ok" if fit.reason is None else "failed",
+        "reason": fit.reason,
+    }
+    if fit.reason is not None:
+        return {**record, "masks": [_unwritten(m, "failed", record) for m in masks]}
+    files = _save_fit(subject, fit, head)
+    record["transforms"] = _all_transforms(subject, files)
+    record["masks"] = _bring_masks(subject, fit, masks)
+    return record
+
+
+def choose_anchor(prepares: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, str] | None:
+    """Visit, grid and kind of the scan that is fitted to the template; None without an image.
+
+    Parameters
+    ----------
+    prepares
+        Visit -> record of the stage ``prepare``, in the order of time.
+
+    Examples
+    --------
+    >>> def record(kind):
+    ...     scan = {"scan_id": kind, "kind": kind, "label": None, "grid": "g1", "status": "ok",
+    ...             "space": "native", "path": "x"}
+    ...     return {"status": "ok", "reference": "g1", "scans": [scan]}
+    >>> choose_anchor({"baseline": record("dwi"), "day5": record("T1w")})
+    ('day5', 'g1', 'T1w')
+    """
+    usable = {
+        visit: record
+        for visit, record in prepares.items()
+        if record["status"] == "ok" and record.get("reference") is not None
+    }
+    for kind in _ANCHOR_KINDS:
+        for visit, record in usable.items():
+            for scan in record["scans"]:
+                chosen = best_scan(record["scans"], scan["grid"]) if scan["grid"] else None
+                if chosen is not None and chosen["kind"] == kind:
+                    return visit, chosen["grid"], kind
+    for visit, record in usable.items():
+        chosen = best_scan(record["scans"], record["reference"])
+        if chosen is not None:
+            return visit, chosen["grid"], chosen["kind"]
+    return None
+
+
+def native_masks(visit: Mapping[str, Any]) -> list[Native]:
+    """All native masks of a visit: supplied, segmented and from perfusion, but for brains.
+
+    Examples
+    --------
+    >>> mask = {"label": "infarct", "source": "pipeline", "desc": None, "path": "m.nii.gz",
+    ...         "kind": "dwi", "grid": "g1", "scan_ids": ["s1"], "status": "ok", "reason": None}
+    >>> visit = {"visit": "day5", "prepare": {"scans": []}, "segment": {"masks": [mask]},
+    ...          "perfuse": None}
+    >>> [(found.label, found.source) for found in native_masks(visit)]
+    [('infarct', 'pipeline')]
+    """
+    name = visit["visit"]
+    found = [
+        Native(
+            visit=name,
+            label=scan["label"],
+            source=scan["reader"] or "supplied",
+            desc=scan["reader"] or "supplied",
+            repeat=int(scan["repeat"]),
+            path=scan["path"],
+            grid=scan["grid"],
+            scan_ids=(scan["scan_id"],),
+            status=scan["status"],
+            reason=scan["reason"],
+        )
+        for scan in visit["prepare"]["scans"]
+        if scan.get("label") not in (None, "brain") and scan["space"] == "native"
+    ]
+    for stage in ("segment", "perfuse"):
+        for mask in (visit.get(stage) or {}).get("masks", []):
+            found.append(
+                Native(
+                    visit=name,
+                    label=mask["label"],
+                    source=mask["source"],
+                    desc=mask.get("desc"),
+                    repeat=int(mask.get("repeat") or 1),
+                    path=mask["path"],
+                    grid=mask["grid"],
+                    scan_ids=tuple(mask.get("scan_ids") or ()),
+                    status=mask["status"],
+                    reason=mask.get("reason"),
+                )
+            )
+    return [mask for mask in found if mask.label != "brain"]
+
+
+def template_mask_path(native_path: str) -> str:
+    """Name of a mask in template space from its native name (so that it is as unique).
+
+    Examples
+    --------
+    >>> template_mask_path("a/sub-01_ses-day5_label-infarct_desc-r1_mask.nii.gz")
+    'a/sub-01_ses-day5_space-MNI152NLin2009aSym_label-infarct_desc-r1_mask.nii.gz'
+    """
+    folder, _, name = native_path.rpartition("/")
+    before = "_label-" if "_label-" in name else "_mask."
+    place = name.index(before)
+    moved = f"{name[:place]}_space-{TEMPLATE_SPACE}{name[place:]}"
+    return f"{folder}/{moved}" if folder else moved
+
+
+def _join_visits(subject: _Subject, tool: Registrar, head: Head) -> None:
+    """Fit the reference scan of every other visit rigidly to the anchor scan."""
+    for visit in subject.order:
+        record = subject.prepares[visit]
+        state: dict[str, Any] = {"status": "ok", "reason": None, "method": None, "quality": {}}
+        subject.visits[visit] = state
+        if visit == subject.anchor_visit:
+            state["method"] = "identity"
+            continue
+        if record["status"] != "ok" or record.get("reference") is None:
+            state |= {"status": "not_computable", "reason": "the visit has no usable image"}
+            continue
+        state["method"] = "rigid"
+        try:
+            moving = load_head(record, subject.folder, record["reference"])
+            transform, quality, reason = fit_rigid(tool, head, moving, subject.settings)
+        except RegistrationFault as fault:
+            state |= {"status": "failed", "reason": str(fault)}
+            continue
+        state["quality"] = quality
+        if reason is not None:
+            state |= {"status": "failed", "reason": reason}
+            continue
+        path = derivative(
+            subject.participant_id,
+            visit,
+            DATATYPES.get(moving.kind, "anat"),
+            "xfm",
+            extension=".mat",
+            from_=moving.kind,
+            to=head.kind,
+            mode="image",
+            desc=f"to-{subject.anchor_visit}",
+        )
+        save_rigid(
+            transform,
+            path,
+            subject.folder,
+            inputs=[head.path, moving.path],
+            settings=subject.settings,
+            quality=quality,
+        )
+        subject.joined[visit] = path
+        state["path"] = path
+
+
+def _lesion_on(subject: _Subject, head: Head, masks: Sequence[Native]) -> np.ndarray:
+    """Union of the lesion masks on the anchor scan: those of its visit and of earlier ones.
+
+    Later lesions are not in the image yet; excluding them would only take data from the fit.
+    """
+    until = subject.order.index(subject.anchor_visit)
+    union = np.zeros(head.image.shape, bool)
+    for mask in masks:
+        if (
+            mask.status != "ok"
+            or mask.path is None
+            or mask.grid is None
+            or mask.label in NO_LESION
+            or subject.order.index(mask.visit) > until
+        ):
+            continue
+        try:
+            steps = subject.steps(mask.visit, mask.grid)
+            image = load_image(subject.folder / mask.path, kind=f"mask-{mask.label}")
+        except (RegistrationFault, ImageFault):
+            continue  # Its own entry in `masks` tells why.
+        brought = apply_transforms(image, head.image, steps, "label")
+        union |= np.asarray(brought.dataobj) != 0
+    return union
+
+
+def _save_fit(subject: _Subject, fit: TemplateFit, head: Head) -> dict[str, list[str]]:
+    """Write the fit to the template; the files of the two directions in ANTs order."""
+
+    def path(extension: str, source: str, target: str) -> str:
+        return derivative(
+            subject.participant_id,
+            subject.anchor_visit,
+            DATATYPES.get(head.kind, "anat"),
+            "xfm",
+            extension=extension,
+            from_=source,
+            to=target,
+            mode="image",
+        )
+
+    matrix = path(".mat", head.kind, TEMPLATE_SPACE)
+    warp = path(".nii.gz", head.kind, TEMPLATE_SPACE)
+    inverse = path(".nii.gz", TEMPLATE_SPACE, head.kind)
+    root = subject.folder
+    fit.transform.save(root / matrix, root / warp, root / inverse)
+    files = {"to_mni": [matrix], "from_mni": [matrix]}
+    if fit.transform.warp is not None:
+        files = {"to_mni": [warp, matrix], "from_mni": [matrix, inverse]}
+    written = sorted({*files["to_mni"], *files["from_mni"]})
+    write_json(
+        {
+            "inputs": [
+                {"name": head.path, "sha256": file_sha256(root / head.path)},
+                {"name": TEMPLATE_FILE, "space": TEMPLATE_SPACE},
+            ],
+            "parameters": {**subject.settings.describe(), "fit": fit.transform.kind},
+            "lesion": fit.lesion,
+            "quality": fit.quality,
+            "convention": "ANTs order; the list to_mni maps points of MNI to points of the scan",
+            "files": {name: file_sha256(root / name) for name in written},
+        },
+        root / path(".json", head.kind, TEMPLATE_SPACE),
+    )
+    return files
+
+
+def _all_transforms(
+    subject: _Subject, files: Mapping[str, list[str]]
+) -> dict[str, dict[str, dict[str, Any]]]:
+    """Chains between MNI and every grid of every visit that has one."""
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for visit in subject.order:
+        found[visit] = {}
+        for grid in subject.prepares[visit].get("transforms", {}):
+            try:
+                paths, flags = subject.chain(visit, grid)
+            except RegistrationFault:
+                continue
+            found[visit][grid] = {
+                "to_mni": [*files["to_mni"], *paths],
+                "whichtoinvert": [False] * len(files["to_mni"]) + flags,
+                "from_mni": [*paths[::-1], *files["from_mni"]],
+                "from_mni_whichtoinvert": [
+                    *(not flag for flag in flags[::-1]),
+                    True,
+                    *([False] * (len(files["from_mni"]) - 1)),
+                ],
+            }
+    return found
+
+
+def _bring_masks(
+    subject: _Subject, fit: TemplateFit, masks: Sequence[Native]
+) -> list[dict[str, Any]]:
+    """Write every mask on the 1 mm grid of the template."""
+    template = template_image()
+    # The map of the fit is the same for all masks and the dear part: it is computed once.
+    on_anchor = np.empty((int(np.prod(template.shape)), 3))
+    for part, points in grid_points(template.shape, template.affine):
+        for step in fit.transform.to_fixed:
+            points = step(points)
+        on_anchor[part] = points
+    entries = []
+    for mask in masks:
+        if mask.status != "ok" or mask.path is None or mask.grid is None:
+            entries.append(_entry(mask, mask.status, mask.reason or "there is no native mask"))
+            continue
+        try:
+            steps = subject.steps(mask.visit, mask.grid)
+            image = load_image(subject.folder / mask.path, kind=f"mask-{mask.label}")
+        except (RegistrationFault, ImageFault) as fault:
+            entries.append(_entry(mask, "failed", str(fault)))
+            continue
+        entries.append(_bring(subject, fit, mask, image, steps, on_anchor))
+    return entries
+
+
+def _bring(
+    subject: _Subject,
+    fit: TemplateFit,
+    mask: Native,
+    image: nib.Nifti1Image,
+    steps: Sequence[Step],
+    on_anchor: np.ndarray,
+) -> dict[str, Any]:
+    """Bring one mask to the template, check its volume, write it."""
+    assert mask.path is not None and mask.grid is not None
+    template = template_image()
+    binary = (np.asarray(image.dataobj) != 0).astype(np.uint8)
+    native = nib.Nifti1Image(binary, image.affine)
+    sampler = Sampler(binary, image.affine, "label")
+    data = np.empty(len(on_anchor), np.uint8)
+    for start in range(0, len(on_anchor), 1 << 20):
+        points = on_anchor[start : start + (1 << 20)]
+        for step in steps:
+            points = step(points)
+        data[start : start + (1 << 20)] = sampler(points)
+    moved = nib.Nifti1Image(data.reshape(template.shape), template.affine)
+
+    paths, flags = subject.chain(mask.visit, mask.grid)
+    back = read_steps(
+        [subject.folder / path for path in paths[::-1]], [not flag for flag in flags[::-1]]
+    )
+    native_ml, mni_ml = mask_volume_ml(native), mask_volume_ml(moved)
+    scale = float(np.linalg.det(fit.transform.matrix[:3, :3]))
+    expected_ml = expected_volume_ml(
+        native, [*back, *fit.transform.to_moving], fit.transform.warp, scale
+    )
+    discrepancy = 100.0 * (mni_ml / expected_ml - 1.0) if expected_ml > 0 else 0.0
+    figures = {
+        "native_ml": round(native_ml, 6),
+        "mni_ml": round(mni_ml, 6),
+        "expected_ml": round(expected_ml, 6),
+        "volume_discrepancy_percent": round(discrepancy, 4),
+    }
+    limits = subject.settings.limits
+    most = limits["volume_discrepancy_percent_max"]
+    if native_ml >= limits["volume_checked_from_ml"] and abs(discrepancy) > most:
+        reason = (
+            f"its volume in MNI ({mni_ml:.2f} mL) is {discrepancy:+.1f} % off what the fit's "
+            f"Jacobian gives for {native_ml:.2f} mL; the limit is {most:g} %"
+        )
+        return _entry(mask, "failed", reason) | {"quality": figures}
+    path = template_mask_path(mask.path)
+    save_image(
+        moved,
+        subject.folder / path,
+        sidecar={
+            "unit": "label",
+            "inputs": [{"name": mask.path, "sha256": file_sha256(subject.folder / mask.path)}],
+            "parameters": {**subject.settings.describe(), "interpolation": "label"},
+            "space": TEMPLATE_SPACE,
+            **figures,
+        },
+        dtype=np.uint8,
+    )
+    return _entry(mask, "ok", None) | {"path": path, "quality": figures}
+
+
+def _entry(mask: Native, status: str, reason: str | None) -> dict[str, Any]:
+    return {
+        "visit": mask.visit,
+        "label": mask.label,
+        "source": mask.source,
+        "desc": mask.desc,
+        "repeat": mask.repeat,
+        "path": None,
+        "native_path": mask.path,
+        "scan_ids": list(mask.scan_ids),
+        "status": status,
+        "reason": reason,
+        "quality": {},
+    }
+
+
+def _unwritten(mask: Native, status: str, record: Mapping[str, Any]) -> dict[str, Any]:
+    """Entry of a mask that was not brought over because the subject's fit is not there."""
+    if mask.status != "ok":
+        return _entry(mask, mask.status, mask.reason)
+    return _entry(mask, status, f"no registration to MNI: {record['reason']}")
