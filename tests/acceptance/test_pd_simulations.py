@@ -88,8 +88,8 @@ def test_mann_whitney_and_hodges_lehmann_on_skewed_volumes():
     assert_honest(with_shift(0.0), with_shift(4.0))
 
 
-@pytest.mark.parametrize("df", ["satterthwaite", "kenward_roger"])
-def test_mmrm_with_missing_visits(df):
+def test_mmrm_with_missing_visits():
+    """The default: unstructured, Kenward-Roger."""
     root = np.linalg.cholesky(np.array([[4, 2, 1], [2, 5, 3], [1, 3, 8.0]]))
 
     def with_effect(effect):
@@ -101,16 +101,12 @@ def test_mmrm_with_missing_visits(df):
                 [visit == k for k in range(3)] + [ARM[subject] * (visit == k) for k in range(3)]
             ).astype(float)
             model = mmrm.fit_mmrm(subject, visit, y[~gone], x, list("abcdef"))
-            r = model.contrast([0, 0, 0, 0, 0, 1], df=df)
+            r = model.contrast([0, 0, 0, 0, 0, 1], df="kenward_roger")
             return r.p_value, r.ci_low, r.ci_high, effect
 
         return one
 
-    # 500 repetitions: the limits widen by the Monte-Carlo error of 1 %.
-    error, _ = rates(with_effect(0.0), 500, 5)
-    _, coverage = rates(with_effect(2.0), 500, 6)
-    assert 0.03 <= error <= 0.07
-    assert 0.93 <= coverage <= 0.97
+    assert_honest(with_effect(0.0), with_effect(2.0), 1500)
 
 
 def test_kenward_roger_corrects_small_trials_with_missing_visits():
@@ -294,6 +290,6 @@ def test_permutation_p_of_pure_noise_is_uniform():
     for _ in range(40):
         x = rng.normal(size=(40, 40))
         t = rng.exponential(size=40)
-        p.append(permutation_p(x, t, np.ones(40), permutations=19, n_folds=4, threshold=1.3)[1])
+        p.append(permutation_p(x, t, np.ones(40), permutations=19, n_folds=4, threshold=0.5)[1])
     jitter = np.array(p) - rng.uniform(0, 0.05, len(p))
     assert stats.kstest(jitter, "uniform").pvalue > 0.01

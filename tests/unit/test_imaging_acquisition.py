@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from corelab.imaging.acquisition import (
     DEFAULT_LIMITS,
     QUANTITIES,
@@ -39,29 +40,89 @@ def test_a_scan_within_the_charter_passes_every_criterion(kind):
 
 
 BREAKS = [
-    ("ctp", "frame_interval_s_max", (256, 256, 16, 31), (0.9, 0.9, 5.0), {"frame_times_s": [3.0 * i for i in range(31)]}),
-    ("ctp", "duration_s_min", (256, 256, 16, 39), (0.9, 0.9, 5.0), {"frame_times_s": [1.5 * i for i in range(39)]}),
+    (
+        "ctp",
+        "frame_interval_s_max",
+        (256, 256, 16, 31),
+        (0.9, 0.9, 5.0),
+        {"frame_times_s": [3.0 * i for i in range(31)]},
+    ),
+    (
+        "ctp",
+        "duration_s_min",
+        (256, 256, 16, 39),
+        (0.9, 0.9, 5.0),
+        {"frame_times_s": [1.5 * i for i in range(39)]},
+    ),
     ("ctp", "coverage_mm_min", (256, 256, 15, 40), (0.9, 0.9, 5.0), GOOD["ctp"][2]),
     ("ctp", "slice_thickness_mm_max", (256, 256, 8, 40), (0.9, 0.9, 10.5), GOOD["ctp"][2]),
-    ("dsc", "echo_time_s_min", GOOD["dsc"][0], GOOD["dsc"][1], {**GOOD["dsc"][2], "echo_time_s": 0.015}),
-    ("dsc", "echo_time_s_max", GOOD["dsc"][0], GOOD["dsc"][1], {**GOOD["dsc"][2], "echo_time_s": 0.065}),
-    ("dsc", "frames_min", (128, 128, 20, 39), GOOD["dsc"][1], {"frame_times_s": [1.8 * i for i in range(39)], "echo_time_s": 0.03}),
-    ("dwi", "b_value_min", GOOD["dwi"][0], GOOD["dwi"][1], {"b_value": 800, "slice_thickness_mm": 4.5}),
-    ("dwi", "b_value_max", GOOD["dwi"][0], GOOD["dwi"][1], {"b_value": 1500, "slice_thickness_mm": 4.5}),
+    (
+        "dsc",
+        "echo_time_s_min",
+        GOOD["dsc"][0],
+        GOOD["dsc"][1],
+        {**GOOD["dsc"][2], "echo_time_s": 0.015},
+    ),
+    (
+        "dsc",
+        "echo_time_s_max",
+        GOOD["dsc"][0],
+        GOOD["dsc"][1],
+        {**GOOD["dsc"][2], "echo_time_s": 0.065},
+    ),
+    (
+        "dsc",
+        "frames_min",
+        (128, 128, 20, 39),
+        GOOD["dsc"][1],
+        {"frame_times_s": [1.8 * i for i in range(39)], "echo_time_s": 0.03},
+    ),
+    (
+        "dwi",
+        "b_value_min",
+        GOOD["dwi"][0],
+        GOOD["dwi"][1],
+        {"b_value": 800, "slice_thickness_mm": 4.5},
+    ),
+    (
+        "dwi",
+        "b_value_max",
+        GOOD["dwi"][0],
+        GOOD["dwi"][1],
+        {"b_value": 1500, "slice_thickness_mm": 4.5},
+    ),
     ("dwi", "coverage_mm_min", (160, 192, 19), GOOD["dwi"][1], GOOD["dwi"][2]),
-    ("dwi", "slice_gap_mm_max", (160, 192, 20), (1.2, 1.2, 7.5), {"b_value": 1000, "slice_thickness_mm": 5.0}),
-    ("dwi", "slice_thickness_mm_max", GOOD["dwi"][0], (1.2, 1.2, 7.0), {"b_value": 1000, "slice_thickness_mm": 7.0}),
+    (
+        "dwi",
+        "slice_gap_mm_max",
+        (160, 192, 20),
+        (1.2, 1.2, 7.5),
+        {"b_value": 1000, "slice_thickness_mm": 5.0},
+    ),
+    (
+        "dwi",
+        "slice_thickness_mm_max",
+        GOOD["dwi"][0],
+        (1.2, 1.2, 7.0),
+        {"b_value": 1000, "slice_thickness_mm": 7.0},
+    ),
 ]
 
 
-@pytest.mark.parametrize(("kind", "criterion", "shape", "sizes", "metadata"), BREAKS, ids=[f"{b[0]}-{b[1]}" for b in BREAKS])
+@pytest.mark.parametrize(
+    ("kind", "criterion", "shape", "sizes", "metadata"),
+    BREAKS,
+    ids=[f"{b[0]}-{b[1]}" for b in BREAKS],
+)
 def test_breaking_one_criterion_flags_exactly_that_one(kind, criterion, shape, sizes, metadata):
     got = verdicts(kind, shape, sizes, metadata)
     assert [name for name, verdict in got.items() if verdict != "pass"] == [criterion]
     assert got[criterion] == "fail"
 
 
-@pytest.mark.parametrize(("b_value", "verdict"), [(900, "pass"), (899.5, "fail"), (900.00001, "pass")])
+@pytest.mark.parametrize(
+    ("b_value", "verdict"), [(900, "pass"), (899.5, "fail"), (900.00001, "pass")]
+)
 def test_the_limit_itself_passes(b_value, verdict):
     assert verdicts("dwi", (9, 9, 9), (1, 1, 5), {"b_value": b_value})["b_value_min"] == verdict
 
@@ -85,11 +146,15 @@ def test_a_kind_without_limits_gives_no_rows():
 
 
 def test_users_limits_override_one_by_one_and_none_removes():
-    limits = charter({"dwi": {"b_value_max": None, "b_value_min": 500}, "T1w": {"voxel_size_mm_max": 1.2}})
+    limits = charter(
+        {"dwi": {"b_value_max": None, "b_value_min": 500}, "T1w": {"voxel_size_mm_max": 1.2}}
+    )
     assert limits["dwi"]["b_value_min"] == 500 and "b_value_max" not in limits["dwi"]
     assert limits["dwi"]["coverage_mm_min"] == DEFAULT_LIMITS["dwi"]["coverage_mm_min"]
     assert verdicts("T1w", (9, 9, 9), (1, 1, 1.5), {}, limits) == {"voxel_size_mm_max": "fail"}
-    assert charter({"use_defaults": False, "dwi": {"slices_min": 3}}) == {"dwi": {"slices_min": 3.0}}
+    assert charter({"use_defaults": False, "dwi": {"slices_min": 3}}) == {
+        "dwi": {"slices_min": 3.0}
+    }
 
 
 @pytest.mark.parametrize("name", ["b_value", "colour_max", "slices_between"])

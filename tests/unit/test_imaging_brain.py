@@ -5,6 +5,7 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 import pytest
+
 from corelab.imaging.brain import brain_mask, brain_volume_verdict
 
 #: Intensities of air, scalp fat, bone, fluid, brain.
@@ -85,12 +86,14 @@ def test_skull_stripped_image_gives_its_foreground(background):
 
 def test_head_with_zeroed_air_is_not_taken_for_a_stripped_brain():
     image, truth = head("T1w", (2.0, 2.0, 2.0))
-    voxels = np.where(np.asarray(image.dataobj) < 40, 0, np.asarray(image.dataobj)).astype(np.float32)
+    voxels = np.where(np.asarray(image.dataobj) < 40, 0, np.asarray(image.dataobj)).astype(
+        np.float32
+    )
     assert dice(brain_mask(nib.Nifti1Image(voxels, image.affine), "T1w"), truth) >= 0.97
 
 
 def test_bleeding_and_calcification_stay_in_the_mask():
-    image, truth = head("ncct", (1.2, 1.2, 5.0))
+    image, _ = head("ncct", (1.2, 1.2, 5.0))
     voxels = np.array(image.dataobj)
     voxels[70:85, 80:95, 18:21] = 70
     voxels[40:44, 90:94, 18:20] = 200
@@ -112,7 +115,14 @@ def test_same_image_same_mask():
 
 @pytest.mark.parametrize(
     ("volume_ml", "coverage_mm", "verdict"),
-    [(1400, 180, "pass"), (899, 180, "warn"), (2100, 180, "fail"), (0, 180, "fail"), (700, 60, "pass"), (1600, 60, "fail")],
+    [
+        (1400, 180, "pass"),
+        (899, 180, "warn"),
+        (2100, 180, "fail"),
+        (0, 180, "fail"),
+        (700, 60, "pass"),
+        (1600, 60, "fail"),
+    ],
 )
 def test_volume_is_judged_by_coverage(volume_ml, coverage_mm, verdict):
     assert brain_volume_verdict(volume_ml, coverage_mm) == verdict

@@ -5,10 +5,11 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 import pytest
-from corelab.imaging import mask_volume_ml, resample_to, same_grid, voxel_volume_ml
-from corelab.imaging.geometry import affine_distance_mm, orthonormal_affine, voxel_sizes_mm
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from corelab.imaging import mask_volume_ml, resample_to, same_grid, voxel_volume_ml
+from corelab.imaging.geometry import affine_distance_mm, orthonormal_affine, voxel_sizes_mm
 
 
 def rotation(angles_deg):
@@ -106,7 +107,9 @@ def test_linear_resampling_reproduces_a_linear_field():
         np.fromfunction(lambda i, j, k: 2.0 * i - j + 0.5 * k, (20, 20, 20)).astype(np.float32),
         np.eye(4),
     )
-    coarse = nib.Nifti1Image(np.zeros((6, 6, 6), np.float32), affine_of((2.5, 2.5, 2.5), origin=(2, 2, 2)))
+    coarse = nib.Nifti1Image(
+        np.zeros((6, 6, 6), np.float32), affine_of((2.5, 2.5, 2.5), origin=(2, 2, 2))
+    )
     out = np.asarray(resample_to(fine, coarse, order=1).dataobj)
     i, j, k = np.meshgrid(*[2 + 2.5 * np.arange(6)] * 3, indexing="ij")
     assert out == pytest.approx(2 * i - j + 0.5 * k, abs=1e-4)
@@ -132,15 +135,19 @@ def test_unknown_spline_order_is_an_error():
 
 def test_same_grid_tells_a_tenth_of_a_millimetre():
     one = nib.Nifti1Image(np.zeros((5, 5, 5), np.uint8), np.eye(4))
-    assert same_grid(one, nib.Nifti1Image(np.zeros((5, 5, 5)), affine_of((1, 1, 1), origin=(0.09, 0, 0))))
-    assert not same_grid(one, nib.Nifti1Image(np.zeros((5, 5, 5)), affine_of((1, 1, 1), origin=(0.2, 0, 0))))
+    assert same_grid(
+        one, nib.Nifti1Image(np.zeros((5, 5, 5)), affine_of((1, 1, 1), origin=(0.09, 0, 0)))
+    )
+    assert not same_grid(
+        one, nib.Nifti1Image(np.zeros((5, 5, 5)), affine_of((1, 1, 1), origin=(0.2, 0, 0)))
+    )
     assert not same_grid(one, nib.Nifti1Image(np.zeros((5, 5, 6)), np.eye(4)))
 
 
 def test_affine_distance_is_that_of_the_worst_corner():
-    assert affine_distance_mm(np.eye(4), affine_of((1, 1, 1), (0, 0, 90)), (11, 11, 11)) == pytest.approx(
-        np.sqrt(2) * np.sqrt(200), rel=1e-9
-    )
+    assert affine_distance_mm(
+        np.eye(4), affine_of((1, 1, 1), (0, 0, 90)), (11, 11, 11)
+    ) == pytest.approx(np.sqrt(2) * np.sqrt(200), rel=1e-9)
 
 
 def test_orthonormal_affine_keeps_sizes_and_centre():

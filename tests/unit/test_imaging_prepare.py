@@ -7,6 +7,7 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
+
 from corelab.imaging import mask_volume_ml, prepare_visit
 from corelab.provenance.products import file_sha256
 
@@ -16,7 +17,9 @@ SHAPE = (45, 55, 32)
 
 def ellipsoid(scale=1.0, shape=SHAPE):
     grid = np.meshgrid(*[np.arange(n) - (n - 1) / 2 for n in shape], indexing="ij")
-    return sum((axis / (size * scale)) ** 2 for axis, size in zip(grid, (16, 20, 12), strict=True)) < 1
+    return (
+        sum((axis / (size * scale)) ** 2 for axis, size in zip(grid, (16, 20, 12), strict=True)) < 1
+    )
 
 
 def dwi(shape=SHAPE):
@@ -36,7 +39,14 @@ def save(path, voxels, affine=AFFINE, **sidecar):
 
 
 def row(kind, path, scan_id="s1", **more):
-    return {"participant_id": "01", "visit": "day5", "kind": kind, "path": str(path), "scan_id": scan_id, **more}
+    return {
+        "participant_id": "01",
+        "visit": "day5",
+        "kind": kind,
+        "path": str(path),
+        "scan_id": scan_id,
+        **more,
+    }
 
 
 def lesion(shape=SHAPE):
@@ -62,7 +72,9 @@ def test_images_of_one_geometry_share_a_grid_and_have_one_brain_mask(tmp_path):
     assert record["status"] == "ok" and record["reference"] == "g1"
     assert set(record["brain_masks"]) == {"g1", "g2"}
     assert record["brain_masks"]["g1"].endswith("dwi/sub-01_ses-day5_label-brain_mask.nii.gz")
-    assert record["brain_masks"]["g2"].endswith("anat/sub-01_ses-day5_label-brain_desc-FLAIR_mask.nii.gz")
+    assert record["brain_masks"]["g2"].endswith(
+        "anat/sub-01_ses-day5_label-brain_desc-FLAIR_mask.nii.gz"
+    )
     mask = nib.load(tmp_path / "out" / record["brain_masks"]["g1"])
     truth = nib.Nifti1Image(ellipsoid().astype(np.uint8), AFFINE)
     assert mask_volume_ml(mask) == pytest.approx(mask_volume_ml(truth), rel=0.05)
@@ -83,7 +95,9 @@ def test_record_describes_the_conformed_file(tmp_path):
     record = prepare_visit([row("dwi", source, b_value="1000")], tmp_path / "out", settings={})
     scan = only(record)
     assert scan["sha256"] == file_sha256(source)
-    assert scan["path"] == "derivatives/sub-01/ses-day5/dwi/sub-01_ses-day5_desc-conformed_dwi.nii.gz"
+    assert (
+        scan["path"] == "derivatives/sub-01/ses-day5/dwi/sub-01_ses-day5_desc-conformed_dwi.nii.gz"
+    )
     assert scan["shape"] == list(SHAPE) and scan["voxel_size_mm"] == [4, 4, 5]
     assert scan["metadata"]["echo_time_s"] == 0.09 and scan["metadata"]["b_value"] == 1000
     sidecar = json.loads((tmp_path / "out" / scan["path"].replace(".nii.gz", ".json")).read_text())
@@ -113,7 +127,12 @@ def test_milliseconds_in_the_sheet_are_recognised_and_told(tmp_path):
 def test_bval_beside_a_dwi_gives_its_b_value(tmp_path):
     source = save(tmp_path / "a.nii.gz", dwi())
     (tmp_path / "a.bval").write_text("0 1000 1000")
-    assert only(prepare_visit([row("dwi", source)], tmp_path / "out", settings={}))["metadata"]["b_value"] == 1000
+    assert (
+        only(prepare_visit([row("dwi", source)], tmp_path / "out", settings={}))["metadata"][
+            "b_value"
+        ]
+        == 1000
+    )
 
 
 def test_a_faulty_file_is_a_status_and_the_rest_goes_on(tmp_path):
@@ -142,9 +161,13 @@ def test_rows_of_two_visits_are_a_programming_error(tmp_path):
 
 def test_same_rows_same_bytes(tmp_path):
     source = save(tmp_path / "a.nii.gz", dwi())
-    records = [prepare_visit([row("dwi", source)], tmp_path / out, settings={}) for out in ("x", "y")]
+    records = [
+        prepare_visit([row("dwi", source)], tmp_path / out, settings={}) for out in ("x", "y")
+    ]
     assert records[0] == records[1]
-    files = [sorted(p.relative_to(tmp_path / out) for p in (tmp_path / out).rglob("*.*")) for out in "xy"]
+    files = [
+        sorted(p.relative_to(tmp_path / out) for p in (tmp_path / out).rglob("*.*")) for out in "xy"
+    ]
     assert files[0] == files[1]
     for name in files[0]:
         assert (tmp_path / "x" / name).read_bytes() == (tmp_path / "y" / name).read_bytes()
@@ -169,8 +192,15 @@ def with_mask(tmp_path, mask, affine=AFFINE, **more):
 
 def test_mask_is_named_after_its_reader_and_the_scan_it_lies_on(tmp_path):
     scan = only(with_mask(tmp_path, lesion(), reader="reader-1", repeat=2), "m")
-    assert scan["path"].endswith("dwi/sub-01_ses-day5_run-2_label-infarct_desc-reader+2D1_mask.nii.gz")
-    assert (scan["label"], scan["on_kind"], scan["grid"], scan["unit"]) == ("infarct", "dwi", "g1", "label")
+    assert scan["path"].endswith(
+        "dwi/sub-01_ses-day5_run-2_label-infarct_desc-reader+2D1_mask.nii.gz"
+    )
+    assert (scan["label"], scan["on_kind"], scan["grid"], scan["unit"]) == (
+        "infarct",
+        "dwi",
+        "g1",
+        "label",
+    )
     assert scan["volume_ml"] == pytest.approx(48 * 0.08)
 
 
@@ -241,7 +271,9 @@ def test_supplied_brain_mask_takes_the_place_of_ours(tmp_path):
 
 
 def test_visit_of_masks_alone(tmp_path):
-    record = prepare_visit([row("mask-infarct", save(tmp_path / "m.nii.gz", lesion()))], tmp_path / "out", settings={})
+    record = prepare_visit(
+        [row("mask-infarct", save(tmp_path / "m.nii.gz", lesion()))], tmp_path / "out", settings={}
+    )
     assert record["status"] == "ok" and record["reference"] is None and record["brain_masks"] == {}
     assert only(record)["grid"] == "g1"
 
@@ -278,7 +310,9 @@ def test_frame_times_from_the_repetition_time(tmp_path):
 
 
 def test_frame_times_from_the_header_are_told(tmp_path):
-    record = prepare_visit([row("dsc", series(tmp_path, header_interval=2.0))], tmp_path / "out", settings={})
+    record = prepare_visit(
+        [row("dsc", series(tmp_path, header_interval=2.0))], tmp_path / "out", settings={}
+    )
     assert times_of(record)[:3] == [0, 2, 4]
     assert "image header" in " ".join(only(record)["notes"])
     conformed = nib.load(tmp_path / "out" / only(record)["path"])
@@ -296,10 +330,14 @@ def test_unknown_frame_times_fail_the_series(tmp_path):
     assert scan["status"] == "failed" and "times of the frames" in scan["reason"]
 
 
-@pytest.mark.parametrize("times", [[0, 1, 2], [0, 1, 2, 3, 4, 5, 6, 6], "soon", [0, 1, 2, 3, 4, 5, 6, None]])
+@pytest.mark.parametrize(
+    "times", [[0, 1, 2], [0, 1, 2, 3, 4, 5, 6, 6], "soon", [0, 1, 2, 3, 4, 5, 6, None]]
+)
 def test_frame_times_that_do_not_fit_fail_the_series(tmp_path, times):
     path = series(tmp_path, frame_times_s=times)
-    assert only(prepare_visit([row("dsc", path)], tmp_path / "out", settings={}))["status"] == "failed"
+    assert (
+        only(prepare_visit([row("dsc", path)], tmp_path / "out", settings={}))["status"] == "failed"
+    )
 
 
 def test_damaged_sidecar_is_told_and_not_used(tmp_path):
@@ -313,11 +351,27 @@ def test_charter_rows_stand_for_each_scan(tmp_path):
     record = prepare_visit(
         [row("dwi", save(tmp_path / "a.nii.gz", dwi()), b_value=500)],
         tmp_path / "out",
-        settings={"acquisition": {"use_defaults": False, "dwi": {"b_value_min": 900, "slices_min": 10}}},
+        settings={
+            "acquisition": {"use_defaults": False, "dwi": {"b_value_min": 900, "slices_min": 10}}
+        },
     )
     assert record["acquisition"] == [
-        {"scan_id": "s1", "kind": "dwi", "criterion": "b_value_min", "value": 500, "limit": 900, "verdict": "fail"},
-        {"scan_id": "s1", "kind": "dwi", "criterion": "slices_min", "value": 32, "limit": 10, "verdict": "pass"},
+        {
+            "scan_id": "s1",
+            "kind": "dwi",
+            "criterion": "b_value_min",
+            "value": 500,
+            "limit": 900,
+            "verdict": "fail",
+        },
+        {
+            "scan_id": "s1",
+            "kind": "dwi",
+            "criterion": "slices_min",
+            "value": 32,
+            "limit": 10,
+            "verdict": "pass",
+        },
     ]
 
 
@@ -336,7 +390,9 @@ GOOD = "time_s\tvalue\n" + "".join(f"{t}\t{v}\n" for t, v in enumerate([0, 0, 5,
 def test_arterial_input_is_checked_and_copied(tmp_path):
     record = curve(tmp_path, GOOD)
     scan = only(record)
-    assert scan["status"] == "ok" and scan["path"].endswith("perf/sub-01_ses-day5_desc-conformed_aif.tsv")
+    assert scan["status"] == "ok" and scan["path"].endswith(
+        "perf/sub-01_ses-day5_desc-conformed_aif.tsv"
+    )
     assert (tmp_path / "out" / scan["path"]).read_text() == GOOD
     assert record["brain_masks"] == {} and record["reference"] is None
 
@@ -361,7 +417,27 @@ def test_faulty_arterial_input_is_a_status(tmp_path, text, words):
 def test_an_input_that_no_reader_opens_is_a_status_for_every_kind(tmp_path):
     bad = tmp_path / "bad.nii.gz"
     bad.write_bytes(bytes(range(256)) * 40)
-    kinds = "T1w T1c T2w FLAIR b0 dwi adc gre ncct ctp dsc cbf cbv mtt tmax ttp aif dicom mask-infarct".split()
+    kinds = [
+        "T1w",
+        "T1c",
+        "T2w",
+        "FLAIR",
+        "b0",
+        "dwi",
+        "adc",
+        "gre",
+        "ncct",
+        "ctp",
+        "dsc",
+        "cbf",
+        "cbv",
+        "mtt",
+        "tmax",
+        "ttp",
+        "aif",
+        "dicom",
+        "mask-infarct",
+    ]
     rows = [row(kind, bad, kind) for kind in kinds]
     record = prepare_visit(rows, tmp_path / "out", settings={})
     assert {scan["status"] for scan in record["scans"]} == {"failed"}

@@ -10,6 +10,7 @@ import struct
 import nibabel as nib
 import numpy as np
 import pytest
+
 from corelab.imaging import ImageFault, load_image, mask_volume_ml, save_image
 from corelab.imaging.nifti import conform, sidecar_path
 
@@ -24,12 +25,15 @@ def ball(shape=SHAPE, radius=8.0):
 def scan(shape=SHAPE):
     """Something like a head: bright inside, noisy dark outside."""
     noise = np.random.default_rng(0).normal(0, 5, shape)
-    return (np.where(ball(shape[:3]) if len(shape) == 3 else ball(shape[:3])[..., None], 500, 20) + noise).astype(
-        np.float32
-    )
+    return (
+        np.where(ball(shape[:3]) if len(shape) == 3 else ball(shape[:3])[..., None], 500, 20)
+        + noise
+    ).astype(np.float32)
 
 
-def write(folder, voxels, affine=None, name="a.nii.gz", codes=(1, 1), qform=None, kind=nib.Nifti1Image):
+def write(
+    folder, voxels, affine=None, name="a.nii.gz", codes=(1, 1), qform=None, kind=nib.Nifti1Image
+):
     affine = np.diag([2.0, 2, 3, 1]) if affine is None else affine
     image = kind(voxels, affine, dtype=voxels.dtype if voxels.dtype.fields is None else None)
     image.header.set_sform(affine, code=1)
@@ -104,7 +108,9 @@ def test_empty_file_is_refused(tmp_path):
     assert "empty" in fault(path)
 
 
-@pytest.mark.parametrize("content", [b"x", b"not an image" * 100, b"\x1f\x8b", gzip.compress(b"hello")])
+@pytest.mark.parametrize(
+    "content", [b"x", b"not an image" * 100, b"\x1f\x8b", gzip.compress(b"hello")]
+)
 def test_garbage_file_is_refused(tmp_path, content):
     path = tmp_path / "a.nii.gz"
     path.write_bytes(content)
@@ -387,7 +393,9 @@ def test_complex_is_refused(tmp_path):
 def test_scale_slope_is_applied_and_told(tmp_path):
     path = patched(write(tmp_path, scan().astype(np.int16)), scl_slope=0.5, scl_inter=10)
     got = conform(path)
-    assert np.asarray(got.image.dataobj).max() == pytest.approx(scan().astype(np.int16).max() * 0.5 + 10)
+    assert np.asarray(got.image.dataobj).max() == pytest.approx(
+        scan().astype(np.int16).max() * 0.5 + 10
+    )
     assert "slope 0.5" in got.notes[0]
 
 
@@ -506,7 +514,9 @@ def test_full_mask_is_told(tmp_path):
 
 
 def image(voxels=None, affine=None):
-    return nib.Nifti1Image(scan() if voxels is None else voxels, shifted(3) if affine is None else affine)
+    return nib.Nifti1Image(
+        scan() if voxels is None else voxels, shifted(3) if affine is None else affine
+    )
 
 
 def test_same_image_same_bytes(tmp_path):
@@ -528,16 +538,22 @@ def test_sidecar_names_inputs_checksums_and_versions(tmp_path):
     source = tmp_path / "source.bin"
     source.write_bytes(b"abc")
     path = save_image(
-        image(), tmp_path / "a.nii.gz", sidecar={"unit": "s", "inputs": [source], "parameters": {"k": 1}}
+        image(),
+        tmp_path / "a.nii.gz",
+        sidecar={"unit": "s", "inputs": [source], "parameters": {"k": 1}},
     )
     content = json.loads(sidecar_path(path).read_text())
     assert content["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert content["inputs"] == [{"name": "source.bin", "sha256": hashlib.sha256(b"abc").hexdigest()}]
+    assert content["inputs"] == [
+        {"name": "source.bin", "sha256": hashlib.sha256(b"abc").hexdigest()}
+    ]
     assert content["unit"] == "s" and content["parameters"] == {"k": 1}
     assert set(content["software"]) >= {"corelab", "nibabel", "numpy"}
 
 
-@pytest.mark.parametrize(("value", "dtype"), [(0.5, np.uint8), (300, np.uint8), (-1, np.uint8), (40000, np.int16)])
+@pytest.mark.parametrize(
+    ("value", "dtype"), [(0.5, np.uint8), (300, np.uint8), (-1, np.uint8), (40000, np.int16)]
+)
 def test_a_type_that_cannot_hold_the_values_is_an_error(tmp_path, value, dtype):
     voxels = np.zeros(SHAPE, np.float32)
     voxels[0, 0, 0] = value
@@ -554,5 +570,7 @@ def test_sheared_affine_is_not_written(tmp_path):
 
 
 def test_boolean_mask_becomes_uint8(tmp_path):
-    path = save_image(nib.Nifti1Image(ball().astype(np.uint8), np.eye(4)), tmp_path / "m.nii.gz", sidecar=None)
+    path = save_image(
+        nib.Nifti1Image(ball().astype(np.uint8), np.eye(4)), tmp_path / "m.nii.gz", sidecar=None
+    )
     assert nib.load(path).get_data_dtype() == np.uint8

@@ -90,6 +90,34 @@ def test_duplicated_keys_are_an_error_never_an_average(tmp_path):
         collect(tmp_path, reads=reads)
 
 
+def test_a_contour_comes_before_the_number_of_the_same_read(tmp_path):
+    key = {
+        "participant_id": "1",
+        "visit": "a",
+        "endpoint": "infarct_volume",
+        "source": "r",
+        "repeat": 1,
+        "region": "all",
+        "unit": "mL",
+        "scan_ids": "s",
+    }
+    reads = pd.DataFrame(
+        {
+            "participant_id": ["1"],
+            "visit": "a",
+            "endpoint": "infarct_volume",
+            "reader": "r",
+            "value": ["12.5"],
+        }
+    )
+    contour = {**key, "value": 12.0, "status": "ok", "reason": None}
+    row = collect(tmp_path, [contour], reads=reads)["measurements"].iloc[0]
+    assert row["value"] == 12.0 and "the reads sheet says 12.5" in row["reason"]
+    failed = {**key, "value": None, "status": "failed", "reason": "truncated"}
+    row = collect(tmp_path, [failed], reads=reads)["measurements"].iloc[0]
+    assert (row["value"], row["status"]) == (12.5, "ok")
+
+
 def test_supplied_volumes_come_into_millilitres(tmp_path):
     supplied = pd.DataFrame(
         {

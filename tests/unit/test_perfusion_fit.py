@@ -51,9 +51,7 @@ def test_delay_moves_tmax_and_leaves_flow(method, delay):
     # Exponential: a residue with one peak (a box has a flat top, whose time is not defined).
     moved = tissues(delay=delay, family="exponential")
     at = fit_perfusion(moved, TIMES, artery, "concentration", method)
-    without = fit_perfusion(
-        tissues(family="exponential"), TIMES, artery, "concentration", method
-    )
+    without = fit_perfusion(tissues(family="exponential"), TIMES, artery, "concentration", method)
     np.testing.assert_allclose(at.tmax_s - without.tmax_s, delay, atol=0.25)
     # osvd truncates in steps of 5 %, one of which changes a slow residue's height by up to 10 %.
     np.testing.assert_allclose(at.cbf_ml_100g_min, without.cbf_ml_100g_min, rtol=0.10)
@@ -158,8 +156,6 @@ def test_posterior_sd_covers_truth():
     mtts = np.geomspace(3.5, 15, 20)
     clean = tissues(mtts=mtts, family="linear")
     signal = np.repeat(clean, 60, axis=0) + rng.normal(0, 1.0, (1200, len(TIMES)))
-    maps = fit_perfusion(
-        signal, TIMES, arterial_curve(TIMES), "concentration", "bayes", sigma=1.0
-    )
+    maps = fit_perfusion(signal, TIMES, arterial_curve(TIMES), "concentration", "bayes", sigma=1.0)
     inside = np.abs(maps.mtt_s - np.repeat(mtts, 60)) <= maps.mtt_sd_s
     assert 0.55 < inside.mean() < 0.90

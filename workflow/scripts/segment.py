@@ -1,4 +1,4 @@
-"""Rule segment: the lesions that a visit's scans show."""
+"""Rule segment: the lesions that a visit's scans show, and the consensus of readers' masks."""
 
 from corelab.provenance.job import job
 
@@ -9,15 +9,15 @@ def main(snakemake):
 
         from corelab.provenance.products import read_json
         from corelab.provenance.records import write_record
-        from corelab.segmentation import segment_visit
+        from corelab.segmentation.readers import consensus_masks
+        from corelab.segmentation.visit import segment_visit
 
         params, folder = snakemake.params, Path(snakemake.params.folder)
-        record = segment_visit(
-            read_json(snakemake.input.prepared),
-            folder,
-            disease=params.disease,
-            settings=params.segmentation,
-        )
+        settings = dict(params.segmentation)
+        consensus = settings.pop("consensus")
+        prepared = read_json(snakemake.input.prepared)
+        record = segment_visit(prepared, folder, disease=params.disease, settings=settings)
+        record["masks"] += consensus_masks(prepared, folder, settings=consensus)
         write_record(record, folder, snakemake.output.record)
 
 

@@ -44,7 +44,7 @@ _RECIPES = {
     "b0": _Recipe(0.4, 9.0, 0.55, 2300.0, peel_above=1.4),
     "dwi": _Recipe(0.45, 9.0, 0.55),
     "gre": _Recipe(0.5, 2.0, 0.6),
-    "dsc": _Recipe(0.4, 9.0, 0.6),
+    "dsc": _Recipe(0.4, 9.0, 0.6, 2300.0, peel_above=1.15),
     "adc": _Recipe(0.3, 2.2, 0.5),
 }
 _OTHER = _Recipe(0.5, 2.0, 0.55)
@@ -86,9 +86,10 @@ def brain_mask(image: Any, kind: str) -> NDArray[np.bool_]:
     Notes
     -----
     An image that is already skull-stripped (mostly one background value, and no section larger
-    than a brain) gives its filled foreground. On simulated heads Dice against truth is 0.97 to
-    0.99; skull and scalp of real heads are less kind (see the tests), so that a supplied mask
-    always takes its place and :func:`brain_volume_verdict` judges what comes out.
+    than a brain) gives its filled foreground. On simulated heads Dice against truth is 0.98 to
+    0.99 (T1w, FLAIR, dwi, adc, ncct, ctp), but 0.94 to 0.95 where fluid around the brain is as
+    bright as brain (b0, dsc). Real heads are less kind (see tests/acceptance), so that a supplied
+    mask takes its place and :func:`brain_volume_verdict` judges what comes out.
 
     Examples
     --------
@@ -109,7 +110,16 @@ def brain_mask(image: Any, kind: str) -> NDArray[np.bool_]:
     blocks = [max(1, int(_FINE_ENOUGH_MM / size)) for size in voxel_sizes_mm(image.affine)]
     coarse = _averaged(voxels, blocks)
     sizes = voxel_sizes_mm(image.affine) * blocks
-    mask = _ct_brain(coarse, sizes) if kind in ("ncct", "ctp") else _mr_brain(coarse, sizes, kind)
+    is_ct = kind in ("ncct", "ctp")
+    smooth = _smoothed(coarse, sizes)
+    # On an ADC map Otsu's threshold would part fluid from tissue; its unit says what tissue is.
+    adc_floor = 0.25 * _ADC_TYPICAL_MM2_S if kind == "adc" else None
+    floor = -200.0 if is_ct else (_otsu(smooth) if adc_floor is None else adc_floor)
+    box = _box(smooth > floor)
+    mask = np.zeros(coarse.shape, dtype=bool)
+    if box is not None:
+        inner = smooth[box]
+        mask[box] = _ct_brain(inner, sizes) if is_ct else _mr_brain(inner, sizes, kind, floor)
     for axis, block in enumerate(blocks):
         mask = np.repeat(mask, block, axis=axis)
     return np.ascontiguousarray(mask[tuple(slice(size) for size in voxels.shape)])
@@ -127,22 +137,28 @@ def _averaged(voxels: NDArray[np.float32], blocks: Sequence[int]) -> NDArray[np.
     return np.asarray(padded.reshape(split).mean(axis=(1, 3, 5)), dtype=np.float32)
 
 
-def _ct_brain(voxels: NDArray[np.float32], sizes: NDArray[Any]) -> NDArray[np.bool_]:
+def _box(head: NDArray[np.bool_]) -> tuple[slice, ...] | None:
+    """Where the head is, with three voxels around it; None where there is none."""
+    from scipy import ndimage
+
+    found = ndimage.find_objects(head.astype(np.uint8))
+    if not found:
+        return None
+    return tuple(slice(max(0, part.start - 3), part.stop + 3) for part in found[0])
+
+
+def _ct_brain(smooth: NDArray[np.float32], sizes: NDArray[Any]) -> NDArray[np.bool_]:
     """Soft tissue within the skull."""
-    smooth = _smoothed(voxels, sizes)
     low, high = _CT_TISSUE_HU
-    tissue = (smooth > low) & (smooth < high) & (voxels < _BONE_HU)
-    mask = _filled(_cut_free(tissue, sizes, _BRIDGE_MM), sizes, 3.0)
+    mask = _filled(_cut_free((smooth > low) & (smooth < high), sizes, _BRIDGE_MM), sizes, 3.0)
     return _peeled(mask, smooth < _CT_FLUID_HU, sizes)
 
 
-def _mr_brain(voxels: NDArray[np.float32], sizes: NDArray[Any], kind: str) -> NDArray[np.bool_]:
+def _mr_brain(
+    smooth: NDArray[np.float32], sizes: NDArray[Any], kind: str, floor: float
+) -> NDArray[np.bool_]:
     """Tissue like that of the mid-brain, within a balloon that stops at the skull."""
-    smooth = _smoothed(voxels, sizes)
-    # On an ADC map Otsu's threshold would part fluid from tissue; its unit says what tissue is.
-    head = smooth > (0.25 * _ADC_TYPICAL_MM2_S if kind == "adc" else _otsu(smooth))
-    if not head.any():
-        return np.zeros(voxels.shape, bool)
+    head = smooth > floor
     middle = _middle(head, sizes)
     typical = _ADC_TYPICAL_MM2_S if kind == "adc" else _typical(smooth, head, middle, sizes)
     recipe = _RECIPES.get(kind, _OTHER)
@@ -220,6 +236,7 @@ def _smoothed(voxels: NDArray[Any], sizes: NDArray[Any]) -> NDArray[np.float32]:
 def _otsu(voxels: NDArray[Any]) -> float:
     from skimage.filters import threshold_otsu
 
+    voxels = voxels.ravel()[:: max(1, voxels.size // 1_000_000)]
     low, high = np.percentile(voxels, [0.5, 98.0])
     return float(threshold_otsu(np.clip(voxels, low, high))) if high > low else float(low)
 
@@ -277,9 +294,13 @@ def _filled(mask: NDArray[np.bool_], sizes: NDArray[Any], close_mm: float) -> ND
 
     if not mask.any():
         return mask
+    # Room around, or what is closed at the edge of the array would stay swollen there.
+    room = [int(np.ceil(close_mm / size)) + 1 for size in sizes[:2]]
+    padded = np.pad(mask, [(room[0], room[0]), (room[1], room[1]), (0, 0)])
     in_plane = [*sizes[:2], _FAR_MM]
-    wide = ndimage.distance_transform_edt(~mask, sampling=in_plane) <= close_mm
+    wide = ndimage.distance_transform_edt(~padded, sampling=in_plane) <= close_mm
     closed = ndimage.distance_transform_edt(wide, sampling=in_plane) > close_mm
+    closed = closed[room[0] : -room[0], room[1] : -room[1]]
     closed |= mask
     for index in range(closed.shape[2]):
         closed[:, :, index] = ndimage.binary_fill_holes(closed[:, :, index])
@@ -294,11 +315,16 @@ def _peeled(
 
     if not mask.any():
         return mask
-    depth = ndimage.distance_transform_edt(mask, sampling=[*sizes[:2], _FAR_MM])
+    in_plane = [*sizes[:2], _FAR_MM]
+    depth = ndimage.distance_transform_edt(mask, sampling=in_plane)
     shallow = mask & fluid & (depth <= 8.0)
     reached = ndimage.binary_propagation(shallow & (depth <= 3.0), mask=shallow)
-    # The blurred outer edge of the fluid is as bright as brain; it hangs on nothing now.
-    return _filled(_cut_free(mask & ~reached, sizes, 1.5), sizes, 5.0)
+    if not reached.any():
+        return mask
+    # The blurred outer edge of the fluid is as bright as brain; it lies outside of the fluid.
+    edge = ndimage.distance_transform_edt(~reached, sampling=in_plane) <= 2.5
+    kept = mask & ~reached & ~(edge & (depth <= 2.0))
+    return _filled(_cut_free(kept, sizes, 1.5), sizes, 5.0)
 
 
 def brain_volume_verdict(volume_ml: float, coverage_mm: float) -> str:

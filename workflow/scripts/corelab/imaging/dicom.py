@@ -500,12 +500,12 @@ def _mr_kind(
         return "dsc" if contrast or re.search(r"perf|\bpwi\b|\bdsc\b", text, re.I) else None
     # Word boundaries count underscores as letters; series names are full of them.
     words = re.sub(r"[_\W]+", " ", text).lower()
+    if re.search(r"field ?map|\bb0\b|\btof\b|angio|\bbold\b|\brest(ing)?\b", words):
+        return None
     if re.search(r"flair|tirm|dark fluid", words):
         return "FLAIR"
     if re.search(r"\bt2 ?star\b|\bt2\*|\bswi\b|\bhemo\b|\bgre\b", words) or "t2*" in text.lower():
         return "gre"
-    if re.search(r"field ?map|\bb0\b|\btof\b|angio|\bbold\b|\brest\b", words):
-        return None
     if re.search(r"\bt1|mprage|spgr|bravo|\btfe\b", words):
         return "T1c" if contrast else "T1w"
     if re.search(r"\bt2", words):

@@ -320,6 +320,8 @@ def _frame_interval_s(header: Any) -> float | None:
     """``pixdim[4]`` in seconds; None where it is not a time that a scanner can have."""
     interval = float(header["pixdim"][4])
     unit = header.get_xyzt_units()[1]
+    if unit == "unknown" and interval == 1.0:  # what writers put there who know nothing
+        return None
     factor = {"msec": 1e-3, "usec": 1e-6}.get(unit, 1.0)
     interval *= factor
     if unit == "unknown" and interval >= 100:  # milliseconds without a unit are common

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -468,7 +469,7 @@ def _arterial_input(row: Mapping[str, Any], entry: dict[str, Any], visit: _Visit
         raise ImageFault(f"{file} is not there", "check the path in the scans sheet")
     try:
         table = read_table(file, numeric=["time_s", "value"])
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, OSError, EOFError, zlib.error) as error:
         raise ImageFault(
             f"{file.name} is no table of numbers ({error})", "give a TSV with time_s and value"
         ) from None

@@ -159,7 +159,7 @@ def collect_measurements(
         rows += record["rows"]
         overlaps += record["overlap"]
         acquisition += record["acquisition"]
-    rows += read_rows(reads) + supplied_rows(supplied)
+    rows = _contours_first(rows, read_rows(reads)) + supplied_rows(supplied)
     columns = [c for c in MEASUREMENTS if c != "row_id"]
     frame = pd.DataFrame(rows, columns=columns)
     frame["value"] = frame["value"].astype(float)
@@ -188,6 +188,32 @@ def collect_measurements(
         "overlap": pd.DataFrame(overlaps, columns=list(OVERLAP)),
         "acquisition": pd.DataFrame(acquisition, columns=list(ACQUISITION)),
     }
+
+
+def _contours_first(
+    measured: list[dict[str, Any]], read: list[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """Rows of both; where a reader's contour and a reader's number share a key, the contour.
+
+    The contour can be measured again by anybody, the number cannot; it is kept in the reason.
+    """
+
+    def key(row: Mapping[str, Any]) -> tuple[str, ...]:
+        return tuple(str(row[name]) for name in MEASUREMENT_KEY)
+
+    by_key = {key(row): row for row in measured if row["status"] == "ok"}
+    kept = []
+    for row in read:
+        contour = by_key.get(key(row))
+        if contour is None:
+            kept.append(row)
+        elif row["value"] is not None:
+            contour["reason"] = (
+                f"measured on the reader's contour; the reads sheet says {row['value']:g}"
+            )
+    failed = {key(row) for row in kept}
+    # A contour that could not be read does not hide the number that the reader gave.
+    return [row for row in measured if key(row) not in failed] + kept
 
 
 def _append(frame: pd.DataFrame, made: Sequence[Mapping[str, Any]]) -> pd.DataFrame:

@@ -94,9 +94,7 @@ def half_rise_s(curves: np.ndarray, times_s: np.ndarray) -> np.ndarray:
     rising = np.arange(curves.shape[1])[None, :] <= peak[:, None]
     # The last frame below half before the peak: noise in the baseline does not count.
     below = (curves < half[:, None]) & rising
-    last = np.where(
-        below.any(axis=1), curves.shape[1] - 1 - below[:, ::-1].argmax(axis=1), 0
-    )
+    last = np.where(below.any(axis=1), curves.shape[1] - 1 - below[:, ::-1].argmax(axis=1), 0)
     after = np.minimum(last + 1, curves.shape[1] - 1)
     rows = np.arange(len(curves))
     low, high = curves[rows, last], curves[rows, after]

@@ -63,6 +63,10 @@ def residue_function(family: str, times_s: np.ndarray, mtt_s: float) -> np.ndarr
     family
         ``exponential``, ``linear`` (falls to 0 at twice the MTT), ``box`` or ``gamma<alpha>``
         (transit times gamma-distributed with shape alpha: ``gamma1`` is exponential).
+    times_s
+        Times.
+    mtt_s
+        Mean transit time.
 
     Examples
     --------

@@ -152,7 +152,10 @@ def _lesions(
 def _arterial(series: Series, box: tuple[slice, ...], sizes: np.ndarray) -> Any:
     figure, axes = _canvas(1, 3, (12, 3.6))
     source, times = series.input, series.times_s
-    vessels = [("arterial input", source.artery, "#d7263d"), ("venous output", source.vein, "#1f6feb")]
+    vessels = [
+        ("arterial input", source.artery, "#d7263d"),
+        ("venous output", source.vein, "#1f6feb"),
+    ]
     for axis, (title, vessel, colour) in zip(axes[0][:2], vessels, strict=True):
         axis.set_title(title, fontsize=9)
         if vessel is None or not len(vessel.voxels):
@@ -191,9 +194,7 @@ def _motion(series: Series) -> Any:
         (axes[0][0], series.motion.translation_mm, "translation (mm)"),
         (axes[0][1], series.motion.rotation_degrees, "rotation (degrees)"),
     ):
-        for k, (name, colour) in enumerate(
-            (("x", "#d7263d"), ("y", "#1b998b"), ("z", "#1f6feb"))
-        ):
+        for k, (name, colour) in enumerate((("x", "#d7263d"), ("y", "#1b998b"), ("z", "#1f6feb"))):
             axis.plot(series.times_s, values[:, k], color=colour, label=name)
         axis.axhspan(-1, 1, color="#000000", alpha=0.06, lw=0)
         axis.set(xlabel="time (s)", ylabel=unit)

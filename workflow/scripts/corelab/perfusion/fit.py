@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 
@@ -190,7 +191,7 @@ def fit_perfusion(
     values = _fit(
         curves, artery, interval, method, factor, sigma, oscillation_index, families, threads
     )
-    noise = values.pop("sigma", None)
+    noise: Any = values.pop("sigma", None)
     values["ttp_s"] = _time_to_peak(curves, times, arrival_s)
     index = np.flatnonzero(chosen)[usable]
     maps = {name: _placed(v, index, signal.shape[:-1]) for name, v in values.items()}

@@ -135,9 +135,7 @@ def configured(kind: str, changes: Mapping[str, Any] | None) -> tuple[Gate, ...]
         if change is None:
             continue
         good, bad = change.get("good", gate.good), change.get("bad", gate.bad)
-        result.append(
-            Gate(gate.criterion, (good[0], good[1]), (bad[0], bad[1]), gate.basis)
-        )
+        result.append(Gate(gate.criterion, (good[0], good[1]), (bad[0], bad[1]), gate.basis))
     return tuple(result)
 
 

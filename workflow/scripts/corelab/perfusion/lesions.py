@@ -61,7 +61,8 @@ def hemispheres(
     Examples
     --------
     >>> tissue = np.ones((10, 4, 1), bool); delayed = np.zeros_like(tissue); delayed[:2] = True
-    >>> sides = hemispheres(Plane((1, 0, 0), 22.5, 1), np.diag([5.0, 5, 5, 1]), tissue, delayed, 1.0)
+    >>> plane = Plane((1, 0, 0), 22.5, 1)
+    >>> sides = hemispheres(plane, np.diag([5.0, 5, 5, 1]), tissue, delayed, 1.0)
     >>> sides.affected, int(sides.healthy.sum())
     ('left', 20)
     """
@@ -220,6 +221,10 @@ def lesion_quantities(
         Blood volume map.
     healthy
         Normal tissue of the contralateral side.
+    voxel_ml
+        Volume of a voxel.
+    limit_s
+        The limit that defines hypoperfusion.
 
     Returns
     -------

@@ -157,7 +157,9 @@ class _Aligner:
         return matrix
 
 
-def estimate_motion(series: np.ndarray, affine: np.ndarray, baseline_stop: int, modality: str) -> Motion:
+def estimate_motion(
+    series: np.ndarray, affine: np.ndarray, baseline_stop: int, modality: str
+) -> Motion:
     """Displacement of every frame of a series.
 
     Parameters
@@ -181,10 +183,7 @@ def estimate_motion(series: np.ndarray, affine: np.ndarray, baseline_stop: int, 
     (True, True)
     """
     reference = series[..., : max(baseline_stop, 1)].mean(axis=-1, dtype=np.float64)
-    if modality == "ctp":
-        clip = CLIP_HU
-    else:
-        clip = (0.0, float(np.percentile(reference, 99.5)))
+    clip = CLIP_HU if modality == "ctp" else (0.0, float(np.percentile(reference, 99.5)))
     aligner = _Aligner(reference, affine, clip)
     translation, rotation = [], []
     matrix = np.eye(4)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
 
-from corelab.perfusion import arterial, motion, tissue
+from corelab.perfusion import arterial, leakage, motion, tissue
 from corelab.perfusion.concentration import (
     TISSUE_FACTOR,
     Baseline,
@@ -17,6 +17,7 @@ from corelab.perfusion.concentration import (
     to_concentration,
 )
 from corelab.perfusion.fit import PerfusionMaps, fit_perfusion
+from corelab.perfusion.tissue import Plane
 
 #: Engines that the pipeline runs on every series.
 ENGINES = ("osvd", "bayes")
@@ -68,7 +69,7 @@ class Series:
     raw_noise: float
     smoothing_mm: float
     input: arterial.ArterialInput
-    plane: tissue.Plane
+    plane: Plane
     motion: motion.Motion
     motion_corrected: bool
 
@@ -89,6 +90,7 @@ def analyse_series(
     aif: np.ndarray | None = None,
     engines: tuple[str, ...] = ENGINES,
     correct_motion: bool = True,
+    correct_leakage: bool = False,
     threads: int | None = None,
 ) -> Series:
     """Everything from raw signal to maps.
@@ -113,6 +115,8 @@ def analyse_series(
         Of :func:`corelab.perfusion.fit_perfusion`.
     correct_motion
         Correct where motion is found; it is measured in any case.
+    correct_leakage
+        Of DSC in enhancing lesions; see :mod:`corelab.perfusion.leakage`.
     threads
         No result depends on it.
 
@@ -125,7 +129,7 @@ def analyse_series(
     if not brain.any():
         raise PerfusionError("the brain mask is empty: supply one as a scan of kind mask-brain")
     sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    baseline = find_baseline(signal[brain].mean(axis=0, dtype=np.float64), modality)
+    baseline = _early(find_baseline(signal[brain].mean(axis=0, dtype=np.float64), modality))
     moved = motion.estimate_motion(signal, affine, baseline.stop, modality)
     corrected = correct_motion and moved.found
     if corrected:
@@ -134,7 +138,7 @@ def analyse_series(
     conc = to_concentration(signal, modality, baseline, echo_time_s=echo_time_s)
     np.nan_to_num(conc, copy=False, nan=0.0)
     plane = tissue.midsagittal_plane(image, affine, brain)
-    around = ndimage.binary_dilation(brain, np.ones((3, 3, 1)), iterations=4)
+    around = ndimage.binary_dilation(brain, np.ones((3, 3, 1), bool), iterations=4)
     if modality == "ctp":
         around &= image < tissue.BONE_HU
     else:
@@ -149,6 +153,10 @@ def analyse_series(
     clean = tissue.denoise(conc[box], support[box], sizes, baseline, aim, threads=threads)
     conc = np.zeros_like(conc)
     conc[box] = clean.concentration
+    if correct_leakage and modality == "dsc":
+        curves = conc[support]
+        steady = leakage.non_enhancing(curves, clean.noise, baseline.arrival)
+        conc[support] = leakage.correct_leakage(curves, times, steady).corrected
     maps = {}
     for engine in engines:
         # The pipeline reports physical units for both modalities; see docs/perfusion.md.
@@ -175,6 +183,13 @@ def analyse_series(
         _grey_matter(image, inside, sizes), image, conc, clean.noise, clean.raw_noise,
         clean.guide_mm, source, plane, moved, corrected,
     )  # fmt: skip
+
+
+def _early(baseline: Baseline) -> Baseline:
+    """Baseline without its last frame where there are enough: arteries fill before the brain."""
+    if baseline.n_frames < 5:
+        return baseline
+    return replace(baseline, stop=baseline.stop - 1)
 
 
 def _support(
@@ -219,6 +234,7 @@ def gate_values(series: Series) -> dict[str, float]:
     brain_ml = float(series.brain.sum()) * series.voxel_ml
     artery = source.artery
     before = artery.curve[base.start : base.stop]
+    before = before[before < 0.05 * artery.peak]
     white = series.tissue & ~series.grey
     curve = series.concentration[white if white.sum() >= 100 else series.tissue]
     values = {

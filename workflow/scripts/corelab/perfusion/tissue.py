@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import ndimage, optimize
@@ -23,7 +24,7 @@ NOISE_AIM_SHARE = 0.12
 SMOOTHING_MM = (0.0, 0.8, 1.2, 1.6, 2.0, 2.4, 2.8, 3.2, 3.6)
 #: Noise of the guide of the similarity filter, reach of the filter against the guide's SD, and
 #: the difference between curves (RMS) at which they stop being alike, in units of the aim.
-GUIDE = 1.4
+GUIDE = 1.6
 REACH = 2.25
 LIKENESS = 0.9
 #: Through-plane smoothing, as a share of the slice distance.
@@ -135,8 +136,12 @@ def midsagittal_plane(image: np.ndarray, affine: np.ndarray, mask: np.ndarray) -
     starts = [np.array([0.0, 0.0, shift]) for shift in (-4.0, 0.0, 4.0)]
     start = min(starts, key=dissimilarity)
     simplex = np.vstack([start, start + np.diag([0.1, 0.06, 3.0])])
-    options = {"initial_simplex": simplex, "xatol": 1e-3, "fatol": 1e-5, "maxiter": 150}
-    found = optimize.minimize(dissimilarity, start, method="Nelder-Mead", options=options)
+    found: Any = optimize.minimize(
+        dissimilarity,
+        start,
+        method="Nelder-Mead",
+        options={"initial_simplex": simplex, "xatol": 1e-3, "fatol": 1e-5, "maxiter": 150},
+    )
     normal = _plane_normal(found.x[0], found.x[1])
     offset = float(centre @ normal + found.x[2])
     return Plane((float(normal[0]), float(normal[1]), float(normal[2])), offset, -float(found.fun))
@@ -298,6 +303,8 @@ def denoise(
         Frames without tracer, from which noise is measured.
     aim
         Noise SD aimed at, in the unit of concentration.
+    threads
+        The result does not depend on it.
 
     References
     ----------

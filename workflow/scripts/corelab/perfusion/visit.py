@@ -150,7 +150,8 @@ def perfuse_visit(
 
     Examples
     --------
-    >>> perfuse_visit({"participant_id": "1", "visit": "v", "scans": []}, ".", settings={})["status"]
+    >>> record = {"participant_id": "1", "visit": "v", "scans": []}
+    >>> perfuse_visit(record, ".", settings={})["status"]
     'not_computable'
     """
     place = _Place(str(record["participant_id"]), str(record["visit"]), Path(folder))
@@ -245,6 +246,7 @@ def _from_series(
         echo_time_s=facts.get("echo_time_s"),
         aif=None if aif is None else aif[0],
         correct_motion=bool(options["motion_correction"]),
+        correct_leakage=bool(options["leakage_correction"]),
         threads=options["threads"],
     )
     engines = {name: _named(maps) for name, maps in found.maps.items()}
@@ -364,9 +366,7 @@ def _lesions(
     timing = _engine(maps, late_rule["engine"])["tmax"]
     limit = float(late_rule["tmax_s_above"])
     limits = sorted({*TMAX_VARIANTS_S, limit})
-    late = {
-        x: lesions.delayed_tissue(timing, maps.tissue, x, maps.voxel_ml) for x in limits
-    }
+    late = {x: lesions.delayed_tissue(timing, maps.tissue, x, maps.voxel_ml) for x in limits}
     sides = lesions.hemispheres(maps.plane, maps.affine, maps.tissue, late[limit], maps.voxel_ml)
     quick = np.nan_to_num(timing, nan=np.inf) < lesions.NORMAL_TMAX_S
     whole = core_rule["reference"] == "whole-normal"
@@ -457,9 +457,7 @@ def _add_quantities(
     result: dict[str, Any],
 ) -> None:
     volume = _engine(maps, engine).get("cbv", np.full(core.shape, np.nan))
-    values = lesions.lesion_quantities(
-        core, late, volume, normal, maps.voxel_ml, limit_s=limit
-    )
+    values = lesions.lesion_quantities(core, late, volume, normal, maps.voxel_ml, limit_s=limit)
     values["mismatch_volume"] = values.pop("mismatch_volume_ml")
     why = {
         "mismatch_ratio": "there is no core to divide by",
@@ -509,11 +507,12 @@ def _registry(
         regions["delay>3"] = np.nan_to_num(maps.delay, nan=0.0) > 3.0
     if not maps.grey.any():
         regions.pop("grey"), regions.pop("white")
-    rules, left_out = [], []
+    rules: list[thresholds.Threshold] = []
+    left_out: list[thresholds.Threshold] = []
     for rule in (*thresholds.usable_thresholds(), *thresholds.sweep_thresholds()):
         possible = _needs(rule, maps.kind) <= set(values) and set(rule.within) <= set(regions)
         (rules if possible else left_out).append(rule)
-    references = {
+    references: dict[str, np.ndarray | float] = {
         name: reference(engine, name).values for name in ("cbf", "cbv", "mtt") if name in values
     }
     masks = thresholds.evaluate(rules, values, references, regions, maps.tissue, maps.voxel_ml)
@@ -626,7 +625,7 @@ def _write_curves(found: Series, maps: MapSet, place: _Place, result: dict[str, 
     table.insert(0, "time_s", found.times_s)
     table["framewise_mm"] = np.round(found.motion.framewise_mm, 4)
     path = place.file("motion", ".tsv", desc="frames")
-    described = {"time_s": "Time"} | {c: "Displacement from the baseline" for c in columns}
+    described = {"time_s": "Time"} | dict.fromkeys(columns, "Displacement from the baseline")
     described["framewise_mm"] = "Framewise displacement (Power 2012, 50 mm)"
     write_table(table, place.folder / path, described, sort=False)
     result["figures"]["motion"] = path

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -263,7 +264,7 @@ def _lesion(
 
 def _nearest(distance: np.ndarray, allowed: np.ndarray, count: float) -> np.ndarray:
     values = np.sort(distance[allowed])
-    limit = values[min(int(round(count)), len(values)) - 1]
+    limit = values[min(round(count), len(values)) - 1]
     return np.asarray(allowed & (distance <= limit))
 
 
@@ -281,8 +282,8 @@ def _kinetics(
     penumbra = hypoperfused & ~core
     white = labels == WHITE
     for region, flow, flow_white, transit, late in (
-        (oligaemia, 0.80, 0.85, 1.3, 2.3),
-        (penumbra, 0.48, 0.72, 2.0, 5.4),
+        (oligaemia, 0.80, 0.95, 1.3, 1.7),
+        (penumbra, 0.50, 0.85, 2.0, 5.4),
         (core, 0.15, 0.20, 2.4, 7.2),
     ):
         cbf[region] *= np.where(white, flow_white, flow)[region]
@@ -296,7 +297,7 @@ def _kinetics(
 def _tube(x: Any, y: Any, z: Any, course: Sequence[Sequence[float]], radius: float) -> Any:
     """Blood fraction of a tube along a polyline, with a soft edge of a voxel."""
     nearest: Any = np.float32(1e6)
-    for start, end in zip(course[:-1], course[1:], strict=True):
+    for start, end in pairwise(course):
         a, d = np.array(start, float), np.array(end, float) - np.array(start, float)
         along = ((x - a[0]) * d[0] + (y - a[1]) * d[1] + (z - a[2]) * d[2]) / (d @ d)
         along = np.clip(along, 0.0, 1.0)

@@ -151,7 +151,12 @@ def tile_phantom(
         for j, mtt in enumerate(MTT_S):
             for i, delay in enumerate(DELAY_S):
                 curves[i, j, k] = tissue_curve(
-                    family, times, cbv_ml_100g=cbv, mtt_s=mtt, delay_s=delay, peak=peak_hu
+                    family,
+                    times,
+                    cbv_ml_100g=float(cbv),
+                    mtt_s=mtt,
+                    delay_s=float(delay),
+                    peak=peak_hu,
                 )
                 truth["cbv"][i, j, k], truth["mtt"][i, j, k] = cbv, mtt
                 truth["delay"][i, j, k] = delay

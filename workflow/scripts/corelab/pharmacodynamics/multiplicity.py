@@ -118,13 +118,15 @@ def family_of(analysis: Mapping[str, Any]) -> tuple[str, str] | None:
     """Name and procedure of the family of an analysis; None without one.
 
     ``family`` is a name, ``name:procedure``, or a mapping with ``name`` and ``method``; the
-    procedure may also be given as ``multiplicity``. A name that is itself a procedure means it.
-    The default is Holm.
+    procedure may also be given as ``adjustment`` (or ``multiplicity``). A name that is itself a
+    procedure means it. The default is Holm.
 
     Examples
     --------
-    >>> family_of({"family": "secondary:hochberg"}), family_of({"family": "primary"})
-    (('secondary', 'hochberg'), ('primary', 'holm'))
+    >>> family_of({"family": "secondary:hochberg"}), family_of({"family": "arms"})
+    (('secondary', 'hochberg'), ('arms', 'holm'))
+    >>> family_of({"family": "arms", "adjustment": "bh"})
+    ('arms', 'benjamini_hochberg')
     """
     family = analysis.get("family")
     if family in (None, ""):
@@ -133,7 +135,7 @@ def family_of(analysis: Mapping[str, Any]) -> tuple[str, str] | None:
         name, method = str(family["name"]), family.get("method")
     else:
         name, _, method = str(family).partition(":")
-    method = method or analysis.get("multiplicity")
+    method = method or analysis.get("adjustment") or analysis.get("multiplicity")
     if not method:
         method = name if _ALIASES.get(name, name) in PROCEDURES else "holm"
     method = _ALIASES.get(str(method), str(method))

@@ -199,17 +199,16 @@ def fit_to_template(
     preset = settings.preset
     brain = np.asarray(head.brain.dataobj) != 0
     excluded, handled = _handled_lesion(lesion, brain, head, settings)
-    keep = None if excluded is None else _complement(excluded, head.image.affine)
     margin = float(preset.data["brain_margin_mm"])
 
     fixed_mm, moving_mm = preset.grid_mm("affine")
     fixed, moving = _template(head, settings, fixed_mm), head.stripped(margin, moving_mm)
-    transform = registrar.affine(fixed, moving, metric_mask=_on_grid(keep, moving))
+    transform = registrar.affine(fixed, moving, metric_mask=_metric_mask(excluded, moving))
     if preset.has_deformable and head.suits_deformable:
         fixed_mm, moving_mm = preset.grid_mm("deformable")
         fixed, moving = _template(head, settings, fixed_mm), head.stripped(margin, moving_mm)
         transform = _deformable(
-            registrar, fixed, moving, keep, transform.matrix, handled, lesion, head
+            registrar, fixed, moving, excluded, transform.matrix, handled, lesion, head
         )
     template_brain = template_brain_mask()
     dice, seen = overlap(template_brain, head.brain, transform.to_fixed, transform.to_moving)
@@ -228,14 +227,14 @@ def _deformable(
     registrar: Registrar,
     fixed: nib.Nifti1Image,
     moving: nib.Nifti1Image,
-    keep: nib.Nifti1Image | None,
+    excluded: nib.Nifti1Image | None,
     start: np.ndarray,
     handled: dict[str, Any],
     lesion: np.ndarray,
     head: Head,
 ) -> Transform:
     """Deformable fit with the lesion masked, filled or left as it is."""
-    mask = _on_grid(keep, moving)
+    mask = _metric_mask(excluded, moving)
     if handled["used"] != "fill" or mask is None:
         return registrar.deformable(fixed, moving, start=start, metric_mask=mask)
     # The mirror goes through a first fit: by the affine one alone the two sides of a brain lie
@@ -250,7 +249,7 @@ def _deformable(
 
 def _handled_lesion(
     lesion: np.ndarray, brain: np.ndarray, head: Head, settings: RegistrationSettings
-) -> tuple[np.ndarray | None, dict[str, Any]]:
+) -> tuple[nib.Nifti1Image | None, dict[str, Any]]:
     """The region kept out of the metric (None: nothing), and what the record says about it."""
     voxel_ml = abs(float(np.linalg.det(head.image.affine[:3, :3]))) / 1000.0
     handled: dict[str, Any] = {
@@ -274,18 +273,17 @@ def _handled_lesion(
         )
         return None, handled
     handled |= {"used": settings.lesion, "excluded_ml": round(float(region.sum()) * voxel_ml, 3)}
-    return region, handled
+    return nib.Nifti1Image(region.astype(np.uint8), head.image.affine), handled
 
 
-def _complement(region: np.ndarray, affine: np.ndarray) -> nib.Nifti1Image:
-    return nib.Nifti1Image((~region).astype(np.uint8), affine)
-
-
-def _on_grid(keep: nib.Nifti1Image | None, moving: nib.Nifti1Image) -> nib.Nifti1Image | None:
-    """Metric mask on the grid of the image that is registered."""
-    if keep is None:
+def _metric_mask(
+    excluded: nib.Nifti1Image | None, moving: nib.Nifti1Image
+) -> nib.Nifti1Image | None:
+    """What the metric may see, on the grid of the image that is registered."""
+    if excluded is None:
         return None
-    return apply_transforms(keep, moving, [], "nearest")
+    left_out = np.asarray(apply_transforms(excluded, moving, [], "nearest").dataobj)
+    return nib.Nifti1Image((left_out == 0).astype(np.uint8), moving.affine)
 
 
 def _template(head: Head, settings: RegistrationSettings, spacing_mm: float) -> nib.Nifti1Image:

@@ -127,7 +127,7 @@ def registration_settings(settings: Mapping[str, Any] | None) -> RegistrationSet
     Parameters
     ----------
     settings
-        ``preset`` (default ``fast``), ``backend`` (``ants``), ``lesion`` (``mask``), ``seed`` (1),
+        ``preset`` (default ``fast``), ``backend`` (``ants``), ``lesion`` (that of the preset), ``seed`` (1),
         ``ct_template`` (path or None), ``limits`` (see :data:`LIMITS`).
 
     Raises
@@ -138,8 +138,8 @@ def registration_settings(settings: Mapping[str, Any] | None) -> RegistrationSet
 
     Examples
     --------
-    >>> registration_settings({"preset": "testing"}).describe()["lesion"]
-    'mask'
+    >>> registration_settings({"preset": "testing"}).describe()["backend"]
+    'ants'
     """
     from corelab.registration.registrar import BACKENDS
 

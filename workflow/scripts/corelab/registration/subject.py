@@ -25,6 +25,7 @@ from corelab.registration.transforms import (
     apply_transforms,
     grid_points,
     read_steps,
+    transform_points,
 )
 from corelab.registration.visit import save_rigid
 from corelab.study.naming import DATATYPES, TEMPLATE_SPACE, derivative
@@ -490,22 +491,13 @@ def _bring(
 ) -> dict[str, Any]:
     """Bring one mask to the template, check its volume, write it."""
     assert mask.path is not None and mask.grid is not None
-    template = template_image()
     binary = (np.asarray(image.dataobj) != 0).astype(np.uint8)
     native = nib.Nifti1Image(binary, image.affine)
-    sampler = Sampler(binary, image.affine, "label")
-    data = np.empty(len(on_anchor), np.uint8)
-    for start in range(0, len(on_anchor), 1 << 20):
-        points = on_anchor[start : start + (1 << 20)]
-        for step in steps:
-            points = step(points)
-        data[start : start + (1 << 20)] = sampler(points)
-    moved = nib.Nifti1Image(data.reshape(template.shape), template.affine)
-
     paths, flags = subject.chain(mask.visit, mask.grid)
     back = read_steps(
         [subject.folder / path for path in paths[::-1]], [not flag for flag in flags[::-1]]
     )
+    moved = _on_template(native, steps, back, on_anchor)
     native_ml, mni_ml = mask_volume_ml(native), mask_volume_ml(moved)
     scale = float(np.linalg.det(fit.transform.matrix[:3, :3]))
     expected_ml = expected_volume_ml(
@@ -540,6 +532,28 @@ def _bring(
         dtype=np.uint8,
     )
     return _entry(mask, "ok", None) | {"path": path, "quality": figures}
+
+
+def _on_template(
+    mask: nib.Nifti1Image, steps: Sequence[Step], back: Sequence[Step], on_anchor: np.ndarray
+) -> nib.Nifti1Image:
+    """Mask on the template's grid, whose points lie at ``on_anchor`` in the anchor scan."""
+    template = template_image()
+    data = np.zeros(len(on_anchor), np.uint8)
+    sampler = Sampler(np.asarray(mask.dataobj), mask.affine, "label")
+    if not sampler.empty:
+        # From anchor to mask there are matrices only: the box around the mask, brought to the
+        # anchor, tells which of the template's points can lie in it.
+        corners = transform_points(sampler.corners_mm, back)
+        near = np.ones(len(on_anchor), bool)
+        for axis in range(3):
+            column = on_anchor[:, axis]
+            near &= (column >= corners[:, axis].min()) & (column <= corners[:, axis].max())
+        points = on_anchor[near]
+        for step in steps:
+            points = step(points)
+        data[near] = sampler(points)
+    return nib.Nifti1Image(data.reshape(template.shape), template.affine)
 
 
 def _entry(mask: Native, status: str, reason: str | None) -> dict[str, Any]:

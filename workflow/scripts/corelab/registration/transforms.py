@@ -312,14 +312,26 @@ def apply_transforms(
     if image.ndim != 3:
         raise ValueError(f"apply_transforms takes 3D images, this one has shape {image.shape}")
     steps = _as_steps(transforms, inverted)
-    data = np.asarray(image.dataobj)
-    sampler = Sampler(data, image.affine, interpolation)
-    result = np.zeros(reference.shape[:3], sampler.dtype)
-    flat = result.reshape(-1)
-    for part, points in grid_points(reference.shape[:3], reference.affine):
+    sampler = Sampler(np.asarray(image.dataobj), image.affine, interpolation)
+    shape = reference.shape[:3]
+    result = np.zeros(shape, sampler.dtype)
+    box = tuple(slice(0, size) for size in shape)
+    if all(isinstance(step, Affine) for step in steps):
+        # Matrices alone: the corners of what is not 0 tell which part of the grid it can reach.
+        matrix = np.eye(4)
+        for step in steps:
+            matrix = step.matrix @ matrix  # type: ignore[union-attr]
+        corners = Affine(np.linalg.inv(matrix @ reference.affine))(sampler.corners_mm)
+        box = _box_of(corners, shape)
+    part_shape = tuple(part.stop - part.start for part in box)
+    origin = reference.affine.copy()
+    origin[:3, 3] += reference.affine[:3, :3] @ [part.start for part in box]
+    values = np.zeros(int(np.prod(part_shape)), sampler.dtype)
+    for part, points in grid_points(part_shape, origin):
         for step in steps:
             points = step(points)
-        flat[part] = sampler(points)
+        values[part] = sampler(points)
+    result[box] = values.reshape(part_shape)
     moved = nib.Nifti1Image(result, reference.affine)
     moved.set_qform(reference.affine, 1)
     moved.set_sform(reference.affine, 1)
@@ -329,7 +341,8 @@ def apply_transforms(
 class Sampler:
     """Values of an image at world points; points far from anything but 0 cost nothing.
 
-    Interpolations as in :func:`apply_transforms`.
+    Interpolations as in :func:`apply_transforms`. ``corners_mm`` are the eight world points
+    (RAS) around all that is not 0; beyond them every value is 0.
     """
 
     def __init__(self, data: np.ndarray, affine: np.ndarray, interpolation: str) -> None:
@@ -338,6 +351,7 @@ class Sampler:
         self.dtype = np.dtype(np.float32) if interpolation == "linear" else data.dtype
         occupied = ndimage.find_objects((data != 0).astype(np.uint8))
         self.empty = not occupied
+        self.corners_mm = np.empty((0, 3))
         if self.empty:
             return
         # One voxel of zeros around what is not zero: interpolation at the rim needs it.
@@ -346,6 +360,10 @@ class Sampler:
         self.data = np.pad(data[occupied[0]], 1)
         self.offset = low - 1
         self.size = high - low + 2
+        ends = np.array([self.offset, self.offset + self.size - 1])
+        picks = np.array([(i, j, k) for i in (0, 1) for j in (0, 1) for k in (0, 1)])
+        voxel = ends[picks, np.arange(3)]
+        self.corners_mm = voxel @ affine[:3, :3].T + affine[:3, 3]
         if interpolation == "label":
             self.labels = [value for value in np.unique(self.data) if value != 0]
 
@@ -419,3 +437,12 @@ def _as_steps(transforms: Sequence[Any], inverted: Sequence[bool] | None) -> lis
     if inverted is not None or not all(isinstance(item, (Affine, Warp)) for item in transforms):
         raise ValueError("give transform files (with marks of inversion) or steps, not a mixture")
     return list(transforms)
+
+
+def _box_of(voxel: np.ndarray, shape: Sequence[int]) -> tuple[slice, ...]:
+    """Part of a grid that holds voxel positions, with a rim of one; empty if there are none."""
+    if not len(voxel):
+        return tuple(slice(0, 0) for _ in shape)
+    low = np.clip(np.floor(voxel.min(axis=0)).astype(int) - 1, 0, shape)
+    high = np.clip(np.ceil(voxel.max(axis=0)).astype(int) + 2, low, shape)
+    return tuple(slice(int(first), int(last)) for first, last in zip(low, high, strict=True))

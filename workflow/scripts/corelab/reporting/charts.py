@@ -382,6 +382,80 @@ def stacked(
     return _svg(axes, body, label)
 
 
+def steps(
+    curves: Sequence[tuple[str, Sequence[float], Sequence[float]]],
+    *,
+    xlabel: str,
+    ylabel: str,
+    label: str,
+) -> Markup:
+    """Falling step curves from 1 (survival), one per group.
+
+    Parameters
+    ----------
+    curves
+        Name, times of the steps, level just after each of them.
+    xlabel, ylabel, label
+        Words of the axes, and of the chart for those who cannot see it.
+
+    Examples
+    --------
+    >>> "polyline" in steps([("a", [1.0], [0.5])], xlabel="days", ylabel="share", label="l")
+    True
+    """
+    xticks, xspan = _span([0.0, *(t for _, times, _ in curves for t in times)])
+    axes = _Axes(xspan, (0.0, 1.0))
+    body = _grid(
+        axes, [(t, tick_text(t)) for t in xticks], [0.0, 0.25, 0.5, 0.75, 1.0], xlabel, ylabel
+    )
+    for number, (name, times, levels) in enumerate(curves):
+        points, before = [f"{_n(axes.px(0.0))},{_n(axes.py(1.0))}"], 1.0
+        for time, level in zip(times, levels, strict=True):
+            points.append(f"{_n(axes.px(time))},{_n(axes.py(before))}")
+            points.append(f"{_n(axes.px(time))},{_n(axes.py(level))}")
+            before = level
+        body.append(
+            Markup('<polyline class="step s{}" points="{}" data-tip="{}"/>').format(
+                number % 8, " ".join(points), name
+            )
+        )
+    return _svg(axes, body, label)
+
+
+def intervals(
+    rows: Sequence[tuple[str, float, float | None, float | None, int]], *, ylabel: str, label: str
+) -> Markup:
+    """Estimates with vertical intervals along named positions, by series.
+
+    Examples
+    --------
+    >>> "mark" in intervals([("0.5", -3.0, -5.0, -1.0, 0)], ylabel="mL", label="l")
+    True
+    """
+    names = list(dict.fromkeys(row[0] for row in rows))
+    values = [v for _, *three, _ in rows for v in three if v is not None]
+    yticks, yspan = _span([0.0, *values])
+    axes = _Axes((-0.5, len(names) - 0.5), yspan, bottom=24.0)
+    body = _grid(axes, [(float(k), name) for k, name in enumerate(names)], yticks, "", ylabel)
+    none = _n(axes.py(0.0))
+    body.append(
+        Markup('<line class="level strong" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
+            _n(axes.left), _n(axes.width - axes.right), none, none
+        )
+    )
+    several = max((row[4] for row in rows), default=0) + 1
+    for name, estimate, low, high, series in rows:
+        x = axes.px(names.index(name) + 0.16 * (series - (several - 1) / 2))
+        if low is not None and high is not None:
+            body.append(
+                Markup('<line class="course s{}" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
+                    series % 8, _n(x), _n(x), _n(axes.py(low)), _n(axes.py(high))
+                )
+            )
+        body.append(_mark(x, axes.py(estimate), series, f"{name}: {estimate:.4g}"))
+    return _svg(axes, body, label)
+
+
 def interval_axis(rows: Sequence[tuple[float, float, float]], ratio: bool) -> tuple[float, float]:
     """Common axis of a forest: covers all intervals and the line of no effect.
 

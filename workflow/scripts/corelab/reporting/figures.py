@@ -95,6 +95,9 @@ def _pairs(
     first, _, second = group.partition("|")
     keys = ["participant_id", "visit", "repeat"]
     if second:
+        # As the analysis takes them: the first repeat of each source.
+        rows = rows.sort_values("repeat").drop_duplicates(["participant_id", "visit", "source"])
+        rows = rows.assign(repeat=1)
         a = rows[rows["source"] == first].set_index(keys)["value"]
         b = rows[rows["source"] == second].set_index(keys)["value"]
     else:
@@ -375,12 +378,96 @@ def _ordinal(results: Results, analysis: Mapping[str, Any]) -> list[Figure]:
     ]
 
 
+def _survival(results: Results, analysis: Mapping[str, Any]) -> list[Figure]:
+    from corelab.pharmacodynamics.survival import kaplan_meier
+    from corelab.pharmacodynamics.time_to_event import event_times
+
+    by = analysis.get("by")
+    people = results.participants.set_index("participant_id")
+    figures = []
+    for event in as_list(analysis.get("event_endpoint")):
+        try:
+            times = event_times(analysis, results.tables, str(event))
+        except NotComputable:
+            continue
+        group_of = people[by].reindex(times.index) if by in people else None
+        levels = ["all"]
+        if group_of is not None:
+            levels = (
+                arms_of(results) if by == "arm" else sorted(map(str, group_of.dropna().unique()))
+            )
+        curves = []
+        for level in levels:
+            inside = times if group_of is None else times[group_of.map(str) == level]
+            if len(inside):
+                curve = kaplan_meier(inside["time_days"], inside["event"])
+                name = f"{level} (n = {len(inside)})"
+                curves.append((name, curve.time.tolist(), curve.survival.tolist()))
+        figures.append(
+            Figure(
+                f"Time to {event}",
+                charts.steps(
+                    curves,
+                    xlabel="Days",
+                    ylabel="Share without the event",
+                    label=f"Kaplan-Meier curves of {event}",
+                ),
+                "Kaplan-Meier estimate; curves: " + ", ".join(name for name, *_ in curves) + ".",
+                tuple(name for name, *_ in curves),
+            )
+        )
+    return figures
+
+
+def _quantile(results: Results, analysis: Mapping[str, Any]) -> list[Figure]:
+    rows = results.statistics_of(str(analysis["id"]))
+    rows = rows[(rows["statistic"] == "quantile_coefficient") & rows["estimate"].notna()]
+    figures = []
+    for (endpoint, visit), one in rows.groupby(["endpoint", "visit"], sort=False):
+        marks: list[tuple[str, float, float | None, float | None, int]] = []
+        terms: list[str] = []
+        for group, value, low, high in zip(
+            one["group"], one["estimate"], one["ci_low"], one["ci_high"], strict=True
+        ):
+            quantile, _, term = str(group).partition("|")
+            if term == "Intercept":
+                continue
+            if term not in terms:
+                terms.append(term)
+            known = is_number(low) and is_number(high)
+            marks.append(
+                (
+                    quantile,
+                    float(value),
+                    float(low) if known else None,
+                    float(high) if known else None,
+                    terms.index(term),
+                )
+            )
+        if marks:
+            figures.append(
+                Figure(
+                    f"Coefficients by quantile of {endpoint_words(endpoint).lower()}",
+                    charts.intervals(
+                        marks,
+                        ylabel=_axis_words(str(endpoint), analysis),
+                        label=f"Quantile coefficients of {endpoint_words(endpoint)} at {visit}",
+                    ),
+                    "Marks: coefficients; lines: their confidence intervals.",
+                    tuple(terms),
+                )
+            )
+    return figures
+
+
 _BUILDERS: dict[str, Callable[[Results, Mapping[str, Any]], list[Figure]]] = {
     "agreement": _agreement,
     "correlation": _correlation,
     "comparison": _comparison,
     "dose_response": _dose_response,
     "ordinal": _ordinal,
+    "survival": _survival,
+    "quantile": _quantile,
 }
 
 

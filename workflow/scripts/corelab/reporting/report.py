@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -15,6 +15,7 @@ from corelab import __version__
 from corelab.measurement.selection import Tables, as_list
 from corelab.provenance.products import write_text
 from corelab.reporting import charts, page, pictures, viewer
+from corelab.reporting.arrange import arrange, first_screen
 from corelab.reporting.attention import (
     Attention,
     attention,
@@ -24,7 +25,7 @@ from corelab.reporting.attention import (
     is_not_computable,
 )
 from corelab.reporting.descriptive import descriptions
-from corelab.reporting.figures import Figure, course, figures_of
+from corelab.reporting.figures import Figure, arms_of, course, figures_of
 from corelab.reporting.methods import (
     DICTIONARY,
     analysis_sentence,
@@ -52,11 +53,9 @@ from corelab.reporting.results import (
 )
 from corelab.reporting.vocabulary import (
     ANALYSIS_WORDS,
-    HEADLINES,
     KIND_WORDS,
     LABEL_WORDS,
     RATIO_STATISTICS,
-    STATISTICS_WORDS,
     VERDICT_WORDS,
     criterion_words,
     endpoint_words,
@@ -106,6 +105,7 @@ class AnalysisView:
     sentence: str
     note: str
     table: Table | None
+    more: Table | None
     figures: list[Figure]
 
 
@@ -139,6 +139,10 @@ def analysis_title(analysis: Mapping[str, Any]) -> str:
 
 
 def _how(row: Any) -> Markup:
+    return page.more("how", _how_lines(row))
+
+
+def _how_lines(row: Any) -> Markup:
     """What stands behind one number: definition, second computation, full precision, note."""
     note = "" if row.note is None or pd.isna(row.note) else str(row.note)
     if note.startswith(NOT_COMPUTABLE):
@@ -147,7 +151,7 @@ def _how(row: Any) -> Markup:
     if is_number(row.second_estimate):
         second = f"{float(row.second_estimate):.10g} by {row.second_method}"
     population = row.population if row.population not in (None, "all") else ""
-    body = page.lines(
+    return page.lines(
         [
             ("definition", row.method if isinstance(row.method, str) else ""),
             ("estimate", f"{float(row.estimate):.10g}" if is_number(row.estimate) else ""),
@@ -157,28 +161,21 @@ def _how(row: Any) -> Markup:
             ("rows", f"statistics/{row.table}.tsv, analysis_id {row.analysis_id}"),
         ]
     )
-    return page.more("how", body)
 
 
-def _ordered(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
-    names = list(dict.fromkeys((*HEADLINES.get(kind, ()), *STATISTICS_WORDS)))
-    rank = {name: number for number, name in enumerate(names)}
-    order = rows["statistic"].map(lambda name: rank.get(name, len(rank)))
-    order = order + len(rank) * is_not_computable(rows)
-    return rows.assign(_order=order).sort_values(["endpoint", "_order"], kind="stable")
+def _number_cell(row: Any, failed: bool) -> Any:
+    if failed:
+        return Cell("not computable", "")
+    return Cell(estimate(row.estimate, row.ci_low, row.ci_high), row.estimate)
 
 
-def statistics_table(results: Results, analysis: Mapping[str, Any]) -> Table | None:
-    """Statistics of one analysis, headlines first; reasons where there is no number."""
-    rows = results.statistics_of(str(analysis["id"]))
-    if rows.empty:
-        return None
-    rows = _ordered(rows, str(analysis.get("type")))
-    # A column that says the same in every row goes into the caption.
+def _long_table(rows: pd.DataFrame, caption: str, label: str) -> Table:
+    """One row per statistic; a column that says the same in every row goes into the caption."""
     groups = list(dict.fromkeys(group_words(group) for group in rows["group"]))
     visits = ["pooled" if v == "all" else str(v) for v in dict.fromkeys(rows["visit"])]
     several = len(set(rows["endpoint"])) > 1
     tested = rows["p_value"].notna().any()
+    has_adjusted = "p_adjusted" in rows and any(map(is_number, rows["p_adjusted"]))
     columns = [
         Column("Statistic"),
         *([Column("Endpoint")] if several else []),
@@ -187,6 +184,7 @@ def statistics_table(results: Results, analysis: Mapping[str, Any]) -> Table | N
         Column("Estimate", "number main"),
         Column("CI", "number"),
         *([Column("p", "number")] if tested else []),
+        *([Column("p adjusted", "number")] if has_adjusted else []),
         Column("n", "number"),
         Column("How", "why", sortable=False),
     ]
@@ -194,31 +192,104 @@ def statistics_table(results: Results, analysis: Mapping[str, Any]) -> Table | N
     for row, failed in zip(rows.itertuples(), is_not_computable(rows), strict=True):
         unit = statistic_unit(str(row.statistic), row.endpoint)
         words = statistic_words(str(row.statistic)) + (f", {unit}" if unit else "")
-        number: Any = Cell(estimate(row.estimate, row.ci_low, row.ci_high), row.estimate)
         behind: Any = _how(row)
         if failed:
-            number = Cell("not computable", "")
             behind = str(row.note).removeprefix(NOT_COMPUTABLE).lstrip(": ")
         body.append(
             [
                 words,
                 *([endpoint_words(row.endpoint)] if several else []),
-                *([group_words(row.group)] if len(groups) > 1 else []),
+                *([group_words(row.group) or "all"] if len(groups) > 1 else []),
                 *(["pooled" if row.visit == "all" else row.visit] if len(visits) > 1 else []),
-                number,
+                _number_cell(row, failed),
                 Cell(interval(row.ci_low, row.ci_high), row.ci_low),
                 *([Cell(p_value(row.p_value), row.p_value)] if tested else []),
+                *([p_value(row.p_adjusted)] if has_adjusted else []),
                 Cell(count(row.n), row.n),
                 behind,
             ]
         )
-    levels = sorted({float(v) for v in rows["ci_level"] if is_number(v)})
-    level = ", ".join(f"{100 * value:g} %" for value in levels)
     told = [groups[0] if len(groups) == 1 else "", visits[0] if len(visits) == 1 else ""]
-    told.append(f"intervals {level}" if level else "")
+    told.append(_levels(rows))
     note = "; ".join(text for text in told if text and text != "pooled")
+    return Table(caption, columns, body, f"({note})" if note else "", "", label)
+
+
+def _levels(rows: pd.DataFrame) -> str:
+    levels = sorted({float(v) for v in rows["ci_level"] if is_number(v)})
+    return "intervals " + ", ".join(f"{100 * v:g} %" for v in levels) if levels else ""
+
+
+def _side_by_side(rows: pd.DataFrame, groups: Sequence[str], caption: str, label: str) -> Table:
+    """One row per statistic, one column per group: estimate and interval."""
+    cells: dict[str, dict[str, Any]] = {}
+    for row in rows.itertuples():
+        cells.setdefault(str(row.statistic), {})[str(row.group)] = row
+    columns = [
+        Column("Statistic"),
+        *(Column(group_words(group) or "all sources", "number") for group in groups),
+        Column("How", "why", sortable=False),
+    ]
+    body = []
+    for statistic, found in cells.items():
+        first = next(iter(found.values()))
+        unit = statistic_unit(statistic, first.endpoint)
+        shown: list[Any] = []
+        for group in groups:
+            one = found.get(group)
+            if one is None:
+                shown.append("")
+            elif not is_number(one.estimate):
+                reason = str(one.note).removeprefix(NOT_COMPUTABLE).lstrip(": ")
+                shown.append(Markup('not computable<span class="sub">{}</span>').format(reason))
+            else:
+                text = Markup("<b>{}</b> {}").format(
+                    estimate(one.estimate, one.ci_low, one.ci_high),
+                    interval(one.ci_low, one.ci_high),
+                )
+                shown.append(Cell(text, one.estimate))
+        words = statistic_words(statistic) + (f", {unit}" if unit else "")
+        body.append([words, *shown, page.more("how", _behind(found, groups))])
+    numbers = rows.groupby("group", sort=False)["n"].max()
+    told = [
+        f"n = {count(numbers[group])}" + (f" ({group_words(group)})" if len(groups) > 1 else "")
+        for group in groups
+        if group in numbers and is_number(numbers[group])
+    ]
+    if len(set(numbers.dropna())) == 1:
+        told = [f"n = {count(numbers.iloc[0])}"]
+    note = "; ".join(text for text in (*told, _levels(rows)) if text)
+    return Table(caption, columns, body, f"({note})" if note else "", "", label)
+
+
+def _behind(found: Mapping[str, Any], groups: Sequence[str]) -> Markup:
+    parts = []
+    for group in groups:
+        row = found.get(group)
+        if row is not None:
+            name = group_words(group) or "all sources"
+            parts.append(Markup("<p><b>{}</b><br>{}</p>").format(name, _how_lines(row)))
+    return Markup("").join(parts)
+
+
+def statistics_tables(
+    results: Results, analysis: Mapping[str, Any]
+) -> tuple[Table | None, Table | None]:
+    """The main table of an analysis and the table of its further statistics."""
+    found = arrange(results, analysis)
+    if found is None:
+        return None, None
     label = f"Estimates of {analysis['id']}"
-    return Table("Estimates", columns, body, f"({note})" if note else "", "", label)
+    refused = "; ".join(f"{group_words(g) or 'all sources'}: {why}" for g, why in found.refused)
+    if found.groups:
+        core = _side_by_side(found.core, found.groups, "Estimates", label)
+    else:
+        core = _long_table(found.core, "Estimates", label)
+    if refused:
+        core = replace(core, note=f"{core.note} Not computable: {refused}.")
+    if found.more.empty:
+        return core, None
+    return core, _long_table(found.more, "Further statistics", f"Further {label.lower()}")
 
 
 def _analysis_view(results: Results, analysis: Mapping[str, Any]) -> AnalysisView:
@@ -228,7 +299,7 @@ def _analysis_view(results: Results, analysis: Mapping[str, Any]) -> AnalysisVie
         str(analysis.get("objective") or "planned"),
         analysis_sentence(analysis) if analysis.get("type") else "Not in the plan.",
         str(analysis.get("note") or ""),
-        statistics_table(results, analysis),
+        *statistics_tables(results, analysis),
         figures_of(results, analysis)[:MAX_FIGURES],
     )
 
@@ -240,9 +311,7 @@ def _primary(results: Results) -> tuple[str, Table | None]:
     chosen = primary or results.analyses
     rows: list[tuple[Mapping[str, Any], Any]] = []
     for analysis in chosen:
-        found = _ordered(results.statistics_of(str(analysis["id"])), str(analysis.get("type")))
-        headlines = HEADLINES.get(str(analysis.get("type")), ())
-        kept = found[found["statistic"].isin(headlines)]
+        kept = first_screen(results, analysis)
         if not primary:
             kept = kept[kept["estimate"].notna()].head(1)
         rows += [(analysis, row) for row in kept.head(6).itertuples()]
@@ -302,7 +371,9 @@ def _facts(results: Results) -> list[tuple[str, str]]:
         facts.append(("Analysis plan", str(results.study["sap_version"])))
     for name, word in (("arm", "Arms"), ("site", "Sites")):
         if name in people and people[name].notna().any():
-            levels = list(dict.fromkeys(people[name].dropna().map(str)))
+            levels = (
+                arms_of(results) if name == "arm" else sorted(set(people[name].dropna().map(str)))
+            )
             facts.append((word, ", ".join(levels) if len(levels) <= 4 else str(len(levels))))
     if results.tables.visit_order:
         facts.append(("Visits", ", ".join(results.tables.visit_order)))
@@ -332,12 +403,7 @@ def _counts(results: Results) -> list[tuple[str, str, str]]:
 def participants_table(results: Results) -> Table:
     """Participants by arm: how many, their age and sex, their sites."""
     people = results.participants
-    if "arm" in people and people["arm"].notna().any():
-        groups = [(str(arm), rows) for arm, rows in people.groupby("arm", sort=False)]
-        if results.study.get("blinded"):
-            groups.sort(key=lambda item: item[0])
-    else:
-        groups = []
+    groups = [(arm, people[people["arm"].map(str) == arm]) for arm in arms_of(results)]
     groups.append(("all", people))
     with_images = set(results.image_subjects)
     body = []

@@ -409,7 +409,7 @@ def read_results(
     root = Path(folder)
     measurements = _table(root / "endpoints/measurements.tsv", MEASUREMENTS, ["value"])
     given = tables or tables_of(config, participants, measurements)
-    certificate = root / "verification/certificate.tsv"
+    certificate = _table(root / "verification/certificate.tsv", CERTIFICATE)
     maps = []
     for path in sorted((root / "maps").glob("*_frequency.nii.gz")):
         sidecar = path.with_name(path.name.removesuffix(".nii.gz") + ".json")
@@ -436,7 +436,7 @@ def read_results(
             for name in STATISTICS_TABLES
         },
         findings=_table(root / "preflight/findings.tsv", FINDINGS),
-        certificate=_table(certificate, CERTIFICATE) if certificate.is_file() else None,
+        certificate=certificate if len(certificate) else None,
         visits=read_visits(root, given.visit_order),
         normalised=normalised,
         maps=tuple(maps),

@@ -14,6 +14,7 @@ import pandas as pd
 
 from corelab.measurement.selection import Tables
 from corelab.reporting import charts, pictures
+from corelab.reporting.arrange import arrange
 from corelab.reporting.attention import attention, counts, flow_steps, is_not_computable
 from corelab.reporting.descriptive import descriptions
 from corelab.reporting.documents import (
@@ -39,17 +40,17 @@ from corelab.reporting.numbers import (
     count,
     estimate,
     interval,
+    is_number,
     observed,
     p_value,
     significant,
+    with_interval,
 )
 from corelab.reporting.report import analysis_title, participants_table
 from corelab.reporting.results import NOT_COMPUTABLE, Results, read_results
 from corelab.reporting.vocabulary import (
-    HEADLINES,
     KIND_WORDS,
     LABEL_WORDS,
-    STATISTICS_WORDS,
     VERDICT_WORDS,
     criterion_words,
     endpoint_words,
@@ -116,22 +117,40 @@ def _footer(results: Results) -> str:
     return f"{program()}; plan fingerprint {results.fingerprint}"
 
 
-def _statistics(results: Results, analysis: Mapping[str, Any], number: str) -> DataTable | None:
-    rows = results.statistics_of(str(analysis["id"]))
-    if rows.empty:
-        return None
-    names = list(dict.fromkeys((*HEADLINES.get(str(analysis.get("type")), ()), *STATISTICS_WORDS)))
-    rank = {name: k for k, name in enumerate(names)}
-    order = rows["statistic"].map(lambda name: rank.get(name, len(rank)))
-    rows = rows.assign(_order=order + len(rank) * is_not_computable(rows))
-    rows = rows.sort_values(["endpoint", "_order"], kind="stable")
-    body: list[tuple[str, ...]] = []
+def _definitions(rows: pd.DataFrame, analysis: Mapping[str, Any]) -> list[str]:
     methods: dict[str, str] = {}
+    for statistic, method in zip(rows["statistic"], rows["method"], strict=True):
+        if isinstance(method, str) and method:
+            methods.setdefault(method, statistic_words(str(statistic)))
+    notes = [analysis_sentence(analysis)]
+    notes += [f"{name}: {method}" for method, name in list(methods.items())[:6]]
+    if rows["estimate"].isna().any():
+        notes.append("NE: not evaluable, with its reason.")
+    return notes
+
+
+def _side_by_side(rows: pd.DataFrame, groups: tuple[str, ...]) -> tuple[Any, Any]:
+    cells: dict[str, dict[str, str]] = {}
+    words: dict[str, str] = {}
+    for row in rows.itertuples():
+        statistic = str(row.statistic)
+        unit = statistic_unit(statistic, row.endpoint)
+        words[statistic] = statistic_words(statistic) + (f", {unit}" if unit else "")
+        text = with_interval(row.estimate, row.ci_low, row.ci_high)
+        if not is_number(row.estimate):
+            text = "NE"
+        cells.setdefault(statistic, {})[str(row.group)] = text
+    columns = ("Statistic", *(">" + (group_words(group) or "all sources") for group in groups))
+    body = [(words[k], *(found.get(g, "") for g in groups)) for k, found in cells.items()]
+    numbers = rows.groupby("group", sort=False)["n"].max()
+    body.append(("n", *(count(numbers.get(group)) for group in groups)))
+    return columns, tuple(body)
+
+
+def _long(rows: pd.DataFrame) -> tuple[Any, Any]:
+    body: list[tuple[str, ...]] = []
     for row, failed in zip(rows.itertuples(), is_not_computable(rows), strict=True):
         unit = statistic_unit(str(row.statistic), row.endpoint)
-        words = statistic_words(str(row.statistic)) + (f", {unit}" if unit else "")
-        if isinstance(row.method, str) and row.method:
-            methods.setdefault(row.method, statistic_words(str(row.statistic)))
         shown = (
             estimate(row.estimate, row.ci_low, row.ci_high),
             interval(row.ci_low, row.ci_high),
@@ -140,7 +159,7 @@ def _statistics(results: Results, analysis: Mapping[str, Any], number: str) -> D
             shown = ("NE", str(row.note).removeprefix(NOT_COMPUTABLE).lstrip(": "))
         body.append(
             (
-                words,
+                statistic_words(str(row.statistic)) + (f", {unit}" if unit else ""),
                 endpoint_words(row.endpoint),
                 group_words(row.group),
                 "pooled" if row.visit == "all" else str(row.visit),
@@ -149,20 +168,27 @@ def _statistics(results: Results, analysis: Mapping[str, Any], number: str) -> D
                 count(row.n),
             )
         )
-    notes = [analysis_sentence(analysis)]
-    notes += [f"{name}: {method}" for method, name in list(methods.items())[:6]]
-    if any(row[4] == "NE" for row in body):
-        notes.append("NE: not evaluable, with its reason.")
     columns = ("Statistic", "Endpoint", "Group", "Visit", ">Estimate", ">CI", ">p", ">n")
-    table = rows["table"].iloc[0]
-    return DataTable(
-        number,
-        f"{analysis_title(analysis)} ({analysis['id']})",
-        columns,
-        tuple(body),
-        f"statistics/{table}.tsv, analysis_id {analysis['id']}",
-        tuple(notes),
-    )
+    return columns, tuple(body)
+
+
+def _statistics(results: Results, analysis: Mapping[str, Any], number: str) -> list[DataTable]:
+    """The main table of an analysis and, where there are any, its further statistics."""
+    found = arrange(results, analysis)
+    title = f"{analysis_title(analysis)} ({analysis['id']})"
+    if found is None:
+        nothing = (("No results: see the deviations.",),)
+        return [DataTable(number, title, ("Result",), nothing)]
+    source = f"statistics/{found.core['table'].iloc[0]}.tsv, analysis_id {analysis['id']}"
+    columns, body = _side_by_side(found.core, found.groups) if found.groups else _long(found.core)
+    notes = tuple(_definitions(found.core, analysis))
+    notes += tuple(f"NE, {group_words(group) or 'all'}: {why}." for group, why in found.refused)
+    tables = [DataTable(number, title, columns, body, source, notes)]
+    if len(found.more):
+        columns, body = _long(found.more)
+        more = f"{title}, further statistics"
+        tables.append(DataTable(f"{number}.x", more, columns, body, source))
+    return tables
 
 
 def _disposition(results: Results) -> list[Block]:
@@ -254,12 +280,7 @@ def analysis_blocks(results: Results, prefix: str, numbers: Mapping[str, str]) -
     )
     for entry in entries:
         number = numbers[str(entry["id"])]
-        table = _statistics(results, entry, number)
-        if table is None:
-            title = f"{analysis_title(entry)} ({entry['id']})"
-            nothing = (("No results: see the deviations.",),)
-            table = DataTable(number, title, ("Result",), nothing)
-        blocks.append(table)
+        blocks += _statistics(results, entry, number)
         for position, figure in enumerate(figures_of(results, entry)[:4]):
             caption = figure.caption
             if len(figure.legend) > 1:

@@ -51,11 +51,53 @@ STATISTICS_WORDS = {
     "logrank_p": "Log-rank test",
     "r_squared": "R²",
     "c_index": "Concordance index",
+    "adjusted_mean": "Adjusted mean",
+    "hodges_lehmann_shift": "Hodges-Lehmann shift",
+    "probability_of_superiority": "Probability of superiority",
+    "generalised_odds_ratio": "Generalised odds ratio",
+    "net_benefit": "Net benefit",
+    "rmst_difference": "Difference of restricted means, days",
+    "gwet_ac1": "Gwet's AC1",
+    "gwet_ac2": "Gwet's AC2",
+    "kappa_light": "Light's κ",
+    "kappa_maximum": "Largest κ for these margins",
+    "kappa_bootstrap": "Cohen's κ, bootstrap interval",
+    "kappa_linear_bootstrap": "κ, linear weights, bootstrap interval",
+    "kappa_quadratic_bootstrap": "κ, quadratic weights, bootstrap interval",
+    "kendall_w": "Kendall's W",
+    "sem": "Standard error of measurement",
+    "minimal_detectable_change": "Minimal detectable change",
+    "total_deviation_index": "Total deviation index",
+    "bias_percent": "Bias, %",
+    "loa_lower_percent": "Lower limit of agreement, %",
+    "loa_upper_percent": "Upper limit of agreement, %",
+    "ratio": "Ratio of the two",
+    "ratio_loa_lower": "Ratio, lower limit of agreement",
+    "ratio_loa_upper": "Ratio, upper limit of agreement",
+    "proportional_bias_slope": "Slope of difference on mean",
+    "deming_intercept": "Deming intercept",
+    "deming_slope": "Deming slope",
+    "passing_bablok_intercept": "Passing-Bablok intercept",
+    "passing_bablok_slope": "Passing-Bablok slope",
+    "within_cv_log_percent": "Within-subject CV from logarithms, %",
+    "repeatability_coefficient_percent_lower": "Repeatability, lower limit, %",
+    "repeatability_coefficient_percent_upper": "Repeatability, upper limit, %",
+    "reader_effect": "Effect of the reader",
+    "reader_effect_f": "F test of the readers",
+    "intercept": "Intercept",
 }
 
 #: Statistics on a ratio scale: a forest plot of them is drawn on a logarithmic axis around 1.
 RATIO_STATISTICS = frozenset(
-    {"common_odds_ratio", "win_ratio", "hazard_ratio", "odds_ratio", "rate_ratio", "win_odds"}
+    {
+        "generalised_odds_ratio",
+        "common_odds_ratio",
+        "win_ratio",
+        "hazard_ratio",
+        "odds_ratio",
+        "rate_ratio",
+        "win_odds",
+    }
 )
 
 #: What a reader of an analysis looks for first, by type of analysis.
@@ -192,6 +234,13 @@ UNIT_STATISTICS = frozenset(
         "hodges_lehmann_shift",
         "emax",
         "quantile_coefficient",
+        "sem",
+        "minimal_detectable_change",
+        "total_deviation_index",
+        "reader_effect",
+        "intercept",
+        "deming_intercept",
+        "passing_bablok_intercept",
     }
 )
 _CRITERION_UNITS = {"mm": "mm", "s": "s", "ml": "mL", "deg": "degrees", "hu": "HU", "ms": "ms"}
@@ -215,11 +264,15 @@ def group_words(group: object) -> str:
     --------
     >>> group_words("arm=high|arm=placebo"), group_words("reader-1|reader-2"), group_words("all")
     ('high vs placebo', 'reader-1 vs reader-2', '')
+    >>> group_words("q=0.50|arm=high"), group_words("arm=high")
+    ('q=0.50, arm=high', 'high')
     """
     text = "" if group is None or group == "all" else str(group)
     parts = text.split("|")
+    if parts[0].startswith("q="):
+        return ", ".join(parts)
     stems = {part.partition("=")[0] for part in parts if "=" in part}
-    if len(parts) == 2 and len(stems) == 1 and all("=" in part for part in parts):
+    if len(stems) == 1 and all("=" in part for part in parts):
         parts = [part.partition("=")[2] for part in parts]
     parts = [
         endpoint_words(part).lower() if part.partition(":")[0] in ENDPOINT_UNITS else part

@@ -195,8 +195,7 @@ class CtHypodensity(ThresholdSegmenter):
         maps = {
             "difference": difference - centre,
             "tissue": known,
-            "smooth": smooth,
-            "hu": hu,
+            "light": light,
             "depth_mm": depth_mm(brain, voxel_size_mm),
             "side_mm": plane.side(hu.shape, voxel_size_mm),
             "mirror_of": np.array([*plane.point_mm, *plane.normal, plane.symmetry]),
@@ -228,5 +227,5 @@ class CtHypodensity(ThresholdSegmenter):
         if mask.any():
             x, y, z, nx, ny, nz, symmetry = maps["mirror_of"]
             midplane = MidPlane((x, y, z), (nx, ny, nz), symmetry)
-            quality.update(water_uptake_of(maps["smooth"], mask, midplane, evidence.voxel_size_mm))
+            quality.update(water_uptake_of(maps["light"], mask, midplane, evidence.voxel_size_mm))
         return mask, quality, {}

@@ -30,7 +30,7 @@ _INFARCT: dict[str, Any] = {
     "dwi_z_grow": 1.5,
     "dwi_only_z_seed": 3.5,
     "dwi_only_z_grow": 2.2,
-    "edge_share": 0.4,
+    "edge_share": 0.45,
     "mixed_adc_below_mm2_s": 1000e-6,
     "mixed_share": 0.6,
     "min_seed_ml": 0.02,

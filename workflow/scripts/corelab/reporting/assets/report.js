@@ -50,7 +50,7 @@
         body.append(...rows.map((pair) => pair[1]));
       });
     });
-    if (body && body.rows.length > 7) {
+    if (body && body.rows.length > 15) {
       const tools = document.createElement("div");
       const label = document.createElement("label");
       const input = document.createElement("input");

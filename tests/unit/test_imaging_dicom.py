@@ -1,0 +1,384 @@
+"""DICOM folders: real files with known contents, and made ones with one fault each."""
+
+from __future__ import annotations
+
+import json
+import shutil
+
+import nibabel as nib
+import numpy as np
+import pydicom
+import pytest
+from helpers import data_folder
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
+from corelab.imaging import ImageFault, prepare_visit
+from corelab.imaging.conversion import convert, rows_of_folder
+from corelab.imaging.dicom import list_series
+
+
+def made_slice(path, index, *, kind="CT", spacing=5.0, uid="1.2.3", edit=None, rows=32):
+    """One slice of a made head: HU = slice number + a ramp."""
+    ds = pydicom.Dataset()
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.file_meta.MediaStorageSOPClassUID = CTImageStorage if kind == "CT" else MRImageStorage
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID
+    ds.SOPInstanceUID = generate_uid(entropy_srcs=[uid, str(path)])
+    ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    ds.SeriesInstanceUID, ds.StudyInstanceUID = uid, "1.2"
+    ds.FrameOfReferenceUID = "1.9"
+    ds.Modality, ds.Manufacturer = kind, "GE MEDICAL SYSTEMS"
+    ds.SeriesNumber, ds.InstanceNumber = 3, index + 1
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+    ds.SeriesDescription = "HEAD"
+    ds.AcquisitionDate, ds.AcquisitionTime = "20240229", "101530"
+    ds.StudyDate = "20240229"
+    ds.Rows, ds.Columns = rows, rows
+    ds.PixelSpacing, ds.SliceThickness = [7.0, 7.0], spacing
+    ds.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    ds.ImagePositionPatient = [-7.0 * rows / 2, -7.0 * rows / 2, spacing * index]
+    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 1
+    ds.RescaleIntercept, ds.RescaleSlope = -1024, 1
+    y, x = np.mgrid[:rows, :rows] - rows / 2
+    inside = np.hypot(x, y) < rows / 3
+    pixels = np.where(inside, 1024 + 30 + index, 24) + (x.astype(int) % 3)
+    ds.PixelData = pixels.astype("<i2").tobytes()
+    if edit is not None:
+        edit(ds)
+    ds.save_as(path, enforce_file_format=True)
+    return path
+
+
+def made_series(folder, count=8, **more):
+    folder.mkdir(parents=True, exist_ok=True)
+    for index in range(count):
+        made_slice(folder / f"{index:03d}.dcm", index, **more)
+    return folder
+
+
+def reasons(listing):
+    return {file.name: file.reason for file in listing.left_out}
+
+
+# --- made folders ------------------------------------------------------------------------------
+
+
+def test_a_sound_series_is_converted_with_its_pixels_proven(tmp_path):
+    (series,) = list_series(made_series(tmp_path / "in")).series
+    assert (series.kind, series.number, len(series.files)) == ("ncct", 3, 8)
+    made = convert(series, tmp_path / "work")
+    assert made.proof == "unchanged" and made.notes == ()
+    assert made.command.startswith("dcm2niix") and str(tmp_path) not in made.command
+    assert made.version.startswith("v1.0.")
+    image = nib.load(made.path)
+    # Slice k has 30 + k HU (and the ramp of 0 to 2) in its middle.
+    assert np.median(image.get_fdata()[16, 16]) == pytest.approx(30 + 3.5, abs=2)
+
+
+def test_a_changed_pixel_is_found_out(tmp_path):
+    folder = made_series(tmp_path / "in")
+    (series,) = list_series(folder).series
+    ds = pydicom.dcmread(folder / "003.dcm")
+    pixels = bytearray(ds.PixelData)
+    pixels[200] ^= 1
+    ds.PixelData = bytes(pixels)
+    ds.save_as(folder / "003.dcm")
+    with pytest.raises(ImageFault, match="changed stored values"):
+        convert(series, tmp_path / "work")
+
+
+def test_sagittal_series_is_turned_without_a_changed_value(tmp_path):
+    def sagittal(ds):
+        ds.ImageOrientationPatient = [0, 1, 0, 0, 0, -1]
+        ds.ImagePositionPatient = [5.0 * (ds.InstanceNumber - 1), -112, 112]
+        ds.MRAcquisitionType = "3D"
+
+    folder = made_series(tmp_path / "in", 12, kind="MR", edit=sagittal)
+    (series,) = list_series(folder).series
+    assert convert(series, tmp_path / "work").proof == "unchanged"
+
+
+def edit_one(folder, name, edit):
+    ds = pydicom.dcmread(folder / name)
+    edit(ds)
+    ds.save_as(folder / name)
+
+
+LEFT_OUT = {
+    "localizer": (
+        lambda ds: setattr(ds, "ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"]),
+        "localizer",
+    ),
+    "secondary capture": (
+        lambda ds: setattr(ds, "SOPClassUID", "1.2.840.10008.5.1.4.1.1.7"),
+        "secondary capture",
+    ),
+    "derived": (
+        lambda ds: setattr(ds, "ImageType", ["DERIVED", "SECONDARY", "MPR"]),
+        "derived (secondary mpr)",
+    ),
+    "other modality": (lambda ds: setattr(ds, "Modality", "US"), "modality US"),
+    "report": (lambda ds: ds.__delitem__("PixelData"), "no image"),
+    "phase": (lambda ds: setattr(ds, "ImageType", ["ORIGINAL", "PRIMARY", "P"]), "phase image"),
+    "truncated": (
+        lambda ds: setattr(ds, "PixelData", ds.PixelData[:-100]),
+        "truncated: 1948 of 2048",
+    ),
+    "bad rows": (lambda ds: setattr(ds, "BitsAllocated", 13), "damaged"),
+}
+
+
+@pytest.mark.parametrize("what", LEFT_OUT)
+def test_what_is_no_scan_is_left_out_with_its_reason(tmp_path, what):
+    folder = made_series(tmp_path / "in")
+    edit, reason = LEFT_OUT[what]
+    edit_one(folder, "007.dcm", edit)
+    listing = list_series(folder)
+    assert reason in reasons(listing)["007.dcm"]
+    assert len(listing.series[0].files) == 7
+
+
+def test_files_cut_off_or_empty_are_named_and_the_rest_goes_on(tmp_path):
+    folder = made_series(tmp_path / "in")
+    content = (folder / "000.dcm").read_bytes()
+    (folder / "000.dcm").write_bytes(content[: len(content) // 2])
+    (folder / "007.dcm").write_bytes(b"")
+    shutil.copyfile(folder / "002.dcm", folder / "copy of 002.dcm")
+    found = reasons(list_series(folder))
+    assert found["000.dcm"].startswith("truncated")
+    assert found["007.dcm"] == "empty file"
+    assert found["copy of 002.dcm"] == "the same image as 002.dcm"
+    record = prepared(folder, tmp_path)
+    assert record["scans"][0]["status"] == "ok"
+    assert "2 damaged files were left out: 000.dcm, 007.dcm" in record["scans"][0]["notes"]
+
+
+def test_missing_slices_are_refused(tmp_path):
+    folder = made_series(tmp_path / "in", 12)
+    for index in (5, 6):
+        (folder / f"{index:03d}.dcm").unlink()
+    (series,) = list_series(folder).series
+    with pytest.raises(ImageFault, match="gap of 15 mm between slices that lie 5 mm apart"):
+        convert(series, tmp_path / "work")
+
+
+def test_lossy_compression_is_flagged(tmp_path):
+    folder = made_series(
+        tmp_path / "in", edit=lambda ds: setattr(ds, "LossyImageCompression", "01")
+    )
+    record = prepared(folder, tmp_path)
+    assert record["scans"][0]["dicom"]["series"][0]["lossy"] is True
+    assert "compressed with loss" in " ".join(record["scans"][0]["notes"])
+
+
+def test_identifying_tags_are_reported_without_their_values(tmp_path):
+    def named(ds):
+        ds.PatientName, ds.PatientBirthDate = "Doe^Jane", "19500101"
+
+    record = prepared(made_series(tmp_path / "in", edit=named), tmp_path)
+    scan = record["scans"][0]
+    assert scan["dicom"]["identifying_tags"] == {
+        "PatientBirthDate": 8,
+        "PatientName": 8,
+        "StudyDate": 8,
+    }
+    assert "Doe" not in json.dumps(record) and "1950" not in json.dumps(record)
+
+
+def test_the_list_of_identifying_tags_is_configurable(tmp_path):
+    folder = made_series(tmp_path / "in")
+    assert list_series(folder, identifying_tags=["Manufacturer"]).identifying == {"Manufacturer": 8}
+
+
+def prepared(folder, tmp_path, **settings):
+    row = {
+        "participant_id": "1",
+        "visit": "v",
+        "kind": "dicom",
+        "path": str(folder),
+        "scan_id": "s",
+    }
+    return prepare_visit([row], tmp_path / "out", settings={"dicom": settings})
+
+
+def test_dicom_row_becomes_a_scan_of_its_kind(tmp_path):
+    folder = made_series(tmp_path / "in")
+    scan = prepared(folder, tmp_path)["scans"][0]
+    assert (scan["kind"], scan["status"], scan["unit"]) == ("ncct", "ok", "HU")
+    assert scan["source"] == str(folder) and len(scan["sha256"]) == 64
+    assert scan["metadata"]["acquired_at"] == "2024-02-29T10:15:30"
+    assert scan["metadata"]["slice_thickness_mm"] == 5
+    assert scan["dicom"]["series"][0]["conversion"]["pixels"] == "unchanged"
+
+
+def test_dates_are_shifted_on_request(tmp_path):
+    record = prepared(made_series(tmp_path / "in"), tmp_path, date_shift_days=-60)
+    assert record["scans"][0]["metadata"]["acquired_at"] == "2023-12-31T10:15:30"
+
+
+def test_folder_without_a_scan_is_a_failed_row_with_the_reason(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "readme.txt").write_text("nothing")
+    record = prepared(tmp_path / "in", tmp_path)
+    scan = record["scans"][0]
+    assert (record["status"], scan["kind"], scan["status"]) == ("failed", "dicom", "failed")
+    assert "1 x no DICOM file" in scan["reason"]
+
+
+def test_missing_folder_is_a_failed_row(tmp_path):
+    assert "no folder" in prepared(tmp_path / "none", tmp_path)["scans"][0]["reason"]
+
+
+def test_of_two_series_of_one_kind_the_larger_is_chosen_and_told(tmp_path):
+    made_series(tmp_path / "in/a", 8)
+    made_series(tmp_path / "in/b", 12, uid="1.2.4", edit=lambda ds: setattr(ds, "SeriesNumber", 9))
+    scan = prepared(tmp_path / "in", tmp_path)["scans"][0]
+    assert scan["shape"][2] == 12
+    assert "series 9 was chosen; series 3 shows the same kind" in scan["notes"]
+
+
+def test_perfusion_ct_gets_the_times_of_its_frames(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    for frame in range(12):
+        for index in range(4):
+
+            def at(ds, frame=frame):
+                ds.AcquisitionTime = f"1015{30 + 2 * frame:02d}"
+                ds.AcquisitionNumber = frame + 1
+                ds.InstanceNumber = frame * 4 + ds.InstanceNumber
+
+            made_slice(folder / f"{frame:02d}{index}.dcm", index, edit=at)
+    (row,) = rows_of_folder(
+        {"kind": "dicom", "path": str(folder), "scan_id": "s"}, tmp_path / "w", {}
+    )
+    assert row["kind"] == "ctp"
+    sidecar = json.loads((tmp_path / "w/ctp/out/scan.json").read_text())
+    assert sidecar["frame_times_s"] == [2.0 * frame for frame in range(12)]
+    assert nib.load(row["path"]).shape[3] == 12
+
+
+KINDS = [
+    ("t1_mprage_sag", {}, "T1w"),
+    ("T1 POST GD", {}, "T1c"),
+    ("AX_FLAIR", {}, "FLAIR"),
+    ("t2_tse_tra", {}, "T2w"),
+    ("SWI_Images", {}, "gre"),
+    ("ep2d_diff_3scan_trace_ADC", {"ImageType": ["DERIVED", "PRIMARY", "ADC"]}, "adc"),
+    ("DWI b1000", {}, "dwi"),
+    ("resting state", {}, None),
+    ("gre_field_mapping", {}, None),
+    ("unnamed", {"EchoTime": 100, "RepetitionTime": 9000, "InversionTime": 2500}, "FLAIR"),
+    ("unnamed", {"EchoTime": 100, "RepetitionTime": 5000}, "T2w"),
+    ("unnamed", {"EchoTime": 3, "RepetitionTime": 8, "ContrastBolusAgent": "Gd"}, "T1c"),
+    ("lumbar spine t2", {}, None),
+]
+
+
+@pytest.mark.parametrize(("description", "tags", "kind"), KINDS)
+def test_kind_of_an_mr_series_by_its_header(tmp_path, description, tags, kind):
+    def named(ds):
+        ds.SeriesDescription = description
+        for name, value in tags.items():
+            setattr(ds, name, value)
+
+    (series,) = list_series(made_series(tmp_path / "in", 2, kind="MR", edit=named)).series
+    assert series.kind == kind
+
+
+@pytest.mark.parametrize(
+    ("description", "agent", "kind"),
+    [("HEAD", "", "ncct"), ("CTA neck", "", None), ("HEAD", "ISOVUE", None), ("CHEST", "", None)],
+)
+def test_kind_of_a_ct_series_by_its_header(tmp_path, description, agent, kind):
+    def named(ds):
+        ds.SeriesDescription, ds.ContrastBolusAgent = description, agent
+
+    (series,) = list_series(made_series(tmp_path / "in", 2, edit=named)).series
+    assert series.kind == kind
+
+
+# --- real folders ------------------------------------------------------------------------------
+
+
+def test_ge_tilted_head_ct_with_4_and_7_mm_slices(tmp_path):
+    folder = data_folder("dicom/dcm_qa_ct")
+    scan = prepared(folder, tmp_path)["scans"][0]
+    assert (scan["kind"], scan["status"]) == ("ncct", "ok")
+    listing = scan["dicom"]
+    assert [one["images"] for one in listing["series"]] == [28]
+    assert listing["series"][0]["conversion"]["pixels"] == "unchanged"
+    counts = {entry["reason"].split(" (")[0]: entry["count"] for entry in listing["left_out"]}
+    assert counts["secondary capture"] == 11 and counts["localizer"] == 1
+    notes = " ".join(scan["notes"])
+    assert "gantry tilt of 18.5 degrees" in notes and "1.081 to 6.999 mm" in notes
+
+
+def test_tilt_corrected_image_has_each_dicom_slice_in_its_place(tmp_path):
+    """World positions from the DICOM headers, independent of dcm2niix."""
+    from scipy.ndimage import map_coordinates
+
+    (series,) = list_series(data_folder("dicom/dcm_qa_ct/In/GE")).series
+    image = nib.load(convert(series, tmp_path / "work").path)
+    volume, to_voxel = image.get_fdata(), np.linalg.inv(image.affine)
+    rows, columns = np.mgrid[60:450:6, 60:450:6]
+    for file in series.files[2:26:4]:
+        ds = pydicom.dcmread(file.path)
+        across, down = np.array(ds.ImageOrientationPatient, float).reshape(2, 3)
+        step_down, step_across = (float(step) for step in ds.PixelSpacing)
+        lps = (
+            np.array(ds.ImagePositionPatient, float)
+            + columns[..., None] * step_across * across
+            + rows[..., None] * step_down * down
+        )
+        voxels = nib.affines.apply_affine(to_voxel, lps * [-1, -1, 1])
+        there = map_coordinates(volume, np.moveaxis(voxels, -1, 0), order=1, cval=-1000)
+        truth = ds.pixel_array[60:450:6, 60:450:6] * float(ds.RescaleSlope) + float(
+            ds.RescaleIntercept
+        )
+        assert np.corrcoef(there.ravel(), truth.ravel())[0, 1] > 0.99
+
+
+@pytest.mark.parametrize(
+    ("name", "images"),
+    [
+        ("dcm_qa_philips/Magdeburg_2014", 27),
+        ("dcm_qa_enh/In/Siemens", 24),
+        ("dcm_qa_enh/In/Philips", 64),
+        ("dcm_qa_deident", 2),
+    ],
+)
+def test_classic_and_enhanced_mr_keep_every_stored_value(tmp_path, name, images):
+    (series,) = list_series(data_folder(f"dicom/{name}")).series
+    assert sum(file.facts["frames"] for file in series.files) == images
+    assert convert(series, tmp_path / "work").proof == "unchanged"
+
+
+def test_scaled_philips_series_equals_the_published_conversion(tmp_path):
+    folder = data_folder("dicom/dcm_qa_philips")
+    (series,) = list_series(folder / "Magdeburg_2014").series
+    ours = nib.load(convert(series, tmp_path / "work").path)
+    reference = nib.load(folder / "Ref/EPI_asc_CLEAR_201.nii")
+    turned = nib.as_closest_canonical(reference).get_fdata()
+    assert nib.as_closest_canonical(ours).get_fdata() == pytest.approx(turned, rel=1e-5)
+
+
+def test_bad_files_of_pydicom_are_all_named_with_a_reason():
+    listing = list_series(data_folder("dicom/pydicom_test_files"))
+    found = reasons(listing)
+    assert found["MR_truncated.dcm"] == "truncated: 8130 of 8192 bytes of pixels are there"
+    assert found["badVR.dcm"].startswith("damaged")
+    assert found["rtstruct.dcm"] == "no image (RTSTRUCT)"
+    assert found["reportsi.dcm"] == "no image (SR)"
+    assert found["dicomdirtests/DICOMDIR"] == "no image (directory or bare header)"
+    assert found["JPEG-lossy.dcm"].startswith("secondary capture")
+    assert all(found.values())
+    assert next(file for file in listing.left_out if file.name == "JPEG-lossy.dcm").lossy
+
+
+def test_identifying_tags_of_a_real_folder():
+    counts = list_series(data_folder("dicom/dcm_qa_deident")).identifying
+    assert counts["PatientName"] == 2 and counts["InstitutionName"] == 2

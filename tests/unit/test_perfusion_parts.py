@@ -1,0 +1,291 @@
+"""Parts of the perfusion room: motion, plane, smoothing, vessels, thresholds, gates, leakage."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from corelab.perfusion import arterial, gates, leakage, lesions, motion, thresholds, tissue
+from corelab.perfusion.concentration import Baseline, find_baseline, temporal_noise
+from corelab.perfusion.series import analyse_series, gate_values
+from corelab.phantom.head_cohort import HeadCase, cohort, simulate_head
+from corelab.provenance.products import read_table
+
+SMALL = {"shape": (80, 96, 8), "voxel_mm": (2.4, 2.4, 10.0)}
+
+
+@pytest.fixture(scope="module")
+def head():
+    return simulate_head(HeadCase("small", core_ml=40.0, hypoperfused_ml=150.0, **SMALL))
+
+
+def brain_of(phantom):
+    return ndimage.binary_closing(phantom.tissue, np.ones((5, 5, 1), bool)) | phantom.tissue
+
+
+@pytest.fixture(scope="module")
+def series(head):
+    return analyse_series(head.signal, head.affine, head.times_s, "ctp", brain_of(head), threads=1)
+
+
+# --- signal ------------------------------------------------------------------------------------
+
+
+def test_baseline_of_a_noisy_dsc_curve_skips_frames_before_steady_state():
+    rng = np.random.default_rng(0)
+    t = np.arange(0, 75, 1.5)
+    signal = 500 * np.exp(-0.03 * 8 * np.exp(-(((t - 27) / 5) ** 2))) + rng.normal(0, 1, t.size)
+    signal[:2] = 900, 620
+    found = find_baseline(signal, "dsc")
+    assert found.start == 2
+    assert 16 < t[found.arrival] < 21
+
+
+def test_temporal_noise_of_whole_numbers_is_not_quantised():
+    noise = np.rint(np.random.default_rng(0).normal(0, 4.3, (5000, 7)))
+    assert temporal_noise(noise) == pytest.approx(4.3, rel=0.03)
+
+
+# --- motion ------------------------------------------------------------------------------------
+
+
+def test_motion_of_a_known_nod_is_recovered():
+    case = HeadCase("nod", motion_mm=2.0, motion_degrees=2.0, motion_from_s=30.0, duration_s=36.0,
+                    **SMALL)  # fmt: skip
+    phantom = simulate_head(case)
+    found = motion.estimate_motion(phantom.signal, phantom.affine, 4, "ctp")
+    still, moved = phantom.times_s < 30, phantom.times_s >= 30
+    assert np.linalg.norm(found.translation_mm[still], axis=1).max() < 0.3
+    assert np.linalg.norm(found.rotation_degrees[still], axis=1).max() < 0.3
+    assert found.found
+    np.testing.assert_allclose(np.abs(found.rotation_degrees[moved, 0]), 2.0, atol=0.4)
+    assert np.linalg.norm(found.translation_mm[moved], axis=1).mean() == pytest.approx(2.0, abs=0.5)
+    mended = motion.correct_motion(phantom.signal, phantom.affine, found)
+    again = motion.estimate_motion(mended, phantom.affine, 4, "ctp")
+    assert again.largest_degrees < 0.6
+
+
+def test_still_head_has_no_motion(head):
+    found = motion.estimate_motion(head.signal, head.affine, 5, "ctp")
+    assert not found.found
+    assert found.largest_mm < 0.3
+
+
+# --- space -------------------------------------------------------------------------------------
+
+
+def test_plane_of_a_tilted_head(head):
+    angle = np.deg2rad(6)
+    turn = np.eye(4)
+    turn[:2, :2] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+    turn[0, 3] = 7.0
+    image = head.signal[..., :5].mean(axis=-1)
+    plane = tissue.midsagittal_plane(image, turn @ head.affine, head.tissue)
+    expected = turn[:3, :3] @ [1, 0, 0]
+    assert np.rad2deg(np.arccos(expected @ plane.normal)) < 1.0
+    assert plane.offset_mm == pytest.approx(expected @ turn[:3, 3], abs=1.0)
+
+
+def test_mirror_is_its_own_inverse():
+    plane = tissue.Plane((0.8, 0.6, 0.0), 3.0, 1.0)
+    matrix = plane.mirror(np.diag([1.2, 1.2, 5.0, 1.0]))
+    np.testing.assert_allclose(matrix @ matrix, np.eye(4), atol=1e-12)
+
+
+def test_denoising_reaches_its_aim_and_keeps_borders():
+    rng = np.random.default_rng(3)
+    clean = np.zeros((60, 60, 3, 20), np.float32)
+    clean[..., 8:14] = 10.0
+    clean[30:, ..., 8:14] = 3.0
+    noisy = clean + rng.normal(0, 3.0, clean.shape).astype(np.float32)
+    support = np.ones(clean.shape[:3], bool)
+    sizes = np.array([1.2, 1.2, 5.0])
+    found = tissue.denoise(noisy, support, sizes, Baseline(0, 7, 6), 1.1)
+    assert found.raw_noise == pytest.approx(3.0, rel=0.03)
+    assert found.noise <= 1.2
+    plain = tissue.smoothed(noisy, support, sizes, 2.2)
+    border = np.s_[28:32, :, :, 8:14]
+    error = np.abs(found.concentration[border] - clean[border]).mean()
+    assert error < 0.75 * np.abs(plain[border] - clean[border]).mean()
+
+
+def test_series_without_noise_is_left_alone():
+    clean = np.zeros((6, 6, 2, 10), np.float32)
+    clean[..., 5:] = 4.0
+    found = tissue.denoise(clean, np.ones((6, 6, 2), bool), np.ones(3), Baseline(0, 4, 3), 1.0)
+    np.testing.assert_array_equal(found.concentration, clean)
+
+
+# --- vessels -----------------------------------------------------------------------------------
+
+
+def test_artery_and_vein_are_true_ones(head, series):
+    artery, vein = series.input.artery, series.input.vein
+    assert (head.arteries[tuple(artery.voxels.T)] > 0.3).all()
+    assert vein is not None and (head.veins[tuple(vein.voxels.T)] > 0.3).all()
+    assert vein.centroid_s > artery.centroid_s
+    # Scaled by the vein, a part-filled artery has the true one's area.
+    true_area = np.trapezoid(head.aif, head.times_s)
+    assert np.trapezoid(series.input.curve, head.times_s) == pytest.approx(true_area, rel=0.25)
+
+
+def test_no_bolus_is_told(head):
+    with pytest.raises(arterial.PerfusionError, match="arterial"):
+        still = np.repeat(head.signal[..., :1], 20, axis=-1)
+        still = still + np.random.default_rng(0).normal(0, 3, still.shape).astype(np.float32)
+        analyse_series(still, head.affine, np.arange(20.0), "ctp", brain_of(head))
+
+
+# --- lesions -----------------------------------------------------------------------------------
+
+
+def test_small_head_end_to_end(head, series):
+    late = lesions.delayed_tissue(
+        series.maps["osvd"].tmax_s, series.tissue, 6.0, series.voxel_ml
+    )
+    sides = lesions.hemispheres(series.plane, head.affine, series.tissue, late, series.voxel_ml)
+    assert sides.affected == "left"
+    overlap = 2 * (late & head.hypoperfused).sum() / (late.sum() + head.hypoperfused.sum())
+    assert overlap > 0.85
+
+
+@pytest.mark.parametrize("rule", lesions.REFERENCES)
+def test_references_of_a_symmetric_map_agree(rule):
+    values = np.full((20, 10, 2), 50.0)
+    values[:5] = 10.0
+    inside = np.ones(values.shape, bool)
+    normal = np.zeros_like(inside)
+    normal[10:] = True
+    plane = tissue.Plane((1.0, 0.0, 0.0), 9.5, 1.0)
+    found = lesions.reference_value(
+        values, normal, rule=rule, tissue=inside, grey=inside, plane=plane, affine=np.eye(4)
+    )
+    np.testing.assert_allclose(np.broadcast_to(found.values, values.shape)[:5], 50.0, rtol=1e-4)
+
+
+# --- registry ----------------------------------------------------------------------------------
+
+STUDIES = (
+    *("Klotz 1999", "Koenig 2001", "Murphy 2006", "Wintermark 2006", "Kamalian 2011"),
+    *("Bivard 2011", "Campbell 2011", "Campbell 2012", "Bivard 2013", "McVerry 2014"),
+    *("Bivard 2014", "Cereda 2016", "Yu 2016", "Lin 2016", "Mokin 2017", "Amukotuwa 2019"),
+)
+
+
+def test_registry_holds_the_sixteen_studies_with_their_patients():
+    table = read_table(thresholds.REGISTRY, numeric=["value", "n"])
+    assert list(table.columns) == list(thresholds.COLUMNS)
+    assert table["id"].is_unique
+    review = table[table["study"].isin(STUDIES)].drop_duplicates("study")
+    assert len(review) == 16
+    # Demeestere 2020: the numbers of patients add up to 1676.
+    assert review["n"].sum() == 1676
+    assert set(table["tag"]) <= {"V", "Br", "M"}
+    refused = table[table["usable"] == "false"]
+    assert {"Yu 2016", "Murphy 2006"} <= set(refused["study"])
+    assert refused["why_not"].notna().all()
+    assert table.loc[table["usable"] == "true", "value"].notna().all()
+
+
+def test_every_usable_threshold_is_evaluated_and_the_sweep_is_monotone():
+    rng = np.random.default_rng(0)
+    shape = (24, 24, 3)
+    smooth = ndimage.gaussian_filter(rng.uniform(0, 1, shape), (3, 3, 0))
+    share = (smooth - smooth.min()) / np.ptp(smooth)
+    maps = {"cbf": 60 * share, "cbv": 4 * share, "mtt": 20 - 16 * share, "tmax": 18 - 17 * share}
+    inside = np.ones(shape, bool)
+    regions = {"tmax>6": maps["tmax"] > 6, "delay>3": maps["tmax"] > 5, "grey": inside}
+    regions["white"] = inside
+    rules = (*thresholds.usable_thresholds(), *thresholds.sweep_thresholds())
+    masks = thresholds.evaluate(
+        rules, maps, {"cbf": 50.0, "cbv": 4.0, "mtt": 5.0}, regions, inside, 0.1
+    )
+    volumes = {rule.id: int(masks[..., k].sum()) for k, rule in enumerate(rules)}
+    sweep = [volumes[f"rcbf{p}"] for p in thresholds.SWEEP_PERCENT]
+    assert sweep == sorted(sweep) and sweep[-1] > sweep[0]
+    assert volumes["rapid"] == volumes["rcbf30"] and volumes["select_early"] == volumes["rcbf20"]
+    bands = [volumes[f"rapid_tmax{s}"] for s in (4, 6, 8, 10)]
+    assert bands == sorted(bands, reverse=True)
+
+
+def test_a_threshold_that_is_no_rule_is_refused():
+    with pytest.raises(ValueError, match="not a rule"):
+        thresholds.Threshold("x", "core", "rcbf", "<", 0.3, ("moon>1",))
+
+
+# --- gates -------------------------------------------------------------------------------------
+
+GOOD = {
+    "frame_interval_s": 1.5, "duration_s": 65.0, "frames": 45.0, "baseline_frames": 6.0,
+    "aif_width_s": 10.0, "aif_time_to_peak_s": 18.0, "vof_minus_aif_s": 4.8, "aif_snr": 60.0,
+    "vof_tail_share": 0.05, "tissue_cnr": 6.0, "motion_mm": 0.3, "motion_degrees": 0.2,
+    "replaced_frames_share": 0.0, "coverage_mm": 80.0, "brain_volume_share": 0.9,
+    "aif_peak_hu": 250.0, "aif_peak_unscaled_hu": 60.0, "vof_peak_hu": 150.0,
+    "residual_noise_hu": 1.0,
+}  # fmt: skip
+WORST = {
+    "frame_interval_s": 4.0, "duration_s": 40.0, "frames": 20.0, "baseline_frames": 1.0,
+    "aif_width_s": 25.0, "aif_time_to_peak_s": 35.0, "vof_minus_aif_s": -1.0, "aif_snr": 5.0,
+    "vof_tail_share": 0.6, "tissue_cnr": 1.0, "motion_mm": 4.0, "motion_degrees": 5.0,
+    "replaced_frames_share": 0.2, "coverage_mm": 30.0, "brain_volume_share": 0.2,
+    "aif_peak_hu": 50.0, "aif_peak_unscaled_hu": 10.0, "vof_peak_hu": 30.0,
+    "residual_noise_hu": 3.0,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", ["ctp", "dsc"])
+def test_failing_one_criterion_flags_exactly_that_one(kind):
+    assert {row["verdict"] for row in gates.judge(kind, GOOD)} == {"PASS"}
+    for gate in gates.GATES[kind]:
+        rows = gates.judge(kind, GOOD | {gate.criterion: WORST[gate.criterion]})
+        flagged = {row["criterion"]: row["verdict"] for row in rows if row["verdict"] != "PASS"}
+        assert flagged == {gate.criterion: "FAIL"}
+
+
+def test_unknown_gate_is_refused():
+    with pytest.raises(ValueError, match="unknown gates"):
+        gates.configured("ctp", {"frame_intervall": None})
+
+
+def test_gates_of_a_good_series(series):
+    values = gate_values(series)
+    failed = [r["criterion"] for r in gates.judge("ctp", values) if r["verdict"] == "FAIL"]
+    assert failed == []
+
+
+# --- leakage -----------------------------------------------------------------------------------
+
+
+def test_leakage_correction_restores_the_volume():
+    t = np.arange(0, 90, 1.5)
+    curve = np.exp(-(((t - 25) / 6) ** 2)) + 0.1 / (1 + np.exp(-(t - 35) / 3))
+    integral = np.cumsum(curve) * 1.5
+    k1, k2 = 1.7, 0.006
+    leaky = k1 * curve - k2 * integral
+    found = leakage.correct_leakage(np.vstack([curve, curve, leaky]), t, np.array([1, 1, 0], bool))
+    assert found.k2[2] == pytest.approx(k2, rel=0.05)
+    assert found.corrected[2].sum() == pytest.approx(k1 * curve.sum(), rel=0.02)
+    np.testing.assert_allclose(found.corrected[0], curve, atol=1e-6)
+
+
+# --- cohort ------------------------------------------------------------------------------------
+
+
+def test_cohort_is_three_families_four_sizes_two_sides_four_without_lesion():
+    cases = cohort()
+    assert len(cases) == 24 and len({c.name for c in cases}) == 24
+    assert sum(c.side == "none" for c in cases) == 4
+    assert len({c.family for c in cases}) == 3 and len({c.core_ml for c in cases}) == 4
+
+
+def test_head_truth_has_the_volumes_aimed_at_and_no_knife_edges(head):
+    assert head.core.sum() * head.voxel_ml == pytest.approx(40.0, abs=head.voxel_ml)
+    assert head.hypoperfused.sum() * head.voxel_ml == pytest.approx(150.0, abs=head.voxel_ml)
+    normal = np.median(head.cbf_ml_100g_min[head.tissue & ~head.hypoperfused])
+    relative = head.cbf_ml_100g_min / normal
+    penumbra = head.hypoperfused & ~head.core
+    assert np.percentile(relative[head.core], 98) < 0.25
+    assert np.percentile(relative[penumbra], 2) > 0.33
+    again = simulate_head(head.case)
+    np.testing.assert_array_equal(again.signal, head.signal)

@@ -1,0 +1,186 @@
+"""The stage of the workflow: files in, record and files out; faults become a status."""
+
+from __future__ import annotations
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from corelab.imaging import prepare_visit
+from corelab.perfusion import perfuse_visit
+from corelab.perfusion.visit import configured
+from corelab.phantom.head_cohort import HeadCase, simulate_head, write_head
+from corelab.provenance.products import file_sha256, write_table
+
+CASE = HeadCase(
+    "tiny", side="right", core_ml=40.0, hypoperfused_ml=150.0, shape=(80, 96, 8),
+    voxel_mm=(2.4, 2.4, 10.0),
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("scan")
+    head = simulate_head(CASE)
+    files = write_head(head, folder)
+    return head, folder, files
+
+
+def prepared(paths, out):
+    rows = [
+        {"participant_id": "01", "visit": "baseline", "kind": kind, "path": str(path),
+         "scan_id": f"s-{kind}"}
+        for kind, path in paths.items()
+    ]  # fmt: skip
+    return prepare_visit(rows, out, settings={})
+
+
+@pytest.fixture(scope="module")
+def done(written, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    record = prepared({"ctp": written[2][0]}, out)
+    return out, record, perfuse_visit(record, out, settings={})
+
+
+def mask(out, result, label, source="pipeline"):
+    entry = next(m for m in result["masks"] if (m["label"], m["source"]) == (label, source))
+    return np.asarray(nib.load(out / entry["path"]).dataobj) > 0
+
+
+def test_record_names_files_that_are_there(done):
+    out, _, result = done
+    assert result["status"] == "ok" and json.dumps(result)
+    paths = [m["path"] for m in (*result["masks"], *result["maps"])]
+    paths += [result["registry"]["path"], *result["figures"].values()]
+    assert len(paths) == len(set(paths))
+    for path in paths:
+        assert (out / path).stat().st_size > 0
+    names = {m["quantity"]: m["engine"] for m in result["maps"] if m["primary"]}
+    assert names["cbf"] == names["cbv"] == names["mtt"] == "bayes" and names["tmax"] == "osvd"
+
+
+def test_masks_hold_together(done):
+    out, _, result = done
+    core, late = mask(out, result, "core"), mask(out, result, "hypoperfused")
+    penumbra = mask(out, result, "penumbra")
+    assert not (core & ~late).any()
+    np.testing.assert_array_equal(penumbra, late & ~core)
+    bands = [mask(out, result, "hypoperfused", f"pipeline:tmax{s}") for s in (4, 8, 10)]
+    assert bands[0].sum() > late.sum() > bands[1].sum() >= bands[2].sum()
+    rule = next(m for m in result["masks"] if m["label"] == "core")["parameters"]
+    assert rule["engine"] == "bayes" and rule["below"] == 0.3 and rule["affected_side"] == "right"
+
+
+def test_quantities_follow_from_the_masks(done):
+    out, _, result = done
+    core, late = mask(out, result, "core"), mask(out, result, "hypoperfused")
+    values = {q["endpoint"]: q["value"] for q in result["quantities"] if q["source"] == "pipeline"}
+    assert values["mismatch_ratio"] == pytest.approx(late.sum() / core.sum())
+    later = mask(out, result, "hypoperfused", "pipeline:tmax10")
+    assert values["hypoperfusion_intensity_ratio"] == pytest.approx(later.sum() / late.sum())
+    assert 0 < values["cbv_index"] < 1.2
+
+
+def test_registry_has_a_frame_for_every_id(done):
+    out, _, result = done
+    image = nib.load(out / result["registry"]["path"])
+    assert image.shape[3] == len(result["registry"]["ids"]) >= 40
+    assert {"rapid", "cereda2016", "rcbf30"} <= set(result["registry"]["ids"])
+
+
+def test_same_input_same_bytes(done, tmp_path):
+    out, record, result = done
+    for scan in record["scans"]:
+        (tmp_path / scan["path"]).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / scan["path"]).write_bytes((out / scan["path"]).read_bytes())
+    for path in record["brain_masks"].values():
+        (tmp_path / path).write_bytes((out / path).read_bytes())
+    again = perfuse_visit(record, tmp_path, settings={"perfusion": {"threads": 1}})
+    assert again == result
+    for path in [m["path"] for m in (*result["masks"], *result["maps"])] + [
+        p for p in result["figures"].values()
+    ]:
+        assert file_sha256(out / path) == file_sha256(tmp_path / path), path
+
+
+@pytest.mark.parametrize(("minutes", "below"), [(90, 0.2), (91, 0.3), (None, 0.3)])
+def test_early_scans_use_the_stricter_core(done, minutes, below, monkeypatch):
+    from corelab.perfusion import visit
+
+    out, record, _ = done
+    monkeypatch.setattr(visit, "analyse_series", _once(visit.analyse_series))
+    result = perfuse_visit(
+        record, out, settings={"perfusion": {"figures": False}}, minutes_onset_to_ct=minutes
+    )
+    assert result["masks"][0]["parameters"]["below"] == below
+
+
+_known: dict[str, object] = {}
+
+
+def _once(function):
+    def remembered(*arguments, **keywords):
+        if "series" not in _known:
+            _known["series"] = function(*arguments, **keywords)
+        return _known["series"]
+
+    return remembered
+
+
+def test_supplied_arterial_input_is_used(written, tmp_path):
+    head, folder, files = written
+    table = pd.DataFrame({"time_s": head.times_s, "value": head.aif})
+    curve = write_table(table, folder / "aif.tsv", ["time_s", "value"], sort=False)
+    record = prepared({"ctp": files[0], "aif": curve}, tmp_path)
+    result = perfuse_visit(record, tmp_path, settings={"perfusion": {"figures": False}})
+    assert result["parameters"]["aif"] == "supplied"
+    assert result["parameters"]["partial_volume_scale"] == 1.0
+
+
+def test_ready_made_maps_are_thresholded(written, tmp_path):
+    head, folder, _ = written
+    paths = {}
+    for kind, values in {
+        "cbf": head.cbf_ml_100g_min,
+        "cbv": head.cbv_ml_100g,
+        "tmax": (head.delay_s + head.mtt_s / 2) * head.tissue,
+        "mask-brain": head.tissue.astype(np.uint8),
+    }.items():
+        paths[kind] = folder / f"{kind}.nii.gz"
+        nib.save(nib.Nifti1Image(values, head.affine), paths[kind])
+    record = prepared(paths, tmp_path)
+    result = perfuse_visit(record, tmp_path, settings={})
+    assert result["status"] == "ok", result["reason"]
+    core, late = mask(tmp_path, result, "core"), mask(tmp_path, result, "hypoperfused")
+    assert core.sum() == pytest.approx(head.core.sum(), rel=0.08)
+    assert late.sum() == pytest.approx(head.hypoperfused.sum(), rel=0.08)
+    assert result["masks"][0]["parameters"]["engine"] == "supplied"
+    assert "lin2016" in result["registry"]["left_out"]  # there is no map of the delay
+
+
+def test_series_without_bolus_is_a_status_not_a_crash(written, tmp_path):
+    head, _, _ = written
+    still = np.repeat(head.signal[..., :1], 20, axis=-1)
+    still += np.random.default_rng(0).normal(0, 3, still.shape).astype(np.float32)
+    image = nib.Nifti1Image(still, head.affine)
+    image.header.set_zooms((*CASE.voxel_mm, 1.5))
+    image.header.set_xyzt_units("mm", "sec")
+    nib.save(image, tmp_path / "still.nii.gz")
+    record = prepared({"ctp": tmp_path / "still.nii.gz"}, tmp_path)
+    result = perfuse_visit(record, tmp_path, settings={})
+    assert result["status"] == "failed"
+    assert "arterial" in result["reason"]
+
+
+def test_visit_without_perfusion_is_not_computable():
+    record = {"participant_id": "01", "visit": "v", "scans": []}
+    result = perfuse_visit(record, ".", settings={})
+    assert result["status"] == "not_computable" and "no usable perfusion" in result["reason"]
+
+
+def test_settings_are_the_block_or_the_config():
+    block = {"hypoperfusion": {"tmax_s_above": 5.0}}
+    assert configured(block)["hypoperfusion"] == configured({"perfusion": block})["hypoperfusion"]

@@ -1,0 +1,108 @@
+"""Which statistics stand where, and which values a figure shows."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from fabricated_study import fabricated_study
+
+from corelab.provenance.products import read_table, write_table
+from corelab.reporting.arrange import arrange, first_screen
+from corelab.reporting.figures import figures_of
+from corelab.reporting.report import statistics_tables
+from corelab.reporting.results import read_results
+from corelab.study.columns import STATISTICS
+
+
+@pytest.fixture
+def study(tmp_path):
+    return fabricated_study(tmp_path, images=False)
+
+
+def _add(folder, rows):
+    path = folder / "statistics/agreement.tsv"
+    frame = pd.concat([read_table(path), pd.DataFrame(rows)], ignore_index=True)
+    write_table(frame, path, list(STATISTICS))
+
+
+def _row(group, statistic, estimate, note=""):
+    found = dict.fromkeys(STATISTICS)
+    return {
+        **found,
+        "analysis_id": "readers",
+        "endpoint": "infarct_volume",
+        "visit": "all",
+        "participant_id": "all",
+        "group": group,
+        "statistic": statistic,
+        "estimate": estimate,
+        "n": 18,
+        "note": note,
+    }
+
+
+def test_agreement_shows_its_core_and_keeps_the_rest(study):
+    folder, config, people = study
+    _add(folder, [_row("reader-1|reader-2", "total_deviation_index", 2.4)])
+    results = read_results(folder, config, people)
+    found = arrange(results, results.analysis("readers"))
+    assert found.groups == ("reader-1|reader-2",)
+    assert found.core["statistic"].iloc[0] == "icc_a_1"
+    assert found.core["statistic"].iloc[-1] == "kappa"  # what could not be computed comes last
+    assert set(found.more["statistic"]) == {"total_deviation_index"}
+
+
+def test_group_of_which_nothing_is_computable_becomes_one_remark(study):
+    folder, config, people = study
+    note = "not_computable: no value of infarct_volume from robot"
+    _add(folder, [_row("robot|reader-1", name, None, note) for name in ("icc_a_1", "bias")])
+    results = read_results(folder, config, people)
+    table, _ = statistics_tables(results, results.analysis("readers"))
+    assert [c.title for c in table.columns] == ["Statistic", "reader-1 vs reader-2", "How"]
+    assert "robot vs reader-1: no value of infarct_volume from robot" in table.note
+
+
+def test_first_screen_shows_the_planned_form_of_the_icc(study):
+    folder, config, people = study
+    config["analyses"][2]["icc_form"] = "icc_c_1"
+    results = read_results(folder, config, people)
+    shown = first_screen(results, results.analysis("readers"))
+    assert shown["statistic"].tolist() == ["icc_c_1", "bias"]
+
+
+def test_bland_altman_shows_first_repeats_between_and_both_repeats_within(study):
+    folder, config, people = study
+    config["analyses"].append({**config["analyses"][2], "id": "within", "repeats": "within"})
+    rows = [_row("reader-1", "bias", 0.1), _row("reader-1", "loa_upper", 1.9)]
+    _add(folder, [{**row, "analysis_id": "within"} for row in rows])
+    results = read_results(folder, config, people)
+    between = figures_of(results, results.analysis("readers"))[0]
+    within = figures_of(results, results.analysis("within"))[0]
+    assert between.caption.startswith("Bland-Altman plot, 18 pairs")
+    assert within.caption.startswith("Bland-Altman plot, 18 pairs")
+    assert "reader-1, repeat 1 against reader-1, repeat 2" in within.title
+    assert str(between.svg).count("<circle") == 18
+
+
+def test_kaplan_meier_curve_falls_at_the_events(study):
+    folder, config, people = study
+    events = pd.DataFrame(
+        {
+            "participant_id": people["participant_id"][:4],
+            "endpoint": "os",
+            "time_days": [10, 20, 20, 40],
+            "event": [1, 1, 0, 1],
+        }
+    )
+    config["inputs"]["events"] = str(
+        write_table(events, folder / "events.tsv", list(events.columns))
+    )
+    config["analyses"].append({"id": "survival", "type": "survival", "event_endpoint": "os"})
+    results = read_results(folder, config, people)
+    (figure,) = figures_of(results, results.analysis("survival"))
+    points = str(figure.svg).split('points="')[1].split('"')[0].split()
+    heights = [float(point.split(",")[1]) for point in points]
+    top, bottom = 12.0, 256.0  # pixels of survival 1 and 0
+    levels = [round((bottom - y) / (bottom - top), 2) for y in heights]
+    # By hand: 3/4 after day 10, 1/2 after day 20, 0 after day 40.
+    assert levels == [1.0, 1.0, 0.75, 0.75, 0.5, 0.5, 0.0]

@@ -1,0 +1,160 @@
+"""The order in which statistics are read: what matters first, the rest on demand.
+
+An agreement analysis gives dozens of statistics per pair; a reader wants the ICCs, bias and limits
+side by side for all pairs, and the others only when asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from corelab.reporting.attention import is_not_computable
+from corelab.reporting.results import NOT_COMPUTABLE, Results
+from corelab.reporting.vocabulary import HEADLINES, STATISTICS_WORDS
+
+#: Statistics of an agreement analysis that its main table shows.
+CORE_AGREEMENT = (
+    "icc_a_1",
+    "icc_c_1",
+    "icc_1_1",
+    "icc_a_k",
+    "icc_c_k",
+    "icc_1_k",
+    "kappa_quadratic",
+    "kappa_linear",
+    "kappa",
+    "kappa_fleiss",
+    "alpha_krippendorff",
+    "percent_agreement",
+    "ccc",
+    "bias",
+    "loa_lower",
+    "loa_upper",
+    "within_sd",
+    "within_cv_percent",
+    "repeatability_coefficient",
+    "repeatability_coefficient_percent",
+)
+#: Groups side by side; more than these are listed below each other.
+MAX_SIDE_BY_SIDE = 4
+
+
+@dataclass(frozen=True)
+class Arranged:
+    """Rows of one analysis.
+
+    Attributes
+    ----------
+    core, more
+        What the main table shows, and the rest; both ordered.
+    refused
+        (group, reason) of groups of which nothing in the main table could be computed.
+    groups
+        Groups to set side by side; empty where rows are listed below each other.
+    """
+
+    core: pd.DataFrame
+    more: pd.DataFrame
+    groups: tuple[str, ...]
+    refused: tuple[tuple[str, str], ...] = ()
+
+
+def ordered(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
+    """Rows with headlines first and what could not be computed last."""
+    core = CORE_AGREEMENT if kind == "agreement" else HEADLINES.get(kind, ())
+    rank = {name: k for k, name in enumerate(dict.fromkeys((*core, *STATISTICS_WORDS)))}
+    order = rows["statistic"].map(lambda name: rank.get(name, len(rank)))
+    order = order + (len(rank) + 1) * is_not_computable(rows)
+    return rows.assign(_order=order).sort_values(["endpoint", "_order"], kind="stable")
+
+
+def without_echo(rows: pd.DataFrame) -> pd.DataFrame:
+    """With two sources, what is said of ``all`` is said of their pair: said once, of the pair.
+
+    Rows of group ``all`` that repeat the only pair's estimate are dropped; those that the pair
+    lacks become the pair's.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"group": ["a|b", "all", "all"], "statistic": ["bias", "bias", "w"],
+    ...     "endpoint": "e", "visit": "all", "estimate": [1.0, 1.0, 2.0]})
+    >>> without_echo(rows)[["group", "statistic"]].values.tolist()
+    [['a|b', 'bias'], ['a|b', 'w']]
+    """
+    pairs = [g for g in dict.fromkeys(rows["group"]) if "|" in str(g)]
+    if len(pairs) != 1:
+        return rows
+    key = ["endpoint", "visit", "statistic"]
+    pair = rows[rows["group"] == pairs[0]].set_index(key)["estimate"]
+    known = dict(zip(pair.index, pair, strict=True))
+    kept, groups = [], []
+    for group, estimate, *where in zip(
+        rows["group"], rows["estimate"], *(rows[name] for name in key), strict=True
+    ):
+        there = tuple(where) in known
+        other = known.get(tuple(where), float("nan"))
+        same = (pd.isna(other) and pd.isna(estimate)) or (
+            abs(other - estimate) <= 1e-9 * max(abs(other), 1e-12)
+        )
+        kept.append(not (group == "all" and there and same))
+        groups.append(pairs[0] if group == "all" and not there else group)
+    return rows.assign(group=groups)[kept]
+
+
+def arrange(results: Results, analysis: Mapping[str, Any]) -> Arranged | None:
+    """Rows of an analysis for a table; None where it has none."""
+    rows = results.statistics_of(str(analysis["id"]))
+    if rows.empty:
+        return None
+    kind = str(analysis.get("type"))
+    rows = ordered(without_echo(rows), kind)
+    if kind != "agreement":
+        return Arranged(rows, rows[:0], ())
+    is_core = rows["statistic"].isin(CORE_AGREEMENT)
+    core = rows[is_core]
+    if core.empty:
+        return Arranged(rows, rows[:0], ())
+    refused = []
+    for group, own in core.groupby("group", sort=False):
+        if own["estimate"].isna().all():
+            note = str(own["note"].iloc[0] or "")
+            refused.append((str(group), note.removeprefix(NOT_COMPUTABLE).lstrip(": ")))
+    if len(refused) < len(set(core["group"])):
+        core = core[~core["group"].isin([group for group, _ in refused])]
+    else:
+        refused = []
+    one_table = len(set(core["endpoint"])) == 1 and len(set(core["visit"])) == 1
+    groups = list(dict.fromkeys(core["group"].map(str)))
+    # Pairs in the plan's order, then all sources together.
+    groups.sort(key=lambda group: group == "all")
+    unique = not core.duplicated(["group", "statistic"]).any()
+    side = tuple(groups) if one_table and unique and len(groups) <= MAX_SIDE_BY_SIDE else ()
+    return Arranged(core, rows[~is_core], side, tuple(refused))
+
+
+def first_screen(results: Results, analysis: Mapping[str, Any]) -> pd.DataFrame:
+    """The few rows of an analysis that the first screen shows."""
+    rows = results.statistics_of(str(analysis["id"]))
+    kind = str(analysis.get("type"))
+    if rows.empty:
+        return rows
+    rows = ordered(without_echo(rows), kind)
+    wanted: tuple[str, ...] = HEADLINES.get(kind, ())
+    if kind == "agreement":
+        graded = analysis.get("measure_level") in {"ordinal", "nominal"} or analysis.get(
+            "categories"
+        )
+        form = str(analysis.get("icc_form") or "icc_a_1")
+        wanted = ("kappa_quadratic", "kappa", form) if graded else (form, "bias")
+        if sum("|" in str(group) for group in set(rows["group"])) > 3:
+            rows = rows[(rows["group"] == "all") | (rows["statistic"] == "bias")]
+    if kind == "quantile":
+        rows = rows[~rows["group"].astype(str).str.endswith("Intercept")]
+    rows = rows[rows["statistic"].isin(wanted)]
+    return rows.assign(
+        _rank=rows["statistic"].map({n: k for k, n in enumerate(wanted)})
+    ).sort_values("_rank", kind="stable")
