@@ -121,6 +121,8 @@ def test_same_image_same_mask():
         (2100, 180, "fail"),
         (0, 180, "fail"),
         (700, 60, "pass"),
+        (1640, 100, "pass"),
+        (2000, 100, "warn"),
         (1600, 60, "fail"),
     ],
 )

@@ -44,9 +44,11 @@ ANALYTIC[:3, 3] = 4.0, -7.0, 2.5
 
 def oblique(sizes=(1.5, 2.0, 3.0), flip=False) -> np.ndarray:
     affine = turn(1, 25) @ turn(0, -10) @ np.diag([*sizes, 1.0])
-    if flip:  # LAS: the first voxel axis runs from right to left
-        affine[:, 0] *= -1
     affine[:3, 3] = -20.0, 30.0, 11.0
+    if flip:  # LAS: the first of 30 voxels is the rightmost
+        mirror = np.diag([-1.0, 1, 1, 1])
+        mirror[0, 3] = 29
+        affine = affine @ mirror
     return affine
 
 
@@ -71,9 +73,9 @@ class TestFiles:
         path = write_affine(ANALYTIC, tmp_path / "a.mat")
         point = np.array([11.0, -23.0, 37.0])
         lps = np.diag([-1, -1, 1])
-        theirs = lps @ np.array(ants.apply_ants_transform_to_point(
-            ants.read_transform(str(path)), lps @ point
-        ))
+        theirs = lps @ np.array(
+            ants.apply_ants_transform_to_point(ants.read_transform(str(path)), lps @ point)
+        )
         by_hand = ANALYTIC[:3, :3] @ point + ANALYTIC[:3, 3]
         np.testing.assert_allclose(theirs, by_hand, atol=1e-9)
         np.testing.assert_allclose(transform_points(point[None], [path])[0], by_hand, atol=1e-9)
@@ -82,8 +84,11 @@ class TestFiles:
         ants = import_ants()
         centre = np.array([5.0, -8.0, 13.0])
         transform = ants.create_ants_transform(
-            transform_type="AffineTransform", dimension=3,
-            matrix=turn(2, 30)[:3, :3], translation=[1.0, 2.0, 3.0], center=list(centre),
+            transform_type="AffineTransform",
+            dimension=3,
+            matrix=turn(2, 30)[:3, :3],
+            translation=[1.0, 2.0, 3.0],
+            center=list(centre),
         )
         ants.write_transform(transform, str(tmp_path / "c.mat"))
         lps = np.diag([-1, -1, 1])
@@ -172,21 +177,30 @@ class TestAgainstAnts:
             write_warp(smooth_warp(grid), tmp_path / "w.nii.gz"),
             write_affine(np.linalg.inv(ANALYTIC), tmp_path / "a.mat"),
         ]
-        for name, flags, interpolation in (("linear", [False, True], "linear"),):
-            ours = np.asarray(
-                apply_transforms(moving, fixed, files, name, inverted=flags).dataobj
-            )
-            theirs = ants.apply_transforms(
-                to_ants(fixed), to_ants(moving), [str(file) for file in files],
-                interpolator=interpolation, whichtoinvert=flags,
-            ).numpy()
+        flags = [False, True]
+        ours = np.asarray(apply_transforms(moving, fixed, files, inverted=flags).dataobj)
+        theirs = ants.apply_transforms(
+            to_ants(fixed),
+            to_ants(moving),
+            [str(file) for file in files],
+            interpolator="linear",
+            whichtoinvert=flags,
+        ).numpy()
         # ITK has no half-voxel rim of zeros around an image as we have: compare within.
-        inner = np.asarray(
-            apply_transforms(
-                nib.Nifti1Image(np.pad(np.ones([n - 2 for n in moving.shape], np.float32), 1), moving.affine),
-                fixed, files, "linear", inverted=flags,
-            ).dataobj
-        ) == 1
+        inner = (
+            np.asarray(
+                apply_transforms(
+                    nib.Nifti1Image(
+                        np.pad(np.ones([n - 2 for n in moving.shape], np.float32), 1), moving.affine
+                    ),
+                    fixed,
+                    files,
+                    "linear",
+                    inverted=flags,
+                ).dataobj
+            )
+            == 1
+        )
         assert inner.sum() > 500
         assert np.abs(theirs[inner]).max() > 5
         np.testing.assert_allclose(ours[inner], theirs[inner], atol=2e-2)
@@ -212,9 +226,8 @@ class TestApply:
         grid = np.indices((40, 40, 40)) - 19.5
         sphere = (np.sqrt((grid**2).sum(0)) < 15).astype(np.uint8)
         image = nib.Nifti1Image(sphere, np.eye(4))
-        moved = apply_transforms(image, image, [Affine(turn(0, 17))], "label")
         centred = turn(0, 17)
-        centred[:3, 3] = 19.5 - centred[:3, :3] @ [19.5] * 3
+        centred[:3, 3] = 19.5 - centred[:3, :3] @ np.full(3, 19.5)
         moved = apply_transforms(image, image, [Affine(centred)], "label")
         assert moved.get_data_dtype() == np.uint8
         assert np.asarray(moved.dataobj).sum() == pytest.approx(sphere.sum(), rel=0.02)
@@ -285,7 +298,9 @@ class TestQuality:
         mask = nib.Nifti1Image((np.abs(grid) <= 8).all(0).astype(np.uint8), affine)
         back = [Affine(np.diag([0.8, 1, 1, 1]))]
         native_ml = np.asarray(mask.dataobj).sum() / 1000
-        assert expected_volume_ml(mask, back, warp, 1.0) == pytest.approx(native_ml / 1.25, rel=1e-3)
+        assert expected_volume_ml(mask, back, warp, 1.0) == pytest.approx(
+            native_ml / 1.25, rel=1e-3
+        )
 
 
 def test_left_is_the_subject_s_left_whatever_the_voxel_order():

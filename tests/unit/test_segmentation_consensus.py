@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+
 from corelab.segmentation import (
     DEFAULTS,
     aspects,
@@ -75,7 +76,10 @@ def test_aspects_counts_regions_and_shares():
     atlas = np.zeros((20, 10, 5))
     for n in range(10):
         atlas[2 * n : 2 * n + 2] = n + 1.000015  # labels are found stored like that
-    regions = {n + 1: name for n, name in enumerate("C L IC I M1 M2 M3 M4 M5 M6".split())}
+    regions = {
+        n + 1: name
+        for n, name in enumerate(["C", "L", "IC", "I", "M1", "M2", "M3", "M4", "M5", "M6"])
+    }
     lesion = np.zeros(atlas.shape, bool)
     assert aspects(lesion, atlas, regions)[0] == 10
     lesion[:4] = True

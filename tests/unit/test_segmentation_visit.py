@@ -8,10 +8,11 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
+
 from corelab.imaging import load_image, save_image
 from corelab.registration.transforms import write_affine
 from corelab.segmentation import segment_visit
-from scipy import ndimage
 
 SHAPE, VOXEL_MM = (56, 66, 20), (3.0, 3.0, 6.0)
 AXES = [(np.arange(n) - (n - 1) / 2) * v for n, v in zip(SHAPE, VOXEL_MM, strict=True)]
@@ -78,7 +79,8 @@ def study(tmp_path):
                 }
             )
         masks = {}
-        for grid, affine in {"g1": AFFINE, **{"g2": a for a in (affines or {}).values()}}.items():
+        grids = [("g1", AFFINE), *(("g2", affine) for affine in (affines or {}).values())]
+        for grid, affine in grids:
             if brain:
                 masks[grid] = f"brain_{grid}.nii.gz"
                 image = nib.Nifti1Image(BRAIN.astype(np.uint8), affine)

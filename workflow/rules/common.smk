@@ -227,8 +227,9 @@ def visit_memory(wildcards, attempt):
 
 def targets(*names):
     """Files of the named targets; only the preflight where the study is not sound."""
+    truth = [under("phantom", "truth.tsv")] if STUDY.config["phantom"] else []
     parts = {
-        "phantom": [*SIMULATED, *([under("phantom", "truth.tsv")] if STUDY.config["phantom"] else [])],
+        "phantom": [*SIMULATED, *truth],
         "images": records("prepare", "segment", "perfuse", "normalise"),
         "endpoints": [
             MEASUREMENTS,
@@ -236,6 +237,7 @@ def targets(*names):
             under("endpoints", "flow.tsv"),
             under("endpoints", "overlap.tsv"),
             *map_files(),
+            *truth,
         ],
         "statistics": STATISTICS_TABLES,
         "report": [under("report", "index.html"), under("report", "report.pdf")],

@@ -16,6 +16,7 @@ rule prepare:
         rows=visit_rows,
         folder=FOLDER,
         acquisition=STUDY.config["acquisition"],
+        dicom=STUDY.config["dicom"],
         registration=STUDY.config["registration"],
         code=code("prepare"),
     threads: 1

@@ -12,7 +12,8 @@ def main(snakemake):
         from corelab.registration import align_visit
 
         params, folder = snakemake.params, Path(snakemake.params.folder)
-        record = prepare_visit(params.rows, folder, settings={"acquisition": params.acquisition})
+        settings = {"acquisition": params.acquisition, "dicom": params.dicom}
+        record = prepare_visit(params.rows, folder, settings=settings)
         record = align_visit(record, folder, settings=params.registration)
         write_record(record, folder, snakemake.output.record)
 

@@ -5,14 +5,16 @@ from corelab.provenance.job import job
 
 def main(snakemake):
     with job(snakemake):
+        from corelab.pharmacodynamics.plan_runner import study_tables
         from corelab.reporting.report import write_report
         from corelab.reporting.tlf import write_pdf
         from corelab.study.model import load_study
 
         study = load_study(snakemake.params.config)
-        participants = study.sheets["participants"]
-        write_report(study.folder, study.config, participants)
-        write_pdf(study.folder, study.config, participants)
+        given = (study.folder, study.config, study.sheets["participants"])
+        tables = study_tables(study)
+        write_report(*given, tables=tables)
+        write_pdf(*given, tables=tables)
 
 
 main(snakemake)  # noqa: F821

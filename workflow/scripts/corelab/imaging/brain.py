@@ -21,6 +21,7 @@ from corelab.imaging.surface import GRID_MM, balloon
 BRAIN_ML = (900.0, 1800.0)
 #: Height of the brain in mm; a scan that covers less sees a part of the volume.
 BRAIN_HEIGHT_MM = 130.0
+_WIDEST_SECTION_ML_PER_MM = 19.0
 
 
 @dataclass(frozen=True)
@@ -335,21 +336,21 @@ def brain_volume_verdict(volume_ml: float, coverage_mm: float) -> str:
     volume_ml
         Volume of the mask.
     coverage_mm
-        Slices times their distance; below :data:`BRAIN_HEIGHT_MM` the limits shrink with it.
+        Slices times their distance. Below :data:`BRAIN_HEIGHT_MM` the lower limit shrinks with
+        it; the upper one is what the widest section of a brain (190 cm2) would fill.
 
     Returns
     -------
     str
-        ``pass``, ``warn`` (up to 200 mL outside, scaled alike) or ``fail``.
+        ``pass``, ``warn`` (up to 22 % below or 200 mL above) or ``fail``.
 
     Examples
     --------
     >>> [brain_volume_verdict(ml, mm) for ml, mm in ((1400, 160), (750, 160), (900, 80))]
     ['pass', 'warn', 'pass']
     """
-    scale = min(1.0, coverage_mm / BRAIN_HEIGHT_MM)
-    low, high = BRAIN_ML
-    if low * scale <= volume_ml <= high * max(scale, 0.3):
+    low = BRAIN_ML[0] * min(1.0, coverage_mm / BRAIN_HEIGHT_MM)
+    high = min(BRAIN_ML[1], coverage_mm * _WIDEST_SECTION_ML_PER_MM)
+    if low <= volume_ml <= high:
         return "pass"
-    near = (low - 200) * scale <= volume_ml <= (high + 200) * max(scale, 0.3)
-    return "warn" if near else "fail"
+    return "warn" if 0.78 * low <= volume_ml <= high + 200 else "fail"

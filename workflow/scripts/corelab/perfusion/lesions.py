@@ -64,7 +64,7 @@ def hemispheres(
     >>> plane = Plane((1, 0, 0), 22.5, 1)
     >>> sides = hemispheres(plane, np.diag([5.0, 5, 5, 1]), tissue, delayed, 1.0)
     >>> sides.affected, int(sides.healthy.sum())
-    ('left', 20)
+    ('left', 16)
     """
     distance = plane.distance_mm(tissue.shape, affine)
     right, left = tissue & (distance > MIDLINE_MM), tissue & (distance < -MIDLINE_MM)

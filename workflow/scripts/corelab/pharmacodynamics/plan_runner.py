@@ -22,12 +22,19 @@ TABLE_OF_TYPE = {
     "dose_response": "pharmacodynamics",
     "ordinal": "pharmacodynamics",
     "quantile": "pharmacodynamics",
+    "diagnostic": "pharmacodynamics",
     "survival": "survival",
     "progression": "survival",
     "radiomics": "radiomics",
     "phantom": "phantom",
 }
 NUMERIC = ("estimate", "ci_low", "ci_high", "ci_level", "p_value", "n", "second_estimate")
+
+
+def study_tables(study: Study) -> Tables:
+    """The tables of a study whose endpoints are collected, for reports and submission files."""
+    endpoints = study.folder / "endpoints"
+    return tables_of({}, study, endpoints / "measurements.tsv", endpoints / "overlap.tsv")
 
 
 def _numbers(frame: pd.DataFrame | None, *columns: str) -> pd.DataFrame | None:

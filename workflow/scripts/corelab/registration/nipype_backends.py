@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -296,11 +295,12 @@ def run_interface(node: Any, folder: Path, program: str) -> None:
     RegistrationFault
         If the program ends with an error.
     """
-    before = os.environ.get("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS")
     node.inputs.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
+    node.terminal_output = "file_split"
     try:
         node.run(cwd=str(folder))
-    except RuntimeError as error:
-        last = str(error).strip().splitlines()[-1] if str(error).strip() else "no message"
+    except (RuntimeError, FileNotFoundError) as error:
+        said = folder / "stderr.nipype"
+        lines = said.read_text(errors="replace").strip().splitlines() if said.is_file() else []
+        last = lines[-1] if lines else str(error).strip().splitlines()[0]
         raise RegistrationFault(f"{program} failed: {last}") from error
-    assert os.environ.get("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS") == before

@@ -129,8 +129,10 @@ class EnhancingTumour(ThresholdSegmenter):
         centre, spread = centre_and_spread(contrast[tissue])
         near = tissue & (np.abs(contrast - centre) < 2.5 * spread)
         if spread <= 0 or not near.any():
-            raise NotSegmentable("the T1c image does not vary over the brain, or equals the T1w; check whether one "
-                "file was named twice")
+            raise NotSegmentable(
+                "the T1c image does not vary over the brain, or equals the T1w; check whether one "
+                "file was named twice"
+            )
         centre, spread = centre_and_spread(contrast[near])
         z = np.where(brain, (contrast - centre) / (spread / 0.93), 0.0)
         plane = find_midplane(np.where(brain, post, 0.0), brain, voxel_size_mm)

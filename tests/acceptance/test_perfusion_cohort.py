@@ -1,0 +1,81 @@
+"""The head cohort, end to end from raw signal (targets: issue 3, point 7)."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from corelab.imaging import brain_mask
+from corelab.perfusion import lesions
+from corelab.perfusion.series import analyse_series
+from corelab.phantom.head_cohort import cohort, simulate_head
+
+pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
+
+
+def dice(a, b):
+    return 2.0 * (a & b).sum() / (a.sum() + b.sum())
+
+
+def analysed(case):
+    """Truth and finding of one case: volumes (mL), overlap, share of true artery."""
+    head = simulate_head(case)
+    brain = brain_mask(nib.Nifti1Image(head.signal, head.affine), case.modality)
+    found = analyse_series(
+        head.signal, head.affine, head.times_s, case.modality, brain, echo_time_s=0.03
+    )
+    osvd, bayes = found.maps["osvd"], found.maps["bayes"]
+    late = lesions.delayed_tissue(osvd.tmax_s, found.tissue, 6.0, found.voxel_ml)
+    sides = lesions.hemispheres(found.plane, head.affine, found.tissue, late, found.voxel_ml)
+    normal = sides.healthy & (np.nan_to_num(osvd.tmax_s, nan=np.inf) < lesions.NORMAL_TMAX_S)
+    flow = bayes.cbf_ml_100g_min
+    reference = lesions.reference_value(flow, normal, rule="contralateral", tissue=found.tissue)
+    core = lesions.reduced_flow(flow, reference, 0.30, late, found.tissue, found.voxel_ml)
+    lesion = case.side != "none"
+    return {
+        "family": case.family if lesion else "none",
+        "core_error_ml": (core.sum() - head.core.sum()) * found.voxel_ml,
+        "core_dice": dice(core, head.core) if lesion else np.nan,
+        "late_error_ml": (late.sum() - head.hypoperfused.sum()) * found.voxel_ml,
+        "late_ml": head.hypoperfused.sum() * found.voxel_ml,
+        "true_artery": bool((head.arteries[tuple(found.input.artery.voxels.T)] > 0.3).all()),
+        "side": sides.affected == case.side,
+    }
+
+
+def check(rows, factor=1.0):
+    for family in sorted({row["family"] for row in rows} - {"none"}):
+        cases = [row for row in rows if row["family"] == family]
+        errors = np.array([row["core_error_ml"] for row in cases])
+        overlaps = np.array([row["core_dice"] for row in cases])
+        assert abs(errors.mean()) <= 2.0 * factor, (family, errors)
+        assert np.abs(errors).mean() <= 3.0 * factor, (family, errors)
+        assert overlaps.mean() >= 0.80 / factor, (family, overlaps)
+        late = np.array([row["late_error_ml"] for row in cases])
+        whole = np.array([row["late_ml"] for row in cases])
+        assert np.abs(late).mean() <= factor * max(10.0, 0.05 * whole.mean()), (family, late)
+    for row in rows:
+        if row["family"] == "none":
+            assert row["core_error_ml"] <= 1.0 * factor
+
+
+def test_cohort_volumes_and_arteries():
+    rows = [analysed(case) for case in cohort()]
+    check(rows)
+    assert sum(row["true_artery"] for row in rows) >= 23
+    assert all(row["side"] for row in rows)
+
+
+def test_cohort_after_motion():
+    cases = cohort(motion_mm=2.0, motion_degrees=2.0)
+    check([analysed(case) for case in (*cases[2:6], *cases[10:13], *cases[18:21])], factor=1.5)
+
+
+def test_dsc_heads():
+    cases = cohort(modality="dsc", noise=8.0)
+    rows = [analysed(case) for case in (cases[3], cases[12], cases[20])]
+    for row in rows:
+        assert row["true_artery"] and row["side"]
+        assert abs(row["core_error_ml"]) <= 5.0, row
+        assert abs(row["late_error_ml"]) <= 15.0, row

@@ -1,0 +1,92 @@
+"""Speed of the perfusion engines, as ratios to a plain per-voxel SVD in the same run."""
+
+from __future__ import annotations
+
+import resource
+import time
+
+import numpy as np
+from scipy.linalg import toeplitz
+
+from corelab.perfusion import fit_perfusion
+from corelab.perfusion.series import analyse_series
+from corelab.phantom.head_cohort import cohort, simulate_head
+from corelab.phantom.tiles import arterial_curve, tissue_curve
+
+VOXELS = 300_000
+TARGET_S = {"osvd": 3.0, "bsvd": 0.3, "bayes": 3.0}
+
+
+def plain_svd(curves: np.ndarray, aif: np.ndarray, interval_s: float) -> np.ndarray:
+    """Truncated SVD as a textbook writes it: solve for one voxel after the other."""
+    matrix = toeplitz(aif, np.zeros(len(aif))) * interval_s
+    u, s, vt = np.linalg.svd(matrix)
+    kept = np.where(s > 0.2 * s[0], 1.0 / s, 0.0)
+    flow = np.empty(len(curves))
+    for voxel, curve in enumerate(curves):
+        flow[voxel] = (vt.T @ (kept * (u.T @ curve))).max()
+    return flow
+
+
+def main() -> list[dict[str, float | str]]:
+    """Print and return one row per engine, and one for a whole case."""
+    times = np.arange(40) * 1.5
+    aif = arterial_curve(times)
+    rng = np.random.default_rng(0)
+    clean = np.stack(
+        [
+            tissue_curve("linear", times, cbv_ml_100g=c, mtt_s=m, delay_s=d)
+            for c in (2.0, 4.0)
+            for m in (4.0, 7.0, 12.0)
+            for d in (0.0, 2.0, 5.0)
+        ]
+    )
+    curves = clean[rng.integers(0, len(clean), VOXELS)].astype(np.float32)
+    curves += rng.standard_normal(curves.shape, dtype=np.float32)
+    start = time.perf_counter()
+    plain_svd(curves[:20_000], aif, 1.5)
+    plain_s = (time.perf_counter() - start) * VOXELS / 20_000
+    rows: list[dict[str, float | str]] = []
+    for method in ("ssvd", "bsvd", "tikhonov", "osvd", "bayes"):
+        fit_perfusion(curves[:200], times, aif, "concentration", method)  # compile
+        start = time.perf_counter()
+        fit_perfusion(curves, times, aif, "concentration", method)
+        seconds = time.perf_counter() - start
+        rows.append(
+            {
+                "name": f"perfusion.{method}",
+                "seconds": seconds,
+                "ratio_to_plain_svd": plain_s / seconds,
+                "target_s": TARGET_S.get(method, float("nan")),
+            }
+        )
+    for name, changes in (
+        ("still", {}),
+        ("moved", {"motion_mm": 2.0, "motion_degrees": 2.0}),
+    ):
+        head = simulate_head(cohort(**changes)[3])
+        brain = np.asarray(head.tissue)
+        start = time.perf_counter()
+        analyse_series(head.signal, head.affine, head.times_s, "ctp", brain)
+        seconds = time.perf_counter() - start
+        rows.append(
+            {
+                "name": f"perfusion.case_{name}",
+                "seconds": seconds,
+                "ratio_to_plain_svd": plain_s / seconds,
+                "target_s": {"still": 20.0, "moved": 60.0}[name],
+            }
+        )
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
+    print(f"plain per-voxel SVD, {VOXELS} voxels x 40 frames: {plain_s:.1f} s (from 20000)")
+    for row in rows:
+        print(
+            f"{row['name']:24s} {row['seconds']:7.2f} s   x{row['ratio_to_plain_svd']:6.1f}"
+            f"   target {row['target_s']:g} s"
+        )
+    print(f"peak memory {peak:.2f} GiB")
+    return rows
+
+
+if __name__ == "__main__":
+    main()
