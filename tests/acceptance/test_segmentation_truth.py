@@ -59,7 +59,7 @@ VISITS = [
 @pytest.mark.parametrize("seed", [20260101, 7], ids=["demo", "other"])
 @pytest.mark.parametrize(("participant", "visit", "kinds"), VISITS)
 def test_simulated_trial(participant, visit, kinds, seed, tmp_path):
-    from corelab.phantom import TrialSpec, build_scene, simulate_scan, true_masks
+    from corelab.phantom import TrialSpec, simulate_scan, write_truth_images
 
     spec = TrialSpec(seed=seed)
     files = {
@@ -67,14 +67,14 @@ def test_simulated_trial(participant, visit, kinds, seed, tmp_path):
         for kind in kinds
     }
     found = segmented(files, tmp_path, "stroke")
-    scene = build_scene(spec, participant)
     checks = [("infarct", "pipeline", "dwi", 0.85)]
     if "FLAIR" in kinds:
         checks.append(("infarct", "pipeline:flair", "FLAIR", 0.85))
     if "ncct" in kinds:
         checks.append(("haematoma", "pipeline", "ncct", 0.93))
     for label, source, kind, least in checks:
-        truth = true_masks(scene, visit, kind)[0][label]
+        folder = tmp_path / f"truth-{kind}"
+        truth = read_mask(write_truth_images(spec, participant, visit, kind, folder)[label])
         entry = found[label, source]
         mask = read_mask(tmp_path / entry["path"])
         if not truth.any():

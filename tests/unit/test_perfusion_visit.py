@@ -100,9 +100,8 @@ def test_same_input_same_bytes(done, tmp_path):
         (tmp_path / path).write_bytes((out / path).read_bytes())
     again = perfuse_visit(record, tmp_path, settings={"perfusion": {"threads": 1}})
     assert again == result
-    for path in [m["path"] for m in (*result["masks"], *result["maps"])] + [
-        p for p in result["figures"].values()
-    ]:
+    paths = [m["path"] for m in (*result["masks"], *result["maps"])]
+    for path in (*paths, *result["figures"].values()):
         assert file_sha256(out / path) == file_sha256(tmp_path / path), path
 
 

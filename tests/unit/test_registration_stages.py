@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from functools import cache
 from pathlib import Path
 
 import nibabel as nib
@@ -49,13 +50,14 @@ def brain() -> np.ndarray:
     return np.asarray(template_brain_mask().dataobj) != 0
 
 
+@cache
 def lesion_mni() -> nib.Nifti1Image:
     """A ball of 12 mm radius in the LEFT hemisphere."""
     template = template_image()
-    grid = np.indices(template.shape).reshape(3, -1).T @ template.affine[:3, :3].T
-    far = np.linalg.norm(grid + template.affine[:3, 3] - [-38, -10, 18], axis=1)
-    ball = (far.reshape(template.shape) < 12) & brain()
-    return nib.Nifti1Image(ball.astype(np.uint8), template.affine)
+    centre = np.array([-38, -10, 18]) - template.affine[:3, 3]
+    i, j, k = np.ogrid[tuple(slice(0, n) for n in template.shape)]
+    ball = (i - centre[0]) ** 2 + (j - centre[1]) ** 2 + (k - centre[2]) ** 2 < 12**2
+    return nib.Nifti1Image((ball & brain()).astype(np.uint8), template.affine)
 
 
 def scan_of(visit: str, kind: str, image: nib.Nifti1Image, interpolation: str) -> nib.Nifti1Image:

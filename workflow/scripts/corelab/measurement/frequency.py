@@ -239,7 +239,7 @@ def write_frequency_map(
             "description": what,
             "status": "ok",
             "denominator": denominator,
-            "n_denominator": found.denominator,
+            "n": found.denominator,
             "n_mapped": found.n_mapped,
             "n_enrolled": enrolled,
             "largest_fraction": found.largest,

@@ -149,18 +149,18 @@ def _registry_rows(
     image = _load(folder / registry["path"])
     voxels = np.asanyarray(image.dataobj)
     voxel_ml = abs(float(np.linalg.det(image.affine[:3, :3]))) / 1000.0
-    endpoints = registry.get("endpoints") or ["core_volume"] * len(registry["ids"])
+    rules = {entry["id"]: entry["rule"] for entry in registry.get("rows", [])}
     rows = []
-    for number, (name, endpoint) in enumerate(zip(registry["ids"], endpoints, strict=True)):
+    for number, (name, label) in enumerate(zip(registry["ids"], registry["labels"], strict=True)):
         rows.append(
             _row(
                 participant_id,
                 visit,
-                endpoint,
+                volume_endpoint(label),
                 f"pipeline:{name}",
                 float(np.count_nonzero(voxels[..., number])) * voxel_ml,
                 "mL",
-                reason=f"engine {registry['engine']}" if registry.get("engine") else None,
+                reason=f"{rules.get(name, name)}, engine {registry['engine']}",
                 scan_ids=registry.get("scan_ids") or [],
             )
         )

@@ -102,7 +102,7 @@ def load_head(record: Mapping[str, Any], folder: Path, grid: str) -> Head:
     try:
         ndim = 4 if scan["kind"] in ("ctp", "dsc") else 3
         image = windowed(load_image(folder / scan["path"], ndim=ndim), scan["kind"])
-        mask: Any = load_image(folder / mask_file)
+        mask: Any = load_image(folder / mask_file, kind="mask-brain")
     except ImageFault as fault:
         raise RegistrationFault(str(fault)) from fault
     brain = (np.asarray(mask.dataobj) != 0).astype(np.uint8)

@@ -317,12 +317,19 @@ def encode_png(rgb: NDArray[np.uint8]) -> bytes:
 def _outlines(
     masks: Sequence[dict[str, Any]], folder: Path, shape: tuple[int, ...]
 ) -> tuple[Outline, ...]:
-    """Masks of one grid as outlines; the pipeline's primary mask is drawn last, on top."""
+    """Masks of one grid as outlines; the pipeline's primary mask is drawn last, on top.
+
+    Variants of the pipeline (other cut-offs of the same label) would hide the image; they are in
+    the viewer and the tables.
+    """
     drawn: list[Outline] = []
+    primary = {mask["label"] for mask in masks if mask.get("source") == "pipeline"}
     taken: dict[str, int] = {}
     for mask in masks:
         label, source = str(mask["label"]), str(mask.get("source") or "pipeline")
         if int(mask.get("repeat") or 1) > 1 or not (folder / mask["path"]).is_file():
+            continue
+        if source.startswith("pipeline:") and label in primary:
             continue
         data, _ = read_volume(folder / mask["path"])
         if data.shape != shape:

@@ -438,8 +438,9 @@ def participants_table(results: Results) -> Table:
     return Table("Participants by arm", columns, body)
 
 
-def _endpoints_table(results: Results) -> Table | None:
-    found = descriptions(results)
+def _endpoints_table(results: Results, *, variants: bool) -> Table | None:
+    """Endpoints by visit, source and arm; or the pipeline's variants (other cut-offs) alone."""
+    found = [d for d in descriptions(results) if d.source.startswith("pipeline:") == variants]
     if not found:
         return None
     body = []
@@ -472,7 +473,9 @@ def _endpoints_table(results: Results) -> Table | None:
         Column("Unit"),
     ]
     return Table(
-        "Endpoints by visit, source and arm",
+        "The same endpoints by other cut-offs and engines"
+        if variants
+        else "Endpoints by visit, source and arm",
         columns,
         body,
         "Whole lesion, first repeat.",
@@ -1139,7 +1142,8 @@ def _index_html(
         other_subjects=_others_table(results, pages, flags),
         maps=_maps(results),
         ramp=Markup(pictures.heat_css()),
-        endpoints_table=_endpoints_table(results),
+        endpoints_table=_endpoints_table(results, variants=False),
+        variants_table=_endpoints_table(results, variants=True),
         parts=parts,
         acquisition=_acquisition_table(results, pages),
         gates=_gates_table(results, pages),
