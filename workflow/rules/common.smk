@@ -9,9 +9,9 @@ REPOSITORY = Path(str(workflow.current_basedir)).parents[1]
 SCRIPTS = REPOSITORY / "workflow" / "scripts"
 sys.path.insert(0, str(SCRIPTS))
 # Jobs start a Python of their own; it finds the library by this.
-os.environ["PYTHONPATH"] = os.pathsep.join(
-    part for part in (str(SCRIPTS), os.environ.get("PYTHONPATH")) if part
-)
+os.environ |= {
+    "PYTHONPATH": os.pathsep.join(filter(None, (str(SCRIPTS), os.getenv("PYTHONPATH"))))
+}
 
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
@@ -36,16 +36,24 @@ FINDINGS = f"{FOLDER}/preflight/findings.tsv"
 MEASUREMENTS = f"{FOLDER}/endpoints/measurements.tsv"
 STATISTICS_TABLES = [
     f"{FOLDER}/statistics/{name}.tsv"
-    for name in ("agreement", "overlap", "pharmacodynamics", "survival", "radiomics", "phantom")
+    for name in (
+        "agreement",
+        "overlap",
+        "pharmacodynamics",
+        "survival",
+        "radiomics",
+        "phantom",
+    )
 ]
-ENVIRONMENT = "../../environment.yml"
 
 # Wildcards are BIDS entities (sub-001, ses-day5), which no id can break out of.
 VISITS = {
     (subject_entity(subject), session_entity(visit)): (subject, visit)
     for subject, visit in STUDY.image_visits
 }
-SUBJECTS = {subject_entity(s): (s, visits) for s, visits in STUDY.image_subjects.items()}
+SUBJECTS = {
+    subject_entity(s): (s, visits) for s, visits in STUDY.image_subjects.items()
+}
 SIMULATED = {row["path"]: row for row in STUDY.scans if row["simulated"]}
 BATCHES = [f"{number:04d}" for number in range(len(STUDY.mask_batches))]
 ANALYSES = {analysis["id"]: analysis for analysis in STUDY.config["analyses"]}
@@ -67,6 +75,11 @@ def code(rule_name):
 def under(*parts):
     """A path in the study's results folder."""
     return "/".join([FOLDER, *parts])
+
+
+def study_folder(wildcards):
+    """Results folder of the study, as a parameter (paths in records are relative to it)."""
+    return FOLDER
 
 
 def log_of(rule_name, wildcards=""):
@@ -110,7 +123,9 @@ def visit_files(wildcards):
 
 def perfused(subject, session):
     """Record of the perfusion stage, where the visit has perfusion."""
-    return [stage("perfuse", subject, session)] * (VISITS[subject, session] in STUDY.perfusion_visits)
+    return [stage("perfuse", subject, session)] * (
+        VISITS[subject, session] in STUDY.perfusion_visits
+    )
 
 
 def visit_perfusion(wildcards):
@@ -140,12 +155,16 @@ def batch_rows(wildcards):
 
 def batch_files(wildcards):
     """Files of the supplied masks of a batch that are there."""
-    return [row["path"] for row in STUDY.mask_batches[int(wildcards.batch)] if row["exists"]]
+    return [
+        row["path"] for row in STUDY.mask_batches[int(wildcards.batch)] if row["exists"]
+    ]
 
 
 def atlas_files():
     """Files of the configured atlases."""
-    return [atlas[key] for atlas in STUDY.config["atlases"] for key in ("path", "labels")]
+    return [
+        atlas[key] for atlas in STUDY.config["atlases"] for key in ("path", "labels")
+    ]
 
 
 def records(*names):
@@ -164,7 +183,9 @@ def records(*names):
 
 def measured_records():
     """Records that hold measurement rows."""
-    return records("measure") + [under("endpoints", "batches", f"{b}.json") for b in BATCHES]
+    return records("measure") + [
+        under("endpoints", "batches", f"{b}.json") for b in BATCHES
+    ]
 
 
 def sheet_files(*names):
@@ -178,13 +199,21 @@ def sheet_files(*names):
 
 def sheet_rows(*names):
     """Paths of sheets by name, as parameters."""
-    return {key: str(path) for key, path in STUDY.sheet_paths.items() if key.split("[")[0] in names}
+    return {
+        key: str(path)
+        for key, path in STUDY.sheet_paths.items()
+        if key.split("[")[0] in names
+    }
 
 
 def map_files():
     """Lesion frequency maps of every label that can have one."""
-    with_location = bool(SUBJECTS) or any(row["space"] == "MNI152" for row in STUDY.scans)
-    labels = [label.replace("-", "") for label in STUDY.mask_labels] if with_location else []
+    with_location = bool(SUBJECTS) or any(
+        row["space"] == "MNI152" for row in STUDY.scans
+    )
+    labels = (
+        [label.replace("-", "") for label in STUDY.mask_labels] if with_location else []
+    )
     return [under("maps", f"{label}_frequency.nii.gz") for label in labels]
 
 
@@ -194,7 +223,9 @@ def analysis_tables(wildcards):
     wanted = ["participants", "covariates"]
     wanted += ["outcomes"] * bool(analysis.get("outcome"))
     wanted += ["exposures"] * bool(analysis.get("exposure"))
-    wanted += ["events"] * (analysis["type"] in {"survival", "progression", "radiomics"})
+    wanted += ["events"] * (
+        analysis["type"] in {"survival", "progression", "radiomics"}
+    )
     wanted += ["phantoms"] * (analysis["type"] == "phantom")
     wanted += ["reads"] * bool(analysis.get("strata"))
     return sheet_files(*wanted)
@@ -254,11 +285,6 @@ def targets(*names):
     return [PASSED, *wanted]
 
 
-def is_head():
-    """Whether this is the Snakemake that a person started, not one that runs a job."""
-    return workflow.is_main_process if hasattr(workflow, "is_main_process") else True
-
-
 def tell_plan():
     """Say what is about to be computed."""
     lines = [
@@ -282,7 +308,9 @@ def tell_summary(log):
 def tell_failure(log):
     """Say what failed and how to go on."""
     if not STUDY.sound:
-        logger.error(f"The input has errors, so nothing was computed. They are listed above and in {FINDINGS}.")
+        logger.error(
+            f"The input has errors, so nothing was computed. They are listed above and in {FINDINGS}."
+        )
         return
     logger.error(
         f"Some jobs failed; their last lines are above, their logs in {FOLDER}/logs/. "

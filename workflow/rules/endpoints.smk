@@ -15,17 +15,17 @@ rule measure:
         log_of("measure", "{subject}_{session}"),
     benchmark:
         benchmark_of("measure", "{subject}_{session}")
-    params:
-        folder=FOLDER,
-        atlases=STUDY.config["atlases"],
-        measurement=STUDY.config["measurement"],
-        code=code("measure"),
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=visit_memory,
         runtime="30m",
-    conda:
-        "../../environment.yml"
+    params:
+        folder=study_folder,
+        atlases=STUDY.config["atlases"],
+        measurement=STUDY.config["measurement"],
+        code=code("measure"),
     message:
         "Measuring {wildcards.subject} {wildcards.session}"
     script:
@@ -44,17 +44,17 @@ rule measure_supplied:
         log_of("measure_supplied", "{batch}"),
     benchmark:
         benchmark_of("measure_supplied", "{batch}")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime="60m",
     params:
         rows=batch_rows,
         atlases=STUDY.config["atlases"],
         measurement=STUDY.config["measurement"],
         code=code("measure_supplied"),
-    threads: 1
-    resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime="60m",
-    conda:
-        "../../environment.yml"
     message:
         "Measuring supplied masks, batch {wildcards.batch}"
     script:
@@ -78,15 +78,15 @@ rule collect:
         log_of("collect"),
     benchmark:
         benchmark_of("collect")
-    params:
-        config=config_part("measurement"),
-        code=code("collect"),
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime="60m",
-    conda:
-        "../../environment.yml"
+    params:
+        config=config_part("measurement"),
+        code=code("collect"),
     message:
         "Collecting the measurements of {FOLDER}"
     script:
@@ -105,6 +105,12 @@ rule frequency_map:
         log_of("frequency_map", "{label}"),
     benchmark:
         benchmark_of("frequency_map", "{label}")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime="60m",
     params:
         rows=lambda wildcards: plain_rows(
             row
@@ -112,17 +118,11 @@ rule frequency_map:
             if row["space"] == "MNI152"
             and row["kind"].removeprefix("mask-").replace("-", "") == wildcards.label
         ),
-        folder=FOLDER,
+        folder=study_folder,
         enrolled=len(STUDY.participants),
         denominator=STUDY.config["measurement"]["frequency_denominator"],
         visit_order=STUDY.visit_order,
         code=code("frequency_map"),
-    threads: 1
-    resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime="60m",
-    conda:
-        "../../environment.yml"
     message:
         "Mapping where {wildcards.label} lies"
     script:

@@ -12,19 +12,19 @@ rule prepare:
         log_of("prepare", "{subject}_{session}"),
     benchmark:
         benchmark_of("prepare", "{subject}_{session}")
-    params:
-        rows=visit_rows,
-        folder=FOLDER,
-        acquisition=STUDY.config["acquisition"],
-        dicom=STUDY.config["dicom"],
-        registration=STUDY.config["registration"],
-        code=code("prepare"),
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=visit_memory,
         runtime="60m",
-    conda:
-        "../../environment.yml"
+    params:
+        rows=visit_rows,
+        folder=study_folder,
+        acquisition=STUDY.config["acquisition"],
+        dicom=STUDY.config["dicom"],
+        registration=STUDY.config["registration"],
+        code=code("prepare"),
     message:
         "Preparing the scans of {wildcards.subject} {wildcards.session}"
     script:
@@ -41,17 +41,17 @@ rule segment:
         log_of("segment", "{subject}_{session}"),
     benchmark:
         benchmark_of("segment", "{subject}_{session}")
-    params:
-        folder=FOLDER,
-        disease=STUDY.config["study"]["disease"],
-        segmentation=STUDY.config["segmentation"],
-        code=code("segment"),
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=visit_memory,
         runtime="60m",
-    conda:
-        "../../environment.yml"
+    params:
+        folder=study_folder,
+        disease=STUDY.config["study"]["disease"],
+        segmentation=STUDY.config["segmentation"],
+        code=code("segment"),
     message:
         "Segmenting lesions of {wildcards.subject} {wildcards.session}"
     script:
@@ -68,19 +68,19 @@ rule perfuse:
         log_of("perfuse", "{subject}_{session}"),
     benchmark:
         benchmark_of("perfuse", "{subject}_{session}")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=visit_memory,
+        runtime="60m",
     params:
-        folder=FOLDER,
+        folder=study_folder,
         perfusion=STUDY.config["perfusion"],
         onset_to_ct_min=lambda wildcards: STUDY.onset_to_ct_minutes(
             SUBJECTS[wildcards.subject][0]
         ),
         code=code("perfuse"),
-    threads: 1
-    resources:
-        mem_mb=visit_memory,
-        runtime="60m",
-    conda:
-        "../../environment.yml"
     message:
         "Computing perfusion of {wildcards.subject} {wildcards.session}"
     script:
@@ -97,17 +97,17 @@ rule normalise:
         log_of("normalise", "{subject}"),
     benchmark:
         benchmark_of("normalise", "{subject}")
-    params:
-        folder=FOLDER,
-        registration=STUDY.config["registration"],
-        visit_order=STUDY.visit_order,
-        code=code("normalise"),
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 4000 * attempt,
         runtime="2h",
-    conda:
-        "../../environment.yml"
+    params:
+        folder=study_folder,
+        registration=STUDY.config["registration"],
+        visit_order=STUDY.visit_order,
+        code=code("normalise"),
     message:
         "Registering {wildcards.subject} to MNI152"
     script:

@@ -12,16 +12,16 @@ rule simulate_scan:
         log_of("simulate_scan", "{scan}"),
     benchmark:
         benchmark_of("simulate_scan", "{scan}")
-    params:
-        row=lambda wildcards, output: plain_rows([SIMULATED[output.image]])[0],
-        phantom=STUDY.config["phantom"],
-        code=code("simulate_scan"),
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime="20m",
-    conda:
-        "../../environment.yml"
+    params:
+        row=lambda wildcards, output: plain_rows([SIMULATED[output.image]])[0],
+        phantom=STUDY.config["phantom"],
+        code=code("simulate_scan"),
     message:
         "Simulating {wildcards.scan}"
     script:
@@ -38,15 +38,15 @@ rule simulate_truth:
         log_of("simulate_truth"),
     benchmark:
         benchmark_of("simulate_truth")
-    params:
-        phantom=STUDY.config["phantom"],
-        code=code("simulate_truth"),
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime="30m",
-    conda:
-        "../../environment.yml"
+    params:
+        phantom=STUDY.config["phantom"],
+        code=code("simulate_truth"),
     message:
         "Writing the truth of the simulated trial"
     script:

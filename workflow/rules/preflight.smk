@@ -23,16 +23,16 @@ rule check_inputs:
         log_of("check_inputs"),
     benchmark:
         benchmark_of("check_inputs")
-    params:
-        config=config,
-        inputs=inputs_fingerprint(),
-        code=code("check_inputs"),
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=1000,
         runtime="10m",
-    conda:
-        "../../environment.yml"
+    params:
+        config=config,
+        inputs=inputs_fingerprint(),
+        code=code("check_inputs"),
     message:
         "Checking the config, the sheets and the headers of the scans"
     script:
@@ -49,14 +49,14 @@ rule preflight:
         log_of("preflight"),
     benchmark:
         benchmark_of("preflight")
-    params:
-        code=code("preflight"),
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=500,
         runtime="5m",
-    conda:
-        "../../environment.yml"
+    params:
+        code=code("preflight"),
     message:
         "Preflight: {input.findings}"
     script:

@@ -13,16 +13,16 @@ rule certificate:
         log_of("certificate"),
     benchmark:
         benchmark_of("certificate")
-    params:
-        published=sheet_rows("published"),
-        numeric_tolerance=STUDY.config["certificate"]["numeric_tolerance"],
-        code=code("certificate"),
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=1000,
         runtime="10m",
-    conda:
-        "../../environment.yml"
+    params:
+        published=sheet_rows("published"),
+        numeric_tolerance=STUDY.config["certificate"]["numeric_tolerance"],
+        code=code("certificate"),
     message:
         "Comparing published with recomputed numbers"
     script:
@@ -40,15 +40,15 @@ rule trace_table:
         log_of("trace_table"),
     benchmark:
         benchmark_of("trace_table")
-    params:
-        folder=FOLDER,
-        code=code("trace_table"),
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime="30m",
-    conda:
-        "../../environment.yml"
+    params:
+        folder=study_folder,
+        code=code("trace_table"),
     message:
         "Tracing every number to its sources"
     script:
@@ -71,18 +71,19 @@ rule manifest:
         log_of("manifest"),
     benchmark:
         benchmark_of("manifest")
-    params:
-        config=config,
-        rules={
-            name: code(name) for name in sorted(path.stem for path in SCRIPTS.glob("*.py"))
-        },
-        code=code("manifest"),
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=1000,
         runtime="60m",
-    conda:
-        "../../environment.yml"
+    params:
+        config=config,
+        rules={
+            name: code(name)
+            for name in sorted(path.stem for path in SCRIPTS.glob("*.py"))
+        },
+        code=code("manifest"),
     message:
         "Hashing all products of {FOLDER}"
     script:
@@ -99,15 +100,15 @@ rule verified:
         log_of("verified"),
     benchmark:
         benchmark_of("verified")
-    params:
-        folder=FOLDER,
-        code=code("verified"),
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=1000,
         runtime="60m",
-    conda:
-        "../../environment.yml"
+    params:
+        folder=study_folder,
+        code=code("verified"),
     message:
         "Verifying all products of {FOLDER}"
     script:
@@ -118,20 +119,22 @@ rule verify:
     """Hash everything again, whatever Snakemake believes, and fail if a byte differs."""
     input:
         # Once there is a manifest, nothing may be recomputed before it is compared.
-        [] if Path(under("provenance", "manifest.json")).is_file() else targets("verify"),
+        []
+        if Path(under("provenance", "manifest.json")).is_file()
+        else targets("verify"),
     log:
         log_of("verify"),
     benchmark:
         benchmark_of("verify")
-    params:
-        folder=FOLDER,
-        code=code("verify"),
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=1000,
         runtime="60m",
-    conda:
-        "../../environment.yml"
+    params:
+        folder=study_folder,
+        code=code("verify"),
     message:
         "Verifying all products of {FOLDER}"
     script:
@@ -146,16 +149,16 @@ rule trace:
         log_of("trace"),
     benchmark:
         benchmark_of("trace")
-    params:
-        folder=FOLDER,
-        row=STUDY.config["row"],
-        code=code("trace"),
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=1000,
         runtime="10m",
-    conda:
-        "../../environment.yml"
+    params:
+        folder=study_folder,
+        row=STUDY.config["row"],
+        code=code("trace"),
     message:
         "Tracing {params.row}"
     script:
@@ -168,19 +171,19 @@ rule status:
         log_of("status"),
     benchmark:
         benchmark_of("status")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime="10m",
     params:
-        folder=FOLDER,
+        folder=study_folder,
         stages={
             name: [path.removeprefix(f"{FOLDER}/") for path in records(name)]
             for name in ("prepare", "segment", "perfuse", "normalise", "measure")
         },
         code=code("status"),
-    threads: 1
-    resources:
-        mem_mb=500,
-        runtime="10m",
-    conda:
-        "../../environment.yml"
     message:
         "Status of {FOLDER}"
     script:
@@ -193,16 +196,16 @@ rule index:
         log_of("index"),
     benchmark:
         benchmark_of("index")
-    params:
-        folder=FOLDER,
-        bids=STUDY.config["bids"],
-        code=code("index"),
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=1000,
         runtime="30m",
-    conda:
-        "../../environment.yml"
+    params:
+        folder=study_folder,
+        bids=STUDY.config["bids"],
+        code=code("index"),
     message:
         "Indexing {params.bids}"
     script:
@@ -218,16 +221,16 @@ rule compare:
         log_of("compare"),
     benchmark:
         benchmark_of("compare")
-    params:
-        folder=FOLDER,
-        other=STUDY.config["compare_with"],
-        code=code("compare"),
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=1000,
         runtime="30m",
-    conda:
-        "../../environment.yml"
+    params:
+        folder=study_folder,
+        other=STUDY.config["compare_with"],
+        code=code("compare"),
     message:
         "Comparing with {params.other}"
     script:

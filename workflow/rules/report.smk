@@ -21,15 +21,15 @@ rule report:
         log_of("report"),
     benchmark:
         benchmark_of("report")
-    params:
-        config=config,
-        code=code("report"),
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 3000 * attempt,
         runtime="60m",
-    conda:
-        "../../environment.yml"
+    params:
+        config=config,
+        code=code("report"),
     message:
         "Writing the report of {FOLDER}"
     script:
@@ -49,15 +49,15 @@ rule submission:
         log_of("submission"),
     benchmark:
         benchmark_of("submission")
-    params:
-        config=config,
-        code=code("submission"),
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=2000,
         runtime="30m",
-    conda:
-        "../../environment.yml"
+    params:
+        config=config,
+        code=code("submission"),
     message:
         "Writing the submission files of {FOLDER}"
     script:

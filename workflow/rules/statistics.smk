@@ -14,16 +14,16 @@ rule analyse:
         log_of("analyse", "{analysis}"),
     benchmark:
         benchmark_of("analyse", "{analysis}")
-    params:
-        analysis=lambda wildcards: ANALYSES[wildcards.analysis],
-        config=config_part(),
-        code=code("analyse"),
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime="60m",
-    conda:
-        "../../environment.yml"
+    params:
+        analysis=lambda wildcards: ANALYSES[wildcards.analysis],
+        config=config_part(),
+        code=code("analyse"),
     message:
         "Analysis {wildcards.analysis}"
     script:
@@ -34,23 +34,25 @@ rule statistics_tables:
     """Bring the analyses together by room; a type that the plan lacks gives a header-only file."""
     input:
         ancient(PASSED),
-        analyses=[under("statistics", "by_analysis", f"{name}.tsv") for name in ANALYSES],
+        analyses=[
+            under("statistics", "by_analysis", f"{name}.tsv") for name in ANALYSES
+        ],
     output:
         tables=STATISTICS_TABLES,
     log:
         log_of("statistics_tables"),
     benchmark:
         benchmark_of("statistics_tables")
-    params:
-        analyses=STUDY.config["analyses"],
-        plan=STUDY.plan_fingerprint,
-        code=code("statistics_tables"),
+    conda:
+        "../../environment.yml"
     threads: 1
     resources:
         mem_mb=1000,
         runtime="10m",
-    conda:
-        "../../environment.yml"
+    params:
+        analyses=STUDY.config["analyses"],
+        plan=STUDY.plan_fingerprint,
+        code=code("statistics_tables"),
     message:
         "Collecting the statistics of {FOLDER}"
     script:

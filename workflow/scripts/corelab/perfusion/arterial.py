@@ -25,6 +25,8 @@ SCALE_LIMITS = (1.0, 12.0)
 ARTERIAL_WINDOW_S = 1.8
 #: A vein rises at least this long after the artery.
 VENOUS_LAG_S = 1.0
+#: Correlation of a venous curve with the artery, dispersed and delayed.
+LEAST_VENOUS_LIKENESS = 0.85
 
 
 @dataclass(frozen=True)
@@ -242,6 +244,7 @@ def find_vein(
     arrival = half_rise_s(curves, times_s)
     area = curves.sum(axis=1)
     late = arrival >= artery.arrival_s + VENOUS_LAG_S
+    late &= _venous_shape(curves, times_s, artery, arrival) > LEAST_VENOUS_LIKENESS
     if plane is not None and late.any():
         world = index @ affine[:3, :3].T + affine[:3, 3]
         distance = world @ np.asarray(plane.normal) - plane.offset_mm
@@ -257,6 +260,24 @@ def find_vein(
     voxels = index[order]
     curve = concentration[tuple(voxels.T)].astype(float).mean(axis=0)
     return describe(curve, times_s, voxels)
+
+
+def _venous_shape(
+    curves: np.ndarray, times_s: np.ndarray, artery: Vessel, arrival_s: np.ndarray
+) -> np.ndarray:
+    """Correlation of each curve with the artery, dispersed by 3 s and moved to its arrival.
+
+    At the edge of bone a moving head makes curves that are large and late, but no bolus.
+    """
+    fine = np.arange(times_s[0], times_s[-1] + 0.25, 0.25)
+    spread = np.exp(-(fine - fine[0]) / 3.0)
+    shape = np.convolve(np.interp(fine, times_s, artery.curve), spread / spread.sum())[: len(fine)]
+    start = float(half_rise_s(shape, fine)[0])
+    moved = np.stack([np.interp(times_s - (a - start), fine, shape) for a in arrival_s])
+    centred = curves - curves.mean(axis=1, keepdims=True)
+    other = moved - moved.mean(axis=1, keepdims=True)
+    norm = np.linalg.norm(centred, axis=1) * np.linalg.norm(other, axis=1)
+    return np.asarray((centred * other).sum(axis=1) / np.maximum(norm, 1e-12))
 
 
 def partial_volume_scale(artery: Vessel, vein: Vessel | None) -> tuple[float, float]:

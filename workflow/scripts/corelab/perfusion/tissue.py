@@ -26,7 +26,7 @@ SMOOTHING_MM = (0.0, 0.8, 1.2, 1.6, 2.0, 2.4, 2.8, 3.2, 3.6)
 #: the difference between curves (RMS) at which they stop being alike, in units of the aim.
 GUIDE = 1.6
 REACH = 2.25
-LIKENESS = 0.9
+LIKENESS = 0.5
 #: Through-plane smoothing, as a share of the slice distance.
 SLICE_SMOOTHING = 0.35
 

@@ -1,1 +1,1 @@
-
+"""Reads -> final reads: blinded packages, presentation order, adjudication, lock, change log."""
