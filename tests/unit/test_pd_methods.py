@@ -27,7 +27,7 @@ from corelab.pharmacodynamics import (
     survival,
 )
 from corelab.pharmacodynamics.linear import fit_linear
-from corelab.pharmacodynamics.two_computations import ComputationsDisagree, compare
+from corelab.provenance.two_computations import ComputationsDisagree, compare
 
 
 @pytest.fixture

@@ -21,17 +21,12 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from corelab.agreement.estimates import Floats
+from corelab.provenance.two_computations import CLOSED_FORM, ComputationsDisagree, compare
 
-#: Both sides are closed forms.
-CLOSED_FORM = 1e-8
 #: Likelihoods, whose maximum is flat: 1e-10 of the deviance is 1e-5 of a variance.
 ITERATIVE = 2e-3
 
 Second = dict[str, Any]
-
-
-class ComputationsDisagree(ArithmeticError):
-    """Our kernel and the library give different numbers for one statistic."""
 
 
 def confirm(
@@ -61,18 +56,13 @@ def confirm(
     0.5
     >>> confirm(0.5, 0.6, "scipy.stats.linregress")
     Traceback (most recent call last):
-    corelab.agreement.second.ComputationsDisagree: ours 0.5, scipy.stats.linregress 0.6: ...
+    corelab.provenance.two_computations.ComputationsDisagree: ours 0.5, ...
     """
     if math.isnan(ours) and math.isnan(theirs):
         return {}
-    difference = abs(ours - theirs)
-    if not difference <= tolerance * max(abs(scale), abs(ours)):
-        raise ComputationsDisagree(
-            f"ours {ours!r}, {library} {theirs!r}: the difference {difference:.3g} exceeds the "
-            f"tolerance {tolerance:.1g}; one of the two programs is wrong for these data. Please "
-            "report it with the rows of this analysis"
-        )
-    return {"second_estimate": float(theirs), "second_method": library}
+    return dict(
+        compare(ours, theirs, library, tolerance=tolerance, scale=max(abs(scale), abs(ours)))
+    )
 
 
 def icc_by_pingouin(ratings: Floats) -> dict[str, tuple[float, float, float]]:

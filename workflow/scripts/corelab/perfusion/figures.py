@@ -145,6 +145,7 @@ def _lesions(
         Patch(color=CORE_COLOUR, label=f"core {core_ml:.1f} mL"),
         Patch(color=PENUMBRA_COLOUR, label=f"penumbra {late_ml - core_ml:.1f} mL"),
     ]
+    axes[0][0].text(0.03, 0.03, "R", color="white", transform=axes[0][0].transAxes, fontsize=11)
     figure.legend(handles=labels, loc="outside lower center", ncols=2, fontsize=9, frameon=False)
     return figure
 

@@ -25,7 +25,7 @@ from corelab.pharmacodynamics.analysis_set import (
     with_covariates,
 )
 from corelab.pharmacodynamics.linear import Estimate, fit_linear, influence, t_estimate
-from corelab.pharmacodynamics.two_computations import CLOSED_FORM, compare
+from corelab.provenance.two_computations import CLOSED_FORM, compare
 
 
 def _two_samples(a: Any, b: Any, least: int = 2) -> tuple[np.ndarray, np.ndarray]:

@@ -31,7 +31,7 @@ from corelab.pharmacodynamics.analysis_set import (
     outcome_values,
 )
 from corelab.pharmacodynamics.ordinal import exact_interval
-from corelab.pharmacodynamics.two_computations import compare
+from corelab.provenance.two_computations import compare
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ from corelab.pharmacodynamics.analysis_set import (
     with_covariates,
 )
 from corelab.pharmacodynamics.linear import LinearFit, fit_linear, influence
-from corelab.pharmacodynamics.two_computations import compare
+from corelab.provenance.two_computations import compare
 
 #: Search interval of ed50 as multiples of the largest dose, as in DoseFinding::defBnds.
 ED50_BOUNDS = (0.001, 1.5)

@@ -28,7 +28,7 @@ from corelab.pharmacodynamics.analysis_set import (
 )
 from corelab.pharmacodynamics.linear import Estimate
 from corelab.pharmacodynamics.mixed import Block, MixedFit, Structure, fit_reml
-from corelab.pharmacodynamics.two_computations import ComputationsDisagree, compare
+from corelab.provenance.two_computations import ComputationsDisagree, compare
 
 STRUCTURES = ("us", "toeph", "ar1h", "csh", "adh", "toep", "ar1", "cs")
 

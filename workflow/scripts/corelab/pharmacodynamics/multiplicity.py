@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from corelab.pharmacodynamics.two_computations import compare
+from corelab.provenance.two_computations import compare
 
 PROCEDURES = (
     "bonferroni",

@@ -29,7 +29,7 @@ from corelab.pharmacodynamics.analysis_set import (
     participant_columns,
     with_covariates,
 )
-from corelab.pharmacodynamics.two_computations import compare
+from corelab.provenance.two_computations import compare
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from corelab.pharmacodynamics.correlation import bca_limits
 from corelab.pharmacodynamics.linear import t_estimate
 from corelab.pharmacodynamics.survival import fit_cox, score_residuals
 from corelab.pharmacodynamics.time_to_event import event_times, median_row
-from corelab.pharmacodynamics.two_computations import compare
+from corelab.provenance.two_computations import compare
 
 #: Days within which two progression dates count as the same (one monthly visit).
 WINDOW_DAYS = 28.0

@@ -32,7 +32,7 @@ from corelab.pharmacodynamics.analysis_set import (
     typed,
     with_covariates,
 )
-from corelab.pharmacodynamics.two_computations import ComputationsDisagree, compare
+from corelab.provenance.two_computations import ComputationsDisagree, compare
 
 DEFAULT_QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90)
 

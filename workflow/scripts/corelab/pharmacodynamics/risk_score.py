@@ -38,7 +38,7 @@ from corelab.pharmacodynamics.time_to_event import (
     logrank_row,
     median_row,
 )
-from corelab.pharmacodynamics.two_computations import compare
+from corelab.provenance.two_computations import compare
 
 
 def feature_icc(values: np.ndarray) -> np.ndarray:

@@ -42,7 +42,7 @@ from corelab.pharmacodynamics.survival import (
     restricted_cubic_spline,
     restricted_mean,
 )
-from corelab.pharmacodynamics.two_computations import ITERATIVE, compare
+from corelab.provenance.two_computations import ITERATIVE, compare
 
 METHODS = ("km", "logrank", "cox", "rmst")
 

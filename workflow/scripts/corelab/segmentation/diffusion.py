@@ -205,6 +205,7 @@ def _mixed_with_fluid(mask: Mask, evidence: Evidence, parameters: Mapping[str, A
     """
     ring = ndimage.binary_dilation(mask, ndimage.generate_binary_structure(3, 1)[:, :, 1:2])
     ring &= evidence.maps["tissue"] & (evidence.maps["adc"] < parameters["mixed_adc_below_mm2_s"])
+    ring &= evidence.maps["z"] > parameters["z_peak"]
     return within_edge(mask | ring, evidence.maps["z"], float(parameters["mixed_share"]))
 
 

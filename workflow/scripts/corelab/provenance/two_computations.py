@@ -1,6 +1,6 @@
 """Two computations of one number: ours and an independent library's, compared before they leave.
 
-A statistic that carries a conclusion is computed by a kernel of this room and by a library. The
+A statistic that carries a conclusion is computed by our kernel and by a library. The
 pair goes into the table side by side; a difference beyond the tolerance is an error of software
 and stops the analysis, because then nobody can say which number is right.
 """
@@ -55,7 +55,7 @@ def compare(
     {'second_estimate': 0.500000000001, 'second_method': 'scipy.stats.pearsonr'}
     >>> compare(0.5, 0.6, "scipy.stats.pearsonr")
     Traceback (most recent call last):
-    corelab.pharmacodynamics.two_computations.ComputationsDisagree: ours 0.5, ...
+    corelab.provenance.two_computations.ComputationsDisagree: ours 0.5, ...
     """
     size = max(abs(ours), abs(theirs), 1.0) if scale is None else abs(scale)
     difference = abs(ours - theirs)
