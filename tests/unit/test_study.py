@@ -198,7 +198,6 @@ def test_defaults_fill_a_block_given_in_part():
     assert full["perfusion"]["hypoperfusion"] == {
         "engine": "osvd",
         "tmax_s_above": 4.0,
-        "min_cluster_ml": 3.0,
     }
     assert full["perfusion"]["core"]["below"] == 0.30
     assert full["study"]["disease"] == "stroke"

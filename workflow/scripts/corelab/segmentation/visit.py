@@ -96,6 +96,8 @@ class _Visit:
     ) -> tuple[Image, str | None]:
         """A scan on the grid of another, through the visit's rigid transforms.
 
+        A scan that has to be moved is 0 outside its own brain mask.
+
         Returns
         -------
         values, note
@@ -105,6 +107,12 @@ class _Visit:
         interpolation = "label" if scan.get("label") else "linear"
         if same_grid(image, reference):
             return np.asarray(image.dataobj, np.float64), None
+        if not scan.get("label") and scan["grid"] in self.record.get("brain_masks", {}):
+            # Two brain masks err in different places: scalp that one lets in, the other keeps out.
+            inside = self.brain(scan["grid"], image)
+            image = nib.Nifti1Image(
+                np.where(inside, np.asarray(image.dataobj), np.float32(0)), image.affine
+            )
         steps: list[str | Path] = []
         inverted: list[bool] = []
         note = None
