@@ -305,6 +305,19 @@ def measure_visit(
                 **common,
             )
         )
+        water = (mask.get("quality") or {}).get("net_water_uptake_percent")
+        if water is not None:
+            rows.append(
+                _row(
+                    participant_id,
+                    visit,
+                    "net_water_uptake",
+                    mask["source"],
+                    float(water),
+                    "percent",
+                    **common,
+                )
+            )
         if mask.get("space") == "MNI152":
             rows += _location_rows(
                 participant_id,

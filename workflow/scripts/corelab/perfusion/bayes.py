@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.signal import fftconvolve
 
+#: Mean transit times of the grid in s; shorter ones lift CBF without being resolvable.
 TRANSIT_TIMES_S = np.geomspace(2.5, 30.0, 24)
 #: Delays of the grid in s; tissue may be earlier than the chosen artery.
 DELAYS_S = np.arange(-3.0, 12.01, 0.5)
@@ -178,7 +179,7 @@ def estimate(
         kernels.posterior,
         len(curves),
         threads,
-        np.ascontiguousarray(np.pad(curves, ((0, 0), (0, padding)))),
+        np.ascontiguousarray(np.pad(curves, ((0, 3), (0, padding)))),
         np.ascontiguousarray(
             np.pad((atoms / length[:, None]).T, ((0, padding), (0, 0))), dtype=np.float32
         ),

@@ -18,7 +18,7 @@ from numba import njit
 
 BLOCK = 8192
 #: Frames that the inner product over atoms takes at once; curves are padded to a multiple.
-STRIDE = 8
+STRIDE = 4
 
 
 def thread_count(threads: int | None) -> int:
@@ -126,26 +126,42 @@ def oscillation(  # type: ignore[no-untyped-def]
 
 
 @njit(nogil=True, fastmath={"contract"})
+def _match_four(curves, row, atoms, match):  # type: ignore[no-untyped-def]
+    """Inner products of four curves with all atoms: every atom is read once for four voxels."""
+    n_frames, n_atoms = atoms.shape
+    match[:] = np.float32(0.0)
+    for k in range(0, n_frames, STRIDE):
+        p0, p1 = curves[row, k], curves[row, k + 1]
+        p2, p3 = curves[row, k + 2], curves[row, k + 3]
+        q0, q1 = curves[row + 1, k], curves[row + 1, k + 1]
+        q2, q3 = curves[row + 1, k + 2], curves[row + 1, k + 3]
+        r0, r1 = curves[row + 2, k], curves[row + 2, k + 1]
+        r2, r3 = curves[row + 2, k + 2], curves[row + 2, k + 3]
+        s0, s1 = curves[row + 3, k], curves[row + 3, k + 1]
+        s2, s3 = curves[row + 3, k + 2], curves[row + 3, k + 3]
+        for m in range(n_atoms):
+            a0, a1, a2, a3 = atoms[k, m], atoms[k + 1, m], atoms[k + 2, m], atoms[k + 3, m]
+            match[0, m] += (p0 * a0 + p1 * a1) + (p2 * a2 + p3 * a3)
+            match[1, m] += (q0 * a0 + q1 * a1) + (q2 * a2 + q3 * a3)
+            match[2, m] += (r0 * a0 + r1 * a1) + (r2 * a2 + r3 * a3)
+            match[3, m] += (s0 * a0 + s1 * a1) + (s2 * a2 + s3 * a3)
+
+
+@njit(nogil=True, fastmath={"contract"})
 def posterior(first, last, curves, atoms, parameters, half_precision, sigma, out):  # type: ignore[no-untyped-def]
     """Posterior means and SDs over a grid of unit-length atoms.
 
-    ``curves`` (v, t) and ``atoms`` (t, m) are padded with zeros to a multiple of STRIDE frames;
-    ``parameters`` (m, 3): area per unit amplitude, MTT, delay;
-    ``out`` (v, 10): CBV, MTT, delay, Tmax, CBF, then their SDs (CBV and CBF as area and area/s).
+    ``curves`` (v, t) and ``atoms`` (t, m) are padded with zeros to a multiple of STRIDE frames,
+    the curves to three rows more than there are voxels; ``parameters`` (m, 3): area per unit
+    amplitude, MTT, delay; ``out`` (v, 10): CBV, MTT, delay, Tmax, CBF, then their SDs (CBV and
+    CBF as area and area/s).
     """
-    n_frames, n_atoms = atoms.shape
-    match = np.empty(n_atoms, np.float32)
+    n_atoms = atoms.shape[1]
+    four = np.empty((4, n_atoms), np.float32)
     for v in range(first, last):
-        match[:] = np.float32(0.0)
-        for k in range(0, n_frames, 8):
-            x0, x1, x2, x3 = curves[v, k], curves[v, k + 1], curves[v, k + 2], curves[v, k + 3]
-            x4, x5, x6, x7 = curves[v, k + 4], curves[v, k + 5], curves[v, k + 6], curves[v, k + 7]
-            for m in range(n_atoms):
-                early = x0 * atoms[k, m] + x1 * atoms[k + 1, m]
-                early += x2 * atoms[k + 2, m] + x3 * atoms[k + 3, m]
-                late = x4 * atoms[k + 4, m] + x5 * atoms[k + 5, m]
-                late += x6 * atoms[k + 6, m] + x7 * atoms[k + 7, m]
-                match[m] += early + late
+        if (v - first) % 4 == 0:
+            _match_four(curves, v, atoms, four)
+        match = four[(v - first) % 4]
         best = np.float32(0.0)
         for m in range(n_atoms):
             best = max(best, match[m])

@@ -406,8 +406,13 @@ def _whole(enhancing: _Result, oedema: _Result) -> _Result:
         reason = f"{failed.label} could not be segmented: {failed.reason}"
         return replace(result, status="not_computable", reason=reason)
     whole = whole_tumour(enhancing.segmentation, oedema.segmentation)
+    reasons = dict.fromkeys(part.reason for part in (enhancing, oedema) if part.reason)
     return replace(
-        result, segmentation=whole, status="ok", reason=whole.reason, parameters=whole.parameters
+        result,
+        segmentation=whole,
+        status="ok",
+        reason="; ".join(reasons) or None,
+        parameters=whole.parameters,
     )
 
 

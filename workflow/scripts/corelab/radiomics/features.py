@@ -1,0 +1,467 @@
+"""Image + mask -> features, computed by MIRP and named as in the IBSI reference manual.
+
+MIRP (Zwanenburg et al., J Open Source Softw 2024;9:6413) is the engine. A feature's name is the
+tag of the IBSI reference tables, for example ``cm_joint_entr_3D_comb``: family (``morph`` shape,
+``stat`` statistics, ``ih`` intensity histogram, ``cm`` GLCM, ``rlm`` GLRLM, ``szm`` GLSZM,
+``dzm`` GLDZM, ``ngt`` NGTDM, ``ngl`` NGLDM, which pyradiomics calls GLDM), feature, and for
+texture how directions are put together. Where pyradiomics differs (kurtosis is not excess
+kurtosis, GLCM and GLRLM are averaged over directions, bins start at a multiple of the bin
+width), IBSI's definition holds here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from corelab.imaging.geometry import same_grid, voxel_sizes_mm
+
+#: Our families -> those of MIRP.
+FAMILIES: Mapping[str, tuple[str, ...]] = {
+    "shape": ("morphological",),
+    "first-order": ("statistics", "intensity_histogram"),
+    "glcm": ("glcm",),
+    "glrlm": ("glrlm",),
+    "glszm": ("glszm",),
+    "ngtdm": ("ngtdm",),
+    "gldm": ("ngldm",),
+    "gldzm": ("gldzm",),
+    "local-intensity": ("local_intensity",),
+}
+DEFAULT_FAMILIES = ("shape", "first-order", "glcm", "glrlm", "glszm", "ngtdm", "gldm")
+DISCRETISATIONS = ("levels", "none", "bin-number", "bin-width")
+#: IBSI's suffix -> MIRP's directional and omnidirectional methods and MIRP's suffix.
+_AGGREGATIONS = {
+    "2D_avg": ("2d_average", "2d", "2d_avg"),
+    "2D_comb": ("2d_slice_merge", "2d", "2d_s_mrg"),
+    "2_5D_avg": ("2.5d_direction_merge", "2.5d", "2.5d_d_mrg"),
+    "2_5D_comb": ("2.5d_volume_merge", "2.5d", "2.5d_v_mrg"),
+    "3D_avg": ("3d_average", "3d", "3d_avg"),
+    "3D_comb": ("3d_volume_merge", "3d", "3d_v_mrg"),
+}
+COLUMNS = ("participant_id", "visit", "series", "label", "source", "feature", "value")
+#: Series under which features of a mask's shape stand: they are the same for every image.
+SHAPE_SERIES = "mask"
+#: Features of the shape family that read the image and so belong to a series.
+_SHAPE_WITH_INTENSITY = frozenset(
+    {"morph_com", "morph_integ_int", "morph_moran_i", "morph_geary_c"}
+)
+#: The local intensity peak looks at a sphere of 1 cm3 around a voxel, radius 6.2 mm.
+_MARGIN_MM = 7.0
+
+
+@dataclass(frozen=True)
+class FeatureSettings:
+    """What is computed and how.
+
+    Attributes
+    ----------
+    families
+        Of ``FAMILIES``; ``gldzm`` and ``local-intensity`` only if named.
+    discretisation
+        How intensities become grey levels for histogram and texture: ``levels``, the image holds
+        levels 0, 1, ... as :func:`corelab.radiomics.normalise.grey_levels` gives them, and voxels
+        below 0 have none and count for shape only; ``none``, whole numbers from 1 as they are;
+        ``bin-number``, ``n_bins`` bins between lowest and highest intensity in the mask;
+        ``bin-width``, bins of ``bin_width`` from ``lowest``.
+    n_bins
+        For ``bin-number``.
+    bin_width, lowest
+        For ``bin-width``, in the image's unit. ``lowest`` None: the multiple of the bin width at
+        or below the lowest intensity in the mask (pyradiomics' rule). Voxels below ``lowest``
+        count for shape only.
+    aggregation
+        ``3D_comb`` (one matrix from all 13 directions), ``3D_avg``, or within slices across the
+        last axis ``2D_avg``, ``2D_comb``, ``2_5D_avg``, ``2_5D_comb``.
+
+    Examples
+    --------
+    >>> FeatureSettings(discretisation="bin-number", n_bins=32).aggregation
+    '3D_comb'
+    """
+
+    families: tuple[str, ...] = DEFAULT_FAMILIES
+    discretisation: str = "levels"
+    n_bins: int = 32
+    bin_width: float | None = None
+    lowest: float | None = None
+    aggregation: str = "3D_comb"
+
+    def __post_init__(self) -> None:
+        unknown = [family for family in self.families if family not in FAMILIES]
+        if unknown or not self.families:
+            raise ValueError(
+                f"families: {', '.join(map(repr, unknown)) or 'none'}; choose from "
+                f"{', '.join(FAMILIES)}"
+            )
+        if self.discretisation not in DISCRETISATIONS:
+            raise ValueError(
+                f"discretisation is '{self.discretisation}'; it is one of "
+                f"{', '.join(DISCRETISATIONS)}"
+            )
+        if self.aggregation not in _AGGREGATIONS:
+            raise ValueError(
+                f"aggregation is '{self.aggregation}'; it is one of {', '.join(_AGGREGATIONS)}"
+            )
+        if self.discretisation == "bin-number" and self.n_bins < 2:
+            raise ValueError(f"n_bins is {self.n_bins}; texture needs 2 grey levels or more")
+        if self.discretisation == "bin-width" and not (self.bin_width and self.bin_width > 0):
+            raise ValueError(f"bin_width is {self.bin_width}; bin-width needs one above 0")
+
+
+def feature_settings(settings: Mapping[str, Any] | FeatureSettings | None) -> FeatureSettings:
+    """Settings from the study's configuration; what it leaves out has its default.
+
+    Raises
+    ------
+    ValueError
+        If a key or a value is none of those in :class:`FeatureSettings`.
+
+    Examples
+    --------
+    >>> feature_settings({"families": ["shape"]}).families
+    ('shape',)
+    """
+    if isinstance(settings, FeatureSettings):
+        return settings
+    given = dict(settings or {})
+    known = [field.name for field in fields(FeatureSettings)]
+    unknown = sorted(set(given) - set(known))
+    if unknown:
+        raise ValueError(f"unknown radiomics settings {unknown}; known are {', '.join(known)}")
+    if isinstance(given.get("families"), str):
+        given["families"] = [given["families"]]
+    if "families" in given:
+        given["families"] = tuple(given["families"])
+    return FeatureSettings(**given)
+
+
+def extract_features(
+    image: Any, mask: Any, *, settings: FeatureSettings | Mapping[str, Any] | None = None
+) -> dict[str, float]:
+    """Features of one image within one mask.
+
+    Parameters
+    ----------
+    image
+        3D nibabel image, any voxel size; no resampling is done.
+    mask
+        3D nibabel image of 0 and 1 on the same grid. It may have several components; all count.
+    settings
+        :class:`FeatureSettings`, its fields as a mapping, or None for the defaults (an image of
+        grey levels).
+
+    Returns
+    -------
+    dict
+        Feature name -> value, in the engine's order; lengths in mm, volumes in mm3. A feature
+        without a value for this mask (GLCM correlation of a constant region) is nan. Moran's I
+        and Geary's C of 1000 voxels or more are MIRP's Monte Carlo estimates (standard error
+        0.002), seeded by the content of image and mask and so the same in every run.
+
+    Raises
+    ------
+    ValueError
+        If grids differ, the mask is empty, holds other values than 0 and 1 or has one voxel, the
+        image is not finite in it or does not suit the discretisation.
+
+    Examples
+    --------
+    >>> import nibabel as nib
+    >>> levels = np.arange(64).reshape(4, 4, 4) % 5
+    >>> image, mask = (nib.Nifti1Image(x.astype(np.float32), 2 * np.eye(4)) for x in
+    ...                (levels, np.ones((4, 4, 4))))
+    >>> found = extract_features(image, mask, settings={"families": ["first-order"]})
+    >>> round(found["stat_mean"], 5), found["ih_max"]
+    (1.96875, 5.0)
+    """
+    chosen = feature_settings(settings)
+    values, region, sizes = _checked(image, mask)
+    lowest = _lowest(values[region], chosen)
+    if lowest is not None:
+        n_used = int(np.count_nonzero(values[region] >= lowest))
+        if n_used < 2:
+            raise ValueError(
+                f"{n_used} of {int(region.sum())} voxels in the mask are {lowest:g} or above and "
+                "have a grey level; features need 2. Check that the mask lies on this image"
+            )
+    box = _box(region, sizes)
+    table = _mirp_table(values[box], region[box], sizes, chosen, lowest)
+    row = table.iloc[0]
+    features: dict[str, float] = {}
+    for column in table.columns:
+        if column == "sample_name" or column.startswith("image_"):
+            continue
+        name = ibsi_name(column, chosen.aggregation)
+        if name in features:
+            raise RuntimeError(f"MIRP gave feature {name} twice (now as {column})")
+        features[name] = float(row[column])
+    return features
+
+
+def ibsi_name(mirp_name: str, aggregation: str) -> str:
+    """Tag of a feature in IBSI's reference tables, from MIRP's column name.
+
+    MIRP appends distance, difference level and discretisation; they are settings of the study
+    and the same for all rows, so they are not part of the name.
+
+    Examples
+    --------
+    >>> ibsi_name("cm_joint_entr_d1_3d_v_mrg_fbs_w1.0", "3D_comb")
+    'cm_joint_entr_3D_comb'
+    >>> ibsi_name("ngl_lde_d1_a0.0_2.5d", "2_5D_avg")
+    'ngl_lde_2_5D'
+    """
+    name = re.sub(r"_(fbn_n\d+|fbs_w[\d.]+)$", "", mirp_name)
+    _, whole, suffix = _AGGREGATIONS[aggregation]
+    if name.startswith(("cm_", "rlm_")):
+        return name.removesuffix("_" + suffix).removesuffix("_d1") + "_" + aggregation
+    if name.startswith(("szm_", "dzm_", "ngt_", "ngl_")):
+        name = name.removesuffix("_" + whole).removesuffix("_d1_a0.0")
+        return f"{name}_{aggregation.rsplit('_', 1)[0]}"
+    return name
+
+
+def feature_rows(
+    features: Mapping[str, float],
+    *,
+    participant_id: str,
+    visit: str,
+    series: str,
+    label: str,
+    source: str,
+) -> pd.DataFrame:
+    """Features of one image and mask as rows of the study's long feature table.
+
+    Shape features that do not read the image (volume, sphericity, ...) have the series ``mask``:
+    they are the same for every series of the visit (see :func:`feature_table`).
+
+    Returns
+    -------
+    pandas.DataFrame
+        participant_id, visit, series, label, source, feature (text), value (float64; nan where
+        the feature has no value).
+
+    Raises
+    ------
+    ValueError
+        If a key is empty: rows without it cannot be found again.
+
+    Examples
+    --------
+    >>> rows = feature_rows({"stat_mean": 2.0, "morph_volume": 9.0}, participant_id="007",
+    ...     visit="baseline", series="T1c", label="enhancing", source="pipeline")
+    >>> rows[["series", "feature", "value"]].values.tolist()
+    [['T1c', 'stat_mean', 2.0], ['mask', 'morph_volume', 9.0]]
+    """
+    keys = {
+        "participant_id": participant_id,
+        "visit": visit,
+        "series": series,
+        "label": label,
+        "source": source,
+    }
+    empty = [name for name, value in keys.items() if not str(value)]
+    if empty:
+        raise ValueError(f"feature rows need {', '.join(empty)}: empty text was given")
+    rows = [
+        {
+            **{name: str(value) for name, value in keys.items()},
+            "series": SHAPE_SERIES if _is_pure_shape(feature) else str(series),
+            "feature": feature,
+            "value": float(value),
+        }
+        for feature, value in features.items()
+    ]
+    frame = pd.DataFrame(rows, columns=list(COLUMNS))
+    return frame.astype({"value": np.float64})
+
+
+def feature_table(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """One table from the rows of many images and masks, sorted by key, shape once per mask.
+
+    Raises
+    ------
+    ValueError
+        If one key has two different values.
+
+    Examples
+    --------
+    >>> key = {"participant_id": "1", "visit": "v", "label": "core", "source": "pipeline"}
+    >>> t1, t2 = (feature_rows({"morph_volume": 8.0, "stat_mean": mean}, series=series, **key)
+    ...           for series, mean in (("T1w", 1.0), ("T2w", 2.0)))
+    >>> feature_table([t1, t2])[["series", "feature"]].values.tolist()
+    [['T1w', 'stat_mean'], ['T2w', 'stat_mean'], ['mask', 'morph_volume']]
+    """
+    if not tables:
+        return pd.DataFrame(columns=list(COLUMNS)).astype({"value": np.float64})
+    keys = [column for column in COLUMNS if column != "value"]
+    together = pd.concat(tables, ignore_index=True).drop_duplicates(list(COLUMNS))
+    doubled = together.duplicated(keys)
+    if doubled.any():
+        first = together[doubled].iloc[0]
+        raise ValueError(
+            "two values of one feature: "
+            + ", ".join(f"{column} {first[column]}" for column in keys)
+            + "; the masks of one label and source differ between series"
+        )
+    return together.sort_values(keys, kind="stable").reset_index(drop=True)
+
+
+def _is_pure_shape(feature: str) -> bool:
+    return feature.startswith("morph_") and feature not in _SHAPE_WITH_INTENSITY
+
+
+def _checked(
+    image: Any, mask: Any
+) -> tuple[NDArray[np.float64], NDArray[np.bool_], NDArray[np.float64]]:
+    """Values, region and voxel sizes (mm), or the reason why there are no features."""
+    if len(image.shape) != 3 or len(mask.shape) != 3:
+        raise ValueError(
+            f"image and mask have shapes {image.shape} and {mask.shape}; features need 3D images"
+        )
+    if not same_grid(image, mask):
+        raise ValueError(
+            f"the mask (shape {mask.shape}) is not on the grid of the image (shape {image.shape}):"
+            " features would be those of another place; resample the mask with "
+            "corelab.imaging.resample_to, order 0"
+        )
+    raw = np.asarray(mask.dataobj, dtype=np.float64)
+    region = raw > 0.5
+    other = np.unique(raw[np.abs(raw - region) > 1e-3])
+    if other.size:
+        raise ValueError(
+            f"the mask holds the value {other[0]:g}; a mask is 0 and 1: choose its labels first"
+        )
+    n_voxels = int(region.sum())
+    if n_voxels == 0:
+        raise ValueError("the mask is empty: a lesion of volume 0 has no features")
+    if n_voxels == 1:
+        raise ValueError("the mask has one voxel: shape and texture need 2 voxels or more")
+    values = np.asarray(image.dataobj, dtype=np.float64)
+    bad = int(np.count_nonzero(~np.isfinite(values[region])))
+    if bad:
+        raise ValueError(
+            f"{bad} of {n_voxels} voxels in the mask are not finite; load the image through "
+            "corelab.imaging or leave them out of the mask"
+        )
+    return np.nan_to_num(values), region, voxel_sizes_mm(image.affine)
+
+
+def _lowest(inside: NDArray[np.float64], chosen: FeatureSettings) -> float | None:
+    """Lower edge of the first grey level; None where the engine finds it."""
+    if chosen.discretisation in ("levels", "none"):
+        odd = inside[inside != np.floor(inside)]
+        if odd.size:
+            raise ValueError(
+                f"discretisation '{chosen.discretisation}' needs whole numbers, the image has "
+                f"{odd[0]:g}; bring it to grey levels (corelab.radiomics.normalise) or choose "
+                "bin-number or bin-width"
+            )
+    if chosen.discretisation == "none" and inside.min() < 1:
+        raise ValueError(
+            f"discretisation 'none' needs whole numbers from 1, the image has {inside.min():g}; "
+            "choose 'levels' for levels from 0"
+        )
+    if chosen.discretisation == "levels":
+        return 0.0
+    if chosen.discretisation == "bin-width":
+        if chosen.lowest is not None:
+            return float(chosen.lowest)
+        width = float(chosen.bin_width or 0.0)
+        return math.floor(float(inside.min()) / width) * width
+    return None
+
+
+def _box(region: NDArray[np.bool_], sizes: NDArray[np.float64]) -> tuple[slice, ...]:
+    """The mask's box and what features may look at beyond it; the rest costs time only."""
+    slices = []
+    for axis, size in enumerate(sizes):
+        margin = math.ceil(_MARGIN_MM / float(size)) + 1
+        others = tuple(other for other in range(3) if other != axis)
+        hit = np.flatnonzero(region.any(axis=others))
+        slices.append(slice(max(int(hit[0]) - margin, 0), int(hit[-1]) + margin + 1))
+    return tuple(slices)
+
+
+def _mirp_table(
+    values: NDArray[np.float64],
+    region: NDArray[np.bool_],
+    sizes: NDArray[np.float64],
+    chosen: FeatureSettings,
+    lowest: float | None,
+) -> pd.DataFrame:
+    directional, whole, _ = _AGGREGATIONS[chosen.aggregation]
+    discretisation: dict[str, Any] = {
+        "none": {"base_discretisation_method": "none"},
+        "bin-number": {
+            "base_discretisation_method": "fixed_bin_number",
+            "base_discretisation_n_bins": chosen.n_bins,
+        },
+    }.get(
+        chosen.discretisation,
+        {
+            "base_discretisation_method": "fixed_bin_size",
+            "base_discretisation_bin_width": float(chosen.bin_width or 1.0)
+            if chosen.discretisation == "bin-width"
+            else 1.0,
+            "resegmentation_intensity_range": [lowest, math.nan],
+        },
+    )
+    with _quiet():
+        from mirp import extract_features as mirp_features
+        from mirp.data_import.import_image import import_image
+        from mirp.data_import.import_mask import import_mask
+
+        # MIRP's arrays run z, y, x; given as arrays, nothing has to be written to disk.
+        scan = import_image(np.ascontiguousarray(values.T))[0]
+        lesion = import_mask(np.ascontiguousarray(region.T))[0]
+        for item in (scan, lesion):
+            item.image_spacing = tuple(float(size) for size in sizes[::-1])
+        tables = mirp_features(
+            image=scan,
+            mask=lesion,
+            num_cpus=1,
+            base_feature_families=[
+                name for family in chosen.families for name in FAMILIES[family]
+            ],
+            glcm_spatial_method=directional,
+            glrlm_spatial_method=directional,
+            glszm_spatial_method=whole,
+            gldzm_spatial_method=whole,
+            ngtdm_spatial_method=whole,
+            ngldm_spatial_method=whole,
+            **discretisation,
+        )
+    if tables is None or len(tables) != 1 or tables[0] is None:
+        raise RuntimeError("MIRP gave no table of features for a valid image and mask")
+    return tables[0]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """MIRP sets up the root logger to print on stdout: keep it, and numpy's 0/0, to itself."""
+    root = logging.getLogger()
+    placeholder = logging.NullHandler()
+    disabled = root.manager.disable
+    root.addHandler(placeholder)
+    logging.disable(max(disabled, logging.INFO))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)
+            warnings.simplefilter("ignore", DeprecationWarning)
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        logging.disable(disabled)
+        root.removeHandler(placeholder)
