@@ -241,7 +241,9 @@ def test_supplied_mask_that_cannot_be_read_is_a_failed_row(tmp_path):
 def test_soop_volumes_and_territories_are_exact():
     """SOOP (Absher 2024): lesion volume in mm3 and the share of 31 arterial territories."""
     folder = data_folder("stroke/soop_mni_lesions")
-    truth = pd.read_csv(folder / "artery.tsv", sep="\t").set_index("participant_id")
+    truth = pd.read_csv(folder / "artery.tsv", sep="\t", float_precision="round_trip").set_index(
+        "participant_id"
+    )
     atlas = load_atlas(
         {
             "name": "arterial",

@@ -38,6 +38,16 @@ def test_numbers_read_back_as_they_were(number):
     assert float(format_cell(number)) == number
 
 
+@given(st.lists(st.floats(allow_nan=False, allow_infinity=False), min_size=1, max_size=5))
+def test_tables_keep_every_bit(numbers):
+    import tempfile
+    from pathlib import Path
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = write_table(pd.DataFrame({"v": numbers}), Path(folder, "a.tsv"), ["v"], sort=False)
+        assert read_table(path, numeric=["v"])["v"].tolist() == numbers
+
+
 def test_table_bytes_do_not_depend_on_row_order(tmp_path):
     frame = pd.DataFrame({"id": ["007", "1", None], "v": [0.1, np.nan, 3.0]})
     first = write_table(frame, tmp_path / "a.tsv", ["id", "v"]).read_bytes()

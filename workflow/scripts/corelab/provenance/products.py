@@ -241,9 +241,9 @@ def read_table(
     )
     for column in frame.columns:
         if column in numeric:
-            frame[column] = pd.to_numeric(frame[column].replace({MISSING: None, "": None})).astype(
-                float
-            )
+            # Python's own parser is exact; pandas' fast one can miss the last bit.
+            cells = frame[column].astype(object)
+            frame[column] = cells.where(~cells.isin([MISSING, ""]), None).astype(float)
         elif not text_missing:
             frame[column] = (
                 frame[column].astype(object).where(~frame[column].isin([MISSING, ""]), None)

@@ -461,6 +461,10 @@ def _quiet() -> Iterator[None]:
             warnings.simplefilter("ignore", RuntimeWarning)
             warnings.simplefilter("ignore", DeprecationWarning)
             warnings.simplefilter("ignore", FutureWarning)
+            # Bins of a fixed width on an uncalibrated image are the study's own choice, and a
+            # constant region shows in features that are nan.
+            for message in ("The intensities for this image", "Fixed bin size discretisation"):
+                warnings.filterwarnings("ignore", message=message, category=UserWarning)
             yield
     finally:
         logging.disable(disabled)

@@ -10,7 +10,7 @@ same orders again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -66,5 +66,138 @@ def _generator(seed: int, *names: str) -> np.random.Generator:
     return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big"))
 
 
-def _shuffled[T](items: Sequence[T], rng: np.random.Generator) -> list[T]:
+def _shuffled(items: Sequence[list[Case]], rng: np.random.Generator) -> list[list[Case]]:
     return [items[int(index)] for index in rng.permutation(len(items))]
+
+
+def presentation_order(
+    cases: Iterable[Case],
+    *,
+    kind: str,
+    reader: str,
+    seed: int,
+    visit_order: Sequence[str] = (),
+) -> list[Shown]:
+    """Sequence in which one reader sees the cases.
+
+    Parameters
+    ----------
+    cases
+        What is to be read, in any order.
+    kind
+        ``time_sequential``: subject by subject, the visits one after the other in time.
+        ``simultaneous``: all visits of a subject on one screen, their time known.
+        ``simultaneous_random_time``: the same, the visits shuffled and their time withheld.
+        ``single_time_point``: every visit alone, shuffled over subjects and visits.
+        ``hybrid_random``: every visit alone as before; when that part is confirmed, all visits
+        of a subject on one screen with their time.
+    reader
+        Identifier of the reader; another reader has another order.
+    seed
+        The study's seed.
+    visit_order
+        Visits in time; those that are not listed follow by name.
+
+    Returns
+    -------
+    list of Shown
+        By position. Cases with ``repeat`` above 1 come after all first readings, so that a
+        reader does not remember them.
+
+    Raises
+    ------
+    ValueError
+        If the kind is unknown or a case is listed twice.
+
+    Examples
+    --------
+    >>> cases = [Case("1", "a"), Case("1", "b"), Case("2", "a"), Case("2", "b")]
+    >>> order = presentation_order(cases, kind="time_sequential", reader="r1", seed=1)
+    >>> [shown.time_point for shown in order], [shown.screen for shown in order]
+    ([1, 2, 1, 2], [1, 2, 3, 4])
+    >>> order == presentation_order(cases[::-1], kind="time_sequential", reader="r1", seed=1)
+    True
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown presentation {kind!r}; known: {', '.join(KINDS)}")
+    listed = sorted(cases)
+    if len(set(listed)) != len(listed):
+        raise ValueError("a case is listed twice; a case that is shown again has repeat 2")
+    place = {visit: number for number, visit in enumerate(visit_order)}
+
+    def in_time(case: Case) -> tuple[int, str]:
+        return place.get(case.visit, len(place)), case.visit
+
+    subjects: dict[tuple[int, str], list[Case]] = {}
+    for case in sorted(listed, key=lambda c: (c.repeat, c.participant_id, *in_time(c))):
+        subjects.setdefault((case.repeat, case.participant_id), []).append(case)
+    time_point = {
+        case: number for group in subjects.values() for number, case in enumerate(group, start=1)
+    }
+    groups = list(subjects.values())
+    shown: list[Shown] = []
+
+    def show(part: int, screens: Iterable[list[Case]], *, timed: bool, linked: bool) -> None:
+        first = shown[-1].screen + 1 if shown else 1
+        for screen, together in enumerate(screens, start=first):
+            for case in together:
+                number = time_point[case] if timed else None
+                shown.append(Shown(len(shown) + 1, part, screen, case, number, linked))
+
+    def rng(purpose: str) -> np.random.Generator:
+        return _generator(seed, kind, reader, purpose)
+
+    if kind == "time_sequential":
+        ordered = _first_readings_first(groups, rng("subjects"))
+        show(1, ([case] for group in ordered for case in group), timed=True, linked=True)
+    elif kind == "simultaneous":
+        show(1, _first_readings_first(groups, rng("subjects")), timed=True, linked=True)
+    elif kind == "simultaneous_random_time":
+        ordered = _first_readings_first(groups, rng("subjects"))
+        time = rng("time")
+        mixed = [[group[int(i)] for i in time.permutation(len(group))] for group in ordered]
+        show(1, mixed, timed=False, linked=True)
+    else:
+        alone = [[case] for group in groups for case in group]
+        show(1, _first_readings_first(alone, rng("cases")), timed=False, linked=False)
+        if kind == "hybrid_random":
+            show(2, _first_readings_first(groups, rng("subjects")), timed=True, linked=True)
+    return shown
+
+
+def _first_readings_first(
+    groups: Sequence[list[Case]], rng: np.random.Generator
+) -> list[list[Case]]:
+    """Groups shuffled within each repeat, first readings before repeated ones."""
+    ordered: list[list[Case]] = []
+    for repeat in sorted({group[0].repeat for group in groups}):
+        ordered += _shuffled([group for group in groups if group[0].repeat == repeat], rng)
+    return ordered
+
+
+def repeated_cases(cases: Iterable[Case], *, share: float, seed: int) -> list[Case]:
+    """Cases to show a second time, for the difference of a reader from himself.
+
+    Whole subjects are drawn, the same for every reader, so that intra-reader figures compare.
+
+    Parameters
+    ----------
+    cases
+        First readings.
+    share
+        Share of subjects, 0 to 1; rounded up to whole subjects.
+    seed
+        The study's seed.
+
+    Examples
+    --------
+    >>> again = repeated_cases([Case("1", "a"), Case("2", "a")], share=0.5, seed=3)
+    >>> len(again), again[0].repeat
+    (1, 2)
+    """
+    listed = sorted(cases)
+    subjects = sorted({case.participant_id for case in listed})
+    number = int(np.ceil(share * len(subjects)))
+    drawn = _generator(seed, "repeats").choice(len(subjects), number, replace=False)
+    chosen = {subjects[int(index)] for index in drawn}
+    return [Case(c.participant_id, c.visit, 2) for c in listed if c.participant_id in chosen]

@@ -1,0 +1,21 @@
+"""Rule read_packages: pseudonymous, blinded packages for the readers."""
+
+from corelab.provenance.job import Plain, job
+
+
+def main(snakemake):
+    with job(snakemake):
+        from corelab.provenance.products import write_json
+        from corelab.reading.blinding import BlindingFault
+        from corelab.reading.packages import write_packages
+        from corelab.study.model import load_study
+
+        study = load_study(snakemake.params.config)
+        try:
+            summary = write_packages(study, snakemake.input.prepared, study.folder)
+        except BlindingFault as fault:
+            raise Plain(str(fault)) from None
+        write_json(summary, snakemake.output.summary)
+
+
+main(snakemake)  # noqa: F821
