@@ -174,7 +174,7 @@ def test_every_preset_has_steps_for_every_backend():
     for name in ("testing", "fast", "precise", "jcog0911a2"):
         preset = load_preset(name)
         for backend in BACKENDS:
-            fits = ["rigid", "affine"]
+            fits = ["rigid", "affine"] + ["affine_first"] * preset.has_deformable
             if preset.has_deformable and backend != "flirt":
                 fits += ["deformable_first", "deformable"]
             for fit in fits:

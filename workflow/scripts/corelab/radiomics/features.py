@@ -165,9 +165,10 @@ def extract_features(
     -------
     dict
         Feature name -> value, in the engine's order; lengths in mm, volumes in mm3. A feature
-        without a value for this mask (GLCM correlation of a constant region) is nan. Moran's I
-        and Geary's C of 1000 voxels or more are MIRP's Monte Carlo estimates (standard error
-        0.002), seeded by the content of image and mask and so the same in every run.
+        without a value for this mask (GLCM of two voxels that do not touch) is nan. Moran's I
+        and Geary's C are computed exactly here: from 1000 voxels MIRP draws random samples for
+        them, with other values in every run. GLRLM features are nan for a mask that is one
+        voxel wide along the first or second axis: MIRP 2.5 leaves out directions there.
 
     Raises
     ------
@@ -206,6 +207,11 @@ def extract_features(
         if name in features:
             raise RuntimeError(f"MIRP gave feature {name} twice (now as {column})")
         features[name] = float(row[column])
+    used = region if lowest is None else region & (values >= lowest)
+    if "shape" in chosen.families:
+        features.update(_spatial_autocorrelation(values, used, sizes))
+    if _is_one_voxel_wide(region) or _is_one_voxel_wide(used):
+        features.update({name: math.nan for name in features if name.startswith("rlm_")})
     return features
 
 
@@ -383,6 +389,52 @@ def _lowest(inside: NDArray[np.float64], chosen: FeatureSettings) -> float | Non
     return None
 
 
+def _is_one_voxel_wide(region: NDArray[np.bool_]) -> bool:
+    """Whether the mask is one voxel wide along its first or second axis (MIRP's x and y)."""
+    places = np.nonzero(region)
+    return bool(np.ptp(places[0]) == 0 or np.ptp(places[1]) == 0)
+
+
+def _spatial_autocorrelation(
+    values: NDArray[np.float64], region: NDArray[np.bool_], sizes: NDArray[np.float64]
+) -> dict[str, float]:
+    """Moran's I and Geary's C over all pairs of voxels, weighted by 1 / distance.
+
+    The sums over pairs are convolutions with 1 / distance, so that the Fourier transform gives
+    them without going through the pairs (IBSI manual: N365, NPT7). Empty for a constant region:
+    MIRP's conventional values stay.
+    """
+    from scipy import signal
+
+    inside = values[region]
+    deviations = np.where(region, values - inside.mean(), 0.0)
+    total = float(np.sum(deviations**2))
+    if total <= 0:
+        return {}
+    hit = np.argwhere(region)
+    box = tuple(slice(low, high + 1) for low, high in zip(hit.min(0), hit.max(0), strict=True))
+    member, deviations = region[box].astype(np.float64), deviations[box]
+    offsets = [size * np.arange(1 - n, n) for n, size in zip(member.shape, sizes, strict=True)]
+    squared = sum(np.square(axis) for axis in np.meshgrid(*offsets, indexing="ij", sparse=True))
+    middle = tuple(n - 1 for n in member.shape)
+    squared[middle] = np.inf  # a voxel is no pair with itself
+    weights = 1.0 / np.sqrt(squared)
+
+    def weighted(image: NDArray[np.float64]) -> NDArray[np.float64]:
+        whole = signal.fftconvolve(weights, image, mode="full")
+        return whole[tuple(slice(n - 1, 2 * n - 1) for n in member.shape)]
+
+    of_members = weighted(member)
+    weight = float(np.sum(member * of_members))
+    products = float(np.sum(deviations * weighted(deviations)))
+    differences = 2.0 * (float(np.sum(deviations**2 * of_members)) - products)
+    n_voxels = inside.size
+    return {
+        "morph_moran_i": n_voxels * products / (weight * total),
+        "morph_geary_c": (n_voxels - 1) * differences / (2.0 * weight * total),
+    }
+
+
 def _box(region: NDArray[np.bool_], sizes: NDArray[np.float64]) -> tuple[slice, ...]:
     """The mask's box and what features may look at beyond it; the rest costs time only."""
     slices = []
@@ -402,22 +454,21 @@ def _mirp_table(
     lowest: float | None,
 ) -> pd.DataFrame:
     directional, whole, _ = _AGGREGATIONS[chosen.aggregation]
-    discretisation: dict[str, Any] = {
-        "none": {"base_discretisation_method": "none"},
-        "bin-number": {
+    discretisation: dict[str, Any]
+    if chosen.discretisation == "none":
+        discretisation = {"base_discretisation_method": "none"}
+    elif chosen.discretisation == "bin-number":
+        discretisation = {
             "base_discretisation_method": "fixed_bin_number",
             "base_discretisation_n_bins": chosen.n_bins,
-        },
-    }.get(
-        chosen.discretisation,
-        {
+        }
+    else:
+        width = chosen.bin_width if chosen.discretisation == "bin-width" else 1.0
+        discretisation = {
             "base_discretisation_method": "fixed_bin_size",
-            "base_discretisation_bin_width": float(chosen.bin_width or 1.0)
-            if chosen.discretisation == "bin-width"
-            else 1.0,
+            "base_discretisation_bin_width": float(width or 1.0),
             "resegmentation_intensity_range": [lowest, math.nan],
-        },
-    )
+        }
     with _quiet():
         from mirp import extract_features as mirp_features
         from mirp.data_import.import_image import import_image
@@ -432,9 +483,7 @@ def _mirp_table(
             image=scan,
             mask=lesion,
             num_cpus=1,
-            base_feature_families=[
-                name for family in chosen.families for name in FAMILIES[family]
-            ],
+            base_feature_families=[name for family in chosen.families for name in FAMILIES[family]],
             glcm_spatial_method=directional,
             glrlm_spatial_method=directional,
             glszm_spatial_method=whole,

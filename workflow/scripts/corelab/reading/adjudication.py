@@ -206,8 +206,17 @@ def _reads(sheet: pd.DataFrame | None, rules: Mapping[str, Rule]) -> list[_Read]
                 value, unit = value * VOLUME_UNITS_ML[unit], "mL"
         elif not isinstance(value, str):
             value = None
-        keys = (str(cells[key]) for key in ("participant_id", "visit", "endpoint", "reader"))
-        found.append(_Read(*keys, role, value, unit or endpoint_unit(cells["endpoint"])))
+        found.append(
+            _Read(
+                participant_id=str(cells["participant_id"]),
+                visit=str(cells["visit"]),
+                endpoint=str(cells["endpoint"]),
+                reader=str(cells["reader"]),
+                role=role,
+                value=value,
+                unit=unit or endpoint_unit(cells["endpoint"]),
+            )
+        )
     return found
 
 
@@ -232,8 +241,8 @@ def _faults(groups: Mapping[tuple[str, str, str], list[_Read]]) -> list[str]:
                 f"{where}: {len(adjudicators)} adjudications ({', '.join(sorted(adjudicators))}); "
                 "keep the one that the charter counts"
             )
-        readers = [read.reader for read in reads if read.role == "reader"]
-        doubled = sorted({reader for reader in readers if readers.count(reader) > 1})
+        names = [read.reader for read in reads if read.role == "reader"]
+        doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:
             faults.append(f"{where}: two reads by {doubled[0]}; number them in the column repeat")
         units = sorted({str(read.unit) for read in reads if read.value is not None})
@@ -369,8 +378,8 @@ def adjudicate(
     >>> sheet = pd.DataFrame([("1", "a", "aspects", "r1", "8", None), ("1", "a", "aspects", "r2",
     ...     "6", None), ("1", "a", "aspects", "r3", "6", "adjudicator")],
     ...     columns=["participant_id", "visit", "endpoint", "reader", "value", "role"])
-    >>> rules = rules_of([{"endpoint": "aspects", "grades_differ": True, "method": "either_of_two"}])
-    >>> final, table = adjudicate(sheet, rules)
+    >>> rule = {"endpoint": "aspects", "grades_differ": True, "method": "either_of_two"}
+    >>> final, table = adjudicate(sheet, rules_of([rule]))
     >>> final[["value", "how", "adjudicator"]].values.tolist(), table["agrees_with"].tolist()
     ([[6.0, 'adjudicated', 'r3']], ['r2'])
     """
@@ -461,7 +470,11 @@ def adjudication_rates(
         keys = set(zip(discordant["participant_id"], discordant["visit"], strict=True))
         judged = cases[
             (cases["how"] == "concordant")
-            | [key in keys for key in zip(cases["participant_id"], cases["visit"], strict=True)]
+            | pd.Series(
+                [key in keys for key in zip(cases["participant_id"], cases["visit"], strict=True)],
+                index=cases.index,
+                dtype=bool,
+            )
         ]
         n = len(judged)
         add(endpoint, "double_read_agreement", "all", n - len(discordant), n)

@@ -31,7 +31,9 @@ CLOSED = {
 TEXT_FIELDS = ("data_type", "db_name", "descrip", "aux_file", "intent_name")
 #: A token this long cannot stand among voxels by chance.
 SURE_BYTES = 8
-_DATE = re.compile(r"(?<!\d)(?:19|20)\d{2}[-/.]?(?:0[1-9]|1[0-2])[-/.]?(?:0[1-9]|[12]\d|3[01])(?!\d)")
+_DATE = re.compile(
+    r"(?<!\d)(?:19|20)\d{2}[-/.]?(?:0[1-9]|1[0-2])[-/.]?(?:0[1-9]|[12]\d|3[01])(?!\d)"
+)
 
 
 class BlindingFault(ValueError):
@@ -93,11 +95,11 @@ def blinded_nifti(content: bytes) -> bytes:
     >>> image = nib.Nifti1Image(np.ones((2, 2, 2), np.float32), np.eye(4))
     >>> image.header["descrip"] = b"site 4, arm B"
     >>> clean = nib.Nifti1Image.from_bytes(blinded_nifti(image.to_bytes()))
-    >>> bytes(clean.header["descrip"]), float(clean.get_fdata().sum())
+    >>> clean.header["descrip"].item(), float(clean.get_fdata().sum())
     (b'', 8.0)
     """
     header = nib.Nifti1Header.from_fileobj(io.BytesIO(content))
-    if bytes(header["magic"]) != b"n+1":
+    if header["magic"].item() != b"n+1":
         raise ValueError("only single-file NIfTI-1 images go into a package")
     start = int(header["vox_offset"])
     for field in TEXT_FIELDS:
@@ -155,8 +157,8 @@ def _image_faults(path: Path, tokens: Mapping[str, str]) -> Iterator[str]:
     content = gzip.decompress(packed)
     header = nib.Nifti1Header.from_fileobj(io.BytesIO(content), check=False)
     for field in TEXT_FIELDS:
-        if bytes(header[field]).strip(b"\x00"):
-            yield f"{path.name}: the header field {field} says {bytes(header[field])!r}"
+        if header[field].item():
+            yield f"{path.name}: the header field {field} says {header[field].item()!r}"
     if int(header["vox_offset"]) != 352 or any(content[348:352]):
         yield f"{path.name}: the header has extensions"
     folded = content.lower()

@@ -68,7 +68,7 @@ def pseudonym(secret: str, *names: str) -> str:
     Examples
     --------
     >>> pseudonym("00ff", "001", "day5")
-    'dab9fb32b77cd1b6'
+    'd10ee9c1beb9976b'
     """
     text = "\x1f".join(names).encode("utf-8")
     return hmac.new(bytes.fromhex(secret), text, hashlib.sha256).hexdigest()[:16]
@@ -237,9 +237,12 @@ def write_packages(study: Study, records: Sequence[str | Path], folder: Path) ->
     key = build_key((s for order in orders.values() for s in order), _kept_secret(key_path))
     write_table(key, key_path, KEY)
     key_path.chmod(0o600)
-    names = {
-        (row.participant_id, row.visit, int(row.repeat), int(row.part)): (row.case, row.subject)
-        for row in key.itertuples()
+    names: dict[tuple[str, str, int, int], tuple[str, str]] = {
+        (row["participant_id"], row["visit"], int(row["repeat"]), int(row["part"])): (
+            row["case"],
+            row["subject"],
+        )
+        for row in key.to_dict("records")
     }
     images = prepared_images(records, settings["kinds"])
     packages = {reader: folder / "reading" / "packages" / bids_label(reader) for reader in orders}
@@ -286,7 +289,8 @@ def _case_rows(
     rows = []
     for item, case, subject in shown:
         named = _image_names(case, images.get((item.case.participant_id, item.case.visit), []))
-        for kind, _, name in named or [(None, None, None)]:
+        files: list[tuple[str | None, str | None]] = [(kind, name) for kind, _, name in named]
+        for kind, name in files or [(None, None)]:
             rows.append(
                 {
                     "position": item.position,

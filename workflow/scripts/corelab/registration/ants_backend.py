@@ -114,9 +114,11 @@ class AntsRegistrar(Registrar):
         *,
         metric_mask: nib.Nifti1Image | None = None,
         start: np.ndarray | None = None,
+        first_pass: bool = False,
     ) -> Transform:
         """Rigid, then twelve parameters."""
-        return self._run("affine", fixed, moving, metric_mask, start)
+        fit = "affine_first" if first_pass else "affine"
+        return self._run(fit, fixed, moving, metric_mask, start)
 
     def deformable(
         self,
@@ -233,6 +235,6 @@ def read_result(folder: Path, fit: str, start: np.ndarray | None) -> Transform:
             f"for the {fit} fit; one matrix{' and two fields' if deformable else ''} expected"
         )
     if not deformable:
-        return Transform(fit, read_affine(matrices[0]))
+        return Transform(fit.removesuffix("_first"), read_affine(matrices[0]))
     assert start is not None
     return Transform("deformable", np.asarray(start), read_warp(warps[0]), read_warp(inverse[0]))

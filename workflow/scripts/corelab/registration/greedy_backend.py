@@ -56,10 +56,12 @@ class GreedyRegistrar(Registrar):
         *,
         metric_mask: nib.Nifti1Image | None = None,
         start: np.ndarray | None = None,
+        first_pass: bool = False,
     ) -> Transform:
         """Rigid, then twelve parameters."""
-        rigid = self._linear("affine", 6, fixed, moving, metric_mask, start)
-        return self._linear("affine", 12, fixed, moving, metric_mask, rigid.matrix)
+        fit = "affine_first" if first_pass else "affine"
+        rigid = self._linear(fit, 6, fixed, moving, metric_mask, start)
+        return self._linear(fit, 12, fixed, moving, metric_mask, rigid.matrix)
 
     def deformable(
         self,

@@ -119,9 +119,11 @@ class FlirtRegistrar(Registrar):
         *,
         metric_mask: nib.Nifti1Image | None = None,
         start: np.ndarray | None = None,
+        first_pass: bool = False,
     ) -> Transform:
         """Twelve degrees of freedom."""
-        return self._run("affine", fixed, moving, metric_mask, start)
+        fit = "affine_first" if first_pass else "affine"
+        return self._run(fit, fixed, moving, metric_mask, start)
 
     def deformable(
         self,
@@ -170,7 +172,9 @@ class FlirtRegistrar(Registrar):
                 node.inputs.in_weight = str(write_input(metric_mask, folder / "weight.nii"))
             run_interface(node, folder, "FLIRT")
             matrix = np.loadtxt(folder / "matrix.txt")
-        return Transform(fit, np.linalg.inv(fsl_to_world(matrix, moving, fixed)))
+        return Transform(
+            fit.removesuffix("_first"), np.linalg.inv(fsl_to_world(matrix, moving, fixed))
+        )
 
 
 class AntsProgramRegistrar(Registrar):
@@ -203,9 +207,11 @@ class AntsProgramRegistrar(Registrar):
         *,
         metric_mask: nib.Nifti1Image | None = None,
         start: np.ndarray | None = None,
+        first_pass: bool = False,
     ) -> Transform:
         """Rigid, then twelve parameters."""
-        return self._run("affine", fixed, moving, metric_mask, start)
+        fit = "affine_first" if first_pass else "affine"
+        return self._run(fit, fixed, moving, metric_mask, start)
 
     def deformable(
         self,

@@ -127,8 +127,8 @@ def registration_settings(settings: Mapping[str, Any] | None) -> RegistrationSet
     Parameters
     ----------
     settings
-        ``preset`` (default ``fast``), ``backend`` (``ants``), ``lesion`` (that of the preset), ``seed`` (1),
-        ``ct_template`` (path or None), ``limits`` (see :data:`LIMITS`).
+        ``preset`` (default ``fast``), ``backend`` (``ants``), ``lesion`` (that of the preset),
+        ``seed`` (1), ``ct_template`` (path or None), ``limits`` (see :data:`LIMITS`).
 
     Raises
     ------

@@ -157,8 +157,9 @@ class Registrar(ABC):
         *,
         metric_mask: nib.Nifti1Image | None = None,
         start: np.ndarray | None = None,
+        first_pass: bool = False,
     ) -> Transform:
-        """Twelve parameters."""
+        """Twelve parameters; ``first_pass`` asks for the shorter fit before a deformable one."""
 
     @abstractmethod
     def deformable(

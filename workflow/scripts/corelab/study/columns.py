@@ -94,6 +94,8 @@ ENDPOINT_UNITS = {
     "hypoperfused_volume": "mL",
     "penumbra_volume": "mL",
     "mismatch_ratio": "ratio",
+    "mismatch_volume": "mL",
+    "cbv_index": "ratio",
     "hypoperfusion_intensity_ratio": "ratio",
     "haematoma_volume": "mL",
     "infarct_growth": "mL",

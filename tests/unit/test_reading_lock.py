@@ -1,0 +1,263 @@
+"""Lock and change log: what is edited, cut or not logged is detected and named."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from corelab.provenance.products import read_json, write_json
+from corelab.reading.adjudication import adjudicate, rules_of
+from corelab.reading.change_log import LogFault, append_change, head_path, main, verify_log
+from corelab.reading.lock import LockFault, lock_reads, row_key, row_text
+
+RULES = rules_of([{"endpoint": "aspects", "grades_differ": True}])
+CHARTER = {"presentation": "simultaneous", "seed": 1}
+
+
+def reads():
+    columns = ["participant_id", "visit", "endpoint", "reader", "value", "unit"]
+    rows = [
+        (person, "day5", "aspects", reader, "8", None)
+        for person in ("001", "002", "003")
+        for reader in ("r1", "r2")
+    ]
+    return pd.DataFrame(rows, columns=columns, dtype=object)
+
+
+def change(log, row, field="value", old="8", new="7", **more):
+    given = {
+        "reason": "new_key_image",
+        "text": "thin slices arrived",
+        "who": "A. Reader",
+        "when": "2025-03-01T12:00:00Z",
+        **more,
+    }
+    return append_change(log, row=row, field=field, old=old, new=new, **given)
+
+
+@pytest.fixture
+def locked(tmp_path):
+    """Lock the reads; returns a function that holds given reads against the lock."""
+    path, log = tmp_path / "lock.json", tmp_path / "change_log.jsonl"
+
+    def hold(sheet, charter=CHARTER):
+        final = adjudicate(sheet, RULES)[0]
+        lock, audit = lock_reads(path, sheet, final, log, charter=charter)
+        write_json(lock, path)
+        return audit.set_index("row")
+
+    hold(reads())
+    return hold, path, log
+
+
+KEY = "001|day5|aspects|r1|1|reader"
+
+
+def test_lock_depends_on_content_alone(locked):
+    hold, path, _ = locked
+    before = path.read_bytes()
+    shuffled = reads().sample(frac=1, random_state=1)
+    audit = hold(shuffled[shuffled.columns[::-1]])
+    assert path.read_bytes() == before
+    assert set(audit["verdict"]) == {"locked"}
+    assert "locked_at" not in read_json(path)
+
+
+def test_a_change_without_an_entry_is_named(locked):
+    hold, *_ = locked
+    sheet = reads()
+    sheet.loc[0, "value"] = "7"
+    with pytest.raises(LockFault) as caught:
+        hold(sheet)
+    assert "INVALID" in str(caught.value)
+    assert f"{KEY}: the row was changed without an entry" in str(caught.value)
+    assert "001|day5|aspects: the final read changed" in str(caught.value)
+    assert "002|" not in str(caught.value)
+
+
+def test_rows_taken_out_and_added_are_named(locked):
+    hold, *_ = locked
+    sheet = reads()
+    extra = sheet.iloc[[0]].assign(reader="r9")
+    with pytest.raises(LockFault, match=r"001\|day5\|aspects\|r9\|1\|reader: the row was added"):
+        hold(pd.concat([sheet, extra]))
+    with pytest.raises(LockFault, match=r"r1\|1\|reader: the row was taken out"):
+        hold(sheet.iloc[1:])
+
+
+def test_a_logged_change_is_explained_and_the_lock_stays(locked):
+    hold, path, log = locked
+    before = path.read_bytes()
+    sheet = reads()
+    change(log, KEY)
+    change(log, KEY, old="7", new="6", when="2025-03-02T12:00:00Z")
+    sheet.loc[0, "value"] = "6"
+    audit = hold(sheet)
+    assert audit.loc[KEY, ["verdict", "changes"]].tolist() == ["explained", 2]
+    assert path.read_bytes() == before
+    sheet.loc[0, "value"] = "5"
+    with pytest.raises(LockFault, match="says value became 6, but it is 5"):
+        hold(sheet)
+
+
+def test_a_logged_change_explains_its_field_only(locked):
+    hold, _, log = locked
+    change(log, KEY)
+    sheet = reads()
+    sheet["read_at"] = None
+    sheet.loc[0, ["value", "read_at"]] = ["7", "2025-01-01"]
+    with pytest.raises(LockFault, match="changed without an entry"):
+        hold(sheet)
+
+
+def test_an_entry_without_a_change_is_named(locked):
+    hold, _, log = locked
+    change(log, KEY)
+    with pytest.raises(LockFault, match="log entry 1 says value became 7, but it is 8"):
+        hold(reads())
+
+
+def test_rows_can_be_added_and_taken_out_with_an_entry(locked):
+    hold, _, log = locked
+    sheet = reads()
+    cells = {**sheet.iloc[0].to_dict(), "reader": "r9", "role": "adjudicator"}
+    change(log, row_key(cells), field="row", old=None, new=row_text(cells))
+    audit = hold(
+        pd.concat([sheet, pd.DataFrame([cells])]).astype(object).where(lambda f: f.notna(), None)
+    )
+    assert audit.loc[row_key(cells), "verdict"] == "explained"
+    old = row_text(sheet.iloc[5].to_dict())
+    gone = row_key(sheet.iloc[5].to_dict())
+    change(log, gone, field="row", old=old, new=None, when="2025-03-03T00:00:00Z")
+    kept = pd.concat([sheet.iloc[:5], pd.DataFrame([cells])]).astype(object)
+    audit = hold(kept.where(kept.notna(), None))
+    assert audit.loc[gone, "sha256"] is None
+
+
+def test_edited_lock_and_changed_charter(locked):
+    hold, path, _ = locked
+    with pytest.raises(LockFault, match="settings changed after the lock: seed"):
+        hold(reads(), charter={**CHARTER, "seed": 2})
+    lock = read_json(path)
+    lock["reads"].pop(KEY)
+    write_json(lock, path)
+    with pytest.raises(LockFault, match="the lock itself was edited"):
+        hold(reads())
+
+
+@pytest.fixture
+def log(tmp_path):
+    path = tmp_path / "change_log.jsonl"
+    for day in range(1, 5):
+        change(path, KEY, old=str(day), new=str(day + 1), when=f"2025-03-0{day}T12:00:00Z")
+    return path
+
+
+def test_chain_holds(log):
+    assert [entry["number"] for entry in verify_log(log)] == [1, 2, 3, 4]
+
+
+def lines_of(log):
+    return log.read_text().splitlines()
+
+
+def test_an_edited_line_is_named(log):
+    lines = lines_of(log)
+    lines[1] = lines[1].replace("A. Reader", "B. Reader")
+    log.write_text("\n".join(lines) + "\n")
+    with pytest.raises(LogFault, match="line 2 was edited"):
+        verify_log(log)
+
+
+def test_a_line_sealed_anew_breaks_the_next(log):
+    from corelab.reading.change_log import _sealed
+
+    lines = lines_of(log)
+    entry = json.loads(lines[1])
+    entry["who"] = "B. Reader"
+    entry["sha256"] = _sealed(entry)
+    lines[1] = json.dumps(entry)
+    log.write_text("\n".join(lines) + "\n")
+    with pytest.raises(LogFault, match="line 3 does not follow"):
+        verify_log(log)
+
+
+@pytest.mark.parametrize(
+    ("cut", "message"), [(0, "line 1 does not"), (2, "line 3 does not"), (3, "end was cut")]
+)
+def test_a_cut_line_is_named(log, cut, message):
+    lines = lines_of(log)
+    del lines[cut]
+    log.write_text("\n".join(lines) + "\n")
+    with pytest.raises(LogFault, match=message):
+        verify_log(log)
+
+
+def test_a_half_line_and_a_log_taken_away(log):
+    log.write_text(log.read_text()[:-40])
+    with pytest.raises(LogFault, match="line 4 is no whole entry"):
+        verify_log(log)
+    log.unlink()
+    with pytest.raises(LogFault, match="taken away"):
+        verify_log(log)
+    head_path(log).unlink()
+    assert verify_log(log) == []
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"reason": "typo"}, "one of the reasons"),
+        ({"text": " "}, "in words"),
+        ({"who": ""}, "'who' is empty"),
+        ({"when": "2025-03-09"}, "must be UTC"),
+        ({"when": "2025-03-09T12:00:00+09:00"}, "must be UTC"),
+        ({"when": "2025-02-01T12:00:00Z"}, "before the last entry"),
+        ({"old": "7"}, "changes nothing"),
+    ],
+)
+def test_an_entry_without_its_evidence_is_refused(log, wrong, message):
+    before = log.read_bytes()
+    with pytest.raises(LogFault, match=message):
+        change(log, KEY, **{"when": "2025-03-09T12:00:00Z", **wrong})
+    assert log.read_bytes() == before
+
+
+def test_a_broken_log_takes_no_more_entries_and_holds_no_lock(locked):
+    hold, _, log = locked
+    change(log, KEY)
+    log.write_text(log.read_text().replace("thin", "thick"))
+    with pytest.raises(LogFault, match="line 1 was edited"):
+        change(log, KEY)
+    with pytest.raises(LockFault, match="line 1 was edited"):
+        hold(reads())
+
+
+def test_the_log_taken_away_with_its_head_leaves_the_change_unexplained(locked):
+    hold, _, log = locked
+    sheet = reads()
+    change(log, KEY)
+    sheet.loc[0, "value"] = "7"
+    hold(sheet)
+    log.unlink()
+    head_path(log).unlink()
+    with pytest.raises(LockFault, match="changed without an entry"):
+        hold(sheet)
+
+
+def test_command_line(tmp_path):
+    log = tmp_path / "change_log.jsonl"
+    main(
+        [str(log), "--row", KEY, "--field", "value", "--old", "8", "--new", "7"]
+        + [
+            "--reason",
+            "charter_listed",
+            "--text",
+            "see 9.3",
+            "--who",
+            "A",
+            "--when",
+            "2025-03-01T00:00:00Z",
+        ]
+    )
+    assert verify_log(log)[0]["what"]["new"] == "7"

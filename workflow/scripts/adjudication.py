@@ -1,0 +1,19 @@
+"""Rule adjudication: one final read per case by the charter's rule."""
+
+from corelab.provenance.job import Plain, job, tell
+
+
+def main(snakemake):
+    with job(snakemake):
+        from corelab.reading.adjudication import AdjudicationFault
+        from corelab.reading.study_reads import adjudicate_study
+        from corelab.study.model import load_study
+
+        try:
+            lines = adjudicate_study(load_study(snakemake.params.config), snakemake.output)
+        except AdjudicationFault as fault:
+            raise Plain(str(fault)) from None
+        tell("\n".join(lines))
+
+
+main(snakemake)  # noqa: F821

@@ -1,0 +1,216 @@
+"""The log of changes after the lock: append-only lines, each sealed by the hash of the one before.
+
+A line says what was changed (row, field, old, new), why (one of the three reasons that the
+guideline allows), who did it and when (UTC). Beside the log lies its head (number of lines and
+last hash), so that a cut end is seen too. Append a line with
+``python -m corelab.reading.change_log LOG --help``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from corelab.provenance.products import read_json, write_json, write_text
+
+#: After the lock nothing may change but for these.
+REASONS = {
+    "new_key_image": "a new key image came in after the lock",
+    "gross_violation": "a gross violation of the protocol or the criteria",
+    "charter_listed": "a reason that the charter lists",
+}
+WHAT = ("row", "field", "old", "new")
+GENESIS = "0" * 64
+_UTC = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?Z")
+
+
+class LogFault(ValueError):
+    """A log that was edited, cut or is incomplete; every line is named."""
+
+
+def _sealed(entry: Mapping[str, Any]) -> str:
+    content = {key: value for key, value in entry.items() if key != "sha256"}
+    text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+
+
+def head_path(path: Path) -> Path:
+    """Where the head of a log lies.
+
+    Examples
+    --------
+    >>> head_path(Path("reading/change_log.jsonl")).name
+    'change_log.head.json'
+    """
+    return path.with_name(f"{path.name.removesuffix('.jsonl')}.head.json")
+
+
+def _evidence_faults(entry: Mapping[str, Any]) -> list[str]:
+    """What an entry lacks of what, why, who and when."""
+    faults = []
+    what, why = entry.get("what"), entry.get("why")
+    if not isinstance(what, Mapping) or any(key not in what for key in WHAT):
+        faults.append(f"'what' must have {', '.join(WHAT)}")
+    elif what["old"] == what["new"]:
+        faults.append("'what' changes nothing: old and new are equal")
+    if not isinstance(why, Mapping) or why.get("reason") not in REASONS:
+        faults.append(f"'why' must have one of the reasons {', '.join(REASONS)}")
+    elif not str(why.get("text") or "").strip():
+        faults.append("'why' must say in words what happened")
+    if not str(entry.get("who") or "").strip():
+        faults.append("'who' is empty")
+    if not _UTC.fullmatch(str(entry.get("when"))):
+        faults.append("'when' must be UTC, as 2025-03-01T12:00:00Z")
+    return faults
+
+
+def append_change(
+    path: Path,
+    *,
+    row: str,
+    field: str,
+    old: str | None,
+    new: str | None,
+    reason: str,
+    text: str,
+    who: str,
+    when: str,
+) -> dict[str, Any]:
+    """Append one change; the log is verified first, so nothing is built on a broken one.
+
+    Parameters
+    ----------
+    path
+        The log; it is made if it is not there.
+    row
+        Key of the row, see :func:`corelab.reading.lock.row_key`.
+    field
+        Column of the reads sheet, or ``row`` for a row that is added (``old`` None) or taken out
+        (``new`` None); the other side is :func:`corelab.reading.lock.row_text`.
+    old, new
+        Text of the cell before and after, None for missing.
+    reason
+        One of :data:`REASONS`.
+    text
+        What happened, in words.
+    who
+        Who made the change.
+    when
+        UTC, ISO 8601 with Z.
+
+    Returns
+    -------
+    dict
+        The entry with its hash.
+
+    Raises
+    ------
+    LogFault
+        If the log is broken, or the entry lacks one of the four evidences.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     log = Path(folder, "change_log.jsonl")
+    ...     entry = append_change(log, row="1|a|aspects|r1|1", field="value", old="7", new="8",
+    ...         reason="new_key_image", text="thin slices arrived", who="A. Reader",
+    ...         when="2025-03-01T12:00:00Z")
+    ...     len(verify_log(log)), entry["previous"][:4]
+    (1, '0000')
+    """
+    entries = verify_log(path)
+    entry: dict[str, Any] = {
+        "number": len(entries) + 1,
+        "what": {"row": row, "field": field, "old": old, "new": new},
+        "why": {"reason": reason, "text": text},
+        "who": who,
+        "when": when,
+        "previous": entries[-1]["sha256"] if entries else GENESIS,
+    }
+    faults = _evidence_faults(entry)
+    if entries and when < entries[-1]["when"]:
+        faults.append(f"'when' lies before the last entry ({entries[-1]['when']})")
+    if faults:
+        raise LogFault("The change is not logged: " + "; ".join(faults))
+    entry["sha256"] = _sealed(entry)
+    lines = path.read_text(encoding="utf-8") if entries else ""
+    write_text(lines + json.dumps(entry, sort_keys=True, ensure_ascii=False) + "\n", path)
+    write_json({"entries": entry["number"], "sha256": entry["sha256"]}, head_path(path))
+    return entry
+
+
+def verify_log(path: Path) -> list[dict[str, Any]]:
+    """Entries of a log whose chain holds.
+
+    Returns
+    -------
+    list of dict
+        Empty where neither the log nor its head is there.
+
+    Raises
+    ------
+    LogFault
+        Naming each line that was edited, does not follow the one before, or lacks evidence, and
+        a log whose end was cut.
+    """
+    head = head_path(path)
+    if not path.is_file():
+        if head.is_file():
+            raise LogFault(f"{path.name} is not there, but its head is: the log was taken away")
+        return []
+    entries: list[dict[str, Any]] = []
+    faults: list[str] = []
+    previous, last = GENESIS, ""
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        where = f"line {number}"
+        try:
+            entry = json.loads(line)
+        except json.JSONDecodeError:
+            faults.append(f"{where} is no whole entry")
+            previous = ""
+            continue
+        if not isinstance(entry, dict) or entry.get("sha256") != _sealed(entry):
+            faults.append(f"{where} was edited: its content does not have its hash")
+        elif entry.get("previous") != previous:
+            faults.append(f"{where} does not follow the line before: lines were cut or moved")
+        if isinstance(entry, dict):
+            faults += [f"{where}: {fault}" for fault in _evidence_faults(entry)]
+            if str(entry.get("when")) < last:
+                faults.append(f"{where}: earlier than the line before")
+            previous, last = str(entry.get("sha256")), str(entry.get("when"))
+            entries.append(entry)
+    if not head.is_file():
+        faults.append(f"its head {head.name} is not there")
+    else:
+        expected = read_json(head)
+        if (expected["entries"], expected["sha256"]) != (len(entries), previous):
+            faults.append(
+                f"the head tells of {expected['entries']} entries, the last with the hash "
+                f"{expected['sha256'][:12]}; the log has {len(entries)}: its end was cut or changed"
+            )
+    if faults:
+        raise LogFault("\n".join([f"The change log {path.name} is INVALID:", *faults]))
+    return entries
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Append one change from the command line."""
+    parser = argparse.ArgumentParser(description="Append one change after the lock")
+    parser.add_argument("log", type=Path)
+    for name in ("row", "field", "text", "who", "when"):
+        parser.add_argument(f"--{name}", required=True)
+    parser.add_argument("--reason", required=True, choices=sorted(REASONS))
+    for name in ("old", "new"):
+        parser.add_argument(f"--{name}", help="leave out for a missing value")
+    given = vars(parser.parse_args(arguments))
+    append_change(given.pop("log"), **given)
+
+
+if __name__ == "__main__":
+    main()

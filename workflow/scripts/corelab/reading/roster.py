@@ -1,0 +1,69 @@
+"""Who may read: certificates before the first read, and how much is read on one day."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pandas as pd
+
+
+def roster_faults(sheet: pd.DataFrame | None, certified: Mapping[str, str]) -> list[str]:
+    """Reads that their reader was not certified for; nothing is checked without certificates.
+
+    Parameters
+    ----------
+    sheet
+        The reads sheet; only rows of readers and adjudicators are checked.
+    certified
+        Reader -> date of the certificate, ISO 8601.
+
+    Examples
+    --------
+    >>> sheet = pd.DataFrame({"participant_id": ["1"], "visit": ["a"], "reader": ["r1"],
+    ...                       "read_at": ["2025-01-01"]})
+    >>> roster_faults(sheet, {"r1": "2025-02-01"})
+    ['r1 read 1 a on 2025-01-01, before the certificate of 2025-02-01']
+    """
+    if sheet is None or not certified:
+        return []
+    faults = set()
+    for cells in sheet.to_dict("records"):
+        reader, read_at = cells["reader"], cells.get("read_at")
+        if (cells.get("role") or "reader") not in {"reader", "adjudicator"}:
+            continue
+        where = f"{reader} read {cells['participant_id']} {cells['visit']}"
+        if reader not in certified:
+            faults.add(f"{where} without a certificate (reading.certified)")
+        elif not read_at:
+            faults.add(f"{where} without a date (read_at), so the certificate cannot be checked")
+        elif read_at[:10] < certified[reader][:10]:
+            faults.add(
+                f"{where} on {read_at[:10]}, before the certificate of {certified[reader][:10]}"
+            )
+    return sorted(faults)
+
+
+def busy_days(sheet: pd.DataFrame | None, limit: int | None) -> list[str]:
+    """Days on which a reader read more cases than the charter allows for.
+
+    Examples
+    --------
+    >>> sheet = pd.DataFrame({"participant_id": ["1", "2"], "visit": ["a", "a"],
+    ...                       "reader": ["r1", "r1"], "read_at": ["2025-01-01", "2025-01-01"]})
+    >>> busy_days(sheet, 1)
+    ['r1 read 2 cases on 2025-01-01, more than 1']
+    """
+    if sheet is None or limit is None or "read_at" not in sheet:
+        return []
+    dated = sheet[sheet["read_at"].notna()]
+    if "role" in dated:
+        dated = dated[dated["role"].isna() | dated["role"].isin(["reader", "adjudicator"])]
+    day = dated["read_at"].str[:10].rename("day")
+    cases = dated[["participant_id", "visit"]].agg("\x1f".join, axis=1) if len(dated) else day
+    counts = cases.groupby([dated["reader"], day]).nunique()
+    frame = counts.rename("cases").reset_index()
+    return [
+        f"{reader} read {number} cases on {date}, more than {limit}"
+        for reader, date, number in zip(*(frame[c] for c in frame.columns), strict=True)
+        if number > limit
+    ]
