@@ -35,7 +35,6 @@ rule measure:
 rule measure_supplied:
     """Measure masks that others drew, of many subjects in one job."""
     input:
-        ancient(PASSED),
         masks=batch_files,
         atlases=atlas_files(),
     output:
@@ -64,7 +63,6 @@ rule measure_supplied:
 rule collect:
     """Bring all rows together: measured, read, supplied, derived and missing ones."""
     input:
-        ancient(PASSED),
         records=measured_records(),
         prepared=records("prepare"),
         sheets=sheet_files("participants", "reads", "measurements", "scans"),

@@ -4,7 +4,6 @@
 rule prepare:
     """Conform a visit's scans, check their acquisition, mask the brain and align them rigidly."""
     input:
-        ancient(PASSED),
         scans=visit_files,
     output:
         record=stage("prepare", "{subject}", "{session}"),

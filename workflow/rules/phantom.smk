@@ -3,8 +3,6 @@
 
 rule simulate_scan:
     """Simulate one scan of the trial from its seed."""
-    input:
-        ancient(PASSED),
     output:
         image=under("phantom", "{scan}.nii.gz"),
         sidecar=under("phantom", "{scan}.json"),
@@ -30,8 +28,6 @@ rule simulate_scan:
 
 rule simulate_truth:
     """Write the truth of every measurement of the simulated trial."""
-    input:
-        ancient(PASSED),
     output:
         truth=under("phantom", "truth.tsv"),
     log:

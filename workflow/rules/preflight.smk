@@ -1,4 +1,9 @@
-"""Preflight: everything that is wrong with config, sheets and headers, before any computing."""
+"""Preflight: everything that is wrong with config, sheets and headers, before any computing.
+
+Where config or sheets have errors, the Snakefile plans nothing but these two jobs, so no other rule
+needs their product as input. (As an ancient() input it would hide edits of a job's other inputs for
+one run: Snakemake does not look at them while the job before is due.)
+"""
 
 
 rule check_inputs:
@@ -23,6 +28,7 @@ rule check_inputs:
         log_of("check_inputs"),
     benchmark:
         benchmark_of("check_inputs")
+    priority: 100
     conda:
         "../../environment.yml"
     threads: 1
@@ -49,6 +55,7 @@ rule preflight:
         log_of("preflight"),
     benchmark:
         benchmark_of("preflight")
+    priority: 100
     conda:
         "../../environment.yml"
     threads: 1

@@ -6,7 +6,7 @@ rule report:
     input:
         endpoints=targets("endpoints"),
         statistics=STATISTICS_TABLES,
-        findings=ancient(FINDINGS),
+        findings=FINDINGS,
         records=records("prepare", "segment", "perfuse", "normalise"),
         certificate=under("verification", "certificate.tsv"),
     output:
@@ -41,7 +41,7 @@ rule submission:
     input:
         endpoints=targets("endpoints"),
         statistics=STATISTICS_TABLES,
-        findings=ancient(FINDINGS),
+        findings=FINDINGS,
         certificate=under("verification", "certificate.tsv"),
     output:
         index=under("submission", "index.json"),

@@ -292,7 +292,7 @@ def flow_rows(
             "scans usable: behind a value",
             usable,
             {
-                scan_id: "no endpoint uses this kind of scan, or it gave no value"
+                scan_id: "serves alignment or preparation only, or gave no value"
                 for scan_id in usable
                 if scan_id not in used
             },
