@@ -71,7 +71,7 @@ def subject(seed, mean_mm, side, spacing=(1.0, 1.0, 1.0)):
     linear = turned(rng.uniform(-4, 4, 3)) @ np.diag(1 + rng.uniform(-0.05, 0.05, 3))
     centre = np.array([0.0, -18.0, 10.0])
     shift = centre + rng.uniform(-6, 6, 3) - linear @ centre
-    field = random_field(rng, template.shape, 17, mean_mm * 1.15)
+    field = random_field(rng, template.shape, 17, mean_mm * 1.62)
 
     def phi(points):
         moved = points @ linear.T + shift
@@ -177,10 +177,19 @@ def test_precise_is_within_1_0_mm(who):
 
 
 @pytest.mark.parametrize("who", SUBJECTS)
-def test_thick_slices_get_an_affine_within_4_mm_of_the_nonlinear_truth(who):
-    error_mm, _, fit = fitted(*who, {"preset": "fast"}, (1.0, 1.0, 5.0))
+def test_thick_slices_get_the_best_affine_there_is(who):
+    spacing = (1.0, 1.0, 5.0)
+    error_mm, _, fit = fitted(*who, {"preset": "fast"}, spacing)
     assert fit.transform.kind == "affine"
-    assert error_mm <= 4.0
+    # No affine can do better than the one that is fitted to the truth itself.
+    truth = subject(*who, spacing)
+    places = np.argwhere(np.asarray(truth.head.brain.dataobj))[::37]
+    points = nib.affines.apply_affine(truth.head.image.affine, places)
+    there = truth.phi(points)
+    design = np.column_stack([points, np.ones(len(points))])
+    best = design @ np.linalg.lstsq(design, there, rcond=None)[0]
+    floor_mm = np.linalg.norm(best - there, axis=1).mean()
+    assert error_mm <= floor_mm + 0.4
 
 
 _SCRIPT = """

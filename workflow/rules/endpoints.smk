@@ -35,6 +35,7 @@ rule measure:
 rule measure_supplied:
     """Measure masks that others drew, of many subjects in one job."""
     input:
+        GATE,
         masks=batch_files,
         atlases=atlas_files(),
     output:
@@ -63,6 +64,7 @@ rule measure_supplied:
 rule collect:
     """Bring all rows together: measured, read, supplied, derived and missing ones."""
     input:
+        GATE,
         records=measured_records(),
         prepared=records("prepare"),
         sheets=sheet_files("participants", "reads", "measurements", "scans"),

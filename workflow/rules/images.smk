@@ -4,6 +4,7 @@
 rule prepare:
     """Conform a visit's scans, check their acquisition, mask the brain and align them rigidly."""
     input:
+        GATE,
         scans=visit_files,
     output:
         record=stage("prepare", "{subject}", "{session}"),

@@ -3,6 +3,8 @@
 
 rule simulate_scan:
     """Simulate one scan of the trial from its seed."""
+    input:
+        GATE,
     output:
         image=under("phantom", "{scan}.nii.gz"),
         sidecar=under("phantom", "{scan}.json"),
@@ -28,6 +30,8 @@ rule simulate_scan:
 
 rule simulate_truth:
     """Write the truth of every measurement of the simulated trial."""
+    input:
+        GATE,
     output:
         truth=under("phantom", "truth.tsv"),
     log:

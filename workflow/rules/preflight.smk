@@ -1,8 +1,6 @@
 """Preflight: everything that is wrong with config, sheets and headers, before any computing.
 
-Where config or sheets have errors, the Snakefile plans nothing but these two jobs, so no other rule
-needs their product as input. (As an ancient() input it would hide edits of a job's other inputs for
-one run: Snakemake does not look at them while the job before is due.)
+They are planned first; see GATE in common.smk for what makes other rules wait for them.
 """
 
 

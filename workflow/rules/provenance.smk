@@ -4,6 +4,7 @@
 rule certificate:
     """Compare published numbers with the recomputed ones."""
     input:
+        GATE,
         statistics=STATISTICS_TABLES,
         sheets=sheet_files("published"),
     output:

@@ -4,6 +4,7 @@
 rule read_packages:
     """Blinded packages for every reader: pseudonyms, presentation order, images, read form."""
     input:
+        GATE,
         prepared=records("prepare"),
         sheets=sheet_files("participants", "scans", "reads", "measurements"),
     output:
@@ -33,6 +34,7 @@ rule read_packages:
 rule adjudication:
     """One final read per case from two readers and an adjudicator, by the charter's rule."""
     input:
+        GATE,
         sheets=sheet_files("participants", "reads"),
     output:
         final=under("reading", "final_reads.tsv"),
@@ -60,6 +62,7 @@ rule adjudication:
 rule lock:
     """Lock the reads; once locked, only what the change log explains may differ."""
     input:
+        GATE,
         sheets=sheet_files("reads"),
         final=under("reading", "final_reads.tsv"),
         log=[

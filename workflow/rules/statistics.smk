@@ -4,6 +4,7 @@
 rule analyse:
     """Run one analysis of the plan."""
     input:
+        GATE,
         measurements=MEASUREMENTS,
         overlap=under("endpoints", "overlap.tsv"),
         sheets=analysis_tables,
@@ -32,6 +33,7 @@ rule analyse:
 rule statistics_tables:
     """Bring the analyses together by room; a type that the plan lacks gives a header-only file."""
     input:
+        GATE,
         analyses=[
             under("statistics", "by_analysis", f"{name}.tsv") for name in ANALYSES
         ],
