@@ -36,7 +36,7 @@ test: env  ## unit, contract, dag, integration and short acceptance tests
 	$(BIN)/python -m pytest -m "not slow"
 
 acceptance: env  ## the longer tests on simulated truth and on real data
-	$(BIN)/python -m pytest -m "slow or acceptance" tests
+	$(BIN)/python -m pytest -m "slow or acceptance"
 
 lint: env  ## ruff, snakefmt, snakemake --lint, mypy
 	$(BIN)/ruff check .
