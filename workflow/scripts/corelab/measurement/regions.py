@@ -127,7 +127,7 @@ def territory_fractions(mask: nib.Nifti1Image, atlas: Atlas) -> dict[str, float]
     labels = np.asanyarray(atlas.image.dataobj)
     covered = np.bincount(labels[inside], minlength=max(atlas.regions, default=0) + 1)
     return {
-        region: covered[index] / atlas.voxels[index] if atlas.voxels[index] else float("nan")
+        region: float(covered[index] / atlas.voxels[index]) if atlas.voxels[index] else float("nan")
         for index, region in atlas.regions.items()
     }
 
@@ -140,10 +140,10 @@ def hemisphere_fractions(mask: nib.Nifti1Image) -> dict[str, float]:
 
     Examples
     --------
-    >>> mask = np.zeros((4, 1, 1), np.uint8); mask[0] = mask[1] = mask[3] = 1
-    >>> affine = np.eye(4); affine[0, 3] = -2
+    >>> mask = np.ones((4, 1, 1), np.uint8)
+    >>> affine = np.eye(4); affine[0, 3] = -2.5
     >>> hemisphere_fractions(nib.Nifti1Image(mask, affine))
-    {'left': 0.6666666666666666, 'right': 0.3333333333333333}
+    {'left': 0.75, 'right': 0.25}
     """
     where: NDArray[Any] = np.argwhere(np.asanyarray(mask.dataobj) > 0)
     if len(where) == 0:

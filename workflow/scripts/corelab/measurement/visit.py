@@ -66,51 +66,42 @@ def _source(reader: str | None) -> str:
 def _location_rows(
     participant_id: str,
     visit: str,
-    label: str,
-    source: str,
-    repeat: int,
-    mask: nib.Nifti1Image,
+    mask: Mapping[str, Any],
+    image: nib.Nifti1Image,
     atlases: Sequence[Atlas],
-    scan_ids: Iterable[str],
 ) -> list[dict[str, Any]]:
     """Territory and hemisphere fractions of a mask in MNI152 space."""
-    scan_ids = list(scan_ids)
     # Territory fractions of two labels must not share a key: the label is named where it is not
     # the lesion that the study is about.
+    label = mask["label"]
     suffix = "" if label in {"infarct", "lesion", "whole-tumour"} else f":{label}"
+    common: dict[str, Any] = {
+        "repeat": int(mask.get("repeat") or 1),
+        "scan_ids": mask.get("scan_ids") or [],
+    }
     rows = []
-    for region, share in hemisphere_fractions(mask).items():
-        reason = None if np.isfinite(share) else "the lesion is empty"
+
+    def add(endpoint: str, region: str, share: float, undefined: str) -> None:
+        reason = None if np.isfinite(share) else undefined
         rows.append(
             _row(
                 participant_id,
                 visit,
-                f"hemisphere_fraction{suffix}",
-                source,
+                f"{endpoint}{suffix}",
+                mask["source"],
                 share,
                 "fraction",
-                repeat=repeat,
                 region=region,
                 reason=reason,
-                scan_ids=scan_ids,
+                **common,
             )
         )
+
+    for side, share in hemisphere_fractions(image).items():
+        add("hemisphere_fraction", side, share, "the lesion is empty")
     for atlas in atlases:
-        for region, share in territory_fractions(mask, atlas).items():
-            rows.append(
-                _row(
-                    participant_id,
-                    visit,
-                    f"territory_fraction{suffix}",
-                    source,
-                    share,
-                    "fraction",
-                    repeat=repeat,
-                    region=region,
-                    scan_ids=scan_ids,
-                    reason=None if np.isfinite(share) else "the region has no voxel",
-                )
-            )
+        for region, share in territory_fractions(image, atlas).items():
+            add("territory_fraction", region, share, "the region has no voxel")
     return rows
 
 
@@ -131,11 +122,13 @@ def _masks_of(
                     "source": _source(scan.get("reader")),
                     "repeat": int(scan.get("repeat") or 1),
                     "scan_ids": [scan["scan_id"]],
+                    "variant": False,
                 }
             )
     for record in (segmented, perfused):
         for mask in (record or {}).get("masks", []):
-            masks.append({**mask, "repeat": 1, "space": "native"})
+            variant = record is perfused
+            masks.append({**mask, "repeat": 1, "space": "native", "variant": variant})
     return masks
 
 
@@ -270,111 +263,100 @@ def measure_visit(
     """
     participant_id, visit = prepared["participant_id"], prepared["visit"]
     loaded = [load_atlas(atlas) for atlas in atlases]
-    rows: list[dict[str, Any]] = []
     masks = _masks_of(prepared, segmented, perfused)
-    images: dict[int, nib.Nifti1Image] = {}
+    images = {
+        position: _load(folder / mask["path"])
+        for position, mask in enumerate(masks)
+        if mask["status"] == "ok"
+    }
+    rows: list[dict[str, Any]] = []
     for position, mask in enumerate(masks):
-        endpoint = volume_endpoint(mask["label"])
-        common = {"repeat": mask["repeat"], "scan_ids": mask.get("scan_ids") or []}
-        if mask["status"] != "ok":
-            rows.append(
-                _row(
-                    participant_id,
-                    visit,
-                    endpoint,
-                    mask["source"],
-                    None,
-                    "mL",
-                    status=mask["status"],
-                    reason=mask.get("reason"),
-                    **common,
-                )
-            )
-            continue
-        image = _load(folder / mask["path"])
-        images[position] = image
+        rows += _mask_rows(participant_id, visit, mask, images.get(position), loaded)
+    for entry in (normalised or {}).get("masks", []):
+        if entry.get("visit") == visit and entry.get("status") == "ok":
+            image = _load(folder / entry["path"])
+            rows += _location_rows(participant_id, visit, entry, image, loaded)
+    rows += _perfusion_rows(participant_id, visit, perfused, folder)
+    # Cut-offs of perfusion are variants to compare by volume, not readers to agree.
+    agreeing = {n: image for n, image in images.items() if not masks[n]["variant"]}
+    return {
+        "stage": "measure",
+        "participant_id": participant_id,
+        "visit": visit,
+        "rows": _settle_doubles(rows),
+        "overlap": overlap_rows(
+            participant_id, visit, masks, agreeing, nsd_tolerance_mm=settings["nsd_tolerance_mm"]
+        ),
+        "acquisition": _acquisition_rows(participant_id, visit, prepared, perfused),
+    }
+
+
+def _mask_rows(
+    participant_id: str,
+    visit: str,
+    mask: Mapping[str, Any],
+    image: nib.Nifti1Image | None,
+    atlases: Sequence[Atlas],
+) -> list[dict[str, Any]]:
+    """Volume of a mask where it was drawn, and what goes with it."""
+    key = (participant_id, visit)
+    source = mask["source"]
+    common = {
+        "repeat": mask["repeat"],
+        "scan_ids": mask.get("scan_ids") or [],
+        "reason": mask.get("reason"),
+    }
+    endpoint = volume_endpoint(mask["label"])
+    if image is None:
+        return [_row(*key, endpoint, source, None, "mL", status=mask["status"], **common)]
+    rows = [_row(*key, endpoint, source, mask_volume_ml(image), "mL", **common)]
+    water = (mask.get("quality") or {}).get("net_water_uptake_percent")
+    if water is not None:
+        rows.append(_row(*key, "net_water_uptake", source, float(water), "percent", **common))
+    if mask.get("space") == "MNI152":
+        rows += _location_rows(*key, mask, image, atlases)
+    return rows
+
+
+def _perfusion_rows(
+    participant_id: str, visit: str, perfused: Mapping[str, Any] | None, folder: Path
+) -> list[dict[str, Any]]:
+    """Volumes by every published cut-off, and ratios and indices of the perfusion stage."""
+    if not perfused:
+        return []
+    rows = _registry_rows(perfused, folder, participant_id, visit)
+    for quantity in perfused.get("quantities", []):
         rows.append(
             _row(
                 participant_id,
                 visit,
-                endpoint,
-                mask["source"],
-                mask_volume_ml(image),
-                "mL",
-                reason=mask.get("reason"),
-                **common,
+                quantity["endpoint"],
+                quantity["source"],
+                quantity.get("value"),
+                quantity["unit"],
+                status=quantity.get("status") or "ok",
+                reason=quantity.get("reason"),
+                scan_ids=quantity.get("scan_ids") or [],
             )
         )
-        water = (mask.get("quality") or {}).get("net_water_uptake_percent")
-        if water is not None:
-            rows.append(
-                _row(
-                    participant_id,
-                    visit,
-                    "net_water_uptake",
-                    mask["source"],
-                    float(water),
-                    "percent",
-                    **common,
-                )
-            )
-        if mask.get("space") == "MNI152":
-            rows += _location_rows(
-                participant_id,
-                visit,
-                mask["label"],
-                mask["source"],
-                mask["repeat"],
-                image,
-                loaded,
-                common["scan_ids"],
-            )
-    for entry in (normalised or {}).get("masks", []):
-        if entry.get("visit") == visit and entry.get("status") == "ok":
-            rows += _location_rows(
-                participant_id,
-                visit,
-                entry["label"],
-                entry["source"],
-                int(entry.get("repeat") or 1),
-                _load(folder / entry["path"]),
-                loaded,
-                entry.get("scan_ids") or [],
-            )
-    if perfused:
-        rows += _registry_rows(perfused, folder, participant_id, visit)
-        for quantity in perfused.get("quantities", []):
-            rows.append(
-                _row(
-                    participant_id,
-                    visit,
-                    quantity["endpoint"],
-                    quantity["source"],
-                    quantity.get("value"),
-                    quantity["unit"],
-                    status=quantity.get("status") or "ok",
-                    reason=quantity.get("reason"),
-                    scan_ids=quantity.get("scan_ids") or [],
-                )
-            )
-    agreeing = {
-        position: image
-        for position, image in images.items()
-        if not (perfused and masks[position] in perfused.get("masks", []))
-    }
-    overlaps = overlap_rows(
-        participant_id, visit, masks, agreeing, nsd_tolerance_mm=settings["nsd_tolerance_mm"]
-    )
-    acquisition = [
-        {"participant_id": participant_id, "visit": visit, **row}
-        for row in prepared.get("acquisition", [])
-    ]
+    return rows
+
+
+def _acquisition_rows(
+    participant_id: str,
+    visit: str,
+    prepared: Mapping[str, Any],
+    perfused: Mapping[str, Any] | None,
+) -> list[dict[str, Any]]:
+    """Verdicts on the acquisition: the charter's limits, and the gates of perfusion series."""
+    key = {"participant_id": participant_id, "visit": visit}
+    rows = [{**key, **row} for row in prepared.get("acquisition", [])]
+    # A series between its pass and fail limits is still analysed; the report shows it as a warning.
+    verdicts = {"PASS": "pass", "WARN": "pass", "FAIL": "fail"}
     for gate in (perfused or {}).get("gates", []):
-        verdicts = {"PASS": "pass", "WARN": "pass", "FAIL": "fail"}
-        acquisition.append(
+        rows.append(
             {
-                "participant_id": participant_id,
-                "visit": visit,
+                **key,
                 "kind": gate.get("kind") or "perfusion",
                 "criterion": f"gate:{gate['criterion']}",
                 "value": gate.get("value"),
@@ -382,14 +364,7 @@ def measure_visit(
                 "verdict": verdicts.get(str(gate["verdict"]), "not_assessable"),
             }
         )
-    return {
-        "stage": "measure",
-        "participant_id": participant_id,
-        "visit": visit,
-        "rows": _settle_doubles(rows),
-        "overlap": overlaps,
-        "acquisition": acquisition,
-    }
+    return rows
 
 
 def _settle_doubles(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -425,93 +400,26 @@ def measure_supplied(
     dict
         ``rows``, ``overlap`` and ``scans`` (with sha256, status and reason of every file).
     """
-    from corelab.provenance.products import file_sha256
-
     loaded = [load_atlas(atlas) for atlas in atlases]
     rows: list[dict[str, Any]] = []
     overlaps: list[dict[str, Any]] = []
     told: list[dict[str, Any]] = []
-    for (participant_id, visit), group in itertools.groupby(
+    for key, group in itertools.groupby(
         sorted(scans, key=lambda s: (s["participant_id"], s["visit"], s["scan_id"])),
         key=lambda s: (s["participant_id"], s["visit"]),
     ):
         masks: list[dict[str, Any]] = []
         images: dict[int, nib.Nifti1Image] = {}
         for scan in group:
-            label = scan["kind"].removeprefix("mask-")
-            mask = {
-                "label": label,
-                "source": _source(scan["reader"]),
-                "repeat": scan["repeat"],
-                "scan_ids": [scan["scan_id"]],
-                "space": scan["space"],
-            }
-            head = {
-                **{k: scan[k] for k in ("participant_id", "visit", "kind", "scan_id", "source")},
-                "sha256": None,
-            }
-            try:
-                if not Path(scan["path"]).exists():
-                    raise ImageFault("the file is not there", "correct the path in the scans sheet")
-                conformed = conform(scan["path"], kind=scan["kind"])
-            except ImageFault as fault:
-                told.append({**head, "status": "failed", "reason": str(fault)})
-                if label != "brain":
-                    rows.append(
-                        _row(
-                            participant_id,
-                            visit,
-                            volume_endpoint(label),
-                            mask["source"],
-                            None,
-                            "mL",
-                            repeat=mask["repeat"],
-                            status="failed",
-                            reason=str(fault),
-                            scan_ids=mask["scan_ids"],
-                        )
-                    )
+            mask, image, status = _supplied_mask(scan)
+            told.append(status)
+            if mask["label"] == "brain":
                 continue
-            told.append(
-                {
-                    **head,
-                    "sha256": file_sha256(scan["path"]),
-                    "status": "ok",
-                    "reason": None,
-                    "notes": list(conformed.notes),
-                }
-            )
-            if label == "brain":
-                continue
-            image = selected_labels(conformed.image, scan["label_values"])
-            images[len(masks)] = image
+            rows += _mask_rows(*key, mask, image, loaded)
+            if image is not None:
+                images[len(masks)] = image
             masks.append(mask)
-            rows.append(
-                _row(
-                    participant_id,
-                    visit,
-                    volume_endpoint(label),
-                    mask["source"],
-                    mask_volume_ml(image),
-                    "mL",
-                    repeat=mask["repeat"],
-                    scan_ids=mask["scan_ids"],
-                )
-            )
-            if scan["space"] == "MNI152":
-                rows += _location_rows(
-                    participant_id,
-                    visit,
-                    label,
-                    mask["source"],
-                    mask["repeat"],
-                    image,
-                    loaded,
-                    mask["scan_ids"],
-                )
-        overlaps += overlap_rows(
-            participant_id, visit, masks, images, nsd_tolerance_mm=settings["nsd_tolerance_mm"]
-        )
+        overlaps += overlap_rows(*key, masks, images, nsd_tolerance_mm=settings["nsd_tolerance_mm"])
     return {
         "stage": "measure_supplied",
         "rows": _settle_doubles(rows),
@@ -519,6 +427,34 @@ def measure_supplied(
         "scans": told,
         "acquisition": [],
     }
+
+
+def _supplied_mask(
+    scan: Mapping[str, Any],
+) -> tuple[dict[str, Any], nib.Nifti1Image | None, dict[str, Any]]:
+    """A supplied mask as the visits' masks are, its image, and what became of its file."""
+    from corelab.provenance.products import file_sha256
+
+    mask = {
+        "label": scan["kind"].removeprefix("mask-"),
+        "source": _source(scan["reader"]),
+        "repeat": scan["repeat"],
+        "scan_ids": [scan["scan_id"]],
+        "space": scan["space"],
+        "status": "ok",
+        "reason": None,
+    }
+    named = ("participant_id", "visit", "kind", "scan_id", "source")
+    told = {**{key: scan[key] for key in named}, "status": "ok", "reason": None, "sha256": None}
+    try:
+        if not Path(scan["path"]).exists():
+            raise ImageFault("the file is not there", "correct the path in the scans sheet")
+        conformed = conform(scan["path"], kind=scan["kind"])
+    except ImageFault as fault:
+        failed = {"status": "failed", "reason": str(fault)}
+        return {**mask, **failed}, None, {**told, **failed}
+    told |= {"sha256": file_sha256(scan["path"]), "notes": list(conformed.notes)}
+    return mask, selected_labels(conformed.image, scan["label_values"]), told
 
 
 def selected_labels(image: nib.Nifti1Image, label_values: str | None) -> nib.Nifti1Image:

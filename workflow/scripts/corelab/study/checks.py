@@ -513,61 +513,79 @@ def cross_findings(
     names
         Sheet -> file name for the findings.
     """
-    found: list[Finding] = []
-    participants = sheets.get("participants")
-    known: set[str] = set()
-    if participants is not None and "participant_id" in participants:
-        found += _participants(participants, names["participants"])
-        known = set(participants["participant_id"].dropna())
-        for name in ("scans", "reads", "outcomes", "exposures", "events"):
-            frame = sheets.get(name)
-            if frame is not None and "participant_id" in frame:
-                found += _unlisted(frame, names[name], known)
-        frame = sheets.get("measurements")
-        if frame is not None and "participant_id" in frame:
-            for sheet, rows in frame.groupby("_sheet", sort=False):
-                found += _unlisted(rows.set_index("_line"), str(sheet), known)
-        with_data: set[str] = set()
-        others = [
-            f for n, f in sheets.items() if n not in {"participants", "published", "phantoms"}
-        ]
-        for frame in others:
-            if "participant_id" in frame:
-                with_data |= set(frame["participant_id"].dropna())
-        bare = sorted(known - with_data)
-        if bare and others:
-            shown = ", ".join(bare[:5]) + (" ..." if len(bare) > 5 else "")
-            found.append(
-                Finding(
-                    "note",
-                    names["participants"],
-                    None,
-                    "participant_id",
-                    shown,
-                    f"{len(bare)} participants have no row in any other sheet",
-                    "nothing to do if they were never scanned",
-                )
-            )
+    found = list(_people(sheets, names))
     found += _scans(scans, names.get("scans", "scans"))
-    visits = set(config["visits"]["order"])
-    baseline = config["visits"]["baseline"] or (config["visits"]["order"] or [None])[0]
-    found += _times(scans, baseline, names.get("scans", "scans"))
-    if visits:
-        for name in ("scans", "reads", "measurements"):
-            frame = sheets.get(name)
-            if frame is not None and "visit" in frame:
-                for visit in sorted(set(frame["visit"].dropna()) - visits):
-                    found.append(
-                        Finding(
-                            "warning",
-                            names.get(name, name),
-                            None,
-                            "visit",
-                            visit,
-                            "the visit is not in visits.order; it is put last",
-                            "add it there, or correct the name",
-                        )
-                    )
+    found += _visits(config, sheets, scans, names)
+    found += _repeated_values(sheets, names)
+    if "measurements" in sheets:
+        name = names.get("measurements[0]", "measurements")
+        found += _repeated_measurements(sheets["measurements"])
+        found += _values(sheets["measurements"], name, "source")
+    reads = sheets.get("reads")
+    if reads is not None and {"reader", "endpoint", "value"} <= set(reads.columns):
+        found += _values(reads, names["reads"], "reader")
+        found += _readers(reads, names["reads"])
+    if "outcomes" in sheets:
+        found += _outcomes(sheets["outcomes"], names["outcomes"])
+    if "events" in sheets:
+        found += _events(sheets["events"], names["events"])
+    if "phantoms" in sheets:
+        found += _phantoms(sheets["phantoms"], names["phantoms"])
+    found += _plan(config, sheets)
+    found += _atlases(config)
+    return found
+
+
+def _people(sheets: Mapping[str, pd.DataFrame], names: Mapping[str, str]) -> Iterator[Finding]:
+    """Participants among themselves, and ids that one sheet has and another lacks."""
+    participants = sheets.get("participants")
+    if participants is None or "participant_id" not in participants:
+        return
+    yield from _participants(participants, names["participants"])
+    known = set(participants["participant_id"].dropna())
+    others = {
+        name: frame
+        for name, frame in sheets.items()
+        if name not in {"participants", "published", "phantoms"} and "participant_id" in frame
+    }
+    for name, frame in others.items():
+        if name == "measurements":
+            for sheet, rows in frame.groupby("_sheet", sort=False):
+                yield from _unlisted(rows.set_index("_line"), str(sheet), known)
+        else:
+            yield from _unlisted(frame, names[name], known)
+    with_data = {one for frame in others.values() for one in frame["participant_id"].dropna()}
+    bare = sorted(known - with_data)
+    if bare and others:
+        shown = ", ".join(bare[:5]) + (" ..." if len(bare) > 5 else "")
+        message = f"{len(bare)} participants have no row in any other sheet"
+        remedy = "nothing to do if they were never scanned"
+        name = names["participants"]
+        yield Finding("note", name, None, "participant_id", shown, message, remedy)
+
+
+def _visits(
+    config: Mapping[str, Any],
+    sheets: Mapping[str, pd.DataFrame],
+    scans: Sequence[Mapping[str, Any]],
+    names: Mapping[str, str],
+) -> Iterator[Finding]:
+    order = config["visits"]["order"]
+    baseline = config["visits"]["baseline"] or (order or [None])[0]
+    yield from _times(scans, baseline, names.get("scans", "scans"))
+    message = "the visit is not in visits.order; it is put last"
+    for name in ("scans", "reads", "measurements") if order else ():
+        frame = sheets.get(name)
+        if frame is not None and "visit" in frame:
+            for visit in sorted(set(frame["visit"].dropna()) - set(order)):
+                sheet = names.get(name, name)
+                remedy = "add it there, or correct the name"
+                yield Finding("warning", sheet, None, "visit", visit, message, remedy)
+
+
+def _repeated_values(
+    sheets: Mapping[str, pd.DataFrame], names: Mapping[str, str]
+) -> Iterator[Finding]:
     keys = {
         "reads": ["participant_id", "visit", "endpoint", "reader", "repeat"],
         "outcomes": ["participant_id", "visit", "outcome"],
@@ -576,56 +594,35 @@ def cross_findings(
     }
     for name, key in keys.items():
         frame = sheets.get(name)
-        if frame is not None and set(key[:1]) <= set(frame.columns):
-            rows = frame
-            if "repeat" in key:
-                repeat = frame.get("repeat")
-                rows = frame.assign(repeat="1" if repeat is None else repeat.fillna("1"))
-            found += _doubled(rows, key, names[name], "the same value is given twice")
-    frame = sheets.get("measurements")
-    if frame is not None and {"participant_id", "endpoint", "source"} <= set(frame.columns):
-        key = ["participant_id", "visit", "endpoint", "source", "repeat", "region"]
-        filled = frame.reindex(columns=[*key, "_sheet", "_line"])
-        filled = filled.fillna({"visit": "all", "repeat": "1", "region": "all"})
-        for _, row in filled[filled.duplicated(key)].head(MANY).iterrows():
-            shown = ", ".join(f"{c}={row[c]}" for c in key)
-            found.append(
-                Finding(
-                    "error",
-                    str(row["_sheet"]),
-                    int(row["_line"]),
-                    "participant_id",
-                    shown,
-                    "the same value is given twice; duplicates are never averaged",
-                    "keep one of the rows, or number them in the column repeat",
-                )
-            )
-        found += _values(frame, names.get("measurements[0]", "measurements"), "source")
-    reads = sheets.get("reads")
-    if reads is not None and {"reader", "endpoint", "value"} <= set(reads.columns):
-        found += _values(reads, names["reads"], "reader")
-        found += _readers(reads, names["reads"])
-    outcomes = sheets.get("outcomes")
-    if outcomes is not None and {"outcome", "value"} <= set(outcomes.columns):
-        numbers = pd.to_numeric(outcomes["value"], errors="coerce")
-        for scale, (low, high) in RANGES.items():
-            hit = outcomes["outcome"].str.lower().eq(scale) & ((numbers < low) | (numbers > high))
-            for line in outcomes.index[hit.fillna(False)][:MANY]:
-                found.append(
-                    Finding(
-                        "error",
-                        names["outcomes"],
-                        int(line),
-                        "value",
-                        outcomes.loc[line, "value"],
-                        f"{scale} runs from {low} to {high}",
-                        "correct the value",
-                    )
-                )
-    if "events" in sheets:
-        found += _events(sheets["events"], names["events"])
-    if "phantoms" in sheets:
-        found += _phantoms(sheets["phantoms"], names["phantoms"])
-    found += _plan(config, sheets)
-    found += _atlases(config)
-    return found
+        if frame is None or "participant_id" not in frame:
+            continue
+        if "repeat" in key:
+            repeat = frame.get("repeat")
+            frame = frame.assign(repeat="1" if repeat is None else repeat.fillna("1"))
+        yield from _doubled(frame, key, names[name], "the same value is given twice")
+
+
+def _repeated_measurements(frame: pd.DataFrame) -> Iterator[Finding]:
+    if not {"participant_id", "endpoint", "source"} <= set(frame.columns):
+        return
+    key = ["participant_id", "visit", "endpoint", "source", "repeat", "region"]
+    filled = frame.reindex(columns=[*key, "_sheet", "_line"])
+    filled = filled.fillna({"visit": "all", "repeat": "1", "region": "all"})
+    message = "the same value is given twice; duplicates are never averaged"
+    remedy = "keep one of the rows, or number them in the column repeat"
+    for row in filled[filled.duplicated(key)].head(MANY).to_dict("records"):
+        shown = ", ".join(f"{c}={row[c]}" for c in key)
+        sheet, line = str(row["_sheet"]), int(row["_line"])
+        yield Finding("error", sheet, line, "participant_id", shown, message, remedy)
+
+
+def _outcomes(frame: pd.DataFrame, name: str) -> Iterator[Finding]:
+    if not {"outcome", "value"} <= set(frame.columns):
+        return
+    numbers = pd.to_numeric(frame["value"], errors="coerce")
+    for scale, (low, high) in RANGES.items():
+        hit = frame["outcome"].str.lower().eq(scale) & ((numbers < low) | (numbers > high))
+        message = f"{scale} runs from {low} to {high}"
+        for line in frame.index[hit.fillna(False)][:MANY]:
+            value = frame.loc[line, "value"]
+            yield Finding("error", name, int(line), "value", value, message, "correct the value")

@@ -335,6 +335,23 @@ def _whole(cell: str | None) -> bool:
     return number is not None and number >= 1
 
 
+def _read_checked(
+    text: str,
+    schema: str,
+    key: str,
+    data_dir: Path | None,
+    paths: dict[str, Path],
+    findings: list[Finding],
+) -> pd.DataFrame | None:
+    """Read a sheet and check it by its schema; path and findings are added to the collections."""
+    paths[key] = _input_path(text, data_dir)
+    frame, found = read_sheet(paths[key], paths[key].name)
+    findings += found
+    if frame is not None:
+        findings += sheet_findings(frame, schema, paths[key].name)
+    return frame
+
+
 def load_study(config: Mapping[str, Any]) -> Study:
     """Read a study's config and sheets; nothing is computed and no image is opened.
 
@@ -382,42 +399,27 @@ def load_study(config: Mapping[str, Any]) -> Study:
     if full["registration"]["ct_template"]:
         template = _input_path(full["registration"]["ct_template"], data_dir)
         full["registration"]["ct_template"] = os.fspath(template)
-    for name in SHEETS:
-        if inputs[name]:
-            paths[name] = _input_path(inputs[name], data_dir)
-            frame, found = read_sheet(paths[name], paths[name].name)
-            findings += found
+    given = {name: inputs[name] for name in SHEETS} | {"published": full["published"]}
+    for name, text in given.items():
+        if text:
+            frame = _read_checked(text, name, name, data_dir, paths, findings)
             if frame is not None:
-                findings += sheet_findings(frame, name, paths[name].name)
                 sheets[name] = frame
-    if full["published"]:
-        paths["published"] = _input_path(full["published"], data_dir)
-        frame, found = read_sheet(paths["published"], paths["published"].name)
-        findings += found
-        if frame is not None:
-            findings += sheet_findings(frame, "published", paths["published"].name)
-            sheets["published"] = frame
     tables = []
     for number, text in enumerate(inputs["measurements"]):
-        path = _input_path(text, data_dir)
-        paths[f"measurements[{number}]"] = path
-        frame, found = read_sheet(path, path.name)
-        findings += found
+        key = f"measurements[{number}]"
+        frame = _read_checked(text, "measurements", key, data_dir, paths, findings)
         if frame is not None:
-            findings += sheet_findings(frame, "measurements", path.name)
-            tables.append(frame.assign(_sheet=path.name, _line=frame.index))
+            tables.append(frame.assign(_sheet=paths[key].name, _line=frame.index))
     if tables:
-        sheets["measurements"] = pd.concat(tables, ignore_index=True).astype(object)
-        sheets["measurements"] = sheets["measurements"].where(sheets["measurements"].notna(), None)
+        joined = pd.concat(tables, ignore_index=True).astype(object)
+        sheets["measurements"] = joined.where(joined.notna(), None)
     for number, text in enumerate(inputs["covariates"]):
-        path = _input_path(text, data_dir)
-        paths[f"covariates[{number}]"] = path
-        frame, found = read_sheet(path, path.name)
-        findings += found
+        key = f"covariates[{number}]"
+        frame = _read_checked(text, "covariates", key, data_dir, paths, findings)
         if frame is not None and "participants" in sheets:
-            findings += sheet_findings(frame, "covariates", path.name)
             sheets["participants"], found = checks.join_covariates(
-                sheets["participants"], frame, path.name
+                sheets["participants"], frame, paths[key].name
             )
             findings += found
 
