@@ -8,7 +8,7 @@ CORES  ?= all
 export PYTHONPATH := $(CURDIR)/workflow/scripts
 export PYTHONDONTWRITEBYTECODE ?=
 
-.PHONY: help env lock demo test acceptance lint bench slurm-test clean
+.PHONY: help env lock demo test acceptance lint bench clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)

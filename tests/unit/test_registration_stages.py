@@ -278,7 +278,7 @@ class TestNormaliseSubject:
         for path in tmp_path.rglob("*space-MNI152NLin2009aSym_label-infarct*"):
             if "desc-supplied_run" not in path.name and "mask" in path.name:
                 path.unlink()
-        strict = {"preset": "jcog0911a2", "limits": {"dice_min": 0.9999}}
+        strict = {**TESTING, "limits": {"dice_min": 0.9999}}
         record = normalise_subject([visits[0]], tmp_path, settings=strict, visit_order=["baseline"])
         assert record["status"] == "failed"
         assert "dice" in record["reason"] and "limit 0.9999" in record["reason"]
