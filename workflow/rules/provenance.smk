@@ -1,6 +1,14 @@
 """Certificate, manifest, trace and verification; status, index and comparison of studies."""
 
 
+localrules:
+    verify,
+    trace,
+    status,
+    index,
+    compare,
+
+
 rule certificate:
     """Compare published numbers with the recomputed ones."""
     input:
@@ -125,7 +133,7 @@ rule verify:
     log:
         log_of("verify"),
     benchmark:
-        benchmark_of("verify")
+        benchmark_of("verify", ASKED)
     conda:
         "../../environment.yml"
     threads: 1
@@ -148,7 +156,7 @@ rule trace:
     log:
         log_of("trace"),
     benchmark:
-        benchmark_of("trace")
+        benchmark_of("trace", ASKED)
     conda:
         "../../environment.yml"
     threads: 1
@@ -170,7 +178,7 @@ rule status:
     log:
         log_of("status"),
     benchmark:
-        benchmark_of("status")
+        benchmark_of("status", ASKED)
     conda:
         "../../environment.yml"
     threads: 1
@@ -195,7 +203,7 @@ rule index:
     log:
         log_of("index"),
     benchmark:
-        benchmark_of("index")
+        benchmark_of("index", ASKED)
     conda:
         "../../environment.yml"
     threads: 1
@@ -220,7 +228,7 @@ rule compare:
     log:
         log_of("compare"),
     benchmark:
-        benchmark_of("compare")
+        benchmark_of("compare", ASKED)
     conda:
         "../../environment.yml"
     threads: 1
