@@ -14,6 +14,7 @@ import numpy as np
 from scipy import ndimage
 
 from corelab.perfusion.concentration import Baseline, PerfusionError
+from corelab.perfusion.parallel import over_frames
 from corelab.perfusion.tissue import Plane
 
 #: Voxels that make up the arterial and the venous curve.
@@ -306,13 +307,17 @@ def find_arterial_input(
     baseline: Baseline,
     affine: np.ndarray,
     plane: Plane | None,
+    *,
+    threads: int | None = 1,
 ) -> ArterialInput:
     """Artery, vein and partial-volume scale of a series."""
     light = np.empty_like(concentration)
-    for frame in range(concentration.shape[3]):
-        ndimage.gaussian_filter(
-            np.ascontiguousarray(concentration[..., frame]), (0.5, 0.5, 0), output=light[..., frame]
-        )
+
+    def smooth(frame: int) -> None:
+        plain = np.ascontiguousarray(concentration[..., frame])
+        light[..., frame] = ndimage.gaussian_filter(plain, (0.5, 0.5, 0))
+
+    over_frames(smooth, concentration.shape[3], threads)
     artery, index, curves = find_artery(light, times_s, search, baseline)
     vein = find_vein(light, times_s, artery, index, curves, affine, plane)
     scale, raw = partial_volume_scale(artery, vein)

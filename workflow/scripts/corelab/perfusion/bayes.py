@@ -9,9 +9,15 @@ unit-length ``b``; means and SDs over the grid need no sampling and no starting 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.signal import fftconvolve
+
+from corelab.perfusion.parallel import over_blocks
+
+if TYPE_CHECKING:
+    from corelab.perfusion.accelerated import Device
 
 #: Mean transit times of the grid in s; shorter ones lift CBF without being resolvable.
 TRANSIT_TIMES_S = np.geomspace(2.5, 30.0, 24)
@@ -133,6 +139,7 @@ def estimate(
     transit_times_s: np.ndarray = TRANSIT_TIMES_S,
     delays_s: np.ndarray = DELAYS_S,
     threads: int | None = None,
+    device: Device | None = None,
 ) -> Posterior:
     """Posterior over the grid for every curve.
 
@@ -151,6 +158,8 @@ def estimate(
         The grid.
     threads
         The result does not depend on it.
+    device
+        A graphics card; None for the compiled loops. The same to 1e-4.
 
     Examples
     --------
@@ -160,35 +169,56 @@ def estimate(
     >>> bool(abs(found.mtt_s[0] - grid[400, 0]) < 0.3), round(float(found.area[0]), 3)
     (True, 0.04)
     """
-    from corelab.perfusion import kernels
+    from corelab.perfusion import accelerated, kernels
 
     curves = np.ascontiguousarray(curves, dtype=np.float32)
     high = float(np.percentile(curves.max(axis=1), 95)) if len(curves) else 1.0
     floor = LEAST_NOISE * max(high, 1e-12)
     sigma = max(sigma, floor) if np.isfinite(sigma) else floor
+    if len(delays_s) > kernels.GROUP:
+        raise ValueError(f"{len(delays_s)} delays; the grid holds at most {kernels.GROUP}")
     atoms, grid = model_curves(
         aif, interval_s, families=families, transit_times_s=transit_times_s, delays_s=delays_s
     )
-    length = np.linalg.norm(atoms, axis=1)
-    # A delay that moves the whole bolus out of the scan leaves no curve to compare with.
-    kept = length > 1e-6 * length.max()
-    atoms, grid, length = atoms[kept], grid[kept], length[kept]
-    padding = -curves.shape[1] % kernels.STRIDE
-    out = np.zeros((len(curves), 10), np.float32)
-    kernels.over_blocks(
-        kernels.posterior,
-        len(curves),
-        threads,
-        np.ascontiguousarray(np.pad(curves, ((0, 3), (0, padding)))),
-        np.ascontiguousarray(
-            np.pad((atoms / length[:, None]).T, ((0, padding), (0, 0))), dtype=np.float32
-        ),
-        np.ascontiguousarray(np.column_stack([1.0 / length, grid])),
-        1.0 / (2.0 * sigma**2),
-        sigma,
-        out,
-    )
+    padding = -curves.shape[1] % kernels.STRIDE if device is None else 0
+    layout = _grouped(atoms, grid, len(delays_s), kernels.GROUP, padding)
+    precision = 1.0 / (2.0 * sigma**2)
+    if device is not None:
+        out = accelerated.posterior(device, curves, *layout, precision, sigma)
+    else:
+        out = np.zeros((len(curves), 10), np.float32)
+        padded = np.pad(curves, ((0, 3), (0, padding)))
+        over_blocks(
+            kernels.posterior,
+            len(curves),
+            threads,
+            padded,
+            *layout,
+            np.float32(precision),
+            sigma,
+            out,
+        )
     area, mtt, delay, tmax, flow, area_sd, mtt_sd, delay_sd, tmax_sd, flow_sd = out.T
     return Posterior(
         area, mtt, delay, tmax, flow, area_sd, mtt_sd, delay_sd, tmax_sd, flow_sd, sigma
+    )
+
+
+def _grouped(
+    atoms: np.ndarray, grid: np.ndarray, n_delays: int, group: int, padding: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Atoms as the compiled loop wants them: unit length, in full groups of one transit time."""
+    length = np.linalg.norm(atoms, axis=1)
+    # A delay that moves the whole bolus out of the scan leaves no curve to compare with.
+    kept = length > 1e-6 * length.max()
+    unit = np.divide(1.0, length, out=np.zeros_like(length), where=kept)
+    fill = ((0, 0), (0, group - n_delays))
+    shapes = (atoms * unit[:, None]).T.reshape(atoms.shape[1], -1, n_delays)
+    shapes = np.pad(shapes, ((0, padding), *fill))
+    return (
+        np.ascontiguousarray(shapes.reshape(len(shapes), -1), dtype=np.float32),
+        np.ascontiguousarray(grid[::n_delays, 0]),
+        np.pad(grid[:n_delays, 1], (0, group - n_delays)).astype(np.float32),
+        np.pad(unit.reshape(-1, n_delays), fill).astype(np.float32),
+        np.pad(kept.reshape(-1, n_delays).astype(np.float32), fill),
     )

@@ -19,9 +19,15 @@ matrix equation. Four ways to invert it without drowning in noise:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.linalg import toeplitz
+
+from corelab.perfusion.parallel import over_blocks
+
+if TYPE_CHECKING:
+    from corelab.perfusion.accelerated import Device
 
 SSVD_TRUNCATION = 0.20
 BSVD_TRUNCATION = 0.10
@@ -158,6 +164,7 @@ def deconvolve(
     *,
     oscillation_index: float | None = None,
     threads: int | None = None,
+    device: Device | None = None,
 ) -> Residue:
     """Peak of the residue function of every curve.
 
@@ -175,6 +182,8 @@ def deconvolve(
         Limit of osvd; default :func:`oscillation_limit`.
     threads
         The result does not depend on it.
+    device
+        A graphics card; None for the compiled loops. The same to 1e-4.
 
     Examples
     --------
@@ -184,7 +193,7 @@ def deconvolve(
     >>> bool(abs(found.tmax_s[0] - 3) < 0.1)
     True
     """
-    from corelab.perfusion import kernels
+    from corelab.perfusion import accelerated, kernels
 
     curves = np.ascontiguousarray(curves, dtype=np.float32)
     n = len(curves)
@@ -194,25 +203,24 @@ def deconvolve(
         analysis, synthesis, counts = _fourier_factors(aif, interval_s)
         limit = oscillation_index or oscillation_limit(interval_s)
         level = np.zeros(n, np.int32)
-        kernels.over_blocks(
-            kernels.oscillation,
-            n,
-            threads,
-            curves,
+        terms = (
             analysis.astype(np.float32),
             synthesis.astype(np.float32),
             counts,
             np.array([limit, TIMING_SHARE * limit], np.float32),
-            height,
-            position,
-            level,
         )
+        if device is not None:
+            height, position, level = accelerated.oscillation(device, curves, *terms)
+        else:
+            over_blocks(kernels.oscillation, n, threads, curves, *terms, height, position, level)
         truncation = OSVD_LEVELS[level]
     else:
         operator = linear_operator(aif, interval_s, method).astype(np.float32)
-        kernels.over_blocks(
-            kernels.linear, n, threads, curves, operator, method != "ssvd", height, position
-        )
+        wrap = method != "ssvd"
+        if device is not None:
+            height, position = accelerated.linear(device, curves, operator, wrap)
+        else:
+            over_blocks(kernels.linear, n, threads, curves, operator, wrap, height, position)
         cut = {"ssvd": SSVD_TRUNCATION, "bsvd": BSVD_TRUNCATION, "tikhonov": TIKHONOV_LAMBDA}
         truncation = np.full(n, cut[method])
     return Residue(height, position * np.float32(interval_s), truncation)

@@ -15,12 +15,12 @@ from corelab.provenance.products import atomic_path
 if TYPE_CHECKING:
     from corelab.perfusion.series import Series
 
-#: Quantity -> engine, title, window. Fixed, so that two patients can be compared by eye.
+#: Quantity -> whose engine, title, window. Fixed, so that two patients can be compared by eye.
 WINDOWS: dict[str, tuple[str, str, float, float]] = {
-    "cbf_ml_100g_min": ("bayes", "CBF (mL/100g/min)", 0.0, 80.0),
-    "cbv_ml_100g": ("bayes", "CBV (mL/100g)", 0.0, 6.0),
-    "mtt_s": ("bayes", "MTT (s)", 0.0, 14.0),
-    "tmax_s": ("osvd", "Tmax (s)", 0.0, 12.0),
+    "cbf_ml_100g_min": ("flow", "CBF (mL/100g/min)", 0.0, 80.0),
+    "cbv_ml_100g": ("flow", "CBV (mL/100g)", 0.0, 6.0),
+    "mtt_s": ("flow", "MTT (s)", 0.0, 14.0),
+    "tmax_s": ("timing", "Tmax (s)", 0.0, 12.0),
     "cbf_sd_ml_100g_min": ("bayes", "SD of CBF (mL/100g/min)", 0.0, 20.0),
 }
 CORE_COLOUR, PENUMBRA_COLOUR = "#d7263d", "#1b998b"
@@ -43,7 +43,7 @@ def _save(figure: Any, path: Path) -> None:
 
 
 def _slices(mask: np.ndarray) -> np.ndarray:
-    seen = np.flatnonzero(mask.sum(axis=(0, 1)) > 0.25 * mask.sum(axis=(0, 1)).max())
+    seen = np.flatnonzero(mask.sum(axis=(0, 1)) > 0.35 * mask.sum(axis=(0, 1)).max())
     return np.unique(np.linspace(seen[0], seen[-1], _SLICES).round().astype(int))
 
 
@@ -61,6 +61,9 @@ def draw_visit(
     masks: Mapping[str, np.ndarray],
     folder: Path,
     name: Callable[[str], str],
+    *,
+    flow: str = "bayes",
+    timing: str = "osvd",
 ) -> dict[str, str]:
     """Draw all figures of a visit.
 
@@ -74,6 +77,8 @@ def draw_visit(
         Results folder.
     name
         Gives the path (relative to the folder) of a figure by its short name.
+    flow, timing
+        Engines of the maps of flow and of time.
 
     Returns
     -------
@@ -84,7 +89,7 @@ def draw_visit(
     box = bounding_box(series.brain)
     sizes = np.sqrt((series.affine[:3, :3] ** 2).sum(axis=0))
     figures = {
-        "maps": _maps(series, box, sizes),
+        "maps": _maps(series, {"flow": flow, "timing": timing, "bayes": "bayes"}, box, sizes),
         "lesions": _lesions(series, masks, box, sizes),
         "arterial": _arterial(series, box, sizes),
         "displacement": _motion(series),
@@ -96,21 +101,36 @@ def draw_visit(
     return written
 
 
-def _maps(series: Series, box: tuple[slice, ...], sizes: np.ndarray) -> Any:
+def _maps(
+    series: Series, engines: Mapping[str, str], box: tuple[slice, ...], sizes: np.ndarray
+) -> Any:
+    from matplotlib import colormaps
+
     levels = _slices(series.tissue[box])
-    rows = [(q, *spec) for q, spec in WINDOWS.items() if spec[0] in series.maps]
+    rows = [
+        (quantity, engines[role], title, low, high)
+        for quantity, (role, title, low, high) in WINDOWS.items()
+        if engines[role] in series.maps
+    ]
     figure, axes = _canvas(len(rows), len(levels), (1.75 * len(levels) + 1.2, 2.05 * len(rows)))
+    colours = colormaps["turbo"].with_extremes(bad="black")
     for row, (quantity, engine, title, low, high) in zip(axes, rows, strict=True):
         values = getattr(series.maps[engine], quantity)[box]
         shown = None
         for axis, level in zip(row, levels, strict=True):
             plane = np.where(series.tissue[box][..., level], values[..., level], np.nan)
-            axis.set_facecolor("black")
-            shown = _show(axis, plane, sizes, vmin=low, vmax=high, cmap="turbo")
+            shown = _show(axis, plane, sizes, vmin=low, vmax=high, cmap=colours)
         bar = figure.colorbar(shown, ax=list(row), shrink=0.9, pad=0.01, extend="max")
         bar.set_label(f"{title}\n{engine}", fontsize=8)
         bar.ax.tick_params(labelsize=7)
+    for axis, level in zip(axes[0], levels, strict=True):
+        axis.set_title(f"slice {level + box[2].start + 1}", fontsize=8)
+    _mark_right(axes[0][0])
     return figure
+
+
+def _mark_right(axis: Any) -> None:
+    axis.text(0.03, 0.03, "R", color="white", transform=axis.transAxes, fontsize=11)
 
 
 def _lesions(
@@ -145,7 +165,7 @@ def _lesions(
         Patch(color=CORE_COLOUR, label=f"core {core_ml:.1f} mL"),
         Patch(color=PENUMBRA_COLOUR, label=f"penumbra {late_ml - core_ml:.1f} mL"),
     ]
-    axes[0][0].text(0.03, 0.03, "R", color="white", transform=axes[0][0].transAxes, fontsize=11)
+    _mark_right(axes[0][0])
     figure.legend(handles=labels, loc="outside lower center", ncols=2, fontsize=9, frameon=False)
     return figure
 

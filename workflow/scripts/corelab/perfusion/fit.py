@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from corelab.perfusion import bayes, deconvolution
+from corelab.perfusion.accelerated import Device, find_device
 from corelab.perfusion.concentration import (
     TISSUE_FACTOR,
     Baseline,
@@ -21,6 +22,7 @@ from corelab.perfusion.concentration import (
     temporal_noise,
     to_concentration,
 )
+from corelab.perfusion.parallel import over_blocks
 
 MODALITIES = ("dsc", "ctp", "concentration")
 METHODS = ("ssvd", "bsvd", "osvd", "tikhonov", "bayes")
@@ -92,6 +94,7 @@ def fit_perfusion(
     oscillation_index: float | None = None,
     families: tuple[str, ...] | None = None,
     threads: int | None = None,
+    device: str = "cpu",
 ) -> PerfusionMaps:
     """Perfusion maps of a bolus passage by deconvolution with an arterial input.
 
@@ -128,6 +131,8 @@ def fit_perfusion(
         Residue functions of ``bayes``; default linear.
     threads
         Default: the cores that this process may use. The result does not depend on it.
+    device
+        ``cpu``, or ``cuda`` by CuPy or PyTorch where one is installed: the same maps to 1e-4.
 
     Returns
     -------
@@ -138,6 +143,8 @@ def fit_perfusion(
     PerfusionError
         If frames, times and artery do not fit together, the artery shows no bolus, or a value
         that the modality needs is missing or implausible.
+    DeviceError
+        If ``cuda`` is asked for and there is no card.
 
     Notes
     -----
@@ -162,16 +169,21 @@ def fit_perfusion(
     >>> round(float(maps.cbv_ml_100g), 1), bool(abs(maps.mtt_s - 6) < 1)
     (4.0, True)
     """
+    card = find_device(device)
     signal, artery, times = _checked_input(signal, times_s, aif, modality, method, echo_time_s)
     chosen = _chosen_voxels(signal.shape[:-1], mask)
-    curves = signal.reshape(-1, signal.shape[-1])[chosen]
-    usable, curves = _without_gaps(curves, times)
+    curves = signal.reshape(-1, signal.shape[-1])
+    if not chosen.all():
+        curves = curves[chosen]
+    usable, curves = _without_gaps(curves, times, threads)
     curves, artery, baseline = _as_concentration(
         curves, artery, modality, echo_time_s, baseline_frames
     )
-    alive = np.isfinite(curves).all(axis=1)
-    curves = curves[alive]
-    usable[usable] = alive
+    if modality == "dsc":
+        # A voxel without signal at baseline has no concentration.
+        alive = np.isfinite(curves[:, 0])
+        curves = curves[alive]
+        usable[usable] = alive
     uniform = regular_times(times)
     arrival_s = float(times[baseline.arrival])
     if uniform is not None:
@@ -188,11 +200,13 @@ def fit_perfusion(
     factor = tissue_factor
     if factor is None:
         factor = TISSUE_FACTOR if modality == "ctp" else 1.0
+    area, top = _summary(curves, threads)
     values = _fit(
-        curves, artery, interval, method, factor, sigma, oscillation_index, families, threads
-    )
+        curves, area, artery, interval, method, factor, sigma, oscillation_index, families,
+        threads, card,
+    )  # fmt: skip
     noise: Any = values.pop("sigma", None)
-    values["ttp_s"] = _time_to_peak(curves, times, arrival_s)
+    values["ttp_s"] = times[top] - arrival_s
     index = np.flatnonzero(chosen)[usable]
     maps = {name: _placed(v, index, signal.shape[:-1]) for name, v in values.items()}
     return PerfusionMaps(
@@ -241,15 +255,31 @@ def _chosen_voxels(shape: tuple[int, ...], mask: np.ndarray | None) -> np.ndarra
     return mask.astype(bool).ravel()
 
 
-def _without_gaps(curves: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _summary(curves: np.ndarray, threads: int | None) -> tuple[np.ndarray, np.ndarray]:
+    """Sum of every curve, and index of its highest frame."""
+    from corelab.perfusion import kernels
+
+    area, top = np.zeros(len(curves)), np.zeros(len(curves), np.int64)
+    over_blocks(kernels.summary, len(curves), threads, np.ascontiguousarray(curves), area, top)
+    return area, top
+
+
+def _without_gaps(
+    curves: np.ndarray, times: np.ndarray, threads: int | None
+) -> tuple[np.ndarray, np.ndarray]:
     """Which curves have a value, and these curves with their few missing frames interpolated."""
-    finite = np.isfinite(curves)
-    usable = finite.mean(axis=1) >= 1.0 - MOST_MISSING_FRAMES
-    curves = curves[usable]
-    for row in np.flatnonzero(~finite[usable].all(axis=1)):
-        seen = np.isfinite(curves[row])
-        curves[row] = np.interp(times, times[seen], curves[row, seen])
-    return usable, curves
+    # A sum is finite only where every frame is.
+    suspect = np.flatnonzero(~np.isfinite(curves.sum(axis=1, dtype=np.float64)))
+    usable = np.ones(len(curves), bool)
+    if not len(suspect):
+        return usable, curves
+    finite = np.isfinite(curves[suspect])
+    usable[suspect] = finite.mean(axis=1) >= 1.0 - MOST_MISSING_FRAMES
+    curves = curves.copy()
+    for row, seen in zip(suspect, finite, strict=True):
+        if usable[row]:
+            curves[row] = np.interp(times, times[seen], curves[row, seen])
+    return usable, curves[usable]
 
 
 def _as_concentration(
@@ -285,6 +315,7 @@ def _as_concentration(
 
 def _fit(
     curves: np.ndarray,
+    area: np.ndarray,
     artery: np.ndarray,
     interval: float,
     method: str,
@@ -293,6 +324,7 @@ def _fit(
     oscillation_index: float | None,
     families: tuple[str, ...] | None,
     threads: int | None,
+    card: Device | None,
 ) -> dict[str, np.ndarray]:
     flow_unit, volume_unit = 6000.0 * factor, 100.0 * factor
     if method == "bayes":
@@ -303,6 +335,7 @@ def _fit(
             sigma=float("nan") if sigma is None else sigma,
             families=families or bayes.FAMILIES,
             threads=threads,
+            device=card,
         )
         return {
             "cbf_ml_100g_min": found.flow_per_s * flow_unit,
@@ -318,9 +351,10 @@ def _fit(
             "sigma": found.sigma,  # type: ignore[dict-item]
         }
     residue = deconvolution.deconvolve(
-        curves, artery, interval, method, oscillation_index=oscillation_index, threads=threads
-    )
-    area = curves.sum(axis=1, dtype=np.float64) / artery.sum()
+        curves, artery, interval, method, oscillation_index=oscillation_index, threads=threads,
+        device=card,
+    )  # fmt: skip
+    area = area / artery.sum()
     flow = np.maximum(residue.flow_per_s.astype(np.float64), 0.0)
     # Where noise leaves no flow, the transit time has no meaning.
     mtt = np.divide(area, flow, out=np.full_like(area, np.nan), where=flow > 1e-9)
@@ -330,10 +364,6 @@ def _fit(
         "mtt_s": mtt,
         "tmax_s": residue.tmax_s,
     }
-
-
-def _time_to_peak(curves: np.ndarray, times: np.ndarray, arrival_s: float) -> np.ndarray:
-    return times[curves.argmax(axis=1)] - arrival_s if len(curves) else np.zeros(0)
 
 
 def _placed(values: np.ndarray, index: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -78,6 +78,7 @@ _SHARED = (
     Gate("motion_mm", (None, 1.0), (None, 3.0), "V: 1 mm is what registration resolves"),
     Gate("motion_degrees", (None, 1.0), (None, 3.0), "V: 1 degree is what registration resolves"),
     Gate("replaced_frames_share", (None, 0.0), (None, 0.15), "M"),
+    Gate("replaced_frames_in_a_row", (None, 1), (None, 3), "M: a line cannot stand in for a bolus"),
     Gate("coverage_mm", (80, None), (40, None), "V: 8 cm of a commercial protocol"),
     Gate("brain_volume_share", (0.5, 1.3), (0.35, 1.6), "M: of 1300 mL, or 13.5 mL per mm covered"),
 )

@@ -8,51 +8,31 @@ on disk.
 from __future__ import annotations
 
 import math
-import os
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 from numba import njit
 
-BLOCK = 8192
-#: Frames that the inner product over atoms takes at once; curves are padded to a multiple.
+#: Frames that an inner product takes at once.
 STRIDE = 4
+#: Atoms of one transit time (their delays), filled up to whole registers.
+GROUP = 32
 
 
-def thread_count(threads: int | None) -> int:
-    """Threads to use: as asked, else OMP_NUM_THREADS, else the cores that this process may use."""
-    if threads is not None:
-        return max(1, int(threads))
-    asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked) > 0:
-        return int(asked)
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+#: Additions may be taken in any order that suits the processor's registers, and values are finite.
+#: The order is the same for every voxel, so that a result still depends on nothing but its curve.
+_FAST = {"contract", "reassoc", "nnan", "nsz"}
 
 
-def over_blocks(kernel: Callable[..., None], n: int, threads: int | None, *arrays: Any) -> None:
-    """Call ``kernel(first, last, *arrays)`` for blocks of voxels, on several threads."""
-    starts = range(0, n, BLOCK)
-    if not n:
-        return
-    # One call first: compiling must not happen on two threads at once.
-    kernel(0, min(BLOCK, n), *arrays)
-    with ThreadPoolExecutor(thread_count(threads)) as pool:
-        jobs = [pool.submit(kernel, s, min(s + BLOCK, n), *arrays) for s in starts if s]
-        for job in jobs:
-            job.result()
-
-
-@njit(nogil=True)
+@njit(nogil=True, fastmath=_FAST)
 def _peak(residue, wrap):  # type: ignore[no-untyped-def]
     """Height and position (in frames, by parabola) of the highest sample."""
     n = residue.shape[0]
-    top = 0
+    height = residue[0]
     for k in range(1, n):
-        if residue[k] > residue[top]:
-            top = k
-    height = residue[top]
+        height = max(height, residue[k])
+    top = 0
+    while residue[top] < height:
+        top += 1
     position = float(top)
     if wrap or 0 < top < n - 1:
         before = residue[(top - 1) % n]
@@ -66,151 +46,234 @@ def _peak(residue, wrap):  # type: ignore[no-untyped-def]
     return height, position
 
 
-@njit(nogil=True)
+@njit(nogil=True, fastmath=_FAST)
+def summary(first, last, curves, area, top):  # type: ignore[no-untyped-def]
+    """Sum and index of the highest frame of each curve."""
+    for v in range(first, last):
+        total = 0.0
+        highest = curves[v, 0]
+        for k in range(curves.shape[1]):
+            total += curves[v, k]
+            highest = max(highest, curves[v, k])
+        at = 0
+        while curves[v, at] < highest:
+            at += 1
+        area[v] = total
+        top[v] = at
+
+
+@njit(nogil=True, fastmath=_FAST)
+def _product(curve, matrix, out):  # type: ignore[no-untyped-def]
+    """Product ``curve @ matrix``, STRIDE frames at a time."""
+    n_frames, length = matrix.shape
+    out[:] = np.float32(0.0)
+    whole = n_frames - n_frames % STRIDE
+    for k in range(0, whole, STRIDE):
+        x0, x1, x2, x3 = curve[k], curve[k + 1], curve[k + 2], curve[k + 3]
+        for m in range(length):
+            out[m] += (
+                x0 * matrix[k, m]
+                + x1 * matrix[k + 1, m]
+                + x2 * matrix[k + 2, m]
+                + x3 * matrix[k + 3, m]
+            )
+    for k in range(whole, n_frames):
+        x0 = curve[k]
+        for m in range(length):
+            out[m] += x0 * matrix[k, m]
+
+
+@njit(nogil=True, fastmath=_FAST)
 def linear(first, last, curves, operator, wrap, height, position):  # type: ignore[no-untyped-def]
     """Residue ``curves @ operator`` of each voxel; its peak into height and position."""
-    n_frames = curves.shape[1]
-    length = operator.shape[1]
-    residue = np.empty(length, np.float32)
+    residue = np.empty(operator.shape[1], np.float32)
     for v in range(first, last):
-        residue[:] = np.float32(0.0)
-        for k in range(n_frames):
-            x = curves[v, k]
-            for m in range(length):
-                residue[m] += x * operator[k, m]
+        _product(curves[v], operator, residue)
         height[v], position[v] = _peak(residue, wrap)
 
 
-@njit(nogil=True)
+@njit(nogil=True, fastmath=_FAST)
+def _roughness(residue):  # type: ignore[no-untyped-def]
+    """Highest sample, and sum of absolute second differences."""
+    top = max(residue[0], residue[-1])
+    total = np.float32(0.0)
+    for m in range(1, residue.shape[0] - 1):
+        top = max(top, residue[m])
+        total += abs(residue[m + 1] - np.float32(2.0) * residue[m] + residue[m - 1])
+    return top, total
+
+
+@njit(nogil=True, fastmath=_FAST)
 def oscillation(  # type: ignore[no-untyped-def]
     first, last, curves, analysis, synthesis, counts, limits, height, position, level_used
 ):
     """Residue with as many frequencies as its oscillation index allows.
 
-    ``counts[level]`` basis functions (strongest first) are kept at a truncation level, from the
-    highest threshold to the lowest; the lowest threshold whose index is below the limit wins,
-    and the highest where none is. ``limits[0]`` is for the height of the peak, ``limits[1]``
-    for its time.
+    ``counts[level]`` basis functions (strongest first, a cosine and a sine of each frequency) are
+    kept at a truncation level, from the highest threshold to the lowest; the lowest threshold
+    whose index is below the limit wins, and the highest where none is. ``limits[0]`` is for the
+    height of the peak, ``limits[1]`` for its time.
     """
-    n_frames, n_basis = analysis.shape
     length = synthesis.shape[1]
-    amplitude = np.empty(n_basis, np.float32)
+    amplitude = np.empty(analysis.shape[1], np.float32)
     residue = np.empty(length, np.float32)
+    timed = np.empty(length, np.float32)
     for v in range(first, last):
-        amplitude[:] = np.float32(0.0)
-        for k in range(n_frames):
-            x = curves[v, k]
-            for m in range(n_basis):
-                amplitude[m] += x * analysis[k, m]
+        _product(curves[v], analysis, amplitude)
         residue[:] = np.float32(0.0)
         used = 0
         for level in range(counts.shape[0]):
             if level > 0 and counts[level] == used:
                 continue
             while used < counts[level]:
-                a = amplitude[used]
+                a, b = amplitude[used], amplitude[used + 1]
                 for m in range(length):
-                    residue[m] += a * synthesis[used, m]
-                used += 1
-            top = residue[0]
-            for m in range(1, length):
-                top = max(top, residue[m])
-            roughness = np.float32(0.0)
-            for m in range(1, length - 1):
-                roughness += abs(residue[m + 1] - np.float32(2.0) * residue[m] + residue[m - 1])
+                    residue[m] += a * synthesis[used, m] + b * synthesis[used + 1, m]
+                used += 2
+            top, roughness = _roughness(residue)
             if level == 0 or (top > 0.0 and roughness < limits[0] * length * top):
                 height[v] = top
                 level_used[v] = level
             if level == 0 or (top > 0.0 and roughness < limits[1] * length * top):
-                position[v] = _peak(residue, True)[1]
+                timed[:] = residue
+        position[v] = _peak(timed, True)[1]
 
 
-@njit(nogil=True, fastmath={"contract"})
+@njit(nogil=True, fastmath=_FAST)
 def _match_four(curves, row, atoms, match):  # type: ignore[no-untyped-def]
     """Inner products of four curves with all atoms: every atom is read once for four voxels."""
     n_frames, n_atoms = atoms.shape
     match[:] = np.float32(0.0)
     for k in range(0, n_frames, STRIDE):
-        p0, p1 = curves[row, k], curves[row, k + 1]
-        p2, p3 = curves[row, k + 2], curves[row, k + 3]
-        q0, q1 = curves[row + 1, k], curves[row + 1, k + 1]
-        q2, q3 = curves[row + 1, k + 2], curves[row + 1, k + 3]
-        r0, r1 = curves[row + 2, k], curves[row + 2, k + 1]
-        r2, r3 = curves[row + 2, k + 2], curves[row + 2, k + 3]
-        s0, s1 = curves[row + 3, k], curves[row + 3, k + 1]
-        s2, s3 = curves[row + 3, k + 2], curves[row + 3, k + 3]
+        p0, p1, p2, p3 = curves[row, k : k + STRIDE]
+        q0, q1, q2, q3 = curves[row + 1, k : k + STRIDE]
+        r0, r1, r2, r3 = curves[row + 2, k : k + STRIDE]
+        s0, s1, s2, s3 = curves[row + 3, k : k + STRIDE]
         for m in range(n_atoms):
             a0, a1, a2, a3 = atoms[k, m], atoms[k + 1, m], atoms[k + 2, m], atoms[k + 3, m]
-            match[0, m] += (p0 * a0 + p1 * a1) + (p2 * a2 + p3 * a3)
-            match[1, m] += (q0 * a0 + q1 * a1) + (q2 * a2 + q3 * a3)
-            match[2, m] += (r0 * a0 + r1 * a1) + (r2 * a2 + r3 * a3)
-            match[3, m] += (s0 * a0 + s1 * a1) + (s2 * a2 + s3 * a3)
+            match[0, m] += p0 * a0 + p1 * a1 + p2 * a2 + p3 * a3
+            match[1, m] += q0 * a0 + q1 * a1 + q2 * a2 + q3 * a3
+            match[2, m] += r0 * a0 + r1 * a1 + r2 * a2 + r3 * a3
+            match[3, m] += s0 * a0 + s1 * a1 + s2 * a2 + s3 * a3
 
 
-@njit(nogil=True, fastmath={"contract"})
-def posterior(first, last, curves, atoms, parameters, half_precision, sigma, out):  # type: ignore[no-untyped-def]
-    """Posterior means and SDs over a grid of unit-length atoms.
+@njit(nogil=True, fastmath=_FAST)
+def _group_peaks(match, peaks):  # type: ignore[no-untyped-def]
+    """Highest match of every group of atoms; returns the highest of all, at least 0."""
+    best = np.float32(0.0)
+    for g in range(match.shape[0]):
+        high = np.float32(0.0)
+        for j in range(GROUP):
+            high = max(high, match[g, j])
+        peaks[g] = high
+        best = max(best, high)
+    return best
 
-    ``curves`` (v, t) and ``atoms`` (t, m) are padded with zeros to a multiple of STRIDE frames,
-    the curves to three rows more than there are voxels; ``parameters`` (m, 3): area per unit
-    amplitude, MTT, delay; ``out`` (v, 10): CBV, MTT, delay, Tmax, CBF, then their SDs (CBV and
-    CBF as area and area/s).
+
+@njit(nogil=True, fastmath=_FAST)
+def _weights(match, best, half_precision, alive, power, weight):  # type: ignore[no-untyped-def]
+    """exp((match^2 - best^2) x half_precision) of a group of atoms, into ``weight``.
+
+    A base-2 exponential of integer and fractional parts, good to 2e-7: unlike the library's, it
+    works on a whole register at once. ``power`` is scratch whose bits are read as float32.
     """
-    n_atoms = atoms.shape[1]
-    four = np.empty((4, n_atoms), np.float32)
+    scale = half_precision * np.float32(1.4426950408889634)
+    for j in range(GROUP):
+        a = max(match[j], np.float32(0.0))
+        y = max((a - best) * (a + best) * scale, np.float32(-100.0))
+        whole = np.floor(y + np.float32(0.5))
+        x = y - whole
+        p = np.float32(1.5403530e-4)
+        p = p * x + np.float32(1.3333558e-3)
+        p = p * x + np.float32(9.6181291e-3)
+        p = p * x + np.float32(5.5504109e-2)
+        p = p * x + np.float32(2.4022651e-1)
+        p = p * x + np.float32(6.9314718e-1)
+        p = p * x + np.float32(1.0)
+        weight[j] = p * alive[j]
+        power[j] = (np.int32(whole) + np.int32(127)) << np.int32(23)
+    factor = power.view(np.float32)
+    for j in range(GROUP):
+        weight[j] *= factor[j]
+
+
+@njit(nogil=True, fastmath=_FAST)
+def _sums(match, weight, delays, unit, variance):  # type: ignore[no-untyped-def]
+    """Sums over a group of weight, delay, delay^2, area and area^2, each times weight."""
+    s_one = s_delay = s_delay2 = s_area = s_area2 = np.float32(0.0)
+    for j in range(GROUP):
+        w, d, u = weight[j], delays[j], unit[j]
+        a = max(match[j], np.float32(0.0))
+        s_one += w
+        s_delay += w * d
+        s_delay2 += w * d * d
+        s_area += w * a * u
+        # The amplitude itself is uncertain by sigma around its least-squares value.
+        s_area2 += w * (a * a + variance) * u * u
+    return s_one, s_delay, s_delay2, s_area, s_area2
+
+
+@njit(nogil=True, fastmath=_FAST)
+def posterior(  # type: ignore[no-untyped-def]
+    first, last, curves, atoms, transit, delays, unit, alive, half_precision, sigma, out
+):
+    """Posterior means and SDs over a grid of unit-length atoms, in groups of one transit time.
+
+    ``curves`` (v, t) and ``atoms`` (t, groups x GROUP) are padded with zeros to a multiple of
+    STRIDE frames, the curves to three rows more than there are voxels; ``transit`` (groups,),
+    ``delays`` (GROUP,); ``unit`` and ``alive`` (groups, GROUP): area per unit amplitude, and 0 for
+    an atom that only fills its group up; ``out`` (v, 10): CBV, MTT, delay, Tmax, CBF, then their
+    SDs (CBV and CBF as area and area/s).
+    """
+    n_groups = transit.shape[0]
+    flat = np.empty((4, atoms.shape[1]), np.float32)
+    four = flat.reshape((4, n_groups, GROUP))
+    peaks = np.empty(n_groups, np.float32)
+    power = np.empty(GROUP, np.int32)
+    weight = np.empty(GROUP, np.float32)
+    variance = np.float32(sigma * sigma)
     for v in range(first, last):
         if (v - first) % 4 == 0:
-            _match_four(curves, v, atoms, four)
+            _match_four(curves, v, atoms, flat)
         match = four[(v - first) % 4]
-        best = np.float32(0.0)
-        for m in range(n_atoms):
-            best = max(best, match[m])
-        reference = float(best) * float(best)
-        weight = 0.0
-        s_area = s_area2 = s_mtt = s_mtt2 = s_delay = s_delay2 = 0.0
-        s_tmax = s_tmax2 = s_flow = s_flow2 = 0.0
+        best = _group_peaks(match, peaks)
         # Atoms e^-12 times less likely than the best one change no digit that is reported.
-        cut = reference - 12.0 / half_precision
-        for m in range(n_atoms):
-            a = max(float(match[m]), 0.0)
-            if a * a < cut:
+        cut = best * best - np.float32(12.0) / half_precision
+        total = s_area = s_area2 = s_mtt = s_mtt2 = s_delay = s_delay2 = 0.0
+        s_tmax = s_tmax2 = s_flow = s_flow2 = 0.0
+        for g in range(n_groups):
+            if peaks[g] * peaks[g] < cut:
                 continue
-            w = math.exp((a * a - reference) * half_precision)
-            unit = parameters[m, 0]
-            mtt = parameters[m, 1]
-            delay = parameters[m, 2]
-            tmax = delay + 0.5 * mtt
-            area = a * unit
-            # The amplitude itself is uncertain by sigma around its least-squares value.
-            area_variance = (sigma * unit) ** 2
-            flow = area / mtt
-            weight += w
-            s_area += w * area
-            s_area2 += w * (area * area + area_variance)
-            s_mtt += w * mtt
-            s_mtt2 += w * mtt * mtt
-            s_delay += w * delay
-            s_delay2 += w * delay * delay
-            s_tmax += w * tmax
-            s_tmax2 += w * tmax * tmax
-            s_flow += w * flow
-            s_flow2 += w * (flow * flow + area_variance / (mtt * mtt))
-        area = s_area / weight
-        mtt = s_mtt / weight
-        delay = s_delay / weight
-        tmax = s_tmax / weight
-        flow = s_flow / weight
+            _weights(match[g], best, half_precision, alive[g], power, weight)
+            one, late, late2, area, area2 = _sums(match[g], weight, delays, unit[g], variance)
+            mtt = transit[g]
+            total += one
+            s_area += area
+            s_area2 += area2
+            s_mtt += one * mtt
+            s_mtt2 += one * mtt * mtt
+            s_delay += late
+            s_delay2 += late2
+            s_tmax += late + 0.5 * mtt * one
+            s_tmax2 += late2 + mtt * late + 0.25 * mtt * mtt * one
+            s_flow += area / mtt
+            s_flow2 += area2 / (mtt * mtt)
+        area = s_area / total
+        mtt = s_mtt / total
+        delay = s_delay / total
+        tmax = s_tmax / total
+        flow = s_flow / total
         out[v, 0] = area
         out[v, 1] = mtt
         out[v, 2] = delay
         out[v, 3] = tmax
         # E[CBF] overestimates flow (short transit times weigh too much); CBV / E[MTT] does not.
         out[v, 4] = area / mtt
-        out[v, 5] = math.sqrt(max(s_area2 / weight - area * area, 0.0))
-        out[v, 6] = math.sqrt(max(s_mtt2 / weight - mtt * mtt, 0.0))
-        out[v, 7] = math.sqrt(max(s_delay2 / weight - delay * delay, 0.0))
-        out[v, 8] = math.sqrt(max(s_tmax2 / weight - tmax * tmax, 0.0))
-        out[v, 9] = math.sqrt(max(s_flow2 / weight - flow * flow, 0.0))
+        out[v, 5] = math.sqrt(max(s_area2 / total - area * area, 0.0))
+        out[v, 6] = math.sqrt(max(s_mtt2 / total - mtt * mtt, 0.0))
+        out[v, 7] = math.sqrt(max(s_delay2 / total - delay * delay, 0.0))
+        out[v, 8] = math.sqrt(max(s_tmax2 / total - tmax * tmax, 0.0))
+        out[v, 9] = math.sqrt(max(s_flow2 / total - flow * flow, 0.0))
 
 
 @njit(nogil=True, fastmath={"contract"})

@@ -14,6 +14,8 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from corelab.perfusion.parallel import over_frames
+
 #: CT values are clipped to this range (HU) for alignment.
 CLIP_HU = (-100.0, 400.0)
 #: Motion below both is left alone: resampling would blur more than it mends.
@@ -196,24 +198,30 @@ def estimate_motion(
     return Motion(moves, turns, framewise_displacement(moves, turns))
 
 
-def correct_motion(series: np.ndarray, affine: np.ndarray, motion: Motion) -> np.ndarray:
+def correct_motion(
+    series: np.ndarray, affine: np.ndarray, motion: Motion, *, threads: int | None = 1
+) -> np.ndarray:
     """Series with every displaced frame moved back and bad frames interpolated in time.
 
-    Frames displaced by less than 0.2 mm and 0.2 degrees stay as they are.
+    Frames displaced by less than 0.2 mm and 0.2 degrees stay as they are. The result does not
+    depend on the number of threads.
     """
     corrected = series.copy()
     linear, centre = affine[:3, :3], grid_centre(series.shape, affine)
     inverse = np.linalg.inv(linear)
-    for frame in range(series.shape[3]):
+
+    def move_back(frame: int) -> None:
         shift, turn = motion.translation_mm[frame], motion.rotation_degrees[frame]
         if np.linalg.norm(shift) < 0.2 and np.linalg.norm(turn) < 0.2:
-            continue
+            return
         rotation = Rotation.from_rotvec(np.deg2rad(turn)).as_matrix()
         matrix = inverse @ rotation @ linear
         offset = inverse @ (rotation @ (affine[:3, 3] - centre) + centre + shift - affine[:3, 3])
         corrected[..., frame] = ndimage.affine_transform(
             np.ascontiguousarray(series[..., frame]), matrix, offset, order=1, mode="nearest"
         )
+
+    over_frames(move_back, series.shape[3], threads)
     return replace_frames(corrected, motion.bad_frames)
 
 

@@ -12,6 +12,7 @@ from corelab.perfusion.concentration import (
     TISSUE_FACTOR,
     Baseline,
     PerfusionError,
+    aligned_slices,
     checked_times,
     find_baseline,
     to_concentration,
@@ -91,7 +92,9 @@ def analyse_series(
     engines: tuple[str, ...] = ENGINES,
     correct_motion: bool = True,
     correct_leakage: bool = False,
+    slice_times_s: np.ndarray | None = None,
     threads: int | None = None,
+    device: str = "cpu",
 ) -> Series:
     """Everything from raw signal to maps.
 
@@ -117,8 +120,13 @@ def analyse_series(
         Correct where motion is found; it is measured in any case.
     correct_leakage
         Of DSC in enhancing lesions; see :mod:`corelab.perfusion.leakage`.
+    slice_times_s
+        (z,) seconds from the start of a frame to each slice, where they are not simultaneous
+        (a table that shuttles between two positions, 2D acquisition).
     threads
         No result depends on it.
+    device
+        Of :func:`corelab.perfusion.fit_perfusion`.
 
     Raises
     ------
@@ -133,10 +141,12 @@ def analyse_series(
     moved = motion.estimate_motion(signal, affine, baseline.stop, modality)
     corrected = correct_motion and moved.found
     if corrected:
-        signal = motion.correct_motion(signal, affine, moved)
+        signal = motion.correct_motion(signal, affine, moved, threads=threads)
     image = signal[..., baseline.start : baseline.stop].mean(axis=-1)
     conc = to_concentration(signal, modality, baseline, echo_time_s=echo_time_s)
     np.nan_to_num(conc, copy=False, nan=0.0)
+    if slice_times_s is not None:
+        conc = aligned_slices(conc, times, np.asarray(slice_times_s, float))
     plane = tissue.midsagittal_plane(image, affine, brain)
     around = ndimage.binary_dilation(brain, np.ones((3, 3, 1), bool), iterations=4)
     if modality == "ctp":
@@ -145,11 +155,13 @@ def analyse_series(
         # Where there is hardly any signal, noise alone looks like a strong bolus.
         around &= image > LEAST_SIGNAL * np.median(image[brain])
     if aif is None:
-        source = arterial.find_arterial_input(conc, times, around, baseline, affine, plane)
+        source = arterial.find_arterial_input(
+            conc, times, around, baseline, affine, plane, threads=threads
+        )
     else:
         source = arterial.supplied_input(np.asarray(aif, float), times)
     box = tissue.bounding_box(brain)
-    support, aim = _support(conc, image, brain, sizes, modality, box)
+    support, aim = _support(conc, image, brain, sizes, modality, box, threads)
     clean = tissue.denoise(conc[box], support[box], sizes, baseline, aim, threads=threads)
     conc = np.zeros_like(conc)
     conc[box] = clean.concentration
@@ -171,6 +183,7 @@ def analyse_series(
             tissue_factor=TISSUE_FACTOR,
             sigma=clean.noise,
             threads=threads,
+            device=device,
         )
     volume = np.nan_to_num(next(iter(maps.values())).cbv_ml_100g)
     most = tissue.VESSEL_CBV_ML_100G
@@ -199,11 +212,12 @@ def _support(
     sizes: np.ndarray,
     modality: str,
     box: tuple[slice, ...],
+    threads: int | None,
 ) -> tuple[np.ndarray, float]:
     """Tissue whose curves may be mixed, and the noise to aim at."""
     inner = tissue.parenchyma(image, conc.mean(axis=-1), brain, sizes, modality)
     peak = np.zeros(brain.shape, np.float32)
-    peak[box] = tissue.smoothed(conc[box], brain[box], sizes, 1.0).max(axis=-1)
+    peak[box] = tissue.smoothed(conc[box], brain[box], sizes, 1.0, threads).max(axis=-1)
     if not inner.any():
         raise PerfusionError(
             "no voxel of the brain mask has the signal of grey or white matter: check the unit "
@@ -249,6 +263,7 @@ def gate_values(series: Series) -> dict[str, float]:
         "motion_mm": series.motion.largest_mm,
         "motion_degrees": series.motion.largest_degrees,
         "replaced_frames_share": len(series.motion.bad_frames) / len(times),
+        "replaced_frames_in_a_row": float(longest_run(series.motion.bad_frames)),
         "coverage_mm": coverage,
         "brain_volume_share": brain_ml / min(BRAIN_ML, BRAIN_ML_PER_MM * coverage),
         "aif_peak_hu": artery.peak * source.scale,
@@ -260,6 +275,18 @@ def gate_values(series: Series) -> dict[str, float]:
         values["vof_peak_hu"] = source.vein.peak
         values["vof_tail_share"] = first_pass_tail(source.vein.curve, times)
     return values
+
+
+def longest_run(frames: np.ndarray) -> int:
+    """Number of frames in the longest run of consecutive ones.
+
+    Examples
+    --------
+    >>> longest_run(np.array([2, 5, 6, 7, 9])), longest_run(np.array([], int))
+    (3, 0)
+    """
+    parts = np.split(np.asarray(frames), np.flatnonzero(np.diff(frames) != 1) + 1)
+    return max(len(part) for part in parts)
 
 
 def first_pass_tail(curve: np.ndarray, times_s: np.ndarray) -> float:

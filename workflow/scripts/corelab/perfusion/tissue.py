@@ -9,6 +9,7 @@ import numpy as np
 from scipy import ndimage, optimize
 
 from corelab.perfusion.concentration import Baseline, PerfusionError, temporal_noise
+from corelab.perfusion.parallel import over_blocks, over_frames
 
 #: Bone is denser than this (HU).
 BONE_HU = 300.0
@@ -149,7 +150,11 @@ def midsagittal_plane(image: np.ndarray, affine: np.ndarray, mask: np.ndarray) -
 
 
 def smoothed(
-    values: np.ndarray, support: np.ndarray, sizes_mm: np.ndarray, sigma_mm: float
+    values: np.ndarray,
+    support: np.ndarray,
+    sizes_mm: np.ndarray,
+    sigma_mm: float,
+    threads: int | None = 1,
 ) -> np.ndarray:
     """In-plane Gaussian smoothing that mixes only voxels of the support.
 
@@ -163,6 +168,8 @@ def smoothed(
         Voxel edges.
     sigma_mm
         In-plane SD; through-plane it is 0.35 of a slice (none where ``sigma_mm`` is 0).
+    threads
+        Frames are smoothed side by side; the result does not depend on it.
 
     Examples
     --------
@@ -182,10 +189,13 @@ def smoothed(
     frames = values[..., None] if values.ndim == 3 else values
     scale = np.where(support, 1.0 / np.maximum(norm, 1e-6), 0.0).astype(np.float32)
     out = np.empty(frames.shape, np.float32)
-    for frame in range(frames.shape[3]):
+
+    def smooth(frame: int) -> None:
         # One contiguous frame at a time: strided filtering of the whole series is far slower.
         plain = np.ascontiguousarray(frames[..., frame], dtype=np.float32)
         out[..., frame] = ndimage.gaussian_filter(plain, sigma, truncate=3.0) * scale
+
+    over_frames(smooth, frames.shape[3], threads)
     return out[..., 0] if values.ndim == 3 else out
 
 
@@ -328,18 +338,18 @@ def denoise(
         (
             s
             for s in SMOOTHING_MM[1:]
-            if temporal_noise(smoothed(masked[..., frames], support, sizes_mm, s)[support])
+            if temporal_noise(smoothed(masked[..., frames], support, sizes_mm, s, threads)[support])
             <= GUIDE * aim
         ),
         SMOOTHING_MM[-1],
     )
-    guide = smoothed(masked, support, sizes_mm, sigma)
+    guide = smoothed(masked, support, sizes_mm, sigma, threads)
     offsets, weights = _neighbourhood(sizes_mm, REACH * sigma)
     index = np.argwhere(support)
     # A later pass compares the curves that the one before has cleaned: borders get sharper.
     for likeness in LIKENESS:
         out = np.zeros_like(masked)
-        kernels.over_blocks(
+        over_blocks(
             kernels.similar,
             len(index),
             threads,

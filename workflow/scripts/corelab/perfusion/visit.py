@@ -15,7 +15,7 @@ import pandas as pd
 from corelab.imaging import ImageFault, load_image, mask_volume_ml, save_image
 from corelab.perfusion import gates, lesions, thresholds
 from corelab.perfusion.concentration import TISSUE_FACTOR, PerfusionError
-from corelab.perfusion.series import Series, analyse_series, gate_values
+from corelab.perfusion.series import ENGINES, Series, analyse_series, gate_values
 from corelab.perfusion.tissue import Plane, midsagittal_plane
 from corelab.provenance.products import plain, read_table, write_json, write_table
 from corelab.study.naming import derivative, mask_path
@@ -26,6 +26,7 @@ DEFAULTS: dict[str, Any] = {
              "early_minutes": 90.0, "reference": "contralateral"},
     "hypoperfusion": {"engine": "osvd", "tmax_s_above": 6.0},
     "registry_engine": "osvd",
+    "device": "cpu",
     "motion_correction": True,
     "leakage_correction": False,
     "figures": True,
@@ -46,7 +47,8 @@ _QUANTITY_UNITS = {
 class MapSet:
     """Maps of one visit by engine, and what lesions need besides.
 
-    ``engines``: engine -> {``cbf``, ``cbv``, ``mtt``, ``tmax``} arrays with NaN for no value.
+    ``engines``: engine -> {``cbf``, ``cbv``, ``mtt``, ``tmax``} arrays with NaN for no value;
+    ``primary``: the engine of ``flow`` and of ``timing`` that the configuration chose.
     """
 
     kind: str
@@ -54,6 +56,7 @@ class MapSet:
     scans: list[Mapping[str, Any]]
     affine: np.ndarray
     engines: dict[str, dict[str, np.ndarray]]
+    primary: Mapping[str, str]
     tissue: np.ndarray
     grey: np.ndarray
     plane: Plane
@@ -111,7 +114,6 @@ def configured(settings: Mapping[str, Any]) -> dict[str, Any]:
             merged[key] = {**default, **(value or {})}
         else:
             merged[key] = default if value is None else value
-    merged["threads"] = given.get("threads")
     merged["tissue_factor"] = TISSUE_FACTOR
     return merged
 
@@ -122,10 +124,12 @@ def perfuse_visit(
     *,
     settings: Mapping[str, Any],
     minutes_onset_to_ct: float | None = None,
+    threads: int | None = None,
 ) -> dict[str, Any]:
     """Perfusion maps and lesions of one visit.
 
-    A 4D ``ctp`` (else ``dsc``) series is fitted by ``osvd`` and ``bayes``; without one,
+    A 4D ``ctp`` (else ``dsc``) series is fitted by ``osvd``, ``bayes`` and whatever engines the
+    settings name for core, hypoperfusion and registry; without one,
     ready-made maps (``cbf``, ``tmax``, with ``cbv`` and ``mtt`` where there are) are thresholded.
     A scan of kind ``aif`` (columns ``time_s``, ``value``: concentration) replaces the arterial
     input that is found.
@@ -140,6 +144,8 @@ def perfuse_visit(
         The config, or its block ``perfusion``.
     minutes_onset_to_ct
         At 90 min or less the core uses ``early_below``.
+    threads
+        Cores of the job; no result depends on them.
 
     Returns
     -------
@@ -147,6 +153,11 @@ def perfuse_visit(
         The record of the stage ``perfuse``: ``maps``, ``masks``, ``registry``, ``gates``,
         ``quantities``, ``figures``, ``status`` (``ok``, ``failed``, ``not_computable``) and
         ``reason``. Data that cannot be analysed are a status, never an exception.
+
+    Raises
+    ------
+    DeviceError
+        If ``device: cuda`` is asked for and there is no card: no fault of the data.
 
     Examples
     --------
@@ -169,7 +180,7 @@ def perfuse_visit(
         "status": "ok",
         "reason": None,
     }
-    options = configured(settings)
+    options = configured(settings) | {"threads": threads}
     scans = [
         s for s in record["scans"] if s["status"] == "ok" and s.get("space", "native") == "native"
     ]
@@ -236,6 +247,7 @@ def _from_series(
         frame_times = interval * np.arange(image.shape[3])
     times = np.asarray(frame_times, float)
     times = times - times[0]
+    slice_times = facts.get("slice_times_s")
     aif = _supplied_aif(scans, place, times)
     found = analyse_series(
         np.asarray(image.dataobj, dtype=np.float32),
@@ -247,7 +259,10 @@ def _from_series(
         aif=None if aif is None else aif[0],
         correct_motion=bool(options["motion_correction"]),
         correct_leakage=bool(options["leakage_correction"]),
+        slice_times_s=None if slice_times is None else np.asarray(slice_times),
+        engines=_engines(options),
         threads=options["threads"],
+        device=options["device"],
     )
     engines = {name: _named(maps) for name, maps in found.maps.items()}
     maps = MapSet(
@@ -256,6 +271,7 @@ def _from_series(
         [scan, *([aif[1]] if aif else [])],
         found.affine,
         engines,
+        {"flow": options["core"]["engine"], "timing": options["hypoperfusion"]["engine"]},
         found.tissue,
         found.grey,
         found.plane,
@@ -268,6 +284,8 @@ def _from_series(
         "baseline_frames": [found.baseline.start, found.baseline.stop],
         "frame_interval_s": found.maps["osvd"].interval_s,
         "motion_corrected": found.motion_corrected,
+        "slice_times_corrected": slice_times is not None,
+        "device": options["device"],
         "tissue_factor": options["tissue_factor"],
         "partial_volume_scale": found.input.scale,
         "aif": "supplied" if found.input.supplied else "found",
@@ -280,8 +298,20 @@ def _from_series(
         from corelab.perfusion import figures
 
         result["figures"] |= figures.draw_visit(
-            found, drawn, place.folder, lambda name: place.file("figure", ".png", desc=name)
+            found,
+            drawn,
+            place.folder,
+            lambda name: place.file("figure", ".png", desc=name),
+            flow=maps.primary["flow"],
+            timing=maps.primary["timing"],
         )
+
+
+def _engines(options: Mapping[str, Any]) -> tuple[str, ...]:
+    """Engines to run: the reference and the accurate one always, and those that are asked for."""
+    asked = (options["core"], options["hypoperfusion"])
+    names = [*ENGINES, *(block["engine"] for block in asked), options["registry_engine"]]
+    return tuple(dict.fromkeys(names))
 
 
 def _named(maps: Any) -> dict[str, np.ndarray]:
@@ -335,7 +365,8 @@ def _from_maps(
     options["registry_engine"] = engine["cbf"]
     maps = MapSet(
         "tmax", tmax["grid"], list(chosen.values()), affine,
-        {"supplied": values}, tissue, np.zeros_like(tissue), plane,
+        {"supplied": values}, {"flow": "supplied", "timing": "supplied"},
+        tissue, np.zeros_like(tissue), plane,
     )  # fmt: skip
     result["parameters"] |= {"engine": "supplied maps"}
     for kind, scan in sorted(chosen.items()):
@@ -549,10 +580,13 @@ def _registry(
 
 
 def _write_maps(found: Series, maps: MapSet, place: _Place, result: dict[str, Any]) -> None:
-    """Maps: cbf, cbv, mtt of bayes and tmax, ttp of osvd bear the plain names."""
+    """Maps: the chosen engines' cbf, cbv, mtt, and tmax, ttp, bear the plain names."""
     for engine, values in maps.engines.items():
         for name, array in values.items():
-            plainly = engine == ("osvd" if name in ("tmax", "ttp") else "bayes")
+            timing = name in ("tmax", "ttp")
+            # Delay and SDs are of the Bayesian engine alone, and need no other name.
+            owner = "bayes" if name == "delay" or name.endswith("sd") else maps.primary["flow"]
+            plainly = engine == (maps.primary["timing"] if timing else owner)
             path = place.file("map", ".nii.gz", desc=name if plainly else engine + name)
             unit = UNITS[name.removesuffix("sd")]
             image = nib.Nifti1Image(np.nan_to_num(array).astype(np.float32), found.affine)

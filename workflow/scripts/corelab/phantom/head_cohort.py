@@ -57,6 +57,8 @@ class HeadCase:
         Of the arterial input.
     motion_mm, motion_degrees, motion_from_s
         A nod: the head is displaced by this from that time on.
+    shuttle_s
+        The upper half of the slices is acquired this long after the lower: the table shuttles.
     shape, voxel_mm
         Grid.
     seed
@@ -77,6 +79,7 @@ class HeadCase:
     motion_mm: float = 0.0
     motion_degrees: float = 0.0
     motion_from_s: float = 22.0
+    shuttle_s: float = 0.0
     shape: tuple[int, int, int] = (160, 192, 16)
     voxel_mm: tuple[float, float, float] = (1.2, 1.2, 5.0)
     seed: int = 0
@@ -174,14 +177,20 @@ def simulate_head(case: HeadCase) -> HeadPhantom:
     arteries = arteries * (labels != BONE)
     veins = veins * (labels != BONE)
     times = np.arange(0.0, case.duration_s - 1e-9, case.interval_s)
-    fine = np.arange(0.0, case.duration_s + _FINE_STEP_S, _FINE_STEP_S)
+    fine = np.arange(0.0, case.duration_s + case.shuttle_s + _FINE_STEP_S, _FINE_STEP_S)
     artery, vein = _boluses(case, fine)
-    signal = _enhancement(case, times, fine, artery, cbf, mtt, delay)
     aif, vof = np.interp(times, fine, artery), np.interp(times, fine, vein)
     blood = np.clip(arteries + veins, 0.0, 1.0)
-    signal *= (1.0 - blood)[..., None]
-    signal += arteries[..., None] * aif.astype(np.float32)
-    signal += veins[..., None] * vof.astype(np.float32)
+    signal = np.empty((*case.shape, len(times)), np.float32)
+    offsets = slice_times_s(case)
+    for late in np.unique(offsets):
+        part = np.s_[:, :, offsets == late]
+        seen = times + late
+        curves = _enhancement(case, seen, fine, artery, cbf[part], mtt[part], delay[part])
+        curves *= (1.0 - blood[part])[..., None]
+        for vessel, curve in ((arteries, artery), (veins, vein)):
+            curves += vessel[part][..., None] * np.interp(seen, fine, curve).astype(np.float32)
+        signal[part] = curves
     signal = _scanned(case, signal, labels, blood, times, rng)
     brain = tissue.astype(np.float32)
     affine = np.diag([*case.voxel_mm, 1.0])
@@ -195,6 +204,18 @@ def simulate_head(case: HeadCase) -> HeadPhantom:
 
 #: dR2* (1/s) per HU of the same bolus: grey matter then peaks near 7 /s.
 _RELAXATION_PER_HU = 0.55
+
+
+def slice_times_s(case: HeadCase) -> np.ndarray:
+    """Seconds from the start of a frame to each slice, (z,).
+
+    Examples
+    --------
+    >>> slice_times_s(HeadCase("x", shape=(8, 8, 4), shuttle_s=1.5)).tolist()
+    [0.0, 0.0, 1.5, 1.5]
+    """
+    upper = np.arange(case.shape[2]) >= case.shape[2] // 2
+    return np.where(upper, case.shuttle_s, 0.0)
 
 
 def _coordinates(case: HeadCase) -> list[np.ndarray]:
@@ -431,6 +452,8 @@ def write_head(head: HeadPhantom, folder: Path) -> list[Path]:
     sidecar: dict[str, Any] = {"FrameTimes": head.times_s, "parameters": parameters}
     if case.modality == "dsc":
         sidecar["EchoTime"] = 0.03
+    if case.shuttle_s:
+        sidecar["SliceTiming"] = slice_times_s(case).tolist()
     written = [save_image(series, folder / f"{case.name}_{case.modality}.nii.gz", sidecar=sidecar)]
     masks = ("core", "hypoperfused", "tissue")
     for name in (*masks, "cbf_ml_100g_min", "cbv_ml_100g", "mtt_s", "delay_s", "arteries", "veins"):
