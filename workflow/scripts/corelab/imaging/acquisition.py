@@ -1,7 +1,8 @@
 """The imaging charter: was each scan acquired as the trial prescribed?
 
-A limit is named ``<quantity>_min`` or ``<quantity>_max``; the quantities are listed in
-:data:`QUANTITIES`. One row comes out per scan and limit, so that a scan outside is flagged for
+A limit is named ``<quantity>_min`` or ``<quantity>_max`` (:data:`QUANTITIES`), or
+``<field>_one_of`` for what has a name instead of a number (:data:`FIELDS`), or
+``b_values_include``. One row comes out per scan and limit, so that a scan outside is flagged for
 exactly that limit, and what cannot be known is ``not_assessable`` and never a silent pass.
 """
 
@@ -30,8 +31,28 @@ QUANTITIES = {
     "flip_angle_deg": "flip angle",
     "field_strength_t": "magnetic field strength",
     "tube_voltage_kv": "tube voltage",
-    "b_value": "diffusion weighting in s/mm2",
+    "b_value": "diffusion weighting in s/mm2 (the highest)",
+    "inversion_time_s": "inversion time",
+    "scan_duration_s": "time that the scan took",
+    "brain_cut_percent": "brain area on an outermost slice, percent of the largest slice's",
+    "snr": "median of the brain over the noise SD",
+    "noise_sd": "SD of the noise within the brain, unit of the image (HU for CT)",
+    "ghosting_percent": "signal ghosting as ACR defines it, percent of the brain's signal",
+    "motion_mm": "largest shift of a slice against its neighbours (of a frame against the others)",
 }
+#: Quantities that are measured in the voxels, by :func:`corelab.imaging.quality.image_quality`.
+MEASURED = ("brain_cut_percent", "snr", "noise_sd", "ghosting_percent", "motion_mm")
+#: What has a name and no number; compared without regard to case.
+FIELDS = {
+    "manufacturer": "maker of the scanner",
+    "scanner": "model of the scanner",
+    "sequence": "pulse sequence",
+    "contrast_phase": "phase of contrast agent (none, arterial, venous, delayed ...)",
+    "convolution_kernel": "reconstruction kernel",
+    "software_version": "software version of the scanner",
+}
+#: Keys of the config block ``acquisition`` that are no kinds of scan.
+OTHER_KEYS = ("use_defaults", "lossless", "left_right", "trial")
 
 #: Limits used where the charter of the study (config key ``acquisition``) does not say otherwise.
 #: Bases: frame interval, duration and coverage of CTP after Wiesmann (PMID 18618120: maps change
@@ -69,24 +90,25 @@ DEFAULT_LIMITS: dict[str, dict[str, float]] = {
 _SLACK = 1e-4
 
 
-def charter(settings: Mapping[str, Any] | None) -> dict[str, dict[str, float]]:
+def charter(settings: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
     """Limits by kind: the defaults, overridden one by one by the study's own.
 
     Parameters
     ----------
     settings
-        Kind -> limit name -> number; None as number takes a default limit away, and
-        ``use_defaults: false`` all of them.
+        Kind -> limit name -> number, or list of what is allowed (``_one_of``) or due
+        (``b_values_include``); None takes a default limit away, and ``use_defaults: false`` all
+        of them.
 
     Returns
     -------
     dict
-        Kind -> limit name -> number.
+        Kind -> limit name -> number or list.
 
     Raises
     ------
     ValueError
-        If a limit is on nothing in :data:`QUANTITIES`.
+        If a limit is on nothing in :data:`QUANTITIES` or :data:`FIELDS`.
 
     Examples
     --------
@@ -94,26 +116,28 @@ def charter(settings: Mapping[str, Any] | None) -> dict[str, dict[str, float]]:
     800.0
     """
     given = dict(settings or {})
-    defaults = DEFAULT_LIMITS if given.pop("use_defaults", True) else {}
-    limits: dict[str, dict[str, float]] = {kind: dict(own) for kind, own in defaults.items()}
+    defaults = DEFAULT_LIMITS if given.get("use_defaults", True) else {}
+    limits: dict[str, dict[str, Any]] = {kind: dict(own) for kind, own in defaults.items()}
     for kind, own in given.items():
+        if kind in OTHER_KEYS:
+            continue
         chosen = limits.setdefault(kind, {})
-        for name, number in (own or {}).items():
-            quantity = _quantity(name)
-            if quantity is None:
+        for name, limit in (own or {}).items():
+            if subject_of(name) is None:
                 raise ValueError(
                     f"acquisition.{kind}.{name}: a limit is <quantity>_min or <quantity>_max with "
-                    f"a quantity of {', '.join(QUANTITIES)}"
+                    f"a quantity of {', '.join(QUANTITIES)}; <field>_one_of with a field of "
+                    f"{', '.join(FIELDS)}; or b_values_include"
                 )
-            if number is None:
+            if limit is None:
                 chosen.pop(name, None)
             else:
-                chosen[name] = float(number)
+                chosen[name] = list(limit) if isinstance(limit, Sequence) else float(limit)
     return limits
 
 
 def acquisition_rows(
-    kind: str, observed: Mapping[str, float | None], limits: Mapping[str, Mapping[str, float]]
+    kind: str, observed: Mapping[str, Any], limits: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """One row per limit of a kind of scan.
 
@@ -122,7 +146,7 @@ def acquisition_rows(
     kind
         Kind of scan.
     observed
-        Quantity -> value, None where it is not known; see :func:`observe`.
+        Quantity or field -> value, None where it is not known; see :func:`observe`.
     limits
         From :func:`charter`.
 
@@ -134,30 +158,83 @@ def acquisition_rows(
 
     Examples
     --------
-    >>> for row in acquisition_rows("dwi", {"b_value": 1000.0}, {"dwi": {"b_value_min": 900.0,
-    ...         "slices_min": 20.0}}):
-    ...     print(row["criterion"], row["value"], row["verdict"])
-    b_value_min 1000.0 pass
-    slices_min None not_assessable
+    >>> for row in acquisition_rows("dwi", {"b_value": 1000.0, "sequence": "epse2d1"},
+    ...         {"dwi": {"b_value_min": 900.0, "slices_min": 20.0, "sequence_one_of": ["SE"]}}):
+    ...     print(row["criterion"], row["value"], row["limit"], row["verdict"])
+    b_value_min 1000.0 900.0 pass
+    sequence_one_of epse2d1 SE fail
+    slices_min None 20.0 not_assessable
     """
     rows = []
     for name, limit in sorted(limits.get(kind, {}).items()):
-        value = observed.get(_quantity(name) or "")
-        if value is None or not np.isfinite(value):
-            value, verdict = None, "not_assessable"
+        value = observed.get(subject_of(name) or "")
+        if name == "b_values_include":
+            value, inside = _weightings(value, limit)
+            limit = " ".join(f"{due:g}" for due in limit)
+        elif name.endswith("_one_of"):
+            inside = str(value).strip().casefold() in {str(one).casefold() for one in limit}
+            limit = " or ".join(map(str, limit))
+            value = None if value in (None, "") else str(value)
         else:
+            value = _number(value)
             slack = _SLACK * max(abs(limit), 1e-9)
-            inside = value <= limit + slack if name.endswith("_max") else value >= limit - slack
-            verdict = "pass" if inside else "fail"
+            inside = value is not None and (
+                value <= limit + slack if name.endswith("_max") else value >= limit - slack
+            )
+        verdict = "not_assessable" if value is None else "pass" if inside else "fail"
         rows.append(
             {"kind": kind, "criterion": name, "value": value, "limit": limit, "verdict": verdict}
         )
     return rows
 
 
+def _weightings(values: Any, due: Sequence[float]) -> tuple[str | None, bool]:
+    """The b values as text, and whether each that is due is there to 5 % (b = 0: up to 50)."""
+    if values is None or not len(values):
+        return None, False
+    there = sorted({round(float(value)) for value in values})
+    inside = all(any(abs(b - one) <= max(0.05 * one, 50) for b in there) for one in due)
+    return " ".join(map(str, there)), inside
+
+
+def lossless_row(kind: str, lossy: bool | None, proof: str | None) -> dict[str, Any]:
+    """Row of the criterion ``lossless``.
+
+    Parameters
+    ----------
+    kind
+        Kind of scan.
+    lossy
+        Whether a compression that can lose detail is known of; None where nothing is.
+    proof
+        Comparison of stored values before and after conversion: ``unchanged``, ``changed``,
+        ``not_comparable``; None where nothing was converted.
+
+    Examples
+    --------
+    >>> lossless_row("dwi", False, "unchanged")["verdict"], lossless_row("dwi", True, None)["value"]
+    ('pass', 'lossy compression')
+    """
+    if lossy:
+        value, verdict = "lossy compression", "fail"
+    elif proof == "changed":
+        value, verdict = "values changed", "fail"
+    elif lossy is False and proof in (None, "unchanged"):
+        value, verdict = "values unchanged", "pass"
+    else:
+        value, verdict = None, "not_assessable"
+    return {
+        "kind": kind,
+        "criterion": "lossless",
+        "value": value,
+        "limit": "no loss",
+        "verdict": verdict,
+    }
+
+
 def observe(
     shape: Sequence[int], voxel_size_mm: Sequence[float], metadata: Mapping[str, Any]
-) -> dict[str, float | None]:
+) -> dict[str, Any]:
     """The quantities that limits are put on, from a scan's grid and its metadata.
 
     Parameters
@@ -169,12 +246,14 @@ def observe(
         where none is larger than the others, along the third.
     metadata
         ``slice_thickness_mm``, ``echo_time_s``, ``repetition_time_s``, ``b_value``,
-        ``flip_angle_deg``, ``field_strength_t``, ``tube_voltage_kv``, ``frame_times_s``.
+        ``flip_angle_deg``, ``field_strength_t``, ``tube_voltage_kv``, ``frame_times_s``,
+        ``b_values`` and the others of :data:`QUANTITIES` and :data:`FIELDS`.
 
     Returns
     -------
     dict
-        Every key of :data:`QUANTITIES`; None where it cannot be known.
+        Every key of :data:`QUANTITIES` and :data:`FIELDS`, and ``b_values``; None where it cannot
+        be known. Those of :data:`MEASURED` are None here.
 
     Examples
     --------
@@ -188,7 +267,7 @@ def observe(
     in_plane = [index for index in range(3) if index != axis]
     spacing = sizes[axis]
     thickness = _number(metadata.get("slice_thickness_mm"))
-    seen: dict[str, float | None] = {
+    seen: dict[str, Any] = {
         name: _number(metadata.get(name))
         for name in (
             "echo_time_s",
@@ -197,9 +276,13 @@ def observe(
             "field_strength_t",
             "tube_voltage_kv",
             "b_value",
+            "inversion_time_s",
+            "scan_duration_s",
         )
     }
+    seen |= dict.fromkeys(MEASURED) | {name: metadata.get(name) for name in FIELDS}
     seen |= {
+        "b_values": metadata.get("b_values"),
         "voxel_size_mm": max(sizes),
         "in_plane_voxel_mm": max(sizes[index] for index in in_plane),
         "slice_thickness_mm": spacing if thickness is None else thickness,
@@ -220,8 +303,19 @@ def observe(
     return seen
 
 
-def _quantity(limit_name: str) -> str | None:
-    """Quantity that a limit is on; None if there is none of that name."""
+def subject_of(limit_name: str) -> str | None:
+    """Quantity or field that a limit is on; None if there is none of that name.
+
+    Examples
+    --------
+    >>> subject_of("snr_min"), subject_of("scanner_one_of"), subject_of("colour_max")
+    ('snr', 'scanner', None)
+    """
+    if limit_name == "b_values_include":
+        return "b_values"
+    field = limit_name.removesuffix("_one_of")
+    if field != limit_name:
+        return field if field in FIELDS else None
     quantity, _, side = limit_name.rpartition("_")
     return quantity if side in ("min", "max") and quantity in QUANTITIES else None
 

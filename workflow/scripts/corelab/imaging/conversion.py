@@ -24,6 +24,7 @@ from corelab.imaging.dicom import (
     frame_sha256,
     frame_times_s,
     list_series,
+    scaled_frames,
     slice_distances_mm,
 )
 from corelab.imaging.faults import ImageFault
@@ -113,7 +114,7 @@ def rows_of_folder(
             out.append({**row, **shared, "kind": kind, "fault": fault})
             out[-1]["dicom"] = described(listing, {})
             continue
-        _complete_sidecar(series, converted.path, int(settings.get("date_shift_days") or 0))
+        _complete_sidecar(series, converted, int(settings.get("date_shift_days") or 0))
         record = described(listing, {series.uid: converted})
         notes = [*converted.notes, *_notes(series, listing)]
         for own_kind, path, more in _split_diffusion(kind, converted.path):
@@ -183,6 +184,17 @@ def convert(series: Series, target: Path) -> Converted:
             "export the series again without compression, or convert it elsewhere",
         )
     rank = {path: ("_Tilt" in path.stem) + ("_Eq" in path.stem) for path in corrected}
+    if proof == "not_comparable":
+        notes.append(
+            "stored values could not be compared before and after conversion (mosaic or other "
+            "packing of frames, or no decoder for the compression)"
+        )
+    slopes = {float(s) for file in series.files if (s := file.facts.get("slope")) is not None}
+    if len(slopes) > 1:
+        notes.append(
+            f"the rescale slope differs between frames ({min(slopes):g} to {max(slopes):g}); each "
+            "was scaled by its own"
+        )
     best = max(corrected, key=lambda path: (rank[path], path.name), default=None)
     if best is not None:
         sidecar = sidecar_path(base)
@@ -237,18 +249,35 @@ def _proof(series: Series, paths: Sequence[Path]) -> str:
     orientation = series.files[0].facts.get("orientation")
     if orientation is None or any(not file.pixel_sha256 for file in series.files):
         return "not_comparable"
-    found: list[str] = []
+    frames: list[NDArray[Any]] = []
     for path in paths:
         image: Any = nib.load(path)
         stored = np.asanyarray(image.dataobj.get_unscaled())
-        if stored.dtype.kind not in "iu":
-            return "not_comparable"
         turned = nib.orientations.apply_orientation(stored, _to_dicom(image.affine, orientation))
         slices = turned.reshape(*turned.shape[:2], -1)
-        found += [frame_sha256(slices[..., k].T) for k in range(slices.shape[2])]
-    if len(found) != len(due):
+        frames += [slices[..., k].T for k in range(slices.shape[2])]
+    if len(frames) != len(due):
         return "not_comparable"
-    return "unchanged" if sorted(found) == due else "changed"
+    if all(frame.dtype.kind in "iu" for frame in frames):
+        return "unchanged" if sorted(map(frame_sha256, frames)) == due else "changed"
+    return _scaled_proof(series, frames)
+
+
+def _scaled_proof(series: Series, frames: Sequence[NDArray[Any]]) -> str:
+    """Compare scaled values, where each frame has a slope of its own and floats are stored."""
+    wanted = [frame for file in series.files for frame in scaled_frames(file.path)]
+    if len(wanted) != len(frames):
+        return "not_comparable"
+
+    def place(frame: NDArray[Any]) -> tuple[float, float]:
+        return float(np.mean(frame, dtype=np.float64)), float(np.std(frame, dtype=np.float64))
+
+    pairs = zip(sorted(wanted, key=place), sorted(frames, key=place), strict=True)
+    same = all(
+        one.shape == other.shape and np.allclose(one, other, rtol=1e-5, atol=1e-5)
+        for one, other in pairs
+    )
+    return "unchanged" if same else "changed"
 
 
 def _to_dicom(affine: NDArray[Any], orientation: Sequence[float]) -> NDArray[Any]:
@@ -264,14 +293,19 @@ def _to_dicom(affine: NDArray[Any], orientation: Sequence[float]) -> NDArray[Any
     return nib.orientations.io_orientation(relative)
 
 
-def _complete_sidecar(series: Series, path: Path, shift_days: int) -> None:
-    """Add what only the headers know: moment of acquisition and times of the frames."""
+def _complete_sidecar(series: Series, converted: Converted, shift_days: int) -> None:
+    """Add what only the headers know: moment of acquisition, times of the frames, losses."""
+    path = converted.path
     file = sidecar_path(path)
     content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     moment = series.files[0].facts.get("acquired_at")
     if moment is not None:
         shifted = datetime.datetime.fromisoformat(moment) + datetime.timedelta(days=shift_days)
         content["AcquisitionDateTime"] = shifted.isoformat()
+    content["lossy"] = series.lossy
+    content["PixelProof"] = converted.proof
+    if not series.files[0].facts.get("contrast"):
+        content.setdefault("ContrastPhase", "none")
     times = frame_times_s(series)
     image: Any = nib.load(path)
     if times is not None and len(image.shape) == 4 and image.shape[3] == len(times):
@@ -303,7 +337,8 @@ def _split_diffusion(kind: str, path: Path) -> list[tuple[str, Path, list[str]]]
     for own_kind, (values, b_value, count) in parts.items():
         file = path.with_name(f"{own_kind}.nii")
         nib.save(nib.Nifti1Image(values.astype(np.float32), image.affine), file)
-        sidecar_path(file).write_text(json.dumps({**content, "DiffusionBValue": b_value}))
+        own = {**content, "DiffusionBValue": b_value, "b_values": sorted(set(b_values.tolist()))}
+        sidecar_path(file).write_text(json.dumps(own))
         mean = "geometric mean" if own_kind == "dwi" else "mean"
         note = f"{mean} of {count} volumes with b of {b_value:.0f} s/mm2 from one diffusion series"
         out.append((own_kind, file, [note]))
@@ -351,6 +386,12 @@ def _notes(series: Series, listing: Listing) -> list[str]:
     if others:
         numbers = ", ".join(str(one.number) for one in others)
         notes.append(f"series {series.number} was chosen; series {numbers} shows the same kind")
+    people = {one.files[0].facts.get("patient") for one in listing.series} - {None}
+    if len(people) > 1:
+        notes.append(
+            f"the folder holds series of {len(people)} different patients: check that series "
+            f"{series.number} is of the right one"
+        )
     damaged = [file for file in listing.left_out if _is_damaged(file)]
     if damaged:
         names = ", ".join(file.name for file in damaged[:5])

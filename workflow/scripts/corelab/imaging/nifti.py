@@ -40,6 +40,8 @@ MAX_TRAILING_BYTES = 2**20
 SHEAR_COSINE = 1e-3
 #: Centre of the grid further from the world's origin than this is told.
 FAR_ORIGIN_MM = 500.0
+#: A qform is written where it says the affine to within this; else the sform stands alone.
+EXACT_QFORM_MM = 0.01
 _COMPRESSION = 4
 _REEXPORT = "export the scan again from its DICOM files, or take it out of the sheet"
 
@@ -145,7 +147,7 @@ def conform(
     raw_image = _decode(file)
     notes: list[str] = []
     voxels, frame_interval_s = _squeezed(raw_image, file.name, ndim, notes)
-    affine = _settled_affine(raw_image, file.name, voxels.shape, notes)
+    affine = _settled_affine(raw_image.header, file.name, voxels.shape, notes)
     is_mask = kind is not None and kind.startswith("mask-")
     if kind is not None and not is_mask and ndim == 3 and min(voxels.shape) < 2:
         raise ImageFault(
@@ -166,39 +168,69 @@ def conform(
     )
 
 
+def check_header(path: str | os.PathLike[str], *, kind: str, ndim: int = 3) -> tuple[str, ...]:
+    """What a file's header alone gives away, in the words of :func:`conform`; in milliseconds.
+
+    Parameters
+    ----------
+    path
+        A ``.nii`` or ``.nii.gz`` file, of which the first 544 bytes are read.
+    kind
+        Kind of scan.
+    ndim
+        3, or 4 for a time series.
+
+    Returns
+    -------
+    tuple of str
+        What is odd and would be settled, one sentence each.
+
+    Raises
+    ------
+    ImageFault
+        If no image can come of it.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "a.nii.gz"); _ = file.write_bytes(b"no image at all")
+    ...     check_header(file, kind="dwi")
+    Traceback (most recent call last):
+    corelab.imaging.faults.ImageFault: a.nii.gz is not a NIfTI file (it begins with b'no image')...
+    """
+    file = Path(path)
+    _present(file)
+    with open(file, "rb") as handle:
+        packed = handle.read(2) == b"\x1f\x8b"
+        handle.seek(0)
+        stream: Any = gzip.GzipFile(fileobj=handle) if packed else handle
+        start = _unpacked(stream, 544, file.name)
+    header = _header(start, file.name)
+    _declared_bytes(header, file.name)
+    dims = [int(value) for value in header["dim"]]
+    notes: list[str] = []
+    shape = tuple(dims[1 : dims[0] + 1])
+    kept = _due_shape(shape, header.get_data_dtype(), file.name, ndim, notes)
+    _settled_affine(header, file.name, tuple(kept), notes)
+    return tuple(notes)
+
+
 # --- the bytes ---------------------------------------------------------------------------------
 
 
 def _decode(file: Path) -> Any:
     """Read the whole file, never more than its header declares, and let nibabel interpret it."""
-    if file.is_dir():
-        raise ImageFault(
-            f"{file.name} is a folder", "name one NIfTI file, or give the kind 'dicom'"
-        )
-    if not file.exists():
-        raise ImageFault(f"{file} is not there", "check the path in the scans sheet")
-    size = file.stat().st_size
-    if size == 0:
-        raise ImageFault(f"{file.name} is empty (0 bytes)", "copy the file again; " + _REEXPORT)
+    _present(file)
     with open(file, "rb") as handle:
         packed = handle.read(2) == b"\x1f\x8b"
         handle.seek(0)
         stream: Any = gzip.GzipFile(fileobj=handle) if packed else handle
-        try:
-            start = stream.read(544)
-            header = _header(start, file.name)
-            declared = _declared_bytes(header, file.name)
-            content = start + stream.read(max(declared + MAX_TRAILING_BYTES + 1 - len(start), 0))
-        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-            raise ImageFault(
-                f"{file.name} is truncated or damaged: it cannot be unpacked to its end ({error})",
-                "copy the file again and compare sizes; some programs would read the missing "
-                "part as zeros",
-            ) from None
-        except OSError as error:
-            raise ImageFault(
-                f"{file.name} cannot be read: {error}", "check the permissions and the disk"
-            ) from None
+        start = _unpacked(stream, 544, file.name)
+        header = _header(start, file.name)
+        declared = _declared_bytes(header, file.name)
+        more = max(declared + MAX_TRAILING_BYTES + 1 - len(start), 0)
+        content = start + _unpacked(stream, more, file.name)
     if len(content) < declared:
         raise ImageFault(
             f"{file.name} is truncated: its header declares {declared} bytes, "
@@ -216,6 +248,34 @@ def _decode(file: Path) -> Any:
         return family.from_bytes(content)
     except (nib.spatialimages.HeaderDataError, nib.wrapstruct.WrapStructError) as error:
         raise ImageFault(f"{file.name} has a damaged header: {error}", _REEXPORT) from None
+
+
+def _present(file: Path) -> None:
+    """Refuse what is no file, or an empty one."""
+    if file.is_dir():
+        raise ImageFault(
+            f"{file.name} is a folder", "name one NIfTI file, or give the kind 'dicom'"
+        )
+    if not file.exists():
+        raise ImageFault(f"{file} is not there", "check the path in the scans sheet")
+    if file.stat().st_size == 0:
+        raise ImageFault(f"{file.name} is empty (0 bytes)", "copy the file again; " + _REEXPORT)
+
+
+def _unpacked(stream: Any, count: int, name: str) -> bytes:
+    """The next bytes of a stream; damage is a fault."""
+    try:
+        return bytes(stream.read(count))
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+        raise ImageFault(
+            f"{name} is truncated or damaged: it cannot be unpacked to its end ({error})",
+            "copy the file again and compare sizes; some programs would read the missing "
+            "part as zeros",
+        ) from None
+    except OSError as error:
+        raise ImageFault(
+            f"{name} cannot be read: {error}", "check the permissions and the disk"
+        ) from None
 
 
 def _header(start: bytes, name: str) -> Any:
@@ -274,13 +334,27 @@ def _squeezed(
 ) -> tuple[NDArray[Any], float | None]:
     """Voxels with the dimensions that are due, scale factors applied, and the frame interval."""
     stored = image.header.get_data_dtype()
+    shape = tuple(int(size) for size in image.shape)
+    kept = _due_shape(shape, stored, name, ndim, notes)
+    slope = float(image.dataobj.slope)
+    if slope not in (0.0, 1.0):
+        notes.append(f"stored values were scaled by the header (slope {slope:g})")
+    if stored.kind in "iu" and stored.itemsize == 8:
+        notes.append("stored as 64-bit integers, which some programs cannot read")
+    voxels = np.asanyarray(image.dataobj).reshape(kept, order="F")
+    return voxels, _frame_interval_s(image.header) if ndim == 4 else None
+
+
+def _due_shape(
+    shape: tuple[int, ...], stored: np.dtype[Any], name: str, ndim: int, notes: list[str]
+) -> list[int]:
+    """The dimensions that are due, those of length 1 dropped; a fault where there are others."""
     if stored.fields is not None or np.issubdtype(stored, np.complexfloating):
         what = "colours (RGB)" if stored.fields is not None else "complex numbers"
         raise ImageFault(
             f"{name} holds {what}, not one value per voxel",
             "give the magnitude image or the original series, not a colour or derived picture",
         )
-    shape = tuple(int(size) for size in image.shape)
     kept = list(shape)
     while len(kept) > ndim and kept[-1] == 1:
         kept.pop()
@@ -307,13 +381,7 @@ def _squeezed(
         )
     if len(shape) != ndim:
         notes.append(f"shape {shape} was read as {tuple(kept)} (dimensions of length 1 dropped)")
-    slope = float(image.dataobj.slope)
-    if slope not in (0.0, 1.0):
-        notes.append(f"stored values were scaled by the header (slope {slope:g})")
-    if stored.kind in "iu" and stored.itemsize == 8:
-        notes.append("stored as 64-bit integers, which some programs cannot read")
-    voxels = np.asanyarray(image.dataobj).reshape(kept, order="F")
-    return voxels, _frame_interval_s(image.header) if ndim == 4 else None
+    return kept
 
 
 def _frame_interval_s(header: Any) -> float | None:
@@ -333,10 +401,9 @@ def _frame_interval_s(header: Any) -> float | None:
 
 
 def _settled_affine(
-    image: Any, name: str, shape: tuple[int, ...], notes: list[str]
+    header: Any, name: str, shape: tuple[int, ...], notes: list[str]
 ) -> NDArray[np.float64]:
     """The one affine that is used from here on."""
-    header = image.header
     qform = _qform(header)
     has_q, has_s = int(header["qform_code"]) > 0, int(header["sform_code"]) > 0
     if not has_q and not has_s:
@@ -503,7 +570,7 @@ def sidecar_path(path: str | os.PathLike[str]) -> Path:
 
 
 def _encoded(image: Any, dtype: Any, name: str) -> bytes:
-    """The uncompressed bytes of a fresh NIfTI-1 file: qform equals sform, no free text."""
+    """The uncompressed bytes of a fresh NIfTI-1 file: no two readers place it apart."""
     voxels = np.asanyarray(image.dataobj)
     wanted = np.dtype(dtype) if dtype is not None else voxels.dtype
     if wanted.kind == "b":
@@ -511,11 +578,19 @@ def _encoded(image: Any, dtype: Any, name: str) -> bytes:
     stored = _cast(voxels, wanted, name)
     fresh = nib.Nifti1Image(stored, None, dtype=wanted)
     fresh.header.set_slope_inter(1.0, 0.0)
-    fresh.header.set_qform(image.affine, code=1, strip_shears=True)
-    apart = affine_distance_mm(fresh.header.get_qform(), image.affine, stored.shape)
+    affine = np.asarray(image.affine, float)
+    apart = affine_distance_mm(orthonormal_affine(affine, stored.shape), affine, stored.shape)
     if apart > SAME_PLACE_MM:
         raise ValueError(f"{name}: the affine is sheared (up to {apart:.2f} mm); resample first")
-    fresh.header.set_sform(fresh.header.get_qform(), code=1)
+    fresh.header.set_qform(affine, code=1, strip_shears=True)
+    spoken = fresh.header.get_qform()
+    if affine_distance_mm(spoken, affine, stored.shape) <= EXACT_QFORM_MM:
+        fresh.header.set_sform(spoken, code=1)
+    else:
+        # Near a half turn (an oblique scan flipped in x, say) the float32 quaternion loses up to
+        # half a millimetre; the sform alone, which every reader then uses, does not.
+        fresh.header.set_qform(None, code=0)
+        fresh.header.set_sform(affine, code=1)
     fresh.header.set_xyzt_units("mm", "sec")
     if stored.ndim == 4:
         interval = float(image.header["pixdim"][4])

@@ -14,11 +14,20 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from corelab.imaging.acquisition import acquisition_rows, charter, observe
+from corelab.imaging.acquisition import (
+    MEASURED,
+    acquisition_rows,
+    charter,
+    lossless_row,
+    observe,
+    subject_of,
+)
 from corelab.imaging.brain import brain_mask, brain_volume_verdict
 from corelab.imaging.faults import ImageFault
 from corelab.imaging.geometry import mask_volume_ml, same_grid, voxel_sizes_mm
+from corelab.imaging.laterality import left_right_rows
 from corelab.imaging.nifti import Conformed, conform, save_image, sidecar_path
+from corelab.imaging.quality import image_quality
 from corelab.provenance.products import file_sha256, plain, read_table, write_table
 from corelab.study.naming import DATATYPES, TEMPLATE_SPACE, derivative, mask_path
 
@@ -47,9 +56,21 @@ _SIDECAR_KEYS = {
     "Manufacturer": "manufacturer",
     "ManufacturersModelName": "scanner",
     "AcquisitionDateTime": "acquired_at",
+    "AcquisitionDuration": "scan_duration_s",
+    "PulseSequenceName": "sequence",
+    "SequenceName": "sequence",
+    "ConvolutionKernel": "convolution_kernel",
+    "SoftwareVersions": "software_version",
+    "ContrastPhase": "contrast_phase",
+    "LossyImageCompression": "lossy",
+    "PixelProof": "pixels",
 }
 _FRAME_TIME_KEYS = ("frame_times_s", "FrameTimes", "FrameTimesStart", "VolumeTiming")
-_ROW_METADATA = ("echo_time_s", "repetition_time_s", "b_value", "acquired_at")
+_ROW_METADATA = (
+    *("echo_time_s", "repetition_time_s", "b_value", "acquired_at"),
+    *("scanner", "sequence", "contrast_phase", "scan_duration_s"),
+)
+_NUMBERS = ("echo_time_s", "repetition_time_s", "b_value", "scan_duration_s")
 
 
 @dataclass
@@ -97,7 +118,7 @@ def prepare_visit(
     rows
         One mapping per scan: ``participant_id, visit, kind, path, scan_id`` and, where known,
         ``reader, repeat, space, acquired_at, label_values, echo_time_s, repetition_time_s,
-        b_value``. All rows are of one visit.
+        b_value, scanner, sequence, contrast_phase, scan_duration_s``. All rows are of one visit.
     folder
         Results folder of the study; all paths in the record are relative to it.
     settings
@@ -161,7 +182,7 @@ def prepare_visit(
         "brain_masks": brain_masks,
         "brain_mask_quality": quality,
         "reference": reference,
-        "acquisition": _acquisition(visit.scans, limits),
+        "acquisition": _acquisition(visit, brain_masks, limits),
     }
     return dict(plain(record))
 
@@ -369,12 +390,50 @@ def _metadata(row: Mapping[str, Any], conformed: Conformed, notes: list[str]) ->
     for name in _ROW_METADATA:
         facts.setdefault(name, None)
     kind = str(row["kind"])
-    if kind == "dwi" and facts["b_value"] is None:
-        facts["b_value"] = _highest_b_value(Path(str(row["path"])))
+    if kind == "dwi":
+        facts["b_values"] = sidecar.get("b_values") or _b_values(Path(str(row["path"])))
+        if facts["b_value"] is None and facts["b_values"]:
+            facts["b_value"] = max(facts["b_values"])
+    if facts.get("lossy") is not None:
+        facts["lossy"] = str(facts["lossy"]).strip().lower() in ("1", "01", "true")
     _check_times(facts, notes)
     if conformed.image.ndim == 4:
         facts["frame_times_s"] = _frame_times_s(sidecar, facts, conformed, notes)
+        facts["slice_times_s"] = _slice_times_s(Path(str(row["path"])), sidecar, facts, notes)
     return facts
+
+
+def _slice_times_s(
+    file: Path, sidecar: Mapping[str, Any], facts: Mapping[str, Any], notes: list[str]
+) -> list[float] | None:
+    """Seconds from the start of a frame to each slice of the conformed series (BIDS SliceTiming).
+
+    A table that shuttles between two positions, and 2D acquisition, take slices one after the
+    other; without this, delays of the later ones would be too short.
+    """
+    if sidecar.get("SliceTiming") is None:
+        return None
+    image: Any = nib.load(file)
+    frames = facts["frame_times_s"]
+    try:
+        times = np.asarray(sidecar["SliceTiming"], dtype=float)
+    except (TypeError, ValueError):
+        times = np.array([])
+    orientation = nib.io_orientation(image.affine)
+    fault = None
+    if times.shape != (image.shape[2],) or not np.isfinite(times).all():
+        fault = f"does not give {image.shape[2]} numbers for {image.shape[2]} slices"
+    elif times.min() < 0 or times.max() > np.max(np.diff(frames)):
+        fault = f"goes to {times.max():g} s, beyond the frame interval (seconds are expected)"
+    elif int(orientation[2, 0]) != 2:
+        fault = "is given for slices that are not axial"
+    if fault:
+        notes.append(f"the sidecar's SliceTiming {fault} and was not used")
+        return None
+    backwards = str(sidecar.get("SliceEncodingDirection", "k")).endswith("-")
+    if backwards != (orientation[2, 1] < 0):
+        times = times[::-1]
+    return [round(float(time), 6) for time in times] if np.ptp(times) > 0 else None
 
 
 def _read_sidecar(file: Path, notes: list[str]) -> dict[str, Any]:
@@ -390,21 +449,20 @@ def _read_sidecar(file: Path, notes: list[str]) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def _highest_b_value(file: Path) -> float | None:
-    """Largest b value of the ``.bval`` beside a diffusion image."""
+def _b_values(file: Path) -> list[float] | None:
+    """B values in the ``.bval`` beside a diffusion image."""
     path = sidecar_path(file).with_suffix(".bval")
     if not path.is_file():
         return None
     try:
-        values = [float(part) for part in path.read_text(encoding="utf-8").split()]
+        return [float(part) for part in path.read_text(encoding="utf-8").split()] or None
     except ValueError:
         return None
-    return max(values) if values else None
 
 
 def _check_times(facts: dict[str, Any], notes: list[str]) -> None:
     """Numbers as numbers; an echo time that can only be in ms is converted and told."""
-    for name in ("echo_time_s", "repetition_time_s", "b_value"):
+    for name in _NUMBERS:
         if facts.get(name) is None:
             continue
         try:
@@ -586,18 +644,53 @@ def _brain_masks(visit: _Visit, reference: str | None) -> tuple[dict[str, str], 
 
 
 def _acquisition(
-    scans: Iterable[Mapping[str, Any]], limits: Mapping[str, Mapping[str, float]]
+    visit: _Visit, brain_masks: Mapping[str, str], limits: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """Rows of the imaging charter; a scan that cannot be read cannot be assessed."""
-    rows = []
-    for scan in scans:
+    settings = visit.settings.get("acquisition") or {}
+    rows: list[dict[str, Any]] = []
+    for scan in visit.scans:
         if scan["label"] is not None or scan["kind"] == "aif" or scan["space"] != "native":
             continue
-        observed = (
-            observe(scan["shape"], scan["voxel_size_mm"], scan["metadata"])
-            if scan["status"] == "ok"
-            else {}
-        )
-        for row in acquisition_rows(scan["kind"], observed, limits):
-            rows.append({"scan_id": scan["scan_id"], **row})
+        own = [_readable_row(scan)]
+        own += acquisition_rows(scan["kind"], _observed(scan, visit, brain_masks, limits), limits)
+        if settings.get("lossless"):
+            facts = scan["metadata"]
+            own.append(lossless_row(scan["kind"], facts.get("lossy"), facts.get("pixels")))
+        rows += [{"scan_id": scan["scan_id"], **row} for row in own]
+    if settings.get("left_right", True):
+        rows += left_right_rows(_usable(visit.scans), brain_masks, visit.folder)
     return rows
+
+
+def _readable_row(scan: Mapping[str, Any]) -> dict[str, Any]:
+    ok = scan["status"] == "ok"
+    return {
+        "kind": scan["kind"],
+        "criterion": "readable",
+        "value": "yes" if ok else "no",
+        "limit": "yes",
+        "verdict": "pass" if ok else "fail",
+        "reason": scan["reason"],
+    }
+
+
+def _observed(
+    scan: Mapping[str, Any],
+    visit: _Visit,
+    brain_masks: Mapping[str, str],
+    limits: Mapping[str, Mapping[str, Any]],
+) -> dict[str, Any]:
+    """Quantities and fields of a scan; those in the voxels only where a limit asks for them."""
+    if scan["status"] != "ok":
+        return {}
+    observed = observe(scan["shape"], scan["voxel_size_mm"], scan["metadata"])
+    asked = {subject_of(name) for name in limits.get(scan["kind"], {})} & set(MEASURED)
+    if asked:
+        image: Any = nib.load(visit.folder / scan["path"])
+        path = brain_masks.get(scan["grid"])
+        mask: Any = None if path is None else nib.load(visit.folder / path)
+        brain = None if mask is None else np.asanyarray(mask.dataobj) > 0
+        ct = scan["unit"] == "HU"
+        observed |= image_quality(image, brain, sorted(map(str, asked)), ct=ct)
+    return observed

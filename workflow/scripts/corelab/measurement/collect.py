@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from corelab.imaging.schedule import trial_rows
 from corelab.measurement.longitudinal import (
     change_rows,
     ghost_core_rows,
@@ -16,16 +17,27 @@ from corelab.measurement.longitudinal import (
     missing_rows,
     without_known,
 )
+from corelab.measurement.time_windows import serial_rows
+from corelab.provenance.decisions import (
+    Decision,
+    DecisionFault,
+    exclusions,
+    read_decisions,
+    without_excluded,
+)
+from corelab.provenance.job import Plain
 from corelab.provenance.manifest import row_identifier
-from corelab.provenance.products import read_json, write_table
+from corelab.provenance.products import read_json, read_table, write_table
 from corelab.study.checks import VOLUME_UNITS_ML
 from corelab.study.columns import (
     ACQUISITION,
     ENDPOINT_UNITS,
     FLOW,
+    IMAGE_FINDINGS,
     MEASUREMENT_KEY,
     MEASUREMENTS,
     OVERLAP,
+    RADIOMICS_PREFIX,
 )
 from corelab.study.model import Study
 
@@ -57,8 +69,32 @@ def _number(cell: Any) -> float | None:
     return float(cell)
 
 
-def read_rows(sheet: pd.DataFrame | None) -> list[dict[str, Any]]:
+def _value(
+    cell: Any, unit: str | None, endpoint: str, grades: Mapping[str, Sequence[str]]
+) -> tuple[float | None, str | None, str | None]:
+    """Value, unit and remark of a cell; a grade in words is its place on the config's list."""
+    if endpoint not in grades or cell is None:
+        return *_in_unit(_number(cell), unit, endpoint), None
+    text = str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
+    return float(list(grades[endpoint]).index(text)), "grade", f"grade {text}"
+
+
+def read_rows(
+    sheet: pd.DataFrame | None,
+    grades: Mapping[str, Sequence[str]] | None = None,
+    *,
+    prefix: str = "",
+) -> list[dict[str, Any]]:
     """Rows of the reads sheet as measurement rows; the source is the reader.
+
+    Parameters
+    ----------
+    sheet
+        Reads as text.
+    grades
+        Endpoint -> its grades in words, lowest first (``grades`` of the config).
+    prefix
+        Before the reader's name in ``source``.
 
     Examples
     --------
@@ -71,32 +107,86 @@ def read_rows(sheet: pd.DataFrame | None) -> list[dict[str, Any]]:
         return []
     rows = []
     for cells in sheet.to_dict("records"):
-        value, unit = _in_unit(_number(cells["value"]), cells.get("unit"), cells["endpoint"])
+        value, unit, remark = _value(
+            cells["value"], cells.get("unit"), cells["endpoint"], grades or {}
+        )
+        why = cells.get("not_evaluable_reason")
+        none = f"not evaluable: {why}" if why else "the reader gave no value"
         rows.append(
             {
                 "participant_id": cells["participant_id"],
                 "visit": cells["visit"],
                 "endpoint": cells["endpoint"],
-                "source": cells["reader"],
+                "source": prefix + cells["reader"],
                 "repeat": int(float(cells.get("repeat") or 1)),
                 "region": "all",
                 "value": value,
                 "unit": unit,
                 "status": "ok" if value is not None else "missing",
-                "reason": None if value is not None else "the reader gave no value",
+                "reason": remark if value is not None else none,
                 "scan_ids": None,
             }
         )
     return rows
 
 
-def supplied_rows(sheet: pd.DataFrame | None) -> list[dict[str, Any]]:
+def final_rows(
+    table: pd.DataFrame | None,
+    grades: Mapping[str, Sequence[str]] | None = None,
+    *,
+    source: str = "final",
+) -> list[dict[str, Any]]:
+    """Final reads as measurement rows; the readers' own rows stand beside them.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame([{"participant_id": "1", "visit": "a", "endpoint": "infarct_volume",
+    ...     "value": "12.5", "unit": "mL", "how": "adjudicated", "readers": "r1,r2",
+    ...     "adjudicator": "r3", "reason": "difference 9 above 5"}])
+    >>> row = final_rows(table)[0]
+    >>> row["value"], row["source"], row["reason"]
+    (12.5, 'final', 'adjudicated by r3: difference 9 above 5')
+    """
+    rows = []
+    for cells in [] if table is None else table.to_dict("records"):
+        value, unit, remark = _value(
+            cells["value"], cells.get("unit"), cells["endpoint"], grades or {}
+        )
+        words = f"{cells['how']} of {cells['readers']}"
+        if cells["adjudicator"]:
+            words = f"{cells['how']} by {cells['adjudicator']}"
+        reason = cells["reason"] if value is None else f"{words}: {cells['reason']}"
+        rows.append(
+            {
+                "participant_id": cells["participant_id"],
+                "visit": cells["visit"],
+                "endpoint": cells["endpoint"],
+                "source": source,
+                "repeat": 1,
+                "region": "all",
+                "value": value,
+                "unit": unit,
+                "status": "ok" if value is not None else "missing",
+                "reason": f"{remark}; {reason}" if remark else reason,
+                "scan_ids": None,
+            }
+        )
+    return rows
+
+
+def supplied_rows(
+    sheet: pd.DataFrame | None, grades: Mapping[str, Sequence[str]] | None = None
+) -> list[dict[str, Any]]:
     """Rows of measurements sheets (other software, earlier readings) as measurement rows."""
     if sheet is None:
         return []
     rows = []
-    for cells in sheet.to_dict("records"):
-        value, unit = _in_unit(_number(cells["value"]), cells.get("unit"), cells["endpoint"])
+    # Features go to a table of their own (features.tsv): there are thousands of them.
+    feature = sheet["endpoint"].fillna("").str.startswith(RADIOMICS_PREFIX)
+    for cells in sheet[~feature].to_dict("records"):
+        value, unit, remark = _value(
+            cells["value"], cells.get("unit"), cells["endpoint"], grades or {}
+        )
         status = cells.get("status") or ("ok" if value is not None else "missing")
         rows.append(
             {
@@ -109,7 +199,7 @@ def supplied_rows(sheet: pd.DataFrame | None) -> list[dict[str, Any]]:
                 "value": value if status == "ok" else None,
                 "unit": unit,
                 "status": status,
-                "reason": cells.get("reason") or (None if status == "ok" else "no value given"),
+                "reason": cells.get("reason") or (remark if status == "ok" else "no value given"),
                 "scan_ids": cells.get("scan_ids"),
             }
         )
@@ -125,6 +215,11 @@ def collect_measurements(
     visit_order: Sequence[str],
     baseline: str | None,
     settings: Mapping[str, Any],
+    scans: Sequence[Mapping[str, Any]] = (),
+    serial: Mapping[str, Any] | None = None,
+    further: Sequence[Mapping[str, Any]] = (),
+    grades: Mapping[str, Sequence[str]] | None = None,
+    excluded: Mapping[tuple[str, str, str], Decision] | None = None,
 ) -> dict[str, pd.DataFrame]:
     """Collect all rows of a study.
 
@@ -140,6 +235,14 @@ def collect_measurements(
         Visits in time.
     settings
         ``measurement`` of the config.
+    scans, serial
+        Scan rows with their times and ``serial_imaging`` of the config, for windows.
+    further
+        Rows of the central read (:func:`central_rows`).
+    grades
+        Endpoint -> its grades in words, lowest first.
+    excluded
+        Values that people excluded; what follows from them is not computable.
 
     Returns
     -------
@@ -159,10 +262,15 @@ def collect_measurements(
         rows += record["rows"]
         overlaps += record["overlap"]
         acquisition += record["acquisition"]
-    rows = _contours_first(rows, read_rows(reads)) + supplied_rows(supplied)
+    rows = _contours_first(rows, read_rows(reads, grades)) + supplied_rows(supplied, grades)
+    rows += [dict(row) for row in further]
     columns = [c for c in MEASUREMENTS if c != "row_id"]
     frame = pd.DataFrame(rows, columns=columns)
     frame["value"] = frame["value"].astype(float)
+    frame = without_excluded(frame, _with_dependents(excluded or {}))
+    # After exclusions, so that a window does not bring an excluded value back.
+    made = serial_rows(frame, scans, serial, baseline)
+    frame = _append(frame, without_known(made, frame))
     for made in (
         mismatch_rows(frame),
         change_rows(frame, baseline),
@@ -185,9 +293,44 @@ def collect_measurements(
     ]
     return {
         "measurements": frame[list(MEASUREMENTS)],
-        "overlap": pd.DataFrame(overlaps, columns=list(OVERLAP)),
+        "overlap": without_excluded(
+            pd.DataFrame(overlaps, columns=list(OVERLAP)), _whole_visits(excluded or {})
+        ),
         "acquisition": pd.DataFrame(acquisition, columns=list(ACQUISITION)),
     }
+
+
+#: Endpoints of the same visit that an excluded one carries with it.
+DEPENDENTS = {
+    "core_volume": ("mismatch_ratio", "penumbra_volume"),
+    "hypoperfused_volume": ("mismatch_ratio", "penumbra_volume", "hypoperfusion_intensity_ratio"),
+    "infarct_volume": ("territory_fraction",),
+}
+
+_Exclusions = Mapping[tuple[str, str, str], Decision]
+
+
+def _with_dependents(excluded: _Exclusions) -> dict[tuple[str, str, str], Decision]:
+    found = dict(excluded)
+    for (subject, visit, endpoint), decision in excluded.items():
+        for other in DEPENDENTS.get(endpoint, ()):
+            found.setdefault((subject, visit, other), decision)
+    return found
+
+
+def _whole_visits(excluded: _Exclusions) -> dict[tuple[str, str, str], Decision]:
+    # Overlap rows have no endpoint: they leave with the whole visit only.
+    return {key: decision for key, decision in excluded.items() if key[2] == "all"}
+
+
+def _kept_in_sight(frame: pd.DataFrame, whole: pd.DataFrame) -> pd.DataFrame:
+    """Rows that exist only without exclusions, as rows that cannot be computed with them."""
+    gone = whole[~whole["row_id"].isin(frame["row_id"])].copy()
+    if gone.empty:
+        return frame
+    gone["value"], gone["status"] = float("nan"), "not_computable"
+    gone["reason"] = "follows from an excluded value"
+    return pd.concat([frame, gone], ignore_index=True)
 
 
 def _contours_first(
@@ -313,8 +456,54 @@ def flow_rows(
     return pd.DataFrame(made, columns=list(FLOW))
 
 
+def _known_visits(decided: _Exclusions, study: Study) -> None:
+    known = {(row["participant_id"], row["visit"]) for row in study.scans}
+    for name in ("reads", "measurements"):
+        sheet = study.sheets.get(name)
+        if sheet is not None and "visit" in sheet:
+            known |= set(zip(sheet["participant_id"], sheet["visit"].fillna("all"), strict=True))
+    for (subject, visit, _), decision in decided.items():
+        if (subject, visit) not in known:
+            raise Plain(
+                f"decision {decision.number} excludes {subject} at {visit}, but the study has no "
+                "such subject and visit; add a decision 'accept' for it, or correct the sheets"
+            )
+
+
+def central_rows(study: Study, final: Sequence[str | Path]) -> list[dict[str, Any]]:
+    """Rows of the central read: final reads, and a re-review beside them where it may count.
+
+    Sources: ``final``; ``rereview:<reader>`` for what was read again after the lock, and
+    ``final:rereview``, which is the re-review's final read where there is one, else the original.
+
+    Parameters
+    ----------
+    study
+        As read.
+    final
+        ``final_reads.tsv`` and ``rereview_final_reads.tsv``; empty where nothing is adjudicated.
+    """
+    if not final:
+        return []
+    grades = study.config["grades"]
+    original, again = (read_table(path) for path in final)
+    rows = final_rows(original, grades)
+    if not len(again):
+        return rows
+    rows += read_rows(study.sheets.get("rereads"), grades, prefix="rereview:")
+    key = ["participant_id", "visit", "endpoint"]
+    both = pd.concat([again, original]).drop_duplicates(key).astype(object)
+    both = both.where(both.notna(), None)
+    return rows + final_rows(both, grades, source="final:rereview")
+
+
 def collect_study(
-    study: Study, records: Sequence[str], prepared: Sequence[str]
+    study: Study,
+    records: Sequence[str],
+    prepared: Sequence[str],
+    final: Sequence[str | Path] = (),
+    decisions: str | Path | None = None,
+    failed: Mapping[str, str] | None = None,
 ) -> dict[str, pd.DataFrame]:
     """All endpoint tables of a study.
 
@@ -326,27 +515,175 @@ def collect_study(
         ``measure.json`` of visits and batches.
     prepared
         ``prepare.json`` of visits, for the status of each scan.
+    final
+        Final reads of the central read, see :func:`central_rows`.
+    failed
+        ``participant_id|visit`` -> cause, for visits whose jobs failed and that the study is to be
+        finished without.
+    decisions
+        Table of the review desk; what it excludes is taken out, and kept in
+        ``without_exclusions``.
 
     Returns
     -------
     dict
-        ``measurements``, ``overlap``, ``acquisition``, ``flow``.
+        ``measurements``, ``overlap``, ``acquisition``, ``flow``, and measurements and overlap as
+        they are without exclusions.
+
+    Raises
+    ------
+    corelab.provenance.job.Plain
+        If the chain of decisions is broken, or one names a subject or visit that is not there.
     """
-    tables = collect_measurements(
-        [Path(path) for path in records],
-        reads=study.sheets.get("reads"),
-        supplied=study.sheets.get("measurements"),
-        listed=[(row["participant_id"], row["visit"]) for row in study.scans],
-        visit_order=study.visit_order,
-        baseline=study.baseline,
-        settings=study.config["measurement"],
-    )
+    try:
+        decided = exclusions(read_decisions(decisions)) if decisions else {}
+    except DecisionFault as fault:
+        raise Plain(str(fault)) from None
+    _known_visits(decided, study)
+    given: dict[str, Any] = {
+        "reads": study.sheets.get("reads"),
+        "supplied": study.sheets.get("measurements"),
+        "listed": [(row["participant_id"], row["visit"]) for row in study.scans],
+        "visit_order": study.visit_order,
+        "baseline": study.baseline,
+        "settings": study.config["measurement"],
+        "scans": study.scans,
+        "serial": study.config["serial_imaging"],
+        "further": central_rows(study, final),
+        "grades": study.config["grades"],
+    }
+    paths = [Path(path) for path in records]
+    whole = collect_measurements(paths, **given)
+    tables = whole
+    if decided:
+        tables = collect_measurements(paths, **given, excluded=decided)
+        tables["measurements"] = _kept_in_sight(tables["measurements"], whole["measurements"])
+    tables = {
+        **tables,
+        "without_exclusions": whole["measurements"],
+        "overlap_without_exclusions": whole["overlap"],
+    }
+    visits = [read_json(path) for path in prepared]
+    tables["acquisition"] = _acquisition(tables["acquisition"], visits, study)
+    tables["image_findings"] = image_findings(visits)
     status: dict[str, tuple[str, str | None]] = {}
-    for path in [*records, *prepared]:
-        for scan in read_json(path).get("scans", []):
+    for record in [*map(read_json, records), *visits]:
+        for scan in record.get("scans", []):
             status[scan["scan_id"]] = (scan["status"], scan.get("reason"))
+    failed = failed or {}
+    for row in study.scans:
+        cause = failed.get(f"{row['participant_id']}|{row['visit']}")
+        if cause and row["scan_id"] not in status:
+            status[row["scan_id"]] = ("failed", cause)
+    tables["measurements"] = _with_causes(tables["measurements"], failed)
     tables["flow"] = flow_rows(study.participants, study.scans, status, tables["measurements"])
     return tables
+
+
+def _with_causes(frame: pd.DataFrame, failed: Mapping[str, str]) -> pd.DataFrame:
+    """Missing values of the pipeline at visits whose jobs failed, with the cause."""
+    if not failed:
+        return frame
+    cause = (frame["participant_id"] + "|" + frame["visit"]).map(failed)
+    hit = cause.notna() & (frame["source"] == "pipeline") & (frame["status"] == "missing")
+    return frame.assign(
+        status=frame["status"].where(~hit, "failed"), reason=frame["reason"].where(~hit, cause)
+    )
+
+
+def image_findings(visits: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Everything that was found in the image files: faults, what was mended, what was left out.
+
+    Parameters
+    ----------
+    visits
+        Records of the stage ``prepare``.
+
+    Examples
+    --------
+    >>> scan = {"scan_id": "s", "kind": "adc", "status": "ok", "notes": ["ADC was in m2/s"]}
+    >>> visit = {"participant_id": "1", "visit": "v", "scans": [scan]}
+    >>> image_findings([visit])[["severity", "message"]].values.tolist()
+    [['note', 'ADC was in m2/s']]
+    """
+    rows: list[dict[str, Any]] = []
+    for visit in visits:
+        told: set[str] = set()
+        for scan in visit["scans"]:
+            place = {key: visit[key] for key in ("participant_id", "visit")}
+            place |= {key: scan[key] for key in ("kind", "scan_id")}
+            found: list[tuple[str, str, str | None]] = []
+            if scan["status"] != "ok":
+                found.append(("fault", str(scan.get("reason")), scan.get("remedy")))
+            found += [("note", note, None) for note in scan.get("notes") or ()]
+            # One folder gives scans of several kinds; its listing is told once.
+            if scan.get("dicom") and scan["scan_id"] not in told:
+                told.add(scan["scan_id"])
+                found += _folder_findings(scan["dicom"])
+            rows += [
+                {**place, "severity": severity, "message": message, "remedy": remedy}
+                for severity, message, remedy in found
+            ]
+    return pd.DataFrame(rows, columns=list(IMAGE_FINDINGS))
+
+
+def _folder_findings(listing: Mapping[str, Any]) -> list[tuple[str, str, str | None]]:
+    """What a DICOM folder holds besides the series that were used."""
+    found: list[tuple[str, str, str | None]] = []
+    for part in listing.get("left_out") or ():
+        damaged = str(part["reason"]).startswith(("damaged", "truncated", "empty"))
+        more = "" if part["count"] == len(part["files"]) else " ..."
+        message = f"left out, {part['reason']}: {', '.join(part['files'])}{more}"
+        remedy = "export these files again" if damaged else None
+        found.append(("warning" if damaged else "note", message, remedy))
+    for series in listing.get("series") or ():
+        if series["lossy"]:
+            message = f"series {series['number']} was compressed with loss"
+            found.append(("warning", message, "export it without compression"))
+        if series["kind"] is None:
+            what = f"series {series['number']} '{series['description']}'"
+            message = f"{what} ({series['images']} images) shows no kind that is analysed"
+            found.append(("note", message, None))
+    tags = listing.get("identifying_tags") or {}
+    if tags:
+        shown = ", ".join(f"{tag} ({count} files)" for tag, count in tags.items())
+        message = f"identifying tags are filled: {shown}"
+        found.append(("warning", message, "de-identify the files before they are sent on"))
+    return found
+
+
+def _acquisition(
+    frame: pd.DataFrame, visits: Sequence[Mapping[str, Any]], study: Study
+) -> pd.DataFrame:
+    """Criteria of single scans and of the trial, with site, scanner and time of each scan."""
+    scans = [
+        {**scan, "participant_id": visit["participant_id"], "visit": visit["visit"]}
+        for visit in visits
+        for scan in visit["scans"]
+        if scan["label"] is None and scan["kind"] != "aif" and scan["space"] == "native"
+    ]
+    sheet = study.sheets["participants"]
+    people: dict[str, Any] = {str(row["participant_id"]): row for row in sheet.to_dict("records")}
+    rows = trial_rows(
+        scans,
+        study.config["acquisition"].get("trial") or {},
+        participants=people,
+        visit_order=study.visit_order,
+        baseline=study.baseline,
+    )
+    if rows:
+        made = pd.DataFrame(rows, columns=frame.columns, dtype=object)
+        frame = made if frame.empty else pd.concat([frame.astype(object), made], ignore_index=True)
+    facts = {(scan["scan_id"], scan["kind"]): scan["metadata"] for scan in scans}
+    own = [
+        facts.get((scan_id, kind), {})
+        for scan_id, kind in zip(frame["scan_id"], frame["kind"], strict=True)
+    ]
+    frame = frame.astype(object)
+    frame["site"] = [people.get(str(one), {}).get("site") for one in frame["participant_id"]]
+    frame["scanner"] = [fact.get("scanner") for fact in own]
+    frame["acquired_at"] = [fact.get("acquired_at") for fact in own]
+    return frame
 
 
 def write_endpoints(tables: Mapping[str, pd.DataFrame], paths: Any) -> None:
@@ -357,9 +694,13 @@ def write_endpoints(tables: Mapping[str, pd.DataFrame], paths: Any) -> None:
     tables
         Of :func:`collect_study`.
     paths
-        Object with the attributes ``measurements``, ``overlap``, ``acquisition``, ``flow``.
+        Object with the attributes ``measurements``, ``without_exclusions``, ``overlap``,
+        ``overlap_without_exclusions``, ``acquisition``, ``image_findings`` and ``flow``.
     """
+    write_table(tables["without_exclusions"], paths.without_exclusions, MEASUREMENTS)
+    write_table(tables["overlap_without_exclusions"], paths.overlap_without_exclusions, OVERLAP)
     write_table(tables["measurements"], paths.measurements, MEASUREMENTS)
     write_table(tables["overlap"], paths.overlap, OVERLAP)
     write_table(tables["acquisition"], paths.acquisition, ACQUISITION)
+    write_table(tables["image_findings"], paths.image_findings, IMAGE_FINDINGS)
     write_table(tables["flow"], paths.flow, FLOW, sort=False)

@@ -19,10 +19,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-METRICS = ("dice", "jaccard", "hd95_mm", "assd_mm", "nsd", "volume_difference_ml")
+METRICS = (
+    "dice",
+    "jaccard",
+    "hd95_mm",
+    "assd_mm",
+    "nsd",
+    "volume_difference_ml",
+    "lesion_sensitivity",
+    "lesion_precision",
+    "lesion_f1",
+)
+#: Of three or more sources together.
+MANY_METRIC = "generalised_dice"
 
 BOTH_EMPTY = "both masks are empty"
 ONE_EMPTY = "one mask is empty: counted as the worst"
+NO_LESION = "the mask has no lesion: nothing to detect"
 SHEARED = "the grid is sheared: distances along its axes are no distances in mm"
 
 Mask = NDArray[np.bool_]
@@ -239,6 +252,7 @@ def overlap_metrics(
         return {
             **{metric: _result(value, ONE_EMPTY) for metric, value in worst.items()},
             "volume_difference_ml": difference,
+            **_detection(first, second, affine),
         }
     result = {"dice": _result(dice(first, second)), "jaccard": _result(jaccard(first, second))}
     if right_angled:
@@ -250,7 +264,17 @@ def overlap_metrics(
         for metric in ("hd95_mm", "assd_mm", "nsd"):
             result[metric] = _result(float("nan"), SHEARED)
     result["volume_difference_ml"] = difference
-    return result
+    return {**result, **_detection(first, second, affine)}
+
+
+def _detection(candidate: Mask, reference: Mask, affine: ArrayLike) -> dict[str, dict[str, Any]]:
+    """Lesion-wise detection of the second mask's lesions by the first mask."""
+    found = detect_lesions(candidate, reference, affine)
+    return {
+        "lesion_sensitivity": _result(found.sensitivity, None if found.n_reference else NO_LESION),
+        "lesion_precision": _result(found.precision, None if found.n_candidates else NO_LESION),
+        "lesion_f1": _result(found.f1),
+    }
 
 
 def overlap_by_simpleitk(a: ArrayLike, b: ArrayLike, spacing_mm: ArrayLike) -> Mapping[str, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corelab.imaging import load_image, resample_to, same_grid
+from corelab.segmentation.hypodensity import aspects, region_share
 from corelab.study.naming import region_name
 
 
@@ -30,12 +31,17 @@ class Atlas:
         Label -> ``<index>_<name>``; only labels that the table names.
     voxels
         Label -> number of voxels, the denominators of territory fractions.
+    aspects, mca
+        Side (``left``, ``right``) -> labels of its ten ASPECTS regions, and of its territory of
+        the middle cerebral artery; empty where the config names none.
     """
 
     name: str
     image: nib.Nifti1Image
     regions: dict[int, str]
     voxels: dict[int, int]
+    aspects: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    mca: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def read_labels(path: str | Path) -> dict[int, str]:
@@ -94,8 +100,80 @@ def _load_atlas(name: str, path: str, labels: str) -> Atlas:
 
 
 def load_atlas(settings: Mapping[str, Any]) -> Atlas:
-    """Load an atlas of the config (``name``, ``path``, ``labels``)."""
-    return _load_atlas(settings["name"], str(settings["path"]), str(settings["labels"]))
+    """Load an atlas of the config (``name``, ``path``, ``labels``, and what its labels serve).
+
+    Raises
+    ------
+    ValueError
+        If ``aspects`` or ``mca`` names a label that the table lacks or that has no voxel.
+    """
+    atlas = _load_atlas(settings["name"], str(settings["path"]), str(settings["labels"]))
+    served = {
+        use: {side: tuple(labels) for side, labels in (settings.get(use) or {}).items()}
+        for use in ("aspects", "mca")
+    }
+    for use, sides in served.items():
+        absent = sorted({k for labels in sides.values() for k in labels if not atlas.voxels.get(k)})
+        if absent:
+            raise ValueError(
+                f"atlas '{atlas.name}': {use} names the labels {absent}, which its table does not "
+                "have or its image has no voxel of; correct the config"
+            )
+    return replace(atlas, aspects=served["aspects"], mca=served["mca"])
+
+
+def aspects_rows(
+    mask: nib.Nifti1Image, atlas: Atlas, *, min_share: float
+) -> list[tuple[str, str, float, str, str | None]]:
+    """ASPECTS, and the share of the MCA's territory, of an infarct in the atlas' space.
+
+    Parameters
+    ----------
+    mask
+        Infarct.
+    atlas
+        With ``aspects`` or ``mca``; without them there are no rows.
+    min_share
+        A region is hit when more than this share of it is infarct.
+
+    Returns
+    -------
+    list of tuple
+        Endpoint, region, value, unit, what to know: ``aspects`` (10 less the regions hit, of the
+        side with more of them; Barber 2000, Lancet 355:1670), ``mca_fraction`` per side, and
+        ``mca_above_third`` (1 where more than a third of one side's territory is infarct).
+
+    Examples
+    --------
+    >>> labels = np.repeat(np.arange(1, 21, dtype=np.int32), 4)[:, None, None]
+    >>> names = {k: f"{k}_M{k}" for k in range(1, 21)}
+    >>> atlas = Atlas("a", nib.Nifti1Image(labels, np.eye(4)), names, dict.fromkeys(names, 4),
+    ...               {"left": tuple(range(1, 11)), "right": tuple(range(11, 21))})
+    >>> mask = nib.Nifti1Image((labels < 3).astype(np.uint8), np.eye(4))
+    >>> aspects_rows(mask, atlas, min_share=0.2)
+    [('aspects', 'all', 8.0, 'score', 'left: 1_M1, 2_M2')]
+    """
+    if not atlas.aspects and not atlas.mca:
+        return []
+    on_grid = mask if same_grid(mask, atlas.image) else resample_to(mask, atlas.image, order=0)
+    inside = np.asanyarray(on_grid.dataobj) > 0
+    labels = np.asanyarray(atlas.image.dataobj)
+    rows: list[tuple[str, str, float, str, str | None]] = []
+    found = {}
+    for side, chosen in atlas.aspects.items():
+        names = {k: atlas.regions[k] for k in chosen}
+        score, share = aspects(inside, labels, names, min_share=min_share)
+        found[side] = score, [name for name, part in share.items() if part > min_share]
+    if found:
+        side, (score, hit) = min(found.items(), key=lambda item: (item[1][0], item[0]))
+        told = f"{side}: {', '.join(hit)}" if hit else "no region is hit"
+        rows.append(("aspects", "all", float(score), "score", told))
+    shares = {side: region_share(inside, labels, chosen) for side, chosen in atlas.mca.items()}
+    rows += [("mca_fraction", side, share, "fraction", None) for side, share in shares.items()]
+    if shares:
+        above = float(max(shares.values()) > 1.0 / 3.0)
+        rows.append(("mca_above_third", "all", above, "indicator", "1: above a third, 0: not"))
+    return rows
 
 
 def territory_fractions(mask: nib.Nifti1Image, atlas: Atlas) -> dict[str, float]:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from corelab.study.columns import STATISTICS
-from corelab.study.expression import select
+from corelab.study.expression import flag_name, names_in, select
 
 
 class NotComputable(ValueError):
@@ -43,8 +43,14 @@ class Tables:
         Name of the baseline visit.
     reads
         The reads sheet: reader, presentation_order and read_at place a read in its sequence.
+    default_sources
+        Sources that an analysis without one uses, the first that has values.
+    grades
+        Endpoint -> its grades in words, lowest first; values are places on that list, from 0.
     radiomics
         Feature table (participant_id, visit, series, label, source, feature, value) or empty.
+    phantoms, phantom_qa
+        Measured inserts (``endpoints/phantoms.tsv``, else the sheet) and the limits on them.
     """
 
     measurements: pd.DataFrame
@@ -62,8 +68,11 @@ class Tables:
     phantoms: pd.DataFrame = field(default_factory=lambda: _empty("site"))
     reads: pd.DataFrame = field(default_factory=lambda: _empty("participant_id", "reader"))
     radiomics: pd.DataFrame = field(default_factory=lambda: _empty("participant_id"))
+    phantom_qa: Mapping[str, Any] = field(default_factory=dict)
     visit_order: tuple[str, ...] = ()
     baseline: str | None = None
+    default_sources: tuple[str, ...] = ("pipeline", "supplied")
+    grades: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
 
 def as_list(value: Any) -> list[Any]:
@@ -79,6 +88,54 @@ def as_list(value: Any) -> list[Any]:
     if isinstance(value, (str, bytes, Mapping)) or not isinstance(value, Sequence):
         return [value]
     return list(value)
+
+
+def with_status_flags(
+    participants: pd.DataFrame, measurements: pd.DataFrame, expressions: Sequence[str | None]
+) -> pd.DataFrame:
+    """Participants with the imaging status that expressions ask for.
+
+    ``has_<endpoint>_<visit>`` is true where any source gave a value; ``<endpoint>_<visit>`` is the
+    value: the pipeline's, else the supplied one, else that of the only source (missing where
+    several sources differ). Columns of the sheet go before them.
+
+    Parameters
+    ----------
+    participants
+        One row per participant.
+    measurements
+        Columns of measurements.tsv.
+    expressions
+        Populations and criteria that will be evaluated.
+
+    Examples
+    --------
+    >>> people = pd.DataFrame({"participant_id": ["1", "2"]})
+    >>> rows = pd.DataFrame({"participant_id": ["1"], "visit": ["day1"], "endpoint": ["tici"],
+    ...     "source": ["r1"], "repeat": 1, "region": "all", "status": ["ok"], "value": [3.0]})
+    >>> flagged = with_status_flags(people, rows, ["tici_day1 >= 3", "has_tici_day1"])
+    >>> select("tici_day1 >= 3", flagged).tolist(), select("not has_tici_day1", flagged).tolist()
+    ([True, False], [False, True])
+    """
+    wanted = set().union(*(names_in(e) for e in expressions)) - set(participants.columns)
+    if not wanted or measurements.empty:
+        return participants
+    rows = measurements[(measurements["status"] == "ok") & (measurements["region"] == "all")]
+    added: dict[str, pd.Series] = {}
+    ids = participants["participant_id"]
+    for (endpoint, visit), part in rows.groupby(["endpoint", "visit"], sort=True):
+        name = flag_name(str(endpoint), str(visit))
+        if not {name, f"has_{name}"} & wanted:
+            continue
+        first = part.sort_values("repeat").drop_duplicates(["participant_id", "source"])
+        wide = first.set_index(["participant_id", "source"])["value"].unstack("source")  # noqa: PD010
+        same = wide.max(axis=1).where(wide.max(axis=1) == wide.min(axis=1))
+        for source in ("supplied", "pipeline"):
+            if source in wide:
+                same = wide[source].combine_first(same)
+        added[name] = ids.map(same.astype(float))
+        added[f"has_{name}"] = ids.isin(set(part["participant_id"]))
+    return participants.assign(**{name: added[name] for name in sorted(wanted & set(added))})
 
 
 def population(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
@@ -151,7 +208,10 @@ def measured(
 
 
 def source_of(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> str:
-    """The source an analysis of one endpoint uses: as planned, else pipeline, else supplied.
+    """The source an analysis of one endpoint uses: as planned, else the study's default.
+
+    By default final reads come first where reads are adjudicated, then the pipeline, then supplied
+    masks.
 
     Raises
     ------
@@ -163,7 +223,7 @@ def source_of(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> str
         rows.loc[(rows["endpoint"] == endpoint) & (rows["status"] == "ok"), "source"].unique()
     )
     planned = analysis.get("source")
-    candidates = [planned] if planned else ["pipeline", "supplied"]
+    candidates = [planned] if planned else list(tables.default_sources)
     for candidate in candidates:
         if candidate in there:
             return str(candidate)
@@ -181,8 +241,9 @@ def one_value(analysis: Mapping[str, Any], tables: Tables, *, endpoint: str) -> 
     Returns
     -------
     pandas.DataFrame
-        participant_id, visit, value and, for ``change``, ``percent_change`` and ``log_ratio``,
-        ``baseline`` (the baseline visit's value). With a derivation only visits other than
+        participant_id, visit, value and, for ``change``, ``percent_change``, ``log_ratio`` and
+        ``responder`` (1 or 0 by the rule in ``analysis['responder']``), ``baseline`` (the
+        baseline visit's value). With a derivation only visits other than
         baseline remain, restricted to ``analysis['visit']``; a participant without a baseline
         value is not among them. Percent change from 0 and logarithms of values that are not
         positive are dropped (they are counted by the caller: n falls).
@@ -212,9 +273,30 @@ def one_value(analysis: Mapping[str, Any], tables: Tables, *, endpoint: str) -> 
     elif derivation == "log_ratio":
         later = later[(later["baseline"] > 0) & (later["value"] > 0)]
         later["value"] = np.log(later["value"] / later["baseline"])
+    elif derivation == "responder":
+        later = _responders(analysis, later)
     else:
         raise ValueError(f"unknown derivation '{derivation}'")
     return later.reset_index(drop=True)
+
+
+def _responders(analysis: Mapping[str, Any], later: pd.DataFrame) -> pd.DataFrame:
+    """1 for who satisfies the responder rule at a visit, 0 for who does not.
+
+    The rule may use ``value``, ``baseline``, ``change``, ``percent_change`` and ``log_ratio``. A
+    percent change from 0 does not exist and satisfies no comparison.
+    """
+    rule = analysis.get("responder")
+    if not rule:
+        raise NotComputable("derivation responder needs a rule in responder")
+    value, before = later["value"], later["baseline"]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        known = later.assign(
+            change=value - before,
+            percent_change=(100.0 * (value - before) / before).where(before != 0),
+            log_ratio=np.log((value / before).where((before > 0) & (value > 0))),
+        )
+    return later.assign(value=select(str(rule), known).astype(float))
 
 
 def visits_of(analysis: Mapping[str, Any], tables: Tables, rows: pd.DataFrame) -> list[str]:

@@ -15,6 +15,7 @@ from corelab.imaging.nifti import conform
 from corelab.measurement import overlap
 from corelab.measurement.regions import (
     Atlas,
+    aspects_rows,
     hemisphere_fractions,
     load_atlas,
     territory_fractions,
@@ -69,6 +70,7 @@ def _location_rows(
     mask: Mapping[str, Any],
     image: nib.Nifti1Image,
     atlases: Sequence[Atlas],
+    aspects_min_share: float = 0.2,
 ) -> list[dict[str, Any]]:
     """Territory and hemisphere fractions of a mask in MNI152 space."""
     # Territory fractions of two labels must not share a key: the label is named where it is not
@@ -102,6 +104,17 @@ def _location_rows(
     for atlas in atlases:
         for region, share in territory_fractions(image, atlas).items():
             add("territory_fraction", region, share, "the region has no voxel")
+        # Readers score ASPECTS themselves; a score from their contour is no reading of theirs.
+        if label == "infarct" and str(mask["source"]).startswith("pipeline"):
+            for endpoint, region, value, unit, told in aspects_rows(
+                image, atlas, min_share=aspects_min_share
+            ):
+                rows.append(
+                    _row(
+                        participant_id, visit, endpoint, mask["source"], value, unit,
+                        region=region, reason=told, **common,
+                    )
+                )  # fmt: skip
     return rows
 
 
@@ -230,7 +243,42 @@ def overlap_rows(
                 nsd_tolerance_mm=nsd_tolerance_mm,
             ).items():
                 rows.append({**base, "metric": metric, **result})
+        if len(members) > 2:
+            base = {"participant_id": participant_id, "visit": visit, "label": label}
+            rows.append(_overlap_of_many(base, repeat, [masks[m] for m in members],
+                                         [images[m] for m in members]))  # fmt: skip
     return rows
+
+
+def _overlap_of_many(
+    base: Mapping[str, Any],
+    repeat: int,
+    masks: Sequence[Mapping[str, Any]],
+    images: Sequence[nib.Nifti1Image],
+) -> dict[str, Any]:
+    """Generalised Dice of three or more sources, on the grid of the first."""
+    row = {
+        **base,
+        "source_a": "all",
+        "source_b": "all",
+        "repeat": repeat,
+        "metric": overlap.MANY_METRIC,
+        "scan_ids": ",".join(sorted({one for mask in masks for one in mask["scan_ids"]})),
+    }
+    if len({mask.get("space") for mask in masks}) > 1:
+        reason = "masks are in native space and in MNI152"
+        return {**row, "value": None, "status": "not_computable", "reason": reason}
+    first = images[0]
+    stack = [
+        np.asanyarray((one if same_grid(one, first) else resample_to(one, first, order=0)).dataobj)
+        > 0
+        for one in images
+    ]
+    value = overlap.generalised_dice(stack)
+    if np.isnan(value):
+        return {**row, "value": None, "status": "not_computable", "reason": overlap.BOTH_EMPTY}
+    sources = ", ".join(mask["source"] for mask in masks)
+    return {**row, "value": value, "status": "ok", "reason": f"of {sources}"}
 
 
 def measure_visit(
@@ -275,7 +323,9 @@ def measure_visit(
     for entry in (normalised or {}).get("masks", []):
         if entry.get("visit") == visit and entry.get("status") == "ok":
             image = _load(folder / entry["path"])
-            rows += _location_rows(participant_id, visit, entry, image, loaded)
+            rows += _location_rows(
+                participant_id, visit, entry, image, loaded, settings["aspects_min_share"]
+            )
     rows += _perfusion_rows(participant_id, visit, perfused, folder)
     # Cut-offs of perfusion are variants to compare by volume, not readers to agree.
     agreeing = {n: image for n, image in images.items() if not masks[n]["variant"]}
@@ -310,12 +360,35 @@ def _mask_rows(
     if image is None:
         return [_row(*key, endpoint, source, None, "mL", status=mask["status"], **common)]
     rows = [_row(*key, endpoint, source, mask_volume_ml(image), "mL", **common)]
+    rows += _limit_rows(key, endpoint, mask)
     water = (mask.get("quality") or {}).get("net_water_uptake_percent")
     if water is not None:
         rows.append(_row(*key, "net_water_uptake", source, float(water), "percent", **common))
     if mask.get("space") == "MNI152":
         rows += _location_rows(*key, mask, image, atlases)
     return rows
+
+
+def _limit_rows(
+    key: tuple[str, str], endpoint: str, mask: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    """Volume at the limits of the segmentation's thresholds: its uncertainty, as two variants."""
+    quality = mask.get("quality") or {}
+    if not (mask.get("parameters") or {}).get("limits") or "volume_low_ml" not in quality:
+        return []
+    made = []
+    for end, name in (("lower", "volume_low_ml"), ("upper", "volume_high_ml")):
+        variant = "-".join([*([str(mask["desc"])] if mask.get("desc") else []), f"{end}-limit"])
+        made.append(
+            _row(
+                *key, endpoint, f"pipeline:{variant}", float(quality[name]), "mL",
+                repeat=mask["repeat"],
+                scan_ids=mask.get("scan_ids") or [],
+                reason=f"{mask['source']} with its thresholds at the limits that give the "
+                f"{'smallest' if end == 'lower' else 'largest'} volume",
+            )
+        )  # fmt: skip
+    return made
 
 
 def _perfusion_rows(

@@ -5,6 +5,7 @@ subject to MNI152. Both work through one interface, :class:`Registrar`, behind w
 stand; their programs are loaded only when a fit is due.
 """
 
+from corelab.registration.brain import share_brain_masks
 from corelab.registration.presets import load_preset, registration_settings
 from corelab.registration.registrar import (
     BackendMissing,
@@ -30,6 +31,7 @@ __all__ = [
     "normalise_subject",
     "registrar",
     "registration_settings",
+    "share_brain_masks",
     "template_brain_mask",
     "template_image",
     "transform_points",

@@ -15,7 +15,6 @@ from corelab.registration.registrar import (
     Registrar,
     RegistrationFault,
     Transform,
-    check_images,
     missing_module,
     private_folder,
 )
@@ -87,7 +86,10 @@ def from_ants(image: Any) -> nib.Nifti1Image:
 
 
 class AntsRegistrar(Registrar):
-    """ANTsPy: antsRegistration as a library call, stages from the preset."""
+    """ANTsPy: antsRegistration as a library call, stages from the preset.
+
+    The deformable fit is SyN (Avants et al., Med Image Anal 2008;12:26-41).
+    """
 
     name = "ants"
 
@@ -96,44 +98,7 @@ class AntsRegistrar(Registrar):
         """Why ANTsPy cannot be used."""
         return missing_module("ants", "antspyx")
 
-    def rigid(
-        self,
-        fixed: nib.Nifti1Image,
-        moving: nib.Nifti1Image,
-        *,
-        metric_mask: nib.Nifti1Image | None = None,
-        start: np.ndarray | None = None,
-    ) -> Transform:
-        """Rotation and translation."""
-        return self._run("rigid", fixed, moving, metric_mask, start)
-
-    def affine(
-        self,
-        fixed: nib.Nifti1Image,
-        moving: nib.Nifti1Image,
-        *,
-        metric_mask: nib.Nifti1Image | None = None,
-        start: np.ndarray | None = None,
-        first_pass: bool = False,
-    ) -> Transform:
-        """Rigid, then twelve parameters."""
-        fit = "affine_first" if first_pass else "affine"
-        return self._run(fit, fixed, moving, metric_mask, start)
-
-    def deformable(
-        self,
-        fixed: nib.Nifti1Image,
-        moving: nib.Nifti1Image,
-        *,
-        start: np.ndarray,
-        metric_mask: nib.Nifti1Image | None = None,
-        first_pass: bool = False,
-    ) -> Transform:
-        """SyN (Avants et al., Med Image Anal 2008;12:26-41)."""
-        fit = "deformable_first" if first_pass else "deformable"
-        return self._run(fit, fixed, moving, metric_mask, start)
-
-    def _run(
+    def _fit(
         self,
         fit: str,
         fixed: nib.Nifti1Image,
@@ -141,7 +106,6 @@ class AntsRegistrar(Registrar):
         metric_mask: nib.Nifti1Image | None,
         start: np.ndarray | None,
     ) -> Transform:
-        check_images(fixed, moving)
         ants = import_ants()
         from ants.internal import get_pointer_string
 

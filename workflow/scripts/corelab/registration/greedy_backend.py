@@ -14,7 +14,6 @@ from corelab.registration.registrar import (
     Registrar,
     RegistrationFault,
     Transform,
-    check_images,
     missing_module,
     private_folder,
     write_input,
@@ -23,7 +22,9 @@ from corelab.registration.transforms import Affine, apply_transforms, read_warp
 
 
 class GreedyRegistrar(Registrar):
-    """Greedy: fast; its local correlation shrinks lesions unless they are filled.
+    """Greedy: fast and accurate; its local correlation shrinks lesions unless they are filled.
+
+    The deformable fit is that of Yushkevich et al. (Alzheimers Dement 2016;12:P126).
 
     Notes
     -----
@@ -38,43 +39,31 @@ class GreedyRegistrar(Registrar):
         """Why Greedy cannot be used."""
         return missing_module("picsl_greedy", "picsl-greedy")
 
-    def rigid(
+    def _fit(
         self,
+        fit: str,
         fixed: nib.Nifti1Image,
         moving: nib.Nifti1Image,
-        *,
-        metric_mask: nib.Nifti1Image | None = None,
-        start: np.ndarray | None = None,
+        metric_mask: nib.Nifti1Image | None,
+        start: np.ndarray | None,
     ) -> Transform:
-        """Rotation and translation."""
-        return self._linear("rigid", 6, fixed, moving, metric_mask, start)
+        if fit.startswith("deformable"):
+            assert start is not None
+            return self._deformable(fit, fixed, moving, metric_mask, start)
+        transform = self._linear(fit, 6, fixed, moving, metric_mask, start)
+        if fit == "rigid":
+            return transform
+        return self._linear(fit, 12, fixed, moving, metric_mask, transform.matrix)
 
-    def affine(
+    def _deformable(
         self,
+        fit: str,
         fixed: nib.Nifti1Image,
         moving: nib.Nifti1Image,
-        *,
-        metric_mask: nib.Nifti1Image | None = None,
-        start: np.ndarray | None = None,
-        first_pass: bool = False,
-    ) -> Transform:
-        """Rigid, then twelve parameters."""
-        fit = "affine_first" if first_pass else "affine"
-        rigid = self._linear(fit, 6, fixed, moving, metric_mask, start)
-        return self._linear(fit, 12, fixed, moving, metric_mask, rigid.matrix)
-
-    def deformable(
-        self,
-        fixed: nib.Nifti1Image,
-        moving: nib.Nifti1Image,
-        *,
+        metric_mask: nib.Nifti1Image | None,
         start: np.ndarray,
-        metric_mask: nib.Nifti1Image | None = None,
-        first_pass: bool = False,
     ) -> Transform:
-        """Greedy diffeomorphic fit (Yushkevich et al., Alzheimers Dement 2016;12:P126)."""
-        check_images(fixed, moving)
-        steps = self.preset.steps(self.name, "deformable_first" if first_pass else "deformable")
+        steps = self.preset.steps(self.name, fit)
         with private_folder() as folder:
             files = self._inputs(fixed, moving, folder)
             np.savetxt(folder / "start.txt", start, fmt="%.17g")
@@ -85,7 +74,7 @@ class GreedyRegistrar(Registrar):
                 *("-o", folder / "warp.nii.gz", "-oinv", folder / "inverse.nii.gz"),
                 *self._mask(fixed, metric_mask, start, folder),
             ]
-            self._execute(command, "deformable")
+            self._execute(command, fit)
             warp = read_warp(folder / "warp.nii.gz")
             inverse = read_warp(folder / "inverse.nii.gz")
         return Transform("deformable", np.asarray(start), warp, inverse)
@@ -99,7 +88,6 @@ class GreedyRegistrar(Registrar):
         metric_mask: nib.Nifti1Image | None,
         start: np.ndarray | None,
     ) -> Transform:
-        check_images(fixed, moving)
         steps = self.preset.steps(self.name, fit)
         begin = centred(fixed, moving) if start is None else np.asarray(start)
         with private_folder() as folder:

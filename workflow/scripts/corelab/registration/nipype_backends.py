@@ -15,7 +15,6 @@ from corelab.registration.registrar import (
     Registrar,
     RegistrationFault,
     Transform,
-    check_images,
     missing_program,
     private_folder,
     write_input,
@@ -101,46 +100,7 @@ class FlirtRegistrar(Registrar):
             "flirt", "install FSL and put its bin folder on the PATH, or use backend: ants"
         )
 
-    def rigid(
-        self,
-        fixed: nib.Nifti1Image,
-        moving: nib.Nifti1Image,
-        *,
-        metric_mask: nib.Nifti1Image | None = None,
-        start: np.ndarray | None = None,
-    ) -> Transform:
-        """Rotation and translation."""
-        return self._run("rigid", fixed, moving, metric_mask, start)
-
-    def affine(
-        self,
-        fixed: nib.Nifti1Image,
-        moving: nib.Nifti1Image,
-        *,
-        metric_mask: nib.Nifti1Image | None = None,
-        start: np.ndarray | None = None,
-        first_pass: bool = False,
-    ) -> Transform:
-        """Twelve degrees of freedom."""
-        fit = "affine_first" if first_pass else "affine"
-        return self._run(fit, fixed, moving, metric_mask, start)
-
-    def deformable(
-        self,
-        fixed: nib.Nifti1Image,
-        moving: nib.Nifti1Image,
-        *,
-        start: np.ndarray,
-        metric_mask: nib.Nifti1Image | None = None,
-        first_pass: bool = False,
-    ) -> Transform:
-        """FLIRT has no deformable fit."""
-        raise ValueError(
-            "registration.backend flirt has no deformable fit; use preset: jcog0911a2 (affine) "
-            "or another backend"
-        )
-
-    def _run(
+    def _fit(
         self,
         fit: str,
         fixed: nib.Nifti1Image,
@@ -148,9 +108,13 @@ class FlirtRegistrar(Registrar):
         metric_mask: nib.Nifti1Image | None,
         start: np.ndarray | None,
     ) -> Transform:
+        if fit.startswith("deformable"):
+            raise ValueError(
+                "registration.backend flirt has no deformable fit; use preset: jcog0911a2 "
+                "(affine) or another backend"
+            )
         from nipype.interfaces.fsl import FLIRT
 
-        check_images(fixed, moving)
         steps = self.preset.steps(self.name, fit)
         begin = centred(fixed, moving) if start is None else np.asarray(start)
         with private_folder() as folder:
@@ -189,44 +153,7 @@ class AntsProgramRegistrar(Registrar):
             "antsRegistration", "install ANTs and put it on the PATH, or use backend: ants"
         )
 
-    def rigid(
-        self,
-        fixed: nib.Nifti1Image,
-        moving: nib.Nifti1Image,
-        *,
-        metric_mask: nib.Nifti1Image | None = None,
-        start: np.ndarray | None = None,
-    ) -> Transform:
-        """Rotation and translation."""
-        return self._run("rigid", fixed, moving, metric_mask, start)
-
-    def affine(
-        self,
-        fixed: nib.Nifti1Image,
-        moving: nib.Nifti1Image,
-        *,
-        metric_mask: nib.Nifti1Image | None = None,
-        start: np.ndarray | None = None,
-        first_pass: bool = False,
-    ) -> Transform:
-        """Rigid, then twelve parameters."""
-        fit = "affine_first" if first_pass else "affine"
-        return self._run(fit, fixed, moving, metric_mask, start)
-
-    def deformable(
-        self,
-        fixed: nib.Nifti1Image,
-        moving: nib.Nifti1Image,
-        *,
-        start: np.ndarray,
-        metric_mask: nib.Nifti1Image | None = None,
-        first_pass: bool = False,
-    ) -> Transform:
-        """SyN."""
-        fit = "deformable_first" if first_pass else "deformable"
-        return self._run(fit, fixed, moving, metric_mask, start)
-
-    def _run(
+    def _fit(
         self,
         fit: str,
         fixed: nib.Nifti1Image,
@@ -236,7 +163,6 @@ class AntsProgramRegistrar(Registrar):
     ) -> Transform:
         from nipype.interfaces.ants import Registration
 
-        check_images(fixed, moving)
         with private_folder() as folder:
             node = Registration(**stage_inputs(self.preset.steps(self.name, fit)))
             node.inputs.dimension = 3

@@ -12,6 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from corelab.imaging import ImageFault, load_image
+from corelab.registration.halfway import halfway_rigid
 from corelab.registration.preparation import (
     CT_KINDS,
     DEFORMABLE_KINDS,
@@ -40,6 +41,7 @@ from corelab.registration.template import template_brain_mask, template_image
 from corelab.registration.transforms import Step, apply_transforms
 
 _RIGID_CHECKS = {"rigid_dice_min": "dice", "rigid_rotation_deg_max": "rotation_deg"}
+_HALFWAY_CHECKS = {"rigid_inverse_consistency_mm_max": "inverse_consistency_mm"}
 _TEMPLATE_CHECKS = {
     "dice_min": "dice",
     "coverage_min": "coverage",
@@ -120,9 +122,16 @@ def load_head(record: Mapping[str, Any], folder: Path, grid: str) -> Head:
 
 
 def fit_rigid(
-    registrar: Registrar, fixed: Head, moving: Head, settings: RegistrationSettings
+    registrar: Registrar,
+    fixed: Head,
+    moving: Head,
+    settings: RegistrationSettings,
+    *,
+    halfway: bool = False,
 ) -> tuple[Transform, dict[str, Any], str | None]:
     """Rigid fit of two scans of one subject.
+
+    ``halfway`` refines it in the space between the two, which treats both alike: for two visits.
 
     Returns
     -------
@@ -140,6 +149,11 @@ def fit_rigid(
     start, begun = best_start(still, moved, centred(still, moved))
     before = similarity(still, moved, Transform("rigid", start).to_fixed)
     transform = registrar.rigid(still, moved, start=start)
+    symmetry: dict[str, Any] = {}
+    if halfway:
+        # Both scans on voxels of one size, or the finer one would have the say.
+        alike = [head.stripped(settings, fixed_mm) for head in (fixed, moving)]
+        transform, symmetry = halfway_rigid(registrar, alike[0], alike[1], transform.matrix)
     after = similarity(still, moved, transform.to_fixed)
     dice, seen = overlap(fixed.brain, moving.brain, transform.to_fixed, transform.to_moving)
     quality: dict[str, Any] = {
@@ -149,8 +163,10 @@ def fit_rigid(
         "dice": dice,
         "coverage": seen,
         "rotation_deg": rotation_deg(transform.matrix),
+        **symmetry,
     }
-    reason = verdict(quality, settings.limits, _RIGID_CHECKS)
+    checks = {**_RIGID_CHECKS, **(_HALFWAY_CHECKS if halfway else {})}
+    reason = verdict(quality, settings.limits, checks)
     loss = before["mutual_information"] - after["mutual_information"]
     allowed = settings.limits["rigid_information_loss_max"]
     if reason is None and not loss <= allowed:
@@ -269,7 +285,7 @@ def _handled_lesion(
     if not lesion.any():
         handled["note"] = "no lesion mask, nothing to exclude"
         return None, handled
-    margin = float(settings.preset.data["lesion_margin_mm"])
+    margin = settings.preset.lesion_margin_mm(settings.backend)
     region = dilated(lesion, head.image.affine, margin)
     share = float((region & brain).sum() / brain.sum())
     if share > 0.5:

@@ -12,6 +12,7 @@ from corelab.provenance.products import read_json
 
 FOLDER = Path(__file__).parent / "presets"
 LESION_HANDLING = ("mask", "fill", "none")
+LONGITUDINAL = ("halfway", "direct")
 
 #: Quality limits; ``settings["limits"]`` replaces single ones. Outside of them a registration
 #: has failed. They catch failures (wrong side up, half a head), they do not rank good fits.
@@ -20,6 +21,8 @@ LIMITS: dict[str, float] = {
     "rigid_dice_min": 0.75,
     "rigid_rotation_deg_max": 45.0,
     "rigid_information_loss_max": 0.01,
+    # Between visits: how far the fits of the two directions are apart.
+    "rigid_inverse_consistency_mm_max": 3.0,
     # To the template.
     "dice_min": 0.85,
     "coverage_min": 0.25,
@@ -46,7 +49,9 @@ class Preset:
         File name without ``.json``.
     data
         ``grids`` (voxel size in mm of fixed and moving image for each kind of fit),
-        ``lesion_margin_mm``, ``brain_margin_mm``, and per backend its steps.
+        ``brain_margin_mm``, per backend how the ``lesion`` is handled and the
+        ``lesion_margin_mm`` kept out of the metric (a local metric sees as far as its window),
+        and per backend its steps.
     """
 
     name: str
@@ -61,6 +66,14 @@ class Preset:
         """Voxel size in mm of (fixed, moving) for ``rigid``, ``affine`` or ``deformable``."""
         fixed_mm, moving_mm = self.data["grids"][fit]
         return float(fixed_mm), float(moving_mm)
+
+    def lesion(self, backend: str) -> str:
+        """How the lesion is handled unless the config says otherwise."""
+        return str(self.data["lesion"][backend])
+
+    def lesion_margin_mm(self, backend: str) -> float:
+        """How far around the lesion the metric is blind, in mm."""
+        return float(self.data["lesion_margin_mm"][backend])
 
     def steps(self, backend: str, fit: str) -> Any:
         """What a backend is to do for a fit.
@@ -86,6 +99,7 @@ class RegistrationSettings:
     preset: Preset
     backend: str
     lesion: str
+    longitudinal: str
     seed: int
     ct_template: str | None
     limits: Mapping[str, float]
@@ -96,6 +110,7 @@ class RegistrationSettings:
             "preset": self.preset.name,
             "backend": self.backend,
             "lesion": self.lesion,
+            "longitudinal": self.longitudinal,
             "seed": self.seed,
             "threads": 1,
         }
@@ -127,7 +142,9 @@ def registration_settings(settings: Mapping[str, Any] | None) -> RegistrationSet
     Parameters
     ----------
     settings
-        ``preset`` (default ``fast``), ``backend`` (``ants``), ``lesion`` (that of the preset),
+        ``preset`` (default ``fast``), ``backend`` (``ants``), ``lesion`` (that of the preset for
+        the backend),
+        ``longitudinal`` (``halfway``: visits are joined in the space between them),
         ``seed`` (1), ``ct_template`` (path or None), ``limits`` (see :data:`LIMITS`).
 
     Raises
@@ -144,7 +161,10 @@ def registration_settings(settings: Mapping[str, Any] | None) -> RegistrationSet
     from corelab.registration.registrar import BACKENDS
 
     given = dict(settings or {})
-    unknown = set(given) - {"preset", "backend", "lesion", "seed", "ct_template", "limits"}
+    unknown = set(given) - {
+        *("preset", "backend", "lesion", "longitudinal", "seed", "ct_template", "limits"),
+        "figures",  # asked of by the workflow, not by a fit
+    }
     if unknown:
         raise ValueError(f"registration settings {sorted(unknown)} are not known")
     limits = dict(given.get("limits") or {})
@@ -154,18 +174,27 @@ def registration_settings(settings: Mapping[str, Any] | None) -> RegistrationSet
             f"there are {sorted(LIMITS)}"
         )
     preset = load_preset(given.get("preset") or "fast")
-    lesion = given.get("lesion") or preset.data["lesion"]
     backend = given.get("backend") or "ants"
     seed = given.get("seed", 1)
-    if lesion not in LESION_HANDLING:
-        raise ValueError(f"registration.lesion is {lesion!r}; choose of {LESION_HANDLING}")
     if backend not in BACKENDS:
         raise ValueError(f"registration.backend is {backend!r}; choose of {sorted(BACKENDS)}")
+    lesion = given.get("lesion") or preset.lesion(backend)
+    if lesion not in LESION_HANDLING:
+        raise ValueError(f"registration.lesion is {lesion!r}; choose of {LESION_HANDLING}")
+    longitudinal = given.get("longitudinal") or "halfway"
+    if longitudinal not in LONGITUDINAL:
+        raise ValueError(f"registration.longitudinal is {longitudinal!r}; choose of {LONGITUDINAL}")
     if isinstance(seed, bool) or not isinstance(seed, int) or seed < 1:
         raise ValueError(
             f"registration.seed is {seed!r}; it must be an integer of 1 or more, for without "
             "a seed the same images give another result in every run"
         )
     return RegistrationSettings(
-        preset, backend, lesion, seed, given.get("ct_template"), {**LIMITS, **limits}
+        preset=preset,
+        backend=backend,
+        lesion=lesion,
+        longitudinal=longitudinal,
+        seed=seed,
+        ct_template=given.get("ct_template"),
+        limits={**LIMITS, **limits},
     )

@@ -138,7 +138,6 @@ class Registrar(ABC):
     def missing(cls) -> tuple[str, str] | None:
         """Why the backend cannot be used here and the remedy; None if it can."""
 
-    @abstractmethod
     def rigid(
         self,
         fixed: nib.Nifti1Image,
@@ -148,8 +147,8 @@ class Registrar(ABC):
         start: np.ndarray | None = None,
     ) -> Transform:
         """Rotation and translation."""
+        return self._checked("rigid", fixed, moving, metric_mask, start)
 
-    @abstractmethod
     def affine(
         self,
         fixed: nib.Nifti1Image,
@@ -160,8 +159,9 @@ class Registrar(ABC):
         first_pass: bool = False,
     ) -> Transform:
         """Twelve parameters; ``first_pass`` asks for the shorter fit before a deformable one."""
+        fit = "affine_first" if first_pass else "affine"
+        return self._checked(fit, fixed, moving, metric_mask, start)
 
-    @abstractmethod
     def deformable(
         self,
         fixed: nib.Nifti1Image,
@@ -175,6 +175,30 @@ class Registrar(ABC):
 
         ``first_pass`` asks for the short fit that precedes the filling of a lesion.
         """
+        fit = "deformable_first" if first_pass else "deformable"
+        return self._checked(fit, fixed, moving, metric_mask, start)
+
+    def _checked(
+        self,
+        fit: str,
+        fixed: nib.Nifti1Image,
+        moving: nib.Nifti1Image,
+        metric_mask: nib.Nifti1Image | None,
+        start: np.ndarray | None,
+    ) -> Transform:
+        check_images(fixed, moving)
+        return self._fit(fit, fixed, moving, metric_mask, start)
+
+    @abstractmethod
+    def _fit(
+        self,
+        fit: str,
+        fixed: nib.Nifti1Image,
+        moving: nib.Nifti1Image,
+        metric_mask: nib.Nifti1Image | None,
+        start: np.ndarray | None,
+    ) -> Transform:
+        """One fit, whose steps stand in the preset under its name."""
 
 
 def registrar(settings: RegistrationSettings) -> Registrar:

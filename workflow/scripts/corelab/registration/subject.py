@@ -174,22 +174,7 @@ def normalise_subject(
     participant_id = prepares[order[0]]["participant_id"]
     masks = [mask for name in order for mask in native_masks(by_name[name])]
     anchor = choose_anchor(prepares)
-    record: dict[str, Any] = {
-        "stage": "normalise",
-        "participant_id": participant_id,
-        "anchor": None,
-        "method": None,
-        "preset": checked.preset.name,
-        "settings": checked.describe(),
-        "status": "not_computable",
-        "reason": "no visit has an image that could be registered",
-        "template": {"name": TEMPLATE_SPACE, "file": TEMPLATE_FILE},
-        "lesion": None,
-        "visits": {},
-        "transforms": {},
-        "masks": [],
-        "quality": {},
-    }
+    record = _blank_record(participant_id, checked)
     if anchor is None:
         return {**record, "masks": [_unwritten(m, "not_computable", record) for m in masks]}
     subject = _Subject(participant_id, Path(folder), checked, prepares, order, *anchor)
@@ -217,6 +202,26 @@ def normalise_subject(
     record["transforms"] = _all_transforms(subject, files)
     record["masks"] = _bring_masks(subject, fit, masks)
     return record
+
+
+def _blank_record(participant_id: str, settings: RegistrationSettings) -> dict[str, Any]:
+    """The record of a subject of whom nothing could be registered."""
+    return {
+        "stage": "normalise",
+        "participant_id": participant_id,
+        "anchor": None,
+        "method": None,
+        "preset": settings.preset.name,
+        "settings": settings.describe(),
+        "status": "not_computable",
+        "reason": "no visit has an image that could be registered",
+        "template": {"name": TEMPLATE_SPACE, "file": TEMPLATE_FILE},
+        "lesion": None,
+        "visits": {},
+        "transforms": {},
+        "masks": [],
+        "quality": {},
+    }
 
 
 def choose_anchor(prepares: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, str] | None:
@@ -329,10 +334,13 @@ def _join_visits(subject: _Subject, tool: Registrar, head: Head) -> None:
         if record["status"] != "ok" or record.get("reference") is None:
             state |= {"status": "not_computable", "reason": "the visit has no usable image"}
             continue
-        state["method"] = "rigid"
+        halfway = subject.settings.longitudinal == "halfway"
+        state["method"] = "rigid, half-way" if halfway else "rigid"
         try:
             moving = load_head(record, subject.folder, record["reference"])
-            transform, quality, reason = fit_rigid(tool, head, moving, subject.settings)
+            transform, quality, reason = fit_rigid(
+                tool, head, moving, subject.settings, halfway=halfway
+            )
         except RegistrationFault as fault:
             state |= {"status": "failed", "reason": str(fault)}
             continue

@@ -1,15 +1,15 @@
-"""Consensus of the masks that several readers drew of one label at one visit."""
+"""What follows from readers' masks of one visit: their consensus, and oedema as a difference."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 
-from corelab.imaging import same_grid, save_image
+from corelab.imaging import mask_volume_ml, same_grid, save_image
 from corelab.segmentation.consensus import majority_vote, staple
 from corelab.study.naming import mask_path
 
@@ -91,3 +91,88 @@ def consensus_masks(
         )
         entries.append(entry)
     return entries
+
+
+def oedema_masks(
+    record: Mapping[str, Any], masks: Sequence[Mapping[str, Any]], folder: Path
+) -> list[dict[str, Any]]:
+    """Write oedema as whole tumour less enhancing core, for sources that drew no oedema.
+
+    The volumes add exactly: core + oedema = whole tumour. Where a core reaches outside the whole
+    tumour the entry says by how much, because the sum then exceeds the whole by that.
+
+    Parameters
+    ----------
+    record
+        Of the prepare stage.
+    masks
+        Mask entries of the segment record (consensus masks have their oedema too).
+    folder
+        The study's results folder.
+
+    Returns
+    -------
+    list of dict
+        Mask entries of the segment record.
+    """
+    supplied = [
+        {**scan, "source": scan.get("reader") or "supplied"}
+        for scan in record["scans"]
+        if scan.get("label") and scan["space"] == "native" and int(scan.get("repeat") or 1) == 1
+    ]
+    by_source: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for mask in [*supplied, *masks]:
+        if mask["status"] == "ok":
+            by_source.setdefault(mask["source"], {}).setdefault(mask["label"], mask)
+    entries = []
+    for source, found in sorted(by_source.items()):
+        if "oedema" in found or not {"enhancing", "whole-tumour"} <= set(found):
+            continue
+        core, whole = found["enhancing"], found["whole-tumour"]
+        entry: dict[str, Any] = {
+            "label": "oedema",
+            "source": source,
+            "desc": source,
+            "path": None,
+            "kind": "mask-oedema",
+            "grid": whole.get("grid"),
+            "scan_ids": sorted({*_scan_ids(core), *_scan_ids(whole)}),
+            "status": "ok",
+            "reason": None,
+            "parameters": {"difference_of": ["whole-tumour", "enhancing"]},
+            "quality": {},
+        }
+        images: list[Any] = [nib.load(folder / mask["path"]) for mask in (core, whole)]
+        if not same_grid(*images):
+            entry |= {"status": "not_computable", "reason": "core and whole tumour differ in grid"}
+            entries.append(entry)
+            continue
+        inner, outer = (np.asanyarray(image.dataobj) > 0 for image in images)
+        beyond = nib.Nifti1Image((inner & ~outer).astype(np.uint8), images[0].affine)
+        beyond_ml = mask_volume_ml(beyond)
+        if beyond_ml > 0:
+            entry["reason"] = (
+                f"warning: {beyond_ml:.3g} mL of the enhancing core lie outside the whole tumour, "
+                "so core and oedema exceed it by that"
+            )
+            entry["quality"]["core_outside_ml"] = beyond_ml
+        entry["path"] = mask_path(
+            record["participant_id"], record["visit"], "oedema", kind="T1c", desc=source
+        )
+        save_image(
+            nib.Nifti1Image((outer & ~inner).astype(np.uint8), images[0].affine),
+            folder / entry["path"],
+            sidecar={
+                "unit": "label",
+                "description": "whole tumour less enhancing core",
+                "parameters": entry["parameters"],
+                "inputs": [{"path": m["path"], "sha256": m.get("sha256")} for m in (core, whole)],
+            },
+            dtype=np.uint8,
+        )
+        entries.append(entry)
+    return entries
+
+
+def _scan_ids(mask: Mapping[str, Any]) -> list[str]:
+    return list(mask.get("scan_ids") or [mask["scan_id"]])

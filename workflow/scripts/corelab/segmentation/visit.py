@@ -132,6 +132,17 @@ class _Visit:
         return np.asarray(moved.dataobj, np.float64), note
 
 
+def visit_scans(record: Mapping[str, Any], folder: str | Path) -> _Visit:
+    """The scans of a prepared visit; ``scan``, ``load``, ``brain`` and ``on_grid`` bring them.
+
+    Examples
+    --------
+    >>> visit_scans({"scans": []}, ".").scan("T1c") is None
+    True
+    """
+    return _Visit(record, Path(folder))
+
+
 def segment_visit(
     record: Mapping[str, Any],
     folder: str | Path,
@@ -145,6 +156,7 @@ def segment_visit(
     (``pipeline`` where the visit has no dwi, else ``pipeline:flair``); ncct -> haematoma
     (``pipeline``) and infarct (``pipeline:ncct``); gre -> haematoma (``pipeline:gre``).
     ``glioma``: T1c (with T1w) -> enhancing, FLAIR or T2w -> oedema, both -> whole-tumour.
+    Programs of ``settings['external']`` add their masks as ``pipeline:<id>``.
     A supplied ``mask-chronic`` is taken out of the infarct on FLAIR.
 
     Parameters
@@ -168,6 +180,8 @@ def segment_visit(
     ------
     ValueError
         With an unknown disease or setting.
+    BackendError
+        If a program of ``segmentation.external`` is not there.
 
     Examples
     --------
@@ -175,7 +189,9 @@ def segment_visit(
     >>> segment_visit(record, ".", disease="stroke")
     {'stage': 'segment', 'participant_id': '01', 'visit': 'day5', 'masks': []}
     """
-    merged = merged_settings(settings)
+    given = dict(settings or {})
+    backends = given.pop("external", None) or ()
+    merged = merged_settings(given)
     visit = _Visit(record, Path(folder))
     plans: dict[str, Callable[[_Visit, dict[str, dict[str, Any]]], list[_Result]]] = {
         "stroke": _stroke,
@@ -184,6 +200,7 @@ def segment_visit(
     if disease not in plans:
         raise ValueError(f"disease is '{disease}'; known are {', '.join(sorted(plans))}")
     results = plans[disease](visit, merged)
+    results += [_external(visit, backend) for backend in backends if _has_any(visit, backend)]
     return {
         "stage": "segment",
         "participant_id": record["participant_id"],
@@ -345,6 +362,39 @@ def _run(
     return replace(
         result, segmentation=segmentation, status="ok", reason="; ".join(reasons) or None
     )
+
+
+# --- programs of others -------------------------------------------------------------------------
+
+
+def _has_any(visit: _Visit, backend: Mapping[str, Any]) -> bool:
+    return any(visit.scan(kind) is not None for kind in backend["inputs"])
+
+
+def _external(visit: _Visit, backend: Mapping[str, Any]) -> _Result:
+    """A configured program on the grid of the first of its kinds of scan."""
+    from corelab.segmentation.external import ExternalSegmenter
+
+    kinds = list(backend["inputs"])
+    scan = visit.first(kinds[0]) or visit.first(*kinds)
+    assert scan is not None
+    try:
+        affine = np.asarray(visit.load(scan).affine)
+    except (ImageFault, NotSegmentable):
+        affine = np.eye(4)  # _run meets the same fault, and makes it a status
+
+    def gather(visit: _Visit, scan: Any, reference: Any, parameters: Any) -> _Inputs:
+        found = _together(visit, scan, reference, kinds)
+        absent = [kind for kind in kinds if kind not in found.images]
+        if absent:
+            raise NotSegmentable(
+                f"{backend['id']} needs {', '.join(kinds)}; the visit has no usable "
+                f"{', '.join(absent)}"
+            )
+        return found
+
+    segmenter = ExternalSegmenter(backend, affine)
+    return _run(visit, segmenter, scan, dict(backend), str(backend["id"]), gather)
 
 
 # --- glioma ------------------------------------------------------------------------------------

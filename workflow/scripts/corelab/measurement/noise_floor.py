@@ -1,0 +1,287 @@
+"""The noise floor: what the same scans give when nothing but chance is changed.
+
+A subject is registered, segmented and measured again with other seeds of the optimiser and with
+another realisation of image noise. How far the endpoints scatter is the least difference that
+any comparison of two runs, scanners or visits could mean something by.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from corelab.imaging import load_image, save_image
+from corelab.measurement.longitudinal import change_rows, mismatch_rows, without_known
+from corelab.measurement.visit import measure_visit
+from corelab.provenance.products import read_json
+from corelab.study.columns import MEASUREMENTS, NOISE_FLOOR
+from corelab.study.model import PERFUSION_KINDS
+
+#: From the median absolute deviation to the standard deviation of a normal distribution.
+_MAD_TO_SD = 1.4826
+#: 95 % of the differences of two single values lie within 1.96 sqrt(2) within-subject SD.
+DETECTABLE = 1.96 * np.sqrt(2.0)
+
+
+@dataclass(frozen=True)
+class Stages:
+    """The blocks of the config that a repeat goes by."""
+
+    disease: str
+    registration: Mapping[str, Any]
+    segmentation: Mapping[str, Any]
+    perfusion: Mapping[str, Any]
+    measurement: Mapping[str, Any]
+    atlases: Sequence[Mapping[str, Any]]
+    visit_order: Sequence[str]
+    baseline: str | None
+    onset_to_ct_min: float | None
+
+
+def image_noise_sd(data: np.ndarray, brain: np.ndarray) -> float:
+    """Standard deviation of the noise of an image within the brain.
+
+    The second difference along the first axis takes out all that is smooth; its robust spread
+    (1.4826 x median absolute deviation) over sqrt(6) is the noise of one voxel.
+
+    Parameters
+    ----------
+    data
+        3D, or 4D of which the first frame is taken.
+    brain
+        Boolean mask of its first three axes.
+
+    References
+    ----------
+    Donoho DL, Johnstone IM. Biometrika 1994;81:425-455 (the robust spread of fine detail).
+
+    Examples
+    --------
+    >>> noise = np.random.default_rng(1).normal(0, 2.0, (40, 40, 40))
+    >>> round(image_noise_sd(100 + noise, np.ones(noise.shape, bool)), 1)
+    2.0
+    """
+    frame = np.asarray(data, dtype=np.float64)
+    frame = frame[..., 0] if frame.ndim == 4 else frame
+    values = (frame[2:] - 2.0 * frame[1:-1] + frame[:-2])[brain[1:-1]] / np.sqrt(6.0)
+    if not len(values):
+        return 0.0
+    return float(_MAD_TO_SD * np.median(np.abs(values - np.median(values))))
+
+
+def repeat_subject(
+    prepares: Sequence[Mapping[str, Any]],
+    folder: Path,
+    stages: Stages,
+    *,
+    seed: int,
+    added_noise: float,
+) -> dict[str, Any]:
+    """Register, segment and measure a subject once more, with another seed.
+
+    Parameters
+    ----------
+    prepares
+        Records of the stage ``prepare`` of the subject's visits.
+    folder
+        The study's results folder; nothing in it is changed.
+    stages
+        Settings of the study.
+    seed
+        Of the registration's optimiser and of the added noise.
+    added_noise
+        SD of the noise added to each image, as a share of the noise that it has. With 1 the
+        scatter of a repeat is about that of another acquisition of the same noise. 0: none.
+
+    Returns
+    -------
+    dict
+        ``participant_id``, ``seed`` and ``rows`` as those of ``measurements.tsv``.
+    """
+    from corelab.perfusion import perfuse_visit
+    from corelab.registration import align_visit, normalise_subject
+    from corelab.segmentation.readers import consensus_masks
+    from corelab.segmentation.visit import segment_visit
+
+    segmentation = dict(stages.segmentation)
+    consensus = segmentation.pop("consensus", {})
+    registration = {**stages.registration, "seed": seed}
+    with tempfile.TemporaryDirectory(prefix="corelab-noise-") as scratch:
+        room = Path(scratch)
+        visits = []
+        for record in prepares:
+            prepared = _copied(record, folder, room, seed=seed, added_noise=added_noise)
+            prepared = align_visit(prepared, room, settings=registration)
+            segmented = segment_visit(
+                prepared, room, disease=stages.disease, settings=dict(segmentation)
+            )
+            segmented["masks"] += consensus_masks(prepared, room, settings=consensus)
+            perfused = None
+            if any(scan["kind"] in PERFUSION_KINDS for scan in prepared["scans"]):
+                perfused = perfuse_visit(
+                    prepared,
+                    room,
+                    settings={**stages.perfusion, "figures": False},
+                    minutes_onset_to_ct=stages.onset_to_ct_min,
+                )
+            visits.append(
+                {
+                    "visit": prepared["visit"],
+                    "prepare": prepared,
+                    "segment": segmented,
+                    "perfuse": perfused,
+                }
+            )
+        normalised = normalise_subject(
+            visits, room, settings=registration, visit_order=stages.visit_order
+        )
+        rows = [
+            row
+            for visit in visits
+            for row in measure_visit(
+                visit["prepare"],
+                visit["segment"],
+                visit["perfuse"],
+                normalised,
+                room,
+                atlases=stages.atlases,
+                settings=stages.measurement,
+            )["rows"]
+        ]
+    frame = pd.DataFrame(rows, columns=[name for name in MEASUREMENTS if name != "row_id"])
+    frame["value"] = frame["value"].astype(float)
+    for made in (mismatch_rows(frame), change_rows(frame, stages.baseline)):
+        rows += without_known(made, frame)
+    # What readers and other software gave does not pass through what is repeated here.
+    rows = [row for row in rows if str(row["source"]).split(":")[0] in ("pipeline", "consensus")]
+    participant_id = prepares[0]["participant_id"]
+    return {"stage": "noise_repeat", "participant_id": participant_id, "seed": seed, "rows": rows}
+
+
+def noise_floor_table(records: Iterable[Mapping[str, Any] | str | Path]) -> pd.DataFrame:
+    """Scatter of every endpoint over the repeats.
+
+    Parameters
+    ----------
+    records
+        Of :func:`repeat_subject`, or their files.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row per endpoint, source and region. ``within_sd`` = sqrt(sum of squares within
+        subjects and visits / degrees of freedom), its 95 % interval by the chi-square
+        distribution, ``minimal_detectable_change`` = 1.96 sqrt(2) within_sd (unit of the
+        endpoint). Fewer than two values of one subject and visit: n/a.
+
+    References
+    ----------
+    Bland JM, Altman DG. BMJ 1996;313:744 (within-subject SD and repeatability).
+
+    Examples
+    --------
+    >>> def record(seed, value):
+    ...     row = {"participant_id": "1", "visit": "a", "endpoint": "infarct_volume",
+    ...            "source": "pipeline", "repeat": 1, "region": "all", "value": value,
+    ...            "unit": "mL", "status": "ok"}
+    ...     return {"participant_id": "1", "seed": seed, "rows": [row]}
+    >>> table = noise_floor_table([record(1, 10.0), record(2, 12.0)])
+    >>> table.loc[0, ["within_sd", "minimal_detectable_change"]].astype(float).round(3).tolist()
+    [1.414, 3.92]
+    """
+    read = [item if isinstance(item, Mapping) else read_json(item) for item in records]
+    rows = [{**row, "seed": record["seed"]} for record in read for row in record["rows"]]
+    frame = pd.DataFrame(rows, columns=[*MEASUREMENTS, "seed"])
+    found = []
+    for (endpoint, source, region), group in frame.groupby(["endpoint", "source", "region"]):
+        values = group[group["status"] == "ok"].assign(
+            value=lambda part: part["value"].astype(float)
+        )
+        targets = values.groupby(["participant_id", "visit", "repeat"])["value"]
+        freedom = int((targets.count() - 1).clip(lower=0).sum())
+        squares = float((values["value"] - targets.transform("mean")).pow(2).sum())
+        sd = float(np.sqrt(squares / freedom)) if freedom else np.nan
+        mean = float(targets.mean().mean()) if len(values) else np.nan
+        low, high = (
+            np.sqrt(squares / stats.chi2.ppf(share, freedom)) if freedom else np.nan
+            for share in (0.975, 0.025)
+        )
+        found.append(
+            {
+                "endpoint": endpoint,
+                "source": source,
+                "region": region,
+                "unit": group["unit"].iloc[0],
+                "n_targets": int(targets.ngroups),
+                "n_repeats": int(group["seed"].nunique()),
+                "n_failed": int((group["status"] != "ok").sum()),
+                "mean": mean,
+                "within_sd": sd,
+                "within_sd_ci_low": low,
+                "within_sd_ci_high": high,
+                "minimal_detectable_change": DETECTABLE * sd,
+                "within_cv_percent": 100.0 * sd / mean if mean else np.nan,
+            }
+        )
+    return pd.DataFrame(found, columns=list(NOISE_FLOOR))
+
+
+def _copied(
+    record: Mapping[str, Any], folder: Path, room: Path, *, seed: int, added_noise: float
+) -> dict[str, Any]:
+    """A visit's prepared files in another folder, the images with added noise."""
+    for name in {*record.get("products", {}), *_files_of(record)}:
+        for path in (name, name.removesuffix(".gz").removesuffix(".nii") + ".json"):
+            if (folder / path).is_file() and not (room / path).exists():
+                (room / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(folder / path, room / path)
+    for scan in record["scans"]:
+        image_like = scan["status"] == "ok" and scan["label"] is None and scan["grid"] is not None
+        if image_like and added_noise > 0 and scan["space"] == "native":
+            _add_noise(scan, record, room, seed=seed, share=added_noise)
+    return {key: value for key, value in record.items() if key not in ("transforms", "products")}
+
+
+def _files_of(record: Mapping[str, Any]) -> list[str]:
+    paths = [scan["path"] for scan in record["scans"] if scan["path"]]
+    return [*paths, *record.get("brain_masks", {}).values()]
+
+
+def _add_noise(
+    scan: Mapping[str, Any], record: Mapping[str, Any], room: Path, *, seed: int, share: float
+) -> None:
+    """Replace a scan by itself with noise, the same for a seed in every run."""
+    path = room / scan["path"]
+    series = scan["kind"] in ("ctp", "dsc")
+    image = load_image(path, ndim=4 if series else 3, kind=scan["kind"])
+    data = np.asarray(image.dataobj, dtype=np.float32)
+    mask_file = record.get("brain_masks", {}).get(scan["grid"])
+    brain = (
+        np.asarray(load_image(room / mask_file, kind="mask-brain").dataobj) > 0
+        if mask_file is not None
+        else data[..., 0] != 0
+        if series
+        else data != 0
+    )
+    sd = share * image_noise_sd(data, brain)
+    # Each scan has noise of its own; the same one whatever else is in the study.
+    random = np.random.default_rng([seed, *scan["scan_id"].encode()])
+    # Zeroed background is no measurement and stays zero.
+    noisy = np.where(data != 0, data + random.normal(0.0, sd, data.shape).astype(np.float32), data)
+    written = nib.Nifti1Image(noisy.astype(np.float32), image.affine, image.header)
+    sidecar = path.with_name(path.name.removesuffix(".gz").removesuffix(".nii") + ".json")
+    save_image(
+        written,
+        path,
+        sidecar=read_json(sidecar) if sidecar.is_file() else None,
+        dtype=np.float32,
+    )

@@ -1,0 +1,466 @@
+"""Figures to look at before a number is believed: fits, masks, and the cohort worst first.
+
+Patients are shown as radiologists look at them: the patient's left on the viewer's right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from scipy import ndimage
+
+from corelab.imaging import ImageFault, load_image
+from corelab.imaging.geometry import voxel_sizes_mm
+from corelab.provenance.products import atomic_path
+from corelab.registration.preparation import best_scan, windowed
+from corelab.registration.quality import values_at
+from corelab.registration.template import template_image
+from corelab.registration.transforms import apply_transforms, read_steps, transform_points
+from corelab.study.naming import derivative
+
+#: Axial, coronal and sagittal planes of the template that are shown, in MNI152 mm.
+PLANES = ((2, -20.0), (2, 8.0), (2, 24.0), (2, 45.0), (1, -20.0), (0, -14.0))
+EDGE_COLOUR, MASK_COLOUR, BRAIN_COLOUR = "#00d9ff", "#ff3b6b", "#4cc9f0"
+FAILED_COLOUR, OUTLYING_COLOUR, SOUND_COLOUR = "#ff6b6b", "#ffb347", "#e8e8e8"
+#: Figures by which fits are ranked; low is bad for each.
+RANKED = ("dice", "mutual_information", "edge_correlation")
+#: Below this robust z a fit stands out from its cohort.
+OUTLYING_Z = -3.0
+_SLICES = 7
+_SQUARE_MM = 22
+_TILE_PLANE = 1
+_COLUMNS = 6
+#: Tiles on the contact sheet; the table holds every subject.
+MAX_TILES = 60
+
+QUALITY_COLUMNS = {
+    "rank": "1 is the fit to look at first",
+    "participant_id": "Subject identifier",
+    "status": "ok, failed or not_computable",
+    "reason": "Why there is no fit, or which limit it broke",
+    "anchor": "Kind and visit of the scan that was fitted to the template",
+    "method": "syn or affine",
+    "lesion": "What was done about the lesion: mask, fill or none",
+    "worst_z": "Least robust z of dice, mutual_information and edge_correlation in the cohort",
+    "dice": "Overlap of the brain masks",
+    "mutual_information": "Normalised mutual information, 1 to 2",
+    "edge_correlation": "Correlation of the edges inside the brain with the template's",
+    "scale": "Determinant of the affine part",
+    "jacobian_min": "Least Jacobian determinant",
+    "jacobian_max": "Largest Jacobian determinant",
+    "folds": "Share of the brain where the field folds",
+    "inverse_consistency_mm": "Mean distance after going to the subject and back, mm",
+    "figure": "Figure of the fit, relative to the study's results",
+}
+
+
+def quality_figures(
+    visits: Sequence[Mapping[str, Any]], normalised: Mapping[str, Any], folder: Path
+) -> dict[str, Any]:
+    """Draw a subject's fit to the template and every native mask on its image.
+
+    Parameters
+    ----------
+    visits
+        Per visit ``visit``, ``prepare``, ``segment`` and ``perfuse`` (records or None).
+    normalised
+        Record of the stage ``normalise``.
+    folder
+        The study's results folder.
+
+    Returns
+    -------
+    dict
+        The record of the stage ``quality``: ``fit`` (path of the figure or None), ``tile``
+        (for the contact sheet, or None), ``masks`` (visit -> path), and what the contact sheet
+        tells about the fit.
+    """
+    subject = normalised["participant_id"]
+    prepares = {visit["visit"]: visit["prepare"] for visit in visits}
+    record: dict[str, Any] = {
+        "stage": "quality",
+        "participant_id": subject,
+        "status": normalised["status"],
+        "reason": normalised["reason"],
+        "anchor": normalised["anchor"],
+        "method": normalised["method"],
+        "lesion": (normalised["lesion"] or {}).get("used"),
+        "quality": normalised["quality"],
+        "fit": None,
+        "tile": None,
+        "masks": {},
+    }
+    anchor = normalised["anchor"]
+    if anchor is not None:
+        scan = best_scan(prepares[anchor["visit"]]["scans"], anchor["grid"])
+        assert scan is not None
+        image = _scan_image(scan, folder)
+        chain = normalised["transforms"].get(anchor["visit"], {}).get(anchor["grid"])
+        planes = _planes(image, chain, folder)
+        for key, name in (("fit", "registration"), ("tile", "tile")):
+            record[key] = derivative(
+                subject, anchor["visit"], "figures", "qc", extension=".png", desc=name
+            )
+        _draw_fit(planes, record, folder / record["fit"])
+        _draw_tile(planes[_TILE_PLANE], folder / record["tile"])
+    for visit in visits:
+        panels = _mask_panels(visit, folder)
+        if panels:
+            path = derivative(
+                subject, visit["visit"], "figures", "qc", extension=".png", desc="masks"
+            )
+            _draw_masks(panels, f"{subject}  {visit['visit']}", folder / path)
+            record["masks"][visit["visit"]] = path
+    return record
+
+
+def quality_table(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """All fits of a study, worst first.
+
+    Failed fits come first, then those that stand out most: ``worst_z`` is the least of
+    (value - median) / (1.4826 x median absolute deviation) over the figures in :data:`RANKED`.
+
+    Examples
+    --------
+    >>> def record(name, dice):
+    ...     quality = {"dice": dice, "mutual_information": 1.1, "edge_correlation": 0.5}
+    ...     return {"participant_id": name, "status": "ok", "reason": None, "anchor": None,
+    ...             "method": "syn", "lesion": "mask", "quality": quality, "fit": None}
+    >>> quality_table([record("a", 0.95), record("b", 0.90), record("c", 0.96)])[
+    ...     "participant_id"].tolist()
+    ['b', 'a', 'c']
+    """
+    rows = []
+    for record in records:
+        anchor = record["anchor"]
+        rows.append(
+            {
+                **{key: record[key] for key in ("participant_id", "status", "reason", "method")},
+                "lesion": record["lesion"],
+                "anchor": f"{anchor['kind']} {anchor['visit']}" if anchor else None,
+                "figure": record["fit"],
+                **{
+                    key: record["quality"].get(key)
+                    for key in QUALITY_COLUMNS
+                    if key in record["quality"]
+                },
+            }
+        )
+    frame = pd.DataFrame(rows, columns=[name for name in QUALITY_COLUMNS if name != "rank"])
+    scores = frame[list(RANKED)].astype(float)
+    spread = 1.4826 * (scores - scores.median()).abs().median()
+    frame["worst_z"] = ((scores - scores.median()) / spread.where(spread > 1e-9)).min(axis=1)
+    frame["_failed"] = (frame["status"] == "ok").astype(int)
+    frame["_dice"] = scores["dice"]
+    # With too few subjects for a spread the overlap decides.
+    frame = frame.sort_values(
+        ["_failed", "worst_z", "_dice", "participant_id"], na_position="last", kind="stable"
+    ).reset_index(drop=True)
+    frame["rank"] = frame.index + 1
+    return frame[list(QUALITY_COLUMNS)]
+
+
+def contact_sheet(
+    records: Sequence[Mapping[str, Any]], table: pd.DataFrame, folder: Path, path: Path
+) -> None:
+    """One tile per subject, worst first, with the quality metrics on each.
+
+    Parameters
+    ----------
+    records, table
+        Of :func:`quality_figures` and :func:`quality_table`.
+    folder
+        The study's results folder.
+    path
+        The PNG.
+    """
+    from matplotlib.image import imread
+
+    tiles = {record["participant_id"]: record["tile"] for record in records}
+    shown = table.head(MAX_TILES)
+    columns = min(_COLUMNS, max(len(shown), 3))
+    rows = max(1, -(-len(shown) // columns))
+    figure, axes = _canvas(rows, columns, (2.1 * columns, 2.75 * rows + 0.6))
+    more = f"; the worst {len(shown)} of {len(table)}" if len(shown) < len(table) else ""
+    figure.suptitle(
+        f"Fit to MNI152, worst first{more}. Cyan: edges of the template",
+        color="white",
+        fontsize=11,
+    )
+    for axis, row in zip(axes.flat, shown.to_dict("records"), strict=False):
+        tile = tiles[row["participant_id"]]
+        if tile is not None:
+            axis.imshow(imread(folder / tile))
+        failed = row["status"] != "ok"
+        outlying = not failed and row["worst_z"] == row["worst_z"] and row["worst_z"] < OUTLYING_Z
+        colour = FAILED_COLOUR if failed else OUTLYING_COLOUR if outlying else SOUND_COLOUR
+        axis.set_title(_tile_words(row), color=colour, fontsize=7, loc="left")
+    for axis in axes.flat:
+        axis.set_axis_off()
+    _save(figure, path)
+
+
+def _tile_words(row: Mapping[Any, Any]) -> str:
+    """Heading of a tile: who, what was fitted, and the metrics or the reason."""
+    head = f"{row['rank']}. {row['participant_id']}  {row['anchor'] or 'no image'}"
+    if row["status"] != "ok":
+        reason = str(row["reason"])
+        words = reason if len(reason) <= 42 else reason[:40] + "..."
+        return f"{head}\n{row['status']}\n{words}"
+    figures = [
+        f"Dice {row['dice']:.3f}  MI {row['mutual_information']:.3f}",
+        f"edges {row['edge_correlation']:.2f}  "
+        f"J {row['jacobian_min']:.2f}-{row['jacobian_max']:.2f}",
+    ]
+    return "\n".join([f"{head}  {row['method']}", *figures])
+
+
+# --- one fit -----------------------------------------------------------------------------------
+
+
+def _scan_image(scan: Mapping[str, Any], folder: Path) -> nib.Nifti1Image:
+    series = scan["kind"] in ("ctp", "dsc")
+    return windowed(load_image(folder / scan["path"], ndim=4 if series else 3), scan["kind"])
+
+
+def template_edges(plane: np.ndarray) -> np.ndarray:
+    """Edges in a plane of the template: the outline of the brain, of its fluid and of white matter.
+
+    Examples
+    --------
+    >>> edges = template_edges(np.asarray(template_image().dataobj)[:, :, 80])
+    >>> edges.shape, 0.02 < float(edges.mean()) < 0.08
+    ((197, 233), True)
+    """
+    brain = ndimage.binary_fill_holes(plane > 0)
+    bright = np.percentile(plane[brain], 95) if brain.any() else 1.0
+    inner = ndimage.binary_erosion(brain, iterations=4)
+    fluid = inner & (ndimage.gaussian_filter(plane, 1.2) < 0.55 * bright)
+    white = inner & (ndimage.gaussian_filter(plane, 1.8) > 0.82 * bright)
+    edges = brain & ~ndimage.binary_erosion(brain)
+    for region in (ndimage.binary_opening(fluid), ndimage.binary_opening(white, iterations=2)):
+        edges |= region & ~ndimage.binary_erosion(region)
+    return np.asarray(edges)
+
+
+def _planes(
+    image: nib.Nifti1Image, chain: Mapping[str, Any] | None, folder: Path
+) -> list[np.ndarray]:
+    """The scan in the planes that are shown: by its fit, or by the headers where there is none."""
+    steps = (
+        read_steps([folder / name for name in chain["to_mni"]], chain["whichtoinvert"])
+        if chain
+        else []
+    )
+    template = template_image()
+    shown = []
+    for axis, at_mm in PLANES:
+        index = round(at_mm - template.affine[axis, 3])
+        shape = list(template.shape)
+        shape[axis] = 1
+        voxel = np.indices(shape).reshape(3, -1).T.astype(float)
+        voxel[:, axis] = index
+        points = transform_points(voxel + template.affine[:3, 3], steps)
+        values, _ = values_at(image, points)
+        shown.append(_upright(values.reshape(shape).squeeze(axis), axis))
+    return shown
+
+
+def checkerboard(first: np.ndarray, second: np.ndarray, square: int) -> np.ndarray:
+    """Two 2D images in alternating squares, each scaled to 0..1 by its 1st and 99th percentile.
+
+    Examples
+    --------
+    >>> stripes = np.tile([1.0, 3.0], (4, 2))
+    >>> checkerboard(stripes, stripes[:, ::-1], 2)[0].tolist()
+    [0.0, 1.0, 1.0, 0.0]
+    """
+    x, y = np.indices(first.shape) // square
+    return np.where((x + y) % 2 == 0, _scaled(first), _scaled(second))
+
+
+def _scaled(plane: np.ndarray) -> np.ndarray:
+    there = plane[plane != 0]
+    low, high = np.percentile(there, [1, 99]) if there.size else (0.0, 1.0)
+    return np.clip((plane - low) / max(high - low, 1e-6), 0, 1)
+
+
+def _template_planes() -> list[np.ndarray]:
+    template = template_image()
+    data = np.asarray(template.dataobj)
+    return [
+        _upright(np.take(data, round(at_mm - template.affine[axis, 3]), axis=axis), axis)
+        for axis, at_mm in PLANES
+    ]
+
+
+def _upright(plane: np.ndarray, axis: int) -> np.ndarray:
+    """A plane with up where up is and the patient's left on the right."""
+    return plane.T if axis == 0 else plane[::-1].T
+
+
+def _draw_fit(planes: Sequence[np.ndarray], record: Mapping[str, Any], path: Path) -> None:
+    """Edges of the template on the scan, and a checkerboard of the two."""
+    figure, axes = _canvas(2, len(PLANES), (2.0 * len(PLANES), 5.1))
+    anchor, sound = record["anchor"], record["status"] == "ok"
+    told = "  ".join(
+        f"{key.replace('_', ' ')} {value:.3g}"
+        for key, value in record["quality"].items()
+        if isinstance(value, (int, float)) and key in QUALITY_COLUMNS
+    )
+    state = record["method"] if sound else f"FAILED: {record['reason']}"
+    figure.suptitle(
+        f"{record['participant_id']}  {anchor['kind']} of {anchor['visit']} to MNI152"
+        f"  ({state}; lesion: {record['lesion']})\n{told}",
+        color="white" if sound else FAILED_COLOUR,
+        fontsize=9,
+    )
+    columns = zip(PLANES, planes, _template_planes(), axes.T, strict=True)
+    for (axis, at_mm), whole, standard, (above, below) in columns:
+        box = _around(standard > 0)
+        scan, template = whole[box], standard[box]
+        _edges_on(above, scan, template_edges(template))
+        above.set_title(f"{'xyz'[axis]} = {at_mm:+.0f} mm", color="white", fontsize=8)
+        board = checkerboard(scan, template, _SQUARE_MM)
+        below.imshow(board, cmap="gray", origin="lower", vmin=0, vmax=1)
+        below.set_axis_off()
+    for row, words in enumerate(("template edges on the scan", "checkerboard with the template")):
+        _beside(axes[row, 0], words, rotation=90, ha="center", x=-0.08)
+    _save(figure, path)
+
+
+def _draw_tile(plane: np.ndarray, path: Path) -> None:
+    """One axial plane without words, for the contact sheet."""
+    figure, axes = _canvas(1, 1, (1.97, 2.33))
+    template = _template_planes()[_TILE_PLANE]
+    box = _around(template > 0)
+    _edges_on(axes[0, 0], plane[box], template_edges(template[box]))
+    _save(figure, path)
+
+
+def _around(seen: np.ndarray, rim: int = 8) -> tuple[slice, ...]:
+    """Box around what is seen in a plane, with a rim."""
+    found = ndimage.find_objects(seen.astype(np.uint8))
+    if not found:
+        return (slice(None), slice(None))
+    return tuple(slice(max(0, part.start - rim), part.stop + rim) for part in found[0])
+
+
+def _edges_on(axis: Any, plane: np.ndarray, edges: np.ndarray) -> None:
+    from matplotlib.colors import ListedColormap
+
+    axis.imshow(_scaled(plane), cmap="gray", origin="lower", vmin=0, vmax=1)
+    axis.imshow(
+        np.ma.masked_where(~edges, edges), cmap=ListedColormap([EDGE_COLOUR]), origin="lower",
+        interpolation="nearest",
+    )  # fmt: skip
+    axis.set_axis_off()
+
+
+# --- masks -------------------------------------------------------------------------------------
+
+
+def _mask_panels(
+    visit: Mapping[str, Any], folder: Path
+) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray, str]]:
+    """Per native mask of a visit: words, image, mask, voxel sizes and colour."""
+    prepared = visit["prepare"]
+    listed = [
+        (f"brain ({grid})", file, grid, None, BRAIN_COLOUR)
+        for grid, file in sorted(prepared.get("brain_masks", {}).items())
+    ]
+    for scan in prepared["scans"]:
+        native = scan["status"] == "ok" and scan["space"] == "native"
+        if native and scan["label"] not in (None, "brain"):
+            words = f"{scan['label']}\n{scan['reader'] or 'supplied'}"
+            listed.append((words, scan["path"], scan["grid"], scan["on_kind"], MASK_COLOUR))
+    for stage in ("segment", "perfuse"):
+        for mask in (visit.get(stage) or {}).get("masks", []):
+            if mask["status"] == "ok" and mask["path"] is not None:
+                words = f"{mask['label']}\n{mask['source']}"
+                listed.append((words, mask["path"], mask["grid"], mask.get("kind"), MASK_COLOUR))
+    panels = []
+    for words, file, grid, kind, colour in listed:
+        same = [s for s in prepared["scans"] if s["kind"] == kind and s["grid"] == grid]
+        scan = next((s for s in same if s["status"] == "ok"), None)
+        scan = scan or best_scan(prepared["scans"], grid)
+        scan = scan or best_scan(prepared["scans"], prepared.get("reference") or "")
+        if scan is None:
+            continue
+        try:
+            image = _scan_image(scan, folder)
+            mask_image = load_image(folder / file, kind="mask")
+        except ImageFault:
+            continue  # Its own stage tells why.
+        on_image = np.asarray(apply_transforms(mask_image, image, [], "label").dataobj) != 0
+        sizes = np.asarray(voxel_sizes_mm(image.affine))
+        volume_ml = float(on_image.sum() * sizes.prod()) / 1000
+        told = f"{words}\non {scan['kind']}, {volume_ml:.1f} mL"
+        panels.append((told, np.asarray(image.dataobj), on_image, sizes, colour))
+    return panels
+
+
+def _shown_slices(mask: np.ndarray) -> np.ndarray:
+    """Slices over the extent of a mask; over the whole image where it is empty."""
+    areas = mask.sum(axis=(0, 1))
+    there = np.flatnonzero(areas) if areas.any() else np.arange(mask.shape[2])
+    first, last = there[0], there[-1]
+    if len(there) > 2 * _SLICES:  # the poles of a large mask show little
+        first, last = first + len(there) // 12, last - len(there) // 12
+    return np.unique(np.linspace(first, last, _SLICES).round().astype(int))
+
+
+def _draw_masks(
+    panels: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray, str]], title: str, path: Path
+) -> None:
+    figure, axes = _canvas(len(panels), _SLICES, (1.35 * _SLICES + 0.9, 1.55 * len(panels) + 0.4))
+    figure.suptitle(title, color="white", fontsize=10)
+    for row, (words, image, mask, sizes, colour) in enumerate(panels):
+        low, high = np.percentile(image[image != 0], [1, 99.5]) if image.any() else (0, 1)
+        # The image's body alone, so that air around the head costs no room.
+        body = image.max(axis=2) > low + 0.15 * (high - low)
+        box = (*_around(body | mask.any(axis=2), rim=4), slice(None))
+        image, mask = image[box], mask[box]
+        for axis in axes[row]:
+            axis.set_axis_off()
+        for axis, index in zip(axes[row], _shown_slices(mask), strict=False):
+            axis.imshow(
+                image[::-1, :, index].T, cmap="gray", origin="lower", vmin=low, vmax=high,
+                aspect=sizes[1] / sizes[0], interpolation="nearest",
+            )  # fmt: skip
+            if mask[:, :, index].any():
+                axis.contour(
+                    mask[::-1, :, index].T.astype(float), [0.5], colors=colour, linewidths=0.8
+                )
+        _beside(axes[row, 0], words)
+    _save(figure, path)
+
+
+def _beside(
+    axis: Any, words: str, *, rotation: int = 0, ha: str = "right", x: float = -0.06
+) -> None:
+    """Words to the left of a row."""
+    axis.text(
+        x, 0.5, words, color="white", fontsize=7.5, va="center", ha=ha, rotation=rotation,
+        transform=axis.transAxes,
+    )  # fmt: skip
+
+
+def _canvas(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained", facecolor="black")
+    FigureCanvasAgg(figure)
+    return figure, figure.subplots(rows, columns, squeeze=False)
+
+
+def _save(figure: Any, path: Path) -> None:
+    with atomic_path(path) as temporary:
+        # No time stamp and no version in the file: same input, same bytes.
+        figure.savefig(temporary, dpi=100, format="png", metadata={"Software": None})

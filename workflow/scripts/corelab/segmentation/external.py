@@ -1,0 +1,194 @@
+"""A segmentation program of somebody else (a container, nnU-Net, DeepISLES) as one more source.
+
+Off unless the configuration lists it, never downloaded, never taken in place of the pipeline's own
+mask: its result stands beside it as ``pipeline:<id>``. What made a mask is on record: the command,
+the declared version and image digest, and the SHA-256 of every file (container, weights) named.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nipype.interfaces.base import (
+    CommandLine,
+    CommandLineInputSpec,
+    File,
+    InputMultiPath,
+    TraitedSpec,
+    traits,
+)
+
+from corelab.imaging import resample_to, same_grid
+from corelab.provenance.products import file_sha256
+from corelab.segmentation.segmenter import (
+    Image,
+    Mask,
+    NotSegmentable,
+    Segmentation,
+    check_grid,
+)
+
+BRAIN = "brain.nii.gz"
+
+
+class BackendError(RuntimeError):
+    """The program that the configuration names cannot be started; no fault of the scans."""
+
+
+class _ProgramInput(CommandLineInputSpec):  # type: ignore[misc]
+    images = InputMultiPath(File(exists=True), mandatory=True, desc="NIfTI files that it reads")
+    arguments = traits.List(traits.Str(), argstr="%s", position=0, desc="words of the command")
+    mask_file = traits.Str(mandatory=True, desc="where it writes the mask, relative to its folder")
+
+
+class _ProgramOutput(TraitedSpec):  # type: ignore[misc]
+    mask = File(exists=True, desc="label image in the space of the images")
+
+
+class SegmentationProgram(CommandLine):  # type: ignore[misc]
+    """Nipype interface: images in, one label image out, in a folder of its own."""
+
+    input_spec = _ProgramInput
+    output_spec = _ProgramOutput
+
+    def _list_outputs(self) -> dict[str, str]:
+        folder = Path(self.inputs.images[0]).parents[0]
+        return {"mask": str(folder / self.inputs.mask_file)}
+
+
+class ExternalSegmenter:
+    """One entry of ``segmentation.external`` as a :class:`corelab.segmentation.Segmenter`.
+
+    Parameters
+    ----------
+    backend
+        ``id``, ``label``, ``inputs`` (kind -> file name), ``command`` (words; ``{folder}`` is where
+        the inputs lie and the output is expected), ``output``, and optionally ``files``,
+        ``image_digest``, ``version``, ``label_values``.
+    affine
+        Voxel to world (RAS) of the images.
+    """
+
+    def __init__(self, backend: Mapping[str, Any], affine: np.ndarray) -> None:
+        self.backend = backend
+        self.affine = affine
+        self.label = str(backend["label"])
+        self.source = f"pipeline:{backend['id']}"
+
+    def __call__(
+        self,
+        images: Mapping[str, Image],
+        brain: Mask,
+        voxel_size_mm: Sequence[float],
+        parameters: Mapping[str, Any],
+    ) -> Segmentation:
+        """Run the program on images of one grid.
+
+        Raises
+        ------
+        BackendError
+            If the program, or a file of it, is not there.
+        NotSegmentable
+            If it ended with an error, or gave no usable mask: the scan's status.
+        """
+        voxel = check_grid(images, brain, voxel_size_mm)
+        record = self._record()
+        reference = nib.Nifti1Image(brain.astype(np.uint8), self.affine)
+        with tempfile.TemporaryDirectory(prefix="corelab-") as name:
+            folder = Path(name)
+            paths = [
+                _write(images[kind].astype(np.float32), self.affine, folder / file)
+                for kind, file in self.backend["inputs"].items()
+            ]
+            # First, since the interface takes its folder from it.
+            paths.insert(0, _write(brain.astype(np.uint8), self.affine, folder / BRAIN))
+            (folder / self.backend["output"]).parent.mkdir(parents=True, exist_ok=True)
+            self._run(folder, paths)
+            mask = self._mask(folder / self.backend["output"], reference)
+        volume_ml = float(mask.sum()) * float(np.prod(voxel)) / 1000.0
+        return Segmentation(
+            label=self.label,
+            source=self.source,
+            mask=mask,
+            volume_ml=volume_ml,
+            volume_low_ml=volume_ml,
+            volume_high_ml=volume_ml,
+            parameters=dict(parameters),
+            quality=record,
+        )
+
+    def _record(self) -> dict[str, Any]:
+        """What made the mask, before it is made: a missing file stops here."""
+        program = self.backend["command"][0]
+        if shutil.which(program) is None:
+            raise BackendError(
+                f"segmentation.external '{self.backend['id']}': the program {program} is not on "
+                "the PATH; install it, or take the entry out of the configuration"
+            )
+        missing = [file for file in self.backend.get("files") or () if not Path(file).is_file()]
+        if missing:
+            raise BackendError(
+                f"segmentation.external '{self.backend['id']}': {', '.join(missing)} is not there; "
+                "nothing is ever downloaded, so put the container and the weights in place"
+            )
+        return {
+            "program": program,
+            "version": self.backend.get("version"),
+            "image_digest": self.backend.get("image_digest"),
+            "files_sha256": {
+                Path(file).name: file_sha256(Path(file)) for file in self.backend.get("files") or ()
+            },
+        }
+
+    def _run(self, folder: Path, paths: Sequence[Path]) -> None:
+        words = [word.replace("{folder}", str(folder)) for word in self.backend["command"]]
+        node = SegmentationProgram(command=shlex.quote(words[0]))
+        node.inputs.images = [str(path) for path in paths]
+        node.inputs.arguments = [shlex.quote(word) for word in words[1:]]
+        node.inputs.mask_file = self.backend["output"]
+        node.terminal_output = "file_split"
+        try:
+            node.run(cwd=str(folder))
+        except (RuntimeError, FileNotFoundError) as error:
+            said = folder / "stderr.nipype"
+            lines = said.read_text(errors="replace").strip().splitlines() if said.is_file() else []
+            last = lines[-1] if lines else str(error).strip().splitlines()[-1]
+            last = last.replace(str(folder), "{folder}")
+            raise NotSegmentable(f"{self.backend['id']} failed: {last}") from error
+
+    def _mask(self, path: Path, reference: nib.Nifti1Image) -> Mask:
+        """The program's label image as a mask on the images' grid."""
+        try:
+            image: Any = nib.load(path)
+            labels = np.asanyarray(image.dataobj)
+        except (ImageFileError, OSError, EOFError, ValueError) as error:
+            raise NotSegmentable(
+                f"{self.backend['id']} wrote no readable image to {self.backend['output']}"
+            ) from error
+        if labels.ndim != 3 or not np.isfinite(labels).all():
+            raise NotSegmentable(
+                f"{self.backend['id']} wrote an image of shape {labels.shape}, or with values that "
+                "are not finite, where a 3D label image is expected"
+            )
+        chosen = self.backend.get("label_values")
+        # Labels may be stored as 1.000015: whole numbers are meant.
+        whole = np.rint(labels)
+        mask = np.isin(whole, chosen) if chosen else whole > 0
+        found = nib.Nifti1Image(mask.astype(np.uint8), image.affine)
+        if not same_grid(found, reference):
+            found = resample_to(found, reference, order=0)
+        return np.asarray(found.dataobj) > 0
+
+
+def _write(values: np.ndarray, affine: np.ndarray, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    nib.save(nib.Nifti1Image(values, affine), path)
+    return path
