@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 from typing import Any
 
@@ -189,26 +190,11 @@ def weighted_kappa(
     levels, place = np.unique(np.concatenate([x, y]), return_inverse=True)
     if levels.size == 1:
         raise NotComputable(f"no variance: both readers gave {levels[0]:g} to all {n} targets")
-    i, j = place[:n], place[n:]
-    table = _distance(levels[:, None], levels[None, :], weights)
-    row = np.bincount(i, minlength=levels.size) / n
-    column = np.bincount(j, minlength=levels.size) / n
-    observed = table[i, j]
-    expected = float(row @ table @ column)
-    to_column, to_row = table @ column, row @ table
-    kappa = 1.0 - float(observed.mean()) / expected
-    influence = -(observed - observed.mean()) / expected + (1.0 - kappa) / expected * (
-        to_column[i] + to_row[j] - 2.0 * expected
-    )
-    se = float(np.sqrt(np.mean(influence**2) / n))
-    null = -(table - expected) + (to_column[:, None] + to_row[None, :] - 2.0 * expected)
-    null_se = float(np.sqrt(row @ null**2 @ column / n)) / expected
+    pair = _Pair(place[:n], place[n:], _distance(levels[:, None], levels[None, :], weights))
+    kappa, se, null_se = pair.kappa(), pair.standard_error(), pair.null_error()
     half = quantile_normal(alpha) * se
-    bootstrap = (np.nan, np.nan)
-    if resamples:
-        bootstrap = _kappa_bootstrap(i, j, table, kappa, resamples, seed, alpha)
     kind = {"none": "Cohen's kappa", "linear": "linear weights", "quadratic": "quadratic weights"}
-    two = levels.size == 2
+    prevalence, bias = pair.indices()
     return Kappa(
         estimate=kappa,
         ci_low=kappa - half,
@@ -218,16 +204,72 @@ def weighted_kappa(
         n=n,
         weights=weights,
         percent_agreement=100.0 * float(np.mean(x == y)),
-        bootstrap_ci=bootstrap,
-        prevalence_index=float(np.mean(i == j) - 2 * np.mean((i == 0) & (j == 0)))
-        if two
-        else np.nan,
-        bias_index=float(row[0] - column[0]) if two else np.nan,
-        maximum=_largest_kappa(row, column) if weights == "none" else np.nan,
+        bootstrap_ci=_kappa_bootstrap(pair, resamples, seed, alpha)
+        if resamples
+        else (np.nan, np.nan),
+        prevalence_index=prevalence,
+        bias_index=bias,
+        maximum=_largest_kappa(pair.row, pair.column) if weights == "none" else np.nan,
         moment_form=moment,
         method=f"{kind[weights]}; Fleiss-Cohen-Everitt 1969 asymptotic interval"
         + ("; moment form (scores are not integers)" if moment else ""),
     )
+
+
+@dataclass(frozen=True)
+class _Pair:
+    """Two readers' grades as places among the levels, and the distance between levels."""
+
+    i: np.ndarray
+    j: np.ndarray
+    distance: Floats
+
+    @cached_property
+    def row(self) -> Floats:
+        """Shares of the levels by the first reader."""
+        return np.bincount(self.i, minlength=len(self.distance)) / self.i.size
+
+    @cached_property
+    def column(self) -> Floats:
+        """Shares of the levels by the second reader."""
+        return np.bincount(self.j, minlength=len(self.distance)) / self.j.size
+
+    @cached_property
+    def observed(self) -> Floats:
+        """Distance of every target."""
+        return self.distance[self.i, self.j]
+
+    @cached_property
+    def expected(self) -> float:
+        """Mean distance of readers with these shares who know nothing of each other."""
+        return float(self.row @ self.distance @ self.column)
+
+    def kappa(self) -> float:
+        """1 - observed / expected distance."""
+        return 1.0 - float(self.observed.mean()) / self.expected
+
+    def standard_error(self) -> float:
+        """By the influence of each target, which is Fleiss, Cohen and Everitt's."""
+        to_column, to_row = self.distance @ self.column, self.row @ self.distance
+        influence = -(self.observed - self.observed.mean()) / self.expected + (
+            1.0 - self.kappa()
+        ) / self.expected * (to_column[self.i] + to_row[self.j] - 2.0 * self.expected)
+        return float(np.sqrt(np.mean(influence**2) / self.i.size))
+
+    def null_error(self) -> float:
+        """Standard error where kappa is 0."""
+        to_column, to_row = self.distance @ self.column, self.row @ self.distance
+        null = -(self.distance - self.expected) + (
+            to_column[:, None] + to_row[None, :] - 2.0 * self.expected
+        )
+        return float(np.sqrt(self.row @ null**2 @ self.column / self.i.size)) / self.expected
+
+    def indices(self) -> tuple[float, float]:
+        """Prevalence and bias index (Byrt 1993); two levels only."""
+        if len(self.distance) != 2:
+            return np.nan, np.nan
+        same = np.mean(self.i == self.j) - 2 * np.mean((self.i == 0) & (self.j == 0))
+        return float(same), float(self.row[0] - self.column[0])
 
 
 def _largest_kappa(row: Floats, column: Floats) -> float:
@@ -236,22 +278,14 @@ def _largest_kappa(row: Floats, column: Floats) -> float:
     return float((np.minimum(row, column).sum() - expected) / (1.0 - expected))
 
 
-def _kappa_bootstrap(
-    i: np.ndarray,
-    j: np.ndarray,
-    table: Floats,
-    kappa: float,
-    resamples: int,
-    seed: int,
-    alpha: float,
-) -> tuple[float, float]:
-    n, levels = i.size, table.shape[0]
+def _kappa_bootstrap(pair: _Pair, resamples: int, seed: int, alpha: float) -> tuple[float, float]:
+    n, levels = pair.i.size, len(pair.distance)
     drawn = bootstrap_weights(n, resamples=resamples, seed=seed) / n
-    rows, columns = drawn @ np.eye(levels)[i], drawn @ np.eye(levels)[j]
-    expected = np.sum((rows @ table) * columns, axis=1)
+    rows, columns = drawn @ np.eye(levels)[pair.i], drawn @ np.eye(levels)[pair.j]
+    expected = np.sum((rows @ pair.distance) * columns, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
-        values = 1.0 - (drawn @ table[i, j]) / np.where(expected > 0, expected, np.nan)
-    return bootstrap_interval(values, kappa, None, alpha)
+        values = 1.0 - (drawn @ pair.observed) / np.where(expected > 0, expected, np.nan)
+    return bootstrap_interval(values, pair.kappa(), None, alpha)
 
 
 def _grades(ratings: ArrayLike, categories: Sequence[Any] | None) -> Floats:

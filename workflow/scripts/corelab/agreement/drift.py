@@ -109,7 +109,7 @@ def drift_by_thirds(
     groups = [values[part == third] for third in (1, 2, 3)]
     found = tuple(intraclass_correlation(group, alpha=alpha)[form] for group in groups)
     difference = values[:, 0] - values[:, 1]
-    bias = tuple(_mean_of(difference[part == third], alpha) for third in (1, 2, 3))
+    bias = tuple(mean_of(difference[part == third], alpha) for third in (1, 2, 3))
     relative = np.argsort(np.argsort(places, kind="stable")) / (n - 1.0)
     distance = np.abs(difference - np.median(difference))
     floor = np.min(distance[distance > 0], initial=1.0) / 2.0
@@ -124,7 +124,15 @@ def drift_by_thirds(
     )
 
 
-def _mean_of(values: Floats, alpha: float) -> Estimate:
+def mean_of(values: Floats, alpha: float) -> Estimate:
+    """Mean of differences with its t interval and test of 0.
+
+    Examples
+    --------
+    >>> found = mean_of(np.array([1.0, 2.0, 3.0]), 0.05)
+    >>> round(found.ci_low, 3), round(found.ci_high, 3)
+    (-0.484, 4.484)
+    """
     n, mean = values.size, float(values.mean())
     se = float(values.std(ddof=1) / np.sqrt(n))
     half = quantile_t(n - 1, alpha) * se
@@ -180,6 +188,8 @@ class ReaderEffects:
         Reader -> deviation with t interval; p value of no deviation.
     f, df1, df2, p_value
         Test that no reader differs (systematic bias): MSJ / MSE, which no ICC test is.
+    ratio
+        Variance between targets over that of the residual.
     """
 
     effects: Mapping[str, Estimate]
@@ -187,10 +197,14 @@ class ReaderEffects:
     df1: int
     df2: int
     p_value: float
+    ratio: float
 
 
 def reader_effects(wide: pd.DataFrame, *, alpha: float = 0.05) -> ReaderEffects:
-    """Systematic effect of each reader, by least squares with targets and readers as effects.
+    """Systematic effect of each reader: mixed model, readers fixed and targets random, REML.
+
+    Complete readings give what the analysis of variance gives; where cells are missing, targets
+    read by few readers count for what they tell. Degrees of freedom are those within targets.
 
     Parameters
     ----------
@@ -211,31 +225,35 @@ def reader_effects(wide: pd.DataFrame, *, alpha: float = 0.05) -> ReaderEffects:
     >>> {name: round(one.estimate, 3) for name, one in found.effects.items()}
     {'r1': -0.5, 'r2': 0.5}
     """
-    from scipy import special
+    from scipy import optimize, special
 
     values = wide.to_numpy(dtype=np.float64)
     values = values[(~np.isnan(values)).sum(axis=1) >= 2]
-    target, reader = np.nonzero(~np.isnan(values))
-    y = values[target, reader]
     n, k = values.shape
     if n < 2 or k < 2:
         raise NotComputable(f"{n} targets read by two of {k} readers: 2 of each are needed")
-    # Effect coding: the effects of readers sum to 0.
-    codes = np.vstack([np.eye(k - 1), -np.ones(k - 1)])[reader]
-    design = np.column_stack([codes, np.eye(n)[target]])
-    rank = int(np.linalg.matrix_rank(design))
-    df2 = y.size - rank
-    if rank < n + k - 1 or df2 < 1:
+    seen = ~np.isnan(values)
+    if np.linalg.matrix_rank(_laplacian(seen)) < k - 1:
         raise NotComputable("readers share too few targets for their effects to be told apart")
-    solution, _, _, _ = np.linalg.lstsq(design, y, rcond=None)
-    rss = float(np.sum((y - design @ solution) ** 2))
-    only, _, _, _ = np.linalg.lstsq(np.eye(n)[target], y, rcond=None)
-    rss_targets = float(np.sum((y - np.eye(n)[target] @ only) ** 2))
-    variance = rss / df2
-    covariance = np.linalg.inv(design.T @ design)[: k - 1, : k - 1] * variance
-    contrast = np.vstack([np.eye(k - 1), -np.ones(k - 1)])
-    estimates = contrast @ solution[: k - 1]
-    errors = np.sqrt(np.maximum(np.diag(contrast @ covariance @ contrast.T), 0.0))
+    df2 = int(seen.sum()) - n - k + 1
+    if df2 < 1:
+        raise NotComputable("readers share too few targets for their effects to be told apart")
+    scale = float(np.nanstd(values)) or 1.0
+    centred = (values - np.nanmean(values)) / scale
+
+    def deviance(log_ratio: float) -> float:
+        return _mixed(centred, float(np.exp(log_ratio))).deviance
+
+    grid = np.linspace(-12.0, 18.0, 31)
+    best = grid[int(np.argmin([deviance(one) for one in grid]))]
+    found = optimize.minimize_scalar(
+        deviance, bounds=(best - 1.0, best + 1.0), method="bounded", options={"xatol": 1e-10}
+    )
+    fit = _mixed(centred, float(np.exp(found.x)))
+    contrast = np.eye(k) - 1.0 / k
+    estimates = scale * contrast @ fit.effects
+    covariance = scale**2 * contrast @ fit.covariance @ contrast.T
+    errors = np.sqrt(np.maximum(np.diag(covariance), 0.0))
     half = quantile_t(df2, alpha) * errors
     effects = {
         str(name): Estimate(
@@ -244,11 +262,49 @@ def reader_effects(wide: pd.DataFrame, *, alpha: float = 0.05) -> ReaderEffects:
             float(estimates[j] + half[j]),
             p_from_t(estimates[j] / errors[j], df2) if errors[j] > 0 else float(estimates[j] == 0),
             n,
-            "deviation from the mean of readers, least squares with targets as effects; t",
+            "deviation from the mean of readers, mixed model with random targets (REML); t",
             se=float(errors[j]),
         )
         for j, name in enumerate(wide.columns)
     }
-    f = (rss_targets - rss) / (k - 1) / variance if variance > 0 else np.inf
+    tested = float(fit.residual) > 1e-24
+    inverse = np.linalg.pinv(covariance[:-1, :-1])
+    f = float(estimates[:-1] @ inverse @ estimates[:-1]) / (k - 1) if tested else np.inf
     p_value = float(special.fdtrc(k - 1, df2, f)) if np.isfinite(f) else 0.0
-    return ReaderEffects(effects, float(f), k - 1, df2, p_value)
+    return ReaderEffects(effects, float(f), k - 1, df2, p_value, float(np.exp(found.x)))
+
+
+def _laplacian(seen: np.ndarray) -> Floats:
+    """Whom of the readers shared targets connect: rank k - 1 where all are."""
+    mask = seen.astype(np.float64)
+    shared = mask.T @ mask
+    np.fill_diagonal(shared, 0.0)
+    return np.diag(shared.sum(axis=1)) - shared
+
+
+@dataclass(frozen=True)
+class _Mixed:
+    """Generalised least squares of readers at one ratio of target to residual variance."""
+
+    deviance: float
+    residual: float
+    effects: Floats
+    covariance: Floats
+
+
+def _mixed(values: Floats, ratio: float) -> _Mixed:
+    """-2 REML log likelihood (but for a constant) with targets absorbed; readers are fixed."""
+    seen = ~np.isnan(values)
+    mask, y = seen.astype(np.float64), np.where(seen, values, 0.0)
+    per_target = mask.sum(axis=1)
+    weight = ratio / (1.0 + ratio * per_target)
+    sums = y.sum(axis=1)
+    normal = np.diag(mask.sum(axis=0)) - mask.T @ (weight[:, None] * mask)
+    right = y.sum(axis=0) - mask.T @ (weight * sums)
+    effects = np.linalg.solve(normal, right)
+    df = int(seen.sum()) - values.shape[1]
+    rss = float(np.sum(y**2) - np.sum(weight * sums**2) - effects @ right)
+    residual = max(rss / df, 1e-30)
+    log_det = float(np.sum(np.log1p(ratio * per_target)) + np.linalg.slogdet(normal)[1])
+    return _Mixed(df * float(np.log(residual)) + log_det, residual, effects,
+                  residual * np.linalg.inv(normal))  # fmt: skip

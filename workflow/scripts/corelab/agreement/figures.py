@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,14 +30,30 @@ BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#
 LINES = (BLUE, ORANGE, GREEN, PINK, "#E69F00", "#56B4E9")
 
 
-def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+def _grid_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure as NewFigure
 
-    figure = NewFigure(figsize=(width, height), layout="constrained", dpi=150)
-    axes = figure.add_subplot()
+    return NewFigure(figsize=(width, height), layout="constrained", dpi=150)
+
+
+def _panel(figure: Figure, rows: int, columns: int, place: int) -> Axes:
+    axes = figure.add_subplot(rows, columns, place)
     axes.spines[["top", "right"]].set_visible(False)
     axes.tick_params(labelsize=8)
-    return figure, axes
+    return axes
+
+
+def _figure(width: float, height: float) -> tuple[Figure, Axes]:
+    figure = _grid_figure(width, height)
+    return figure, _panel(figure, 1, 1, 1)
+
+
+def plot_nothing(reason: str) -> Figure:
+    """A figure that says why there is none."""
+    figure, axes = _figure(5.0, 0.8)
+    axes.axis("off")
+    axes.text(0.0, 0.5, f"Not drawn: {reason}", fontsize=9, color=GREY, wrap=True)
+    return figure
 
 
 def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
@@ -62,7 +79,8 @@ def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
     return Path(path)
 
 
-def plot_bland_altman(
+def draw_bland_altman(
+    axes: Axes,
     a: ArrayLike,
     b: ArrayLike,
     *,
@@ -70,87 +88,73 @@ def plot_bland_altman(
     unit: str = "mL",
     delta: float | None = None,
     alpha: float = 0.05,
-) -> Figure:
+) -> None:
     """Differences against means, with bias, limits and the confidence bands of all three.
 
     Parameters
     ----------
+    axes
+        To draw on.
     a, b
         One value per target.
     names
         Of the two sources; the difference is the first minus the second.
     unit
-        Of the values.
+        Of the values; empty for none.
     delta
         Acceptance limit, drawn where given.
     alpha
         1 - confidence level of the bands.
-
-    Examples
-    --------
-    >>> figure = plot_bland_altman([1, 2, 3, 4], [1.1, 1.8, 3.3, 3.9])
-    >>> figure.axes[0].get_ylabel()
-    'a - b (mL)'
     """
     x, y = paired_columns(a, b, at_least=3)
     found = bland_altman(x, y, alpha=alpha)
-    figure, axes = _figure(5.2, 3.8)
     middle, difference = (x + y) / 2.0, x - y
+    right: dict[str, Any] = {
+        "xycoords": ("axes fraction", "data"),
+        "textcoords": "offset points",
+        "va": "center",
+    }
     for value, band, colour, name in (
         (found.bias, found.bias_ci, BLUE, "bias"),
         (found.loa_upper, found.loa_upper_ci, ORANGE, "+1.96 SD"),
-        (found.loa_lower, found.loa_lower_ci, ORANGE, "-1.96 SD"),
+        (found.loa_lower, found.loa_lower_ci, ORANGE, "\u22121.96 SD"),
     ):
         axes.axhspan(*band, color=colour, alpha=0.13, linewidth=0)
         axes.axhline(value, color=colour, linewidth=1.2, linestyle="-" if name == "bias" else "--")
-        axes.annotate(
-            f"{name} {value:.3g}",
-            (1.0, value),
-            xycoords=("axes fraction", "data"),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=8,
-            color=colour,
-        )
+        axes.annotate(f"{name} {value:.3g}", (1.0, value), xytext=(4, 0), fontsize=8,
+                      color=colour, **right)  # fmt: skip
     axes.axhline(0.0, color=GREY, linewidth=0.7)
     if delta is not None:
         for limit in (-delta, delta):
             axes.axhline(limit, color=GREEN, linewidth=1.0, linestyle=":")
         axes.annotate(
-            f"accepted +-{delta:g}",
+            f"accepted \u00b1{delta:g}",
             (0.01, delta),
-            xycoords=("axes fraction", "data"),
             va="bottom",
             fontsize=8,
             color=GREEN,
+            xycoords=("axes fraction", "data"),
         )
     axes.scatter(middle, difference, s=16, color="black", alpha=0.65, linewidths=0)
-    axes.set_xlabel(f"Mean of {names[0]} and {names[1]} ({unit})", fontsize=9)
-    axes.set_ylabel(f"{names[0]} - {names[1]} ({unit})", fontsize=9)
+    suffix = f" ({unit})" if unit else ""
+    axes.set_xlabel(f"Mean of {names[0]} and {names[1]}{suffix}", fontsize=9)
+    axes.set_ylabel(f"{names[0]} - {names[1]}{suffix}", fontsize=9)
     axes.set_title(
         f"n = {found.n}; bands: {100 * (1 - alpha):g} % intervals", fontsize=8, loc="left"
     )
-    return figure
 
 
-def plot_scatter(
+def draw_scatter(
+    axes: Axes,
     a: ArrayLike,
     b: ArrayLike,
     *,
     names: tuple[str, str] = ("a", "b"),
     unit: str = "mL",
     caption: str = "",
-) -> Figure:
-    """Two sources against each other with the identity and the Deming line, equal axes.
-
-    Examples
-    --------
-    >>> plot_scatter([1, 2, 3, 4], [1.1, 1.8, 3.3, 3.9]).axes[0].get_xlabel()
-    'a (mL)'
-    """
+) -> None:
+    """Two sources against each other with the identity and the Deming line, equal axes."""
     x, y = paired_columns(a, b, at_least=3)
-    figure, axes = _figure(4.2, 4.2)
     both = np.concatenate([x, y])
     margin = 0.05 * (np.ptp(both) or 1.0)
     low, high = float(both.min() - margin), float(both.max() + margin)
@@ -158,23 +162,49 @@ def plot_scatter(
     try:
         line = deming(x, y)
         ends = np.array([x.min(), x.max()])
-        axes.plot(
-            ends,
-            line.intercept.estimate + line.slope.estimate * ends,
-            color=ORANGE,
-            linewidth=1.4,
-            label=f"Deming, slope {line.slope.estimate:.3f}",
-        )
+        axes.plot(ends, line.intercept.estimate + line.slope.estimate * ends, color=ORANGE,
+                  linewidth=1.4, label=f"Deming, slope {line.slope.estimate:.3f}")  # fmt: skip
     except NotComputable as error:
         caption = f"{caption} no line: {error}".strip()
     axes.scatter(x, y, s=16, color=BLUE, alpha=0.7, linewidths=0)
     axes.set_xlim(low, high)
     axes.set_ylim(low, high)
     axes.set_aspect("equal")
-    axes.set_xlabel(f"{names[0]} ({unit})", fontsize=9)
-    axes.set_ylabel(f"{names[1]} ({unit})", fontsize=9)
+    suffix = f" ({unit})" if unit else ""
+    axes.set_xlabel(f"{names[0]}{suffix}", fontsize=9)
+    axes.set_ylabel(f"{names[1]}{suffix}", fontsize=9)
     axes.legend(fontsize=8, frameon=False, loc="upper left")
     axes.set_title(f"n = {x.size}" + (f"; {caption}" if caption else ""), fontsize=8, loc="left")
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two columns to draw, with their names and unit."""
+
+    a: ArrayLike
+    b: ArrayLike
+    names: tuple[str, str] = ("a", "b")
+    unit: str = "mL"
+    title: str = ""
+
+
+def plot_pairs(pairs: Sequence[Pair], *, delta: float | None = None, alpha: float = 0.05) -> Figure:
+    """For each pair of sources a row: scatter with identity, and Bland-Altman.
+
+    Examples
+    --------
+    >>> figure = plot_pairs([Pair([1, 2, 3, 4], [1.1, 1.8, 3.3, 3.9])])
+    >>> figure.axes[0].get_xlabel(), figure.axes[1].get_ylabel()
+    ('a (mL)', 'a - b (mL)')
+    """
+    figure = _grid_figure(8.6, 3.7 * len(pairs))
+    for row, pair in enumerate(pairs):
+        left = _panel(figure, len(pairs), 2, 2 * row + 1)
+        draw_scatter(left, pair.a, pair.b, names=pair.names, unit=pair.unit, caption=pair.title)
+        right = _panel(figure, len(pairs), 2, 2 * row + 2)
+        draw_bland_altman(
+            right, pair.a, pair.b, names=pair.names, unit=pair.unit, delta=delta, alpha=alpha
+        )
     return figure
 
 
@@ -209,7 +239,7 @@ def plot_matrix(
     rows, columns = names[1:], names[:-1]
     table = table[1:, :-1]
     size = 1.6 + 0.62 * len(columns)
-    figure, axes = _figure(size + 1.4, size)
+    figure, axes = _figure(size + 1.8, size)
     image = axes.imshow(table, cmap="cividis", vmin=limits[0], vmax=limits[1])
     for i, j in zip(*np.nonzero(np.isfinite(table)), strict=True):
         bright = (table[i, j] - limits[0]) / (limits[1] - limits[0]) > 0.55
@@ -308,44 +338,54 @@ def plot_drift(drifts: Mapping[str, Drift], *, ylabel: str = "ICC(A,1)") -> Figu
     return figure
 
 
-def plot_confusion(
-    a: ArrayLike,
-    b: ArrayLike,
-    categories: Sequence[Any] | None = None,
-    *,
-    names: tuple[str, str] = ("a", "b"),
-) -> Figure:
-    """Table of grades of two readers; the diagonal is agreement.
+def plot_confusion(pairs: Sequence[Pair], labels: Sequence[Any] | None = None) -> Figure:
+    """Tables of grades of two readers, side by side; the diagonal is agreement.
+
+    Parameters
+    ----------
+    pairs
+        Grades as numbers.
+    labels
+        Names of the grades 0, 1, ... of the whole scale; None shows the numbers that occur.
 
     Examples
     --------
-    >>> plot_confusion([0, 1, 1, 2], [0, 1, 2, 2]).axes[0].get_xlabel()
+    >>> plot_confusion([Pair([0, 1, 1, 2], [0, 1, 2, 2])]).axes[0].get_xlabel()
     'b'
     """
-    x, y = paired_columns(a, b, at_least=1)
+    columns = min(len(pairs), 3)
+    rows = -(-len(pairs) // columns)
     levels = (
-        np.unique(np.concatenate([x, y])) if categories is None else np.array(categories, float)
+        np.arange(len(labels), dtype=float)
+        if labels is not None
+        else np.unique(
+            np.concatenate([np.concatenate(paired_columns(p.a, p.b, at_least=1)) for p in pairs])
+        )
     )
-    counts = ((x[:, None, None] == levels[:, None]) & (y[:, None, None] == levels)).sum(axis=0)
-    size = 1.3 + 0.36 * len(levels)
-    figure, axes = _figure(size + 0.4, size)
-    axes.imshow(counts, cmap="Blues", vmin=0, vmax=max(int(counts.max()), 1))
-    for i in range(len(levels)):
-        axes.add_patch(_outline(i))
-        for j in range(len(levels)):
-            if counts[i, j]:
-                dark = counts[i, j] > 0.6 * counts.max()
-                axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=8,
-                          color="white" if dark else "black")  # fmt: skip
-    labels = [f"{level:g}" for level in levels]
-    axes.set_xticks(range(len(levels)), labels)
-    axes.set_yticks(range(len(levels)), labels)
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
-    axes.set_xlabel(names[1], fontsize=9)
-    axes.set_ylabel(names[0], fontsize=9)
-    same = 100.0 * float(np.mean(x == y))
-    axes.set_title(f"n = {x.size}, {same:.0f} % identical", fontsize=8, loc="left")
+    names = [str(one) for one in labels] if labels is not None else [f"{one:g}" for one in levels]
+    side = 1.3 + 0.36 * len(levels)
+    figure = _grid_figure((side + 0.4) * columns, (side + 0.2) * rows)
+    for place, pair in enumerate(pairs, start=1):
+        axes = _panel(figure, rows, columns, place)
+        x, y = paired_columns(pair.a, pair.b, at_least=1)
+        hit = (x[:, None, None] == levels[:, None]) & (y[:, None, None] == levels)
+        counts = hit.sum(axis=0)
+        axes.imshow(counts, cmap="Blues", vmin=0, vmax=max(int(counts.max()), 1))
+        for i in range(len(levels)):
+            axes.add_patch(_outline(i))
+            for j in range(len(levels)):
+                if counts[i, j]:
+                    dark = counts[i, j] > 0.6 * counts.max()
+                    axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=8,
+                              color="white" if dark else "black")  # fmt: skip
+        axes.set_xticks(range(len(levels)), names)
+        axes.set_yticks(range(len(levels)), names)
+        axes.tick_params(length=0)
+        axes.spines[:].set_visible(False)
+        axes.set_xlabel(pair.names[1], fontsize=9)
+        axes.set_ylabel(pair.names[0], fontsize=9)
+        same = 100.0 * float(np.mean(x == y))
+        axes.set_title(f"n = {x.size}, {same:.0f} % identical", fontsize=8, loc="left")
     return figure
 
 
@@ -355,17 +395,11 @@ def _outline(index: int) -> Any:
     return Rectangle((index - 0.5, index - 0.5), 1, 1, fill=False, edgecolor=ORANGE, linewidth=1.2)
 
 
-def plot_contours(
-    image: ArrayLike,
-    masks: Mapping[str, ArrayLike],
-    spacing_mm: Sequence[float],
-    *,
-    slices: int = 3,
-    window: tuple[float, float] | None = None,
-) -> Figure:
-    """Contours of several readers on axial slices around the lesion, radiological convention.
+@dataclass(frozen=True)
+class Overlay:
+    """A scan with several sources' masks.
 
-    Parameters
+    Attributes
     ----------
     image
         (x, y, z) in RAS order.
@@ -373,52 +407,83 @@ def plot_contours(
         Source -> mask of the image's shape.
     spacing_mm
         Voxel size along x, y, z.
+    title
+        Above its slices.
+    """
+
+    image: ArrayLike
+    masks: Mapping[str, ArrayLike]
+    spacing_mm: Sequence[float]
+    title: str = ""
+
+
+def plot_contours(
+    overlays: Sequence[Overlay],
+    *,
+    slices: int = 3,
+    window: tuple[float, float] | None = None,
+) -> Figure:
+    """Contours of several sources on axial slices, one row per scan, radiological convention.
+
+    Parameters
+    ----------
+    overlays
+        Scans with their masks.
     slices
         How many slices, spread evenly through the outlined area.
     window
-        Display limits; default the 1st and 99.5th percentile.
+        Display limits; default the 1st and 99.5th percentile of what is shown.
 
     Examples
     --------
     >>> image = np.zeros((8, 8, 4)); mask = np.zeros((8, 8, 4)); mask[2:5, 2:5, 1:3] = 1
-    >>> len(plot_contours(image, {"r1": mask, "r2": mask}, (1, 1, 5), slices=2).axes)
+    >>> len(plot_contours([Overlay(image, {"r1": mask, "r2": mask}, (1, 1, 5))], slices=2).axes)
     2
     """
-    from matplotlib.figure import Figure as NewFigure
     from matplotlib.lines import Line2D
 
-    volume = np.asarray(image, dtype=np.float64)
-    outlines = {name: np.asarray(mask).astype(bool) for name, mask in masks.items()}
+    names = list(dict.fromkeys(name for one in overlays for name in one.masks))
+    colour = {name: LINES[i % len(LINES)] for i, name in enumerate(names)}
+    figure = _grid_figure(2.6 * slices, 2.9 * len(overlays) + 0.4)
+    rows = figure.subfigures(len(overlays), 1, squeeze=False)[:, 0]
+    for row, overlay in zip(rows, overlays, strict=True):
+        _draw_slices(row, overlay, colour, slices, window)
+    handles = [Line2D([], [], color=colour[name], label=name) for name in names]
+    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
+    return figure
+
+
+def _draw_slices(
+    figure: Any,
+    overlay: Overlay,
+    colour: Mapping[str, str],
+    slices: int,
+    window: tuple[float, float] | None,
+) -> None:
+    volume = np.asarray(overlay.image, dtype=np.float64)
+    outlines = {name: np.asarray(mask).astype(bool) for name, mask in overlay.masks.items()}
     area = np.sum([m.sum(axis=(0, 1)) for m in outlines.values()], axis=0)
     if area.any():
         # Evenly through the lesion by area: its ends alone would show little.
         share = np.cumsum(area) / area.sum()
-        wanted = (np.arange(slices) + 0.5) / slices
-        chosen = np.unique(np.searchsorted(share, wanted))
+        chosen = np.unique(np.searchsorted(share, (np.arange(slices) + 0.5) / slices))
     else:
         chosen = np.array([volume.shape[2] // 2])
-    box = _around(np.any(list(outlines.values()), axis=0), spacing_mm, margin_mm=30.0)
+    box = _around(np.any(list(outlines.values()), axis=0), overlay.spacing_mm, margin_mm=30.0)
     volume = volume[box]
-    outlines = {name: mask[box] for name, mask in outlines.items()}
-    low, high = window or tuple(np.percentile(volume, [1, 99.5]))
-    figure = NewFigure(figsize=(2.6 * len(chosen), 3.2), layout="constrained", dpi=150)
-    aspect = spacing_mm[1] / spacing_mm[0]
+    low, high = window or tuple(np.percentile(volume[..., chosen], [1, 99.5]))
+    aspect = overlay.spacing_mm[1] / overlay.spacing_mm[0]
+    figure.suptitle(overlay.title, fontsize=9, x=0.01, ha="left")
     for place, z in enumerate(chosen):
-        axes = figure.add_subplot(1, len(chosen), place + 1)
+        axes = figure.add_subplot(1, max(slices, len(chosen)), place + 1)
         # Rows run down from anterior, columns from the patient's right: turned twice from RAS.
         axes.imshow(volume[::-1, ::-1, z].T, cmap="gray", vmin=low, vmax=high, aspect=aspect)
-        for index, mask in enumerate(outlines.values()):
-            shown = mask[::-1, ::-1, z].T.astype(float)
+        for name, mask in outlines.items():
+            shown = mask[box][::-1, ::-1, z].T.astype(float)
             if shown.any():
-                axes.contour(shown, levels=[0.5], colors=[LINES[index % len(LINES)]],
-                             linewidths=1.3)  # fmt: skip
+                axes.contour(shown, levels=[0.5], colors=[colour[name]], linewidths=1.3)
         axes.set_title(f"slice {z}", fontsize=8)
         axes.axis("off")
-    handles = [
-        Line2D([], [], color=LINES[i % len(LINES)], label=name) for i, name in enumerate(outlines)
-    ]
-    figure.legend(handles=handles, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
-    return figure
 
 
 def _around(mask: Any, spacing_mm: Sequence[float], *, margin_mm: float) -> tuple[slice, slice]:
@@ -443,7 +508,9 @@ def coefficient_pairs(table: pd.DataFrame, statistic: str) -> dict[tuple[str, st
     >>> coefficient_pairs(rows, "icc_a_1")
     {('a', 'b'): 0.9}
     """
-    own = table[(table["statistic"] == statistic) & table["group"].str.contains("|", regex=False)]
+    # Strata (a|b|site=S1), contrasts of pairs (a|b - c|d) and re-reviews are no pairs of sources.
+    plain = table["group"].str.count(r"\|").eq(1) & ~table["group"].str.contains("re-review: ")
+    own = table[(table["statistic"] == statistic) & plain]
     pairs = {}
     for group, estimate in zip(own["group"], own["estimate"], strict=True):
         first, second = group.split("|")

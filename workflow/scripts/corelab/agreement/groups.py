@@ -20,6 +20,7 @@ from corelab.agreement.icc import (
 )
 from corelab.measurement.selection import NotComputable, not_computable
 from corelab.study.columns import ENDPOINT_UNITS
+from corelab.study.plan_figures import measure_level
 
 Row = dict[str, Any]
 Second = dict[str, Any]
@@ -58,8 +59,6 @@ class GroupStatistics:
     @property
     def level(self) -> str:
         """Level of measurement."""
-        from corelab.agreement.plan import measure_level
-
         return measure_level(self.analysis, self.endpoint)
 
     @property
@@ -296,8 +295,16 @@ class GroupStatistics:
                     continue
                 one = Estimate(np.nan, n=one.n, note="a percentage needs a ratio scale")
             check = partial(second.second_within_sd, values) if name == "within_sd" else None
-            rows.append(self.attempt(name, one, check, extra))
+            said = self._claim(one) if name == "repeatability_coefficient_percent" else ""
+            rows.append(self.attempt(name, one, check, said or extra))
         return rows
+
+    def _claim(self, percent: Estimate) -> str:
+        """The sentence of a QIBA profile, for repeated readings by one source."""
+        if self.analysis.get("repeats") != "within" or not np.isfinite(percent.ci_high):
+            return ""
+        unit = ENDPOINT_UNITS.get(self.endpoint.split(":")[0], "own unit")
+        return metrology.claim(self.endpoint.replace("_", " "), unit, percent)
 
     def _difference(self, values: Floats) -> list[Row]:
         complete = values[~np.isnan(values).any(axis=1)]

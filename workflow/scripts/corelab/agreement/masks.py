@@ -13,7 +13,7 @@ from scipy import special
 from corelab.agreement.estimates import Floats, quantile_t
 from corelab.agreement.plan import chosen_sources
 from corelab.agreement.second import confirm
-from corelab.measurement.overlap import METRICS
+from corelab.measurement.overlap import MANY_METRIC, METRICS
 from corelab.measurement.selection import (
     Tables,
     as_list,
@@ -31,7 +31,13 @@ _DEFINITIONS = {
     "assd_mm": "mean of surface distances, both surfaces pooled",
     "nsd": "share of both surfaces within the tolerance",
     "volume_difference_ml": "volume of the first minus volume of the second",
+    "lesion_sensitivity": "share of the second's lesions (26-connected) that the first touches",
+    "lesion_precision": "share of the first's lesions (26-connected) that touch the second",
+    "lesion_f1": "harmonic mean of lesion sensitivity and precision",
+    MANY_METRIC: "2 sum |Ai and Aj| / sum (|Ai| + |Aj|) over all pairs of sources",
 }
+#: What a metric becomes where the roles of the two masks are exchanged.
+_TURNED = {"lesion_sensitivity": "lesion_precision", "lesion_precision": "lesion_sensitivity"}
 
 
 def _oriented(rows: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
@@ -40,6 +46,7 @@ def _oriented(rows: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
     turned = rows[(rows["source_a"] == b) & (rows["source_b"] == a)].copy()
     signed = turned["metric"] == "volume_difference_ml"
     turned.loc[signed, "value"] = -turned.loc[signed, "value"]
+    turned["metric"] = turned["metric"].replace(_TURNED)
     return pd.concat([straight, turned]) if len(turned) else straight
 
 
@@ -77,6 +84,8 @@ def overlap_rows(analysis: Mapping[str, Any], tables: Tables) -> list[Row]:
     rows["value"] = rows["value"].astype(float)
     rows["repeat"] = pd.to_numeric(rows["repeat"]).astype(int)
     rows = rows[rows["repeat"] == 1]
+    many = rows[rows["metric"] == MANY_METRIC]
+    rows = rows[rows["metric"] != MANY_METRIC]
     sources = chosen_sources(analysis, [*rows["source_a"], *rows["source_b"]])
     found: list[Row] = []
     for a, b in combinations(sources, 2):
@@ -94,7 +103,15 @@ def overlap_rows(analysis: Mapping[str, Any], tables: Tables) -> list[Row]:
             parts = [(str(visits[0]) if len(visits) == 1 else "all", pair)]
         for visit, part in parts:
             found += _population(part, {**group, "visit": visit}, analysis)
-    return found
+    return found + _of_all(analysis, many, place)
+
+
+def _of_all(analysis: Mapping[str, Any], many: pd.DataFrame, place: Row) -> list[Row]:
+    """Generalised Dice of all sources of a visit; only where the plan asks for all of them."""
+    if not len(many) or "all" not in as_list(analysis.get("sources", "all")):
+        return []
+    group = {**place, "group": "all"}
+    return [*_subjects(many, group), *_population(many, {**group, "visit": "all"}, analysis)]
 
 
 def _subjects(pair: pd.DataFrame, group: Row) -> list[Row]:
@@ -128,7 +145,7 @@ def _subjects(pair: pd.DataFrame, group: Row) -> list[Row]:
 def _population(part: pd.DataFrame, group: Row, analysis: Mapping[str, Any]) -> list[Row]:
     alpha = float(analysis.get("alpha", 0.05))
     rows: list[Row] = []
-    for metric in METRICS:
+    for metric in (*METRICS, MANY_METRIC):
         own = part[part["metric"] == metric]
         if not len(own):
             continue

@@ -1,8 +1,9 @@
-"""Statistics rows of planned phantom analyses: measured values against certified truth."""
+"""Phantom scans against certified truth: statistics rows, and verdicts by the charter's limits."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from corelab.agreement import second
-from corelab.agreement.estimates import Estimate
+from corelab.agreement.estimates import Estimate, quantile_t
 from corelab.agreement.groups import GroupStatistics
 from corelab.agreement.guards import one_per_cell
 from corelab.agreement.metrology import linearity, repeatability
@@ -21,6 +22,8 @@ from corelab.measurement.selection import (
     measured,
     not_computable,
 )
+from corelab.study.checks import VOLUME_UNITS_ML
+from corelab.study.columns import PHANTOM_VERDICTS
 
 Row = dict[str, Any]
 
@@ -28,6 +31,33 @@ STATISTICS = (
     "bias", "bias_percent", "slope", "intercept", "r_squared", "curvature", "rmse", "within_sd",
     "within_cv_percent", "repeatability_coefficient", "repeatability_coefficient_percent",
 )  # fmt: skip
+#: Worst of the inserts of each scan, from ``endpoints/phantoms.tsv``: column -> which is worst.
+WORST = {"snr": "min", "uniformity_percent": "min", "uniformity_range": "max"}
+_OWN = (
+    "Corelab's own limit, of no external source: half of a 10 % scale error; replace it by the "
+    "charter's"
+)
+#: Limits used unless ``phantom_qa.use_defaults`` is false; one given for the same endpoint and
+#: statistic takes their place.
+DEFAULT_LIMITS: tuple[dict[str, Any], ...] = (
+    {"statistic": "slope", "min": 0.95, "max": 1.05, "citation": _OWN},
+    {"statistic": "r_squared", "min": 0.98, "citation": _OWN},
+    {"endpoint": "adc", "statistic": "bias_percent", "min": -5.0, "max": 5.0, "citation": _OWN},
+    {"endpoint": "ncct", "statistic": "bias", "min": -5.0, "max": 5.0, "citation": _OWN},
+    *(
+        {"endpoint": f"{kind}:volume", "statistic": "bias_percent", "min": -5.0, "max": 5.0}
+        | {"citation": _OWN}
+        for kind in ("adc", "dwi", "ncct", "T1w", "FLAIR")
+    ),
+)
+#: Statistics that take several scans of one scanner.
+LONGITUDINAL = (
+    *("repeatability_coefficient", "repeatability_coefficient_percent"),
+    *("drift_per_year", "drift_percent_per_year"),
+)
+#: Units whose zero is a convention: a percentage of them means nothing.
+FREE_ZERO_UNITS = ("HU",)
+_FREE_ZERO = "the zero of HU is a convention: a percentage of them means nothing"
 #: Columns of the phantoms table that may hold the measured value.
 MEASURED = ("measured_value", "value")
 
@@ -48,11 +78,19 @@ def phantom_rows(analysis: Mapping[str, Any], tables: Tables) -> list[Row]:
     >>> rows = phantom_rows({"id": "p", "type": "phantom", "truth": "certified_value"}, tables)
     >>> [round(r["estimate"], 3) for r in rows if r["statistic"] == "bias" and r["group"] == "all"]
     [0.5]
+
+    Verdicts follow as rows ``conformance:<statistic>``, 1 where the limit is kept and 0 where not,
+    with the limit and its source in method and note; see :func:`phantom_verdicts`.
     """
     truth = str(analysis["truth"])
     if truth in tables.phantoms.columns:
-        return _sheet_rows(analysis, tables.phantoms, truth)
-    rows: list[Row] = []
+        rows = _sheet_rows(analysis, tables.phantoms, truth)
+        planned = as_list(analysis.get("endpoint"))
+        verdicts = phantom_verdicts(tables.phantoms, tables.phantom_qa)
+        return rows + [
+            row for row in conformance_rows(verdicts) if not planned or row["endpoint"] in planned
+        ]
+    rows = []
     for endpoint in as_list(analysis.get("endpoint")):
         rows += _source_rows(analysis, tables, endpoint, truth)
     if not rows:
@@ -72,22 +110,131 @@ def _sheet_rows(analysis: Mapping[str, Any], sheet: pd.DataFrame, truth: str) ->
         truth=pd.to_numeric(sheet[truth], errors="coerce"),
         measured=pd.to_numeric(sheet[column], errors="coerce"),
     ).dropna(subset=["truth", "measured"])
-    kinds = as_list(analysis.get("endpoint")) or [None]
+    table = table.assign(endpoint=endpoints_of(table))
+    planned = [str(one) for one in as_list(analysis.get("endpoint"))]
     rows: list[Row] = []
-    for kind in kinds:
-        own = table if kind is None or "kind" not in table else table[table["kind"] == kind]
-        endpoint = str(kind) if kind is not None else "phantom"
-        scanner = own["site"].astype(str)
-        if "scanner" in own:
-            scanner = scanner + "/" + own["scanner"].astype(str)
+    for endpoint in planned or sorted(set(table["endpoint"])):
+        own = table[table["endpoint"] == endpoint]
+        scanner = _scanners(own)
         groups = [("all", own)] + [(str(g), part) for g, part in own.groupby(scanner, sort=True)]
         keys = [c for c in ("site", "scanner", "insert", "kind") if c in own]
         for group, part in groups:
             if group != "all" and len(groups) == 2:
                 continue
             repeated = _repeated(part, keys)
-            rows += _rows(analysis, endpoint, group, part["measured"], part["truth"], repeated)
+            made = _rows(analysis, endpoint, group, part["measured"], part["truth"], repeated)
+            made += _more_rows(analysis, endpoint, group, part)
+            rows += _without_percentages(made) if _free_zero(part) else made
     return rows
+
+
+def _free_zero(part: pd.DataFrame) -> bool:
+    return "unit" in part and bool(part["unit"].isin(FREE_ZERO_UNITS).any())
+
+
+def _without_percentages(rows: list[Row]) -> list[Row]:
+    place = ("endpoint", "group")
+    return [
+        not_computable(row["statistic"], _FREE_ZERO, **{key: row[key] for key in place})
+        if "percent" in row["statistic"] and row["statistic"] != "uniformity_percent"
+        else row
+        for row in rows
+    ]
+
+
+def endpoints_of(table: pd.DataFrame) -> pd.Series:
+    """What is compared with what: the kind of scan, volumes apart from values.
+
+    Examples
+    --------
+    >>> sheet = pd.DataFrame({"kind": ["adc", "ncct"], "quantity": ["value", "volume"]})
+    >>> endpoints_of(sheet).tolist()
+    ['adc', 'ncct:volume']
+    """
+    if "kind" not in table:
+        return pd.Series("phantom", index=table.index)
+    if "quantity" in table:
+        volume = table["quantity"] == "volume"
+    else:
+        unit = table["unit"] if "unit" in table else pd.Series("", index=table.index)
+        volume = unit.isin(list(VOLUME_UNITS_ML))
+    return table["kind"].astype(str).where(~volume, table["kind"].astype(str) + ":volume")
+
+
+def _scanners(table: pd.DataFrame) -> pd.Series:
+    site = table["site"].astype(str)
+    return site + "/" + table["scanner"].astype(str) if "scanner" in table else site
+
+
+def _more_rows(
+    analysis: Mapping[str, Any], endpoint: str, group: str, part: pd.DataFrame
+) -> list[Row]:
+    """Worst error, noise and uniformity of the inserts, and the drift over time."""
+    maker = GroupStatistics({**analysis, "measure_level": "ratio"}, endpoint, "all", group)
+    error = part["measured"] - part["truth"]
+    worst = {"largest_error": float(error.abs().max())}
+    positive = part["truth"] > 0
+    if positive.any():
+        relative = 100 * error[positive] / part.loc[positive, "truth"]
+        worst["largest_error_percent"] = float(relative.abs().max())
+    for name, which in WORST.items():
+        values = pd.to_numeric(part.get(name, pd.Series(dtype=float)), errors="coerce").dropna()
+        if len(values):
+            worst[name] = float(min(values) if which == "min" else max(values))
+    method = {"min": "least of all inserts", "max": "largest of all inserts"}
+    rows = [
+        maker.attempt(name, Estimate(value, n=len(part), method=method[WORST.get(name, "max")]))
+        for name, value in worst.items()
+    ]
+    return [*rows, *(_drift_row(maker, part, relative) for relative in (False, True))]
+
+
+def _drift_row(maker: GroupStatistics, part: pd.DataFrame, relative: bool) -> Row:
+    name = "drift_percent_per_year" if relative else "drift_per_year"
+    try:
+        years, error = _error_in_time(part, relative)
+        found = drift(years, error, alpha=maker.alpha)
+    except NotComputable as reason:
+        return maker.attempt(name, reason)
+    return maker.attempt(name, found, partial(second.second_slope, years, error))
+
+
+def _error_in_time(part: pd.DataFrame, relative: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Years from the first scan, and errors: in the unit, or in percent of a truth above 0."""
+    own = part[part["truth"] > 0] if relative else part
+    times = pd.to_datetime(own["acquired_at"], errors="coerce", format="ISO8601", utc=True)
+    if times.isna().any() or times.nunique() < 3:
+        raise NotComputable(f"{times.nunique()} dates of phantom scans, a drift needs 3")
+    years = (times - times.min()).dt.total_seconds() / (365.25 * 86400)
+    error = own["measured"] - own["truth"]
+    return years.to_numpy(float), (100 * error / own["truth"] if relative else error).to_numpy(
+        float
+    )
+
+
+def drift(years: Any, error: Any, *, alpha: float = 0.05) -> Estimate:
+    """Slope of the error in time, per year, with its t interval.
+
+    Examples
+    --------
+    >>> found = drift([0, 0.5, 1.0, 1.5], [0.0, 1.1, 1.9, 3.0])
+    >>> round(found.estimate, 2), found.ci_low > 0
+    (1.96, True)
+    """
+    from scipy import stats
+
+    fit = stats.linregress(np.asarray(years, float), np.asarray(error, float))
+    n = len(np.asarray(years))
+    half = quantile_t(n - 2, alpha) * float(fit.stderr)
+    slope = float(fit.slope)
+    return Estimate(
+        slope,
+        slope - half,
+        slope + half,
+        float(fit.pvalue),
+        n,
+        "least squares of the error on time in years, t; p against 0",
+    )
 
 
 def _repeated(part: pd.DataFrame, keys: list[str]) -> np.ndarray:
@@ -155,4 +302,178 @@ def _rows(
     for name, one in repeats.items():
         check = partial(second.second_within_sd, repeated) if name == "within_sd" else None
         rows.append(maker.attempt(name, one, check))
+    return rows
+
+
+# --- verdicts ----------------------------------------------------------------------------------
+
+
+def limits_in_force(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The built-in limits, replaced one by one by those of the study.
+
+    Examples
+    --------
+    >>> given = {"limits": [{"statistic": "slope", "min": 0.9, "citation": "charter 4.2"}]}
+    >>> [limit for limit in limits_in_force(given) if limit["statistic"] == "slope"]
+    [{'statistic': 'slope', 'min': 0.9, 'citation': 'charter 4.2'}]
+    """
+    given = [dict(limit) for limit in settings.get("limits") or ()]
+    own = {(limit.get("endpoint"), limit["statistic"]) for limit in given}
+    defaults = DEFAULT_LIMITS if settings.get("use_defaults", True) else ()
+    kept = [limit for limit in defaults if (limit.get("endpoint"), limit["statistic"]) not in own]
+    return [dict(limit) for limit in kept] + given
+
+
+def phantom_verdicts(table: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:
+    """Verdict of each phantom scan, and of each scanner over time, on every limit.
+
+    Parameters
+    ----------
+    table
+        ``endpoints/phantoms.tsv`` (or the sheet with measured values).
+    settings
+        ``phantom_qa`` of the config.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns of ``endpoints/phantom_verdicts.tsv``; the limit itself passes.
+
+    Examples
+    --------
+    >>> sheet = pd.DataFrame({"site": "A", "scanner": "S", "acquired_at": "2025-01-01", "kind":
+    ...     "adc", "insert": ["a", "b", "c"], "certified_value": [1.0, 2.0, 3.0], "measured_value":
+    ...     [1.1, 2.2, 3.3], "unit": "um2/ms"})
+    >>> found = phantom_verdicts(sheet, {}); found[["criterion", "verdict"]].values.tolist()
+    [['slope', 'fail'], ['r_squared', 'pass'], ['bias_percent', 'fail']]
+    """
+    column = next((name for name in MEASURED if name in table.columns), None)
+    if table.empty or column is None:
+        return pd.DataFrame(columns=list(PHANTOM_VERDICTS))
+    full = table.assign(
+        truth=pd.to_numeric(table["certified_value"], errors="coerce"),
+        measured=pd.to_numeric(table[column], errors="coerce"),
+        endpoint=endpoints_of(table),
+    )
+    if "scanner" not in full:
+        full["scanner"] = "scanner"
+    limits = limits_in_force(settings)
+    rows: list[Row] = []
+    for (site, scanner, endpoint), own in full.groupby(["site", "scanner", "endpoint"]):
+        asked = [limit for limit in limits if limit.get("endpoint") in (None, endpoint)]
+        specific = {limit["statistic"] for limit in asked if limit.get("endpoint")}
+        # What is said of this kind of scan goes before what is said of all.
+        asked = [one for one in asked if one.get("endpoint") or one["statistic"] not in specific]
+        place = {"site": site, "scanner": scanner, "endpoint": endpoint}
+        for moment, part in own.groupby("acquired_at"):
+            values = _session(part)
+            rows += [
+                _verdict({**place, "acquired_at": moment}, limit, values.get(limit["statistic"]))
+                for limit in asked
+                if limit["statistic"] not in LONGITUDINAL
+            ]
+        over_time = _over_time(own)
+        rows += [
+            _verdict({**place, "acquired_at": "all"}, limit, over_time.get(limit["statistic"]))
+            for limit in asked
+            if limit["statistic"] in LONGITUDINAL
+        ]
+    return pd.DataFrame(rows, columns=list(PHANTOM_VERDICTS))
+
+
+def _session(part: pd.DataFrame) -> dict[str, float]:
+    """Statistics of one phantom scan; those that its inserts cannot give are absent."""
+    own = part.dropna(subset=["truth", "measured"])
+    if own.empty:
+        return {}
+    error = own["measured"] - own["truth"]
+    values = {
+        "bias": float(error.mean()),
+        "largest_error": float(error.abs().max()),
+        "rmse": float(np.sqrt((error**2).mean())),
+    }
+    positive = own["truth"] > 0
+    if positive.any():
+        relative = 100 * error[positive] / own.loc[positive, "truth"]
+        values["bias_percent"] = float(relative.mean())
+        values["largest_error_percent"] = float(relative.abs().max())
+    if own["truth"].nunique() >= 3:
+        found = linearity(own["measured"], own["truth"])
+        values["slope"] = found.slope.estimate
+        values["intercept"] = found.intercept.estimate
+        values["r_squared"] = found.r_squared
+    for name, which in WORST.items():
+        numbers = pd.to_numeric(own.get(name, pd.Series(dtype=float)), errors="coerce").dropna()
+        if len(numbers):
+            values[name] = float(min(numbers) if which == "min" else max(numbers))
+    return _meaningful(values, own)
+
+
+def _over_time(own: pd.DataFrame) -> dict[str, float]:
+    """Repeatability and drift of one scanner."""
+    values: dict[str, float] = {}
+    known = own.dropna(subset=["truth", "measured"])
+    with suppress(NotComputable):
+        found = repeatability(_repeated(known, ["insert"]))
+        values |= {name: one.estimate for name, one in found.items()}
+    for relative, name in ((False, "drift_per_year"), (True, "drift_percent_per_year")):
+        with suppress(NotComputable):
+            values[name] = drift(*_error_in_time(known, relative)).estimate
+    return _meaningful(values, known)
+
+
+def _meaningful(values: dict[str, float], part: pd.DataFrame) -> dict[str, float]:
+    """Without percentages of a scale whose zero is a convention."""
+    if not _free_zero(part):
+        return values
+    kept = ("uniformity_percent",)
+    return {name: one for name, one in values.items() if name in kept or "percent" not in name}
+
+
+def _verdict(place: Mapping[str, Any], limit: Mapping[str, Any], value: float | None) -> Row:
+    low, high = limit.get("min"), limit.get("max")
+    words = [
+        f"{word} {number:g}"
+        for word, number in (("at least", low), ("at most", high))
+        if number is not None
+    ]
+    if value is None or not np.isfinite(value):
+        value, verdict = None, "not_assessable"
+    else:
+        inside = (low is None or value >= low) and (high is None or value <= high)
+        verdict = "pass" if inside else "fail"
+    return {
+        **place,
+        "criterion": limit["statistic"],
+        "value": value,
+        "limit": ", ".join(words),
+        "verdict": verdict,
+        "citation": limit["citation"],
+    }
+
+
+def conformance_rows(verdicts: pd.DataFrame) -> list[Row]:
+    """Statistics rows of the verdicts, one per scanner, endpoint and limit: the worst counts."""
+    rows: list[Row] = []
+    keys = ["site", "scanner", "endpoint", "criterion", "limit", "citation"]
+    for key, part in verdicts.groupby(keys):
+        site, scanner, endpoint, criterion, limit, citation = map(str, key)
+        place = {"endpoint": endpoint, "group": f"{site}/{scanner}"}
+        judged = part[part["verdict"] != "not_assessable"]
+        statistic = f"conformance:{criterion}"
+        if judged.empty:
+            reason = f"not assessable: too few inserts or dates for {criterion} ({limit})"
+            rows.append(not_computable(statistic, reason, **place))
+            continue
+        failed = judged[judged["verdict"] == "fail"]
+        seen = ", ".join(
+            f"{value:.4g} ({moment})"
+            for value, moment in zip(failed["value"], failed["acquired_at"], strict=True)
+        )
+        maker = GroupStatistics({"measure_level": "ratio"}, endpoint, "all", place["group"])
+        one = Estimate(
+            float(failed.empty), n=len(judged), method=f"1 where {criterion} is {limit}, else 0"
+        )
+        told = f"fail: {seen}" if len(failed) else "pass"
+        rows.append(maker.attempt(statistic, one, None, f"{told}; limit: {citation}"))
     return rows

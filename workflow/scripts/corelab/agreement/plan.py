@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from corelab.agreement import guards, strata
+from corelab.agreement import guards, repeats, strata
+from corelab.agreement.direction import direction_rows
 from corelab.agreement.groups import GroupStatistics
 from corelab.measurement.selection import (
     NotComputable,
@@ -20,9 +22,14 @@ from corelab.measurement.selection import (
     statistics_frame,
     visits_of,
 )
-from corelab.study.columns import ENDPOINT_UNITS
+from corelab.study.plan_figures import measure_level
 
 Row = dict[str, Any]
+
+#: Final reads of a central read, and what the reads sheet's investigators are called together.
+FINAL, INVESTIGATOR = "final", "investigator"
+#: Beginnings of the names of sources that are made of others.
+DERIVED = ("pipeline:", "final:", "rereview:")
 
 
 def run(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
@@ -80,7 +87,8 @@ def chosen_sources(analysis: Mapping[str, Any], there: Sequence[str]) -> list[st
     """Sources of an analysis in plan order; ``all`` is every source that has values.
 
     With ``all`` the pipeline comes first, then the supplied masks, then the others by name.
-    Variants of the pipeline (``pipeline:<threshold>``) are no readers and are left out of ``all``.
+    Variants of the pipeline (``pipeline:<threshold>``) are no readers, final reads are made of
+    the readers' own: both are left out of ``all``.
 
     Examples
     --------
@@ -91,26 +99,13 @@ def chosen_sources(analysis: Mapping[str, Any], there: Sequence[str]) -> list[st
     """
     rank = {"pipeline": 0, "supplied": 1}
     everyone = sorted(
-        (s for s in set(there) if not s.startswith("pipeline:")), key=lambda s: (rank.get(s, 2), s)
+        (s for s in set(there) if not s.startswith(DERIVED) and s != FINAL),
+        key=lambda s: (rank.get(s, 2), s),
     )
     chosen: list[str] = []
     for name in [str(s) for s in as_list(analysis.get("sources", "all"))]:
         chosen += [s for s in (everyone if name == "all" else [name]) if s not in chosen]
     return chosen
-
-
-def measure_level(analysis: Mapping[str, Any], endpoint: str) -> str:
-    """Level of measurement: as planned, else ordinal for scores and ratio for the rest.
-
-    Examples
-    --------
-    >>> measure_level({}, "aspects"), measure_level({}, "infarct_volume")
-    ('ordinal', 'ratio')
-    """
-    planned = analysis.get("measure_level")
-    if planned:
-        return str(planned)
-    return "ordinal" if ENDPOINT_UNITS.get(endpoint) == "score" else "ratio"
 
 
 def readings(
@@ -165,9 +160,51 @@ def _derived(
     return later
 
 
-def _agreement(analysis: Mapping[str, Any], tables: Tables) -> list[Row]:
+def with_investigators(tables: Tables, analysis: Mapping[str, Any]) -> Tables:
+    """Measurements in which the reads of all investigators bear one name, where planned.
+
+    Every site has an investigator of its own; against the central read they are one source.
+
+    Raises
+    ------
+    ValueError
+        If two investigators read one case: duplicates are never averaged.
+    """
+    rows, reads = tables.measurements, tables.reads
+    known = "role" in reads and {"reader", "endpoint"} <= set(reads.columns)
+    if INVESTIGATOR not in as_list(analysis.get("sources")) or not known:
+        return tables
+    mine = reads[reads["role"] == INVESTIGATOR]
+    keys = ["participant_id", "visit", "endpoint", "reader"]
+    listed = set(mine[keys].itertuples(index=False, name=None))
+    place = [c if c != "reader" else "source" for c in keys]
+    hit = [key in listed for key in rows[place].itertuples(index=False, name=None)]
+    renamed = rows.assign(source=rows["source"].where(~np.array(hit, dtype=bool), INVESTIGATOR))
+    return replace(tables, measurements=renamed)
+
+
+def with_grades(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> Mapping[str, Any]:
+    """The analysis with the scale of an endpoint that is graded in words.
+
+    Examples
+    --------
+    >>> tables = Tables(pd.DataFrame(), pd.DataFrame(), grades={"tici": ["0", "2b", "3"]})
+    >>> found = with_grades({"categories": ["0", "2b", "3"]}, tables, "tici")
+    >>> found["categories"], found["measure_level"]
+    ([0, 1, 2], 'ordinal')
+    """
+    if endpoint not in tables.grades:
+        return analysis
+    scale = list(range(len(tables.grades[endpoint])))
+    level = analysis.get("measure_level", "ordinal")
+    return {**analysis, "categories": scale, "measure_level": level}
+
+
+def _agreement(planned_analysis: Mapping[str, Any], given: Tables) -> list[Row]:
     rows: list[Row] = []
-    for endpoint in as_list(analysis["endpoint"]):
+    tables = with_investigators(given, planned_analysis)
+    for endpoint in as_list(planned_analysis["endpoint"]):
+        analysis = with_grades(planned_analysis, tables, endpoint)
         there = tables.measurements.loc[tables.measurements["endpoint"] == endpoint, "source"]
         sources = chosen_sources(analysis, list(there.dropna()))
         try:
@@ -219,10 +256,14 @@ def _between(
             continue
         swapped = _swapped(values, a, b)
         rows += group.pair(wide[[a, b]], swapped)
+        if measure_level(analysis, endpoint) != "nominal":
+            rows += repeats.replicated_rows(analysis, endpoint, visit, (a, b), values)
+            rows += direction_rows(analysis, tables, endpoint, visit, wide[[a, b]])
     rows += GroupStatistics(analysis, endpoint, visit, "all", tuple(notes)).several(wide)
     if measure_level(analysis, endpoint) != "nominal":
         rows += strata.reader_effect_rows(analysis, endpoint, visit, wide)
         rows += strata.comparison_rows(analysis, endpoint, visit, wide)
+        rows += repeats.intra_inter_rows(analysis, endpoint, visit, sources, values)
     return rows + strata.stratified_rows(analysis, tables, endpoint, visit, wide)
 
 

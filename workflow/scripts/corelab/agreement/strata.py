@@ -8,6 +8,7 @@ of the reads). ``compare_pairs: true`` adds the comparison of every two pairs' c
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from itertools import combinations
 from typing import Any
 
@@ -18,6 +19,7 @@ from corelab.agreement.drift import drift_by_thirds, lesion_size_strata, reader_
 from corelab.agreement.estimates import Estimate
 from corelab.agreement.groups import GroupStatistics
 from corelab.agreement.icc import compare_intraclass_correlations
+from corelab.agreement.second import second_reader_effect
 from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
 
 Row = dict[str, Any]
@@ -141,7 +143,7 @@ def _drift_rows(
 def reader_effect_rows(
     analysis: Mapping[str, Any], endpoint: str, visit: str, wide: pd.DataFrame
 ) -> list[Row]:
-    """Systematic effect of every source (group = source), and the test that none differs."""
+    """Systematic effect of every source (mixed model), and the test that none differs."""
     present = wide.dropna(axis=1, how="all")
     every = GroupStatistics(analysis, endpoint, visit, "all")
     try:
@@ -149,7 +151,9 @@ def reader_effect_rows(
     except NotComputable as error:
         return [every.attempt("reader_effect_f", error)]
     rows = [
-        GroupStatistics(analysis, endpoint, visit, source).attempt("reader_effect", one)
+        GroupStatistics(analysis, endpoint, visit, source).attempt(
+            "reader_effect", one, partial(second_reader_effect, present, source, found.ratio)
+        )
         for source, one in found.effects.items()
     ]
     n = int((present.notna().sum(axis=1) >= 2).sum())

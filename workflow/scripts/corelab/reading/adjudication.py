@@ -1,8 +1,9 @@
-"""Double read and adjudication: from the reads of two readers to one final read per case.
+"""Double read and adjudication: from the reads of several readers to one final read per case.
 
 The rule comes from the imaging charter (config ``reading.adjudication``); nothing is assumed
 where the charter says nothing. A final value is the readers' where they agree, the adjudicator's
-where they do not, and missing with a reason in every other case.
+(or, by the method ``consensus``, what the readers agreed on together) where they do not, and
+missing with a reason in every other case. Nothing of a reader's own value is ever changed.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ FINAL_READS = {
     "endpoint": "Name of the endpoint",
     "value": "The final value, n/a where there is none",
     "unit": "Unit of the value",
-    "how": "concordant (readers agree), adjudicated, or missing",
+    "how": "concordant (readers agree), adjudicated, consensus, or missing",
     "readers": "Readers of the case, separated by commas",
     "adjudicator": "Who decided, where the readers did not agree",
     "reason": "Why there is no value, or how it was had",
@@ -31,32 +32,18 @@ ADJUDICATION = {
     "participant_id": "Subject identifier",
     "visit": "Visit name",
     "endpoint": "Name of the endpoint",
-    "state": "needed, adjudicated, or not_needed (an adjudicator's read of a concordant case)",
+    "state": "needed, adjudicated, consensus, or not_needed (an adjudicator's read of a concordant "
+    "case)",
     "readers": "Readers of the case, separated by commas",
     "values": "Their values in the same order",
     "difference": "Largest absolute difference between two readers, unit of the endpoint",
     "relative_difference": "The same over the mean of the absolute values",
     "discordant_by": "Which limit of the charter was passed",
-    "adjudicator": "Who adjudicated",
-    "value": "The adjudicator's value",
+    "adjudicator": "Who adjudicated; consensus for what the readers agreed on together",
+    "value": "The adjudicator's value, or that of the consensus",
     "agrees_with": "Readers whose value is concordant with the adjudicator's",
 }
-RATES = {
-    "endpoint": "Name of the endpoint",
-    "statistic": "double_read_agreement, adjudication_rate, adjudication_done, "
-    "adjudicator_agreement or reader_disagreement_index",
-    "group": "reader=<id> where the rate is of one reader, else all",
-    "count": "Numerator",
-    "n": "Denominator",
-    "estimate": "count / n, n/a where n is 0",
-    "ci_low": "Lower confidence limit",
-    "ci_high": "Upper confidence limit",
-    "ci_level": "Confidence level",
-    "method": "Interval method",
-    "limit": "Limit of the charter",
-    "verdict": "within or outside the charter's limit, by the estimate; n/a without a limit",
-}
-METHODS = ("either_of_two", "independent_third")
+METHODS = ("either_of_two", "independent_third", "consensus")
 #: Values closer than this (relative) are the same number, written with other digits.
 SAME_NUMBER = 1e-9
 
@@ -75,7 +62,8 @@ class Rule:
         Whose rule it is.
     method
         ``either_of_two``: the adjudicator chooses one reader's value;
-        ``independent_third``: the adjudicator's own value stands.
+        ``independent_third``: the adjudicator's own value stands; ``consensus``: the readers
+        (three by default) settle it together, and a row with the role ``consensus`` says on what.
     absolute_above
         Discordant above this difference, unit of the endpoint.
     relative_above
@@ -86,6 +74,8 @@ class Rule:
         Values are grades: any difference is discordant.
     repeat
         Which repeated read counts (2 for the second part of a hybrid presentation).
+    readers
+        How many readers a case needs; None: 3 by consensus, else 2.
     """
 
     endpoint: str
@@ -95,6 +85,17 @@ class Rule:
     combine: str = "any"
     grades_differ: bool = False
     repeat: int = 1
+    readers: int | None = None
+
+    @property
+    def needed(self) -> int:
+        """How many readers a case needs."""
+        return self.readers or (3 if self.method == "consensus" else 2)
+
+    @property
+    def decider(self) -> str:
+        """Role of the row that decides a discordant case."""
+        return "consensus" if self.method == "consensus" else "adjudicator"
 
     def __post_init__(self) -> None:
         limits = (self.absolute_above, self.relative_above)
@@ -134,10 +135,17 @@ class Rule:
 
 
 def _grade(value: float | str) -> float | str:
-    return float(value) if _is_number(value) else str(value)
+    return float(value) if is_number(value) else str(value)
 
 
-def _is_number(value: Any) -> bool:
+def is_number(value: Any) -> bool:
+    """Whether a cell holds a number.
+
+    Examples
+    --------
+    >>> is_number("8.5"), is_number("2b"), is_number(None)
+    (True, False, False)
+    """
     try:
         float(value)
     except (TypeError, ValueError):
@@ -160,7 +168,9 @@ def differences(values: Sequence[float | str]) -> tuple[float, float]:
 
 
 @dataclass(frozen=True)
-class _Read:
+class Reading:
+    """One row of the reads sheet, its volume in mL."""
+
     participant_id: str
     visit: str
     endpoint: str
@@ -168,6 +178,7 @@ class _Read:
     role: str
     value: float | str | None
     unit: str | None
+    repeat: int = 1
 
 
 def rules_of(settings: Iterable[Mapping[str, Any]]) -> dict[str, Rule]:
@@ -187,27 +198,22 @@ def rules_of(settings: Iterable[Mapping[str, Any]]) -> dict[str, Rule]:
     return rules
 
 
-def _reads(sheet: pd.DataFrame | None, rules: Mapping[str, Rule]) -> list[_Read]:
-    """The reads that count, in the endpoint's own unit."""
-    found: list[_Read] = []
+def readings_of(sheet: pd.DataFrame | None) -> list[Reading]:
+    """Rows of readers and of those who decide, in the endpoint's own unit; others left out."""
+    found: list[Reading] = []
     for cells in [] if sheet is None else sheet.to_dict("records"):
         role = cells.get("role") or "reader"
-        rule = rules.get(cells["endpoint"])
-        wanted = rule.repeat if rule else 1
-        if role not in {"reader", "adjudicator"}:
-            continue
-        # An adjudicator reads once, whichever of the readers' repeats counts.
-        if role == "reader" and int(float(cells.get("repeat") or 1)) != wanted:
+        if role not in {"reader", "adjudicator", "consensus"}:
             continue
         value, unit = cells["value"], cells.get("unit")
-        if _is_number(value) and float(value) == float(value):
+        if is_number(value) and float(value) == float(value):
             value = float(value)
             if endpoint_unit(cells["endpoint"]) == "mL" and unit in VOLUME_UNITS_ML:
                 value, unit = value * VOLUME_UNITS_ML[unit], "mL"
         elif not isinstance(value, str):
             value = None
         found.append(
-            _Read(
+            Reading(
                 participant_id=str(cells["participant_id"]),
                 visit=str(cells["visit"]),
                 endpoint=str(cells["endpoint"]),
@@ -215,12 +221,46 @@ def _reads(sheet: pd.DataFrame | None, rules: Mapping[str, Rule]) -> list[_Read]
                 role=role,
                 value=value,
                 unit=unit or endpoint_unit(cells["endpoint"]),
+                repeat=int(float(cells.get("repeat") or 1)),
             )
         )
     return found
 
 
-def _faults(groups: Mapping[tuple[str, str, str], list[_Read]]) -> list[str]:
+def _counting(sheet: pd.DataFrame | None, rules: Mapping[str, Rule]) -> list[Reading]:
+    """The reads that count: who decides does so once, whichever of the readers' repeats counts."""
+    wanted = {endpoint: rule.repeat for endpoint, rule in rules.items()}
+    return [
+        read
+        for read in readings_of(sheet)
+        if read.role != "reader" or read.repeat == wanted.get(read.endpoint, 1)
+    ]
+
+
+def _wrong_decisions(where: str, reads: Sequence[Reading], rule: Rule | None) -> list[str]:
+    """Deciding rows that the charter's method does not know, and several of one consensus."""
+    faults = []
+    together = [read for read in reads if read.role == "consensus"]
+    if together and (rule is None or rule.decider != "consensus"):
+        faults.append(
+            f"{where}: a row with the role consensus, but the charter's method is "
+            f"{rule.method if rule else 'not given'} (reading.adjudication)"
+        )
+    if len(together) > 1:
+        faults.append(f"{where}: {len(together)} rows of consensus; keep the one that counts")
+    if rule is not None and rule.decider == "consensus":
+        faults += [
+            f"{where}: an adjudication by {read.reader}, but the charter's method is consensus: "
+            "give what the readers agreed on as one row with the role consensus"
+            for read in reads
+            if read.role == "adjudicator"
+        ]
+    return faults
+
+
+def _faults(
+    groups: Mapping[tuple[str, str, str], list[Reading]], rules: Mapping[str, Rule]
+) -> list[str]:
     """What no adjudication may have."""
     faults = []
     read_by: dict[tuple[str, str], set[str]] = {}
@@ -241,6 +281,7 @@ def _faults(groups: Mapping[tuple[str, str, str], list[_Read]]) -> list[str]:
                 f"{where}: {len(adjudicators)} adjudications ({', '.join(sorted(adjudicators))}); "
                 "keep the one that the charter counts"
             )
+        faults += _wrong_decisions(where, reads, rules.get(key[2]))
         names = [read.reader for read in reads if read.role == "reader"]
         doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:
@@ -257,83 +298,140 @@ def _same(a: float | str, b: float | str) -> bool:
     return _grade(a) == _grade(b)
 
 
-def _case(
-    key: tuple[str, str, str], reads: Sequence[_Read], rule: Rule | None
-) -> tuple[dict[str, Any], dict[str, Any] | None]:
+@dataclass(frozen=True)
+class _Case:
+    """The reads of one case and endpoint, sorted, with what follows from them."""
+
+    key: tuple[str, str, str]
+    reads: tuple[Reading, ...]
+    rule: Rule | None
+
+    @property
+    def read(self) -> list[Reading]:
+        """By readers, in the order of their names."""
+        return sorted((r for r in self.reads if r.role == "reader"), key=lambda r: r.reader)
+
+    @property
+    def valued(self) -> list[Reading]:
+        """Those with a value."""
+        return [r for r in self.read if r.value is not None]
+
+    @property
+    def values(self) -> list[float | str]:
+        """Their values."""
+        return [r.value for r in self.valued if r.value is not None]
+
+    @property
+    def third(self) -> Reading | None:
+        """Who decides."""
+        role = self.rule.decider if self.rule else "adjudicator"
+        return next((r for r in self.reads if r.role == role), None)
+
+    @property
+    def numeric(self) -> bool:
+        """Whether the values are numbers and no grades."""
+        graded = self.rule is not None and self.rule.grades_differ
+        return not graded and all(isinstance(value, float) for value in self.values)
+
+    def final(self) -> dict[str, Any]:
+        """Row of the final reads before anything is decided."""
+        return {
+            **dict(zip(("participant_id", "visit", "endpoint"), self.key, strict=True)),
+            "value": None,
+            "unit": next((r.unit for r in self.reads if r.unit), None),
+            "how": "missing",
+            "readers": ",".join(r.reader for r in self.read) or None,
+            "adjudicator": None,
+            "reason": None,
+        }
+
+    def incomplete(self) -> str | None:
+        """Why nothing can be judged, None if it can."""
+        needed = self.rule.needed if self.rule else 2
+        if len(self.read) < needed:
+            who = " and ".join(r.reader for r in self.read)
+            names = f"only {who} read this case" if self.read else "no reader read this case"
+            words = {2: "two", 3: "three"}.get(needed, str(needed))
+            return f"{names}; the charter's rule needs {words} readers"
+        return None if self.valued else "no reader could give a value"
+
+    def discordant_by(self) -> str | None:
+        """Which limit the reads pass; None if they are concordant."""
+        text = [value for value in self.values if not isinstance(value, float)]
+        if self.rule is not None and not self.rule.grades_differ and text:
+            raise AdjudicationFault(
+                f"{' '.join(self.key)}: the value {text[0]!r} is no number, so limits on "
+                "differences mean nothing; correct it, or set grades_differ in "
+                "reading.adjudication"
+            )
+        silent = [r.reader for r in self.read if r.value is None]
+        if silent:
+            return "not evaluable by " + ", ".join(silent)
+        if self.rule is None or all(_same(self.values[0], value) for value in self.values[1:]):
+            return None
+        return self.rule.discordance(self.values)
+
+    def row(self, discordant: str | None) -> dict[str, Any]:
+        """Row of the adjudication table before anything is decided."""
+        final, third = self.final(), self.third
+        compared = self.numeric and len(self.values) > 1
+        both = differences(self.values) if compared else (None, None)
+        return {
+            **{name: final[name] for name in ("participant_id", "visit", "endpoint", "readers")},
+            "state": "needed",
+            "values": ",".join("n/a" if r.value is None else f"{r.value}" for r in self.read),
+            "difference": both[0],
+            "relative_difference": both[1],
+            "discordant_by": discordant,
+            "adjudicator": third.reader if third else None,
+            "value": third.value if third else None,
+            "agrees_with": _agreeing(self.valued, third, self.rule),
+        }
+
+
+def _decided(case: _Case) -> tuple[dict[str, Any], dict[str, Any] | None]:
     """Final read of one case and endpoint, and its row of the adjudication table."""
-    read = sorted((r for r in reads if r.role == "reader"), key=lambda r: r.reader)
-    third = next((r for r in reads if r.role == "adjudicator"), None)
-    valued = [r for r in read if r.value is not None]
-    silent = [r.reader for r in read if r.value is None]
-    values: list[float | str] = [r.value for r in valued if r.value is not None]
-    final: dict[str, Any] = {
-        **dict(zip(("participant_id", "visit", "endpoint"), key, strict=True)),
-        "value": None,
-        "unit": next((r.unit for r in reads if r.unit), None),
-        "how": "missing",
-        "readers": ",".join(r.reader for r in read) or None,
-        "adjudicator": None,
-        "reason": None,
-    }
-    if len(read) < 2:
-        names = f"only {read[0].reader} read this case" if read else "no reader read this case"
-        return {**final, "reason": f"{names}; the charter's rule needs two readers"}, None
-    if not valued:
-        return {**final, "reason": "no reader could give a value"}, None
-    text = [v for v in values if not isinstance(v, float)]
-    if rule is not None and not rule.grades_differ and text:
-        raise AdjudicationFault(
-            f"{' '.join(key)}: the value {text[0]!r} is no number, so limits on differences mean "
-            "nothing; correct it, or set grades_differ in reading.adjudication"
-        )
-    if silent:
-        discordant: str | None = "not evaluable by " + ", ".join(silent)
-    elif all(_same(values[0], value) for value in values[1:]):
-        discordant = None
-    elif rule is None:
+    final = case.final()
+    reason = case.incomplete()
+    if reason:
+        return {**final, "reason": reason}, None
+    discordant = case.discordant_by()
+    values, rule, third = case.values, case.rule, case.third
+    differ = not all(_same(values[0], value) for value in values[1:])
+    if discordant is None and rule is None and differ:
         reason = (
             "the readers differ and the charter has no rule for this endpoint "
             "(reading.adjudication)"
         )
         return {**final, "reason": reason}, None
-    else:
-        discordant = rule.discordance(values)
-    numeric = not text and not (rule is not None and rule.grades_differ)
-    row: dict[str, Any] = {
-        **{name: final[name] for name in ("participant_id", "visit", "endpoint", "readers")},
-        "state": "needed",
-        "values": ",".join("n/a" if r.value is None else f"{r.value}" for r in read),
-        "difference": differences(values)[0] if numeric and len(values) > 1 else None,
-        "relative_difference": differences(values)[1] if numeric and len(values) > 1 else None,
-        "discordant_by": discordant,
-        "adjudicator": third.reader if third else None,
-        "value": third.value if third else None,
-        "agrees_with": _agreeing(valued, third, rule),
-    }
+    row = case.row(discordant)
     if discordant is None:
-        value = sum(map(float, values)) / len(values) if numeric else values[0]
-        how = "mean of the readers' values" if numeric else "the readers' grade"
+        value = sum(map(float, values)) / len(values) if case.numeric else values[0]
+        how = "mean of the readers' values" if case.numeric else "the readers' grade"
         final |= {"value": value, "how": "concordant", "reason": how}
         return final, {**row, "state": "not_needed"} if third else None
     if third is None:
-        return {**final, "reason": f"needs adjudication: {discordant}"}, row
+        way = "a consensus" if rule is not None and rule.decider == "consensus" else "adjudication"
+        return {**final, "reason": f"needs {way}: {discordant}"}, row
     if rule is None:
         raise AdjudicationFault(
-            f"{' '.join(key)}: adjudicated, but reading.adjudication has no rule for this endpoint"
+            f"{' '.join(case.key)}: adjudicated, but reading.adjudication has no rule for this "
+            "endpoint"
         )
-    row["state"] = "adjudicated"
-    final["adjudicator"] = third.reader
+    how = "consensus" if rule.decider == "consensus" else "adjudicated"
+    row["state"], final["adjudicator"] = how, third.reader
     if third.value is None:
-        return {**final, "reason": f"not evaluable by the adjudicator; {discordant}"}, row
+        who = "by consensus" if how == "consensus" else "by the adjudicator"
+        return {**final, "reason": f"not evaluable {who}; {discordant}"}, row
     if rule.method == "either_of_two" and not any(_same(third.value, v) for v in values):
         raise AdjudicationFault(
-            f"{' '.join(key)}: the adjudicator's value {third.value} is neither reader's "
+            f"{' '.join(case.key)}: the adjudicator's value {third.value} is neither reader's "
             f"({row['values']}); the charter's method is either_of_two"
         )
-    return {**final, "value": third.value, "how": "adjudicated", "reason": discordant}, row
+    return {**final, "value": third.value, "how": how, "reason": discordant}, row
 
 
-def _agreeing(valued: Sequence[_Read], third: _Read | None, rule: Rule | None) -> str | None:
+def _agreeing(valued: Sequence[Reading], third: Reading | None, rule: Rule | None) -> str | None:
     """Readers whose value the adjudicator's confirms: chosen, or concordant by the rule."""
     if third is None or third.value is None:
         return None
@@ -371,7 +469,8 @@ def adjudicate(
     ------
     AdjudicationFault
         Naming every case whose adjudicator was its reader, that has two adjudications, two
-        reads of one reader, mixed units, or (``either_of_two``) a value of neither reader.
+        reads of one reader, mixed units, a consensus where the charter has none, or
+        (``either_of_two``) a value of neither reader.
 
     Examples
     --------
@@ -383,15 +482,15 @@ def adjudicate(
     >>> final[["value", "how", "adjudicator"]].values.tolist(), table["agrees_with"].tolist()
     ([[6.0, 'adjudicated', 'r3']], ['r2'])
     """
-    groups: dict[tuple[str, str, str], list[_Read]] = {}
-    for read in _reads(sheet, rules):
+    groups: dict[tuple[str, str, str], list[Reading]] = {}
+    for read in _counting(sheet, rules):
         groups.setdefault((read.participant_id, read.visit, read.endpoint), []).append(read)
-    faults = _faults(groups)
+    faults = _faults(groups, rules)
     finals: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     for key, reads in sorted(groups.items()):
         try:
-            final, row = _case(key, reads, rules.get(key[2]))
+            final, row = _decided(_Case(key, tuple(reads), rules.get(key[2])))
         except AdjudicationFault as fault:
             faults.append(str(fault))
             continue
@@ -403,104 +502,3 @@ def adjudicate(
         pd.DataFrame(finals, columns=list(FINAL_READS), dtype=object),
         pd.DataFrame(rows, columns=list(ADJUDICATION), dtype=object),
     )
-
-
-def wilson_interval(count: int, n: int, level: float = 0.95) -> tuple[float | None, float | None]:
-    """Score interval of a proportion (Wilson 1927), None where n is 0.
-
-    Examples
-    --------
-    >>> low, high = wilson_interval(8, 10); round(low, 4), round(high, 4)
-    (0.4902, 0.9433)
-    """
-    from scipy.stats import binomtest
-
-    if n == 0:
-        return None, None
-    interval = binomtest(count, n).proportion_ci(level, method="wilson")
-    return float(interval.low), float(interval.high)
-
-
-def adjudication_rates(
-    final: pd.DataFrame,
-    adjudication: pd.DataFrame,
-    *,
-    limits: Mapping[str, float] | None = None,
-    level: float = 0.95,
-) -> pd.DataFrame:
-    """Rates of a double read by endpoint, with Wilson intervals, against the charter's limits.
-
-    ``double_read_agreement`` and ``adjudication_rate`` are over cases that two readers read and
-    the rule could judge; ``adjudicator_agreement`` is the share of a reader's adjudicated cases
-    in which the adjudicator confirmed that reader; ``reader_disagreement_index`` is adjudicated
-    cases that went against the reader over all judged cases of that reader (Ford et al. 2016).
-
-    Parameters
-    ----------
-    final, adjudication
-        Of :func:`adjudicate`.
-    limits
-        ``<statistic>_min`` or ``<statistic>_max`` -> limit, 0 to 1.
-    level
-        Confidence level.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns :data:`RATES`.
-    """
-    rows: list[dict[str, Any]] = []
-
-    def add(endpoint: str, statistic: str, group: str, count: int, n: int) -> None:
-        low, high = wilson_interval(count, n, level)
-        estimate = count / n if n else None
-        limit, verdict = _verdict(statistic, estimate, limits or {})
-        cells = (endpoint, statistic, group, count, n, estimate, low, high, level)
-        rows.append(dict(zip(RATES, (*cells, "Wilson score", limit, verdict), strict=True)))
-
-    def named(cell: Any) -> set[str]:
-        return set(str(cell).split(",")) if cell is not None else set()
-
-    for endpoint in sorted(final["endpoint"].unique()):
-        cases = final[final["endpoint"] == endpoint]
-        discordant = adjudication[
-            (adjudication["endpoint"] == endpoint) & (adjudication["state"] != "not_needed")
-        ]
-        done = discordant[discordant["state"] == "adjudicated"]
-        keys = set(zip(discordant["participant_id"], discordant["visit"], strict=True))
-        judged = cases[
-            (cases["how"] == "concordant")
-            | pd.Series(
-                [key in keys for key in zip(cases["participant_id"], cases["visit"], strict=True)],
-                index=cases.index,
-                dtype=bool,
-            )
-        ]
-        n = len(judged)
-        add(endpoint, "double_read_agreement", "all", n - len(discordant), n)
-        add(endpoint, "adjudication_rate", "all", len(discordant), n)
-        add(endpoint, "adjudication_done", "all", len(done), len(discordant))
-        valued = done[done["agrees_with"].notna()]
-        for reader in sorted(set().union(*map(named, judged["readers"]))):
-            read = judged["readers"].map(lambda c, r=reader: r in named(c)).sum()
-            mine = valued[valued["readers"].map(lambda c, r=reader: r in named(c)).astype(bool)]
-            with_me = sum(reader in named(cell) for cell in mine["agrees_with"])
-            group = f"reader={reader}"
-            add(endpoint, "adjudicator_agreement", group, with_me, len(mine))
-            against = len(mine) - with_me
-            add(endpoint, "reader_disagreement_index", group, against, int(read))
-    return pd.DataFrame(rows, columns=list(RATES), dtype=object)
-
-
-def _verdict(
-    statistic: str, estimate: float | None, limits: Mapping[str, float]
-) -> tuple[str | None, str | None]:
-    texts, outside = [], False
-    for suffix, sign in (("min", 1.0), ("max", -1.0)):
-        limit = limits.get(f"{statistic}_{suffix}")
-        if limit is not None:
-            texts.append(f"{suffix} {limit:g}")
-            outside |= estimate is not None and sign * (estimate - limit) < 0
-    if not texts or estimate is None:
-        return ", ".join(texts) or None, None
-    return ", ".join(texts), "outside" if outside else "within"

@@ -65,6 +65,12 @@ def forbidden_tokens(study: Study) -> dict[str, str]:
     for row in study.scans:
         add([row["acquired_at"], (row["acquired_at"] or "")[:10]], "date of a scan")
         add([Path(row["source"]).name.split(".")[0]], "name of a scan file")
+    references = study.sheets.get("reference_cases")
+    if references is not None:
+        add(references["reference_id"].dropna().unique(), "id of a reference case")
+        if "path" in references:
+            names = {Path(path).name.split(".")[0] for path in references["path"].dropna()}
+            add(sorted(names), "name of a scan file")
     reads = study.sheets.get("reads")
     if reads is not None:
         if "read_at" in reads:

@@ -1,4 +1,4 @@
-"""Pseudonymous packages of cases for readers, and the way back from their forms.
+"""Pseudonymous packages of cases for readers.
 
 A package holds pseudonyms only. The key that leads back to subject and visit, and the secret
 from which the pseudonyms are made, stay in ``reading/key.tsv`` outside all packages.
@@ -26,6 +26,12 @@ from corelab.provenance.products import (
 )
 from corelab.reading.blinding import CLOSED, blinded_nifti, check_package, forbidden_tokens
 from corelab.reading.presentation import Case, Shown, presentation_order, repeated_cases
+from corelab.reading.reference_cases import (
+    REFERENCE_VISIT,
+    reference_cases,
+    reference_images,
+)
+from corelab.reading.sampling import SAMPLE, stratified_sample
 from corelab.study.columns import ENDPOINT_UNITS, volume_endpoint
 from corelab.study.model import IMAGE_KINDS, Study
 from corelab.study.naming import bids_label
@@ -57,6 +63,7 @@ KEY = {
     "visit": "Visit name",
     "repeat": "1, or 2 for a case shown again",
     "part": "Part of the presentation",
+    "reference": "yes for a reference case, whose participant_id is its reference_id",
     "secret": "Key of the HMAC-SHA256 that makes the pseudonyms; never leaves this folder",
 }
 _COMPRESSION = 4
@@ -74,8 +81,28 @@ def pseudonym(secret: str, *names: str) -> str:
     return hmac.new(bytes.fromhex(secret), text, hashlib.sha256).hexdigest()[:16]
 
 
+def study_sample(study: Study) -> pd.DataFrame:
+    """Who is read centrally; everybody where no sample is planned. Columns of SAMPLE."""
+    planned = study.config["reading"]["sample"] or {"share": 1.0}
+    return stratified_sample(
+        study.sheets["participants"],
+        share=planned["share"],
+        strata=planned.get("strata", []),
+        seed=study.config["reading"]["seed"],
+    )
+
+
 def study_cases(study: Study) -> list[Case]:
-    """What is to be read: visits with images, or in a study of tables the visits that they name."""
+    """What is to be read: visits with images, or in a study of tables the visits that they name.
+
+    Only of the subjects that the sample draws (``reading.sample``).
+    """
+    sample = study_sample(study)
+    drawn = set(sample.loc[sample["drawn"] == "yes", "participant_id"])
+    return [case for case in _every_case(study) if case.participant_id in drawn]
+
+
+def _every_case(study: Study) -> list[Case]:
     if study.image_visits:
         return [Case(*key) for key in study.image_visits]
     found: set[tuple[str, str]] = set()
@@ -136,13 +163,16 @@ def build_key(shown: Iterable[Shown], secret: str) -> pd.DataFrame:
     rows = []
     for case, part in sorted({(item.case, item.part) for item in shown}):
         again = [f"repeat-{case.repeat}"] * (case.repeat > 1) + [f"part-{part}"] * (part > 1)
-        names = (case.participant_id, case.visit, *again)
-        subject = ("subject", case.participant_id, str(case.repeat))
+        # A reference case and a subject of one name are not one.
+        kind = ["reference"] * case.reference
+        names = (case.participant_id, case.visit, *again, *kind)
+        subject = ("subject", case.participant_id, str(case.repeat), *kind)
         rows.append(
             (
                 f"case-{pseudonym(secret, *names)}",
                 f"subject-{pseudonym(secret, *subject)}",
-                *(case.participant_id, case.visit, str(case.repeat), str(part), secret),
+                *(case.participant_id, case.visit, str(case.repeat), str(part)),
+                *("yes" if case.reference else "no", secret),
             )
         )
     key = pd.DataFrame(rows, columns=list(KEY), dtype=object)
@@ -220,10 +250,41 @@ def write_packages(study: Study, records: Sequence[str | Path], folder: Path) ->
         If a package gives away what a reader must not know.
     """
     settings = study.config["reading"]
+    orders = reading_orders(study)
+    key_path = folder / "reading" / "key.tsv"
+    key = build_key((s for order in orders.values() for s in order), _kept_secret(key_path))
+    write_table(key, key_path, KEY)
+    key_path.chmod(0o600)
+    write_table(study_sample(study), folder / "reading" / "sample.tsv", SAMPLE)
+    names = {_key_of(row): (row["case"], row["subject"]) for row in key.to_dict("records")}
+    images = _images_of(study, records, folder)
+    packages = {reader: folder / "reading" / "packages" / bids_label(reader) for reader in orders}
+    for (participant_id, visit, reference, _, _), (case, _) in names.items():
+        named = _image_names(case, images.get((participant_id, visit, reference), []))
+        for _, source, name in named:
+            _copy_blinded(Path(source), [package / name for package in packages.values()])
+    tokens = forbidden_tokens(study)
+    summary: dict[str, Any] = {}
+    for reader, order in orders.items():
+        shown = [(item, *names[_shown_key(item)]) for item in order]
+        files = _write_package(study, shown, images, packages[reader], tokens)
+        summary[reader] = {"cases": len(order), "files": files}
+    return {
+        "presentation": settings["presentation"],
+        "seed": settings["seed"],
+        "searched_for": len(tokens),
+        "readers": summary,
+    }
+
+
+def reading_orders(study: Study) -> dict[str, list[Shown]]:
+    """The sequence of every reader: sampled cases, repeated ones and reference cases."""
+    settings = study.config["reading"]
     cases = study_cases(study)
     if settings["repeat_share"] > 0:
         cases += repeated_cases(cases, share=settings["repeat_share"], seed=settings["seed"])
-    orders = {
+    cases += reference_cases(study)
+    return {
         reader: presentation_order(
             cases,
             kind=settings["presentation"],
@@ -233,47 +294,53 @@ def write_packages(study: Study, records: Sequence[str | Path], folder: Path) ->
         )
         for reader in study_readers(study)
     }
-    key_path = folder / "reading" / "key.tsv"
-    key = build_key((s for order in orders.values() for s in order), _kept_secret(key_path))
-    write_table(key, key_path, KEY)
-    key_path.chmod(0o600)
-    names: dict[tuple[str, str, int, int], tuple[str, str]] = {
-        (row["participant_id"], row["visit"], int(row["repeat"]), int(row["part"])): (
-            row["case"],
-            row["subject"],
-        )
-        for row in key.to_dict("records")
+
+
+#: participant_id (or reference_id), visit, whether a reference, repeat, part.
+_CaseKey = tuple[str, str, bool, int, int]
+_Images = Mapping[tuple[str, str, bool], Sequence[tuple[str, str]]]
+
+
+def _key_of(row: Mapping[Any, Any]) -> _CaseKey:
+    reference = row["reference"] == "yes"
+    return row["participant_id"], row["visit"], reference, int(row["repeat"]), int(row["part"])
+
+
+def _shown_key(item: Shown) -> _CaseKey:
+    case = item.case
+    return case.participant_id, case.visit, case.reference, case.repeat, item.part
+
+
+def _images_of(study: Study, records: Sequence[str | Path], folder: Path) -> _Images:
+    """Kinds and paths of the images of every case."""
+    kinds = study.config["reading"]["kinds"]
+    found = {
+        (*key, False): [(kind, str(folder / path)) for kind, path in images]
+        for key, images in prepared_images(records, kinds).items()
     }
-    images = prepared_images(records, settings["kinds"])
-    packages = {reader: folder / "reading" / "packages" / bids_label(reader) for reader in orders}
-    for (participant_id, visit, _, _), (case, _) in names.items():
-        for _, source, name in _image_names(case, images.get((participant_id, visit), [])):
-            _copy_blinded(folder / source, [package / name for package in packages.values()])
-    tokens = forbidden_tokens(study)
-    summary: dict[str, Any] = {}
-    for reader, order in orders.items():
-        package = packages[reader]
-        shown = [
-            (item, *names[(item.case.participant_id, item.case.visit, item.case.repeat, item.part)])
-            for item in order
-        ]
-        listed = _case_rows(shown, images, settings["presentation"])
-        write_table(_frame(listed, CASES), package / "cases.tsv", CASES, sort=False)
-        form = _form_rows(shown, study_endpoints(study))
-        write_table(_frame(form, FORM), package / "form.tsv", FORM, sort=False)
-        closed = {**CLOSED, "presentation": settings["presentation"]}
-        check_package(package, TABLES, DICTIONARIES, tokens, closed)
-        files = sorted(path for path in package.rglob("*") if path.is_file())
-        summary[reader] = {
-            "cases": len(order),
-            "files": {p.relative_to(package).as_posix(): file_sha256(p) for p in files},
-        }
-    return {
-        "presentation": settings["presentation"],
-        "seed": settings["seed"],
-        "searched_for": len(tokens),
-        "readers": summary,
-    }
+    wanted = set(kinds or IMAGE_KINDS)
+    for name, images in reference_images(study).items():
+        key = (name, REFERENCE_VISIT, True)
+        found[key] = [(kind, path) for kind, path in images if kind in wanted]
+    return found
+
+
+def _write_package(
+    study: Study,
+    shown: Sequence[tuple[Shown, str, str]],
+    images: _Images,
+    package: Path,
+    tokens: Mapping[str, str],
+) -> dict[str, str]:
+    """Tables of one package, its proof of blinding, and the sha256 of its files."""
+    presentation = study.config["reading"]["presentation"]
+    listed = _case_rows(shown, images, presentation)
+    write_table(_frame(listed, CASES), package / "cases.tsv", CASES, sort=False)
+    form = _form_rows(shown, study_endpoints(study))
+    write_table(_frame(form, FORM), package / "form.tsv", FORM, sort=False)
+    check_package(package, TABLES, DICTIONARIES, tokens, {**CLOSED, "presentation": presentation})
+    files = sorted(path for path in package.rglob("*") if path.is_file())
+    return {p.relative_to(package).as_posix(): file_sha256(p) for p in files}
 
 
 def _frame(rows: list[dict[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
@@ -282,13 +349,13 @@ def _frame(rows: list[dict[str, Any]], columns: Mapping[str, str]) -> pd.DataFra
 
 def _case_rows(
     shown: Iterable[tuple[Shown, str, str]],
-    images: Mapping[tuple[str, str], Sequence[tuple[str, str]]],
+    images: _Images,
     presentation: str,
 ) -> list[dict[str, Any]]:
     """Rows of cases.tsv: one per image, one without an image where a case has none."""
     rows = []
     for item, case, subject in shown:
-        named = _image_names(case, images.get((item.case.participant_id, item.case.visit), []))
+        named = _image_names(case, images.get(_shown_key(item)[:3], []))
         files: list[tuple[str | None, str | None]] = [(kind, name) for kind, _, name in named]
         for kind, name in files or [(None, None)]:
             rows.append(
@@ -323,53 +390,3 @@ def _form_rows(
         for item, case, _ in shown
         for endpoint in endpoints
     ]
-
-
-def reads_from_form(form: pd.DataFrame, key: pd.DataFrame, reader: str) -> pd.DataFrame:
-    """A filled-in form as rows of the reads sheet.
-
-    Parameters
-    ----------
-    form
-        ``form.tsv`` as the reader sent it back.
-    key
-        ``reading/key.tsv``.
-    reader
-        Whose form it is.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns of the reads sheet. The second part of a hybrid presentation has the repeat 2
-        (with repeated cases: 2 and 4 are the second parts of 1 and 3).
-
-    Raises
-    ------
-    ValueError
-        If the form names a case that the key does not know, or one line twice.
-    """
-    known = key.set_index("case")
-    unknown = sorted(set(form["case"]) - set(known.index))
-    if unknown:
-        raise ValueError(f"the form of {reader} names cases that the key does not know: {unknown}")
-    if form.duplicated(["case", "endpoint"]).any():
-        raise ValueError(f"the form of {reader} has a case and endpoint twice; keep one line")
-    parts = int(known["part"].astype(int).max()) if len(known) else 1
-    rows = []
-    for line in form.to_dict("records"):
-        case = known.loc[line["case"]]
-        rows.append(
-            {
-                "participant_id": case["participant_id"],
-                "visit": case["visit"],
-                "endpoint": line["endpoint"],
-                "reader": reader,
-                "value": line["value"],
-                "unit": line["unit"],
-                "repeat": str((int(case["repeat"]) - 1) * parts + int(case["part"])),
-                "role": "reader",
-                "read_at": line["read_at"],
-                "presentation_order": str(line["position"]),
-            }
-        )
-    return pd.DataFrame(rows)

@@ -10,7 +10,7 @@ same orders again.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,11 +26,16 @@ KINDS = (
 
 @dataclass(frozen=True, order=True)
 class Case:
-    """One visit of one subject as it is shown; a case shown again has ``repeat`` 2."""
+    """One visit of one subject as it is shown.
+
+    A case shown again has ``repeat`` 2. A ``reference`` case is none of the study: its truth is
+    known, and it is mixed in to test the readers.
+    """
 
     participant_id: str
     visit: str
     repeat: int = 1
+    reference: bool = False
 
 
 @dataclass(frozen=True)
@@ -120,21 +125,8 @@ def presentation_order(
     """
     if kind not in KINDS:
         raise ValueError(f"unknown presentation {kind!r}; known: {', '.join(KINDS)}")
-    listed = sorted(cases)
-    if len(set(listed)) != len(listed):
-        raise ValueError("a case is listed twice; a case that is shown again has repeat 2")
-    place = {visit: number for number, visit in enumerate(visit_order)}
-
-    def in_time(case: Case) -> tuple[int, str]:
-        return place.get(case.visit, len(place)), case.visit
-
-    subjects: dict[tuple[int, str], list[Case]] = {}
-    for case in sorted(listed, key=lambda c: (c.repeat, c.participant_id, *in_time(c))):
-        subjects.setdefault((case.repeat, case.participant_id), []).append(case)
-    time_point = {
-        case: number for group in subjects.values() for number, case in enumerate(group, start=1)
-    }
-    groups = list(subjects.values())
+    groups = _by_subject(cases, visit_order)
+    time_point = {case: number for group in groups for number, case in enumerate(group, start=1)}
     shown: list[Shown] = []
 
     def show(part: int, screens: Iterable[list[Case]], *, timed: bool, linked: bool) -> None:
@@ -144,25 +136,52 @@ def presentation_order(
                 number = time_point[case] if timed else None
                 shown.append(Shown(len(shown) + 1, part, screen, case, number, linked))
 
-    def rng(purpose: str) -> np.random.Generator:
-        return _generator(seed, kind, reader, purpose)
+    for number, (screens, timed, linked) in enumerate(
+        _parts(groups, kind, lambda purpose: _generator(seed, kind, reader, purpose)), start=1
+    ):
+        show(number, screens, timed=timed, linked=linked)
+    return shown
 
+
+def _by_subject(cases: Iterable[Case], visit_order: Sequence[str]) -> list[list[Case]]:
+    """Cases of each subject (and repeat) in time."""
+    listed = sorted(cases)
+    if len(set(listed)) != len(listed):
+        raise ValueError("a case is listed twice; a case that is shown again has repeat 2")
+    place = {visit: number for number, visit in enumerate(visit_order)}
+
+    def in_time(case: Case) -> tuple[int, str]:
+        return place.get(case.visit, len(place)), case.visit
+
+    subjects: dict[tuple[int, str, bool], list[Case]] = {}
+    for case in sorted(listed, key=lambda c: (c.repeat, c.participant_id, *in_time(c))):
+        subjects.setdefault((case.repeat, case.participant_id, case.reference), []).append(case)
+    return list(subjects.values())
+
+
+#: Screens of one part, whether the visits' times are shown, whether a subject's cases are linked.
+_Part = tuple[list[list[Case]], bool, bool]
+
+
+def _parts(
+    groups: Sequence[list[Case]], kind: str, rng: Callable[[str], np.random.Generator]
+) -> list[_Part]:
+    """The screens of a presentation, part by part."""
     if kind == "time_sequential":
         ordered = _first_readings_first(groups, rng("subjects"))
-        show(1, ([case] for group in ordered for case in group), timed=True, linked=True)
-    elif kind == "simultaneous":
-        show(1, _first_readings_first(groups, rng("subjects")), timed=True, linked=True)
-    elif kind == "simultaneous_random_time":
+        return [([[case] for group in ordered for case in group], True, True)]
+    if kind == "simultaneous":
+        return [(_first_readings_first(groups, rng("subjects")), True, True)]
+    if kind == "simultaneous_random_time":
         ordered = _first_readings_first(groups, rng("subjects"))
         time = rng("time")
         mixed = [[group[int(i)] for i in time.permutation(len(group))] for group in ordered]
-        show(1, mixed, timed=False, linked=True)
-    else:
-        alone = [[case] for group in groups for case in group]
-        show(1, _first_readings_first(alone, rng("cases")), timed=False, linked=False)
-        if kind == "hybrid_random":
-            show(2, _first_readings_first(groups, rng("subjects")), timed=True, linked=True)
-    return shown
+        return [(mixed, False, True)]
+    alone = [[case] for group in groups for case in group]
+    parts: list[_Part] = [(_first_readings_first(alone, rng("cases")), False, False)]
+    if kind == "hybrid_random":
+        parts.append((_first_readings_first(groups, rng("subjects")), True, True))
+    return parts
 
 
 def _first_readings_first(

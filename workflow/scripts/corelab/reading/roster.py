@@ -53,17 +53,35 @@ def busy_days(sheet: pd.DataFrame | None, limit: int | None) -> list[str]:
     >>> busy_days(sheet, 1)
     ['r1 read 2 cases on 2025-01-01, more than 1']
     """
-    if sheet is None or limit is None or "read_at" not in sheet:
+    if sheet is None or limit is None:
         return []
+    return [
+        f"{reader} read {number} cases on {date}, more than {limit}"
+        for reader, days in days_of_reads(sheet).items()
+        for date, number in days.items()
+        if number > limit
+    ]
+
+
+def days_of_reads(sheet: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Reader -> day -> cases (participant and visit) read on it; rows without a date left out.
+
+    Examples
+    --------
+    >>> days_of_reads(pd.DataFrame({"participant_id": ["1", "1"], "visit": ["a", "b"],
+    ...     "reader": ["r1", "r1"], "read_at": ["2025-01-01", None]}))
+    {'r1': {'2025-01-01': 1}}
+    """
+    if "read_at" not in sheet:
+        return {}
     dated = sheet[sheet["read_at"].notna()]
     if "role" in dated:
         dated = dated[dated["role"].isna() | dated["role"].isin(["reader", "adjudicator"])]
-    day = dated["read_at"].str[:10].rename("day")
-    cases = dated[["participant_id", "visit"]].agg("\x1f".join, axis=1) if len(dated) else day
-    counts = cases.groupby([dated["reader"], day]).nunique()
-    frame = counts.rename("cases").reset_index()
-    return [
-        f"{reader} read {number} cases on {date}, more than {limit}"
-        for reader, date, number in zip(*(frame[c] for c in frame.columns), strict=True)
-        if number > limit
-    ]
+    if not len(dated):
+        return {}
+    cases = dated[["participant_id", "visit"]].agg("\x1f".join, axis=1)
+    counts = cases.groupby([dated["reader"], dated["read_at"].str[:10]]).nunique()
+    found: dict[str, dict[str, int]] = {}
+    for reader, day, number in counts.reset_index().itertuples(index=False):
+        found.setdefault(str(reader), {})[str(day)] = int(number)
+    return found

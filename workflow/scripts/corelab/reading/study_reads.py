@@ -1,34 +1,68 @@
-"""Adjudication and lock of a whole study, as the workflow's rules ask for them."""
+"""The central read of a whole study, as the workflow's rules ask for it."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from corelab.provenance.products import read_table, write_json, write_table
+import pandas as pd
+
+from corelab.provenance.products import (
+    file_sha256,
+    read_json,
+    read_table,
+    write_json,
+    write_table,
+)
 from corelab.reading.adjudication import (
     ADJUDICATION,
     FINAL_READS,
-    RATES,
     AdjudicationFault,
     adjudicate,
-    adjudication_rates,
     rules_of,
 )
-from corelab.reading.lock import AUDIT, lock_reads
+from corelab.reading.charter import ATTESTATIONS, attestation_table
+from corelab.reading.conduct import CONDUCT, TURNAROUND, conduct_table, turnaround
+from corelab.reading.lock import (
+    AUDIT,
+    Standing,
+    hold,
+    log_without_lock,
+    make_lock,
+    read_key,
+    read_lock,
+)
+from corelab.reading.rates import (
+    P_CHART,
+    RATES,
+    adjudication_rates,
+    intra_reader_rates,
+    p_chart,
+)
+from corelab.reading.rereview import rereview_faults
 from corelab.reading.roster import busy_days, roster_faults
 from corelab.study.model import Study
 
+#: Settings of ``reading`` that are fixed before the first read and stand in the lock.
+CHARTER = ("presentation", "seed", "repeat_share", "adjudication")
+#: What stands above every page and table whose reads are not locked, or not as they were locked.
+BANNERS = {
+    "invalid": "INVALID: the reads differ from their lock",
+    "open": "PRELIMINARY: the reads are not locked yet",
+}
+
 
 def adjudicate_study(study: Study, paths: Any) -> list[str]:
-    """Write final reads, adjudication table and rates of a study.
+    """Write final reads, adjudication table, rates, p-chart, conduct and turnaround of a study.
 
     Parameters
     ----------
     study
         As read.
     paths
-        Object with the attributes ``final``, ``adjudication``, ``rates``.
+        Object with the attributes ``final``, ``adjudication``, ``rates``, ``p_chart``,
+        ``conduct``, ``attestations``, ``turnaround`` and ``rereview``.
 
     Returns
     -------
@@ -44,17 +78,55 @@ def adjudicate_study(study: Study, paths: Any) -> list[str]:
     faults = roster_faults(sheet, settings["certified"])
     if faults:
         raise AdjudicationFault("\n".join(["Reads without a valid certificate:", *faults]))
-    final, table = adjudicate(sheet, rules_of(settings["adjudication"]))
-    rates = adjudication_rates(final, table, limits=settings["limits"])
+    rules, limits = rules_of(settings["adjudication"]), settings["limits"]
+    final, table = adjudicate(sheet, rules)
+    found = [
+        frame
+        for frame in (
+            adjudication_rates(final, table, limits=limits),
+            intra_reader_rates(sheet, rules, limits=limits),
+        )
+        if len(frame)
+    ]
+    rates = pd.concat(found) if found else pd.DataFrame(columns=list(RATES), dtype=object)
+    # Without its evidences a re-review counts for nothing, not even beside the original.
+    rereads = study.sheets.get("rereads")
+    allowed = not rereview_faults(rereads, settings["rereview"])
+    again, _ = adjudicate(rereads if allowed else None, rules)
     write_table(final, paths.final, FINAL_READS)
     write_table(table, paths.adjudication, ADJUDICATION)
     write_table(rates, paths.rates, RATES)
+    chart = p_chart(final, table, sheet, parts=settings["stability_parts"])
+    write_table(chart, paths.p_chart, P_CHART)
+    conduct = conduct_table(sheet, settings, scans=study.scans, baseline=study.baseline)
+    write_table(conduct, paths.conduct, CONDUCT)
+    stated = attestation_table(study.config["attestations"])
+    write_table(stated, paths.attestations, ATTESTATIONS)
+    took = turnaround(sheet, _received(study), limit_days=settings["turnaround_days"])
+    write_table(took, paths.turnaround, TURNAROUND)
+    write_table(again, paths.rereview, FINAL_READS)
     needed = int((table["state"] == "needed").sum())
+    outside = rates[rates["verdict"] == "outside"]
     return [
         f"{len(final)} final reads, {int((final['how'] == 'missing').sum())} missing; "
-        f"{needed} need an adjudicator",
+        f"{needed} to be decided",
+        *(
+            f"{row['endpoint']}: {row['statistic']} of {row['group']} {row['estimate']:.3f} is "
+            f"outside the charter's {row['limit']}"
+            for row in outside.to_dict("records")
+        ),
         *busy_days(sheet, settings["reads_per_day"]),
     ]
+
+
+def _received(study: Study) -> dict[tuple[str, str], str]:
+    """(participant_id, visit) -> time of its last scan."""
+    found: dict[tuple[str, str], str] = {}
+    for row in study.scans:
+        if row["acquired_at"]:
+            key = (row["participant_id"], row["visit"])
+            found[key] = max(found.get(key, ""), row["acquired_at"])
+    return found
 
 
 def change_log_path(study: Study) -> Path:
@@ -63,36 +135,176 @@ def change_log_path(study: Study) -> Path:
     return Path(configured) if configured else study.folder / "reading" / "change_log.jsonl"
 
 
-def lock_study(study: Study, final: str, paths: Any) -> list[str]:
-    """Lock a study's reads, or hold them against the lock that is there.
+def contour_digests(study: Study) -> dict[str, str]:
+    """Scan identifier -> SHA-256 of every reader's contour that is there."""
+    return {
+        row["scan_id"]: file_sha256(row["path"])
+        for row in study.scans
+        if row["kind"].startswith("mask-") and row["reader"] and row["exists"]
+        and not row["simulated"]
+    }  # fmt: skip
+
+
+def _charter(settings: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: settings[name] for name in CHARTER}
+
+
+def _key(settings: Mapping[str, Any]) -> bytes | None:
+    return read_key(settings["signing_key"]) if settings["signing_key"] else None
+
+
+def open_items(
+    sheet: pd.DataFrame | None,
+    final: pd.DataFrame,
+    adjudication: pd.DataFrame,
+    settings: Mapping[str, Any],
+) -> list[str]:
+    """What keeps a read from being locked: decisions to be made, second reads, confirmations."""
+    found = []
+    needed = adjudication[adjudication["state"] == "needed"]
+    ruled = {rule["endpoint"] for rule in settings["adjudication"]}
+    alone = final[
+        final["endpoint"].isin(ruled)
+        & final["reason"].fillna("").str.contains("the charter's rule needs", regex=False)
+    ]
+    for rows, what in ((needed, "to be decided"), (alone, "without all readers")):
+        if len(rows):
+            shown = [
+                f"{row['participant_id']} {row['visit']} {row['endpoint']}"
+                for row in rows.head(5).to_dict("records")
+            ]
+            more = f" and {len(rows) - 5} more" if len(rows) > 5 else ""
+            found.append(f"{len(rows)} cases {what}: {', '.join(shown)}{more}")
+    if sheet is not None and "confirmed_at" in sheet:
+        silent = int(sheet["confirmed_at"].isna().sum())
+        if silent:
+            found.append(f"{silent} reads are not confirmed by their reader (confirmed_at)")
+    return found
+
+
+def make_study_lock(study: Study, given: Any, path: str | Path) -> list[str]:
+    """Lock a study's reads, once; a lock that is there stays as it is.
+
+    Without ``reading.locked_at`` only a complete read is locked (every case decided, every read
+    confirmed); with it the read is locked as it stands, and what was open is written into the
+    lock.
 
     Parameters
     ----------
     study
         As read.
-    final
-        ``final_reads.tsv``.
-    paths
-        Object with the attributes ``lock`` and ``audit``.
+    given
+        Object with the attributes ``final`` and ``adjudication``.
+    path
+        ``reading/lock.json``.
 
     Returns
     -------
     list of str
-        What was locked and what was changed since.
+        What was locked, or why nothing was.
+    """
+    file = Path(path)
+    if file.is_file():
+        lock, unreadable = read_lock(file)
+        if unreadable or "reads" in lock:
+            return ["the lock is there and stays"]
+    settings, sheet = study.config["reading"], study.sheets.get("reads")
+    final = read_table(given.final)
+    items = open_items(sheet, final, read_table(given.adjudication), settings)
+    gone = log_without_lock(change_log_path(study))
+    if gone:
+        write_json({"open": [gone]}, file)
+        return [gone]
+    if items and not settings["locked_at"]:
+        write_json({"open": items}, file)
+        return ["nothing is locked yet:", *items, "reading.locked_at locks the read as it stands"]
+    lock = make_lock(
+        sheet,
+        final,
+        charter=_charter(settings),
+        open_at_lock=items,
+        locked_at=settings["locked_at"],
+        locked_by=settings["locked_by"],
+        contours=contour_digests(study),
+        key=_key(settings),
+    )
+    write_json(lock, file)
+    file.chmod(0o444)
+    return [f"{len(lock['reads'])} reads locked; note its hash: {lock['lock_sha256']}"]
+
+
+def hold_study(study: Study, given: Any, paths: Any) -> list[str]:
+    """Hold a study's reads against their lock; write the audit and the standing.
+
+    Parameters
+    ----------
+    study
+        As read.
+    given
+        Object with the attributes ``lock`` and ``final``.
+    paths
+        Object with the attributes ``audit`` and ``validity``.
+
+    Returns
+    -------
+    list of str
+        The standing, for people.
     """
     settings = study.config["reading"]
-    charter = {
-        name: settings[name] for name in ("presentation", "seed", "repeat_share", "adjudication")
-    }
-    lock, audit = lock_reads(
-        Path(paths.lock),
+    standing = hold(
+        Path(given.lock),
         study.sheets.get("reads"),
-        read_table(final),
+        read_table(given.final),
         change_log_path(study),
-        charter=charter,
-        locked_at=settings["locked_at"],
+        charter=_charter(settings),
+        contours=contour_digests(study),
+        key=_key(settings),
+        expected_sha256=settings["lock_sha256"],
+        rereview=rereview_faults(study.sheets.get("rereads"), settings["rereview"]),
     )
-    write_json(lock, paths.lock)
-    write_table(audit, paths.audit, AUDIT)
-    changed = int((audit["verdict"] == "explained").sum())
-    return [f"{len(lock['reads'])} reads locked, {changed} changed since, each change logged"]
+    write_table(standing.audit, paths.audit, AUDIT)
+    write_json(validity(standing), paths.validity)
+    return standing_lines(standing)
+
+
+def banner_of(paths: Iterable[str | Path]) -> str | None:
+    """What must be shown about the reads: the banner of ``validity.json``, if it is among paths."""
+    for path in paths:
+        if Path(path).name == "validity.json":
+            return read_json(path)["banner"]
+    return None
+
+
+def validity(standing: Standing) -> dict[str, Any]:
+    """``reading/validity.json``: what reports and tables say about the reads they rest on.
+
+    ``state`` is ``valid``, ``open`` or ``invalid``; ``banner`` is what must be shown, None where
+    nothing must.
+    """
+    lock = standing.lock
+    return {
+        "state": standing.state,
+        "banner": BANNERS.get(standing.state),
+        "faults": list(standing.faults),
+        "open": list(standing.open),
+        "locked_reads": len(lock.get("reads") or {}),
+        "changes_since": standing.changes,
+        "lock_sha256": lock.get("lock_sha256"),
+        "locked_at": lock.get("locked_at"),
+        "locked_by": lock.get("locked_by"),
+        "signed": bool(lock.get("signature")),
+    }
+
+
+def standing_lines(standing: Standing) -> list[str]:
+    """The standing of a read in a few lines."""
+    if standing.state == "open":
+        return [BANNERS["open"], *standing.open]
+    if standing.state == "valid":
+        number = len(standing.lock["reads"])
+        return [f"{number} reads as they were locked, {standing.changes} logged changes since"]
+    return [
+        BANNERS["invalid"],
+        *standing.faults,
+        "Restore them, or log each change: python -m corelab.reading.change_log LOG --help",
+    ]

@@ -1,0 +1,199 @@
+"""Does a disagreement lean one way in one arm: differential bias, with its tests.
+
+Investigator against central read: that they differ is usual; that they differ in favour of one arm
+is bias. Subjects are the unit: several visits of one are averaged first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import special, stats
+
+from corelab.agreement.estimates import Estimate, Floats
+from corelab.agreement.groups import GroupStatistics
+from corelab.agreement.metrology import proportion
+from corelab.agreement.second import confirm
+from corelab.measurement.selection import NotComputable, Tables
+
+Row = dict[str, Any]
+
+
+def welch(a: Floats, b: Floats, *, alpha: float = 0.05) -> Estimate:
+    """Difference of two means without equal variances (Welch 1947), Satterthwaite df.
+
+    Examples
+    --------
+    >>> found = welch(np.array([1.0, 2, 3, 4]), np.array([0.0, 1, 1, 2]))
+    >>> round(found.estimate, 3), round(found.p_value, 4)
+    (1.5, 0.106)
+    """
+    if min(a.size, b.size) < 2:
+        raise NotComputable(f"{a.size} and {b.size} subjects: two of each group are needed")
+    parts = np.array([a.var(ddof=1) / a.size, b.var(ddof=1) / b.size])
+    difference, se = float(a.mean() - b.mean()), float(np.sqrt(parts.sum()))
+    n = a.size + b.size
+    method = "difference of mean differences between groups; Welch t, subjects as units"
+    if se == 0:
+        note = "interval not defined: no variance within the groups"
+        return Estimate(difference, n=n, method=method, note=note)
+    df = float(parts.sum() ** 2 / (parts**2 / np.array([a.size - 1, b.size - 1])).sum())
+    half = float(special.stdtrit(df, 1.0 - alpha / 2.0)) * se
+    p_value = float(2.0 * special.stdtr(df, -abs(difference / se)))
+    return Estimate(difference, difference - half, difference + half, p_value, n, method, se=se)
+
+
+def newcombe(k1: int, n1: int, k2: int, n2: int, *, alpha: float = 0.05) -> Estimate:
+    """Difference of two proportions: Newcombe's hybrid score interval, Fisher's exact p.
+
+    Newcombe 1998 (Stat Med 17:873), method 10.
+
+    Examples
+    --------
+    >>> found = newcombe(56, 70, 48, 80)
+    >>> round(found.estimate, 4), round(found.ci_low, 4), round(found.ci_high, 4)
+    (0.2, 0.0524, 0.3339)
+    """
+    first, second = proportion(k1, n1, alpha=alpha), proportion(k2, n2, alpha=alpha)
+    p1, p2 = first.estimate, second.estimate
+    below = np.hypot(p1 - first.ci_low, second.ci_high - p2)
+    above = np.hypot(first.ci_high - p1, p2 - second.ci_low)
+    p_value = float(stats.fisher_exact(np.array([[k1, n1 - k1], [k2, n2 - k2]]))[1])
+    method = "difference of shares; Newcombe 1998 interval, Fisher exact p"
+    found = p1 - p2
+    return Estimate(found, found - float(below), found + float(above), p_value, n1 + n2, method)
+
+
+def _by_subject(pair: pd.DataFrame) -> pd.Series:
+    """Mean of a - b over the visits of each subject."""
+    difference = pair.iloc[:, 0] - pair.iloc[:, 1]
+    return difference.groupby(level="participant_id").mean()
+
+
+def _levels(analysis: Mapping[str, Any], groups: pd.Series) -> list[str]:
+    levels = sorted(set(groups), key=str)
+    reference = analysis.get("reference")
+    if reference is not None and str(reference) in levels:
+        levels = [*(one for one in levels if one != str(reference)), str(reference)]
+    return levels
+
+
+def direction_rows(
+    analysis: Mapping[str, Any], tables: Tables, endpoint: str, visit: str, pair: pd.DataFrame
+) -> list[Row]:
+    """Differential bias of two sources between the groups of ``by``; none without ``by``.
+
+    Statistics, difference = first source - second: per group ``bias_in_group`` (mean, t),
+    ``discordance_rate`` (share of subjects who differ: by more than ``delta`` of the plan, else at
+    all) and ``discordance_upward`` (of these, the share in which the first source is higher), all
+    with group ``a|b|arm=X``; between groups, group ``a|b|arm=X - Y``, ``differential_bias`` (Welch;
+    second computation by scipy), ``differential_discordance`` and ``differential_direction``
+    (Newcombe, Fisher); over more than two groups ``differential_bias_f`` (Welch's F).
+
+    Parameters
+    ----------
+    analysis, tables, endpoint, visit
+        As planned.
+    pair
+        Targets (participant_id, visit) x two sources.
+    """
+    column = analysis.get("by")
+    if not column:
+        return []
+    a, b = pair.columns
+    everybody = GroupStatistics(analysis, endpoint, visit, f"{a}|{b}|{column}")
+    if column not in tables.participants:
+        error = NotComputable(f"the participants sheet has no column '{column}'")
+        return [everybody.attempt("differential_bias", error)]
+    difference = _by_subject(pair.dropna())
+    named = tables.participants.set_index("participant_id")[column].reindex(difference.index)
+    difference, named = difference[named.notna()], named.dropna().astype(str)
+    levels = _levels(analysis, named)
+    if len(levels) < 2:
+        reason = f"{column} has {len(levels)} level among subjects with both sources"
+        return [everybody.attempt("differential_bias", NotComputable(reason))]
+    values = {level: difference[named == level].to_numpy(float) for level in levels}
+    rows: list[Row] = []
+    for level in levels:
+        maker = GroupStatistics(analysis, endpoint, visit, f"{a}|{b}|{column}={level}")
+        rows += _group_rows(maker, values[level])
+    for one, other in combinations(levels, 2):
+        maker = GroupStatistics(analysis, endpoint, visit, f"{a}|{b}|{column}={one} - {other}")
+        rows += _contrast_rows(maker, values[one], values[other])
+    if len(levels) > 2:
+        rows.append(everybody.attempt("differential_bias_f", lambda: _welch_f(values)))
+    return rows
+
+
+def _beyond(maker: GroupStatistics, values: Floats) -> tuple[int, int]:
+    """How many subjects differ, and how many of them upward."""
+    delta = float(maker.analysis.get("delta", 0.0))
+    return int((np.abs(values) > delta).sum()), int((values > delta).sum())
+
+
+def _group_rows(maker: GroupStatistics, values: Floats) -> list[Row]:
+    from corelab.agreement.drift import mean_of
+
+    differ, upward = _beyond(maker, values)
+    try:
+        if values.size < 2:
+            raise NotComputable(f"{values.size} subject, at least 2 are needed")
+        bias = maker.attempt("bias_in_group", mean_of(values, maker.alpha))
+    except NotComputable as error:
+        bias = maker.attempt("bias_in_group", error)
+    rows = [
+        bias,
+        maker.attempt(
+            "discordance_rate", lambda: proportion(differ, values.size, alpha=maker.alpha)
+        ),
+    ]
+    if not differ:
+        nobody = NotComputable("no subject differs")
+        return [*rows, maker.attempt("discordance_upward", nobody)]
+    share = proportion(upward, differ, alpha=maker.alpha)
+    return [*rows, maker.attempt("discordance_upward", share)]
+
+
+def _contrast_rows(maker: GroupStatistics, first: Floats, second: Floats) -> list[Row]:
+    def checked(ours: float) -> dict[str, Any]:
+        if np.ptp(first) == 0 and np.ptp(second) == 0:
+            return {}
+        found = stats.ttest_ind(first, second, equal_var=False)
+        interval = found.confidence_interval(1.0 - maker.alpha)
+        theirs = 0.5 * float(interval.low + interval.high)
+        return confirm(ours, theirs, "scipy.stats.ttest_ind, Welch", tolerance=1e-9)
+
+    rows = [
+        maker.attempt("differential_bias", lambda: welch(first, second, alpha=maker.alpha), checked)
+    ]
+    (k1, up1), (k2, up2) = _beyond(maker, first), _beyond(maker, second)
+    rows.append(
+        maker.attempt(
+            "differential_discordance",
+            lambda: newcombe(k1, first.size, k2, second.size, alpha=maker.alpha),
+        )
+    )
+    if not k1 or not k2:
+        error = NotComputable("a group has no subject who differs")
+        return [*rows, maker.attempt("differential_direction", error)]
+    return [
+        *rows,
+        maker.attempt(
+            "differential_direction", lambda: newcombe(up1, k1, up2, k2, alpha=maker.alpha)
+        ),
+    ]
+
+
+def _welch_f(values: Mapping[str, Floats]) -> Estimate:
+    """Welch's F of equal means without equal variances (Welch 1951), by statsmodels."""
+    from statsmodels.stats.oneway import anova_oneway
+
+    if any(v.size < 2 or np.ptp(v) == 0 for v in values.values()):
+        raise NotComputable("a group has fewer than 2 subjects or no variance")
+    found = anova_oneway(list(values.values()), use_var="unequal")
+    n = sum(v.size for v in values.values())
+    return Estimate(float(found.statistic), p_value=float(found.pvalue), n=n, method="Welch's F")

@@ -1,0 +1,323 @@
+"""Figures of planned analyses of agreement and overlap, as exhibits of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from corelab.agreement import figures, guards
+from corelab.agreement.drift import drift_by_thirds
+from corelab.agreement.plan import (
+    chosen_sources,
+    readings,
+    with_grades,
+    with_investigators,
+)
+from corelab.agreement.strata import reading_places
+from corelab.measurement.selection import NotComputable, Tables, as_list
+from corelab.provenance.exhibits import write_exhibit
+from corelab.study.columns import ENDPOINT_UNITS
+from corelab.study.plan_figures import KINDS
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Pairs in one figure; more could not be read.
+MOST_PAIRS = 6
+MOST_LINES = 40
+FORM_WORDS = {
+    "icc_1_1": "ICC(1,1)",
+    "icc_a_1": "ICC(A,1)",
+    "icc_c_1": "ICC(C,1)",
+    "icc_1_k": "ICC(1,k)",
+    "icc_a_k": "ICC(A,k)",
+    "icc_c_k": "ICC(C,k)",
+}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure with its words."""
+
+    figure: Figure
+    title: str
+    caption: str
+    alt: str
+
+
+@dataclass(frozen=True)
+class _Values:
+    """What an analysis reads of one endpoint: first repeats wide, and all rows."""
+
+    endpoint: str
+    wide: pd.DataFrame
+    rows: pd.DataFrame
+    analysis: Mapping[str, Any]
+
+    @property
+    def words(self) -> str:
+        """The endpoint as people read it."""
+        return self.endpoint.replace("_", " ").replace(":", " ")
+
+    @property
+    def unit(self) -> str:
+        """Unit of the values as they are analysed."""
+        if self.analysis.get("transform", "none") != "none":
+            return str(self.analysis["transform"]).replace("_", " ")
+        derived = self.analysis.get("derivation", "value")
+        if derived in {"percent_change", "log_ratio"}:
+            return derived.replace("_", " ")
+        unit = ENDPOINT_UNITS.get(self.endpoint.split(":")[0], "")
+        return "" if unit == "score" else unit
+
+
+def _values(analysis: Mapping[str, Any], given: Tables) -> Iterator[_Values]:
+    tables = with_investigators(given, analysis)
+    for endpoint in as_list(analysis["endpoint"]):
+        own = with_grades(analysis, tables, endpoint)
+        there = tables.measurements.loc[tables.measurements["endpoint"] == endpoint, "source"]
+        sources = chosen_sources(own, list(there.dropna()))
+        try:
+            rows = readings(own, tables, endpoint, sources)
+        except NotComputable:
+            continue
+        if not len(rows):
+            continue
+        first = rows[rows["repeat"] == rows["repeat"].min()]
+        wide = guards.one_per_cell(first, ["participant_id", "visit"], "source")
+        yield _Values(endpoint, wide.reindex(columns=sources), rows, own)
+
+
+def _pairs(analysis: Mapping[str, Any], tables: Tables) -> Iterator[figures.Pair]:
+    """Pairs of sources (or repeats 1 and 2 of one source) with three targets or more."""
+    for found in _values(analysis, tables):
+        if analysis.get("repeats") == "within":
+            for source, own in found.rows.groupby("source", sort=False):
+                wide = guards.one_per_cell(own, ["participant_id", "visit"], "repeat")
+                if wide.shape[1] < 2 or len(wide.dropna()) < 3:
+                    continue
+                names = (f"{source}, repeat {wide.columns[0]}", f"repeat {wide.columns[1]}")
+                yield figures.Pair(wide.iloc[:, 0], wide.iloc[:, 1], names, found.unit, found.words)
+            continue
+        for a, b in combinations(found.wide.columns, 2):
+            pair = found.wide[[a, b]].dropna()
+            if len(pair) >= 3:
+                yield figures.Pair(pair[a], pair[b], (a, b), found.unit, found.words)
+
+
+def _some(pairs: list[figures.Pair]) -> tuple[list[figures.Pair], str]:
+    if len(pairs) <= MOST_PAIRS:
+        return pairs, ""
+    return pairs[:MOST_PAIRS], f" The first {MOST_PAIRS} of {len(pairs)} pairs of the plan."
+
+
+def draw_pairs(analysis: Mapping[str, Any], tables: Tables, _: pd.DataFrame) -> Drawn:
+    """Scatter with identity and Bland-Altman plot of each pair."""
+    every = list(_pairs(analysis, tables))
+    if not every:
+        raise NotComputable("no two sources have three targets in common")
+    pairs, more = _some(every)
+    delta = analysis.get("delta")
+    figure = figures.plot_pairs(pairs, delta=delta, alpha=float(analysis.get("alpha", 0.05)))
+    caption = (
+        "Left: one point per subject and visit, grey the identity, orange the Deming line. Right: "
+        "differences against means with bias, 95 % limits of agreement and their intervals."
+    )
+    return Drawn(
+        figure,
+        "Sources against each other",
+        caption + (" Green: accepted." if delta is not None else "") + more,
+        "; ".join(f"{p.title}: {p.names[0]} against {p.names[1]}" for p in pairs),
+    )
+
+
+def draw_confusion(analysis: Mapping[str, Any], tables: Tables, _: pd.DataFrame) -> Drawn:
+    """Table of grades of each pair, on the scale of the charter."""
+    every = list(_pairs(analysis, tables))
+    whole = [p for p in every if not np.mod(np.concatenate([p.a, p.b]), 1).any()]
+    if not whole:
+        raise NotComputable("no two sources have three targets in common that are grades")
+    pairs, more = _some(whole)
+    endpoint = as_list(analysis["endpoint"])[0]
+    labels = tables.grades.get(endpoint) or analysis.get("categories")
+    if endpoint not in tables.grades and labels is not None:
+        # Scores are drawn at their place on the charter's scale.
+        place = {float(one): float(k) for k, one in enumerate(labels)}
+        pairs = [
+            figures.Pair(
+                [place[float(v)] for v in np.asarray(p.a)],
+                [place[float(v)] for v in np.asarray(p.b)],
+                p.names,
+                p.unit,
+                p.title,
+            )
+            for p in pairs
+        ]
+    return Drawn(
+        figures.plot_confusion(pairs, labels),
+        "Grades of each pair",
+        "Subjects and visits by both grades; the outlined diagonal is agreement." + more,
+        "; ".join(f"{p.names[0]} against {p.names[1]}" for p in pairs),
+    )
+
+
+def _form(analysis: Mapping[str, Any]) -> str:
+    return str(analysis.get("icc_form", "icc_a_1"))
+
+
+def draw_matrix(analysis: Mapping[str, Any], _: Tables, rows: pd.DataFrame) -> Drawn:
+    """Heat map of the planned coefficient of all pairs."""
+    form = _form(analysis)
+    endpoint = as_list(analysis["endpoint"])[0]
+    own = rows[(rows["endpoint"] == endpoint) & (rows["visit"] == rows["visit"].iloc[0])]
+    pairs = figures.coefficient_pairs(own.dropna(subset=["estimate"]), form)
+    if len(pairs) < 3:
+        raise NotComputable("fewer than three pairs have the coefficient")
+    words = FORM_WORDS[form]
+    return Drawn(
+        figures.plot_matrix(pairs, title=f"{words}, {endpoint.replace('_', ' ')}"),
+        f"{words} of all pairs",
+        f"{len(pairs)} pairs of sources; the intervals stand in the table.",
+        "; ".join(f"{a} and {b} {value:.2f}" for (a, b), value in pairs.items()),
+    )
+
+
+def draw_forest(analysis: Mapping[str, Any], _: Tables, rows: pd.DataFrame) -> Drawn:
+    """Estimates and intervals of the planned coefficient, pairs and strata."""
+    form = _form(analysis)
+    names = [form, "intra_reader_icc", "inter_reader_icc"]
+    own = rows[rows["statistic"].isin(names) & ~rows["group"].str.contains(" - ", regex=False)]
+    lines = []
+    places = own[["endpoint", "visit"]].drop_duplicates()
+    for row in own.head(MOST_LINES).to_dict("records"):
+        label = {
+            "intra_reader_icc": f"{row['group']}, repeated",
+            "inter_reader_icc": "all readers, once each",
+        }.get(row["statistic"], row["group"])
+        if len(places) > 1:
+            label = f"{row['endpoint']} {row['visit']} {label}".replace(" all ", " ")
+        numbers = (float(row[name]) for name in ("estimate", "ci_low", "ci_high"))
+        lines.append((label, *numbers))
+    if not lines:
+        raise NotComputable("no group has the coefficient")
+    level = 100 * (1 - float(analysis.get("alpha", 0.05)))
+    more = f" The first {MOST_LINES} of {len(own)}." if len(own) > MOST_LINES else ""
+    return Drawn(
+        figures.plot_forest(lines, xlabel=f"{FORM_WORDS[form]} with {level:g} % interval"),
+        f"{FORM_WORDS[form]} by pair and stratum",
+        "Pairs of sources, all sources together, and the strata of the plan." + more,
+        "; ".join(f"{label} {value:.2f}" for label, value, *_ in lines),
+    )
+
+
+def draw_drift(analysis: Mapping[str, Any], tables: Tables, _: pd.DataFrame) -> Drawn:
+    """The planned coefficient by thirds of the reading sequence."""
+    drifts, reasons = {}, []
+    for found in _values(analysis, tables):
+        for a, b in list(combinations(found.wide.columns, 2))[:MOST_PAIRS]:
+            pair = found.wide[[a, b]].dropna()
+            places = reading_places(tables, found.endpoint, [a, b]).reindex(pair.index)
+            try:
+                drifts[f"{found.words}: {a}|{b}"] = drift_by_thirds(
+                    pair.to_numpy(),
+                    places,
+                    form=_form(analysis),
+                    alpha=float(analysis.get("alpha", 0.05)),
+                    resamples=int(analysis.get("resamples", 2000)),
+                )
+            except NotComputable as error:
+                reasons.append(str(error))
+    if not drifts:
+        raise NotComputable("; ".join(dict.fromkeys(reasons)) or "no pair of sources")
+    return Drawn(
+        figures.plot_drift(drifts, ylabel=FORM_WORDS[_form(analysis)]),
+        "Agreement by thirds of the reading sequence",
+        "Does agreement change from the first reads to the last? p: bootstrap of the last third "
+        "minus the first.",
+        "; ".join(f"{name} {d.change.estimate:+.2f}" for name, d in drifts.items()),
+    )
+
+
+_DRAW: dict[str, Callable[[Mapping[str, Any], Tables, pd.DataFrame], Drawn]] = {
+    "pairs": draw_pairs,
+    "confusion": draw_confusion,
+    "matrix": draw_matrix,
+    "forest": draw_forest,
+    "drift": draw_drift,
+}
+TITLES = {
+    "pairs": "Sources against each other",
+    "confusion": "Grades of each pair",
+    "matrix": "Coefficient of all pairs",
+    "forest": "Coefficient by pair and stratum",
+    "drift": "Agreement by thirds of the reading sequence",
+    "contours": "Contours of the sources on the scan",
+}
+
+
+def write_figure(
+    analysis: Mapping[str, Any],
+    tables: Tables,
+    rows: pd.DataFrame,
+    kind: str,
+    path: str | Path,
+    folder: Path,
+) -> str:
+    """Draw one figure of an analysis and write it as an exhibit beside it in the report.
+
+    Parameters
+    ----------
+    analysis
+        One entry of the plan.
+    tables
+        As for the analysis itself.
+    rows
+        Its statistics rows.
+    kind
+        One of :data:`corelab.study.plan_figures.KINDS`.
+    path
+        ``exhibits/agreement_<id>_<kind>.json``; the figure has the same name as SVG.
+    folder
+        The study's results folder.
+
+    Returns
+    -------
+    str
+        Why the figure could not be drawn, which the exhibit says too; empty where it was.
+    """
+    from corelab.agreement.overlays import draw_contours
+
+    place = Path(path)
+    place.parent.mkdir(parents=True, exist_ok=True)
+    words: dict[str, Any] = {
+        "section": f"analysis:{analysis['id']}",
+        "order": 20 + KINDS.index(kind),
+    }
+    shown = rows[~rows["group"].str.startswith("re-review: ")]
+    figure = place.with_suffix(".svg")
+    try:
+        if kind == "contours":
+            drawn = draw_contours(analysis, tables, folder)
+        else:
+            drawn = _DRAW[kind](analysis, tables, shown)
+    except NotComputable as reason:
+        figures.save_figure(figures.plot_nothing(str(reason)), figure)
+        caption = f"Not drawn: {reason}."
+        write_exhibit(place, title=TITLES[kind], caption=caption, **words)
+        return str(reason)
+    figures.save_figure(drawn.figure, figure)
+    write_exhibit(
+        place,
+        title=drawn.title,
+        caption=drawn.caption,
+        figure=figure.name,
+        alt=drawn.alt[:1000],
+        **words,
+    )
+    return ""

@@ -1,0 +1,170 @@
+"""The readers' forms as they come back: rows of the reads sheet, and reference cases judged."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from corelab.provenance.products import read_table, write_table
+from corelab.reading.reference_cases import (
+    PERFORMANCE,
+    REFERENCE_READS,
+    judged_reads,
+    performance,
+)
+from corelab.study.model import Study
+
+RETURNED = {
+    "participant_id": "Subject identifier",
+    "visit": "Visit name",
+    "endpoint": "Endpoint that was read",
+    "reader": "Reader",
+    "value": "Value, or a grade",
+    "unit": "Unit",
+    "repeat": "Repeated read, from 1",
+    "role": "reader",
+    "read_at": "Time at which the read was confirmed",
+    "presentation_order": "Place in the reading sequence",
+    "not_evaluable_reason": "Why there is no value",
+}
+
+
+def reads_from_form(form: pd.DataFrame, key: pd.DataFrame, reader: str) -> pd.DataFrame:
+    """A filled-in form as rows of the reads sheet.
+
+    Parameters
+    ----------
+    form
+        ``form.tsv`` as the reader sent it back.
+    key
+        ``reading/key.tsv``.
+    reader
+        Whose form it is.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns of the reads sheet. The second part of a hybrid presentation has the repeat 2
+        (with repeated cases: 2 and 4 are the second parts of 1 and 3).
+
+    Raises
+    ------
+    ValueError
+        If the form names a case that the key does not know, or one line twice.
+    """
+    return _reads_of(form, key, reader, reference=False)
+
+
+def _reads_of(
+    form: pd.DataFrame, key: pd.DataFrame, reader: str, *, reference: bool
+) -> pd.DataFrame:
+    """The lines of a form about cases of the study, or about reference cases."""
+    known = key.set_index("case")
+    unknown = sorted(set(form["case"]) - set(known.index))
+    if unknown:
+        raise ValueError(f"the form of {reader} names cases that the key does not know: {unknown}")
+    if form.duplicated(["case", "endpoint"]).any():
+        raise ValueError(f"the form of {reader} has a case and endpoint twice; keep one line")
+    parts = int(known["part"].astype(int).max()) if len(known) else 1
+    rows = []
+    for line in form.to_dict("records"):
+        case = known.loc[line["case"]]
+        if (case["reference"] == "yes") != reference:
+            continue
+        rows.append(
+            {
+                "participant_id": case["participant_id"],
+                "visit": case["visit"],
+                "endpoint": line["endpoint"],
+                "reader": reader,
+                "value": line["value"],
+                "unit": line["unit"],
+                "repeat": str((int(case["repeat"]) - 1) * parts + int(case["part"])),
+                "role": "reader",
+                "read_at": line["read_at"],
+                "presentation_order": str(line["position"]),
+                "not_evaluable_reason": line["not_evaluable_reason"],
+            }
+        )
+    return pd.DataFrame(rows, columns=list(RETURNED), dtype=object)
+
+
+def _reason_faults(reads: pd.DataFrame, allowed: Sequence[str]) -> list[str]:
+    """Values without a reason for their absence, and reasons that the charter does not list."""
+    faults = []
+    for row in reads.to_dict("records"):
+        where = f"{row['reader']} {row['participant_id']} {row['visit']} {row['endpoint']}"
+        reason = row["not_evaluable_reason"]
+        if row["value"] is None and not reason:
+            faults.append(f"{where}: neither a value nor a not_evaluable_reason")
+        elif row["value"] is not None and reason:
+            faults.append(f"{where}: both a value and a not_evaluable_reason")
+        elif reason and allowed and reason not in allowed:
+            faults.append(
+                f"{where}: the reason {reason!r} is not on the charter's list: "
+                + ", ".join(allowed)
+            )
+    return faults
+
+
+def returned_forms(
+    study: Study, forms: Mapping[str, str | Path], key_path: str | Path, paths: Any
+) -> list[str]:
+    """Forms that came back as rows of the reads sheet, and the readers' standing on references.
+
+    Parameters
+    ----------
+    study
+        As read.
+    forms
+        Reader -> ``form.tsv`` as he sent it back.
+    key_path
+        ``reading/key.tsv``.
+    paths
+        Object with the attributes ``reads``, ``references`` and ``performance``.
+
+    Returns
+    -------
+    list of str
+        How many reads came back, and readers to be trained again.
+
+    Raises
+    ------
+    ValueError
+        Naming every line without a value and without a reason, or with a reason that is not on
+        the charter's list; a form that the key does not fit.
+    """
+    settings = study.config["reading"]
+    key = read_table(key_path)
+    reads: list[pd.DataFrame] = []
+    lines: list[dict[Any, Any]] = []
+    for reader, path in sorted(forms.items()):
+        form = read_table(path)
+        reads.append(_reads_of(form, key, reader, reference=False))
+        last = int(pd.to_numeric(form["position"]).max()) if len(form) else 1
+        for row in _reads_of(form, key, reader, reference=True).to_dict("records"):
+            place = {"reference_id": row["participant_id"], "position": row["presentation_order"]}
+            lines.append({**row, **place, "last": last})
+    nothing = pd.DataFrame(columns=list(RETURNED), dtype=object)
+    table = pd.concat(reads, ignore_index=True) if reads else nothing
+    faults = _reason_faults(table, settings["not_evaluable_reasons"])
+    if faults:
+        raise ValueError("\n".join(["The forms cannot be taken over:", *faults[:50]]))
+    truth = study.sheets.get("reference_cases")
+    judged = judged_reads(
+        lines,
+        truth if truth is not None else pd.DataFrame(columns=["reference_id"]),
+        settings["stability_parts"],
+    )
+    passed = performance(judged, settings["limits"])
+    write_table(table, paths.reads, RETURNED)
+    write_table(judged, paths.references, REFERENCE_READS)
+    write_table(passed, paths.performance, PERFORMANCE)
+    again = sorted(set(passed.loc[passed["action"] == "retrain", "group"]))
+    return [
+        f"{len(table)} reads of {len(forms)} readers, {len(judged)} reference reads",
+        *(f"{group}: outside the charter's limit on reference cases: retrain" for group in again),
+    ]
