@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from corelab.measurement.selection import with_status_flags
 from corelab.study.columns import FLOW
 from corelab.study.expression import select
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 
 class FlowError(ValueError):
@@ -137,3 +141,163 @@ def overlap_counts(first: int, second: int, union: int) -> tuple[int, int, int]:
     if both < 0 or both > min(first, second):
         raise FlowError(f"{first} and {second} cannot make a union of {union}")
     return first - both, both, second - both
+
+
+# ------------------------------------------------------------------------------------- the config
+
+FLOW_COLUMNS = {"flow": "Name of the flow in cohort_flows", **FLOW}
+
+
+def run_flows(
+    flows: Sequence[Mapping[str, Any]],
+    participants: pd.DataFrame,
+    measurements: pd.DataFrame,
+) -> dict[str, pd.DataFrame]:
+    """Every flow of the config block ``cohort_flows``.
+
+    Parameters
+    ----------
+    flows
+        As configured: ``criteria`` over the participants sheet (and imaging status flags),
+        ``declared`` counts, ``pooled`` flows, or two ``subsets`` of a flow.
+    participants, measurements
+        The sheet, and the columns of measurements.tsv.
+
+    Returns
+    -------
+    dict
+        Flow name -> columns of flow.tsv; the parts of the end follow as rows of stage ``parts``
+        with the part in ``reason`` and nobody excluded.
+
+    Raises
+    ------
+    FlowError
+        If counts do not add up.
+
+    Examples
+    --------
+    >>> people = pd.DataFrame({"participant_id": ["1", "2", "3"], "hours": [1.0, 30.0, 2.0]})
+    >>> flows = [{"name": "all", "expected": 2,
+    ...           "criteria": [{"exclude": "hours > 24", "reason": "late"}]}]
+    >>> run_flows(flows, people, pd.DataFrame())["all"]["n_out"].tolist()
+    [2]
+    """
+    made: dict[str, pd.DataFrame] = {}
+    for flow in flows:
+        try:
+            made[str(flow["name"])] = _one_flow(flow, participants, measurements, made)
+        except FlowError as error:
+            raise FlowError(f"cohort flow {flow['name']}: {error}") from None
+    return made
+
+
+def _one_flow(
+    flow: Mapping[str, Any],
+    participants: pd.DataFrame,
+    measurements: pd.DataFrame,
+    made: Mapping[str, pd.DataFrame],
+) -> pd.DataFrame:
+    expected = flow.get("expected")
+    if "criteria" in flow:
+        criteria = flow["criteria"]
+        table = with_status_flags(participants, measurements, [c["exclude"] for c in criteria])
+        remaining, frame = apply_criteria(table, criteria)
+        if expected is not None and len(remaining) != expected:
+            raise FlowError(f"it ends with {len(remaining)}, not with the declared {expected}")
+        by = flow.get("by")
+        if by and by in remaining:
+            counts = remaining[by].fillna("n/a").map(str).value_counts().sort_index()
+            frame = _with_parts(frame, counts.to_dict())
+        return frame
+    if "declared" in flow:
+        declared = flow["declared"]
+        steps = [{"stage": "eligibility", **step} for step in declared["steps"]]
+        frame = cascade(int(declared["n_in"]), steps, expected=expected)
+        split = declared.get("split")
+        if split and sum(split.values()) != _end(frame):
+            raise FlowError(f"the parts {split} do not add up to {_end(frame)}")
+        return _with_parts(frame, split or {})
+    if "pooled" in flow:
+        parts = {name: _end(made[name]) for name in flow["pooled"]}
+        total = merge({name: made[name] for name in flow["pooled"]}, expected=expected)
+        return _with_parts(cascade(total, []), parts, total)
+    subsets = flow["subsets"]
+    union = _end(made[subsets["flow"]])
+    ((first, a),) = subsets["first"].items()
+    ((second, b),) = subsets["second"].items()
+    only_a, both, only_b = overlap_counts(int(a), int(b), union)
+    names = (f"{first} only", f"{first} and {second}", f"{second} only")
+    parts = dict(zip(names, (only_a, both, only_b), strict=True))
+    return _with_parts(cascade(union, []), parts, union)
+
+
+def _end(frame: pd.DataFrame) -> int:
+    return int(frame["n_out"].iloc[-1])
+
+
+def _with_parts(
+    frame: pd.DataFrame, parts: Mapping[str, int], total: int | None = None
+) -> pd.DataFrame:
+    """The flow with the parts of its end as rows of their own."""
+    whole = _end(frame) if total is None else total
+    rows = [("parts", whole, int(count), str(name), 0) for name, count in parts.items()]
+    more = pd.DataFrame(rows, columns=list(FLOW))
+    return more if frame.empty else pd.concat([frame, more], ignore_index=True)
+
+
+def consort(axes: Axes, frame: pd.DataFrame, *, start: str, end: str) -> Axes:
+    """CONSORT figure of one flow: boxes downwards, exclusions to the right, parts at the foot.
+
+    Parameters
+    ----------
+    axes
+        To draw on; its frame is taken away.
+    frame
+        Columns of flow.tsv, as :func:`run_flows` gives them.
+    start, end
+        Words of the first and the last box.
+    """
+    parts, steps = frame[frame["stage"] == "parts"], frame[frame["stage"] != "parts"]
+    stages = list(dict.fromkeys(steps["stage"]))
+    axes.set_axis_off()
+    axes.set(xlim=(0, 10), ylim=(0, 1))
+    box: dict[str, Any] = {"boxstyle": "round,pad=0.45", "fc": "white", "ec": "0.25", "lw": 1}
+    arrow: dict[str, Any] = {"arrowstyle": "-|>", "color": "0.25", "lw": 1, "shrinkA": 0}
+    lines = [int((steps["stage"] == stage).sum()) + 1 for stage in stages]
+    unit = 1 / (sum(lines) + 1.9 * (len(stages) + 1) + (2.2 if len(parts) else 0))
+    entering = int(steps["n_in"].iloc[0]) if len(steps) else int(parts["n_in"].iloc[0])
+    # Without exclusions at the side the figure is centred.
+    place, x = 1 - unit, 2.6 if len(steps) else 5.0
+    axes.text(x, place, f"{start}\nn = {entering}", ha="center", va="center", bbox=box)
+    for stage, height in zip(stages, lines, strict=True):
+        inside = steps[steps["stage"] == stage]
+        middle = place - unit * (1.0 + height / 2)
+        below = place - unit * (1.9 + height)
+        axes.annotate("", (x, below + 0.85 * unit), (x, place - 0.85 * unit), arrowprops=arrow)
+        axes.annotate("", (5.1, middle), (x, middle), arrowprops=arrow)
+        gone = f"Excluded ({stage}): n = {int(inside['n_excluded'].sum())}\n" + "\n".join(
+            f"  {int(n)}  {reason}"
+            for n, reason in zip(inside["n_excluded"], inside["reason"], strict=True)
+        )
+        axes.text(5.2, middle, gone, ha="left", va="center", fontsize="small", bbox=box)
+        place = below
+        last = stage == stages[-1]
+        words = end if last else "Remaining"
+        axes.text(
+            x,
+            place,
+            f"{words}\nn = {int(inside['n_out'].iloc[-1])}",
+            ha="center",
+            va="center",
+            bbox={**box, "lw": 1.8 if last else 1},
+        )
+    if len(parts):
+        spread = 5.2 if len(steps) else 8.0
+        for k, row in enumerate(parts.itertuples()):
+            at = x + spread * ((k + 0.5) / len(parts) - 0.5)
+            axes.annotate("", (at, place - 1.3 * unit), (x, place - 0.85 * unit), arrowprops=arrow)
+            text = f"{row.reason}\nn = {int(str(row.n_out))}"
+            axes.text(
+                at, place - 2.1 * unit, text, ha="center", va="center", fontsize="small", bbox=box
+            )
+    return axes

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import stats
 
 from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
+from corelab.pharmacodynamics import skewed
 from corelab.pharmacodynamics.analysis_set import (
     Design,
     alpha_of,
@@ -167,7 +168,18 @@ def mann_whitney(a: Any, b: Any, alpha: float = 0.05) -> RankComparison:
 
 # ------------------------------------------------------------------------------------- the plan
 
-METHODS = ("ancova", "t", "welch", "mann_whitney", "mmrm")
+METHODS = (
+    "ancova",
+    "t",
+    "welch",
+    "mann_whitney",
+    "mmrm",
+    "gamma",
+    "two_part",
+    "rank",
+    "binary",
+    "multiple_imputation",
+)
 #: Scales on which a model may be fitted; the plan's key ``scale``.
 SCALES = ("identity", "log", "cube_root")
 
@@ -178,7 +190,9 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
     Keys: ``endpoint``, ``by`` (default ``arm``), ``reference``, ``method`` (default ``ancova``),
     ``covariates`` (columns of participants, or ``baseline``), ``scale``. ANCOVA of a derivation
     against baseline has the baseline value as covariate, as its name says. The contrast
-    ``arm=high|arm=placebo`` is high minus placebo.
+    ``arm=high|arm=placebo`` is high minus placebo. ``gamma``, ``two_part`` and ``rank`` are for
+    skewed volumes with zeros, ``binary`` for responders (:mod:`.skewed`);
+    ``multiple_imputation`` and ``tipping_point`` for missing visits (:mod:`.missing_visits`).
     """
     methods = [str(method) for method in as_list(analysis.get("method"))] or ["ancova"]
     unknown = set(methods) - set(METHODS)
@@ -195,6 +209,10 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
                 from corelab.pharmacodynamics.mmrm import analyse_mmrm
 
                 yield from analyse_mmrm(analysis, tables, endpoint)
+            elif method == "multiple_imputation":
+                from corelab.pharmacodynamics.missing_visits import analyse_imputed
+
+                yield from analyse_imputed(analysis, tables, endpoint)
             else:
                 yield from _each_visit(analysis, tables, endpoint, method)
 
@@ -210,11 +228,18 @@ def _each_visit(
         return
     for visit, frame in by_visit:
         try:
-            kernel = _ancova_rows if method == "ancova" else _two_sample_rows
+            kernel = _kernel(method)
             for row in kernel(analysis, tables, endpoint, frame, method):
                 yield {**head, "visit": visit, **row}
         except NotComputable as reason:
-            yield not_computable("mean_difference", str(reason), method=method, visit=visit, **head)
+            main = skewed.MAIN.get(method, "mean_difference")
+            yield not_computable(main, str(reason), method=method, visit=visit, **head)
+
+
+def _kernel(method: str) -> Callable[..., Iterator[dict[str, Any]]]:
+    if method in skewed.METHODS:
+        return _model_rows
+    return _ancova_rows if method == "ancova" else _two_sample_rows
 
 
 def on_scale(frame: pd.DataFrame, scale: str) -> pd.DataFrame:
@@ -255,14 +280,57 @@ def _arms(
     return by, frame.join(column, how="inner")
 
 
+def covariates_of(analysis: Mapping[str, Any]) -> list[str]:
+    """Covariates of a model of arms; a change has its baseline among them.
+
+    Examples
+    --------
+    >>> covariates_of({"derivation": "change", "covariates": ["age"]})
+    ['baseline', 'age']
+    """
+    names = [str(name) for name in as_list(analysis.get("covariates"))]
+    derived = analysis.get("derivation", "value") in {"change", "percent_change", "log_ratio"}
+    return ["baseline", *names] if derived and "baseline" not in names else names
+
+
+def _model_rows(
+    analysis: Mapping[str, Any], tables: Tables, endpoint: str, frame: pd.DataFrame, method: str
+) -> Iterator[dict[str, Any]]:
+    """Rows of the models for skewed volumes and responders."""
+    by, frame = _arms(analysis, tables, frame)
+    names = covariates_of(analysis)
+    frame = with_covariates(frame, analysis, tables, endpoint=endpoint, names=names)
+    frame, note = complete_cases(frame, ["value", by, *names], analysis, tables)
+    if analysis.get("scale", "identity") != "identity":
+        raise NotComputable(f"method {method} has its own scale; leave out the key scale")
+    reference, others, said = levels_of(frame[by], by, analysis.get("reference"))
+    plan = design(frame, by=by, reference=reference, covariates=names)
+    told: set[tuple[str, str]] = set()
+    for level in others:
+        contrast = skewed.Contrast(plan, frame, by, level, reference, names)
+        try:
+            for row in skewed.contrast_rows(analysis, method, contrast):
+                # The reference arm's share belongs to every contrast and is one row.
+                key = (row["statistic"], row["group"])
+                if key in told:
+                    continue
+                told.add(key)
+                notes = join_notes(said, note, str(row.get("note", "")))
+                if str(row.get("note", "")).startswith("not_computable"):
+                    notes = str(row["note"])
+                yield {**row, "note": notes}
+        except NotComputable as reason:
+            yield not_computable(
+                skewed.MAIN[method], str(reason), group=contrast.group, method=method
+            )
+
+
 def _ancova_rows(
     analysis: Mapping[str, Any], tables: Tables, endpoint: str, frame: pd.DataFrame, method: str
 ) -> Iterator[dict[str, Any]]:
     alpha = alpha_of(analysis)
     by, frame = _arms(analysis, tables, frame)
-    names = [str(name) for name in as_list(analysis.get("covariates"))]
-    if analysis.get("derivation", "value") != "value" and "baseline" not in names:
-        names = ["baseline", *names]
+    names = covariates_of(analysis)
     frame = with_covariates(frame, analysis, tables, endpoint=endpoint, names=names)
     frame, note = complete_cases(frame, ["value", by, *names], analysis, tables)
     scale = str(analysis.get("scale", "identity"))

@@ -26,7 +26,9 @@ from corelab.pharmacodynamics.analysis_set import (
     endpoints_of,
     exposure_values,
     join_notes,
+    levels_of,
     outcome_values,
+    participant_columns,
     with_covariates,
 )
 from corelab.provenance.two_computations import compare
@@ -478,6 +480,7 @@ STATISTIC_OF = {
     "partial_spearman": "partial_rho",
     "semi_partial": "semi_partial_r",
     "repeated": "rm_r",
+    "attenuation": "disattenuated_r",
 }
 
 
@@ -486,7 +489,11 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
 
     Keys: ``endpoint`` against ``outcome`` (``outcome_visit``), ``exposure`` (``exposure_visit``)
     or ``endpoint_y``, each a name or a list; ``method`` (one or a list, default ``pearson``);
-    ``covariates``; ``ci: bootstrap`` for BCa limits.
+    ``covariates``; ``ci: bootstrap`` for BCa limits. ``method: attenuation`` divides Pearson's r
+    by the reliabilities (``reliability`` or measured between ``reliability_sources``;
+    ``reliability_y``). ``by`` gives r in each group and tests the differences;
+    ``compare_pairs`` tests the differences of dependent correlations. ``summaries`` (r and n as
+    printed) take the place of data.
     """
     methods = [str(method) for method in as_list(analysis.get("method"))] or ["pearson"]
     unknown = set(methods) - set(STATISTIC_OF)
@@ -495,6 +502,9 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
             f"analysis {analysis['id']}: unknown correlation method {', '.join(sorted(unknown))}; "
             f"known: {', '.join(STATISTIC_OF)}"
         )
+    if analysis.get("summaries"):
+        yield from _summary_rows(analysis)
+        return
     others = [
         (kind, str(name))
         for kind in ("outcome", "exposure", "endpoint_y")
@@ -504,10 +514,140 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
         raise ValueError(
             f"analysis {analysis['id']}: a correlation needs outcome, exposure or endpoint_y"
         )
-    for endpoint in endpoints_of(analysis):
+    pairings = [
+        (endpoint, kind, name, method)
+        for endpoint in endpoints_of(analysis)
+        for kind, name in others
+        for method in methods
+    ]
+    for pairing in pairings:
+        if analysis.get("by"):
+            yield from _by_group(analysis, tables, *pairing)
+        else:
+            yield from _one_pairing(analysis, tables, *pairing)
+    if analysis.get("compare_pairs"):
         for kind, name in others:
-            for method in methods:
-                yield from _one_pairing(analysis, tables, endpoint, kind, name, method)
+            yield from _dependent_rows(analysis, tables, kind, name)
+
+
+def _summary_rows(analysis: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Fisher's interval of correlations of which only r and n are known."""
+    alpha = alpha_of(analysis)
+    for summary in analysis["summaries"]:
+        r, n = float(summary["r"]), int(summary["n"])
+        low, high = fisher_interval(r, n, alpha)
+        # r was rounded before it was printed: the limits of what it may have been.
+        half = 0.5 * 10.0 ** -int(summary.get("decimals", 2))
+        edges = [fisher_interval(float(np.clip(v, -1, 1)), n, alpha) for v in (r - half, r + half)]
+        yield {
+            "endpoint": "n/a",
+            "statistic": "pearson_r",
+            "group": str(summary["name"]),
+            "estimate": r,
+            "ci_low": low,
+            "ci_high": high,
+            "p_value": _t_test_of_r(r, n - 2),
+            "n": n,
+            "method": "r and n as printed; Fisher z interval, t test",
+            "note": f"r before rounding lies in {r - half:g} to {r + half:g}: lower limit "
+            f"{edges[0][0]:.4f} to {edges[1][0]:.4f}, upper limit {edges[0][1]:.4f} to "
+            f"{edges[1][1]:.4f}",
+        }
+
+
+def _by_group(
+    analysis: Mapping[str, Any], tables: Tables, endpoint: str, kind: str, name: str, method: str
+) -> Iterator[dict[str, Any]]:
+    """The correlation in each group of ``by``, and the differences from the reference."""
+    by = str(analysis["by"])
+    labelled = {**analysis, "categorical": [*as_list(analysis.get("categorical")), by]}
+    statistic = STATISTIC_OF[method]
+    try:
+        labels = participant_columns(labelled, tables, [by])[by].dropna()
+        reference, levels, said = levels_of(labels, by, analysis.get("reference"))
+    except NotComputable as reason:
+        yield not_computable(statistic, str(reason), endpoint=endpoint, method=method)
+        return
+    found: dict[str, dict[str, dict[str, Any]]] = {}
+    for level in (reference, *levels):
+        inside = set(labels.index[labels.map(str) == level])
+        people = tables.participants[tables.participants["participant_id"].isin(inside)]
+        part = {**analysis, "population": None}
+        for row in _one_pairing(
+            part, replace(tables, participants=people), endpoint, kind, name, method
+        ):
+            found.setdefault(level, {})[str(row.get("visit", "all"))] = row
+            yield {**row, "group": f"{endpoint}|{name}|{by}={level}"}
+    if method not in {"pearson", "spearman"}:
+        return
+    for level in levels:
+        for visit, one in found.get(level, {}).items():
+            two = found.get(reference, {}).get(visit)
+            if two is None or not all("estimate" in r and int(r["n"]) > 3 for r in (one, two)):
+                continue
+            gap = difference_independent(
+                float(one["estimate"]),
+                int(one["n"]),
+                float(two["estimate"]),
+                int(two["n"]),
+                alpha_of(analysis),
+            )
+            yield {
+                "endpoint": endpoint,
+                "visit": visit,
+                "statistic": "correlation_difference",
+                "group": f"{by}={level}|{by}={reference}",
+                **_gap_columns(gap),
+                "n": int(one["n"]) + int(two["n"]),
+                "method": f"difference of {statistic} with {name} between groups; Fisher z test, "
+                "Zou (2007) interval",
+                "note": said,
+            }
+
+
+def _gap_columns(gap: CorrelationDifference) -> dict[str, float]:
+    return {
+        "estimate": gap.estimate,
+        "ci_low": gap.ci_low,
+        "ci_high": gap.ci_high,
+        "p_value": gap.p_value,
+    }
+
+
+def _dependent_rows(
+    analysis: Mapping[str, Any], tables: Tables, kind: str, name: str
+) -> Iterator[dict[str, Any]]:
+    """Differences of the correlations of two endpoints with one variable, in the same people."""
+    endpoints = endpoints_of(analysis)
+    for k, first in enumerate(endpoints):
+        for second in endpoints[k + 1 :]:
+            group = f"{first}|{second}"
+            head = {"statistic": "correlation_difference", "group": group}
+            try:
+                a = dict(endpoint_by_visit(analysis, tables, first))
+                b = dict(endpoint_by_visit(analysis, tables, second))
+                for visit in [v for v in a if v in b]:
+                    frame, _ = _joined(analysis, tables, a[visit], visit, kind, name)
+                    frame["second"] = b[visit]["value"].reindex(frame.index)
+                    frame, note = complete_cases(
+                        frame, ["value", "second", "other"], analysis, tables
+                    )
+                    x, y, z = (frame[c].to_numpy() for c in ("other", "value", "second"))
+                    r = [pearson(*pair).estimate for pair in ((x, y), (x, z), (y, z))]
+                    gap = difference_dependent(r[0], r[1], r[2], len(frame), alpha_of(analysis))
+                    yield {
+                        **head,
+                        "endpoint": f"{first},{second}",
+                        "visit": visit,
+                        **_gap_columns(gap),
+                        "n": len(frame),
+                        "method": f"difference of the Pearson correlations with {name} in the "
+                        "same participants; Meng, Rosenthal and Rubin (1992) test, Zou (2007) "
+                        "interval",
+                        "note": join_notes(f"r {r[0]:.3f} and {r[1]:.3f}", note),
+                    }
+            except NotComputable as reason:
+                yield not_computable(str(head["statistic"]), str(reason), group=group)
 
 
 def _one_pairing(
@@ -584,7 +724,12 @@ def _row(
     if frame.empty:
         raise NotComputable("no participant has both values")
     x, y = frame["value"].to_numpy(), frame["other"].to_numpy()
-    result, check = _compute(frame, x, y, names if adjusted else [], method, alpha)
+    kernel_method = "pearson" if method == "attenuation" else method
+    result, check = _compute(frame, x, y, names if adjusted else [], kernel_method, alpha)
+    if method == "attenuation":
+        icc_x, icc_y, told = _reliabilities(analysis, tables, endpoint)
+        result, check = corrected_for_attenuation(result, icc_x, icc_y), {}
+        note = join_notes(note, told)
     if analysis.get("ci") == "bootstrap" and method in {"pearson", "spearman", "kendall"}:
         kernel = {"pearson": pearson, "spearman": spearman, "kendall": kendall}[method]
         low, high = bootstrap_interval(lambda a, b: kernel(a, b).estimate, x, y, alpha)
@@ -604,6 +749,25 @@ def _row(
         **check,
         "note": join_notes(f"second variable at {at}" if at else "", note, few),
     }
+
+
+def _reliabilities(
+    analysis: Mapping[str, Any], tables: Tables, endpoint: str
+) -> tuple[float, float, str]:
+    """Reliability of the endpoint and of the other variable, and where the first comes from."""
+    other = float(analysis.get("reliability_y", 1.0))
+    if analysis.get("reliability") is not None:
+        return float(analysis["reliability"]), other, "reliability given in the plan"
+    sources = [str(name) for name in as_list(analysis.get("reliability_sources"))]
+    if not sources:
+        raise NotComputable("name reliability or reliability_sources")
+    from corelab.agreement import intraclass_correlation
+    from corelab.pharmacodynamics.sample_size import ratings_of
+
+    ratings, visit = ratings_of({**analysis, "visit": None}, tables, endpoint, sources)
+    icc = intraclass_correlation(ratings)["icc_a_1"].estimate
+    told = f"ICC(A,1) {icc:.3f} of {', '.join(sources)} at {visit}, n {len(ratings)}"
+    return icc, other, told
 
 
 def _compute(

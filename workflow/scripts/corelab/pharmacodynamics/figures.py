@@ -92,7 +92,7 @@ def forest(
     axes.axvline(null, color="0.4", lw=1, ls="--", zorder=1)
     if logarithmic:
         axes.set_xscale("log")
-        _decimal_log_ticks(axes)
+        decimal_log_ticks(axes)
     axes.set_yticks(places, names)
     axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.set_xlabel(xlabel)
@@ -101,14 +101,15 @@ def forest(
     return _plain(axes)
 
 
-def _decimal_log_ticks(axes: Axes) -> None:
+def decimal_log_ticks(axes: Axes, which: str = "x") -> None:
     """Ticks 0.25, 0.5, 1, 2 ... instead of powers of ten, where the range is short."""
-    low, high = axes.get_xlim()
+    axis = axes.xaxis if which == "x" else axes.yaxis
+    low, high = axes.get_xlim() if which == "x" else axes.get_ylim()
     ticks = [
         t for t in (0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1, 2, 4, 10, 20, 50, 100) if low <= t <= high
     ]
     if len(ticks) >= 2:
-        axes.set_xticks(ticks, [f"{t:g}" for t in ticks])
+        axis.set_ticks(ticks, [f"{t:g}" for t in ticks])
         axes.minorticks_off()
 
 
@@ -431,7 +432,46 @@ def specification_curve(
         s=22,
         zorder=3,
     )
+    if "planned" in part:
+        at = np.flatnonzero(part["planned"].to_numpy() == 1)
+        axes.scatter(
+            x[at], part["estimate"].to_numpy()[at], marker="D", s=42, c=COLOURS[1], zorder=4
+        )
     axes.axhline(null, color="0.4", lw=1, ls="--")
     axes.set_xticks([])
     axes.set(xlabel=f"Specifications (n = {len(part)}), sorted", ylabel=ylabel)
+    return _plain(axes)
+
+
+def specification_choices(
+    axes: Axes, rows: pd.DataFrame, choices: Sequence[tuple[str, list[str], np.ndarray]]
+) -> Axes:
+    """Which specification makes which choice, one line per choice, below a specification curve.
+
+    Parameters
+    ----------
+    axes
+        To draw on.
+    rows
+        In the order of the curve.
+    choices
+        Key, its values, and (values, rows) booleans.
+    """
+    x = np.arange(len(rows))
+    labels: list[str] = []
+    places: list[float] = []
+    place = 0.0
+    for key, values, made in choices:
+        for value, chosen in zip(values, made, strict=True):
+            axes.plot(x, np.full(x.size, place), ".", color="0.88", ms=5)
+            axes.plot(x[chosen], np.full(int(chosen.sum()), place), "o", color="0.2", ms=4)
+            labels.append(f"{key}: {value if len(value) < 42 else value[:39] + '...'}")
+            places.append(place)
+            place -= 1
+        place -= 0.6
+    axes.set_yticks(places, labels, fontsize="small")
+    axes.set_xticks([])
+    axes.set_ylim(place + 1, 0.8)
+    axes.tick_params(axis="y", length=0)
+    axes.spines[["left", "bottom"]].set_visible(False)
     return _plain(axes)

@@ -351,7 +351,7 @@ def analyse_mmrm(
 def _long_table(
     analysis: Mapping[str, Any], tables: Tables, endpoint: str
 ) -> tuple[pd.DataFrame, list[str], str, list[str], str]:
-    from corelab.pharmacodynamics.comparison import on_scale
+    from corelab.pharmacodynamics.comparison import covariates_of, on_scale
 
     by_visit = endpoint_by_visit(analysis, tables, endpoint)
     visits = [visit for visit, _ in by_visit]
@@ -359,9 +359,7 @@ def _long_table(
     labelled = {**analysis, "categorical": [*as_list(analysis.get("categorical")), by]}
     long = pd.concat([frame.assign(visit=visit) for visit, frame in by_visit])
     long = long.join(participant_columns(labelled, tables, [by]), how="inner")
-    names = [str(name) for name in as_list(analysis.get("covariates"))]
-    if analysis.get("derivation", "value") != "value" and "baseline" not in names:
-        names = ["baseline", *names]
+    names = covariates_of(analysis)
     long = with_covariates(long, labelled, tables, endpoint=endpoint, names=names)
     total = len(long)
     long = long.dropna(subset=["value", by, *names])

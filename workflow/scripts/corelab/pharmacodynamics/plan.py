@@ -21,6 +21,9 @@ ANALYSIS_TYPES = {
     "progression": "progression",
     "radiomics": "risk_score",
     "diagnostic": "diagnostic",
+    "mediation": "mediation",
+    "surrogacy": "mediation",
+    "sample_size": "sample_size",
 }
 Analyse = Callable[[Mapping[str, Any], Tables], Iterable[Mapping[str, Any]]]
 
@@ -71,4 +74,84 @@ def run(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
         )
     module = import_module(f"corelab.pharmacodynamics.{ANALYSIS_TYPES[kind]}")
     analyse: Analyse = module.analyse
-    return statistics_frame(analysis, list(analyse(analysis, tables)))
+    frame = statistics_frame(analysis, list(analyse(analysis, tables)))
+    return one_sided(frame, str(analysis.get("alternative", "two-sided")))
+
+
+#: Statistics whose two-sided p value is symmetric about the null value given.
+NULL_VALUES = dict.fromkeys(
+    (
+        "mean_difference",
+        "mean_difference_at_delta",
+        "hodges_lehmann_shift",
+        "rank_difference",
+        "slope",
+        "quantile_coefficient",
+        "pearson_r",
+        "spearman_rho",
+        "kendall_tau",
+        "partial_r",
+        "partial_rho",
+        "semi_partial_r",
+        "rm_r",
+        "disattenuated_r",
+        "correlation_difference",
+        "net_benefit",
+        "indirect_effect",
+        "direct_effect",
+        "total_effect",
+        "rmst_difference_days",
+    ),
+    0.0,
+) | dict.fromkeys(
+    (
+        "common_odds_ratio",
+        "generalised_odds_ratio",
+        "win_ratio",
+        "odds_ratio",
+        "risk_ratio",
+        "mean_ratio_of_positive",
+        "hazard_ratio",
+    ),
+    1.0,
+)
+
+
+def one_sided(frame: pd.DataFrame, alternative: str) -> pd.DataFrame:
+    """P values of the planned one-sided alternative; intervals stay two-sided.
+
+    Parameters
+    ----------
+    frame
+        Statistics rows.
+    alternative
+        ``two-sided``, ``greater`` (the estimate is above its null value) or ``less``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Rows of :data:`NULL_VALUES` with p halved on the planned side and 1 - p / 2 on the other,
+        and a note; the p of every other statistic stays two-sided and says so.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"statistic": ["slope", "slope"], "estimate": [1.0, -1.0],
+    ...     "p_value": [0.04, 0.04], "note": ["", "n"]})
+    >>> one_sided(rows, "greater")[["p_value", "note"]].values.tolist()
+    [[0.02, 'one-sided p (greater)'], [0.98, 'n; one-sided p (greater)']]
+    """
+    if alternative == "two-sided" or frame.empty:
+        return frame
+    result = frame.copy()
+    for row in result.index[result["p_value"].notna()]:
+        null = NULL_VALUES.get(str(result.loc[row, "statistic"]))
+        said = str(result.loc[row, "note"] or "")
+        if null is None:
+            told = "p is not turned one-sided"
+        else:
+            above = float(result.loc[row, "estimate"]) > null
+            half = float(result.loc[row, "p_value"]) / 2
+            result.loc[row, "p_value"] = half if above == (alternative == "greater") else 1 - half
+            told = f"one-sided p ({alternative})"
+        result.loc[row, "note"] = f"{said}; {told}" if said else told
+    return result

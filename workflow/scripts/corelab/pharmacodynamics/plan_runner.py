@@ -8,8 +8,16 @@ from typing import Any
 
 import pandas as pd
 
-from corelab.measurement.selection import NotComputable, Tables, not_computable, statistics_frame
+from corelab.measurement.selection import (
+    NotComputable,
+    Tables,
+    as_list,
+    not_computable,
+    statistics_frame,
+    with_status_flags,
+)
 from corelab.provenance.products import read_table, write_table
+from corelab.study.assessors import final_assessments
 from corelab.study.columns import STATISTICS
 from corelab.study.model import Study
 
@@ -23,18 +31,25 @@ TABLE_OF_TYPE = {
     "ordinal": "pharmacodynamics",
     "quantile": "pharmacodynamics",
     "diagnostic": "pharmacodynamics",
+    "mediation": "pharmacodynamics",
+    "surrogacy": "pharmacodynamics",
+    "sample_size": "pharmacodynamics",
     "survival": "survival",
     "progression": "survival",
     "radiomics": "radiomics",
     "phantom": "phantom",
 }
+#: Before the groups of rows that rest on a re-review.
+REREVIEW = "re-review: "
 NUMERIC = ("estimate", "ci_low", "ci_high", "ci_level", "p_value", "n", "second_estimate")
 
 
 def study_tables(study: Study) -> Tables:
     """The tables of a study whose endpoints are collected, for reports and submission files."""
     endpoints = study.folder / "endpoints"
-    return tables_of({}, study, endpoints / "measurements.tsv", endpoints / "overlap.tsv")
+    given = (endpoints / "measurements.tsv", endpoints / "overlap.tsv")
+    features = [endpoints / "features.tsv"] if study.has_features else []
+    return tables_of({}, study, *given, features)
 
 
 def _numbers(frame: pd.DataFrame | None, *columns: str) -> pd.DataFrame | None:
@@ -45,6 +60,14 @@ def _numbers(frame: pd.DataFrame | None, *columns: str) -> pd.DataFrame | None:
         if column in frame:
             frame[column] = pd.to_numeric(frame[column]).astype(float)
     return frame
+
+
+def _phantoms(study: Study) -> pd.DataFrame | None:
+    """Inserts as measured, where that was done; else the sheet with values of others."""
+    measured = study.folder / "endpoints" / "phantoms.tsv"
+    if measured.is_file():
+        return _numbers(read_table(measured), "certified_value", "measured_value")
+    return _numbers(study.sheets.get("phantoms"), "certified_value", "measured_value")
 
 
 def _from_participants(
@@ -68,8 +91,21 @@ def _from_participants(
     return rows if sheet is None else pd.concat([sheet, rows], ignore_index=True)
 
 
+def _final_events(analysis: Mapping[str, Any], study: Study) -> pd.DataFrame | None:
+    """The events sheet; of a panel of assessors its final row, unless one assessor is asked for."""
+    events = study.sheets.get("events")
+    panel = study.config["reading"]["panel"]
+    if events is not None and panel["assessors"] and not analysis.get("assessor"):
+        events = final_assessments(events, panel)[0]
+    return _numbers(events, "time_days", "event", "confirmed", "later_time_days", "later_event")
+
+
 def tables_of(
-    analysis: Mapping[str, Any], study: Study, measurements: str | Path, overlap: str | Path
+    analysis: Mapping[str, Any],
+    study: Study,
+    measurements: str | Path,
+    overlap: str | Path | None,
+    features: Sequence[str | Path] = (),
 ) -> Tables:
     """What analyses may use: collected rows and the sheets of a study.
 
@@ -80,7 +116,9 @@ def tables_of(
     study
         As read from config and sheets.
     measurements, overlap
-        ``endpoints/measurements.tsv`` and ``endpoints/overlap.tsv``.
+        ``endpoints/measurements.tsv`` and ``endpoints/overlap.tsv`` (None: not needed).
+    features
+        ``endpoints/features.tsv``, where the analysis is about features.
     """
     rows = read_table(measurements, numeric=["value"])
     participants = study.sheets["participants"].reset_index(drop=True).copy()
@@ -89,6 +127,7 @@ def tables_of(
         numbers = pd.to_numeric(participants[column], errors="coerce")
         if numbers.notna().equals(participants[column].notna()) and numbers.notna().any():
             participants[column] = numbers.astype(float)
+    participants = with_status_flags(participants, rows, [analysis.get("population")])
     others = {
         "outcomes": _from_participants(
             analysis, "outcome", _numbers(study.sheets.get("outcomes"), "value"), participants
@@ -96,22 +135,72 @@ def tables_of(
         "exposures": _from_participants(
             analysis, "exposure", _numbers(study.sheets.get("exposures"), "value"), participants
         ),
-        "events": _numbers(study.sheets.get("events"), "time_days", "event"),
-        "phantoms": _numbers(study.sheets.get("phantoms"), "certified_value", "measured_value"),
+        "events": _final_events(analysis, study),
+        "phantoms": _phantoms(study),
         "reads": _numbers(study.sheets.get("reads"), "presentation_order"),
+        "radiomics": read_table(features[0], numeric=["value"]) if features else None,
     }
+    if overlap is not None:
+        others["overlap"] = read_table(overlap, numeric=["value"])
     return Tables(
         measurements=rows,
         participants=participants,
-        overlap=read_table(overlap, numeric=["value"]),
         visit_order=study.visit_order,
         baseline=study.baseline,
+        phantom_qa=study.config["phantom_qa"],
+        default_sources=default_sources(study),
+        grades=study.config["grades"],
         **{name: frame for name, frame in others.items() if frame is not None},
     )
 
 
+def default_sources(study: Study) -> tuple[str, ...]:
+    """Sources that an analysis without one uses, the first that has values."""
+    first = study.central_read and study.config["reading"]["final_reads"] == "primary"
+    return ("final",) * first + ("pipeline", "supplied")
+
+
+def rereview_of(analysis: Mapping[str, Any], tables: Tables) -> dict[str, Any] | None:
+    """The same analysis of the re-reviewed reads; None where it does not rest on final reads.
+
+    A re-review is a sensitivity analysis: its rows stand beside the original's, never in place.
+    """
+    rows = tables.measurements
+    read_again = set(rows.loc[rows["source"] == "final:rereview", "endpoint"])
+    if not read_again & set(as_list(analysis.get("endpoint"))):
+        return None
+    sources = as_list(analysis.get("sources"))
+    if sources:
+        if "final" not in sources:
+            return None
+        return {**analysis, "sources": [f"{s}:rereview" if s == "final" else s for s in sources]}
+    source = analysis.get("source") or tables.default_sources[0]
+    return {**analysis, "source": "final:rereview"} if source == "final" else None
+
+
+def _with_rereview(
+    analysis: Mapping[str, Any], tables: Tables, frame: pd.DataFrame, room: Any
+) -> pd.DataFrame:
+    again = rereview_of(analysis, tables)
+    if again is None:
+        return frame
+    try:
+        more = room.run(again, tables)
+    except NotComputable as reason:
+        more = statistics_frame(again, [not_computable(analysis["type"], str(reason))])
+    words = "sensitivity: the re-review in place of the locked reads"
+    more["group"] = [f"{REREVIEW}{group}" for group in more["group"]]
+    more["note"] = [f"{words}; {note}" if note else words for note in more["note"].fillna("")]
+    return pd.concat([frame, more], ignore_index=True)
+
+
 def run_analysis(
-    analysis: Mapping[str, Any], study: Study, measurements: str | Path, overlap: str | Path
+    analysis: Mapping[str, Any],
+    study: Study,
+    measurements: str | Path,
+    overlap: str | Path,
+    *,
+    features: Sequence[str | Path] = (),
 ) -> pd.DataFrame:
     """Run one analysis; one that these data cannot give is a row with the reason.
 
@@ -120,28 +209,115 @@ def run_analysis(
     pandas.DataFrame
         Columns of the statistics tables.
     """
-    from corelab import agreement, pharmacodynamics
+    from corelab.pharmacodynamics.plan_record import differs_from_lock
 
-    tables = tables_of(analysis, study, measurements, overlap)
-    room = (
-        agreement
-        if TABLE_OF_TYPE[analysis["type"]] in {"agreement", "overlap", "phantom"}
-        else (pharmacodynamics)
-    )
+    tables = tables_of(analysis, study, measurements, overlap, features)
     try:
-        frame = room.run(analysis, tables)
+        frame = run_in_room(analysis, tables)
     except NotComputable as reason:
         frame = statistics_frame(analysis, [not_computable(analysis["type"], str(reason))])
-    if analysis.get("objective") == "exploratory" and len(frame):
+    frame = _with_rereview(analysis, tables, frame, room_of(analysis))
+    changed = differs_from_lock(analysis, study.config["locked_plan"])
+    if (changed or analysis.get("objective") == "exploratory") and len(frame):
         # What is not pre-specified as primary or secondary is labelled so in every row.
-        frame["note"] = [
-            f"exploratory; {note}" if note else "exploratory" for note in frame["note"].fillna("")
-        ]
+        said = "exploratory: not in the locked plan" if changed else "exploratory"
+        frame["note"] = [f"{said}; {note}" if note else said for note in frame["note"].fillna("")]
     return frame
 
 
+def room_of(analysis: Mapping[str, Any]) -> Any:
+    """The room that has the type of an analysis."""
+    from corelab import agreement, pharmacodynamics
+
+    theirs = TABLE_OF_TYPE[analysis["type"]] in {"agreement", "overlap", "phantom"}
+    return agreement if theirs else pharmacodynamics
+
+
+def run_in_room(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
+    """Run an analysis in the room that has its type."""
+    return room_of(analysis).run(analysis, tables)
+
+
+def run_sensitivity(
+    analysis: Mapping[str, Any], study: Study, measurements: str | Path, overlap: str | Path
+) -> pd.DataFrame:
+    """Run an analysis under every alternative of its key ``sensitivity``.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns of :data:`corelab.pharmacodynamics.specifications.COLUMNS`.
+    """
+    from corelab.pharmacodynamics.specifications import run_grid
+
+    return run_grid(
+        analysis,
+        lambda variant: tables_of(variant, study, measurements, overlap),
+        run_in_room,
+    )
+
+
+def write_cohort_flows(
+    study: Study, measurements: str | Path, table: str | Path, exhibits: Sequence[str | Path]
+) -> None:
+    """Write the flows of participants: one table, and a CONSORT figure with exhibit for each.
+
+    Parameters
+    ----------
+    study
+        With ``cohort_flows`` in its config.
+    measurements
+        ``endpoints/measurements.tsv``.
+    table
+        ``statistics/cohort_flow.tsv``.
+    exhibits
+        JSON of each flow, in the order of the config; the figure lies beside it.
+    """
+    from corelab.pharmacodynamics.analysis_figures import new_figure, save
+    from corelab.pharmacodynamics.cohort_flow import FLOW_COLUMNS, consort, run_flows
+    from corelab.provenance.exhibits import write_exhibit
+
+    flows = study.config["cohort_flows"]
+    people = tables_of({}, study, measurements, None).participants
+    made = run_flows(flows, people, read_table(measurements, numeric=["value"]))
+    frames = [frame.assign(flow=name) for name, frame in made.items()]
+    every = pd.concat(frames) if frames else pd.DataFrame(columns=list(FLOW_COLUMNS))
+    write_table(every[list(FLOW_COLUMNS)], table, FLOW_COLUMNS, sort=False)
+    for flow, path in zip(flows, exhibits, strict=True):
+        frame = made[flow["name"]]
+        boxes = frame["stage"].nunique()
+        figure = new_figure(7.6, 1.2 + 0.9 * boxes + 0.3 * len(frame))
+        consort(
+            figure.add_axes((0.02, 0.02, 0.96, 0.96)),
+            frame,
+            start=flow.get("start", "Screened" if {"criteria", "declared"} & set(flow) else "All"),
+            end=flow.get("end", "Analysed"),
+        )
+        drawn = Path(path).with_suffix(".svg")
+        save(figure, drawn)
+        title = flow.get("title") or f"Flow of participants: {flow['name']}"
+        citation = flow.get("citation", "")
+        end = int(frame["n_out"].iloc[-1]) if (frame["stage"] != "parts").any() else None
+        told = f"{int(frame['n_in'].iloc[0])} enter" + (f", {end} remain" if end else "")
+        write_exhibit(
+            path,
+            section="participants",
+            title=title,
+            caption=f"Declared counts: {citation}."
+            if citation
+            else "Each participant leaves by "
+            "the first criterion that he meets." * ("criteria" in flow),
+            figure=drawn.name,
+            alt=f"{title}: {told}",
+            source="statistics/cohort_flow.tsv",
+        )
+
+
 def write_statistics(
-    paths: Sequence[str], analyses: Sequence[Mapping[str, Any]], tables: Sequence[str]
+    paths: Sequence[str],
+    analyses: Sequence[Mapping[str, Any]],
+    tables: Sequence[str],
+    banner: str | None = None,
 ) -> None:
     """Write the six statistics tables; a type that the plan lacks gives a header-only file.
 
@@ -153,6 +329,8 @@ def write_statistics(
         The plan.
     tables
         Paths of the six tables, named after :data:`TABLE_OF_TYPE`'s values.
+    banner
+        What every row has to say first: that the reads are not as they were locked.
     """
     from corelab.pharmacodynamics.multiplicity import adjust_families
 
@@ -161,7 +339,15 @@ def write_statistics(
         pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(STATISTICS))
     )
     every = every.fillna({"method": "", "note": "", "second_method": ""})
-    adjusted = adjust_families(every, analyses) if len(every) else every
+    # What was read again is no hypothesis of the plan.
+    again = every["group"].fillna("").str.startswith(REREVIEW)
+    adjusted = adjust_families(every[~again], analyses) if len(every) else every
+    if again.any():
+        adjusted = pd.concat([adjusted, every[again]]).sort_index()
+    if banner and len(adjusted):
+        adjusted["note"] = [
+            f"{banner}; {note}" if note else banner for note in adjusted["note"].fillna("")
+        ]
     kinds = {analysis["id"]: TABLE_OF_TYPE[analysis["type"]] for analysis in analyses}
     for path in tables:
         name = Path(path).stem

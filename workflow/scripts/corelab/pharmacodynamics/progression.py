@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,15 @@ from corelab.measurement.selection import NotComputable, Tables, as_list, not_co
 from corelab.pharmacodynamics.analysis_set import alpha_of, join_notes
 from corelab.pharmacodynamics.correlation import bca_limits
 from corelab.pharmacodynamics.linear import t_estimate
+from corelab.pharmacodynamics.ordinal import wilson_interval
 from corelab.pharmacodynamics.survival import fit_cox, score_residuals
 from corelab.pharmacodynamics.time_to_event import event_times, median_row
 from corelab.provenance.two_computations import compare
 
 #: Days within which two progression dates count as the same (one monthly visit).
 WINDOW_DAYS = 28.0
+#: Days within which enhancement may come from irradiation (12 weeks).
+EARLY_DAYS = 84.0
 
 
 def squared_correlation(x: np.ndarray, y: np.ndarray) -> float:
@@ -79,11 +83,99 @@ def paired_log_rank(
     )
 
 
+def confirmed_events(
+    tables: Tables, endpoint: str, within_days: float | None
+) -> tuple[Tables, dict[str, str]]:
+    """Events under the rule that an early progression counts only if it was confirmed.
+
+    Enhancement within 12 weeks of irradiation may be pseudoprogression (RANO, J Clin Oncol
+    2010;28:1963). A progression up to ``within_days`` whose ``confirmed`` is 0 is replaced by
+    ``later_time_days`` and ``later_event``.
+
+    Returns
+    -------
+    tables, notes
+        Tables with the events under the rule; criterion -> what the rule changed.
+
+    Raises
+    ------
+    ValueError
+        If an early progression was not confirmed and the later time is missing.
+
+    Examples
+    --------
+    >>> events = pd.DataFrame({"participant_id": ["1"], "endpoint": ["pfs"], "time_days": [60.0],
+    ...     "event": [1.0], "criterion": ["RECIST"], "confirmed": [0.0],
+    ...     "later_time_days": [200.0], "later_event": [1.0]})
+    >>> tables = Tables(pd.DataFrame(), pd.DataFrame({"participant_id": ["1"]}), events=events)
+    >>> confirmed_events(tables, "pfs", 84)[0].events["time_days"].tolist()
+    [200.0]
+    """
+    rows = tables.events
+    if within_days is None:
+        return tables, {}
+    if "confirmed" not in rows:
+        raise NotComputable(
+            "confirm_within_days needs the column confirmed in the events sheet (with "
+            "later_time_days and later_event where it is 0)"
+        )
+    early = (rows["endpoint"] == endpoint) & (rows["event"] == 1)
+    early &= rows["time_days"] <= float(within_days)
+    pseudo = early & (rows["confirmed"] == 0)
+    unknown = early & rows["confirmed"].isna()
+    later = rows.reindex(columns=["later_time_days", "later_event"])
+    if later[pseudo].isna().any(axis=None):
+        who = rows.loc[pseudo & later.isna().any(axis=1), "participant_id"].iloc[0]
+        raise ValueError(
+            f"participant {who}: an early progression was not confirmed, and the events sheet has "
+            "no later_time_days and later_event for it"
+        )
+    changed = rows.copy()
+    changed.loc[pseudo, "time_days"] = later.loc[pseudo, "later_time_days"]
+    changed.loc[pseudo, "event"] = later.loc[pseudo, "later_event"]
+    notes = {}
+    for criterion in set(rows["criterion"].dropna()):
+        own = rows["criterion"] == criterion
+        notes[str(criterion)] = (
+            f"{int((pseudo & own).sum())} progressions up to {float(within_days):g} days not "
+            f"confirmed: the later time stands; {int((unknown & own).sum())} without that "
+            "information count"
+        )
+    return replace(tables, events=changed), notes
+
+
+def discordance(
+    both: pd.DataFrame, window_days: float, early_days: float
+) -> tuple[pd.Series, pd.Series]:
+    """Participants whose two assessments differ, and those in whom they do so early.
+
+    They differ if one has progression and the other none, or both have and the dates are further
+    apart than ``window_days``; early if the first of the two dates is at most ``early_days``.
+
+    Examples
+    --------
+    >>> both = pd.DataFrame({"time_days_a": [60.0, 300.0], "event_a": [1.0, 1.0],
+    ...                      "time_days_b": [200.0, 310.0], "event_b": [1.0, 1.0]})
+    >>> [flags.tolist() for flags in discordance(both, 28, 84)]
+    [[True, False], [True, False]]
+    """
+    calls = both["event_a"] != both["event_b"]
+    apart = (both["time_days_a"] - both["time_days_b"]).abs() > window_days
+    differ = calls | ((both["event_a"] == 1) & apart)
+    # The date of a progression counts, not that of a censoring.
+    dates = pd.concat(
+        [both[f"time_days_{k}"].where(both[f"event_{k}"] == 1) for k in "ab"], axis=1
+    ).min(axis=1)
+    return differ, differ & (dates <= early_days)
+
+
 def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, Any]]:
     """Rows of an analysis of type ``progression``.
 
     Keys: ``criteria`` (two values of events.criterion); ``event_endpoint`` (default ``pfs``),
-    ``survival_endpoint`` (default ``os``), ``window_days`` (default 28).
+    ``survival_endpoint`` (default ``os``), ``window_days`` (default 28), ``early_days``
+    (discordance up to then is counted apart; default 84, 12 weeks), ``confirm_within_days``
+    (pseudoprogression rule, see :func:`confirmed_events`; default none).
     """
     criteria = [str(name) for name in as_list(analysis.get("criteria"))]
     if len(criteria) != 2:
@@ -95,11 +187,13 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
     pair = "|".join(criteria)
     alpha = alpha_of(analysis)
     frames = {}
+    tables, rule = confirmed_events(tables, endpoint, analysis.get("confirm_within_days"))
     for criterion in criteria:
         try:
             frames[criterion] = event_times(analysis, tables, endpoint, criterion=criterion)
             row = median_row(frames[criterion]["time_days"], frames[criterion]["event"], alpha)
-            yield {**head, "group": criterion, **row}
+            said = join_notes(str(row.get("note", "")), rule.get(criterion, ""))
+            yield {**head, "group": criterion, **row, "note": said}
         except NotComputable as reason:
             yield not_computable("median_days", str(reason), group=criterion, **head)
     if len(frames) < 2:
@@ -108,12 +202,17 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
         return
     a, b = (frames[criterion] for criterion in criteria)
     both = a.join(b, how="inner", lsuffix="_a", rsuffix="_b")
-    for kernel in (_call_rows, _date_rows, _pair_test_rows):
+    for kernel in (_call_rows, _date_rows, _early_rows, _pair_test_rows):
         try:
             for row in kernel(analysis, both, alpha):
                 yield {**head, "group": pair, "n": len(both), **row}
         except NotComputable as reason:
-            name = {"_call_rows": "kappa", "_date_rows": "bias", "_pair_test_rows": "logrank_p"}
+            name = {
+                "_call_rows": "kappa",
+                "_date_rows": "bias",
+                "_early_rows": "early_discordance_percent",
+                "_pair_test_rows": "logrank_p",
+            }
             yield not_computable(name[kernel.__name__], str(reason), group=pair, **head)
     yield from _surrogacy_rows(analysis, tables, both, criteria, alpha, head)
 
@@ -195,6 +294,36 @@ def _date_rows(
             scale=max(result.standard_error, abs(result.estimate)),
         ),
     }
+
+
+def _early_rows(
+    analysis: Mapping[str, Any], both: pd.DataFrame, alpha: float
+) -> Iterator[dict[str, Any]]:
+    """How often the criteria differ at all, and how often early after irradiation."""
+    if both.empty:
+        raise NotComputable("no participant was assessed by both criteria")
+    window = float(analysis.get("window_days", WINDOW_DAYS))
+    early_days = float(analysis.get("early_days", EARLY_DAYS))
+    differ, early = discordance(both, window, early_days)
+    sooner = int((early & (both["time_days_a"] < both["time_days_b"])).sum())
+    for statistic, flags, what in (
+        ("discordance_percent", differ, f"call differs, or dates by more than {window:g} days"),
+        (
+            "early_discordance_percent",
+            early,
+            f"the same with the earlier progression up to {early_days:g} days",
+        ),
+    ):
+        low, high = wilson_interval(int(flags.sum()), len(flags), alpha)
+        yield {
+            "statistic": statistic,
+            "estimate": 100 * float(flags.mean()),
+            "ci_low": 100 * low,
+            "ci_high": 100 * high,
+            "method": f"share of participants: {what}; Wilson interval",
+            "note": f"{int(flags.sum())} of {len(flags)}"
+            + (f", first criterion earlier in {sooner}" if statistic.startswith("early") else ""),
+        }
 
 
 def _pair_test_rows(

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
+from corelab.agreement.icc import intraclass_correlation_many
 from corelab.measurement.selection import (
     NotComputable,
     Tables,
@@ -29,6 +30,7 @@ from corelab.pharmacodynamics.supervised_components import (
     cross_validate,
     permutation_p,
     prevalidate,
+    scaled,
     train,
 )
 from corelab.pharmacodynamics.survival import concordance, fit_cox
@@ -39,47 +41,6 @@ from corelab.pharmacodynamics.time_to_event import (
     median_row,
 )
 from corelab.provenance.two_computations import compare
-
-
-def feature_icc(values: np.ndarray) -> np.ndarray:
-    """ICC(A,1) of many features at once: two-way random effects, absolute agreement, one rating.
-
-    Parameters
-    ----------
-    values
-        (p, n, k): features, participants, sources; complete.
-
-    Returns
-    -------
-    numpy.ndarray
-        (p,); nan where a feature does not vary.
-
-    Notes
-    -----
-    McGraw and Wong, Psychol Methods 1996;1:30, case 2.
-
-    Examples
-    --------
-    Shrout and Fleiss (1979) print 0.29:
-
-    >>> judges = ["9 6 8 7 10 6", "2 1 4 1 5 2", "5 3 6 2 6 4", "8 2 8 6 9 7"]
-    >>> ratings = np.array([judge.split() for judge in judges], float).T
-    >>> feature_icc(ratings[None]).round(4).tolist()
-    [0.2898]
-    """
-    x = np.asarray(values, float)
-    _, n, k = x.shape
-    if n < 2 or k < 2:
-        raise NotComputable(f"{n} participants and {k} sources; an ICC needs two of each")
-    x = x - x.mean(axis=(1, 2), keepdims=True)
-    rows, columns = x.mean(axis=2), x.mean(axis=1)
-    msr = k * np.sum(rows**2, axis=1) / (n - 1)
-    msc = n * np.sum(columns**2, axis=1) / (k - 1)
-    rest = x - rows[:, :, None] - columns[:, None, :]
-    mse = np.sum(rest**2, axis=(1, 2)) / ((n - 1) * (k - 1))
-    denominator = msr + (k - 1) * mse + k * (msc - mse) / n
-    with np.errstate(invalid="ignore", divide="ignore"):
-        return np.where(denominator > 0, (msr - mse) / denominator, np.nan)
 
 
 def feature_table(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
@@ -94,10 +55,16 @@ def feature_table(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
     if rows.empty or "feature" not in rows.columns:
         raise NotComputable("no radiomics features in this study")
     keep = rows["participant_id"].isin(population(analysis, tables)["participant_id"])
-    for column, key in (("series", "series"), ("label", "labels"), ("visit", "visit")):
+    for column, key in (
+        ("series", "series"),
+        ("label", "labels"),
+        ("visit", "visit"),
+        ("source", "sources"),
+    ):
         wanted = [str(item) for item in as_list(analysis.get(key))]
         if wanted and wanted != ["all"]:
-            keep &= rows[column].isin(wanted)
+            # Shape belongs to the mask, whichever series are asked for.
+            keep &= rows[column].isin([*wanted, "mask"] if column == "series" else wanted)
     rows = rows[keep].copy()
     if rows.empty:
         raise NotComputable("no features of these series, labels and visit in the population")
@@ -106,6 +73,7 @@ def feature_table(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
             set(rows["visit"])
         )
         rows = rows[rows["visit"] == first[0]]
+    rows["repeat"] = 1 if "repeat" not in rows else pd.to_numeric(rows["repeat"]).astype(int)
     rows["name"] = rows["series"] + "/" + rows["label"] + "/" + rows["feature"]
     return rows
 
@@ -127,10 +95,12 @@ def _wide(rows: pd.DataFrame) -> pd.DataFrame:
 def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, Any]]:
     """Rows of an analysis of type ``radiomics``.
 
-    Keys: ``series``, ``labels``, ``visit``, ``source``; ``min_icc`` (features below it are left
-    out where several sources measured them); ``model: superpc`` with ``event_endpoint`` (default
-    ``os``), ``threshold`` (a number, or cross-validated), ``folds`` (10), ``permutations`` (0),
-    ``seed`` (1), ``covariates`` (of the multivariable model).
+    Keys: ``series``, ``labels``, ``visit``; ``sources`` (whose masks are compared: the ICC of every
+    feature over readers, over ``<source>:perturbed-<n>``, and over repeated scans); ``source`` (of
+    the model); ``min_icc`` (features with any of these ICCs below it are left out);
+    ``model: superpc`` with ``event_endpoint`` (default ``os``), ``threshold`` (a number, or
+    cross-validated), ``folds`` (10), ``permutations`` (0), ``seed`` (1), ``covariates`` (of the
+    multivariable model).
     """
     head = {"endpoint": "radiomics"}
     try:
@@ -139,14 +109,15 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
         yield not_computable("c_index", str(reason), **head)
         return
     visit = {"visit": str(rows["visit"].iloc[0])}
-    icc = {}
-    if len(set(rows["source"])) > 1:
-        try:
-            for row in _icc_rows(rows):
-                icc[row["group"]] = row["estimate"]
-                yield {**head, **visit, **row}
-        except NotComputable as reason:
-            yield not_computable("icc_a_1", str(reason), **head, **visit)
+    icc: dict[str, float] = {}
+    for kind, of_kind in _comparisons(rows).items():
+        for row in _icc_rows(of_kind, kind, alpha_of(analysis)):
+            name = str(row["group"]).partition("|")[0]
+            # The least reproducible comparison decides; nan (no variance) decides too.
+            icc[name] = float(np.fmin(icc.get(name, math.inf), row["estimate"]))
+            if not math.isfinite(float(row["estimate"])):
+                icc[name] = math.nan
+            yield {**head, **visit, **row}
     if analysis.get("model") in (None, "", "none"):
         return
     if analysis["model"] != "superpc":
@@ -161,38 +132,71 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
         yield not_computable("c_index", str(reason), **head, **visit)
 
 
-def _icc_rows(rows: pd.DataFrame) -> list[dict[str, Any]]:
-    """ICC of each feature over the sources, complete participants."""
-    cube = rows.pivot_table(
-        index="participant_id", columns=["name", "source"], values="value", aggfunc="first"
-    )
-    sources = sorted(set(rows["source"]))
-    names = sorted(set(rows["name"]))
-    result = []
-    for name in names:
-        block = cube[name].reindex(columns=sources).dropna() if name in cube.columns else None
-        if block is None or block.shape[0] < 2:
-            result.append(
-                not_computable(
-                    "icc_a_1", "fewer than two participants with every source", group=name
-                )
+def _comparisons(rows: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """What is varied -> rows with a column ``rating`` that names the variants."""
+    perturbed = rows["source"].str.contains(":perturbed-")
+    first = rows["repeat"] == 1
+    found = {}
+    if len(set(rows.loc[~perturbed & first, "source"])) > 1:
+        part = rows[~perturbed & first]
+        found["masks"] = part.assign(rating=part["source"])
+    if perturbed.any():
+        origin = rows["source"].str.partition(":perturbed-")[0]
+        part = rows[first & origin.isin(set(origin[perturbed]))]
+        found["perturbed masks"] = part.assign(rating=part["source"])
+    for source, part in rows[~perturbed & (rows["series"] != "mask")].groupby("source", sort=True):
+        if (part["repeat"] > 1).any() and "repeated scans" not in found:
+            found["repeated scans"] = part.assign(
+                rating=f"{source} scan " + part["repeat"].map(str)
             )
-            result[-1]["estimate"] = math.nan
-            continue
-        value = float(feature_icc(block.to_numpy(float)[None])[0])
-        entry = {
-            "statistic": "icc_a_1",
-            "group": name,
-            "estimate": value,
-            "n": block.shape[0],
-            "method": f"ICC(A,1) over {', '.join(sources)}",
-        }
-        result.append(
-            entry
-            if math.isfinite(value)
-            else {**not_computable("icc_a_1", "no variance", group=name), "estimate": math.nan}
+    return found
+
+
+def _icc_rows(rows: pd.DataFrame, kind: str, alpha: float) -> list[dict[str, Any]]:
+    """ICC(A,1) of every feature over the ratings, participants who have them all."""
+    names, ratings = sorted(set(rows["name"])), sorted(set(rows["rating"]))
+    people = sorted(set(rows["participant_id"]))
+    index = pd.MultiIndex.from_product([names, people, ratings])
+    keys = ["name", "participant_id", "rating"]
+    if rows.duplicated(keys).any():
+        first = rows[rows.duplicated(keys)].iloc[0]
+        raise ValueError(
+            f"two values of feature {first['name']} for participant {first['participant_id']}; "
+            "duplicates are never averaged"
         )
-    return result
+    values = rows.set_index(keys)["value"].reindex(index).to_numpy(float)
+    cube = values.reshape(len(names), len(people), len(ratings))
+    complete = np.isfinite(cube).all(axis=2)
+    how = f"ICC(A,1) over {kind}: {', '.join(ratings)}; McGraw and Wong's interval"
+    result: list[dict[str, Any]] = []
+    # Features that the same participants have are fitted together.
+    patterns, member = np.unique(complete, axis=0, return_inverse=True)
+    for number, pattern in enumerate(patterns):
+        chosen = np.flatnonzero(member.ravel() == number)
+        n = int(pattern.sum())
+        many = None
+        if n >= 2 and len(ratings) >= 2:
+            many = intraclass_correlation_many(cube[chosen][:, pattern], alpha=alpha)["icc_a_1"]
+        for place, feature in enumerate(chosen):
+            group = names[feature] if kind == "masks" else f"{names[feature]}|{kind}"
+            value = math.nan if many is None else float(many.estimate[place])
+            entry: dict[str, Any] = {
+                "statistic": "icc_a_1",
+                "group": group,
+                "estimate": value,
+                "n": n,
+                "method": how,
+            }
+            if many is not None and math.isfinite(value):
+                entry |= {
+                    "ci_low": float(many.ci_low[place]),
+                    "ci_high": float(many.ci_high[place]),
+                }
+            else:
+                why = "fewer than two participants with every rating" if many is None else ""
+                entry |= not_computable("icc_a_1", why or "no variance", group=group)
+            result.append(entry)
+    return sorted(result, key=lambda row: str(row["group"]))
 
 
 def _superpc_rows(
@@ -203,7 +207,7 @@ def _superpc_rows(
     source = analysis.get("source") or (
         "pipeline" if "pipeline" in set(rows["source"]) else sorted(set(rows["source"]))[0]
     )
-    wide = _wide(rows[rows["source"] == source])
+    wide = _wide(rows[(rows["source"] == source) & (rows["repeat"] == 1)])
     least = analysis.get("min_icc")
     dropped = [n for n in wide.columns if least is not None and not icc.get(n, math.inf) >= least]
     wide = wide.drop(columns=dropped)
@@ -218,16 +222,16 @@ def _superpc_rows(
             f"{len(frame)} participants with every feature and {event}, {len(names)} features; "
             f"{n_folds}-fold cross-validation needs {2 * n_folds}"
         )
-    x = frame[names].to_numpy(float).T
-    # Features have units of their own: they enter on one scale, as the scores already do.
-    x = (x - x.mean(axis=1, keepdims=True)) / x.std(axis=1, keepdims=True)
+    # Features have units of their own: they enter on one scale, that of each training set.
+    raw = frame[names].to_numpy(float).T
+    x = scaled(raw, np.ones(len(frame), bool))
     t, e = frame["time_days"].to_numpy(), frame["event"].to_numpy()
     seed = int(analysis.get("seed", 1))
     fixed = analysis.get("threshold")
     fixed = float(fixed) if isinstance(fixed, (int, float)) else None
     threshold = fixed
     if threshold is None:
-        threshold = cross_validate(x, t, e, n_folds=n_folds, seed=seed).chosen
+        threshold = cross_validate(raw, t, e, n_folds=n_folds, seed=seed, scale=True).chosen
     model = train(x, t, e, threshold)
     said = join_notes(
         f"source {source}",
@@ -245,7 +249,18 @@ def _superpc_rows(
         "note": said,
     }
     yield from _importance_rows(model, x, names, len(frame), how)
-    validated = prevalidate(x, t, e, n_folds=n_folds, threshold=fixed, seed=seed)
+    validated = prevalidate(raw, t, e, n_folds=n_folds, threshold=fixed, seed=seed, scale=True)
+    for person, risk, high in zip(frame.index, validated.risk, validated.high_risk, strict=True):
+        for statistic, value in (("risk_score", float(risk)), ("risk_group", float(high))):
+            yield {
+                "statistic": statistic,
+                "participant_id": str(person),
+                "group": "risk=high" if high else "risk=low",
+                "estimate": value,
+                "n": 1,
+                "method": f"from a model that did not see the participant; {how}",
+                "note": "1 high, 0 low risk" if statistic == "risk_group" else "",
+            }
     yield from _risk_group_rows(
         analysis,
         tables,
@@ -259,7 +274,14 @@ def _superpc_rows(
     permutations = int(analysis.get("permutations", 0))
     if permutations:
         c, p_value = permutation_p(
-            x, t, e, permutations=permutations, n_folds=n_folds, threshold=fixed, seed=seed
+            raw,
+            t,
+            e,
+            permutations=permutations,
+            n_folds=n_folds,
+            threshold=fixed,
+            seed=seed,
+            scale=True,
         )
         yield {
             "statistic": "permutation_p",

@@ -154,6 +154,7 @@ def train(
     threshold: float,
     n_components: int = 1,
     s0_percentile: float | None = None,
+    scored: FeatureScores | None = None,
 ) -> SupervisedComponents:
     """Train supervised components at a threshold.
 
@@ -171,7 +172,8 @@ def train(
     >>> 0 in model.selected
     True
     """
-    found = cox_scores(features, time, event, s0_percentile)
+    # Scores do not depend on the threshold: whoever tries several gives them.
+    found = scored or cox_scores(features, time, event, s0_percentile)
     x = np.asarray(features, float)
     selected = np.flatnonzero(np.abs(found.scores) >= threshold)
     if selected.size < n_components:
@@ -231,6 +233,22 @@ def threshold_grid(scores: np.ndarray, points: int = 20) -> np.ndarray:
     return np.quantile(np.abs(scores), np.linspace(0.5, max(0.5, 0.94), points))
 
 
+def scaled(features: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    """Features in units of their mean and SD over the training participants (``inside``).
+
+    A feature that is constant there becomes 0 everywhere: it cannot be selected.
+
+    Examples
+    --------
+    >>> scaled(np.array([[1.0, 3.0, 5.0]]), np.array([True, True, False])).tolist()
+    [[-1.0, 1.0, 3.0]]
+    """
+    x = np.asarray(features, float)
+    mean = x[:, inside].mean(axis=1, keepdims=True)
+    spread = x[:, inside].std(axis=1, keepdims=True)
+    return np.where(spread > 0, (x - mean) / np.where(spread > 0, spread, 1.0), 0.0)
+
+
 @dataclass(frozen=True)
 class CrossValidation:
     """Cross-validated choice of a threshold.
@@ -259,8 +277,11 @@ def cross_validate(
     n_folds: int = 10,
     thresholds: Sequence[float] | None = None,
     seed: int = 1,
+    scale: bool = False,
 ) -> CrossValidation:
     """Choose the threshold by cross-validation: scores and components from training folds only.
+
+    With ``scale``, features are standardised by the training participants of each fold.
 
     Raises
     ------
@@ -277,7 +298,9 @@ def cross_validate(
     """
     x = np.asarray(features, float)
     grid = (
-        threshold_grid(cox_scores(x, time, event).scores)
+        threshold_grid(
+            cox_scores(scaled(x, np.ones(len(time), bool)) if scale else x, time, event).scores
+        )
         if thresholds is None
         else np.asarray(thresholds, float)
     )
@@ -285,12 +308,15 @@ def cross_validate(
     validated = np.full((grid.size, len(time)), np.nan)
     for fold in range(n_folds):
         inside = number != fold
+        own = scaled(x, inside) if scale else x
+        training = own[:, inside], time[inside], event[inside]
+        scored = cox_scores(*training)
         for row, threshold in enumerate(grid):
             try:
-                model = train(x[:, inside], time[inside], event[inside], float(threshold))
+                model = train(*training, float(threshold), scored=scored)
             except NotComputable:
                 continue
-            validated[row, ~inside] = model.risk(x[:, ~inside])
+            validated[row, ~inside] = model.risk(own[:, ~inside])
     statistic = np.full(grid.size, np.nan)
     for row, risk in enumerate(validated):
         there = np.isfinite(risk)
@@ -326,6 +352,7 @@ def prevalidate(
     threshold: float | None = None,
     seed: int = 1,
     inner_folds: int = 5,
+    scale: bool = False,
 ) -> Prevalidated:
     """Outer cross-validation of the whole procedure, the choice of the threshold included.
 
@@ -341,6 +368,8 @@ def prevalidate(
         Of the folds.
     inner_folds
         Folds of the choice of a threshold inside each training set.
+    scale
+        Standardise features by each training set (units differ between features).
 
     Returns
     -------
@@ -364,19 +393,25 @@ def prevalidate(
     used, picked = np.full(n_folds, np.nan), np.zeros(x.shape[0])
     for fold in range(n_folds):
         inside = number != fold
+        own = scaled(x, inside) if scale else x
         try:
             value = threshold
             if value is None:
                 value = cross_validate(
-                    x[:, inside], time[inside], event[inside], n_folds=inner_folds, seed=seed + fold
+                    x[:, inside],
+                    time[inside],
+                    event[inside],
+                    n_folds=inner_folds,
+                    seed=seed + fold,
+                    scale=scale,
                 ).chosen
-            model = train(x[:, inside], time[inside], event[inside], value)
+            model = train(own[:, inside], time[inside], event[inside], value)
         except NotComputable:
             # No feature passes in this training set: everybody has the average risk.
             continue
-        trained = model.risk(x[:, inside])
-        risk[~inside] = (model.risk(x[:, ~inside]) - trained.mean()) / trained.std()
-        high[~inside] = model.high_risk(x[:, ~inside])
+        trained = model.risk(own[:, inside])
+        risk[~inside] = (model.risk(own[:, ~inside]) - trained.mean()) / trained.std()
+        high[~inside] = model.high_risk(own[:, ~inside])
         used[fold] = value
         picked[model.selected] += 1
     return Prevalidated(risk, high, used, picked / n_folds)
@@ -391,6 +426,7 @@ def permutation_p(
     n_folds: int = 10,
     threshold: float | None = None,
     seed: int = 1,
+    scale: bool = False,
 ) -> tuple[float, float]:
     """Concordance of the pre-validated risk, and its permutation p for the whole procedure.
 
@@ -412,7 +448,9 @@ def permutation_p(
 
     def performance(order: np.ndarray) -> float:
         t, e = np.asarray(time, float)[order], np.asarray(event, float)[order]
-        result = prevalidate(features, t, e, n_folds=n_folds, threshold=threshold, seed=seed)
+        result = prevalidate(
+            features, t, e, n_folds=n_folds, threshold=threshold, seed=seed, scale=scale
+        )
         return concordance(t, e, result.risk).estimate
 
     observed = performance(np.arange(len(time)))

@@ -33,17 +33,20 @@ from corelab.pharmacodynamics.analysis_set import (
 from corelab.pharmacodynamics.correlation import spearman
 from corelab.pharmacodynamics.survival import (
     CoxFit,
+    HazardCurve,
     check_times,
     concordance,
     fit_cox,
+    hazard_along,
     kaplan_meier,
     log_rank,
     proportional_hazards_test,
-    restricted_cubic_spline,
     restricted_mean,
 )
 from corelab.provenance.two_computations import ITERATIVE, compare
 
+#: Quantiles of an endpoint at which its hazard ratio is given.
+CURVE_QUANTILES = (0.1, 0.25, 0.75, 0.9)
 METHODS = ("km", "logrank", "cox", "rmst")
 
 
@@ -125,7 +128,11 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
         except NotComputable as reason:
             yield not_computable("median_days", str(reason), **head)
             continue
-        yield from _group_rows(analysis, tables, times, event, methods)
+        grouped = bool(analysis.get("by") or analysis.get("covariates"))
+        # An imaging endpoint has a Cox model of its own; one without any term is not asked for.
+        whole = [m for m in methods if m != "cox" or grouped or not imaging]
+        if whole or not methods:
+            yield from _group_rows(analysis, tables, times, event, whole)
         if not methods or "cox" in methods:
             for endpoint in imaging:
                 yield from _imaging_rows(analysis, tables, times, event, endpoint)
@@ -461,27 +468,59 @@ def _imaging_rows(
                 elif term != "value":
                     groups[term] = f"{term} given {endpoint}"
             adjusted = f"; adjusted for {', '.join(names)}" if names else ""
-            linear = _linearity_note(frame, plan)
+            curve, linear = _curve(frame, plan)
             for row in hazard_rows(frame, plan, alpha, groups, f"per unit of {endpoint}{adjusted}"):
                 extra = linear if row["group"] == pair else ""
                 yield {**here, **row, "note": join_notes(str(row.get("note", "")), extra, note)}
+            for row in _curve_rows(frame, curve, endpoint, alpha):
+                yield {**here, "n": len(frame), **row, "note": note}
         except NotComputable as reason:
             yield not_computable("hazard_ratio", str(reason), group=pair, **here)
         yield from _among_events(values.join(times, how="inner"), event, endpoint, alpha, here)
 
 
-def _linearity_note(frame: pd.DataFrame, plan: Design) -> str:
-    """Likelihood-ratio test of a restricted cubic spline (4 knots) against a straight line."""
-    knots = np.unique(np.quantile(frame["value"], [0.05, 0.35, 0.65, 0.95]))
+def _curve(frame: pd.DataFrame, plan: Design) -> tuple[HazardCurve | None, str]:
+    """Hazard ratio along the endpoint, and its test against a straight line."""
     try:
-        spline = restricted_cubic_spline(frame["value"].to_numpy(float), knots.tolist())
-        t, e = frame["time_days"].to_numpy(), frame["event"].to_numpy()
-        line = fit_cox(t, e, plan.matrix)
-        curve = fit_cox(t, e, np.column_stack([plan.matrix, spline[:, 1:]]))
+        curve = hazard_along(
+            frame["time_days"],
+            frame["event"],
+            frame["value"],
+            np.unique(np.quantile(frame["value"], CURVE_QUANTILES)),
+            others=plan.matrix[:, [term != "value" for term in plan.terms]],
+        )
     except NotComputable:
-        return ""
-    gain = 2 * (curve.log_likelihood[0] - line.log_likelihood[0])
-    return f"test that log hazard is linear: p {stats.chi2.sf(gain, spline.shape[1] - 1):.3g}"
+        return None, ""
+    return curve, f"test that log hazard is linear: p {curve.nonlinearity_p:.3g}"
+
+
+def _curve_rows(
+    frame: pd.DataFrame, curve: HazardCurve | None, endpoint: str, alpha: float
+) -> Iterator[dict[str, Any]]:
+    """Hazard ratios at quantiles of the endpoint against its median."""
+    if curve is None:
+        return
+    terms = tuple(f"x{k}" for k in range(curve.matrix.shape[1]))
+    theirs = lifelines_cox(frame, Design(curve.matrix, terms))
+    for mine, other, error in zip(
+        curve.fit.coefficients, theirs, curve.fit.standard_errors, strict=True
+    ):
+        compare(float(mine), float(other), "lifelines", tolerance=ITERATIVE, scale=float(error))
+    z = stats.norm.ppf(1 - alpha / 2)
+    knots = ", ".join(f"{knot:.4g}" for knot in curve.knots)
+    for at, log, error in zip(curve.at, curve.log_hazard_ratio, curve.standard_error, strict=True):
+        if at == curve.reference:
+            continue
+        yield {
+            "statistic": "hazard_ratio",
+            "group": f"{endpoint}={at:.4g}|{endpoint}={curve.reference:.4g}",
+            "estimate": math.exp(log),
+            "ci_low": math.exp(log - z * error),
+            "ci_high": math.exp(log + z * error),
+            "p_value": float(2 * stats.norm.sf(abs(log) / error)) if error > 0 else math.nan,
+            "method": f"Cox regression, restricted cubic spline, knots {knots}; quantile of the "
+            "endpoint against its median",
+        }
 
 
 def _among_events(

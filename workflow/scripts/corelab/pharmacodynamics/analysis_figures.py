@@ -1,0 +1,648 @@
+"""Figures of one analysis: which kinds belong to it, from its rows and the values that it saw.
+
+One figure per analysis with one panel per kind: forest plot, exposure-response with band, profile
+of means with every participant, waterfall, stacked grades, quantile coefficients, ROC, and
+Kaplan-Meier curves. No statistic is computed here beyond the curves that the method modules give.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from corelab.measurement.selection import NotComputable, Tables, as_list, population
+from corelab.pharmacodynamics import figures
+from corelab.pharmacodynamics.analysis_set import (
+    endpoint_by_visit,
+    endpoints_of,
+    outcome_values,
+)
+from corelab.pharmacodynamics.multiplicity import CONCLUSIONS
+from corelab.study.columns import ENDPOINT_UNITS
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+RATIOS = frozenset(
+    {
+        "common_odds_ratio",
+        "generalised_odds_ratio",
+        "win_ratio",
+        "odds_ratio",
+        "risk_ratio",
+        "mean_ratio",
+        "mean_ratio_of_positive",
+        "hazard_ratio",
+    }
+)
+#: Statistics that a forest plot shows, by axis; the first that an analysis has is its main one.
+FORESTS: tuple[tuple[str, ...], ...] = (
+    ("mean_difference", "hodges_lehmann_shift", "mean_difference_at_delta"),
+    ("mean_ratio", "mean_ratio_of_positive", "odds_ratio", "risk_ratio"),
+    ("risk_difference", "proportion"),
+    ("rank_difference",),
+    ("common_odds_ratio", "generalised_odds_ratio", "win_ratio"),
+    ("hazard_ratio",),
+    ("indirect_effect", "direct_effect", "total_effect"),
+    ("proportion_explained", "r_squared_individual", "r_squared_trial"),
+    ("sensitivity", "specificity", "positive_predictive_value", "negative_predictive_value"),
+    (
+        "pearson_r",
+        "spearman_rho",
+        "kendall_tau",
+        "partial_r",
+        "partial_rho",
+        "semi_partial_r",
+        "rm_r",
+        "disattenuated_r",
+        "correlation_difference",
+    ),
+    ("slope",),
+    ("emax",),
+    ("n_per_arm",),
+)
+MAX_LINES = 16
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One part of a figure.
+
+    Attributes
+    ----------
+    draw
+        Draws on axes that it is given.
+    kind
+        In words, for the caption.
+    height, margin, below
+        Inches; room at the right for numbers as a share of the width; inches below the axes for
+        what hangs there (numbers at risk).
+    """
+
+    draw: Callable[[Axes], object]
+    kind: str
+    height: float = 3.4
+    margin: float = 0.0
+    below: float = 0.0
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """What one analysis has to draw with.
+
+    Attributes
+    ----------
+    analysis, tables, rows
+        The planned analysis, its tables, and its statistics rows.
+    """
+
+    analysis: Mapping[str, Any]
+    tables: Tables
+    rows: pd.DataFrame
+
+    @property
+    def by(self) -> str:
+        """Column that groups participants."""
+        return str(self.analysis.get("by") or "arm")
+
+    def groups(self) -> dict[str, str]:
+        """Participant -> group; empty where the sheet has no such column."""
+        people = population(self.analysis, self.tables)
+        if self.by not in people:
+            return {}
+        known = people.dropna(subset=[self.by])
+        return {
+            str(p): str(int(g)) if isinstance(g, float) and g.is_integer() else str(g)
+            for p, g in zip(known["participant_id"], known[self.by], strict=True)
+        }
+
+    def values(self, endpoint: str, **changes: Any) -> list[tuple[str, pd.Series]]:
+        """Values of the endpoint by visit, as the analysis takes them."""
+        try:
+            frames = endpoint_by_visit({**self.analysis, **changes}, self.tables, endpoint)
+        except NotComputable:
+            return []
+        return [(visit, frame["value"].astype(float)) for visit, frame in frames]
+
+
+def axis_words(endpoint: str, derivation: str = "value") -> str:
+    """Endpoint with its unit, for an axis.
+
+    Examples
+    --------
+    >>> axis_words("infarct_volume"), axis_words("infarct_volume", "percent_change")
+    ('Infarct volume, mL', 'Change of infarct volume, %')
+    """
+    words = endpoint.replace("_", " ").replace(":", ": ")
+    unit = ENDPOINT_UNITS.get(endpoint.split(":")[0], "")
+    unit = {"percent": "%", "ratio": "", "flag": "", "score": ""}.get(unit, unit)
+    if derivation == "change":
+        words = f"change of {words}"
+    elif derivation == "percent_change":
+        words, unit = f"change of {words}", "%"
+    elif derivation == "log_ratio":
+        words, unit = f"log ratio of {words}", ""
+    words = words[0].upper() + words[1:]
+    return f"{words}, {unit}" if unit else words
+
+
+def group_words(group: str, by: str) -> str:
+    """A group of a statistics row for people.
+
+    Examples
+    --------
+    >>> group_words("arm=high|arm=placebo", "arm"), group_words("dose", "arm")
+    ('high vs placebo', 'dose')
+    >>> group_words("arm=high|arm=placebo|delta=2", "arm")
+    'high vs placebo, delta=2'
+    """
+    parts = [part.removeprefix(f"{by}=") for part in group.split("|")]
+    return ", ".join([" vs ".join(parts[:2]), *parts[2:]])
+
+
+def _label(row: Any, by: str, statistics: int, visits: int) -> str:
+    parts = [] if row.group == "all" else [group_words(str(row.group), by)]
+    if visits > 1 and row.visit != "all":
+        parts.append(str(row.visit))
+    if statistics > 1 or not parts:
+        parts.append(str(row.statistic).replace("_", " "))
+    return ", ".join(parts)
+
+
+def _forests(drawing: Drawing) -> list[Panel]:
+    """One forest per scale that the analysis has statistics on, the first two."""
+    panels = []
+    rank = {name: place for place, name in enumerate(CONCLUSIONS)}
+    # The scale of the conclusion comes first.
+    ordered = sorted(FORESTS, key=lambda scale: min(rank.get(name, len(rank)) for name in scale))
+    for statistics in ordered:
+        rows = drawing.rows[drawing.rows["statistic"].isin(statistics)]
+        rows = rows[rows["estimate"].notna() & rows["ci_low"].notna()].head(MAX_LINES)
+        if rows.empty:
+            continue
+        kinds, visits = rows["statistic"].nunique(), rows["visit"].nunique()
+        labels = [_label(row, drawing.by, kinds, visits) for row in rows.itertuples()]
+        ratio = str(rows["statistic"].iloc[0]) in RATIOS
+        words = " / ".join(dict.fromkeys(rows["statistic"].str.replace("_", " ")))
+
+        def draw(
+            axes: Axes,
+            rows: pd.DataFrame = rows,
+            labels: list[str] = labels,
+            ratio: bool = ratio,
+            words: str = words,
+        ) -> None:
+            figures.forest(
+                axes,
+                rows,
+                labels=labels,
+                null=1.0 if ratio else 0.0,
+                logarithmic=ratio,
+                xlabel=words[0].upper() + words[1:],
+            )
+            if "proportion explained" in words:
+                # A share has no sense far outside 0 to 1; the numbers stand beside.
+                axes.set_xlim(-0.5, 1.5)
+
+        panels.append(Panel(draw, "forest plot", 1.1 + 0.3 * len(rows), 0.34))
+    return panels[:2]
+
+
+def _comparison(drawing: Drawing) -> list[Panel]:
+    panels: list[Panel] = []
+    groups = drawing.groups()
+    if not groups:
+        return panels
+    derivation = str(drawing.analysis.get("derivation", "value"))
+    for endpoint in endpoints_of(drawing.analysis)[:1]:
+        everywhere = drawing.values(endpoint, derivation="value", visit=None)
+        long = pd.concat(
+            [
+                pd.DataFrame({"participant_id": v.index, "visit": visit, "value": v.to_numpy()})
+                for visit, v in everywhere
+            ]
+            or [pd.DataFrame(columns=["participant_id", "visit", "value"])]
+        )
+        long = long[long["participant_id"].isin(groups)]
+        visits = [visit for visit, _ in everywhere]
+        if len(visits) > 1:
+
+            def profile(
+                axes: Axes,
+                long: pd.DataFrame = long,
+                visits: list[str] = visits,
+                words: str = axis_words(endpoint),
+            ) -> None:
+                figures.spaghetti(axes, long, visits, groups=groups, ylabel=words)
+
+            panels.append(Panel(profile, "every participant and mean with 95 % interval"))
+        if derivation in {"change", "percent_change", "log_ratio"} or endpoint.endswith(
+            ("growth", "percent", "change")
+        ):
+            panels += _waterfalls(drawing, endpoint, groups, derivation)
+        elif len(visits) <= 1 and derivation != "responder":
+            panels += _distributions(drawing, endpoint, groups)
+    return panels
+
+
+def _waterfalls(
+    drawing: Drawing, endpoint: str, groups: Mapping[str, str], derivation: str
+) -> list[Panel]:
+    panels = []
+    for visit, values in drawing.values(endpoint)[-1:]:
+        inside = values[values.index.isin(groups)]
+
+        def draw(axes: Axes, inside: pd.Series = inside, visit: str = visit) -> None:
+            names = [groups[p] for p in inside.index]
+            words = f"{axis_words(endpoint, derivation)} ({visit})"
+            figures.waterfall(axes, inside.to_numpy(), groups=names, ylabel=words)
+
+        panels.append(Panel(draw, "waterfall of every participant", 2.9))
+    return panels
+
+
+def _distributions(drawing: Drawing, endpoint: str, groups: Mapping[str, str]) -> list[Panel]:
+    found = drawing.values(endpoint)
+    if not found:
+        return []
+    visit, values = found[-1]
+    inside = values[values.index.isin(groups)]
+    if set(inside.unique()) <= {0.0, 1.0}:
+        return []
+
+    def draw(axes: Axes) -> None:
+        labels = pd.Series([groups[p] for p in inside.index], index=inside.index)
+        names = sorted(set(labels))
+        for k, name in enumerate(names):
+            own = np.sort(inside[labels == name].to_numpy())
+            spread = 0.32 * (((np.arange(own.size) * 0.618034) % 1) - 0.5)
+            colour = figures.COLOURS[k % len(figures.COLOURS)]
+            axes.plot(k + spread, own, "o", ms=4, alpha=0.6, mew=0, color=colour)
+            axes.hlines(np.median(own), k - 0.28, k + 0.28, color="black", lw=2)
+        axes.set_xticks(range(len(names)), names)
+        axes.set_ylabel(f"{axis_words(endpoint)} ({visit})")
+        axes.spines[["top", "right"]].set_visible(False)
+
+    return [Panel(draw, "every participant and median", 3.0)]
+
+
+def _dose_response(drawing: Drawing) -> list[Panel]:
+    from corelab.pharmacodynamics.dose_response import driver_frame
+
+    panels = []
+    analysis = drawing.analysis
+    kind = "exposure" if analysis.get("exposure") else "dose"
+    name = str(as_list(analysis.get(kind))[0])
+    name = "dose" if name == "True" else name
+    models = as_list(analysis.get("models")) or ["linear"]
+    model = next((m for m in ("sigmoid_emax", "emax") if m in models), "linear")
+    groups = drawing.groups()
+    for endpoint in endpoints_of(analysis)[:1]:
+        try:
+            by_visit = endpoint_by_visit(analysis, drawing.tables, endpoint)
+        except NotComputable:
+            return []
+        for visit, values in by_visit[-2:]:
+            try:
+                frame, _, _ = driver_frame(
+                    {**analysis, "covariates": []},
+                    drawing.tables,
+                    endpoint,
+                    kind,
+                    name,
+                    visit,
+                    values,
+                )
+            except NotComputable:
+                continue
+
+            def draw(
+                axes: Axes,
+                frame: pd.DataFrame = frame,
+                visit: str = visit,
+                words: str = axis_words(endpoint, str(analysis.get("derivation", "value"))),
+            ) -> None:
+                labels = [groups.get(p, "n/a") for p in frame.index] if groups else None
+                figures.exposure_response(
+                    axes,
+                    frame["driver"],
+                    frame["value"],
+                    model=model,
+                    groups=labels,
+                    xlabel=name,
+                    ylabel=f"{words} ({visit})",
+                )
+
+            panels.append(Panel(draw, f"{model.replace('_', ' ')} response with 95 % band"))
+    return panels
+
+
+def _correlation(drawing: Drawing) -> list[Panel]:
+    from corelab.pharmacodynamics.correlation import _joined
+
+    analysis = drawing.analysis
+    if analysis.get("summaries"):
+        return []
+    kind = next(k for k in ("outcome", "exposure", "endpoint_y") if analysis.get(k))
+    name = str(as_list(analysis[kind])[0])
+    groups = drawing.groups() if analysis.get("by") else {}
+    panels = []
+    for endpoint in endpoints_of(analysis)[:2]:
+        try:
+            for visit, values in endpoint_by_visit(analysis, drawing.tables, endpoint)[-1:]:
+                frame, at = _joined(analysis, drawing.tables, values, visit, kind, name)
+                frame = frame.dropna(subset=["value", "other"])
+                if len(frame) < 4 or np.ptp(frame["other"]) == 0 or np.ptp(frame["value"]) == 0:
+                    continue
+
+                def draw(
+                    axes: Axes,
+                    frame: pd.DataFrame = frame,
+                    endpoint: str = endpoint,
+                    at: str = at,
+                    visit: str = visit,
+                ) -> None:
+                    labels = [groups.get(p, "n/a") for p in frame.index] if groups else None
+                    words = axis_words(endpoint, str(analysis.get("derivation", "value")))
+                    figures.exposure_response(
+                        axes,
+                        frame["other"],
+                        frame["value"],
+                        groups=labels,
+                        xlabel=f"{axis_words(name)} ({at})" if at else axis_words(name),
+                        ylabel=f"{words} ({visit})",
+                    )
+
+                panels.append(Panel(draw, "every participant, linear fit with 95 % band"))
+        except NotComputable:
+            continue
+    return panels
+
+
+def _ordinal(drawing: Drawing) -> list[Panel]:
+    groups = drawing.groups()
+    outcome = str(as_list(drawing.analysis["outcome"])[0])
+    if not groups:
+        return []
+    try:
+        values, at = outcome_values(drawing.analysis, drawing.tables, outcome)
+    except NotComputable:
+        return []
+    inside = values[values.index.isin(groups)].dropna()
+    if inside.empty or inside.nunique() > 12 or (inside % 1 != 0).any():
+        return []
+    top = max(int(inside.max()), 6 if outcome == "mrs" else 0)
+    categories = range(min(int(inside.min()), 0 if outcome == "mrs" else 99), top + 1)
+    names = sorted({groups[p] for p in inside.index})
+
+    def draw(axes: Axes) -> None:
+        figures.rankin_bars(
+            axes,
+            inside.to_numpy(),
+            [groups[p] for p in inside.index],
+            categories=list(categories),
+            name=f"{outcome} at {at}" if outcome != "mrs" else f"mRS at {at}",
+            order=names,
+        )
+
+    return [Panel(draw, "distribution of grades", 1.6 + 0.55 * len(names))]
+
+
+def _quantile(drawing: Drawing) -> list[Panel]:
+    rows = drawing.rows[drawing.rows["statistic"] == "quantile_coefficient"]
+    rows = rows[rows["estimate"].notna()]
+    if rows.empty:
+        return []
+    rows = rows[rows["visit"] == rows["visit"].iloc[-1]]
+    terms = [t for t in dict.fromkeys(rows["group"].str.split("|").str[1]) if t != "Intercept"]
+    words = axis_words(
+        str(rows["endpoint"].iloc[0]), str(drawing.analysis.get("derivation", "value"))
+    )
+
+    def panel(term: str) -> Panel:
+        def draw(axes: Axes) -> None:
+            figures.quantile_coefficients_figure(axes, rows, term, ylabel=words)
+
+        return Panel(draw, "coefficients by quantile", 2.6)
+
+    return [panel(term) for term in terms[:3]]
+
+
+def _diagnostic(drawing: Drawing) -> list[Panel]:
+    from corelab.pharmacodynamics.diagnostic import _scores, roc_curve
+
+    analysis = drawing.analysis
+    endpoint = endpoints_of(analysis)[0]
+    try:
+        visit, frame, _ = list(
+            _scores(analysis, drawing.tables, endpoint, str(analysis["outcome"]))
+        )[-1]
+    except NotComputable:
+        return []
+    areas = drawing.rows[
+        (drawing.rows["statistic"] == "auc") & (drawing.rows["visit"] == visit)
+    ].set_index("group")
+    curves = {}
+    for column in [c for c in frame.columns if c != "truth"]:
+        name = "all" if column == "score" else column
+        if name not in areas.index or not np.isfinite(areas["estimate"]).loc[name]:
+            continue
+        area = areas.loc[name]
+        shown = endpoint.replace("_", " ") if column == "score" else column
+        text = f"{shown}: {area['estimate']:.2f} ({area['ci_low']:.2f} to {area['ci_high']:.2f})"
+        false, hit, _ = roc_curve(frame[column], frame["truth"])
+        curves[text] = (false, hit)
+    if not curves:
+        return []
+
+    def draw(axes: Axes) -> None:
+        figures.roc_figure(axes, curves)
+
+    return [Panel(draw, "ROC curves with area and DeLong interval", 4.2)]
+
+
+def _survival(drawing: Drawing) -> list[Panel]:
+    from corelab.pharmacodynamics.time_to_event import event_times
+
+    event = str(as_list(drawing.analysis["event_endpoint"])[0])
+    try:
+        times = event_times(drawing.analysis, drawing.tables, event)
+    except NotComputable:
+        return []
+    groups = drawing.groups() if drawing.analysis.get("by") else {}
+    inside = times[times.index.isin(groups)] if groups else times
+    if inside.empty:
+        return []
+
+    def draw(axes: Axes) -> None:
+        labels = [groups[p] for p in inside.index] if groups else None
+        words = f"Without {event.upper() if len(event) < 4 else event}"
+        figures.kaplan_meier_figure(
+            axes, inside["time_days"], inside["event"], labels, ylabel=words
+        )
+
+    return [Panel(draw, "Kaplan-Meier curves with numbers at risk", 4.2, below=1.3)]
+
+
+def _sample_size(drawing: Drawing) -> list[Panel]:
+    rows = drawing.rows[drawing.rows["statistic"] == "n_per_arm"].dropna(subset=["estimate"])
+    if rows.empty:
+        return []
+
+    def draw(axes: Axes) -> None:
+        places = np.arange(len(rows))[::-1]
+        axes.barh(places, rows["estimate"], color=figures.COLOURS[0], height=0.6)
+        for place, value in zip(places, rows["estimate"], strict=True):
+            axes.text(value, place, f" {value:.0f}", va="center")
+        axes.set_yticks(places, list(rows["group"]))
+        axes.set_xlabel("Participants per arm")
+        axes.spines[["top", "right"]].set_visible(False)
+
+    return [Panel(draw, "participants per arm", 1.0 + 0.35 * len(rows))]
+
+
+_PANELS: dict[str, Callable[[Drawing], list[Panel]]] = {
+    "comparison": _comparison,
+    "dose_response": _dose_response,
+    "correlation": _correlation,
+    "ordinal": _ordinal,
+    "quantile": _quantile,
+    "diagnostic": _diagnostic,
+    "survival": _survival,
+    "sample_size": _sample_size,
+}
+
+
+def panels_of(analysis: Mapping[str, Any], tables: Tables, rows: pd.DataFrame) -> list[Panel]:
+    """Panels that an analysis has, forest plots last; none where nothing can be drawn."""
+    drawing = Drawing(analysis, tables, rows)
+    own = _PANELS.get(str(analysis["type"]), lambda _: [])(drawing)
+    forests = [] if analysis["type"] in {"quantile", "sample_size"} else _forests(drawing)
+    return [*own, *forests]
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure whose bytes repeat, with text that stays text."""
+    import matplotlib
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    matplotlib.rcParams.update(
+        {"svg.hashsalt": "corelab", "svg.fonttype": "path", "font.size": 10, "axes.titlesize": 10}
+    )
+    figure = Figure(figsize=(width, height), layout=None)
+    FigureCanvasSVG(figure)
+    return figure
+
+
+def save(figure: Figure, path: str | Path) -> None:
+    """Write SVG (or PNG) without date and program."""
+    kind = Path(path).suffix[1:]
+    metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
+    figure.savefig(path, format=kind, dpi=150, metadata=metadata, bbox_inches="tight")
+
+
+def draw_panels(panels: list[Panel], width: float = 7.6) -> Figure:
+    """One figure with the panels below each other, lettered where there are several."""
+    gap = 0.75
+    heights = [panel.height for panel in panels]
+    total = sum(heights) + sum(panel.below for panel in panels) + gap * len(panels) + 0.3
+    figure = new_figure(width, total)
+    top = total - 0.3
+    for k, panel in enumerate(panels):
+        bottom = top - panel.height
+        width_share = 0.72 * (1 - panel.margin)
+        axes = figure.add_axes((0.24, bottom / total, width_share, panel.height / total))
+        panel.draw(axes)
+        if len(panels) > 1:
+            figure.text(0.01, (top + 0.12) / total, "ABCDEFGH"[k], weight="bold", size=12)
+        top = bottom - gap - panel.below
+    return figure
+
+
+def write_analysis_figure(
+    analysis: Mapping[str, Any],
+    tables: Tables,
+    rows: pd.DataFrame,
+    exhibit: str | Path,
+    figure: str | Path,
+) -> None:
+    """Write the figure of an analysis and its exhibit.
+
+    Parameters
+    ----------
+    analysis, tables, rows
+        The planned analysis, its tables, and its statistics rows.
+    exhibit, figure
+        JSON and SVG in the folder of exhibits.
+    """
+    from corelab.provenance.exhibits import write_exhibit
+
+    panels = panels_of(analysis, tables, rows)
+    name = str(analysis.get("title") or analysis["id"])
+    if panels:
+        save(draw_panels(panels), figure)
+        kinds = list(dict.fromkeys(panel.kind for panel in panels))
+        caption = ". ".join(kind[0].upper() + kind[1:] for kind in kinds) + "."
+    else:
+        blank = new_figure(7.0, 1.0)
+        reasons = [str(note) for note in rows["note"].dropna() if str(note).startswith("not_comp")]
+        caption = reasons[0].removeprefix("not_computable: ") if reasons else "No figure."
+        blank.text(0.02, 0.5, f"Nothing to draw: {caption}"[:110], va="center")
+        save(blank, figure)
+    write_exhibit(
+        exhibit,
+        section=f"analysis:{analysis['id']}",
+        title=name,
+        caption=caption,
+        figure=Path(figure).name,
+        alt=f"{name}: {caption}",
+        source=f"statistics/by_analysis/{analysis['id']}.tsv",
+    )
+
+
+def write_specification_figure(
+    table: pd.DataFrame, exhibit: str | Path, figure: str | Path
+) -> None:
+    """Write the specification curve of one sensitivity grid and its exhibit."""
+    from corelab.pharmacodynamics.specifications import choices_of, one_question
+    from corelab.provenance.exhibits import write_exhibit
+
+    rows = one_question(table)
+    identifier = str(table["analysis_id"].iloc[0])
+    found = rows[np.isfinite(rows["estimate"])].sort_values(
+        ["estimate", "specification"], kind="stable"
+    )
+    lines = sum(len(values) + 1 for _, values, _ in choices_of(found)) if len(found) else 1
+    drawn = new_figure(7.6, 3.0 + 0.26 * lines)
+    if len(found):
+        ratio = str(found["statistic"].iloc[0]) in RATIOS
+        words = str(found["statistic"].iloc[0]).replace("_", " ")
+        upper, lower = drawn.subplots(
+            2, 1, sharex=True, height_ratios=[2.6, 0.26 * lines], gridspec_kw={"hspace": 0.08}
+        )
+        figures.specification_curve(
+            upper, found, null=1.0 if ratio else 0.0, ylabel=words[0].upper() + words[1:]
+        )
+        figures.specification_choices(lower, found, list(choices_of(found)))
+        upper.set_xlabel("")
+        upper.set_title(f"{len(found)} of {len(rows)} specifications; red: as planned", loc="left")
+    else:
+        drawn.text(0.02, 0.5, "No specification can be computed from these data")
+    save(drawn, figure)
+    write_exhibit(
+        exhibit,
+        section="sensitivity",
+        title=f"Specification curve of {identifier}",
+        caption="Estimates with confidence intervals of all specifications, sorted; below, what "
+        "each of them chooses. Filled: the interval excludes no effect.",
+        figure=Path(figure).name,
+        alt=f"{len(found)} specifications of {identifier}, sorted by estimate",
+        source="statistics/specifications.tsv",
+    )

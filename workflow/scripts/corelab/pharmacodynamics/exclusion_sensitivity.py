@@ -1,0 +1,147 @@
+"""Results with and without the exclusions of the review desk, side by side.
+
+A decision to exclude is a choice made by a person who has seen the images; what it moves is told
+for every value and every statistic.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from corelab.provenance.products import read_table, write_table
+from corelab.study.columns import MEASUREMENT_KEY
+
+SENSITIVITY = {
+    "analysis_id": "Analysis of the plan",
+    "endpoint": "Imaging endpoint",
+    "visit": "Visit",
+    "group": "Pair, level or term",
+    "statistic": "Name of the statistic",
+    "method": "Definition",
+    "estimate": "As planned, excluded values left out",
+    "ci_low": "Lower confidence limit",
+    "ci_high": "Upper confidence limit",
+    "n": "Number behind it",
+    "estimate_without": "Without exclusions: every value used",
+    "ci_low_without": "Lower confidence limit without exclusions",
+    "ci_high_without": "Upper confidence limit without exclusions",
+    "n_without": "Number behind it without exclusions",
+    "difference": "estimate_without - estimate",
+    "verdict": "same, moved, or crossed: the interval's side of no effect changes",
+}
+EXCLUSIONS = {
+    **dict.fromkeys(MEASUREMENT_KEY, "As in measurements.tsv"),
+    "row_id": "Row of measurements.tsv",
+    "status": "excluded, or not_computable where it follows from an excluded value",
+    "reason": "Who excluded it, when and why",
+    "value_without": "The value without exclusions",
+    "unit": "Unit",
+}
+_KEY = ["analysis_id", "endpoint", "visit", "group", "statistic", "method"]
+_NUMBERS = ("estimate", "ci_low", "ci_high", "n")
+#: Statistics whose value of no effect is 1.
+RATIOS = ("hazard_ratio", "common_odds_ratio", "odds_ratio", "win_ratio", "mean_ratio")
+
+
+def _side(low: float, high: float, null: float) -> int:
+    """-1, 0 or 1: the interval lies below, over or above no effect."""
+    return int(low > null) - int(high < null)
+
+
+def _verdict(row: pd.Series) -> str:
+    first, second = row["estimate"], row["estimate_without"]
+    if (np.isnan(first) and np.isnan(second)) or first == second:
+        return "same"
+    null = 1.0 if row["statistic"] in RATIOS else 0.0
+    with_low, with_high = row["ci_low"], row["ci_high"]
+    low, high = row["ci_low_without"], row["ci_high_without"]
+    known = not np.isnan([with_low, with_high, low, high]).any()
+    crossed = known and _side(with_low, with_high, null) != _side(low, high, null)
+    return "crossed" if crossed else "moved"
+
+
+def side_by_side(primary: pd.DataFrame, without: pd.DataFrame) -> pd.DataFrame:
+    """Statistics of the plan beside those without exclusions.
+
+    Parameters
+    ----------
+    primary, without
+        Statistics rows; numbers as float64. Rows of single subjects are left out.
+
+    Examples
+    --------
+    >>> row = {"analysis_id": "a", "endpoint": "e", "visit": "v", "participant_id": "all",
+    ...        "group": "g", "statistic": "slope", "method": "m", "estimate": 1.0,
+    ...        "ci_low": -0.1, "ci_high": 2.1, "n": 9.0}
+    >>> other = {**row, "estimate": 1.2, "ci_low": 0.1, "n": 10.0}
+    >>> side_by_side(pd.DataFrame([row]), pd.DataFrame([other]))["verdict"].tolist()
+    ['crossed']
+    """
+    frames = []
+    for frame in (primary, without):
+        own = frame[frame["participant_id"] == "all"] if len(frame) else frame
+        frames.append(own[[*_KEY, *_NUMBERS]].drop_duplicates(_KEY))
+    both = frames[0].merge(frames[1], on=_KEY, how="outer", suffixes=("", "_without"))
+    both["difference"] = both["estimate_without"] - both["estimate"]
+    both["verdict"] = [_verdict(row) for _, row in both.iterrows()] if len(both) else []
+    return both[list(SENSITIVITY)]
+
+
+def excluded_values(measurements: pd.DataFrame, whole: pd.DataFrame) -> pd.DataFrame:
+    """Values that decisions took out, with what they are without exclusions."""
+    key = list(MEASUREMENT_KEY)
+    both = measurements.merge(
+        whole[[*key, "value", "status"]], on=key, how="inner", suffixes=("", "_without")
+    )
+    gone = both[(both["status"] != "ok") & (both["status_without"] == "ok")]
+    return gone[list(EXCLUSIONS)]
+
+
+def write_sensitivity(
+    primary: Sequence[str],
+    without: Sequence[str],
+    measurements: str | Path,
+    whole: str | Path,
+    *,
+    statistics: str | Path,
+    values: str | Path,
+) -> None:
+    """Write ``statistics/sensitivity.tsv`` and ``endpoints/exclusions.tsv``.
+
+    Parameters
+    ----------
+    primary
+        The statistics tables of the plan.
+    without
+        Tables of the analyses run without exclusions; empty where nothing is excluded, and then
+        the tables have a header only.
+    measurements, whole
+        ``measurements.tsv`` with and without exclusions.
+    statistics, values
+        Where the tables go.
+    """
+    numbers = ("estimate", "ci_low", "ci_high", "n")
+
+    def read(paths: Sequence[str]) -> pd.DataFrame:
+        frames = [read_table(path, numeric=numbers, text_missing=True) for path in paths]
+        frames = [frame for frame in frames if len(frame)]
+        return (
+            pd.concat(frames, ignore_index=True)
+            if frames
+            else pd.DataFrame(columns=[*_KEY, *_NUMBERS, "participant_id"])
+        )
+
+    if without:
+        planned = read(primary)
+        again = read(without)
+        planned = planned[planned["analysis_id"].isin(set(again["analysis_id"]))]
+        table = side_by_side(planned, again)
+    else:
+        table = pd.DataFrame(columns=list(SENSITIVITY))
+    write_table(table, statistics, SENSITIVITY)
+    frames = [read_table(path, numeric=["value"]) for path in (measurements, whole)]
+    write_table(excluded_values(*frames), values, EXCLUSIONS)

@@ -1,0 +1,482 @@
+"""Does the drug act on the outcome through the imaging endpoint? Mediation and surrogacy.
+
+Mediation: the product of coefficients with a bootstrap interval (Preacher and Hayes 2008).
+Surrogacy: Prentice's criteria (Stat Med 1989;8:431), the proportion explained (Freedman et al.
+1992) with bootstrap limits, the relative effect and adjusted association, and R2 at the
+level of the individual and of the trial or centre (Buyse et al., Biostatistics 2000;1:49).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
+from corelab.pharmacodynamics.analysis_set import (
+    alpha_of,
+    complete_cases,
+    design,
+    endpoint_by_visit,
+    endpoints_of,
+    join_notes,
+    levels_of,
+    outcome_values,
+    participant_columns,
+    with_covariates,
+)
+from corelab.pharmacodynamics.correlation import bca_limits, fisher_interval, partial
+from corelab.pharmacodynamics.linear import Estimate, fit_linear
+from corelab.provenance.two_computations import CLOSED_FORM, compare
+
+DEFAULT_RESAMPLES = 2000
+DEFAULT_SEED = 20240229
+#: Fewer units than this make an R2 between trials a number of little meaning.
+FEW_UNITS = 10
+CAVEAT = (
+    "assumes that nothing unmeasured affects both imaging endpoint and outcome: randomisation "
+    "does not make the endpoint comparable between participants"
+)
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Linear mediation model: treatment -> mediator -> outcome.
+
+    Attributes
+    ----------
+    a
+        Effect of treatment on the mediator.
+    b
+        Effect of the mediator on the outcome, given treatment.
+    direct
+        Effect of treatment on the outcome, given the mediator.
+    total
+        Effect of treatment on the outcome; total = direct + a b.
+    """
+
+    a: Estimate
+    b: Estimate
+    direct: Estimate
+    total: Estimate
+
+    @property
+    def indirect(self) -> float:
+        """Effect of treatment through the mediator, a b."""
+        return self.a.estimate * self.b.estimate
+
+    @property
+    def proportion(self) -> float:
+        """Share of the total effect that goes through the mediator."""
+        return self.indirect / self.total.estimate
+
+
+def mediation_paths(
+    treatment: Any, mediator: Any, outcome: Any, covariates: Any = None, alpha: float = 0.05
+) -> Paths:
+    """Least-squares paths of one treatment indicator (or dose) through one mediator.
+
+    Parameters
+    ----------
+    treatment, mediator, outcome
+        (n,) each.
+    covariates
+        (n, q) or None; they are in all three models.
+    alpha
+        1 - confidence level.
+
+    Examples
+    --------
+    >>> t = np.tile([0.0, 1.0], 6)
+    >>> m = 2 * t + np.arange(12) % 5
+    >>> y = 3 * m + t + np.array([0.1, -0.1, 0, 0.2, -0.2, 0, 0.1, 0, -0.1, 0.2, 0, -0.2])
+    >>> paths = mediation_paths(t, m, y)
+    >>> bool(abs(paths.total.estimate - paths.direct.estimate - paths.indirect) < 1e-9)
+    True
+    """
+    t, m, y = (np.asarray(v, float) for v in (treatment, mediator, outcome))
+    rest = np.empty((t.size, 0)) if covariates is None else np.asarray(covariates, float)
+    x = np.column_stack([np.ones(t.size), t, rest])
+    both = np.column_stack([np.ones(t.size), t, m, rest])
+    second = np.eye(both.shape[1])
+    full = fit_linear(both, y)
+    pick = np.eye(x.shape[1])[1]
+    return Paths(
+        fit_linear(x, m).contrast(pick, alpha),
+        full.contrast(second[2], alpha),
+        full.contrast(second[1], alpha),
+        fit_linear(x, y).contrast(pick, alpha),
+    )
+
+
+def _coefficients(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    return np.linalg.lstsq(x, y, rcond=None)[0]
+
+
+def resampled(
+    statistic: Callable[[np.ndarray], float],
+    arm: Any,
+    alpha: float = 0.05,
+    *,
+    resamples: int = DEFAULT_RESAMPLES,
+    seed: int = DEFAULT_SEED,
+) -> tuple[float, float, float]:
+    """BCa limits and a bootstrap p value (of 0) of a statistic of row numbers.
+
+    Parameters
+    ----------
+    statistic
+        Of an array of row numbers; nan where it does not exist.
+    arm
+        (n,) treatment; its length gives n.
+    alpha, resamples, seed
+        Level and bootstrap.
+
+    Returns
+    -------
+    ci_low, ci_high, p_value
+        The p value is twice the smaller share of resamples on one side of 0.
+
+    Examples
+    --------
+    >>> values = np.arange(20.0) - 4
+    >>> low, high, p = resampled(lambda rows: values[rows].mean(), values, resamples=500)
+    >>> bool(low < values.mean() < high), p < 0.05
+    (True, True)
+    """
+    n = np.asarray(arm).size
+    low, high = bca_limits(statistic, n, alpha, resamples=resamples, seed=seed)
+    generator = np.random.default_rng(seed)
+    draws = np.array([statistic(generator.integers(0, n, n)) for _ in range(resamples)])
+    draws = draws[np.isfinite(draws)]
+    if draws.size < resamples // 2:
+        return low, high, math.nan
+    tail = min(np.sum(draws <= 0) + 1, np.sum(draws >= 0) + 1) / (draws.size + 1)
+    return low, high, float(min(1.0, 2 * tail))
+
+
+@dataclass(frozen=True)
+class Units:
+    """Effects of treatment on endpoint and outcome in each trial (or centre).
+
+    Attributes
+    ----------
+    names
+        Of the units with participants enough.
+    on_endpoint, on_outcome
+        (k,) effects.
+    weights
+        (k,) numbers of participants.
+    r_squared
+        Weighted R2 of the effects on the outcome given those on the endpoint.
+    """
+
+    names: tuple[str, ...]
+    on_endpoint: np.ndarray
+    on_outcome: np.ndarray
+    weights: np.ndarray
+    r_squared: float
+
+
+def unit_effects(treatment: Any, endpoint: Any, outcome: Any, unit: Any, least: int = 3) -> Units:
+    """Effects per unit, and their weighted R2.
+
+    Raises
+    ------
+    NotComputable
+        If fewer than three units have ``least`` participants in each arm.
+
+    Examples
+    --------
+    >>> t = np.tile([0.0, 0, 0, 1, 1, 1], 3)
+    >>> u = np.repeat(["a", "b", "c"], 6)
+    >>> s = t * np.repeat([1.0, 2, 3], 6)
+    >>> round(unit_effects(t, s, 2 * s + 1, u).r_squared, 6)
+    1.0
+    """
+    t, s, y = (np.asarray(v, float) for v in (treatment, endpoint, outcome))
+    labels = np.asarray(unit).astype(str)
+    names, a, b, weights = [], [], [], []
+    for name in sorted(set(labels)):
+        one, zero = (labels == name) & (t == 1), (labels == name) & (t == 0)
+        if one.sum() < least or zero.sum() < least:
+            continue
+        names.append(name)
+        a.append(s[one].mean() - s[zero].mean())
+        b.append(y[one].mean() - y[zero].mean())
+        weights.append(float(one.sum() + zero.sum()))
+    if len(names) < 3:
+        raise NotComputable(
+            f"{len(names)} units have {least} participants in each arm; an R2 between units "
+            "needs three"
+        )
+    x, z, w = np.array(a), np.array(b), np.array(weights)
+    mx, mz = np.average(x, weights=w), np.average(z, weights=w)
+    sxz = np.sum(w * (x - mx) * (z - mz))
+    sxx, szz = np.sum(w * (x - mx) ** 2), np.sum(w * (z - mz) ** 2)
+    if sxx == 0 or szz == 0:
+        raise NotComputable("the effects do not vary between units")
+    return Units(tuple(names), x, z, w, float(sxz**2 / (sxx * szz)))
+
+
+# ------------------------------------------------------------------------------------- the plan
+
+
+@dataclass(frozen=True)
+class _Case:
+    """Complete cases of one contrast."""
+
+    treatment: np.ndarray
+    endpoint: np.ndarray
+    outcome: np.ndarray
+    rest: np.ndarray
+    unit: np.ndarray | None
+    head: dict[str, Any]
+    note: str
+    names: list[str]
+    resamples: int
+    seed: int
+    alpha: float
+
+    @property
+    def adjusted(self) -> str:
+        return f"; covariates {', '.join(self.names)}" if self.names else ""
+
+    def bootstrap(self, statistic: Callable[..., float]) -> tuple[float, float, float]:
+        """Limits of a statistic of (treatment, endpoint, outcome, rest)."""
+
+        def of_rows(rows: np.ndarray) -> float:
+            if np.ptp(self.treatment[rows]) == 0 or np.ptp(self.endpoint[rows]) == 0:
+                return math.nan
+            return statistic(
+                self.treatment[rows], self.endpoint[rows], self.outcome[rows], self.rest[rows]
+            )
+
+        return resampled(
+            of_rows, self.treatment, self.alpha, resamples=self.resamples, seed=self.seed
+        )
+
+
+def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, Any]]:
+    """Rows of an analysis of type ``mediation`` or ``surrogacy``.
+
+    Keys: ``endpoint`` (mediator or surrogate), ``outcome`` (``outcome_visit``), ``by`` (default
+    ``arm``), ``reference``, ``covariates``, ``scale``, ``resamples``, ``seed``; surrogacy also
+    ``cluster`` (the participants column of trials or centres).
+    """
+    kernel = _surrogacy_rows if analysis["type"] == "surrogacy" else _mediation_rows
+    main = "indirect_effect" if analysis["type"] == "mediation" else "proportion_explained"
+    for endpoint in endpoints_of(analysis):
+        for name in as_list(analysis.get("outcome")):
+            try:
+                for case in _cases(analysis, tables, endpoint, str(name)):
+                    for row in kernel(case):
+                        notes = str(row.get("note", ""))
+                        if not notes.startswith("not_computable"):
+                            notes = join_notes(case.note, notes)
+                        yield {**case.head, "n": case.treatment.size, **row, "note": notes}
+            except NotComputable as reason:
+                yield not_computable(main, str(reason), endpoint=endpoint)
+
+
+def _cases(
+    analysis: Mapping[str, Any], tables: Tables, endpoint: str, outcome: str
+) -> Iterator[_Case]:
+    from corelab.pharmacodynamics.comparison import covariates_of, on_scale
+
+    by = str(analysis.get("by", "arm"))
+    names = covariates_of(analysis)
+    cluster = [str(analysis["cluster"])] if analysis.get("cluster") else []
+    labelled = {**analysis, "categorical": [*as_list(analysis.get("categorical")), by, *cluster]}
+    for visit, values in endpoint_by_visit(analysis, tables, endpoint):
+        scores, at = outcome_values(analysis, tables, outcome, None)
+        frame = values.join(participant_columns(labelled, tables, [by, *cluster]), how="inner")
+        frame["outcome"] = scores.reindex(frame.index)
+        frame = with_covariates(frame, labelled, tables, endpoint=endpoint, names=names)
+        frame, note = complete_cases(
+            frame, ["value", "outcome", by, *cluster, *names], analysis, tables
+        )
+        frame = on_scale(frame, str(analysis.get("scale", "identity")))
+        reference, others, said = levels_of(frame[by], by, analysis.get("reference"))
+        for level in others:
+            part = frame[frame[by].map(str).isin([level, reference])]
+            rest = design(part, covariates=names).matrix[:, 1:]
+            yield _Case(
+                (part[by].map(str) == level).to_numpy(float),
+                part["value"].to_numpy(float),
+                part["outcome"].to_numpy(float),
+                rest,
+                part[cluster[0]].map(str).to_numpy() if cluster else None,
+                {
+                    "endpoint": endpoint,
+                    "visit": visit,
+                    "group": f"{by}={level}|{by}={reference}",
+                },
+                join_notes(said, f"{outcome} at {at}", note),
+                names,
+                int(analysis.get("resamples", DEFAULT_RESAMPLES)),
+                int(analysis.get("seed", DEFAULT_SEED)),
+                alpha_of(analysis),
+            )
+
+
+def _fast_paths(
+    t: np.ndarray, m: np.ndarray, y: np.ndarray, rest: np.ndarray
+) -> tuple[float, float, float]:
+    """a, b and the total effect, for resamples."""
+    one = np.ones(t.size)
+    x = np.column_stack([one, t, rest])
+    a, total = _coefficients(x, np.column_stack([m, y]))[1]
+    b = _coefficients(np.column_stack([one, t, m, rest]), y)[2]
+    return float(a), float(b), float(total)
+
+
+def _mediation_rows(case: _Case) -> Iterator[dict[str, Any]]:
+    from statsmodels.regression.linear_model import OLS
+
+    paths = mediation_paths(case.treatment, case.endpoint, case.outcome, case.rest, case.alpha)
+    one = np.ones(case.treatment.size)
+    x = np.column_stack([one, case.treatment, case.rest])
+    both = np.column_stack([one, case.treatment, case.endpoint, case.rest])
+    a = float(OLS(case.endpoint, x).fit().params[1])
+    full = OLS(case.outcome, both).fit().params
+    method = f"linear mediation{case.adjusted}"
+    second = compare(
+        paths.indirect,
+        a * float(full[2]),
+        "statsmodels OLS, product of coefficients",
+        tolerance=CLOSED_FORM * 100,
+        scale=max(abs(paths.indirect), abs(paths.a.standard_error * paths.b.standard_error)),
+    )
+    low, high, p = case.bootstrap(lambda *data: math.prod(_fast_paths(*data)[:2]))
+    yield {
+        "statistic": "indirect_effect",
+        "estimate": paths.indirect,
+        "ci_low": low,
+        "ci_high": high,
+        "p_value": p,
+        "method": f"{method}: effect through the endpoint, a b; BCa bootstrap, "
+        f"{case.resamples} resamples; bootstrap p",
+        **second,
+        "note": CAVEAT,
+    }
+    for name, result, words in (
+        ("path_a", paths.a, "effect of treatment on the endpoint"),
+        ("path_b", paths.b, "effect of the endpoint on the outcome given treatment"),
+        ("direct_effect", paths.direct, "effect of treatment given the endpoint"),
+        ("total_effect", paths.total, "effect of treatment on the outcome"),
+    ):
+        yield {"statistic": name, **result.columns(), "method": f"{method}: {words}; t interval"}
+    yield _share_row(case, "proportion_mediated", paths, method)
+
+
+def _share_row(case: _Case, statistic: str, paths: Paths, method: str) -> dict[str, Any]:
+    """Share of the total effect; meaningless where the total effect may be 0."""
+
+    def share(*data: np.ndarray) -> float:
+        a, b, total = _fast_paths(*data)
+        return a * b / total if total else math.nan
+
+    low, high, _ = case.bootstrap(share)
+    weak = paths.total.p_value >= case.alpha
+    return {
+        "statistic": statistic,
+        "estimate": paths.proportion,
+        "ci_low": low,
+        "ci_high": high,
+        "method": f"{method}: indirect over total effect; BCa bootstrap",
+        "note": "the total effect is not significant, so its share is unstable" if weak else "",
+    }
+
+
+def _surrogacy_rows(case: _Case) -> Iterator[dict[str, Any]]:
+    paths = mediation_paths(case.treatment, case.endpoint, case.outcome, case.rest, case.alpha)
+    one = np.ones(case.treatment.size)
+    alone = fit_linear(np.column_stack([one, case.endpoint, case.rest]), case.outcome)
+    association = alone.contrast(np.eye(2 + case.rest.shape[1])[1], case.alpha)
+    criteria = (
+        ("prentice_1", paths.a, "treatment affects the endpoint", True),
+        ("prentice_2", paths.total, "treatment affects the outcome", True),
+        ("prentice_3", association, "the endpoint is related to the outcome", True),
+        ("prentice_4", paths.direct, "no effect of treatment given the endpoint", False),
+    )
+    for name, result, words, wanted in criteria:
+        met = (result.p_value < case.alpha) == wanted
+        said = "met" if met else "not met"
+        if not wanted and met:
+            said += " (not significant is no proof of no effect)"
+        yield {
+            "statistic": name,
+            **result.columns(),
+            "method": f"Prentice criterion: {words}; linear models, t test{case.adjusted}",
+            "note": said,
+        }
+    yield _share_row(case, "proportion_explained", paths, f"Freedman{case.adjusted}")
+    low, high, _ = case.bootstrap(lambda *data: _relative(*_fast_paths(*data)))
+    yield {
+        "statistic": "relative_effect",
+        "estimate": paths.total.estimate / paths.a.estimate,
+        "ci_low": low,
+        "ci_high": high,
+        "method": "effect on the outcome per unit of effect on the endpoint; BCa bootstrap",
+    }
+    yield _individual_row(case)
+    yield _trial_row(case)
+
+
+def _relative(a: float, _b: float, total: float) -> float:
+    return total / a if a else math.nan
+
+
+def _individual_row(case: _Case) -> dict[str, Any]:
+    """Squared correlation of endpoint and outcome given treatment (and unit)."""
+    blocks = [case.treatment[:, None], case.rest]
+    if case.unit is not None:
+        names = sorted(set(case.unit))[1:]
+        units = np.column_stack([(case.unit == name).astype(float) for name in names] or [[]])
+        blocks += [units, units * case.treatment[:, None]] if names else []
+    block = np.column_stack([b for b in blocks if b.size])
+    kept = block[:, np.linalg.norm(block, axis=0) > 0]
+    result = partial(case.endpoint, case.outcome, kept, case.alpha)
+    low, high = fisher_interval(result.estimate, result.df + 2, case.alpha)
+    square = (0.0 if low <= 0 <= high else min(low**2, high**2), max(low**2, high**2))
+    return {
+        "statistic": "r_squared_individual",
+        "estimate": result.estimate**2,
+        "ci_low": square[0],
+        "ci_high": square[1],
+        "p_value": result.p_value,
+        "method": "squared partial correlation of endpoint and outcome given treatment"
+        + (", unit and their product" if case.unit is not None else "")
+        + f"; Fisher z limits squared{case.adjusted}",
+    }
+
+
+def _trial_row(case: _Case) -> dict[str, Any]:
+    name = "r_squared_trial"
+    if case.unit is None:
+        return not_computable(name, "name the column of trials or centres in cluster")
+    try:
+        units = unit_effects(case.treatment, case.endpoint, case.outcome, case.unit)
+    except NotComputable as reason:
+        return not_computable(name, str(reason))
+    k = len(units.names)
+    low, high = fisher_interval(math.sqrt(units.r_squared), k, case.alpha)
+    few = f"{k} units: fewer than {FEW_UNITS} say little" if k < FEW_UNITS else f"{k} units"
+    return {
+        "statistic": name,
+        "estimate": units.r_squared,
+        "ci_low": max(low, 0.0) ** 2,
+        "ci_high": high**2,
+        "n": k,
+        "method": "weighted R2 of unit effects on the outcome given those on the endpoint, two "
+        "stages; Fisher z limits squared",
+        "note": join_notes(
+            few,
+            "errors of the unit effects are not taken out, which lowers R2; centres of one trial "
+            "are no independent trials",
+        ),
+    }

@@ -1,0 +1,396 @@
+"""Figures of survival, progression and radiomics analyses, drawn from their rows and tables.
+
+:func:`write_figures` is what the workflow calls: SVG files for the report, PNG for slides, and a
+record that names them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from corelab.measurement.selection import NotComputable, Tables, as_list
+from corelab.pharmacodynamics import figures
+from corelab.pharmacodynamics.analysis_set import (
+    design,
+    endpoint_by_visit,
+    participant_columns,
+    with_covariates,
+)
+from corelab.pharmacodynamics.progression import (
+    EARLY_DAYS,
+    WINDOW_DAYS,
+    confirmed_events,
+    discordance,
+)
+from corelab.pharmacodynamics.survival import hazard_along
+from corelab.pharmacodynamics.time_to_event import event_times
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+#: Analysis types that have figures here.
+TYPES = ("survival", "progression", "radiomics")
+_TEXT = {"font.size": 10, "font.family": "DejaVu Sans", "svg.fonttype": "none"}
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure with its words: ``name`` is its file name, ``title`` and ``caption`` for people."""
+
+    name: str
+    title: str
+    caption: str
+    figure: Figure
+
+
+def _canvas(width: float, height: float, **more: Any) -> tuple[Figure, Any]:
+    from matplotlib.figure import Figure as Canvas
+
+    figure = Canvas(figsize=(width, height), facecolor="white")
+    return figure, figure.subplots(**more)
+
+
+def _words(endpoint: str) -> str:
+    return endpoint.replace("_", " ").replace(":", ", ")
+
+
+def _unit(endpoint: str) -> str:
+    if endpoint.startswith("extent_of_resection"):
+        return "%"
+    return "mL" if endpoint.endswith("_volume") else ""
+
+
+def _labelled(endpoint: str) -> str:
+    unit = _unit(endpoint)
+    words = _words(endpoint).capitalize()
+    return f"{words}, {unit}" if unit else words
+
+
+def kaplan_meier_panel(times: pd.DataFrame, groups: Any, what: str) -> Figure:
+    """Kaplan-Meier curves with numbers at risk on a canvas of their own."""
+    names = 1 if groups is None else len(set(groups))
+    figure, axes = _canvas(6.8, 4.3 + 0.22 * names)
+    figure.subplots_adjust(left=0.17, right=0.97, top=0.96, bottom=0.26 + 0.05 * names)
+    figures.kaplan_meier_figure(
+        axes, times["time_days"], times["event"], groups, ylabel=f"Without event ({what})"
+    )
+    axes.xaxis.set_label_coords(0.5, -0.11)
+    return figure
+
+
+def _survival(analysis: Mapping[str, Any], tables: Tables, rows: pd.DataFrame) -> Iterator[Drawn]:
+    by = analysis.get("by")
+    imaging = [str(e) for e in as_list(analysis.get("endpoint"))]
+    for event in map(str, as_list(analysis.get("event_endpoint"))):
+        times = event_times(analysis, tables, event)
+        if by or not imaging:
+            groups = None
+            if by:
+                levels = participant_columns(analysis, tables, [by])[by].reindex(times.index)
+                times = times[levels.notna().to_numpy()]
+                groups = levels.dropna().map(str)
+            figure = kaplan_meier_panel(times, groups, event)
+            caption = "Kaplan-Meier, log-log bands, ticks: censored; numbers at risk below."
+            yield Drawn(f"km_{event}", f"Time to {event}", caption, figure)
+        for endpoint in imaging:
+            yield from _hazard_curves(analysis, tables, times, event, endpoint)
+    for endpoint in imaging:
+        if endpoint.startswith("extent_of_resection"):
+            yield from _waterfalls(analysis, tables, endpoint)
+
+
+def _hazard_curves(
+    analysis: Mapping[str, Any], tables: Tables, times: pd.DataFrame, event: str, endpoint: str
+) -> Iterator[Drawn]:
+    """Hazard ratio along the endpoint against its median, one panel per visit."""
+    names = [str(n) for n in [*as_list(analysis.get("by")), *as_list(analysis.get("covariates"))]]
+    panels = []
+    for visit, values in endpoint_by_visit(analysis, tables, endpoint):
+        frame = values.join(times, how="inner")
+        frame = with_covariates(frame, analysis, tables, endpoint=endpoint, names=names).dropna()
+        try:
+            others = design(frame, covariates=names).matrix[:, 1:] if names else None
+            low, high = np.quantile(frame["value"], [0.02, 0.98])
+            at = np.linspace(low, high, 120)
+            curve = hazard_along(
+                frame["time_days"], frame["event"], frame["value"], at, others=others
+            )
+        except (NotComputable, ValueError):
+            continue
+        panels.append((visit, frame, curve))
+    if not panels:
+        return
+    figure, grid = _canvas(4.6 * len(panels) + 0.6, 3.7, ncols=len(panels), squeeze=False)
+    figure.subplots_adjust(left=0.8 / figure.get_figwidth(), right=0.98, top=0.9, bottom=0.17)
+    for axes, (visit, frame, curve) in zip(grid[0], panels, strict=True):
+        low, high = (
+            np.exp(curve.log_hazard_ratio + s * 1.96 * curve.standard_error) for s in (-1, 1)
+        )
+        axes.fill_between(curve.at, low, high, color=figures.COLOURS[0], alpha=0.18, lw=0)
+        axes.plot(curve.at, np.exp(curve.log_hazard_ratio), color=figures.COLOURS[0], lw=1.8)
+        axes.plot(
+            frame["value"], np.full(len(frame), 0.02), "|", color="0.4", ms=9,
+            transform=axes.get_xaxis_transform(),
+        )  # fmt: skip
+        axes.axhline(1, color="0.4", lw=1, ls="--")
+        axes.set_yscale("log")
+        axes.set_ylim(max(low.min(), 0.1), min(high.max(), 10.0))
+        figures.decimal_log_ticks(axes, "y")
+        axes.set_xlabel(_labelled(endpoint))
+        axes.set_title(f"{visit} (n = {len(frame)})", fontsize=10)
+        axes.spines[["top", "right"]].set_visible(False)
+    grid[0][0].set_ylabel(f"Hazard ratio of {event}, against the median")
+    yield Drawn(
+        f"hazard_{_file(endpoint)}_{event}",
+        f"Hazard of {event} along {_words(endpoint)}",
+        "Cox model with a restricted cubic spline (4 knots), 95 % band; ticks below: participants.",
+        figure,
+    )
+
+
+def _waterfalls(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> Iterator[Drawn]:
+    """Extent of resection, one bar per participant; a growth points down."""
+    for visit, values in endpoint_by_visit(analysis, tables, endpoint):
+        figure, axes = _canvas(7.6, 3.7)
+        figure.subplots_adjust(left=0.1, right=0.99, top=0.95, bottom=0.12)
+        resected = values["value"].dropna()
+        groups = np.where(resected < 0, "larger than before", np.where(
+            resected >= 99.5, "complete", "partial"))  # fmt: skip
+        figures.waterfall(axes, resected, groups=groups, ylabel="Extent of resection, %")
+        caption = (
+            f"{len(resected)} participants at {visit}; median {resected.median():.0f} %, quartiles "
+            f"{resected.quantile(0.25):.0f} to {resected.quantile(0.75):.0f} %."
+        )
+        yield Drawn(f"waterfall_{_file(endpoint)}_{visit}", "Extent of resection", caption, figure)
+
+
+def _progression(
+    analysis: Mapping[str, Any], tables: Tables, rows: pd.DataFrame
+) -> Iterator[Drawn]:
+    criteria = [str(name) for name in as_list(analysis["criteria"])]
+    endpoint = str(analysis.get("event_endpoint", "pfs"))
+    window = float(analysis.get("window_days", WINDOW_DAYS))
+    early = float(analysis.get("early_days", EARLY_DAYS))
+    tables, _ = confirmed_events(tables, endpoint, analysis.get("confirm_within_days"))
+    a, b = (event_times(analysis, tables, endpoint, criterion=name) for name in criteria)
+    stacked = pd.concat([a, b])
+    labels = np.repeat(criteria, [len(a), len(b)])
+    yield Drawn(
+        "km",
+        f"Time to {endpoint} by both criteria",
+        "Kaplan-Meier of the same participants, log-log bands; numbers at risk below.",
+        kaplan_meier_panel(stacked, labels, endpoint),
+    )
+    both = a.join(b, how="inner", lsuffix="_a", rsuffix="_b")
+    yield Drawn(
+        "scatter",
+        f"{criteria[0]} against {criteria[1]}",
+        f"One mark per participant. Band: dates within {window:g} days; shaded: first progression "
+        f"up to {early:g} days. Open marks: censored by one or both.",
+        progression_scatter(both, criteria, window, early),
+    )
+
+
+def progression_scatter(
+    both: pd.DataFrame, criteria: list[str], window_days: float, early_days: float
+) -> Figure:
+    """Dates by two criteria against each other, discordant participants marked.
+
+    Parameters
+    ----------
+    both
+        ``time_days_a``, ``event_a``, ``time_days_b``, ``event_b`` per participant.
+    criteria
+        Names of a and b.
+    window_days, early_days
+        Dates within the window agree; discordance up to ``early_days`` is early.
+    """
+    differ, soon = discordance(both, window_days, early_days)
+    figure, axes = _canvas(6.0, 5.6)
+    figure.subplots_adjust(left=0.13, right=0.97, top=0.97, bottom=0.1)
+    x, y = both["time_days_a"], both["time_days_b"]
+    top = 1.05 * float(max(x.max(), y.max()))
+    line = np.array([0.0, top])
+    axes.fill_between(line, line - window_days, line + window_days, color="0.85", lw=0, zorder=0)
+    axes.plot(line, line, color="0.5", lw=0.8, zorder=1)
+    axes.axvspan(0, early_days, color=figures.COLOURS[4], alpha=0.13, lw=0, zorder=0)
+    axes.axhspan(0, early_days, color=figures.COLOURS[4], alpha=0.13, lw=0, zorder=0)
+    seen = (both["event_a"] == 1) & (both["event_b"] == 1)
+    for name, flags, colour, marker in (
+        ("agree", ~differ, figures.COLOURS[0], "o"),
+        ("discordant", differ & ~soon, figures.COLOURS[1], "s"),
+        ("discordant, early", soon, figures.COLOURS[3], "D"),
+    ):
+        for full in (True, False):
+            chosen = flags & (seen if full else ~seen)
+            axes.plot(
+                x[chosen], y[chosen], marker, color=colour, ms=5.5, alpha=0.85,
+                mfc=colour if full else "none", label=f"{name} (n = {int(flags.sum())})"
+                if full else None,
+            )  # fmt: skip
+    axes.set(xlim=(0, top), ylim=(0, top), aspect="equal")
+    axes.set_xlabel(f"{criteria[0]}, days")
+    axes.set_ylabel(f"{criteria[1]}, days")
+    axes.legend(frameon=False, loc="upper left", fontsize="small")
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _radiomics(analysis: Mapping[str, Any], tables: Tables, rows: pd.DataFrame) -> Iterator[Drawn]:
+    icc = rows[(rows["statistic"] == "icc_a_1") & rows["estimate"].notna()]
+    kinds = icc["group"].str.partition("|")[2].replace("", "masks of readers")
+    for kind, part in icc.groupby(kinds, sort=True):
+        least = analysis.get("min_icc")
+        n = f"{int(part['n'].min())} to {int(part['n'].max())}"
+        caption = f"ICC(A,1) over {kind}, {len(part)} features, {n} participants" + (
+            f"; crossed out: below {least:g}, not modelled." if least is not None else "."
+        )
+        yield Drawn(
+            f"icc_{_file(str(kind))}",
+            f"Reproducibility of features over {kind}",
+            caption,
+            icc_heat_map(part, least),
+        )
+    chosen = rows[rows["statistic"] == "importance"]
+    if len(chosen):
+        yield Drawn(
+            "importance",
+            "Importance of the selected features",
+            "Correlation with the first supervised component; orange: more means higher risk.",
+            importance_bars(chosen),
+        )
+    groups = rows[rows["statistic"] == "risk_group"].set_index("participant_id")["estimate"]
+    if len(groups):
+        times = event_times(analysis, tables, str(analysis.get("event_endpoint", "os")))
+        times = times[times.index.isin(groups.index)]
+        labels = np.where(groups.reindex(times.index) > 0.5, "high risk", "low risk")
+        yield Drawn(
+            "km_risk",
+            "Survival by radiomic risk group",
+            "Each participant's group is from a model that did not see the participant.",
+            kaplan_meier_panel(times, labels, str(analysis.get("event_endpoint", "os"))),
+        )
+
+
+def icc_heat_map(icc: pd.DataFrame, least: float | None = None) -> Figure:
+    """ICC of every feature: features by series and volume; those below ``least`` crossed out.
+
+    Parameters
+    ----------
+    icc
+        Statistics rows; ``group`` is ``<series>/<label>/<feature>``, with ``|<kind>`` or without.
+    least
+        Lowest ICC of a feature that is modelled.
+    """
+    parts = icc["group"].str.partition("|")[0].str.split("/", n=2, expand=True)
+    table = pd.DataFrame(
+        {
+            "column": parts[0] + "\n" + parts[1],
+            "feature": parts[2].str.replace(r"_(3D|2D|2_5D)(_comb|_avg)?$", "", regex=True),
+            "estimate": icc["estimate"].to_numpy(float),
+        }
+    )
+    # Families together, each in alphabetical order, shape (which has few columns) last.
+    wide = table.pivot_table(index="feature", columns="column", values="estimate", aggfunc="first")
+    order = sorted(wide.index, key=lambda name: (name.startswith("morph"), name))
+    wide = wide.loc[order, sorted(wide.columns, key=lambda c: (c.startswith("mask"), c))]
+    tall = len(wide) > 45
+    height = 0.085 if tall else 0.24
+    figure, axes = _canvas(2.6 + 0.72 * wide.shape[1], 1.5 + height * len(wide))
+    figure.subplots_adjust(
+        left=2.0 / figure.get_figwidth(),
+        right=1 - 0.25 / figure.get_figwidth(),
+        top=1 - 0.1 / figure.get_figheight(),
+        bottom=1.15 / figure.get_figheight(),
+    )
+    shown = axes.imshow(wide.to_numpy(), vmin=0, vmax=1, cmap="viridis", aspect="auto")
+    axes.set_xticks(range(wide.shape[1]), wide.columns, rotation=90, fontsize=8)
+    axes.set_yticks(range(len(wide)), wide.index, fontsize=5 if tall else 8)
+    axes.tick_params(length=0)
+    if least is not None:
+        y, x = np.nonzero(wide.to_numpy() < least)
+        axes.plot(x, y, "x", color="white", ms=4 if tall else 7, mew=1.6)
+    bar = figure.colorbar(shown, ax=axes, pad=0.015, fraction=0.035)
+    bar.set_label("ICC(A,1)")
+    return figure
+
+
+def importance_bars(rows: pd.DataFrame, most: int = 30) -> Figure:
+    """Features by importance, the ``most`` important ones."""
+    order = rows["estimate"].abs().sort_values(ascending=False, kind="stable").index[:most]
+    part = rows.loc[order[::-1]]
+    figure, axes = _canvas(7.4, 0.9 + 0.26 * len(part))
+    figure.subplots_adjust(
+        left=0.5, right=0.97, top=1 - 0.08 / figure.get_figheight(),
+        bottom=0.55 / figure.get_figheight(),
+    )  # fmt: skip
+    colours = [figures.COLOURS[1 if "high risk" in note else 0] for note in part["note"]]
+    axes.barh(range(len(part)), part["estimate"].abs(), color=colours, height=0.7)
+    axes.set_yticks(range(len(part)), part["group"], fontsize=8.5)
+    axes.tick_params(axis="y", length=0)
+    axes.set(xlabel="Importance, |correlation with the component|", xlim=(0, 1))
+    axes.set_ylim(-0.6, len(part) - 0.4)
+    axes.spines[["top", "right"]].set_visible(False)
+    return figure
+
+
+def _file(text: str) -> str:
+    return "".join(c if c.isalnum() else "-" for c in text)
+
+
+_BUILDERS: dict[str, Callable[..., Iterator[Drawn]]] = {
+    "survival": _survival,
+    "progression": _progression,
+    "radiomics": _radiomics,
+}
+
+
+def write_figures(
+    analysis: Mapping[str, Any], tables: Tables, rows: pd.DataFrame, path: str | Path
+) -> list[dict[str, str]]:
+    """Draw the figures of one analysis beside its record.
+
+    Parameters
+    ----------
+    analysis, tables, rows
+        The planned analysis, what it may use, and its statistics rows.
+    path
+        ``statistics/figures/<analysis>.json``; ``<analysis>_<name>.svg`` and ``.png`` beside it.
+
+    Returns
+    -------
+    list of dict
+        ``name``, ``title``, ``caption``, ``svg``, ``png`` and the hashes, also written as the
+        record. A figure that these data cannot give is left out: its statistics rows say why.
+    """
+    import matplotlib as mpl
+
+    from corelab.provenance.products import file_sha256, write_json
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    made = []
+    settings: dict[Any, Any] = {**_TEXT, "svg.hashsalt": str(analysis["id"])}
+    with mpl.rc_context(settings):
+        builder = _BUILDERS.get(str(analysis["type"]))
+        try:
+            drawn = list(builder(analysis, tables, rows)) if builder else []
+        except NotComputable:
+            drawn = []
+        for item in drawn:
+            entry = {"name": item.name, "title": item.title, "caption": item.caption}
+            for suffix in ("svg", "png"):
+                file = path.with_name(f"{path.stem}_{item.name}.{suffix}")
+                extra = {"metadata": {"Date": None}} if suffix == "svg" else {"dpi": 150}
+                item.figure.savefig(file, **extra)
+                entry[suffix] = file.name
+                entry[f"{suffix}_sha256"] = file_sha256(file)
+            made.append(entry)
+    write_json({"analysis_id": analysis["id"], "figures": made}, path)
+    return made

@@ -1,0 +1,236 @@
+"""Sensitivity grid: one analysis under every alternative that the plan lists.
+
+Thresholds and engines are sources (``pipeline:<threshold id>``), readers are sources too; further
+alternatives are populations, methods, scales, derivations, covariates, visits and cut points. The
+planned specification is always among them.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
+from corelab.pharmacodynamics.multiplicity import CONCLUSIONS
+from corelab.study.columns import STATISTICS
+
+#: Conclusions of the other rooms' analyses, after those of this one.
+OTHER_CONCLUSIONS = (
+    "icc_a_1",
+    "kappa_quadratic",
+    "kappa",
+    "bias",
+    "dice",
+    "median_days",
+    "proportion",
+)
+COLUMNS = {
+    "analysis_id": STATISTICS["analysis_id"],
+    "specification": "What differs from the plan, as key=value; 'planned' for the plan itself",
+    "planned": "1 for the planned specification, else 0",
+    "choices": "Value of every key of the grid, as key=value separated by '; '",
+    **{key: words for key, words in STATISTICS.items() if key != "analysis_id"},
+}
+PLANNED = "planned"
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, (list, tuple)):
+        return " + ".join(map(str, value)) or "none"
+    return "all" if value in (None, "") else str(value)
+
+
+def available_sources(analysis: Mapping[str, Any], tables: Tables) -> list[str]:
+    """Sources that have the analysis' endpoints, in order of name; pipeline first."""
+    rows = tables.measurements
+    endpoints = as_list(analysis.get("endpoint"))
+    inside = rows["endpoint"].isin(endpoints) & (rows["status"] == "ok")
+    found = sorted(set(rows.loc[inside, "source"]))
+    return sorted(found, key=lambda name: (name != "pipeline", name))
+
+
+def specifications(
+    analysis: Mapping[str, Any], tables: Tables
+) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Every specification: the choices that differ from the plan, and the analysis itself.
+
+    Parameters
+    ----------
+    analysis
+        With its key ``sensitivity``.
+    tables
+        For ``source: [all]``.
+
+    Returns
+    -------
+    list of (changes, analysis)
+        The planned specification first, with no changes.
+
+    Examples
+    --------
+    >>> analysis = {"id": "a", "type": "comparison", "endpoint": "e", "method": "ancova",
+    ...     "sensitivity": {"method": ["t"], "scale": ["log"]}}
+    >>> [changes for changes, _ in specifications(analysis, Tables(pd.DataFrame(), None))]
+    [{}, {'scale': 'log'}, {'method': 't'}, {'method': 't', 'scale': 'log'}]
+    """
+    grid = dict(analysis["sensitivity"])
+    design = grid.pop("design", "factorial")
+    plain = {key: value for key, value in analysis.items() if key != "sensitivity"}
+    alternatives: dict[str, list[Any]] = {}
+    for key, values in grid.items():
+        listed = list(values)
+        if key == "source" and "all" in listed:
+            listed = available_sources(analysis, tables)
+        planned = plain.get(key)
+        if key == "source" and planned is None:
+            # The default of a source is the pipeline, so naming it is no alternative.
+            listed = [v for v in listed if v != "pipeline"]
+        alternatives[key] = [v for v in dict.fromkeys(map(_hashable, listed)) if v != planned]
+    changes: list[dict[str, Any]] = []
+    if design == "one_at_a_time":
+        changes = [{}, *({key: v} for key, values in alternatives.items() for v in values)]
+    else:
+        keys = list(alternatives)
+        for combination in itertools.product(*([PLANNED, *alternatives[k]] for k in keys)):
+            changes.append(
+                {k: v for k, v in zip(keys, combination, strict=True) if v is not PLANNED}
+            )
+    return [
+        (
+            change,
+            {**plain, **{k: list(v) if isinstance(v, tuple) else v for k, v in change.items()}},
+        )
+        for change in changes
+    ]
+
+
+def _hashable(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def conclusions(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows of the statistic that an analysis concludes with; a failed analysis' own row.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"statistic": ["adjusted_mean", "mean_difference"], "group": "a"})
+    >>> conclusions(frame)["statistic"].tolist()
+    ['mean_difference']
+    """
+    rows = frame[~frame["group"].astype(str).str.endswith("Intercept")]
+    ordered = (*CONCLUSIONS, *OTHER_CONCLUSIONS)
+    # A statistic without a test is descriptive where the analysis has one with a test.
+    tested = rows[rows["p_value"].notna()] if "p_value" in rows else rows
+    for part in (tested, rows):
+        for statistic in ordered:
+            chosen = part[part["statistic"] == statistic]
+            if len(chosen):
+                return chosen
+    return rows.head(1)
+
+
+def run_grid(
+    analysis: Mapping[str, Any],
+    tables_of: Callable[[Mapping[str, Any]], Tables],
+    run: Callable[[Mapping[str, Any], Tables], pd.DataFrame],
+) -> pd.DataFrame:
+    """Run every specification of an analysis.
+
+    Parameters
+    ----------
+    analysis
+        With its key ``sensitivity``.
+    tables_of
+        Tables that a specification may use.
+    run
+        Runs one analysis.
+
+    Returns
+    -------
+    pandas.DataFrame
+        Columns of :data:`COLUMNS`; a specification that these data cannot give is a row with the
+        reason.
+    """
+    grid = [key for key in analysis["sensitivity"] if key != "design"]
+    frames = []
+    for changes, variant in specifications(analysis, tables_of(analysis)):
+        rows = conclusions(_run_one(variant, tables_of, run))
+        text = "; ".join(f"{key}={_words(value)}" for key, value in changes.items())
+        choices = "; ".join(f"{key}={_words(variant.get(key))}" for key in grid)
+        frames.append(
+            rows.assign(specification=text or PLANNED, planned=int(not changes), choices=choices)
+        )
+    return pd.concat(frames, ignore_index=True)[list(COLUMNS)]
+
+
+def _run_one(
+    variant: Mapping[str, Any],
+    tables_of: Callable[[Mapping[str, Any]], Tables],
+    run: Callable[[Mapping[str, Any], Tables], pd.DataFrame],
+) -> pd.DataFrame:
+    from corelab.measurement.selection import statistics_frame
+
+    try:
+        return run(variant, tables_of(variant))
+    except (NotComputable, ValueError) as reason:
+        # A combination that makes no sense (a method without covariates, say) is told, not fatal.
+        row = not_computable(str(variant["type"]), str(reason))
+        return statistics_frame(variant, [row])
+
+
+def one_question(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows that answer the question of the planned specification: its first group and visit.
+
+    Alternatives of visit, endpoint or method keep their own visit and statistic; rows on another
+    scale (ratios beside differences) cannot share an axis and are left out.
+
+    Examples
+    --------
+    >>> table = pd.DataFrame({"planned": [1, 1, 0], "group": ["a", "b", "a"], "visit": "v",
+    ...     "statistic": "slope", "estimate": 1.0, "specification": ["planned", "planned", "x=1"]})
+    >>> one_question(table)["group"].tolist()
+    ['a', 'a']
+    """
+    planned = table[table["planned"] == 1]
+    if planned.empty:
+        return table
+    first = planned.iloc[0]
+    rows = table[table["group"] == first["group"]]
+    if "visit" in table and (rows["visit"] == first["visit"]).any():
+        same = rows["visit"] == first["visit"]
+        # A specification about another visit has no row at the planned one.
+        lacking = ~rows["specification"].isin(set(rows.loc[same, "specification"]))
+        rows = rows[same | lacking]
+    kinds = _same_scale(str(first["statistic"]))
+    rows = rows[rows["statistic"].isin(kinds)]
+    if "choices" in table:
+        rows = rows[[_unit_of(c) == _unit_of(first["choices"]) for c in rows["choices"]]]
+    return rows.drop_duplicates("specification")
+
+
+def _unit_of(choices: str) -> list[str]:
+    """Choices that change the unit of the estimate."""
+    return [c for c in choices.split("; ") if c.startswith(("derivation=", "scale=", "endpoint="))]
+
+
+_SCALES: tuple[Sequence[str], ...] = (
+    ("mean_difference", "hodges_lehmann_shift"),
+    ("pearson_r", "spearman_rho", "partial_r", "partial_rho", "semi_partial_r", "rm_r"),
+    ("common_odds_ratio", "generalised_odds_ratio", "win_ratio", "odds_ratio"),
+)
+
+
+def _same_scale(statistic: str) -> Sequence[str]:
+    return next((scale for scale in _SCALES if statistic in scale), (statistic,))
+
+
+def choices_of(rows: pd.DataFrame) -> Iterator[tuple[str, list[str], np.ndarray]]:
+    """Key, its values and (values, rows) which row has which value; for the figure."""
+    parsed = [dict(part.split("=", 1) for part in text.split("; ")) for text in rows["choices"]]
+    for key in parsed[0] if parsed else ():
+        values = list(dict.fromkeys(choice[key] for choice in parsed))
+        yield key, values, np.array([[c[key] == value for c in parsed] for value in values])
