@@ -469,7 +469,7 @@ def _mirp_table(
             "base_discretisation_bin_width": float(width or 1.0),
             "resegmentation_intensity_range": [lowest, math.nan],
         }
-    with _quiet():
+    with _quiet(), _without_voxel_pairs():
         from mirp import extract_features as mirp_features
         from mirp.data_import.import_image import import_image
         from mirp.data_import.import_mask import import_mask
@@ -495,6 +495,20 @@ def _mirp_table(
     if tables is None or len(tables) != 1 or tables[0] is None:
         raise RuntimeError("MIRP gave no table of features for a valid image and mask")
     return tables[0]
+
+
+@contextlib.contextmanager
+def _without_voxel_pairs() -> Iterator[None]:
+    """MIRP goes through all pairs of voxels for Moran's I and Geary's C, for seconds.
+
+    :func:`_spatial_autocorrelation` replaces both, but for a constant region, where MIRP gives 1.
+    """
+    from unittest import mock
+
+    from mirp._features.morph_3d_data import Data3DSpatial
+
+    with mock.patch.object(Data3DSpatial, "_spatial_distribution", lambda self, data: (1.0, 1.0)):
+        yield
 
 
 @contextlib.contextmanager
