@@ -213,9 +213,24 @@ def _from_certificate(results: Results) -> list[Attention]:
     ]
 
 
+def _from_exhibits(results: Results) -> list[Attention]:
+    return [
+        Attention(
+            alarm.severity,
+            exhibit.section,
+            alarm.text,
+            alarm.subjects,
+            f"exhibit-{exhibit.section}".replace(":", "-"),
+        )
+        for exhibit in results.exhibits
+        for alarm in exhibit.alarms
+    ]
+
+
 def attention(results: Results) -> list[Attention]:
     """Everything that needs attention, errors first, then by how many subjects it concerns."""
     found = [
+        *_from_exhibits(results),
         *_from_findings(results),
         *_from_records(results),
         *_from_acquisition(results),

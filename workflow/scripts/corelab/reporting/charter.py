@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from corelab.measurement.selection import as_list
+from corelab.reading.charter import NOT_ATTESTED, STATEMENTS
 from corelab.reporting.documents import Block, Bullets, DataTable, Definitions, Heading, Paragraph
 from corelab.reporting.methods import analysis_sentence, methods_text
 from corelab.reporting.numbers import observed, plural
@@ -23,27 +24,71 @@ from corelab.reporting.vocabulary import (
     limits_for,
 )
 
-NOT_ATTESTED = "NOT ATTESTED"
 EMPTY = "Empty: to be written by the sponsor."
 
-#: (what has to be stated, by whom): nothing here is ever ticked by the program.
-ATTESTATIONS = (
-    ("Qualification and training of technologists and of sites", "sponsor"),
-    ("Regular checks of the scanners, with reports in date", "sites"),
-    ("Storage of source images at the sites", "sites"),
-    ("Independence of the readers and of the core laboratory", "core laboratory"),
-    ("Conflicts of interest of readers and adjudicators", "each reader"),
-    ("Training, test and certification of each reader before the first read", "core laboratory"),
-    ("At least one reader for quality control", "core laboratory"),
-    ("Quality management system of the core laboratory", "core laboratory"),
-    ("Certification of the display and measurement software used by readers", "core laboratory"),
-    (
-        "Conflicts of interest of the contract research organisation",
-        "contract research organisation",
-    ),
-    ("Investigators' duties towards imaging", "investigators"),
-    ("Retention of raw images, reads and records for the trial and five years", "sponsor"),
-)
+#: Limits on rates that a charter has to fix (CDE guideline, C53), as keys of ``reading.limits``.
+REQUIRED_LIMITS = {
+    "double_read_agreement_min": "double-read agreement",
+    "adjudicator_agreement_min": "agreement with the adjudicator",
+}
+
+
+@dataclass(frozen=True)
+class Attestation:
+    """A statement that only a person can make.
+
+    Attributes
+    ----------
+    key, statement, who
+        Row of ``docs/guideline_checklist.md``, what is stated, and who has to.
+    by, at
+        Who stated it and when (ISO date); empty until somebody did.
+    document
+        Where it is stated.
+    """
+
+    key: str
+    statement: str
+    who: str
+    by: str = ""
+    at: str = ""
+    document: str = ""
+
+    @property
+    def given(self) -> bool:
+        """Whether somebody stated it."""
+        return bool(self.by and self.at)
+
+
+def attestations(results: Results) -> list[Attestation]:
+    """Every statement, with who gave it as the config records."""
+    given = results.config.get("attestations") or {}
+    found = []
+    for key, (statement, who) in STATEMENTS.items():
+        block = given.get(key) or {}
+        made = {name: str(block.get(name) or "") for name in ("by", "at", "document")}
+        found.append(Attestation(key, statement, who, **made))
+    return found
+
+
+def charter_text(results: Results, name: str) -> str:
+    """A text of the config's ``charter`` block, or nothing."""
+    return str((results.config.get("charter") or {}).get(name) or "").strip()
+
+
+def people_of(results: Results) -> dict[str, str]:
+    """Role -> name, as the config's charter names them."""
+    people = (results.config.get("charter") or {}).get("people") or {}
+    return {str(role): str(name) for role, name in people.items() if name}
+
+
+def unfixed_limits(results: Results) -> list[str]:
+    """Limits that the charter has to fix and the config does not."""
+    given = (results.config.get("reading") or {}).get("limits") or {}
+    left = [words for key, words in REQUIRED_LIMITS.items() if given.get(key) is None]
+    if (results.config.get("charter") or {}).get("intra_reader_cv_percent_max") is None:
+        left.append("difference within a reader")
+    return left
 
 
 @dataclass(frozen=True)
@@ -219,6 +264,21 @@ def _references(results: Results) -> tuple[Block, ...]:
     return (Bullets(sources),) if sources else ()
 
 
+def _people(results: Results) -> tuple[Block, ...]:
+    named = people_of(results)
+    return (Definitions(tuple(named.items())),) if named else ()
+
+
+def _adjudication(results: Results) -> tuple[Block, ...]:
+    rules = (results.config.get("reading") or {}).get("adjudication") or []
+    texts = tuple(
+        f"{endpoint_words(str(rule['endpoint']))}: "
+        + ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in rule.items() if k != "endpoint")
+        for rule in rules
+    )
+    return (Bullets(texts),) if texts else ()
+
+
 def charter_sections(results: Results) -> list[Section]:
     """The twelve blocks (glossary and chapters 1 to 11) with their headings."""
     flow = (
@@ -233,29 +293,46 @@ def charter_sections(results: Results) -> list[Section]:
         title: str,
         fill: Callable[[Results], tuple[Block, ...]] | None = None,
         mandatory: bool = True,
+        text: str = "",
     ) -> Section:
-        return Section(number, title, mandatory, fill(results) if fill else ())
+        written = charter_text(results, text) if text else ""
+        blocks = tuple(Paragraph(part) for part in written.split("\n\n") if part.strip())
+        return Section(number, title, mandatory, blocks + (fill(results) if fill else ()))
 
     return [
         section("0", "Glossary", lambda _: (Definitions(GLOSSARY),)),
-        section("1", "Summary", lambda r: (Paragraph(f"Imaging charter of {r.title}."),)),
-        section("2", "Study overview", _overview),
-        section("3", "Responsibilities"),
-        section("4.1", "Site qualification"),
+        section(
+            "1",
+            "Summary",
+            lambda r: (Paragraph(f"Imaging charter of {r.title}."),),
+            text="summary",
+        ),
+        section("2", "Study overview", _overview, text="study_overview"),
+        section("3", "Responsibilities", _people, text="responsibilities"),
+        section("4.1", "Site qualification", text="site_qualification"),
         section("4.2", "Acquisition standard", acquisition_table),
-        section("4.3", "Submission of images"),
+        section("4.3", "Submission of images", text="image_submission"),
         section("4.4", "Processing principles", _processing),
-        section("4.5", "Quality assurance, monitoring and correction plan"),
-        section("5", "Clinical data given to readers", mandatory=False),
-        section("6", "Assessment criteria", _criteria),
+        section(
+            "4.5",
+            "Quality assurance, monitoring and correction plan",
+            text="quality_assurance_plan",
+        ),
+        section("5", "Clinical data given to readers", mandatory=False, text="clinical_data"),
+        section("6", "Assessment criteria", _criteria, text="assessment_criteria"),
         section("7.1", "Flow of the review", lambda _: (Paragraph(flow),)),
-        section("7.2", "Assessment of visits", _reading),
-        section("7.3", "Adjudication"),
-        section("7.4", "Clinical assessment", mandatory=False),
-        section("8", "Quality control of readers", _stability),
-        section("9", "Transfer and storage", _transfer),
-        section("10", "Quality assurance of the assessment", _assurance),
-        section("11", "References", _references),
+        section("7.2", "Assessment of visits", _reading, text="visit_assessment"),
+        section("7.3", "Adjudication", _adjudication, text="adjudication"),
+        section("7.4", "Clinical assessment", mandatory=False, text="clinical_assessment"),
+        section("8", "Quality control of readers", _stability, text="reader_quality"),
+        section("9", "Transfer and storage", _transfer, text="transfer_and_storage"),
+        section(
+            "10",
+            "Quality assurance of the assessment",
+            _assurance,
+            text="assessment_quality",
+        ),
+        section("11", "References", _references, text="references"),
     ]
 
 
@@ -264,10 +341,18 @@ def empty_sections(sections: list[Section]) -> list[str]:
     return [f"{s.number} {s.title}" for s in sections if s.state == "empty"]
 
 
-def attestation_table() -> DataTable:
-    """What only people can state, none of it stated by the program."""
-    rows = tuple((what, who, NOT_ATTESTED, "") for what, who in ATTESTATIONS)
-    columns = ("Statement", "By", "State", "Name, date, signature")
+def attestation_table(results: Results) -> DataTable:
+    """What only people can state, and whether they did; none of it is stated by the program."""
+    rows = tuple(
+        (
+            item.statement,
+            item.who,
+            "ATTESTED" if item.given else NOT_ATTESTED,
+            ", ".join(text for text in (item.by, item.at, item.document) if text),
+        )
+        for item in attestations(results)
+    )
+    columns = ("Statement", "By", "State", "Name, date, document")
     return DataTable("", "Statements that only people can make", columns, rows)
 
 
@@ -297,5 +382,5 @@ def charter_blocks(results: Results) -> tuple[Block, ...]:
             EMPTY if section.mandatory else "Not stated; may be not applicable, with a reason."
         )
         blocks += section.blocks or (Paragraph(nothing, soft=True),)
-    blocks += [Heading("Attestations"), attestation_table()]
+    blocks += [Heading("Attestations"), attestation_table(results)]
     return tuple(blocks)

@@ -17,10 +17,8 @@ import pandas as pd
 
 from corelab import __version__
 from corelab.provenance.products import atomic_path
-from corelab.reporting.attention import is_not_computable
 from corelab.reporting.documents import epoch
-from corelab.reporting.results import NOT_COMPUTABLE, Results
-from corelab.reporting.vocabulary import endpoint_words
+from corelab.reporting.results import Results
 from corelab.study.naming import bids_label
 
 MAX_NAME, MAX_LABEL, MAX_TEXT = 8, 40, 200
@@ -60,6 +58,8 @@ CODELISTS: dict[str, dict[str, str]] = {
     },
     "ROLE": {"READER": "Human reader", "SOFTWARE": "Other software"},
     "CNSR": {"0": "Event", "1": "Censored"},
+    "RISKGRP": {"HIGH": "High risk", "LOW": "Low risk"},
+    "CRITERIA": {"RANO": "RANO", "RECIST": "RECIST", "OTHER": "Another criterion"},
     "PARCAT": {"OUTCOME": "Clinical outcome", "EXPOSURE": "Drug exposure"},
 }
 
@@ -108,6 +108,11 @@ class Dataset:
     variables: tuple[Variable, ...]
     frame: pd.DataFrame
 
+    @property
+    def tabulation(self) -> bool:
+        """Whether it is an SDTM-like domain (a name of two letters)."""
+        return len(self.name) == 2
+
 
 @dataclass
 class ParameterCodes:
@@ -154,433 +159,27 @@ def variable_name(text: str, taken: Sequence[str]) -> str:
     return name
 
 
-def _ascii_label(text: str) -> str:
+def ascii_label(text: str) -> str:
     kept = text.encode("ascii", "replace").decode("ascii").replace("?", "_")
     return kept[:MAX_LABEL].strip() or "Variable"
 
 
-def _subject(results: Results, participant_id: Any) -> str:
+def unique_subject(results: Results, participant_id: Any) -> str:
     """USUBJID: a key has to be ASCII, so what is not becomes its reversible BIDS form."""
     text = str(participant_id)
     safe = text if text.isascii() and len(text) <= 100 else bids_label(text)
     return f"{results.study.get('id', 'STUDY')}-{safe}"
 
 
-def _number(value: Any) -> float:
+def number_or_nan(value: Any) -> float:
+    """A cell as a number, NaN where it holds none."""
     try:
         return float(value)
     except (TypeError, ValueError):
         return math.nan
 
 
-def _head(results: Results) -> list[Variable]:
-    return [
-        Variable("STUDYID", "Study Identifier", comment="study.id of the config"),
-        Variable("USUBJID", "Unique Subject Identifier", comment="STUDYID, hyphen, subject", key=1),
-    ]
-
-
-def adsl(results: Results) -> Dataset:
-    """Subject level: one record per participant."""
-    people = results.participants
-    images = set(results.image_subjects)
-    variables = [
-        *_head(results),
-        Variable("SUBJID", "Subject Identifier for the Study", origin="Predecessor"),
-        Variable("SITEID", "Study Site Identifier", origin="Predecessor"),
-        Variable("TRT01P", "Planned Treatment for Period 01", origin="Predecessor"),
-        Variable("DOSE01P", "Planned Treatment Dose for Period 01", "float", "Predecessor"),
-        Variable("AGE", "Age", "float", "Predecessor"),
-        Variable("AGEU", "Age Units"),
-        Variable("SEX", "Sex", origin="Predecessor", codelist="SEX"),
-        Variable("IMGFL", "Images Processed Flag", origin="Derived", codelist="NY"),
-    ]
-    known = {"participant_id", "site", "arm", "dose", "age", "sex"}
-    names = [v.name for v in variables]
-    covariates = {}
-    for column in people.columns:
-        if column in known:
-            continue
-        name = variable_name(str(column), names)
-        names.append(name)
-        numeric = pd.to_numeric(people[column], errors="coerce")
-        is_number = bool((numeric.notna() == people[column].notna()).all())
-        kind = "float" if is_number and numeric.notna().any() else "text"
-        label = _ascii_label(str(column).replace("_", " ").capitalize())
-        variables.append(Variable(name, label, kind, "Predecessor"))
-        covariates[name] = (column, kind)
-    rows = []
-    for person in people.to_dict("records"):
-        age = _number(person.get("age"))
-        row = {
-            "STUDYID": str(results.study.get("id", "")),
-            "USUBJID": _subject(results, person["participant_id"]),
-            "SUBJID": str(person["participant_id"]),
-            "SITEID": person.get("site"),
-            "TRT01P": person.get("arm"),
-            "DOSE01P": _number(person.get("dose")),
-            "AGE": age,
-            "AGEU": None if math.isnan(age) else "YEARS",
-            "SEX": person.get("sex"),
-            "IMGFL": "Y" if str(person["participant_id"]) in images else "N",
-        }
-        for name, (column, kind) in covariates.items():
-            row[name] = _number(person[column]) if kind == "float" else person[column]
-        rows.append(row)
-    return _dataset(
-        "ADSL",
-        "Subject-Level Analysis Dataset",
-        "One record per subject",
-        "SUBJECT LEVEL ANALYSIS DATASET",
-        variables,
-        rows,
-    )
-
-
-def _visits(results: Results) -> dict[str, int]:
-    return {visit: number for number, visit in enumerate(results.tables.visit_order)}
-
-
-def _value_variables(results: Results) -> list[Variable]:
-    return [
-        *_head(results),
-        Variable("TRT01P", "Planned Treatment for Period 01", origin="Predecessor"),
-        Variable("AVISIT", "Analysis Visit", key=2),
-        Variable(
-            "AVISITN", "Analysis Visit (N)", "integer", "Derived", "Order of the visit, from 0"
-        ),
-        Variable("PARAMCD", "Parameter Code", key=3),
-        Variable("PARAM", "Parameter"),
-    ]
-
-
-def _value_row(
-    results: Results, row: Any, code: ParameterCodes, arms: Mapping[str, Any]
-) -> dict[str, Any]:
-    words = endpoint_words(row.endpoint)
-    unit = str(row.unit) if row.unit is not None and pd.notna(row.unit) else ""
-    visit = "" if row.visit is None or pd.isna(row.visit) else str(row.visit)
-    return {
-        "STUDYID": str(results.study.get("id", "")),
-        "USUBJID": _subject(results, row.participant_id),
-        "TRT01P": arms.get(str(row.participant_id)),
-        "AVISIT": visit or "all",
-        "AVISITN": _visits(results).get(visit),
-        "PARAMCD": code(str(row.endpoint)),
-        "PARAM": f"{words} ({unit})" if unit else words,
-        "AVAL": row.value if row.status == "ok" else math.nan,
-        "AVALU": unit or None,
-        "STATUS": row.status,
-        "REASND": row.reason,
-        "SCANIDS": row.scan_ids,
-        "ROWID": row.row_id,
-    }
-
-
-_TAIL = (
-    Variable("STATUS", "Status of the Value", codelist="STATUS"),
-    Variable("REASND", "Reason Not Done or Note"),
-    Variable("SCANIDS", "Scans Behind the Value"),
-    Variable("ROWID", "Row of measurements.tsv", comment="row_id, key of the provenance trace"),
-)
-
-
-def _arms(results: Results) -> dict[str, Any]:
-    people = results.participants
-    if "arm" not in people:
-        return {}
-    return dict(zip(people["participant_id"].map(str), people["arm"], strict=True))
-
-
-def _is_primary(source: Any) -> bool:
-    return str(source).partition(":")[0] in {"pipeline", "supplied", "consensus"}
-
-
-def adread(results: Results, code: ParameterCodes) -> Dataset:
-    """Reads: one record per subject, visit, parameter, reader and repeat."""
-    arms = _arms(results)
-    roles = {
-        str(visit.get("reader")) for v in results.visits for visit in v.scans if visit.get("reader")
-    }
-    rows = []
-    for row in results.measurements.itertuples():
-        if _is_primary(row.source):
-            continue
-        source = str(row.source)
-        reader = source in roles or "reader" in source.lower()
-        rows.append(
-            {
-                **_value_row(results, row, code, arms),
-                "READERID": source,
-                "ROLE": "READER" if reader else "SOFTWARE",
-                "READSEQ": _number(row.repeat),
-                "REGION": row.region,
-                "ACPTFL": "Y" if row.status == "ok" else "N",
-            }
-        )
-    variables = [
-        *_value_variables(results),
-        Variable("READERID", "Reader or Software Identifier", key=4),
-        Variable("ROLE", "Role of the Source", origin="Derived", codelist="ROLE"),
-        Variable("READSEQ", "Sequence of the Read", "integer", key=5),
-        Variable("REGION", "Atlas Region", key=6),
-        Variable("AVAL", "Analysis Value", "float", "Predecessor"),
-        Variable("AVALU", "Analysis Value Unit"),
-        Variable("ACPTFL", "Accepted Record Flag", origin="Derived", codelist="NY"),
-        *_TAIL,
-    ]
-    return _dataset(
-        "ADREAD",
-        "Imaging Reads Analysis Dataset",
-        "One record per subject, visit, parameter, reader, read and region",
-        "BASIC DATA STRUCTURE",
-        variables,
-        rows,
-    )
-
-
-def adimg(results: Results, code: ParameterCodes) -> Dataset:
-    """Imaging endpoints: the analysis values of the pipeline and of supplied masks."""
-    arms = _arms(results)
-    frame = results.measurements
-    frame = frame[frame["source"].map(_is_primary)]
-    baseline = results.tables.baseline
-    first = frame[(frame["visit"] == baseline) & (frame["status"] == "ok")]
-    key = ["participant_id", "endpoint", "source", "repeat", "region"]
-    base = dict(zip(first[key].itertuples(index=False, name=None), first["value"], strict=True))
-    rows = []
-    for row in frame.itertuples():
-        mine = (row.participant_id, row.endpoint, row.source, row.repeat, row.region)
-        start = _number(base.get(mine))
-        value = _number(row.value) if row.status == "ok" else math.nan
-        whole = str(row.source) in {"pipeline", "supplied"} and row.region in (None, "all")
-        rows.append(
-            {
-                **_value_row(results, row, code, arms),
-                "SRC": row.source,
-                "READSEQ": _number(row.repeat),
-                "REGION": row.region,
-                "BASE": start,
-                "CHG": value - start if row.visit != baseline else math.nan,
-                "ABLFL": "Y" if row.visit == baseline and row.status == "ok" else None,
-                "ANL01FL": "Y" if whole and row.status == "ok" else None,
-            }
-        )
-    variables = [
-        *_value_variables(results),
-        Variable("SRC", "Source of the Value", key=4),
-        Variable("READSEQ", "Sequence of the Analysis", "integer", key=5),
-        Variable("REGION", "Atlas Region", key=6),
-        Variable(
-            "AVAL", "Analysis Value", "float", "Derived", "Measured on the mask of the source"
-        ),
-        Variable("AVALU", "Analysis Value Unit"),
-        Variable("BASE", "Baseline Value", "float", "Derived", "AVAL at the baseline visit"),
-        Variable("CHG", "Change from Baseline", "float", "Derived", "AVAL - BASE"),
-        Variable("ABLFL", "Baseline Record Flag", origin="Derived", codelist="NY"),
-        Variable(
-            "ANL01FL",
-            "Analysis Flag 01",
-            origin="Derived",
-            comment="Primary source, whole lesion, value there",
-            codelist="NY",
-        ),
-        *_TAIL,
-    ]
-    return _dataset(
-        "ADIMG",
-        "Imaging Endpoints Analysis Dataset",
-        "One record per subject, visit, parameter, source and region",
-        "BASIC DATA STRUCTURE",
-        variables,
-        rows,
-    )
-
-
-def adseg(results: Results) -> Dataset:
-    """Overlap of masks, case by case."""
-    rows = [
-        {
-            "STUDYID": str(results.study.get("id", "")),
-            "USUBJID": _subject(results, row.participant_id),
-            "AVISIT": row.visit,
-            "PARAMCD": variable_name(str(row.metric), []),
-            "PARAM": str(row.metric),
-            "LABEL": row.label,
-            "SRCA": row.source_a,
-            "SRCB": row.source_b,
-            "READSEQ": _number(row.repeat),
-            "AVAL": _number(row.value),
-            "STATUS": row.status,
-            "REASND": row.reason,
-        }
-        for row in results.overlap.itertuples()
-    ]
-    variables = [
-        *_head(results),
-        Variable("AVISIT", "Analysis Visit", key=2),
-        Variable("PARAMCD", "Parameter Code", key=3),
-        Variable("PARAM", "Parameter"),
-        Variable("LABEL", "What the Masks Outline", key=4),
-        Variable("SRCA", "Source of the First Mask", key=5),
-        Variable("SRCB", "Source of the Second Mask", key=6),
-        Variable("READSEQ", "Sequence of the Read", "integer", key=7),
-        Variable("AVAL", "Analysis Value", "float", "Derived"),
-        Variable("STATUS", "Status of the Value", codelist="STATUS"),
-        Variable("REASND", "Reason Not Done or Note"),
-    ]
-    return _dataset(
-        "ADSEG",
-        "Segmentation Overlap Analysis Dataset",
-        "One record per subject, visit, label, pair and measure",
-        "BASIC DATA STRUCTURE",
-        variables,
-        rows,
-    )
-
-
-def adpd(results: Results) -> Dataset:
-    """Clinical outcomes and drug exposures, as supplied."""
-    rows = []
-    order = _visits(results)
-    code = ParameterCodes()
-    for category, frame, name in (
-        ("OUTCOME", results.tables.outcomes, "outcome"),
-        ("EXPOSURE", results.tables.exposures, "exposure"),
-    ):
-        for row in frame.to_dict("records"):
-            visit = row.get("visit")
-            unit = row.get("unit")
-            rows.append(
-                {
-                    "STUDYID": str(results.study.get("id", "")),
-                    "USUBJID": _subject(results, row["participant_id"]),
-                    "AVISIT": visit if isinstance(visit, str) else "all",
-                    "AVISITN": order.get(str(visit)),
-                    "PARCAT1": category,
-                    "PARAMCD": code(str(row[name])),
-                    "PARAM": str(row[name]),
-                    "AVAL": _number(row["value"]),
-                    "AVALU": unit if isinstance(unit, str) else None,
-                }
-            )
-    variables = [
-        *_head(results),
-        Variable("AVISIT", "Analysis Visit", key=2),
-        Variable("AVISITN", "Analysis Visit (N)", "integer", "Derived"),
-        Variable("PARCAT1", "Parameter Category 1", codelist="PARCAT", key=3),
-        Variable("PARAMCD", "Parameter Code", key=4),
-        Variable("PARAM", "Parameter"),
-        Variable("AVAL", "Analysis Value", "float", "Predecessor"),
-        Variable("AVALU", "Analysis Value Unit"),
-    ]
-    return _dataset(
-        "ADPD",
-        "Outcomes and Exposures Analysis Dataset",
-        "One record per subject, visit and parameter",
-        "BASIC DATA STRUCTURE",
-        variables,
-        rows,
-    )
-
-
-def adtte(results: Results) -> Dataset:
-    """Times to events."""
-    code = ParameterCodes()
-    rows = [
-        {
-            "STUDYID": str(results.study.get("id", "")),
-            "USUBJID": _subject(results, row["participant_id"]),
-            "PARAMCD": code(str(row["endpoint"])),
-            "PARAM": f"Time to {row['endpoint']} (days)",
-            "PARCAT1": row.get("criterion") if isinstance(row.get("criterion"), str) else None,
-            "ASSESSOR": row.get("assessor") if isinstance(row.get("assessor"), str) else None,
-            "AVAL": _number(row["time_days"]),
-            "CNSR": None if math.isnan(_number(row["event"])) else 1 - int(_number(row["event"])),
-        }
-        for row in results.tables.events.to_dict("records")
-    ]
-    variables = [
-        *_head(results),
-        Variable("PARAMCD", "Parameter Code", key=2),
-        Variable("PARAM", "Parameter"),
-        Variable("PARCAT1", "Criterion", key=3),
-        Variable("ASSESSOR", "Assessor", key=4),
-        Variable("AVAL", "Analysis Value (days)", "float", "Predecessor"),
-        Variable("CNSR", "Censor", "integer", "Derived", "1 - event: 0 is an event", "CNSR"),
-    ]
-    return _dataset(
-        "ADTTE",
-        "Time-to-Event Analysis Dataset",
-        "One record per subject, event, criterion and assessor",
-        "BASIC DATA STRUCTURE",
-        variables,
-        rows,
-    )
-
-
-def adard(results: Results) -> Dataset:
-    """Analysis results: one record per statistic, full precision."""
-    frame = results.all_statistics
-    failed = is_not_computable(frame)
-    rows = []
-    for row, gone in zip(frame.itertuples(), failed, strict=True):
-        note = row.note if isinstance(row.note, str) else ""
-        rows.append(
-            {
-                "STUDYID": str(results.study.get("id", "")),
-                "ANALID": row.analysis_id,
-                "POPEXPR": row.population,
-                "ENDPT": row.endpoint,
-                "AVISIT": row.visit,
-                "SUBJ": row.participant_id,
-                "GRP": row.group,
-                "STATNM": row.statistic,
-                "STAT": row.estimate,
-                "CILOW": row.ci_low,
-                "CIHIGH": row.ci_high,
-                "CILEVEL": row.ci_level,
-                "PVALUE": row.p_value,
-                "NSUBJ": row.n,
-                "METHOD": row.method,
-                "STAT2": row.second_estimate,
-                "METHOD2": row.second_method,
-                "STATUS": NOT_COMPUTABLE if gone else "ok",
-                "NOTE": note.removeprefix(NOT_COMPUTABLE).lstrip(": ") if gone else note,
-            }
-        )
-    variables = [
-        Variable("STUDYID", "Study Identifier"),
-        Variable("ANALID", "Analysis Identifier", key=1),
-        Variable("POPEXPR", "Population Expression", key=2),
-        Variable("ENDPT", "Endpoint", key=3),
-        Variable("AVISIT", "Analysis Visit", key=4),
-        Variable("SUBJ", "Subject or all", key=5),
-        Variable("GRP", "Pair, Level or Term", key=6),
-        Variable("STATNM", "Statistic Name", key=7),
-        Variable("STAT", "Estimate", "float", "Derived"),
-        Variable("CILOW", "Lower Confidence Limit", "float", "Derived"),
-        Variable("CIHIGH", "Upper Confidence Limit", "float", "Derived"),
-        Variable("CILEVEL", "Confidence Level", "float"),
-        Variable("PVALUE", "P Value", "float", "Derived"),
-        Variable("NSUBJ", "Number of Subjects or Targets", "integer", "Derived"),
-        Variable("METHOD", "Definition of the Statistic"),
-        Variable("STAT2", "Estimate by a Second Program", "float", "Derived"),
-        Variable("METHOD2", "Second Program"),
-        Variable("STATUS", "Status of the Statistic", codelist="STATUS"),
-        Variable("NOTE", "Reason or Warning"),
-    ]
-    return _dataset(
-        "ADARD",
-        "Analysis Results Dataset",
-        "One record per statistic",
-        "ADAM OTHER",
-        variables,
-        rows,
-    )
-
-
-def _dataset(
+def make_dataset(
     name: str,
     label: str,
     structure: str,
@@ -588,6 +187,15 @@ def _dataset(
     variables: Sequence[Variable],
     rows: Sequence[Mapping[str, Any]],
 ) -> Dataset:
+    """A data set of typed columns, sorted by its key.
+
+    Parameters
+    ----------
+    name, label, structure, adam_class, variables
+        As in :class:`Dataset`.
+    rows
+        Records by variable name; what is absent is missing.
+    """
     frame = pd.DataFrame(rows, columns=[variable.name for variable in variables])
     for variable in variables:
         if variable.kind == "text":
@@ -600,21 +208,6 @@ def _dataset(
     keys = [v.name for v in sorted((v for v in variables if v.key), key=lambda v: v.key)]
     frame = frame.sort_values(keys, kind="stable", na_position="first").reset_index(drop=True)
     return Dataset(name, label, structure, adam_class, tuple(variables), frame)
-
-
-def datasets(results: Results) -> list[Dataset]:
-    """The data sets of a study; one without records is left out (ADSL never)."""
-    code = ParameterCodes()
-    found = [
-        adsl(results),
-        adimg(results, code),
-        adread(results, code),
-        adseg(results),
-        adpd(results),
-        adtte(results),
-        adard(results),
-    ]
-    return [dataset for dataset in found if len(dataset.frame) or dataset.name == "ADSL"]
 
 
 def check_transport(dataset: Dataset) -> None:
@@ -727,6 +320,16 @@ def _data_type(variable: Variable) -> str:
 
 
 def text_length(dataset: Dataset, variable: Variable) -> int:
+    """Bytes of the longest text of a variable, at least 1; 8 for a number (SAS).
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"A": ["ab", "\u03ba"], "N": [1.0, 2.0]})
+    >>> given = (Variable("A", "a"), Variable("N", "n", "float"))
+    >>> made = Dataset("AD", "l", "s", "c", given, frame)
+    >>> [text_length(made, variable) for variable in made.variables]
+    [2, 8]
+    """
     if variable.kind != "text":
         return 8
     lengths = [len(str(v).encode("utf-8")) for v in dataset.frame[variable.name] if v is not None]

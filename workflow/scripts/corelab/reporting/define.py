@@ -41,10 +41,10 @@ def _group(version: ET.Element, dataset: Dataset) -> None:
         Repeating="No" if name == "ADSL" else "Yes",
         IsReferenceData="Yes" if name == "ADARD" else "No",
         SASDatasetName=name,
-        Purpose="Analysis",
+        Purpose="Tabulation" if dataset.tabulation else "Analysis",
     )
     group.set(f"{{{DEF}}}Structure", dataset.structure)
-    group.set(f"{{{DEF}}}StandardOID", "STD.1")
+    group.set(f"{{{DEF}}}StandardOID", "STD.2" if dataset.tabulation else "STD.1")
     group.set(f"{{{DEF}}}ArchiveLocationID", f"LF.{name}")
     _description(group, dataset.label)
     for number, variable in enumerate(dataset.variables, start=1):
@@ -138,6 +138,9 @@ def define_tree(datasets: Sequence[Dataset], results: Results) -> ET.Element:
     standards = _def(version, "Standards")
     _def(
         standards, "Standard", OID="STD.1", Name="ADaMIG", Type="IG", Version="1.3", Status="Final"
+    )
+    _def(
+        standards, "Standard", OID="STD.2", Name="SDTMIG", Type="IG", Version="3.4", Status="Final"
     )
     for dataset in datasets:
         _group(version, dataset)

@@ -61,6 +61,8 @@ class Table:
         File that holds every row.
     label
         Name for screen readers where several tables have one caption.
+    limit
+        Rows that the page shows.
     """
 
     caption: str
@@ -69,6 +71,7 @@ class Table:
     note: str = ""
     source: str = ""
     label: str = ""
+    limit: int = MAX_ROWS
 
 
 def tag(text: str, css: str | None = None) -> Markup:
@@ -134,7 +137,7 @@ def render_table(table: Table) -> Markup:
         for column in table.columns
     )
     body = []
-    for row in table.rows[:MAX_ROWS]:
+    for row in table.rows[: table.limit]:
         cells = []
         for number, (column, cell) in enumerate(zip(table.columns, row, strict=True)):
             text, order = (cell.text, cell.sort) if isinstance(cell, Cell) else (cell, None)
@@ -149,8 +152,8 @@ def render_table(table: Table) -> Markup:
             )
         body.append(Markup("<tr>{}</tr>").format(Markup("").join(cells)))
     notes = [table.note] if table.note else []
-    if len(table.rows) > MAX_ROWS:
-        notes.append(f"The first {MAX_ROWS} of {len(table.rows)} rows.")
+    if len(table.rows) > table.limit:
+        notes.append(f"The first {table.limit} of {len(table.rows)} rows.")
     if table.source:
         notes.append(f"File: {table.source}.")
     note = Markup(' <span class="soft">{}</span>').format(" ".join(notes)) if notes else ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,6 +18,8 @@ from typing import Any
 import pandas as pd
 
 from corelab.measurement.selection import Tables
+from corelab.pharmacodynamics.exclusion_sensitivity import EXCLUSIONS, SENSITIVITY
+from corelab.provenance.exhibits import Exhibit, read_exhibits
 from corelab.provenance.products import read_json, read_table
 from corelab.study.columns import (
     ACQUISITION,
@@ -56,6 +58,10 @@ _STATISTICS_NUMBERS = (
     "second_estimate",
 )
 NOT_COMPUTABLE = "not_computable"
+_WITH_AND_WITHOUT = (
+    *("estimate", "ci_low", "ci_high", "n"),
+    *("estimate_without", "ci_low_without", "ci_high_without", "n_without", "difference"),
+)
 
 
 def _table(path: Path, columns: Mapping[str, str], numeric: Sequence[str] = ()) -> pd.DataFrame:
@@ -184,6 +190,10 @@ class Results:
         Subject -> record of the normalisation to MNI.
     maps
         Lesion frequency maps.
+    exhibits
+        Figures, tables and alarms of other rooms.
+    sensitivity, exclusions
+        Statistics and values with and without the exclusions of the review desk.
     """
 
     folder: Path
@@ -198,6 +208,9 @@ class Results:
     visits: tuple[Visit, ...]
     normalised: dict[str, dict[str, Any]]
     maps: tuple[FrequencyMap, ...]
+    exhibits: tuple[Exhibit, ...] = ()
+    sensitivity: pd.DataFrame = field(default_factory=pd.DataFrame)
+    exclusions: pd.DataFrame = field(default_factory=pd.DataFrame)
 
     @property
     def participants(self) -> pd.DataFrame:
@@ -376,7 +389,12 @@ def blind(results: Results) -> Results:
         statistics[name] = kept.reset_index(drop=True)
     config = {**results.config, "analyses": _recode(results.analyses, codes)}
     tables = replace(results.tables, participants=people, exposures=results.tables.exposures[:0])
-    blinded = replace(results, config=config, tables=tables, statistics=statistics)
+    moved = results.sensitivity[~results.sensitivity["analysis_id"].isin(withheld)].copy()
+    for column in ("group", "method"):
+        moved[column] = moved[column].map(lambda text: _recode(text, codes))
+    blinded = replace(
+        results, config=config, tables=tables, statistics=statistics, sensitivity=moved
+    )
     # The fingerprint is that of the plan as registered, not of its blinded wording.
     blinded.__dict__["fingerprint"] = results.fingerprint
     return blinded
@@ -388,6 +406,7 @@ def read_results(
     participants: pd.DataFrame,
     *,
     tables: Tables | None = None,
+    exhibits: Iterable[str | Path] | None = None,
 ) -> Results:
     """Read a study's results folder; a blinded study comes with codes for its arms.
 
@@ -401,6 +420,8 @@ def read_results(
         The participants sheet.
     tables
         What the analyses saw. Where it is None, the sheets that the config names are read.
+    exhibits
+        Exhibit files of this run; where it is None, all that lie in the folder.
 
     Returns
     -------
@@ -440,6 +461,9 @@ def read_results(
         visits=read_visits(root, given.visit_order),
         normalised=normalised,
         maps=tuple(maps),
+        exhibits=tuple(read_exhibits(root, exhibits)),
+        sensitivity=_table(root / "statistics/sensitivity.tsv", SENSITIVITY, _WITH_AND_WITHOUT),
+        exclusions=_table(root / "endpoints/exclusions.tsv", EXCLUSIONS, ["value_without"]),
     )
     return blind(results) if results.study.get("blinded") else results
 

@@ -11,20 +11,26 @@ import pandas as pd
 
 from corelab.measurement.selection import Tables
 from corelab.provenance.products import file_sha256, write_json, write_table
+from corelab.reporting.adam import datasets
+from corelab.reporting.analysis_results import analysis_results
+from corelab.reporting.ars import reporting_event
 from corelab.reporting.attention import attention, counts
 from corelab.reporting.charter import (
     NOT_ATTESTED,
     acquisition_table,
     attestation_table,
+    attestations,
     charter_blocks,
     charter_sections,
     empty_sections,
+    people_of,
     readers,
+    unfixed_limits,
 )
+from corelab.reporting.conformance import CONFORMANCE, conformance
 from corelab.reporting.datasets import (
     Dataset,
     dataset_json,
-    datasets,
     refused_cells,
     write_transport,
 )
@@ -41,9 +47,12 @@ from corelab.reporting.documents import (
     write_document_pdf,
     write_markdown,
 )
-from corelab.reporting.methods import deviations, methods_text, software_versions
+from corelab.reporting.methods import deviations
 from corelab.reporting.numbers import plural
 from corelab.reporting.results import Results, read_results
+from corelab.reporting.reviewers_guide import guide_blocks
+from corelab.reporting.sop import read_flow, sop_blocks
+from corelab.reporting.tabulation import tabulations
 from corelab.reporting.tlf import analysis_blocks, study_facts, table_numbers
 
 
@@ -72,7 +81,7 @@ class Entry:
     @property
     def stem(self) -> str:
         """Name of its files without ending."""
-        return f"{self.number:02d}_{self.name}"
+        return f"{self.number:02d}_{self.name}" if self.number else self.name
 
 
 ENTRIES = (
@@ -87,6 +96,7 @@ ENTRIES = (
     Entry(9, "summary", "Summary of the independent review", "index"),
 )
 
+NOT_NAMED = "NOT NAMED"
 _REFUSED = {
     "dataset": "Data set",
     "record": "Number of the record, from 1",
@@ -97,9 +107,13 @@ _REFUSED = {
 
 
 def write_datasets(results: Results, folder: str | Path) -> list[Dataset]:
-    """Write every data set as ``.xpt`` and ``.json``, ``refused.tsv`` and ``define.xml``."""
+    """Write every data set as ``.xpt`` and ``.json``, and what describes them.
+
+    ``define.xml``, ``refused.tsv`` (texts that SAS transport cannot hold), ``conformance.tsv``
+    (keys, controlled terms, labels) and ``ars.json`` (every result with its method).
+    """
     target = Path(folder)
-    found = datasets(results)
+    found = datasets(results) + tabulations(results)
     study_id = str(results.study.get("id", "STUDY"))
     refused: list[dict[str, Any]] = []
     for dataset in found:
@@ -109,6 +123,9 @@ def write_datasets(results: Results, folder: str | Path) -> list[Dataset]:
         refused += refused_cells(dataset)
     frame = pd.DataFrame(refused, columns=list(_REFUSED))
     write_table(frame, target / "refused.tsv", list(_REFUSED))
+    write_table(conformance(found), target / "conformance.tsv", list(CONFORMANCE), sort=False)
+    event = reporting_event(results, analysis_results(results, table_numbers(results)))
+    write_json(event, target / "ars.json")
     write_define(found, results, target / "define.xml")
     return found
 
@@ -134,8 +151,11 @@ def _acquisition(results: Results) -> tuple[Block, ...]:
 
 
 def _team(results: Results) -> tuple[Block, ...]:
+    stated = {
+        item.key: "ATTESTED" if item.given else NOT_ATTESTED for item in attestations(results)
+    }
     rows = tuple(
-        (name, what, str(number), NOT_ATTESTED, NOT_ATTESTED)
+        (name, what, str(number), stated["C20"], stated["C23"])
         for name, what, number in readers(results)
     )
     blocks: list[Block] = [
@@ -145,49 +165,29 @@ def _team(results: Results) -> tuple[Block, ...]:
         )
     ]
     if rows:
-        columns = ("Reader or software", "Gave", ">Values", "Qualification", "Independence")
+        columns = (
+            "Reader or software",
+            "Gave",
+            ">Values",
+            "Qualification",
+            "Conflicts of interest",
+        )
         blocks.append(
             DataTable("", "Sources of the values", columns, rows, "endpoints/measurements.tsv")
         )
     else:
         blocks.append(Paragraph("No reader gave a value in this study.", soft=True))
     roles = ("Sponsor", "Imaging core laboratory", "Imaging manager", "Adjudicator", "Statistician")
-    people = tuple((role, "", NOT_ATTESTED) for role in roles)
+    named = people_of(results)
+    people = tuple(
+        (role, named.get(role, ""), "" if role in named else "NOT NAMED") for role in roles
+    )
     blocks.append(DataTable("", "Roles to be named", ("Role", "Name", "State"), people))
     return tuple(blocks)
 
 
-_STAGES = (
-    ("preflight", "sheets and headers are checked; errors stop the run", "preflight/findings.tsv"),
-    ("prepare", "each scan is read whole, oriented, its unit recognised", "prepare.json"),
-    ("segment", "lesions are outlined from DWI, ADC, FLAIR, CT or T1", "segment.json"),
-    ("perfuse", "perfusion series become maps, core and hypoperfused tissue", "perfuse.json"),
-    ("normalise", "each subject is brought to MNI152 for location", "normalise.json"),
-    ("measure", "masks become rows", "endpoints/measurements.tsv"),
-    ("analyse", "each analysis of the plan becomes statistics rows", "statistics/*.tsv"),
-    ("report", "rows become pages, documents and data sets", "report/, submission/"),
-    ("verify", "published numbers are recomputed, products hashed", "verification/, provenance/"),
-)
-
-
 def _procedures(results: Results) -> tuple[Block, ...]:
-    blocks: list[Block] = [
-        Heading("Stages"),
-        DataTable(
-            "", "Stages in the order of the data", ("Stage", "What happens", "Leaves"), _STAGES
-        ),
-        Heading("How to repeat"),
-        Paragraph(
-            "snakemake --configfile <the study's config> all repeats everything; equal inputs, "
-            "config and versions give equal bytes. snakemake verify recomputes the digests."
-        ),
-    ]
-    for passage in methods_text(results):
-        blocks += [Heading(passage.heading, 2), *map(Paragraph, passage.paragraphs)]
-        if passage.settings:
-            blocks.append(Definitions(passage.settings))
-    blocks += [Heading("Software", 2), Definitions(tuple(software_versions()))]
-    return tuple(blocks)
+    return (*sop_blocks(results), *read_flow(results))
 
 
 def _issues(results: Results) -> tuple[Block, ...]:
@@ -289,7 +289,13 @@ def _summary(results: Results, done: list[tuple[Entry, list[Path]]]) -> tuple[Bl
     ]
     if left:
         blocks += [Paragraph("Mandatory blocks of the charter left empty:"), Bullets(tuple(left))]
-    blocks.append(attestation_table())
+    limits = unfixed_limits(results)
+    if limits:
+        blocks += [
+            Paragraph("Limits that the charter has to fix and does not:"),
+            Bullets(tuple(limits)),
+        ]
+    blocks.append(attestation_table(results))
     return tuple(blocks)
 
 
@@ -347,6 +353,11 @@ def write_submission(
         done.append((entry, _write(results, entry, writers[entry.name](), target)))
     done.append((ENTRIES[-1], _write(results, ENTRIES[-1], _summary(results, done), target)))
 
+    guide = Entry(0, "reviewers_guide", "Reviewer's guide to the data sets", "data")
+    guides = _write(results, guide, guide_blocks(results, found), target / "datasets")
+    sop = Entry(0, "sop", "Standard operating procedure", "operational compliance")
+    sops = _write(results, sop, sop_blocks(results), target)
+
     def described(path: Path) -> dict[str, Any]:
         name = path.relative_to(target).as_posix()
         return {"path": name, "sha256": file_sha256(path), "size_bytes": path.stat().st_size}
@@ -378,9 +389,14 @@ def write_submission(
             for dataset in found
         ],
         "definitions": [
-            described(target / "datasets" / name) for name in ("define.xml", "refused.tsv")
-        ],
+            described(target / "datasets" / name)
+            for name in ("define.xml", "refused.tsv", "conformance.tsv", "ars.json")
+        ]
+        + [described(path) for path in (*guides, *sops)],
         "charter_blocks_left_empty": empty_sections(charter_sections(results)),
-        "attestations": NOT_ATTESTED,
+        "charter_limits_not_fixed": unfixed_limits(results),
+        "attestations": {
+            item.key: "ATTESTED" if item.given else NOT_ATTESTED for item in attestations(results)
+        },
     }
     return write_json(index, target / "index.json")

@@ -6,14 +6,17 @@ of ours), 16.1.9 methods, 16.2.6 listings.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from corelab.measurement.selection import Tables
-from corelab.reporting import charts, pictures
+from corelab.provenance.products import write_table
+from corelab.reporting import charts, exhibits, pictures
+from corelab.reporting.analysis_results import ANALYSIS_RESULTS, analysis_results
+from corelab.reporting.analysis_view import analysis_title
 from corelab.reporting.arrange import arrange
 from corelab.reporting.attention import attention, counts, flow_steps, is_not_computable
 from corelab.reporting.descriptive import descriptions
@@ -46,8 +49,10 @@ from corelab.reporting.numbers import (
     significant,
     with_interval,
 )
-from corelab.reporting.report import analysis_title, participants_table
 from corelab.reporting.results import NOT_COMPUTABLE, Results, read_results
+from corelab.reporting.sensitivity import sensitivity_blocks
+from corelab.reporting.study_tables import participants_table
+from corelab.reporting.table_files import write_table_files
 from corelab.reporting.vocabulary import (
     KIND_WORDS,
     LABEL_WORDS,
@@ -452,10 +457,11 @@ def report_document(results: Results) -> Document:
     blocks += _disposition(results)
     blocks.append(Heading("14.2 Endpoints and pharmacodynamics"))
     blocks += _endpoints(results) + _maps(results) + analysis_blocks(results, "14.2", numbers)
+    blocks += sensitivity_blocks(results)
     quality = analysis_blocks(results, "14.4", numbers)
     if quality:
         blocks += [Heading("14.4 Quality of measurement"), *quality]
-    blocks += methods_blocks(results) + _listings(results)
+    blocks += exhibits.report_blocks(results) + methods_blocks(results) + _listings(results)
     return Document(
         "Imaging report",
         results.title,
@@ -474,13 +480,23 @@ def write_pdf(
     participants: pd.DataFrame,
     *,
     tables: Tables | None = None,
+    exhibits: Iterable[str | Path] | None = None,
 ) -> Path:
-    """Write ``report/report.pdf``: PDF/A-2b, the same bytes for the same results.
+    """Write ``report/report.pdf`` (PDF/A-2b), its tables as RTF and HTML, and their numbers.
+
+    ``report/tables/`` has every numbered table, ``report/analysis_results.tsv`` every statistic
+    that is printed anywhere, one row each. Equal results give equal bytes.
 
     Parameters
     ----------
-    folder, config, participants, tables
+    folder, config, participants, tables, exhibits
         As for :func:`corelab.reporting.report.write_report`.
     """
-    results = read_results(folder, config, participants, tables=tables)
-    return write_document_pdf(report_document(results), results.folder / "report" / "report.pdf")
+    results = read_results(folder, config, participants, tables=tables, exhibits=exhibits)
+    document = report_document(results)
+    target = results.folder / "report"
+    tables_shown = [block for block in document.blocks if isinstance(block, DataTable)]
+    write_table_files(tables_shown, target / "tables", footer=document.footer)
+    frame = analysis_results(results, table_numbers(results))
+    write_table(frame, target / "analysis_results.tsv", ANALYSIS_RESULTS, sort=False)
+    return write_document_pdf(document, target / "report.pdf")

@@ -97,6 +97,9 @@ RATIO_STATISTICS = frozenset(
         "odds_ratio",
         "rate_ratio",
         "win_odds",
+        "risk_ratio",
+        "mean_ratio",
+        "mean_ratio_of_positive",
     }
 )
 
@@ -131,6 +134,10 @@ ANALYSIS_WORDS = {
     "dose_response": "Dose-response",
     "ordinal": "Ordinal model",
     "quantile": "Quantile regression",
+    "diagnostic": "Diagnostic accuracy",
+    "mediation": "Mediation",
+    "surrogacy": "Surrogacy",
+    "sample_size": "Sample size",
     "survival": "Time to event",
     "progression": "Progression criteria",
     "radiomics": "Radiomics",

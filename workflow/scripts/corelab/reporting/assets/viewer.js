@@ -27,11 +27,12 @@
 
     const canvas = holder.querySelector("canvas");
     const where = document.getElementById("where");
-    const nv = new niivue.Niivue({
+    const settings = {
       backColor: [0, 0, 0, 1], crosshairColor: [0.55, 0.75, 0.95, 0.8], crosshairWidth: 0.25, show3Dcrosshair: true,
       isRadiologicalConvention: true, textHeight: 0.05, dragAndDropEnabled: false, loadingText: "",
       logLevel: "silent", onLocationChange: (place) => { where.textContent = place.string; },
-    });
+    };
+    const nv = new niivue.Niivue(settings);
     globalThis.nv = nv;
     await nv.attachToCanvas(canvas);
     canvas.setAttribute("aria-label", "Interactive viewer of the scan; its pictures are also below");
@@ -44,17 +45,23 @@
     const view = document.getElementById("view");
     let busy = Promise.resolve();
 
-    const load = async (scan) => {
-      nv.volumes.slice().forEach((volume) => nv.removeVolume(volume));
-      layers.querySelectorAll("label").forEach((label) => label.remove());
+    // The scan and its masks in one of the two viewers.
+    const fill = async (shown, scan) => {
+      shown.volumes.slice().forEach((volume) => shown.removeVolume(volume));
       const add = async (item, options) => {
         const volume = await niivue.NVImage.loadFromBase64({ base64: item.base64, name: `${item.name}.nii.gz`, ...options });
-        nv.addVolume(volume);
+        shown.addVolume(volume);
       };
       await add(scan, { colormap: scan.colormap, cal_min: scan.window[0], cal_max: scan.window[1] });
       for (const [number, mask] of scan.masks.entries()) {
-        nv.addColormap(`mask${number}`, { R: [0, mask.rgb[0]], G: [0, mask.rgb[1]], B: [0, mask.rgb[2]], A: [0, 255], I: [0, 255] });
+        shown.addColormap(`mask${number}`, { R: [0, mask.rgb[0]], G: [0, mask.rgb[1]], B: [0, mask.rgb[2]], A: [0, 255], I: [0, 255] });
         await add(mask, { colormap: `mask${number}`, cal_min: 0, cal_max: 1, opacity: Number(opacity.value) });
+      }
+    };
+    const load = async (scan) => {
+      layers.querySelectorAll("label").forEach((label) => label.remove());
+      await fill(nv, scan);
+      for (const [number, mask] of scan.masks.entries()) {
         const label = document.createElement("label");
         const box = document.createElement("input");
         const swatch = document.createElement("i");
@@ -81,7 +88,34 @@
     };
     data.forEach((scan, number) => choose.add(new Option(scan.title, number)));
     choose.addEventListener("change", () => { busy = busy.then(() => load(data[choose.value])); });
+    // A second scan beside the first, before and after, moving together.
+    const beside = document.getElementById("beside");
+    let second = null;
+    beside.parentElement.hidden = data.length < 2;
+    data.forEach((scan, number) => beside.add(new Option(scan.title, number)));
+    const compare = async () => {
+      const wanted = beside.value !== "";
+      holder.classList.toggle("two", wanted);
+      if (!wanted) return;
+      if (!second) {
+        const other = document.createElement("canvas");
+        other.tabIndex = 0;
+        other.setAttribute("aria-label", "Second scan, beside the first");
+        canvas.after(other);
+        second = new niivue.Niivue({ ...settings, onLocationChange: () => {} });
+        globalThis.nv2 = second;
+        await second.attachToCanvas(other);
+        nv.broadcastTo([second], { "2d": true, "3d": true });
+        second.broadcastTo([nv], { "2d": true, "3d": true });
+      }
+      second.setSliceType(nv[view.value]);
+      await fill(second, data[beside.value]);
+      second.scene.crosshairPos = second.mm2frac(nv.frac2mm(nv.scene.crosshairPos));
+      second.updateGLVolume();
+    };
+    beside.addEventListener("change", () => { busy = busy.then(compare); });
     opacity.addEventListener("input", () => {
+      if (second) for (let number = 1; number < second.volumes.length; number += 1) second.setOpacity(number, Number(opacity.value));
       layers.querySelectorAll("input").forEach((box, number) => { if (box.checked) nv.setOpacity(number + 1, Number(opacity.value)); });
     });
     const rewindow = () => {
@@ -92,7 +126,7 @@
     };
     low.addEventListener("input", rewindow);
     high.addEventListener("input", rewindow);
-    view.addEventListener("change", () => nv.setSliceType(nv[view.value]));
+    view.addEventListener("change", () => [nv, second].forEach((shown) => { if (shown) shown.setSliceType(shown[view.value]); }));
     nv.setSliceType(nv.sliceTypeMultiplanar);
     await load(data[0]);
     say("");

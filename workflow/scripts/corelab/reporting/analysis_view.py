@@ -1,0 +1,343 @@
+"""Planned analyses as the page shows them: their tables, figures and parts of the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from corelab.measurement.selection import as_list
+from corelab.reporting import exhibits, page
+from corelab.reporting.arrange import arrange
+from corelab.reporting.attention import (
+    is_not_computable,
+)
+from corelab.reporting.figures import Figure, figures_of
+from corelab.reporting.methods import (
+    analysis_sentence,
+)
+from corelab.reporting.numbers import (
+    count,
+    estimate,
+    interval,
+    is_number,
+    p_value,
+)
+from corelab.reporting.page import Cell, Column, Table
+from corelab.reporting.results import (
+    NOT_COMPUTABLE,
+    Results,
+)
+from corelab.reporting.traces import statistic_link
+from corelab.reporting.vocabulary import (
+    ANALYSIS_WORDS,
+    endpoint_words,
+    group_words,
+    statistic_unit,
+    statistic_words,
+)
+
+#: Charts per analysis on the study's page.
+MAX_FIGURES = 8
+
+#: Parts of the report that analyses belong to.
+PARTS = (
+    (
+        "reproducibility",
+        "Reproducibility",
+        ("agreement", "overlap"),
+        "No agreement or overlap analysis is in the plan.",
+    ),
+    (
+        "pharmacodynamics",
+        "Pharmacodynamics",
+        (
+            "correlation",
+            "comparison",
+            "dose_response",
+            "ordinal",
+            "quantile",
+            "diagnostic",
+            "mediation",
+            "surrogacy",
+            "sample_size",
+        ),
+        "No pharmacodynamic analysis is in the plan.",
+    ),
+    (
+        "survival",
+        "Time to event and radiomics",
+        ("survival", "progression", "radiomics"),
+        "No time-to-event or radiomics analysis is in the plan.",
+    ),
+    ("phantom", "Phantom scans", ("phantom",), "No phantom analysis is in the plan."),
+)
+
+
+@dataclass(frozen=True)
+class AnalysisView:
+    """One analysis as the page shows it."""
+
+    id: str
+    title: str
+    objective: str
+    sentence: str
+    note: str
+    table: Table | None
+    more: Table | None
+    figures: list[Figure]
+
+
+def analysis_title(analysis: Mapping[str, Any]) -> str:
+    """Title of an analysis: as planned, else from what it does.
+
+    Examples
+    --------
+    >>> analysis_title({"id": "a", "type": "agreement", "endpoint": "infarct_volume"})
+    'Agreement: infarct volume'
+    """
+    given = analysis.get("title")
+    if given:
+        return str(given)
+    kind = ANALYSIS_WORDS.get(str(analysis.get("type")), str(analysis.get("type") or "Analysis"))
+    what = endpoint_words(",".join(map(str, as_list(analysis.get("endpoint"))))).lower()
+    what = what or str(analysis.get("label") or analysis.get("outcome") or "")
+    return f"{kind}: {what}" if what else kind
+
+
+def _how(row: Any) -> Markup:
+    return page.more("how", _how_lines(row))
+
+
+def _how_lines(row: Any) -> Markup:
+    """What stands behind one number: definition, second computation, full precision, note."""
+    note = "" if row.note is None or pd.isna(row.note) else str(row.note)
+    if note.startswith(NOT_COMPUTABLE):
+        note = ""
+    second = ""
+    if is_number(row.second_estimate):
+        second = f"{float(row.second_estimate):.10g} by {row.second_method}"
+    population = row.population if row.population not in (None, "all") else ""
+    return page.lines(
+        [
+            ("definition", row.method if isinstance(row.method, str) else ""),
+            ("estimate", f"{float(row.estimate):.10g}" if is_number(row.estimate) else ""),
+            ("second computation", second),
+            ("population", population),
+            ("note", note),
+            ("rows", f"statistics/{row.table}.tsv, analysis_id {row.analysis_id}"),
+        ]
+    )
+
+
+def _number_cell(row: Any, failed: bool) -> Any:
+    if failed:
+        return Cell("not computable", "")
+    shown = statistic_link(row, estimate(row.estimate, row.ci_low, row.ci_high))
+    return Cell(shown, row.estimate)
+
+
+def _long_table(rows: pd.DataFrame, caption: str, label: str) -> Table:
+    """One row per statistic; a column that says the same in every row goes into the caption."""
+    groups = list(dict.fromkeys(group_words(group) for group in rows["group"]))
+    visits = ["pooled" if v == "all" else str(v) for v in dict.fromkeys(rows["visit"])]
+    several = len(set(rows["endpoint"])) > 1
+    tested = rows["p_value"].notna().any()
+    has_adjusted = "p_adjusted" in rows and any(map(is_number, rows["p_adjusted"]))
+    columns = [
+        Column("Statistic"),
+        *([Column("Endpoint")] if several else []),
+        *([Column("Group")] if len(groups) > 1 else []),
+        *([Column("Visit")] if len(visits) > 1 else []),
+        Column("Estimate", "number main"),
+        Column("CI", "number"),
+        *([Column("p", "number")] if tested else []),
+        *([Column("p adjusted", "number")] if has_adjusted else []),
+        Column("n", "number"),
+        Column("How", "why", sortable=False),
+    ]
+    body = []
+    for row, failed in zip(rows.itertuples(), is_not_computable(rows), strict=True):
+        unit = statistic_unit(str(row.statistic), row.endpoint)
+        words = statistic_words(str(row.statistic)) + (f", {unit}" if unit else "")
+        behind: Any = _how(row)
+        if failed:
+            behind = str(row.note).removeprefix(NOT_COMPUTABLE).lstrip(": ")
+        body.append(
+            [
+                words,
+                *([endpoint_words(row.endpoint)] if several else []),
+                *([group_words(row.group) or "all"] if len(groups) > 1 else []),
+                *(["pooled" if row.visit == "all" else row.visit] if len(visits) > 1 else []),
+                _number_cell(row, failed),
+                Cell(interval(row.ci_low, row.ci_high), row.ci_low),
+                *([Cell(p_value(row.p_value), row.p_value)] if tested else []),
+                *([p_value(row.p_adjusted)] if has_adjusted else []),
+                Cell(count(row.n), row.n),
+                behind,
+            ]
+        )
+    told = [groups[0] if len(groups) == 1 else "", visits[0] if len(visits) == 1 else ""]
+    told.append(_levels(rows))
+    note = "; ".join(text for text in told if text and text != "pooled")
+    return Table(caption, columns, body, f"({note})" if note else "", "", label)
+
+
+def _levels(rows: pd.DataFrame) -> str:
+    levels = sorted({float(v) for v in rows["ci_level"] if is_number(v)})
+    return "intervals " + ", ".join(f"{100 * v:g} %" for v in levels) if levels else ""
+
+
+def _side_by_side(rows: pd.DataFrame, groups: Sequence[str], caption: str, label: str) -> Table:
+    """One row per statistic, one column per group: estimate and interval."""
+    cells: dict[str, dict[str, Any]] = {}
+    for row in rows.itertuples():
+        cells.setdefault(str(row.statistic), {})[str(row.group)] = row
+    columns = [
+        Column("Statistic"),
+        *(Column(group_words(group) or "all sources", "number") for group in groups),
+        Column("How", "why", sortable=False),
+    ]
+    body = []
+    for statistic, found in cells.items():
+        first = next(iter(found.values()))
+        unit = statistic_unit(statistic, first.endpoint)
+        shown: list[Any] = []
+        for group in groups:
+            one = found.get(group)
+            if one is None:
+                shown.append("")
+            elif not is_number(one.estimate):
+                reason = str(one.note).removeprefix(NOT_COMPUTABLE).lstrip(": ")
+                shown.append(Markup('not computable<span class="sub">{}</span>').format(reason))
+            else:
+                text = Markup("<b>{}</b> {}").format(
+                    statistic_link(one, estimate(one.estimate, one.ci_low, one.ci_high)),
+                    interval(one.ci_low, one.ci_high),
+                )
+                shown.append(Cell(text, one.estimate))
+        words = statistic_words(statistic) + (f", {unit}" if unit else "")
+        body.append([words, *shown, page.more("how", _behind(found, groups))])
+    numbers = rows.groupby("group", sort=False)["n"].max()
+    told = [
+        f"n = {count(numbers[group])}" + (f" ({group_words(group)})" if len(groups) > 1 else "")
+        for group in groups
+        if group in numbers and is_number(numbers[group])
+    ]
+    if len(set(numbers.dropna())) == 1:
+        told = [f"n = {count(numbers.iloc[0])}"]
+    note = "; ".join(text for text in (*told, _levels(rows)) if text)
+    return Table(caption, columns, body, f"({note})" if note else "", "", label)
+
+
+def _behind(found: Mapping[str, Any], groups: Sequence[str]) -> Markup:
+    parts = []
+    for group in groups:
+        row = found.get(group)
+        if row is not None:
+            name = group_words(group) or "all sources"
+            parts.append(Markup("<p><b>{}</b><br>{}</p>").format(name, _how_lines(row)))
+    return Markup("").join(parts)
+
+
+def statistics_tables(
+    results: Results, analysis: Mapping[str, Any]
+) -> tuple[Table | None, Table | None]:
+    """The main table of an analysis and the table of its further statistics."""
+    found = arrange(results, analysis)
+    if found is None:
+        return None, None
+    label = f"Estimates of {analysis['id']}"
+    refused = "; ".join(f"{group_words(g) or 'all sources'}: {why}" for g, why in found.refused)
+    if found.groups:
+        core = _side_by_side(found.core, found.groups, "Estimates", label)
+    else:
+        core = _long_table(found.core, "Estimates", label)
+    if refused:
+        core = replace(core, note=f"{core.note} Not computable: {refused}.")
+    if found.more.empty:
+        return core, None
+    return core, _long_table(found.more, "Further statistics", f"Further {label.lower()}")
+
+
+def analysis_view(results: Results, analysis: Mapping[str, Any]) -> AnalysisView:
+    return AnalysisView(
+        str(analysis["id"]),
+        analysis_title(analysis),
+        str(analysis.get("objective") or "planned"),
+        analysis_sentence(analysis) if analysis.get("type") else "Not in the plan.",
+        str(analysis.get("note") or ""),
+        *statistics_tables(results, analysis),
+        figures_of(results, analysis)[:MAX_FIGURES],
+    )
+
+
+_EMPTY_PART: dict[str, Any] = {"intro": "", "analyses": [], "tables": [], "empty": ""}
+
+
+def report_parts(results: Results) -> list[dict[str, Any]]:
+    parts = []
+    planned = {str(entry["id"]) for entry in results.analyses}
+    for part_id, title, kinds, empty in PARTS:
+        entries = [entry for entry in results.analyses if entry.get("type") in kinds]
+        views = [analysis_view(results, entry) for entry in entries]
+        if not views and part_id in {"survival", "phantom"}:
+            continue
+        parts.append(
+            {
+                "id": part_id,
+                "title": title,
+                "intro": "",
+                "analyses": views,
+                "tables": [],
+                "empty": empty,
+            }
+        )
+    extra = sorted(set(results.all_statistics["analysis_id"]) - planned)
+    if extra:
+        views = [analysis_view(results, results.analysis(str(name))) for name in extra]
+        parts.append(
+            {
+                "id": "exploratory",
+                "title": "Exploratory",
+                "intro": "These analyses are not in the plan.",
+                "analyses": views,
+                "tables": [],
+                "empty": "",
+            }
+        )
+    if results.certificate is not None:
+        parts.append(
+            {
+                "id": "certificate",
+                "title": "Certificate of reproduced numbers",
+                "intro": "",
+                "analyses": [],
+                "tables": [certificate_table(results.certificate)],
+                "empty": "",
+            }
+        )
+    known = {part["id"] for part in parts}
+    for section, title in {**exhibits.TITLES, **{p[0]: p[1] for p in PARTS}}.items():
+        if section not in known and exhibits.of_section(results, section):
+            parts.append({**_EMPTY_PART, "id": section, "title": title})
+    return parts
+
+
+def certificate_table(frame: pd.DataFrame) -> Table:
+    rank = {"different": 0, NOT_COMPUTABLE: 1, "within_rounding": 2, "reproduced": 3}
+    rows = frame.assign(_rank=frame["verdict"].map(rank)).sort_values("_rank", kind="stable")
+    names = [name for name in frame.columns if name != "verdict"]
+    body = [[*(getattr(r, n) for n in names), page.tag(str(r.verdict))] for r in rows.itertuples()]
+    reproduced = frame["verdict"].isin(["reproduced", "within_rounding"]).sum()
+    columns = [Column(name.replace("_", " ").capitalize()) for name in [*names, "verdict"]]
+    return Table(
+        f"{reproduced} of {len(frame)} published numbers reproduced",
+        columns,
+        [["" if cell is None else cell for cell in row] for row in body],
+        "",
+        "verification/certificate.tsv",
+    )

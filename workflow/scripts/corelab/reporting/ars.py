@@ -1,0 +1,158 @@
+"""Analysis results in the shape of CDISC's Analysis Results Standard (ARS 1.0), as JSON.
+
+A reporting event lists the analyses with their method, population and data, and under each its
+results: raw value, formatted value, operation and groups. Names follow the standard's logical
+model; what it has no class for (the second computation) stands as an extension with our name.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from corelab.measurement.selection import as_list
+from corelab.reporting.documents import program
+from corelab.reporting.methods import analysis_sentence
+from corelab.reporting.results import Results
+from corelab.reporting.vocabulary import ANALYSIS_WORDS, statistic_words
+
+#: Purpose of an objective, in the standard's terms.
+PURPOSES = {
+    "primary": "PRIMARY OUTCOME MEASURE",
+    "secondary": "SECONDARY OUTCOME MEASURE",
+    "exploratory": "EXPLORATORY OUTCOME MEASURE",
+}
+DATASETS = {
+    "agreement": ("ADREAD", "ADIMG"),
+    "overlap": ("ADSEG",),
+    "survival": ("ADTTE",),
+    "progression": ("ADTTE",),
+    "radiomics": ("ADRISK", "ADTTE"),
+    "phantom": (),
+}
+
+
+def _id(prefix: str, text: str) -> str:
+    return f"{prefix}_" + re.sub(r"[^A-Za-z0-9]+", "_", text).strip("_").upper()
+
+
+def _method(kind: str, statistics: list[str]) -> dict[str, Any]:
+    return {
+        "id": _id("MTH", kind),
+        "name": ANALYSIS_WORDS.get(kind, kind or "description"),
+        "operations": [
+            {
+                "id": _id(f"OP_{kind}", name),
+                "name": name,
+                "label": statistic_words(name),
+                "order": order,
+            }
+            for order, name in enumerate(statistics, start=1)
+        ],
+    }
+
+
+def _number(value: Any) -> str | None:
+    return None if value is None or pd.isna(value) else repr(float(value))
+
+
+def _result(row: Mapping[Any, Any], kind: str) -> dict[str, Any]:
+    content: dict[str, Any] = {
+        "operationId": _id(f"OP_{kind}", str(row["statistic"])),
+        "rawValue": _number(row["value"]),
+        "formattedValue": row["shown"],
+        "resultGroups": [
+            {"groupingId": _id("GRP", name), "groupValue": str(row[name])}
+            for name in ("group", "endpoint", "visit", "participant_id")
+            if row[name] not in (None, "", "all")
+        ],
+        "corelab": {
+            "resultId": row["result_id"],
+            "ciLow": _number(row["ci_low"]),
+            "ciHigh": _number(row["ci_high"]),
+            "pValue": _number(row["p_value"]),
+            "n": _number(row["n"]),
+            "definition": row["method"] or None,
+            "secondValue": _number(row["second_value"]),
+            "secondMethod": row["second_method"] or None,
+            "note": row["note"] or None,
+        },
+    }
+    return content
+
+
+def reporting_event(results: Results, frame: pd.DataFrame) -> dict[str, Any]:
+    """The reporting event of a study.
+
+    Parameters
+    ----------
+    results
+        Of the study.
+    frame
+        Of :func:`corelab.reporting.analysis_results.analysis_results`.
+    """
+    frame = frame.astype(object).where(frame.notna(), None)
+    study = str(results.study.get("id", "STUDY"))
+    entries = {str(entry["id"]): entry for entry in results.analyses}
+    kinds = {name: str(entry.get("type", "")) for name, entry in entries.items()}
+    methods: dict[str, list[str]] = {}
+    populations: dict[str, str] = {"all": "ANS_ALL"}
+    analyses = []
+    for name, own in frame.groupby("analysis_id", sort=False):
+        kind = kinds.get(str(name), "description")
+        known = methods.setdefault(kind, [])
+        known += [s for s in dict.fromkeys(own["statistic"]) if s not in known]
+        entry = entries.get(str(name), {})
+        expression = str(entry.get("population") or "all")
+        populations.setdefault(expression, _id("ANS", expression))
+        datasets = DATASETS.get(kind, ("ADIMG", "ADPD"))
+        analyses.append(
+            {
+                "id": _id("AN", str(name)),
+                "name": str(name),
+                "label": analysis_sentence(entry) if entry.get("type") else "Plain description",
+                "version": 1,
+                "reason": "SPECIFIED IN SAP" if entry else "SPONSOR DEFINED",
+                "purpose": PURPOSES.get(str(entry.get("objective")), "SPONSOR DEFINED"),
+                "analysisSetId": populations[expression],
+                "dataset": datasets[0] if datasets else None,
+                "corelabDatasets": list(datasets),
+                "corelabEndpoints": [str(e) for e in as_list(entry.get("endpoint"))],
+                "methodId": _id("MTH", kind),
+                "corelabSource": sorted(set(own["table"].dropna())),
+                "results": [_result(row, kind) for row in own.to_dict("records")],
+            }
+        )
+    return {
+        "id": _id("RE", study),
+        "name": f"Imaging report of {study}",
+        "version": 1,
+        "description": f"Plan fingerprint {results.fingerprint}; {program()}",
+        "mainListOfContents": {
+            "name": "Analyses",
+            "contentsList": {
+                "listItems": [
+                    {
+                        "name": item["name"],
+                        "level": 1,
+                        "order": order,
+                        "analysisId": item["id"],
+                    }
+                    for order, item in enumerate(analyses, start=1)
+                ]
+            },
+        },
+        "analysisSets": [
+            {"id": identifier, "name": expression, "level": 1, "order": order}
+            for order, (expression, identifier) in enumerate(populations.items(), start=1)
+        ],
+        "analysisGroupings": [
+            {"id": _id("GRP", name), "name": name, "dataDriven": True}
+            for name in ("group", "endpoint", "visit", "participant_id")
+        ],
+        "methods": [_method(kind, statistics) for kind, statistics in methods.items()],
+        "analyses": analyses,
+    }

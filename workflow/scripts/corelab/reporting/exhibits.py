@@ -1,0 +1,187 @@
+"""Exhibits of the other rooms in the report: on the pages, in the PDF and among the alarms."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from corelab.provenance.exhibits import FOLDER, SECTIONS, Exhibit
+from corelab.provenance.products import read_table
+from corelab.reporting.documents import Block, DataTable, Heading, Plate
+from corelab.reporting.numbers import is_number, significant
+from corelab.reporting.page import Cell, Column, Table
+from corelab.reporting.results import Results
+
+#: Bytes of exhibits' figures on the study's page; further ones are linked to.
+FIGURE_BUDGET_BYTES = 1_200_000
+#: Rows of an exhibit's table in the PDF.
+MAX_PDF_ROWS = 200
+_MEDIA = {".svg": "image/svg+xml", ".png": "image/png"}
+#: Headings for exhibits whose section the study's page would not have otherwise.
+TITLES = {"reading": "Central reading"}
+
+
+@dataclass(frozen=True)
+class Shown:
+    """An exhibit ready for a page.
+
+    Attributes
+    ----------
+    title, caption
+        Above and below.
+    uri
+        The figure as a data address; empty where there is none or no room for it.
+    href
+        The figure's file, relative to the report; empty where there is none.
+    alt
+        What the figure shows.
+    table
+        Rows; None for none.
+    """
+
+    title: str
+    caption: str
+    uri: str
+    href: str
+    alt: str
+    table: Table | None
+
+
+def _cell(text: object) -> object:
+    if text is None:
+        return ""
+    try:
+        number = float(str(text))
+    except ValueError:
+        return str(text)
+    return Cell(significant(number), number) if is_number(number) else ""
+
+
+def _rows(results: Results, exhibit: Exhibit) -> tuple[list[str], list[list[object]], list[bool]]:
+    """Headings, cells and which columns are numbers."""
+    path = results.folder / exhibit.table
+    if not exhibit.table or not path.is_file():
+        return [], [], []
+    frame = read_table(path)
+    heads = dict(exhibit.columns or {name: name.replace("_", " ") for name in frame.columns})
+    heads = {name: words for name, words in heads.items() if name in frame.columns}
+    body = [[_cell(value) for value in row] for row in frame[list(heads)].itertuples(index=False)]
+    numeric = [
+        any(isinstance(row[k], Cell) for row in body)
+        and all(isinstance(row[k], Cell) or row[k] == "" for row in body)
+        for k in range(len(heads))
+    ]
+    # Only a column of numbers is rounded for reading; "007" in an id's column stays itself.
+    texts = frame[list(heads)].fillna("")
+    for k, name in enumerate(heads):
+        if not numeric[k]:
+            for row, text in zip(body, texts[name], strict=True):
+                row[k] = str(text)
+    return list(heads.values()), body, numeric
+
+
+def _table(results: Results, exhibit: Exhibit) -> Table | None:
+    heads, body, numeric = _rows(results, exhibit)
+    if not body:
+        return None
+    columns = [
+        Column(head, "number" if number else "text")
+        for head, number in zip(heads, numeric, strict=True)
+    ]
+    return Table(exhibit.title, columns, body, "", exhibit.table)
+
+
+def _figure_path(results: Results, exhibit: Exhibit) -> Path | None:
+    path = results.folder / FOLDER / exhibit.figure
+    return path if exhibit.figure and path.is_file() else None
+
+
+def shown(results: Results, exhibits: Iterable[Exhibit]) -> list[Shown]:
+    """Exhibits for a page; what does not fit its budget is linked to."""
+    found, spent = [], 0
+    for exhibit in exhibits:
+        path, uri, href = _figure_path(results, exhibit), "", ""
+        if path is not None:
+            href = f"../{FOLDER}/{exhibit.figure}"
+            data = base64.b64encode(path.read_bytes()).decode("ascii")
+            if spent + len(data) <= FIGURE_BUDGET_BYTES:
+                uri, spent = f"data:{_MEDIA[path.suffix]};base64,{data}", spent + len(data)
+        found.append(
+            Shown(exhibit.title, exhibit.caption, uri, href, exhibit.alt, _table(results, exhibit))
+        )
+    return found
+
+
+def of_section(results: Results, section: str, participant_id: str = "") -> list[Exhibit]:
+    """Exhibits of a section of the study's page, or of a subject's page."""
+    return [
+        exhibit
+        for exhibit in results.exhibits
+        if exhibit.section == section and exhibit.participant_id == participant_id
+    ]
+
+
+def banners(results: Results) -> list[str]:
+    """Sentences for the head of every page."""
+    return list(dict.fromkeys(exhibit.banner for exhibit in results.exhibits if exhibit.banner))
+
+
+def exhibit_blocks(results: Results, exhibits: Iterable[Exhibit], prefix: str) -> list[Block]:
+    """Exhibits as numbered figures and tables of a document; ``prefix`` as in ``14.4.20``."""
+    blocks: list[Block] = []
+    for place, exhibit in enumerate(exhibits, start=1):
+        path = _figure_path(results, exhibit)
+        number = f"{prefix}.{place}"
+        if path is not None:
+            blocks.append(
+                Plate(
+                    number,
+                    exhibit.title,
+                    path.read_bytes(),
+                    path.suffix[1:],
+                    exhibit.alt,
+                    exhibit.caption,
+                    80,
+                )
+            )
+        heads, body, numeric = _rows(results, exhibit)
+        if body:
+            titles = [f">{h}" if n else h for h, n in zip(heads, numeric, strict=True)]
+            cells = [
+                tuple(str(c.text) if isinstance(c, Cell) else str(c) for c in row) for row in body
+            ]
+            notes = [exhibit.caption] if exhibit.caption and path is None else []
+            if len(cells) > MAX_PDF_ROWS:
+                notes.append(f"The first {MAX_PDF_ROWS} of {len(cells)} rows.")
+            blocks.append(
+                DataTable(
+                    number,
+                    exhibit.title,
+                    tuple(titles),
+                    tuple(cells[:MAX_PDF_ROWS]),
+                    exhibit.table,
+                    tuple(notes),
+                )
+            )
+    return blocks
+
+
+def report_blocks(results: Results) -> list[Block]:
+    """All exhibits of the study (not of single subjects) for the end of the report's tables."""
+    studywide = [exhibit for exhibit in results.exhibits if not exhibit.participant_id]
+    blocks = exhibit_blocks(results, studywide, "14.5")
+    return [Heading("14.5 Further figures and tables"), *blocks] if blocks else []
+
+
+__all__ = [
+    "SECTIONS",
+    "TITLES",
+    "Shown",
+    "banners",
+    "exhibit_blocks",
+    "of_section",
+    "report_blocks",
+    "shown",
+]

@@ -1,0 +1,178 @@
+"""The review desk: a contact sheet of every visit with a form to accept, question or exclude it.
+
+The page works alone: opened as a file it gives the table of decisions as a download. Served by
+``snakemake review`` it writes each decision at once. It never shows an arm: who rates must not
+know. The workflow applies what was decided, and computes everything without exclusions too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from markupsafe import Markup
+
+from corelab.provenance.decisions import COLUMNS, FIRST, Decision, DecisionFault, read_decisions
+from corelab.provenance.job import Plain
+from corelab.provenance.products import write_text
+from corelab.reporting import page, pictures
+from corelab.reporting.attention import attention
+from corelab.reporting.numbers import significant
+from corelab.reporting.results import Results, Visit, subject_page
+from corelab.reporting.subject import common_content
+from corelab.reporting.vocabulary import KIND_WORDS, endpoint_words
+
+#: Bytes of pictures on the desk; visits beyond have theirs on the subjects' pages.
+PICTURE_BUDGET_BYTES = 5_000_000
+_TILE_PIXELS, _SLICES, _ROWS = 108, 7, 2
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """One visit on the desk.
+
+    Attributes
+    ----------
+    participant_id, visit
+        Whose it is.
+    page
+        The subject's page.
+    flag
+        The most serious thing found about the subject, or nothing.
+    concerns
+        What was found.
+    values
+        (endpoint, text) of the pipeline's values.
+    endpoints
+        Endpoints that can be decided on apart.
+    picture
+        Contact sheet; None where there is no image or no room.
+    """
+
+    participant_id: str
+    visit: str
+    page: str
+    flag: str
+    concerns: tuple[str, ...]
+    values: tuple[tuple[str, str], ...]
+    endpoints: tuple[tuple[str, str], ...]
+    picture: pictures.Picture | None
+
+
+def _concerns(results: Results) -> dict[str, list[tuple[str, str]]]:
+    found: dict[str, list[tuple[str, str]]] = {}
+    for item in attention(results):
+        if item.severity != "note":
+            for subject in item.subjects:
+                found.setdefault(subject, []).append((item.severity, item.text))
+    return found
+
+
+def _picture(visit: Visit, folder: Path) -> pictures.Picture | None:
+    panels = pictures.visit_panels(visit, folder)[:_ROWS]
+    if not panels:
+        return None
+    shown = ", ".join(KIND_WORDS.get(panel.kind, panel.kind) for panel in panels)
+    outlined = sorted({o.name for panel in panels for o in panel.outlines}) or ["nothing"]
+    alt = (
+        f"Axial slices of {visit.participant_id}, {visit.visit}: {shown}; "
+        f"outlined: {', '.join(outlined)}"
+    )
+    return pictures.mosaic(panels, slices=_SLICES, tile=_TILE_PIXELS, alt=alt)
+
+
+def sheets(results: Results) -> list[Sheet]:
+    """Every visit with images, those with something to look at first."""
+    concerns = _concerns(results)
+    rank = {"error": 0, "warning": 1}
+    rows = results.measurements
+    rows = rows[(rows["source"] == "pipeline") & (rows["region"] == "all")]
+
+    def worst(visit: Visit) -> int:
+        return min((rank[s] for s, _ in concerns.get(visit.participant_id, [])), default=2)
+
+    found, spent = [], 0
+    for visit in sorted(results.visits, key=lambda v: (worst(v), v.participant_id)):
+        own = rows[
+            (rows["participant_id"] == visit.participant_id) & (rows["visit"] == visit.visit)
+        ]
+        names = list(dict.fromkeys(own["endpoint"].dropna()))
+        values = tuple(
+            (
+                endpoint_words(row.endpoint),
+                f"{significant(row.value)} {row.unit or ''!s}".strip()
+                if row.status == "ok"
+                else str(row.status).replace("_", " "),
+            )
+            for row in own.itertuples()
+        )
+        picture = _picture(visit, results.folder)
+        if picture is not None:
+            spent += len(picture.uri)
+            picture = picture if spent <= PICTURE_BUDGET_BYTES else None
+        told = concerns.get(visit.participant_id, [])
+        found.append(
+            Sheet(
+                visit.participant_id,
+                visit.visit,
+                subject_page(visit.participant_id),
+                told[0][0] if told else "",
+                tuple(text for _, text in told[:4]),
+                values,
+                tuple((name, endpoint_words(name)) for name in names),
+                picture,
+            )
+        )
+    return found
+
+
+def script_json(content: Any) -> Markup:
+    r"""JSON for a script element: nothing in it can end the element.
+
+    Examples
+    --------
+    >>> str(script_json("</script>"))
+    '"\\u003c/script\\u003e"'
+    """
+    text = json.dumps(content, sort_keys=True)
+    for sign in "<>&":
+        text = text.replace(sign, f"\\u{ord(sign):04x}")
+    return Markup(text)
+
+
+def desk_html(results: Results, decisions: Sequence[Decision]) -> str:
+    """The desk as one page."""
+    scripts = [page.asset("report.js"), page.asset("review.js")]
+    policy = page.security_policy(scripts).replace("connect-src", "connect-src 'self'")
+    known = {
+        "columns": list(COLUMNS),
+        "first": FIRST,
+        "decisions": [asdict(decision) for decision in decisions],
+    }
+    return page.render(
+        "review.html.j2",
+        **common_content(results, None),
+        policy=policy,
+        page_title=f"{results.title}: review desk",
+        sheets=sheets(results),
+        known=script_json(known),
+        review_script=Markup(page.asset("review.js")),
+    )
+
+
+def write_desk(results: Results, decisions_path: str | Path | None) -> Path:
+    """Write ``report/review.html``.
+
+    Raises
+    ------
+    corelab.provenance.job.Plain
+        If the chain of decisions is broken.
+    """
+    try:
+        decisions = read_decisions(decisions_path) if decisions_path else []
+    except DecisionFault as fault:
+        raise Plain(str(fault)) from None
+    return write_text(desk_html(results, decisions), results.folder / "report" / "review.html")

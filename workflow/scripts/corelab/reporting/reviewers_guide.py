@@ -1,0 +1,131 @@
+"""The analysis data reviewer's guide: what a reviewer needs to know before opening a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from corelab.reporting.conformance import conformance
+from corelab.reporting.datasets import Dataset
+from corelab.reporting.documents import (
+    Block,
+    Bullets,
+    DataTable,
+    Definitions,
+    Heading,
+    Paragraph,
+    program,
+)
+from corelab.reporting.methods import analysis_sentence, software_versions
+from corelab.reporting.numbers import plural
+from corelab.reporting.results import Results
+
+
+def guide_blocks(results: Results, found: Sequence[Dataset]) -> tuple[Block, ...]:
+    """The guide, in the chapters of the usual template (ADRG).
+
+    Parameters
+    ----------
+    results
+        Of the study.
+    found
+        Its data sets, analysis and tabulation.
+    """
+    issues = conformance(found)
+    analysis = [d for d in found if not d.tabulation]
+    domains = [d for d in found if d.tabulation]
+    plan = tuple(f"{a['id']}: {analysis_sentence(a)}" for a in results.analyses)
+    visits = ", ".join(results.tables.visit_order) or "none named"
+
+    def listed(those: Sequence[Dataset]) -> tuple[tuple[str, ...], ...]:
+        return tuple(
+            (
+                d.name,
+                d.label,
+                d.structure,
+                d.adam_class.capitalize(),
+                ", ".join(v.name for v in sorted(d.variables, key=lambda v: v.key) if v.key),
+                str(len(d.frame)),
+            )
+            for d in those
+        )
+
+    columns = ("Data set", "Label", "Structure", "Class", "Key", ">Records")
+    blocks: list[Block] = [
+        Heading("1 Introduction"),
+        Paragraph(
+            "This guide belongs to the imaging data sets of the study. They were written by "
+            f"{program()} from endpoints/measurements.tsv and the statistics tables; define.xml "
+            "describes every variable."
+        ),
+        Definitions(
+            (
+                ("Standards", "ADaMIG 1.3; SDTMIG 3.4 (names and structure of PR, NV and TR)"),
+                ("Exchange", "SAS transport (XPORT v5) and Dataset-JSON 1.1, the same records"),
+                ("Definitions", "Define-XML 2.1"),
+                ("Results", "ars.json: every statistic with its method and data, ARS 1.0 shape"),
+            )
+        ),
+        Heading("2 The study"),
+        Definitions(
+            (
+                ("Study", str(results.study.get("id", ""))),
+                ("Title", results.title),
+                ("Visits, in order", visits),
+                ("Baseline", str(results.tables.baseline or "none")),
+                ("Plan fingerprint", results.fingerprint),
+            )
+        ),
+        Bullets(plan) if plan else Paragraph("No analysis was planned."),
+        Heading("3 Considerations"),
+        Bullets(
+            (
+                "AVISITN is the order of the visit, not a study day: the study has no dates here.",
+                "ANL01FL marks the primary source, whole lesion, with a value.",
+                "Values that could not be had keep their record, with STATUS and REASND; nothing "
+                "is imputed.",
+                "CNSR is 1 - event: 0 is an event.",
+                "ROWID leads from a record to measurements.tsv and to provenance/trace.tsv.",
+                "SDTM's MI is microscopic findings: imaging findings of the brain stand in NV, of "
+                "a tumour in TR, the scans in PR.",
+                "Age above the limit of de-identification and dates of birth are not in the data.",
+            )
+        ),
+        Heading("4 How the data sets were made"),
+        Paragraph(
+            "measurements.tsv is one row per number. ADIMG holds the pipeline's rows and those of "
+            "supplied masks, ADREAD those of readers and of other software, ADSEG the overlap of "
+            "masks, ADTR both for tumours, ADPD outcomes and exposures, ADTTE and ADRS the events "
+            "sheet, ADRISK the pre-validated radiomic risk, ADARD every statistic."
+        ),
+        Heading("5 Data sets"),
+        DataTable("", "Analysis data sets", columns, listed(analysis), "datasets/define.xml"),
+    ]
+    if domains:
+        blocks.append(
+            DataTable("", "Tabulation domains", columns, listed(domains), "datasets/define.xml")
+        )
+    blocks.append(Heading("6 Conformance"))
+    if issues.empty:
+        blocks.append(
+            Paragraph("Keys, controlled terms, labels, lengths and references: nothing to report.")
+        )
+    else:
+        tally = issues["severity"].value_counts()
+        told = ", ".join(
+            plural(int(tally[s]), s) for s in ("error", "warning", "note") if s in tally.index
+        )
+        rows = tuple(tuple(str(cell) for cell in row) for row in issues.head(200).to_numpy())
+        heads = ("Severity", "Data set", "Variable", "Rule", "Found", ">Records")
+        blocks += [
+            Paragraph(f"{told}. The full list is datasets/conformance.tsv."),
+            DataTable("", "What does not conform", heads, rows, "datasets/conformance.tsv"),
+        ]
+    blocks += [
+        Heading("7 Programs"),
+        Paragraph(
+            "The programs are the workflow itself; provenance/manifest.json has the digest of "
+            "every rule's code, provenance/REPRODUCE.md the command that repeats the run."
+        ),
+        Definitions(tuple(software_versions())),
+    ]
+    return tuple(blocks)

@@ -1,0 +1,185 @@
+"""The standard operating procedure: what is done, in which order, by which rule, how set.
+
+Everything in it comes from the resolved config, the installed versions and the workflow's own
+rules, so that the same study gives the same bytes, and an edit of a rule another procedure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from markupsafe import escape
+
+from corelab.provenance.rules import ASKED, Rule, workflow_rules
+from corelab.reporting.documents import (
+    Block,
+    Bullets,
+    DataTable,
+    Definitions,
+    Heading,
+    Paragraph,
+    Plate,
+)
+from corelab.reporting.methods import methods_text, software_versions
+from corelab.reporting.results import Results
+
+
+def _direct(rules: Sequence[Rule]) -> dict[str, set[str]]:
+    """For each rule the ones right before it: those that no other one before it needs."""
+    above: dict[str, set[str]] = {}
+    for rule in rules:
+        above[rule.name] = set(rule.after).union(*(above.get(a, set()) for a in rule.after))
+    return {
+        rule.name: set(rule.after).difference(*(above.get(a, set()) for a in rule.after))
+        for rule in rules
+    }
+
+
+def dag_svg(rules: tuple[Rule, ...]) -> bytes:
+    """The rules as a graph in layers, as an SVG file."""
+    drawn = [rule for rule in rules if rule.name not in ASKED]
+    names = {rule.name for rule in drawn}
+    layer: dict[str, int] = {}
+    for rule in drawn:
+        layer[rule.name] = 1 + max((layer[a] for a in rule.after if a in names), default=-1)
+    columns: dict[int, list[str]] = {}
+    for name, number in layer.items():
+        columns.setdefault(number, []).append(name)
+    wide, high, gap_x, gap_y = 138, 26, 34, 12
+    tallest = max(len(column) for column in columns.values())
+    place = {}
+    for number, column in columns.items():
+        offset = (tallest - len(column)) * (high + gap_y) / 2
+        for row, name in enumerate(column):
+            place[name] = (10 + number * (wide + gap_x), 10 + offset + row * (high + gap_y))
+    width = 20 + len(columns) * (wide + gap_x) - gap_x
+    height = 20 + tallest * (high + gap_y) - gap_y
+    direct = _direct(drawn)
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height:g}" '
+        f'width="{width}" height="{height:g}" font-family="sans-serif" font-size="11">'
+    ]
+    for rule in drawn:
+        for before in sorted(direct[rule.name]):
+            if before in place:
+                x1, y1 = place[before][0] + wide, place[before][1] + high / 2
+                x2, y2 = place[rule.name][0], place[rule.name][1] + high / 2
+                bend = (x1 + x2) / 2
+                parts.append(
+                    f'<path d="M{x1:g} {y1:g}C{bend:g} {y1:g} {bend:g} {y2:g} {x2:g} {y2:g}" '
+                    'fill="none" stroke="#8aa0b2" stroke-width="1"/>'
+                )
+    for name, (x, y) in place.items():
+        parts.append(
+            f'<rect x="{x:g}" y="{y:g}" width="{wide}" height="{high}" rx="4" fill="#eef3f7" '
+            f'stroke="#0b5a8a"/><text x="{x + wide / 2:g}" y="{y + 17:g}" text-anchor="middle" '
+            f'fill="#1a2027">{escape(name)}</text>'
+        )
+    return "".join([*parts, "</svg>"]).encode()
+
+
+def _rows(value: Any, prefix: str = "") -> list[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        return [row for key, item in value.items() for row in _rows(item, f"{prefix}{key}.")]
+    name = prefix.rstrip(".")
+    if isinstance(value, (list, tuple)):
+        if all(not isinstance(item, (Mapping, list)) for item in value):
+            return [(name, ", ".join(map(str, value)) or "none")]
+        return [
+            row for place, item in enumerate(value, 1) for row in _rows(item, f"{name}[{place}].")
+        ]
+    return [(name, "not set" if value is None else str(value))]
+
+
+#: Config blocks that say where files lie, not what is done.
+_PLACES = ("inputs", "results_dir", "data_dir", "row", "bids", "compare_with", "attestations")
+
+
+def sop_blocks(results: Results) -> tuple[Block, ...]:
+    """The procedure as blocks of a document."""
+    rules = workflow_rules()
+    steps = tuple(
+        (str(number), rule.name, rule.text, ", ".join(rule.after))
+        for number, rule in enumerate((r for r in rules if r.name not in ASKED), start=1)
+    )
+    asked = tuple(f"{rule.name}: {rule.text}" for rule in rules if rule.name in ASKED)
+    settings = [
+        (name, text)
+        for key, block in sorted(results.config.items())
+        if key not in _PLACES
+        for name, text in _rows(block, f"{key}.")
+    ]
+    blocks: list[Block] = [
+        Heading("Purpose and scope"),
+        Paragraph(
+            "From the images, reads and tables of the study to its imaging endpoints, their "
+            "reproducibility and their relation to drug and outcome. The program is not a medical "
+            "device; nothing it writes is a basis for treating a patient."
+        ),
+        Heading("Before the first run"),
+        Bullets(
+            (
+                "Install the locked environment (make env); its versions are listed below.",
+                "Write the study's config and sheets; snakemake preflight names every fault.",
+                "Fix the analysis plan; its fingerprint stands on every page.",
+            )
+        ),
+        Heading("Steps"),
+        Plate(
+            "",
+            "Rules of the workflow, from left to right",
+            dag_svg(rules),
+            "svg",
+            "Graph of the workflow's rules",
+            "A line: the rule on the right takes what the one on the left made.",
+            100,
+        ),
+        DataTable("", "Steps in order", (">No", "Rule", "What it does", "After"), steps),
+        Heading("Questions that can be asked at any time"),
+        Bullets(asked),
+        Heading("Faults"),
+        Paragraph(
+            "A fault of one file becomes a status with its reason, and the run goes on; a fault of "
+            "the program stops its job. The same command, given again, does what is left to do. "
+            "Nothing half-written counts. Exclusions are decisions of people at the review desk, "
+            "written to a hash-chained table; every result is computed without them too."
+        ),
+        Heading("Repeating and verifying"),
+        Paragraph(
+            "Equal inputs, config and versions give equal bytes: provenance/REPRODUCE.md has the "
+            "command and the digests to compare. snakemake verify hashes every product again."
+        ),
+        Heading("Methods"),
+    ]
+    for passage in methods_text(results):
+        blocks += [Heading(passage.heading, 2), *map(Paragraph, passage.paragraphs)]
+    blocks += [
+        Heading("Settings of this study"),
+        Definitions(tuple(settings)),
+        Heading("Versions"),
+        Definitions(tuple(software_versions())),
+    ]
+    return tuple(blocks)
+
+
+def read_flow(results: Results) -> tuple[Block, ...]:
+    """The flow of central reading, where the study has readers."""
+    reading = results.config.get("reading") or {}
+    rows = [
+        ("Presentation", str(reading.get("presentation", "")).replace("_", " ")),
+        ("Readers", ", ".join(reading.get("readers") or []) or "those of the reads sheet"),
+        ("Adjudication", "; ".join(_adjudication(r) for r in reading.get("adjudication") or [])),
+        ("Repeated cases", f"{100 * float(reading.get('repeat_share') or 0):g} %"),
+    ]
+    kept = tuple((name, text) for name, text in rows if text)
+    return (Heading("Central reading"), Definitions(kept)) if reading else ()
+
+
+def _adjudication(rule: Mapping[str, Any]) -> str:
+    limits = ", ".join(
+        f"{key.replace('_', ' ')} {value}"
+        for key, value in rule.items()
+        if key not in {"endpoint", "method"}
+    )
+    return f"{rule['endpoint']} ({limits})"

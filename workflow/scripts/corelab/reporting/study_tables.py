@@ -1,0 +1,429 @@
+"""Tables of the study's page: participants, endpoints, quality, files; and of a subject's."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import quote
+
+import pandas as pd
+from markupsafe import Markup
+
+from corelab.reporting import page
+from corelab.reporting.descriptive import descriptions
+from corelab.reporting.figures import arms_of
+from corelab.reporting.numbers import (
+    file_size,
+    is_number,
+    observed,
+    significant,
+)
+from corelab.reporting.page import Cell, Column, Table
+from corelab.reporting.results import (
+    NOT_COMPUTABLE,
+    Results,
+)
+from corelab.reporting.traces import chain_markup, endpoint_page
+from corelab.reporting.vocabulary import (
+    KIND_WORDS,
+    VERDICT_WORDS,
+    criterion_words,
+    endpoint_words,
+)
+
+
+def participants_table(results: Results) -> Table:
+    """Participants by arm: how many, their age and sex, their sites."""
+    people = results.participants
+    groups = [(arm, people[people["arm"].map(str) == arm]) for arm in arms_of(results)]
+    groups.append(("all", people))
+    with_images = set(results.image_subjects)
+    body = []
+    for name, rows in groups:
+        empty = pd.Series(dtype=float)
+        age = pd.to_numeric(rows["age"], errors="coerce").dropna() if "age" in rows else empty
+        age_text = (
+            f"{significant(age.median())} ({significant(age.min())} to {significant(age.max())})"
+            if len(age)
+            else ""
+        )
+        sexes = rows["sex"].dropna().map(str) if "sex" in rows else empty
+        sex = {str(k): int(v) for k, v in sexes.value_counts().sort_index().items()}
+        body.append(
+            [
+                name,
+                len(rows),
+                sum(str(p) in with_images for p in rows["participant_id"]),
+                age_text,
+                ", ".join(f"{k} {v}" for k, v in sex.items()),
+                rows["site"].dropna().nunique() if "site" in rows else "",
+            ]
+        )
+    columns = [
+        Column("Arm"),
+        Column("Participants", "number"),
+        Column("With images", "number"),
+        Column("Age, median (range)", "number", sortable=False),
+        Column("Sex", sortable=False),
+        Column("Sites", "number"),
+    ]
+    return Table("Participants by arm", columns, body)
+
+
+def endpoints_table(results: Results, *, variants: bool) -> Table | None:
+    """Endpoints by visit, source and arm; or the pipeline's variants (other cut-offs) alone."""
+    found = [d for d in descriptions(results) if d.source.startswith("pipeline:") == variants]
+    if not found:
+        return None
+    body = []
+    for d in found:
+        spread = f"{significant(d.q1)} to {significant(d.q3)}" if d.n else ""
+        body.append(
+            [
+                endpoint_words(d.endpoint),
+                d.visit,
+                d.source,
+                d.group,
+                d.n,
+                d.unavailable or "",
+                Cell(page.link(endpoint_page(d.endpoint), significant(d.median)), d.median)
+                if d.n
+                else "",
+                spread,
+                f"{significant(d.low)} to {significant(d.high)}" if d.n else "",
+                d.unit,
+            ]
+        )
+    columns = [
+        Column("Endpoint"),
+        Column("Visit"),
+        Column("Source"),
+        Column("Arm"),
+        Column("n", "number"),
+        Column("Not available", "number"),
+        Column("Median", "number main"),
+        Column("Quartiles", "number", sortable=False),
+        Column("Range", "number", sortable=False),
+        Column("Unit"),
+    ]
+    return Table(
+        "The same endpoints by other cut-offs and engines"
+        if variants
+        else "Endpoints by visit, source and arm",
+        columns,
+        body,
+        "Whole lesion, first repeat.",
+        "endpoints/measurements.tsv",
+    )
+
+
+def person_link(value: str, pages: Mapping[str, str]) -> Any:
+    return Markup('<a href="{}">{}</a>').format(pages[value], value) if value in pages else value
+
+
+def acquisition_table(
+    results: Results, pages: Mapping[str, str], subject: str | None = None
+) -> Table | None:
+    frame = results.acquisition
+    if subject is not None:
+        frame = frame[frame["participant_id"] == subject]
+    if frame.empty:
+        return None
+    rank = {"fail": 0, "not_assessable": 1, "pass": 2}
+    rows = frame.assign(_rank=frame["verdict"].map(rank)).sort_values(
+        ["_rank", "participant_id", "visit", "kind", "criterion"], kind="stable"
+    )
+    body = []
+    for row in rows.itertuples():
+        name, unit, direction = criterion_words(str(row.criterion))
+        body.append(
+            [
+                person_link(str(row.participant_id), pages),
+                row.visit,
+                KIND_WORDS.get(str(row.kind), row.kind),
+                f"{name}, {unit}" if unit else name,
+                observed(row.value),
+                f"{direction} {observed(row.limit)}".strip(),
+                page.tag(VERDICT_WORDS.get(str(row.verdict), str(row.verdict)), str(row.verdict)),
+            ]
+        )
+    tally = frame["verdict"].value_counts()
+    note = ", ".join(f"{tally[name]} {VERDICT_WORDS[name]}" for name in rank if name in tally.index)
+    columns = [
+        Column("Subject"),
+        Column("Visit"),
+        Column("Scan"),
+        Column("Criterion"),
+        Column("Observed", "number"),
+        Column("Charter", "number"),
+        Column("Verdict"),
+    ]
+    return Table("Acquisition checks", columns, body, f"{note}.", "endpoints/acquisition.tsv")
+
+
+def gates_table(
+    results: Results, pages: Mapping[str, str], subject: str | None = None
+) -> Table | None:
+    rank = {"FAIL": 0, "WARN": 1, "PASS": 2}
+    rows = [
+        (rank.get(str(gate.get("verdict")).upper(), 3), visit, gate)
+        for visit in results.visits
+        if subject in (None, visit.participant_id)
+        for gate in visit.gates
+    ]
+    if not rows:
+        return None
+    rows.sort(key=lambda item: (item[0], item[1].participant_id, item[1].visit))
+    body = [
+        [
+            person_link(visit.participant_id, pages),
+            visit.visit,
+            ", ".join(t for t in criterion_words(str(gate.get("criterion", "")))[:2] if t),
+            observed(gate.get("value")),
+            observed(gate.get("limit")),
+            page.tag(str(gate.get("verdict", "")).lower()),
+        ]
+        for _, visit, gate in rows
+    ]
+    columns = [
+        Column("Subject"),
+        Column("Visit"),
+        Column("Gate"),
+        Column("Observed", "number"),
+        Column("Limit", "number"),
+        Column("Verdict"),
+    ]
+    return Table("Quality gates of perfusion series", columns, body)
+
+
+def registration_table(results: Results, pages: Mapping[str, str]) -> Table | None:
+    if not results.normalised:
+        return None
+    names: list[str] = []
+    for record in results.normalised.values():
+        numbers = [k for k, v in (record.get("quality") or {}).items() if is_number(v)]
+        names += [name for name in numbers if name not in names]
+    names = names[:6]
+    rows = sorted(
+        results.normalised.items(), key=lambda item: (item[1].get("status") == "ok", item[0])
+    )
+    body = [
+        [
+            person_link(subject, pages),
+            record.get("method") or "",
+            (record.get("anchor") or {}).get("kind", ""),
+            *(significant((record.get("quality") or {}).get(name)) for name in names),
+            page.tag(str(record.get("status", ""))),
+            record.get("reason") or "",
+        ]
+        for subject, record in rows
+    ]
+    columns = [
+        Column("Subject"),
+        Column("Method"),
+        Column("Anchor"),
+        *(Column(name.replace("_", " "), "number") for name in names),
+        Column("Status"),
+        Column("Reason", "why"),
+    ]
+    return Table("Registration of each subject, failures first", columns, body)
+
+
+def unavailable_table(results: Results, pages: Mapping[str, str]) -> Table | None:
+    frame = results.measurements
+    rows = frame[frame["status"].notna() & (frame["status"] != "ok")]
+    if rows.empty:
+        return None
+    rank = {"failed": 0, "excluded": 1, "missing": 2, NOT_COMPUTABLE: 3}
+    rows = rows.assign(_rank=rows["status"].map(rank)).sort_values(
+        ["_rank", "participant_id", "visit", "endpoint"], kind="stable"
+    )
+    body = [
+        [
+            person_link(str(row.participant_id), pages),
+            row.visit or "",
+            endpoint_words(row.endpoint),
+            row.source or "",
+            "" if row.region == "all" else row.region,
+            page.tag(str(row.status)),
+            row.reason or "",
+        ]
+        for row in rows.itertuples()
+    ]
+    columns = [
+        Column("Subject"),
+        Column("Visit"),
+        Column("Endpoint"),
+        Column("Source"),
+        Column("Region"),
+        Column("Status"),
+        Column("Reason", "why"),
+    ]
+    return Table("Values that could not be had", columns, body, "", "endpoints/measurements.tsv")
+
+
+def findings_table(results: Results) -> Table | None:
+    frame = results.findings.fillna("")
+    if frame.empty:
+        return None
+    rank = {"error": 0, "warning": 1, "note": 2}
+    rows = frame.assign(_rank=frame["severity"].map(rank)).sort_values("_rank", kind="stable")
+    body = [
+        [
+            page.tag(str(row.severity)),
+            row.sheet,
+            row.row,
+            row.column,
+            row.value,
+            row.message,
+            row.remedy,
+        ]
+        for row in rows.itertuples()
+    ]
+    columns = [
+        Column("Severity"),
+        Column("Sheet"),
+        Column("Row", "number"),
+        Column("Column"),
+        Column("Value"),
+        Column("What is wrong", "wide"),
+        Column("How to mend it", "why"),
+    ]
+    return Table("Findings in sheets and headers", columns, body, "", "preflight/findings.tsv")
+
+
+def files_table(results: Results) -> Table:
+    known = {
+        "endpoints/measurements.tsv": "every number, one row each",
+        "endpoints/overlap.tsv": "overlap of masks, case by case",
+        "endpoints/acquisition.tsv": "scans against the imaging charter",
+        "endpoints/flow.tsv": "flow from scans listed to values",
+        "preflight/findings.tsv": "findings in sheets and headers",
+        "verification/certificate.tsv": "published numbers, recomputed",
+        **{f"statistics/{name}.tsv": f"{name} statistics" for name in results.statistics},
+        **{f"maps/{m.path.name}": f"frequency of {m.label}" for m in results.maps},
+    }
+    body = []
+    for name, what in known.items():
+        path = results.folder / name
+        if path.is_file():
+            href = Markup('<a href="../{}">{}</a>').format(quote(name), name)
+            size = path.stat().st_size
+            body.append([href, what, Cell(file_size(size), size)])
+    columns = [Column("File"), Column("What it holds"), Column("Size", "number")]
+    return Table("Tables and maps beside this report", columns, body)
+
+
+def scans_table(results: Results, subject: str) -> Table:
+    body = []
+    for visit in results.visits_of(subject):
+        for scan in visit.scans:
+            size = scan.get("voxel_size_mm") or []
+            shape = scan.get("shape") or []
+            told = [scan.get("reason"), scan.get("remedy"), *(scan.get("notes") or [])]
+            body.append(
+                [
+                    Markup('<span class="mono" id="{}">{}</span>').format(
+                        f"scan-{scan['scan_id']}", scan["scan_id"]
+                    ),
+                    visit.visit,
+                    KIND_WORDS.get(str(scan.get("kind")), scan.get("kind")),
+                    scan.get("reader") or "",
+                    page.tag(str(scan.get("status", "ok"))),
+                    " x ".join(str(n) for n in shape),
+                    " x ".join(f"{float(v):.2f}" for v in size),
+                    Markup('<span class="mono" title="{}">{}</span>').format(
+                        scan.get("sha256") or "", str(scan.get("sha256") or "")[:12]
+                    ),
+                    ". ".join(str(text) for text in told if text),
+                ]
+            )
+    columns = [
+        Column("Scan"),
+        Column("Visit"),
+        Column("Kind"),
+        Column("Reader"),
+        Column("Status"),
+        Column("Voxels", "number", sortable=False),
+        Column("Voxel size, mm", "number", sortable=False),
+        Column("SHA-256"),
+        Column("What to know", "why wide"),
+    ]
+    return Table("Scans as they were read", columns, body)
+
+
+def values_table(
+    frame: pd.DataFrame,
+    caption: str,
+    scans: set[str],
+    chains: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> Table | None:
+    if frame.empty:
+        return None
+    body = []
+    for row in frame.itertuples():
+        ids = [text for text in str(row.scan_ids or "").split(",") if text]
+        links = Markup(", ").join(
+            Markup('<a href="#scan-{}">{}</a>').format(text, text) if text in scans else text
+            for text in ids
+        )
+        behind = page.lines(
+            [
+                ("row", row.row_id or ""),
+                ("full value", f"{row.value:.12g}" if is_number(row.value) else ""),
+                ("scans", links),
+            ]
+        ) + chain_markup(chains.get(str(row.row_id), ()))
+        known = row.status == "ok"
+        body.append(
+            [
+                Markup('<span id="{}">{}</span>').format(
+                    row.row_id or "", endpoint_words(row.endpoint)
+                ),
+                row.visit or "",
+                row.source or "",
+                row.repeat or "",
+                "" if row.region == "all" else row.region,
+                Cell(significant(row.value), row.value) if known else page.tag(str(row.status)),
+                row.unit or "",
+                row.reason or "",
+                page.more("trace", behind),
+            ]
+        )
+    columns = [
+        Column("Endpoint"),
+        Column("Visit"),
+        Column("Source"),
+        Column("Repeat", "number"),
+        Column("Region"),
+        Column("Value", "number main"),
+        Column("Unit"),
+        Column("Reason", "why"),
+        Column("Behind it", "why", sortable=False),
+    ]
+    return Table(caption, columns, body, "", "endpoints/measurements.tsv")
+
+
+def overlap_table(frame: pd.DataFrame) -> Table | None:
+    if frame.empty:
+        return None
+    body = [
+        [
+            row.label or "",
+            row.visit or "",
+            f"{row.source_a} vs {row.source_b}",
+            row.metric,
+            Cell(significant(row.value), row.value),
+            row.reason or "",
+        ]
+        for row in frame.itertuples()
+    ]
+    columns = [
+        Column("Label"),
+        Column("Visit"),
+        Column("Masks"),
+        Column("Measure"),
+        Column("Value", "number main"),
+        Column("Reason", "why"),
+    ]
+    return Table("Overlap of masks", columns, body, "", "endpoints/overlap.tsv")

@@ -1,0 +1,244 @@
+"""The pages of the subjects, and their cards on the study's page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from corelab import __version__
+from corelab.provenance.products import write_text
+from corelab.reporting import exhibits, page, pictures, viewer
+from corelab.reporting.attention import (
+    Attention,
+    attention,
+)
+from corelab.reporting.numbers import (
+    is_number,
+    significant,
+)
+from corelab.reporting.page import Column, Table
+from corelab.reporting.results import (
+    Results,
+    subject_page,
+)
+from corelab.reporting.study_tables import (
+    acquisition_table,
+    gates_table,
+    overlap_table,
+    person_link,
+    scans_table,
+    values_table,
+)
+from corelab.reporting.vocabulary import (
+    KIND_WORDS,
+)
+
+#: Bytes of pictures on the study's page; further subjects have theirs on their own pages.
+PICTURE_BUDGET_BYTES = 3_400_000
+
+
+@dataclass(frozen=True)
+class Card:
+    """A subject in the gallery."""
+
+    name: str
+    page: str
+    facts: str
+    flag: str
+    caption: str
+    picture: pictures.Picture | None
+
+
+def subject_facts(results: Results, subject: str) -> list[tuple[str, str]]:
+    people = results.participants
+    rows = people[people["participant_id"] == subject]
+    if rows.empty:
+        return []
+    row = rows.iloc[0]
+    facts = []
+    for name in people.columns:
+        value = row[name]
+        if name != "participant_id" and value is not None and not pd.isna(value):
+            text = significant(value) if isinstance(value, float) else str(value)
+            facts.append((name.replace("_", " "), text))
+    return facts
+
+
+def common_content(results: Results, participant_id: str | None = "") -> dict[str, Any]:
+    """What every page has: style, script, study, banners; exhibits of the study or of a subject."""
+    sections: dict[str, list[exhibits.Shown]] = {}
+    for exhibit in results.exhibits:
+        if exhibit.participant_id == participant_id and exhibit.section not in sections:
+            own = exhibits.of_section(results, exhibit.section, exhibit.participant_id)
+            sections[exhibit.section] = exhibits.shown(results, own)
+    return {
+        "banners": exhibits.banners(results),
+        "exhibits": sections,
+        "version": __version__,
+        "css": Markup(page.asset("report.css")),
+        "script": Markup(page.asset("report.js")),
+        "study_id": str(results.study.get("id", "")),
+        "sap_version": str(results.study.get("sap_version") or ""),
+        "fingerprint": results.fingerprint,
+    }
+
+
+def subject_html(
+    results: Results,
+    subject: str,
+    panels: Sequence[Sequence[pictures.Panel]],
+    neighbours: tuple[str, str],
+    pages: Mapping[str, str],
+    concerns: Sequence[Attention],
+    chains: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> str:
+    """One subject's page."""
+    visits = results.visits_of(subject)
+    shown: list[pictures.Picture] = []
+    for group in panels:
+        for panel in group:
+            outlined = ", ".join(o.name for o in panel.outlines) or "nothing"
+            name = KIND_WORDS.get(panel.kind, panel.kind)
+            alt = f"Axial slices of {subject}, {panel.visit}, {name}; outlined: {outlined}"
+            drawn = pictures.mosaic([panel], slices=7, tile=176, alt=alt)
+            shown.append(
+                pictures.Picture(
+                    drawn.data,
+                    drawn.width,
+                    drawn.height,
+                    alt,
+                    drawn.legend,
+                    f"{panel.visit}: {name}",
+                )
+            )
+    scans, left = viewer.viewer_scans(panels)
+    rows = results.measurements[results.measurements["participant_id"] == subject]
+    whole = rows[rows["region"].fillna("all") == "all"]
+    regions = rows[rows["region"].fillna("all") != "all"]
+    scan_ids = {str(scan["scan_id"]) for visit in visits for scan in visit.scans}
+    record = results.normalised.get(subject, {})
+    registration = [
+        (key, str(record[key]))
+        for key in ("method", "status", "reason", "preset")
+        if record.get(key)
+    ]
+    registration += [
+        (key.replace("_", " "), significant(value))
+        for key, value in (record.get("quality") or {}).items()
+        if is_number(value)
+    ]
+    contents = [("subject", "Subject")]
+    if visits:
+        contents += [("images", "Images"), ("scans", "Scans")]
+    contents.append(("values", "Values"))
+    scripts = [page.asset("report.js")]
+    extra: list[str] = []
+    if scans:
+        scripts.append(page.asset("viewer.js"))
+        extra.append(f"'sha256-{viewer.niivue_sha256()}'")
+    return page.render(
+        "subject.html.j2",
+        **common_content(results, subject),
+        policy=page.security_policy(scripts, extra),
+        page_title=f"{subject}, {results.study.get('id', '')}",
+        name=subject,
+        contents=contents,
+        previous=neighbours[0],
+        next=neighbours[1],
+        pages=pages,
+        facts=subject_facts(results, subject),
+        attention=[Attention(a.severity, a.topic, a.text, (), "") for a in concerns],
+        has_images=bool(visits),
+        volumes=Markup(viewer.volumes_json(scans)) if scans else "",
+        volumes_left=left,
+        niivue=Markup(viewer.niivue_source()) if scans else "",
+        viewer_script=Markup(page.asset("viewer.js")),
+        pictures=shown,
+        scans=scans_table(results, subject),
+        acquisition=acquisition_table(results, {}, subject),
+        gates=gates_table(results, {}, subject),
+        registration=registration,
+        values=values_table(whole, "Values of the whole lesion", scan_ids, chains),
+        regions=values_table(regions, "Values by atlas region", scan_ids, {}),
+        overlap=overlap_table(results.overlap[results.overlap["participant_id"] == subject]),
+    )
+
+
+def write_subjects(
+    results: Results,
+    folder: Path,
+    pages: Mapping[str, str],
+    flags: Mapping[str, str],
+    chains: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> tuple[list[Card], int]:
+    """Write the subjects' pages; give the cards of those with images, flagged ones first."""
+    concerns: dict[str, list[Attention]] = {}
+    for item in attention(results):
+        for subject in item.subjects:
+            concerns.setdefault(subject, []).append(item)
+    rank = {"error": 0, "warning": 1}
+    names = list(pages)
+    image_names = set(results.image_subjects)
+    order = sorted(names, key=lambda name: rank.get(flags.get(name, ""), 2))
+    cards, spent, left = [], 0, 0
+    for name in order:
+        panels = [pictures.visit_panels(v, results.folder) for v in results.visits_of(name)]
+        position = names.index(name)
+        neighbours = (
+            pages[names[position - 1]] if position > 0 else "",
+            pages[names[position + 1]] if position + 1 < len(names) else "",
+        )
+        html = subject_html(
+            results, name, panels, neighbours, pages, concerns.get(name, []), chains
+        )
+        write_text(html, folder / subject_page(name))
+        if name not in image_names:
+            continue
+        picture = pictures.subject_picture(name, panels)
+        caption = picture.caption if picture else "no image could be shown"
+        if picture and spent + len(picture.uri) > PICTURE_BUDGET_BYTES:
+            picture, left = None, left + 1
+        spent += len(picture.uri) if picture else 0
+        facts = ", ".join(
+            text for key, text in subject_facts(results, name) if key in {"arm", "site"}
+        )
+        cards.append(Card(name, pages[name], facts, flags.get(name, ""), caption, picture))
+    return cards, left
+
+
+def others_table(
+    results: Results, pages: Mapping[str, str], flags: Mapping[str, str]
+) -> Table | None:
+    """Subjects without images of their own."""
+    images = set(results.image_subjects)
+    names = [name for name in results.subjects if name not in images]
+    if not names:
+        return None
+    rows = results.measurements
+    ok = rows[rows["status"] == "ok"]["participant_id"].value_counts()
+    gone = rows[rows["status"].notna() & (rows["status"] != "ok")]["participant_id"].value_counts()
+    facts = {name: dict(subject_facts(results, name)) for name in names}
+    shown = [key for key in ("arm", "site") if any(key in f for f in facts.values())]
+    body = [
+        [
+            person_link(name, pages),
+            *(facts[name].get(key, "") for key in shown),
+            int(ok.get(name, 0)),
+            int(gone.get(name, 0)) or "",
+            page.tag(flags[name]) if name in flags else "",
+        ]
+        for name in names
+    ]
+    columns = [
+        Column("Subject"),
+        *(Column(key.capitalize()) for key in shown),
+        Column("Values", "number"),
+        Column("Not available", "number"),
+        Column("Flag"),
+    ]
+    return Table("Subjects with values from tables only", columns, body)

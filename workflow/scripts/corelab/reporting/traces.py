@@ -1,0 +1,289 @@
+"""From any number to what is behind it: a trace page per analysis and per endpoint.
+
+A statistic leads to the values that went into it, a value to its row on the subject's page, and
+that row to the chain of masks, parameters, scans and versions of ``provenance/trace.tsv``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from corelab.measurement.selection import NotComputable, as_list, measured
+from corelab.provenance.products import read_table, write_text
+from corelab.reporting import page
+from corelab.reporting.analysis_results import result_id
+from corelab.reporting.methods import analysis_sentence
+from corelab.reporting.numbers import is_number, significant
+from corelab.reporting.page import Cell, Column, Table
+from corelab.reporting.results import Results, subject_page
+from corelab.reporting.vocabulary import endpoint_words, group_words, statistic_words
+from corelab.study.columns import MEASUREMENT_KEY
+from corelab.study.expression import ExpressionError
+from corelab.study.naming import bids_label
+
+MAX_TRACE_ROWS = 5000
+_SHEETS = {
+    "outcome": "outcomes",
+    "exposure": "exposures",
+    "dose": "participants",
+    "by": "participants",
+    "covariates": "participants",
+    "event_endpoint": "events",
+    "criteria": "events",
+}
+
+
+def analysis_page(analysis_id: str) -> str:
+    """File of an analysis' trace.
+
+    Examples
+    --------
+    >>> analysis_page("reader-icc")
+    'trace-reader-icc.html'
+    """
+    return f"trace-{analysis_id}.html"
+
+
+def endpoint_page(endpoint: str) -> str:
+    """File of an endpoint's values.
+
+    Examples
+    --------
+    >>> endpoint_page("infarct_volume"), endpoint_page("lesion_volume:x")
+    ('values-infarct_volume.html', 'values-lesion_volume+3Ax.html')
+    """
+    parts = re.split(r"(_)", endpoint)
+    return "values-" + "".join(p if p == "_" else bids_label(p) for p in parts if p) + ".html"
+
+
+def statistic_link(row: Any, text: Any) -> Any:
+    """A statistic as printed, leading to its trace."""
+    fields = row._asdict() if hasattr(row, "_asdict") else dict(row)
+    anchor = result_id(fields)
+    return page.link(f"{analysis_page(str(fields['analysis_id']))}#{anchor}", text)
+
+
+def used_rows(results: Results, analysis: Mapping[str, Any]) -> pd.DataFrame:
+    """Measurement rows that an analysis can draw on: its endpoints, sources, visits, population."""
+    frames = []
+    endpoints = [*as_list(analysis.get("endpoint")), *as_list(analysis.get("endpoint_y"))]
+    sources = [*as_list(analysis.get("sources") or analysis.get("source"))]
+    if sources and analysis.get("source_y"):
+        sources += as_list(analysis["source_y"])
+    for endpoint in dict.fromkeys(map(str, endpoints)):
+        try:
+            found = measured({**analysis, "visit": None}, results.tables, endpoint=endpoint)
+        except (NotComputable, ExpressionError, KeyError):
+            continue
+        visits = {*as_list(analysis.get("visit")), *as_list(analysis.get("visit_y"))}
+        if visits:
+            visits.add(analysis.get("baseline") or results.tables.baseline)
+            found = found[found["visit"].isin(visits)]
+        if sources and "all" not in sources:
+            found = found[found["source"].isin(sources)]
+        elif not sources and analysis.get("type") != "agreement":
+            found = found[found["source"].isin(["pipeline", "supplied"])]
+        frames.append(found)
+    if not frames:
+        return results.measurements[:0]
+    chosen = pd.concat(frames, ignore_index=True)
+    key = list(MEASUREMENT_KEY)
+    wanted = set(chosen[key].astype(str).itertuples(index=False, name=None))
+    rows = results.measurements
+    mine = [tuple(map(str, k)) in wanted for k in rows[key].itertuples(index=False, name=None)]
+    return rows[mine]
+
+
+def values_table(rows: pd.DataFrame, caption: str, pages: Mapping[str, str]) -> Table | None:
+    """Measurement rows, each leading to its row on the subject's page."""
+    if rows.empty:
+        return None
+    body = []
+    for row in rows.itertuples():
+        known = row.status == "ok"
+        text = significant(row.value, 5) if known else page.tag(str(row.status))
+        person = str(row.participant_id)
+        shown: Any = Cell(text, row.value) if known else text
+        if person in pages:
+            href = f"{subject_page(person)}#{row.row_id}"
+            shown = Cell(page.link(href, text), row.value if known else None)
+        body.append(
+            [
+                person,
+                row.visit or "",
+                endpoint_words(row.endpoint),
+                row.source or "",
+                row.repeat or "",
+                "" if row.region == "all" else row.region,
+                shown,
+                row.unit or "",
+                Markup('<span class="mono">{}</span>').format(row.row_id or ""),
+            ]
+        )
+    columns = [
+        Column("Subject"),
+        Column("Visit"),
+        Column("Endpoint"),
+        Column("Source"),
+        Column("Repeat", "number"),
+        Column("Region"),
+        Column("Value", "number main"),
+        Column("Unit"),
+        Column("Row"),
+    ]
+    return Table(caption, columns, body, "", "endpoints/measurements.tsv", limit=MAX_TRACE_ROWS)
+
+
+def _statistics(results: Results, analysis_id: str) -> Table | None:
+    rows = results.statistics_of(analysis_id)
+    if rows.empty:
+        return None
+    body = []
+    for row in rows.to_dict("records"):
+        name = Markup('<span id="{}">{}</span>').format(
+            result_id(row), statistic_words(str(row["statistic"]))
+        )
+        numbers = [
+            Cell(f"{float(row[k]):.10g}", row[k]) if is_number(row[k]) else ""
+            for k in ("estimate", "ci_low", "ci_high", "p_value", "n", "second_estimate")
+        ]
+        body.append(
+            [
+                name,
+                endpoint_words(row["endpoint"]),
+                group_words(row["group"]),
+                row["visit"] or "",
+                *numbers,
+                ". ".join(
+                    str(row[k]) for k in ("method", "second_method", "note") if row[k] is not None
+                ),
+            ]
+        )
+    heads = ("Estimate", "Lower", "Upper", "p", "n", "Second computation")
+    columns = [
+        Column("Statistic"),
+        Column("Endpoint"),
+        Column("Group"),
+        Column("Visit"),
+        *(Column(head, "number") for head in heads),
+        Column("Definition; second program; note", "why wide"),
+    ]
+    file = f"statistics/{rows['table'].iloc[0]}.tsv"
+    return Table("Statistics at full precision", columns, body, "", file, limit=MAX_TRACE_ROWS)
+
+
+def _sheets(analysis: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple[str, str]]:
+    given = config.get("inputs") or {}
+    names = {"participants"} | {sheet for key, sheet in _SHEETS.items() if analysis.get(key)}
+    return [(name, Path(str(given[name])).name) for name in sorted(names) if given.get(name)]
+
+
+def _write(results: Results, target: Path, name: str, content: Mapping[str, Any]) -> None:
+    from corelab.reporting.subject import common_content
+
+    html = page.render(
+        "trace.html.j2",
+        **common_content(results, None),
+        policy=page.security_policy([page.asset("report.js")]),
+        **content,
+    )
+    write_text(html, target / name)
+
+
+def write_traces(results: Results, target: Path, pages: Mapping[str, str]) -> list[str]:
+    """Write the trace pages; names of the files.
+
+    Parameters
+    ----------
+    results
+        Of the study.
+    target
+        ``report/``.
+    pages
+        Subject -> page, of subjects that have one.
+    """
+    for stale in [*target.glob("trace-*.html"), *target.glob("values-*.html")]:
+        stale.unlink()
+    written = []
+    known = {str(a["id"]) for a in results.analyses} | set(results.all_statistics["analysis_id"])
+    for analysis_id in sorted(known):
+        entry = results.analysis(analysis_id)
+        plan = [
+            (str(key), ", ".join(map(str, as_list(value))))
+            for key, value in entry.items()
+            if value not in (None, [], "")
+        ]
+        name = analysis_page(analysis_id)
+        _write(
+            results,
+            target,
+            name,
+            {
+                "page_title": f"Trace of {analysis_id}",
+                "heading": f"Trace of {analysis_id}",
+                "back": f"index.html#analysis-{analysis_id}",
+                "sentence": analysis_sentence(entry) if entry.get("type") else "Not in the plan.",
+                "plan": plan,
+                "sheets": _sheets(entry, results.config),
+                "statistics": _statistics(results, analysis_id),
+                "values": values_table(
+                    used_rows(results, entry), "Values that the analysis can draw on", pages
+                ),
+            },
+        )
+        written.append(name)
+    for endpoint in dict.fromkeys(results.measurements["endpoint"].dropna()):
+        rows = results.measurements[results.measurements["endpoint"] == endpoint]
+        name = endpoint_page(str(endpoint))
+        _write(
+            results,
+            target,
+            name,
+            {
+                "page_title": f"Values of {endpoint_words(endpoint)}",
+                "heading": f"Every value: {endpoint_words(endpoint)}",
+                "back": "index.html#endpoints",
+                "sentence": "",
+                "plan": [],
+                "sheets": [],
+                "statistics": None,
+                "values": values_table(rows, "Values, and where they could not be had", pages),
+            },
+        )
+        written.append(name)
+    return written
+
+
+def chains(path: str | Path | None) -> dict[str, list[dict[str, Any]]]:
+    """row_id -> steps of its chain in ``provenance/trace.tsv``; nothing without that file."""
+    if path is None or not Path(path).is_file():
+        return {}
+    frame = read_table(path)
+    found: dict[str, list[dict[str, Any]]] = {}
+    for step in frame.to_dict("records"):
+        found.setdefault(str(step["row_id"]), []).append({str(k): v for k, v in step.items()})
+    return found
+
+
+def chain_markup(steps: Sequence[Mapping[str, Any]]) -> Markup:
+    """The chain of one row, without what every chain has (the value itself, the versions)."""
+    lines = []
+    for step in steps:
+        if step["what"] in {"value", "software"}:
+            continue
+        digest = str(step["sha256"] or "")[:16]
+        lines.append(
+            Markup('<li><b>{}</b> <span class="mono">{}</span>{}{}</li>').format(
+                step["what"],
+                step["name"] or "",
+                Markup(' sha256 <span class="mono">{}</span>').format(digest) if digest else "",
+                f" {step['detail']}" if step["detail"] else "",
+            )
+        )
+    return Markup('<ol class="chain">{}</ol>').format(Markup("").join(lines)) if lines else Markup()
