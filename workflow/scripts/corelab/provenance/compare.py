@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,10 @@ COMPARED = {
     "this": "Number of this study",
     "other": "Number of the other study",
     "difference": "this - other",
-    "verdict": "same, different, only_this or only_other",
+    "relative_percent": "Difference over the mean of both, %",
+    "noise_floor": "Least difference that is more than chance (endpoints/noise_floor.tsv)",
+    "verdict": "same, below_noise, different (beyond the noise floor, or none is known), only_this "
+    "or only_other",
 }
 _TABLES = {
     "endpoints/measurements.tsv": (
@@ -34,9 +38,22 @@ _TABLES = {
 
 
 def compare_tables(
-    this: pd.DataFrame, other: pd.DataFrame, key: list[str], value: str
+    this: pd.DataFrame,
+    other: pd.DataFrame,
+    key: list[str],
+    value: str,
+    noise: Mapping[tuple[str, ...], float] | None = None,
 ) -> pd.DataFrame:
     """Numbers of two tables side by side.
+
+    Parameters
+    ----------
+    this, other
+        Tables with ``key`` and ``value``.
+    key, value
+        What a number is, and its column.
+    noise
+        (endpoint, source, region) -> least difference that is more than chance.
 
     Examples
     --------
@@ -51,6 +68,9 @@ def compare_tables(
     first, second = both[f"{value}_this"], both[f"{value}_other"]
     equal = (first == second) | (first.isna() & second.isna())
     verdict = np.where(equal, "same", "different")
+    floor = _floor(both, noise or {})
+    within = ~equal & ((first - second).abs() <= floor)
+    verdict = np.where(within, "below_noise", verdict)
     verdict = np.where(both["_merge"] == "left_only", "only_this", verdict)
     verdict = np.where(both["_merge"] == "right_only", "only_other", verdict)
     return pd.DataFrame(
@@ -59,9 +79,47 @@ def compare_tables(
             "this": first,
             "other": second,
             "difference": first - second,
+            "relative_percent": _relative(first, second),
+            "noise_floor": floor,
             "verdict": verdict,
         }
     )
+
+
+def _relative(first: pd.Series, second: pd.Series) -> pd.Series:
+    mean = (first.abs() + second.abs()) / 2
+    return (100.0 * (first - second) / mean.where(mean > 0)).astype(float)
+
+
+#: What a noise floor belongs to.
+_FLOOR_KEY = ("endpoint", "source", "region")
+
+
+def _floor(rows: pd.DataFrame, noise: Mapping[tuple[str, ...], float]) -> pd.Series:
+    if not set(_FLOOR_KEY) <= set(rows.columns):
+        return pd.Series(np.nan, index=rows.index)
+    keys = zip(*(rows[name].map(str) for name in _FLOOR_KEY), strict=True)
+    return pd.Series([noise.get(key, np.nan) for key in keys], index=rows.index, dtype=float)
+
+
+def noise_floor(*folders: Path) -> dict[tuple[str, ...], float]:
+    """(endpoint, source, region) -> least difference that is more than chance.
+
+    From the column ``minimal_detectable_change`` of ``endpoints/noise_floor.tsv`` (1.96 sqrt(2)
+    times the SD of repeated runs), the larger of the studies; nothing where neither has it.
+    """
+    found: dict[tuple[str, ...], float] = {}
+    for folder in folders:
+        path = folder / "endpoints" / "noise_floor.tsv"
+        if not path.is_file():
+            continue
+        table = read_table(path, numeric=["minimal_detectable_change"])
+        for row in table.to_dict("records"):
+            key = tuple(str(row[name]) for name in _FLOOR_KEY)
+            value = float(row["minimal_detectable_change"])
+            if np.isfinite(value):
+                found[key] = max(found.get(key, 0.0), value)
+    return found
 
 
 def compare_studies(folder: Path, other: Path) -> list[str]:
@@ -75,6 +133,12 @@ def compare_studies(folder: Path, other: Path) -> list[str]:
     if not (other / "endpoints" / "measurements.tsv").is_file():
         raise Plain(f"{other} holds no endpoints/measurements.tsv; name a study's results folder")
     parts, lines = [], [f"{folder} beside {other}"]
+    noise = noise_floor(folder, other)
+    lines.append(
+        f"  noise floor known for {len(noise)} endpoints"
+        if noise
+        else "  no noise floor is known (target noise_floor): every difference is told"
+    )
     for name, (key, value) in _TABLES.items():
         if not (folder / name).is_file() or not (other / name).is_file():
             continue
@@ -83,11 +147,12 @@ def compare_studies(folder: Path, other: Path) -> list[str]:
             read_table(other / name, numeric=[value], text_missing=True),
             key,
             value,
+            noise if name.startswith("endpoints/") else None,
         )
         counts = part["verdict"].value_counts()
         told = ", ".join(
             f"{counts[v]} {v}"
-            for v in ("same", "different", "only_this", "only_other")
+            for v in ("same", "below_noise", "different", "only_this", "only_other")
             if v in counts
         )
         moved = part["difference"].abs().max()

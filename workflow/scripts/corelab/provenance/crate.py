@@ -1,4 +1,9 @@
-"""The run as an RO-Crate: the manifest in a form that archives and reviewers' tools read."""
+"""The run as a Workflow Run RO-Crate: the manifest as archives and reviewers read it.
+
+Profiles: RO-Crate 1.1, Workflow RO-Crate 1.0, Process Run Crate and Workflow Run Crate 0.5. The
+crate's root is the study's results folder; ``provenance/ro-crate-metadata.json`` says the same of
+the folder that it lies in.
+"""
 
 from __future__ import annotations
 
@@ -7,96 +12,206 @@ from pathlib import Path
 from typing import Any
 
 from corelab import __version__
-from corelab.provenance.products import write_json
+from corelab.provenance.products import write_json, write_text
 
 #: The crate is dated by its content, not by the clock, so that two runs give the same bytes.
-UNDATED = "1970-01-01"
+UNDATED = "1970-01-01T00:00:00+00:00"
+#: The workflow as it was run, beside the crate.
+WORKFLOW = "provenance/workflow/Snakefile"
+PROFILES = {
+    "https://w3id.org/ro/wfrun/process/0.5": ("Process Run Crate", "0.5"),
+    "https://w3id.org/ro/wfrun/workflow/0.5": ("Workflow Run Crate", "0.5"),
+    "https://w3id.org/workflowhub/workflow-ro-crate/1.0": ("Workflow RO-Crate", "1.0"),
+}
+_MEDIA = {
+    ".tsv": "text/tab-separated-values",
+    ".json": "application/json",
+    ".html": "text/html",
+    ".pdf": "application/pdf",
+    ".rtf": "application/rtf",
+    ".md": "text/markdown",
+    ".xml": "application/xml",
+    ".svg": "image/svg+xml",
+    ".png": "image/png",
+    ".gz": "application/gzip",
+    ".xpt": "application/octet-stream",
+}
+_LICENSE = "https://spdx.org/licenses/GPL-3.0-or-later"
+_SNAKEMAKE = "https://w3id.org/workflowhub/workflow-ro-crate#snakemake"
 
 
-def crate(manifest: Mapping[str, Any]) -> dict[str, Any]:
-    """RO-Crate 1.1 metadata (JSON-LD) of a study's products.
+def _root(manifest: Mapping[str, Any], files: list[dict[str, Any]], here: str) -> dict[str, Any]:
+    study = manifest["study"]
+    return {
+        "@id": "./",
+        "@type": "Dataset",
+        "name": study.get("title") or study["id"],
+        "description": f"Products of the study {study['id']}, re-analysed by Corelab",
+        "datePublished": UNDATED,
+        "license": {"@id": "#conditions"},
+        "identifier": manifest["products_sha256"],
+        "conformsTo": [{"@id": name} for name in PROFILES],
+        "mainEntity": {"@id": here + WORKFLOW},
+        "hasPart": [{"@id": here + WORKFLOW}, *({"@id": item["@id"]} for item in files)],
+        "mentions": [{"@id": "#run"}],
+    }
+
+
+def _workflow(manifest: Mapping[str, Any], here: str) -> list[dict[str, Any]]:
+    version = str(manifest["software"].get("snakemake", ""))
+    return [
+        {
+            "@id": here + WORKFLOW,
+            "@type": ["File", "SoftwareSourceCode", "ComputationalWorkflow"],
+            "name": "Corelab",
+            "description": "From a trial's images, reads and tables to imaging endpoints",
+            "version": __version__,
+            "license": {"@id": _LICENSE},
+            "programmingLanguage": {"@id": _SNAKEMAKE},
+            "hasPart": [{"@id": f"#rule-{name}"} for name in sorted(manifest.get("rules", {}))],
+        },
+        {
+            "@id": _SNAKEMAKE,
+            "@type": "ComputerLanguage",
+            "name": "Snakemake",
+            "identifier": {"@id": "https://snakemake.github.io"},
+            "url": {"@id": "https://snakemake.github.io"},
+            "version": version,
+        },
+        *(
+            {
+                "@id": f"#rule-{name}",
+                "@type": "SoftwareApplication",
+                "name": f"rule {name}",
+                "softwareVersion": rule.get("code") or __version__,
+            }
+            for name, rule in sorted(manifest.get("rules", {}).items())
+        ),
+        *(
+            {
+                "@id": f"#package-{name}",
+                "@type": "SoftwareApplication",
+                "name": name,
+                "softwareVersion": version,
+            }
+            for name, version in sorted(manifest["software"].items())
+        ),
+    ]
+
+
+def crate(manifest: Mapping[str, Any], here: str = "") -> dict[str, Any]:
+    """RO-Crate metadata (JSON-LD) of a study's products.
 
     Parameters
     ----------
     manifest
         Of :func:`corelab.provenance.manifest.build_manifest`.
+    here
+        What leads from the crate's folder to the study's, such as ``../``.
 
     Examples
     --------
     >>> made = crate({"study": {"id": "a", "title": "A"}, "products": {"maps/x.nii.gz":
     ...     {"sha256": "00", "bytes": 3}}, "products_sha256": "11", "software": {}, "sources": []})
     >>> [item["@id"] for item in made["@graph"]][:3]
-    ['ro-crate-metadata.json', './', '#corelab']
+    ['ro-crate-metadata.json', './', 'provenance/workflow/Snakefile']
     """
     study = manifest["study"]
     files = [
         {
-            "@id": f"../{name}",
+            "@id": f"{here}{name}",
             "@type": "File",
             "name": Path(name).name,
             "contentSize": str(entry["bytes"]),
             "sha256": entry["sha256"],
+            "encodingFormat": _MEDIA.get(Path(name).suffix, "application/octet-stream"),
+            **({"description": entry["role"]} if entry.get("role") else {}),
         }
         for name, entry in sorted(manifest["products"].items())
     ]
-    software = [
+    sources = [
         {
-            "@id": f"#{name}",
-            "@type": "SoftwareApplication",
-            "name": name,
-            "softwareVersion": version,
+            "@id": f"#source-{n}",
+            "@type": "CreativeWork",
+            "name": source["name"],
+            "sha256": source["sha256"],
         }
-        for name, version in sorted(manifest["software"].items())
+        for n, source in enumerate(manifest["sources"])
     ]
+    plan = {
+        "@id": "#plan",
+        "@type": "PropertyValue",
+        "name": "plan_fingerprint",
+        "value": str(study.get("plan_fingerprint", "")),
+    }
     graph = [
         {
             "@id": "ro-crate-metadata.json",
             "@type": "CreativeWork",
             "about": {"@id": "./"},
-            "conformsTo": {"@id": "https://w3id.org/ro/crate/1.1"},
+            "conformsTo": [
+                {"@id": "https://w3id.org/ro/crate/1.1"},
+                {"@id": "https://w3id.org/workflowhub/workflow-ro-crate/1.0"},
+            ],
         },
-        {
-            "@id": "./",
-            "@type": "Dataset",
-            "name": study.get("title") or study["id"],
-            "description": f"Products of the study {study['id']}, re-analysed by Corelab",
-            "datePublished": UNDATED,
-            "license": "Conditions of the trial's data apply",
-            "identifier": manifest["products_sha256"],
-            "hasPart": [{"@id": item["@id"]} for item in files],
-            "mentions": [{"@id": "#run"}],
-        },
-        {
-            "@id": "#corelab",
-            "@type": ["SoftwareSourceCode", "ComputationalWorkflow"],
-            "name": "Corelab",
-            "version": __version__,
-            "license": "https://spdx.org/licenses/GPL-3.0-or-later",
-            "programmingLanguage": {"@id": "#snakemake"},
-        },
+        _root(manifest, files, here),
+        *_workflow(manifest, here),
         {
             "@id": "#run",
             "@type": "CreateAction",
             "name": f"Run of Corelab on {study['id']}",
-            "instrument": {"@id": "#corelab"},
+            "description": "provenance/REPRODUCE.md has the command",
+            "instrument": {"@id": here + WORKFLOW},
+            "agent": {"@id": "#core-laboratory"},
+            "actionStatus": "http://schema.org/CompletedActionStatus",
+            "endTime": UNDATED,
+            "object": [*({"@id": item["@id"]} for item in sources), {"@id": "#plan"}],
             "result": [{"@id": item["@id"]} for item in files],
-            "object": [{"@id": f"#source-{n}"} for n, _ in enumerate(manifest["sources"])],
         },
+        {
+            "@id": "#core-laboratory",
+            "@type": "Organization",
+            "name": "Imaging core laboratory of the study",
+        },
+        {
+            "@id": "#conditions",
+            "@type": "CreativeWork",
+            "name": "Conditions of the trial's data",
+            "description": "The conditions under which the trial's data were given apply",
+        },
+        {"@id": _LICENSE, "@type": "CreativeWork", "name": "GPL-3.0-or-later"},
         *(
-            {
-                "@id": f"#source-{n}",
-                "@type": "CreativeWork",
-                "name": source["name"],
-                "sha256": source["sha256"],
-            }
-            for n, source in enumerate(manifest["sources"])
+            {"@id": name, "@type": "CreativeWork", "name": words, "version": version}
+            for name, (words, version) in PROFILES.items()
         ),
-        *software,
+        plan,
+        *sources,
         *files,
     ]
-    return {"@context": "https://w3id.org/ro/crate/1.1/context", "@graph": graph}
+    return {
+        "@context": [
+            "https://w3id.org/ro/crate/1.1/context",
+            "https://w3id.org/ro/terms/workflow-run/context",
+        ],
+        "@graph": graph,
+    }
 
 
-def write_crate(manifest: Mapping[str, Any], path: str | Path) -> None:
-    """Write ``ro-crate-metadata.json``."""
-    write_json(crate(manifest), path)
+def write_crate(manifest: Mapping[str, Any], path: str | Path, folder: str | Path) -> None:
+    """Write the crate of the study's folder and the one beside the manifest.
+
+    Parameters
+    ----------
+    manifest
+        Of the study.
+    path
+        ``provenance/ro-crate-metadata.json``.
+    folder
+        The study's folder; it gets ``ro-crate-metadata.json`` and the workflow as it was run.
+    """
+    root = Path(__file__).parents[4]
+    for source in [root / "Snakefile", *sorted((root / "workflow" / "rules").glob("*.smk"))]:
+        target = Path(folder) / "provenance" / "workflow" / source.relative_to(root)
+        write_text(source.read_text(encoding="utf-8"), target)
+    write_json(crate(manifest), Path(folder) / "ro-crate-metadata.json")
+    write_json(crate(manifest, "../"), path)

@@ -17,6 +17,7 @@ PACKAGE = "corelab"
 _SKIPPED_SUFFIXES = {".py", ".pyc", ".nbi", ".nbc"}
 
 
+@functools.cache
 def _module_file(root: Path, name: str) -> Path | None:
     path = root.joinpath(*name.split("."))
     if (path / "__init__.py").is_file():
@@ -45,6 +46,32 @@ def _imports(path: Path, root: Path) -> tuple[str, ...]:
             names.add(module)
             names |= {f"{module}.{alias.name}" for alias in node.names}
     return tuple(sorted(names))
+
+
+@functools.cache
+def _content(path: Path) -> bytes:
+    """Digest of a file; scripts share most of the library, so each file is read once."""
+    return hashlib.sha256(path.read_bytes()).digest()
+
+
+@functools.cache
+def _data_files(folder: Path) -> tuple[Path, ...]:
+    """Files beside a folder's modules, below it too."""
+    return tuple(
+        sorted(
+            file
+            for file in folder.rglob("*")
+            if file.is_file()
+            and file.suffix not in _SKIPPED_SUFFIXES
+            and "__pycache__" not in file.parts
+        )
+    )
+
+
+def clear_caches() -> None:
+    """Forget what was read, where files may have changed since."""
+    for cached in (_module_file, _imports, _content, _data_files, digest_of_script):
+        cached.cache_clear()
 
 
 def modules_of(script: Path, root: Path) -> Iterator[Path]:
@@ -94,7 +121,7 @@ def digest_of_script(script: str) -> str:
     >>> _ = (root / "run.py").write_text("from corelab.a import X")
     >>> first = digest_of_script(str(root / "run.py"))
     >>> _ = (root / "corelab" / "a.py").write_text("X = 2")
-    >>> digest_of_script.cache_clear(); first == digest_of_script(str(root / "run.py"))
+    >>> clear_caches(); first == digest_of_script(str(root / "run.py"))
     False
     """
     path = Path(script)
@@ -102,15 +129,9 @@ def digest_of_script(script: str) -> str:
     files = [path, *modules_of(path, root)]
     folders = {file.parent for file in files if file.name != "__init__.py"} - {root}
     for folder in sorted(folders):
-        files += sorted(
-            file
-            for file in folder.rglob("*")
-            if file.is_file()
-            and file.suffix not in _SKIPPED_SUFFIXES
-            and "__pycache__" not in file.parts
-        )
+        files += _data_files(folder)
     summary = hashlib.sha256()
     for file in dict.fromkeys(files):
         summary.update(str(file.relative_to(root)).encode())
-        summary.update(hashlib.sha256(file.read_bytes()).digest())
+        summary.update(_content(file))
     return summary.hexdigest()[:16]

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+from corelab.provenance.ledger import Terminated, place_of, recorded
+
 #: The terminal's stdout while a job's own goes to its log.
 _terminal: list[int] = []
 
@@ -53,7 +55,8 @@ def job(snakemake: SnakemakeObject) -> Iterator[None]:
     """Run a job: everything printed, also from C++, goes to its log; errors end in one line.
 
     The log is opened at file-descriptor level, because ITK prints past Python. A :class:`Plain`
-    error leaves its message; any other leaves a traceback in the log, and the job fails.
+    error leaves its message; any other leaves a traceback in the log, and the job fails. Its entry
+    in the ledger (:mod:`corelab.provenance.ledger`) says how it went.
     """
     set_environment(int(snakemake.threads))
     log = Path(str(snakemake.log[0]))
@@ -67,8 +70,14 @@ def job(snakemake: SnakemakeObject) -> Iterator[None]:
         os.dup2(handle.fileno(), 2)
         message = None
         try:
-            yield
-        except Plain as error:
+            with recorded(
+                place_of(log, getattr(snakemake, "rule", None)),
+                outputs=[str(path) for path in getattr(snakemake, "output", ())],
+                wildcards=dict(getattr(snakemake, "wildcards", {}).items()),
+                code=getattr(getattr(snakemake, "params", None), "code", None),
+            ):
+                yield
+        except (Plain, Terminated) as error:
             message = str(error)
             print(message, file=sys.stderr)
         except Exception as error:

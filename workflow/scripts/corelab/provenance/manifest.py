@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import platform
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,11 +19,13 @@ import pandas as pd
 
 from corelab.provenance.job import Plain
 from corelab.provenance.products import file_sha256, read_json, read_table, write_table
+from corelab.provenance.rules import workflow_rules
 
 #: Folders of a study that hold products.
 PRODUCT_FOLDERS = (
     "derivatives",
     "endpoints",
+    "exhibits",
     "maps",
     "preflight",
     "report",
@@ -118,12 +121,95 @@ def product_files(folder: Path) -> list[str]:
     return sorted(found)
 
 
+#: What a product is, by the beginning of its path; the first that fits.
+ROLES = (
+    (r"derivatives/.*_mask\.nii\.gz$", "mask"),
+    (r"derivatives/.*_map\.nii\.gz$", "map"),
+    (r"derivatives/.*_xfm\.", "transform"),
+    (r"derivatives/.*\.nii\.gz$", "image"),
+    (r"derivatives/.*/(prepare|segment|perfuse|measure|normalise)\.json$", "stage record"),
+    (r".*\.json$", "data dictionary or sidecar"),
+    (r"maps/", "lesion frequency map"),
+    (r"endpoints/", "endpoint table"),
+    (r"statistics/", "statistics table"),
+    (r"report/", "report"),
+    (r"submission/datasets/", "data set"),
+    (r"submission/", "submission document"),
+    (r"verification/", "verification"),
+    (r"preflight/", "finding"),
+    (r"exhibits/", "exhibit"),
+)
+#: Which rule wrote a product; the first that fits.
+WRITERS = (
+    (r"derivatives/.*/(prepare|segment|perfuse|measure|normalise)\.json$", r"\1"),
+    (r"derivatives/.*_xfm\.|derivatives/.*space-MNI", "normalise"),
+    (r"derivatives/.*/perf/|derivatives/.*_(core|hypoperfused|penumbra)", "perfuse"),
+    (r"derivatives/.*_mask\.", "segment"),
+    (r"derivatives/", "prepare"),
+    (r"endpoints/exclusions\.|statistics/sensitivity\.", "sensitivity"),
+    (r"endpoints/batches/", "measure_supplied"),
+    (r"endpoints/", "collect"),
+    (r"statistics/by_analysis/", "analyse"),
+    (r"statistics/without_exclusions/", "analyse_without_exclusions"),
+    (r"statistics/", "statistics_tables"),
+    (r"maps/", "frequency_map"),
+    (r"report/", "report"),
+    (r"submission/", "submission"),
+    (r"verification/certificate", "certificate"),
+    (r"preflight/", "preflight"),
+)
+
+
+def role_of(name: str) -> str:
+    """What a product is.
+
+    Examples
+    --------
+    >>> role_of("derivatives/sub-1/ses-a/dwi/sub-1_label-infarct_mask.nii.gz"), role_of("maps/x")
+    ('mask', 'lesion frequency map')
+    """
+    return next((role for pattern, role in ROLES if re.match(pattern, name)), "product")
+
+
+def rule_of(name: str) -> str:
+    """The rule that wrote a product; nothing where it cannot be told.
+
+    Examples
+    --------
+    >>> rule_of("derivatives/sub-1/ses-a/segment.json"), rule_of("endpoints/measurements.tsv")
+    ('segment', 'collect')
+    """
+    for pattern, rule in WRITERS:
+        found = re.match(pattern, name)
+        if found:
+            return found.expand(rule) if "\\" in rule else rule
+    return ""
+
+
+def host_independent(value: Any) -> Any:
+    """A config without what belongs to one machine: absolute paths are reduced to their names.
+
+    Examples
+    --------
+    >>> host_independent({"path": "/data/x/a.nii", "n": 1, "of": ["rel/b"]})
+    {'path': 'a.nii', 'n': 1, 'of': ['rel/b']}
+    """
+    if isinstance(value, Mapping):
+        return {str(key): host_independent(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [host_independent(item) for item in value]
+    if isinstance(value, (str, Path)) and Path(value).is_absolute():
+        return Path(value).name
+    return value
+
+
 def build_manifest(
     folder: Path,
     *,
     study: Mapping[str, Any],
     code: Mapping[str, str],
     sources: Iterable[Mapping[str, str]],
+    parameters: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
     """The manifest of a study.
 
@@ -137,9 +223,16 @@ def build_manifest(
         Rule -> code digest.
     sources
         Input files by name (not by absolute path) with their sha256.
+    parameters
+        The resolved config; paths in it are reduced to their names.
     """
     products = {
-        name: {"sha256": file_sha256(folder / name), "bytes": (folder / name).stat().st_size}
+        name: {
+            "sha256": file_sha256(folder / name),
+            "bytes": (folder / name).stat().st_size,
+            "role": role_of(name),
+            "rule": rule_of(name),
+        }
         for name in product_files(folder)
     }
     whole = hashlib.sha256()
@@ -151,6 +244,11 @@ def build_manifest(
         "products_sha256": whole.hexdigest(),
         "sources": sorted(sources, key=lambda s: (s["name"], s["sha256"])),
         "code": dict(sorted(code.items())),
+        "rules": {
+            rule.name: {"code": code.get(rule.name), "inputs": list(rule.after)}
+            for rule in workflow_rules()
+        },
+        "parameters": host_independent(parameters or {}),
         "software": software_versions(),
     }
 
@@ -367,6 +465,7 @@ _ORDER = (
     "endpoints",
     "maps",
     "statistics",
+    "exhibits",
     "verification",
     "report",
     "submission",

@@ -58,7 +58,8 @@ def visits_of_records(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
     return list(visits.values())
 
 
-def _troubles(record: Mapping[str, Any]) -> Iterator[str]:
+def troubles(record: Mapping[str, Any]) -> Iterator[str]:
+    """What a stage's record says could not be done, in its own words."""
     if record.get("status") not in (None, "ok"):
         yield str(record.get("reason"))
     for item in [*record.get("scans", []), *record.get("masks", [])]:
@@ -67,8 +68,14 @@ def _troubles(record: Mapping[str, Any]) -> Iterator[str]:
             yield f"{what}: {item.get('reason')}"
 
 
-def status_lines(folder: Path, stages: Mapping[str, Sequence[str]]) -> list[str]:
-    """Progress and failures of a study, recomputed from what lies on disk.
+def status_lines(
+    folder: Path,
+    stages: Mapping[str, Sequence[str]],
+    participants: Sequence[str] = (),
+    configfiles: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> list[str]:
+    """Progress and failures of a study, recomputed from what lies on disk, also after a crash.
 
     Parameters
     ----------
@@ -76,16 +83,18 @@ def status_lines(folder: Path, stages: Mapping[str, Sequence[str]]) -> list[str]
         The study's results folder.
     stages
         Stage -> records (relative paths) that the study is to have.
+    participants
+        Ids of the participants sheet.
+    configfiles, options
+        Of the run, for the commands that retry.
     """
+    from corelab.provenance.ledger import alive, entries, failures
+    from corelab.provenance.progress import closing_lines, scan_failures
+
     lines = [f"Study folder {folder}"]
-    troubles: list[str] = []
     for name, paths in stages.items():
-        there = [path for path in paths if (folder / path).is_file()]
-        lines.append(f"  {name:<10} {len(there):>6} of {len(paths)} done")
-        for path in there:
-            record = read_json(folder / path)
-            where = f"{record['participant_id']} {record.get('visit') or ''}".strip()
-            troubles += [f"  {where}, {name}: {trouble}" for trouble in _troubles(record)]
+        there = sum((folder / path).is_file() for path in paths)
+        lines.append(f"  {name:<10} {there:>6} of {len(paths)} done")
     for name in (
         "endpoints/measurements.tsv",
         "statistics/agreement.tsv",
@@ -94,8 +103,11 @@ def status_lines(folder: Path, stages: Mapping[str, Sequence[str]]) -> list[str]
     ):
         state = "there" if (folder / name).is_file() else "not yet"
         lines.append(f"  {name:<28} {state}")
-    lines.append(f"{len(troubles)} things to look at" + (":" if troubles else ""))
-    lines += troubles[:50]
-    if len(troubles) > 50:
-        lines.append(f"  ... and {len(troubles) - 50} more")
-    return lines
+    # The asking job keeps an entry too.
+    others = [(place, entry) for place, entry in entries(folder) if place.rule != "status"]
+    running = [place for place, entry in others if alive(entry)]
+    lines.append(f"  jobs at work                 {len(running)}")
+    lines += [f"    {place.rule} {place.name}" for place in running[:10]]
+    found = [*failures(folder), *scan_failures(folder, stages)]
+    lines.append(f"{len(found)} things to look at" + (":" if found else ""))
+    return lines + closing_lines(folder, participants, found, configfiles, options or {})

@@ -1,9 +1,13 @@
-"""Index of a BIDS folder: participants and scans sheets, without opening an image."""
+"""Index of a folder: participants and scans sheets, without opening an image.
+
+BIDS, and the layouts of ISLES'24, UPENN-GBM and SOOP (OpenNeuro ds004889), as published.
+"""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pandas as pd
@@ -37,7 +41,7 @@ KINDS = {
 }
 _ENTITY = re.compile(r"([a-z]+)-([0-9A-Za-z+]+)")
 _SUFFIX = re.compile(r"_([A-Za-z0-9-]+)\.nii(\.gz)?$")
-SCANS = ("participant_id", "visit", "kind", "path", "reader", "repeat", "space")
+SCANS = ("participant_id", "visit", "kind", "path", "reader", "repeat", "space", "label_values")
 
 
 def _row(name: str, path: str) -> dict[str, str | None] | None:
@@ -50,6 +54,8 @@ def _row(name: str, path: str) -> dict[str, str | None] | None:
         kind: str | None = f"mask-{entities.get('label', 'lesion')}"
     elif word == "T1w" and "ce" in entities:
         kind = "T1c"
+    elif word == "dwi" and entities.get("rec", "").upper() == "ADC":
+        kind = "adc"
     else:
         kind = KINDS.get(word)
     if kind is None:
@@ -68,13 +74,124 @@ def _row(name: str, path: str) -> dict[str, str | None] | None:
     }
 
 
+#: File of UPENN-GBM -> kind: UPENN-GBM-00001_11_T1GD.nii.gz, _segm, _automated_approx_segm.
+_UPENN = re.compile(
+    r"(UPENN-GBM-\d{5})_(\d{2})_"
+    r"(T1GD|T1|T2|FLAIR|segm|automated_approx_segm|brain_segm)(_unstripped)?\.nii(?:\.gz)?$"
+)
+_UPENN_KINDS = {"T1GD": "T1c", "T1": "T1w", "T2": "T2w", "FLAIR": "FLAIR"}
+#: Tissue of UPENN-GBM (BraTS): 1 necrosis, 2 oedema, 4 enhancing.
+_UPENN_LABELS = {"mask-enhancing": "4", "mask-oedema": "2", "mask-whole-tumour": "1,2,4"}
+#: Files of ISLES'24 whose suffix BIDS does not have: lesion-msk, lvo-msk, cow-msk, space-ncct_*.
+_ISLES = re.compile(r"_(lesion|lvo|cow)-msk\.nii(?:\.gz)?$")
+
+
+def _upenn_rows(name: str, path: str) -> list[dict[str, str | None]]:
+    """UPENN-GBM: 11 is the scan before surgery, 21 that of the recurrence."""
+    found = _UPENN.search(name)
+    if found is None or found.group(4):
+        return []
+    subject, time, what, _ = found.groups()
+    base: dict[str, str | None] = {
+        "participant_id": subject,
+        "visit": {"11": "preoperative", "21": "follow-up"}.get(time, time),
+        "path": path,
+        "reader": None,
+        "repeat": None,
+        "space": "native",
+        "label_values": None,
+    }
+    if what in _UPENN_KINDS:
+        return [{**base, "kind": _UPENN_KINDS[what]}]
+    if what == "brain_segm":
+        return [{**base, "kind": "mask-brain"}]
+    reader = "automated" if what.startswith("automated") else "corrected"
+    return [
+        {**base, "kind": kind, "reader": reader, "label_values": values}
+        for kind, values in _UPENN_LABELS.items()
+    ]
+
+
+def _isles_rows(name: str, path: str) -> list[dict[str, str | None]]:
+    """ISLES'24: the lesion mask of the follow-up, which the challenge calls ``lesion-msk``."""
+    found = _ISLES.search(name)
+    entities = dict(_ENTITY.findall(name))
+    if found is None or "sub" not in entities or found.group(1) != "lesion":
+        return []
+    return [
+        {
+            "participant_id": f"sub-{entities['sub']}",
+            "visit": entities.get("ses", "1"),
+            "kind": "mask-infarct",
+            "path": path,
+            "reader": None,
+            "repeat": entities.get("run"),
+            "space": "MNI152" if entities.get("space", "").startswith("MNI152") else "native",
+            "label_values": None,
+        }
+    ]
+
+
+def _rows(name: str, path: str, dataset: str) -> list[dict[str, str | None]]:
+    """Rows of a file in any of the layouts; none where no kind fits."""
+    found = _upenn_rows(name, path) or _isles_rows(name, path)
+    if found:
+        return found
+    row = _row(name, path)
+    if row is None:
+        return []
+    row["label_values"] = None
+    # SOOP (ds004889) masks the lesion of the acute DWI and names no label.
+    if row["kind"] == "mask-lesion" and dataset == "soop":
+        row["kind"] = "mask-infarct"
+    return [row]
+
+
+def layout_of(folder: Path) -> str:
+    """``soop``, ``isles24``, ``upenn-gbm`` or ``bids``, by names and dataset_description.json.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> root = Path(tempfile.mkdtemp())
+    >>> (root / "UPENN-GBM-00001_11").mkdir(); layout_of(root)
+    'upenn-gbm'
+    """
+    described = folder / "dataset_description.json"
+    text = described.read_text(encoding="utf-8", errors="replace") if described.is_file() else ""
+    if re.search(r"ds004889|Stroke Outcome Optimization|SOOP", text):
+        return "soop"
+    names = [item.name for item in os.scandir(folder)][:200]
+    if any(name.startswith("UPENN-GBM-") or name == "images_structural" for name in names):
+        return "upenn-gbm"
+    if re.search(r"ISLES.?.?24", text, re.I) or any(n.startswith("sub-stroke") for n in names):
+        return "isles24"
+    return "bids"
+
+
+def _files(folder: Path) -> Iterator[tuple[str, str]]:
+    """Name and relative path of every image below a folder, without opening one."""
+    waiting = [""]
+    while waiting:
+        inside = waiting.pop()
+        with os.scandir(folder / inside) as entries:
+            for entry in sorted(entries, key=lambda item: item.name):
+                path = f"{inside}/{entry.name}" if inside else entry.name
+                if entry.is_dir():
+                    if not entry.name.startswith("."):
+                        waiting.append(path)
+                elif entry.name.endswith((".nii", ".nii.gz")):
+                    yield entry.name, path
+
+
 def index_bids(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     """Scans of a BIDS folder and the image files whose kind is not known.
 
     Parameters
     ----------
     folder
-        A BIDS data set; ``derivatives`` inside it is read too.
+        A BIDS data set, or one of ISLES'24, UPENN-GBM or SOOP; ``derivatives`` inside it is read
+        too.
 
     Returns
     -------
@@ -92,17 +209,14 @@ def index_bids(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     [['sub-1', 'a', 'adc']]
     """
     rows, unknown = [], []
-    for base, folders, files in os.walk(folder):
-        folders.sort()
-        for name in sorted(files):
-            if name.endswith((".nii", ".nii.gz")):
-                path = os.path.relpath(os.path.join(base, name), folder)  # noqa: PTH118
-                row = _row(name, path)
-                if row is None:
-                    unknown.append(path)
-                else:
-                    rows.append(row)
-    return pd.DataFrame(rows, columns=list(SCANS)), unknown
+    dataset = layout_of(folder)
+    for name, path in _files(folder):
+        found = _rows(name, path, dataset)
+        rows += found
+        if not found:
+            unknown.append(path)
+    frame = pd.DataFrame(rows, columns=list(SCANS)).sort_values("path", kind="stable")
+    return frame.reset_index(drop=True), sorted(unknown)
 
 
 def write_index(folder: Path, study_folder: Path) -> list[str]:
@@ -117,17 +231,24 @@ def write_index(folder: Path, study_folder: Path) -> list[str]:
         raise Plain(f"{folder} is not a folder")
     scans, unknown = index_bids(folder)
     if scans.empty:
-        raise Plain(f"{folder} holds no BIDS scan (sub-<id>[_ses-<visit>]..._<suffix>.nii.gz)")
+        raise Plain(
+            f"{folder} holds no scan by the names of BIDS "
+            "(sub-<id>[_ses-<visit>]..._<suffix>.nii.gz), ISLES'24, UPENN-GBM or SOOP"
+        )
     target = study_folder / "index"
     write_table(scans, target / "scans.tsv", SCANS)
     ids = pd.DataFrame({"participant_id": sorted(scans["participant_id"].unique())})
     listed = folder / "participants.tsv"
     if listed.is_file():
-        ids = ids.merge(read_table(listed), on="participant_id", how="left")
+        given = read_table(listed)
+        if "participant_id" in given:
+            ids = ids.merge(
+                given.drop_duplicates("participant_id"), on="participant_id", how="left"
+            )
     write_table(ids, target / "participants.tsv", list(ids.columns))
     counts = scans["kind"].value_counts().sort_index()
     lines = [
-        f"{len(scans)} scans of {len(ids)} participants: "
+        f"{len(scans)} scans of {len(ids)} participants ({layout_of(folder)} layout): "
         + ", ".join(f"{count} {kind}" for kind, count in counts.items()),
         f"Written: {target / 'scans.tsv'} and {target / 'participants.tsv'}",
         f"Use them with inputs: {{participants: ..., scans: ..., data_dir: {folder}}}",

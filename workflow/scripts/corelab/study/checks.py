@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import difflib
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from corelab.study.columns import ENDPOINT_UNITS
-from corelab.study.expression import ExpressionError, select
+from corelab.study.assessors import final_assessments
+from corelab.study.central import central_findings
+from corelab.study.columns import ENDPOINT_LABELS, ENDPOINT_UNITS, SHOWN_BY, window_names
+from corelab.study.expression import ExpressionError, flag_name, names_in, select
 from corelab.study.findings import Finding
-from corelab.study.naming import subject_entity
+from corelab.study.naming import DATATYPES, subject_entity
 
+#: analysis_id of published numbers that no analysis recomputes.
+PUBLISHED_BESIDES = {"description", "arithmetic"}
 #: Factor to mL of the units that volumes come in.
 VOLUME_UNITS_ML = {"mL": 1.0, "ml": 1.0, "cm3": 1.0, "cc": 1.0, "mm3": 1e-3, "uL": 1e-3, "L": 1e3}
 LARGEST_PLAUSIBLE_ML = 1500.0
@@ -27,7 +31,10 @@ SIGNED_ENDPOINTS = {
     "ghost_core_volume",
     "extent_of_resection",
     "net_water_uptake",
+    "infarct_percent_change",
 }
+#: Kinds of scan that a variant of the pipeline is named after.
+IMAGE_WORDS = tuple(DATATYPES)
 MANY = 20
 
 
@@ -122,7 +129,7 @@ def _participants(frame: pd.DataFrame, name: str) -> Iterator[Finding]:
                 "rename one of them",
             )
         entities[entity] = participant_id
-        alike = unicodedata.normalize("NFKC", participant_id).casefold()
+        alike = looks_like(participant_id)
         if alike in folded and folded[alike] != participant_id:
             yield Finding(
                 "warning",
@@ -134,6 +141,25 @@ def _participants(frame: pd.DataFrame, name: str) -> Iterator[Finding]:
                 "check that they are two people",
             )
         folded.setdefault(alike, participant_id)
+
+
+#: Letters of other scripts that look like Latin ones: Cyrillic and Greek.
+_LATIN = str.maketrans(
+    "аеорсухіјѕԁһԛԝАВЕКМНОРСТУХІЈЅΑΒΕΖΗΙΚΜΝΟΡΤΥΧαινορυ",
+    "aeopcyxijsdhqwABEKMHOPCTYXIJSABEZHIKMNOPTYXaivopu",
+)
+
+
+def looks_like(text: str) -> str:
+    """The form that a person sees: invisible characters gone, look-alike letters as Latin ones.
+
+    Examples
+    --------
+    >>> looks_like("РА\u200b1") == looks_like("pa1")
+    True
+    """
+    seen = "".join(c for c in text if unicodedata.category(c) not in {"Cf", "Mn"})
+    return unicodedata.normalize("NFKC", seen.translate(_LATIN)).casefold()
 
 
 def _unlisted(frame: pd.DataFrame, name: str, known: set[str]) -> Iterator[Finding]:
@@ -239,11 +265,16 @@ def _times(
             )
 
 
-def _values(frame: pd.DataFrame, name: str, source_column: str) -> Iterator[Finding]:
+def _values(
+    frame: pd.DataFrame, name: str, source_column: str, grades: Mapping[str, Sequence[str]]
+) -> Iterator[Finding]:
     if not {"endpoint", "value"} <= set(frame.columns):
         return
-    numbers = pd.to_numeric(frame["value"], errors="coerce")
-    unread = frame.index[frame["value"].notna() & numbers.isna()]
+    graded = frame["endpoint"].isin(list(grades))
+    yield from _grades(frame[graded], name, grades)
+    numbers = pd.to_numeric(frame["value"].where(~graded), errors="coerce")
+    nan = _is_nan(frame["value"]) & ~graded
+    unread = frame.index[frame["value"].notna() & numbers.isna() & ~graded & ~nan]
     for line in unread[:MANY]:
         yield Finding(
             "error",
@@ -252,7 +283,19 @@ def _values(frame: pd.DataFrame, name: str, source_column: str) -> Iterator[Find
             "value",
             frame.loc[line, "value"],
             "not a number, so no statistic can use it",
-            "write a number with a decimal point (grades as numbers), n/a if there is none",
+            "write a number with a decimal point, n/a if there is none; for grades in words list "
+            "them in the config under grades",
+        )
+    endless = frame.index[frame["value"].notna() & (np.isinf(numbers) | nan)]
+    for line in endless[:MANY]:
+        yield Finding(
+            "error",
+            name,
+            _line(frame, line),
+            "value",
+            frame.loc[line, "value"],
+            "not a finite number, so no statistic can use it",
+            "write the number, n/a if there is none",
         )
     units = frame["unit"] if "unit" in frame else pd.Series(None, index=frame.index, dtype=object)
     volumes = frame["endpoint"].map(lambda e: ENDPOINT_UNITS.get(str(e).split(":")[0]) == "mL")
@@ -304,6 +347,24 @@ def _values(frame: pd.DataFrame, name: str, source_column: str) -> Iterator[Find
                 "correct the value",
             )
     yield from _unit_mixup(frame.assign(_ml=ml.where(volumes)), name, source_column)
+
+
+def _is_nan(cells: pd.Series) -> pd.Series:
+    """Cells that say NaN in words: a number for a parser, none for a statistic."""
+    text = cells.astype("string").str.strip().str.lower().str.lstrip("+-")
+    return text.isin(["nan"]).fillna(False).astype(bool)
+
+
+def _grades(
+    frame: pd.DataFrame, name: str, grades: Mapping[str, Sequence[str]]
+) -> Iterator[Finding]:
+    """Grades in words that the config does not list."""
+    for line, endpoint, value in zip(frame.index, frame["endpoint"], frame["value"], strict=True):
+        if value is not None and value not in grades[endpoint]:
+            known = ", ".join(grades[endpoint])
+            message = f"no grade of {endpoint}"
+            remedy = f"write one of {known}, or list it in the config under grades"
+            yield Finding("error", name, _line(frame, line), "value", value, message, remedy)
 
 
 def _line(frame: pd.DataFrame, label: Any) -> int:
@@ -374,19 +435,222 @@ def _events(frame: pd.DataFrame, name: str) -> Iterator[Finding]:
             )
 
 
-def _phantoms(frame: pd.DataFrame, name: str) -> Iterator[Finding]:
-    roles = set(frame["role"].dropna()) if "role" in frame else set()
+def phantom_findings(rows: Sequence[Mapping[str, Any]], name: str) -> list[Finding]:
+    """What is wrong with the phantoms sheet across its rows and with its files.
+
+    Parameters
+    ----------
+    rows
+        Rows of :attr:`corelab.study.model.Study.phantoms`.
+    name
+        File name of the sheet for the findings.
+    """
+    found: list[Finding] = []
+    if not rows:
+        return found
+
+    def told(severity: str, row: Mapping[str, Any], column: str, message: str, remedy: str) -> None:
+        value = row.get(column)
+        shown = None if value is None else str(value)
+        found.append(Finding(severity, name, row["line"], column, shown, message, remedy))
+
     for role in ("infarct", "haemorrhage"):
-        if role not in roles:
+        if not any(row["role"] == role and row["certified_value"] is not None for row in rows):
+            message = f"no insert with a certified value stands for {role}: both are required"
+            remedy = f"give an insert the role {role} and its certified value"
+            found.append(Finding("error", name, None, "role", None, message, remedy))
+    seen: dict[tuple[Any, ...], int] = {}
+    for row in rows:
+        key = tuple(row[k] for k in ("site", "scanner", "acquired_at", "kind", "unit", "insert"))
+        if key in seen:
+            message = f"the insert is listed twice for one scan (first in row {seen[key]})"
+            told("error", row, "insert", message, "keep one of the rows, or correct acquired_at")
+        seen.setdefault(key, row["line"])
+        volume = row["unit"] in VOLUME_UNITS_ML
+        if row["path"] and not row["mask_path"]:
+            remedy = "fill in mask_path (and label_values, for a mask of several inserts)"
+            told("error", row, "mask_path", "an image without a mask of its insert", remedy)
+        measurable = row["path"] or (row["mask_path"] and volume)
+        if not measurable and row["measured_value"] is None:
+            message = "neither an image nor a measured value: nothing can be compared"
+            told("error", row, "path", message, "fill in path and mask_path, or measured_value")
+        if row["simulated"]:
+            continue
+        for column in ("path", "mask_path"):
+            if row[column] and not Path(row[column]).is_file():
+                message = "the file is not there; the insert will have no value"
+                told("warning", row, column, message, "correct the path")
+    return found
+
+
+def _shown_by(config: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Label -> kinds of scan that can show it, with those that the study allows besides."""
+    given = config["measurement"].get("shown_by") or {}
+    return {label: (*kinds, *given.get(label, ())) for label, kinds in SHOWN_BY.items()}
+
+
+def _drawn_on(
+    scans: Sequence[Mapping[str, Any]], config: Mapping[str, Any], name: str
+) -> Iterator[Finding]:
+    """Masks drawn on scans that cannot show what they outline."""
+    shown_by = _shown_by(config)
+    kinds: dict[tuple[str, str], set[str]] = {}
+    for row in scans:
+        if not row["kind"].startswith("mask-") and row["kind"] != "aif":
+            kinds.setdefault((row["participant_id"], row["visit"]), set()).add(row["kind"])
+    for row in scans:
+        label = row["kind"].removeprefix("mask-")
+        there = kinds.get((row["participant_id"], row["visit"]), set())
+        if label == row["kind"] or label not in shown_by or row["space"] == "MNI152":
+            continue
+        if not there or "dicom" in there or there & set(shown_by[label]):
+            continue
+        message = f"{_cannot_show(label, there, shown_by)}, so the mask cannot be what it says"
+        remedy = (
+            f"list the scan that the mask was drawn on, correct the kind, or name the kind under "
+            f"measurement.shown_by.{label} if the charter allows it"
+        )
+        yield Finding("error", name, row["line"], "kind", row["kind"], message, remedy)
+
+
+def _cannot_show(label: str, there: Iterable[str], shown_by: Mapping[str, tuple[str, ...]]) -> str:
+    able = ", ".join(dict.fromkeys(shown_by[label]))
+    return f"{', '.join(sorted(there))} cannot show {label} ({able} can)"
+
+
+def _asked_of(
+    config: Mapping[str, Any],
+    sheets: Mapping[str, pd.DataFrame],
+    scans: Sequence[Mapping[str, Any]],
+) -> Iterator[Finding]:
+    """Endpoints that the plan asks of scans that cannot show them."""
+    shown_by = _shown_by(config)
+    images = {row["kind"] for row in scans if not row["kind"].startswith("mask-")} - {"aif"}
+    supplied = {row["kind"].removeprefix("mask-") for row in scans} - images
+    read: set[str] = set()
+    for sheet in ("reads", "measurements"):
+        frame = sheets.get(sheet)
+        if frame is not None and "endpoint" in frame:
+            read |= set(frame["endpoint"].dropna())
+    given = read | supplied
+    for number, analysis in enumerate(config["analyses"]):
+        for key, source_key in (("endpoint", "source"), ("endpoint_y", "source_y")):
+            sources = _texts(analysis.get(source_key) or analysis.get("sources"))
+            for endpoint in _texts(analysis.get(key)):
+                label = ENDPOINT_LABELS.get(endpoint)
+                if label is None:
+                    continue
+                unable = _unable(sources, shown_by[label], images, bool({endpoint, label} & given))
+                if unable:
+                    able = ", ".join(dict.fromkeys(shown_by[label]))
+                    yield Finding(
+                        "error",
+                        "config",
+                        None,
+                        f"analyses.{number}.{key}",
+                        endpoint,
+                        f"asked of {', '.join(sorted(unable))}, which cannot show {label}",
+                        f"list scans that can ({able}), or name another source or endpoint",
+                    )
+
+
+def _texts(value: Any) -> list[str]:
+    return [value] if isinstance(value, str) else [str(one) for one in value or ()]
+
+
+def _unable(sources: Sequence[str], able: Sequence[str], images: set[str], given: bool) -> set[str]:
+    """Kinds that an endpoint is asked of and that cannot show it; empty where all is well."""
+    for source in sources:
+        variant = source.removeprefix("pipeline:")
+        kind = next((kind for kind in IMAGE_WORDS if kind.casefold() == variant), None)
+        if variant != source and kind is not None and kind not in able:
+            return {kind}
+    asked = "pipeline" in sources or not (sources or given)
+    # What a DICOM folder holds is known only when it is read.
+    known = bool(images) and "dicom" not in images
+    return images if asked and known and not images & set(able) else set()
+
+
+def _trial_criteria(
+    config: Mapping[str, Any],
+    sheets: Mapping[str, pd.DataFrame],
+    scans: Sequence[Mapping[str, Any]],
+) -> Iterator[Finding]:
+    """Visits, kinds and columns of ``acquisition.trial`` that the sheets do not have."""
+    trial = config["acquisition"].get("trial") or {}
+    visits = {row["visit"] for row in scans} | set(config["visits"]["order"])
+    for block in ("windows", "complete"):
+        for visit in trial.get(block) or {}:
+            if visit not in visits:
+                yield Finding(
+                    "error",
+                    "config",
+                    None,
+                    f"acquisition.trial.{block}.{visit}",
+                    visit,
+                    "no such visit, so nothing would be checked",
+                    "known visits: " + ", ".join(sorted(visits)),
+                )
+    wanted = {
+        "day_zero_column": bool(trial.get("day_zero_column")),
+        "treated_at_column": trial.get("imaging_to_treatment_minutes_max") is not None,
+    }
+    columns = set(sheets.get("participants", pd.DataFrame()).columns)
+    for key, needed in wanted.items():
+        column = trial.get(key) or "treated_at"
+        if needed and column not in columns:
             yield Finding(
-                "warning",
-                name,
+                "error",
+                "config",
                 None,
-                "role",
-                None,
-                f"no insert stands for {role}; a phantom must serve both biomarkers",
-                f"give an insert the role {role}",
+                f"acquisition.trial.{key}",
+                column,
+                "no such column in the participants sheet",
+                "add it, with times in ISO 8601",
             )
+
+
+def _panel(frame: pd.DataFrame, name: str, panel: Mapping[str, Any]) -> Iterator[Finding]:
+    """Events on which a panel of assessors differs without a consensus."""
+    if not panel["assessors"] or not {"participant_id", "endpoint", "assessor"} <= set(frame):
+        return
+    for event in final_assessments(frame, panel)[1]:
+        yield Finding(
+            "error",
+            name,
+            event["line"],
+            "assessor",
+            str(event["participant_id"]),
+            f"{event['endpoint']}: {event['reason']}",
+            f"add the row of {panel['consensus']}, or correct the assessors' rows",
+        )
+
+
+def _frequency_maps(
+    config: Mapping[str, Any], sheets: Mapping[str, pd.DataFrame]
+) -> Iterator[Finding]:
+    """Ids of frequency maps, and what they compare."""
+    people = sheets.get("participants", pd.DataFrame())
+    models = {a["id"] for a in config["analyses"] if a["type"] == "radiomics" and a.get("model")}
+    seen: set[str] = set()
+    for number, entry in enumerate(config["measurement"]["frequency_maps"]):
+        where = f"measurement.frequency_maps.{number}"
+        compare = str(entry.get("compare") or "visit")
+        kind, _, name = compare.partition(":")
+        problem = None
+        if entry["id"] in seen:
+            problem = ("id", entry["id"], "another map has this id", "rename one of them")
+        elif kind == "risk" and name not in models:
+            known = ", ".join(sorted(models)) or "none"
+            remedy = f"radiomics analyses with a model: {known}"
+            problem = ("compare", compare, "no radiomics analysis with a model", remedy)
+        elif kind not in ("visit", "risk") and compare not in people.columns:
+            remedy = "visit, risk:<analysis> or a column: " + ", ".join(map(str, people.columns))
+            problem = ("compare", compare, "no such column in the participants sheet", remedy)
+        seen.add(entry["id"])
+        if problem:
+            key, value, message, remedy = problem
+            yield Finding("error", "config", None, f"{where}.{key}", value, message, remedy)
 
 
 def _columns_of(analysis: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -397,8 +661,76 @@ def _columns_of(analysis: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
         yield "covariates", covariate
 
 
-def _plan(config: Mapping[str, Any], sheets: Mapping[str, pd.DataFrame]) -> Iterator[Finding]:
+def _with_possible_flags(
+    config: Mapping[str, Any], sheets: Mapping[str, pd.DataFrame], expressions: Iterable[str | None]
+) -> pd.DataFrame:
+    """Participants with every status flag that expressions name and the study may have, empty."""
     participants = sheets.get("participants", pd.DataFrame())
+    wanted = set().union(*map(names_in, expressions)) - set(participants.columns)
+    if not wanted:
+        return participants
+    visits, endpoints = set(config["visits"]["order"]), set(ENDPOINT_UNITS)
+    for frame in sheets.values():
+        visits |= set(frame["visit"].dropna()) if "visit" in frame else set()
+        endpoints |= set(frame["endpoint"].dropna()) if "endpoint" in frame else set()
+    visits |= {"all", *window_names(config["serial_imaging"])}
+    possible = {flag_name(e, v) for e in endpoints for v in visits}
+    possible |= {f"has_{name}" for name in possible}
+    return participants.assign(**dict.fromkeys(sorted(wanted & possible)))
+
+
+def _flows(config: Mapping[str, Any], sheets: Mapping[str, pd.DataFrame]) -> Iterator[Finding]:
+    """Criteria that cannot be read, and flows that refer to flows that are not there."""
+    flows = config["cohort_flows"]
+    criteria = [c["exclude"] for flow in flows for c in flow.get("criteria", [])]
+    participants = _with_possible_flags(config, sheets, criteria)
+    names: list[str] = []
+    for number, flow in enumerate(flows):
+        where = f"cohort_flows.{number}"
+        for place, criterion in enumerate(flow.get("criteria", [])):
+            try:
+                select(criterion["exclude"], participants)
+            except ExpressionError as error:
+                yield Finding(
+                    "error",
+                    "config",
+                    None,
+                    f"{where}.criteria.{place}.exclude",
+                    criterion["exclude"],
+                    str(error),
+                    "correct the expression",
+                )
+        others = [*flow.get("pooled", []), *filter(None, [flow.get("subsets", {}).get("flow")])]
+        for other in [name for name in others if name not in names]:
+            yield Finding(
+                "error",
+                "config",
+                None,
+                where,
+                other,
+                "no flow of this name stands before",
+                "put that flow first, or correct the name",
+            )
+        if flow["name"] in names:
+            yield Finding(
+                "error",
+                "config",
+                None,
+                f"{where}.name",
+                flow["name"],
+                "two flows share this name",
+                "rename one of them",
+            )
+        names.append(flow["name"])
+
+
+def _plan(config: Mapping[str, Any], sheets: Mapping[str, pd.DataFrame]) -> Iterator[Finding]:
+    grids = [a.get("sensitivity", {}).get("population", []) for a in config["analyses"]]
+    participants = _with_possible_flags(
+        config,
+        sheets,
+        [*(a.get("population") for a in config["analyses"]), *(p for grid in grids for p in grid)],
+    )
     seen: set[str] = set()
     for number, analysis in enumerate(config["analyses"]):
         where = f"analyses.{number}"
@@ -409,10 +741,14 @@ def _plan(config: Mapping[str, Any], sheets: Mapping[str, pd.DataFrame]) -> Iter
         if analysis["id"] in seen:
             yield wrong("id", analysis["id"], "another analysis has this id", "rename one of them")
         seen.add(analysis["id"])
-        try:
-            select(analysis.get("population"), participants)
-        except ExpressionError as error:
-            yield wrong("population", analysis["population"], str(error), "correct the expression")
+        for key, expression in (
+            ("population", analysis.get("population")),
+            *(("sensitivity.population", e) for e in grids[number]),
+        ):
+            try:
+                select(expression, participants)
+            except ExpressionError as error:
+                yield wrong(key, expression, str(error), "correct the expression")
         for key, column in _columns_of(analysis):
             # Baseline of the endpoint is a covariate of its own kind.
             if column not in participants.columns and column != "baseline":
@@ -456,7 +792,7 @@ def _plan(config: Mapping[str, Any], sheets: Mapping[str, pd.DataFrame]) -> Iter
     published = sheets.get("published")
     if published is not None and "analysis_id" in published:
         for line, name in published["analysis_id"].dropna().items():
-            if name not in seen:
+            if name not in seen | PUBLISHED_BESIDES:
                 yield Finding(
                     "error",
                     "published",
@@ -494,6 +830,24 @@ def _atlases(config: Mapping[str, Any]) -> Iterator[Finding]:
                 )
 
 
+def _noise_floor(
+    config: Mapping[str, Any], scans: Sequence[Mapping[str, Any]]
+) -> Iterator[Finding]:
+    """Participants chosen for the noise floor who have no scans to repeat."""
+    known = {scan["participant_id"] for scan in scans}
+    for number, subject in enumerate(config["noise_floor"]["subjects"]):
+        if subject not in known:
+            yield Finding(
+                "error",
+                "config",
+                None,
+                f"noise_floor.subjects.{number}",
+                subject,
+                "no participant with scans has this id",
+                "name participants of the scans sheet",
+            )
+
+
 def cross_findings(
     config: Mapping[str, Any],
     sheets: Mapping[str, pd.DataFrame],
@@ -520,19 +874,26 @@ def cross_findings(
     if "measurements" in sheets:
         name = names.get("measurements[0]", "measurements")
         found += _repeated_measurements(sheets["measurements"])
-        found += _values(sheets["measurements"], name, "source")
-    reads = sheets.get("reads")
-    if reads is not None and {"reader", "endpoint", "value"} <= set(reads.columns):
-        found += _values(reads, names["reads"], "reader")
-        found += _readers(reads, names["reads"])
+        found += _values(sheets["measurements"], name, "source", config["grades"])
+    for kind in ("reads", "rereads"):
+        reads = sheets.get(kind)
+        if reads is not None and {"reader", "endpoint", "value"} <= set(reads.columns):
+            found += _values(reads, names[kind], "reader", config["grades"])
+            found += _readers(reads, names[kind])
+    found += central_findings(config, sheets, names)
     if "outcomes" in sheets:
         found += _outcomes(sheets["outcomes"], names["outcomes"])
     if "events" in sheets:
         found += _events(sheets["events"], names["events"])
-    if "phantoms" in sheets:
-        found += _phantoms(sheets["phantoms"], names["phantoms"])
+        found += _panel(sheets["events"], names["events"], config["reading"]["panel"])
+    found += _drawn_on(scans, config, names.get("scans", "scans"))
+    found += _asked_of(config, sheets, scans)
+    found += _trial_criteria(config, sheets, scans)
     found += _plan(config, sheets)
+    found += _flows(config, sheets)
+    found += _frequency_maps(config, sheets)
     found += _atlases(config)
+    found += _noise_floor(config, scans)
     return found
 
 
@@ -546,7 +907,8 @@ def _people(sheets: Mapping[str, pd.DataFrame], names: Mapping[str, str]) -> Ite
     others = {
         name: frame
         for name, frame in sheets.items()
-        if name not in {"participants", "published", "phantoms"} and "participant_id" in frame
+        if name not in {"participants", "published", "phantoms", "reference_cases"}
+        and "participant_id" in frame
     }
     for name, frame in others.items():
         if name == "measurements":
@@ -588,6 +950,7 @@ def _repeated_values(
 ) -> Iterator[Finding]:
     keys = {
         "reads": ["participant_id", "visit", "endpoint", "reader", "repeat"],
+        "rereads": ["participant_id", "visit", "endpoint", "reader", "repeat"],
         "outcomes": ["participant_id", "visit", "outcome"],
         "exposures": ["participant_id", "visit", "exposure"],
         "events": ["participant_id", "endpoint", "criterion", "assessor"],

@@ -6,6 +6,9 @@ without a line in CHANGELOG.md, because other people's programs read these table
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 MEASUREMENTS = {
     "participant_id": "Subject identifier, as in the participants sheet",
     "visit": "Visit name",
@@ -64,6 +67,115 @@ ACQUISITION = {
     "value": "Observed value",
     "limit": "Limit of the charter",
     "verdict": "pass, fail or not_assessable",
+    "scan_id": "Scan that was judged; n/a where a visit or a missing scan was",
+    "site": "Site, from the participants sheet",
+    "scanner": "Model of the scanner, from sheet or sidecar",
+    "acquired_at": "Time of acquisition, ISO 8601",
+    "reason": "What failed, or why it could not be assessed",
+}
+
+IMAGE_FINDINGS = {
+    "participant_id": "Subject identifier",
+    "visit": "Visit name",
+    "kind": "Kind of scan",
+    "scan_id": "Scan",
+    "severity": "fault (the scan is not used), warning (look at it) or note (mended, or odd)",
+    "message": "What was found in the file",
+    "remedy": "How to mend a fault",
+}
+
+ACQUISITION_SUMMARY = {
+    "site": "Site",
+    "scanner": "Model of the scanner",
+    "kind": "Kind of scan",
+    "criterion": "Criterion of the imaging charter",
+    "n": "Number of scans judged or not assessable",
+    "n_pass": "Scans that passed",
+    "n_fail": "Scans that failed",
+    "n_not_assessable": "Scans that could not be assessed",
+    "fail_percent": "Failed of those assessed, percent",
+    "ci_low": "Lower limit of the 95 % Wilson interval of that share, percent",
+    "ci_high": "Upper limit of it, percent",
+}
+
+COMPLETENESS = {
+    "participant_id": "Subject identifier",
+    "visit": "Visit name",
+    "site": "Site",
+    "n_due": "Scans that the charter asks for at the visit",
+    "n_there": "Of these, there and readable",
+    "missing": "Kinds that are missing or unreadable",
+}
+
+CONTROL_CHARTS = {
+    "site": "Site",
+    "scanner": "Model of the scanner",
+    "kind": "Kind of scan",
+    "quantity": "What is charted",
+    "order": "Place in time, from 1",
+    "acquired_at": "Time of acquisition",
+    "participant_id": "Subject identifier",
+    "visit": "Visit name",
+    "scan_id": "Scan",
+    "value": "Observed value",
+    "centre": "Mean of the chart",
+    "lower": "Lower control limit, centre - 3 mean moving range / 1.128",
+    "upper": "Upper control limit",
+    "signal": "beyond limits (one point outside), run (8th or later on one side) or none",
+}
+
+REPEAT_REQUESTS = {
+    "participant_id": "Subject identifier",
+    "visit": "Visit name",
+    "kind": "Kind of scan",
+    "scan_id": "Scan that is to be repeated; n/a where none is there",
+    "criteria": "Criteria that it failed, separated by commas",
+    "reasons": "What was found",
+    "status": "open, or answered where a later scan of the visit passes them all",
+    "answered_by": "That scan",
+}
+
+PHANTOMS = {
+    "site": "Site",
+    "scanner": "Scanner",
+    "acquired_at": "Time of the phantom scan",
+    "kind": "Kind of scan",
+    "insert": "Insert",
+    "role": "What the insert stands for: infarct, haemorrhage or other",
+    "quantity": "value (of the voxels) or volume",
+    "unit": "Unit of certified and measured value",
+    "certified_value": "Certified value",
+    "measured_value": "Mean of the insert, or its volume",
+    "measured_sd": "SD of its voxels",
+    "n_voxels": "Voxels that were used",
+    "snr": "Mean over SD",
+    "uniformity_percent": "Integral uniformity of means over 1 cm2, percent; n/a for HU",
+    "uniformity_range": "Half the range of these means, in the unit",
+    "status": "ok or failed",
+    "reason": "Why it could not be measured",
+}
+
+PHANTOM_VERDICTS = {
+    "site": "Site",
+    "scanner": "Scanner",
+    "endpoint": "Kind of scan, with :volume for volumes",
+    "acquired_at": "Time of the phantom scan, 'all' for what takes several",
+    "criterion": "Statistic that is limited",
+    "value": "Its value",
+    "limit": "Its limits",
+    "verdict": "pass, fail or not_assessable",
+    "citation": "Where the limit comes from",
+}
+
+PHANTOM_SITES = {
+    "site": "Site that scanned subjects or phantoms",
+    "scanner": "Scanner of the last phantom scan that passed",
+    "last_valid": "Time of that scan",
+    "interval_days": "Days for which a phantom scan is valid",
+    "n_scans": "Scans of subjects at the site",
+    "n_outside": "Of these, scans with no valid phantom scan in the interval before them",
+    "verdict": "pass, fail or not_assessable",
+    "reason": "What is missing",
 }
 
 FINDINGS = {
@@ -86,6 +198,22 @@ FLOW = {
 
 #: Values of ``status`` in measurements.tsv.
 STATUSES = ("ok", "missing", "failed", "excluded", "not_computable")
+
+NOISE_FLOOR = {
+    "endpoint": "Name of the imaging endpoint",
+    "source": "pipeline, pipeline:<variant> or consensus:<method>",
+    "region": "Atlas region, or 'all' for the whole lesion",
+    "unit": "Unit of the endpoint, of its mean, SD and minimal detectable change",
+    "n_targets": "Subjects and visits with a value",
+    "n_repeats": "Repeats with a seed of their own",
+    "n_failed": "Repeats of a target that gave no value",
+    "mean": "Mean over targets",
+    "within_sd": "SD of repeats of one subject and visit, pooled over them",
+    "within_sd_ci_low": "Lower 95 % confidence limit of within_sd (chi-square)",
+    "within_sd_ci_high": "Upper 95 % confidence limit of within_sd (chi-square)",
+    "minimal_detectable_change": "1.96 sqrt(2) within_sd: a smaller difference may be chance alone",
+    "within_cv_percent": "within_sd over the mean, percent",
+}
 
 #: Unit of every named endpoint.
 ENDPOINT_UNITS = {
@@ -110,7 +238,12 @@ ENDPOINT_UNITS = {
     "extent_of_resection": "percent",
     "territory_fraction": "fraction",
     "hemisphere_fraction": "fraction",
+    "mca_fraction": "fraction",
+    "mca_above_third": "indicator",
     "lesion_volume": "mL",
+    "infarct_percent_change": "percent",
+    "infarct_reversal": "flag",
+    "hours_after_index": "h",
 }
 
 #: Endpoint that holds the volume of a mask label; other labels become ``lesion_volume:<label>``.
@@ -127,6 +260,34 @@ VOLUME_ENDPOINTS = {
 }
 
 
+#: Kinds of scan that can show what a label outlines; other labels may be drawn on any scan.
+SHOWN_BY = {
+    "infarct": ("dwi", "adc", "FLAIR", "T2w", "T1w", "ncct", "ctp", "dsc"),
+    "haematoma": ("ncct", "gre"),
+    "core": ("ctp", "dsc", "cbf", "cbv", "mtt", "tmax", "ttp"),
+    "hypoperfused": ("ctp", "dsc", "cbf", "cbv", "mtt", "tmax", "ttp"),
+    "penumbra": ("ctp", "dsc", "cbf", "cbv", "mtt", "tmax", "ttp"),
+    "enhancing": ("T1c",),
+    "oedema": ("FLAIR", "T2w"),
+    "whole-tumour": ("T1c", "FLAIR", "T2w"),
+    "net water uptake": ("ncct",),
+}
+#: What an endpoint is measured on: the label it needs, where its name does not say it.
+ENDPOINT_LABELS = {
+    **{endpoint: label for label, endpoint in VOLUME_ENDPOINTS.items() if label in SHOWN_BY},
+    "infarct_growth": "infarct",
+    "haematoma_growth": "haematoma",
+    "mismatch_ratio": "penumbra",
+    "mismatch_volume": "penumbra",
+    "cbv_index": "hypoperfused",
+    "hypoperfusion_intensity_ratio": "hypoperfused",
+    "reperfusion_percent": "hypoperfused",
+    "ghost_core_volume": "core",
+    "net_water_uptake": "net water uptake",
+    "extent_of_resection": "enhancing",
+}
+
+
 def volume_endpoint(label: str) -> str:
     """Name of the endpoint that holds the volume of a mask label.
 
@@ -136,3 +297,51 @@ def volume_endpoint(label: str) -> str:
     ('infarct_volume', 'lesion_volume:cavity')
     """
     return VOLUME_ENDPOINTS.get(label, f"lesion_volume:{label}")
+
+
+#: Types of analysis whose figure corelab.pharmacodynamics.analysis_figures draws.
+DRAWN_TYPES = (
+    "correlation",
+    "comparison",
+    "dose_response",
+    "ordinal",
+    "quantile",
+    "diagnostic",
+    "mediation",
+    "surrogacy",
+    "sample_size",
+)
+
+#: Names of the windows of serial imaging that a config may call by the name of the set.
+WINDOW_SETS = {
+    "early_delayed": ("early", "delayed"),
+    "immediate_delayed": ("immediate", "delayed"),
+}
+
+
+def window_names(serial: Mapping[str, Any] | None) -> tuple[str, ...]:
+    """Windows of the config block ``serial_imaging``; they are visits of the measurements.
+
+    Examples
+    --------
+    >>> window_names({"windows": {"acute": [0, 6]}}), window_names({"windows": "early_delayed"})
+    (('acute',), ('early', 'delayed'))
+    """
+    windows = (serial or {}).get("windows", {})
+    return WINDOW_SETS[windows] if isinstance(windows, str) else tuple(windows)
+
+
+#: Beginning of the endpoint of a radiomics feature in a measurements sheet:
+#: ``radiomics:<series>:<label>:<feature>``. Such rows go to features.tsv, not to measurements.tsv.
+RADIOMICS_PREFIX = "radiomics:"
+
+FEATURES = {
+    "participant_id": "Subject identifier",
+    "visit": "Visit name",
+    "series": "Image that the feature is of; mask for shape, which is the same for every image",
+    "label": "Volume of interest",
+    "source": "Whose mask, and what was varied: pipeline, a reader, <source>:perturbed-<n>",
+    "repeat": "Number of the repeated scan, from 1",
+    "feature": "Feature, named as in the IBSI reference manual",
+    "value": "The value, n/a where the feature has none",
+}

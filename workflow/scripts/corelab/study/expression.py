@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ast
 import operator
+import re
 from typing import Any
 
 import pandas as pd
@@ -27,6 +28,8 @@ _COMPARISONS: dict[type[ast.cmpop], Any] = {
     ast.GtE: operator.ge,
 }
 MAX_LENGTH = 2000
+#: Whole numbers beyond this are not exact as the floating-point numbers of a column.
+LARGEST_WHOLE = 10**15
 
 
 def _column(name: str, table: pd.DataFrame) -> pd.Series:
@@ -39,6 +42,8 @@ def _column(name: str, table: pd.DataFrame) -> pd.Series:
 
 def _literal(node: ast.expr) -> Any:
     if isinstance(node, ast.Constant) and isinstance(node.value, (str, int, float, bool)):
+        if type(node.value) is int and abs(node.value) > LARGEST_WHOLE:
+            raise ExpressionError("a number with more than 15 digits")
         return node.value
     if (
         isinstance(node, ast.UnaryOp)
@@ -46,7 +51,7 @@ def _literal(node: ast.expr) -> Any:
         and isinstance(node.operand, ast.Constant)
         and isinstance(node.operand.value, (int, float))
     ):
-        return -node.operand.value
+        return -_literal(node.operand)
     if isinstance(node, (ast.List, ast.Tuple, ast.Set)):
         return [_literal(item) for item in node.elts]
     raise ExpressionError(f"expected a number or quoted text, found '{ast.unparse(node)}'")
@@ -161,4 +166,33 @@ def select(expression: str | None, table: pd.DataFrame) -> pd.Series:
         tree = ast.parse(expression.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ExpressionError(f"not understood: {error}") from None
-    return _walk(tree.body, table).astype(bool)
+    try:
+        return _walk(tree.body, table).astype(bool)
+    except RecursionError:
+        raise ExpressionError("nested too deeply") from None
+
+
+def names_in(expression: str | None) -> set[str]:
+    """Columns that an expression names; none where it cannot be understood.
+
+    Examples
+    --------
+    >>> sorted(names_in('arm == "high" and not withdrawn'))
+    ['arm', 'withdrawn']
+    """
+    try:
+        tree = ast.parse((expression or "").strip() or "True", mode="eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return set()
+    return {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)} - {"all"}
+
+
+def flag_name(endpoint: str, visit: str) -> str:
+    """How an expression names the value of an endpoint at a visit; ``has_`` before it asks for one.
+
+    Examples
+    --------
+    >>> flag_name("infarct_volume", "day5"), flag_name("lesion_volume:cavity", "day 90")
+    ('infarct_volume_day5', 'lesion_volume_cavity_day_90')
+    """
+    return re.sub(r"\W", "_", f"{endpoint}_{visit}")

@@ -19,15 +19,31 @@ import pandas as pd
 
 from corelab.provenance.products import MISSING
 from corelab.study import checks
+from corelab.study.columns import RADIOMICS_PREFIX, window_names
 from corelab.study.findings import Finding, errors
 from corelab.study.naming import session_entity, subject_entity
+from corelab.study.presets import preset_names, with_preset
 from corelab.study.schema import config_findings, sheet_findings, with_defaults
 
 #: Kinds from which lesions or perfusion are computed.
 PERFUSION_KINDS = ("ctp", "dsc", "cbf", "cbv", "mtt", "tmax", "ttp")
 STRUCTURAL_KINDS = ("T1w", "T1c", "T2w", "FLAIR", "b0", "dwi", "adc", "gre", "ncct", "dicom")
 IMAGE_KINDS = STRUCTURAL_KINDS + PERFUSION_KINDS
-SHEETS = ("participants", "scans", "reads", "outcomes", "exposures", "events", "phantoms")
+SHEETS = (
+    "participants",
+    "scans",
+    "reads",
+    "outcomes",
+    "exposures",
+    "events",
+    "phantoms",
+    "rereads",
+    "reference_cases",
+)
+OPTIONAL_COLUMNS = (
+    *("reader", "acquired_at", "label_values"),
+    *("scanner", "sequence", "contrast_phase"),
+)
 MAX_SHEET_BYTES = 512 * 1024 * 1024
 
 
@@ -72,8 +88,10 @@ def read_sheet(path: Path, name: str) -> tuple[pd.DataFrame | None, list[Finding
     def wrong(message: str, remedy: str, row: int | None = None) -> Finding:
         return Finding("error", name, row, None, None, message, remedy)
 
-    if not path.is_file():
-        return None, [wrong(f"the sheet {path} is not there", "correct the path in inputs")]
+    if not _exists(path) or not path.is_file():
+        return None, [
+            wrong(f"the sheet {str(path)[:300]} is not there", "correct the path in inputs")
+        ]
     if path.stat().st_size > MAX_SHEET_BYTES:
         return None, [wrong("the sheet is larger than 512 MiB", "split the study")]
     try:
@@ -129,6 +147,8 @@ class Study:
         ``exists`` and ``line``; sorted by scan_id.
     findings
         From config and sheets; headers of images are checked by the preflight job.
+    phantoms
+        One dict per row of the phantoms sheet, paths absolute (or ``simulated``), values float.
     """
 
     config: dict[str, Any]
@@ -136,6 +156,7 @@ class Study:
     scans: tuple[dict[str, Any], ...]
     findings: tuple[Finding, ...]
     sheet_paths: dict[str, Path] = field(default_factory=dict)
+    phantoms: tuple[dict[str, Any], ...] = ()
 
     @property
     def id(self) -> str:
@@ -151,6 +172,11 @@ class Study:
     def sound(self) -> bool:
         """Whether nothing found stops the run."""
         return not errors(self.findings)
+
+    @property
+    def central_read(self) -> bool:
+        """Whether reads are adjudicated, and locked before anything is computed from them."""
+        return bool(self.config["reading"]["adjudication"])
 
     @cached_property
     def participants(self) -> tuple[str, ...]:
@@ -192,6 +218,27 @@ class Study:
         )
 
     @cached_property
+    def radiomics_visits(self) -> tuple[tuple[str, str], ...]:
+        """Visits with images that features are computed of."""
+        wanted = self.config["radiomics"]
+        if not wanted["series"]:
+            return ()
+        visits = wanted["visits"]
+        return tuple(key for key in self.image_visits if not visits or key[1] in visits)
+
+    @property
+    def has_features(self) -> bool:
+        """Whether features are computed, supplied or analysed."""
+        if self.radiomics_visits or any(a["type"] == "radiomics" for a in self.config["analyses"]):
+            return True
+        rows = self.sheets.get("measurements")
+        return (
+            rows is not None
+            and "endpoint" in rows
+            and bool(rows["endpoint"].fillna("").str.startswith(RADIOMICS_PREFIX).any())
+        )
+
+    @cached_property
     def image_subjects(self) -> dict[str, tuple[str, ...]]:
         """Subject with images -> its visits with images, in visit order."""
         subjects: dict[str, list[str]] = {}
@@ -226,7 +273,9 @@ class Study:
             frame = self.sheets.get(name)
             if frame is not None and "visit" in frame:
                 order.extend(v for v in frame["visit"].dropna().unique() if v not in order)
-        return tuple(order)
+        # Windows of serial imaging are visits of the measurements too.
+        names = window_names(self.config["serial_imaging"])
+        return (*order, *(name for name in names if name not in order))
 
     @property
     def baseline(self) -> str | None:
@@ -275,13 +324,21 @@ class Study:
             return None
 
 
+def _exists(path: Path) -> bool:
+    """Whether a file is there; a name that no file can have is of none."""
+    try:
+        return path.exists()
+    except OSError:
+        return False
+
+
 def _input_path(text: str, data_dir: Path | None) -> Path:
     """An input of the config: absolute, or from the working directory, or else from data_dir."""
     path = Path(text).expanduser()
-    if path.is_absolute() or path.exists() or data_dir is None:
+    if path.is_absolute() or data_dir is None or _exists(path):
         return path.absolute()
     beside = data_dir / path
-    return (beside if beside.exists() else path).absolute()
+    return (beside if _exists(beside) else path).absolute()
 
 
 def _scan_rows(
@@ -298,18 +355,18 @@ def _scan_rows(
         if not path.is_absolute():
             if simulated_folder is not None:
                 path, simulated = simulated_folder / path, True
-            elif data_dir is not None and (data_dir / path).exists():
+            elif data_dir is not None and _exists(data_dir / path):
                 path = data_dir / path
             else:
                 beside = sheet_path.parent / path
-                path = beside if beside.exists() or data_dir is None else data_dir / path
+                path = beside if data_dir is None or _exists(beside) else data_dir / path
         row["source"] = row["path"]
         row["path"] = os.fspath(path if simulated else path.absolute())
         row["repeat"] = int(float(row["repeat"])) if _whole(row.get("repeat")) else 1
         row["space"] = row.get("space") or "native"
-        for number in ("echo_time_s", "repetition_time_s", "b_value"):
+        for number in ("echo_time_s", "repetition_time_s", "b_value", "scan_duration_s"):
             row[number] = _number(row.get(number))
-        for optional in ("reader", "acquired_at", "label_values"):
+        for optional in OPTIONAL_COLUMNS:
             row.setdefault(optional, None)
         row["scan_id"] = scan_identifier(row)
         row["line"] = int(line)
@@ -321,6 +378,37 @@ def _scan_rows(
             row["bytes"], row["exists"] = None, False
         rows.append(row)
     return sorted(rows, key=lambda row: row["scan_id"])
+
+
+def _phantom_rows(
+    frame: pd.DataFrame, sheet_path: Path, data_dir: Path | None, simulated_folder: Path | None
+) -> list[dict[str, Any]]:
+    """Rows of the phantoms sheet with paths as those of the scans sheet are found."""
+    needed = ("site", "scanner", "acquired_at", "insert", "kind", "unit")
+    rows = []
+    for line, cells in zip(frame.index, frame.to_dict("records"), strict=True):
+        row = {str(name): cell for name, cell in cells.items()}
+        if not all(row.get(key) for key in needed):
+            continue
+        row["line"], row["simulated"] = int(line), False
+        for key in ("path", "mask_path"):
+            text = row.get(key)
+            row[key] = None
+            if not text:
+                continue
+            path = Path(text).expanduser()
+            if not path.is_absolute() and simulated_folder is not None:
+                row[key], row["simulated"] = os.fspath(simulated_folder / path), True
+                continue
+            near = [data_dir / path] if data_dir is not None else []
+            near = [path] if path.is_absolute() else [*near, sheet_path.parent / path]
+            row[key] = os.fspath(next((p for p in near if p.exists()), near[0]).absolute())
+        for number in ("certified_value", "measured_value"):
+            row[number] = _number(row.get(number))
+        for optional in ("role", "label_values"):
+            row.setdefault(optional, None)
+        rows.append(row)
+    return rows
 
 
 def _number(cell: str | None) -> float | None:
@@ -370,7 +458,8 @@ def load_study(config: Mapping[str, Any]) -> Study:
     StudyError
         If the config itself violates its schema: then there is nothing to build on.
     """
-    wrong = config_findings(dict(config))
+    config = with_preset(config)
+    wrong = config_findings(config)
     if wrong:
         raise StudyError(wrong)
     full = with_defaults(config)
@@ -381,6 +470,18 @@ def load_study(config: Mapping[str, Any]) -> Study:
     sheets: dict[str, pd.DataFrame] = {}
     paths: dict[str, Path] = {}
 
+    if full["preset"] and full["preset"] not in preset_names():
+        findings.append(
+            Finding(
+                "error",
+                "config",
+                None,
+                "preset",
+                full["preset"],
+                "there is no such preset",
+                "known: " + ", ".join(preset_names()),
+            )
+        )
     if data_dir is not None and not data_dir.is_dir():
         findings.append(
             Finding(
@@ -396,6 +497,20 @@ def load_study(config: Mapping[str, Any]) -> Study:
     for atlas in full["atlases"]:
         for key in ("path", "labels"):
             atlas[key] = os.fspath(_input_path(atlas[key], data_dir))
+    if full["locked_plan"]:
+        full["locked_plan"] = os.fspath(_input_path(full["locked_plan"], data_dir))
+        if not Path(full["locked_plan"]).is_file():
+            findings.append(
+                Finding(
+                    "error",
+                    "config",
+                    None,
+                    "locked_plan",
+                    full["locked_plan"],
+                    "the file is not there",
+                    "give the copy of statistics/plan.json that was kept at the lock",
+                )
+            )
     if full["registration"]["ct_template"]:
         template = _input_path(full["registration"]["ct_template"], data_dir)
         full["registration"]["ct_template"] = os.fspath(template)
@@ -429,5 +544,10 @@ def load_study(config: Mapping[str, Any]) -> Study:
     scans: list[dict[str, Any]] = []
     if "scans" in sheets:
         scans = _scan_rows(sheets["scans"], paths["scans"], data_dir, simulated)
-    findings += checks.cross_findings(full, sheets, scans, {k: p.name for k, p in paths.items()})
-    return Study(full, sheets, tuple(scans), tuple(findings), paths)
+    phantoms: list[dict[str, Any]] = []
+    if "phantoms" in sheets:
+        phantoms = _phantom_rows(sheets["phantoms"], paths["phantoms"], data_dir, simulated)
+    names = {k: p.name for k, p in paths.items()}
+    findings += checks.cross_findings(full, sheets, scans, names)
+    findings += checks.phantom_findings(phantoms, names.get("phantoms", "phantoms"))
+    return Study(full, sheets, tuple(scans), tuple(findings), paths, tuple(phantoms))

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from corelab.study.findings import SEVERITIES, Finding
 from corelab.study.model import Study
 
 FOUR_D_KINDS = {"ctp", "dsc"}
+#: Reads a header: (path, kind=, ndim=) -> notes, or a fault with message and remedy.
+HeaderCheck = Callable[..., tuple[str, ...]]
 
 
-def header_findings(scans: Sequence[Mapping[str, Any]], sheet: str) -> list[Finding]:
+def header_findings(
+    scans: Sequence[Mapping[str, Any]], sheet: str, check: HeaderCheck
+) -> list[Finding]:
     """What the headers of the listed images say against their rows.
 
     A fault of one file is a warning: the file's values become missing with the reason, the rest
@@ -24,74 +28,48 @@ def header_findings(scans: Sequence[Mapping[str, Any]], sheet: str) -> list[Find
         Rows of :class:`corelab.study.model.Study`.
     sheet
         File name of the scans sheet for the findings.
+    check
+        :func:`corelab.imaging.nifti.check_header`, whose words the image job uses too. It is
+        handed in because this room stands above that of the images.
     """
     found: list[Finding] = []
     for row in scans:
-        if row["exists"] and not row["simulated"]:
-            found += _header(row, sheet)
+        if row["exists"] and not row["simulated"] and row["kind"] != "aif":
+            found += _header(row, sheet, check)
     return found
 
 
-def _header(row: Mapping[str, Any], sheet: str) -> Iterator[Finding]:
-    import nibabel as nib
-    import numpy as np
+def _header(row: Mapping[str, Any], sheet: str, check: HeaderCheck) -> Iterator[Finding]:
+    def told(severity: str, message: str, remedy: str) -> Finding:
+        return Finding(severity, sheet, row["line"], "path", row["source"], message, remedy)
 
-    def fault(message: str, remedy: str) -> Finding:
-        return Finding("warning", sheet, row["line"], "path", row["source"], message, remedy)
-
-    path = row["path"]
-    if row["kind"] == "dicom":
-        if not os.path.isdir(path):  # noqa: PTH112
-            yield fault("kind dicom needs a folder", "name the folder of the series")
+    path, kind = Path(row["path"]), str(row["kind"])
+    if kind == "dicom":
+        if not path.is_dir():
+            yield told("warning", "kind dicom needs a folder", "name the folder of the series")
         return
-    if row["kind"] == "aif":
-        return
-    if os.path.isdir(path):  # noqa: PTH112
-        yield fault("a folder where a file is due", "name the file, or use kind dicom")
+    if path.exists() and not path.is_file() and not path.is_dir():
+        yield told("warning", "not a regular file (a device or a pipe)", "name the file")
         return
     try:
-        image: Any = nib.load(path)
-        shape = image.shape
-        affine = np.asarray(image.affine)
-    except Exception as error:  # a reader may fail in any way on a damaged file
-        yield fault(
-            f"the header cannot be opened ({type(error).__name__}: {str(error)[:120]})",
-            "export or copy the file again",
-        )
+        notes = check(path, kind=kind, ndim=4 if kind in FOUR_D_KINDS else 3)
+    except ValueError as fault:
+        message, remedy = getattr(fault, "message", str(fault)), getattr(fault, "remedy", "")
+        yield told("warning", message, remedy or "export or copy the file again")
         return
-    frames = shape[3] if len(shape) > 3 else 1
-    if row["kind"] in FOUR_D_KINDS and frames < 2:
-        yield fault(
-            f"shape {shape}: a time series (4D) is due for {row['kind']}",
-            "name the 4D file, or correct the kind",
-        )
-    elif row["kind"] not in FOUR_D_KINDS and frames > 1:
-        yield fault(
-            f"shape {shape}: 4D where 3D is due for {row['kind']}",
-            "name the 3D file, or correct the kind",
-        )
-    elif len(shape) < 3:
-        yield fault(f"shape {shape}: a volume (3D) is due", "name the volume, not a slice")
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
-        yield fault(
-            "the header gives no usable voxel size and orientation",
-            "export the image again with its geometry",
-        )
-    header = image.header
-    if hasattr(header, "get_qform") and int(header["qform_code"]) and int(header["sform_code"]):
-        corners = np.array([[0, 0, 0, 1], [*(s - 1 for s in shape[:3]), 1]], float).T
-        if len(shape) >= 3:
-            apart = np.abs((header.get_qform() - header.get_sform()) @ corners)[:3].max()
-            if apart > 0.5:
-                yield fault(
-                    f"qform and sform of the header disagree by {apart:.1f} mm; programs "
-                    "differ in which they use (here: sform)",
-                    "export the image again",
-                )
+    for note in notes:
+        yield told("note", note, "nothing to do if this is known; else export the image again")
 
 
-def preflight_findings(study: Study) -> list[Finding]:
+def preflight_findings(study: Study, check: HeaderCheck) -> list[Finding]:
     """All findings of a study: config, sheets, cross-row checks and headers.
+
+    Parameters
+    ----------
+    study
+        As read from config and sheets.
+    check
+        As for :func:`header_findings`.
 
     Returns
     -------
@@ -99,7 +77,7 @@ def preflight_findings(study: Study) -> list[Finding]:
         The run may go on if none is an ``error``.
     """
     name = study.sheet_paths["scans"].name if "scans" in study.sheet_paths else "scans"
-    return [*study.findings, *header_findings(study.scans, name)]
+    return [*study.findings, *header_findings(study.scans, name, check)]
 
 
 def gate(findings_path: str, passed_path: str) -> None:

@@ -8,6 +8,7 @@ import functools
 import math
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,11 @@ def with_defaults(
             filled[key] = copy.deepcopy(part["default"])
         if isinstance(filled.get(key), Mapping):
             filled[key] = with_defaults(filled[key], part)
+        elif isinstance(filled.get(key), list) and "properties" in part.get("items", {}):
+            filled[key] = [
+                with_defaults(item, part["items"]) if isinstance(item, Mapping) else item
+                for item in filled[key]
+            ]
     return filled
 
 
@@ -76,7 +82,7 @@ def config_findings(config: Any, sheet: str = "config") -> list[Finding]:
     inputs | the key 'participants' is required and absent
     """
     validator = jsonschema.Draft202012Validator(load_schema("config"))
-    found: list[Finding] = []
+    found: list[Finding] = _not_finite(config, sheet)
     for error in sorted(
         validator.iter_errors(config), key=lambda e: [str(p) for p in e.absolute_path]
     ):
@@ -147,6 +153,28 @@ def config_findings(config: Any, sheet: str = "config") -> list[Finding]:
     return list(dict.fromkeys(found))
 
 
+def _is_time(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _not_finite(value: Any, sheet: str, where: str = "") -> list[Finding]:
+    """NaN and infinity in a config: YAML has words for them, no limit of a schema holds them."""
+    if isinstance(value, float) and not math.isfinite(value):
+        message, remedy = "not a finite number", "write a number"
+        return [Finding("error", sheet, None, where, str(value), message, remedy)]
+    parts: Any = ()
+    if isinstance(value, Mapping):
+        parts = value.items()
+    elif isinstance(value, (list, tuple)):
+        parts = enumerate(value)
+    prefix = f"{where}." if where else ""
+    return [f for key, part in parts for f in _not_finite(part, sheet, f"{prefix}{key}")]
+
+
 def _number_problem(text: str, rule: Mapping[str, Any]) -> str | None:
     try:
         number = float(text)
@@ -161,6 +189,28 @@ def _number_problem(text: str, rule: Mapping[str, Any]) -> str | None:
     if rule.get("integer") and not number.is_integer():
         return "not a whole number"
     return None
+
+
+def _formulas(sheet: pd.DataFrame, name: str) -> list[Finding]:
+    """Cells that a spreadsheet program would compute instead of show."""
+    found = []
+    for column in sheet.columns:
+        for value in sheet[column].dropna().unique():
+            if str(value)[:1] not in {"=", "+", "@"} or _number_problem(str(value), {}) is None:
+                continue
+            line = sheet.index[sheet[column] == value][0]
+            found.append(
+                Finding(
+                    "warning",
+                    name,
+                    int(line),
+                    str(column),
+                    str(value),
+                    "begins like a formula, which a spreadsheet program would compute",
+                    "write it without the first character, or open tables as text only",
+                )
+            )
+    return found
 
 
 def sheet_findings(sheet: pd.DataFrame, kind: str, name: str) -> list[Finding]:
@@ -215,6 +265,7 @@ def sheet_findings(sheet: pd.DataFrame, kind: str, name: str) -> list[Finding]:
                         _closest(str(column), list(properties)),
                     )
                 )
+    found += _formulas(sheet, name)
     for column, rule in properties.items():
         if column not in sheet.columns:
             continue
@@ -240,6 +291,8 @@ def sheet_findings(sheet: pd.DataFrame, kind: str, name: str) -> list[Finding]:
                 bad[value] = "not one of " + ", ".join(rule["enum"])
             elif "pattern" in rule and not re.search(rule["pattern"], value):
                 bad[value] = f"does not match the allowed form: {rule['description']}"
+            elif "ISO 8601" in rule["description"] and not _is_time(value):
+                bad[value] = "no such day or time of day in the calendar"
             elif "x-number" in rule:
                 problem = _number_problem(value, rule["x-number"])
                 if problem:

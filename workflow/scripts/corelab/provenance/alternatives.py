@@ -1,0 +1,154 @@
+"""Other forms of a statistic: when a published number differs, which definition would give it.
+
+A published ICC is often another of the six forms, an SD the population's, a quartile another
+percentile type, a limit of agreement 2 SD and not 1.96. Each alternative is named; none changes
+the verdict.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+#: Statistics of one analysis and group that are printed for one another.
+FAMILIES = (
+    ("icc_1_1", "icc_a_1", "icc_c_1", "icc_1_k", "icc_a_k", "icc_c_k", "ccc"),
+    ("kappa", "kappa_linear", "kappa_quadratic", "kappa_fleiss", "alpha_krippendorff", "gwet_ac1"),
+    ("pearson_r", "spearman_rho", "kendall_tau", "partial_r", "rm_r"),
+    ("mean", "median"),
+    ("hazard_ratio", "hazard_ratio_breslow", "hazard_ratio_exact"),
+)
+#: Statistics whose reference may have been the other group.
+RATIOS = ("hazard_ratio", "common_odds_ratio", "win_ratio", "odds_ratio", "mean_ratio")
+DIFFERENCES = ("bias", "mean_difference", "slope", "hodges_lehmann_shift", "volume_difference_ml")
+#: Percentile types of Hyndman and Fan (1996) as numpy names them; 7 is the default here.
+PERCENTILE_TYPES = {
+    "percentile type 1": "inverted_cdf",
+    "percentile type 2": "averaged_inverted_cdf",
+    "percentile type 3": "closest_observation",
+    "percentile type 4": "interpolated_inverted_cdf",
+    "percentile type 5": "hazen",
+    "percentile type 6": "weibull",
+    "percentile type 8": "median_unbiased",
+    "percentile type 9": "normal_unbiased",
+}
+PERCENTILES = {"quartile_1": 25.0, "median": 50.0, "quartile_3": 75.0}
+
+
+def describe(values: np.ndarray) -> dict[str, float]:
+    """Plain description: quartiles of type 7, SD with n - 1.
+
+    Examples
+    --------
+    >>> describe(np.array([1.0, 2.0, 3.0, 10.0]))["quartile_1"]
+    1.75
+    """
+    if values.size == 0:
+        return {"n": 0.0}
+    found = {
+        "n": float(values.size),
+        "mean": float(values.mean()),
+        "minimum": float(values.min()),
+        "maximum": float(values.max()),
+    }
+    if values.size > 1:
+        found["sd"] = float(values.std(ddof=1))
+    for name, percent in PERCENTILES.items():
+        found[name] = float(np.percentile(values, percent))
+    return found
+
+
+def of_values(statistic: str, values: np.ndarray) -> Iterator[tuple[str, float]]:
+    """Other forms of a description of values.
+
+    Examples
+    --------
+    >>> dict(of_values("quartile_1", np.array([1.0, 2.0, 3.0, 10.0])))["percentile type 6"]
+    1.25
+    >>> list(of_values("sd", np.array([1.0, 3.0])))
+    [('population SD', 1.0)]
+    """
+    if statistic == "sd" and values.size > 1:
+        yield "population SD", float(values.std())
+    if statistic in PERCENTILES and values.size:
+        for name, method in PERCENTILE_TYPES.items():
+            yield name, float(np.percentile(values, PERCENTILES[statistic], method=method))  # type: ignore[call-overload]
+    if statistic == "mean" and values.size and (values > 0).all():
+        yield "geometric mean", float(np.exp(np.log(values).mean()))
+
+
+def fisher_interval(r: float, n: float, level: float = 0.95) -> tuple[float, float]:
+    """Fisher's interval of a correlation.
+
+    Examples
+    --------
+    >>> [round(v, 4) for v in fisher_interval(0.68, 524)]
+    [0.6311, 0.7235]
+    """
+    if not (abs(r) < 1 and n > 3):
+        return math.nan, math.nan
+    half = float(stats.norm.ppf(0.5 + level / 2)) / math.sqrt(n - 3)
+    return math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
+
+
+def _limits(match: Mapping[str, float], statistic: str) -> Iterator[tuple[str, float]]:
+    """Limits of agreement with 2 SD, and the bias with the difference taken the other way."""
+    bias, other = match.get("bias", math.nan), match.get(statistic, math.nan)
+    if statistic in {"loa_lower", "loa_upper"}:
+        # 1.96 SD here; Bland and Altman (1986) printed 2 SD.
+        yield "2 SD", bias + (other - bias) * 2 / 1.959963984540054
+        mirror = match.get("loa_upper" if statistic == "loa_lower" else "loa_lower", math.nan)
+        yield "difference taken the other way", -mirror
+
+
+def alternatives(
+    cells: Mapping[str, object], part: str, row: Mapping[str, object], same: pd.DataFrame
+) -> Iterator[tuple[str, float]]:
+    """Other forms of a statistic of the plan.
+
+    Parameters
+    ----------
+    cells
+        Row of the published sheet.
+    part
+        ``estimate``, ``ci_low`` or ``ci_high``.
+    row
+        The statistics row that recomputes it.
+    same
+        Statistics rows of the same analysis, endpoint, visit and group.
+
+    Yields
+    ------
+    tuple
+        Name of the form, and its value.
+    """
+    statistic = str(cells["statistic"])
+    for family in FAMILIES:
+        if statistic in family:
+            for other in same[same["statistic"].isin(family)].to_dict("records"):
+                if other["statistic"] != statistic:
+                    yield str(other["statistic"]), float(other[part])
+    for other in same[same["statistic"] == statistic].to_dict("records"):
+        if other.get("method") != row.get("method"):
+            yield f"definition: {other.get('method')}", float(other[part])
+    value = float(row[part])  # type: ignore[arg-type]
+    if part == "estimate" and row.get("second_estimate") is not None:
+        yield "second program", float(row["second_estimate"])  # type: ignore[arg-type]
+    estimates = dict(zip(same["statistic"], same["estimate"].astype(float), strict=True))
+    if part == "estimate":
+        yield from _limits(estimates, statistic)
+    if statistic in RATIOS and value > 0:
+        other_part = {"ci_low": "ci_high", "ci_high": "ci_low"}.get(part, part)
+        yield "groups exchanged", 1.0 / float(row[other_part])  # type: ignore[arg-type]
+    if statistic in DIFFERENCES:
+        other_part = {"ci_low": "ci_high", "ci_high": "ci_low"}.get(part, part)
+        yield "difference taken the other way", -float(row[other_part])  # type: ignore[arg-type]
+    if statistic == "pearson_r" and part != "estimate" and cells.get("estimate") is not None:
+        low, high = fisher_interval(float(str(cells["estimate"])), float(row["n"]))  # type: ignore[arg-type]
+        yield "interval of the printed, rounded r", low if part == "ci_low" else high
+    yield "percent", 100.0 * value
+    yield "fraction", value / 100.0

@@ -1,0 +1,204 @@
+"""Exhibits: how a room brings a figure, a table or an alarm into the report without knowing it.
+
+An exhibit is one JSON file below ``<results>/<study>/exhibits/``, with its figure beside it. The
+report shows every exhibit of that folder in the section that it names, on the page and in the PDF;
+alarms go to "Needs attention", and a banner to the head of every page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from corelab.provenance.products import read_json, write_json
+
+FOLDER = "exhibits"
+#: Sections of the report that exhibits may name; ``analysis:<id>`` stands beside that analysis.
+SECTIONS = (
+    "participants",
+    "images",
+    "maps",
+    "endpoints",
+    "reproducibility",
+    "pharmacodynamics",
+    "survival",
+    "phantom",
+    "certificate",
+    "quality",
+    "sensitivity",
+    "reading",
+    "methods",
+)
+SEVERITIES = ("error", "warning", "note")
+
+
+@dataclass(frozen=True)
+class Alarm:
+    """One thing to look at.
+
+    Attributes
+    ----------
+    severity
+        ``error``, ``warning`` or ``note``.
+    text
+        In plain words.
+    subjects
+        Subjects concerned.
+    """
+
+    severity: str
+    text: str
+    subjects: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Exhibit:
+    """What a room shows in the report.
+
+    Attributes
+    ----------
+    name
+        Name of its file, without suffix.
+    section
+        One of :data:`SECTIONS`, or ``analysis:<id>``.
+    title, caption
+        In plain words.
+    figure
+        File name of an SVG or PNG beside the exhibit; empty for none.
+    alt
+        What the figure shows, for who cannot see it.
+    table
+        A TSV, relative to the study's folder; empty for none.
+    columns
+        Columns of the table to show, with their headings; empty for all, under their own names.
+    source
+        File that the figure was drawn from, relative to the study's folder.
+    participant_id
+        Subject on whose page it stands; empty for the study's page.
+    alarms
+        For "Needs attention".
+    banner
+        A sentence for the head of every page, such as that a lock is broken; empty for none.
+    order
+        Place among the exhibits of a section; equal ones go by name.
+    """
+
+    name: str
+    section: str
+    title: str
+    caption: str = ""
+    figure: str = ""
+    alt: str = ""
+    table: str = ""
+    columns: Mapping[str, str] | None = None
+    source: str = ""
+    participant_id: str = ""
+    alarms: tuple[Alarm, ...] = ()
+    banner: str = ""
+    order: int = 50
+
+
+def _known_section(section: str) -> bool:
+    return section in SECTIONS or (section.startswith("analysis:") and len(section) > 9)
+
+
+def write_exhibit(
+    path: str | Path,
+    *,
+    section: str,
+    title: str,
+    caption: str = "",
+    figure: str = "",
+    alt: str = "",
+    table: str = "",
+    columns: Mapping[str, str] | None = None,
+    source: str = "",
+    participant_id: str = "",
+    alarms: Sequence[Alarm] = (),
+    banner: str = "",
+    order: int = 50,
+) -> Path:
+    """Write an exhibit; its figure has to lie beside it already.
+
+    Parameters
+    ----------
+    path
+        ``<study folder>/exhibits/<name>.json``.
+    section, title, caption, figure, alt
+        As in :class:`Exhibit`.
+    table, columns, source, participant_id, alarms, banner, order
+        As in :class:`Exhibit`.
+
+    Raises
+    ------
+    ValueError
+        For an unknown section or severity, a figure that is not there, or one without ``alt``.
+
+    Examples
+    --------
+    >>> import tempfile, pathlib
+    >>> folder = pathlib.Path(tempfile.mkdtemp())
+    >>> _ = write_exhibit(folder / "exhibits" / "drift.json", section="quality",
+    ...     title="Drift of the scanners", alarms=[Alarm("warning", "Site 2 drifts")])
+    >>> [exhibit.title for exhibit in read_exhibits(folder)]
+    ['Drift of the scanners']
+    """
+    path = Path(path)
+    if not _known_section(section):
+        raise ValueError(f"{path}: unknown section '{section}'; one of {', '.join(SECTIONS)}")
+    for alarm in alarms:
+        if alarm.severity not in SEVERITIES:
+            raise ValueError(f"{path}: unknown severity '{alarm.severity}'")
+    if figure:
+        if Path(figure).suffix not in {".svg", ".png"}:
+            raise ValueError(f"{path}: the figure '{figure}' is neither .svg nor .png")
+        if not (path.parent / figure).is_file():
+            raise ValueError(f"{path}: the figure '{figure}' does not lie beside it")
+        if not alt:
+            raise ValueError(f"{path}: a figure needs 'alt', what it shows in words")
+    content = {
+        "section": section,
+        "title": title,
+        "caption": caption,
+        "figure": figure,
+        "alt": alt,
+        "table": table,
+        "columns": dict(columns) if columns else None,
+        "source": source,
+        "participant_id": participant_id,
+        "alarms": [asdict(alarm) for alarm in alarms],
+        "banner": banner,
+        "order": order,
+    }
+    return write_json(content, path)
+
+
+def _exhibit(path: Path) -> Exhibit:
+    content: dict[str, Any] = read_json(path)
+    alarms = tuple(
+        Alarm(item["severity"], item["text"], tuple(item.get("subjects") or ()))
+        for item in content.pop("alarms", [])
+    )
+    return Exhibit(name=path.stem, alarms=alarms, **content)
+
+
+def read_exhibits(folder: str | Path, names: Iterable[str | Path] | None = None) -> list[Exhibit]:
+    """Exhibits of a study, by section, order and name.
+
+    Parameters
+    ----------
+    folder
+        The study's results folder.
+    names
+        The exhibit files that belong to this run; where it is None, all that lie there.
+    """
+    paths = (
+        sorted((Path(folder) / FOLDER).glob("*.json"))
+        if names is None
+        else [Path(name) for name in names if str(name).endswith(".json")]
+    )
+    rank = {section: number for number, section in enumerate(SECTIONS)}
+    found = [_exhibit(path) for path in paths]
+    return sorted(found, key=lambda e: (rank.get(e.section, len(rank)), e.section, e.order, e.name))

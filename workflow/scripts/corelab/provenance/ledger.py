@@ -1,0 +1,428 @@
+"""Ledger of jobs: what each one is doing, what it left, or why it failed.
+
+Snakemake's own memory (``.snakemake``) can be lost, and says nothing of causes. Every job
+therefore keeps one small file, ``jobs/<rule>/<name>.json`` in the study's folder: ``running`` with
+process and host, then ``done`` with the sha256 of every output, written last, or ``failed`` with
+the cause. Only the standard library is used, because jobs import this before threads are set.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import secrets
+import shlex
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+FOLDER = "jobs"
+TEMPORARY = ".tmp-"
+SCRATCH = "corelab-job-"
+
+
+class Terminated(BaseException):
+    """The job was told to end (SIGTERM): temporary files go, outputs stay as they were."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A job that did not end well, or a scan that could not be used.
+
+    Attributes
+    ----------
+    subject, visit
+        BIDS entities or ids; empty for jobs of the whole study.
+    step
+        The rule.
+    cause
+        One line.
+    log, target
+        Paths from the working directory; ``target`` is the file that the job makes.
+    hard
+        Whether the job itself failed; otherwise it ended well and told of unusable data.
+    """
+
+    subject: str
+    visit: str
+    step: str
+    cause: str
+    log: str
+    target: str
+    hard: bool = True
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a job's entry lies, from the path of its log ``<study>/logs/<rule>/<name>.log``."""
+
+    study: Path
+    rule: str
+    name: str
+
+    @property
+    def entry(self) -> Path:
+        """The job's file."""
+        return self.study / FOLDER / self.rule / f"{self.name}.json"
+
+    @property
+    def log(self) -> Path:
+        """The job's log."""
+        return self.study / "logs" / self.rule / f"{self.name}.log"
+
+
+def place_of(log: Path, rule: str | None) -> Place | None:
+    """Place of a job in the ledger; None for a log that lies elsewhere.
+
+    Examples
+    --------
+    >>> place_of(Path("results/logs/s/logs/prepare/sub-1_ses-a.log"), "prepare").entry.as_posix()
+    'results/logs/s/jobs/prepare/sub-1_ses-a.json'
+    >>> place_of(Path("a.log"), None)
+    """
+    parts = log.with_suffix("").parts
+    for index in range(len(parts) - 2, 0, -1):
+        if parts[index - 1] == "logs" and parts[index] == rule:
+            return Place(Path(*parts[: index - 1]), rule, "/".join(parts[index + 1 :]))
+    return None
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()
+
+
+def _write(content: Mapping[str, Any], path: Path, *, durable: bool) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f"{TEMPORARY}{secrets.token_hex(6)}-{path.name}")
+    try:
+        with open(temporary, "w", encoding="utf-8") as handle:
+            json.dump(content, handle, indent=1, sort_keys=True)
+            if durable:
+                handle.flush()
+                os.fsync(handle.fileno())
+        os.replace(temporary, path)
+    finally:
+        with suppress(FileNotFoundError):
+            temporary.unlink()
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        entry = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return entry if isinstance(entry, dict) else None
+
+
+def _started(pid: int) -> str | None:
+    """When a process started, in the kernel's ticks: tells it from a later one of that number."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rsplit(")", 1)[1].split()[19]
+    except (OSError, IndexError):
+        return None
+
+
+def _end(number: int, frame: Any) -> None:
+    raise Terminated(f"ended by signal {number}")
+
+
+@contextmanager
+def recorded(
+    place: Place | None,
+    *,
+    outputs: Sequence[str] = (),
+    wildcards: Mapping[str, str] | None = None,
+    code: str | None = None,
+) -> Iterator[None]:
+    """Keep a job's entry, and a private folder for its temporary files, while it runs.
+
+    Parameters
+    ----------
+    place
+        None: nothing is kept.
+    outputs
+        Files that the job declares; their sha256 is in the entry once it is done.
+    wildcards
+        Of the job.
+    code
+        Digest of the job's code.
+    """
+    scratch = tempfile.mkdtemp(prefix=SCRATCH)  # mode 0700
+    before = {name: os.environ.get(name) for name in ("TMPDIR",)}
+    os.environ["TMPDIR"] = scratch
+    tempfile.tempdir = None
+    head: dict[str, Any] = {"rule": place.rule, "name": place.name} if place else {}
+    head |= {"wildcards": dict(wildcards or {}), "outputs": sorted(outputs), "code": code}
+    running = {
+        **head,
+        "state": "running",
+        "pid": os.getpid(),
+        "started": _started(os.getpid()),
+        "host": socket.gethostname(),
+        "slurm_job": os.environ.get("SLURM_JOB_ID"),
+        "scratch": scratch,
+    }
+    with suppress(ValueError):  # signals can be set in the main thread only
+        signal.signal(signal.SIGTERM, _end)
+    try:
+        if place:
+            _write(running, place.entry, durable=False)
+        yield
+        if place:
+            found = {
+                name: {"sha256": _sha256(Path(name)), "bytes": Path(name).stat().st_size}
+                for name in outputs
+                if Path(name).is_file()
+            }
+            _write({**head, "state": "done", "outputs": found}, place.entry, durable=True)
+    except BaseException as error:
+        if place:
+            cause = " ".join(str(error).split()) or type(error).__name__
+            if type(error).__name__ not in {"Plain", "Terminated"}:
+                cause = f"{type(error).__name__}: {cause}"
+            with suppress(OSError):  # the disk may be full; the log and the exit code remain
+                entry = {**head, "state": "failed", "cause": cause[:500]}
+                _write(entry, place.entry, durable=False)
+        raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+        tempfile.tempdir = None
+
+
+def entries(study: Path) -> Iterator[tuple[Place, dict[str, Any]]]:
+    """All entries of a study, sorted."""
+    root = study / FOLDER
+    for path in sorted(root.rglob("*.json")):
+        entry = _read(path)
+        if entry is not None and not path.name.startswith("."):
+            parts = path.relative_to(root).with_suffix("").parts
+            yield Place(study, parts[0], "/".join(parts[1:])), entry
+
+
+def _slurm_alive(job: str) -> bool:
+    try:
+        told = subprocess.run(
+            ["squeue", "--noheader", "--format=%T", "--jobs", job],
+            capture_output=True,
+            text=True,
+            timeout=20,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return bool(told.stdout.strip())
+
+
+def alive(entry: Mapping[str, Any]) -> bool:
+    """Whether the process of a ``running`` entry still runs.
+
+    A process of another host is known only through Slurm; without it, it counts as ended.
+
+    Examples
+    --------
+    >>> alive({"state": "done"}), alive({"state": "running", "pid": 1, "host": "no-such-host"})
+    (False, False)
+    """
+    if entry.get("state") != "running":
+        return False
+    if entry.get("host") == socket.gethostname():
+        pid = int(entry.get("pid") or 0)
+        started = _started(pid)
+        return started is not None and started == entry.get("started")
+    return bool(entry.get("slurm_job")) and _slurm_alive(str(entry["slurm_job"]))
+
+
+def wait_for_others(study: Path, tell: Callable[[str], None], *, poll_s: float = 1.0) -> int:
+    """Wait until jobs of an earlier, killed run have ended, so that no file has two writers.
+
+    Returns
+    -------
+    int
+        Number of jobs that were waited for.
+    """
+    waiting = {place: entry for place, entry in entries(study) if alive(entry)}
+    count = len(waiting)
+    for place, entry in waiting.items():
+        how = (
+            f"scancel {entry['slurm_job']}"
+            if entry.get("slurm_job")
+            else f"kill {entry.get('pid')}"
+        )
+        tell(
+            f"A job of an earlier run is still at work: {place.rule} {place.name} on "
+            f"{entry.get('host')}. Waiting for it to end; to end it: {how}"
+        )
+    while waiting:
+        time.sleep(poll_s)
+        waiting = {p: e for p, e in waiting.items() if _read(p.entry) == e and alive(e)}
+    return count
+
+
+def clear_leftovers(study: Path) -> int:
+    """Remove temporary files of jobs that were killed.
+
+    Returns
+    -------
+    int
+        Number of files and folders removed.
+    """
+    count = 0
+    for _, entry in entries(study):
+        scratch = Path(str(entry.get("scratch") or ""))
+        ours = entry.get("host") == socket.gethostname() and scratch.name.startswith(SCRATCH)
+        if ours and not alive(entry) and scratch.is_dir():
+            shutil.rmtree(scratch, ignore_errors=True)
+            count += 1
+    for root, _, names in os.walk(study):
+        for name in names:
+            if name.startswith(TEMPORARY):
+                with suppress(OSError):
+                    Path(root, name).unlink()
+                    count += 1
+    return count
+
+
+@dataclass
+class FolderLock:
+    """One run at a time writes into a study's folder, wherever it was started.
+
+    Snakemake's lock lies in the working directory; two runs from two directories would not see
+    each other. The kernel drops this one when the process ends, however it ends.
+    """
+
+    study: Path
+    _handle: IO[str] | None = field(default=None, repr=False)
+
+    def acquire(self) -> str | None:
+        """Take the lock; or say who has it."""
+        path = self.study / FOLDER / ".lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = open(path, "a+", encoding="utf-8")  # noqa: SIM115 (kept open while the run lasts)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            handle.seek(0)
+            who = handle.read().strip() or "another process"
+            handle.close()
+            return who
+        except OSError:
+            handle.close()
+            return None  # a file system without locks
+        handle.truncate(0)
+        handle.write(f"process {os.getpid()} on {socket.gethostname()}")
+        handle.flush()
+        self._handle = handle
+        return None
+
+
+def damaged(study: Path, codes: Mapping[str, str]) -> list[str]:
+    """Outputs that are there but not as their job left them, or left by other code.
+
+    Parameters
+    ----------
+    study
+        The study's folder.
+    codes
+        Rule -> digest of its code now.
+
+    Returns
+    -------
+    list of str
+        Paths as declared. A file that no finished job of the ledger left is not among them.
+    """
+    wrong: list[str] = []
+    for place, entry in entries(study):
+        outputs = entry.get("outputs") or {}
+        if entry.get("state") != "done" or not isinstance(outputs, Mapping):
+            wrong += [name for name in outputs if Path(name).is_file()]
+            continue
+        for name, left in outputs.items():
+            path = Path(name)
+            if not path.is_file():
+                continue
+            stale = place.rule in codes and entry.get("code") != codes[place.rule]
+            whole = path.stat().st_size == left["bytes"] and _sha256(path) == left["sha256"]
+            if stale or not whole or not _products_whole(path, study):
+                wrong.append(name)
+    return sorted(set(wrong))
+
+
+def _products_whole(record: Path, study: Path) -> bool:
+    """Whether the files that a stage's record lists are as it says."""
+    if record.suffix != ".json" or "derivatives" not in record.parts:
+        return True
+    content = _read(record) or {}
+    products = content.get("products") or {}
+    return all(
+        (study / name).is_file() and _sha256(study / name) == sha256
+        for name, sha256 in products.items()
+    )
+
+
+def set_aside(paths: Iterable[str], study: Path) -> None:
+    """Move damaged outputs to ``jobs/set-aside``, so that their jobs run again."""
+    for name in paths:
+        target = study / FOLDER / "set-aside" / Path(name).name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(name, target)
+
+
+def failures(study: Path) -> list[Failure]:
+    """Jobs that failed or were killed and have not been done since."""
+    found = []
+    for place, entry in entries(study):
+        state = entry.get("state")
+        if state == "done" or alive(entry):
+            continue
+        outputs = list(entry.get("outputs") or [])
+        cause = (
+            str(entry.get("cause"))
+            if state == "failed"
+            else "ended without a word: killed, out of memory, or the machine went down"
+        )
+        wildcards = entry.get("wildcards") or {}
+        found.append(
+            Failure(
+                wildcards.get("subject", ""),
+                wildcards.get("session", ""),
+                place.rule,
+                cause,
+                place.log.as_posix(),
+                outputs[0] if outputs else "",
+            )
+        )
+    return found
+
+
+def retry_command(
+    target: str, configfiles: Sequence[str], options: Mapping[str, Any] | None = None
+) -> str:
+    """The command that makes one file again.
+
+    Examples
+    --------
+    >>> retry_command("r/x.json", ["my study.yaml"], {"data_dir": "d"})
+    "snakemake --cores 1 --rerun-incomplete --configfile 'my study.yaml' ..."
+    """
+    parts = ["snakemake", "--cores", "1", "--rerun-incomplete"]
+    if configfiles:
+        parts += ["--configfile", *map(str, configfiles)]
+    if options:
+        parts += ["--config", *(f"{key}={value}" for key, value in options.items())]
+    return shlex.join([*parts, "--", target])

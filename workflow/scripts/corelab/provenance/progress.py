@@ -1,0 +1,289 @@
+"""What a run says before, during and after it, for a person at a terminal or in a log file.
+
+Everything is recomputed from the study's folder, so that it is also known after a crash.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+import math
+import os
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from corelab.provenance.ledger import Failure, failures, place_of, retry_command
+
+#: Failures in a table; the others are counted.
+MAX_FAILURES = 30
+#: A plain line at most this often, s.
+PLAIN_EVERY_S = 30.0
+
+
+def job_seconds(study: Path, rule: str, at_most: int = 40) -> float | None:
+    """Mean wall time of a rule's jobs in past benchmarks of a study, s; None if it never ran."""
+    times = []
+    for path in sorted((study / "benchmarks" / rule).rglob("*.tsv"))[:at_most]:
+        try:
+            with open(path, encoding="utf-8", newline="") as handle:
+                times += [float(row["s"]) for row in csv.DictReader(handle, delimiter="\t")]
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return math.fsum(times) / len(times) if times else None
+
+
+def duration(seconds: float) -> str:
+    """A duration in words.
+
+    Examples
+    --------
+    >>> duration(42), duration(400), duration(9000)
+    ('42 s', '7 min', '2.5 h')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def expected(study: Path, todo: Mapping[str, int], at_once: int) -> str:
+    """Expected time of the jobs to do, from the study's own benchmarks.
+
+    Parameters
+    ----------
+    study
+        The study's folder.
+    todo
+        Rule -> number of jobs.
+    at_once
+        Jobs that run at the same time.
+    """
+    known = {rule: job_seconds(study, rule) for rule in todo}
+    seconds = math.fsum(todo[rule] * cost for rule, cost in known.items() if cost is not None)
+    unknown = sum(todo[rule] for rule, cost in known.items() if cost is None)
+    if not seconds:
+        return "no earlier run to estimate the time from"
+    rest = f", and {unknown} jobs of kinds that have not run yet" if unknown else ""
+    return f"about {duration(seconds / max(1, at_once))} with {at_once} at once{rest}"
+
+
+def scan_failures(study: Path, stages: Mapping[str, Sequence[str]]) -> list[Failure]:
+    """Scans and masks that ended in a status with its reason, from the records of the stages.
+
+    Parameters
+    ----------
+    study
+        The study's folder.
+    stages
+        Stage -> records (relative paths) that the study is to have.
+    """
+    from corelab.provenance.products import read_json
+    from corelab.provenance.records import troubles
+
+    found = []
+    for stage, paths in stages.items():
+        for path in paths:
+            if not (study / path).is_file():
+                continue
+            record = read_json(study / path)
+            parts = Path(path).parts
+            name = "_".join(part for part in parts[1:-1])
+            for cause in troubles(record):
+                found.append(
+                    Failure(
+                        str(record.get("participant_id") or ""),
+                        str(record.get("visit") or ""),
+                        stage,
+                        " ".join(str(cause).split()),
+                        (study / "logs" / stage / f"{name}.log").as_posix(),
+                        (study / path).as_posix(),
+                        hard=False,
+                    )
+                )
+    return found
+
+
+def failure_lines(
+    found: Sequence[Failure], command: Callable[[str], str] = lambda target: target
+) -> list[str]:
+    r"""A table of failures for a person: subject, visit, step, cause, log, and command to retry.
+
+    Examples
+    --------
+    >>> one = Failure("sub-1", "ses-a", "prepare", "truncated", "x.log", "x.json")
+    >>> print("\n".join(failure_lines([one], lambda t: f"snakemake -- {t}")))
+    sub-1 ses-a, prepare: truncated
+        log:   x.log
+        retry: snakemake -- x.json
+    """
+    lines = []
+    for one in found[:MAX_FAILURES]:
+        who = " ".join(part for part in (one.subject, one.visit) if part) or "whole study"
+        lines.append(f"{who}, {one.step}: {one.cause}")
+        lines.append(f"    log:   {one.log}")
+        if one.target:
+            lines.append(f"    retry: {command(one.target)}")
+    if len(found) > MAX_FAILURES:
+        lines.append(f"... and {len(found) - MAX_FAILURES} more")
+    return lines
+
+
+def verdicts(study: Path, participants: Iterable[str]) -> dict[str, int]:
+    """Participants by what came of them.
+
+    ``pass``: every value there and every scan within its charter; ``review``: something missing,
+    failed or outside the charter beside values; ``fail``: rows, but no value; ``excluded``: nothing
+    was measured or supplied.
+
+    Parameters
+    ----------
+    study
+        The study's folder, with ``endpoints/``.
+    participants
+        Ids of the participants sheet.
+    """
+    from corelab.provenance.products import read_table
+
+    table = read_table(study / "endpoints" / "measurements.tsv")
+    ok = set(table.loc[table["status"] == "ok", "participant_id"])
+    odd = set(table.loc[table["status"] != "ok", "participant_id"])
+    acquisition = study / "endpoints" / "acquisition.tsv"
+    if acquisition.is_file():
+        checks = read_table(acquisition)
+        odd |= set(checks.loc[checks["verdict"] == "fail", "participant_id"])
+    count: Counter[str] = Counter()
+    for one in participants:
+        if one in ok:
+            count["review" if one in odd else "pass"] += 1
+        else:
+            count["fail" if one in odd else "excluded"] += 1
+    return {name: count[name] for name in ("pass", "review", "fail", "excluded")}
+
+
+def manifest_hash(study: Path) -> str | None:
+    """SHA-256 over all products, from the manifest; None before there is one."""
+    from corelab.provenance.products import read_json
+
+    path = study / "provenance" / "manifest.json"
+    return str(read_json(path)["products_sha256"]) if path.is_file() else None
+
+
+class Progress(logging.Handler):
+    """One progress bar on a terminal, plain lines elsewhere, and a line for each failed job.
+
+    It listens to Snakemake's own events, so it needs no plugin.
+
+    Parameters
+    ----------
+    total
+        Jobs to do.
+    write
+        Where plain lines go.
+    bar
+        Whether to draw a bar; by default if stderr is a terminal.
+    """
+
+    def __init__(
+        self, total: int, write: Callable[[str], Any] | None = None, bar: bool | None = None
+    ) -> None:
+        super().__init__()
+        self.total, self.done, self.failed = total, 0, 0
+        self.start_s = self.told_s = time.monotonic()
+        self._write = write or (lambda text: print(text, file=sys.stderr, flush=True))
+        self._bar: Any = None
+        drawn = sys.stderr.isatty() and os.environ.get("TERM") != "dumb" if bar is None else bar
+        if drawn and total > 1:
+            self._draw()
+
+    def _draw(self) -> None:
+        from rich import progress as rich
+        from rich.console import Console
+
+        self._bar = rich.Progress(
+            rich.TextColumn("{task.description}"),
+            rich.BarColumn(),
+            rich.MofNCompleteColumn(),
+            rich.TextColumn("{task.fields[rate]}"),
+            rich.TimeElapsedColumn(),
+            rich.TextColumn("left"),
+            rich.TimeRemainingColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        )
+        self._task = self._bar.add_task("Corelab", total=self.total, rate="")
+        self._bar.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Count a job that ended."""
+        try:
+            event = str(getattr(record, "event", "") or "")
+            if event.endswith("job_finished"):
+                self.done += 1
+                self._tell()
+            elif event.endswith("job_error"):
+                self.failed += 1
+                self._tell_failure(record)
+        except Exception:
+            self.handleError(record)
+
+    def line(self) -> str:
+        """Where the run stands."""
+        elapsed = time.monotonic() - self.start_s
+        rate = self.done / elapsed if elapsed else 0.0
+        left = f", about {duration((self.total - self.done) / rate)} left" if rate else ""
+        failed = f", {self.failed} failed" if self.failed else ""
+        return f"{self.done} of {self.total} jobs done ({rate * 60:.1f} per min){left}{failed}"
+
+    def _tell(self) -> None:
+        if self._bar is not None:
+            rate = self.done / max(1e-3, time.monotonic() - self.start_s) * 60
+            failed = f", {self.failed} failed" if self.failed else ""
+            self._bar.update(self._task, completed=self.done, rate=f"{rate:.1f}/min{failed}")
+            return
+        now = time.monotonic()
+        if self.done == self.total or now - self.told_s >= PLAIN_EVERY_S:
+            self.told_s = now
+            self._write(self.line())
+
+    def _tell_failure(self, record: logging.LogRecord) -> None:
+        rule = str(getattr(record, "rule_name", "") or "")
+        cause, log = "", ""
+        for log in map(str, getattr(record, "log", None) or []):
+            place = place_of(Path(log), rule)
+            for one in failures(place.study) if place else []:
+                if place and one.log == place.log.as_posix():
+                    cause = f": {one.cause}"
+        self._write(f"FAILED {rule}{cause}" + (f" (log: {log})" if log else ""))
+
+    def stop(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def closing_lines(
+    study: Path,
+    participants: Iterable[str],
+    found: Sequence[Failure],
+    configfiles: Sequence[str],
+    options: Mapping[str, Any],
+) -> list[str]:
+    """What a run says at its end about participants, failures and the manifest."""
+    lines = []
+    if (study / "endpoints" / "measurements.tsv").is_file():
+        counts = verdicts(study, participants)
+        told = ", ".join(f"{number} {name}" for name, number in counts.items())
+        lines.append(f"Participants: {told}.")
+    whole = manifest_hash(study)
+    if whole:
+        lines.append(f"Manifest of all products: sha256 {whole}")
+    if found:
+        lines.append(f"{len(found)} not done or not usable:")
+        lines += failure_lines(found, lambda target: retry_command(target, configfiles, options))
+    return lines
