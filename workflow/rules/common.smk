@@ -17,11 +17,29 @@ os.environ |= {
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
+from corelab.provenance.cluster import mend_status_command
 from corelab.provenance.digest import digest_of_script
+from corelab.provenance.ledger import (
+    FolderLock,
+    clear_leftovers,
+    damaged,
+    failures,
+    set_aside,
+    wait_for_others,
+)
+from corelab.provenance.planning import quicken
+from corelab.provenance.progress import Progress, closing_lines, expected, scan_failures
+from corelab.study.columns import DRAWN_TYPES
 from corelab.study.findings import errors
 from corelab.study.model import StudyError, load_study
+from corelab.study.presets import with_preset
 from corelab.study.naming import session_entity, subject_entity
+from corelab.study.plan_figures import KINDS as FIGURE_KINDS, figure_kinds
 
+quicken()
+
+# The design of a preset lies beneath the config, for the jobs too.
+config.update(with_preset(config))
 try:
     STUDY = load_study(config)
 except StudyError as error:
@@ -39,9 +57,40 @@ PASSED = f"{FOLDER}/preflight/passed.json"
 GATE = [] if STUDY.sound else [PASSED]
 FINDINGS = f"{FOLDER}/preflight/findings.tsv"
 MEASUREMENTS = f"{FOLDER}/endpoints/measurements.tsv"
+FEATURES = f"{FOLDER}/endpoints/features.tsv"
 # Targets that only tell something have no output. Snakemake takes a benchmark file for one, and
 # would tell nothing the second time; so each asking has a benchmark of its own.
 ASKED = f"{time.time_ns():x}"
+# What is computed from reads waits for their lock and for how they stand against it.
+LOCK = (
+    [f"{FOLDER}/reading/lock.json", f"{FOLDER}/reading/validity.json"]
+    if STUDY.central_read
+    else []
+)
+FINAL_READS = (
+    [
+        f"{FOLDER}/reading/final_reads.tsv",
+        f"{FOLDER}/reading/rereview_final_reads.tsv",
+    ]
+    if STUDY.central_read
+    else []
+)
+READING_EXHIBITS = [
+    f"{FOLDER}/exhibits/reading_{name}.json"
+    for name in (
+        "standing",
+        "rates",
+        "p_chart",
+        "conduct",
+        "turnaround",
+        "attestations",
+    )
+]
+PERFUSION_CUTOFFS = {
+    "table": f"{FOLDER}/statistics/perfusion_cutoffs.tsv",
+    "figure": f"{FOLDER}/exhibits/perfusion_cutoffs.svg",
+    "exhibit": f"{FOLDER}/exhibits/perfusion_cutoffs.json",
+}
 STATISTICS_TABLES = [
     f"{FOLDER}/statistics/{name}.tsv"
     for name in (
@@ -62,17 +111,93 @@ VISITS = {
 SUBJECTS = {
     subject_entity(s): (s, visits) for s, visits in STUDY.image_subjects.items()
 }
+# What is known of image quality by site and scanner, in endpoints/.
+QUALITY = {
+    "summary": f"{FOLDER}/endpoints/acquisition_summary.tsv",
+    "charts": f"{FOLDER}/endpoints/control_charts.tsv",
+    "requests": f"{FOLDER}/endpoints/repeat_requests.tsv",
+    "completeness": f"{FOLDER}/endpoints/completeness.tsv",
+    "phantom_verdicts": f"{FOLDER}/endpoints/phantom_verdicts.tsv",
+    "phantom_sites": f"{FOLDER}/endpoints/phantom_sites.tsv",
+}
+# What of it the report shows: a study without scans or phantoms has none.
+QUALITY_EXHIBITS = [
+    f"{FOLDER}/exhibits/{name}.json"
+    for name, there in (
+        ("quality_charts", bool(VISITS)),
+        ("quality_summary", bool(VISITS)),
+        ("quality_requests", bool(VISITS)),
+        ("quality_findings", bool(VISITS)),
+        (
+            "quality_completeness",
+            bool((STUDY.config["acquisition"].get("trial") or {}).get("complete")),
+        ),
+        ("phantom_sites", bool(STUDY.phantoms)),
+        ("phantom_verdicts", bool(STUDY.phantoms)),
+    )
+    if there
+]
 SIMULATED = {row["path"]: row for row in STUDY.scans if row["simulated"]}
+#: Scans of one visit of the simulated glioblastoma trial, which one job writes.
+GLIOMA_SCANS = ("T1w", "T1c", "T2w", "FLAIR") + tuple(
+    f"mask-{label}_{reader}"
+    for label in ("enhancing", "whole-tumour")
+    for reader in ("reader-1", "reader-2")
+)
 BATCHES = [f"{number:04d}" for number in range(len(STUDY.mask_batches))]
+FREQUENCY_MAPS = {
+    entry["id"]: entry for entry in STUDY.config["measurement"]["frequency_maps"]
+}
+SIMULATED_QA = {
+    row[key]
+    for row in STUDY.phantoms
+    if row["simulated"]
+    for key in ("path", "mask_path")
+} - {None}
 ANALYSES = {analysis["id"]: analysis for analysis in STUDY.config["analyses"]}
+GRIDS = [name for name, analysis in ANALYSES.items() if analysis.get("sensitivity")]
+DRAWN = [name for name, analysis in ANALYSES.items() if analysis["type"] in DRAWN_TYPES]
+FLOWS = [flow["name"] for flow in STUDY.config["cohort_flows"]]
+#: Records of the figures of analyses that have some.
+FIGURES = [
+    f"{FOLDER}/statistics/figures/{name}.json"
+    for name, analysis in ANALYSES.items()
+    if analysis["type"] in {"survival", "progression", "radiomics"}
+]
 
 
 wildcard_constraints:
     subject=r"sub-[0-9A-Za-z+]+",
     session=r"ses-[0-9A-Za-z+]+",
     batch=r"\d{4}",
+    scan=r"(?!qa/).+",
+    qa=r"(?:(?!_labels)[^/])+",
+    seed=r"[1-9]\d*",
     analysis=r"[A-Za-z0-9][A-Za-z0-9._-]*",
     label=r"[A-Za-z0-9][A-Za-z0-9-]*",
+    map=r"[A-Za-z0-9][A-Za-z0-9-]*",
+
+
+def failed_visits():
+    """Visits whose jobs failed, with the cause, if the study is to go on without them."""
+    if not STUDY.config["without_failed"]:
+        return {}
+    found = {}
+    for one in failures(STUDY.folder):
+        for subject, session in VISITS:
+            if subject == one.subject and one.visit in ("", session):
+                found[subject, session] = f"the job {one.step} failed: {one.cause}"
+    return found
+
+
+FAILED = failed_visits()
+FAILED_IDS = {"|".join(VISITS[key]): cause for key, cause in FAILED.items()}
+VISITS = {key: ids for key, ids in VISITS.items() if key not in FAILED}
+SUBJECTS = {
+    subject: (name, [v for v in visits if (subject, session_entity(v)) in VISITS])
+    for subject, (name, visits) in SUBJECTS.items()
+    if any(subject == one for one, _ in VISITS)
+}
 
 
 def code(rule_name):
@@ -156,6 +281,55 @@ def subject_records(wildcards):
     ]
 
 
+def quality_records():
+    """Records of the quality figures; none where the config wants no figures."""
+    wanted = STUDY.config["registration"]["figures"]
+    return [stage("quality", subject) for subject in SUBJECTS if wanted]
+
+
+def contact_sheets():
+    """Table and sheet of all fits, where figures are wanted."""
+    names = ["registration.tsv", "contact_sheet.png"] if quality_records() else []
+    return [under("quality", name) for name in names]
+
+
+def quality_products():
+    """What a page may show of fits and of the noise floor: those of them that the study has."""
+    floor = [under("endpoints", "noise_floor.tsv")] if noise_repeats() else []
+    return [*contact_sheets(), *floor]
+
+
+def subject_prepared(wildcards):
+    """Prepare records of all visits of a subject with images."""
+    return [
+        stage("prepare", wildcards.subject, session_entity(visit))
+        for visit in SUBJECTS[wildcards.subject][1]
+    ]
+
+
+def noise_repeats():
+    """Records of the repeats that make the noise floor; none where no subject is chosen."""
+    asked = STUDY.config["noise_floor"]
+    return [
+        under("noise_floor", f"{subject}_seed-{seed}.json")
+        for subject in SUBJECTS
+        if SUBJECTS[subject][0] in asked["subjects"]
+        for seed in range(1, asked["seeds"] + 1)
+    ]
+
+
+def noise_stages(wildcards):
+    """What a repeat of a subject goes by: the blocks of the config of all its stages."""
+    blocks = ("registration", "segmentation", "perfusion", "measurement", "atlases")
+    return {
+        **{block: STUDY.config[block] for block in blocks},
+        "disease": STUDY.config["study"]["disease"],
+        "visit_order": STUDY.visit_order,
+        "baseline": STUDY.baseline,
+        "onset_to_ct_min": STUDY.onset_to_ct_minutes(SUBJECTS[wildcards.subject][0]),
+    }
+
+
 def batch_rows(wildcards):
     """Rows of the supplied masks of a batch."""
     return plain_rows(STUDY.mask_batches[int(wildcards.batch)])
@@ -165,6 +339,15 @@ def batch_files(wildcards):
     """Files of the supplied masks of a batch that are there."""
     return [
         row["path"] for row in STUDY.mask_batches[int(wildcards.batch)] if row["exists"]
+    ]
+
+
+def program_files():
+    """Containers and weights of segmentation programs; a change of one reruns what it made."""
+    return [
+        file
+        for backend in STUDY.config["segmentation"].get("external", [])
+        for file in backend.get("files", [])
     ]
 
 
@@ -187,6 +370,17 @@ def records(*names):
     if "normalise" in names:
         found += [stage("normalise", subject) for subject in SUBJECTS]
     return found
+
+
+def feature_tables():
+    """Feature tables of all visits."""
+    return [
+        stage("radiomics", subject_entity(subject), session_entity(visit))[
+            : -len("json")
+        ]
+        + "tsv"
+        for subject, visit in STUDY.radiomics_visits
+    ]
 
 
 def measured_records():
@@ -214,6 +408,36 @@ def sheet_rows(*names):
     }
 
 
+def contour_files():
+    """Readers' contours that are there: the lock holds them too."""
+    return [
+        row["path"]
+        for row in STUDY.scans
+        if row["kind"].startswith("mask-")
+        and row["reader"]
+        and row["exists"]
+        and not row["simulated"]
+    ]
+
+
+def change_log_files():
+    """The log of changes after the lock and its head, where there are any."""
+    configured = STUDY.config["reading"]["change_log"]
+    log = Path(configured or under("reading", "change_log.jsonl"))
+    head = log.with_name(f"{log.name.removesuffix('.jsonl')}.head.json")
+    return [str(path) for path in (log, head) if path.is_file()]
+
+
+def reference_files():
+    """Images of the reference cases that are there."""
+    sheet = STUDY.sheets.get("reference_cases")
+    if sheet is None or "path" not in sheet:
+        return []
+    beside = STUDY.sheet_paths["reference_cases"].parent
+    paths = [beside / Path(text).expanduser() for text in sheet["path"].dropna()]
+    return sorted({str(path) for path in paths if path.is_file()})
+
+
 def map_files():
     """Lesion frequency maps of every label that can have one."""
     with_location = bool(SUBJECTS) or any(
@@ -222,7 +446,26 @@ def map_files():
     labels = (
         [label.replace("-", "") for label in STUDY.mask_labels] if with_location else []
     )
-    return [under("maps", f"{label}_frequency.nii.gz") for label in labels]
+    found = [under("maps", f"{label}_frequency.nii.gz") for label in labels]
+    return found + [under("maps", f"{name}_maps.json") for name in FREQUENCY_MAPS]
+
+
+def compared_risk(wildcards):
+    """Statistics of the radiomics analysis whose risk groups a map compares."""
+    compare = FREQUENCY_MAPS[wildcards.map].get("compare") or ""
+    kind, _, name = compare.partition(":")
+    return [under("statistics", "by_analysis", f"{name}.tsv")] * (kind == "risk")
+
+
+def cutoffs():
+    """Perfusion cut-offs against the infarct, where the study has perfusion."""
+    return list(PERFUSION_CUTOFFS.values()) if STUDY.perfusion_visits else []
+
+
+def locked_plan_file():
+    """The locked plan, where one is given and there."""
+    path = STUDY.config["locked_plan"]
+    return [path] if path and os.path.isfile(path) else []
 
 
 def analysis_tables(wildcards):
@@ -235,14 +478,77 @@ def analysis_tables(wildcards):
         analysis["type"] in {"survival", "progression", "radiomics"}
     )
     wanted += ["phantoms"] * (analysis["type"] == "phantom")
-    wanted += ["reads"] * bool(analysis.get("strata"))
+    wanted += ["reads"] * (analysis["type"] == "agreement")
     return sheet_files(*wanted)
+
+
+def figure_records(wildcards):
+    """Records of the stages whose scans and masks a figure shows."""
+    if wildcards.kind != "contours":
+        return []
+    return records("prepare", "segment", "perfuse")
+
+
+def insert_files():
+    """Images and masks of phantom scans that are there or will be simulated."""
+    paths = [row[key] for row in STUDY.phantoms for key in ("path", "mask_path")]
+    return sorted({p for p in paths if p and (p in SIMULATED_QA or os.path.isfile(p))})
+
+
+def inserts_of(path):
+    """Rows of the phantoms sheet whose insert is on an image."""
+    return [row for row in STUDY.phantoms if row["path"] == path]
+
+
+def simulated_trial():
+    """What a simulated trial is made from; the scale of phantom scanners is no part of it."""
+    settings = STUDY.config["phantom"] or {}
+    return {key: value for key, value in settings.items() if key != "scanner_scale"}
+
+
+def scale_of(path):
+    """Scale error of the scanner that a simulated phantom scan is from."""
+    row = inserts_of(path)[0]
+    scales = STUDY.config["phantom"].get("scanner_scale") or {}
+    return scales.get(f"{row['site']}/{row['scanner']}", 1.0)
+
+
+def phantom_table(wildcards):
+    """The measured inserts, for analyses of phantoms."""
+    wanted = ANALYSES[wildcards.analysis]["type"] == "phantom"
+    return [under("endpoints", "phantoms.tsv")] * wanted
+
+
+def analysis_config(wildcards):
+    """The part of the config that an analysis reads."""
+    wanted = ANALYSES[wildcards.analysis]["type"] == "phantom"
+    return config_part(
+        "locked_plan", *["reading"] * STUDY.central_read, *["phantom_qa"] * wanted
+    )
 
 
 def config_part(*blocks):
     """The part of the config that a job reads, so that no other edit reruns it."""
-    always = ("study", "results_dir", "inputs", "data_dir", "phantom", "visits")
+    always = (
+        "study",
+        "results_dir",
+        "inputs",
+        "data_dir",
+        "phantom",
+        "visits",
+        "grades",
+        "serial_imaging",
+    )
+    if "reading" in blocks:
+        always += ("attestations",)
     return {key: config[key] for key in (*always, *blocks) if key in config}
+
+
+def scan_criteria():
+    """The charter's criteria of single scans; those of the trial rerun no image job."""
+    return {
+        key: part for key, part in STUDY.config["acquisition"].items() if key != "trial"
+    }
 
 
 def fingerprint(value):
@@ -251,34 +557,139 @@ def fingerprint(value):
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def rules_fingerprint():
+    """Changes when a rule file does."""
+    files = sorted((REPOSITORY / "workflow" / "rules").glob("*.smk"))
+    return fingerprint([path.read_text(encoding="utf-8") for path in files])
+
+
 def inputs_fingerprint():
     """Changes when the config or the list, presence or size of the scans does."""
     scans = [(r["scan_id"], r["source"], r["exists"], r["bytes"]) for r in STUDY.scans]
     return fingerprint([STUDY.config, scans])
 
 
-def visit_memory(wildcards, attempt):
-    """Memory of a visit's job, MB: three float copies of its largest scan, and ANTs."""
-    rows = STUDY.visit_rows(*VISITS[wildcards.subject, wildcards.session])
-    largest = max((row["bytes"] or 0 for row in rows), default=0)
-    return attempt * (2000 + int(12 * largest / 1e6))
+# Memory (MB) and run time (minutes) of a job, as base + share per MB of its (compressed) scans. From
+# the demo's benchmark files (largest: prepare 470 MB, segment 250, perfuse 690, normalise 770,
+# measure 150 MB, with 26 MB of scans), with room for twice of that; each attempt gets as much again.
+COSTS = {
+    "prepare": {"mb": 800, "mb_per_mb": 12, "min": 20, "min_per_mb": 1.0},
+    "segment": {"mb": 600, "mb_per_mb": 8, "min": 10, "min_per_mb": 0.3},
+    "perfuse": {"mb": 900, "mb_per_mb": 16, "min": 20, "min_per_mb": 1.5},
+    "normalise": {"mb": 1800, "mb_per_mb": 8, "min": 60, "min_per_mb": 0.5},
+    "measure": {"mb": 500, "mb_per_mb": 6, "min": 10, "min_per_mb": 0.2},
+    "radiomics": {"mb": 1200, "mb_per_mb": 12, "min": 60, "min_per_mb": 2.0},
+}
+SIMULATED_MB = 26.0
+
+
+def scans_mb(wildcards):
+    """Size of the scans that a job of a visit or a subject reads, MB."""
+    subject, session = wildcards.subject, getattr(wildcards, "session", None)
+    name, visits = SUBJECTS[subject]
+    if session is not None:
+        visits = [VISITS[subject, session][1]]
+    rows = [row for visit in visits for row in STUDY.visit_rows(name, visit)]
+    return sum(
+        SIMULATED_MB if r["simulated"] else (r["bytes"] or 0) / 1e6 for r in rows
+    )
+
+
+def memory_of(rule_name):
+    """Memory of a rule's jobs by the size of their scans, MB."""
+    cost = COSTS[rule_name]
+
+    def memory(wildcards, attempt):
+        return attempt * int(cost["mb"] + cost["mb_per_mb"] * scans_mb(wildcards))
+
+    return memory
+
+
+def runtime_of(rule_name):
+    """Time limit of a rule's jobs by the size of their scans, minutes."""
+    cost = COSTS[rule_name]
+
+    def runtime(wildcards, attempt):
+        return attempt * int(cost["min"] + cost["min_per_mb"] * scans_mb(wildcards))
+
+    return runtime
+
+
+def decisions_path():
+    """Decisions of the review desk, there or not."""
+    given = STUDY.config["review"]["decisions"]
+    return str(given) if given else under("review", "qc_decisions.tsv")
+
+
+def decision_files():
+    """The same, where there are any."""
+    return [decisions_path()] if os.path.isfile(decisions_path()) else []
+
+
+def sensitivity_analyses():
+    """Analyses to run again without exclusions: all of them, once anything is excluded."""
+    text = Path(decisions_path()).read_text(encoding="utf-8") if decision_files() else ""
+    return list(ANALYSES) if "\texclude\t" in text else []
+
+
+def exhibits():
+    """Figures, tables and alarms that rooms add to the report: a line for each exhibit.
+
+    An exhibit is a JSON file written by corelab.provenance.exhibits.write_exhibit; a rule of its
+    room declares it as an output. The report waits for those that are listed here.
+    """
+    return [
+        *READING_EXHIBITS * STUDY.central_read,
+        *(
+            under("exhibits", f"agreement_{name}_{kind}.json")
+            for name, analysis in ANALYSES.items()
+            for kind in figure_kinds(
+                analysis, grades=STUDY.config["grades"], images=bool(SUBJECTS)
+            )
+        ),
+        *cutoffs(),
+        *QUALITY_EXHIBITS,
+        under("exhibits", "plan.json"),
+        *[under("exhibits", "trial.json")] * bool(STUDY.config["trial"]),
+        *(under("exhibits", f"analysis-{name}.json") for name in DRAWN),
+        *(under("exhibits", f"specifications-{name}.json") for name in GRIDS),
+        *(under("exhibits", f"flow-{name}.json") for name in FLOWS),
+    ]
 
 
 def targets(*names):
     """Files of the named targets; only the preflight where the study is not sound."""
-    truth = [under("phantom", "truth.tsv")] if STUDY.config["phantom"] else []
+    truth = [under("phantom", "truth.tsv")] if SIMULATED else []
     parts = {
-        "phantom": [*SIMULATED, *truth],
-        "images": records("prepare", "segment", "perfuse", "normalise"),
+        "phantom": [*SIMULATED, *sorted(SIMULATED_QA), *truth],
+        "images": [
+            *records("prepare", "segment", "perfuse", "normalise"),
+            *contact_sheets(),
+        ],
         "endpoints": [
             MEASUREMENTS,
             under("endpoints", "acquisition.tsv"),
             under("endpoints", "flow.tsv"),
             under("endpoints", "overlap.tsv"),
+            under("endpoints", "phantoms.tsv"),
+            *QUALITY.values(),
+            *quality_products(),
             *map_files(),
+            *[FEATURES] * STUDY.has_features,
             *truth,
+            *cutoffs(),
         ],
-        "statistics": STATISTICS_TABLES,
+        "statistics": [
+            *STATISTICS_TABLES,
+            under("statistics", "plan.json"),
+            under("statistics", "plan_deviations.tsv"),
+            under("statistics", "specifications.tsv"),
+            under("statistics", "cohort_flow.tsv"),
+            *FIGURES,
+            under("statistics", "sensitivity.tsv"),
+            under("endpoints", "exclusions.tsv"),
+            *exhibits(),
+        ],
         "report": [under("report", "index.html"), under("report", "report.pdf")],
         "submission": [under("submission", "index.json")],
         "verify": [
@@ -293,35 +704,160 @@ def targets(*names):
     return [PASSED, *wanted]
 
 
+def configfiles_and_options():
+    """The run's config files and --config options, for commands that a person can give again."""
+    settings = workflow.config_settings
+    options = {
+        key: value
+        for key, value in settings.config.items()
+        if not isinstance(value, (dict, list))
+    }
+    return [os.path.relpath(path) for path in settings.configfiles], options
+
+
+def stage_records():
+    """Records that the study is to have by stage, relative to its folder."""
+    return {
+        name: [path.removeprefix(f"{FOLDER}/") for path in records(name)]
+        for name in ("prepare", "segment", "perfuse", "normalise", "measure")
+    }
+
+
+def recover():
+    """Where Snakemake's memory of a study was lost, hold its products against the jobs' own.
+
+    Snakemake then takes any file that is there for a whole one. What is not as its job left it is
+    set aside, so that the job runs again.
+    """
+    memory = Path(".snakemake") / "metadata"
+    asked = {"-n", "--dry-run", "--dryrun", "verify", "status", "--unlock"} & set(
+        sys.argv
+    )
+    if asked or not (STUDY.folder / "jobs").is_dir():
+        return
+    if memory.is_dir() and any(memory.iterdir()):
+        return
+    wrong = damaged(
+        STUDY.folder, {path.stem: code(path.stem) for path in SCRIPTS.glob("*.py")}
+    )
+    if wrong:
+        logger.info(
+            f"Snakemake has no memory of {FOLDER}/; {len(wrong)} of its files are not as their "
+            "jobs left them, or were made by other code, and are made again."
+        )
+        set_aside(wrong, STUDY.folder)
+
+
+# Only the process that a person started; jobs of its own know what they are to do.
+if workflow.is_main_process:
+    recover()
+
+RUN_LOCK = FolderLock(STUDY.folder)
+PROGRESS = []
+
+
 def tell_plan():
-    """Say what is about to be computed."""
+    """Take the study's folder, and say what is about to be computed."""
+    other = RUN_LOCK.acquire()
+    if other:
+        raise WorkflowError(
+            f"{other} is writing into {FOLDER}/ at this moment. Wait until it has ended, then give "
+            "the same command again; two runs never write into one folder."
+        )
+    wait_for_others(STUDY.folder, logger.info)
+    clear_leftovers(STUDY.folder)
+    changed = mend_status_command(workflow.executor_settings)
+    if changed:
+        logger.info(changed)
+    todo = {}
+    for job in workflow.dag.needrun_jobs():
+        todo[job.rule.name] = todo.get(job.rule.name, 0) + (not job.is_norun)
+    jobs = sum(todo.values())
+    done = sum(1 for job in workflow.dag.jobs if not job.is_norun) - jobs
+    at_once = workflow.resource_settings.nodes or workflow.resource_settings.cores or 1
     lines = [
         f"Study {STUDY.id}: {len(STUDY.participants)} participants, {len(STUDY.scans)} scans of "
         f"{len(SUBJECTS)} participants at {len(VISITS)} visits, {len(ANALYSES)} analyses.",
+        f"Jobs: {jobs} to do, {done} done; {expected(STUDY.folder, todo, min(at_once, jobs or 1))}.",
         f"Results go to {FOLDER}/; one log per job lies in {FOLDER}/logs/.",
     ]
+    lines += [
+        f"Without {' '.join(key)}: {cause}" for key, cause in sorted(FAILED.items())
+    ]
     logger.info("\n".join(lines))
+    PROGRESS.append(Progress(jobs))
+    logger.addHandler(PROGRESS[0])
+    for handler in logger.handlers:
+        # The bar redraws itself below whatever goes through the new stderr.
+        if getattr(handler, "name", "") == "DefaultStreamHandler":
+            handler.setStream(sys.stderr)
+            handler.addFilter(not_counted_elsewhere)
+
+
+def not_counted_elsewhere(record):
+    """Whether a message of Snakemake says what the bar and the failure lines do not."""
+    event = str(getattr(record, "event", None) or "")
+    told = event.endswith(("job_finished", "progress", "job_error"))
+    noise = str(record.msg).startswith(("Select jobs", "Execute "))
+    return not (told or noise)
+
+
+def stop_progress():
+    """Take the progress bar away before the last words."""
+    for handler in PROGRESS:
+        handler.stop()
+        logger.removeHandler(handler)
+    for handler in logger.handlers:
+        if getattr(handler, "name", "") == "DefaultStreamHandler" and PROGRESS:
+            handler.setStream(sys.__stderr__)
 
 
 def tell_summary(log):
     """Say where the results are and what needs attention."""
+    stop_progress()
     if not STUDY.sound or not Path(MEASUREMENTS).is_file():
         logger.info(f"Done. Findings about the input: {FINDINGS}")
         return
     from corelab.reporting.summary import summary_lines
 
-    logger.info("\n".join(summary_lines(STUDY.folder)))
+    found = [
+        *failures(STUDY.folder),
+        *scan_failures(STUDY.folder, stage_records()),
+    ]
+    logger.info(
+        "\n".join(
+            [
+                *summary_lines(STUDY.folder),
+                *closing_lines(
+                    STUDY.folder,
+                    STUDY.participants,
+                    found,
+                    *configfiles_and_options(),
+                ),
+            ]
+        )
+    )
 
 
 def tell_failure(log):
     """Say what failed and how to go on."""
+    stop_progress()
     if not STUDY.sound:
         logger.error(
             f"The input has errors, so nothing was computed. They are listed above and in {FINDINGS}."
         )
         return
-    logger.error(
-        f"Some jobs failed; their last lines are above, their logs in {FOLDER}/logs/. "
+    found = failures(STUDY.folder)
+    lines = closing_lines(
+        STUDY.folder, STUDY.participants, found, *configfiles_and_options()
+    )
+    lines.append(
         "Nothing half-written counts as a result. Mend the cause and give the same command again: "
         "what is done stays done."
     )
+    if any(one.subject for one in found):
+        lines.append(
+            "To finish the study without them (they are listed as failed, with the cause): "
+            "the same command with --config without_failed=true"
+        )
+    logger.error("\n".join(lines))

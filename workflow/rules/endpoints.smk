@@ -19,8 +19,8 @@ rule measure:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=visit_memory,
-        runtime="30m",
+        mem_mb=memory_of("measure"),
+        runtime=runtime_of("measure"),
     params:
         folder=study_folder,
         atlases=STUDY.config["atlases"],
@@ -67,12 +67,20 @@ rule collect:
         GATE,
         records=measured_records(),
         prepared=records("prepare"),
-        sheets=sheet_files("participants", "reads", "measurements", "scans"),
+        lock=LOCK,
+        final=FINAL_READS,
+        sheets=sheet_files("participants", "reads", "rereads", "measurements", "scans"),
+        decisions=decision_files(),
     output:
         measurements=MEASUREMENTS,
         measurements_dictionary=under("endpoints", "measurements.json"),
+        without_exclusions=under("endpoints", "without_exclusions", "measurements.tsv"),
         overlap=under("endpoints", "overlap.tsv"),
+        overlap_without_exclusions=under(
+            "endpoints", "without_exclusions", "overlap.tsv"
+        ),
         acquisition=under("endpoints", "acquisition.tsv"),
+        image_findings=under("endpoints", "image_findings.tsv"),
         flow=under("endpoints", "flow.tsv"),
     log:
         log_of("collect"),
@@ -85,12 +93,69 @@ rule collect:
         mem_mb=lambda wildcards, attempt: 2000 * attempt,
         runtime="60m",
     params:
-        config=config_part("measurement"),
+        config=config_part("measurement", "acquisition"),
+        failed=FAILED_IDS,
         code=code("collect"),
     message:
         "Collecting the measurements of {FOLDER}"
     script:
         "../scripts/collect.py"
+
+
+rule measure_phantoms:
+    """Measure the inserts of all phantom scans; a study without any gets a header-only table."""
+    input:
+        GATE,
+        files=insert_files(),
+    output:
+        table=under("endpoints", "phantoms.tsv"),
+        dictionary=under("endpoints", "phantoms.json"),
+    log:
+        log_of("measure_phantoms"),
+    benchmark:
+        benchmark_of("measure_phantoms")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime="60m",
+    params:
+        rows=plain_rows(STUDY.phantoms),
+        code=code("measure_phantoms"),
+    message:
+        "Measuring {FOLDER}'s phantom scans"
+    script:
+        "../scripts/measure_phantoms.py"
+
+
+rule quality:
+    """Summarise acquisition by site and scanner, chart it, and judge the phantom scans."""
+    input:
+        acquisition=under("endpoints", "acquisition.tsv"),
+        image_findings=under("endpoints", "image_findings.tsv"),
+        phantoms=under("endpoints", "phantoms.tsv"),
+    output:
+        **QUALITY,
+        exhibits=QUALITY_EXHIBITS,
+    log:
+        log_of("quality"),
+    benchmark:
+        benchmark_of("quality")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        config={name: STUDY.config[name] for name in ("acquisition", "phantom_qa")},
+        folder=study_folder,
+        code=code("quality"),
+    message:
+        "Summarising the quality of {FOLDER}'s scans by site and scanner"
+    script:
+        "../scripts/quality.py"
 
 
 rule frequency_map:
@@ -127,3 +192,144 @@ rule frequency_map:
         "Mapping where {wildcards.label} lies"
     script:
         "../scripts/frequency_map.py"
+
+
+rule noise_repeat:
+    """Register, segment and measure a subject once more, with another seed."""
+    input:
+        prepared=subject_prepared,
+        atlases=atlas_files(),
+    output:
+        record=under("noise_floor", "{subject}_seed-{seed}.json"),
+    log:
+        log_of("noise_repeat", "{subject}_seed-{seed}"),
+    benchmark:
+        benchmark_of("noise_repeat", "{subject}_seed-{seed}")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime="3h",
+    params:
+        folder=study_folder,
+        stages=noise_stages,
+        added_noise=STUDY.config["noise_floor"]["added_noise"],
+        code=code("noise_repeat"),
+    message:
+        "Repeating {wildcards.subject} with seed {wildcards.seed}"
+    script:
+        "../scripts/noise_repeat.py"
+
+
+rule noise_floor:
+    """Within-subject SD and minimal detectable change of every endpoint, from the repeats."""
+    input:
+        repeats=noise_repeats(),
+    output:
+        table=under("endpoints", "noise_floor.tsv"),
+        dictionary=under("endpoints", "noise_floor.json"),
+    log:
+        log_of("noise_floor"),
+    benchmark:
+        benchmark_of("noise_floor")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        code=code("noise_floor"),
+    message:
+        "Computing the noise floor of {FOLDER}"
+    script:
+        "../scripts/noise_floor.py"
+
+
+rule frequency_groups:
+    """Frequency maps by visit, arm or risk group, their difference with its test, a figure."""
+    input:
+        normalised=records("normalise"),
+        sheets=sheet_files("participants"),
+        risk=compared_risk,
+    output:
+        record=under("maps", "{map}_maps.json"),
+        figure=under("maps", "{map}_maps.png"),
+    log:
+        log_of("frequency_groups", "{map}"),
+    benchmark:
+        benchmark_of("frequency_groups", "{map}")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        runtime="60m",
+    params:
+        settings=lambda wildcards: FREQUENCY_MAPS[wildcards.map],
+        folder=study_folder,
+        config=config_part(),
+        denominator=STUDY.config["measurement"]["frequency_denominator"],
+        visit_order=STUDY.visit_order,
+        code=code("frequency_groups"),
+    message:
+        "Mapping {wildcards.map}"
+    script:
+        "../scripts/frequency_groups.py"
+
+
+rule radiomics:
+    """Features of every series within every mask of one visit."""
+    input:
+        prepared=stage("prepare", "{subject}", "{session}"),
+        segmented=stage("segment", "{subject}", "{session}"),
+    output:
+        record=stage("radiomics", "{subject}", "{session}"),
+        table=under("derivatives", "{subject}", "{session}", "radiomics.tsv"),
+    log:
+        log_of("radiomics", "{subject}_{session}"),
+    benchmark:
+        benchmark_of("radiomics", "{subject}_{session}")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=memory_of("radiomics"),
+        runtime=runtime_of("radiomics"),
+    params:
+        folder=study_folder,
+        radiomics=STUDY.config["radiomics"],
+        code=code("radiomics"),
+    message:
+        "Features of {wildcards.subject} {wildcards.session}"
+    script:
+        "../scripts/radiomics.py"
+
+
+rule features:
+    """Bring the features of all visits and of the measurements sheets together."""
+    input:
+        GATE,
+        tables=feature_tables(),
+        sheets=sheet_files("measurements"),
+    output:
+        features=FEATURES,
+        dictionary=FEATURES.removesuffix("tsv") + "json",
+    log:
+        log_of("features"),
+    benchmark:
+        benchmark_of("features")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime="30m",
+    params:
+        config=config_part(),
+        code=code("features"),
+    message:
+        "Collecting the features of {FOLDER}"
+    script:
+        "../scripts/features.py"

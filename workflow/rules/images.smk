@@ -16,12 +16,12 @@ rule prepare:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=visit_memory,
-        runtime="60m",
+        mem_mb=memory_of("prepare"),
+        runtime=runtime_of("prepare"),
     params:
         rows=visit_rows,
         folder=study_folder,
-        acquisition=STUDY.config["acquisition"],
+        acquisition=scan_criteria(),
         dicom=STUDY.config["dicom"],
         registration=STUDY.config["registration"],
         code=code("prepare"),
@@ -35,6 +35,7 @@ rule segment:
     """Segment the lesions that a visit's scans show."""
     input:
         prepared=stage("prepare", "{subject}", "{session}"),
+        programs=program_files(),
     output:
         record=stage("segment", "{subject}", "{session}"),
     log:
@@ -45,8 +46,8 @@ rule segment:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=visit_memory,
-        runtime="60m",
+        mem_mb=memory_of("segment"),
+        runtime=runtime_of("segment"),
     params:
         folder=study_folder,
         disease=STUDY.config["study"]["disease"],
@@ -70,13 +71,17 @@ rule perfuse:
         benchmark_of("perfuse", "{subject}_{session}")
     conda:
         "../../environment.yml"
-    threads: 1
+    threads: 2
     resources:
-        mem_mb=visit_memory,
-        runtime="60m",
+        mem_mb=memory_of("perfuse"),
+        runtime=runtime_of("perfuse"),
     params:
         folder=study_folder,
-        perfusion=STUDY.config["perfusion"],
+        perfusion={
+            key: value
+            for key, value in STUDY.config["perfusion"].items()
+            if key != "reference_infarct"
+        },
         onset_to_ct_min=lambda wildcards: STUDY.onset_to_ct_minutes(
             SUBJECTS[wildcards.subject][0]
         ),
@@ -101,8 +106,8 @@ rule normalise:
         "../../environment.yml"
     threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
-        runtime="2h",
+        mem_mb=memory_of("normalise"),
+        runtime=runtime_of("normalise"),
     params:
         folder=study_folder,
         registration=STUDY.config["registration"],
@@ -112,3 +117,56 @@ rule normalise:
         "Registering {wildcards.subject} to MNI152"
     script:
         "../scripts/normalise.py"
+
+
+rule quality_figures:
+    """Draw a subject's fit to the template and every mask on its image."""
+    input:
+        records=subject_records,
+        normalised=stage("normalise", "{subject}"),
+    output:
+        record=stage("quality", "{subject}"),
+    log:
+        log_of("quality_figures", "{subject}"),
+    benchmark:
+        benchmark_of("quality_figures", "{subject}")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime="30m",
+    params:
+        folder=study_folder,
+        code=code("quality_figures"),
+    message:
+        "Drawing the fits and masks of {wildcards.subject}"
+    script:
+        "../scripts/quality_figures.py"
+
+
+rule contact_sheet:
+    """All fits of the study on one sheet, worst first, with their quality metrics."""
+    input:
+        records=quality_records(),
+    output:
+        sheet=under("quality", "contact_sheet.png"),
+        table=under("quality", "registration.tsv"),
+        dictionary=under("quality", "registration.json"),
+    log:
+        log_of("contact_sheet"),
+    benchmark:
+        benchmark_of("contact_sheet")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime="30m",
+    params:
+        folder=study_folder,
+        code=code("contact_sheet"),
+    message:
+        "Drawing the contact sheet of {FOLDER}"
+    script:
+        "../scripts/contact_sheet.py"

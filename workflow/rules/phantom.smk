@@ -20,12 +20,84 @@ rule simulate_scan:
         runtime="20m",
     params:
         row=lambda wildcards, output: plain_rows([SIMULATED[output.image]])[0],
-        phantom=STUDY.config["phantom"],
+        phantom=simulated_trial(),
         code=code("simulate_scan"),
     message:
         "Simulating {wildcards.scan}"
     script:
         "../scripts/simulate_scan.py"
+
+
+rule simulate_inserts:
+    """Simulate one digital quality phantom, with the scale error that its scanner has."""
+    input:
+        GATE,
+    output:
+        image=under("phantom", "qa", "{qa}.nii.gz"),
+        image_sidecar=under("phantom", "qa", "{qa}.json"),
+        mask=under("phantom", "qa", "{qa}_labels.nii.gz"),
+        mask_sidecar=under("phantom", "qa", "{qa}_labels.json"),
+    log:
+        log_of("simulate_inserts", "{qa}"),
+    benchmark:
+        benchmark_of("simulate_inserts", "{qa}")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1500,
+        runtime="10m",
+    params:
+        rows=lambda wildcards, output: plain_rows(inserts_of(output.image)),
+        scale=lambda wildcards, output: scale_of(output.image),
+        seed=(STUDY.config["phantom"] or {}).get("seed"),
+        code=code("simulate_inserts"),
+    message:
+        "Simulating the phantom scan {wildcards.qa}"
+    script:
+        "../scripts/simulate_inserts.py"
+
+
+rule simulate_visit:
+    """Simulate the four images and four readers' masks of a glioblastoma visit in one job."""
+    input:
+        GATE,
+    output:
+        images=[
+            under("phantom", "visits", f"{{subject}}_{{session}}/{name}.nii.gz")
+            for name in GLIOMA_SCANS
+        ],
+        sidecars=[
+            under("phantom", "visits", f"{{subject}}_{{session}}/{name}.json")
+            for name in GLIOMA_SCANS
+        ],
+    log:
+        log_of("simulate_visit", "{subject}_{session}"),
+    benchmark:
+        benchmark_of("simulate_visit", "{subject}_{session}")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=2000,
+        runtime="20m",
+    params:
+        rows=lambda wildcards, output: plain_rows(
+            SIMULATED[path] for path in output.images
+        ),
+        phantom=simulated_trial(),
+        code=code("simulate_visit"),
+    message:
+        "Simulating {wildcards.subject} {wildcards.session}"
+    script:
+        "../scripts/simulate_visit.py"
+
+
+# Scans of one visit share most of the work.
+
+
+# Scans of one visit share most of the work.
+ruleorder: simulate_visit > simulate_scan
 
 
 rule simulate_truth:
@@ -45,7 +117,7 @@ rule simulate_truth:
         mem_mb=2000,
         runtime="30m",
     params:
-        phantom=STUDY.config["phantom"],
+        phantom=simulated_trial(),
         code=code("simulate_truth"),
     message:
         "Writing the truth of the simulated trial"

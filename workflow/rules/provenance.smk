@@ -13,7 +13,10 @@ rule certificate:
     """Compare published numbers with the recomputed ones."""
     input:
         GATE,
+        lock=LOCK,
         statistics=STATISTICS_TABLES,
+        measurements=MEASUREMENTS,
+        participants=sheet_files("participants"),
         sheets=sheet_files("published"),
     output:
         table=under("verification", "certificate.tsv"),
@@ -40,6 +43,7 @@ rule certificate:
 rule trace_table:
     """For every number, the chain of files, parameters and versions that made it."""
     input:
+        lock=LOCK,
         measurements=MEASUREMENTS,
         records=records("prepare", "segment", "perfuse", "normalise"),
     output:
@@ -66,6 +70,7 @@ rule trace_table:
 rule manifest:
     """SHA-256 of every product, and the RO-Crate that describes the run."""
     input:
+        lock=LOCK,
         endpoints=targets("endpoints"),
         statistics=STATISTICS_TABLES,
         report=targets("report"),
@@ -75,6 +80,10 @@ rule manifest:
     output:
         manifest=under("provenance", "manifest.json"),
         crate=under("provenance", "ro-crate-metadata.json"),
+        study_crate=under("ro-crate-metadata.json"),
+        reproduce=under("provenance", "REPRODUCE.md"),
+        config=under("provenance", "config.json"),
+        workflow=directory(under("provenance", "workflow")),
     log:
         log_of("manifest"),
     benchmark:
@@ -187,10 +196,9 @@ rule status:
         runtime="10m",
     params:
         folder=study_folder,
-        stages={
-            name: [path.removeprefix(f"{FOLDER}/") for path in records(name)]
-            for name in ("prepare", "segment", "perfuse", "normalise", "measure")
-        },
+        stages=stage_records(),
+        participants=STUDY.participants,
+        command=configfiles_and_options(),
         code=code("status"),
     message:
         "Status of {FOLDER}"

@@ -1,4 +1,4 @@
-"""Central reading: packages for readers, adjudication, lock."""
+"""Central reading: packages for readers, their forms, adjudication, lock and audit."""
 
 
 rule read_packages:
@@ -6,11 +6,15 @@ rule read_packages:
     input:
         GATE,
         prepared=records("prepare"),
-        sheets=sheet_files("participants", "scans", "reads", "measurements"),
+        sheets=sheet_files(
+            "participants", "scans", "reads", "measurements", "reference_cases"
+        ),
+        references=reference_files(),
     output:
         packages=directory(under("reading", "packages")),
         # Updated and not made anew: it keeps the secret, so that pseudonyms stay.
         key=update(under("reading", "key.tsv")),
+        sample=under("reading", "sample.tsv"),
         summary=under("reading", "packages.json"),
     log:
         log_of("read_packages"),
@@ -31,15 +35,50 @@ rule read_packages:
         "../scripts/read_packages.py"
 
 
-rule adjudication:
-    """One final read per case from two readers and an adjudicator, by the charter's rule."""
+rule read_forms:
+    """Turn the readers' forms into rows of the reads sheet; judge them on reference cases."""
     input:
         GATE,
-        sheets=sheet_files("participants", "reads"),
+        key=under("reading", "key.tsv"),
+        forms=list(STUDY.config["reading"]["forms"].values()),
+        sheets=sheet_files("reference_cases"),
+    output:
+        reads=under("reading", "returned_reads.tsv"),
+        references=under("reading", "reference_reads.tsv"),
+        performance=under("reading", "reference_performance.tsv"),
+    log:
+        log_of("read_forms"),
+    benchmark:
+        benchmark_of("read_forms")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="30m",
+    params:
+        config=config_part("reading"),
+        code=code("read_forms"),
+    message:
+        "Taking over the readers' forms"
+    script:
+        "../scripts/read_forms.py"
+
+
+rule adjudication:
+    """One final read per case by the charter's rule; rates, p-chart, conduct and turnaround."""
+    input:
+        GATE,
+        sheets=sheet_files("participants", "reads", "rereads", "scans"),
     output:
         final=under("reading", "final_reads.tsv"),
+        rereview=under("reading", "rereview_final_reads.tsv"),
         adjudication=under("reading", "adjudication.tsv"),
         rates=under("reading", "rates.tsv"),
+        p_chart=under("reading", "p_chart.tsv"),
+        conduct=under("reading", "conduct.tsv"),
+        attestations=under("reading", "attestations.tsv"),
+        turnaround=under("reading", "turnaround.tsv"),
     log:
         log_of("adjudication"),
     benchmark:
@@ -59,26 +98,48 @@ rule adjudication:
         "../scripts/adjudication.py"
 
 
-rule lock:
-    """Lock the reads; once locked, only what the change log explains may differ."""
+rule make_lock:
+    """Lock the reads once they are complete; a lock that is there stays."""
     input:
         GATE,
         sheets=sheet_files("reads"),
+        contours=contour_files(),
         final=under("reading", "final_reads.tsv"),
-        log=[
-            str(path)
-            for path in [
-                Path(
-                    STUDY.config["reading"]["change_log"]
-                    or under("reading", "change_log.jsonl")
-                )
-            ]
-            if path.is_file()
-        ],
+        adjudication=under("reading", "adjudication.tsv"),
     output:
         # Updated and not made anew: a lock that is there is held against the reads.
         lock=update(under("reading", "lock.json")),
+    log:
+        log_of("make_lock"),
+    benchmark:
+        benchmark_of("make_lock")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="30m",
+    params:
+        config=config_part("reading"),
+        code=code("make_lock"),
+    message:
+        "Locking the reads"
+    script:
+        "../scripts/make_lock.py"
+
+
+rule lock:
+    """Hold the reads against their lock; only what the change log explains may differ."""
+    input:
+        GATE,
+        lock=under("reading", "lock.json"),
+        sheets=sheet_files("reads", "rereads"),
+        contours=contour_files(),
+        final=under("reading", "final_reads.tsv"),
+        log=change_log_files(),
+    output:
         audit=under("reading", "lock_audit.tsv"),
+        validity=under("reading", "validity.json"),
     log:
         log_of("lock"),
     benchmark:
@@ -93,6 +154,38 @@ rule lock:
         config=config_part("reading"),
         code=code("lock"),
     message:
-        "Locking the reads"
+        "Holding the reads against their lock"
     script:
         "../scripts/lock.py"
+
+
+rule reading_exhibits:
+    """The central read in the report: its standing, rates, p-chart, conduct and turnaround."""
+    input:
+        lock=LOCK,
+        audit=under("reading", "lock_audit.tsv"),
+        adjudication=under("reading", "adjudication.tsv"),
+        rates=under("reading", "rates.tsv"),
+        p_chart=under("reading", "p_chart.tsv"),
+        conduct=under("reading", "conduct.tsv"),
+        attestations=under("reading", "attestations.tsv"),
+        turnaround=under("reading", "turnaround.tsv"),
+    output:
+        exhibits=READING_EXHIBITS,
+    log:
+        log_of("reading_exhibits"),
+    benchmark:
+        benchmark_of("reading_exhibits")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        folder=study_folder,
+        code=code("reading_exhibits"),
+    message:
+        "Drawing the central read"
+    script:
+        "../scripts/reading_exhibits.py"

@@ -1,14 +1,24 @@
-"""What people receive: the report and the submission folder."""
+"""What people receive: the report, the review desk and the submission folder."""
+
+
+localrules:
+    review,
 
 
 rule report:
     """Write the offline report: one page for the study and one per subject, and the PDF."""
     input:
+        lock=LOCK,
         endpoints=targets("endpoints"),
-        statistics=STATISTICS_TABLES,
+        statistics=targets("statistics"),
         findings=FINDINGS,
         records=records("prepare", "segment", "perfuse", "normalise"),
         certificate=under("verification", "certificate.tsv"),
+        exhibits=exhibits(),
+        sensitivity=under("statistics", "sensitivity.tsv"),
+        exclusions=under("endpoints", "exclusions.tsv"),
+        decisions=decision_files(),
+        trace=under("provenance", "trace.tsv"),
     output:
         page=report(
             under("report", "index.html"),
@@ -16,7 +26,9 @@ rule report:
             category="Study report",
             labels={"what": "report"},
         ),
+        desk=under("report", "review.html"),
         pdf=under("report", "report.pdf"),
+        results=under("report", "analysis_results.tsv"),
     log:
         log_of("report"),
     benchmark:
@@ -36,13 +48,40 @@ rule report:
         "../scripts/report.py"
 
 
+rule review:
+    """Serve the review desk on this machine, and write its decisions until it is finished."""
+    input:
+        desk=under("report", "review.html"),
+    log:
+        log_of("review"),
+    benchmark:
+        benchmark_of("review", ASKED)
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=500,
+        runtime="24h",
+    params:
+        decisions=decisions_path(),
+        port=STUDY.config["review"]["port"],
+        code=code("review"),
+    message:
+        "Serving the review desk of {FOLDER}"
+    script:
+        "../scripts/review.py"
+
+
 rule submission:
     """Write the nine documents of the submission and the data sets."""
     input:
+        lock=LOCK,
         endpoints=targets("endpoints"),
         statistics=STATISTICS_TABLES,
         findings=FINDINGS,
         certificate=under("verification", "certificate.tsv"),
+        sensitivity=under("statistics", "sensitivity.tsv"),
+        exclusions=under("endpoints", "exclusions.tsv"),
     output:
         index=under("submission", "index.json"),
     log:
@@ -57,6 +96,8 @@ rule submission:
         runtime="30m",
     params:
         config=config,
+        # The procedure is written from the rules: an edit of one is another procedure.
+        rules=rules_fingerprint(),
         code=code("submission"),
     message:
         "Writing the submission files of {FOLDER}"

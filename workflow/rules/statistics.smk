@@ -5,9 +5,14 @@ rule analyse:
     """Run one analysis of the plan."""
     input:
         GATE,
+        lock=LOCK,
         measurements=MEASUREMENTS,
         overlap=under("endpoints", "overlap.tsv"),
+        features=lambda wildcards: [FEATURES]
+        * (ANALYSES[wildcards.analysis]["type"] == "radiomics"),
         sheets=analysis_tables,
+        phantoms=phantom_table,
+        locked=locked_plan_file(),
     output:
         rows=under("statistics", "by_analysis", "{analysis}.tsv"),
     log:
@@ -22,7 +27,7 @@ rule analyse:
         runtime="60m",
     params:
         analysis=lambda wildcards: ANALYSES[wildcards.analysis],
-        config=config_part(),
+        config=analysis_config,
         code=code("analyse"),
     message:
         "Analysis {wildcards.analysis}"
@@ -30,10 +35,98 @@ rule analyse:
         "../scripts/analyse.py"
 
 
+rule analyse_without_exclusions:
+    """Run one analysis of the plan again on every value, whatever people excluded."""
+    input:
+        GATE,
+        measurements=under("endpoints", "without_exclusions", "measurements.tsv"),
+        overlap=under("endpoints", "without_exclusions", "overlap.tsv"),
+        sheets=analysis_tables,
+    output:
+        rows=under("statistics", "without_exclusions", "{analysis}.tsv"),
+    log:
+        log_of("analyse_without_exclusions", "{analysis}"),
+    benchmark:
+        benchmark_of("analyse_without_exclusions", "{analysis}")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime="60m",
+    params:
+        analysis=lambda wildcards: ANALYSES[wildcards.analysis],
+        config=config_part(),
+        code=code("analyse_without_exclusions"),
+    message:
+        "Analysis {wildcards.analysis}, without exclusions"
+    script:
+        "../scripts/analyse_without_exclusions.py"
+
+
+rule sensitivity:
+    """Every statistic with and without the exclusions of the review desk."""
+    input:
+        GATE,
+        primary=STATISTICS_TABLES,
+        measurements=MEASUREMENTS,
+        whole=under("endpoints", "without_exclusions", "measurements.tsv"),
+        analyses=[
+            under("statistics", "without_exclusions", f"{name}.tsv")
+            for name in sensitivity_analyses()
+        ],
+    output:
+        statistics=under("statistics", "sensitivity.tsv"),
+        values=under("endpoints", "exclusions.tsv"),
+    log:
+        log_of("sensitivity"),
+    benchmark:
+        benchmark_of("sensitivity")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        code=code("sensitivity"),
+    message:
+        "Setting results with and without exclusions side by side"
+    script:
+        "../scripts/sensitivity.py"
+
+
+rule perfusion_cutoffs:
+    """Compare core by every perfusion cut-off, and the sweep of relative CBF, with the infarct."""
+    input:
+        measurements=MEASUREMENTS,
+    output:
+        **PERFUSION_CUTOFFS,
+    log:
+        log_of("perfusion_cutoffs"),
+    benchmark:
+        benchmark_of("perfusion_cutoffs")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        visit_order=STUDY.visit_order,
+        reference=STUDY.config["perfusion"]["reference_infarct"],
+        code=code("perfusion_cutoffs"),
+    message:
+        "Comparing perfusion cut-offs with the infarct"
+    script:
+        "../scripts/perfusion_cutoffs.py"
+
+
 rule statistics_tables:
     """Bring the analyses together by room; a type that the plan lacks gives a header-only file."""
     input:
         GATE,
+        lock=LOCK,
         analyses=[
             under("statistics", "by_analysis", f"{name}.tsv") for name in ANALYSES
         ],
@@ -57,3 +150,221 @@ rule statistics_tables:
         "Collecting the statistics of {FOLDER}"
     script:
         "../scripts/statistics_tables.py"
+
+
+rule analysis_figures:
+    """Draw one kind of figure of an analysis of agreement or overlap for the report."""
+    input:
+        rows=under("statistics", "by_analysis", "{analysis}.tsv"),
+        lock=LOCK,
+        measurements=MEASUREMENTS,
+        overlap=under("endpoints", "overlap.tsv"),
+        sheets=analysis_tables,
+        records=figure_records,
+    output:
+        exhibit=under("exhibits", "agreement_{analysis}_{kind}.json"),
+        figure=under("exhibits", "agreement_{analysis}_{kind}.svg"),
+    log:
+        log_of("analysis_figures", "{analysis}_{kind}"),
+    benchmark:
+        benchmark_of("analysis_figures", "{analysis}_{kind}")
+    wildcard_constraints:
+        kind="|".join(FIGURE_KINDS),
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime="30m",
+    params:
+        analysis=lambda wildcards: ANALYSES[wildcards.analysis],
+        config=config_part(*["reading"] * STUDY.central_read),
+        code=code("analysis_figures"),
+    message:
+        "Drawing {wildcards.kind} of analysis {wildcards.analysis}"
+    script:
+        "../scripts/analysis_figures.py"
+
+
+rule analysis_figure:
+    """Draw what belongs to one analysis: forest, profiles, bands, waterfall, grades, ROC."""
+    input:
+        GATE,
+        rows=under("statistics", "by_analysis", "{analysis}.tsv"),
+        measurements=MEASUREMENTS,
+        overlap=under("endpoints", "overlap.tsv"),
+        sheets=analysis_tables,
+    output:
+        figure=under("exhibits", "analysis-{analysis}.svg"),
+        exhibit=under("exhibits", "analysis-{analysis}.json"),
+    log:
+        log_of("analysis_figure", "{analysis}"),
+    benchmark:
+        benchmark_of("analysis_figure", "{analysis}")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime="60m",
+    params:
+        analysis=lambda wildcards: ANALYSES[wildcards.analysis],
+        config=config_part(),
+        code=code("analysis_figure"),
+    message:
+        "Figure of analysis {wildcards.analysis}"
+    script:
+        "../scripts/analysis_figure.py"
+
+
+rule specifications:
+    """Run one analysis under every alternative that the plan lists, and draw its specification curve."""
+    input:
+        GATE,
+        measurements=MEASUREMENTS,
+        overlap=under("endpoints", "overlap.tsv"),
+        sheets=analysis_tables,
+    output:
+        rows=under("statistics", "by_specification", "{analysis}.tsv"),
+        figure=under("exhibits", "specifications-{analysis}.svg"),
+        exhibit=under("exhibits", "specifications-{analysis}.json"),
+    log:
+        log_of("specifications", "{analysis}"),
+    benchmark:
+        benchmark_of("specifications", "{analysis}")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime="4h",
+    params:
+        analysis=lambda wildcards: ANALYSES[wildcards.analysis],
+        config=config_part(),
+        code=code("specifications"),
+    message:
+        "Sensitivity of analysis {wildcards.analysis}"
+    script:
+        "../scripts/specifications.py"
+
+
+rule specifications_table:
+    """Bring the sensitivity grids together; a plan without one gives a header-only file."""
+    input:
+        [under("statistics", "by_specification", f"{name}.tsv") for name in GRIDS],
+    output:
+        table=under("statistics", "specifications.tsv"),
+        dictionary=under("statistics", "specifications.json"),
+    log:
+        log_of("specifications_table"),
+    benchmark:
+        benchmark_of("specifications_table")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        grids=GRIDS,
+        code=code("specifications_table"),
+    message:
+        "Collecting the sensitivity grids of {FOLDER}"
+    script:
+        "../scripts/specifications_table.py"
+
+
+rule plan:
+    """Write the analysis plan with its fingerprint, and what differs from the locked plan."""
+    input:
+        GATE,
+        locked=locked_plan_file(),
+    output:
+        plan=under("statistics", "plan.json"),
+        deviations=under("statistics", "plan_deviations.tsv"),
+        dictionary=under("statistics", "plan_deviations.json"),
+        exhibit=under("exhibits", "plan.json"),
+        trial=[
+            under("statistics", "trial_endpoints.tsv"),
+            under("exhibits", "trial.json"),
+            under("statistics", "trial_endpoints.json"),
+        ]
+        * bool(STUDY.config["trial"]),
+    log:
+        log_of("plan"),
+    benchmark:
+        benchmark_of("plan")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        config=config_part("analyses", "cohort_flows", "locked_plan", "preset", "trial"),
+        code=code("plan"),
+    message:
+        "Recording the analysis plan of {FOLDER}"
+    script:
+        "../scripts/plan.py"
+
+
+rule cohort_flow:
+    """Count the flows of participants and draw them (CONSORT)."""
+    input:
+        GATE,
+        measurements=MEASUREMENTS,
+        sheets=sheet_files("participants", "covariates"),
+    output:
+        table=under("statistics", "cohort_flow.tsv"),
+        dictionary=under("statistics", "cohort_flow.json"),
+        exhibits=[under("exhibits", f"flow-{name}.json") for name in FLOWS],
+        figures=[under("exhibits", f"flow-{name}.svg") for name in FLOWS],
+    log:
+        log_of("cohort_flow"),
+    benchmark:
+        benchmark_of("cohort_flow")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="10m",
+    params:
+        config=config_part("cohort_flows"),
+        code=code("cohort_flow"),
+    message:
+        "Counting the flows of participants of {FOLDER}"
+    script:
+        "../scripts/cohort_flow.py"
+
+
+rule outcome_figures:
+    """Draw the figures of one survival, progression or radiomics analysis."""
+    input:
+        measurements=MEASUREMENTS,
+        overlap=under("endpoints", "overlap.tsv"),
+        features=lambda wildcards: [FEATURES]
+        * (ANALYSES[wildcards.analysis]["type"] == "radiomics"),
+        sheets=analysis_tables,
+        rows=under("statistics", "by_analysis", "{analysis}.tsv"),
+    output:
+        record=under("statistics", "figures", "{analysis}.json"),
+    log:
+        log_of("outcome_figures", "{analysis}"),
+    benchmark:
+        benchmark_of("outcome_figures", "{analysis}")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        runtime="30m",
+    params:
+        analysis=lambda wildcards: ANALYSES[wildcards.analysis],
+        config=config_part("reading"),
+        code=code("outcome_figures"),
+    message:
+        "Figures of {wildcards.analysis}"
+    script:
+        "../scripts/outcome_figures.py"

@@ -9,7 +9,14 @@ def main(snakemake):
         from corelab.study.model import load_study
 
         given = snakemake.input
-        tables = collect_study(load_study(snakemake.params.config), given.records, given.prepared)
+        tables = collect_study(
+            load_study(snakemake.params.config),
+            given.records,
+            given.prepared,
+            list(given.final),
+            next(iter(given.decisions), None),
+            failed=snakemake.params.failed,
+        )
         write_endpoints(tables, snakemake.output)
 
 

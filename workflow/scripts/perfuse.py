@@ -17,6 +17,7 @@ def main(snakemake):
             folder,
             settings=params.perfusion,
             minutes_onset_to_ct=params.onset_to_ct_min,
+            threads=snakemake.threads,
         )
         write_record(record, folder, snakemake.output.record)
 

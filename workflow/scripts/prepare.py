@@ -9,12 +9,13 @@ def main(snakemake):
 
         from corelab.imaging import prepare_visit
         from corelab.provenance.records import write_record
-        from corelab.registration import align_visit
+        from corelab.registration import align_visit, share_brain_masks
 
         params, folder = snakemake.params, Path(snakemake.params.folder)
         settings = {"acquisition": params.acquisition, "dicom": params.dicom}
         record = prepare_visit(params.rows, folder, settings=settings)
         record = align_visit(record, folder, settings=params.registration)
+        record = share_brain_masks(record, folder)
         write_record(record, folder, snakemake.output.record)
 
 

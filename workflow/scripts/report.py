@@ -13,8 +13,16 @@ def main(snakemake):
         study = load_study(snakemake.params.config)
         given = (study.folder, study.config, study.sheets["participants"])
         tables = study_tables(study)
-        write_report(*given, tables=tables)
-        write_pdf(*given, tables=tables)
+        exhibits = list(snakemake.input.exhibits)
+        decisions = next(iter(snakemake.input.decisions), None)
+        write_report(
+            *given,
+            tables=tables,
+            exhibits=exhibits,
+            decisions=decisions,
+            trace=snakemake.input.trace,
+        )
+        write_pdf(*given, tables=tables, exhibits=exhibits)
 
 
 main(snakemake)  # noqa: F821

@@ -5,19 +5,9 @@ from corelab.provenance.job import job
 
 def main(snakemake):
     with job(snakemake):
-        from corelab.phantom.design import TrialSpec
-        from corelab.phantom.scans import simulate_scan
+        from corelab.phantom.simulated import simulate
 
-        row = snakemake.params.row
-        simulate_scan(
-            TrialSpec.from_settings(snakemake.params.phantom),
-            row["participant_id"],
-            row["visit"],
-            row["kind"],
-            snakemake.output.image,
-            reader=row["reader"],
-            repeat=row["repeat"],
-        )
+        simulate(snakemake.params.phantom, [(snakemake.params.row, snakemake.output.image)])
 
 
 main(snakemake)  # noqa: F821

@@ -5,10 +5,9 @@ from corelab.provenance.job import job
 
 def main(snakemake):
     with job(snakemake):
-        from corelab.phantom.design import TrialSpec
-        from corelab.phantom.truth import write_truth
+        from corelab.phantom.simulated import write_trial_truth
 
-        write_truth(TrialSpec.from_settings(snakemake.params.phantom), snakemake.output.truth)
+        write_trial_truth(snakemake.params.phantom, snakemake.output.truth)
 
 
 main(snakemake)  # noqa: F821

@@ -6,9 +6,13 @@ from corelab.provenance.job import job
 def main(snakemake):
     with job(snakemake):
         from corelab.pharmacodynamics.plan_runner import write_statistics
+        from corelab.reading.study_reads import banner_of
 
         write_statistics(
-            snakemake.input.analyses, snakemake.params.analyses, snakemake.output.tables
+            snakemake.input.analyses,
+            snakemake.params.analyses,
+            snakemake.output.tables,
+            banner_of(snakemake.input.lock),
         )
 
 

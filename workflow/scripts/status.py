@@ -9,7 +9,14 @@ def main(snakemake):
 
         from corelab.provenance.records import status_lines
 
-        tell("\n".join(status_lines(Path(snakemake.params.folder), snakemake.params.stages)))
+        params = snakemake.params
+        tell(
+            "\n".join(
+                status_lines(
+                    Path(params.folder), params.stages, params.participants, *params.command
+                )
+            )
+        )
 
 
 main(snakemake)  # noqa: F821

@@ -1,0 +1,23 @@
+"""Rule analyse_without_exclusions: one analysis of the plan on every value."""
+
+from corelab.provenance.job import job
+
+
+def main(snakemake):
+    with job(snakemake):
+        from corelab.pharmacodynamics.plan_runner import run_analysis
+        from corelab.provenance.products import write_table
+        from corelab.study.columns import STATISTICS
+        from corelab.study.model import load_study
+
+        given = snakemake.input
+        rows = run_analysis(
+            snakemake.params.analysis,
+            load_study(snakemake.params.config),
+            given.measurements,
+            given.overlap,
+        )
+        write_table(rows, snakemake.output.rows, list(STATISTICS), sort=False)
+
+
+main(snakemake)  # noqa: F821

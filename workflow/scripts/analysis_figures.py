@@ -1,0 +1,23 @@
+"""Rule analysis_figures: one figure of one analysis of agreement or overlap."""
+
+from corelab.provenance.job import job, tell
+
+
+def main(snakemake):
+    with job(snakemake):
+        from corelab.agreement.exhibits import write_figure
+        from corelab.pharmacodynamics.plan_runner import NUMERIC, tables_of
+        from corelab.provenance.products import read_table
+        from corelab.study.model import load_study
+
+        given, analysis = snakemake.input, snakemake.params.analysis
+        study = load_study(snakemake.params.config)
+        tables = tables_of(analysis, study, given.measurements, given.overlap)
+        rows = read_table(given.rows, numeric=NUMERIC)
+        kind, path = snakemake.wildcards.kind, snakemake.output.exhibit
+        reason = write_figure(analysis, tables, rows, kind, path, study.folder)
+        if reason:
+            tell(f"{analysis['id']}, {kind}: not drawn, {reason}")
+
+
+main(snakemake)  # noqa: F821

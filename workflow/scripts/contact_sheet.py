@@ -1,0 +1,20 @@
+"""Rule contact_sheet: all fits of the study, worst first."""
+
+from corelab.provenance.job import job
+
+
+def main(snakemake):
+    with job(snakemake):
+        from pathlib import Path
+
+        from corelab.provenance.products import read_json, write_table
+        from corelab.registration.figures import QUALITY_COLUMNS, contact_sheet, quality_table
+
+        given = snakemake.output
+        records = [read_json(path) for path in snakemake.input.records]
+        table = quality_table(records)
+        contact_sheet(records, table, Path(snakemake.params.folder), Path(given.sheet))
+        write_table(table, given.table, QUALITY_COLUMNS)
+
+
+main(snakemake)  # noqa: F821

@@ -1,0 +1,19 @@
+"""Rule make_lock: sha256 of all reads as they are; a lock that is there stays."""
+
+from corelab.provenance.job import Plain, job, tell
+
+
+def main(snakemake):
+    with job(snakemake):
+        from corelab.reading.study_reads import make_study_lock
+        from corelab.study.model import load_study
+
+        study = load_study(snakemake.params.config)
+        try:
+            lines = make_study_lock(study, snakemake.input, snakemake.output.lock)
+        except ValueError as fault:
+            raise Plain(str(fault)) from None
+        tell("\n".join(lines))
+
+
+main(snakemake)  # noqa: F821

@@ -1,0 +1,24 @@
+"""Rule noise_repeat: one subject once more, with another seed."""
+
+from corelab.provenance.job import job
+
+
+def main(snakemake):
+    with job(snakemake):
+        from pathlib import Path
+
+        from corelab.measurement.noise_floor import Stages, repeat_subject
+        from corelab.provenance.products import read_json, write_json
+
+        params = snakemake.params
+        record = repeat_subject(
+            [read_json(path) for path in snakemake.input.prepared],
+            Path(params.folder),
+            Stages(**params.stages),
+            seed=int(snakemake.wildcards.seed),
+            added_noise=params.added_noise,
+        )
+        write_json(record, snakemake.output.record)
+
+
+main(snakemake)  # noqa: F821

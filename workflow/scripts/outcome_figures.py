@@ -1,0 +1,20 @@
+"""Rule outcome_figures: the figures of one analysis of the plan."""
+
+from corelab.provenance.job import job
+
+
+def main(snakemake):
+    with job(snakemake):
+        from corelab.pharmacodynamics.outcome_figures import write_figures
+        from corelab.pharmacodynamics.plan_runner import NUMERIC, tables_of
+        from corelab.provenance.products import read_table
+        from corelab.study.model import load_study
+
+        given, analysis = snakemake.input, snakemake.params.analysis
+        study = load_study(snakemake.params.config)
+        tables = tables_of(analysis, study, given.measurements, given.overlap, given.features)
+        rows = read_table(given.rows, numeric=NUMERIC).fillna({"note": ""})
+        write_figures(analysis, tables, rows, snakemake.output.record)
+
+
+main(snakemake)  # noqa: F821

@@ -1,0 +1,17 @@
+"""Rule plan: the analysis plan with its fingerprint, and its deviations from the locked plan."""
+
+from corelab.provenance.job import job
+
+
+def main(snakemake):
+    with job(snakemake):
+        from corelab.pharmacodynamics.plan_record import write_plan, write_trial
+        from corelab.study.model import load_study
+
+        made, study = snakemake.output, load_study(snakemake.params.config)
+        write_plan(study, made.plan, made.deviations, made.exhibit)
+        if study.config["trial"]:
+            write_trial(study, *made.trial[:2])
+
+
+main(snakemake)  # noqa: F821

@@ -1,0 +1,26 @@
+"""Rule radiomics: features of every series within every mask of one visit."""
+
+from corelab.provenance.job import job
+
+
+def main(snakemake):
+    with job(snakemake):
+        from pathlib import Path
+
+        from corelab.provenance.products import read_json, write_table
+        from corelab.provenance.records import write_record
+        from corelab.radiomics.visit import radiomics_visit
+        from corelab.study.columns import FEATURES
+
+        given, params, output = snakemake.input, snakemake.params, snakemake.output
+        record, table = radiomics_visit(
+            read_json(given.prepared),
+            read_json(given.segmented),
+            params.folder,
+            settings=params.radiomics,
+        )
+        write_table(table, output.table, FEATURES)
+        write_record(record, Path(params.folder), output.record)
+
+
+main(snakemake)  # noqa: F821

@@ -1,0 +1,20 @@
+"""Rule read_forms: the readers' forms as rows of the reads sheet, and reference cases judged."""
+
+from corelab.provenance.job import Plain, job, tell
+
+
+def main(snakemake):
+    with job(snakemake):
+        from corelab.reading.forms import returned_forms
+        from corelab.study.model import load_study
+
+        study, given = load_study(snakemake.params.config), snakemake.input
+        forms = study.config["reading"]["forms"]
+        try:
+            lines = returned_forms(study, forms, given.key, snakemake.output)
+        except ValueError as fault:
+            raise Plain(str(fault)) from None
+        tell("\n".join(lines))
+
+
+main(snakemake)  # noqa: F821

@@ -1,0 +1,16 @@
+"""Rule review: the review desk, served until it is finished."""
+
+from corelab.provenance.job import job, tell
+
+
+def main(snakemake):
+    with job(snakemake):
+        from pathlib import Path
+
+        from corelab.reporting.desk import serve
+
+        params = snakemake.params
+        serve(Path(snakemake.input.desk).parent, Path(params.decisions), params.port, tell)
+
+
+main(snakemake)  # noqa: F821

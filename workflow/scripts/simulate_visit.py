@@ -1,0 +1,14 @@
+"""Rule simulate_visit: the scans and masks of one visit of the simulated glioblastoma trial."""
+
+from corelab.provenance.job import job
+
+
+def main(snakemake):
+    with job(snakemake):
+        from corelab.phantom.simulated import simulate
+
+        params, images = snakemake.params, snakemake.output.images
+        simulate(params.phantom, zip(params.rows, images, strict=True))
+
+
+main(snakemake)  # noqa: F821

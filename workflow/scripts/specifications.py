@@ -1,0 +1,21 @@
+"""Rule specifications: one analysis under every alternative that the plan lists."""
+
+from corelab.provenance.job import job
+
+
+def main(snakemake):
+    with job(snakemake):
+        from corelab.pharmacodynamics.analysis_figures import write_specification_figure
+        from corelab.pharmacodynamics.plan_runner import run_sensitivity
+        from corelab.pharmacodynamics.specifications import COLUMNS
+        from corelab.provenance.products import write_table
+        from corelab.study.model import load_study
+
+        given, made = snakemake.input, snakemake.output
+        study = load_study(snakemake.params.config)
+        rows = run_sensitivity(snakemake.params.analysis, study, given.measurements, given.overlap)
+        write_table(rows, made.rows, COLUMNS, sort=False)
+        write_specification_figure(rows, made.exhibit, made.figure)
+
+
+main(snakemake)  # noqa: F821
