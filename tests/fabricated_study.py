@@ -605,7 +605,8 @@ def _tables(folder: Path, people: pd.DataFrame) -> None:
         }
         for pid in people["participant_id"][:6]
     ]
-    write_table(pd.DataFrame(acquisition), folder / "endpoints/acquisition.tsv", ACQUISITION)
+    checks = pd.DataFrame(acquisition, columns=list(ACQUISITION))
+    write_table(checks, folder / "endpoints/acquisition.tsv", ACQUISITION)
     flow = [
         ("scans listed", 74, 73, "file not there", 1),
         ("scans readable", 73, 71, "file ends early", 2),

@@ -6,10 +6,19 @@ A short form runs everywhere; 2000 runs per interval (93 to 97 %) are marked slo
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy import special
 
-from corelab.agreement import categorical, differences, icc, metrology
+from corelab.agreement import (
+    categorical,
+    differences,
+    direction,
+    drift,
+    icc,
+    metrology,
+    repeats,
+)
 
 TARGET, READER, NOISE = 3.0, 1.0, 1.5
 
@@ -178,7 +187,40 @@ def proportion(rng):
     return metrology.proportion(int(rng.binomial(60, 0.3)), 60), 0.3
 
 
+def inter_intra(rng):
+    truth = rng.normal(50, 10, (50, 1, 1))
+    readings = truth + rng.normal(0, 1.5, (50, 3, 1)) + rng.normal(0, 1, (50, 3, 2))
+    return repeats.inter_intra_ratio(readings), np.sqrt(1.5**2 + 1)
+
+
+def differential_bias(rng):
+    return direction.welch(rng.normal(1.5, 1, 25), rng.normal(0.5, 3, 35)), 1.0
+
+
+def difference_of_shares(rng):
+    k1, k2 = int(rng.binomial(60, 0.5)), int(rng.binomial(60, 0.3))
+    return direction.newcombe(k1, 60, k2, 60), 0.2
+
+
+def reader_effect(rng):
+    table = ratings(rng, 30, 3, 0.0) + np.array([1.0, 0.0, -1.0])
+    table[rng.random(table.shape) < 0.15] = np.nan
+    wide = pd.DataFrame(table, columns=["a", "b", "c"])
+    return drift.reader_effects(wide).effects["a"], 1.0
+
+
+def replicated_bias(rng):
+    common = rng.normal(50, 5, (40, 1))
+    x, y = common + rng.normal(0, 1.5, (40, 3)) + 0.5, common + rng.normal(0, 1, (40, 3))
+    return differences.bland_altman_replicated(x, y).bias_ci, 0.5
+
+
 INTERVALS = {
+    "inter_intra_sd_ratio": inter_intra,
+    "differential_bias": differential_bias,
+    "difference of shares": difference_of_shares,
+    "reader_effect incomplete": reader_effect,
+    "bias replicated": replicated_bias,
     **{form: icc_form(form) for form in TRUE_ICC},
     "icc_a_1 incomplete": icc_incomplete("icc_a_1", 4),
     "icc_c_1 incomplete": icc_incomplete("icc_c_1", 3),

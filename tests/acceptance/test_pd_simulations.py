@@ -293,3 +293,64 @@ def test_permutation_p_of_pure_noise_is_uniform():
         p.append(permutation_p(x, t, np.ones(40), permutations=19, n_folds=4, threshold=0.5)[1])
     jitter = np.array(p) - rng.uniform(0, 0.05, len(p))
     assert stats.kstest(jitter, "uniform").pvalue > 0.01
+
+
+def test_gamma_regression():
+    from corelab.pharmacodynamics.skewed import fit_gamma
+
+    x = np.column_stack([np.ones(N), ARM])
+
+    def with_effect(effect):
+        def one(rng):
+            r = fit_gamma(x, rng.gamma(2.0, np.exp(1 + effect * ARM) / 2)).term(1)
+            return r.p_value, r.ci_low, r.ci_high, effect
+
+        return one
+
+    assert_honest(with_effect(0.0), with_effect(-0.6))
+
+
+def test_multiple_imputation_with_a_quarter_missing():
+    from corelab.pharmacodynamics.linear import fit_linear
+    from corelab.pharmacodynamics.missing_visits import impute_normal, rubin
+
+    def with_effect(effect):
+        def one(rng):
+            base = rng.normal(0, 1, N)
+            later = 0.7 * base + effect * ARM + rng.normal(0, 0.7, N)
+            # Missing at random: more often where the baseline was high.
+            later[rng.random(N) < 0.5 / (1 + np.exp(-base))] = np.nan
+            drawn = np.empty((20, N, 2))
+            seed = int(rng.integers(1 << 30))
+            for arm in (0.0, 1.0):
+                inside = arm == ARM
+                table = np.column_stack([base, later])[inside]
+                drawn[:, inside] = impute_normal(table, 20, seed=seed + int(arm))
+            fits = [fit_linear(np.column_stack([np.ones(N), ARM, d[:, 0]]), d[:, 1]) for d in drawn]
+            pooled = rubin(
+                [f.coefficients[1] for f in fits], [f.covariance[1, 1] for f in fits], N - 3
+            )
+            r = pooled.result
+            return r.p_value, r.ci_low, r.ci_high, effect
+
+        return one
+
+    assert_honest(with_effect(0.0), with_effect(0.8), 1000)
+
+
+def test_indirect_effect_covers():
+    from corelab.pharmacodynamics.mediation import mediation_paths, resampled
+
+    def one(rng):
+        m = -0.8 * ARM + rng.normal(0, 1, N)
+        y = 0.9 * m + rng.normal(0, 1, N)
+
+        def product(rows):
+            paths = mediation_paths(ARM[rows], m[rows], y[rows])
+            return paths.indirect
+
+        low, high, _ = resampled(product, ARM, resamples=250, seed=int(rng.integers(1 << 30)))
+        return 1.0, low, high, -0.72
+
+    _, coverage = rates(one, 250, 5)
+    assert 0.90 <= coverage <= 0.98

@@ -116,3 +116,19 @@ def test_glioma(tmp_path):
     assert {"whole_tumour_volume", "enhancing_volume", "oedema_volume"} <= set(
         rows.loc[(rows["source"] == "pipeline") & (rows["status"] == "ok"), "endpoint"]
     )
+    found = pd.read_csv(results / "endpoints" / "features.tsv", sep="\t", na_values="n/a")
+    shape = found[(found["series"] == "mask") & (found["feature"] == "morph_vol_approx")]
+    by_source = shape.set_index("source")["value"] / 1000
+    assert set(by_source.index) == {
+        "hnfnetv1",
+        "isen",
+        "sanet0",
+        "scan",
+        "yixinmpl",
+        "consensus:majority",
+    }
+    drawn = rows[(rows["endpoint"] == "enhancing_volume") & rows["source"].isin(by_source.index)]
+    for source, value in drawn.set_index("source")["value"].items():
+        assert by_source[source] == pytest.approx(value, rel=1e-6)
+    assert found.groupby(["source", "series"]).size().min() > 20
+    assert {"T1c", "FLAIR"} <= set(found["series"])

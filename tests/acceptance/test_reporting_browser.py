@@ -5,6 +5,9 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import subprocess
+import tarfile
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +15,13 @@ import pytest
 from fabricated_study import HOSTILE, fabricated_study
 from PIL import Image
 
+from corelab.provenance.decisions import read_decisions
 from corelab.reporting import write_report
+from corelab.reporting.desk import Desk
 from corelab.reporting.results import subject_page
 
 pytestmark = pytest.mark.acceptance
+AXE_VERSION = "4.10.3"
 FLAGS = [
     "--no-sandbox",
     "--use-angle=swiftshader",
@@ -211,3 +217,119 @@ def test_viewer_changes_between_before_and_after(browser, report):
                 break
         assert labels.all_inner_texts() == ["infarct (pipeline)"]
         assert watched.errors == []
+
+
+def test_before_and_after_stand_side_by_side(browser, report):
+    with Watched(browser, report.parent / subject_page("S-01")) as watched:
+        page = watched.page
+        page.locator("#viewer-tools").wait_for(state="visible", timeout=90_000)
+        page.locator("#beside").select_option(index=2)
+        page.wait_for_function("globalThis.nv2 && nv2.volumes.length > 0", timeout=90_000)
+        page.wait_for_timeout(800)
+        canvases = page.locator("#viewer canvas")
+        assert canvases.count() == 2
+        for number in range(2):
+            pixels = np.asarray(Image.open(io.BytesIO(canvases.nth(number).screenshot())))[..., :3]
+            assert pixels.max() > 100 and pixels.std() > 5, number
+        boxes = [canvases.nth(k).bounding_box() for k in range(2)]
+        assert abs(boxes[0]["y"] - boxes[1]["y"]) < 2 and boxes[1]["x"] > boxes[0]["x"]
+        page.locator("#beside").select_option("")
+        page.wait_for_timeout(200)
+        assert not canvases.nth(1).is_visible()
+        assert watched.errors == []
+
+
+def test_a_number_leads_to_its_trace_and_on_to_the_row(browser, report):
+    with Watched(browser, report) as watched:
+        page = watched.page
+        page.locator("#glance td.estimate a").first.click()
+        assert "/trace-" in page.url and page.locator(":target").count() == 1
+        page.locator("td.main a").first.click()
+        assert "/sub-" in page.url and page.locator(":target").is_visible()
+        assert watched.errors == [] and watched.outside() == []
+
+
+def test_static_desk_makes_a_table_that_the_workflow_accepts(browser, report, tmp_path):
+    with Watched(browser, report.parent / "review.html") as watched:
+        page = watched.page
+        card = page.locator(".sheet").first
+        card.get_by_label("Exclude").check()
+        card.get_by_role("button", name="Record").click()
+        assert "name" in page.locator("#desk-state").inner_text()
+        page.get_by_label("Your name").fill("A. Reviewer, \u65e5\u672c")
+        card.get_by_role("button", name="Record").click()
+        assert "reason" in page.locator("#desk-state").inner_text()
+        card.get_by_label("Reason").fill("motion")
+        card.get_by_role("button", name="Record").click()
+        second = page.locator(".sheet").nth(1)
+        second.get_by_label("Accept").check()
+        second.get_by_role("button", name="Record").click()
+        with page.expect_download() as waiting:
+            page.locator("#download").click()
+        path = tmp_path / "qc_decisions.tsv"
+        waiting.value.save_as(path)
+        decided = read_decisions(path)
+        assert [d.decision for d in decided] == ["exclude", "accept"]
+        assert decided[0].decided_by == "A. Reviewer, \u65e5\u672c"
+        page.get_by_label("Show").select_option("exclude")
+        assert page.locator(".sheet:visible").count() == 1
+        assert watched.errors == [] and watched.outside() == []
+
+
+def test_served_desk_writes_at_once_and_finishes(browser, report, tmp_path):
+    with Desk(report.parent, tmp_path / "qc_decisions.tsv") as desk:
+        thread = threading.Thread(target=desk.serve_forever, kwargs={"poll_interval": 0.05})
+        thread.start()
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(desk.url)
+        page.get_by_label("Your name").fill("B")
+        page.locator(".sheet").first.get_by_label("Accept").check()
+        page.locator(".sheet").first.get_by_role("button", name="Record").click()
+        page.locator(".sheet .decided:visible").wait_for()
+        assert [d.decided_by for d in read_decisions(desk.decisions)] == ["B"]
+        page.locator("#finish").click()
+        thread.join(timeout=10)
+        assert not thread.is_alive()
+        context.close()
+
+
+@pytest.fixture(scope="module")
+def axe() -> str:
+    """axe-core (MPL-2.0) is not part of the project: npm fetches it into the test cache."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "corelab-tests"
+    script = cache / f"axe-core-{AXE_VERSION}" / "axe.min.js"
+    if not script.is_file():
+        npm = shutil.which("npm")
+        if npm is None:
+            pytest.skip("axe-core is not in the test cache, and there is no npm to fetch it")
+        script.parent.mkdir(parents=True, exist_ok=True)
+        done = subprocess.run(
+            [npm, "pack", "--silent", f"axe-core@{AXE_VERSION}"],
+            cwd=script.parent,
+            capture_output=True,
+            timeout=120,
+            check=False,
+        )
+        archive = script.parent / f"axe-core-{AXE_VERSION}.tgz"
+        if done.returncode or not archive.is_file():
+            pytest.skip("axe-core could not be fetched by npm")
+        with tarfile.open(archive) as packed:
+            script.write_bytes(packed.extractfile("package/axe.min.js").read())
+    return script.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("name", ["index.html", "review.html", "SUBJECT", "TRACE"])
+def test_axe_finds_nothing(browser, report, axe, scheme, name):
+    pages = {
+        "SUBJECT": report.parent / subject_page("S-01"),
+        "TRACE": sorted(report.parent.glob("trace-*.html"))[0],
+    }
+    path = pages.get(name, report.parent / name)
+    # The page's own policy keeps foreign scripts out, axe's too.
+    with Watched(browser, path, color_scheme=scheme, bypass_csp=True) as watched:
+        watched.page.evaluate(axe)
+        found = watched.page.evaluate("axe.run(document)")
+        told = [(v["id"], v["nodes"][0]["html"][:200]) for v in found["violations"]]
+        assert told == [] and len(found["passes"]) > 15

@@ -7,7 +7,13 @@ from workflow_runs import jobs, snakemake, tables_study, write_study
 ALWAYS = {"check_inputs": 1, "preflight": 1}
 COHORT = {
     "collect": 1,
+    "measure_phantoms": 1,
+    "quality": 1,
     "statistics_tables": 1,
+    "plan": 1,
+    "cohort_flow": 1,
+    "specifications_table": 1,
+    "sensitivity": 1,
     "certificate": 1,
     "report": 1,
     "submission": 1,
@@ -34,7 +40,8 @@ def files(tmp_path):
 
 def test_tables_only(tmp_path):
     output = snakemake("-n", "--configfile", str(tables_study(tmp_path))).stdout
-    assert jobs(output) == {**ALWAYS, **COHORT, "analyse": 3}
+    drawn = {"analysis_figure": 2, "analysis_figures": 2}
+    assert jobs(output) == {**ALWAYS, **COHORT, "analyse": 3, **drawn}
 
 
 def test_participants_alone(tmp_path):
@@ -64,6 +71,9 @@ def test_perfusion_at_one_of_two_visits_and_a_missing_visit(tmp_path, files):
         "normalise": 2,
         "measure": 3,
         "frequency_map": 3,
+        "perfusion_cutoffs": 1,
+        "quality_figures": 2,
+        "contact_sheet": 1,
     }
 
 

@@ -159,15 +159,17 @@ def test_figures_are_the_same_bytes_twice(tmp_path):
     mask = np.zeros((20, 20, 6))
     mask[5:9, 5:9, 2:5] = 1
     made = {
-        "bland_altman": lambda: figures.plot_bland_altman(a, b, delta=5.0),
-        "scatter": lambda: figures.plot_scatter(a, b),
+        "pairs": lambda: figures.plot_pairs([figures.Pair(a, b)], delta=5.0),
+        "nothing": lambda: figures.plot_nothing("no two sources"),
         "matrix": lambda: figures.plot_matrix(
             {("a", "b"): 0.9, ("a", "c"): np.nan, ("b", "c"): 0.2}
         ),
         "forest": lambda: figures.plot_forest([("a|b", 0.9, 0.8, 0.95), ("a|c", np.nan, 0, 0)]),
         "drift": lambda: figures.plot_drift({"a|b": drift}),
-        "confusion": lambda: figures.plot_confusion([1, 2, 3], [1, 2, 2], range(5)),
-        "contours": lambda: figures.plot_contours(image, {"r1": mask, "r2": 0 * mask}, (1, 1, 5)),
+        "confusion": lambda: figures.plot_confusion([figures.Pair([1, 2, 3], [1, 2, 2])], range(5)),
+        "contours": lambda: figures.plot_contours(
+            [figures.Overlay(image, {"r1": mask, "r2": 0 * mask}, (1, 1, 5), "one")]
+        ),
     }
     for name, make in made.items():
         first = figures.save_figure(make(), tmp_path / f"{name}.png").read_bytes()

@@ -6,6 +6,7 @@ import pytest
 
 from corelab.imaging.acquisition import (
     DEFAULT_LIMITS,
+    FIELDS,
     QUANTITIES,
     acquisition_rows,
     charter,
@@ -165,7 +166,7 @@ def test_a_limit_on_nothing_is_an_error(name):
 
 def test_every_quantity_is_observed():
     seen = observe((9, 9, 9, 5), (1, 1, 2), {"frame_times_s": [0, 1, 2, 3, 4]})
-    assert set(seen) == set(QUANTITIES)
+    assert set(seen) == set(QUANTITIES) | set(FIELDS) | {"b_values"}
 
 
 def test_slices_lie_along_the_longest_voxel_edge():

@@ -156,6 +156,32 @@ def test_files_cut_off_or_empty_are_named_and_the_rest_goes_on(tmp_path):
     assert "2 damaged files were left out: 000.dcm, 007.dcm" in record["scans"][0]["notes"]
 
 
+def test_each_frame_is_scaled_by_its_own_slope_and_proven(tmp_path):
+    def own_slope(ds):
+        ds.RescaleSlope, ds.RescaleIntercept = 1 + 0.5 * (ds.InstanceNumber - 1), 0
+
+    (series,) = list_series(made_series(tmp_path / "in", edit=own_slope)).series
+    made = convert(series, tmp_path / "work")
+    assert made.proof == "unchanged"
+    assert "slope differs between frames (1 to 4.5)" in made.notes[0]
+    image = nib.load(made.path).get_fdata()
+    for index in range(8):
+        file = pydicom.dcmread(tmp_path / "in" / f"{index:03d}.dcm")
+        due = np.sort(file.pixel_array * float(file.RescaleSlope), axis=None)
+        assert np.sort(image[..., index], axis=None) == pytest.approx(due, rel=1e-6)
+
+
+def test_series_of_two_patients_in_one_folder_are_told(tmp_path):
+    made_series(tmp_path / "in" / "a", edit=lambda ds: setattr(ds, "PatientID", "A"))
+    made_series(
+        tmp_path / "in" / "b", 4, uid="1.2.4", edit=lambda ds: setattr(ds, "PatientID", "B")
+    )
+    row = {"kind": "dicom", "path": str(tmp_path / "in"), "scan_id": "s"}
+    (found,) = rows_of_folder(row, tmp_path / "work", {})
+    assert any("series of 2 different patients" in note for note in found["notes"])
+    assert "'A'" not in json.dumps(found["dicom"])
+
+
 def test_missing_slices_are_refused(tmp_path):
     folder = made_series(tmp_path / "in", 12)
     for index in (5, 6):

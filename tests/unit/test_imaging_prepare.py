@@ -144,8 +144,10 @@ def test_a_faulty_file_is_a_status_and_the_rest_goes_on(tmp_path):
     scan = only(record, "b")
     assert scan["status"] == "failed" and "empty" in scan["reason"] and scan["remedy"]
     assert scan["path"] is None and scan["grid"] is None
-    verdicts = [line["verdict"] for line in record["acquisition"] if line["kind"] == "adc"]
-    assert verdicts and set(verdicts) == {"not_assessable"}
+    lines = [line for line in record["acquisition"] if line["kind"] == "adc"]
+    verdicts = {line["criterion"]: line["verdict"] for line in lines}
+    assert verdicts.pop("readable") == "fail"
+    assert verdicts and set(verdicts.values()) == {"not_assessable"}
 
 
 def test_a_visit_of_faulty_files_alone_has_failed(tmp_path):
@@ -303,6 +305,34 @@ def test_frame_times_come_from_the_sidecar(tmp_path):
         assert times_of(prepare_visit([row("dsc", path)], tmp_path / "out", settings={})) == times
 
 
+@pytest.mark.parametrize(("direction", "expected"), [(None, 0.0), ("k-", 1.1)])
+def test_slice_times_follow_their_slices(tmp_path, direction, expected):
+    """BIDS SliceTiming runs along the file's slices; a file stored from the top is turned over."""
+    times = [round(0.1 * k, 1) for k in range(12)]
+    more = {} if direction is None else {"SliceEncodingDirection": direction}
+    path = series(tmp_path, RepetitionTime=1.5, SliceTiming=times, **more)
+    record = prepare_visit([row("dsc", path)], tmp_path / "out", settings={})
+    found = only(record)["metadata"]["slice_times_s"]
+    assert found[0] == expected and sorted(found) == times
+    stored = nib.load(path)
+    flip = np.diag([1.0, 1.0, -1.0, 1.0])
+    flip[2, 3] = 11
+    turned = save(
+        tmp_path / "t.nii.gz", np.asarray(stored.dataobj)[:, :, ::-1], stored.affine @ flip,
+        RepetitionTime=1.5, SliceTiming=times[::-1], **more,
+    )  # fmt: skip
+    again = prepare_visit([row("dsc", turned)], tmp_path / "other", settings={})
+    assert only(again)["metadata"]["slice_times_s"] == found
+
+
+@pytest.mark.parametrize("times", [[0.0] * 5, [100.0 * k for k in range(12)], "odd"])
+def test_slice_times_that_cannot_be_are_told_and_not_used(tmp_path, times):
+    path = series(tmp_path, RepetitionTime=1.5, SliceTiming=times)
+    scan = only(prepare_visit([row("dsc", path)], tmp_path / "out", settings={}))
+    assert scan["status"] == "ok" and scan["metadata"]["slice_times_s"] is None
+    assert "SliceTiming" in " ".join(scan["notes"])
+
+
 def test_frame_times_from_the_repetition_time(tmp_path):
     path = series(tmp_path, RepetitionTime=1.5)
     record = prepare_visit([row("dsc", path)], tmp_path / "out", settings={})
@@ -356,6 +386,15 @@ def test_charter_rows_stand_for_each_scan(tmp_path):
         },
     )
     assert record["acquisition"] == [
+        {
+            "scan_id": "s1",
+            "kind": "dwi",
+            "criterion": "readable",
+            "value": "yes",
+            "limit": "yes",
+            "verdict": "pass",
+            "reason": None,
+        },
         {
             "scan_id": "s1",
             "kind": "dwi",

@@ -9,11 +9,11 @@ from helpers import data_folder
 from corelab.measurement.collect import collect_measurements, flow_rows
 from corelab.measurement.frequency import frequency_map
 from corelab.measurement.longitudinal import change_rows, missing_rows
-from corelab.measurement.regions import load_atlas, read_labels, territory_fractions
-from corelab.measurement.visit import measure_supplied
+from corelab.measurement.regions import aspects_rows, load_atlas, read_labels, territory_fractions
+from corelab.measurement.visit import _limit_rows, _location_rows, measure_supplied
 from corelab.provenance.products import write_json
 
-SETTINGS = {"ghost_core_above_ml": 10.0, "nsd_tolerance_mm": 2.0}
+SETTINGS = {"ghost_core_above_ml": 10.0, "nsd_tolerance_mm": 2.0, "aspects_min_share": 0.2}
 
 
 def rows_frame(*rows):
@@ -270,3 +270,73 @@ def test_soop_volumes_and_territories_are_exact():
         shares = territory_fractions(nib.load(path), atlas)
         for region in truth.columns[1:]:
             assert shares[region] == truth.loc[subject, region]
+
+
+# --- ASPECTS, share of the MCA, limits ------------------------------------------------------------
+
+
+@pytest.fixture
+def regions(tmp_path):
+    """Twenty regions of 8 voxels: 1 to 10 left, 11 to 20 right, in MNI152 at 2 mm."""
+    labels = np.repeat(np.arange(1, 21), 8).reshape(20, 4, 2).astype(np.float32)
+    affine = np.diag([2.0, 2.0, 2.0, 1.0])
+    affine[:3, 3] = [-19.0, 0.0, 0.0]
+    nib.save(nib.Nifti1Image(labels + np.float32(1.5e-5), affine), tmp_path / "a.nii.gz")
+    rows = [f"{k}\tM{(k - 1) % 10 + 1}" for k in range(1, 21)]
+    (tmp_path / "a.tsv").write_text("index\tname\n" + "\n".join(rows) + "\n")
+    return {
+        "name": "aspects",
+        "path": tmp_path / "a.nii.gz",
+        "labels": tmp_path / "a.tsv",
+        "aspects": {"left": list(range(1, 11)), "right": list(range(11, 21))},
+        "mca": {"left": [4, 5, 6, 7], "right": [14, 15, 16, 17]},
+    }
+
+
+@pytest.mark.parametrize(
+    ("hit", "score", "left", "above"),
+    [([], 10, 0.0, 0.0), ([4], 9, 0.25, 0.0), ([4, 5, 9], 7, 0.5, 1.0), ([14, 15], 8, 0.0, 1.0)],
+)
+def test_aspects_and_share_of_the_mca_follow_from_the_regions(regions, hit, score, left, above):
+    atlas = load_atlas(regions)
+    inside = np.isin(np.asanyarray(atlas.image.dataobj), hit).astype(np.uint8)
+    # One voxel of eight (12.5 %) of another region is below the share that counts as hit.
+    inside[1, 0, 0] = 1
+    mask = nib.Nifti1Image(inside, atlas.image.affine)
+    found = {(e, r): v for e, r, v, _, _ in aspects_rows(mask, atlas, min_share=0.2)}
+    assert found["aspects", "all"] == score
+    assert found["mca_fraction", "left"] == pytest.approx(left)
+    assert found["mca_above_third", "all"] == above
+
+
+def test_an_atlas_without_the_named_labels_is_refused(regions):
+    regions["mca"]["left"] = [99]
+    with pytest.raises(ValueError, match=r"mca names the labels \[99\]"):
+        load_atlas(regions)
+
+
+def test_pipeline_masks_in_mni_have_aspects_and_readers_masks_have_not(regions):
+    atlas = load_atlas(regions)
+    inside = np.isin(np.asanyarray(atlas.image.dataobj), [1, 2]).astype(np.uint8)
+    image = nib.Nifti1Image(inside, atlas.image.affine)
+    for source, expected in (("pipeline:ncct", 8.0), ("reader-1", None)):
+        entry = {"label": "infarct", "source": source, "repeat": 1, "scan_ids": ["s"]}
+        rows = _location_rows("01", "a", entry, image, [atlas])
+        values = [r["value"] for r in rows if r["endpoint"] == "aspects"]
+        assert values == ([] if expected is None else [expected])
+
+
+def test_volume_at_the_thresholds_limits_stands_beside_the_volume():
+    mask = {
+        "label": "infarct", "source": "pipeline:adc620", "desc": "adc620", "repeat": 1,
+        "scan_ids": ["s"], "parameters": {"limits": {"adc_below_mm2_s": [600e-6, 640e-6]}},
+        "quality": {"volume_ml": 10.0, "volume_low_ml": 8.0, "volume_high_ml": 13.0},
+    }  # fmt: skip
+    rows = _limit_rows(("01", "a"), "infarct_volume", mask)
+    assert [(r["source"], r["value"], r["unit"]) for r in rows] == [
+        ("pipeline:adc620-lower-limit", 8.0, "mL"),
+        ("pipeline:adc620-upper-limit", 13.0, "mL"),
+    ]
+    primary = _limit_rows(("01", "a"), "infarct_volume", {**mask, "desc": None})
+    assert primary[0]["source"] == "pipeline:lower-limit"
+    assert _limit_rows(("01", "a"), "core_volume", {**mask, "parameters": {}}) == []

@@ -6,17 +6,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from corelab.measurement.time_windows import (
+    IMMEDIATE_DELAYED,
+    lesion_reversal,
+    pair_by_window,
+)
 from corelab.pharmacodynamics.cohort_flow import (
     FlowError,
     apply_criteria,
     cascade,
     merge,
     overlap_counts,
-)
-from corelab.pharmacodynamics.time_windows import (
-    IMMEDIATE_DELAYED,
-    lesion_reversal,
-    pair_by_window,
 )
 
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from corelab.agreement.icc import intraclass_correlation_many
 from corelab.measurement.selection import NotComputable
 from corelab.pharmacodynamics import (
     comparison,
@@ -21,7 +22,6 @@ from corelab.pharmacodynamics import (
     multiplicity,
     ordinal,
     quantile,
-    risk_score,
     sample_size,
     supervised_components,
     survival,
@@ -469,15 +469,17 @@ def test_feature_iccs_are_pingouins_and_fast(rng):
     import pingouin
 
     values = rng.normal(size=(2, 8, 3)) + rng.normal(size=(2, 8, 1))
-    for block, ours in zip(values, risk_score.feature_icc(values), strict=True):
+    for block, ours in zip(
+        values, intraclass_correlation_many(values)["icc_a_1"].estimate, strict=True
+    ):
         table = pd.DataFrame(block).reset_index().melt("index")
         table["value"] = table["value"].astype(float)
         theirs = pingouin.intraclass_corr(table, "index", "variable", "value").set_index("Type")
         assert ours == pytest.approx(theirs.loc["ICC(A,1)", "ICC"], abs=1e-9)
     many = rng.normal(size=(2000, 100, 5))
-    start = time.perf_counter()
-    assert risk_score.feature_icc(many).shape == (2000,)
-    assert time.perf_counter() - start < 2
+    start = time.process_time()
+    assert intraclass_correlation_many(many)["icc_a_1"].estimate.shape == (2000,)
+    assert time.process_time() - start < 2
 
 
 # ------------------------------------------------------------------------------------- diagnostic
@@ -527,3 +529,10 @@ def test_sample_size_reaches_its_power(rng):
     )
     one, three = (sample_size.per_arm_with_error(4, 10, 0.6, reads=k) for k in (1, 3))
     assert three < one
+
+
+def test_same_covariates_tie_in_the_concordance_whatever_the_last_bit_says():
+    exact = survival.concordance([1, 2, 3, 4], [1, 1, 1, 1], [3.0, 2.0, 2.0, 1.0])
+    shaken = survival.concordance([1, 2, 3, 4], [1, 1, 1, 1], [3.0, 2.0, 2.0 + 4e-16, 1.0])
+    assert shaken == exact
+    assert exact.tied_risk == 1

@@ -123,7 +123,7 @@ def well_formed(result: pd.DataFrame) -> None:
     assert (given["ci_low"] <= given["estimate"] + 1e-9).all()
     assert (given["estimate"] <= given["ci_high"] + 1e-9).all()
     assert given["ci_level"].eq(0.95).all()
-    key = ["endpoint", "visit", "group", "statistic", "method"]
+    key = ["endpoint", "visit", "participant_id", "group", "statistic", "method"]
     assert not result.duplicated(key).any(), result[result.duplicated(key, keep=False)][key]
 
 

@@ -7,9 +7,14 @@ import pytest
 from scipy import ndimage
 
 from corelab.perfusion import arterial, gates, leakage, lesions, motion, thresholds, tissue
-from corelab.perfusion.concentration import Baseline, find_baseline, temporal_noise
+from corelab.perfusion.concentration import (
+    Baseline,
+    aligned_slices,
+    find_baseline,
+    temporal_noise,
+)
 from corelab.perfusion.series import analyse_series, gate_values
-from corelab.phantom.head_cohort import HeadCase, cohort, simulate_head
+from corelab.phantom.head_cohort import HeadCase, cohort, simulate_head, slice_times_s
 from corelab.provenance.products import read_table
 
 SMALL = {"shape": (80, 96, 8), "voxel_mm": (2.4, 2.4, 10.0)}
@@ -65,6 +70,44 @@ def test_motion_of_a_known_nod_is_recovered():
     mended = motion.correct_motion(phantom.signal, phantom.affine, found)
     again = motion.estimate_motion(mended, phantom.affine, 4, "ctp")
     assert again.largest_degrees < 0.6
+
+
+def jolted(series, frames, size_mm=4.0):
+    """The series as if the head had jolted in these frames."""
+    from dataclasses import replace
+
+    shift = np.zeros((len(series.times_s), 3))
+    shift[frames, 1] = size_mm
+    still = np.zeros_like(shift)
+    found = motion.Motion(shift, still, motion.framewise_displacement(shift, still))
+    return replace(series, motion=found)
+
+
+@pytest.mark.parametrize(
+    ("frames", "share", "in_a_row"),
+    [
+        ([], "PASS", "PASS"),
+        ([12], "WARN", "WARN"),
+        ([5, 9, 13, 17], "FAIL", "WARN"),
+        ([10, 12], "WARN", "FAIL"),
+    ],
+)
+def test_a_series_with_too_many_bad_frames_fails_its_gate(series, frames, share, in_a_row):
+    """A jolt and the way back are two bad frames; limits of 15 % and three in a row."""
+    rows = {
+        row["criterion"]: row for row in gates.judge("ctp", gate_values(jolted(series, frames)))
+    }
+    assert rows["replaced_frames_share"]["verdict"] == share
+    assert rows["replaced_frames_in_a_row"]["verdict"] == in_a_row
+
+
+def test_bad_frames_are_replaced_by_what_lies_between():
+    rng = np.random.default_rng(1)
+    frames = np.linspace(0, 10, 11)[None, None, None] + np.zeros((4, 4, 2, 1))
+    damaged = frames + 0.0
+    damaged[..., [3, 4, 7]] = 500 * rng.random((4, 4, 2, 3))
+    mended = motion.replace_frames(damaged, np.array([3, 4, 7]))
+    np.testing.assert_allclose(mended, frames)
 
 
 def test_still_head_has_no_motion(head):
@@ -213,13 +256,36 @@ def test_a_threshold_that_is_no_rule_is_refused():
         thresholds.Threshold("x", "core", "rcbf", "<", 0.3, ("moon>1",))
 
 
+# --- slices that are not simultaneous ------------------------------------------------------------
+
+
+def test_slice_times_bring_a_shuttling_table_to_one_clock():
+    """The upper half is seen 1.5 s later; corrected, its arteries peak when the lower ones do."""
+    case = HeadCase("s", shuttle_s=1.5, interval_s=3.0, noise=0.01, **SMALL)
+    still = simulate_head(HeadCase("s", interval_s=3.0, noise=0.01, **SMALL))
+    moving = simulate_head(case)
+    late = slice_times_s(case)
+    change = moving.signal - moving.signal[..., :2].mean(axis=-1, keepdims=True)
+    truth = still.signal - still.signal[..., :2].mean(axis=-1, keepdims=True)
+    mended = aligned_slices(change, moving.times_s, late)
+    upper = still.arteries[:, :, late > 0] > 0.5
+
+    def off(series):
+        gap = series[:, :, late > 0][upper].mean(0) - truth[:, :, late > 0][upper].mean(0)
+        return np.abs(gap).max() / truth[:, :, late > 0][upper].mean(0).max()
+
+    # A bolus seen every 3 s is not seen exactly; a spline brings back most of it.
+    assert off(change) > 0.25 and off(mended) < 0.1, (off(change), off(mended))
+    np.testing.assert_array_equal(mended[:, :, late == 0], change[:, :, late == 0])
+
+
 # --- gates -------------------------------------------------------------------------------------
 
 GOOD = {
     "frame_interval_s": 1.5, "duration_s": 65.0, "frames": 45.0, "baseline_frames": 6.0,
     "aif_width_s": 10.0, "aif_time_to_peak_s": 18.0, "vof_minus_aif_s": 4.8, "aif_snr": 60.0,
     "vof_tail_share": 0.05, "tissue_cnr": 6.0, "motion_mm": 0.3, "motion_degrees": 0.2,
-    "replaced_frames_share": 0.0, "coverage_mm": 80.0, "brain_volume_share": 0.9,
+    "replaced_frames_share": 0.0, "replaced_frames_in_a_row": 0.0, "coverage_mm": 80.0, "brain_volume_share": 0.9,
     "aif_peak_hu": 250.0, "aif_peak_unscaled_hu": 60.0, "vof_peak_hu": 150.0,
     "residual_noise_hu": 1.0,
 }  # fmt: skip
@@ -227,7 +293,7 @@ WORST = {
     "frame_interval_s": 4.0, "duration_s": 40.0, "frames": 20.0, "baseline_frames": 1.0,
     "aif_width_s": 25.0, "aif_time_to_peak_s": 35.0, "vof_minus_aif_s": -1.0, "aif_snr": 5.0,
     "vof_tail_share": 0.6, "tissue_cnr": 1.0, "motion_mm": 4.0, "motion_degrees": 5.0,
-    "replaced_frames_share": 0.2, "coverage_mm": 30.0, "brain_volume_share": 0.2,
+    "replaced_frames_share": 0.2, "replaced_frames_in_a_row": 4.0, "coverage_mm": 30.0, "brain_volume_share": 0.2,
     "aif_peak_hu": 50.0, "aif_peak_unscaled_hu": 10.0, "vof_peak_hu": 30.0,
     "residual_noise_hu": 3.0,
 }  # fmt: skip
@@ -240,6 +306,14 @@ def test_failing_one_criterion_flags_exactly_that_one(kind):
         rows = gates.judge(kind, GOOD | {gate.criterion: WORST[gate.criterion]})
         flagged = {row["criterion"]: row["verdict"] for row in rows if row["verdict"] != "PASS"}
         assert flagged == {gate.criterion: "FAIL"}
+
+
+def test_gates_of_the_config_are_those_of_the_room():
+    from corelab.study.schema import load_schema
+
+    block = load_schema("config")["properties"]["perfusion"]["properties"]["gates"]
+    known = {gate.criterion for kind in gates.GATES.values() for gate in kind}
+    assert set(block["propertyNames"]["enum"]) == known
 
 
 def test_unknown_gate_is_refused():

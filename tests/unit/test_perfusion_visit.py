@@ -93,12 +93,8 @@ def test_registry_has_a_frame_for_every_id(done):
 
 def test_same_input_same_bytes(done, tmp_path):
     out, record, result = done
-    for scan in record["scans"]:
-        (tmp_path / scan["path"]).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / scan["path"]).write_bytes((out / scan["path"]).read_bytes())
-    for path in record["brain_masks"].values():
-        (tmp_path / path).write_bytes((out / path).read_bytes())
-    again = perfuse_visit(record, tmp_path, settings={"perfusion": {"threads": 1}})
+    copied(out, record, tmp_path)
+    again = perfuse_visit(record, tmp_path, settings={}, threads=1)
     assert again == result
     paths = [m["path"] for m in (*result["masks"], *result["maps"])]
     for path in (*paths, *result["figures"].values()):
@@ -127,6 +123,88 @@ def _once(function):
         return _known["series"]
 
     return remembered
+
+
+@pytest.mark.parametrize("engine", ["ssvd", "bsvd", "osvd", "tikhonov", "bayes"])
+def test_every_engine_can_make_core_hypoperfusion_and_registry(written, done, tmp_path, engine):
+    """As the one engine of everything: masks, maps and registry name it, and find the lesion."""
+    out, record, _ = done
+    copied(out, record, tmp_path)
+    settings = {
+        "core": {"engine": engine},
+        "hypoperfusion": {"engine": engine},
+        "registry_engine": engine,
+        "figures": engine == "tikhonov",
+    }
+    result = perfuse_visit(record, tmp_path, settings={"perfusion": settings})
+    assert result["status"] == "ok", result["reason"]
+    primary = {m["quantity"]: m["engine"] for m in result["maps"] if m["primary"]}
+    assert {primary[q] for q in ("cbf", "cbv", "mtt", "tmax", "ttp")} == {engine}
+    paths = [m["path"] for m in result["maps"]]
+    assert len(paths) == len(set(paths)) and "osvd" in {m["engine"] for m in result["maps"]}
+    core = next(m for m in result["masks"] if (m["label"], m["desc"]) == ("core", None))
+    assert core["parameters"]["engine"] == engine
+    assert engine in core["parameters"]["within"]
+    assert result["registry"]["engine"] == engine and len(result["registry"]["ids"]) >= 40
+    head = written[0]
+    found, late = mask(tmp_path, result, "core"), mask(tmp_path, result, "hypoperfused")
+    # At 30 % an SVD under-calls the core (docs/perfusion.md); it is found inside the true one.
+    assert (
+        found.sum() > 0.2 * head.core.sum()
+        and (found & head.hypoperfused).sum() > 0.9 * found.sum()
+    )
+    overlap = 2 * (late & head.hypoperfused).sum() / (late.sum() + head.hypoperfused.sum())
+    assert overlap > 0.7, overlap
+
+
+@pytest.mark.parametrize("rule", ["contralateral", "mirror", "whole-normal", "by-tissue"])
+def test_every_reference_of_the_config_gives_a_core(written, done, tmp_path, rule, monkeypatch):
+    from corelab.perfusion import visit
+
+    out, record, _ = done
+    copied(out, record, tmp_path)
+    monkeypatch.setattr(visit, "analyse_series", _once(visit.analyse_series))
+    settings = {"core": {"reference": rule}, "figures": False}
+    result = perfuse_visit(record, tmp_path, settings={"perfusion": settings})
+    truth = written[0].core.sum()
+    assert 0.5 * truth < mask(tmp_path, result, "core").sum() < 1.5 * truth
+    assert result["masks"][0]["parameters"]["reference"] == rule
+
+
+def test_the_schema_offers_what_the_room_knows():
+    from corelab.perfusion.fit import METHODS
+    from corelab.perfusion.lesions import REFERENCES
+    from corelab.study.schema import load_schema
+
+    block = load_schema("config")["properties"]["perfusion"]["properties"]
+    assert set(block["core"]["properties"]["reference"]["enum"]) == set(REFERENCES)
+    for engine in (
+        block["core"]["properties"]["engine"],
+        block["hypoperfusion"]["properties"]["engine"],
+        block["registry_engine"],
+    ):
+        assert set(engine["enum"]) == set(METHODS)
+
+
+def test_a_card_that_is_not_there_fails_the_job_and_not_the_scan(done, tmp_path, monkeypatch):
+    from corelab.perfusion import accelerated
+
+    def absent():
+        raise ImportError("No module named 'torch'")
+
+    monkeypatch.setattr(accelerated, "_cupy", absent)
+    monkeypatch.setattr(accelerated, "_torch", absent)
+    out, record, _ = done
+    copied(out, record, tmp_path)
+    with pytest.raises(accelerated.DeviceError, match=r"set perfusion\.device to cpu"):
+        perfuse_visit(record, tmp_path, settings={"perfusion": {"device": "cuda"}})
+
+
+def copied(out, record, to):
+    """The prepared scans and brain masks of a visit in another folder."""
+    for path in (*(s["path"] for s in record["scans"]), *record["brain_masks"].values()):
+        (to / path).parent.mkdir(parents=True, exist_ok=True)
+        (to / path).write_bytes((out / path).read_bytes())
 
 
 def test_supplied_arterial_input_is_used(written, tmp_path):

@@ -3,11 +3,12 @@
 import pandas as pd
 import pytest
 
-from corelab.reading.adjudication import (
-    AdjudicationFault,
-    adjudicate,
+from corelab.reading.adjudication import AdjudicationFault, adjudicate, rules_of
+from corelab.reading.rates import (
     adjudication_rates,
-    rules_of,
+    against_limits,
+    intra_reader_rates,
+    p_chart,
     wilson_interval,
 )
 from corelab.reading.roster import busy_days, roster_faults
@@ -182,6 +183,7 @@ def test_rates():
         ("double_read_agreement", "all"): (6, 10),
         ("adjudication_rate", "all"): (4, 10),
         ("adjudication_done", "all"): (3, 4),
+        ("adjudicator_agreement", "adjudicator=r3"): (3, 3),
         ("adjudicator_agreement", "reader=r1"): (1, 3),
         ("adjudicator_agreement", "reader=r2"): (2, 3),
         ("reader_disagreement_index", "reader=r1"): (2, 10),
@@ -189,7 +191,83 @@ def test_rates():
     }
     row = rates[rates["statistic"] == "adjudication_rate"].iloc[0]
     assert (row["limit"], row["verdict"]) == ("max 0.3", "outside")
+    assert row["interval_verdict"] == "not decided"
     assert (row["ci_low"], row["ci_high"]) == wilson_interval(4, 10)
+
+
+CONSENSUS = {"endpoint": "rano", "grades_differ": True, "method": "consensus"}
+
+
+def test_three_readers_and_their_consensus():
+    """Unanimous reads stand; others need what the three settled together (JCOG0911A2)."""
+    row, table = final_of("1 rano r1 PD\n1 rano r2 PD\n1 rano r3 PD", CONSENSUS)
+    assert (row["value"], row["how"], row["readers"]) == ("PD", "concordant", "r1,r2,r3")
+    assert table.empty
+    text = "1 rano r1 PD\n1 rano r2 SD\n1 rano r3 PD"
+    row, table = final_of(text, CONSENSUS)
+    assert row["how"] == "missing" and row["reason"].startswith("needs a consensus")
+    assert table.loc[0, "state"] == "needed"
+    row, table = final_of(text + "\n1 rano panel PD consensus", CONSENSUS)
+    assert (row["value"], row["how"], row["adjudicator"]) == ("PD", "consensus", "panel")
+    assert table.loc[0, ["state", "agrees_with"]].tolist() == ["consensus", "r1,r3"]
+    row, _ = final_of("1 rano r1 PD\n1 rano r2 PD", CONSENSUS)
+    assert "only r1 and r2 read this case" in row["reason"] and "three readers" in row["reason"]
+
+
+def test_consensus_and_adjudication_are_not_mixed_up():
+    text = "1 rano r1 PD\n1 rano r2 SD\n1 rano r3 PD\n1 rano r9 PD adjudicator"
+    with pytest.raises(AdjudicationFault, match="method is consensus"):
+        final_of(text, CONSENSUS)
+    text = "1 aspects r1 8\n1 aspects r2 7\n1 aspects panel 8 consensus"
+    with pytest.raises(AdjudicationFault, match="method is either_of_two"):
+        final_of(text, GRADE)
+    twice = "1 rano r1 PD\n1 rano r2 SD\n1 rano r3 PD\n1 rano a PD consensus\n1 rano b SD consensus"
+    with pytest.raises(AdjudicationFault, match="2 rows of consensus"):
+        final_of(twice, CONSENSUS)
+
+
+def test_a_reader_against_himself():
+    reads = pd.concat([sheet("1 aspects r1 8\n2 aspects r1 7\n3 aspects r1 6\n3 aspects r2 6")] * 2)
+    reads = reads.reset_index(drop=True).assign(repeat=["1"] * 4 + ["2"] * 4)
+    reads.loc[5, "value"] = "9"
+    reads.loc[7, "repeat"] = "3"
+    table = intra_reader_rates(
+        reads, rules_of([GRADE]), limits={"intra_reader_difference_max": 0.2}
+    )
+    assert table[["group", "count", "n"]].values.tolist() == [["all", 1, 3], ["reader=r1", 1, 3]]
+    assert table["verdict"].tolist() == ["outside"] * 2
+    assert table.loc[0, "ci_high"] == wilson_interval(1, 3)[1]
+    assert intra_reader_rates(None, {}).empty
+
+
+def test_verdict_of_the_interval():
+    limits = {"rate_max": 0.3}
+    assert against_limits("rate", 0.1, (0.05, 0.2), limits)[1:] == ("within", "within")
+    assert against_limits("rate", 0.5, (0.4, 0.6), limits)[1:] == ("outside", "outside")
+    assert against_limits("rate", 0.25, (0.1, 0.4), limits)[1:] == ("within", "not decided")
+    assert against_limits("rate", None, (None, None), limits) == ("max 0.3", None, None)
+
+
+def test_p_chart_finds_the_part_in_which_a_reader_drifted():
+    """Montgomery's p-chart: centre +- 3 sqrt(c (1 - c) / n), computed here by hand."""
+    lines = []
+    for n in range(1, 31):
+        wrong = n > 20 and n % 10 < 8
+        lines += [f"{n} aspects r1 {6 if wrong else 8}", f"{n} aspects r2 8"]
+        lines += [f"{n} aspects r3 8 adjudicator"] if wrong else []
+    reads = sheet("\n".join(lines))
+    reads["presentation_order"] = reads["participant_id"]
+    final, table = adjudicate(reads, rules_of([GRADE]))
+    chart = p_chart(final, table, reads, parts=3).set_index(["reader", "part"])
+    assert chart["n"].tolist() == [10] * 6
+    centre = 8 / 60
+    assert chart["centre"].unique().tolist() == [centre]
+    upper = centre + 3 * (centre * (1 - centre) / 10) ** 0.5
+    assert chart["upper"].unique().tolist() == pytest.approx([upper])
+    assert chart["lower"].unique().tolist() == [0.0]
+    verdicts = chart["verdict"]
+    assert verdicts["r1", 3] == "out_of_control"
+    assert set(verdicts.drop(("r1", 3))) == {"in_control"}
 
 
 def test_no_reads_give_empty_tables():

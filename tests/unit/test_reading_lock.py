@@ -8,7 +8,9 @@ import pytest
 from corelab.provenance.products import read_json, write_json
 from corelab.reading.adjudication import adjudicate, rules_of
 from corelab.reading.change_log import LogFault, append_change, head_path, main, verify_log
-from corelab.reading.lock import LockFault, lock_reads, row_key, row_text
+from corelab.reading.lock import hold, make_lock, row_key, row_text, signature_of
+from corelab.reading.rereview import EVIDENCES, rereview_faults
+from corelab.reading.study_reads import standing_lines, validity
 
 RULES = rules_of([{"endpoint": "aspects", "grades_differ": True}])
 CHARTER = {"presentation": "simultaneous", "seed": 1}
@@ -35,19 +37,35 @@ def change(log, row, field="value", old="8", new="7", **more):
     return append_change(log, row=row, field=field, old=old, new=new, **given)
 
 
+class Invalid(Exception):
+    """The reads do not stand against their lock."""
+
+
+LockFault = Invalid
+CONTOURS = {"sub-001_ses-day5_mask-infarct_reader-r1": "ab" * 32}
+
+
 @pytest.fixture
 def locked(tmp_path):
     """Lock the reads; returns a function that holds given reads against the lock."""
     path, log = tmp_path / "lock.json", tmp_path / "change_log.jsonl"
+    write_json(
+        make_lock(reads(), adjudicate(reads(), RULES)[0], charter=CHARTER, contours=CONTOURS), path
+    )
 
-    def hold(sheet, charter=CHARTER):
+    def held(sheet, charter=CHARTER, contours=CONTOURS, **more):
         final = adjudicate(sheet, RULES)[0]
-        lock, audit = lock_reads(path, sheet, final, log, charter=charter)
-        write_json(lock, path)
-        return audit.set_index("row")
+        standing = hold(path, sheet, final, log, charter=charter, contours=contours, **more)
+        assert (standing.state == "invalid") == bool(standing.faults)
+        if standing.faults:
+            assert validity(standing)["banner"].startswith("INVALID")
+            assert "INVALID" in set(standing.audit["verdict"])
+            raise Invalid("\n".join(standing_lines(standing)))
+        assert validity(standing)["banner"] is None
+        return standing.audit.set_index("row")
 
-    hold(reads())
-    return hold, path, log
+    held(reads())
+    return held, path, log
 
 
 KEY = "001|day5|aspects|r1|1|reader"
@@ -132,6 +150,73 @@ def test_rows_can_be_added_and_taken_out_with_an_entry(locked):
     kept = pd.concat([sheet.iloc[:5], pd.DataFrame([cells])]).astype(object)
     audit = hold(kept.where(kept.notna(), None))
     assert audit.loc[gone, "sha256"] is None
+
+
+def test_a_contour_is_locked_too(locked):
+    hold, _, log = locked
+    (name,) = CONTOURS
+    with pytest.raises(Invalid, match=f"contour.{name}: the row was changed without an entry"):
+        hold(reads(), contours={name: "cd" * 32})
+    with pytest.raises(Invalid, match="the row was taken out without an entry"):
+        hold(reads(), contours={})
+    change(log, f"contour|{name}", field="sha256", old="ab" * 32, new="cd" * 32)
+    assert (
+        hold(reads(), contours={name: "cd" * 32}).loc[f"contour|{name}", "verdict"] == "explained"
+    )
+
+
+def test_a_signed_lock_cannot_be_made_anew_without_the_key(locked):
+    hold, path, _ = locked
+    lock, key = read_json(path), b"k" * 32
+    with pytest.raises(Invalid, match="does not bear the signature"):
+        hold(reads(), key=key)
+    write_json({**lock, "signature": signature_of(lock, key)}, path)
+    hold(reads(), key=key)
+    with pytest.raises(Invalid, match="does not bear the signature"):
+        hold(reads(), key=b"x" * 32)
+    with pytest.raises(Invalid, match="not the one whose hash"):
+        hold(reads(), expected_sha256="0" * 64)
+    hold(reads(), expected_sha256=lock["lock_sha256"])
+
+
+def test_a_lock_that_is_gone_or_broken_is_invalid(locked):
+    hold, path, log = locked
+    path.write_text("{")
+    with pytest.raises(Invalid, match="the lock itself was edited or is gone"):
+        hold(reads())
+    write_json({"open": ["nothing is locked"]}, path)
+    change(log, KEY)
+    with pytest.raises(Invalid, match="logs changes after a lock, but the lock is gone"):
+        hold(reads())
+
+
+def test_a_read_dated_after_the_lock_needs_an_entry(tmp_path):
+    path, log = tmp_path / "lock.json", tmp_path / "change_log.jsonl"
+    sheet = reads().assign(read_at="2025-02-01T10:00:00Z")
+    sheet.loc[0, "read_at"] = "2025-03-05T10:00:00Z"
+    final = adjudicate(sheet, RULES)[0]
+    write_json(make_lock(sheet, final, charter={}, locked_at="2025-03-01T00:00:00Z"), path)
+    standing = hold(path, sheet, final, log, charter={})
+    assert standing.state == "invalid" and len(standing.faults) == 1
+    assert f"{KEY}: read after the lock of 2025-03-01" in standing.faults[0]
+
+
+def test_a_re_review_needs_all_its_evidences(locked):
+    hold, *_ = locked
+    again = reads()
+    evidence = dict.fromkeys(EVIDENCES, "document 7, 2025-03-01")
+    full = {"reason": "loss_of_credibility", "evidence": evidence}
+    assert rereview_faults(again, full) == []
+    for name in EVIDENCES:
+        for text in ("", None):
+            part = {**full, "evidence": {**evidence, name: text}}
+            (fault,) = rereview_faults(again, part)
+            assert f"the evidence {name} is missing" in fault
+    for reason in ("discordance", "unfavourable"):
+        (fault,) = rereview_faults(again, {**full, "reason": reason})
+        assert "is not allowed" in fault
+        with pytest.raises(Invalid, match="is not allowed"):
+            hold(reads(), rereview=[fault])
 
 
 def test_edited_lock_and_changed_charter(locked):

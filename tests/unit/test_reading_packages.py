@@ -7,6 +7,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 import yaml
 from workflow_runs import write_study
@@ -19,14 +20,11 @@ from corelab.reading.blinding import (
     check_package,
     forbidden_tokens,
 )
-from corelab.reading.packages import (
-    DICTIONARIES,
-    TABLES,
-    pseudonym,
-    reads_from_form,
-    write_packages,
-)
+from corelab.reading.forms import reads_from_form, returned_forms
+from corelab.reading.packages import DICTIONARIES, TABLES, pseudonym, write_packages
 from corelab.reading.presentation import KINDS, Case, presentation_order, repeated_cases
+from corelab.reading.reference_cases import judged_reads, performance
+from corelab.reading.sampling import allocation, stratified_sample
 from corelab.study.model import load_study
 
 VISITS = ("baseline", "day5", "day90")
@@ -307,3 +305,177 @@ def test_dictionaries_are_what_is_written(study):
     write_packages(model, records, folder)
     package = Path(folder) / "reading" / "packages" / "r1"
     assert json.loads((package / "form.json").read_text()) == json.loads(DICTIONARIES["form.json"])
+
+
+@pytest.fixture
+def with_references(study, tmp_path):
+    """The same study with four reference cases, one of them with an image."""
+    _, records, folder = study
+    image = nib.Nifti1Image(np.ones((4, 4, 3), np.float32), np.diag([2.0, 2, 5, 1]))
+    image.header["descrip"] = b"SeoulSite reference"
+    nib.save(image, tmp_path / "truth_of_seoul.nii.gz")
+    lines = ["reference_id\tendpoint\tvalue\ttolerance\tunit\tkind\tpath"]
+    lines += [
+        f"ref-{n}\tinfarct_volume\t{10 * n}\t2\tmL\t"
+        + ("dwi\ttruth_of_seoul.nii.gz" if n == 1 else "n/a\tn/a")
+        for n in range(1, 5)
+    ]
+    sheet = tmp_path / "references.tsv"
+    sheet.write_text("\n".join(lines) + "\n")
+    config = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    config["inputs"]["reference_cases"] = str(sheet)
+    config["reading"] |= {
+        "limits": {"reference_pass_rate_min": 0.75},
+        "not_evaluable_reasons": ["motion", "no contrast"],
+        "endpoints": ["infarct_volume"],
+    }
+    return load_study(config), records, folder
+
+
+def test_reference_cases_are_mixed_in_and_look_like_the_others(with_references):
+    model, records, folder = with_references
+    summary = write_packages(model, records, folder)
+    assert {r["cases"] for r in summary["readers"].values()} == {8}
+    key = read_table(folder / "reading" / "key.tsv")
+    assert sorted(key["reference"]) == ["no"] * 4 + ["yes"] * 4
+    cases = read_table(folder / "reading" / "packages" / "r1" / "cases.tsv")
+    references = set(key.loc[key["reference"] == "yes", "case"])
+    assert references < set(cases["case"])
+    places = cases.drop_duplicates("case")["case"].isin(references).tolist()
+    assert places != sorted(places) and places != sorted(places, reverse=True)
+    with_image = cases[cases["case"].isin(references) & cases["image"].notna()]
+    assert len(with_image) == 1
+    image = nib.load(folder / "reading" / "packages" / "r1" / with_image.iloc[0]["image"])
+    assert image.header["descrip"].item() == b"" and float(image.get_fdata().sum()) == 48.0
+    text = "".join(
+        p.read_text() for p in (folder / "reading" / "packages").rglob("*.tsv") if p.is_file()
+    )
+    assert "ref-" not in text and "truth_of_seoul" not in text
+
+
+class Paths:
+    """Outputs of the rule read_forms."""
+
+    def __init__(self, folder):
+        self.reads = folder / "returned_reads.tsv"
+        self.references = folder / "reference_reads.tsv"
+        self.performance = folder / "reference_performance.tsv"
+
+
+def filled(folder, reader, value_of):
+    key = read_table(folder / "reading" / "key.tsv").set_index("case")
+    form = read_table(folder / "reading" / "packages" / reader / "form.tsv")
+    form["value"] = [str(value_of(key.loc[case])) for case in form["case"]]
+    form["read_at"] = "2025-01-01T10:00:00Z"
+    path = folder / f"{reader}_form.tsv"
+    form.to_csv(path, sep="\t", index=False, na_rep="n/a")
+    return path
+
+
+def test_forms_are_taken_over_and_readers_judged_on_references(with_references):
+    model, records, folder = with_references
+    write_packages(model, records, folder)
+
+    def good(case):
+        return 10 * int(case.participant_id[-1]) + 1 if case.reference == "yes" else 5
+
+    def poor(case):
+        return 10 * int(case.participant_id[-1]) + 3 if case.reference == "yes" else 5
+
+    forms = {"r1": filled(folder, "r1", good), "r2": filled(folder, "r2", poor)}
+    told = returned_forms(model, forms, folder / "reading" / "key.tsv", Paths(folder))
+    reads = read_table(folder / "returned_reads.tsv")
+    assert len(reads) == 8 and set(reads["participant_id"]) == {"KR-01", "KR-02"}
+    passed = read_table(folder / "reference_performance.tsv").set_index("group")
+    assert passed.loc["reader=r1", ["count", "n", "action"]].tolist() == ["4", "4", "none"]
+    assert passed.loc["reader=r2", ["count", "n", "action"]].tolist() == ["0", "4", "retrain"]
+    assert any("reader=r2" in line and "retrain" in line for line in told)
+    assert not any("reader=r1" in line for line in told)
+
+
+def test_a_form_without_value_and_without_a_listed_reason_is_refused(with_references):
+    model, records, folder = with_references
+    write_packages(model, records, folder)
+    path = filled(folder, "r1", lambda _: 5)
+    key = read_table(folder / "reading" / "key.tsv").set_index("case")
+    lines = path.read_text().splitlines()
+    place = next(
+        i
+        for i, line in enumerate(lines[1:], 1)
+        if key.loc[line.split("\t")[1], "reference"] == "no"
+    )
+    kept = lines[place]
+    for reason, message in (("n/a", "neither a value"), ("tired", "not on the charter's list")):
+        cells = kept.split("\t")
+        cells[4], cells[5] = "n/a", reason
+        lines[place] = "\t".join(cells)
+        path.write_text("\n".join(lines) + "\n")
+        with pytest.raises(ValueError, match=message):
+            returned_forms(model, {"r1": path}, folder / "reading" / "key.tsv", Paths(folder))
+
+
+def test_performance_by_part():
+    truth = pd.DataFrame({"reference_id": ["a", "b"], "endpoint": "volume", "value": ["1", "2"]})
+    lines = [
+        {"reference_id": r, "endpoint": "volume", "reader": "r1", "value": v, "unit": None,
+         "repeat": 1, "position": position, "last": 30}
+        for r, v, position in (("a", "1", 2), ("b", "3", 29))
+    ]  # fmt: skip
+    judged = judged_reads(lines, truth, 3)
+    assert judged[["part", "passed"]].values.tolist() == [[1, "yes"], [3, "no"]]
+    table = performance(judged, {"reference_pass_rate_min": 0.5}).set_index("group")
+    assert table.loc["reader=r1|part=3", "action"] == "retrain"
+    assert table.loc["reader=r1", "action"] == "none"
+
+
+def test_stratified_sample_is_proportional_seeded_and_leaves_no_stratum_out():
+    people = pd.DataFrame(
+        {
+            "participant_id": [f"{n:03d}" for n in range(100)],
+            "arm": ["a", "b"] * 50,
+            "site": ["S1"] * 90 + ["S2"] * 9 + [None],
+        }
+    )
+    table = stratified_sample(people, share=0.2, strata=["arm", "site"], seed=4)
+    drawn = table[table["drawn"] == "yes"]
+    assert len(drawn) == 20
+    sizes = drawn.groupby("stratum").size()
+    assert set(sizes.index) == {"a/S1", "a/S2", "b/S1", "b/S2", "b/n/a"}
+    assert sizes[["a/S1", "b/S1"]].sum() in (16, 17) and sizes.min() == 1
+    again = stratified_sample(people.sample(frac=1, random_state=1), share=0.2,
+                              strata=["arm", "site"], seed=4)  # fmt: skip
+    assert again.equals(table)
+    other = stratified_sample(people, share=0.2, strata=["arm", "site"], seed=5)
+    assert not other.equals(table)
+    assert stratified_sample(people, share=1.0, strata=[], seed=1)["drawn"].eq("yes").all()
+
+
+@pytest.mark.parametrize("total", [1, 3, 7, 20, 99, 100])
+def test_allocation_adds_up(total):
+    sizes = {"a": 60, "b": 30, "c": 9, "d": 1}
+    drawn = allocation(sizes, total)
+    assert sum(drawn.values()) == max(total, len(sizes))
+    assert all(1 <= drawn[name] <= sizes[name] for name in sizes)
+    if total >= 20:
+        assert all(abs(drawn[n] - total * sizes[n] / 100) < 2 for n in sizes)
+
+
+def test_each_subject_is_equally_likely_within_its_stratum():
+    people = pd.DataFrame({"participant_id": [str(n) for n in range(10)], "arm": ["a"] * 10})
+    hits = pd.Series(0, index=people["participant_id"])
+    for seed in range(600):
+        table = stratified_sample(people, share=0.3, strata=["arm"], seed=seed)
+        hits[table.loc[table["drawn"] == "yes", "participant_id"]] += 1
+    assert hits.sum() == 1800
+    # 5 standard errors of Binomial(600, 0.3)
+    assert ((hits - 180).abs() < 5 * (600 * 0.3 * 0.7) ** 0.5).all()
+
+
+def test_the_sample_decides_who_is_read(study):
+    model, records, folder = study
+    model.config["reading"]["sample"] = {"share": 0.5, "strata": []}
+    summary = write_packages(model, records, folder)
+    assert {r["cases"] for r in summary["readers"].values()} == {2}
+    drawn = read_table(folder / "reading" / "sample.tsv").set_index("participant_id")["drawn"]
+    key = read_table(folder / "reading" / "key.tsv")
+    assert set(key["participant_id"]) == set(drawn.index[drawn == "yes"])

@@ -7,9 +7,9 @@ import pytest
 from fabricated_study import fabricated_study
 
 from corelab.provenance.products import read_table, write_table
+from corelab.reporting.analysis_view import statistics_tables
 from corelab.reporting.arrange import arrange, first_screen
 from corelab.reporting.figures import figures_of
-from corelab.reporting.report import statistics_tables
 from corelab.reporting.results import read_results
 from corelab.study.columns import STATISTICS
 

@@ -28,7 +28,10 @@ def written(tmp_path_factory):
 
 def test_data_sets_of_the_study(written):
     _, found, _ = written
-    assert [d.name for d in found] == ["ADSL", "ADIMG", "ADREAD", "ADSEG", "ADPD", "ADARD"]
+    assert [d.name for d in found] == [
+        *("ADSL", "ADIMG", "ADREAD", "ADSEG", "ADPD", "ADARD"),
+        *("PR", "NV"),
+    ]
     assert len(next(d for d in found if d.name == "ADSL").frame) == 36
 
 

@@ -2,14 +2,16 @@
 
 import re
 
-from corelab.imaging.acquisition import QUANTITIES
+from corelab.agreement.phantoms import DEFAULT_LIMITS, LONGITUDINAL, WORST
+from corelab.imaging.acquisition import FIELDS, OTHER_KEYS, QUANTITIES
+from corelab.imaging.schedule import SHOWN_BY
 from corelab.segmentation.settings import DEFAULTS
 from corelab.study.schema import load_schema, with_defaults
 
 
 def test_segmentation_keys():
     sections = load_schema("config")["properties"]["segmentation"]["properties"]
-    assert set(sections) - {"consensus"} == set(DEFAULTS)
+    assert set(sections) - {"consensus", "external"} == set(DEFAULTS)
     for name, values in DEFAULTS.items():
         assert set(sections[name]["properties"]) == set(values), name
 
@@ -17,10 +19,24 @@ def test_segmentation_keys():
 def test_acquisition_limits():
     acquisition = load_schema("config")["properties"]["acquisition"]
     (kinds,) = acquisition["patternProperties"].values()
-    (pattern,) = kinds["patternProperties"]
+    numbers, names = kinds["patternProperties"]
     for quantity in QUANTITIES:
-        assert re.search(pattern, f"{quantity}_min") and re.search(pattern, f"{quantity}_max")
-    assert not re.search(pattern, "colour_max")
+        assert re.search(numbers, f"{quantity}_min") and re.search(numbers, f"{quantity}_max")
+    assert not re.search(numbers, "colour_max")
+    for field in FIELDS:
+        assert re.search(names, f"{field}_one_of")
+    assert set(kinds["properties"]) == {"b_values_include"}
+    assert set(acquisition["properties"]) == set(OTHER_KEYS)
+
+
+def test_biomarkers_and_statistics_of_phantoms():
+    trial = load_schema("config")["properties"]["acquisition"]["properties"]["trial"]
+    assert set(trial["properties"]["same_modality"]["properties"]) == set(SHOWN_BY)
+    limits = load_schema("config")["properties"]["phantom_qa"]["properties"]["limits"]["items"]
+    known = set(limits["properties"]["statistic"]["enum"])
+    assert {limit["statistic"] for limit in DEFAULT_LIMITS} | set(LONGITUDINAL) | set(
+        WORST
+    ) <= known
 
 
 def test_presets_of_registration():
@@ -45,8 +61,9 @@ def test_keys_of_perfusion():
     from corelab.perfusion.visit import DEFAULTS as ROOM
 
     perfusion = load_schema("config")["properties"]["perfusion"]["properties"]
-    assert set(perfusion) == set(ROOM)
+    # The one key that is not of the room is of the rule perfusion_cutoffs.
+    assert set(perfusion) - {"reference_infarct"} == set(ROOM)
     for block in ("core", "hypoperfusion"):
         assert set(perfusion[block]["properties"]) == set(ROOM[block])
     full = with_defaults({"study": {"id": "a"}, "inputs": {"participants": "p"}})["perfusion"]
-    assert full == ROOM
+    assert full.pop("reference_infarct") is None and full == ROOM

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 
+import jsonschema
 import nibabel as nib
 import numpy as np
 import pytest
@@ -12,7 +14,9 @@ from scipy import ndimage
 
 from corelab.imaging import load_image, save_image
 from corelab.registration.transforms import write_affine
-from corelab.segmentation import segment_visit
+from corelab.segmentation import Segmenter, segment_visit
+from corelab.segmentation.external import BackendError, ExternalSegmenter
+from corelab.study.schema import load_schema
 
 SHAPE, VOXEL_MM = (56, 66, 20), (3.0, 3.0, 6.0)
 AXES = [(np.arange(n) - (n - 1) / 2) * v for n, v in zip(SHAPE, VOXEL_MM, strict=True)]
@@ -254,3 +258,118 @@ def test_same_bytes_twice_and_settings_count(study):
         segment_visit(record, folder, disease="ms")
     with pytest.raises(ValueError, match="no section"):
         segment_visit(record, folder, disease="stroke", settings={"lesion": {}})
+
+
+# --- a program of somebody else, by a stand-in ---------------------------------------------------
+
+#: Reads two images and the brain mask, outlines what is bright on DWI and dark on ADC, and writes
+#: float labels on a flipped grid, as programs do.
+STAND_IN = """
+import sys
+from pathlib import Path
+import nibabel as nib
+import numpy as np
+folder = Path(sys.argv[1])
+dwi, adc = (nib.load(folder / name) for name in ("in/case_0000.nii.gz", "in/case_0001.nii.gz"))
+brain = np.asarray(nib.load(folder / "brain.nii.gz").dataobj) > 0
+if "--fail" in sys.argv:
+    sys.exit(f"CUDA out of memory near {folder}")
+found = brain & (dwi.get_fdata() > 160) & (adc.get_fdata() < 620e-6)
+labels = np.where(found, 1.000015, 0.0) + 2.0 * (~brain)
+flip = np.diag([-1.0, 1, 1, 1]); flip[0, 3] = labels.shape[0] - 1
+if "--wrong" in sys.argv:
+    (folder / "out/mask.nii.gz").write_text("no image")
+elif "--silent" not in sys.argv:
+    nib.save(nib.Nifti1Image(labels[::-1].astype(np.float32), dwi.affine @ flip),
+             folder / "out/mask.nii.gz")
+"""
+
+
+@pytest.fixture
+def backend(tmp_path):
+    program = tmp_path / "a program.py"
+    program.write_text(STAND_IN)
+    return {
+        "id": "stand-in",
+        "label": "infarct",
+        "inputs": {"dwi": "in/case_0000.nii.gz", "adc": "in/case_0001.nii.gz"},
+        "command": [sys.executable, str(program), "{folder}"],
+        "output": "out/mask.nii.gz",
+        "label_values": [1],
+        "files": [str(program)],
+        "image_digest": "sha256:" + "a" * 64,
+        "version": "0.1",
+    }
+
+
+def masks_of(study, backend, kinds=("dwi", "adc"), **more):
+    folder, prepared = study
+    record = prepared(*kinds, **more)
+    found = segment_visit(record, folder, disease="stroke", settings={"external": [backend]})
+    return folder, [m for m in found["masks"] if m["source"] == "pipeline:stand-in"]
+
+
+def test_it_is_a_segmenter(backend):
+    assert isinstance(ExternalSegmenter(backend, np.eye(4)), Segmenter)
+
+
+def test_off_by_default(study):
+    folder, prepared = study
+    found = segment_visit(prepared("dwi", "adc"), folder, disease="stroke")
+    assert {m["source"] for m in found["masks"]} == {"pipeline", "pipeline:adc620"}
+
+
+def test_mask_stands_beside_our_own_with_what_made_it(study, backend):
+    folder, (entry,) = masks_of(study, backend)
+    assert entry["status"] == "ok" and "desc-stand+2Din" in entry["path"]
+    image = nib.load(folder / entry["path"])
+    mask = np.asarray(image.dataobj) > 0
+    overlap = 2 * (mask & LESION).sum() / (mask.sum() + LESION.sum())
+    assert overlap > 0.95
+    assert entry["quality"]["volume_ml"] == pytest.approx(mask.sum() * VOXEL_ML)
+    program = backend["files"][0]
+    with open(program, "rb") as handle:
+        digest = hashlib.sha256(handle.read()).hexdigest()
+    assert entry["quality"]["files_sha256"] == {"a program.py": digest}
+    assert entry["quality"]["image_digest"] == backend["image_digest"]
+    assert entry["quality"]["version"] == "0.1"
+    assert entry["scan_ids"] == ["01-dwi", "01-adc"]
+
+
+@pytest.mark.parametrize(
+    ("word", "reason"),
+    [
+        ("--fail", "stand-in failed: CUDA out of memory near {folder}"),
+        ("--wrong", "wrote no readable image to out/mask.nii.gz"),
+        ("--silent", "No such file or directory '{folder}/out/mask.nii.gz'"),
+    ],
+)
+def test_a_program_that_fails_is_a_status(study, backend, word, reason):
+    backend["command"].append(word)
+    _, (entry,) = masks_of(study, backend)
+    assert entry["status"] == "not_computable" and entry["path"] is None
+    assert reason in entry["reason"]
+
+
+def test_a_visit_without_its_scans_says_so(study, backend):
+    _, (entry,) = masks_of(study, backend, kinds=("dwi",))
+    assert entry["status"] == "not_computable" and "no usable adc" in entry["reason"]
+    _, none = masks_of(study, backend, kinds=("FLAIR",))
+    assert none == []
+
+
+def test_an_absent_program_or_file_stops_the_job(study, backend):
+    gone = {**backend, "command": ["no-such-program"]}
+    with pytest.raises(BackendError, match="no-such-program is not on the PATH"):
+        masks_of(study, gone)
+    gone = {**backend, "files": ["weights.pth"]}
+    with pytest.raises(BackendError, match=r"weights\.pth is not there; nothing is ever"):
+        masks_of(study, gone)
+
+
+def test_the_config_refuses_paths_that_leave_the_folder(backend):
+    schema = load_schema("config")["properties"]["segmentation"]["properties"]["external"]
+    jsonschema.validate([backend], schema)
+    for change in ({"output": "../mask.nii.gz"}, {"output": "/mask.nii.gz"}, {"id": "a/b"}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate([{**backend, **change}], schema)

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from workflow_runs import write_study
 
+from corelab.imaging.nifti import check_header
 from corelab.study import documentation
 from corelab.study.expression import ExpressionError, select
 from corelab.study.findings import errors
@@ -271,10 +272,10 @@ def test_damaged_header_is_a_warning_not_a_stop(tmp_path):
         participants="participant_id\n1",
         scans="participant_id|visit|kind|path\n1|v|adc|bad.nii.gz\n1|v|dwi|gone.nii.gz",
     )
-    found = preflight_findings(study)
+    found = preflight_findings(study, check_header)
     assert not errors(found)
     told = "\n".join(map(str, found))
-    assert "header cannot be opened" in told and "the file is not there" in told
+    assert "not a NIfTI file" in told and "the file is not there" in told
 
 
 def test_4d_where_3d_is_due_is_told(tmp_path):
@@ -287,8 +288,8 @@ def test_4d_where_3d_is_due_is_told(tmp_path):
         participants="participant_id\n1",
         scans="participant_id|visit|kind|path\n1|v|adc|a.nii.gz\n1|v|ctp|a.nii.gz",
     )
-    told = "\n".join(map(str, preflight_findings(study)))
-    assert "4D where 3D is due for adc" in told
+    told = "\n".join(map(str, preflight_findings(study, check_header)))
+    assert "(3, 3, 3, 2), 4D, where a 3D image is due" in told
 
 
 def test_one_file_for_two_subjects_is_an_error(tmp_path):
@@ -327,3 +328,134 @@ def test_27000_rows_are_checked_quickly(tmp_path):
 
 def test_subject_entity_is_not_doubled():
     assert subject_entity("sub-strokecase0001") == "sub-strokecase0001"
+
+
+def test_preflight_and_the_image_job_say_the_same(tmp_path):
+    import nibabel as nib
+    import numpy as np
+
+    from corelab.imaging import ImageFault, load_image
+
+    sheared = np.diag([2.0, 2, 3, 1])
+    sheared[0, 1] = 0.5
+    for name, voxels, affine in (
+        ("sheared", np.ones((5, 6, 7), np.float32), sheared),
+        ("flat", np.ones((5, 6), np.float32), np.eye(4)),
+        ("complex", np.ones((5, 6, 7), np.complex64), np.eye(4)),
+    ):
+        path = tmp_path / f"{name}.nii.gz"
+        nib.save(nib.Nifti1Image(voxels, affine), path)
+        with pytest.raises(ImageFault) as early:
+            check_header(path, kind="dwi")
+        with pytest.raises(ImageFault) as late:
+            load_image(path, kind="dwi")
+        assert str(early.value) == str(late.value), name
+
+
+# --- endpoints asked of scans that cannot show them ----------------------------------------------
+
+PLAN = {
+    "analyses": [
+        {"id": "a", "type": "correlation", "endpoint": "haematoma_volume", "outcome": "age"}
+    ]
+}
+PEOPLE = "participant_id|age\n1|60\n2|70"
+DWI_ONLY = "participant_id|visit|kind|path\n1|v|dwi|a.nii.gz\n1|v|adc|b.nii.gz"
+
+
+def test_haematoma_asked_of_dwi_is_an_error(tmp_path):
+    (tmp_path / "a.nii.gz").touch()
+    study = study_of(tmp_path, dict(PLAN), participants=PEOPLE, scans=DWI_ONLY)
+    told = [f for f in errors(study.findings) if "cannot show" in f.message]
+    assert len(told) == 1
+    assert told[0].message == "asked of adc, dwi, which cannot show haematoma"
+    assert "ncct, gre" in told[0].remedy and told[0].column == "analyses.0.endpoint"
+
+
+@pytest.mark.parametrize(
+    ("more", "scans"),
+    [
+        ({}, DWI_ONLY + "\n1|v|ncct|c.nii.gz"),
+        ({}, DWI_ONLY + "\n1|v|dicom|folder"),
+        ({"measurement": {"shown_by": {"haematoma": ["dwi"]}}}, DWI_ONLY),
+    ],
+    ids=["there is a CT", "a DICOM folder may hold one", "the charter allows it"],
+)
+def test_what_can_show_it_is_no_error(tmp_path, more, scans):
+    (tmp_path / "a.nii.gz").touch()
+    study = study_of(tmp_path, {**PLAN, **more}, participants=PEOPLE, scans=scans)
+    assert "cannot show" not in messages(study)
+
+
+def test_reads_may_give_what_the_scans_cannot(tmp_path):
+    (tmp_path / "a.nii.gz").touch()
+    reads = "participant_id|visit|endpoint|reader|value\n1|v|haematoma_volume|r1|3"
+    study = study_of(tmp_path, dict(PLAN), participants=PEOPLE, scans=DWI_ONLY, reads=reads)
+    assert "cannot show" not in messages(study)
+
+
+def test_a_variant_named_after_a_kind_that_cannot_show_it(tmp_path):
+    (tmp_path / "a.nii.gz").touch()
+    plan = {"analyses": [{**PLAN["analyses"][0], "source": "pipeline:dwi"}]}
+    scans = DWI_ONLY + "\n1|v|ncct|c.nii.gz"
+    study = study_of(tmp_path, plan, participants=PEOPLE, scans=scans)
+    assert "asked of dwi, which cannot show haematoma" in messages(study)
+
+
+def test_a_mask_on_a_scan_that_cannot_show_it(tmp_path):
+    (tmp_path / "a.nii.gz").touch()
+    scans = DWI_ONLY + "\n1|v|mask-haematoma|m.nii.gz\n1|v|mask-infarct|i.nii.gz"
+    study = study_of(tmp_path, {}, participants=PEOPLE, scans=scans)
+    told = [f for f in errors(study.findings) if "cannot show" in f.message]
+    assert [finding.value for finding in told] == ["mask-haematoma"]
+    allowed = {"measurement": {"shown_by": {"haematoma": ["dwi"]}}}
+    study = study_of(tmp_path / "b", allowed, participants=PEOPLE, scans=scans)
+    assert "cannot show" not in messages(study)
+
+
+# --- phantoms and the charter's calendar ---------------------------------------------------------
+
+INSERTS = "site|scanner|acquired_at|insert|kind|certified_value|unit|measured_value|role"
+
+
+def test_both_kinds_of_insert_are_required(tmp_path):
+    one = INSERTS + "\na|S|2025-01-01|i1|adc|0.6|um2/ms|0.61|infarct"
+    study = study_of(tmp_path, {}, participants=PEOPLE, phantoms=one)
+    assert [f.message for f in errors(study.findings)] == [
+        "no insert with a certified value stands for haemorrhage: both are required"
+    ]
+    both = one + "\na|S|2025-01-01|i2|ncct|60|HU|61|haemorrhage"
+    assert study_of(tmp_path, {}, participants=PEOPLE, phantoms=both).sound
+
+
+def test_inserts_need_something_to_measure_and_are_listed_once(tmp_path):
+    rows = (
+        INSERTS
+        + "|path|mask_path"
+        + "".join(
+            f"\na|S|2025-01-01|{insert}|ncct|60|HU|{value}|{role}|{path}|{mask}"
+            for insert, value, role, path, mask in (
+                ("i1", "61", "haemorrhage", "n/a", "n/a"),
+                ("i1", "61", "infarct", "n/a", "n/a"),
+                ("i2", "n/a", "other", "n/a", "n/a"),
+                ("i3", "n/a", "other", "image.nii.gz", "n/a"),
+            )
+        )
+    )
+    told = messages(study_of(tmp_path, {}, participants=PEOPLE, phantoms=rows))
+    assert "listed twice for one scan (first in row 2)" in told
+    assert "neither an image nor a measured value" in told
+    assert "an image without a mask of its insert" in told
+
+
+def test_trial_criteria_name_visits_and_columns_that_exist(tmp_path):
+    (tmp_path / "a.nii.gz").touch()
+    trial = {
+        "windows": {"day55": {"day": 5}},
+        "complete": {"v": ["dwi"]},
+        "imaging_to_treatment_minutes_max": 60,
+    }
+    config = {"acquisition": {"trial": trial}}
+    study = study_of(tmp_path, config, participants=PEOPLE, scans=DWI_ONLY)
+    columns = [finding.column for finding in errors(study.findings)]
+    assert columns == ["acquisition.trial.windows.day55", "acquisition.trial.treated_at_column"]

@@ -1,0 +1,132 @@
+"""Planning and cohort jobs at scale: CPU seconds and memory against the limits that are promised.
+
+python tests/bench/bench_scale.py [plan|tables] [SUBJECTS ...]
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+VISITS = ("baseline", "day5", "day90")
+
+
+def scan_study(folder: Path, subjects: int) -> Path:
+    """Sheets of a study with two scans at each of three visits; the scans are a few bytes."""
+    people = [f"{n:05d}" for n in range(subjects)]
+    rows = ["participant_id\tvisit\tkind\tpath"]
+    for person in people:
+        (folder / "data" / person).mkdir(parents=True)
+        for visit in VISITS:
+            for kind in ("dwi", "adc"):
+                path = folder / "data" / person / f"{visit}_{kind}.nii.gz"
+                path.write_bytes(b"not read while jobs are planned")
+                rows.append(f"{person}\t{visit}\t{kind}\t{path}")
+    (folder / "scans.tsv").write_text("\n".join(rows) + "\n")
+    (folder / "participants.tsv").write_text("participant_id\n" + "\n".join(people) + "\n")
+    config = {
+        "study": {"id": "scale"},
+        "results_dir": str(folder / "results"),
+        "inputs": {n: str(folder / f"{n}.tsv") for n in ("participants", "scans")},
+        "visits": {"order": list(VISITS), "baseline": "baseline"},
+    }
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
+def measured(command: list[str]) -> tuple[float, float, str]:
+    """CPU s, peak memory (MB) and last line of a command."""
+    process = subprocess.Popen(
+        command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    told = process.stdout.read() if process.stdout else ""
+    _, code, used = os.wait4(process.pid, 0)
+    if code:
+        raise SystemExit(told[-3000:])
+    return used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, told
+
+
+def plan(subjects: int) -> None:
+    """Dry run of all, of one subject, and of a tenth."""
+    with tempfile.TemporaryDirectory() as name:
+        config = scan_study(Path(name), subjects)
+        base = [
+            sys.executable,
+            "-m",
+            "snakemake",
+            "-n",
+            "--cores",
+            "4",
+            "--configfile",
+            str(config),
+        ]
+        one = f"{name}/results/scale/derivatives/sub-00001/ses-day5/measure.json"
+        for what, more in (
+            ("everything", []),
+            ("one subject", ["--", one]),
+            ("a tenth", ["--batch", "collect=1/10", "--", "endpoints"]),
+        ):
+            cpu, memory, _ = measured([*base, *more])
+            print(
+                f"dry run, {subjects} x 3, {what:<12} {cpu:7.1f} CPU s {memory:7.0f} MB", flush=True
+            )
+
+
+def tables(visits: int) -> None:
+    """Collecting a table-level cohort: every visit has values of a pipeline and two readers."""
+    from corelab.measurement.collect import collect_measurements
+    from corelab.provenance.products import write_json
+
+    rng = np.random.default_rng(1)
+    with tempfile.TemporaryDirectory() as name:
+        records, listed = [], []
+        for number in range(visits):
+            subject, visit = f"{number // 3:05d}", VISITS[number % 3]
+            rows = [
+                {
+                    "participant_id": subject, "visit": visit, "endpoint": endpoint,
+                    "source": source, "repeat": 1, "region": "all",
+                    "value": float(rng.gamma(3, 8)), "unit": "mL", "status": "ok",
+                    "reason": None, "scan_ids": f"sub-{subject}_ses-{visit}_dwi",
+                }
+                for endpoint in ("infarct_volume", "core_volume", "hypoperfused_volume")
+                for source in ("pipeline", "r1", "r2")
+            ]  # fmt: skip
+            path = Path(name, f"{number}.json")
+            write_json({"rows": rows, "overlap": [], "acquisition": []}, path)
+            records.append(path)
+            listed.append((subject, visit))
+        start = time.process_time()
+        collect_measurements(
+            records, reads=None, supplied=None, listed=listed, visit_order=VISITS,
+            baseline="baseline", settings={"ghost_core_above_ml": 10.0},
+        )  # fmt: skip
+        cpu = time.process_time() - start
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    print(f"collecting {visits:>6} visits {cpu:7.1f} CPU s {peak:7.0f} MB peak", flush=True)
+
+
+def main() -> None:
+    """What was asked for, else both at a small size."""
+    what, *sizes = sys.argv[1:] or ["both"]
+    numbers = [int(size) for size in sizes]
+    if what in {"plan", "both"}:
+        for subjects in numbers or [100]:
+            plan(subjects)
+    if what in {"tables", "both"}:
+        for visits in numbers or [1000, 3000]:
+            tables(visits)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,156 @@
+"""Random kills of a run, its jobs and its memory; then the same manifest: `make chaos`.
+
+A small study of tables is computed once undisturbed. Then lives of the same study are cut short at
+random moments, several in a row, until the kills are used up; each time the next run goes on from
+what it finds. After every such row the study is finished and its manifest compared. What is random
+comes from a seed, the moments from the machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(REPOSITORY / "tests"), str(REPOSITORY / "workflow" / "scripts")]
+
+from workflow_runs import tables_study  # noqa: E402
+
+from corelab.provenance.ledger import entries  # noqa: E402
+
+KINDS = ("job", "head", "both", "terminate", "memory", "clock", "half", "product")
+
+
+class Study:
+    """A study in a working directory of its own."""
+
+    def __init__(self, folder: Path, config: Path) -> None:
+        self.work, self.config = folder, config
+        folder.mkdir(parents=True)
+        self.results = folder / "results" / "tables"
+
+    def start(self) -> subprocess.Popen[bytes]:
+        """A run in a process group of its own."""
+        # What `snakemake --unlock` does; it would only cost another start each time.
+        shutil.rmtree(self.work / ".snakemake" / "locks", ignore_errors=True)
+        command = [
+            sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"),
+            "--workflow-profile", str(REPOSITORY / "profiles" / "default"),
+            "--cores", "2", "--rerun-incomplete", "--configfile", str(self.config),
+            "--config", "results_dir=results",
+        ]  # fmt: skip
+        with open(self.work / "run.log", "ab") as log:
+            return subprocess.Popen(
+                command, cwd=self.work, stdout=log, stderr=log, start_new_session=True
+            )
+
+    def jobs(self) -> list[int]:
+        """Processes of the jobs at work."""
+        found = [entry for _, entry in entries(self.results) if entry.get("state") == "running"]
+        return [int(entry["pid"]) for entry in found]
+
+    def finish(self) -> str:
+        """Run to the end; the hash of all products."""
+        for _ in range(3):  # a job killed a moment ago makes one run fail, not two
+            if self.start().wait() == 0:
+                break
+        else:
+            raise SystemExit((self.work / "run.log").read_text()[-6000:])
+        manifest = json.loads((self.results / "provenance" / "manifest.json").read_text())
+        return str(manifest["products_sha256"])
+
+
+def _kill(pid: int, number: int = signal.SIGKILL) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, number)
+
+
+def disturb(study: Study, kind: str, chance: random.Random) -> None:
+    """Start a run and cut it short, or hurt what it left."""
+    head = study.start()
+    told = study.work / "run.log"
+    offset = told.stat().st_size
+    # Planning takes seconds in which nothing is written; the interesting part begins with the jobs.
+    for _ in range(600):
+        if head.poll() is not None or b"Jobs: " in told.read_bytes()[offset:]:
+            break
+        time.sleep(0.05)
+    time.sleep(chance.uniform(0.0, 6.0))
+    jobs = study.jobs()
+    if kind == "job" and jobs:
+        _kill(chance.choice(jobs))
+        time.sleep(chance.uniform(0.0, 1.0))
+        os.killpg(head.pid, signal.SIGKILL) if head.poll() is None else None
+    elif kind == "head":
+        _kill(head.pid)  # its jobs live on; the next run waits for them
+    elif kind == "terminate":
+        _kill(head.pid, signal.SIGTERM)
+    elif head.poll() is None:
+        os.killpg(head.pid, signal.SIGKILL)
+    head.wait()
+    files = (
+        sorted(p for p in study.results.rglob("*") if p.is_file()) if study.results.is_dir() else []
+    )
+    products = [
+        p
+        for p in files
+        if p.relative_to(study.results).parts[0] in {"endpoints", "statistics", "report"}
+    ]
+    if kind in {"memory", "half", "product"}:
+        shutil.rmtree(study.work / ".snakemake", ignore_errors=True)
+    if kind == "half" and products:
+        victim = chance.choice(products)
+        victim.write_bytes(victim.read_bytes()[: victim.stat().st_size // 2])
+    if kind == "product" and products:
+        chance.choice(products).unlink()
+    if kind == "clock":
+        for path in files:
+            moment = path.stat().st_mtime - chance.choice((0, 86400, -3600))
+            os.utime(path, (moment, moment))
+
+
+def main() -> int:
+    """Kill as often as asked; 0 if no manifest differs."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=100)
+    parser.add_argument("--row", type=int, default=5, help="kills before the study is finished")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--minutes", type=float, default=60.0, help="stop after this time")
+    arguments = parser.parse_args()
+    chance = random.Random(arguments.seed)
+    start = time.monotonic()
+    with tempfile.TemporaryDirectory(prefix="corelab-chaos-") as name:
+        folder = Path(name)
+        config = tables_study(folder / "study")
+        expected = Study(folder / "undisturbed", config).finish()
+        print(f"undisturbed: {expected[:16]} in {time.monotonic() - start:.0f} s", flush=True)
+        kills = different = number = 0
+        while kills < arguments.kills and time.monotonic() - start < 60 * arguments.minutes:
+            number += 1
+            study = Study(folder / f"row-{number}", config)
+            row = [chance.choice(KINDS) for _ in range(min(arguments.row, arguments.kills - kills))]
+            for kind in row:
+                disturb(study, kind, chance)
+            kills += len(row)
+            found = study.finish()
+            different += found != expected
+            verdict = "same" if found == expected else f"DIFFERENT, kept in {study.work}"
+            print(f"row {number:>3}: {', '.join(row):<50} {verdict}", flush=True)
+            if found == expected:
+                shutil.rmtree(study.work)
+        print(f"{kills} kills in {number} rows, {different} manifests differ", flush=True)
+    return int(different > 0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

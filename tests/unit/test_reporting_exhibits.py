@@ -1,0 +1,97 @@
+"""Exhibits: what a room hands to the report arrives on the pages, in the PDF and among alarms."""
+
+from __future__ import annotations
+
+import base64
+
+import pandas as pd
+import pytest
+from fabricated_study import fabricated_study
+
+from corelab.provenance.exhibits import Alarm, write_exhibit
+from corelab.provenance.products import write_table
+from corelab.reporting import write_report
+from corelab.reporting.attention import attention, flagged_subjects
+from corelab.reporting.exhibits import report_blocks
+from corelab.reporting.results import read_results, subject_page
+
+SVG = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><circle r="4"/></svg>'
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder, config, people = fabricated_study(tmp_path_factory.mktemp("exhibits"))
+    (folder / "exhibits").mkdir()
+    (folder / "exhibits" / "chart.svg").write_bytes(SVG)
+    frame = pd.DataFrame({"site": ["007", "<b>"], "bias_ml": [1.23456, -2.0]})
+    write_table(frame, folder / "statistics" / "chart.tsv", ["site", "bias_ml"])
+    write_exhibit(
+        folder / "exhibits" / "chart.json",
+        section="phantom",
+        title="Control chart",
+        caption="Bias by date.",
+        figure="chart.svg",
+        alt="one circle",
+        table="statistics/chart.tsv",
+        columns={"site": "Site", "bias_ml": "Bias, mL"},
+        alarms=[Alarm("error", "Site 7 drifts", ("S-02",))],
+        banner="INVALID: the lock is broken",
+    )
+    write_exhibit(
+        folder / "exhibits" / "own.json",
+        section="images",
+        title="Only for one",
+        participant_id="S-01",
+    )
+    return folder, config, people, write_report(folder, config, people)
+
+
+def test_an_exhibit_brings_its_own_section_figure_and_table(study):
+    text = study[3].read_text(encoding="utf-8")
+    part = text.split('id="phantom"')[1].split("</section>")[0]
+    assert base64.b64encode(SVG).decode() in part and 'alt="one circle"' in part
+    assert "Bias, mL" in part and "&lt;b&gt;" in part
+    # An id stays text; a number is rounded for reading and sorts by its own value.
+    assert ">007<" in part and 'data-sort="1.23456"' in part
+
+
+def test_a_banner_stands_on_every_page(study):
+    for page in study[3].parent.glob("*.html"):
+        assert "INVALID: the lock is broken" in page.read_text(encoding="utf-8"), page.name
+
+
+def test_a_subjects_exhibit_is_on_its_page_alone(study):
+    folder = study[3].parent
+    assert "Only for one" in (folder / subject_page("S-01")).read_text(encoding="utf-8")
+    assert "Only for one" not in (folder / subject_page("S-02")).read_text(encoding="utf-8")
+    assert "Only for one" not in study[3].read_text(encoding="utf-8")
+
+
+def test_alarms_need_attention_and_flag_subjects(study):
+    results = read_results(*study[:3])
+    assert ("error", "Site 7 drifts") in {(a.severity, a.text) for a in attention(results)}
+    assert flagged_subjects(results)["S-02"] == "error"
+
+
+def test_the_pdf_numbers_them(study):
+    blocks = report_blocks(read_results(*study[:3]))
+    assert [getattr(block, "number", "") for block in blocks] == ["", "14.5.1", "14.5.1"]
+
+
+def test_only_exhibits_of_this_run_are_shown(study):
+    assert read_results(*study[:3], exhibits=[]).exhibits == ()
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"section": "nowhere"}, "unknown section"),
+        ({"figure": "absent.svg", "alt": "a"}, "does not lie beside it"),
+        ({"figure": "there.svg"}, "needs 'alt'"),
+        ({"alarms": [Alarm("fatal", "x")]}, "unknown severity"),
+    ],
+)
+def test_faults_are_told_when_written(tmp_path, more, told):
+    (tmp_path / "there.svg").write_bytes(SVG)
+    with pytest.raises(ValueError, match=told):
+        write_exhibit(tmp_path / "x.json", **{"section": "quality", "title": "t", **more})
