@@ -8,7 +8,7 @@ CORES  ?= all
 export PYTHONPATH := $(CURDIR)/workflow/scripts
 export PYTHONDONTWRITEBYTECODE ?=
 
-.PHONY: help env lock demo test acceptance lint bench clean
+.PHONY: help env lock demo test acceptance lint bench slurm-test chaos audit sbom docs docs-images clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,8 +45,31 @@ lint: env  ## ruff, snakefmt, snakemake --lint, mypy
 	$(BIN)/snakemake --lint
 	$(BIN)/mypy
 
-bench: env  ## speed and accuracy figures, as ratios against a reference in the same run
+bench: env  ## speed as ratios to a reference in the same run; coverage of intervals
 	$(BIN)/python tests/bench/bench.py
+
+slurm-test: env  ## the workflow through a real one-node Slurm on loopback (root; Debian packages)
+	tests/cluster/slurm.sh up $(ACCOUNTING)
+	$(BIN)/python tests/cluster/slurm_test.py $(SLURM_TEST); code=$$?; tests/cluster/slurm.sh down; exit $$code
+
+chaos: env  ## random kills of runs and jobs, then the same manifest (KILLS=100 SEED=1)
+	$(BIN)/python tests/chaos/chaos.py --kills $(or $(KILLS),100) --seed $(or $(SEED),1)
+
+audit: env  ## licences of the lock against the list of allowed ones, and known vulnerabilities
+	$(BIN)/python tests/supply/licences.py
+	$(BIN)/pip-audit --disable-pip --require-hashes -r requirements.lock || \
+	  [ -z "$(STRICT)" ]
+
+sbom: env  ## software bill of materials of the environment, CycloneDX JSON
+	mkdir -p build
+	$(BIN)/cyclonedx-py environment --output-reproducible --of JSON -o build/sbom.cdx.json $(BIN)/python
+	@echo build/sbom.cdx.json
+
+docs: env  ## build the documentation site into site/ (no network)
+	$(BIN)/mkdocs build --strict --quiet
+
+docs-images: env  ## pictures of the demo's report for README and site (needs chromium)
+	$(BIN)/python docs/make_images.py results/demo/report
 
 clean:  ## remove caches, never results
 	rm -rf .pytest_cache .ruff_cache .mypy_cache
