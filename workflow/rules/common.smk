@@ -628,7 +628,9 @@ def decision_files():
 
 def sensitivity_analyses():
     """Analyses to run again without exclusions: all of them, once anything is excluded."""
-    text = Path(decisions_path()).read_text(encoding="utf-8") if decision_files() else ""
+    text = (
+        Path(decisions_path()).read_text(encoding="utf-8") if decision_files() else ""
+    )
     return list(ANALYSES) if "\texclude\t" in text else []
 
 
