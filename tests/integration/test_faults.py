@@ -15,8 +15,7 @@ from workflow_runs import snakemake, tables_study
 
 from corelab.provenance import ledger
 
-# Slow until each has been seen to pass on the merged workflow; then back into the short suite.
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = pytest.mark.integration
 PROFILE = ("--workflow-profile", str(REPOSITORY / "profiles" / "default"))
 SNAKEFILE = ("--snakefile", str(REPOSITORY / "Snakefile"))
 

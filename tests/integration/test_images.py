@@ -13,8 +13,7 @@ from workflow_runs import snakemake
 from corelab.phantom.design import TrialSpec
 from corelab.phantom.trial import write_sheets
 
-# Slow until each has been seen to pass on the merged workflow; then back into the short suite.
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")

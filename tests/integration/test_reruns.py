@@ -8,8 +8,7 @@ from workflow_runs import copy_of_repository, jobs, snakemake, tables_study
 
 from corelab.provenance import digest
 
-# Slow until each has been seen to pass on the merged workflow; then back into the short suite.
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = pytest.mark.integration
 NOTHING = "Nothing to be done"
 
 
