@@ -109,6 +109,8 @@ def subject(
     noise: float = 0.04,
     bias: float = 0.22,
     tilt_deg: float = 0.0,
+    lesion_scale: float = 1.0,
+    cavity: bool = False,
 ) -> Subject:
     """One simulated subject.
 
@@ -122,6 +124,10 @@ def subject(
         Rician noise as a share of white matter; largest log of the bias field.
     tilt_deg
         The head is turned by this about the left-right axis in the scanner, beyond the usual.
+    lesion_scale
+        Size of the lesion's axes; 0.4 gives 2 to 3 mL.
+    cavity
+        The lesion is fluid, without the anatomy it lies in, instead of dimmed tissue.
     """
     rng = np.random.default_rng(seed)
     template = np.asarray(template_image().dataobj)
@@ -141,7 +147,9 @@ def subject(
         )
 
     grid = np.indices(template.shape).reshape(3, -1).T + origin
-    far = np.sqrt((((grid - [38.0 * side, -10, 18]) / [20, 23, 19]) ** 2).sum(1))
+    far = np.sqrt(
+        (((grid - [38.0 * side, -10, 18]) / (np.array([20, 23, 19]) * lesion_scale)) ** 2).sum(1)
+    )
     lesion_mni = (far.reshape(template.shape) < 1) & brain_mni
 
     sizes = np.array(spacing)
@@ -159,7 +167,11 @@ def subject(
     brain = sampled(brain_mni) > 0.5
     lesion = sampled(lesion_mni) > 0.5
     image = np.maximum(sampled(template), 0)
-    image *= 1 - 0.4 * ndimage.gaussian_filter(lesion.astype(np.float32), 0.7 / sizes)
+    soft = ndimage.gaussian_filter(lesion.astype(np.float32), 0.7 / sizes)
+    if cavity:
+        image += soft * (0.3 * np.percentile(image[brain], 95) - image)
+    else:
+        image *= 1 - 0.4 * soft
     white = np.percentile(image[brain], 95)
     depth = ndimage.distance_transform_edt(~brain, sampling=sizes)
     shells = np.select([depth < 3, depth < 7, depth < 12], [0.15, 0.08, 0.9], 0.0) * white

@@ -92,15 +92,19 @@ def test_heads_that_no_constant_was_chosen_on():
 
 
 def test_heads_on_a_shuttling_table():
-    """Two positions 1.5 s apart, each seen every 3 s: artery, side and core hold by slice times.
+    """Two positions 1.5 s apart, each seen every 3 s: no worse than a table that stands still.
 
-    Frames 3 s apart are at the edge of the gate (frame_interval_s), where Tmax is over-called.
+    Frames 3 s apart are at the edge of the gate (frame_interval_s) and over-call Tmax by
+    themselves; the same heads, all slices at once every 3 s, tell by how much. Beyond that the
+    shuttle may cost what the issue allows of Tmax > 6 s: 10 mL.
     """
-    cases = cohort(shuttle_s=1.5, interval_s=3.0, noise=4.0)
-    for row in [analysed(case) for case in (cases[12], cases[5])]:
+    still = cohort(interval_s=3.0, noise=4.0)
+    moving = cohort(shuttle_s=1.5, interval_s=3.0, noise=4.0)
+    for number in (12, 5):
+        row, control = analysed(moving[number]), analysed(still[number])
         assert row["true_artery"] and row["side"]
         assert abs(row["core_error_ml"]) <= 3.0 and row["core_dice"] >= 0.80, row
-        assert abs(row["late_error_ml"]) <= 0.2 * row["late_ml"], row
+        assert abs(row["late_error_ml"]) <= abs(control["late_error_ml"]) + 10.0, (row, control)
 
 
 def test_cohort_after_motion():

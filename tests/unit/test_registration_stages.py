@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from corelab.imaging import mask_volume_ml, prepare_visit
 from corelab.registration import (
@@ -20,8 +21,9 @@ from corelab.registration import (
     template_image,
     transform_points,
 )
+from corelab.registration.filling import filled_lesion
 from corelab.registration.pairs import Head, fit_to_template
-from corelab.registration.preparation import best_scan, filled_lesion
+from corelab.registration.preparation import best_scan
 from corelab.registration.presets import registration_settings
 from corelab.registration.registrar import registrar
 from corelab.registration.transforms import Affine
@@ -336,18 +338,57 @@ class TestLesion:
         assert fit.lesion["used"] == "none" and "of the brain" in fit.lesion["note"]
         assert fit.reason is None
 
-    def test_fill_takes_tissue_from_the_other_side_through_the_fit(self):
+    def test_a_lesion_that_replaces_tissue_is_filled_from_the_other_side(self):
         # The symmetric template itself: what is filled must be nearly what was there.
         template = template_image()
+        truth = np.asarray(template.dataobj)
+        lesion = np.asarray(lesion_mni().dataobj) != 0
+        noise = np.random.default_rng(5).normal(20, 4, lesion.sum())
+        data = np.array(template.dataobj)
+        data[lesion] = noise
+        filling = filled_lesion(nib.Nifti1Image(data, template.affine), lesion, [], [])
+        filled = np.asarray(filling.image.dataobj)
+        assert filling.other_side > 0.99 and filling.own_tissue == 0
+        assert abs(filling.anatomy_correlation) < 0.3
+        assert np.abs(filled - truth)[lesion].mean() < 4  # of white matter at 200
+        untouched = ~lesion & (filled != data)
+        assert untouched.sum() < lesion.sum()  # the 2 mm rim only
+
+    def test_a_lesion_that_keeps_the_anatomy_gets_healthy_intensities(self):
+        template = template_image()
+        truth = np.asarray(template.dataobj)
         lesion = np.asarray(lesion_mni().dataobj) != 0
         data = np.array(template.dataobj)
-        data[lesion] *= 0.4
-        filled, share = filled_lesion(nib.Nifti1Image(data, template.affine), lesion, [], [])
-        error = np.abs(np.asarray(filled.dataobj) - np.asarray(template.dataobj))[lesion]
-        assert share > 0.99
-        assert error.mean() < 4  # of white matter at 200
-        untouched = ~lesion & (np.asarray(filled.dataobj) != data)
-        assert untouched.sum() < lesion.sum()  # the 2 mm rim only
+        # No scanner shows an edge sharper than its voxels.
+        data *= 1 - 0.4 * gaussian_filter(lesion.astype(np.float32), 0.8)
+        # The wrong tissue on the other side (5 mm further on) must not come in.
+        shifted = np.eye(4)
+        shifted[1, 3] = 5.0
+        away = [Affine(shifted)], [Affine(np.linalg.inv(shifted))]
+        other = filled_lesion(nib.Nifti1Image(data, template.affine), lesion, away[0], [])
+        filling = filled_lesion(nib.Nifti1Image(data, template.affine), lesion, [], [])
+        error = np.abs(np.asarray(filling.image.dataobj) - truth)[lesion]
+        assert filling.own_tissue > 0.99 and filling.other_side == 0
+        assert filling.anatomy_correlation > 0.9
+        assert error.mean() < 6
+        # Worse aligned the correlation falls, and with it the trust in it.
+        assert other.anatomy_correlation < filling.anatomy_correlation - 0.1
+
+    def test_each_lesion_is_judged_for_itself(self):
+        template = template_image()
+        data = np.array(template.dataobj)
+        dimmed, replaced = (np.zeros(template.shape, bool) for _ in range(2))
+        dimmed[60:75, 120:140, 90:105] = True
+        replaced[60:75, 60:80, 90:105] = True
+        data *= 1 - 0.5 * gaussian_filter(dimmed.astype(np.float32), 0.8)
+        data[replaced] = np.random.default_rng(6).normal(20, 4, replaced.sum())
+        filling = filled_lesion(nib.Nifti1Image(data, template.affine), dimmed | replaced, [], [])
+        brain = np.asarray(template.dataobj) > 0
+        share = (dimmed & brain).sum() / ((dimmed | replaced) & brain).sum()
+        assert abs(filling.own_tissue - share) < 0.1
+        assert abs(filling.other_side - (1 - share)) < 0.1
+        error = np.abs(np.asarray(filling.image.dataobj) - np.asarray(template.dataobj))
+        assert error[dimmed].mean() < 8 and error[replaced].mean() < 8
 
     def test_fill_of_a_midline_lesion_falls_back_to_the_local_mean(self):
         template = template_image()
@@ -355,9 +396,9 @@ class TestLesion:
         lesion[88:109, 120:135, 80:95] = True  # x from -10 to 10
         data = np.array(template.dataobj)
         data[lesion] = 5000
-        filled, share = filled_lesion(nib.Nifti1Image(data, template.affine), lesion, [], [])
-        assert share < 0.05
-        assert np.asarray(filled.dataobj).max() <= data[~lesion].max()
+        filling = filled_lesion(nib.Nifti1Image(data, template.affine), lesion, [], [])
+        assert filling.other_side < 0.05 and filling.own_tissue == 0
+        assert np.asarray(filling.image.dataobj).max() <= data[~lesion].max()
 
 
 def test_b0_stands_for_a_diffusion_grid_and_the_order_of_the_sheet_breaks_ties():

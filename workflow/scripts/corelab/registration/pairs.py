@@ -12,6 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from corelab.imaging import ImageFault, load_image
+from corelab.registration.filling import filled_lesion
 from corelab.registration.halfway import halfway_rigid
 from corelab.registration.preparation import (
     CT_KINDS,
@@ -22,7 +23,6 @@ from corelab.registration.preparation import (
     centred,
     coarsened,
     dilated,
-    filled_lesion,
     voxel_mm,
     windowed,
 )
@@ -184,7 +184,8 @@ class TemplateFit:
         As of :func:`fit_rigid`.
     lesion
         What was done about the lesion: ``requested``, ``used``, ``excluded_ml``, ``note`` and,
-        for a filled one, the share that came from the other side.
+        for a filled one, what it was filled with: see
+        :class:`~corelab.registration.filling.Filling`.
     """
 
     transform: Transform
@@ -264,9 +265,15 @@ def _deformable(
     first = registrar.deformable(fixed, moving, start=start, metric_mask=mask, first_pass=True)
     image = nib.Nifti1Image(lesion.astype(np.uint8), head.image.affine)
     place = np.asarray(apply_transforms(image, moving, [], "label").dataobj) != 0
-    filled, share = filled_lesion(moving, place, first.to_moving, first.to_fixed)
-    handled["filled_from_other_side"] = round(share, 6)
-    return registrar.deformable(fixed, filled, start=start)
+    filling = filled_lesion(moving, place, first.to_moving, first.to_fixed)
+    handled |= rounded(
+        {
+            "filled_with_own_tissue": filling.own_tissue,
+            "filled_from_other_side": filling.other_side,
+            "anatomy_correlation": filling.anatomy_correlation,
+        }
+    )
+    return registrar.deformable(fixed, filling.image, start=start)
 
 
 def _handled_lesion(

@@ -1,4 +1,4 @@
-"""What a pair of images goes through before it is registered, and the filling of a lesion."""
+"""What a pair of images goes through before it is registered."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from scipy import ndimage
-
-from corelab.registration.transforms import Affine, Step, transform_points
 
 #: Which scan of a grid is registered, best first.
 SCAN_ORDER = ("T1w", "T1c", "b0", "dwi", "FLAIR", "T2w", "gre", "ncct", "ctp", "dsc", "adc")
@@ -163,88 +161,24 @@ def centred(fixed: nib.Nifti1Image, moving: nib.Nifti1Image) -> np.ndarray:
     return start
 
 
-def filled_lesion(
-    image: nib.Nifti1Image,
-    lesion: np.ndarray,
-    to_template: Sequence[Step],
-    to_image: Sequence[Step],
-) -> tuple[nib.Nifti1Image, float]:
-    """Replace a lesion by the tissue of the other side (enantiomorphic filling).
-
-    The mirror is that of the symmetric template, reached through a first fit: a point of the
-    lesion goes to the template, its x changes sign, and the value is read where the mirrored
-    point lies in the image. Intensities are matched in the ring around the lesion. What the
-    other side cannot give (it is diseased itself, or outside the image) is filled with the
-    local mean of the healthy tissue.
-
-    Parameters
-    ----------
-    image
-        Brain only.
-    lesion
-        Boolean, on the image's grid.
-    to_template, to_image
-        Steps that map points of the image to the template and back.
-
-    Returns
-    -------
-    tuple
-        The filled image and the share of the lesion that the other side could fill.
-
-    References
-    ----------
-    Nachev P et al., NeuroImage 2008;39:1215-1226.
+def widened(box: Sequence[slice], margin: np.ndarray, shape: Sequence[int]) -> tuple[slice, ...]:
+    """Box with a margin (voxels of each axis) around it, within the image.
 
     Examples
     --------
-    >>> data = np.ones((21, 9, 9), np.float32); data[4, 4, 4] = 0
-    >>> affine = np.eye(4); affine[:3, 3] = -10, -4, -4       # x = -6 is diseased, x = 6 is not
-    >>> image = nib.Nifti1Image(data, affine)
-    >>> filled, share = filled_lesion(image, data == 0, [], [])
-    >>> round(float(filled.get_fdata()[4, 4, 4]), 3), share
-    (1.0, 1.0)
+    >>> widened((slice(1, 3), slice(5, 9)), np.array([2, 2]), (10, 10))
+    (slice(0, 5, None), slice(3, 10, None))
     """
-    data = np.array(image.dataobj, dtype=np.float32)
-    region = dilated(lesion, image.affine, 2.0) & (data > 0) | lesion
-    ring = dilated(lesion, image.affine, 12.0) & ~region & (data > 0)
-    healthy = ((~region) & (data > 0)).astype(np.float32)
-
-    def other_side(places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        points = transform_points(Affine(image.affine)(places.astype(float)), list(to_template))
-        points[:, 0] *= -1
-        back = transform_points(points, list(to_image))
-        voxel = Affine(np.linalg.inv(image.affine))(back).T
-        usable = ndimage.map_coordinates(healthy, voxel, order=1, mode="constant") > 0.9
-        return ndimage.map_coordinates(data, voxel, order=1, mode="constant"), usable
-
-    sigma = 4.0 / voxel_mm(image.affine)
-    weight = ndimage.gaussian_filter(healthy, sigma)
-    local = ndimage.gaussian_filter(data * healthy, sigma) / np.maximum(weight, 1e-6)
-    result = np.where(region, np.where(weight > 1e-3, local, data), data)
-    if not region.any() or not ring.any():
-        return nib.Nifti1Image(result.astype(np.float32), image.affine), 0.0
-    mirrored_ring, ring_usable = other_side(np.argwhere(ring))
-    values, usable = other_side(np.argwhere(region))
-    if ring_usable.sum() >= 20 and usable.any():
-        here = np.median(data[ring][ring_usable])
-        there = np.median(mirrored_ring[ring_usable])
-        gain = here / there if there > 0 else 1.0
-        at = tuple(np.argwhere(region)[usable].T)
-        result[at] = values[usable] * gain
-        share = float(usable.mean())
-    else:
-        share = 0.0
-    return nib.Nifti1Image(result.astype(np.float32), image.affine), share
+    return tuple(
+        slice(max(0, part.start - int(rim)), min(size, part.stop + int(rim)))
+        for part, rim, size in zip(box, margin, shape, strict=True)
+    )
 
 
 def _box(mask: np.ndarray, margin: np.ndarray) -> tuple[slice, ...]:
     found = ndimage.find_objects(mask.astype(np.uint8))
-    if not found:
-        return tuple(slice(0, size) for size in mask.shape)
-    return tuple(
-        slice(max(0, part.start - int(rim)), min(size, part.stop + int(rim)))
-        for part, rim, size in zip(found[0], margin, mask.shape, strict=True)
-    )
+    whole = tuple(slice(0, size) for size in mask.shape)
+    return widened(found[0], margin, mask.shape) if found else whole
 
 
 def _moved_origin(affine: np.ndarray, box: Sequence[slice]) -> np.ndarray:
