@@ -31,6 +31,10 @@ _PATCH, _BLOCK = 2, 7
 MIN_Z = 5.0
 #: The better fit must be better by this share of the other's.
 MIN_GAIN = 0.03
+#: Both hypotheses must have had a fair fit: least overlap (Dice) of the two brains.
+MIN_OVERLAP = 0.85
+#: Soft tissue on CT (HU); bone and air would leave the brain one bin of a histogram.
+CT_KINDS, BRAIN_WINDOW_HU = ("ncct", "ctp"), (0.0, 100.0)
 
 Volume = NDArray[np.float32]
 
@@ -128,6 +132,8 @@ def _image_and_mask(
     image: Any = nib.load(folder / scan["path"])
     if len(image.shape) == 4:
         image = nib.Nifti1Image(np.asarray(image.dataobj).mean(axis=3), image.affine)
+    if scan["kind"] in CT_KINDS:
+        image = nib.Nifti1Image(np.clip(_array(image), *BRAIN_WINDOW_HU), image.affine)
     return image, nib.load(folder / brain_masks[scan["grid"]])
 
 
@@ -162,7 +168,11 @@ def left_right(reference: tuple[Any, Any], image: tuple[Any, Any]) -> LeftRight:
             turned = tuple(_flipped(one) for one in moving) if mirrored else moving
             voxels, mask = _fitted(fixed, fixed_mask, *turned)
         scores.append((_array(voxels), _array(mask) > 0.5))
-    inside = (_array(fixed_mask) > 0.5) & scores[0][1] & scores[1][1]
+    brain = _array(fixed_mask) > 0.5
+    overlaps = [2.0 * (brain & there).sum() / (brain.sum() + there.sum()) for _, there in scores]
+    if min(overlaps) < MIN_OVERLAP:
+        return LeftRight(0.0, 0.0, "not_assessable")
+    inside = brain & scores[0][1] & scores[1][1]
     either = [_local_correlation(_array(fixed), voxels, inside) for voxels, _ in scores]
     return _judged(either[0], either[1], inside)
 
@@ -244,13 +254,14 @@ def _fitted(fixed: Any, fixed_mask: Any, moving: Any, moving_mask: Any) -> tuple
     """Moving image and mask on the fixed grid after a rigid fit."""
     import SimpleITK as sitk
 
+    # The metric sums per thread: with their number the last bits would change, and the path.
+    sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     target, source, mask = (_to_sitk(one) for one in (fixed, moving, moving_mask))
     start = sitk.Euler3DTransform()
     centre = _centre(fixed_mask)
     start.SetCenter(centre.tolist())
     start.SetTranslation((_centre(moving_mask) - centre).tolist())
     method = sitk.ImageRegistrationMethod()
-    method.SetNumberOfThreads(1)
     method.SetMetricAsMattesMutualInformation(32)
     method.SetMetricFixedMask(sitk.Cast(_to_sitk(fixed_mask) > 0.5, sitk.sitkUInt8))
     method.SetMetricSamplingStrategy(method.REGULAR)

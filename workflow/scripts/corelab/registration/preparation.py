@@ -9,11 +9,10 @@ import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from corelab.imaging.laterality import BRAIN_WINDOW_HU, CT_KINDS
+
 #: Which scan of a grid is registered, best first.
 SCAN_ORDER = ("T1w", "T1c", "b0", "dwi", "FLAIR", "T2w", "gre", "ncct", "ctp", "dsc", "adc")
-CT_KINDS = ("ncct", "ctp")
-#: Window that shows the brain on CT (HU): water to well above blood.
-BRAIN_WINDOW_HU = (0.0, 100.0)
 #: Kinds on which a deformable fit is allowed, and the thickest voxel (mm) for it: a deformable
 #: fit of 5 mm slices is worse than an affine one (registration error 4.0 against 3.6 mm).
 DEFORMABLE_KINDS = ("T1w", "T1c")
