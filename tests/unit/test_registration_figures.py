@@ -37,6 +37,11 @@ def test_failed_fits_come_first_then_what_stands_out():
     assert table["participant_id"].tolist()[:2] == ["bad", "odd"]
     assert table["rank"].tolist() == list(range(1, 15))
     assert table.set_index("participant_id").loc["odd", "worst_z"] < -3
+    # Another kind of fit is no outlier of this one, and four of a kind are too few to tell.
+    thick = [fit(f"thick{n}", dice=0.8 + n / 1000) | {"method": "affine"} for n in range(4)]
+    mixed = quality_table([*cohort, *thick]).set_index("participant_id")
+    assert mixed.loc["odd", "worst_z"] == table.set_index("participant_id").loc["odd", "worst_z"]
+    assert mixed.loc[[f"thick{n}" for n in range(4)], "worst_z"].isna().all()
     # The order of the records has no say.
     assert (
         quality_table(cohort[::-1])["participant_id"].tolist() == table["participant_id"].tolist()

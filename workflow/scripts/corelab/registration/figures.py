@@ -31,6 +31,8 @@ FAILED_COLOUR, OUTLYING_COLOUR, SOUND_COLOUR = "#ff6b6b", "#ffb347", "#e8e8e8"
 RANKED = ("dice", "mutual_information", "edge_correlation")
 #: Below this robust z a fit stands out from its cohort.
 OUTLYING_Z = -3.0
+#: So many like fits make a cohort that one can stand out from.
+LEAST_FITS = 5
 _SLICES = 7
 _SQUARE_MM = 22
 _TILE_PLANE = 1
@@ -46,7 +48,7 @@ QUALITY_COLUMNS = {
     "anchor": "Kind and visit of the scan that was fitted to the template",
     "method": "syn or affine",
     "lesion": "What was done about the lesion: mask, fill or none",
-    "worst_z": "Least robust z of dice, mutual_information and edge_correlation in the cohort",
+    "worst_z": "Least robust z of dice, mutual_information and edge_correlation among like fits",
     "dice": "Overlap of the brain masks",
     "mutual_information": "Normalised mutual information, 1 to 2",
     "edge_correlation": "Correlation of the edges inside the brain with the template's",
@@ -123,7 +125,9 @@ def quality_table(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """All fits of a study, worst first.
 
     Failed fits come first, then those that stand out most: ``worst_z`` is the least of
-    (value - median) / (1.4826 x median absolute deviation) over the figures in :data:`RANKED`.
+    (value - median) / (1.4826 x median absolute deviation) over the figures in :data:`RANKED`,
+    among the fits of one method and one kind of anchor (an affine fit of a thick b0 is no worse
+    for being unlike a deformable one of a T1). Fewer than :data:`LEAST_FITS` of a kind have none.
 
     Examples
     --------
@@ -153,8 +157,11 @@ def quality_table(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         )
     frame = pd.DataFrame(rows, columns=[name for name in QUALITY_COLUMNS if name != "rank"])
     scores = frame[list(RANKED)].astype(float)
-    spread = 1.4826 * (scores - scores.median()).abs().median()
-    frame["worst_z"] = ((scores - scores.median()) / spread.where(spread > 1e-9)).min(axis=1)
+    alike = [frame["method"].astype(str), frame["anchor"].astype(str).str.split().str[0]]
+    off = scores - scores.groupby(alike).transform("median")
+    spread = 1.4826 * off.abs().groupby(alike).transform("median")
+    enough = scores.groupby(alike).transform("count") >= LEAST_FITS
+    frame["worst_z"] = (off / spread.where((spread > 1e-9) & enough)).min(axis=1)
     frame["_failed"] = (frame["status"] == "ok").astype(int)
     frame["_dice"] = scores["dice"]
     # With too few subjects for a spread the overlap decides.
