@@ -384,13 +384,18 @@ def set_aside(paths: Iterable[str], study: Path) -> None:
 
 
 def failures(study: Path) -> list[Failure]:
-    """Jobs that failed or were killed and have not been done since."""
+    """Jobs that failed or were killed and have not been done since.
+
+    A job that only tells (``trace``, ``status``) has no products, and is none of them.
+    """
     found = []
     for place, entry in entries(study):
         state = entry.get("state")
         if state == "done" or alive(entry):
             continue
         outputs = list(entry.get("outputs") or [])
+        if not outputs:
+            continue  # asked for a trace or the status: nothing of the study is missing
         cause = (
             str(entry.get("cause"))
             if state == "failed"
