@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import xml.etree.ElementTree as ET
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -33,6 +34,15 @@ def test_data_sets_of_the_study(written):
         *("PR", "NV"),
     ]
     assert len(next(d for d in found if d.name == "ADSL").frame) == 36
+
+
+def test_a_study_without_a_measurement_has_its_data_sets(tmp_path):
+    results = read_results(*fabricated_study(tmp_path))
+    none = replace(results.tables, measurements=results.measurements.iloc[:0])
+    empty = replace(results, tables=none)
+    found = write_datasets(empty, tmp_path / "out")
+    assert len(next(d for d in found if d.name == "ADSL").frame) == 36
+    assert not any(len(d.frame) for d in found if d.name in {"ADIMG", "ADREAD"})
 
 
 def test_transport_file_reads_back_as_the_data_set(written):
