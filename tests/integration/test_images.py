@@ -118,7 +118,6 @@ def test_second_run_has_nothing_to_do(study):
     assert "Nothing to be done" in snakemake("-n", "--configfile", str(study[1])).stdout
 
 
-@pytest.mark.slow
 def test_another_folder_and_another_number_of_cores_give_the_same_bytes(study, tmp_path):
     config = yaml.safe_load(study[1].read_text())
     first = json.loads(

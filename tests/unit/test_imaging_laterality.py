@@ -67,6 +67,16 @@ def test_a_swap_is_found_across_contrasts(degrees, swapped):
     assert (found.gain < 0) == swapped
 
 
+def test_the_same_images_give_the_same_figure_to_the_last_bit():
+    voxels, brain = anatomy()
+    to = np.linalg.inv(affine()) @ affine(8.0, (5, -4, 3))
+    turned = ndimage.affine_transform(voxels, to[:3, :3], to[:3, 3], order=1)
+    there = ndimage.affine_transform(brain * 1.0, to[:3, :3], to[:3, 3], order=1) > 0.5
+    pairs = pair(voxels, brain, affine()), pair(turned, there, affine(8.0, (5, -4, 3)))
+    first, second = left_right(*pairs), left_right(*pairs)
+    assert first == second and first.verdict == "pass"
+
+
 def test_a_symmetric_head_cannot_be_told():
     voxels, brain = anatomy(symmetric=True)
     noise = np.random.default_rng(2).normal(0, 5, SHAPE)
