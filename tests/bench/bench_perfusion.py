@@ -82,11 +82,14 @@ def main() -> list[dict[str, float | str]]:
     ):
         head = simulate_head(cohort(**changes)[3])
 
-        def case(head: HeadPhantom = head) -> object:
+        def case(head: HeadPhantom = head, moved: bool = bool(changes)) -> object:
             brain = np.asarray(head.tissue)
-            return analyse_series(
+            found = analyse_series(
                 head.signal, head.affine, head.times_s, "ctp", brain, threads=THREADS
             )
+            if found.motion_corrected != moved:
+                raise SystemExit(f"motion was {'not ' * moved}corrected: the time says nothing")
+            return found
 
         timed(f"case_{name}", target_s, case)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024**2
