@@ -171,6 +171,48 @@ def test_each_frame_is_scaled_by_its_own_slope_and_proven(tmp_path):
         assert np.sort(image[..., index], axis=None) == pytest.approx(due, rel=1e-6)
 
 
+def mosaic(slices, *, told=True):
+    """Edit that packs slices of 32 x 32 into one picture, as Siemens scanners do."""
+
+    def edit(ds):
+        side = int(np.ceil(np.sqrt(slices)))
+        y, x = np.mgrid[:32, :32] - 16
+        picture = np.zeros((32 * side, 32 * side), "<i2")
+        for k in range(slices):
+            row, column = 32 * (k // side), 32 * (k % side)
+            disc = np.where(np.hypot(x, y) < 10, 100 + 10 * k + ds.InstanceNumber, x % 3)
+            picture[row : row + 32, column : column + 32] = disc
+        ds.Rows, ds.Columns, ds.PixelData = *picture.shape, picture.tobytes()
+        ds.Manufacturer, ds.ImageType = "SIEMENS", ["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"]
+        ds.SeriesDescription, ds.RescaleIntercept = "ep2d_perf", 0
+        ds.ImagePositionPatient, ds.SpacingBetweenSlices = [-336, -336, 0.0], 5.0
+        ds.AcquisitionTime = f"1015{ds.InstanceNumber:02d}"
+        if told:
+            block = ds.private_block(0x0019, "SIEMENS MR HEADER", create=True)
+            block.add_new(0x0A, "US", slices)
+
+    return edit
+
+
+def test_mosaics_are_unpacked_and_proven_tile_by_tile(tmp_path):
+    folder = made_series(tmp_path / "in", 25, kind="MR", edit=mosaic(7))
+    (series,) = list_series(folder).series
+    assert series.kind == "dsc"
+    made = convert(series, tmp_path / "work")
+    assert made.proof == "unchanged"
+    image = nib.load(made.path)
+    assert image.shape == (32, 32, 7, 25)
+    # Slice k of frame t has 100 + 10 k + t + 1 in its middle.
+    middle = np.asarray(image.dataobj)[16, 16]
+    assert np.array_equal(middle, 101 + 10 * np.arange(7)[:, None] + np.arange(25)[None, :])
+
+
+def test_a_mosaic_that_does_not_tell_its_slices_is_refused(tmp_path):
+    listing = list_series(made_series(tmp_path, 3, kind="MR", edit=mosaic(7, told=False)))
+    assert not listing.series
+    assert "mosaic" in reasons(listing)["000.dcm"]
+
+
 def test_series_of_two_patients_in_one_folder_are_told(tmp_path):
     made_series(tmp_path / "in" / "a", edit=lambda ds: setattr(ds, "PatientID", "A"))
     made_series(

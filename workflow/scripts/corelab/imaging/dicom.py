@@ -8,6 +8,7 @@ the rest goes on. Values of identifying tags are never repeated, only that they 
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -264,6 +265,8 @@ def _unusable(dataset: Any) -> str | None:
         return "localizer (scout)"
     if int(dataset.get("SamplesPerPixel") or 1) > 1:
         return "colour picture"
+    if "MOSAIC" in image_type and not _mosaic_slices(dataset):
+        return "mosaic that does not say how many slices it holds (0019,100A): export it unpacked"
     if "P" in image_type[2:] or "PHASE" in image_type or "PHASE MAP" in image_type:
         return "phase image"
     if image_type[:1] == ["DERIVED"] and _map_kind(text) is None:
@@ -290,9 +293,33 @@ def _pixel_digests(dataset: Any) -> tuple[str, ...]:
     """SHA-256 of each frame's stored values, as 32-bit integers."""
     if dataset.file_meta.TransferSyntaxUID.is_compressed and not _decodable(dataset):
         return ()
+    return tuple(frame_sha256(frame) for frame in _frames(dataset))
+
+
+def _frames(dataset: Any) -> list[NDArray[Any]]:
+    """Slices of a file as (rows, columns) each; those of a Siemens mosaic are cut apart."""
     pixels = np.asarray(dataset.pixel_array)
-    frames = pixels if pixels.ndim == 3 else pixels[np.newaxis]
-    return tuple(frame_sha256(frame) for frame in frames)
+    count = _mosaic_slices(dataset)
+    if not count:
+        return list(pixels if pixels.ndim == 3 else pixels[np.newaxis])
+    # The tiles fill a square row by row; the last ones may be empty.
+    side = math.ceil(math.sqrt(count))
+    tiles = [tile for row in np.vsplit(pixels, side) for tile in np.hsplit(row, side)]
+    return tiles[:count]
+
+
+def _mosaic_slices(dataset: Any) -> int:
+    """Number of slices in a Siemens mosaic; 0 for other images, and where it is not told."""
+    if "MOSAIC" not in [str(part).upper() for part in _many(dataset.get("ImageType"))]:
+        return 0
+    try:
+        block = dataset.private_block(0x0019, "SIEMENS MR HEADER")
+        count = int(block[0x0A].value)
+    except (KeyError, TypeError, ValueError):
+        return 0
+    side = math.ceil(math.sqrt(max(count, 0)))
+    fits = count > 0 and dataset.Rows % side == 0 and dataset.Columns % side == 0
+    return count if fits else 0
 
 
 def _decodable(dataset: Any) -> bool:
@@ -376,8 +403,7 @@ def scaled_frames(path: Path) -> list[NDArray[np.float32]]:
         (rows, columns) each, float32.
     """
     dataset = _dataset(path)
-    pixels = np.asarray(dataset.pixel_array, np.float32)
-    frames = pixels if pixels.ndim == 3 else pixels[np.newaxis]
+    frames = [np.asarray(frame, np.float32) for frame in _frames(dataset)]
     shared = _first(dataset.get("SharedFunctionalGroupsSequence"))
     own = list(dataset.get("PerFrameFunctionalGroupsSequence") or [{}] * len(frames))
     scaled = []
