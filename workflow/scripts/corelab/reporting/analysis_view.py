@@ -264,6 +264,7 @@ def statistics_tables(
 
 
 def analysis_view(results: Results, analysis: Mapping[str, Any]) -> AnalysisView:
+    """An analysis as the page shows it: title, sentence, tables, and at most MAX_FIGURES charts."""
     return AnalysisView(
         str(analysis["id"]),
         analysis_title(analysis),
@@ -279,6 +280,15 @@ _EMPTY_PART: dict[str, Any] = {"intro": "", "analyses": [], "tables": [], "empty
 
 
 def report_parts(results: Results) -> list[dict[str, Any]]:
+    """Parts of the page that hold analyses, in order; further ones where an exhibit names them.
+
+    Returns
+    -------
+    list of dict
+        ``id``, ``title``, ``intro``, ``analyses``, ``tables``, and ``empty``: the sentence of a part
+        that the plan leaves empty. Survival and phantom stand only where the plan has them;
+        statistics that are not in the plan stand under "Exploratory".
+    """
     parts = []
     planned = {str(entry["id"]) for entry in results.analyses}
     for part_id, title, kinds, empty in PARTS:

@@ -61,6 +61,7 @@ def _limits(results: Results) -> list[Any]:
 
 
 def map_figures(results: Results) -> list[dict[str, Any]]:
+    """Frequency maps of the study as pictures, with the share at their highest voxel, %."""
     found = []
     for frequency in results.maps:
         picture, peak = pictures.frequency_picture(frequency)
