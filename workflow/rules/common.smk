@@ -4,6 +4,7 @@ import hashlib
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 REPOSITORY = Path(str(workflow.current_basedir)).parents[1]
@@ -19,6 +20,7 @@ from snakemake.logging import logger
 
 from corelab.provenance.cluster import mend_status_command
 from corelab.provenance.digest import digest_of_script
+from corelab.provenance.failures import by_stage
 from corelab.provenance.ledger import (
     FolderLock,
     clear_leftovers,
@@ -178,20 +180,37 @@ wildcard_constraints:
     map=r"[A-Za-z0-9][A-Za-z0-9-]*",
 
 
-def failed_visits():
-    """Visits whose jobs failed, with the cause, if the study is to go on without them."""
-    if not STUDY.config["without_failed"]:
-        return {}
-    found = {}
-    for one in failures(STUDY.folder):
-        for subject, session in VISITS:
-            if subject == one.subject and one.visit in ("", session):
-                found[subject, session] = f"the job {one.step} failed: {one.cause}"
-    return found
+def failed_jobs():
+    """Jobs of a visit or a subject that failed, if the study is to go on without them."""
+    found = failures(STUDY.folder) if STUDY.config["without_failed"] else []
+    return [one for one in found if one.subject in SUBJECTS]
 
 
-FAILED = failed_visits()
+def visits_of(failure):
+    """The visits that a failed job leaves the study without."""
+    return [
+        (subject, session)
+        for subject, session in VISITS
+        if subject == failure.subject and failure.visit in ("", session)
+    ]
+
+
+FAILED_JOBS = failed_jobs()
+FAILED = {
+    key: f"the job {one.step} failed: {one.cause}"
+    for one in FAILED_JOBS
+    for key in visits_of(one)
+}
 FAILED_IDS = {"|".join(VISITS[key]): cause for key, cause in FAILED.items()}
+# The same jobs under the sheet's names of subject and visit, as a parameter.
+STOPPED = [
+    asdict(one)
+    | {
+        "subject": SUBJECTS[one.subject][0],
+        "visit": VISITS.get((one.subject, one.visit), ("", ""))[1],
+    }
+    for one in FAILED_JOBS
+]
 VISITS = {key: ids for key, ids in VISITS.items() if key not in FAILED}
 SUBJECTS = {
     subject: (name, [v for v in visits if (subject, session_entity(v)) in VISITS])
@@ -388,6 +407,12 @@ def measured_records():
     return records("measure") + [
         under("endpoints", "batches", f"{b}.json") for b in BATCHES
     ]
+
+
+def told_records():
+    """Records that say what became of scans, masks and fits."""
+    stages = ("prepare", "segment", "perfuse", "normalise")
+    return [record for name in stages for record in records(name)] + measured_records()
 
 
 def sheet_files(*names):
@@ -651,6 +676,7 @@ def exhibits():
         ),
         *cutoffs(),
         *QUALITY_EXHIBITS,
+        under("exhibits", "failures.json"),
         under("exhibits", "plan.json"),
         *[under("exhibits", "trial.json")] * bool(STUDY.config["trial"]),
         *(under("exhibits", f"analysis-{name}.json") for name in DRAWN),
@@ -719,10 +745,7 @@ def configfiles_and_options():
 
 def stage_records():
     """Records that the study is to have by stage, relative to its folder."""
-    return {
-        name: [path.removeprefix(f"{FOLDER}/") for path in records(name)]
-        for name in ("prepare", "segment", "perfuse", "normalise", "measure")
-    }
+    return by_stage(STUDY.folder, told_records())
 
 
 def recover():

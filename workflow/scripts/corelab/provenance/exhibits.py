@@ -26,6 +26,7 @@ SECTIONS = (
     "survival",
     "phantom",
     "certificate",
+    "failures",
     "quality",
     "sensitivity",
     "reading",

@@ -411,16 +411,32 @@ def failures(study: Path) -> list[Failure]:
 
 
 def retry_command(
-    target: str, configfiles: Sequence[str], options: Mapping[str, Any] | None = None
+    target: str,
+    configfiles: Sequence[str],
+    options: Mapping[str, Any] | None = None,
+    *,
+    force: bool = False,
 ) -> str:
     """The command that makes one file again.
+
+    Parameters
+    ----------
+    target
+        The file.
+    configfiles, options
+        Of the run.
+    force
+        Also where the file is there and Snakemake sees nothing that changed: a job that ended
+        well and told of unusable data.
 
     Examples
     --------
     >>> retry_command("r/x.json", ["my study.yaml"], {"data_dir": "d"})
     "snakemake --cores 1 --rerun-incomplete --configfile 'my study.yaml' ..."
+    >>> retry_command("r/x.json", ["s.yaml"], force=True)
+    'snakemake --cores 1 --rerun-incomplete --force --configfile s.yaml -- r/x.json'
     """
-    parts = ["snakemake", "--cores", "1", "--rerun-incomplete"]
+    parts = ["snakemake", "--cores", "1", "--rerun-incomplete", *["--force"] * force]
     if configfiles:
         parts += ["--configfile", *map(str, configfiles)]
     if options:

@@ -285,8 +285,8 @@ def report_parts(results: Results) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        ``id``, ``title``, ``intro``, ``analyses``, ``tables``, and ``empty``: the sentence of a part
-        that the plan leaves empty. Survival and phantom stand only where the plan has them;
+        ``id``, ``title``, ``intro``, ``analyses``, ``tables``, and ``empty``: the sentence of a
+        part that the plan leaves empty. Survival and phantom stand only where the plan has them;
         statistics that are not in the plan stand under "Exploratory".
     """
     parts = []

@@ -7,18 +7,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+import pandas as pd
+
 from corelab.provenance.exhibits import FOLDER, SECTIONS, Exhibit
 from corelab.provenance.products import read_table
 from corelab.reporting.documents import Block, DataTable, Heading, Plate
 from corelab.reporting.numbers import is_number, significant
 from corelab.reporting.page import Cell, Column, Table
 from corelab.reporting.results import Results
+from corelab.reporting.study_tables import person_link
 
 #: Bytes of exhibits' figures on the study's page; further ones are linked to.
 FIGURE_BUDGET_BYTES = 1_200_000
 #: Rows of an exhibit's table in the PDF.
 MAX_PDF_ROWS = 200
 _MEDIA = {".svg": "image/svg+xml", ".png": "image/png"}
+#: How columns look that are no numbers.
+_CSS = {"log": "mono", "retry": "mono wide", "reason": "why wide", "cause": "wide"}
 #: Headings for exhibits whose section the study's page would not have otherwise.
 TITLES = {"reading": "Central reading"}
 
@@ -49,6 +54,11 @@ class Shown:
     table: Table | None
 
 
+def _is_code(name: str, texts: pd.Series) -> bool:
+    """Whether a column names things: ids, or digits with a leading zero as in ``007``."""
+    return name.endswith("_id") or bool(texts.str.match(r"0\d").any())
+
+
 def _cell(text: object) -> object:
     if text is None:
         return ""
@@ -59,37 +69,53 @@ def _cell(text: object) -> object:
     return Cell(significant(number), number) if is_number(number) else ""
 
 
-def _rows(results: Results, exhibit: Exhibit) -> tuple[list[str], list[list[object]], list[bool]]:
-    """Headings, cells and which columns are numbers."""
+@dataclass(frozen=True)
+class _Rows:
+    """An exhibit's table: name, heading and cells of each column, and which are numbers."""
+
+    names: list[str]
+    heads: list[str]
+    body: list[list[object]]
+    numeric: list[bool]
+
+
+def _rows(results: Results, exhibit: Exhibit) -> _Rows | None:
+    """The table of an exhibit; None where it has none, or no row."""
     path = results.folder / exhibit.table
     if not exhibit.table or not path.is_file():
-        return [], [], []
+        return None
     frame = read_table(path)
     heads = dict(exhibit.columns or {name: name.replace("_", " ") for name in frame.columns})
     heads = {name: words for name, words in heads.items() if name in frame.columns}
-    body = [[_cell(value) for value in row] for row in frame[list(heads)].itertuples(index=False)]
-    numeric = [
-        any(isinstance(row[k], Cell) for row in body)
-        and all(isinstance(row[k], Cell) or row[k] == "" for row in body)
-        for k in range(len(heads))
-    ]
-    # Only a column of numbers is rounded for reading; "007" in an id's column stays itself.
+    if frame.empty:
+        return None
     texts = frame[list(heads)].fillna("")
-    for k, name in enumerate(heads):
-        if not numeric[k]:
-            for row, text in zip(body, texts[name], strict=True):
-                row[k] = str(text)
-    return list(heads.values()), body, numeric
+    columns, numeric = [], []
+    for name in heads:
+        cells = [_cell(text) for text in frame[name]]
+        numbers = any(isinstance(cell, Cell) for cell in cells) and all(
+            isinstance(cell, Cell) or cell == "" for cell in cells
+        )
+        # Only a column of numbers is rounded for reading; "007" in an id's column stays itself.
+        numeric.append(numbers and not _is_code(name, texts[name]))
+        columns.append(cells if numeric[-1] else [str(text) for text in texts[name]])
+    body = [list(row) for row in zip(*columns, strict=True)]
+    return _Rows(list(heads), list(heads.values()), body, numeric)
 
 
 def _table(results: Results, exhibit: Exhibit) -> Table | None:
-    heads, body, numeric = _rows(results, exhibit)
-    if not body:
+    rows = _rows(results, exhibit)
+    if rows is None:
         return None
     columns = [
-        Column(head, "number" if number else "text")
-        for head, number in zip(heads, numeric, strict=True)
+        Column(head, "number" if number else _CSS.get(name, "text"))
+        for name, head, number in zip(rows.names, rows.heads, rows.numeric, strict=True)
     ]
+    body = rows.body
+    if "participant_id" in rows.names and not exhibit.participant_id:
+        place = rows.names.index("participant_id")
+        for row in body:
+            row[place] = person_link(str(row[place]), results.pages)
     return Table(exhibit.title, columns, body, "", exhibit.table)
 
 
@@ -146,11 +172,12 @@ def exhibit_blocks(results: Results, exhibits: Iterable[Exhibit], prefix: str) -
                     80,
                 )
             )
-        heads, body, numeric = _rows(results, exhibit)
-        if body:
-            titles = [f">{h}" if n else h for h, n in zip(heads, numeric, strict=True)]
+        rows = _rows(results, exhibit)
+        if rows is not None:
+            titles = [f">{h}" if n else h for h, n in zip(rows.heads, rows.numeric, strict=True)]
             cells = [
-                tuple(str(c.text) if isinstance(c, Cell) else str(c) for c in row) for row in body
+                tuple(str(c.text) if isinstance(c, Cell) else str(c) for c in row)
+                for row in rows.body
             ]
             notes = [exhibit.caption] if exhibit.caption and path is None else []
             if len(cells) > MAX_PDF_ROWS:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pandas as pd
 from markupsafe import Markup
@@ -32,7 +31,6 @@ from corelab.reporting.page import Column, Table
 from corelab.reporting.results import (
     Results,
     read_results,
-    subject_page,
 )
 from corelab.reporting.review import write_desk
 from corelab.reporting.sensitivity import NOTHING, exclusions_table, statistics_table
@@ -52,8 +50,6 @@ from corelab.reporting.vocabulary import (
     LABEL_WORDS,
     limits_for,
 )
-
-MAX_SUBJECT_PAGES = 1000
 
 
 def _limits(results: Results) -> list[Any]:
@@ -122,11 +118,7 @@ def write_report(
     """
     results = read_results(folder, config, participants, tables=tables, exhibits=exhibits)
     target = results.folder / "report"
-    names = results.subjects
-    if len(names) > MAX_SUBJECT_PAGES:
-        images = set(results.image_subjects)
-        names = sorted(names, key=lambda name: name not in images)[:MAX_SUBJECT_PAGES]
-    pages = {name: quote(subject_page(name)) for name in names}
+    pages = results.pages
     if target.is_dir():
         for stale in target.glob("sub-*.html"):
             stale.unlink()
@@ -159,6 +151,7 @@ def _index_html(
         ("endpoints", "Endpoints"),
         *((part["id"], part["title"]) for part in parts),
         ("sensitivity", "Sensitivity"),
+        ("failures", "Failures"),
         ("quality", "Quality"),
         ("methods", "Methods"),
         ("limits", "Known limits"),

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 
@@ -31,6 +32,8 @@ from corelab.study.columns import (
 )
 from corelab.study.naming import session_entity, subject_entity
 
+#: Pages of subjects at most, so that a study of tables alone does not write tens of thousands.
+MAX_SUBJECT_PAGES = 1000
 STATISTICS_TABLES = (
     "agreement",
     "overlap",
@@ -277,6 +280,15 @@ class Results:
         listed = [str(p) for p in self.participants["participant_id"]]
         others = {*self.measurements["participant_id"].dropna(), *self.image_subjects}
         return listed + sorted(others - set(listed))
+
+    @cached_property
+    def pages(self) -> dict[str, str]:
+        """Subject -> address of its page; of very many, those with images have one."""
+        names = self.subjects
+        if len(names) > MAX_SUBJECT_PAGES:
+            images = set(self.image_subjects)
+            names = sorted(names, key=lambda name: name not in images)[:MAX_SUBJECT_PAGES]
+        return {name: quote(subject_page(name)) for name in names}
 
 
 def _order_key(order: Sequence[str]) -> Any:
