@@ -216,7 +216,7 @@ def adimg(results: Results, code: ParameterCodes) -> Dataset:
     """Imaging endpoints: the analysis values of the pipeline and of supplied masks."""
     arms = _arms(results)
     frame = results.measurements
-    frame = frame[frame["source"].map(_is_primary)]
+    frame = frame[frame["source"].map(_is_primary).astype(bool)]
     baseline = results.tables.baseline
     first = frame[(frame["visit"] == baseline) & (frame["status"] == "ok")]
     key = ["participant_id", "endpoint", "source", "repeat", "region"]

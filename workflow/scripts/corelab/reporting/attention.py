@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from corelab.reporting.numbers import is_number, observed, plural
+from corelab.reporting.numbers import is_number, observed, plural, significant
 from corelab.reporting.results import NOT_COMPUTABLE, Results
 from corelab.reporting.vocabulary import KIND_WORDS, criterion_words, endpoint_words
 
@@ -205,7 +205,8 @@ def _from_certificate(results: Results) -> list[Attention]:
         Attention(
             "warning",
             "certificate",
-            f"Published {row.published_id}: {row.statistic} differs by {row.difference}",
+            f"Published {row.published_id}: {row.statistic.replace('_', ' ')} differs by "
+            f"{significant(row.difference, 2)}" + (f"; it fits {row.fits}" if row.fits else ""),
             (),
             "certificate",
         )

@@ -18,6 +18,7 @@ from corelab.reporting.attention import (
     flagged_subjects,
     flow_steps,
 )
+from corelab.reporting.certificate_view import write_certificate_page
 from corelab.reporting.figures import course
 from corelab.reporting.glance import count_tiles, glance_facts, primary_table
 from corelab.reporting.methods import (
@@ -126,6 +127,7 @@ def write_report(
     cards, left = write_subjects(results, target, pages, flags, chains(trace))
     write_text(_index_html(results, pages, flags, cards, left), target / "index.html")
     write_traces(results, target, pages)
+    write_certificate_page(results, target)
     write_desk(results, decisions)
     return target / "index.html"
 

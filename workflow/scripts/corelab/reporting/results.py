@@ -20,6 +20,7 @@ import pandas as pd
 
 from corelab.measurement.selection import Tables
 from corelab.pharmacodynamics.exclusion_sensitivity import EXCLUSIONS, SENSITIVITY
+from corelab.provenance.certificate import CERTIFICATE
 from corelab.provenance.exhibits import Exhibit, read_exhibits
 from corelab.provenance.products import read_json, read_table
 from corelab.study.columns import (
@@ -42,15 +43,6 @@ STATISTICS_TABLES = (
     "radiomics",
     "phantom",
 )
-CERTIFICATE = {
-    "published_id": "Identifier of the published number",
-    "statistic": "Statistic",
-    "published": "Value as printed",
-    "recomputed": "Value recomputed here",
-    "difference": "Recomputed minus published",
-    "tolerance": "Difference that rounding explains",
-    "verdict": "reproduced, within_rounding, different or not_computable",
-}
 _STATISTICS_NUMBERS = (
     "estimate",
     "ci_low",
@@ -442,7 +434,11 @@ def read_results(
     root = Path(folder)
     measurements = _table(root / "endpoints/measurements.tsv", MEASUREMENTS, ["value"])
     given = tables or tables_of(config, participants, measurements)
-    certificate = _table(root / "verification/certificate.tsv", CERTIFICATE)
+    certificate = _table(
+        root / "verification/certificate.tsv",
+        CERTIFICATE,
+        ("recomputed", "difference", "tolerance", "fits_value"),
+    )
     maps = []
     for path in sorted((root / "maps").glob("*_frequency.nii.gz")):
         sidecar = path.with_name(path.name.removesuffix(".nii.gz") + ".json")
