@@ -677,6 +677,8 @@ def exhibits():
         *cutoffs(),
         *QUALITY_EXHIBITS,
         under("exhibits", "failures.json"),
+        *[under("exhibits", "registration.json")] * bool(quality_records()),
+        *[under("exhibits", "noise_floor.json")] * bool(noise_repeats()),
         under("exhibits", "plan.json"),
         *[under("exhibits", "trial.json")] * bool(STUDY.config["trial"]),
         *(under("exhibits", f"analysis-{name}.json") for name in DRAWN),

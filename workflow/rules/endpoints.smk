@@ -229,6 +229,7 @@ rule noise_floor:
     output:
         table=under("endpoints", "noise_floor.tsv"),
         dictionary=under("endpoints", "noise_floor.json"),
+        exhibit=under("exhibits", "noise_floor.json"),
     log:
         log_of("noise_floor"),
     benchmark:

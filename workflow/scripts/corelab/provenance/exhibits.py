@@ -74,6 +74,9 @@ class Exhibit:
         A TSV, relative to the study's folder; empty for none.
     columns
         Columns of the table to show, with their headings; empty for all, under their own names.
+    sort
+        Column of numbers to sort the table by, with ``-`` before it for the largest first; empty
+        for the order of the file.
     source
         File that the figure was drawn from, relative to the study's folder.
     participant_id
@@ -94,6 +97,7 @@ class Exhibit:
     alt: str = ""
     table: str = ""
     columns: Mapping[str, str] | None = None
+    sort: str = ""
     source: str = ""
     participant_id: str = ""
     alarms: tuple[Alarm, ...] = ()
@@ -115,6 +119,7 @@ def write_exhibit(
     alt: str = "",
     table: str = "",
     columns: Mapping[str, str] | None = None,
+    sort: str = "",
     source: str = "",
     participant_id: str = "",
     alarms: Sequence[Alarm] = (),
@@ -129,7 +134,7 @@ def write_exhibit(
         ``<study folder>/exhibits/<name>.json``.
     section, title, caption, figure, alt
         As in :class:`Exhibit`.
-    table, columns, source, participant_id, alarms, banner, order
+    table, columns, sort, source, participant_id, alarms, banner, order
         As in :class:`Exhibit`.
 
     Raises
@@ -167,6 +172,7 @@ def write_exhibit(
         "alt": alt,
         "table": table,
         "columns": dict(columns) if columns else None,
+        "sort": sort,
         "source": source,
         "participant_id": participant_id,
         "alarms": [asdict(alarm) for alarm in alarms],

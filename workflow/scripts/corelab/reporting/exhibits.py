@@ -89,6 +89,12 @@ def _rows(results: Results, exhibit: Exhibit) -> _Rows | None:
     heads = {name: words for name, words in heads.items() if name in frame.columns}
     if frame.empty:
         return None
+    by = exhibit.sort.removeprefix("-")
+    if by in frame:
+        keys = pd.to_numeric(frame[by], errors="coerce")
+        falling = exhibit.sort.startswith("-")
+        order = keys.sort_values(ascending=not falling, na_position="last", kind="stable").index
+        frame = frame.loc[order]
     texts = frame[list(heads)].fillna("")
     columns, numeric = [], []
     for name in heads:

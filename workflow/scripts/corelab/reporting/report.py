@@ -190,7 +190,10 @@ def _index_html(
         nothing_excluded=NOTHING,
         acquisition=acquisition_table(results, pages),
         gates=gates_table(results, pages),
-        registration=registration_table(results, pages),
+        # The exhibit of the fits has the same numbers, with their ranks and pictures.
+        registration=None
+        if any(exhibit.name == "registration" for exhibit in results.exhibits)
+        else registration_table(results, pages),
         unavailable=unavailable_table(results, pages),
         findings=findings_table(results),
         methods=methods_text(results),
