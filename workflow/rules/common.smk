@@ -31,7 +31,7 @@ from corelab.provenance.ledger import (
 )
 from corelab.provenance.planning import quicken
 from corelab.provenance.progress import Progress, closing_lines, expected, scan_failures
-from corelab.study.columns import DRAWN_TYPES
+from corelab.study.columns import DRAWN_TYPES, OUTCOME_TYPES
 from corelab.study.findings import errors
 from corelab.study.model import StudyError, load_study
 from corelab.study.presets import with_preset
@@ -160,11 +160,8 @@ ANALYSES = {analysis["id"]: analysis for analysis in STUDY.config["analyses"]}
 GRIDS = [name for name, analysis in ANALYSES.items() if analysis.get("sensitivity")]
 DRAWN = [name for name, analysis in ANALYSES.items() if analysis["type"] in DRAWN_TYPES]
 FLOWS = [flow["name"] for flow in STUDY.config["cohort_flows"]]
-#: Records of the figures of analyses that have some.
-FIGURES = [
-    f"{FOLDER}/statistics/figures/{name}.json"
-    for name, analysis in ANALYSES.items()
-    if analysis["type"] in {"survival", "progression", "radiomics"}
+OUTCOMES = [
+    name for name, analysis in ANALYSES.items() if analysis["type"] in OUTCOME_TYPES
 ]
 
 
@@ -499,9 +496,7 @@ def analysis_tables(wildcards):
     wanted = ["participants", "covariates"]
     wanted += ["outcomes"] * bool(analysis.get("outcome"))
     wanted += ["exposures"] * bool(analysis.get("exposure"))
-    wanted += ["events"] * (
-        analysis["type"] in {"survival", "progression", "radiomics"}
-    )
+    wanted += ["events"] * (analysis["type"] in OUTCOME_TYPES)
     wanted += ["phantoms"] * (analysis["type"] == "phantom")
     wanted += ["reads"] * (analysis["type"] == "agreement")
     return sheet_files(*wanted)
@@ -681,9 +676,10 @@ def exhibits():
         *[under("exhibits", "noise_floor.json")] * bool(noise_repeats()),
         under("exhibits", "plan.json"),
         *[under("exhibits", "trial.json")] * bool(STUDY.config["trial"]),
-        *(under("exhibits", f"analysis-{name}.json") for name in DRAWN),
-        *(under("exhibits", f"specifications-{name}.json") for name in GRIDS),
-        *(under("exhibits", f"flow-{name}.json") for name in FLOWS),
+        *(under("exhibits", f"pharmacodynamics_{name}.json") for name in DRAWN),
+        *(under("exhibits", f"outcome_{name}.json") for name in OUTCOMES),
+        *(under("exhibits", f"specifications_{name}.json") for name in GRIDS),
+        *(under("exhibits", f"flow_{name}.json") for name in FLOWS),
     ]
 
 
@@ -715,7 +711,6 @@ def targets(*names):
             under("statistics", "plan_deviations.tsv"),
             under("statistics", "specifications.tsv"),
             under("statistics", "cohort_flow.tsv"),
-            *FIGURES,
             under("statistics", "sensitivity.tsv"),
             under("endpoints", "exclusions.tsv"),
             *exhibits(),

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from corelab.provenance.exhibits import FOLDER, SECTIONS, Exhibit
+from corelab.provenance.exhibits import FOLDER, SECTIONS, Drawing, Exhibit
 from corelab.provenance.products import read_table
 from corelab.reporting.documents import Block, DataTable, Heading, Plate
 from corelab.reporting.numbers import is_number, significant
@@ -125,24 +125,35 @@ def _table(results: Results, exhibit: Exhibit) -> Table | None:
     return Table(exhibit.title, columns, body, "", exhibit.table)
 
 
-def _figure_path(results: Results, exhibit: Exhibit) -> Path | None:
-    path = results.folder / FOLDER / exhibit.figure
-    return path if exhibit.figure and path.is_file() else None
+def _drawings(exhibit: Exhibit) -> list[Drawing]:
+    """All figures of an exhibit, its own first."""
+    own = Drawing(exhibit.figure, exhibit.title, exhibit.caption, exhibit.alt)
+    return [*[own] * bool(exhibit.figure), *exhibit.drawings]
+
+
+def _figure_path(results: Results, drawing: Drawing) -> Path | None:
+    path = results.folder / FOLDER / drawing.figure
+    return path if path.is_file() else None
 
 
 def shown(results: Results, exhibits: Iterable[Exhibit]) -> list[Shown]:
     """Exhibits for a page; what does not fit its budget is linked to."""
-    found, spent = [], 0
+    found: list[Shown] = []
+    spent = 0
     for exhibit in exhibits:
-        path, uri, href = _figure_path(results, exhibit), "", ""
-        if path is not None:
-            href = f"../{FOLDER}/{exhibit.figure}"
-            data = base64.b64encode(path.read_bytes()).decode("ascii")
+        table = _table(results, exhibit)
+        drawn = [(_figure_path(results, one), one) for one in _drawings(exhibit)]
+        for path, one in drawn:
+            if path is None:
+                continue
+            data, uri = base64.b64encode(path.read_bytes()).decode("ascii"), ""
             if spent + len(data) <= FIGURE_BUDGET_BYTES:
                 uri, spent = f"data:{_MEDIA[path.suffix]};base64,{data}", spent + len(data)
-        found.append(
-            Shown(exhibit.title, exhibit.caption, uri, href, exhibit.alt, _table(results, exhibit))
-        )
+            href = f"../{FOLDER}/{one.figure}"
+            found.append(Shown(one.title, one.caption, uri, href, one.alt, table))
+            table = None  # it stands once, below the first figure
+        if table is not None or not any(path for path, _ in drawn):
+            found.append(Shown(exhibit.title, exhibit.caption, "", "", "", table))
     return found
 
 
@@ -164,20 +175,12 @@ def exhibit_blocks(results: Results, exhibits: Iterable[Exhibit], prefix: str) -
     """Exhibits as numbered figures and tables of a document; ``prefix`` as in ``14.4.20``."""
     blocks: list[Block] = []
     for place, exhibit in enumerate(exhibits, start=1):
-        path = _figure_path(results, exhibit)
         number = f"{prefix}.{place}"
-        if path is not None:
-            blocks.append(
-                Plate(
-                    number,
-                    exhibit.title,
-                    path.read_bytes(),
-                    path.suffix[1:],
-                    exhibit.alt,
-                    exhibit.caption,
-                    80,
-                )
-            )
+        drawn = [(_figure_path(results, one), one) for one in _drawings(exhibit)]
+        for path, one in drawn:
+            if path is not None:
+                data, kind = path.read_bytes(), path.suffix[1:]
+                blocks.append(Plate(number, one.title, data, kind, one.alt, one.caption, 80))
         rows = _rows(results, exhibit)
         if rows is not None:
             titles = [f">{h}" if n else h for h, n in zip(rows.heads, rows.numeric, strict=True)]
@@ -185,7 +188,7 @@ def exhibit_blocks(results: Results, exhibits: Iterable[Exhibit], prefix: str) -
                 tuple(str(c.text) if isinstance(c, Cell) else str(c) for c in row)
                 for row in rows.body
             ]
-            notes = [exhibit.caption] if exhibit.caption and path is None else []
+            notes = [exhibit.caption] if exhibit.caption and not exhibit.figure else []
             if len(cells) > MAX_PDF_ROWS:
                 notes.append(f"The first {MAX_PDF_ROWS} of {len(cells)} rows.")
             blocks.append(
