@@ -14,7 +14,7 @@ from corelab.provenance.products import read_table
 from corelab.reporting.documents import Block, DataTable, Heading, Plate
 from corelab.reporting.numbers import is_number, significant
 from corelab.reporting.page import Cell, Column, Table
-from corelab.reporting.results import Results
+from corelab.reporting.results import Results, recode
 from corelab.reporting.study_tables import person_link
 
 #: Bytes of exhibits' figures on the study's page; further ones are linked to.
@@ -104,7 +104,8 @@ def _rows(results: Results, exhibit: Exhibit) -> _Rows | None:
         )
         # Only a column of numbers is rounded for reading; "007" in an id's column stays itself.
         numeric.append(numbers and not _is_code(name, texts[name]))
-        columns.append(cells if numeric[-1] else [str(text) for text in texts[name]])
+        words = [recode(str(text), results.codes) for text in texts[name]]
+        columns.append(cells if numeric[-1] else words)
     body = [list(row) for row in zip(*columns, strict=True)]
     return _Rows(list(heads), list(heads.values()), body, numeric)
 
