@@ -67,6 +67,8 @@ def test_an_exhibit_brings_its_own_section_figure_and_table(study):
     part = text.split('id="phantom"')[1].split("</section>")[0]
     assert base64.b64encode(SVG).decode() in part and 'alt="one circle"' in part
     assert "Bias, mL" in part and "&lt;b&gt;" in part
+    # Columns stand in the order that the room gave, which is not the alphabet's.
+    assert part.index(">Site<") < part.index(">Bias, mL<")
     # An id stays text; a number is rounded for reading and sorts by its own value.
     assert ">007<" in part and 'data-sort="1.23456"' in part
 

@@ -197,7 +197,8 @@ def write_exhibit(
         "alt": alt,
         "drawings": [asdict(drawing) for drawing in drawings],
         "table": table,
-        "columns": dict(columns) if columns else None,
+        # Pairs, because the keys of a JSON object are written in the order of the alphabet.
+        "columns": [[name, heading] for name, heading in columns.items()] if columns else None,
         "sort": sort,
         "source": source,
         "participant_id": participant_id,
@@ -214,6 +215,7 @@ def _exhibit(path: Path) -> Exhibit:
         Alarm(item["severity"], item["text"], tuple(item.get("subjects") or ()))
         for item in content.pop("alarms", [])
     )
+    content["columns"] = dict(content["columns"]) if content.get("columns") else None
     drawings = tuple(Drawing(**item) for item in content.pop("drawings", []))
     return Exhibit(name=path.stem, alarms=alarms, drawings=drawings, **content)
 

@@ -130,7 +130,7 @@ def write_failures(
     write_exhibit(
         exhibit,
         section="failures",
-        title="What could not be done",
+        title="What could not be done" if len(rows) else "Nothing failed",
         caption=caption if len(rows) else "Every scan was read and every job was done.",
         table=Path(table).relative_to(study).as_posix(),
         columns={

@@ -70,11 +70,14 @@ def _from_acquisition(results: Results) -> list[Attention]:
         name, unit, direction = criterion_words(str(criterion))
         found_text = f"{values} {unit}".strip()
         wanted = " ".join(part for part in (direction, limit) if part)
+        text = f"{name} {found_text}, charter {wanted}"
+        if criterion == "left_right":
+            text = f"left and right are swapped against {limit.removeprefix('as ')}"
         found.append(
             Attention(
                 "warning",
                 "acquisition",
-                f"{KIND_WORDS.get(str(kind), str(kind))}: {name} {found_text}, charter {wanted}",
+                f"{KIND_WORDS.get(str(kind), str(kind))}: {text}",
                 _subjects(rows["participant_id"]),
                 "acquisition",
             )
