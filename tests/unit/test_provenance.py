@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from corelab.provenance.certificate import certificate
 from corelab.provenance.job import Plain
-from corelab.provenance.manifest import build_manifest, verify, verify_lines
+from corelab.provenance.manifest import build_manifest, rule_of, verify, verify_lines
 from corelab.provenance.products import (
     atomic_path,
     format_cell,
@@ -21,6 +21,7 @@ from corelab.provenance.products import (
     write_json,
     write_table,
 )
+from corelab.provenance.rules import workflow_rules
 
 
 def test_a_failing_writer_leaves_the_old_file(tmp_path):
@@ -155,3 +156,25 @@ def test_a_job_logs_everything_and_fails_in_one_line(tmp_path, what, code, termi
     assert done.returncode == code
     assert terminal in done.stderr and "Traceback" not in done.stderr and "from" not in done.stdout
     assert log in text and "from python" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("derivatives/sub-1/ses-a/prepare.json", "prepare"),
+        ("derivatives/sub-1/ses-a/radiomics.tsv", "radiomics"),
+        ("derivatives/sub-1/ses-a/figures/sub-1_ses-a_desc-tile_qc.png", "quality_figures"),
+        ("derivatives/sub-1/ses-a/anat/sub-1_from-T1w_to-x_mode-image_xfm.mat", "normalise"),
+        ("endpoints/control_charts.tsv", "quality"),
+        ("endpoints/noise_floor.tsv", "noise_floor"),
+        ("statistics/plan_deviations.tsv", "plan"),
+        ("statistics/agreement.tsv", "statistics_tables"),
+        ("exhibits/outcome_s_km_os.svg", "draw_outcome"),
+        ("exhibits/registration.png", "contact_sheet"),
+        ("quality/registration.tsv", "contact_sheet"),
+        ("quality/failures.tsv", "failures"),
+        ("preflight/findings.tsv", "check_inputs"),
+    ],
+)
+def test_a_product_is_told_with_the_rule_that_wrote_it(name, rule):
+    assert rule_of(name) == rule and rule in {found.name for found in workflow_rules()}
