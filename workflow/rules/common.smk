@@ -22,6 +22,7 @@ from corelab.provenance.cluster import mend_status_command
 from corelab.provenance.digest import digest_of_script
 from corelab.provenance.failures import by_stage
 from corelab.provenance.ledger import (
+    ASKING,
     FolderLock,
     clear_leftovers,
     damaged,
@@ -776,6 +777,13 @@ if workflow.is_main_process:
 
 RUN_LOCK = FolderLock(STUDY.folder)
 PROGRESS = []
+#: Rules of the jobs that this run has to do.
+TO_DO = set()
+
+
+def only_asking():
+    """Whether the run only tells something: its own words are then enough."""
+    return bool(TO_DO) and TO_DO <= ASKING
 
 
 def tell_plan():
@@ -794,6 +802,7 @@ def tell_plan():
     todo = {}
     for job in workflow.dag.needrun_jobs():
         todo[job.rule.name] = todo.get(job.rule.name, 0) + (not job.is_norun)
+    TO_DO.update(name for name, number in todo.items() if number)
     jobs = sum(todo.values())
     done = sum(1 for job in workflow.dag.jobs if not job.is_norun) - jobs
     at_once = workflow.resource_settings.nodes or workflow.resource_settings.cores or 1
@@ -806,7 +815,8 @@ def tell_plan():
     lines += [
         f"Without {' '.join(key)}: {cause}" for key, cause in sorted(FAILED.items())
     ]
-    logger.info("\n".join(lines))
+    if not only_asking():
+        logger.info("\n".join(lines))
     PROGRESS.append(Progress(jobs))
     logger.addHandler(PROGRESS[0])
     for handler in logger.handlers:
@@ -837,6 +847,8 @@ def stop_progress():
 def tell_summary(log):
     """Say where the results are and what needs attention."""
     stop_progress()
+    if only_asking():
+        return
     if not STUDY.sound or not Path(MEASUREMENTS).is_file():
         logger.info(f"Done. Findings about the input: {FINDINGS}")
         return
@@ -864,6 +876,8 @@ def tell_summary(log):
 def tell_failure(log):
     """Say what failed and how to go on."""
     stop_progress()
+    if only_asking():
+        return
     if not STUDY.sound:
         logger.error(
             f"The input has errors, so nothing was computed. They are listed above and in {FINDINGS}."

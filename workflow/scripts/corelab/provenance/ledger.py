@@ -28,6 +28,8 @@ from typing import IO, Any
 
 FOLDER = "jobs"
 TEMPORARY = ".tmp-"
+#: Rules that only tell or serve something: one that failed leaves nothing undone.
+ASKING = frozenset({"compare", "index", "review", "status", "trace", "verify"})
 SCRATCH = "corelab-job-"
 
 
@@ -384,11 +386,11 @@ def set_aside(paths: Iterable[str], study: Path) -> None:
 
 
 def failures(study: Path) -> list[Failure]:
-    """Jobs that failed or were killed and have not been done since."""
+    """Jobs that failed or were killed and have not been done since; not those that only tell."""
     found = []
     for place, entry in entries(study):
         state = entry.get("state")
-        if state == "done" or alive(entry):
+        if state == "done" or place.rule in ASKING or alive(entry):
             continue
         outputs = list(entry.get("outputs") or [])
         cause = (

@@ -403,20 +403,48 @@ def build_trace(folder: Path, measurements: pd.DataFrame, records: Iterable[Path
     return pd.DataFrame(rows, columns=list(TRACE))
 
 
+def _statistic_lines(folder: Path, result_id: str) -> list[str]:
+    """What stands behind a statistic, from the table of all results."""
+    path = folder / "report" / "analysis_results.tsv"
+    if not path.is_file():
+        return []
+    table = read_table(path)
+    rows = table[table["result_id"] == result_id].to_dict("records")
+    if not rows:
+        return []
+    lines = [f"     {name:<14} {value}" for name, value in rows[0].items() if value is not None]
+    source = folder / "statistics" / "by_analysis" / f"{rows[0]['analysis_id']}.tsv"
+    if source.is_file():
+        lines.append(f"     computed into  statistics/by_analysis/{source.name}")
+        lines.append(f"     sha256 {file_sha256(source)}")
+        lines.append(f"     values behind  report/trace-{rows[0]['analysis_id']}.html#{result_id}")
+    return ["  1  statistic", *lines]
+
+
 def trace_lines(folder: Path, row_id: str) -> list[str]:
     """The chain of one number, as lines for a person.
+
+    Parameters
+    ----------
+    folder
+        The study's folder.
+    row_id
+        Of ``measurements.tsv``, or the result_id of a statistic (``report/analysis_results.tsv``).
 
     Raises
     ------
     LookupError
-        If the trace has no such row.
+        If the study has no such number.
     """
+    told = _statistic_lines(folder, row_id)
+    if told:
+        return told
     table = read_table(folder / "provenance" / "trace.tsv")
     chain = table[table["row_id"] == row_id]
     if chain.empty:
         raise LookupError(
-            f"no row '{row_id}' in {folder / 'provenance' / 'trace.tsv'}; take a row_id from "
-            f"{folder / 'endpoints' / 'measurements.tsv'}"
+            f"no number '{row_id}' in {folder}; take a row_id from endpoints/measurements.tsv, or "
+            "the result_id of a statistic from report/analysis_results.tsv"
         )
     lines = []
     for step in chain.to_dict("records"):
