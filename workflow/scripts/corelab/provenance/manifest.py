@@ -519,6 +519,7 @@ _ORDER = (
     "preflight",
     "derivatives",
     "endpoints",
+    "quality",
     "maps",
     "statistics",
     "exhibits",
