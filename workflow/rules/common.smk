@@ -647,12 +647,17 @@ def decision_files():
     return [decisions_path()] if os.path.isfile(decisions_path()) else []
 
 
+def anything_excluded():
+    """Whether people excluded anything at the review desk."""
+    return any(
+        "\texclude\t" in Path(path).read_text(encoding="utf-8")
+        for path in decision_files()
+    )
+
+
 def sensitivity_analyses():
     """Analyses to run again without exclusions: all of them, once anything is excluded."""
-    text = (
-        Path(decisions_path()).read_text(encoding="utf-8") if decision_files() else ""
-    )
-    return list(ANALYSES) if "\texclude\t" in text else []
+    return list(ANALYSES) if anything_excluded() else []
 
 
 def exhibits():
