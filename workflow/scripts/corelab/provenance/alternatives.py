@@ -206,7 +206,9 @@ def alternatives(
         low, high = fisher_interval(float(str(cells["estimate"])), float(row["n"]))  # type: ignore[arg-type]
         yield "interval of the printed, rounded r", low if part == "ci_low" else high
         texts = [str(cells[key]) for key in ("estimate", "ci_low", "ci_high") if cells.get(key)]
-        known = unrounded_r(*texts, float(row["n"])) if len(texts) == 3 else None  # type: ignore[arg-type]
+        known = None
+        if len(texts) == 3:
+            known = unrounded_r(texts[0], texts[1], texts[2], float(row["n"]))  # type: ignore[arg-type]
         if known:
             low, high = fisher_interval(sum(known) / 2, float(row["n"]))  # type: ignore[arg-type]
             name = (

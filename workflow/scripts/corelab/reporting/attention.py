@@ -204,17 +204,14 @@ def _from_certificate(results: Results) -> list[Attention]:
     if frame is None:
         return []
     different = frame[frame["verdict"] == "different"]
-    return [
-        Attention(
-            "warning",
-            "certificate",
-            f"Published {row.published_id}: {row.statistic.replace('_', ' ')} differs by "
-            f"{significant(row.difference, 2)}" + (f"; it fits {row.fits}" if row.fits else ""),
-            (),
-            "certificate",
-        )
-        for row in different.itertuples()
-    ]
+    found = []
+    for row in different.to_dict("records"):
+        text = f"Published {row['published_id']}: {str(row['statistic']).replace('_', ' ')} "
+        text += f"differs by {significant(row['difference'], 2)}"
+        if isinstance(row["fits"], str):
+            text += f"; it fits {row['fits']}"
+        found.append(Attention("warning", "certificate", text, (), "certificate"))
+    return found
 
 
 def _from_exhibits(results: Results) -> list[Attention]:

@@ -258,8 +258,9 @@ def write_document_pdf(document: Document, path: str | Path) -> Path:
             }
             if isinstance(block, Plate):
                 name = f"plate{number:03d}.{block.suffix}"
-                data = _plain_svg(block.data) if block.suffix == "svg" else block.data
-                (root / name).write_bytes(data)
+                (root / name).write_bytes(
+                    _plain_svg(block.data) if block.suffix == "svg" else block.data
+                )
                 content["file"] = name
             blocks.append(_plain_text(content))
         date = epoch()
