@@ -173,7 +173,7 @@ def test_trace_prints_the_chain_of_a_number(finished):
     wrong = snakemake(
         "--configfile", str(config), "--config", "row=r-none", "--", "trace", cwd=repository
     )
-    assert wrong.returncode != 0 and "no row 'r-none'" in wrong.stdout
+    assert wrong.returncode != 0 and "no number 'r-none'" in wrong.stdout
 
 
 def test_status_and_compare_speak(finished):

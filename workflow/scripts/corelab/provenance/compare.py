@@ -135,10 +135,8 @@ def compare_studies(folder: Path, other: Path) -> list[str]:
     Raises
     ------
     corelab.provenance.job.Plain
-        If the other folder holds no results, or is this one.
+        If the other folder holds no results.
     """
-    if other.resolve() == folder.resolve():
-        raise Plain(f"{other} is this study's own folder; name another one")
     if not (other / "endpoints" / "measurements.tsv").is_file():
         raise Plain(f"{other} holds no endpoints/measurements.tsv; name a study's results folder")
     parts, lines = [], [f"{folder} beside {other}"]
