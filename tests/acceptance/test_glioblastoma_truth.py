@@ -123,6 +123,6 @@ def test_figures_are_products_and_in_the_report():
     manifest = json.loads((STUDY / "provenance" / "manifest.json").read_text())
     text = json.dumps(manifest)
     for name in ("recist_and_rano_scatter", "risk_model_importance", "survival_by_arm_km_os"):
-        assert f"statistics/figures/{name}.svg" in text
-    assert page.count('class="drawn"') >= 10
+        assert f"exhibits/outcome_{name}.svg" in text
+    assert page.count("exhibits/outcome_") + page.count('class="plate"') >= 10
     assert "maps/risk_maps.png" in text

@@ -15,6 +15,7 @@ COHORT = {
     "specifications_table": 1,
     "sensitivity": 1,
     "certificate": 1,
+    "failures": 1,
     "report": 1,
     "submission": 1,
     "trace_table": 1,
@@ -40,7 +41,7 @@ def files(tmp_path):
 
 def test_tables_only(tmp_path):
     output = snakemake("-n", "--configfile", str(tables_study(tmp_path))).stdout
-    drawn = {"analysis_figure": 2, "analysis_figures": 2}
+    drawn = {"draw_pharmacodynamics": 2, "draw_agreement": 2}
     assert jobs(output) == {**ALWAYS, **COHORT, "analyse": 3, **drawn}
 
 

@@ -36,8 +36,8 @@ FOLLOWS = {
     "preflight": set(),
     "collect": {
         "analyse",
-        "analysis_figure",
-        "analysis_figures",
+        "draw_pharmacodynamics",
+        "draw_agreement",
         "certificate",
         "cohort_flow",
         "quality",
@@ -49,10 +49,11 @@ FOLLOWS = {
     },
     "measure_phantoms": {"quality", "report", "submission", "manifest"},
     "quality": {"report", "submission", "manifest"},
-    "analyse": {"analysis_figure", "analysis_figures", "statistics_tables"},
-    "analysis_figure": {"report"},
-    "analysis_figures": {"report"},
+    "analyse": {"draw_pharmacodynamics", "draw_agreement", "statistics_tables"},
+    "draw_pharmacodynamics": {"report"},
+    "draw_agreement": {"report"},
     "cohort_flow": {"report"},
+    "failures": {"report"},
     "plan": {"report"},
     "specifications_table": {"report"},
     "statistics_tables": {"certificate", "report", "submission", "sensitivity", "manifest"},
@@ -171,7 +172,7 @@ def test_trace_prints_the_chain_of_a_number(finished):
     wrong = snakemake(
         "--configfile", str(config), "--config", "row=r-none", "--", "trace", cwd=repository
     )
-    assert wrong.returncode != 0 and "no row 'r-none'" in wrong.stdout
+    assert wrong.returncode != 0 and "no number 'r-none'" in wrong.stdout
 
 
 def test_status_and_compare_speak(finished):

@@ -118,5 +118,18 @@ def test_shipped_example_calls_out_what_contradicts_itself():
     verdicts = table.set_index("published_id")["verdict"]
     wrong = {"dwi_q3_h", "n_early", "end_sequential_iqr", "population"}
     assert set(verdicts[verdicts == "different"].index) == wrong
-    assert set(verdicts.unique()) <= {"reproduced", "within_rounding", "different"}
+    assert set(verdicts[verdicts == "not_computable"].index) == {"jcog_rs_postop_gd"}
     assert sums.set_index("published_id").loc[sorted(wrong), "source_note"].notna().all()
+
+
+def test_limits_that_only_an_unrounded_r_gives_are_recognised():
+    # Published reference: r = 0.58 (0.49 to 0.67), n = 213 follows from an r of 0.5827 to 0.5850.
+    sheet = _published(statistic="pearson_r", estimate="0.58", ci_low="0.49", ci_high="0.67")
+    rows = [_row("pearson_r", 0.58, 0.48325, 0.66276, n=213)]
+    table = certificate(sheet, pd.DataFrame(rows), numeric_tolerance=1e-8)
+    assert table["verdict"].tolist() == ["reproduced", "different", "different"]
+    for fits in table["fits"][1:]:
+        assert fits == "interval of an r of 0.5827 to 0.5850, which rounds to the printed"
+    # No r that rounds to 0.58 has these limits.
+    sheet = _published(statistic="pearson_r", estimate="0.58", ci_low="0.52", ci_high="0.67")
+    assert certificate(sheet, pd.DataFrame(rows), numeric_tolerance=1e-8)["fits"][1] == ""

@@ -7,11 +7,13 @@ import pytest
 from helpers import data_folder
 
 from corelab.measurement.collect import collect_measurements, flow_rows
-from corelab.measurement.frequency import frequency_map
+from corelab.measurement.frequency import frequency_map, write_frequency_map
 from corelab.measurement.longitudinal import change_rows, missing_rows
 from corelab.measurement.regions import aspects_rows, load_atlas, read_labels, territory_fractions
 from corelab.measurement.visit import _limit_rows, _location_rows, measure_supplied
-from corelab.provenance.products import write_json
+from corelab.provenance.decisions import append_decision
+from corelab.provenance.products import read_json, write_json
+from corelab.registration import template_image
 
 SETTINGS = {"ghost_core_above_ml": 10.0, "nsd_tolerance_mm": 2.0, "aspects_min_share": 0.2}
 
@@ -340,3 +342,35 @@ def test_volume_at_the_thresholds_limits_stands_beside_the_volume():
     primary = _limit_rows(("01", "a"), "infarct_volume", {**mask, "desc": None})
     assert primary[0]["source"] == "pipeline:lower-limit"
     assert _limit_rows(("01", "a"), "core_volume", {**mask, "parameters": {}}) == []
+
+
+def test_a_frequency_map_leaves_out_what_people_excluded(tmp_path):
+    shape, affine = template_image().shape, template_image().affine
+    rows = []
+    for number in range(3):
+        data = np.zeros(shape, np.uint8)
+        data[40 + number : 45, 50:55, 40:45] = 1
+        path = tmp_path / f"{number}.nii.gz"
+        nib.save(nib.Nifti1Image(data, affine), path)
+        row = {"participant_id": str(number), "visit": "a", "kind": "mask-infarct"}
+        rows.append({**row, "path": str(path), "reader": None, "repeat": None})
+    decisions = tmp_path / "qc_decisions.tsv"
+    for subject, endpoint in (("0", "infarct_volume"), ("1", "core_volume")):
+        append_decision(
+            decisions, participant_id=subject, visit="a", endpoint=endpoint, decision="exclude",
+            reason="motion", decided_by="A",
+        )  # fmt: skip
+    kept, whole = tmp_path / "infarct_frequency.nii.gz", tmp_path / "whole" / "infarct.nii.gz"
+    write_frequency_map(
+        kept, label="infarct", records=[], supplied=rows, folder=tmp_path, enrolled=3,
+        denominator="mapped", visit_order=["a"], decisions=decisions, whole=whole,
+    )  # fmt: skip
+    told = read_json(tmp_path / "infarct_frequency.json")
+    assert [entry["participant_id"] for entry in told["masks"]] == ["1", "2"]
+    assert [(e["participant_id"], e["reason"]) for e in told["excluded"]] == [
+        ("0", "decision 1: motion")
+    ]
+    # Subject 0 alone has the first plane: 0 of 2 with exclusions, 1 of 3 without.
+    assert nib.load(kept).dataobj[40, 52, 42] == 0
+    assert nib.load(whole).dataobj[40, 52, 42] == pytest.approx(1 / 3)
+    assert nib.load(kept).dataobj[44, 52, 42] == nib.load(whole).dataobj[44, 52, 42] == 1

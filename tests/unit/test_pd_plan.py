@@ -10,6 +10,8 @@ import pytest
 
 from corelab.measurement.selection import Tables
 from corelab.pharmacodynamics import adjust_families, run
+from corelab.pharmacodynamics.outcome_figures import write_figures
+from corelab.provenance.exhibits import read_exhibits
 from corelab.study.columns import STATISTICS
 
 N = 60
@@ -378,6 +380,35 @@ def test_survival_rows_are_those_of_lifelines(tables):
     assert volume["ci_low"] < math.exp(0.05) < volume["ci_high"]
     assert one(result, "spearman_rho")["estimate"] < 0
     assert {"rmst_days", "rmst_difference_days", "c_index"} <= set(result["statistic"])
+
+
+def test_outcomes_are_drawn_as_one_exhibit_that_repeats(tables, tmp_path):
+    analysis = {
+        "id": "s",
+        "type": "survival",
+        "event_endpoint": "os",
+        "by": "arm",
+        "method": ["km", "cox"],
+        "endpoint": "infarct_volume",
+        "derivation": "change",
+    }
+    rows = run(analysis, tables)
+    for place in ("a", "b"):
+        drawn = write_figures(
+            analysis, tables, rows, tmp_path / place / "exhibits" / "outcome_s.json"
+        )
+    (exhibit,) = read_exhibits(tmp_path / "a")
+    assert exhibit.section == "analysis:s" and list(exhibit.drawings) == drawn
+    assert drawn[0].figure == "outcome_s_km_os.svg" and len(drawn) >= 2
+    for file in (tmp_path / "a" / "exhibits").iterdir():
+        assert file.read_bytes() == (tmp_path / "b" / "exhibits" / file.name).read_bytes(), (
+            file.name
+        )
+    # Where nothing can be drawn, the exhibit says so.
+    analysis = {"id": "n", "type": "survival", "event_endpoint": "ttp"}
+    path = tmp_path / "c" / "exhibits" / "outcome_n.json"
+    assert write_figures(analysis, tables, run(analysis, tables), path) == []
+    assert "Nothing to draw" in read_exhibits(tmp_path / "c")[0].caption
 
 
 def test_survival_names_the_criterion_it_needs(tables):

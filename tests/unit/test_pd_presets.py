@@ -297,7 +297,7 @@ def test_preset_dry_runs(name, tmp_path):
     config = f"config/presets/{name}.yaml"
     told = snakemake("-n", "--configfile", config, "--config", f"results_dir={tmp_path}")
     assert told.returncode == 0, told.stdout[-3000:]
-    assert "analysis_figure" in told.stdout and "plan" in told.stdout
+    assert "draw_pharmacodynamics" in told.stdout and "plan" in told.stdout
 
 
 @pytest.mark.slow
@@ -323,5 +323,5 @@ def test_preset_runs_through_the_workflow(tmp_path):
     error = (found["ci_high"] - found["ci_low"]) / (2 * 1.96)
     assert ((found["estimate"] - truth).abs() < 3.3 * error).all() and len(found) == 2
     exhibits = {p.name for p in (tmp_path / "fast/exhibits").glob("*.json")}
-    assert {"plan.json", "trial.json", "analysis-haematoma_growth.json"} <= exhibits
+    assert {"plan.json", "trial.json", "pharmacodynamics_haematoma_growth.json"} <= exhibits
     assert (tmp_path / "fast/statistics/specifications.tsv").is_file()

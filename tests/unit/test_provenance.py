@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,9 +12,11 @@ from helpers import REPOSITORY
 from hypothesis import given
 from hypothesis import strategies as st
 
+from corelab.provenance import manifest
 from corelab.provenance.certificate import certificate
+from corelab.provenance.compare import compare_studies
 from corelab.provenance.job import Plain
-from corelab.provenance.manifest import build_manifest, verify, verify_lines
+from corelab.provenance.manifest import build_manifest, rule_of, verify, verify_lines
 from corelab.provenance.products import (
     atomic_path,
     format_cell,
@@ -21,6 +24,7 @@ from corelab.provenance.products import (
     write_json,
     write_table,
 )
+from corelab.provenance.rules import workflow_rules
 
 
 def test_a_failing_writer_leaves_the_old_file(tmp_path):
@@ -155,3 +159,59 @@ def test_a_job_logs_everything_and_fails_in_one_line(tmp_path, what, code, termi
     assert done.returncode == code
     assert terminal in done.stderr and "Traceback" not in done.stderr and "from" not in done.stdout
     assert log in text and "from python" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "rule"),
+    [
+        ("derivatives/sub-1/ses-a/prepare.json", "prepare"),
+        ("derivatives/sub-1/ses-a/radiomics.tsv", "radiomics"),
+        ("derivatives/sub-1/ses-a/figures/sub-1_ses-a_desc-tile_qc.png", "quality_figures"),
+        ("derivatives/sub-1/ses-a/anat/sub-1_from-T1w_to-x_mode-image_xfm.mat", "normalise"),
+        ("endpoints/control_charts.tsv", "quality"),
+        ("endpoints/noise_floor.tsv", "noise_floor"),
+        ("statistics/plan_deviations.tsv", "plan"),
+        ("statistics/agreement.tsv", "statistics_tables"),
+        ("exhibits/outcome_s_km_os.svg", "draw_outcome"),
+        ("exhibits/registration.png", "contact_sheet"),
+        ("quality/registration.tsv", "contact_sheet"),
+        ("quality/failures.tsv", "failures"),
+        ("preflight/findings.tsv", "check_inputs"),
+    ],
+)
+def test_a_product_is_told_with_the_rule_that_wrote_it(name, rule):
+    assert rule_of(name) == rule and rule in {found.name for found in workflow_rules()}
+
+
+def test_every_folder_of_products_has_its_place_upstream_or_downstream():
+    assert set(manifest._ORDER) == set(manifest.PRODUCT_FOLDERS)
+    files = [f"{folder}/x" for folder in reversed(manifest.PRODUCT_FOLDERS)]
+    assert manifest.first_cause(Path(), files) == "preflight/x"
+
+
+def _results(folder, volume, floor=None):
+    rows = pd.DataFrame({name: ["1"] for name in ("participant_id", "repeat")})
+    rows = rows.assign(visit="a", endpoint="infarct_volume", source="pipeline", region="all")
+    write_table(
+        rows.assign(value=volume), folder / "endpoints/measurements.tsv", ["participant_id"]
+    )
+    header = ["analysis_id", "endpoint", "visit", "participant_id", "group", "statistic", "method"]
+    empty = pd.DataFrame(columns=[*header, "estimate"])
+    write_table(empty, folder / "statistics/survival.tsv", list(empty))
+    if floor is not None:
+        known = rows.assign(minimal_detectable_change=floor)
+        write_table(known, folder / "endpoints/noise_floor.tsv", ["endpoint"])
+    return folder
+
+
+def test_two_studies_are_compared_against_the_noise_also_with_empty_tables(tmp_path):
+    this = _results(tmp_path / "a", 10.0, floor=0.5)
+    told = compare_studies(this, _results(tmp_path / "b", 10.4))
+    assert "noise floor known for 1 endpoints" in told[1] and "1 below_noise" in told[2]
+    told = compare_studies(this, _results(tmp_path / "c", 12.0))
+    assert any("infarct_volume pipeline 1 all: 12 -> 10 (-18.2 %)" in line for line in told)
+    table = read_table(this / "comparison/compared.tsv", numeric=["difference", "noise_floor"])
+    assert table[["difference", "noise_floor"]].to_numpy().tolist() == [[-2.0, 0.5]]
+    assert "1 same" in compare_studies(this, this)[2]
+    with pytest.raises(Plain, match=r"no endpoints/measurements.tsv"):
+        compare_studies(this, tmp_path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pathlib
 import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
@@ -11,13 +12,15 @@ import numpy as np
 import pandas as pd
 import pyreadstat
 import pytest
-from fabricated_study import fabricated_study
+from fabricated_study import fabricated_study, tables_only
 
-from corelab.provenance.products import read_table
+from corelab.provenance.products import read_table, write_table
 from corelab.reporting import datasets as ds
 from corelab.reporting.define import DEF, ODM
+from corelab.reporting.exchange_checks import ars_faults, define_faults
 from corelab.reporting.results import read_results
 from corelab.reporting.submission import write_datasets
+from corelab.study.columns import MEASUREMENTS
 
 
 @pytest.fixture(scope="module")
@@ -191,3 +194,104 @@ def test_keys_identify_records(written):
     for dataset in found:
         keys = [v.name for v in dataset.variables if v.key]
         assert not dataset.frame.duplicated(keys).any(), dataset.name
+
+
+def test_a_study_without_a_single_value_has_its_data_sets(tmp_path):
+    folder, config, people = tables_only(tmp_path)
+    write_table(pd.DataFrame(columns=list(MEASUREMENTS)), folder / "endpoints/measurements.tsv",
+                MEASUREMENTS)  # fmt: skip
+    found = write_datasets(read_results(folder, config, people), tmp_path / "out")
+    assert [(d.name, len(d.frame)) for d in found] == [("ADSL", 2)]
+    told = read_table(tmp_path / "out" / "conformance.tsv")
+    assert told[told["severity"] == "error"].empty
+
+
+@pytest.fixture
+def define(written):
+    return ET.parse(written[2] / "define.xml").getroot()
+
+
+def _first(root, name, **attributes):
+    return next(
+        element
+        for element in root.iter(f"{{{ODM}}}{name}")
+        if all(element.get(key) == value for key, value in attributes.items())
+    )
+
+
+def test_define_is_what_the_standard_asks_for(define):
+    assert define_faults(define) == []
+
+
+def _drop_item(root):
+    version = next(root.iter(f"{{{ODM}}}MetaDataVersion"))
+    version.remove(_first(root, "ItemDef", OID="IT.ADSL.AGE"))
+
+
+def _swap_parts(root):
+    version = next(root.iter(f"{{{ODM}}}MetaDataVersion"))
+    group = _first(root, "ItemGroupDef", Name="PR")
+    version.remove(group)
+    version.append(group)
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (_drop_item, "points to IT.ADSL.AGE, which is no ItemDef here"),
+        (_swap_parts, "another order than the schema's"),
+        (lambda r: _first(r, "ItemGroupDef", Name="NV").attrib.pop("Domain"), "names its Domain"),
+        (lambda r: _first(r, "ItemDef").attrib.pop("DataType"), "has no DataType"),
+        (lambda r: _first(r, "ItemDef").set("DataType", "number"), "is not a term of the standard"),
+        (lambda r: _first(r, "ItemDef").set("OID", "IT.ADSL.SEX"), "is defined twice"),
+        (lambda r: _first(r, "ItemRef").set("OrderNumber", "7"), "not numbered 1, 2, 3"),
+        (lambda r: _first(r, "CodeList", Name="SEX").set("OID", "CL.X"), "is used by nothing"),
+        (lambda r: _first(r, "CodeList", Name="SEX").set("DataType", "integer"), "its code list"),
+        (lambda r: next(r.iter(f"{{{DEF}}}Origin")).set("Type", "Made up"), "not a term"),
+        (lambda r: next(r.iter(f"{{{ODM}}}TranslatedText")).clear(), "no words"),
+    ],
+)
+def test_a_damaged_define_is_told(define, damage, told):
+    damage(define)
+    assert any(told in fault for fault in define_faults(define)), define_faults(define)
+
+
+def test_define_is_valid_by_the_schema_where_a_package_brings_it(written):
+    # odmlib (MIT) ships the schema of Define-XML 2.1; it is not among Corelab's own requirements.
+    odmlib = pytest.importorskip("odmlib")
+    etree = pytest.importorskip("lxml.etree")
+    schemas = pathlib.Path(odmlib.__file__).parent / "schemas" / "define" / "2.1"
+    schema = etree.XMLSchema(etree.parse(str(schemas / "define2-1-0.xsd")))
+    schema.assertValid(etree.parse(str(written[2] / "define.xml")))
+
+
+def test_ars_resolves_and_a_damaged_one_is_told(written):
+    _, found, folder = written
+    names = frozenset(dataset.name for dataset in found)
+    event = json.loads((folder / "ars.json").read_text(encoding="utf-8"))
+    assert ars_faults(event, names) == []
+    event["analyses"][0]["results"][0]["operationId"] = "OP_NONE"
+    event["analyses"][1]["methodId"] = "MTH_NONE"
+    event["analyses"][1]["dataset"] = "ADNONE"
+    event["methods"].append(event["methods"][0])
+    event["mainListOfContents"]["contentsList"]["listItems"].pop()
+    told = " ".join(ars_faults(event, names))
+    for words in ("OP_NONE", "MTH_NONE", "ADNONE", "defined 2 times", "not in the contents"):
+        assert words in told
+
+
+def test_imaging_stands_in_the_domains_that_the_standard_has_for_it(written):
+    # MI is Microscopic Findings: tissue under a microscope. Imaging findings of the nervous system
+    # are NV, of tumours TU and TR, the scans are procedures (PR): SDTMIG 3.4, 6.3.5 and 6.1.6.
+    _, found, _ = written
+    domains = {d.name: d for d in found if d.tabulation}
+    assert set(domains) == {"PR", "NV"} and "MI" not in domains
+    assert {d.name: d.adam_class for d in domains.values()} == {
+        "PR": "INTERVENTIONS", "NV": "FINDINGS",
+    }  # fmt: skip
+    for name, domain in domains.items():
+        assert set(domain.frame["DOMAIN"]) == {name}
+        # Variables of a domain carry its prefix, but for identifiers and timing.
+        free = {"STUDYID", "DOMAIN", "USUBJID", "VISITNUM", "VISIT"}
+        rest = {variable.name for variable in domain.variables} - free
+        assert all(variable.startswith(name) for variable in rest), rest

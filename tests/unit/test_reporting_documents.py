@@ -7,7 +7,7 @@ import re
 import pytest
 from fabricated_study import fabricated_study, tables_only
 
-from corelab.reporting import write_pdf
+from corelab.reporting import write_pdf, write_report
 from corelab.reporting.documents import (
     Bullets,
     DataTable,
@@ -16,6 +16,7 @@ from corelab.reporting.documents import (
     Heading,
     Paragraph,
     Plate,
+    characters_told,
     markdown,
     printable,
     write_document_pdf,
@@ -71,6 +72,37 @@ def test_text_outside_the_fonts_is_shown_by_its_code(tmp_path):
     blocks = (Paragraph("환자 007 \U0001f9e0"),)
     write_document_pdf(_document(*blocks), tmp_path / "a.pdf")
     assert printable("환") == "[U+D658]"
+
+
+SVG = '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 99 9"><text y="9">{}</text></svg>'
+
+
+def test_characters_that_the_fonts_lack_are_told_and_never_boxes(tmp_path):
+    # typst refuses a PDF/A with a glyph that it has not, in a drawing too.
+    drawing = SVG.format("患者 &lt; 007").encode()
+    plate = Plate("1", "t", drawing, "svg", "a", "c", 40)
+    document = _document(Paragraph("환자 007"), plate)
+    write_document_pdf(document, tmp_path / "a.pdf")
+    told = characters_told(document)
+    assert "lack 4 characters" in told and "[U+D658] hangul syllable hwan" in told
+    assert "[U+60A3] cjk unified ideograph-60a3" in told
+    assert characters_told(_document(Paragraph("κ ≥ 0.8, é"))) == ""
+    # The notice is printed: the file with it is the file without strange text plus that sentence.
+    same = _document(Paragraph(told, soft=True), Paragraph("[U+D658][U+C790] 007"),
+                     Plate("1", "t", SVG.format("[U+60A3][U+8005] &lt; 007").encode(), "svg", "a",
+                           "c", 40))  # fmt: skip
+    write_document_pdf(same, tmp_path / "b.pdf")
+    assert (tmp_path / "a.pdf").read_bytes() == (tmp_path / "b.pdf").read_bytes()
+
+
+def test_the_report_of_subjects_with_korean_and_japanese_names(tmp_path):
+    folder, config, people = tables_only(tmp_path)
+    named = people.assign(participant_id=["환자-1", "患者-2"])
+    path = folder / "endpoints/measurements.tsv"
+    text = path.read_text(encoding="utf-8")
+    path.write_text(re.sub(r"(?m)^1\t", "환자-1\t", re.sub(r"(?m)^2\t", "患者-2\t", text)), "utf-8")
+    assert write_pdf(folder, config, named).is_file()
+    assert "환자-1" in write_report(folder, config, named).read_text(encoding="utf-8")
 
 
 def test_numbers_follow_the_clinical_study_report(results):

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from fabricated_study import fabricated_study
 
-from corelab.provenance.exhibits import Alarm, write_exhibit
+from corelab.provenance.exhibits import Alarm, Drawing, write_exhibit
 from corelab.provenance.products import write_table
 from corelab.reporting import write_report
 from corelab.reporting.attention import attention, flagged_subjects
@@ -37,6 +37,22 @@ def study(tmp_path_factory):
         alarms=[Alarm("error", "Site 7 drifts", ("S-02",))],
         banner="INVALID: the lock is broken",
     )
+    (folder / "exhibits" / "second.svg").write_bytes(SVG.replace(b"4", b"3"))
+    people_table = pd.DataFrame(
+        {"participant_id": ["007", "S-02", "1"], "rank": [10, 2, 1], "code": ["01", "2", "3"]}
+    )
+    write_table(people_table, folder / "quality" / "fits.tsv", list(people_table), sort=False)
+    write_exhibit(
+        folder / "exhibits" / "fits.json",
+        section="quality",
+        title="Fits",
+        drawings=[
+            Drawing("chart.svg", "First drawing", "One.", "a circle"),
+            Drawing("second.svg", "Second drawing", "Two.", "a small circle"),
+        ],
+        table="quality/fits.tsv",
+        sort="rank",
+    )
     write_exhibit(
         folder / "exhibits" / "own.json",
         section="images",
@@ -51,6 +67,8 @@ def test_an_exhibit_brings_its_own_section_figure_and_table(study):
     part = text.split('id="phantom"')[1].split("</section>")[0]
     assert base64.b64encode(SVG).decode() in part and 'alt="one circle"' in part
     assert "Bias, mL" in part and "&lt;b&gt;" in part
+    # Columns stand in the order that the room gave, which is not the alphabet's.
+    assert part.index(">Site<") < part.index(">Bias, mL<")
     # An id stays text; a number is rounded for reading and sorts by its own value.
     assert ">007<" in part and 'data-sort="1.23456"' in part
 
@@ -75,7 +93,19 @@ def test_alarms_need_attention_and_flag_subjects(study):
 
 def test_the_pdf_numbers_them(study):
     blocks = report_blocks(read_results(*study[:3]))
-    assert [getattr(block, "number", "") for block in blocks] == ["", "14.5.1", "14.5.1"]
+    numbers = [getattr(block, "number", "") for block in blocks]
+    assert numbers == ["", "14.5.1", "14.5.1", "14.5.2", "14.5.2", "14.5.2"]
+    assert [block.title for block in blocks[3:]] == ["First drawing", "Second drawing", "Fits"]
+
+
+def test_an_exhibit_may_have_several_drawings_and_a_sorted_table(study):
+    text = study[3].read_text(encoding="utf-8")
+    part = text.split('id="exhibit-quality"')[1].split("</section>")[0]
+    assert part.index("First drawing") < part.index("Second drawing")
+    assert part.count("<table") == 1
+    # 1, 2, 10 by number; ids and codes with leading zeros are texts; a known subject has a link.
+    assert part.index(">1<") < part.index("S-02") < part.index("007")
+    assert ">01<" in part and 'href="sub-S+2D02.html"' in part.replace("%2B", "+")
 
 
 def test_only_exhibits_of_this_run_are_shown(study):
@@ -88,6 +118,7 @@ def test_only_exhibits_of_this_run_are_shown(study):
         ({"section": "nowhere"}, "unknown section"),
         ({"figure": "absent.svg", "alt": "a"}, "does not lie beside it"),
         ({"figure": "there.svg"}, "needs 'alt'"),
+        ({"drawings": [Drawing("there.svg", "t", "c", "")]}, "needs 'alt'"),
         ({"alarms": [Alarm("fatal", "x")]}, "unknown severity"),
     ],
 )

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import pandas as pd
 import pytest
 from fabricated_study import HOSTILE, fabricated_study, tables_only
 
+from corelab.provenance.exhibits import Alarm, write_exhibit
+from corelab.provenance.products import write_table
 from corelab.reporting import write_report
 from corelab.reporting.results import subject_page
 
@@ -222,6 +226,44 @@ def test_blinded_pages_do_not_name_an_arm_or_a_dose(tmp_path):
         text = " ".join(Elements(page.read_text(encoding="utf-8")).words)
         assert not re.search(r"\bplacebo\b|\bdose\b.{0,3}\d", text)
     assert "Group A" in index.read_text(encoding="utf-8")
+
+
+def test_traces_and_exhibits_of_a_blinded_study_name_no_arm(tmp_path):
+    folder, config, people = fabricated_study(tmp_path, blinded=True, title="A trial")
+    # A column that parts the subjects as the arms do gives the arm away under another name.
+    drug = {"placebo": "saline", "low": "half", "high": "full"}
+    people = people.assign(drug=people["arm"].map(drug))
+    exhibits = folder / "exhibits"
+    exhibits.mkdir()
+    (exhibits / "bars.svg").write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg"><text>placebo</text></svg>'
+    )
+    drawn = {"figure": "bars.svg", "alt": "bars of placebo and high"}
+    for name, section in (("a", "analysis:growth-by-arm"), ("b", "analysis:growth-by-dose"),
+                          ("c", "participants"), ("d", "sensitivity")):  # fmt: skip
+        write_exhibit(exhibits / f"{name}.json", section=section, title="By placebo", **drawn)
+    table = pd.DataFrame({"who": ["the placebo arm", "arm high"], "n": [3, 4]})
+    write_table(table, folder / "quality" / "x.tsv", list(table))
+    write_exhibit(
+        exhibits / "e.json",
+        section="quality",
+        title="Scans of placebo",
+        table="quality/x.tsv",
+        alarms=[Alarm("warning", "Fewer scans under high than under placebo")],
+    )
+    index = write_report(folder, config, people)
+    traces = sorted(index.parent.glob("trace-*.html"))
+    assert any(page.name == "trace-growth-by-arm.html" for page in traces)
+    for page in (index, *traces, *sorted(index.parent.glob("sub-*.html"))[:4]):
+        text = page.read_text(encoding="utf-8")
+        words = " ".join(Elements(text).words)
+        assert not re.search(r"\bplacebo\b|\bsaline\b|\b(arm|under) high\b", words), page.name
+        assert base64.b64encode((exhibits / "bars.svg").read_bytes()).decode() not in text
+        # Which of the codes is the control is not told either.
+        assert "reference" not in Elements(text.split("<h2>Statistics")[0]).words, page.name
+    text = index.read_text(encoding="utf-8")
+    assert re.search(r"Scans of Group [ABC]", text) and re.search(r"the Group [ABC] arm", text)
+    assert re.search(r"Fewer scans under Group [ABC] than under Group [ABC]", text)
 
 
 def test_pages_of_subjects_that_are_gone_are_removed(tmp_path):

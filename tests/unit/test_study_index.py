@@ -6,10 +6,12 @@ import json
 import time
 
 import pytest
+import yaml
 
 from corelab.provenance.job import Plain
 from corelab.provenance.products import read_table
 from corelab.study.bids import index_bids, layout_of, write_index
+from corelab.study.model import load_study
 
 
 def _touch(folder, *names):
@@ -87,6 +89,10 @@ def test_soop_by_its_published_names(tmp_path):
     assert _kinds(frame) == [("sub-1", "1", k) for k in ("FLAIR", "adc", "dwi", "mask-infarct")]
     lines = write_index(tmp_path, tmp_path / "out")
     assert "4 scans of 1 participants (soop layout)" in lines[0]
+    # The config to start from is one that the workflow takes.
+    study = load_study(yaml.safe_load((tmp_path / "out/index/config.yaml").read_text()))
+    assert study.config["study"]["disease"] == "stroke" and study.sound, study.findings
+    assert [row["exists"] for row in study.scans] == [True] * 4
     assert read_table(tmp_path / "out/index/participants.tsv")["sex"].tolist() == ["F"]
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 REPOSITORY = Path(str(workflow.current_basedir)).parents[1]
@@ -19,7 +20,9 @@ from snakemake.logging import logger
 
 from corelab.provenance.cluster import mend_status_command
 from corelab.provenance.digest import digest_of_script
+from corelab.provenance.failures import by_stage
 from corelab.provenance.ledger import (
+    ASKING,
     FolderLock,
     clear_leftovers,
     damaged,
@@ -29,7 +32,7 @@ from corelab.provenance.ledger import (
 )
 from corelab.provenance.planning import quicken
 from corelab.provenance.progress import Progress, closing_lines, expected, scan_failures
-from corelab.study.columns import DRAWN_TYPES
+from corelab.study.columns import DRAWN_TYPES, OUTCOME_TYPES
 from corelab.study.findings import errors
 from corelab.study.model import StudyError, load_study
 from corelab.study.presets import with_preset
@@ -158,11 +161,8 @@ ANALYSES = {analysis["id"]: analysis for analysis in STUDY.config["analyses"]}
 GRIDS = [name for name, analysis in ANALYSES.items() if analysis.get("sensitivity")]
 DRAWN = [name for name, analysis in ANALYSES.items() if analysis["type"] in DRAWN_TYPES]
 FLOWS = [flow["name"] for flow in STUDY.config["cohort_flows"]]
-#: Records of the figures of analyses that have some.
-FIGURES = [
-    f"{FOLDER}/statistics/figures/{name}.json"
-    for name, analysis in ANALYSES.items()
-    if analysis["type"] in {"survival", "progression", "radiomics"}
+OUTCOMES = [
+    name for name, analysis in ANALYSES.items() if analysis["type"] in OUTCOME_TYPES
 ]
 
 
@@ -178,20 +178,37 @@ wildcard_constraints:
     map=r"[A-Za-z0-9][A-Za-z0-9-]*",
 
 
-def failed_visits():
-    """Visits whose jobs failed, with the cause, if the study is to go on without them."""
-    if not STUDY.config["without_failed"]:
-        return {}
-    found = {}
-    for one in failures(STUDY.folder):
-        for subject, session in VISITS:
-            if subject == one.subject and one.visit in ("", session):
-                found[subject, session] = f"the job {one.step} failed: {one.cause}"
-    return found
+def failed_jobs():
+    """Jobs of a visit or a subject that failed, if the study is to go on without them."""
+    found = failures(STUDY.folder) if STUDY.config["without_failed"] else []
+    return [one for one in found if one.subject in SUBJECTS]
 
 
-FAILED = failed_visits()
+def visits_of(failure):
+    """The visits that a failed job leaves the study without."""
+    return [
+        (subject, session)
+        for subject, session in VISITS
+        if subject == failure.subject and failure.visit in ("", session)
+    ]
+
+
+FAILED_JOBS = failed_jobs()
+FAILED = {
+    key: f"the job {one.step} failed: {one.cause}"
+    for one in FAILED_JOBS
+    for key in visits_of(one)
+}
 FAILED_IDS = {"|".join(VISITS[key]): cause for key, cause in FAILED.items()}
+# The same jobs under the sheet's names of subject and visit, as a parameter.
+STOPPED = [
+    asdict(one)
+    | {
+        "subject": SUBJECTS[one.subject][0],
+        "visit": VISITS.get((one.subject, one.visit), ("", ""))[1],
+    }
+    for one in FAILED_JOBS
+]
 VISITS = {key: ids for key, ids in VISITS.items() if key not in FAILED}
 SUBJECTS = {
     subject: (name, [v for v in visits if (subject, session_entity(v)) in VISITS])
@@ -390,6 +407,12 @@ def measured_records():
     ]
 
 
+def told_records():
+    """Records that say what became of scans, masks and fits."""
+    stages = ("prepare", "segment", "perfuse", "normalise")
+    return [record for name in stages for record in records(name)] + measured_records()
+
+
 def sheet_files(*names):
     """Sheets of the study by name, those that are given."""
     return [
@@ -474,9 +497,7 @@ def analysis_tables(wildcards):
     wanted = ["participants", "covariates"]
     wanted += ["outcomes"] * bool(analysis.get("outcome"))
     wanted += ["exposures"] * bool(analysis.get("exposure"))
-    wanted += ["events"] * (
-        analysis["type"] in {"survival", "progression", "radiomics"}
-    )
+    wanted += ["events"] * (analysis["type"] in OUTCOME_TYPES)
     wanted += ["phantoms"] * (analysis["type"] == "phantom")
     wanted += ["reads"] * (analysis["type"] == "agreement")
     return sheet_files(*wanted)
@@ -626,12 +647,17 @@ def decision_files():
     return [decisions_path()] if os.path.isfile(decisions_path()) else []
 
 
+def anything_excluded():
+    """Whether people excluded anything at the review desk."""
+    return any(
+        "\texclude\t" in Path(path).read_text(encoding="utf-8")
+        for path in decision_files()
+    )
+
+
 def sensitivity_analyses():
     """Analyses to run again without exclusions: all of them, once anything is excluded."""
-    text = (
-        Path(decisions_path()).read_text(encoding="utf-8") if decision_files() else ""
-    )
-    return list(ANALYSES) if "\texclude\t" in text else []
+    return list(ANALYSES) if anything_excluded() else []
 
 
 def exhibits():
@@ -651,11 +677,15 @@ def exhibits():
         ),
         *cutoffs(),
         *QUALITY_EXHIBITS,
+        under("exhibits", "failures.json"),
+        *[under("exhibits", "registration.json")] * bool(quality_records()),
+        *[under("exhibits", "noise_floor.json")] * bool(noise_repeats()),
         under("exhibits", "plan.json"),
         *[under("exhibits", "trial.json")] * bool(STUDY.config["trial"]),
-        *(under("exhibits", f"analysis-{name}.json") for name in DRAWN),
-        *(under("exhibits", f"specifications-{name}.json") for name in GRIDS),
-        *(under("exhibits", f"flow-{name}.json") for name in FLOWS),
+        *(under("exhibits", f"pharmacodynamics_{name}.json") for name in DRAWN),
+        *(under("exhibits", f"outcome_{name}.json") for name in OUTCOMES),
+        *(under("exhibits", f"specifications_{name}.json") for name in GRIDS),
+        *(under("exhibits", f"flow_{name}.json") for name in FLOWS),
     ]
 
 
@@ -687,7 +717,6 @@ def targets(*names):
             under("statistics", "plan_deviations.tsv"),
             under("statistics", "specifications.tsv"),
             under("statistics", "cohort_flow.tsv"),
-            *FIGURES,
             under("statistics", "sensitivity.tsv"),
             under("endpoints", "exclusions.tsv"),
             *exhibits(),
@@ -719,10 +748,7 @@ def configfiles_and_options():
 
 def stage_records():
     """Records that the study is to have by stage, relative to its folder."""
-    return {
-        name: [path.removeprefix(f"{FOLDER}/") for path in records(name)]
-        for name in ("prepare", "segment", "perfuse", "normalise", "measure")
-    }
+    return by_stage(STUDY.folder, told_records())
 
 
 def recover():
@@ -756,6 +782,13 @@ if workflow.is_main_process:
 
 RUN_LOCK = FolderLock(STUDY.folder)
 PROGRESS = []
+#: Rules of the jobs that this run has to do.
+TO_DO = set()
+
+
+def only_asking():
+    """Whether the run only tells something: its own words are then enough."""
+    return bool(TO_DO) and TO_DO <= ASKING
 
 
 def tell_plan():
@@ -774,6 +807,7 @@ def tell_plan():
     todo = {}
     for job in workflow.dag.needrun_jobs():
         todo[job.rule.name] = todo.get(job.rule.name, 0) + (not job.is_norun)
+    TO_DO.update(name for name, number in todo.items() if number)
     jobs = sum(todo.values())
     done = sum(1 for job in workflow.dag.jobs if not job.is_norun) - jobs
     at_once = workflow.resource_settings.nodes or workflow.resource_settings.cores or 1
@@ -786,7 +820,8 @@ def tell_plan():
     lines += [
         f"Without {' '.join(key)}: {cause}" for key, cause in sorted(FAILED.items())
     ]
-    logger.info("\n".join(lines))
+    if not only_asking():
+        logger.info("\n".join(lines))
     PROGRESS.append(Progress(jobs))
     logger.addHandler(PROGRESS[0])
     for handler in logger.handlers:
@@ -817,6 +852,8 @@ def stop_progress():
 def tell_summary(log):
     """Say where the results are and what needs attention."""
     stop_progress()
+    if only_asking():
+        return
     if not STUDY.sound or not Path(MEASUREMENTS).is_file():
         logger.info(f"Done. Findings about the input: {FINDINGS}")
         return
@@ -844,6 +881,8 @@ def tell_summary(log):
 def tell_failure(log):
     """Say what failed and how to go on."""
     stop_progress()
+    if only_asking():
+        return
     if not STUDY.sound:
         logger.error(
             f"The input has errors, so nothing was computed. They are listed above and in {FINDINGS}."

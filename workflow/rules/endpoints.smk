@@ -163,9 +163,13 @@ rule frequency_map:
     input:
         normalised=records("normalise"),
         batches=[under("endpoints", "batches", f"{batch}.json") for batch in BATCHES],
+        decisions=decision_files(),
     output:
         map=under("maps", "{label}_frequency.nii.gz"),
         sidecar=under("maps", "{label}_frequency.json"),
+        # Of all masks, once anything is excluded.
+        whole=[under("maps", "without_exclusions", "{label}_frequency.nii.gz")]
+        * anything_excluded(),
     log:
         log_of("frequency_map", "{label}"),
     benchmark:
@@ -229,6 +233,7 @@ rule noise_floor:
     output:
         table=under("endpoints", "noise_floor.tsv"),
         dictionary=under("endpoints", "noise_floor.json"),
+        exhibit=under("exhibits", "noise_floor.json"),
     log:
         log_of("noise_floor"),
     benchmark:

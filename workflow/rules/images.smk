@@ -153,6 +153,8 @@ rule contact_sheet:
         sheet=under("quality", "contact_sheet.png"),
         table=under("quality", "registration.tsv"),
         dictionary=under("quality", "registration.json"),
+        exhibit=under("exhibits", "registration.json"),
+        figure=under("exhibits", "registration.png"),
     log:
         log_of("contact_sheet"),
     benchmark:

@@ -67,6 +67,34 @@ rule trace_table:
         "../scripts/trace_table.py"
 
 
+rule failures:
+    """List what could not be done: subject, visit, step, cause, log, command to try again."""
+    input:
+        records=told_records(),
+    output:
+        table=under("quality", "failures.tsv"),
+        dictionary=under("quality", "failures.json"),
+        exhibit=under("exhibits", "failures.json"),
+    log:
+        log_of("failures"),
+    benchmark:
+        benchmark_of("failures")
+    conda:
+        "../../environment.yml"
+    threads: 1
+    resources:
+        mem_mb=1000,
+        runtime="30m",
+    params:
+        folder=study_folder,
+        stopped=STOPPED,
+        code=code("failures"),
+    message:
+        "Listing what could not be done in {FOLDER}"
+    script:
+        "../scripts/failures.py"
+
+
 rule manifest:
     """SHA-256 of every product, and the RO-Crate that describes the run."""
     input:

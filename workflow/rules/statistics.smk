@@ -152,7 +152,7 @@ rule statistics_tables:
         "../scripts/statistics_tables.py"
 
 
-rule analysis_figures:
+rule draw_agreement:
     """Draw one kind of figure of an analysis of agreement or overlap for the report."""
     input:
         rows=under("statistics", "by_analysis", "{analysis}.tsv"),
@@ -165,9 +165,9 @@ rule analysis_figures:
         exhibit=under("exhibits", "agreement_{analysis}_{kind}.json"),
         figure=under("exhibits", "agreement_{analysis}_{kind}.svg"),
     log:
-        log_of("analysis_figures", "{analysis}_{kind}"),
+        log_of("draw_agreement", "{analysis}_{kind}"),
     benchmark:
-        benchmark_of("analysis_figures", "{analysis}_{kind}")
+        benchmark_of("draw_agreement", "{analysis}_{kind}")
     wildcard_constraints:
         kind="|".join(FIGURE_KINDS),
     conda:
@@ -179,14 +179,14 @@ rule analysis_figures:
     params:
         analysis=lambda wildcards: ANALYSES[wildcards.analysis],
         config=config_part(*["reading"] * STUDY.central_read),
-        code=code("analysis_figures"),
+        code=code("draw_agreement"),
     message:
         "Drawing {wildcards.kind} of analysis {wildcards.analysis}"
     script:
-        "../scripts/analysis_figures.py"
+        "../scripts/draw_agreement.py"
 
 
-rule analysis_figure:
+rule draw_pharmacodynamics:
     """Draw what belongs to one analysis: forest, profiles, bands, waterfall, grades, ROC."""
     input:
         GATE,
@@ -195,12 +195,12 @@ rule analysis_figure:
         overlap=under("endpoints", "overlap.tsv"),
         sheets=analysis_tables,
     output:
-        figure=under("exhibits", "analysis-{analysis}.svg"),
-        exhibit=under("exhibits", "analysis-{analysis}.json"),
+        figure=under("exhibits", "pharmacodynamics_{analysis}.svg"),
+        exhibit=under("exhibits", "pharmacodynamics_{analysis}.json"),
     log:
-        log_of("analysis_figure", "{analysis}"),
+        log_of("draw_pharmacodynamics", "{analysis}"),
     benchmark:
-        benchmark_of("analysis_figure", "{analysis}")
+        benchmark_of("draw_pharmacodynamics", "{analysis}")
     conda:
         "../../environment.yml"
     threads: 1
@@ -210,11 +210,11 @@ rule analysis_figure:
     params:
         analysis=lambda wildcards: ANALYSES[wildcards.analysis],
         config=config_part(),
-        code=code("analysis_figure"),
+        code=code("draw_pharmacodynamics"),
     message:
-        "Figure of analysis {wildcards.analysis}"
+        "Drawing analysis {wildcards.analysis}"
     script:
-        "../scripts/analysis_figure.py"
+        "../scripts/draw_pharmacodynamics.py"
 
 
 rule specifications:
@@ -226,8 +226,8 @@ rule specifications:
         sheets=analysis_tables,
     output:
         rows=under("statistics", "by_specification", "{analysis}.tsv"),
-        figure=under("exhibits", "specifications-{analysis}.svg"),
-        exhibit=under("exhibits", "specifications-{analysis}.json"),
+        figure=under("exhibits", "specifications_{analysis}.svg"),
+        exhibit=under("exhibits", "specifications_{analysis}.json"),
     log:
         log_of("specifications", "{analysis}"),
     benchmark:
@@ -318,8 +318,8 @@ rule cohort_flow:
     output:
         table=under("statistics", "cohort_flow.tsv"),
         dictionary=under("statistics", "cohort_flow.json"),
-        exhibits=[under("exhibits", f"flow-{name}.json") for name in FLOWS],
-        figures=[under("exhibits", f"flow-{name}.svg") for name in FLOWS],
+        exhibits=[under("exhibits", f"flow_{name}.json") for name in FLOWS],
+        figures=[under("exhibits", f"flow_{name}.svg") for name in FLOWS],
     log:
         log_of("cohort_flow"),
     benchmark:
@@ -339,7 +339,7 @@ rule cohort_flow:
         "../scripts/cohort_flow.py"
 
 
-rule outcome_figures:
+rule draw_outcome:
     """Draw the figures of one survival, progression or radiomics analysis."""
     input:
         measurements=MEASUREMENTS,
@@ -349,11 +349,11 @@ rule outcome_figures:
         sheets=analysis_tables,
         rows=under("statistics", "by_analysis", "{analysis}.tsv"),
     output:
-        record=under("statistics", "figures", "{analysis}.json"),
+        exhibit=under("exhibits", "outcome_{analysis}.json"),
     log:
-        log_of("outcome_figures", "{analysis}"),
+        log_of("draw_outcome", "{analysis}"),
     benchmark:
-        benchmark_of("outcome_figures", "{analysis}")
+        benchmark_of("draw_outcome", "{analysis}")
     conda:
         "../../environment.yml"
     threads: 1
@@ -363,8 +363,8 @@ rule outcome_figures:
     params:
         analysis=lambda wildcards: ANALYSES[wildcards.analysis],
         config=config_part("reading"),
-        code=code("outcome_figures"),
+        code=code("draw_outcome"),
     message:
-        "Figures of {wildcards.analysis}"
+        "Drawing the outcomes of analysis {wildcards.analysis}"
     script:
-        "../scripts/outcome_figures.py"
+        "../scripts/draw_outcome.py"

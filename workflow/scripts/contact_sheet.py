@@ -7,6 +7,7 @@ def main(snakemake):
     with job(snakemake):
         from pathlib import Path
 
+        from corelab.measurement.exhibits import registration_exhibit
         from corelab.provenance.products import read_json, write_table
         from corelab.registration.figures import QUALITY_COLUMNS, contact_sheet, quality_table
 
@@ -15,6 +16,7 @@ def main(snakemake):
         table = quality_table(records)
         contact_sheet(records, table, Path(snakemake.params.folder), Path(given.sheet))
         write_table(table, given.table, QUALITY_COLUMNS)
+        registration_exhibit(given.table, given.sheet, given.exhibit)
 
 
 main(snakemake)  # noqa: F821

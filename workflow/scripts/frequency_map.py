@@ -19,6 +19,8 @@ def main(snakemake):
             enrolled=params.enrolled,
             denominator=params.denominator,
             visit_order=params.visit_order,
+            decisions=next(iter(snakemake.input.decisions), None),
+            whole=next(iter(snakemake.output.get("whole", [])), None),
         )
 
 

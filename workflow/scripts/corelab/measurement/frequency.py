@@ -12,8 +12,10 @@ import numpy as np
 
 from corelab.imaging import ImageFault, load_image, resample_to, same_grid, save_image
 from corelab.measurement.visit import selected_labels
+from corelab.provenance.decisions import exclusion_of, exclusions, read_decisions
 from corelab.provenance.products import read_json
 from corelab.registration import template_image
+from corelab.study.columns import volume_endpoint
 
 
 @dataclass(frozen=True)
@@ -153,6 +155,84 @@ def choose_masks(
     return [chosen[key] for key in sorted(chosen)]
 
 
+def _entries(
+    label: str,
+    records: Sequence[str | Path],
+    supplied: Sequence[Mapping[str, Any]],
+    folder: Path,
+) -> list[dict[str, Any]]:
+    """Masks of a label in MNI152 space, with the file of each."""
+    entries: list[dict[str, Any]] = []
+    for record_path in records:
+        record = read_json(record_path)
+        for mask in record.get("masks", []):
+            if mask["label"].replace("-", "") == label and mask.get("status") == "ok":
+                entries.append(
+                    {
+                        **mask,
+                        "participant_id": record["participant_id"],
+                        "file": folder / mask["path"],
+                        "label_values": None,
+                    }
+                )
+    for row in supplied:
+        entries.append(
+            {
+                **row,
+                "label": row["kind"].removeprefix("mask-"),
+                "source": row.get("reader") or "supplied",
+                "file": Path(row["path"]),
+            }
+        )
+    return entries
+
+
+def _written(
+    path: str | Path,
+    label: str,
+    entries: Sequence[Mapping[str, Any]],
+    out: list[dict[str, Any]],
+    how: Mapping[str, Any],
+) -> None:
+    """One map and its sidecar; ``out`` is what people excluded."""
+    images, used, left = [], [], list(out)
+    for entry in choose_masks(entries, how["visit_order"]):
+        try:
+            image = load_image(entry["file"], kind=f"mask-{label}")
+        except ImageFault as fault:
+            left.append({"participant_id": entry["participant_id"], "reason": str(fault)})
+            continue
+        images.append(selected_labels(image, entry.get("label_values")))
+        used.append({key: entry[key] for key in ("participant_id", "visit", "source")})
+    sidecar: dict[str, Any] = {
+        "label": label,
+        "unit": "fraction",
+        "description": "share of subjects with lesion at each voxel",
+        "n_enrolled": how["enrolled"],
+        "excluded": left,
+    }
+    template = template_image()
+    if not images:
+        empty = nib.Nifti1Image(np.zeros(template.shape, np.float32), template.affine)
+        reason = "no mask of this label is in MNI152 space"
+        sidecar |= {"n_mapped": 0, "status": "not_computable", "reason": reason}
+        save_image(empty, path, sidecar=sidecar)
+        return
+    found = frequency_map(
+        images, enrolled=how["enrolled"], denominator=how["denominator"], template=template
+    )
+    sidecar |= {
+        "status": "ok",
+        "denominator": how["denominator"],
+        "n": found.denominator,
+        "n_mapped": found.n_mapped,
+        "largest_fraction": found.largest,
+        "largest_count": found.largest_count,
+        "masks": used,
+    }
+    save_image(found.image, path, sidecar=sidecar)
+
+
 def write_frequency_map(
     path: str | Path,
     *,
@@ -163,6 +243,8 @@ def write_frequency_map(
     enrolled: int,
     denominator: str,
     visit_order: Sequence[str],
+    decisions: str | Path | None = None,
+    whole: str | Path | None = None,
 ) -> None:
     """Write the frequency map of one label with its sidecar.
 
@@ -180,71 +262,25 @@ def write_frequency_map(
         The study's results folder.
     enrolled, denominator, visit_order
         See :func:`frequency_map` and :func:`choose_masks`.
+    decisions
+        Table of the review desk: masks of visits, or of volumes of this label, that it excludes
+        are left out, and told in the sidecar.
+    whole
+        Where the map of all masks goes, whatever was excluded; None: it is not written.
     """
-    entries: list[dict[str, Any]] = []
-    for record_path in records:
-        record = read_json(record_path)
-        for mask in record.get("masks", []):
-            if mask["label"].replace("-", "") == label and mask.get("status") == "ok":
-                entries.append(
-                    {
-                        **mask,
-                        "participant_id": record["participant_id"],
-                        "file": folder / mask["path"],
-                        "label_values": None,
-                    }
-                )
-    for row in supplied:
-        entries.append(
-            {**row, "source": row.get("reader") or "supplied", "file": Path(row["path"])}
-        )
-    chosen = choose_masks(entries, visit_order)
-    images, used, failed = [], [], []
-    for entry in chosen:
-        try:
-            image = load_image(entry["file"], kind=f"mask-{label}")
-        except ImageFault as fault:
-            failed.append({"participant_id": entry["participant_id"], "reason": str(fault)})
+    entries = _entries(label, records, supplied, folder)
+    excluded = exclusions(read_decisions(decisions)) if decisions else {}
+    # The label of a file has no hyphens, that of an endpoint does: a mask knows its own.
+    named = [{**entry, "endpoint": volume_endpoint(entry["label"])} for entry in entries]
+    kept, out = [], []
+    for entry in named:
+        made = exclusion_of(entry, excluded)
+        if made is None:
+            kept.append(entry)
             continue
-        images.append(selected_labels(image, entry.get("label_values")))
-        used.append({key: entry[key] for key in ("participant_id", "visit", "source")})
-    what = "share of subjects with lesion at each voxel"
-    if not images:
-        template = template_image()
-        empty = nib.Nifti1Image(np.zeros(template.shape, np.float32), template.affine)
-        save_image(
-            empty,
-            path,
-            sidecar={
-                "label": label,
-                "unit": "fraction",
-                "description": what,
-                "n_mapped": 0,
-                "n_enrolled": enrolled,
-                "status": "not_computable",
-                "reason": "no mask of this label is in MNI152 space",
-                "excluded": failed,
-            },
-        )
-        return
-    found = frequency_map(
-        images, enrolled=enrolled, denominator=denominator, template=template_image()
-    )
-    save_image(
-        found.image,
-        path,
-        sidecar={
-            "label": label,
-            "unit": "fraction",
-            "description": what,
-            "status": "ok",
-            "denominator": denominator,
-            "n": found.denominator,
-            "n_mapped": found.n_mapped,
-            "n_enrolled": enrolled,
-            "largest_fraction": found.largest,
-            "largest_count": found.largest_count,
-            "masks": used,
-            "excluded": failed,
-        },
-    )
+        told = {key: entry[key] for key in ("participant_id", "visit", "source")}
+        out.append({**told, "reason": f"decision {made.number}: {made.reason}"})
+    how = {"enrolled": enrolled, "denominator": denominator, "visit_order": visit_order}
+    _written(path, label, kept, out, how)
+    if whole is not None:
+        _written(whole, label, entries, [], how)

@@ -1,7 +1,7 @@
 """Figures of survival, progression and radiomics analyses, drawn from their rows and tables.
 
-:func:`write_figures` is what the workflow calls: SVG files for the report, PNG for slides, and a
-record that names them.
+:func:`write_figures` is what the workflow calls: an exhibit of the report with its SVG
+files, and PNG for slides.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from corelab.pharmacodynamics.progression import (
 )
 from corelab.pharmacodynamics.survival import hazard_along
 from corelab.pharmacodynamics.time_to_event import event_times
+from corelab.provenance.exhibits import Drawing, write_exhibit
+from corelab.provenance.products import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-#: Analysis types that have figures here.
-TYPES = ("survival", "progression", "radiomics")
 _TEXT = {"font.size": 10, "font.family": "DejaVu Sans", "svg.fonttype": "none"}
 
 
@@ -353,25 +353,24 @@ _BUILDERS: dict[str, Callable[..., Iterator[Drawn]]] = {
 
 def write_figures(
     analysis: Mapping[str, Any], tables: Tables, rows: pd.DataFrame, path: str | Path
-) -> list[dict[str, str]]:
-    """Draw the figures of one analysis beside its record.
+) -> list[Drawing]:
+    """Draw the figures of one analysis as an exhibit of the report.
 
     Parameters
     ----------
     analysis, tables, rows
         The planned analysis, what it may use, and its statistics rows.
     path
-        ``statistics/figures/<analysis>.json``; ``<analysis>_<name>.svg`` and ``.png`` beside it.
+        ``exhibits/outcome_<analysis>.json``; ``outcome_<analysis>_<name>.svg`` and ``.png`` go
+        beside it.
 
     Returns
     -------
-    list of dict
-        ``name``, ``title``, ``caption``, ``svg``, ``png`` and the hashes, also written as the
-        record. A figure that these data cannot give is left out: its statistics rows say why.
+    list of Drawing
+        The figures, as in the exhibit. One that these data cannot give is left out: its statistics
+        rows say why.
     """
     import matplotlib as mpl
-
-    from corelab.provenance.products import file_sha256, write_json
 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -384,13 +383,19 @@ def write_figures(
         except NotComputable:
             drawn = []
         for item in drawn:
-            entry = {"name": item.name, "title": item.title, "caption": item.caption}
             for suffix in ("svg", "png"):
                 file = path.with_name(f"{path.stem}_{item.name}.{suffix}")
                 extra = {"metadata": {"Date": None}} if suffix == "svg" else {"dpi": 150}
-                item.figure.savefig(file, **extra)
-                entry[suffix] = file.name
-                entry[f"{suffix}_sha256"] = file_sha256(file)
-            made.append(entry)
-    write_json({"analysis_id": analysis["id"], "figures": made}, path)
+                with atomic_path(file) as temporary:
+                    item.figure.savefig(temporary, format=suffix, **extra)
+            alt = f"{item.title}. {item.caption}"
+            made.append(Drawing(f"{path.stem}_{item.name}.svg", item.title, item.caption, alt))
+    write_exhibit(
+        path,
+        section=f"analysis:{analysis['id']}",
+        title=str(analysis.get("title") or analysis["id"]),
+        caption="" if made else "Nothing to draw: the statistics say why.",
+        drawings=made,
+        source=f"statistics/by_analysis/{analysis['id']}.tsv",
+    )
     return made

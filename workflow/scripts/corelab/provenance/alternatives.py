@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from decimal import Decimal, InvalidOperation
 
 import numpy as np
 import pandas as pd
@@ -37,6 +38,21 @@ PERCENTILE_TYPES = {
     "percentile type 9": "normal_unbiased",
 }
 PERCENTILES = {"quartile_1": 25.0, "median": 50.0, "quartile_3": 75.0}
+
+
+def half_last_digit(printed: str) -> float:
+    """Half a unit of the last printed digit: what rounding alone can account for.
+
+    Examples
+    --------
+    >>> half_last_digit("0.797"), half_last_digit("12"), half_last_digit("1.5e3")
+    (0.0005, 0.5, 50.0)
+    """
+    try:
+        exponent = Decimal(printed.strip()).as_tuple().exponent
+    except InvalidOperation:
+        return 0.0
+    return 0.5 * 10.0 ** int(exponent) if isinstance(exponent, int) else 0.0
 
 
 def describe(values: np.ndarray) -> dict[str, float]:
@@ -95,6 +111,45 @@ def fisher_interval(r: float, n: float, level: float = 0.95) -> tuple[float, flo
     return math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
 
 
+def unrounded_r(
+    r: str, low: str, high: str, n: float, level: float = 0.95
+) -> tuple[float, float] | None:
+    """Range of the r that round to the printed one and whose interval rounds to the printed one.
+
+    Parameters
+    ----------
+    r, low, high
+        Correlation and limits as printed.
+    n
+        Number of pairs.
+    level
+        Confidence level.
+
+    Returns
+    -------
+    tuple or None
+        Least and largest such r; None where there is none.
+
+    Examples
+    --------
+    >>> [round(v, 4) for v in unrounded_r("0.58", "0.49", "0.67", 213)]
+    [0.5827, 0.585]
+    >>> unrounded_r("0.58", "0.52", "0.67", 213)
+    """
+    if n <= 3:
+        return None
+    half = float(stats.norm.ppf(0.5 + level / 2)) / math.sqrt(n - 3)
+    least, largest = -1.0, 1.0
+    for text, shift in ((r, 0.0), (low, half), (high, -half)):
+        value, rounding = float(text), half_last_digit(text)
+        if not abs(value) + rounding < 1:
+            return None
+        # An r with this limit: Fisher's z of the limit, moved by half the interval.
+        least = max(least, math.tanh(math.atanh(value - rounding) + shift))
+        largest = min(largest, math.tanh(math.atanh(value + rounding) + shift))
+    return (least, largest) if least <= largest else None
+
+
 def _limits(match: Mapping[str, float], statistic: str) -> Iterator[tuple[str, float]]:
     """Limits of agreement with 2 SD, and the bias with the difference taken the other way."""
     bias, other = match.get("bias", math.nan), match.get(statistic, math.nan)
@@ -150,5 +205,15 @@ def alternatives(
     if statistic == "pearson_r" and part != "estimate" and cells.get("estimate") is not None:
         low, high = fisher_interval(float(str(cells["estimate"])), float(row["n"]))  # type: ignore[arg-type]
         yield "interval of the printed, rounded r", low if part == "ci_low" else high
+        texts = [str(cells[key]) for key in ("estimate", "ci_low", "ci_high") if cells.get(key)]
+        known = None
+        if len(texts) == 3:
+            known = unrounded_r(texts[0], texts[1], texts[2], float(row["n"]))  # type: ignore[arg-type]
+        if known:
+            low, high = fisher_interval(sum(known) / 2, float(row["n"]))  # type: ignore[arg-type]
+            name = (
+                f"interval of an r of {known[0]:.4f} to {known[1]:.4f}, which rounds to the printed"
+            )
+            yield name, low if part == "ci_low" else high
     yield "percent", 100.0 * value
     yield "fraction", value / 100.0

@@ -5,12 +5,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 import pandas as pd
 
-from corelab.provenance.alternatives import alternatives, describe, of_values
+from corelab.provenance.alternatives import (
+    alternatives,
+    describe,
+    half_last_digit,
+    of_values,
+)
 from corelab.provenance.arithmetic import ArithmeticFault, evaluate
 from corelab.provenance.products import read_table
 
@@ -30,21 +34,6 @@ CERTIFICATE = {
     "source_note": "What the sheet says about the source, such as that it contradicts itself",
     "note": "Why it is not computable, or how it is defined here",
 }
-
-
-def half_last_digit(printed: str) -> float:
-    """Half a unit of the last printed digit: what rounding alone can account for.
-
-    Examples
-    --------
-    >>> half_last_digit("0.797"), half_last_digit("12"), half_last_digit("1.5e3")
-    (0.0005, 0.5, 50.0)
-    """
-    try:
-        exponent = Decimal(printed.strip()).as_tuple().exponent
-    except InvalidOperation:
-        return 0.0
-    return 0.5 * 10.0 ** int(exponent) if isinstance(exponent, int) else 0.0
 
 
 def verdict(printed: str, recomputed: float, tolerance: float | None, numeric: float) -> str:
@@ -148,6 +137,8 @@ def _description(
 def _arithmetic(cells: Mapping[Any, Any]) -> Recomputed:
     """From the expression in the sheet."""
     text = str(cells.get("expression") or "")
+    if not text:
+        return Recomputed(math.nan, "the sheet gives no expression: something is not printed")
     try:
         return Recomputed(evaluate(text), text)
     except ArithmeticFault as fault:

@@ -22,6 +22,8 @@ COMPARED = {
     "verdict": "same, below_noise, different (beyond the noise floor, or none is known), only_this "
     "or only_other",
 }
+#: Numbers that the terminal names; the table has them all.
+MOST_TOLD = 10
 _TABLES = {
     "endpoints/measurements.tsv": (
         ["participant_id", "visit", "endpoint", "source", "repeat", "region"],
@@ -75,7 +77,12 @@ def compare_tables(
     verdict = np.where(both["_merge"] == "right_only", "only_other", verdict)
     return pd.DataFrame(
         {
-            "key": both[key].astype(str).agg(" ".join, axis=1),
+            # Also of no row at all: a type of analysis that neither plan has.
+            "key": pd.Series(
+                [" ".join(map(str, names)) for names in both[key].itertuples(index=False)],
+                index=both.index,
+                dtype=object,
+            ),
             "this": first,
             "other": second,
             "difference": first - second,
@@ -137,7 +144,7 @@ def compare_studies(folder: Path, other: Path) -> list[str]:
     lines.append(
         f"  noise floor known for {len(noise)} endpoints"
         if noise
-        else "  no noise floor is known (target noise_floor): every difference is told"
+        else "  no noise floor is known (config: noise_floor.subjects): every difference is told"
     )
     for name, (key, value) in _TABLES.items():
         if not (folder / name).is_file() or not (other / name).is_file():
@@ -163,6 +170,15 @@ def compare_studies(folder: Path, other: Path) -> list[str]:
         parts.append(part.assign(table=name))
     lines += _version_lines(folder, other)
     table = pd.concat(parts, ignore_index=True)
+    apart = table[table["verdict"] == "different"]
+    order = apart["relative_percent"].abs().sort_values(ascending=False, kind="stable").index
+    if len(apart):
+        lines.append(f"  The {min(MOST_TOLD, len(apart))} of {len(apart)} that move most:")
+    for row in apart.loc[order[:MOST_TOLD]].to_dict("records"):
+        lines.append(
+            f"    {row['key']}: {row['other']:.5g} -> {row['this']:.5g} "
+            f"({row['relative_percent']:+.3g} %)"
+        )
     path = folder / "comparison" / "compared.tsv"
     write_table(table[table["verdict"] != "same"], path, COMPARED)
     lines.append(f"Every number that differs: {path}")

@@ -99,25 +99,9 @@ def _workflow(manifest: Mapping[str, Any], here: str) -> list[dict[str, Any]]:
     ]
 
 
-def crate(manifest: Mapping[str, Any], here: str = "") -> dict[str, Any]:
-    """RO-Crate metadata (JSON-LD) of a study's products.
-
-    Parameters
-    ----------
-    manifest
-        Of :func:`corelab.provenance.manifest.build_manifest`.
-    here
-        What leads from the crate's folder to the study's, such as ``../``.
-
-    Examples
-    --------
-    >>> made = crate({"study": {"id": "a", "title": "A"}, "products": {"maps/x.nii.gz":
-    ...     {"sha256": "00", "bytes": 3}}, "products_sha256": "11", "software": {}, "sources": []})
-    >>> [item["@id"] for item in made["@graph"]][:3]
-    ['ro-crate-metadata.json', './', 'provenance/workflow/Snakefile']
-    """
-    study = manifest["study"]
-    files = [
+def _files(manifest: Mapping[str, Any], here: str) -> list[dict[str, Any]]:
+    """Products as data entities."""
+    return [
         {
             "@id": f"{here}{name}",
             "@type": "File",
@@ -129,7 +113,11 @@ def crate(manifest: Mapping[str, Any], here: str = "") -> dict[str, Any]:
         }
         for name, entry in sorted(manifest["products"].items())
     ]
-    sources = [
+
+
+def _sources(manifest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """What was given to the run, by its hash: the files themselves are not in the crate."""
+    return [
         {
             "@id": f"#source-{n}",
             "@type": "CreativeWork",
@@ -138,24 +126,17 @@ def crate(manifest: Mapping[str, Any], here: str = "") -> dict[str, Any]:
         }
         for n, source in enumerate(manifest["sources"])
     ]
-    plan = {
-        "@id": "#plan",
-        "@type": "PropertyValue",
-        "name": "plan_fingerprint",
-        "value": str(study.get("plan_fingerprint", "")),
-    }
-    graph = [
-        {
-            "@id": "ro-crate-metadata.json",
-            "@type": "CreativeWork",
-            "about": {"@id": "./"},
-            "conformsTo": [
-                {"@id": "https://w3id.org/ro/crate/1.1"},
-                {"@id": "https://w3id.org/workflowhub/workflow-ro-crate/1.0"},
-            ],
-        },
-        _root(manifest, files, here),
-        *_workflow(manifest, here),
+
+
+def _run(
+    manifest: Mapping[str, Any],
+    files: list[dict[str, Any]],
+    sources: list[dict[str, Any]],
+    here: str,
+) -> list[dict[str, Any]]:
+    """The run, who answers for it, and the plan that it followed."""
+    study = manifest["study"]
+    return [
         {
             "@id": "#run",
             "@type": "CreateAction",
@@ -179,12 +160,51 @@ def crate(manifest: Mapping[str, Any], here: str = "") -> dict[str, Any]:
             "name": "Conditions of the trial's data",
             "description": "The conditions under which the trial's data were given apply",
         },
+        {
+            "@id": "#plan",
+            "@type": "PropertyValue",
+            "name": "plan_fingerprint",
+            "value": str(study.get("plan_fingerprint", "")),
+        },
+    ]
+
+
+def crate(manifest: Mapping[str, Any], here: str = "") -> dict[str, Any]:
+    """RO-Crate metadata (JSON-LD) of a study's products.
+
+    Parameters
+    ----------
+    manifest
+        Of :func:`corelab.provenance.manifest.build_manifest`.
+    here
+        What leads from the crate's folder to the study's, such as ``../``.
+
+    Examples
+    --------
+    >>> made = crate({"study": {"id": "a", "title": "A"}, "products": {"maps/x.nii.gz":
+    ...     {"sha256": "00", "bytes": 3}}, "products_sha256": "11", "software": {}, "sources": []})
+    >>> [item["@id"] for item in made["@graph"]][:3]
+    ['ro-crate-metadata.json', './', 'provenance/workflow/Snakefile']
+    """
+    files, sources = _files(manifest, here), _sources(manifest)
+    graph = [
+        {
+            "@id": "ro-crate-metadata.json",
+            "@type": "CreativeWork",
+            "about": {"@id": "./"},
+            "conformsTo": [
+                {"@id": "https://w3id.org/ro/crate/1.1"},
+                {"@id": "https://w3id.org/workflowhub/workflow-ro-crate/1.0"},
+            ],
+        },
+        _root(manifest, files, here),
+        *_workflow(manifest, here),
+        *_run(manifest, files, sources, here),
         {"@id": _LICENSE, "@type": "CreativeWork", "name": "GPL-3.0-or-later"},
         *(
             {"@id": name, "@type": "CreativeWork", "name": words, "version": version}
             for name, (words, version) in PROFILES.items()
         ),
-        plan,
         *sources,
         *files,
     ]

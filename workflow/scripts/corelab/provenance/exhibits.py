@@ -26,6 +26,7 @@ SECTIONS = (
     "survival",
     "phantom",
     "certificate",
+    "failures",
     "quality",
     "sensitivity",
     "reading",
@@ -54,6 +55,26 @@ class Alarm:
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """A further figure of an exhibit, where one job draws several.
+
+    Attributes
+    ----------
+    figure
+        File name of an SVG or PNG beside the exhibit.
+    title, caption
+        In plain words.
+    alt
+        What it shows, for who cannot see it.
+    """
+
+    figure: str
+    title: str
+    caption: str
+    alt: str
+
+
+@dataclass(frozen=True)
 class Exhibit:
     """What a room shows in the report.
 
@@ -69,10 +90,15 @@ class Exhibit:
         File name of an SVG or PNG beside the exhibit; empty for none.
     alt
         What the figure shows, for who cannot see it.
+    drawings
+        Further figures, each with words of its own.
     table
         A TSV, relative to the study's folder; empty for none.
     columns
         Columns of the table to show, with their headings; empty for all, under their own names.
+    sort
+        Column of numbers to sort the table by, with ``-`` before it for the largest first; empty
+        for the order of the file.
     source
         File that the figure was drawn from, relative to the study's folder.
     participant_id
@@ -91,8 +117,10 @@ class Exhibit:
     caption: str = ""
     figure: str = ""
     alt: str = ""
+    drawings: tuple[Drawing, ...] = ()
     table: str = ""
     columns: Mapping[str, str] | None = None
+    sort: str = ""
     source: str = ""
     participant_id: str = ""
     alarms: tuple[Alarm, ...] = ()
@@ -112,8 +140,10 @@ def write_exhibit(
     caption: str = "",
     figure: str = "",
     alt: str = "",
+    drawings: Sequence[Drawing] = (),
     table: str = "",
     columns: Mapping[str, str] | None = None,
+    sort: str = "",
     source: str = "",
     participant_id: str = "",
     alarms: Sequence[Alarm] = (),
@@ -128,7 +158,7 @@ def write_exhibit(
         ``<study folder>/exhibits/<name>.json``.
     section, title, caption, figure, alt
         As in :class:`Exhibit`.
-    table, columns, source, participant_id, alarms, banner, order
+    drawings, table, columns, sort, source, participant_id, alarms, banner, order
         As in :class:`Exhibit`.
 
     Raises
@@ -151,12 +181,13 @@ def write_exhibit(
     for alarm in alarms:
         if alarm.severity not in SEVERITIES:
             raise ValueError(f"{path}: unknown severity '{alarm.severity}'")
-    if figure:
-        if Path(figure).suffix not in {".svg", ".png"}:
-            raise ValueError(f"{path}: the figure '{figure}' is neither .svg nor .png")
-        if not (path.parent / figure).is_file():
-            raise ValueError(f"{path}: the figure '{figure}' does not lie beside it")
-        if not alt:
+    own = [Drawing(figure, title, caption, alt)] if figure else []
+    for drawing in (*own, *drawings):
+        if Path(drawing.figure).suffix not in {".svg", ".png"}:
+            raise ValueError(f"{path}: the figure '{drawing.figure}' is neither .svg nor .png")
+        if not (path.parent / drawing.figure).is_file():
+            raise ValueError(f"{path}: the figure '{drawing.figure}' does not lie beside it")
+        if not drawing.alt:
             raise ValueError(f"{path}: a figure needs 'alt', what it shows in words")
     content = {
         "section": section,
@@ -164,8 +195,11 @@ def write_exhibit(
         "caption": caption,
         "figure": figure,
         "alt": alt,
+        "drawings": [asdict(drawing) for drawing in drawings],
         "table": table,
-        "columns": dict(columns) if columns else None,
+        # Pairs, because the keys of a JSON object are written in the order of the alphabet.
+        "columns": [[name, heading] for name, heading in columns.items()] if columns else None,
+        "sort": sort,
         "source": source,
         "participant_id": participant_id,
         "alarms": [asdict(alarm) for alarm in alarms],
@@ -181,7 +215,9 @@ def _exhibit(path: Path) -> Exhibit:
         Alarm(item["severity"], item["text"], tuple(item.get("subjects") or ()))
         for item in content.pop("alarms", [])
     )
-    return Exhibit(name=path.stem, alarms=alarms, **content)
+    content["columns"] = dict(content["columns"]) if content.get("columns") else None
+    drawings = tuple(Drawing(**item) for item in content.pop("drawings", []))
+    return Exhibit(name=path.stem, alarms=alarms, drawings=drawings, **content)
 
 
 def read_exhibits(folder: str | Path, names: Iterable[str | Path] | None = None) -> list[Exhibit]:

@@ -28,6 +28,8 @@ from typing import IO, Any
 
 FOLDER = "jobs"
 TEMPORARY = ".tmp-"
+#: Rules that only tell or serve something: one that failed leaves nothing undone.
+ASKING = frozenset({"compare", "index", "review", "status", "trace", "verify"})
 SCRATCH = "corelab-job-"
 
 
@@ -384,18 +386,13 @@ def set_aside(paths: Iterable[str], study: Path) -> None:
 
 
 def failures(study: Path) -> list[Failure]:
-    """Jobs that failed or were killed and have not been done since.
-
-    A job that only tells (``trace``, ``status``) has no products, and is none of them.
-    """
+    """Jobs that failed or were killed and have not been done since; not those that only tell."""
     found = []
     for place, entry in entries(study):
         state = entry.get("state")
-        if state == "done" or alive(entry):
+        if state == "done" or place.rule in ASKING or alive(entry):
             continue
         outputs = list(entry.get("outputs") or [])
-        if not outputs:
-            continue  # asked for a trace or the status: nothing of the study is missing
         cause = (
             str(entry.get("cause"))
             if state == "failed"
@@ -416,16 +413,32 @@ def failures(study: Path) -> list[Failure]:
 
 
 def retry_command(
-    target: str, configfiles: Sequence[str], options: Mapping[str, Any] | None = None
+    target: str,
+    configfiles: Sequence[str],
+    options: Mapping[str, Any] | None = None,
+    *,
+    force: bool = False,
 ) -> str:
     """The command that makes one file again.
+
+    Parameters
+    ----------
+    target
+        The file.
+    configfiles, options
+        Of the run.
+    force
+        Also where the file is there and Snakemake sees nothing that changed: a job that ended
+        well and told of unusable data.
 
     Examples
     --------
     >>> retry_command("r/x.json", ["my study.yaml"], {"data_dir": "d"})
     "snakemake --cores 1 --rerun-incomplete --configfile 'my study.yaml' ..."
+    >>> retry_command("r/x.json", ["s.yaml"], force=True)
+    'snakemake --cores 1 --rerun-incomplete --force --configfile s.yaml -- r/x.json'
     """
-    parts = ["snakemake", "--cores", "1", "--rerun-incomplete"]
+    parts = ["snakemake", "--cores", "1", "--rerun-incomplete", *["--force"] * force]
     if configfiles:
         parts += ["--configfile", *map(str, configfiles)]
     if options:

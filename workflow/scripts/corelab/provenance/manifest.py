@@ -28,6 +28,7 @@ PRODUCT_FOLDERS = (
     "exhibits",
     "maps",
     "preflight",
+    "quality",
     "report",
     "statistics",
     "submission",
@@ -137,25 +138,52 @@ ROLES = (
     (r"submission/", "submission document"),
     (r"verification/", "verification"),
     (r"preflight/", "finding"),
+    (r"quality/", "quality control"),
     (r"exhibits/", "exhibit"),
 )
 #: Which rule wrote a product; the first that fits.
 WRITERS = (
     (r"derivatives/.*/(prepare|segment|perfuse|measure|normalise)\.json$", r"\1"),
+    (r"derivatives/.*/radiomics\.(json|tsv)$", "radiomics"),
+    (
+        r"derivatives/.*/quality\.json$|derivatives/.*desc-(registration|tile|masks)_qc",
+        "quality_figures",
+    ),
     (r"derivatives/.*_xfm\.|derivatives/.*space-MNI", "normalise"),
     (r"derivatives/.*/perf/|derivatives/.*_(core|hypoperfused|penumbra)", "perfuse"),
     (r"derivatives/.*_mask\.", "segment"),
     (r"derivatives/", "prepare"),
     (r"endpoints/exclusions\.|statistics/sensitivity\.", "sensitivity"),
     (r"endpoints/batches/", "measure_supplied"),
+    (r"endpoints/phantoms\.", "measure_phantoms"),
+    (
+        r"endpoints/(acquisition_summary|control_charts|repeat_requests|completeness|phantom_)|"
+        r"exhibits/(quality|phantom)_",
+        "quality",
+    ),
+    (r"endpoints/features\.", "features"),
+    (r"(endpoints|exhibits)/noise_floor\.", "noise_floor"),
     (r"endpoints/", "collect"),
     (r"statistics/by_analysis/", "analyse"),
+    (r"statistics/by_specification/|exhibits/specifications_", "specifications"),
+    (r"statistics/specifications\.", "specifications_table"),
     (r"statistics/without_exclusions/", "analyse_without_exclusions"),
+    (r"statistics/(plan|trial_endpoints)|exhibits/(plan|trial)\.", "plan"),
+    (r"statistics/cohort_flow\.|exhibits/flow_", "cohort_flow"),
+    (r"(statistics|exhibits)/perfusion_cutoffs\.", "perfusion_cutoffs"),
     (r"statistics/", "statistics_tables"),
+    (r"exhibits/agreement_", "draw_agreement"),
+    (r"exhibits/pharmacodynamics_", "draw_pharmacodynamics"),
+    (r"exhibits/outcome_", "draw_outcome"),
+    (r"exhibits/reading_", "reading_exhibits"),
+    (r"(quality|exhibits)/failures\.", "failures"),
+    (r"quality/|exhibits/registration\.", "contact_sheet"),
+    (r"maps/.*_maps[._]", "frequency_groups"),
     (r"maps/", "frequency_map"),
     (r"report/", "report"),
     (r"submission/", "submission"),
     (r"verification/certificate", "certificate"),
+    (r"preflight/findings\.", "check_inputs"),
     (r"preflight/", "preflight"),
 )
 
@@ -375,20 +403,48 @@ def build_trace(folder: Path, measurements: pd.DataFrame, records: Iterable[Path
     return pd.DataFrame(rows, columns=list(TRACE))
 
 
+def _statistic_lines(folder: Path, result_id: str) -> list[str]:
+    """What stands behind a statistic, from the table of all results."""
+    path = folder / "report" / "analysis_results.tsv"
+    if not path.is_file():
+        return []
+    table = read_table(path)
+    rows = table[table["result_id"] == result_id].to_dict("records")
+    if not rows:
+        return []
+    lines = [f"     {name:<14} {value}" for name, value in rows[0].items() if value is not None]
+    source = folder / "statistics" / "by_analysis" / f"{rows[0]['analysis_id']}.tsv"
+    if source.is_file():
+        lines.append(f"     computed into  statistics/by_analysis/{source.name}")
+        lines.append(f"     sha256 {file_sha256(source)}")
+        lines.append(f"     values behind  report/trace-{rows[0]['analysis_id']}.html#{result_id}")
+    return ["  1  statistic", *lines]
+
+
 def trace_lines(folder: Path, row_id: str) -> list[str]:
     """The chain of one number, as lines for a person.
+
+    Parameters
+    ----------
+    folder
+        The study's folder.
+    row_id
+        Of ``measurements.tsv``, or the result_id of a statistic (``report/analysis_results.tsv``).
 
     Raises
     ------
     LookupError
-        If the trace has no such row.
+        If the study has no such number.
     """
+    told = _statistic_lines(folder, row_id)
+    if told:
+        return told
     table = read_table(folder / "provenance" / "trace.tsv")
     chain = table[table["row_id"] == row_id]
     if chain.empty:
         raise LookupError(
-            f"no row '{row_id}' in {folder / 'provenance' / 'trace.tsv'}; take a row_id from "
-            f"{folder / 'endpoints' / 'measurements.tsv'}"
+            f"no number '{row_id}' in {folder}; take a row_id from endpoints/measurements.tsv, or "
+            "the result_id of a statistic from report/analysis_results.tsv"
         )
     lines = []
     for step in chain.to_dict("records"):
@@ -463,6 +519,7 @@ _ORDER = (
     "preflight",
     "derivatives",
     "endpoints",
+    "quality",
     "maps",
     "statistics",
     "exhibits",

@@ -91,15 +91,21 @@ def scan_failures(study: Path, stages: Mapping[str, Sequence[str]]) -> list[Fail
             if not (study / path).is_file():
                 continue
             record = read_json(study / path)
-            parts = Path(path).parts
-            name = "_".join(part for part in parts[1:-1])
-            for cause in troubles(record):
+            # A log is named after the subject and visit of its record, or after the record.
+            name = "_".join(Path(path).parts[1:-1])
+            if not path.startswith("derivatives/"):
+                name = Path(path).stem
+            for item, cause in troubles(record):
+                who, visit = (
+                    str(item.get(key) or record.get(key) or "")
+                    for key in ("participant_id", "visit")
+                )
                 found.append(
                     Failure(
-                        str(record.get("participant_id") or ""),
-                        str(record.get("visit") or ""),
+                        who,
+                        visit,
                         stage,
-                        " ".join(str(cause).split()),
+                        " ".join(cause.split()),
                         (study / "logs" / stage / f"{name}.log").as_posix(),
                         (study / path).as_posix(),
                         hard=False,
@@ -109,14 +115,14 @@ def scan_failures(study: Path, stages: Mapping[str, Sequence[str]]) -> list[Fail
 
 
 def failure_lines(
-    found: Sequence[Failure], command: Callable[[str], str] = lambda target: target
+    found: Sequence[Failure], command: Callable[[Failure], str] = lambda one: one.target
 ) -> list[str]:
     r"""A table of failures for a person: subject, visit, step, cause, log, and command to retry.
 
     Examples
     --------
     >>> one = Failure("sub-1", "ses-a", "prepare", "truncated", "x.log", "x.json")
-    >>> print("\n".join(failure_lines([one], lambda t: f"snakemake -- {t}")))
+    >>> print("\n".join(failure_lines([one], lambda one: f"snakemake -- {one.target}")))
     sub-1 ses-a, prepare: truncated
         log:   x.log
         retry: snakemake -- x.json
@@ -127,7 +133,7 @@ def failure_lines(
         lines.append(f"{who}, {one.step}: {one.cause}")
         lines.append(f"    log:   {one.log}")
         if one.target:
-            lines.append(f"    retry: {command(one.target)}")
+            lines.append(f"    retry: {command(one)}")
     if len(found) > MAX_FAILURES:
         lines.append(f"... and {len(found) - MAX_FAILURES} more")
     return lines
@@ -285,5 +291,8 @@ def closing_lines(
         lines.append(f"Manifest of all products: sha256 {whole}")
     if found:
         lines.append(f"{len(found)} not done or not usable:")
-        lines += failure_lines(found, lambda target: retry_command(target, configfiles, options))
+        lines += failure_lines(
+            found,
+            lambda one: retry_command(one.target, configfiles, options, force=not one.hard),
+        )
     return lines

@@ -58,14 +58,26 @@ def visits_of_records(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
     return list(visits.values())
 
 
-def troubles(record: Mapping[str, Any]) -> Iterator[str]:
-    """What a stage's record says could not be done, in its own words."""
+def troubles(record: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """What a stage's record says could not be done, in its own words.
+
+    Yields
+    ------
+    tuple
+        What it concerns (the record, or its scan or mask), and the cause.
+
+    Examples
+    --------
+    >>> scan = {"scan_id": "a.nii", "status": "failed", "reason": "truncated"}
+    >>> [cause for _, cause in troubles({"status": "ok", "scans": [scan]})]
+    ['a.nii: truncated']
+    """
     if record.get("status") not in (None, "ok"):
-        yield str(record.get("reason"))
+        yield record, str(record.get("reason"))
     for item in [*record.get("scans", []), *record.get("masks", [])]:
         if item.get("status") not in (None, "ok"):
             what = item.get("scan_id") or f"{item.get('label')} ({item.get('source')})"
-            yield f"{what}: {item.get('reason')}"
+            yield item, f"{what}: {item.get('reason')}"
 
 
 def status_lines(

@@ -15,6 +15,7 @@ from corelab.reporting.arrange import arrange
 from corelab.reporting.attention import (
     is_not_computable,
 )
+from corelab.reporting.certificate_view import certificate_part
 from corelab.reporting.figures import Figure, figures_of
 from corelab.reporting.methods import (
     analysis_sentence,
@@ -264,6 +265,7 @@ def statistics_tables(
 
 
 def analysis_view(results: Results, analysis: Mapping[str, Any]) -> AnalysisView:
+    """An analysis as the page shows it: title, sentence, tables, and at most MAX_FIGURES charts."""
     return AnalysisView(
         str(analysis["id"]),
         analysis_title(analysis),
@@ -279,6 +281,15 @@ _EMPTY_PART: dict[str, Any] = {"intro": "", "analyses": [], "tables": [], "empty
 
 
 def report_parts(results: Results) -> list[dict[str, Any]]:
+    """Parts of the page that hold analyses, in order; further ones where an exhibit names them.
+
+    Returns
+    -------
+    list of dict
+        ``id``, ``title``, ``intro``, ``analyses``, ``tables``, and ``empty``: the sentence of a
+        part that the plan leaves empty. Survival and phantom stand only where the plan has them;
+        statistics that are not in the plan stand under "Exploratory".
+    """
     parts = []
     planned = {str(entry["id"]) for entry in results.analyses}
     for part_id, title, kinds, empty in PARTS:
@@ -309,35 +320,11 @@ def report_parts(results: Results) -> list[dict[str, Any]]:
                 "empty": "",
             }
         )
-    if results.certificate is not None:
-        parts.append(
-            {
-                "id": "certificate",
-                "title": "Certificate of reproduced numbers",
-                "intro": "",
-                "analyses": [],
-                "tables": [certificate_table(results.certificate)],
-                "empty": "",
-            }
-        )
+    certificate = certificate_part(results)
+    if certificate:
+        parts.append(certificate)
     known = {part["id"] for part in parts}
     for section, title in {**exhibits.TITLES, **{p[0]: p[1] for p in PARTS}}.items():
         if section not in known and exhibits.of_section(results, section):
             parts.append({**_EMPTY_PART, "id": section, "title": title})
     return parts
-
-
-def certificate_table(frame: pd.DataFrame) -> Table:
-    rank = {"different": 0, NOT_COMPUTABLE: 1, "within_rounding": 2, "reproduced": 3}
-    rows = frame.assign(_rank=frame["verdict"].map(rank)).sort_values("_rank", kind="stable")
-    names = [name for name in frame.columns if name != "verdict"]
-    body = [[*(getattr(r, n) for n in names), page.tag(str(r.verdict))] for r in rows.itertuples()]
-    reproduced = frame["verdict"].isin(["reproduced", "within_rounding"]).sum()
-    columns = [Column(name.replace("_", " ").capitalize()) for name in [*names, "verdict"]]
-    return Table(
-        f"{reproduced} of {len(frame)} published numbers reproduced",
-        columns,
-        [["" if cell is None else cell for cell in row] for row in body],
-        "",
-        "verification/certificate.tsv",
-    )

@@ -8,7 +8,7 @@ model; what it has no class for (the second computation) stands as an extension 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import pandas as pd
@@ -84,7 +84,9 @@ def _result(row: Mapping[Any, Any], kind: str) -> dict[str, Any]:
     return content
 
 
-def reporting_event(results: Results, frame: pd.DataFrame) -> dict[str, Any]:
+def reporting_event(
+    results: Results, frame: pd.DataFrame, there: Collection[str] | None = None
+) -> dict[str, Any]:
     """The reporting event of a study.
 
     Parameters
@@ -93,6 +95,8 @@ def reporting_event(results: Results, frame: pd.DataFrame) -> dict[str, Any]:
         Of the study.
     frame
         Of :func:`corelab.reporting.analysis_results.analysis_results`.
+    there
+        Names of the data sets that stand beside it; where it is None, all are taken to be there.
     """
     frame = frame.astype(object).where(frame.notna(), None)
     study = str(results.study.get("id", "STUDY"))
@@ -108,7 +112,11 @@ def reporting_event(results: Results, frame: pd.DataFrame) -> dict[str, Any]:
         entry = entries.get(str(name), {})
         expression = str(entry.get("population") or "all")
         populations.setdefault(expression, _id("ANS", expression))
-        datasets = DATASETS.get(kind, ("ADIMG", "ADPD"))
+        datasets = [
+            dataset
+            for dataset in DATASETS.get(kind, ("ADIMG", "ADPD"))
+            if there is None or dataset in there
+        ]
         analyses.append(
             {
                 "id": _id("AN", str(name)),
@@ -119,7 +127,7 @@ def reporting_event(results: Results, frame: pd.DataFrame) -> dict[str, Any]:
                 "purpose": PURPOSES.get(str(entry.get("objective")), "SPONSOR DEFINED"),
                 "analysisSetId": populations[expression],
                 "dataset": datasets[0] if datasets else None,
-                "corelabDatasets": list(datasets),
+                "corelabDatasets": datasets,
                 "corelabEndpoints": [str(e) for e in as_list(entry.get("endpoint"))],
                 "methodId": _id("MTH", kind),
                 "corelabSource": sorted(set(own["table"].dropna())),

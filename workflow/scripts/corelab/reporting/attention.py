@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from corelab.reporting.numbers import is_number, observed, plural
+from corelab.reporting.numbers import is_number, observed, plural, significant
 from corelab.reporting.results import NOT_COMPUTABLE, Results
 from corelab.reporting.vocabulary import KIND_WORDS, criterion_words, endpoint_words
 
@@ -70,11 +70,14 @@ def _from_acquisition(results: Results) -> list[Attention]:
         name, unit, direction = criterion_words(str(criterion))
         found_text = f"{values} {unit}".strip()
         wanted = " ".join(part for part in (direction, limit) if part)
+        text = f"{name} {found_text}, charter {wanted}"
+        if criterion == "left_right":
+            text = f"left and right are swapped against {limit.removeprefix('as ')}"
         found.append(
             Attention(
                 "warning",
                 "acquisition",
-                f"{KIND_WORDS.get(str(kind), str(kind))}: {name} {found_text}, charter {wanted}",
+                f"{KIND_WORDS.get(str(kind), str(kind))}: {text}",
                 _subjects(rows["participant_id"]),
                 "acquisition",
             )
@@ -201,16 +204,14 @@ def _from_certificate(results: Results) -> list[Attention]:
     if frame is None:
         return []
     different = frame[frame["verdict"] == "different"]
-    return [
-        Attention(
-            "warning",
-            "certificate",
-            f"Published {row.published_id}: {row.statistic} differs by {row.difference}",
-            (),
-            "certificate",
-        )
-        for row in different.itertuples()
-    ]
+    found = []
+    for row in different.to_dict("records"):
+        text = f"Published {row['published_id']}: {str(row['statistic']).replace('_', ' ')} "
+        text += f"differs by {significant(row['difference'], 2)}"
+        if isinstance(row["fits"], str):
+            text += f"; it fits {row['fits']}"
+        found.append(Attention("warning", "certificate", text, (), "certificate"))
+    return found
 
 
 def _from_exhibits(results: Results) -> list[Attention]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
 import pandas as pd
@@ -100,8 +100,17 @@ def _structure(dataset: Dataset, subjects: set[str]) -> Iterator[Issue]:
             yield Issue("error", dataset.name, variable.name, rule, variable.label, 1)
 
 
-def conformance(datasets: Sequence[Dataset]) -> pd.DataFrame:
+def conformance(
+    datasets: Sequence[Dataset], documents: Mapping[str, Sequence[str]] | None = None
+) -> pd.DataFrame:
     """Everything that does not conform, errors first.
+
+    Parameters
+    ----------
+    datasets
+        Analysis data sets and tabulation domains.
+    documents
+        File that describes them -> its faults, of :mod:`corelab.reporting.exchange_checks`.
 
     Examples
     --------
@@ -122,6 +131,9 @@ def conformance(datasets: Sequence[Dataset]) -> pd.DataFrame:
         for (variable, reason), own in cells.groupby(["variable", "reason"], sort=True):
             rule = "text that SAS transport can hold; whole in Dataset-JSON"
             found.append(Issue("warning", dataset.name, str(variable), rule, str(reason), len(own)))
+    for name, faults in (documents or {}).items():
+        rule = "structure of the standard, and references that resolve"
+        found += [Issue("error", name, "", rule, fault, 1) for fault in faults]
     frame = pd.DataFrame([asdict(issue) for issue in found], columns=list(CONFORMANCE))
     rank = frame["severity"].map({"error": 0, "warning": 1, "note": 2})
     return (

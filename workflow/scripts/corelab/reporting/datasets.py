@@ -160,6 +160,13 @@ def variable_name(text: str, taken: Sequence[str]) -> str:
 
 
 def ascii_label(text: str) -> str:
+    """A label as SAS transport files take it: ASCII, at most 40 characters, never empty.
+
+    Examples
+    --------
+    >>> ascii_label("Größe, cm"), ascii_label("")
+    ('Gr__e, cm', 'Variable')
+    """
     kept = text.encode("ascii", "replace").decode("ascii").replace("?", "_")
     return kept[:MAX_LABEL].strip() or "Variable"
 

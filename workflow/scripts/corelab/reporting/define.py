@@ -43,6 +43,8 @@ def _group(version: ET.Element, dataset: Dataset) -> None:
         SASDatasetName=name,
         Purpose="Tabulation" if dataset.tabulation else "Analysis",
     )
+    if dataset.tabulation:
+        group.set("Domain", name)
     group.set(f"{{{DEF}}}Structure", dataset.structure)
     group.set(f"{{{DEF}}}StandardOID", "STD.2" if dataset.tabulation else "STD.1")
     group.set(f"{{{DEF}}}ArchiveLocationID", f"LF.{name}")

@@ -5,9 +5,12 @@ What is printed reaches typst as JSON, never as markup: no text of an input is i
 
 from __future__ import annotations
 
+import html
 import os
+import re
 import tempfile
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +18,11 @@ from typing import Any
 
 from corelab import __version__
 from corelab.provenance.products import atomic_path, write_text
+from corelab.reporting.numbers import plural
 
 TEMPLATES = Path(__file__).parent / "templates"
+#: Characters that the notice about missing ones names.
+MAX_NAMED = 12
 #: Unicode blocks that the fonts inside typst cover, as far as they were tried.
 _COVERED = (
     (0x20, 0x7E),
@@ -157,6 +163,55 @@ def printable(text: Any) -> str:
     )
 
 
+def _plain_svg(data: bytes) -> bytes:
+    """A drawing whose words the vendored fonts can show; without strange words, the same bytes."""
+
+    def shown(match: re.Match[str]) -> str:
+        words = html.unescape(match[1])
+        if all(char.isspace() for char in set(words) - set(printable(words))):
+            return match[0]
+        return f">{html.escape(printable(words), quote=False)}<"
+
+    return re.sub(r">([^<]+)<", shown, data.decode("utf-8")).encode("utf-8")
+
+
+def _strange(value: Any) -> Iterator[str]:
+    """Characters of texts, however nested, that the vendored fonts cannot show."""
+    if isinstance(value, str):
+        yield from (char for char in value if not char.isspace() and printable(char) != char)
+    elif isinstance(value, dict):
+        for item in value.values():
+            yield from _strange(item)
+    elif isinstance(value, (list, tuple)):
+        for item in value:
+            yield from _strange(item)
+
+
+def characters_told(document: Document) -> str:
+    """A sentence about characters that the PDF's fonts lack; empty where they have all.
+
+    Examples
+    --------
+    >>> characters_told(Document("T", chr(0xD55C), "x", (), (), "f"))
+    'The fonts of this file lack 1 character of the study: [U+D55C] hangul syllable han. ...'
+    """
+    words: list[Any] = [asdict(document)]
+    for block in document.blocks:
+        if isinstance(block, Plate) and block.suffix == "svg":
+            texts = re.findall(r">([^<]+)<", block.data.decode("utf-8"))
+            words += [html.unescape(text) for text in texts]
+    found = sorted(set(_strange(words)))
+    if not found:
+        return ""
+    named = [f"[U+{ord(c):04X}] {unicodedata.name(c, 'unnamed').lower()}" for c in found]
+    rest = f" and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else ""
+    return (
+        f"The fonts of this file lack {plural(len(found), 'character')} of the study: "
+        f"{', '.join(named[:MAX_NAMED])}{rest}. Each stands as its number in Unicode; the pages "
+        "(HTML), Markdown, RTF and the tables have them as they are."
+    )
+
+
 def _plain_text(value: Any) -> Any:
     if isinstance(value, str):
         return printable(value)
@@ -194,14 +249,18 @@ def write_document_pdf(document: Document, path: str | Path) -> Path:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         blocks = []
-        for number, block in enumerate(document.blocks):
+        told = characters_told(document)
+        notice = [Paragraph(told, soft=True)] if told else []
+        for number, block in enumerate([*notice, *document.blocks]):
             content = {
                 "block": type(block).__name__,
                 **{k: v for k, v in asdict(block).items() if k != "data"},
             }
             if isinstance(block, Plate):
                 name = f"plate{number:03d}.{block.suffix}"
-                (root / name).write_bytes(block.data)
+                (root / name).write_bytes(
+                    _plain_svg(block.data) if block.suffix == "svg" else block.data
+                )
                 content["file"] = name
             blocks.append(_plain_text(content))
         date = epoch()

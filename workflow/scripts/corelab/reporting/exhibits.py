@@ -7,18 +7,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from corelab.provenance.exhibits import FOLDER, SECTIONS, Exhibit
+import pandas as pd
+
+from corelab.provenance.exhibits import FOLDER, SECTIONS, Drawing, Exhibit
 from corelab.provenance.products import read_table
 from corelab.reporting.documents import Block, DataTable, Heading, Plate
 from corelab.reporting.numbers import is_number, significant
 from corelab.reporting.page import Cell, Column, Table
-from corelab.reporting.results import Results
+from corelab.reporting.results import Results, recode
+from corelab.reporting.study_tables import person_link
 
 #: Bytes of exhibits' figures on the study's page; further ones are linked to.
 FIGURE_BUDGET_BYTES = 1_200_000
 #: Rows of an exhibit's table in the PDF.
 MAX_PDF_ROWS = 200
 _MEDIA = {".svg": "image/svg+xml", ".png": "image/png"}
+#: How columns look that are no numbers.
+_CSS = {"log": "mono", "retry": "mono wide", "reason": "why wide", "cause": "wide"}
 #: Headings for exhibits whose section the study's page would not have otherwise.
 TITLES = {"reading": "Central reading"}
 
@@ -49,6 +54,11 @@ class Shown:
     table: Table | None
 
 
+def _is_code(name: str, texts: pd.Series) -> bool:
+    """Whether a column names things: ids, or digits with a leading zero as in ``007``."""
+    return name.endswith("_id") or bool(texts.str.match(r"0\d").any())
+
+
 def _cell(text: object) -> object:
     if text is None:
         return ""
@@ -59,58 +69,92 @@ def _cell(text: object) -> object:
     return Cell(significant(number), number) if is_number(number) else ""
 
 
-def _rows(results: Results, exhibit: Exhibit) -> tuple[list[str], list[list[object]], list[bool]]:
-    """Headings, cells and which columns are numbers."""
+@dataclass(frozen=True)
+class _Rows:
+    """An exhibit's table: name, heading and cells of each column, and which are numbers."""
+
+    names: list[str]
+    heads: list[str]
+    body: list[list[object]]
+    numeric: list[bool]
+
+
+def _rows(results: Results, exhibit: Exhibit) -> _Rows | None:
+    """The table of an exhibit; None where it has none, or no row."""
     path = results.folder / exhibit.table
     if not exhibit.table or not path.is_file():
-        return [], [], []
+        return None
     frame = read_table(path)
     heads = dict(exhibit.columns or {name: name.replace("_", " ") for name in frame.columns})
     heads = {name: words for name, words in heads.items() if name in frame.columns}
-    body = [[_cell(value) for value in row] for row in frame[list(heads)].itertuples(index=False)]
-    numeric = [
-        any(isinstance(row[k], Cell) for row in body)
-        and all(isinstance(row[k], Cell) or row[k] == "" for row in body)
-        for k in range(len(heads))
-    ]
-    # Only a column of numbers is rounded for reading; "007" in an id's column stays itself.
+    if frame.empty:
+        return None
+    by = exhibit.sort.removeprefix("-")
+    if by in frame:
+        keys = pd.to_numeric(frame[by], errors="coerce")
+        falling = exhibit.sort.startswith("-")
+        order = keys.sort_values(ascending=not falling, na_position="last", kind="stable").index
+        frame = frame.loc[order]
     texts = frame[list(heads)].fillna("")
-    for k, name in enumerate(heads):
-        if not numeric[k]:
-            for row, text in zip(body, texts[name], strict=True):
-                row[k] = str(text)
-    return list(heads.values()), body, numeric
+    columns, numeric = [], []
+    for name in heads:
+        cells = [_cell(text) for text in frame[name]]
+        numbers = any(isinstance(cell, Cell) for cell in cells) and all(
+            isinstance(cell, Cell) or cell == "" for cell in cells
+        )
+        # Only a column of numbers is rounded for reading; "007" in an id's column stays itself.
+        numeric.append(numbers and not _is_code(name, texts[name]))
+        words = [recode(str(text), results.codes) for text in texts[name]]
+        columns.append(cells if numeric[-1] else words)
+    body = [list(row) for row in zip(*columns, strict=True)]
+    return _Rows(list(heads), list(heads.values()), body, numeric)
 
 
 def _table(results: Results, exhibit: Exhibit) -> Table | None:
-    heads, body, numeric = _rows(results, exhibit)
-    if not body:
+    rows = _rows(results, exhibit)
+    if rows is None:
         return None
     columns = [
-        Column(head, "number" if number else "text")
-        for head, number in zip(heads, numeric, strict=True)
+        Column(head, "number" if number else _CSS.get(name, "text"))
+        for name, head, number in zip(rows.names, rows.heads, rows.numeric, strict=True)
     ]
+    body = rows.body
+    if "participant_id" in rows.names and not exhibit.participant_id:
+        place = rows.names.index("participant_id")
+        for row in body:
+            row[place] = person_link(str(row[place]), results.pages)
     return Table(exhibit.title, columns, body, "", exhibit.table)
 
 
-def _figure_path(results: Results, exhibit: Exhibit) -> Path | None:
-    path = results.folder / FOLDER / exhibit.figure
-    return path if exhibit.figure and path.is_file() else None
+def _drawings(exhibit: Exhibit) -> list[Drawing]:
+    """All figures of an exhibit, its own first."""
+    own = Drawing(exhibit.figure, exhibit.title, exhibit.caption, exhibit.alt)
+    return [*[own] * bool(exhibit.figure), *exhibit.drawings]
+
+
+def _figure_path(results: Results, drawing: Drawing) -> Path | None:
+    path = results.folder / FOLDER / drawing.figure
+    return path if path.is_file() else None
 
 
 def shown(results: Results, exhibits: Iterable[Exhibit]) -> list[Shown]:
     """Exhibits for a page; what does not fit its budget is linked to."""
-    found, spent = [], 0
+    found: list[Shown] = []
+    spent = 0
     for exhibit in exhibits:
-        path, uri, href = _figure_path(results, exhibit), "", ""
-        if path is not None:
-            href = f"../{FOLDER}/{exhibit.figure}"
-            data = base64.b64encode(path.read_bytes()).decode("ascii")
+        table = _table(results, exhibit)
+        drawn = [(_figure_path(results, one), one) for one in _drawings(exhibit)]
+        for path, one in drawn:
+            if path is None:
+                continue
+            data, uri = base64.b64encode(path.read_bytes()).decode("ascii"), ""
             if spent + len(data) <= FIGURE_BUDGET_BYTES:
                 uri, spent = f"data:{_MEDIA[path.suffix]};base64,{data}", spent + len(data)
-        found.append(
-            Shown(exhibit.title, exhibit.caption, uri, href, exhibit.alt, _table(results, exhibit))
-        )
+            href = f"../{FOLDER}/{one.figure}"
+            found.append(Shown(one.title, one.caption, uri, href, one.alt, table))
+            table = None  # it stands once, below the first figure
+        if table is not None or not any(path for path, _ in drawn):
+            found.append(Shown(exhibit.title, exhibit.caption, "", "", "", table))
     return found
 
 
@@ -132,27 +176,20 @@ def exhibit_blocks(results: Results, exhibits: Iterable[Exhibit], prefix: str) -
     """Exhibits as numbered figures and tables of a document; ``prefix`` as in ``14.4.20``."""
     blocks: list[Block] = []
     for place, exhibit in enumerate(exhibits, start=1):
-        path = _figure_path(results, exhibit)
         number = f"{prefix}.{place}"
-        if path is not None:
-            blocks.append(
-                Plate(
-                    number,
-                    exhibit.title,
-                    path.read_bytes(),
-                    path.suffix[1:],
-                    exhibit.alt,
-                    exhibit.caption,
-                    80,
-                )
-            )
-        heads, body, numeric = _rows(results, exhibit)
-        if body:
-            titles = [f">{h}" if n else h for h, n in zip(heads, numeric, strict=True)]
+        drawn = [(_figure_path(results, one), one) for one in _drawings(exhibit)]
+        for path, one in drawn:
+            if path is not None:
+                data, kind = path.read_bytes(), path.suffix[1:]
+                blocks.append(Plate(number, one.title, data, kind, one.alt, one.caption, 80))
+        rows = _rows(results, exhibit)
+        if rows is not None:
+            titles = [f">{h}" if n else h for h, n in zip(rows.heads, rows.numeric, strict=True)]
             cells = [
-                tuple(str(c.text) if isinstance(c, Cell) else str(c) for c in row) for row in body
+                tuple(str(c.text) if isinstance(c, Cell) else str(c) for c in row)
+                for row in rows.body
             ]
-            notes = [exhibit.caption] if exhibit.caption and path is None else []
+            notes = [exhibit.caption] if exhibit.caption and not exhibit.figure else []
             if len(cells) > MAX_PDF_ROWS:
                 notes.append(f"The first {MAX_PDF_ROWS} of {len(cells)} rows.")
             blocks.append(

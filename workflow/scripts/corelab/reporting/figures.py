@@ -6,8 +6,6 @@ computed here.
 
 from __future__ import annotations
 
-import html
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -16,7 +14,6 @@ import pandas as pd
 from markupsafe import Markup
 
 from corelab.measurement.selection import NotComputable, as_list, measured, population
-from corelab.provenance.products import read_json
 from corelab.reporting import charts
 from corelab.reporting.numbers import is_number, significant, with_interval
 from corelab.reporting.results import Results
@@ -474,28 +471,11 @@ _BUILDERS: dict[str, Callable[[Results, Mapping[str, Any]], list[Figure]]] = {
 }
 
 
-def _products(results: Results, analysis: Mapping[str, Any]) -> list[Figure]:
-    """Figures that the statistics stage drew for an analysis (statistics/figures)."""
-    record = results.folder / "statistics" / "figures" / f"{analysis['id']}.json"
-    if not record.is_file():
-        return []
-    found = []
-    for number, entry in enumerate(read_json(record)["figures"]):
-        svg = (record.parent / entry["svg"]).read_text(encoding="utf-8")
-        # Several drawings stand on one page: their ids must not meet.
-        mark = f"{record.stem}-{number}-"
-        svg = re.sub(r'(\bid="|url\(#|xlink:href="#)', rf"\g<1>{mark}", svg[svg.index("<svg") :])
-        label = html.escape(entry["title"], quote=True)
-        svg = svg.replace("<svg ", f'<svg role="img" aria-label="{label}" class="drawn" ', 1)
-        found.append(Figure(entry["title"], Markup(svg), entry["caption"]))
-    return found
-
-
 def figures_of(results: Results, analysis: Mapping[str, Any]) -> list[Figure]:
-    """Charts of one analysis; a type without a chart gives none."""
-    products = _products(results, analysis)
-    if products:
-        return products
+    """Charts of one analysis; none for a type without a chart, or where its room drew outcomes."""
+    section = f"analysis:{analysis['id']}"
+    if any(exhibit.section == section and exhibit.drawings for exhibit in results.exhibits):
+        return []
     builder = _BUILDERS.get(str(analysis.get("type")))
     return builder(results, analysis) if builder else []
 

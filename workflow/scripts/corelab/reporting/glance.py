@@ -96,6 +96,7 @@ def primary_table(results: Results) -> tuple[str, Table | None]:
 
 
 def glance_facts(results: Results) -> list[tuple[str, str]]:
+    """What was studied, for the first screen: pairs of a word and its value."""
     people = results.participants
     facts = [("Study", str(results.study.get("id", "")))]
     facts.append(("Disease", str(results.study.get("disease", "stroke"))))
@@ -114,6 +115,13 @@ def glance_facts(results: Results) -> list[tuple[str, str]]:
 
 
 def count_tiles(results: Results) -> list[tuple[str, str, str]]:
+    """Counts of the first screen.
+
+    Returns
+    -------
+    list of tuple
+        Word, number, and ``warn`` or ``bad`` where the number asks for a look.
+    """
     found = counts(results)
 
     def css(number: int, word: str) -> str:

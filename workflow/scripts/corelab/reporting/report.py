@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import pandas as pd
 from markupsafe import Markup
@@ -19,6 +18,7 @@ from corelab.reporting.attention import (
     flagged_subjects,
     flow_steps,
 )
+from corelab.reporting.certificate_view import write_certificate_page
 from corelab.reporting.figures import course
 from corelab.reporting.glance import count_tiles, glance_facts, primary_table
 from corelab.reporting.methods import (
@@ -32,7 +32,6 @@ from corelab.reporting.page import Column, Table
 from corelab.reporting.results import (
     Results,
     read_results,
-    subject_page,
 )
 from corelab.reporting.review import write_desk
 from corelab.reporting.sensitivity import NOTHING, exclusions_table, statistics_table
@@ -53,14 +52,13 @@ from corelab.reporting.vocabulary import (
     limits_for,
 )
 
-MAX_SUBJECT_PAGES = 1000
-
 
 def _limits(results: Results) -> list[Any]:
     return limits_for(sorted(set(results.measurements["endpoint"].dropna())))
 
 
 def map_figures(results: Results) -> list[dict[str, Any]]:
+    """Frequency maps of the study as pictures, with the share at their highest voxel, %."""
     found = []
     for frequency in results.maps:
         picture, peak = pictures.frequency_picture(frequency)
@@ -121,11 +119,7 @@ def write_report(
     """
     results = read_results(folder, config, participants, tables=tables, exhibits=exhibits)
     target = results.folder / "report"
-    names = results.subjects
-    if len(names) > MAX_SUBJECT_PAGES:
-        images = set(results.image_subjects)
-        names = sorted(names, key=lambda name: name not in images)[:MAX_SUBJECT_PAGES]
-    pages = {name: quote(subject_page(name)) for name in names}
+    pages = results.pages
     if target.is_dir():
         for stale in target.glob("sub-*.html"):
             stale.unlink()
@@ -133,6 +127,7 @@ def write_report(
     cards, left = write_subjects(results, target, pages, flags, chains(trace))
     write_text(_index_html(results, pages, flags, cards, left), target / "index.html")
     write_traces(results, target, pages)
+    write_certificate_page(results, target)
     write_desk(results, decisions)
     return target / "index.html"
 
@@ -158,6 +153,7 @@ def _index_html(
         ("endpoints", "Endpoints"),
         *((part["id"], part["title"]) for part in parts),
         ("sensitivity", "Sensitivity"),
+        ("failures", "Failures"),
         ("quality", "Quality"),
         ("methods", "Methods"),
         ("limits", "Known limits"),
@@ -194,7 +190,10 @@ def _index_html(
         nothing_excluded=NOTHING,
         acquisition=acquisition_table(results, pages),
         gates=gates_table(results, pages),
-        registration=registration_table(results, pages),
+        # The exhibit of the fits has the same numbers, with their ranks and pictures.
+        registration=None
+        if any(exhibit.name == "registration" for exhibit in results.exhibits)
+        else registration_table(results, pages),
         unavailable=unavailable_table(results, pages),
         findings=findings_table(results),
         methods=methods_text(results),

@@ -14,11 +14,13 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 
 from corelab.measurement.selection import Tables
 from corelab.pharmacodynamics.exclusion_sensitivity import EXCLUSIONS, SENSITIVITY
+from corelab.provenance.certificate import CERTIFICATE
 from corelab.provenance.exhibits import Exhibit, read_exhibits
 from corelab.provenance.products import read_json, read_table
 from corelab.study.columns import (
@@ -31,6 +33,8 @@ from corelab.study.columns import (
 )
 from corelab.study.naming import session_entity, subject_entity
 
+#: Pages of subjects at most, so that a study of tables alone does not write tens of thousands.
+MAX_SUBJECT_PAGES = 1000
 STATISTICS_TABLES = (
     "agreement",
     "overlap",
@@ -39,15 +43,6 @@ STATISTICS_TABLES = (
     "radiomics",
     "phantom",
 )
-CERTIFICATE = {
-    "published_id": "Identifier of the published number",
-    "statistic": "Statistic",
-    "published": "Value as printed",
-    "recomputed": "Value recomputed here",
-    "difference": "Recomputed minus published",
-    "tolerance": "Difference that rounding explains",
-    "verdict": "reproduced, within_rounding, different or not_computable",
-}
 _STATISTICS_NUMBERS = (
     "estimate",
     "ci_low",
@@ -194,6 +189,8 @@ class Results:
         Figures, tables and alarms of other rooms.
     sensitivity, exclusions
         Statistics and values with and without the exclusions of the review desk.
+    codes
+        Arm -> code of a blinded study; empty otherwise.
     """
 
     folder: Path
@@ -211,6 +208,7 @@ class Results:
     exhibits: tuple[Exhibit, ...] = ()
     sensitivity: pd.DataFrame = field(default_factory=pd.DataFrame)
     exclusions: pd.DataFrame = field(default_factory=pd.DataFrame)
+    codes: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def participants(self) -> pd.DataFrame:
@@ -277,6 +275,15 @@ class Results:
         listed = [str(p) for p in self.participants["participant_id"]]
         others = {*self.measurements["participant_id"].dropna(), *self.image_subjects}
         return listed + sorted(others - set(listed))
+
+    @cached_property
+    def pages(self) -> dict[str, str]:
+        """Subject -> address of its page; of very many, those with images have one."""
+        names = self.subjects
+        if len(names) > MAX_SUBJECT_PAGES:
+            images = set(self.image_subjects)
+            names = sorted(names, key=lambda name: name not in images)[:MAX_SUBJECT_PAGES]
+        return {name: quote(subject_page(name)) for name in names}
 
 
 def _order_key(order: Sequence[str]) -> Any:
@@ -353,47 +360,105 @@ def arm_codes(config: Mapping[str, Any], participants: pd.DataFrame) -> dict[str
     return {arm: f"Group {chr(ord('A') + number % 26)}" for number, arm in enumerate(arms)}
 
 
-def _recode(value: Any, codes: Mapping[str, str]) -> Any:
+def recode(value: Any, codes: Mapping[str, str]) -> Any:
+    """Words with codes for arms, however nested; ids and types of analyses stay.
+
+    Examples
+    --------
+    >>> recode({"id": "high", "by": ["high dose", "highest"]}, {"high": "Group A"})
+    {'id': 'high', 'by': ['Group A dose', 'highest']}
+    """
     if isinstance(value, str):
         for arm in sorted(codes, key=len, reverse=True):
             value = re.sub(rf"(?<![\w-]){re.escape(arm)}(?![\w-])", codes[arm], value)
         return value
     if isinstance(value, Mapping):
-        return {k: v if k in ("id", "type") else _recode(v, codes) for k, v in value.items()}
+        return {k: v if k in ("id", "type") else recode(v, codes) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_recode(item, codes) for item in value]
+        return [recode(item, codes) for item in value]
     return value
+
+
+#: Sections whose exhibits are drawn by arm, in pictures that cannot be recoded.
+_BY_ARM = ("participants", "maps", "pharmacodynamics", "survival", "sensitivity")
+#: What a plan says of its control arm: with the codes beside it, it would name that arm.
+_CONTROL = ("reference", "dose", "exposure")
+
+
+def _gives_arm_away(people: pd.DataFrame, column: str) -> bool:
+    """Whether a participants column parts the subjects just as the arms do (a dose, a drug)."""
+    if column in ("dose", "arm_description"):
+        return True
+    if column in ("participant_id", "arm") or people["arm"].nunique() < 2:
+        return False
+    pairs = people[["arm", column]].dropna().astype(str).drop_duplicates()
+    return bool(len(pairs) > 1 and pairs["arm"].is_unique and pairs[column].is_unique)
+
+
+def _blind_exhibits(results: Results, codes: Mapping[str, str]) -> tuple[Exhibit, ...]:
+    """Exhibits without an arm: figures of analyses by arm are withheld, words are recoded."""
+    kept = []
+    for exhibit in results.exhibits:
+        section, _, analysis = exhibit.section.partition(":")
+        entry = results.analysis(analysis) if analysis else {}
+        if section in _BY_ARM or (
+            analysis
+            and (
+                entry.get("type") not in ("agreement", "overlap", "phantom")
+                or "arm" in json.dumps([entry.get("strata"), entry.get("by")])
+            )
+        ):
+            continue
+        words = {
+            name: recode(getattr(exhibit, name), codes)
+            for name in ("title", "caption", "alt", "banner")
+        }
+        alarms = tuple(replace(a, text=recode(a.text, codes)) for a in exhibit.alarms)
+        kept.append(replace(exhibit, **words, alarms=alarms))
+    return tuple(kept)
 
 
 def blind(results: Results) -> Results:
     """The same results with codes for arms and without what would give them away.
 
-    Doses and drug exposures, and analyses of them, are withheld until the study is unblinded.
+    Doses and drug exposures, and analyses of them, are withheld until the study is unblinded; so
+    are figures drawn by arm, the control arm of each analysis, and participants columns that part
+    the subjects as the arms do.
     """
     codes = arm_codes(results.config, results.participants)
-    people = results.participants.drop(
-        columns=[c for c in ("dose", "arm_description") if c in results.participants]
-    )
+    people = results.participants
     if "arm" in people:
-        people = people.assign(arm=people["arm"].map(codes))
+        told = [column for column in people if _gives_arm_away(people, str(column))]
+        people = people.drop(columns=told).assign(arm=people["arm"].map(codes))
     withheld = {
         str(entry["id"])
         for entry in results.analyses
         if entry.get("type") == "dose_response" or entry.get("dose") or entry.get("exposure")
     }
-    statistics = {}
-    for name, frame in results.statistics.items():
+
+    def recoded(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
         kept = frame[~frame["analysis_id"].isin(withheld)].copy()
-        for column in ("group", "population", "note", "method"):
-            kept[column] = kept[column].map(lambda text: _recode(text, codes))
-        statistics[name] = kept.reset_index(drop=True)
-    config = {**results.config, "analyses": _recode(results.analyses, codes)}
-    tables = replace(results.tables, participants=people, exposures=results.tables.exposures[:0])
-    moved = results.sensitivity[~results.sensitivity["analysis_id"].isin(withheld)].copy()
-    for column in ("group", "method"):
-        moved[column] = moved[column].map(lambda text: _recode(text, codes))
+        for column in columns:
+            kept[column] = kept[column].map(lambda text: recode(text, codes))
+        return kept.reset_index(drop=True)
+
+    plan = [
+        {key: value for key, value in entry.items() if key not in _CONTROL}
+        for entry in results.analyses
+    ]
+    certificate = results.certificate
     blinded = replace(
-        results, config=config, tables=tables, statistics=statistics, sensitivity=moved
+        results,
+        config={**results.config, "analyses": recode(plan, codes)},
+        tables=replace(results.tables, participants=people, exposures=results.tables.exposures[:0]),
+        statistics={
+            name: recoded(frame, "group", "population", "note", "method")
+            for name, frame in results.statistics.items()
+        },
+        sensitivity=recoded(results.sensitivity, "group", "method"),
+        certificate=None if certificate is None else recoded(certificate, "group", "note"),
+        exhibits=_blind_exhibits(results, codes),
+        codes=codes,
     )
     # The fingerprint is that of the plan as registered, not of its blinded wording.
     blinded.__dict__["fingerprint"] = results.fingerprint
@@ -430,7 +495,11 @@ def read_results(
     root = Path(folder)
     measurements = _table(root / "endpoints/measurements.tsv", MEASUREMENTS, ["value"])
     given = tables or tables_of(config, participants, measurements)
-    certificate = _table(root / "verification/certificate.tsv", CERTIFICATE)
+    certificate = _table(
+        root / "verification/certificate.tsv",
+        CERTIFICATE,
+        ("recomputed", "difference", "tolerance", "fits_value"),
+    )
     maps = []
     for path in sorted((root / "maps").glob("*_frequency.nii.gz")):
         sidecar = path.with_name(path.name.removesuffix(".nii.gz") + ".json")

@@ -19,38 +19,12 @@ from corelab.reporting.methods import analysis_sentence, software_versions
 from corelab.reporting.numbers import plural
 from corelab.reporting.results import Results
 
+_COLUMNS = ("Data set", "Label", "Structure", "Class", "Key", ">Records")
 
-def guide_blocks(results: Results, found: Sequence[Dataset]) -> tuple[Block, ...]:
-    """The guide, in the chapters of the usual template (ADRG).
 
-    Parameters
-    ----------
-    results
-        Of the study.
-    found
-        Its data sets, analysis and tabulation.
-    """
-    issues = conformance(found)
-    analysis = [d for d in found if not d.tabulation]
-    domains = [d for d in found if d.tabulation]
-    plan = tuple(f"{a['id']}: {analysis_sentence(a)}" for a in results.analyses)
-    visits = ", ".join(results.tables.visit_order) or "none named"
-
-    def listed(those: Sequence[Dataset]) -> tuple[tuple[str, ...], ...]:
-        return tuple(
-            (
-                d.name,
-                d.label,
-                d.structure,
-                d.adam_class.capitalize(),
-                ", ".join(v.name for v in sorted(d.variables, key=lambda v: v.key) if v.key),
-                str(len(d.frame)),
-            )
-            for d in those
-        )
-
-    columns = ("Data set", "Label", "Structure", "Class", "Key", ">Records")
-    blocks: list[Block] = [
+def _introduction() -> list[Block]:
+    """What was written by what, by which standards."""
+    return [
         Heading("1 Introduction"),
         Paragraph(
             "This guide belongs to the imaging data sets of the study. They were written by "
@@ -65,6 +39,14 @@ def guide_blocks(results: Results, found: Sequence[Dataset]) -> tuple[Block, ...
                 ("Results", "ars.json: every statistic with its method and data, ARS 1.0 shape"),
             )
         ),
+    ]
+
+
+def _study(results: Results) -> list[Block]:
+    """The study and its plan in short."""
+    plan = tuple(f"{a['id']}: {analysis_sentence(a)}" for a in results.analyses)
+    visits = ", ".join(results.tables.visit_order) or "none named"
+    return [
         Heading("2 The study"),
         Definitions(
             (
@@ -76,6 +58,12 @@ def guide_blocks(results: Results, found: Sequence[Dataset]) -> tuple[Block, ...
             )
         ),
         Bullets(plan) if plan else Paragraph("No analysis was planned."),
+    ]
+
+
+def _considerations() -> list[Block]:
+    """What a reader of the data sets has to know, and how they were made."""
+    return [
         Heading("3 Considerations"),
         Bullets(
             (
@@ -97,29 +85,60 @@ def guide_blocks(results: Results, found: Sequence[Dataset]) -> tuple[Block, ...
             "masks, ADTR both for tumours, ADPD outcomes and exposures, ADTTE and ADRS the events "
             "sheet, ADRISK the pre-validated radiomic risk, ADARD every statistic."
         ),
-        Heading("5 Data sets"),
-        DataTable("", "Analysis data sets", columns, listed(analysis), "datasets/define.xml"),
     ]
-    if domains:
-        blocks.append(
-            DataTable("", "Tabulation domains", columns, listed(domains), "datasets/define.xml")
+
+
+def _listed(found: Sequence[Dataset]) -> tuple[tuple[str, ...], ...]:
+    """One row per data set."""
+    return tuple(
+        (
+            d.name,
+            d.label,
+            d.structure,
+            d.adam_class.capitalize(),
+            ", ".join(v.name for v in sorted(d.variables, key=lambda v: v.key) if v.key),
+            str(len(d.frame)),
         )
-    blocks.append(Heading("6 Conformance"))
+        for d in found
+    )
+
+
+def _conformance(found: Sequence[Dataset]) -> list[Block]:
+    """What does not conform, counted and listed."""
+    issues = conformance(found)
     if issues.empty:
-        blocks.append(
+        return [
             Paragraph("Keys, controlled terms, labels, lengths and references: nothing to report.")
-        )
-    else:
-        tally = issues["severity"].value_counts()
-        told = ", ".join(
-            plural(int(tally[s]), s) for s in ("error", "warning", "note") if s in tally.index
-        )
-        rows = tuple(tuple(str(cell) for cell in row) for row in issues.head(200).to_numpy())
-        heads = ("Severity", "Data set", "Variable", "Rule", "Found", ">Records")
-        blocks += [
-            Paragraph(f"{told}. The full list is datasets/conformance.tsv."),
-            DataTable("", "What does not conform", heads, rows, "datasets/conformance.tsv"),
         ]
+    tally = issues["severity"].value_counts()
+    told = ", ".join(
+        plural(int(tally[s]), s) for s in ("error", "warning", "note") if s in tally.index
+    )
+    rows = tuple(tuple(str(cell) for cell in row) for row in issues.head(200).to_numpy())
+    heads = ("Severity", "Data set", "Variable", "Rule", "Found", ">Records")
+    return [
+        Paragraph(f"{told}. The full list is datasets/conformance.tsv."),
+        DataTable("", "What does not conform", heads, rows, "datasets/conformance.tsv"),
+    ]
+
+
+def guide_blocks(results: Results, found: Sequence[Dataset]) -> tuple[Block, ...]:
+    """The guide, in the chapters of the usual template (ADRG).
+
+    Parameters
+    ----------
+    results
+        Of the study.
+    found
+        Its data sets, analysis and tabulation.
+    """
+    blocks = [*_introduction(), *_study(results), *_considerations(), Heading("5 Data sets")]
+    for title, tabulation in (("Analysis data sets", False), ("Tabulation domains", True)):
+        those = [d for d in found if d.tabulation == tabulation]
+        if those or not tabulation:
+            rows = _listed(those)
+            blocks.append(DataTable("", title, _COLUMNS, rows, "datasets/define.xml"))
+    blocks += [Heading("6 Conformance"), *_conformance(found)]
     blocks += [
         Heading("7 Programs"),
         Paragraph(

@@ -118,12 +118,20 @@ def endpoints_table(results: Results, *, variants: bool) -> Table | None:
 
 
 def person_link(value: str, pages: Mapping[str, str]) -> Any:
+    """A subject's id, as a link where the subject has a page.
+
+    Examples
+    --------
+    >>> str(person_link("001", {"001": "sub-001.html"})), person_link("002", {})
+    ('<a href="sub-001.html">001</a>', '002')
+    """
     return Markup('<a href="{}">{}</a>').format(pages[value], value) if value in pages else value
 
 
 def acquisition_table(
     results: Results, pages: Mapping[str, str], subject: str | None = None
 ) -> Table | None:
+    """Scans against the imaging charter, failures first; of one subject where one is named."""
     frame = results.acquisition
     if subject is not None:
         frame = frame[frame["participant_id"] == subject]
@@ -164,6 +172,7 @@ def acquisition_table(
 def gates_table(
     results: Results, pages: Mapping[str, str], subject: str | None = None
 ) -> Table | None:
+    """Gates that perfusion series passed or not, failures first; None where there is none."""
     rank = {"FAIL": 0, "WARN": 1, "PASS": 2}
     rows = [
         (rank.get(str(gate.get("verdict")).upper(), 3), visit, gate)
@@ -197,6 +206,7 @@ def gates_table(
 
 
 def registration_table(results: Results, pages: Mapping[str, str]) -> Table | None:
+    """Fits to the template, failed ones first, with up to six of their quality numbers."""
     if not results.normalised:
         return None
     names: list[str] = []
@@ -230,6 +240,7 @@ def registration_table(results: Results, pages: Mapping[str, str]) -> Table | No
 
 
 def unavailable_table(results: Results, pages: Mapping[str, str]) -> Table | None:
+    """Values that could not be had, each with its reason; None where all are there."""
     frame = results.measurements
     rows = frame[frame["status"].notna() & (frame["status"] != "ok")]
     if rows.empty:
@@ -263,6 +274,7 @@ def unavailable_table(results: Results, pages: Mapping[str, str]) -> Table | Non
 
 
 def findings_table(results: Results) -> Table | None:
+    """Findings of the preflight, errors first; None where there is none."""
     frame = results.findings.fillna("")
     if frame.empty:
         return None
@@ -293,6 +305,7 @@ def findings_table(results: Results) -> Table | None:
 
 
 def files_table(results: Results) -> Table:
+    """Links to the tables and maps that lie beside the report, with their size."""
     known = {
         "endpoints/measurements.tsv": "every number, one row each",
         "endpoints/overlap.tsv": "overlap of masks, case by case",
@@ -315,6 +328,7 @@ def files_table(results: Results) -> Table:
 
 
 def scans_table(results: Results, subject: str) -> Table:
+    """A subject's scans as they were read: grid, voxel size in mm, digest, what to know."""
     body = []
     for visit in results.visits_of(subject):
         for scan in visit.scans:
@@ -358,6 +372,19 @@ def values_table(
     scans: set[str],
     chains: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> Table | None:
+    """Measurement rows of a subject, each with what stands behind it.
+
+    Parameters
+    ----------
+    frame
+        Rows of ``measurements.tsv``.
+    caption
+        Above the table.
+    scans
+        Scan ids that the page lists; a row links to those.
+    chains
+        Row id -> steps of its trace.
+    """
     if frame.empty:
         return None
     body = []
@@ -405,6 +432,7 @@ def values_table(
 
 
 def overlap_table(frame: pd.DataFrame) -> Table | None:
+    """Overlap of a subject's masks, pair by pair; None where nothing was compared."""
     if frame.empty:
         return None
     body = [

@@ -55,6 +55,7 @@ class Card:
 
 
 def subject_facts(results: Results, subject: str) -> list[tuple[str, str]]:
+    """What the participants sheet says of a subject: pairs of column and value, blanks left out."""
     people = results.participants
     rows = people[people["participant_id"] == subject]
     if rows.empty:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import xml.etree.ElementTree as ET
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +48,7 @@ from corelab.reporting.documents import (
     write_document_pdf,
     write_markdown,
 )
+from corelab.reporting.exchange_checks import ars_faults, define_faults
 from corelab.reporting.methods import deviations
 from corelab.reporting.numbers import plural
 from corelab.reporting.results import Results, read_results
@@ -110,7 +112,8 @@ def write_datasets(results: Results, folder: str | Path) -> list[Dataset]:
     """Write every data set as ``.xpt`` and ``.json``, and what describes them.
 
     ``define.xml``, ``refused.tsv`` (texts that SAS transport cannot hold), ``conformance.tsv``
-    (keys, controlled terms, labels) and ``ars.json`` (every result with its method).
+    (keys, controlled terms, labels, faults of define.xml and ars.json) and ``ars.json`` (every
+    result with its method).
     """
     target = Path(folder)
     found = datasets(results) + tabulations(results)
@@ -123,10 +126,16 @@ def write_datasets(results: Results, folder: str | Path) -> list[Dataset]:
         refused += refused_cells(dataset)
     frame = pd.DataFrame(refused, columns=list(_REFUSED))
     write_table(frame, target / "refused.tsv", list(_REFUSED))
-    write_table(conformance(found), target / "conformance.tsv", list(CONFORMANCE), sort=False)
-    event = reporting_event(results, analysis_results(results, table_numbers(results)))
+    names = frozenset(dataset.name for dataset in found)
+    event = reporting_event(results, analysis_results(results, table_numbers(results)), names)
     write_json(event, target / "ars.json")
-    write_define(found, results, target / "define.xml")
+    define = write_define(found, results, target / "define.xml")
+    faults = {
+        "define.xml": define_faults(ET.parse(define).getroot()),
+        "ars.json": ars_faults(event, names),
+    }
+    issues = conformance(found, faults)
+    write_table(issues, target / "conformance.tsv", list(CONFORMANCE), sort=False)
     return found
 
 

@@ -19,6 +19,7 @@ from corelab.reporting.analysis_results import ANALYSIS_RESULTS, analysis_result
 from corelab.reporting.analysis_view import analysis_title
 from corelab.reporting.arrange import arrange
 from corelab.reporting.attention import attention, counts, flow_steps, is_not_computable
+from corelab.reporting.certificate_view import certificate_blocks
 from corelab.reporting.descriptive import descriptions
 from corelab.reporting.documents import (
     Block,
@@ -461,7 +462,8 @@ def report_document(results: Results) -> Document:
     quality = analysis_blocks(results, "14.4", numbers)
     if quality:
         blocks += [Heading("14.4 Quality of measurement"), *quality]
-    blocks += exhibits.report_blocks(results) + methods_blocks(results) + _listings(results)
+    blocks += exhibits.report_blocks(results) + certificate_blocks(results)
+    blocks += methods_blocks(results) + _listings(results)
     return Document(
         "Imaging report",
         results.title,

@@ -5,15 +5,16 @@ BIDS, and the layouts of ISLES'24, UPENN-GBM and SOOP (OpenNeuro ds004889), as p
 
 from __future__ import annotations
 
+import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pandas as pd
 
 from corelab.provenance.job import Plain
-from corelab.provenance.products import read_table, write_table
+from corelab.provenance.products import read_table, write_table, write_text
 
 #: Suffix of a BIDS file -> kind of scan.
 KINDS = {
@@ -28,6 +29,7 @@ KINDS = {
     "trace": "dwi",
     "dwi": "dwi",
     "sbref": "b0",
+    "b0": "b0",
     "ct": "ncct",
     "ncct": "ncct",
     "ctp": "ctp",
@@ -219,8 +221,43 @@ def index_bids(folder: Path) -> tuple[pd.DataFrame, list[str]]:
     return frame.reset_index(drop=True), sorted(unknown)
 
 
+def starting_config(folder: Path, target: Path, kinds: Collection[str]) -> str:
+    """A config that runs the indexed scans as they are, to be filled in.
+
+    Parameters
+    ----------
+    folder
+        The indexed data set, for the study's name and as ``data_dir``.
+    target
+        Folder of the sheets, as it is named from the working directory.
+    kinds
+        Kinds of scans that were found.
+
+    Examples
+    --------
+    >>> text = starting_config(Path("/data/My set"), Path("r/index"), {"T1c", "FLAIR"})
+    >>> [line.strip() for line in text.splitlines()[3:6:2]]
+    ['id: My-set', 'disease: glioma']
+    """
+    tumour = {"T1c", "mask-enhancing", "mask-whole-tumour", "mask-oedema"} & set(kinds)
+    name = re.sub(r"[^A-Za-z0-9]+", "-", folder.resolve().name).strip("-") or "study"
+    lines = [
+        "# Written by the target index: a start, to be filled in. config/README.md has every key.",
+        "# Left out: outcomes, exposures, events, and the plan (analyses).",
+        "study:",
+        f"  id: {name}",
+        f"  title: {json.dumps(folder.resolve().name)}",
+        f"  disease: {'glioma' if tumour else 'stroke'}",
+        "inputs:",
+        f"  participants: {json.dumps((target / 'participants.tsv').as_posix())}",
+        f"  scans: {json.dumps((target / 'scans.tsv').as_posix())}",
+        f"  data_dir: {json.dumps(folder.as_posix())}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
 def write_index(folder: Path, study_folder: Path) -> list[str]:
-    """Write ``index/scans.tsv`` and ``index/participants.tsv``; lines for a person.
+    """Write ``index/scans.tsv``, ``participants.tsv`` and ``config.yaml``; lines for a person.
 
     Raises
     ------
@@ -247,11 +284,12 @@ def write_index(folder: Path, study_folder: Path) -> list[str]:
             )
     write_table(ids, target / "participants.tsv", list(ids.columns))
     counts = scans["kind"].value_counts().sort_index()
+    config = write_text(starting_config(folder, target, set(counts.index)), target / "config.yaml")
     lines = [
         f"{len(scans)} scans of {len(ids)} participants ({layout_of(folder)} layout): "
         + ", ".join(f"{count} {kind}" for kind, count in counts.items()),
-        f"Written: {target / 'scans.tsv'} and {target / 'participants.tsv'}",
-        f"Use them with inputs: {{participants: ..., scans: ..., data_dir: {folder}}}",
+        f"Written to {target}/: scans.tsv, participants.tsv, and config.yaml to start from",
+        f"Next: snakemake --configfile {config} -- preflight",
     ]
     if unknown:
         lines.append(f"{len(unknown)} image files are of no known kind, for example {unknown[0]}")

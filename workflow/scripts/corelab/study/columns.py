@@ -299,6 +299,8 @@ def volume_endpoint(label: str) -> str:
     return VOLUME_ENDPOINTS.get(label, f"lesion_volume:{label}")
 
 
+#: Types of analysis whose figures corelab.pharmacodynamics.outcome_figures draws.
+OUTCOME_TYPES = ("survival", "progression", "radiomics")
 #: Types of analysis whose figure corelab.pharmacodynamics.analysis_figures draws.
 DRAWN_TYPES = (
     "correlation",

@@ -1,4 +1,4 @@
-"""Rule analysis_figures: one figure of one analysis of agreement or overlap."""
+"""Rule draw_agreement: one figure of one analysis of agreement or overlap."""
 
 from corelab.provenance.job import job, tell
 

@@ -1,4 +1,4 @@
-"""Rule outcome_figures: the figures of one analysis of the plan."""
+"""Rule draw_outcome: the figures of one analysis of survival, progression or radiomics."""
 
 from corelab.provenance.job import job
 
@@ -14,7 +14,7 @@ def main(snakemake):
         study = load_study(snakemake.params.config)
         tables = tables_of(analysis, study, given.measurements, given.overlap, given.features)
         rows = read_table(given.rows, numeric=NUMERIC).fillna({"note": ""})
-        write_figures(analysis, tables, rows, snakemake.output.record)
+        write_figures(analysis, tables, rows, snakemake.output.exhibit)
 
 
 main(snakemake)  # noqa: F821

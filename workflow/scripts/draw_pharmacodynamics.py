@@ -1,4 +1,4 @@
-"""Rule analysis_figure: the figure of one analysis, for the report."""
+"""Rule draw_pharmacodynamics: the figure of one analysis, for the report."""
 
 from corelab.provenance.job import job
 

@@ -1,0 +1,260 @@
+"""The certificate for people: a page of its own, its part of the report, its tables in the PDF."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from markupsafe import Markup
+
+from corelab.provenance.certificate import half_last_digit
+from corelab.provenance.products import write_text
+from corelab.reporting import page
+from corelab.reporting.documents import Block, DataTable, Heading, Paragraph
+from corelab.reporting.numbers import fixed, is_number, significant
+from corelab.reporting.page import Cell, Column, Table
+from corelab.reporting.results import NOT_COMPUTABLE, Results
+from corelab.reporting.vocabulary import group_words, statistic_words
+
+PAGE = "certificate.html"
+SOURCE = "verification/certificate.tsv"
+#: Verdicts, worst first, and what they mean.
+VERDICTS = {
+    "different": "rounding of the printed number does not explain the difference",
+    NOT_COMPUTABLE: "what is printed does not suffice, or the plan gives no such number",
+    "within_rounding": "rounding of the printed number explains the difference",
+    "reproduced": "within the tolerance that the sheet gives, or the numeric one",
+}
+_LIMITS = {"ci_low": "lower limit", "ci_high": "upper limit"}
+
+
+def tally(frame: pd.DataFrame) -> dict[str, int]:
+    """Verdict -> how many numbers, worst first, without verdicts that nothing has.
+
+    Examples
+    --------
+    >>> tally(pd.DataFrame({"verdict": ["reproduced", "different", "reproduced"]}))
+    {'different': 1, 'reproduced': 2}
+    """
+    counts = frame["verdict"].value_counts()
+    return {name: int(counts[name]) for name in VERDICTS if name in counts.index}
+
+
+def _worst_first(frame: pd.DataFrame) -> pd.DataFrame:
+    rank = {name: number for number, name in enumerate(VERDICTS)}
+    order = frame["verdict"].map(rank).sort_values(kind="stable").index
+    return frame.loc[order].astype(object).where(frame.notna(), None)
+
+
+def recomputed_text(printed: str, value: Any) -> str:
+    """A recomputed number with two more decimals than the printed one has.
+
+    Examples
+    --------
+    >>> recomputed_text("0.797", 0.79654321), recomputed_text("372", 372.0)
+    ('0.79654', '372')
+    >>> recomputed_text("1", None)
+    ''
+    """
+    if not is_number(value):
+        return ""
+    number = float(value)
+    if number.is_integer():
+        return str(int(number))
+    half = half_last_digit(printed)
+    decimals = len(f"{2 * half:.12f}".rstrip("0").partition(".")[2]) if 0 < half < 1 else 0
+    return fixed(number, decimals + 2)
+
+
+def _statistic(row: Any) -> str:
+    name, _, part = str(row.statistic).partition(" ")
+    words = statistic_words(name)
+    return f"{words}, {_LIMITS.get(part, part)}" if part else words
+
+
+def _fits(row: Any) -> str:
+    """Which other form the printed number fits, and its value in that form."""
+    if not row.fits:
+        return ""
+    value = recomputed_text(str(row.published), row.fits_value)
+    name, _, more = str(row.fits).partition(":")
+    return f"{statistic_words(name) if not more else row.fits}, {value}"
+
+
+def _number(value: Any) -> str:
+    return significant(value, 2) if is_number(value) else ""
+
+
+def _why(row: Any) -> str:
+    return ". ".join(str(text).rstrip(".") for text in (row.source_note, row.note) if text)
+
+
+def certificate_table(frame: pd.DataFrame, caption: str = "Published numbers") -> Table:
+    """Published numbers beside the recomputed ones, worst first.
+
+    Parameters
+    ----------
+    frame
+        Rows of ``certificate.tsv`` as text.
+    caption
+        Above the table.
+    """
+    body = []
+    for row in _worst_first(frame).itertuples():
+        fits = Markup("<br>fits {}").format(_fits(row)) if row.fits else Markup("")
+        verdict = page.tag(str(row.verdict)) + fits
+        body.append(
+            [
+                row.published_id,
+                _statistic(row),
+                group_words(row.group),
+                Cell(row.published, row.published),
+                Cell(recomputed_text(str(row.published), row.recomputed), row.recomputed),
+                Cell(_number(row.difference), row.difference),
+                Cell(_number(row.tolerance), row.tolerance),
+                Cell(verdict, str(row.verdict)),
+                _why(row),
+                row.citation or "",
+            ]
+        )
+    columns = [
+        Column("Published"),
+        Column("Statistic"),
+        Column("Group"),
+        Column("Printed", "number"),
+        Column("Recomputed", "number main"),
+        Column("Difference", "number"),
+        Column("Tolerance", "number"),
+        Column("Verdict"),
+        Column("What to know", "why wide"),
+        Column("Source", "why wide"),
+    ]
+    return Table(caption, columns, body, "", SOURCE)
+
+
+def remarks_table(frame: pd.DataFrame) -> Table | None:
+    """What the sheet says about its sources, such as that one contradicts itself."""
+    rows = frame[frame["source_note"].notna()].drop_duplicates(["published_id", "source_note"])
+    if rows.empty:
+        return None
+    body = [
+        [row.published_id, row.published, row.source_note, row.citation or ""]
+        for row in rows.itertuples()
+    ]
+    columns = [
+        Column("Published"),
+        Column("Printed", "number"),
+        Column("Remark", "wide"),
+        Column("Source", "why wide"),
+    ]
+    return Table("What is odd in the sources", columns, body, "", SOURCE)
+
+
+def summary(frame: pd.DataFrame) -> str:
+    """One sentence: how many numbers have which verdict.
+
+    Examples
+    --------
+    >>> summary(pd.DataFrame({"verdict": ["reproduced", "within_rounding", "different"]}))
+    'Of 3 published numbers 2 are reproduced, 1 of them within rounding; 1 is different.'
+    """
+    counts = tally(frame)
+    close = counts.get("within_rounding", 0)
+    good = counts.get("reproduced", 0) + close
+    parts = [
+        f"Of {len(frame)} published numbers {good} {'is' if good == 1 else 'are'} reproduced"
+        + (f", {close} of them within rounding" if close else "")
+    ]
+    for verdict in ("different", NOT_COMPUTABLE):
+        number = counts.get(verdict, 0)
+        if number:
+            words = verdict.replace("_", " ")
+            parts.append(f"{number} {'is' if number == 1 else 'are'} {words}")
+    return "; ".join(parts) + "."
+
+
+def certificate_part(results: Results) -> dict[str, Any] | None:
+    """The certificate's part of the study's page: the sum, what does not agree, and the link."""
+    frame = results.certificate
+    if frame is None:
+        return None
+    odd = frame[frame["verdict"].isin(["different", NOT_COMPUTABLE])]
+    link = Markup('{} <a href="{}">The whole certificate</a>.').format(summary(frame), PAGE)
+    tables = [certificate_table(odd, "Not reproduced")] if len(odd) else []
+    return {
+        "id": "certificate",
+        "title": "Certificate of reproduced numbers",
+        "intro": link,
+        "analyses": [],
+        "tables": tables,
+        "empty": "",
+    }
+
+
+def write_certificate_page(results: Results, target: Path) -> Path | None:
+    """Write ``report/certificate.html``; nothing, and no page of before, where there is none."""
+    from corelab.reporting.subject import common_content
+
+    path = target / PAGE
+    frame = results.certificate
+    if frame is None:
+        path.unlink(missing_ok=True)
+        return None
+    html = page.render(
+        "certificate.html.j2",
+        **common_content(results, None),
+        policy=page.security_policy([page.asset("report.js")]),
+        page_title=f"{results.title}: certificate",
+        summary=summary(frame),
+        counts=[(name, number, VERDICTS[name]) for name, number in tally(frame).items()],
+        table=certificate_table(frame),
+        remarks=remarks_table(frame),
+    )
+    return write_text(html, path)
+
+
+def certificate_blocks(results: Results) -> list[Block]:
+    """The certificate in the PDF: 14.6."""
+    frame = results.certificate
+    if frame is None:
+        return []
+    rows = tuple(
+        (
+            str(row.published_id),
+            _statistic(row),
+            group_words(row.group),
+            str(row.published),
+            recomputed_text(str(row.published), row.recomputed),
+            _number(row.difference),
+            _number(row.tolerance),
+            str(row.verdict).replace("_", " ") + (f"; fits {_fits(row)}" if row.fits else ""),
+            _why(row),
+        )
+        for row in _worst_first(frame).itertuples()
+    )
+    heads = (
+        "Published",
+        "Statistic",
+        "Group",
+        ">Printed",
+        ">Recomputed",
+        ">Difference",
+        ">Tolerance",
+        "Verdict",
+        "What to know",
+    )
+    sources = sorted({str(text) for text in frame["citation"].dropna()})
+    notes = tuple(f"{name.replace('_', ' ')}: {means}." for name, means in VERDICTS.items())
+    notes += tuple(f"Source: {text}." for text in sources)
+    blocks: list[Block] = [
+        Heading("14.6 Certificate of reproduced numbers"),
+        Paragraph(summary(frame)),
+        DataTable("14.6.1", "Published numbers, recomputed", heads, rows, SOURCE, notes),
+    ]
+    remarks = remarks_table(frame)
+    if remarks is not None:
+        told = tuple(tuple(str(cell) for cell in row[:3]) for row in remarks.rows)
+        columns = ("Published", ">Printed", "Remark")
+        blocks.append(DataTable("14.6.2", remarks.caption, columns, told, SOURCE))
+    return blocks
