@@ -17,6 +17,7 @@ os.environ |= {
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
+from corelab.measurement.time_windows import serial_pairs
 from corelab.provenance.cluster import mend_status_command
 from corelab.provenance.digest import digest_of_script
 from corelab.provenance.ledger import (
@@ -190,6 +191,8 @@ def failed_visits():
     return found
 
 
+#: Visits in a later window of serial imaging -> the subject's visit in the first.
+SERIAL = serial_pairs(STUDY.scans, STUDY.config["serial_imaging"], STUDY.baseline)
 FAILED = failed_visits()
 FAILED_IDS = {"|".join(VISITS[key]): cause for key, cause in FAILED.items()}
 VISITS = {key: ids for key, ids in VISITS.items() if key not in FAILED}
@@ -328,6 +331,11 @@ def noise_stages(wildcards):
         "baseline": STUDY.baseline,
         "onset_to_ct_min": STUDY.onset_to_ct_minutes(SUBJECTS[wildcards.subject][0]),
     }
+
+
+def first_window_visit(wildcards):
+    """Visit of the first window of serial imaging, for a visit in a later one."""
+    return SERIAL.get(VISITS[wildcards.subject, wildcards.session])
 
 
 def batch_rows(wildcards):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,21 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from corelab.imaging import ImageFault, load_image, resample_to, same_grid, save_image
+from corelab.imaging import (
+    ImageFault,
+    load_image,
+    load_mask,
+    resample_to,
+    same_grid,
+    save_image,
+)
 from corelab.measurement.visit import selected_labels
 from corelab.provenance.products import read_json
 from corelab.registration import template_image
+
+
+class NoMask(ValueError):
+    """There is no mask to map."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +51,7 @@ class FrequencyMap:
 
 
 def frequency_map(
-    masks: Sequence[nib.Nifti1Image | Path],
+    masks: Iterable[nib.Nifti1Image | Path],
     *,
     enrolled: int,
     denominator: str,
@@ -48,8 +59,10 @@ def frequency_map(
 ) -> FrequencyMap:
     """Sum masks over subjects and divide by their number.
 
-    The masks' own grid is used if all share it, else the template's. Masks are read one at a
-    time, so memory does not grow with their number.
+    The masks' own grid is used if all share it, else the template's. Masks are taken one at a
+    time, so memory does not grow with their number: those of one grid are summed on it, and only
+    the sums are brought to the template (by nearest voxel, which picks voxels and so is the same
+    for a sum as for each mask).
 
     Parameters
     ----------
@@ -64,8 +77,10 @@ def frequency_map(
 
     Raises
     ------
-    ValueError
+    NoMask
         If there are no masks.
+    ValueError
+        If the grids differ and there is no template.
 
     Examples
     --------
@@ -75,42 +90,42 @@ def frequency_map(
     >>> np.asanyarray(found.image.dataobj).ravel().tolist(), found.largest_count
     ([0.5, 0.25], 2)
     """
-    if not masks:
-        raise ValueError("a frequency map needs at least one mask")
-    resampled: np.ndarray | None = None
-    first = _read(masks[0])
-    common = np.zeros(first.shape[:3], np.uint32)
-    for number, item in enumerate(masks):
-        image = _read(item)
-        if resampled is None and same_grid(image, first):
-            common += np.asanyarray(image.dataobj) > 0
-            continue
-        if template is None:
-            raise ValueError("the masks lie on different grids, and no template was given")
-        if resampled is None:
-            resampled = np.zeros(template.shape[:3], np.uint32)
-            for earlier in masks[:number]:
-                resampled += _on(_read(earlier), template)
-        resampled += _on(image, template)
-    if resampled is None or template is None:
-        grid, total = first, common
-    else:
-        grid, total = template, resampled
-    n = enrolled if denominator == "enrolled" else len(masks)
-    share = (total / n).astype(np.float32)
+    sums: list[tuple[nib.Nifti1Image, np.ndarray]] = []
+    mapped = 0
+    for item in masks:
+        image: Any = nib.load(item) if isinstance(item, Path) else item
+        total = next((total for grid, total in sums if same_grid(grid, image)), None)
+        if total is None:
+            # Fortran order, as files are: voxels are counted in the order in which they lie.
+            total = np.zeros(image.shape[:3], np.int32, order="F")
+            sums.append((nib.Nifti1Image(total, image.affine), total))
+        lesion = np.asanyarray(image.dataobj).ravel(order="F") > 0
+        total.ravel(order="F")[np.flatnonzero(lesion)] += 1
+        mapped += 1
+    if not sums:
+        raise NoMask("a frequency map needs at least one mask")
+    grid, together = _one_grid([nib.as_closest_canonical(image) for image, _ in sums], template)
+    n = enrolled if denominator == "enrolled" else mapped
+    share = (together / n).astype(np.float32)
     return FrequencyMap(
-        nib.Nifti1Image(share, grid.affine), len(masks), n, float(share.max()), int(total.max())
+        nib.Nifti1Image(share, grid.affine), mapped, n, float(share.max()), int(together.max())
     )
 
 
-def _read(item: nib.Nifti1Image | Path) -> nib.Nifti1Image:
-    loaded: Any = nib.load(item) if isinstance(item, Path) else item
-    return loaded
-
-
-def _on(image: nib.Nifti1Image, template: nib.Nifti1Image) -> Any:
-    moved = image if same_grid(image, template) else resample_to(image, template, order=0)
-    return np.asanyarray(moved.dataobj) > 0
+def _one_grid(
+    sums: Sequence[nib.Nifti1Image], template: nib.Nifti1Image | None
+) -> tuple[nib.Nifti1Image, np.ndarray]:
+    """Sums of all grids on one: their own if it is the same, else the template's."""
+    grid = sums[0]
+    if not all(same_grid(grid, other) for other in sums):
+        if template is None:
+            raise ValueError("the masks lie on different grids, and no template was given")
+        grid = template
+    together = np.zeros(grid.shape[:3], np.int32)
+    for own in sums:
+        moved = own if same_grid(own, grid) else resample_to(own, grid, order=0)
+        together += np.asanyarray(moved.dataobj)
+    return grid, together
 
 
 def choose_masks(
@@ -181,70 +196,81 @@ def write_frequency_map(
     enrolled, denominator, visit_order
         See :func:`frequency_map` and :func:`choose_masks`.
     """
+    chosen = choose_masks(_entries(label, records, supplied, folder), visit_order)
+    used: list[dict[str, Any]] = []
+    failed: list[dict[str, Any]] = []
+    side: dict[str, Any] = {
+        "label": label,
+        "unit": "fraction",
+        "description": "share of subjects with lesion at each voxel",
+        "n_enrolled": enrolled,
+    }
+    try:
+        found = frequency_map(
+            _readable(chosen, label, used, failed),
+            enrolled=enrolled,
+            denominator=denominator,
+            template=template_image(),
+        )
+    except NoMask:
+        template = template_image()
+        empty = nib.Nifti1Image(np.zeros(template.shape, np.float32), template.affine)
+        side |= {
+            "n_mapped": 0,
+            "status": "not_computable",
+            "reason": "no mask of this label is in MNI152 space",
+        }
+        save_image(empty, path, sidecar={**side, "excluded": failed})
+        return
+    side |= {
+        "status": "ok",
+        "denominator": denominator,
+        "n": found.denominator,
+        "n_mapped": found.n_mapped,
+        "largest_fraction": found.largest,
+        "largest_count": found.largest_count,
+        "masks": used,
+        "excluded": failed,
+    }
+    save_image(found.image, path, sidecar=side)
+
+
+def _entries(
+    label: str,
+    records: Sequence[str | Path],
+    supplied: Sequence[Mapping[str, Any]],
+    folder: Path,
+) -> list[dict[str, Any]]:
+    """Masks of a label in MNI152 space: those that were brought there, and supplied ones."""
     entries: list[dict[str, Any]] = []
-    for record_path in records:
-        record = read_json(record_path)
+    for path in records:
+        record = read_json(path)
         for mask in record.get("masks", []):
             if mask["label"].replace("-", "") == label and mask.get("status") == "ok":
-                entries.append(
-                    {
-                        **mask,
-                        "participant_id": record["participant_id"],
-                        "file": folder / mask["path"],
-                        "label_values": None,
-                    }
-                )
+                person = {"participant_id": record["participant_id"]}
+                file = {"file": folder / mask["path"], "label_values": None}
+                entries.append({**mask, **person, **file})
     for row in supplied:
-        entries.append(
-            {**row, "source": row.get("reader") or "supplied", "file": Path(row["path"])}
-        )
-    chosen = choose_masks(entries, visit_order)
-    images, used, failed = [], [], []
+        source = row.get("reader") or "supplied"
+        entries.append({**row, "source": source, "file": Path(row["path"])})
+    return entries
+
+
+def _readable(
+    chosen: Sequence[Mapping[str, Any]],
+    label: str,
+    used: list[dict[str, Any]],
+    failed: list[dict[str, Any]],
+) -> Iterator[nib.Nifti1Image]:
+    """Masks one at a time, noting whose were used and whose could not be read."""
     for entry in chosen:
         try:
-            image = load_image(entry["file"], kind=f"mask-{label}")
+            # A mask with several labels is read whole: which of them count is in the sheet.
+            values = entry.get("label_values")
+            load = load_image if values else load_mask
+            image = load(entry["file"], kind=f"mask-{label}")
         except ImageFault as fault:
             failed.append({"participant_id": entry["participant_id"], "reason": str(fault)})
             continue
-        images.append(selected_labels(image, entry.get("label_values")))
         used.append({key: entry[key] for key in ("participant_id", "visit", "source")})
-    what = "share of subjects with lesion at each voxel"
-    if not images:
-        template = template_image()
-        empty = nib.Nifti1Image(np.zeros(template.shape, np.float32), template.affine)
-        save_image(
-            empty,
-            path,
-            sidecar={
-                "label": label,
-                "unit": "fraction",
-                "description": what,
-                "n_mapped": 0,
-                "n_enrolled": enrolled,
-                "status": "not_computable",
-                "reason": "no mask of this label is in MNI152 space",
-                "excluded": failed,
-            },
-        )
-        return
-    found = frequency_map(
-        images, enrolled=enrolled, denominator=denominator, template=template_image()
-    )
-    save_image(
-        found.image,
-        path,
-        sidecar={
-            "label": label,
-            "unit": "fraction",
-            "description": what,
-            "status": "ok",
-            "denominator": denominator,
-            "n": found.denominator,
-            "n_mapped": found.n_mapped,
-            "n_enrolled": enrolled,
-            "largest_fraction": found.largest,
-            "largest_count": found.largest_count,
-            "masks": used,
-            "excluded": failed,
-        },
-    )
+        yield selected_labels(image, values) if values else image
