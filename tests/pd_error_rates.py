@@ -390,9 +390,9 @@ def median_time(rng, planted):
 
 
 def restricted_mean_difference(rng, planted):
-    log_hazard, tau = 0.7 * planted, 1.2
+    log_hazard, tau = 0.7 * planted, 1.0
     time, event = _times(rng, log_hazard)
-    a, b = (survival.restricted_mean(time[ARM == k], event[ARM == k], tau) for k in (1, 0))
+    a, b = (survival.restricted_mean(time[k == ARM], event[k == ARM], tau) for k in (1, 0))
     rate = math.exp(log_hazard)
     truth = (1 - math.exp(-rate * tau)) / rate - (1 - math.exp(-tau))
     return _of(survival.restricted_mean_difference(a, b), truth)
@@ -502,7 +502,9 @@ class Rates:
         """Whether the binomial distribution of so few runs allows rates inside the windows."""
 
         def allowed(share: float, window: tuple[float, float]) -> bool:
-            low, high = (stats.binom.ppf(q, runs, w) for q, w in zip((p, 1 - p), window))
+            low, high = (
+                stats.binom.ppf(q, runs, w) for q, w in zip((p, 1 - p), window, strict=True)
+            )
             return bool(low <= round(share * runs) <= high)
 
         level = math.isnan(self.error) or allowed(self.error, ERROR)

@@ -4,16 +4,13 @@
 chance once in 25 benches of 2000 runs, so a method outside is decided on 10 000 fresh trials
 (Monte-Carlo error 0.22 %). The bench fails if one stays outside.
 
-    python tests/bench/bench_pharmacodynamics.py [RUNS] [METHOD ...]
+    PYTHONPATH=tests:workflow/scripts python tests/bench/bench_pharmacodynamics.py [RUNS] [METHOD ...]
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from pathlib import Path
-
-sys.path[:0] = [str(Path(__file__).resolve().parents[1])]
 
 from pd_error_rates import AGAIN, METHODS, RUNS, Rates, rates, standard_error
 

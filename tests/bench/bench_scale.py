@@ -127,7 +127,7 @@ def maps(subjects: int) -> None:
 
 
 def one_map(subjects: int) -> None:
-    """Write the map; a hundred different lesions stand for the cohort, so that writing is brief."""
+    """Write the map; forty different lesions stand for the cohort, so that writing is brief."""
     import nibabel as nib
 
     from corelab.measurement.frequency import write_frequency_map
@@ -136,7 +136,7 @@ def one_map(subjects: int) -> None:
     template, rng = template_image(), np.random.default_rng(1)
     with tempfile.TemporaryDirectory() as name:
         start = time.process_time()
-        distinct = min(subjects, 100)
+        distinct = min(subjects, 40)
         for number in range(distinct):
             voxels = np.zeros(template.shape, np.uint8)
             x, y, z = (int(rng.integers(20, size - 50)) for size in template.shape)

