@@ -57,7 +57,7 @@ def _deviation(truth, sheets, arm, x, pair) -> float | None:
         return (calls[x == 1].mean() - calls[x == 0].mean() - truth.truth) / error
     volume = truth.endpoint.replace("reperfusion_percent", "hypoperfused_volume")
     own = sheets["measurements"][sheets["measurements"]["endpoint"] == volume]
-    wide = own.assign(value=own["value"].astype(float)).pivot(
+    wide = own.assign(value=own["value"].astype(float)).pivot_table(
         index="participant_id", columns="visit", values="value"
     )
     wide = wide.reindex(arm.index)[["baseline", truth.visit]].to_numpy()
