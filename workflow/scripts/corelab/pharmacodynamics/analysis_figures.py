@@ -652,7 +652,7 @@ def write_specification_figure(
         ratio = str(found["statistic"].iloc[0]) in RATIOS
         # The planned statistic first: an alternative method may give another on the same scale.
         names = found.sort_values("planned", ascending=False, kind="stable")["statistic"]
-        words = " / ".join(dict.fromkeys(names.map(statistic_words)))
+        words = " /\n".join(dict.fromkeys(names.map(statistic_words)))
         contrast = group_words(
             str(found["group"].iloc[0]), str(found["group"].iloc[0]).split("=")[0]
         )
