@@ -374,3 +374,58 @@ def test_a_frequency_map_leaves_out_what_people_excluded(tmp_path):
     assert nib.load(kept).dataobj[40, 52, 42] == 0
     assert nib.load(whole).dataobj[40, 52, 42] == pytest.approx(1 / 3)
     assert nib.load(kept).dataobj[44, 52, 42] == nib.load(whole).dataobj[44, 52, 42] == 1
+
+
+def test_frequency_over_grids_that_differ_is_the_sum_of_each_mask(tmp_path):
+    """Sums are brought to the template grid by grid: the same as mask by mask, and in any order."""
+    from corelab.imaging import resample_to
+
+    rng = np.random.default_rng(3)
+    template = nib.Nifti1Image(np.zeros((12, 14, 10), np.uint8), np.diag([2.0, 2, 2, 1]))
+    flipped = np.diag([-1.0, 1, 1, 1])
+    flipped[0, 3] = 23
+    grids = [
+        (np.diag([1.0, 1, 1, 1]), (24, 28, 20)),
+        (flipped, (24, 28, 20)),
+        (template.affine, (12, 14, 10)),
+    ]
+    masks = [
+        nib.Nifti1Image((rng.random(shape) < 0.3).astype(np.uint8), affine)
+        for affine, shape in grids
+        for _ in range(3)
+    ]
+    expected = sum(
+        np.asanyarray(resample_to(m, template, order=0).dataobj).astype(int) for m in masks
+    )
+    for order in (range(9), rng.permutation(9)):
+        found = frequency_map(
+            [masks[k] for k in order], enrolled=9, denominator="enrolled", template=template
+        )
+        assert (np.rint(np.asanyarray(found.image.dataobj) * 9) == expected).all()
+    # A flipped copy of one grid is that grid: no template is needed, nothing is resampled.
+    both = frequency_map(masks[:6], enrolled=6, denominator="mapped")
+    canonical = [np.asanyarray(nib.as_closest_canonical(m).dataobj).astype(int) for m in masks[:6]]
+    assert both.image.shape == (24, 28, 20)
+    assert (np.rint(np.asanyarray(both.image.dataobj) * 6) == sum(canonical)).all()
+
+
+def test_a_mask_is_the_same_by_both_ways_of_loading(tmp_path):
+    from corelab.imaging import ImageFault, load_image, load_mask
+
+    rng = np.random.default_rng(4)
+    las = np.diag([-2.0, 2, 3, 1])
+    for dtype in (np.uint8, np.int16, np.float32, np.float64):
+        path = tmp_path / f"{np.dtype(dtype).name}.nii.gz"
+        voxels = rng.integers(0, 3, (6, 5, 4)).astype(dtype)
+        nib.save(nib.Nifti1Image(voxels, las), path)
+        slow, fast = load_image(path, kind="mask-lesion"), load_mask(path, kind="mask-lesion")
+        fast = nib.as_closest_canonical(fast)
+        assert np.allclose(slow.affine, fast.affine)
+        assert ((np.asanyarray(slow.dataobj) != 0) == np.asanyarray(fast.dataobj)).all()
+    broken = tmp_path / "half.nii.gz"
+    nib.save(nib.Nifti1Image(np.full((6, 5, 4), 0.5, np.float32), las), broken)
+    with pytest.raises(ImageFault, match="no label"):
+        load_mask(broken, kind="mask-lesion")
+    (tmp_path / "cut.nii.gz").write_bytes((tmp_path / "uint8.nii.gz").read_bytes()[:60])
+    with pytest.raises(ImageFault, match=r"truncated|unpacked"):
+        load_mask(tmp_path / "cut.nii.gz", kind="mask-lesion")

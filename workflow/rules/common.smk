@@ -18,6 +18,7 @@ os.environ |= {
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
+from corelab.measurement.time_windows import serial_pairs
 from corelab.provenance.cluster import mend_status_command
 from corelab.provenance.digest import digest_of_script
 from corelab.provenance.failures import by_stage
@@ -199,6 +200,8 @@ FAILED = {
     for one in FAILED_JOBS
     for key in visits_of(one)
 }
+#: Visits in a later window of serial imaging -> the subject's visit in the first.
+SERIAL = serial_pairs(STUDY.scans, STUDY.config["serial_imaging"], STUDY.baseline)
 FAILED_IDS = {"|".join(VISITS[key]): cause for key, cause in FAILED.items()}
 # The same jobs under the sheet's names of subject and visit, as a parameter.
 STOPPED = [
@@ -345,6 +348,11 @@ def noise_stages(wildcards):
         "baseline": STUDY.baseline,
         "onset_to_ct_min": STUDY.onset_to_ct_minutes(SUBJECTS[wildcards.subject][0]),
     }
+
+
+def first_window_visit(wildcards):
+    """Visit of the first window of serial imaging, for a visit in a later one."""
+    return SERIAL.get(VISITS[wildcards.subject, wildcards.session])
 
 
 def batch_rows(wildcards):

@@ -25,6 +25,7 @@ rule measure:
         folder=study_folder,
         atlases=STUDY.config["atlases"],
         measurement=STUDY.config["measurement"],
+        first_visit=first_window_visit,
         code=code("measure"),
     message:
         "Measuring {wildcards.subject} {wildcards.session}"

@@ -19,6 +19,7 @@ def main(snakemake):
             Path(params.folder),
             atlases=params.atlases,
             settings=params.measurement,
+            first_visit=params.first_visit,
         )
         write_json(record, snakemake.output.record)
 

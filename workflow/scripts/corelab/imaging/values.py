@@ -101,6 +101,11 @@ def checked(
 
 def _labels(voxels: NDArray[Any], name: str, notes: list[str]) -> NDArray[np.float32]:
     """Whole-number labels; NaN is background."""
+    if voxels.dtype.kind in "bu" and voxels.dtype.itemsize <= 2:
+        # As nearly every mask is stored: whole, finite, small and not negative as it stands.
+        if voxels.all():
+            notes.append("the mask covers every voxel of its image")
+        return voxels.astype(np.float32)
     labels = np.asarray(voxels, dtype=np.float64)
     bad = ~np.isfinite(labels)
     if bad.any():

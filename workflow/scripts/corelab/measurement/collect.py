@@ -278,6 +278,17 @@ def collect_measurements(
     ):
         frame = _append(frame, without_known(made, frame))
     frame = _append(frame, without_known(missing_rows(frame, listed, visit_order), frame))
+    return {
+        "measurements": _identified(frame),
+        "overlap": without_excluded(
+            pd.DataFrame(overlaps, columns=list(OVERLAP)), _whole_visits(excluded or {})
+        ),
+        "acquisition": pd.DataFrame(acquisition, columns=list(ACQUISITION)),
+    }
+
+
+def _identified(frame: pd.DataFrame) -> pd.DataFrame:
+    """Rows with their identifier; two rows of one key are refused."""
     doubled = frame.duplicated(list(MEASUREMENT_KEY), keep=False)
     if doubled.any():
         first = frame[doubled].iloc[0]
@@ -287,24 +298,22 @@ def collect_measurements(
             + "; duplicates are never averaged. Number repeated reads in the column repeat, or "
             "give the sources different names"
         )
-    frame["row_id"] = [
-        row_identifier(*map(str, key))
-        for key in frame[list(MEASUREMENT_KEY)].itertuples(index=False, name=None)
-    ]
-    return {
-        "measurements": frame[list(MEASUREMENTS)],
-        "overlap": without_excluded(
-            pd.DataFrame(overlaps, columns=list(OVERLAP)), _whole_visits(excluded or {})
-        ),
-        "acquisition": pd.DataFrame(acquisition, columns=list(ACQUISITION)),
-    }
+    keys = frame[list(MEASUREMENT_KEY)].itertuples(index=False, name=None)
+    frame["row_id"] = [row_identifier(*map(str, key)) for key in keys]
+    return frame[list(MEASUREMENTS)]
 
 
 #: Endpoints of the same visit that an excluded one carries with it.
 DEPENDENTS = {
     "core_volume": ("mismatch_ratio", "penumbra_volume"),
     "hypoperfused_volume": ("mismatch_ratio", "penumbra_volume", "hypoperfusion_intensity_ratio"),
-    "infarct_volume": ("territory_fraction",),
+    "infarct_volume": (
+        "territory_fraction",
+        "infarct_reversed_volume",
+        "infarct_persisting_volume",
+        "infarct_new_volume",
+        "infarct_reversed_percent",
+    ),
 }
 
 _Exclusions = Mapping[tuple[str, str, str], Decision]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,12 +10,23 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from corelab.imaging import ImageFault, load_image, resample_to, same_grid, save_image
+from corelab.imaging import (
+    ImageFault,
+    load_image,
+    load_mask,
+    resample_to,
+    same_grid,
+    save_image,
+)
 from corelab.measurement.visit import selected_labels
 from corelab.provenance.decisions import exclusion_of, exclusions, read_decisions
 from corelab.provenance.products import read_json
 from corelab.registration import template_image
 from corelab.study.columns import volume_endpoint
+
+
+class NoMask(ValueError):
+    """There is no mask to map."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +53,7 @@ class FrequencyMap:
 
 
 def frequency_map(
-    masks: Sequence[nib.Nifti1Image | Path],
+    masks: Iterable[nib.Nifti1Image | Path],
     *,
     enrolled: int,
     denominator: str,
@@ -50,8 +61,10 @@ def frequency_map(
 ) -> FrequencyMap:
     """Sum masks over subjects and divide by their number.
 
-    The masks' own grid is used if all share it, else the template's. Masks are read one at a
-    time, so memory does not grow with their number.
+    The masks' own grid is used if all share it, else the template's. Masks are taken one at a
+    time, so memory does not grow with their number: those of one grid are summed on it, and only
+    the sums are brought to the template (by nearest voxel, which picks voxels and so is the same
+    for a sum as for each mask).
 
     Parameters
     ----------
@@ -66,8 +79,10 @@ def frequency_map(
 
     Raises
     ------
-    ValueError
+    NoMask
         If there are no masks.
+    ValueError
+        If the grids differ and there is no template.
 
     Examples
     --------
@@ -77,42 +92,42 @@ def frequency_map(
     >>> np.asanyarray(found.image.dataobj).ravel().tolist(), found.largest_count
     ([0.5, 0.25], 2)
     """
-    if not masks:
-        raise ValueError("a frequency map needs at least one mask")
-    resampled: np.ndarray | None = None
-    first = _read(masks[0])
-    common = np.zeros(first.shape[:3], np.uint32)
-    for number, item in enumerate(masks):
-        image = _read(item)
-        if resampled is None and same_grid(image, first):
-            common += np.asanyarray(image.dataobj) > 0
-            continue
-        if template is None:
-            raise ValueError("the masks lie on different grids, and no template was given")
-        if resampled is None:
-            resampled = np.zeros(template.shape[:3], np.uint32)
-            for earlier in masks[:number]:
-                resampled += _on(_read(earlier), template)
-        resampled += _on(image, template)
-    if resampled is None or template is None:
-        grid, total = first, common
-    else:
-        grid, total = template, resampled
-    n = enrolled if denominator == "enrolled" else len(masks)
-    share = (total / n).astype(np.float32)
+    sums: list[tuple[nib.Nifti1Image, np.ndarray]] = []
+    mapped = 0
+    for item in masks:
+        image: Any = nib.load(item) if isinstance(item, Path) else item
+        total = next((total for grid, total in sums if same_grid(grid, image)), None)
+        if total is None:
+            # Fortran order, as files are: voxels are counted in the order in which they lie.
+            total = np.zeros(image.shape[:3], np.int32, order="F")
+            sums.append((nib.Nifti1Image(total, image.affine), total))
+        lesion = np.asanyarray(image.dataobj).ravel(order="F") > 0
+        total.ravel(order="F")[np.flatnonzero(lesion)] += 1
+        mapped += 1
+    if not sums:
+        raise NoMask("a frequency map needs at least one mask")
+    grid, together = _one_grid([nib.as_closest_canonical(image) for image, _ in sums], template)
+    n = enrolled if denominator == "enrolled" else mapped
+    share = (together / n).astype(np.float32)
     return FrequencyMap(
-        nib.Nifti1Image(share, grid.affine), len(masks), n, float(share.max()), int(total.max())
+        nib.Nifti1Image(share, grid.affine), mapped, n, float(share.max()), int(together.max())
     )
 
 
-def _read(item: nib.Nifti1Image | Path) -> nib.Nifti1Image:
-    loaded: Any = nib.load(item) if isinstance(item, Path) else item
-    return loaded
-
-
-def _on(image: nib.Nifti1Image, template: nib.Nifti1Image) -> Any:
-    moved = image if same_grid(image, template) else resample_to(image, template, order=0)
-    return np.asanyarray(moved.dataobj) > 0
+def _one_grid(
+    sums: Sequence[nib.Nifti1Image], template: nib.Nifti1Image | None
+) -> tuple[nib.Nifti1Image, np.ndarray]:
+    """Sums of all grids on one: their own if it is the same, else the template's."""
+    grid = sums[0]
+    if not all(same_grid(grid, other) for other in sums):
+        if template is None:
+            raise ValueError("the masks lie on different grids, and no template was given")
+        grid = template
+    together = np.zeros(grid.shape[:3], np.int32)
+    for own in sums:
+        moved = own if same_grid(own, grid) else resample_to(own, grid, order=0)
+        together += np.asanyarray(moved.dataobj)
+    return grid, together
 
 
 def choose_masks(
@@ -195,32 +210,29 @@ def _written(
     how: Mapping[str, Any],
 ) -> None:
     """One map and its sidecar; ``out`` is what people excluded."""
-    images, used, left = [], [], list(out)
-    for entry in choose_masks(entries, how["visit_order"]):
-        try:
-            image = load_image(entry["file"], kind=f"mask-{label}")
-        except ImageFault as fault:
-            left.append({"participant_id": entry["participant_id"], "reason": str(fault)})
-            continue
-        images.append(selected_labels(image, entry.get("label_values")))
-        used.append({key: entry[key] for key in ("participant_id", "visit", "source")})
+    chosen = choose_masks(entries, how["visit_order"])
+    template = template_image()
+    used: list[dict[str, Any]] = []
+    left = list(out)
     sidecar: dict[str, Any] = {
         "label": label,
         "unit": "fraction",
         "description": "share of subjects with lesion at each voxel",
         "n_enrolled": how["enrolled"],
-        "excluded": left,
     }
-    template = template_image()
-    if not images:
+    try:
+        found = frequency_map(
+            _readable(chosen, label, used, left),
+            enrolled=how["enrolled"],
+            denominator=how["denominator"],
+            template=template,
+        )
+    except NoMask:
         empty = nib.Nifti1Image(np.zeros(template.shape, np.float32), template.affine)
         reason = "no mask of this label is in MNI152 space"
         sidecar |= {"n_mapped": 0, "status": "not_computable", "reason": reason}
-        save_image(empty, path, sidecar=sidecar)
+        save_image(empty, path, sidecar={**sidecar, "excluded": left})
         return
-    found = frequency_map(
-        images, enrolled=how["enrolled"], denominator=how["denominator"], template=template
-    )
     sidecar |= {
         "status": "ok",
         "denominator": how["denominator"],
@@ -229,6 +241,7 @@ def _written(
         "largest_fraction": found.largest,
         "largest_count": found.largest_count,
         "masks": used,
+        "excluded": left,
     }
     save_image(found.image, path, sidecar=sidecar)
 
@@ -284,3 +297,23 @@ def write_frequency_map(
     _written(path, label, kept, out, how)
     if whole is not None:
         _written(whole, label, entries, [], how)
+
+
+def _readable(
+    chosen: Sequence[Mapping[str, Any]],
+    label: str,
+    used: list[dict[str, Any]],
+    failed: list[dict[str, Any]],
+) -> Iterator[nib.Nifti1Image]:
+    """Masks one at a time, noting whose were used and whose could not be read."""
+    for entry in chosen:
+        try:
+            # A mask with several labels is read whole: which of them count is in the sheet.
+            values = entry.get("label_values")
+            load = load_image if values else load_mask
+            image = load(entry["file"], kind=f"mask-{label}")
+        except ImageFault as fault:
+            failed.append({"participant_id": entry["participant_id"], "reason": str(fault)})
+            continue
+        used.append({key: entry[key] for key in ("participant_id", "visit", "source")})
+        yield selected_labels(image, values) if values else image

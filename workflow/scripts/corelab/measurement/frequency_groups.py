@@ -285,12 +285,7 @@ def write_frequency_groups(
     """
     place = Path(record_path).parent
     compare = settings.get("compare")
-    columns: dict[str, Mapping[str, str]] = {}
-    if risk is not None:
-        columns[str(compare)] = risk_groups(risk)
-    elif compare and compare != "visit":
-        known = participants.dropna(subset=[compare])
-        columns[compare] = dict(zip(known["participant_id"], known[compare].map(str), strict=True))
+    columns = _levels(compare, participants, risk)
     groups = _groups(settings, _entries(settings, records, folder), columns, visit_order)
     record: dict[str, Any] = {
         "id": settings["id"],
@@ -314,30 +309,9 @@ def write_frequency_groups(
             sum(name == level for name in level_of.values()) if level_of else len(participants)
         )
         n = n_enrolled if denominator == "enrolled" else max(len(images), 1)
-        total = np.zeros(template.shape, np.uint16)
-        for image in images:
-            total += np.asanyarray(image.dataobj) > 0
-        share = (total / n).astype(np.float32)
-        stem = "_".join(filter(None, [settings["id"], _plain(level)]))
-        path = place / f"{stem}_frequency.nii.gz"
-        side = {
-            "label": settings["label"],
-            "unit": "fraction",
-            "description": "share of participants with lesion at each voxel",
-            "status": "ok",
-            "compare": compare,
-            "level": level or None,
-            "visit": entries[0]["visit"] if entries else settings.get("visit"),
-            "source": settings.get("source"),
-            "denominator": denominator,
-            "n": n,
-            "n_mapped": len(images),
-            "n_enrolled": n_enrolled,
-            "largest_fraction": float(share.max()),
-            "largest_count": int(total.max()),
-            "sides": side_share(images),
-            "participants": counted[level][0],
-        }
+        share, side = _level_map(settings, level, entries, images, n)
+        side |= {"denominator": denominator, "n_enrolled": n_enrolled}
+        path = place / f"{'_'.join(filter(None, [settings['id'], _plain(level)]))}_frequency.nii.gz"
         save_image(nib.Nifti1Image(share, template.affine), path, sidecar=side)
         record["maps"].append({"path": f"maps/{path.name}", **side})
         planes.append((_title(settings, level, side), share, None))
@@ -347,6 +321,48 @@ def write_frequency_groups(
     elif compare:
         record["reason"] = f"{len(groups)} levels of {compare}: a difference map needs two"
     _finish(record, record_path, planes)
+
+
+def _levels(
+    compare: str | None, participants: pd.DataFrame, risk: str | Path | None
+) -> dict[str, Mapping[str, str]]:
+    """What is compared -> level of each participant; nothing for visits or no comparison."""
+    if risk is not None:
+        return {str(compare): risk_groups(risk)}
+    if not compare or compare == "visit":
+        return {}
+    known = participants.dropna(subset=[compare])
+    return {compare: dict(zip(known["participant_id"], known[compare].map(str), strict=True))}
+
+
+def _level_map(
+    settings: Mapping[str, Any],
+    level: str,
+    entries: Sequence[Mapping[str, Any]],
+    images: Sequence[nib.Nifti1Image],
+    n: int,
+) -> tuple[NDArray[np.float32], dict[str, Any]]:
+    """Share of n participants with lesion at each voxel, and what the sidecar says of it."""
+    total = np.zeros(template_image().shape, np.uint16)
+    for image in images:
+        total += np.asanyarray(image.dataobj) > 0
+    share = (total / n).astype(np.float32)
+    return share, {
+        "label": settings["label"],
+        "unit": "fraction",
+        "description": "share of participants with lesion at each voxel",
+        "status": "ok",
+        "compare": settings.get("compare"),
+        "level": level or None,
+        "visit": entries[0]["visit"] if entries else settings.get("visit"),
+        "source": settings.get("source"),
+        "n": n,
+        "n_mapped": len(images),
+        "largest_fraction": float(share.max()),
+        "largest_count": int(total.max()),
+        "sides": side_share(images),
+        "participants": [entry["participant_id"] for entry in entries],
+    }
 
 
 def _plain(level: str) -> str:

@@ -230,6 +230,37 @@ def window_visits(
     return found.assign(visit=found["scan_id"].map(visit))[columns]
 
 
+def serial_pairs(
+    scans: Sequence[Mapping[str, Any]], serial: Mapping[str, Any] | None, baseline: str | None
+) -> dict[tuple[str, str], str]:
+    """Visits in a later window, each with the same participant's visit in the first window.
+
+    Parameters
+    ----------
+    scans, serial, baseline
+        As for :func:`window_visits`.
+
+    Examples
+    --------
+    >>> scans = [
+    ...     {"participant_id": "a", "visit": v, "kind": k, "scan_id": v + k, "acquired_at": t}
+    ...     for v, k, t in (("base", "ncct", "2024-01-01T10:00"), ("d0", "dwi", "2024-01-01T12:30"),
+    ...                     ("d4", "dwi", "2024-01-05T10:00"))]
+    >>> serial_pairs(scans, {"windows": "immediate_delayed"}, "base")
+    {('a', 'd4'): 'd0'}
+    """
+    if not serial:
+        return {}
+    found = window_visits(scans, serial, baseline)
+    earliest = next(iter(windows_of(serial)))
+    first = found[found["window"] == earliest].set_index("participant_id")["visit"]
+    later = found[(found["window"] != earliest) & found["participant_id"].isin(first.index)]
+    return {
+        (str(person), str(visit)): str(first[person])
+        for person, visit in zip(later["participant_id"], later["visit"], strict=True)
+    }
+
+
 def serial_rows(
     rows: pd.DataFrame,
     scans: Sequence[Mapping[str, Any]],

@@ -20,6 +20,7 @@ from corelab.measurement.regions import (
     load_atlas,
     territory_fractions,
 )
+from corelab.measurement.reversal import reversal_rows
 from corelab.study.columns import volume_endpoint
 
 
@@ -290,6 +291,7 @@ def measure_visit(
     *,
     atlases: Sequence[Mapping[str, Any]],
     settings: Mapping[str, Any],
+    first_visit: str | None = None,
 ) -> dict[str, Any]:
     """Measure everything that one visit's masks and maps say.
 
@@ -303,6 +305,9 @@ def measure_visit(
         ``atlases`` of the config.
     settings
         ``measurement`` of the config.
+    first_visit
+        Visit of the first window of ``serial_imaging``, where this one lies in a later window:
+        the infarct is compared with that of then, voxel by voxel.
 
     Returns
     -------
@@ -327,6 +332,7 @@ def measure_visit(
                 participant_id, visit, entry, image, loaded, settings["aspects_min_share"]
             )
     rows += _perfusion_rows(participant_id, visit, perfused, folder)
+    rows += reversal_rows(normalised, folder, visit, first_visit)
     # Cut-offs of perfusion are variants to compare by volume, not readers to agree.
     agreeing = {n: image for n, image in images.items() if not masks[n]["variant"]}
     return {

@@ -472,6 +472,8 @@ def _glioma(trial: Trial, people: pd.DataFrame, sheets: _Sheets, rng: np.random.
         sheets.outcomes.append((person, "follow_up", "died", str(int(death <= end)), "flag"))
     died = {row[0]: row[3] for row in sheets.outcomes if row[2] == "died"}
     people["died"] = people["participant_id"].map(died)
+    for group, truth in _contrasts(trial, lambda arm: arm.hazard, ratio=True):
+        sheets.truth.append(("os", "all", "value", group, "hazard_ratio", truth))
     sheets.truth.append(("os", "all", "value", "log residual volume", "log_hazard_ratio", 0.3))
 
 

@@ -7,7 +7,8 @@ Kaplan-Meier curves. No statistic is computed here beyond the curves that the me
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,8 +172,33 @@ def _label(row: Any, by: str, statistics: int, visits: int) -> str:
     if visits > 1 and row.visit != "all":
         parts.append(str(row.visit))
     if statistics > 1 or not parts:
-        parts.append(str(row.statistic).replace("_", " "))
+        parts.append(statistic_words(str(row.statistic)))
     return ", ".join(parts)
+
+
+def statistic_words(name: str) -> str:
+    """Name of a statistic for people.
+
+    Examples
+    --------
+    >>> statistic_words("hodges_lehmann_shift"), statistic_words("mean_difference")
+    ('Hodges-Lehmann shift', 'mean difference')
+    """
+    return name.replace("hodges_lehmann", "Hodges-Lehmann").replace("_", " ")
+
+
+def _told_apart(labels: list[str], methods: Sequence[str]) -> list[str]:
+    """Labels that occur more than once, with the method that tells them apart.
+
+    Examples
+    --------
+    >>> _told_apart(["a", "b", "a"], ["ANCOVA by least squares", "x", "Welch; descriptive"])
+    ['a (ANCOVA)', 'b', 'a (Welch)']
+    """
+    return [
+        f"{label} ({re.split(r'[,;]| by ', str(method))[0]})" if labels.count(label) > 1 else label
+        for label, method in zip(labels, methods, strict=True)
+    ]
 
 
 def _forests(drawing: Drawing) -> list[Panel]:
@@ -188,8 +214,9 @@ def _forests(drawing: Drawing) -> list[Panel]:
             continue
         kinds, visits = rows["statistic"].nunique(), rows["visit"].nunique()
         labels = [_label(row, drawing.by, kinds, visits) for row in rows.itertuples()]
+        labels = _told_apart(labels, list(rows["method"]))
         ratio = str(rows["statistic"].iloc[0]) in RATIOS
-        words = " / ".join(dict.fromkeys(rows["statistic"].str.replace("_", " ")))
+        words = " / ".join(dict.fromkeys(rows["statistic"].map(statistic_words)))
 
         def draw(
             axes: Axes,
@@ -623,7 +650,12 @@ def write_specification_figure(
     drawn = new_figure(7.6, 3.0 + 0.26 * lines)
     if len(found):
         ratio = str(found["statistic"].iloc[0]) in RATIOS
-        words = str(found["statistic"].iloc[0]).replace("_", " ")
+        # The planned statistic first: an alternative method may give another on the same scale.
+        names = found.sort_values("planned", ascending=False, kind="stable")["statistic"]
+        words = " /\n".join(dict.fromkeys(names.map(statistic_words)))
+        contrast = group_words(
+            str(found["group"].iloc[0]), str(found["group"].iloc[0]).split("=")[0]
+        )
         upper, lower = drawn.subplots(
             2, 1, sharex=True, height_ratios=[2.6, 0.26 * lines], gridspec_kw={"hspace": 0.08}
         )
@@ -632,7 +664,8 @@ def write_specification_figure(
         )
         figures.specification_choices(lower, found, list(choices_of(found)))
         upper.set_xlabel("")
-        upper.set_title(f"{len(found)} of {len(rows)} specifications; red: as planned", loc="left")
+        told = f"{contrast}: {len(found)} of {len(rows)} specifications; diamond: as planned"
+        upper.set_title(told, loc="left")
     else:
         drawn.text(0.02, 0.5, "No specification can be computed from these data")
     save(drawn, figure)

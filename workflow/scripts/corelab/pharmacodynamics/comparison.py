@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -101,8 +102,9 @@ class RankComparison:
     ties_percent: float
 
 
-def _null_counts(n: int, m: int) -> np.ndarray:
-    """Number of arrangements of n and m values that give U = 0, 1, ... n m."""
+@cache
+def _null_shares(n: int, m: int) -> np.ndarray:
+    """Share of the arrangements of n and m values that give U = 0, 1, ... n m."""
     # Gaussian binomial coefficient: product of (1 - q^(m+i)) / (1 - q^i).
     counts = np.zeros(n * m + 1)
     counts[0] = 1.0
@@ -111,7 +113,9 @@ def _null_counts(n: int, m: int) -> np.ndarray:
             counts[u] -= counts[u - m - i]
         for u in range(i, n * m + 1):
             counts[u] += counts[u - i]
-    return counts
+    shares = counts / counts.sum()
+    shares.flags.writeable = False
+    return shares
 
 
 def mann_whitney(a: Any, b: Any, alpha: float = 0.05) -> RankComparison:
@@ -142,8 +146,7 @@ def mann_whitney(a: Any, b: Any, alpha: float = 0.05) -> RankComparison:
         raise NotComputable(f"no variance: every value is {together[0]:g}")
     exact = bool(counts.max() == 1 and n < 50 and m < 50)
     if exact:
-        null = _null_counts(n, m)
-        null /= null.sum()
+        null = _null_shares(n, m)
         smaller = min(u, n * m - u)
         p_value = min(1.0, 2 * float(np.sum(null[: int(smaller) + 1])))
         rank = int(np.searchsorted(np.cumsum(null), alpha / 2, side="left"))

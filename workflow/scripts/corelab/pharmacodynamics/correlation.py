@@ -229,7 +229,9 @@ def partial(
     Returns
     -------
     Correlation
-        df = n - 2 - k; the interval is Fisher's with n - k pairs.
+        df = n - 2 - k; the interval is Fisher's with n - k pairs. A semi-partial correlation is 0
+        where the partial is, so its test is the partial's; its variance is smaller by what the
+        covariates explain of x (Fisher's own would give a test at a tenth of its level).
 
     Examples
     --------
@@ -248,18 +250,38 @@ def partial(
         if np.linalg.norm(rest) <= 1e-10 * np.linalg.norm(whole - whole.mean()):
             raise NotComputable(f"the {name} variable is determined by the covariates")
     r = _product_moment(res_a, res_b)
-    low, high = fisher_interval(r, a.size - k, alpha)
-    name = "semi-partial" if only_of_y else "partial"
     df = a.size - 2 - k
-    return Correlation(
-        r,
-        low,
-        high,
-        _t_test_of_r(r, df),
-        a.size,
-        df,
-        f"{name} correlation given {k} covariate column(s); Fisher z CI; t test",
-    )
+    given = f"correlation given {k} covariate column(s)"
+    if not only_of_y:
+        low, high = fisher_interval(r, a.size - k, alpha)
+        told = f"partial {given}; Fisher z CI; t test"
+        return Correlation(r, low, high, _t_test_of_r(r, df), a.size, df, told)
+    own = _residuals(a, block)
+    if np.linalg.norm(own) <= 1e-10 * np.linalg.norm(res_a):
+        raise NotComputable("the first variable is determined by the covariates")
+    spare = a.size - 3 - k
+    variance = None
+    if spare > 0 and abs(r) < 1:
+        unexplained = float(own @ own) / float(res_a @ res_a)
+        variance = _semi_partial_variance(r, unexplained) / (1 - r * r) ** 2 / spare
+    low, high = fisher_interval(r, a.size - k, alpha, variance)
+    p_value = _t_test_of_r(_product_moment(own, res_b), df)
+    told = f"semi-partial {given}; delta-method CI on Fisher's z scale; t test of the partial"
+    return Correlation(r, low, high, p_value, a.size, df, told)
+
+
+def _semi_partial_variance(r: float, unexplained: float) -> float:
+    """Large-sample variance (times n) of a semi-partial correlation of normal variables.
+
+    With x, the residual e of y and the residual x* of x, all over their own SD but x* over x's:
+    dr = x* e - r (e e + x x) / 2, a quadratic form of normal variables, whose variance is
+    2 tr((M K)^2) with K the covariance of (x, e, x*). ``unexplained`` is 1 - R2 of x on the
+    covariates; at 1 the result is Fisher's (1 - r^2)^2.
+    """
+    form = np.array([[-r / 2, 0.0, 0.0], [0.0, -r / 2, 0.5], [0.0, 0.5, 0.0]])
+    moments = np.array([[1.0, r, unexplained], [r, 1.0, r], [unexplained, r, unexplained]])
+    product = form @ moments
+    return 2 * float(np.trace(product @ product))
 
 
 def repeated(subject: Any, x: Any, y: Any, alpha: float = 0.05) -> Correlation:

@@ -223,10 +223,14 @@ def profile_limits(
     if parameter != "emax":
         raise ValueError(f"profile limits of '{parameter}'; known: emax, ed50")
     grid = np.linspace(*wide, 241)
-    shares = [_saturation(d, math.exp(g), 1.0) for g in grid]
+    shares = np.array([_saturation(d, math.exp(g), 1.0) for g in grid])
+    # |y - emax s|^2 about its mean, from three moments of every share.
+    centred = shares - shares.mean(axis=1, keepdims=True)
+    own, cross = np.sum(centred**2, axis=1), centred @ (y - y.mean())
+    whole = float(np.sum((y - y.mean()) ** 2))
 
     def excess_emax(emax: float) -> float:
-        costs = [float(np.sum((r - r.mean()) ** 2)) for r in (y - emax * share for share in shares)]
+        costs = whole - 2 * emax * cross + emax**2 * own
         best = int(np.argmin(costs))
         found = optimize.minimize_scalar(
             lambda g: float(np.var(y - emax * _saturation(d, math.exp(g), 1.0)) * y.size),
@@ -234,7 +238,7 @@ def profile_limits(
             method="bounded",
             options={"xatol": 1e-8},
         )
-        return min(costs[best], float(found.fun)) - limit
+        return min(float(costs[best]), float(found.fun)) - limit
 
     span = 50 * max(float(np.ptp(y)), abs(fit.emax))
     low = _crossing(excess_emax, fit.emax, fit.emax - span)

@@ -334,6 +334,30 @@ def _fast_paths(
     return float(a), float(b), float(total)
 
 
+def indirect_of(
+    treatment: np.ndarray, mediator: np.ndarray, outcome: np.ndarray, rest: np.ndarray | None = None
+) -> Callable[[np.ndarray], float]:
+    """Effect through the mediator as a function of row numbers, for a bootstrap.
+
+    Examples
+    --------
+    >>> t = np.tile([0.0, 1.0], 6)
+    >>> m = 2 * t + np.arange(12) % 5
+    >>> of_rows = indirect_of(t, m, 3 * m + t + np.cos(np.arange(12)))
+    >>> bool(abs(of_rows(np.arange(12)) - 6) < 0.5)
+    True
+    """
+    others = np.empty((treatment.size, 0)) if rest is None else rest
+
+    def of_rows(rows: np.ndarray) -> float:
+        if np.ptp(treatment[rows]) == 0 or np.ptp(mediator[rows]) == 0:
+            return math.nan
+        a, b, _ = _fast_paths(treatment[rows], mediator[rows], outcome[rows], others[rows])
+        return a * b
+
+    return of_rows
+
+
 def _mediation_rows(case: _Case) -> Iterator[dict[str, Any]]:
     from statsmodels.regression.linear_model import OLS
 
@@ -351,7 +375,10 @@ def _mediation_rows(case: _Case) -> Iterator[dict[str, Any]]:
         tolerance=CLOSED_FORM * 100,
         scale=max(abs(paths.indirect), abs(paths.a.standard_error * paths.b.standard_error)),
     )
-    low, high, p = case.bootstrap(lambda *data: math.prod(_fast_paths(*data)[:2]))
+    through = indirect_of(case.treatment, case.endpoint, case.outcome, case.rest)
+    low, high, p = resampled(
+        through, case.treatment, case.alpha, resamples=case.resamples, seed=case.seed
+    )
     yield {
         "statistic": "indirect_effect",
         "estimate": paths.indirect,

@@ -199,6 +199,69 @@ def cluster_bootstrap(
     return np.array(draws)
 
 
+@dataclass(frozen=True)
+class Slopes:
+    """Coefficients of one quantile with their limits, as printed.
+
+    Attributes
+    ----------
+    fit
+        The regression quantile.
+    standard_error, ci_low, ci_high, p_value
+        (p,) each.
+    interval
+        How the limits were made.
+    """
+
+    fit: QuantileFit
+    standard_error: np.ndarray
+    ci_low: np.ndarray
+    ci_high: np.ndarray
+    p_value: np.ndarray
+    interval: str
+
+
+def slopes(
+    matrix: Any, values: Any, quantile: float, alpha: float = 0.05, *, clusters: Any = None
+) -> Slopes:
+    """Regression quantile with limits and tests of its coefficients.
+
+    Parameters
+    ----------
+    matrix, values, quantile
+        As :func:`fit_quantile` has them.
+    alpha
+        1 - confidence level.
+    clusters
+        (n,) labels: whole clusters are resampled.
+
+    Examples
+    --------
+    >>> x = np.column_stack([np.ones(40), np.arange(40.0)])
+    >>> y = x[:, 1] * 2 + np.tile([-3.0, -1.0, 1.0, 3.0], 10) * (1 + x[:, 1] / 40)
+    >>> found = slopes(x, y, 0.5)
+    >>> bool(found.ci_low[1] < 2 < found.ci_high[1])
+    True
+    """
+    x, y = np.asarray(matrix, float), np.asarray(values, float)
+    fit = fit_quantile(x, y, quantile)
+    if clusters is not None or fit.covariance is None:
+        draws = cluster_bootstrap(x, y, quantile, clusters)
+        low, high = np.quantile(draws, [alpha / 2, 1 - alpha / 2], axis=0)
+        error = draws.std(axis=0, ddof=1)
+        what = "clusters" if clusters is not None else "participants (no sparsity estimate)"
+        interval = f"percentile bootstrap of {what}, {len(draws)} resamples"
+        df = float(len(set(clusters)) - 1) if clusters is not None else float(fit.df)
+    else:
+        error = np.sqrt(np.diag(fit.covariance))
+        half = stats.t.ppf(1 - alpha / 2, fit.df) * error
+        low, high, df = fit.coefficients - half, fit.coefficients + half, float(fit.df)
+        interval = "Hendricks-Koenker (nid) standard error, t interval"
+    with np.errstate(divide="ignore", invalid="ignore"):
+        p_value = 2 * stats.t.sf(np.abs(fit.coefficients) / error, df)
+    return Slopes(fit, error, low, high, np.asarray(p_value), interval)
+
+
 # ------------------------------------------------------------------------------------- the plan
 
 
@@ -268,26 +331,11 @@ def _terms(
 def _rows_at(
     analysis: Mapping[str, Any], plan: Design, frame: pd.DataFrame, quantile: float
 ) -> Iterator[dict[str, Any]]:
-    alpha = alpha_of(analysis)
     y = frame["value"].to_numpy(float)
-    fit = fit_quantile(plan.matrix, y, quantile)
-    theirs = _statsmodels(plan.matrix, y, quantile, fit)
     clusters = frame[str(analysis["cluster"])].to_numpy() if analysis.get("cluster") else None
-    low = high = p_value = np.full(len(plan.terms), np.nan)
-    if clusters is not None or fit.covariance is None:
-        draws = cluster_bootstrap(plan.matrix, y, quantile, clusters)
-        low, high = np.quantile(draws, [alpha / 2, 1 - alpha / 2], axis=0)
-        error = draws.std(axis=0, ddof=1)
-        what = "clusters" if clusters is not None else "participants (no sparsity estimate)"
-        interval = f"percentile bootstrap of {what}, {len(draws)} resamples"
-        df = float(len(set(clusters)) - 1) if clusters is not None else float(fit.df)
-    else:
-        error = np.sqrt(np.diag(fit.covariance))
-        half = stats.t.ppf(1 - alpha / 2, fit.df) * error
-        low, high, df = fit.coefficients - half, fit.coefficients + half, float(fit.df)
-        interval = "Hendricks-Koenker (nid) standard error, t interval"
-    with np.errstate(divide="ignore", invalid="ignore"):
-        p_value = 2 * stats.t.sf(np.abs(fit.coefficients) / error, df)
+    found = slopes(plan.matrix, y, quantile, alpha_of(analysis), clusters=clusters)
+    fit, error = found.fit, found.standard_error
+    theirs = _statsmodels(plan.matrix, y, quantile, fit)
     for position, term in enumerate(plan.terms):
         second: dict[str, Any] = {
             "second_method": "statsmodels QuantReg: other optimum of equal loss"
@@ -304,10 +352,10 @@ def _rows_at(
             "statistic": "quantile_coefficient",
             "group": f"q={quantile:.2f}|{term}",
             "estimate": float(fit.coefficients[position]),
-            "ci_low": float(low[position]),
-            "ci_high": float(high[position]),
-            "p_value": float(p_value[position]),
-            "method": f"quantile regression, linear programme; {interval}",
+            "ci_low": float(found.ci_low[position]),
+            "ci_high": float(found.ci_high[position]),
+            "p_value": float(found.p_value[position]),
+            "method": f"quantile regression, linear programme; {found.interval}",
             **second,
             "note": "fewer than 5 values beyond the quantile"
             if min(quantile, 1 - quantile) * y.size < 5

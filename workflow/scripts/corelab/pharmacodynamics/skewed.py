@@ -18,7 +18,13 @@ from scipy import stats
 from corelab.measurement.selection import NotComputable, not_computable
 from corelab.pharmacodynamics.analysis_set import Design, alpha_of, join_notes
 from corelab.pharmacodynamics.linear import Estimate, fit_linear, t_estimate
-from corelab.pharmacodynamics.ordinal import exact_interval, risk_difference, wilson_interval
+from corelab.pharmacodynamics.ordinal import (
+    exact_interval,
+    fisher_p,
+    risk_difference,
+    two_shares_p,
+    wilson_interval,
+)
 from corelab.provenance.two_computations import ITERATIVE, compare
 
 #: A logistic coefficient beyond this is separation, not an effect.
@@ -209,7 +215,7 @@ def fit_two_part(
         raise NotComputable("no value is 0; use method gamma")
     odds = fit_logistic(x, y > 0).term(position, alpha)
     size = fit_gamma(x[y > 0], y[y > 0]).term(position, alpha)
-    chi2 = sum((part.estimate / part.standard_error) ** 2 for part in (odds, size))
+    chi2, p_value = joint_test(odds, size)
     generator = np.random.default_rng(seed)
     arms = [np.flatnonzero(x[:, position] == value) for value in (0.0, 1.0)]
     draws = []
@@ -228,9 +234,22 @@ def fit_two_part(
         _overall_ratio(x, y, position),
         low,
         high,
-        float(chi2),
-        float(stats.chi2.sf(chi2, 2)),
+        chi2,
+        p_value,
     )
+
+
+def joint_test(odds: Estimate, size: Estimate) -> tuple[float, float]:
+    """Joint Wald test of both parts of a two-part model, 2 df (Lachenbruch 1976): chi2 and p.
+
+    Examples
+    --------
+    >>> chi2, p = joint_test(t_estimate(1.0, 0.5, 40), t_estimate(0.6, 0.3, 20))
+    >>> round(chi2, 6), round(p, 4)
+    (8.0, 0.0183)
+    """
+    chi2 = sum((part.estimate / part.standard_error) ** 2 for part in (odds, size))
+    return float(chi2), float(stats.chi2.sf(chi2, 2))
 
 
 def rank_ancova(
@@ -508,16 +527,17 @@ def _difference_row(a: np.ndarray, b: np.ndarray, alpha: float) -> dict[str, Any
     d, low, high = risk_difference(ka, a.size, kb, b.size, alpha)
     theirs = confint_proportions_2indep(ka, a.size, kb, b.size, method="newcomb", alpha=alpha)
     compare(low, float(theirs[0]), "statsmodels confint_proportions_2indep", tolerance=1e-7)
-    table = np.array([[ka, a.size - ka], [kb, b.size - kb]])
+    p_value, test = two_shares_p(ka, a.size, kb, b.size)
     return {
         "statistic": "risk_difference",
         "n": a.size + b.size,
         "estimate": d,
         "ci_low": low,
         "ci_high": high,
-        "p_value": float(stats.fisher_exact(table)[1]),
-        "method": "difference of proportions, Newcombe hybrid score interval; p: Fisher exact",
-        "note": f"{ka}/{a.size} against {kb}/{b.size}",
+        "p_value": p_value,
+        "method": f"difference of proportions, Newcombe hybrid score interval; p: {test}",
+        "note": f"{ka}/{a.size} against {kb}/{b.size}; "
+        f"Fisher exact p {fisher_p(ka, a.size, kb, b.size):.3g}",
     }
 
 

@@ -42,6 +42,7 @@ from corelab.pharmacodynamics.survival import (
     log_rank,
     proportional_hazards_test,
     restricted_mean,
+    restricted_mean_difference,
 )
 from corelab.provenance.two_computations import ITERATIVE, compare
 
@@ -311,16 +312,17 @@ def _restricted_mean_rows(
             ),
         }
     for level in others:
-        a, b = found[level], found[reference]
-        error = math.hypot(a.standard_error, b.standard_error)
-        gap = a.estimate - b.estimate
+        group = f"{by}={level}|{by}={reference}"
+        try:
+            gap = restricted_mean_difference(found[level], found[reference], alpha)
+        except NotComputable:
+            reason = f"nobody in either arm has an event before {tau:g} days"
+            yield not_computable("rmst_difference_days", reason, group=group)
+            continue
         yield {
             "statistic": "rmst_difference_days",
-            "group": f"{by}={level}|{by}={reference}",
-            "estimate": gap,
-            "ci_low": gap - z * error,
-            "ci_high": gap + z * error,
-            "p_value": float(2 * stats.norm.sf(abs(gap) / error)) if error > 0 else math.nan,
+            "group": group,
+            **gap.columns(),
             "n": int(labels.isin([level, reference]).sum()),
             "method": f"difference of restricted means up to {tau:g} days, normal",
         }

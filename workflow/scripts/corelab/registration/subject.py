@@ -573,6 +573,7 @@ def _entry(mask: Native, status: str, reason: str | None) -> dict[str, Any]:
         "repeat": mask.repeat,
         "path": None,
         "native_path": mask.path,
+        "grid": mask.grid,
         "scan_ids": list(mask.scan_ids),
         "status": status,
         "reason": reason,

@@ -243,6 +243,10 @@ ENDPOINT_UNITS = {
     "lesion_volume": "mL",
     "infarct_percent_change": "percent",
     "infarct_reversal": "flag",
+    "infarct_reversed_volume": "mL",
+    "infarct_persisting_volume": "mL",
+    "infarct_new_volume": "mL",
+    "infarct_reversed_percent": "percent",
     "hours_after_index": "h",
 }
 

@@ -1,0 +1,153 @@
+"""Reversal of a lesion, voxel by voxel: the later mask brought onto the scan of the first.
+
+Volumes alone cannot tell a lesion that shrank in place from one that reversed here and grew there.
+The later outline is brought to the grid of the first through the subject's own rigid fits, without
+the way over the template, and compared there: what was lesion and is not any more, what stayed,
+what is new.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from corelab.imaging import ImageFault, load_image
+from corelab.measurement.time_windows import lesion_reversal
+from corelab.registration.transforms import Step, apply_transforms, read_steps
+
+LABEL = "infarct"
+#: Endpoint -> unit, in the order of the rows.
+ENDPOINTS = {
+    "infarct_reversed_volume": "mL",
+    "infarct_persisting_volume": "mL",
+    "infarct_new_volume": "mL",
+    "infarct_reversed_percent": "percent",
+}
+Place = tuple[str, str]
+
+
+def steps_between(
+    normalised: Mapping[str, Any], first: Place, later: Place, folder: Path
+) -> list[Step]:
+    """Rigid steps from points of one grid of a subject to points of another.
+
+    Parameters
+    ----------
+    normalised
+        Record of the stage ``normalise``.
+    first, later
+        (visit, grid) from and to.
+    folder
+        The study's results folder.
+
+    Raises
+    ------
+    KeyError
+        If a grid has no transform.
+    """
+    transforms, anchor = normalised["transforms"], normalised["anchor"]
+    # The anchor's own grid has nothing but the fit to the template, which is left out here.
+    template = transforms[anchor["visit"]][anchor["grid"]]
+    start, end = (transforms[visit][grid] for visit, grid in (first, later))
+    back = len(start["from_mni"]) - len(template["from_mni"])
+    onward = len(template["to_mni"])
+    paths = [*start["from_mni"][:back], *end["to_mni"][onward:]]
+    flags = [*start["from_mni_whichtoinvert"][:back], *end["whichtoinvert"][onward:]]
+    return read_steps([folder / path for path in paths], flags)
+
+
+def reversal_rows(
+    normalised: Mapping[str, Any] | None, folder: Path, visit: str, first_visit: str | None
+) -> list[dict[str, Any]]:
+    """Rows of what became of the infarct between two visits, for each source that has both.
+
+    Parameters
+    ----------
+    normalised
+        Record of the stage ``normalise``.
+    folder
+        The study's results folder; paths in the record are relative to it.
+    visit
+        The later visit, whose rows these are.
+    first_visit
+        The visit that it is compared with; None where ``serial_imaging`` has no pair.
+
+    Returns
+    -------
+    list of dict
+        Columns of measurements.tsv without row_id. Volumes are those of the first scan's grid:
+        reversed and persisting add up to the first lesion.
+
+    Examples
+    --------
+    >>> reversal_rows(None, Path("."), "day5", "day1")
+    []
+    """
+    if first_visit is None or normalised is None:
+        return []
+    masks = {
+        (mask["visit"], mask["source"], mask["repeat"]): mask
+        for mask in normalised["masks"]
+        if mask["label"] == LABEL and mask["native_path"]
+    }
+    rows = []
+    for (at, source, repeat), later in masks.items():
+        first = masks.get((first_visit, source, repeat))
+        if at != visit or first is None:
+            continue
+        common = {
+            "participant_id": normalised["participant_id"],
+            "visit": visit,
+            "source": source,
+            "repeat": repeat,
+            "region": "all",
+            "scan_ids": ",".join(sorted({*first["scan_ids"], *later["scan_ids"]})) or None,
+        }
+        values, told = _compared(normalised, folder, first, later)
+        for endpoint, unit in ENDPOINTS.items():
+            value = values.get(endpoint, float("nan"))
+            known = bool(np.isfinite(value))
+            rows.append(
+                {
+                    **common,
+                    "endpoint": endpoint,
+                    "unit": unit,
+                    "value": value if known else None,
+                    "status": "ok" if known else "not_computable",
+                    "reason": told or (None if known else f"no lesion at {first_visit}"),
+                }
+            )
+    return rows
+
+
+def _compared(
+    normalised: Mapping[str, Any],
+    folder: Path,
+    first: Mapping[str, Any],
+    later: Mapping[str, Any],
+) -> tuple[dict[str, float], str | None]:
+    """Values by endpoint, or nothing and why."""
+    places = [(str(mask["visit"]), str(mask["grid"])) for mask in (first, later)]
+    try:
+        steps = steps_between(normalised, places[0], places[1], folder)
+    except (KeyError, TypeError):
+        return {}, f"visits {first['visit']} and {later['visit']} are not joined by a registration"
+    try:
+        before, after = (
+            load_image(folder / mask["native_path"], kind=f"mask-{LABEL}")
+            for mask in (first, later)
+        )
+    except ImageFault as fault:
+        return {}, str(fault)
+    one = nib.Nifti1Image((np.asarray(after.dataobj) != 0).astype(np.uint8), after.affine)
+    brought = apply_transforms(one, before, steps, "label")
+    voxel_ml = abs(float(np.linalg.det(before.affine[:3, :3]))) / 1000.0
+    found = lesion_reversal(np.asarray(before.dataobj), np.asarray(brought.dataobj), voxel_ml)
+    whole = found.reversed_ml + found.persisting_ml
+    share = 100.0 * found.reversed_ml / whole if whole > 0 else float("nan")
+    volumes = (found.reversed_ml, found.persisting_ml, found.new_ml, share)
+    return dict(zip(ENDPOINTS, volumes, strict=True)), None
