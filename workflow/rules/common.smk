@@ -1,5 +1,6 @@
 """All Python of the Snakefile: the study, its targets, and what rules ask about it."""
 
+import functools
 import hashlib
 import json
 import sys
@@ -225,6 +226,8 @@ def benchmark_of(rule_name, wildcards=""):
     return under("benchmarks", rule_name, f"{wildcards or rule_name}.tsv")
 
 
+# Kept: every path is asked for by many jobs, and a plan of thousands holds on to each answer.
+@functools.cache
 def stage(name, subject, session=None):
     """Record of a stage: the declared proof that it is done; it lists its other files."""
     parts = ["derivatives", subject, *([session] if session else []), f"{name}.json"]
