@@ -65,9 +65,7 @@ class Study:
             "--config", "results_dir=results", "--", self.target,
         ]  # fmt: skip
         with open(self.work / "run.log", "ab") as log:
-            return subprocess.Popen(
-                command, cwd=self.work, stdout=log, stderr=log, start_new_session=True
-            )
+            return subprocess.Popen(command, cwd=self.work, stdout=log, stderr=log, process_group=0)
 
     def jobs(self) -> list[int]:
         """Processes of the jobs at work."""

@@ -375,6 +375,22 @@ def records(*names):
     return found
 
 
+def site_records(wildcards):
+    """Records of the measured visits of one site's subjects: --config site=NAME."""
+    name, frame = STUDY.config["site"], STUDY.sheets["participants"]
+    if name is None or "site" not in frame:
+        raise WorkflowError(
+            "The target site needs --config site=NAME, and a column site in the participants sheet."
+        )
+    people = set(frame.loc[frame["site"] == str(name), "participant_id"])
+    if not people:
+        known = ", ".join(sorted(map(str, frame["site"].dropna().unique()))[:20])
+        raise WorkflowError(f"No participant is of the site {name}. Sites: {known}")
+    return [
+        stage("measure", *key) for key, (person, _) in VISITS.items() if person in people
+    ]
+
+
 def feature_tables():
     """Feature tables of all visits."""
     return [

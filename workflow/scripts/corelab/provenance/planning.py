@@ -14,26 +14,22 @@ from typing import Any
 
 
 def quicken() -> None:
-    """Keep signatures of functions and checked scripts; collect garbage seldom while planning."""
+    """Keep answers that stay the same, and nothing that is empty; collect garbage seldom."""
     # A plan is millions of objects that live to the end; looking through them again and again for
     # garbage costs a fifth of the time.
     gc.set_threshold(200_000, 50, 1000)
-    with suppress(ImportError, AttributeError):
-        _keep_signatures()
-    with suppress(ImportError, AttributeError):
-        _check_scripts_once()
-    with suppress(ImportError, AttributeError):
-        _write_no_unread_messages()
-    with suppress(ImportError, AttributeError):
-        _ask_for_environments_once()
-    with suppress(ImportError, AttributeError):
-        _flag_only_what_is_flagged()
-    with suppress(ImportError, AttributeError):
-        _share_what_is_empty()
-    with suppress(ImportError, AttributeError):
-        _free_nothing_in_a_dry_run()
-    with suppress(ImportError, AttributeError):
-        _forget_empty_reasons()
+    for change in (
+        _keep_signatures,
+        _check_scripts_once,
+        _write_no_unread_messages,
+        _ask_for_environments_once,
+        _flag_only_what_is_flagged,
+        _share_what_is_empty,
+        _free_nothing_in_a_dry_run,
+        _forget_empty_reasons,
+    ):
+        with suppress(ImportError, AttributeError):
+            change()
 
 
 def _keep_signatures() -> None:
@@ -92,7 +88,7 @@ def _write_no_unread_messages() -> None:
     def log_info(self: Any, *arguments: Any, **named: Any) -> None:
         # With --quiet rules every handler drops the message, which costs a quarter of a dry run.
         settings = self.dag.workflow.output_settings
-        if Quietness.RULES not in settings.quiet or settings.log_handler_settings:
+        if Quietness.RULES not in (settings.quiet or ()) or settings.log_handler_settings:
             write(self, *arguments, **named)
 
     log_info._asks = True  # type: ignore[attr-defined]
@@ -172,14 +168,15 @@ def _flag_only_what_is_flagged() -> None:
 
 
 def _share_what_is_empty() -> None:
-    from snakemake.iocontainers import AttributeGuard
+    from snakemake.iocontainers import AttributeGuard, Namedlist
     from snakemake.jobs import Job
 
     if getattr(Job.__init__, "_shares", False):
         return
     guards: dict[str, Any] = {}
     nothing: frozenset[Any] = frozenset()
-    make = Job.__init__
+    make, make_list = Job.__init__, Namedlist.__init__
+    overrides = Namedlist()._allowed_overrides
     kinds = (
         *("temp_output", "protected_output", "touch_output"),
         *("pipe_or_service_output", "_queue_input"),
@@ -189,6 +186,10 @@ def _share_what_is_empty() -> None:
         # Every list of files and parameters holds one that says that sort() cannot be used.
         return guards.setdefault(word, object.__new__(cls))
 
+    def init_list(self: Any, *arguments: Any, **named: Any) -> None:
+        make_list(self, *arguments, **named)
+        self._allowed_overrides = overrides  # the same words in each; nobody writes into them
+
     def init(self: Any, *arguments: Any, **named: Any) -> None:
         make(self, *arguments, **named)
         for kind in kinds:
@@ -197,6 +198,7 @@ def _share_what_is_empty() -> None:
 
     init._shares = True  # type: ignore[attr-defined]
     AttributeGuard.__new__ = guard
+    Namedlist.__init__ = init_list
     Job.__init__ = init
 
 
@@ -211,7 +213,8 @@ def _free_nothing_in_a_dry_run() -> None:
     def _free_resources(self: Any, job: Any) -> None:
         # A dry run takes no resources, yet gives those of each job back. They are computed for that
         # alone, where the jobs are not listed.
-        if not (self.dryrun and Quietness.RULES in self.workflow.output_settings.quiet):
+        quiet = self.workflow.output_settings.quiet or ()
+        if not (self.dryrun and Quietness.RULES in quiet):
             free(self, job)
 
     _free_resources._asks = True  # type: ignore[attr-defined]
