@@ -197,6 +197,13 @@ def nifti(shape=(8, 9, 7), **fields):
     return bytes(buffer)
 
 
+def filled(*values):
+    """An image of a few values, one after the other."""
+    voxels = np.resize(np.array(values, np.float32), (8, 9, 7))
+    voxels[0, 0, 0] = 0
+    return bytes(nib.Nifti1Image(voxels, np.eye(4)).to_bytes())
+
+
 def damaged_gzip():
     whole = bytearray(gzip.compress(nifti(), mtime=0))
     whole[len(whole) // 2] ^= 0xFF
@@ -231,6 +238,9 @@ IMAGES = [
     ("an infinite intercept", lambda: gzip.compress(nifti(scl_slope=1, scl_inter=np.inf))),
     ("an infinite intercept of no slope", lambda: gzip.compress(nifti(scl_slope=0, scl_inter=-np.inf))),
     ("an intercept of no number", lambda: gzip.compress(nifti(scl_slope=2, scl_inter=np.nan))),
+    ("values that nothing measures", lambda: gzip.compress(filled(3e38))),
+    ("such values beside no number", lambda: gzip.compress(filled(-3e38, np.nan, 3e38))),
+    ("a range of one bit beside no number", lambda: gzip.compress(filled(16777216, np.nan, 16777218))),
     ("a wrong magic", lambda: gzip.compress(nifti(magic=b"xx"))),
     ("the end of a header only", lambda: struct.pack("<i", 348)),
     ("a pickle", lambda: b"\x80\x04\x95\x1c\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94."),
