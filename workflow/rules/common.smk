@@ -25,6 +25,7 @@ from corelab.provenance.ledger import (
     clear_leftovers,
     damaged,
     failures,
+    mend_times,
     set_aside,
     wait_for_others,
 )
@@ -756,6 +757,11 @@ def recover():
     )
     if asked or not (STUDY.folder / "jobs").is_dir():
         return
+    ahead = mend_times(STUDY.folder)
+    if ahead:
+        logger.info(
+            f"The clock went back: {ahead} files in {FOLDER}/ were of the future, and are of now."
+        )
     if memory.is_dir() and any(memory.iterdir()):
         return
     wrong = damaged(

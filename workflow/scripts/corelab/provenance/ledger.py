@@ -298,6 +298,50 @@ def clear_leftovers(study: Path) -> int:
     return count
 
 
+def mend_times(study: Path, now_s: float | None = None) -> int:
+    """Bring files that lie in the future back to now: the clock went back, or another host's is ahead.
+
+    Snakemake ends a job whose input is newer than its new output, which would be so until the clock
+    has caught up. Every run writes entries, so their folders tell whether there is anything to do.
+
+    Parameters
+    ----------
+    study
+        The study's folder.
+    now_s
+        Time now, s since 1970.
+
+    Returns
+    -------
+    int
+        Number of files.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp()); (folder / "jobs" / "plan").mkdir(parents=True)
+    >>> (folder / "a.tsv").touch(); mend_times(folder)
+    0
+    >>> os.utime(folder / "a.tsv", (4e9, 4e9)); os.utime(folder / "jobs" / "plan", (4e9, 4e9))
+    >>> mend_times(folder), (folder / "a.tsv").stat().st_mtime < 4e9
+    (1, True)
+    """
+    now = time.time() if now_s is None else now_s
+    kept = study / FOLDER
+    folders = [one for one in kept.iterdir() if one.is_dir()] if kept.is_dir() else []
+    if not any(folder.stat().st_mtime > now for folder in folders):
+        return 0
+    count = 0
+    for root, _, names in os.walk(study):
+        os.utime(root, (now, now))
+        for path in (Path(root, name) for name in names):
+            with suppress(OSError):
+                if path.stat().st_mtime > now:
+                    os.utime(path, (now, now))
+                    count += 1
+    return count
+
+
 @dataclass
 class FolderLock:
     """One run at a time writes into a study's folder, wherever it was started.
