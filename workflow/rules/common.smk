@@ -388,7 +388,9 @@ def site_records(wildcards):
         known = ", ".join(sorted(map(str, frame["site"].dropna().unique()))[:20])
         raise WorkflowError(f"No participant is of the site {name}. Sites: {known}")
     return [
-        stage("measure", *key) for key, (person, _) in VISITS.items() if person in people
+        stage("measure", *key)
+        for key, (person, _) in VISITS.items()
+        if person in people
     ]
 
 

@@ -299,7 +299,7 @@ def clear_leftovers(study: Path) -> int:
 
 
 def mend_times(study: Path, now_s: float | None = None) -> int:
-    """Bring files that lie in the future back to now: the clock went back, or another host's is ahead.
+    """Bring files of the future back to now: the clock went back, or another host's is ahead.
 
     Snakemake ends a job whose input is newer than its new output, which would be so until the clock
     has caught up. Every run writes entries, so their folders tell whether there is anything to do.

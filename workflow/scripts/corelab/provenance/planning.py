@@ -132,11 +132,12 @@ def _flag_only_what_is_flagged() -> None:
         """Flags of a path that has none; with the first one written they become the path's own."""
 
         __slots__ = ("owner",)
+        owner: Any
 
         def _owned(self) -> dict[str, Any]:
             if type(self.owner._file) is str:
                 self.owner._file = name(self.owner._file)
-            return self.owner._file.flags  # type: ignore[no-any-return]
+            return self.owner._file.flags
 
         def __setitem__(self, key: str, value: Any) -> None:
             self._owned()[key] = value
