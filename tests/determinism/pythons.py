@@ -1,7 +1,7 @@
 """The same study under other Pythons, byte for byte: `make determinism PYTHONS="python3.12 ..."`.
 
 Each interpreter gets an environment of its own from requirements.lock (hash-checked, about 4 minutes
-and 3.7 GB each), in build/python-X.Y unless --environments says where. A study of tables, with report
+and 3.7 GB each), in build/env-NAME unless --environments says where. A study of tables, with report
 and submission, is computed by each, and by the Python that runs this; then every product is compared.
 
 What may differ, and why, is listed at TOLERATED; anything else is a failure.
@@ -108,7 +108,7 @@ def main() -> int:
         )
         expected = computed(Path(sys.executable), config, folder / "here", arguments.cores)
         for number, python in enumerate(arguments.pythons):
-            other = environment(python, arguments.environments / f"python-{Path(python).name}")
+            other = environment(python, arguments.environments / f"env-{Path(python).name}")
             if not arguments.no_tests:
                 subprocess.run(
                     [str(other), "-m", "pytest", "-q", *QUICK_TESTS],
