@@ -40,6 +40,10 @@ from corelab.study.plan_figures import KINDS as FIGURE_KINDS, figure_kinds
 
 quicken()
 
+# `--config without_failed=true` arrives as text (only `True` is taken for a truth by Snakemake).
+if str(config.get("without_failed")).lower() in {"true", "false"}:
+    config["without_failed"] = str(config["without_failed"]).lower() == "true"
+
 # The design of a preset lies beneath the config, for the jobs too.
 config.update(with_preset(config))
 try:

@@ -209,7 +209,7 @@ def fit_two_part(
         raise NotComputable("no value is 0; use method gamma")
     odds = fit_logistic(x, y > 0).term(position, alpha)
     size = fit_gamma(x[y > 0], y[y > 0]).term(position, alpha)
-    chi2 = sum((part.estimate / part.standard_error) ** 2 for part in (odds, size))
+    chi2 = math.fsum((part.estimate / part.standard_error) ** 2 for part in (odds, size))
     generator = np.random.default_rng(seed)
     arms = [np.flatnonzero(x[:, position] == value) for value in (0.0, 1.0)]
     draws = []
