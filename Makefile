@@ -8,7 +8,7 @@ CORES  ?= all
 export PYTHONPATH := $(CURDIR)/workflow/scripts
 export PYTHONDONTWRITEBYTECODE ?=
 
-.PHONY: help env lock demo test acceptance lint bench slurm-test chaos audit sbom docs docs-images clean
+.PHONY: help env lock demo test acceptance lint bench slurm-test chaos determinism audit sbom docs docs-images clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,10 +55,12 @@ slurm-test: env  ## the workflow through a real one-node Slurm on loopback (root
 chaos: env  ## random kills of runs and jobs, then the same manifest (KILLS=100 SEED=1)
 	$(BIN)/python tests/chaos/chaos.py --kills $(or $(KILLS),100) --seed $(or $(SEED),1)
 
-audit: env  ## licences of the lock against the list of allowed ones, and known vulnerabilities
+determinism: env  ## the same bytes under other Pythons (PYTHONS="python3.12 python3.13")
+	$(BIN)/python tests/determinism/pythons.py $(or $(PYTHONS),python3.12)
+
+audit: env  ## licences of the lock, and known vulnerabilities (STRICT=1: unreachable fails)
 	$(BIN)/python tests/supply/licences.py
-	$(BIN)/pip-audit --disable-pip --require-hashes -r requirements.lock || \
-	  [ -z "$(STRICT)" ]
+	$(BIN)/python tests/supply/vulnerabilities.py
 
 sbom: env  ## software bill of materials of the environment, CycloneDX JSON
 	mkdir -p build

@@ -36,6 +36,11 @@ rule images:
         targets("images"),
 
 
+rule site:
+    input:
+        site_records,
+
+
 rule endpoints:
     input:
         targets("endpoints"),

@@ -18,6 +18,7 @@ import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 VISITS = ("baseline", "day5", "day90")
+SITES = 30
 
 
 def scan_study(folder: Path, subjects: int) -> Path:
@@ -32,7 +33,8 @@ def scan_study(folder: Path, subjects: int) -> Path:
                 path.write_bytes(b"not read while jobs are planned")
                 rows.append(f"{person}\t{visit}\t{kind}\t{path}")
     (folder / "scans.tsv").write_text("\n".join(rows) + "\n")
-    (folder / "participants.tsv").write_text("participant_id\n" + "\n".join(people) + "\n")
+    listed = [f"{person}\tsite-{n % SITES}" for n, person in enumerate(people)]
+    (folder / "participants.tsv").write_text("participant_id\tsite\n" + "\n".join(listed) + "\n")
     config = {
         "study": {"id": "scale"},
         "results_dir": str(folder / "results"),
@@ -56,6 +58,40 @@ def measured(command: list[str]) -> tuple[float, float, str]:
     return used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, told
 
 
+def cohort_files() -> list[str]:
+    """Products of the whole study, from the plan of a study of one subject, in its order."""
+    with tempfile.TemporaryDirectory() as name:
+        config = scan_study(Path(name), 1)
+        command = [sys.executable, "-m", "snakemake", "--summary", "--configfile", str(config)]
+        _, _, told = measured(command)
+        folder = f"{name}/results/scale/"
+        files = [line.split("\t")[0] for line in told.splitlines() if line.startswith(folder)]
+        return [file.removeprefix(folder) for file in files if "/derivatives/" not in file]
+
+
+def pretend_done(results: Path, subjects: int) -> None:
+    """Empty files in the place of all products, in the order in which they are made."""
+    people = [f"{n:05d}" for n in range(subjects)]
+    for name in ("prepare", "segment"):
+        for person in people:
+            for visit in VISITS:
+                path = results / "derivatives" / f"sub-{person}" / f"ses-{visit}" / f"{name}.json"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.touch()
+    for name in ("normalise", "quality"):
+        for person in people:
+            (results / "derivatives" / f"sub-{person}" / f"{name}.json").touch()
+    for person in people:
+        for visit in VISITS:
+            (results / "derivatives" / f"sub-{person}" / f"ses-{visit}" / "measure.json").touch()
+    moment = time.time() + 10
+    for file in cohort_files():
+        path = results / file
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.mkdir() if not path.suffix else path.touch()
+        os.utime(path, (moment, moment))
+
+
 def plan(subjects: int) -> None:
     """Dry run of all, of one subject, and of a tenth."""
     with tempfile.TemporaryDirectory() as name:
@@ -70,16 +106,26 @@ def plan(subjects: int) -> None:
             "--configfile",
             str(config),
         ]
-        one = f"{name}/results/scale/derivatives/sub-00001/ses-day5/measure.json"
-        for what, more in (
+        results = f"{name}/results/scale"
+        one = f"{results}/derivatives/sub-00001/ses-day5/measure.json"
+        table = f"{results}/endpoints/measurements.tsv"
+        asked = [
             ("everything", []),
             ("one subject", ["--", one]),
-            ("a tenth", ["--batch", "collect=1/10", "--", "endpoints"]),
-        ):
+            ("one site of 30", ["--config", "site=site-7", "--", "site"]),
+            ("a tenth", ["--batch", "collect=1/10", "--", table]),
+        ]
+        for what, more in asked:
             cpu, memory, _ = measured([*base, *more])
             print(
-                f"dry run, {subjects} x 3, {what:<12} {cpu:7.1f} CPU s {memory:7.0f} MB", flush=True
+                f"dry run, {subjects} x 3, {what:<15} {cpu:6.1f} CPU s {memory:7.0f} MiB",
+                flush=True,
             )
+        pretend_done(Path(name) / "results" / "scale", subjects)
+        cpu, memory, told = measured(base)
+        if "Nothing to be done" not in told:
+            raise SystemExit(told[-3000:])
+        print(f"nothing to be done, {subjects} x 3 {cpu:13.1f} CPU s {memory:7.0f} MiB", flush=True)
 
 
 def tables(visits: int) -> None:

@@ -2,15 +2,16 @@
 
 A small study of tables is computed once undisturbed. Then lives of the same study are cut short at
 random moments, several in a row, until the kills are used up; each time the next run goes on from
-what it finds. After every such row the study is finished and its manifest compared. What is random
-comes from a seed, the moments from the machine.
+what it finds. After every such row the study is finished and the hash over all its products
+compared. What is random comes from a seed, the moments from the machine. A run that ended before it
+was hit counts as no kill.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import json
+import hashlib
 import os
 import random
 import shutil
@@ -24,6 +25,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / "tests"), str(REPOSITORY / "workflow" / "scripts")]
 
+import yaml  # noqa: E402
 from workflow_runs import tables_study  # noqa: E402
 
 from corelab.provenance.ledger import entries  # noqa: E402
@@ -31,11 +33,24 @@ from corelab.provenance.ledger import entries  # noqa: E402
 KINDS = ("job", "head", "both", "terminate", "memory", "clock", "half", "product")
 
 
+#: What is no product: it tells of the runs, which differ.
+TOLD = {"logs", "benchmarks", "jobs"}
+
+
+def small_study(folder: Path) -> Path:
+    """The tables study with one analysis, so that a life costs seconds."""
+    path = tables_study(folder)
+    config = yaml.safe_load(path.read_text())
+    config["analyses"] = [a for a in config["analyses"] if a["type"] == "correlation"]
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
 class Study:
     """A study in a working directory of its own."""
 
-    def __init__(self, folder: Path, config: Path) -> None:
-        self.work, self.config = folder, config
+    def __init__(self, folder: Path, config: Path, target: str = "statistics") -> None:
+        self.work, self.config, self.target = folder, config, target
         folder.mkdir(parents=True)
         self.results = folder / "results" / "tables"
 
@@ -47,12 +62,10 @@ class Study:
             sys.executable, "-m", "snakemake", "--snakefile", str(REPOSITORY / "Snakefile"),
             "--workflow-profile", str(REPOSITORY / "profiles" / "default"),
             "--cores", "2", "--rerun-incomplete", "--configfile", str(self.config),
-            "--config", "results_dir=results",
+            "--config", "results_dir=results", "--", self.target,
         ]  # fmt: skip
         with open(self.work / "run.log", "ab") as log:
-            return subprocess.Popen(
-                command, cwd=self.work, stdout=log, stderr=log, start_new_session=True
-            )
+            return subprocess.Popen(command, cwd=self.work, stdout=log, stderr=log, process_group=0)
 
     def jobs(self) -> list[int]:
         """Processes of the jobs at work."""
@@ -66,8 +79,26 @@ class Study:
                 break
         else:
             raise SystemExit((self.work / "run.log").read_text()[-6000:])
-        manifest = json.loads((self.results / "provenance" / "manifest.json").read_text())
-        return str(manifest["products_sha256"])
+        left = [p.name for p in self.results.rglob(".tmp-*")]
+        if left:
+            raise SystemExit(f"temporary files were left in {self.results}: {left}")
+        return self.digest()
+
+    def products(self) -> list[Path]:
+        """All products, sorted."""
+        return sorted(
+            path
+            for path in self.results.rglob("*")
+            if path.is_file() and path.relative_to(self.results).parts[0] not in TOLD
+        )
+
+    def digest(self) -> str:
+        """SHA-256 over names and bytes of all products."""
+        whole = hashlib.sha256()
+        for path in self.products():
+            whole.update(f"{path.relative_to(self.results).as_posix()}\0".encode())
+            whole.update(hashlib.sha256(path.read_bytes()).digest())
+        return whole.hexdigest()
 
 
 def _kill(pid: int, number: int = signal.SIGKILL) -> None:
@@ -75,17 +106,18 @@ def _kill(pid: int, number: int = signal.SIGKILL) -> None:
         os.kill(pid, number)
 
 
-def disturb(study: Study, kind: str, chance: random.Random) -> None:
-    """Start a run and cut it short, or hurt what it left."""
+def disturb(study: Study, kind: str, chance: random.Random, at_most_s: float) -> bool:
+    """Start a run and cut it short, and hurt what it left; whether it was still at work."""
     head = study.start()
     told = study.work / "run.log"
     offset = told.stat().st_size
     # Planning takes seconds in which nothing is written; the interesting part begins with the jobs.
-    for _ in range(600):
+    for _ in range(6000):
         if head.poll() is not None or b"Jobs: " in told.read_bytes()[offset:]:
             break
         time.sleep(0.05)
-    time.sleep(chance.uniform(0.0, 6.0))
+    time.sleep(chance.uniform(0.0, at_most_s))
+    at_work = head.poll() is None
     jobs = study.jobs()
     if kind == "job" and jobs:
         _kill(chance.choice(jobs))
@@ -103,7 +135,7 @@ def disturb(study: Study, kind: str, chance: random.Random) -> None:
     )
     products = [
         p
-        for p in files
+        for p in study.products()
         if p.relative_to(study.results).parts[0] in {"endpoints", "statistics", "report"}
     ]
     if kind in {"memory", "half", "product"}:
@@ -114,42 +146,52 @@ def disturb(study: Study, kind: str, chance: random.Random) -> None:
     if kind == "product" and products:
         chance.choice(products).unlink()
     if kind == "clock":
-        for path in files:
+        # Each file by itself, which is worse than a clock that goes back; and their folders.
+        for path in [*files, *(p for p in study.results.rglob("*") if p.is_dir())]:
             moment = path.stat().st_mtime - chance.choice((0, 86400, -3600))
             os.utime(path, (moment, moment))
+    return at_work
 
 
 def main() -> int:
-    """Kill as often as asked; 0 if no manifest differs."""
+    """Kill as often as asked; 0 if all were reached and nothing differs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--row", type=int, default=5, help="kills before the study is finished")
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--target", default="statistics", help="all: report and submission too")
+    parser.add_argument("--within", type=float, default=6.0, help="s from the first job to a kill")
     parser.add_argument("--minutes", type=float, default=60.0, help="stop after this time")
     arguments = parser.parse_args()
     chance = random.Random(arguments.seed)
     start = time.monotonic()
     with tempfile.TemporaryDirectory(prefix="corelab-chaos-") as name:
         folder = Path(name)
-        config = tables_study(folder / "study")
-        expected = Study(folder / "undisturbed", config).finish()
+        config = small_study(folder / "study")
+        expected = Study(folder / "undisturbed", config, arguments.target).finish()
         print(f"undisturbed: {expected[:16]} in {time.monotonic() - start:.0f} s", flush=True)
         kills = different = number = 0
         while kills < arguments.kills and time.monotonic() - start < 60 * arguments.minutes:
             number += 1
-            study = Study(folder / f"row-{number}", config)
-            row = [chance.choice(KINDS) for _ in range(min(arguments.row, arguments.kills - kills))]
-            for kind in row:
-                disturb(study, kind, chance)
+            study = Study(folder / f"row-{number}", config, arguments.target)
+            row = []
+            while len(row) < min(arguments.row, arguments.kills - kills):
+                kind = chance.choice(KINDS)
+                if not disturb(study, kind, chance, arguments.within):
+                    break  # the study was done before it could be hit
+                row.append(kind)
             kills += len(row)
             found = study.finish()
             different += found != expected
-            verdict = "same" if found == expected else f"DIFFERENT, kept in {study.work}"
-            print(f"row {number:>3}: {', '.join(row):<50} {verdict}", flush=True)
+            kept = Path(tempfile.gettempdir()) / f"{folder.name}-{study.work.name}"
             if found == expected:
                 shutil.rmtree(study.work)
+            else:
+                shutil.move(study.work, kept)
+            verdict = "same" if found == expected else f"DIFFERENT, kept in {kept}"
+            print(f"row {number:>3}: {', '.join(row):<50} {verdict}", flush=True)
         print(f"{kills} kills in {number} rows, {different} manifests differ", flush=True)
-    return int(different > 0)
+    return int(different > 0 or kills < arguments.kills)
 
 
 if __name__ == "__main__":

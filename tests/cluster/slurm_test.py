@@ -2,6 +2,8 @@
 
 A study of tables and a coarse simulated subject are computed locally, then through Slurm as plain
 jobs, as job arrays, and as one group per subject. Slurm must be up (tests/cluster/slurm.sh up).
+`--demo` takes the whole demo, registered by the preset `testing`, for the plain jobs (hours on two
+cores); `--tables statistics` leaves out report and submission (minutes less).
 """
 
 from __future__ import annotations
@@ -66,6 +68,24 @@ def image_study(folder: Path) -> Path:
     return path
 
 
+def demo_study(folder: Path) -> Path:
+    """The demo, registered by the preset for tests."""
+    config = yaml.safe_load((REPOSITORY / "config" / "config.yaml").read_text())
+    config["registration"]["preset"] = "testing"
+    config["inputs"] = {
+        name: [str(REPOSITORY / one) for one in given]
+        if isinstance(given, list)
+        else str(REPOSITORY / given)
+        for name, given in config["inputs"].items()
+    }
+    if config.get("published"):
+        config["published"] = str(REPOSITORY / config["published"])
+    folder.mkdir(parents=True)
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config))
+    return path
+
+
 def products(folder: Path) -> dict[str, str]:
     """Path -> sha256 of all products (not logs, benchmarks and the ledger of jobs)."""
     skipped = {"logs", "benchmarks", "jobs"}
@@ -76,7 +96,7 @@ def products(folder: Path) -> dict[str, str]:
     }
 
 
-def run(name: str, config: Path, folder: Path, options: list[str], target: str) -> dict[str, str]:
+def run(name: str, folder: Path, options: list[str], config: Path, target: str) -> dict[str, str]:
     """Compute a study in a folder of its own; its products."""
     work = folder / name
     work.mkdir(parents=True)
@@ -102,28 +122,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--modes", nargs="*", default=list(MODES), choices=list(MODES))
     parser.add_argument("--status", default="squeue", choices=["squeue", "sacct"])
+    parser.add_argument("--tables", default="all", help="target of the study of tables")
+    parser.add_argument("--demo", action="store_true", help="plain jobs compute the demo too")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="corelab-slurm-") as name:
         folder = Path(name)
-        tables, images = tables_study(folder / "tables"), image_study(folder / "images")
-        local = ["--workflow-profile", str(REPOSITORY / "profiles" / "default"), "--cores", "2"]
-        expected = {
-            "tables": run("local-tables", tables, folder, local, "all"),
-            "images": run("local-images", images, folder, local, "endpoints"),
+        studies = {
+            "tables": (tables_study(folder / "tables-study"), arguments.tables),
+            "images": (image_study(folder / "images-study"), "endpoints"),
         }
+        wanted = {"plain": ["images", "tables"], "arrays": ["images"], "groups": ["images"]}
+        if arguments.demo:
+            studies["demo"] = (demo_study(folder / "demo-study"), "all")
+            wanted["plain"].append("demo")
+        local = ["--workflow-profile", str(REPOSITORY / "profiles" / "default"), "--cores", "2"]
+        expected: dict[str, dict[str, str]] = {}
         wrong = []
         for mode in arguments.modes:
             options = [*SLURM, "--slurm-status-command", arguments.status, *MODES[mode]]
-            study, config, target = (
-                ("tables", tables, "all") if mode == "plain" else ("images", images, "endpoints")
-            )
-            found = run(mode, config, folder, options, target)
-            names = set(found) | set(expected[study])
-            different = sorted(n for n in names if found.get(n) != expected[study].get(n))
-            print(
-                f"  {len(names)} products, {len(different)} differ from the local run", flush=True
-            )
-            wrong += [f"{mode}: {one}" for one in different]
+            for study in wanted[mode]:
+                if study not in expected:
+                    expected[study] = run(f"local-{study}", folder, local, *studies[study])
+                found = run(f"{mode}-{study}", folder, options, *studies[study])
+                names = set(found) | set(expected[study])
+                different = sorted(n for n in names if found.get(n) != expected[study].get(n))
+                print(
+                    f"  {len(names)} products, {len(different)} differ from the local run",
+                    flush=True,
+                )
+                wrong += [f"{mode}: {one}" for one in different]
         if wrong:
             raise SystemExit("different:\n" + "\n".join(wrong))
     print("Slurm gives what this machine alone gives.")

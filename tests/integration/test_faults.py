@@ -116,3 +116,19 @@ def test_killed_run_lost_memory_and_half_a_file(study):
     assert "are made again" in done.stdout
     assert manifest(work) == manifest(folder / "undisturbed")
     assert not list(results.rglob(".tmp-*"))
+
+
+def test_random_kills_leave_the_same_products(tmp_path):
+    """A short `make chaos`: three kills in a row, then the same bytes as undisturbed."""
+    done = subprocess.run(
+        [
+            *(sys.executable, str(REPOSITORY / "tests" / "chaos" / "chaos.py")),
+            *("--kills", "3", "--row", "3", "--seed", "3", "--within", "4", "--minutes", "15"),
+        ],
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+        text=True,
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "0 manifests differ" in done.stdout

@@ -24,10 +24,12 @@ from hypothesis import strategies as st
 from workflow_runs import snakemake, tables_study
 
 from corelab.imaging import ImageFault, load_image
+from corelab.imaging.nifti import check_header
 from corelab.study.expression import ExpressionError, select
 from corelab.study.findings import errors
 from corelab.study.model import StudyError, load_study, read_sheet
 from corelab.study.naming import bids_label, derivative, session_entity, subject_entity
+from corelab.study.preflight import header_findings
 
 READ = "participant_id\tvisit\tendpoint\treader\tvalue\n"
 SCAN = "participant_id\tvisit\tkind\tpath\n"
@@ -195,6 +197,13 @@ def nifti(shape=(8, 9, 7), **fields):
     return bytes(buffer)
 
 
+def filled(*values):
+    """An image of a few values, one after the other."""
+    voxels = np.resize(np.array(values, np.float32), (8, 9, 7))
+    voxels[0, 0, 0] = 0
+    return bytes(nib.Nifti1Image(voxels, np.eye(4)).to_bytes())
+
+
 def damaged_gzip():
     whole = bytearray(gzip.compress(nifti(), mtime=0))
     whole[len(whole) // 2] ^= 0xFF
@@ -224,6 +233,14 @@ IMAGES = [
     ("a matrix of no numbers", lambda: gzip.compress(nifti(srow_x=[np.nan] * 4))),
     ("a flat matrix", lambda: gzip.compress(nifti(srow_z=[0, 0, 0, 0]))),
     ("voxels of a kilometre", lambda: gzip.compress(nifti(srow_x=[1e6, 0, 0, 0], srow_y=[0, 1e6, 0, 0], srow_z=[0, 0, 1e6, 0]))),
+    ("an infinite slope", lambda: gzip.compress(nifti(scl_slope=np.inf, scl_inter=0))),
+    ("a slope of minus infinity", lambda: gzip.compress(nifti(scl_slope=-np.inf, scl_inter=0))),
+    ("an infinite intercept", lambda: gzip.compress(nifti(scl_slope=1, scl_inter=np.inf))),
+    ("an infinite intercept of no slope", lambda: gzip.compress(nifti(scl_slope=0, scl_inter=-np.inf))),
+    ("an intercept of no number", lambda: gzip.compress(nifti(scl_slope=2, scl_inter=np.nan))),
+    ("values that nothing measures", lambda: gzip.compress(filled(3e38))),
+    ("such values beside no number", lambda: gzip.compress(filled(-3e38, np.nan, 3e38))),
+    ("a range of one bit beside no number", lambda: gzip.compress(filled(16777216, np.nan, 16777218))),
     ("a wrong magic", lambda: gzip.compress(nifti(magic=b"xx"))),
     ("the end of a header only", lambda: struct.pack("<i", 348)),
     ("a pickle", lambda: b"\x80\x04\x95\x1c\x00\x00\x00\x00\x00\x00\x00\x8c\x05posix\x94."),
@@ -241,6 +258,22 @@ def test_images(tmp_path, name, content):
     grown_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
     assert grown_mb < 200, f"{grown_mb:.0f} MB for a file of {path.stat().st_size} bytes"
     assert [one.name for one in tmp_path.iterdir()] == ["a.nii.gz"]
+
+
+SCALES = [pair for pair in IMAGES if "slope" in pair[0] or "intercept" in pair[0]]
+
+
+@pytest.mark.parametrize(("name", "content"), SCALES, ids=[c[0].replace(" ", "-") for c in SCALES])
+def test_the_input_checks_flag_impossible_scale_factors(tmp_path, name, content):
+    """Already from the header, as a finding of the sheet's row, before anything is computed."""
+    path = tmp_path / "a.nii.gz"
+    path.write_bytes(content())
+    row = {
+        **{"path": str(path), "source": "a.nii.gz", "kind": "dwi", "line": 2},
+        **{"exists": True, "simulated": False},
+    }
+    (found,) = header_findings([row], "scans.tsv", check_header)
+    assert found.severity == "warning" and "scale factors" in found.message
 
 
 def test_the_corpus_is_large_enough():

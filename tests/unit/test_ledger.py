@@ -185,3 +185,28 @@ def test_a_full_disk_leaves_the_old_product(tmp_path):
         assert (mount / "a.tsv").read_text() == "old"
     finally:
         subprocess.run(["umount", str(mount)], check=True)
+
+
+def test_a_file_that_no_rule_declares_is_held_against_its_job_too(tmp_path):
+    """A table's dictionary is written beside it; half of it sets the table aside."""
+    what = "write_text('x', out); write_text('{}', out.with_suffix('.json'))"
+    assert run_job(tmp_path, what).wait() == 0
+    table = tmp_path / "endpoints" / "a.tsv"
+    assert list(entry(tmp_path)["beside"]) == [str(table.with_suffix(".json"))]
+    assert ledger.damaged(tmp_path, {}) == []
+    table.with_suffix(".json").write_text("{")
+    assert ledger.damaged(tmp_path, {}) == [str(table)]
+    table.with_suffix(".json").unlink()
+    assert ledger.damaged(tmp_path, {}) == [str(table)]
+
+
+def test_files_of_the_future_are_brought_back(tmp_path):
+    assert run_job(tmp_path, "write_text('x', out)").wait() == 0
+    table = tmp_path / "endpoints" / "a.tsv"
+    later = time.time() + 3600
+    os.utime(table, (later, later))
+    assert ledger.mend_times(tmp_path) == 0, "nothing tells that the clock went back"
+    os.utime(tmp_path / "jobs" / "measure", (later, later))
+    assert ledger.mend_times(tmp_path) == 1
+    assert table.stat().st_mtime <= time.time()
+    assert ledger.mend_times(tmp_path) == 0

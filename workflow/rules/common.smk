@@ -1,5 +1,6 @@
 """All Python of the Snakefile: the study, its targets, and what rules ask about it."""
 
+import functools
 import hashlib
 import json
 import sys
@@ -28,6 +29,7 @@ from corelab.provenance.ledger import (
     clear_leftovers,
     damaged,
     failures,
+    mend_times,
     set_aside,
     wait_for_others,
 )
@@ -41,6 +43,10 @@ from corelab.study.naming import session_entity, subject_entity
 from corelab.study.plan_figures import KINDS as FIGURE_KINDS, figure_kinds
 
 quicken()
+
+# `--config without_failed=true` arrives as text (only `True` is taken for a truth by Snakemake).
+if str(config.get("without_failed")).lower() in {"true", "false"}:
+    config["without_failed"] = str(config["without_failed"]).lower() == "true"
 
 # The design of a preset lies beneath the config, for the jobs too.
 config.update(with_preset(config))
@@ -245,6 +251,8 @@ def benchmark_of(rule_name, wildcards=""):
     return under("benchmarks", rule_name, f"{wildcards or rule_name}.tsv")
 
 
+# Kept: every path is asked for by many jobs, and a plan of thousands holds on to each answer.
+@functools.cache
 def stage(name, subject, session=None):
     """Record of a stage: the declared proof that it is done; it lists its other files."""
     parts = ["derivatives", subject, *([session] if session else []), f"{name}.json"]
@@ -395,6 +403,24 @@ def records(*names):
     if "normalise" in names:
         found += [stage("normalise", subject) for subject in SUBJECTS]
     return found
+
+
+def site_records(wildcards):
+    """Records of the measured visits of one site's subjects: --config site=NAME."""
+    name, frame = STUDY.config["site"], STUDY.sheets["participants"]
+    if name is None or "site" not in frame:
+        raise WorkflowError(
+            "The target site needs --config site=NAME, and a column site in the participants sheet."
+        )
+    people = set(frame.loc[frame["site"] == str(name), "participant_id"])
+    if not people:
+        known = ", ".join(sorted(map(str, frame["site"].dropna().unique()))[:20])
+        raise WorkflowError(f"No participant is of the site {name}. Sites: {known}")
+    return [
+        stage("measure", *key)
+        for key, (person, _) in VISITS.items()
+        if person in people
+    ]
 
 
 def feature_tables():
@@ -771,6 +797,11 @@ def recover():
     )
     if asked or not (STUDY.folder / "jobs").is_dir():
         return
+    ahead = mend_times(STUDY.folder)
+    if ahead:
+        logger.info(
+            f"The clock went back: {ahead} files in {FOLDER}/ were of the future, and are of now."
+        )
     if memory.is_dir() and any(memory.iterdir()):
         return
     wrong = damaged(

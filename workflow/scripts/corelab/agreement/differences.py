@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -249,7 +250,8 @@ def bland_altman_replicated(
         variance = float(np.nansum((table - np.nanmean(table, axis=1, keepdims=True)) ** 2) / df)
         within.append(variance)
         parts.append((variance, df, 1.0 - float(np.mean(1.0 / counts))))
-    total = sum(weight * value for value, _, weight in parts)
+    # Not sum(), which rounds differently from Python 3.12 on.
+    total = math.fsum(weight * value for value, _, weight in parts)
     method = "replicates, true value constant (Bland-Altman 1999, 5.1-5.2); MOVER"
     return _mover_limits(n, bias, total, between / n, n - 1, parts, within, method, alpha)
 
@@ -290,7 +292,7 @@ def _mover_limits(
     alpha: float,
 ) -> ReplicatedLimits:
     """Limits of agreement and their intervals by the method of variance estimates recovery."""
-    centre = sum(weight * value for value, _, weight in parts)
+    centre = math.fsum(weight * value for value, _, weight in parts)
     low2 = high2 = 0.0
     for value, freedom, weight in parts:
         low, high = (v**2 for v in standard_deviation_interval(np.sqrt(value), freedom, alpha))

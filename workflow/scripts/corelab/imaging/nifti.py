@@ -342,7 +342,24 @@ def _header(start: bytes, name: str) -> Any:
             f"{name} is an Analyze file or half of a .hdr/.img pair, which keep no orientation",
             "convert it to a single NIfTI file (.nii.gz) from the original DICOM",
         )
+    _check_scaling(header, name)
     return header
+
+
+def _check_scaling(header: Any, name: str) -> None:
+    """Refuse scale factors that no program writes.
+
+    A slope of 0 or NaN says that stored values are the values. An infinite one would be taken for
+    that too by nibabel, and make everything infinite in other programs.
+    """
+    slope, intercept = float(header["scl_slope"]), float(header["scl_inter"])
+    scaled = np.isfinite(slope) and slope != 0.0
+    if np.isinf(slope) or np.isinf(intercept) or (scaled and np.isnan(intercept)):
+        raise ImageFault(
+            f"{name} has impossible scale factors (scl_slope {slope:g}, scl_inter {intercept:g}): "
+            "what its stored numbers mean cannot be known",
+            _REEXPORT,
+        )
 
 
 def _declared_bytes(header: Any, name: str) -> int:

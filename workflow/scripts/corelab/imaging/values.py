@@ -33,6 +33,8 @@ _ADC_UNITS = {
 }
 #: Non-finite voxels inside the head, as a share of it, above which an image is refused.
 MAX_NONFINITE_SHARE = 0.001
+#: Values above this, whose squares no float32 holds, are no measurement of anything.
+MAX_VALUE = 1e18
 #: Median of a head on CT (brain, scalp, bone; air left out) in HU.
 CT_PLAUSIBLE_MEDIAN_HU = (-50.0, 150.0)
 #: Values below air are padding of the reconstruction circle.
@@ -142,10 +144,17 @@ def _finite(voxels: NDArray[Any], name: str, notes: list[str]) -> NDArray[np.flo
         image = np.asarray(voxels, dtype=np.float32)
     bad = ~np.isfinite(image)
     count = int(bad.sum())
-    if count == 0:
-        return image
     if count == image.size:
         raise ImageFault(f"{name} has no finite voxel", "export the scan again")
+    largest = float(np.abs(image, where=~bad, out=np.zeros_like(image)).max())
+    if largest > MAX_VALUE:
+        raise ImageFault(
+            f"{name} has values up to {largest:.3g}, which nothing measures: the header's type or "
+            "byte order is not that of the data",
+            "export the scan again",
+        )
+    if count == 0:
+        return image
     filled = np.nan_to_num(image, nan=0.0, posinf=0.0, neginf=0.0)
     inside = _share_inside(filled, bad)
     if inside > MAX_NONFINITE_SHARE:
@@ -171,7 +180,8 @@ def _share_inside(filled: NDArray[np.float32], bad: NDArray[np.bool_]) -> float:
     good = filled[~bad]
     if good.size == 0 or good.min() == good.max():
         return 1.0
-    head = (filled > threshold_otsu(good)) & ~bad
+    # In double precision, in which a histogram of any float32 values has bins of some width.
+    head = (filled > threshold_otsu(good.astype(np.float64))) & ~bad
     enclosed = np.zeros_like(head)
     for index in range(head.shape[2]):
         enclosed[:, :, index] = ndimage.binary_fill_holes(

@@ -87,11 +87,11 @@ def ordinal_total(
     >>> round(ordinal_total(math.exp(0.887), mean), 2)
     186.99
     """
-    total = sum(shares)
+    total = math.fsum(shares)
     if abs(total - 1) > 1e-6:
         raise ValueError(f"shares add up to {total:g}, not 1")
     z = stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)
-    spread = 1 - sum(share**3 for share in shares)
+    spread = 1 - math.fsum(share**3 for share in shares)
     return float(12 * z**2 / (math.log(odds_ratio) ** 2 * spread))
 
 

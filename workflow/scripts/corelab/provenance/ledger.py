@@ -30,6 +30,8 @@ FOLDER = "jobs"
 TEMPORARY = ".tmp-"
 #: Rules that only tell or serve something: one that failed leaves nothing undone.
 ASKING = frozenset({"compare", "index", "review", "status", "trace", "verify"})
+#: Files that this process has put in their place (:mod:`corelab.provenance.products`).
+WRITTEN: set[str] = set()
 SCRATCH = "corelab-job-"
 
 
@@ -127,6 +129,30 @@ def _read(path: Path) -> dict[str, Any] | None:
     return entry if isinstance(entry, dict) else None
 
 
+def _left(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """What a job leaves: path -> sha256 and bytes of the files that are there."""
+    return {
+        name: {"sha256": _sha256(Path(name)), "bytes": Path(name).stat().st_size}
+        for name in names
+        if Path(name).is_file()
+    }
+
+
+def _beside(study: Path, outputs: Sequence[str]) -> list[str]:
+    """Files of the study that a job wrote and does not declare: dictionaries of tables, pages.
+
+    Those of the image stages are listed, with their sha256, in the record that the stage declares.
+    """
+    root = study.absolute()
+    known = {str(Path(name).absolute()) for name in outputs}
+    found = []
+    for name in sorted(WRITTEN - known):
+        parts = Path(name).relative_to(root).parts if Path(name).is_relative_to(root) else ()
+        if parts and parts[0] not in {"derivatives", FOLDER}:
+            found.append((study / Path(*parts)).as_posix())
+    return found
+
+
 def _started(pid: int) -> str | None:
     """When a process started, in the kernel's ticks: tells it from a later one of that number."""
     try:
@@ -182,12 +208,9 @@ def recorded(
             _write(running, place.entry, durable=False)
         yield
         if place:
-            found = {
-                name: {"sha256": _sha256(Path(name)), "bytes": Path(name).stat().st_size}
-                for name in outputs
-                if Path(name).is_file()
-            }
-            _write({**head, "state": "done", "outputs": found}, place.entry, durable=True)
+            done = {**head, "state": "done", "outputs": _left(outputs)}
+            done["beside"] = _left(_beside(place.study, outputs))
+            _write(done, place.entry, durable=True)
     except BaseException as error:
         if place:
             cause = " ".join(str(error).split()) or type(error).__name__
@@ -300,6 +323,50 @@ def clear_leftovers(study: Path) -> int:
     return count
 
 
+def mend_times(study: Path, now_s: float | None = None) -> int:
+    """Bring files of the future back to now: the clock went back, or another host's is ahead.
+
+    Snakemake ends a job whose input is newer than its new output, which would be so until the clock
+    has caught up. Every run writes entries, so their folders tell whether there is anything to do.
+
+    Parameters
+    ----------
+    study
+        The study's folder.
+    now_s
+        Time now, s since 1970.
+
+    Returns
+    -------
+    int
+        Number of files.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> folder = Path(tempfile.mkdtemp()); (folder / "jobs" / "plan").mkdir(parents=True)
+    >>> (folder / "a.tsv").touch(); mend_times(folder)
+    0
+    >>> os.utime(folder / "a.tsv", (4e9, 4e9)); os.utime(folder / "jobs" / "plan", (4e9, 4e9))
+    >>> mend_times(folder), (folder / "a.tsv").stat().st_mtime < 4e9
+    (1, True)
+    """
+    now = time.time() if now_s is None else now_s
+    kept = study / FOLDER
+    folders = [one for one in kept.iterdir() if one.is_dir()] if kept.is_dir() else []
+    if not any(folder.stat().st_mtime > now for folder in folders):
+        return 0
+    count = 0
+    for root, _, names in os.walk(study):
+        os.utime(root, (now, now))
+        for path in (Path(root, name) for name in names):
+            with suppress(OSError):
+                if path.stat().st_mtime > now:
+                    os.utime(path, (now, now))
+                    count += 1
+    return count
+
+
 @dataclass
 class FolderLock:
     """One run at a time writes into a study's folder, wherever it was started.
@@ -349,20 +416,33 @@ def damaged(study: Path, codes: Mapping[str, str]) -> list[str]:
         Paths as declared. A file that no finished job of the ledger left is not among them.
     """
     wrong: list[str] = []
+    beside: dict[str, list[tuple[Mapping[str, Any], list[str]]]] = {}
     for place, entry in entries(study):
         outputs = entry.get("outputs") or {}
         if entry.get("state") != "done" or not isinstance(outputs, Mapping):
             wrong += [name for name in outputs if Path(name).is_file()]
             continue
+        for name, left in (entry.get("beside") or {}).items():
+            beside.setdefault(name, []).append((left, list(outputs)))
+        stale = place.rule in codes and entry.get("code") != codes[place.rule]
         for name, left in outputs.items():
             path = Path(name)
             if not path.is_file():
                 continue
-            stale = place.rule in codes and entry.get("code") != codes[place.rule]
-            whole = path.stat().st_size == left["bytes"] and _sha256(path) == left["sha256"]
-            if stale or not whole or not _products_whole(path, study):
+            if stale or not _as_left(path, left) or not _products_whole(path, study):
                 wrong.append(name)
+    for name, makers in beside.items():
+        # It may be written by several jobs, one after the other.
+        if not any(_as_left(Path(name), left) for left, _ in makers):
+            wrong += [one for _, outputs in makers for one in outputs if Path(one).is_file()]
     return sorted(set(wrong))
+
+
+def _as_left(path: Path, left: Mapping[str, Any]) -> bool:
+    """Whether a file is there as its job left it."""
+    return (
+        path.is_file() and path.stat().st_size == left["bytes"] and _sha256(path) == left["sha256"]
+    )
 
 
 def _products_whole(record: Path, study: Path) -> bool:

@@ -19,6 +19,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from corelab.provenance import ledger
+
 MISSING = "n/a"
 
 
@@ -62,6 +64,7 @@ def atomic_path(path: str | os.PathLike[str]) -> Iterator[Path]:
         with open(temporary, "rb+") as handle:
             os.fsync(handle.fileno())
         os.replace(temporary, target)
+        ledger.WRITTEN.add(str(target.absolute()))
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()

@@ -8,6 +8,7 @@ missing with a reason in every other case. Nothing of a reader's own value is ev
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -406,7 +407,7 @@ def _decided(case: _Case) -> tuple[dict[str, Any], dict[str, Any] | None]:
         return {**final, "reason": reason}, None
     row = case.row(discordant)
     if discordant is None:
-        value = sum(map(float, values)) / len(values) if case.numeric else values[0]
+        value = math.fsum(map(float, values)) / len(values) if case.numeric else values[0]
         how = "mean of the readers' values" if case.numeric else "the readers' grade"
         final |= {"value": value, "how": "concordant", "reason": how}
         return final, {**row, "state": "not_needed"} if third else None

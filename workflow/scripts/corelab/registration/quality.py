@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -134,7 +135,7 @@ def overlap(
         seen.append(float(inside.mean()))
     if sum(volumes) == 0:
         return 0.0, 0.0
-    dice = float(np.dot(volumes, shares) / sum(volumes))
+    dice = float(np.dot(volumes, shares) / math.fsum(volumes))
     return dice, seen[0]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +39,7 @@ from corelab.reporting.study_tables import (
 from corelab.reporting.vocabulary import (
     KIND_WORDS,
 )
+from corelab.study.schema import load_schema
 
 #: Bytes of pictures on the study's page; further subjects have theirs on their own pages.
 PICTURE_BUDGET_BYTES = 3_400_000
@@ -54,6 +57,23 @@ class Card:
     picture: pictures.Picture | None
 
 
+def told_columns(config: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
+    """Participants columns that a page may show: those of the schema, and those the config names.
+
+    Any other column can hold what tells who a person is (initials, a date of birth, a remark), and
+    nothing was asked about it.
+
+    Examples
+    --------
+    >>> config = {"analyses": [{"population": "nihss > 4 and ready == 'yes'"}]}
+    >>> told_columns(config, ["participant_id", "arm", "nihss", "initials"])
+    ['participant_id', 'arm', 'nihss']
+    """
+    known = set(load_schema("sheets")["properties"]["participants"]["properties"])
+    words = set(re.findall(r"\w+", json.dumps(config, default=str)))
+    return [name for name in columns if name in known or words.issuperset(name.split())]
+
+
 def subject_facts(results: Results, subject: str) -> list[tuple[str, str]]:
     """What the participants sheet says of a subject: pairs of column and value, blanks left out."""
     people = results.participants
@@ -62,7 +82,7 @@ def subject_facts(results: Results, subject: str) -> list[tuple[str, str]]:
         return []
     row = rows.iloc[0]
     facts = []
-    for name in people.columns:
+    for name in told_columns(results.config, list(people.columns)):
         value = row[name]
         if name != "participant_id" and value is not None and not pd.isna(value):
             text = significant(value) if isinstance(value, float) else str(value)

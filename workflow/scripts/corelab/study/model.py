@@ -463,36 +463,42 @@ def load_study(config: Mapping[str, Any]) -> Study:
     if wrong:
         raise StudyError(wrong)
     full = with_defaults(config)
-    inputs = full["inputs"]
-    given_dir = full["data_dir"] or inputs["data_dir"]
+    given_dir = full["data_dir"] or full["inputs"]["data_dir"]
     data_dir = Path(given_dir).expanduser().absolute() if given_dir else None
-    findings: list[Finding] = []
-    sheets: dict[str, pd.DataFrame] = {}
+    findings = _resolved_inputs(full, data_dir)
     paths: dict[str, Path] = {}
+    sheets = _read_sheets(full, data_dir, paths, findings)
+    simulated = (
+        Path(full["results_dir"]) / full["study"]["id"] / "phantom" if full["phantom"] else None
+    )
+    scans: list[dict[str, Any]] = []
+    if "scans" in sheets:
+        scans = _scan_rows(sheets["scans"], paths["scans"], data_dir, simulated)
+    phantoms: list[dict[str, Any]] = []
+    if "phantoms" in sheets:
+        phantoms = _phantom_rows(sheets["phantoms"], paths["phantoms"], data_dir, simulated)
+    names = {k: p.name for k, p in paths.items()}
+    findings += checks.cross_findings(full, sheets, scans, names)
+    findings += checks.phantom_findings(phantoms, names.get("phantoms", "phantoms"))
+    return Study(full, sheets, tuple(scans), tuple(findings), paths, tuple(phantoms))
+
+
+def _resolved_inputs(full: dict[str, Any], data_dir: Path | None) -> list[Finding]:
+    """Make paths of the config absolute, in place; what is wrong with them and the preset."""
+    found: list[Finding] = []
+
+    def wrong(column: str, value: Any, message: str, remedy: str) -> None:
+        found.append(Finding("error", "config", None, column, value, message, remedy))
 
     if full["preset"] and full["preset"] not in preset_names():
-        findings.append(
-            Finding(
-                "error",
-                "config",
-                None,
-                "preset",
-                full["preset"],
-                "there is no such preset",
-                "known: " + ", ".join(preset_names()),
-            )
-        )
+        known = "known: " + ", ".join(preset_names())
+        wrong("preset", full["preset"], "there is no such preset", known)
     if data_dir is not None and not data_dir.is_dir():
-        findings.append(
-            Finding(
-                "error",
-                "config",
-                None,
-                "data_dir",
-                str(given_dir),
-                "the folder is not there",
-                "correct inputs.data_dir, or give --config data_dir=FOLDER",
-            )
+        wrong(
+            "data_dir",
+            str(full["data_dir"] or full["inputs"]["data_dir"]),
+            "the folder is not there",
+            "correct inputs.data_dir, or give --config data_dir=FOLDER",
         )
     for atlas in full["atlases"]:
         for key in ("path", "labels"):
@@ -500,20 +506,27 @@ def load_study(config: Mapping[str, Any]) -> Study:
     if full["locked_plan"]:
         full["locked_plan"] = os.fspath(_input_path(full["locked_plan"], data_dir))
         if not Path(full["locked_plan"]).is_file():
-            findings.append(
-                Finding(
-                    "error",
-                    "config",
-                    None,
-                    "locked_plan",
-                    full["locked_plan"],
-                    "the file is not there",
-                    "give the copy of statistics/plan.json that was kept at the lock",
-                )
+            wrong(
+                "locked_plan",
+                full["locked_plan"],
+                "the file is not there",
+                "give the copy of statistics/plan.json that was kept at the lock",
             )
     if full["registration"]["ct_template"]:
         template = _input_path(full["registration"]["ct_template"], data_dir)
         full["registration"]["ct_template"] = os.fspath(template)
+    return found
+
+
+def _read_sheets(
+    full: Mapping[str, Any],
+    data_dir: Path | None,
+    paths: dict[str, Path],
+    findings: list[Finding],
+) -> dict[str, pd.DataFrame]:
+    """All sheets that the config names; their paths and findings are added to the collections."""
+    inputs = full["inputs"]
+    sheets: dict[str, pd.DataFrame] = {}
     given = {name: inputs[name] for name in SHEETS} | {"published": full["published"]}
     for name, text in given.items():
         if text:
@@ -537,17 +550,4 @@ def load_study(config: Mapping[str, Any]) -> Study:
                 sheets["participants"], frame, paths[key].name
             )
             findings += found
-
-    simulated = (
-        Path(full["results_dir"]) / full["study"]["id"] / "phantom" if full["phantom"] else None
-    )
-    scans: list[dict[str, Any]] = []
-    if "scans" in sheets:
-        scans = _scan_rows(sheets["scans"], paths["scans"], data_dir, simulated)
-    phantoms: list[dict[str, Any]] = []
-    if "phantoms" in sheets:
-        phantoms = _phantom_rows(sheets["phantoms"], paths["phantoms"], data_dir, simulated)
-    names = {k: p.name for k, p in paths.items()}
-    findings += checks.cross_findings(full, sheets, scans, names)
-    findings += checks.phantom_findings(phantoms, names.get("phantoms", "phantoms"))
-    return Study(full, sheets, tuple(scans), tuple(findings), paths, tuple(phantoms))
+    return sheets
