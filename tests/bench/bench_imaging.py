@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import resource
 import subprocess
 import sys
 import tempfile
@@ -60,11 +61,13 @@ elif stage == "to MNI152 (fast)":
 elif stage == "measure":
     from corelab.measurement.visit import measure_visit
     write("measure", measure_visit(record("prepare"), record("segment"), None, record("normalise"),
-                                   folder, atlases=[], settings={"nsd_tolerance_mm": 2.0}))
+                                   folder, atlases=[], settings=json.loads(sys.argv[4])))
 elif stage == "figures":
     from corelab.registration.figures import quality_figures
     visit = {"visit": rows[0]["visit"], "prepare": record("prepare"), "segment": record("segment"), "perfuse": None}
     quality_figures([visit], record("normalise"), folder)
+# Its own figure: what the parent gets of a child counts the parent's memory at the fork.
+print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
 """
 STAGES = (
     "conform and brain masks", "rigid within the visit", "segment", "to MNI152 (fast)", "measure",
@@ -84,8 +87,10 @@ class Cost:
 def costs() -> list[Cost]:
     """CPU time and peak memory of each stage of one visit, each in a process of its own."""
     from corelab.phantom import TrialSpec, simulate_scan
+    from corelab.study.schema import with_defaults
 
     participant, visit, kinds = TIMED
+    measurement = json.dumps(with_defaults({})["measurement"])
     found = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -97,16 +102,25 @@ def costs() -> list[Cost]:
             for kind in kinds
         ]  # fmt: skip
         for stage in STAGES:
-            command = [sys.executable, "-c", _STAGES, str(folder), stage, json.dumps(rows)]
+            command = [
+                sys.executable,
+                "-c",
+                _STAGES,
+                str(folder),
+                stage,
+                json.dumps(rows),
+                measurement,
+            ]
             environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow" / "scripts")}
-            process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
-            _, status, usage = os.wait4(process.pid, 0)
-            process.returncode = os.waitstatus_to_exitcode(status)
-            if process.returncode != 0:
-                raise RuntimeError(f"stage {stage!r} failed")
-            cpu_s = usage.ru_utime + usage.ru_stime
-            found.append(Cost(stage, cpu_s, usage.ru_maxrss / 1024))
-            print(f"{stage:<28} {cpu_s:7.1f} CPU s {usage.ru_maxrss / 1024:7.0f} MiB", flush=True)
+            before = resource.getrusage(resource.RUSAGE_CHILDREN)
+            done = subprocess.run(
+                command, env=environment, stdout=subprocess.PIPE, text=True, check=True
+            )
+            after = resource.getrusage(resource.RUSAGE_CHILDREN)
+            cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+            memory_mb = int(done.stdout.split()[-1]) / 1024
+            found.append(Cost(stage, cpu_s, memory_mb))
+            print(f"{stage:<28} {cpu_s:7.1f} CPU s {memory_mb:7.0f} MiB", flush=True)
     return found
 
 

@@ -248,7 +248,7 @@ def joint_test(odds: Estimate, size: Estimate) -> tuple[float, float]:
     >>> round(chi2, 6), round(p, 4)
     (8.0, 0.0183)
     """
-    chi2 = sum((part.estimate / part.standard_error) ** 2 for part in (odds, size))
+    chi2 = math.fsum((part.estimate / part.standard_error) ** 2 for part in (odds, size))
     return float(chi2), float(stats.chi2.sf(chi2, 2))
 
 
