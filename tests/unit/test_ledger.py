@@ -1,6 +1,7 @@
 """The ledger of jobs: what is known of a job whatever became of it."""
 
 import errno
+import json
 import os
 import signal
 import subprocess
@@ -13,12 +14,14 @@ from helpers import REPOSITORY
 
 from corelab.provenance import ledger
 from corelab.provenance.products import atomic_path, write_text
+from corelab.provenance.progress import scan_failures
 
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow" / "scripts")}
 JOB = """
 import sys, time, tempfile, pathlib
 from types import SimpleNamespace
 from corelab.provenance.job import Plain, job
+from corelab.provenance.progress import scan_failures
 from corelab.provenance.products import atomic_path, write_text
 class Cards(dict):
     pass
@@ -81,6 +84,19 @@ def test_a_failed_job_leaves_its_cause(tmp_path, what, cause):
     (one,) = ledger.failures(tmp_path)
     assert (one.subject, one.visit, one.step, one.cause) == ("sub-1", "ses-a", "measure", cause)
     assert one.log.endswith("logs/measure/sub-1_ses-a.log")
+
+
+def test_a_damaged_record_is_told_with_all_others(tmp_path):
+    folder = tmp_path / "derivatives" / "sub-1" / "ses-a"
+    folder.mkdir(parents=True)
+    (folder / "prepare.json").write_text('{"scans": [')
+    whole = {"participant_id": "1", "visit": "a", "status": "failed", "reason": "no tissue"}
+    (folder / "segment.json").write_text(json.dumps(whole))
+    stages = {stage: [f"derivatives/sub-1/ses-a/{stage}.json"] for stage in ("prepare", "segment")}
+    damaged, other = scan_failures(tmp_path, stages)
+    assert (damaged.subject, damaged.visit, damaged.step) == ("sub-1", "ses-a", "prepare")
+    assert "damaged" in damaged.cause and damaged.log.endswith("logs/prepare/sub-1_ses-a.log")
+    assert (other.subject, other.cause) == ("1", "no tissue")
 
 
 def test_a_killed_job_is_known_and_its_rubbish_is_cleared(tmp_path):

@@ -90,12 +90,19 @@ def scan_failures(study: Path, stages: Mapping[str, Sequence[str]]) -> list[Fail
         for path in paths:
             if not (study / path).is_file():
                 continue
-            record = read_json(study / path)
             # A log is named after the subject and visit of its record, or after the record.
-            name = "_".join(Path(path).parts[1:-1])
+            places = Path(path).parts[1:-1]
+            name = "_".join(places)
             if not path.startswith("derivatives/"):
-                name = Path(path).stem
-            for item, cause in troubles(record):
+                places, name = (), Path(path).stem
+            try:
+                record = read_json(study / path)
+                told = troubles(record)
+            except ValueError as error:
+                # Whoever asks what is wrong must hear of this one too, and of all others.
+                record = dict(zip(("participant_id", "visit"), places, strict=False))
+                told = [({}, f"the record is damaged ({error}): make it again")]
+            for item, cause in told:
                 who, visit = (
                     str(item.get(key) or record.get(key) or "")
                     for key in ("participant_id", "visit")
