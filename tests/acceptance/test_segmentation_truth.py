@@ -84,6 +84,20 @@ def test_simulated_trial(participant, visit, kinds, seed, tmp_path):
         assert abs(mask.sum() / truth.sum() - 1) <= 0.10, (label, source)
 
 
+def test_adc_alone_gives_the_infarct_and_no_more(tmp_path):
+    """A damaged DWI: growth without a signal once gave 377 mL where there were 35."""
+    from corelab.phantom import TrialSpec, simulate_scan, write_truth_images
+
+    spec = TrialSpec(seed=7)
+    scan = simulate_scan(spec, "002", "day5", "adc", tmp_path / "adc.nii.gz")
+    entry = segmented({"adc": scan}, tmp_path, "stroke")["infarct", "pipeline"]
+    truth = read_mask(write_truth_images(spec, "002", "day5", "dwi", tmp_path / "truth")["infarct"])
+    mask = read_mask(tmp_path / entry["path"])
+    assert "ADC alone" in entry["reason"]
+    assert dice(mask, truth) >= 0.85
+    assert abs(mask.sum() / truth.sum() - 1) <= 0.10
+
+
 # --- real scans ----------------------------------------------------------------------------------
 
 

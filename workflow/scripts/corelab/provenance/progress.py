@@ -97,7 +97,7 @@ def scan_failures(study: Path, stages: Mapping[str, Sequence[str]]) -> list[Fail
                 places, name = (), Path(path).stem
             try:
                 record = read_json(study / path)
-                told = troubles(record)
+                told = list(troubles(record))
             except ValueError as error:
                 # Whoever asks what is wrong must hear of this one too, and of all others.
                 record = dict(zip(("participant_id", "visit"), places, strict=False))

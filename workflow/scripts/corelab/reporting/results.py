@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -291,13 +291,22 @@ def _order_key(order: Sequence[str]) -> Any:
     return lambda visit: (rank.get(visit, len(rank)), visit)
 
 
+def _whole_records(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
+    """Records that can be read; a damaged one is none, and ``status`` names it."""
+    for path in sorted(paths):
+        try:
+            record = read_json(path)
+        except ValueError:
+            continue
+        yield record
+
+
 def read_visits(folder: Path, visit_order: Sequence[str] = ()) -> tuple[Visit, ...]:
     """Stage records below ``derivatives/``, by subject and visit order."""
     stages = ("prepare", "segment", "perfuse", "measure")
     found: dict[tuple[str, str], dict[str, Any]] = {}
     for stage in stages:
-        for path in sorted((folder / "derivatives").glob(f"sub-*/ses-*/{stage}.json")):
-            record = read_json(path)
+        for record in _whole_records((folder / "derivatives").glob(f"sub-*/ses-*/{stage}.json")):
             key = (str(record.get("participant_id", "")), str(record.get("visit", "")))
             found.setdefault(key, {})[stage] = record
     rank = _order_key(visit_order)
@@ -511,8 +520,7 @@ def read_results(
             )
         )
     normalised = {}
-    for path in sorted((root / "derivatives").glob("sub-*/normalise.json")):
-        record = read_json(path)
+    for record in _whole_records((root / "derivatives").glob("sub-*/normalise.json")):
         normalised[str(record.get("participant_id", ""))] = record
     results = Results(
         folder=root,

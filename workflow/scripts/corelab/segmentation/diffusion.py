@@ -57,7 +57,7 @@ def apparent_diffusion(b0: Image, dwi: Image, b_value_s_mm2: float = 1000.0) -> 
 
 
 class DiffusionInfarct(ThresholdSegmenter):
-    """Infarct by seed and grow on ADC and DWI; on DWI alone where there is no ADC (flagged).
+    """Infarct by seed and grow on ADC and DWI; where one is missing on the other alone (flagged).
 
     Seeds are voxels with ADC below ``adc_seed_below_mm2_s`` and DWI more than ``dwi_z_seed``
     spreads above normal tissue; they grow to ``adc_grow_below_mm2_s`` and ``dwi_z_grow``. ADC is
@@ -136,7 +136,7 @@ class DiffusionInfarct(ThresholdSegmenter):
                     "(0.55e-3 to 1.05e-3 expected): a fixed threshold is not safe"
                 )
         if dwi is None:
-            flags["no_dwi"] = "no DWI: the infarct rests on the ADC alone"
+            flags["no_dwi"] = "no DWI: the infarct rests on the ADC alone, below its seed's limit"
             z = np.where(tissue, 9.0, 0.0)
             mirrored = np.zeros(brain.shape)
             side = np.full(brain.shape, 99.0)
@@ -171,9 +171,12 @@ class DiffusionInfarct(ThresholdSegmenter):
         """Seed, grow, fill, drop small and mirrored clusters."""
         maps, z = evidence.maps, evidence.maps["z"]
         tissue = maps["tissue"]
+        # Without a signal that shows where the lesion ends, growth would run into normal tissue.
+        alone = "no_dwi" in evidence.flags
         if "adc" in maps:
             adc = maps["adc"]
-            low = tissue & (adc < parameters["adc_grow_below_mm2_s"])
+            limit = "adc_seed_below_mm2_s" if alone else "adc_grow_below_mm2_s"
+            low = tissue & (adc < parameters[limit])
             seed = low & (adc < parameters["adc_seed_below_mm2_s"]) & (z > parameters["dwi_z_seed"])
             # An embolus of a few voxels has its ADC averaged with normal tissue, its signal not.
             seed |= low & (z > parameters["z_conspicuous"])
@@ -188,7 +191,7 @@ class DiffusionInfarct(ThresholdSegmenter):
         if "adc" in maps:
             edge &= within_edge(mask, evidence.quality["adc_normal_mm2_s"] - maps["adc"], share)
         mask &= seed | edge
-        if "adc" in maps:
+        if "adc" in maps and not alone:
             mask |= _mixed_with_fluid(mask, evidence, parameters)
         # Noise leaves pinholes in a lesion; CSF in a sulcus stays out.
         holes = ndimage.binary_closing(mask, ndimage.generate_binary_structure(3, 1)[:, :, 1:2])
