@@ -70,7 +70,7 @@ def planned(how, config):
 
 def test_the_plan_stays_as_it_is(study):
     plain = planned("plain", study)
-    assert len(plain[0]) == 41 and len(plain[1]) > 60
+    assert len(plain[0]) == 42 and len(plain[1]) > 60
     assert planned("quickened", study) == plain
 
 
