@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
 
@@ -18,6 +19,7 @@ from corelab.radiomics import (
     feature_rows,
     feature_settings,
     feature_table,
+    features,
     grey_levels,
 )
 from corelab.radiomics.features import _mirp_table, _spatial_autocorrelation
@@ -116,7 +118,9 @@ def test_same_values_every_time_and_in_a_larger_field_of_view(texture):
     assert wide == pytest.approx(first, rel=1e-9, abs=1e-9)
 
 
-def test_moran_and_geary_equal_those_of_mirp_where_it_takes_all_pairs(texture):
+def test_moran_and_geary_equal_those_of_mirp_where_it_takes_all_pairs(texture, monkeypatch):
+    # Otherwise MIRP is kept from going through the pairs.
+    monkeypatch.setattr(features, "_without_voxel_pairs", contextlib.nullcontext)
     image, mask = texture
     settings = feature_settings({"families": ["shape"]})
     region, sizes = mask.get_fdata() > 0, np.array([1.0, 2.0, 5.0])
@@ -267,7 +271,9 @@ def test_rows_are_what_the_risk_score_reads(texture):
         pd.DataFrame(), pd.DataFrame({"participant_id": ["007"]}), radiomics=feature_table([rows])
     )
     chosen = selected_features({"id": "r", "series": ["T1c"], "labels": ["enhancing"]}, tables)
-    assert len(chosen) == 124
+    # Shape belongs to the mask, whichever series are asked for.
+    assert len(chosen) == 145
+    assert set(chosen["series"]) == {"T1c", "mask"}
     assert "T1c/enhancing/cm_contrast_3D_comb" in set(chosen["name"])
 
 
