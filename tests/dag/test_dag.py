@@ -1,5 +1,7 @@
 """The jobs that a study asks for, exactly, from a dry run."""
 
+import re
+
 import pytest
 from helpers import REPOSITORY
 from workflow_runs import jobs, snakemake, tables_study, write_study
@@ -163,3 +165,22 @@ def test_each_target_can_be_asked_for(tmp_path, target):
     config = tables_study(tmp_path)
     result = snakemake("-n", "--configfile", str(config), "--", target)
     assert result.returncode == 0, result.stdout
+
+
+@pytest.mark.parametrize("config", ["config/config.yaml", "config/glioblastoma/config.yaml"])
+def test_all_asks_for_an_output_of_every_job(config, tmp_path):
+    """Otherwise a deleted or damaged one stays away once its successors are there."""
+    told = snakemake(
+        *("-n", "--quiet", "host", "--configfile", config, "--config", f"results_dir={tmp_path}")
+    ).stdout
+    blocks = re.split(r"(?m)^(?:Job \d+: |(?:local)?rule )", told)[1:]
+    (asked,) = (re.search(r"input: (.*)", block)[1] for block in blocks if block[:4] == "all:")
+    hidden = {
+        block.splitlines()[0]
+        for block in blocks
+        if block[:4] != "all:"
+        and set(asked.split(", ")).isdisjoint(
+            re.split(", |; ", re.search(r"Missing output files: (.*)", block)[1])
+        )
+    }
+    assert len(blocks) > 100 and hidden == set()

@@ -11,7 +11,7 @@ import time
 import pytest
 import yaml
 from helpers import REPOSITORY
-from workflow_runs import snakemake, tables_study
+from workflow_runs import jobs, snakemake, tables_study
 
 from corelab.provenance import ledger
 
@@ -116,6 +116,39 @@ def test_killed_run_lost_memory_and_half_a_file(study):
     assert "are made again" in done.stdout
     assert manifest(work) == manifest(folder / "undisturbed")
     assert not list(results.rglob(".tmp-*"))
+
+
+def test_every_table_damaged_and_memory_lost(study):
+    folder, config, _ = study
+    work = folder / "damaged"
+    shutil.copytree(folder / "undisturbed", work)
+    shutil.rmtree(work / ".snakemake")
+    for kind in ("endpoints", "statistics"):
+        victims = list((work / "results" / "tables" / kind).rglob("*.tsv"))
+        assert len(victims) > 5
+        for path in victims:
+            path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    done = run(work, config)
+    assert done.returncode == 0, done.stdout[-6000:]
+    assert "are made again" in done.stdout
+    assert manifest(work) == manifest(folder / "undisturbed")
+    assert (work / "results/tables/jobs/set-aside/endpoints/measurements.tsv").is_file()
+
+
+def test_a_damaged_table_comes_back_though_all_is_made_from_it(study):
+    folder, config, _ = study
+    work = folder / "one damaged"
+    shutil.copytree(folder / "undisturbed", work)
+    shutil.rmtree(work / ".snakemake")
+    lost = "results/tables/endpoints/flow.json"
+    (work / lost).unlink()
+    done = run(work, config, "--", "statistics")
+    assert done.returncode == 0, done.stdout[-6000:]
+    for name in (lost, "results/tables/endpoints/measurements.tsv"):
+        assert (work / name).read_bytes() == (folder / "undisturbed" / name).read_bytes()
+    assert jobs(done.stdout)["collect"] == 1
+    # Nothing of it is a failed job.
+    assert run(work, config, "--", "status").stdout.count("ended without a word") == 0
 
 
 def test_random_kills_leave_the_same_products(tmp_path):

@@ -72,6 +72,19 @@ def test_a_done_job_leaves_the_hash_of_its_outputs(tmp_path):
     assert not (tmp_path / "endpoints" / "a.tsv").exists()
 
 
+def test_what_is_never_made_anew_is_never_set_aside(tmp_path):
+    """Another secret would be other pseudonyms; without the lock there is nothing to hold against."""
+    for name in ("key.tsv", "sample.tsv", "lock.json"):
+        path = tmp_path / "reading" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("made")
+        place = ledger.Place(tmp_path, "read_packages", name)
+        with ledger.recorded(place, outputs=[str(path)], code="old"):
+            pass
+    wrong = ledger.damaged(tmp_path, {"read_packages": "new"})
+    assert wrong == [str(tmp_path / "reading" / "sample.tsv")]
+
+
 @pytest.mark.parametrize(
     ("what", "cause"),
     [

@@ -724,28 +724,49 @@ def exhibits():
 
 
 def targets(*names):
-    """Files of the named targets; only the preflight where the study is not sound."""
+    """Files of the named targets; only the preflight where the study is not sound.
+
+    A target names an output of every job that leads to it. Snakemake makes a missing file only if
+    somebody asks for it or something is still to be made from it: one that was deleted or set aside
+    would otherwise stay away.
+    """
     truth = [under("phantom", "truth.tsv")] if SIMULATED else []
+    stages = ("prepare", "segment", "perfuse", "normalise")
+    images = [FINDINGS, *SIMULATED, *records(*stages)]
+    measured = [*images, *measured_records(), MEASUREMENTS]
+    features = [*feature_tables(), FEATURES]
+    radiomics = any(one["type"] == "radiomics" for one in ANALYSES.values())
+    forms = bool(STUDY.config["reading"]["forms"])
     parts = {
         "phantom": [*SIMULATED, *sorted(SIMULATED_QA), *truth],
-        "images": [
-            *records("prepare", "segment", "perfuse", "normalise"),
-            *contact_sheets(),
-        ],
+        "images": [*images, *quality_records(), *contact_sheets()],
         "endpoints": [
-            MEASUREMENTS,
+            *measured,
             under("endpoints", "acquisition.tsv"),
             under("endpoints", "flow.tsv"),
             under("endpoints", "overlap.tsv"),
+            *sorted(SIMULATED_QA),
             under("endpoints", "phantoms.tsv"),
             *QUALITY.values(),
+            *quality_records(),
+            *noise_repeats(),
             *quality_products(),
             *map_files(),
-            *[FEATURES] * STUDY.has_features,
+            *features * STUDY.has_features,
             *truth,
             *cutoffs(),
         ],
         "statistics": [
+            *measured,
+            *features * radiomics,
+            *[under("reading", "returned_reads.tsv")] * forms,
+            *FINAL_READS,
+            *LOCK,
+            *(under("statistics", "by_analysis", f"{name}.tsv") for name in ANALYSES),
+            *(
+                under("statistics", "without_exclusions", f"{name}.tsv")
+                for name in sensitivity_analyses()
+            ),
             *STATISTICS_TABLES,
             under("statistics", "plan.json"),
             under("statistics", "plan_deviations.tsv"),

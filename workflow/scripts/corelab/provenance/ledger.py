@@ -27,12 +27,16 @@ from pathlib import Path
 from typing import IO, Any
 
 FOLDER = "jobs"
+SET_ASIDE = "set-aside"
 TEMPORARY = ".tmp-"
 #: Rules that only tell or serve something: one that failed leaves nothing undone.
 ASKING = frozenset({"compare", "index", "review", "status", "trace", "verify"})
 #: Files that this process has put in their place (:mod:`corelab.provenance.products`).
 WRITTEN: set[str] = set()
 SCRATCH = "corelab-job-"
+#: Outputs that jobs update and never make anew: the secret behind the pseudonyms of the readers'
+#: packages, and the lock that reads are held against.
+KEPT = frozenset({"reading/key.tsv", "reading/lock.json"})
 
 
 class Terminated(BaseException):
@@ -234,9 +238,11 @@ def entries(study: Path) -> Iterator[tuple[Place, dict[str, Any]]]:
     """All entries of a study, sorted."""
     root = study / FOLDER
     for path in sorted(root.rglob("*.json")):
+        parts = path.relative_to(root).with_suffix("").parts
+        if path.name.startswith(".") or parts[0] == SET_ASIDE:
+            continue
         entry = _read(path)
-        if entry is not None and not path.name.startswith("."):
-            parts = path.relative_to(root).with_suffix("").parts
+        if entry is not None:
             yield Place(study, parts[0], "/".join(parts[1:])), entry
 
 
@@ -401,7 +407,7 @@ class FolderLock:
 
 
 def damaged(study: Path, codes: Mapping[str, str]) -> list[str]:
-    """Outputs that are there but not as their job left them, or left by other code.
+    """Outputs of jobs of which one is not as the job left it, or that other code left.
 
     Parameters
     ----------
@@ -413,29 +419,34 @@ def damaged(study: Path, codes: Mapping[str, str]) -> list[str]:
     Returns
     -------
     list of str
-        Paths as declared. A file that no finished job of the ledger left is not among them.
+        Those of them that are there, as declared: all outputs of such a job, because Snakemake
+        looks only at those that somebody asks for. Not among them: a file that no job of the ledger
+        left, and :data:`KEPT`.
     """
-    wrong: list[str] = []
+    wrong: set[str] = set()
     beside: dict[str, list[tuple[Mapping[str, Any], list[str]]]] = {}
     for place, entry in entries(study):
         outputs = entry.get("outputs") or {}
-        if entry.get("state") != "done" or not isinstance(outputs, Mapping):
-            wrong += [name for name in outputs if Path(name).is_file()]
+        whole = (
+            entry.get("state") == "done"
+            and isinstance(outputs, Mapping)
+            and not (place.rule in codes and entry.get("code") != codes[place.rule])
+            and all(
+                _as_left(Path(name), left) and _products_whole(Path(name), study)
+                for name, left in outputs.items()
+            )
+        )
+        if not whole:
+            wrong.update(outputs)
             continue
         for name, left in (entry.get("beside") or {}).items():
             beside.setdefault(name, []).append((left, list(outputs)))
-        stale = place.rule in codes and entry.get("code") != codes[place.rule]
-        for name, left in outputs.items():
-            path = Path(name)
-            if not path.is_file():
-                continue
-            if stale or not _as_left(path, left) or not _products_whole(path, study):
-                wrong.append(name)
     for name, makers in beside.items():
         # It may be written by several jobs, one after the other.
         if not any(_as_left(Path(name), left) for left, _ in makers):
-            wrong += [one for _, outputs in makers for one in outputs if Path(one).is_file()]
-    return sorted(set(wrong))
+            wrong.update(one for _, outputs in makers for one in outputs)
+    kept = {study / name for name in KEPT}
+    return sorted(name for name in wrong if Path(name).is_file() and Path(name) not in kept)
 
 
 def _as_left(path: Path, left: Mapping[str, Any]) -> bool:
@@ -458,9 +469,9 @@ def _products_whole(record: Path, study: Path) -> bool:
 
 
 def set_aside(paths: Iterable[str], study: Path) -> None:
-    """Move damaged outputs to ``jobs/set-aside``, so that their jobs run again."""
+    """Move damaged outputs to their place below ``jobs/set-aside``, so that their jobs run again."""
     for name in paths:
-        target = study / FOLDER / "set-aside" / Path(name).name
+        target = study / FOLDER / SET_ASIDE / Path(name).relative_to(study)
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(name, target)
 
