@@ -469,7 +469,7 @@ def _products_whole(record: Path, study: Path) -> bool:
 
 
 def set_aside(paths: Iterable[str], study: Path) -> None:
-    """Move damaged outputs to their place below ``jobs/set-aside``, so that their jobs run again."""
+    """Move damaged outputs to their place below ``jobs/set-aside``; their jobs run again."""
     for name in paths:
         target = study / FOLDER / SET_ASIDE / Path(name).relative_to(study)
         target.parent.mkdir(parents=True, exist_ok=True)
