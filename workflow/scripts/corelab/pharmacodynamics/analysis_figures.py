@@ -21,6 +21,7 @@ from corelab.pharmacodynamics import figures
 from corelab.pharmacodynamics.analysis_set import (
     endpoint_by_visit,
     endpoints_of,
+    in_order,
     outcome_values,
 )
 from corelab.pharmacodynamics.multiplicity import CONCLUSIONS
@@ -122,6 +123,18 @@ class Drawing:
             str(p): str(int(g)) if isinstance(g, float) and g.is_integer() else str(g)
             for p, g in zip(known["participant_id"], known[self.by], strict=True)
         }
+
+    def order(self) -> list[str]:
+        """Groups as every figure shows them: the reference, then by dose where arms have one."""
+        groups = self.groups()
+        people = population(self.analysis, self.tables).set_index("participant_id")
+        doses = {}
+        if "dose" in people:
+            given = (
+                pd.to_numeric(people["dose"], errors="coerce").groupby(groups).agg(["min", "max"])
+            )
+            doses = given.loc[given["min"] == given["max"], "min"].to_dict()
+        return in_order(groups.values(), self.analysis.get("reference"), doses)
 
     def values(self, endpoint: str, **changes: Any) -> list[tuple[str, pd.Series]]:
         """Values of the endpoint by visit, as the analysis takes them."""
@@ -266,7 +279,9 @@ def _comparison(drawing: Drawing) -> list[Panel]:
                 visits: list[str] = visits,
                 words: str = axis_words(endpoint),
             ) -> None:
-                figures.spaghetti(axes, long, visits, groups=groups, ylabel=words)
+                figures.spaghetti(
+                    axes, long, visits, groups=groups, order=drawing.order(), ylabel=words
+                )
 
             panels.append(Panel(profile, "every participant and mean with 95 % interval"))
         if derivation in {"change", "percent_change", "log_ratio"} or endpoint.endswith(
@@ -288,7 +303,9 @@ def _waterfalls(
         def draw(axes: Axes, inside: pd.Series = inside, visit: str = visit) -> None:
             names = [groups[p] for p in inside.index]
             words = f"{axis_words(endpoint, derivation)} ({visit})"
-            figures.waterfall(axes, inside.to_numpy(), groups=names, ylabel=words)
+            figures.waterfall(
+                axes, inside.to_numpy(), groups=names, order=drawing.order(), ylabel=words
+            )
 
         panels.append(Panel(draw, "waterfall of every participant", 2.9))
     return panels
@@ -305,7 +322,7 @@ def _distributions(drawing: Drawing, endpoint: str, groups: Mapping[str, str]) -
 
     def draw(axes: Axes) -> None:
         labels = pd.Series([groups[p] for p in inside.index], index=inside.index)
-        names = sorted(set(labels))
+        names = [name for name in drawing.order() if name in set(labels)]
         for k, name in enumerate(names):
             own = np.sort(inside[labels == name].to_numpy())
             spread = 0.32 * (((np.arange(own.size) * 0.618034) % 1) - 0.5)
@@ -362,6 +379,7 @@ def _dose_response(drawing: Drawing) -> list[Panel]:
                     frame["value"],
                     model=model,
                     groups=labels,
+                    order=drawing.order(),
                     xlabel=name,
                     ylabel=f"{words} ({visit})",
                 )
@@ -402,6 +420,7 @@ def _correlation(drawing: Drawing) -> list[Panel]:
                         frame["other"],
                         frame["value"],
                         groups=labels,
+                        order=drawing.order(),
                         xlabel=f"{axis_words(name)} ({at})" if at else axis_words(name),
                         ylabel=f"{words} ({visit})",
                     )
@@ -426,7 +445,7 @@ def _ordinal(drawing: Drawing) -> list[Panel]:
         return []
     top = max(int(inside.max()), 6 if outcome == "mrs" else 0)
     categories = range(min(int(inside.min()), 0 if outcome == "mrs" else 99), top + 1)
-    names = sorted({groups[p] for p in inside.index})
+    names = [name for name in drawing.order() if name in {groups[p] for p in inside.index}]
 
     def draw(axes: Axes) -> None:
         figures.rankin_bars(
@@ -511,7 +530,12 @@ def _survival(drawing: Drawing) -> list[Panel]:
         labels = [groups[p] for p in inside.index] if groups else None
         words = f"Without {event.upper() if len(event) < 4 else event}"
         figures.kaplan_meier_figure(
-            axes, inside["time_days"], inside["event"], labels, ylabel=words
+            axes,
+            inside["time_days"],
+            inside["event"],
+            labels,
+            order=drawing.order() if groups else None,
+            ylabel=words,
         )
 
     return [Panel(draw, "Kaplan-Meier curves with numbers at risk", 4.2, below=1.3)]

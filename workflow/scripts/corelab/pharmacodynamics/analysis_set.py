@@ -6,7 +6,8 @@ participant without one of the values is left out and counted in the note of the
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -289,6 +290,40 @@ def levels_of(
         chosen = usual[0] if usual else present[0]
         note = f"reference {chosen} taken {'by name' if usual else 'as the first in order'}"
     return chosen, tuple(level for level in present if level != chosen), note
+
+
+def in_order(
+    levels: Iterable[str], reference: Any = None, doses: Mapping[str, float] | None = None
+) -> list[str]:
+    """Levels as a figure or a table shows them: the reference, then by dose, number or name.
+
+    Parameters
+    ----------
+    levels
+        Names, as often as they come.
+    reference
+        Named by the plan; otherwise a usual one (placebo, control ...) where there is one.
+    doses
+        Level -> dose, where each level has one.
+
+    Examples
+    --------
+    >>> in_order(["high", "placebo", "low"])
+    ['placebo', 'high', 'low']
+    >>> in_order(["high", "placebo", "low"], doses={"placebo": 0, "low": 10, "high": 20})
+    ['placebo', 'low', 'high']
+    >>> in_order(["10", "9", "0"]), in_order(["a", "b"], reference="b")
+    (['0', '9', '10'], ['b', 'a'])
+    """
+    present = sorted(set(map(str, levels)))
+    first = {_level(reference)} if reference is not None else set(USUAL_REFERENCES)
+
+    def rank(level: str) -> tuple[bool, float, float, str]:
+        number = float(level) if re.fullmatch(r"-?\d+(\.\d+)?", level) else np.inf
+        named = level in first or (reference is None and level.lower() in first)
+        return not named, (doses or {}).get(level, np.inf), number, level
+
+    return sorted(present, key=rank)
 
 
 def design(

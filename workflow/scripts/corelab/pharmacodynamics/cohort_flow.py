@@ -13,6 +13,7 @@ from corelab.study.expression import select
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.text import Text
 
 
 class FlowError(ValueError):
@@ -261,43 +262,45 @@ def consort(axes: Axes, frame: pd.DataFrame, *, start: str, end: str) -> Axes:
     stages = list(dict.fromkeys(steps["stage"]))
     axes.set_axis_off()
     axes.set(xlim=(0, 10), ylim=(0, 1))
-    box: dict[str, Any] = {"boxstyle": "round,pad=0.45", "fc": "white", "ec": "0.25", "lw": 1}
-    arrow: dict[str, Any] = {"arrowstyle": "-|>", "color": "0.25", "lw": 1, "shrinkA": 0}
+    frame_of: dict[str, Any] = {"boxstyle": "round,pad=0.45", "fc": "white", "ec": "0.25", "lw": 1}
+
+    def box(x: float, y: float, words: str, *, bold: bool = False, **how: Any) -> Text:
+        drawn = frame_of | {"lw": 1.8 if bold else 1}
+        return axes.text(x, y, words, **{"ha": "center", "va": "center", "bbox": drawn} | how)
+
+    def arrow(
+        start: tuple[float, float], end: tuple[float, float], out_of: Text | None, into: Text
+    ) -> None:
+        # From edge to edge of the boxes, whose sizes follow the font and not the axes.
+        how = {"arrowstyle": "-|>", "color": "0.25", "lw": 1, "shrinkA": 0, "shrinkB": 0}
+        edges = {"patchA": out_of and out_of.get_bbox_patch(), "patchB": into.get_bbox_patch()}
+        axes.annotate("", end, start, arrowprops=how | edges)
+
     lines = [int((steps["stage"] == stage).sum()) + 1 for stage in stages]
     unit = 1 / (sum(lines) + 1.9 * (len(stages) + 1) + (2.2 if len(parts) else 0))
     entering = int(steps["n_in"].iloc[0]) if len(steps) else int(parts["n_in"].iloc[0])
     # Without exclusions at the side the figure is centred.
     place, x = 1 - unit, 2.6 if len(steps) else 5.0
-    axes.text(x, place, f"{start}\nn = {entering}", ha="center", va="center", bbox=box)
+    above = box(x, place, f"{start}\nn = {entering}")
     for stage, height in zip(stages, lines, strict=True):
         inside = steps[steps["stage"] == stage]
         middle = place - unit * (1.0 + height / 2)
         below = place - unit * (1.9 + height)
-        axes.annotate("", (x, below + 0.85 * unit), (x, place - 0.85 * unit), arrowprops=arrow)
-        axes.annotate("", (5.1, middle), (x, middle), arrowprops=arrow)
         gone = f"Excluded ({stage}): n = {int(inside['n_excluded'].sum())}\n" + "\n".join(
             f"  {int(n)}  {reason}"
             for n, reason in zip(inside["n_excluded"], inside["reason"], strict=True)
         )
-        axes.text(5.2, middle, gone, ha="left", va="center", fontsize="small", bbox=box)
-        place = below
+        aside = box(5.2, middle, gone, ha="left", fontsize="small")
         last = stage == stages[-1]
-        words = end if last else "Remaining"
-        axes.text(
-            x,
-            place,
-            f"{words}\nn = {int(inside['n_out'].iloc[-1])}",
-            ha="center",
-            va="center",
-            bbox={**box, "lw": 1.8 if last else 1},
-        )
-    if len(parts):
-        spread = 5.2 if len(steps) else 8.0
-        for k, row in enumerate(parts.itertuples()):
-            at = x + spread * ((k + 0.5) / len(parts) - 0.5)
-            axes.annotate("", (at, place - 1.3 * unit), (x, place - 0.85 * unit), arrowprops=arrow)
-            text = f"{row.reason}\nn = {int(str(row.n_out))}"
-            axes.text(
-                at, place - 2.1 * unit, text, ha="center", va="center", fontsize="small", bbox=box
-            )
+        left = int(inside["n_out"].iloc[-1])
+        under = box(x, below, f"{end if last else 'Remaining'}\nn = {left}", bold=last)
+        arrow((x, place), (x, below), above, under)
+        arrow((x, middle), (5.3, middle), None, aside)
+        place, above = below, under
+    spread = 5.2 if len(steps) else 8.0
+    for k, row in enumerate(parts.itertuples()):
+        at = x + spread * ((k + 0.5) / len(parts) - 0.5)
+        words = f"{row.reason}\nn = {int(str(row.n_out))}"
+        part = box(at, place - 2.1 * unit, words, fontsize="small")
+        arrow((x, place), (at, place - 2.1 * unit), above, part)
     return axes

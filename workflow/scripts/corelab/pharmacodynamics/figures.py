@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from corelab.pharmacodynamics.analysis_set import in_order
 from corelab.pharmacodynamics.dose_response import response_band
 from corelab.pharmacodynamics.survival import kaplan_meier, numbers_at_risk
 
@@ -113,6 +114,13 @@ def decimal_log_ticks(axes: Axes, which: str = "x") -> None:
         axes.minorticks_off()
 
 
+def _shown(labels: Any, order: Sequence[str] | None) -> list[str]:
+    """The groups that are there, in the order given; those that it lacks come last."""
+    present = in_order(labels)
+    first = [name for name in order or [] if name in present]
+    return first + [name for name in present if name not in first]
+
+
 def exposure_response(
     axes: Axes,
     driver: Any,
@@ -120,14 +128,15 @@ def exposure_response(
     *,
     model: str = "linear",
     groups: Any = None,
+    order: Sequence[str] | None = None,
     xlabel: str = "Exposure",
     ylabel: str = "Response",
     alpha: float = 0.05,
 ) -> Axes:
-    """Points with the fitted curve and its pointwise confidence band."""
+    """Points with the fitted curve and its pointwise confidence band; ``order`` of the groups."""
     x, y = np.asarray(driver, float), np.asarray(response, float)
     labels = np.full(x.size, "") if groups is None else np.asarray(groups).astype(str)
-    for colour, name in zip(COLOURS, sorted(set(labels)), strict=False):
+    for colour, name in zip(COLOURS, _shown(labels, order), strict=False):
         inside = labels == name
         axes.plot(
             x[inside], y[inside], "o", ms=4.5, alpha=0.75, color=colour, mew=0, label=name or None
@@ -148,6 +157,7 @@ def spaghetti(
     visits: Sequence[str],
     *,
     groups: Mapping[str, str] | None = None,
+    order: Sequence[str] | None = None,
     ylabel: str = "",
 ) -> Axes:
     """One thin line per participant over the visits, and the mean with its 95 % t interval.
@@ -162,6 +172,8 @@ def spaghetti(
         In order; they are spaced evenly.
     groups
         participant -> group.
+    order
+        Of the groups.
     ylabel
         What the values are, with the unit.
     """
@@ -170,13 +182,13 @@ def spaghetti(
     place = {visit: k for k, visit in enumerate(visits)}
     rows = long[long["visit"].isin(visits)].assign(place=lambda f: f["visit"].map(place))
     names = rows["participant_id"].map(groups) if groups else pd.Series("", index=rows.index)
-    order = list(dict.fromkeys(names.sort_values()))
-    for colour, (k, name) in zip(COLOURS, enumerate(order), strict=False):
+    shown = _shown(names.dropna(), order)
+    for colour, (k, name) in zip(COLOURS, enumerate(shown), strict=False):
         part = rows[names == name]
         for _, one in part.groupby("participant_id"):
             one = one.sort_values("place")
             axes.plot(one["place"], one["value"], color=colour, lw=0.6, alpha=0.3)
-        shift = 0.06 * (k - (len(order) - 1) / 2)
+        shift = 0.06 * (k - (len(shown) - 1) / 2)
         means, halves, at = [], [], []
         for visit in visits:
             values = part.loc[part["visit"] == visit, "value"].to_numpy(float)
@@ -201,16 +213,17 @@ def waterfall(
     values: Any,
     *,
     groups: Any = None,
+    order: Sequence[str] | None = None,
     ylabel: str = "Change",
     limits: Sequence[float] = (),
 ) -> Axes:
     """One bar per participant, sorted; ``limits`` are drawn as lines (a responder rule)."""
     v = np.asarray(values, float)
     labels = np.full(v.size, "") if groups is None else np.asarray(groups).astype(str)
-    order = np.argsort(-v, kind="stable")
-    for colour, name in zip(COLOURS, sorted(set(labels)), strict=False):
-        inside = np.flatnonzero(labels[order] == name)
-        axes.bar(inside, v[order][inside], width=0.9, color=colour, label=name or None)
+    falling = np.argsort(-v, kind="stable")
+    for colour, name in zip(COLOURS, _shown(labels, order), strict=False):
+        inside = np.flatnonzero(labels[falling] == name)
+        axes.bar(inside, v[falling][inside], width=0.9, color=colour, label=name or None)
     for limit in limits:
         axes.axhline(limit, color="0.3", lw=1, ls="--")
     axes.axhline(0, color="black", lw=0.8)
@@ -228,6 +241,7 @@ def kaplan_meier_figure(
     event: Any,
     groups: Any = None,
     *,
+    order: Sequence[str] | None = None,
     xlabel: str = "Days from randomisation",
     ylabel: str = "Survival",
     alpha: float = 0.05,
@@ -236,7 +250,7 @@ def kaplan_meier_figure(
     """Kaplan-Meier curves with log-log bands, censoring marks and the numbers at risk below."""
     t, e = np.asarray(time_days, float), np.asarray(event, float)
     labels = np.full(t.size, "all") if groups is None else np.asarray(groups).astype(str)
-    names = sorted(set(labels))
+    names = _shown(labels, order)
     raw = np.linspace(0, t.max(), ticks)
     size = 10 ** np.floor(np.log10(max(raw[1], 1e-9)))
     step = next(m * size for m in (1, 2, 2.5, 5, 10) if m * size * (ticks - 1) >= t.max())
@@ -312,7 +326,7 @@ def rankin_bars(
 ) -> Axes:
     """Stacked bars of an ordinal scale per group ("Grotta bars"), shares in the boxes."""
     y, labels = np.asarray(scores, float), np.asarray(groups).astype(str)
-    names = list(order) if order is not None else sorted(set(labels))
+    names = list(order or in_order(labels))
     if len(categories) == len(RANKIN_COLOURS):
         colours: Sequence[Any] = RANKIN_COLOURS
     else:

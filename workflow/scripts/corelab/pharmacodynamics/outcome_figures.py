@@ -19,6 +19,7 @@ from corelab.pharmacodynamics import figures
 from corelab.pharmacodynamics.analysis_set import (
     design,
     endpoint_by_visit,
+    in_order,
     participant_columns,
     with_covariates,
 )
@@ -72,13 +73,20 @@ def _labelled(endpoint: str) -> str:
     return f"{words}, {unit}" if unit else words
 
 
-def kaplan_meier_panel(times: pd.DataFrame, groups: Any, what: str) -> Figure:
+def kaplan_meier_panel(
+    times: pd.DataFrame, groups: Any, what: str, reference: Any = None
+) -> Figure:
     """Kaplan-Meier curves with numbers at risk on a canvas of their own."""
     names = 1 if groups is None else len(set(groups))
     figure, axes = _canvas(6.8, 4.3 + 0.22 * names)
     figure.subplots_adjust(left=0.17, right=0.97, top=0.96, bottom=0.26 + 0.05 * names)
     figures.kaplan_meier_figure(
-        axes, times["time_days"], times["event"], groups, ylabel=f"Without event ({what})"
+        axes,
+        times["time_days"],
+        times["event"],
+        groups,
+        order=None if groups is None else in_order(groups, reference),
+        ylabel=f"Without event ({what})",
     )
     axes.xaxis.set_label_coords(0.5, -0.11)
     return figure
@@ -95,7 +103,7 @@ def _survival(analysis: Mapping[str, Any], tables: Tables, rows: pd.DataFrame) -
                 levels = participant_columns(analysis, tables, [by])[by].reindex(times.index)
                 times = times[levels.notna().to_numpy()]
                 groups = levels.dropna().map(str)
-            figure = kaplan_meier_panel(times, groups, event)
+            figure = kaplan_meier_panel(times, groups, event, analysis.get("reference"))
             caption = "Kaplan-Meier, log-log bands, ticks: censored; numbers at risk below."
             yield Drawn(f"km_{event}", f"Time to {event}", caption, figure)
         for endpoint in imaging:
