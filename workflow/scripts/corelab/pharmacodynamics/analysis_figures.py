@@ -128,12 +128,12 @@ class Drawing:
         """Groups as every figure shows them: the reference, then by dose where arms have one."""
         groups = self.groups()
         people = population(self.analysis, self.tables).set_index("participant_id")
-        doses = {}
+        doses: dict[str, float] = {}
         if "dose" in people:
-            given = (
-                pd.to_numeric(people["dose"], errors="coerce").groupby(groups).agg(["min", "max"])
-            )
-            doses = given.loc[given["min"] == given["max"], "min"].to_dict()
+            dose = pd.to_numeric(people["dose"], errors="coerce")
+            given = dose.groupby(people.index.map(groups)).agg(["min", "max"])
+            one = given.loc[given["min"] == given["max"], "min"]
+            doses = {str(group): float(value) for group, value in one.items()}
         return in_order(groups.values(), self.analysis.get("reference"), doses)
 
     def values(self, endpoint: str, **changes: Any) -> list[tuple[str, pd.Series]]:
