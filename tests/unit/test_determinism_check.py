@@ -8,7 +8,7 @@ import pytest
 from helpers import REPOSITORY
 
 sys.path.append(str(REPOSITORY / "tests" / "determinism"))
-from pythons import unexplained  # noqa: E402
+from pythons import unexplained
 
 
 def products(python, estimate="1.25", page="same"):
