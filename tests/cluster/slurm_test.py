@@ -2,8 +2,8 @@
 
 A study of tables and a coarse simulated subject are computed locally, then through Slurm as plain
 jobs, as job arrays, and as one group per subject. Slurm must be up (tests/cluster/slurm.sh up).
-`--demo` takes the whole demo, registered by the preset `testing`, for the plain jobs (hours on two
-cores); `--tables statistics` leaves out report and submission (minutes less).
+`--demo` takes the whole demo, registered by the preset `testing`, in groups (an hour on two cores);
+`--tables statistics` leaves out report and submission (minutes less).
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ def main() -> None:
     parser.add_argument("--modes", nargs="*", default=list(MODES), choices=list(MODES))
     parser.add_argument("--status", default="squeue", choices=["squeue", "sacct"])
     parser.add_argument("--tables", default="all", help="target of the study of tables")
-    parser.add_argument("--demo", action="store_true", help="plain jobs compute the demo too")
+    parser.add_argument("--demo", action="store_true", help="groups compute the demo too")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="corelab-slurm-") as name:
         folder = Path(name)
@@ -134,7 +134,7 @@ def main() -> None:
         wanted = {"plain": ["images", "tables"], "arrays": ["images"], "groups": ["images"]}
         if arguments.demo:
             studies["demo"] = (demo_study(folder / "demo-study"), "all")
-            wanted["plain"].append("demo")
+            wanted["groups"].append("demo")
         local = ["--workflow-profile", str(REPOSITORY / "profiles" / "default"), "--cores", "2"]
         expected: dict[str, dict[str, str]] = {}
         wrong = []

@@ -173,7 +173,8 @@ def test_sem_is_sd_times_root_of_one_minus_icc():
 def test_comparison_of_two_icc_is_seeded_and_finds_the_better_pair():
     good, poor = simulated(80, 2, 1, noise=0.5), simulated(80, 2, 1, noise=3.0)
     first = compare_intraclass_correlations(good, poor, resamples=400)
-    assert first == compare_intraclass_correlations(good, poor, resamples=400)
+    again = compare_intraclass_correlations(good, poor, resamples=400)
+    assert repr(first) == repr(again)  # nan is not equal to itself, nor are objects that hold it
     assert first.ci_low > 0 and first.p_value < 0.05
     same = compare_intraclass_correlations(good, good, resamples=200)
     assert same.estimate == 0 and same.p_value == 1.0

@@ -536,3 +536,18 @@ def test_same_covariates_tie_in_the_concordance_whatever_the_last_bit_says():
     shaken = survival.concordance([1, 2, 3, 4], [1, 1, 1, 1], [3.0, 2.0, 2.0 + 4e-16, 1.0])
     assert shaken == exact
     assert exact.tied_risk == 1
+
+
+def test_lifelines_agrees_where_only_the_last_bits_of_scores_differ():
+    """Patients with the same covariates: seen to stop an analysis of the glioblastoma study."""
+    from lifelines.utils import concordance_index
+
+    rng = np.random.default_rng(4)
+    t, e = rng.exponential(400, 60), rng.random(60) < 0.7
+    risk = np.round(rng.normal(size=60), 1)
+    shaken = risk + rng.normal(scale=2e-16, size=60)
+    ours = survival.concordance(t, e, shaken)
+    assert ours.tied_risk > 10
+    theirs = concordance_index(t, -survival.risk_order(shaken), e)
+    assert ours.estimate == pytest.approx(theirs, abs=1e-12)
+    assert concordance_index(t, -shaken, e) != pytest.approx(theirs, abs=1e-6)

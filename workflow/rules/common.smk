@@ -31,6 +31,7 @@ from corelab.provenance.ledger import (
     failures,
     mend_times,
     set_aside,
+    to_make_again,
     wait_for_others,
 )
 from corelab.provenance.planning import quicken
@@ -723,50 +724,60 @@ def exhibits():
     ]
 
 
-def targets(*names):
-    """Files of the named targets; only the preflight where the study is not sound.
+def upstream(*names):
+    """An output of every job that leads to a target, beyond what the target itself names."""
+    images = [
+        FINDINGS,
+        *SIMULATED,
+        *records("prepare", "segment", "perfuse", "normalise"),
+        *quality_records(),
+    ]
+    measured = [
+        *sorted(SIMULATED_QA),
+        *measured_records(),
+        MEASUREMENTS,
+        *noise_repeats(),
+        *[*feature_tables(), FEATURES] * STUDY.has_features,
+        *[under("reading", "returned_reads.tsv")]
+        * bool(STUDY.config["reading"]["forms"]),
+        *FINAL_READS,
+        *LOCK,
+    ]
+    analysed = [
+        *(under("statistics", "by_analysis", f"{name}.tsv") for name in ANALYSES),
+        *(
+            under("statistics", "without_exclusions", f"{name}.tsv")
+            for name in sensitivity_analyses()
+        ),
+    ]
+    found = images * (names != ("phantom",))
+    found += measured * bool({"endpoints", "statistics"} & set(names))
+    return found + analysed * ("statistics" in names)
 
-    A target names an output of every job that leads to it. Snakemake makes a missing file only if
-    somebody asks for it or something is still to be made from it: one that was deleted or set aside
-    would otherwise stay away.
-    """
+
+def targets(*names):
+    """Files of the named targets; only the preflight where the study is not sound."""
     truth = [under("phantom", "truth.tsv")] if SIMULATED else []
-    stages = ("prepare", "segment", "perfuse", "normalise")
-    images = [FINDINGS, *SIMULATED, *records(*stages)]
-    measured = [*images, *measured_records(), MEASUREMENTS]
-    features = [*feature_tables(), FEATURES]
-    radiomics = any(one["type"] == "radiomics" for one in ANALYSES.values())
-    forms = bool(STUDY.config["reading"]["forms"])
     parts = {
         "phantom": [*SIMULATED, *sorted(SIMULATED_QA), *truth],
-        "images": [*images, *quality_records(), *contact_sheets()],
+        "images": [
+            *records("prepare", "segment", "perfuse", "normalise"),
+            *contact_sheets(),
+        ],
         "endpoints": [
-            *measured,
+            MEASUREMENTS,
             under("endpoints", "acquisition.tsv"),
             under("endpoints", "flow.tsv"),
             under("endpoints", "overlap.tsv"),
-            *sorted(SIMULATED_QA),
             under("endpoints", "phantoms.tsv"),
             *QUALITY.values(),
-            *quality_records(),
-            *noise_repeats(),
             *quality_products(),
             *map_files(),
-            *features * STUDY.has_features,
+            *[FEATURES] * STUDY.has_features,
             *truth,
             *cutoffs(),
         ],
         "statistics": [
-            *measured,
-            *features * radiomics,
-            *[under("reading", "returned_reads.tsv")] * forms,
-            *FINAL_READS,
-            *LOCK,
-            *(under("statistics", "by_analysis", f"{name}.tsv") for name in ANALYSES),
-            *(
-                under("statistics", "without_exclusions", f"{name}.tsv")
-                for name in sensitivity_analyses()
-            ),
             *STATISTICS_TABLES,
             under("statistics", "plan.json"),
             under("statistics", "plan_deviations.tsv"),
@@ -787,7 +798,13 @@ def targets(*names):
         ],
     }
     wanted = [path for name in names for path in parts[name]] if STUDY.sound else []
-    return [PASSED, *wanted]
+    # Asking for all that lies upstream would cost a plan of thousands a quarter more memory.
+    again = to_make_again(STUDY.folder) if wanted else set()
+    return [
+        PASSED,
+        *wanted,
+        *(path for path in upstream(*names) * bool(again) if path in again),
+    ]
 
 
 def configfiles_and_options():

@@ -33,7 +33,7 @@ from corelab.pharmacodynamics.supervised_components import (
     scaled,
     train,
 )
-from corelab.pharmacodynamics.survival import concordance, fit_cox
+from corelab.pharmacodynamics.survival import concordance, fit_cox, risk_order
 from corelab.pharmacodynamics.time_to_event import (
     event_times,
     hazard_rows,
@@ -332,7 +332,11 @@ def _risk_group_rows(
         "ci_high": min(1.0, c.estimate + z * c.standard_error),
         "n": t.size,
         "method": f"Harrell's concordance of the pre-validated risk; {how}",
-        **compare(c.estimate, float(concordance_index(t, -risk, e)), "lifelines concordance_index"),
+        **compare(
+            c.estimate,
+            float(concordance_index(t, -risk_order(risk), e)),
+            "lifelines concordance_index",
+        ),
     }
     groups = pd.Series(np.where(high, "high", "low"), index=frame.index, name="risk")
     for level in ("high", "low"):

@@ -615,12 +615,28 @@ class Concordance:
     tied_risk: float
 
 
+def risk_order(risk: Any) -> np.ndarray:
+    """Place of each score in their order, from 0; scores closer than 1e-9 of their range share it.
+
+    Participants with the same covariates must tie whatever order a processor's matrix product
+    adds in.
+
+    Examples
+    --------
+    >>> risk_order([0.3, 2.0, 0.1 + 0.2, -1.0]).tolist()
+    [1.0, 2.0, 1.0, 0.0]
+    """
+    r = np.asarray(risk, float).ravel()
+    places, order = np.zeros(r.size), np.argsort(r, kind="stable")
+    places[order[1:]] = np.cumsum(np.diff(r[order]) > 1e-9 * np.ptp(r))
+    return places
+
+
 def concordance(time: Any, event: Any, risk: Any) -> Concordance:
     """Harrell's concordance of a risk score (higher = earlier event) with time to event.
 
-    Standard error by the infinitesimal jackknife over participants. Scores closer than 1e-9 of
-    their range count as tied: participants with the same covariates must tie whatever order a
-    processor's matrix product adds in.
+    Standard error by the infinitesimal jackknife over participants. Which scores are tied is
+    told by :func:`risk_order`.
 
     Examples
     --------
@@ -628,13 +644,12 @@ def concordance(time: Any, event: Any, risk: Any) -> Concordance:
     1.0
     """
     t, e = check_times(time, event)
-    r = np.asarray(risk, float).ravel()
+    r = risk_order(risk)
     # Pair (i, j): i had the event, and j was still without one after it.
     earlier = (e[:, None] == 1) & (
         (t[:, None] < t[None, :]) | ((t[:, None] == t[None, :]) & (e[None, :] == 0))
     )
-    apart = r[:, None] - r[None, :]
-    sign = np.where(np.abs(apart) <= 1e-9 * np.ptp(r), 0.0, np.sign(apart))
+    sign = np.sign(r[:, None] - r[None, :])
     good, bad, tie = (earlier & (sign == s) for s in (1, -1, 0))
     pairs = earlier.sum()
     if pairs == 0:

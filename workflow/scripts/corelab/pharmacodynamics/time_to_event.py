@@ -43,6 +43,7 @@ from corelab.pharmacodynamics.survival import (
     proportional_hazards_test,
     restricted_mean,
     restricted_mean_difference,
+    risk_order,
 )
 from corelab.provenance.two_computations import ITERATIVE, compare
 
@@ -404,7 +405,7 @@ def hazard_rows(
         + definition,
         **compare(
             c.estimate,
-            float(concordance_index(t, -risk, e)),
+            float(concordance_index(t, -risk_order(risk), e)),
             "lifelines.utils.concordance_index",
         ),
     }

@@ -28,6 +28,7 @@ from typing import IO, Any
 
 FOLDER = "jobs"
 SET_ASIDE = "set-aside"
+AGAIN = ".again.json"
 TEMPORARY = ".tmp-"
 #: Rules that only tell or serve something: one that failed leaves nothing undone.
 ASKING = frozenset({"compare", "index", "review", "status", "trace", "verify"})
@@ -419,9 +420,8 @@ def damaged(study: Path, codes: Mapping[str, str]) -> list[str]:
     Returns
     -------
     list of str
-        Those of them that are there, as declared: all outputs of such a job, because Snakemake
-        looks only at those that somebody asks for. Not among them: a file that no job of the ledger
-        left, and :data:`KEPT`.
+        Paths as declared, of files that are there or not: all outputs of such a job. Not among
+        them: a file that no job of the ledger left, and :data:`KEPT`.
     """
     wrong: set[str] = set()
     beside: dict[str, list[tuple[Mapping[str, Any], list[str]]]] = {}
@@ -446,7 +446,7 @@ def damaged(study: Path, codes: Mapping[str, str]) -> list[str]:
         if not any(_as_left(Path(name), left) for left, _ in makers):
             wrong.update(one for _, outputs in makers for one in outputs)
     kept = {study / name for name in KEPT}
-    return sorted(name for name in wrong if Path(name).is_file() and Path(name) not in kept)
+    return sorted(name for name in wrong if Path(name) not in kept)
 
 
 def _as_left(path: Path, left: Mapping[str, Any]) -> bool:
@@ -469,11 +469,26 @@ def _products_whole(record: Path, study: Path) -> bool:
 
 
 def set_aside(paths: Iterable[str], study: Path) -> None:
-    """Move damaged outputs to their place below ``jobs/set-aside``; their jobs run again."""
-    for name in paths:
-        target = study / FOLDER / SET_ASIDE / Path(name).relative_to(study)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        os.replace(name, target)
+    """Move damaged outputs to their place below ``jobs/set-aside``, and remember them.
+
+    Snakemake makes a missing file only if somebody asks for it or something is still to be made
+    from it; :func:`to_make_again` tells what has to be asked for.
+    """
+    folder = study / FOLDER / SET_ASIDE
+    again = to_make_again(study) | set(paths)
+    for name in again:
+        if Path(name).is_file():
+            target = folder / Path(name).relative_to(study)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            os.replace(name, target)
+    folder.mkdir(parents=True, exist_ok=True)
+    _write({"paths": sorted(again)}, folder / AGAIN, durable=True)
+
+
+def to_make_again(study: Path) -> set[str]:
+    """Files that were set aside, or were found missing then, and are still not there."""
+    remembered = _read(study / FOLDER / SET_ASIDE / AGAIN) or {}
+    return {name for name in remembered.get("paths", ()) if not Path(name).exists()}
 
 
 def failures(study: Path) -> list[Failure]:
