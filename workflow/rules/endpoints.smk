@@ -66,8 +66,8 @@ rule collect:
     """Bring all rows together: measured, read, supplied, derived and missing ones."""
     input:
         GATE,
-        records=measured_records(),
-        prepared=records("prepare"),
+        records=lambda wildcards: measured_records(),
+        prepared=lambda wildcards: records("prepare"),
         lock=LOCK,
         final=FINAL_READS,
         sheets=sheet_files("participants", "reads", "rereads", "measurements", "scans"),
@@ -162,7 +162,7 @@ rule quality:
 rule frequency_map:
     """Share of subjects with lesion at each voxel of MNI152, for one label."""
     input:
-        normalised=records("normalise"),
+        normalised=lambda wildcards: records("normalise"),
         batches=[under("endpoints", "batches", f"{batch}.json") for batch in BATCHES],
         decisions=decision_files(),
     output:
@@ -256,7 +256,7 @@ rule noise_floor:
 rule frequency_groups:
     """Frequency maps by visit, arm or risk group, their difference with its test, a figure."""
     input:
-        normalised=records("normalise"),
+        normalised=lambda wildcards: records("normalise"),
         sheets=sheet_files("participants"),
         risk=compared_risk,
     output:

@@ -148,7 +148,7 @@ rule quality_figures:
 rule contact_sheet:
     """All fits of the study on one sheet, worst first, with their quality metrics."""
     input:
-        records=quality_records(),
+        records=lambda wildcards: quality_records(),
     output:
         sheet=under("quality", "contact_sheet.png"),
         table=under("quality", "registration.tsv"),

@@ -45,7 +45,7 @@ rule trace_table:
     input:
         lock=LOCK,
         measurements=MEASUREMENTS,
-        records=records("prepare", "segment", "perfuse", "normalise"),
+        records=lambda wildcards: records("prepare", "segment", "perfuse", "normalise"),
     output:
         table=under("provenance", "trace.tsv"),
     log:
@@ -70,7 +70,7 @@ rule trace_table:
 rule failures:
     """List what could not be done: subject, visit, step, cause, log, command to try again."""
     input:
-        records=told_records(),
+        records=lambda wildcards: told_records(),
     output:
         table=under("quality", "failures.tsv"),
         dictionary=under("quality", "failures.json"),
@@ -224,7 +224,7 @@ rule status:
         runtime="10m",
     params:
         folder=study_folder,
-        stages=stage_records(),
+        stages=lambda wildcards: stage_records(),
         participants=STUDY.participants,
         command=configfiles_and_options(),
         code=code("status"),

@@ -5,7 +5,7 @@ rule read_packages:
     """Blinded packages for every reader: pseudonyms, presentation order, images, read form."""
     input:
         GATE,
-        prepared=records("prepare"),
+        prepared=lambda wildcards: records("prepare"),
         sheets=sheet_files(
             "participants", "scans", "reads", "measurements", "reference_cases"
         ),
