@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import REPOSITORY
 
 from corelab.measurement.selection import Tables
 from corelab.pharmacodynamics.risk_score import feature_table as selected_features
@@ -185,7 +186,11 @@ def test_nothing_is_printed_and_logging_stays_as_it_was(texture, capfd, recwarn)
 def test_importing_the_room_does_not_import_mirp():
     import subprocess
 
-    code = "import sys, corelab.radiomics; sys.exit('mirp' in sys.modules)"
+    library = str(REPOSITORY / "workflow" / "scripts")
+    code = (
+        f"import sys; sys.path.insert(0, {library!r}); import corelab.radiomics; "
+        "sys.exit('mirp' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

@@ -312,6 +312,28 @@ def test_glioma_parts_add_up_and_ring_is_found():
     assert dice(whole.mask, ellipsoid((36, 10, 5), (22, 26, 22)) > 0.5) >= 0.85
 
 
+def test_a_resection_cavity_is_no_oedema_and_a_necrotic_core_is():
+    """Fluid on FLAIR within oedema is a cavity, unless a closed ring of enhancement holds it."""
+    whole, hole = (ellipsoid((36, 10, 5), radii) for radii in ((22, 26, 22), (11, 13, 11)))
+
+    def oedema(inside, **more):
+        image = mixed(180.0, 150.0, 35.0) * (1 - whole) + 240.0 * whole * (1 - hole) + inside * hole
+        images = {"FLAIR": rician(image * field(0.2) * BRAIN, 6.0, 3)} | more
+        return run(Oedema(), "oedema", images)
+
+    inner, outer = (hole > 0.5).sum() * VOXEL_ML, (whole > 0.5).sum() * VOXEL_ML
+    solid = oedema(240.0)
+    excess = solid.volume_ml - outer  # the edge lies outside the half-way value, by design
+    cavity, necrosis = oedema(25.0), oedema(150.0)
+    assert cavity.volume_ml == pytest.approx(outer - inner + excess, abs=0.15 * inner)
+    assert necrosis.volume_ml == pytest.approx(solid.volume_ml, abs=0.02 * outer)
+    ring = (ellipsoid((36, 10, 5), (14, 16, 14)) > 0.5) & (hole <= 0.5)
+    held = oedema(25.0, enhancing=ring.astype(float))
+    assert held.volume_ml + ring.sum() * VOXEL_ML == pytest.approx(
+        solid.volume_ml, abs=0.02 * outer
+    )
+
+
 def test_no_t1_before_contrast_is_flagged_and_no_tumour_is_none():
     assert "no_t1" in run(EnhancingTumour(), "enhancing", {"T1c": t1()}).flags
     plain = {"T1c": t1(NOTHING, seed=20), "T1w": t1(NOTHING, after=False, seed=31)}

@@ -38,7 +38,7 @@ from corelab.provenance.planning import quicken
 from corelab.provenance.progress import Progress, closing_lines, expected, scan_failures
 from corelab.study.columns import DRAWN_TYPES, OUTCOME_TYPES
 from corelab.study.findings import errors
-from corelab.study.model import StudyError, load_study
+from corelab.study.model import BLOCKS, StudyError, load_study
 from corelab.study.presets import with_preset
 from corelab.study.naming import session_entity, subject_entity
 from corelab.study.plan_figures import KINDS as FIGURE_KINDS, figure_kinds
@@ -575,12 +575,15 @@ def phantom_table(wildcards):
     return [under("endpoints", "phantoms.tsv")] * wanted
 
 
+def features_of_analysis(wildcards):
+    """The features, for analyses of features."""
+    return [FEATURES] * (ANALYSES[wildcards.analysis]["type"] == "radiomics")
+
+
 def analysis_config(wildcards):
-    """The part of the config that an analysis reads."""
+    """The part of the config that an analysis and its figures read."""
     wanted = ANALYSES[wildcards.analysis]["type"] == "phantom"
-    return config_part(
-        "locked_plan", *["reading"] * STUDY.central_read, *["phantom_qa"] * wanted
-    )
+    return config_part("locked_plan", "reading", *["phantom_qa"] * wanted)
 
 
 def config_part(*blocks):
@@ -597,7 +600,8 @@ def config_part(*blocks):
     )
     if "reading" in blocks:
         always += ("attestations",)
-    return {key: config[key] for key in (*always, *blocks) if key in config}
+    part = {key: config[key] for key in (*always, *blocks) if key in config}
+    return {**part, BLOCKS: sorted({*always, *blocks})}
 
 
 def scan_criteria():

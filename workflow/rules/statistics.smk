@@ -8,8 +8,7 @@ rule analyse:
         lock=LOCK,
         measurements=MEASUREMENTS,
         overlap=under("endpoints", "overlap.tsv"),
-        features=lambda wildcards: [FEATURES]
-        * (ANALYSES[wildcards.analysis]["type"] == "radiomics"),
+        features=features_of_analysis,
         sheets=analysis_tables,
         phantoms=phantom_table,
         locked=locked_plan_file(),
@@ -39,9 +38,13 @@ rule analyse_without_exclusions:
     """Run one analysis of the plan again on every value, whatever people excluded."""
     input:
         GATE,
+        lock=LOCK,
         measurements=under("endpoints", "without_exclusions", "measurements.tsv"),
         overlap=under("endpoints", "without_exclusions", "overlap.tsv"),
+        features=features_of_analysis,
         sheets=analysis_tables,
+        phantoms=phantom_table,
+        locked=locked_plan_file(),
     output:
         rows=under("statistics", "without_exclusions", "{analysis}.tsv"),
     log:
@@ -56,7 +59,7 @@ rule analyse_without_exclusions:
         runtime="60m",
     params:
         analysis=lambda wildcards: ANALYSES[wildcards.analysis],
-        config=config_part(),
+        config=analysis_config,
         code=code("analyse_without_exclusions"),
     message:
         "Analysis {wildcards.analysis}, without exclusions"
@@ -178,7 +181,7 @@ rule draw_agreement:
         runtime="30m",
     params:
         analysis=lambda wildcards: ANALYSES[wildcards.analysis],
-        config=config_part(*["reading"] * STUDY.central_read),
+        config=analysis_config,
         code=code("draw_agreement"),
     message:
         "Drawing {wildcards.kind} of analysis {wildcards.analysis}"
@@ -209,7 +212,7 @@ rule draw_pharmacodynamics:
         runtime="60m",
     params:
         analysis=lambda wildcards: ANALYSES[wildcards.analysis],
-        config=config_part(),
+        config=analysis_config,
         code=code("draw_pharmacodynamics"),
     message:
         "Drawing analysis {wildcards.analysis}"
@@ -240,7 +243,7 @@ rule specifications:
         runtime="4h",
     params:
         analysis=lambda wildcards: ANALYSES[wildcards.analysis],
-        config=config_part(),
+        config=analysis_config,
         code=code("specifications"),
     message:
         "Sensitivity of analysis {wildcards.analysis}"
@@ -331,7 +334,7 @@ rule cohort_flow:
         mem_mb=1000,
         runtime="10m",
     params:
-        config=config_part("cohort_flows"),
+        config=config_part("cohort_flows", "reading"),
         code=code("cohort_flow"),
     message:
         "Counting the flows of participants of {FOLDER}"
@@ -344,8 +347,7 @@ rule draw_outcome:
     input:
         measurements=MEASUREMENTS,
         overlap=under("endpoints", "overlap.tsv"),
-        features=lambda wildcards: [FEATURES]
-        * (ANALYSES[wildcards.analysis]["type"] == "radiomics"),
+        features=features_of_analysis,
         sheets=analysis_tables,
         rows=under("statistics", "by_analysis", "{analysis}.tsv"),
     output:
@@ -362,7 +364,7 @@ rule draw_outcome:
         runtime="30m",
     params:
         analysis=lambda wildcards: ANALYSES[wildcards.analysis],
-        config=config_part("reading"),
+        config=analysis_config,
         code=code("draw_outcome"),
     message:
         "Drawing the outcomes of analysis {wildcards.analysis}"

@@ -16,6 +16,7 @@ def main(snakemake):
             load_study(snakemake.params.config),
             given.measurements,
             given.overlap,
+            features=given.features,
         )
         write_table(rows, snakemake.output.rows, list(STATISTICS), sort=False)
 

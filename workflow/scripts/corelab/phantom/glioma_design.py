@@ -231,8 +231,8 @@ def draw(spec: GliomaSpec, n: int, rng: np.random.Generator) -> Draws:
 def cohort(spec: GliomaSpec) -> Mapping[str, Mapping[str, Any]]:
     """Participants of the trial: id -> what is true of them (see :func:`draw`), and the arm.
 
-    The first four participants have a complete, a partial, no (the tumour grew after a biopsy)
-    and a nearly complete resection, so that images show every kind.
+    The first three participants have a complete, a partial and no resection (the tumour grew after
+    a biopsy), and half of those with images are at high risk, so that images show every kind.
 
     Examples
     --------
@@ -241,6 +241,12 @@ def cohort(spec: GliomaSpec) -> Mapping[str, Mapping[str, Any]]:
     (88, [100.0, 82.0, -12.0])
     """
     people = draw(spec, spec.participants, generator(spec.seed, "cohort"))
+    # Who has images is no matter of chance: as many at high as at low risk, in order of the draw.
+    order = np.arange(spec.participants)
+    half = len(spec.imaged) // 2
+    shown = np.sort(np.concatenate([order[people["high"] == risk][:half] for risk in (0, 1)]))
+    order = np.concatenate([shown, np.setdiff1d(order, shown)])
+    people = {name: values[order] for name, values in people.items()}
     rng = generator(spec.seed, "arms")
     arm = rng.permutation(np.arange(spec.participants) % 2)
     found = {}

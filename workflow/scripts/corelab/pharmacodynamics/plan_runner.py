@@ -147,7 +147,7 @@ def tables_of(
         participants=participants,
         visit_order=study.visit_order,
         baseline=study.baseline,
-        phantom_qa=study.config["phantom_qa"],
+        phantom_qa=study.config["phantom_qa"] if analysis.get("type") == "phantom" else {},
         default_sources=default_sources(study),
         grades=study.config["grades"],
         **{name: frame for name, frame in others.items() if frame is not None},

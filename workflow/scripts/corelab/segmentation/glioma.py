@@ -40,8 +40,9 @@ class Oedema(ThresholdSegmenter):
 
     FLAIR is taken where there is one. On T2w fluid is as bright as oedema, so voxels much
     brighter than the lesion's usual range are left out and the result is flagged. ``images`` may
-    hold ``enhancing`` (a mask), which is taken out of the result; holes that enhancing tumour and
-    oedema enclose (necrosis) count as oedema, so that the whole tumour has no holes.
+    hold ``enhancing`` (a mask), which is taken out of the result. Holes that enhancing tumour and
+    oedema enclose count as oedema: necrosis; a hole filled with fluid only within a closed ring of
+    enhancing tumour, because elsewhere it is a resection cavity or a sulcus.
     """
 
     label = "oedema"
@@ -88,8 +89,8 @@ class Oedema(ThresholdSegmenter):
         )
         mask = keep_clusters(mask, least_ml, evidence.voxel_ml)
         enhancing = maps.get("enhancing", np.zeros(mask.shape, bool))
-        whole = _filled(mask | enhancing)
-        mask = whole & ~enhancing
+        whole = mask | enhancing
+        mask = (whole | _solid_holes(whole, enhancing, maps["tissue"])) & ~enhancing
         return mask, {"clusters": int(clusters(mask)[1].size - 1), "clusters_dropped": dropped}, {}
 
 
@@ -227,6 +228,17 @@ def _filled(mask: Mask) -> Mask:
     return np.stack(
         [ndimage.binary_fill_holes(mask[:, :, k]) for k in range(mask.shape[2])], axis=2
     )
+
+
+def _solid_holes(whole: Mask, enhancing: Mask, tissue: Mask) -> Mask:
+    """Holes of a tumour that are not mainly fluid, or lie in a closed ring of enhancing tumour.
+
+    A cavity goes as one, with the rim of voxels that are part fluid and part oedema.
+    """
+    holes = _filled(whole) & ~whole
+    labels, count = ndimage.label(holes)
+    fluid = ndimage.mean(~tissue, labels, np.arange(count + 1)) > 0.25
+    return holes & (~fluid[labels] | _filled(enhancing))
 
 
 def _opened(mask: Mask, radius_mm: float, evidence: Evidence) -> Mask:

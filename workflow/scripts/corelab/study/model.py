@@ -45,6 +45,44 @@ OPTIONAL_COLUMNS = (
     *("scanner", "sequence", "contrast_phase"),
 )
 MAX_SHEET_BYTES = 512 * 1024 * 1024
+#: Key of a config that is a part of one: the blocks that the job was given.
+BLOCKS = "blocks"
+
+
+class PartOfConfig(dict[str, Any]):
+    """The blocks of a config that a job was given; to read another one is an error.
+
+    Its defaults would be there, and be taken for what the study says.
+
+    Examples
+    --------
+    >>> part = PartOfConfig({"visits": {"order": ["day1"]}, "reading": {}}, ["visits"])
+    >>> part["visits"]["order"]
+    ['day1']
+    >>> part["reading"]
+    Traceback (most recent call last):
+    ...
+    LookupError: the job was not given the block 'reading' of the config: its rule has to name it
+    """
+
+    def __init__(self, content: Mapping[str, Any], blocks: Iterable[str]) -> None:
+        super().__init__(content)
+        self._blocks = frozenset(blocks)
+
+    def __getitem__(self, key: str) -> Any:
+        """A block that the job was given."""
+        if key not in self._blocks:
+            raise LookupError(
+                f"the job was not given the block {key!r} of the config: its rule has to name it"
+            )
+        return super().__getitem__(key)
+
+    def get(self, key: str, default: Any = None) -> Any:
+        """The same."""
+        try:
+            return self[key]
+        except KeyError:
+            return default
 
 
 class StudyError(ValueError):
@@ -446,7 +484,7 @@ def load_study(config: Mapping[str, Any]) -> Study:
     Parameters
     ----------
     config
-        As parsed from the config file.
+        As parsed from the config file; or a part of it that names its :data:`BLOCKS`.
 
     Returns
     -------
@@ -458,7 +496,8 @@ def load_study(config: Mapping[str, Any]) -> Study:
     StudyError
         If the config itself violates its schema: then there is nothing to build on.
     """
-    config = with_preset(config)
+    blocks = config.get(BLOCKS)
+    config = with_preset({key: part for key, part in config.items() if key != BLOCKS})
     wrong = config_findings(config)
     if wrong:
         raise StudyError(wrong)
@@ -480,6 +519,8 @@ def load_study(config: Mapping[str, Any]) -> Study:
     names = {k: p.name for k, p in paths.items()}
     findings += checks.cross_findings(full, sheets, scans, names)
     findings += checks.phantom_findings(phantoms, names.get("phantoms", "phantoms"))
+    if blocks is not None:
+        full = PartOfConfig(full, blocks)
     return Study(full, sheets, tuple(scans), tuple(findings), paths, tuple(phantoms))
 
 
