@@ -130,3 +130,6 @@ def test_figures_are_products_and_in_the_report():
         assert f"exhibits/outcome_{name}.svg" in text
     assert page.count("exhibits/outcome_") + page.count('class="plate"') >= 10
     assert "maps/risk_maps.png" in text
+    for name in ("before", "surgery", "arm", "risk"):
+        assert f"exhibits/map_{name}.png" in text
+    assert "Frequency of whole tumour by visit" in page and "permutations: smallest" in page

@@ -1,5 +1,6 @@
 """The glioblastoma study on tables, and its parts on images small enough to count by hand."""
 
+import json
 from itertools import combinations
 
 import nibabel as nib
@@ -11,7 +12,12 @@ from helpers import REPOSITORY
 from scipy import ndimage
 
 from corelab.measurement.collect import collect_study
-from corelab.measurement.frequency_groups import permutation_test, side_share
+from corelab.measurement.exhibits import frequency_maps_exhibit
+from corelab.measurement.frequency_groups import (
+    permutation_test,
+    side_share,
+    write_frequency_groups,
+)
 from corelab.measurement.selection import NotComputable, Tables
 from corelab.phantom.glioma_design import PLANTED, UNRELIABLE, GliomaSpec
 from corelab.phantom.glioma_sheets import _effect_rows, sheets
@@ -20,6 +26,7 @@ from corelab.pharmacodynamics.progression import confirmed_events, discordance
 from corelab.pharmacodynamics.survival import hazard_along
 from corelab.provenance.products import format_cell, write_table
 from corelab.radiomics.visit import collect_features, perturb_mask, radiomics_visit
+from corelab.registration import template_image
 from corelab.segmentation.readers import oedema_masks
 from corelab.study.assessors import final_assessments
 from corelab.study.columns import FEATURES, MEASUREMENTS, OVERLAP
@@ -482,3 +489,69 @@ def test_a_wrongly_named_feature_is_told():
     )
     with pytest.raises(ValueError, match="radiomics:<series>:<label>:<feature>"):
         collect_features([], sheet)
+
+
+@pytest.fixture(scope="module")
+def mapped(tmp_path_factory):
+    """Six participants with a block each on the template: three on the left, three on the right."""
+    folder = tmp_path_factory.mktemp("mapped")
+    template = template_image()
+    left, records = {}, []
+    for number in range(6):
+        x = -40 if number < 3 else 40
+        mask = np.zeros(template.shape, np.uint8)
+        at = np.linalg.inv(template.affine) @ (x, 0, 20 + number, 1)
+        i, j, k = at[:3].round().astype(int)
+        mask[i - 3 : i + 3, j - 3 : j + 3, k - 10 : k + 10] = 1
+        name = f"{number:03d}"
+        nib.save(nib.Nifti1Image(mask, template.affine), folder / f"{name}.nii.gz")
+        entry = {
+            "label": "enhancing", "source": "reader-1", "status": "ok", "visit": "preop",
+            "repeat": 1, "path": f"{name}.nii.gz", "desc": "reader-1", "reason": None,
+            "quality": {}, "scan_ids": [],
+        }  # fmt: skip
+        records.append(folder / f"{name}.json")
+        records[-1].write_text(json.dumps({"participant_id": name, "masks": [entry]}))
+        left[name] = mask
+    people = pd.DataFrame({"participant_id": [f"{n:03d}" for n in range(10)]})
+    people["arm"] = ["a"] * 3 + ["b"] * 7
+    return folder, records, people, left
+
+
+@pytest.mark.parametrize("compare", ["arm", None])
+def test_maps_of_groups_their_difference_and_the_exhibit(mapped, compare, tmp_path):
+    folder, records, people, masks = mapped
+    (tmp_path / "maps").mkdir()
+    settings = {
+        "id": "one", "label": "enhancing", "source": "reader-1", "visit": "preop",
+        "compare": compare, "permutations": 1000, "alpha": 0.1, "seed": 1,
+    }  # fmt: skip
+    path = tmp_path / "maps" / "one_maps.json"
+    write_frequency_groups(
+        path, settings=settings, records=records, folder=folder, participants=people,
+        risk=None, denominator="enrolled", visit_order=["preop"],
+    )  # fmt: skip
+    record = json.loads(path.read_text())
+    first = record["maps"][0]
+    chosen = [masks[name] for name in first["participants"]]
+    share = np.asanyarray(nib.load(tmp_path / first["path"]).dataobj)
+    n = 3 if compare else 10
+    assert np.array_equal(share, (np.sum(chosen, axis=0) / n).astype(np.float32))
+    (tmp_path / "exhibits").mkdir()
+    exhibit = frequency_maps_exhibit(
+        record, path.with_suffix(".png"), tmp_path / "exhibits" / "map_one.json"
+    )
+    told = json.loads(exhibit.read_text())
+    assert told["section"] == "maps" and (exhibit.parent / told["figure"]).stat().st_size > 10_000
+    if compare is None:
+        assert record["difference"] is None
+        assert told["caption"] == "Preop: 6 mapped, 50 % on the left (19 to 81 %)."
+        return
+    # Twenty ways to choose three of six; the two most extreme ones are this and its mirror image.
+    difference = record["difference"]
+    assert difference["exact"] and difference["permutations"] == 20
+    assert difference["smallest_p_corrected"] == pytest.approx(2 / 20)
+    gap = np.asanyarray(nib.load(tmp_path / difference["difference_path"]).dataobj)
+    assert gap.max() == 1 and gap.min() == -1
+    assert "A: 3 mapped, 100 % on the left (44 to 100 %)." in told["caption"]
+    assert "all 20 permutations: smallest corrected p 0.1" in told["caption"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pandas as pd
 import pytest
 from fabricated_study import fabricated_study
@@ -50,6 +52,20 @@ def test_agreement_shows_its_core_and_keeps_the_rest(study):
     assert found.core["statistic"].iloc[0] == "icc_a_1"
     assert found.core["statistic"].iloc[-1] == "kappa"  # what could not be computed comes last
     assert set(found.more["statistic"]) == {"total_deviation_index"}
+
+
+def test_hundreds_of_features_are_folded_away():
+    rows = pd.DataFrame(
+        [_row(f"T1w/enhancing/f{k}", "icc_a_1", 1 - k / 100) for k in range(40)]
+        + [_row("risk|os", "c_index", 0.7)]
+    )
+    results = SimpleNamespace(statistics_of=lambda name: rows)
+    found = arrange(results, {"id": "readers", "type": "radiomics"})
+    assert list(found.core["statistic"]) == ["c_index"] and len(found.more) == 40
+    results = SimpleNamespace(statistics_of=lambda name: rows[:40])
+    found = arrange(results, {"id": "readers", "type": "radiomics"})
+    assert list(found.core["estimate"])[:2] == pytest.approx([0.61, 0.62])
+    assert len(found.more) == 30 and found.note == "The 10 lowest of 40."
 
 
 def test_group_of_which_nothing_is_computable_becomes_one_remark(study):

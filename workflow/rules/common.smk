@@ -717,6 +717,7 @@ def exhibits():
         *cutoffs(),
         *QUALITY_EXHIBITS,
         under("exhibits", "failures.json"),
+        *(under("exhibits", f"map_{name}.json") for name in FREQUENCY_MAPS),
         *[under("exhibits", "registration.json")] * bool(quality_records()),
         *[under("exhibits", "noise_floor.json")] * bool(noise_repeats()),
         under("exhibits", "plan.json"),

@@ -262,6 +262,7 @@ rule frequency_groups:
     output:
         record=under("maps", "{map}_maps.json"),
         figure=under("maps", "{map}_maps.png"),
+        exhibit=under("exhibits", "map_{map}.json"),
     log:
         log_of("frequency_groups", "{map}"),
     benchmark:

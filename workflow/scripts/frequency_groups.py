@@ -7,12 +7,14 @@ def main(snakemake):
     with job(snakemake):
         from pathlib import Path
 
+        from corelab.measurement.exhibits import frequency_maps_exhibit
         from corelab.measurement.frequency_groups import write_frequency_groups
+        from corelab.provenance.products import read_json
         from corelab.study.model import load_study
 
-        given, params = snakemake.input, snakemake.params
+        given, made, params = snakemake.input, snakemake.output, snakemake.params
         write_frequency_groups(
-            snakemake.output.record,
+            made.record,
             settings=params.settings,
             records=given.normalised,
             folder=Path(params.folder),
@@ -21,6 +23,7 @@ def main(snakemake):
             denominator=params.denominator,
             visit_order=params.visit_order,
         )
+        frequency_maps_exhibit(read_json(made.record), made.figure, made.exhibit)
 
 
 main(snakemake)  # noqa: F821

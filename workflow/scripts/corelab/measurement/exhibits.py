@@ -1,9 +1,11 @@
-"""Exhibits of the report about how sure the numbers are: fits of all subjects, noise floor."""
+"""Exhibits of the rooms of images: fits of all subjects, noise floor, frequency maps of groups."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from corelab.provenance.exhibits import write_exhibit
 from corelab.provenance.products import atomic_path
@@ -14,8 +16,16 @@ SHEET_WIDTH = 1300
 SHEET_COLOURS = 96
 
 
-def small_png(path: str | Path, width: int = SHEET_WIDTH, colours: int = SHEET_COLOURS) -> bytes:
+def small_png(
+    path: str | Path,
+    width: int = SHEET_WIDTH,
+    colours: int = SHEET_COLOURS,
+    *,
+    rare_colours: bool = False,
+) -> bytes:
     """A picture as a small PNG: at most so wide, with so many colours.
+
+    With ``rare_colours`` those at the ends of a colour bar stay, although few pixels have them.
 
     Examples
     --------
@@ -33,7 +43,8 @@ def small_png(path: str | Path, width: int = SHEET_WIDTH, colours: int = SHEET_C
     if picture.width > width:
         height = max(1, round(picture.height * width / picture.width))
         picture = picture.resize((width, height), Image.Resampling.LANCZOS)
-    picture = picture.quantize(colours, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    method = Image.Quantize.MAXCOVERAGE if rare_colours else Image.Quantize.MEDIANCUT
+    picture = picture.quantize(colours, method=method, dither=Image.Dither.NONE)
     buffer = io.BytesIO()
     picture.save(buffer, format="PNG", optimize=True)
     return buffer.getvalue()
@@ -119,4 +130,64 @@ def noise_floor_exhibit(table: str | Path, path: str | Path) -> Path:
         },
         sort="-within_cv_percent",
         order=20,
+    )
+
+
+def frequency_maps_exhibit(record: Mapping[str, Any], figure: str | Path, path: str | Path) -> Path:
+    """Write the exhibit of one entry of ``measurement.frequency_maps``.
+
+    Parameters
+    ----------
+    record
+        ``maps/<id>_maps.json``.
+    figure
+        ``maps/<id>_maps.png``.
+    path
+        ``exhibits/map_<id>.json``; a small picture goes beside it.
+    """
+    path = Path(path)
+    picture = path.with_suffix(".png")
+    with atomic_path(picture) as temporary:
+        temporary.write_bytes(small_png(figure, colours=256, rare_colours=True))
+    settings = record["settings"]
+    compared = str(settings.get("compare") or "").replace("risk:", "risk of ")
+    label = str(settings["label"]).replace("-", " ")
+    title = f"Frequency of {label}" + (f" by {compared}" if compared else f", {settings['visit']}")
+    return write_exhibit(
+        path,
+        section="maps",
+        title=title,
+        caption=" ".join([*map(_sides_words, record["maps"]), _difference_words(record)]).strip(),
+        figure=picture.name,
+        alt=f"{title}: three planes and axial slices of the template, one row for each map",
+        order=20,
+    )
+
+
+def _sides_words(one: Mapping[str, Any]) -> str:
+    """How many were mapped, and how many of the lesions lie on the left."""
+    name = one["level"] or one["visit"] or "all"
+    sides = one["sides"]
+    where = f"{str(name)[0].upper()}{str(name)[1:]}: {one['n_mapped']} mapped"
+    if sides["left"] is None:
+        return f"{where}."
+    interval = f"{100 * sides['ci_low']:.0f} to {100 * sides['ci_high']:.0f} %"
+    return f"{where}, {100 * sides['left']:.0f} % on the left ({interval})."
+
+
+def _difference_words(record: Mapping[str, Any]) -> str:
+    """What the permutation test says of the difference, or why there is none."""
+    told = record["difference"]
+    if told is None:
+        return str(record["reason"] or "")
+    if told["status"] != "ok":
+        return f"No difference map: {told['reason']}."
+    threshold = told["threshold_abs_z"]
+    beyond = f"; |z| from {threshold:.2f} is significant" if threshold is not None else ""
+    drawn = "all" if told["exact"] else "by"
+    return (
+        f"Difference {told['first']} less {told['second']}, {drawn} {told['permutations']} "
+        f"permutations: smallest corrected p {told['smallest_p_corrected']:.3g}, "
+        f"{told['voxels_significant']} of {told['voxels_tested']} voxels at "
+        f"{told['alpha']:g}{beyond}."
     )

@@ -1,4 +1,7 @@
-"""Figure of lesion frequency maps: axial mosaics and three planes on the MNI152 brain."""
+"""Figure of lesion frequency maps: axial mosaics and three planes on the MNI152 brain.
+
+The patient's right is on the left, as in all pictures of the report.
+"""
 
 from __future__ import annotations
 
@@ -47,6 +50,12 @@ def mosaic(
         figure.savefig(path, dpi=110, metadata={"Software": None})
 
 
+def _cut(volume: Any, axis: int, index: int) -> Any:
+    """A slice as it is shown: front or top up, right on the left."""
+    cut = np.take(volume, index, axis=axis).T
+    return cut if axis == 0 else cut[:, ::-1]
+
+
 def _draw(figure: Any, planes: Sequence[tuple[str, Any, Any]], alpha: float) -> None:
     image = template_image()
     brain = np.asanyarray(image.dataobj).astype(np.float32)
@@ -64,7 +73,7 @@ def _draw(figure: Any, planes: Sequence[tuple[str, Any, Any]], alpha: float) -> 
         top=1 - 0.35 / figure.get_figheight(),
         bottom=0.02,
         wspace=0.03,
-        hspace=0.28,
+        hspace=0.3,
         width_ratios=[1.22, 1.22, 1, *[1] * SLICES, 0.09],
     )
     union = np.any([np.abs(m) > 0 for _, m, _ in planes], axis=0)
@@ -82,12 +91,12 @@ def _draw(figure: Any, planes: Sequence[tuple[str, Any, Any]], alpha: float) -> 
         shown = None
         for column, (name, axis, index) in enumerate(cuts):
             axes = figure.add_subplot(grid[row, column])
-            under, over = (np.take(v[box], index - low[axis], axis=axis).T for v in (brain, values))
+            under, over = (_cut(v[box], axis, index - low[axis]) for v in (brain, values))
             axes.imshow(under, origin="lower", cmap="gray", vmin=0, vmax=1.15)
             masked = np.ma.masked_where(np.abs(over) < 1e-6, 100 * over)
             shown = axes.imshow(masked, origin="lower", cmap=cmap, vmin=limits[0], vmax=limits[1])
             if difference:
-                inside = alpha >= np.take(p_value[box], index - low[axis], axis=axis).T
+                inside = alpha >= _cut(p_value[box], axis, index - low[axis])
                 if inside.any():
                     axes.contour(inside, [0.5], colors="lime", linewidths=1.0)
             mm = offset[axis] + step[axis] * index
@@ -95,8 +104,9 @@ def _draw(figure: Any, planes: Sequence[tuple[str, Any, Any]], alpha: float) -> 
             axes.text(0.03, 0.02, f"{name} = {mm:.0f}", transform=axes.transAxes, color="white",
                       fontsize=7.5)  # fmt: skip
             if axis != 0:
-                axes.text(0.03, 0.93, "L", transform=axes.transAxes, color="white", fontsize=7.5)
-            if column == 0:
-                axes.set_title(title, loc="left", fontsize=10)
+                axes.text(0.03, 0.91, "R", transform=axes.transAxes, color="white", fontsize=7.5)
+        # Above the whole row: the first picture is lower than its neighbours, which would cover it.
+        above = grid[row, 0].get_position(figure).y1 + 0.04 / figure.get_figheight()
+        figure.text(0.01, above, title, fontsize=10, ha="left", va="bottom")
         bar = figure.colorbar(shown, cax=figure.add_subplot(grid[row, 3 + SLICES]))
         bar.set_label("difference, %" if difference else "participants, %", fontsize=8)

@@ -259,6 +259,8 @@ def statistics_tables(
         core = _long_table(found.core, "Estimates", label)
     if refused:
         core = replace(core, note=f"{core.note} Not computable: {refused}.")
+    if found.note:
+        core = replace(core, note=f"{core.note} {found.note}".strip())
     if found.more.empty:
         return core, None
     return core, _long_table(found.more, "Further statistics", f"Further {label.lower()}")

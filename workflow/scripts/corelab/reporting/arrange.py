@@ -41,6 +41,10 @@ CORE_AGREEMENT = (
 )
 #: Groups side by side; more than these are listed below each other.
 MAX_SIDE_BY_SIDE = 4
+#: A statistic of features or participants that has more rows than this is folded away.
+MAX_OF_ONE_KIND = 20
+#: Rows shown of an analysis that consists of such a statistic: the lowest.
+LOWEST_SHOWN = 10
 
 
 @dataclass(frozen=True)
@@ -55,12 +59,15 @@ class Arranged:
         (group, reason) of groups of which nothing in the main table could be computed.
     groups
         Groups to set side by side; empty where rows are listed below each other.
+    note
+        Which rows the main table shows, where they are a choice.
     """
 
     core: pd.DataFrame
     more: pd.DataFrame
     groups: tuple[str, ...]
     refused: tuple[tuple[str, str], ...] = ()
+    note: str = ""
 
 
 def ordered(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
@@ -112,6 +119,8 @@ def arrange(results: Results, analysis: Mapping[str, Any]) -> Arranged | None:
         return None
     kind = str(analysis.get("type"))
     rows = ordered(without_echo(rows), kind)
+    if kind == "radiomics":
+        return _folded(rows)
     if kind != "agreement":
         return Arranged(rows, rows[:0], ())
     is_core = rows["statistic"].isin(CORE_AGREEMENT)
@@ -134,6 +143,16 @@ def arrange(results: Results, analysis: Mapping[str, Any]) -> Arranged | None:
     unique = not core.duplicated(["group", "statistic"]).any()
     side = tuple(groups) if one_table and unique and len(groups) <= MAX_SIDE_BY_SIDE else ()
     return Arranged(core, rows[~is_core], side, tuple(refused))
+
+
+def _folded(rows: pd.DataFrame) -> Arranged:
+    """What an analysis of features says as a whole; rows of single features behind it."""
+    many = rows.groupby("statistic")["statistic"].transform("size") > MAX_OF_ONE_KIND
+    if not many.all():
+        return Arranged(rows[~many], rows[many], ())
+    lowest = rows["estimate"].nsmallest(LOWEST_SHOWN).index
+    note = f"The {LOWEST_SHOWN} lowest of {len(rows)}."
+    return Arranged(rows.loc[lowest], rows.drop(lowest), (), note=note)
 
 
 def first_screen(results: Results, analysis: Mapping[str, Any]) -> pd.DataFrame:

@@ -510,7 +510,11 @@ def read_results(
         ("recomputed", "difference", "tolerance", "fits_value"),
     )
     maps = []
+    # Maps that the config lists have an exhibit of their own.
+    listed = [one["id"] for one in config.get("measurement", {}).get("frequency_maps", ())]
     for path in sorted((root / "maps").glob("*_frequency.nii.gz")):
+        if any(path.name.startswith(f"{name}_") for name in listed):
+            continue
         sidecar = path.with_name(path.name.removesuffix(".nii.gz") + ".json")
         maps.append(
             FrequencyMap(

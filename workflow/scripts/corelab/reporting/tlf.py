@@ -189,6 +189,7 @@ def _statistics(results: Results, analysis: Mapping[str, Any], number: str) -> l
     columns, body = _side_by_side(found.core, found.groups) if found.groups else _long(found.core)
     notes = tuple(_definitions(found.core, analysis))
     notes += tuple(f"NE, {group_words(group) or 'all'}: {why}." for group, why in found.refused)
+    notes += (found.note,) if found.note else ()
     tables = [DataTable(number, title, columns, body, source, notes)]
     if len(found.more):
         columns, body = _long(found.more)
