@@ -45,7 +45,7 @@ rule trace_table:
     input:
         lock=LOCK,
         measurements=MEASUREMENTS,
-        records=lambda wildcards: records("prepare", "segment", "perfuse", "normalise"),
+        records=under("quality", "records.json"),
     output:
         table=under("provenance", "trace.tsv"),
     log:
@@ -75,6 +75,7 @@ rule failures:
         table=under("quality", "failures.tsv"),
         dictionary=under("quality", "failures.json"),
         exhibit=under("exhibits", "failures.json"),
+        records=under("quality", "records.json"),
     log:
         log_of("failures"),
     benchmark:

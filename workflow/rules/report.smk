@@ -12,7 +12,7 @@ rule report:
         endpoints=targets("endpoints"),
         statistics=targets("statistics"),
         findings=FINDINGS,
-        records=lambda wildcards: records("prepare", "segment", "perfuse", "normalise"),
+        records=under("quality", "records.json"),
         certificate=under("verification", "certificate.tsv"),
         exhibits=exhibits(),
         sensitivity=under("statistics", "sensitivity.tsv"),

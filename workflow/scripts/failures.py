@@ -7,11 +7,13 @@ def main(snakemake):
     with job(snakemake):
         from pathlib import Path
 
-        from corelab.provenance.failures import write_failures
+        from corelab.provenance.failures import write_failures, write_record_list
         from corelab.provenance.ledger import Failure
 
+        folder = Path(snakemake.params.folder)
+        write_record_list(folder, snakemake.input.records, snakemake.output.records)
         write_failures(
-            Path(snakemake.params.folder),
+            folder,
             snakemake.input.records,
             [Failure(**one) for one in snakemake.params.stopped],
             snakemake.output.table,

@@ -7,13 +7,16 @@ def main(snakemake):
     with job(snakemake):
         from pathlib import Path
 
+        from corelab.provenance.failures import listed_records
         from corelab.provenance.manifest import TRACE, build_trace
         from corelab.provenance.products import read_table, write_table
 
+        given, folder = snakemake.input, Path(snakemake.params.folder)
+        stages = {"prepare", "segment", "perfuse", "normalise"}
         trace = build_trace(
-            Path(snakemake.params.folder),
-            read_table(snakemake.input.measurements),
-            [Path(path) for path in snakemake.input.records],
+            folder,
+            read_table(given.measurements),
+            listed_records(given.records, folder, stages),
         )
         write_table(trace, snakemake.output.table, TRACE, sort=False)
 

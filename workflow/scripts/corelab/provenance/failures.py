@@ -7,7 +7,7 @@ jobs that a run with ``without_failed`` went on without. Paths are relative, and
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -15,7 +15,7 @@ import pandas as pd
 
 from corelab.provenance.exhibits import Alarm, write_exhibit
 from corelab.provenance.ledger import Failure, retry_command
-from corelab.provenance.products import write_table
+from corelab.provenance.products import file_sha256, read_json, write_json, write_table
 from corelab.provenance.progress import scan_failures
 
 FAILURES = {
@@ -143,3 +143,38 @@ def write_failures(
         },
         alarms=alarms * bool(jobs),
     )
+
+
+def write_record_list(study: Path, records: Iterable[str | Path], path: str | Path) -> None:
+    """Write which stage records the study has, with the hash of each.
+
+    What needs all records takes this one file as its input: a plan of ten thousand visits with
+    each of them as an input of each such job takes tens of MB more.
+
+    Parameters
+    ----------
+    study
+        The study's folder.
+    records
+        Stage records within it.
+    path
+        The JSON: record, relative to the study's folder -> sha256.
+    """
+    hashes = {Path(one).relative_to(study).as_posix(): file_sha256(one) for one in records}
+    write_json({"records": hashes}, path)
+
+
+def listed_records(path: str | Path, study: Path, stages: Collection[str]) -> list[Path]:
+    """Records of some stages from the list that :func:`write_record_list` wrote.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> study = Path(tempfile.mkdtemp())
+    >>> for name in ("prepare", "measure"):
+    ...     _ = (study / f"{name}.json").write_text("{}")
+    >>> write_record_list(study, sorted(study.glob("*.json")), study / "list.json")
+    >>> [path.name for path in listed_records(study / "list.json", study, {"prepare"})]
+    ['prepare.json']
+    """
+    return [study / name for name in read_json(path)["records"] if Path(name).stem in stages]
