@@ -13,7 +13,7 @@ mark="# made by tests/cluster/slurm.sh"
 host=$(hostname -s)
 
 ours() { [ ! -s "$1" ] || grep -qF "$mark" "$1"; }
-running() { [ -s "$state/$1.pid" ] && kill -0 "$(cat "$state/$1.pid")" 2>/dev/null; }
+running() { [ -s "$state/$1.pid" ] && kill -0 "$(cat "$state/$1.pid" 2>/dev/null)" 2>/dev/null; }
 
 end_one() {
     if running "$1"; then
