@@ -188,7 +188,8 @@ def _index_html(
         exclusions=exclusions_table(results, pages),
         sensitivity=statistics_table(results),
         nothing_excluded=NOTHING,
-        acquisition=acquisition_table(results, pages),
+        acquisition=acquisition_table(results, pages, passed=False),
+        acquisition_passed=acquisition_table(results, pages, passed=True),
         gates=gates_table(results, pages),
         # The exhibit of the fits has the same numbers, with their ranks and pictures.
         registration=None

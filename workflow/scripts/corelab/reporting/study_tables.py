@@ -129,12 +129,21 @@ def person_link(value: str, pages: Mapping[str, str]) -> Any:
 
 
 def acquisition_table(
-    results: Results, pages: Mapping[str, str], subject: str | None = None
+    results: Results,
+    pages: Mapping[str, str],
+    subject: str | None = None,
+    *,
+    passed: bool | None = None,
 ) -> Table | None:
-    """Scans against the imaging charter, failures first; of one subject where one is named."""
+    """Scans against the imaging charter, failures first; of one subject where one is named.
+
+    With ``passed`` only the checks that were passed, or only the others.
+    """
     frame = results.acquisition
     if subject is not None:
         frame = frame[frame["participant_id"] == subject]
+    if passed is not None:
+        frame = frame[(frame["verdict"] == "pass") == passed]
     if frame.empty:
         return None
     rank = {"fail": 0, "not_assessable": 1, "pass": 2}
