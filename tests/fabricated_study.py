@@ -120,7 +120,7 @@ def config(**study: Any) -> dict[str, Any]:
         "visits": {"order": ["baseline", "day5", "day90"], "baseline": "baseline"},
         "acquisition": {"use_defaults": True, "dwi": {"slice_thickness_mm_max": 5.0}},
         "registration": {"preset": "fast", "backend": "ants", "lesion": "mask", "seed": 1},
-        "segmentation": {"consensus": "none"},
+        "segmentation": {"consensus": {"method": "none", "readers": []}},
         "perfusion": {
             "core": {"engine": "bayes", "parameter": "rcbf", "below": 0.3, "early_below": 0.2},
             "hypoperfusion": {"engine": "osvd", "tmax_s_above": 6.0},
@@ -569,7 +569,7 @@ def _images(folder: Path, people: pd.DataFrame) -> None:
                 "preset": "fast",
                 "status": "ok",
                 "reason": None,
-                "template": "MNI152NLin2009aSym",
+                "template": {"name": "MNI152NLin2009aSym", "file": "template.nii.gz"},
                 "transforms": {},
                 "masks": [],
                 "quality": {"brain_overlap_dice": 0.96 - 0.01 * k},

@@ -142,6 +142,12 @@ def test_every_part_of_the_report_is_there(index):
     assert wanted <= sections
 
 
+def test_nothing_is_printed_as_python_would(study):
+    for page in _pages(study[3]):
+        shown = " ".join(Elements(page.read_text(encoding="utf-8")).words)
+        assert not re.search(r"\{'|': |\['|\bNone\b|\bnan\b", shown), page.name
+
+
 def test_limits_are_those_of_the_biomarkers_used(words):
     assert "Ghost core" in words and "Diffusion lesions can reverse" in words
     assert "Cut-offs belong to an engine" in words

@@ -314,6 +314,19 @@ def verify(folder: Path, manifest: Mapping[str, Any]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(VERIFIED))
 
 
+def _settings_words(settings: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """``key=value`` of settings, sorted; blocks within by their path, items of a list by commas."""
+    words: list[str] = []
+    for key, value in sorted(settings.items()):
+        if isinstance(value, Mapping):
+            words += _settings_words(value, f"{prefix}{key}.")
+        elif isinstance(value, (list, tuple)):
+            words.append(f"{prefix}{key}={' '.join(map(str, value))}")
+        else:
+            words.append(f"{prefix}{key}={'n/a' if value is None else value}")
+    return words
+
+
 def _record_chain(folder: Path, record_path: Path, scan_ids: set[str]) -> list[dict[str, Any]]:
     """Steps that a stage record tells about the scans of a row."""
     record = read_json(record_path)
@@ -328,7 +341,7 @@ def _record_chain(folder: Path, record_path: Path, scan_ids: set[str]) -> list[d
                     "what": "mask" if "label" in mask else "map",
                     "name": mask["path"],
                     "sha256": file_sha256(file) if file.is_file() else None,
-                    "detail": ", ".join(f"{k}={v}" for k, v in sorted(parameters.items())),
+                    "detail": ", ".join(_settings_words(parameters)),
                 }
             )
     for scan in record.get("scans", []):

@@ -107,18 +107,26 @@ def _registration(results: Results) -> Passage | None:
         f"{words.get(name, name)} in {plural(number, 'subject')}"
         for name, number in sorted(methods.items())
     )
-    template = next(
-        (str(r["template"]) for r in results.normalised.values() if r.get("template")), "MNI152"
-    )
+    template = next((r["template"] for r in results.normalised.values() if r.get("template")), None)
+    space = template["name"] if isinstance(template, Mapping) else template or "MNI152"
+    treated: dict[str, int] = {}
+    for record in results.normalised.values():
+        how = str((record.get("lesion") or {}).get("used") or "none")
+        treated[how] = treated.get(how, 0) + 1
     lesion = {
-        "mask": "The lesion was left out of the metric.",
-        "fill": "The lesion was filled before fitting.",
-        "none": "The lesion was not treated specially.",
-    }.get(str(block.get("lesion", "mask")), "")
+        "mask": "left out of the metric",
+        "fill": "filled before fitting",
+        "none": "not treated specially",
+    }
+    told = "; ".join(
+        f"{lesion.get(how, how)} in {plural(number, 'subject')}"
+        for how, number in sorted(treated.items())
+    )
     text = (
         f"Scans of a visit were aligned rigidly to its reference scan, visits to the anchor visit, "
-        f"and the anchor to {template} with backend {block.get('backend', 'ants')} and preset "
-        f"{block.get('preset', 'fast')}: {used}. {lesion} Template space serves location only."
+        f"and the anchor to {space} with backend {block.get('backend', 'ants')} and preset "
+        f"{block.get('preset', 'fast')}: {used}. The lesion was {told}. Template space serves "
+        "location only."
     )
     return Passage("Registration", (text,), tuple(_flatten(block)))
 
@@ -134,9 +142,9 @@ def _segmentation(results: Results) -> Passage | None:
     if not labels:
         return None
     told = ", ".join(f"{label} ({plural(n, 'mask')})" for label, n in sorted(labels.items()))
-    consensus = (results.config.get("segmentation") or {}).get("consensus", "none")
+    consensus = ((results.config.get("segmentation") or {}).get("consensus") or {}).get("method")
     text = f"The pipeline outlined: {told}. An empty mask is a result (volume 0), not a failure."
-    if consensus != "none":
+    if consensus not in (None, "none"):
         text += f" Masks of several readers were combined by {consensus}."
     return Passage("Segmentation", (text,), tuple(sorted(parameters.items())))
 
