@@ -26,6 +26,7 @@ from corelab.pharmacodynamics import (
     survival,
 )
 from corelab.pharmacodynamics.linear import fit_linear
+from corelab.pharmacodynamics.rank_inversion import rank_interval
 
 pytestmark = pytest.mark.acceptance
 
@@ -153,6 +154,9 @@ def test_t21_quantile_regression_with_the_standard_errors_of_quantreg(reference)
         close(quantile.fit_quantile(x, data["foodexp"], q).coefficients, expected[name], tolerance)
     median = quantile.fit_quantile(x, data["foodexp"], 0.5)
     close(np.sqrt(np.diag(median.covariance)), expected["se_nid_tau.5"], tolerance)
+    # quantreg's interval by rank inversion has level 90 % unless asked otherwise.
+    limits = rank_interval(x, data["foodexp"], median.coefficients, 1, 0.5, alpha=0.1)
+    close(limits, expected["rank_ci_tau.5_income"], tolerance)
 
 
 def fev():

@@ -3,6 +3,9 @@
 The coefficients solve the linear programme of Koenker and Bassett (Econometrica 1978;46:33).
 Standard errors are the Hendricks-Koenker sandwich ("nid" in quantreg), which does not assume that
 residuals are identically distributed: on Engel's data the default of statsmodels is half of it.
+It is compared with the normal distribution, which it follows in large samples; with Student's t
+the test at 60 participants is too conservative (3.8 % at the quantile 0.25; so it is 4.2 %). The
+note of a row gives quantreg's own interval by rank inversion beside it.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from corelab.pharmacodynamics.analysis_set import (
     typed,
     with_covariates,
 )
+from corelab.pharmacodynamics.rank_inversion import rank_interval
 from corelab.provenance.two_computations import ComputationsDisagree, compare
 
 DEFAULT_QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90)
@@ -254,9 +258,9 @@ def slopes(
         df = float(len(set(clusters)) - 1) if clusters is not None else float(fit.df)
     else:
         error = np.sqrt(np.diag(fit.covariance))
-        half = stats.t.ppf(1 - alpha / 2, fit.df) * error
-        low, high, df = fit.coefficients - half, fit.coefficients + half, float(fit.df)
-        interval = "Hendricks-Koenker (nid) standard error, t interval"
+        half = stats.norm.ppf(1 - alpha / 2) * error
+        low, high, df = fit.coefficients - half, fit.coefficients + half, math.inf
+        interval = "Hendricks-Koenker (nid) standard error, normal interval"
     with np.errstate(divide="ignore", invalid="ignore"):
         p_value = 2 * stats.t.sf(np.abs(fit.coefficients) / error, df)
     return Slopes(fit, error, low, high, np.asarray(p_value), interval)
@@ -333,7 +337,8 @@ def _rows_at(
 ) -> Iterator[dict[str, Any]]:
     y = frame["value"].to_numpy(float)
     clusters = frame[str(analysis["cluster"])].to_numpy() if analysis.get("cluster") else None
-    found = slopes(plan.matrix, y, quantile, alpha_of(analysis), clusters=clusters)
+    alpha = alpha_of(analysis)
+    found = slopes(plan.matrix, y, quantile, alpha, clusters=clusters)
     fit, error = found.fit, found.standard_error
     theirs = _statsmodels(plan.matrix, y, quantile, fit)
     for position, term in enumerate(plan.terms):
@@ -357,10 +362,31 @@ def _rows_at(
             "p_value": float(found.p_value[position]),
             "method": f"quantile regression, linear programme; {found.interval}",
             **second,
-            "note": "fewer than 5 values beyond the quantile"
-            if min(quantile, 1 - quantile) * y.size < 5
-            else "",
+            "note": join_notes(
+                "fewer than 5 values beyond the quantile"
+                if min(quantile, 1 - quantile) * y.size < 5
+                else "",
+                ""
+                if clusters is not None
+                else _rank_words(plan.matrix, y, fit, position, quantile, alpha),
+            ),
         }
+
+
+def _rank_words(
+    matrix: np.ndarray,
+    y: np.ndarray,
+    fit: QuantileFit,
+    position: int,
+    quantile: float,
+    alpha: float,
+) -> str:
+    """The interval by rank inversion, in words; nothing where ties leave none."""
+    try:
+        low, high = rank_interval(matrix, y, fit.coefficients, position, quantile, alpha)
+    except NotComputable:
+        return ""
+    return f"by rank inversion {low:.4g} to {high:.4g} (identically distributed residuals)"
 
 
 def _statsmodels(
