@@ -28,12 +28,12 @@ include: "workflow/rules/provenance.smk"
 rule all:
     default_target: True
     input:
-        targets("endpoints", "statistics", "report", "submission", "verify"),
+        asked("endpoints", "statistics", "report", "submission", "verify"),
 
 
 rule images:
     input:
-        targets("images"),
+        asked("images"),
 
 
 rule site:
@@ -43,17 +43,17 @@ rule site:
 
 rule endpoints:
     input:
-        targets("endpoints"),
+        asked("endpoints"),
 
 
 rule statistics:
     input:
-        targets("statistics"),
+        asked("statistics"),
 
 
 rule phantom:
     input:
-        targets("phantom"),
+        asked("phantom"),
 
 
 onstart:

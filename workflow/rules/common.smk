@@ -803,11 +803,18 @@ def targets(*names):
         ],
     }
     wanted = [path for name in names for path in parts[name]] if STUDY.sound else []
-    again = to_make_again(STUDY.folder) if wanted else set()
-    if again:
-        # Not always: to ask for all that lies upstream costs a plan of thousands a quarter more memory.
-        wanted += [path for path in upstream(*names) if path in again]
     return [PASSED, *wanted]
+
+
+def asked(*names):
+    """The same for who asks for a target: what was set aside on the way to it comes again.
+
+    Jobs take :func:`targets`: their inputs are the same whatever was set aside. To ask always for
+    all that lies upstream would cost a plan of thousands a quarter more memory.
+    """
+    again = to_make_again(STUDY.folder) if STUDY.sound else set()
+    lost = [path for path in upstream(*names) if path in again] if again else []
+    return [*targets(*names), *lost]
 
 
 def configfiles_and_options():

@@ -152,7 +152,8 @@ def frequency_maps_exhibit(record: Mapping[str, Any], figure: str | Path, path: 
     settings = record["settings"]
     compared = str(settings.get("compare") or "").replace("risk:", "risk of ")
     label = str(settings["label"]).replace("-", " ")
-    title = f"Frequency of {label}" + (f" by {compared}" if compared else f", {settings['visit']}")
+    which = f" by {compared}" if compared else f", {settings.get('visit') or 'all visits'}"
+    title = f"Frequency of {label}{which}"
     return write_exhibit(
         path,
         section="maps",

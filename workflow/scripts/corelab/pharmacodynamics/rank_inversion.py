@@ -4,7 +4,7 @@ The test of Gutenbrunner, Jureckova, Koenker and Portnoy (J Nonparam Stat 1993;2
 coefficient is b is a step function of b; the interval holds every b that it does not reject
 (Koenker 1994). Residuals are taken as identically distributed, which the sandwich of
 :mod:`corelab.pharmacodynamics.quantile` does not ask for: where their spread grows with a term,
-this interval covers less than it says (91 % at the quantile 0.10 in the trials of
+this interval covers less than it says (92 % at the quantile 0.10 in the trials of
 ``tests/pd_error_rates.py``).
 """
 

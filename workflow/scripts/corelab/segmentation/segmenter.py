@@ -9,6 +9,7 @@ stand beside the volume itself.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
@@ -93,7 +94,7 @@ class Evidence:
         return float(np.prod(self.voxel_size_mm)) / 1000.0
 
 
-class ThresholdSegmenter:
+class ThresholdSegmenter(ABC):
     """A segmenter of two steps; subclasses give ``measure`` and ``decide``.
 
     ``parameters['limits']`` maps the name of a threshold to its lower and upper limit. All
@@ -104,6 +105,7 @@ class ThresholdSegmenter:
     label = ""
     source = "pipeline"
 
+    @abstractmethod
     def measure(
         self,
         images: Mapping[str, Image],
@@ -112,13 +114,12 @@ class ThresholdSegmenter:
         parameters: Mapping[str, Any],
     ) -> Evidence:
         """Derive the maps that the decision needs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def decide(
         self, evidence: Evidence, parameters: Mapping[str, Any]
     ) -> tuple[Mask, dict[str, Any], dict[str, str]]:
         """Apply thresholds: mask, further quality figures, further flags (word -> sentence)."""
-        raise NotImplementedError
 
     def __call__(
         self,
