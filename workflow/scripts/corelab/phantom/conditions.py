@@ -51,12 +51,9 @@ class Conditions:
         Range of the angle of the slices to the axial plane; None: that of the protocol.
     cut_off_mm
         Height that the field of view loses at the crown.
-    calcified_hu
-        Density of calcified falx, choroid plexus and pineal gland on CT; 0: none.
-    venous_hu
-        Density of the venous sinuses and of the tentorium on CT; 0: as tissue.
-    streaks_hu
-        Height of the dark and bright bands between the petrous bones on CT.
+    ct_anatomy
+        Whether CT has sinuses, dura, petrous bone, calcifications and streaks
+        (:mod:`corelab.phantom.ct_anatomy`).
     """
 
     ventricles: float = 1.0
@@ -71,9 +68,7 @@ class Conditions:
     slice_mm: float | None = None
     tilt_degrees: tuple[float, float] | None = None
     cut_off_mm: float = 0.0
-    calcified_hu: float = 0.0
-    venous_hu: float = 0.0
-    streaks_hu: float = 0.0
+    ct_anatomy: bool = False
 
 
 NEUTRAL = Conditions()
@@ -121,8 +116,7 @@ def draw_conditions(seed: int, participant_id: str) -> Conditions:
             "shell": 0.0,
             "slice_mm": between(8.0, 9.0),
             "tilt_degrees": (12.0, 20.0),
-            "venous_hu": between(50, 65),
-            "calcified_hu": between(80, 200),
+            "ct_anatomy": True,
         },
         "002": {"adc_gain": between(1.3, 1.6)},
         "003": {
@@ -134,9 +128,7 @@ def draw_conditions(seed: int, participant_id: str) -> Conditions:
         "005": {"bias": between(2.5, 4.0), "susceptibility": between(0.3, 0.8)},
         "006": {"cut_off_mm": between(40, 55), "atrophy_mm": between(0.8, 1.2)},
         "007": {
-            "venous_hu": between(55, 75),
-            "calcified_hu": between(80, 250),
-            "streaks_hu": between(8, 16),
+            "ct_anatomy": True,
             "tilt_degrees": (10.0, 18.0),
         },
         "008": {"noise": 2.0, "susceptibility": between(0.5, 1.0)},

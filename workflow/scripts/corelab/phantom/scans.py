@@ -28,6 +28,7 @@ from corelab.phantom.conditions import (
     draw_conditions,
     extras_of,
 )
+from corelab.phantom.ct_anatomy import beam_hardening, draw_ct_anatomy, hounsfield_head
 from corelab.phantom.design import DIFFUSION_KINDS, Participant, TrialSpec, find
 from corelab.phantom.head import (
     ORIGIN_MM,
@@ -374,9 +375,14 @@ def _hounsfield(scene: Scene, visit: str, view: View) -> Array:
     )
     tissue_sample = view.sample(tissue)
     parenchyma = view.sample(head.grey + head.white)
-    rest = view.sample(
-        composite(head, {k: v + 1000.0 for k, v in {"csf": _HU["csf"], **_HU_SHELL}.items()})
-    )
+    own = None
+    if scene.conditions.ct_anatomy:
+        own = draw_ct_anatomy(scene.spec.seed, scene.participant.participant_id)
+        rest = view.sample(hounsfield_head(head, own) + 1000) - tissue_sample
+    else:
+        rest = view.sample(
+            composite(head, {k: v + 1000.0 for k, v in {"csf": _HU["csf"], **_HU_SHELL}.items()})
+        )
     # Water uptake lowers parenchyma by 2 HU within hours and by 8 HU within days.
     drop = np.float32(2.0 if visit == "baseline" else 8.0)
     hu = rest + tissue_sample - drop * inside * parenchyma - 1000
@@ -387,7 +393,10 @@ def _hounsfield(scene: Scene, visit: str, view: View) -> Array:
     if visit != "baseline" and scene.participant.lesion.haematoma_ml > 0:
         blood = scene.lesion.fractions(view.template_mm, "haematoma")[0]
         hu += blood * (np.float32(_HU_BLOOD) - hu)
-    return view.average(hu)
+    hu = view.average(hu)
+    if own is not None:
+        hu += beam_hardening(hu, np.sqrt((view.affine[:3, :3] ** 2).sum(axis=0)), own.streak)
+    return hu
 
 
 def _correlated(shape: tuple[int, ...], sd: float, rng: np.random.Generator) -> Array:
