@@ -22,6 +22,9 @@ from corelab.phantom.seeds import generator
 #: Width (mm) over which a border goes from inside to outside.
 BORDER_MM = 1.5
 _GRID_MM = 2.0
+PATTERNS = ("territory", "shower", "lacune")
+#: Where lacunes lie, right side, MNI mm: lenticular nucleus, thalamus, corona radiata, pons.
+_LACUNES_MM = ((26, 0, 2), (14, -18, 8), (27, -10, 28), (6, -26, -34))
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,9 @@ class LesionPlan:
         Mildly delayed tissue around it.
     haematoma_ml
         Blood within the final infarct at follow-up; 0 for none.
+    pattern
+        ``territory``: one infarct in the territory of the middle cerebral artery; ``shower``:
+        emboli scattered over the hemispheres; ``lacune``: one small deep infarct.
     """
 
     side: int
@@ -50,11 +56,14 @@ class LesionPlan:
     hypoperfused_ml: float
     oligaemia_ml: float
     haematoma_ml: float = 0.0
+    pattern: str = "territory"
 
     def __post_init__(self) -> None:
         nested = 0 < self.core_ml <= self.infarct_ml <= self.hypoperfused_ml
         if not nested or self.side not in (-1, 1) or min(self.oligaemia_ml, self.haematoma_ml) < 0:
             raise ValueError(f"the lesion's volumes are not nested or its side is not +-1: {self}")
+        if self.pattern not in PATTERNS:
+            raise ValueError(f"pattern {self.pattern!r} is not one of {', '.join(PATTERNS)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -159,6 +168,32 @@ def _territory_potential(
     return potential.astype(np.float32)
 
 
+def _scattered_potential(
+    rng: np.random.Generator, head: Head, side: int, pattern: str
+) -> NDArray[np.float32]:
+    """Distance to the nearest of some centres in tissue, each scaled: small ones stay small."""
+    shape = head.shell["bone"].shape
+    x, y, z = _axes(shape)
+    if pattern == "lacune":
+        place = _LACUNES_MM[int(rng.integers(len(_LACUNES_MM)))]
+        centres = [np.asarray(place) * (side, 1, 1) + rng.normal(0, 1.5, 3)]
+    else:
+        tissue = (head.grey + head.white)[::2, ::2, ::2]
+        possible = np.argwhere((tissue > 0.8) & (np.abs(x) > 14) & (z > -30) & (z < 65))
+        # Most of a shower lies on one side, and in the cortex and the border zones.
+        right = ORIGIN_MM[0] + _GRID_MM * possible[:, 0] > 0
+        weight = np.where(right == (side > 0), 4.0, 1.0)
+        chosen = rng.choice(
+            len(possible), int(rng.integers(7, 13)), replace=False, p=weight / weight.sum()
+        )
+        centres = list(np.asarray(ORIGIN_MM) + _GRID_MM * possible[chosen])
+    potential = np.full(shape, np.float32(1e3))
+    for a, b, c in centres:
+        away = np.sqrt((x - a) ** 2 + (y - b) ** 2 + (z - c) ** 2) * rng.uniform(0.7, 1.6)
+        potential = np.minimum(potential, away).astype(np.float32)
+    return (potential + 0.8 * _smooth_noise(rng, shape, 4.0)).astype(np.float32)
+
+
 def subject_points(anatomy: Anatomy, *, step_mm: float = 2.0) -> NDArray[np.float32]:
     """Template coordinates (3, ...) of a regular grid over the head in subject space.
 
@@ -231,7 +266,10 @@ def make_lesion(seed: int, anatomy: Anatomy, head: Head, plan: LesionPlan) -> Le
     """
     rng = generator(seed, anatomy.participant_id, "lesion")
     shape = head.shell["bone"].shape
-    potential = _territory_potential(rng, shape, plan.side)
+    if plan.pattern == "territory":
+        potential = _territory_potential(rng, shape, plan.side)
+    else:
+        potential = _scattered_potential(rng, head, plan.side, plan.pattern)
     points = subject_points(anatomy)
     sampled = _sample(potential, points)
     weight_ml = tissue_at(head, points) * np.float32(_GRID_MM**3 / 1000)
