@@ -245,6 +245,52 @@ def test_dates_are_shifted_on_request(tmp_path):
     assert record["scans"][0]["metadata"]["acquired_at"] == "2023-12-31T10:15:30"
 
 
+def siemens_iterative(ds):
+    """Header of a SAFIRE or ADMIRE reconstruction, for which dcm2niix writes invalid JSON."""
+    ds.Manufacturer, ds.ManufacturerModelName = "SIEMENS", "SOMATOM Force"
+    ds.ConvolutionKernel, ds.KVP, ds.SoftwareVersions = ["J30s", "3"], "120", "VA48A"
+
+
+def test_invalid_json_of_dcm2niix_is_replaced_by_the_headers(tmp_path):
+    folder = made_series(tmp_path / "in", edit=siemens_iterative)
+    scan = prepared(folder, tmp_path)["scans"][0]
+    assert scan["status"] == "ok"
+    assert any("dcm2niix wrote is not valid JSON" in note for note in scan["notes"])
+    facts = scan["metadata"]
+    assert facts["convolution_kernel"] == "J30s\\3"
+    assert (facts["manufacturer"], facts["scanner"]) == ("SIEMENS", "SOMATOM Force")
+    assert (facts["tube_voltage_kv"], facts["software_version"]) == (120.0, "VA48A")
+    assert (facts["slice_thickness_mm"], facts["contrast_phase"]) == (5.0, "none")
+    assert facts["acquired_at"] == "2024-02-29T10:15:30" and facts["lossy"] is False
+
+
+def test_dcm2niix_still_writes_invalid_json_for_that_kernel(tmp_path):
+    """If this fails, dcm2niix was corrected and the test above no longer tests anything."""
+    (series,) = list_series(made_series(tmp_path / "in", edit=siemens_iterative)).series
+    made = convert(series, tmp_path / "work")
+    with pytest.raises(ValueError):
+        json.loads(made.path.with_suffix(".json").read_text())
+
+
+def test_header_fields_of_mr_carry_the_units_of_a_sidecar(tmp_path):
+    def edit(ds):
+        ds.EchoTime, ds.RepetitionTime, ds.InversionTime, ds.FlipAngle = "90", "8000", "", "150"
+        ds.MagneticFieldStrength, ds.SeriesDescription = "1.5", "AX_FLAIR"
+
+    folder = made_series(tmp_path / "in", kind="MR", edit=edit)
+    fields = list_series(folder).series[0].files[0].facts["sidecar"]
+    assert (fields["EchoTime"], fields["RepetitionTime"]) == (0.09, 8.0)
+    assert (fields["FlipAngle"], fields["MagneticFieldStrength"]) == (150.0, 1.5)
+    assert "InversionTime" not in fields and "KVP" not in fields
+
+
+@pytest.mark.parametrize("date", ["00000000", "20241399", "00010101"])
+def test_a_date_that_cannot_be_is_no_date(tmp_path, date):
+    folder = made_series(tmp_path / "in", edit=lambda ds: setattr(ds, "AcquisitionDate", date))
+    scan = prepared(folder, tmp_path, date_shift_days=-60)["scans"][0]
+    assert scan["status"] == "ok" and scan["metadata"]["acquired_at"] is None
+
+
 def test_folder_without_a_scan_is_a_failed_row_with_the_reason(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "readme.txt").write_text("nothing")

@@ -370,11 +370,48 @@ def test_frame_times_that_do_not_fit_fail_the_series(tmp_path, times):
     )
 
 
-def test_damaged_sidecar_is_told_and_not_used(tmp_path):
+SIDECARS = {
+    "invalid": (
+        b'{"EchoTime": 0.09, "ReconFilterType": "J30s\\",\n"x": 3}',
+        "cannot be read",
+        None,
+    ),
+    "truncated": (b'{"EchoTime": 0.09, "Repe', "cannot be read", None),
+    "empty": (b"", "cannot be read", None),
+    "binary": (bytes(range(256)), "cannot be read", None),
+    "nested too deep": (b"[" * 100_000, "cannot be read", None),
+    "list": (b'[{"EchoTime": 0.09}]', "holds a list", None),
+    "number": (b"3", "holds a single value", None),
+    "byte order mark": (b'\xef\xbb\xbf{"EchoTime": 0.09}', None, 0.09),
+    "utf-16": ('{"EchoTime": 0.09}'.encode("utf-16"), None, 0.09),
+    "latin-1": (b'{"EchoTime": 0.09, "Name": "Sch\xe4del"}', "read as Latin-1", 0.09),
+    "tab in a text": (b'{"EchoTime": 0.09, "Name": "a\tb"}', None, 0.09),
+    "not a number": (b'{"EchoTime": NaN, "FlipAngle": 90}', "no finite number in EchoTime", None),
+    "infinite": (b'{"EchoTime": 1e999}', "no finite number in EchoTime", None),
+    "text for a number": (b'{"EchoTime": "short"}', "no number", None),
+    "list for a number": (b'{"EchoTime": [0.09]}', "is no single value", None),
+    "b values that are words": (b'{"EchoTime": 0.09, "b_values": "abc"}', None, 0.09),
+}
+
+
+@pytest.mark.parametrize("what", SIDECARS)
+def test_no_sidecar_stops_a_job_and_its_fault_is_a_note(tmp_path, what):
+    content, words, echo_time = SIDECARS[what]
     path = save(tmp_path / "a.nii.gz", dwi())
-    (tmp_path / "a.json").write_text("{")
+    (tmp_path / "a.json").write_bytes(content)
     scan = only(prepare_visit([row("dwi", path)], tmp_path / "out", settings={}))
-    assert scan["status"] == "ok" and "cannot be read" in scan["notes"][0]
+    assert scan["status"] == "ok" and scan["metadata"]["echo_time_s"] == echo_time
+    notes = [note for note in scan["notes"] if words and words in note]
+    assert len(notes) == (words is not None), scan["notes"]
+
+
+@pytest.mark.parametrize("content", [b"0 1000 x", b"0 nan", b"\xff\xfe0", b""])
+def test_damaged_bval_is_a_note(tmp_path, content):
+    path = save(tmp_path / "a.nii.gz", dwi())
+    (tmp_path / "a.bval").write_bytes(content)
+    scan = only(prepare_visit([row("dwi", path)], tmp_path / "out", settings={}))
+    assert scan["status"] == "ok" and scan["metadata"]["b_values"] is None
+    assert "a.bval holds no list of finite numbers and was not used" in scan["notes"]
 
 
 def test_charter_rows_stand_for_each_scan(tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import tempfile
 import zlib
@@ -26,8 +26,9 @@ from corelab.imaging.brain import brain_mask, brain_volume_verdict
 from corelab.imaging.faults import ImageFault
 from corelab.imaging.geometry import mask_volume_ml, same_grid, voxel_sizes_mm
 from corelab.imaging.laterality import left_right_rows
-from corelab.imaging.nifti import Conformed, conform, save_image, sidecar_path
+from corelab.imaging.nifti import Conformed, conform, save_image
 from corelab.imaging.quality import image_quality
+from corelab.imaging.sidecars import finite_numbers, read_b_values, read_sidecar
 from corelab.provenance.products import file_sha256, plain, read_table, write_table
 from corelab.study.naming import DATATYPES, TEMPLATE_SPACE, derivative, mask_path
 
@@ -379,19 +380,24 @@ def _other_grid_note(visit: _Visit, mask: Any) -> str:
 
 def _metadata(row: Mapping[str, Any], conformed: Conformed, notes: list[str]) -> dict[str, Any]:
     """Acquisition facts: the sheet's columns win over the sidecar, that over the header."""
-    sidecar = _read_sidecar(Path(str(row["path"])), notes)
-    facts = {
-        name: sidecar[key] for key, name in _SIDECAR_KEYS.items() if sidecar.get(key) is not None
-    }
-    facts |= {
-        name: sidecar[name] for name in _SIDECAR_KEYS.values() if sidecar.get(name) is not None
-    }
+    file = Path(str(row["path"]))
+    sidecar, faults = read_sidecar(file)
+    notes += faults
+    named = {**_SIDECAR_KEYS, **{name: name for name in _SIDECAR_KEYS.values()}}
+    facts = {}
+    for key, name in named.items():
+        if isinstance(sidecar.get(key), list | dict):
+            notes.append(f"the sidecar's {key} is no single value and was not used")
+        elif sidecar.get(key) is not None:
+            facts[name] = sidecar[key]
     facts |= {name: row[name] for name in _ROW_METADATA if row.get(name) not in (None, "")}
     for name in _ROW_METADATA:
         facts.setdefault(name, None)
     kind = str(row["kind"])
     if kind == "dwi":
-        facts["b_values"] = sidecar.get("b_values") or _b_values(Path(str(row["path"])))
+        listed, faults = read_b_values(file)
+        notes += faults
+        facts["b_values"] = finite_numbers(sidecar.get("b_values")) or listed
         if facts["b_value"] is None and facts["b_values"]:
             facts["b_value"] = max(facts["b_values"])
     if facts.get("lossy") is not None:
@@ -399,7 +405,7 @@ def _metadata(row: Mapping[str, Any], conformed: Conformed, notes: list[str]) ->
     _check_times(facts, notes)
     if conformed.image.ndim == 4:
         facts["frame_times_s"] = _frame_times_s(sidecar, facts, conformed, notes)
-        facts["slice_times_s"] = _slice_times_s(Path(str(row["path"])), sidecar, facts, notes)
+        facts["slice_times_s"] = _slice_times_s(file, sidecar, facts, notes)
     return facts
 
 
@@ -436,40 +442,18 @@ def _slice_times_s(
     return [round(float(time), 6) for time in times] if np.ptp(times) > 0 else None
 
 
-def _read_sidecar(file: Path, notes: list[str]) -> dict[str, Any]:
-    """The JSON beside an image; a damaged one is told and not used."""
-    path = sidecar_path(file)
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        notes.append(f"the sidecar {path.name} cannot be read ({error}) and was not used")
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _b_values(file: Path) -> list[float] | None:
-    """B values in the ``.bval`` beside a diffusion image."""
-    path = sidecar_path(file).with_suffix(".bval")
-    if not path.is_file():
-        return None
-    try:
-        return [float(part) for part in path.read_text(encoding="utf-8").split()] or None
-    except ValueError:
-        return None
-
-
 def _check_times(facts: dict[str, Any], notes: list[str]) -> None:
     """Numbers as numbers; an echo time that can only be in ms is converted and told."""
     for name in _NUMBERS:
         if facts.get(name) is None:
             continue
         try:
-            facts[name] = float(facts[name])
+            value = float(facts[name])
         except (TypeError, ValueError):
+            value = math.nan
+        if not math.isfinite(value):
             notes.append(f"{name} is {facts[name]!r}, no number, and was not used")
-            facts[name] = None
+        facts[name] = value if math.isfinite(value) else None
     echo = facts.get("echo_time_s")
     if echo is not None and echo >= 1.0:
         notes.append(f"an echo time of {echo:g} s cannot be; taken as milliseconds")
