@@ -191,6 +191,48 @@ def test_missing_slices_are_refused(tmp_path):
         convert(series, tmp_path / "work")
 
 
+def test_slices_that_alternate_are_told_with_what_it_does_to_a_volume(tmp_path):
+    def alternating(ds):
+        index = ds.InstanceNumber - 1
+        place = 9.0 * (index - index // 2) + 8.865 * (index // 2)
+        ds.ImagePositionPatient = [-112, -112, place]
+
+    folder = made_series(tmp_path / "in", 9, spacing=9.0, edit=alternating)
+    scan = prepared(folder, tmp_path)["scans"][0]
+    (note,) = [note for note in scan["notes"] if note.startswith("slices lie")]
+    assert note.startswith("slices lie 8.865 to 9 mm apart; the image has 9 mm throughout")
+    assert note.endswith("which makes volumes +0.8 % wrong")
+
+
+def test_equal_slices_are_not_told(tmp_path):
+    scan = prepared(made_series(tmp_path / "in"), tmp_path)["scans"][0]
+    assert not [note for note in scan["notes"] if "slices lie" in note]
+
+
+def test_two_folders_of_one_visit_become_two_scans(tmp_path):
+    def diffusion(ds):
+        ds.SeriesDescription = "DWI b1000"
+
+    folders = {
+        "s1": made_series(tmp_path / "ct"),
+        "s2": made_series(tmp_path / "mr", kind="MR", uid="1.2.7", edit=diffusion),
+        "s3": made_series(tmp_path / "ct2", uid="1.2.8"),
+    }
+    rows = [
+        {"participant_id": "1", "visit": "v", "kind": "dicom", "path": str(path), "scan_id": name}
+        for name, path in folders.items()
+    ]
+    scans = prepare_visit(rows, tmp_path / "out", settings={})["scans"]
+    assert [(scan["kind"], scan["status"]) for scan in scans] == [
+        ("ncct", "ok"),
+        ("dwi", "ok"),
+        ("ncct", "ok"),
+    ]
+    told = "the visit has the scan s1 of the same kind, ncct, too"
+    assert [told in scan["notes"] for scan in scans] == [False, False, True]
+    assert scans[0]["path"] != scans[2]["path"]
+
+
 def test_lossy_compression_is_flagged(tmp_path):
     folder = made_series(
         tmp_path / "in", edit=lambda ds: setattr(ds, "LossyImageCompression", "01")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from corelab.imaging import mask_volume_ml, prepare_visit
+from corelab.imaging.brain_quality import brain_rows
 from corelab.provenance.products import file_sha256
 
 AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
@@ -270,6 +271,41 @@ def test_supplied_brain_mask_takes_the_place_of_ours(tmp_path):
     record = prepare_visit(rows, tmp_path / "out", settings={})
     assert record["brain_masks"]["g1"] == only(record, "m")["path"]
     assert record["brain_mask_quality"]["g1"]["source"] == "supplied"
+
+
+def test_a_brain_that_the_field_cuts_off_is_told(tmp_path):
+    cut = dwi()[:, 18:, :]  # 35 mm of the back of the head lie outside
+    record = prepare_visit(
+        [row("dwi", save(tmp_path / "a.nii.gz", cut))], tmp_path / "out", settings={}
+    )
+    (found,) = record["brain_mask_quality"]["g1"]["cut"]
+    assert found["side"] == "posterior" and found["area_cm2"] > 60
+    rows = {one["criterion"]: one for one in brain_rows(record)}
+    assert rows["brain_in_field"]["verdict"] == "fail"
+    assert rows["brain_in_field"]["value"] == "cut posterior"
+    assert "a volume is a lower bound" in rows["brain_in_field"]["reason"]
+
+
+def test_a_whole_brain_is_not_cut_off_in_whatever_box(tmp_path):
+    inside = ellipsoid()
+    tight = tuple(
+        slice(*np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {k})))[[0, -1]] + [0, 1])
+        for k in range(3)
+    )
+    stripped = np.where(inside, dwi(), 0)
+    images = {"whole": dwi(), "stripped": stripped, "tight": stripped[tight]}
+    for name, voxels in images.items():
+        path = save(tmp_path / f"{name}.nii.gz", voxels)
+        record = prepare_visit([row("dwi", path)], tmp_path / name, settings={})
+        assert record["brain_mask_quality"]["g1"]["cut"] == [], name
+
+
+def test_padding_does_not_hide_a_cut(tmp_path):
+    padded = dwi()
+    padded[:, :, 20:] = 0  # the upper 60 mm were never scanned
+    path = save(tmp_path / "a.nii.gz", padded)
+    record = prepare_visit([row("dwi", path)], tmp_path / "out", settings={})
+    assert [one["side"] for one in record["brain_mask_quality"]["g1"]["cut"]] == ["superior"]
 
 
 def test_visit_of_masks_alone(tmp_path):

@@ -246,6 +246,15 @@ def test_qform_within_a_tenth_of_a_millimetre_is_not_told(tmp_path):
     assert conform(write(tmp_path, scan(), codes=(1, 2), qform=shifted(0.05))).notes == ()
 
 
+@pytest.mark.parametrize(
+    ("codes", "words"),
+    [((0, 2), "the qform code is 0; the sform alone"), ((1, 0), "the sform code is 0; the qform")],
+)
+def test_an_image_placed_by_one_form_alone_is_accepted_and_told(tmp_path, codes, words):
+    path = write(tmp_path, scan(), codes=codes)
+    assert any(words in note for note in conform(path).notes)
+
+
 def test_output_has_both_forms_equal_with_code_1(tmp_path):
     got = load_image(write(tmp_path, scan(), codes=(1, 2), qform=shifted(30)))
     header = nib.load(save_image(got, tmp_path / "out.nii.gz", sidecar=None)).header

@@ -49,6 +49,7 @@ def pictures():
         "T1c": noisy(np.where(LESION & (Y > 0), 220.0, 130.0) * normal, 3, 8),
         "T2w": noisy(np.where(LESION, 250.0, 160.0) * normal, 6, 9),
         "mask-chronic": (LESION & (Y > 5)).astype(float),
+        "mask-infarct": LESION.astype(float),
     }
 
 
@@ -236,6 +237,71 @@ def test_other_grids_come_through_the_transforms(study):
     record["transforms"] = {}
     trusted = segment_visit(record, folder, disease="glioma")["masks"]
     assert "by the headers alone" in trusted[1]["reason"]
+
+
+def judged(record, **quality):
+    """The record with what the prepare stage says of the brain mask of g1."""
+    own = {"source": "dwi", "kind": "dwi", "volume_ml": 1000.0, "verdict": "pass", "cut": []}
+    return {**record, "brain_mask_quality": {"g1": {**own, **quality}}}
+
+
+def test_nothing_rests_on_a_brain_mask_that_failed(study):
+    folder, prepared = study
+    record = judged(prepared("b0", "dwi", "FLAIR", "ncct"), volume_ml=431.0, verdict="fail")
+    masks = segment_visit(record, folder, disease="stroke")["masks"]
+    assert masks and {mask["status"] for mask in masks} == {"not_computable"}
+    assert all("brain mask (from dwi, 431 mL)" in mask["reason"] for mask in masks)
+
+
+@pytest.mark.parametrize(
+    "quality", [{"verdict": "pass"}, {"verdict": "fail", "source": "supplied"}]
+)
+def test_a_sound_or_supplied_brain_mask_carries_a_number(study, quality):
+    folder, prepared = study
+    record = judged(prepared("b0", "dwi"), **quality)
+    assert {m["status"] for m in segment_visit(record, folder, disease="stroke")["masks"]} == {"ok"}
+
+
+def test_a_failed_brain_mask_of_another_grid_does_not_take_its_scan_away(study):
+    folder, prepared = study
+    record = prepared("dwi", "adc", affines={"adc": AFFINE @ np.diag([1.0, 1, 1.001, 1])})
+    bad = {"source": "adc", "kind": "adc", "volume_ml": 300.0, "verdict": "fail", "cut": []}
+    record["brain_mask_quality"] = {"g2": bad}
+    mask = segment_visit(record, folder, disease="stroke")["masks"][0]
+    assert mask["status"] == "ok" and mask["scan_ids"] == ["01-dwi", "01-adc"]
+
+
+def test_a_doubtful_mask_and_a_brain_cut_off_are_flags_and_reasons(study):
+    folder, prepared = study
+    cut = [{"side": "superior", "area_cm2": 90.0, "outside_mm": 12.5}]
+    record = judged(prepared("b0", "dwi"), verdict="warn", volume_ml=739.0, cut=cut)
+    mask = segment_visit(record, folder, disease="stroke")["masks"][0]
+    assert mask["status"] == "ok"
+    assert {"brain_mask_doubtful", "brain_cut_off"} <= set(mask["quality"]["flags"])
+    assert "739 mL" in mask["reason"] and "a volume is a lower bound" in mask["reason"]
+
+
+@pytest.mark.parametrize(
+    ("disease", "kinds", "rows"),
+    [
+        ("stroke", ("dwi", "adc", "T2w"), [("infarct", "pipeline:t2w")]),
+        ("stroke", ("T2w",), [("infarct", "pipeline:t2w")]),
+        ("stroke", ("T1w", "T2w"), [("infarct", "pipeline:t2w")]),
+        ("stroke", ("T1w",), [("infarct", "pipeline:t1w")]),
+        ("stroke", ("dwi", "adc", "T1w"), []),
+        ("stroke", ("T2w", "mask-infarct"), []),
+        ("stroke", (), []),
+        ("glioma", ("T2w",), []),
+        ("glioma", ("ncct",), [("whole-tumour", "pipeline:ncct")]),
+        ("glioma", ("T1w", "dwi"), [("whole-tumour", "pipeline:t1w")]),
+    ],
+)
+def test_an_image_that_nothing_segments_is_a_row_with_the_reason(study, disease, kinds, rows):
+    folder, prepared = study
+    masks = segment_visit(prepared(*kinds), folder, disease=disease)["masks"]
+    silent = [mask for mask in masks if "no method segments" in (mask["reason"] or "")]
+    assert [(mask["label"], mask["source"]) for mask in silent] == rows
+    assert all(mask["status"] == "not_computable" and mask["path"] is None for mask in silent)
 
 
 def test_same_bytes_twice_and_settings_count(study):

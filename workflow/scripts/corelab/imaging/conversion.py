@@ -38,6 +38,8 @@ _NOT_MAGNITUDE = ("_ph", "_real", "_imaginary", "_fieldmaphz", "_phMag")
 _NAMED = 20
 #: A gap this many times the median slice distance cannot be bridged by interpolation.
 _MISSING_SLICES = 2.5
+#: Slice distances that differ by less than this share are equal but for rounding.
+_SAME_STEP = 0.005
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,7 @@ def rows_of_folder(
         more_notes = _complete_sidecar(series, converted, shift_days)
         record = described(listing, {series.uid: converted})
         notes = [*converted.notes, *more_notes, *_notes(series, listing)]
+        notes += _spacing_notes(series, converted.path)
         for own_kind, path, more in _split_diffusion(kind, converted.path):
             made = {**row, **shared, "kind": own_kind, "path": str(path), "notes": [*notes, *more]}
             out.append({**made, "dicom": record})
@@ -424,12 +427,23 @@ def _notes(series: Series, listing: Listing) -> list[str]:
     if damaged:
         names = ", ".join(file.name for file in damaged[:5])
         notes.append(f"{len(damaged)} damaged files were left out: {names}")
-    steps = slice_distances_mm(series)
-    if steps and max(steps) > 1.05 * min(steps):
-        notes.append(f"slices lie {min(steps):g} to {max(steps):g} mm apart")
     if listing.identifying:
         notes.append(f"identifying tags are filled: {', '.join(listing.identifying)}")
     return notes
+
+
+def _spacing_notes(series: Series, image: Path) -> list[str]:
+    """Slice distances that differ by more than rounding, and what that does to a volume."""
+    steps = slice_distances_mm(series)
+    if not steps or max(steps) - min(steps) <= _SAME_STEP * max(steps):
+        return []
+    note = f"slices lie {min(steps):g} to {max(steps):g} mm apart"
+    loaded: Any = nib.load(image)
+    given, mean = float(loaded.header.get_zooms()[2]), float(np.mean(steps))
+    error = 100 * (given / mean - 1)
+    if "_Eq" not in image.stem and abs(error) >= 0.05:
+        note += f"; the image has {given:g} mm throughout, which makes volumes {error:+.1f} % wrong"
+    return [note]
 
 
 def _is_damaged(file: DicomFile) -> bool:

@@ -22,7 +22,8 @@ from corelab.imaging.acquisition import (
     observe,
     subject_of,
 )
-from corelab.imaging.brain import brain_mask, brain_volume_verdict
+from corelab.imaging.brain import brain_mask
+from corelab.imaging.brain_quality import judged_mask
 from corelab.imaging.faults import ImageFault
 from corelab.imaging.geometry import mask_volume_ml, same_grid, voxel_sizes_mm
 from corelab.imaging.laterality import left_right_rows
@@ -192,16 +193,23 @@ def prepare_visit(
 
 
 def _expanded(
-    rows: Iterable[Mapping[str, Any]], visit: _Visit, scratch: Path
+    rows: Sequence[Mapping[str, Any]], visit: _Visit, scratch: Path
 ) -> Iterable[dict[str, Any]]:
     """Rows with DICOM folders replaced by the images that are in them."""
+    seen = {str(row["kind"]): str(row["scan_id"]) for row in rows}
     for number, row in enumerate(rows):
         if row["kind"] != "dicom":
             yield dict(row)
             continue
         from corelab.imaging.conversion import rows_of_folder
 
-        yield from rows_of_folder(row, scratch / str(number), visit.settings.get("dicom") or {})
+        settings = visit.settings.get("dicom") or {}
+        for made in rows_of_folder(row, scratch / str(number), settings):
+            other = seen.setdefault(str(made["kind"]), str(row["scan_id"]))
+            if other != row["scan_id"] and made.get("fault") is None:
+                told = f"the visit has the scan {other} of the same kind, {made['kind']}, too"
+                made["notes"] = [*(made.get("notes") or []), told]
+            yield made
 
 
 def _scan(row: Mapping[str, Any], visit: _Visit) -> dict[str, Any]:
@@ -590,12 +598,12 @@ def _brain_masks(visit: _Visit, reference: str | None) -> tuple[dict[str, str], 
         ranked = [kind for kind in BRAIN_ORDER if any(scan["kind"] == kind for scan in images)]
         kind = ranked[0] if ranked else images[0]["kind"]
         source = next(scan for scan in images if scan["kind"] == kind)
+        image: Any = nib.load(visit.folder / source["path"])
         if supplied:
             masks[grid] = supplied[0]["path"]
             mask_image: Any = nib.load(visit.folder / supplied[0]["path"])
             origin = "supplied"
         else:
-            image: Any = nib.load(visit.folder / source["path"])
             mask = brain_mask(image, kind)
             mask_image = nib.Nifti1Image(mask.astype(np.uint8), image.affine)
             origin = kind
@@ -616,14 +624,7 @@ def _brain_masks(visit: _Visit, reference: str | None) -> tuple[dict[str, str], 
                 },
             )
             masks[grid] = path
-        sizes = voxel_sizes_mm(mask_image.affine).tolist()
-        coverage_mm = observe(mask_image.shape, sizes, {})["coverage_mm"]
-        volume_ml = mask_volume_ml(mask_image)
-        quality[grid] = {
-            "source": origin,
-            "volume_ml": round(volume_ml, 3),
-            "verdict": brain_volume_verdict(volume_ml, coverage_mm or 0.0),
-        }
+        quality[grid] = judged_mask(mask_image, image, kind, origin)
     return masks, quality
 
 

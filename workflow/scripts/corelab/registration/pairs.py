@@ -12,6 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from corelab.imaging import ImageFault, load_image
+from corelab.registration.doubtful import doubtful, judged_by_donor, with_better_mask
 from corelab.registration.filling import filled_lesion
 from corelab.registration.halfway import halfway_rigid
 from corelab.registration.preparation import (
@@ -66,6 +67,8 @@ class Head:
         Brain mask on the same grid, uint8.
     kind, scan_id, path
         As in the record of the stage ``prepare``.
+    verdict
+        Of the brain mask's volume: ``pass``, ``warn`` or ``fail``; a supplied mask passes.
     """
 
     image: nib.Nifti1Image
@@ -73,6 +76,7 @@ class Head:
     kind: str
     scan_id: str
     path: str
+    verdict: str = "pass"
 
     def stripped(self, settings: RegistrationSettings, spacing_mm: float) -> nib.Nifti1Image:
         """Brain only, cropped and on voxels of about ``spacing_mm``.
@@ -118,7 +122,10 @@ def load_head(record: Mapping[str, Any], folder: Path, grid: str) -> Head:
         what = "is empty" if not brain.any() else f"has shape {brain.shape}, not {image.shape}"
         raise RegistrationFault(f"the brain mask of grid {grid} ({scan['kind']}) {what}")
     head = nib.Nifti1Image(brain, image.affine)
-    return Head(image, head, scan["kind"], scan["scan_id"], scan["path"])
+    judged = record.get("brain_mask_quality", {}).get(grid, {})
+    trusted = judged.get("source") == "supplied"
+    verdict_of_mask = "pass" if trusted else judged.get("verdict", "pass")
+    return Head(image, head, scan["kind"], scan["scan_id"], scan["path"], verdict_of_mask)
 
 
 def fit_rigid(
@@ -132,6 +139,7 @@ def fit_rigid(
     """Rigid fit of two scans of one subject.
 
     ``halfway`` refines it in the space between the two, which treats both alike: for two visits.
+    Where a brain mask cannot be trusted, see :mod:`corelab.registration.doubtful`.
 
     Returns
     -------
@@ -143,19 +151,23 @@ def fit_rigid(
     RegistrationFault
         If the backend could not do it.
     """
+    own = fixed, moving
+    first: np.ndarray | None = None
+    if doubtful(fixed, moving):
+        fixed, moving, first = with_better_mask(registrar, fixed, moving, settings)
     fixed_mm, moving_mm = settings.preset.grid_mm("rigid")
     still = fixed.stripped(settings, fixed_mm)
     moved = moving.stripped(settings, moving_mm)
     start, begun = best_start(still, moved, centred(still, moved))
     before = similarity(still, moved, Transform("rigid", start).to_fixed)
-    transform = registrar.rigid(still, moved, start=start)
+    transform = registrar.rigid(still, moved, start=start if first is None else first)
     symmetry: dict[str, Any] = {}
     if halfway:
         # Both scans on voxels of one size, or the finer one would have the say.
         alike = [head.stripped(settings, fixed_mm) for head in (fixed, moving)]
         transform, symmetry = halfway_rigid(registrar, alike[0], alike[1], transform.matrix)
     after = similarity(still, moved, transform.to_fixed)
-    dice, seen = overlap(fixed.brain, moving.brain, transform.to_fixed, transform.to_moving)
+    dice, seen = overlap(own[0].brain, own[1].brain, transform.to_fixed, transform.to_moving)
     quality: dict[str, Any] = {
         "start": begun,
         "mutual_information_before": before["mutual_information"],
@@ -166,6 +178,12 @@ def fit_rigid(
         **symmetry,
     }
     checks = {**_RIGID_CHECKS, **(_HALFWAY_CHECKS if halfway else {})}
+    if first is not None:
+        # The Dice is reported, but a mask that cannot be trusted judges nothing.
+        del checks["rigid_dice_min"]
+        judged, reason = judged_by_donor(*own, transform.matrix, start, settings)
+        quality |= judged
+        return transform, rounded(quality), verdict(quality, settings.limits, checks) or reason
     reason = verdict(quality, settings.limits, checks)
     loss = before["mutual_information"] - after["mutual_information"]
     allowed = settings.limits["rigid_information_loss_max"]

@@ -73,6 +73,8 @@ def _from_acquisition(results: Results) -> list[Attention]:
         text = f"{name} {found_text}, charter {wanted}"
         if criterion == "left_right":
             text = f"left and right are swapped against {limit.removeprefix('as ')}"
+        if criterion in ("brain_mask", "brain_in_field"):
+            text = "; ".join(dict.fromkeys(map(str, rows["reason"])))
         found.append(
             Attention(
                 "warning",

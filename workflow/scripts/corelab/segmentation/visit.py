@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corelab.imaging import ImageFault, load_image, resample_to, same_grid, save_image
+from corelab.imaging.brain_quality import mask_fault, mask_warnings
 from corelab.registration.transforms import apply_transforms
 from corelab.segmentation.diffusion import (
     DiffusionInfarct,
@@ -82,7 +83,16 @@ class _Visit:
         return load_image(self.folder / scan["path"], kind=kind)
 
     def brain(self, grid: str, reference: nib.Nifti1Image) -> Mask:
-        """Brain mask of a grid."""
+        """Brain mask of a grid.
+
+        Raises
+        ------
+        NotSegmentable
+            If there is none, or its volume is that of no brain.
+        """
+        fault = mask_fault(self.record, grid)
+        if fault is not None:
+            raise NotSegmentable(fault)
         path = self.record.get("brain_masks", {}).get(grid)
         if path is None:
             raise NotSegmentable(f"grid {grid} has no brain mask; supply a mask-brain scan")
@@ -107,7 +117,8 @@ class _Visit:
         interpolation = "label" if scan.get("label") else "linear"
         if same_grid(image, reference):
             return np.asarray(image.dataobj, np.float64), None
-        if not scan.get("label") and scan["grid"] in self.record.get("brain_masks", {}):
+        masked = scan["grid"] in self.record.get("brain_masks", {})
+        if not scan.get("label") and masked and mask_fault(self.record, scan["grid"]) is None:
             # Two brain masks err in different places: scalp that one lets in, the other keeps out.
             inside = self.brain(scan["grid"], image)
             image = nib.Nifti1Image(
@@ -156,6 +167,8 @@ def segment_visit(
     (``pipeline`` where the visit has no dwi, else ``pipeline:flair``); ncct -> haematoma
     (``pipeline``) and infarct (``pipeline:ncct``); gre -> haematoma (``pipeline:gre``).
     ``glioma``: T1c (with T1w) -> enhancing, FLAIR or T2w -> oedema, both -> whole-tumour.
+    An image that shows the lesion but has no method (T2w in ``stroke``) gives an entry with the
+    status ``not_computable`` and the reason.
     Programs of ``settings['external']`` add their masks as ``pipeline:<id>``.
     A supplied ``mask-chronic`` is taken out of the infarct on FLAIR.
 
@@ -201,6 +214,7 @@ def segment_visit(
         raise ValueError(f"disease is '{disease}'; known are {', '.join(sorted(plans))}")
     results = plans[disease](visit, merged)
     results += [_external(visit, backend) for backend in backends if _has_any(visit, backend)]
+    results += _without_segmenter(visit, disease, results)
     return {
         "stage": "segment",
         "participant_id": record["participant_id"],
@@ -358,10 +372,53 @@ def _run(
     except NotSegmentable as fault:
         whole = all(used["status"] == "ok" for used in result.scans)
         return replace(result, status="not_computable" if whole else "failed", reason=str(fault))
+    flags = mask_warnings(visit.record, scan["grid"])
     reasons = [*inputs.notes, *([segmentation.reason] if segmentation.reason else [])]
+    segmentation = replace(segmentation, flags=(*segmentation.flags, *flags))
     return replace(
-        result, segmentation=segmentation, status="ok", reason="; ".join(reasons) or None
+        result,
+        segmentation=segmentation,
+        status="ok",
+        reason="; ".join([*reasons, *flags.values()]) or None,
     )
+
+
+# --- images that nothing segments ---------------------------------------------------------------
+
+#: Disease -> label, kinds that show it but have no segmenter (each gets a row), and kinds of which
+#: a visit that has no others gets one row. T1w, T1c and b0 serve registration and the ADC.
+_NO_SEGMENTER = {
+    "stroke": ("infarct", ("T2w",), ("T1w", "T1c", "b0")),
+    "glioma": ("whole-tumour", (), ("T1w", "dwi", "adc", "b0", "ncct", "gre")),
+}
+
+
+def _without_segmenter(visit: _Visit, disease: str, results: Sequence[_Result]) -> list[_Result]:
+    """Rows that say that nothing segments an image, unless a mask or a program does."""
+    label, always, alone = _NO_SEGMENTER[disease]
+    kinds = {scan["kind"] for scan in visit.record["scans"] if not scan.get("label")}
+    if any(scan.get("label") == label for scan in visit.record["scans"]):
+        return []
+    taken = {scan["kind"] for result in results for scan in result.scans}
+    silent = [kind for kind in always if kind in kinds - taken]
+    if not silent and not results and kinds and kinds <= {*always, *alone}:
+        silent = [kind for kind in alone if kind in kinds][:1]
+    found = []
+    for kind in silent:
+        scan = visit.scan(kind)
+        assert scan is not None
+        reason = (
+            f"no method segments {label} on {kind}; supply a mask-{label} scan, or a program in "
+            "segmentation.external"
+        )
+        source = f"pipeline:{kind.lower()}"
+        found.append(
+            _Result(
+                label, source, kind.lower(), kind, scan.get("grid"), (scan,), None, None,
+                "not_computable", reason, {},
+            )
+        )  # fmt: skip
+    return found
 
 
 # --- programs of others -------------------------------------------------------------------------

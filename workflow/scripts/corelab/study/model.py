@@ -112,6 +112,22 @@ def scan_identifier(row: Mapping[str, Any]) -> str:
     return "_".join(parts)
 
 
+def _own_identifier(row: Mapping[str, Any], before: Iterable[Mapping[str, Any]]) -> str:
+    """Identifier of a scan; a second DICOM folder of a visit has the next free run number.
+
+    Its ``repeat`` stays 1: two folders are two parts of an examination, not a repeated one.
+    """
+    identifier = scan_identifier(row)
+    if row["kind"] != "dicom":
+        return identifier
+    known = {other["scan_id"]: other["path"] for other in before}
+    run = int(row["repeat"])
+    while known.get(identifier, row["path"]) != row["path"]:
+        run += 1
+        identifier = scan_identifier({**row, "repeat": run})
+    return identifier
+
+
 def read_sheet(path: Path, name: str) -> tuple[pd.DataFrame | None, list[Finding]]:
     """Read a sheet as text; the index is the line number in the file.
 
@@ -406,7 +422,7 @@ def _scan_rows(
             row[number] = _number(row.get(number))
         for optional in OPTIONAL_COLUMNS:
             row.setdefault(optional, None)
-        row["scan_id"] = scan_identifier(row)
+        row["scan_id"] = _own_identifier(row, rows)
         row["line"] = int(line)
         row["simulated"] = simulated
         try:
