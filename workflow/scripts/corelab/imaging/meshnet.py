@@ -34,7 +34,8 @@ MARGIN = 16
 #: Of the z-score, as in PyTorch's GroupNorm.
 EPSILON = 1e-5
 _ORIENTATION = np.array([[-1.0, 0, 0], [0, 0, 1], [0, -1, 0]])
-_CODES = {"linear": 0, "relu": 1, "elu": 2, "gelu": 3, "tanh": 4, "sigmoid": 5}
+#: Activations by their number in the kernels.
+_CODES = {"linear": 0, "relu": 1, "elu": 2, "gelu": 3}
 
 
 class WeightsError(RuntimeError):
@@ -56,7 +57,7 @@ class Layer:
     normalised
         Whether each channel is z-scored over the grid first.
     activation
-        ``linear``, ``relu``, ``elu``, ``gelu``, ``tanh`` or ``sigmoid``.
+        ``linear``, ``relu``, ``elu`` or ``gelu``.
     """
 
     weights: NDArray[np.float32]

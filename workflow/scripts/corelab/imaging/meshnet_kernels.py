@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 #: Output channels computed together: three sets of nine weights fill the registers of AVX-512.
 TOGETHER = 3
-LINEAR, RELU, ELU, GELU, TANH, SIGMOID = range(6)
+LINEAR, RELU, ELU, GELU = range(4)
 
 # Sums are in the written order (no "reassoc"); products and sums may be fused.
 _FUSED = {"contract", "nsz", "arcp"}
@@ -71,12 +71,6 @@ def activate(
                 for x in range(columns):
                     v = source[x] * a + b
                     target[x] = v if v > 0 else np.float32(np.expm1(v))
-            elif activation == TANH:
-                for x in range(columns):
-                    target[x] = np.float32(np.tanh(source[x] * a + b))
-            elif activation == SIGMOID:
-                for x in range(columns):
-                    target[x] = one / (one + np.float32(np.exp(-(source[x] * a + b))))
             else:
                 for x in range(columns):
                     target[x] = source[x] * a + b
