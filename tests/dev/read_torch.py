@@ -109,7 +109,9 @@ def _stream(path):
         except pickle.UnpicklingError as error:
             raise ValueError(f"{path.name} is no file of torch.save") from error
         if magic != MAGIC:
-            raise ValueError(f"{path.name} is no file of torch.save (nor a tar of PyTorch < 0.1.10)")
+            raise ValueError(
+                f"{path.name} is no file of torch.save (nor a tar of PyTorch < 0.1.10)"
+            )
         _Reader(stream).load()  # protocol
         _Reader(stream).load()  # byte order and sizes of the machine
         reader = _Reader(stream)

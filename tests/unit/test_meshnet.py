@@ -52,9 +52,7 @@ def written(tmp_path):
         inputs, before = 1, "input"
         for number, dilation in enumerate(DILATIONS):
             name = f"conv3d_{number}" + ("_gn" if normalised else "")
-            entries.append(
-                conv(name, before, channels, dilation=dilation, bias=not normalised)
-            )
+            entries.append(conv(name, before, channels, dilation=dilation, bias=not normalised))
             arrays[f"{name}/kernel"] = rng.normal(0, 0.3, (3, 3, 3, inputs, channels))
             if not normalised:
                 arrays[f"{name}/bias"] = rng.normal(0, 0.3, channels)
@@ -192,7 +190,9 @@ def test_image_of_any_orientation_and_voxel_size(monkeypatch):
     assert np.array_equal(mask, values > 0)
     grid = meshnet._grid(image, (64, 64, 64))
     assert nib.aff2axcodes(grid) == ("L", "I", "A")
-    inside = nib.affines.apply_affine(np.linalg.inv(grid), affine[:3, :3] @ [8, 10, 4] + affine[:3, 3])
+    inside = nib.affines.apply_affine(
+        np.linalg.inv(grid), affine[:3, :3] @ [8, 10, 4] + affine[:3, 3]
+    )
     assert seen["volume"][tuple(np.rint(inside).astype(int))] == 1
     assert not network_mask(network, nib.Nifti1Image(values * 0, affine), "dwi").any()
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +28,9 @@ from corelab.study.models import known_model, model_files
 
 SCALINGS = ("quantile", "minmax")
 CT_WINDOW_HU = (-100.0, 300.0)
-#: The head is where the mean of 5^3 voxels of the scaled image is above this.
-HEAD_ABOVE = 0.1
+#: The head is where the mean of 5^3 voxels is above this share of the 98th percentile of the grid;
+#: noise of a DWI lies below.
+HEAD_ABOVE = 0.2
 #: Voxels around the head that are computed too; with 16 the mask of a head differs by 0.5 %.
 MARGIN = 16
 #: Of the z-score, as in PyTorch's GroupNorm.
@@ -179,7 +181,7 @@ def _chain(
         raise ValueError("there is no input shape or no convolution")
     # The label is the greatest output: a softmax at the end changes nothing.
     layers[-1] = replace(layers[-1], activation="linear")
-    for layer, following in zip(layers, layers[1:], strict=False):
+    for layer, following in pairwise(layers):
         if layer.weights.shape[4] != following.weights.shape[3]:
             raise ValueError("the channels of two successive layers differ")
     unknown = {layer.activation for layer in layers} - set(_CODES)
@@ -236,9 +238,7 @@ def _with_batch_norm(
     mean = values[f"{name}/moving_mean"].astype(np.float64)
     spread = np.sqrt(values[f"{name}/moving_variance"].astype(np.float64) + config["epsilon"])
     factor = gamma / spread
-    return replace(
-        layer, scale=layer.scale * factor, shift=(layer.shift - mean) * factor + beta
-    )
+    return replace(layer, scale=layer.scale * factor, shift=(layer.shift - mean) * factor + beta)
 
 
 # --- running -----------------------------------------------------------------------------------
@@ -418,9 +418,7 @@ def network_mask(
     if kind in ("ncct", "ctp"):
         # Zero is air: what lies outside of the image is filled with it.
         values = np.clip(values, *CT_WINDOW_HU) - np.float32(CT_WINDOW_HU[0])
-    grid = nib.Nifti1Image(
-        np.broadcast_to(np.uint8(0), network.shape), _grid(image, network.shape)
-    )
+    grid = nib.Nifti1Image(np.broadcast_to(np.uint8(0), network.shape), _grid(image, network.shape))
     moved = resample_to(nib.Nifti1Image(values, image.affine), grid, order=1)
     volume = _scaled(np.asarray(moved.dataobj), scaling)
     box = head_box(volume)
@@ -476,7 +474,10 @@ def head_box(volume: NDArray[np.float32]) -> tuple[slice, slice, slice] | None:
     """
     from scipy import ndimage
 
-    head = ndimage.uniform_filter(volume, 5, mode="constant") > HEAD_ABOVE
+    bright = float(np.quantile(volume, 0.98)) or float(volume.max())
+    if bright <= 0:
+        return None
+    head = ndimage.uniform_filter(volume, 5, mode="constant") > HEAD_ABOVE * bright
     if not head.any():
         return None
     box = []
