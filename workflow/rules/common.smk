@@ -39,6 +39,7 @@ from corelab.provenance.progress import Progress, closing_lines, expected, scan_
 from corelab.study.columns import DRAWN_TYPES, OUTCOME_TYPES
 from corelab.study.findings import errors
 from corelab.study.model import BLOCKS, StudyError, load_study
+from corelab.study.models import configured_models, model_files
 from corelab.study.presets import with_preset
 from corelab.study.naming import session_entity, subject_entity
 from corelab.study.plan_figures import KINDS as FIGURE_KINDS, figure_kinds
@@ -382,6 +383,17 @@ def program_files():
         file
         for backend in STUDY.config["segmentation"].get("external", [])
         for file in backend.get("files", [])
+    ] + network_files("segmentation.")
+
+
+def network_files(block):
+    """Files of the networks that a block of the config names; a missing one is a finding."""
+    return [
+        str(file)
+        for key, weights in configured_models(STUDY.config)
+        if key.startswith(block)
+        for file in model_files(weights)
+        if file.is_file()
     ]
 
 

@@ -6,13 +6,15 @@ import math
 import os
 import tempfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+from numpy.typing import NDArray
 
 from corelab.imaging.acquisition import (
     MEASURED,
@@ -124,8 +126,9 @@ def prepare_visit(
     folder
         Results folder of the study; all paths in the record are relative to it.
     settings
-        ``acquisition`` (limits by kind, see :func:`corelab.imaging.acquisition.charter`) and
-        ``dicom`` (``identifying_tags``, see :mod:`corelab.imaging.dicom`); both may be missing.
+        ``acquisition`` (limits by kind, see :func:`corelab.imaging.acquisition.charter`),
+        ``dicom`` (``identifying_tags``, see :mod:`corelab.imaging.dicom`) and
+        ``brain_extraction`` (``method``, ``weights``); each may be missing.
 
     Returns
     -------
@@ -139,6 +142,8 @@ def prepare_visit(
     ------
     ValueError
         If the rows are none or of several visits, or a limit in the settings does not exist.
+    corelab.imaging.meshnet.WeightsError
+        If the network of ``brain_extraction`` cannot be used: no fault of the scans.
 
     Notes
     -----
@@ -586,6 +591,7 @@ def _brain_masks(visit: _Visit, reference: str | None) -> tuple[dict[str, str], 
     """One brain mask per native grid with an image: the supplied one, else from the best image."""
     masks: dict[str, str] = {}
     quality: dict[str, Any] = {}
+    extract, parameters = _extractor(visit.settings.get("brain_extraction") or {})
     for grid in [name for name in visit.grids if name.startswith("g")]:
         images = [scan for scan in _usable(visit.scans) if scan["grid"] == grid]
         if not images:
@@ -604,7 +610,7 @@ def _brain_masks(visit: _Visit, reference: str | None) -> tuple[dict[str, str], 
             mask_image: Any = nib.load(visit.folder / supplied[0]["path"])
             origin = "supplied"
         else:
-            mask = brain_mask(image, kind)
+            mask = extract(image, kind)
             mask_image = nib.Nifti1Image(mask.astype(np.uint8), image.affine)
             origin = kind
             desc = None if grid == reference else kind
@@ -620,12 +626,32 @@ def _brain_masks(visit: _Visit, reference: str | None) -> tuple[dict[str, str], 
                 sidecar={
                     "unit": "label",
                     "inputs": [{"name": source["path"], "sha256": source["sha256"]}],
-                    "parameters": {"method": "intensity and morphology", "kind": kind},
+                    "parameters": {**parameters, "kind": kind},
                 },
             )
             masks[grid] = path
-        quality[grid] = judged_mask(mask_image, image, kind, origin)
+        method = "supplied" if supplied else parameters["method"]
+        quality[grid] = {**judged_mask(mask_image, image, kind, origin), "method": method}
     return masks, quality
+
+
+def _extractor(
+    settings: Mapping[str, Any],
+) -> tuple[Callable[[Any, str], NDArray[np.bool_]], dict[str, Any]]:
+    """Brain mask of an image by the configured method, and what to record of the method."""
+    method = settings.get("method") or "classical"
+    if method == "classical":
+        return brain_mask, {"method": method}
+    from corelab.imaging.meshnet import network_mask, read_meshnet
+
+    network = read_meshnet(settings["weights"])
+    known = network.known or {"model": "unknown weights", "licence": None}
+    return partial(network_mask, network), {
+        "method": method,
+        "model": known["model"],
+        "licence": known["licence"],
+        "weights_sha256": dict(network.files_sha256),
+    }
 
 
 def _acquisition(

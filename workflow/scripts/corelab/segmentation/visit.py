@@ -169,7 +169,7 @@ def segment_visit(
     ``glioma``: T1c (with T1w) -> enhancing, FLAIR or T2w -> oedema, both -> whole-tumour.
     An image that shows the lesion but has no method (T2w in ``stroke``) gives an entry with the
     status ``not_computable`` and the reason.
-    Programs of ``settings['external']`` add their masks as ``pipeline:<id>``.
+    Programs and networks of ``settings['external']`` add their masks as ``pipeline:<id>``.
     A supplied ``mask-chronic`` is taken out of the infarct on FLAIR.
 
     Parameters
@@ -194,7 +194,7 @@ def segment_visit(
     ValueError
         With an unknown disease or setting.
     BackendError
-        If a program of ``segmentation.external`` is not there.
+        If a program or network of ``segmentation.external`` cannot be used.
 
     Examples
     --------
@@ -429,8 +429,8 @@ def _has_any(visit: _Visit, backend: Mapping[str, Any]) -> bool:
 
 
 def _external(visit: _Visit, backend: Mapping[str, Any]) -> _Result:
-    """A configured program on the grid of the first of its kinds of scan."""
-    from corelab.segmentation.external import ExternalSegmenter
+    """A configured program or network on the grid of the first of its kinds of scan."""
+    from corelab.segmentation.external import ExternalSegmenter, MeshNetSegmenter
 
     kinds = list(backend["inputs"])
     scan = visit.first(kinds[0]) or visit.first(*kinds)
@@ -450,7 +450,8 @@ def _external(visit: _Visit, backend: Mapping[str, Any]) -> _Result:
             )
         return found
 
-    segmenter = ExternalSegmenter(backend, affine)
+    network = backend.get("kind") == "meshnet"
+    segmenter: Segmenter = (MeshNetSegmenter if network else ExternalSegmenter)(backend, affine)
     return _run(visit, segmenter, scan, dict(backend), str(backend["id"]), gather)
 
 

@@ -21,6 +21,7 @@ from corelab.provenance.products import MISSING
 from corelab.study import checks
 from corelab.study.columns import RADIOMICS_PREFIX, window_names
 from corelab.study.findings import Finding, errors
+from corelab.study.models import model_findings
 from corelab.study.naming import session_entity, subject_entity
 from corelab.study.presets import preset_names, with_preset
 from corelab.study.schema import config_findings, sheet_findings, with_defaults
@@ -569,6 +570,10 @@ def _resolved_inputs(full: dict[str, Any], data_dir: Path | None) -> list[Findin
                 "the file is not there",
                 "give the copy of statistics/plan.json that was kept at the lock",
             )
+    for part in (full["brain_extraction"], *full["segmentation"].get("external", [])):
+        if part.get("weights"):
+            part["weights"] = os.fspath(_input_path(part["weights"], data_dir))
+    found += model_findings(full)
     if full["registration"]["ct_template"]:
         template = _input_path(full["registration"]["ct_template"], data_dir)
         full["registration"]["ct_template"] = os.fspath(template)
