@@ -143,7 +143,9 @@ class DiffusionInfarct(ThresholdSegmenter):
         else:
             if normal.sum() < 0.1 * tissue.sum():
                 normal = tissue
-            flat, quality["field_range"] = flatten_field(dwi, normal, voxel_size_mm)
+            flat, field = flatten_field(dwi, normal, voxel_size_mm)
+            quality.update(field.quality)
+            flags.update(field.flags)
             smooth = smooth_within(flat, tissue, float(parameters["smooth_mm"]), voxel_size_mm)
             centre, spread = centre_and_spread(smooth[normal])
             if spread <= 0:
