@@ -355,11 +355,11 @@ def _conspicuous(bright: Mask, evidence: Evidence, parameters: Mapping[str, Any]
     return within_edge(region, np.maximum(maps["local_z"], 0.0), float(parameters["bright_share"]))
 
 
-def _skull_base(brain: Mask, reach_mm: float, voxel_size_mm: Sequence[float]) -> Mask:
-    """Voxels within ``reach_mm`` above the lowest brain voxel of their column, brainstem left out.
+def _skull_base(brain: Mask, reach_mm: float, voxel_size_mm: Sequence[float]) -> NDArray[np.uint8]:
+    """1 within ``reach_mm`` above the lowest brain voxel of a column, 2 where that is frontal.
 
-    Frontal and temporal lobes rest on bone and air there, and the signal piles up. Axes are right,
-    anterior, superior.
+    Frontal and temporal lobes rest on bone and air there, and the signal piles up. The brainstem
+    is left out. Axes are right, anterior, superior.
     """
     x, y, z = voxel_size_mm
     lowest = np.where(brain.any(2), brain.argmax(2), brain.shape[2])
@@ -367,7 +367,10 @@ def _skull_base(brain: Mask, reach_mm: float, voxel_size_mm: Sequence[float]) ->
     centre = ndimage.center_of_mass(brain)
     lateral = np.abs(np.arange(brain.shape[0]) - centre[0])[:, None, None] * x
     forward = (np.arange(brain.shape[1]) - centre[1])[None, :, None] * y
-    return brain & (above >= 0) & (above < reach_mm) & ((lateral > 20.0) | (forward > 20.0))
+    base = brain & (above >= 0) & (above < reach_mm)
+    frontal = forward > 20.0
+    zone = np.where(base & (frontal | (lateral > 20.0)), 1, 0)
+    return np.where(base & frontal, 2, zone).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -384,6 +387,7 @@ class _Cluster:
     adc: float
     adc_low: float
     at_base: float
+    at_frontal_base: float
     at_ventricle: float
 
     @classmethod
@@ -403,36 +407,44 @@ class _Cluster:
             depth_mm=quantile("depth_mm", 90),
             adc=quantile("adc", 50),
             adc_low=quantile("adc", 25),
-            at_base=float(maps["skull_base"][inside].mean()),
+            at_base=float((maps["skull_base"][inside] > 0).mean()),
+            at_frontal_base=float((maps["skull_base"][inside] == 2).mean()),
             at_ventricle=float(maps["ventricle"][inside].mean()),
         )
 
 
 def _artefact(found: _Cluster, parameters: Mapping[str, Any]) -> str | None:
-    """Why a small cluster is no infarct; None for one that is.
+    """Why a cluster is no infarct; None for one that is.
 
     A signal that piles up is as bright on b0, so its ADC is not low; at the base of the skull only
-    a clearly low ADC counts.
+    a clearly low ADC counts, and at the frontal base no small cluster at all. A large cluster is
+    an artefact only where it is faint or, without ADC, at the base of the skull.
     """
     local = float(parameters["dwi_local_z"])
+    restricted = found.adc < parameters["adc_seed_below_mm2_s"]
+    limit = float(parameters["artefact_below_ml"])
+    small = found.volume_ml < limit
+    if found.at_base > 0.5 and (small or np.isnan(found.adc)) and found.volume_ml < 2.0 * limit:
+        paired = found.mirrored > found.z - parameters["asymmetry_z"]
+        if not restricted or found.at_frontal_base > 0.5 or paired:
+            return "skull base"
+    if not small:
+        faint = found.z < parameters["z_peak"] and found.local_z < 0.5 * local
+        return "faint" if faint and not restricted and found.volume_ml < 4.0 * limit else None
     conspicuous = max(found.z_peak, found.local_z) > parameters["z_conspicuous"]
-    least = parameters["min_conspicuous_ml" if conspicuous else "min_cluster_ml"]
-    if found.volume_ml < least:
+    if found.volume_ml < parameters["min_conspicuous_ml" if conspicuous else "min_cluster_ml"]:
         return "small"
-    if found.z_peak < parameters["z_peak"] or found.local_z < 0.5 * local:
+    if found.local_z < (0.6 if restricted else 0.8) * local or found.z_peak < 2.5:
         return "faint"
-    if found.at_base > 0.5 and not found.adc < parameters["adc_seed_below_mm2_s"]:
-        return "skull base"
-    restricted = found.adc_low < parameters["adc_grow_below_mm2_s"]
-    if found.at_ventricle > 0.5 and not restricted:
+    if found.at_ventricle > 0.5 and (found.local_z < local or found.adc_low > ADC_TISSUE_MM2_S):
         return "ventricle"
     if found.depth_mm < parameters["rim_mm"] and found.local_z < 2.0 * local:
         return "rim"
-    # A cluster at the midline is its own mirror image: no artefact by that.
+    # A cluster at the midline is its own mirror image: no artefact by that. Emboli can lie on both
+    # sides, but stand out from the tissue around them.
     apart = found.side_mm > parameters["midline_mm"]
-    if apart and found.mirrored > found.z - parameters["asymmetry_z"]:
-        return "mirrored"
-    return None
+    twin = found.mirrored > found.z - parameters["asymmetry_z"]
+    return "mirrored" if apart and twin and found.local_z < 1.5 * local else None
 
 
 def _true_clusters(
@@ -450,11 +462,10 @@ def _true_clusters(
         if alone:
             keep[n] = found.volume_ml >= parameters["min_cluster_ml"]
             continue
-        if found.volume_ml < parameters["artefact_below_ml"]:
-            artefact = _artefact(found, parameters)
-            base_ml += found.volume_ml * (artefact == "skull base")
-            if artefact:
-                continue
+        artefact = _artefact(found, parameters)
+        base_ml += found.volume_ml * (artefact == "skull base")
+        if artefact:
+            continue
         if found.adc_low >= parameters["adc_grow_below_mm2_s"] and found.volume_ml >= 1.0:
             normal_adc_ml += found.volume_ml
         keep[n] = True

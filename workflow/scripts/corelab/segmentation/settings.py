@@ -48,7 +48,9 @@ _INFARCT: dict[str, Any] = {
     "limits": {
         "adc_seed_below_mm2_s": [600e-6, 640e-6],
         "adc_grow_below_mm2_s": [670e-6, 770e-6],
-        "edge_share": [0.5, 0.3],
+        "edge_share": [0.6, 0.25],
+        "mixed_share": [0.75, 0.45],
+        "bright_share": [0.65, 0.35],
     },
 }
 
