@@ -16,7 +16,7 @@ from corelab.segmentation.flair import FlairInfarct
 from corelab.segmentation.glioma import EnhancingTumour, Oedema, whole_tumour
 from corelab.segmentation.haematoma import CtHaematoma, GradientEchoHaematoma
 from corelab.segmentation.hypodensity import CtHypodensity, water_uptake_of
-from corelab.segmentation.tissue import find_midplane
+from corelab.segmentation.tissue import find_midplane, flatten_field
 
 VOXEL_MM = (2.0, 2.0, 5.0)
 SHAPE = (80, 96, 28)
@@ -356,3 +356,43 @@ def test_midplane_of_a_tilted_head():
     angle = np.degrees(np.arctan2(plane.normal[1], plane.normal[0]))
     assert abs(abs(angle) - 8) < 1.5
     assert plane.symmetry > 0.9
+
+
+LARGE = {
+    "one side": ellipsoid((34, -6, 6), (28, 56, 44)),
+    "both frontal": ellipsoid((0, 50, 6), (44, 28, 34)),
+    "posterior fossa": ellipsoid((22, -48, -34), (26, 24, 18)),
+}
+
+
+@pytest.mark.parametrize("place", LARGE)
+@pytest.mark.parametrize("size", [0.0, 0.2, 0.4])
+def test_a_large_lesion_does_not_enter_the_field(place, size):
+    # A third-order polynomial took 0.6 of the contrast of a lesion of 280 mL for field.
+    lesion = LARGE[place]
+    image = mixed(180.0, 150.0, 35.0) * (1 + 0.6 * lesion) * field(size)
+    image = rician(image * BRAIN, 6.0, 11)
+    flat, found = flatten_field(image, MASK & (VENTRICLES < 0.2), VOXEL_MM)
+    tissue = MASK & (VENTRICLES < 0.2)
+    left = np.log(field(size) * np.ones(SHAPE)) - found.values
+    inside, outside = left[tissue & (lesion > 0.5)], left[tissue & (lesion < 0.5)]
+    assert outside.std() < 0.04
+    assert abs(inside.mean() - outside.mean()) < 0.15 * np.log(1.6)
+    assert np.array_equal(flat, image / np.exp(found.values))
+    assert not found.refused
+
+
+def test_a_field_that_follows_the_lesion_is_refused_and_flagged():
+    """Brightness that falls off from one temporal lobe over the whole brain: field or lesion."""
+    z = np.linspace(-1, 1, SHAPE[2])[None, None, :]
+    x = np.linspace(-1, 1, SHAPE[0])[:, None, None]
+    slow = np.exp(0.5 * (x - z))
+    image = rician(
+        mixed(180.0, 150.0, 35.0) * slow * (1 + 0.3 * ellipsoid((40, 0, -20), (20, 30, 20))), 4.0, 5
+    )
+    tissue = MASK & (VENTRICLES < 0.2)
+    flat, found = flatten_field(image, tissue, VOXEL_MM)
+    assert found.refused
+    assert found.flags
+    assert found.range == 0.0
+    assert np.array_equal(flat, image)

@@ -19,6 +19,7 @@ from corelab.segmentation.segmenter import (
     ThresholdSegmenter,
 )
 from corelab.segmentation.tissue import (
+    Field,
     ball,
     brightest_mirrored,
     centre_and_spread,
@@ -117,7 +118,7 @@ class EnhancingTumour(ThresholdSegmenter):
         if "T1c" not in images:
             raise NotSegmentable("enhancing tumour needs a T1c scan")
         flags: dict[str, str] = {}
-        post, tissue, field_range = _scaled(images["T1c"], brain, voxel_size_mm, parameters)
+        post, tissue, field = _scaled(images["T1c"], brain, voxel_size_mm, parameters)
         if "T1w" in images:
             before, tissue_before, _ = _scaled(images["T1w"], brain, voxel_size_mm, parameters)
             contrast = post - before
@@ -148,7 +149,7 @@ class EnhancingTumour(ThresholdSegmenter):
         if "bright" in images:
             reach = ball(float(parameters["beside_oedema_mm"]), voxel_size_mm)
             maps["beside"] = ndimage.binary_dilation(images["bright"] > 0.5, reach)
-        return Evidence(maps, voxel_size_mm, {"field_range": field_range}, flags)
+        return Evidence(maps, voxel_size_mm, field.quality, {**flags, **field.flags})
 
     def decide(
         self, evidence: Evidence, parameters: Mapping[str, Any]
@@ -212,15 +213,15 @@ def _scaled(
     brain: Mask,
     voxel_size_mm: tuple[float, float, float],
     parameters: Mapping[str, Any],
-) -> tuple[Image, Mask, float]:
+) -> tuple[Image, Mask, Field]:
     """Image smoothed, field out, divided by the median of tissue (fluid left out)."""
     median = float(np.median(image[brain]))
     if median <= 0:
         raise NotSegmentable("the image is not positive over the brain; check the file")
     tissue = brain & (image > 0.6 * median)
-    flat, field_range = flatten_field(image, tissue, voxel_size_mm)
+    flat, field = flatten_field(image, tissue, voxel_size_mm)
     smooth = smooth_within(flat, brain, float(parameters["smooth_mm"]), voxel_size_mm)
-    return smooth / float(np.median(smooth[tissue])), tissue, field_range
+    return smooth / float(np.median(smooth[tissue])), tissue, field
 
 
 def _filled(mask: Mask) -> Mask:

@@ -109,7 +109,7 @@ class CtHaematoma(ThresholdSegmenter):
         usable = brain & ~calcified & (hu > -20)
         smooth = smooth_within(hu, usable, float(parameters["smooth_mm"]), voxel_size_mm)
         tissue = usable & (smooth > 15) & (smooth < 50)
-        background = fit_field(smooth, tissue, voxel_size_mm)
+        background = fit_field(smooth, tissue, voxel_size_mm).values
         quality["background_range_hu"] = float(np.ptp(np.percentile(background[tissue], [5, 95])))
         if quality["background_range_hu"] > parameters["background_flag_hu"]:
             flags["beam_hardening"] = (
@@ -272,7 +272,7 @@ class GradientEchoHaematoma(ThresholdSegmenter):
         if median <= 0:
             raise NotSegmentable("the gre image is not positive over the brain; check the file")
         normal = brain & (image > 0.6 * median) & (image < 1.4 * median)
-        flat, field_range = flatten_field(image, normal, voxel_size_mm)
+        flat, field = flatten_field(image, normal, voxel_size_mm)
         smooth = smooth_within(flat, brain, float(parameters["smooth_mm"]), voxel_size_mm)
         centre = float(np.median(smooth[normal]))
         loss = np.where(brain, 1.0 - smooth / centre, 0.0)
@@ -288,8 +288,8 @@ class GradientEchoHaematoma(ThresholdSegmenter):
         flags = {
             "blooming": "gradient echo shows blood larger than it is, depending on the echo time"
         }
-        quality = {"field_range": field_range, "symmetry": plane.symmetry}
-        return Evidence(maps, voxel_size_mm, quality, flags)
+        quality = {**field.quality, "symmetry": plane.symmetry}
+        return Evidence(maps, voxel_size_mm, quality, {**flags, **field.flags})
 
     def decide(
         self, evidence: Evidence, parameters: Mapping[str, Any]

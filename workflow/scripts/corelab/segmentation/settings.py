@@ -24,10 +24,17 @@ _INFARCT: dict[str, Any] = {
     "csf_adc_above_mm2_s": 1.2e-3,
     "signal_floor": 0.4,
     "normal_adc_mm2_s": [650e-6, 1000e-6],
+    "adc_tolerance": 0.12,
     "adc_seed_below_mm2_s": 620e-6,
     "adc_grow_below_mm2_s": 720e-6,
     "dwi_z_seed": 2.0,
     "dwi_z_grow": 1.5,
+    "local_reach_mm": 8.0,
+    "dwi_local_z": 6.0,
+    "dwi_local_z_grow": 3.0,
+    "bright_share": 0.5,
+    "bright_adc_below_mm2_s": 1000e-6,
+    "skull_base_mm": 16.0,
     "dwi_only_z_seed": 3.5,
     "dwi_only_z_grow": 2.2,
     "edge_share": 0.45,
@@ -41,7 +48,9 @@ _INFARCT: dict[str, Any] = {
     "limits": {
         "adc_seed_below_mm2_s": [600e-6, 640e-6],
         "adc_grow_below_mm2_s": [670e-6, 770e-6],
-        "edge_share": [0.5, 0.3],
+        "edge_share": [0.6, 0.25],
+        "mixed_share": [0.75, 0.45],
+        "bright_share": [0.65, 0.35],
     },
 }
 
