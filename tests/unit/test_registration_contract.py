@@ -11,7 +11,7 @@ from scipy import ndimage
 from corelab.registration import BackendMissing, RegistrationFault, registration_settings
 from corelab.registration.preparation import brain_only, coarsened
 from corelab.registration.presets import LIMITS, load_preset
-from corelab.registration.registrar import BACKENDS, Transform, backend_class, registrar
+from corelab.registration.registrar import Transform, backend_class, backends, registrar
 from corelab.registration.template import template_brain_mask, template_image
 from corelab.registration.transforms import Affine, apply_transforms, transform_points
 
@@ -173,7 +173,7 @@ def test_missing_program_is_told_and_not_replaced(backend, monkeypatch):
 def test_every_preset_has_steps_for_every_backend():
     for name in ("testing", "fast", "precise", "jcog0911a2"):
         preset = load_preset(name)
-        for backend in BACKENDS:
+        for backend in backends():
             fits = ["rigid", "affine"] + ["affine_first"] * preset.has_deformable
             if preset.has_deformable and backend != "flirt":
                 fits += ["deformable_first", "deformable"]

@@ -158,7 +158,7 @@ def registration_settings(settings: Mapping[str, Any] | None) -> RegistrationSet
     >>> registration_settings({"preset": "testing"}).describe()["backend"]
     'ants'
     """
-    from corelab.registration.registrar import BACKENDS
+    from corelab.registration.registrar import backends
 
     given = dict(settings or {})
     unknown = set(given) - {
@@ -176,8 +176,8 @@ def registration_settings(settings: Mapping[str, Any] | None) -> RegistrationSet
     preset = load_preset(given.get("preset") or "fast")
     backend = given.get("backend") or "ants"
     seed = given.get("seed", 1)
-    if backend not in BACKENDS:
-        raise ValueError(f"registration.backend is {backend!r}; choose of {sorted(BACKENDS)}")
+    if backend not in backends():
+        raise ValueError(f"registration.backend is {backend!r}; choose of {sorted(backends())}")
     lesion = given.get("lesion") or preset.lesion(backend)
     if lesion not in LESION_HANDLING:
         raise ValueError(f"registration.lesion is {lesion!r}; choose of {LESION_HANDLING}")
