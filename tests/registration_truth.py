@@ -31,6 +31,7 @@ from corelab.registration import (
     transform_points,
 )
 from corelab.registration.pairs import Head, TemplateFit, fit_to_template
+from corelab.registration.template import template_ventricles
 
 
 @dataclass(frozen=True)
@@ -82,26 +83,10 @@ HARD: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 
 
-@cache
-def lateral_ventricles() -> np.ndarray:
-    """Lateral ventricles of the template, boolean."""
-    template = np.asarray(template_image().dataobj)
-    brain = np.asarray(template_brain_mask().dataobj) != 0
-    fluid = (template < 0.5 * np.percentile(template[brain], 95)) & ndimage.binary_erosion(
-        brain, iterations=18
-    )
-    parts, _ = ndimage.label(ndimage.binary_opening(fluid))
-    sizes = np.bincount(parts.ravel())
-    kept = np.zeros(template.shape, bool)
-    for part in np.flatnonzero(sizes > 2000)[1:]:
-        x = ndimage.center_of_mass(parts == part)[0] + template_image().affine[0, 3]
-        kept |= (parts == part) & (abs(x) > 5)
-    return kept
-
-
 def wall_field(push_mm: float) -> np.ndarray:
     """Displacement in template space that widens the ventricles of the subject by ``push_mm``."""
-    soft = ndimage.gaussian_filter(lateral_ventricles().astype(np.float32), 5.0)
+    fluid = np.asarray(template_ventricles().dataobj, dtype=np.float32)
+    soft = ndimage.gaussian_filter(fluid, 5.0)
     field = np.stack(np.gradient(soft))
     return np.asarray(field * push_mm / np.sqrt((field**2).sum(0)).max(), np.float32)
 
