@@ -86,6 +86,7 @@ def registration_exhibit(table: str | Path, sheet: str | Path, path: str | Path)
             "dice": "Dice of the brains",
             "mutual_information": "Mutual information",
             "edge_correlation": "Correlation of edges",
+            "ventricle_offset_mm": "Ventricles off, mm",
             "jacobian_min": "Jacobian, least",
             "jacobian_max": "Jacobian, largest",
         },

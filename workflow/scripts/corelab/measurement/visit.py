@@ -85,7 +85,7 @@ def _location_rows(
     rows = []
 
     def add(endpoint: str, region: str, share: float, undefined: str) -> None:
-        reason = None if np.isfinite(share) else undefined
+        reason = mask.get("reason") if np.isfinite(share) else undefined
         rows.append(
             _row(
                 participant_id,

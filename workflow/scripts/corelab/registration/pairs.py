@@ -35,6 +35,8 @@ from corelab.registration.quality import (
     rotation_deg,
     rounded,
     similarity,
+    ventricle_offset_mm,
+    ventricle_warning,
     verdict,
 )
 from corelab.registration.registrar import Registrar, RegistrationFault, Transform
@@ -155,7 +157,7 @@ def fit_rigid(
     first: np.ndarray | None = None
     if doubtful(fixed, moving):
         fixed, moving, first = with_better_mask(registrar, fixed, moving, settings)
-    fixed_mm, moving_mm = settings.preset.grid_mm("rigid")
+    fixed_mm, moving_mm = settings.preset.grid_mm("rigid", settings.backend)
     still = fixed.stripped(settings, fixed_mm)
     moved = moving.stripped(settings, moving_mm)
     start, begun = best_start(still, moved, centred(still, moved))
@@ -200,6 +202,8 @@ class TemplateFit:
     ----------
     transform, quality, reason
         As of :func:`fit_rigid`.
+    warning
+        A figure beyond a limit that does not fail the fit, in words; None if there is none.
     lesion
         What was done about the lesion: ``requested``, ``used``, ``excluded_ml``, ``note`` and,
         for a filled one, what it was filled with: see
@@ -210,6 +214,7 @@ class TemplateFit:
     quality: dict[str, Any]
     reason: str | None
     lesion: dict[str, Any]
+    warning: str | None = None
 
 
 def fit_to_template(
@@ -240,13 +245,13 @@ def fit_to_template(
     brain = np.asarray(head.brain.dataobj) != 0
     excluded, handled = _handled_lesion(lesion, brain, head, settings)
 
-    fixed_mm, moving_mm = preset.grid_mm("affine")
+    fixed_mm, moving_mm = preset.grid_mm("affine", settings.backend)
     fixed, moving = _template(head, settings, fixed_mm), head.stripped(settings, moving_mm)
     bend = preset.has_deformable and head.suits_deformable
     mask = _metric_mask(excluded, moving)
     transform = registrar.affine(fixed, moving, metric_mask=mask, first_pass=bend)
     if bend:
-        fixed_mm, moving_mm = preset.grid_mm("deformable")
+        fixed_mm, moving_mm = preset.grid_mm("deformable", settings.backend)
         fixed, moving = _template(head, settings, fixed_mm), head.stripped(settings, moving_mm)
         transform = _deformable(
             registrar, fixed, moving, excluded, transform.matrix, handled, lesion, head
@@ -260,8 +265,13 @@ def fit_to_template(
         "edge_correlation": _edge_correlation(fixed, moving, transform.to_fixed),
         **field_quality(transform, template_brain),
     }
+    warning = None
+    if bend:
+        place = nib.Nifti1Image(lesion.astype(np.uint8), head.image.affine)
+        quality["ventricle_offset_mm"] = ventricle_offset_mm(moving, transform.to_fixed, place)
+        warning = ventricle_warning(quality["ventricle_offset_mm"], settings.limits)
     reason = verdict(quality, settings.limits, _TEMPLATE_CHECKS)
-    return TemplateFit(transform, rounded(quality), reason, handled)
+    return TemplateFit(transform, rounded(quality), reason, handled, warning)
 
 
 def _deformable(

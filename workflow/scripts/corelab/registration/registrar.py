@@ -218,13 +218,15 @@ def backends() -> dict[str, type[Registrar]]:
     Examples
     --------
     >>> sorted(backends())
-    ['ants', 'ants_cli', 'flirt', 'greedy']
+    ['ants', 'ants_cli', 'ants_greedy', 'flirt', 'greedy']
     """
     from corelab.registration.ants_backend import AntsRegistrar
+    from corelab.registration.ants_greedy_backend import AntsGreedyRegistrar
     from corelab.registration.greedy_backend import GreedyRegistrar
     from corelab.registration.nipype_backends import AntsProgramRegistrar, FlirtRegistrar
 
     return {
+        "ants_greedy": AntsGreedyRegistrar,
         "ants": AntsRegistrar,
         "greedy": GreedyRegistrar,
         "flirt": FlirtRegistrar,

@@ -200,6 +200,7 @@ def normalise_subject(
         "quality": fit.quality,
         "status": "ok" if fit.reason is None else "failed",
         "reason": fit.reason,
+        "warning": fit.warning,
     }
     if fit.reason is not None:
         return {**record, "masks": [_unwritten(m, "failed", record) for m in masks]}
@@ -220,6 +221,7 @@ def _blank_record(participant_id: str, settings: RegistrationSettings) -> dict[s
         "settings": settings.describe(),
         "status": "not_computable",
         "reason": "no visit has an image that could be registered",
+        "warning": None,
         "template": {"name": TEMPLATE_SPACE, "file": TEMPLATE_FILE},
         "lesion": None,
         "visits": {},
@@ -437,6 +439,7 @@ def _save_fit(subject: _Subject, fit: TemplateFit, head: Head) -> dict[str, list
             "parameters": {**subject.settings.describe(), "fit": fit.transform.kind},
             "lesion": fit.lesion,
             "quality": fit.quality,
+            "warning": fit.warning,
             "convention": "ANTs order; the list to_mni maps points of MNI to points of the scan",
             "files": {name: file_sha256(root / name) for name in written},
         },
@@ -546,7 +549,7 @@ def _bring(
         },
         dtype=np.uint8,
     )
-    return _entry(mask, "ok", None) | {"path": path, "quality": figures}
+    return _entry(mask, "ok", fit.warning) | {"path": path, "quality": figures}
 
 
 def _on_template(

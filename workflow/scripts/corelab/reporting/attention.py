@@ -114,6 +114,9 @@ def _from_records(results: Results) -> list[Attention]:
         for (what, reason), who in sorted(faults.items())
     ]
     for subject, record in sorted(results.normalised.items()):
+        if record.get("warning"):
+            text = f"Registration to MNI: {record['warning']}"
+            found.append(Attention("warning", "images", text, (subject,), "quality"))
         if record.get("status") == "failed":
             reason = record.get("reason") or "no reason recorded"
             found.append(
