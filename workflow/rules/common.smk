@@ -356,7 +356,7 @@ def recovery_visits():
     for key, ids in VISITS.items():
         kinds = {row["kind"] for row in STUDY.visit_rows(*ids)}
         # What a DICOM folder holds is known once it is prepared.
-        there = "dicom" in kinds or targets_of(disease, kinds & set(asked["kinds"]))
+        there = "dicom" in kinds or targets_of(disease, kinds, asked)
         # A visit that is named gets a row in any case, with the reason.
         if ids[0] in asked["subjects"] or (there and not asked["subjects"]):
             found.append(key)
@@ -365,7 +365,9 @@ def recovery_visits():
 
 def recovery_products():
     """Tables and figure of the target recovery."""
-    tables = [under("quality", f"{name}.tsv") for name in ("recovery", "recovery_summary")]
+    tables = [
+        under("quality", f"{name}.tsv") for name in ("recovery", "recovery_summary")
+    ]
     return [*tables, under("exhibits", "recovery.json")]
 
 

@@ -74,12 +74,25 @@ class Background:
         """Voxel edges."""
         return voxel_sizes_mm(self.affine)
 
+    def image(self, kind: str) -> Array | None:
+        """Image of a kind; an ADC that is not among the images is computed from b0 and DWI."""
+        if kind in self.images:
+            return self.images[kind]
+        if kind != "adc" or not {"b0", "dwi"} <= set(self.images):
+            return None
+
+        def compute() -> Array:
+            b0, dwi = (np.maximum(self.images[name], 1e-6) for name in ("b0", "dwi"))
+            return np.asarray(np.clip(np.log(b0 / dwi) / self.b_value, 0.0, 4e-3))
+
+        return np.asarray(self.kept("adc", compute))
+
     def local_mean(self, kind: str, sigma_mm: float = 2.5) -> Array:
         """Mean of an image around each voxel, of brain alone."""
 
         def compute() -> Array:
             sigma = sigma_mm / self.sizes_mm
-            image = np.where(self.brain, self.images[kind], 0.0)
+            image = np.where(self.brain, self.image(kind), 0.0)
             total = ndimage.gaussian_filter(image, sigma, mode="constant")
             weight = ndimage.gaussian_filter(self.brain.astype(np.float64), sigma, mode="constant")
             return np.asarray(total / np.maximum(weight, 1e-3))
@@ -88,7 +101,9 @@ class Background:
 
     def median(self, kind: str) -> float:
         """Median of an image in the free brain."""
-        return float(self.kept(f"median:{kind}", lambda: np.median(self.images[kind][self.free])))
+        image = self.image(kind)
+        assert image is not None
+        return float(self.kept(f"median:{kind}", lambda: np.median(image[self.free])))
 
 
 def background(
@@ -274,7 +289,7 @@ def _rough_mni(scan: Background, where: NDArray[np.intp]) -> Array:
 
 
 def _not_fluid_on_diffusion(scan: Background) -> Array:
-    if "adc" in scan.images:
+    if scan.image("adc") is not None:
         ratio = scan.local_mean("adc") / max(scan.median("adc"), 1e-9)
         return np.asarray(np.clip((2.2 - ratio) / 0.7, 0, 1))
     ratio = scan.local_mean("dwi") / max(scan.median("dwi"), 1e-9)
@@ -317,7 +332,7 @@ def _diffusion(
     """
     kept, shine = float(random.uniform(0.45, 0.75)), float(random.uniform(1.0, 1.1))
     box, share = lesion.box, lesion.fraction.astype(np.float64)
-    if "adc" in scan.images:
+    if scan.image("adc") is not None:
         gain = _NORMAL_ADC / max(scan.median("adc"), 1e-9)
         adc = np.maximum(scan.local_mean("adc")[box], 0.0) * gain
     else:

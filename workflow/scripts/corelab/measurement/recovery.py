@@ -131,7 +131,7 @@ def recover_visit(
         "settings": {key: value for key, value in segmentation.items() if key != "consensus"},
     }
     rows: list[dict[str, Any]] = []
-    targets = targets_of(disease, kinds & set(settings["kinds"]))
+    targets = targets_of(disease, kinds, settings)
     if not targets:
         reason = f"no lesion is planted into {', '.join(sorted(kinds))} in a study of {disease}"
         row = dict.fromkeys(RECOVERY) | {"status": "not_computable", "reason": reason}
@@ -153,15 +153,15 @@ def recover_visit(
 
 
 def _row(prepared: Mapping[str, Any], target: Target, kinds: Iterable[str]) -> dict[str, Any]:
-    # Beside DWI, the study's infarct on FLAIR has a source of its own.
-    beside_diffusion = target.planted == "infarct_flair" and {"dwi", "adc"} & set(kinds)
+    # Without diffusion, the infarct on FLAIR is the study's only one, and has no further name.
+    alone = target.kind == "FLAIR" and not {"dwi", "adc"} & set(kinds)
     return {
         **dict.fromkeys(RECOVERY),
         "participant_id": prepared["participant_id"],
         "visit": prepared["visit"],
         "kind": target.kind,
         "endpoint": VOLUME_ENDPOINTS[target.label],
-        "source": "pipeline:flair" if beside_diffusion else target.source,
+        "source": "pipeline" if alone else target.source,
     }
 
 
@@ -251,9 +251,10 @@ class _Trial:
 
     def _segmented(self) -> Mask:
         """Mask of the target's label from the study's own segmentation."""
-        masks = segment_visit(self.record, self.scratch, **self.stages)["masks"]
+        only = (self.target.label, self.target.source) if self.target.disease == "stroke" else None
+        masks = segment_visit(self.record, self.scratch, only=only, **self.stages)["masks"]
         for entry in masks:
-            if (entry["label"], entry["source"]) == (self.target.label, self.target.source):
+            if (entry["label"], entry["kind"]) == (self.target.label, self.target.kind):
                 if entry["status"] != "ok":
                     raise NotSegmentable(entry["reason"])
                 path = self.scratch / entry["path"]
