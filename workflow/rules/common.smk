@@ -19,6 +19,7 @@ os.environ |= {
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
+from corelab.measurement.recovery_targets import targets_of
 from corelab.measurement.time_windows import serial_pairs
 from corelab.provenance.cluster import mend_status_command
 from corelab.provenance.digest import digest_of_script
@@ -346,6 +347,29 @@ def noise_repeats():
         if SUBJECTS[subject][0] in asked["subjects"]
         for seed in range(1, asked["seeds"] + 1)
     ]
+
+
+def recovery_visits():
+    """Visits whose scans lesions are planted into: those with a kind that a segmenter serves."""
+    asked = STUDY.config["recovery"]
+    disease = STUDY.config["study"]["disease"]
+    found = []
+    for key, ids in VISITS.items():
+        kinds = {row["kind"] for row in STUDY.visit_rows(*ids)}
+        # What a DICOM folder holds is known once it is prepared.
+        there = "dicom" in kinds or targets_of(disease, kinds, asked)
+        # A visit that is named gets a row in any case, with the reason.
+        if ids[0] in asked["subjects"] or (there and not asked["subjects"]):
+            found.append(key)
+    return found[: asked["max_visits"]]
+
+
+def recovery_products():
+    """Tables and figure of the target recovery."""
+    tables = [
+        under("quality", f"{name}.tsv") for name in ("recovery", "recovery_summary")
+    ]
+    return [*tables, under("exhibits", "recovery.json")]
 
 
 def noise_stages(wildcards):
@@ -732,6 +756,7 @@ def exhibits():
         *(under("exhibits", f"map_{name}.json") for name in FREQUENCY_MAPS),
         *[under("exhibits", "registration.json")] * bool(quality_records()),
         *[under("exhibits", "noise_floor.json")] * bool(noise_repeats()),
+        *[under("exhibits", "recovery.json")] * STUDY.config["recovery"]["report"],
         under("exhibits", "plan.json"),
         *[under("exhibits", "trial.json")] * bool(STUDY.config["trial"]),
         *(under("exhibits", f"pharmacodynamics_{name}.json") for name in DRAWN),
@@ -781,6 +806,7 @@ def targets(*names):
             *records("prepare", "segment", "perfuse", "normalise"),
             *contact_sheets(),
         ],
+        "recovery": recovery_products(),
         "endpoints": [
             MEASUREMENTS,
             under("endpoints", "acquisition.tsv"),

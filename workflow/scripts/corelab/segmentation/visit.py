@@ -27,6 +27,9 @@ from corelab.segmentation.segmenter import Image, Mask, NotSegmentable, Segmenta
 from corelab.segmentation.settings import merged_settings
 from corelab.study.naming import mask_path
 
+#: Status of a result that was not requested.
+_LEFT_OUT = "left out"
+
 
 @dataclass(frozen=True)
 class _Result:
@@ -48,9 +51,13 @@ class _Result:
 class _Visit:
     """The scans of a prepared visit, brought to one grid when they are asked for."""
 
-    def __init__(self, record: Mapping[str, Any], folder: Path) -> None:
+    def __init__(
+        self, record: Mapping[str, Any], folder: Path, only: tuple[str, str] | None = None
+    ) -> None:
         self.record = record
         self.folder = folder
+        #: Label and source of the one segmenter to run; None runs all.
+        self.only = only
 
     def scan(self, kind: str) -> Mapping[str, Any] | None:
         """The scan of a kind: whole ones first, then the lowest repeat and id."""
@@ -160,6 +167,7 @@ def segment_visit(
     *,
     disease: str,
     settings: Mapping[str, Any] | None = None,
+    only: tuple[str, str] | None = None,
 ) -> dict[str, Any]:
     """Segment every lesion that a prepared visit's scans can show.
 
@@ -182,6 +190,9 @@ def segment_visit(
         ``stroke`` or ``glioma``.
     settings
         Over :data:`corelab.segmentation.settings.DEFAULTS`.
+    only
+        Label and source of the one segmenter to run (of stroke, where none needs another's
+        result); the others have no entry.
 
     Returns
     -------
@@ -205,7 +216,7 @@ def segment_visit(
     given = dict(settings or {})
     backends = given.pop("external", None) or ()
     merged = merged_settings(given)
-    visit = _Visit(record, Path(folder))
+    visit = _Visit(record, Path(folder), only)
     plans: dict[str, Callable[[_Visit, dict[str, dict[str, Any]]], list[_Result]]] = {
         "stroke": _stroke,
         "glioma": _glioma,
@@ -219,7 +230,7 @@ def segment_visit(
         "stage": "segment",
         "participant_id": record["participant_id"],
         "visit": record["visit"],
-        "masks": [_written(result, visit) for result in results],
+        "masks": [_written(result, visit) for result in results if result.status != _LEFT_OUT],
     }
 
 
@@ -361,6 +372,8 @@ def _run(
         None,
         parameters,
     )
+    if visit.only not in (None, (segmenter.label, segmenter.source)):
+        return replace(result, status=_LEFT_OUT)
     try:
         reference = visit.load(scan)
         inputs = gather(visit, scan, reference, parameters)

@@ -848,6 +848,33 @@ def _noise_floor(
             )
 
 
+def _recovery(config: Mapping[str, Any], scans: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """Participants and shapes of the target recovery that are missing."""
+    known = {scan["participant_id"] for scan in scans}
+    for number, subject in enumerate(config["recovery"]["subjects"]):
+        if subject not in known:
+            yield Finding(
+                "error",
+                "config",
+                None,
+                f"recovery.subjects.{number}",
+                subject,
+                "no participant with scans has this id",
+                "name participants of the scans sheet",
+            )
+    for number, path in enumerate(config["recovery"]["shapes"]):
+        if not Path(path).expanduser().is_file():
+            yield Finding(
+                "error",
+                "config",
+                None,
+                f"recovery.shapes.{number}",
+                path,
+                "the file is missing",
+                "correct the path",
+            )
+
+
 def cross_findings(
     config: Mapping[str, Any],
     sheets: Mapping[str, pd.DataFrame],
@@ -894,6 +921,7 @@ def cross_findings(
     found += _frequency_maps(config, sheets)
     found += _atlases(config)
     found += _noise_floor(config, scans)
+    found += _recovery(config, scans)
     return found
 
 
