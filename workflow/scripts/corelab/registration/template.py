@@ -1,66 +1,24 @@
-"""The template: MNI152 (2009a, symmetric, skull-stripped) as nilearn packages it, 1 mm."""
+"""The template (:mod:`corelab.imaging.template`) and volumes left and right of its midplane."""
 
 from __future__ import annotations
 
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
-
 import nibabel as nib
 import numpy as np
-from scipy import ndimage
 
-TEMPLATE_FILE = "mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz"
+from corelab.imaging.template import (
+    TEMPLATE_FILE,
+    template_brain_mask,
+    template_image,
+    template_path,
+)
 
-
-def template_path() -> Path:
-    """File of the template; nilearn is located, not imported (importing it costs seconds).
-
-    Raises
-    ------
-    FileNotFoundError
-        If nilearn is not installed or does not package the template any more.
-
-    Examples
-    --------
-    >>> template_path().name
-    'mni_icbm152_t1_tal_nlin_sym_09a_converted.nii.gz'
-    """
-    found = find_spec("nilearn")
-    if found is None or not found.submodule_search_locations:
-        raise FileNotFoundError("the MNI152 template comes with nilearn: pip install nilearn")
-    path = Path(found.submodule_search_locations[0]) / "datasets" / "data" / TEMPLATE_FILE
-    if not path.is_file():
-        raise FileNotFoundError(f"nilearn has no {path}; install nilearn 0.13")
-    return path
-
-
-@cache
-def template_image() -> nib.Nifti1Image:
-    """Template T1, brain only, 197 x 233 x 189 voxels of 1 mm, RAS, float32.
-
-    Examples
-    --------
-    >>> template_image().shape
-    (197, 233, 189)
-    """
-    stored: Any = nib.load(template_path())
-    return nib.Nifti1Image(np.asarray(stored.dataobj, dtype=np.float32), stored.affine)
-
-
-@cache
-def template_brain_mask() -> nib.Nifti1Image:
-    """Brain of the template: what is not 0, with its holes filled, uint8.
-
-    Examples
-    --------
-    >>> round(float(np.asarray(template_brain_mask().dataobj).sum()) / 1000)   # mL
-    1887
-    """
-    template = template_image()
-    brain = ndimage.binary_fill_holes(np.asarray(template.dataobj) > 0)
-    return nib.Nifti1Image(brain.astype(np.uint8), template.affine)
+__all__ = [
+    "TEMPLATE_FILE",
+    "mni_left_right",
+    "template_brain_mask",
+    "template_image",
+    "template_path",
+]
 
 
 def mni_left_right(mask_image: nib.Nifti1Image) -> tuple[float, float]:
