@@ -18,6 +18,7 @@ from corelab.segmentation.diffusion import (
     StrictDiffusionInfarct,
     apparent_diffusion,
 )
+from corelab.segmentation.dural import template_coordinates
 from corelab.segmentation.flair import FlairInfarct
 from corelab.segmentation.glioma import EnhancingTumour, Oedema, whole_tumour
 from corelab.segmentation.haematoma import CtHaematoma, GradientEchoHaematoma
@@ -50,6 +51,8 @@ class _Visit:
     def __init__(self, record: Mapping[str, Any], folder: Path) -> None:
         self.record = record
         self.folder = folder
+        #: Scan id -> images of MNI coordinates (:func:`_in_template`).
+        self.coordinates: dict[str, dict[str, Image]] = {}
 
     def scan(self, kind: str) -> Mapping[str, Any] | None:
         """The scan of a kind: whole ones first, then the lowest repeat and id."""
@@ -238,8 +241,8 @@ def _stroke(visit: _Visit, settings: dict[str, dict[str, Any]]) -> list[_Result]
     ncct = visit.scan("ncct")
     if ncct is not None:
         results += [
-            _run(visit, CtHaematoma(), ncct, settings["haematoma"], None, _alone),
-            _run(visit, CtHypodensity(), ncct, settings["infarct_ncct"], "ncct", _alone),
+            _run(visit, CtHaematoma(), ncct, settings["haematoma"], None, _in_template),
+            _run(visit, CtHypodensity(), ncct, settings["infarct_ncct"], "ncct", _in_template),
         ]
     gre = visit.scan("gre")
     if gre is not None:
@@ -268,6 +271,21 @@ def _alone(
     parameters: Mapping[str, Any],
 ) -> _Inputs:
     return _Inputs({scan["kind"]: np.asarray(reference.dataobj, np.float64)}, (scan,))
+
+
+def _in_template(
+    visit: _Visit,
+    scan: Mapping[str, Any],
+    reference: nib.Nifti1Image,
+    parameters: Mapping[str, Any],
+) -> _Inputs:
+    """A CT with the MNI coordinates of its voxels, fitted once for all that need them."""
+    found = _alone(visit, scan, reference, parameters)
+    if scan["scan_id"] not in visit.coordinates:
+        visit.coordinates[scan["scan_id"]] = template_coordinates(
+            found.images[scan["kind"]], np.asarray(reference.affine)
+        )[0]
+    return replace(found, images={**found.images, **visit.coordinates[scan["scan_id"]]})
 
 
 def _together(
