@@ -347,6 +347,10 @@ def measure_visit(
     }
 
 
+#: The segmentation whose region net water uptake is measured in.
+WATER_UPTAKE_SOURCE = CtHypodensity.source
+
+
 def _mask_rows(
     participant_id: str,
     visit: str,
@@ -364,7 +368,13 @@ def _mask_rows(
     }
     endpoint = volume_endpoint(mask["label"])
     if image is None:
-        return [_row(*key, endpoint, source, None, "mL", status=mask["status"], **common)]
+        endpoints = [(endpoint, "mL")]
+        if source == WATER_UPTAKE_SOURCE:
+            endpoints.append(("net_water_uptake", "percent"))
+        return [
+            _row(*key, name, source, None, unit, status=mask["status"], **common)
+            for name, unit in endpoints
+        ]
     rows = [_row(*key, endpoint, source, mask_volume_ml(image), "mL", **common)]
     rows += _limit_rows(key, endpoint, mask)
     water = (mask.get("quality") or {}).get("net_water_uptake_percent")

@@ -112,8 +112,8 @@ def draw_ct_anatomy(seed: int, participant_id: str, *, cavities: int = 0) -> CtA
         falx_mm=float(rng.uniform(0.8, 2.6)),
         tentorium_mm=float(rng.uniform(0.8, 2.6)),
         dura_hu=float(rng.uniform(46, 62)),
-        turn=tuple(map(float, rng.uniform(-3, 3, 3))),  # type: ignore[arg-type]
-        shift_mm=tuple(map(float, rng.uniform(-3.5, 3.5, 3) * (0.6, 1, 1))),  # type: ignore[arg-type]
+        turn=tuple(map(float, rng.uniform(-2, 2, 3))),  # type: ignore[arg-type]
+        shift_mm=tuple(map(float, rng.uniform(-3, 3, 3) * (0.7, 1, 1))),  # type: ignore[arg-type]
         scale=tuple(map(float, rng.uniform(0.96, 1.04, 3))),  # type: ignore[arg-type]
         petrous_mm=float(rng.uniform(6.0, 9.5)),
         streak=float(rng.uniform(0.4, 1.6)),
@@ -320,7 +320,7 @@ def beam_hardening(
 
 #: HU of error per unit of the reconstructed square of bone paths: 1.0 gives bands of 5 to 15 HU
 #: between petrous bones of usual size.
-_HARDENING_HU = 60.0
+_HARDENING_HU = 25.0
 
 
 @dataclass(frozen=True)

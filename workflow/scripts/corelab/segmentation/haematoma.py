@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
+from corelab.segmentation.dural import SMALL, below_base, explanations, template_coordinates
+from corelab.segmentation.midline import median_plane
 from corelab.segmentation.segmenter import (
     Evidence,
     Image,
     Mask,
     NotSegmentable,
+    Segmentation,
     ThresholdSegmenter,
 )
 from corelab.segmentation.tissue import (
@@ -71,9 +76,15 @@ class CtHaematoma(ThresholdSegmenter):
     Seeds lie between ``hu_seed_above`` and ``hu_below`` after light smoothing and after a smooth
     background (beam hardening) is taken out; the edge lies half-way between blood and brain.
     Dropped: calcification (above ``hu_below`` before smoothing, with its blurred rim), sheets and
-    lines (falx, tentorium, vessels: inscribed radius below ``sheet_radius_mm``), what is in the
-    rim of the brain or as dense on the other side. Calibration is checked on tissue and CSF; a
-    common offset is taken out and flagged.
+    lines (falx, tentorium, vessels: inscribed radius below ``sheet_radius_mm``), and what is as
+    dense on the other side. Calibration is checked on tissue and CSF; a common offset is taken
+    out and flagged.
+
+    A cluster counts if enough of it (``core_ml``) lies where no structure is dense without blood:
+    off the bone's partial volume and, by a fit of the head to MNI, off sinuses, falx, tentorium
+    and skull base (:mod:`corelab.segmentation.dural`). From this core it may reach into such
+    places. A cluster without a core is no evidence: it gives 0 mL, is named in the flag
+    ``blood_candidates`` and counts in ``volume_high_ml``.
 
     Method: modified thresholding after Bhanu Prakash et al., Int J Comput Assist Radiol Surg
     2012;7:785, with the filters above.
@@ -81,6 +92,23 @@ class CtHaematoma(ThresholdSegmenter):
 
     label = "haematoma"
     source = "pipeline"
+
+    def __call__(
+        self,
+        images: Mapping[str, Image],
+        brain: Mask,
+        voxel_size_mm: Sequence[float],
+        parameters: Mapping[str, Any],
+    ) -> Segmentation:
+        """Segment; see :class:`corelab.segmentation.segmenter.Segmenter`.
+
+        ``images`` may hold ``mni_x``, ``mni_y`` and ``mni_z``; else the head is fitted here.
+        """
+        found = super().__call__(
+            with_coordinates(images, brain, voxel_size_mm), brain, voxel_size_mm, parameters
+        )
+        candidates = float(found.quality.get("candidates_left_out_ml", 0.0))
+        return replace(found, volume_high_ml=found.volume_high_ml + candidates)
 
     def measure(
         self,
@@ -119,17 +147,25 @@ class CtHaematoma(ThresholdSegmenter):
         smooth = np.where(usable, smooth - background, 0.0)
         centre, spread = centre_and_spread(smooth[tissue])
         excess = np.where(usable, smooth - centre, 0.0)
-        plane = find_midplane(np.clip(smooth, 0, 80), brain, voxel_size_mm)
+        plane = median_plane(np.clip(smooth, 0, 80), brain, voxel_size_mm, images.get("mni_x"))
         mirrored, side = brightest_mirrored(excess, usable, plane, voxel_size_mm)
         quality.update(brain_hu=centre, brain_spread_hu=spread, symmetry=plane.symmetry)
+        if "mni_x" not in images:
+            flags["no_template_fit"] = (
+                "the head could not be fitted to MNI, so that sinuses and dura were left out by "
+                "their distance to bone and midline alone; have the mask read by a person"
+            )
+        bone = hu > parameters["bone_above_hu"]
         maps = {
             "hu": smooth,
             "z": excess,
             "mirrored": mirrored,
             "side_mm": side,
             "tissue": usable,
-            "near_bone": _near_bone(hu, parameters, voxel_size_mm),
+            "near_bone": _near_bone(bone, voxel_size_mm),
+            "bone_mm": depth_mm(~bone, voxel_size_mm),
             "depth_mm": depth_mm(brain, voxel_size_mm),
+            **{name: images[name] for name in COORDINATES if name in images},
         }
         return Evidence(maps, voxel_size_mm, quality, flags)
 
@@ -177,29 +213,137 @@ class CtHaematoma(ThresholdSegmenter):
         mask = _without_sheets(mask, lump, evidence)
         plane = ndimage.generate_binary_structure(3, 1)[:, :, 1:2]
         mask |= ndimage.binary_closing(mask, plane) & maps["tissue"]
-        rules = {
-            **parameters,
-            "asymmetry_z": parameters["asymmetry_hu"],
-            "z_peak": 0.0,
-            "z_conspicuous": np.inf,
-            "min_conspicuous_ml": parameters["min_cluster_ml"],
-        }
-        mask, dropped = drop_artefacts(mask, evidence, rules)
         mask = keep_clusters(mask, float(parameters["min_cluster_ml"]), evidence.voxel_ml)
-        return (
-            mask,
-            {"clusters_dropped": dropped, **_density(mask, hu)},
-            _density_flags(mask, hu, parameters),
-        )
+        mask, left_out = _judged(mask, evidence, parameters)
+        quality = {"clusters_dropped": len(left_out), **_candidates(left_out), **_density(mask, hu)}
+        return mask, quality, {**_density_flags(mask, hu, parameters), **_candidate_flag(left_out)}
 
 
-def _near_bone(
-    hu: Image, parameters: Mapping[str, Any], voxel_size_mm: tuple[float, float, float]
-) -> Mask:
+#: Images that carry the MNI coordinates of every voxel.
+COORDINATES = ("mni_x", "mni_y", "mni_z")
+
+
+def with_coordinates(
+    images: Mapping[str, Image], brain: Mask, voxel_size_mm: Sequence[float]
+) -> Mapping[str, Image]:
+    """The images with MNI coordinates; a head CT that lacks them is fitted to the template.
+
+    Examples
+    --------
+    >>> with_coordinates({"dwi": np.zeros((2, 2, 2))}, np.ones((2, 2, 2), bool), (1, 1, 1)).keys()
+    dict_keys(['dwi'])
+    """
+    hu = images.get("ncct")
+    if hu is None or "mni_x" in images or hu.shape != brain.shape or not np.isfinite(hu).all():
+        return images
+    return {**images, **template_coordinates(hu, np.diag([*map(float, voxel_size_mm), 1.0]))[0]}
+
+
+def _near_bone(bone: Mask, voxel_size_mm: tuple[float, float, float]) -> Mask:
     """Voxels within 2 mm of bone in plane, or with bone in the slice above or below."""
-    bone = hu > parameters["bone_above_hu"]
     touching = ndimage.binary_dilation(bone, ndimage.generate_binary_structure(3, 1))
     return touching | ndimage.binary_dilation(bone, ball(2.0, voxel_size_mm))
+
+
+def _explained(
+    inside: Mask, where: tuple[slice, ...], evidence: Evidence, parameters: Mapping[str, Any]
+) -> dict[str, NDArray[np.bool_]]:
+    """Name of a structure -> which voxels of a cluster (n,) it could be."""
+    maps = {name: values[where][inside] for name, values in evidence.maps.items()}
+    found = {"bone": maps["near_bone"]}
+    if "mni_x" not in maps:
+        found["falx"] = np.abs(maps["side_mm"]) < 4.0
+        found["rim of the brain"] = maps["depth_mm"] < parameters["rim_mm"]
+        return found
+    points = np.column_stack([maps[name] for name in COORDINATES]).astype(float)
+    # The median plane is known better from the head itself than from the affine fit.
+    points[:, 0] = np.where(np.abs(points[:, 0]) < 15.0, maps["side_mm"], points[:, 0])
+    return found | explanations(points, maps["bone_mm"], evidence.voxel_size_mm[2], parameters)
+
+
+def _judged(
+    mask: Mask, evidence: Evidence, parameters: Mapping[str, Any]
+) -> tuple[Mask, list[tuple[str, float]]]:
+    """Clusters with a core of their own, and what was left out: structure and mL of each."""
+    labels, sizes = clusters(mask)
+    kept = np.zeros(mask.shape, bool)
+    left_out: list[tuple[str, float]] = []
+    for n, tight in enumerate(ndimage.find_objects(labels), start=1):
+        where = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in tight)
+        inside = labels[where] == n
+        volume_ml = float(sizes[n]) * evidence.voxel_ml
+        found = _explained(inside, where, evidence, parameters)
+        core = inside.copy()
+        core[inside] = ~np.any([hit for name, hit in found.items() if name not in SMALL], axis=0)
+        thick = inscribed_radius_mm(core, evidence.voxel_size_mm) >= parameters["core_radius_mm"]
+        core = grow(thick & core, core)
+        reason = _no_evidence(core, volume_ml, where, inside, found, evidence, parameters)
+        if reason is not None:
+            left_out.append((reason, volume_ml))
+            continue
+        reach = float(parameters["core_reach_mm"])
+        x, y, z = evidence.voxel_size_mm
+        # The next slice is always within reach, however thick slices are.
+        away = ndimage.distance_transform_edt(~core, sampling=(x, y, min(z, reach)))
+        kept[where] |= inside & (away <= reach)
+    return kept, left_out
+
+
+def _no_evidence(
+    core: Mask,
+    volume_ml: float,
+    where: tuple[slice, ...],
+    inside: Mask,
+    found: Mapping[str, NDArray[np.bool_]],
+    evidence: Evidence,
+    parameters: Mapping[str, Any],
+) -> str | None:
+    """Why a cluster is no evidence of blood; None if it is."""
+    likeliest = max(found, key=lambda name: (int(found[name].sum()), name))
+    if float(core.sum()) * evidence.voxel_ml < parameters["core_ml"]:
+        return likeliest
+    excess, mirrored, side = (
+        evidence.maps[name][where][core] for name in ("z", "mirrored", "side_mm")
+    )
+    # A cluster at the midline is its own mirror image: no artefact by that.
+    apart = abs(float(np.median(side))) > parameters["midline_mm"]
+    twin = float(np.median(mirrored)) > float(np.median(excess)) - parameters["asymmetry_hu"]
+    if volume_ml < parameters["artefact_below_ml"] and apart and twin:
+        return "as dense on the other side"
+    if "mni_z" in evidence.maps:
+        # Streaks between dense bones reach far into the posterior and middle fossa.
+        low = below_base(*(evidence.maps[name][where][core] for name in ("mni_y", "mni_z")))
+        median_hu = float(np.median(evidence.maps["hu"][where][core]))
+        if low.mean() > 0.5 and median_hu < parameters["faint_flag_hu"]:
+            return "streaks of the skull base"
+    small = [name for name in SMALL if name in found and found[name].mean() > 0.7]
+    if small and volume_ml < parameters["calcifying_below_ml"]:
+        return small[0]
+    return None
+
+
+def _candidates(left_out: Sequence[tuple[str, float]]) -> dict[str, Any]:
+    """Figures of the clusters left out, by structure."""
+    by: dict[str, float] = {}
+    for name, volume_ml in left_out:
+        by[name] = by.get(name, 0.0) + volume_ml
+    return {
+        "candidates_left_out_ml": float(sum(by.values())),
+        "candidates_left_out": {name: round(by[name], 3) for name in sorted(by)},
+    }
+
+
+def _candidate_flag(left_out: Sequence[tuple[str, float]]) -> dict[str, str]:
+    if not left_out:
+        return {}
+    by = _candidates(left_out)["candidates_left_out"]
+    parts = ", ".join(f"{name} {volume:.1f} mL" for name, volume in by.items())
+    return {
+        "blood_candidates": (
+            f"{len(left_out)} dense cluster{'s' * (len(left_out) > 1)} not distinguishable from "
+            f"normal structures left out ({parts}); counted in the upper limit only"
+        )
+    }
 
 
 def _density(mask: Mask, hu: Image) -> dict[str, Any]:

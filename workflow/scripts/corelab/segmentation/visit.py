@@ -19,6 +19,7 @@ from corelab.segmentation.diffusion import (
     StrictDiffusionInfarct,
     apparent_diffusion,
 )
+from corelab.segmentation.dural import template_coordinates
 from corelab.segmentation.flair import FlairInfarct
 from corelab.segmentation.glioma import EnhancingTumour, Oedema, whole_tumour
 from corelab.segmentation.haematoma import CtHaematoma, GradientEchoHaematoma
@@ -58,6 +59,8 @@ class _Visit:
         self.folder = folder
         #: Label and source of the one segmenter to run; None runs all.
         self.only = only
+        #: Scan id -> images of MNI coordinates (:func:`_in_template`).
+        self.coordinates: dict[str, dict[str, Image]] = {}
 
     def scan(self, kind: str) -> Mapping[str, Any] | None:
         """The scan of a kind: whole ones first, then the lowest repeat and id."""
@@ -263,8 +266,8 @@ def _stroke(visit: _Visit, settings: dict[str, dict[str, Any]]) -> list[_Result]
     ncct = visit.scan("ncct")
     if ncct is not None:
         results += [
-            _run(visit, CtHaematoma(), ncct, settings["haematoma"], None, _alone),
-            _run(visit, CtHypodensity(), ncct, settings["infarct_ncct"], "ncct", _alone),
+            _run(visit, CtHaematoma(), ncct, settings["haematoma"], None, _in_template),
+            _run(visit, CtHypodensity(), ncct, settings["infarct_ncct"], "ncct", _in_template),
         ]
     gre = visit.scan("gre")
     if gre is not None:
@@ -293,6 +296,21 @@ def _alone(
     parameters: Mapping[str, Any],
 ) -> _Inputs:
     return _Inputs({scan["kind"]: np.asarray(reference.dataobj, np.float64)}, (scan,))
+
+
+def _in_template(
+    visit: _Visit,
+    scan: Mapping[str, Any],
+    reference: nib.Nifti1Image,
+    parameters: Mapping[str, Any],
+) -> _Inputs:
+    """A CT with the MNI coordinates of its voxels, fitted once for all that need them."""
+    found = _alone(visit, scan, reference, parameters)
+    if scan["scan_id"] not in visit.coordinates:
+        visit.coordinates[scan["scan_id"]] = template_coordinates(
+            found.images[scan["kind"]], np.asarray(reference.affine)
+        )[0]
+    return replace(found, images={**found.images, **visit.coordinates[scan["scan_id"]]})
 
 
 def _together(
