@@ -171,7 +171,9 @@ def quality_table(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     frame["_dice"] = scores["dice"]
     # With too few subjects for a spread the overlap decides.
     frame = frame.sort_values(
-        ["_failed", "_unwarned", "worst_z", "_dice", "participant_id"], na_position="last", kind="stable"
+        ["_failed", "_unwarned", "worst_z", "_dice", "participant_id"],
+        na_position="last",
+        kind="stable",
     ).reset_index(drop=True)
     frame["rank"] = frame.index + 1
     return frame[list(QUALITY_COLUMNS)]
