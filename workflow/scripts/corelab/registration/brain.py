@@ -77,7 +77,7 @@ def _disagreeing(
     before: Mapping[str, Any], after: Mapping[str, Any], transforms: Mapping[str, Any]
 ) -> dict[str, Any]:
     """Masks of plausible volume, both kept, that did not agree after a fit judged without them."""
-    found = {}
+    found: dict[str, Any] = {}
     for grid, entry in transforms.items():
         fit = entry.get("quality") or {}
         pair = [name for name in (entry.get("to"), grid) if name in after]

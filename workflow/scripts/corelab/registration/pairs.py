@@ -192,8 +192,8 @@ def fit_rigid(
         reason = f"mutual information fell by {loss:.4g} in the fit, more than {allowed:g}"
     if dice < settings.limits["rigid_dice_min"]:
         # Two masks of plausible volume that do not agree: one of them may be wrong, or the fit.
-        pair = (replace(head, verdict="warn") for head in own)
-        again = fit_rigid(registrar, *pair, settings, halfway=halfway)
+        still_head, moved_head = (replace(head, verdict="warn") for head in own)
+        again = fit_rigid(registrar, still_head, moved_head, settings, halfway=halfway)
         return again if again[2] is None else (transform, rounded(quality), reason)
     return transform, rounded(quality), reason
 
