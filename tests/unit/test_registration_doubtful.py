@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from corelab.imaging.brain_quality import brain_rows, judged_mask
+from corelab.imaging.brain_quality import brain_rows, judged_mask, mask_warnings
 from corelab.registration import (
     align_visit,
     share_brain_masks,
@@ -163,6 +163,23 @@ def test_the_donor_may_be_the_moving_scan(visit):
     transform, quality, reason = fit_rigid(registrar(checked), fixed, moving, checked)
     assert reason is None and quality["donor"] == "dwi"
     assert error_mm(transform.matrix) < 3.0
+
+
+def test_masks_of_plausible_volume_that_disagree_are_flagged(visit):
+    folder, record = visit
+    quality = {
+        grid: {**found, "verdict": "pass"} for grid, found in record["brain_mask_quality"].items()
+    }
+    nib.save(half(nib.load(folder / "dwi_whole.nii.gz")), folder / record["brain_masks"]["g2"])
+    aligned = align_visit({**record, "brain_mask_quality": quality}, folder, settings=SETTINGS)
+    found = aligned["transforms"]["g2"]
+    assert found["status"] == "ok" and found["quality"]["dice"] < 0.75
+    assert error_mm(read_affine(folder / found["path"])) < 3.0
+    shared = share_brain_masks(aligned, folder)
+    for grid in ("g1", "g2"):
+        assert "one of them is wrong" in mask_warnings(shared, grid)["brain_masks_disagree"]
+    rows = [row for row in shared["acquisition"] if row["criterion"] == "brain_mask"]
+    assert [row["verdict"] for row in rows] == ["fail", "fail"]
 
 
 def test_noise_is_no_fit_whatever_the_masks(visit):

@@ -183,3 +183,17 @@ class TestSharedBrainMasks:
         record = self.record(tmp_path, source="FLAIR", verdict="fail")
         found = share_brain_masks(record, tmp_path)["brain_mask_quality"]["g2"]
         assert found["source"] == "T1w of g1"
+
+    def test_rows_of_the_masks_are_in_the_acquisition_table(self, tmp_path):
+        (tmp_path / "derivatives").mkdir()
+        record = self.record(tmp_path, verdict="warn", status="failed")
+        scan = {"scan_id": "s2", "kind": "b0", "grid": "g2", "status": "ok", "label": None}
+        record |= {"scans": [scan], "acquisition": [{"criterion": "readable"}]}
+        record["brain_mask_quality"]["g2"] |= {"kind": "b0", "cut": []}
+        rows = share_brain_masks(record, tmp_path)["acquisition"]
+        assert [(row["criterion"], row.get("verdict")) for row in rows] == [
+            ("readable", None),
+            ("brain_mask", "fail"),
+            ("brain_in_field", "pass"),
+        ]
+        assert rows[1]["value"] == 216.0 and "check it" in rows[1]["reason"]

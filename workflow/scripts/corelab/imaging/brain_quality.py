@@ -188,6 +188,11 @@ def mask_warnings(record: Mapping[str, Any], grid: str | None) -> dict[str, str]
             f"the brain mask (from {found['source']}, {found['volume_ml']:.0f} mL) has a doubtful "
             "volume: check it"
         )
+    if found.get("disagrees_dice") is not None:
+        flags["brain_masks_disagree"] = (
+            f"the brain masks of two images of the visit have a Dice of "
+            f"{found['disagrees_dice']:.2f} after their fit: one of them is wrong, check both"
+        )
     if found.get("cut"):
         flags["brain_cut_off"] = f"{_cut_words(found['cut'])}: a volume is a lower bound"
     return flags
@@ -218,16 +223,16 @@ def brain_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
         if scan is None:
             continue
         where = {"scan_id": scan["scan_id"], "kind": kind}
-        sound, cut = found["verdict"] == "pass", found.get("cut") or []
-        reasons = mask_warnings(record, grid)
+        cut, reasons = found.get("cut") or [], mask_warnings(record, grid)
+        wrong = [reasons[flag] for flag in reasons if flag != "brain_cut_off"]
         rows += [
             {
                 **where,
                 "criterion": "brain_mask",
                 "value": found["volume_ml"],
                 "limit": f"{BRAIN_ML[0]:g} to {BRAIN_ML[1]:g} mL",
-                "verdict": "pass" if sound else "fail",
-                "reason": mask_fault(record, grid) or reasons.get("brain_mask_doubtful"),
+                "verdict": "fail" if wrong else "pass",
+                "reason": mask_fault(record, grid) or "; ".join(wrong) or None,
             },
             {
                 **where,

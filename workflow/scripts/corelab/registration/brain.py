@@ -67,9 +67,27 @@ def share_brain_masks(record: Mapping[str, Any], folder: Path) -> dict[str, Any]
         if donor is None or grid == donor or own["source"] == "supplied" or not weak:
             continue
         quality[grid] = _brought(record, folder, donor, grid)
+    quality |= _disagreeing(record.get("brain_mask_quality", {}), quality, transforms)
     shared = {**record, "brain_mask_quality": quality}
     rows = [*record.get("acquisition", []), *brain_rows(shared)]
     return {**shared, "acquisition": rows}
+
+
+def _disagreeing(
+    before: Mapping[str, Any], after: Mapping[str, Any], transforms: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Masks of plausible volume, both kept, that did not agree after a fit judged without them."""
+    found: dict[str, Any] = {}
+    for grid, entry in transforms.items():
+        fit = entry.get("quality") or {}
+        pair = [name for name in (entry.get("to"), grid) if name in after]
+        kept = all(
+            after[name]["verdict"] == "pass" and after[name]["source"] == before[name]["source"]
+            for name in pair
+        )
+        if "donor" in fit and kept:
+            found |= {name: {**after[name], "disagrees_dice": fit["dice"]} for name in pair}
+    return found
 
 
 def _donor(quality: Mapping[str, Mapping[str, Any]]) -> str | None:

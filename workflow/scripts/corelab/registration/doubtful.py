@@ -123,12 +123,14 @@ def judged_by_donor(
             shift = np.eye(4)
             shift[axis, 3] = step
             away.append(_information(donor, other, to_other @ shift))
+    displaced = float(np.nanmax([*away, 0.0]))
+    covered = _in_head(donor, other, to_other)
     quality = {
         "donor": donor.kind,
         "donor_information": here,
         "donor_information_start": begun,
-        "donor_information_displaced": float(np.nanmax([*away, 0.0])),
-        "donor_in_head": _in_head(donor, other, to_other),
+        "donor_information_displaced": displaced,
+        "donor_in_head": covered,
     }
     loss, allowed = begun - here, settings.limits["rigid_information_loss_max"]
     share = settings.limits["rigid_dice_min"]
@@ -137,11 +139,11 @@ def judged_by_donor(
         reason = f"less than {_SEEN_MIN:.0%} of the brain of {donor.kind} lies in {other.kind}"
     elif loss > allowed:
         reason = f"mutual information fell by {loss:.4g} in the fit, more than {allowed:g}"
-    elif here <= quality["donor_information_displaced"]:
+    elif here <= displaced:
         reason = f"mutual information is not lower {_DISPLACED_MM:g} mm away: no fit was found"
-    elif quality["donor_in_head"] < share:
+    elif covered < share:
         reason = (
-            f"{quality['donor_in_head']:.2f} of the brain of {donor.kind} lies on tissue of "
+            f"{covered:.2f} of the brain of {donor.kind} lies on tissue of "
             f"{other.kind}, less than {share:g}"
         )
     return quality, reason

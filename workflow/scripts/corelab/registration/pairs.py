@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -141,7 +141,8 @@ def fit_rigid(
     """Rigid fit of two scans of one subject.
 
     ``halfway`` refines it in the space between the two, which treats both alike: for two visits.
-    Where a brain mask cannot be trusted, see :mod:`corelab.registration.doubtful`.
+    Where a brain mask cannot be trusted, or the two do not agree after the fit, see
+    :mod:`corelab.registration.doubtful`.
 
     Returns
     -------
@@ -191,6 +192,11 @@ def fit_rigid(
     allowed = settings.limits["rigid_information_loss_max"]
     if reason is None and not loss <= allowed:
         reason = f"mutual information fell by {loss:.4g} in the fit, more than {allowed:g}"
+    if dice < settings.limits["rigid_dice_min"]:
+        # Two masks of plausible volume that do not agree: one of them may be wrong, or the fit.
+        still_head, moved_head = (replace(head, verdict="warn") for head in own)
+        again = fit_rigid(registrar, still_head, moved_head, settings, halfway=halfway)
+        return again if again[2] is None else (transform, rounded(quality), reason)
     return transform, rounded(quality), reason
 
 

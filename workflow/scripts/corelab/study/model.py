@@ -399,7 +399,7 @@ def _input_path(text: str, data_dir: Path | None) -> Path:
 def _scan_rows(
     frame: pd.DataFrame, sheet_path: Path, data_dir: Path | None, simulated_folder: Path | None
 ) -> list[dict[str, Any]]:
-    rows = []
+    rows: list[dict[str, Any]] = []
     names = list(frame.columns)
     for line, cells in zip(frame.index, frame.itertuples(index=False, name=None), strict=True):
         row: dict[str, Any] = dict(zip(names, cells, strict=True))
