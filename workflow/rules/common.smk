@@ -668,9 +668,21 @@ def inputs_fingerprint():
 # Memory (MB) and run time (minutes) of a job, as base + share per MB of its (compressed) scans. From
 # the demo's benchmark files (largest: prepare 470 MB, segment 250, perfuse 690, normalise 770,
 # measure 150 MB, with 26 MB of scans), with room for twice of that; each attempt gets as much again.
+# What a network holds in memory for a whole head; its weights are small.
+NETWORK_MB = 1600
 COSTS = {
-    "prepare": {"mb": 800, "mb_per_mb": 12, "min": 20, "min_per_mb": 1.0},
-    "segment": {"mb": 600, "mb_per_mb": 8, "min": 10, "min_per_mb": 0.3},
+    "prepare": {
+        "mb": 800 + NETWORK_MB * bool(network_files("brain_extraction.")),
+        "mb_per_mb": 12,
+        "min": 20,
+        "min_per_mb": 1.0,
+    },
+    "segment": {
+        "mb": 600 + NETWORK_MB * bool(network_files("segmentation.")),
+        "mb_per_mb": 8,
+        "min": 10,
+        "min_per_mb": 0.3,
+    },
     "perfuse": {"mb": 900, "mb_per_mb": 16, "min": 20, "min_per_mb": 1.5},
     "normalise": {"mb": 1800, "mb_per_mb": 8, "min": 60, "min_per_mb": 0.5},
     "measure": {"mb": 500, "mb_per_mb": 6, "min": 10, "min_per_mb": 0.2},

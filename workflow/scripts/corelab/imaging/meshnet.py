@@ -83,6 +83,16 @@ class MeshNet:
         """Its row in the lock file, if its files are known."""
         return known_model(self.files_sha256)
 
+    @property
+    def record(self) -> dict[str, Any]:
+        """What stands beside a mask that it made."""
+        known: Mapping[str, Any] = self.known or {"model": "unknown weights", "licence": None}
+        return {
+            "model": known["model"],
+            "licence": known["licence"],
+            "files_sha256": dict(self.files_sha256),
+        }
+
 
 # --- reading -----------------------------------------------------------------------------------
 

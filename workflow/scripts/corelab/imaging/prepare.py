@@ -645,13 +645,7 @@ def _extractor(
     from corelab.imaging.meshnet import network_mask, read_meshnet
 
     network = read_meshnet(settings["weights"])
-    known = network.known or {"model": "unknown weights", "licence": None}
-    return partial(network_mask, network), {
-        "method": method,
-        "model": known["model"],
-        "licence": known["licence"],
-        "weights_sha256": dict(network.files_sha256),
-    }
+    return partial(network_mask, network), {"method": method, **network.record}
 
 
 def _acquisition(

@@ -235,7 +235,6 @@ class MeshNetSegmenter:
             label_values=self.backend.get("label_values"),
         )
         volume_ml = float(mask.sum()) * float(np.prod(voxel)) / 1000.0
-        known = network.known or {"model": "unknown weights", "licence": None}
         return Segmentation(
             label=self.label,
             source=self.source,
@@ -244,12 +243,7 @@ class MeshNetSegmenter:
             volume_low_ml=volume_ml,
             volume_high_ml=volume_ml,
             parameters=dict(parameters),
-            quality={
-                "model": known["model"],
-                "licence": known["licence"],
-                "version": self.backend.get("version"),
-                "files_sha256": dict(network.files_sha256),
-            },
+            quality={**network.record, "version": self.backend.get("version")},
         )
 
 
