@@ -37,6 +37,8 @@ BRAIN_ML = (900.0, 1800.0)
 #: Height of the brain in mm; a scan that covers less sees a part of the volume.
 BRAIN_HEIGHT_MM = 130.0
 _WIDEST_SECTION_ML_PER_MM = 19.0
+#: A mask that agrees with the fitted template may be this much larger: large heads exist.
+_LARGE_HEAD_ML = 150.0
 #: Least share of an octant of the fitted template's brain that a mask may hold.
 OCTANT_SHARE = {"warn": 0.8, "fail": 0.65}
 #: Least overlap (Dice) of mask and fitted template, and least score of the fit.
@@ -49,9 +51,11 @@ _FINE_ENOUGH_MM, _CUT_GRID_MM = 1.2, 2.0
 _BRIGHT_FLUID = ("b0", "dsc")
 #: The affine fit of the template puts its surface this far inside the pial surface (measured on
 #: simulated and real heads, 1 to 2 mm), and its spread in mm per unit of log odds.
-_PRIOR_INSIDE_MM, _PRIOR_SPREAD_MM = 1.5, 3.5
+_PRIOR_INSIDE_MM, _PRIOR_SPREAD_MM = 1.5, 3.0
 #: Beyond these depths (mm, negative inside) the prior decides alone.
 _SURE_MM = (-10.0, 8.0)
+#: What is deeper than this is never cut free.
+_CORE_MM = -7.0
 #: Depths between which intensities of either side are learnt, mm from the surface.
 _LEARN_MM = (0.5, 5.0, 0.5, 4.0)
 #: Largest log likelihood ratio of a voxel, and the price of surface per mm.
@@ -128,7 +132,7 @@ def brain_mask(image: Any, kind: str) -> Mask:
     >>> from corelab.imaging.template import template_image
     >>> stripped = template_image().slicer[::3, ::3, ::3]
     >>> int(brain_mask(stripped, "T1w").sum() * 27 / 1000)
-    1886
+    1887
     """
     return extract_brain(image, kind).mask
 
@@ -323,11 +327,15 @@ def _cut(
     sure_in, sure_out = _SURE_MM
     odds = np.clip(surface / _PRIOR_SPREAD_MM, -4, 4)
     for _ in range(_ROUNDS):
-        gain = _evidence(level, surface, limits) - odds
+        evidence = _evidence(level, surface, limits)
+        gain = evidence - odds
         gain = np.where(away < sure_in, 8, np.where(away > sure_out, -8, gain)).astype(np.float32)
         inside = _least_surface(gain, surface < 0, sizes)
         surface = _signed(inside, sizes)
-    return _signed(_filled(_cut_free(inside, sizes, 3.0), sizes, 4.0), sizes)
+    # What looks like brain beyond a dark line (muscle under a thin skull base) is cut free.
+    bright = inside & (evidence > -0.5)
+    free = _cut_free(bright | (away < _CORE_MM), sizes, 4.0)
+    return _signed(_filled(free, sizes, 6.0), sizes)
 
 
 def _least_surface(gain: NDArray[np.float32], start: Mask, sizes: Array) -> Mask:
@@ -541,6 +549,8 @@ def brain_volume_verdict(
     """
     low = BRAIN_ML[0] * min(1.0, coverage_mm / BRAIN_HEIGHT_MM)
     high = min(BRAIN_ML[1], coverage_mm * _WIDEST_SECTION_ML_PER_MM)
+    if shape is not None and shape.prior_dice >= 0.92:
+        high += _LARGE_HEAD_ML
     verdict = "pass"
     if not low <= volume_ml <= high:
         verdict = "warn" if 0.78 * low <= volume_ml <= high + 200 else "fail"
