@@ -11,6 +11,7 @@ from corelab.segmentation.diffusion import (
     DiffusionInfarct,
     StrictDiffusionInfarct,
     apparent_diffusion,
+    calibrate,
 )
 from corelab.segmentation.flair import FlairInfarct
 from corelab.segmentation.glioma import EnhancingTumour, Oedema, whole_tumour
@@ -39,6 +40,13 @@ LESION = ellipsoid((36, 10, 5), (15, 18, 16))
 TRUTH = LESION > 0.5
 MASK = BRAIN > 0.5
 VOXEL_ML = np.prod(VOXEL_MM) / 1000.0
+
+
+LARGE = {
+    "one side": ellipsoid((34, -6, 6), (28, 56, 44)),
+    "both frontal": ellipsoid((0, 50, 6), (44, 28, 34)),
+    "posterior fossa": ellipsoid((22, -48, -34), (26, 24, 18)),
+}
 
 
 def mixed(grey, white, fluid, outside=0.0):
@@ -210,6 +218,107 @@ def test_adc_out_of_calibration_is_flagged():
     assert "adc_calibration" in off.flags
 
 
+HEMISPHERE = LARGE["one side"]
+
+
+@pytest.mark.parametrize("gain", [0.6, 0.8, 1.25, 1.6])
+def test_an_adc_off_by_a_common_factor_gives_the_same_infarct_and_a_flag(gain):
+    # On a real scan b0 and DWI had different gains: 12.7 mL of 165 were found, without a flag.
+    images = diffusion(HEMISPHERE)
+    truth = HEMISPHERE > 0.5
+    found = run(DiffusionInfarct(), "infarct", {**images, "adc": gain * images["adc"]})
+    assert dice(found.mask, truth & (VENTRICLES < 0.5)) >= 0.93
+    assert "adc_calibration" in found.flags
+    assert found.quality["adc_scale"] == pytest.approx(gain, rel=0.1)
+    strict = run(
+        StrictDiffusionInfarct(), "infarct_strict", {**images, "adc": gain * images["adc"]}
+    )
+    assert "adc_calibration" in strict.flags  # its threshold is absolute by definition
+    if gain > 1.3:
+        assert strict.volume_ml < 0.9 * found.volume_ml
+
+
+def test_b0_and_dwi_of_different_gains():
+    """An offset of ln(1.45) / b, as in the real scan, in place of a factor."""
+    images = diffusion(HEMISPHERE)
+    found = run(DiffusionInfarct(), "infarct", {**images, "adc": images["adc"] + 0.37e-3})
+    assert dice(found.mask, (HEMISPHERE > 0.5) & (VENTRICLES < 0.5)) >= 0.93
+    assert "adc_calibration" in found.flags
+
+
+def test_calibration_is_not_moved_by_infarct_or_fluid():
+    plain = diffusion(NOTHING)
+    large = diffusion(HEMISPHERE)
+    wide = {**plain}
+    fluid = ellipsoid((0, 0, 5), (34, 50, 26)) > 0.5  # a third of the brain
+    wide["adc"], wide["dwi"] = (
+        np.where(fluid, v, plain[k]) for k, v in (("adc", 2.8e-3), ("dwi", 60.0))
+    )
+    usual = calibrate(plain["adc"], plain["dwi"], MASK).tissue_mm2_s
+    for images in (large, wide):
+        assert calibrate(images["adc"], images["dwi"], MASK).tissue_mm2_s == pytest.approx(
+            usual, rel=0.05
+        )
+    assert calibrate(plain["adc"], plain["dwi"], MASK).scale == 1.0
+
+
+def shower(seed=4):
+    """Eight emboli of 3 to 4 mm radius, none at the base of the skull."""
+    rng = np.random.default_rng(seed)
+    spots = [ellipsoid(rng.uniform((-40, -45, 0), (40, 45, 38)), (4, 4, 4.5)) for _ in range(8)]
+    return np.max(spots, axis=0) * (VENTRICLES < 0.1)
+
+
+@pytest.mark.parametrize("kinds", [("dwi", "adc"), ("dwi",)])
+def test_a_shower_of_emboli_is_found(kinds):
+    emboli = shower()
+    images = {kind: image for kind, image in diffusion(emboli).items() if kind in kinds}
+    found = run(DiffusionInfarct(), "infarct", images)
+    parts, count = ndimage.label(emboli > 0.5, np.ones((3, 3, 3)))
+    hit = [bool(found.mask[parts == n].any()) for n in range(1, count + 1)]
+    assert sum(hit) >= count - 1
+    far = ~ndimage.binary_dilation(emboli > 0.1, iterations=2)
+    assert (found.mask & far).sum() * VOXEL_ML <= 0.1
+
+
+def test_an_old_lesion_that_shines_through_is_no_infarct():
+    """Gliosis and white-matter disease: T2 raises the DWI, and the ADC is high."""
+    old = ellipsoid((-34, -20, 12), (10, 12, 12))
+    images = diffusion(LESION)
+    images["dwi"] = images["dwi"] * (1 + 0.6 * old)
+    images["adc"] = images["adc"] * (1 - old) + 1.15e-3 * old
+    found = run(DiffusionInfarct(), "infarct", images)
+    assert not (found.mask & (old > 0.5)).any()
+    assert dice(found.mask, TRUTH) >= 0.90
+
+
+def test_bright_dwi_with_an_adc_back_to_normal_is_kept_and_flagged():
+    images = diffusion()
+    images["adc"] = images["adc"] * (1 - LESION) + 0.8e-3 * LESION
+    found = run(DiffusionInfarct(), "infarct", images)
+    assert dice(found.mask, TRUTH) >= 0.85
+    assert "adc_not_low" in found.flags
+
+
+def test_pile_up_at_the_frontal_base_is_no_infarct_and_is_reported():
+    """On one side only, and not at the mirrored place: the ADC is normal."""
+    images = diffusion(NOTHING)
+    pile_up = ellipsoid((14, 44, -28), (7, 7, 6))
+    images["dwi"] = images["dwi"] * (1 + 1.2 * pile_up)
+    found = run(DiffusionInfarct(), "infarct", images)
+    assert found.volume_ml <= 0.1
+    assert "skull_base" in found.flags
+
+
+def test_negative_dwi_and_adc_of_an_interpolated_export():
+    # ISLES 2022: float64 with undershoot below 0 at the edge of the brain
+    images = diffusion()
+    edge = ndimage.binary_dilation(MASK, iterations=2) & ~ndimage.binary_erosion(MASK)
+    images["dwi"] = np.where(edge, -0.05 * images["dwi"], images["dwi"])
+    images["adc"] = np.where(edge, -0.3e-3, images["adc"])
+    assert dice(run(DiffusionInfarct(), "infarct", images).mask, TRUTH) >= 0.90
+
+
 def test_mirrored_brightness_at_the_skull_base_is_no_infarct():
     images = diffusion(NOTHING)
     for x in (-45, 45):
@@ -356,13 +465,6 @@ def test_midplane_of_a_tilted_head():
     angle = np.degrees(np.arctan2(plane.normal[1], plane.normal[0]))
     assert abs(abs(angle) - 8) < 1.5
     assert plane.symmetry > 0.9
-
-
-LARGE = {
-    "one side": ellipsoid((34, -6, 6), (28, 56, 44)),
-    "both frontal": ellipsoid((0, 50, 6), (44, 28, 34)),
-    "posterior fossa": ellipsoid((22, -48, -34), (26, 24, 18)),
-}
 
 
 @pytest.mark.parametrize("place", LARGE)

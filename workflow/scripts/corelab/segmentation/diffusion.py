@@ -347,12 +347,18 @@ class DiffusionInfarct(ThresholdSegmenter):
 
 
 def _conspicuous(bright: Mask, evidence: Evidence, parameters: Mapping[str, Any]) -> Mask:
-    """Clusters that stand out from the tissue around them on DWI, to half of their height."""
-    maps = evidence.maps
-    height = np.minimum(maps["local_z"], 2.0 * maps["z"])
-    seed = bright & (height > parameters["dwi_local_z"])
-    region = grow(seed, bright & (height > parameters["dwi_local_z_grow"]))
-    return within_edge(region, np.maximum(maps["local_z"], 0.0), float(parameters["bright_share"]))
+    """Clusters that stand out from the tissue around them on DWI, to half of their height.
+
+    Within a large lesion the tissue around is lesion: there the height above normal tissue counts.
+    """
+    local, z = evidence.maps["local_z"], evidence.maps["z"]
+    seed = bright & (np.minimum(local, 2.0 * z) > parameters["dwi_local_z"])
+    allowed = (local > parameters["dwi_local_z_grow"]) | (z > parameters["z_conspicuous"])
+    seed |= keep_clusters(bright & (z > parameters["z_conspicuous"]), 1.0, evidence.voxel_ml)
+    region = grow(seed, bright & allowed)
+    share = float(parameters["bright_share"])
+    large = keep_clusters(region, 1.0, evidence.voxel_ml)
+    return within_edge(region, np.maximum(local, 0.0), share) | within_edge(large, z, share)
 
 
 def _skull_base(brain: Mask, reach_mm: float, voxel_size_mm: Sequence[float]) -> NDArray[np.uint8]:
@@ -434,7 +440,8 @@ def _artefact(found: _Cluster, parameters: Mapping[str, Any]) -> str | None:
     conspicuous = max(found.z_peak, found.local_z) > parameters["z_conspicuous"]
     if found.volume_ml < parameters["min_conspicuous_ml" if conspicuous else "min_cluster_ml"]:
         return "small"
-    if found.local_z < (0.6 if restricted else 0.8) * local or found.z_peak < 2.5:
+    least = (0.6 if restricted else 0.8) * local
+    if found.z_peak < 2.5 or (found.local_z < least and found.z < parameters["z_conspicuous"]):
         return "faint"
     if found.at_ventricle > 0.5 and (found.local_z < local or found.adc_low > ADC_TISSUE_MM2_S):
         return "ventricle"
