@@ -21,6 +21,7 @@ from corelab.measurement.regions import (
     territory_fractions,
 )
 from corelab.measurement.reversal import reversal_rows
+from corelab.segmentation.hypodensity import CtHypodensity
 from corelab.study.columns import volume_endpoint
 
 
