@@ -10,7 +10,7 @@ from corelab.measurement.collect import collect_measurements, flow_rows
 from corelab.measurement.frequency import frequency_map, write_frequency_map
 from corelab.measurement.longitudinal import change_rows, missing_rows
 from corelab.measurement.regions import aspects_rows, load_atlas, read_labels, territory_fractions
-from corelab.measurement.visit import _limit_rows, _location_rows, _mask_rows
+from corelab.measurement.visit import _limit_rows, _location_rows, _mask_rows, measure_supplied
 from corelab.provenance.decisions import append_decision
 from corelab.provenance.products import read_json, write_json
 from corelab.registration import template_image

@@ -103,7 +103,9 @@ def dice(a, b):
 #: MNI coordinates of the grid: its centre is the template's; a fit of each head would take seconds.
 TO_MNI = {
     f"mni_{name}": np.broadcast_to(
-        ((np.arange(n) - (n - 1) / 2) * v + centre).reshape([-1 if a == axis else 1 for a in range(3)]),
+        ((np.arange(n) - (n - 1) / 2) * v + centre).reshape(
+            [-1 if a == axis else 1 for a in range(3)]
+        ),
         SHAPE,
     )
     for axis, (name, n, v, centre) in enumerate(
@@ -319,7 +321,9 @@ def test_without_a_fit_to_mni_the_haematoma_says_so():
     images = {"ncct": np.where(MASK, ct()["ncct"], 0.0)}
     found = CtHaematoma()(images, MASK, VOXEL_MM, DEFAULTS["haematoma"])
     assert dice(found.mask, TRUTH) >= 0.9
-    assert ("no_template_fit" in found.flags) == ("mni_x" not in with_coordinates(images, MASK, VOXEL_MM))
+    assert ("no_template_fit" in found.flags) == (
+        "mni_x" not in with_coordinates(images, MASK, VOXEL_MM)
+    )
 
 
 def test_hypodensity_needs_thin_slices_and_symmetry():

@@ -1,4 +1,4 @@
-"""What a head CT shows beside brain: sinuses, dura, petrous bone, calcifications, streaks, cavities.
+"""What a head CT shows beside brain: sinuses, dura, petrous bone, calcification, streaks.
 
 The plain simulated head (:mod:`corelab.phantom.head`) is brain in a smooth shell. On real CTs
 without blood, 10 of 11 false haematomas lie where that head has nothing: in venous sinuses, the
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from corelab.phantom.anatomy import make_anatomy, rigid, rotation
-from corelab.phantom.head import ORIGIN_MM, Head, _stamp, arteries, composite, load_head
+from corelab.phantom.head import ORIGIN_MM, Head, _stamp, arteries, composite
 from corelab.phantom.seeds import generator
 
 Array = NDArray[np.float32]
@@ -297,7 +297,9 @@ def beam_hardening(
     angles = np.linspace(0, 180, 90, endpoint=False)
     out = np.zeros(hu.shape, np.float32)
     for k in range(hu.shape[2]):
-        coarse = ndimage.zoom(ndimage.gaussian_filter(hu[:, :, k], 0.5 / np.asarray(zoom)), zoom, order=1)
+        coarse = ndimage.zoom(
+            ndimage.gaussian_filter(hu[:, :, k], 0.5 / np.asarray(zoom)), zoom, order=1
+        )
         size = max(coarse.shape)
         pad = [((size - n) // 2, size - n - (size - n) // 2) for n in coarse.shape]
         bone = np.pad(np.clip(coarse - 150, 0, 1500), pad)
@@ -306,8 +308,12 @@ def beam_hardening(
         path = radon(bone, angles, circle=False) * step_mm / 1e4  # about cm of bone
         error = iradon(path**2, angles, filter_name="hann", circle=False, output_size=size)
         error = error[tuple(slice(a, a + n) for (a, _), n in zip(pad, coarse.shape, strict=True))]
-        error = error - np.median(error[np.abs(coarse) < 80]) if (np.abs(coarse) < 80).any() else error
-        scaled = ndimage.zoom(error, [m / n for m, n in zip(hu.shape[:2], error.shape, strict=True)], order=1)
+        error = (
+            error - np.median(error[np.abs(coarse) < 80]) if (np.abs(coarse) < 80).any() else error
+        )
+        scaled = ndimage.zoom(
+            error, [m / n for m, n in zip(hu.shape[:2], error.shape, strict=True)], order=1
+        )
         out[:, :, k] = -strength * _HARDENING_HU * scaled
     return out
 
@@ -384,7 +390,9 @@ def acquire_ct(
     shape = make_anatomy(seed, participant_id)
     sizes = np.array([acquisition.in_plane_mm] * 2 + [acquisition.slice_mm])
     samples = max(2, round(acquisition.slice_mm / 1.6))
-    count = tuple(int(np.ceil(extent / size)) for extent, size in zip((190, 226, 165), sizes, strict=True))
+    count = tuple(
+        int(np.ceil(extent / size)) for extent, size in zip((190, 226, 165), sizes, strict=True)
+    )
     placed = rigid(acquisition.tilt_degrees, (0, -16, 4))
     affine = placed @ np.diag([*sizes, 1.0])
     affine[:3, 3] = placed[:3, 3] - affine[:3, :3] @ ((np.array(count) - 1) / 2)
@@ -406,7 +414,9 @@ def acquire_ct(
     spread = [blur / size for size in sizes[:2]] + [0.0]
     hu = ndimage.gaussian_filter(hu, spread)
     if edge:
-        hu = hu + np.float32(edge) * (hu - ndimage.gaussian_filter(hu, [1.2 / s for s in sizes[:2]] + [0]))
+        hu = hu + np.float32(edge) * (
+            hu - ndimage.gaussian_filter(hu, [1.2 / s for s in sizes[:2]] + [0])
+        )
     rng = generator(seed, participant_id, "ct-noise")
     noise = ndimage.gaussian_filter(rng.standard_normal(count, np.float32), [0.6, 0.6, 0])
     hu += noise * np.float32(acquisition.noise_hu * noise_gain / noise.std())
@@ -483,7 +493,9 @@ def haematoma(
             ((x - centre[0]) / a) ** 2 + ((y - centre[1]) / b) ** 2 + ((z - centre[2]) / c) ** 2
         )
         potential = far + 0.1 * radius * noise
-    fine = ndimage.zoom(potential, [n / m for n, m in zip(hull.shape, potential.shape, strict=True)], order=1)
+    fine = ndimage.zoom(
+        potential, [n / m for n, m in zip(hull.shape, potential.shape, strict=True)], order=1
+    )
     allowed = room if place != "ventricle" else room * (head.csf > 0.5)
     low, high = -20.0, 90.0
     for _ in range(30):

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,7 @@ def distance_to_course(points: Points, course: Sequence[Sequence[float]]) -> NDA
     """
     line = np.asarray(course, float)
     best = np.full(len(points), np.inf)
-    for start, end in zip(line[:-1], line[1:], strict=True):
+    for start, end in pairwise(line):
         along = end - start
         share = np.clip((points - start) @ along / (along @ along), 0, 1)
         best = np.minimum(best, np.linalg.norm(points - start - share[:, None] * along, axis=1))
@@ -206,9 +207,7 @@ def explanations(
             & (bone_mm < 5.0 + reach)
         ),
         "straight sinus": distance_to_course(mni, _STRAIGHT) < 2.0 + reach,
-        "falx": (
-            (np.abs(x) < 1.5 + sheet) & above_falx_edge & (excess_hu < dura + _NOISE_HU)
-        ),
+        "falx": ((np.abs(x) < 1.5 + sheet) & above_falx_edge & (excess_hu < dura + _NOISE_HU)),
         "tentorium": (
             (np.abs(z - tentorium_height(x, y)) < 1.5 + sheet + slice_mm / 2)
             & (y < -24 - 0.5 * np.clip(24 - right[:, 0], 0, None))

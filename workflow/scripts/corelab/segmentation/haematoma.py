@@ -214,6 +214,8 @@ class CtHaematoma(ThresholdSegmenter):
         return mask, quality, {**_density_flags(mask, hu, parameters), **_candidate_flag(left_out)}
 
 
+#: Blood is even: three times the noise of smoothed voxels.
+_BONY_HU = 10.0
 #: Images that carry the MNI coordinates of every voxel.
 COORDINATES = ("mni_x", "mni_y", "mni_z")
 
@@ -262,8 +264,12 @@ def _to_the_bone(
 
 
 def _near_bone(bone: Mask, voxel_size_mm: tuple[float, float, float]) -> Mask:
-    """Voxels within 2 mm of bone in plane, or with bone in the slice above or below."""
+    """Voxels within 2 mm of bone in plane, or with bone in the slice above or below.
+
+    What lies above the last slice is not known: the brain seen there may hold the vertex.
+    """
     touching = ndimage.binary_dilation(bone, ndimage.generate_binary_structure(3, 1))
+    touching[:, :, [0, -1]] = True
     return touching | ndimage.binary_dilation(bone, ball(2.0, voxel_size_mm))
 
 
@@ -311,7 +317,10 @@ def _judged(
         if sound.any():
             # The next slice is always within reach, however thick slices are.
             away = ndimage.distance_transform_edt(~sound, sampling=(x, y, min(z, reach)))
-            kept[where] |= inside & (away <= reach)
+            # Beside bone, what is denser than the blood's own core is bone in part.
+            hu = evidence.maps["hu"][where]
+            bony = evidence.maps["near_bone"][where] & (hu > np.median(hu[sound]) + _BONY_HU)
+            kept[where] |= inside & (away <= reach) & ~bony
             rest = inside & ~kept[where]
         rest_ml = float(rest.sum()) * evidence.voxel_ml
         if rest_ml >= parameters["min_cluster_ml"]:
