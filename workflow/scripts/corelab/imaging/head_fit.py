@@ -26,6 +26,9 @@ from corelab.imaging.template import template_brain_mask, tissue_maps
 
 Array = NDArray[np.floating]
 
+#: Kinds in Hounsfield units.
+CT_KINDS = ("ncct", "ctp")
+
 #: Edge of the class map's voxels, and how far it reaches beyond the template.
 _MAP_MM, _AROUND_MM = 2, 40
 #: Distances from the brain that part its surroundings: fluid, skull, scalp, far away.
@@ -203,14 +206,12 @@ def _sampled(
     inside = values.ravel() > floor
     limits = np.quantile(values.ravel()[inside], np.linspace(0, 1, _BINS - 2)[1:-1])
     bins = np.digitize(
-        values.ravel(), [floor / 2, floor, *limits] if kind not in _CT else [-500.0, floor, *limits]
+        values.ravel(),
+        [floor / 2, floor, *limits] if kind not in CT_KINDS else [-500.0, floor, *limits],
     )
     low, high = (float(v) for v in np.percentile(world[2][inside], [0.5, 99.5]))
     middle = np.median(world[:, inside], axis=1)
     return _Points(homogeneous, bins.astype(np.intp), middle, (low - middle[2], high - middle[2]))
-
-
-_CT = ("ncct", "ctp")
 
 
 def _spread_and_floor(
@@ -219,7 +220,7 @@ def _spread_and_floor(
     """Values with outliers clipped, and what is air."""
     from skimage.filters import threshold_otsu
 
-    if kind in _CT:
+    if kind in CT_KINDS:
         return np.clip(thinned, -1000, 1000), -200.0
     low, high = (float(v) for v in np.percentile(thinned, [0.5, 99.8]))
     if not high > low:
