@@ -15,7 +15,7 @@ from corelab.segmentation.diffusion import (
 )
 from corelab.segmentation.flair import FlairInfarct
 from corelab.segmentation.glioma import EnhancingTumour, Oedema, whole_tumour
-from corelab.segmentation.haematoma import CtHaematoma, GradientEchoHaematoma
+from corelab.segmentation.haematoma import CtHaematoma, GradientEchoHaematoma, with_coordinates
 from corelab.segmentation.hypodensity import CtHypodensity, water_uptake_of
 from corelab.segmentation.tissue import find_midplane, flatten_field
 
@@ -108,7 +108,23 @@ def dice(a, b):
     return 2.0 * (a & b).sum() / (a.sum() + b.sum())
 
 
+#: MNI coordinates of the grid: its centre is the template's; a fit of each head would take seconds.
+TO_MNI = {
+    f"mni_{name}": np.broadcast_to(
+        ((np.arange(n) - (n - 1) / 2) * v + centre).reshape(
+            [-1 if a == axis else 1 for a in range(3)]
+        ),
+        SHAPE,
+    )
+    for axis, (name, n, v, centre) in enumerate(
+        zip("xyz", SHAPE, VOXEL_MM, (0.0, -18.0, 8.0), strict=True)
+    )
+}
+
+
 def run(segmenter, section, images, **changes):
+    if "ncct" in images and images["ncct"].shape == SHAPE:
+        images = {**images, **TO_MNI}
     return segmenter(images, MASK, VOXEL_MM, {**DEFAULTS[section], **changes})
 
 
@@ -374,6 +390,69 @@ def test_blood_near_50_hu_is_flagged(hu):
 def test_calcification_is_no_blood():
     calcified = ct(ellipsoid((36, 10, 5), (7, 7, 7)), hu=180.0)
     assert run(CtHaematoma(), "haematoma", calcified).volume_ml <= 0.5
+
+
+@pytest.mark.parametrize(
+    ("centre", "radii", "name"),
+    [
+        ((0, -74, 5), (7, 6, 14), "superior sagittal sinus"),
+        ((35, -58, -25), (12, 7, 7), "transverse or sigmoid sinus"),
+        ((22, -23, 1), (5, 5, 5), "choroid plexus"),
+    ],
+)
+def test_dense_without_blood_is_a_candidate_and_no_volume(centre, radii, name):
+    found = run(CtHaematoma(), "haematoma", ct(ellipsoid(centre, radii), hu=62.0))
+    assert found.volume_ml == found.volume_low_ml == 0.0
+    assert "blood_candidates" in found.flags and name in found.reason
+    assert found.volume_high_ml == pytest.approx(sum(found.quality["candidates_left_out"].values()))
+    assert found.volume_high_ml >= 0.3
+
+
+@pytest.mark.parametrize(
+    ("centre", "radii"),
+    [((54, 0, 15), (10, 14, 12)), ((-20, -40, -34), (12, 12, 9)), ((20, -60, 20), (12, 12, 12))],
+    ids=["cortical", "cerebellar", "occipital"],
+)
+def test_blood_beside_bone_and_sinus_stays(centre, radii):
+    blood = ellipsoid(centre, radii)
+    found = run(CtHaematoma(), "haematoma", ct(blood, hu=66.0))
+    assert dice(found.mask, (blood > 0.5) & MASK) >= 0.88
+
+
+def test_blood_that_touches_a_sinus_is_kept_and_the_sinus_is_not():
+    sinus, blood = ellipsoid((0, -74, 5), (5, 5, 26)), ellipsoid((13, -62, 5), (10, 12, 10))
+    found = run(CtHaematoma(), "haematoma", ct(np.maximum(sinus, blood), hu=64.0))
+    assert dice(found.mask, (blood > 0.5) & MASK) >= 0.85
+    assert found.volume_high_ml > found.volume_ml
+
+
+def test_without_a_fit_to_mni_the_haematoma_says_so():
+    images = {"ncct": np.where(MASK, ct()["ncct"], 0.0)}
+    found = CtHaematoma()(images, MASK, VOXEL_MM, DEFAULTS["haematoma"])
+    assert dice(found.mask, TRUTH) >= 0.9
+    assert ("no_template_fit" in found.flags) == (
+        "mni_x" not in with_coordinates(images, MASK, VOXEL_MM)
+    )
+
+
+def test_hypodensity_needs_thin_slices_and_symmetry():
+    with pytest.raises(NotSegmentable, match=r"7\.0 mm are thicker than 5 mm"):
+        CtHypodensity()(ct(), MASK, (2.0, 2.0, 7.0), DEFAULTS["infarct_ncct"])
+    with pytest.raises(NotSegmentable, match="mirror each other"):
+        run(CtHypodensity(), "infarct_ncct", ct(hu=22.0), symmetry_below=0.9999)
+
+
+def test_old_cavity_is_named_apart():
+    cavity, acute = ellipsoid((-38, -30, 10), (12, 14, 14)), LESION
+    images = ct(acute, hu=23.0)
+    images["ncct"] = images["ncct"] * (1 - cavity) + 9.0 * cavity
+    found = run(CtHypodensity(), "infarct_ncct", images)
+    true_ml = (cavity > 0.5).sum() * VOXEL_ML
+    assert "old_cavity" in found.flags
+    assert found.quality["old_cavity_ml"] == pytest.approx(true_ml, rel=0.25)
+    assert not (found.mask & (ellipsoid((-38, -30, 10), (16, 18, 18)) > 0.5)).any()
+    assert dice(found.mask, TRUTH) > 0.75
+    assert run(CtHypodensity(), "infarct_ncct", ct(hu=23.0)).quality["old_cavity_ml"] == 0.0
 
 
 def test_not_a_ct():

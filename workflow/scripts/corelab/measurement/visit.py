@@ -21,6 +21,7 @@ from corelab.measurement.regions import (
     territory_fractions,
 )
 from corelab.measurement.reversal import reversal_rows
+from corelab.segmentation.hypodensity import CtHypodensity
 from corelab.study.columns import volume_endpoint
 
 
@@ -394,6 +395,8 @@ def _limit_rows(
         return []
     made = []
     for end, name in (("lower", "volume_low_ml"), ("upper", "volume_high_ml")):
+        left_out = float(quality.get("candidates_left_out_ml") or 0.0) if end == "upper" else 0.0
+        added = f", and {left_out:.1f} mL that may be normal structures" if left_out else ""
         variant = "-".join([*([str(mask["desc"])] if mask.get("desc") else []), f"{end}-limit"])
         made.append(
             _row(
@@ -401,7 +404,7 @@ def _limit_rows(
                 repeat=mask["repeat"],
                 scan_ids=mask.get("scan_ids") or [],
                 reason=f"{mask['source']} with its thresholds at the limits that give the "
-                f"{'smallest' if end == 'lower' else 'largest'} volume",
+                f"{'smallest' if end == 'lower' else 'largest'} volume{added}",
             )
         )  # fmt: skip
     return made

@@ -1,4 +1,4 @@
-"""What a head CT shows beside brain: sinuses, dura, petrous bone, calcifications, streaks, cavities.
+"""What a head CT shows beside brain: sinuses, dura, petrous bone, calcification, streaks.
 
 The plain simulated head (:mod:`corelab.phantom.head`) is brain in a smooth shell. On real CTs
 without blood, 10 of 11 false haematomas lie where that head has nothing: in venous sinuses, the
@@ -10,7 +10,7 @@ haematocrit sets the density of every vessel. Coordinates are MNI mm, courses af
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 import numpy as np
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from corelab.phantom.anatomy import make_anatomy, rigid, rotation
-from corelab.phantom.head import ORIGIN_MM, Head, _stamp, arteries, composite, load_head
+from corelab.phantom.head import ORIGIN_MM, Head, _stamp, arteries, composite
 from corelab.phantom.seeds import generator
 
 Array = NDArray[np.float32]
@@ -118,14 +118,12 @@ def draw_ct_anatomy(seed: int, participant_id: str, *, cavities: int = 0) -> CtA
         petrous_mm=float(rng.uniform(6.0, 9.5)),
         streak=float(rng.uniform(0.4, 1.6)),
     )
-    return CtAnatomy(
-        **{
-            **base.__dict__,
-            "plaques": _plaques(rng),
-            "calcified": _calcified(rng),
-            "cells": _cells(rng),
-            "cavities": tuple(_cavity(rng) for _ in range(cavities)),
-        }
+    return replace(
+        base,
+        plaques=_plaques(rng),
+        calcified=_calcified(rng),
+        cells=_cells(rng),
+        cavities=tuple(_cavity(rng) for _ in range(cavities)),
     )
 
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,8 @@ _CALCIFYING = {
 SMALL = tuple(_CALCIFYING)
 #: Below this plane (mm, rising to the front) bone lies in and between the slices.
 _BASE_Z_MM, _BASE_RISE = -14.0, 0.15
+#: The thickest sheet of dura with what lies on it, and what noise adds to smoothed voxels.
+_SHEET_MM, _NOISE_HU = 4.0, 6.0
 #: What a fit must reach for the map to be used (see :class:`corelab.imaging.head_fit.HeadFit`).
 LEAST_SCORE = 0.08
 
@@ -90,7 +93,7 @@ def distance_to_course(points: Points, course: Sequence[Sequence[float]]) -> NDA
     """
     line = np.asarray(course, float)
     best = np.full(len(points), np.inf)
-    for start, end in zip(line[:-1], line[1:], strict=True):
+    for start, end in pairwise(line):
         along = end - start
         share = np.clip((points - start) @ along / (along @ along), 0, 1)
         best = np.minimum(best, np.linalg.norm(points - start - share[:, None] * along, axis=1))
@@ -149,7 +152,7 @@ def below_base(y: Points, z: Points) -> NDArray[np.bool_]:
 
 
 def explanations(
-    mni: Points, bone_mm: Points, slice_mm: float, parameters: Any
+    mni: Points, bone_mm: Points, excess_hu: Points, slice_mm: float, parameters: Any
 ) -> dict[str, NDArray[np.bool_]]:
     """Which dense structure a place may belong to.
 
@@ -159,10 +162,13 @@ def explanations(
         Points (n, 3), MNI mm.
     bone_mm
         Distance (n,) of each to the nearest bone, mm, in 3D.
+    excess_hu
+        Density (n,) above brain tissue. A sheet of dura fills a thick slice in part, so it
+        cannot be as dense there as blood is.
     slice_mm
         Distance of the slices: half of it is added to every vertical tolerance.
     parameters
-        ``prior_tolerance_mm``, ``sheet_tolerance_mm``.
+        ``prior_tolerance_mm``, ``sheet_tolerance_mm``, ``sheet_excess_hu`` (dura above tissue).
 
     Returns
     -------
@@ -172,9 +178,9 @@ def explanations(
 
     Examples
     --------
-    >>> settings = {"prior_tolerance_mm": 6.0, "sheet_tolerance_mm": 4.0}
+    >>> settings = {"prior_tolerance_mm": 6.0, "sheet_tolerance_mm": 4.0, "sheet_excess_hu": 27.0}
     >>> where = np.array([[2.0, -100.0, 20.0], [40.0, -20.0, 30.0]])
-    >>> found = explanations(where, np.array([3.0, 20.0]), 5.0, settings)
+    >>> found = explanations(where, np.array([3.0, 20.0]), np.full(2, 25.0), 5.0, settings)
     >>> {name: hit.tolist() for name, hit in found.items() if hit.any()}
     {'superior sagittal sinus': [True, False], 'falx': [True, False]}
     """
@@ -183,6 +189,7 @@ def explanations(
     reach = float(parameters["prior_tolerance_mm"])
     sheet = float(parameters["sheet_tolerance_mm"])
     outer = np.maximum(outside_brain_mm(mni), -99.0)
+    dura = float(parameters["sheet_excess_hu"])
     edge = np.asarray(_FALX_EDGE, float)
     above_falx_edge = z > np.interp(y, edge[:, 0], edge[:, 1]) - slice_mm / 2
     found = {
@@ -200,12 +207,13 @@ def explanations(
             & (bone_mm < 5.0 + reach)
         ),
         "straight sinus": distance_to_course(mni, _STRAIGHT) < 2.0 + reach,
-        "falx": (np.abs(x) < 1.5 + sheet) & above_falx_edge,
+        "falx": ((np.abs(x) < 1.5 + sheet) & above_falx_edge & (excess_hu < dura + _NOISE_HU)),
         "tentorium": (
             (np.abs(z - tentorium_height(x, y)) < 1.5 + sheet + slice_mm / 2)
             & (y < -24 - 0.5 * np.clip(24 - right[:, 0], 0, None))
             & (right[:, 0] < 62)
             & (y > -96)
+            & (excess_hu < dura * min(1.0, _SHEET_MM / slice_mm) + _NOISE_HU)
         ),
         "skull base": below_base(y, z) & (bone_mm < reach),
         "basal arteries": distance_to_course(right, _CAROTID_BASILAR) < 3.0 + 0.5 * reach,

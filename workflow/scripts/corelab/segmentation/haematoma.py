@@ -128,13 +128,8 @@ class CtHaematoma(ThresholdSegmenter):
         flags: dict[str, str] = {}
         offset = self._offset(quality, flags, parameters)
         hu = hu - offset
-        dense = brain & (hu > parameters["hu_below"])
-        voxel_ml = float(np.prod(voxel_size_mm)) / 1000.0
-        calcified = keep_clusters(dense, float(parameters["calcification_ml"]), voxel_ml)
-        calcified = ndimage.binary_dilation(
-            calcified, ball(float(parameters["calcification_rim_mm"]), voxel_size_mm)
-        )
-        usable = brain & ~calcified & (hu > -20)
+        brain, calcified = _to_the_bone(hu, brain, voxel_size_mm, parameters)
+        usable = brain & ~calcified & (hu > -20) & (hu < parameters["bone_above_hu"])
         smooth = smooth_within(hu, usable, float(parameters["smooth_mm"]), voxel_size_mm)
         tissue = usable & (smooth > 15) & (smooth < 50)
         background = fit_field(smooth, tissue, voxel_size_mm).values
@@ -219,6 +214,8 @@ class CtHaematoma(ThresholdSegmenter):
         return mask, quality, {**_density_flags(mask, hu, parameters), **_candidate_flag(left_out)}
 
 
+#: Blood is even: three times the noise of smoothed voxels.
+_BONY_HU = 10.0
 #: Images that carry the MNI coordinates of every voxel.
 COORDINATES = ("mni_x", "mni_y", "mni_z")
 
@@ -239,9 +236,40 @@ def with_coordinates(
     return {**images, **template_coordinates(hu, np.diag([*map(float, voxel_size_mm), 1.0]))[0]}
 
 
+def _to_the_bone(
+    hu: Image,
+    brain: Mask,
+    voxel_size_mm: tuple[float, float, float],
+    parameters: Mapping[str, Any],
+) -> tuple[Mask, Mask]:
+    """The brain mask widened to the inner table, and calcification with its blurred rim.
+
+    Masks of a CT end a millimetre or two before the bone; blood does not. What is dense and
+    hangs together with the skull is bone, whose rim is a matter of its own.
+    """
+    wide = brain | (
+        ndimage.binary_dilation(brain, ball(float(parameters["beyond_mask_mm"]), voxel_size_mm))
+        & (hu > 15.0)
+        & (hu < parameters["hu_below"])
+    )
+    labels, sizes = clusters(hu > parameters["hu_below"])
+    skull = np.unique(labels[~wide])
+    small = sizes * float(np.prod(voxel_size_mm)) / 1000.0 < parameters["calcification_ml"]
+    small[skull] = True
+    small[0] = True
+    calcified = ndimage.binary_dilation(
+        ~small[labels], ball(float(parameters["calcification_rim_mm"]), voxel_size_mm)
+    )
+    return wide, calcified
+
+
 def _near_bone(bone: Mask, voxel_size_mm: tuple[float, float, float]) -> Mask:
-    """Voxels within 2 mm of bone in plane, or with bone in the slice above or below."""
+    """Voxels within 2 mm of bone in plane, or with bone in the slice above or below.
+
+    What lies above the last slice is not known: the brain seen there may hold the vertex.
+    """
     touching = ndimage.binary_dilation(bone, ndimage.generate_binary_structure(3, 1))
+    touching[:, :, [0, -1]] = True
     return touching | ndimage.binary_dilation(bone, ball(2.0, voxel_size_mm))
 
 
@@ -258,65 +286,76 @@ def _explained(
     points = np.column_stack([maps[name] for name in COORDINATES]).astype(float)
     # The median plane is known better from the head itself than from the affine fit.
     points[:, 0] = np.where(np.abs(points[:, 0]) < 15.0, maps["side_mm"], points[:, 0])
-    return found | explanations(points, maps["bone_mm"], evidence.voxel_size_mm[2], parameters)
+    slice_mm = evidence.voxel_size_mm[2]
+    return found | explanations(points, maps["bone_mm"], maps["z"], slice_mm, parameters)
 
 
 def _judged(
     mask: Mask, evidence: Evidence, parameters: Mapping[str, Any]
 ) -> tuple[Mask, list[tuple[str, float]]]:
     """Clusters with a core of their own, and what was left out: structure and mL of each."""
-    labels, sizes = clusters(mask)
+    labels, _ = clusters(mask)
     kept = np.zeros(mask.shape, bool)
     left_out: list[tuple[str, float]] = []
+    reach = float(parameters["core_reach_mm"])
+    x, y, z = evidence.voxel_size_mm
     for n, tight in enumerate(ndimage.find_objects(labels), start=1):
         where = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in tight)
         inside = labels[where] == n
-        volume_ml = float(sizes[n]) * evidence.voxel_ml
         found = _explained(inside, where, evidence, parameters)
         core = inside.copy()
         core[inside] = ~np.any([hit for name, hit in found.items() if name not in SMALL], axis=0)
         thick = inscribed_radius_mm(core, evidence.voxel_size_mm) >= parameters["core_radius_mm"]
-        core = grow(thick & core, core)
-        reason = _no_evidence(core, volume_ml, where, inside, found, evidence, parameters)
-        if reason is not None:
-            left_out.append((reason, volume_ml))
-            continue
-        reach = float(parameters["core_reach_mm"])
-        x, y, z = evidence.voxel_size_mm
-        # The next slice is always within reach, however thick slices are.
-        away = ndimage.distance_transform_edt(~core, sampling=(x, y, min(z, reach)))
-        kept[where] |= inside & (away <= reach)
+        # Sinuses, tentorium and a haematoma beside them are one cluster: each core is judged alone.
+        cores, counts = clusters(grow(thick & core, core))
+        reasons = [
+            _no_evidence(cores == k, where, inside, found, evidence, parameters)
+            for k in range(1, counts.size)
+        ]
+        sound = np.isin(cores, [k for k, reason in enumerate(reasons, 1) if reason is None])
+        rest = inside
+        if sound.any():
+            # The next slice is always within reach, however thick slices are.
+            away = ndimage.distance_transform_edt(~sound, sampling=(x, y, min(z, reach)))
+            # Beside bone, what is denser than the blood's own core is bone in part.
+            hu = evidence.maps["hu"][where]
+            bony = evidence.maps["near_bone"][where] & (hu > np.median(hu[sound]) + _BONY_HU)
+            kept[where] |= inside & (away <= reach) & ~bony
+            rest = inside & ~kept[where]
+        rest_ml = float(rest.sum()) * evidence.voxel_ml
+        if rest_ml >= parameters["min_cluster_ml"]:
+            told = [reason for reason in reasons if reason]
+            likeliest = max(found, key=lambda name: (int(found[name].sum()), name))
+            left_out.append((max(told, key=told.count, default=likeliest), rest_ml))
     return kept, left_out
 
 
 def _no_evidence(
     core: Mask,
-    volume_ml: float,
     where: tuple[slice, ...],
     inside: Mask,
     found: Mapping[str, NDArray[np.bool_]],
     evidence: Evidence,
     parameters: Mapping[str, Any],
 ) -> str | None:
-    """Why a cluster is no evidence of blood; None if it is."""
-    likeliest = max(found, key=lambda name: (int(found[name].sum()), name))
-    if float(core.sum()) * evidence.voxel_ml < parameters["core_ml"]:
-        return likeliest
-    excess, mirrored, side = (
-        evidence.maps[name][where][core] for name in ("z", "mirrored", "side_mm")
-    )
+    """Why one core of a cluster is no evidence of blood; None if it is."""
+    values = {name: values[where][core] for name, values in evidence.maps.items()}
+    volume_ml = float(core.sum()) * evidence.voxel_ml
+    if volume_ml < parameters["core_ml"]:
+        return max(found, key=lambda name: (int(found[name].sum()), name))
     # A cluster at the midline is its own mirror image: no artefact by that.
-    apart = abs(float(np.median(side))) > parameters["midline_mm"]
-    twin = float(np.median(mirrored)) > float(np.median(excess)) - parameters["asymmetry_hu"]
-    if volume_ml < parameters["artefact_below_ml"] and apart and twin:
+    apart = abs(float(np.median(values["side_mm"]))) > parameters["midline_mm"]
+    bright, twin = float(np.median(values["z"])), float(np.median(values["mirrored"]))
+    paired = apart and twin > bright - parameters["asymmetry_hu"]
+    if paired and volume_ml < parameters["artefact_below_ml"]:
         return "as dense on the other side"
-    if "mni_z" in evidence.maps:
+    if "mni_z" in values:
         # Streaks between dense bones reach far into the posterior and middle fossa.
-        low = below_base(*(evidence.maps[name][where][core] for name in ("mni_y", "mni_z")))
-        median_hu = float(np.median(evidence.maps["hu"][where][core]))
-        if low.mean() > 0.5 and median_hu < parameters["faint_flag_hu"]:
+        low = below_base(values["mni_y"], values["mni_z"])
+        if low.mean() > 0.5 and float(np.median(values["hu"])) < parameters["faint_flag_hu"]:
             return "streaks of the skull base"
-    small = [name for name in SMALL if name in found and found[name].mean() > 0.7]
+    ours = core[inside]
+    small = [name for name in SMALL if name in found and found[name][ours].mean() > 0.7]
     if small and volume_ml < parameters["calcifying_below_ml"]:
         return small[0]
     return None
