@@ -128,9 +128,10 @@ def quality_table(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """All fits of a study, worst first.
 
     Failed fits come first, then those with a warning, then those that stand out most:
-    ``worst_z`` is the least of (value - median) / (1.4826 x median absolute deviation) over the figures in :data:`RANKED`,
-    among the fits of one method and one kind of anchor (an affine fit of a thick b0 is no worse
-    for being unlike a deformable one of a T1). Fewer than :data:`LEAST_FITS` of a kind have none.
+    ``worst_z`` is the least of (value - median) / (1.4826 x median absolute deviation) over the
+    figures in :data:`RANKED`, among the fits of one method and one kind of anchor (an affine fit of
+    a thick b0 is no worse for being unlike a deformable one of a T1). Fewer than
+    :data:`LEAST_FITS` of a kind have none.
 
     Examples
     --------
