@@ -16,12 +16,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from corelab.imaging import brain_mask, load_image
 from corelab.registration import (
     apply_transforms,
     registrar,
@@ -31,6 +33,7 @@ from corelab.registration import (
     transform_points,
 )
 from corelab.registration.pairs import Head, TemplateFit, fit_to_template
+from corelab.registration.preparation import windowed
 from corelab.registration.template import template_ventricles
 
 
@@ -305,6 +308,35 @@ def accuracy(truth: Subject, settings: Mapping[str, Any]) -> Accuracy:
         cpu_s=cpu_s,
         fit=fit,
     )
+
+
+def landmarks(path: Path) -> np.ndarray:
+    """Points of a 3D Slicer fiducial file (RAS, as its header must say), shape (n, 3), mm."""
+    lines = path.read_text().splitlines()
+    assert "# CoordinateSystem = 0" in lines, f"{path} is not in RAS"
+    return np.array([line.split(",")[1:4] for line in lines if line[:1] != "#"], dtype=float)
+
+
+def landmark_errors_mm(folder: Path, settings: Mapping[str, Any]) -> tuple[np.ndarray, TemplateFit]:
+    """Distances of Colin27's anatomical landmarks (AFIDs) from the template's after a fit, mm.
+
+    A real head with landmarks placed by people (Lau JC et al., Hum Brain Mapp 2019;40:4163-4179).
+    About 1 mm of it is the scatter of the landmarks themselves.
+
+    Returns
+    -------
+    tuple
+        Distances of the 30 landmarks without the ventricular horns (29, 30), and the fit.
+    """
+    image = load_image(folder / "ch2.nii.gz")
+    brain = nib.Nifti1Image(brain_mask(image, "T1w").astype(np.uint8), image.affine)
+    checked = registration_settings(settings)
+    head = Head(windowed(image, "T1w"), brain, "T1w", "s", "p")
+    fit = fit_to_template(registrar(checked), head, np.zeros(image.shape, bool), checked)
+    own = landmarks(folder / "tpl-Colin27_afids.fcsv")
+    known = landmarks(folder / "tpl-MNI152NLin2009bSym_afids.fcsv")
+    there = transform_points(own, fit.transform.to_moving)
+    return np.delete(np.linalg.norm(there - known, axis=1), [28, 29]), fit
 
 
 def affine_floor_mm(truth: Subject) -> float:

@@ -114,6 +114,21 @@ def test_a_failed_fit_is_drawn_and_a_subject_without_images_is_told(study):
     assert table.loc[0, "status"] == "not_computable"
 
 
+def test_a_warning_ranks_before_sound_fits_and_stands_on_the_tile(study):
+    from corelab.registration.figures import _tile_words
+
+    folder, visits, normalised = study
+    quality = {**normalised["quality"], "ventricle_offset_mm": 5.04, "dice": 0.99}
+    warned = {**normalised, "participant_id": "02", "quality": quality, "warning": "walls 5 mm off"}
+    table = quality_table(
+        [quality_figures(visits, record, folder) for record in (normalised, warned)]
+    )
+    assert table["participant_id"].tolist() == ["02", "01"]
+    assert table.loc[0, "warning"] == "walls 5 mm off"
+    assert table.loc[0, "ventricle_offset_mm"] == 5.04
+    assert "ventricles 5.0 mm off" in _tile_words(table.to_dict("records")[0])
+
+
 def test_the_edges_lie_on_the_scan_when_the_fit_is_right(study):
     from corelab.registration.figures import _planes, _template_planes, template_edges
 

@@ -52,7 +52,7 @@ QUALITY_COLUMNS = {
     "dice": "Overlap of the brain masks",
     "mutual_information": "Normalised mutual information, 1 to 2",
     "edge_correlation": "Correlation of the edges inside the brain with the template's",
-    "ventricle_offset_mm": "Largest distance of a part of the ventricles' wall from the template's, mm",
+    "ventricle_offset_mm": "Largest offset of a part of the ventricles' wall, mm",
     "warning": "A figure beyond a limit that does not fail the fit",
     "scale": "Determinant of the affine part",
     "jacobian_min": "Least Jacobian determinant",
@@ -127,10 +127,11 @@ def quality_figures(
 def quality_table(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """All fits of a study, worst first.
 
-    Failed fits come first, then those with a warning, then those that stand out most: ``worst_z`` is the least of
-    (value - median) / (1.4826 x median absolute deviation) over the figures in :data:`RANKED`,
-    among the fits of one method and one kind of anchor (an affine fit of a thick b0 is no worse
-    for being unlike a deformable one of a T1). Fewer than :data:`LEAST_FITS` of a kind have none.
+    Failed fits come first, then those with a warning, then those that stand out most:
+    ``worst_z`` is the least of (value - median) / (1.4826 x median absolute deviation) over the
+    figures in :data:`RANKED`, among the fits of one method and one kind of anchor (an affine fit of
+    a thick b0 is no worse for being unlike a deformable one of a T1). Fewer than
+    :data:`LEAST_FITS` of a kind have none.
 
     Examples
     --------

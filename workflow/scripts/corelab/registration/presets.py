@@ -146,8 +146,8 @@ def registration_settings(settings: Mapping[str, Any] | None) -> RegistrationSet
     Parameters
     ----------
     settings
-        ``preset`` (default ``fast``), ``backend`` (``ants_greedy``), ``lesion`` (that of the preset for
-        the backend),
+        ``preset`` (default ``fast``), ``backend`` (``ants_greedy``), ``lesion`` (that of the
+        preset for the backend),
         ``longitudinal`` (``halfway``: visits are joined in the space between them),
         ``seed`` (1), ``ct_template`` (path or None), ``limits`` (see :data:`LIMITS`).
 
