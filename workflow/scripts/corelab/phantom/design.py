@@ -89,6 +89,9 @@ class TrialSpec:
         Of everything.
     flavour
         ``full``, or ``testing``: coarser voxels, fewer frames and three imaged participants.
+    shapes
+        Where the shapes of infarcts come from: files of masks, or ``("model",)`` for the model of
+        :mod:`corelab.imaging.shapes`; empty for the smooth territory of one artery.
     participants
         Number of participants, randomised in blocks of six over the arms.
     arms, doses_mg_kg
@@ -121,6 +124,7 @@ class TrialSpec:
 
     seed: int = 20260101
     flavour: str = "full"
+    shapes: tuple[str, ...] = ()
     participants: int = 36
     arms: tuple[str, ...] = ("placebo", "low", "high")
     doses_mg_kg: tuple[float, ...] = (0.0, 1.0, 2.0)
@@ -162,7 +166,7 @@ class TrialSpec:
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> TrialSpec:
-        """Spec of the config's ``phantom`` block: ``trial``, ``seed``, ``flavour``.
+        """Spec of the config's ``phantom`` block: ``trial``, ``seed``, ``flavour``, ``shapes``.
 
         Raises
         ------
@@ -174,10 +178,11 @@ class TrialSpec:
         >>> TrialSpec.from_settings({}).flavour
         'full'
         """
-        unknown = set(settings) - {"trial", "seed", "flavour"}
+        known = {"trial", "seed", "flavour", "shapes"}
+        unknown = set(settings) - known
         if unknown:
             raise ValueError(
-                f"phantom: unknown keys {sorted(unknown)}; known are trial, seed and flavour"
+                f"phantom: unknown keys {sorted(unknown)}; known are {', '.join(sorted(known))}"
             )
         trial = settings.get("trial", "stroke")
         if trial != "stroke":
@@ -186,6 +191,7 @@ class TrialSpec:
             cls(),
             seed=int(settings.get("seed", cls().seed)),
             flavour=str(settings.get("flavour", "full")),
+            shapes=tuple(settings.get("shapes") or ()),
         )
 
     @property

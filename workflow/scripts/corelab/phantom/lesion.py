@@ -8,13 +8,17 @@ in the participant's own space.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from corelab.imaging import load_image
+from corelab.imaging.geometry import voxel_sizes_mm
+from corelab.imaging.shapes import Shape, draw_shape, mask_shape
 from corelab.phantom.anatomy import Anatomy
 from corelab.phantom.head import ORIGIN_MM, Head
 from corelab.phantom.seeds import generator
@@ -149,6 +153,11 @@ def _territory_potential(
     potential = (
         potential + 4.0 * _smooth_noise(rng, shape, 9.0) + 1.2 * _smooth_noise(rng, shape, 4.0)
     )
+    return _bounded(potential, x, y, z)
+
+
+def _bounded(potential: NDArray[Any], x: Any, y: Any, z: Any) -> NDArray[np.float32]:
+    """A potential that rises steeply where other arteries supply the brain; x points outwards."""
     for excess, slope in (
         (14 - x, 2.0),  # anterior cerebral artery and midline
         (-68 - y, 1.5),  # posterior cerebral artery
@@ -157,6 +166,27 @@ def _territory_potential(
     ):
         potential = potential + slope * np.maximum(excess, 0)
     return potential.astype(np.float32)
+
+
+def _shaped_potential(
+    rng: np.random.Generator,
+    grid: tuple[int, ...],
+    side: int,
+    volume_ml: float,
+    shapes: Sequence[str],
+) -> NDArray[np.float32]:
+    """Distance to the border of a shape of the model or of a mask, near the insula."""
+    x, y, z = _axes(grid)
+    centre = rng.uniform((30, -20, 4), (44, 8, 26)) * (side, 1, 1)
+    shape: Shape
+    if list(shapes) == ["model"]:
+        shape = draw_shape(rng, volume_ml)
+    else:
+        image = load_image(shapes[int(rng.integers(len(shapes)))], kind="mask-lesion")
+        mask = np.asarray(image.dataobj) > 0.5
+        shape = mask_shape(mask, voxel_sizes_mm(image.affine), volume_ml)
+    points = np.stack(np.broadcast_arrays(x - centre[0], y - centre[1], z - centre[2]))
+    return _bounded(shape.potential(points), x * side, y, z)
 
 
 def subject_points(anatomy: Anatomy, *, step_mm: float = 2.0) -> NDArray[np.float32]:
@@ -201,7 +231,9 @@ def _level(
     return (low + high) / 2
 
 
-def make_lesion(seed: int, anatomy: Anatomy, head: Head, plan: LesionPlan) -> Lesion:
+def make_lesion(
+    seed: int, anatomy: Anatomy, head: Head, plan: LesionPlan, shapes: Sequence[str] = ()
+) -> Lesion:
     """Draw a lesion whose volumes in the participant's own space are those of the plan.
 
     Parameters
@@ -212,6 +244,8 @@ def make_lesion(seed: int, anatomy: Anatomy, head: Head, plan: LesionPlan) -> Le
         Of the participant.
     plan
         Wanted volumes, mL of grey and white matter (of anything, for the haematoma).
+    shapes
+        As in :class:`corelab.phantom.design.TrialSpec`.
 
     Raises
     ------
@@ -231,7 +265,10 @@ def make_lesion(seed: int, anatomy: Anatomy, head: Head, plan: LesionPlan) -> Le
     """
     rng = generator(seed, anatomy.participant_id, "lesion")
     shape = head.shell["bone"].shape
-    potential = _territory_potential(rng, shape, plan.side)
+    if shapes:
+        potential = _shaped_potential(rng, shape, plan.side, plan.infarct_ml, shapes)
+    else:
+        potential = _territory_potential(rng, shape, plan.side)
     points = subject_points(anatomy)
     sampled = _sample(potential, points)
     weight_ml = tissue_at(head, points) * np.float32(_GRID_MM**3 / 1000)
