@@ -197,6 +197,7 @@ class _Trial:
         _linked(prepared, folder, scratch)
         self._write(images)
         self.record = {**prepared, "scans": scans}
+        self.visit = visit_scans(self.record, scratch)
         self.before = self._segmented()
         lesions = self.before | _supplied(prepared, folder, reference)
         side = healthy_side(brain, lesions, from_ml=_ONE_SIDED_ML, voxel_ml=self.voxel_ml)
@@ -252,7 +253,9 @@ class _Trial:
     def _segmented(self) -> Mask:
         """Mask of the target's label from the study's own segmentation."""
         only = (self.target.label, self.target.source) if self.target.disease == "stroke" else None
-        masks = segment_visit(self.record, self.scratch, only=only, **self.stages)["masks"]
+        masks = segment_visit(
+            self.record, self.scratch, only=only, scans=self.visit, **self.stages
+        )["masks"]
         for entry in masks:
             if (entry["label"], entry["kind"]) == (self.target.label, self.target.kind):
                 if entry["status"] != "ok":
