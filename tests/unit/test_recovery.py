@@ -315,7 +315,7 @@ def test_a_failed_scan_and_a_visit_without_a_segmenter_are_rows(tmp_path):
     record["brain_masks"] = {}
     found = recover_visit(record, tmp_path, disease="stroke", segmentation={}, settings=SETTINGS)
     [row] = found["rows"]
-    assert row["status"] == "failed" and "no brain mask" in row["reason"]
+    assert row["status"] == "not_computable" and "no brain mask" in row["reason"]
     record["scans"] = record["scans"][1:]
     found = recover_visit(record, tmp_path, disease="stroke", segmentation={}, settings=SETTINGS)
     [row] = found["rows"]

@@ -143,7 +143,8 @@ def recover_visit(
                 trial = _Trial(prepared, folder, Path(scratch), target, stages)
                 rows += [{**row, **found} for found in trial.plantings(settings)]
         except (ImageFault, NotSegmentable, NoSpace) as fault:
-            rows.append({**row, "status": "failed", "reason": str(fault)})
+            status = "failed" if isinstance(fault, ImageFault) else "not_computable"
+            rows.append({**row, "status": status, "reason": str(fault)})
     return {
         "stage": "recovery",
         "participant_id": prepared["participant_id"],
@@ -233,7 +234,7 @@ class _Trial:
         try:
             mask = self._segmented()
         except NotSegmentable as fault:
-            return {"status": "failed", "reason": str(fault), **_of(planted)}
+            return {"status": "not_computable", "reason": str(fault), **_of(planted)}
         found = compared(planted.lesion, mask, self.before, self.voxel_ml)
         return {
             "status": "ok",
