@@ -144,8 +144,10 @@ def test_the_simulated_trial_takes_shapes(source, tmp_path):
         shapes = [str(tmp_path / "shape.nii.gz")]
         nib.save(mask, shapes[0])
     anatomy, whole = make_anatomy(1, "001"), load_head()
-    plan = LesionPlan(-1, 10.0, 20.0, 60.0, 20.0)
-    found, usual = (make_lesion(1, anatomy, whole, plan, given) for given in (shapes, ()))
+    found, usual = (
+        make_lesion(1, anatomy, whole, LesionPlan(-1, 10.0, 20.0, 60.0, 20.0, shapes=given))
+        for given in (tuple(shapes), ())
+    )
     points = subject_points(anatomy, step_mm=3.0)
     tissue = tissue_at(whole, points)
     lesion, territory = (one.fractions(points, "infarct")[0] * tissue for one in (found, usual))

@@ -89,9 +89,6 @@ class TrialSpec:
         Of everything.
     flavour
         ``full``, or ``testing``: coarser voxels, fewer frames and three imaged participants.
-    shapes
-        Where the shapes of infarcts come from: files of masks, or ``("model",)`` for the model of
-        :mod:`corelab.imaging.shapes`; empty for the smooth territory of one artery.
     participants
         Number of participants, randomised in blocks of six over the arms.
     arms, doses_mg_kg
@@ -112,6 +109,8 @@ class TrialSpec:
         The earlier pipeline run whose readings stand for the images that are not there.
     auc_ng_h_ml_per_mg_kg, auc_log_sd
         Plasma exposure per dose, ng h/mL per mg/kg, and SD of its logarithm between subjects.
+    shapes
+        Of every lesion's plan.
 
     Examples
     --------
@@ -124,7 +123,6 @@ class TrialSpec:
 
     seed: int = 20260101
     flavour: str = "full"
-    shapes: tuple[str, ...] = ()
     participants: int = 36
     arms: tuple[str, ...] = ("placebo", "low", "high")
     doses_mg_kg: tuple[float, ...] = (0.0, 1.0, 2.0)
@@ -140,6 +138,7 @@ class TrialSpec:
     earlier: Rater = field(default_factory=lambda: Rater("supplied", bias_ml=0.0, sd_ml=1.0))
     auc_ng_h_ml_per_mg_kg: float = 400.0
     auc_log_sd: float = 0.3
+    shapes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.flavour not in FLAVOURS:
@@ -292,6 +291,7 @@ def _participant(spec: TrialSpec, number: int, arm: int) -> Participant:
         side=1 if rng.random() < 0.5 else -1,
         core_ml=round(core, 2),
         infarct_ml=round(core + growth, 2),
+        shapes=spec.shapes,
         hypoperfused_ml=round(core + growth + rng.uniform(25, 65), 2),
         oligaemia_ml=round(rng.uniform(25, 45), 2),
         haematoma_ml=_HAEMATOMA_ML.get(participant_id, 0.0),

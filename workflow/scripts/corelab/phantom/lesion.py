@@ -8,8 +8,7 @@ in the participant's own space.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -44,6 +43,9 @@ class LesionPlan:
         Core and penumbra.
     oligaemia_ml
         Mildly delayed tissue around it.
+    shapes
+        Where the shape of the infarct comes from: files of masks, or ``("model",)`` for the
+        model of :mod:`corelab.imaging.shapes`; empty for the smooth territory of one artery.
     haematoma_ml
         Blood within the final infarct at follow-up; 0 for none.
     """
@@ -53,6 +55,7 @@ class LesionPlan:
     infarct_ml: float
     hypoperfused_ml: float
     oligaemia_ml: float
+    shapes: tuple[str, ...] = field(default=(), kw_only=True)
     haematoma_ml: float = 0.0
 
     def __post_init__(self) -> None:
@@ -139,6 +142,23 @@ def _smooth_noise(
     )
 
 
+def _shaped_potential(
+    rng: np.random.Generator, grid: tuple[int, ...], plan: LesionPlan
+) -> NDArray[np.float32]:
+    """Distance to the border of a shape of the model or of a mask, near the insula."""
+    x, y, z = _axes(grid)
+    centre = rng.uniform((30, -20, 4), (44, 8, 26)) * (plan.side, 1, 1)
+    shape: Shape
+    if plan.shapes == ("model",):
+        shape = draw_shape(rng, plan.infarct_ml)
+    else:
+        image = load_image(plan.shapes[int(rng.integers(len(plan.shapes)))], kind="mask-lesion")
+        mask = np.asarray(image.dataobj) > 0.5
+        shape = mask_shape(mask, voxel_sizes_mm(image.affine), plan.infarct_ml)
+    points = np.stack(np.broadcast_arrays(x - centre[0], y - centre[1], z - centre[2]))
+    return _bounded(shape.potential(points), x * plan.side, y, z)
+
+
 def _territory_potential(
     rng: np.random.Generator, shape: tuple[int, ...], side: int
 ) -> NDArray[np.float32]:
@@ -166,27 +186,6 @@ def _bounded(potential: NDArray[Any], x: Any, y: Any, z: Any) -> NDArray[np.floa
     ):
         potential = potential + slope * np.maximum(excess, 0)
     return potential.astype(np.float32)
-
-
-def _shaped_potential(
-    rng: np.random.Generator,
-    grid: tuple[int, ...],
-    side: int,
-    volume_ml: float,
-    shapes: Sequence[str],
-) -> NDArray[np.float32]:
-    """Distance to the border of a shape of the model or of a mask, near the insula."""
-    x, y, z = _axes(grid)
-    centre = rng.uniform((30, -20, 4), (44, 8, 26)) * (side, 1, 1)
-    shape: Shape
-    if list(shapes) == ["model"]:
-        shape = draw_shape(rng, volume_ml)
-    else:
-        image = load_image(shapes[int(rng.integers(len(shapes)))], kind="mask-lesion")
-        mask = np.asarray(image.dataobj) > 0.5
-        shape = mask_shape(mask, voxel_sizes_mm(image.affine), volume_ml)
-    points = np.stack(np.broadcast_arrays(x - centre[0], y - centre[1], z - centre[2]))
-    return _bounded(shape.potential(points), x * side, y, z)
 
 
 def subject_points(anatomy: Anatomy, *, step_mm: float = 2.0) -> NDArray[np.float32]:
@@ -231,9 +230,7 @@ def _level(
     return (low + high) / 2
 
 
-def make_lesion(
-    seed: int, anatomy: Anatomy, head: Head, plan: LesionPlan, shapes: Sequence[str] = ()
-) -> Lesion:
+def make_lesion(seed: int, anatomy: Anatomy, head: Head, plan: LesionPlan) -> Lesion:
     """Draw a lesion whose volumes in the participant's own space are those of the plan.
 
     Parameters
@@ -244,8 +241,6 @@ def make_lesion(
         Of the participant.
     plan
         Wanted volumes, mL of grey and white matter (of anything, for the haematoma).
-    shapes
-        As in :class:`corelab.phantom.design.TrialSpec`.
 
     Raises
     ------
@@ -265,11 +260,10 @@ def make_lesion(
     """
     rng = generator(seed, anatomy.participant_id, "lesion")
     shape = head.shell["bone"].shape
-    if shapes:
-        potential = _shaped_potential(rng, shape, plan.side, plan.infarct_ml, shapes)
-    else:
-        potential = _territory_potential(rng, shape, plan.side)
+    potential = _territory_potential(rng, shape, plan.side)
     points = subject_points(anatomy)
+    if plan.shapes:
+        potential = _shaped_potential(rng, shape, plan)
     sampled = _sample(potential, points)
     weight_ml = tissue_at(head, points) * np.float32(_GRID_MM**3 / 1000)
     volumes = {

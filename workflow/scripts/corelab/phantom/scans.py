@@ -101,7 +101,7 @@ def build_scene(spec: TrialSpec, participant_id: str) -> Scene:
         participant=participant,
         anatomy=anatomy,
         head=head,
-        lesion=make_lesion(spec.seed, anatomy, head, participant.lesion, spec.shapes),
+        lesion=make_lesion(spec.seed, anatomy, head, participant.lesion),
     )
 
 
