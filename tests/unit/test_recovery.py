@@ -131,6 +131,31 @@ def test_the_shipped_model_holds_numbers_with_source_and_licence():
     assert {"frontal pars of middle cerebral artery", "inferior cerebellar"} <= set(left)
 
 
+@pytest.mark.parametrize("source", ["model", "mask"])
+def test_the_simulated_trial_takes_shapes(source, tmp_path):
+    from corelab.phantom.anatomy import make_anatomy
+    from corelab.phantom.head import load_head
+    from corelab.phantom.lesion import LesionPlan, make_lesion, subject_points, tissue_at
+
+    shapes = ["model"]
+    if source == "mask":
+        x, y, z = np.meshgrid(*[np.arange(-20, 21)] * 3, indexing="ij")
+        mask = nib.Nifti1Image((np.hypot(x, y) + abs(z) < 15).astype(np.uint8), np.eye(4))
+        shapes = [str(tmp_path / "shape.nii.gz")]
+        nib.save(mask, shapes[0])
+    anatomy, whole = make_anatomy(1, "001"), load_head()
+    found, usual = (
+        make_lesion(1, anatomy, whole, LesionPlan(-1, 10.0, 20.0, 60.0, 20.0, shapes=given))
+        for given in (tuple(shapes), ())
+    )
+    points = subject_points(anatomy, step_mm=3.0)
+    tissue = tissue_at(whole, points)
+    lesion, territory = (one.fractions(points, "infarct")[0] * tissue for one in (found, usual))
+    assert lesion.sum() * 0.027 == pytest.approx(20.0, rel=0.03)
+    assert np.abs(lesion - territory).sum() > 0.2 * lesion.sum()
+    assert (lesion * points[0]).sum() < 0
+
+
 # --- planting ------------------------------------------------------------------------------------
 
 
@@ -292,7 +317,7 @@ def test_a_failed_scan_and_a_visit_without_a_segmenter_are_rows(tmp_path):
     record["brain_masks"] = {}
     found = recover_visit(record, tmp_path, disease="stroke", segmentation={}, settings=SETTINGS)
     [row] = found["rows"]
-    assert row["status"] == "failed" and "no brain mask" in row["reason"]
+    assert row["status"] == "not_computable" and "no brain mask" in row["reason"]
     record["scans"] = record["scans"][1:]
     found = recover_visit(record, tmp_path, disease="stroke", segmentation={}, settings=SETTINGS)
     [row] = found["rows"]

@@ -349,8 +349,8 @@ def noise_repeats():
     ]
 
 
-def recovery_visits():
-    """Visits whose scans lesions are planted into: those with a kind that a segmenter serves."""
+def planted_records():
+    """Records of the visits that lesions are planted into: those with a kind that a segmenter serves."""
     asked = STUDY.config["recovery"]
     disease = STUDY.config["study"]["disease"]
     found = []
@@ -361,7 +361,10 @@ def recovery_visits():
         # A visit that is named gets a row in any case, with the reason.
         if ids[0] in asked["subjects"] or (there and not asked["subjects"]):
             found.append(key)
-    return found[: asked["max_visits"]]
+    return [
+        under("recovery", f"{subject}_{session}.json")
+        for subject, session in found[: asked["max_visits"]]
+    ]
 
 
 def recovery_products():
@@ -598,6 +601,11 @@ def simulated_trial():
     return {key: value for key, value in settings.items() if key != "scanner_scale"}
 
 
+def shape_files():
+    """Masks that give the infarcts of the simulated trial their shapes."""
+    return [path for path in simulated_trial().get("shapes", []) if path != "model"]
+
+
 def scale_of(path):
     """Scale error of the scanner that a simulated phantom scan is from."""
     row = inserts_of(path)[0]
@@ -806,6 +814,10 @@ def upstream(*names):
     ]
     found = images * (names != ("phantom",))
     found += measured * bool({"endpoints", "statistics"} & set(names))
+    found += planted_records() * (
+        "recovery" in names
+        or (STUDY.config["recovery"]["report"] and "statistics" in names)
+    )
     return found + analysed * ("statistics" in names)
 
 

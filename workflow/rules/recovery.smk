@@ -39,10 +39,7 @@ rule recovery_summary:
     """Detection, bias and limits of agreement of all plantings, by site and size."""
     input:
         GATE,
-        records=[
-            under("recovery", f"{subject}_{session}.json")
-            for subject, session in recovery_visits()
-        ],
+        records=planted_records(),
     output:
         table=under("quality", "recovery.tsv"),
         dictionary=under("quality", "recovery.json"),

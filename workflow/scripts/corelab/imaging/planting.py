@@ -74,12 +74,15 @@ class Background:
         """Voxel edges."""
         return voxel_sizes_mm(self.affine)
 
-    def image(self, kind: str) -> Array | None:
+    @property
+    def has_adc(self) -> bool:
+        """Whether the ADC is there, or b0 and DWI to compute it from."""
+        return "adc" in self.images or {"b0", "dwi"} <= set(self.images)
+
+    def image(self, kind: str) -> Array:
         """Image of a kind; an ADC that is not among the images is computed from b0 and DWI."""
-        if kind in self.images:
+        if kind in self.images or kind != "adc":
             return self.images[kind]
-        if kind != "adc" or not {"b0", "dwi"} <= set(self.images):
-            return None
 
         def compute() -> Array:
             b0, dwi = (np.maximum(self.images[name], 1e-6) for name in ("b0", "dwi"))
@@ -102,7 +105,6 @@ class Background:
     def median(self, kind: str) -> float:
         """Median of an image in the free brain."""
         image = self.image(kind)
-        assert image is not None
         return float(self.kept(f"median:{kind}", lambda: np.median(image[self.free])))
 
 
@@ -289,7 +291,7 @@ def _rough_mni(scan: Background, where: NDArray[np.intp]) -> Array:
 
 
 def _not_fluid_on_diffusion(scan: Background) -> Array:
-    if scan.image("adc") is not None:
+    if scan.has_adc:
         ratio = scan.local_mean("adc") / max(scan.median("adc"), 1e-9)
         return np.asarray(np.clip((2.2 - ratio) / 0.7, 0, 1))
     ratio = scan.local_mean("dwi") / max(scan.median("dwi"), 1e-9)
@@ -332,7 +334,7 @@ def _diffusion(
     """
     kept, shine = float(random.uniform(0.45, 0.75)), float(random.uniform(1.0, 1.1))
     box, share = lesion.box, lesion.fraction.astype(np.float64)
-    if scan.image("adc") is not None:
+    if scan.has_adc:
         gain = _NORMAL_ADC / max(scan.median("adc"), 1e-9)
         adc = np.maximum(scan.local_mean("adc")[box], 0.0) * gain
     else:

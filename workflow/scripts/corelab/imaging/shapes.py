@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,16 +29,6 @@ _PER_LENGTH = 1.5
 _PART_MM = 1.2
 #: How far beyond its nominal border (share of the radius, plus mm) tissue may make a lesion grow.
 _GROWTH = (0.7, 5.0)
-
-
-class Shape(Protocol):
-    """What a lesion needs to be put on a grid."""
-
-    reach_mm: float
-
-    def potential(self, points_mm: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Potential (mm) at points (3, ...) relative to the centre; the border is at about 0."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -101,12 +91,14 @@ def shape_model(path: Path = MODEL_FILE) -> ShapeModel:
     >>> round(sum(place.probability for place in shape_model().territories), 6)
     1.0
     """
-    given = json.loads(path.read_text(encoding="utf-8"))["parameters"]
+    given: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))["parameters"]
     places = tuple(
         Territory(t["name"], t["probability"], tuple(t["centre_mm"]), tuple(t["sd_mm"]))
         for t in given.pop("territories")
     )
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+    values: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in given.items()
+    }
     return ShapeModel(**values, territories=places)
 
 
@@ -136,7 +128,7 @@ class DrawnShape:
     reach_mm: float
 
     def potential(self, points_mm: NDArray[np.floating]) -> NDArray[np.float32]:
-        """See :class:`Shape`."""
+        """Potential (mm) at points (3, ...) relative to the centre; the border is at about 0."""
         points = np.asarray(points_mm, np.float32)
         least = np.full(points.shape[1:], np.float32(1e6))
         for centre, radius, matrix in zip(self.centres_mm, self.radii_mm, self.axes, strict=True):
@@ -163,7 +155,7 @@ class MaskShape:
     reach_mm: float
 
     def potential(self, points_mm: NDArray[np.floating]) -> NDArray[np.float32]:
-        """See :class:`Shape`."""
+        """As that of :class:`DrawnShape`."""
         middle = (np.asarray(self.distance.shape) - 1) / 2
         points = np.asarray(points_mm, np.float32) / (self.scale * self.step_mm)
         where = points + middle.reshape(3, *[1] * (points.ndim - 1)).astype(np.float32)
@@ -171,6 +163,10 @@ class MaskShape:
             self.distance, where, order=1, mode="nearest", output=np.float32
         )
         return np.asarray(found * np.float32(self.scale), np.float32)
+
+
+#: What can be put on a grid.
+Shape = DrawnShape | MaskShape
 
 
 def radius_mm(volume_ml: float) -> float:
@@ -268,7 +264,7 @@ def _random_field(
 
 
 def mask_shape(
-    mask: NDArray[np.bool_], voxel_size_mm: Sequence[float], volume_ml: float
+    mask: NDArray[np.bool_], voxel_size_mm: Sequence[float] | NDArray[Any], volume_ml: float
 ) -> MaskShape:
     """A supplied mask as a shape that is scaled to a volume.
 

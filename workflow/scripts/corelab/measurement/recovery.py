@@ -143,7 +143,8 @@ def recover_visit(
                 trial = _Trial(prepared, folder, Path(scratch), target, stages)
                 rows += [{**row, **found} for found in trial.plantings(settings)]
         except (ImageFault, NotSegmentable, NoSpace) as fault:
-            rows.append({**row, "status": "failed", "reason": str(fault)})
+            status = "failed" if isinstance(fault, ImageFault) else "not_computable"
+            rows.append({**row, "status": status, "reason": str(fault)})
     return {
         "stage": "recovery",
         "participant_id": prepared["participant_id"],
@@ -197,6 +198,7 @@ class _Trial:
         _linked(prepared, folder, scratch)
         self._write(images)
         self.record = {**prepared, "scans": scans}
+        self.visit = visit_scans(self.record, scratch)
         self.before = self._segmented()
         lesions = self.before | _supplied(prepared, folder, reference)
         side = healthy_side(brain, lesions, from_ml=_ONE_SIDED_ML, voxel_ml=self.voxel_ml)
@@ -232,7 +234,7 @@ class _Trial:
         try:
             mask = self._segmented()
         except NotSegmentable as fault:
-            return {"status": "failed", "reason": str(fault), **_of(planted)}
+            return {"status": "not_computable", "reason": str(fault), **_of(planted)}
         found = compared(planted.lesion, mask, self.before, self.voxel_ml)
         return {
             "status": "ok",
@@ -252,7 +254,9 @@ class _Trial:
     def _segmented(self) -> Mask:
         """Mask of the target's label from the study's own segmentation."""
         only = (self.target.label, self.target.source) if self.target.disease == "stroke" else None
-        masks = segment_visit(self.record, self.scratch, only=only, **self.stages)["masks"]
+        masks = segment_visit(
+            self.record, self.scratch, only=only, scans=self.visit, **self.stages
+        )["masks"]
         for entry in masks:
             if (entry["label"], entry["kind"]) == (self.target.label, self.target.kind):
                 if entry["status"] != "ok":

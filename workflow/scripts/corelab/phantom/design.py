@@ -129,6 +129,8 @@ class TrialSpec:
         The earlier pipeline run whose readings stand for the images that are not there.
     auc_ng_h_ml_per_mg_kg, auc_log_sd
         Plasma exposure per dose, ng h/mL per mg/kg, and SD of its logarithm between subjects.
+    shapes
+        Of every lesion's plan.
 
     Examples
     --------
@@ -156,6 +158,7 @@ class TrialSpec:
     earlier: Rater = field(default_factory=lambda: Rater("supplied", bias_ml=0.0, sd_ml=1.0))
     auc_ng_h_ml_per_mg_kg: float = 400.0
     auc_log_sd: float = 0.3
+    shapes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.flavour not in FLAVOURS:
@@ -182,7 +185,7 @@ class TrialSpec:
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> TrialSpec:
-        """Spec of the config's ``phantom`` block: ``trial``, ``seed``, ``flavour``.
+        """Spec of the config's ``phantom`` block: ``trial``, ``seed``, ``flavour``, ``shapes``.
 
         Raises
         ------
@@ -194,10 +197,11 @@ class TrialSpec:
         >>> TrialSpec.from_settings({}).flavour
         'full'
         """
-        unknown = set(settings) - {"trial", "seed", "flavour"}
+        known = {"trial", "seed", "flavour", "shapes"}
+        unknown = set(settings) - known
         if unknown:
             raise ValueError(
-                f"phantom: unknown keys {sorted(unknown)}; known are trial, seed and flavour"
+                f"phantom: unknown keys {sorted(unknown)}; known are {', '.join(sorted(known))}"
             )
         trial = settings.get("trial", "stroke")
         if trial != "stroke":
@@ -206,6 +210,7 @@ class TrialSpec:
             cls(),
             seed=int(settings.get("seed", cls().seed)),
             flavour=str(settings.get("flavour", "full")),
+            shapes=tuple(settings.get("shapes") or ()),
         )
 
     @property
@@ -314,6 +319,7 @@ def _participant(spec: TrialSpec, number: int, arm: int) -> Participant:
         side=side,
         core_ml=round(core, 2),
         infarct_ml=round(core + growth, 2),
+        shapes=spec.shapes,
         hypoperfused_ml=round(core + growth + rng.uniform(25, 65), 2),
         oligaemia_ml=round(rng.uniform(25, 45), 2),
         haematoma_ml=haematoma_ml.get(participant_id, 0.0),

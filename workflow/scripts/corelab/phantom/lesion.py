@@ -8,13 +8,16 @@ in the participant's own space.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from corelab.imaging import load_image
+from corelab.imaging.geometry import voxel_sizes_mm
+from corelab.imaging.shapes import Shape, draw_shape, mask_shape
 from corelab.phantom.anatomy import Anatomy
 from corelab.phantom.head import ORIGIN_MM, Head
 from corelab.phantom.seeds import generator
@@ -43,6 +46,9 @@ class LesionPlan:
         Core and penumbra.
     oligaemia_ml
         Mildly delayed tissue around it.
+    shapes
+        Where the shape of the infarct comes from: files of masks, or ``("model",)`` for the
+        model of :mod:`corelab.imaging.shapes`; empty for the smooth territory of one artery.
     haematoma_ml
         Blood within the final infarct at follow-up; 0 for none.
     pattern
@@ -55,6 +61,7 @@ class LesionPlan:
     infarct_ml: float
     hypoperfused_ml: float
     oligaemia_ml: float
+    shapes: tuple[str, ...] = field(default=(), kw_only=True)
     haematoma_ml: float = 0.0
     pattern: str = "territory"
 
@@ -144,6 +151,23 @@ def _smooth_noise(
     )
 
 
+def _shaped_potential(
+    rng: np.random.Generator, grid: tuple[int, ...], plan: LesionPlan
+) -> NDArray[np.float32]:
+    """Distance to the border of a shape of the model or of a mask, near the insula."""
+    x, y, z = _axes(grid)
+    centre = rng.uniform((30, -20, 4), (44, 8, 26)) * (plan.side, 1, 1)
+    shape: Shape
+    if plan.shapes == ("model",):
+        shape = draw_shape(rng, plan.infarct_ml)
+    else:
+        image = load_image(plan.shapes[int(rng.integers(len(plan.shapes)))], kind="mask-lesion")
+        mask = np.asarray(image.dataobj) > 0.5
+        shape = mask_shape(mask, voxel_sizes_mm(image.affine), plan.infarct_ml)
+    points = np.stack(np.broadcast_arrays(x - centre[0], y - centre[1], z - centre[2]))
+    return _bounded(shape.potential(points), x * plan.side, y, z)
+
+
 def _territory_potential(
     rng: np.random.Generator, shape: tuple[int, ...], side: int
 ) -> NDArray[np.float32]:
@@ -158,6 +182,11 @@ def _territory_potential(
     potential = (
         potential + 4.0 * _smooth_noise(rng, shape, 9.0) + 1.2 * _smooth_noise(rng, shape, 4.0)
     )
+    return _bounded(potential, x, y, z)
+
+
+def _bounded(potential: NDArray[Any], x: Any, y: Any, z: Any) -> NDArray[np.float32]:
+    """A potential that rises steeply where other arteries supply the brain; x points outwards."""
     for excess, slope in (
         (14 - x, 2.0),  # anterior cerebral artery and midline
         (-68 - y, 1.5),  # posterior cerebral artery
@@ -271,6 +300,8 @@ def make_lesion(seed: int, anatomy: Anatomy, head: Head, plan: LesionPlan) -> Le
     else:
         potential = _scattered_potential(rng, head, plan.side, plan.pattern)
     points = subject_points(anatomy)
+    if plan.shapes:
+        potential = _shaped_potential(rng, shape, plan)
     sampled = _sample(potential, points)
     weight_ml = tissue_at(head, points) * np.float32(_GRID_MM**3 / 1000)
     volumes = {

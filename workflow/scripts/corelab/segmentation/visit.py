@@ -52,13 +52,12 @@ class _Result:
 class _Visit:
     """The scans of a prepared visit, brought to one grid when they are asked for."""
 
-    def __init__(
-        self, record: Mapping[str, Any], folder: Path, only: tuple[str, str] | None = None
-    ) -> None:
+    #: Label and source of the one segmenter to run; None runs all.
+    only: tuple[str, str] | None = None
+
+    def __init__(self, record: Mapping[str, Any], folder: Path) -> None:
         self.record = record
         self.folder = folder
-        #: Label and source of the one segmenter to run; None runs all.
-        self.only = only
         #: Scan id -> images of MNI coordinates (:func:`_in_template`).
         self.coordinates: dict[str, dict[str, Image]] = {}
 
@@ -171,6 +170,7 @@ def segment_visit(
     disease: str,
     settings: Mapping[str, Any] | None = None,
     only: tuple[str, str] | None = None,
+    scans: _Visit | None = None,
 ) -> dict[str, Any]:
     """Segment every lesion that a prepared visit's scans can show.
 
@@ -196,6 +196,9 @@ def segment_visit(
     only
         Label and source of the one segmenter to run (of stroke, where none needs another's
         result); the others have no entry.
+    scans
+        Of :func:`visit_scans`, from a caller who segments one head again and again: what it
+        keeps is computed once.
 
     Returns
     -------
@@ -219,7 +222,8 @@ def segment_visit(
     given = dict(settings or {})
     backends = given.pop("external", None) or ()
     merged = merged_settings(given)
-    visit = _Visit(record, Path(folder), only)
+    visit = scans or _Visit(record, Path(folder))
+    visit.only = only
     plans: dict[str, Callable[[_Visit, dict[str, dict[str, Any]]], list[_Result]]] = {
         "stroke": _stroke,
         "glioma": _glioma,

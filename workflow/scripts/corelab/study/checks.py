@@ -849,7 +849,7 @@ def _noise_floor(
 
 
 def _recovery(config: Mapping[str, Any], scans: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
-    """Participants and shapes of the target recovery that are missing."""
+    """Participants of the target recovery, and files of lesion shapes, that are missing."""
     known = {scan["participant_id"] for scan in scans}
     for number, subject in enumerate(config["recovery"]["subjects"]):
         if subject not in known:
@@ -862,17 +862,30 @@ def _recovery(config: Mapping[str, Any], scans: Sequence[Mapping[str, Any]]) -> 
                 "no participant with scans has this id",
                 "name participants of the scans sheet",
             )
-    for number, path in enumerate(config["recovery"]["shapes"]):
-        if not Path(path).expanduser().is_file():
-            yield Finding(
-                "error",
-                "config",
-                None,
-                f"recovery.shapes.{number}",
-                path,
-                "the file is missing",
-                "correct the path",
-            )
+    phantom = config["phantom"] or {}
+    if phantom.get("shapes") and phantom["trial"] != "stroke":
+        yield Finding(
+            "error",
+            "config",
+            None,
+            "phantom.shapes",
+            ", ".join(phantom["shapes"]),
+            f"the trial {phantom['trial']} has no infarcts that could take a shape",
+            "leave the key out, or choose the trial stroke",
+        )
+    for block in ("recovery", "phantom"):
+        for number, path in enumerate((config[block] or {}).get("shapes") or []):
+            model = block == "phantom" and path == "model"
+            if not model and not Path(path).expanduser().is_file():
+                yield Finding(
+                    "error",
+                    "config",
+                    None,
+                    f"{block}.shapes.{number}",
+                    path,
+                    "the file is missing",
+                    "correct the path",
+                )
 
 
 def cross_findings(

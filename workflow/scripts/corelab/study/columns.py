@@ -224,7 +224,7 @@ RECOVERY = {
     "site": "deep, cortical, bone (its border touches the edge of the brain) or posterior_fossa",
     "size_ml": "Requested volume, mL",
     "planting": "Number of the planting of this size",
-    "status": "ok, not_computable (no free brain for it at the site) or failed",
+    "status": "ok, not_computable (no place for it, or not segmentable) or failed (damaged file)",
     "reason": "Why not ok",
     "planted_ml": "Planted volume, mL; a voxel counts by the share of it that is lesion",
     "found_ml": "Volume of the segmented components that touch the lesion, mL",
