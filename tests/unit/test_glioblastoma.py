@@ -189,8 +189,25 @@ def test_oedema_is_the_difference_and_adds_exactly(tmp_path):
     whole[2:9, 2:9, 2:9], core[4:7, 4:7, 4:7] = True, True
     (entry,) = derived_masks(_record(tmp_path, core, whole), [], tmp_path)
     found = np.asanyarray(nib.load(tmp_path / entry["path"]).dataobj) > 0
-    assert (found == (whole & ~core)).all() and entry["reason"] is None
+    assert (found == (whole & ~core)).all()
+    assert entry["reason"] == "necrosis is part of it: this source drew none"
     assert found.sum() + core.sum() == whole.sum()
+
+
+def test_drawn_necrosis_goes_into_the_core_and_out_of_the_oedema(tmp_path):
+    whole, core, dead = (np.zeros((12, 12, 12), bool) for _ in range(3))
+    whole[2:9, 2:9, 2:9], core[4:7, 4:7, 4:7], dead[5, 5, 5] = True, True, True
+    core &= ~dead
+    record = _record(tmp_path, core, whole)
+    drawn = {**record["scans"][0], "label": "necrosis", "path": _mask(tmp_path, "necrosis", dead)}
+    record["scans"].append({**drawn, "scan_id": "n"})
+    found = {entry["label"]: entry for entry in derived_masks(record, [], tmp_path)}
+    voxels = {
+        label: np.asanyarray(nib.load(tmp_path / entry["path"]).dataobj) > 0
+        for label, entry in found.items()
+    }
+    assert (voxels["tumourcore"] == (core | dead)).all() and found["oedema"]["reason"] is None
+    assert (voxels["oedema"] == (whole & ~core & ~dead)).all()
 
 
 def test_a_core_outside_is_a_warning_that_says_how_much(tmp_path):

@@ -112,18 +112,17 @@ class Oedema(ThresholdSegmenter):
         return (whole | _solid_holes(whole, tissue)) & ~core, quality, flags
 
     def _seed(self, evidence: Evidence, parameters: Mapping[str, Any]) -> Mask:
-        """What is surely a lesion: bright, deep and brighter than the other side."""
+        """What is surely a lesion: bright, deep, and asymmetric or thick and large."""
         maps, z = evidence.maps, evidence.maps["z"]
         deep = maps["tissue"] & (maps["depth_mm"] > parameters["rim_mm"])
         bright = deep & (z > parameters["z_seed"])
         seed = bright & (z - maps["mirrored"] > parameters["asymmetry_z"])
         seed = keep_clusters(seed, float(parameters["min_seed_ml"]), evidence.voxel_ml)
-        if not seed.any():
-            # A tumour that mirrors itself across the midline: only a thick, large one counts.
-            reach = 2.5 * float(parameters["opening_mm"])
-            thick = _opened(deep & (z > parameters["z_peak"]), reach, evidence)
-            seed = keep_clusters(thick, float(parameters["artefact_below_ml"]), evidence.voxel_ml)
-        return seed
+        # A tumour that mirrors itself across the midline: what is thick and large counts as well.
+        reach = 2.5 * float(parameters["opening_mm"])
+        thick = _opened(deep & (z > parameters["z_peak"]), reach, evidence)
+        large_ml = float(parameters["artefact_below_ml"])
+        return seed | keep_clusters(thick, large_ml, evidence.voxel_ml)
 
 
 def enclosed(enhancing: Mask) -> Mask:
@@ -305,7 +304,7 @@ def necrosis(enhancing: Segmentation) -> Segmentation:
     mask = enclosed(enhancing.mask)
     volume_ml, gain, loss = 0.0, 0.0, 0.0
     if mask.any():
-        volume_ml = enhancing.volume_ml / enhancing.mask.sum() * float(mask.sum())
+        volume_ml = float(enhancing.volume_ml / enhancing.mask.sum() * mask.sum())
         gain = (enhancing.volume_ml - enhancing.volume_low_ml) / 2
         loss = (enhancing.volume_high_ml - enhancing.volume_ml) / 2
     return Segmentation(
