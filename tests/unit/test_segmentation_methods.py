@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -16,6 +18,7 @@ from corelab.segmentation.flair import FlairInfarct
 from corelab.segmentation.glioma import EnhancingTumour, Oedema, enclosed, necrosis, union_of
 from corelab.segmentation.haematoma import CtHaematoma, GradientEchoHaematoma
 from corelab.segmentation.hypodensity import CtHypodensity, water_uptake_of
+from corelab.segmentation.segmenter import Segmentation
 from corelab.segmentation.tissue import find_midplane, flatten_field
 
 VOXEL_MM = (2.0, 2.0, 5.0)
@@ -308,7 +311,7 @@ def glioma(t1c, fluid, **more):
     images = {"T1c": t1c, **({"bright": bright.mask.astype(float)} if bright.mask.any() else {})}
     enhancing = run(EnhancingTumour(), "enhancing", images | more)
     rest = run(Oedema(), "oedema", {"FLAIR": fluid, "enhancing": enhancing.mask.astype(float)})
-    dead = necrosis(enhancing)
+    dead = necrosis(enhancing, VOXEL_MM)
     return enhancing, dead, rest, union_of("whole-tumour", enhancing, dead, rest)
 
 
@@ -381,7 +384,7 @@ def test_a_resection_cavity_is_no_oedema_and_a_necrotic_core_is_necrosis():
     assert dead.volume_ml == pytest.approx(solid.volume_ml, abs=0.02 * outer)
     ring = (ellipsoid((36, 10, 5), (14, 16, 14)) > 0.5) & (hole <= 0.5)
     held = oedema(25.0, enhancing=ring.astype(float))
-    core = ring | enclosed(ring)
+    core = ring | enclosed(ring, VOXEL_MM)
     assert not (held.mask & core).any() and "core_included" not in held.flags
     assert held.volume_ml + core.sum() * VOXEL_ML == pytest.approx(
         solid.volume_ml, abs=0.02 * outer
@@ -392,6 +395,18 @@ def test_no_t1_before_contrast_is_flagged_and_no_tumour_is_none():
     assert "no_t1" in run(EnhancingTumour(), "enhancing", {"T1c": t1()}).flags
     plain = {"T1c": t1(NOTHING, seed=20), "T1w": t1(NOTHING, after=False, seed=31)}
     assert run(EnhancingTumour(), "enhancing", plain).volume_ml <= 0.5
+
+
+def test_an_open_ring_is_flagged_and_its_necrosis_is_an_upper_limit():
+    ring = RING.copy()
+    axes = (np.arange(SHAPE[1]) - (SHAPE[1] - 1) / 2) * VOXEL_MM[1]
+    ring[:, np.abs(axes - 10) < 6, :] &= np.arange(SHAPE[0])[:, None, None] < 57
+    found = Segmentation("enhancing", "pipeline", ring, ring.sum() * VOXEL_ML, 0.0, 99.0, {})
+    dead, hole = necrosis(found, VOXEL_MM), ((LESION > 0.5) & ~RING).sum() * VOXEL_ML
+    assert dead.volume_ml < 0.3 * hole and "open_ring" in dead.flags
+    assert dead.volume_high_ml > 0.7 * hole
+    whole = replace(found, mask=RING, volume_ml=RING.sum() * VOXEL_ML)
+    assert "open_ring" not in necrosis(whole, VOXEL_MM).flags
 
 
 def test_parts_that_overlap_are_refused():

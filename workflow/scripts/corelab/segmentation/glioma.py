@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,6 +17,7 @@ from corelab.segmentation.segmenter import (
     NotSegmentable,
     Segmentation,
     ThresholdSegmenter,
+    bounding_box,
 )
 from corelab.segmentation.tissue import (
     Field,
@@ -69,7 +70,7 @@ class Oedema(ThresholdSegmenter):
             flags["t2_only"] = "no FLAIR: on T2 fluid in sulci and ventricles can pass for oedema"
         if "enhancing" in images:
             enhancing = images["enhancing"] > 0.5
-            maps["core"] = enhancing | enclosed(enhancing)
+            maps["core"] = enhancing | enclosed(enhancing, voxel_size_mm)
         else:
             flags["core_included"] = (
                 "without enhancing tumour from a T1c, oedema holds the enhancing and necrotic core"
@@ -125,20 +126,36 @@ class Oedema(ThresholdSegmenter):
         return seed | keep_clusters(thick, large_ml, evidence.voxel_ml)
 
 
-def enclosed(enhancing: Mask) -> Mask:
+#: Gaps of a ring up to twice this do not open it: rims are thin and noisy.
+_GAP_MM = 3.0
+#: The same for the upper limit of necrosis, and for the flag of an open ring.
+_WIDE_GAP_MM = 10.0
+
+
+def enclosed(enhancing: Mask, voxel_size_mm: Sequence[float], *, gap_mm: float = _GAP_MM) -> Mask:
     """Necrosis: what enhancing tumour encloses, seen in axial planes or in both other planes.
 
-    Fluid counts as well: a closed ring of enhancing tumour holds necrosis, an open one can be the
-    wall of a resection cavity.
+    Gaps of up to twice ``gap_mm`` do not open a ring. Fluid counts as well: a closed ring of
+    enhancing tumour holds necrosis, an open one can be the wall of a resection cavity.
 
     Examples
     --------
-    >>> ring = np.zeros((7, 7, 3), bool); ring[1:6, 1:6] = True; ring[2:5, 2:5] = False
-    >>> int(enclosed(ring).sum()), int(enclosed(ring[:4]).sum())
-    (27, 0)
+    >>> ring = np.zeros((31, 31, 3), bool); ring[3:28, 3:28] = True; ring[6:25, 6:25] = False
+    >>> int(enclosed(ring, (1.0, 1.0, 5.0)).sum()), int(enclosed(ring[:16], (1.0, 1.0, 5.0)).sum())
+    (1083, 0)
     """
-    planes = [_filled(enhancing, axis) for axis in (2, 1, 0)]
-    return (planes[0] | (planes[1] & planes[2])) & ~enhancing
+    out = np.zeros(enhancing.shape, bool)
+    if not enhancing.any():
+        return out
+    box = bounding_box(enhancing)
+    tumour = enhancing[box]
+    ring = closed_by(tumour, gap_mm, voxel_size_mm) | tumour
+    planes = [_filled(ring, axis) for axis in (2, 1, 0)]
+    inside = (planes[0] | (planes[1] & planes[2])) & ~ring
+    # A gap belongs to what lies behind it.
+    near = ndimage.distance_transform_edt(~inside, sampling=tuple(voxel_size_mm)) <= gap_mm
+    out[box] = inside | (near & ring & ~tumour if inside.any() else False)
+    return out
 
 
 class EnhancingTumour(ThresholdSegmenter):
@@ -204,10 +221,7 @@ class EnhancingTumour(ThresholdSegmenter):
         parameters: Mapping[str, Any],
     ) -> dict[str, Any]:
         """The FLAIR lesion with its holes and bays, where tumour may lie, and tissue around it."""
-        reach = ball(4.0, voxel_size_mm)
-        margin = [(size, size) for size in reach.shape]
-        closed = ndimage.binary_closing(np.pad(bright, margin), reach)
-        closed = closed[tuple(slice(size, -size) for size in reach.shape)]
+        closed = closed_by(bright, 4.0, voxel_size_mm)
         # A bay at the rim of the brain is not closed: dura lies there, dark on FLAIR.
         deep = maps["depth_mm"] > parameters["rim_mm"]
         solid = maps["tissue"] & _filled(bright | (closed & deep))
@@ -265,7 +279,8 @@ class EnhancingTumour(ThresholdSegmenter):
         if not mask.any() and bright_ml > parameters["flag_bright_above_ml"]:
             flags["no_enhancement"] = (
                 f"no enhancement beside {bright_ml:.0f} mL of bright FLAIR: a tumour that does not "
-                "enhance, or a T1c without contrast, cut off or badly aligned; look at the T1c"
+                "enhance or was resected, or a T1c without contrast, cut off or badly aligned; "
+                "look at the T1c"
             )
         quality = {
             "clusters": int(clusters(mask)[1].size - 1),
@@ -288,23 +303,32 @@ class EnhancingTumour(ThresholdSegmenter):
         return kept | inside[labels], dropped
 
 
-def necrosis(enhancing: Segmentation) -> Segmentation:
+def necrosis(enhancing: Segmentation, voxel_size_mm: Sequence[float]) -> Segmentation:
     """Necrosis as the tissue that enhancing tumour encloses (:func:`enclosed`).
 
     Its limits follow from those of the enhancing tumour, of which half are taken to lie at the
-    inner edge.
+    inner edge, and from gaps of the ring.
 
     Examples
     --------
     >>> ring = np.ones((3, 3, 1), bool); ring[1, 1] = False
-    >>> dead = necrosis(Segmentation("enhancing", "pipeline", ring, 8.0, 7.0, 9.0, {}))
+    >>> found = Segmentation("enhancing", "pipeline", ring, 8.0, 7.0, 9.0, {})
+    >>> dead = necrosis(found, (10.0, 10.0, 10.0))
     >>> dead.volume_ml, dead.volume_low_ml, dead.volume_high_ml
     (1.0, 0.5, 1.5)
     """
-    mask = enclosed(enhancing.mask)
-    volume_ml, gain, loss = 0.0, 0.0, 0.0
+    mask = enclosed(enhancing.mask, voxel_size_mm)
+    wide = enclosed(enhancing.mask, voxel_size_mm, gap_mm=_WIDE_GAP_MM)
+    voxel_ml = float(np.prod(voxel_size_mm)) / 1000.0
+    volume_ml, wide_ml = (float(found.sum()) * voxel_ml for found in (mask, wide))
+    flags = {}
+    if wide_ml - volume_ml > max(1.0, 0.25 * (enhancing.volume_ml + volume_ml)):
+        flags["open_ring"] = (
+            f"the ring of enhancing tumour is open: {wide_ml - volume_ml:.1f} mL more would be "
+            "necrosis if it were closed, and count as oedema"
+        )
+    gain, loss = 0.0, 0.0
     if mask.any():
-        volume_ml = float(enhancing.volume_ml / enhancing.mask.sum() * mask.sum())
         gain = (enhancing.volume_ml - enhancing.volume_low_ml) / 2
         loss = (enhancing.volume_high_ml - enhancing.volume_ml) / 2
     return Segmentation(
@@ -313,10 +337,11 @@ def necrosis(enhancing: Segmentation) -> Segmentation:
         mask=mask,
         volume_ml=volume_ml,
         volume_low_ml=max(0.0, volume_ml - loss),
-        volume_high_ml=volume_ml + gain,
-        parameters={"enclosed_by": ["enhancing"]},
-        flags=enhancing.flags,
-        reason=enhancing.reason,
+        volume_high_ml=max(volume_ml + gain, wide_ml),
+        parameters={"enclosed_by": ["enhancing"], "gap_mm": 2 * _GAP_MM},
+        flags=tuple(sorted({*enhancing.flags, *flags})),
+        reason="; ".join([*([enhancing.reason] if enhancing.reason else []), *flags.values()])
+        or None,
     )
 
 
@@ -368,6 +393,26 @@ def _scaled(
     flat, field = flatten_field(image, tissue, voxel_size_mm)
     smooth = smooth_within(flat, brain, float(parameters["smooth_mm"]), voxel_size_mm)
     return smooth / float(np.median(smooth[tissue])), tissue, field
+
+
+def closed_by(mask: Mask, radius_mm: float, voxel_size_mm: Sequence[float]) -> Mask:
+    """Closing by a ball, by distances: as fast for a wide ball, and sound at the array's edge.
+
+    Examples
+    --------
+    >>> mask = np.zeros((9, 9, 9), bool); mask[[2, 5]] = True
+    >>> closed_by(mask, 2.0, (1.0, 1.0, 1.0))[:, 4, 4].astype(int).tolist()
+    [0, 0, 1, 1, 1, 1, 0, 0, 0]
+    """
+    size = tuple(float(edge) for edge in voxel_size_mm)
+    pad = [(int(radius_mm / edge) + 1,) * 2 for edge in size]
+    wide = np.pad(mask, pad)
+    if not mask.any():
+        return mask.copy()
+    wide = ndimage.distance_transform_edt(~wide, sampling=size) <= radius_mm
+    wide = ndimage.distance_transform_edt(wide, sampling=size) > radius_mm
+    inner = tuple(slice(low, -low) for low, _ in pad)
+    return np.asarray(wide[inner])
 
 
 def _filled(mask: Mask, axis: int = 2) -> Mask:

@@ -471,7 +471,12 @@ def _core_and_whole(enhancing: _Result, oedema: _Result) -> list[_Result]:
     not_separable = replace(
         blank, label="nonenhancing", status="not_computable", reason=_NONENHANCING
     )
-    dead = _derived(blank, "necrosis", (enhancing,), necrosis)
+    size_mm = (
+        (1.0, 1.0, 1.0)
+        if enhancing.reference is None
+        else enhancing.reference.header.get_zooms()[:3]
+    )
+    dead = _derived(blank, "necrosis", (enhancing,), partial(necrosis, voxel_size_mm=size_mm))
     core = _derived(blank, "tumourcore", (enhancing, dead), partial(union_of, "tumourcore"))
     parts = (enhancing, dead, oedema)
     whole = _derived(blank, "whole-tumour", parts, partial(union_of, "whole-tumour"))
