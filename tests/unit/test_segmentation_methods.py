@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -14,9 +16,10 @@ from corelab.segmentation.diffusion import (
     calibrate,
 )
 from corelab.segmentation.flair import FlairInfarct
-from corelab.segmentation.glioma import EnhancingTumour, Oedema, whole_tumour
+from corelab.segmentation.glioma import EnhancingTumour, Oedema, enclosed, necrosis, union_of
 from corelab.segmentation.haematoma import CtHaematoma, GradientEchoHaematoma, with_coordinates
 from corelab.segmentation.hypodensity import CtHypodensity, water_uptake_of
+from corelab.segmentation.segmenter import Segmentation
 from corelab.segmentation.tissue import find_midplane, flatten_field
 
 VOXEL_MM = (2.0, 2.0, 5.0)
@@ -486,21 +489,72 @@ def test_water_uptake_of_a_known_lesion():
 # --- glioma --------------------------------------------------------------------------------------
 
 
+RING = (LESION > 0.5) & (ellipsoid((36, 10, 5), (7, 9, 7)) < 0.5)
+WHOLE = ellipsoid((36, 10, 5), (22, 26, 22))
+
+
+def glioma(t1c, fluid, **more):
+    """Enhancing tumour, necrosis, oedema and whole tumour of a T1c and a FLAIR, as a visit does."""
+    bright = run(Oedema(), "oedema", {"FLAIR": fluid})
+    images = {"T1c": t1c, **({"bright": bright.mask.astype(float)} if bright.mask.any() else {})}
+    enhancing = run(EnhancingTumour(), "enhancing", images | more)
+    rest = run(Oedema(), "oedema", {"FLAIR": fluid, "enhancing": enhancing.mask.astype(float)})
+    dead = necrosis(enhancing, VOXEL_MM)
+    return enhancing, dead, rest, union_of("whole-tumour", enhancing, dead, rest)
+
+
 def test_glioma_parts_add_up_and_ring_is_found():
-    ring = (LESION > 0.5) & (ellipsoid((36, 10, 5), (7, 9, 7)) < 0.5)
-    oedema = {"FLAIR": flair(ellipsoid((36, 10, 5), (22, 26, 22)))["FLAIR"]}
-    images = {"T1c": t1(), "T1w": t1(after=False)}
-    enhancing = run(EnhancingTumour(), "enhancing", images)
-    rest = run(Oedema(), "oedema", {**oedema, "enhancing": enhancing.mask.astype(float)})
-    whole = whole_tumour(enhancing, rest)
-    assert dice(enhancing.mask, ring) >= 0.80  # issue 4, point 5
+    enhancing, dead, rest, whole = glioma(t1(), flair(WHOLE)["FLAIR"], T1w=t1(after=False))
+    assert dice(enhancing.mask, RING) >= 0.80  # issue 4, point 5
     assert not (enhancing.mask & rest.mask).any()
-    assert whole.volume_ml == enhancing.volume_ml + rest.volume_ml
+    assert whole.volume_ml == enhancing.volume_ml + dead.volume_ml + rest.volume_ml
     assert whole.volume_ml == pytest.approx(whole.mask.sum() * VOXEL_ML)
-    assert dice(whole.mask, ellipsoid((36, 10, 5), (22, 26, 22)) > 0.5) >= 0.85
+    assert dice(whole.mask, WHOLE > 0.5) >= 0.9
+    # Oedema holds neither the ring nor what it encloses.
+    inside = (LESION > 0.5) & ~RING
+    assert dice(dead.mask, inside) >= 0.7 and (rest.mask & inside).sum() < 0.1 * inside.sum()
 
 
-def test_a_resection_cavity_is_no_oedema_and_a_necrotic_core_is():
+def test_glioma_from_t1c_and_flair_alone_and_limits_that_hold_the_truth():
+    enhancing, _, _, whole = glioma(t1(), flair(WHOLE)["FLAIR"])
+    assert dice(enhancing.mask, RING) >= 0.85
+    assert dice(whole.mask, WHOLE > 0.5) >= 0.9
+    for found, truth in ((enhancing, RING), (whole, WHOLE > 0.5)):
+        assert found.volume_low_ml < truth.sum() * VOXEL_ML < found.volume_high_ml
+
+
+def test_enhancing_tumour_at_the_surface_is_kept_and_dura_is_not():
+    place, core = ellipsoid((52, 10, 5), (17, 24, 20)), ellipsoid((52, 10, 5), (10, 14, 12))
+    depth = ndimage.distance_transform_edt(MASK, sampling=VOXEL_MM)
+    dura = MASK & (depth < 2.5)
+    image = mixed(100.0, 140.0, 40.0) * (1 - 0.25 * place) + 110.0 * core
+    image = rician(np.where(dura, 230.0, image) * BRAIN, 4.0, 9)
+    enhancing = glioma(image, flair(place)["FLAIR"])[0]
+    truth = (core > 0.5) & MASK & ~dura
+    assert dice(enhancing.mask, truth) >= 0.8
+    assert (enhancing.mask & dura & (place < 0.5)).sum() == 0
+
+
+def test_no_enhancement_beside_a_large_lesion_is_zero_and_flagged():
+    plain = mixed(100.0, 140.0, 40.0) * (1 - 0.25 * WHOLE)
+    enhancing, dead, rest, whole = glioma(
+        rician(plain * field(0.15) * BRAIN, 4.0, 9), flair(WHOLE)["FLAIR"]
+    )
+    assert enhancing.volume_ml == dead.volume_ml == 0
+    assert "no_enhancement" in enhancing.flags and "no_enhancement" in whole.flags
+    assert "mL of bright FLAIR" in enhancing.reason
+    assert rest.volume_ml == pytest.approx((WHOLE > 0.5).sum() * VOXEL_ML, rel=0.15)
+
+
+def test_bright_on_both_sides_is_flagged():
+    both = np.maximum(WHOLE, ellipsoid((-36, 10, 5), (20, 24, 20)))
+    found = run(Oedema(), "oedema", flair(both))
+    assert "both_sides" in found.flags and "other side" in found.reason
+    assert dice(found.mask, both > 0.5) >= 0.85
+    assert "both_sides" not in run(Oedema(), "oedema", flair(WHOLE)).flags
+
+
+def test_a_resection_cavity_is_no_oedema_and_a_necrotic_core_is_necrosis():
     """Fluid on FLAIR within oedema is a cavity, unless a closed ring of enhancement holds it."""
     whole, hole = (ellipsoid((36, 10, 5), radii) for radii in ((22, 26, 22), (11, 13, 11)))
 
@@ -511,13 +565,16 @@ def test_a_resection_cavity_is_no_oedema_and_a_necrotic_core_is():
 
     inner, outer = (hole > 0.5).sum() * VOXEL_ML, (whole > 0.5).sum() * VOXEL_ML
     solid = oedema(240.0)
+    assert "core_included" in solid.flags
     excess = solid.volume_ml - outer  # the edge lies outside the half-way value, by design
-    cavity, necrosis = oedema(25.0), oedema(150.0)
+    cavity, dead = oedema(25.0), oedema(150.0)
     assert cavity.volume_ml == pytest.approx(outer - inner + excess, abs=0.15 * inner)
-    assert necrosis.volume_ml == pytest.approx(solid.volume_ml, abs=0.02 * outer)
+    assert dead.volume_ml == pytest.approx(solid.volume_ml, abs=0.02 * outer)
     ring = (ellipsoid((36, 10, 5), (14, 16, 14)) > 0.5) & (hole <= 0.5)
     held = oedema(25.0, enhancing=ring.astype(float))
-    assert held.volume_ml + ring.sum() * VOXEL_ML == pytest.approx(
+    core = ring | enclosed(ring, VOXEL_MM)
+    assert not (held.mask & core).any() and "core_included" not in held.flags
+    assert held.volume_ml + core.sum() * VOXEL_ML == pytest.approx(
         solid.volume_ml, abs=0.02 * outer
     )
 
@@ -528,10 +585,22 @@ def test_no_t1_before_contrast_is_flagged_and_no_tumour_is_none():
     assert run(EnhancingTumour(), "enhancing", plain).volume_ml <= 0.5
 
 
-def test_whole_tumour_refuses_overlap():
+def test_an_open_ring_is_flagged_and_its_necrosis_is_an_upper_limit():
+    ring = RING.copy()
+    axes = (np.arange(SHAPE[1]) - (SHAPE[1] - 1) / 2) * VOXEL_MM[1]
+    ring[:, np.abs(axes - 10) < 6, :] &= np.arange(SHAPE[0])[:, None, None] < 57
+    found = Segmentation("enhancing", "pipeline", ring, ring.sum() * VOXEL_ML, 0.0, 99.0, {})
+    dead, hole = necrosis(found, VOXEL_MM), ((LESION > 0.5) & ~RING).sum() * VOXEL_ML
+    assert dead.volume_ml < 0.3 * hole and "open_ring" in dead.flags
+    assert dead.volume_high_ml > 0.7 * hole
+    whole = replace(found, mask=RING, volume_ml=RING.sum() * VOXEL_ML)
+    assert "open_ring" not in necrosis(whole, VOXEL_MM).flags
+
+
+def test_parts_that_overlap_are_refused():
     enhancing = run(EnhancingTumour(), "enhancing", {"T1c": t1(), "T1w": t1(after=False)})
     with pytest.raises(ValueError, match="overlap"):
-        whole_tumour(enhancing, enhancing)
+        union_of("whole-tumour", enhancing, enhancing)
 
 
 # --- shared --------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ import pytest
 from scipy import ndimage
 
 from corelab.imaging import load_image, save_image
+from corelab.imaging.values import SHIFTED
 from corelab.registration.transforms import write_affine
 from corelab.segmentation import Segmenter, segment_visit
 from corelab.segmentation.external import BackendError, ExternalSegmenter
@@ -191,15 +192,20 @@ def test_glioma_on_one_grid_adds_up(study):
     assert [(m["label"], m["status"]) for m in found] == [
         ("enhancing", "ok"),
         ("oedema", "ok"),
+        ("necrosis", "ok"),
+        ("nonenhancing", "not_computable"),
+        ("tumourcore", "ok"),
         ("whole-tumour", "ok"),
     ]
-    volumes = [mask["quality"]["volume_ml"] for mask in found]
-    assert volumes[0] > 3
-    assert volumes[1] > 3
-    assert volumes[2] == volumes[0] + volumes[1]
-    assert found[2]["path"].endswith("_label-wholetumour_mask.nii.gz")
+    volumes = {mask["label"]: mask["quality"].get("volume_ml") for mask in found}
+    assert volumes["enhancing"] > 3 and volumes["oedema"] > 3
+    assert volumes["tumourcore"] == volumes["enhancing"] + volumes["necrosis"]
+    assert volumes["whole-tumour"] == pytest.approx(volumes["tumourcore"] + volumes["oedema"])
+    assert found[5]["path"].endswith("_label-wholetumour_mask.nii.gz")
+    assert found[4]["path"].endswith("_label-tumourcore_mask.nii.gz")
+    assert "counted as oedema" in found[3]["reason"] and found[3]["path"] is None
     assert {mask["kind"] for mask in found} == {"T1c"}
-    assert found[2]["scan_ids"] == ["01-T1c", "01-T1w", "01-FLAIR"]
+    assert found[5]["scan_ids"] == ["01-T1c", "01-T1w", "01-FLAIR"]
 
 
 def test_glioma_with_a_part_missing(study):
@@ -208,14 +214,29 @@ def test_glioma_with_a_part_missing(study):
     assert [(m["label"], m["status"]) for m in only] == [("enhancing", "ok")]
     assert "no_t1" in only[0]["quality"]["flags"]
     t2 = segment_visit(prepared("T2w"), folder, disease="glioma")["masks"]
-    assert [(m["label"], m["quality"]["flags"]) for m in t2] == [("oedema", ["t2_only"])]
+    assert [(m["label"], m["quality"]["flags"]) for m in t2] == [
+        ("oedema", ["core_included", "t2_only"])
+    ]
     broken = segment_visit(prepared("T1c", "FLAIR", failed=("T1c",)), folder, disease="glioma")
     assert [(m["label"], m["status"]) for m in broken["masks"]] == [
         ("enhancing", "failed"),
         ("oedema", "ok"),
+        ("necrosis", "not_computable"),
+        ("nonenhancing", "not_computable"),
+        ("tumourcore", "not_computable"),
         ("whole-tumour", "not_computable"),
     ]
-    assert "truncated" in broken["masks"][2]["reason"]
+    assert "core_included" in broken["masks"][1]["quality"]["flags"]
+    assert "truncated" in broken["masks"][5]["reason"]
+
+
+def test_shifted_intensities_are_on_the_row(study):
+    folder, prepared = study
+    record = prepared("T1c")
+    record["scans"][0]["notes"] = [f"{SHIFTED} (down to -2): 2 was added so that no signal is 0"]
+    (found,) = segment_visit(record, folder, disease="glioma")["masks"]
+    assert "intensities_shifted" in found["quality"]["flags"]
+    assert "T1c: negative intensities" in found["reason"]
 
 
 def test_other_grids_come_through_the_transforms(study):
@@ -232,7 +253,8 @@ def test_other_grids_come_through_the_transforms(study):
         "g2": {"to": "g1", "path": "g2.mat", "status": "ok"},
     }
     found = segment_visit(record, folder, disease="glioma")["masks"]
-    whole = np.asarray(load_image(folder / found[2]["path"], kind="mask-x").dataobj) > 0
+    (path,) = [mask["path"] for mask in found if mask["label"] == "whole-tumour"]
+    whole = np.asarray(load_image(folder / path, kind="mask-x").dataobj) > 0
     assert 2 * (whole & LESION).sum() / (whole.sum() + LESION.sum()) > 0.85
     record["transforms"] = {}
     trusted = segment_visit(record, folder, disease="glioma")["masks"]

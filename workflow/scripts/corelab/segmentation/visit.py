@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from corelab.imaging import ImageFault, load_image, resample_to, same_grid, save_image
 from corelab.imaging.brain_quality import mask_fault, mask_warnings
+from corelab.imaging.values import SHIFTED
 from corelab.registration.transforms import apply_transforms
 from corelab.segmentation.diffusion import (
     DiffusionInfarct,
@@ -21,7 +23,7 @@ from corelab.segmentation.diffusion import (
 )
 from corelab.segmentation.dural import template_coordinates
 from corelab.segmentation.flair import FlairInfarct
-from corelab.segmentation.glioma import EnhancingTumour, Oedema, whole_tumour
+from corelab.segmentation.glioma import EnhancingTumour, Oedema, necrosis, union_of
 from corelab.segmentation.haematoma import CtHaematoma, GradientEchoHaematoma
 from corelab.segmentation.hypodensity import CtHypodensity
 from corelab.segmentation.segmenter import Image, Mask, NotSegmentable, Segmentation, Segmenter
@@ -177,7 +179,9 @@ def segment_visit(
     ``stroke``: dwi/adc -> infarct (``pipeline``, and ``pipeline:adc620``); FLAIR -> infarct
     (``pipeline`` where the visit has no dwi, else ``pipeline:flair``); ncct -> haematoma
     (``pipeline``) and infarct (``pipeline:ncct``); gre -> haematoma (``pipeline:gre``).
-    ``glioma``: T1c (with T1w) -> enhancing, FLAIR or T2w -> oedema, both -> whole-tumour.
+    ``glioma``: T1c (with T1w) -> enhancing, FLAIR or T2w -> oedema; both -> necrosis (enclosed by
+    enhancing tumour), tumourcore (enhancing and necrosis) and whole-tumour (core and oedema);
+    nonenhancing is ``not_computable``, because FLAIR and T1c show it as oedema.
     An image that shows the lesion but has no method (T2w in ``stroke``) gives an entry with the
     status ``not_computable`` and the reason.
     Programs and networks of ``settings['external']`` add their masks as ``pipeline:<id>``.
@@ -408,8 +412,15 @@ def _run(
         whole = all(used["status"] == "ok" for used in result.scans)
         return replace(result, status="not_computable" if whole else "failed", reason=str(fault))
     flags = mask_warnings(visit.record, scan["grid"])
-    reasons = [*inputs.notes, *([segmentation.reason] if segmentation.reason else [])]
-    segmentation = replace(segmentation, flags=(*segmentation.flags, *flags))
+    shifted = [
+        f"{used['kind']}: {note}"
+        for used in inputs.scans
+        for note in used.get("notes") or ()
+        if note.startswith(SHIFTED)
+    ]
+    names = [*flags, *(["intensities_shifted"] if shifted else [])]
+    reasons = [*inputs.notes, *shifted, *([segmentation.reason] if segmentation.reason else [])]
+    segmentation = replace(segmentation, flags=tuple(sorted({*segmentation.flags, *names})))
     return replace(
         result,
         segmentation=segmentation,
@@ -534,28 +545,57 @@ def _glioma(visit: _Visit, settings: dict[str, dict[str, Any]]) -> list[_Result]
         )
         results.append(oedema(extra))
     if post is not None and fluid is not None:
-        results.append(_whole(results[0], results[1]))
+        results += _core_and_whole(results[0], results[1])
     return results
 
 
-def _whole(enhancing: _Result, oedema: _Result) -> _Result:
-    scans = list(enhancing.scans)
-    scans += [scan for scan in oedema.scans if scan["scan_id"] not in {s["scan_id"] for s in scans}]
-    result = replace(
-        enhancing, label="whole-tumour", scans=tuple(scans), segmentation=None, parameters={}
+#: Why the pipeline has no mask of non-enhancing tumour.
+_NONENHANCING = (
+    "on FLAIR and T1c non-enhancing tumour looks like oedema and is counted as oedema; supply a "
+    "mask-nonenhancing to measure it"
+)
+
+
+def _core_and_whole(enhancing: _Result, oedema: _Result) -> list[_Result]:
+    """Necrosis, tumour core and whole tumour from enhancing tumour and oedema."""
+    blank = replace(enhancing, segmentation=None, parameters={})
+    not_separable = replace(
+        blank, label="nonenhancing", status="not_computable", reason=_NONENHANCING
     )
-    if enhancing.segmentation is None or oedema.segmentation is None:
-        failed = enhancing if enhancing.segmentation is None else oedema
+    size_mm = (
+        (1.0, 1.0, 1.0)
+        if enhancing.reference is None
+        else enhancing.reference.header.get_zooms()[:3]
+    )
+    dead = _derived(blank, "necrosis", (enhancing,), partial(necrosis, voxel_size_mm=size_mm))
+    core = _derived(blank, "tumourcore", (enhancing, dead), partial(union_of, "tumourcore"))
+    parts = (enhancing, dead, oedema)
+    whole = _derived(blank, "whole-tumour", parts, partial(union_of, "whole-tumour"))
+    return [dead, not_separable, core, whole]
+
+
+def _derived(
+    blank: _Result,
+    label: str,
+    parts: Sequence[_Result],
+    derive: Callable[..., Segmentation],
+) -> _Result:
+    """What follows from other segmentations, or why it does not."""
+    scans = {scan["scan_id"]: scan for part in parts for scan in part.scans}
+    result = replace(blank, label=label, scans=tuple(scans.values()))
+    found = [part.segmentation for part in parts if part.segmentation is not None]
+    if len(found) < len(parts):
+        failed = next(part for part in parts if part.segmentation is None)
         reason = f"{failed.label} could not be segmented: {failed.reason}"
         return replace(result, status="not_computable", reason=reason)
-    whole = whole_tumour(enhancing.segmentation, oedema.segmentation)
-    reasons = dict.fromkeys(part.reason for part in (enhancing, oedema) if part.reason)
+    made = derive(*found)
+    reasons = dict.fromkeys(part.reason for part in parts if part.reason)
     return replace(
         result,
-        segmentation=whole,
+        segmentation=made,
         status="ok",
         reason="; ".join(reasons) or None,
-        parameters=whole.parameters,
+        parameters=made.parameters,
     )
 
 

@@ -311,6 +311,17 @@ VOLUME_ENDPOINTS = {
 }
 
 
+def volume_endpoint(label: str) -> str:
+    """Name of the endpoint that holds the volume of a mask label.
+
+    Examples
+    --------
+    >>> volume_endpoint("infarct"), volume_endpoint("cavity")
+    ('infarct_volume', 'lesion_volume:cavity')
+    """
+    return VOLUME_ENDPOINTS.get(label, f"lesion_volume:{label}")
+
+
 #: Kinds of scan that can show what a label outlines; other labels may be drawn on any scan.
 SHOWN_BY = {
     "infarct": ("dwi", "adc", "FLAIR", "T2w", "T1w", "ncct", "ctp", "dsc"),
@@ -321,11 +332,14 @@ SHOWN_BY = {
     "enhancing": ("T1c",),
     "oedema": ("FLAIR", "T2w"),
     "whole-tumour": ("T1c", "FLAIR", "T2w"),
+    "necrosis": ("T1c",),
+    "nonenhancing": ("T1c", "FLAIR", "T2w"),
+    "tumourcore": ("T1c",),
     "net water uptake": ("ncct",),
 }
 #: What an endpoint is measured on: the label it needs, where its name does not say it.
 ENDPOINT_LABELS = {
-    **{endpoint: label for label, endpoint in VOLUME_ENDPOINTS.items() if label in SHOWN_BY},
+    **{volume_endpoint(label): label for label in SHOWN_BY if label != "net water uptake"},
     "infarct_growth": "infarct",
     "haematoma_growth": "haematoma",
     "mismatch_ratio": "penumbra",
@@ -337,17 +351,6 @@ ENDPOINT_LABELS = {
     "net_water_uptake": "net water uptake",
     "extent_of_resection": "enhancing",
 }
-
-
-def volume_endpoint(label: str) -> str:
-    """Name of the endpoint that holds the volume of a mask label.
-
-    Examples
-    --------
-    >>> volume_endpoint("infarct"), volume_endpoint("cavity")
-    ('infarct_volume', 'lesion_volume:cavity')
-    """
-    return VOLUME_ENDPOINTS.get(label, f"lesion_volume:{label}")
 
 
 #: Types of analysis whose figures corelab.pharmacodynamics.outcome_figures draws.

@@ -357,6 +357,8 @@ class Study:
             labels.add("enhancing")
         if not stroke and kinds & {"FLAIR", "T2w"}:
             labels |= {"oedema", "whole-tumour"}
+            if "T1c" in kinds:
+                labels |= {"necrosis", "tumourcore"}
         return tuple(sorted(labels))
 
     @cached_property
