@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -586,15 +584,21 @@ def test_no_t1_before_contrast_is_flagged_and_no_tumour_is_none():
 
 
 def test_an_open_ring_is_flagged_and_its_necrosis_is_an_upper_limit():
-    ring = RING.copy()
-    axes = (np.arange(SHAPE[1]) - (SHAPE[1] - 1) / 2) * VOXEL_MM[1]
-    ring[:, np.abs(axes - 10) < 6, :] &= np.arange(SHAPE[0])[:, None, None] < 57
-    found = Segmentation("enhancing", "pipeline", ring, ring.sum() * VOXEL_ML, 0.0, 99.0, {})
-    dead, hole = necrosis(found, VOXEL_MM), ((LESION > 0.5) & ~RING).sum() * VOXEL_ML
-    assert dead.volume_ml < 0.3 * hole and "open_ring" in dead.flags
-    assert dead.volume_high_ml > 0.7 * hole
-    whole = replace(found, mask=RING, volume_ml=RING.sum() * VOXEL_ML)
-    assert "open_ring" not in necrosis(whole, VOXEL_MM).flags
+    grid = np.stack(np.meshgrid(*[np.arange(40) - 19.5] * 3, indexing="ij"))
+    radius = np.sqrt((grid**2).sum(axis=0))
+    ring, hole_ml = (radius < 16) & (radius > 12), (radius <= 12).sum() / 1000
+    # A slot through the wall, 12 mm wide and along the whole ring.
+    slot = (grid[0] > 0) & (np.abs(grid[1]) < 6)
+
+    def found(mask):
+        volume_ml = mask.sum() / 1000
+        part = Segmentation("enhancing", "pipeline", mask, volume_ml, volume_ml, volume_ml, {})
+        return necrosis(part, (1.0, 1.0, 1.0))
+
+    whole, dead = found(ring), found(ring & ~slot)
+    assert whole.volume_ml == pytest.approx(hole_ml, rel=0.02) and not whole.flags
+    assert dead.volume_ml < 0.5 * hole_ml and "open_ring" in dead.flags
+    assert dead.volume_high_ml > 0.8 * hole_ml and "if it were closed" in dead.reason
 
 
 def test_parts_that_overlap_are_refused():

@@ -370,7 +370,14 @@ def _plain(level: str) -> str:
 
 
 def _title(settings: Mapping[str, Any], level: str, side: Mapping[str, Any]) -> str:
-    words = {"enhancing": "Enhancing tumour", "whole-tumour": "Whole tumour", "oedema": "Oedema"}
+    words = {
+        "enhancing": "Enhancing tumour",
+        "whole-tumour": "Whole tumour",
+        "tumourcore": "Tumour core",
+        "oedema": "Oedema",
+        "necrosis": "Necrosis",
+        "nonenhancing": "Non-enhancing tumour",
+    }
     what = words.get(settings["label"], settings["label"])
     compare = str(settings.get("compare") or "")
     where = level or side["visit"]
