@@ -143,6 +143,46 @@ def test_real_adc_in_other_units_with_negative_values(tmp_path):
     assert 0.3 < found["quality"]["volume_ml"] < 5.0
 
 
+def test_real_hemispheric_infarct_whose_adc_is_off_by_a_common_factor():
+    # b0 and DWI have different gains: tissue's ADC is 1.16e-3. The mask is a network's (165.2 mL).
+    folder = data_folder("stroke/ads_subject01")
+    image = load_image(folder / "Subject01_DWI.nii.gz", kind="dwi")
+    dwi = np.asarray(image.dataobj, float)
+    b0 = np.asarray(load_image(folder / "Subject01_b0.nii.gz", kind="b0").dataobj, float)
+    brain = read_mask(folder / "Subject01_Mask.nii.gz")
+    network = read_mask(folder / "Subject01_DAGMNet_CH3_Lesion_Predict.nii.gz")
+    voxel_mm = image.header.get_zooms()[:3]
+    images = {"dwi": dwi, "adc": apparent_diffusion(b0, dwi)}
+    found = DiffusionInfarct()(images, brain, voxel_mm, DEFAULTS["infarct"])
+    assert dice(found.mask, network) >= 0.85  # issue 13, section 4
+    assert found.volume_ml == pytest.approx(165.2, rel=0.20)
+    assert found.volume_low_ml <= 165.2 <= found.volume_high_ml
+    assert "adc_calibration" in found.flags
+    alone = DiffusionInfarct()({"dwi": dwi}, brain, voxel_mm, DEFAULTS["infarct"])
+    assert dice(alone.mask, network) >= 0.85
+    assert "no_adc" in alone.flags
+
+
+def test_real_emboli_are_found_and_artefacts_are_not():
+    """Emboli by eye, in voxels; beside the temporal base and the ventricle nothing is infarct."""
+    folder = data_folder("stroke/isles22_case0001")
+    name = "sub-strokecase0001_ses-0001_"
+    image = load_image(folder / f"{name}dwi.nii.gz", kind="dwi")
+    images = {
+        "dwi": np.asarray(image.dataobj, float),
+        "adc": np.asarray(load_image(folder / f"{name}adc.nii.gz", kind="adc").dataobj, float),
+    }
+    brain = brain_mask(image, "dwi")
+    found = DiffusionInfarct()(images, brain, image.header.get_zooms()[:3], DEFAULTS["infarct"])
+    for place in ((43, 54, 52), (34, 61, 43), (64, 19, 28), (48, 20, 33)):
+        near = tuple(slice(n - 3, n + 4) for n in place)
+        assert found.mask[near].any(), place
+    for place in ((32, 57, 22), (77, 55, 23), (46, 57, 43), (57, 83, 27), (61, 35, 10)):
+        near = tuple(slice(n - 2, n + 3) for n in place)
+        assert not found.mask[near].any(), place
+    assert 0.8 < found.volume_ml < 2.5
+
+
 @pytest.fixture(scope="module")
 def glioma():
     folder = data_folder("glioma/tcga_fg_6692")

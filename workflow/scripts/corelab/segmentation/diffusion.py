@@ -58,6 +58,8 @@ def apparent_diffusion(b0: Image, dwi: Image, b_value_s_mm2: float = 1000.0) -> 
     return np.where(there, np.log(ratio) / b_value_s_mm2, 0.0)
 
 
+#: Least DWI z score of tissue with a clearly low ADC beside a large infarct.
+_Z_WITHIN_LARGE = 0.5
 #: Mode of the ADC of brain tissue at which the published thresholds hold, mm2/s.
 ADC_TISSUE_MM2_S = 0.80e-3
 
@@ -335,6 +337,13 @@ class DiffusionInfarct(ThresholdSegmenter):
         if "adc" in maps:
             edge &= within_edge(mask, ADC_TISSUE_MM2_S - maps["adc"], share)
         mask &= seed | edge
+        if "adc" in maps and not alone:
+            # In a large infarct a clearly low ADC counts where the field or T2 hides the signal.
+            large = keep_clusters(mask, float(parameters["artefact_below_ml"]), evidence.voxel_ml)
+            core = low & (adc < parameters["adc_seed_below_mm2_s"]) & (z > _Z_WITHIN_LARGE)
+            mask |= grow(
+                large, core & ndimage.binary_dilation(large, ball(6.0, evidence.voxel_size_mm))
+            )
         if "adc" in maps and not alone:
             mask |= _mixed_with_fluid(mask, evidence, parameters)
         if not alone:

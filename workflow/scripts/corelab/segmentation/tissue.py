@@ -201,7 +201,7 @@ def fit_field(
 def _terms(order: int) -> list[tuple[int, int, int]]:
     """Exponents of a polynomial of three variables, without the constant."""
     exponents = itertools.product(range(order + 1), repeat=3)
-    return [term for term in exponents if 0 < sum(term) <= order]
+    return [(i, j, k) for i, j, k in exponents if 0 < i + j + k <= order]
 
 
 def _block_means(
@@ -239,12 +239,12 @@ def _slope(
     matrix: NDArray[np.float64],
     target: NDArray[np.float64],
     pairs: tuple[NDArray[np.int64], NDArray[np.int64]],
-) -> NDArray[np.float64]:
+) -> NDArray[Any]:
     """Coefficients whose differences meet the target's between neighbours (Tukey's biweight)."""
     difference = matrix[pairs[1]] - matrix[pairs[0]]
     wanted = target[pairs[1]] - target[pairs[0]]
     root = np.ones(wanted.size)
-    slope = np.zeros(matrix.shape[1])
+    slope: NDArray[Any] = np.zeros(matrix.shape[1])
     for _ in range(20):
         slope = np.linalg.lstsq(difference * root[:, None], wanted * root, rcond=None)[0]
         rest = wanted - difference @ slope
