@@ -111,7 +111,9 @@ class CtHaematoma(ThresholdSegmenter):
         ``images`` may hold ``mni_x``, ``mni_y`` and ``mni_z``; else the head is fitted here.
         """
         images = with_coordinates(images, brain, voxel_size_mm)
-        if "ncct" in images and images["ncct"].shape == brain.shape and brain.any():
+        hu = images.get("ncct")
+        # What is no CT is refused by its brain alone.
+        if hu is not None and hu.shape == brain.shape and ((hu > 15) & (hu < 55) & brain).any():
             brain = _to_the_bone(images, brain, voxel_size_mm, parameters)
         found = super().__call__(images, brain, voxel_size_mm, parameters)
         candidates = float(found.quality.get("candidates_left_out_ml", 0.0))
