@@ -198,6 +198,7 @@ def sinuses(head: Head, anatomy: CtAnatomy) -> Array:
 
     Examples
     --------
+    >>> from corelab.phantom.head import load_head
     >>> bool(5 < sinuses(load_head(), draw_ct_anatomy(1, "001")).sum() / 1000 < 60)
     True
     """
@@ -249,6 +250,7 @@ def hounsfield_head(head: Head, anatomy: CtAnatomy) -> Array:
 
     Examples
     --------
+    >>> from corelab.phantom.head import load_head
     >>> hu = hounsfield_head(load_head(), draw_ct_anatomy(1, "001"))
     >>> hu.shape, bool(hu.max() > 900)
     ((197, 233, 189), True)
@@ -453,6 +455,7 @@ def haematoma(
 
     Examples
     --------
+    >>> from corelab.phantom.head import load_head
     >>> field, hu = haematoma(load_head(), 1, "001", "lobar", 5.0)
     >>> bool(abs(field.sum() / 1000 - 5.0) < 0.1), 50 < hu < 90
     (True, True)
