@@ -86,11 +86,11 @@ class CtAnatomy:
     cavities: tuple[tuple[Point, Point, float], ...] = ()
     streak: float = 1.0
 
-    def place(self, course: Sequence[Point] | NDArray[np.float64], side: int = 1) -> Array:
+    def place(self, course: Sequence[Point], side: int = 1) -> NDArray[np.float64]:
         """A course of this module where this participant has it, (n, 3) mm."""
         points = np.asarray(course, float) * (side, 1, 1) - (0, -20, 0)
         moved = points * self.scale @ rotation(self.turn).T
-        return cast(Array, moved + (0, -20, 0) + np.asarray(self.shift_mm))
+        return np.asarray(moved + (0, -20, 0) + np.asarray(self.shift_mm), np.float64)
 
 
 def draw_ct_anatomy(seed: int, participant_id: str, *, cavities: int = 0) -> CtAnatomy:
@@ -106,9 +106,10 @@ def draw_ct_anatomy(seed: int, participant_id: str, *, cavities: int = 0) -> CtA
     dominant = rng.choice([-1, 0, 1], p=[0.25, 0.25, 0.5])
     wide, narrow = rng.uniform(3.5, 5.5), rng.uniform(1.0, 3.0)
     sides = {1: (wide, narrow), -1: (narrow, wide), 0: (wide, wide)}[int(dominant)]
+    end, straight = float(rng.uniform(3.0, 5.5)), float(rng.uniform(1.5, 3.5))
     base = CtAnatomy(
         blood_hu=float(np.clip(rng.normal(56, 5), 44, 68)),
-        sinus_mm=(float(rng.uniform(3.0, 5.5)), *map(float, sides), float(rng.uniform(1.5, 3.5))),
+        sinus_mm=(end, float(sides[0]), float(sides[1]), straight),
         falx_mm=float(rng.uniform(0.8, 2.6)),
         tentorium_mm=float(rng.uniform(0.8, 2.6)),
         dura_hu=float(rng.uniform(46, 62)),
@@ -188,7 +189,7 @@ def _blob(centre: Point, radii: Point, shape: tuple[int, ...]) -> tuple[tuple[sl
     return box, np.clip((1 - far) * min(radii) + 0.5, 0, 1).astype(np.float32)
 
 
-def _mix(image: Array, fraction: Array, value: float) -> None:
+def _mix(image: Array, fraction: NDArray[np.floating], value: float) -> None:
     image += fraction * (np.float32(value) - image)
 
 
@@ -197,6 +198,7 @@ def sinuses(head: Head, anatomy: CtAnatomy) -> Array:
 
     Examples
     --------
+    >>> from corelab.phantom.head import load_head
     >>> bool(5 < sinuses(load_head(), draw_ct_anatomy(1, "001")).sum() / 1000 < 60)
     True
     """
@@ -248,6 +250,7 @@ def hounsfield_head(head: Head, anatomy: CtAnatomy) -> Array:
 
     Examples
     --------
+    >>> from corelab.phantom.head import load_head
     >>> hu = hounsfield_head(load_head(), draw_ct_anatomy(1, "001"))
     >>> hu.shape, bool(hu.max() > 900)
     ((197, 233, 189), True)
@@ -407,7 +410,7 @@ def acquire_ct(
 
     hu = scan(head_hu, -1000.0)
     masks = {name: scan(values, 0.0) >= 0.5 for name, values in fractions.items()}
-    hu += beam_hardening(hu, sizes, streak)
+    hu += beam_hardening(hu, sizes.tolist(), streak)
     blur, noise_gain, edge = _KERNELS[acquisition.kernel]
     spread = [blur / size for size in sizes[:2]] + [0.0]
     hu = ndimage.gaussian_filter(hu, spread)
@@ -452,6 +455,7 @@ def haematoma(
 
     Examples
     --------
+    >>> from corelab.phantom.head import load_head
     >>> field, hu = haematoma(load_head(), 1, "001", "lobar", 5.0)
     >>> bool(abs(field.sum() / 1000 - 5.0) < 0.1), 50 < hu < 90
     (True, True)

@@ -10,7 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from corelab.segmentation.dural import SMALL, below_base, explanations, template_coordinates
+from corelab.segmentation.dural import (
+    SMALL,
+    below_base,
+    explanations,
+    outside_brain_mm,
+    template_coordinates,
+)
 from corelab.segmentation.midline import median_plane
 from corelab.segmentation.segmenter import (
     Evidence,
@@ -104,9 +110,12 @@ class CtHaematoma(ThresholdSegmenter):
 
         ``images`` may hold ``mni_x``, ``mni_y`` and ``mni_z``; else the head is fitted here.
         """
-        found = super().__call__(
-            with_coordinates(images, brain, voxel_size_mm), brain, voxel_size_mm, parameters
-        )
+        images = with_coordinates(images, brain, voxel_size_mm)
+        hu = images.get("ncct")
+        # What is no CT is refused by its brain alone.
+        if hu is not None and hu.shape == brain.shape and ((hu > 15) & (hu < 55) & brain).any():
+            brain = _to_the_bone(images, brain, voxel_size_mm, parameters)
+        found = super().__call__(images, brain, voxel_size_mm, parameters)
         candidates = float(found.quality.get("candidates_left_out_ml", 0.0))
         return replace(found, volume_high_ml=found.volume_high_ml + candidates)
 
@@ -128,7 +137,7 @@ class CtHaematoma(ThresholdSegmenter):
         flags: dict[str, str] = {}
         offset = self._offset(quality, flags, parameters)
         hu = hu - offset
-        brain, calcified = _to_the_bone(hu, brain, voxel_size_mm, parameters)
+        calcified = _calcified(hu, brain, voxel_size_mm, parameters)
         usable = brain & ~calcified & (hu > -20) & (hu < parameters["bone_above_hu"])
         smooth = smooth_within(hu, usable, float(parameters["smooth_mm"]), voxel_size_mm)
         tissue = usable & (smooth > 15) & (smooth < 50)
@@ -237,30 +246,43 @@ def with_coordinates(
 
 
 def _to_the_bone(
+    images: Mapping[str, Image],
+    brain: Mask,
+    voxel_size_mm: Sequence[float],
+    parameters: Mapping[str, Any],
+) -> Mask:
+    """The brain mask widened to the inner table.
+
+    Masks of a CT end a millimetre or two before the bone, and blood at the surface looks like no
+    brain to them. Soft tissue within ``beyond_mask_mm`` of the mask is taken in, and farther out
+    (five times as far) what the template's brain covers within ``prior_tolerance_mm``.
+    """
+    hu, near = images["ncct"], float(parameters["beyond_mask_mm"])
+    x, y, _ = voxel_size_mm
+    away = ndimage.distance_transform_edt(~brain, sampling=(x, y, 1e4))
+    band = (away > 0) & (away <= 5.0 * near) & (hu > 15.0) & (hu < parameters["hu_below"])
+    inside = away <= near
+    if "mni_x" in images:
+        points = np.column_stack([images[name][band] for name in COORDINATES])
+        inside[band] |= outside_brain_mm(points) < parameters["prior_tolerance_mm"]
+    return brain | (band & inside)
+
+
+def _calcified(
     hu: Image,
     brain: Mask,
     voxel_size_mm: tuple[float, float, float],
     parameters: Mapping[str, Any],
-) -> tuple[Mask, Mask]:
-    """The brain mask widened to the inner table, and calcification with its blurred rim.
-
-    Masks of a CT end a millimetre or two before the bone; blood does not. What is dense and
-    hangs together with the skull is bone, whose rim is a matter of its own.
-    """
-    wide = brain | (
-        ndimage.binary_dilation(brain, ball(float(parameters["beyond_mask_mm"]), voxel_size_mm))
-        & (hu > 15.0)
-        & (hu < parameters["hu_below"])
-    )
+) -> Mask:
+    """Calcification with its blurred rim. What hangs together with the skull is bone instead."""
     labels, sizes = clusters(hu > parameters["hu_below"])
-    skull = np.unique(labels[~wide])
+    skull = np.unique(labels[~brain])
     small = sizes * float(np.prod(voxel_size_mm)) / 1000.0 < parameters["calcification_ml"]
     small[skull] = True
     small[0] = True
-    calcified = ndimage.binary_dilation(
+    return ndimage.binary_dilation(
         ~small[labels], ball(float(parameters["calcification_rim_mm"]), voxel_size_mm)
     )
-    return wide, calcified
 
 
 def _near_bone(bone: Mask, voxel_size_mm: tuple[float, float, float]) -> Mask:
