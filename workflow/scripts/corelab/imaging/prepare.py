@@ -22,7 +22,7 @@ from corelab.imaging.acquisition import (
     observe,
     subject_of,
 )
-from corelab.imaging.brain import brain_mask, brain_volume_verdict
+from corelab.imaging.brain import brain_volume_verdict, extract_brain
 from corelab.imaging.faults import ImageFault
 from corelab.imaging.geometry import mask_volume_ml, same_grid, voxel_sizes_mm
 from corelab.imaging.laterality import left_right_rows
@@ -610,10 +610,12 @@ def _brain_masks(visit: _Visit, reference: str | None) -> tuple[dict[str, str], 
             masks[grid] = supplied[0]["path"]
             mask_image: Any = nib.load(visit.folder / supplied[0]["path"])
             origin = "supplied"
+            shape = None
         else:
             image: Any = nib.load(visit.folder / source["path"])
-            mask = brain_mask(image, kind)
-            mask_image = nib.Nifti1Image(mask.astype(np.uint8), image.affine)
+            found = extract_brain(image, kind)
+            shape = found.shape
+            mask_image = nib.Nifti1Image(found.mask.astype(np.uint8), image.affine)
             origin = kind
             desc = None if grid == reference else kind
             path = visit.free_path(
@@ -628,7 +630,7 @@ def _brain_masks(visit: _Visit, reference: str | None) -> tuple[dict[str, str], 
                 sidecar={
                     "unit": "label",
                     "inputs": [{"name": source["path"], "sha256": source["sha256"]}],
-                    "parameters": {"method": "intensity and morphology", "kind": kind},
+                    "parameters": {"method": "fitted template and least-surface cut", "kind": kind},
                 },
             )
             masks[grid] = path
@@ -638,7 +640,7 @@ def _brain_masks(visit: _Visit, reference: str | None) -> tuple[dict[str, str], 
         quality[grid] = {
             "source": origin,
             "volume_ml": round(volume_ml, 3),
-            "verdict": brain_volume_verdict(volume_ml, coverage_mm or 0.0),
+            "verdict": brain_volume_verdict(volume_ml, coverage_mm or 0.0, shape),
         }
     return masks, quality
 
