@@ -196,7 +196,7 @@ def test_head_with_zeroed_air_is_not_taken_for_a_stripped_brain():
 
 
 def test_bleeding_and_calcification_stay_in_the_mask():
-    image, truth, spot = head("ncct", lesion=70)
+    image, _, spot = head("ncct", lesion=70)
     voxels = np.array(image.dataobj)
     middle = tuple(size // 2 for size in voxels.shape)
     calcified = tuple(slice(at, at + 2) for at in middle)
@@ -220,7 +220,7 @@ def test_same_image_same_mask():
 
 @pytest.mark.parametrize("kind", ["T1w", "dwi", "ncct"])
 def test_fit_finds_the_template_on_the_head(kind):
-    image, truth, _ = head(kind, tilt_degrees=(20.0, -10.0, 12.0))
+    image, _, _ = head(kind, tilt_degrees=(20.0, -10.0, 12.0))
     *_, matrix = _parts((3.0, 3.0, 3.0), tilt_degrees=(20.0, -10.0, 12.0))
     places = np.array([[0, -18, 10, 1], [45, 0, 20, 1], [-45, -60, 0, 1], [0, 50, 10, 1.0]]).T
     apart = (fit_head(image, kind).matrix @ places - matrix @ places)[:3]
