@@ -19,6 +19,7 @@ include: "workflow/rules/preflight.smk"
 include: "workflow/rules/phantom.smk"
 include: "workflow/rules/images.smk"
 include: "workflow/rules/endpoints.smk"
+include: "workflow/rules/recovery.smk"
 include: "workflow/rules/statistics.smk"
 include: "workflow/rules/reading.smk"
 include: "workflow/rules/report.smk"
@@ -49,6 +50,11 @@ rule endpoints:
 rule statistics:
     input:
         asked("statistics"),
+
+
+rule recovery:
+    input:
+        asked("recovery"),
 
 
 rule phantom:

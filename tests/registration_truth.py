@@ -5,6 +5,9 @@ displacements of 3 to 4 mm on average, Jacobian 0.5 to 1.7), with a bias field, 
 a dark gap, skull and scalp, and a lesion of 28 to 41 mL that takes away 40 % of the T1 signal.
 The map is defined from subject to template, so that the error |phi(T(y)) - y| needs no inversion.
 Real anatomy differs from the template by more than a map: all figures are optimistic.
+:data:`HARD` makes the heads harder: ventricles that are wide or displaced, another contrast with
+partial volume lost to fluid (atrophy), anatomy that the template does not have, a finer map, dura,
+more bias and noise, and a brain mask that is some per cent too large or too small, in patches.
 """
 
 from __future__ import annotations
@@ -13,12 +16,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from corelab.imaging import brain_mask, load_image
 from corelab.registration import (
     apply_transforms,
     registrar,
@@ -28,6 +33,8 @@ from corelab.registration import (
     transform_points,
 )
 from corelab.registration.pairs import Head, TemplateFit, fit_to_template
+from corelab.registration.preparation import windowed
+from corelab.registration.template import template_ventricles
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,53 @@ class Subject:
     lesion: np.ndarray
     lesion_mni: np.ndarray
     phi: Callable[[np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """What makes a simulated head harder than the template under a smooth map.
+
+    Attributes
+    ----------
+    ventricles_mm
+        Largest displacement of the ventricles' walls, outwards (inwards below 0).
+    contrast
+        Exponent of the intensities: above 1 grey matter is darker, and sulci are wider.
+    strange
+        Standard deviation of a factor on tissue, correlated over 4 mm: anatomy without partner.
+    fine_mm
+        Mean displacement of a map of 6 mm smoothness on top of the smooth one.
+    mask_share
+        Volume of the brain mask too much (+) or missing (-), as a share.
+    dura
+        Brightness of what lies on the brain in patches, as a share of white matter.
+    """
+
+    ventricles_mm: float = 0.0
+    contrast: float = 1.0
+    strange: float = 0.0
+    fine_mm: float = 0.0
+    mask_share: float = 0.0
+    dura: float = 0.0
+
+
+#: Hard heads by name: arguments of :func:`subject`. Settings were chosen on these.
+HARD: dict[str, dict[str, Any]] = {
+    "wide": {"seed": 401, "mean_mm": 4.2, "side": -1, "noise": 0.06, "bias": 0.4,
+             "trouble": Trouble(5.0, 1.5, 0.06, 0.5, 0.05, 0.6)},
+    "tight": {"seed": 402, "mean_mm": 3.2, "side": 1, "noise": 0.06, "bias": 0.3,
+              "trouble": Trouble(-1.5, 0.7, 0.06, 0.7, -0.05, 0.4)},
+    "masked": {"seed": 403, "mean_mm": 4.2, "side": 1, "noise": 0.05, "bias": 0.4,
+               "trouble": Trouble(2.0, 1.2, 0.08, 0.9, 0.08, 0.8)},
+}  # fmt: skip
+
+
+def wall_field(push_mm: float) -> np.ndarray:
+    """Displacement in template space that widens the ventricles of the subject by ``push_mm``."""
+    fluid = np.asarray(template_ventricles().dataobj, dtype=np.float32)
+    soft = ndimage.gaussian_filter(fluid, 5.0)
+    field = np.stack(np.gradient(soft))
+    return np.asarray(field * push_mm / np.sqrt((field**2).sum(0)).max(), np.float32)
 
 
 @dataclass(frozen=True)
@@ -111,6 +165,7 @@ def subject(
     tilt_deg: float = 0.0,
     lesion_scale: float = 1.0,
     cavity: bool = False,
+    trouble: Trouble | None = None,
 ) -> Subject:
     """One simulated subject.
 
@@ -128,6 +183,8 @@ def subject(
         Size of the lesion's axes; 0.4 gives 2 to 3 mL.
     cavity
         The lesion is fluid, without the anatomy it lies in, instead of dimmed tissue.
+    trouble
+        What else is wrong; see :class:`Trouble` and :data:`HARD`.
     """
     rng = np.random.default_rng(seed)
     template = np.asarray(template_image().dataobj)
@@ -138,13 +195,22 @@ def subject(
     centre = np.array([0.0, -18.0, 10.0])
     shift = centre + rng.uniform(-6, 6, 3) - linear @ centre
     field = random_field(rng, template.shape, 17, mean_mm * 1.62)
+    more = np.random.default_rng(seed + 10_000)
+    walls = None
+    if trouble is not None:
+        field = field + random_field(more, template.shape, 6, trouble.fine_mm * 1.62)
+        walls = wall_field(trouble.ventricles_mm)
 
     def phi(points: np.ndarray) -> np.ndarray:
         moved = points @ linear.T + shift
-        voxel = (moved - origin).T
-        return moved + np.stack(
-            [ndimage.map_coordinates(c, voxel, order=1, mode="nearest") for c in field], axis=1
-        )
+        for part in (field, walls):
+            if part is not None:
+                voxel = (moved - origin).T
+                moved = moved + np.stack(
+                    [ndimage.map_coordinates(c, voxel, order=1, mode="nearest") for c in part],
+                    axis=1,
+                )
+        return moved
 
     grid = np.indices(template.shape).reshape(3, -1).T + origin
     far = np.sqrt(
@@ -167,6 +233,8 @@ def subject(
     brain = sampled(brain_mni) > 0.5
     lesion = sampled(lesion_mni) > 0.5
     image = np.maximum(sampled(template), 0)
+    if trouble is not None:
+        image = _strange(image, brain, trouble, more)
     soft = ndimage.gaussian_filter(lesion.astype(np.float32), 0.7 / sizes)
     if cavity:
         image += soft * (0.3 * np.percentile(image[brain], 95) - image)
@@ -175,6 +243,11 @@ def subject(
     white = np.percentile(image[brain], 95)
     depth = ndimage.distance_transform_edt(~brain, sampling=sizes)
     shells = np.select([depth < 3, depth < 7, depth < 12], [0.15, 0.08, 0.9], 0.0) * white
+    mask = brain
+    if trouble is not None:
+        patches = random_field(more, shape, 12 / sizes.mean(), 1.0)
+        shells = np.where((depth < 4) & (patches[0] > 0.4), trouble.dura * white, shells)
+        mask = _wrong_mask(brain, sizes, patches[1], trouble.mask_share)
     image = np.where(brain, image, shells)
     waves = random_field(rng, shape, 35 / sizes.mean(), 1.0)[0]
     image *= np.exp(bias * waves / np.abs(waves).max())
@@ -183,12 +256,33 @@ def subject(
     kind = "T1w" if max(spacing) < 1.6 else "FLAIR"
     head = Head(
         nib.Nifti1Image(image, affine),
-        nib.Nifti1Image(brain.astype(np.uint8), affine),
+        nib.Nifti1Image(mask.astype(np.uint8), affine),
         kind,
         "s",
         "p",
     )
     return Subject(head, lesion, lesion_mni, phi)
+
+
+def _strange(
+    image: np.ndarray, brain: np.ndarray, trouble: Trouble, rng: np.random.Generator
+) -> np.ndarray:
+    """Another contrast, and a texture that has no partner in the template."""
+    white = np.percentile(image[brain], 95)
+    curved = white * np.clip(image / white, 0, None) ** trouble.contrast
+    texture = random_field(rng, image.shape, 4, 1.0)[0]
+    return np.asarray(curved * np.clip(1 + trouble.strange * texture / texture.std(), 0.3, 2))
+
+
+def _wrong_mask(
+    brain: np.ndarray, sizes: np.ndarray, patches: np.ndarray, share: float
+) -> np.ndarray:
+    """Brain mask whose border is moved by up to some millimetres, smoothly from place to place."""
+    depth = ndimage.distance_transform_edt(~brain, sampling=sizes)
+    depth -= ndimage.distance_transform_edt(brain, sampling=sizes)
+    wrong = depth - 2.0 * patches / patches.std()
+    level = np.quantile(wrong, brain.mean() * (1 + share))
+    return np.asarray(wrong <= level)
 
 
 def accuracy(truth: Subject, settings: Mapping[str, Any]) -> Accuracy:
@@ -214,6 +308,35 @@ def accuracy(truth: Subject, settings: Mapping[str, Any]) -> Accuracy:
         cpu_s=cpu_s,
         fit=fit,
     )
+
+
+def landmarks(path: Path) -> np.ndarray:
+    """Points of a 3D Slicer fiducial file (RAS, as its header must say), shape (n, 3), mm."""
+    lines = path.read_text().splitlines()
+    assert "# CoordinateSystem = 0" in lines, f"{path} is not in RAS"
+    return np.array([line.split(",")[1:4] for line in lines if line[:1] != "#"], dtype=float)
+
+
+def landmark_errors_mm(folder: Path, settings: Mapping[str, Any]) -> tuple[np.ndarray, TemplateFit]:
+    """Distances of Colin27's anatomical landmarks (AFIDs) from the template's after a fit, mm.
+
+    A real head with landmarks placed by people (Lau JC et al., Hum Brain Mapp 2019;40:4163-4179).
+    About 1 mm of it is the scatter of the landmarks themselves.
+
+    Returns
+    -------
+    tuple
+        Distances of the 30 landmarks without the ventricular horns (29, 30), and the fit.
+    """
+    image = load_image(folder / "ch2.nii.gz")
+    brain = nib.Nifti1Image(brain_mask(image, "T1w").astype(np.uint8), image.affine)
+    checked = registration_settings(settings)
+    head = Head(windowed(image, "T1w"), brain, "T1w", "s", "p")
+    fit = fit_to_template(registrar(checked), head, np.zeros(image.shape, bool), checked)
+    own = landmarks(folder / "tpl-Colin27_afids.fcsv")
+    known = landmarks(folder / "tpl-MNI152NLin2009bSym_afids.fcsv")
+    there = transform_points(own, fit.transform.to_moving)
+    return np.delete(np.linalg.norm(there - known, axis=1), [28, 29]), fit
 
 
 def affine_floor_mm(truth: Subject) -> float:

@@ -101,6 +101,31 @@ def test_supplied_masks_are_measured_in_batches(tmp_path, files):
     }
 
 
+def test_recovery_plants_into_the_scans_that_a_segmenter_serves(tmp_path, files):
+    files("a_dwi.nii.gz", "a_t1.nii.gz", "b_ct.nii.gz", "c_t1.nii.gz")
+    sheets = {
+        "participants": "participant_id\n1\n2\n3",
+        "scans": """participant_id|visit|kind|path
+                    1|v|dwi|a_dwi.nii.gz
+                    1|v|T1w|a_t1.nii.gz
+                    2|v|ncct|b_ct.nii.gz
+                    3|v|T1w|c_t1.nii.gz""",
+    }
+    config = write_study(tmp_path, {"study": {"id": "s"}}, **sheets)
+    planned = {**ALWAYS, "recovery_summary": 1, "recovery": 1}
+    output = snakemake("-n", "--configfile", str(config), "--", "recovery").stdout
+    assert jobs(output) == {**planned, "prepare": 2, "plant_lesions": 2}
+    # Named subjects alone; one without such a scan gets a row that says so.
+    chosen = {"recovery": {"subjects": ["3"], "report": True}}
+    config = write_study(tmp_path, {"study": {"id": "s"}, **chosen}, **sheets)
+    output = snakemake("-n", "--configfile", str(config), "--", "recovery").stdout
+    assert jobs(output) == {**planned, "prepare": 1, "plant_lesions": 1}
+    assert jobs(snakemake("-n", "--configfile", str(config)).stdout)["recovery_summary"] == 1
+    config = write_study(tmp_path, {"recovery": {"subjects": ["4"]}}, **sheets)
+    result = snakemake("-n", "--configfile", str(config), "--", "recovery")
+    assert "no participant with scans has this id" in result.stdout
+
+
 def test_an_absent_file_does_not_stop_the_others(tmp_path, files):
     files("a.nii.gz")
     config = write_study(

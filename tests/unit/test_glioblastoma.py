@@ -27,7 +27,7 @@ from corelab.pharmacodynamics.survival import hazard_along
 from corelab.provenance.products import format_cell, write_table
 from corelab.radiomics.visit import collect_features, perturb_mask, radiomics_visit
 from corelab.registration import template_image
-from corelab.segmentation.readers import oedema_masks
+from corelab.segmentation.readers import derived_masks
 from corelab.study.assessors import final_assessments
 from corelab.study.columns import FEATURES, MEASUREMENTS, OVERLAP
 from corelab.study.model import load_study
@@ -187,16 +187,33 @@ def _record(folder, core, whole):
 def test_oedema_is_the_difference_and_adds_exactly(tmp_path):
     whole, core = np.zeros((12, 12, 12), bool), np.zeros((12, 12, 12), bool)
     whole[2:9, 2:9, 2:9], core[4:7, 4:7, 4:7] = True, True
-    (entry,) = oedema_masks(_record(tmp_path, core, whole), [], tmp_path)
+    (entry,) = derived_masks(_record(tmp_path, core, whole), [], tmp_path)
     found = np.asanyarray(nib.load(tmp_path / entry["path"]).dataobj) > 0
-    assert (found == (whole & ~core)).all() and entry["reason"] is None
+    assert (found == (whole & ~core)).all()
+    assert entry["reason"] == "necrosis is part of it: this source drew none"
     assert found.sum() + core.sum() == whole.sum()
+
+
+def test_drawn_necrosis_goes_into_the_core_and_out_of_the_oedema(tmp_path):
+    whole, core, dead = (np.zeros((12, 12, 12), bool) for _ in range(3))
+    whole[2:9, 2:9, 2:9], core[4:7, 4:7, 4:7], dead[5, 5, 5] = True, True, True
+    core &= ~dead
+    record = _record(tmp_path, core, whole)
+    drawn = {**record["scans"][0], "label": "necrosis", "path": _mask(tmp_path, "necrosis", dead)}
+    record["scans"].append({**drawn, "scan_id": "n"})
+    found = {entry["label"]: entry for entry in derived_masks(record, [], tmp_path)}
+    voxels = {
+        label: np.asanyarray(nib.load(tmp_path / entry["path"]).dataobj) > 0
+        for label, entry in found.items()
+    }
+    assert (voxels["tumourcore"] == (core | dead)).all() and found["oedema"]["reason"] is None
+    assert (voxels["oedema"] == (whole & ~core & ~dead)).all()
 
 
 def test_a_core_outside_is_a_warning_that_says_how_much(tmp_path):
     whole, core = np.zeros((12, 12, 12), bool), np.zeros((12, 12, 12), bool)
     whole[2:9, 2:9, 2:9], core[8:10, 4, 4] = True, True
-    (entry,) = oedema_masks(_record(tmp_path, core, whole), [], tmp_path)
+    (entry,) = derived_masks(_record(tmp_path, core, whole), [], tmp_path)
     assert entry["status"] == "ok"
     assert entry["quality"]["core_outside_ml"] == pytest.approx(0.008)
     assert "0.008 mL" in entry["reason"] and "warning" in entry["reason"]

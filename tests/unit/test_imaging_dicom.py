@@ -191,6 +191,48 @@ def test_missing_slices_are_refused(tmp_path):
         convert(series, tmp_path / "work")
 
 
+def test_slices_that_alternate_are_told_with_what_it_does_to_a_volume(tmp_path):
+    def alternating(ds):
+        index = ds.InstanceNumber - 1
+        place = 9.0 * (index - index // 2) + 8.865 * (index // 2)
+        ds.ImagePositionPatient = [-112, -112, place]
+
+    folder = made_series(tmp_path / "in", 9, spacing=9.0, edit=alternating)
+    scan = prepared(folder, tmp_path)["scans"][0]
+    (note,) = [note for note in scan["notes"] if note.startswith("slices lie")]
+    assert note.startswith("slices lie 8.865 to 9 mm apart; the image has 9 mm throughout")
+    assert note.endswith("which makes volumes +0.8 % wrong")
+
+
+def test_equal_slices_are_not_told(tmp_path):
+    scan = prepared(made_series(tmp_path / "in"), tmp_path)["scans"][0]
+    assert not [note for note in scan["notes"] if "slices lie" in note]
+
+
+def test_two_folders_of_one_visit_become_two_scans(tmp_path):
+    def diffusion(ds):
+        ds.SeriesDescription = "DWI b1000"
+
+    folders = {
+        "s1": made_series(tmp_path / "ct"),
+        "s2": made_series(tmp_path / "mr", kind="MR", uid="1.2.7", edit=diffusion),
+        "s3": made_series(tmp_path / "ct2", uid="1.2.8"),
+    }
+    rows = [
+        {"participant_id": "1", "visit": "v", "kind": "dicom", "path": str(path), "scan_id": name}
+        for name, path in folders.items()
+    ]
+    scans = prepare_visit(rows, tmp_path / "out", settings={})["scans"]
+    assert [(scan["kind"], scan["status"]) for scan in scans] == [
+        ("ncct", "ok"),
+        ("dwi", "ok"),
+        ("ncct", "ok"),
+    ]
+    told = "the visit has the scan s1 of the same kind, ncct, too"
+    assert [told in scan["notes"] for scan in scans] == [False, False, True]
+    assert scans[0]["path"] != scans[2]["path"]
+
+
 def test_lossy_compression_is_flagged(tmp_path):
     folder = made_series(
         tmp_path / "in", edit=lambda ds: setattr(ds, "LossyImageCompression", "01")
@@ -243,6 +285,52 @@ def test_dicom_row_becomes_a_scan_of_its_kind(tmp_path):
 def test_dates_are_shifted_on_request(tmp_path):
     record = prepared(made_series(tmp_path / "in"), tmp_path, date_shift_days=-60)
     assert record["scans"][0]["metadata"]["acquired_at"] == "2023-12-31T10:15:30"
+
+
+def siemens_iterative(ds):
+    """Header of a SAFIRE or ADMIRE reconstruction, for which dcm2niix writes invalid JSON."""
+    ds.Manufacturer, ds.ManufacturerModelName = "SIEMENS", "SOMATOM Force"
+    ds.ConvolutionKernel, ds.KVP, ds.SoftwareVersions = ["J30s", "3"], "120", "VA48A"
+
+
+def test_invalid_json_of_dcm2niix_is_replaced_by_the_headers(tmp_path):
+    folder = made_series(tmp_path / "in", edit=siemens_iterative)
+    scan = prepared(folder, tmp_path)["scans"][0]
+    assert scan["status"] == "ok"
+    assert any("dcm2niix wrote is not valid JSON" in note for note in scan["notes"])
+    facts = scan["metadata"]
+    assert facts["convolution_kernel"] == "J30s\\3"
+    assert (facts["manufacturer"], facts["scanner"]) == ("SIEMENS", "SOMATOM Force")
+    assert (facts["tube_voltage_kv"], facts["software_version"]) == (120.0, "VA48A")
+    assert (facts["slice_thickness_mm"], facts["contrast_phase"]) == (5.0, "none")
+    assert facts["acquired_at"] == "2024-02-29T10:15:30" and facts["lossy"] is False
+
+
+def test_dcm2niix_still_writes_invalid_json_for_that_kernel(tmp_path):
+    """If this fails, dcm2niix was corrected and the test above no longer tests anything."""
+    (series,) = list_series(made_series(tmp_path / "in", edit=siemens_iterative)).series
+    made = convert(series, tmp_path / "work")
+    with pytest.raises(ValueError):
+        json.loads(made.path.with_suffix(".json").read_text())
+
+
+def test_header_fields_of_mr_carry_the_units_of_a_sidecar(tmp_path):
+    def edit(ds):
+        ds.EchoTime, ds.RepetitionTime, ds.InversionTime, ds.FlipAngle = "90", "8000", "", "150"
+        ds.MagneticFieldStrength, ds.SeriesDescription = "1.5", "AX_FLAIR"
+
+    folder = made_series(tmp_path / "in", kind="MR", edit=edit)
+    fields = list_series(folder).series[0].files[0].facts["sidecar"]
+    assert (fields["EchoTime"], fields["RepetitionTime"]) == (0.09, 8.0)
+    assert (fields["FlipAngle"], fields["MagneticFieldStrength"]) == (150.0, 1.5)
+    assert "InversionTime" not in fields and "KVP" not in fields
+
+
+@pytest.mark.parametrize("date", ["00000000", "20241399", "00010101"])
+def test_a_date_that_cannot_be_is_no_date(tmp_path, date):
+    folder = made_series(tmp_path / "in", edit=lambda ds: setattr(ds, "AcquisitionDate", date))
+    scan = prepared(folder, tmp_path, date_shift_days=-60)["scans"][0]
+    assert scan["status"] == "ok" and scan["metadata"]["acquired_at"] is None
 
 
 def test_folder_without_a_scan_is_a_failed_row_with_the_reason(tmp_path):

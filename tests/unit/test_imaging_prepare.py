@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from corelab.imaging import mask_volume_ml, prepare_visit
+from corelab.imaging.brain_quality import brain_rows
 from corelab.provenance.products import file_sha256
 
 AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
@@ -272,6 +273,41 @@ def test_supplied_brain_mask_takes_the_place_of_ours(tmp_path):
     assert record["brain_mask_quality"]["g1"]["source"] == "supplied"
 
 
+def test_a_brain_that_the_field_cuts_off_is_told(tmp_path):
+    cut = dwi()[:, 18:, :]  # 35 mm of the back of the head lie outside
+    record = prepare_visit(
+        [row("dwi", save(tmp_path / "a.nii.gz", cut))], tmp_path / "out", settings={}
+    )
+    (found,) = record["brain_mask_quality"]["g1"]["cut"]
+    assert found["side"] == "posterior" and found["area_cm2"] > 60
+    rows = {one["criterion"]: one for one in brain_rows(record)}
+    assert rows["brain_in_field"]["verdict"] == "fail"
+    assert rows["brain_in_field"]["value"] == "cut posterior"
+    assert "a volume is a lower bound" in rows["brain_in_field"]["reason"]
+
+
+def test_a_whole_brain_is_not_cut_off_in_whatever_box(tmp_path):
+    inside = ellipsoid()
+    tight = tuple(
+        slice(*np.flatnonzero(inside.any(axis=tuple({0, 1, 2} - {k})))[[0, -1]] + [0, 1])
+        for k in range(3)
+    )
+    stripped = np.where(inside, dwi(), 0)
+    images = {"whole": dwi(), "stripped": stripped, "tight": stripped[tight]}
+    for name, voxels in images.items():
+        path = save(tmp_path / f"{name}.nii.gz", voxels)
+        record = prepare_visit([row("dwi", path)], tmp_path / name, settings={})
+        assert record["brain_mask_quality"]["g1"]["cut"] == [], name
+
+
+def test_padding_does_not_hide_a_cut(tmp_path):
+    padded = dwi()
+    padded[:, :, 20:] = 0  # the upper 60 mm were never scanned
+    path = save(tmp_path / "a.nii.gz", padded)
+    record = prepare_visit([row("dwi", path)], tmp_path / "out", settings={})
+    assert [one["side"] for one in record["brain_mask_quality"]["g1"]["cut"]] == ["superior"]
+
+
 def test_visit_of_masks_alone(tmp_path):
     record = prepare_visit(
         [row("mask-infarct", save(tmp_path / "m.nii.gz", lesion()))], tmp_path / "out", settings={}
@@ -370,11 +406,48 @@ def test_frame_times_that_do_not_fit_fail_the_series(tmp_path, times):
     )
 
 
-def test_damaged_sidecar_is_told_and_not_used(tmp_path):
+SIDECARS = {
+    "invalid": (
+        b'{"EchoTime": 0.09, "ReconFilterType": "J30s\\",\n"x": 3}',
+        "cannot be read",
+        None,
+    ),
+    "truncated": (b'{"EchoTime": 0.09, "Repe', "cannot be read", None),
+    "empty": (b"", "cannot be read", None),
+    "binary": (bytes(range(256)), "cannot be read", None),
+    "nested too deep": (b"[" * 100_000, "cannot be read", None),
+    "list": (b'[{"EchoTime": 0.09}]', "holds a list", None),
+    "number": (b"3", "holds a single value", None),
+    "byte order mark": (b'\xef\xbb\xbf{"EchoTime": 0.09}', None, 0.09),
+    "utf-16": ('{"EchoTime": 0.09}'.encode("utf-16"), None, 0.09),
+    "latin-1": (b'{"EchoTime": 0.09, "Name": "Sch\xe4del"}', "read as Latin-1", 0.09),
+    "tab in a text": (b'{"EchoTime": 0.09, "Name": "a\tb"}', None, 0.09),
+    "not a number": (b'{"EchoTime": NaN, "FlipAngle": 90}', "no finite number in EchoTime", None),
+    "infinite": (b'{"EchoTime": 1e999}', "no finite number in EchoTime", None),
+    "text for a number": (b'{"EchoTime": "short"}', "no number", None),
+    "list for a number": (b'{"EchoTime": [0.09]}', "is no single value", None),
+    "b values that are words": (b'{"EchoTime": 0.09, "b_values": "abc"}', None, 0.09),
+}
+
+
+@pytest.mark.parametrize("what", SIDECARS)
+def test_no_sidecar_stops_a_job_and_its_fault_is_a_note(tmp_path, what):
+    content, words, echo_time = SIDECARS[what]
     path = save(tmp_path / "a.nii.gz", dwi())
-    (tmp_path / "a.json").write_text("{")
+    (tmp_path / "a.json").write_bytes(content)
     scan = only(prepare_visit([row("dwi", path)], tmp_path / "out", settings={}))
-    assert scan["status"] == "ok" and "cannot be read" in scan["notes"][0]
+    assert scan["status"] == "ok" and scan["metadata"]["echo_time_s"] == echo_time
+    notes = [note for note in scan["notes"] if words and words in note]
+    assert len(notes) == (words is not None), scan["notes"]
+
+
+@pytest.mark.parametrize("content", [b"0 1000 x", b"0 nan", b"\xff\xfe0", b""])
+def test_damaged_bval_is_a_note(tmp_path, content):
+    path = save(tmp_path / "a.nii.gz", dwi())
+    (tmp_path / "a.bval").write_bytes(content)
+    scan = only(prepare_visit([row("dwi", path)], tmp_path / "out", settings={}))
+    assert scan["status"] == "ok" and scan["metadata"]["b_values"] is None
+    assert "a.bval holds no list of finite numbers and was not used" in scan["notes"]
 
 
 def test_charter_rows_stand_for_each_scan(tmp_path):

@@ -14,6 +14,7 @@ import pytest
 from corelab.imaging import ImageFault, load_image, mask_volume_ml, save_image
 from corelab.imaging.geometry import affine_distance_mm
 from corelab.imaging.nifti import conform, sidecar_path
+from corelab.imaging.values import SHIFTED, checked
 
 SHAPE = (20, 24, 16)
 
@@ -244,6 +245,15 @@ def test_qform_that_contradicts_sform_is_told_and_sform_used(tmp_path):
 
 def test_qform_within_a_tenth_of_a_millimetre_is_not_told(tmp_path):
     assert conform(write(tmp_path, scan(), codes=(1, 2), qform=shifted(0.05))).notes == ()
+
+
+@pytest.mark.parametrize(
+    ("codes", "words"),
+    [((0, 2), "the qform code is 0; the sform alone"), ((1, 0), "the sform code is 0; the qform")],
+)
+def test_an_image_placed_by_one_form_alone_is_accepted_and_told(tmp_path, codes, words):
+    path = write(tmp_path, scan(), codes=codes)
+    assert any(words in note for note in conform(path).notes)
 
 
 def test_output_has_both_forms_equal_with_code_1(tmp_path):
@@ -600,3 +610,51 @@ def test_boolean_mask_becomes_uint8(tmp_path):
         nib.Nifti1Image(ball().astype(np.uint8), np.eye(4)), tmp_path / "m.nii.gz", sidecar=None
     )
     assert nib.load(path).get_data_dtype() == np.uint8
+
+
+# --- shifted intensities ---------------------------------------------------------------------------
+
+
+def _head(background):
+    """A stripped head: fluid 20, tissue 100, lesion 180; and where the head is."""
+    rng = np.random.default_rng(3)
+    grid = np.stack(np.meshgrid(*[np.arange(40) - 19.5] * 3, indexing="ij"))
+    radius = np.sqrt((grid**2).sum(axis=0))
+    image = np.where(radius < 5, 20.0, np.where(grid[0] > 10, 180.0, 100.0))
+    image = image + rng.normal(0, 4, image.shape)
+    return np.where(radius < 17, image, background).astype(np.float32), radius < 17
+
+
+def test_z_scores_of_the_whole_array_get_their_zero_back():
+    image, head = _head(0.0)
+    scores = (image - image[head].mean()) / image[head].std()
+    notes = []
+    shifted, _ = checked(scores, "T1c", "a.nii", notes)
+    assert np.allclose(shifted * image[head].std(), image, atol=1e-3)
+    assert notes[0].startswith(SHIFTED) and "was added" in notes[0]
+
+
+def test_z_scores_of_the_brain_alone_start_at_the_darkest_tissue():
+    image, head = _head(0.0)
+    scores = np.where(head, (image - image[head].mean()) / image[head].std(), 0.0)
+    notes = []
+    shifted, _ = checked(scores, "FLAIR", "a.nii", notes)
+    assert shifted.min() == 0 and not shifted[~head].any() and len(notes) == 1
+    tissue = [float(np.median(shifted[head & (image > level)])) for level in (60, 140)]
+    assert tissue[1] / tissue[0] > 1.4
+
+
+def test_a_head_in_air_below_zero_is_shifted_and_small_undershoot_is_not():
+    rng = np.random.default_rng(4)
+    image, head = _head(0.0)
+    image = np.where(head, image, np.abs(rng.normal(0, 4, image.shape))).astype(np.float32)
+    notes = []
+    shifted, _ = checked((image - 60) / 40, "T1w", "a.nii", notes)
+    assert abs(float(np.median(shifted[~head]))) < 0.15 and notes
+    few = image.copy()
+    few[0, 0, :5] = -3.0
+    notes = []
+    same, _ = checked(few, "T1w", "a.nii", notes)
+    assert (same == few).all() and not notes
+    # ADC is computed from b0, whose ratio to DWI must stay as it is.
+    assert (checked(few - 60, "b0", "a.nii", [])[0] == few - 60).all()

@@ -10,7 +10,7 @@ from corelab.measurement.collect import collect_measurements, flow_rows
 from corelab.measurement.frequency import frequency_map, write_frequency_map
 from corelab.measurement.longitudinal import change_rows, missing_rows
 from corelab.measurement.regions import aspects_rows, load_atlas, read_labels, territory_fractions
-from corelab.measurement.visit import _limit_rows, _location_rows, measure_supplied
+from corelab.measurement.visit import _limit_rows, _location_rows, _mask_rows, measure_supplied
 from corelab.provenance.decisions import append_decision
 from corelab.provenance.products import read_json, write_json
 from corelab.registration import template_image
@@ -326,6 +326,18 @@ def test_pipeline_masks_in_mni_have_aspects_and_readers_masks_have_not(regions):
         rows = _location_rows("01", "a", entry, image, [atlas])
         values = [r["value"] for r in rows if r["endpoint"] == "aspects"]
         assert values == ([] if expected is None else [expected])
+
+
+def test_water_uptake_shares_the_fate_of_the_hypodensity():
+    """No hypodensity from thick slices: its water uptake has the same status and reason."""
+    mask = {"label": "infarct", "source": "pipeline:ncct", "repeat": 1, "scan_ids": ["s"],
+            "status": "not_computable", "reason": "slices of 8.0 mm"}  # fmt: skip
+    rows = _mask_rows("01", "a", mask, None, [])
+    assert [(r["endpoint"], r["status"], r["reason"], r["unit"]) for r in rows] == [
+        ("infarct_volume", "not_computable", "slices of 8.0 mm", "mL"),
+        ("net_water_uptake", "not_computable", "slices of 8.0 mm", "percent"),
+    ]
+    assert len(_mask_rows("01", "a", {**mask, "source": "pipeline:flair"}, None, [])) == 1
 
 
 def test_volume_at_the_thresholds_limits_stands_beside_the_volume():

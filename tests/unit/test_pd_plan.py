@@ -9,8 +9,9 @@ import pandas as pd
 import pytest
 
 from corelab.measurement.selection import Tables
-from corelab.pharmacodynamics import adjust_families, run
+from corelab.pharmacodynamics.multiplicity import adjust_families
 from corelab.pharmacodynamics.outcome_figures import write_figures
+from corelab.pharmacodynamics.plan import run
 from corelab.provenance.exhibits import read_exhibits
 from corelab.study.columns import STATISTICS
 

@@ -11,10 +11,10 @@ import statsmodels.api as sm
 from scipy import stats
 
 from corelab.measurement.selection import Tables
-from corelab.pharmacodynamics import run
 from corelab.pharmacodynamics.comparison import METHODS
 from corelab.pharmacodynamics.missing_visits import impute_normal, rubin
 from corelab.pharmacodynamics.multiplicity import adjust_families
+from corelab.pharmacodynamics.plan import run
 from corelab.pharmacodynamics.skewed import fit_gamma, fit_two_part
 
 N = 80

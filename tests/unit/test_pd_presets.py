@@ -19,9 +19,9 @@ from corelab.measurement.collect import collect_study, write_endpoints
 from corelab.measurement.selection import Tables
 from corelab.measurement.time_windows import serial_rows
 from corelab.phantom.trials import SEED, TRIALS, simulate_trial, write_trials
-from corelab.pharmacodynamics import run
 from corelab.pharmacodynamics.analysis_figures import write_analysis_figure
 from corelab.pharmacodynamics.cohort_flow import FlowError, run_flows
+from corelab.pharmacodynamics.plan import run
 from corelab.pharmacodynamics.plan_record import (
     deviations,
     differs_from_lock,

@@ -238,6 +238,30 @@ def test_ready_made_maps_are_thresholded(written, tmp_path):
     assert "lin2016" in result["registry"]["left_out"]  # there is no map of the delay
 
 
+def test_nothing_rests_on_a_brain_mask_that_failed(done):
+    out, record, _ = done
+    ((grid, quality),) = record["brain_mask_quality"].items()
+    bad = {**record, "brain_mask_quality": {grid: {**quality, "verdict": "fail"}}}
+    result = perfuse_visit(bad, out, settings={})
+    assert result["status"] == "not_computable" and "brain mask" in result["reason"]
+    assert {q["endpoint"]: q["status"] for q in result["quantities"]} == {
+        "core_volume": "not_computable",
+        "hypoperfused_volume": "not_computable",
+    }
+
+
+def test_a_doubtful_brain_mask_is_in_the_reason_of_every_number(done):
+    from corelab.perfusion.visit import _tell_mask
+
+    _, record, _ = done
+    ((grid, quality),) = record["brain_mask_quality"].items()
+    warned = {**record, "brain_mask_quality": {grid: {**quality, "verdict": "warn"}}}
+    result = {"masks": [{"reason": None}], "quantities": [{"reason": "why"}]}
+    _tell_mask(result, warned, {"grid": grid})
+    assert result["masks"][0]["reason"].startswith("the brain mask (from ctp")
+    assert result["quantities"][0]["reason"].startswith("why; the brain mask")
+
+
 def test_series_without_bolus_is_a_status_not_a_crash(written, tmp_path):
     head, _, _ = written
     still = np.repeat(head.signal[..., :1], 20, axis=-1)

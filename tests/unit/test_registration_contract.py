@@ -11,7 +11,7 @@ from scipy import ndimage
 from corelab.registration import BackendMissing, RegistrationFault, registration_settings
 from corelab.registration.preparation import brain_only, coarsened
 from corelab.registration.presets import LIMITS, load_preset
-from corelab.registration.registrar import BACKENDS, Transform, backend_class, registrar
+from corelab.registration.registrar import Transform, backend_class, backends, registrar
 from corelab.registration.template import template_brain_mask, template_image
 from corelab.registration.transforms import Affine, apply_transforms, transform_points
 
@@ -91,6 +91,18 @@ class RegistrarContract:
         assert np.linalg.norm(there - Affine(AFFINE)(points), axis=1).mean() < self.affine_mm
         np.testing.assert_allclose(transform_points(there, found.to_moving), points, atol=1e-6)
 
+    def test_affine_finds_a_head_that_nods(self, tool, fixed, points):
+        # 40 degrees about the left-right axis: beyond the reach of one fit from the centres.
+        truth = rigid_matrix()
+        angle = np.deg2rad(40.0)
+        truth[1:3, 1:3] = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+        truth[:2, 0], truth[0, :2] = (1, 0), (1, 0)
+        found = tool.affine(fixed, moved_by(truth, fixed), first_pass=True)
+        error = np.linalg.norm(
+            transform_points(points, found.to_fixed) - Affine(truth)(points), axis=1
+        )
+        assert error.mean() < self.affine_mm
+
     def test_what_the_metric_mask_hides_has_no_say(self, tool, fixed, points):
         moving = moved_by(AFFINE, fixed)
         clean = np.array(moving.dataobj)
@@ -155,6 +167,21 @@ class TestGreedy(RegistrarContract):
     backend = "greedy"
 
 
+class TestAntsGreedy(RegistrarContract):
+    backend = "ants_greedy"
+
+    def test_linear_fits_are_those_of_ants_and_the_deformable_one_is_greedy_s(self, tool, fixed):
+        moving = moved_by(AFFINE, fixed)
+        parts = [
+            registrar(registration_settings({"preset": "testing", "backend": backend}))
+            for backend in ("ants", "greedy")
+        ]
+        linear = tool.affine(fixed, moving)
+        np.testing.assert_array_equal(linear.matrix, parts[0].affine(fixed, moving).matrix)
+        bent = [part.deformable(fixed, moving, start=AFFINE) for part in (tool, parts[1])]
+        np.testing.assert_array_equal(bent[0].warp.displacement_mm, bent[1].warp.displacement_mm)
+
+
 class TestFlirt(RegistrarContract):
     backend = "flirt"
 
@@ -173,7 +200,10 @@ def test_missing_program_is_told_and_not_replaced(backend, monkeypatch):
 def test_every_preset_has_steps_for_every_backend():
     for name in ("testing", "fast", "precise", "jcog0911a2"):
         preset = load_preset(name)
-        for backend in BACKENDS:
+        for backend in backends():
+            assert preset.lesion(backend) and preset.lesion_margin_mm(backend) > 0
+            if backend == "ants_greedy":
+                continue  # its steps are those of ants and greedy
             fits = ["rigid", "affine"] + ["affine_first"] * preset.has_deformable
             if preset.has_deformable and backend != "flirt":
                 fits += ["deformable_first", "deformable"]

@@ -114,6 +114,21 @@ def test_a_failed_fit_is_drawn_and_a_subject_without_images_is_told(study):
     assert table.loc[0, "status"] == "not_computable"
 
 
+def test_a_warning_ranks_before_sound_fits_and_stands_on_the_tile(study):
+    from corelab.registration.figures import _tile_words
+
+    folder, visits, normalised = study
+    quality = {**normalised["quality"], "ventricle_offset_mm": 5.04, "dice": 0.99}
+    warned = {**normalised, "participant_id": "02", "quality": quality, "warning": "walls 5 mm off"}
+    table = quality_table(
+        [quality_figures(visits, record, folder) for record in (normalised, warned)]
+    )
+    assert table["participant_id"].tolist() == ["02", "01"]
+    assert table.loc[0, "warning"] == "walls 5 mm off"
+    assert table.loc[0, "ventricle_offset_mm"] == 5.04
+    assert "ventricles 5.0 mm off" in _tile_words(table.to_dict("records")[0])
+
+
 def test_the_edges_lie_on_the_scan_when_the_fit_is_right(study):
     from corelab.registration.figures import _planes, _template_planes, template_edges
 
@@ -183,3 +198,17 @@ class TestSharedBrainMasks:
         record = self.record(tmp_path, source="FLAIR", verdict="fail")
         found = share_brain_masks(record, tmp_path)["brain_mask_quality"]["g2"]
         assert found["source"] == "T1w of g1"
+
+    def test_rows_of_the_masks_are_in_the_acquisition_table(self, tmp_path):
+        (tmp_path / "derivatives").mkdir()
+        record = self.record(tmp_path, verdict="warn", status="failed")
+        scan = {"scan_id": "s2", "kind": "b0", "grid": "g2", "status": "ok", "label": None}
+        record |= {"scans": [scan], "acquisition": [{"criterion": "readable"}]}
+        record["brain_mask_quality"]["g2"] |= {"kind": "b0", "cut": []}
+        rows = share_brain_masks(record, tmp_path)["acquisition"]
+        assert [(row["criterion"], row.get("verdict")) for row in rows] == [
+            ("readable", None),
+            ("brain_mask", "fail"),
+            ("brain_in_field", "pass"),
+        ]
+        assert rows[1]["value"] == 216.0 and "check it" in rows[1]["reason"]

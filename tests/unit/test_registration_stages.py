@@ -218,6 +218,7 @@ class TestNormaliseSubject:
         assert record["quality"]["dice"] > 0.93
         assert record["quality"]["folds"] == 0
         assert record["visits"]["day5"]["status"] == "ok"
+        assert record["settings"]["backend"] == "ants_greedy"
 
     def test_every_chain_leads_to_the_truth_in_both_directions(self, study):
         folder, visits, record = study
@@ -288,6 +289,18 @@ class TestNormaliseSubject:
         assert record["masks"][0]["reason"].startswith("no registration to MNI: dice")
         assert not list(tmp_path.rglob("*space-MNI*label-infarct_desc-r1*"))
         assert record["transforms"] == {}
+
+    def test_ventricles_off_the_template_s_are_a_warning_of_the_fit_and_of_its_masks(
+        self, study, tmp_path
+    ):
+        folder, visits, _ = study
+        shutil.copytree(folder / "derivatives", tmp_path / "derivatives")
+        strict = {**TESTING, "limits": {"ventricle_offset_mm_max": 0.0}}
+        record = normalise_subject([visits[0]], tmp_path, settings=strict, visit_order=["baseline"])
+        assert record["status"] == "ok" and record["reason"] is None
+        assert record["quality"]["ventricle_offset_mm"] > 0
+        assert "ventricles' wall lies" in record["warning"]
+        assert [(m["status"], m["reason"]) for m in record["masks"]] == [("ok", record["warning"])]
 
     def test_thick_slices_are_never_fitted_deformably(self, study):
         folder, visits, _ = study

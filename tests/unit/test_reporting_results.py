@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -37,6 +38,31 @@ def test_attention_lists_every_planted_fault_most_serious_first(results):
     assert "visit day5 not done" in text
     assert "Analysis growth-by-dose: 1 statistic not computable (the data do not bend)" in text
     assert att.flagged_subjects(results) == {"S-02": "error", "S-05": "error", "S-03": "warning"}
+
+
+def test_a_doubtful_brain_mask_and_a_cut_off_brain_need_attention_and_are_on_the_desk(results):
+    from corelab.reporting.review import sheets
+
+    who = results.visits[0]
+    rows = [
+        {"participant_id": who.participant_id, "visit": who.visit, "kind": "dwi", "verdict": "fail"}
+        | {"criterion": criterion, "value": value, "limit": limit, "reason": reason}
+        for criterion, value, limit, reason in (
+            ("brain_mask", "739", "900 to 1800 mL", "the brain mask (from dwi, 739 mL) is odd"),
+            ("brain_in_field", "cut superior", "whole", "the field of view ends within the brain"),
+        )
+    ]
+    acquisition = pd.concat([results.acquisition, pd.DataFrame(rows)], ignore_index=True)
+    found = replace(results, acquisition=acquisition)
+    texts = {item.text for item in att.attention(found) if item.severity == "warning"}
+    told = [text for text in texts if rows[0]["reason"] in text or rows[1]["reason"] in text]
+    assert len(told) == 2 and not any("charter" in text for text in told)
+    (sheet,) = [
+        one
+        for one in sheets(found)
+        if (one.participant_id, one.visit) == (who.participant_id, who.visit)
+    ]
+    assert set(told) <= set(sheet.concerns)
 
 
 def test_flow_adds_up_and_is_chained_whatever_the_order_of_its_rows(tmp_path):

@@ -13,6 +13,7 @@ import pytest
 from scipy import ndimage
 
 from corelab.imaging import load_image, save_image
+from corelab.imaging.values import SHIFTED
 from corelab.registration.transforms import write_affine
 from corelab.segmentation import Segmenter, segment_visit
 from corelab.segmentation.external import BackendError, ExternalSegmenter
@@ -49,6 +50,7 @@ def pictures():
         "T1c": noisy(np.where(LESION & (Y > 0), 220.0, 130.0) * normal, 3, 8),
         "T2w": noisy(np.where(LESION, 250.0, 160.0) * normal, 6, 9),
         "mask-chronic": (LESION & (Y > 5)).astype(float),
+        "mask-infarct": LESION.astype(float),
     }
 
 
@@ -190,15 +192,20 @@ def test_glioma_on_one_grid_adds_up(study):
     assert [(m["label"], m["status"]) for m in found] == [
         ("enhancing", "ok"),
         ("oedema", "ok"),
+        ("necrosis", "ok"),
+        ("nonenhancing", "not_computable"),
+        ("tumourcore", "ok"),
         ("whole-tumour", "ok"),
     ]
-    volumes = [mask["quality"]["volume_ml"] for mask in found]
-    assert volumes[0] > 3
-    assert volumes[1] > 3
-    assert volumes[2] == volumes[0] + volumes[1]
-    assert found[2]["path"].endswith("_label-wholetumour_mask.nii.gz")
+    volumes = {mask["label"]: mask["quality"].get("volume_ml") for mask in found}
+    assert volumes["enhancing"] > 3 and volumes["oedema"] > 3
+    assert volumes["tumourcore"] == volumes["enhancing"] + volumes["necrosis"]
+    assert volumes["whole-tumour"] == pytest.approx(volumes["tumourcore"] + volumes["oedema"])
+    assert found[5]["path"].endswith("_label-wholetumour_mask.nii.gz")
+    assert found[4]["path"].endswith("_label-tumourcore_mask.nii.gz")
+    assert "counted as oedema" in found[3]["reason"] and found[3]["path"] is None
     assert {mask["kind"] for mask in found} == {"T1c"}
-    assert found[2]["scan_ids"] == ["01-T1c", "01-T1w", "01-FLAIR"]
+    assert found[5]["scan_ids"] == ["01-T1c", "01-T1w", "01-FLAIR"]
 
 
 def test_glioma_with_a_part_missing(study):
@@ -207,14 +214,29 @@ def test_glioma_with_a_part_missing(study):
     assert [(m["label"], m["status"]) for m in only] == [("enhancing", "ok")]
     assert "no_t1" in only[0]["quality"]["flags"]
     t2 = segment_visit(prepared("T2w"), folder, disease="glioma")["masks"]
-    assert [(m["label"], m["quality"]["flags"]) for m in t2] == [("oedema", ["t2_only"])]
+    assert [(m["label"], m["quality"]["flags"]) for m in t2] == [
+        ("oedema", ["core_included", "t2_only"])
+    ]
     broken = segment_visit(prepared("T1c", "FLAIR", failed=("T1c",)), folder, disease="glioma")
     assert [(m["label"], m["status"]) for m in broken["masks"]] == [
         ("enhancing", "failed"),
         ("oedema", "ok"),
+        ("necrosis", "not_computable"),
+        ("nonenhancing", "not_computable"),
+        ("tumourcore", "not_computable"),
         ("whole-tumour", "not_computable"),
     ]
-    assert "truncated" in broken["masks"][2]["reason"]
+    assert "core_included" in broken["masks"][1]["quality"]["flags"]
+    assert "truncated" in broken["masks"][5]["reason"]
+
+
+def test_shifted_intensities_are_on_the_row(study):
+    folder, prepared = study
+    record = prepared("T1c")
+    record["scans"][0]["notes"] = [f"{SHIFTED} (down to -2): 2 was added so that no signal is 0"]
+    (found,) = segment_visit(record, folder, disease="glioma")["masks"]
+    assert "intensities_shifted" in found["quality"]["flags"]
+    assert "T1c: negative intensities" in found["reason"]
 
 
 def test_other_grids_come_through_the_transforms(study):
@@ -231,11 +253,77 @@ def test_other_grids_come_through_the_transforms(study):
         "g2": {"to": "g1", "path": "g2.mat", "status": "ok"},
     }
     found = segment_visit(record, folder, disease="glioma")["masks"]
-    whole = np.asarray(load_image(folder / found[2]["path"], kind="mask-x").dataobj) > 0
+    (path,) = [mask["path"] for mask in found if mask["label"] == "whole-tumour"]
+    whole = np.asarray(load_image(folder / path, kind="mask-x").dataobj) > 0
     assert 2 * (whole & LESION).sum() / (whole.sum() + LESION.sum()) > 0.85
     record["transforms"] = {}
     trusted = segment_visit(record, folder, disease="glioma")["masks"]
     assert "by the headers alone" in trusted[1]["reason"]
+
+
+def judged(record, **quality):
+    """The record with what the prepare stage says of the brain mask of g1."""
+    own = {"source": "dwi", "kind": "dwi", "volume_ml": 1000.0, "verdict": "pass", "cut": []}
+    return {**record, "brain_mask_quality": {"g1": {**own, **quality}}}
+
+
+def test_nothing_rests_on_a_brain_mask_that_failed(study):
+    folder, prepared = study
+    record = judged(prepared("b0", "dwi", "FLAIR", "ncct"), volume_ml=431.0, verdict="fail")
+    masks = segment_visit(record, folder, disease="stroke")["masks"]
+    assert masks and {mask["status"] for mask in masks} == {"not_computable"}
+    assert all("brain mask (from dwi, 431 mL)" in mask["reason"] for mask in masks)
+
+
+@pytest.mark.parametrize(
+    "quality", [{"verdict": "pass"}, {"verdict": "fail", "source": "supplied"}]
+)
+def test_a_sound_or_supplied_brain_mask_carries_a_number(study, quality):
+    folder, prepared = study
+    record = judged(prepared("b0", "dwi"), **quality)
+    assert {m["status"] for m in segment_visit(record, folder, disease="stroke")["masks"]} == {"ok"}
+
+
+def test_a_failed_brain_mask_of_another_grid_does_not_take_its_scan_away(study):
+    folder, prepared = study
+    record = prepared("dwi", "adc", affines={"adc": AFFINE @ np.diag([1.0, 1, 1.001, 1])})
+    bad = {"source": "adc", "kind": "adc", "volume_ml": 300.0, "verdict": "fail", "cut": []}
+    record["brain_mask_quality"] = {"g2": bad}
+    mask = segment_visit(record, folder, disease="stroke")["masks"][0]
+    assert mask["status"] == "ok" and mask["scan_ids"] == ["01-dwi", "01-adc"]
+
+
+def test_a_doubtful_mask_and_a_brain_cut_off_are_flags_and_reasons(study):
+    folder, prepared = study
+    cut = [{"side": "superior", "area_cm2": 90.0, "outside_mm": 12.5}]
+    record = judged(prepared("b0", "dwi"), verdict="warn", volume_ml=739.0, cut=cut)
+    mask = segment_visit(record, folder, disease="stroke")["masks"][0]
+    assert mask["status"] == "ok"
+    assert {"brain_mask_doubtful", "brain_cut_off"} <= set(mask["quality"]["flags"])
+    assert "739 mL" in mask["reason"] and "a volume is a lower bound" in mask["reason"]
+
+
+@pytest.mark.parametrize(
+    ("disease", "kinds", "rows"),
+    [
+        ("stroke", ("dwi", "adc", "T2w"), [("infarct", "pipeline:t2w")]),
+        ("stroke", ("T2w",), [("infarct", "pipeline:t2w")]),
+        ("stroke", ("T1w", "T2w"), [("infarct", "pipeline:t2w")]),
+        ("stroke", ("T1w",), [("infarct", "pipeline:t1w")]),
+        ("stroke", ("dwi", "adc", "T1w"), []),
+        ("stroke", ("T2w", "mask-infarct"), []),
+        ("stroke", (), []),
+        ("glioma", ("T2w",), []),
+        ("glioma", ("ncct",), [("whole-tumour", "pipeline:ncct")]),
+        ("glioma", ("T1w", "dwi"), [("whole-tumour", "pipeline:t1w")]),
+    ],
+)
+def test_an_image_that_nothing_segments_is_a_row_with_the_reason(study, disease, kinds, rows):
+    folder, prepared = study
+    masks = segment_visit(prepared(*kinds), folder, disease=disease)["masks"]
+    silent = [mask for mask in masks if "no method segments" in (mask["reason"] or "")]
+    assert [(mask["label"], mask["source"]) for mask in silent] == rows
+    assert all(mask["status"] == "not_computable" and mask["path"] is None for mask in silent)
 
 
 def test_same_bytes_twice_and_settings_count(study):
@@ -250,7 +338,7 @@ def test_same_bytes_twice_and_settings_count(study):
         record,
         folder,
         disease="stroke",
-        settings={"infarct": {"adc_seed_below_mm2_s": 1e-5, "z_conspicuous": 999.0}},
+        settings={"infarct": {"adc_seed_below_mm2_s": 1e-5, "dwi_local_z": 999.0}},
     )["masks"][0]
     assert none["status"] == "ok"
     assert none["quality"]["volume_ml"] == 0.0

@@ -459,3 +459,23 @@ def test_trial_criteria_name_visits_and_columns_that_exist(tmp_path):
     study = study_of(tmp_path, config, participants=PEOPLE, scans=DWI_ONLY)
     columns = [finding.column for finding in errors(study.findings)]
     assert columns == ["acquisition.trial.windows.day55", "acquisition.trial.treated_at_column"]
+
+
+def test_two_dicom_folders_of_one_visit_need_no_repeat(tmp_path):
+    for name in ("ct", "dwi"):
+        (tmp_path / name).mkdir()
+    sheet = "participant_id|visit|kind|path\n1|v|dicom|ct\n1|v|dicom|dwi"
+    study = study_of(tmp_path, participants="participant_id\n1", scans=sheet)
+    assert study.sound, messages(study)
+    assert [(row["scan_id"], row["repeat"]) for row in study.scans] == [
+        ("sub-1_ses-v_dicom", 1),
+        ("sub-1_ses-v_dicom_run-2", 1),
+    ]
+
+
+def test_one_dicom_folder_named_twice_is_an_error(tmp_path):
+    (tmp_path / "ct").mkdir()
+    sheet = "participant_id|visit|kind|path\n1|v|dicom|ct\n1|v|dicom|ct"
+    assert "listed twice" in messages(
+        study_of(tmp_path, participants="participant_id\n1", scans=sheet)
+    )

@@ -64,6 +64,7 @@ def test_upenn_gbm_by_its_published_names(tmp_path):
     assert masks.to_dict() == {
         "mask-enhancing": "4",
         "mask-oedema": "2",
+        "mask-tumourcore": "1,4",
         "mask-whole-tumour": "1,2,4",
     }
     images = frame[~frame["kind"].str.startswith("mask-")]

@@ -19,6 +19,7 @@ os.environ |= {
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
+from corelab.measurement.recovery_targets import targets_of
 from corelab.measurement.time_windows import serial_pairs
 from corelab.provenance.cluster import mend_status_command
 from corelab.provenance.digest import digest_of_script
@@ -39,6 +40,7 @@ from corelab.provenance.progress import Progress, closing_lines, expected, scan_
 from corelab.study.columns import DRAWN_TYPES, OUTCOME_TYPES
 from corelab.study.findings import errors
 from corelab.study.model import BLOCKS, StudyError, load_study
+from corelab.study.models import configured_models, model_files
 from corelab.study.presets import with_preset
 from corelab.study.naming import session_entity, subject_entity
 from corelab.study.plan_figures import KINDS as FIGURE_KINDS, figure_kinds
@@ -347,6 +349,32 @@ def noise_repeats():
     ]
 
 
+def planted_records():
+    """Records of the visits that lesions are planted into: those with a kind that a segmenter serves."""
+    asked = STUDY.config["recovery"]
+    disease = STUDY.config["study"]["disease"]
+    found = []
+    for key, ids in VISITS.items():
+        kinds = {row["kind"] for row in STUDY.visit_rows(*ids)}
+        # What a DICOM folder holds is known once it is prepared.
+        there = "dicom" in kinds or targets_of(disease, kinds, asked)
+        # A visit that is named gets a row in any case, with the reason.
+        if ids[0] in asked["subjects"] or (there and not asked["subjects"]):
+            found.append(key)
+    return [
+        under("recovery", f"{subject}_{session}.json")
+        for subject, session in found[: asked["max_visits"]]
+    ]
+
+
+def recovery_products():
+    """Tables and figure of the target recovery."""
+    tables = [
+        under("quality", f"{name}.tsv") for name in ("recovery", "recovery_summary")
+    ]
+    return [*tables, under("exhibits", "recovery.json")]
+
+
 def noise_stages(wildcards):
     """What a repeat of a subject goes by: the blocks of the config of all its stages."""
     blocks = ("registration", "segmentation", "perfusion", "measurement", "atlases")
@@ -382,6 +410,17 @@ def program_files():
         file
         for backend in STUDY.config["segmentation"].get("external", [])
         for file in backend.get("files", [])
+    ] + network_files("segmentation.")
+
+
+def network_files(block):
+    """Files of the networks that a block of the config names; a missing one is a finding."""
+    return [
+        str(file)
+        for key, weights in configured_models(STUDY.config)
+        if key.startswith(block)
+        for file in model_files(weights)
+        if file.is_file()
     ]
 
 
@@ -562,6 +601,11 @@ def simulated_trial():
     return {key: value for key, value in settings.items() if key != "scanner_scale"}
 
 
+def shape_files():
+    """Masks that give the infarcts of the simulated trial their shapes."""
+    return [path for path in simulated_trial().get("shapes", []) if path != "model"]
+
+
 def scale_of(path):
     """Scale error of the scanner that a simulated phantom scan is from."""
     row = inserts_of(path)[0]
@@ -632,9 +676,21 @@ def inputs_fingerprint():
 # Memory (MB) and run time (minutes) of a job, as base + share per MB of its (compressed) scans. From
 # the demo's benchmark files (largest: prepare 470 MB, segment 250, perfuse 690, normalise 770,
 # measure 150 MB, with 26 MB of scans), with room for twice of that; each attempt gets as much again.
+# What a network holds in memory for a whole head; its weights are small.
+NETWORK_MB = 1600
 COSTS = {
-    "prepare": {"mb": 800, "mb_per_mb": 12, "min": 20, "min_per_mb": 1.0},
-    "segment": {"mb": 600, "mb_per_mb": 8, "min": 10, "min_per_mb": 0.3},
+    "prepare": {
+        "mb": 800 + NETWORK_MB * bool(network_files("brain_extraction.")),
+        "mb_per_mb": 12,
+        "min": 20,
+        "min_per_mb": 1.0,
+    },
+    "segment": {
+        "mb": 600 + NETWORK_MB * bool(network_files("segmentation.")),
+        "mb_per_mb": 8,
+        "min": 10,
+        "min_per_mb": 0.3,
+    },
     "perfuse": {"mb": 900, "mb_per_mb": 16, "min": 20, "min_per_mb": 1.5},
     "normalise": {"mb": 1800, "mb_per_mb": 8, "min": 60, "min_per_mb": 0.5},
     "measure": {"mb": 500, "mb_per_mb": 6, "min": 10, "min_per_mb": 0.2},
@@ -720,6 +776,7 @@ def exhibits():
         *(under("exhibits", f"map_{name}.json") for name in FREQUENCY_MAPS),
         *[under("exhibits", "registration.json")] * bool(quality_records()),
         *[under("exhibits", "noise_floor.json")] * bool(noise_repeats()),
+        *[under("exhibits", "recovery.json")] * STUDY.config["recovery"]["report"],
         under("exhibits", "plan.json"),
         *[under("exhibits", "trial.json")] * bool(STUDY.config["trial"]),
         *(under("exhibits", f"pharmacodynamics_{name}.json") for name in DRAWN),
@@ -757,6 +814,10 @@ def upstream(*names):
     ]
     found = images * (names != ("phantom",))
     found += measured * bool({"endpoints", "statistics"} & set(names))
+    found += planted_records() * (
+        "recovery" in names
+        or (STUDY.config["recovery"]["report"] and "statistics" in names)
+    )
     return found + analysed * ("statistics" in names)
 
 
@@ -769,6 +830,7 @@ def targets(*names):
             *records("prepare", "segment", "perfuse", "normalise"),
             *contact_sheets(),
         ],
+        "recovery": recovery_products(),
         "endpoints": [
             MEASUREMENTS,
             under("endpoints", "acquisition.tsv"),

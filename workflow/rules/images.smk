@@ -6,6 +6,7 @@ rule prepare:
     input:
         GATE,
         scans=visit_files,
+        network=network_files("brain_extraction."),
     output:
         record=stage("prepare", "{subject}", "{session}"),
     log:
@@ -23,6 +24,7 @@ rule prepare:
         folder=study_folder,
         acquisition=scan_criteria(),
         dicom=STUDY.config["dicom"],
+        brain_extraction=STUDY.config["brain_extraction"],
         registration=STUDY.config["registration"],
         code=code("prepare"),
     message:

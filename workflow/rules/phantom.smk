@@ -5,6 +5,7 @@ rule simulate_scan:
     """Simulate one scan of the trial from its seed."""
     input:
         GATE,
+        shapes=shape_files(),
     output:
         image=under("phantom", "{scan}.nii.gz"),
         sidecar=under("phantom", "{scan}.json"),
@@ -104,6 +105,7 @@ rule simulate_truth:
     """Write the truth of every measurement of the simulated trial."""
     input:
         GATE,
+        shapes=shape_files(),
     output:
         truth=under("phantom", "truth.tsv"),
     log:

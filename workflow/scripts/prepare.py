@@ -12,7 +12,8 @@ def main(snakemake):
         from corelab.registration import align_visit, share_brain_masks
 
         params, folder = snakemake.params, Path(snakemake.params.folder)
-        settings = {"acquisition": params.acquisition, "dicom": params.dicom}
+        blocks = ("acquisition", "dicom", "brain_extraction")
+        settings = {block: getattr(params, block) for block in blocks}
         record = prepare_visit(params.rows, folder, settings=settings)
         record = align_visit(record, folder, settings=params.registration)
         record = share_brain_masks(record, folder)

@@ -9,7 +9,7 @@ def main(snakemake):
 
         from corelab.provenance.products import read_json
         from corelab.provenance.records import write_record
-        from corelab.segmentation.readers import consensus_masks, oedema_masks
+        from corelab.segmentation.readers import consensus_masks, derived_masks
         from corelab.segmentation.visit import segment_visit
 
         params, folder = snakemake.params, Path(snakemake.params.folder)
@@ -19,7 +19,7 @@ def main(snakemake):
         record = segment_visit(prepared, folder, disease=params.disease, settings=settings)
         record["masks"] += consensus_masks(prepared, folder, settings=consensus)
         if params.disease == "glioma":
-            record["masks"] += oedema_masks(prepared, record["masks"], folder)
+            record["masks"] += derived_masks(prepared, record["masks"], folder)
         write_record(record, folder, snakemake.output.record)
 
 

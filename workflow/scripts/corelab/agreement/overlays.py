@@ -24,6 +24,9 @@ BACKGROUND = {
     "enhancing": ("T1c",),
     "oedema": ("FLAIR", "T2w"),
     "whole-tumour": ("FLAIR", "T2w", "T1c"),
+    "necrosis": ("T1c",),
+    "nonenhancing": ("T1c", "FLAIR", "T2w"),
+    "tumourcore": ("T1c",),
 }
 
 

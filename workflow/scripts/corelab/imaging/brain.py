@@ -397,7 +397,7 @@ def _peeled(
     deep = mask & (depth < -6)
     if not deep.any():
         return mask
-    fluid = mask & (level > 1.2 * float(np.median(level[deep]))) & (depth > -4) & (away > -1.5)
+    fluid = mask & (level > 1.2 * float(np.median(level[deep]))) & (depth > -4) & (away > -2.5)
     if not fluid.any():
         return mask
     within = [*sizes[:2], _FAR_MM] if sizes[2] > 3 else sizes

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from corelab.imaging.dicom import (
 )
 from corelab.imaging.faults import ImageFault
 from corelab.imaging.nifti import sidecar_path
+from corelab.imaging.sidecars import read_b_values, read_sidecar
 
 #: Endings that dcm2niix gives to images which are not the magnitude.
 _NOT_MAGNITUDE = ("_ph", "_real", "_imaginary", "_fieldmaphz", "_phMag")
@@ -36,6 +38,8 @@ _NOT_MAGNITUDE = ("_ph", "_real", "_imaginary", "_fieldmaphz", "_phMag")
 _NAMED = 20
 #: A gap this many times the median slice distance cannot be bridged by interpolation.
 _MISSING_SLICES = 2.5
+#: Slice distances that differ by less than this share are equal but for rounding.
+_SAME_STEP = 0.005
 
 
 @dataclass(frozen=True)
@@ -114,9 +118,11 @@ def rows_of_folder(
             out.append({**row, **shared, "kind": kind, "fault": fault})
             out[-1]["dicom"] = described(listing, {})
             continue
-        _complete_sidecar(series, converted, int(settings.get("date_shift_days") or 0))
+        shift_days = int(settings.get("date_shift_days") or 0)
+        more_notes = _complete_sidecar(series, converted, shift_days)
         record = described(listing, {series.uid: converted})
-        notes = [*converted.notes, *_notes(series, listing)]
+        notes = [*converted.notes, *more_notes, *_notes(series, listing)]
+        notes += _spacing_notes(series, converted.path)
         for own_kind, path, more in _split_diffusion(kind, converted.path):
             made = {**row, **shared, "kind": own_kind, "path": str(path), "notes": [*notes, *more]}
             out.append({**made, "dicom": record})
@@ -224,8 +230,14 @@ def _run_dcm2niix(inputs: Path, outputs: Path) -> tuple[str, str, str]:
         args="-g i -l o",
     )
     command = interface.cmdline.replace(str(inputs), "IN").replace(str(outputs), "OUT")
-    result = interface.run()
-    printed = str(result.runtime.stdout)
+    try:
+        printed = str(interface.run().runtime.stdout)
+    except RuntimeError as error:  # Nipype's word for an exit status other than 0
+        last = str(error).strip().splitlines()[-1:] or ["no output"]
+        raise ImageFault(
+            f"dcm2niix stopped with an error ({last[0]})",
+            "export the series again, or convert it elsewhere and name the NIfTI file",
+        ) from None
     words = printed.split("version ", 1)
     return command, words[1].split()[0] if len(words) > 1 else "unknown", printed
 
@@ -293,15 +305,31 @@ def _to_dicom(affine: NDArray[Any], orientation: Sequence[float]) -> NDArray[Any
     return nib.orientations.io_orientation(relative)
 
 
-def _complete_sidecar(series: Series, converted: Converted, shift_days: int) -> None:
-    """Add what only the headers know: moment of acquisition, times of the frames, losses."""
+def _complete_sidecar(series: Series, converted: Converted, shift_days: int) -> list[str]:
+    r"""Write a valid sidecar with what the headers know; return what was wrong with dcm2niix's.
+
+    Added are the moment of acquisition, the times of the frames, losses, and every field that is
+    missing. dcm2niix writes invalid JSON for some headers (v1.0.20260724 does not escape the last
+    backslash of a Siemens kernel ``J30s\3``); the fields then come from the headers alone.
+    """
     path = converted.path
     file = sidecar_path(path)
-    content = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    content, notes = read_sidecar(path)
+    if notes and not content:
+        notes = [
+            "the sidecar that dcm2niix wrote is not valid JSON; its fields were taken from the "
+            "DICOM headers"
+        ]
+    for name, value in series.files[0].facts.get("sidecar", {}).items():
+        if name != "SequenceName" or "PulseSequenceName" not in content:
+            content.setdefault(name, value)
     moment = series.files[0].facts.get("acquired_at")
     if moment is not None:
-        shifted = datetime.datetime.fromisoformat(moment) + datetime.timedelta(days=shift_days)
-        content["AcquisitionDateTime"] = shifted.isoformat()
+        content.pop("AcquisitionDateTime", None)
+        # A date of year 1, which some anonymisers write, cannot be shifted back.
+        with suppress(OverflowError):
+            shifted = datetime.datetime.fromisoformat(moment) + datetime.timedelta(days=shift_days)
+            content["AcquisitionDateTime"] = shifted.isoformat()
     content["lossy"] = series.lossy
     content["PixelProof"] = converted.proof
     if not series.files[0].facts.get("contrast"):
@@ -311,6 +339,7 @@ def _complete_sidecar(series: Series, converted: Converted, shift_days: int) -> 
     if times is not None and len(image.shape) == 4 and image.shape[3] == len(times):
         content["frame_times_s"] = times
     file.write_text(json.dumps(content), encoding="utf-8")
+    return notes
 
 
 def _split_diffusion(kind: str, path: Path) -> list[tuple[str, Path, list[str]]]:
@@ -320,10 +349,12 @@ def _split_diffusion(kind: str, path: Path) -> list[tuple[str, Path, list[str]]]
     what scanners export under that name.
     """
     image: Any = nib.load(path)
-    table = sidecar_path(path).with_suffix(".bval")
-    if kind != "dwi" or len(image.shape) < 4 or not table.exists():
+    if kind != "dwi" or len(image.shape) < 4:
         return [(kind, path, [])]
-    b_values = np.array([float(part) for part in table.read_text().split()])
+    listed, faults = read_b_values(path)
+    if listed is None:
+        return [(kind, path, faults)]
+    b_values = np.array(listed)
     if b_values.shape != (image.shape[3],) or b_values.max() < 100:
         return [(kind, path, [])]
     voxels = image.get_fdata(dtype=np.float32)
@@ -333,7 +364,7 @@ def _split_diffusion(kind: str, path: Path) -> list[tuple[str, Path, list[str]]]
     if low.any():
         parts["b0"] = (voxels[..., low].mean(axis=3), 0.0, int(low.sum()))
     out = []
-    content = json.loads(sidecar_path(path).read_text(encoding="utf-8"))
+    content, _ = read_sidecar(path)
     for own_kind, (values, b_value, count) in parts.items():
         file = path.with_name(f"{own_kind}.nii")
         nib.save(nib.Nifti1Image(values.astype(np.float32), image.affine), file)
@@ -396,12 +427,23 @@ def _notes(series: Series, listing: Listing) -> list[str]:
     if damaged:
         names = ", ".join(file.name for file in damaged[:5])
         notes.append(f"{len(damaged)} damaged files were left out: {names}")
-    steps = slice_distances_mm(series)
-    if steps and max(steps) > 1.05 * min(steps):
-        notes.append(f"slices lie {min(steps):g} to {max(steps):g} mm apart")
     if listing.identifying:
         notes.append(f"identifying tags are filled: {', '.join(listing.identifying)}")
     return notes
+
+
+def _spacing_notes(series: Series, image: Path) -> list[str]:
+    """Slice distances that differ by more than rounding, and what that does to a volume."""
+    steps = slice_distances_mm(series)
+    if not steps or max(steps) - min(steps) <= _SAME_STEP * max(steps):
+        return []
+    note = f"slices lie {min(steps):g} to {max(steps):g} mm apart"
+    loaded: Any = nib.load(image)
+    given, mean = float(loaded.header.get_zooms()[2]), float(np.mean(steps))
+    error = 100 * (given / mean - 1)
+    if "_Eq" not in image.stem and abs(error) >= 0.05:
+        note += f"; the image has {given:g} mm throughout, which makes volumes {error:+.1f} % wrong"
+    return [note]
 
 
 def _is_damaged(file: DicomFile) -> bool:

@@ -7,6 +7,7 @@ the rest goes on. Values of identifying tags are never repeated, only that they 
 
 from __future__ import annotations
 
+import datetime
 import hashlib
 import math
 import re
@@ -380,6 +381,45 @@ def _facts(dataset: Any) -> dict[str, Any]:
         "frames": int(dataset.get("NumberOfFrames") or 1),
         "slope": _float(dataset.get("RescaleSlope")),
         "patient": _patient(dataset),
+        "sidecar": _sidecar_fields(dataset, timing, echo),
+    }
+
+
+def _sidecar_fields(dataset: Any, timing: Any, echo: Any) -> dict[str, Any]:
+    """Header values under their names in a BIDS sidecar (times in seconds), where they are given.
+
+    For a series whose sidecar by dcm2niix lacks them or is no valid JSON.
+    """
+    times = {
+        "EchoTime": dataset.get("EchoTime") or echo.get("EffectiveEchoTime"),
+        "RepetitionTime": timing.get("RepetitionTime"),
+        "InversionTime": dataset.get("InversionTime"),
+    }
+    numbers = {
+        "FlipAngle": timing.get("FlipAngle") or dataset.get("FlipAngle"),
+        "MagneticFieldStrength": dataset.get("MagneticFieldStrength"),
+        "SliceThickness": dataset.get("SliceThickness"),
+        "KVP": dataset.get("KVP"),
+        "DiffusionBValue": dataset.get("DiffusionBValue"),
+    }
+    words = {
+        "Manufacturer": dataset.get("Manufacturer"),
+        "ManufacturersModelName": dataset.get("ManufacturerModelName"),
+        "SequenceName": dataset.get("SequenceName"),
+        "ConvolutionKernel": dataset.get("ConvolutionKernel"),
+        "SoftwareVersions": dataset.get("SoftwareVersions"),
+    }
+    found: dict[str, Any] = {
+        name: None if (value := _float(given)) is None else value / 1000.0
+        for name, given in times.items()
+    }
+    found |= {name: _float(given) for name, given in numbers.items()}
+    # Several values of one tag are set apart by a backslash, as in the file.
+    found |= {name: "\\".join(map(str, _many(given))).strip() for name, given in words.items()}
+    return {
+        name: value
+        for name, value in found.items()
+        if value not in (None, "") and (isinstance(value, str) or math.isfinite(value))
     }
 
 
@@ -472,7 +512,12 @@ def _moment(dataset: Any) -> str | None:
     if match is None:
         return None
     clock = ":".join(part or "00" for part in match.groups()[3:])
-    return f"{match[1]}-{match[2]}-{match[3]}T{clock}"
+    moment = f"{match[1]}-{match[2]}-{match[3]}T{clock}"
+    try:
+        datetime.datetime.fromisoformat(moment)
+    except ValueError:  # as 00000000, which some anonymisers write
+        return None
+    return moment
 
 
 def _without_duplicates(files: Iterable[DicomFile]) -> list[DicomFile]:

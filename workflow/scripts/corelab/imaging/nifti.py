@@ -503,6 +503,11 @@ def _settled_affine(
             "convert from DICOM with tilt correction, or resample the scan onto an upright grid",
         )
     _tell_geometry(header, affine, sizes, shape, notes)
+    if not (has_q and has_s):
+        absent, used = ("sform", "qform") if has_q else ("qform", "sform")
+        notes.append(f"the {absent} code is 0; the {used} alone places the image")
+    elif qform is None:
+        notes.append("the qform is no rotation; the sform is used")
     return orthonormal_affine(affine, shape) if shear > 1e-6 else affine
 
 

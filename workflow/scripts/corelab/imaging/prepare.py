@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import math
 import os
 import tempfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
+from numpy.typing import NDArray
 
 from corelab.imaging.acquisition import (
     MEASURED,
@@ -22,12 +23,15 @@ from corelab.imaging.acquisition import (
     observe,
     subject_of,
 )
-from corelab.imaging.brain import brain_volume_verdict, extract_brain
+from corelab.imaging.brain import extract_brain
+from corelab.imaging.brain_quality import judged_mask
 from corelab.imaging.faults import ImageFault
 from corelab.imaging.geometry import mask_volume_ml, same_grid, voxel_sizes_mm
+from corelab.imaging.head_fit import HeadFit
 from corelab.imaging.laterality import left_right_rows
-from corelab.imaging.nifti import Conformed, conform, save_image, sidecar_path
+from corelab.imaging.nifti import Conformed, conform, save_image
 from corelab.imaging.quality import image_quality
+from corelab.imaging.sidecars import finite_numbers, read_b_values, read_sidecar
 from corelab.provenance.products import file_sha256, plain, read_table, write_table
 from corelab.study.naming import DATATYPES, TEMPLATE_SPACE, derivative, mask_path
 
@@ -122,8 +126,9 @@ def prepare_visit(
     folder
         Results folder of the study; all paths in the record are relative to it.
     settings
-        ``acquisition`` (limits by kind, see :func:`corelab.imaging.acquisition.charter`) and
-        ``dicom`` (``identifying_tags``, see :mod:`corelab.imaging.dicom`); both may be missing.
+        ``acquisition`` (limits by kind, see :func:`corelab.imaging.acquisition.charter`),
+        ``dicom`` (``identifying_tags``, see :mod:`corelab.imaging.dicom`) and
+        ``brain_extraction`` (``method``, ``weights``); each may be missing.
 
     Returns
     -------
@@ -137,6 +142,8 @@ def prepare_visit(
     ------
     ValueError
         If the rows are none or of several visits, or a limit in the settings does not exist.
+    corelab.imaging.meshnet.WeightsError
+        If the network of ``brain_extraction`` cannot be used: no fault of the scans.
 
     Notes
     -----
@@ -191,16 +198,23 @@ def prepare_visit(
 
 
 def _expanded(
-    rows: Iterable[Mapping[str, Any]], visit: _Visit, scratch: Path
+    rows: Sequence[Mapping[str, Any]], visit: _Visit, scratch: Path
 ) -> Iterable[dict[str, Any]]:
     """Rows with DICOM folders replaced by the images that are in them."""
+    seen = {str(row["kind"]): str(row["scan_id"]) for row in rows}
     for number, row in enumerate(rows):
         if row["kind"] != "dicom":
             yield dict(row)
             continue
         from corelab.imaging.conversion import rows_of_folder
 
-        yield from rows_of_folder(row, scratch / str(number), visit.settings.get("dicom") or {})
+        settings = visit.settings.get("dicom") or {}
+        for made in rows_of_folder(row, scratch / str(number), settings):
+            other = seen.setdefault(str(made["kind"]), str(row["scan_id"]))
+            if other != row["scan_id"] and made.get("fault") is None:
+                told = f"the visit has the scan {other} of the same kind, {made['kind']}, too"
+                made["notes"] = [*(made.get("notes") or []), told]
+            yield made
 
 
 def _scan(row: Mapping[str, Any], visit: _Visit) -> dict[str, Any]:
@@ -379,19 +393,24 @@ def _other_grid_note(visit: _Visit, mask: Any) -> str:
 
 def _metadata(row: Mapping[str, Any], conformed: Conformed, notes: list[str]) -> dict[str, Any]:
     """Acquisition facts: the sheet's columns win over the sidecar, that over the header."""
-    sidecar = _read_sidecar(Path(str(row["path"])), notes)
-    facts = {
-        name: sidecar[key] for key, name in _SIDECAR_KEYS.items() if sidecar.get(key) is not None
-    }
-    facts |= {
-        name: sidecar[name] for name in _SIDECAR_KEYS.values() if sidecar.get(name) is not None
-    }
+    file = Path(str(row["path"]))
+    sidecar, faults = read_sidecar(file)
+    notes += faults
+    named = {**_SIDECAR_KEYS, **{name: name for name in _SIDECAR_KEYS.values()}}
+    facts = {}
+    for key, name in named.items():
+        if isinstance(sidecar.get(key), list | dict):
+            notes.append(f"the sidecar's {key} is no single value and was not used")
+        elif sidecar.get(key) is not None:
+            facts[name] = sidecar[key]
     facts |= {name: row[name] for name in _ROW_METADATA if row.get(name) not in (None, "")}
     for name in _ROW_METADATA:
         facts.setdefault(name, None)
     kind = str(row["kind"])
     if kind == "dwi":
-        facts["b_values"] = sidecar.get("b_values") or _b_values(Path(str(row["path"])))
+        listed, faults = read_b_values(file)
+        notes += faults
+        facts["b_values"] = finite_numbers(sidecar.get("b_values")) or listed
         if facts["b_value"] is None and facts["b_values"]:
             facts["b_value"] = max(facts["b_values"])
     if facts.get("lossy") is not None:
@@ -399,7 +418,7 @@ def _metadata(row: Mapping[str, Any], conformed: Conformed, notes: list[str]) ->
     _check_times(facts, notes)
     if conformed.image.ndim == 4:
         facts["frame_times_s"] = _frame_times_s(sidecar, facts, conformed, notes)
-        facts["slice_times_s"] = _slice_times_s(Path(str(row["path"])), sidecar, facts, notes)
+        facts["slice_times_s"] = _slice_times_s(file, sidecar, facts, notes)
     return facts
 
 
@@ -436,40 +455,18 @@ def _slice_times_s(
     return [round(float(time), 6) for time in times] if np.ptp(times) > 0 else None
 
 
-def _read_sidecar(file: Path, notes: list[str]) -> dict[str, Any]:
-    """The JSON beside an image; a damaged one is told and not used."""
-    path = sidecar_path(file)
-    if not path.is_file():
-        return {}
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, OSError) as error:
-        notes.append(f"the sidecar {path.name} cannot be read ({error}) and was not used")
-        return {}
-    return content if isinstance(content, dict) else {}
-
-
-def _b_values(file: Path) -> list[float] | None:
-    """B values in the ``.bval`` beside a diffusion image."""
-    path = sidecar_path(file).with_suffix(".bval")
-    if not path.is_file():
-        return None
-    try:
-        return [float(part) for part in path.read_text(encoding="utf-8").split()] or None
-    except ValueError:
-        return None
-
-
 def _check_times(facts: dict[str, Any], notes: list[str]) -> None:
     """Numbers as numbers; an echo time that can only be in ms is converted and told."""
     for name in _NUMBERS:
         if facts.get(name) is None:
             continue
         try:
-            facts[name] = float(facts[name])
+            value = float(facts[name])
         except (TypeError, ValueError):
+            value = math.nan
+        if not math.isfinite(value):
             notes.append(f"{name} is {facts[name]!r}, no number, and was not used")
-            facts[name] = None
+        facts[name] = value if math.isfinite(value) else None
     echo = facts.get("echo_time_s")
     if echo is not None and echo >= 1.0:
         notes.append(f"an echo time of {echo:g} s cannot be; taken as milliseconds")
@@ -594,6 +591,7 @@ def _brain_masks(visit: _Visit, reference: str | None) -> tuple[dict[str, str], 
     """One brain mask per native grid with an image: the supplied one, else from the best image."""
     masks: dict[str, str] = {}
     quality: dict[str, Any] = {}
+    extract, parameters = _extractor(visit.settings.get("brain_extraction") or {})
     for grid in [name for name in visit.grids if name.startswith("g")]:
         images = [scan for scan in _usable(visit.scans) if scan["grid"] == grid]
         if not images:
@@ -606,16 +604,15 @@ def _brain_masks(visit: _Visit, reference: str | None) -> tuple[dict[str, str], 
         ranked = [kind for kind in BRAIN_ORDER if any(scan["kind"] == kind for scan in images)]
         kind = ranked[0] if ranked else images[0]["kind"]
         source = next(scan for scan in images if scan["kind"] == kind)
+        image: Any = nib.load(visit.folder / source["path"])
         if supplied:
             masks[grid] = supplied[0]["path"]
             mask_image: Any = nib.load(visit.folder / supplied[0]["path"])
             origin = "supplied"
-            shape = None
+            fit = None
         else:
-            image: Any = nib.load(visit.folder / source["path"])
-            found = extract_brain(image, kind)
-            shape = found.shape
-            mask_image = nib.Nifti1Image(found.mask.astype(np.uint8), image.affine)
+            mask, fit = extract(image, kind)
+            mask_image = nib.Nifti1Image(mask.astype(np.uint8), image.affine)
             origin = kind
             desc = None if grid == reference else kind
             path = visit.free_path(
@@ -630,19 +627,34 @@ def _brain_masks(visit: _Visit, reference: str | None) -> tuple[dict[str, str], 
                 sidecar={
                     "unit": "label",
                     "inputs": [{"name": source["path"], "sha256": source["sha256"]}],
-                    "parameters": {"method": "fitted template and least-surface cut", "kind": kind},
+                    "parameters": {**parameters, "kind": kind},
                 },
             )
             masks[grid] = path
-        sizes = voxel_sizes_mm(mask_image.affine).tolist()
-        coverage_mm = observe(mask_image.shape, sizes, {})["coverage_mm"]
-        volume_ml = mask_volume_ml(mask_image)
-        quality[grid] = {
-            "source": origin,
-            "volume_ml": round(volume_ml, 3),
-            "verdict": brain_volume_verdict(volume_ml, coverage_mm or 0.0, shape),
-        }
+        method = "supplied" if supplied else parameters["method"]
+        quality[grid] = {**judged_mask(mask_image, image, kind, origin, fit), "method": method}
     return masks, quality
+
+
+def _extractor(
+    settings: Mapping[str, Any],
+) -> tuple[Callable[[Any, str], tuple[NDArray[np.bool_], HeadFit | None]], dict[str, Any]]:
+    """Brain mask (and fit of the template) by the configured method; what to record of it."""
+    method = settings.get("method") or "classical"
+    if method == "classical":
+
+        def classical(image: Any, kind: str) -> tuple[NDArray[np.bool_], HeadFit | None]:
+            found = extract_brain(image, kind)
+            return found.mask, found.fit
+
+        return classical, {"method": method}
+    from corelab.imaging.meshnet import network_mask, read_meshnet
+
+    network = read_meshnet(settings["weights"])
+    return lambda image, kind: (network_mask(network, image, kind), None), {
+        "method": method,
+        **network.record,
+    }
 
 
 def _acquisition(

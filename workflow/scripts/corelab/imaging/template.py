@@ -79,3 +79,29 @@ def tissue_maps() -> tuple[Any, Any]:
         for name in ("gm", "wm")
     )
     return tuple(np.clip(part / part.max(), 0, 1).astype(np.float32) for part in (grey, white))  # type: ignore[return-value]
+
+
+@cache
+def template_ventricles() -> nib.Nifti1Image:
+    """Lateral ventricles of the template, uint8: its fluid within a box around them.
+
+    Temporal horns are as thin as the blur of an average head and are mostly missing.
+
+    Examples
+    --------
+    >>> 12 < float(np.asarray(template_ventricles().dataobj).sum()) / 1000 < 20   # mL
+    True
+    """
+    template = template_image()
+    data = np.asarray(template.dataobj)
+    corners = np.array([[-38, -62, -12], [39, 41, 41]]) - template.affine[:3, 3]
+    box = tuple(slice(int(low), int(high)) for low, high in corners.T)
+    fluid = data[box] < 0.5 * np.percentile(data[data > 0], 95)
+    parts, _ = ndimage.label(ndimage.binary_opening(fluid))
+    sizes = np.bincount(parts.ravel())
+    kept = np.zeros(data.shape, np.uint8)
+    for part in np.flatnonzero(sizes > 2000):
+        x_mm = ndimage.center_of_mass(parts == part)[0] + corners[0, 0] + template.affine[0, 3]
+        if part and 5 < abs(x_mm) < 25:
+            kept[box] |= (parts == part).astype(np.uint8)
+    return nib.Nifti1Image(kept, template.affine)

@@ -39,6 +39,12 @@ MAX_VALUE = 1e18
 CT_PLAUSIBLE_MEDIAN_HU = (-50.0, 150.0)
 #: Values below air are padding of the reconstruction circle.
 AIR_HU = -1024.0
+#: Kinds whose intensities are compared with the darkest tissue: 0 has to mean no signal.
+_FROM_ZERO = ("T1w", "T1c", "T2w", "FLAIR", "gre", "dwi")
+#: Share of the tissue below the background from which the background is not the scanner's zero.
+_TISSUE_BELOW = 0.2
+#: How the note on shifted intensities begins.
+SHIFTED = "negative intensities inside the head"
 #: A label may be off a whole number by this much, plus a relative part for float32 scaling.
 LABEL_TOLERANCE = 1e-3
 _LABEL_RELATIVE = 2e-5
@@ -98,6 +104,8 @@ def checked(
         notes.append(
             f"{share:.1%} of the voxels are negative (down to {lowest:g}); left as they are"
         )
+    if kind in _FROM_ZERO and lowest < 0:
+        finite = _from_zero(finite, notes)
     return finite, UNITS.get(kind or "", "a.u.")
 
 
@@ -168,6 +176,55 @@ def _finite(voxels: NDArray[Any], name: str, notes: list[str]) -> NDArray[np.flo
         f"{count} non-finite voxels (NaN or Inf) were set to 0; {inside:.2%} of the head's"
     )
     return filled
+
+
+def _from_zero(image: NDArray[np.float32], notes: list[str]) -> NDArray[np.float32]:
+    """Intensities shifted so that no signal is 0, where an export has moved them (z scores).
+
+    A stripped image has one background value. Below 0 with tissue above it, it is the zero of the
+    scanner. Where much tissue lies below it, only the tissue was scaled, and the zero is put at the
+    darkest 0.1 % of it, which is fluid. An image with a head in air is shifted where its air lies
+    clearly below 0. Few negative values (interpolation, filters) leave an image as it is.
+
+    Examples
+    --------
+    >>> image = np.full((9, 9, 9), -2.0, np.float32); image[2:7, 2:7, 2:7] = 1.0
+    >>> notes = []
+    >>> shifted = _from_zero(image, notes)
+    >>> float(shifted.min()), float(shifted.max()), notes[0][:36]
+    (0.0, 3.0, 'negative intensities inside the head')
+    """
+    from skimage.filters import threshold_otsu
+
+    # Faces of the array: background, unless the head is cut off there.
+    faces = np.concatenate(
+        [np.take(image, end, axis).ravel() for axis in range(3) for end in (0, -1)]
+    )
+    values, counts = np.unique(faces, return_counts=True)
+    background = float(values[counts.argmax()])
+    if counts.max() > 0.5 * faces.size:
+        head = image != np.float32(background)
+        if not head.any():
+            return image
+        below = float((image[head] < background).mean())
+        if background < 0 and below < _TISSUE_BELOW:
+            shift = -background
+        elif below >= _TISSUE_BELOW:
+            shift = -float(np.percentile(image[head], 0.1))
+        else:
+            return image
+    else:
+        head = image > threshold_otsu(image[::2, ::2].astype(np.float64))
+        air, tissue = float(np.median(image[~head])), float(np.median(image[head]))
+        if air > -0.1 * (tissue - air):
+            return image
+        head = np.ones_like(head)
+        shift = -float(np.percentile(image, 1.0))
+    notes.append(
+        f"{SHIFTED} (down to {float(image[head].min()):.3g}; z scores or another export): "
+        f"{shift:.3g} was added so that no signal is 0"
+    )
+    return np.where(head, np.maximum(image + np.float32(shift), 0), np.float32(0))
 
 
 def _share_inside(filled: NDArray[np.float32], bad: NDArray[np.bool_]) -> float:

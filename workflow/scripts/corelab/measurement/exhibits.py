@@ -86,6 +86,7 @@ def registration_exhibit(table: str | Path, sheet: str | Path, path: str | Path)
             "dice": "Dice of the brains",
             "mutual_information": "Mutual information",
             "edge_correlation": "Correlation of edges",
+            "ventricle_offset_mm": "Ventricles off, mm",
             "jacobian_min": "Jacobian, least",
             "jacobian_max": "Jacobian, largest",
         },
@@ -130,6 +131,48 @@ def noise_floor_exhibit(table: str | Path, path: str | Path) -> Path:
         },
         sort="-within_cv_percent",
         order=20,
+    )
+
+
+def recovery_exhibit(summary: str | Path, figure: str | Path, path: str | Path) -> Path:
+    """Write the exhibit of what was recovered of planted lesions.
+
+    Parameters
+    ----------
+    summary, figure
+        ``quality/recovery_summary.tsv``; the figure, beside the exhibit.
+    path
+        ``exhibits/recovery.json``.
+    """
+    return write_exhibit(
+        path,
+        section="quality",
+        title="Recovery of planted lesions",
+        caption=(
+            "Lesions of known shape planted into this study's own scans, one at a time, and "
+            "segmented as the study's are. Bias and limits of agreement are of found - planted; "
+            "an undetected lesion counts as found 0."
+        ),
+        figure=Path(figure).name,
+        alt="Recovered against planted volume, and detection rate by planted volume",
+        table=f"quality/{Path(summary).name}",
+        columns={
+            "kind": "Scan",
+            "endpoint": "Endpoint",
+            "site": "Site",
+            "size_ml": "Size, mL",
+            "n": "Plantings",
+            "n_failed": "Without a result",
+            "n_detected": "Detected",
+            "detection_ci_low": "Rate, 95 % CI, lower",
+            "detection_ci_high": "Rate, 95 % CI, upper",
+            "bias_ml": "Bias, mL",
+            "limits_low_ml": "Limits of agreement, lower",
+            "limits_high_ml": "Limits of agreement, upper",
+            "dice_median": "Dice of detected, median",
+            "elsewhere_ml": "Elsewhere, mL",
+        },
+        order=30,
     )
 
 

@@ -21,6 +21,7 @@ from corelab.measurement.regions import (
     territory_fractions,
 )
 from corelab.measurement.reversal import reversal_rows
+from corelab.segmentation.hypodensity import CtHypodensity
 from corelab.study.columns import volume_endpoint
 
 
@@ -85,7 +86,7 @@ def _location_rows(
     rows = []
 
     def add(endpoint: str, region: str, share: float, undefined: str) -> None:
-        reason = None if np.isfinite(share) else undefined
+        reason = mask.get("reason") if np.isfinite(share) else undefined
         rows.append(
             _row(
                 participant_id,
@@ -347,6 +348,10 @@ def measure_visit(
     }
 
 
+#: The segmentation whose region net water uptake is measured in.
+WATER_UPTAKE_SOURCE = CtHypodensity.source
+
+
 def _mask_rows(
     participant_id: str,
     visit: str,
@@ -364,7 +369,13 @@ def _mask_rows(
     }
     endpoint = volume_endpoint(mask["label"])
     if image is None:
-        return [_row(*key, endpoint, source, None, "mL", status=mask["status"], **common)]
+        endpoints = [(endpoint, "mL")]
+        if source == WATER_UPTAKE_SOURCE:
+            endpoints.append(("net_water_uptake", "percent"))
+        return [
+            _row(*key, name, source, None, unit, status=mask["status"], **common)
+            for name, unit in endpoints
+        ]
     rows = [_row(*key, endpoint, source, mask_volume_ml(image), "mL", **common)]
     rows += _limit_rows(key, endpoint, mask)
     water = (mask.get("quality") or {}).get("net_water_uptake_percent")
@@ -384,6 +395,8 @@ def _limit_rows(
         return []
     made = []
     for end, name in (("lower", "volume_low_ml"), ("upper", "volume_high_ml")):
+        left_out = float(quality.get("candidates_left_out_ml") or 0.0) if end == "upper" else 0.0
+        added = f", and {left_out:.1f} mL that may be normal structures" if left_out else ""
         variant = "-".join([*([str(mask["desc"])] if mask.get("desc") else []), f"{end}-limit"])
         made.append(
             _row(
@@ -391,7 +404,7 @@ def _limit_rows(
                 repeat=mask["repeat"],
                 scan_ids=mask.get("scan_ids") or [],
                 reason=f"{mask['source']} with its thresholds at the limits that give the "
-                f"{'smallest' if end == 'lower' else 'largest'} volume",
+                f"{'smallest' if end == 'lower' else 'largest'} volume{added}",
             )
         )  # fmt: skip
     return made

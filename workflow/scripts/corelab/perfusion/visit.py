@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from corelab.imaging import ImageFault, load_image, mask_volume_ml, save_image
+from corelab.imaging.brain_quality import mask_fault, mask_warnings
 from corelab.perfusion import gates, lesions, thresholds
 from corelab.perfusion.concentration import TISSUE_FACTOR, PerfusionError
 from corelab.perfusion.series import ENGINES, Series, analyse_series, gate_values
@@ -188,13 +189,22 @@ def perfuse_visit(
         series = next((s for kind in ("ctp", "dsc") for s in scans if s["kind"] == kind), None)
         if series is not None:
             _from_series(series, scans, record, place, options, minutes_onset_to_ct, result)
+            _tell_mask(result, record, series)
         elif {"cbf", "tmax"} <= {s["kind"] for s in scans}:
             _from_maps(scans, record, place, options, minutes_onset_to_ct, result)
+            _tell_mask(result, record, next(s for s in scans if s["kind"] == "tmax"))
         else:
             result |= {
                 "status": "not_computable",
                 "reason": "no usable perfusion series (ctp, dsc) and no maps (cbf with tmax)",
             }
+    except _BrainMaskFault as fault:
+        result |= {"status": "not_computable", "reason": str(fault)}
+        result["quantities"] = [
+            {"endpoint": name, "source": "pipeline", "value": None, "unit": "mL"}
+            | {"status": "not_computable", "reason": str(fault)}
+            for name in ("core_volume", "hypoperfused_volume")
+        ]
     except (PerfusionError, ImageFault) as error:
         result |= {"status": "failed", "reason": str(error)}
     return dict(plain(result))
@@ -203,7 +213,21 @@ def perfuse_visit(
 # --- sources of maps ---------------------------------------------------------------------------
 
 
+def _tell_mask(result: dict[str, Any], record: Mapping[str, Any], scan: Mapping[str, Any]) -> None:
+    """Write what is doubtful about the brain mask into the reason of every number."""
+    warnings = mask_warnings(record, scan["grid"]).values()
+    for entry in (*result["masks"], *result["quantities"]):
+        entry["reason"] = "; ".join(filter(None, (entry.get("reason"), *warnings))) or None
+
+
+class _BrainMaskFault(PerfusionError):
+    """A brain mask on which nothing can rest."""
+
+
 def _brain(record: Mapping[str, Any], scan: Mapping[str, Any], place: _Place) -> np.ndarray:
+    fault = mask_fault(record, scan["grid"])
+    if fault is not None:
+        raise _BrainMaskFault(fault)
     path = (record.get("brain_masks") or {}).get(scan["grid"])
     if path is None:
         raise PerfusionError(f"there is no brain mask on the grid of {scan['kind']}")

@@ -16,7 +16,7 @@ from corelab.phantom.kinetics import Bolus
 from corelab.phantom.lesion import LesionPlan
 from corelab.phantom.seeds import generator
 
-FLAVOURS = ("full", "testing")
+FLAVOURS = ("full", "testing", "hard")
 DIFFUSION_KINDS = ("b0", "dwi", "adc")
 
 #: Scans of each imaged participant: visit -> kinds. Participant 004 has MR instead of CT
@@ -49,7 +49,26 @@ _TESTING_SCHEDULE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "002": {"baseline": ("b0", "dwi", "adc"), "day5": ("b0", "dwi", "adc", "FLAIR", "ncct")},
     "004": {"baseline": ("b0", "dwi", "adc", "dsc")},
 }
+#: The hard trial: what is scanned follows what is hard (:mod:`corelab.phantom.conditions`).
+_HARD_SCHEDULE: Mapping[str, Mapping[str, tuple[str, ...]]] = {
+    "001": {"baseline": ("b0", "dwi", "adc", "ncct")},
+    "002": {"baseline": ("b0", "dwi")},
+    "003": {"baseline": ("b0", "dwi", "adc", "FLAIR")},
+    "004": {"baseline": ("dwi", "adc")},
+    "005": {"baseline": ("dwi",)},
+    "006": {"baseline": ("T1w", "b0", "dwi", "adc")},
+    "007": {"baseline": ("ncct",), "day5": ("ncct",)},
+    "008": {"baseline": ("b0", "dwi", "adc")},
+}
+_SCHEDULES = {"full": _SCHEDULE, "testing": _TESTING_SCHEDULE, "hard": _HARD_SCHEDULE}
+#: Baseline infarct (mL, smallest and largest) and pattern of the hard trial's participants.
+_HARD_LESIONS: Mapping[str, tuple[float, float, str]] = {
+    "002": (110.0, 160.0, "territory"),
+    "004": (1.0, 4.0, "shower"),
+    "008": (0.2, 0.6, "lacune"),
+}
 _HAEMATOMA_ML = {"002": 14.0, "003": 4.0}
+_HARD_HAEMATOMA_ML = {"007": 8.0}
 #: Contours by both readers at day 5, on the grid of the diffusion images.
 CONTOURED = ("001", "003")
 CONTOUR_VISIT = "day5"
@@ -88,7 +107,8 @@ class TrialSpec:
     seed
         Of everything.
     flavour
-        ``full``, or ``testing``: coarser voxels, fewer frames and three imaged participants.
+        ``full``; ``testing``: coarser voxels, fewer frames and three imaged participants; ``hard``:
+        eight imaged participants with what real scans have and simulated heads lack.
     participants
         Number of participants, randomised in blocks of six over the arms.
     arms, doses_mg_kg
@@ -109,6 +129,8 @@ class TrialSpec:
         The earlier pipeline run whose readings stand for the images that are not there.
     auc_ng_h_ml_per_mg_kg, auc_log_sd
         Plasma exposure per dose, ng h/mL per mg/kg, and SD of its logarithm between subjects.
+    shapes
+        Of every lesion's plan.
 
     Examples
     --------
@@ -136,6 +158,7 @@ class TrialSpec:
     earlier: Rater = field(default_factory=lambda: Rater("supplied", bias_ml=0.0, sd_ml=1.0))
     auc_ng_h_ml_per_mg_kg: float = 400.0
     auc_log_sd: float = 0.3
+    shapes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.flavour not in FLAVOURS:
@@ -162,7 +185,7 @@ class TrialSpec:
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> TrialSpec:
-        """Spec of the config's ``phantom`` block: ``trial``, ``seed``, ``flavour``.
+        """Spec of the config's ``phantom`` block: ``trial``, ``seed``, ``flavour``, ``shapes``.
 
         Raises
         ------
@@ -174,10 +197,11 @@ class TrialSpec:
         >>> TrialSpec.from_settings({}).flavour
         'full'
         """
-        unknown = set(settings) - {"trial", "seed", "flavour"}
+        known = {"trial", "seed", "flavour", "shapes"}
+        unknown = set(settings) - known
         if unknown:
             raise ValueError(
-                f"phantom: unknown keys {sorted(unknown)}; known are trial, seed and flavour"
+                f"phantom: unknown keys {sorted(unknown)}; known are {', '.join(sorted(known))}"
             )
         trial = settings.get("trial", "stroke")
         if trial != "stroke":
@@ -186,12 +210,13 @@ class TrialSpec:
             cls(),
             seed=int(settings.get("seed", cls().seed)),
             flavour=str(settings.get("flavour", "full")),
+            shapes=tuple(settings.get("shapes") or ()),
         )
 
     @property
     def schedule(self) -> Mapping[str, Mapping[str, tuple[str, ...]]]:
         """Participant -> visit -> kinds of scan."""
-        return _TESTING_SCHEDULE if self.flavour == "testing" else _SCHEDULE
+        return _SCHEDULES[self.flavour]
 
     @property
     def imaged(self) -> tuple[str, ...]:
@@ -282,13 +307,23 @@ def _participant(spec: TrialSpec, number: int, arm: int) -> Participant:
         + spec.growth_slope_ml_per_mg_kg * dose
         + spec.growth_sd_ml * residual / _CUT_SD
     )
+    side = 1 if rng.random() < 0.5 else -1
+    pattern, haematoma_ml = "territory", _HAEMATOMA_ML
+    if spec.flavour == "hard":
+        haematoma_ml = _HARD_HAEMATOMA_ML
+        if participant_id in _HARD_LESIONS:
+            low, high, pattern = _HARD_LESIONS[participant_id]
+            core = float(generator(spec.seed, participant_id, "size").uniform(low, high))
+            growth = 0.2 * core
     lesion = LesionPlan(
-        side=1 if rng.random() < 0.5 else -1,
+        side=side,
         core_ml=round(core, 2),
         infarct_ml=round(core + growth, 2),
+        shapes=spec.shapes,
         hypoperfused_ml=round(core + growth + rng.uniform(25, 65), 2),
         oligaemia_ml=round(rng.uniform(25, 45), 2),
-        haematoma_ml=_HAEMATOMA_ML.get(participant_id, 0.0),
+        haematoma_ml=haematoma_ml.get(participant_id, 0.0),
+        pattern=pattern,
     )
     return Participant(
         participant_id=participant_id,

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from corelab.phantom.seeds import generator
 
+FLAVOURS = ("full", "testing", "hard")
 VISITS = ("preop", "postop")
 KINDS = ("T1w", "T1c", "T2w", "FLAIR")
 SERIES = ("T1w", "T1c", "T2w", "T2edge", "Gdzscore")
@@ -73,7 +74,8 @@ class GliomaSpec:
     seed
         Of everything.
     flavour
-        ``full`` (8 imaged participants), or ``testing`` (2).
+        ``full`` (8 imaged participants), ``testing`` (2), or ``hard`` (8, with what real scans have
+        and simulated tumours lack).
     participants
         Number enrolled, half of them at high risk.
     arms
@@ -115,8 +117,10 @@ class GliomaSpec:
     panel_discord_share: float = 0.20
 
     def __post_init__(self) -> None:
-        if self.flavour not in ("full", "testing"):
-            raise ValueError(f"phantom.flavour is {self.flavour!r}; it is full or testing")
+        if self.flavour not in FLAVOURS:
+            raise ValueError(
+                f"phantom.flavour is {self.flavour!r}; it is one of {', '.join(FLAVOURS)}"
+            )
 
     @classmethod
     def from_settings(cls, settings: Mapping[str, Any]) -> GliomaSpec:
@@ -130,7 +134,7 @@ class GliomaSpec:
     @property
     def imaged(self) -> tuple[str, ...]:
         """Participants who have images."""
-        return tuple(f"{n:03d}" for n in range(1, 9 if self.flavour == "full" else 3))
+        return tuple(f"{n:03d}" for n in range(1, 3 if self.flavour == "testing" else 9))
 
     @property
     def rescanned(self) -> tuple[str, ...]:

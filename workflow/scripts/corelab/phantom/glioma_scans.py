@@ -22,10 +22,11 @@ from scipy import ndimage
 
 from corelab.imaging import save_image
 from corelab.phantom.anatomy import make_anatomy, rigid
+from corelab.phantom.conditions import TumourConditions, draw_tumour_conditions
 from corelab.phantom.glioma_design import READERS, GliomaSpec, cohort, volume_ml
 from corelab.phantom.head import ORIGIN_MM, TISSUES, Head, load_head
 from corelab.phantom.lesion import subject_points
-from corelab.phantom.scans import View
+from corelab.phantom.scans import View, bias_field
 from corelab.phantom.seeds import generator
 
 Array = NDArray[np.float32]
@@ -55,14 +56,12 @@ _SHELL = {
 }
 #: Signal of the tumour's parts; the rim of T1c is multiplied by the participant's contrast.
 _TUMOUR = {
-    "T1w": {"necrosis": 0.42, "rim": 0.62, "oedema": 0.58, "cavity": 0.22},
-    "T1c": {"necrosis": 0.45, "rim": 1.35, "oedema": 0.60, "cavity": 0.22},
-    "T2w": {"necrosis": 0.90, "rim": 0.66, "oedema": 0.80, "cavity": 1.0},
-    "FLAIR": {"necrosis": 0.62, "rim": 0.72, "oedema": 0.90, "cavity": 0.10},
+    "T1w": {"necrosis": 0.42, "rim": 0.62, "solid": 0.60, "oedema": 0.58, "cavity": 0.22},
+    "T1c": {"necrosis": 0.45, "rim": 1.35, "solid": 0.62, "oedema": 0.60, "cavity": 0.22},
+    "T2w": {"necrosis": 0.90, "rim": 0.66, "solid": 0.68, "oedema": 0.80, "cavity": 1.0},
+    "FLAIR": {"necrosis": 0.62, "rim": 0.72, "solid": 0.74, "oedema": 0.90, "cavity": 0.10},
 }
 _NOISE = {"T1w": 0.018, "T1c": 0.018, "T2w": 0.02, "FLAIR": 0.018}
-#: Volume of the necrosis as a share of the enhancing rim around it.
-NECROSIS_SHARE = 0.4
 _BORDER_MM = 1.5
 #: SD (mm) of a reader's outline about the true one.
 WAVER_MM = {"reader-1": 0.5, "reader-2": 0.9}
@@ -128,6 +127,12 @@ def _noise_field(rng: np.random.Generator, shape: tuple[int, ...], sigma_voxels:
     return cast(Array, noise / noise.std())
 
 
+def conditions_of(spec: GliomaSpec, name: str) -> TumourConditions:
+    """What is hard about one participant's tumour and images (nothing, unless the trial is)."""
+    hard = spec.flavour == "hard"
+    return draw_tumour_conditions(spec.seed, name) if hard else TumourConditions()
+
+
 @lru_cache(maxsize=2)
 def _head_half() -> tuple[Head, Array, Array]:
     """The head, and brain and parenchyma fractions on every second voxel."""
@@ -189,7 +194,7 @@ def make_tumour(spec: GliomaSpec, name: str, visit: str) -> Tumour:
             lambda r: volume("rim", {**flat, "core": r}),
             0.0,
             70.0,
-            enhancing_ml * (1 + NECROSIS_SHARE),
+            enhancing_ml * (1 + conditions_of(spec, name).necrosis_share),
             "tumour",
         )
         inner = _bisect(
@@ -240,8 +245,10 @@ def view_visit(spec: GliomaSpec, name: str, visit: str) -> View:
     header = nib.Nifti1Header()
     header.set_qform(affine, code=1)
     affine = header.get_qform()
-    points = anatomy.grid_to_template(np.linalg.inv(lying) @ affine, _SHAPE)
-    return View(affine, _SHAPE, 1, points)
+    lost = round(conditions_of(spec, name).cut_off_mm / _VOXEL_MM)
+    shape = (_SHAPE[0], _SHAPE[1], _SHAPE[2] - lost)
+    points = anatomy.grid_to_template(np.linalg.inv(lying) @ affine, shape)
+    return View(affine, shape, 1, points)
 
 
 @lru_cache(maxsize=2)
@@ -276,12 +283,17 @@ def _tumour_parts(
         potential = potential + waver
     tissue = normal["grey"] + normal["white"]
     parts = _parts(potential, side, tissue, tumour.levels_mm, tumour.crescent)
+    silent = conditions_of(spec, name).silent
+    if silent > -1:
+        share = np.clip((np.float32(silent) - side) * 12 + 0.5, 0, 1).astype(np.float32)
+        parts["solid"] = parts["rim"] * share
+        parts["rim"] = parts["rim"] - parts["solid"]
     return {part: fraction * normal["brain"] for part, fraction in parts.items()}
 
 
 def _masks(parts: Mapping[str, Array]) -> dict[str, NDArray[np.bool_]]:
     enhancing = parts["rim"] >= 0.5
-    whole = parts["rim"] + parts["necrosis"] + parts["oedema"] >= 0.5
+    whole = parts["rim"] + parts["necrosis"] + parts["oedema"] + parts.get("solid", 0) >= 0.5
     whole = whole | enhancing
     return {"enhancing": enhancing, "whole-tumour": whole, "oedema": whole & ~enhancing}
 
@@ -337,10 +349,28 @@ def _signal(spec: GliomaSpec, name: str, visit: str, kind: str, repeat: int) -> 
     tumour = sum(parts[part] * np.float32(values[part]) for part in parts)
     tumour = tumour * (1 + np.float32(person["texture"]) * grain)
     signal = signal * (1 - sum(parts.values())) + tumour
-    rng = generator(spec.seed, name, visit, kind, str(repeat), "noise")
-    sigma = np.float32(_NOISE[kind])
+    rng, conditions = (
+        generator(spec.seed, name, visit, kind, str(repeat), "noise"),
+        conditions_of(spec, name),
+    )
+    if conditions.bias > 0:
+        field_rng = generator(spec.seed, name, visit, kind, "field")
+        signal = signal * bias_field(view.shape, field_rng, conditions.bias)
+    sigma = np.float32(_NOISE[kind] * conditions.noise)
     real = signal + sigma * rng.standard_normal(signal.shape, np.float32)
     return np.hypot(real, sigma * rng.standard_normal(signal.shape, np.float32)), view
+
+
+def _exported(spec: GliomaSpec, name: str, visit: str, signal: Array) -> NDArray[Any]:
+    """Voxels as they are stored: whole numbers, stripped of the skull, or z-scored."""
+    export = conditions_of(spec, name).export
+    brain = _normal(spec, name, visit)["brain"] >= 0.5
+    if export != "raw":
+        signal = np.where(brain, signal, np.float32(0))
+    if export == "z-scored":
+        inside = signal[brain]
+        return ((signal - inside.mean()) / inside.std()).astype(np.float32)
+    return np.clip(np.rint(signal * 1000), 0, 32767).astype(np.int16)
 
 
 def simulate_scan(
@@ -379,7 +409,7 @@ def simulate_scan(
         sidecar = {"unit": "label", "Reader": reader, "simulated": True}
     else:
         signal, view = _signal(spec, name, visit, kind, repeat)
-        voxels = np.clip(np.rint(signal * 1000), 0, 32767).astype(np.int16)
+        voxels = _exported(spec, name, visit, signal)
         sidecar = {
             **_SIDECAR[kind],
             "SliceThickness": _VOXEL_MM,

@@ -8,13 +8,16 @@ in the participant's own space.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import cast
+from dataclasses import dataclass, field
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from corelab.imaging import load_image
+from corelab.imaging.geometry import voxel_sizes_mm
+from corelab.imaging.shapes import Shape, draw_shape, mask_shape
 from corelab.phantom.anatomy import Anatomy
 from corelab.phantom.head import ORIGIN_MM, Head
 from corelab.phantom.seeds import generator
@@ -22,6 +25,9 @@ from corelab.phantom.seeds import generator
 #: Width (mm) over which a border goes from inside to outside.
 BORDER_MM = 1.5
 _GRID_MM = 2.0
+PATTERNS = ("territory", "shower", "lacune")
+#: Where lacunes lie, right side, MNI mm: lenticular nucleus, thalamus, corona radiata, pons.
+_LACUNES_MM = ((26, 0, 2), (14, -18, 8), (27, -10, 28), (6, -26, -34))
 
 
 @dataclass(frozen=True)
@@ -40,8 +46,14 @@ class LesionPlan:
         Core and penumbra.
     oligaemia_ml
         Mildly delayed tissue around it.
+    shapes
+        Where the shape of the infarct comes from: files of masks, or ``("model",)`` for the
+        model of :mod:`corelab.imaging.shapes`; empty for the smooth territory of one artery.
     haematoma_ml
         Blood within the final infarct at follow-up; 0 for none.
+    pattern
+        ``territory``: one infarct in the territory of the middle cerebral artery; ``shower``:
+        emboli scattered over the hemispheres; ``lacune``: one small deep infarct.
     """
 
     side: int
@@ -49,12 +61,16 @@ class LesionPlan:
     infarct_ml: float
     hypoperfused_ml: float
     oligaemia_ml: float
+    shapes: tuple[str, ...] = field(default=(), kw_only=True)
     haematoma_ml: float = 0.0
+    pattern: str = "territory"
 
     def __post_init__(self) -> None:
         nested = 0 < self.core_ml <= self.infarct_ml <= self.hypoperfused_ml
         if not nested or self.side not in (-1, 1) or min(self.oligaemia_ml, self.haematoma_ml) < 0:
             raise ValueError(f"the lesion's volumes are not nested or its side is not +-1: {self}")
+        if self.pattern not in PATTERNS:
+            raise ValueError(f"pattern {self.pattern!r} is not one of {', '.join(PATTERNS)}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,6 +151,23 @@ def _smooth_noise(
     )
 
 
+def _shaped_potential(
+    rng: np.random.Generator, grid: tuple[int, ...], plan: LesionPlan
+) -> NDArray[np.float32]:
+    """Distance to the border of a shape of the model or of a mask, near the insula."""
+    x, y, z = _axes(grid)
+    centre = rng.uniform((30, -20, 4), (44, 8, 26)) * (plan.side, 1, 1)
+    shape: Shape
+    if plan.shapes == ("model",):
+        shape = draw_shape(rng, plan.infarct_ml)
+    else:
+        image = load_image(plan.shapes[int(rng.integers(len(plan.shapes)))], kind="mask-lesion")
+        mask = np.asarray(image.dataobj) > 0.5
+        shape = mask_shape(mask, voxel_sizes_mm(image.affine), plan.infarct_ml)
+    points = np.stack(np.broadcast_arrays(x - centre[0], y - centre[1], z - centre[2]))
+    return _bounded(shape.potential(points), x * plan.side, y, z)
+
+
 def _territory_potential(
     rng: np.random.Generator, shape: tuple[int, ...], side: int
 ) -> NDArray[np.float32]:
@@ -149,6 +182,11 @@ def _territory_potential(
     potential = (
         potential + 4.0 * _smooth_noise(rng, shape, 9.0) + 1.2 * _smooth_noise(rng, shape, 4.0)
     )
+    return _bounded(potential, x, y, z)
+
+
+def _bounded(potential: NDArray[Any], x: Any, y: Any, z: Any) -> NDArray[np.float32]:
+    """A potential that rises steeply where other arteries supply the brain; x points outwards."""
     for excess, slope in (
         (14 - x, 2.0),  # anterior cerebral artery and midline
         (-68 - y, 1.5),  # posterior cerebral artery
@@ -157,6 +195,32 @@ def _territory_potential(
     ):
         potential = potential + slope * np.maximum(excess, 0)
     return potential.astype(np.float32)
+
+
+def _scattered_potential(
+    rng: np.random.Generator, head: Head, side: int, pattern: str
+) -> NDArray[np.float32]:
+    """Distance to the nearest of some centres in tissue, each scaled: small ones stay small."""
+    shape = head.shell["bone"].shape
+    x, y, z = _axes(shape)
+    if pattern == "lacune":
+        place = _LACUNES_MM[int(rng.integers(len(_LACUNES_MM)))]
+        centres = [np.asarray(place) * (side, 1, 1) + rng.normal(0, 1.5, 3)]
+    else:
+        tissue = (head.grey + head.white)[::2, ::2, ::2]
+        possible = np.argwhere((tissue > 0.8) & (np.abs(x) > 14) & (z > -30) & (z < 65))
+        # Most of a shower lies on one side, and in the cortex and the border zones.
+        right = ORIGIN_MM[0] + _GRID_MM * possible[:, 0] > 0
+        weight = np.where(right == (side > 0), 4.0, 1.0)
+        chosen = rng.choice(
+            len(possible), int(rng.integers(7, 13)), replace=False, p=weight / weight.sum()
+        )
+        centres = list(np.asarray(ORIGIN_MM) + _GRID_MM * possible[chosen])
+    potential = np.full(shape, np.float32(1e3))
+    for a, b, c in centres:
+        away = np.sqrt((x - a) ** 2 + (y - b) ** 2 + (z - c) ** 2) * rng.uniform(0.7, 1.6)
+        potential = np.minimum(potential, away).astype(np.float32)
+    return (potential + 0.8 * _smooth_noise(rng, shape, 4.0)).astype(np.float32)
 
 
 def subject_points(anatomy: Anatomy, *, step_mm: float = 2.0) -> NDArray[np.float32]:
@@ -231,8 +295,13 @@ def make_lesion(seed: int, anatomy: Anatomy, head: Head, plan: LesionPlan) -> Le
     """
     rng = generator(seed, anatomy.participant_id, "lesion")
     shape = head.shell["bone"].shape
-    potential = _territory_potential(rng, shape, plan.side)
+    if plan.pattern == "territory":
+        potential = _territory_potential(rng, shape, plan.side)
+    else:
+        potential = _scattered_potential(rng, head, plan.side, plan.pattern)
     points = subject_points(anatomy)
+    if plan.shapes:
+        potential = _shaped_potential(rng, shape, plan)
     sampled = _sample(potential, points)
     weight_ml = tissue_at(head, points) * np.float32(_GRID_MM**3 / 1000)
     volumes = {

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corelab.phantom.anatomy import Anatomy, rigid
+from corelab.phantom.conditions import Conditions, draw_conditions
 from corelab.phantom.design import CONTOUR_VISIT, DIFFUSION_KINDS, TrialSpec
 from corelab.phantom.seeds import generator
 
@@ -137,9 +138,28 @@ def protocol(spec: TrialSpec, participant_id: str, visit: str, kind: str) -> Pro
         raise KeyError(f"scan kind {kind!r} is not simulated; known: {', '.join(_FULL)}")
     if spec.flavour == "testing":
         return _coarse(kind, _FULL[kind])
+    if spec.flavour == "hard":
+        return _hard(kind, _FULL[kind], draw_conditions(spec.seed, participant_id))
     if kind in DIFFUSION_KINDS and (participant_id, visit) == ("005", CONTOUR_VISIT):
         return replace(_FULL[kind], voxel_mm=(1.2, 1.2, 7.0), shape=(160, 192, 23), samples=4)
     return _FULL[kind]
+
+
+def _hard(kind: str, full: Protocol, conditions: Conditions) -> Protocol:
+    """The full protocol with the conditions' slices, tilt and lost height."""
+    x, y, thickness = full.voxel_mm
+    nx, ny, slices = full.shape
+    height = thickness * slices
+    if conditions.slice_mm is not None and thickness > 2:
+        thickness = conditions.slice_mm
+    slices = int(np.ceil((height - conditions.cut_off_mm) / thickness))
+    return replace(
+        full,
+        voxel_mm=(x, y, thickness),
+        shape=(nx, ny, slices),
+        samples=max(full.samples, int(np.ceil(thickness / 2))) if thickness > 2 else full.samples,
+        tilt_degrees=conditions.tilt_degrees or full.tilt_degrees,
+    )
 
 
 def placement(spec: TrialSpec, participant_id: str, visit: str, kind: str) -> NDArray[np.float64]:
@@ -182,6 +202,10 @@ def grid_affine(
     moved = placement(spec, anatomy.participant_id, visit, kind)
     middle = moved[:3, :3] @ anatomy.to_subject(np.array(centre)) + moved[:3, 3]
     middle = middle + rng.uniform(-2, 2, 3)
+    if spec.flavour == "hard":
+        # What the field of view loses, it loses at the crown.
+        lost = draw_conditions(spec.seed, anatomy.participant_id).cut_off_mm
+        middle = middle - orientation[:3, 2] * lost / 2
     sizes = np.array(plan.voxel_mm)
     if kind not in ("T1w", "FLAIR"):
         sizes[0] = -sizes[0]

@@ -20,13 +20,21 @@ from scipy import ndimage
 
 from corelab.imaging import save_image
 from corelab.phantom.anatomy import Anatomy, make_anatomy
+from corelab.phantom.conditions import (
+    NEUTRAL,
+    Conditions,
+    Extras,
+    aged_head,
+    draw_conditions,
+    extras_of,
+)
+from corelab.phantom.ct_anatomy import beam_hardening, draw_ct_anatomy, hounsfield_head
 from corelab.phantom.design import DIFFUSION_KINDS, Participant, TrialSpec, find
 from corelab.phantom.head import (
     ORIGIN_MM,
     Head,
     arteries,
     composite,
-    load_head,
     veins,
 )
 from corelab.phantom.kinetics import tissue_curves
@@ -42,6 +50,10 @@ ADC_MM2_S = {"grey": 0.83e-3, "white": 0.74e-3, "csf": 3.0e-3}
 #: b0 signal relative to a proton density of 1 at TE 85 ms, TR 5 s, from T1 and T2 at 3 T.
 _B0 = {"grey": 0.33, "white": 0.24, "csf": 0.66}
 _B0_SHELL = {"film": 0.55, "marrow": 0.03, "scalp": 0.06, "muscle": 0.07, "eye": 0.6}
+#: White-matter disease on diffusion: it shines through, but its water moves more freely.
+_B0_DISEASE_GAIN, _ADC_DISEASE_MM2_S = 1.45, 1.1e-3
+#: ADC of grey and white matter together.
+_ADC_TISSUE_MM2_S = 0.78e-3
 #: Oedema raises the b0 signal of the infarct, more so after days.
 _B0_LESION_GAIN = {"baseline": 1.12, "day5": 1.35}
 _T1W = {"film": 0.2, "bone": 0.03, "marrow": 0.42, "scalp": 0.85, "muscle": 0.38, "eye": 0.22}
@@ -83,6 +95,13 @@ class Scene:
     anatomy: Anatomy
     head: Head
     lesion: Lesion
+    conditions: Conditions = NEUTRAL
+
+    @property
+    def extras(self) -> Extras:
+        """Old cavity, white-matter disease and susceptibility."""
+        name = self.participant.participant_id
+        return extras_of(self.conditions, self.spec.seed, name, self.lesion.plan.side)
 
 
 @lru_cache(maxsize=8)
@@ -95,13 +114,17 @@ def build_scene(spec: TrialSpec, participant_id: str) -> Scene:
     '001'
     """
     participant = find(spec, participant_id)
-    anatomy, head = make_anatomy(spec.seed, participant_id), load_head()
+    hard = spec.flavour == "hard"
+    conditions = draw_conditions(spec.seed, participant_id) if hard else NEUTRAL
+    anatomy = make_anatomy(spec.seed, participant_id)
+    head = aged_head(conditions.ventricles, conditions.atrophy_mm)
     return Scene(
         spec=spec,
         participant=participant,
         anatomy=anatomy,
         head=head,
         lesion=make_lesion(spec.seed, anatomy, head, participant.lesion),
+        conditions=conditions,
     )
 
 
@@ -215,7 +238,7 @@ def _rician(signal: Array, sigma: float, rng: np.random.Generator) -> Array:
     return cast(Array, np.hypot(real, imaginary))
 
 
-def _bias_field(shape: tuple[int, int, int], rng: np.random.Generator, size: float) -> Array:
+def bias_field(shape: tuple[int, int, int], rng: np.random.Generator, size: float) -> Array:
     """Smooth multiplicative field, 1 on average, within about +- ``size``."""
     axes = np.meshgrid(
         *(np.linspace(-1, 1, n, dtype=np.float32) for n in shape), indexing="ij", sparse=True
@@ -247,20 +270,49 @@ def diffusion_signals(scene: Scene, visit: str) -> tuple[Array, Array, View]:
     shell = {name: value for name, value in _B0_SHELL.items() if name not in ("film", "eye")}
     water = {"csf": _B0["csf"], "film": _B0_SHELL["film"], "eye": _B0_SHELL["eye"]}
     fluid = view.sample(composite(head, water))
-    rest = view.sample(composite(head, shell))
+    rest = view.sample(composite(head, shell)) * np.float32(scene.conditions.shell)
+    fluid, tissue_b0, tissue_dwi = _diseased_diffusion(scene, view, fluid, tissue_b0, tissue_dwi)
     gain = np.float32(_B0_LESION_GAIN["baseline" if visit == "baseline" else "day5"])
     core = gain * np.float32(np.exp(-B_VALUE_S_MM2 * participant.adc_core_mm2_s))
-    b0 = view.average(fluid + rest + tissue_b0 * (1 + (gain - 1) * inside))
-    dwi = view.average(
+    b0 = fluid + rest + tissue_b0 * (1 + (gain - 1) * inside)
+    dwi = (
         fluid * np.float32(weight["csf"])
         + rest * np.float32(0.4)
         + tissue_dwi * (1 - inside)
         + tissue_b0 * core * inside
     )
-    rng = _noise(scene, visit, "diffusion")
-    bias = _bias_field(view.shape, rng, 0.12)
+    if scene.extras.pile_up is not None:
+        moved = 1 + view.sample(scene.extras.pile_up)
+        b0, dwi = b0 * moved, dwi * moved
+    b0, dwi = view.average(b0), view.average(dwi)
+    rng, noise = _noise(scene, visit, "diffusion"), scene.conditions.noise
+    bias = bias_field(view.shape, rng, 0.12 * scene.conditions.bias)
     # dwi is the mean of three directions, hence the smaller noise.
-    return _rician(b0 * bias, 0.0080, rng), _rician(dwi * bias, 0.0046, rng), view
+    b0 = _rician(b0 * bias, 0.0080 * noise, rng)
+    dwi = _rician(dwi * bias, 0.0046 * noise, rng)
+    if scene.conditions.adc_gain != 1:
+        # Different gains of the two images add a constant to every ADC.
+        shift = B_VALUE_S_MM2 * _ADC_TISSUE_MM2_S * (scene.conditions.adc_gain - 1)
+        b0 = b0 * np.float32(np.exp(shift))
+    return b0, dwi, view
+
+
+def _diseased_diffusion(
+    scene: Scene, view: View, fluid: Array, tissue_b0: Array, tissue_dwi: Array
+) -> tuple[Array, Array, Array]:
+    """The signals with an old cavity (fluid) and white-matter disease (T2 and ADC raised)."""
+    extras = scene.extras
+    if extras.cavity is not None:
+        cavity = view.sample(extras.cavity)
+        fluid = fluid * (1 - cavity) + cavity * np.float32(_B0["csf"])
+        tissue_b0, tissue_dwi = tissue_b0 * (1 - cavity), tissue_dwi * (1 - cavity)
+    if extras.disease is not None:
+        disease = view.sample(extras.disease)
+        bright = 1 + np.float32(_B0_DISEASE_GAIN - 1) * disease
+        slower = _ADC_DISEASE_MM2_S - ADC_MM2_S["white"]
+        tissue_b0 = tissue_b0 * bright
+        tissue_dwi = tissue_dwi * bright * np.exp(-np.float32(B_VALUE_S_MM2 * slower) * disease)
+    return fluid, tissue_b0, tissue_dwi
 
 
 def apparent_diffusion(b0: Array, dwi: Array) -> Array:
@@ -294,12 +346,23 @@ def _anatomical(scene: Scene, visit: str, kind: str) -> tuple[Array, View]:
         tissue = head.grey * np.float32(_FLAIR["grey"]) + head.white * np.float32(_FLAIR["white"])
         rest = composite(head, {"csf": _FLAIR["csf"], **_FLAIR_SHELL})
         factor = 0.06 if visit == "baseline" else 0.75
-    signal = view.average(
-        view.sample(rest) + view.sample(tissue) * (1 + np.float32(factor) * inside)
-    )
-    rng = _noise(scene, visit, kind)
-    bias = _bias_field(view.shape, rng, 0.20 if kind == "T1w" else 0.15)
-    return _rician(signal * bias, 0.022 if kind == "T1w" else 0.016, rng), view
+    normal, shine = view.sample(tissue), 1 + np.float32(factor) * inside
+    fluid = view.sample(rest)
+    if scene.extras.disease is not None:
+        disease = view.sample(scene.extras.disease)
+        shine = shine + np.float32(-0.15 if kind == "T1w" else 0.6) * disease * (1 - inside)
+    if scene.extras.cavity is not None:
+        cavity = view.sample(scene.extras.cavity)
+        # A rim of gliosis: bright on FLAIR where the cavity's edge is half tissue.
+        rim = np.float32(0.0 if kind == "T1w" else 2.4) * cavity * (1 - cavity)
+        water = np.float32(_T1W["film"] if kind == "T1w" else _FLAIR["csf"])
+        fluid = fluid * (1 - cavity) + water * cavity
+        normal = normal * (1 - cavity) * (1 + rim)
+    signal = view.average(fluid + normal * shine)
+    rng, conditions = _noise(scene, visit, kind), scene.conditions
+    bias = bias_field(view.shape, rng, (0.20 if kind == "T1w" else 0.15) * conditions.bias)
+    noise = (0.022 if kind == "T1w" else 0.016) * conditions.noise
+    return _rician(signal * bias, noise, rng), view
 
 
 def _hounsfield(scene: Scene, visit: str, view: View) -> Array:
@@ -312,16 +375,28 @@ def _hounsfield(scene: Scene, visit: str, view: View) -> Array:
     )
     tissue_sample = view.sample(tissue)
     parenchyma = view.sample(head.grey + head.white)
-    rest = view.sample(
-        composite(head, {k: v + 1000.0 for k, v in {"csf": _HU["csf"], **_HU_SHELL}.items()})
-    )
+    own = None
+    if scene.conditions.ct_anatomy:
+        own = draw_ct_anatomy(scene.spec.seed, scene.participant.participant_id)
+        rest = view.sample(hounsfield_head(head, own) + 1000) - tissue_sample
+    else:
+        rest = view.sample(
+            composite(head, {k: v + 1000.0 for k, v in {"csf": _HU["csf"], **_HU_SHELL}.items()})
+        )
     # Water uptake lowers parenchyma by 2 HU within hours and by 8 HU within days.
     drop = np.float32(2.0 if visit == "baseline" else 8.0)
     hu = rest + tissue_sample - drop * inside * parenchyma - 1000
+    for extra, value in ((scene.extras.cavity, _HU["csf"]), (scene.extras.disease, 24.0)):
+        if extra is not None:
+            share = view.sample(extra) * parenchyma
+            hu += share * (np.float32(value) - hu)
     if visit != "baseline" and scene.participant.lesion.haematoma_ml > 0:
         blood = scene.lesion.fractions(view.template_mm, "haematoma")[0]
         hu += blood * (np.float32(_HU_BLOOD) - hu)
-    return view.average(hu)
+    hu = view.average(hu)
+    if own is not None:
+        hu += beam_hardening(hu, np.sqrt((view.affine[:3, :3] ** 2).sum(axis=0)), own.streak)
+    return hu
 
 
 def _correlated(shape: tuple[int, ...], sd: float, rng: np.random.Generator) -> Array:
@@ -462,7 +537,7 @@ def _susceptibility(scene: Scene, visit: str, plan: Protocol) -> tuple[Array, Vi
     where, curves = _enhancement(truth, scene, plan)
     times, bolus = plan.frame_times_s, scene.participant.bolus
     rng = _noise(scene, visit, "dsc")
-    static = static * _bias_field(view.shape, rng, 0.12)
+    static = static * bias_field(view.shape, rng, 0.12)
     echo_time_s = float(plan.sidecar["EchoTime"])
     series = np.empty((*view.shape, plan.frames), np.float32)
     arterial, venous = bolus.arterial(times), bolus.venous(times)

@@ -179,7 +179,8 @@ def _scan_rows(spec: TrialSpec, person: Participant) -> list[dict[str, Any]]:
         for order, (kind, reader) in enumerate([(kind, None) for kind in kinds] + contours):
             # The diffusion images are one acquisition, and a contour bears the time of its image.
             together = reader is not None or kind in DIFFUSION_KINDS
-            minutes = 4 * (kinds.index("b0") if together else order)
+            first = min((kinds.index(k) for k in DIFFUSION_KINDS if k in kinds), default=order)
+            minutes = 4 * (first if together else order)
             rows.append(
                 {
                     "participant_id": person.participant_id,

@@ -3,29 +3,54 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from importlib import import_module
 from typing import Any
 
 import pandas as pd
 
 from corelab.measurement.selection import Tables, statistics_frame
 
-#: Analysis type -> module of this room whose ``analyse(analysis, tables)`` carries it out.
-ANALYSIS_TYPES = {
-    "correlation": "correlation",
-    "comparison": "comparison",
-    "dose_response": "dose_response",
-    "ordinal": "ordinal",
-    "quantile": "quantile",
-    "survival": "time_to_event",
-    "progression": "progression",
-    "radiomics": "risk_score",
-    "diagnostic": "diagnostic",
-    "mediation": "mediation",
-    "surrogacy": "mediation",
-    "sample_size": "sample_size",
-}
 Analyse = Callable[[Mapping[str, Any], Tables], Iterable[Mapping[str, Any]]]
+
+
+def analysis_types() -> dict[str, Analyse]:
+    """Analysis types of this layer, each with the function that carries it out.
+
+    The imports are static, so that the code digest follows them, and inside the function, so that
+    the methods are loaded when an analysis runs.
+
+    Examples
+    --------
+    >>> sorted(analysis_types())[:3]
+    ['comparison', 'correlation', 'diagnostic']
+    """
+    from corelab.pharmacodynamics import (
+        comparison,
+        correlation,
+        diagnostic,
+        dose_response,
+        mediation,
+        ordinal,
+        progression,
+        quantile,
+        risk_score,
+        sample_size,
+        time_to_event,
+    )
+
+    return {
+        "correlation": correlation.analyse,
+        "comparison": comparison.analyse,
+        "dose_response": dose_response.analyse,
+        "ordinal": ordinal.analyse,
+        "quantile": quantile.analyse,
+        "survival": time_to_event.analyse,
+        "progression": progression.analyse,
+        "radiomics": risk_score.analyse,
+        "diagnostic": diagnostic.analyse,
+        "mediation": mediation.analyse,
+        "surrogacy": mediation.analyse,
+        "sample_size": sample_size.analyse,
+    }
 
 
 def run(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
@@ -66,15 +91,13 @@ def run(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
     >>> print(*result.loc[0, ["statistic", "group", "n"]], round(result.loc[0, "estimate"], 3))
     spearman_rho infarct_volume|nihss 5 0.9
     """
-    kind = analysis.get("type")
-    if kind not in ANALYSIS_TYPES:
+    kind, types = str(analysis.get("type")), analysis_types()
+    if kind not in types:
         raise ValueError(
             f"analysis {analysis.get('id')}: type '{kind}' is not one of "
-            + ", ".join(sorted(ANALYSIS_TYPES))
+            + ", ".join(sorted(types))
         )
-    module = import_module(f"corelab.pharmacodynamics.{ANALYSIS_TYPES[kind]}")
-    analyse: Analyse = module.analyse
-    frame = statistics_frame(analysis, list(analyse(analysis, tables)))
+    frame = statistics_frame(analysis, list(types[kind](analysis, tables)))
     return one_sided(frame, str(analysis.get("alternative", "two-sided")))
 
 

@@ -227,10 +227,11 @@ def run_analysis(
 
 def room_of(analysis: Mapping[str, Any]) -> Any:
     """The room that has the type of an analysis."""
-    from corelab import agreement, pharmacodynamics
+    from corelab import agreement
+    from corelab.pharmacodynamics import plan
 
     theirs = TABLE_OF_TYPE[analysis["type"]] in {"agreement", "overlap", "phantom"}
-    return agreement if theirs else pharmacodynamics
+    return agreement if theirs else plan
 
 
 def run_in_room(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:

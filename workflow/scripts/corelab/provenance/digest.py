@@ -26,8 +26,19 @@ def _module_file(root: Path, name: str) -> Path | None:
 
 
 @functools.cache
+def _content(path: Path) -> bytes:
+    """Digest of a file; scripts share most of the library, so each file is read once."""
+    return hashlib.sha256(path.read_bytes()).digest()
+
+
 def _imports(path: Path, root: Path) -> tuple[str, ...]:
     """Names of the package's modules that a file imports, anywhere in it."""
+    return _parsed(path, root, _content(path))
+
+
+@functools.cache
+def _parsed(path: Path, root: Path, content: bytes) -> tuple[str, ...]:
+    """Imports of a file with this content: parsed again only where the content has changed."""
     tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
     names: set[str] = set()
     for node in ast.walk(tree):
@@ -49,12 +60,6 @@ def _imports(path: Path, root: Path) -> tuple[str, ...]:
 
 
 @functools.cache
-def _content(path: Path) -> bytes:
-    """Digest of a file; scripts share most of the library, so each file is read once."""
-    return hashlib.sha256(path.read_bytes()).digest()
-
-
-@functools.cache
 def _data_files(folder: Path) -> tuple[Path, ...]:
     """Files beside a folder's modules, below it too."""
     return tuple(
@@ -70,7 +75,7 @@ def _data_files(folder: Path) -> tuple[Path, ...]:
 
 def clear_caches() -> None:
     """Forget what was read, where files may have changed since."""
-    for cached in (_module_file, _imports, _content, _data_files, digest_of_script):
+    for cached in (_module_file, _content, _data_files, digest_of_script):
         cached.cache_clear()
 
 

@@ -177,6 +177,8 @@ WRITERS = (
     (r"exhibits/outcome_", "draw_outcome"),
     (r"exhibits/reading_", "reading_exhibits"),
     (r"(quality|exhibits)/failures\.", "failures"),
+    (r"recovery/", "plant_lesions"),
+    (r"(quality|exhibits)/recovery", "recovery_summary"),
     (r"quality/|exhibits/registration\.", "contact_sheet"),
     (r"maps/.*_maps[._]", "frequency_groups"),
     (r"maps/", "frequency_map"),

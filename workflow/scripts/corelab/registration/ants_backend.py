@@ -11,6 +11,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from corelab.registration.preparation import centred
+from corelab.registration.quality import tilted_start
 from corelab.registration.registrar import (
     Registrar,
     RegistrationFault,
@@ -108,6 +110,9 @@ class AntsRegistrar(Registrar):
     ) -> Transform:
         ants = import_ants()
         from ants.internal import get_pointer_string
+
+        if start is None and fit.startswith("affine"):
+            start = tilted_start(fixed, moving, centred(fixed, moving))
 
         # The pointers stand in the arguments as text: the images must outlive the call.
         images = [to_ants(fixed), to_ants(moving)]

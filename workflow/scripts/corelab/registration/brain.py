@@ -14,10 +14,9 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from corelab.imaging import load_image, mask_volume_ml, save_image
-from corelab.imaging.acquisition import observe
-from corelab.imaging.brain import brain_volume_verdict
-from corelab.imaging.geometry import voxel_sizes_mm
+from corelab.imaging import load_image, save_image
+from corelab.imaging.brain_quality import brain_rows, judged_mask
+from corelab.imaging.prepare import SERIES_KINDS
 from corelab.provenance.products import file_sha256
 from corelab.registration.transforms import apply_transforms, read_steps
 
@@ -42,6 +41,7 @@ def share_brain_masks(record: Mapping[str, Any], folder: Path) -> dict[str, Any]
     dict
         The record; ``brain_mask_quality[grid]`` of a replaced mask names the donor in
         ``source`` (``T1w of g1``) and keeps what the image alone gave in ``own_volume_ml``.
+        ``acquisition`` gets the rows of :func:`corelab.imaging.brain_quality.brain_rows`.
 
     Notes
     -----
@@ -52,7 +52,8 @@ def share_brain_masks(record: Mapping[str, Any], folder: Path) -> dict[str, Any]
     Examples
     --------
     >>> record = {"brain_mask_quality": {"g1": {"source": "b0", "verdict": "pass"}},
-    ...           "brain_masks": {"g1": "m.nii.gz"}, "transforms": {"g1": {"status": "ok"}}}
+    ...           "brain_masks": {"g1": "m.nii.gz"}, "transforms": {"g1": {"status": "ok"}},
+    ...           "scans": []}
     >>> share_brain_masks(record, Path("."))["brain_mask_quality"]["g1"]["source"]
     'b0'
     """
@@ -66,7 +67,27 @@ def share_brain_masks(record: Mapping[str, Any], folder: Path) -> dict[str, Any]
         if donor is None or grid == donor or own["source"] == "supplied" or not weak:
             continue
         quality[grid] = _brought(record, folder, donor, grid)
-    return {**record, "brain_mask_quality": quality}
+    quality |= _disagreeing(record.get("brain_mask_quality", {}), quality, transforms)
+    shared = {**record, "brain_mask_quality": quality}
+    rows = [*record.get("acquisition", []), *brain_rows(shared)]
+    return {**shared, "acquisition": rows}
+
+
+def _disagreeing(
+    before: Mapping[str, Any], after: Mapping[str, Any], transforms: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Masks of plausible volume, both kept, that did not agree after a fit judged without them."""
+    found: dict[str, Any] = {}
+    for grid, entry in transforms.items():
+        fit = entry.get("quality") or {}
+        pair = [name for name in (entry.get("to"), grid) if name in after]
+        kept = all(
+            after[name]["verdict"] == "pass" and after[name]["source"] == before[name]["source"]
+            for name in pair
+        )
+        if "donor" in fit and kept:
+            found |= {name: {**after[name], "disagrees_dice": fit["dice"]} for name in pair}
+    return found
 
 
 def _donor(quality: Mapping[str, Mapping[str, Any]]) -> str | None:
@@ -106,11 +127,8 @@ def _brought(record: Mapping[str, Any], folder: Path, donor: str, grid: str) -> 
             "parameters": {"method": "mask of another image of the visit", "source": source},
         },
     )
-    volume_ml = mask_volume_ml(mask)
-    coverage_mm = observe(mask.shape, voxel_sizes_mm(mask.affine).tolist(), {})["coverage_mm"]
-    return {
-        "source": source,
-        "volume_ml": round(volume_ml, 3),
-        "own_volume_ml": own["volume_ml"],
-        "verdict": brain_volume_verdict(volume_ml, coverage_mm or 0.0),
-    }
+    kind = own.get("kind") or own["source"]
+    on_grid = [s for s in record.get("scans", []) if s["grid"] == grid and s["kind"] == kind]
+    ndim = 4 if kind in SERIES_KINDS else 3
+    image = load_image(folder / on_grid[0]["path"], ndim=ndim) if on_grid else None
+    return {**judged_mask(mask, image, kind, source), "own_volume_ml": own["volume_ml"]}

@@ -52,6 +52,8 @@ QUALITY_COLUMNS = {
     "dice": "Overlap of the brain masks",
     "mutual_information": "Normalised mutual information, 1 to 2",
     "edge_correlation": "Correlation of the edges inside the brain with the template's",
+    "ventricle_offset_mm": "Largest offset of a part of the ventricles' wall, mm",
+    "warning": "A figure beyond a limit that does not fail the fit",
     "scale": "Determinant of the affine part",
     "jacobian_min": "Least Jacobian determinant",
     "jacobian_max": "Largest Jacobian determinant",
@@ -91,6 +93,7 @@ def quality_figures(
         "reason": normalised["reason"],
         "anchor": normalised["anchor"],
         "method": normalised["method"],
+        "warning": normalised.get("warning"),
         "lesion": (normalised["lesion"] or {}).get("used"),
         "quality": normalised["quality"],
         "fit": None,
@@ -124,10 +127,11 @@ def quality_figures(
 def quality_table(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """All fits of a study, worst first.
 
-    Failed fits come first, then those that stand out most: ``worst_z`` is the least of
-    (value - median) / (1.4826 x median absolute deviation) over the figures in :data:`RANKED`,
-    among the fits of one method and one kind of anchor (an affine fit of a thick b0 is no worse
-    for being unlike a deformable one of a T1). Fewer than :data:`LEAST_FITS` of a kind have none.
+    Failed fits come first, then those with a warning, then those that stand out most:
+    ``worst_z`` is the least of (value - median) / (1.4826 x median absolute deviation) over the
+    figures in :data:`RANKED`, among the fits of one method and one kind of anchor (an affine fit of
+    a thick b0 is no worse for being unlike a deformable one of a T1). Fewer than
+    :data:`LEAST_FITS` of a kind have none.
 
     Examples
     --------
@@ -146,6 +150,7 @@ def quality_table(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
             {
                 **{key: record[key] for key in ("participant_id", "status", "reason", "method")},
                 "lesion": record["lesion"],
+                "warning": record.get("warning"),
                 "anchor": f"{anchor['kind']} {anchor['visit']}" if anchor else None,
                 "figure": record["fit"],
                 **{
@@ -163,10 +168,13 @@ def quality_table(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     enough = scores.groupby(alike).transform("count") >= LEAST_FITS
     frame["worst_z"] = (off / spread.where((spread > 1e-9) & enough)).min(axis=1)
     frame["_failed"] = (frame["status"] == "ok").astype(int)
+    frame["_unwarned"] = frame["warning"].isna().astype(int)
     frame["_dice"] = scores["dice"]
     # With too few subjects for a spread the overlap decides.
     frame = frame.sort_values(
-        ["_failed", "worst_z", "_dice", "participant_id"], na_position="last", kind="stable"
+        ["_failed", "_unwarned", "worst_z", "_dice", "participant_id"],
+        na_position="last",
+        kind="stable",
     ).reset_index(drop=True)
     frame["rank"] = frame.index + 1
     return frame[list(QUALITY_COLUMNS)]
@@ -204,7 +212,7 @@ def contact_sheet(
         if tile is not None:
             axis.imshow(imread(folder / tile))
         failed = row["status"] != "ok"
-        outlying = not failed and row["worst_z"] == row["worst_z"] and row["worst_z"] < OUTLYING_Z
+        outlying = not failed and (row["worst_z"] < OUTLYING_Z or isinstance(row["warning"], str))
         colour = FAILED_COLOUR if failed else OUTLYING_COLOUR if outlying else SOUND_COLOUR
         axis.set_title(_tile_words(row), color=colour, fontsize=7, loc="left")
     for axis in axes.flat:
@@ -224,6 +232,8 @@ def _tile_words(row: Mapping[Any, Any]) -> str:
         f"edges {row['edge_correlation']:.2f}  "
         f"J {row['jacobian_min']:.2f}-{row['jacobian_max']:.2f}",
     ]
+    if isinstance(row["warning"], str):
+        figures.append(f"ventricles {row['ventricle_offset_mm']:.1f} mm off")
     return "\n".join([f"{head}  {row['method']}", *figures])
 
 

@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 
 from corelab.registration.preparation import centred
+from corelab.registration.quality import tilted_start
 from corelab.registration.registrar import (
     Registrar,
     RegistrationFault,
@@ -50,6 +51,8 @@ class GreedyRegistrar(Registrar):
         if fit.startswith("deformable"):
             assert start is not None
             return self._deformable(fit, fixed, moving, metric_mask, start)
+        if start is None and fit.startswith("affine"):
+            start = tilted_start(fixed, moving, centred(fixed, moving))
         transform = self._linear(fit, 6, fixed, moving, metric_mask, start)
         if fit == "rigid":
             return transform

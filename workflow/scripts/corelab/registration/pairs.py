@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from corelab.imaging import ImageFault, load_image
+from corelab.registration.doubtful import doubtful, judged_by_donor, with_better_mask
 from corelab.registration.filling import filled_lesion
 from corelab.registration.halfway import halfway_rigid
 from corelab.registration.preparation import (
@@ -34,6 +35,8 @@ from corelab.registration.quality import (
     rotation_deg,
     rounded,
     similarity,
+    ventricle_offset_mm,
+    ventricle_warning,
     verdict,
 )
 from corelab.registration.registrar import Registrar, RegistrationFault, Transform
@@ -66,6 +69,8 @@ class Head:
         Brain mask on the same grid, uint8.
     kind, scan_id, path
         As in the record of the stage ``prepare``.
+    verdict
+        Of the brain mask's volume: ``pass``, ``warn`` or ``fail``; a supplied mask passes.
     """
 
     image: nib.Nifti1Image
@@ -73,6 +78,7 @@ class Head:
     kind: str
     scan_id: str
     path: str
+    verdict: str = "pass"
 
     def stripped(self, settings: RegistrationSettings, spacing_mm: float) -> nib.Nifti1Image:
         """Brain only, cropped and on voxels of about ``spacing_mm``.
@@ -118,7 +124,10 @@ def load_head(record: Mapping[str, Any], folder: Path, grid: str) -> Head:
         what = "is empty" if not brain.any() else f"has shape {brain.shape}, not {image.shape}"
         raise RegistrationFault(f"the brain mask of grid {grid} ({scan['kind']}) {what}")
     head = nib.Nifti1Image(brain, image.affine)
-    return Head(image, head, scan["kind"], scan["scan_id"], scan["path"])
+    judged = record.get("brain_mask_quality", {}).get(grid, {})
+    trusted = judged.get("source") == "supplied"
+    verdict_of_mask = "pass" if trusted else judged.get("verdict", "pass")
+    return Head(image, head, scan["kind"], scan["scan_id"], scan["path"], verdict_of_mask)
 
 
 def fit_rigid(
@@ -132,6 +141,8 @@ def fit_rigid(
     """Rigid fit of two scans of one subject.
 
     ``halfway`` refines it in the space between the two, which treats both alike: for two visits.
+    Where a brain mask cannot be trusted, or the two do not agree after the fit, see
+    :mod:`corelab.registration.doubtful`.
 
     Returns
     -------
@@ -143,19 +154,23 @@ def fit_rigid(
     RegistrationFault
         If the backend could not do it.
     """
-    fixed_mm, moving_mm = settings.preset.grid_mm("rigid")
+    own = fixed, moving
+    first: np.ndarray | None = None
+    if doubtful(fixed, moving):
+        fixed, moving, first = with_better_mask(registrar, fixed, moving, settings)
+    fixed_mm, moving_mm = settings.preset.grid_mm("rigid", settings.backend)
     still = fixed.stripped(settings, fixed_mm)
     moved = moving.stripped(settings, moving_mm)
     start, begun = best_start(still, moved, centred(still, moved))
     before = similarity(still, moved, Transform("rigid", start).to_fixed)
-    transform = registrar.rigid(still, moved, start=start)
+    transform = registrar.rigid(still, moved, start=start if first is None else first)
     symmetry: dict[str, Any] = {}
     if halfway:
         # Both scans on voxels of one size, or the finer one would have the say.
         alike = [head.stripped(settings, fixed_mm) for head in (fixed, moving)]
         transform, symmetry = halfway_rigid(registrar, alike[0], alike[1], transform.matrix)
     after = similarity(still, moved, transform.to_fixed)
-    dice, seen = overlap(fixed.brain, moving.brain, transform.to_fixed, transform.to_moving)
+    dice, seen = overlap(own[0].brain, own[1].brain, transform.to_fixed, transform.to_moving)
     quality: dict[str, Any] = {
         "start": begun,
         "mutual_information_before": before["mutual_information"],
@@ -166,11 +181,22 @@ def fit_rigid(
         **symmetry,
     }
     checks = {**_RIGID_CHECKS, **(_HALFWAY_CHECKS if halfway else {})}
+    if first is not None:
+        # The Dice is reported, but a mask that cannot be trusted judges nothing.
+        del checks["rigid_dice_min"]
+        judged, reason = judged_by_donor(*own, transform.matrix, start, settings)
+        quality |= judged
+        return transform, rounded(quality), verdict(quality, settings.limits, checks) or reason
     reason = verdict(quality, settings.limits, checks)
     loss = before["mutual_information"] - after["mutual_information"]
     allowed = settings.limits["rigid_information_loss_max"]
     if reason is None and not loss <= allowed:
         reason = f"mutual information fell by {loss:.4g} in the fit, more than {allowed:g}"
+    if dice < settings.limits["rigid_dice_min"]:
+        # Two masks of plausible volume that do not agree: one of them may be wrong, or the fit.
+        still_head, moved_head = (replace(head, verdict="warn") for head in own)
+        again = fit_rigid(registrar, still_head, moved_head, settings, halfway=halfway)
+        return again if again[2] is None else (transform, rounded(quality), reason)
     return transform, rounded(quality), reason
 
 
@@ -182,6 +208,8 @@ class TemplateFit:
     ----------
     transform, quality, reason
         As of :func:`fit_rigid`.
+    warning
+        A figure beyond a limit that does not fail the fit, in words; None if there is none.
     lesion
         What was done about the lesion: ``requested``, ``used``, ``excluded_ml``, ``note`` and,
         for a filled one, what it was filled with: see
@@ -192,6 +220,7 @@ class TemplateFit:
     quality: dict[str, Any]
     reason: str | None
     lesion: dict[str, Any]
+    warning: str | None = None
 
 
 def fit_to_template(
@@ -222,13 +251,13 @@ def fit_to_template(
     brain = np.asarray(head.brain.dataobj) != 0
     excluded, handled = _handled_lesion(lesion, brain, head, settings)
 
-    fixed_mm, moving_mm = preset.grid_mm("affine")
+    fixed_mm, moving_mm = preset.grid_mm("affine", settings.backend)
     fixed, moving = _template(head, settings, fixed_mm), head.stripped(settings, moving_mm)
     bend = preset.has_deformable and head.suits_deformable
     mask = _metric_mask(excluded, moving)
     transform = registrar.affine(fixed, moving, metric_mask=mask, first_pass=bend)
     if bend:
-        fixed_mm, moving_mm = preset.grid_mm("deformable")
+        fixed_mm, moving_mm = preset.grid_mm("deformable", settings.backend)
         fixed, moving = _template(head, settings, fixed_mm), head.stripped(settings, moving_mm)
         transform = _deformable(
             registrar, fixed, moving, excluded, transform.matrix, handled, lesion, head
@@ -242,8 +271,13 @@ def fit_to_template(
         "edge_correlation": _edge_correlation(fixed, moving, transform.to_fixed),
         **field_quality(transform, template_brain),
     }
+    warning = None
+    if bend:
+        place = nib.Nifti1Image(lesion.astype(np.uint8), head.image.affine)
+        quality["ventricle_offset_mm"] = ventricle_offset_mm(moving, transform.to_fixed, place)
+        warning = ventricle_warning(quality["ventricle_offset_mm"], settings.limits)
     reason = verdict(quality, settings.limits, _TEMPLATE_CHECKS)
-    return TemplateFit(transform, rounded(quality), reason, handled)
+    return TemplateFit(transform, rounded(quality), reason, handled, warning)
 
 
 def _deformable(

@@ -32,6 +32,8 @@ LIMITS: dict[str, float] = {
     "folds_max": 0.001,
     "jacobian_max": 20.0,
     "inverse_consistency_mm_max": 1.0,
+    # Beyond this a deformable fit is not failed but reported as a warning.
+    "ventricle_offset_mm_max": 3.0,
     # A mask of at least this volume whose volume in MNI is further from its native volume times
     # the Jacobian than this was brought over wrongly.
     "volume_checked_from_ml": 10.0,
@@ -49,6 +51,7 @@ class Preset:
         File name without ``.json``.
     data
         ``grids`` (voxel size in mm of fixed and moving image for each kind of fit),
+        ``grids_of`` (backend -> those of its fits that differ),
         ``brain_margin_mm``, per backend how the ``lesion`` is handled and the
         ``lesion_margin_mm`` kept out of the metric (a local metric sees as far as its window),
         and per backend its steps.
@@ -62,9 +65,10 @@ class Preset:
         """Whether the preset goes beyond an affine fit."""
         return self.data["grids"].get("deformable") is not None
 
-    def grid_mm(self, fit: str) -> tuple[float, float]:
+    def grid_mm(self, fit: str, backend: str) -> tuple[float, float]:
         """Voxel size in mm of (fixed, moving) for ``rigid``, ``affine`` or ``deformable``."""
-        fixed_mm, moving_mm = self.data["grids"][fit]
+        grids = {**self.data["grids"], **self.data.get("grids_of", {}).get(backend, {})}
+        fixed_mm, moving_mm = grids[fit]
         return float(fixed_mm), float(moving_mm)
 
     def lesion(self, backend: str) -> str:
@@ -127,8 +131,8 @@ def load_preset(name: str) -> Preset:
 
     Examples
     --------
-    >>> load_preset("fast").grid_mm("deformable")
-    (2.0, 1.0)
+    >>> load_preset("fast").grid_mm("deformable", "ants_greedy")
+    (1.5, 1.0)
     """
     known = sorted(path.stem for path in FOLDER.glob("*.json"))
     if name not in known:
@@ -142,8 +146,8 @@ def registration_settings(settings: Mapping[str, Any] | None) -> RegistrationSet
     Parameters
     ----------
     settings
-        ``preset`` (default ``fast``), ``backend`` (``ants``), ``lesion`` (that of the preset for
-        the backend),
+        ``preset`` (default ``fast``), ``backend`` (``ants_greedy``), ``lesion`` (that of the
+        preset for the backend),
         ``longitudinal`` (``halfway``: visits are joined in the space between them),
         ``seed`` (1), ``ct_template`` (path or None), ``limits`` (see :data:`LIMITS`).
 
@@ -156,9 +160,9 @@ def registration_settings(settings: Mapping[str, Any] | None) -> RegistrationSet
     Examples
     --------
     >>> registration_settings({"preset": "testing"}).describe()["backend"]
-    'ants'
+    'ants_greedy'
     """
-    from corelab.registration.registrar import BACKENDS
+    from corelab.registration.registrar import backends
 
     given = dict(settings or {})
     unknown = set(given) - {
@@ -174,10 +178,10 @@ def registration_settings(settings: Mapping[str, Any] | None) -> RegistrationSet
             f"there are {sorted(LIMITS)}"
         )
     preset = load_preset(given.get("preset") or "fast")
-    backend = given.get("backend") or "ants"
+    backend = given.get("backend") or "ants_greedy"
     seed = given.get("seed", 1)
-    if backend not in BACKENDS:
-        raise ValueError(f"registration.backend is {backend!r}; choose of {sorted(BACKENDS)}")
+    if backend not in backends():
+        raise ValueError(f"registration.backend is {backend!r}; choose of {sorted(backends())}")
     lesion = given.get("lesion") or preset.lesion(backend)
     if lesion not in LESION_HANDLING:
         raise ValueError(f"registration.lesion is {lesion!r}; choose of {LESION_HANDLING}")

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 from scipy import ndimage
+from scipy.spatial.transform import Rotation
 
+from corelab.registration.preparation import widened
 from corelab.registration.registrar import Transform
+from corelab.registration.template import template_image, template_ventricles
 from corelab.registration.transforms import (
     Affine,
     Step,
@@ -180,19 +184,67 @@ def best_start(
     >>> best_start(image, image, np.diag([1.0, 1, 1, 1]))[1]
     'headers'
     """
+    score = _score_of_starts(fixed, moving)
+    candidates = [(np.eye(4), "headers"), (np.asarray(centred), "centres of mass")]
+    # Slightly different is not better: the headers win unless the centres are clearly ahead.
+    scores = [score(candidates[0][0]), score(candidates[1][0]) - 0.002]
+    return candidates[int(np.argmax(scores))]
+
+
+#: Rotations (degrees about x, y, z) from which an affine fit may start: nodding is what heads do
+#: most in a scanner.
+TILTS_DEG = tuple(
+    (pitch, roll, yaw)
+    for pitch in (0, -15, 15, -30, 30, -45, 45)
+    for roll, yaw in ((0, 0), (-20, 0), (20, 0), (0, -20), (0, 20))
+)
+
+
+def tilted_start(
+    fixed: nib.Nifti1Image, moving: nib.Nifti1Image, centred: np.ndarray
+) -> np.ndarray | None:
+    """Rotation about the centre of mass from which a fit to the template should start.
+
+    A fit from the centres of mass finds rotations of up to about 20 degrees. Of the rotations in
+    :data:`TILTS_DEG` the one with the most mutual information is taken; None where no rotation
+    is clearly better than none.
+
+    Examples
+    --------
+    >>> data = np.random.default_rng(1).uniform(1, 2, (12, 12, 12)).astype(np.float32)
+    >>> image = nib.Nifti1Image(data, np.eye(4))
+    >>> tilted_start(image, image, np.eye(4)) is None
+    True
+    """
+    score = _score_of_starts(fixed, moving)
+    voxel = ndimage.center_of_mass(np.maximum(np.asarray(fixed.dataobj, dtype=float), 0))
+    centre = Affine(fixed.affine)(np.array([voxel]))[0]
+    starts = []
+    for tilt in TILTS_DEG:
+        turn = np.eye(4)
+        turn[:3, :3] = Rotation.from_euler("xyz", tilt, degrees=True).as_matrix()
+        turn[:3, 3] = centre - turn[:3, :3] @ centre
+        starts.append(np.asarray(centred) @ turn)
+    scores = np.array([score(start) for start in starts])
+    scores[0] += 0.002
+    best = int(np.argmax(scores))
+    return starts[best] if best else None
+
+
+def _score_of_starts(
+    fixed: nib.Nifti1Image, moving: nib.Nifti1Image
+) -> Callable[[np.ndarray], float]:
+    """Mutual information at a matrix, where what the moving image does not show counts as 0."""
     points = sample_points(np.asarray(fixed.dataobj) != 0, fixed.affine)
     here, _ = values_at(fixed, points)
 
     def score(matrix: np.ndarray) -> float:
         there, _ = values_at(moving, Affine(matrix)(points))
-        # What is not seen counts as 0, so that a start without overlap has no information.
+        # A start without overlap has no information.
         information = normalised_mutual_information(here, there)
         return information if np.isfinite(information) else 0.0
 
-    candidates = [(np.eye(4), "headers"), (np.asarray(centred), "centres of mass")]
-    # Slightly different is not better: the headers win unless the centres are clearly ahead.
-    scores = [score(candidates[0][0]), score(candidates[1][0]) - 0.002]
-    return candidates[int(np.argmax(scores))]
+    return score
 
 
 def rotation_deg(matrix: np.ndarray) -> float:
@@ -244,6 +296,127 @@ def field_quality(transform: Transform, brain: nib.Nifti1Image) -> dict[str, flo
     back = transform_points(there, transform.to_moving)
     found["inverse_consistency_mm"] = float(np.linalg.norm(back - points, axis=1).mean())
     return found
+
+
+#: How far to both sides of the ventricles' wall the scan's own wall is looked for, mm.
+WALL_REACH_MM = 8.0
+#: Edge (mm) of the patches in which offsets of the wall are summarised, and how many points of the
+#: wall make a patch.
+WALL_PATCH_MM = 12.0
+WALL_LEAST_POINTS = 40
+
+
+def ventricle_offset_mm(
+    moving: nib.Nifti1Image, to_fixed: Sequence[Step], lesion: nib.Nifti1Image | None = None
+) -> float:
+    """How far the walls of the lateral ventricles lie from the template's, where they fit least.
+
+    The overlap of the brains and the mean similarity of the images hardly see a ventricle that
+    stays millimetres off, for instance one that is widened beside a cavity. Here the scan is read
+    along lines across the template's wall; the distance to the nearest place where it changes
+    from fluid to tissue (half-way between the two intensities) is the offset. Patches of 12 mm that
+    face one way have their median, and the largest of these medians is given.
+
+    Parameters
+    ----------
+    moving
+        Scan on which fluid is dark (T1w, T1c), brain only.
+    to_fixed
+        Steps that map template points to the scan.
+    lesion
+        Mask in the scan's world; lines that meet it do not count, since a cavity is fluid too.
+
+    Returns
+    -------
+    float
+        Millimetres, at most :data:`WALL_REACH_MM`; NaN if fluid cannot be told from tissue.
+
+    Examples
+    --------
+    >>> from corelab.registration.template import template_image
+    >>> ventricle_offset_mm(template_image(), []) < 1.0
+    True
+    """
+    wall, normals = _ventricle_wall()
+    reach = np.arange(-WALL_REACH_MM, WALL_REACH_MM + 0.25, 0.5)
+    lines = wall[:, None] + reach[:, None] * normals[:, None]
+    points = transform_points(lines.reshape(-1, 3), list(to_fixed))
+    values, seen = values_at(moving, points)
+    seen &= values != 0
+    if lesion is not None:
+        seen &= values_at(lesion, points)[0] == 0
+    values, seen = values.reshape(lines.shape[:2]), seen.reshape(lines.shape[:2])
+    if seen.sum() < 100:
+        return float("nan")
+    # Single lines are noisy: 2 mm along them and their neighbours in the median decide.
+    values = ndimage.uniform_filter1d(values, 5, axis=1)
+    tissue = float(np.median(values[:, reach > 3][seen[:, reach > 3]]))
+    fluid = float(np.percentile(values[seen], 5))
+    if not fluid < 0.8 * tissue:
+        return float("nan")
+    dark = values < 0.5 * (fluid + tissue)
+    border = dark[:, :-1] & ~dark[:, 1:]
+    offsets = np.where(border, np.abs(reach[:-1] + 0.25), WALL_REACH_MM).min(axis=1)
+    # A line counts if all of it that lies nearer than the wall found was seen.
+    clear = (seen | (np.abs(reach) > offsets[:, None])).all(axis=1)
+    # Roof and side of a block apart: a wall that moves along itself shows nothing.
+    facing = np.abs(normals).argmax(axis=1)
+    side = 2 * facing + (np.take_along_axis(normals, facing[:, None], 1)[:, 0] > 0)
+    blocks = np.column_stack([np.floor(wall / WALL_PATCH_MM).astype(int), side])[clear]
+    _, block = np.unique(blocks, axis=0, return_inverse=True)
+    count = np.bincount(block.ravel())
+    medians = ndimage.median(offsets[clear], block.ravel(), np.arange(len(count)))
+    medians = np.asarray(medians)[count >= WALL_LEAST_POINTS]
+    return float(medians.max()) if len(medians) else float("nan")
+
+
+def ventricle_warning(offset_mm: float, limits: Mapping[str, float]) -> str | None:
+    """What is said about ventricles that lie off the template's; None within the limit.
+
+    Examples
+    --------
+    >>> ventricle_warning(5.0, {"ventricle_offset_mm_max": 3.0}).split(":")[0]
+    "part of the ventricles' wall lies 5.0 mm off the template's (limit 3 mm)"
+    >>> ventricle_warning(1.0, {"ventricle_offset_mm_max": 3.0}) is None
+    True
+    """
+    limit_mm = limits["ventricle_offset_mm_max"]
+    if not offset_mm > limit_mm:
+        return None
+    return (
+        f"part of the ventricles' wall lies {offset_mm:.1f} mm off the template's (limit "
+        f"{limit_mm:g} mm): positions and volumes in MNI152 beside it are uncertain by as much; "
+        "look at the figure of the fit"
+    )
+
+
+@cache
+def _ventricle_wall() -> tuple[np.ndarray, np.ndarray]:
+    """Points on the wall of the template's lateral ventricles and the normals outwards.
+
+    The template's voxels are 1 mm and its axes are those of MNI152.
+    """
+    ventricles = template_ventricles()
+    data = np.asarray(ventricles.dataobj) != 0
+    box = widened(ndimage.find_objects(data.astype(np.uint8))[0], np.array([6, 6, 6]), data.shape)
+    part = data[box]
+    outwards = -np.stack(np.gradient(ndimage.gaussian_filter(part.astype(np.float32), 1.5)), -1)
+    place = part & ~ndimage.binary_erosion(part)
+    length = np.linalg.norm(outwards, axis=-1)
+    place &= length > 0.02  # at thin edges the direction is undecided
+    start = np.array([side.start for side in box])
+    voxel, normals = np.argwhere(place), outwards[place] / length[place][:, None]
+    # Where the fluid or what divides it is thin, another wall would be taken for this one.
+    template = np.asarray(template_image().dataobj)
+    tissue = template[box] > 0.65 * np.percentile(template[template > 0], 95)
+    clear = np.ones(len(voxel), bool)
+    for away_mm in (1.0, 2.0, 3.0, 4.0):
+        for side, reached in ((-away_mm, part), (1.0 + away_mm, tissue)):
+            at = (voxel + side * normals).T
+            clear &= ndimage.map_coordinates(reached.astype(np.float32), at, order=1) > 0.5
+    # From the centre of the outermost voxel of fluid to half-way between fluid and tissue.
+    border = (voxel + start + 0.75 * normals)[clear]
+    return Affine(ventricles.affine)(border), normals[clear]
 
 
 def expected_volume_ml(

@@ -12,7 +12,6 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, ClassVar
@@ -22,14 +21,6 @@ import numpy as np
 
 from corelab.registration.presets import Preset, RegistrationSettings
 from corelab.registration.transforms import Affine, Step, Warp, write_affine, write_warp
-
-#: Name in the config -> module and class.
-BACKENDS = {
-    "ants": ("corelab.registration.ants_backend", "AntsRegistrar"),
-    "greedy": ("corelab.registration.greedy_backend", "GreedyRegistrar"),
-    "flirt": ("corelab.registration.nipype_backends", "FlirtRegistrar"),
-    "ants_cli": ("corelab.registration.nipype_backends", "AntsProgramRegistrar"),
-}
 
 
 class BackendMissing(RuntimeError):
@@ -218,6 +209,31 @@ def registrar(settings: RegistrationSettings) -> Registrar:
     return backend_class(settings.backend)(settings.preset, settings.seed)
 
 
+def backends() -> dict[str, type[Registrar]]:
+    """Backends by their names in the config.
+
+    The imports are static, so that the code digest follows them. The modules load the program
+    behind a backend only when it is used.
+
+    Examples
+    --------
+    >>> sorted(backends())
+    ['ants', 'ants_cli', 'ants_greedy', 'flirt', 'greedy']
+    """
+    from corelab.registration.ants_backend import AntsRegistrar
+    from corelab.registration.ants_greedy_backend import AntsGreedyRegistrar
+    from corelab.registration.greedy_backend import GreedyRegistrar
+    from corelab.registration.nipype_backends import AntsProgramRegistrar, FlirtRegistrar
+
+    return {
+        "ants_greedy": AntsGreedyRegistrar,
+        "ants": AntsRegistrar,
+        "greedy": GreedyRegistrar,
+        "flirt": FlirtRegistrar,
+        "ants_cli": AntsProgramRegistrar,
+    }
+
+
 def backend_class(name: str) -> type[Registrar]:
     """Class of a backend by its name in the config.
 
@@ -226,9 +242,7 @@ def backend_class(name: str) -> type[Registrar]:
     >>> backend_class("greedy").name
     'greedy'
     """
-    module, attribute = BACKENDS[name]
-    found: type[Registrar] = getattr(import_module(module), attribute)
-    return found
+    return backends()[name]
 
 
 def missing_module(module: str, package: str) -> tuple[str, str] | None:

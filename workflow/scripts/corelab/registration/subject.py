@@ -12,6 +12,7 @@ import nibabel as nib
 import numpy as np
 
 from corelab.imaging import ImageFault, load_image, mask_volume_ml, save_image
+from corelab.imaging.brain_quality import mask_fault
 from corelab.provenance.products import file_sha256, write_json
 from corelab.registration.pairs import Head, TemplateFit, fit_rigid, fit_to_template, load_head
 from corelab.registration.preparation import best_scan
@@ -121,7 +122,8 @@ def normalise_subject(
     """Bring all masks of a subject to MNI152.
 
     The anchor is the first visit (in order) with a T1w, else with a T1c, else the reference scan
-    of the first visit with an image. It is fitted to the template: deformably only if it is a
+    of the first visit with an image; a T1 whose brain mask failed is passed over. It is fitted
+    to the template: deformably only if it is a
     T1 with voxels of at most 1.6 mm, else by an affine. The reference scans of the other
     visits are fitted rigidly to the anchor, and all transforms are composed, so that each mask is
     interpolated once.
@@ -181,6 +183,9 @@ def normalise_subject(
     record["anchor"] = {"visit": anchor[0], "grid": anchor[1], "kind": anchor[2]}
     tool = registrar(checked)
     try:
+        fault = mask_fault(prepares[anchor[0]], anchor[1])
+        if fault is not None:
+            raise RegistrationFault(fault)
         head = load_head(prepares[anchor[0]], subject.folder, anchor[1])
         _join_visits(subject, tool, head)
         fit = fit_to_template(tool, head, _lesion_on(subject, head, masks), checked)
@@ -195,6 +200,7 @@ def normalise_subject(
         "quality": fit.quality,
         "status": "ok" if fit.reason is None else "failed",
         "reason": fit.reason,
+        "warning": fit.warning,
     }
     if fit.reason is not None:
         return {**record, "masks": [_unwritten(m, "failed", record) for m in masks]}
@@ -215,6 +221,7 @@ def _blank_record(participant_id: str, settings: RegistrationSettings) -> dict[s
         "settings": settings.describe(),
         "status": "not_computable",
         "reason": "no visit has an image that could be registered",
+        "warning": None,
         "template": {"name": TEMPLATE_SPACE, "file": TEMPLATE_FILE},
         "lesion": None,
         "visits": {},
@@ -250,7 +257,9 @@ def choose_anchor(prepares: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, 
         for visit, record in usable.items():
             for scan in record["scans"]:
                 chosen = best_scan(record["scans"], scan["grid"]) if scan["grid"] else None
-                if chosen is not None and chosen["kind"] == kind:
+                if chosen is None or mask_fault(record, chosen["grid"]) is not None:
+                    continue
+                if chosen["kind"] == kind:
                     return visit, chosen["grid"], kind
     for visit, record in usable.items():
         chosen = best_scan(record["scans"], record["reference"])
@@ -430,6 +439,7 @@ def _save_fit(subject: _Subject, fit: TemplateFit, head: Head) -> dict[str, list
             "parameters": {**subject.settings.describe(), "fit": fit.transform.kind},
             "lesion": fit.lesion,
             "quality": fit.quality,
+            "warning": fit.warning,
             "convention": "ANTs order; the list to_mni maps points of MNI to points of the scan",
             "files": {name: file_sha256(root / name) for name in written},
         },
@@ -539,7 +549,7 @@ def _bring(
         },
         dtype=np.uint8,
     )
-    return _entry(mask, "ok", None) | {"path": path, "quality": figures}
+    return _entry(mask, "ok", fit.warning) | {"path": path, "quality": figures}
 
 
 def _on_template(

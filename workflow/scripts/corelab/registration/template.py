@@ -10,6 +10,7 @@ from corelab.imaging.template import (
     template_brain_mask,
     template_image,
     template_path,
+    template_ventricles,
 )
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "template_brain_mask",
     "template_image",
     "template_path",
+    "template_ventricles",
 ]
 
 

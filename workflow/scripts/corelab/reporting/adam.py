@@ -21,6 +21,7 @@ from corelab.reporting.datasets import (
 )
 from corelab.reporting.results import NOT_COMPUTABLE, Results
 from corelab.reporting.vocabulary import endpoint_words
+from corelab.study.columns import volume_endpoint
 
 #: Ways in which sheets write a sex -> term of CDISC's code list SEX.
 _SEXES = {"f": "F", "female": "F", "woman": "F", "m": "M", "male": "M", "man": "M", "u": "U"}
@@ -30,7 +31,21 @@ TUMOUR_ENDPOINTS = (
     "oedema_volume",
     "whole_tumour_volume",
     "extent_of_resection",
+    *(volume_endpoint(label) for label in ("necrosis", "nonenhancing", "tumourcore")),
 )
+
+
+def measures_tumour(endpoint: str) -> bool:
+    """Whether an endpoint measures a tumour, with or without a label after its name.
+
+    Examples
+    --------
+    >>> measures_tumour("extent_of_resection:oedema"), measures_tumour("lesion_volume:necrosis")
+    (True, True)
+    >>> measures_tumour("lesion_volume:cavity")
+    False
+    """
+    return endpoint in TUMOUR_ENDPOINTS or endpoint.partition(":")[0] in TUMOUR_ENDPOINTS
 
 
 def sex_term(text: Any) -> str | None:
@@ -362,7 +377,7 @@ def adtr(results: Results, code: ParameterCodes) -> Dataset:
     arms = _arms(results)
     rows = []
     for row in results.measurements.itertuples():
-        if str(row.endpoint).partition(":")[0] not in TUMOUR_ENDPOINTS or row.region != "all":
+        if not measures_tumour(str(row.endpoint)) or row.region != "all":
             continue
         rows.append(
             {

@@ -73,6 +73,8 @@ def _from_acquisition(results: Results) -> list[Attention]:
         text = f"{name} {found_text}, charter {wanted}"
         if criterion == "left_right":
             text = f"left and right are swapped against {limit.removeprefix('as ')}"
+        if criterion in ("brain_mask", "brain_in_field"):
+            text = "; ".join(dict.fromkeys(map(str, rows["reason"])))
         found.append(
             Attention(
                 "warning",
@@ -112,6 +114,9 @@ def _from_records(results: Results) -> list[Attention]:
         for (what, reason), who in sorted(faults.items())
     ]
     for subject, record in sorted(results.normalised.items()):
+        if record.get("warning"):
+            text = f"Registration to MNI: {record['warning']}"
+            found.append(Attention("warning", "images", text, (subject,), "quality"))
         if record.get("status") == "failed":
             reason = record.get("reason") or "no reason recorded"
             found.append(

@@ -45,6 +45,9 @@ PARAMETER_CODES = {
     "extent_of_resection": "EOR",
     "territory_fraction": "TERRFR",
     "lesion_volume": "LESVOL",
+    "lesion_volume:necrosis": "NECVOL",
+    "lesion_volume:nonenhancing": "NETVOL",
+    "lesion_volume:tumourcore": "TCVOL",
 }
 CODELISTS: dict[str, dict[str, str]] = {
     "NY": {"Y": "Yes", "N": "No"},

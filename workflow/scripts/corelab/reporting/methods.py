@@ -124,7 +124,7 @@ def _registration(results: Results) -> Passage | None:
     )
     text = (
         f"Scans of a visit were aligned rigidly to its reference scan, visits to the anchor visit, "
-        f"and the anchor to {space} with backend {block.get('backend', 'ants')} and preset "
+        f"and the anchor to {space} with backend {block.get('backend', 'ants_greedy')} and preset "
         f"{block.get('preset', 'fast')}: {used}. The lesion was {told}. Template space serves "
         "location only."
     )

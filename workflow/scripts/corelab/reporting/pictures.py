@@ -32,6 +32,9 @@ LABEL_COLOURS = {
     "enhancing": (230, 159, 0),
     "oedema": (86, 180, 233),
     "whole-tumour": (0, 158, 115),
+    "necrosis": (213, 94, 0),
+    "nonenhancing": (240, 228, 66),
+    "tumourcore": (204, 121, 167),
 }
 OTHER_COLOUR = (240, 228, 66)
 #: Colours of further outlines of a label (readers, software), after the pipeline's own.

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from corelab.reporting.adam import TUMOUR_ENDPOINTS
+from corelab.reporting.adam import measures_tumour
 from corelab.reporting.datasets import (
     Dataset,
     ParameterCodes,
@@ -105,7 +105,7 @@ def _findings(results: Results, domain: str, tumour: bool) -> Dataset:
     rows: list[dict[str, Any]] = []
     for row in results.measurements.itertuples():
         endpoint = str(row.endpoint)
-        if (endpoint.partition(":")[0] in TUMOUR_ENDPOINTS) != tumour:
+        if measures_tumour(endpoint) != tumour:
             continue
         known = row.status == "ok"
         unit = unit_term(row.unit)

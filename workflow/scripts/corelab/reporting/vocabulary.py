@@ -160,6 +160,9 @@ LABEL_WORDS = {
     "enhancing": "enhancing tumour",
     "oedema": "oedema",
     "whole-tumour": "whole tumour",
+    "necrosis": "necrosis",
+    "nonenhancing": "non-enhancing tumour",
+    "tumourcore": "tumour core",
     "lesion": "lesion",
 }
 
@@ -203,6 +206,8 @@ def endpoint_words(name: object) -> str:
     --------
     >>> endpoint_words("infarct_volume"), endpoint_words("lesion_volume:cavity")
     ('Infarct volume', 'Lesion volume (cavity)')
+    >>> endpoint_words("lesion_volume:tumourcore")
+    'Lesion volume (tumour core)'
     >>> endpoint_words("infarct_volume,core_volume")
     'Infarct volume, core volume'
     """
@@ -211,6 +216,7 @@ def endpoint_words(name: object) -> str:
     words = []
     for part in str(name).split(","):
         stem, _, detail = part.strip().partition(":")
+        detail = LABEL_WORDS.get(detail, detail)
         words.append(stem.replace("_", " ") + (f" ({detail})" if detail else ""))
     text = ", ".join(words)
     return text[:1].upper() + text[1:]

@@ -5,7 +5,8 @@ ADC in mm2/s throughout (normal brain about 0.8e-3, cerebrospinal fluid about 3e
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,10 +21,11 @@ from corelab.segmentation.segmenter import (
     ThresholdSegmenter,
 )
 from corelab.segmentation.tissue import (
+    ball,
     brightest_mirrored,
     centre_and_spread,
+    clusters,
     depth_mm,
-    drop_artefacts,
     find_midplane,
     flatten_field,
     grow,
@@ -56,14 +58,131 @@ def apparent_diffusion(b0: Image, dwi: Image, b_value_s_mm2: float = 1000.0) -> 
     return np.where(there, np.log(ratio) / b_value_s_mm2, 0.0)
 
 
+#: Mode of the ADC of brain tissue at which the published thresholds hold, mm2/s.
+ADC_TISSUE_MM2_S = 0.80e-3
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the brain itself says about the scale of an ADC map.
+
+    Parameters
+    ----------
+    tissue_mm2_s
+        Mode of the ADC of tissue that is neither bright on DWI (infarct) nor dark (fluid).
+    scale
+        Factor by which the map is divided before thresholds are applied; 1 within the tolerance.
+    """
+
+    tissue_mm2_s: float
+    scale: float
+
+    @property
+    def off(self) -> bool:
+        """Whether the map's scale differs from that of the published thresholds."""
+        return self.scale != 1.0
+
+
+def calibrate(
+    adc: Image, dwi: Image | None, brain: Mask, *, tolerance: float = 0.12
+) -> Calibration:
+    """Scale of an ADC map from the mode over tissue of usual DWI signal.
+
+    The whole histogram is used, not the part below a threshold. The window on the DWI (0.6 to
+    1.3 times its own mode) leaves out fluid and infarct, so that an infarct that fills a hemisphere
+    and wide ventricles do not move the mode.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(1)
+    >>> adc = rng.normal(0.8e-3, 0.08e-3, (20, 20, 20)); dwi = rng.normal(100.0, 5.0, adc.shape)
+    >>> adc[:6] *= 0.55; dwi[:6] *= 2.0
+    >>> brain = np.ones(adc.shape, bool)
+    >>> calibrate(adc, dwi, brain).scale, round(calibrate(1.5 * adc, dwi, brain).scale, 1)
+    (1.0, 1.5)
+    """
+    use = brain & (adc > 0)
+    if dwi is not None:
+        bright = dwi[brain & (dwi > 0.5 * np.median(dwi[brain]))]
+        usual = _mode(bright) if bright.size else 0.0
+        usable = use & (dwi > 0.6 * usual) & (dwi < 1.3 * usual)
+        use = usable if usable.sum() >= 0.1 * brain.sum() else use
+    if not use.any():
+        return Calibration(0.0, 1.0)
+    tissue = _mode(adc[use])
+    scale = tissue / ADC_TISSUE_MM2_S
+    return Calibration(tissue, 1.0 if abs(scale - 1.0) <= tolerance else scale)
+
+
+def _mode(values: NDArray[Any]) -> float:
+    """Mode of a histogram of 200 bins, smoothed over a fiftieth of the range."""
+    low, high = np.percentile(values, [1, 99])
+    if high <= low:
+        return float(low)
+    counts, edges = np.histogram(values, bins=200, range=(low, high))
+    smooth = ndimage.gaussian_filter1d(counts.astype(float), 4.0)
+    return float(edges[smooth.argmax()] + 0.5 * (edges[1] - edges[0]))
+
+
+def local_contrast(
+    image: Image, tissue: Mask, spread: float, reach_mm: float, voxel_size_mm: Sequence[float]
+) -> Image:
+    """Deviation of each voxel from the tissue around it, in local spreads.
+
+    A lacune or an embolus stands out from its surroundings even where these are brighter than
+    the rest of the brain (cortex, cerebellum); a broad pile-up of signal does not. Bright voxels
+    are clipped before averaging, so that a lesion does not raise its own background: a detector of
+    constant false alarm rate.
+
+    Parameters
+    ----------
+    image
+        Flattened, lightly smoothed DWI.
+    tissue
+        Voxels to average over.
+    spread
+        Spread of normal tissue over the whole brain; half of it is the least local spread.
+    reach_mm
+        SD of the Gaussian neighbourhood.
+    voxel_size_mm
+        Voxel size.
+
+    Examples
+    --------
+    >>> image = np.random.default_rng(1).normal(100.0, 5.0, (30, 30, 10)); image[15, 15, 5] = 160.0
+    >>> z = local_contrast(image, np.ones(image.shape, bool), 5.0, 8.0, (2.0, 2.0, 5.0))
+    >>> bool(z[15, 15, 5] > 8.0), bool(z[5, 5, 5] < 4.0)
+    (True, True)
+    """
+    sigma = [reach_mm / size for size in voxel_size_mm]
+    weight = ndimage.gaussian_filter(tissue.astype(np.float64), sigma, truncate=3.0)
+    weight = np.maximum(weight, 1e-6)
+
+    def mean(values: Image) -> Image:
+        return ndimage.gaussian_filter(np.where(tissue, values, 0.0), sigma, truncate=3.0) / weight
+
+    centre = float(np.median(image[tissue]))
+    clipped = np.clip(image, centre - 3.0 * spread, centre + 2.0 * spread)
+    for _ in range(2):
+        around = mean(clipped)
+        local = np.sqrt(np.maximum(mean(clipped**2) - around**2, (0.5 * spread) ** 2))
+        clipped = np.clip(image, around - 3.0 * local, around + 2.0 * local)
+    return np.where(tissue, (image - around) / local, 0.0)
+
+
 class DiffusionInfarct(ThresholdSegmenter):
     """Infarct by seed and grow on ADC and DWI; where one is missing on the other alone (flagged).
 
-    Seeds are voxels with ADC below ``adc_seed_below_mm2_s`` and DWI more than ``dwi_z_seed``
-    spreads above normal tissue; they grow to ``adc_grow_below_mm2_s`` and ``dwi_z_grow``. ADC is
-    smoothed in plane over tissue only, because raw ADC is mostly noise there (Dice 0.5 against
-    0.95), and CSF must not enter the edge. Clusters that look like the distortion at the skull
-    base (mirrored, shallow, without low ADC at their core) are dropped.
+    Seeds of the first kind have an ADC below ``adc_seed_below_mm2_s`` and a DWI more than
+    ``dwi_z_seed`` spreads above normal tissue; they grow to ``adc_grow_below_mm2_s`` and
+    ``dwi_z_grow``. Seeds of the second kind are bright on DWI against the tissue around them
+    (``dwi_local_z``) without a high ADC: emboli and lacunes whose ADC is averaged with their
+    surroundings, and infarcts whose ADC has become normal again (flagged above 1 mL).
+
+    Where the mode of tissue's ADC is more than 12 % off, the map is divided by what it is off
+    before thresholds are applied, and flagged: an ADC from b0 and DWI of different gains is off by
+    a common factor. Small clusters near the skull base, at the edge of the ventricles and at the
+    mirrored place are dropped: the signal piles up there.
 
     Method: two-step thresholds after Woo et al., Korean J Radiol 2019;20:1275; 620e-6 mm2/s after
     Purushotham et al., J Cereb Blood Flow Metab 2015;35:2007.
@@ -79,126 +198,310 @@ class DiffusionInfarct(ThresholdSegmenter):
         voxel_size_mm: tuple[float, float, float],
         parameters: Mapping[str, Any],
     ) -> Evidence:
-        """ADC and DWI z score, smoothed over tissue, with the mirrored z score."""
-        dwi = images.get("dwi")
-        adc = images.get("adc")
+        """ADC and DWI z scores (global and local), smoothed over tissue, the mirrored z score."""
+        dwi, adc = images.get("dwi"), images.get("adc")
         if dwi is None and adc is None:
             raise NotSegmentable("an infarct on diffusion needs a dwi or an adc scan")
         flags: dict[str, str] = {}
-        sigma = float(parameters["smooth_mm"])
+        quality: dict[str, Any] = {}
+        maps: dict[str, NDArray[Any]] = {}
         if adc is None:
             assert dwi is not None
             flags["no_adc"] = (
-                "no ADC and no b0 to compute it: DWI alone shows T2 shine-through as infarct"
+                "no ADC and no b0 to compute it: DWI alone cannot tell an acute infarct from T2 "
+                "shine-through of an older lesion"
             )
-            signal_floor = 0.3 * float(np.median(dwi[brain]))
-            tissue = brain & (dwi > signal_floor)
-            smooth_adc = np.zeros(brain.shape)
+            tissue = brain & (
+                dwi > float(parameters["signal_floor"]) * float(np.median(dwi[brain]))
+            )
         else:
-            possible = (adc > ADC_POSSIBLE_MM2_S[0]) & (adc < ADC_POSSIBLE_MM2_S[1])
-            lightly = smooth_within(
-                np.where(possible, adc, 0), brain & possible, sigma, voxel_size_mm
+            tissue = self._adc_maps(
+                adc, dwi, brain, voxel_size_mm, parameters, maps, quality, flags
             )
-            csf = lightly > float(parameters["csf_adc_above_mm2_s"])
-            tissue = brain & ~csf & (lightly > 0)
-            if dwi is not None:
-                floor = float(parameters["signal_floor"]) * float(np.median(dwi[tissue]))
-                tissue &= smooth_within(dwi, brain, sigma, voxel_size_mm) > floor
-            smooth_adc = smooth_within(adc, tissue & possible, sigma, voxel_size_mm)
-            # A hole of impossible values inside tissue takes its neighbours' value.
-            smooth_adc = np.where(tissue & (smooth_adc == 0), lightly, smooth_adc)
         if tissue.sum() < 0.2 * brain.sum():
             raise NotSegmentable(
                 f"only {100 * tissue.sum() / brain.sum():.0f} % of the brain mask looks like "
                 "tissue on diffusion; check the ADC's unit and the brain mask"
             )
-        return self._evidence(dwi, adc, smooth_adc, tissue, brain, voxel_size_mm, parameters, flags)
+        maps["tissue"], maps["depth_mm"] = tissue, depth_mm(brain, voxel_size_mm)
+        maps.setdefault("ventricle", np.zeros(brain.shape, bool))
+        maps["skull_base"] = _skull_base(brain, float(parameters["skull_base_mm"]), voxel_size_mm)
+        if dwi is None:
+            flags["no_dwi"] = "no DWI: the infarct rests on the ADC alone, below its seed's limit"
+            maps["z"] = maps["local_z"] = np.where(tissue, 9.0, 0.0)
+            maps["mirrored"], maps["side_mm"] = np.zeros(brain.shape), np.full(brain.shape, 99.0)
+        else:
+            self._dwi_maps(dwi, brain, voxel_size_mm, parameters, maps, quality, flags)
+        return Evidence(maps, voxel_size_mm, quality, flags)
 
-    def _evidence(
+    def _adc_maps(
         self,
+        adc: Image,
         dwi: Image | None,
-        adc: Image | None,
-        smooth_adc: Image,
-        tissue: Mask,
         brain: Mask,
         voxel_size_mm: tuple[float, float, float],
         parameters: Mapping[str, Any],
+        maps: dict[str, NDArray[Any]],
+        quality: dict[str, Any],
         flags: dict[str, str],
-    ) -> Evidence:
-        low, high = parameters["normal_adc_mm2_s"]
-        quality: dict[str, Any] = {}
-        normal = tissue if adc is None else tissue & (smooth_adc > low) & (smooth_adc < high)
-        if adc is not None:
-            quality["adc_normal_mm2_s"] = float(np.median(smooth_adc[tissue]))
-            if not 0.55e-3 <= quality["adc_normal_mm2_s"] <= 1.05e-3:
-                flags["adc_calibration"] = (
-                    f"the median ADC of brain tissue is {quality['adc_normal_mm2_s']:.3g} mm2/s "
-                    "(0.55e-3 to 1.05e-3 expected): a fixed threshold is not safe"
-                )
-        if dwi is None:
-            flags["no_dwi"] = "no DWI: the infarct rests on the ADC alone, below its seed's limit"
-            z = np.where(tissue, 9.0, 0.0)
-            mirrored = np.zeros(brain.shape)
-            side = np.full(brain.shape, 99.0)
-        else:
-            if normal.sum() < 0.1 * tissue.sum():
-                normal = tissue
-            flat, quality["field_range"] = flatten_field(dwi, normal, voxel_size_mm)
-            smooth = smooth_within(flat, tissue, float(parameters["smooth_mm"]), voxel_size_mm)
-            centre, spread = centre_and_spread(smooth[normal])
-            if spread <= 0:
-                raise NotSegmentable("the DWI is constant over the brain; check the file")
-            z = np.where(tissue, (smooth - centre) / spread, 0.0)
-            quality["dwi_normal"], quality["dwi_normal_spread"] = centre, spread
-            plane = find_midplane(smooth, brain, voxel_size_mm)
-            mirrored, side = brightest_mirrored(z, tissue, plane, voxel_size_mm)
-            quality["symmetry"] = plane.symmetry
-        maps: dict[str, NDArray[Any]] = {
-            "adc": smooth_adc,
-            "z": z,
-            "mirrored": mirrored,
-            "side_mm": side,
-            "tissue": tissue,
-            "depth_mm": depth_mm(brain, voxel_size_mm),
-        }
-        if adc is None:
-            del maps["adc"]
-        return Evidence(maps, voxel_size_mm, quality, flags)
+    ) -> Mask:
+        """Calibrated ADC over tissue, and the tissue: what is neither fluid nor without signal."""
+        sigma = float(parameters["smooth_mm"])
+        found = calibrate(adc, dwi, brain, tolerance=float(parameters["adc_tolerance"]))
+        quality["adc_normal_mm2_s"], quality["adc_scale"] = found.tissue_mm2_s, found.scale
+        if found.off:
+            flags["adc_calibration"] = (
+                f"the ADC of normal tissue is {found.tissue_mm2_s:.3g} mm2/s "
+                f"({ADC_TISSUE_MM2_S:.2g} expected): the map is off by a factor of "
+                f"{found.scale:.2f}; thresholds were applied relative to normal tissue"
+            )
+        low, high = ADC_POSSIBLE_MM2_S
+        adc = adc / found.scale
+        possible = (adc > low) & (adc < high)
+        lightly = smooth_within(np.where(possible, adc, 0), brain & possible, sigma, voxel_size_mm)
+        tissue = brain & (lightly <= float(parameters["csf_adc_above_mm2_s"])) & (lightly > 0)
+        fluid = brain & (lightly > float(parameters["csf_adc_above_mm2_s"]))
+        maps["ventricle"] = _beside_ventricles(fluid, depth_mm(brain, voxel_size_mm), voxel_size_mm)
+        if dwi is not None and tissue.any():
+            floor = float(parameters["signal_floor"]) * float(np.median(dwi[tissue]))
+            tissue &= smooth_within(dwi, brain, sigma, voxel_size_mm) > floor
+        smooth = smooth_within(adc, tissue & possible, sigma, voxel_size_mm)
+        # A hole of impossible values inside tissue takes its neighbours' value.
+        maps["adc"] = np.where(tissue & (smooth == 0), lightly, smooth)
+        maps["adc_given"] = maps["adc"] if not found.off else maps["adc"] * found.scale
+        return tissue
+
+    def _dwi_maps(
+        self,
+        dwi: Image,
+        brain: Mask,
+        voxel_size_mm: tuple[float, float, float],
+        parameters: Mapping[str, Any],
+        maps: dict[str, NDArray[Any]],
+        quality: dict[str, Any],
+        flags: dict[str, str],
+    ) -> None:
+        """Z scores against normal tissue and against the tissue around, and the mirrored one."""
+        tissue = maps["tissue"]
+        normal = tissue
+        if "adc" in maps:
+            low, high = parameters["normal_adc_mm2_s"]
+            normal = tissue & (maps["adc"] > low) & (maps["adc"] < high)
+            normal = normal if normal.sum() >= 0.1 * tissue.sum() else tissue
+        flat, field = flatten_field(dwi, normal, voxel_size_mm)
+        quality.update(field.quality)
+        flags.update(field.flags)
+        smooth = smooth_within(flat, tissue, float(parameters["smooth_mm"]), voxel_size_mm)
+        centre, spread = centre_and_spread(smooth[normal])
+        # An infarct is not normal, whatever its ADC.
+        near = normal & (np.abs(smooth - centre) < 2.5 * spread)
+        if spread <= 0 or not near.any():
+            raise NotSegmentable("the DWI is constant over the brain; check the file")
+        centre, spread = centre_and_spread(smooth[near])
+        maps["z"] = np.where(tissue, (smooth - centre) / spread, 0.0)
+        light = smooth_within(flat, tissue, 0.5 * float(parameters["smooth_mm"]), voxel_size_mm)
+        reach = float(parameters["local_reach_mm"])
+        maps["local_z"] = local_contrast(light, tissue, spread, reach, voxel_size_mm)
+        quality["dwi_normal"], quality["dwi_normal_spread"] = centre, spread
+        plane = find_midplane(smooth, brain, voxel_size_mm)
+        maps["mirrored"], maps["side_mm"] = brightest_mirrored(
+            maps["z"], tissue, plane, voxel_size_mm
+        )
+        quality["symmetry"] = plane.symmetry
 
     def decide(
         self, evidence: Evidence, parameters: Mapping[str, Any]
     ) -> tuple[Mask, dict[str, Any], dict[str, str]]:
-        """Seed, grow, fill, drop small and mirrored clusters."""
+        """Seed, grow, fill, drop artefacts; flag large clusters whose ADC is not low."""
         maps, z = evidence.maps, evidence.maps["z"]
         tissue = maps["tissue"]
         # Without a signal that shows where the lesion ends, growth would run into normal tissue.
         alone = "no_dwi" in evidence.flags
+        share = float(parameters["edge_share"])
         if "adc" in maps:
             adc = maps["adc"]
             limit = "adc_seed_below_mm2_s" if alone else "adc_grow_below_mm2_s"
             low = tissue & (adc < parameters[limit])
             seed = low & (adc < parameters["adc_seed_below_mm2_s"]) & (z > parameters["dwi_z_seed"])
-            # An embolus of a few voxels has its ADC averaged with normal tissue, its signal not.
-            seed |= low & (z > parameters["z_conspicuous"])
             allowed = low & (z > parameters["dwi_z_grow"])
+            bright = tissue & (adc < parameters["bright_adc_below_mm2_s"])
         else:
             seed = tissue & (z > parameters["dwi_only_z_seed"])
             allowed = tissue & (z > parameters["dwi_only_z_grow"])
+            bright = tissue
         seed = keep_clusters(seed, float(parameters["min_seed_ml"]), evidence.voxel_ml)
         mask = grow(seed, allowed)
-        share = float(parameters["edge_share"])
         edge = within_edge(mask, z, share)
         if "adc" in maps:
-            edge &= within_edge(mask, evidence.quality["adc_normal_mm2_s"] - maps["adc"], share)
+            edge &= within_edge(mask, ADC_TISSUE_MM2_S - maps["adc"], share)
         mask &= seed | edge
         if "adc" in maps and not alone:
             mask |= _mixed_with_fluid(mask, evidence, parameters)
+        if not alone:
+            mask |= _conspicuous(bright, evidence, parameters)
         # Noise leaves pinholes in a lesion; CSF in a sulcus stays out.
         holes = ndimage.binary_closing(mask, ndimage.generate_binary_structure(3, 1)[:, :, 1:2])
         mask |= holes & tissue & (z > 0)
-        mask, dropped = drop_artefacts(mask, evidence, parameters)
-        quality = {"clusters_dropped": dropped}
-        return mask, quality, {}
+        mask, quality, flags = _true_clusters(mask, evidence, parameters)
+        return mask, quality, flags
+
+
+def _conspicuous(bright: Mask, evidence: Evidence, parameters: Mapping[str, Any]) -> Mask:
+    """Clusters that stand out from the tissue around them on DWI, to half of their height.
+
+    Within a large lesion the tissue around is lesion: there the height above normal tissue counts.
+    """
+    local, z = evidence.maps["local_z"], evidence.maps["z"]
+    seed = bright & (np.minimum(local, 2.0 * z) > parameters["dwi_local_z"])
+    allowed = (local > parameters["dwi_local_z_grow"]) | (z > parameters["z_conspicuous"])
+    seed |= keep_clusters(bright & (z > parameters["z_conspicuous"]), 1.0, evidence.voxel_ml)
+    region = grow(seed, bright & allowed)
+    share = float(parameters["bright_share"])
+    large = keep_clusters(region, 1.0, evidence.voxel_ml)
+    return within_edge(region, np.maximum(local, 0.0), share) | within_edge(large, z, share)
+
+
+def _skull_base(brain: Mask, reach_mm: float, voxel_size_mm: Sequence[float]) -> NDArray[np.uint8]:
+    """1 within ``reach_mm`` above the lowest brain voxel of a column, 2 where that is frontal.
+
+    Frontal and temporal lobes rest on bone and air there, and the signal piles up. The brainstem
+    is left out. Axes are right, anterior, superior.
+    """
+    x, y, z = voxel_size_mm
+    lowest = np.where(brain.any(2), brain.argmax(2), brain.shape[2])
+    above = (np.arange(brain.shape[2])[None, None] - lowest[:, :, None]) * z
+    centre = ndimage.center_of_mass(brain)
+    lateral = np.abs(np.arange(brain.shape[0]) - centre[0])[:, None, None] * x
+    forward = (np.arange(brain.shape[1]) - centre[1])[None, :, None] * y
+    base = brain & (above >= 0) & (above < reach_mm)
+    frontal = forward > 20.0
+    zone = np.where(base & (frontal | (lateral > 20.0)), 1, 0)
+    return np.where(base & frontal, 2, zone).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class _Cluster:
+    """What one cluster looks like, in the units of the maps."""
+
+    volume_ml: float
+    z: float
+    z_peak: float
+    local_z: float
+    mirrored: float
+    side_mm: float
+    depth_mm: float
+    adc: float
+    adc_low: float
+    at_base: float
+    at_frontal_base: float
+    at_ventricle: float
+
+    @classmethod
+    def of(cls, inside: Mask, maps: Mapping[str, NDArray[Any]], voxel_ml: float) -> _Cluster:
+        """Quantiles of the maps over the cluster; without ADC its values are NaN."""
+
+        def quantile(name: str, q: float) -> float:
+            return float(np.percentile(maps[name][inside], q)) if name in maps else float("nan")
+
+        return cls(
+            volume_ml=float(inside.sum()) * voxel_ml,
+            z=quantile("z", 50),
+            z_peak=quantile("z", 100),
+            local_z=quantile("local_z", 90),
+            mirrored=quantile("mirrored", 50),
+            side_mm=abs(quantile("side_mm", 50)),
+            depth_mm=quantile("depth_mm", 90),
+            adc=quantile("adc", 50),
+            adc_low=quantile("adc", 25),
+            at_base=float((maps["skull_base"][inside] > 0).mean()),
+            at_frontal_base=float((maps["skull_base"][inside] == 2).mean()),
+            at_ventricle=float(maps["ventricle"][inside].mean()),
+        )
+
+
+def _artefact(found: _Cluster, parameters: Mapping[str, Any]) -> str | None:
+    """Why a cluster is no infarct; None for one that is.
+
+    A signal that piles up is as bright on b0, so its ADC is not low; at the base of the skull only
+    a clearly low ADC counts, and at the frontal base no small cluster at all. A large cluster is
+    an artefact only where it is faint or, without ADC, at the base of the skull.
+    """
+    local = float(parameters["dwi_local_z"])
+    restricted = found.adc < parameters["adc_seed_below_mm2_s"]
+    limit = float(parameters["artefact_below_ml"])
+    small = found.volume_ml < limit
+    if found.at_base > 0.5 and (small or np.isnan(found.adc)) and found.volume_ml < 2.0 * limit:
+        paired = found.mirrored > found.z - parameters["asymmetry_z"]
+        if not restricted or found.at_frontal_base > 0.5 or paired:
+            return "skull base"
+    if not small:
+        faint = found.z < parameters["z_peak"] and found.local_z < 0.5 * local
+        return "faint" if faint and not restricted and found.volume_ml < 4.0 * limit else None
+    conspicuous = max(found.z_peak, found.local_z) > parameters["z_conspicuous"]
+    if found.volume_ml < parameters["min_conspicuous_ml" if conspicuous else "min_cluster_ml"]:
+        return "small"
+    least = (0.6 if restricted else 0.8) * local
+    if found.z_peak < 2.5 or (found.local_z < least and found.z < parameters["z_conspicuous"]):
+        return "faint"
+    if found.at_ventricle > 0.5 and (found.local_z < local or found.adc_low > ADC_TISSUE_MM2_S):
+        return "ventricle"
+    if found.depth_mm < parameters["rim_mm"] and found.local_z < 2.0 * local:
+        return "rim"
+    # A cluster at the midline is its own mirror image: no artefact by that. Emboli can lie on both
+    # sides, but stand out from the tissue around them.
+    apart = found.side_mm > parameters["midline_mm"]
+    twin = found.mirrored > found.z - parameters["asymmetry_z"]
+    return "mirrored" if apart and twin and found.local_z < 1.5 * local else None
+
+
+def _true_clusters(
+    mask: Mask, evidence: Evidence, parameters: Mapping[str, Any]
+) -> tuple[Mask, dict[str, Any], dict[str, str]]:
+    """Clusters that are no artefact; what was dropped, and what is bright without a low ADC."""
+    maps = evidence.maps
+    alone = "no_dwi" in evidence.flags
+    labels, sizes = clusters(mask)
+    keep = np.zeros(sizes.size, bool)
+    normal_adc_ml = base_ml = 0.0
+    for n, where in enumerate(ndimage.find_objects(labels), start=1):
+        part = {name: values[where] for name, values in maps.items()}
+        found = _Cluster.of(labels[where] == n, part, evidence.voxel_ml)
+        if alone:
+            keep[n] = found.volume_ml >= parameters["min_cluster_ml"]
+            continue
+        artefact = _artefact(found, parameters)
+        base_ml += found.volume_ml * (artefact == "skull base")
+        if artefact:
+            continue
+        if found.adc_low >= parameters["adc_grow_below_mm2_s"] and found.volume_ml >= 1.0:
+            normal_adc_ml += found.volume_ml
+        keep[n] = True
+    flags = {}
+    if normal_adc_ml:
+        flags["adc_not_low"] = (
+            f"{normal_adc_ml:.1f} mL are bright on DWI without a low ADC (an infarct after about a "
+            "week, or T2 shine-through): kept; check them on the images"
+        )
+    if base_ml >= 0.3:
+        flags["skull_base"] = (
+            f"{base_ml:.1f} mL of small bright clusters beside the skull base were left out as "
+            "distortion; a small infarct there would be missed"
+        )
+    quality = {
+        "clusters": int(keep.sum()),
+        "clusters_dropped": int((~keep[1:]).sum()),
+        "adc_not_low_ml": normal_adc_ml,
+        "skull_base_dropped_ml": base_ml,
+    }
+    return keep[labels], quality, flags
+
+
+def _beside_ventricles(fluid: Mask, depth: Image, size: tuple[float, float, float]) -> Mask:
+    """Rim of the large bodies of fluid within the brain: two voxels in plane."""
+    deep = fluid & (depth > 12.0)
+    solid = ndimage.binary_opening(deep, ball(2.5, size))
+    body = keep_clusters(grow(solid, deep), 1.0, float(np.prod(size)) / 1000.0)
+    return ndimage.binary_dilation(body, ball(2.0 * max(size[:2]) + 0.1, size))
 
 
 def _mixed_with_fluid(mask: Mask, evidence: Evidence, parameters: Mapping[str, Any]) -> Mask:
@@ -227,7 +530,7 @@ class StrictDiffusionInfarct(DiffusionInfarct):
         """Threshold, drop small clusters."""
         if "adc" not in evidence.maps:
             raise NotSegmentable("the strict ADC threshold needs an adc scan, or b0 and dwi")
-        adc = evidence.maps["adc"]
+        adc = evidence.maps["adc_given"]
         mask = evidence.maps["tissue"] & (adc < parameters["adc_below_mm2_s"])
         if "no_dwi" not in evidence.flags:
             mask &= evidence.maps["z"] > parameters["dwi_z_above"]

@@ -1,4 +1,4 @@
-"""A segmentation program of somebody else (a container, nnU-Net, DeepISLES) as one more source.
+"""A program (a container, nnU-Net, DeepISLES) or a MeshNet of somebody else as one more source.
 
 Off unless the configuration lists it, never downloaded, never taken in place of the pipeline's own
 mask: its result stands beside it as ``pipeline:<id>``. What made a mask is on record: the command,
@@ -27,6 +27,7 @@ from nipype.interfaces.base import (
 )
 
 from corelab.imaging import resample_to, same_grid
+from corelab.imaging.meshnet import WeightsError, network_mask, read_meshnet
 from corelab.provenance.products import file_sha256
 from corelab.segmentation.segmenter import (
     Image,
@@ -186,6 +187,64 @@ class ExternalSegmenter:
         if not same_grid(found, reference):
             found = resample_to(found, reference, order=0)
         return np.asarray(found.dataobj) > 0
+
+
+class MeshNetSegmenter:
+    """An entry of ``segmentation.external`` of kind ``meshnet``: a network that is run here.
+
+    Parameters
+    ----------
+    backend
+        ``id``, ``label``, ``inputs`` (one kind of scan), ``weights``, and optionally ``scaling``,
+        ``version`` and ``label_values``.
+    affine
+        Voxel to world (RAS) of the image.
+    """
+
+    def __init__(self, backend: Mapping[str, Any], affine: np.ndarray) -> None:
+        self.backend = backend
+        self.affine = affine
+        self.label = str(backend["label"])
+        self.source = f"pipeline:{backend['id']}"
+
+    def __call__(
+        self,
+        images: Mapping[str, Image],
+        brain: Mask,
+        voxel_size_mm: Sequence[float],
+        parameters: Mapping[str, Any],
+    ) -> Segmentation:
+        """Run the network on the image; what it outlines outside of the brain mask is kept.
+
+        Raises
+        ------
+        BackendError
+            If the weights cannot be used.
+        """
+        voxel = check_grid(images, brain, voxel_size_mm)
+        (kind,) = self.backend["inputs"]
+        try:
+            network = read_meshnet(self.backend["weights"])
+        except WeightsError as error:
+            raise BackendError(f"segmentation.external '{self.backend['id']}': {error}") from error
+        mask = network_mask(
+            network,
+            nib.Nifti1Image(images[kind].astype(np.float32), self.affine),
+            kind,
+            scaling=self.backend.get("scaling"),
+            label_values=self.backend.get("label_values"),
+        )
+        volume_ml = float(mask.sum()) * float(np.prod(voxel)) / 1000.0
+        return Segmentation(
+            label=self.label,
+            source=self.source,
+            mask=mask,
+            volume_ml=volume_ml,
+            volume_low_ml=volume_ml,
+            volume_high_ml=volume_ml,
+            parameters=dict(parameters),
+            quality={**network.record, "version": self.backend.get("version")},
+        )
 
 
 def _write(values: np.ndarray, affine: np.ndarray, path: Path) -> Path:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy import ndimage
 
+from corelab.segmentation.dural import SMALL, below_base, explanations, template_coordinates
+from corelab.segmentation.midline import median_plane
 from corelab.segmentation.segmenter import (
     Evidence,
     Image,
     Mask,
     NotSegmentable,
+    Segmentation,
     ThresholdSegmenter,
 )
 from corelab.segmentation.tissue import (
@@ -71,9 +76,15 @@ class CtHaematoma(ThresholdSegmenter):
     Seeds lie between ``hu_seed_above`` and ``hu_below`` after light smoothing and after a smooth
     background (beam hardening) is taken out; the edge lies half-way between blood and brain.
     Dropped: calcification (above ``hu_below`` before smoothing, with its blurred rim), sheets and
-    lines (falx, tentorium, vessels: inscribed radius below ``sheet_radius_mm``), what is in the
-    rim of the brain or as dense on the other side. Calibration is checked on tissue and CSF; a
-    common offset is taken out and flagged.
+    lines (falx, tentorium, vessels: inscribed radius below ``sheet_radius_mm``), and what is as
+    dense on the other side. Calibration is checked on tissue and CSF; a common offset is taken
+    out and flagged.
+
+    A cluster counts if enough of it (``core_ml``) lies where no structure is dense without blood:
+    off the bone's partial volume and, by a fit of the head to MNI, off sinuses, falx, tentorium
+    and skull base (:mod:`corelab.segmentation.dural`). From this core it may reach into such
+    places. A cluster without a core is no evidence: it gives 0 mL, is named in the flag
+    ``blood_candidates`` and counts in ``volume_high_ml``.
 
     Method: modified thresholding after Bhanu Prakash et al., Int J Comput Assist Radiol Surg
     2012;7:785, with the filters above.
@@ -81,6 +92,23 @@ class CtHaematoma(ThresholdSegmenter):
 
     label = "haematoma"
     source = "pipeline"
+
+    def __call__(
+        self,
+        images: Mapping[str, Image],
+        brain: Mask,
+        voxel_size_mm: Sequence[float],
+        parameters: Mapping[str, Any],
+    ) -> Segmentation:
+        """Segment; see :class:`corelab.segmentation.segmenter.Segmenter`.
+
+        ``images`` may hold ``mni_x``, ``mni_y`` and ``mni_z``; else the head is fitted here.
+        """
+        found = super().__call__(
+            with_coordinates(images, brain, voxel_size_mm), brain, voxel_size_mm, parameters
+        )
+        candidates = float(found.quality.get("candidates_left_out_ml", 0.0))
+        return replace(found, volume_high_ml=found.volume_high_ml + candidates)
 
     def measure(
         self,
@@ -100,16 +128,11 @@ class CtHaematoma(ThresholdSegmenter):
         flags: dict[str, str] = {}
         offset = self._offset(quality, flags, parameters)
         hu = hu - offset
-        dense = brain & (hu > parameters["hu_below"])
-        voxel_ml = float(np.prod(voxel_size_mm)) / 1000.0
-        calcified = keep_clusters(dense, float(parameters["calcification_ml"]), voxel_ml)
-        calcified = ndimage.binary_dilation(
-            calcified, ball(float(parameters["calcification_rim_mm"]), voxel_size_mm)
-        )
-        usable = brain & ~calcified & (hu > -20)
+        brain, calcified = _to_the_bone(hu, brain, voxel_size_mm, parameters)
+        usable = brain & ~calcified & (hu > -20) & (hu < parameters["bone_above_hu"])
         smooth = smooth_within(hu, usable, float(parameters["smooth_mm"]), voxel_size_mm)
         tissue = usable & (smooth > 15) & (smooth < 50)
-        background = fit_field(smooth, tissue, voxel_size_mm)
+        background = fit_field(smooth, tissue, voxel_size_mm).values
         quality["background_range_hu"] = float(np.ptp(np.percentile(background[tissue], [5, 95])))
         if quality["background_range_hu"] > parameters["background_flag_hu"]:
             flags["beam_hardening"] = (
@@ -119,17 +142,25 @@ class CtHaematoma(ThresholdSegmenter):
         smooth = np.where(usable, smooth - background, 0.0)
         centre, spread = centre_and_spread(smooth[tissue])
         excess = np.where(usable, smooth - centre, 0.0)
-        plane = find_midplane(np.clip(smooth, 0, 80), brain, voxel_size_mm)
+        plane = median_plane(np.clip(smooth, 0, 80), brain, voxel_size_mm, images.get("mni_x"))
         mirrored, side = brightest_mirrored(excess, usable, plane, voxel_size_mm)
         quality.update(brain_hu=centre, brain_spread_hu=spread, symmetry=plane.symmetry)
+        if "mni_x" not in images:
+            flags["no_template_fit"] = (
+                "the head could not be fitted to MNI, so that sinuses and dura were left out by "
+                "their distance to bone and midline alone; have the mask read by a person"
+            )
+        bone = hu > parameters["bone_above_hu"]
         maps = {
             "hu": smooth,
             "z": excess,
             "mirrored": mirrored,
             "side_mm": side,
             "tissue": usable,
-            "near_bone": _near_bone(hu, parameters, voxel_size_mm),
+            "near_bone": _near_bone(bone, voxel_size_mm),
+            "bone_mm": depth_mm(~bone, voxel_size_mm),
             "depth_mm": depth_mm(brain, voxel_size_mm),
+            **{name: images[name] for name in COORDINATES if name in images},
         }
         return Evidence(maps, voxel_size_mm, quality, flags)
 
@@ -177,29 +208,181 @@ class CtHaematoma(ThresholdSegmenter):
         mask = _without_sheets(mask, lump, evidence)
         plane = ndimage.generate_binary_structure(3, 1)[:, :, 1:2]
         mask |= ndimage.binary_closing(mask, plane) & maps["tissue"]
-        rules = {
-            **parameters,
-            "asymmetry_z": parameters["asymmetry_hu"],
-            "z_peak": 0.0,
-            "z_conspicuous": np.inf,
-            "min_conspicuous_ml": parameters["min_cluster_ml"],
-        }
-        mask, dropped = drop_artefacts(mask, evidence, rules)
         mask = keep_clusters(mask, float(parameters["min_cluster_ml"]), evidence.voxel_ml)
-        return (
-            mask,
-            {"clusters_dropped": dropped, **_density(mask, hu)},
-            _density_flags(mask, hu, parameters),
-        )
+        mask, left_out = _judged(mask, evidence, parameters)
+        quality = {"clusters_dropped": len(left_out), **_candidates(left_out), **_density(mask, hu)}
+        return mask, quality, {**_density_flags(mask, hu, parameters), **_candidate_flag(left_out)}
 
 
-def _near_bone(
-    hu: Image, parameters: Mapping[str, Any], voxel_size_mm: tuple[float, float, float]
-) -> Mask:
-    """Voxels within 2 mm of bone in plane, or with bone in the slice above or below."""
-    bone = hu > parameters["bone_above_hu"]
+#: Blood is even: three times the noise of smoothed voxels.
+_BONY_HU = 10.0
+#: Images that carry the MNI coordinates of every voxel.
+COORDINATES = ("mni_x", "mni_y", "mni_z")
+
+
+def with_coordinates(
+    images: Mapping[str, Image], brain: Mask, voxel_size_mm: Sequence[float]
+) -> Mapping[str, Image]:
+    """The images with MNI coordinates; a head CT that lacks them is fitted to the template.
+
+    Examples
+    --------
+    >>> with_coordinates({"dwi": np.zeros((2, 2, 2))}, np.ones((2, 2, 2), bool), (1, 1, 1)).keys()
+    dict_keys(['dwi'])
+    """
+    hu = images.get("ncct")
+    if hu is None or "mni_x" in images or hu.shape != brain.shape or not np.isfinite(hu).all():
+        return images
+    return {**images, **template_coordinates(hu, np.diag([*map(float, voxel_size_mm), 1.0]))[0]}
+
+
+def _to_the_bone(
+    hu: Image,
+    brain: Mask,
+    voxel_size_mm: tuple[float, float, float],
+    parameters: Mapping[str, Any],
+) -> tuple[Mask, Mask]:
+    """The brain mask widened to the inner table, and calcification with its blurred rim.
+
+    Masks of a CT end a millimetre or two before the bone; blood does not. What is dense and
+    hangs together with the skull is bone, whose rim is a matter of its own.
+    """
+    wide = brain | (
+        ndimage.binary_dilation(brain, ball(float(parameters["beyond_mask_mm"]), voxel_size_mm))
+        & (hu > 15.0)
+        & (hu < parameters["hu_below"])
+    )
+    labels, sizes = clusters(hu > parameters["hu_below"])
+    skull = np.unique(labels[~wide])
+    small = sizes * float(np.prod(voxel_size_mm)) / 1000.0 < parameters["calcification_ml"]
+    small[skull] = True
+    small[0] = True
+    calcified = ndimage.binary_dilation(
+        ~small[labels], ball(float(parameters["calcification_rim_mm"]), voxel_size_mm)
+    )
+    return wide, calcified
+
+
+def _near_bone(bone: Mask, voxel_size_mm: tuple[float, float, float]) -> Mask:
+    """Voxels within 2 mm of bone in plane, or with bone in the slice above or below.
+
+    What lies above the last slice is not known: the brain seen there may hold the vertex.
+    """
     touching = ndimage.binary_dilation(bone, ndimage.generate_binary_structure(3, 1))
+    touching[:, :, [0, -1]] = True
     return touching | ndimage.binary_dilation(bone, ball(2.0, voxel_size_mm))
+
+
+def _explained(
+    inside: Mask, where: tuple[slice, ...], evidence: Evidence, parameters: Mapping[str, Any]
+) -> dict[str, NDArray[np.bool_]]:
+    """Name of a structure -> which voxels of a cluster (n,) it could be."""
+    maps = {name: values[where][inside] for name, values in evidence.maps.items()}
+    found = {"bone": maps["near_bone"]}
+    if "mni_x" not in maps:
+        found["falx"] = np.abs(maps["side_mm"]) < 4.0
+        found["rim of the brain"] = maps["depth_mm"] < parameters["rim_mm"]
+        return found
+    points = np.column_stack([maps[name] for name in COORDINATES]).astype(float)
+    # The median plane is known better from the head itself than from the affine fit.
+    points[:, 0] = np.where(np.abs(points[:, 0]) < 15.0, maps["side_mm"], points[:, 0])
+    slice_mm = evidence.voxel_size_mm[2]
+    return found | explanations(points, maps["bone_mm"], maps["z"], slice_mm, parameters)
+
+
+def _judged(
+    mask: Mask, evidence: Evidence, parameters: Mapping[str, Any]
+) -> tuple[Mask, list[tuple[str, float]]]:
+    """Clusters with a core of their own, and what was left out: structure and mL of each."""
+    labels, _ = clusters(mask)
+    kept = np.zeros(mask.shape, bool)
+    left_out: list[tuple[str, float]] = []
+    reach = float(parameters["core_reach_mm"])
+    x, y, z = evidence.voxel_size_mm
+    for n, tight in enumerate(ndimage.find_objects(labels), start=1):
+        where = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in tight)
+        inside = labels[where] == n
+        found = _explained(inside, where, evidence, parameters)
+        core = inside.copy()
+        core[inside] = ~np.any([hit for name, hit in found.items() if name not in SMALL], axis=0)
+        thick = inscribed_radius_mm(core, evidence.voxel_size_mm) >= parameters["core_radius_mm"]
+        # Sinuses, tentorium and a haematoma beside them are one cluster: each core is judged alone.
+        cores, counts = clusters(grow(thick & core, core))
+        reasons = [
+            _no_evidence(cores == k, where, inside, found, evidence, parameters)
+            for k in range(1, counts.size)
+        ]
+        sound = np.isin(cores, [k for k, reason in enumerate(reasons, 1) if reason is None])
+        rest = inside
+        if sound.any():
+            # The next slice is always within reach, however thick slices are.
+            away = ndimage.distance_transform_edt(~sound, sampling=(x, y, min(z, reach)))
+            # Beside bone, what is denser than the blood's own core is bone in part.
+            hu = evidence.maps["hu"][where]
+            bony = evidence.maps["near_bone"][where] & (hu > np.median(hu[sound]) + _BONY_HU)
+            kept[where] |= inside & (away <= reach) & ~bony
+            rest = inside & ~kept[where]
+        rest_ml = float(rest.sum()) * evidence.voxel_ml
+        if rest_ml >= parameters["min_cluster_ml"]:
+            told = [reason for reason in reasons if reason]
+            likeliest = max(found, key=lambda name: (int(found[name].sum()), name))
+            left_out.append((max(told, key=told.count, default=likeliest), rest_ml))
+    return kept, left_out
+
+
+def _no_evidence(
+    core: Mask,
+    where: tuple[slice, ...],
+    inside: Mask,
+    found: Mapping[str, NDArray[np.bool_]],
+    evidence: Evidence,
+    parameters: Mapping[str, Any],
+) -> str | None:
+    """Why one core of a cluster is no evidence of blood; None if it is."""
+    values = {name: values[where][core] for name, values in evidence.maps.items()}
+    volume_ml = float(core.sum()) * evidence.voxel_ml
+    if volume_ml < parameters["core_ml"]:
+        return max(found, key=lambda name: (int(found[name].sum()), name))
+    # A cluster at the midline is its own mirror image: no artefact by that.
+    apart = abs(float(np.median(values["side_mm"]))) > parameters["midline_mm"]
+    bright, twin = float(np.median(values["z"])), float(np.median(values["mirrored"]))
+    paired = apart and twin > bright - parameters["asymmetry_hu"]
+    if paired and volume_ml < parameters["artefact_below_ml"]:
+        return "as dense on the other side"
+    if "mni_z" in values:
+        # Streaks between dense bones reach far into the posterior and middle fossa.
+        low = below_base(values["mni_y"], values["mni_z"])
+        if low.mean() > 0.5 and float(np.median(values["hu"])) < parameters["faint_flag_hu"]:
+            return "streaks of the skull base"
+    ours = core[inside]
+    small = [name for name in SMALL if name in found and found[name][ours].mean() > 0.7]
+    if small and volume_ml < parameters["calcifying_below_ml"]:
+        return small[0]
+    return None
+
+
+def _candidates(left_out: Sequence[tuple[str, float]]) -> dict[str, Any]:
+    """Figures of the clusters left out, by structure."""
+    by: dict[str, float] = {}
+    for name, volume_ml in left_out:
+        by[name] = by.get(name, 0.0) + volume_ml
+    return {
+        "candidates_left_out_ml": float(sum(by.values())),
+        "candidates_left_out": {name: round(by[name], 3) for name in sorted(by)},
+    }
+
+
+def _candidate_flag(left_out: Sequence[tuple[str, float]]) -> dict[str, str]:
+    if not left_out:
+        return {}
+    by = _candidates(left_out)["candidates_left_out"]
+    parts = ", ".join(f"{name} {volume:.1f} mL" for name, volume in by.items())
+    return {
+        "blood_candidates": (
+            f"{len(left_out)} dense cluster{'s' * (len(left_out) > 1)} not distinguishable from "
+            f"normal structures left out ({parts}); counted in the upper limit only"
+        )
+    }
 
 
 def _density(mask: Mask, hu: Image) -> dict[str, Any]:
@@ -272,7 +455,7 @@ class GradientEchoHaematoma(ThresholdSegmenter):
         if median <= 0:
             raise NotSegmentable("the gre image is not positive over the brain; check the file")
         normal = brain & (image > 0.6 * median) & (image < 1.4 * median)
-        flat, field_range = flatten_field(image, normal, voxel_size_mm)
+        flat, field = flatten_field(image, normal, voxel_size_mm)
         smooth = smooth_within(flat, brain, float(parameters["smooth_mm"]), voxel_size_mm)
         centre = float(np.median(smooth[normal]))
         loss = np.where(brain, 1.0 - smooth / centre, 0.0)
@@ -288,8 +471,8 @@ class GradientEchoHaematoma(ThresholdSegmenter):
         flags = {
             "blooming": "gradient echo shows blood larger than it is, depending on the echo time"
         }
-        quality = {"field_range": field_range, "symmetry": plane.symmetry}
-        return Evidence(maps, voxel_size_mm, quality, flags)
+        quality = {**field.quality, "symmetry": plane.symmetry}
+        return Evidence(maps, voxel_size_mm, quality, {**flags, **field.flags})
 
     def decide(
         self, evidence: Evidence, parameters: Mapping[str, Any]

@@ -1,4 +1,4 @@
-"""What follows from readers' masks of one visit: their consensus, and oedema as a difference."""
+"""What follows from readers' masks of one visit: consensus, tumour core, and oedema."""
 
 from __future__ import annotations
 
@@ -93,13 +93,20 @@ def consensus_masks(
     return entries
 
 
-def oedema_masks(
+#: Labels that a tumour core is made of.
+_CORE_PARTS = ("enhancing", "necrosis", "nonenhancing")
+
+
+def derived_masks(
     record: Mapping[str, Any], masks: Sequence[Mapping[str, Any]], folder: Path
 ) -> list[dict[str, Any]]:
-    """Write oedema as whole tumour less enhancing core, for sources that drew no oedema.
+    """Write the tumour core and the oedema of sources that drew their parts but not these.
 
-    The volumes add exactly: core + oedema = whole tumour. Where a core reaches outside the whole
-    tumour the entry says by how much, because the sum then exceeds the whole by that.
+    ``tumourcore`` is the union of enhancing tumour, necrosis and non-enhancing tumour, where
+    enhancing tumour and one of the others are drawn. ``oedema`` is the whole tumour less the core,
+    so that core and oedema add to the whole; a source without necrosis has it in its oedema, and
+    the entry says so. Where a core reaches outside the whole tumour the entry says by how much,
+    because the sum then exceeds the whole by that.
 
     Parameters
     ----------
@@ -126,52 +133,79 @@ def oedema_masks(
             by_source.setdefault(mask["source"], {}).setdefault(mask["label"], mask)
     entries = []
     for source, found in sorted(by_source.items()):
-        if "oedema" in found or not {"enhancing", "whole-tumour"} <= set(found):
-            continue
-        core, whole = found["enhancing"], found["whole-tumour"]
-        entry: dict[str, Any] = {
-            "label": "oedema",
-            "source": source,
-            "desc": source,
-            "path": None,
-            "kind": "mask-oedema",
-            "grid": whole.get("grid"),
-            "scan_ids": sorted({*_scan_ids(core), *_scan_ids(whole)}),
-            "status": "ok",
-            "reason": None,
-            "parameters": {"difference_of": ["whole-tumour", "enhancing"]},
-            "quality": {},
-        }
-        images: list[Any] = [nib.load(folder / mask["path"]) for mask in (core, whole)]
-        if not same_grid(*images):
-            entry |= {"status": "not_computable", "reason": "core and whole tumour differ in grid"}
-            entries.append(entry)
-            continue
-        inner, outer = (np.asanyarray(image.dataobj) > 0 for image in images)
-        beyond = nib.Nifti1Image((inner & ~outer).astype(np.uint8), images[0].affine)
-        beyond_ml = mask_volume_ml(beyond)
+        parts = [found[label] for label in _CORE_PARTS if label in found]
+        if "tumourcore" in found:
+            parts.append(found["tumourcore"])
+        elif "enhancing" in found and len(parts) > 1:
+            entries.append(_derived(record, folder, source, "tumourcore", None, parts))
+        if parts and "whole-tumour" in found and "oedema" not in found:
+            entries.append(_derived(record, folder, source, "oedema", found["whole-tumour"], parts))
+    return entries
+
+
+def _derived(
+    record: Mapping[str, Any],
+    folder: Path,
+    source: str,
+    label: str,
+    whole: Mapping[str, Any] | None,
+    parts: Sequence[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """The union of the parts, or the whole less that union, written with its entry."""
+    used = [*parts, *([whole] if whole else [])]
+    names = [part["label"] for part in parts]
+    entry: dict[str, Any] = {
+        "label": label,
+        "source": source,
+        "desc": source,
+        "path": None,
+        "kind": f"mask-{label}",
+        "grid": used[-1].get("grid"),
+        "scan_ids": sorted({one for mask in used for one in _scan_ids(mask)}),
+        "status": "ok",
+        "reason": None,
+        "parameters": {"difference_of": ["whole-tumour", *names]} if whole else {"union_of": names},
+        "quality": {},
+    }
+    images: list[Any] = [nib.load(folder / mask["path"]) for mask in used]
+    if not all(same_grid(images[0], image) for image in images[1:]):
+        words = " and ".join(mask["label"].replace("-", " ") for mask in used)
+        return entry | {"status": "not_computable", "reason": f"{words} differ in grid"}
+    voxels = [np.asanyarray(image.dataobj) > 0 for image in images]
+    inner = np.any(voxels[: len(parts)], axis=0)
+    mask = inner
+    if whole:
+        outer = voxels[-1]
+        mask = outer & ~inner
+        beyond_ml = mask_volume_ml(
+            nib.Nifti1Image((inner & ~outer).astype(np.uint8), images[0].affine)
+        )
+        told = []
         if beyond_ml > 0:
-            entry["reason"] = (
-                f"warning: {beyond_ml:.3g} mL of the enhancing core lie outside the whole tumour, "
-                "so core and oedema exceed it by that"
+            told.append(
+                f"warning: {beyond_ml:.3g} mL of the core lie outside the whole tumour, so core "
+                "and oedema exceed it by that"
             )
             entry["quality"]["core_outside_ml"] = beyond_ml
-        entry["path"] = mask_path(
-            record["participant_id"], record["visit"], "oedema", kind="T1c", desc=source
-        )
-        save_image(
-            nib.Nifti1Image((outer & ~inner).astype(np.uint8), images[0].affine),
-            folder / entry["path"],
-            sidecar={
-                "unit": "label",
-                "description": "whole tumour less enhancing core",
-                "parameters": entry["parameters"],
-                "inputs": [{"path": m["path"], "sha256": m.get("sha256")} for m in (core, whole)],
-            },
-            dtype=np.uint8,
-        )
-        entries.append(entry)
-    return entries
+        if names == ["enhancing"]:
+            told.append("necrosis is part of it: this source drew none")
+        entry["reason"] = "; ".join(told) or None
+    entry["path"] = mask_path(
+        record["participant_id"], record["visit"], label, kind="T1c", desc=source
+    )
+    how = "whole tumour less" if whole else "union of"
+    save_image(
+        nib.Nifti1Image(mask.astype(np.uint8), images[0].affine),
+        folder / entry["path"],
+        sidecar={
+            "unit": "label",
+            "description": f"{how} {', '.join(names)}",
+            "parameters": entry["parameters"],
+            "inputs": [{"path": m["path"], "sha256": m.get("sha256")} for m in used],
+        },
+        dtype=np.uint8,
+    )
+    return entry
 
 
 def _scan_ids(mask: Mapping[str, Any]) -> list[str]:

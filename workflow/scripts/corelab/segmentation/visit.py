@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corelab.imaging import ImageFault, load_image, resample_to, same_grid, save_image
+from corelab.imaging.brain_quality import mask_fault, mask_warnings
+from corelab.imaging.values import SHIFTED
 from corelab.registration.transforms import apply_transforms
 from corelab.segmentation.diffusion import (
     DiffusionInfarct,
     StrictDiffusionInfarct,
     apparent_diffusion,
 )
+from corelab.segmentation.dural import template_coordinates
 from corelab.segmentation.flair import FlairInfarct
-from corelab.segmentation.glioma import EnhancingTumour, Oedema, whole_tumour
+from corelab.segmentation.glioma import EnhancingTumour, Oedema, necrosis, union_of
 from corelab.segmentation.haematoma import CtHaematoma, GradientEchoHaematoma
 from corelab.segmentation.hypodensity import CtHypodensity
 from corelab.segmentation.segmenter import Image, Mask, NotSegmentable, Segmentation, Segmenter
 from corelab.segmentation.settings import merged_settings
 from corelab.study.naming import mask_path
+
+#: Status of a result that was not requested.
+_LEFT_OUT = "left out"
 
 
 @dataclass(frozen=True)
@@ -47,9 +54,14 @@ class _Result:
 class _Visit:
     """The scans of a prepared visit, brought to one grid when they are asked for."""
 
+    #: Label and source of the one segmenter to run; None runs all.
+    only: tuple[str, str] | None = None
+
     def __init__(self, record: Mapping[str, Any], folder: Path) -> None:
         self.record = record
         self.folder = folder
+        #: Scan id -> images of MNI coordinates (:func:`_in_template`).
+        self.coordinates: dict[str, dict[str, Image]] = {}
 
     def scan(self, kind: str) -> Mapping[str, Any] | None:
         """The scan of a kind: whole ones first, then the lowest repeat and id."""
@@ -82,7 +94,16 @@ class _Visit:
         return load_image(self.folder / scan["path"], kind=kind)
 
     def brain(self, grid: str, reference: nib.Nifti1Image) -> Mask:
-        """Brain mask of a grid."""
+        """Brain mask of a grid.
+
+        Raises
+        ------
+        NotSegmentable
+            If there is none, or its volume is that of no brain.
+        """
+        fault = mask_fault(self.record, grid)
+        if fault is not None:
+            raise NotSegmentable(fault)
         path = self.record.get("brain_masks", {}).get(grid)
         if path is None:
             raise NotSegmentable(f"grid {grid} has no brain mask; supply a mask-brain scan")
@@ -107,7 +128,8 @@ class _Visit:
         interpolation = "label" if scan.get("label") else "linear"
         if same_grid(image, reference):
             return np.asarray(image.dataobj, np.float64), None
-        if not scan.get("label") and scan["grid"] in self.record.get("brain_masks", {}):
+        masked = scan["grid"] in self.record.get("brain_masks", {})
+        if not scan.get("label") and masked and mask_fault(self.record, scan["grid"]) is None:
             # Two brain masks err in different places: scalp that one lets in, the other keeps out.
             inside = self.brain(scan["grid"], image)
             image = nib.Nifti1Image(
@@ -149,14 +171,20 @@ def segment_visit(
     *,
     disease: str,
     settings: Mapping[str, Any] | None = None,
+    only: tuple[str, str] | None = None,
+    scans: _Visit | None = None,
 ) -> dict[str, Any]:
     """Segment every lesion that a prepared visit's scans can show.
 
     ``stroke``: dwi/adc -> infarct (``pipeline``, and ``pipeline:adc620``); FLAIR -> infarct
     (``pipeline`` where the visit has no dwi, else ``pipeline:flair``); ncct -> haematoma
     (``pipeline``) and infarct (``pipeline:ncct``); gre -> haematoma (``pipeline:gre``).
-    ``glioma``: T1c (with T1w) -> enhancing, FLAIR or T2w -> oedema, both -> whole-tumour.
-    Programs of ``settings['external']`` add their masks as ``pipeline:<id>``.
+    ``glioma``: T1c (with T1w) -> enhancing, FLAIR or T2w -> oedema; both -> necrosis (enclosed by
+    enhancing tumour), tumourcore (enhancing and necrosis) and whole-tumour (core and oedema);
+    nonenhancing is ``not_computable``, because FLAIR and T1c show it as oedema.
+    An image that shows the lesion but has no method (T2w in ``stroke``) gives an entry with the
+    status ``not_computable`` and the reason.
+    Programs and networks of ``settings['external']`` add their masks as ``pipeline:<id>``.
     A supplied ``mask-chronic`` is taken out of the infarct on FLAIR.
 
     Parameters
@@ -169,6 +197,12 @@ def segment_visit(
         ``stroke`` or ``glioma``.
     settings
         Over :data:`corelab.segmentation.settings.DEFAULTS`.
+    only
+        Label and source of the one segmenter to run (of stroke, where none needs another's
+        result); the others have no entry.
+    scans
+        Of :func:`visit_scans`, from a caller who segments one head again and again: what it
+        keeps is computed once.
 
     Returns
     -------
@@ -181,7 +215,7 @@ def segment_visit(
     ValueError
         With an unknown disease or setting.
     BackendError
-        If a program of ``segmentation.external`` is not there.
+        If a program or network of ``segmentation.external`` cannot be used.
 
     Examples
     --------
@@ -192,7 +226,8 @@ def segment_visit(
     given = dict(settings or {})
     backends = given.pop("external", None) or ()
     merged = merged_settings(given)
-    visit = _Visit(record, Path(folder))
+    visit = scans or _Visit(record, Path(folder))
+    visit.only = only
     plans: dict[str, Callable[[_Visit, dict[str, dict[str, Any]]], list[_Result]]] = {
         "stroke": _stroke,
         "glioma": _glioma,
@@ -201,11 +236,12 @@ def segment_visit(
         raise ValueError(f"disease is '{disease}'; known are {', '.join(sorted(plans))}")
     results = plans[disease](visit, merged)
     results += [_external(visit, backend) for backend in backends if _has_any(visit, backend)]
+    results += _without_segmenter(visit, disease, results)
     return {
         "stage": "segment",
         "participant_id": record["participant_id"],
         "visit": record["visit"],
-        "masks": [_written(result, visit) for result in results],
+        "masks": [_written(result, visit) for result in results if result.status != _LEFT_OUT],
     }
 
 
@@ -238,8 +274,8 @@ def _stroke(visit: _Visit, settings: dict[str, dict[str, Any]]) -> list[_Result]
     ncct = visit.scan("ncct")
     if ncct is not None:
         results += [
-            _run(visit, CtHaematoma(), ncct, settings["haematoma"], None, _alone),
-            _run(visit, CtHypodensity(), ncct, settings["infarct_ncct"], "ncct", _alone),
+            _run(visit, CtHaematoma(), ncct, settings["haematoma"], None, _in_template),
+            _run(visit, CtHypodensity(), ncct, settings["infarct_ncct"], "ncct", _in_template),
         ]
     gre = visit.scan("gre")
     if gre is not None:
@@ -268,6 +304,21 @@ def _alone(
     parameters: Mapping[str, Any],
 ) -> _Inputs:
     return _Inputs({scan["kind"]: np.asarray(reference.dataobj, np.float64)}, (scan,))
+
+
+def _in_template(
+    visit: _Visit,
+    scan: Mapping[str, Any],
+    reference: nib.Nifti1Image,
+    parameters: Mapping[str, Any],
+) -> _Inputs:
+    """A CT with the MNI coordinates of its voxels, fitted once for all that need them."""
+    found = _alone(visit, scan, reference, parameters)
+    if scan["scan_id"] not in visit.coordinates:
+        visit.coordinates[scan["scan_id"]] = template_coordinates(
+            found.images[scan["kind"]], np.asarray(reference.affine)
+        )[0]
+    return replace(found, images={**found.images, **visit.coordinates[scan["scan_id"]]})
 
 
 def _together(
@@ -347,6 +398,8 @@ def _run(
         None,
         parameters,
     )
+    if visit.only not in (None, (segmenter.label, segmenter.source)):
+        return replace(result, status=_LEFT_OUT)
     try:
         reference = visit.load(scan)
         inputs = gather(visit, scan, reference, parameters)
@@ -358,10 +411,60 @@ def _run(
     except NotSegmentable as fault:
         whole = all(used["status"] == "ok" for used in result.scans)
         return replace(result, status="not_computable" if whole else "failed", reason=str(fault))
-    reasons = [*inputs.notes, *([segmentation.reason] if segmentation.reason else [])]
+    flags = mask_warnings(visit.record, scan["grid"])
+    shifted = [
+        f"{used['kind']}: {note}"
+        for used in inputs.scans
+        for note in used.get("notes") or ()
+        if note.startswith(SHIFTED)
+    ]
+    names = [*flags, *(["intensities_shifted"] if shifted else [])]
+    reasons = [*inputs.notes, *shifted, *([segmentation.reason] if segmentation.reason else [])]
+    segmentation = replace(segmentation, flags=tuple(sorted({*segmentation.flags, *names})))
     return replace(
-        result, segmentation=segmentation, status="ok", reason="; ".join(reasons) or None
+        result,
+        segmentation=segmentation,
+        status="ok",
+        reason="; ".join([*reasons, *flags.values()]) or None,
     )
+
+
+# --- images that nothing segments ---------------------------------------------------------------
+
+#: Disease -> label, kinds that show it but have no segmenter (each gets a row), and kinds of which
+#: a visit that has no others gets one row. T1w, T1c and b0 serve registration and the ADC.
+_NO_SEGMENTER = {
+    "stroke": ("infarct", ("T2w",), ("T1w", "T1c", "b0")),
+    "glioma": ("whole-tumour", (), ("T1w", "dwi", "adc", "b0", "ncct", "gre")),
+}
+
+
+def _without_segmenter(visit: _Visit, disease: str, results: Sequence[_Result]) -> list[_Result]:
+    """Rows that say that nothing segments an image, unless a mask or a program does."""
+    label, always, alone = _NO_SEGMENTER[disease]
+    kinds = {scan["kind"] for scan in visit.record["scans"] if not scan.get("label")}
+    if any(scan.get("label") == label for scan in visit.record["scans"]):
+        return []
+    taken = {scan["kind"] for result in results for scan in result.scans}
+    silent = [kind for kind in always if kind in kinds - taken]
+    if not silent and not results and kinds and kinds <= {*always, *alone}:
+        silent = [kind for kind in alone if kind in kinds][:1]
+    found = []
+    for kind in silent:
+        scan = visit.scan(kind)
+        assert scan is not None
+        reason = (
+            f"no method segments {label} on {kind}; supply a mask-{label} scan, or a program in "
+            "segmentation.external"
+        )
+        source = f"pipeline:{kind.lower()}"
+        found.append(
+            _Result(
+                label, source, kind.lower(), kind, scan.get("grid"), (scan,), None, None,
+                "not_computable", reason, {},
+            )
+        )  # fmt: skip
+    return found
 
 
 # --- programs of others -------------------------------------------------------------------------
@@ -372,8 +475,8 @@ def _has_any(visit: _Visit, backend: Mapping[str, Any]) -> bool:
 
 
 def _external(visit: _Visit, backend: Mapping[str, Any]) -> _Result:
-    """A configured program on the grid of the first of its kinds of scan."""
-    from corelab.segmentation.external import ExternalSegmenter
+    """A configured program or network on the grid of the first of its kinds of scan."""
+    from corelab.segmentation.external import ExternalSegmenter, MeshNetSegmenter
 
     kinds = list(backend["inputs"])
     scan = visit.first(kinds[0]) or visit.first(*kinds)
@@ -393,7 +496,8 @@ def _external(visit: _Visit, backend: Mapping[str, Any]) -> _Result:
             )
         return found
 
-    segmenter = ExternalSegmenter(backend, affine)
+    network = backend.get("kind") == "meshnet"
+    segmenter: Segmenter = (MeshNetSegmenter if network else ExternalSegmenter)(backend, affine)
     return _run(visit, segmenter, scan, dict(backend), str(backend["id"]), gather)
 
 
@@ -441,28 +545,57 @@ def _glioma(visit: _Visit, settings: dict[str, dict[str, Any]]) -> list[_Result]
         )
         results.append(oedema(extra))
     if post is not None and fluid is not None:
-        results.append(_whole(results[0], results[1]))
+        results += _core_and_whole(results[0], results[1])
     return results
 
 
-def _whole(enhancing: _Result, oedema: _Result) -> _Result:
-    scans = list(enhancing.scans)
-    scans += [scan for scan in oedema.scans if scan["scan_id"] not in {s["scan_id"] for s in scans}]
-    result = replace(
-        enhancing, label="whole-tumour", scans=tuple(scans), segmentation=None, parameters={}
+#: Why the pipeline has no mask of non-enhancing tumour.
+_NONENHANCING = (
+    "on FLAIR and T1c non-enhancing tumour looks like oedema and is counted as oedema; supply a "
+    "mask-nonenhancing to measure it"
+)
+
+
+def _core_and_whole(enhancing: _Result, oedema: _Result) -> list[_Result]:
+    """Necrosis, tumour core and whole tumour from enhancing tumour and oedema."""
+    blank = replace(enhancing, segmentation=None, parameters={})
+    not_separable = replace(
+        blank, label="nonenhancing", status="not_computable", reason=_NONENHANCING
     )
-    if enhancing.segmentation is None or oedema.segmentation is None:
-        failed = enhancing if enhancing.segmentation is None else oedema
+    size_mm = (
+        (1.0, 1.0, 1.0)
+        if enhancing.reference is None
+        else enhancing.reference.header.get_zooms()[:3]
+    )
+    dead = _derived(blank, "necrosis", (enhancing,), partial(necrosis, voxel_size_mm=size_mm))
+    core = _derived(blank, "tumourcore", (enhancing, dead), partial(union_of, "tumourcore"))
+    parts = (enhancing, dead, oedema)
+    whole = _derived(blank, "whole-tumour", parts, partial(union_of, "whole-tumour"))
+    return [dead, not_separable, core, whole]
+
+
+def _derived(
+    blank: _Result,
+    label: str,
+    parts: Sequence[_Result],
+    derive: Callable[..., Segmentation],
+) -> _Result:
+    """What follows from other segmentations, or why it does not."""
+    scans = {scan["scan_id"]: scan for part in parts for scan in part.scans}
+    result = replace(blank, label=label, scans=tuple(scans.values()))
+    found = [part.segmentation for part in parts if part.segmentation is not None]
+    if len(found) < len(parts):
+        failed = next(part for part in parts if part.segmentation is None)
         reason = f"{failed.label} could not be segmented: {failed.reason}"
         return replace(result, status="not_computable", reason=reason)
-    whole = whole_tumour(enhancing.segmentation, oedema.segmentation)
-    reasons = dict.fromkeys(part.reason for part in (enhancing, oedema) if part.reason)
+    made = derive(*found)
+    reasons = dict.fromkeys(part.reason for part in parts if part.reason)
     return replace(
         result,
-        segmentation=whole,
+        segmentation=made,
         status="ok",
         reason="; ".join(reasons) or None,
-        parameters=whole.parameters,
+        parameters=made.parameters,
     )
 
 

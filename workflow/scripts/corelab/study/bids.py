@@ -82,8 +82,13 @@ _UPENN = re.compile(
     r"(T1GD|T1|T2|FLAIR|segm|automated_approx_segm|brain_segm)(_unstripped)?\.nii(?:\.gz)?$"
 )
 _UPENN_KINDS = {"T1GD": "T1c", "T1": "T1w", "T2": "T2w", "FLAIR": "FLAIR"}
-#: Tissue of UPENN-GBM (BraTS): 1 necrosis, 2 oedema, 4 enhancing.
-_UPENN_LABELS = {"mask-enhancing": "4", "mask-oedema": "2", "mask-whole-tumour": "1,2,4"}
+#: Tissue of UPENN-GBM (BraTS): 1 necrosis and non-enhancing core, 2 oedema, 4 enhancing.
+_UPENN_LABELS = {
+    "mask-enhancing": "4",
+    "mask-oedema": "2",
+    "mask-tumourcore": "1,4",
+    "mask-whole-tumour": "1,2,4",
+}
 #: Files of ISLES'24 whose suffix BIDS does not have: lesion-msk, lvo-msk, cow-msk, space-ncct_*.
 _ISLES = re.compile(r"_(lesion|lvo|cow)-msk\.nii(?:\.gz)?$")
 

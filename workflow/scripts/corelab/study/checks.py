@@ -848,6 +848,46 @@ def _noise_floor(
             )
 
 
+def _recovery(config: Mapping[str, Any], scans: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+    """Participants of the target recovery, and files of lesion shapes, that are missing."""
+    known = {scan["participant_id"] for scan in scans}
+    for number, subject in enumerate(config["recovery"]["subjects"]):
+        if subject not in known:
+            yield Finding(
+                "error",
+                "config",
+                None,
+                f"recovery.subjects.{number}",
+                subject,
+                "no participant with scans has this id",
+                "name participants of the scans sheet",
+            )
+    phantom = config["phantom"] or {}
+    if phantom.get("shapes") and phantom["trial"] != "stroke":
+        yield Finding(
+            "error",
+            "config",
+            None,
+            "phantom.shapes",
+            ", ".join(phantom["shapes"]),
+            f"the trial {phantom['trial']} has no infarcts that could take a shape",
+            "leave the key out, or choose the trial stroke",
+        )
+    for block in ("recovery", "phantom"):
+        for number, path in enumerate((config[block] or {}).get("shapes") or []):
+            model = block == "phantom" and path == "model"
+            if not model and not Path(path).expanduser().is_file():
+                yield Finding(
+                    "error",
+                    "config",
+                    None,
+                    f"{block}.shapes.{number}",
+                    path,
+                    "the file is missing",
+                    "correct the path",
+                )
+
+
 def cross_findings(
     config: Mapping[str, Any],
     sheets: Mapping[str, pd.DataFrame],
@@ -894,6 +934,7 @@ def cross_findings(
     found += _frequency_maps(config, sheets)
     found += _atlases(config)
     found += _noise_floor(config, scans)
+    found += _recovery(config, scans)
     return found
 
 

@@ -215,6 +215,53 @@ NOISE_FLOOR = {
     "within_cv_percent": "within_sd over the mean, percent",
 }
 
+RECOVERY = {
+    "participant_id": "Subject",
+    "visit": "Visit",
+    "kind": "Kind of scan that the lesion was planted into",
+    "endpoint": "Endpoint that is to find it",
+    "source": "pipeline or pipeline:<variant>",
+    "site": "deep, cortical, bone (its border touches the edge of the brain) or posterior_fossa",
+    "size_ml": "Requested volume, mL",
+    "planting": "Number of the planting of this size",
+    "status": "ok, not_computable (no place for it, or not segmentable) or failed (damaged file)",
+    "reason": "Why not ok",
+    "planted_ml": "Planted volume, mL; a voxel counts by the share of it that is lesion",
+    "found_ml": "Volume of the segmented components that touch the lesion, mL",
+    "elsewhere_ml": "Volume of further components that are there only since the planting, mL",
+    "covered": "Share of the planted lesion that was segmented",
+    "detected": "1 if covered reaches recovery.detected_share, else 0",
+    "dice": "Dice of the planted lesion (voxels that are half lesion or more) and the found one",
+    "x_mm": "Centre, x of the scan's world coordinates, mm",
+    "y_mm": "Centre, y, mm",
+    "z_mm": "Centre, z, mm",
+    "contrast": "What was drawn of the lesion's contrast",
+}
+
+RECOVERY_SUMMARY = {
+    "kind": "Kind of scan that lesions were planted into",
+    "endpoint": "Endpoint that is to find them",
+    "source": "pipeline or pipeline:<variant>",
+    "site": "Site, or all",
+    "size_ml": "Requested volume, mL; n/a for all sizes together",
+    "n_visits": "Visits",
+    "n": "Plantings that were segmented",
+    "n_failed": "Plantings without a result",
+    "n_detected": "Detected ones",
+    "detection_rate": "n_detected / n",
+    "detection_ci_low": "Lower 95 % confidence limit of detection_rate (Clopper-Pearson)",
+    "detection_ci_high": "Upper 95 % confidence limit of detection_rate (Clopper-Pearson)",
+    "planted_ml": "Mean planted volume, mL",
+    "bias_ml": "Mean of found - planted, mL; an undetected lesion counts as found 0",
+    "bias_percent": "bias_ml over the mean planted volume, percent",
+    "sd_ml": "SD of found - planted, mL",
+    "limits_low_ml": "bias_ml - 1.96 sd_ml: lower limit of agreement",
+    "limits_high_ml": "bias_ml + 1.96 sd_ml: upper limit of agreement",
+    "dice_median": "Median Dice of the detected ones",
+    "dice_p10": "10th percentile of the Dice of the detected ones",
+    "elsewhere_ml": "Mean volume that appears elsewhere, mL",
+}
+
 #: Unit of every named endpoint.
 ENDPOINT_UNITS = {
     "infarct_volume": "mL",
@@ -264,6 +311,17 @@ VOLUME_ENDPOINTS = {
 }
 
 
+def volume_endpoint(label: str) -> str:
+    """Name of the endpoint that holds the volume of a mask label.
+
+    Examples
+    --------
+    >>> volume_endpoint("infarct"), volume_endpoint("cavity")
+    ('infarct_volume', 'lesion_volume:cavity')
+    """
+    return VOLUME_ENDPOINTS.get(label, f"lesion_volume:{label}")
+
+
 #: Kinds of scan that can show what a label outlines; other labels may be drawn on any scan.
 SHOWN_BY = {
     "infarct": ("dwi", "adc", "FLAIR", "T2w", "T1w", "ncct", "ctp", "dsc"),
@@ -274,11 +332,14 @@ SHOWN_BY = {
     "enhancing": ("T1c",),
     "oedema": ("FLAIR", "T2w"),
     "whole-tumour": ("T1c", "FLAIR", "T2w"),
+    "necrosis": ("T1c",),
+    "nonenhancing": ("T1c", "FLAIR", "T2w"),
+    "tumourcore": ("T1c",),
     "net water uptake": ("ncct",),
 }
 #: What an endpoint is measured on: the label it needs, where its name does not say it.
 ENDPOINT_LABELS = {
-    **{endpoint: label for label, endpoint in VOLUME_ENDPOINTS.items() if label in SHOWN_BY},
+    **{volume_endpoint(label): label for label in SHOWN_BY if label != "net water uptake"},
     "infarct_growth": "infarct",
     "haematoma_growth": "haematoma",
     "mismatch_ratio": "penumbra",
@@ -290,17 +351,6 @@ ENDPOINT_LABELS = {
     "net_water_uptake": "net water uptake",
     "extent_of_resection": "enhancing",
 }
-
-
-def volume_endpoint(label: str) -> str:
-    """Name of the endpoint that holds the volume of a mask label.
-
-    Examples
-    --------
-    >>> volume_endpoint("infarct"), volume_endpoint("cavity")
-    ('infarct_volume', 'lesion_volume:cavity')
-    """
-    return VOLUME_ENDPOINTS.get(label, f"lesion_volume:{label}")
 
 
 #: Types of analysis whose figures corelab.pharmacodynamics.outcome_figures draws.

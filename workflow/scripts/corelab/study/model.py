@@ -21,6 +21,7 @@ from corelab.provenance.products import MISSING
 from corelab.study import checks
 from corelab.study.columns import RADIOMICS_PREFIX, window_names
 from corelab.study.findings import Finding, errors
+from corelab.study.models import model_findings
 from corelab.study.naming import session_entity, subject_entity
 from corelab.study.presets import preset_names, with_preset
 from corelab.study.schema import config_findings, sheet_findings, with_defaults
@@ -110,6 +111,22 @@ def scan_identifier(row: Mapping[str, Any]) -> str:
     if row.get("space") == "MNI152":
         parts.append("space-MNI152")
     return "_".join(parts)
+
+
+def _own_identifier(row: Mapping[str, Any], before: Iterable[Mapping[str, Any]]) -> str:
+    """Identifier of a scan; a second DICOM folder of a visit has the next free run number.
+
+    Its ``repeat`` stays 1: two folders are two parts of an examination, not a repeated one.
+    """
+    identifier = scan_identifier(row)
+    if row["kind"] != "dicom":
+        return identifier
+    known = {other["scan_id"]: other["path"] for other in before}
+    run = int(row["repeat"])
+    while known.get(identifier, row["path"]) != row["path"]:
+        run += 1
+        identifier = scan_identifier({**row, "repeat": run})
+    return identifier
 
 
 def read_sheet(path: Path, name: str) -> tuple[pd.DataFrame | None, list[Finding]]:
@@ -340,6 +357,8 @@ class Study:
             labels.add("enhancing")
         if not stroke and kinds & {"FLAIR", "T2w"}:
             labels |= {"oedema", "whole-tumour"}
+            if "T1c" in kinds:
+                labels |= {"necrosis", "tumourcore"}
         return tuple(sorted(labels))
 
     @cached_property
@@ -382,7 +401,7 @@ def _input_path(text: str, data_dir: Path | None) -> Path:
 def _scan_rows(
     frame: pd.DataFrame, sheet_path: Path, data_dir: Path | None, simulated_folder: Path | None
 ) -> list[dict[str, Any]]:
-    rows = []
+    rows: list[dict[str, Any]] = []
     names = list(frame.columns)
     for line, cells in zip(frame.index, frame.itertuples(index=False, name=None), strict=True):
         row: dict[str, Any] = dict(zip(names, cells, strict=True))
@@ -406,7 +425,7 @@ def _scan_rows(
             row[number] = _number(row.get(number))
         for optional in OPTIONAL_COLUMNS:
             row.setdefault(optional, None)
-        row["scan_id"] = scan_identifier(row)
+        row["scan_id"] = _own_identifier(row, rows)
         row["line"] = int(line)
         row["simulated"] = simulated
         try:
@@ -553,6 +572,10 @@ def _resolved_inputs(full: dict[str, Any], data_dir: Path | None) -> list[Findin
                 "the file is not there",
                 "give the copy of statistics/plan.json that was kept at the lock",
             )
+    for part in (full["brain_extraction"], *full["segmentation"].get("external", [])):
+        if part.get("weights"):
+            part["weights"] = os.fspath(_input_path(part["weights"], data_dir))
+    found += model_findings(full)
     if full["registration"]["ct_template"]:
         template = _input_path(full["registration"]["ct_template"], data_dir)
         full["registration"]["ct_template"] = os.fspath(template)

@@ -1,0 +1,520 @@
+"""Real patients through the workflow: what was measured, against what, and what the run said.
+
+Each case writes its figures to ``build/real_data/<case>.json`` when its test runs
+(tests/acceptance/test_real_data.py); ``python tests/real_data.py`` renders docs/real_data.md from
+them, which is the last step of ``make acceptance``. The data stay where they are; pictures go to
+``build/real_data/`` and are never published, since some of the data are restricted.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import yaml
+from scipy import ndimage
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+FOLDER = REPOSITORY / "build" / "real_data"
+DOCUMENT = REPOSITORY / "docs" / "real_data.md"
+
+DEVELOP = "developed on"
+JUDGE = "judged on"
+#: ADS02 was a test case of earlier versions; no setting of this version was chosen on it.
+JUDGE_AGAIN = "judged on, used before"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured figure of one case.
+
+    ``limit`` is in words; ``met`` is None where no limit was set.
+    """
+
+    case: str
+    role: str
+    quantity: str
+    ours: str
+    reference: str
+    limit: str = ""
+    met: bool | None = None
+    words: str = ""
+
+
+def keep(case: str, figures: Sequence[Figure]) -> None:
+    """Write a case's figures for the page."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    content = json.dumps([asdict(figure) for figure in figures], indent=1)
+    (FOLDER / f"{case}.json").write_text(content + "\n", encoding="utf-8")
+
+
+def unmet(figures: Sequence[Figure]) -> list[str]:
+    """The figures that break their limit, as text for a failing test."""
+    return [
+        f"{figure.case}, {figure.quantity}: {figure.ours} (limit {figure.limit})"
+        for figure in figures
+        if figure.met is False
+    ]
+
+
+# --- masks -------------------------------------------------------------------------------------
+
+
+def dice(one: np.ndarray, other: np.ndarray) -> float:
+    """Dice of two masks; 1 where both are empty."""
+    total = int(one.sum() + other.sum())
+    return 1.0 if total == 0 else 2.0 * float((one & other).sum()) / total
+
+
+def mask_of(path: Path, values: Sequence[int] | None = None) -> tuple[np.ndarray, float, Any]:
+    """Mask, mL per voxel and affine of a label image in canonical (RAS) order."""
+    image: Any = nib.as_closest_canonical(nib.load(path))
+    labels = np.rint(np.asarray(image.dataobj))
+    labels = labels.reshape(labels.shape[:3])
+    mask = np.isin(labels, values) if values else labels > 0
+    return mask, abs(float(np.linalg.det(image.affine[:3, :3]))) / 1000.0, image.affine
+
+
+def false_clusters_ml(found: np.ndarray, reference: np.ndarray, voxel_ml: float) -> list[float]:
+    """Volumes of the clusters that do not touch the reference, largest first.
+
+    >>> found = np.zeros((9, 9, 9), bool); found[0, 0, 0] = found[5:7, 5, 5] = True
+    >>> reference = np.zeros((9, 9, 9), bool); reference[0, 0, 0] = True
+    >>> false_clusters_ml(found, reference, 0.5)
+    [1.0]
+    """
+    labels, count = ndimage.label(found, ndimage.generate_binary_structure(3, 3))
+    touching = set(np.unique(labels[reference]).tolist())
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    alone = [float(sizes[n]) * voxel_ml for n in range(1, count + 1) if n not in touching]
+    return sorted(alone, reverse=True)
+
+
+def clusters_near(
+    found: np.ndarray, affine: np.ndarray, point_mm: Sequence[float], within_mm: float
+) -> float:
+    """Distance in mm from a point (RAS) to the nearest voxel found; inf beyond ``within_mm``."""
+    places = np.argwhere(found)
+    if not len(places):
+        return float("inf")
+    world = nib.affines.apply_affine(affine, places)
+    nearest = float(np.linalg.norm(world - np.asarray(point_mm), axis=1).min())
+    return nearest if nearest <= within_mm else float("inf")
+
+
+# --- a study through the workflow --------------------------------------------------------------
+
+
+class Results:
+    """What a study's results folder says of a participant's endpoint."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.rows = pd.read_csv(
+            folder / "endpoints" / "measurements.tsv",
+            sep="\t",
+            dtype={"participant_id": str, "visit": str},
+            na_values="n/a",
+            keep_default_na=False,
+        )
+
+    def row(self, participant: str, endpoint: str, source: str = "pipeline") -> pd.Series:
+        """The whole-lesion row."""
+        rows = self.rows
+        found = rows[
+            (rows["participant_id"] == participant)
+            & (rows["endpoint"] == endpoint)
+            & (rows["source"] == source)
+            & (rows["region"] == "all")
+        ]
+        assert len(found) == 1, f"{participant} {endpoint} {source}: {len(found)} rows"
+        return found.iloc[0]
+
+    def words(self, participant: str, endpoint: str, source: str = "pipeline") -> str:
+        """Status and reason as the run says them, with the flags of the mask."""
+        row = self.row(participant, endpoint, source)
+        reason = row["reason"]
+        return str(row["status"]) + ("" if pd.isna(reason) else f": {reason}")
+
+    def entry(self, participant: str, label: str, source: str = "pipeline") -> Mapping[str, Any]:
+        """The record of a mask, with its quality and path."""
+        for path in self.folder.glob(f"derivatives/sub-{participant}/*/segment.json"):
+            for entry in json.loads(path.read_text())["masks"]:
+                if entry["label"] == label and entry["source"] == source:
+                    return entry
+        raise AssertionError(f"{participant} has no {label} of {source}")
+
+    def mask(self, participant: str, label: str, source: str = "pipeline") -> Path:
+        """File of a mask."""
+        return self.folder / str(self.entry(participant, label, source)["path"])
+
+
+def study(folder: Path, identity: str, scans: Sequence[Mapping[str, Any]], **blocks: Any) -> Path:
+    """Write a study of these scans; returns its config."""
+    folder.mkdir(parents=True, exist_ok=True)
+    people = list(dict.fromkeys(scan["participant_id"] for scan in scans))
+    participants = pd.DataFrame({"participant_id": people})
+    participants.to_csv(folder / "participants.tsv", sep="\t", index=False)
+    table = pd.DataFrame(scans)
+    table.to_csv(folder / "scans.tsv", sep="\t", index=False, na_rep="n/a")
+    config = {
+        "study": {"id": identity, **blocks.pop("study")},
+        "results_dir": str(folder / "results"),
+        "inputs": {
+            "participants": str(folder / "participants.tsv"),
+            "scans": str(folder / "scans.tsv"),
+        },
+        **blocks,
+    }
+    path = folder / "config.yaml"
+    path.write_text(yaml.safe_dump(config), encoding="utf-8")
+    return path
+
+
+def run(config: Path, target: str = "endpoints") -> Results:
+    """Run a study up to a target, as a user would."""
+    from workflow_runs import snakemake
+
+    done = snakemake("--configfile", str(config), "--", target)
+    assert done.returncode == 0, done.stdout[-6000:]
+    return Results(config.parent / "results" / yaml.safe_load(config.read_text())["study"]["id"])
+
+
+def scan(participant: str, kind: str, path: Path, **more: Any) -> dict[str, Any]:
+    """One row of a scans sheet."""
+    return {"participant_id": participant, "visit": "v1", "kind": kind, "path": str(path), **more}
+
+
+# --- stroke ------------------------------------------------------------------------------------
+
+#: Bright emboli of ISLES22 case 1 that the eye sees on DWI (RAS mm of its header).
+ISLES_EMBOLI_MM: dict[str, tuple[float, float, float]] = {}
+
+
+def stroke_study(folder: Path, data: Path) -> Path:
+    """ADS01, ADS02, ISLES22 and the GE head CT as one study; no brain mask is supplied."""
+    one, two = data / "stroke/ads_subject01", data / "stroke/ads_subject02"
+    isles = data / "stroke/isles22_case0001"
+    network = "DAGMNet_CH3_Lesion_Predict"
+    rows = [
+        scan("ADS01", "b0", one / "Subject01_b0.nii.gz", b_value=0),
+        scan("ADS01", "dwi", one / "Subject01_DWI.nii.gz", b_value=1000),
+        scan("ADS01", "mask-infarct", one / f"Subject01_{network}.nii.gz", reader="DAGMNet"),
+        scan("ADS02", "b0", two / "Subject02_b0.nii.gz", b_value=0),
+        scan("ADS02", "dwi", two / "Subject02_DWI.nii.gz", b_value=1000),
+        scan("ADS02", "adc", two / "Subject02_ADC.nii.gz"),
+        scan("ADS02", "mask-infarct", two / f"Subject02_{network}.nii.gz", reader="DAGMNet"),
+        scan("ISLES22", "dwi", isles / "sub-strokecase0001_ses-0001_dwi.nii.gz", b_value=1000),
+        scan("ISLES22", "adc", isles / "sub-strokecase0001_ses-0001_adc.nii.gz"),
+        scan("GECT", "dicom", data / "dicom/dcm_qa_ct/In/GE"),
+    ]
+    return study(folder, "real_stroke", rows, study={"disease": "stroke"})
+
+
+def infarct_figures(results: Results, participant: str, role: str, reference: Path) -> list[Figure]:
+    """Infarct against a network's mask: Dice, volume, false clusters."""
+    found, voxel_ml, _ = mask_of(results.mask(participant, "infarct"))
+    expected, _, _ = mask_of(reference)
+    ours, truth = found.sum() * voxel_ml, expected.sum() * voxel_ml
+    score = dice(found, expected)
+    false_ml = false_clusters_ml(found, expected, voxel_ml)
+    words = results.words(participant, "infarct_volume")
+    volume = (f"{ours:.2f} mL", f"{truth:.2f} mL (network)")
+    overlap = Figure(participant, role, "infarct, Dice", f"{score:.3f}", "network's mask")
+    if participant == "ADS01":
+        return [
+            Figure(participant, role, "infarct volume", *volume, "within 20 %",
+                   bool(abs(ours - truth) <= 0.2 * truth), words),
+            Figure(participant, role, "infarct, Dice", f"{score:.3f}", "network's mask",
+                   "at least .85", bool(score >= 0.85)),
+        ]  # fmt: skip
+    largest = false_ml[0] if false_ml else 0.0
+    return [
+        Figure(participant, role, "infarct volume", *volume, "within 0.15 mL",
+               bool(abs(ours - truth) <= 0.15), words),
+        overlap,
+        Figure(participant, role, "largest false cluster", f"{largest:.2f} mL", "network's mask",
+               "at most 0.1 mL", bool(largest <= 0.1)),
+    ]  # fmt: skip
+
+
+def isles_figures(results: Results) -> list[Figure]:
+    """ISLES22: the emboli that the eye sees are found, nothing large is false."""
+    found, voxel_ml, affine = mask_of(results.mask("ISLES22", "infarct"))
+    labels, count = ndimage.label(found, ndimage.generate_binary_structure(3, 3))
+    figures = []
+    seen: set[int] = set()
+    for name, point in ISLES_EMBOLI_MM.items():
+        distance = clusters_near(found, affine, point, 6.0)
+        for n in range(1, count + 1):
+            if np.isfinite(clusters_near(labels == n, affine, point, 12.0)):
+                seen.add(n)
+        figures.append(
+            Figure("ISLES22", DEVELOP, f"embolus seen by eye: {name}",
+                   "found" if np.isfinite(distance) else "missed", "by eye", "found",
+                   bool(np.isfinite(distance)))
+        )  # fmt: skip
+    rest = [float((labels == n).sum()) * voxel_ml for n in range(1, count + 1) if n not in seen]
+    largest = max(rest, default=0.0)
+    figures.append(
+        Figure("ISLES22", DEVELOP, "largest cluster where the eye sees none", f"{largest:.2f} mL",
+               "by eye", "at most 0.3 mL", bool(largest <= 0.3),
+               results.words("ISLES22", "infarct_volume"))
+    )  # fmt: skip
+    return figures
+
+
+def ct_figures(results: Results) -> list[Figure]:
+    """GE head CT without blood."""
+    row = results.row("GECT", "haematoma_volume")
+    value = float(row["value"]) if row["status"] == "ok" else float("nan")
+    infarct = results.row("GECT", "infarct_volume", "pipeline:ncct")
+    ours = "n/a" if pd.isna(infarct["value"]) else f"{float(infarct['value']):.1f} mL"
+    return [
+        Figure("GE head CT", JUDGE, "haematoma volume", f"{value:.2f} mL", "no blood", "0 mL",
+               bool(value == 0.0), results.words("GECT", "haematoma_volume")),
+        Figure("GE head CT", JUDGE, "hypodensity volume", ours, "none reported",
+               "0 mL, or no volume with the reason", bool(ours in ("n/a", "0.0 mL")),
+               results.words("GECT", "infarct_volume", "pipeline:ncct")),
+    ]  # fmt: skip
+
+
+def colin_figures(folder: Path, data: Path) -> list[Figure]:
+    """An infarct of known volume and place on a head that is not our template (Colin27)."""
+    from colin_head import colin_visit
+
+    lesions = sorted(
+        (data / "stroke/soop_mni_lesions/lesions").glob("*.nii.gz"),
+        key=lambda path: int(path.name.split("-")[1].split("_")[0]),
+    )
+    figures = []
+    for lesion in _colin_lesions(lesions[3::4]):
+        name = lesion.name.split("_")[0].removeprefix("bwsr")
+        made = colin_visit(data, folder / name, lesion)
+        rows = [scan("Colin27", kind, path) for kind, path in made.files.items()]
+        results = run(study(folder / name, "colin", rows, study={"disease": "stroke"}))
+        value = float(results.row("Colin27", "infarct_volume")["value"])
+        moved = results.folder.glob(
+            "derivatives/sub-Colin27/*/*/*space-MNI*label-infarct_mask.nii.gz"
+        )
+        found, _, affine = mask_of(next(iter(moved)))
+        centre = nib.affines.apply_affine(affine, np.argwhere(found).mean(axis=0))
+        away = float(np.linalg.norm(centre - made.centre_mni_mm))
+        case = f"Colin27 with the lesion {name} of SOOP"
+        share = value / made.volume_ml - 1
+        figures += [
+            Figure(case, JUDGE, "infarct volume", f"{value:.1f} mL", f"{made.volume_ml:.1f} mL (planted)",
+                   "within 10 %", bool(abs(share) <= 0.10), results.words("Colin27", "infarct_volume")),
+            Figure(case, JUDGE, "centre in MNI152", f"{away:.1f} mm away", "landmarks of people",
+                   "within 2.5 mm", bool(away <= 2.5)),
+        ]  # fmt: skip
+    return figures
+
+
+def _colin_lesions(judging: Sequence[Path]) -> list[Path]:
+    """Two lesions of the judging quarter: the ones nearest to 15 and 40 mL."""
+    sizes = {path: mask_of(path)[0].sum() / 1000.0 for path in judging}
+    return [min(sizes, key=lambda path: abs(sizes[path] - wanted)) for wanted in (15.0, 40.0)]
+
+
+# --- glioma ------------------------------------------------------------------------------------
+
+EXPERT = {
+    "whole-tumour": (1, 2, 3, 4),
+    "enhancing": (4,),
+    "oedema": (2,),
+    "necrosis": (1,),
+    "nonenhancing": (3,),
+    "tumourcore": (1, 3, 4),
+}
+#: mL of the experts' labels, as voxel counts (see the README of the data).
+EXPERT_ML = {
+    "pat0001": {"necrosis": 26.371, "oedema": 53.050, "nonenhancing": 0.818, "enhancing": 31.485},
+    "pat0002": {"necrosis": 0.163, "oedema": 53.736, "nonenhancing": 0.943, "enhancing": 8.219},
+    "pat0003": {"necrosis": 1.252, "oedema": 148.264, "nonenhancing": 3.162, "enhancing": 21.250},
+}
+PATIENTS = {"pat0001": DEVELOP, "pat0002": JUDGE, "pat0003": JUDGE}
+_VOLUMES = {
+    "whole-tumour": "whole_tumour_volume",
+    "enhancing": "enhancing_volume",
+    "oedema": "oedema_volume",
+}
+
+
+def endpoint_of(label: str) -> str:
+    """Endpoint of a label's volume.
+
+    >>> endpoint_of("enhancing"), endpoint_of("necrosis")
+    ('enhancing_volume', 'lesion_volume:necrosis')
+    """
+    return _VOLUMES.get(label, f"lesion_volume:{label}")
+
+
+def glioma_study(folder: Path, data: Path) -> Path:
+    """BRATS 2013 patients as given (z-scored, ``z``) and with the background at 0 (``p``)."""
+    rows = []
+    for patient in PATIENTS:
+        source = data / "glioma/brats2013" / patient
+        for kind, name in (("T1c", "T1c"), ("FLAIR", "Flair")):
+            given = source / f"{name}_subtrMeanDivStd.nii.gz"
+            rows.append(scan(f"z{patient}", kind, given))
+            rows.append(scan(f"p{patient}", kind, _positive(given, folder / patient)))
+        for label, values in EXPERT.items():
+            rows.append(
+                scan(
+                    f"z{patient}",
+                    f"mask-{label}",
+                    source / "OTMultiClass.nii.gz",
+                    reader="expert",
+                    label_values=",".join(map(str, values)),
+                )
+            )
+    blocks = {"study": {"disease": "glioma"}, "registration": {"preset": "testing"}}
+    return study(folder, "real_glioma", rows, **blocks)
+
+
+def _positive(path: Path, folder: Path) -> Path:
+    """The image with its background, which z-scoring made negative, at 0 again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    image: Any = nib.load(path)
+    voxels = np.asarray(image.dataobj, np.float32)
+    target = folder / path.name
+    nib.save(nib.Nifti1Image(voxels - voxels.flat[0], image.affine, image.header), target)
+    return target
+
+
+def glioma_figures(results: Results, data: Path) -> list[Figure]:
+    """Whole tumour and enhancing tumour against the experts, both exports; supplied masks."""
+    figures: list[Figure] = []
+    scores: dict[tuple[str, str], float] = {}
+    for patient, role in PATIENTS.items():
+        labels = data / "glioma/brats2013" / patient / "OTMultiClass.nii.gz"
+        for export in ("p", "z"):
+            who = f"{export}{patient}"
+            for label in ("whole-tumour", "enhancing", "oedema", "necrosis", "tumourcore"):
+                entry = results.entry(who, label)
+                if entry["path"] is None:
+                    figures.append(
+                        Figure(
+                            who,
+                            role,
+                            f"{label}, Dice",
+                            "n/a",
+                            "experts",
+                            words=str(entry["reason"]),
+                        )
+                    )
+                    continue
+                found, voxel_ml, _ = mask_of(results.mask(who, label))
+                expected, _, _ = mask_of(labels, EXPERT[label])
+                scores[who, label] = dice(found, expected)
+                low, high = entry["quality"]["volume_low_ml"], entry["quality"]["volume_high_ml"]
+                least = {"whole-tumour": 0.85}.get(label) if export == "p" else None
+                figures.append(
+                    Figure(
+                        who,
+                        role,
+                        f"{label}, Dice and mL",
+                        f"{scores[who, label]:.3f}, {found.sum() * voxel_ml:.1f} ({low:.1f} to {high:.1f})",
+                        f"experts, {expected.sum() * voxel_ml:.1f}",
+                        "" if least is None else f"Dice at least {least}",
+                        None if least is None else bool(scores[who, label] >= least),
+                        results.words(who, endpoint_of(label)),
+                    )
+                )
+    for label, least in (("whole-tumour", 0.88), ("enhancing", 0.82)):
+        mean = float(np.mean([scores[f"p{patient}", label] for patient in PATIENTS]))
+        figures.append(
+            Figure("BRATS, mean of 3", "1 developed on, 2 judged on", f"{label}, mean Dice", f"{mean:.3f}",
+                   "experts", f"at least {least}", bool(mean >= least))
+        )  # fmt: skip
+        loss = max(scores[f"p{p}", label] - scores[f"z{p}", label] for p in PATIENTS)
+        figures.append(
+            Figure("BRATS as given (z-scored)", "1 developed on, 2 judged on", f"{label}, largest loss of Dice",
+                   f"{loss:.3f}", "background at 0", "at most .01", bool(loss <= 0.01))
+        )  # fmt: skip
+    for patient, role in PATIENTS.items():
+        for label, expected_ml in EXPERT_ML[patient].items():
+            value = float(results.row(f"z{patient}", endpoint_of(label), "expert")["value"])
+            exact = abs(value - expected_ml) < 0.0006
+            figures.append(
+                Figure(f"z{patient}", role, f"supplied {label}", f"{value:.3f} mL",
+                       f"{expected_ml:.3f} mL (voxel count)", "exact", bool(exact))
+            )  # fmt: skip
+    return figures
+
+
+# --- the page ----------------------------------------------------------------------------------
+
+_HEAD = """# Real patients
+
+Written by `make acceptance` (tests/real_data.py); do not edit. What the workflow measures on scans
+that it did not simulate, against what others say about them, and the run's own words for each.
+The numbers of patients are small: a figure here says that a method holds on that scan, no more.
+
+- **Developed on**: settings were chosen with this case in view; its figure is an estimate of the fit.
+- **Judged on**: no setting was chosen on it. A case that an earlier version's tests used is marked.
+- A network's mask is a reference, not the truth.
+- The data are restricted in part: pictures stay on the machine that runs the tests.
+"""
+
+
+def page(cases: Mapping[str, Sequence[Mapping[str, Any]]]) -> str:
+    """The page of all cases' figures, in Markdown."""
+    lines = [_HEAD]
+    for case, figures in cases.items():
+        lines += [f"## {TITLES.get(case, case)}", ""]
+        lines += ["| case | use | quantity | ours | reference | limit | met |", "| --- " * 7 + "|"]
+        for f in figures:
+            met = {True: "yes", False: "**no**", None: ""}[f["met"]]
+            cells = [
+                f["case"],
+                f["role"],
+                f["quantity"],
+                f["ours"],
+                f["reference"],
+                f["limit"],
+                met,
+            ]
+            lines.append("| " + " | ".join(str(cell).replace("|", "/") for cell in cells) + " |")
+        words = dict.fromkeys(
+            f"- {f['case']}, {f['quantity'].split(',')[0]}: {f['words']}"
+            for f in figures
+            if f["words"]
+        )
+        if words:
+            lines += ["", "The run's own words:", "", *words]
+        lines.append("")
+    return "\n".join(lines)
+
+
+TITLES = {
+    "stroke": "Acute stroke and head CT",
+    "glioma": "Glioma (BRATS 2013, experts' labels)",
+    "brain": "Brain masks",
+    "colin": "A head built from another template",
+    "recovery": "Planted lesions recovered",
+    "registration": "Registration",
+}
+
+
+def _kept() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    for case in TITLES:
+        path = FOLDER / f"{case}.json"
+        if path.is_file():
+            yield case, json.loads(path.read_text(encoding="utf-8"))
+
+
+if __name__ == "__main__":
+    found = dict(_kept())
+    if not found:
+        sys.exit("no figures: run the acceptance tests with the real data first")
+    DOCUMENT.write_text(page(found), encoding="utf-8")
+    print(f"{DOCUMENT.relative_to(REPOSITORY)}: {', '.join(found)}")

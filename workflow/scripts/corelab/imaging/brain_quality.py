@@ -1,0 +1,268 @@
+"""What a brain mask is worth: its volume's verdict, where the field cuts the brain, what follows.
+
+A mask that fails carries no number: what rests on it is ``not_computable``. One that is doubtful,
+or a brain that reaches beyond the field of view, goes into the reason of every volume and into the
+acquisition table, from where the report and the review desk have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from corelab.imaging.acquisition import observe
+from corelab.imaging.brain import BRAIN_ML, FIT_SCORE, brain_shape, brain_volume_verdict
+from corelab.imaging.geometry import mask_volume_ml, voxel_sizes_mm
+from corelab.imaging.head_fit import HeadFit, fit_head
+
+#: Sides of an image whose axes run right, anterior and superior.
+SIDES = (("left", "right"), ("posterior", "anterior"), ("inferior", "superior"))
+#: Kinds whose field is a slab by design: their coverage is a limit of the charter.
+SLAB_KINDS = ("ctp", "dsc", "cbf", "cbv", "mtt", "tmax", "ttp")
+#: Radius of a brain, for the depth of the cap that a flat cut takes away.
+_BRAIN_RADIUS_MM = 70.0
+#: A cap of this height missing is reported: a flat face of 25 cm2 at 2 mm, of 39 cm2 at 5 mm.
+_CUT_MM = 4.0
+
+
+def judged_mask(
+    mask: Any, image: Any, kind: str, source: str, fit: HeadFit | None = None
+) -> dict[str, Any]:
+    """Entry of ``brain_mask_quality`` for one mask.
+
+    Parameters
+    ----------
+    mask, image
+        Brain mask and the image that it lies on, nibabel images on one grid. Without an image
+        (None) no cut is looked for.
+    kind
+        Kind of that image.
+    source
+        What the mask was made from, or ``supplied``.
+    fit
+        The template on that image, if the mask rests on it. Another mask is compared with a fit of
+        its own, where that is certain.
+
+    Returns
+    -------
+    dict
+        ``source``, ``kind``, ``volume_ml``, ``verdict`` (``pass``, ``warn``, ``fail``) and
+        ``cut`` (:func:`cut_sides`).
+    """
+    sizes = voxel_sizes_mm(mask.affine)
+    coverage_mm = observe(mask.shape, sizes.tolist(), {})["coverage_mm"]
+    volume_ml = mask_volume_ml(mask)
+    cut, shape = [], None
+    if image is not None:
+        used = fit or fit_head(image, kind)
+        if fit is not None or used.score >= FIT_SCORE["warn"]:
+            shape = brain_shape(np.asanyarray(mask.dataobj) > 0, mask.affine, used)
+        voxels = np.asanyarray(image.dataobj)
+        cut = cut_sides(
+            voxels if voxels.ndim == 3 else voxels[..., 0],
+            np.asanyarray(mask.dataobj) > 0,
+            sizes,
+            slab=kind in SLAB_KINDS,
+        )
+    return {
+        "source": source,
+        "kind": kind,
+        "volume_ml": round(volume_ml, 3),
+        "verdict": brain_volume_verdict(volume_ml, coverage_mm or 0.0, shape),
+        "cut": cut,
+    }
+
+
+def cut_sides(
+    image: NDArray[Any], mask: NDArray[np.bool_], sizes_mm: NDArray[Any], *, slab: bool = False
+) -> list[dict[str, Any]]:
+    """Sides at which the field of view ends within the brain.
+
+    Parameters
+    ----------
+    image, mask
+        Voxels and brain, shape (x, y, z), axes right, anterior, superior.
+    sizes_mm
+        Voxel sizes.
+    slab
+        Whether the two ends of the third axis are left out.
+
+    Returns
+    -------
+    list of dict
+        ``side``, ``area_cm2`` of brain on the outermost slice and ``outside_mm``: the height of
+        the cap that a sphere of a brain's size (radius 70 mm) has beyond a section of that area,
+        less the thickness of the slice. Entries have 4 mm or more.
+
+    Notes
+    -----
+    Padding with one value, as after resampling, is no field of view: the faces are those of the
+    box around all other values. A stripped image in its tightest box touches every face, but by
+    its rim alone.
+
+    Examples
+    --------
+    >>> grid = np.stack(np.meshgrid(*[np.arange(0, 180, 4.0)] * 3, indexing="ij")) - 90
+    >>> brain = np.sqrt((grid**2).sum(axis=0)) < 70
+    >>> noise = np.random.default_rng(1).normal(0, 1, brain.shape)
+    >>> cut_sides(noise, brain, np.array([4.0, 4, 4]))
+    []
+    >>> [(c["side"], round(c["area_cm2"])) for c in cut_sides(noise[10:], brain[10:],
+    ...     np.array([4.0, 4, 4]))]
+    [('left', 75)]
+    """
+    box = _field(image)
+    inside = mask[box]
+    found = []
+    for axis, names in enumerate(SIDES):
+        if (slab and axis == 2) or inside.shape[axis] < 3:
+            continue
+        others = [sizes_mm[other] for other in range(3) if other != axis]
+        # Masks of fine voxels may end one before the edge; two are as good as the last.
+        layers = 2 if sizes_mm[axis] <= 2.0 else 1
+        for name, ends in zip(names, (slice(0, layers), slice(-layers, None)), strict=True):
+            face = np.moveaxis(inside, axis, 0)[ends].any(axis=0)
+            area_mm2 = float(face.sum() * others[0] * others[1])
+            rest = max(_BRAIN_RADIUS_MM**2 - area_mm2 / np.pi, 0.0)
+            outside = _BRAIN_RADIUS_MM - float(np.sqrt(rest)) - layers * float(sizes_mm[axis])
+            if outside >= _CUT_MM:
+                found.append(
+                    {
+                        "side": name,
+                        "area_cm2": round(area_mm2 / 100, 1),
+                        "outside_mm": round(outside, 1),
+                    }
+                )
+    return found
+
+
+def _field(image: NDArray[Any]) -> tuple[slice, ...]:
+    """Box around all voxels that are not the one value of the padding."""
+    corners = [image[x, y, z] for x in (0, -1) for y in (0, -1) for z in (0, -1)]
+    values, counts = np.unique(np.asarray(corners), return_counts=True)
+    if counts.max() < 3:
+        return tuple(slice(0, size) for size in image.shape)
+    told = image != values[counts.argmax()]
+    ends = []
+    for axis in range(3):
+        where = np.flatnonzero(told.any(axis=tuple(other for other in range(3) if other != axis)))
+        ends.append(slice(int(where[0]), int(where[-1]) + 1) if where.size else slice(None))
+    return tuple(ends)
+
+
+# --- what follows ------------------------------------------------------------------------------
+
+
+def mask_fault(record: Mapping[str, Any], grid: str | None) -> str | None:
+    """Why nothing can rest on a grid's brain mask; None where it can.
+
+    A supplied mask is a person's word: its volume is reported and nothing is refused.
+
+    Examples
+    --------
+    >>> quality = {"source": "dwi", "volume_ml": 431.2, "verdict": "fail"}
+    >>> mask_fault({"brain_mask_quality": {"g1": quality}}, "g1")
+    'the brain mask (from dwi, 431 mL) has a volume that no brain has; supply a mask-brain scan'
+    >>> mask_fault({"brain_mask_quality": {"g1": quality | {"source": "supplied"}}}, "g1")
+    """
+    found = _quality(record, grid)
+    if found.get("verdict") != "fail" or found.get("source") == "supplied":
+        return None
+    return (
+        f"the brain mask (from {found['source']}, {found['volume_ml']:.0f} mL) has a volume that "
+        "no brain has; supply a mask-brain scan"
+    )
+
+
+def mask_warnings(record: Mapping[str, Any], grid: str | None) -> dict[str, str]:
+    """Flags of a volume on a grid (word -> sentence): a doubtful brain mask, a brain cut off.
+
+    Examples
+    --------
+    >>> quality = {"source": "dwi", "volume_ml": 739.0, "verdict": "warn",
+    ...            "cut": [{"side": "superior", "area_cm2": 90.0, "outside_mm": 12.5}]}
+    >>> for flag, text in mask_warnings({"brain_mask_quality": {"g1": quality}}, "g1").items():
+    ...     print(flag, "|", text)
+    brain_mask_doubtful | the brain mask (from dwi, 739 mL) has a doubtful volume: check it
+    brain_cut_off | the field of view ends within the brain (superior, 90 cm2, about 12 mm
+    outside): a volume is a lower bound
+    """
+    found = _quality(record, grid)
+    flags = {}
+    if found.get("verdict") in ("warn", "fail"):
+        flags["brain_mask_doubtful"] = (
+            f"the brain mask (from {found['source']}, {found['volume_ml']:.0f} mL) has a doubtful "
+            "volume: check it"
+        )
+    if found.get("disagrees_dice") is not None:
+        flags["brain_masks_disagree"] = (
+            f"the brain masks of two images of the visit have a Dice of "
+            f"{found['disagrees_dice']:.2f} after their fit: one of them is wrong, check both"
+        )
+    if found.get("cut"):
+        flags["brain_cut_off"] = f"{_cut_words(found['cut'])}: a volume is a lower bound"
+    return flags
+
+
+def brain_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows ``brain_mask`` and ``brain_in_field`` of the acquisition table, one pair per grid.
+
+    Examples
+    --------
+    >>> quality = {"source": "dwi", "kind": "dwi", "volume_ml": 739.0, "verdict": "warn", "cut": []}
+    >>> scan = {"scan_id": "s1", "kind": "dwi", "grid": "g1", "label": None, "status": "ok"}
+    >>> rows = brain_rows({"brain_mask_quality": {"g1": quality}, "scans": [scan]})
+    >>> [(row["criterion"], row["value"], row["limit"], row["verdict"]) for row in rows]
+    [('brain_mask', 739.0, '900 to 1800 mL', 'fail'), ('brain_in_field', 'whole', 'whole', 'pass')]
+    """
+    rows = []
+    for grid, found in record.get("brain_mask_quality", {}).items():
+        kind = found.get("kind")
+        scan = next(
+            (
+                scan
+                for scan in record.get("scans", [])
+                if scan["grid"] == grid and scan["kind"] == kind and scan["status"] == "ok"
+            ),
+            None,
+        )
+        if scan is None:
+            continue
+        where = {"scan_id": scan["scan_id"], "kind": kind}
+        cut, reasons = found.get("cut") or [], mask_warnings(record, grid)
+        wrong = [reasons[flag] for flag in reasons if flag != "brain_cut_off"]
+        rows += [
+            {
+                **where,
+                "criterion": "brain_mask",
+                "value": found["volume_ml"],
+                "limit": f"{BRAIN_ML[0]:g} to {BRAIN_ML[1]:g} mL",
+                "verdict": "fail" if wrong else "pass",
+                "reason": mask_fault(record, grid) or "; ".join(wrong) or None,
+            },
+            {
+                **where,
+                "criterion": "brain_in_field",
+                "value": "cut " + ", ".join(one["side"] for one in cut) if cut else "whole",
+                "limit": "whole",
+                "verdict": "fail" if cut else "pass",
+                "reason": reasons.get("brain_cut_off"),
+            },
+        ]
+    return rows
+
+
+def _quality(record: Mapping[str, Any], grid: str | None) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = (record.get("brain_mask_quality") or {}).get(grid) or {}
+    return found
+
+
+def _cut_words(cut: Iterable[Mapping[str, Any]]) -> str:
+    parts = [
+        f"{one['side']}, {one['area_cm2']:.0f} cm2, about {one['outside_mm']:.0f} mm outside"
+        for one in cut
+    ]
+    return f"the field of view ends within the brain ({'; '.join(parts)})"

@@ -1,0 +1,70 @@
+"""What the target recovery plants into which kind of scan; light, since the Snakefile asks too."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Target:
+    """One kind of lesion on one kind of scan.
+
+    Attributes
+    ----------
+    kind
+        Scan that is planted into.
+    label
+        Mask label that is to be found.
+    planted
+        Name in :data:`corelab.imaging.planting.LESIONS`.
+    beside
+        Kinds of scan on the same grid that change with it.
+    source
+        Of the segmenter.
+    disease
+        Studies that it is for.
+    """
+
+    kind: str
+    label: str
+    planted: str
+    beside: tuple[str, ...] = ()
+    source: str = "pipeline"
+    disease: str = "stroke"
+
+
+#: What is planted, in the order of the table; a visit without the kind has no rows of it.
+TARGETS = (
+    Target("dwi", "infarct", "infarct_diffusion", ("adc", "b0")),
+    Target("FLAIR", "infarct", "infarct_flair", source="pipeline:flair"),
+    Target("ncct", "haematoma", "haematoma"),
+    Target("ncct", "infarct", "infarct_ct", source="pipeline:ncct"),
+    Target("FLAIR", "oedema", "infarct_flair", disease="glioma"),
+)
+
+
+def targets_of(
+    disease: str, kinds: Iterable[str], settings: Mapping[str, Any] | None = None
+) -> list[Target]:
+    """What can be planted into scans of some kinds.
+
+    Parameters
+    ----------
+    disease
+        Of the study.
+    kinds
+        Kinds of scan of a visit.
+    settings
+        Block ``recovery`` of the config, whose ``kinds`` and ``labels`` are planted.
+
+    Examples
+    --------
+    >>> [target.label for target in targets_of("stroke", ["ncct", "T1w"])]
+    ['haematoma', 'infarct']
+    """
+    there = [t for t in TARGETS if t.kind in set(kinds) and t.disease == disease]
+    if settings is None:
+        return there
+    return [t for t in there if t.kind in settings["kinds"] and t.label in settings["labels"]]

@@ -1,0 +1,107 @@
+"""The median plane of a head: that of the template fitted to it, then refined on the head itself.
+
+A search that starts at the grid's own left-right axis may end at a lesion's edge or stay at a
+turned head's old axis; the fit of the template knows the head's pose before the search begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage, optimize
+
+from corelab.segmentation.segmenter import Image, Mask
+from corelab.segmentation.tissue import MidPlane, centre_and_spread, find_midplane
+
+#: How far the refined plane may leave the template's: mm, degrees. An affine fit is that good.
+_REACH_MM, _REACH_DEGREES = 5.0, 5.0
+_GRID_MM = 3.0
+
+
+def template_midplane(mni_x: NDArray[np.floating], voxel_size_mm: Sequence[float]) -> MidPlane:
+    """The plane x = 0 of the template on a grid whose voxels have the MNI x of ``mni_x``.
+
+    Examples
+    --------
+    >>> x = np.arange(20.0)[:, None, None] * 2 - 11 + np.zeros((20, 4, 4))
+    >>> plane = template_midplane(x, (2.0, 2.0, 5.0))
+    >>> plane.normal, round(plane.point_mm[0], 6)
+    ((1.0, 0.0, 0.0), 11.0)
+    """
+    first = float(mni_x[0, 0, 0])
+    step = [float(mni_x[tuple(np.eye(3, dtype=int)[axis])]) - first for axis in range(3)]
+    slope = np.asarray(step) / np.asarray(voxel_size_mm, float)
+    middle = (np.asarray(mni_x.shape) - 1) / 2 * np.asarray(voxel_size_mm, float)
+    value = first + float(slope @ middle)
+    length = float(np.linalg.norm(slope))
+    x, y, z = middle - value * slope / length**2
+    nx, ny, nz = slope / length
+    return MidPlane((float(x), float(y), float(z)), (float(nx), float(ny), float(nz)), 0.0)
+
+
+def median_plane(
+    image: Image, brain: Mask, voxel_size_mm: Sequence[float], mni_x: NDArray[np.floating] | None
+) -> MidPlane:
+    """Plane of best mirror symmetry within a few millimetres and degrees of the template's.
+
+    Without coordinates (``mni_x`` None) the plane is searched from the grid's own axis
+    (:func:`corelab.segmentation.tissue.find_midplane`).
+
+    Parameters
+    ----------
+    image
+        Clipped contrast; only what lies in ``brain`` counts.
+    brain
+        Brain mask.
+    voxel_size_mm
+        Edges of a voxel.
+    mni_x
+        MNI x of every voxel, from an affine fit.
+
+    Returns
+    -------
+    MidPlane
+        With ``symmetry``: correlation of shape and contrast with their mirror image.
+    """
+    if mni_x is None:
+        return find_midplane(image, brain, voxel_size_mm)
+    size = np.asarray(voxel_size_mm, float)
+    step = [max(1, round(_GRID_MM / edge)) for edge in size]
+    thin = tuple(slice(None, None, n) for n in step)
+    weight = ndimage.uniform_filter(brain.astype(np.float32), step)[thin]
+    value = ndimage.uniform_filter(np.where(brain, image, 0.0).astype(np.float32), step)[thin]
+    inside = weight > 0.5
+    centre, spread = centre_and_spread(value[inside] / weight[inside])
+    contrast = np.where(inside, (value / np.maximum(weight, 0.5) - centre) / (spread or 1.0), 0.0)
+    # Shape beside contrast: a large lesion breaks contrast, never much of the shape.
+    feature = np.clip(contrast, -2.0, 2.0) + 4.0 * weight
+    coarse = size * step
+    start = template_midplane(mni_x, voxel_size_mm)
+    normal = np.asarray(start.normal)
+    across = np.linalg.svd(normal[None])[2][1:]
+
+    def plane(v: NDArray[np.float64]) -> MidPlane:
+        turned = normal + np.tan(np.deg2rad(v[1:])) @ across
+        x, y, z = np.asarray(start.point_mm) + v[0] * normal
+        nx, ny, nz = turned / np.linalg.norm(turned)
+        return MidPlane((float(x), float(y), float(z)), (float(nx), float(ny), float(nz)), 0.0)
+
+    def cost(v: NDArray[np.float64]) -> float:
+        beyond = np.abs(v) / (_REACH_MM, _REACH_DEGREES, _REACH_DEGREES) - 1.0
+        return float(np.mean(np.abs(feature - plane(v).reflect(feature, coarse)))) + float(
+            np.clip(beyond, 0, None).sum()
+        )
+
+    corners = np.array([[0, 0, 0], [3, 0, 0], [0, 3, 0], [0, 0, 3]], float)
+    found = optimize.minimize(
+        cost,
+        corners[0],
+        method="Nelder-Mead",
+        options={"initial_simplex": corners, "xatol": 0.1, "fatol": 1e-5, "maxiter": 80},
+    )
+    best = plane(found.x)
+    mirrored = best.reflect(feature, coarse)
+    symmetry = float(np.corrcoef(feature.ravel(), mirrored.ravel())[0, 1])
+    return MidPlane(best.point_mm, best.normal, symmetry)

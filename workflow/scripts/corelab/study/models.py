@@ -1,0 +1,132 @@
+"""Networks that the user supplies: their files, and what is known of them by their SHA-256.
+
+Weights are not part of Corelab and nothing is downloaded. ``resources/models/models.lock.tsv``
+names those that were tried, with licence and source; others run too, with a note.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from corelab.provenance.products import file_sha256, read_table
+from corelab.study.findings import Finding
+
+LOCK = Path(__file__).resolve().parents[4] / "resources" / "models" / "models.lock.tsv"
+
+
+@lru_cache(maxsize=1)
+def known_files() -> dict[str, dict[str, str]]:
+    """Rows of the lock file by SHA-256.
+
+    Examples
+    --------
+    >>> sorted({row["model"] for row in known_files().values()})
+    ['mindgrab', 't2lesion']
+    """
+    rows = read_table(LOCK).to_dict("records")
+    return {str(row["sha256"]): {str(k): str(v) for k, v in row.items()} for row in rows}
+
+
+def known_model(sha256: Mapping[str, str]) -> dict[str, str] | None:
+    """Row of the lock file of a model, by the SHA-256 of its files; None if one is unknown.
+
+    Examples
+    --------
+    >>> known_model({"model.json": "0" * 64}) is None
+    True
+    """
+    rows = [known_files().get(value) for value in sha256.values()]
+    if not rows or any(row is None for row in rows):
+        return None
+    return rows[0] if len({row["model"] for row in rows if row}) == 1 else None
+
+
+def model_files(weights: str | Path) -> list[Path]:
+    """Files of a TensorFlow.js layers model: its ``model.json`` and the weights that this names.
+
+    Parameters
+    ----------
+    weights
+        ``model.json``, or the folder that holds it.
+
+    Returns
+    -------
+    list of Path
+        Existing or not; of an unreadable ``model.json`` that file alone.
+
+    Examples
+    --------
+    >>> [path.name for path in model_files("no/such/folder/model.json")]
+    ['model.json']
+    """
+    path = Path(weights).expanduser()
+    path = path / "model.json" if path.is_dir() else path
+    try:
+        groups = json.loads(path.read_text(encoding="utf-8"))["weightsManifest"]
+        return [path, *(path.parent / str(name) for group in groups for name in group["paths"])]
+    except (OSError, ValueError, KeyError, TypeError):
+        return [path]
+
+
+def configured_models(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Key and path of every network that a config names."""
+    extraction = config["brain_extraction"]
+    if extraction["method"] != "classical" and extraction["weights"]:
+        yield "brain_extraction.weights", extraction["weights"]
+    for number, entry in enumerate(config["segmentation"].get("external", [])):
+        if entry.get("kind") == "meshnet":
+            yield f"segmentation.external.{number}.weights", entry["weights"]
+
+
+def model_findings(config: Mapping[str, Any]) -> Iterator[Finding]:
+    """Missing files of networks (errors), and weights that the lock file does not name (notes)."""
+    extraction = config["brain_extraction"]
+    if extraction["method"] != "classical" and not extraction["weights"]:
+        yield Finding(
+            "error",
+            "config",
+            None,
+            "brain_extraction.weights",
+            "",
+            f"brain_extraction.method is {extraction['method']}, but no weights are named",
+            "give the path of the network's model.json (docs/models.md), or use classical",
+        )
+    for key, weights in configured_models(config):
+        files = model_files(weights)
+        missing = [path.name for path in files if not path.is_file()]
+        if missing:
+            yield Finding(
+                "error",
+                "config",
+                None,
+                key,
+                weights,
+                f"{', '.join(missing)} is missing; weights are not shipped and never downloaded",
+                "put model.json and the weights file that it names into one folder "
+                "(docs/models.md), or correct the path",
+            )
+        elif len(files) < 2:
+            yield Finding(
+                "error",
+                "config",
+                None,
+                key,
+                weights,
+                "the file is not a TensorFlow.js layers model: it has no weightsManifest",
+                "give the path of the network's model.json",
+            )
+        elif known_model({path.name: file_sha256(path) for path in files}) is None:
+            yield Finding(
+                "note",
+                "config",
+                None,
+                key,
+                weights,
+                "these weights are not in resources/models/models.lock.tsv: nobody has checked "
+                "them with this software",
+                "check masks by eye, and record licence and source",
+            )

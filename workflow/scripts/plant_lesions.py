@@ -1,0 +1,24 @@
+"""Rule plant_lesions: lesions of known shape in the scans of one visit, and what is found."""
+
+from corelab.provenance.job import job
+
+
+def main(snakemake):
+    with job(snakemake):
+        from pathlib import Path
+
+        from corelab.measurement.recovery import recover_visit
+        from corelab.provenance.products import read_json, write_json
+
+        params = snakemake.params
+        record = recover_visit(
+            read_json(snakemake.input.prepared),
+            Path(params.folder),
+            disease=params.disease,
+            segmentation=params.segmentation,
+            settings=params.recovery,
+        )
+        write_json(record, snakemake.output.record)
+
+
+main(snakemake)  # noqa: F821
