@@ -55,7 +55,7 @@ _PRIOR_INSIDE_MM, _PRIOR_SPREAD_MM = 1.5, 3.0
 #: Beyond these depths (mm, negative inside) the prior decides alone.
 _SURE_MM = (-10.0, 8.0)
 #: What is deeper than this is never cut free.
-_CORE_MM = -7.0
+_CORE_MM = -4.0
 #: Depths between which intensities of either side are learnt, mm from the surface.
 _LEARN_MM = (0.5, 5.0, 0.5, 4.0)
 #: Largest log likelihood ratio of a voxel, and the price of surface per mm.
@@ -397,7 +397,7 @@ def _peeled(
     deep = mask & (depth < -6)
     if not deep.any():
         return mask
-    fluid = mask & (level > 1.2 * float(np.median(level[deep]))) & (depth > -4) & (away > -1.5)
+    fluid = mask & (level > 1.2 * float(np.median(level[deep]))) & (depth > -4) & (away > -2.5)
     if not fluid.any():
         return mask
     within = [*sizes[:2], _FAR_MM] if sizes[2] > 3 else sizes

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corelab.imaging.acquisition import observe
-from corelab.imaging.brain import BRAIN_ML, brain_volume_verdict
+from corelab.imaging.brain import BRAIN_ML, FIT_SCORE, brain_shape, brain_volume_verdict
 from corelab.imaging.geometry import mask_volume_ml, voxel_sizes_mm
+from corelab.imaging.head_fit import HeadFit, fit_head
 
 #: Sides of an image whose axes run right, anterior and superior.
 SIDES = (("left", "right"), ("posterior", "anterior"), ("inferior", "superior"))
@@ -27,7 +28,9 @@ _BRAIN_RADIUS_MM = 70.0
 _CUT_MM = 4.0
 
 
-def judged_mask(mask: Any, image: Any, kind: str, source: str) -> dict[str, Any]:
+def judged_mask(
+    mask: Any, image: Any, kind: str, source: str, fit: HeadFit | None = None
+) -> dict[str, Any]:
     """Entry of ``brain_mask_quality`` for one mask.
 
     Parameters
@@ -39,6 +42,9 @@ def judged_mask(mask: Any, image: Any, kind: str, source: str) -> dict[str, Any]
         Kind of that image.
     source
         What the mask was made from, or ``supplied``.
+    fit
+        The template on that image, if the mask rests on it. Another mask is compared with a fit of
+        its own, where that is certain.
 
     Returns
     -------
@@ -49,8 +55,11 @@ def judged_mask(mask: Any, image: Any, kind: str, source: str) -> dict[str, Any]
     sizes = voxel_sizes_mm(mask.affine)
     coverage_mm = observe(mask.shape, sizes.tolist(), {})["coverage_mm"]
     volume_ml = mask_volume_ml(mask)
-    cut = []
+    cut, shape = [], None
     if image is not None:
+        used = fit or fit_head(image, kind)
+        if fit is not None or used.score >= FIT_SCORE["warn"]:
+            shape = brain_shape(np.asanyarray(mask.dataobj) > 0, mask.affine, used)
         voxels = np.asanyarray(image.dataobj)
         cut = cut_sides(
             voxels if voxels.ndim == 3 else voxels[..., 0],
@@ -62,7 +71,7 @@ def judged_mask(mask: Any, image: Any, kind: str, source: str) -> dict[str, Any]
         "source": source,
         "kind": kind,
         "volume_ml": round(volume_ml, 3),
-        "verdict": brain_volume_verdict(volume_ml, coverage_mm or 0.0),
+        "verdict": brain_volume_verdict(volume_ml, coverage_mm or 0.0, shape),
         "cut": cut,
     }
 

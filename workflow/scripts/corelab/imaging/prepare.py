@@ -8,7 +8,6 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,10 +23,11 @@ from corelab.imaging.acquisition import (
     observe,
     subject_of,
 )
-from corelab.imaging.brain import brain_mask
+from corelab.imaging.brain import extract_brain
 from corelab.imaging.brain_quality import judged_mask
 from corelab.imaging.faults import ImageFault
 from corelab.imaging.geometry import mask_volume_ml, same_grid, voxel_sizes_mm
+from corelab.imaging.head_fit import HeadFit
 from corelab.imaging.laterality import left_right_rows
 from corelab.imaging.nifti import Conformed, conform, save_image
 from corelab.imaging.quality import image_quality
@@ -609,8 +609,9 @@ def _brain_masks(visit: _Visit, reference: str | None) -> tuple[dict[str, str], 
             masks[grid] = supplied[0]["path"]
             mask_image: Any = nib.load(visit.folder / supplied[0]["path"])
             origin = "supplied"
+            fit = None
         else:
-            mask = extract(image, kind)
+            mask, fit = extract(image, kind)
             mask_image = nib.Nifti1Image(mask.astype(np.uint8), image.affine)
             origin = kind
             desc = None if grid == reference else kind
@@ -631,21 +632,29 @@ def _brain_masks(visit: _Visit, reference: str | None) -> tuple[dict[str, str], 
             )
             masks[grid] = path
         method = "supplied" if supplied else parameters["method"]
-        quality[grid] = {**judged_mask(mask_image, image, kind, origin), "method": method}
+        quality[grid] = {**judged_mask(mask_image, image, kind, origin, fit), "method": method}
     return masks, quality
 
 
 def _extractor(
     settings: Mapping[str, Any],
-) -> tuple[Callable[[Any, str], NDArray[np.bool_]], dict[str, Any]]:
-    """Brain mask of an image by the configured method, and what to record of the method."""
+) -> tuple[Callable[[Any, str], tuple[NDArray[np.bool_], HeadFit | None]], dict[str, Any]]:
+    """Brain mask (and fit of the template) by the configured method; what to record of it."""
     method = settings.get("method") or "classical"
     if method == "classical":
-        return brain_mask, {"method": method}
+
+        def classical(image: Any, kind: str) -> tuple[NDArray[np.bool_], HeadFit | None]:
+            found = extract_brain(image, kind)
+            return found.mask, found.fit
+
+        return classical, {"method": method}
     from corelab.imaging.meshnet import network_mask, read_meshnet
 
     network = read_meshnet(settings["weights"])
-    return partial(network_mask, network), {"method": method, **network.record}
+    return lambda image, kind: (network_mask(network, image, kind), None), {
+        "method": method,
+        **network.record,
+    }
 
 
 def _acquisition(
