@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -37,6 +38,15 @@ def test_attention_lists_every_planted_fault_most_serious_first(results):
     assert "visit day5 not done" in text
     assert "Analysis growth-by-dose: 1 statistic not computable (the data do not bend)" in text
     assert att.flagged_subjects(results) == {"S-02": "error", "S-05": "error", "S-03": "warning"}
+
+
+def test_a_warning_of_a_fit_to_the_template_needs_attention(results):
+    subject = sorted(results.normalised)[0]
+    words = "part of the ventricles' wall lies 5.0 mm off the template's"
+    changed = {**results.normalised[subject], "warning": words}
+    warned = replace(results, normalised={**results.normalised, subject: changed})
+    (item,) = [item for item in att.attention(warned) if words in item.text]
+    assert item.severity == "warning" and item.subjects == (subject,)
 
 
 def test_flow_adds_up_and_is_chained_whatever_the_order_of_its_rows(tmp_path):
