@@ -65,6 +65,9 @@ class Trouble:
         Volume of the brain mask too much (+) or missing (-), as a share.
     dura
         Brightness of what lies on the brain in patches, as a share of white matter.
+    sulci
+        Half the width (in SD of a smooth random field) of sheets of fluid through the cortex that
+        the template does not have.
     """
 
     ventricles_mm: float = 0.0
@@ -73,6 +76,7 @@ class Trouble:
     fine_mm: float = 0.0
     mask_share: float = 0.0
     dura: float = 0.0
+    sulci: float = 0.0
 
 
 #: Hard heads by name: arguments of :func:`subject`. Settings were chosen on these.
@@ -83,6 +87,8 @@ HARD: dict[str, dict[str, Any]] = {
               "trouble": Trouble(-1.5, 0.7, 0.06, 0.7, -0.05, 0.4)},
     "masked": {"seed": 403, "mean_mm": 4.2, "side": 1, "noise": 0.05, "bias": 0.4,
                "trouble": Trouble(2.0, 1.2, 0.08, 0.9, 0.08, 0.8)},
+    "folded": {"seed": 404, "mean_mm": 4.2, "side": -1, "noise": 0.05, "bias": 0.3,
+               "trouble": Trouble(3.0, 1.2, 0.12, 0.9, 0.05, 0.6, 0.15)},
 }  # fmt: skip
 
 
@@ -271,7 +277,12 @@ def _strange(
     white = np.percentile(image[brain], 95)
     curved = white * np.clip(image / white, 0, None) ** trouble.contrast
     texture = random_field(rng, image.shape, 4, 1.0)[0]
-    return np.asarray(curved * np.clip(1 + trouble.strange * texture / texture.std(), 0.3, 2))
+    found = curved * np.clip(1 + trouble.strange * texture / texture.std(), 0.3, 2)
+    if trouble.sulci:
+        sheet = random_field(rng, image.shape, 6, 1.0)[0]
+        cortex = brain & ~ndimage.binary_erosion(brain, iterations=18)
+        found[cortex & (np.abs(sheet) < trouble.sulci * sheet.std())] = 0.35 * white
+    return np.asarray(found)
 
 
 def _wrong_mask(

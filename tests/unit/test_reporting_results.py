@@ -65,6 +65,15 @@ def test_a_doubtful_brain_mask_and_a_cut_off_brain_need_attention_and_are_on_the
     assert set(told) <= set(sheet.concerns)
 
 
+def test_a_warning_of_a_fit_to_the_template_needs_attention(results):
+    subject = sorted(results.normalised)[0]
+    words = "part of the ventricles' wall lies 5.0 mm off the template's"
+    changed = {**results.normalised[subject], "warning": words}
+    warned = replace(results, normalised={**results.normalised, subject: changed})
+    (item,) = [item for item in att.attention(warned) if words in item.text]
+    assert item.severity == "warning" and item.subjects == (subject,)
+
+
 def test_flow_adds_up_and_is_chained_whatever_the_order_of_its_rows(tmp_path):
     folder, config, people = fabricated_study(tmp_path)
     steps = att.flow_steps(read_results(folder, config, people))

@@ -62,7 +62,7 @@ def with_better_mask(
         If the backend could not fit them, or the donor's brain lies outside of the other scan.
     """
     donor, other, donor_fixed = _roles(fixed, moving)
-    fixed_mm, moving_mm = settings.preset.grid_mm("rigid", settings.backend)
+    fixed_mm, moving_mm = settings.preset.grid_mm("rigid")
     whole = nib.Nifti1Image(np.ones(other.image.shape, np.uint8), other.image.affine)
     found: list[np.ndarray] = []
     for candidate in (other, replace(other, brain=whole)):

@@ -158,7 +158,7 @@ def fit_rigid(
     first: np.ndarray | None = None
     if doubtful(fixed, moving):
         fixed, moving, first = with_better_mask(registrar, fixed, moving, settings)
-    fixed_mm, moving_mm = settings.preset.grid_mm("rigid", settings.backend)
+    fixed_mm, moving_mm = settings.preset.grid_mm("rigid")
     still = fixed.stripped(settings, fixed_mm)
     moved = moving.stripped(settings, moving_mm)
     start, begun = best_start(still, moved, centred(still, moved))
@@ -251,13 +251,13 @@ def fit_to_template(
     brain = np.asarray(head.brain.dataobj) != 0
     excluded, handled = _handled_lesion(lesion, brain, head, settings)
 
-    fixed_mm, moving_mm = preset.grid_mm("affine", settings.backend)
+    fixed_mm, moving_mm = preset.grid_mm("affine")
     fixed, moving = _template(head, settings, fixed_mm), head.stripped(settings, moving_mm)
     bend = preset.has_deformable and head.suits_deformable
     mask = _metric_mask(excluded, moving)
     transform = registrar.affine(fixed, moving, metric_mask=mask, first_pass=bend)
     if bend:
-        fixed_mm, moving_mm = preset.grid_mm("deformable", settings.backend)
+        fixed_mm, moving_mm = preset.grid_mm("deformable")
         fixed, moving = _template(head, settings, fixed_mm), head.stripped(settings, moving_mm)
         transform = _deformable(
             registrar, fixed, moving, excluded, transform.matrix, handled, lesion, head

@@ -51,7 +51,6 @@ class Preset:
         File name without ``.json``.
     data
         ``grids`` (voxel size in mm of fixed and moving image for each kind of fit),
-        ``grids_of`` (backend -> those of its fits that differ),
         ``brain_margin_mm``, per backend how the ``lesion`` is handled and the
         ``lesion_margin_mm`` kept out of the metric (a local metric sees as far as its window),
         and per backend its steps.
@@ -65,10 +64,9 @@ class Preset:
         """Whether the preset goes beyond an affine fit."""
         return self.data["grids"].get("deformable") is not None
 
-    def grid_mm(self, fit: str, backend: str) -> tuple[float, float]:
+    def grid_mm(self, fit: str) -> tuple[float, float]:
         """Voxel size in mm of (fixed, moving) for ``rigid``, ``affine`` or ``deformable``."""
-        grids = {**self.data["grids"], **self.data.get("grids_of", {}).get(backend, {})}
-        fixed_mm, moving_mm = grids[fit]
+        fixed_mm, moving_mm = self.data["grids"][fit]
         return float(fixed_mm), float(moving_mm)
 
     def lesion(self, backend: str) -> str:
@@ -131,8 +129,8 @@ def load_preset(name: str) -> Preset:
 
     Examples
     --------
-    >>> load_preset("fast").grid_mm("deformable", "ants_greedy")
-    (1.5, 1.0)
+    >>> load_preset("fast").grid_mm("deformable")
+    (2.0, 1.0)
     """
     known = sorted(path.stem for path in FOLDER.glob("*.json"))
     if name not in known:
