@@ -102,10 +102,18 @@ class Background:
 
         return np.asarray(self.kept(f"mean:{kind}", compute))
 
-    def median(self, kind: str) -> float:
-        """Median of an image in the free brain."""
-        image = self.image(kind)
-        return float(self.kept(f"median:{kind}", lambda: np.median(image[self.free])))
+    def typical(self, kind: str) -> float:
+        """Median of an image in the free brain, of an ADC that of tissue alone."""
+
+        def compute() -> float:
+            inside = self.image(kind)[self.free]
+            found = float(np.median(inside))
+            # Fluid of sulci and wide ventricles draws the median of an ADC upwards.
+            for _ in range(4 * (kind == "adc")):
+                found = float(np.median(inside[inside < 1.4 * found]))
+            return max(found, 1e-9)
+
+        return float(self.kept(f"typical:{kind}", compute))
 
 
 def background(
@@ -292,14 +300,14 @@ def _rough_mni(scan: Background, where: NDArray[np.intp]) -> Array:
 
 def _not_fluid_on_diffusion(scan: Background) -> Array:
     if scan.has_adc:
-        ratio = scan.local_mean("adc") / max(scan.median("adc"), 1e-9)
+        ratio = scan.local_mean("adc") / scan.typical("adc")
         return np.asarray(np.clip((2.2 - ratio) / 0.7, 0, 1))
-    ratio = scan.local_mean("dwi") / max(scan.median("dwi"), 1e-9)
+    ratio = scan.local_mean("dwi") / scan.typical("dwi")
     return np.asarray(np.clip((ratio - 0.4) / 0.2, 0, 1))
 
 
 def _not_fluid_on_flair(scan: Background) -> Array:
-    ratio = scan.local_mean("FLAIR") / max(scan.median("FLAIR"), 1e-9)
+    ratio = scan.local_mean("FLAIR") / scan.typical("FLAIR")
     return np.asarray(np.clip((ratio - 0.45) / 0.2, 0, 1))
 
 
@@ -335,7 +343,7 @@ def _diffusion(
     kept, shine = float(random.uniform(0.45, 0.75)), float(random.uniform(1.0, 1.1))
     box, share = lesion.box, lesion.fraction.astype(np.float64)
     if scan.has_adc:
-        gain = _NORMAL_ADC / max(scan.median("adc"), 1e-9)
+        gain = _NORMAL_ADC / scan.typical("adc")
         adc = np.maximum(scan.local_mean("adc")[box], 0.0) * gain
     else:
         gain, adc = 1.0, np.full(share.shape, _NORMAL_ADC)
