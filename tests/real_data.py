@@ -195,7 +195,12 @@ def scan(participant: str, kind: str, path: Path, **more: Any) -> dict[str, Any]
 # --- stroke ------------------------------------------------------------------------------------
 
 #: Bright emboli of ISLES22 case 1 that the eye sees on DWI (RAS mm of its header).
-ISLES_EMBOLI_MM: dict[str, tuple[float, float, float]] = {}
+ISLES_EMBOLI_MM: dict[str, tuple[float, float, float]] = {
+    "centrum semiovale, left": (-23.0, -11.0, 61.0),
+    "insula, left": (-42.0, 3.0, 45.0),
+    "occipital surface, right": (18.0, -78.0, 9.0),
+    "occipital surface, left": (-13.0, -77.0, 20.0),
+}
 
 
 def stroke_study(folder: Path, data: Path) -> Path:
