@@ -486,6 +486,7 @@ def brain_cases(data: Path) -> list[tuple[str, str, str, Path, Path | None]]:
 def brain_figures(data: Path, folder: Path) -> list[Figure]:
     """The classical extractor against supplied masks or MindGrab, by two definitions."""
     from brain_definitions import without_outer_fluid
+
     from corelab.imaging import load_image, voxel_volume_ml
     from corelab.imaging.brain import brain_mask
     from corelab.imaging.meshnet import network_mask, read_meshnet
