@@ -221,7 +221,7 @@ def _from_zero(image: NDArray[np.float32], notes: list[str]) -> NDArray[np.float
         head = np.ones_like(head)
         shift = -float(np.percentile(image, 1.0))
     notes.append(
-        f"{SHIFTED} (down to {float(image[head].min()):.3g}; z scores or another export): "
+        f"{SHIFTED} (down to {float(image[head].min()):.3g}, z scores or another export): "
         f"{shift:.3g} was added so that no signal is 0"
     )
     return np.where(head, np.maximum(image + np.float32(shift), 0), np.float32(0))

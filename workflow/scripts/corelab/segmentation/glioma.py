@@ -18,6 +18,7 @@ from corelab.segmentation.segmenter import (
     Segmentation,
     ThresholdSegmenter,
     bounding_box,
+    joined_reasons,
 )
 from corelab.segmentation.tissue import (
     Field,
@@ -365,7 +366,6 @@ def union_of(label: str, *parts: Segmentation) -> Segmentation:
     names = [part.label for part in parts]
     if (np.sum([part.mask for part in parts], axis=0) > 1).any():
         raise ValueError(f"{' and '.join(names)} overlap: their volumes would not add")
-    reasons = dict.fromkeys(part.reason for part in parts if part.reason)
     return Segmentation(
         label=label,
         source="pipeline",
@@ -375,7 +375,7 @@ def union_of(label: str, *parts: Segmentation) -> Segmentation:
         volume_high_ml=sum(part.volume_high_ml for part in parts),
         parameters={"union_of": names},
         flags=tuple(sorted({flag for part in parts for flag in part.flags})),
-        reason="; ".join(reasons) or None,
+        reason=joined_reasons(part.reason for part in parts),
     )
 
 

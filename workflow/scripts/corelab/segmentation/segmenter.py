@@ -10,7 +10,7 @@ stand beside the volume itself.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
@@ -92,6 +92,18 @@ class Evidence:
     def voxel_ml(self) -> float:
         """Volume of one voxel in mL."""
         return float(np.prod(self.voxel_size_mm)) / 1000.0
+
+
+def joined_reasons(reasons: Iterable[str | None]) -> str | None:
+    """Reasons of several parts as one, each statement once.
+
+    Examples
+    --------
+    >>> joined_reasons(["no T1; cut off", None, "cut off"])
+    'no T1; cut off'
+    """
+    said = (statement for reason in reasons if reason for statement in reason.split("; "))
+    return "; ".join(dict.fromkeys(said)) or None
 
 
 class ThresholdSegmenter(ABC):

@@ -26,7 +26,14 @@ from corelab.segmentation.flair import FlairInfarct
 from corelab.segmentation.glioma import EnhancingTumour, Oedema, necrosis, union_of
 from corelab.segmentation.haematoma import CtHaematoma, GradientEchoHaematoma
 from corelab.segmentation.hypodensity import CtHypodensity
-from corelab.segmentation.segmenter import Image, Mask, NotSegmentable, Segmentation, Segmenter
+from corelab.segmentation.segmenter import (
+    Image,
+    Mask,
+    NotSegmentable,
+    Segmentation,
+    Segmenter,
+    joined_reasons,
+)
 from corelab.segmentation.settings import merged_settings
 from corelab.study.naming import mask_path
 
@@ -425,7 +432,7 @@ def _run(
         result,
         segmentation=segmentation,
         status="ok",
-        reason="; ".join([*reasons, *flags.values()]) or None,
+        reason=joined_reasons([*reasons, *flags.values()]),
     )
 
 
@@ -589,12 +596,11 @@ def _derived(
         reason = f"{failed.label} could not be segmented: {failed.reason}"
         return replace(result, status="not_computable", reason=reason)
     made = derive(*found)
-    reasons = dict.fromkeys(part.reason for part in parts if part.reason)
     return replace(
         result,
         segmentation=made,
         status="ok",
-        reason="; ".join(reasons) or None,
+        reason=joined_reasons(part.reason for part in parts),
         parameters=made.parameters,
     )
 
