@@ -30,6 +30,8 @@ from corelab.segmentation.segmenter import Image, Mask, NotSegmentable, Segmenta
 from corelab.segmentation.settings import merged_settings
 from corelab.study.naming import mask_path
 
+#: End of the note on images that no registration joins.
+_BY_HEADERS = "by the headers alone"
 #: Status of a result that was not requested.
 _LEFT_OUT = "left out"
 
@@ -143,7 +145,7 @@ class _Visit:
             found = transforms.get(grid)
             if found is None or found.get("status", "ok") != "ok":
                 if grid != self.record.get("reference"):
-                    note = f"{scan['kind']} was brought to {target['kind']} by the headers alone"
+                    note = f"{scan['kind']} was brought to {target['kind']} {_BY_HEADERS}"
                 continue
             if found.get("path"):
                 steps.append(self.folder / found["path"])
@@ -418,14 +420,19 @@ def _run(
         for note in used.get("notes") or ()
         if note.startswith(SHIFTED)
     ]
-    names = [*flags, *(["intensities_shifted"] if shifted else [])]
-    reasons = [*inputs.notes, *shifted, *([segmentation.reason] if segmentation.reason else [])]
-    segmentation = replace(segmentation, flags=tuple(sorted({*segmentation.flags, *names})))
+    if shifted:
+        flags["intensities_shifted"] = "; ".join(shifted)
+    by_headers = [note for note in inputs.notes if note.endswith(_BY_HEADERS)]
+    if by_headers:
+        flags["not_registered"] = "; ".join(by_headers)
+    notes = [note for note in inputs.notes if note not in by_headers]
+    own = [segmentation.reason] if segmentation.reason else []
+    segmentation = replace(segmentation, flags=tuple(sorted({*segmentation.flags, *flags})))
     return replace(
         result,
         segmentation=segmentation,
         status="ok",
-        reason="; ".join([*reasons, *flags.values()]) or None,
+        reason="; ".join([*notes, *own, *flags.values()]) or None,
     )
 
 
@@ -589,7 +596,9 @@ def _derived(
         reason = f"{failed.label} could not be segmented: {failed.reason}"
         return replace(result, status="not_computable", reason=reason)
     made = derive(*found)
-    reasons = dict.fromkeys(part.reason for part in parts if part.reason)
+    # The parts share sentences, and the derivation adds its own.
+    texts = [text for text in (*(part.reason for part in parts), made.reason) if text]
+    reasons = dict.fromkeys(piece for text in texts for piece in text.split("; "))
     return replace(
         result,
         segmentation=made,
