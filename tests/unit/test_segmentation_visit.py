@@ -235,10 +235,10 @@ def test_glioma_with_a_part_missing(study):
 
 def test_a_derived_mask_has_the_sentences_of_its_flags_once():
     """The sentence of an open ring, and those of the parts, reach the core and whole tumour."""
-    ring = np.zeros((60, 60, 9), bool)
-    ring[10:50, 10:50, 2:7] = True
-    ring[14:46, 14:46] = False
-    ring[40:, 22:38] = False  # the gap
+    grid = np.stack(np.meshgrid(*[np.arange(40) - 19.5] * 3, indexing="ij"))
+    radius = np.sqrt((grid**2).sum(axis=0))
+    # A slot of 12 mm through the wall, along the whole ring.
+    ring = (radius < 16) & (radius > 12) & ~((grid[0] > 0) & (np.abs(grid[1]) < 6))
     blank = np.zeros(ring.shape, bool)
     image = nib.Nifti1Image(blank.astype(np.uint8), np.eye(4))
 
@@ -365,7 +365,9 @@ def test_same_bytes_twice_and_settings_count(study):
         record,
         folder,
         disease="stroke",
-        settings={"infarct": {"adc_seed_below_mm2_s": 1e-5, "dwi_local_z": 999.0}},
+        settings={
+            "infarct": {"adc_seed_below_mm2_s": 1e-5, "dwi_local_z": 999.0, "z_conspicuous": 999.0}
+        },
     )["masks"][0]
     assert none["status"] == "ok"
     assert none["quality"]["volume_ml"] == 0.0
