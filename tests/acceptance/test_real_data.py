@@ -46,8 +46,8 @@ def test_head_of_another_template(tmp_path):
     _judged("colin", real_data.colin_figures(tmp_path, data))
 
 
-def test_brain_masks():
-    _judged("brain", real_data.brain_figures(data_folder()))
+def test_brain_masks(tmp_path):
+    _judged("brain", real_data.brain_figures(data_folder(), tmp_path))
 
 
 def test_planted_lesions(tmp_path):

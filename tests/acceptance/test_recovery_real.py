@@ -40,6 +40,6 @@ def test_infarcts_planted_into_a_real_dwi_are_found(tmp_path):
     assert np.abs(table["planted_ml"] / table["size_ml"] - 1).max() < 0.01
     whole = recovery_summary(table).query("site == 'all' and size_ml.isna()").iloc[0]
     assert whole["n_detected"] == 8
-    # Measured when this was written: median Dice .81, volumes 10 to 66 % too small.
+    # Median Dice of 12 plantings of 0.5 to 10 mL when this was written: .83.
     assert whole["dice_median"] > 0.7
     assert whole["elsewhere_ml"] < 0.5

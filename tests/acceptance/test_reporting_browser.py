@@ -16,8 +16,8 @@ from fabricated_study import HOSTILE, fabricated_study
 from PIL import Image
 
 from corelab.provenance.decisions import read_decisions
-from corelab.reporting import write_report
 from corelab.reporting.desk import Desk
+from corelab.reporting.report import write_report
 from corelab.reporting.results import subject_page
 
 pytestmark = pytest.mark.acceptance

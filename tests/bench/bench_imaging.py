@@ -274,7 +274,7 @@ def registration_rows() -> Iterator[tuple[str, str, str]]:
         found = accuracy(subject(*who, **change), {"preset": "fast"})
         verdict = "ok" if found.fit.reason is None else f"told: {found.fit.reason}"
         words = f"{found.error_mm:.2f} mm, lesion {found.lesion_percent:+.1f} %, {verdict}"
-        yield "T1 to MNI152 (fast, ants)", condition, words
+        yield "T1 to MNI152 (fast)", condition, words
 
 
 # --- the document ------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ import re
 import pytest
 from fabricated_study import fabricated_study, tables_only
 
-from corelab.reporting import write_pdf, write_report
 from corelab.reporting.documents import (
     Bullets,
     DataTable,
@@ -21,8 +20,9 @@ from corelab.reporting.documents import (
     printable,
     write_document_pdf,
 )
+from corelab.reporting.report import write_report
 from corelab.reporting.results import read_results
-from corelab.reporting.tlf import report_document, table_numbers
+from corelab.reporting.tlf import report_document, table_numbers, write_pdf
 
 
 def _document(*blocks, **more):

@@ -10,9 +10,9 @@ from fabricated_study import fabricated_study
 
 from corelab.provenance.exhibits import Alarm, Drawing, write_exhibit
 from corelab.provenance.products import write_table
-from corelab.reporting import write_report
 from corelab.reporting.attention import attention, flagged_subjects
 from corelab.reporting.exhibits import report_blocks
+from corelab.reporting.report import write_report
 from corelab.reporting.results import read_results, subject_page
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><circle r="4"/></svg>'

@@ -15,7 +15,7 @@ from fabricated_study import HOSTILE, fabricated_study, tables_only
 
 from corelab.provenance.exhibits import Alarm, write_exhibit
 from corelab.provenance.products import write_table
-from corelab.reporting import write_report
+from corelab.reporting.report import write_report
 from corelab.reporting.results import subject_page
 
 LIMIT_BYTES = 6_000_000

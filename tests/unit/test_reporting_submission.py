@@ -9,9 +9,10 @@ import pytest
 from fabricated_study import fabricated_study, tables_only
 
 from corelab.provenance.products import file_sha256
-from corelab.reporting import summary_lines, write_submission
 from corelab.reporting.charter import charter_sections, empty_sections
 from corelab.reporting.results import read_results
+from corelab.reporting.submission import write_submission
+from corelab.reporting.summary import summary_lines
 
 
 @pytest.fixture(scope="module")
