@@ -13,8 +13,8 @@ from corelab.provenance.products import write_table
 from corelab.reporting import attention as att
 from corelab.reporting.methods import analysis_sentence, deviations, methods_text
 from corelab.reporting.results import plan_fingerprint, read_results
-from corelab.segmentation.flags import FLAGS
 from corelab.study.columns import FLOW
+from corelab.study.mask_flags import FLAGS
 
 
 @pytest.fixture(scope="module")

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import corelab
-from corelab.segmentation.flags import FLAGS
 from corelab.segmentation.segmenter import Segmentation
+from corelab.study.mask_flags import FLAGS
 
 SOURCE = Path(corelab.__file__).parent
 FILES = [*sorted((SOURCE / "segmentation").glob("*.py")), SOURCE / "imaging/brain_quality.py"]

@@ -12,7 +12,7 @@ import pandas as pd
 from corelab.reporting.numbers import is_number, observed, plural, significant
 from corelab.reporting.results import NOT_COMPUTABLE, Results
 from corelab.reporting.vocabulary import KIND_WORDS, criterion_words, endpoint_words
-from corelab.segmentation.flags import flag_title, needs_attention
+from corelab.study.mask_flags import flag_title, needs_attention
 
 #: Criteria of the acquisition table that judge a brain mask.
 BRAIN_CRITERIA = ("brain_mask", "brain_in_field")

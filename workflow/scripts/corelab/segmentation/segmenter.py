@@ -17,7 +17,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from corelab.segmentation.flags import FLAGS
+from corelab.study.mask_flags import FLAGS
 
 Mask = NDArray[np.bool_]
 Image = NDArray[Any]
@@ -42,7 +42,7 @@ class Segmentation:
     quality
         Figures behind the flags (reference signal, calibration, clusters removed).
     flags
-        Names of :data:`corelab.segmentation.flags.FLAGS`; empty if nothing is to be known.
+        Names of :data:`corelab.study.mask_flags.FLAGS`; empty if nothing is to be known.
     reason
         The flags in a sentence, None without flags.
     """
@@ -62,7 +62,7 @@ class Segmentation:
         """Refuse a flag without severity and title: nobody would hear of it."""
         unknown = sorted(set(self.flags) - set(FLAGS))
         if unknown:
-            raise ValueError(f"flags missing in segmentation.flags.FLAGS: {', '.join(unknown)}")
+            raise ValueError(f"flags missing in study.mask_flags.FLAGS: {', '.join(unknown)}")
 
 
 class NotSegmentable(ValueError):

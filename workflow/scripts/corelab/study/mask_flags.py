@@ -122,6 +122,6 @@ def flag_title(name: str, quality: Mapping[str, Any]) -> str:
     'bright on DWI without a low ADC (3.2 mL)'
     """
     flag = FLAGS[name]
-    if flag.figure not in quality:
+    if flag.figure is None or flag.figure not in quality:
         return flag.title
     return f"{flag.title} ({float(quality[flag.figure]):.1f} mL)"
