@@ -228,8 +228,8 @@ def test_two_folders_of_one_visit_become_two_scans(tmp_path):
         ("dwi", "ok"),
         ("ncct", "ok"),
     ]
-    told = "the visit has the scan s1 of the same kind, ncct, too"
-    assert [told in scan["notes"] for scan in scans] == [False, False, True]
+    note = "the visit has the scan s1 of the same kind, ncct, too"
+    assert [note in scan["notes"] for scan in scans] == [False, False, True]
     assert scans[0]["path"] != scans[2]["path"]
 
 

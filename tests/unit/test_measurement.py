@@ -325,6 +325,14 @@ def test_pipeline_masks_in_mni_have_aspects_and_readers_masks_have_not(regions):
         entry = {"label": "infarct", "source": source, "repeat": 1, "scan_ids": ["s"]}
         rows = _location_rows("01", "a", entry, image, [atlas])
         values = [r["value"] for r in rows if r["endpoint"] == "aspects"]
+        # What is known of the native mask stands with every number from it.
+        entry |= {"native_reason": "no ADC", "reason": "the fit is doubtful"}
+        reasons = {
+            row["endpoint"]: row["reason"]
+            for row in _location_rows("01", "a", entry, image, [atlas])
+        }
+        assert reasons.keys() == {row["endpoint"] for row in rows}
+        assert all(text.endswith("no ADC; the fit is doubtful") for text in reasons.values())
         assert values == ([] if expected is None else [expected])
 
 
@@ -351,6 +359,8 @@ def test_volume_at_the_thresholds_limits_stands_beside_the_volume():
         ("pipeline:adc620-lower-limit", 8.0, "mL"),
         ("pipeline:adc620-upper-limit", 13.0, "mL"),
     ]
+    flagged = _limit_rows(("01", "a"), "infarct_volume", {**mask, "reason": "no ADC"})
+    assert all(row["reason"].endswith(" volume; no ADC") for row in flagged)
     primary = _limit_rows(("01", "a"), "infarct_volume", {**mask, "desc": None})
     assert primary[0]["source"] == "pipeline:lower-limit"
     assert _limit_rows(("01", "a"), "core_volume", {**mask, "parameters": {}}) == []

@@ -14,6 +14,7 @@ from corelab.reporting import attention as att
 from corelab.reporting.methods import analysis_sentence, deviations, methods_text
 from corelab.reporting.results import plan_fingerprint, read_results
 from corelab.study.columns import FLOW
+from corelab.study.mask_flags import FLAGS
 
 
 @pytest.fixture(scope="module")
@@ -55,14 +56,73 @@ def test_a_doubtful_brain_mask_and_a_cut_off_brain_need_attention_and_are_on_the
     acquisition = pd.concat([results.acquisition, pd.DataFrame(rows)], ignore_index=True)
     found = replace(results, acquisition=acquisition)
     texts = {item.text for item in att.attention(found) if item.severity == "warning"}
-    told = [text for text in texts if rows[0]["reason"] in text or rows[1]["reason"] in text]
-    assert len(told) == 2 and not any("charter" in text for text in told)
+    reported = [text for text in texts if rows[0]["reason"] in text or rows[1]["reason"] in text]
+    assert len(reported) == 2 and not any("charter" in text for text in reported)
     (sheet,) = [
         one
         for one in sheets(found)
         if (one.participant_id, one.visit) == (who.participant_id, who.visit)
     ]
-    assert set(told) <= set(sheet.concerns)
+    assert set(reported) <= set(sheet.concerns)
+
+
+def with_flags(results, number, *masks):
+    """The results with these masks (label, status and quality) in one visit's segmentation."""
+    visit = results.visits[number]
+    segment = {**visit.segment, "masks": [{"source": "pipeline", **mask} for mask in masks]}
+    visits = list(results.visits)
+    visits[number] = replace(visit, segment=segment)
+    return replace(results, visits=tuple(visits)), visit
+
+
+def test_each_flag_needs_attention_once_for_its_visit_and_is_on_its_desk_sheet(results):
+    from corelab.reporting.review import sheets
+
+    number = next(
+        n for n, v in enumerate(results.visits) if len(results.visits_of(v.participant_id)) > 1
+    )
+    quality = {"flags": ["adc_not_low", "no_t1", "intensities_shifted"], "adc_not_low_ml": 3.21}
+    one = {"label": "infarct", "status": "ok", "quality": quality}
+    found, visit = with_flags(results, number, one, {**one, "source": "pipeline:adc620"})
+    before = att.attention(results)
+    (item,) = [item for item in att.attention(found) if item not in before]
+    assert item.text == f"{visit.visit}, infarct: bright on DWI without a low ADC (3.2 mL)"
+    assert (item.severity, item.subjects) == ("warning", (visit.participant_id,))
+    assert att.flagged_subjects(found)[visit.participant_id] in ("warning", "error")
+    assert [
+        (sheet.participant_id, sheet.visit)
+        for sheet in sheets(found)
+        if item.text in sheet.concerns
+    ] == [(visit.participant_id, visit.visit)]
+
+
+@pytest.mark.parametrize(("left_out_ml", "lines"), [(0.4, 0), (2.0, 1)])
+def test_blood_candidates_need_attention_above_one_millilitre(results, left_out_ml, lines):
+    quality = {"flags": ["blood_candidates"], "candidates_left_out_ml": left_out_ml}
+    found, _ = with_flags(results, 0, {"label": "haematoma", "status": "ok", "quality": quality})
+    assert sum("may be blood" in item.text for item in att.attention(found)) == lines
+
+
+def test_every_warning_flag_is_a_line_and_no_note_is(results):
+    quality = {"flags": sorted(FLAGS)}
+    found, _ = with_flags(results, 0, {"label": "infarct", "status": "ok", "quality": quality})
+    for name, flag in FLAGS.items():
+        lines = [item for item in att.attention(found) if flag.title in item.text]
+        assert len(lines) == (flag.severity == "warning"), name
+
+
+def test_a_brain_mask_that_the_acquisition_table_reports_is_no_second_line(results):
+    quality = {"flags": ["brain_cut_off", "brain_mask_doubtful"]}
+    found, visit = with_flags(results, 0, {"label": "infarct", "status": "ok", "quality": quality})
+    row = {"participant_id": visit.participant_id, "visit": visit.visit, "kind": "dwi"}
+    row |= {"criterion": "brain_mask", "verdict": "fail", "value": "739", "reason": "739 mL"}
+    acquisition = pd.concat([results.acquisition, pd.DataFrame([row])], ignore_index=True)
+    more = replace(found, acquisition=acquisition)
+    titles = [FLAGS[name].title for name in quality["flags"]]
+    for given, number in ((found, 2), (more, 0)):
+        texts = [item.text for item in att.attention(given)]
+        assert sum(any(title in text for title in titles) for text in texts) == number
+    assert any("739 mL" in item.text for item in att.attention(more))
 
 
 def test_a_warning_of_a_fit_to_the_template_needs_attention(results):

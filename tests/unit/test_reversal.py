@@ -76,6 +76,14 @@ def test_volumes_are_those_of_the_voxels(subject):
     assert set(values) == set(ENDPOINTS) and {row["status"] for row in rows} == {"ok"}
 
 
+def test_what_is_known_of_both_masks_stands_in_the_reason(subject):
+    folder, record = subject
+    for mask, reason in zip(record["masks"], ("no ADC", None), strict=True):
+        mask["native_reason"] = reason
+    rows = reversal_rows(record, folder, "day5", "day1")
+    assert {row["reason"] for row in rows} == {"day1: no ADC"}
+
+
 def test_the_way_back_is_the_inverse(subject):
     folder, record = subject
     there = steps_between(record, ("day1", "g1"), ("day5", "g2"), folder)

@@ -17,6 +17,8 @@ from corelab.imaging.values import SHIFTED
 from corelab.registration.transforms import write_affine
 from corelab.segmentation import Segmenter, segment_visit
 from corelab.segmentation.external import BackendError, ExternalSegmenter
+from corelab.segmentation.segmenter import Segmentation
+from corelab.segmentation.visit import _core_and_whole, _Result
 from corelab.study.schema import load_schema
 
 SHAPE, VOXEL_MM = (56, 66, 20), (3.0, 3.0, 6.0)
@@ -231,6 +233,28 @@ def test_glioma_with_a_part_missing(study):
     assert "truncated" in broken["masks"][5]["reason"]
 
 
+def test_a_derived_mask_has_the_sentences_of_its_flags_once():
+    """The sentence of an open ring, and those of the parts, reach the core and whole tumour."""
+    grid = np.stack(np.meshgrid(*[np.arange(40) - 19.5] * 3, indexing="ij"))
+    radius = np.sqrt((grid**2).sum(axis=0))
+    # A slot of 12 mm through the wall, along the whole ring.
+    ring = (radius < 16) & (radius > 12) & ~((grid[0] > 0) & (np.abs(grid[1]) < 6))
+    blank = np.zeros(ring.shape, bool)
+    image = nib.Nifti1Image(blank.astype(np.uint8), np.eye(4))
+
+    def part(label, mask):
+        found = Segmentation(label, "pipeline", mask, 1.0, 1.0, 1.0, {}, {}, ("no_t1",), "no T1")
+        return _Result(
+            label, "pipeline", None, "T1c", "g1", (), found, image, "ok", "cut off; no T1", {}
+        )
+
+    dead, _, core, whole = _core_and_whole(part("enhancing", ring), part("oedema", blank))
+    for result in (dead, core, whole):
+        assert result.segmentation.flags == ("no_t1", "open_ring")
+        assert result.reason.startswith("cut off; no T1; the ring of enhancing tumour is open")
+        assert result.reason.count("no T1") == result.reason.count("is open") == 1
+
+
 def test_shifted_intensities_are_on_the_row(study):
     folder, prepared = study
     record = prepared("T1c")
@@ -260,6 +284,8 @@ def test_other_grids_come_through_the_transforms(study):
     record["transforms"] = {}
     trusted = segment_visit(record, folder, disease="glioma")["masks"]
     assert "by the headers alone" in trusted[1]["reason"]
+    assert "not_registered" in trusted[1]["quality"]["flags"]
+    assert all("not_registered" not in (mask["quality"].get("flags") or ()) for mask in found)
 
 
 def judged(record, **quality):
@@ -339,7 +365,9 @@ def test_same_bytes_twice_and_settings_count(study):
         record,
         folder,
         disease="stroke",
-        settings={"infarct": {"adc_seed_below_mm2_s": 1e-5, "dwi_local_z": 999.0}},
+        settings={
+            "infarct": {"adc_seed_below_mm2_s": 1e-5, "dwi_local_z": 999.0, "z_conspicuous": 999.0}
+        },
     )["masks"][0]
     assert none["status"] == "ok"
     assert none["quality"]["volume_ml"] == 0.0

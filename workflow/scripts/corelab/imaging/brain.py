@@ -11,7 +11,7 @@
 
 As the interior belongs to the brain by anatomy, a bright lesion, a cavity or a wide ventricle
 cannot be lost, and no lobe can. The mask follows the pial surface: ventricles and sulci are
-in, the fluid between brain and skull is not counted where it can be told from brain. All
+in, the fluid between brain and skull is not counted where it can be distinguished from brain. All
 distances are in mm, so that thick slices are treated as what they are.
 """
 

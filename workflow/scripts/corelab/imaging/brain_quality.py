@@ -145,10 +145,10 @@ def _field(image: NDArray[Any]) -> tuple[slice, ...]:
     values, counts = np.unique(np.asarray(corners), return_counts=True)
     if counts.max() < 3:
         return tuple(slice(0, size) for size in image.shape)
-    told = image != values[counts.argmax()]
+    signal = image != values[counts.argmax()]
     ends = []
     for axis in range(3):
-        where = np.flatnonzero(told.any(axis=tuple(other for other in range(3) if other != axis)))
+        where = np.flatnonzero(signal.any(axis=tuple(other for other in range(3) if other != axis)))
         ends.append(slice(int(where[0]), int(where[-1]) + 1) if where.size else slice(None))
     return tuple(ends)
 

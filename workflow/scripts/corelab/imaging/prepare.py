@@ -212,8 +212,8 @@ def _expanded(
         for made in rows_of_folder(row, scratch / str(number), settings):
             other = seen.setdefault(str(made["kind"]), str(row["scan_id"]))
             if other != row["scan_id"] and made.get("fault") is None:
-                told = f"the visit has the scan {other} of the same kind, {made['kind']}, too"
-                made["notes"] = [*(made.get("notes") or []), told]
+                note = f"the visit has the scan {other} of the same kind, {made['kind']}, too"
+                made["notes"] = [*(made.get("notes") or []), note]
             yield made
 
 

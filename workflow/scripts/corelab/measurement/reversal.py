@@ -30,6 +30,17 @@ ENDPOINTS = {
 Place = tuple[str, str]
 
 
+def joined_reasons(*reasons: str | None) -> str | None:
+    """Reasons of a row as one text; None without any.
+
+    Examples
+    --------
+    >>> joined_reasons("left: M1", None, "no T1"), joined_reasons(None)
+    ('left: M1; no T1', None)
+    """
+    return "; ".join(reason for reason in reasons if reason) or None
+
+
 def steps_between(
     normalised: Mapping[str, Any], first: Place, later: Place, folder: Path
 ) -> list[Step]:
@@ -107,18 +118,25 @@ def reversal_rows(
             "region": "all",
             "scan_ids": ",".join(sorted({*first["scan_ids"], *later["scan_ids"]})) or None,
         }
-        values, told = _compared(normalised, folder, first, later)
+        values, fault = _compared(normalised, folder, first, later)
+        known = joined_reasons(
+            *(
+                f"{mask['visit']}: {mask['native_reason']}"
+                for mask in (first, later)
+                if mask.get("native_reason")
+            )
+        )
         for endpoint, unit in ENDPOINTS.items():
             value = values.get(endpoint, float("nan"))
-            known = bool(np.isfinite(value))
+            finite = bool(np.isfinite(value))
             rows.append(
                 {
                     **common,
                     "endpoint": endpoint,
                     "unit": unit,
-                    "value": value if known else None,
-                    "status": "ok" if known else "not_computable",
-                    "reason": told or (None if known else f"no lesion at {first_visit}"),
+                    "value": value if finite else None,
+                    "status": "ok" if finite else "not_computable",
+                    "reason": fault or (known if finite else f"no lesion at {first_visit}"),
                 }
             )
     return rows

@@ -20,7 +20,7 @@ from corelab.measurement.regions import (
     load_atlas,
     territory_fractions,
 )
-from corelab.measurement.reversal import reversal_rows
+from corelab.measurement.reversal import joined_reasons, reversal_rows
 from corelab.segmentation.hypodensity import CtHypodensity
 from corelab.study.columns import volume_endpoint
 
@@ -83,10 +83,11 @@ def _location_rows(
         "repeat": int(mask.get("repeat") or 1),
         "scan_ids": mask.get("scan_ids") or [],
     }
+    known = joined_reasons(mask.get("native_reason"), mask.get("reason"))
     rows = []
 
     def add(endpoint: str, region: str, share: float, undefined: str) -> None:
-        reason = mask.get("reason") if np.isfinite(share) else undefined
+        reason = known if np.isfinite(share) else undefined
         rows.append(
             _row(
                 participant_id,
@@ -108,13 +109,13 @@ def _location_rows(
             add("territory_fraction", region, share, "the region has no voxel")
         # Readers score ASPECTS themselves; a score from their contour is no reading of theirs.
         if label == "infarct" and str(mask["source"]).startswith("pipeline"):
-            for endpoint, region, value, unit, told in aspects_rows(
+            for endpoint, region, value, unit, detail in aspects_rows(
                 image, atlas, min_share=aspects_min_share
             ):
                 rows.append(
                     _row(
                         participant_id, visit, endpoint, mask["source"], value, unit,
-                        region=region, reason=told, **common,
+                        region=region, reason=joined_reasons(detail, known), **common,
                     )
                 )  # fmt: skip
     return rows
@@ -403,8 +404,11 @@ def _limit_rows(
                 *key, endpoint, f"pipeline:{variant}", float(quality[name]), "mL",
                 repeat=mask["repeat"],
                 scan_ids=mask.get("scan_ids") or [],
-                reason=f"{mask['source']} with its thresholds at the limits that give the "
-                f"{'smallest' if end == 'lower' else 'largest'} volume{added}",
+                reason=joined_reasons(
+                    f"{mask['source']} with its thresholds at the limits that give the "
+                    f"{'smallest' if end == 'lower' else 'largest'} volume{added}",
+                    mask.get("reason"),
+                ),
             )
         )  # fmt: skip
     return made

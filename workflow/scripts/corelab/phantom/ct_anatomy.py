@@ -463,8 +463,8 @@ def haematoma(
     rng = generator(seed, participant_id, "ct-haematoma", place)
     side = float(rng.choice([-1, 1]))
     film = np.repeat(np.repeat(np.repeat(head.shell["film"], 2, 0), 2, 1), 2, 2)
-    room = np.clip(head.brain + film[tuple(slice(n) for n in head.brain.shape)], 0, 1)
-    hull = ndimage.binary_fill_holes(room > 0.5)
+    intracranial = np.clip(head.brain + film[tuple(slice(n) for n in head.brain.shape)], 0, 1)
+    hull = ndimage.binary_fill_holes(intracranial > 0.5)
     step = 2
     depth = ndimage.distance_transform_edt(hull[::step, ::step, ::step], sampling=step)
     x, y, z = np.ogrid[tuple(slice(0, n, step) for n in hull.shape)]
@@ -498,7 +498,7 @@ def haematoma(
     fine = ndimage.zoom(
         potential, [n / m for n, m in zip(hull.shape, potential.shape, strict=True)], order=1
     )
-    allowed = room if place != "ventricle" else room * (head.csf > 0.5)
+    allowed = intracranial if place != "ventricle" else intracranial * (head.csf > 0.5)
     low, high = -20.0, 90.0
     for _ in range(30):
         level = (low + high) / 2

@@ -329,7 +329,7 @@ def ventricle_offset_mm(
     Returns
     -------
     float
-        Millimetres, at most :data:`WALL_REACH_MM`; NaN if fluid cannot be told from tissue.
+        Millimetres, at most :data:`WALL_REACH_MM`; NaN if fluid and tissue look alike.
 
     Examples
     --------

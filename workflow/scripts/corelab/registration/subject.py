@@ -587,6 +587,7 @@ def _entry(mask: Native, status: str, reason: str | None) -> dict[str, Any]:
         "scan_ids": list(mask.scan_ids),
         "status": status,
         "reason": reason,
+        "native_reason": mask.reason,
         "quality": {},
     }
 

@@ -12,7 +12,10 @@ import pandas as pd
 from corelab.reporting.numbers import is_number, observed, plural, significant
 from corelab.reporting.results import NOT_COMPUTABLE, Results
 from corelab.reporting.vocabulary import KIND_WORDS, criterion_words, endpoint_words
+from corelab.study.mask_flags import flag_title, needs_attention
 
+#: Criteria of the acquisition table that judge a brain mask.
+BRAIN_CRITERIA = ("brain_mask", "brain_in_field")
 SEVERITIES = ("error", "warning", "note")
 
 
@@ -32,6 +35,8 @@ class Attention:
         Subjects concerned.
     anchor
         Section of the report with the details.
+    visit
+        The visit concerned; empty where it concerns the subjects as a whole.
     """
 
     severity: str
@@ -39,6 +44,7 @@ class Attention:
     text: str
     subjects: tuple[str, ...] = ()
     anchor: str = "quality"
+    visit: str = ""
 
 
 def _subjects(values: Iterable[Any]) -> tuple[str, ...]:
@@ -73,7 +79,7 @@ def _from_acquisition(results: Results) -> list[Attention]:
         text = f"{name} {found_text}, charter {wanted}"
         if criterion == "left_right":
             text = f"left and right are swapped against {limit.removeprefix('as ')}"
-        if criterion in ("brain_mask", "brain_in_field"):
+        if criterion in BRAIN_CRITERIA:
             text = "; ".join(dict.fromkeys(map(str, rows["reason"])))
         found.append(
             Attention(
@@ -142,6 +148,35 @@ def _from_records(results: Results) -> list[Attention]:
             )
         )
     return found
+
+
+def _from_masks(results: Results) -> list[Attention]:
+    """Flags that a person should act on: one line per participant, visit and flag.
+
+    The label is that of the first mask with the flag; masks derived from it inherit the flag.
+    """
+    failed = results.acquisition[results.acquisition["verdict"] == "fail"]
+    failed = failed[failed["criterion"].isin(BRAIN_CRITERIA)]
+    brains = set(zip(failed["participant_id"].map(str), failed["visit"].map(str), strict=True))
+    found = {}
+    for visit in results.visits:
+        # A brain mask's own rows of the acquisition table report it already.
+        reported = (visit.participant_id, visit.visit) in brains
+        for record in (visit.segment, visit.perfuse):
+            for mask in (record or {}).get("masks", []):
+                quality = mask.get("quality") or {}
+                for flag in quality.get("flags", ()):
+                    key = (visit.participant_id, visit.visit, flag)
+                    if key in found or not needs_attention(flag, quality):
+                        continue
+                    if reported and flag.startswith("brain_"):
+                        continue
+                    text = f"{visit.visit}, {mask['label']}: {flag_title(flag, quality)}"
+                    subjects = (visit.participant_id,)
+                    found[key] = Attention(
+                        "warning", "images", text, subjects, "images", visit.visit
+                    )
+    return list(found.values())
 
 
 def _from_values(results: Results) -> list[Attention]:
@@ -240,6 +275,7 @@ def attention(results: Results) -> list[Attention]:
         *_from_findings(results),
         *_from_records(results),
         *_from_acquisition(results),
+        *_from_masks(results),
         *_from_certificate(results),
         *_from_values(results),
         *_from_plan(results),

@@ -19,7 +19,7 @@ from corelab.provenance.decisions import COLUMNS, FIRST, Decision, DecisionFault
 from corelab.provenance.job import Plain
 from corelab.provenance.products import write_text
 from corelab.reporting import page, pictures
-from corelab.reporting.attention import attention
+from corelab.reporting.attention import Attention, attention
 from corelab.reporting.numbers import significant
 from corelab.reporting.results import Results, Visit, subject_page
 from corelab.reporting.subject import common_content
@@ -41,7 +41,7 @@ class Sheet:
     page
         The subject's page.
     flag
-        The most serious thing found about the subject, or nothing.
+        The most serious severity of the concerns, or nothing.
     concerns
         What was found.
     values
@@ -62,13 +62,21 @@ class Sheet:
     picture: pictures.Picture | None
 
 
-def _concerns(results: Results) -> dict[str, list[tuple[str, str]]]:
-    found: dict[str, list[tuple[str, str]]] = {}
+def _concerns(results: Results) -> dict[tuple[str, str], list[tuple[str, str]]]:
+    """(participant, visit) -> what concerns the visit, or the participant as a whole."""
+    by_subject: dict[str, list[Attention]] = {}
     for item in attention(results):
         if item.severity != "note":
             for subject in item.subjects:
-                found.setdefault(subject, []).append((item.severity, item.text))
-    return found
+                by_subject.setdefault(subject, []).append(item)
+    return {
+        (visit.participant_id, visit.visit): [
+            (item.severity, item.text)
+            for item in by_subject.get(visit.participant_id, [])
+            if item.visit in ("", visit.visit)
+        ]
+        for visit in results.visits
+    }
 
 
 def _picture(visit: Visit, folder: Path) -> pictures.Picture | None:
@@ -92,7 +100,8 @@ def sheets(results: Results) -> list[Sheet]:
     rows = rows[(rows["source"] == "pipeline") & (rows["region"] == "all")]
 
     def worst(visit: Visit) -> int:
-        return min((rank[s] for s, _ in concerns.get(visit.participant_id, [])), default=2)
+        found = concerns[visit.participant_id, visit.visit]
+        return min((rank[severity] for severity, _ in found), default=2)
 
     found, spent = [], 0
     for visit in sorted(results.visits, key=lambda v: (worst(v), v.participant_id)):
@@ -113,14 +122,14 @@ def sheets(results: Results) -> list[Sheet]:
         if picture is not None:
             spent += len(picture.uri)
             picture = picture if spent <= PICTURE_BUDGET_BYTES else None
-        told = concerns.get(visit.participant_id, [])
+        own_concerns = concerns[visit.participant_id, visit.visit]
         found.append(
             Sheet(
                 visit.participant_id,
                 visit.visit,
                 subject_page(visit.participant_id),
-                told[0][0] if told else "",
-                tuple(text for _, text in told[:4]),
+                own_concerns[0][0] if own_concerns else "",
+                tuple(text for _, text in own_concerns),
                 values,
                 tuple((name, endpoint_words(name)) for name in names),
                 picture,

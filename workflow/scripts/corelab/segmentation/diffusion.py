@@ -295,7 +295,7 @@ class DiffusionInfarct(ThresholdSegmenter):
         flags.update(field.flags)
         smooth = smooth_within(flat, tissue, float(parameters["smooth_mm"]), voxel_size_mm)
         centre, spread = centre_and_spread(smooth[normal])
-        # An infarct is not normal, whatever its ADC.
+        # An infarct is not normal, at any ADC.
         near = normal & (np.abs(smooth - centre) < 2.5 * spread)
         if spread <= 0 or not near.any():
             raise NotSegmentable("the DWI is constant over the brain; check the file")

@@ -346,9 +346,9 @@ def _judged(
             rest = inside & ~kept[where]
         rest_ml = float(rest.sum()) * evidence.voxel_ml
         if rest_ml >= parameters["min_cluster_ml"]:
-            told = [reason for reason in reasons if reason]
+            known = [reason for reason in reasons if reason]
             likeliest = max(found, key=lambda name: (int(found[name].sum()), name))
-            left_out.append((max(told, key=told.count, default=likeliest), rest_ml))
+            left_out.append((max(known, key=known.count, default=likeliest), rest_ml))
     return kept, left_out
 
 

@@ -180,16 +180,16 @@ def _derived(
         beyond_ml = mask_volume_ml(
             nib.Nifti1Image((inner & ~outer).astype(np.uint8), images[0].affine)
         )
-        told = []
+        notes = []
         if beyond_ml > 0:
-            told.append(
+            notes.append(
                 f"warning: {beyond_ml:.3g} mL of the core lie outside the whole tumour, so core "
                 "and oedema exceed it by that"
             )
-            entry["quality"]["core_outside_ml"] = beyond_ml
+            entry["quality"] |= {"core_outside_ml": beyond_ml, "flags": ["core_outside"]}
         if names == ["enhancing"]:
-            told.append("necrosis is part of it: this source drew none")
-        entry["reason"] = "; ".join(told) or None
+            notes.append("necrosis is part of it: this source drew none")
+        entry["reason"] = "; ".join(notes) or None
     entry["path"] = mask_path(
         record["participant_id"], record["visit"], label, kind="T1c", desc=source
     )

@@ -17,6 +17,8 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
+from corelab.study.mask_flags import FLAGS
+
 Mask = NDArray[np.bool_]
 Image = NDArray[Any]
 
@@ -40,7 +42,7 @@ class Segmentation:
     quality
         Figures behind the flags (reference signal, calibration, clusters removed).
     flags
-        Short words for what a reader has to look at; empty if nothing.
+        Names of :data:`corelab.study.mask_flags.FLAGS`; empty if nothing is to be known.
     reason
         The flags in a sentence, None without flags.
     """
@@ -55,6 +57,12 @@ class Segmentation:
     quality: Mapping[str, Any] = field(default_factory=dict)
     flags: tuple[str, ...] = ()
     reason: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a flag without severity and title: nobody would hear of it."""
+        unknown = sorted(set(self.flags) - set(FLAGS))
+        if unknown:
+            raise ValueError(f"flags missing in study.mask_flags.FLAGS: {', '.join(unknown)}")
 
 
 class NotSegmentable(ValueError):

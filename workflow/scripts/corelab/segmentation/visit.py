@@ -37,6 +37,8 @@ from corelab.segmentation.segmenter import (
 from corelab.segmentation.settings import merged_settings
 from corelab.study.naming import mask_path
 
+#: End of the note on images that no registration joins.
+_BY_HEADERS = "by the headers alone"
 #: Status of a result that was not requested.
 _LEFT_OUT = "left out"
 
@@ -150,7 +152,7 @@ class _Visit:
             found = transforms.get(grid)
             if found is None or found.get("status", "ok") != "ok":
                 if grid != self.record.get("reference"):
-                    note = f"{scan['kind']} was brought to {target['kind']} by the headers alone"
+                    note = f"{scan['kind']} was brought to {target['kind']} {_BY_HEADERS}"
                 continue
             if found.get("path"):
                 steps.append(self.folder / found["path"])
@@ -425,14 +427,19 @@ def _run(
         for note in used.get("notes") or ()
         if note.startswith(SHIFTED)
     ]
-    names = [*flags, *(["intensities_shifted"] if shifted else [])]
-    reasons = [*inputs.notes, *shifted, *([segmentation.reason] if segmentation.reason else [])]
-    segmentation = replace(segmentation, flags=tuple(sorted({*segmentation.flags, *names})))
+    if shifted:
+        flags["intensities_shifted"] = "; ".join(shifted)
+    by_headers = [note for note in inputs.notes if note.endswith(_BY_HEADERS)]
+    if by_headers:
+        flags["not_registered"] = "; ".join(by_headers)
+    notes = [note for note in inputs.notes if note not in by_headers]
+    own = [segmentation.reason] if segmentation.reason else []
+    segmentation = replace(segmentation, flags=tuple(sorted({*segmentation.flags, *flags})))
     return replace(
         result,
         segmentation=segmentation,
         status="ok",
-        reason=joined_reasons([*reasons, *flags.values()]),
+        reason=joined_reasons([*notes, *own, *flags.values()]),
     )
 
 
@@ -600,7 +607,7 @@ def _derived(
         result,
         segmentation=made,
         status="ok",
-        reason=joined_reasons(part.reason for part in parts),
+        reason=joined_reasons([*(part.reason for part in parts), made.reason]),
         parameters=made.parameters,
     )
 
