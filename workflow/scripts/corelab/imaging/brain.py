@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corelab.imaging.geometry import voxel_sizes_mm
-from corelab.imaging.head_fit import CT_KINDS, HeadFit, fit_voxels
+from corelab.imaging.head_fit import CT_KINDS, HeadFit, fit_voxels, spread_and_floor
 from corelab.imaging.template import template_brain_mask, tissue_maps
 
 Array = NDArray[np.floating]
@@ -181,14 +181,15 @@ def _extracted(voxels: NDArray[np.float32], affine: Array, kind: str, fit: HeadF
     coarse_affine = _block_affine(affine, blocks * steps)
     away = _distance_to_prior(fit, coarse_affine, coarse.shape)
     near = away < _SURE_MM[1] + 4
+    air = _open_air(coarse, kind)
     mask = np.zeros(fine.shape, dtype=bool)
     if not near.any():
         return np.zeros(voxels.shape, dtype=bool)
     box = tuple(slice(max(0, at.min() - 1), at.max() + 2) for at in np.nonzero(near))
-    coarse, away = coarse[box], away[box]
+    coarse, away, air = coarse[box], away[box], air[box]
     coarse_affine[:3, 3] += coarse_affine[:3, :3] @ [part.start for part in box]
     field, limits = _levelled(coarse, coarse_affine, away, kind, fit)
-    surface = _cut(coarse / field, away, given * blocks * steps, limits)
+    surface = _cut(coarse / field, away, air, given * blocks * steps, limits)
     # The fine grid, in the same box: fields of the coarse one are interpolated.
     part = tuple(
         slice(where.start * step, min(size, where.stop * step))
@@ -207,6 +208,7 @@ def _extracted(voxels: NDArray[np.float32], affine: Array, kind: str, fit: HeadF
     depth = finer(surface)
     level = ndimage.gaussian_filter(inner / finer(field), np.where(sizes < 3, 0.7 / sizes, 0.0))
     found = _evidence(level, depth, limits) > _STAY_PER_MM * depth
+    found &= finer(air) < 0.5
     if kind in _BRIGHT_FLUID:
         found = _peeled(found, level, depth, finer(away), sizes)
     mask[part] = _largest(found)
@@ -255,6 +257,26 @@ def _block_affine(affine: Array, blocks: NDArray[np.integer]) -> NDArray[np.floa
     grid = np.diag([*blocks.astype(float), 1.0])
     grid[:3, 3] = (blocks - 1) / 2
     return np.asarray(affine @ grid, dtype=np.float64)
+
+
+def _open_air(coarse: NDArray[np.float32], kind: str) -> Mask:
+    """Air around the head: what lies outside the convex hull of all tissue of a slice.
+
+    It is not brain, even where the template reaches it. The hull leaves in what is as dark as air
+    within a head: sulci, fluid and cavities that a diffusion image without a scalp shows open.
+    """
+    from scipy import ndimage
+    from skimage.morphology import convex_hull_image
+
+    values, floor = spread_and_floor(coarse, kind)
+    if values is None:
+        return np.zeros(coarse.shape, dtype=bool)
+    head = ndimage.binary_opening(values > floor, np.ones((2, 2, 1)))
+    for index in np.flatnonzero(head.any(axis=(0, 1))):
+        head[:, :, index] = convex_hull_image(head[:, :, index])
+    # A slice without signal between two others is a fault of the scan.
+    head[:, :, 1:-1] |= head[:, :, :-2] & head[:, :, 2:]
+    return np.asarray(~head, dtype=bool)
 
 
 def _levelled(
@@ -320,7 +342,7 @@ def _evidence(
 
 
 def _cut(
-    level: NDArray[np.float32], away: Array, sizes: Array, limits: tuple[float, float]
+    level: NDArray[np.float32], away: Array, air: Mask, sizes: Array, limits: tuple[float, float]
 ) -> NDArray[np.float32]:
     """Signed distance to the cut's surface, mm."""
     surface = np.asarray(away, dtype=np.float32)
@@ -329,12 +351,13 @@ def _cut(
     for _ in range(_ROUNDS):
         evidence = _evidence(level, surface, limits)
         gain = evidence - odds
-        gain = np.where(away < sure_in, 8, np.where(away > sure_out, -8, gain)).astype(np.float32)
+        gain = np.where(away < sure_in, 8, gain)
+        gain = np.where((away > sure_out) | air, -8, gain).astype(np.float32)
         inside = _least_surface(gain, surface < 0, sizes)
         surface = _signed(inside, sizes)
     # What looks like brain beyond a dark line (muscle under a thin skull base) is cut free.
     bright = inside & (evidence > -0.5)
-    free = _cut_free(bright | (away < _CORE_MM), sizes, 4.0)
+    free = _cut_free(bright | ((away < _CORE_MM) & ~air), sizes, 4.0)
     return _signed(_filled(free, sizes, 6.0), sizes)
 
 

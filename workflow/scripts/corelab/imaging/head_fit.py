@@ -184,7 +184,7 @@ def _sampled(
     # Thick slices are split, so that every part of the head has the same weight.
     splits = np.maximum(1, np.round(sizes / grid_mm)).astype(int)
     thinned = smooth[tuple(slice(int(step // 2), None, int(step)) for step in steps)]
-    spread, floor = _spread_and_floor(thinned, kind)
+    spread, floor = spread_and_floor(thinned, kind)
     if spread is None:
         return None
     head = ndimage.binary_opening(spread > floor, np.ones((2, 2, 1)))
@@ -214,7 +214,7 @@ def _sampled(
     return _Points(homogeneous, bins.astype(np.intp), middle, (low - middle[2], high - middle[2]))
 
 
-def _spread_and_floor(
+def spread_and_floor(
     thinned: NDArray[np.float32], kind: str
 ) -> tuple[NDArray[np.float32] | None, float]:
     """Values with outliers clipped, and what is air."""
