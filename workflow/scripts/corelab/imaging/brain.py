@@ -66,6 +66,9 @@ _BINS = 64
 #: Range of HU in which tissues differ.
 _CT_RANGE_HU = (-120.0, 160.0)
 _BONE_HU = 250.0
+#: Soft tissue of CT; how far outside the fitted surface it still lies within the skull; and the
+#: radius (mm) of an opening that leaves out dura and the blurred edge of bone.
+_SOFT_HU, _WITHIN_SKULL_MM, _THIN_MM = (20.0, 100.0), 5.0, 1.2
 #: Slice distance that makes a distance transform look within slices only.
 _FAR_MM = 1e4
 #: Largest axial section of a brain alone; a head with scalp has more.
@@ -211,6 +214,8 @@ def _extracted(voxels: NDArray[np.float32], affine: Array, kind: str, fit: HeadF
     found &= finer(air) < 0.5
     if kind in _BRIGHT_FLUID:
         found = _peeled(found, level, depth, finer(away), sizes)
+    if kind == "ncct":
+        found |= _beside_bone(found, inner, finer(away), sizes)
     mask[part] = _largest(found)
     for axis, block in enumerate(blocks):
         mask = np.repeat(mask, block, axis=axis)
@@ -427,6 +432,23 @@ def _peeled(
     edge = ndimage.distance_transform_edt(~fluid, sampling=within) <= 2.0
     kept = mask & ~fluid & ~(edge & (depth > -2.5))
     return _filled(_cut_free(kept, sizes, 1.5), sizes, 3.0)
+
+
+def _beside_bone(mask: Mask, hu: NDArray[np.float32], away: Array, sizes: Array) -> Mask:
+    """Soft tissue of CT between a mask and the inner table: blood there looks like no brain.
+
+    Only layers thicker than dura and the blurred edge of bone, with their rim, are taken in.
+    """
+    from scipy import ndimage
+
+    within = [*sizes[:2], _FAR_MM]
+    smooth = ndimage.gaussian_filter(hu, [*(0.7 / sizes[:2]), 0.0])
+    soft = (smooth > _SOFT_HU[0]) & (hu < _SOFT_HU[1]) & (away < _WITHIN_SKULL_MM) & ~mask
+    deep = ndimage.distance_transform_edt(soft, sampling=within) > _THIN_MM
+    if not deep.any():
+        return deep
+    rim_mm = _THIN_MM + 2.0
+    return soft & (ndimage.distance_transform_edt(~deep, sampling=within) <= rim_mm)
 
 
 def _averaged(voxels: NDArray[np.float32], blocks: Sequence[int]) -> NDArray[np.float32]:
