@@ -211,7 +211,7 @@ def _extracted(voxels: NDArray[np.float32], affine: Array, kind: str, fit: HeadF
     depth = finer(surface)
     level = ndimage.gaussian_filter(inner / finer(field), np.where(sizes < 3, 0.7 / sizes, 0.0))
     found = _evidence(level, depth, limits) > _STAY_PER_MM * depth
-    found &= finer(air) < 0.5
+    found &= finer(air.astype(np.float32)) < 0.5
     if kind in _BRIGHT_FLUID:
         found = _peeled(found, level, depth, finer(away), sizes)
     if kind == "ncct":
@@ -276,7 +276,7 @@ def _open_air(coarse: NDArray[np.float32], kind: str) -> Mask:
     values, floor = spread_and_floor(coarse, kind)
     if values is None:
         return np.zeros(coarse.shape, dtype=bool)
-    head = ndimage.binary_opening(values > floor, np.ones((2, 2, 1)))
+    head = ndimage.binary_opening(values > floor, np.ones((2, 2, 1), dtype=bool))
     for index in np.flatnonzero(head.any(axis=(0, 1))):
         head[:, :, index] = convex_hull_image(head[:, :, index])
     # A slice without signal between two others is a fault of the scan.
@@ -375,9 +375,9 @@ def _least_surface(gain: NDArray[np.float32], start: Mask, sizes: Array) -> Mask
     primal, dual = np.float32(0.5 / norm), np.float32(2.0 / norm)
     ends = []
     for axis in range(3):
-        low, high = [slice(None)] * 3, [slice(None)] * 3
-        low[axis], high[axis] = slice(0, -1), slice(1, None)
-        ends.append((tuple(low), tuple(high), np.float32(1 / sizes[axis])))
+        lower, upper = [slice(None)] * 3, [slice(None)] * 3
+        lower[axis], upper[axis] = slice(0, -1), slice(1, None)
+        ends.append((tuple(lower), tuple(upper), np.float32(1 / sizes[axis])))
     for _ in range(_ITERATIONS):
         for flow, (low, high, per_mm) in zip(flows, ends, strict=True):
             flow[low] += dual * per_mm * (ahead[high] - ahead[low])

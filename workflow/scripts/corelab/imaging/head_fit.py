@@ -65,7 +65,7 @@ class HeadFit:
 
     def to_mni(self, affine: Array) -> NDArray[np.float64]:
         """4 x 4 from voxel indices of a grid with that affine to MNI mm."""
-        return np.linalg.inv(self.matrix) @ np.asarray(affine, dtype=np.float64)
+        return np.asarray(np.linalg.inv(self.matrix) @ affine, dtype=np.float64)
 
 
 def fit_head(image: Any, kind: str) -> HeadFit:
@@ -187,7 +187,7 @@ def _sampled(
     spread, floor = spread_and_floor(thinned, kind)
     if spread is None:
         return None
-    head = ndimage.binary_opening(spread > floor, np.ones((2, 2, 1)))
+    head = ndimage.binary_opening(spread > floor, np.ones((2, 2, 1), dtype=bool))
     if not head.any():
         return None
     box = tuple(slice(max(0, where.min() - 2), where.max() + 3) for where in np.nonzero(head))
@@ -272,10 +272,11 @@ def _descended(points: _Points, start: Array, free: int) -> NDArray[np.float64]:
             pose[9:] += values[9:] * steps[9:]
         return pose
 
+    options: Any = {"xtol": 0.05, "ftol": 2e-4, "maxiter": 5}
     found = minimize(
         lambda values: points.cost(full(values)),
         np.zeros(free),
         method="Powell",
-        options={"xtol": 0.05, "ftol": 2e-4, "maxiter": 5},
+        options=options,
     )
     return full(found.x)
