@@ -272,11 +272,10 @@ def _descended(points: _Points, start: Array, free: int) -> NDArray[np.float64]:
             pose[9:] += values[9:] * steps[9:]
         return pose
 
-    options: Any = {"xtol": 0.05, "ftol": 2e-4, "maxiter": 5}
-    found = minimize(
+    found = minimize(  # type: ignore[call-overload]  # the stubs know no Powell options
         lambda values: points.cost(full(values)),
         np.zeros(free),
         method="Powell",
-        options=options,
+        options={"xtol": 0.05, "ftol": 2e-4, "maxiter": 5},
     )
     return full(found.x)
