@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corelab.imaging.geometry import voxel_sizes_mm
-from corelab.imaging.head_fit import CT_KINDS, HeadFit, fit_voxels
+from corelab.imaging.head_fit import CT_KINDS, HeadFit, fit_voxels, spread_and_floor
 from corelab.imaging.template import template_brain_mask, tissue_maps
 
 Array = NDArray[np.floating]
@@ -66,6 +66,9 @@ _BINS = 64
 #: Range of HU in which tissues differ.
 _CT_RANGE_HU = (-120.0, 160.0)
 _BONE_HU = 250.0
+#: Soft tissue of CT; how far outside the fitted surface it still lies within the skull; and the
+#: radius (mm) of an opening that leaves out dura and the blurred edge of bone.
+_SOFT_HU, _WITHIN_SKULL_MM, _THIN_MM = (20.0, 100.0), 5.0, 1.2
 #: Slice distance that makes a distance transform look within slices only.
 _FAR_MM = 1e4
 #: Largest axial section of a brain alone; a head with scalp has more.
@@ -181,14 +184,15 @@ def _extracted(voxels: NDArray[np.float32], affine: Array, kind: str, fit: HeadF
     coarse_affine = _block_affine(affine, blocks * steps)
     away = _distance_to_prior(fit, coarse_affine, coarse.shape)
     near = away < _SURE_MM[1] + 4
+    air = _open_air(coarse, kind)
     mask = np.zeros(fine.shape, dtype=bool)
     if not near.any():
         return np.zeros(voxels.shape, dtype=bool)
     box = tuple(slice(max(0, at.min() - 1), at.max() + 2) for at in np.nonzero(near))
-    coarse, away = coarse[box], away[box]
+    coarse, away, air = coarse[box], away[box], air[box]
     coarse_affine[:3, 3] += coarse_affine[:3, :3] @ [part.start for part in box]
     field, limits = _levelled(coarse, coarse_affine, away, kind, fit)
-    surface = _cut(coarse / field, away, given * blocks * steps, limits)
+    surface = _cut(coarse / field, away, air, given * blocks * steps, limits)
     # The fine grid, in the same box: fields of the coarse one are interpolated.
     part = tuple(
         slice(where.start * step, min(size, where.stop * step))
@@ -207,8 +211,11 @@ def _extracted(voxels: NDArray[np.float32], affine: Array, kind: str, fit: HeadF
     depth = finer(surface)
     level = ndimage.gaussian_filter(inner / finer(field), np.where(sizes < 3, 0.7 / sizes, 0.0))
     found = _evidence(level, depth, limits) > _STAY_PER_MM * depth
+    found &= finer(air.astype(np.float32)) < 0.5
     if kind in _BRIGHT_FLUID:
         found = _peeled(found, level, depth, finer(away), sizes)
+    if kind == "ncct":
+        found |= _beside_bone(found, inner, finer(away), sizes)
     mask[part] = _largest(found)
     for axis, block in enumerate(blocks):
         mask = np.repeat(mask, block, axis=axis)
@@ -255,6 +262,26 @@ def _block_affine(affine: Array, blocks: NDArray[np.integer]) -> NDArray[np.floa
     grid = np.diag([*blocks.astype(float), 1.0])
     grid[:3, 3] = (blocks - 1) / 2
     return np.asarray(affine @ grid, dtype=np.float64)
+
+
+def _open_air(coarse: NDArray[np.float32], kind: str) -> Mask:
+    """Air around the head: what lies outside the convex hull of all tissue of a slice.
+
+    It is not brain, even where the template reaches it. The hull leaves in what is as dark as air
+    within a head: sulci, fluid and cavities that a diffusion image without a scalp shows open.
+    """
+    from scipy import ndimage
+    from skimage.morphology import convex_hull_image
+
+    values, floor = spread_and_floor(coarse, kind)
+    if values is None:
+        return np.zeros(coarse.shape, dtype=bool)
+    head = ndimage.binary_opening(values > floor, np.ones((2, 2, 1), dtype=bool))
+    for index in np.flatnonzero(head.any(axis=(0, 1))):
+        head[:, :, index] = convex_hull_image(head[:, :, index])
+    # A slice without signal between two others is a fault of the scan.
+    head[:, :, 1:-1] |= head[:, :, :-2] & head[:, :, 2:]
+    return np.asarray(~head, dtype=bool)
 
 
 def _levelled(
@@ -320,7 +347,7 @@ def _evidence(
 
 
 def _cut(
-    level: NDArray[np.float32], away: Array, sizes: Array, limits: tuple[float, float]
+    level: NDArray[np.float32], away: Array, air: Mask, sizes: Array, limits: tuple[float, float]
 ) -> NDArray[np.float32]:
     """Signed distance to the cut's surface, mm."""
     surface = np.asarray(away, dtype=np.float32)
@@ -329,12 +356,13 @@ def _cut(
     for _ in range(_ROUNDS):
         evidence = _evidence(level, surface, limits)
         gain = evidence - odds
-        gain = np.where(away < sure_in, 8, np.where(away > sure_out, -8, gain)).astype(np.float32)
+        gain = np.where(away < sure_in, 8, gain)
+        gain = np.where((away > sure_out) | air, -8, gain).astype(np.float32)
         inside = _least_surface(gain, surface < 0, sizes)
         surface = _signed(inside, sizes)
     # What looks like brain beyond a dark line (muscle under a thin skull base) is cut free.
     bright = inside & (evidence > -0.5)
-    free = _cut_free(bright | (away < _CORE_MM), sizes, 4.0)
+    free = _cut_free(bright | ((away < _CORE_MM) & ~air), sizes, 4.0)
     return _signed(_filled(free, sizes, 6.0), sizes)
 
 
@@ -347,9 +375,9 @@ def _least_surface(gain: NDArray[np.float32], start: Mask, sizes: Array) -> Mask
     primal, dual = np.float32(0.5 / norm), np.float32(2.0 / norm)
     ends = []
     for axis in range(3):
-        low, high = [slice(None)] * 3, [slice(None)] * 3
-        low[axis], high[axis] = slice(0, -1), slice(1, None)
-        ends.append((tuple(low), tuple(high), np.float32(1 / sizes[axis])))
+        lower, upper = [slice(None)] * 3, [slice(None)] * 3
+        lower[axis], upper[axis] = slice(0, -1), slice(1, None)
+        ends.append((tuple(lower), tuple(upper), np.float32(1 / sizes[axis])))
     for _ in range(_ITERATIONS):
         for flow, (low, high, per_mm) in zip(flows, ends, strict=True):
             flow[low] += dual * per_mm * (ahead[high] - ahead[low])
@@ -404,6 +432,23 @@ def _peeled(
     edge = ndimage.distance_transform_edt(~fluid, sampling=within) <= 2.0
     kept = mask & ~fluid & ~(edge & (depth > -2.5))
     return _filled(_cut_free(kept, sizes, 1.5), sizes, 3.0)
+
+
+def _beside_bone(mask: Mask, hu: NDArray[np.float32], away: Array, sizes: Array) -> Mask:
+    """Soft tissue of CT between a mask and the inner table: blood there looks like no brain.
+
+    Only layers thicker than dura and the blurred edge of bone, with their rim, are taken in.
+    """
+    from scipy import ndimage
+
+    within = [*sizes[:2], _FAR_MM]
+    smooth = ndimage.gaussian_filter(hu, [*(0.7 / sizes[:2]), 0.0])
+    soft = (smooth > _SOFT_HU[0]) & (hu < _SOFT_HU[1]) & (away < _WITHIN_SKULL_MM) & ~mask
+    deep = ndimage.distance_transform_edt(soft, sampling=within) > _THIN_MM
+    if not deep.any():
+        return deep
+    rim_mm = _THIN_MM + 2.0
+    return soft & (ndimage.distance_transform_edt(~deep, sampling=within) <= rim_mm)
 
 
 def _averaged(voxels: NDArray[np.float32], blocks: Sequence[int]) -> NDArray[np.float32]:

@@ -65,7 +65,7 @@ class HeadFit:
 
     def to_mni(self, affine: Array) -> NDArray[np.float64]:
         """4 x 4 from voxel indices of a grid with that affine to MNI mm."""
-        return np.linalg.inv(self.matrix) @ np.asarray(affine, dtype=np.float64)
+        return np.asarray(np.linalg.inv(self.matrix) @ affine, dtype=np.float64)
 
 
 def fit_head(image: Any, kind: str) -> HeadFit:
@@ -184,10 +184,10 @@ def _sampled(
     # Thick slices are split, so that every part of the head has the same weight.
     splits = np.maximum(1, np.round(sizes / grid_mm)).astype(int)
     thinned = smooth[tuple(slice(int(step // 2), None, int(step)) for step in steps)]
-    spread, floor = _spread_and_floor(thinned, kind)
+    spread, floor = spread_and_floor(thinned, kind)
     if spread is None:
         return None
-    head = ndimage.binary_opening(spread > floor, np.ones((2, 2, 1)))
+    head = ndimage.binary_opening(spread > floor, np.ones((2, 2, 1), dtype=bool))
     if not head.any():
         return None
     box = tuple(slice(max(0, where.min() - 2), where.max() + 3) for where in np.nonzero(head))
@@ -214,7 +214,7 @@ def _sampled(
     return _Points(homogeneous, bins.astype(np.intp), middle, (low - middle[2], high - middle[2]))
 
 
-def _spread_and_floor(
+def spread_and_floor(
     thinned: NDArray[np.float32], kind: str
 ) -> tuple[NDArray[np.float32] | None, float]:
     """Values with outliers clipped, and what is air."""
@@ -272,7 +272,7 @@ def _descended(points: _Points, start: Array, free: int) -> NDArray[np.float64]:
             pose[9:] += values[9:] * steps[9:]
         return pose
 
-    found = minimize(
+    found = minimize(  # type: ignore[call-overload]  # the stubs know no Powell options
         lambda values: points.cost(full(values)),
         np.zeros(free),
         method="Powell",

@@ -74,10 +74,10 @@ def tissue_maps() -> tuple[Any, Any]:
     True
     """
     folder = template_path().parent
-    grey, white = (
-        np.asarray(nib.load(folder / TEMPLATE_FILE.replace("_t1_", f"_{name}_")).dataobj)
-        for name in ("gm", "wm")
-    )
+    images: list[Any] = [
+        nib.load(folder / TEMPLATE_FILE.replace("_t1_", f"_{name}_")) for name in ("gm", "wm")
+    ]
+    grey, white = (np.asarray(image.dataobj) for image in images)
     return tuple(np.clip(part / part.max(), 0, 1).astype(np.float32) for part in (grey, white))  # type: ignore[return-value]
 
 
