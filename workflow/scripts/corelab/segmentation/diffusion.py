@@ -290,7 +290,7 @@ class DiffusionInfarct(ThresholdSegmenter):
             low, high = parameters["normal_adc_mm2_s"]
             normal = tissue & (maps["adc"] > low) & (maps["adc"] < high)
             normal = normal if normal.sum() >= 0.1 * tissue.sum() else tissue
-        flat, field = flatten_field(dwi, normal, voxel_size_mm)
+        flat, field = flatten_field(dwi, normal, voxel_size_mm, soft=True)
         quality.update(field.quality)
         flags.update(field.flags)
         smooth = smooth_within(flat, tissue, float(parameters["smooth_mm"]), voxel_size_mm)
