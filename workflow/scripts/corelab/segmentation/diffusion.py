@@ -58,8 +58,14 @@ def apparent_diffusion(b0: Image, dwi: Image, b_value_s_mm2: float = 1000.0) -> 
     return np.where(there, np.log(ratio) / b_value_s_mm2, 0.0)
 
 
-#: Least DWI z score of tissue with a clearly low ADC beside a large infarct.
-_Z_WITHIN_LARGE = 0.5
+#: Least volume of a core of low ADC that no rule against artefacts drops.
+_CORE_ML = 0.3
+#: Least median of ADC deficit plus DWI excess of such a cluster, in spreads of normal tissue.
+_CORE_RESTRICTION = 5.5
+#: Susceptibility moves signal within this distance of the edge of the brain.
+_PILE_UP_MM = 6.0
+#: Least DWI z score of an infarct, however low its ADC.
+_Z_LEAST = 0.5
 #: Mode of the ADC of brain tissue at which the published thresholds hold, mm2/s.
 ADC_TISSUE_MM2_S = 0.80e-3
 
@@ -301,6 +307,12 @@ class DiffusionInfarct(ThresholdSegmenter):
             raise NotSegmentable("the DWI is constant over the brain; check the file")
         centre, spread = centre_and_spread(smooth[near])
         maps["z"] = np.where(tissue, (smooth - centre) / spread, 0.0)
+        if "adc" in maps:
+            # A deficit of ADC and an excess of DWI, each in spreads of normal tissue, add up.
+            usual, adc_spread = centre_and_spread(maps["adc"][near])
+            deficit = (usual - maps["adc"]) / max(adc_spread, 1e-9)
+            maps["restriction"] = np.where(tissue, maps["z"] + deficit, 0.0)
+            quality["adc_normal_spread_mm2_s"] = adc_spread
         light = smooth_within(flat, tissue, 0.5 * float(parameters["smooth_mm"]), voxel_size_mm)
         reach = float(parameters["local_reach_mm"])
         maps["local_z"] = local_contrast(light, tissue, spread, reach, voxel_size_mm)
@@ -324,8 +336,11 @@ class DiffusionInfarct(ThresholdSegmenter):
             adc = maps["adc"]
             limit = "adc_seed_below_mm2_s" if alone else "adc_grow_below_mm2_s"
             low = tissue & (adc < parameters[limit])
-            seed = low & (adc < parameters["adc_seed_below_mm2_s"]) & (z > parameters["dwi_z_seed"])
-            allowed = low & (z > parameters["dwi_z_grow"])
+            # Weak DWI (dark tissue, a field) is made good by a clearly low ADC, and the reverse.
+            restriction = maps.get("restriction", 2.0 * z)
+            seed = low & (adc < parameters["adc_seed_below_mm2_s"])
+            seed &= (z > _Z_LEAST) & (restriction > parameters["restriction_seed"])
+            allowed = low & (z > _Z_LEAST) & (restriction > parameters["restriction_grow"])
             bright = tissue & (adc < parameters["bright_adc_below_mm2_s"])
         else:
             seed = tissue & (z > parameters["dwi_only_z_seed"])
@@ -333,26 +348,20 @@ class DiffusionInfarct(ThresholdSegmenter):
             bright = tissue
         seed = keep_clusters(seed, float(parameters["min_seed_ml"]), evidence.voxel_ml)
         mask = grow(seed, allowed)
-        edge = within_edge(mask, z, share)
-        if "adc" in maps:
-            edge &= within_edge(mask, ADC_TISSUE_MM2_S - maps["adc"], share)
-        mask &= seed | edge
-        if "adc" in maps and not alone:
-            # In a large infarct a clearly low ADC counts where the field or T2 hides the signal.
-            large = keep_clusters(mask, float(parameters["artefact_below_ml"]), evidence.voxel_ml)
-            core = low & (adc < parameters["adc_seed_below_mm2_s"]) & (z > _Z_WITHIN_LARGE)
-            mask |= grow(
-                large, core & ndimage.binary_dilation(large, ball(6.0, evidence.voxel_size_mm))
-            )
+        mask &= seed | within_edge(mask, maps.get("restriction", z), share)
         if "adc" in maps and not alone:
             mask |= _mixed_with_fluid(mask, evidence, parameters)
-        if not alone:
-            mask |= _conspicuous(bright, evidence, parameters)
         # Noise leaves pinholes in a lesion; CSF in a sulcus stays out.
         holes = ndimage.binary_closing(mask, ndimage.generate_binary_structure(3, 1)[:, :, 1:2])
         mask |= holes & tissue & (z > 0)
-        mask, quality, flags = _true_clusters(mask, evidence, parameters)
-        return mask, quality, flags
+        parts = [mask]
+        if not alone:
+            # Where the ADC shows a lesion it also shows where it ends; what is bright beside it is
+            # judged by itself, so that no lesion hands an artefact through, and none is dropped
+            # with one.
+            shown = keep_clusters(mask, _CORE_ML, evidence.voxel_ml) if "adc" in maps else ~tissue
+            parts.append(_conspicuous(bright, evidence, parameters) & ~shown)
+        return _true_clusters(parts, evidence, parameters)
 
 
 def _conspicuous(bright: Mask, evidence: Evidence, parameters: Mapping[str, Any]) -> Mask:
@@ -393,6 +402,9 @@ class _Cluster:
     """What one cluster looks like, in the units of the maps."""
 
     volume_ml: float
+    core_ml: float
+    core_depth_mm: float
+    restriction: float
     z: float
     z_peak: float
     local_z: float
@@ -406,14 +418,27 @@ class _Cluster:
     at_ventricle: float
 
     @classmethod
-    def of(cls, inside: Mask, maps: Mapping[str, NDArray[Any]], voxel_ml: float) -> _Cluster:
+    def of(
+        cls,
+        inside: Mask,
+        maps: Mapping[str, NDArray[Any]],
+        evidence: Evidence,
+        parameters: Mapping[str, Any],
+    ) -> _Cluster:
         """Quantiles of the maps over the cluster; without ADC its values are NaN."""
 
         def quantile(name: str, q: float) -> float:
             return float(np.percentile(maps[name][inside], q)) if name in maps else float("nan")
 
+        core = inside & False
+        if "restriction" in maps:
+            core = inside & (maps["adc"] < parameters["adc_seed_below_mm2_s"])
+            core &= maps["restriction"] > parameters["restriction_seed"]
         return cls(
-            volume_ml=float(inside.sum()) * voxel_ml,
+            volume_ml=float(inside.sum()) * evidence.voxel_ml,
+            core_ml=float(core.sum()) * evidence.voxel_ml,
+            core_depth_mm=float(np.median(maps["depth_mm"][core])) if core.any() else 0.0,
+            restriction=quantile("restriction", 50),
             z=quantile("z", 50),
             z_peak=quantile("z", 100),
             local_z=quantile("local_z", 90),
@@ -435,6 +460,9 @@ def _artefact(found: _Cluster, parameters: Mapping[str, Any]) -> str | None:
     a clearly low ADC counts, and at the frontal base no small cluster at all. A large cluster is
     an artefact only where it is faint or, without ADC, at the base of the skull.
     """
+    base = found.at_base > 0.5 and found.core_depth_mm < _PILE_UP_MM
+    if found.core_ml >= _CORE_ML and found.restriction > _CORE_RESTRICTION and not base:
+        return None
     local = float(parameters["dwi_local_z"])
     restricted = found.adc < parameters["adc_seed_below_mm2_s"]
     limit = float(parameters["artefact_below_ml"])
@@ -464,27 +492,30 @@ def _artefact(found: _Cluster, parameters: Mapping[str, Any]) -> str | None:
 
 
 def _true_clusters(
-    mask: Mask, evidence: Evidence, parameters: Mapping[str, Any]
+    masks: Sequence[Mask], evidence: Evidence, parameters: Mapping[str, Any]
 ) -> tuple[Mask, dict[str, Any], dict[str, str]]:
     """Clusters that are no artefact; what was dropped, and what is bright without a low ADC."""
     maps = evidence.maps
     alone = "no_dwi" in evidence.flags
-    labels, sizes = clusters(mask)
-    keep = np.zeros(sizes.size, bool)
+    kept = np.zeros(maps["tissue"].shape, bool)
+    number = dropped = 0
     normal_adc_ml = base_ml = 0.0
-    for n, where in enumerate(ndimage.find_objects(labels), start=1):
-        part = {name: values[where] for name, values in maps.items()}
-        found = _Cluster.of(labels[where] == n, part, evidence.voxel_ml)
-        if alone:
-            keep[n] = found.volume_ml >= parameters["min_cluster_ml"]
-            continue
-        artefact = _artefact(found, parameters)
-        base_ml += found.volume_ml * (artefact == "skull base")
-        if artefact:
-            continue
-        if found.adc_low >= parameters["adc_grow_below_mm2_s"] and found.volume_ml >= 1.0:
-            normal_adc_ml += found.volume_ml
-        keep[n] = True
+    for mask in masks:
+        labels, _ = clusters(mask)
+        for n, where in enumerate(ndimage.find_objects(labels), start=1):
+            inside = labels[where] == n
+            part = {name: values[where] for name, values in maps.items()}
+            found = _Cluster.of(inside, part, evidence, parameters)
+            if alone:
+                artefact = "small" if found.volume_ml < parameters["min_cluster_ml"] else None
+            else:
+                artefact = _artefact(found, parameters)
+            base_ml += found.volume_ml * (artefact == "skull base")
+            number, dropped = number + (artefact is None), dropped + (artefact is not None)
+            if artefact is None:
+                kept[where] |= inside
+                not_low = found.adc_low >= parameters["adc_grow_below_mm2_s"]
+                normal_adc_ml += found.volume_ml * (not_low and found.volume_ml >= 1.0)
     flags = {}
     if normal_adc_ml:
         flags["adc_not_low"] = (
@@ -497,12 +528,12 @@ def _true_clusters(
             "distortion; a small infarct there would be missed"
         )
     quality = {
-        "clusters": int(keep.sum()),
-        "clusters_dropped": int((~keep[1:]).sum()),
+        "clusters": number,
+        "clusters_dropped": dropped,
         "adc_not_low_ml": normal_adc_ml,
         "skull_base_dropped_ml": base_ml,
     }
-    return keep[labels], quality, flags
+    return kept, quality, flags
 
 
 def _beside_ventricles(fluid: Mask, depth: Image, size: tuple[float, float, float]) -> Mask:
