@@ -62,6 +62,8 @@ def apparent_diffusion(b0: Image, dwi: Image, b_value_s_mm2: float = 1000.0) -> 
 _CORE_ML = 0.3
 #: Least median of ADC deficit plus DWI excess of such a cluster, in spreads of normal tissue.
 _CORE_RESTRICTION = 5.5
+#: Below it a cluster of low ADC is the usual variation of white matter, whatever its volume.
+_FAINT_RESTRICTION = 4.5
 #: Susceptibility moves signal within this distance of the edge of the brain.
 _PILE_UP_MM = 6.0
 #: Least DWI z score of an infarct, however low its ADC.
@@ -471,6 +473,8 @@ def _artefact(found: _Cluster, parameters: Mapping[str, Any]) -> str | None:
         paired = found.mirrored > found.z - parameters["asymmetry_z"]
         if not restricted or found.at_frontal_base > 0.5 or paired:
             return "skull base"
+    if restricted and found.restriction < _FAINT_RESTRICTION and found.volume_ml < 4.0 * limit:
+        return "faint"
     if not small:
         faint = found.z < parameters["z_peak"] and found.local_z < 0.5 * local
         return "faint" if faint and not restricted and found.volume_ml < 4.0 * limit else None
