@@ -58,12 +58,16 @@ def apparent_diffusion(b0: Image, dwi: Image, b_value_s_mm2: float = 1000.0) -> 
     return np.where(there, np.log(ratio) / b_value_s_mm2, 0.0)
 
 
-#: Least volume of a core of low ADC that no rule against artefacts drops.
+#: Least volume of a core of low ADC that no rule against artefacts drops; less where it is clearer.
 _CORE_ML = 0.3
 #: Least median of ADC deficit plus DWI excess of such a cluster, in spreads of normal tissue.
 _CORE_RESTRICTION = 5.5
 #: Below it a cluster of low ADC is the usual variation of white matter, whatever its volume.
 _FAINT_RESTRICTION = 4.5
+#: Least product of a core's volume and what it has above the variation of normal tissue, mL.
+_CORE_EXCESS_ML = 0.2
+#: Least median DWI excess of such a cluster.
+_CORE_Z = 2.0
 #: Susceptibility moves signal within this distance of the edge of the brain.
 _PILE_UP_MM = 6.0
 #: Least DWI z score of an infarct, however low its ADC.
@@ -183,16 +187,19 @@ def local_contrast(
 class DiffusionInfarct(ThresholdSegmenter):
     """Infarct by seed and grow on ADC and DWI; where one is missing on the other alone (flagged).
 
-    Seeds of the first kind have an ADC below ``adc_seed_below_mm2_s`` and a DWI more than
-    ``dwi_z_seed`` spreads above normal tissue; they grow to ``adc_grow_below_mm2_s`` and
-    ``dwi_z_grow``. Seeds of the second kind are bright on DWI against the tissue around them
-    (``dwi_local_z``) without a high ADC: emboli and lacunes whose ADC is averaged with their
-    surroundings, and infarcts whose ADC has become normal again (flagged above 1 mL).
+    The deficit of ADC and the excess of DWI, each in spreads of normal tissue, add up to
+    ``restriction``. Seeds of the first kind have an ADC below ``adc_seed_below_mm2_s`` and more
+    than ``restriction_seed``; they grow to ``adc_grow_below_mm2_s`` and ``restriction_grow``, so
+    that a clearly low ADC makes good a weak DWI and no growth enters tissue of normal ADC.
+    Clusters of the second kind are bright on DWI against the tissue around them (``dwi_local_z``)
+    without a high ADC: emboli and lacunes whose ADC is averaged with their surroundings, and
+    infarcts whose ADC has become normal again (flagged above 1 mL). The two kinds are judged apart.
 
     Where the mode of tissue's ADC is more than 12 % off, the map is divided by what it is off
     before thresholds are applied, and flagged: an ADC from b0 and DWI of different gains is off by
     a common factor. Small clusters near the skull base, at the edge of the ventricles and at the
-    mirrored place are dropped: the signal piles up there.
+    mirrored place are dropped, unless they have a core of clearly low ADC away from the edge of
+    the brain: where the signal piles up, the ADC is about normal or the cluster thin.
 
     Method: two-step thresholds after Woo et al., Korean J Radiol 2019;20:1275; 620e-6 mm2/s after
     Purushotham et al., J Cereb Blood Flow Metab 2015;35:2007.
@@ -462,15 +469,20 @@ def _artefact(found: _Cluster, parameters: Mapping[str, Any]) -> str | None:
     a clearly low ADC counts, and at the frontal base no small cluster at all. A large cluster is
     an artefact only where it is faint or, without ADC, at the base of the skull.
     """
-    base = found.at_base > 0.5 and found.core_depth_mm < _PILE_UP_MM
-    if found.core_ml >= _CORE_ML and found.restriction > _CORE_RESTRICTION and not base:
+    edge = _PILE_UP_MM if found.at_base > 0.5 else float(parameters["rim_mm"])
+    excess = found.core_ml * (found.restriction - _CORE_RESTRICTION + 0.5)
+    clear = found.restriction > _CORE_RESTRICTION and excess >= _CORE_EXCESS_ML
+    clear &= found.z >= _CORE_Z
+    if clear and found.core_depth_mm >= edge:
         return None
     local = float(parameters["dwi_local_z"])
     restricted = found.adc < parameters["adc_seed_below_mm2_s"]
+    # Without a low ADC only the other side tells a lesion from tissue that is bright by itself.
+    asymmetry = float(parameters["asymmetry_z"]) * (1.0 if restricted else 2.0)
+    paired = found.mirrored > found.z - asymmetry
     limit = float(parameters["artefact_below_ml"])
     small = found.volume_ml < limit
     if found.at_base > 0.5 and (small or np.isnan(found.adc)) and found.volume_ml < 2.0 * limit:
-        paired = found.mirrored > found.z - parameters["asymmetry_z"]
         if not restricted or found.at_frontal_base > 0.5 or paired:
             return "skull base"
     if restricted and found.restriction < _FAINT_RESTRICTION and found.volume_ml < 4.0 * limit:
@@ -491,8 +503,7 @@ def _artefact(found: _Cluster, parameters: Mapping[str, Any]) -> str | None:
     # A cluster at the midline is its own mirror image: no artefact by that. Emboli can lie on both
     # sides, but stand out from the tissue around them.
     apart = found.side_mm > parameters["midline_mm"]
-    twin = found.mirrored > found.z - parameters["asymmetry_z"]
-    return "mirrored" if apart and twin and found.local_z < 1.5 * local else None
+    return "mirrored" if apart and paired and found.local_z < 1.5 * local else None
 
 
 def _true_clusters(
