@@ -482,9 +482,10 @@ def _artefact(found: _Cluster, parameters: Mapping[str, Any]) -> str | None:
     paired = found.mirrored > found.z - asymmetry
     limit = float(parameters["artefact_below_ml"])
     small = found.volume_ml < limit
-    if found.at_base > 0.5 and (small or np.isnan(found.adc)) and found.volume_ml < 2.0 * limit:
-        if not restricted or found.at_frontal_base > 0.5 or paired:
-            return "skull base"
+    at_base = found.at_base > 0.5 and (small or np.isnan(found.adc))
+    doubtful = not restricted or found.at_frontal_base > 0.5 or paired
+    if at_base and doubtful and found.volume_ml < 2.0 * limit:
+        return "skull base"
     if restricted and found.restriction < _FAINT_RESTRICTION and found.volume_ml < 4.0 * limit:
         return "faint"
     if not small:
