@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -650,3 +652,20 @@ def test_a_field_that_follows_the_lesion_is_refused_and_flagged():
     assert found.flags
     assert found.range == 0.0
     assert np.array_equal(flat, image)
+
+
+@pytest.mark.parametrize(("restriction", "reason"), [(7.0, None), (4.0, "faint")])
+def test_a_core_of_clearly_low_adc_is_never_dropped_by_its_place(restriction, reason):
+    from corelab.segmentation.diffusion import _artefact, _Cluster
+
+    # Beside a ventricle and near the skull base, no brighter than its surroundings: an artefact
+    # by every rule of place, unless its ADC is clearly low.
+    found = _Cluster(
+        volume_ml=1.4, core_ml=0.7, core_depth_mm=15.0, restriction=restriction, z=2.7, z_peak=3.9,
+        local_z=2.8, mirrored=2.6, side_mm=20.0, depth_mm=17.0, adc=0.45e-3, adc_low=0.38e-3,
+        at_base=0.4, at_frontal_base=0.0, at_ventricle=0.8,
+    )  # fmt: skip
+    assert _artefact(found, DEFAULTS["infarct"]) == reason
+    # A thin cluster at the skull base is piled-up signal.
+    thin = replace(found, at_base=0.9, at_frontal_base=0.9, core_depth_mm=4.0)
+    assert _artefact(thin, DEFAULTS["infarct"]) == "skull base"

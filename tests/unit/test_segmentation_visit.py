@@ -365,9 +365,7 @@ def test_same_bytes_twice_and_settings_count(study):
         record,
         folder,
         disease="stroke",
-        settings={
-            "infarct": {"adc_seed_below_mm2_s": 1e-5, "dwi_local_z": 999.0, "z_conspicuous": 999.0}
-        },
+        settings={"infarct": {"adc_seed_below_mm2_s": 1e-5, "bright_adc_below_mm2_s": 1e-5}},
     )["masks"][0]
     assert none["status"] == "ok"
     assert none["quality"]["volume_ml"] == 0.0

@@ -21,8 +21,10 @@ Array = NDArray[np.float32]
 
 #: Air cells beside the brain, MNI mm: frontal sinus and cribriform plate, petrous bones,
 #: sphenoid sinus. Signal is piled up in front of them and lost at them.
-_AIR_CELLS_MM = ((0, 52, -26), (-14, 42, -24), (14, 42, -24), (-46, -22, -32), (46, -22, -32))
-_AIR_CELLS_MM += ((0, 8, -28),)
+_AIR_CELLS_MM = (
+    *((0, 52, -26), (-14, 42, -24), (14, 42, -24)),
+    *((-46, -22, -32), (46, -22, -32), (0, 8, -28)),
+)
 
 
 @dataclass(frozen=True)

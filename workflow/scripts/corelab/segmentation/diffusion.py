@@ -58,8 +58,20 @@ def apparent_diffusion(b0: Image, dwi: Image, b_value_s_mm2: float = 1000.0) -> 
     return np.where(there, np.log(ratio) / b_value_s_mm2, 0.0)
 
 
-#: Least DWI z score of tissue with a clearly low ADC beside a large infarct.
-_Z_WITHIN_LARGE = 0.5
+#: Least volume of a core of low ADC that no rule against artefacts drops; less where it is clearer.
+_CORE_ML = 0.3
+#: Least median of ADC deficit plus DWI excess of such a cluster, in spreads of normal tissue.
+_CORE_RESTRICTION = 5.5
+#: Below it a cluster of low ADC is the usual variation of white matter, whatever its volume.
+_FAINT_RESTRICTION = 4.5
+#: Least product of a core's volume and what it has above the variation of normal tissue, mL.
+_CORE_EXCESS_ML = 0.2
+#: Least median DWI excess of such a cluster.
+_CORE_Z = 2.0
+#: Susceptibility moves signal within this distance of the edge of the brain.
+_PILE_UP_MM = 6.0
+#: Least DWI z score of an infarct, however low its ADC.
+_Z_LEAST = 0.5
 #: Mode of the ADC of brain tissue at which the published thresholds hold, mm2/s.
 ADC_TISSUE_MM2_S = 0.80e-3
 
@@ -175,16 +187,19 @@ def local_contrast(
 class DiffusionInfarct(ThresholdSegmenter):
     """Infarct by seed and grow on ADC and DWI; where one is missing on the other alone (flagged).
 
-    Seeds of the first kind have an ADC below ``adc_seed_below_mm2_s`` and a DWI more than
-    ``dwi_z_seed`` spreads above normal tissue; they grow to ``adc_grow_below_mm2_s`` and
-    ``dwi_z_grow``. Seeds of the second kind are bright on DWI against the tissue around them
-    (``dwi_local_z``) without a high ADC: emboli and lacunes whose ADC is averaged with their
-    surroundings, and infarcts whose ADC has become normal again (flagged above 1 mL).
+    The deficit of ADC and the excess of DWI, each in spreads of normal tissue, add up to
+    ``restriction``. Seeds of the first kind have an ADC below ``adc_seed_below_mm2_s`` and more
+    than ``restriction_seed``; they grow to ``adc_grow_below_mm2_s`` and ``restriction_grow``, so
+    that a clearly low ADC makes good a weak DWI and no growth enters tissue of normal ADC.
+    Clusters of the second kind are bright on DWI against the tissue around them (``dwi_local_z``)
+    without a high ADC: emboli and lacunes whose ADC is averaged with their surroundings, and
+    infarcts whose ADC has become normal again (flagged above 1 mL). The two kinds are judged apart.
 
     Where the mode of tissue's ADC is more than 12 % off, the map is divided by what it is off
     before thresholds are applied, and flagged: an ADC from b0 and DWI of different gains is off by
     a common factor. Small clusters near the skull base, at the edge of the ventricles and at the
-    mirrored place are dropped: the signal piles up there.
+    mirrored place are dropped, unless they have a core of clearly low ADC away from the edge of
+    the brain: where the signal piles up, the ADC is about normal or the cluster thin.
 
     Method: two-step thresholds after Woo et al., Korean J Radiol 2019;20:1275; 620e-6 mm2/s after
     Purushotham et al., J Cereb Blood Flow Metab 2015;35:2007.
@@ -290,7 +305,7 @@ class DiffusionInfarct(ThresholdSegmenter):
             low, high = parameters["normal_adc_mm2_s"]
             normal = tissue & (maps["adc"] > low) & (maps["adc"] < high)
             normal = normal if normal.sum() >= 0.1 * tissue.sum() else tissue
-        flat, field = flatten_field(dwi, normal, voxel_size_mm)
+        flat, field = flatten_field(dwi, normal, voxel_size_mm, soft=True)
         quality.update(field.quality)
         flags.update(field.flags)
         smooth = smooth_within(flat, tissue, float(parameters["smooth_mm"]), voxel_size_mm)
@@ -301,6 +316,12 @@ class DiffusionInfarct(ThresholdSegmenter):
             raise NotSegmentable("the DWI is constant over the brain; check the file")
         centre, spread = centre_and_spread(smooth[near])
         maps["z"] = np.where(tissue, (smooth - centre) / spread, 0.0)
+        if "adc" in maps:
+            # A deficit of ADC and an excess of DWI, each in spreads of normal tissue, add up.
+            usual, adc_spread = centre_and_spread(maps["adc"][near])
+            deficit = (usual - maps["adc"]) / max(adc_spread, 1e-9)
+            maps["restriction"] = np.where(tissue, maps["z"] + deficit, 0.0)
+            quality["adc_normal_spread_mm2_s"] = adc_spread
         light = smooth_within(flat, tissue, 0.5 * float(parameters["smooth_mm"]), voxel_size_mm)
         reach = float(parameters["local_reach_mm"])
         maps["local_z"] = local_contrast(light, tissue, spread, reach, voxel_size_mm)
@@ -324,8 +345,11 @@ class DiffusionInfarct(ThresholdSegmenter):
             adc = maps["adc"]
             limit = "adc_seed_below_mm2_s" if alone else "adc_grow_below_mm2_s"
             low = tissue & (adc < parameters[limit])
-            seed = low & (adc < parameters["adc_seed_below_mm2_s"]) & (z > parameters["dwi_z_seed"])
-            allowed = low & (z > parameters["dwi_z_grow"])
+            # Weak DWI (dark tissue, a field) is made good by a clearly low ADC, and the reverse.
+            restriction = maps.get("restriction", 2.0 * z)
+            seed = low & (adc < parameters["adc_seed_below_mm2_s"])
+            seed &= (z > _Z_LEAST) & (restriction > parameters["restriction_seed"])
+            allowed = low & (z > _Z_LEAST) & (restriction > parameters["restriction_grow"])
             bright = tissue & (adc < parameters["bright_adc_below_mm2_s"])
         else:
             seed = tissue & (z > parameters["dwi_only_z_seed"])
@@ -333,26 +357,20 @@ class DiffusionInfarct(ThresholdSegmenter):
             bright = tissue
         seed = keep_clusters(seed, float(parameters["min_seed_ml"]), evidence.voxel_ml)
         mask = grow(seed, allowed)
-        edge = within_edge(mask, z, share)
-        if "adc" in maps:
-            edge &= within_edge(mask, ADC_TISSUE_MM2_S - maps["adc"], share)
-        mask &= seed | edge
-        if "adc" in maps and not alone:
-            # In a large infarct a clearly low ADC counts where the field or T2 hides the signal.
-            large = keep_clusters(mask, float(parameters["artefact_below_ml"]), evidence.voxel_ml)
-            core = low & (adc < parameters["adc_seed_below_mm2_s"]) & (z > _Z_WITHIN_LARGE)
-            mask |= grow(
-                large, core & ndimage.binary_dilation(large, ball(6.0, evidence.voxel_size_mm))
-            )
+        mask &= seed | within_edge(mask, maps.get("restriction", z), share)
         if "adc" in maps and not alone:
             mask |= _mixed_with_fluid(mask, evidence, parameters)
-        if not alone:
-            mask |= _conspicuous(bright, evidence, parameters)
         # Noise leaves pinholes in a lesion; CSF in a sulcus stays out.
         holes = ndimage.binary_closing(mask, ndimage.generate_binary_structure(3, 1)[:, :, 1:2])
         mask |= holes & tissue & (z > 0)
-        mask, quality, flags = _true_clusters(mask, evidence, parameters)
-        return mask, quality, flags
+        parts = [mask]
+        if not alone:
+            # Where the ADC shows a lesion it also shows where it ends; what is bright beside it is
+            # judged by itself, so that no lesion hands an artefact through, and none is dropped
+            # with one.
+            shown = keep_clusters(mask, _CORE_ML, evidence.voxel_ml) if "adc" in maps else ~tissue
+            parts.append(_conspicuous(bright, evidence, parameters) & ~shown)
+        return _true_clusters(parts, evidence, parameters)
 
 
 def _conspicuous(bright: Mask, evidence: Evidence, parameters: Mapping[str, Any]) -> Mask:
@@ -393,6 +411,9 @@ class _Cluster:
     """What one cluster looks like, in the units of the maps."""
 
     volume_ml: float
+    core_ml: float
+    core_depth_mm: float
+    restriction: float
     z: float
     z_peak: float
     local_z: float
@@ -406,14 +427,27 @@ class _Cluster:
     at_ventricle: float
 
     @classmethod
-    def of(cls, inside: Mask, maps: Mapping[str, NDArray[Any]], voxel_ml: float) -> _Cluster:
+    def of(
+        cls,
+        inside: Mask,
+        maps: Mapping[str, NDArray[Any]],
+        evidence: Evidence,
+        parameters: Mapping[str, Any],
+    ) -> _Cluster:
         """Quantiles of the maps over the cluster; without ADC its values are NaN."""
 
         def quantile(name: str, q: float) -> float:
             return float(np.percentile(maps[name][inside], q)) if name in maps else float("nan")
 
+        core = inside & False
+        if "restriction" in maps:
+            core = inside & (maps["adc"] < parameters["adc_seed_below_mm2_s"])
+            core &= maps["restriction"] > parameters["restriction_seed"]
         return cls(
-            volume_ml=float(inside.sum()) * voxel_ml,
+            volume_ml=float(inside.sum()) * evidence.voxel_ml,
+            core_ml=float(core.sum()) * evidence.voxel_ml,
+            core_depth_mm=float(np.median(maps["depth_mm"][core])) if core.any() else 0.0,
+            restriction=quantile("restriction", 50),
             z=quantile("z", 50),
             z_peak=quantile("z", 100),
             local_z=quantile("local_z", 90),
@@ -435,14 +469,25 @@ def _artefact(found: _Cluster, parameters: Mapping[str, Any]) -> str | None:
     a clearly low ADC counts, and at the frontal base no small cluster at all. A large cluster is
     an artefact only where it is faint or, without ADC, at the base of the skull.
     """
+    edge = _PILE_UP_MM if found.at_base > 0.5 else float(parameters["rim_mm"])
+    excess = found.core_ml * (found.restriction - _CORE_RESTRICTION + 0.5)
+    clear = found.restriction > _CORE_RESTRICTION and excess >= _CORE_EXCESS_ML
+    clear &= found.z >= _CORE_Z
+    if clear and found.core_depth_mm >= edge:
+        return None
     local = float(parameters["dwi_local_z"])
     restricted = found.adc < parameters["adc_seed_below_mm2_s"]
+    # Without a low ADC only the other side tells a lesion from tissue that is bright by itself.
+    asymmetry = float(parameters["asymmetry_z"]) * (1.0 if restricted else 2.0)
+    paired = found.mirrored > found.z - asymmetry
     limit = float(parameters["artefact_below_ml"])
     small = found.volume_ml < limit
-    if found.at_base > 0.5 and (small or np.isnan(found.adc)) and found.volume_ml < 2.0 * limit:
-        paired = found.mirrored > found.z - parameters["asymmetry_z"]
-        if not restricted or found.at_frontal_base > 0.5 or paired:
-            return "skull base"
+    at_base = found.at_base > 0.5 and (small or np.isnan(found.adc))
+    doubtful = not restricted or found.at_frontal_base > 0.5 or paired
+    if at_base and doubtful and found.volume_ml < 2.0 * limit:
+        return "skull base"
+    if restricted and found.restriction < _FAINT_RESTRICTION and found.volume_ml < 4.0 * limit:
+        return "faint"
     if not small:
         faint = found.z < parameters["z_peak"] and found.local_z < 0.5 * local
         return "faint" if faint and not restricted and found.volume_ml < 4.0 * limit else None
@@ -459,32 +504,34 @@ def _artefact(found: _Cluster, parameters: Mapping[str, Any]) -> str | None:
     # A cluster at the midline is its own mirror image: no artefact by that. Emboli can lie on both
     # sides, but stand out from the tissue around them.
     apart = found.side_mm > parameters["midline_mm"]
-    twin = found.mirrored > found.z - parameters["asymmetry_z"]
-    return "mirrored" if apart and twin and found.local_z < 1.5 * local else None
+    return "mirrored" if apart and paired and found.local_z < 1.5 * local else None
 
 
 def _true_clusters(
-    mask: Mask, evidence: Evidence, parameters: Mapping[str, Any]
+    masks: Sequence[Mask], evidence: Evidence, parameters: Mapping[str, Any]
 ) -> tuple[Mask, dict[str, Any], dict[str, str]]:
     """Clusters that are no artefact; what was dropped, and what is bright without a low ADC."""
     maps = evidence.maps
     alone = "no_dwi" in evidence.flags
-    labels, sizes = clusters(mask)
-    keep = np.zeros(sizes.size, bool)
+    kept = np.zeros(maps["tissue"].shape, bool)
+    number = dropped = 0
     normal_adc_ml = base_ml = 0.0
-    for n, where in enumerate(ndimage.find_objects(labels), start=1):
-        part = {name: values[where] for name, values in maps.items()}
-        found = _Cluster.of(labels[where] == n, part, evidence.voxel_ml)
-        if alone:
-            keep[n] = found.volume_ml >= parameters["min_cluster_ml"]
-            continue
-        artefact = _artefact(found, parameters)
-        base_ml += found.volume_ml * (artefact == "skull base")
-        if artefact:
-            continue
-        if found.adc_low >= parameters["adc_grow_below_mm2_s"] and found.volume_ml >= 1.0:
-            normal_adc_ml += found.volume_ml
-        keep[n] = True
+    for mask in masks:
+        labels, _ = clusters(mask)
+        for n, where in enumerate(ndimage.find_objects(labels), start=1):
+            inside = labels[where] == n
+            part = {name: values[where] for name, values in maps.items()}
+            found = _Cluster.of(inside, part, evidence, parameters)
+            if alone:
+                artefact = "small" if found.volume_ml < parameters["min_cluster_ml"] else None
+            else:
+                artefact = _artefact(found, parameters)
+            base_ml += found.volume_ml * (artefact == "skull base")
+            number, dropped = number + (artefact is None), dropped + (artefact is not None)
+            if artefact is None:
+                kept[where] |= inside
+                not_low = found.adc_low >= parameters["adc_grow_below_mm2_s"]
+                normal_adc_ml += found.volume_ml * (not_low and found.volume_ml >= 1.0)
     flags = {}
     if normal_adc_ml:
         flags["adc_not_low"] = (
@@ -497,12 +544,12 @@ def _true_clusters(
             "distortion; a small infarct there would be missed"
         )
     quality = {
-        "clusters": int(keep.sum()),
-        "clusters_dropped": int((~keep[1:]).sum()),
+        "clusters": number,
+        "clusters_dropped": dropped,
         "adc_not_low_ml": normal_adc_ml,
         "skull_base_dropped_ml": base_ml,
     }
-    return keep[labels], quality, flags
+    return kept, quality, flags
 
 
 def _beside_ventricles(fluid: Mask, depth: Image, size: tuple[float, float, float]) -> Mask:

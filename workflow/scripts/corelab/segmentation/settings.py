@@ -27,8 +27,8 @@ _INFARCT: dict[str, Any] = {
     "adc_tolerance": 0.12,
     "adc_seed_below_mm2_s": 620e-6,
     "adc_grow_below_mm2_s": 720e-6,
-    "dwi_z_seed": 2.0,
-    "dwi_z_grow": 1.5,
+    "restriction_seed": 5.0,
+    "restriction_grow": 4.0,
     "local_reach_mm": 8.0,
     "dwi_local_z": 6.0,
     "dwi_local_z_grow": 3.0,
@@ -48,6 +48,7 @@ _INFARCT: dict[str, Any] = {
     "limits": {
         "adc_seed_below_mm2_s": [600e-6, 640e-6],
         "adc_grow_below_mm2_s": [670e-6, 770e-6],
+        "restriction_grow": [4.5, 3.0],
         "edge_share": [0.6, 0.2],
         "mixed_adc_below_mm2_s": [850e-6, 1300e-6],
         "mixed_share": [0.75, 0.3],

@@ -120,6 +120,9 @@ _FIELD_BLOCK_MM = 6.0
 _FIELD_ORDER = 2
 #: Each further order has to narrow the histogram by this much (nats of its entropy).
 _FIELD_GAIN_NATS = 0.04
+#: Gains between which a field is taken in proportion where asked for: DWI, whose cerebellum must
+#: not become bright or normal with a lesion of a few mL elsewhere.
+_FIELD_GAIN_SOFT_NATS = (0.01, 0.03)
 #: A multiplicative field of a greater range that explains more of the outliers is refused.
 _FIELD_RANGE_TRUSTED, _FIELD_SHARE_REFUSED = 0.3, 0.5
 
@@ -130,6 +133,7 @@ def fit_field(
     voxel_size_mm: Sequence[float],
     *,
     trusted_range: float = np.inf,
+    soft: bool = False,
 ) -> Field:
     """Smooth additive field: a polynomial of order 0 to 2, fitted to differences of neighbours.
 
@@ -152,6 +156,9 @@ def fit_field(
         Voxel size.
     trusted_range
         A field of a greater range is refused where it explains most of the outliers.
+    soft
+        Use the quadratic field, times a weight that rises from 0 to 1 with the gain in entropy, so
+        that no small change of the image switches the field on or off.
 
     Examples
     --------
@@ -172,14 +179,18 @@ def fit_field(
     target, pairs = means[use], _neighbours(use)
     axes = [2.0 * (places[:, axis] - low[axis]) / span[axis] - 1.0 for axis in range(3)]
     least, best, refused = _entropy(target, target), none, False
-    for order in range(1, _FIELD_ORDER + 1):
+    for order in range(_FIELD_ORDER if soft else 1, _FIELD_ORDER + 1):
         terms = _terms(order)
         matrix = np.stack([axes[0] ** i * axes[1] ** j * axes[2] ** k for i, j, k in terms], -1)
         slope = _slope(matrix, target, pairs)
         field = matrix @ slope
         entropy = _entropy(target - field, target)
-        if entropy > least - _FIELD_GAIN_NATS:
+        low_gain, high_gain = _FIELD_GAIN_SOFT_NATS if soft else (_FIELD_GAIN_NATS,) * 2
+        if entropy > least - low_gain:
             continue
+        if soft:
+            weight = min(1.0, (least - entropy - low_gain) / (high_gain - low_gain))
+            slope, field = weight * slope, weight * field
         extent, share = float(np.ptp(np.percentile(field, [5, 95]))), _explained(field, target)
         if extent > trusted_range and share > _FIELD_SHARE_REFUSED:
             refused = True
@@ -278,7 +289,7 @@ def _explained(field: NDArray[np.float64], target: NDArray[np.float64]) -> float
 
 
 def flatten_field(
-    image: Image, tissue: Mask, voxel_size_mm: Sequence[float]
+    image: Image, tissue: Mask, voxel_size_mm: Sequence[float], *, soft: bool = False
 ) -> tuple[Image, Field]:
     """Divide out a smooth multiplicative field, fitted to the logarithm of normal tissue.
 
@@ -302,7 +313,7 @@ def flatten_field(
     if not use.any():
         return image, Field(np.zeros(image.shape))
     logarithm = np.log(np.where(image > 0, image, 1.0))
-    field = fit_field(logarithm, use, voxel_size_mm, trusted_range=_FIELD_RANGE_TRUSTED)
+    field = fit_field(logarithm, use, voxel_size_mm, trusted_range=_FIELD_RANGE_TRUSTED, soft=soft)
     return image / np.exp(field.values), field
 
 
