@@ -26,7 +26,7 @@ def test_stroke(tmp_path):
         *real_data.infarct_figures(
             results,
             "ADS02",
-            real_data.JUDGE_AGAIN,
+            real_data.USED_AGAIN,
             data / f"stroke/ads_subject02/Subject02_{network}",
         ),
         *real_data.isles_figures(results),

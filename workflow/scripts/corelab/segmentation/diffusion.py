@@ -365,11 +365,9 @@ class DiffusionInfarct(ThresholdSegmenter):
         mask |= holes & tissue & (z > 0)
         parts = [mask]
         if not alone:
-            # Where the ADC shows a lesion it also shows where it ends; what is bright beside it is
-            # judged by itself, so that no lesion hands an artefact through, and none is dropped
-            # with one.
-            shown = keep_clusters(mask, _CORE_ML, evidence.voxel_ml) if "adc" in maps else ~tissue
-            parts.append(_conspicuous(bright, evidence, parameters) & ~shown)
+            # What is bright is judged by itself, so that no lesion hands an artefact through, and
+            # none is dropped with one.
+            parts.append(_conspicuous(bright, evidence, parameters))
         return _true_clusters(parts, evidence, parameters)
 
 
@@ -489,6 +487,9 @@ def _artefact(found: _Cluster, parameters: Mapping[str, Any]) -> str | None:
     if restricted and found.restriction < _FAINT_RESTRICTION and found.volume_ml < 4.0 * limit:
         return "faint"
     if not small:
+        # Cerebellum and brainstem are bright and of lower ADC in health, on both sides alike.
+        if paired and not restricted and found.z < parameters["z_conspicuous"]:
+            return "mirrored"
         faint = found.z < parameters["z_peak"] and found.local_z < 0.5 * local
         return "faint" if faint and not restricted and found.volume_ml < 4.0 * limit else None
     conspicuous = max(found.z_peak, found.local_z) > parameters["z_conspicuous"]
@@ -517,7 +518,9 @@ def _true_clusters(
     number = dropped = 0
     normal_adc_ml = base_ml = 0.0
     for mask in masks:
-        labels, _ = clusters(mask)
+        # Where the ADC shows a lesion it also shows where it ends.
+        shown = keep_clusters(kept, _CORE_ML, evidence.voxel_ml) & ("adc" in maps)
+        labels, _ = clusters(mask & ~shown)
         for n, where in enumerate(ndimage.find_objects(labels), start=1):
             inside = labels[where] == n
             part = {name: values[where] for name, values in maps.items()}
