@@ -35,8 +35,9 @@ demo: env  ## run the demo study: a simulated trial with known truth
 test: env  ## unit, contract, dag, integration and short acceptance tests
 	$(BIN)/python -m pytest -m "not slow"
 
-acceptance: env  ## the longer tests on simulated truth and on real data
-	$(BIN)/python -m pytest -m "slow or acceptance"
+acceptance: env  ## the longer tests on simulated truth and on real data; writes docs/real_data.md
+	$(BIN)/python -m pytest -m "slow or acceptance"; code=$$?; \
+	$(BIN)/python tests/real_data.py; exit $$code
 
 lint: env  ## ruff, snakefmt, snakemake --lint, mypy
 	$(BIN)/ruff check .

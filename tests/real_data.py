@@ -9,7 +9,6 @@ them, which is the last step of ``make acceptance``. The data stay where they ar
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -663,7 +662,8 @@ def _kept() -> Iterator[tuple[str, list[dict[str, Any]]]]:
 
 if __name__ == "__main__":
     found = dict(_kept())
-    if not found:
-        sys.exit("no figures: run the acceptance tests with the real data first")
-    DOCUMENT.write_text(page(found), encoding="utf-8")
-    print(f"{DOCUMENT.relative_to(REPOSITORY)}: {', '.join(found)}")
+    if found:
+        DOCUMENT.write_text(page(found), encoding="utf-8")
+        print(f"{DOCUMENT.relative_to(REPOSITORY)}: {', '.join(found)}")
+    else:
+        print("docs/real_data.md is left as it is: no test on real data has run")
