@@ -9,7 +9,7 @@ from helpers import data_folder
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
 
-def _judged(case, figures):
+def check_figures(case, figures):
     """Keep the figures for the page, then fail with every limit that is broken."""
     real_data.keep(case, figures)
     assert real_data.unmet(figures) == []
@@ -32,23 +32,23 @@ def test_stroke(tmp_path):
         *real_data.isles_figures(results),
         *real_data.ct_figures(results),
     ]
-    _judged("stroke", figures)
+    check_figures("stroke", figures)
 
 
 def test_glioma(tmp_path):
     data = data_folder()
     results = real_data.run(real_data.glioma_study(tmp_path, data))
-    _judged("glioma", real_data.glioma_figures(results, data))
+    check_figures("glioma", real_data.glioma_figures(results, data))
 
 
 def test_head_of_another_template(tmp_path):
     data = data_folder()
-    _judged("colin", real_data.colin_figures(tmp_path, data))
+    check_figures("colin", real_data.colin_figures(tmp_path, data))
 
 
 def test_brain_masks(tmp_path):
-    _judged("brain", real_data.brain_figures(data_folder(), tmp_path))
+    check_figures("brain", real_data.brain_figures(data_folder(), tmp_path))
 
 
 def test_planted_lesions(tmp_path):
-    _judged("recovery", real_data.recovery_figures(tmp_path, data_folder()))
+    check_figures("recovery", real_data.recovery_figures(tmp_path, data_folder()))

@@ -62,7 +62,7 @@ def apparent_diffusion(b0: Image, dwi: Image, b_value_s_mm2: float = 1000.0) -> 
 _CORE_ML = 0.3
 #: Least median of ADC deficit plus DWI excess of such a cluster, in spreads of normal tissue.
 _CORE_RESTRICTION = 5.5
-#: Below it a cluster of low ADC is the usual variation of white matter, whatever its volume.
+#: Below it a cluster of low ADC is the usual variation of white matter, at any volume.
 _FAINT_RESTRICTION = 4.5
 #: Least product of a core's volume and what it has above the variation of normal tissue, mL.
 _CORE_EXCESS_ML = 0.2

@@ -65,7 +65,37 @@ class SegmentationProgram(CommandLine):  # type: ignore[misc]
         return {"mask": str(folder / self.inputs.mask_file)}
 
 
-class ExternalSegmenter:
+class _Entry:
+    """One entry of ``segmentation.external`` and the grid of its images."""
+
+    def __init__(self, backend: Mapping[str, Any], affine: np.ndarray) -> None:
+        self.backend = backend
+        self.affine = affine
+        self.label = str(backend["label"])
+        self.source = f"pipeline:{backend['id']}"
+
+    def _segmentation(
+        self,
+        mask: Mask,
+        voxel_size_mm: Sequence[float],
+        parameters: Mapping[str, Any],
+        quality: Mapping[str, Any],
+    ) -> Segmentation:
+        """The mask as a result; a program gives no limits of its volume."""
+        volume_ml = float(mask.sum()) * float(np.prod(voxel_size_mm)) / 1000.0
+        return Segmentation(
+            label=self.label,
+            source=self.source,
+            mask=mask,
+            volume_ml=volume_ml,
+            volume_low_ml=volume_ml,
+            volume_high_ml=volume_ml,
+            parameters=dict(parameters),
+            quality=dict(quality),
+        )
+
+
+class ExternalSegmenter(_Entry):
     """One entry of ``segmentation.external`` as a :class:`corelab.segmentation.Segmenter`.
 
     Parameters
@@ -77,12 +107,6 @@ class ExternalSegmenter:
     affine
         Voxel to world (RAS) of the images.
     """
-
-    def __init__(self, backend: Mapping[str, Any], affine: np.ndarray) -> None:
-        self.backend = backend
-        self.affine = affine
-        self.label = str(backend["label"])
-        self.source = f"pipeline:{backend['id']}"
 
     def __call__(
         self,
@@ -114,17 +138,7 @@ class ExternalSegmenter:
             (folder / self.backend["output"]).parent.mkdir(parents=True, exist_ok=True)
             self._run(folder, paths)
             mask = self._mask(folder / self.backend["output"], reference)
-        volume_ml = float(mask.sum()) * float(np.prod(voxel)) / 1000.0
-        return Segmentation(
-            label=self.label,
-            source=self.source,
-            mask=mask,
-            volume_ml=volume_ml,
-            volume_low_ml=volume_ml,
-            volume_high_ml=volume_ml,
-            parameters=dict(parameters),
-            quality=record,
-        )
+        return self._segmentation(mask, voxel, parameters, record)
 
     def _record(self) -> dict[str, Any]:
         """What made the mask, before it is made: a missing file stops here."""
@@ -189,7 +203,7 @@ class ExternalSegmenter:
         return np.asarray(found.dataobj) > 0
 
 
-class MeshNetSegmenter:
+class MeshNetSegmenter(_Entry):
     """An entry of ``segmentation.external`` of kind ``meshnet``: a network that is run here.
 
     Parameters
@@ -200,12 +214,6 @@ class MeshNetSegmenter:
     affine
         Voxel to world (RAS) of the image.
     """
-
-    def __init__(self, backend: Mapping[str, Any], affine: np.ndarray) -> None:
-        self.backend = backend
-        self.affine = affine
-        self.label = str(backend["label"])
-        self.source = f"pipeline:{backend['id']}"
 
     def __call__(
         self,
@@ -234,17 +242,8 @@ class MeshNetSegmenter:
             scaling=self.backend.get("scaling"),
             label_values=self.backend.get("label_values"),
         )
-        volume_ml = float(mask.sum()) * float(np.prod(voxel)) / 1000.0
-        return Segmentation(
-            label=self.label,
-            source=self.source,
-            mask=mask,
-            volume_ml=volume_ml,
-            volume_low_ml=volume_ml,
-            volume_high_ml=volume_ml,
-            parameters=dict(parameters),
-            quality={**network.record, "version": self.backend.get("version")},
-        )
+        quality = {**network.record, "version": self.backend.get("version")}
+        return self._segmentation(mask, voxel, parameters, quality)
 
 
 def _write(values: np.ndarray, affine: np.ndarray, path: Path) -> Path:

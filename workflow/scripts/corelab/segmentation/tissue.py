@@ -120,7 +120,7 @@ _FIELD_BLOCK_MM = 6.0
 _FIELD_ORDER = 2
 #: Each further order has to narrow the histogram by this much (nats of its entropy).
 _FIELD_GAIN_NATS = 0.04
-#: Gains between which a field is taken in proportion where asked for: DWI, whose cerebellum must
+#: Gains between which a field is taken in proportion where requested: DWI, whose cerebellum must
 #: not become bright or normal with a lesion of a few mL elsewhere.
 _FIELD_GAIN_SOFT_NATS = (0.01, 0.03)
 #: A multiplicative field of a greater range that explains more of the outliers is refused.
