@@ -227,7 +227,7 @@ def spread_and_floor(
         return None, 0.0
     clipped = np.clip(thinned, low, high) - low
     # Half of Otsu's threshold: dark tissue belongs to the head too.
-    return clipped, 0.5 * float(threshold_otsu(clipped))
+    return clipped, 0.5 * float(threshold_otsu(clipped.ravel()))
 
 
 def _matrix(pose: Array, centre_mm: Array) -> NDArray[np.float64]:
