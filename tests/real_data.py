@@ -610,6 +610,8 @@ The numbers of patients are small: a figure here says that a method holds on tha
 - **Developed on**: settings were chosen with this case in view; its figure is an estimate of the fit.
 - **Judged on**: no setting was chosen on it. A case that an earlier version's tests used is marked.
 - A network's mask is a reference, not the truth.
+- BRATS cases: `z...` as given (z-scored), `p...` the same images with the background at 0.
+- A section is written when its test has run; what is missing here has not been run since.
 - The data are restricted in part: pictures stay on the machine that runs the tests.
 """
 
