@@ -486,7 +486,11 @@ def brain_cases(data: Path) -> list[tuple[str, str, str, Path, Path | None]]:
 
 
 def brain_figures(data: Path, folder: Path) -> list[Figure]:
-    """The classical extractor against supplied masks or MindGrab, by two definitions."""
+    """The classical extractor against supplied masks or MindGrab, by two definitions.
+
+    Outer fluid does not count as brain here (the mask follows the pial surface; sulci and ventricles
+    count), so the limits are those of the second figure.
+    """
     from brain_definitions import without_outer_fluid
 
     from corelab.imaging import load_image, voxel_volume_ml
@@ -511,23 +515,23 @@ def brain_figures(data: Path, folder: Path) -> list[Figure]:
         inner = dice(
             without_outer_fluid(image, kind, mask), without_outer_fluid(image, kind, reference)
         )
-        scores.append(max(whole, inner))
+        scores.append((whole, inner))
         ml = voxel_volume_ml(image)
         figures.append(
             Figure(
                 f"{name}, {kind}",
                 role,
-                "Dice with outer fluid as it is, and without it on both sides",
+                "Dice as given; without outer fluid on both sides",
                 f"{whole:.3f}, {inner:.3f} ({mask.sum() * ml:.0f} mL)",
                 f"{said} ({reference.sum() * ml:.0f} mL)",
-                "at least .92 by one definition",
-                bool(scores[-1] >= 0.92),
+                "at least .92 without outer fluid",
+                bool(inner >= 0.92),
             )
         )
-    mean = float(np.mean(scores))
+    whole, inner = (float(np.mean(part)) for part in zip(*scores, strict=True))
     figures.append(
-        Figure("all", "both", "mean of the better definition", f"{mean:.3f}", "as above",
-               "at least .95", bool(mean >= 0.95))
+        Figure("all", "both", "mean", f"{whole:.3f}; {inner:.3f}", "as above",
+               "at least .95 without outer fluid", bool(inner >= 0.95))
     )  # fmt: skip
     return figures
 
@@ -559,6 +563,11 @@ def recovery_figures(folder: Path, data: Path) -> list[Figure]:
     done = snakemake("--configfile", config, "--config", *given, "--", "recovery")
     assert done.returncode == 0, done.stdout[-6000:]
     table = pd.read_csv(folder / "recovery/quality/recovery.tsv", sep="\t", na_values="n/a")
+    return planted_figures(table)
+
+
+def planted_figures(table: pd.DataFrame) -> list[Figure]:
+    """Figures of the rows of ``quality/recovery.tsv``."""
     good = table[table["status"] == "ok"]
     figures = [
         Figure("all scans", "both", "plantings", f"{len(good)}", "", "at least 200",
