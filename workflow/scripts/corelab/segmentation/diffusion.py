@@ -368,7 +368,21 @@ class DiffusionInfarct(ThresholdSegmenter):
             # What is bright is judged by itself, so that no lesion hands an artefact through, and
             # none is dropped with one.
             parts.append(_conspicuous(bright, evidence, parameters))
-        return _true_clusters(parts, evidence, parameters)
+        kept, quality, flags = _true_clusters(parts, evidence, parameters)
+        if "restriction" in maps and not alone:
+            small = kept & ~keep_clusters(kept, 1.0, evidence.voxel_ml)
+            kept |= _half_lesion(small, allowed, evidence)
+        return kept, quality, flags
+
+
+def _half_lesion(small: Mask, allowed: Mask, evidence: Evidence) -> Mask:
+    """Voxels beside a small infarct that low ADC and DWI allow and that stand out a little.
+
+    Most voxels of an embolus or lacune are half tissue: half of its height leaves them out.
+    """
+    plane = ndimage.generate_binary_structure(3, 1)[:, :, 1:2]
+    ring = ndimage.binary_dilation(small, plane) & allowed & (evidence.maps["local_z"] > 1.0)
+    return ring & (evidence.maps["ventricle"] == 0)
 
 
 def _conspicuous(bright: Mask, evidence: Evidence, parameters: Mapping[str, Any]) -> Mask:
