@@ -27,10 +27,11 @@ DOCUMENT = REPOSITORY / "docs" / "real_data.md"
 DEVELOP = "developed on"
 JUDGE = "judged on"
 #: ADS02 was a test case of earlier versions. Its first result here, 20.6 mL of normal cerebellum, led
-#: to two rules (large symmetric clusters of weak contrast; what is bright is judged by itself), so it is
+#: to three rules (large symmetric clusters of weak contrast; what is bright is judged by itself; voxels
+#: beside a small infarct that are half lesion), so it is
 #: no longer a judge of the infarct. No brain mask was tuned on it.
 JUDGE_AGAIN = "judged on, used before"
-USED_AGAIN = "judged on, then used: two rules were added after its first result (20.6 mL false)"
+USED_AGAIN = "judged on, then used: three rules were added after its first result (20.6 mL false)"
 
 
 @dataclass(frozen=True)
