@@ -303,7 +303,7 @@ def colin_figures(folder: Path, data: Path) -> list[Figure]:
         key=lambda path: int(path.name.split("-")[1].split("_")[0]),
     )
     figures = []
-    for lesion in _colin_lesions(lesions[3::4]):
+    for lesion in _colin_lesions(lesions[3::4], data):
         name = lesion.name.split("_")[0].removeprefix("bwsr")
         made = colin_visit(data, folder / name, lesion)
         rows = [scan("Colin27", kind, path) for kind, path in made.files.items()]
@@ -320,16 +320,38 @@ def colin_figures(folder: Path, data: Path) -> list[Figure]:
         figures += [
             Figure(case, JUDGE, "infarct volume", f"{value:.1f} mL", f"{made.volume_ml:.1f} mL (planted)",
                    "within 10 %", bool(abs(share) <= 0.10), results.words("Colin27", "infarct_volume")),
-            Figure(case, JUDGE, "centre in MNI152", f"{away:.1f} mm away", "landmarks of people",
-                   "within 2.5 mm", bool(away <= 2.5)),
+            Figure(case, JUDGE, "centre in MNI152", f"{away:.1f} mm away",
+                   f"landmarks of people, standard error {made.centre_error_mm:.1f} mm",
+                   *(("within 2.5 mm", bool(away <= 2.5)) if made.centre_error_mm <= _CENTRE_ERROR_MM
+                     else ("", None))),
         ]  # fmt: skip
     return figures
 
 
-def _colin_lesions(judging: Sequence[Path]) -> list[Path]:
-    """Two lesions of the judging quarter: the ones nearest to 15 and 40 mL."""
-    sizes = {path: mask_of(path)[0].sum() / 1000.0 for path in judging}
-    return [min(sizes, key=lambda path: abs(sizes[path] - wanted)) for wanted in (15.0, 40.0)]
+#: Largest standard error of the landmarks' word on a place that can judge a limit of 2.5 mm.
+_CENTRE_ERROR_MM = 1.5
+
+
+def _colin_lesions(judging: Sequence[Path], data: Path) -> list[Path]:
+    """Lesions of the judging quarter nearest to 15 and 40 mL: of all, and of the well-placed ones.
+
+    Well-placed: the landmarks know the place to 1.5 mm. The others have no limit for their centre.
+    """
+    from colin_head import to_template
+
+    sizes, errors = {}, {}
+    for path in judging:
+        inside, _, affine = mask_of(path)
+        sizes[path] = inside.sum() / 1000.0
+        errors[path] = to_template(
+            data, nib.affines.apply_affine(affine, np.argwhere(inside).mean(axis=0))
+        )[1]
+    placed = [path for path in judging if errors[path] <= _CENTRE_ERROR_MM]
+    return [
+        min(among, key=lambda path: abs(sizes[path] - wanted))
+        for among in (placed, judging)
+        for wanted in (15.0, 40.0)
+    ]
 
 
 # --- glioma ------------------------------------------------------------------------------------

