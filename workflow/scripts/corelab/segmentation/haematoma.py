@@ -25,6 +25,7 @@ from corelab.segmentation.segmenter import (
     NotSegmentable,
     Segmentation,
     ThresholdSegmenter,
+    bounding_box,
 )
 from corelab.segmentation.tissue import (
     ball,
@@ -98,6 +99,7 @@ class CtHaematoma(ThresholdSegmenter):
 
     label = "haematoma"
     source = "pipeline"
+    in_plane_mm = 1.0
 
     def __call__(
         self,
@@ -152,7 +154,9 @@ class CtHaematoma(ThresholdSegmenter):
         centre, spread = centre_and_spread(smooth[tissue])
         excess = np.where(usable, smooth - centre, 0.0)
         plane = median_plane(np.clip(smooth, 0, 80), brain, voxel_size_mm, images.get("mni_x"))
-        mirrored, side = brightest_mirrored(excess, usable, plane, voxel_size_mm)
+        # Regional means: the greatest of many noisy voxels is no structure of the other side.
+        region = smooth_within(excess, usable, _REGION_MM, voxel_size_mm)
+        mirrored, side = brightest_mirrored(region, usable, plane, voxel_size_mm)
         quality.update(brain_hu=centre, brain_spread_hu=spread, symmetry=plane.symmetry)
         if "mni_x" not in images:
             flags["no_template_fit"] = (
@@ -163,10 +167,11 @@ class CtHaematoma(ThresholdSegmenter):
         maps = {
             "hu": smooth,
             "z": excess,
+            "region": region,
             "mirrored": mirrored,
             "side_mm": side,
             "tissue": usable,
-            "near_bone": _near_bone(bone, voxel_size_mm),
+            "near_bone": _near_bone(hu, bone, voxel_size_mm),
             "bone_mm": depth_mm(~bone, voxel_size_mm),
             "depth_mm": depth_mm(brain, voxel_size_mm),
             **{name: images[name] for name in COORDINATES if name in images},
@@ -195,25 +200,13 @@ class CtHaematoma(ThresholdSegmenter):
         self, evidence: Evidence, parameters: Mapping[str, Any]
     ) -> tuple[Mask, dict[str, Any], dict[str, str]]:
         """Seed, grow to half-way, drop sheets and artefacts, say if the blood is not dense."""
-        maps, hu, excess = evidence.maps, evidence.maps["hu"], evidence.maps["z"]
-        window = maps["tissue"] & (hu < parameters["hu_below"])
-        lump = float(parameters["sheet_radius_mm"])
-        # A voxel that shares a face with bone may be half bone: it can belong, not begin.
-        seed = window & (hu > parameters["hu_seed_above"]) & ~maps["near_bone"]
-        allowed = window & (hu > parameters["hu_grow_above"])
-        faint = (
-            window
-            & ~maps["near_bone"]
-            & (hu > parameters["faint_hu_above"])
-            & (excess > parameters["faint_excess_hu"])
-            & (excess - maps["mirrored"] > parameters["faint_asymmetry_hu"])
+        maps, hu = evidence.maps, evidence.maps["hu"]
+        seed, mask = evidence.kept(
+            tuple((key, value) for key, value in parameters.items() if key not in _EDGE_ONLY),
+            lambda: _lumps(evidence, parameters),
         )
-        thick = inscribed_radius_mm(faint, evidence.voxel_size_mm) >= parameters["faint_radius_mm"]
-        mask = grow(seed, allowed)
-        mask = _without_sheets(mask, lump, evidence)
-        if thick.any():
-            mask |= grow(thick, window & (hu > parameters["faint_hu_above"] - 3.0))
-        mask &= within_edge(mask, excess, float(parameters["edge_share"])) | seed
+        lump = float(parameters["sheet_radius_mm"])
+        mask = (within_edge(mask, maps["z"], float(parameters["edge_share"])) | seed) & mask
         mask = _without_sheets(mask, lump, evidence)
         plane = ndimage.generate_binary_structure(3, 1)[:, :, 1:2]
         mask |= ndimage.binary_closing(mask, plane) & maps["tissue"]
@@ -223,6 +216,32 @@ class CtHaematoma(ThresholdSegmenter):
         return mask, quality, {**_density_flags(mask, hu, parameters), **_candidate_flag(left_out)}
 
 
+def _lumps(evidence: Evidence, parameters: Mapping[str, Any]) -> tuple[Mask, Mask]:
+    """Seeds, and the dense or faint lumps that grow from them."""
+    maps, hu, excess = evidence.maps, evidence.maps["hu"], evidence.maps["z"]
+    window = maps["tissue"] & (hu < parameters["hu_below"])
+    # A voxel that shares a face with bone may be half bone: it can belong, not begin.
+    seed = window & (hu > parameters["hu_seed_above"]) & ~maps["near_bone"]
+    faint = (
+        window
+        & ~maps["near_bone"]
+        & (hu > parameters["faint_hu_above"])
+        & (excess > parameters["faint_excess_hu"])
+        & (excess - maps["mirrored"] > parameters["faint_asymmetry_hu"])
+    )
+    thick = inscribed_radius_mm(faint, evidence.voxel_size_mm) >= parameters["faint_radius_mm"]
+    mask = grow(seed, window & (hu > parameters["hu_grow_above"]))
+    mask = _without_sheets(mask, float(parameters["sheet_radius_mm"]), evidence)
+    if thick.any():
+        mask |= grow(thick, window & (hu > parameters["faint_hu_above"] - 3.0))
+    return seed, mask
+
+
+#: Parameters that change nothing before the edge is drawn.
+_EDGE_ONLY = ("edge_share", "limits")
+#: Sides are compared by means over this (SD of the Gaussian).
+_REGION_MM = 2.0
+_WHOLE_BONE_HU = 450.0
 #: Blood is even: three times the noise of smoothed voxels.
 _BONY_HU = 10.0
 #: Images that carry the MNI coordinates of every voxel.
@@ -285,14 +304,19 @@ def _calcified(
     )
 
 
-def _near_bone(bone: Mask, voxel_size_mm: tuple[float, float, float]) -> Mask:
-    """Voxels within 2 mm of bone in plane, or with bone in the slice above or below.
+def _near_bone(hu: Image, bone: Mask, voxel_size_mm: tuple[float, float, float]) -> Mask:
+    """Voxels within 2 mm of bone in plane, or beside a slice that is bone there.
 
-    What lies above the last slice is not known: the brain seen there may hold the vertex.
+    Where a slanted inner table has just begun to fill a slice by the few percent that look like
+    blood, it fills the next slice almost wholly (:data:`_WHOLE_BONE_HU`). What lies above the last
+    slice is not known: the brain seen there may hold the vertex.
     """
-    touching = ndimage.binary_dilation(bone, ndimage.generate_binary_structure(3, 1))
-    touching[:, :, [0, -1]] = True
-    return touching | ndimage.binary_dilation(bone, ball(2.0, voxel_size_mm))
+    whole = hu > _WHOLE_BONE_HU
+    near = ndimage.binary_dilation(bone, ball(2.0, voxel_size_mm))
+    near[:, :, 1:] |= whole[:, :, :-1]
+    near[:, :, :-1] |= whole[:, :, 1:]
+    near[:, :, [0, -1]] = True
+    return near
 
 
 def _explained(
@@ -367,7 +391,7 @@ def _no_evidence(
         return max(found, key=lambda name: (int(found[name].sum()), name))
     # A cluster at the midline is its own mirror image: no artefact by that.
     apart = abs(float(np.median(values["side_mm"]))) > parameters["midline_mm"]
-    bright, twin = float(np.median(values["z"])), float(np.median(values["mirrored"]))
+    bright, twin = float(np.median(values["region"])), float(np.median(values["mirrored"]))
     paired = apart and twin > bright - parameters["asymmetry_hu"]
     if paired and volume_ml < parameters["artefact_below_ml"]:
         return "as dense on the other side"
@@ -431,15 +455,15 @@ def _without_sheets(mask: Mask, radius_mm: float, evidence: Evidence) -> Mask:
     core = inscribed >= radius_mm
     if not core.any():
         return np.zeros(mask.shape, bool)
-    reach = np.full(mask.shape, np.inf)
+    kept = np.zeros(mask.shape, bool)
     for k in np.flatnonzero(mask.any((0, 1))):
         # The thick part of the same or a neighbouring slice: the cap of a lump is thin.
-        near = np.asarray(core[:, :, max(0, k - 1) : k + 2].any(2))
+        beside = slice(max(0, k - 1), k + 2)
+        box = bounding_box(mask[:, :, beside].any(2))
+        near = core[(*box, beside)].any(2)
         if near.any():
-            reach[:, :, k] = ndimage.distance_transform_edt(
-                ~near, sampling=evidence.voxel_size_mm[:2]
-            )
-    kept = mask & (reach <= radius_mm + 1.5)
+            away = ndimage.distance_transform_edt(~near, sampling=evidence.voxel_size_mm[:2])
+            kept[(*box, k)] = mask[(*box, k)] & (away <= radius_mm + 1.5)
     # Whatever thin part is left hangs on a lump or goes.
     return grow(core & kept, kept)
 
