@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -90,8 +90,8 @@ class CtHaematoma(ThresholdSegmenter):
     A cluster counts if enough of it (``core_ml``) lies where no structure is dense without blood:
     off the bone's partial volume and, by a fit of the head to MNI, off sinuses, falx, tentorium
     and skull base (:mod:`corelab.segmentation.dural`). From this core it may reach into such
-    places. A cluster without a core is no evidence: it gives 0 mL, is named in the flag
-    ``blood_candidates`` and counts in ``volume_high_ml``.
+    places. A cluster without a core is no evidence: it gives 0 mL and is named in the flag
+    ``blood_candidates``; what of it no structure explains counts in ``volume_high_ml``.
 
     Method: modified thresholding after Bhanu Prakash et al., Int J Comput Assist Radiol Surg
     2012;7:785, with the filters above.
@@ -118,7 +118,7 @@ class CtHaematoma(ThresholdSegmenter):
         if hu is not None and hu.shape == brain.shape and ((hu > 15) & (hu < 55) & brain).any():
             brain = _to_the_bone(images, brain, voxel_size_mm, parameters)
         found = super().__call__(images, brain, voxel_size_mm, parameters)
-        candidates = float(found.quality.get("candidates_left_out_ml", 0.0))
+        candidates = float(found.quality.get("candidates_unexplained_ml", 0.0))
         return replace(found, volume_high_ml=found.volume_high_ml + candidates)
 
     def measure(
@@ -237,11 +237,17 @@ def _lumps(evidence: Evidence, parameters: Mapping[str, Any]) -> tuple[Mask, Mas
     return seed, mask
 
 
+_PAIRED = "as dense on the other side"
 #: Parameters that change nothing before the edge is drawn.
 _EDGE_ONLY = ("edge_share", "limits")
 #: Sides are compared by means over this (SD of the Gaussian).
 _REGION_MM = 2.0
+#: Attenuation of a slice that is bone for the most part.
 _WHOLE_BONE_HU = 450.0
+#: What is below the seeds' density on the whole must be wide, or of this volume.
+_FAINT_ML = 1.0
+#: Half of the widest falx, with what blurs it.
+_FALX_MM = 4.0
 #: Blood is even: three times the noise of smoothed voxels.
 _BONY_HU = 10.0
 #: Images that carry the MNI coordinates of every voxel.
@@ -333,32 +339,52 @@ def _explained(
     # The median plane is known better from the head itself than from the affine fit.
     points[:, 0] = np.where(np.abs(points[:, 0]) < 15.0, maps["side_mm"], points[:, 0])
     slice_mm = evidence.voxel_size_mm[2]
-    return found | explanations(points, maps["bone_mm"], maps["z"], slice_mm, parameters)
+    found |= explanations(points, maps["bone_mm"], maps["z"], slice_mm, parameters)
+    # Axial slices cut the falx across: there it is never wide.
+    found["falx"] &= ~_wide(inside, _FALX_MM, evidence.voxel_size_mm)[inside]
+    return found
+
+
+def _wide(mask: Mask, radius_mm: float, voxel_size_mm: Sequence[float]) -> Mask:
+    """Opening in plane by a disc: the parts that are wider than twice the radius."""
+    middle = inscribed_radius_mm(mask, voxel_size_mm) > radius_mm
+    if not middle.any():
+        return middle
+    x, y, _ = voxel_size_mm
+    return mask & (ndimage.distance_transform_edt(~middle, sampling=(x, y, 1e4)) <= radius_mm)
+
+
+@dataclass(frozen=True)
+class _LeftOut:
+    """Dense, and no evidence of blood: the likeliest structure, mL, and mL that none explains."""
+
+    name: str
+    volume_ml: float
+    unexplained_ml: float
 
 
 def _judged(
     mask: Mask, evidence: Evidence, parameters: Mapping[str, Any]
-) -> tuple[Mask, list[tuple[str, float]]]:
-    """Clusters with a core of their own, and what was left out: structure and mL of each."""
+) -> tuple[Mask, list[_LeftOut]]:
+    """Clusters with a core of their own, and what was left out."""
     labels, _ = clusters(mask)
     kept = np.zeros(mask.shape, bool)
-    left_out: list[tuple[str, float]] = []
+    left_out: list[_LeftOut] = []
     reach = float(parameters["core_reach_mm"])
     x, y, z = evidence.voxel_size_mm
     for n, tight in enumerate(ndimage.find_objects(labels), start=1):
         where = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in tight)
         inside = labels[where] == n
         found = _explained(inside, where, evidence, parameters)
-        core = inside.copy()
-        core[inside] = ~np.any([hit for name, hit in found.items() if name not in SMALL], axis=0)
-        thick = inscribed_radius_mm(core, evidence.voxel_size_mm) >= parameters["core_radius_mm"]
-        # Sinuses, tentorium and a haematoma beside them are one cluster: each core is judged alone.
-        cores, counts = clusters(grow(thick & core, core))
-        reasons = [
-            _no_evidence(cores == k, where, inside, found, evidence, parameters)
-            for k in range(1, counts.size)
-        ]
-        sound = np.isin(cores, [k for k, reason in enumerate(reasons, 1) if reason is None])
+        sound = np.zeros(inside.shape, bool)
+        normal, reasons = sound.copy(), []
+        for core in _cores(inside, where, found, evidence, parameters):
+            reason = _no_evidence(core, where, inside, found, evidence, parameters)
+            if reason is None:
+                sound |= core
+            else:
+                reasons.append(reason)
+                normal |= core & (reason in (_PAIRED, *SMALL))
         rest = inside
         if sound.any():
             # The next slice is always within reach, however thick slices are.
@@ -370,10 +396,38 @@ def _judged(
             rest = inside & ~kept[where]
         rest_ml = float(rest.sum()) * evidence.voxel_ml
         if rest_ml >= parameters["min_cluster_ml"]:
-            known = [reason for reason in reasons if reason]
             likeliest = max(found, key=lambda name: (int(found[name].sum()), name))
-            left_out.append((max(known, key=known.count, default=likeliest), rest_ml))
+            name = max(reasons, key=reasons.count, default=likeliest)
+            anatomy = np.any([hit for key, hit in found.items() if key != "bone"], axis=0)
+            open_ = rest & ~normal
+            open_[inside] &= ~anatomy
+            lump = inscribed_radius_mm(open_, evidence.voxel_size_mm)
+            open_ = grow(lump >= parameters["sheet_radius_mm"], open_)
+            left_out.append(_LeftOut(name, rest_ml, float(open_.sum()) * evidence.voxel_ml))
     return kept, left_out
+
+
+def _cores(
+    inside: Mask,
+    where: tuple[slice, ...],
+    found: Mapping[str, NDArray[np.bool_]],
+    evidence: Evidence,
+    parameters: Mapping[str, Any],
+) -> list[Mask]:
+    """Parts of a cluster that lie where no structure is dense, each to be judged alone.
+
+    Sinuses, tentorium and a haematoma beside them are one cluster, and so are a haematoma and the
+    streak that it lies in: beside each whole part, its dense parts are judged.
+    """
+    free = inside.copy()
+    free[inside] = ~np.any([hit for name, hit in found.items() if name not in SMALL], axis=0)
+    hu = evidence.maps["region"][where] + evidence.quality["brain_hu"]
+    cores = []
+    for part in (free, free & (hu > parameters["hu_seed_above"])):
+        thick = inscribed_radius_mm(part, evidence.voxel_size_mm) >= parameters["core_radius_mm"]
+        labels, counts = clusters(grow(thick & part, part))
+        cores += [labels == k for k in range(1, counts.size)]
+    return cores
 
 
 def _no_evidence(
@@ -387,14 +441,22 @@ def _no_evidence(
     """Why one core of a cluster is no evidence of blood; None if it is."""
     values = {name: values[where][core] for name, values in evidence.maps.items()}
     volume_ml = float(core.sum()) * evidence.voxel_ml
+    likeliest = max(found, key=lambda name: (int(found[name].sum()), name))
     if volume_ml < parameters["core_ml"]:
-        return max(found, key=lambda name: (int(found[name].sum()), name))
-    # A cluster at the midline is its own mirror image: no artefact by that.
-    apart = abs(float(np.median(values["side_mm"]))) > parameters["midline_mm"]
+        return likeliest
     bright, twin = float(np.median(values["region"])), float(np.median(values["mirrored"]))
-    paired = apart and twin > bright - parameters["asymmetry_hu"]
+    radius = float(inscribed_radius_mm(core, evidence.voxel_size_mm).max())
+    wide = radius >= parameters["faint_radius_mm"]
+    faint = bright + evidence.quality["brain_hu"] < parameters["hu_seed_above"]
+    if faint and not wide and volume_ml < _FAINT_ML:
+        return likeliest
+    # A cluster at the midline is its own mirror image: no artefact by that.
+    apart = abs(float(np.median(values["side_mm"]))) > parameters["midline_mm"] + radius
+    # What is faint, wide and yet twice as dense as the other side is no artefact either.
+    least = min(parameters["asymmetry_hu"], bright / 2) if wide else parameters["asymmetry_hu"]
+    paired = apart and twin > bright - least
     if paired and volume_ml < parameters["artefact_below_ml"]:
-        return "as dense on the other side"
+        return _PAIRED
     if "mni_z" in values:
         # Streaks between dense bones reach far into the posterior and middle fossa.
         low = below_base(values["mni_y"], values["mni_z"])
@@ -407,26 +469,29 @@ def _no_evidence(
     return None
 
 
-def _candidates(left_out: Sequence[tuple[str, float]]) -> dict[str, Any]:
+def _candidates(left_out: Sequence[_LeftOut]) -> dict[str, Any]:
     """Figures of the clusters left out, by structure."""
     by: dict[str, float] = {}
-    for name, volume_ml in left_out:
-        by[name] = by.get(name, 0.0) + volume_ml
+    for part in left_out:
+        by[part.name] = by.get(part.name, 0.0) + part.volume_ml
     return {
         "candidates_left_out_ml": float(sum(by.values())),
         "candidates_left_out": {name: round(by[name], 3) for name in sorted(by)},
+        "candidates_unexplained_ml": float(sum(part.unexplained_ml for part in left_out)),
     }
 
 
-def _candidate_flag(left_out: Sequence[tuple[str, float]]) -> dict[str, str]:
+def _candidate_flag(left_out: Sequence[_LeftOut]) -> dict[str, str]:
     if not left_out:
         return {}
-    by = _candidates(left_out)["candidates_left_out"]
+    figures = _candidates(left_out)
+    by, unexplained_ml = figures["candidates_left_out"], figures["candidates_unexplained_ml"]
     parts = ", ".join(f"{name} {volume:.1f} mL" for name, volume in by.items())
     return {
         "blood_candidates": (
             f"{len(left_out)} dense cluster{'s' * (len(left_out) > 1)} not distinguishable from "
-            f"normal structures left out ({parts}); counted in the upper limit only"
+            f"normal structures left out ({parts}); {unexplained_ml:.1f} mL of them, where no such "
+            "structure lies, count in the upper limit"
         )
     }
 
