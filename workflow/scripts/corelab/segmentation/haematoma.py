@@ -164,6 +164,9 @@ class CtHaematoma(ThresholdSegmenter):
                 "their distance to bone and midline alone; have the mask read by a person"
             )
         bone = hu > parameters["bone_above_hu"]
+        low = np.ones(hu.shape, bool)
+        if "mni_z" in images:
+            low = below_base(images["mni_y"], images["mni_z"])
         maps = {
             "hu": smooth,
             "z": excess,
@@ -171,8 +174,9 @@ class CtHaematoma(ThresholdSegmenter):
             "mirrored": mirrored,
             "side_mm": side,
             "tissue": usable,
-            "near_bone": _near_bone(hu, bone, voxel_size_mm),
+            "near_bone": _near_bone(hu, bone, low, voxel_size_mm),
             "bone_mm": depth_mm(~bone, voxel_size_mm),
+            "inwards_mm": depth_mm(~bone, (*voxel_size_mm[:2], 1e4)),
             "depth_mm": depth_mm(brain, voxel_size_mm),
             **{name: images[name] for name in COORDINATES if name in images},
         }
@@ -310,17 +314,18 @@ def _calcified(
     )
 
 
-def _near_bone(hu: Image, bone: Mask, voxel_size_mm: tuple[float, float, float]) -> Mask:
+def _near_bone(hu: Image, bone: Mask, low: Mask, voxel_size_mm: tuple[float, float, float]) -> Mask:
     """Voxels within 2 mm of bone in plane, or beside a slice that is bone there.
 
     Where a slanted inner table has just begun to fill a slice by the few percent that look like
-    blood, it fills the next slice almost wholly (:data:`_WHOLE_BONE_HU`). What lies above the last
-    slice is not known: the brain seen there may hold the vertex.
+    blood, it fills the next slice almost wholly (:data:`_WHOLE_BONE_HU`). The thin plates of the
+    skull base (``low``) fill no slice. What lies above the last slice is not known: the brain seen
+    there may hold the vertex.
     """
-    whole = hu > _WHOLE_BONE_HU
+    beside = (hu > _WHOLE_BONE_HU) | (bone & low)
     near = ndimage.binary_dilation(bone, ball(2.0, voxel_size_mm))
-    near[:, :, 1:] |= whole[:, :, :-1]
-    near[:, :, :-1] |= whole[:, :, 1:]
+    near[:, :, 1:] |= beside[:, :, :-1]
+    near[:, :, :-1] |= beside[:, :, 1:]
     near[:, :, [0, -1]] = True
     return near
 
@@ -340,8 +345,10 @@ def _explained(
     points[:, 0] = np.where(np.abs(points[:, 0]) < 15.0, maps["side_mm"], points[:, 0])
     slice_mm = evidence.voxel_size_mm[2]
     found |= explanations(points, maps["bone_mm"], maps["z"], slice_mm, parameters)
-    # Axial slices cut the falx across: there it is never wide.
-    found["falx"] &= ~_wide(inside, _FALX_MM, evidence.voxel_size_mm)[inside]
+    # Axial slices cut the falx across: there it is never dense and wide.
+    dense = inside.copy()
+    dense[inside] = maps["region"] + evidence.quality["brain_hu"] > parameters["hu_seed_above"]
+    found["falx"] &= ~_wide(dense, _FALX_MM, evidence.voxel_size_mm)[inside]
     return found
 
 
@@ -444,6 +451,9 @@ def _no_evidence(
     likeliest = max(found, key=lambda name: (int(found[name].sum()), name))
     if volume_ml < parameters["core_ml"]:
         return likeliest
+    # The blurred edge of bone is a band along it, however long; blood reaches inwards.
+    if float(np.percentile(values["inwards_mm"], 90)) < parameters["core_extent_mm"]:
+        return "bone"
     bright, twin = float(np.median(values["region"])), float(np.median(values["mirrored"]))
     radius = float(inscribed_radius_mm(core, evidence.voxel_size_mm).max())
     wide = radius >= parameters["faint_radius_mm"]
@@ -451,17 +461,19 @@ def _no_evidence(
     if faint and not wide and volume_ml < _FAINT_ML:
         return likeliest
     # A cluster at the midline is its own mirror image: no artefact by that.
-    apart = abs(float(np.median(values["side_mm"]))) > parameters["midline_mm"] + radius
+    apart = float(np.median(np.abs(values["side_mm"]))) > parameters["midline_mm"] + radius
     # What is faint, wide and yet twice as dense as the other side is no artefact either.
     least = min(parameters["asymmetry_hu"], bright / 2) if wide else parameters["asymmetry_hu"]
     paired = apart and twin > bright - least
-    if paired and volume_ml < parameters["artefact_below_ml"]:
+    if paired and float(np.median(values["inwards_mm"])) < parameters["core_extent_mm"]:
+        return "bone"
+    low = "mni_z" in values and below_base(values["mni_y"], values["mni_z"]).mean() > 0.5
+    # Of normal density on both sides, only the skull base is as large as this.
+    if paired and (low or volume_ml < parameters["artefact_below_ml"]):
         return _PAIRED
-    if "mni_z" in values:
-        # Streaks between dense bones reach far into the posterior and middle fossa.
-        low = below_base(values["mni_y"], values["mni_z"])
-        if low.mean() > 0.5 and float(np.median(values["hu"])) < parameters["faint_flag_hu"]:
-            return "streaks of the skull base"
+    # Streaks between dense bones reach far into the posterior and middle fossa.
+    if low and float(np.median(values["hu"])) < parameters["faint_flag_hu"]:
+        return "streaks of the skull base"
     ours = core[inside]
     small = [name for name in SMALL if name in found and found[name][ours].mean() > 0.7]
     if small and volume_ml < parameters["calcifying_below_ml"]:

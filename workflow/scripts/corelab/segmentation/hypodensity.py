@@ -161,7 +161,18 @@ def region_share(lesion: Mask, atlas: NDArray[Any], labels: Sequence[int]) -> fl
     return float((lesion & region).sum() / region.sum())
 
 
-def _refuse_thick(slice_mm: float, most_mm: float) -> None:
+def refuse_thick(slice_mm: float, most_mm: float) -> None:
+    """Refuse slices above a thickness (mm).
+
+    Raises
+    ------
+    NotSegmentable
+        Where ``slice_mm``, rounded to 0.1 mm, is above ``most_mm``.
+
+    Examples
+    --------
+    >>> refuse_thick(5.04, 5.0)
+    """
     if round(slice_mm, 1) > most_mm:
         raise NotSegmentable(
             f"slices of {slice_mm:.1f} mm are thicker than {most_mm:g} mm: partial volume of sulci "
@@ -241,7 +252,7 @@ class CtHypodensity(ThresholdSegmenter):
         ``images`` may hold ``mni_x``, ``mni_y`` and ``mni_z``; else the head is fitted here.
         """
         if len(voxel_size_mm) == 3:
-            _refuse_thick(float(voxel_size_mm[2]), float(parameters["slice_above_mm"]))
+            refuse_thick(float(voxel_size_mm[2]), float(parameters["slice_above_mm"]))
         images = with_coordinates(images, brain, voxel_size_mm)
         found = super().__call__(images, brain, voxel_size_mm, parameters)
         left, right = found.quality["left_ml"], found.quality["right_ml"]
