@@ -40,7 +40,7 @@ def found_and_truth(participant, place, slice_mm, volume_ml=6.0):
 def test_a_head_without_blood_has_none(participant, slice_mm):
     found, _ = found_and_truth(participant, None, slice_mm)
     assert found.volume_ml == 0.0
-    assert found.volume_high_ml == pytest.approx(found.quality["candidates_left_out_ml"])
+    assert found.volume_high_ml == pytest.approx(found.quality["candidates_unexplained_ml"])
 
 
 @pytest.mark.parametrize(

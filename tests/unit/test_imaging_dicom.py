@@ -202,6 +202,7 @@ def test_slices_that_alternate_are_told_with_what_it_does_to_a_volume(tmp_path):
     (note,) = [note for note in scan["notes"] if note.startswith("slices lie")]
     assert note.startswith("slices lie 8.865 to 9 mm apart; the image has 9 mm throughout")
     assert note.endswith("which makes volumes +0.8 % wrong")
+    assert scan["metadata"]["largest_slice_distance_mm"] == 9.0
 
 
 def test_equal_slices_are_not_told(tmp_path):

@@ -140,6 +140,17 @@ def test_stroke_with_everything(study):
     json.dumps(found, allow_nan=False)
 
 
+@pytest.mark.parametrize("fact", ["slice_thickness_mm", "largest_slice_distance_mm"])
+def test_slices_that_were_acquired_thick_give_no_hypodensity(study, fact):
+    """Uneven slices of 4 and 7 mm are resampled to 4 mm, which makes none of them thin."""
+    folder, prepared = study
+    record = prepared("ncct")
+    record["scans"][0]["metadata"][fact] = 7.4
+    masks = segment_visit(record, folder, disease="stroke")["masks"]
+    [dark] = [entry for entry in masks if entry["source"] == "pipeline:ncct"]
+    assert dark["status"] == "not_computable" and "7.4 mm" in dark["reason"]
+
+
 def test_flair_is_primary_without_dwi_and_chronic_is_taken_out(study):
     folder, prepared = study
     plain = segment_visit(prepared("FLAIR"), folder, disease="stroke")

@@ -332,6 +332,10 @@ def _complete_sidecar(series: Series, converted: Converted, shift_days: int) -> 
             content["AcquisitionDateTime"] = shifted.isoformat()
     content["lossy"] = series.lossy
     content["PixelProof"] = converted.proof
+    # The image that dcm2niix makes of uneven slices has one distance, which may be the least.
+    distances = slice_distances_mm(series)
+    if distances:
+        content["LargestSliceDistance"] = max(distances)
     if not series.files[0].facts.get("contrast"):
         content.setdefault("ContrastPhase", "none")
     times = frame_times_s(series)

@@ -55,6 +55,7 @@ _SIDECAR_KEYS = {
     "FlipAngle": "flip_angle_deg",
     "MagneticFieldStrength": "field_strength_t",
     "SliceThickness": "slice_thickness_mm",
+    "LargestSliceDistance": "largest_slice_distance_mm",
     "KVP": "tube_voltage_kv",
     "DiffusionBValue": "b_value",
     "Manufacturer": "manufacturer",

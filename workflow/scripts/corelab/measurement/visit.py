@@ -396,7 +396,7 @@ def _limit_rows(
         return []
     made = []
     for end, name in (("lower", "volume_low_ml"), ("upper", "volume_high_ml")):
-        left_out = float(quality.get("candidates_left_out_ml") or 0.0) if end == "upper" else 0.0
+        left_out = float(quality.get("candidates_unexplained_ml") or 0.0) if end == "upper" else 0.0
         added = f", and {left_out:.1f} mL that may be normal structures" if left_out else ""
         variant = "-".join([*([str(mask["desc"])] if mask.get("desc") else []), f"{end}-limit"])
         made.append(

@@ -195,7 +195,7 @@ def explanations(
     found = {
         "outside the brain": outer > reach,
         "superior sagittal sinus": (
-            (np.abs(x) < 4.0 + reach) & (bone_mm < 9.0 + reach) & above_falx_edge & (y < 70)
+            (np.abs(x) < 4.0 + sheet) & (bone_mm < 9.0 + sheet) & above_falx_edge & (y < 70)
         ),
         "transverse or sigmoid sinus": (
             (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from corelab.segmentation.segmenter import (
     NotSegmentable,
     Segmentation,
     ThresholdSegmenter,
+    bounding_box,
 )
 from corelab.segmentation.tissue import (
     ball,
@@ -89,8 +90,8 @@ class CtHaematoma(ThresholdSegmenter):
     A cluster counts if enough of it (``core_ml``) lies where no structure is dense without blood:
     off the bone's partial volume and, by a fit of the head to MNI, off sinuses, falx, tentorium
     and skull base (:mod:`corelab.segmentation.dural`). From this core it may reach into such
-    places. A cluster without a core is no evidence: it gives 0 mL, is named in the flag
-    ``blood_candidates`` and counts in ``volume_high_ml``.
+    places. A cluster without a core is no evidence: it gives 0 mL and is named in the flag
+    ``blood_candidates``; what of it no structure explains counts in ``volume_high_ml``.
 
     Method: modified thresholding after Bhanu Prakash et al., Int J Comput Assist Radiol Surg
     2012;7:785, with the filters above.
@@ -98,6 +99,7 @@ class CtHaematoma(ThresholdSegmenter):
 
     label = "haematoma"
     source = "pipeline"
+    in_plane_mm = 1.0
 
     def __call__(
         self,
@@ -116,7 +118,7 @@ class CtHaematoma(ThresholdSegmenter):
         if hu is not None and hu.shape == brain.shape and ((hu > 15) & (hu < 55) & brain).any():
             brain = _to_the_bone(images, brain, voxel_size_mm, parameters)
         found = super().__call__(images, brain, voxel_size_mm, parameters)
-        candidates = float(found.quality.get("candidates_left_out_ml", 0.0))
+        candidates = float(found.quality.get("candidates_unexplained_ml", 0.0))
         return replace(found, volume_high_ml=found.volume_high_ml + candidates)
 
     def measure(
@@ -152,7 +154,9 @@ class CtHaematoma(ThresholdSegmenter):
         centre, spread = centre_and_spread(smooth[tissue])
         excess = np.where(usable, smooth - centre, 0.0)
         plane = median_plane(np.clip(smooth, 0, 80), brain, voxel_size_mm, images.get("mni_x"))
-        mirrored, side = brightest_mirrored(excess, usable, plane, voxel_size_mm)
+        # Regional means: the greatest of many noisy voxels is no structure of the other side.
+        region = smooth_within(excess, usable, _REGION_MM, voxel_size_mm)
+        mirrored, side = brightest_mirrored(region, usable, plane, voxel_size_mm)
         quality.update(brain_hu=centre, brain_spread_hu=spread, symmetry=plane.symmetry)
         if "mni_x" not in images:
             flags["no_template_fit"] = (
@@ -160,14 +164,19 @@ class CtHaematoma(ThresholdSegmenter):
                 "their distance to bone and midline alone; have the mask read by a person"
             )
         bone = hu > parameters["bone_above_hu"]
+        low = np.ones(hu.shape, bool)
+        if "mni_z" in images:
+            low = below_base(images["mni_y"], images["mni_z"])
         maps = {
             "hu": smooth,
             "z": excess,
+            "region": region,
             "mirrored": mirrored,
             "side_mm": side,
             "tissue": usable,
-            "near_bone": _near_bone(bone, voxel_size_mm),
+            "near_bone": _near_bone(hu, bone, low, voxel_size_mm),
             "bone_mm": depth_mm(~bone, voxel_size_mm),
+            "inwards_mm": depth_mm(~bone, (*voxel_size_mm[:2], 1e4)),
             "depth_mm": depth_mm(brain, voxel_size_mm),
             **{name: images[name] for name in COORDINATES if name in images},
         }
@@ -195,25 +204,13 @@ class CtHaematoma(ThresholdSegmenter):
         self, evidence: Evidence, parameters: Mapping[str, Any]
     ) -> tuple[Mask, dict[str, Any], dict[str, str]]:
         """Seed, grow to half-way, drop sheets and artefacts, say if the blood is not dense."""
-        maps, hu, excess = evidence.maps, evidence.maps["hu"], evidence.maps["z"]
-        window = maps["tissue"] & (hu < parameters["hu_below"])
-        lump = float(parameters["sheet_radius_mm"])
-        # A voxel that shares a face with bone may be half bone: it can belong, not begin.
-        seed = window & (hu > parameters["hu_seed_above"]) & ~maps["near_bone"]
-        allowed = window & (hu > parameters["hu_grow_above"])
-        faint = (
-            window
-            & ~maps["near_bone"]
-            & (hu > parameters["faint_hu_above"])
-            & (excess > parameters["faint_excess_hu"])
-            & (excess - maps["mirrored"] > parameters["faint_asymmetry_hu"])
+        maps, hu = evidence.maps, evidence.maps["hu"]
+        seed, mask = evidence.kept(
+            tuple((key, value) for key, value in parameters.items() if key not in _EDGE_ONLY),
+            lambda: _lumps(evidence, parameters),
         )
-        thick = inscribed_radius_mm(faint, evidence.voxel_size_mm) >= parameters["faint_radius_mm"]
-        mask = grow(seed, allowed)
-        mask = _without_sheets(mask, lump, evidence)
-        if thick.any():
-            mask |= grow(thick, window & (hu > parameters["faint_hu_above"] - 3.0))
-        mask &= within_edge(mask, excess, float(parameters["edge_share"])) | seed
+        lump = float(parameters["sheet_radius_mm"])
+        mask = (within_edge(mask, maps["z"], float(parameters["edge_share"])) | seed) & mask
         mask = _without_sheets(mask, lump, evidence)
         plane = ndimage.generate_binary_structure(3, 1)[:, :, 1:2]
         mask |= ndimage.binary_closing(mask, plane) & maps["tissue"]
@@ -223,6 +220,38 @@ class CtHaematoma(ThresholdSegmenter):
         return mask, quality, {**_density_flags(mask, hu, parameters), **_candidate_flag(left_out)}
 
 
+def _lumps(evidence: Evidence, parameters: Mapping[str, Any]) -> tuple[Mask, Mask]:
+    """Seeds, and the dense or faint lumps that grow from them."""
+    maps, hu, excess = evidence.maps, evidence.maps["hu"], evidence.maps["z"]
+    window = maps["tissue"] & (hu < parameters["hu_below"])
+    # A voxel that shares a face with bone may be half bone: it can belong, not begin.
+    seed = window & (hu > parameters["hu_seed_above"]) & ~maps["near_bone"]
+    faint = (
+        window
+        & ~maps["near_bone"]
+        & (hu > parameters["faint_hu_above"])
+        & (excess > parameters["faint_excess_hu"])
+        & (excess - maps["mirrored"] > parameters["faint_asymmetry_hu"])
+    )
+    thick = inscribed_radius_mm(faint, evidence.voxel_size_mm) >= parameters["faint_radius_mm"]
+    mask = grow(seed, window & (hu > parameters["hu_grow_above"]))
+    mask = _without_sheets(mask, float(parameters["sheet_radius_mm"]), evidence)
+    if thick.any():
+        mask |= grow(thick, window & (hu > parameters["faint_hu_above"] - 3.0))
+    return seed, mask
+
+
+_PAIRED = "as dense on the other side"
+#: Parameters that change nothing before the edge is drawn.
+_EDGE_ONLY = ("edge_share", "limits")
+#: Sides are compared by means over this (SD of the Gaussian).
+_REGION_MM = 2.0
+#: Attenuation of a slice that is bone for the most part.
+_WHOLE_BONE_HU = 450.0
+#: What is below the seeds' density on the whole must be wide, or of this volume.
+_FAINT_ML = 1.0
+#: Half of the widest falx, with what blurs it.
+_FALX_MM = 4.0
 #: Blood is even: three times the noise of smoothed voxels.
 _BONY_HU = 10.0
 #: Images that carry the MNI coordinates of every voxel.
@@ -285,14 +314,20 @@ def _calcified(
     )
 
 
-def _near_bone(bone: Mask, voxel_size_mm: tuple[float, float, float]) -> Mask:
-    """Voxels within 2 mm of bone in plane, or with bone in the slice above or below.
+def _near_bone(hu: Image, bone: Mask, low: Mask, voxel_size_mm: tuple[float, float, float]) -> Mask:
+    """Voxels within 2 mm of bone in plane, or beside a slice that is bone there.
 
-    What lies above the last slice is not known: the brain seen there may hold the vertex.
+    Where a slanted inner table has just begun to fill a slice by the few percent that look like
+    blood, it fills the next slice almost wholly (:data:`_WHOLE_BONE_HU`). The thin plates of the
+    skull base (``low``) fill no slice. What lies above the last slice is not known: the brain seen
+    there may hold the vertex.
     """
-    touching = ndimage.binary_dilation(bone, ndimage.generate_binary_structure(3, 1))
-    touching[:, :, [0, -1]] = True
-    return touching | ndimage.binary_dilation(bone, ball(2.0, voxel_size_mm))
+    beside = (hu > _WHOLE_BONE_HU) | (bone & low)
+    near = ndimage.binary_dilation(bone, ball(2.0, voxel_size_mm))
+    near[:, :, 1:] |= beside[:, :, :-1]
+    near[:, :, :-1] |= beside[:, :, 1:]
+    near[:, :, [0, -1]] = True
+    return near
 
 
 def _explained(
@@ -309,32 +344,54 @@ def _explained(
     # The median plane is known better from the head itself than from the affine fit.
     points[:, 0] = np.where(np.abs(points[:, 0]) < 15.0, maps["side_mm"], points[:, 0])
     slice_mm = evidence.voxel_size_mm[2]
-    return found | explanations(points, maps["bone_mm"], maps["z"], slice_mm, parameters)
+    found |= explanations(points, maps["bone_mm"], maps["z"], slice_mm, parameters)
+    # Axial slices cut the falx across: there it is never dense and wide.
+    dense = inside.copy()
+    dense[inside] = maps["region"] + evidence.quality["brain_hu"] > parameters["hu_seed_above"]
+    found["falx"] &= ~_wide(dense, _FALX_MM, evidence.voxel_size_mm)[inside]
+    return found
+
+
+def _wide(mask: Mask, radius_mm: float, voxel_size_mm: Sequence[float]) -> Mask:
+    """Opening in plane by a disc: the parts that are wider than twice the radius."""
+    middle = inscribed_radius_mm(mask, voxel_size_mm) > radius_mm
+    if not middle.any():
+        return middle
+    x, y, _ = voxel_size_mm
+    return mask & (ndimage.distance_transform_edt(~middle, sampling=(x, y, 1e4)) <= radius_mm)
+
+
+@dataclass(frozen=True)
+class _LeftOut:
+    """Dense, and no evidence of blood: the likeliest structure, mL, and mL that none explains."""
+
+    name: str
+    volume_ml: float
+    unexplained_ml: float
 
 
 def _judged(
     mask: Mask, evidence: Evidence, parameters: Mapping[str, Any]
-) -> tuple[Mask, list[tuple[str, float]]]:
-    """Clusters with a core of their own, and what was left out: structure and mL of each."""
+) -> tuple[Mask, list[_LeftOut]]:
+    """Clusters with a core of their own, and what was left out."""
     labels, _ = clusters(mask)
     kept = np.zeros(mask.shape, bool)
-    left_out: list[tuple[str, float]] = []
+    left_out: list[_LeftOut] = []
     reach = float(parameters["core_reach_mm"])
     x, y, z = evidence.voxel_size_mm
     for n, tight in enumerate(ndimage.find_objects(labels), start=1):
         where = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in tight)
         inside = labels[where] == n
         found = _explained(inside, where, evidence, parameters)
-        core = inside.copy()
-        core[inside] = ~np.any([hit for name, hit in found.items() if name not in SMALL], axis=0)
-        thick = inscribed_radius_mm(core, evidence.voxel_size_mm) >= parameters["core_radius_mm"]
-        # Sinuses, tentorium and a haematoma beside them are one cluster: each core is judged alone.
-        cores, counts = clusters(grow(thick & core, core))
-        reasons = [
-            _no_evidence(cores == k, where, inside, found, evidence, parameters)
-            for k in range(1, counts.size)
-        ]
-        sound = np.isin(cores, [k for k, reason in enumerate(reasons, 1) if reason is None])
+        sound = np.zeros(inside.shape, bool)
+        normal, reasons = sound.copy(), []
+        for core in _cores(inside, where, found, evidence, parameters):
+            reason = _no_evidence(core, where, inside, found, evidence, parameters)
+            if reason is None:
+                sound |= core
+            else:
+                reasons.append(reason)
+                normal |= core & (reason in (_PAIRED, *SMALL))
         rest = inside
         if sound.any():
             # The next slice is always within reach, however thick slices are.
@@ -346,10 +403,38 @@ def _judged(
             rest = inside & ~kept[where]
         rest_ml = float(rest.sum()) * evidence.voxel_ml
         if rest_ml >= parameters["min_cluster_ml"]:
-            known = [reason for reason in reasons if reason]
             likeliest = max(found, key=lambda name: (int(found[name].sum()), name))
-            left_out.append((max(known, key=known.count, default=likeliest), rest_ml))
+            name = max(reasons, key=reasons.count, default=likeliest)
+            anatomy = np.any([hit for key, hit in found.items() if key != "bone"], axis=0)
+            open_ = rest & ~normal
+            open_[inside] &= ~anatomy
+            lump = inscribed_radius_mm(open_, evidence.voxel_size_mm)
+            open_ = grow(lump >= parameters["sheet_radius_mm"], open_)
+            left_out.append(_LeftOut(name, rest_ml, float(open_.sum()) * evidence.voxel_ml))
     return kept, left_out
+
+
+def _cores(
+    inside: Mask,
+    where: tuple[slice, ...],
+    found: Mapping[str, NDArray[np.bool_]],
+    evidence: Evidence,
+    parameters: Mapping[str, Any],
+) -> list[Mask]:
+    """Parts of a cluster that lie where no structure is dense, each to be judged alone.
+
+    Sinuses, tentorium and a haematoma beside them are one cluster, and so are a haematoma and the
+    streak that it lies in: beside each whole part, its dense parts are judged.
+    """
+    free = inside.copy()
+    free[inside] = ~np.any([hit for name, hit in found.items() if name not in SMALL], axis=0)
+    hu = evidence.maps["region"][where] + evidence.quality["brain_hu"]
+    cores = []
+    for part in (free, free & (hu > parameters["hu_seed_above"])):
+        thick = inscribed_radius_mm(part, evidence.voxel_size_mm) >= parameters["core_radius_mm"]
+        labels, counts = clusters(grow(thick & part, part))
+        cores += [labels == k for k in range(1, counts.size)]
+    return cores
 
 
 def _no_evidence(
@@ -363,19 +448,32 @@ def _no_evidence(
     """Why one core of a cluster is no evidence of blood; None if it is."""
     values = {name: values[where][core] for name, values in evidence.maps.items()}
     volume_ml = float(core.sum()) * evidence.voxel_ml
+    likeliest = max(found, key=lambda name: (int(found[name].sum()), name))
     if volume_ml < parameters["core_ml"]:
-        return max(found, key=lambda name: (int(found[name].sum()), name))
+        return likeliest
+    # The blurred edge of bone is a band along it, however long; blood reaches inwards.
+    if float(np.percentile(values["inwards_mm"], 90)) < parameters["core_extent_mm"]:
+        return "bone"
+    bright, twin = float(np.median(values["region"])), float(np.median(values["mirrored"]))
+    radius = float(inscribed_radius_mm(core, evidence.voxel_size_mm).max())
+    wide = radius >= parameters["faint_radius_mm"]
+    faint = bright + evidence.quality["brain_hu"] < parameters["hu_seed_above"]
+    if faint and not wide and volume_ml < _FAINT_ML:
+        return likeliest
     # A cluster at the midline is its own mirror image: no artefact by that.
-    apart = abs(float(np.median(values["side_mm"]))) > parameters["midline_mm"]
-    bright, twin = float(np.median(values["z"])), float(np.median(values["mirrored"]))
-    paired = apart and twin > bright - parameters["asymmetry_hu"]
-    if paired and volume_ml < parameters["artefact_below_ml"]:
-        return "as dense on the other side"
-    if "mni_z" in values:
-        # Streaks between dense bones reach far into the posterior and middle fossa.
-        low = below_base(values["mni_y"], values["mni_z"])
-        if low.mean() > 0.5 and float(np.median(values["hu"])) < parameters["faint_flag_hu"]:
-            return "streaks of the skull base"
+    apart = float(np.median(np.abs(values["side_mm"]))) > parameters["midline_mm"] + radius
+    # What is faint, wide and yet twice as dense as the other side is no artefact either.
+    least = min(parameters["asymmetry_hu"], bright / 2) if wide else parameters["asymmetry_hu"]
+    paired = apart and twin > bright - least
+    if paired and float(np.median(values["inwards_mm"])) < parameters["core_extent_mm"]:
+        return "bone"
+    low = "mni_z" in values and below_base(values["mni_y"], values["mni_z"]).mean() > 0.5
+    # Of normal density on both sides, only the skull base is as large as this.
+    if paired and (low or volume_ml < parameters["artefact_below_ml"]):
+        return _PAIRED
+    # Streaks between dense bones reach far into the posterior and middle fossa.
+    if low and float(np.median(values["hu"])) < parameters["faint_flag_hu"]:
+        return "streaks of the skull base"
     ours = core[inside]
     small = [name for name in SMALL if name in found and found[name][ours].mean() > 0.7]
     if small and volume_ml < parameters["calcifying_below_ml"]:
@@ -383,26 +481,29 @@ def _no_evidence(
     return None
 
 
-def _candidates(left_out: Sequence[tuple[str, float]]) -> dict[str, Any]:
+def _candidates(left_out: Sequence[_LeftOut]) -> dict[str, Any]:
     """Figures of the clusters left out, by structure."""
     by: dict[str, float] = {}
-    for name, volume_ml in left_out:
-        by[name] = by.get(name, 0.0) + volume_ml
+    for part in left_out:
+        by[part.name] = by.get(part.name, 0.0) + part.volume_ml
     return {
         "candidates_left_out_ml": float(sum(by.values())),
         "candidates_left_out": {name: round(by[name], 3) for name in sorted(by)},
+        "candidates_unexplained_ml": float(sum(part.unexplained_ml for part in left_out)),
     }
 
 
-def _candidate_flag(left_out: Sequence[tuple[str, float]]) -> dict[str, str]:
+def _candidate_flag(left_out: Sequence[_LeftOut]) -> dict[str, str]:
     if not left_out:
         return {}
-    by = _candidates(left_out)["candidates_left_out"]
+    figures = _candidates(left_out)
+    by, unexplained_ml = figures["candidates_left_out"], figures["candidates_unexplained_ml"]
     parts = ", ".join(f"{name} {volume:.1f} mL" for name, volume in by.items())
     return {
         "blood_candidates": (
             f"{len(left_out)} dense cluster{'s' * (len(left_out) > 1)} not distinguishable from "
-            f"normal structures left out ({parts}); counted in the upper limit only"
+            f"normal structures left out ({parts}); {unexplained_ml:.1f} mL of them, where no such "
+            "structure lies, count in the upper limit"
         )
     }
 
@@ -431,15 +532,15 @@ def _without_sheets(mask: Mask, radius_mm: float, evidence: Evidence) -> Mask:
     core = inscribed >= radius_mm
     if not core.any():
         return np.zeros(mask.shape, bool)
-    reach = np.full(mask.shape, np.inf)
+    kept = np.zeros(mask.shape, bool)
     for k in np.flatnonzero(mask.any((0, 1))):
         # The thick part of the same or a neighbouring slice: the cap of a lump is thin.
-        near = np.asarray(core[:, :, max(0, k - 1) : k + 2].any(2))
+        beside = slice(max(0, k - 1), k + 2)
+        box = bounding_box(mask[:, :, beside].any(2))
+        near = core[(*box, beside)].any(2)
         if near.any():
-            reach[:, :, k] = ndimage.distance_transform_edt(
-                ~near, sampling=evidence.voxel_size_mm[:2]
-            )
-    kept = mask & (reach <= radius_mm + 1.5)
+            away = ndimage.distance_transform_edt(~near, sampling=evidence.voxel_size_mm[:2])
+            kept[(*box, k)] = mask[(*box, k)] & (away <= radius_mm + 1.5)
     # Whatever thin part is left hangs on a lump or goes.
     return grow(core & kept, kept)
 

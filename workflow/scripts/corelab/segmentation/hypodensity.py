@@ -29,6 +29,7 @@ from corelab.segmentation.tissue import (
     inscribed_radius_mm,
     keep_clusters,
     smooth_within,
+    within_edge,
 )
 
 #: HU outside these limits are CSF, fat, calcification or blood, not parenchyma.
@@ -160,7 +161,18 @@ def region_share(lesion: Mask, atlas: NDArray[Any], labels: Sequence[int]) -> fl
     return float((lesion & region).sum() / region.sum())
 
 
-def _refuse_thick(slice_mm: float, most_mm: float) -> None:
+def refuse_thick(slice_mm: float, most_mm: float) -> None:
+    """Refuse slices above a thickness (mm).
+
+    Raises
+    ------
+    NotSegmentable
+        Where ``slice_mm``, rounded to 0.1 mm, is above ``most_mm``.
+
+    Examples
+    --------
+    >>> refuse_thick(5.04, 5.0)
+    """
     if round(slice_mm, 1) > most_mm:
         raise NotSegmentable(
             f"slices of {slice_mm:.1f} mm are thicker than {most_mm:g} mm: partial volume of sulci "
@@ -226,6 +238,7 @@ class CtHypodensity(ThresholdSegmenter):
 
     label = "infarct"
     source = "pipeline:ncct"
+    in_plane_mm = 1.0
 
     def __call__(
         self,
@@ -239,9 +252,16 @@ class CtHypodensity(ThresholdSegmenter):
         ``images`` may hold ``mni_x``, ``mni_y`` and ``mni_z``; else the head is fitted here.
         """
         if len(voxel_size_mm) == 3:
-            _refuse_thick(float(voxel_size_mm[2]), float(parameters["slice_above_mm"]))
+            refuse_thick(float(voxel_size_mm[2]), float(parameters["slice_above_mm"]))
         images = with_coordinates(images, brain, voxel_size_mm)
-        return super().__call__(images, brain, voxel_size_mm, parameters)
+        found = super().__call__(images, brain, voxel_size_mm, parameters)
+        left, right = found.quality["left_ml"], found.quality["right_ml"]
+        if min(left, right) > parameters["both_sides_share"] * max(left, right):
+            raise NotSegmentable(
+                f"each side is darker than the other somewhere ({left:.0f} mL left, {right:.0f} mL "
+                "right): anatomy, tilt or beam hardening beside or instead of ischaemia; use DWI"
+            )
+        return found
 
     def measure(
         self,
@@ -311,10 +331,16 @@ class CtHypodensity(ThresholdSegmenter):
         seed = keep_clusters(seed, float(parameters["min_seed_ml"]), evidence.voxel_ml)
         share = float(parameters["edge_share"])
         mask = grow(seed, maps["tissue"] & (maps["difference"] < -share * limit))
+        # The edge lies half-way to the region's own contrast, which may be far beyond the limit.
+        mask = within_edge(mask, -maps["difference"], share)
         plane = ndimage.generate_binary_structure(3, 1)[:, :, 1:2]
         mask = ndimage.binary_opening(mask, plane, iterations=2)
         mask = keep_clusters(mask, float(parameters["min_cluster_ml"]), evidence.voxel_ml)
-        quality: dict[str, Any] = {"clusters": int(clusters(mask)[1].size - 1)}
+        quality: dict[str, Any] = {
+            "clusters": int(clusters(mask)[1].size - 1),
+            "left_ml": float((mask & (maps["side_mm"] < 0)).sum()) * evidence.voxel_ml,
+            "right_ml": float((mask & (maps["side_mm"] >= 0)).sum()) * evidence.voxel_ml,
+        }
         if mask.any():
             x, y, z, nx, ny, nz, symmetry = maps["mirror_of"]
             midplane = MidPlane((x, y, z), (nx, ny, nz), symmetry)

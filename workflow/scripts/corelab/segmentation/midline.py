@@ -18,6 +18,8 @@ from corelab.segmentation.tissue import MidPlane, centre_and_spread, find_midpla
 #: How far the refined plane may leave the template's: mm, degrees. An affine fit is that good.
 _REACH_MM, _REACH_DEGREES = 5.0, 5.0
 _GRID_MM = 3.0
+#: SD of the Gaussian before sides are compared.
+_SMOOTH_MM = 4.0
 
 
 def template_midplane(mni_x: NDArray[np.floating], voxel_size_mm: Sequence[float]) -> MidPlane:
@@ -102,6 +104,32 @@ def median_plane(
         options={"initial_simplex": corners, "xatol": 0.1, "fatol": 1e-5, "maxiter": 80},
     )
     best = plane(found.x)
-    mirrored = best.reflect(feature, coarse)
-    symmetry = float(np.corrcoef(feature.ravel(), mirrored.ravel())[0, 1])
-    return MidPlane(best.point_mm, best.normal, symmetry)
+    return MidPlane(best.point_mm, best.normal, symmetry_of(feature, best, coarse))
+
+
+def symmetry_of(
+    feature: NDArray[np.floating], plane: MidPlane, voxel_size_mm: Sequence[float]
+) -> float:
+    """Correlation of an image with its mirror image, without noise and without a lesion.
+
+    Noise lowers the correlation of single voxels on the most symmetric head, and so does a lesion:
+    both images are smoothed by :data:`_SMOOTH_MM`, and the tenth of the head whose sides differ
+    most is left out. A plane that is off moves every edge of the head, which is more than that.
+
+    Examples
+    --------
+    >>> random = np.random.default_rng(1)
+    >>> x, y, z = np.meshgrid(*[np.arange(-20, 21)] * 3, indexing="ij")
+    >>> head = 4.0 * (x**2 + y**2 + z**2 < 225) + random.normal(0, 1, x.shape)
+    >>> straight, turned = (MidPlane((p, 60.0, 60.0), (1.0, 0.0, 0.0), 0.0) for p in (60.0, 66.0))
+    >>> found = symmetry_of(head, straight, (3, 3, 3)), symmetry_of(head, turned, (3, 3, 3))
+    >>> found[0] > 0.99 > 0.96 > found[1]
+    True
+    """
+    sigma = [_SMOOTH_MM / edge if edge <= 2.0 * _SMOOTH_MM else 0.0 for edge in voxel_size_mm]
+    own = ndimage.gaussian_filter(np.asarray(feature, np.float32), sigma)
+    other = plane.reflect(own, voxel_size_mm)
+    apart = np.abs(own - other)
+    head = (np.abs(own) > 0.5) | (np.abs(other) > 0.5)
+    used = ~head | (apart <= np.quantile(apart[head], 0.9)) if head.any() else ~head
+    return float(np.corrcoef(own[used], other[used])[0, 1])

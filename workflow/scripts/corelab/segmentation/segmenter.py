@@ -10,12 +10,13 @@ widened by what a surface on voxels leaves open, stand beside the volume itself.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from corelab.study.mask_flags import FLAGS
 
@@ -100,6 +101,13 @@ class Evidence:
     voxel_size_mm: tuple[float, float, float]
     quality: Mapping[str, Any] = field(default_factory=dict)
     flags: Mapping[str, str] = field(default_factory=dict)
+    _kept: dict[Any, Any] = field(default_factory=dict, repr=False)
+
+    def kept(self, key: Any, compute: Callable[[], Any]) -> Any:
+        """What decisions at several limits share, computed once per ``key``."""
+        if key not in self._kept:
+            self._kept[key] = compute()
+        return self._kept[key]
 
     @property
     def voxel_ml(self) -> float:
@@ -129,6 +137,8 @@ class ThresholdSegmenter(ABC):
 
     label = ""
     source = "pipeline"
+    #: In-plane edge (mm) that is fine enough: voxels of half of it and less are averaged first.
+    in_plane_mm = 0.0
 
     @abstractmethod
     def measure(
@@ -163,18 +173,26 @@ class ThresholdSegmenter(ABC):
         voxel = check_grid(images, brain, voxel_size_mm)
         # Nothing outside the brain counts: a whole-head grid costs three times the box around it.
         box = bounding_box(brain, margin=3)
+        # Two fine voxels fit into one that is fine enough; 0.6 is near enough to a half.
+        n = 2 if max(voxel[:2]) <= 0.6 * self.in_plane_mm else 1
         evidence = self.measure(
-            {kind: image[box] for kind, image in images.items()}, brain[box], voxel, parameters
+            {kind: block_means(image[box], n) for kind, image in images.items()},
+            block_means(brain[box], n) >= 0.5,
+            (n * voxel[0], n * voxel[1], voxel[2]),
+            parameters,
         )
         mask, quality, flags = self.decide(evidence, parameters)
         whole = np.zeros(brain.shape, bool)
-        whole[box] = mask
-        volumes = [float(mask.sum()) * evidence.voxel_ml]
+        whole[box] = from_blocks(mask, n, brain[box].shape)
+        volumes = [float(whole.sum()) * float(np.prod(voxel)) / 1000.0]
+        # An edge interpolated to the fine grid moves the volume: the limits move with it.
+        scale = volumes[0] / (float(mask.sum()) * evidence.voxel_ml) if mask.any() else 1.0
         for side in (0, 1):
             shifted = at_limit(parameters, side)
             if shifted is not None:
-                volumes.append(float(self.decide(evidence, shifted)[0].sum()) * evidence.voxel_ml)
-        low, high = widened_limits(volumes, surface_error_ml(mask, voxel))
+                found = float(self.decide(evidence, shifted)[0].sum()) * evidence.voxel_ml
+                volumes.append(scale * found)
+        low, high = widened_limits(volumes, surface_error_ml(mask, evidence.voxel_size_mm))
         flags = {**evidence.flags, **flags}
         return Segmentation(
             label=self.label,
@@ -233,6 +251,40 @@ def bounding_box(mask: Mask, *, margin: int = 0) -> tuple[slice, ...]:
     """
     edges = [(int(where.min()), int(where.max())) for where in np.nonzero(mask)]
     return tuple(slice(max(0, low - margin), high + margin + 1) for low, high in edges)
+
+
+def block_means(image: Image, n: int) -> Image:
+    """Means of n x n voxels in plane; the last block is filled with the edge's values.
+
+    Examples
+    --------
+    >>> block_means(np.arange(6.0).reshape(3, 2, 1), 2).ravel().tolist()
+    [1.5, 4.5]
+    """
+    if n == 1:
+        return image
+    padded = np.pad(image, [(0, -image.shape[0] % n), (0, -image.shape[1] % n), (0, 0)], "edge")
+    x, y, z = padded.shape
+    return padded.reshape(x // n, n, y // n, n, z).mean(axis=(1, 3))
+
+
+def from_blocks(mask: Mask, n: int, shape: tuple[int, ...]) -> Mask:
+    """A mask of n x n blocks on the fine grid, its staircase rounded off.
+
+    Examples
+    --------
+    >>> from_blocks(np.ones((2, 2, 1), bool), 2, (3, 4, 1)).shape
+    (3, 4, 1)
+    """
+    if n == 1:
+        return mask
+    fine = mask.repeat(n, 0).repeat(n, 1)[: shape[0], : shape[1]]
+    if not fine.any():
+        return fine
+    box = bounding_box(fine, margin=2 * n)
+    rounded = np.zeros(shape, bool)
+    rounded[box] = ndimage.gaussian_filter(fine[box].astype(np.float32), [n / 2, n / 2, 0]) > 0.5
+    return rounded
 
 
 def at_limit(parameters: Mapping[str, Any], side: int) -> dict[str, Any] | None:

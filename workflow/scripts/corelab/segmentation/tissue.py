@@ -380,7 +380,14 @@ def inscribed_radius_mm(mask: Mask, voxel_size_mm: Sequence[float]) -> Image:
     """
     out = np.zeros(mask.shape)
     for k in np.flatnonzero(mask.any((0, 1))):
-        out[:, :, k] = ndimage.distance_transform_edt(mask[:, :, k], sampling=voxel_size_mm[:2])
+        # The box of what the slice holds, with its border of background.
+        across, along = mask[:, :, k].any(1).nonzero()[0], mask[:, :, k].any(0).nonzero()[0]
+        box = (
+            slice(max(0, across[0] - 1), across[-1] + 2),
+            slice(max(0, along[0] - 1), along[-1] + 2),
+            k,
+        )
+        out[box] = ndimage.distance_transform_edt(mask[box], sampling=voxel_size_mm[:2])
     return out
 
 
@@ -506,8 +513,8 @@ def within_edge(mask: Mask, score: Image, share: float) -> Mask:
     """
     labels, sizes = clusters(mask)
     limit = np.full(sizes.size, np.inf)
-    for n in range(1, sizes.size):
-        limit[n] = share * float(np.percentile(score[labels == n], 75))
+    for n, where in enumerate(ndimage.find_objects(labels), start=1):
+        limit[n] = share * float(np.percentile(score[where][labels[where] == n], 75))
     return mask & (score > limit[labels])
 
 

@@ -25,7 +25,7 @@ from corelab.segmentation.dural import template_coordinates
 from corelab.segmentation.flair import FlairInfarct
 from corelab.segmentation.glioma import EnhancingTumour, Oedema, necrosis, union_of
 from corelab.segmentation.haematoma import CtHaematoma, GradientEchoHaematoma
-from corelab.segmentation.hypodensity import CtHypodensity
+from corelab.segmentation.hypodensity import CtHypodensity, refuse_thick
 from corelab.segmentation.segmenter import (
     Image,
     Mask,
@@ -284,7 +284,7 @@ def _stroke(visit: _Visit, settings: dict[str, dict[str, Any]]) -> list[_Result]
     if ncct is not None:
         results += [
             _run(visit, CtHaematoma(), ncct, settings["haematoma"], None, _in_template),
-            _run(visit, CtHypodensity(), ncct, settings["infarct_ncct"], "ncct", _in_template),
+            _run(visit, CtHypodensity(), ncct, settings["infarct_ncct"], "ncct", _thin_slices),
         ]
     gre = visit.scan("gre")
     if gre is not None:
@@ -328,6 +328,21 @@ def _in_template(
             found.images[scan["kind"]], np.asarray(reference.affine)
         )[0]
     return replace(found, images={**found.images, **visit.coordinates[scan["scan_id"]]})
+
+
+def _thin_slices(
+    visit: _Visit,
+    scan: Mapping[str, Any],
+    reference: nib.Nifti1Image,
+    parameters: Mapping[str, Any],
+) -> _Inputs:
+    """As :func:`_in_template`, of slices that were acquired thin: resampling makes none thin."""
+    facts = scan.get("metadata") or {}
+    acquired = [facts.get(name) for name in ("slice_thickness_mm", "largest_slice_distance_mm")]
+    for size_mm in acquired:
+        if isinstance(size_mm, (int, float)):
+            refuse_thick(float(size_mm), float(parameters["slice_above_mm"]))
+    return _in_template(visit, scan, reference, parameters)
 
 
 def _together(
