@@ -13,7 +13,7 @@ from workflow_runs import write_study
 from corelab.imaging.nifti import check_header
 from corelab.study import documentation
 from corelab.study.expression import ExpressionError, select
-from corelab.study.findings import errors
+from corelab.study.findings import errors, grouped_lines
 from corelab.study.model import StudyError, load_study
 from corelab.study.naming import bids_label, derivative, from_bids_label, subject_entity
 from corelab.study.preflight import preflight_findings
@@ -165,8 +165,98 @@ def test_volumes_a_thousandfold_are_recognised(tmp_path):
 
 def test_rows_are_numbered_as_in_the_file(tmp_path):
     study = study_of(tmp_path, participants="participant_id|age\n1|70\n2|old")
+    (finding,) = study.findings
+    assert (finding.row, finding.column, finding.value) == (3, "age", "old")
+    assert finding.severity == "warning"  # nothing uses the column
+
+
+def test_a_bad_cell_that_an_analysis_uses_is_an_error(tmp_path):
+    study = study_of(
+        tmp_path,
+        {"cohort_flows": [{"name": "f", "criteria": [{"exclude": "age > 80", "reason": "old"}]}]},
+        participants="participant_id|age\n1|70\n2|old",
+    )
     (finding,) = errors(study.findings)
     assert (finding.row, finding.column, finding.value) == (3, "age", "old")
+
+
+def test_capped_ages_are_ages(tmp_path):
+    study = study_of(tmp_path, participants="participant_id|age\n1|70\n2|89+\n3|89+\n4|>=90")
+    assert study.sound
+    found = {f.value: (f.severity, f.row, f.message) for f in study.findings}
+    assert found == {
+        "89+": ("note", 3, "capped in 2 rows; read as 89"),
+        ">=90": ("note", 5, "capped in 1 row; read as 90"),
+    }
+    assert select("age >= 89", study.sheets["participants"]).tolist() == [False, True, True, True]
+
+
+def test_digits_of_another_script_are_found_wherever_a_number_is_wanted(tmp_path):
+    outcomes = "participant_id|visit|outcome|value\n1|v|mrs|１"
+    (finding,) = errors(
+        study_of(tmp_path, participants="participant_id\n1", outcomes=outcomes).findings
+    )
+    assert (finding.row, finding.value, "write 1" in finding.message) == (2, "１", True)
+
+
+@pytest.mark.parametrize(
+    ("sheets", "column", "value"),
+    [
+        ({"participants": "participant_id|arm\n1|Placebo\n2|placebo"}, "arm", "placebo"),
+        ({"participants": "participant_id|arm\n1|high dose\n2|high\u00a0dose"}, "arm", "high\u00a0dose"),
+        ({"participants": "participant_id|site\n1|A1\n2|Ａ1"}, "site", "Ａ1"),
+        (
+            {
+                "participants": "participant_id\n1",
+                "reads": "participant_id|visit|endpoint|reader|value\n"
+                "1|Day5|infarct_volume|r1|3\n1|day5|infarct_volume|r1|4",
+            },
+            "visit",
+            "day5",
+        ),
+    ],
+)  # fmt: skip
+def test_names_that_look_alike_are_reported(tmp_path, sheets, column, value):
+    found = [f for f in study_of(tmp_path, **sheets).findings if "looks like" in f.message]
+    assert [(f.severity, f.column, f.value) for f in found] == [("warning", column, value)]
+
+
+def test_many_findings_of_one_kind_are_one_line(tmp_path):
+    rows = "\n".join(f"x{n}|v|infarct_volume|r1|3" for n in range(30))
+    study = study_of(
+        tmp_path,
+        participants="participant_id\n1",
+        reads="participant_id|visit|endpoint|reader|value\n" + rows,
+    )
+    assert len(errors(study.findings)) == 30
+    lines = grouped_lines(errors(study.findings))
+    assert len(lines) == 4 and "and 27 more like these" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("analysis", "value"),
+    [
+        ({"type": "comparison", "endpoint": "x", "by": "arm", "covariates": ["nihss"]}, ">21"),
+        ({"type": "ordinal", "outcome": "worst", "by": "arm"}, "dead"),
+        ({"type": "correlation", "endpoint": "x", "exposure": "level"}, "BLQ"),
+    ],
+)
+def test_a_cell_that_a_planned_analysis_needs_as_a_number(tmp_path, analysis, value):
+    sheet = (
+        "participant_id|arm|nihss|worst|level\n1|a|4|1|0.5\n2|b|>21|dead|BLQ\n3|a|9|2|1.5\n"
+        "4|b|7|0|2"
+    )
+    study = study_of(tmp_path, {"analyses": [{"id": "a", **analysis}]}, participants=sheet)
+    (finding,) = [f for f in errors(study.findings) if f.sheet == "participants.tsv"]
+    assert (finding.row, finding.value) == (3, value) and "analysis a needs" in finding.message
+
+
+def test_words_of_yaml_are_named(tmp_path):
+    config = {"grades": {"tici": [False, True]}}
+    with pytest.raises(StudyError) as error:
+        study_of(tmp_path, config, participants="participant_id\n1")
+    assert "YAML reads this word as a truth value" in str(error.value)
+    assert "in quotes" in str(error.value)
 
 
 @pytest.mark.parametrize(

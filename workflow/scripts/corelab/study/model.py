@@ -536,6 +536,7 @@ def load_study(config: Mapping[str, Any]) -> Study:
     if "phantoms" in sheets:
         phantoms = _phantom_rows(sheets["phantoms"], paths["phantoms"], data_dir, simulated)
     names = {k: p.name for k, p in paths.items()}
+    findings = checks.weighed(findings, full, names)
     findings += checks.cross_findings(full, sheets, scans, names)
     findings += checks.phantom_findings(phantoms, names.get("phantoms", "phantoms"))
     if blocks is not None:

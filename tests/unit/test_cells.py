@@ -1,0 +1,58 @@
+"""Codes, words and numbers of the participants sheet, from the sheet to the design matrix."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+
+from corelab.measurement.selection import NotComputable
+from corelab.pharmacodynamics.analysis_set import typed
+from corelab.study.cells import is_numeric, number, numbers
+from corelab.study.expression import select
+
+
+@pytest.mark.parametrize(
+    ("expression", "chosen"),
+    [
+        ('site != "01"', [False, True, True, False]),
+        ('site == "01"', [True, False, False, False]),
+        ('site not in ["01"]', [False, True, True, False]),
+        ('site != 1', [False, True, True, False]),
+        ('stratum == "1"', [True, False, True, False]),
+        ('stratum != "1"', [False, True, False, True]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("read_as_numbers", [False, True])
+def test_quoted_codes_select_the_same_before_and_after_reading(expression, chosen, read_as_numbers):
+    table = pd.DataFrame({"site": ["01", "02", "03", None], "stratum": ["1", "2", "1", "2"]})
+    if read_as_numbers:
+        for column in table:
+            if is_numeric(table[column]):
+                table[column] = numbers(table[column])
+    assert select(expression, table).tolist() == chosen
+
+
+def test_codes_and_words_stay_levels():
+    assert typed(pd.Series(["01", "1", None])).tolist() == ["01", "1", None]
+    assert typed(pd.Series(["none", "aspirin", "NA", "n/a"])).tolist() == [
+        "none", "aspirin", "NA", None,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("slip", [".", "-", ">21", "12,5", "NA", "unknown"])
+def test_one_slip_does_not_make_a_covariate_a_factor(slip):
+    cells = pd.Series(["4", "7", slip, "12", "n/a"], name="nihss")
+    with pytest.raises(NotComputable, match="nihss holds numbers and"):
+        typed(cells)
+    assert typed(cells, categorical=True).notna().sum() == 4
+
+
+def test_one_parser_of_numbers():
+    assert number("89+", capped=True) == 89 and number(" 1e-3 ") == 0.001
+    for wrong in ("１２", "1_0", "0x10", "nan", "inf", "89+", "1.2.3", "", "+", "1e999"):
+        with pytest.raises(ValueError, match="not a"):
+            number(wrong)
+
+
+def test_capped_ages_are_numbers_in_an_analysis():
+    assert typed(pd.Series(["70", "89+", ">89"], name="age")).tolist() == [70.0, 89.0, 89.0]
