@@ -9,6 +9,7 @@ from corelab.measurement.selection import NotComputable
 from corelab.pharmacodynamics.analysis_set import typed
 from corelab.study.cells import is_numeric, number, numbers
 from corelab.study.expression import select
+from corelab.study.units import unify
 
 
 @pytest.mark.parametrize(
@@ -56,3 +57,29 @@ def test_one_parser_of_numbers():
 
 def test_capped_ages_are_numbers_in_an_analysis():
     assert typed(pd.Series(["70", "89+", ">89"], name="age")).tolist() == [70.0, 89.0, 89.0]
+
+
+def units_study(**columns):
+    return {"exposures": pd.DataFrame({"exposure": "auc", **columns}, index=range(2, 5))}
+
+
+def test_convertible_units_of_one_quantity_become_one():
+    sheets = units_study(value=["1.5", "900", "2"], unit=["µg/ml", "ng/mL", "ug/mL"])
+    (note,) = unify(sheets, {"exposures": "e.tsv"})
+    assert (note.severity, note.sheet, note.row) == ("note", "e.tsv", 3)
+    assert sheets["exposures"]["value"].tolist() == ["1.5", "0.9", "2"]
+    assert sheets["exposures"].loc[3, "unit"] == "ug/mL"
+
+
+@pytest.mark.parametrize(
+    ("units", "row"), [(["mg/dL", "mmol/L", "mg/dL"], 3), (["mg/dL", "g/L", None], 4)]
+)
+def test_units_that_cannot_be_joined_are_an_error(units, row):
+    sheets = units_study(value=["1", "2", "3"], unit=units)
+    wrong = [f for f in unify(sheets, {}) if f.severity == "error"]
+    assert [f.row for f in wrong] == [row]
+
+
+def test_one_unit_and_none_beside_it_pass():
+    sheets = units_study(value=["1", "2", "3"], unit=["ng/mL", None, "ng/mL"])
+    assert list(unify(sheets, {})) == []

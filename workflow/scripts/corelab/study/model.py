@@ -25,6 +25,7 @@ from corelab.study.models import model_findings
 from corelab.study.naming import session_entity, subject_entity
 from corelab.study.presets import preset_names, with_preset
 from corelab.study.schema import config_findings, sheet_findings, with_defaults
+from corelab.study.units import unify
 
 #: Kinds from which lesions or perfusion are computed.
 PERFUSION_KINDS = ("ctp", "dsc", "cbf", "cbv", "mtt", "tmax", "ttp")
@@ -536,7 +537,7 @@ def load_study(config: Mapping[str, Any]) -> Study:
     if "phantoms" in sheets:
         phantoms = _phantom_rows(sheets["phantoms"], paths["phantoms"], data_dir, simulated)
     names = {k: p.name for k, p in paths.items()}
-    findings = checks.weighed(findings, full, names)
+    findings = [*checks.weighed(findings, full, names), *unify(sheets, names)]
     findings += checks.cross_findings(full, sheets, scans, names)
     findings += checks.phantom_findings(phantoms, names.get("phantoms", "phantoms"))
     if blocks is not None:
