@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 import yaml
 from helpers import REPOSITORY
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from workflow_runs import write_study
 
@@ -17,7 +17,7 @@ from corelab.study.findings import errors, grouped_lines
 from corelab.study.model import StudyError, load_study
 from corelab.study.naming import bids_label, derivative, from_bids_label, subject_entity
 from corelab.study.preflight import preflight_findings
-from corelab.study.schema import with_defaults
+from corelab.study.schema import repeated_keys, with_defaults
 
 
 def study_of(tmp_path, config=None, **sheets):
@@ -29,6 +29,8 @@ def messages(study):
     return "\n".join(str(finding) for finding in study.findings)
 
 
+# A busy machine is no fault.
+@settings(deadline=None)
 @given(st.text(min_size=1))
 def test_bids_labels_are_reversible_and_harmless(text):
     label = bids_label(text)
@@ -251,6 +253,26 @@ def test_a_cell_that_a_planned_analysis_needs_as_a_number(tmp_path, analysis, va
     assert (finding.row, finding.value) == (3, value) and "analysis a needs" in finding.message
 
 
+@pytest.mark.parametrize("folder", ["data {batch1}", "{a", "b}"])
+def test_braces_in_a_path_are_named(tmp_path, folder):
+    (tmp_path / folder).mkdir()
+    sheet = f"participant_id|visit|kind|path\n1|v|adc|{tmp_path / folder}/a.nii"
+    with pytest.raises(StudyError, match="wildcard") as error:
+        study_of(tmp_path, participants="participant_id\n1", scans=sheet)
+    assert "row 2, column path" in str(error.value)
+    with pytest.raises(StudyError, match="results_dir"):
+        study_of(tmp_path, {"results_dir": folder}, participants="participant_id\n1")
+
+
+def test_a_key_given_twice_is_found_at_any_depth(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "study: {id: a}\nanalyses:\n  - {id: x, type: agreement}\n  - id: y\n    id: z\nstudy: {}\n"
+    )
+    found = {(f.row, f.column) for f in repeated_keys(path)}
+    assert found == {(5, "analyses.1.id"), (6, "study")}
+
+
 def test_words_of_yaml_are_named(tmp_path):
     config = {"grades": {"tici": [False, True]}}
     with pytest.raises(StudyError) as error:
@@ -337,6 +359,8 @@ def test_expressions_allow_comparisons_only(text):
         select(text, table)
 
 
+# A busy machine is no fault.
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_expressions_never_crash(text):
     table = pd.DataFrame({"age": [1.0, None], "arm": ["a", None]})

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ import pandas as pd
 from corelab.provenance.products import MISSING
 from corelab.study import checks
 from corelab.study.columns import RADIOMICS_PREFIX, window_names
-from corelab.study.findings import Finding, errors
+from corelab.study.findings import Finding, errors, grouped_lines
 from corelab.study.models import model_findings
 from corelab.study.naming import session_entity, subject_entity
 from corelab.study.presets import preset_names, with_preset
@@ -92,7 +92,7 @@ class StudyError(ValueError):
 
     def __init__(self, findings: Iterable[Finding]):
         self.findings = list(findings)
-        super().__init__("\n".join(str(finding) for finding in self.findings))
+        super().__init__("\n".join(grouped_lines(self.findings)))
 
 
 def scan_identifier(row: Mapping[str, Any]) -> str:
@@ -537,12 +537,33 @@ def load_study(config: Mapping[str, Any]) -> Study:
     if "phantoms" in sheets:
         phantoms = _phantom_rows(sheets["phantoms"], paths["phantoms"], data_dir, simulated)
     names = {k: p.name for k, p in paths.items()}
+    if braces := list(_braces(full, paths, [*scans, *phantoms], names.get("scans", "scans"))):
+        raise StudyError(braces)
     findings = [*checks.weighed(findings, full, names), *unify(sheets, names)]
     findings += checks.cross_findings(full, sheets, scans, names)
     findings += checks.phantom_findings(phantoms, names.get("phantoms", "phantoms"))
     if blocks is not None:
         full = PartOfConfig(full, blocks)
     return Study(full, sheets, tuple(scans), tuple(findings), paths, tuple(phantoms))
+
+
+def _braces(
+    full: Mapping[str, Any],
+    paths: Mapping[str, Path],
+    rows: Iterable[Mapping[str, Any]],
+    sheet: str,
+) -> Iterator[Finding]:
+    """Paths with braces: the workflow takes {batch1} in a path for a wildcard."""
+    message = "the path has braces, which the workflow takes for a wildcard"
+    remedy = "rename the file or folder without { and }"
+    places = {"results_dir": full["results_dir"], **{f"inputs.{k}": p for k, p in paths.items()}}
+    for key, path in places.items():
+        if "{" in str(path) or "}" in str(path):
+            yield Finding("error", "config", None, key, str(path), message, remedy)
+    for row in rows:
+        path = str(row.get("path") or "")
+        if "{" in path or "}" in path:
+            yield Finding("error", sheet, row["line"], "path", path, message, remedy)
 
 
 def _resolved_inputs(full: dict[str, Any], data_dir: Path | None) -> list[Finding]:
