@@ -273,6 +273,23 @@ def test_a_key_given_twice_is_found_at_any_depth(tmp_path):
     assert found == {(5, "analyses.1.id"), (6, "study")}
 
 
+def test_words_are_read_as_the_config_says(tmp_path):
+    study = study_of(
+        tmp_path,
+        {"recode": {"mrs": {"dead": 6}, "auc": {"BLQ": 0.5}}},
+        participants="participant_id|auc\n1|BLQ\n2|3",
+        outcomes="participant_id|visit|outcome|value\n1|d90|mrs|dead\n2|d90|mrs|2",
+    )
+    assert study.sound
+    assert study.sheets["outcomes"]["value"].tolist() == ["6", "2"]
+    assert study.sheets["participants"]["auc"].tolist() == ["0.5", "3"]
+    notes = [f.message for f in study.findings if "recode" in f.message]
+    assert sorted(notes) == [
+        "1 cells of auc were read as 0.5 (recode)",
+        "1 cells of mrs were read as 6 (recode)",
+    ]
+
+
 def test_words_of_yaml_are_named(tmp_path):
     config = {"grades": {"tici": [False, True]}}
     with pytest.raises(StudyError) as error:

@@ -654,6 +654,7 @@ def config_part(*blocks):
         "phantom",
         "visits",
         "grades",
+        "recode",
         "serial_imaging",
     )
     if "reading" in blocks:

@@ -488,14 +488,37 @@ def _read_checked(
     data_dir: Path | None,
     paths: dict[str, Path],
     findings: list[Finding],
+    recode: Mapping[str, Mapping[str, float]],
 ) -> pd.DataFrame | None:
     """Read a sheet and check it by its schema; path and findings are added to the collections."""
     paths[key] = _input_path(text, data_dir)
     frame, found = read_sheet(paths[key], paths[key].name)
     findings += found
     if frame is not None:
+        findings += _recoded(frame, schema, paths[key].name, recode)
         findings += sheet_findings(frame, schema, paths[key].name)
     return frame
+
+
+def _recoded(
+    frame: pd.DataFrame, schema: str, name: str, recode: Mapping[str, Mapping[str, float]]
+) -> Iterator[Finding]:
+    """Write, in place, the numbers that words stand for (``dead`` is grade 6), with a note each."""
+    naming = {"outcomes": "outcome", "exposures": "exposure"}.get(schema)
+    for quantity, meanings in recode.items():
+        if naming is not None and {naming, "value"} <= set(frame.columns):
+            column, rows = "value", frame[naming] == quantity
+        elif schema in {"participants", "covariates"} and quantity in frame:
+            column, rows = quantity, pd.Series(True, index=frame.index)
+        else:
+            continue
+        for word, value in meanings.items():
+            hit = rows & (frame[column] == word)
+            if hit.any():
+                frame.loc[hit, column] = f"{value:g}"
+                message = f"{int(hit.sum())} cells of {quantity} were read as {value:g} (recode)"
+                line = int(frame.index[hit][0])
+                yield Finding("note", name, line, column, word, message, "nothing to do")
 
 
 def load_study(config: Mapping[str, Any]) -> Study:
@@ -612,18 +635,18 @@ def _read_sheets(
     findings: list[Finding],
 ) -> dict[str, pd.DataFrame]:
     """All sheets that the config names; their paths and findings are added to the collections."""
-    inputs = full["inputs"]
+    inputs, recode = full["inputs"], full["recode"]
     sheets: dict[str, pd.DataFrame] = {}
     given = {name: inputs[name] for name in SHEETS} | {"published": full["published"]}
     for name, text in given.items():
         if text:
-            frame = _read_checked(text, name, name, data_dir, paths, findings)
+            frame = _read_checked(text, name, name, data_dir, paths, findings, recode)
             if frame is not None:
                 sheets[name] = frame
     tables = []
     for number, text in enumerate(inputs["measurements"]):
         key = f"measurements[{number}]"
-        frame = _read_checked(text, "measurements", key, data_dir, paths, findings)
+        frame = _read_checked(text, "measurements", key, data_dir, paths, findings, recode)
         if frame is not None:
             tables.append(frame.assign(_sheet=paths[key].name, _line=frame.index))
     if tables:
@@ -631,7 +654,7 @@ def _read_sheets(
         sheets["measurements"] = joined.where(joined.notna(), None)
     for number, text in enumerate(inputs["covariates"]):
         key = f"covariates[{number}]"
-        frame = _read_checked(text, "covariates", key, data_dir, paths, findings)
+        frame = _read_checked(text, "covariates", key, data_dir, paths, findings, recode)
         if frame is not None and "participants" in sheets:
             sheets["participants"], found = checks.join_covariates(
                 sheets["participants"], frame, paths[key].name

@@ -168,11 +168,12 @@ def config_findings(config: Any, sheet: str = "config") -> list[Finding]:
 
 def _wants_text(error: Any) -> bool:
     """Whether a text was wanted where YAML gave something of its own."""
-    return (
-        error.validator == "type"
-        and error.validator_value == "string"
-        and isinstance(error.instance, (bool, int, float, date))
-    )
+    if error.validator != "type" or not isinstance(error.instance, (bool, int, float, date)):
+        return False
+    wanted = {error.validator_value} if isinstance(error.validator_value, str) else set()
+    wanted = wanted or set(error.validator_value)
+    number = type(error.instance) in (int, float)
+    return "string" in wanted and not (number and "number" in wanted)
 
 
 def _in_yaml_words(error: Any) -> str | None:
