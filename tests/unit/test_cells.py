@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from corelab.measurement.selection import NotComputable
 from corelab.pharmacodynamics.analysis_set import typed
+from corelab.pharmacodynamics.plan_runner import tables_of
+from corelab.provenance.products import write_table
 from corelab.study.cells import is_numeric, number, numbers
+from corelab.study.columns import MEASUREMENTS
 from corelab.study.expression import select
+from corelab.study.model import load_study
 from corelab.study.units import unify
 
 
@@ -83,3 +89,45 @@ def test_units_that_cannot_be_joined_are_an_error(units, row):
 def test_one_unit_and_none_beside_it_pass():
     sheets = units_study(value=["1", "2", "3"], unit=["ng/mL", None, "ng/mL"])
     assert list(unify(sheets, {})) == []
+
+
+CELLS = st.sampled_from(
+    ["01", "1", "10", "007", "none", "NA", "nan", "N/A", "n/a", "yes", "no", "1.0", "1.5", "-3"]
+    + ["1e2", "a b", "Ä", "drug α", "0", "<5"]
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    column=st.sampled_from(["site", "arm", "stratum", "prior"]),
+    cells=st.lists(CELLS, min_size=1, max_size=8),
+    encoding=st.sampled_from(["utf-8", "utf-8-sig"]),
+    end=st.sampled_from(["\n", "\r\n"]),
+)
+def test_preflight_and_analyses_see_the_same_rows_and_levels(
+    tmp_path_factory, column, cells, encoding, end
+):
+    folder = tmp_path_factory.mktemp("sheet")
+    lines = [f"participant_id\t{column}", *(f"0{n}\t{cell}" for n, cell in enumerate(cells))]
+    (folder / "participants.tsv").write_bytes((end.join(lines) + end).encode(encoding))
+    write_table(pd.DataFrame(columns=list(MEASUREMENTS)), folder / "m.tsv", MEASUREMENTS)
+    study = load_study(
+        {"study": {"id": "s"}, "inputs": {"participants": str(folder / "participants.tsv")}}
+    )
+    assert study.sound
+    sheet = study.sheets["participants"].reset_index(drop=True)
+    read = tables_of({}, study, folder / "m.tsv", None).participants
+    assert read["participant_id"].tolist() == [f"0{n}" for n in range(len(cells))]
+    present = [cell for cell in cells if cell != "n/a"]
+    assert read[column].isna().tolist() == [cell == "n/a" for cell in cells]
+    for level in present:
+        for operator in (
+            f'== "{level}"',
+            f'!= "{level}"',
+            f'in ["{level}"]',
+            f'not in ["{level}"]',
+        ):
+            expression = f"{column} {operator}"
+            assert select(expression, sheet).tolist() == select(expression, read).tolist(), cells
+    levels = typed(sheet[column], categorical=True)
+    assert levels.tolist() == [None if cell == "n/a" else cell for cell in cells]
