@@ -7,9 +7,11 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from corelab.imaging import mask_volume_ml, prepare_visit
 from corelab.imaging.brain_quality import brain_rows
+from corelab.measurement.collect import image_findings
 from corelab.provenance.products import file_sha256
 
 AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
@@ -223,9 +225,32 @@ def test_label_values_choose_which_labels_count(tmp_path):
     assert np.asarray(mask.dataobj).sum() == 2 and mask.get_data_dtype() == np.uint8
 
 
-def test_labels_that_are_not_there_are_told(tmp_path):
+def test_absent_labels_give_no_value(tmp_path):
     scan = only(with_mask(tmp_path, lesion(), label_values="3"), "m")
-    assert scan["volume_ml"] == 0 and "no voxel has a label of 3" in " ".join(scan["notes"])
+    assert scan["status"] == "failed" and "no voxel of the label 3; it holds 1" in scan["reason"]
+
+
+def test_an_empty_mask_is_a_true_zero(tmp_path):
+    scan = only(with_mask(tmp_path, np.zeros_like(lesion()), label_values="3"), "m")
+    assert scan["status"] == "ok" and scan["volume_ml"] == 0
+
+
+def test_several_labels_without_a_choice_are_a_warning(tmp_path):
+    labels = lesion()
+    labels[25, 25, 15], labels[25, 25, 16] = 2, 4
+    scan = only(with_mask(tmp_path, labels), "m")
+    assert scan["status"] == "ok" and "the labels 1, 2, 4" in scan["warnings"][0]
+    record = {"participant_id": "1", "visit": "v", "scans": [scan]}
+    assert image_findings([record])["severity"].tolist()[0] == "warning"
+
+
+@pytest.mark.parametrize("highest", [100, 255, 1000])
+def test_probability_maps_of_whole_numbers_are_refused(tmp_path, highest):
+    soft = ndimage.gaussian_filter(lesion().astype(float), 2) * highest
+    kind = np.uint8 if highest < 256 else np.int16
+    scan = only(with_mask(tmp_path, np.rint(soft).astype(kind)), "m")
+    assert scan["status"] == "failed" and "probability map" in scan["reason"]
+    assert "threshold" in scan["remedy"]
 
 
 def test_unreadable_label_values_fail_the_mask(tmp_path):

@@ -452,6 +452,17 @@ def ct(offset=0.0):
     return (head + random.normal(0, 4, SHAPE) + offset).astype(np.float32)
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "top"), [(-100, 200, 255), (0, 80, 80), (0, 80, 255), (-1000, 400, 400)]
+)
+def test_ct_through_a_display_window_is_refused(tmp_path, low, high, top):
+    windowed = (np.clip(ct(), low, high) - low) / (high - low) * top
+    if top == high:
+        windowed = np.clip(ct(), low, high)
+    message = fault(write(tmp_path, np.rint(windowed).astype(np.int16)), kind="ncct")
+    assert "not in Hounsfield units" in message
+
+
 def test_hounsfield_units_pass(tmp_path):
     got = conform(write(tmp_path, ct()), kind="ncct")
     assert got.unit == "HU" and got.notes == ()

@@ -6,18 +6,18 @@ import pandas as pd
 import pytest
 import yaml
 from helpers import REPOSITORY
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from workflow_runs import write_study
 
 from corelab.imaging.nifti import check_header
 from corelab.study import documentation
 from corelab.study.expression import ExpressionError, select
-from corelab.study.findings import errors
+from corelab.study.findings import errors, grouped_lines
 from corelab.study.model import StudyError, load_study
 from corelab.study.naming import bids_label, derivative, from_bids_label, subject_entity
 from corelab.study.preflight import preflight_findings
-from corelab.study.schema import with_defaults
+from corelab.study.schema import repeated_keys, with_defaults
 
 
 def study_of(tmp_path, config=None, **sheets):
@@ -29,6 +29,8 @@ def messages(study):
     return "\n".join(str(finding) for finding in study.findings)
 
 
+# A busy machine is no fault.
+@settings(deadline=None)
 @given(st.text(min_size=1))
 def test_bids_labels_are_reversible_and_harmless(text):
     label = bids_label(text)
@@ -165,8 +167,135 @@ def test_volumes_a_thousandfold_are_recognised(tmp_path):
 
 def test_rows_are_numbered_as_in_the_file(tmp_path):
     study = study_of(tmp_path, participants="participant_id|age\n1|70\n2|old")
+    (finding,) = study.findings
+    assert (finding.row, finding.column, finding.value) == (3, "age", "old")
+    assert finding.severity == "warning"  # nothing uses the column
+
+
+def test_a_bad_cell_that_an_analysis_uses_is_an_error(tmp_path):
+    study = study_of(
+        tmp_path,
+        {"cohort_flows": [{"name": "f", "criteria": [{"exclude": "age > 80", "reason": "old"}]}]},
+        participants="participant_id|age\n1|70\n2|old",
+    )
     (finding,) = errors(study.findings)
     assert (finding.row, finding.column, finding.value) == (3, "age", "old")
+
+
+def test_capped_ages_are_ages(tmp_path):
+    study = study_of(tmp_path, participants="participant_id|age\n1|70\n2|89+\n3|89+\n4|>=90")
+    assert study.sound
+    found = {f.value: (f.severity, f.row, f.message) for f in study.findings}
+    assert found == {
+        "89+": ("note", 3, "capped in 2 rows; read as 89"),
+        ">=90": ("note", 5, "capped in 1 row; read as 90"),
+    }
+    assert select("age >= 89", study.sheets["participants"]).tolist() == [False, True, True, True]
+
+
+def test_digits_of_another_script_are_found_wherever_a_number_is_wanted(tmp_path):
+    outcomes = "participant_id|visit|outcome|value\n1|v|mrs|１"
+    (finding,) = errors(
+        study_of(tmp_path, participants="participant_id\n1", outcomes=outcomes).findings
+    )
+    assert (finding.row, finding.value, "write 1" in finding.message) == (2, "１", True)
+
+
+@pytest.mark.parametrize(
+    ("sheets", "column", "value"),
+    [
+        ({"participants": "participant_id|arm\n1|Placebo\n2|placebo"}, "arm", "placebo"),
+        ({"participants": "participant_id|arm\n1|high dose\n2|high\u00a0dose"}, "arm", "high\u00a0dose"),
+        ({"participants": "participant_id|site\n1|A1\n2|Ａ1"}, "site", "Ａ1"),
+        (
+            {
+                "participants": "participant_id\n1",
+                "reads": "participant_id|visit|endpoint|reader|value\n"
+                "1|Day5|infarct_volume|r1|3\n1|day5|infarct_volume|r1|4",
+            },
+            "visit",
+            "day5",
+        ),
+    ],
+)  # fmt: skip
+def test_names_that_look_alike_are_reported(tmp_path, sheets, column, value):
+    found = [f for f in study_of(tmp_path, **sheets).findings if "looks like" in f.message]
+    assert [(f.severity, f.column, f.value) for f in found] == [("warning", column, value)]
+
+
+def test_many_findings_of_one_kind_are_one_line(tmp_path):
+    rows = "\n".join(f"x{n}|v|infarct_volume|r1|3" for n in range(30))
+    study = study_of(
+        tmp_path,
+        participants="participant_id\n1",
+        reads="participant_id|visit|endpoint|reader|value\n" + rows,
+    )
+    assert len(errors(study.findings)) == 30
+    lines = grouped_lines(errors(study.findings))
+    assert len(lines) == 4 and "and 27 more like these" in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("analysis", "value"),
+    [
+        ({"type": "comparison", "endpoint": "x", "by": "arm", "covariates": ["nihss"]}, ">21"),
+        ({"type": "ordinal", "outcome": "worst", "by": "arm"}, "dead"),
+        ({"type": "correlation", "endpoint": "x", "exposure": "level"}, "BLQ"),
+    ],
+)
+def test_a_cell_that_a_planned_analysis_needs_as_a_number(tmp_path, analysis, value):
+    sheet = (
+        "participant_id|arm|nihss|worst|level\n1|a|4|1|0.5\n2|b|>21|dead|BLQ\n3|a|9|2|1.5\n"
+        "4|b|7|0|2"
+    )
+    study = study_of(tmp_path, {"analyses": [{"id": "a", **analysis}]}, participants=sheet)
+    (finding,) = [f for f in errors(study.findings) if f.sheet == "participants.tsv"]
+    assert (finding.row, finding.value) == (3, value) and "analysis a needs" in finding.message
+
+
+@pytest.mark.parametrize("folder", ["data {batch1}", "{a", "b}"])
+def test_braces_in_a_path_are_named(tmp_path, folder):
+    (tmp_path / folder).mkdir()
+    sheet = f"participant_id|visit|kind|path\n1|v|adc|{tmp_path / folder}/a.nii"
+    with pytest.raises(StudyError, match="wildcard") as error:
+        study_of(tmp_path, participants="participant_id\n1", scans=sheet)
+    assert "row 2, column path" in str(error.value)
+    with pytest.raises(StudyError, match="results_dir"):
+        study_of(tmp_path, {"results_dir": folder}, participants="participant_id\n1")
+
+
+def test_a_key_given_twice_is_found_at_any_depth(tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "study: {id: a}\nanalyses:\n  - {id: x, type: agreement}\n  - id: y\n    id: z\nstudy: {}\n"
+    )
+    found = {(f.row, f.column) for f in repeated_keys(path)}
+    assert found == {(5, "analyses.1.id"), (6, "study")}
+
+
+def test_words_are_read_as_the_config_says(tmp_path):
+    study = study_of(
+        tmp_path,
+        {"recode": {"mrs": {"dead": 6}, "auc": {"BLQ": 0.5}}},
+        participants="participant_id|auc\n1|BLQ\n2|3",
+        outcomes="participant_id|visit|outcome|value\n1|d90|mrs|dead\n2|d90|mrs|2",
+    )
+    assert study.sound
+    assert study.sheets["outcomes"]["value"].tolist() == ["6", "2"]
+    assert study.sheets["participants"]["auc"].tolist() == ["0.5", "3"]
+    notes = [f.message for f in study.findings if "recode" in f.message]
+    assert sorted(notes) == [
+        "1 cells of auc were read as 0.5 (recode)",
+        "1 cells of mrs were read as 6 (recode)",
+    ]
+
+
+def test_words_of_yaml_are_named(tmp_path):
+    config = {"grades": {"tici": [False, True]}}
+    with pytest.raises(StudyError) as error:
+        study_of(tmp_path, config, participants="participant_id\n1")
+    assert "YAML reads this word as a truth value" in str(error.value)
+    assert "in quotes" in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -247,6 +376,8 @@ def test_expressions_allow_comparisons_only(text):
         select(text, table)
 
 
+# A busy machine is no fault.
+@settings(deadline=None)
 @given(st.text(max_size=60))
 def test_expressions_never_crash(text):
     table = pd.DataFrame({"age": [1.0, None], "arm": ["a", None]})

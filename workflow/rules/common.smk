@@ -3,6 +3,7 @@
 import functools
 import hashlib
 import json
+import re
 import sys
 import time
 from dataclasses import asdict
@@ -38,10 +39,11 @@ from corelab.provenance.ledger import (
 from corelab.provenance.planning import quicken
 from corelab.provenance.progress import Progress, closing_lines, expected, scan_failures
 from corelab.study.columns import DRAWN_TYPES, OUTCOME_TYPES
-from corelab.study.findings import errors
+from corelab.study.findings import errors, grouped_lines
 from corelab.study.model import BLOCKS, StudyError, load_study
 from corelab.study.models import configured_models, model_files
 from corelab.study.presets import with_preset
+from corelab.study.schema import repeated_keys
 from corelab.study.naming import session_entity, subject_entity
 from corelab.study.plan_figures import KINDS as FIGURE_KINDS, figure_kinds
 
@@ -51,6 +53,15 @@ quicken()
 if str(config.get("without_failed")).lower() in {"true", "false"}:
     config["without_failed"] = str(config["without_failed"]).lower() == "true"
 
+# `-np` is a dry run as `-n -p` is.
+DRY_RUN = any(
+    word in {"--dry-run", "--dryrun"} or re.fullmatch("-[a-zA-Z]*n[a-zA-Z]*", word)
+    for word in sys.argv
+)
+
+if twice := [key for path in workflow.configfiles for key in repeated_keys(path)]:
+    raise WorkflowError("The config cannot be used:\n" + "\n".join(map(str, twice)))
+
 # The design of a preset lies beneath the config, for the jobs too.
 config.update(with_preset(config))
 try:
@@ -59,8 +70,11 @@ except StudyError as error:
     raise WorkflowError(f"The config cannot be used:\n{error}")
 
 if not STUDY.sound:
-    # A dry run shows them too; a run stops at the preflight, which writes them to a table.
-    logger.error("\n".join(map(str, errors(STUDY.findings))))
+    # A run stops at the preflight, which writes them to a table; a dry run has nothing to plan.
+    lines = "\n".join(grouped_lines(errors(STUDY.findings)))
+    if DRY_RUN:
+        raise WorkflowError(f"{lines}\nThe input has errors: nothing would be computed.")
+    logger.error(lines)
 
 FOLDER = STUDY.folder.as_posix()
 PASSED = f"{FOLDER}/preflight/passed.json"
@@ -640,6 +654,7 @@ def config_part(*blocks):
         "phantom",
         "visits",
         "grades",
+        "recode",
         "serial_imaging",
     )
     if "reading" in blocks:
@@ -902,10 +917,8 @@ def recover():
     set aside, so that the job runs again.
     """
     memory = Path(".snakemake") / "metadata"
-    asked = {"-n", "--dry-run", "--dryrun", "verify", "status", "--unlock"} & set(
-        sys.argv
-    )
-    if asked or not (STUDY.folder / "jobs").is_dir():
+    asked = {"verify", "status", "--unlock"} & set(sys.argv)
+    if DRY_RUN or asked or not (STUDY.folder / "jobs").is_dir():
         return
     ahead = mend_times(STUDY.folder)
     if ahead:

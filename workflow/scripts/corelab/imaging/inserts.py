@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from corelab.imaging.faults import ImageFault
 from corelab.imaging.geometry import resample_to, same_grid, voxel_sizes_mm, voxel_volume_ml
 from corelab.imaging.nifti import conform
+from corelab.imaging.values import chosen_labels
 from corelab.study.checks import VOLUME_UNITS_ML
 
 #: Units of a diffusion coefficient and their factor from mm2/s.
@@ -84,7 +85,8 @@ def _measured(
             f"the insert {row['insert']} has an image and no mask", "fill in the column mask_path"
         )
     mask_image = conform(row["mask_path"], kind="mask-insert").image
-    inside = _chosen(np.asanyarray(mask_image.dataobj), row.get("label_values"))
+    labels, name = np.asanyarray(mask_image.dataobj), Path(row["mask_path"]).name
+    inside = chosen_labels(labels, row.get("label_values"), name, [])
     if inside.sum() < _FEW_VOXELS:
         raise ImageFault(
             f"the mask of the insert {row['insert']} has {int(inside.sum())} voxels, at least "
@@ -134,12 +136,6 @@ def _value_factor(row: Mapping[str, Any]) -> float:
             "write one of " + ", ".join(DIFFUSION_UNITS),
         )
     return DIFFUSION_UNITS[unit]
-
-
-def _chosen(labels: NDArray[Any], label_values: Any) -> NDArray[np.bool_]:
-    if label_values in (None, ""):
-        return np.asarray(labels > 0)
-    return np.isin(labels, [float(part) for part in str(label_values).split(",")])
 
 
 def insert_values(

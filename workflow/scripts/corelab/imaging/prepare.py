@@ -32,6 +32,7 @@ from corelab.imaging.laterality import left_right_rows
 from corelab.imaging.nifti import Conformed, conform, save_image
 from corelab.imaging.quality import image_quality
 from corelab.imaging.sidecars import finite_numbers, read_b_values, read_sidecar
+from corelab.imaging.values import chosen_labels
 from corelab.provenance.products import file_sha256, plain, read_table, write_table
 from corelab.study.naming import DATATYPES, TEMPLATE_SPACE, derivative, mask_path
 
@@ -240,6 +241,7 @@ def _scan(row: Mapping[str, Any], visit: _Visit) -> dict[str, Any]:
         "reason": None,
         "remedy": None,
         "notes": list(row.get("notes") or []),
+        "warnings": [],
         "metadata": {},
         "dicom": row.get("dicom"),
     }
@@ -269,7 +271,10 @@ def _image(row: Mapping[str, Any], entry: dict[str, Any], visit: _Visit) -> None
     entry["metadata"] = _metadata(row, conformed, entry["notes"])
     image = conformed.image
     if entry["label"] is not None:
-        image = _selected(image, row.get("label_values"), entry["notes"])
+        name = Path(row["path"]).name
+        labels = np.asanyarray(image.dataobj)
+        chosen = chosen_labels(labels, row.get("label_values"), name, entry["warnings"])
+        image = nib.Nifti1Image(chosen.astype(np.uint8), image.affine)
     grid = visit.grid_of(image, "mni" if in_template else "g")
     entry["grid"] = grid
     entry["shape"] = [int(size) for size in image.shape]
@@ -331,26 +336,6 @@ def _storage_type(image: Any) -> Any:
         return np.uint8
     whole = voxels.min() >= -32768 and voxels.max() <= 32767
     return np.int16 if whole and np.array_equal(np.rint(voxels), voxels) else np.float32
-
-
-def _selected(image: Any, label_values: Any, notes: list[str]) -> nib.Nifti1Image:
-    """Binary mask of the labels that count; all that are not zero where none are named."""
-    voxels = np.asanyarray(image.dataobj)
-    if label_values in (None, ""):
-        chosen = voxels != 0
-    else:
-        try:
-            wanted = [float(part) for part in str(label_values).split(",")]
-        except ValueError:
-            raise ImageFault(
-                f"label_values is {label_values!r}: it names the labels that count, as in 1,2,4",
-                "correct the column label_values in the scans sheet",
-            ) from None
-        chosen = np.isin(voxels, wanted)
-        if voxels.any() and not chosen.any():
-            there = sorted(int(value) for value in np.unique(voxels) if value)[:8]
-            notes.append(f"no voxel has a label of {label_values}; the mask holds {there}")
-    return nib.Nifti1Image(chosen.astype(np.uint8), image.affine)
 
 
 def _kind_of_grid(scans: Iterable[Mapping[str, Any]], grid: str) -> str | None:

@@ -37,6 +37,9 @@ MAX_NONFINITE_SHARE = 0.001
 MAX_VALUE = 1e18
 #: Median of a head on CT (brain, scalp, bone; air left out) in HU.
 CT_PLAUSIBLE_MEDIAN_HU = (-50.0, 150.0)
+#: A CT that ends below this, with many voxels at its end, went through a display window.
+WINDOW_BELOW_HU = 600.0
+_CEILING_SHARE = 1e-3
 #: Values below air are padding of the reconstruction circle.
 AIR_HU = -1024.0
 #: Kinds whose intensities are compared with the darkest tissue: 0 has to mean no signal.
@@ -48,6 +51,10 @@ SHIFTED = "negative intensities inside the head"
 #: A label may be off a whole number by this much, plus a relative part for float32 scaling.
 LABEL_TOLERANCE = 1e-3
 _LABEL_RELATIVE = 2e-5
+
+
+#: More labels than this in one mask, none of them named, are a probability map or an atlas.
+MANY_LABELS = 12
 
 
 def checked(
@@ -107,6 +114,76 @@ def checked(
     if kind in _FROM_ZERO and lowest < 0:
         finite = _from_zero(finite, notes)
     return finite, UNITS.get(kind or "", "a.u.")
+
+
+def chosen_labels(
+    labels: NDArray[Any], label_values: object, name: str, warnings: list[str]
+) -> NDArray[np.bool_]:
+    """Voxels of a mask that count: those of the named labels, or all that are not 0.
+
+    Parameters
+    ----------
+    labels
+        Whole numbers, as :func:`checked` gives them.
+    label_values
+        Labels that count, as ``1,2,4``; None or empty where the mask has no other.
+    name
+        File name for messages.
+    warnings
+        List to which warnings are appended: several labels of which none is named, a named label
+        that is absent beside one that is present.
+
+    Raises
+    ------
+    ImageFault
+        If ``label_values`` is no list of numbers, if the mask has labels and none of those that
+        are named, or if it is a probability map stored as whole numbers.
+
+    Examples
+    --------
+    >>> warnings = []
+    >>> chosen_labels(np.array([0, 1, 2, 4]), "1,4", "m.nii", warnings).tolist(), warnings
+    ([False, True, False, True], [])
+    >>> int(chosen_labels(np.array([0, 1, 2, 4]), None, "m.nii", warnings).sum())
+    3
+    >>> warnings[0].split(";")[0]
+    'm.nii holds the labels 1, 2, 4, which count as one lesion'
+    """
+    present = np.unique(labels)
+    present = present[present != 0]
+    if label_values in (None, ""):
+        if present.size > MANY_LABELS:
+            raise ImageFault(
+                f"{name} holds {present.size} different values up to {present.max():g} and no "
+                "label_values say which count: that is a probability map or a parcellation",
+                "threshold a probability map first; name the labels of a parcellation that count "
+                "in the column label_values",
+            )
+        if present.size > 1:
+            listed = ", ".join(f"{value:g}" for value in present)
+            warnings.append(
+                f"{name} holds the labels {listed}, which count as one lesion; name those that "
+                "count in the column label_values"
+            )
+        return np.asarray(labels != 0)
+    try:
+        wanted = [float(part) for part in str(label_values).split(",")]
+    except ValueError:
+        raise ImageFault(
+            f"label_values is {label_values!r}: it names the labels that count, as in 1,2,4",
+            "correct the column label_values in the scans sheet",
+        ) from None
+    absent = [value for value in wanted if value not in present]
+    if present.size and absent:
+        held = ", ".join(f"{value:g}" for value in present[:8])
+        named = ", ".join(f"{value:g}" for value in absent)
+        message = f"{name} has no voxel of the label {named}; it holds {held}"
+        if len(absent) == len(wanted):
+            raise ImageFault(
+                message, "correct the column label_values; write a mask of zeros if none is there"
+            )
+        warnings.append(message)
+    return np.isin(labels, wanted)
 
 
 def _labels(voxels: NDArray[Any], name: str, notes: list[str]) -> NDArray[np.float32]:
@@ -297,7 +374,24 @@ def _hounsfield(
                 message, "convert it again with rescale slope and intercept applied (dcm2niix)"
             )
         notes.append(message + "; only changes over time are used")
+    elif kind == "ncct" and (ceiling := _window_ceiling(volume)) is not None:
+        raise ImageFault(
+            f"{name} is not in Hounsfield units: {ceiling:.1%} of its voxels hold its greatest "
+            f"value, {float(volume.max()):g}, where bone has 300 to 2000 HU; it was exported "
+            "through a display window",
+            "export the original series, not a screen capture or a windowed copy",
+        )
     return image
+
+
+def _window_ceiling(volume: NDArray[Any]) -> float | None:
+    """Share of the voxels at the greatest value, where a display window cut the values there.
+
+    A CT in HU may end at the scanner's own ceiling (1000 to 4095), never among the soft tissues.
+    """
+    highest = float(volume.max())
+    share = float((volume >= highest - 0.5).mean())
+    return share if highest < WINDOW_BELOW_HU and share > _CEILING_SHARE else None
 
 
 def head_median(volume: NDArray[Any]) -> float:

@@ -574,9 +574,11 @@ def collect_study(
     }
     visits = [read_json(path) for path in prepared]
     tables["acquisition"] = _acquisition(tables["acquisition"], visits, study)
-    tables["image_findings"] = image_findings(visits)
+    measured = [read_json(path) for path in records]
+    supplied = [record for record in measured if record.get("stage") == "measure_supplied"]
+    tables["image_findings"] = image_findings([*visits, *supplied])
     status: dict[str, tuple[str, str | None]] = {}
-    for record in [*map(read_json, records), *visits]:
+    for record in [*measured, *visits]:
         for scan in record.get("scans", []):
             status[scan["scan_id"]] = (scan["status"], scan.get("reason"))
     failed = failed or {}
@@ -606,7 +608,7 @@ def image_findings(visits: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     Parameters
     ----------
     visits
-        Records of the stage ``prepare``.
+        Records of the stages ``prepare`` and ``measure_supplied``.
 
     Examples
     --------
@@ -619,11 +621,14 @@ def image_findings(visits: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     for visit in visits:
         told: set[str] = set()
         for scan in visit["scans"]:
-            place = {key: visit[key] for key in ("participant_id", "visit")}
+            # A record of supplied masks holds several visits.
+            whose = visit if "visit" in visit else scan
+            place = {key: whose[key] for key in ("participant_id", "visit")}
             place |= {key: scan[key] for key in ("kind", "scan_id")}
             found: list[tuple[str, str, str | None]] = []
             if scan["status"] != "ok":
                 found.append(("fault", str(scan.get("reason")), scan.get("remedy")))
+            found += [("warning", text, None) for text in scan.get("warnings") or ()]
             found += [("note", note, None) for note in scan.get("notes") or ()]
             # One folder gives scans of several kinds; its listing is told once.
             if scan.get("dicom") and scan["scan_id"] not in told:

@@ -312,8 +312,10 @@ def _readable(
             values = entry.get("label_values")
             load = load_image if values else load_mask
             image = load(entry["file"], kind=f"mask-{label}")
+            if values:
+                image = selected_labels(image, values, Path(entry["file"]).name, [])
         except ImageFault as fault:
             failed.append({"participant_id": entry["participant_id"], "reason": str(fault)})
             continue
         used.append({key: entry[key] for key in ("participant_id", "visit", "source")})
-        yield selected_labels(image, values) if values else image
+        yield image

@@ -12,6 +12,7 @@ import numpy as np
 
 from corelab.imaging import ImageFault, mask_volume_ml, resample_to, same_grid
 from corelab.imaging.nifti import conform
+from corelab.imaging.values import chosen_labels
 from corelab.measurement import overlap
 from corelab.measurement.regions import (
     Atlas,
@@ -546,26 +547,26 @@ def _supplied_mask(
         if not Path(scan["path"]).exists():
             raise ImageFault("the file is not there", "correct the path in the scans sheet")
         conformed = conform(scan["path"], kind=scan["kind"])
+        warnings: list[str] = []
+        name = Path(scan["path"]).name
+        image = selected_labels(conformed.image, scan["label_values"], name, warnings)
     except ImageFault as fault:
         failed = {"status": "failed", "reason": str(fault)}
-        return {**mask, **failed}, None, {**told, **failed}
+        return {**mask, **failed}, None, {**told, **failed, "remedy": fault.remedy}
     told |= {"sha256": file_sha256(scan["path"]), "notes": list(conformed.notes)}
-    return mask, selected_labels(conformed.image, scan["label_values"]), told
+    return mask, image, {**told, "warnings": warnings}
 
 
-def selected_labels(image: nib.Nifti1Image, label_values: str | None) -> nib.Nifti1Image:
-    """Binary mask of the label values that count; all nonzero voxels if none are named.
+def selected_labels(
+    image: nib.Nifti1Image, label_values: str | None, name: str, warnings: list[str]
+) -> nib.Nifti1Image:
+    """Binary mask of the voxels that count, see :func:`corelab.imaging.values.chosen_labels`.
 
     Examples
     --------
     >>> image = nib.Nifti1Image(np.array([[[0, 1, 2, 4]]], np.float32), np.eye(4))
-    >>> np.asanyarray(selected_labels(image, "1,4").dataobj).ravel().tolist()
+    >>> np.asanyarray(selected_labels(image, "1,4", "m.nii", []).dataobj).ravel().tolist()
     [0, 1, 0, 1]
     """
-    voxels = np.asanyarray(image.dataobj)
-    if label_values:
-        wanted = [int(value) for value in label_values.split(",")]
-        chosen = np.isin(np.rint(voxels).astype(np.int64), wanted)
-    else:
-        chosen = voxels != 0
+    chosen = chosen_labels(np.asanyarray(image.dataobj), label_values, name, warnings)
     return nib.Nifti1Image(chosen.astype(np.uint8), image.affine)

@@ -22,12 +22,17 @@ from corelab.measurement.selection import (
     population,
     visits_of,
 )
+from corelab.study.cells import (
+    CAPPED_COLUMNS,
+    LABEL_COLUMNS,
+    is_missing,
+    is_numeric,
+    numbers,
+    odd_cells,
+)
 
-#: Covariates that are labels even where they are written as numbers.
-CATEGORICAL = frozenset({"arm", "site", "centre", "center", "country", "scanner", "sex", "reader"})
 #: Arms that are taken as the reference when the plan names none.
 USUAL_REFERENCES = ("placebo", "control", "standard", "vehicle", "0")
-_MISSING_TEXT = {"", "n/a", "na", "nan", "none"}
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,14 @@ class Design:
 def typed(series: pd.Series, *, categorical: bool = False) -> pd.Series:
     """Float64 where every value present is a number, otherwise text; missing stays missing.
 
+    Codes such as 01 are text, and so are the levels none and NA: only n/a and the empty cell are
+    missing (:func:`corelab.study.cells.is_missing`).
+
+    Raises
+    ------
+    NotComputable
+        If most of the values are numbers and one is not.
+
     Examples
     --------
     >>> typed(pd.Series(["1", "2.5", "n/a"])).tolist()
@@ -60,17 +73,17 @@ def typed(series: pd.Series, *, categorical: bool = False) -> pd.Series:
     >>> typed(pd.Series(["m", None, "f"])).tolist()
     ['m', None, 'f']
     """
-    text = series.astype(object).map(
-        lambda value: (
-            None
-            if value is None or value is pd.NA or str(value).strip().lower() in _MISSING_TEXT
-            else value
-        )
-    )
+    capped = series.name in CAPPED_COLUMNS
+    text = series.astype(object).map(lambda value: None if is_missing(value) else value)
     if not categorical:
-        numbers = pd.to_numeric(text, errors="coerce").astype("float64")
-        if bool((numbers.notna() == text.notna()).all()):
-            return numbers
+        if is_numeric(text, capped=capped) or not text.notna().any():
+            return numbers(text, capped=capped)
+        odd = odd_cells(text, capped=capped)
+        if len(odd):
+            raise NotComputable(
+                f"the column {series.name} holds numbers and {odd.iloc[0]!r}; correct the cell, "
+                f"write n/a, or list {series.name} under categorical if its values are labels"
+            )
     return text.map(lambda value: None if value is None else _level(value)).astype(object)
 
 
@@ -98,7 +111,7 @@ def participant_columns(
             f"the participants sheet has no column {', '.join(absent)}; "
             f"it has {', '.join(map(str, people.columns)) or 'none'}"
         )
-    labels = CATEGORICAL | set(as_list(analysis.get("categorical")))
+    labels = LABEL_COLUMNS | set(as_list(analysis.get("categorical")))
     return pd.DataFrame(
         {name: typed(people[name], categorical=name in labels) for name in names},
         index=people.index,

@@ -18,6 +18,7 @@ from corelab.measurement.selection import (
 )
 from corelab.provenance.products import read_table, write_table
 from corelab.study.assessors import final_assessments
+from corelab.study.cells import CAPPED_COLUMNS, LABEL_COLUMNS, is_numeric, numbers
 from corelab.study.columns import STATISTICS
 from corelab.study.model import Study
 
@@ -58,7 +59,7 @@ def _numbers(frame: pd.DataFrame | None, *columns: str) -> pd.DataFrame | None:
     frame = frame.reset_index(drop=True).copy()
     for column in columns:
         if column in frame:
-            frame[column] = pd.to_numeric(frame[column]).astype(float)
+            frame[column] = numbers(frame[column])
     return frame
 
 
@@ -85,7 +86,7 @@ def _from_participants(
             # It belongs to the participant, so it has the same standing at every visit.
             "visit": "participants sheet",
             key: name,
-            "value": pd.to_numeric(column[name], errors="coerce").astype(float),
+            "value": numbers(column[name], capped=name in CAPPED_COLUMNS),
         }
     ).dropna(subset=["value"])
     return rows if sheet is None else pd.concat([sheet, rows], ignore_index=True)
@@ -123,10 +124,10 @@ def tables_of(
     rows = read_table(measurements, numeric=["value"])
     participants = study.sheets["participants"].reset_index(drop=True).copy()
     for column in participants.columns.drop("participant_id"):
-        # A column is a number if every cell is; ages such as 89+ leave it text.
-        numbers = pd.to_numeric(participants[column], errors="coerce")
-        if numbers.notna().equals(participants[column].notna()) and numbers.notna().any():
-            participants[column] = numbers.astype(float)
+        capped = column in CAPPED_COLUMNS
+        # Codes stay text: the population site != "01" is to select as it did in the preflight.
+        if column not in LABEL_COLUMNS and is_numeric(participants[column], capped=capped):
+            participants[column] = numbers(participants[column], capped=capped)
     participants = with_status_flags(participants, rows, [analysis.get("population")])
     others = {
         "outcomes": _from_participants(

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import difflib
+import json
+import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,7 @@ import numpy as np
 import pandas as pd
 
 from corelab.study.assessors import final_assessments
+from corelab.study.cells import CAPPED_COLUMNS, LABEL_COLUMNS, is_missing, numbers, odd_cells
 from corelab.study.central import central_findings
 from corelab.study.columns import ENDPOINT_LABELS, ENDPOINT_UNITS, SHOWN_BY, window_names
 from corelab.study.expression import ExpressionError, flag_name, names_in, select
@@ -36,6 +40,51 @@ SIGNED_ENDPOINTS = {
 #: Kinds of scan that a variant of the pipeline is named after.
 IMAGE_WORDS = tuple(DATATYPES)
 MANY = 20
+
+
+#: Participants columns whose cells the schema checks although a study need not use them.
+_OPTIONAL_COLUMNS = frozenset({"age", "dose"})
+#: Blocks of the config that can name a participants column.
+_NAMING_BLOCKS = ("analyses", "cohort_flows", "measurement", "acquisition", "study", "phantom")
+
+
+def weighed(
+    findings: Sequence[Finding], config: Mapping[str, Any], names: Mapping[str, str]
+) -> list[Finding]:
+    """Findings of the sheets, in which a bad cell of a column that nothing uses is a warning.
+
+    Parameters
+    ----------
+    findings
+        Of :func:`corelab.study.schema.sheet_findings`.
+    config
+        Resolved config: a column is used where one of its blocks has its name as a word.
+    names
+        Sheet -> file name.
+
+    Examples
+    --------
+    >>> bad = Finding("error", "p.tsv", 2, "age", "old", "not a number", "correct it")
+    >>> weighed([bad], {"analyses": []}, {"participants": "p.tsv"})[0].severity
+    'warning'
+    >>> weighed([bad], {"analyses": ["age > 60"]}, {"participants": "p.tsv"})[0].severity
+    'error'
+    """
+    naming = json.dumps([config.get(block) for block in _NAMING_BLOCKS], default=str)
+    unused = _OPTIONAL_COLUMNS - set(re.findall(r"\w+", naming))
+    return [
+        replace(
+            finding,
+            severity="warning",
+            message=f"{finding.message}; nothing in the config uses the column",
+        )
+        if finding.severity == "error"
+        and finding.sheet == names.get("participants")
+        and finding.row is not None
+        and finding.column in unused
+        else finding
+        for finding in findings
+    ]
 
 
 def join_covariates(
@@ -162,6 +211,41 @@ def looks_like(text: str) -> str:
     return unicodedata.normalize("NFKC", seen.translate(_LATIN)).casefold()
 
 
+#: Columns whose values are names that several rows and sheets share, and what they name.
+_NAMES = {
+    "arm": "arm",
+    "site": "site",
+    "visit": "visit",
+    "endpoint": "endpoint",
+    "outcome": "outcome",
+    "exposure": "exposure",
+    "source": "source",
+}
+
+
+def _look_alikes(sheets: Mapping[str, pd.DataFrame]) -> Iterator[Finding]:
+    """Names of one thing that differ in case, blanks or look-alike letters, over all sheets."""
+    for column, what in _NAMES.items():
+        forms: dict[str, tuple[str, str]] = {}
+        for sheet, frame in sheets.items():
+            if column not in frame or sheet == "published":
+                continue
+            for value in sorted(frame[column].dropna().unique()):
+                plain = re.sub(r"\s", "", looks_like(str(value)))
+                first, where = forms.setdefault(plain, (value, sheet))
+                if first != value:
+                    yield Finding(
+                        "warning",
+                        sheet,
+                        _line(frame, frame.index[frame[column] == value][0]),
+                        column,
+                        str(value),
+                        f"looks like the {what} '{first}' (in {where}) written otherwise: they "
+                        f"would be treated as two {what}s",
+                        f"write one form of the name, unless they are two {what}s",
+                    )
+
+
 def _unlisted(frame: pd.DataFrame, name: str, known: set[str]) -> Iterator[Finding]:
     ids = frame["participant_id"].dropna()
     for participant_id, group in ids[~ids.isin(known)].groupby(ids, sort=False):
@@ -272,9 +356,9 @@ def _values(
         return
     graded = frame["endpoint"].isin(list(grades))
     yield from _grades(frame[graded], name, grades)
-    numbers = pd.to_numeric(frame["value"].where(~graded), errors="coerce")
+    read = numbers(frame["value"].where(~graded, None))
     nan = _is_nan(frame["value"]) & ~graded
-    unread = frame.index[frame["value"].notna() & numbers.isna() & ~graded & ~nan]
+    unread = frame.index[frame["value"].notna() & read.isna() & ~graded & ~nan]
     for line in unread[:MANY]:
         yield Finding(
             "error",
@@ -286,7 +370,7 @@ def _values(
             "write a number with a decimal point, n/a if there is none; for grades in words list "
             "them in the config under grades",
         )
-    endless = frame.index[frame["value"].notna() & (np.isinf(numbers) | nan)]
+    endless = frame.index[frame["value"].notna() & nan]
     for line in endless[:MANY]:
         yield Finding(
             "error",
@@ -311,7 +395,7 @@ def _values(
             "write one of " + ", ".join(VOLUME_UNITS_ML),
         )
     factors = units.map(VOLUME_UNITS_ML).fillna(1.0)
-    ml = numbers * factors
+    ml = read * factors
     signed = frame["endpoint"].isin(SIGNED_ENDPOINTS)
     for line in frame.index[volumes & ~signed & (ml < 0)][:MANY]:
         yield Finding(
@@ -335,7 +419,7 @@ def _values(
         )
     for key, (low, high) in RANGES.items():
         column = "endpoint" if "endpoint" in frame else "outcome"
-        hit = frame[column].str.lower().eq(key) & ((numbers < low) | (numbers > high))
+        hit = frame[column].str.lower().eq(key) & ((read < low) | (read > high))
         for line in frame.index[hit.fillna(False)][:MANY]:
             yield Finding(
                 "error",
@@ -350,9 +434,9 @@ def _values(
 
 
 def _is_nan(cells: pd.Series) -> pd.Series:
-    """Cells that say NaN in words: a number for a parser, none for a statistic."""
+    """Cells that say NaN or infinity in words: numbers for a parser, none for a statistic."""
     text = cells.astype("string").str.strip().str.lower().str.lstrip("+-")
-    return text.isin(["nan"]).fillna(False).astype(bool)
+    return text.isin(["nan", "inf", "infinity"]).fillna(False).astype(bool)
 
 
 def _grades(
@@ -418,7 +502,7 @@ def _readers(frame: pd.DataFrame, name: str) -> Iterator[Finding]:
 def _events(frame: pd.DataFrame, name: str) -> Iterator[Finding]:
     if not {"endpoint", "time_days", "participant_id"} <= set(frame.columns):
         return
-    times = pd.to_numeric(frame["time_days"], errors="coerce")
+    times = numbers(frame["time_days"])
     survival = frame["endpoint"].str.lower() == "os"
     ends = times[survival].groupby(frame.loc[survival, "participant_id"]).max()
     for line in frame.index[frame["endpoint"].str.lower() == "pfs"]:
@@ -724,7 +808,48 @@ def _flows(config: Mapping[str, Any], sheets: Mapping[str, pd.DataFrame]) -> Ite
         names.append(flow["name"])
 
 
-def _plan(config: Mapping[str, Any], sheets: Mapping[str, pd.DataFrame]) -> Iterator[Finding]:
+def _numbers_of_plan(
+    analysis: Mapping[str, Any], sheets: Mapping[str, pd.DataFrame], sheet_name: str
+) -> Iterator[Finding]:
+    """Cells of participants columns that a planned analysis needs as numbers and that are none."""
+    participants = sheets.get("participants", pd.DataFrame())
+    labels = LABEL_COLUMNS | set(analysis.get("categorical") or [])
+    wanted = {name: "covariates" for name in analysis.get("covariates", []) if name not in labels}
+    if isinstance(analysis.get("dose"), str):
+        wanted[analysis["dose"]] = "dose"
+    for key, sheet in (("outcome", "outcomes"), ("exposure", "exposures")):
+        frame, name = sheets.get(sheet), analysis.get(key)
+        if name and not (frame is not None and key in frame and (frame[key] == name).any()):
+            wanted[name] = key
+    for name, key in wanted.items():
+        if name not in participants:
+            continue
+        cells, capped = participants[name], name in CAPPED_COLUMNS
+        if key == "covariates":
+            odd = odd_cells(cells, capped=capped)
+            remedy = (
+                f"write a number or n/a; or list {name} under categorical in the analysis, if its "
+                "values are labels"
+            )
+        else:
+            present = cells[~cells.map(is_missing)]
+            odd = present[numbers(present, capped=capped).isna()]
+            remedy = "write a number (a grade, the limit of quantification), n/a if there is none"
+        for line, value in odd.head(MANY).items():
+            yield Finding(
+                "error",
+                sheet_name,
+                int(str(line)),
+                name,
+                str(value),
+                f"not a number, and the analysis {analysis['id']} needs one ({key})",
+                remedy,
+            )
+
+
+def _plan(
+    config: Mapping[str, Any], sheets: Mapping[str, pd.DataFrame], names: Mapping[str, str]
+) -> Iterator[Finding]:
     grids = [a.get("sensitivity", {}).get("population", []) for a in config["analyses"]]
     participants = _with_possible_flags(
         config,
@@ -749,6 +874,7 @@ def _plan(config: Mapping[str, Any], sheets: Mapping[str, pd.DataFrame]) -> Iter
                 select(expression, participants)
             except ExpressionError as error:
                 yield wrong(key, expression, str(error), "correct the expression")
+        yield from _numbers_of_plan(analysis, sheets, names.get("participants", "participants"))
         for key, column in _columns_of(analysis):
             # Baseline of the endpoint is a covariate of its own kind.
             if column not in participants.columns and column != "baseline":
@@ -908,6 +1034,7 @@ def cross_findings(
         Sheet -> file name for the findings.
     """
     found = list(_people(sheets, names))
+    found += _look_alikes(sheets)
     found += _scans(scans, names.get("scans", "scans"))
     found += _visits(config, sheets, scans, names)
     found += _repeated_values(sheets, names)
@@ -929,7 +1056,7 @@ def cross_findings(
     found += _drawn_on(scans, config, names.get("scans", "scans"))
     found += _asked_of(config, sheets, scans)
     found += _trial_criteria(config, sheets, scans)
-    found += _plan(config, sheets)
+    found += _plan(config, sheets, names)
     found += _flows(config, sheets)
     found += _frequency_maps(config, sheets)
     found += _atlases(config)
@@ -1023,9 +1150,9 @@ def _repeated_measurements(frame: pd.DataFrame) -> Iterator[Finding]:
 def _outcomes(frame: pd.DataFrame, name: str) -> Iterator[Finding]:
     if not {"outcome", "value"} <= set(frame.columns):
         return
-    numbers = pd.to_numeric(frame["value"], errors="coerce")
+    read = numbers(frame["value"])
     for scale, (low, high) in RANGES.items():
-        hit = frame["outcome"].str.lower().eq(scale) & ((numbers < low) | (numbers > high))
+        hit = frame["outcome"].str.lower().eq(scale) & ((read < low) | (read > high))
         message = f"{scale} runs from {low} to {high}"
         for line in frame.index[hit.fillna(False)][:MANY]:
             value = frame.loc[line, "value"]

@@ -14,6 +14,8 @@ from typing import Any
 
 import pandas as pd
 
+from corelab.study.cells import CAPPED_COLUMNS, numbers
+
 
 class ExpressionError(ValueError):
     """An expression that cannot be understood, with what is wrong in it."""
@@ -70,13 +72,14 @@ def _compare(left: pd.Series, op: ast.cmpop, right: Any) -> pd.Series:
     if isinstance(right, bool):
         return function(_truth(left), right)
     if isinstance(right, (int, float)):
-        numbers = pd.to_numeric(left, errors="coerce")
+        values = numbers(left, capped=left.name in CAPPED_COLUMNS)
         # A missing value satisfies no comparison, not even !=.
-        return function(numbers, right) & numbers.notna()
+        return function(values, right) & values.notna()
     if isinstance(right, str):
         if not isinstance(op, (ast.Eq, ast.NotEq)):
             raise ExpressionError("text can be compared with == and != only")
-        return function(left.astype(object), right) & left.notna()
+        # A column that was read as numbers still is what the sheet says: 1.0 is the text 1.
+        return function(left.astype(object).map(_text), right) & left.notna()
     raise ExpressionError("a column can be compared with a number or with quoted text")
 
 

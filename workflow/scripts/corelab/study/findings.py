@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 
@@ -42,6 +43,39 @@ class Finding:
             shown = shown if len(shown) <= 80 else shown[:77] + "..."
             place.append(f"value {shown!r}")
         return f"{self.severity}: {', '.join(place)}: {self.message}. Remedy: {self.remedy}."
+
+
+#: Rows of one kind of finding that are printed; the table has them all.
+SHOWN_OF_A_KIND = 3
+_SPECIFIC = re.compile(r"'[^']*'|\([^)]*\)|\S*\d\S*")
+
+
+def grouped_lines(findings: Iterable[Finding]) -> list[str]:
+    """Findings as lines for a person: of many of one kind the first three and their number.
+
+    One kind are findings of one severity, sheet and column whose messages differ in ids, numbers
+    and quoted text alone.
+
+    Examples
+    --------
+    >>> many = [Finding("error", "s.tsv", n, "path", None, f"file of s{n}", "r") for n in range(9)]
+    >>> len(grouped_lines(many)), grouped_lines(many)[-1]
+    (4, 'error: s.tsv, column path: and 6 more like these in findings.tsv')
+    """
+    kinds: dict[tuple[str, ...], list[Finding]] = {}
+    for finding in findings:
+        words = _SPECIFIC.sub("#", finding.message)
+        key = (finding.severity, finding.sheet, finding.column or "", words)
+        kinds.setdefault(key, []).append(finding)
+    lines: list[str] = []
+    for alike in kinds.values():
+        lines += map(str, alike[:SHOWN_OF_A_KIND])
+        if len(alike) > SHOWN_OF_A_KIND:
+            first = alike[0]
+            place = first.sheet + (f", column {first.column}" if first.column else "")
+            more = len(alike) - SHOWN_OF_A_KIND
+            lines.append(f"{first.severity}: {place}: and {more:,} more like these in findings.tsv")
+    return lines
 
 
 def errors(findings: Iterable[Finding]) -> list[Finding]:

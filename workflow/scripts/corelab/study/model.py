@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -20,11 +20,12 @@ import pandas as pd
 from corelab.provenance.products import MISSING
 from corelab.study import checks
 from corelab.study.columns import RADIOMICS_PREFIX, window_names
-from corelab.study.findings import Finding, errors
+from corelab.study.findings import Finding, errors, grouped_lines
 from corelab.study.models import model_findings
 from corelab.study.naming import session_entity, subject_entity
 from corelab.study.presets import preset_names, with_preset
 from corelab.study.schema import config_findings, sheet_findings, with_defaults
+from corelab.study.units import unify
 
 #: Kinds from which lesions or perfusion are computed.
 PERFUSION_KINDS = ("ctp", "dsc", "cbf", "cbv", "mtt", "tmax", "ttp")
@@ -91,7 +92,7 @@ class StudyError(ValueError):
 
     def __init__(self, findings: Iterable[Finding]):
         self.findings = list(findings)
-        super().__init__("\n".join(str(finding) for finding in self.findings))
+        super().__init__("\n".join(grouped_lines(self.findings)))
 
 
 def scan_identifier(row: Mapping[str, Any]) -> str:
@@ -487,14 +488,37 @@ def _read_checked(
     data_dir: Path | None,
     paths: dict[str, Path],
     findings: list[Finding],
+    recode: Mapping[str, Mapping[str, float]],
 ) -> pd.DataFrame | None:
     """Read a sheet and check it by its schema; path and findings are added to the collections."""
     paths[key] = _input_path(text, data_dir)
     frame, found = read_sheet(paths[key], paths[key].name)
     findings += found
     if frame is not None:
+        findings += _recoded(frame, schema, paths[key].name, recode)
         findings += sheet_findings(frame, schema, paths[key].name)
     return frame
+
+
+def _recoded(
+    frame: pd.DataFrame, schema: str, name: str, recode: Mapping[str, Mapping[str, float]]
+) -> Iterator[Finding]:
+    """Write, in place, the numbers that words stand for (``dead`` is grade 6), with a note each."""
+    naming = {"outcomes": "outcome", "exposures": "exposure"}.get(schema)
+    for quantity, meanings in recode.items():
+        if naming is not None and {naming, "value"} <= set(frame.columns):
+            column, rows = "value", frame[naming] == quantity
+        elif schema in {"participants", "covariates"} and quantity in frame:
+            column, rows = quantity, pd.Series(True, index=frame.index)
+        else:
+            continue
+        for word, value in meanings.items():
+            hit = rows & (frame[column] == word)
+            if hit.any():
+                frame.loc[hit, column] = f"{value:g}"
+                message = f"{int(hit.sum())} cells of {quantity} were read as {value:g} (recode)"
+                line = int(frame.index[hit][0])
+                yield Finding("note", name, line, column, word, message, "nothing to do")
 
 
 def load_study(config: Mapping[str, Any]) -> Study:
@@ -536,11 +560,33 @@ def load_study(config: Mapping[str, Any]) -> Study:
     if "phantoms" in sheets:
         phantoms = _phantom_rows(sheets["phantoms"], paths["phantoms"], data_dir, simulated)
     names = {k: p.name for k, p in paths.items()}
+    if braces := list(_braces(full, paths, [*scans, *phantoms], names.get("scans", "scans"))):
+        raise StudyError(braces)
+    findings = [*checks.weighed(findings, full, names), *unify(sheets, names)]
     findings += checks.cross_findings(full, sheets, scans, names)
     findings += checks.phantom_findings(phantoms, names.get("phantoms", "phantoms"))
     if blocks is not None:
         full = PartOfConfig(full, blocks)
     return Study(full, sheets, tuple(scans), tuple(findings), paths, tuple(phantoms))
+
+
+def _braces(
+    full: Mapping[str, Any],
+    paths: Mapping[str, Path],
+    rows: Iterable[Mapping[str, Any]],
+    sheet: str,
+) -> Iterator[Finding]:
+    """Paths with braces: the workflow takes {batch1} in a path for a wildcard."""
+    message = "the path has braces, which the workflow takes for a wildcard"
+    remedy = "rename the file or folder without { and }"
+    places = {"results_dir": full["results_dir"], **{f"inputs.{k}": p for k, p in paths.items()}}
+    for key, path in places.items():
+        if "{" in str(path) or "}" in str(path):
+            yield Finding("error", "config", None, key, str(path), message, remedy)
+    for row in rows:
+        path = str(row.get("path") or "")
+        if "{" in path or "}" in path:
+            yield Finding("error", sheet, row["line"], "path", path, message, remedy)
 
 
 def _resolved_inputs(full: dict[str, Any], data_dir: Path | None) -> list[Finding]:
@@ -589,18 +635,18 @@ def _read_sheets(
     findings: list[Finding],
 ) -> dict[str, pd.DataFrame]:
     """All sheets that the config names; their paths and findings are added to the collections."""
-    inputs = full["inputs"]
+    inputs, recode = full["inputs"], full["recode"]
     sheets: dict[str, pd.DataFrame] = {}
     given = {name: inputs[name] for name in SHEETS} | {"published": full["published"]}
     for name, text in given.items():
         if text:
-            frame = _read_checked(text, name, name, data_dir, paths, findings)
+            frame = _read_checked(text, name, name, data_dir, paths, findings, recode)
             if frame is not None:
                 sheets[name] = frame
     tables = []
     for number, text in enumerate(inputs["measurements"]):
         key = f"measurements[{number}]"
-        frame = _read_checked(text, "measurements", key, data_dir, paths, findings)
+        frame = _read_checked(text, "measurements", key, data_dir, paths, findings, recode)
         if frame is not None:
             tables.append(frame.assign(_sheet=paths[key].name, _line=frame.index))
     if tables:
@@ -608,7 +654,7 @@ def _read_sheets(
         sheets["measurements"] = joined.where(joined.notna(), None)
     for number, text in enumerate(inputs["covariates"]):
         key = f"covariates[{number}]"
-        frame = _read_checked(text, "covariates", key, data_dir, paths, findings)
+        frame = _read_checked(text, "covariates", key, data_dir, paths, findings, recode)
         if frame is not None and "participants" in sheets:
             sheets["participants"], found = checks.join_covariates(
                 sheets["participants"], frame, paths[key].name

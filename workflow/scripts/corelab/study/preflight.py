@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from corelab.study.findings import SEVERITIES, Finding
+from corelab.study.findings import SEVERITIES, Finding, grouped_lines
 from corelab.study.model import Study
 
 FOUR_D_KINDS = {"ctp", "dsc"}
@@ -99,10 +99,11 @@ def gate(findings_path: str, passed_path: str) -> None:
     from corelab.provenance.products import read_table, write_json
 
     table = read_table(findings_path)
-    lines = []
+    found = []
     for cells in table.to_dict("records"):
         row: dict[str, Any] = {str(name): cell for name, cell in cells.items()}
-        lines.append(str(Finding(**{**row, "row": int(row["row"]) if row["row"] else None})))
+        found.append(Finding(**{**row, "row": int(row["row"]) if row["row"] else None}))
+    lines = grouped_lines(found)
     counts = {severity: int((table["severity"] == severity).sum()) for severity in SEVERITIES}
     if counts["error"]:
         raise Plain(

@@ -9,13 +9,14 @@ import math
 import re
 import sys
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import yaml
 
+from corelab.study.cells import CAPPED_COLUMNS, is_capped, number
 from corelab.study.findings import Finding
 
 # If it is installed, jsonschema loads a grammar of web addresses that no schema here asks for, in
@@ -156,12 +157,87 @@ def config_findings(config: Any, sheet: str = "config") -> list[Finding]:
                     None,
                     where or None,
                     str(error.instance)[:80],
-                    error.message if len(error.message) < 300 else error.message[:297] + "...",
-                    error.schema.get("description", "see config/README.md"),
+                    _in_yaml_words(error)
+                    or (error.message if len(error.message) < 300 else error.message[:297] + "..."),
+                    _quoting(error) or error.schema.get("description", "see config/README.md"),
                 )
             )
     # if/then repeats the same complaint through allOf; one is enough.
     return list(dict.fromkeys(found))
+
+
+def _wants_text(error: Any) -> bool:
+    """Whether a text was wanted where YAML gave something of its own."""
+    if error.validator != "type" or not isinstance(error.instance, (bool, int, float, date)):
+        return False
+    wanted = {error.validator_value} if isinstance(error.validator_value, str) else set()
+    wanted = wanted or set(error.validator_value)
+    number = type(error.instance) in (int, float)
+    return "string" in wanted and not (number and "number" in wanted)
+
+
+def _in_yaml_words(error: Any) -> str | None:
+    if not _wants_text(error):
+        return None
+    what = {bool: "a truth value", datetime: "a time", date: "a date"}
+    found = what.get(type(error.instance), "a number")
+    return f"YAML reads this word as {found}, but a text is wanted here"
+
+
+def _quoting(error: Any) -> str | None:
+    if not _wants_text(error):
+        return None
+    if isinstance(error.instance, bool):
+        return "put the word in quotes, as it was written ('no', 'yes', 'on', 'off')"
+    return f"put it in quotes: '{error.instance}'"
+
+
+def repeated_keys(path: str | Path) -> list[Finding]:
+    """Keys given twice in one mapping of a YAML or JSON file: all but the last would be lost.
+
+    Parameters
+    ----------
+    path
+        A config file. One that cannot be parsed has no findings here: its reader says why.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile("w", suffix=".yaml") as file:
+    ...     _ = file.write("study: {id: a, id: b}")
+    ...     file.flush()
+    ...     [(f.row, f.column) for f in repeated_keys(file.name)]
+    [(1, 'study.id')]
+    """
+    try:
+        root = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return []
+    found: list[Finding] = []
+
+    def walk(node: yaml.Node | None, where: str) -> None:
+        if isinstance(node, yaml.SequenceNode):
+            for place, item in enumerate(node.value):
+                walk(item, f"{where}.{place}" if where else str(place))
+        elif isinstance(node, yaml.MappingNode):
+            first: dict[str, int] = {}
+            for key, value in node.value:
+                name, line = str(key.value), key.start_mark.line + 1
+                full = f"{where}.{name}" if where else name
+                if name in first and name != "<<":
+                    message = (
+                        f"the key is given twice (first in line {first[name]}): the first block "
+                        "would be lost"
+                    )
+                    remedy = "join the two blocks under one key"
+                    found.append(
+                        Finding("error", Path(path).name, line, full, None, message, remedy)
+                    )
+                first.setdefault(name, line)
+                walk(value, full)
+
+    walk(root, "")
+    return found
 
 
 def _is_time(text: str) -> bool:
@@ -186,18 +262,16 @@ def _not_finite(value: Any, sheet: str, where: str = "") -> list[Finding]:
     return [f for key, part in parts for f in _not_finite(part, sheet, f"{prefix}{key}")]
 
 
-def _number_problem(text: str, rule: Mapping[str, Any]) -> str | None:
+def _number_problem(text: str, rule: Mapping[str, Any], *, capped: bool = False) -> str | None:
     try:
-        number = float(text)
-    except ValueError:
-        return "not a number (write a decimal point, no unit, n/a for missing)"
-    if not math.isfinite(number):
-        return "not a finite number"
-    if "minimum" in rule and number < rule["minimum"]:
+        found = number(text, capped=capped)
+    except ValueError as problem:
+        return str(problem)
+    if "minimum" in rule and found < rule["minimum"]:
         return f"below the least possible value {rule['minimum']}"
-    if "maximum" in rule and number > rule["maximum"]:
+    if "maximum" in rule and found > rule["maximum"]:
         return f"above the greatest possible value {rule['maximum']}"
-    if rule.get("integer") and not number.is_integer():
+    if rule.get("integer") and not found.is_integer():
         return "not a whole number"
     return None
 
@@ -305,7 +379,8 @@ def sheet_findings(sheet: pd.DataFrame, kind: str, name: str) -> list[Finding]:
             elif "ISO 8601" in rule["description"] and not _is_time(value):
                 bad[value] = "no such day or time of day in the calendar"
             elif "x-number" in rule:
-                problem = _number_problem(value, rule["x-number"])
+                capped = column in CAPPED_COLUMNS
+                problem = _number_problem(value, rule["x-number"], capped=capped)
                 if problem:
                     bad[value] = problem
         if bad:
@@ -314,6 +389,22 @@ def sheet_findings(sheet: pd.DataFrame, kind: str, name: str) -> list[Finding]:
                 found.append(
                     Finding("error", name, int(str(line)), column, value, bad[value], remedy)
                 )
+        if column in CAPPED_COLUMNS:
+            found += _capped(cells, column, name)
+    return found
+
+
+def _capped(cells: pd.Series, column: str, name: str) -> list[Finding]:
+    """A note for each capped value: what it is read as, and in how many rows."""
+    found = []
+    for value in [value for value in cells.dropna().unique() if is_capped(value)]:
+        lines = cells.index[cells == value]
+        message = (
+            f"capped in {len(lines)} row{'s' if len(lines) > 1 else ''}; "
+            f"read as {number(value, capped=True):g}"
+        )
+        remedy = "nothing to do; an analysis by age sees the cap as the age"
+        found.append(Finding("note", name, int(lines[0]), column, value, message, remedy))
     return found
 
 

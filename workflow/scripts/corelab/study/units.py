@@ -1,0 +1,160 @@
+"""Units of supplied values: one unit for an endpoint, outcome or exposure over all its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import pandas as pd
+
+from corelab.study.cells import is_missing, number
+from corelab.study.columns import ENDPOINT_UNITS
+from corelab.study.findings import Finding
+
+_PREFIXES = {"": 1.0, "k": 1e3, "m": 1e-3, "u": 1e-6, "n": 1e-9, "p": 1e-12}
+_LENGTHS_MM = {"mm": 1.0, "cm": 10.0, "um": 1e-3, "m": 1e3}
+_TIMES_S = {
+    **{"ms": 1e-3, "s": 1.0, "sec": 1.0, "min": 60.0, "h": 3600.0, "hr": 3600.0, "hours": 3600.0},
+    **{"d": 86400.0, "day": 86400.0, "days": 86400.0, "week": 604800.0, "weeks": 604800.0},
+}
+_VOLUMES_L = {"L": 1.0, "dL": 0.1, "mL": 1e-3, "uL": 1e-6}
+
+
+def _table() -> dict[str, tuple[str, float]]:
+    """Unit -> (dimension, factor to the dimension's base unit)."""
+    table = {name: ("length", factor) for name, factor in _LENGTHS_MM.items()}
+    table |= {name: ("time", factor) for name, factor in _TIMES_S.items()}
+    table |= {f"{name}2": ("area", factor**2) for name, factor in _LENGTHS_MM.items()}
+    table |= {"percent": ("share", 0.01), "%": ("share", 0.01), "fraction": ("share", 1.0)}
+    for prefix, factor in _PREFIXES.items():
+        for base, dimension in (("g", "mass"), ("mol", "amount")):
+            table[f"{prefix}{base}"] = (dimension, factor)
+            for volume, litres in _VOLUMES_L.items():
+                table[f"{prefix}{base}/{volume}"] = (f"{dimension} concentration", factor / litres)
+            table[f"{prefix}{base}/kg"] = (f"{dimension} per kg", factor)
+        table[f"{prefix}M"] = ("amount concentration", factor)
+    return table
+
+
+_UNITS = _table()
+#: Column that names the quantity -> sheets that share its values.
+_SHARED = {
+    "endpoint": ("measurements", "reads", "rereads"),
+    "outcome": ("outcomes",),
+    "exposure": ("exposures",),
+}
+
+
+def plain_unit(unit: str) -> str:
+    """A unit in the form of the table: micro as u, litre as L, superscripts as digits.
+
+    Examples
+    --------
+    >>> plain_unit("µg/ml"), plain_unit("cm²"), plain_unit(" ng / mL")
+    ('ug/mL', 'cm2', 'ng/mL')
+    """
+    text = "".join(unit.split()).translate(str.maketrans({"µ": "u", "μ": "u", "²": "2", "³": "3"}))
+    whole, slash, under = text.partition("/")
+    return whole + slash + {"l": "L", "dl": "dL", "ml": "mL", "ul": "uL"}.get(under, under)
+
+
+def conversion(unit: str, wanted: str) -> float | None:
+    """Factor from one unit to another; None where they measure different things.
+
+    Examples
+    --------
+    >>> conversion("ug/mL", "ng/mL"), conversion("cm", "mm"), conversion("mg/dL", "mmol/L")
+    (1000.0, 10.0, None)
+    """
+    one, other = _UNITS.get(plain_unit(unit)), _UNITS.get(plain_unit(wanted))
+    if one is None or other is None or one[0] != other[0]:
+        return 1.0 if plain_unit(unit) == plain_unit(wanted) else None
+    # Powers of ten: 15 digits keep them exact.
+    return float(f"{one[1] / other[1]:.15g}")
+
+
+def unify(sheets: dict[str, pd.DataFrame], names: Mapping[str, str]) -> Iterator[Finding]:
+    """Convert, in place, each quantity of several units to the one that most of its rows have.
+
+    Volume endpoints are converted to mL elsewhere. Units that cannot be converted into each other,
+    and rows without a unit beside rows of several, are errors.
+
+    Parameters
+    ----------
+    sheets
+        Sheets by name with text cells; those with ``value`` and ``unit`` are looked at.
+    names
+        Sheet -> file name.
+
+    Examples
+    --------
+    >>> sheet = pd.DataFrame({"exposure": ["auc"] * 3, "value": ["900", "1.2", "800"],
+    ...                       "unit": ["ng/mL", "ug/mL", "ng/mL"]}, index=[2, 3, 4])
+    >>> sheets = {"exposures": sheet}
+    >>> [f.severity for f in unify(sheets, {})], sheets["exposures"]["value"].tolist()
+    (['note'], ['900', '1200', '800'])
+    """
+    for key, members in _SHARED.items():
+        there = [
+            name
+            for name in members
+            if name in sheets and {key, "value", "unit"} <= set(sheets[name].columns)
+        ]
+        quantities = {q for name in there for q in sheets[name][key].dropna().unique()}
+        for quantity in sorted(quantities):
+            if ENDPOINT_UNITS.get(str(quantity).split(":")[0]) != "mL":
+                yield from _one_quantity(sheets, there, key, quantity, names)
+
+
+def _one_quantity(
+    sheets: dict[str, pd.DataFrame],
+    there: Sequence[str],
+    key: str,
+    quantity: str,
+    names: Mapping[str, str],
+) -> Iterator[Finding]:
+    rows = pd.concat(
+        [
+            sheets[name].loc[sheets[name][key] == quantity, ["value", "unit"]].assign(_sheet=name)
+            for name in there
+        ]
+    )
+    rows = rows[~rows["value"].map(is_missing)]
+    units = rows["unit"].dropna().map(plain_unit)
+    if units.nunique() < 2:
+        return
+    counts = units.value_counts()
+    wanted = min(counts.index[counts == counts.max()])
+
+    def found(severity: str, label: Any, row: pd.Series, message: str, remedy: str) -> Finding:
+        name = row["_sheet"]
+        sheet = sheets[name]
+        line = int(sheet.loc[label, "_line"]) if "_line" in sheet else int(label)
+        file = str(sheet.loc[label, "_sheet"]) if "_sheet" in sheet else names.get(name, name)
+        unit = None if row["unit"] is None else str(row["unit"])
+        return Finding(severity, file, line, "unit", unit, message, remedy)
+
+    converted: list[tuple[Any, pd.Series]] = []
+    for label, row in rows.iterrows():
+        if row["unit"] is None or pd.isna(row["unit"]):
+            message = f"{quantity} has several units ({', '.join(counts.index)}) and this row none"
+            yield found("error", label, row, message, "fill in the unit")
+            continue
+        factor = conversion(str(row["unit"]), wanted)
+        if factor is None:
+            message = (
+                f"{quantity} is in {wanted} elsewhere, and this unit cannot be converted to it"
+            )
+            yield found("error", label, row, message, "convert the value, or name it otherwise")
+        elif plain_unit(str(row["unit"])) != wanted:
+            converted.append((label, row))
+            sheet = sheets[row["_sheet"]]
+            try:
+                value = f"{number(row['value']) * factor:.12g}"
+            except ValueError:
+                continue  # The sheet's own check reports the cell.
+            sheet.loc[label, ["value", "unit"]] = [value, wanted]
+    if converted:
+        label, row = converted[0]
+        message = f"{len(converted)} values of {quantity} were converted to {wanted}"
+        yield found("note", label, row, message, "nothing to do")
