@@ -59,7 +59,9 @@ _CORE_MM = -4.0
 #: Depths between which intensities of either side are learnt, mm from the surface.
 _LEARN_MM = (0.5, 5.0, 0.5, 4.0)
 #: Largest log likelihood ratio of a voxel, and the price of surface per mm.
-_MOST_EVIDENCE, _SURFACE_PRICE, _ITERATIONS, _ROUNDS = 2.5, 1.5, 60, 2
+_MOST_EVIDENCE, _SURFACE_PRICE, _ITERATIONS = 2.5, 1.5, 60
+_EM_MM, _EM_ROUNDS = (-10.0, 10.0), 8
+_REFIT_GRID_MM, _REFITS, _SMOOTH_MM, _MOST_SHIFT_MM = 4.0, 4, 15.0, 12.0
 #: Log odds per mm from the cut's surface in the last step on the fine grid.
 _STAY_PER_MM = 1.5
 _BINS = 64
@@ -192,7 +194,7 @@ def _extracted(voxels: NDArray[np.float32], affine: Array, kind: str, fit: HeadF
     coarse, away, air = coarse[box], away[box], air[box]
     coarse_affine[:3, 3] += coarse_affine[:3, :3] @ [part.start for part in box]
     field, limits = _levelled(coarse, coarse_affine, away, kind, fit)
-    surface = _cut(coarse / field, away, air, given * blocks * steps, limits)
+    surface, away = _cut(coarse / field, away, air, given * blocks * steps, limits)
     # The fine grid, in the same box: fields of the coarse one are interpolated.
     part = tuple(
         slice(where.start * step, min(size, where.stop * step))
@@ -346,24 +348,89 @@ def _evidence(
     return np.clip(ratio, -_MOST_EVIDENCE, _MOST_EVIDENCE).astype(np.float32)[bins]
 
 
+def _expected_evidence(
+    level: NDArray[np.float32], prior: Array, limits: tuple[float, float]
+) -> NDArray[np.float32]:
+    """Log likelihood ratio of inside against outside, learnt by expectation maximisation.
+
+    The prior says how likely each voxel near the surface is brain.
+    """
+    from scipy import ndimage
+
+    near = (prior > _EM_MM[0]) & (prior < _EM_MM[1])
+    bins = np.clip((level - limits[0]) / (limits[1] - limits[0]) * _BINS, 0, _BINS - 1)
+    bins = bins.astype(np.int16)
+    part, odds = bins[near], np.clip(-prior[near] / _PRIOR_SPREAD_MM, -4, 4)
+    ratio = np.zeros(_BINS)
+    for _ in range(_EM_ROUNDS):
+        share = 1 / (1 + np.exp(-(odds + ratio[part])))
+        counts = [np.bincount(part, weights=w, minlength=_BINS) for w in (share, 1 - share)]
+        shares = []
+        for one in counts:
+            one = ndimage.gaussian_filter1d(one, 1.0, mode="nearest")
+            shares.append(one / max(one.sum(), 1.0) + 1e-4)
+        ratio = np.clip(np.log(shares[0] / shares[1]), -_MOST_EVIDENCE, _MOST_EVIDENCE)
+    return ratio.astype(np.float32)[bins]
+
+
 def _cut(
     level: NDArray[np.float32], away: Array, air: Mask, sizes: Array, limits: tuple[float, float]
-) -> NDArray[np.float32]:
-    """Signed distance to the cut's surface, mm."""
-    surface = np.asarray(away, dtype=np.float32)
-    sure_in, sure_out = _SURE_MM
-    odds = np.clip(surface / _PRIOR_SPREAD_MM, -4, 4)
-    for _ in range(_ROUNDS):
-        evidence = _evidence(level, surface, limits)
-        gain = evidence - odds
-        gain = np.where(away < sure_in, 8, gain)
-        gain = np.where((away > sure_out) | air, -8, gain).astype(np.float32)
-        inside = _least_surface(gain, surface < 0, sizes)
-        surface = _signed(inside, sizes)
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Signed distance to the cut's surface, and to the prior's after it was fitted to it, mm."""
+    prior, surface = _refitted(level, away, air, sizes, limits)
+    inside, evidence = _cut_once(level, prior, surface, air, sizes, limits)
     # What looks like brain beyond a dark line (muscle under a thin skull base) is cut free.
     bright = inside & (evidence > -0.5)
-    free = _cut_free(bright | ((away < _CORE_MM) & ~air), sizes, 4.0)
-    return _signed(_filled(free, sizes, 6.0), sizes)
+    free = _cut_free(bright | ((prior < _CORE_MM) & ~air), sizes, 4.0)
+    return _signed(_filled(free, sizes, 6.0), sizes), prior
+
+
+def _cut_once(
+    level: NDArray[np.float32], prior: Array, surface: Array, air: Mask, sizes: Array,
+    limits: tuple[float, float],
+) -> tuple[Mask, NDArray[np.float32]]:
+    """Learn both sides of a surface, and cut: the region, and the evidence of every voxel."""
+    evidence = _expected_evidence(level, prior, limits)
+    gain = evidence - np.clip(prior / _PRIOR_SPREAD_MM, -4, 4)
+    gain = np.where(prior < _SURE_MM[0], 8, gain)
+    gain = np.where((prior > _SURE_MM[1]) | air, -8, gain).astype(np.float32)
+    return _least_surface(gain, surface < 0, sizes), evidence
+
+
+def _refitted(
+    level: NDArray[np.float32], away: Array, air: Mask, sizes: Array, limits: tuple[float, float]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """The prior bent to the surface that is found with it, and that surface: both from 4 mm."""
+    from scipy import ndimage
+
+    steps = np.maximum(1, np.round(_REFIT_GRID_MM / sizes)).astype(int)
+    grid = sizes * steps
+    small, first = _averaged(level, steps), _averaged(np.asarray(away, np.float32), steps)
+    shut = _averaged(air.astype(np.float32), steps) > 0.5
+    prior = surface = first
+    for _ in range(_REFITS):
+        inside, _ = _cut_once(small, prior, surface, shut, grid, limits)
+        surface = _signed(inside, grid)
+        prior = first + _shift(surface - first, surface, grid)
+
+    def finer(values: Array) -> NDArray[np.float32]:
+        out = ndimage.affine_transform(
+            values, np.diag(1.0 / steps), -(steps - 1) / 2 / steps, output_shape=level.shape,
+            order=1, mode="nearest",
+        )  # fmt: skip
+        return np.asarray(out, dtype=np.float32)
+
+    return away + finer(prior - first), finer(surface)
+
+
+def _shift(found: Array, surface: Array, sizes: Array) -> NDArray[np.float32]:
+    """Smooth displacement of the prior, mm, from what was found near the surface."""
+    from scipy import ndimage
+
+    weight = np.exp(-0.5 * np.square(surface / 4.0)).astype(np.float32) + 1e-6
+    sigma = _SMOOTH_MM / sizes
+    shift = ndimage.gaussian_filter(found * weight, sigma) / ndimage.gaussian_filter(weight, sigma)
+    return np.asarray(np.clip(shift, -_MOST_SHIFT_MM, _MOST_SHIFT_MM), dtype=np.float32)
 
 
 def _least_surface(gain: NDArray[np.float32], start: Mask, sizes: Array) -> Mask:
