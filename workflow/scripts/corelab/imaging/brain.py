@@ -60,8 +60,11 @@ _CORE_MM = -4.0
 _LEARN_MM = (0.5, 5.0, 0.5, 4.0)
 #: Largest log likelihood ratio of a voxel, and the price of surface per mm.
 _MOST_EVIDENCE, _SURFACE_PRICE, _ITERATIONS = 2.5, 1.5, 60
+_THICK_MM, _ABOVE_MM = 6.0, 10.0
+_SPREAD2, _HULL = 3.0, False
+_LAST, _DEAD_MM, _MIX, _MOST_IN, _IT4, _TREND_MM, _DENT_MM, _EM_MOST = 0, 2.5, 0.5, 12.0, 30, 30.0, 1.5, 2.5
 _EM_MM, _EM_ROUNDS = (-10.0, 10.0), 8
-_REFIT_GRID_MM, _REFITS, _SMOOTH_MM, _MOST_SHIFT_MM = 4.0, 4, 15.0, 12.0
+_REFIT_GRID_MM, _REFITS, _SMOOTH_MM, _MOST_SHIFT_MM = 4.0, 6, 15.0, 12.0
 #: Log odds per mm from the cut's surface in the last step on the fine grid.
 _STAY_PER_MM = 1.5
 _BINS = 64
@@ -192,8 +195,11 @@ def _extracted(voxels: NDArray[np.float32], affine: Array, kind: str, fit: HeadF
         return np.zeros(voxels.shape, dtype=bool)
     box = tuple(slice(max(0, at.min() - 1), at.max() + 2) for at in np.nonzero(near))
     coarse, away, air = coarse[box], away[box], air[box]
+    if kind in CT_KINDS:
+        air = air | (coarse > _BONE_HU)
     coarse_affine[:3, 3] += coarse_affine[:3, :3] @ [part.start for part in box]
     field, limits = _levelled(coarse, coarse_affine, away, kind, fit)
+    expected = away
     surface, away = _cut(coarse / field, away, air, given * blocks * steps, limits)
     # The fine grid, in the same box: fields of the coarse one are interpolated.
     part = tuple(
@@ -217,7 +223,7 @@ def _extracted(voxels: NDArray[np.float32], affine: Array, kind: str, fit: HeadF
     if kind in _BRIGHT_FLUID:
         found = _peeled(found, level, depth, finer(away), sizes)
     if kind == "ncct":
-        found |= _beside_bone(found, inner, finer(away), sizes)
+        found |= _beside_bone(found, inner, finer(np.minimum(away, expected)), sizes)
     mask[part] = _largest(found)
     for axis, block in enumerate(blocks):
         mask = np.repeat(mask, block, axis=axis)
@@ -369,7 +375,7 @@ def _expected_evidence(
         for one in counts:
             one = ndimage.gaussian_filter1d(one, 1.0, mode="nearest")
             shares.append(one / max(one.sum(), 1.0) + 1e-4)
-        ratio = np.clip(np.log(shares[0] / shares[1]), -_MOST_EVIDENCE, _MOST_EVIDENCE)
+        ratio = np.clip(np.log(shares[0] / shares[1]), -_EM_MOST, _EM_MOST)
     return ratio.astype(np.float32)[bins]
 
 
@@ -377,12 +383,25 @@ def _cut(
     level: NDArray[np.float32], away: Array, air: Mask, sizes: Array, limits: tuple[float, float]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Signed distance to the cut's surface, and to the prior's after it was fitted to it, mm."""
+    from scipy import ndimage
+
     prior, surface = _refitted(level, away, air, sizes, limits)
-    inside, evidence = _cut_once(level, prior, surface, air, sizes, limits)
+    inside, evidence = _cut_once(level, prior, (prior, surface, None)[_LAST], air, sizes, limits)
     # What looks like brain beyond a dark line (muscle under a thin skull base) is cut free.
-    bright = inside & (evidence > -0.5)
-    free = _cut_free(bright | ((prior < _CORE_MM) & ~air), sizes, 4.0)
+    kept = (inside & (evidence > -0.5)) | ((prior < _CORE_MM) & ~air)
+    strange = _thick((evidence < -0.5) & (prior < _CORE_MM) & ~air, sizes, _THICK_MM)
+    if _ABOVE_MM and strange.any():
+        above = ndimage.distance_transform_edt(~strange, sampling=sizes) <= _ABOVE_MM
+        kept |= above & (prior < 0) & ~air
+    free = _cut_free(kept, sizes, 4.0)
     return _signed(_filled(free, sizes, 6.0), sizes), prior
+
+
+def _thick(mask: Mask, sizes: Array, radius_mm: float) -> Mask:
+    """Parts of a mask deeper than a radius."""
+    from scipy import ndimage
+
+    return np.asarray(ndimage.distance_transform_edt(mask, sampling=sizes) > radius_mm, dtype=bool)
 
 
 def _cut_once(
@@ -390,11 +409,13 @@ def _cut_once(
     limits: tuple[float, float],
 ) -> tuple[Mask, NDArray[np.float32]]:
     """Learn both sides of a surface, and cut: the region, and the evidence of every voxel."""
-    evidence = _expected_evidence(level, prior, limits)
-    gain = evidence - np.clip(prior / _PRIOR_SPREAD_MM, -4, 4)
+    evidence = _expected_evidence(level, np.where(air, 60.0, prior) if _HULL else prior, limits)
+    if surface is not None:
+        evidence = _MIX * evidence + (1 - _MIX) * _evidence(level, np.where(air, 60.0, surface) if _HULL else surface, limits)
+    gain = evidence - np.clip(prior / (_PRIOR_SPREAD_MM if surface is None else _SPREAD2), -4, 4)
     gain = np.where(prior < _SURE_MM[0], 8, gain)
     gain = np.where((prior > _SURE_MM[1]) | air, -8, gain).astype(np.float32)
-    return _least_surface(gain, surface < 0, sizes), evidence
+    return _least_surface(gain, prior < 0, sizes), evidence
 
 
 def _refitted(
@@ -409,7 +430,7 @@ def _refitted(
     shut = _averaged(air.astype(np.float32), steps) > 0.5
     prior = surface = first
     for _ in range(_REFITS):
-        inside, _ = _cut_once(small, prior, surface, shut, grid, limits)
+        inside, _ = _cut_once(small, prior, None, shut, grid, limits)
         surface = _signed(inside, grid)
         prior = first + _shift(surface - first, surface, grid)
 
@@ -428,9 +449,14 @@ def _shift(found: Array, surface: Array, sizes: Array) -> NDArray[np.float32]:
     from scipy import ndimage
 
     weight = np.exp(-0.5 * np.square(surface / 4.0)).astype(np.float32) + 1e-6
-    sigma = _SMOOTH_MM / sizes
-    shift = ndimage.gaussian_filter(found * weight, sigma) / ndimage.gaussian_filter(weight, sigma)
-    return np.asarray(np.clip(shift, -_MOST_SHIFT_MM, _MOST_SHIFT_MM), dtype=np.float32)
+    shift, trend = (
+        ndimage.gaussian_filter(found * weight, wide / sizes)
+        / ndimage.gaussian_filter(weight, wide / sizes)
+        for wide in (_SMOOTH_MM, _TREND_MM)
+    )
+    shift = np.minimum(shift, np.maximum(trend, 0) + _DENT_MM)
+    shift *= np.square(shift) / (np.square(shift) + _DEAD_MM**2)
+    return np.asarray(np.clip(shift, -_MOST_SHIFT_MM, _MOST_IN), dtype=np.float32)
 
 
 def _least_surface(gain: NDArray[np.float32], start: Mask, sizes: Array) -> Mask:
@@ -445,7 +471,7 @@ def _least_surface(gain: NDArray[np.float32], start: Mask, sizes: Array) -> Mask
         lower, upper = [slice(None)] * 3, [slice(None)] * 3
         lower[axis], upper[axis] = slice(0, -1), slice(1, None)
         ends.append((tuple(lower), tuple(upper), np.float32(1 / sizes[axis])))
-    for _ in range(_ITERATIONS):
+    for _ in range(_IT4 if share.size < 200000 else _ITERATIONS):
         for flow, (low, high, per_mm) in zip(flows, ends, strict=True):
             flow[low] += dual * per_mm * (ahead[high] - ahead[low])
         length = np.sqrt(flows[0] ** 2 + flows[1] ** 2 + flows[2] ** 2)
