@@ -66,6 +66,8 @@ _LEARN_MM = (0.5, 5.0, 0.5, 4.0)
 _MOST_EVIDENCE, _SURFACE_PRICE, _ITERATIONS = 2.5, 1.5, 60
 #: Expectation maximisation: depths it looks at (mm on either side), and its rounds.
 _EXPECT_MM, _EXPECT_ROUNDS = 10.0, 8
+#: Its share in the last cut; the rest is learnt close to the surface.
+_BROAD_SHARE = 0.25
 #: Bending of the prior: grid (mm), most rounds, iterations of a cut, and the change (mm) that ends
 #: it early.
 _BEND_GRID_MM, _BEND_ROUNDS, _BEND_ITERATIONS, _BEND_STAYS_MM = 4.0, 6, 30, 0.3
@@ -395,9 +397,9 @@ def _cut(
     from scipy import ndimage
 
     prior = _bent(level, away, outside, sizes, limits)
-    # The second adds what is found at the surface alone, as fluid in sulci.
-    evidence = _expected_evidence(level, prior, limits) + _evidence(level, prior, limits)
-    evidence *= np.float32(0.5)
+    # The first sees the whole neighbourhood, the second what is at the surface alone, as sulci.
+    evidence = np.float32(_BROAD_SHARE) * _expected_evidence(level, prior, limits)
+    evidence += np.float32(1 - _BROAD_SHARE) * _evidence(level, prior, limits)
     inside = _least_surface(_gain(evidence, prior, outside), prior < 0, sizes, _ITERATIONS)
     # What looks like brain beyond a dark line (muscle under a thin skull base) is cut free.
     core = (prior < _CORE_MM) & ~outside
