@@ -153,8 +153,26 @@ def dice(one, other):
     return 2 * (one & other).sum() / (one.sum() + other.sum())
 
 
-@pytest.mark.parametrize("sizes", [(2.0, 2.0, 2.0), (1.2, 1.2, 5.0)], ids=["isotropic", "thick"])
-@pytest.mark.parametrize("kind", ELLIPSOID_CONTRAST)
+ISOTROPIC, THICK = (2.0, 2.0, 2.0), (1.2, 1.2, 5.0)
+
+
+@pytest.mark.parametrize(
+    ("kind", "sizes"),
+    [
+        ("T1w", ISOTROPIC),
+        ("FLAIR", ISOTROPIC),
+        ("dwi", THICK),
+        ("gre", THICK),
+        ("ncct", THICK),
+        ("ctp", THICK),
+        slow("T1w", THICK),
+        slow("FLAIR", THICK),
+        slow("dwi", ISOTROPIC),
+        slow("gre", ISOTROPIC),
+        slow("ncct", ISOTROPIC),
+        slow("ctp", ISOTROPIC),
+    ],
+)
 def test_brain_of_a_head_unlike_the_template(kind, sizes):
     image, truth = ellipsoid_head(kind, sizes)
     assert dice(brain_mask(image, kind), truth) >= 0.97
@@ -180,14 +198,14 @@ def test_slab_of_a_head_unlike_the_template():
 
 
 def test_zeroed_air_around_a_head_unlike_the_template():
-    image, truth = ellipsoid_head("T1w", (2.0, 2.0, 2.0))
+    image, truth = ellipsoid_head("T1w", ISOTROPIC)
     voxels = np.asarray(image.dataobj)
     voxels = np.where(voxels < 40, 0, voxels).astype(np.float32)
     assert dice(brain_mask(nib.Nifti1Image(voxels, image.affine), "T1w"), truth) >= 0.97
 
 
 def test_bleeding_and_calcification_stay_in_a_head_unlike_the_template():
-    image, _ = ellipsoid_head("ncct", (1.2, 1.2, 5.0))
+    image, _ = ellipsoid_head("ncct", THICK)
     voxels = np.array(image.dataobj)
     voxels[70:85, 80:95, 18:21] = 70
     voxels[40:44, 90:94, 18:20] = 200

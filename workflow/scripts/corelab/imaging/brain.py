@@ -21,7 +21,6 @@ distances are in mm, so that thick slices are treated as what they are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -558,7 +557,7 @@ def _beside_bone(mask: Mask, hu: NDArray[np.float32], away: Array, sizes: Array)
     return soft & (ndimage.distance_transform_edt(~deep, sampling=within) <= rim_mm)
 
 
-def _averaged(voxels: NDArray[np.float32], blocks: Sequence[int]) -> NDArray[np.float32]:
+def _averaged(voxels: NDArray[np.float32], blocks: NDArray[np.integer]) -> NDArray[np.float32]:
     """Means over blocks of voxels: no mask needs a grid much finer than a millimetre."""
     if all(block == 1 for block in blocks):
         return voxels
