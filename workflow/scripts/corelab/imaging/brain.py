@@ -2,12 +2,16 @@
 
 1. The template's brain is brought onto the head (:mod:`corelab.imaging.head_fit`). Its surface,
    a few mm uncertain, is the prior: deep inside is brain, far outside is not.
-2. The image says what each side looks like. The intensities just inside and just outside of
-   the surface give every voxel a log likelihood ratio; no contrast, unit or threshold is assumed.
+2. The image says what each side looks like. Intensity distributions of both sides, learnt by
+   expectation maximisation with the prior as the first guess, give every voxel a log likelihood
+   ratio; no contrast, unit or threshold is assumed.
 3. Prior and likelihood ratio are summed and cut into two regions of least surface (a graph cut in
    its convex form: Chan, Esedoglu, Nikolova, SIAM J Appl Math 66:1632-1648 (2006), solved by
-   Chambolle, Pock, J Math Imaging Vis 40:120-145 (2011)), twice on 2 mm, then once on the image's
-   own grid near the surface.
+   Chambolle, Pock, J Math Imaging Vis 40:120-145 (2011)).
+4. No affine map brings a template onto every head: on 4 mm the prior is bent smoothly to the
+   surface found, and steps 2 and 3 are repeated until it stays. A difference of less than its own
+   uncertainty does not move it, and a dent that its neighbourhood does not share hardly does.
+5. One cut on 2 mm with the bent prior, then one step on the image's own grid near the surface.
 
 As the interior belongs to the brain by anatomy, a bright lesion, a cavity or a wide ventricle
 cannot be lost, and no lobe can. The mask follows the pial surface: ventricles and sulci are
@@ -17,7 +21,6 @@ distances are in mm, so that thick slices are treated as what they are.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -59,7 +62,21 @@ _CORE_MM = -4.0
 #: Depths between which intensities of either side are learnt, mm from the surface.
 _LEARN_MM = (0.5, 5.0, 0.5, 4.0)
 #: Largest log likelihood ratio of a voxel, and the price of surface per mm.
-_MOST_EVIDENCE, _SURFACE_PRICE, _ITERATIONS, _ROUNDS = 2.5, 1.5, 60, 2
+_MOST_EVIDENCE, _SURFACE_PRICE, _ITERATIONS = 2.5, 1.5, 60
+#: Expectation maximisation: depths it looks at (mm on either side), and its rounds.
+_EXPECT_MM, _EXPECT_ROUNDS = 10.0, 8
+#: Its share in the last cut; the rest is learnt close to the surface.
+_BROAD_SHARE = 0.25
+#: Bending of the prior: grid (mm), most rounds, iterations of a cut, and the change (mm) that ends
+#: it early.
+_BEND_GRID_MM, _BEND_ROUNDS, _BEND_ITERATIONS, _BEND_STAYS_MM = 4.0, 6, 30, 0.3
+#: Smoothness of the bend; a bend of this size is halved, as the affine prior is as uncertain; most.
+_BEND_MM, _BEND_HALVED_MM, _MOST_BEND_MM = 15.0, 2.5, 12.0
+#: A dent is followed this much further than the mean of its wider neighbourhood: it is a lesion
+#: or a cavity rather than the shape of a head.
+_TREND_MM, _DENT_MM = 30.0, 1.5
+#: Radius of a cavity, and how thick the layer over it is in which intensities say nothing.
+_CAVITY_MM, _COVER_MM = 6.0, 4.0
 #: Log odds per mm from the cut's surface in the last step on the fine grid.
 _STAY_PER_MM = 1.5
 _BINS = 64
@@ -184,15 +201,15 @@ def _extracted(voxels: NDArray[np.float32], affine: Array, kind: str, fit: HeadF
     coarse_affine = _block_affine(affine, blocks * steps)
     away = _distance_to_prior(fit, coarse_affine, coarse.shape)
     near = away < _SURE_MM[1] + 4
-    air = _open_air(coarse, kind)
+    outside = _surely_outside(coarse, kind)
     mask = np.zeros(fine.shape, dtype=bool)
     if not near.any():
         return np.zeros(voxels.shape, dtype=bool)
     box = tuple(slice(max(0, at.min() - 1), at.max() + 2) for at in np.nonzero(near))
-    coarse, away, air = coarse[box], away[box], air[box]
+    coarse, away, outside = coarse[box], away[box], outside[box]
     coarse_affine[:3, 3] += coarse_affine[:3, :3] @ [part.start for part in box]
     field, limits = _levelled(coarse, coarse_affine, away, kind, fit)
-    surface = _cut(coarse / field, away, air, given * blocks * steps, limits)
+    surface, bent = _cut(coarse / field, away, outside, given * blocks * steps, limits)
     # The fine grid, in the same box: fields of the coarse one are interpolated.
     part = tuple(
         slice(where.start * step, min(size, where.stop * step))
@@ -201,21 +218,17 @@ def _extracted(voxels: NDArray[np.float32], affine: Array, kind: str, fit: HeadF
     inner = fine[part]
 
     def finer(values: Array) -> NDArray[np.float32]:
-        out = ndimage.affine_transform(
-            values, np.diag(1.0 / steps), -(steps - 1) / 2 / steps, output_shape=inner.shape,
-            order=1, mode="nearest",
-        )  # fmt: skip
-        return np.asarray(out, dtype=np.float32)
+        return _finer(values, steps, inner.shape)
 
     sizes = given * blocks
     depth = finer(surface)
     level = ndimage.gaussian_filter(inner / finer(field), np.where(sizes < 3, 0.7 / sizes, 0.0))
     found = _evidence(level, depth, limits) > _STAY_PER_MM * depth
-    found &= finer(air.astype(np.float32)) < 0.5
+    found &= finer(outside.astype(np.float32)) < 0.5
     if kind in _BRIGHT_FLUID:
-        found = _peeled(found, level, depth, finer(away), sizes)
+        found = _peeled(found, level, depth, finer(bent), sizes)
     if kind == "ncct":
-        found |= _beside_bone(found, inner, finer(away), sizes)
+        found |= _beside_bone(found, inner, finer(np.minimum(away, bent)), sizes)
     mask[part] = _largest(found)
     for axis, block in enumerate(blocks):
         mask = np.repeat(mask, block, axis=axis)
@@ -264,8 +277,8 @@ def _block_affine(affine: Array, blocks: NDArray[np.integer]) -> NDArray[np.floa
     return np.asarray(affine @ grid, dtype=np.float64)
 
 
-def _open_air(coarse: NDArray[np.float32], kind: str) -> Mask:
-    """Air around the head: what lies outside the convex hull of all tissue of a slice.
+def _surely_outside(coarse: NDArray[np.float32], kind: str) -> Mask:
+    """Air around the head, and bone of CT. Air is outside the convex hull of a slice's tissue.
 
     It is not brain, even where the template reaches it. The hull leaves in what is as dark as air
     within a head: sulci, fluid and cavities that a diffusion image without a scalp shows open.
@@ -281,7 +294,7 @@ def _open_air(coarse: NDArray[np.float32], kind: str) -> Mask:
         head[:, :, index] = convex_hull_image(head[:, :, index])
     # A slice without signal between two others is a fault of the scan.
     head[:, :, 1:-1] |= head[:, :, :-2] & head[:, :, 2:]
-    return np.asarray(~head, dtype=bool)
+    return np.asarray(~head | (coarse > _BONE_HU) if kind in CT_KINDS else ~head, dtype=bool)
 
 
 def _levelled(
@@ -346,27 +359,120 @@ def _evidence(
     return np.clip(ratio, -_MOST_EVIDENCE, _MOST_EVIDENCE).astype(np.float32)[bins]
 
 
-def _cut(
-    level: NDArray[np.float32], away: Array, air: Mask, sizes: Array, limits: tuple[float, float]
+def _expected_evidence(
+    level: NDArray[np.float32], prior: Array, limits: tuple[float, float]
 ) -> NDArray[np.float32]:
-    """Signed distance to the cut's surface, mm."""
-    surface = np.asarray(away, dtype=np.float32)
-    sure_in, sure_out = _SURE_MM
-    odds = np.clip(surface / _PRIOR_SPREAD_MM, -4, 4)
-    for _ in range(_ROUNDS):
-        evidence = _evidence(level, surface, limits)
-        gain = evidence - odds
-        gain = np.where(away < sure_in, 8, gain)
-        gain = np.where((away > sure_out) | air, -8, gain).astype(np.float32)
-        inside = _least_surface(gain, surface < 0, sizes)
-        surface = _signed(inside, sizes)
+    """As :func:`_evidence`, learnt from a surface that is several mm uncertain.
+
+    A voxel counts for either side by its probability, given the prior and what was learnt so far
+    (expectation maximisation): where the surface is wrong, the other voxels outvote it.
+    """
+    from scipy import ndimage
+
+    near = np.abs(prior) < _EXPECT_MM
+    bins = np.clip((level - limits[0]) / (limits[1] - limits[0]) * _BINS, 0, _BINS - 1)
+    bins = bins.astype(np.int16)
+    part, odds = bins[near], -prior[near] / np.float32(_PRIOR_SPREAD_MM)
+    ratio = np.zeros(_BINS)
+    for _ in range(_EXPECT_ROUNDS):
+        inside = 1 / (1 + np.exp(-(odds + ratio[part])))
+        shares = []
+        for weights in (inside, 1 - inside):
+            counts = np.bincount(part, weights=weights, minlength=_BINS)
+            counts = ndimage.gaussian_filter1d(counts, 1.0, mode="nearest")
+            shares.append(counts / max(counts.sum(), 1.0) + 1e-4)
+        ratio = np.clip(np.log(shares[0] / shares[1]), -_MOST_EVIDENCE, _MOST_EVIDENCE)
+    return ratio.astype(np.float32)[bins]
+
+
+def _cut(
+    level: NDArray[np.float32],
+    away: Array,
+    outside: Mask,
+    sizes: Array,
+    limits: tuple[float, float],
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Signed distances to the cut's surface and to the bent prior's, mm."""
+    from scipy import ndimage
+
+    prior = _bent(level, away, outside, sizes, limits)
+    # The first sees the whole neighbourhood, the second what is at the surface alone, as sulci.
+    evidence = np.float32(_BROAD_SHARE) * _expected_evidence(level, prior, limits)
+    evidence += np.float32(1 - _BROAD_SHARE) * _evidence(level, prior, limits)
+    inside = _least_surface(_gain(evidence, prior, outside), prior < 0, sizes, _ITERATIONS)
     # What looks like brain beyond a dark line (muscle under a thin skull base) is cut free.
-    bright = inside & (evidence > -0.5)
-    free = _cut_free(bright | ((away < _CORE_MM) & ~air), sizes, 4.0)
-    return _signed(_filled(free, sizes, 6.0), sizes)
+    core = (prior < _CORE_MM) & ~outside
+    kept = (inside & (evidence > -0.5)) | core
+    # A cavity, or a lesion that looks like scalp: what covers it cannot be told from the outside
+    # by its intensity either, so that the prior decides.
+    strange = core & (evidence < -0.5)
+    cavity = ndimage.distance_transform_edt(strange, sampling=sizes) > _CAVITY_MM
+    if cavity.any():
+        reach = ndimage.distance_transform_edt(~cavity, sampling=sizes) <= _CAVITY_MM + _COVER_MM
+        kept |= reach & (prior < 0) & ~outside
+    free = _cut_free(kept, sizes, 4.0)
+    return _signed(_filled(free, sizes, 6.0), sizes), prior
 
 
-def _least_surface(gain: NDArray[np.float32], start: Mask, sizes: Array) -> Mask:
+def _gain(evidence: NDArray[np.float32], prior: Array, outside: Mask) -> NDArray[np.float32]:
+    """Log odds of every voxel to be brain; certain where the prior is far from its surface."""
+    gain = evidence - np.clip(prior / _PRIOR_SPREAD_MM, -4, 4)
+    gain = np.where(prior < _SURE_MM[0], 8, gain)
+    return np.where((prior > _SURE_MM[1]) | outside, -8, gain).astype(np.float32)
+
+
+def _bent(
+    level: NDArray[np.float32],
+    away: Array,
+    outside: Mask,
+    sizes: Array,
+    limits: tuple[float, float],
+) -> NDArray[np.float32]:
+    """The prior's signed distance after it was bent to the surface found with it, on 4 mm."""
+    steps = np.maximum(1, np.round(_BEND_GRID_MM / sizes)).astype(int)
+    grid = sizes * steps
+    small, first = _averaged(level, steps), _averaged(np.asarray(away, np.float32), steps)
+    shut = _averaged(outside.astype(np.float32), steps) > 0.5
+    prior = first
+    for _ in range(_BEND_ROUNDS):
+        gain = _gain(_expected_evidence(small, prior, limits), prior, shut)
+        found = _signed(_least_surface(gain, prior < 0, grid, _BEND_ITERATIONS), grid)
+        before, prior = prior, first + _bend(found - first, found, grid)
+        if np.abs(prior - before)[np.abs(found) < _EXPECT_MM].max(initial=0) < _BEND_STAYS_MM:
+            break
+    return np.asarray(away + _finer(prior - first, steps, level.shape), dtype=np.float32)
+
+
+def _bend(apart: Array, found: Array, sizes: Array) -> NDArray[np.float32]:
+    """Smooth displacement of the prior, mm, from its distance to what was found."""
+    from scipy import ndimage
+
+    weight = np.exp(-0.5 * np.square(found / 4.0)).astype(np.float32) + np.float32(1e-6)
+
+    def smooth(width_mm: float) -> Array:
+        sums = (
+            ndimage.gaussian_filter(part, width_mm / sizes, truncate=3.0)
+            for part in (apart * weight, weight)
+        )
+        return np.divide(*sums)
+
+    bend = np.minimum(smooth(_BEND_MM), np.maximum(smooth(_TREND_MM), 0) + _DENT_MM)
+    bend *= np.square(bend) / (np.square(bend) + _BEND_HALVED_MM**2)
+    return np.asarray(np.clip(bend, -_MOST_BEND_MM, _MOST_BEND_MM), dtype=np.float32)
+
+
+def _finer(values: Array, steps: NDArray[Any], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """A field of block means interpolated on the grid of the blocks' voxels."""
+    from scipy import ndimage
+
+    out = ndimage.affine_transform(
+        values, np.diag(1.0 / steps), -(steps - 1) / 2 / steps, output_shape=shape, order=1,
+        mode="nearest",
+    )  # fmt: skip
+    return np.asarray(out, dtype=np.float32)
+
+
+def _least_surface(gain: NDArray[np.float32], start: Mask, sizes: Array, iterations: int) -> Mask:
     """Region of largest gain less the price of its surface: primal-dual iterations."""
     share = start.astype(np.float32)
     ahead = share
@@ -378,7 +484,7 @@ def _least_surface(gain: NDArray[np.float32], start: Mask, sizes: Array) -> Mask
         lower, upper = [slice(None)] * 3, [slice(None)] * 3
         lower[axis], upper[axis] = slice(0, -1), slice(1, None)
         ends.append((tuple(lower), tuple(upper), np.float32(1 / sizes[axis])))
-    for _ in range(_ITERATIONS):
+    for _ in range(iterations):
         for flow, (low, high, per_mm) in zip(flows, ends, strict=True):
             flow[low] += dual * per_mm * (ahead[high] - ahead[low])
         length = np.sqrt(flows[0] ** 2 + flows[1] ** 2 + flows[2] ** 2)
@@ -451,7 +557,7 @@ def _beside_bone(mask: Mask, hu: NDArray[np.float32], away: Array, sizes: Array)
     return soft & (ndimage.distance_transform_edt(~deep, sampling=within) <= rim_mm)
 
 
-def _averaged(voxels: NDArray[np.float32], blocks: Sequence[int]) -> NDArray[np.float32]:
+def _averaged(voxels: NDArray[np.float32], blocks: NDArray[np.integer]) -> NDArray[np.float32]:
     """Means over blocks of voxels: no mask needs a grid much finer than a millimetre."""
     if all(block == 1 for block in blocks):
         return voxels
