@@ -98,7 +98,7 @@ def test_each_flag_needs_attention_once_for_its_visit_and_is_on_its_desk_sheet(r
 
 @pytest.mark.parametrize(("left_out_ml", "lines"), [(0.4, 0), (2.0, 1)])
 def test_blood_candidates_need_attention_above_one_millilitre(results, left_out_ml, lines):
-    quality = {"flags": ["blood_candidates"], "candidates_left_out_ml": left_out_ml}
+    quality = {"flags": ["blood_candidates"], "candidates_unexplained_ml": left_out_ml}
     found, _ = with_flags(results, 0, {"label": "haematoma", "status": "ok", "quality": quality})
     assert sum("may be blood" in item.text for item in att.attention(found)) == lines
 

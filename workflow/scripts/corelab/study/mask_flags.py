@@ -54,7 +54,7 @@ FLAGS: Mapping[str, Flag] = {
     "calibration": Flag("warning", "the HU of brain tissue or CSF are off"),
     "no_template_fit": Flag("warning", "the head CT could not be fitted to the template"),
     "blood_candidates": Flag(
-        "warning", "dense clusters left out that may be blood", "candidates_left_out_ml",
+        "warning", "dense clusters left out that may be blood", "candidates_unexplained_ml",
         _LEFT_OUT_ML,
     ),
     "blood_near_50_hu": Flag("warning", "blood of low density, its edge is uncertain"),
@@ -104,7 +104,7 @@ def needs_attention(name: str, quality: Mapping[str, Any]) -> bool:
     --------
     >>> needs_attention("no_t1", {}), needs_attention("open_ring", {})
     (False, True)
-    >>> [needs_attention("blood_candidates", {"candidates_left_out_ml": ml}) for ml in (0.4, 2.0)]
+    >>> [needs_attention("blood_candidates", {"candidates_unexplained_ml": v}) for v in (0.4, 2.0)]
     [False, True]
     """
     flag = FLAGS[name]
