@@ -79,6 +79,10 @@ _SHARED = (
     Gate("motion_degrees", (None, 1.0), (None, 3.0), "V: 1 degree is what registration resolves"),
     Gate("replaced_frames_share", (None, 0.0), (None, 0.15), "M"),
     Gate("replaced_frames_in_a_row", (None, 1), (None, 3), "M: a line cannot stand in for a bolus"),
+    Gate("missing_slices_share", (None, 0.0), (None, 0.2), "M: their tissue is in no volume"),
+    Gate("core_share", (None, 0.25), (None, 0.5), "M"),
+    Gate("hypoperfused_share", (None, 0.5), (None, 0.75), "M"),
+    Gate("normal_mtt_s", (3.0, 9.0), (2.0, 14.0), "M"),
     Gate("coverage_mm", (80, None), (40, None), "V: 8 cm of a commercial protocol"),
     Gate("brain_volume_share", (0.5, 1.3), (0.35, 1.6), "M: of 1300 mL, or 13.5 mL per mm covered"),
 )
@@ -91,6 +95,10 @@ GATES: Mapping[str, tuple[Gate, ...]] = {
         Gate("aif_peak_unscaled_hu", (30, None), (14, None), "B: ISLES18 p5 16 HU"),
         Gate("vof_peak_hu", (100, None), (40, None), "B: ISLES18 p5 61 HU"),
         Gate("residual_noise_hu", (None, 1.2), (None, 2.5), "B"),
+        Gate("drift_share", (None, 0.10), (None, 1.0), "B"),
+        Gate("level_jump_share", (None, 0.12), (None, 0.2), "B"),
+        Gate("uneven_drift_share", (None, 0.12), (None, 0.25), "B"),
+        Gate("vessel_baseline_hu", (None, 80), (None, 130), "M"),
     ),
     "dsc": (
         Gate("frame_interval_s", (None, 1.5), (None, 2.5), "M: ASFNR, PMC5074767"),

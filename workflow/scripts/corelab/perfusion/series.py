@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
-from corelab.perfusion import arterial, leakage, motion, tissue
+from corelab.perfusion import arterial, leakage, motion, steadiness, tissue
 from corelab.perfusion.concentration import (
     TISSUE_FACTOR,
     Baseline,
@@ -30,6 +30,9 @@ LEAST_SIGNAL = 0.4
 #: Volume of brain per mm of coverage at the level of the basal ganglia, and of a whole brain.
 BRAIN_ML_PER_MM = 13.5
 BRAIN_ML = 1300.0
+#: No brain with its fluid spaces is larger than this (mL); and where the median of one lies (HU).
+LARGEST_BRAIN_ML = 2000.0
+BRAIN_HU = (5.0, 75.0)
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,16 @@ class Series:
         Arterial input.
     plane
         Between the hemispheres.
-    motion
+    motion, motion_corrected
         Displacement of every frame, and whether it was corrected.
+    odd
+        (z, t) slices of frames that were replaced for another reason than motion.
+    drift
+        Change of level of tissue that does not enhance.
+    empty_slices
+        (z,) slices without any signal.
+    vessel_hu
+        Baseline of the vessels on CT: blood has 35 to 60 HU, contrast of an earlier injection more.
     """
 
     modality: str
@@ -73,6 +84,18 @@ class Series:
     plane: Plane
     motion: motion.Motion
     motion_corrected: bool
+    odd: np.ndarray
+    drift: steadiness.Drift
+    empty_slices: np.ndarray
+    vessel_hu: float
+
+    @property
+    def replaced(self) -> np.ndarray:
+        """(z, t) slices of frames that were replaced, for any reason."""
+        replaced = self.odd.copy()
+        if self.motion_corrected:
+            replaced[:, self.motion.bad_frames] = True
+        return replaced
 
     @property
     def voxel_ml(self) -> float:
@@ -137,11 +160,10 @@ def analyse_series(
     if not brain.any():
         raise PerfusionError("the brain mask is empty: supply one as a scan of kind mask-brain")
     sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    baseline = _early(find_baseline(signal[brain].mean(axis=0, dtype=np.float64), modality))
-    moved = motion.estimate_motion(signal, affine, baseline.stop, modality)
-    corrected = correct_motion and moved.found
-    if corrected:
-        signal = motion.correct_motion(signal, affine, moved, threads=threads)
+    steady = _steadied(
+        signal, affine, times, modality, brain, correct_motion=correct_motion, threads=threads
+    )
+    signal, brain, baseline = steady.signal, steady.brain, steady.baseline
     image = signal[..., baseline.start : baseline.stop].mean(axis=-1)
     conc = to_concentration(signal, modality, baseline, echo_time_s=echo_time_s)
     np.nan_to_num(conc, copy=False, nan=0.0)
@@ -194,8 +216,107 @@ def analyse_series(
     return Series(
         modality, affine, times, baseline, maps, brain, inside,
         _grey_matter(image, inside, sizes), image, conc, clean.noise, clean.raw_noise,
-        clean.guide_mm, source, plane, moved, corrected,
+        clean.guide_mm, source, plane, steady.motion, steady.corrected, steady.odd, steady.drift,
+        steady.empty, _vessel_level(source, image, modality),
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Steady:
+    """A series with its odd frames replaced, its motion corrected and its drift subtracted."""
+
+    signal: np.ndarray
+    brain: np.ndarray
+    baseline: Baseline
+    motion: motion.Motion
+    corrected: bool
+    odd: np.ndarray
+    drift: steadiness.Drift
+    empty: np.ndarray
+
+
+def _steadied(
+    signal: np.ndarray,
+    affine: np.ndarray,
+    times: np.ndarray,
+    modality: str,
+    brain: np.ndarray,
+    *,
+    correct_motion: bool,
+    threads: int | None,
+) -> _Steady:
+    """What a scanner, an export or a patient disturbed, repaired where that can be done."""
+    signal, odd = steadiness.without_gaps(signal, times)
+    steadiness.check_axes(signal)
+    empty = steadiness.empty_slices(signal, brain)
+    brain = brain & ~empty
+    _check_brain(signal, brain, affine, modality)
+    odd = odd | steadiness.odd_levels(signal, times, brain, modality)
+    signal = steadiness.replaced(signal, odd, times)
+    curve = signal[brain].mean(axis=0, dtype=np.float64)
+    baseline = find_baseline(curve, modality)
+    _check_baseline(curve, baseline, modality)
+    baseline = _early(baseline)
+    moved = motion.estimate_motion(signal, affine, baseline.stop, modality)
+    corrected = correct_motion and moved.found
+    more = np.zeros_like(odd)
+    if corrected:
+        signal = motion.correct_motion(signal, affine, moved, threads=threads)
+        more[:, moved.bad_frames] = True
+        signal = steadiness.replaced(signal, more, times)
+        more = steadiness.odd_levels(signal, times, brain, modality)
+    more = more | steadiness.odd_scatter(signal, times, brain, modality)
+    signal = steadiness.replaced(signal, more, times)
+    drift = steadiness.Drift()
+    if modality == "ctp":
+        sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+        drift = steadiness.find_drift(signal, times, brain, sizes, baseline.stop)
+        if drift.course is not None:
+            signal = signal - drift.course.astype(np.float32)
+    return _Steady(signal, brain, baseline, moved, corrected, odd | more, drift, empty)
+
+
+def _check_brain(signal: np.ndarray, brain: np.ndarray, affine: np.ndarray, modality: str) -> None:
+    """Refuse a brain that no head holds, and CT numbers that no brain has."""
+    volume_ml = float(brain.sum() * abs(np.linalg.det(affine[:3, :3]))) / 1000.0
+    if not brain.any():
+        raise PerfusionError("every slice of the brain is empty: export the series again")
+    if volume_ml > LARGEST_BRAIN_ML:
+        raise PerfusionError(
+            f"the brain mask holds {volume_ml:.0f} mL and no brain is larger than "
+            f"{LARGEST_BRAIN_ML:.0f} mL: the axes or the voxel sizes of the series are wrong (is "
+            "time the fourth axis?), or the mask is; export the series again"
+        )
+    middle = float(np.median(signal[brain][:, ::4]))
+    if modality == "ctp" and not BRAIN_HU[0] <= middle <= BRAIN_HU[1]:
+        offset = " This is the offset of 1024 HU of stored values." if 950 < middle < 1150 else ""
+        raise PerfusionError(
+            f"the median of the brain is {middle:.0f}, a brain has {BRAIN_HU[0]:.0f} to "
+            f"{BRAIN_HU[1]:.0f} HU: the series is not in HU, and tissue is told by HU.{offset} "
+            "Convert it again with rescale slope and intercept applied"
+        )
+
+
+def _check_baseline(curve: np.ndarray, baseline: Baseline, modality: str) -> None:
+    """Refuse a series that begins when contrast is already there."""
+    rising = curve if modality == "ctp" else -curve
+    if baseline.n_frames > 1 or rising.argmax() == 0:
+        return
+    noise = np.abs(np.diff(rising, n=2)).mean() / np.sqrt(6.0)
+    if np.ptp(rising) > 6.0 * noise:
+        raise PerfusionError(
+            "the series has no frame before the bolus: the brain brightens from its first frame "
+            "on. Concentration is the change from the baseline, so nothing can be measured; "
+            "export all frames, or check that the first ones were not cut off"
+        )
+
+
+def _vessel_level(source: arterial.ArterialInput, image: np.ndarray, modality: str) -> float:
+    """Highest median baseline (HU) of artery and vein."""
+    if modality != "ctp" or source.supplied:
+        return float("nan")
+    vessels = [v for v in (source.artery, source.vein) if v is not None and len(v.voxels)]
+    return max(float(np.median(image[tuple(v.voxels.T)])) for v in vessels)
 
 
 def _early(baseline: Baseline) -> Baseline:
@@ -249,6 +370,7 @@ def gate_values(series: Series) -> dict[str, float]:
     artery = source.artery
     before = artery.curve[base.start : base.stop]
     before = before[before < 0.05 * artery.peak]
+    replaced = series.replaced
     white = series.tissue & ~series.grey
     curve = series.concentration[white if white.sum() >= 100 else series.tissue]
     values = {
@@ -262,19 +384,33 @@ def gate_values(series: Series) -> dict[str, float]:
         "tissue_cnr": float(curve.mean(axis=0, dtype=np.float64).max() / series.noise),
         "motion_mm": series.motion.largest_mm,
         "motion_degrees": series.motion.largest_degrees,
-        "replaced_frames_share": len(series.motion.bad_frames) / len(times),
-        "replaced_frames_in_a_row": float(longest_run(series.motion.bad_frames)),
+        "replaced_frames_share": float(replaced.mean()),
+        "replaced_frames_in_a_row": float(max(longest_run(np.flatnonzero(z)) for z in replaced)),
+        "missing_slices_share": float(series.empty_slices.mean()),
+        "drift_share": series.drift.share,
+        "level_jump_share": series.drift.jump_share,
+        "uneven_drift_share": series.drift.uneven_share,
         "coverage_mm": coverage,
         "brain_volume_share": brain_ml / min(BRAIN_ML, BRAIN_ML_PER_MM * coverage),
         "aif_peak_hu": artery.peak * source.scale,
         "aif_peak_unscaled_hu": artery.peak,
         "residual_noise_hu": series.noise,
+        "vessel_baseline_hu": series.vessel_hu,
+        "normal_mtt_s": _normal_mtt(series),
     }
     if source.vein is not None:
         values["vof_minus_aif_s"] = source.vein.centroid_s - artery.centroid_s
         values["vof_peak_hu"] = source.vein.peak
         values["vof_tail_share"] = first_pass_tail(source.vein.curve, times)
     return values
+
+
+def _normal_mtt(series: Series) -> float:
+    """Median transit time (s) of tissue that is not late."""
+    maps = series.maps.get("bayes") or next(iter(series.maps.values()))
+    with np.errstate(invalid="ignore"):
+        early = series.tissue & (maps.tmax_s < np.nanmedian(maps.tmax_s[series.tissue]))
+    return float(np.nanmedian(maps.mtt_s[early])) if early.any() else float("nan")
 
 
 def longest_run(frames: np.ndarray) -> int:

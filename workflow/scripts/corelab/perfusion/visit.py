@@ -471,6 +471,24 @@ def _lesions(
     return drawn
 
 
+def volume_gates(
+    core: np.ndarray, hypoperfused: np.ndarray, tissue: np.ndarray
+) -> dict[str, float]:
+    """Share of the tissue in the slab that the lesions take, for the gates.
+
+    Examples
+    --------
+    >>> tissue = np.ones((10, 1, 1), bool)
+    >>> volume_gates(tissue & False, np.arange(10)[:, None, None] < 3, tissue)
+    {'core_share': 0.0, 'hypoperfused_share': 0.3}
+    """
+    whole = max(int(tissue.sum()), 1)
+    return {
+        "core_share": float((core & tissue).sum()) / whole,
+        "hypoperfused_share": float((hypoperfused & tissue).sum()) / whole,
+    }
+
+
 def _add_mask(
     maps: MapSet,
     place: _Place,

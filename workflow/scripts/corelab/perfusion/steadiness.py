@@ -1,0 +1,509 @@
+"""Frames and slices that a scanner or an export disturbed, and levels that drift.
+
+A bolus changes the mean of a part of the brain smoothly. A frame, or one slice of it, that
+departs from what its neighbours in time predict is odd: it is replaced by that prediction. Tissue
+that does not enhance (fluid, fat, the soft tissue outside the skull) should keep its level; what
+it gains or loses smoothly in time, every voxel does, and it is subtracted from CT.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import ndimage
+
+from corelab.perfusion.concentration import PerfusionError
+
+#: Departure of a frame that is odd, as a share of the rise of the brain's median: of the whole
+#: brain, and of a quarter of a slice against the whole brain. Measured on undisturbed heads with
+#: frames of 1 to 2 s: at most 0.11 and 0.25; 0.26 and 0.42 at 3 s.
+ODD_BRAIN, ODD_PART = 0.22, 0.38
+#: The same for tissue that does not enhance, which no bolus bends.
+ODD_REFERENCE = 0.15
+#: Departures are at least this many times their own noise.
+ODD_NOISE = 6.0
+#: The limits hold for gaps up to this (s) between the frames beside an odd one, and grow with it.
+_GAP_S = 4.0
+#: Scatter of the voxels of a slice in a frame, against the usual one of that slice, that is odd,
+#: and the least excess as a share of the rise.
+ODD_SCATTER, ODD_SCATTER_RISE = 2.5, 0.6
+#: Voxels of a quarter of a slice, and of a reference, that suffice for a level.
+_PART_VOXELS, _REFERENCE_VOXELS = 25, 40
+#: At most this many voxels make up a level: more do not change a median.
+_ENOUGH_VOXELS = 400
+#: Rises (HU; -log of signal for DSC) below this are no bolus to compare with.
+_LEAST_RISE = {"ctp": 1.0, "dsc": 0.02}
+#: Drift that is corrected, as a share of the rise.
+CORRECTED_DRIFT = 0.10
+
+
+# --- frames without values ---------------------------------------------------------------------
+
+
+def without_gaps(series: np.ndarray, times_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Series without NaN and Inf, and which slices of which frames held none but those.
+
+    Parameters
+    ----------
+    series
+        (x, y, z, t).
+    times_s
+        (t,).
+
+    Returns
+    -------
+    (series, lost)
+        The same array where it is finite, else a copy with the gaps interpolated in time (a
+        voxel without any value is 0), and ``lost`` (z, t): slices of which more than half had no
+        value.
+
+    Examples
+    --------
+    >>> series = np.ones((2, 2, 1, 5)); series[..., 2] = np.nan
+    >>> filled, lost = without_gaps(series, np.arange(5.0))
+    >>> bool((filled == 1).all()), lost[0].tolist()
+    (True, [False, False, True, False, False])
+    """
+    bad = ~np.isfinite(series)
+    lost = bad.mean(axis=(0, 1)) > 0.5
+    if not bad.any():
+        return series, lost
+    filled = np.array(series)
+    for where in np.argwhere(bad.any(axis=3)):
+        place = tuple(where)
+        seen = ~bad[place]
+        filled[place] = (
+            np.interp(times_s, times_s[seen], series[place][seen]) if seen.any() else 0.0
+        )
+    return filled, lost & ~lost.all(axis=1, keepdims=True)
+
+
+def empty_slices(series: np.ndarray, brain: np.ndarray) -> np.ndarray:
+    """Slices (z,) of the brain that hold one value only: lost by the export.
+
+    Examples
+    --------
+    >>> series = np.random.default_rng(0).normal(size=(4, 4, 3, 2)); series[:, :, 1] = 0
+    >>> empty_slices(series, np.ones((4, 4, 3), bool)).tolist()
+    [False, True, False]
+    """
+    flat = series.reshape(-1, *series.shape[2:])
+    return np.asarray((np.ptp(flat, axis=0).max(axis=1) == 0) & brain.any(axis=(0, 1)))
+
+
+# --- prediction from neighbours in time --------------------------------------------------------
+
+
+def _weights(times_s: np.ndarray, good: np.ndarray, run: range) -> np.ndarray:
+    """Weights (len(run), t) that predict a run of frames from the good frames around it."""
+    frames = np.flatnonzero(good)
+    before, after = frames[frames < run.start], frames[frames >= run.stop]
+    weights = np.zeros((len(run), len(times_s)))
+    if not len(before) or not len(after):
+        near = after[:3] if len(after) else before[-3:]
+        weights[:, near] = 1.0 / max(len(near), 1)
+        return weights
+    most = 2 if len(run) <= 2 else 1
+    known = np.concatenate([before[-most:], after[:most]])
+    if len(before) < most or len(after) < most:
+        known = np.array([before[-1], after[0]])
+    at, t = times_s[list(run)], times_s[known]
+    for k, frame in enumerate(known):
+        others = np.delete(t, k)
+        weights[:, frame] = np.prod((at[:, None] - others) / (t[k] - others), axis=1)
+    return weights
+
+
+def runs_of(frames: np.ndarray) -> Iterator[range]:
+    """Consecutive frames among marked ones (t,).
+
+    Examples
+    --------
+    >>> list(runs_of(np.array([False, True, True, False, True])))
+    [range(1, 3), range(4, 5)]
+    """
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], frames.astype(np.int8), [0]])))
+    for start, stop in zip(edges[::2], edges[1::2], strict=True):
+        yield range(int(start), int(stop))
+
+
+def replaced(series: np.ndarray, odd: np.ndarray, times_s: np.ndarray) -> np.ndarray:
+    """Series with odd frames replaced by what the frames before and after predict.
+
+    Up to two frames in a row by a cubic through two frames on either side, more by a line;
+    at the ends by the mean of the three nearest.
+
+    Parameters
+    ----------
+    series
+        (x, y, z, t); it is not changed.
+    odd
+        (z, t) slices of frames, or (t,) whole frames.
+    times_s
+        (t,).
+
+    Examples
+    --------
+    >>> series = np.array([0.0, 1, 99, 3, 4])[None, None, None]
+    >>> replaced(series, np.array([0, 0, 1, 0, 0], bool), np.arange(5.0))[0, 0, 0].round(6).tolist()
+    [0.0, 1.0, 2.0, 3.0, 4.0]
+    """
+    odd = np.broadcast_to(odd, series.shape[2:])
+    if not odd.any():
+        return series
+    whole = odd.all(axis=0)
+    result = series.copy()
+    good = ~odd.any(axis=0) if not odd.any(axis=0).all() else ~whole
+    for run in runs_of(whole):
+        weights = _weights(times_s, good, run)
+        result[..., run.start : run.stop] = _predicted(series, weights)
+    for z in np.flatnonzero((odd & ~whole).any(axis=1)):
+        for run in runs_of(odd[z] & ~whole):
+            weights = _weights(times_s, ~odd[z], run)
+            result[:, :, z, run.start : run.stop] = _predicted(series[:, :, z], weights)
+    return result
+
+
+def _predicted(series: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    used = np.flatnonzero(weights.any(axis=0))
+    return series[..., used] @ weights[:, used].T.astype(series.dtype)
+
+
+def odd_frames(
+    curve: np.ndarray, times_s: np.ndarray, limit: float, good: np.ndarray | None = None
+) -> np.ndarray:
+    """Frames (t,) of a level that depart from what the frames around them predict.
+
+    The run of one or two frames that departs most is taken out first, and the rest is judged
+    again without it.
+
+    Parameters
+    ----------
+    curve
+        (t,).
+    times_s
+        (t,).
+    limit
+        Departure that is odd, where the frames beside are no more than 4 s apart.
+    good
+        (t,) frames to judge and to predict from.
+
+    Examples
+    --------
+    >>> curve = np.exp(-(((np.arange(30.0) - 12) / 5) ** 2)); curve[[9, 20, 21]] += 0.5
+    >>> np.flatnonzero(odd_frames(curve, np.arange(30.0), 0.2)).tolist()
+    [9, 20, 21]
+    """
+    good = np.ones(len(curve), bool) if good is None else good.copy()
+    odd = np.zeros(len(curve), bool)
+    for _ in range(len(curve) // 2):
+        best, found = 0.0, None
+        for length in (1, 2):
+            for start in range(len(curve) - length + 1):
+                run = range(start, start + length)
+                if not good[list(run)].all():
+                    continue
+                weights = _weights(times_s, good & ~_marked(run, len(curve)), run)
+                away = curve[list(run)] - weights @ curve
+                gap = times_s[min(run.stop, len(curve) - 1)] - times_s[max(run.start - 1, 0)]
+                most = limit * max(1.0, gap / _GAP_S)
+                if np.abs(away).min() <= most or np.ptp(np.sign(away)):
+                    continue
+                # A second frame has to explain more than it costs.
+                gain = float((away**2).sum()) - 1.5 * (length - 1) * most**2
+                if gain > best:
+                    best, found = gain, run
+        if found is None:
+            break
+        odd[list(found)], good[list(found)] = True, False
+    return odd
+
+
+def _marked(run: range, frames: int) -> np.ndarray:
+    marked = np.zeros(frames, bool)
+    marked[run.start : run.stop] = True
+    return marked
+
+
+# --- levels ------------------------------------------------------------------------------------
+
+
+def _thinned(voxels: np.ndarray) -> np.ndarray:
+    return voxels[:: max(1, len(voxels) // _ENOUGH_VOXELS)]
+
+
+def level(voxels: np.ndarray, modality: str) -> np.ndarray:
+    """Median over voxels (n, t): HU, or -log of the signal, which rises with the tracer too."""
+    middle = np.median(_thinned(voxels), axis=0).astype(np.float64)
+    return middle if modality == "ctp" else -np.log(np.maximum(middle, 1e-3))
+
+
+def rise_of(curve: np.ndarray, modality: str) -> float:
+    """Rise of a level over its lowest fifth, blind to up to two odd frames.
+
+    Examples
+    --------
+    >>> rise_of(np.array([0, 0, 0, 0, 4, 8, 9, 8, 6, 4, 3, 2, 50.0]), "ctp")
+    8.0
+    """
+    steady = ndimage.median_filter(curve, 3, mode="nearest")
+    low = np.median(np.sort(steady)[: max(3, len(steady) // 5)])
+    return max(float(np.sort(steady)[-2] - low), _LEAST_RISE[modality])
+
+
+def _noise_of(curve: np.ndarray) -> float:
+    """SD of the noise of a curve from its second differences, blind to a few large ones."""
+    bends = np.diff(curve, n=2)
+    return float(1.4826 * np.median(np.abs(bends)) / np.sqrt(6.0))
+
+
+def _parts(brain: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """Quarters of every slice: (slice, flat indices of its voxels in the slice)."""
+    parts = []
+    for z in range(brain.shape[2]):
+        at = np.argwhere(brain[:, :, z])
+        if len(at) < 4 * _PART_VOXELS:
+            continue
+        right, front = (at > np.median(at, axis=0)).T
+        for quarter in (right & front, right & ~front, ~right & front, ~right & ~front):
+            if quarter.sum() >= _PART_VOXELS:
+                parts.append((z, _thinned(at[quarter])))
+    return parts
+
+
+def odd_levels(
+    series: np.ndarray, times_s: np.ndarray, brain: np.ndarray, modality: str
+) -> np.ndarray:
+    """Slices of frames (z, t) whose brightness departs from the frames around them.
+
+    Parameters
+    ----------
+    series
+        (x, y, z, t) raw signal, finite.
+    times_s
+        (t,).
+    brain
+        Brain mask.
+    modality
+        ``ctp`` or ``dsc``. The first four frames of DSC may be brighter: no steady state yet.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0); series = 30 + rng.normal(0, 2, (20, 20, 2, 30))
+    >>> series += 9 * np.exp(-(((np.arange(30.0) - 12) / 5) ** 2))
+    >>> series[:, :, 1, 7] = 0
+    >>> np.argwhere(odd_levels(series, np.arange(30.0), np.ones((20, 20, 2), bool), "ctp"))
+    array([[1, 7]])
+    """
+    middle = level(series[brain], modality)
+    rise = rise_of(middle, modality)
+    judged = np.ones(len(times_s), bool)
+    if modality == "dsc":
+        judged[:4] = False
+    whole = odd_frames(middle, times_s, max(ODD_BRAIN * rise, ODD_NOISE * _noise_of(middle)), judged)
+    odd = np.broadcast_to(whole, series.shape[2:]).copy()
+    for z, at in _parts(brain):
+        own = level(series[at[:, 0], at[:, 1], z], modality)
+        apart = own - middle
+        limit = max(ODD_PART * rise, ODD_NOISE * _noise_of(apart))
+        odd[z] |= odd_frames(apart, times_s, limit, judged & ~whole)
+    return odd
+
+
+def odd_scatter(
+    series: np.ndarray, times_s: np.ndarray, brain: np.ndarray, modality: str
+) -> np.ndarray:
+    """Slices of frames (z, t) whose voxels scatter about the frames beside them far too much.
+
+    Impulse noise, a frame with little dose, a displaced slice: their mean may be as expected.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0); series = 30 + rng.normal(0, 2, (20, 20, 2, 30))
+    >>> series += 9 * np.exp(-(((np.arange(30.0) - 12) / 5) ** 2))
+    >>> series[:, :, 0, 20] += rng.normal(0, 12, (20, 20))
+    >>> np.argwhere(odd_scatter(series, np.arange(30.0), np.ones((20, 20, 2), bool), "ctp"))
+    array([[ 0, 20]])
+    """
+    rise = rise_of(level(series[brain], modality), modality)
+    odd = np.zeros(series.shape[2:], bool)
+    inner = ndimage.binary_erosion(brain, np.ones((3, 3, 1), bool))
+    frames = np.arange(len(times_s))
+    beside = np.clip(frames[:, None] + np.array([-2, -1, 1, 2]), 0, len(frames) - 1)
+    for z in np.flatnonzero(inner.sum(axis=(0, 1)) >= 4 * _PART_VOXELS):
+        voxels = series[:, :, z][inner[:, :, z]]
+        voxels = voxels[:: max(1, len(voxels) // (4 * _ENOUGH_VOXELS))].astype(np.float64)
+        if modality == "dsc":
+            voxels = -np.log(np.maximum(voxels, 1e-3))
+        # Vessels change fast and much.
+        reach = np.subtract(*np.percentile(voxels, [90, 10], axis=1))
+        voxels = voxels[reach <= 4.0 * np.median(reach)]
+        apart = voxels - np.median(voxels[:, beside], axis=2)
+        scatter = (apart - apart.mean(axis=0)).std(axis=0)
+        usual = float(np.median(scatter))
+        excess = np.sqrt(np.maximum(scatter**2 - usual**2, 0.0))
+        odd[z] = (scatter > ODD_SCATTER * usual) & (excess > ODD_SCATTER_RISE * rise)
+    return odd
+
+
+# --- tissue that does not enhance --------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Drift:
+    """Change of level of tissue that does not enhance.
+
+    Attributes
+    ----------
+    share
+        Largest departure from the baseline of the smooth course, as a share of the rise of the
+        brain's median; NaN where there is no such tissue.
+    jump_share
+        Largest departure of the level from that smooth course: a step, not a drift.
+    uneven_share
+        Largest difference of the course of a slice from that of all, what is left after its
+        correction.
+    course
+        (z, t) HU to subtract, or None where nothing is to be corrected.
+    """
+
+    share: float = float("nan")
+    jump_share: float = float("nan")
+    uneven_share: float = float("nan")
+    course: np.ndarray | None = field(default=None, repr=False)
+
+
+def reference_tissue(series: np.ndarray, brain: np.ndarray, sizes_mm: np.ndarray) -> np.ndarray:
+    """Voxels of CT (x, y, z) that do not enhance: fluid of the brain, and fat.
+
+    Where they are few, the soft tissue outside the skull stands in; it enhances little.
+    """
+    middle = np.median(series[..., :: max(1, series.shape[3] // 15)], axis=3)
+    plane = np.ones((3, 3, 1), bool)
+    smooth = ndimage.gaussian_filter(middle, (1.2 / sizes_mm[0], 1.2 / sizes_mm[1], 0))
+    near_bone = ndimage.binary_dilation(smooth > 120, plane)
+    fluid = brain & (smooth > -5) & (smooth < 13) & ~near_bone
+    outside = ~ndimage.binary_dilation(brain, plane, iterations=2)
+    fat = outside & (smooth > -140) & (smooth < -40)
+    inner_fat = fat & ndimage.binary_erosion(smooth > -250, plane)
+    reference = fluid | inner_fat & ~near_bone
+    if reference.sum() < 3 * _REFERENCE_VOXELS:
+        soft = outside & (smooth > 5) & (smooth < 80) & ~near_bone
+        reference = reference | ndimage.binary_erosion(soft, plane)
+    return np.asarray(reference)
+
+
+def find_drift(
+    series: np.ndarray,
+    times_s: np.ndarray,
+    brain: np.ndarray,
+    sizes_mm: np.ndarray,
+    baseline_stop: int,
+) -> Drift:
+    """Drift of a CT series.
+
+    The level of tissue that does not enhance is fitted by a share of the brain's own curve
+    (partial volume, slight enhancement) and a cubic in time.
+
+    Parameters
+    ----------
+    series
+        (x, y, z, t) HU, finite, without odd frames.
+    times_s, brain, sizes_mm
+        Times, brain mask and voxel edges.
+    baseline_stop
+        First frame that is no longer baseline.
+    """
+    reference = reference_tissue(series, brain, sizes_mm)
+    if reference.sum() < _REFERENCE_VOXELS:
+        return Drift()
+    middle = level(series[brain], "ctp")
+    rise = rise_of(middle, "ctp")
+    curve = _mean_level(series[reference])
+    course, left = _course(curve, middle, times_s, baseline_stop)
+    per_slice = np.tile(course, (series.shape[2], 1))
+    uneven = 0.0
+    for z in range(series.shape[2]):
+        own = reference[:, :, z]
+        if own.sum() < _REFERENCE_VOXELS:
+            continue
+        apart = _mean_level(series[:, :, z][own]) - curve
+        line = _line(apart, times_s, baseline_stop)
+        noise = _noise_of(apart) * 3.0 / np.sqrt(len(times_s) / 4.0)
+        if np.abs(line).max() > max(CORRECTED_DRIFT * rise, noise):
+            per_slice[z] += line
+            uneven = max(uneven, float(np.abs(apart - line - (apart - line)[:baseline_stop].mean())
+                                       [-len(times_s) // 4 :].mean()))
+    largest = float(np.abs(per_slice).max())
+    jump = float(np.abs(left).max())
+    correct = largest > CORRECTED_DRIFT * rise
+    return Drift(largest / rise, jump / rise, uneven / rise, per_slice if correct else None)
+
+
+def _mean_level(voxels: np.ndarray) -> np.ndarray:
+    """Mean without the tenth of voxels that changes most, which may hold a vessel."""
+    change = np.ptp(ndimage.uniform_filter1d(voxels.astype(np.float64), 5, axis=1), axis=1)
+    return np.asarray(voxels[change <= np.percentile(change, 90)].mean(axis=0, dtype=np.float64))
+
+
+def _course(
+    curve: np.ndarray, middle: np.ndarray, times_s: np.ndarray, baseline_stop: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Smooth drift (t,), 0 at baseline, and what is left of the level beside it, smoothed."""
+    x = 2.0 * (times_s - times_s[0]) / (times_s[-1] - times_s[0]) - 1.0
+    powers = np.polynomial.legendre.legvander(x, 3)
+    share, solved = 0.0, np.zeros(4)
+    design = np.column_stack([middle - middle[:baseline_stop].mean(), powers])
+    found = np.linalg.lstsq(design, curve, rcond=None)[0]
+    share = float(np.clip(found[0], 0.0, 0.5))
+    rest = curve - share * design[:, 0]
+    solved = np.linalg.lstsq(powers, rest, rcond=None)[0]
+    smooth = powers @ solved
+    left = ndimage.uniform_filter1d(rest - smooth, 3, mode="nearest")
+    smooth = (smooth - smooth[:baseline_stop].mean()) / (1.0 - share)
+    return smooth, left
+
+
+def _line(curve: np.ndarray, times_s: np.ndarray, baseline_stop: int) -> np.ndarray:
+    fit = np.polyval(np.polyfit(times_s, curve, 1), times_s)
+    return np.asarray(fit - fit[:baseline_stop].mean())
+
+
+# --- plausibility of a whole series ------------------------------------------------------------
+
+
+def check_axes(series: np.ndarray) -> None:
+    """Refuse a series whose last axis is not time.
+
+    Neighbouring frames are nearly the same picture; neighbouring slices, rows and columns are not.
+
+    Raises
+    ------
+    PerfusionError
+        If another axis changes far less from step to step than the last.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0); head = rng.normal(0, 100, (9, 8, 7, 1))
+    >>> check_axes(head + rng.normal(0, 5, (9, 8, 7, 12)))
+    >>> check_axes(np.moveaxis(head + rng.normal(0, 5, (9, 8, 7, 12)), 3, 0))
+    Traceback (most recent call last):
+    corelab.perfusion.concentration.PerfusionError: the last axis (7 long) is not time ...
+    """
+    steps = np.full(4, np.inf)
+    thin = series[tuple(slice(None, None, max(1, n // 64)) for n in series.shape[:2])]
+    for axis in range(4):
+        if series.shape[axis] > 2:
+            source = series if axis < 2 else thin
+            change = np.abs(np.diff(np.moveaxis(source, axis, 0)[:24].astype(np.float32), axis=0))
+            steps[axis] = float(change.mean(dtype=np.float64))
+    best = int(steps.argmin())
+    if best != 3 and steps[best] < 0.5 * steps[3]:
+        raise PerfusionError(
+            f"the last axis ({series.shape[3]} long) is not time: pictures beside each other "
+            f"along axis {best + 1} ({series.shape[best]} long) differ far less, as frames do. "
+            "Volumes in mL would be those of another grid: export the series again with time "
+            "as the fourth axis"
+        )
