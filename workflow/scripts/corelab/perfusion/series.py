@@ -270,7 +270,9 @@ def _steadied(
     drift = steadiness.Drift()
     if modality == "ctp":
         sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-        drift = steadiness.find_drift(signal, times, brain, sizes, baseline.stop)
+        drift = steadiness.find_drift(
+            signal, times, brain, sizes, baseline.stop, moved=corrected
+        )
         if drift.course is not None:
             signal = signal - drift.course.astype(np.float32)
     return _Steady(signal, brain, baseline, moved, corrected, odd | more, drift, empty)
@@ -300,10 +302,11 @@ def _check_brain(signal: np.ndarray, brain: np.ndarray, affine: np.ndarray, moda
 def _check_baseline(curve: np.ndarray, baseline: Baseline, modality: str) -> None:
     """Refuse a series that begins when contrast is already there."""
     rising = curve if modality == "ctp" else -curve
-    if baseline.n_frames > 1 or rising.argmax() == 0:
-        return
-    noise = np.abs(np.diff(rising, n=2)).mean() / np.sqrt(6.0)
-    if np.ptp(rising) > 6.0 * noise:
+    rising = rising[baseline.start :]
+    noise = 1.4826 * np.median(np.abs(np.diff(rising, n=2))) / np.sqrt(6.0)
+    rise = rising.max() - np.median(np.sort(rising)[: max(3, len(rising) // 5)])
+    early = rising[2] - rising[0]
+    if rise > 8.0 * noise and (rising.argmax() <= 1 or early > max(0.15 * rise, 5.0 * noise)):
         raise PerfusionError(
             "the series has no frame before the bolus: the brain brightens from its first frame "
             "on. Concentration is the change from the baseline, so nothing can be measured; "

@@ -37,6 +37,9 @@ _ENOUGH_VOXELS = 400
 _LEAST_RISE = {"ctp": 1.0, "dsc": 0.02}
 #: Drift that is corrected, as a share of the rise.
 CORRECTED_DRIFT = 0.10
+#: Departure from a smooth drift, as a share of the rise, from which the level is followed frame by
+#: frame; and the most that reference tissue may share of the brain's enhancement.
+STEPPED_DRIFT, MOST_ENHANCEMENT = 0.10, 0.3
 
 
 # --- frames without values ---------------------------------------------------------------------
@@ -102,13 +105,14 @@ def _weights(times_s: np.ndarray, good: np.ndarray, run: range) -> np.ndarray:
     before, after = frames[frames < run.start], frames[frames >= run.stop]
     weights = np.zeros((len(run), len(times_s)))
     if not len(before) or not len(after):
-        near = after[:3] if len(after) else before[-3:]
-        weights[:, near] = 1.0 / max(len(near), 1)
-        return weights
-    most = 2 if len(run) <= 2 else 1
-    known = np.concatenate([before[-most:], after[:most]])
-    if len(before) < most or len(after) < most:
-        known = np.array([before[-1], after[0]])
+        near = after[:3] if len(after) else before[:-4:-1]
+        near = near[[0, -1]] if len(near) > 1 else near
+        before, after = near[:1], near[1:]
+    elif len(before) < 2 or len(after) < 2 or len(run) > 2:
+        before, after = before[-1:], after[:1]
+    else:
+        before, after = before[-2:], after[:2]
+    known = np.concatenate([before, after])
     at, t = times_s[list(run)], times_s[known]
     for k, frame in enumerate(known):
         others = np.delete(t, k)
@@ -133,7 +137,7 @@ def replaced(series: np.ndarray, odd: np.ndarray, times_s: np.ndarray) -> np.nda
     """Series with odd frames replaced by what the frames before and after predict.
 
     Up to two frames in a row by a cubic through two frames on either side, more by a line;
-    at the ends by the mean of the three nearest.
+    at the ends by the line through the nearest and the third.
 
     Parameters
     ----------
@@ -198,33 +202,38 @@ def odd_frames(
     """
     good = np.ones(len(curve), bool) if good is None else good.copy()
     odd = np.zeros(len(curve), bool)
+    curve = np.array(curve)
     for _ in range(len(curve) // 2):
-        best, found = 0.0, None
+        best, found, there = 0.0, None, np.zeros(0)
         for length in (1, 2):
             for start in range(len(curve) - length + 1):
-                run = range(start, start + length)
-                if not good[list(run)].all():
+                run = list(range(start, start + length))
+                if not good[run].all():
                     continue
-                weights = _weights(times_s, good & ~_marked(run, len(curve)), run)
-                away = curve[list(run)] - weights @ curve
-                gap = times_s[min(run.stop, len(curve) - 1)] - times_s[max(run.start - 1, 0)]
+                near = good.copy()
+                near[run] = False
+                expected = _weights(times_s, near, range(start, start + length)) @ curve
+                away = curve[run] - expected
+                gap = times_s[min(run[-1] + 1, len(curve) - 1)] - times_s[max(start - 1, 0)]
                 most = limit * max(1.0, gap / _GAP_S)
                 if np.abs(away).min() <= most or np.ptp(np.sign(away)):
                     continue
-                # A second frame has to explain more than it costs.
-                gain = float((away**2).sum()) - 1.5 * (length - 1) * most**2
+                # What makes the whole curve smoothest is the odd one, not the frames beside it.
+                without = curve.copy()
+                without[run] = expected
+                gain = _bends(curve, times_s) - _bends(without, times_s) - (length - 1) * most
                 if gain > best:
-                    best, found = gain, run
+                    best, found, there = gain, run, without
         if found is None:
             break
-        odd[list(found)], good[list(found)] = True, False
+        odd[found], good[found], curve = True, False, there
     return odd
 
 
-def _marked(run: range, frames: int) -> np.ndarray:
-    marked = np.zeros(frames, bool)
-    marked[run.start : run.stop] = True
-    return marked
+def _bends(curve: np.ndarray, times_s: np.ndarray) -> float:
+    """Sum of the distances of every frame from the line between its neighbours."""
+    share = (times_s[1:-1] - times_s[:-2]) / (times_s[2:] - times_s[:-2])
+    return float(np.abs(curve[1:-1] - (1 - share) * curve[:-2] - share * curve[2:]).sum())
 
 
 # --- levels ------------------------------------------------------------------------------------
@@ -238,6 +247,22 @@ def level(voxels: np.ndarray, modality: str) -> np.ndarray:
     """Median over voxels (n, t): HU, or -log of the signal, which rises with the tracer too."""
     middle = np.median(_thinned(voxels), axis=0).astype(np.float64)
     return middle if modality == "ctp" else -np.log(np.maximum(middle, 1e-3))
+
+
+def brain_level(series: np.ndarray, brain: np.ndarray, modality: str) -> np.ndarray:
+    """Change of the brain's level: the median over slices, so that one lost slice is not seen.
+
+    Examples
+    --------
+    >>> series = np.zeros((3, 3, 3, 4)); series[..., 2] = 5; series[:, :, 0, 1] = 99
+    >>> brain_level(series, np.ones((3, 3, 3), bool), "ctp").tolist()
+    [0.0, 0.0, 5.0, 0.0]
+    """
+    slices = np.flatnonzero(brain.any(axis=(0, 1)))
+    levels = np.array([level(series[:, :, z][brain[:, :, z]], modality) for z in slices])
+    levels -= np.median(levels, axis=1, keepdims=True)
+    counts = brain.sum(axis=(0, 1))[slices]
+    return np.asarray(np.median(levels[counts >= 0.25 * counts.max()], axis=0))
 
 
 def rise_of(curve: np.ndarray, modality: str) -> float:
@@ -297,7 +322,7 @@ def odd_levels(
     >>> np.argwhere(odd_levels(series, np.arange(30.0), np.ones((20, 20, 2), bool), "ctp"))
     array([[1, 7]])
     """
-    middle = level(series[brain], modality)
+    middle = brain_level(series, brain, modality)
     rise = rise_of(middle, modality)
     judged = np.ones(len(times_s), bool)
     if modality == "dsc":
@@ -327,7 +352,7 @@ def odd_scatter(
     >>> np.argwhere(odd_scatter(series, np.arange(30.0), np.ones((20, 20, 2), bool), "ctp"))
     array([[ 0, 20]])
     """
-    rise = rise_of(level(series[brain], modality), modality)
+    rise = rise_of(brain_level(series, brain, modality), modality)
     odd = np.zeros(series.shape[2:], bool)
     inner = ndimage.binary_erosion(brain, np.ones((3, 3, 1), bool))
     frames = np.arange(len(times_s))
@@ -363,8 +388,7 @@ class Drift:
     jump_share
         Largest departure of the level from that smooth course: a step, not a drift.
     uneven_share
-        Largest difference of the course of a slice from that of all, what is left after its
-        correction.
+        Largest difference of the drift of a slice from that of all.
     course
         (z, t) HU to subtract, or None where nothing is to be corrected.
     """
@@ -375,23 +399,29 @@ class Drift:
     course: np.ndarray | None = field(default=None, repr=False)
 
 
-def reference_tissue(series: np.ndarray, brain: np.ndarray, sizes_mm: np.ndarray) -> np.ndarray:
+def reference_tissue(
+    series: np.ndarray, brain: np.ndarray, sizes_mm: np.ndarray, *, deep: bool = False
+) -> np.ndarray:
     """Voxels of CT (x, y, z) that do not enhance: fluid of the brain, and fat.
 
-    Where they are few, the soft tissue outside the skull stands in; it enhances little.
+    Where they are few, the soft tissue outside the skull stands in; it enhances little. ``deep``
+    keeps those only that have their like on every side, for series that were moved back: near
+    borders, resampling has changed the mixture of a voxel.
     """
     middle = np.median(series[..., :: max(1, series.shape[3] // 15)], axis=3)
     plane = np.ones((3, 3, 1), bool)
     smooth = ndimage.gaussian_filter(middle, (1.2 / sizes_mm[0], 1.2 / sizes_mm[1], 0))
     near_bone = ndimage.binary_dilation(smooth > 120, plane)
+    inside = np.ones((3, 3, 3) if deep and series.shape[2] > 1 else (3, 3, 1), bool)
     fluid = brain & (smooth > -5) & (smooth < 13) & ~near_bone
     outside = ~ndimage.binary_dilation(brain, plane, iterations=2)
-    fat = outside & (smooth > -140) & (smooth < -40)
-    inner_fat = fat & ndimage.binary_erosion(smooth > -250, plane)
-    reference = fluid | inner_fat & ~near_bone
+    fat = ndimage.binary_erosion(outside & (smooth > -140) & (smooth < -40), inside)
+    if deep:
+        fluid = ndimage.binary_erosion(fluid, inside)
+    reference = fluid | fat
     if reference.sum() < 3 * _REFERENCE_VOXELS:
         soft = outside & (smooth > 5) & (smooth < 80) & ~near_bone
-        reference = reference | ndimage.binary_erosion(soft, plane)
+        reference = reference | ndimage.binary_erosion(soft, inside)
     return np.asarray(reference)
 
 
@@ -401,6 +431,8 @@ def find_drift(
     brain: np.ndarray,
     sizes_mm: np.ndarray,
     baseline_stop: int,
+    *,
+    moved: bool = False,
 ) -> Drift:
     """Drift of a CT series.
 
@@ -415,29 +447,32 @@ def find_drift(
         Times, brain mask and voxel edges.
     baseline_stop
         First frame that is no longer baseline.
+    moved
+        Whether frames were moved back.
     """
-    reference = reference_tissue(series, brain, sizes_mm)
+    reference = reference_tissue(series, brain, sizes_mm, deep=moved)
     if reference.sum() < _REFERENCE_VOXELS:
         return Drift()
-    middle = level(series[brain], "ctp")
+    middle = brain_level(series, brain, "ctp")
     rise = rise_of(middle, "ctp")
     curve = _mean_level(series[reference])
     course, left = _course(curve, middle, times_s, baseline_stop)
-    per_slice = np.tile(course, (series.shape[2], 1))
-    uneven = 0.0
+    jump = float(np.abs(ndimage.median_filter(left, 3, mode="nearest")).max())
+    if jump > STEPPED_DRIFT * rise:
+        # No smooth course: the level itself, frame by frame.
+        course = course + left - left[:baseline_stop].mean()
+    per_slice, uneven = np.tile(course, (series.shape[2], 1)), 0.0
     for z in range(series.shape[2]):
         own = reference[:, :, z]
         if own.sum() < _REFERENCE_VOXELS:
             continue
         apart = _mean_level(series[:, :, z][own]) - curve
         line = _line(apart, times_s, baseline_stop)
-        noise = _noise_of(apart) * 3.0 / np.sqrt(len(times_s) / 4.0)
+        noise = 3.0 * _noise_of(apart) / np.sqrt(len(times_s) / 4.0)
         if np.abs(line).max() > max(CORRECTED_DRIFT * rise, noise):
             per_slice[z] += line
-            uneven = max(uneven, float(np.abs(apart - line - (apart - line)[:baseline_stop].mean())
-                                       [-len(times_s) // 4 :].mean()))
+            uneven = max(uneven, float(np.abs(line).max()))
     largest = float(np.abs(per_slice).max())
-    jump = float(np.abs(left).max())
     correct = largest > CORRECTED_DRIFT * rise
     return Drift(largest / rise, jump / rise, uneven / rise, per_slice if correct else None)
 
@@ -451,19 +486,15 @@ def _mean_level(voxels: np.ndarray) -> np.ndarray:
 def _course(
     curve: np.ndarray, middle: np.ndarray, times_s: np.ndarray, baseline_stop: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Smooth drift (t,), 0 at baseline, and what is left of the level beside it, smoothed."""
+    """Smooth drift (t,), 0 at baseline, and what is left of the level beside it."""
     x = 2.0 * (times_s - times_s[0]) / (times_s[-1] - times_s[0]) - 1.0
     powers = np.polynomial.legendre.legvander(x, 3)
-    share, solved = 0.0, np.zeros(4)
     design = np.column_stack([middle - middle[:baseline_stop].mean(), powers])
     found = np.linalg.lstsq(design, curve, rcond=None)[0]
-    share = float(np.clip(found[0], 0.0, 0.5))
-    rest = curve - share * design[:, 0]
-    solved = np.linalg.lstsq(powers, rest, rcond=None)[0]
-    smooth = powers @ solved
-    left = ndimage.uniform_filter1d(rest - smooth, 3, mode="nearest")
-    smooth = (smooth - smooth[:baseline_stop].mean()) / (1.0 - share)
-    return smooth, left
+    share = float(np.clip(found[0], 0.0, MOST_ENHANCEMENT))
+    rest = (curve - share * design[:, 0]) / (1.0 - share)
+    smooth = powers @ np.linalg.lstsq(powers, rest, rcond=None)[0]
+    return smooth - smooth[:baseline_stop].mean(), rest - smooth
 
 
 def _line(curve: np.ndarray, times_s: np.ndarray, baseline_stop: int) -> np.ndarray:
@@ -490,7 +521,7 @@ def check_axes(series: np.ndarray) -> None:
     >>> check_axes(head + rng.normal(0, 5, (9, 8, 7, 12)))
     >>> check_axes(np.moveaxis(head + rng.normal(0, 5, (9, 8, 7, 12)), 3, 0))
     Traceback (most recent call last):
-    corelab.perfusion.concentration.PerfusionError: the last axis (7 long) is not time ...
+    corelab.perfusion.concentration.PerfusionError: the last axis (7 long) is not time: ...
     """
     steps = np.full(4, np.inf)
     thin = series[tuple(slice(None, None, max(1, n // 64)) for n in series.shape[:2])]
