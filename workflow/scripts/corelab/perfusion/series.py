@@ -27,8 +27,8 @@ VESSEL_TIMES_TISSUE = 3.5
 
 #: An arterial voxel of DSC has at least this share of the brain's median baseline signal.
 LEAST_SIGNAL = 0.4
-#: Volume of brain per mm of coverage at the level of the basal ganglia, and of a whole brain.
-BRAIN_ML_PER_MM = 13.5
+#: Volume of brain per mm of coverage near the widest section, and of a whole brain.
+BRAIN_ML_PER_MM = 17.0
 BRAIN_ML = 1300.0
 #: No brain with its fluid spaces is larger than this (mL); and where the median of one lies (HU).
 LARGEST_BRAIN_ML = 2000.0
@@ -63,6 +63,8 @@ class Series:
         Change of level of tissue that does not enhance.
     empty_slices
         (z,) slices without any signal.
+    pattern_share
+        Pattern that a slice takes on after the baseline, as a share of the brain's rise.
     vessel_hu
         Baseline of the vessels on CT: blood has 35 to 60 HU, contrast of an earlier injection more.
     """
@@ -87,6 +89,7 @@ class Series:
     odd: np.ndarray
     drift: steadiness.Drift
     empty_slices: np.ndarray
+    pattern_share: float
     vessel_hu: float
 
     @property
@@ -217,7 +220,7 @@ def analyse_series(
         modality, affine, times, baseline, maps, brain, inside,
         _grey_matter(image, inside, sizes), image, conc, clean.noise, clean.raw_noise,
         clean.guide_mm, source, plane, steady.motion, steady.corrected, steady.odd, steady.drift,
-        steady.empty, _vessel_level(source, image, modality),
+        steady.empty, steady.pattern, _vessel_level(source, image, modality),
     )  # fmt: skip
 
 
@@ -233,6 +236,7 @@ class _Steady:
     odd: np.ndarray
     drift: steadiness.Drift
     empty: np.ndarray
+    pattern: float
 
 
 def _steadied(
@@ -275,7 +279,12 @@ def _steadied(
         )
         if drift.course is not None:
             signal = signal - drift.course.astype(np.float32)
-    return _Steady(signal, brain, baseline, moved, corrected, odd | more, drift, empty)
+    pattern = float("nan")
+    if modality == "ctp":
+        rise = steadiness.rise_of(steadiness.brain_level(signal, brain, modality), modality)
+        before = slice(baseline.start, baseline.stop)
+        pattern = steadiness.pattern_share(signal, brain, before, rise)
+    return _Steady(signal, brain, baseline, moved, corrected, odd | more, drift, empty, pattern)
 
 
 def _check_brain(signal: np.ndarray, brain: np.ndarray, affine: np.ndarray, modality: str) -> None:
@@ -383,6 +392,7 @@ def gate_values(series: Series) -> dict[str, float]:
         "baseline_frames": float(base.n_frames),
         "aif_width_s": artery.width_s,
         "aif_time_to_peak_s": artery.time_to_peak_s,
+        "after_aif_peak_s": float(times[-1] - times[0]) - artery.time_to_peak_s,
         "aif_snr": float(artery.peak / before.std(ddof=1)) if len(before) > 1 else float("nan"),
         "tissue_cnr": float(curve.mean(axis=0, dtype=np.float64).max() / series.noise),
         "motion_mm": series.motion.largest_mm,
@@ -393,6 +403,7 @@ def gate_values(series: Series) -> dict[str, float]:
         "drift_share": series.drift.share,
         "level_jump_share": series.drift.jump_share,
         "uneven_drift_share": series.drift.uneven_share,
+        "pattern_share": series.pattern_share,
         "coverage_mm": coverage,
         "brain_volume_share": brain_ml / min(BRAIN_ML, BRAIN_ML_PER_MM * coverage),
         "aif_peak_hu": artery.peak * source.scale,

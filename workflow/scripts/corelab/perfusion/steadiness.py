@@ -316,10 +316,10 @@ def odd_levels(
 
     Examples
     --------
-    >>> rng = np.random.default_rng(0); series = 30 + rng.normal(0, 2, (20, 20, 2, 30))
+    >>> rng = np.random.default_rng(0); series = 30 + rng.normal(0, 2, (20, 20, 3, 30))
     >>> series += 9 * np.exp(-(((np.arange(30.0) - 12) / 5) ** 2))
     >>> series[:, :, 1, 7] = 0
-    >>> np.argwhere(odd_levels(series, np.arange(30.0), np.ones((20, 20, 2), bool), "ctp"))
+    >>> np.argwhere(odd_levels(series, np.arange(30.0), np.ones((20, 20, 3), bool), "ctp"))
     array([[1, 7]])
     """
     middle = brain_level(series, brain, modality)
@@ -472,9 +472,11 @@ def find_drift(
         if np.abs(line).max() > max(CORRECTED_DRIFT * rise, noise):
             per_slice[z] += line
             uneven = max(uneven, float(np.abs(line).max()))
-    largest = float(np.abs(per_slice).max())
-    correct = largest > CORRECTED_DRIFT * rise
-    return Drift(largest / rise, jump / rise, uneven / rise, per_slice if correct else None)
+    # What the noise of the reference alone makes is no drift.
+    chance = 2.0 * _noise_of(curve) / np.sqrt(len(times_s) / 4.0)
+    share = max(float(np.abs(per_slice).max()) - chance, 0.0) / rise
+    correct = share > CORRECTED_DRIFT
+    return Drift(share, jump / rise, uneven / rise, per_slice if correct else None)
 
 
 def _mean_level(voxels: np.ndarray) -> np.ndarray:
@@ -500,6 +502,39 @@ def _course(
 def _line(curve: np.ndarray, times_s: np.ndarray, baseline_stop: int) -> np.ndarray:
     fit = np.polyval(np.polyfit(times_s, curve, 1), times_s)
     return np.asarray(fit - fit[:baseline_stop].mean())
+
+
+def pattern_share(
+    series: np.ndarray, brain: np.ndarray, baseline: slice, rise: float
+) -> float:
+    """Pattern that a slice takes on after the baseline: rings, streaks, another position.
+
+    The change from the baseline to the rest of the series is smooth in space but for noise: the
+    SD of its differences between neighbouring voxels of a slice, beyond that of noise, as a share
+    of the rise. The largest of all slices.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0); series = rng.normal(0, 2, (20, 20, 2, 30))
+    >>> brain = np.ones((20, 20, 2), bool)
+    >>> pattern_share(series, brain, slice(0, 8), 8.0) < 0.2
+    True
+    >>> series[::2, :, 1, 15:] += 12
+    >>> pattern_share(series, brain, slice(0, 8), 8.0) > 0.5
+    True
+    """
+    before, after = series[..., baseline], series[..., baseline.stop :]
+    n, m = before.shape[3], after.shape[3]
+    change = after.mean(axis=3, dtype=np.float64) - before.mean(axis=3, dtype=np.float64)
+    worst = 0.0
+    for z in np.flatnonzero(brain.sum(axis=(0, 1)) >= 4 * _PART_VOXELS):
+        both = brain[1:, :, z] & brain[:-1, :, z]
+        apart = np.diff(change[:, :, z], axis=0)[both]
+        noise = np.diff(np.diff(series[:, :, z], axis=2)[..., :: 2], axis=0)[both]
+        expected = np.median(np.abs(noise)) / np.sqrt(2.0) * np.sqrt(1 / n + 1 / m)
+        seen = np.median(np.abs(apart))
+        worst = max(worst, 1.4826 * float(np.sqrt(max(seen**2 - expected**2, 0.0))))
+    return worst / rise
 
 
 # --- plausibility of a whole series ------------------------------------------------------------
