@@ -83,7 +83,7 @@ _SHARED = (
     Gate("missing_slices_share", (None, 0.0), (None, 0.2), "M: their tissue is in no volume"),
     Gate("core_share", (None, 0.25), (None, 0.5), "M"),
     Gate("hypoperfused_share", (None, 0.5), (None, 0.75), "M"),
-    Gate("normal_mtt_s", (3.0, 9.0), (2.0, 14.0), "M"),
+    Gate("normal_mtt_s", (3.3, 9.0), (2.0, 14.0), "M"),
     Gate("coverage_mm", (40, None), (15, None), "V: 4 cm, what a scanner of 64 rows covers"),
     Gate("brain_volume_share", (0.5, 1.3), (0.35, 1.6), "M: of 1300 mL, or 17 mL per mm covered"),
 )
@@ -99,7 +99,8 @@ GATES: Mapping[str, tuple[Gate, ...]] = {
         Gate("drift_share", (None, 0.10), (None, 1.0), "B"),
         Gate("level_jump_share", (None, 0.12), (None, 0.35), "B"),
         Gate("uneven_drift_share", (None, 0.12), (None, 1.0), "B"),
-        Gate("pattern_share", (None, 0.4), (None, 1.0), "B"),
+        Gate("uneven_tail_share", (None, 0.2), (None, 1.0), "B"),
+        Gate("pattern_share", (None, 0.2), (None, 1.0), "B"),
         Gate("vessel_baseline_hu", (None, 80), (None, None), "M"),
     ),
     "dsc": (

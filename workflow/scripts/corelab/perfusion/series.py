@@ -27,6 +27,9 @@ VESSEL_TIMES_TISSUE = 3.5
 
 #: An arterial voxel of DSC has at least this share of the brain's median baseline signal.
 LEAST_SIGNAL = 0.4
+#: Share of the largest motion that may be left after correction, and the change of signal by it, as
+#: a share of the range of the image, from which a voxel is no candidate for an artery.
+LEFT_MOTION, EDGE_CHANGE = 0.25, 0.015
 #: Volume of brain per mm of coverage near the widest section, and of a whole brain.
 BRAIN_ML_PER_MM = 17.0
 BRAIN_ML = 1300.0
@@ -63,8 +66,9 @@ class Series:
         Change of level of tissue that does not enhance.
     empty_slices
         (z,) slices without any signal.
-    pattern_share
-        Pattern that a slice takes on after the baseline, as a share of the brain's rise.
+    pattern_share, uneven_tail_share
+        Pattern that a slice takes on after the baseline, and difference of late enhancement
+        between slices, as shares of the brain's rise.
     vessel_hu
         Baseline of the vessels on CT: blood has 35 to 60 HU, contrast of an earlier injection more.
     """
@@ -90,6 +94,7 @@ class Series:
     drift: steadiness.Drift
     empty_slices: np.ndarray
     pattern_share: float
+    uneven_tail_share: float
     vessel_hu: float
 
     @property
@@ -179,6 +184,8 @@ def analyse_series(
     else:
         # Where there is hardly any signal, noise alone looks like a strong bolus.
         around &= image > LEAST_SIGNAL * np.median(image[brain])
+    if steady.corrected:
+        around &= ~_at_edges(image, sizes, steady.motion)
     if aif is None:
         source = arterial.find_arterial_input(
             conc, times, around, baseline, affine, plane, threads=threads
@@ -220,8 +227,20 @@ def analyse_series(
         modality, affine, times, baseline, maps, brain, inside,
         _grey_matter(image, inside, sizes), image, conc, clean.noise, clean.raw_noise,
         clean.guide_mm, source, plane, steady.motion, steady.corrected, steady.odd, steady.drift,
-        steady.empty, steady.pattern, _vessel_level(source, image, modality),
+        steady.empty, steady.pattern, steady.tail, _vessel_level(source, image, modality),
     )  # fmt: skip
+
+
+def _at_edges(image: np.ndarray, sizes: np.ndarray, moved: motion.Motion) -> np.ndarray:
+    """Voxels at borders so steep that what motion correction leaves looks like a bolus there."""
+    left_mm = LEFT_MOTION * max(
+        moved.largest_mm, np.deg2rad(moved.largest_degrees) * motion.HEAD_RADIUS_MM
+    )
+    axes = [axis for axis in range(3) if image.shape[axis] > 1]
+    steep = sum(
+        (np.gradient(image, axis=axis) / sizes[axis]) ** 2 for axis in axes
+    )
+    return np.asarray(np.sqrt(steep) * left_mm > EDGE_CHANGE * np.ptp(np.percentile(image, [1, 99])))
 
 
 @dataclass(frozen=True)
@@ -237,6 +256,7 @@ class _Steady:
     drift: steadiness.Drift
     empty: np.ndarray
     pattern: float
+    tail: float
 
 
 def _steadied(
@@ -279,12 +299,14 @@ def _steadied(
         )
         if drift.course is not None:
             signal = signal - drift.course.astype(np.float32)
-    pattern = float("nan")
+    pattern, before = float("nan"), slice(baseline.start, baseline.stop)
     if modality == "ctp":
         rise = steadiness.rise_of(steadiness.brain_level(signal, brain, modality), modality)
-        before = slice(baseline.start, baseline.stop)
         pattern = steadiness.pattern_share(signal, brain, before, rise)
-    return _Steady(signal, brain, baseline, moved, corrected, odd | more, drift, empty, pattern)
+    tail = steadiness.uneven_tail(signal, brain, before, modality)
+    return _Steady(
+        signal, brain, baseline, moved, corrected, odd | more, drift, empty, pattern, tail
+    )
 
 
 def _check_brain(signal: np.ndarray, brain: np.ndarray, affine: np.ndarray, modality: str) -> None:
@@ -404,6 +426,7 @@ def gate_values(series: Series) -> dict[str, float]:
         "level_jump_share": series.drift.jump_share,
         "uneven_drift_share": series.drift.uneven_share,
         "pattern_share": series.pattern_share,
+        "uneven_tail_share": series.uneven_tail_share,
         "coverage_mm": coverage,
         "brain_volume_share": brain_ml / min(BRAIN_ML, BRAIN_ML_PER_MM * coverage),
         "aif_peak_hu": artery.peak * source.scale,

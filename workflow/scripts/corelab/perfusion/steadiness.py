@@ -28,7 +28,7 @@ ODD_NOISE = 6.0
 _GAP_S = 4.0
 #: Scatter of the voxels of a slice in a frame, against the usual one of that slice, that is odd,
 #: and the least excess as a share of the rise.
-ODD_SCATTER, ODD_SCATTER_RISE = 2.5, 0.6
+ODD_SCATTER, ODD_SCATTER_RISE = 2.0, 0.6
 #: Voxels of a quarter of a slice, and of a reference, that suffice for a level.
 _PART_VOXELS, _REFERENCE_VOXELS = 25, 40
 #: At most this many voxels make up a level: more do not change a median.
@@ -40,6 +40,10 @@ CORRECTED_DRIFT = 0.10
 #: Departure from a smooth drift, as a share of the rise, from which the level is followed frame by
 #: frame; and the most that reference tissue may share of the brain's enhancement.
 STEPPED_DRIFT, MOST_ENHANCEMENT = 0.10, 0.3
+#: Drift and jumps beyond these, as shares of the rise, are not believed and not corrected.
+LARGEST_DRIFT, LARGEST_JUMP = 1.0, 0.35
+#: Slope (HU per mm) above which a voxel lies at a border.
+STEEP_HU_MM = 7.0
 
 
 # --- frames without values ---------------------------------------------------------------------
@@ -404,25 +408,29 @@ def reference_tissue(
 ) -> np.ndarray:
     """Voxels of CT (x, y, z) that do not enhance: fluid of the brain, and fat.
 
-    Where they are few, the soft tissue outside the skull stands in; it enhances little. ``deep``
-    keeps those only that have their like on every side, for series that were moved back: near
-    borders, resampling has changed the mixture of a voxel.
+    In slices with few of them, the soft tissue outside the skull joins; it enhances little. Only
+    voxels away from borders count: where the picture is steep, the least motion changes it.
+    ``deep`` keeps those alone that have their like on every side, for series that were moved back:
+    resampling has mixed what lies beside each other.
     """
     middle = np.median(series[..., :: max(1, series.shape[3] // 15)], axis=3)
     plane = np.ones((3, 3, 1), bool)
-    smooth = ndimage.gaussian_filter(middle, (1.2 / sizes_mm[0], 1.2 / sizes_mm[1], 0))
-    near_bone = ndimage.binary_dilation(smooth > 120, plane)
-    inside = np.ones((3, 3, 3) if deep and series.shape[2] > 1 else (3, 3, 1), bool)
-    fluid = brain & (smooth > -5) & (smooth < 13) & ~near_bone
-    outside = ~ndimage.binary_dilation(brain, plane, iterations=2)
-    fat = ndimage.binary_erosion(outside & (smooth > -140) & (smooth < -40), inside)
+    blur = (1.2 / sizes_mm[0], 1.2 / sizes_mm[1], 0)
+    smooth = ndimage.gaussian_filter(middle, blur)
+    steep = np.hypot(
+        np.gradient(smooth, axis=0) / sizes_mm[0], np.gradient(smooth, axis=1) / sizes_mm[1]
+    )
+    flat = (steep < STEEP_HU_MM) & ~ndimage.binary_dilation(smooth > 120, plane)
+    outside = flat & ~ndimage.binary_dilation(brain, plane, iterations=2)
+    fluid = flat & brain & (smooth > -5) & (smooth < 13)
+    fat = outside & (smooth > -140) & (smooth < -40)
+    soft = outside & (smooth > 5) & (smooth < 80)
     if deep:
-        fluid = ndimage.binary_erosion(fluid, inside)
+        inside = np.ones((3, 3, 3 if series.shape[2] > 1 else 1), bool)
+        fluid, fat, soft = (ndimage.binary_erosion(part, inside) for part in (fluid, fat, soft))
     reference = fluid | fat
-    if reference.sum() < 3 * _REFERENCE_VOXELS:
-        soft = outside & (smooth > 5) & (smooth < 80) & ~near_bone
-        reference = reference | ndimage.binary_erosion(soft, inside)
-    return np.asarray(reference)
+    few = reference.sum(axis=(0, 1)) < 2 * _REFERENCE_VOXELS
+    return np.asarray(reference | soft & few)
 
 
 def find_drift(
@@ -466,17 +474,49 @@ def find_drift(
         own = reference[:, :, z]
         if own.sum() < _REFERENCE_VOXELS:
             continue
-        apart = _mean_level(series[:, :, z][own]) - curve
-        line = _line(apart, times_s, baseline_stop)
-        noise = 3.0 * _noise_of(apart) / np.sqrt(len(times_s) / 4.0)
-        if np.abs(line).max() > max(CORRECTED_DRIFT * rise, noise):
-            per_slice[z] += line
-            uneven = max(uneven, float(np.abs(line).max()))
+        there = _mean_level(series[:, :, z][own])
+        apart = _line(_course(there, middle, times_s, baseline_stop)[0] - course, times_s)
+        apart -= apart[:baseline_stop].mean()
+        if np.abs(apart).max() > max(CORRECTED_DRIFT * rise, 2.0 * _chance(there)):
+            per_slice[z] += apart
+            uneven = max(uneven, float(np.abs(apart).max()))
     # What the noise of the reference alone makes is no drift.
-    chance = 2.0 * _noise_of(curve) / np.sqrt(len(times_s) / 4.0)
-    share = max(float(np.abs(per_slice).max()) - chance, 0.0) / rise
-    correct = share > CORRECTED_DRIFT
+    share = max(float(np.abs(per_slice).max()) - _chance(curve), 0.0) / rise
+    correct = (
+        CORRECTED_DRIFT < share <= LARGEST_DRIFT
+        and jump <= LARGEST_JUMP * rise
+        and uneven <= LARGEST_DRIFT * rise
+    )
     return Drift(share, jump / rise, uneven / rise, per_slice if correct else None)
+
+
+def uneven_tail(
+    series: np.ndarray, brain: np.ndarray, baseline: slice, modality: str
+) -> float:
+    """Largest difference of late enhancement between slices beside each other, share of the rise.
+
+    Of the half of each slice that has less of it: a lesion, which is late, lies on one side.
+
+    Examples
+    --------
+    >>> series = np.zeros((8, 8, 3, 20)); series[..., 8:12] = 10; series[:, :, 2, 12:] = 5
+    >>> uneven_tail(series, np.ones((8, 8, 3), bool), slice(0, 6), "ctp")
+    0.5
+    """
+    rise = rise_of(brain_level(series, brain, modality), modality)
+    last = max(3, series.shape[3] // 7)
+    tails = []
+    for z in range(series.shape[2]):
+        at = np.argwhere(brain[:, :, z])
+        right = at[:, 0] > np.median(at[:, 0]) if len(at) else np.zeros(0, bool)
+        halves = [
+            level(series[half[:, 0], half[:, 1], z], modality)
+            for half in (at[right], at[~right])
+            if len(half) >= _PART_VOXELS
+        ]
+        if halves:
+            tails.append(min(float(h[-last:].mean() - h[baseline].mean()) for h in halves))
+    return float(np.abs(np.diff(tails)).max()) / rise if len(tails) > 1 else float("nan")
 
 
 def _mean_level(voxels: np.ndarray) -> np.ndarray:
@@ -499,9 +539,13 @@ def _course(
     return smooth - smooth[:baseline_stop].mean(), rest - smooth
 
 
-def _line(curve: np.ndarray, times_s: np.ndarray, baseline_stop: int) -> np.ndarray:
-    fit = np.polyval(np.polyfit(times_s, curve, 1), times_s)
-    return np.asarray(fit - fit[:baseline_stop].mean())
+def _line(curve: np.ndarray, times_s: np.ndarray) -> np.ndarray:
+    return np.asarray(np.polyval(np.polyfit(times_s, curve, 1), times_s))
+
+
+def _chance(curve: np.ndarray) -> float:
+    """What the noise of a level alone makes of its smooth course, two SDs."""
+    return 4.0 * _noise_of(curve) / float(np.sqrt(len(curve)))
 
 
 def pattern_share(
