@@ -263,7 +263,7 @@ def _blood_before(hu: float, decay_s: float) -> Any:
 
 def _second_bolus(scan: Scan, rng: np.random.Generator) -> Scan:
     """The injection is repeated at 60 % after 24 s."""
-    later = int(round(24.0 / np.median(np.diff(scan.times_s))))
+    later = int(np.rint(24.0 / np.median(np.diff(scan.times_s))))
     change = scan.signal - scan.signal[..., :3].mean(axis=3, keepdims=True)
     change = ndimage.gaussian_filter(change, (0.7, 0.7, 0, 0))
     scan.signal[..., later:] += 0.6 * change[..., :-later]

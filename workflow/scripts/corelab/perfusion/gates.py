@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from corelab.perfusion.steadiness import CORRECTED_DRIFT, LARGEST_DRIFT, LARGEST_JUMP
+
 PASS, WARN, FAIL, NOT_ASSESSABLE = "PASS", "WARN", "FAIL", "NOT_ASSESSABLE"
 
 
@@ -68,6 +70,7 @@ def _words(interval: tuple[float | None, float | None]) -> str:
 
 _KASASBEH = "V: Kasasbeh 2016, PMC5134896"
 _SHARED = (
+    Gate("header_interval_ratio", (0.9, 1.1), (None, None), "M: header against times in use"),
     Gate("baseline_frames", (4, None), (2, None), "M"),
     Gate("aif_width_s", (None, 15), (None, 20), "B: ISLES18 median 11, p95 19.4 s"),
     Gate("aif_time_to_peak_s", (None, 25), (None, 30), "B: ISLES18 p95 26 s"),
@@ -90,22 +93,29 @@ _SHARED = (
 GATES: Mapping[str, tuple[Gate, ...]] = {
     "ctp": (
         Gate("frame_interval_s", (None, 2.0), (None, 3.0), "V: <= 10 % change of CBF to 3 s"),
-        Gate("duration_s", (40, None), (None, None), "V: 43 to 64 s in 93 ISLES18 cases; after_aif_peak_s judges truncation"),
+        Gate(
+            "duration_s",
+            (40, None),
+            (None, None),
+            "V: 43 to 64 s in 93 ISLES18 cases; after_aif_peak_s judges truncation",
+        ),
         *_SHARED,
         Gate("aif_peak_hu", (150, None), (60, None), "B: Tmax accuracy falls below 150 HU"),
         Gate("aif_peak_unscaled_hu", (30, None), (14, None), "B: ISLES18 p5 16 HU"),
         Gate("vof_peak_hu", (100, None), (40, None), "B: ISLES18 p5 61 HU"),
         Gate("residual_noise_hu", (None, 1.2), (None, 2.5), "B"),
-        Gate("drift_share", (None, 0.10), (None, 1.0), "B"),
-        Gate("level_jump_share", (None, 0.12), (None, 0.35), "B"),
-        Gate("uneven_drift_share", (None, 0.12), (None, 1.0), "B"),
+        Gate("drift_share", (None, CORRECTED_DRIFT), (None, LARGEST_DRIFT), "B"),
+        Gate("level_jump_share", (None, 0.12), (None, LARGEST_JUMP), "B"),
+        Gate("uneven_drift_share", (None, 0.12), (None, LARGEST_DRIFT), "B"),
         Gate("uneven_tail_share", (None, 0.2), (None, 1.0), "B"),
         Gate("pattern_share", (None, 0.2), (None, 1.0), "B"),
         Gate("vessel_baseline_hu", (None, 80), (None, None), "M"),
     ),
     "dsc": (
         Gate("frame_interval_s", (None, 1.5), (None, 2.5), "M: ASFNR, PMC5074767"),
-        Gate("duration_s", (60, None), (None, None), "M: ASFNR; after_aif_peak_s judges truncation"),
+        Gate(
+            "duration_s", (60, None), (None, None), "M: ASFNR; after_aif_peak_s judges truncation"
+        ),
         Gate("frames", (40, None), (30, None), "M: ASFNR"),
         *_SHARED,
     ),

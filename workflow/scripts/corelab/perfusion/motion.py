@@ -63,7 +63,11 @@ class Motion:
     @property
     def found(self) -> bool:
         """Whether the motion is worth correcting."""
-        return self.largest_mm > CORRECT_ABOVE_MM or self.largest_degrees > CORRECT_ABOVE_DEGREES
+        return bool(
+            self.largest_mm > CORRECT_ABOVE_MM
+            or self.largest_degrees > CORRECT_ABOVE_DEGREES
+            or len(self.bad_frames)
+        )
 
     @property
     def bad_frames(self) -> np.ndarray:
@@ -207,8 +211,9 @@ def correct_motion(
 ) -> np.ndarray:
     """Series with every displaced frame moved back.
 
-    Bad frames are to be replaced besides (:func:`corelab.perfusion.steadiness.replaced`). Frames displaced by less than 0.2 mm and 0.2 degrees stay as they are. The result does not
-    depend on the number of threads.
+    Bad frames are to be replaced besides (:func:`corelab.perfusion.steadiness.replaced`). Frames
+    displaced by less than 0.2 mm and 0.2 degrees stay as they are. The result does not depend on
+    the number of threads.
     """
     corrected = series.copy()
     linear, centre = affine[:3, :3], grid_centre(series.shape, affine)

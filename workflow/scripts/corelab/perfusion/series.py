@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
+from corelab.imaging.frames import last_axis_fault, without_gaps
 from corelab.perfusion import arterial, leakage, motion, steadiness, tissue
 from corelab.perfusion.concentration import (
     TISSUE_FACTOR,
@@ -30,6 +31,8 @@ LEAST_SIGNAL = 0.4
 #: Share of the largest motion that may be left after correction, and the change of signal by it, as
 #: a share of the range of the image, from which a voxel is no candidate for an artery.
 LEFT_MOTION, EDGE_CHANGE = 0.25, 0.015
+#: At most this many replaced frames are named in a message.
+_FRAMES_NAMED = 8
 #: Volume of brain per mm of coverage near the widest section, and of a whole brain.
 BRAIN_ML_PER_MM = 17.0
 BRAIN_ML = 1300.0
@@ -126,6 +129,7 @@ def analyse_series(
     slice_times_s: np.ndarray | None = None,
     threads: int | None = None,
     device: str = "cpu",
+    lost: np.ndarray | None = None,
 ) -> Series:
     """Everything from raw signal to maps.
 
@@ -158,6 +162,8 @@ def analyse_series(
         No result depends on it.
     device
         Of :func:`corelab.perfusion.fit_perfusion`.
+    lost
+        (z, t) slices of frames without signal that were filled in before.
 
     Raises
     ------
@@ -223,10 +229,11 @@ def analyse_series(
         # The scale of DSC rests on an artery that saturates: only ratios are to be trusted.
         most = VESSEL_TIMES_TISSUE * float(np.median(volume[support]))
     inside = support & (volume < most)
+    odd = steady.odd if lost is None else steady.odd | lost
     return Series(
         modality, affine, times, baseline, maps, brain, inside,
         _grey_matter(image, inside, sizes), image, conc, clean.noise, clean.raw_noise,
-        clean.guide_mm, source, plane, steady.motion, steady.corrected, steady.odd, steady.drift,
+        clean.guide_mm, source, plane, steady.motion, steady.corrected, odd, steady.drift,
         steady.empty, steady.pattern, steady.tail, _vessel_level(source, image, modality),
     )  # fmt: skip
 
@@ -237,10 +244,10 @@ def _at_edges(image: np.ndarray, sizes: np.ndarray, moved: motion.Motion) -> np.
         moved.largest_mm, np.deg2rad(moved.largest_degrees) * motion.HEAD_RADIUS_MM
     )
     axes = [axis for axis in range(3) if image.shape[axis] > 1]
-    steep = sum(
-        (np.gradient(image, axis=axis) / sizes[axis]) ** 2 for axis in axes
+    steep = sum((np.gradient(image, axis=axis) / sizes[axis]) ** 2 for axis in axes)
+    return np.asarray(
+        np.sqrt(steep) * left_mm > EDGE_CHANGE * np.ptp(np.percentile(image, [1, 99]))
     )
-    return np.asarray(np.sqrt(steep) * left_mm > EDGE_CHANGE * np.ptp(np.percentile(image, [1, 99])))
 
 
 @dataclass(frozen=True)
@@ -270,8 +277,10 @@ def _steadied(
     threads: int | None,
 ) -> _Steady:
     """What a scanner, an export or a patient disturbed, repaired where that can be done."""
-    signal, odd = steadiness.without_gaps(signal, times)
-    steadiness.check_axes(signal)
+    fault = last_axis_fault(signal)
+    if fault:
+        raise PerfusionError(f"{fault}: export the series again with time as the fourth axis")
+    signal, odd = without_gaps(signal, times)
     empty = steadiness.empty_slices(signal, brain)
     brain = brain & ~empty
     _check_brain(signal, brain, affine, modality)
@@ -294,9 +303,7 @@ def _steadied(
     drift = steadiness.Drift()
     if modality == "ctp":
         sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-        drift = steadiness.find_drift(
-            signal, times, brain, sizes, baseline.stop, moved=corrected
-        )
+        drift = steadiness.find_drift(signal, times, brain, sizes, baseline.stop, moved=corrected)
         if drift.course is not None:
             signal = signal - drift.course.astype(np.float32)
     pattern, before = float("nan"), slice(baseline.start, baseline.stop)
@@ -440,6 +447,49 @@ def gate_values(series: Series) -> dict[str, float]:
         values["vof_peak_hu"] = source.vein.peak
         values["vof_tail_share"] = first_pass_tail(source.vein.curve, times)
     return values
+
+
+def repairs(series: Series) -> list[str]:
+    """What was wrong with a series and was repaired or left, in sentences.
+
+    Frames are counted from 1, slices from 1 at the bottom.
+    """
+    said = []
+    replaced = series.replaced
+    if replaced.any():
+        shown = []
+        for frame in np.flatnonzero(replaced.any(axis=0)):
+            slices = np.flatnonzero(replaced[:, frame]) + 1
+            where = (
+                "all slices"
+                if len(slices) == len(replaced)
+                else (f"slice {', '.join(map(str, slices))}")
+            )
+            shown.append(f"frame {frame + 1} ({series.times_s[frame]:g} s, {where})")
+        more = f" and {len(shown) - _FRAMES_NAMED} more" if len(shown) > _FRAMES_NAMED else ""
+        said.append(
+            f"{'; '.join(shown[:_FRAMES_NAMED])}{more}: brightness or position departs from the "
+            "frames beside, or there was no signal; interpolated in time"
+        )
+    empty = np.flatnonzero(series.empty_slices) + 1
+    if len(empty):
+        said.append(
+            f"slice {', '.join(map(str, empty))} holds no signal: its tissue is in no volume, so "
+            "volumes are too small; export the series again"
+        )
+    drift = series.drift
+    if drift.course is not None:
+        largest = float(drift.course.ravel()[np.abs(drift.course).argmax()])
+        said.append(
+            f"the level of tissue that does not enhance drifts by {largest:+.1f} HU; it was "
+            "subtracted from every voxel, since a drift looks like a change of blood volume"
+        )
+    elif drift.share > steadiness.LARGEST_DRIFT:
+        said.append(
+            "the level of tissue that does not enhance changes by more than the bolus does, and "
+            "not smoothly or not everywhere alike: it was left, and volumes are not reliable"
+        )
+    return said
 
 
 def _normal_mtt(series: Series) -> float:

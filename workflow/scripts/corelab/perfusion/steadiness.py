@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import ndimage
 
-from corelab.perfusion.concentration import PerfusionError
-
 #: Departure of a frame that is odd, as a share of the rise of the brain's median: of the whole
 #: brain, and of a quarter of a slice against the whole brain. Measured on undisturbed heads with
 #: frames of 1 to 2 s: at most 0.11 and 0.25; 0.26 and 0.42 at 3 s.
@@ -46,45 +44,7 @@ LARGEST_DRIFT, LARGEST_JUMP = 1.0, 0.35
 STEEP_HU_MM = 7.0
 
 
-# --- frames without values ---------------------------------------------------------------------
-
-
-def without_gaps(series: np.ndarray, times_s: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Series without NaN and Inf, and which slices of which frames held none but those.
-
-    Parameters
-    ----------
-    series
-        (x, y, z, t).
-    times_s
-        (t,).
-
-    Returns
-    -------
-    (series, lost)
-        The same array where it is finite, else a copy with the gaps interpolated in time (a
-        voxel without any value is 0), and ``lost`` (z, t): slices of which more than half had no
-        value.
-
-    Examples
-    --------
-    >>> series = np.ones((2, 2, 1, 5)); series[..., 2] = np.nan
-    >>> filled, lost = without_gaps(series, np.arange(5.0))
-    >>> bool((filled == 1).all()), lost[0].tolist()
-    (True, [False, False, True, False, False])
-    """
-    bad = ~np.isfinite(series)
-    lost = bad.mean(axis=(0, 1)) > 0.5
-    if not bad.any():
-        return series, lost
-    filled = np.array(series)
-    for where in np.argwhere(bad.any(axis=3)):
-        place = tuple(where)
-        seen = ~bad[place]
-        filled[place] = (
-            np.interp(times_s, times_s[seen], series[place][seen]) if seen.any() else 0.0
-        )
-    return filled, lost & ~lost.all(axis=1, keepdims=True)
+# --- slices without values ---------------------------------------------------------------------
 
 
 def empty_slices(series: np.ndarray, brain: np.ndarray) -> np.ndarray:
@@ -331,7 +291,9 @@ def odd_levels(
     judged = np.ones(len(times_s), bool)
     if modality == "dsc":
         judged[:4] = False
-    whole = odd_frames(middle, times_s, max(ODD_BRAIN * rise, ODD_NOISE * _noise_of(middle)), judged)
+    whole = odd_frames(
+        middle, times_s, max(ODD_BRAIN * rise, ODD_NOISE * _noise_of(middle)), judged
+    )
     odd = np.broadcast_to(whole, series.shape[2:]).copy()
     for z, at in _parts(brain):
         own = level(series[at[:, 0], at[:, 1], z], modality)
@@ -490,9 +452,7 @@ def find_drift(
     return Drift(share, jump / rise, uneven / rise, per_slice if correct else None)
 
 
-def uneven_tail(
-    series: np.ndarray, brain: np.ndarray, baseline: slice, modality: str
-) -> float:
+def uneven_tail(series: np.ndarray, brain: np.ndarray, baseline: slice, modality: str) -> float:
     """Largest difference of late enhancement between slices beside each other, share of the rise.
 
     Of the half of each slice that has less of it: a lesion, which is late, lies on one side.
@@ -548,9 +508,7 @@ def _chance(curve: np.ndarray) -> float:
     return 4.0 * _noise_of(curve) / float(np.sqrt(len(curve)))
 
 
-def pattern_share(
-    series: np.ndarray, brain: np.ndarray, baseline: slice, rise: float
-) -> float:
+def pattern_share(series: np.ndarray, brain: np.ndarray, baseline: slice, rise: float) -> float:
     """Pattern that a slice takes on after the baseline: rings, streaks, another position.
 
     The change from the baseline to the rest of the series is smooth in space but for noise: the
@@ -574,46 +532,8 @@ def pattern_share(
     for z in np.flatnonzero(brain.sum(axis=(0, 1)) >= 4 * _PART_VOXELS):
         both = brain[1:, :, z] & brain[:-1, :, z]
         apart = np.diff(change[:, :, z], axis=0)[both]
-        noise = np.diff(np.diff(series[:, :, z], axis=2)[..., :: 2], axis=0)[both]
+        noise = np.diff(np.diff(series[:, :, z], axis=2)[..., ::2], axis=0)[both]
         expected = np.median(np.abs(noise)) / np.sqrt(2.0) * np.sqrt(1 / n + 1 / m)
         seen = np.median(np.abs(apart))
         worst = max(worst, 1.4826 * float(np.sqrt(max(seen**2 - expected**2, 0.0))))
     return worst / rise
-
-
-# --- plausibility of a whole series ------------------------------------------------------------
-
-
-def check_axes(series: np.ndarray) -> None:
-    """Refuse a series whose last axis is not time.
-
-    Neighbouring frames are nearly the same picture; neighbouring slices, rows and columns are not.
-
-    Raises
-    ------
-    PerfusionError
-        If another axis changes far less from step to step than the last.
-
-    Examples
-    --------
-    >>> rng = np.random.default_rng(0); head = rng.normal(0, 100, (9, 8, 7, 1))
-    >>> check_axes(head + rng.normal(0, 5, (9, 8, 7, 12)))
-    >>> check_axes(np.moveaxis(head + rng.normal(0, 5, (9, 8, 7, 12)), 3, 0))
-    Traceback (most recent call last):
-    corelab.perfusion.concentration.PerfusionError: the last axis (7 long) is not time: ...
-    """
-    steps = np.full(4, np.inf)
-    thin = series[tuple(slice(None, None, max(1, n // 64)) for n in series.shape[:2])]
-    for axis in range(4):
-        if series.shape[axis] > 2:
-            source = series if axis < 2 else thin
-            change = np.abs(np.diff(np.moveaxis(source, axis, 0)[:24].astype(np.float32), axis=0))
-            steps[axis] = float(change.mean(dtype=np.float64))
-    best = int(steps.argmin())
-    if best != 3 and steps[best] < 0.5 * steps[3]:
-        raise PerfusionError(
-            f"the last axis ({series.shape[3]} long) is not time: pictures beside each other "
-            f"along axis {best + 1} ({series.shape[best]} long) differ far less, as frames do. "
-            "Volumes in mL would be those of another grid: export the series again with time "
-            "as the fourth axis"
-        )
