@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from corelab.perfusion import arterial, gates, leakage, lesions, motion, thresholds, tissue
+from corelab.perfusion import (
+    arterial,
+    gates,
+    leakage,
+    lesions,
+    motion,
+    steadiness,
+    thresholds,
+    tissue,
+)
 from corelab.perfusion.concentration import (
     Baseline,
     aligned_slices,
@@ -106,8 +115,21 @@ def test_bad_frames_are_replaced_by_what_lies_between():
     frames = np.linspace(0, 10, 11)[None, None, None] + np.zeros((4, 4, 2, 1))
     damaged = frames + 0.0
     damaged[..., [3, 4, 7]] = 500 * rng.random((4, 4, 2, 3))
-    mended = motion.replace_frames(damaged, np.array([3, 4, 7]))
+    odd = np.isin(np.arange(11), [3, 4, 7])
+    mended = steadiness.replaced(damaged, odd, np.arange(11.0))
     np.testing.assert_allclose(mended, frames)
+
+
+def test_only_the_odd_slice_of_a_frame_is_replaced():
+    t = np.arange(30.0)
+    series = np.zeros((4, 4, 3, 30)) + np.exp(-(((t - 12) / 5) ** 2))
+    damaged = series.copy()
+    damaged[:, :, 1, 12] = 9.0
+    odd = np.zeros((3, 30), bool)
+    odd[1, 12] = True
+    mended = steadiness.replaced(damaged, odd, t)
+    np.testing.assert_allclose(mended, series, atol=0.01)
+    np.testing.assert_array_equal(mended[:, :, [0, 2]], damaged[:, :, [0, 2]])
 
 
 def test_still_head_has_no_motion(head):

@@ -102,10 +102,9 @@ class Series:
 
     @property
     def replaced(self) -> np.ndarray:
-        """(z, t) slices of frames that were replaced, for any reason."""
+        """(z, t) slices of frames that hold no measurement: odd, or the head moved in them."""
         replaced = self.odd.copy()
-        if self.motion_corrected:
-            replaced[:, self.motion.bad_frames] = True
+        replaced[:, self.motion.bad_frames] = True
         return replaced
 
     @property
@@ -455,7 +454,7 @@ def repairs(series: Series) -> list[str]:
     Frames are counted from 1, slices from 1 at the bottom.
     """
     said = []
-    replaced = series.replaced
+    replaced = series.replaced if series.motion_corrected else series.odd
     if replaced.any():
         shown = []
         for frame in np.flatnonzero(replaced.any(axis=0)):
