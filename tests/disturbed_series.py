@@ -444,3 +444,54 @@ FURTHER = (
                 lambda s, r: _set(s, np.s_[:, :, 2, peak_frame(s) : peak_frame(s) + 2], np.nan),
                 tolerated=True),
 )  # fmt: skip
+
+
+# --- heads --------------------------------------------------------------------------------------
+
+#: Heads that the limits were chosen on, and heads that they are judged on.
+DEVELOPED, JUDGED = range(1, 6), range(101, 107)
+UNDISTURBED_DEVELOPED, UNDISTURBED_JUDGED = range(24), range(300, 340)
+
+
+def drawn_case(seed: int) -> HeadCase:
+    """A small head to disturb."""
+    rng = np.random.default_rng(seed)
+    return HeadCase(
+        f"disturbed{seed}",
+        family=("exponential", "linear", "gamma4")[seed % 3],
+        side=("left", "right")[seed % 2],
+        core_ml=float(rng.uniform(18, 45)),
+        hypoperfused_ml=float(rng.uniform(100, 190)),
+        shape=(60, 72, 6),
+        voxel_mm=(3.0, 3.0, 10.0),
+        noise=float(rng.uniform(2.2, 4.0)),
+        bolus_arrival_s=float(rng.uniform(7, 12)),
+        artery_peak_hu=float(rng.uniform(230, 400)),
+        seed=seed,
+    )
+
+
+def undisturbed_case(seed: int) -> HeadCase:
+    """A small head as clinics have them: other intervals, lengths, slabs, noise, slight motion."""
+    rng = np.random.default_rng(9000 + seed)
+    width = float(rng.uniform(1.0, 2.0))
+    broad = {"artery_scale_s": 1.7 * width}
+    return HeadCase(
+        f"undisturbed{seed}",
+        family=("exponential", "linear", "gamma4")[seed % 3],
+        side=("left", "right", "none")[min(seed % 5 // 2, 2) if seed % 7 else 2],
+        core_ml=float(rng.uniform(5, 50)),
+        hypoperfused_ml=float(rng.uniform(60, 220)),
+        shape=(60, 72, int(rng.integers(4, 9))),
+        voxel_mm=(3.0, 3.0, float(rng.choice([5, 8, 10]))),
+        noise=float(rng.uniform(1.5, 4.5)),
+        interval_s=float(rng.choice([1, 1.5, 2.0])),
+        duration_s=float(rng.uniform(43, 64)),
+        bolus_arrival_s=float(rng.uniform(5, 12)),
+        artery_peak_hu=float(rng.uniform(200, 420)),
+        motion_mm=float(rng.uniform(0, 1)),
+        motion_degrees=float(rng.uniform(0, 0.7)),
+        motion_from_s=float(rng.uniform(12, 40)),
+        seed=seed,
+        **(broad if "artery_scale_s" in HeadCase.__dataclass_fields__ else {}),
+    )
