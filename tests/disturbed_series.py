@@ -46,7 +46,10 @@ class Run:
 
 
 def scan_of(head: HeadPhantom) -> Scan:
+    """Series and brain, which holds its fluid spaces as the pipeline's mask does."""
     brain = ndimage.binary_closing(head.tissue, np.ones((5, 5, 1), bool)) | head.tissue
+    for z in range(brain.shape[2]):
+        brain[:, :, z] = ndimage.binary_fill_holes(brain[:, :, z])
     return Scan(head.signal.copy(), head.times_s.copy(), head.affine, brain)
 
 

@@ -43,7 +43,7 @@ def base():
 
 
 def test_an_undisturbed_head_is_not_flagged(base):
-    assert {v for v in base.verdicts.values()} <= {"PASS", "NOT_ASSESSABLE"}, base.verdicts
+    assert set(base.verdicts.values()) <= {"PASS", "NOT_ASSESSABLE"}, base.verdicts
 
 
 @pytest.mark.parametrize("name", REPAIRED)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from corelab.perfusion.steadiness import CORRECTED_DRIFT, LARGEST_DRIFT, LARGEST_JUMP
+from corelab.perfusion.steadiness import CORRECTED_DRIFT, LARGEST_DRIFT
 
 PASS, WARN, FAIL, NOT_ASSESSABLE = "PASS", "WARN", "FAIL", "NOT_ASSESSABLE"
 
@@ -84,9 +84,9 @@ _SHARED = (
     Gate("replaced_frames_share", (None, 0.0), (None, 0.15), "M"),
     Gate("replaced_frames_in_a_row", (None, 1), (None, 3), "M: a line cannot stand in for a bolus"),
     Gate("missing_slices_share", (None, 0.0), (None, 0.2), "M: their tissue is in no volume"),
-    Gate("core_share", (None, 0.25), (None, 0.5), "M"),
-    Gate("hypoperfused_share", (None, 0.5), (None, 0.75), "M"),
-    Gate("normal_mtt_s", (3.3, 9.0), (2.0, 14.0), "M"),
+    Gate("core_share", (None, 0.25), (None, 0.5), "M: of the tissue in the slab"),
+    Gate("hypoperfused_share", (None, 0.5), (None, 0.75), "M: no normal tissue to compare with"),
+    Gate("normal_mtt_s", (3.3, 9.0), (2.0, 14.0), "B: 3.9 to 5.9 s; less, the times are too short"),
     Gate("coverage_mm", (40, None), (15, None), "V: 4 cm, what a scanner of 64 rows covers"),
     Gate("brain_volume_share", (0.5, 1.3), (0.35, 1.6), "M: of 1300 mL, or 17 mL per mm covered"),
 )
@@ -104,12 +104,12 @@ GATES: Mapping[str, tuple[Gate, ...]] = {
         Gate("aif_peak_unscaled_hu", (30, None), (14, None), "B: ISLES18 p5 16 HU"),
         Gate("vof_peak_hu", (100, None), (40, None), "B: ISLES18 p5 61 HU"),
         Gate("residual_noise_hu", (None, 1.2), (None, 2.5), "B"),
-        Gate("drift_share", (None, CORRECTED_DRIFT), (None, LARGEST_DRIFT), "B"),
-        Gate("level_jump_share", (None, 0.12), (None, LARGEST_JUMP), "B"),
+        Gate("drift_share", (None, CORRECTED_DRIFT), (None, LARGEST_DRIFT), "B: of the rise"),
+        Gate("level_jump_share", (None, 0.12), (None, 0.18), "B: a step is no drift"),
         Gate("uneven_drift_share", (None, 0.12), (None, LARGEST_DRIFT), "B"),
-        Gate("uneven_tail_share", (None, 0.2), (None, 1.0), "B"),
-        Gate("pattern_share", (None, 0.2), (None, 1.0), "B"),
-        Gate("vessel_baseline_hu", (None, 80), (None, None), "M"),
+        Gate("uneven_tail_share", (None, 0.2), (None, 1.0), "B: at most 0.1 undisturbed"),
+        Gate("pattern_share", (None, 0.3), (None, 1.0), "B: at most 0.25 undisturbed"),
+        Gate("vessel_baseline_hu", (None, 80), (None, None), "M: blood has 35 to 60 HU"),
     ),
     "dsc": (
         Gate("frame_interval_s", (None, 1.5), (None, 2.5), "M: ASFNR, PMC5074767"),
