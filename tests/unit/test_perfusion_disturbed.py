@@ -85,7 +85,14 @@ def test_a_lost_frame_of_dsc_is_replaced_too():
     scan = scan_of(head)
     scan.signal[:, :, 2, 14] = 0
     found = analyse_series(
-        scan.signal, scan.affine, scan.times_s, "dsc", scan.brain, echo_time_s=0.03, threads=1
+        scan.signal,
+        scan.affine,
+        scan.times_s,
+        "dsc",
+        scan.brain,
+        echo_time_s=0.03,
+        threads=1,
+        correct_leakage=True,
     )
     assert np.argwhere(found.odd).tolist() == [[2, 14]]
 

@@ -173,10 +173,10 @@ def analyse_series(
     if not brain.any():
         raise PerfusionError("the brain mask is empty: supply one as a scan of kind mask-brain")
     sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    steady = _steadied(
+    ready = _steadied(
         signal, affine, times, modality, brain, correct_motion=correct_motion, threads=threads
     )
-    signal, brain, baseline = steady.signal, steady.brain, steady.baseline
+    signal, brain, baseline = ready.signal, ready.brain, ready.baseline
     image = signal[..., baseline.start : baseline.stop].mean(axis=-1)
     conc = to_concentration(signal, modality, baseline, echo_time_s=echo_time_s)
     np.nan_to_num(conc, copy=False, nan=0.0)
@@ -189,8 +189,8 @@ def analyse_series(
     else:
         # Where there is hardly any signal, noise alone looks like a strong bolus.
         around &= image > LEAST_SIGNAL * np.median(image[brain])
-    if steady.corrected:
-        around &= ~_at_edges(image, sizes, steady.motion)
+    if ready.corrected:
+        around &= ~_at_edges(image, sizes, ready.motion)
     if aif is None:
         source = arterial.find_arterial_input(
             conc, times, around, baseline, affine, plane, threads=threads
@@ -228,12 +228,12 @@ def analyse_series(
         # The scale of DSC rests on an artery that saturates: only ratios are to be trusted.
         most = VESSEL_TIMES_TISSUE * float(np.median(volume[support]))
     inside = support & (volume < most)
-    odd = steady.odd if lost is None else steady.odd | lost
+    odd = ready.odd if lost is None else ready.odd | lost
     return Series(
         modality, affine, times, baseline, maps, brain, inside,
         _grey_matter(image, inside, sizes), image, conc, clean.noise, clean.raw_noise,
-        clean.guide_mm, source, plane, steady.motion, steady.corrected, odd, steady.drift,
-        steady.empty, steady.pattern, steady.tail, _vessel_level(source, image, modality),
+        clean.guide_mm, source, plane, ready.motion, ready.corrected, odd, ready.drift,
+        ready.empty, ready.pattern, ready.tail, _vessel_level(source, image, modality),
     )  # fmt: skip
 
 

@@ -121,9 +121,10 @@ def replaced(series: np.ndarray, odd: np.ndarray, times_s: np.ndarray) -> np.nda
     odd = np.broadcast_to(odd, series.shape[2:])
     if not odd.any():
         return series
-    whole = odd.all(axis=0)
+    whole = np.asarray(odd.all(axis=0))
     result = series.copy()
-    good = ~odd.any(axis=0) if not odd.any(axis=0).all() else ~whole
+    partly = np.asarray(odd.any(axis=0))
+    good = ~whole if partly.all() else ~partly
     for run in runs_of(whole):
         weights = _weights(times_s, good, run)
         result[..., run.start : run.stop] = _predicted(series, weights)
