@@ -107,7 +107,7 @@ GATES: Mapping[str, tuple[Gate, ...]] = {
         Gate("drift_share", (None, CORRECTED_DRIFT), (None, LARGEST_DRIFT), "B: of the rise"),
         Gate("level_jump_share", (None, 0.12), (None, 0.18), "B: a step is no drift"),
         Gate("uneven_drift_share", (None, 0.12), (None, LARGEST_DRIFT), "B"),
-        Gate("uneven_tail_share", (None, 0.2), (None, 1.0), "B: at most 0.1 undisturbed"),
+        Gate("uneven_tail_share", (None, 0.2), (None, 0.35), "B: at most 0.1 undisturbed"),
         Gate("pattern_share", (None, 0.3), (None, 1.0), "B: at most 0.25 undisturbed"),
         Gate("vessel_baseline_hu", (None, 80), (None, None), "M: blood has 35 to 60 HU"),
     ),
