@@ -481,10 +481,40 @@ def test_ct_padding_is_lifted_to_air_and_told(tmp_path):
     assert "padding" in got.notes[0]
 
 
-def test_perfusion_ct_off_the_hu_scale_is_told_only(tmp_path):
+def test_perfusion_ct_without_its_rescale_intercept_is_brought_to_hu(tmp_path):
     series = np.stack([ct(1024), ct(1030)], axis=-1)
     got = conform(write(tmp_path, series), ndim=4, kind="ctp")
+    assert "1024 was subtracted" in got.notes[0]
+    np.testing.assert_allclose(np.asarray(got.image.dataobj)[..., 0], ct(), atol=1e-3)
+
+
+def test_perfusion_ct_off_the_hu_scale_is_told(tmp_path):
+    series = np.stack([ct(400), ct(406)], axis=-1)
+    got = conform(write(tmp_path, series), ndim=4, kind="ctp")
     assert "not in Hounsfield units" in got.notes[0]
+
+
+def test_a_frame_without_values_is_interpolated_in_time(tmp_path):
+    series = np.stack([ct(k) for k in (0, 2, 4, 6, 8)], axis=-1)
+    series[..., 2] = np.nan
+    series[0, 0, 0, 0] = np.inf
+    got = conform(write(tmp_path, series), ndim=4, kind="ctp")
+    assert "slices of frame 3 held none" in got.notes[0]
+    assert got.filled_slices == tuple((2, z) for z in range(SHAPE[2]))
+    np.testing.assert_allclose(np.asarray(got.image.dataobj)[1:, ..., 2], ct(4)[1:], atol=0.1)
+
+
+def test_a_series_with_many_gaps_is_refused(tmp_path):
+    series = np.stack([ct(k) for k in range(8)], axis=-1)
+    series[np.random.default_rng(0).random(series.shape) < 0.1] = np.nan
+    assert "too many to interpolate" in fault(write(tmp_path, series), ndim=4, kind="ctp")
+
+
+def test_a_series_with_time_as_first_axis_is_refused(tmp_path):
+    random = np.random.default_rng(1)
+    series = ct()[..., None] + random.normal(0, 5, (*SHAPE, 12)).astype(np.float32)
+    message = fault(write(tmp_path, np.moveaxis(series, 3, 0)), ndim=4, kind="ctp")
+    assert "is not time" in message and "along axis 1" in message
 
 
 # --- labels ------------------------------------------------------------------------------------

@@ -251,13 +251,14 @@ def test_nothing_rests_on_a_brain_mask_that_failed(done):
 
 
 def test_a_doubtful_brain_mask_is_in_the_reason_of_every_number(done):
-    from corelab.perfusion.visit import _tell_mask
+    from corelab.imaging.brain_quality import mask_warnings
+    from corelab.perfusion.visit import _tell
 
     _, record, _ = done
     ((grid, quality),) = record["brain_mask_quality"].items()
     warned = {**record, "brain_mask_quality": {grid: {**quality, "verdict": "warn"}}}
     result = {"masks": [{"reason": None}], "quantities": [{"reason": "why"}]}
-    _tell_mask(result, warned, {"grid": grid})
+    _tell(result, list(mask_warnings(warned, grid).values()))
     assert result["masks"][0]["reason"].startswith("the brain mask (from ctp")
     assert result["quantities"][0]["reason"].startswith("why; the brain mask")
 

@@ -180,7 +180,7 @@ def _sampled(
     sizes = voxel_sizes_mm(affine)
     sigma = [0.35 * grid_mm / size if size < 0.7 * grid_mm else 0.0 for size in sizes]
     smooth = ndimage.gaussian_filter(np.nan_to_num(voxels), sigma)
-    steps = np.maximum(1, np.round(grid_mm / sizes)).astype(int)
+    steps = np.clip(np.round(grid_mm / sizes), 1, voxels.shape).astype(int)
     # Thick slices are split, so that every part of the head has the same weight.
     splits = np.maximum(1, np.round(sizes / grid_mm)).astype(int)
     thinned = smooth[tuple(slice(int(step // 2), None, int(step)) for step in steps)]

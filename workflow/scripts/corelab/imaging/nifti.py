@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 
 from corelab.imaging import values
 from corelab.imaging.faults import ImageFault
+from corelab.imaging.frames import last_axis_fault, without_gaps
 from corelab.imaging.geometry import (
     SAME_PLACE_MM,
     affine_distance_mm,
@@ -43,6 +44,8 @@ FAR_ORIGIN_MM = 500.0
 #: A qform is written where it says the affine to within this; else the sform stands alone.
 EXACT_QFORM_MM = 0.01
 _COMPRESSION = 4
+#: Share of voxels and frames of a series that may have no value and be interpolated in time.
+MOST_FILLED = 0.05
 _REEXPORT = "export the scan again from its DICOM files, or take it out of the sheet"
 
 
@@ -61,12 +64,15 @@ class Conformed:
         What was mended or is odd, one sentence each.
     frame_interval_s
         From the header of a 4D file, None where the header has none.
+    filled_slices
+        Of a 4D image: (frame, slice) from 0 that held no value and were interpolated in time.
     """
 
     image: nib.Nifti1Image
     unit: str
     notes: tuple[str, ...]
     frame_interval_s: float | None
+    filled_slices: tuple[tuple[int, int], ...] = ()
 
 
 def load_image(
@@ -154,6 +160,9 @@ def conform(
             f"{file.name} has the shape {voxels.shape}: a single slice is no volume",
             "give the whole stack of slices as one 3D file",
         )
+    filled: tuple[tuple[int, int], ...] = ()
+    if ndim == 4:
+        voxels, affine, filled = _as_series(voxels, affine, file.name, reorient, notes)
     checked, unit = values.checked(voxels, kind, file.name, notes)
     image = nib.Nifti1Image(checked, affine)
     if reorient:
@@ -165,7 +174,42 @@ def conform(
         unit,
         tuple(notes),
         frame_interval_s,
+        filled,
     )
+
+
+def _as_series(
+    voxels: NDArray[Any], affine: NDArray[np.float64], name: str, reorient: bool, notes: list[str]
+) -> tuple[NDArray[Any], NDArray[np.float64], tuple[tuple[int, int], ...]]:
+    """A 4D series, its axes in order and its gaps filled in time."""
+    series = np.asarray(voxels, dtype=np.float32)
+    if reorient:
+        turned = nib.as_closest_canonical(nib.Nifti1Image(series, affine))
+        series, affine = np.asarray(turned.dataobj), np.asarray(turned.affine)
+    finite = np.isfinite(series)
+    if not finite.any():
+        return series, affine, ()
+    filled, lost = without_gaps(series)
+    fault = last_axis_fault(filled)
+    if fault:
+        raise ImageFault(f"{name}: {fault}", "export the series with time as the fourth axis")
+    if finite.all():
+        return series, affine, ()
+    share = float((~finite).mean())
+    elsewhere = float((~finite & ~lost).mean())
+    if elsewhere > MOST_FILLED or lost.mean() > 0.5:
+        raise ImageFault(
+            f"{name} has no value (NaN or Inf) in {share:.1%} of its voxels and frames: too many "
+            "to interpolate",
+            "export the series again",
+        )
+    frames = sorted({int(frame) + 1 for frame in np.flatnonzero(lost.any(axis=0))})
+    shown = f"; slices of frame {', '.join(map(str, frames))} held none" if frames else ""
+    notes.append(
+        f"{share:.2%} of the voxels and frames had no value (NaN or Inf) and were interpolated in "
+        f"time{shown}"
+    )
+    return filled, affine, tuple((int(t), int(z)) for z, t in np.argwhere(lost))
 
 
 def load_mask(path: str | os.PathLike[str], *, kind: str) -> nib.Nifti1Image:

@@ -405,6 +405,8 @@ def _metadata(row: Mapping[str, Any], conformed: Conformed, notes: list[str]) ->
     if conformed.image.ndim == 4:
         facts["frame_times_s"] = _frame_times_s(sidecar, facts, conformed, notes)
         facts["slice_times_s"] = _slice_times_s(file, sidecar, facts, notes)
+        facts["filled_slices"] = [list(pair) for pair in conformed.filled_slices] or None
+        facts["header_interval_s"] = _header_interval_s(conformed, facts["frame_times_s"], notes)
     return facts
 
 
@@ -501,6 +503,22 @@ def _frame_times_s(
             "give repetition_time_s in the scans sheet, or frame_times_s in the JSON beside it",
         )
     return [round(index * float(interval), 6) for index in range(frames)]
+
+
+def _header_interval_s(
+    conformed: Conformed, frame_times_s: Sequence[float], notes: list[str]
+) -> float | None:
+    """The header's frame interval; None where it has none, or the 1 s that writers put there."""
+    header = conformed.frame_interval_s
+    if header is None or header == 1.0:
+        return None
+    used = float(np.median(np.diff(frame_times_s)))
+    if abs(header - used) > 0.1 * used:
+        notes.append(
+            f"the frames are {used:g} s apart by the sheet or the sidecar, {header:g} s by the "
+            "image header: one of them is wrong, and every time in seconds depends on it"
+        )
+    return header
 
 
 def _arterial_input(row: Mapping[str, Any], entry: dict[str, Any], visit: _Visit) -> None:

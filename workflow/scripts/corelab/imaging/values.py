@@ -355,7 +355,7 @@ def _adc_mm2_s(image: NDArray[np.float32], name: str, notes: list[str]) -> NDArr
 def _hounsfield(
     image: NDArray[np.float32], kind: str, name: str, notes: list[str]
 ) -> NDArray[np.float32]:
-    """CT numbers, padding lifted to air; refused (ncct) or told (ctp) if off the HU scale."""
+    """CT numbers, padding lifted to air; off the HU scale refused (ncct), shifted or told (ctp)."""
     padding = int((image < AIR_HU).sum())
     if padding:
         notes.append(f"{padding} voxels below {AIR_HU:.0f} HU (padding) were set to it")
@@ -363,8 +363,16 @@ def _hounsfield(
     volume = image.mean(axis=3) if image.ndim == 4 else image
     middle = head_median(volume)
     low, high = CT_PLAUSIBLE_MEDIAN_HU
+    offset = ""
+    if 900 < middle < 1250:
+        if kind == "ctp":
+            notes.append(
+                f"the median inside the head is {middle:.0f}: the rescale intercept of -1024 HU "
+                "was not applied; 1024 was subtracted"
+            )
+            return np.asarray(image + np.float32(AIR_HU), dtype=np.float32)
+        offset = " (1024 too high: the rescale intercept is missing)"
     if not low <= middle <= high:
-        offset = " (1024 too high: the rescale intercept is missing)" if 900 < middle < 1250 else ""
         message = (
             f"{name} is not in Hounsfield units: the median inside the head is {middle:.0f}"
             f"{offset}, a head has {low:.0f} to {high:.0f}"
@@ -373,7 +381,7 @@ def _hounsfield(
             raise ImageFault(
                 message, "convert it again with rescale slope and intercept applied (dcm2niix)"
             )
-        notes.append(message + "; only changes over time are used")
+        notes.append(message + "; perfusion needs HU to tell tissue")
     elif kind == "ncct" and (ceiling := _window_ceiling(volume)) is not None:
         raise ImageFault(
             f"{name} is not in Hounsfield units: {ceiling:.1%} of its voxels hold its greatest "

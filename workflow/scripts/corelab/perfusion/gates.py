@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from corelab.perfusion.steadiness import CORRECTED_DRIFT, LARGEST_DRIFT
+
 PASS, WARN, FAIL, NOT_ASSESSABLE = "PASS", "WARN", "FAIL", "NOT_ASSESSABLE"
 
 
@@ -68,33 +70,52 @@ def _words(interval: tuple[float | None, float | None]) -> str:
 
 _KASASBEH = "V: Kasasbeh 2016, PMC5134896"
 _SHARED = (
+    Gate("header_interval_ratio", (0.9, 1.1), (None, None), "M: header against times in use"),
     Gate("baseline_frames", (4, None), (2, None), "M"),
     Gate("aif_width_s", (None, 15), (None, 20), "B: ISLES18 median 11, p95 19.4 s"),
     Gate("aif_time_to_peak_s", (None, 25), (None, 30), "B: ISLES18 p95 26 s"),
-    Gate("vof_minus_aif_s", (3, 7), (0, None), "B: ISLES18 p5-p95 3.1-6.7 s"),
+    Gate("vof_minus_aif_s", (2, 14), (0, None), "V: 3 to 14 s in 93 ISLES18 cases"),
     Gate("aif_snr", (20, None), (10, None), "M"),
-    Gate("vof_tail_share", (None, 0.10), (None, 0.40), _KASASBEH),
+    Gate("after_aif_peak_s", (20, None), (13, None), "B: volumes hold to 14 s, fall from 12 s on"),
+    Gate("vof_tail_share", (None, 0.25), (None, 0.6), "B: volumes hold to 0.5"),
     Gate("tissue_cnr", (4, None), (2.5, None), "B"),
-    Gate("motion_mm", (None, 1.0), (None, 3.0), "V: 1 mm is what registration resolves"),
-    Gate("motion_degrees", (None, 1.0), (None, 3.0), "V: 1 degree is what registration resolves"),
+    Gate("motion_mm", (None, 1.0), (None, 10.0), "V: 1 mm is what registration resolves"),
+    Gate("motion_degrees", (None, 1.0), (None, 10.0), "V: 1 degree is what registration resolves"),
     Gate("replaced_frames_share", (None, 0.0), (None, 0.15), "M"),
     Gate("replaced_frames_in_a_row", (None, 1), (None, 3), "M: a line cannot stand in for a bolus"),
-    Gate("coverage_mm", (80, None), (40, None), "V: 8 cm of a commercial protocol"),
-    Gate("brain_volume_share", (0.5, 1.3), (0.35, 1.6), "M: of 1300 mL, or 13.5 mL per mm covered"),
+    Gate("missing_slices_share", (None, 0.0), (None, 0.2), "M: their tissue is in no volume"),
+    Gate("core_share", (None, 0.25), (None, 0.5), "M: of the tissue in the slab"),
+    Gate("hypoperfused_share", (None, 0.5), (None, 0.75), "M: no normal tissue to compare with"),
+    Gate("normal_mtt_s", (3.3, 9.0), (2.0, 14.0), "B: 3.9 to 5.9 s; less, the times are too short"),
+    Gate("coverage_mm", (40, None), (15, None), "V: 4 cm, what a scanner of 64 rows covers"),
+    Gate("brain_volume_share", (0.5, 1.3), (0.35, 1.6), "M: of 1300 mL, or 17 mL per mm covered"),
 )
 GATES: Mapping[str, tuple[Gate, ...]] = {
     "ctp": (
         Gate("frame_interval_s", (None, 2.0), (None, 3.0), "V: <= 10 % change of CBF to 3 s"),
-        Gate("duration_s", (60, None), (50, None), _KASASBEH),
+        Gate(
+            "duration_s",
+            (40, None),
+            (None, None),
+            "V: 43 to 64 s in 93 ISLES18 cases; after_aif_peak_s judges truncation",
+        ),
         *_SHARED,
         Gate("aif_peak_hu", (150, None), (60, None), "B: Tmax accuracy falls below 150 HU"),
         Gate("aif_peak_unscaled_hu", (30, None), (14, None), "B: ISLES18 p5 16 HU"),
         Gate("vof_peak_hu", (100, None), (40, None), "B: ISLES18 p5 61 HU"),
         Gate("residual_noise_hu", (None, 1.2), (None, 2.5), "B"),
+        Gate("drift_share", (None, CORRECTED_DRIFT), (None, LARGEST_DRIFT), "B: of the rise"),
+        Gate("level_jump_share", (None, 0.12), (None, 0.18), "B: a step is no drift"),
+        Gate("uneven_drift_share", (None, 0.12), (None, LARGEST_DRIFT), "B"),
+        Gate("uneven_tail_share", (None, 0.2), (None, 0.35), "B: at most 0.1 undisturbed"),
+        Gate("pattern_share", (None, 0.3), (None, 1.0), "B: at most 0.25 undisturbed"),
+        Gate("vessel_baseline_hu", (None, 80), (None, None), "M: blood has 35 to 60 HU"),
     ),
     "dsc": (
         Gate("frame_interval_s", (None, 1.5), (None, 2.5), "M: ASFNR, PMC5074767"),
-        Gate("duration_s", (60, None), (45, None), "M: ASFNR"),
+        Gate(
+            "duration_s", (60, None), (None, None), "M: ASFNR; after_aif_peak_s judges truncation"
+        ),
         Gate("frames", (40, None), (30, None), "M: ASFNR"),
         *_SHARED,
     ),

@@ -48,18 +48,26 @@ class Motion:
 
     @property
     def largest_mm(self) -> float:
-        """Largest translation from the reference."""
-        return float(np.linalg.norm(self.translation_mm, axis=1).max())
+        """Largest translation from the reference, of frames that are kept."""
+        return self._largest(self.translation_mm)
 
     @property
     def largest_degrees(self) -> float:
-        """Largest rotation from the reference."""
-        return float(np.linalg.norm(self.rotation_degrees, axis=1).max())
+        """Largest rotation from the reference, of frames that are kept."""
+        return self._largest(self.rotation_degrees)
+
+    def _largest(self, moves: np.ndarray) -> float:
+        kept = np.setdiff1d(np.arange(len(moves)), self.bad_frames)
+        return float(np.linalg.norm(moves[kept], axis=1).max()) if len(kept) else float("nan")
 
     @property
     def found(self) -> bool:
         """Whether the motion is worth correcting."""
-        return self.largest_mm > CORRECT_ABOVE_MM or self.largest_degrees > CORRECT_ABOVE_DEGREES
+        return bool(
+            self.largest_mm > CORRECT_ABOVE_MM
+            or self.largest_degrees > CORRECT_ABOVE_DEGREES
+            or len(self.bad_frames)
+        )
 
     @property
     def bad_frames(self) -> np.ndarray:
@@ -201,10 +209,11 @@ def estimate_motion(
 def correct_motion(
     series: np.ndarray, affine: np.ndarray, motion: Motion, *, threads: int | None = 1
 ) -> np.ndarray:
-    """Series with every displaced frame moved back and bad frames interpolated in time.
+    """Series with every displaced frame moved back.
 
-    Frames displaced by less than 0.2 mm and 0.2 degrees stay as they are. The result does not
-    depend on the number of threads.
+    Bad frames are to be replaced besides (:func:`corelab.perfusion.steadiness.replaced`). Frames
+    displaced by less than 0.2 mm and 0.2 degrees stay as they are. The result does not depend on
+    the number of threads.
     """
     corrected = series.copy()
     linear, centre = affine[:3, :3], grid_centre(series.shape, affine)
@@ -222,26 +231,4 @@ def correct_motion(
         )
 
     over_frames(move_back, series.shape[3], threads)
-    return replace_frames(corrected, motion.bad_frames)
-
-
-def replace_frames(series: np.ndarray, frames: np.ndarray) -> np.ndarray:
-    """Frames replaced by linear interpolation between their good neighbours.
-
-    Examples
-    --------
-    >>> replace_frames(np.array([[0.0, 99.0, 2.0]]), np.array([1])).tolist()
-    [[0.0, 1.0, 2.0]]
-    """
-    good = np.setdiff1d(np.arange(series.shape[-1]), frames)
-    if not len(frames) or not len(good):
-        return series
-    mended = series.copy()
-    for frame in frames:
-        after = good[good > frame]
-        before = good[good < frame]
-        low = int(before[-1]) if before.size else int(after[0])
-        high = int(after[0]) if after.size else int(before[-1])
-        share = (frame - low) / (high - low) if high > low else 0.0
-        mended[..., frame] = (1 - share) * series[..., low] + share * series[..., high]
-    return mended
+    return corrected

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
-from corelab.perfusion import arterial, leakage, motion, tissue
+from corelab.imaging.frames import last_axis_fault, without_gaps
+from corelab.perfusion import arterial, leakage, motion, steadiness, tissue
 from corelab.perfusion.concentration import (
     TISSUE_FACTOR,
     Baseline,
@@ -27,9 +28,17 @@ VESSEL_TIMES_TISSUE = 3.5
 
 #: An arterial voxel of DSC has at least this share of the brain's median baseline signal.
 LEAST_SIGNAL = 0.4
-#: Volume of brain per mm of coverage at the level of the basal ganglia, and of a whole brain.
-BRAIN_ML_PER_MM = 13.5
+#: Share of the largest motion that may be left after correction, and the change of signal by it, as
+#: a share of the range of the image, from which a voxel is no candidate for an artery.
+LEFT_MOTION, EDGE_CHANGE = 0.25, 0.015
+#: At most this many replaced frames are named in a message.
+_FRAMES_NAMED = 8
+#: Volume of brain per mm of coverage near the widest section, and of a whole brain.
+BRAIN_ML_PER_MM = 17.0
 BRAIN_ML = 1300.0
+#: No brain with its fluid spaces is larger than this (mL); and where the median of one lies (HU).
+LARGEST_BRAIN_ML = 2000.0
+BRAIN_HU = (5.0, 75.0)
 
 
 @dataclass(frozen=True)
@@ -52,8 +61,19 @@ class Series:
         Arterial input.
     plane
         Between the hemispheres.
-    motion
+    motion, motion_corrected
         Displacement of every frame, and whether it was corrected.
+    odd
+        (z, t) slices of frames that were replaced for another reason than motion.
+    drift
+        Change of level of tissue that does not enhance.
+    empty_slices
+        (z,) slices without any signal.
+    pattern_share, uneven_tail_share
+        Pattern that a slice takes on after the baseline, and difference of late enhancement
+        between slices, as shares of the brain's rise.
+    vessel_hu
+        Baseline of the vessels on CT: blood has 35 to 60 HU, contrast of an earlier injection more.
     """
 
     modality: str
@@ -73,6 +93,19 @@ class Series:
     plane: Plane
     motion: motion.Motion
     motion_corrected: bool
+    odd: np.ndarray
+    drift: steadiness.Drift
+    empty_slices: np.ndarray
+    pattern_share: float
+    uneven_tail_share: float
+    vessel_hu: float
+
+    @property
+    def replaced(self) -> np.ndarray:
+        """(z, t) slices of frames that hold no measurement: odd, or the head moved in them."""
+        replaced = self.odd.copy()
+        replaced[:, self.motion.bad_frames] = True
+        return replaced
 
     @property
     def voxel_ml(self) -> float:
@@ -95,6 +128,7 @@ def analyse_series(
     slice_times_s: np.ndarray | None = None,
     threads: int | None = None,
     device: str = "cpu",
+    lost: np.ndarray | None = None,
 ) -> Series:
     """Everything from raw signal to maps.
 
@@ -127,6 +161,8 @@ def analyse_series(
         No result depends on it.
     device
         Of :func:`corelab.perfusion.fit_perfusion`.
+    lost
+        (z, t) slices of frames without signal that were filled in before.
 
     Raises
     ------
@@ -137,11 +173,10 @@ def analyse_series(
     if not brain.any():
         raise PerfusionError("the brain mask is empty: supply one as a scan of kind mask-brain")
     sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
-    baseline = _early(find_baseline(signal[brain].mean(axis=0, dtype=np.float64), modality))
-    moved = motion.estimate_motion(signal, affine, baseline.stop, modality)
-    corrected = correct_motion and moved.found
-    if corrected:
-        signal = motion.correct_motion(signal, affine, moved, threads=threads)
+    ready = _steadied(
+        signal, affine, times, modality, brain, correct_motion=correct_motion, threads=threads
+    )
+    signal, brain, baseline = ready.signal, ready.brain, ready.baseline
     image = signal[..., baseline.start : baseline.stop].mean(axis=-1)
     conc = to_concentration(signal, modality, baseline, echo_time_s=echo_time_s)
     np.nan_to_num(conc, copy=False, nan=0.0)
@@ -154,6 +189,8 @@ def analyse_series(
     else:
         # Where there is hardly any signal, noise alone looks like a strong bolus.
         around &= image > LEAST_SIGNAL * np.median(image[brain])
+    if ready.corrected:
+        around &= ~_at_edges(image, sizes, ready.motion)
     if aif is None:
         source = arterial.find_arterial_input(
             conc, times, around, baseline, affine, plane, threads=threads
@@ -191,11 +228,135 @@ def analyse_series(
         # The scale of DSC rests on an artery that saturates: only ratios are to be trusted.
         most = VESSEL_TIMES_TISSUE * float(np.median(volume[support]))
     inside = support & (volume < most)
+    odd = ready.odd if lost is None else ready.odd | lost
     return Series(
         modality, affine, times, baseline, maps, brain, inside,
         _grey_matter(image, inside, sizes), image, conc, clean.noise, clean.raw_noise,
-        clean.guide_mm, source, plane, moved, corrected,
+        clean.guide_mm, source, plane, ready.motion, ready.corrected, odd, ready.drift,
+        ready.empty, ready.pattern, ready.tail, _vessel_level(source, image, modality),
     )  # fmt: skip
+
+
+def _at_edges(image: np.ndarray, sizes: np.ndarray, moved: motion.Motion) -> np.ndarray:
+    """Voxels at borders so steep that what motion correction leaves looks like a bolus there."""
+    left_mm = LEFT_MOTION * max(
+        moved.largest_mm, np.deg2rad(moved.largest_degrees) * motion.HEAD_RADIUS_MM
+    )
+    axes = [axis for axis in range(3) if image.shape[axis] > 1]
+    steep = sum((np.gradient(image, axis=axis) / sizes[axis]) ** 2 for axis in axes)
+    return np.asarray(
+        np.sqrt(steep) * left_mm > EDGE_CHANGE * np.ptp(np.percentile(image, [1, 99]))
+    )
+
+
+@dataclass(frozen=True)
+class _Steady:
+    """A series with its odd frames replaced, its motion corrected and its drift subtracted."""
+
+    signal: np.ndarray
+    brain: np.ndarray
+    baseline: Baseline
+    motion: motion.Motion
+    corrected: bool
+    odd: np.ndarray
+    drift: steadiness.Drift
+    empty: np.ndarray
+    pattern: float
+    tail: float
+
+
+def _steadied(
+    signal: np.ndarray,
+    affine: np.ndarray,
+    times: np.ndarray,
+    modality: str,
+    brain: np.ndarray,
+    *,
+    correct_motion: bool,
+    threads: int | None,
+) -> _Steady:
+    """What a scanner, an export or a patient disturbed, repaired where that can be done."""
+    fault = last_axis_fault(signal)
+    if fault:
+        raise PerfusionError(f"{fault}: export the series again with time as the fourth axis")
+    signal, odd = without_gaps(signal, times)
+    empty = steadiness.empty_slices(signal, brain)
+    brain = brain & ~empty
+    _check_brain(signal, brain, affine, modality)
+    odd = odd | steadiness.odd_levels(signal, times, brain, modality)
+    signal = steadiness.replaced(signal, odd, times)
+    curve = signal[brain].mean(axis=0, dtype=np.float64)
+    baseline = find_baseline(curve, modality)
+    _check_baseline(curve, baseline, modality)
+    baseline = _early(baseline)
+    moved = motion.estimate_motion(signal, affine, baseline.stop, modality)
+    corrected = correct_motion and moved.found
+    more = np.zeros_like(odd)
+    if corrected:
+        signal = motion.correct_motion(signal, affine, moved, threads=threads)
+        more[:, moved.bad_frames] = True
+        signal = steadiness.replaced(signal, more, times)
+        more = steadiness.odd_levels(signal, times, brain, modality)
+    more = more | steadiness.odd_scatter(signal, times, brain, modality)
+    signal = steadiness.replaced(signal, more, times)
+    drift = steadiness.Drift()
+    if modality == "ctp":
+        sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+        drift = steadiness.find_drift(signal, times, brain, sizes, baseline.stop, moved=corrected)
+        if drift.course is not None:
+            signal = signal - drift.course.astype(np.float32)
+    pattern, before = float("nan"), slice(baseline.start, baseline.stop)
+    if modality == "ctp":
+        rise = steadiness.rise_of(steadiness.brain_level(signal, brain, modality), modality)
+        pattern = steadiness.pattern_share(signal, brain, before, rise)
+    tail = steadiness.uneven_tail(signal, brain, before, modality)
+    return _Steady(
+        signal, brain, baseline, moved, corrected, odd | more, drift, empty, pattern, tail
+    )
+
+
+def _check_brain(signal: np.ndarray, brain: np.ndarray, affine: np.ndarray, modality: str) -> None:
+    """Refuse a brain that no head holds, and CT numbers that no brain has."""
+    volume_ml = float(brain.sum() * abs(np.linalg.det(affine[:3, :3]))) / 1000.0
+    if not brain.any():
+        raise PerfusionError("every slice of the brain is empty: export the series again")
+    if volume_ml > LARGEST_BRAIN_ML:
+        raise PerfusionError(
+            f"the brain mask holds {volume_ml:.0f} mL and no brain is larger than "
+            f"{LARGEST_BRAIN_ML:.0f} mL: the axes or the voxel sizes of the series are wrong (is "
+            "time the fourth axis?), or the mask is; export the series again"
+        )
+    middle = float(np.median(signal[brain][:, ::4]))
+    if modality == "ctp" and not BRAIN_HU[0] <= middle <= BRAIN_HU[1]:
+        offset = " This is the offset of 1024 HU of stored values." if 950 < middle < 1150 else ""
+        raise PerfusionError(
+            f"the median of the brain is {middle:.0f}, a brain has {BRAIN_HU[0]:.0f} to "
+            f"{BRAIN_HU[1]:.0f} HU: the series is not in HU, and tissue is told by HU.{offset} "
+            "Convert it again with rescale slope and intercept applied"
+        )
+
+
+def _check_baseline(curve: np.ndarray, baseline: Baseline, modality: str) -> None:
+    """Refuse a series that begins when contrast is already there."""
+    rising = curve if modality == "ctp" else -curve
+    rising = rising[baseline.start :]
+    noise = 1.4826 * np.median(np.abs(np.diff(rising, n=2))) / np.sqrt(6.0)
+    rise = rising.max() - np.median(np.sort(rising)[: max(3, len(rising) // 5)])
+    early = rising[2] - rising[0]
+    if rise > 8.0 * noise and (rising.argmax() <= 1 or early > max(0.15 * rise, 5.0 * noise)):
+        raise PerfusionError(
+            "the series has no frame before the bolus: the brain brightens from its first frame "
+            "on. Concentration is the change from the baseline, so nothing can be measured; "
+            "export all frames, or check that the first ones were not cut off"
+        )
+
+
+def _vessel_level(source: arterial.ArterialInput, image: np.ndarray, modality: str) -> float:
+    """Highest median baseline (HU) of artery and vein."""
+    if modality != "ctp" or source.supplied:
+        return float("nan")
+    vessels = [v for v in (source.artery, source.vein) if v is not None and len(v.voxels)]
+    return max(float(np.median(image[tuple(v.voxels.T)])) for v in vessels)
 
 
 def _early(baseline: Baseline) -> Baseline:
@@ -249,6 +410,7 @@ def gate_values(series: Series) -> dict[str, float]:
     artery = source.artery
     before = artery.curve[base.start : base.stop]
     before = before[before < 0.05 * artery.peak]
+    replaced = series.replaced
     white = series.tissue & ~series.grey
     curve = series.concentration[white if white.sum() >= 100 else series.tissue]
     values = {
@@ -258,23 +420,83 @@ def gate_values(series: Series) -> dict[str, float]:
         "baseline_frames": float(base.n_frames),
         "aif_width_s": artery.width_s,
         "aif_time_to_peak_s": artery.time_to_peak_s,
+        "after_aif_peak_s": float(times[-1] - times[0]) - artery.time_to_peak_s,
         "aif_snr": float(artery.peak / before.std(ddof=1)) if len(before) > 1 else float("nan"),
         "tissue_cnr": float(curve.mean(axis=0, dtype=np.float64).max() / series.noise),
         "motion_mm": series.motion.largest_mm,
         "motion_degrees": series.motion.largest_degrees,
-        "replaced_frames_share": len(series.motion.bad_frames) / len(times),
-        "replaced_frames_in_a_row": float(longest_run(series.motion.bad_frames)),
+        "replaced_frames_share": float(replaced.mean()),
+        "replaced_frames_in_a_row": float(max(longest_run(np.flatnonzero(z)) for z in replaced)),
+        "missing_slices_share": float(series.empty_slices.mean()),
+        "drift_share": series.drift.share,
+        "level_jump_share": series.drift.jump_share,
+        "uneven_drift_share": series.drift.uneven_share,
+        "pattern_share": series.pattern_share,
+        "uneven_tail_share": series.uneven_tail_share,
         "coverage_mm": coverage,
         "brain_volume_share": brain_ml / min(BRAIN_ML, BRAIN_ML_PER_MM * coverage),
         "aif_peak_hu": artery.peak * source.scale,
         "aif_peak_unscaled_hu": artery.peak,
         "residual_noise_hu": series.noise,
+        "vessel_baseline_hu": series.vessel_hu,
+        "normal_mtt_s": _normal_mtt(series),
     }
     if source.vein is not None:
         values["vof_minus_aif_s"] = source.vein.centroid_s - artery.centroid_s
         values["vof_peak_hu"] = source.vein.peak
         values["vof_tail_share"] = first_pass_tail(source.vein.curve, times)
     return values
+
+
+def repairs(series: Series) -> list[str]:
+    """What was wrong with a series and was repaired or left, in sentences.
+
+    Frames are counted from 1, slices from 1 at the bottom.
+    """
+    said = []
+    replaced = series.replaced if series.motion_corrected else series.odd
+    if replaced.any():
+        shown = []
+        for frame in np.flatnonzero(replaced.any(axis=0)):
+            slices = np.flatnonzero(replaced[:, frame]) + 1
+            where = (
+                "all slices"
+                if len(slices) == len(replaced)
+                else (f"slice {', '.join(map(str, slices))}")
+            )
+            shown.append(f"frame {frame + 1} ({series.times_s[frame]:g} s, {where})")
+        more = f" and {len(shown) - _FRAMES_NAMED} more" if len(shown) > _FRAMES_NAMED else ""
+        said.append(
+            f"{'; '.join(shown[:_FRAMES_NAMED])}{more}: brightness or position departs from the "
+            "frames beside, or there was no signal; interpolated in time"
+        )
+    empty = np.flatnonzero(series.empty_slices) + 1
+    if len(empty):
+        said.append(
+            f"slice {', '.join(map(str, empty))} holds no signal: its tissue is in no volume, so "
+            "volumes are too small; export the series again"
+        )
+    drift = series.drift
+    if drift.course is not None:
+        largest = float(drift.course.ravel()[np.abs(drift.course).argmax()])
+        said.append(
+            f"the level of tissue that does not enhance drifts by {largest:+.1f} HU; it was "
+            "subtracted from every voxel, since a drift looks like a change of blood volume"
+        )
+    elif drift.share > steadiness.LARGEST_DRIFT:
+        said.append(
+            "the level of tissue that does not enhance changes by more than the bolus does, and "
+            "not smoothly or not everywhere alike: it was left, and volumes are not reliable"
+        )
+    return said
+
+
+def _normal_mtt(series: Series) -> float:
+    """Median transit time (s) of tissue that is not late."""
+    maps = series.maps.get("bayes") or next(iter(series.maps.values()))
+    with np.errstate(invalid="ignore"):
+        early = series.tissue & (maps.tmax_s < np.nanmedian(maps.tmax_s[series.tissue]))
+    return float(np.nanmedian(maps.mtt_s[early])) if early.any() else float("nan")
 
 
 def longest_run(frames: np.ndarray) -> int:

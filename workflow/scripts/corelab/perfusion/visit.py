@@ -16,7 +16,7 @@ from corelab.imaging import ImageFault, load_image, mask_volume_ml, save_image
 from corelab.imaging.brain_quality import mask_fault, mask_warnings
 from corelab.perfusion import gates, lesions, thresholds
 from corelab.perfusion.concentration import TISSUE_FACTOR, PerfusionError
-from corelab.perfusion.series import ENGINES, Series, analyse_series, gate_values
+from corelab.perfusion.series import ENGINES, Series, analyse_series, gate_values, repairs
 from corelab.perfusion.tissue import Plane, midsagittal_plane
 from corelab.provenance.products import plain, read_table, write_json, write_table
 from corelab.study.naming import derivative, mask_path
@@ -177,6 +177,7 @@ def perfuse_visit(
         "gates": [],
         "quantities": [],
         "figures": {},
+        "notes": [],
         "parameters": {},
         "status": "ok",
         "reason": None,
@@ -189,16 +190,17 @@ def perfuse_visit(
         series = next((s for kind in ("ctp", "dsc") for s in scans if s["kind"] == kind), None)
         if series is not None:
             _from_series(series, scans, record, place, options, minutes_onset_to_ct, result)
-            _tell_mask(result, record, series)
+            _tell(result, [*mask_warnings(record, series["grid"]).values(), *result["notes"]])
         elif {"cbf", "tmax"} <= {s["kind"] for s in scans}:
             _from_maps(scans, record, place, options, minutes_onset_to_ct, result)
-            _tell_mask(result, record, next(s for s in scans if s["kind"] == "tmax"))
+            grid = next(s for s in scans if s["kind"] == "tmax")["grid"]
+            _tell(result, list(mask_warnings(record, grid).values()))
         else:
             result |= {
                 "status": "not_computable",
                 "reason": "no usable perfusion series (ctp, dsc) and no maps (cbf with tmax)",
             }
-    except _BrainMaskFault as fault:
+    except _NoNumber as fault:
         result |= {"status": "not_computable", "reason": str(fault)}
         result["quantities"] = [
             {"endpoint": name, "source": "pipeline", "value": None, "unit": "mL"}
@@ -213,21 +215,20 @@ def perfuse_visit(
 # --- sources of maps ---------------------------------------------------------------------------
 
 
-def _tell_mask(result: dict[str, Any], record: Mapping[str, Any], scan: Mapping[str, Any]) -> None:
-    """Write what is doubtful about the brain mask into the reason of every number."""
-    warnings = mask_warnings(record, scan["grid"]).values()
+def _tell(result: dict[str, Any], warnings: Sequence[str]) -> None:
+    """Write what is doubtful about mask and series into the reason of every number."""
     for entry in (*result["masks"], *result["quantities"]):
         entry["reason"] = "; ".join(filter(None, (entry.get("reason"), *warnings))) or None
 
 
-class _BrainMaskFault(PerfusionError):
-    """A brain mask on which nothing can rest."""
+class _NoNumber(PerfusionError):
+    """Data that can be read, and from which no number follows."""
 
 
 def _brain(record: Mapping[str, Any], scan: Mapping[str, Any], place: _Place) -> np.ndarray:
     fault = mask_fault(record, scan["grid"])
     if fault is not None:
-        raise _BrainMaskFault(fault)
+        raise _NoNumber(fault)
     path = (record.get("brain_masks") or {}).get(scan["grid"])
     if path is None:
         raise PerfusionError(f"there is no brain mask on the grid of {scan['kind']}")
@@ -287,7 +288,9 @@ def _from_series(
         engines=_engines(options),
         threads=options["threads"],
         device=options["device"],
+        lost=_lost(facts, image.shape),
     )
+    result["notes"] += repairs(found)
     engines = {name: _named(maps) for name, maps in found.maps.items()}
     maps = MapSet(
         scan["kind"],
@@ -315,9 +318,12 @@ def _from_series(
         "aif": "supplied" if found.input.supplied else "found",
     }
     _write_maps(found, maps, place, result)
-    result["gates"] = gates.judge(scan["kind"], gate_values(found), options["gates"])
     _write_curves(found, maps, place, result)
-    drawn = _lesions(maps, place, options, minutes, result)
+    values = gate_values(found)
+    header = facts.get("header_interval_s")
+    if header:
+        values["header_interval_ratio"] = header / float(np.median(np.diff(times)))
+    drawn = _lesions(maps, place, options, minutes, result, values)
     if options["figures"]:
         from corelab.perfusion import figures
 
@@ -329,6 +335,14 @@ def _from_series(
             flow=maps.primary["flow"],
             timing=maps.primary["timing"],
         )
+
+
+def _lost(facts: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray:
+    """(z, t) slices of frames that ``prepare`` filled in: pairs [frame, slice] from 0."""
+    lost = np.zeros(shape[2:4], bool)
+    for frame, z in facts.get("filled_slices") or ():
+        lost[z, frame] = True
+    return lost
 
 
 def _engines(options: Mapping[str, Any]) -> tuple[str, ...]:
@@ -397,7 +411,7 @@ def _from_maps(
         result["maps"].append(
             {"quantity": kind, "engine": "supplied", "path": scan["path"], "unit": UNITS[kind]}
         )
-    _lesions(maps, place, options, minutes, result)
+    _lesions(maps, place, options, minutes, result, {})
 
 
 # --- lesions -----------------------------------------------------------------------------------
@@ -415,8 +429,9 @@ def _lesions(
     options: Mapping[str, Any],
     minutes: float | None,
     result: dict[str, Any],
+    values: dict[str, float],
 ) -> dict[str, np.ndarray]:
-    """Masks, quantities and the registry; returns the primary masks for the figures."""
+    """Gates, masks, quantities and the registry; returns the primary masks for the figures."""
     core_rule, late_rule = options["core"], options["hypoperfusion"]
     timing = _engine(maps, late_rule["engine"])["tmax"]
     limit = float(late_rule["tmax_s_above"])
@@ -445,6 +460,8 @@ def _lesions(
             _engine(maps, engine)[core_rule["parameter"].removeprefix("r")],
             flow, below, late[limit], maps.tissue, maps.voxel_ml,
         )  # fmt: skip
+        if variant is None:
+            _judge(maps, core, late[limit], options, values, result)
         rule = {
             "engine": engine, "parameter": core_rule["parameter"], "below": below,
             "early": early, "reference": flow.rule, "reference_value": flow.summary,
@@ -469,6 +486,49 @@ def _lesions(
         _add_mask(maps, place, "hypoperfused", other, "bayes", rule, result)
     _registry(maps, place, options, late[6.0], normal, reference, result)
     return drawn
+
+
+def _judge(
+    maps: MapSet,
+    core: np.ndarray,
+    late: np.ndarray,
+    options: Mapping[str, Any],
+    values: dict[str, float],
+    result: dict[str, Any],
+) -> None:
+    """Verdicts of the gates; no numbers where the lesion is larger than a head can hold."""
+    shares = volume_gates(core, late, maps.tissue)
+    kind = maps.kind if maps.kind in gates.GATES else "ctp"
+    rows = gates.judge(kind, values | shares, options["gates"])
+    result["gates"] = [row for row in rows if values or row["criterion"] in shares]
+    for row in rows:
+        if row["criterion"] in shares and row["verdict"] == gates.FAIL:
+            part = row["criterion"].removesuffix("_share")
+            raise _NoNumber(
+                f"the {part} lesion takes {row['value']:.0%} of the grey and white matter in the "
+                f"slab ({row['limit']}): no normal tissue is left to compare with, so this is a "
+                "fault of the series and no lesion. Check the times of the frames, the arterial "
+                "curve and the gates; the limit is perfusion.gates."
+                f"{row['criterion']}"
+            )
+
+
+def volume_gates(
+    core: np.ndarray, hypoperfused: np.ndarray, tissue: np.ndarray
+) -> dict[str, float]:
+    """Share of the tissue in the slab that the lesions take, for the gates.
+
+    Examples
+    --------
+    >>> tissue = np.ones((10, 1, 1), bool)
+    >>> volume_gates(tissue & False, np.arange(10)[:, None, None] < 3, tissue)
+    {'core_share': 0.0, 'hypoperfused_share': 0.3}
+    """
+    whole = max(int(tissue.sum()), 1)
+    return {
+        "core_share": float((core & tissue).sum()) / whole,
+        "hypoperfused_share": float((hypoperfused & tissue).sum()) / whole,
+    }
 
 
 def _add_mask(
