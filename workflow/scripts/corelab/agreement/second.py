@@ -28,8 +28,21 @@ ITERATIVE = 2e-3
 
 #: Readings whose covariance matrix a second computation may hold (18 MB).
 MOST_READINGS = 1500
+#: Cells (different values squared, and values times targets) that a second program may fill: 80 MB.
+MOST_CELLS = 10_000_000
 
 Second = dict[str, Any]
+
+
+def left_out(library: str, reason: str) -> Second:
+    """Columns that say why no second program has computed a statistic.
+
+    Examples
+    --------
+    >>> left_out("krippendorff.alpha", "2000 different values")["second_method"]
+    'left out (krippendorff.alpha): 2000 different values'
+    """
+    return {"second_method": f"left out ({library}): {reason}"}
 
 
 def confirm(
@@ -186,13 +199,22 @@ def _second_incomplete(ratings: Floats, ours: Mapping[str, float]) -> dict[str, 
     from corelab.agreement.icc import variance_components
 
     compared = ("icc_a_1", "icc_c_1")
+    library = "statsmodels MixedLM (REML)"
+
+    def without(reason: str) -> dict[str, Second]:
+        return {form: left_out(library, reason) for form in compared}
+
+    total = int((~np.isnan(ratings)).sum())
+    if total > MOST_READINGS:
+        return without(f"{total} readings, it holds their covariance matrix")
     own = variance_components(ratings)
     if own.residual <= 0:
         return {}
+    if min(own.target, own.reader) < 0:
+        return without("it does not allow the negative variance found here")
     start = (own.target / own.residual, own.reader / own.residual)
     if max(start) > 1e6:
         return {}
-    library = "statsmodels MixedLM (REML)"
     try:
         found = icc_by_mixed_model(ratings, start)
     except np.linalg.LinAlgError:
@@ -267,7 +289,7 @@ def second_kappa(a: Floats, b: Floats, weights: str, ours: float) -> Second:
 
 
 def second_fleiss(grades: Floats, ours: float) -> Second:
-    """Fleiss' kappa by statsmodels, complete targets only.
+    """Fleiss' kappa by statsmodels, complete readings only.
 
     Examples
     --------
@@ -276,8 +298,9 @@ def second_fleiss(grades: Floats, ours: float) -> Second:
     """
     from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
 
-    complete = grades[~np.isnan(grades).any(axis=1)]
-    table, _ = aggregate_raters(complete)
+    if np.isnan(grades).any():
+        return left_out("statsmodels.fleiss_kappa", "it has no form with missing grades")
+    table, _ = aggregate_raters(grades)
     return confirm(ours, float(fleiss_kappa(table)), "statsmodels.fleiss_kappa")
 
 
@@ -291,6 +314,11 @@ def second_alpha(ratings: Floats, level: str, ours: float) -> Second:
     """
     import krippendorff
 
+    different = np.unique(ratings[~np.isnan(ratings)]).size
+    if different * max(different, len(ratings)) > MOST_CELLS:
+        return left_out(
+            "krippendorff.alpha", f"{different} different values, it holds a table of all pairs"
+        )
     measure: Any = level
     theirs = krippendorff.alpha(reliability_data=ratings.T, level_of_measurement=measure)
     return confirm(ours, float(theirs), "krippendorff.alpha")
@@ -313,21 +341,35 @@ def second_kendall_w(ratings: Floats, ours: float) -> Second:
     return confirm(ours, float(chi_square) / (k * (n - 1)), "scipy.stats.friedmanchisquare")
 
 
-def second_bland_altman(a: Floats, b: Floats, part: str, ours: float) -> Second:
-    """Bias and limits by statsmodels' DescrStatsW of the differences.
+def second_bland_altman(
+    difference: Floats,
+    part: str,
+    scale: float,
+    ours: float,
+    *,
+    multiplier: float = 1.96,
+    codes: Any = None,
+) -> Second:
+    """Bias and limits by statsmodels' DescrStatsW of the differences; in clusters by pandas.
 
     Examples
     --------
-    >>> second_bland_altman(np.array([1.0, 3.0]), np.array([1.0, 1.0]), "bias", 1.0)
+    >>> second_bland_altman(np.array([0.0, 2.0]), "bias", 1.0, 1.0)
     {'second_estimate': 1.0, 'second_method': 'statsmodels.DescrStatsW'}
     """
     from statsmodels.stats.weightstats import DescrStatsW
 
-    found = DescrStatsW(a - b, ddof=1)
-    factor = {"bias": 0.0, "loa_lower": -1.96, "loa_upper": 1.96}[part]
-    theirs = float(found.mean) + factor * float(found.std)
-    scale = float(np.abs(a).max() + np.abs(b).max()) * 1e-4
-    return confirm(ours, theirs, "statsmodels.DescrStatsW", scale=scale)
+    factor = {"bias": 0.0, "loa_lower": -multiplier, "loa_upper": multiplier}[part]
+    if codes is None:
+        found = DescrStatsW(difference, ddof=1)
+        theirs = float(found.mean) + factor * float(found.std)
+        return confirm(ours, theirs, "statsmodels.DescrStatsW", scale=scale * 1e-4)
+    groups = pd.Series(difference).groupby(np.asarray(codes))
+    means, sizes = groups.mean(), groups.size()
+    inside = float((groups.var() * (sizes - 1)).sum() / (sizes - 1).sum())
+    total = float(means.var()) + (1.0 - float((1.0 / sizes).mean())) * inside
+    theirs = float(means.mean()) + factor * math.sqrt(total)
+    return confirm(ours, theirs, "pandas groupby mean and var", scale=scale * 1e-4)
 
 
 def second_within_sd(readings: Floats, ours: float) -> Second:
@@ -431,7 +473,9 @@ def second_reader_effect(wide: pd.DataFrame, source: str, ratio: float, ours: fl
     target, reader = np.nonzero(~np.isnan(values))
     y = values[target, reader]
     scale = float(np.abs(y).max())
-    if scale == 0 or ratio > 1e6 or y.size > MOST_READINGS:
+    if y.size > MOST_READINGS:
+        return left_out("statsmodels GLS", f"{y.size} readings, it holds their covariance matrix")
+    if scale == 0 or ratio > 1e6:
         return {}
     covariance = np.eye(y.size) + ratio * (target[:, None] == target[None, :])
     fit = sm.GLS(y, np.eye(wide.shape[1])[reader], sigma=covariance).fit()
