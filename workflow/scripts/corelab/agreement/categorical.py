@@ -775,7 +775,7 @@ def _ratio_alpha(grades: Floats, codes: Codes | None, alpha: float, resamples: i
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.nan_to_num((gap / both) ** 2, nan=0.0, posinf=0.0)
 
-    step = max(1, 4_000_000 // x.size)
+    step = max(1, 250_000 // x.size)
     to_all = np.concatenate(
         [distances(x[i : i + step], x).sum(axis=1) for i in range(0, x.size, step)]
     )

@@ -157,8 +157,8 @@ def paired_columns(a: ArrayLike, b: ArrayLike, *, at_least: int = 2) -> tuple[Fl
     return first[both], second[both]
 
 
-#: Numbers that a chunk of bootstrap weights may hold (40 MB).
-CHUNK = 5_000_000
+#: Numbers that a chunk of bootstrap weights may hold (3 MB: larger ones cost more to allocate than to fill).
+CHUNK = 400_000
 
 
 def bootstrap_weights(

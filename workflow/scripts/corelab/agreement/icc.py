@@ -850,9 +850,22 @@ def variance_components(
     >>> round(parts.target, 4), round(parts.reader, 4), round(parts.residual, 4)
     (2.5556, 5.2444, 1.0194)
     """
+    values, _ = checked(ratings)
+    if near is not None:
+        return _reml(values, readers, near)
+    table = np.ascontiguousarray(values)
+    return _reml_once(table.tobytes(), (table.shape[0], table.shape[1]), readers)
+
+
+@functools.lru_cache(maxsize=4)
+def _reml_once(values: bytes, shape: tuple[int, int], readers: bool) -> VarianceComponents:
+    """Several statistics of one table need the same components."""
+    return _reml(np.frombuffer(values).reshape(shape), readers, None)
+
+
+def _reml(values: Floats, readers: bool, near: VarianceComponents | None) -> VarianceComponents:
     from scipy import optimize
 
-    values, _ = checked(ratings)
     exact = _without_residual(values, readers)
     if exact is not None:
         return exact
@@ -875,12 +888,12 @@ def variance_components(
     if near is None or near.residual <= 0:
         grid = [np.array(point) for point in itertools.product(steps, repeat=2 if readers else 1)]
         start: Floats = min(grid, key=deviance)
-        options: dict[str, Any] = {"xatol": 1e-9, "fatol": 1e-12, "maxiter": 4000}
+        options: dict[str, Any] = {"xatol": 1e-8, "fatol": 1e-11, "maxiter": 500}
         step = 1.5
     else:
         ratios = np.array([near.target, near.reader])[: 2 if readers else 1] / near.residual
         start = np.log(np.maximum(ratios + edges[: ratios.size], 1e-8))
-        options, step = {"xatol": 1e-5, "fatol": 1e-9, "maxiter": 400}, 0.2
+        options, step = {"xatol": 1e-4, "fatol": 1e-8, "maxiter": 120}, 0.2
     simplex = np.vstack([start, start + step * np.eye(start.size)])
     found = optimize.minimize(
         deviance, start, method="Nelder-Mead", options={**options, "initial_simplex": simplex}

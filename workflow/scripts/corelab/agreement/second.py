@@ -28,8 +28,8 @@ ITERATIVE = 2e-3
 
 #: Readings whose covariance matrix a second computation may hold (18 MB).
 MOST_READINGS = 1500
-#: Cells (different values squared, and values times targets) that a second program may fill: 80 MB.
-MOST_CELLS = 10_000_000
+#: Cells (different values squared times targets) that a second program may fill: 160 MB.
+MOST_CELLS = 20_000_000
 
 Second = dict[str, Any]
 
@@ -315,9 +315,10 @@ def second_alpha(ratings: Floats, level: str, ours: float) -> Second:
     import krippendorff
 
     different = np.unique(ratings[~np.isnan(ratings)]).size
-    if different * max(different, len(ratings)) > MOST_CELLS:
+    if different**2 * len(ratings) > MOST_CELLS:
         return left_out(
-            "krippendorff.alpha", f"{different} different values, it holds a table of all pairs"
+            "krippendorff.alpha",
+            f"{different} different values, it holds a table of their pairs for every target",
         )
     measure: Any = level
     theirs = krippendorff.alpha(reliability_data=ratings.T, level_of_measurement=measure)

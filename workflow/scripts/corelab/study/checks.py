@@ -16,6 +16,7 @@ from corelab.study.central import central_findings
 from corelab.study.columns import ENDPOINT_LABELS, ENDPOINT_UNITS, SHOWN_BY, window_names
 from corelab.study.expression import ExpressionError, flag_name, names_in, select
 from corelab.study.findings import Finding
+from corelab.study.plan_keys import unread_keys
 from corelab.study.naming import DATATYPES, subject_entity
 
 #: analysis_id of published numbers that no analysis recomputes.
@@ -657,6 +658,8 @@ def _columns_of(analysis: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key in ("by", "dose"):
         if analysis.get(key):
             yield key, analysis[key]
+    if analysis["type"] in {"agreement", "overlap"} and analysis.get("cluster", "none") != "none":
+        yield "cluster", analysis["cluster"]
     for covariate in analysis.get("covariates", []):
         yield "covariates", covariate
 
@@ -741,6 +744,8 @@ def _plan(config: Mapping[str, Any], sheets: Mapping[str, pd.DataFrame]) -> Iter
         if analysis["id"] in seen:
             yield wrong("id", analysis["id"], "another analysis has this id", "rename one of them")
         seen.add(analysis["id"])
+        for key, message, remedy in unread_keys(analysis):
+            yield wrong(key, str(analysis[key]), message, remedy)
         for key, expression in (
             ("population", analysis.get("population")),
             *(("sensitivity.population", e) for e in grids[number]),
