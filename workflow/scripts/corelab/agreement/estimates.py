@@ -157,7 +157,7 @@ def paired_columns(a: ArrayLike, b: ArrayLike, *, at_least: int = 2) -> tuple[Fl
     return first[both], second[both]
 
 
-#: Numbers that a chunk of bootstrap weights may hold (3 MB: larger ones cost more to allocate than to fill).
+#: Numbers in a chunk of bootstrap weights (3 MB: larger ones cost more to allocate than to fill).
 CHUNK = 400_000
 
 

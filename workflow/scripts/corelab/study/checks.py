@@ -16,8 +16,8 @@ from corelab.study.central import central_findings
 from corelab.study.columns import ENDPOINT_LABELS, ENDPOINT_UNITS, SHOWN_BY, window_names
 from corelab.study.expression import ExpressionError, flag_name, names_in, select
 from corelab.study.findings import Finding
-from corelab.study.plan_keys import unread_keys
 from corelab.study.naming import DATATYPES, subject_entity
+from corelab.study.plan_keys import unread_keys
 
 #: analysis_id of published numbers that no analysis recomputes.
 PUBLISHED_BESIDES = {"description", "arithmetic"}

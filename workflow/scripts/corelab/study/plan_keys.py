@@ -7,37 +7,122 @@ from typing import Any
 
 #: Keys of every analysis: what it is called, who is in it, where it stands in the plan.
 COMMON = frozenset(
-    "id type title label note objective family adjustment estimand missing_data population "
-    "sensitivity alpha".split()
+    [
+        "id",
+        "type",
+        "title",
+        "label",
+        "note",
+        "objective",
+        "family",
+        "adjustment",
+        "estimand",
+        "missing_data",
+        "population",
+        "sensitivity",
+        "alpha",
+    ]
 )
-_DERIVED = frozenset("endpoint visit region derivation baseline".split())
+_DERIVED = frozenset(["endpoint", "visit", "region", "derivation", "baseline"])
+_ONE_VALUE = frozenset(["source", "responder", "zeros", "nonresponder_imputation"])
 
 #: Analysis type -> the keys that it reads besides :data:`COMMON`. A type that is not listed is not
 #: checked.
 READ: dict[str, frozenset[str]] = {
     "agreement": _DERIVED
-    | set(
-        "sources by_visit repeats linked scale measure_level categories icc_form weights strata "
-        "compare_pairs delta by reference cluster clustering method limits_ci limits_coverage "
-        "exceeds no_worse_ratio unit_check resamples seed".split()
-    ),
-    "overlap": frozenset("visit sources by_visit cluster".split()),
-    "phantom": frozenset("truth endpoint sources visit region".split()),
+    | {
+        "sources",
+        "by_visit",
+        "repeats",
+        "linked",
+        "scale",
+        "measure_level",
+        "categories",
+        "icc_form",
+        "weights",
+        "strata",
+        "compare_pairs",
+        "delta",
+        "by",
+        "reference",
+        "cluster",
+        "clustering",
+        "method",
+        "limits_ci",
+        "limits_coverage",
+        "exceeds",
+        "no_worse_ratio",
+        "unit_check",
+        "resamples",
+        "seed",
+    },
+    "overlap": frozenset(["visit", "sources", "by_visit", "cluster"]),
+    "phantom": frozenset(["truth", "endpoint", "sources", "visit", "region"]),
     "correlation": _DERIVED
-    | set(
-        "source responder endpoint_y source_y visit_y outcome outcome_visit exposure exposure_visit "
-        "scale method covariates categorical by reference compare_pairs ci resamples seed "
-        "alternative reliability reliability_y reliability_sources summaries".split()
-    ),
+    | _ONE_VALUE
+    | {
+        "endpoint_y",
+        "source_y",
+        "visit_y",
+        "outcome",
+        "outcome_visit",
+        "exposure",
+        "exposure_visit",
+        "scale",
+        "method",
+        "covariates",
+        "categorical",
+        "by",
+        "reference",
+        "compare_pairs",
+        "ci",
+        "resamples",
+        "seed",
+        "alternative",
+        "reliability",
+        "reliability_y",
+        "reliability_sources",
+        "summaries",
+    },
     "diagnostic": _DERIVED
-    | set(
-        "source sources responder outcome outcome_visit positive_above positive_from ci "
-        "compare_pairs alternative".split()
-    ),
+    | _ONE_VALUE
+    | {
+        "sources",
+        "outcome",
+        "outcome_visit",
+        "positive_above",
+        "positive_from",
+        "ci",
+        "compare_pairs",
+        "alternative",
+    },
     "sample_size": frozenset(
-        "endpoint visit region sources method reliability difference sd power per_arm icc_targets "
-        "reads width raters exceeds kappa_shares shares odds_ratio correlation retention visits "
-        "hazard_ratio event_share limits_coverage alternative".split()
+        [
+            "endpoint",
+            "visit",
+            "region",
+            "sources",
+            "method",
+            "reliability",
+            "difference",
+            "sd",
+            "power",
+            "per_arm",
+            "icc_targets",
+            "reads",
+            "width",
+            "raters",
+            "exceeds",
+            "shares",
+            "odds_ratio",
+            "correlation",
+            "retention",
+            "hazard_ratio",
+            "event_share",
+            "limits_coverage",
+            "resamples",
+            "seed",
+        ]
     ),
 }
 #: Type -> key -> the values that it may have there.
