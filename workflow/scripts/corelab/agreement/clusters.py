@@ -165,7 +165,8 @@ def jackknife(
     """
     groups = deletion_groups(codes, n)
     result = np.full(int(groups.max()) + 1, np.nan)
-    for group in range(result.size):
+    # With one cluster nothing is left when it is left out.
+    for group in range(result.size if result.size > 1 else 0):
         try:
             result[group] = statistic(groups != group)
         except NotComputable:

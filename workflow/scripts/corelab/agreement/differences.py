@@ -290,7 +290,8 @@ def regression_slope(
     codes = _kept_codes(x, y, clusters)
     n = u.size
     sxx = float(np.sum((u - u.mean()) ** 2))
-    if sxx == 0:
+    # Rounding of the mean leaves a trace of variance where all values are equal.
+    if np.ptp(u) == 0:
         return Estimate(np.nan, n=n, note="not defined: x does not vary")
     slope = float(np.sum((u - u.mean()) * (v - v.mean())) / sxx)
     if codes is not None:
@@ -315,7 +316,7 @@ def regression_slope(
 def _slope(u: Floats, v: Floats) -> float:
     centred = u - u.mean()
     sxx = float(np.sum(centred**2))
-    return float(np.sum(centred * v)) / sxx if sxx > 0 else np.nan
+    return float(np.sum(centred * v)) / sxx if np.ptp(u) > 0 else np.nan
 
 
 @dataclass(frozen=True)
@@ -788,7 +789,8 @@ def passing_bablok(
             Estimate(intercept, n=n, method=method, note=note),
         )
     low, high = limits
-    edges = float(np.median(v - high * u)), float(np.median(v - low * u))
+    # Where values are negative the steeper line has the larger intercept.
+    edges = sorted((float(np.median(v - high * u)), float(np.median(v - low * u))))
     return Line(
         Estimate(slope, low, high, n=n, method=method),
         Estimate(intercept, *edges, n=n, method=method),

@@ -259,7 +259,8 @@ def second_iccs(ratings: Floats, ours: Mapping[str, float]) -> dict[str, Second]
     # pingouin has no answer, or a meaningless one, where nothing is left over or ICC(.,k) < 0.
     return {
         form: confirm(ours[form], theirs[0], "pingouin.intraclass_corr", tolerance=1e-7)
-        for form, theirs in icc_by_pingouin(ratings).items()
+        # It loses digits of values that are far from 0, where an ICC does not.
+        for form, theirs in icc_by_pingouin(ratings - ratings.mean()).items()
         if np.isfinite(ours[form]) and np.isfinite(theirs[0])
     }
 
@@ -403,6 +404,8 @@ def second_slope(x: ArrayLike, y: ArrayLike, ours: float) -> Second:
     """
     from scipy import stats
 
+    if np.ptp(np.asarray(x, dtype=float)) == 0:
+        return {}
     found = stats.linregress(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
     return confirm(ours, float(found.slope), "scipy.stats.linregress")
 
@@ -425,6 +428,8 @@ def second_deming(x: Floats, y: Floats, part: str, ours: float) -> Second:
         warnings.simplefilter("ignore")
         found = PCA(np.column_stack([x, y]), standardize=False, demean=True, normalize=False)
     axis = found.eigenvecs[:, 0]
+    if abs(axis[0]) < 1e-6:
+        return left_out("statsmodels PCA, first axis", "the line is vertical")
     slope = float(axis[1] / axis[0])
     theirs = slope if part == "slope" else float(y.mean() - slope * x.mean())
     scale = 1.0 if part == "slope" else (1.0 + abs(slope)) * float(np.abs(x).max())

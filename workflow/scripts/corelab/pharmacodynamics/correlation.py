@@ -1041,6 +1041,10 @@ def _compute(
     result = partial(x, y, block, alpha, only_of_y=method == "semi_partial")
     if method == "partial_spearman":
         result = replace(result, method=f"Spearman {result.method}")
+    if np.linalg.cond(np.corrcoef(np.column_stack([x, y, block]).T)) > 1e10:
+        # pingouin inverts this matrix; what it then gives is rounding.
+        told = "left out (pingouin.partial_corr): singular correlation matrix"
+        return result, {"second_method": told}
     return result, compare(result.estimate, *_pingouin_partial(x, y, block, method))
 
 
@@ -1056,6 +1060,8 @@ def _pingouin_repeated(frame: pd.DataFrame) -> tuple[float, str]:
         t = float(full.tvalues[-1])
         return float(np.sign(t) * math.sqrt(t * t / (t * t + full.df_resid))), "statsmodels OLS"
     table = frame.rename_axis("participant").reset_index()
+    for name in ("value", "other"):
+        table[name] = table[name] - table[name].mean()
     fit = pingouin.rm_corr(table, x="value", y="other", subject="participant")
     return float(fit["r"].iloc[0]), "pingouin.rm_corr"
 
@@ -1066,7 +1072,9 @@ def _pingouin_partial(
     import pingouin
 
     covariates = [f"c{i}" for i in range(block.shape[1])]
-    table = pd.DataFrame(block, columns=covariates).assign(x=x, y=y)
+    # It loses digits of values that are far from 0.
+    table = pd.DataFrame(block - block.mean(axis=0), columns=covariates)
+    table = table.assign(x=x - np.mean(x), y=y - np.mean(y))
     if method == "semi_partial":
         fit = pingouin.partial_corr(table, x="x", y="y", y_covar=covariates)
     else:

@@ -317,6 +317,7 @@ def _visit_rows(analysis: Mapping[str, Any], frame: pd.DataFrame) -> Iterator[di
         score = frame[source].to_numpy(float)
         roc = roc_area(score, truth, alpha, scale)
         u = stats.mannwhitneyu(score[truth == 1], score[truth == 0]).statistic
+        near = "near 0 or 1 the logit interval covers better (ci: logit)" * (scale == "delong")
         extreme = "no interval: the scores separate the groups, or do not vary within them"
         yield {
             "statistic": "auc",
@@ -331,7 +332,7 @@ def _visit_rows(analysis: Mapping[str, Any], frame: pd.DataFrame) -> Iterator[di
                 float(u) / (np.sum(truth == 1) * np.sum(truth == 0)),
                 "scipy.stats.mannwhitneyu",
             ),
-            "note": extreme * math.isnan(roc.ci_low),
+            "note": extreme if math.isnan(roc.ci_low) else near * (abs(roc.area - 0.5) > 0.4),
         }
     if len(sources) == 2:
         a, b = (frame[source] for source in sources)

@@ -20,9 +20,14 @@ from corelab.measurement.selection import (
 from corelab.pharmacodynamics.analysis_set import alpha_of, endpoints_of
 from corelab.provenance.two_computations import compare
 
+#: Fewest participants per arm, before rounding up.
+SMALLEST = 1.5
+
 
 def two_arm_means(difference: float, sd: float, power: float = 0.9, alpha: float = 0.05) -> float:
     """Participants per arm of a two-sample t test (exact, non-central t), not rounded.
+
+    Not below 1.5, which is two when rounded up: a variance needs two participants.
 
     Examples
     --------
@@ -43,7 +48,10 @@ def two_arm_means(difference: float, sd: float, power: float = 0.9, alpha: float
         reached = stats.nct.sf(critical, df, shift) + stats.nct.sf(critical, df, -shift)
         return float(reached) - power
 
-    return float(optimize.brentq(missing, max(1.5, 0.9 * rough), 2 * rough + 10, xtol=1e-9))
+    fewest = max(SMALLEST, 0.9 * rough)
+    if effect > 50 or missing(fewest) >= 0:
+        return SMALLEST
+    return float(optimize.brentq(missing, fewest, 2 * rough + 10, xtol=1e-9))
 
 
 def two_arm_ancova(
@@ -585,7 +593,13 @@ def _planned_rows(
     for group, reliability, reads in plan:
         size = per_arm_with_error(difference, sd_true, reliability, reads, power, alpha)
         spread = sd_true * math.sqrt(1 + (1 - reliability) / (reads * reliability))
-        theirs = TTestIndPower().solve_power(abs(difference) / spread, power=power, alpha=alpha)
+        checked: dict[str, Any] = {}
+        # Its search does not end at sizes of one or two.
+        if size > 3:
+            theirs = TTestIndPower().solve_power(abs(difference) / spread, power=power, alpha=alpha)
+            checked = compare(
+                size, float(theirs), "statsmodels TTestIndPower", tolerance=1e-4, scale=size
+            )
         low, high = math.nan, math.nan
         if group.startswith("reads="):
             low, high = found.limits(reads, analysis)
@@ -605,7 +619,7 @@ def _planned_rows(
             "method": f"two-sample t test, difference {difference:g}, power {power:g}, two-sided "
             f"level {alpha:g}; SD of the mean of {reads} read(s) {spread:.4g} with reliability "
             f"{reliability:.3f}; limits: bootstrap of participants (SD, reliability), rounded up",
-            **compare(size, float(theirs), "statsmodels TTestIndPower", tolerance=1e-4, scale=size),
+            **checked,
             "note": f"unrounded {size:.2f}; {saved} participants of both arms saved against one "
             "read at the measured reliability",
         }
