@@ -769,17 +769,23 @@ def _ratio_alpha(grades: Floats, codes: Codes | None, alpha: float, resamples: i
     x = grades[known]
     row = np.nonzero(known)[0]
 
-    def distances(one: Floats, other: Floats) -> Floats:
+    def sums_to(one: Floats, other: Floats) -> Floats:
+        """Sum of the distances of each of ``one`` to all of ``other``."""
         both = one[:, None] + other[None, :]
         gap = one[:, None] - other[None, :]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.nan_to_num((gap / both) ** 2, nan=0.0, posinf=0.0)
+        np.divide(gap, both, out=gap, where=both != 0)
+        # Two zeros, and a value and its negative, have no ratio: no distance, as in the table form.
+        gap[both == 0] = 0.0
+        return np.einsum("ij,ij->i", gap, gap)
 
-    step = max(1, 250_000 // x.size)
-    to_all = np.concatenate(
-        [distances(x[i : i + step], x).sum(axis=1) for i in range(0, x.size, step)]
-    )
-    observed = np.array([float(distances(v, v).sum()) for v in (r[~np.isnan(r)] for r in grades)])
+    step = max(1, 100_000 // x.size)
+    to_all = np.concatenate([sums_to(x[i : i + step], x) for i in range(0, x.size, step)])
+    observed = np.zeros(n)
+    for i, j in combinations(range(grades.shape[1]), 2):
+        both, gap = grades[:, i] + grades[:, j], grades[:, i] - grades[:, j]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            pair = (gap / both) ** 2
+        observed += 2.0 * np.where(np.isnan(both) | (both == 0), 0.0, pair)
     whole, size = float(to_all.sum()), float(x.size)
     value = 1.0 - float(np.sum(observed / (m - 1.0))) / (whole / (size - 1.0))
     method = "Krippendorff 2011, ratio"
@@ -790,7 +796,7 @@ def _ratio_alpha(grades: Floats, codes: Codes | None, alpha: float, resamples: i
     for group in range(int(groups.max()) + 1):
         gone = groups == group
         values = x[gone[row]]
-        rest = whole - 2.0 * float(to_all[gone[row]].sum()) + float(distances(values, values).sum())
+        rest = whole - 2.0 * float(to_all[gone[row]].sum()) + float(sums_to(values, values).sum())
         number = size - values.size
         disagreement = float(np.sum((observed / (m - 1.0))[~gone]))
         left_out.append(1.0 - disagreement / (rest / (number - 1.0)))

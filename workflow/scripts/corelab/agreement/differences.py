@@ -884,7 +884,10 @@ class _CountedSlopes:
         self._u, self._v = u, v
         n = u.size
         self._pairs = n * (n - 1) // 2 - _tied(u)
-        self._vertical = _tied(u) - _tied(np.rec.fromarrays([u, v]))
+        # Equal u and equal v - s u mean equal v, whatever the slope.
+        self._same = _tied(np.rec.fromarrays([u, v]))
+        self._equal_u = _tied(u)
+        self._vertical = self._equal_u - self._same
         equal_to, under = self._counts(-1.0)
         self._equal, self._under = equal_to, under
         self.m = self._pairs - equal_to + self._vertical
@@ -895,7 +898,7 @@ class _CountedSlopes:
         from scipy import stats
 
         z = self._v - slope * self._u
-        both, equal_u, equal_z = _tied(np.rec.fromarrays([self._u, z])), _tied(self._u), _tied(z)
+        both, equal_u, equal_z = self._same, self._equal_u, _tied(z)
         n0 = self._u.size * (self._u.size - 1) // 2
         untied = n0 - equal_u - equal_z + both
         tau = float(stats.kendalltau(self._u, z, method="asymptotic").statistic)
@@ -914,7 +917,7 @@ class _CountedSlopes:
             high *= 4.0
         while self._rank(low) > wanted:
             low *= 4.0
-        for _ in range(60):
+        for _ in range(45):
             middle = 0.5 * (low + high)
             if self._rank(middle) > wanted:
                 high = middle

@@ -31,6 +31,9 @@ MOST_READINGS = 1500
 #: Cells (different values squared times targets) that a second program may fill: 160 MB.
 MOST_CELLS = 20_000_000
 
+#: Readings of which exact fractions are taken, a second's work.
+MOST_FRACTIONS = 6000
+
 Second = dict[str, Any]
 
 
@@ -384,6 +387,8 @@ def second_within_sd(readings: Floats, ours: float) -> Second:
     """
     import statistics
 
+    if np.isfinite(readings).sum() > MOST_FRACTIONS:
+        return left_out("Python statistics.variance", "too many readings for exact fractions")
     groups = [row[~np.isnan(row)] for row in readings]
     groups = [group for group in groups if group.size >= 2]
     df = np.array([group.size - 1 for group in groups])
