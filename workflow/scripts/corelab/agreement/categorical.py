@@ -595,11 +595,19 @@ def light_kappa(
     0.4788
     """
     grades, _ = _grades(ratings, categories)
-    pairs = [
-        weighted_kappa(grades[:, i], grades[:, j], weights).estimate
-        for i, j in combinations(range(grades.shape[1]), 2)
-    ]
-    return Estimate(float(np.mean(pairs)), n=len(grades), method=f"Light 1971, {weights} weights")
+    pairs, without = [], []
+    for i, j in combinations(range(grades.shape[1]), 2):
+        try:
+            pairs.append(weighted_kappa(grades[:, i], grades[:, j], weights).estimate)
+        except NotComputable as reason:
+            without.append(str(reason))
+    if not pairs:
+        raise NotComputable(without[0] if without else "a single reader")
+    note = f"{len(without)} of {len(without) + len(pairs)} pairs left out: {without[0]}" if (
+        without
+    ) else ""  # fmt: skip
+    method = f"Light 1971, {weights} weights"
+    return Estimate(float(np.mean(pairs)), n=len(grades), method=method, note=note)
 
 
 def gwet_ac(

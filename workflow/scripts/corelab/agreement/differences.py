@@ -638,7 +638,7 @@ def concordance_by_components(
     if np.isnan(values).any():
         two = icc.variance_components(values)
         whole = two.target + max(two.reader, 0.0) + two.residual
-        left_out = icc.left_out_of_incomplete(values, codes)["icc_a_1"]
+        left_out = icc.left_out_of_incomplete(values, codes)["ccc"]
         told = "concordance correlation by REML variance components (Carrasco 2003)"
         return groups_of.jackknife_estimate(
             two.target / whole,

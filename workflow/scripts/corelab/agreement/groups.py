@@ -167,7 +167,9 @@ class GroupStatistics:
     def row(self, statistic: str, found: Estimate, checked: Second, extra: str = "") -> Row:
         """One statistics row; an estimate that is no number becomes ``not_computable``."""
         place: Row = {"group": self.group, "endpoint": self.endpoint, "visit": self.visit}
-        notes = [n for n in (found.note, extra, *self.notes) if n]
+        own = [n for n in (found.note, extra) if n]
+        told = "incomplete: " in found.note
+        notes = [*own, *(n for n in self.notes if not (told and n.startswith("incomplete: ")))]
         if not np.isfinite(found.estimate):
             reason = "; ".join(notes) or "not defined for these readings"
             return not_computable(statistic, reason, n=found.n, method=found.method, **place)

@@ -539,6 +539,7 @@ def _reml_forms(two: VarianceComponents, one: VarianceComponents) -> dict[str, f
         "icc_1_1": share(one.target, one.residual),
         "icc_a_1": share(two.target, two.reader, two.residual),
         "icc_c_1": share(two.target, two.residual),
+        "ccc": share(two.target, max(two.reader, 0.0), two.residual),
         "sem": float(np.sqrt(max(two.reader, 0.0) + two.residual)),
         "sem_consistency": float(np.sqrt(two.residual)),
     }
@@ -763,25 +764,24 @@ def _absorbed(
     ones = total - np.sum(weight * per_target**2)
     ones_y = y.sum() - np.sum(weight * per_target * sums)
     y_y = np.sum(y**2) - np.sum(weight * sums**2)
-    log_det = float(np.sum(np.log1p(ratio_target * per_target)))
+    log_det, sign = float(np.sum(np.log1p(ratio_target * per_target))), 1.0
     if with_readers and ratio_reader != 0:
         mask = seen.astype(np.float64)
         gram = np.diag(mask.sum(axis=0)) - mask.T @ (weight[:, None] * mask)
         system = np.eye(mask.shape[1]) + ratio_reader * gram
         z_one = mask.sum(axis=0) - mask.T @ (weight * per_target)
         z_y = y.sum(axis=0) - mask.T @ (weight * sums)
+        # The grand mean, which REML leaves out, may have a negative eigenvalue: both signs then are.
         sign, size = np.linalg.slogdet(system)
-        if sign <= 0:
-            return np.inf, np.nan
         solved = ratio_reader * np.linalg.solve(system, np.column_stack([z_one, z_y]))
         ones -= float(z_one @ solved[:, 0])
         ones_y -= float(z_one @ solved[:, 1])
         y_y -= float(z_y @ solved[:, 1])
         log_det += float(size)
-    if ones <= 0:
+    if sign * ones <= 0:
         return np.inf, np.nan
     residual = max((y_y - ones_y**2 / ones) / (total - 1), 1e-300)
-    deviance = (total - 1) * (np.log(2.0 * np.pi * residual) + 1.0) + log_det + np.log(ones)
+    deviance = (total - 1) * (np.log(2.0 * np.pi * residual) + 1.0) + log_det + np.log(abs(ones))
     return float(deviance), float(residual)
 
 
@@ -955,7 +955,7 @@ def _incomplete(values: Floats, alpha: float) -> dict[str, IntraclassCorrelation
         forms[name] = forms_one[name]._replace(f=np.asarray(f_one))
     for name in ("icc_a_1", "icc_c_1", "icc_a_k", "icc_c_k"):
         forms[name] = forms[name]._replace(f=np.asarray(f_two))
-    note = f"incomplete: {total} of {n * k} readings there, none imputed"
+    note = f"incomplete: {total} of {n * k} readings of {n} targets there, none imputed"
     method = "REML variance components; McGraw-Wong F limits with effective numbers"
     return {
         name: replace(_reported(name, forms, two_way, n, k, alpha, method, note), readings=total)
