@@ -58,7 +58,7 @@ def number_of(codes: Codes | None, n: int) -> int:
     return n if codes is None else np.unique(codes).size
 
 
-def subset(codes: Codes | None, keep: np.ndarray) -> Codes | None:
+def subset(codes: Codes | None, keep: ArrayLike) -> Codes | None:
     """Clusters of some of the targets, numbered anew.
 
     Examples
@@ -66,7 +66,10 @@ def subset(codes: Codes | None, keep: np.ndarray) -> Codes | None:
     >>> subset(np.array([0, 0, 1, 2, 2]), np.array([False, True, True, True, True]))
     array([0, 1, 2, 2])
     """
-    return None if codes is None else codes_of(codes[keep], int(np.sum(keep)))
+    if codes is None:
+        return None
+    own = codes[np.asarray(keep)]
+    return codes_of(own, own.size)
 
 
 def sums(values: Floats, codes: Codes | None) -> Floats:
@@ -187,6 +190,18 @@ def jackknife_error(left_out: Floats) -> tuple[float, int]:
     return float(np.sqrt((g - 1) / g * spread)), g - 1
 
 
+def _as_is(values: Any) -> Any:
+    return values
+
+
+#: Scale of a jackknife: to it and back.
+_SCALES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "raw": (_as_is, _as_is),
+    "log": (np.log, np.exp),
+    "fisher": (np.arctanh, np.tanh),
+}
+
+
 def jackknife_estimate(
     value: float,
     left_out: Floats,
@@ -227,8 +242,7 @@ def jackknife_estimate(
     >>> found.ci_low < 0.9 < found.ci_high
     True
     """
-    forth = {"raw": lambda v: v, "log": np.log, "fisher": np.arctanh}[scale]
-    back = {"raw": lambda v: v, "log": np.exp, "fisher": np.tanh}[scale]
+    forth, back = _SCALES[scale]
     words = {"raw": "", "log": " of the logarithm", "fisher": " of Fisher's z"}[scale]
     over = "targets" if codes is None else f"{int(codes.max()) + 1} clusters"
     told = f"{method}; jackknife over {over}{words}, t"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -790,10 +791,10 @@ def passing_bablok(
         )
     low, high = limits
     # Where values are negative the steeper line has the larger intercept.
-    edges = sorted((float(np.median(v - high * u)), float(np.median(v - low * u))))
+    one, other = float(np.median(v - high * u)), float(np.median(v - low * u))
     return Line(
         Estimate(slope, low, high, n=n, method=method),
-        Estimate(intercept, *edges, n=n, method=method),
+        Estimate(intercept, min(one, other), max(one, other), n=n, method=method),
     )
 
 
@@ -811,7 +812,7 @@ def _clustered_line(
 
     found: dict[bytes, tuple[float, float]] = {}
 
-    def one(kept: np.ndarray, which: int) -> float:
+    def one(which: int, kept: np.ndarray) -> float:
         key = kept.tobytes()
         if key not in found:
             found[key] = parts(kept)
@@ -819,7 +820,7 @@ def _clustered_line(
 
     estimates = []
     for which, null in ((0, 1.0), (1, 0.0)):
-        left_out = groups_of.jackknife(lambda kept, w=which: one(kept, w), n, codes)
+        left_out = groups_of.jackknife(partial(one, which), n, codes)
         estimates.append(
             groups_of.jackknife_estimate(
                 line[which],

@@ -188,8 +188,8 @@ def bootstrap_weights(
     for start in range(0, resamples, step):
         size = min(step, resamples - start)
         drawn = generator.integers(0, drawn_from, size=(size, drawn_from))
-        weights = np.stack([np.bincount(row, minlength=drawn_from) for row in drawn])
-        weights = weights.astype(np.float64)
+        counts = np.stack([np.bincount(row, minlength=drawn_from) for row in drawn])
+        weights: Floats = counts.astype(np.float64)
         yield weights if codes is None else weights[:, codes]
 
 

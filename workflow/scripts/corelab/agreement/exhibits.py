@@ -114,8 +114,8 @@ def _pairs(analysis: Mapping[str, Any], tables: Tables) -> Iterator[figures.Pair
         for a, b in combinations(found.wide.columns, 2):
             pair = found.wide[[a, b]].dropna()
             if len(pair) >= 3:
-                own = clusters_of(pair.index, labels)
-                yield figures.Pair(pair[a], pair[b], (a, b), found.unit, found.words, own)
+                who = clusters_of(pair.index, labels)
+                yield figures.Pair(pair[a], pair[b], (a, b), found.unit, found.words, who)
 
 
 def _some(pairs: list[figures.Pair]) -> tuple[list[figures.Pair], str]:

@@ -115,7 +115,11 @@ def draw_bland_altman(
         both = np.isfinite(np.asarray(a, dtype=np.float64) + np.asarray(b, dtype=np.float64))
         own = np.asarray(own)[both]
     x, y = paired_columns(a, b, at_least=3)
-    kinds = {"limits_ci": limits.interval, "multiplier": limits.multiplier, "alpha": limits.alpha}
+    kinds: dict[str, Any] = {
+        "limits_ci": limits.interval,
+        "multiplier": limits.multiplier,
+        "alpha": limits.alpha,
+    }
     try:
         found = bland_altman(x, y, clusters=own, **kinds)
     except NotComputable:

@@ -579,11 +579,11 @@ class GroupStatistics:
         if not half > 0:
             return [self.attempt(f"{name}_exceeds", NotComputable("no standard error"))]
         statistic = (found.estimate - float(threshold)) / (half / quantile)
-        tail = special.ndtr(-statistic)
+        tail = float(special.ndtr(-statistic))
         if self.codes is not None:
-            tail = special.stdtr(df, -statistic)
+            tail = float(special.stdtr(df, -statistic))
         method = f"{found.method}; one-sided p of {name} <= {threshold:g}, standard error of the CI"
-        one = replace(found, p_value=float(tail), method=method)
+        one = replace(found, p_value=tail, method=method)
         return [self.attempt(f"{name}_exceeds", one)]
 
     def _percent_row(self, values: Floats) -> Row:

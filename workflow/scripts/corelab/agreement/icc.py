@@ -12,7 +12,7 @@ import itertools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -439,8 +439,8 @@ class Nested(NamedTuple):
         high = icc(signal * float(special.fdtri(df2, df1, 1.0 - alpha / 2.0)))
         _, df_noise = _total(self.noise)
         f = signal / noise if noise > 0 else np.inf
-        numbers = [np.asarray(v) for v in (estimate, low, high, f)]
-        return _Limits(*numbers, df1, np.asarray(df_noise))
+        a, b, c, d = (np.asarray(v) for v in (estimate, low, high, f))
+        return _Limits(a, b, c, d, df1, np.asarray(df_noise))
 
     def above(self, threshold: float) -> float:
         """One-sided p value of an ICC at or below ``threshold``."""
@@ -771,7 +771,7 @@ def _absorbed(
         system = np.eye(mask.shape[1]) + ratio_reader * gram
         z_one = mask.sum(axis=0) - mask.T @ (weight * per_target)
         z_y = y.sum(axis=0) - mask.T @ (weight * sums)
-        # The grand mean, which REML leaves out, may have a negative eigenvalue: both signs then are.
+        # The grand mean, which REML leaves out, may have a negative eigenvalue: two signs change.
         sign, size = np.linalg.slogdet(system)
         solved = ratio_reader * np.linalg.solve(system, np.column_stack([z_one, z_y]))
         ones -= float(z_one @ solved[:, 0])
@@ -888,15 +888,22 @@ def _reml(values: Floats, readers: bool, near: VarianceComponents | None) -> Var
     if near is None or near.residual <= 0:
         grid = [np.array(point) for point in itertools.product(steps, repeat=2 if readers else 1)]
         start: Floats = min(grid, key=deviance)
-        options: dict[str, Any] = {"xatol": 1e-8, "fatol": 1e-11, "maxiter": 500}
-        step = 1.5
+        tolerance, flat, most, step = 1e-8, 1e-11, 500, 1.5
     else:
         ratios = np.array([near.target, near.reader])[: 2 if readers else 1] / near.residual
         start = np.log(np.maximum(ratios + edges[: ratios.size], 1e-8))
-        options, step = {"xatol": 1e-4, "fatol": 1e-8, "maxiter": 120}, 0.2
+        tolerance, flat, most, step = 1e-4, 1e-8, 120, 0.2
     simplex = np.vstack([start, start + step * np.eye(start.size)])
     found = optimize.minimize(
-        deviance, start, method="Nelder-Mead", options={**options, "initial_simplex": simplex}
+        deviance,
+        start,
+        method="Nelder-Mead",
+        options={
+            "xatol": tolerance,
+            "fatol": flat,
+            "maxiter": most,
+            "initial_simplex": simplex,
+        },
     )
     ratios = ratios_at(found.x)
     ratio_reader = float(ratios[1]) if readers else 0.0

@@ -481,8 +481,8 @@ def corrected_for_attenuation(
         low, high = r.ci_low / divisor, r.ci_high / divisor
         told = "reliabilities as known"
     else:
-        edges = [math.sqrt(v * icc_y) for v in icc_x_limits]
-        low, high = _ratio_limits((r.estimate, r.ci_low, r.ci_high), (divisor, *edges))
+        least, most = (math.sqrt(v * icc_y) for v in icc_x_limits)
+        low, high = _ratio_limits((r.estimate, r.ci_low, r.ci_high), (divisor, least, most))
         told = "with the uncertainty of the measured reliability (Donner-Zou)"
     method = f"{r.method}; divided by sqrt({icc_x:.4g} x {icc_y:.4g}), {told}"
     return replace(r, estimate=r.estimate / divisor, ci_low=low, ci_high=high, method=method)
