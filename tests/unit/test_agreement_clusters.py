@@ -240,7 +240,7 @@ def test_a_missed_lesion_is_a_finding_for_the_pair_and_for_all():
         row = look(found, group, "icc_a_1")
         assert np.isfinite(row["estimate"]) and "missed lesion" in row["note"]
         assert "s007" in row["note"] and "0.08" in row["note"]
-    off = run(plan(unit_check="off"), tables)
+    off = run(plan(unit_check="checked"), tables)
     assert "factor" not in look(off, "r1|r2", "icc_a_1")["note"]
     refused = run(plan(unit_check="refuse"), tables)
     for group in ("r1|r2", "all"):

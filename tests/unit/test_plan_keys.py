@@ -115,7 +115,7 @@ CHANGED = {
         "limits_coverage": ({}, 0.8),
         "exceeds": ({}, 0.5),
         "no_worse_ratio": ({}, 1.5),
-        "unit_check": ({"endpoint": "mixed"}, "off"),
+        "unit_check": ({"endpoint": "mixed"}, "checked"),
         "resamples": ({}, 60),
         "seed": ({}, 5),
     },

@@ -102,7 +102,7 @@ def units_mixed(
         Names of the targets.
     keep
         Key ``unit_check`` of the plan: ``likely`` as described, ``refuse`` to refuse every such
-        target, ``off`` where values have been checked.
+        target, ``checked`` where values have been checked.
 
     Returns
     -------
@@ -125,7 +125,7 @@ def units_mixed(
     """
     known = ~(np.isnan(a) | np.isnan(b))
     positive = known & (a > 0) & (b > 0)
-    if keep == "off" or positive.sum() < 2:
+    if keep == "checked" or positive.sum() < 2:
         return []
     logs = np.log10(a[positive] / b[positive])
     centre = float(np.median(logs))
@@ -137,7 +137,7 @@ def units_mixed(
     if abs(abs(centre) - 3.0) < np.log10(1.43):
         raise NotComputable(
             "values differ by a factor near 1000 (mL against mm3?) in the median of all "
-            f"{int(positive.sum())} targets; unit_check: off takes them as they are"
+            f"{int(positive.sum())} targets; unit_check: checked takes them as they are"
         )
     labels = np.empty(len(names), dtype=object)
     labels[:] = list(names)
@@ -148,7 +148,7 @@ def units_mixed(
         raise NotComputable(
             f"values differ by a factor near 1000 (mL against mm3?) at {', '.join(found[:5])}"
             + (f" and {len(found) - 5} more" if len(found) > 5 else "")
-            + "; unit_check: off takes them as they are"
+            + "; unit_check: checked takes them as they are"
         )
     if not odd.any():
         return []
@@ -158,7 +158,7 @@ def units_mixed(
     ]
     return [
         f"values differ by a factor near 1000 at {', '.join(told[:5])}: a missed lesion, or mL "
-        "against mm3; they are used as they are (unit_check: off once checked, refuse to leave "
+        "against mm3; they are used as they are (unit_check: checked once it is, refuse to leave "
         "such pairs out)"
     ]
 

@@ -779,7 +779,7 @@ def _absorbed(
         y_y -= float(z_y @ solved[:, 1])
         log_det += float(size)
     if sign * ones <= 0:
-        return np.inf, np.nan
+        return 1e300, np.nan
     residual = max((y_y - ones_y**2 / ones) / (total - 1), 1e-300)
     deviance = (total - 1) * (np.log(2.0 * np.pi * residual) + 1.0) + log_det + np.log(abs(ones))
     return float(deviance), float(residual)
