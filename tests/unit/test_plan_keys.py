@@ -85,6 +85,7 @@ BASE = {
 }
 _CHANGE = {"derivation": "change"}
 _SCORES = {"endpoint": "score", "measure_level": "ordinal"}
+_ALONE = {"sources": None, "difference": None, "resamples": None}
 _RESPONDER = {"derivation": "responder", "responder": "change > 1"}
 #: Type -> key -> (what the analysis has besides its base, the changed value).
 CHANGED = {
@@ -96,7 +97,7 @@ CHANGED = {
         "baseline": (_CHANGE, "d5"),
         "sources": ({}, "all"),
         "by_visit": ({}, True),
-        "repeats": ({}, "within"),
+        "repeats": ({"resamples": None}, "within"),
         "linked": ({}, True),
         "scale": ({}, "cube_root"),
         "measure_level": ({}, "interval"),
@@ -116,8 +117,8 @@ CHANGED = {
         "exceeds": ({}, 0.5),
         "no_worse_ratio": ({}, 1.5),
         "unit_check": ({"endpoint": "mixed"}, "checked"),
-        "resamples": ({}, 60),
-        "seed": ({}, 5),
+        "resamples": ({"visit": "d5"}, 60),
+        "seed": ({"visit": "d5"}, 5),
     },
     "overlap": {
         "visit": ({}, "d0"),
@@ -189,30 +190,30 @@ CHANGED = {
         "visit": ({}, "d9"),
         "region": ({}, "1_left"),
         "sources": ({}, ["pipeline", "r1"]),
-        "method": ({"sd": 5.0, "width": 2.0}, "limits"),
-        "reliability": ({"sd": 5.0}, 0.8),
+        "method": ({}, ["means", "survival"]),
+        "reliability": ({"sd": 5.0, "sources": None, "resamples": None}, 0.8),
         "difference": ({}, 3.0),
         "sd": ({}, 5.0),
         "power": ({}, 0.8),
         "per_arm": ({}, 40),
         "icc_targets": ({}, [0.95]),
         "reads": ({}, [3]),
-        "width": ({"method": "icc", "reliability": 0.8, "width": 0.2}, 0.1),
-        "raters": ({"method": "icc", "reliability": 0.8, "width": 0.2}, 3),
-        "exceeds": ({"method": "icc_exceeds", "reliability": 0.8, "exceeds": 0.6}, 0.7),
-        "shares": ({"method": "ordinal", "odds_ratio": 2.0, "shares": [0.5, 0.5]}, [0.2, 0.8]),
-        "odds_ratio": ({"method": "ordinal", "odds_ratio": 2.0, "shares": [0.5, 0.5]}, 3.0),
+        "width": ({**_ALONE, "method": "icc", "reliability": 0.8, "width": 0.2}, 0.1),
+        "raters": ({**_ALONE, "method": "icc", "reliability": 0.8, "width": 0.2}, 3),
+        "exceeds": ({**_ALONE, "method": "icc_exceeds", "reliability": 0.8, "exceeds": 0.6}, 0.7),
+        "shares": ({**_ALONE, "method": "ordinal", "odds_ratio": 2.0, "shares": [0.5, 0.5]}, [0.2, 0.8]),
+        "odds_ratio": ({**_ALONE, "method": "ordinal", "odds_ratio": 2.0, "shares": [0.5, 0.5]}, 3.0),
         "correlation": (
-            {"method": "mmrm", "sd": 5.0, "correlation": 0.5, "retention": [1.0, 0.8]},
+            {**_ALONE, "difference": 2.0, "method": "mmrm", "sd": 5.0, "correlation": 0.5, "retention": [1.0, 0.8]},
             0.7,
         ),
         "retention": (
-            {"method": "mmrm", "sd": 5.0, "correlation": 0.5, "retention": [1.0, 0.8]},
+            {**_ALONE, "difference": 2.0, "method": "mmrm", "sd": 5.0, "correlation": 0.5, "retention": [1.0, 0.8]},
             [1.0, 0.9],
         ),
-        "hazard_ratio": ({"method": "survival", "hazard_ratio": 0.7}, 0.6),
-        "event_share": ({"method": "survival", "hazard_ratio": 0.7}, 0.5),
-        "limits_coverage": ({"method": "limits", "sd": 5.0, "width": 2.0}, 0.9),
+        "hazard_ratio": ({**_ALONE, "method": "survival", "hazard_ratio": 0.7}, 0.6),
+        "event_share": ({**_ALONE, "method": "survival", "hazard_ratio": 0.7}, 0.5),
+        "limits_coverage": ({**_ALONE, "method": "limits", "sd": 5.0, "width": 2.0}, 0.9),
         "resamples": ({}, 60),
         "seed": ({}, 5),
     },
@@ -273,9 +274,26 @@ def test_population_and_level_are_read_by_all(kind, tables):
     assert _differs(first, _run({**base, "alpha": 0.2}, tables))
 
 
+@pytest.mark.parametrize(
+    ("analysis", "key"),
+    [
+        ({"type": "correlation", "endpoint": "v", "outcome": "y"}, "seed"),
+        ({"type": "correlation", "endpoint": "v", "outcome": "y"}, "covariates"),
+        ({"type": "agreement", "endpoint": "v", "sources": "all"}, "weights"),
+        ({"type": "agreement", "endpoint": "v", "sources": ["a", "b"]}, "compare_pairs"),
+        ({"type": "agreement", "endpoint": "v", "sources": "all", "repeats": "within"}, "by"),
+        ({"type": "diagnostic", "endpoint": "v", "outcome": "y", "sources": ["a"]}, "source"),
+        ({"type": "sample_size", "endpoint": "v", "difference": 5}, "width"),
+    ],
+)
+def test_a_key_without_what_it_acts_on_is_a_finding(analysis, key):
+    found = list(unread_keys({"id": "a", **analysis, key: "x"}))
+    assert key in [name for name, *_ in found]
+
+
 def test_unknown_values_are_findings():
     for kind, keys in VALUES.items():
         for key in keys:
             found = list(unread_keys({"id": "a", "type": kind, key: "no such thing"}))
-            assert [name for name, *_ in found] == [key]
+            assert "does not know" in found[-1][1] and found[-1][0] == key
     assert not list(unread_keys({"id": "a", "type": "correlation", "method": ["pearson"]}))

@@ -825,9 +825,9 @@ def krippendorff_alpha(
 ) -> Estimate:
     """Krippendorff's alpha of any number of readers with gaps, bootstrap over targets.
 
-    Krippendorff 2011 (Computing Krippendorff's alpha-reliability); interval: BCa over targets, or
-    over clusters, with a fixed seed (for ``ordinal`` the distances are kept as in the sample). With
-    more than 1,000 different values of a ``ratio`` scale: jackknife over clusters, t.
+    Krippendorff 2011 (Computing Krippendorff's alpha-reliability); interval: BCa over targets
+    with a fixed seed (for ``ordinal`` the distances are kept as in the sample). With clusters, and
+    with more than 1,000 different values of a ``ratio`` scale: jackknife, t.
 
     Parameters
     ----------
@@ -872,16 +872,25 @@ def krippendorff_alpha(
     totals, disagreement = parts.sums.sum(axis=0), parts.observed.sum()
     value = float(parts.alpha(totals[None], disagreement[None])[0])
     low = high = np.nan
+    if resamples and codes is not None:
+        # A bootstrap of few clusters covers too little (92 %), t does not.
+        own = groups_of.deletion_groups(codes, n)
+        sizes = [own == g for g in range(int(own.max()) + 1)]
+        left = np.array([parts.sums[g].sum(axis=0) for g in sizes])
+        less = np.array([parts.observed[g].sum() for g in sizes])
+        left_out = parts.alpha(totals - left, disagreement - less)
+        return groups_of.jackknife_estimate(
+            value, left_out, alpha=alpha, codes=codes, scale="raw", n=n, note=gone,
+            method=f"Krippendorff 2011, {level}",
+        )  # fmt: skip
     if resamples:
-        chunks = bootstrap_weights(n, resamples=resamples, seed=seed, codes=codes)
+        chunks = bootstrap_weights(n, resamples=resamples, seed=seed)
         resampled = np.concatenate(
             [parts.alpha(drawn @ parts.sums, drawn @ parts.observed) for drawn in chunks]
         )
-        own, observed = groups_of.sums(parts.sums, codes), groups_of.sums(parts.observed, codes)
-        left_out = parts.alpha(totals - own, disagreement - observed)
+        left_out = parts.alpha(totals - parts.sums, disagreement - parts.observed)
         low, high = bootstrap_interval(resampled, value, left_out, alpha)
-    over = "targets" if codes is None else f"{int(codes.max()) + 1} clusters"
-    method = f"Krippendorff 2011, {level}; BCa over {over}, {resamples} resamples"
+    method = f"Krippendorff 2011, {level}; BCa over targets, {resamples} resamples"
     if resamples and not low <= value <= high:
         note = "interval not defined: the resampled values do not surround the estimate"
         return Estimate(value, n=n, method=method, note="; ".join(filter(None, [gone, note])))

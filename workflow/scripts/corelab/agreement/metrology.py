@@ -131,7 +131,9 @@ def _fixed_readers_freedom(centred: Floats, codes: Codes, a: int) -> float:
     square = float(np.sum(bias**2))
     lasting = max(square - (k - 1) * noise, 0.0)
     spread = (4.0 * lasting * noise + 2.0 * (k - 1) * noise**2) / (k - 1) ** 2
-    spread += 2.0 * ((1.0 - 1.0 / a) * between) ** 2 / ((a - 1) * (k - 1))
+    # The pooled variance weighs a cluster by its targets: unequal ones count as fewer.
+    unequal = a * float(np.sum(counts**2)) / n**2
+    spread += 2.0 * unequal * ((1.0 - 1.0 / a) * between) ** 2 / ((a - 1) * (k - 1))
     spread += 2.0 * (share * inside) ** 2 / ((n - a) * (k - 1))
     total = square / (k - 1) + (1.0 - 1.0 / a) * between + share * inside
     return 2.0 * total**2 / spread if spread > 0 else float(n * (k - 1))

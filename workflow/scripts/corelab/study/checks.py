@@ -655,11 +655,11 @@ def _frequency_maps(
 
 
 def _columns_of(analysis: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if analysis["type"] in {"agreement", "overlap"} and analysis.get("cluster", "none") != "none":
+        yield "cluster", analysis["cluster"]
     for key in ("by", "dose"):
         if analysis.get(key):
             yield key, analysis[key]
-    if analysis["type"] in {"agreement", "overlap"} and analysis.get("cluster", "none") != "none":
-        yield "cluster", analysis["cluster"]
     for covariate in analysis.get("covariates", []):
         yield "covariates", covariate
 
@@ -741,11 +741,11 @@ def _plan(config: Mapping[str, Any], sheets: Mapping[str, pd.DataFrame]) -> Iter
         def wrong(key: str, value: str, message: str, remedy: str, where: str = where) -> Finding:
             return Finding("error", "config", None, f"{where}.{key}", value, message, remedy)
 
+        for key, message, remedy in unread_keys(analysis, config["grades"]):
+            yield wrong(key, str(analysis[key]), message, remedy)
         if analysis["id"] in seen:
             yield wrong("id", analysis["id"], "another analysis has this id", "rename one of them")
         seen.add(analysis["id"])
-        for key, message, remedy in unread_keys(analysis):
-            yield wrong(key, str(analysis[key]), message, remedy)
         for key, expression in (
             ("population", analysis.get("population")),
             *(("sensitivity.population", e) for e in grids[number]),
