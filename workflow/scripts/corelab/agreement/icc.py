@@ -117,6 +117,8 @@ def mean_squares(ratings: Floats) -> MeanSquares:
     """
     n, k = ratings.shape[-2:]
     centred = ratings - ratings.mean(axis=(-2, -1), keepdims=True)
+    # The mean of values far from 0 is rounded: its error would look like a difference of readers.
+    centred = centred - centred.mean(axis=(-2, -1), keepdims=True)
     rows = centred.mean(axis=-1)
     columns = centred.mean(axis=-2)
     residual = centred - rows[..., :, None] - columns[..., None, :]
@@ -299,6 +301,8 @@ def checked(ratings: ArrayLike, clusters: ArrayLike | None = None) -> tuple[Floa
         raise NotComputable("single reader: an intraclass correlation compares two or more")
     if n < 2:
         raise NotComputable("single target: an intraclass correlation needs two or more")
+    if codes is not None and codes.max() == 0:
+        raise NotComputable("all targets belong to one cluster (key cluster): two are needed")
     known = values[~np.isnan(values)]
     if np.ptp(known) == 0:
         raise NotComputable(f"no variance: all {known.size} ratings are {known[0]:g}")
@@ -496,8 +500,6 @@ def _nested(values: Floats, codes: Codes, alpha: float) -> dict[str, IntraclassC
     """Six forms by the model with participants and visits within them."""
     n, k = values.shape
     a = int(codes.max()) + 1
-    if a < 2:
-        raise NotComputable("all targets belong to one cluster: two or more are needed")
     forms = {name: one.limits(alpha) for name, one in nested_layouts(values, codes).items()}
     for name in list(forms):
         limits = forms[name]

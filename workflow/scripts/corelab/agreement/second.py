@@ -239,6 +239,12 @@ def _second_incomplete(ratings: Floats, ours: Mapping[str, float]) -> dict[str, 
     }
 
 
+def _standard(ratings: Floats) -> Floats:
+    centred = ratings - ratings.mean()
+    spread = float(centred.std())
+    return centred / spread if spread > 0 else centred
+
+
 def second_iccs(ratings: Floats, ours: Mapping[str, float]) -> dict[str, Second]:
     """Second computation of the ICC forms: pingouin if complete, else statsmodels.
 
@@ -259,11 +265,14 @@ def second_iccs(ratings: Floats, ours: Mapping[str, float]) -> dict[str, Second]
     """
     if np.isnan(ratings).any():
         return _second_incomplete(ratings, ours)
+    if float(ratings.std()) < 1e-9 * float(np.abs(ratings).max()):
+        reason = "values differ by less than a billionth of their size, which is rounding"
+        return {form: left_out("pingouin.intraclass_corr", reason) for form in ours}
     # pingouin has no answer, or a meaningless one, where nothing is left over or ICC(.,k) < 0.
     return {
         form: confirm(ours[form], theirs[0], "pingouin.intraclass_corr", tolerance=1e-7)
-        # It loses digits of values that are far from 0, where an ICC does not.
-        for form, theirs in icc_by_pingouin(ratings - ratings.mean()).items()
+        # It loses digits of values that are far from 0 or tiny, where an ICC does not.
+        for form, theirs in icc_by_pingouin(_standard(ratings)).items()
         if np.isfinite(ours[form]) and np.isfinite(theirs[0])
     }
 
