@@ -251,7 +251,9 @@ def kendall(x: Any, y: Any, alpha: float = 0.05) -> Correlation:
 
 
 def _residuals(values: np.ndarray, covariates: np.ndarray) -> np.ndarray:
-    matrix = np.column_stack([np.ones(values.size), covariates])
+    # Values far from 0 would lose their digits in the fit.
+    values = values - values.mean()
+    matrix = np.column_stack([np.ones(values.size), covariates - covariates.mean(axis=0)])
     return values - matrix @ np.linalg.lstsq(matrix, values, rcond=None)[0]
 
 
