@@ -112,6 +112,22 @@ def difference_of_groups(rng, planted):
     return _of(correlation.difference_independent(r[0], N, r[1], N), first - second)
 
 
+def difference_of_ranks(rng, planted):
+    """Spearman in two groups at rho 0.9, where Pearson's variance rejects 8 %."""
+    first, second = (0.9, 0.6) if planted else (0.9, 0.9)
+    rho = [correlation.spearman(*_correlated(rng, r)).estimate for r in (first, second)]
+    own = tuple(correlation.spearman_variance(r, N) for r in rho)
+    found = correlation.difference_independent(rho[0], N, rho[1], N, variances=own)
+    truth = [6 / math.pi * math.asin(r / 2) for r in (first, second)]
+    return _of(found, truth[0] - truth[1])
+
+
+def roc_logit(rng, planted):
+    area = 0.95 if planted else 0.5
+    y = rng.normal(size=N) + math.sqrt(2) * stats.norm.ppf(area) * ARM
+    return _of(diagnostic.roc_area(y, ARM, ci="logit"), area)
+
+
 def difference_of_pairs(rng, planted):
     xy, xz, yz = (0.7, 0.3, 0.4) if planted else (0.5, 0.5, 0.4)
     root = np.linalg.cholesky(np.array([[1, xy, xz], [xy, 1, yz], [xz, yz, 1.0]]))
@@ -435,6 +451,8 @@ METHODS: dict[str, Simulated] = {
     "repeated-measures correlation": Simulated(repeated),
     "attenuation-corrected": Simulated(attenuated),
     "difference of r, two groups": Simulated(difference_of_groups),
+    "difference of Spearman's rho, two groups": Simulated(difference_of_ranks),
+    "ROC area, logit": Simulated(roc_logit),
     "difference of r, same people": Simulated(difference_of_pairs),
     "t test": Simulated(student),
     "Welch": Simulated(welch),

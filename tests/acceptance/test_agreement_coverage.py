@@ -215,7 +215,133 @@ def replicated_bias(rng):
     return differences.bland_altman_replicated(x, y).bias_ci, 0.5
 
 
+SHARED = 2.0
+
+
+def visits(rng, k=2, people=30):
+    """Unequal numbers of visits; a reader errs alike (SD 2) at all visits of a participant."""
+    who = np.repeat(np.arange(people), rng.integers(1, 8, people))
+    truth = 50 + rng.normal(0, 5, people)[who] + rng.normal(0, 3, who.size)
+    own = rng.normal(0, SHARED, (people, k))[who] + rng.normal(0, 1, (who.size, k))
+    return truth[:, None] + own, who
+
+
+TARGETS = 5.0**2 + 3.0**2
+ERRORS = SHARED**2 + 1.0
+CLUSTERED_SD = np.sqrt(2 * ERRORS)
+
+
+def clustered(kernel, truth, k=2):
+    def one(rng):
+        table, who = visits(rng, k)
+        return kernel(table, who), truth
+
+    return one
+
+
+def clustered_limits(part, truth):
+    return clustered(
+        lambda t, who: getattr(differences.bland_altman(*t.T, clusters=who), f"{part}_ci"), truth
+    )
+
+
+def clustered_icc(form, truth, **more):
+    return clustered(lambda t, w: icc.intraclass_correlation(t, clusters=w, **more)[form], truth)
+
+
+def clustered_icc_incomplete(rng):
+    table, who = visits(rng, 3, 20)
+    table[rng.random(table.shape) < 0.15] = np.nan
+    found = icc.intraclass_correlation(table, clusters=who)["icc_c_1"]
+    return found, TARGETS / (TARGETS + ERRORS)
+
+
+def clustered_reader(rng):
+    table, who = visits(rng, 3)
+    wide = pd.DataFrame(table + np.array([1.0, 0.0, -1.0]), columns=["a", "b", "c"])
+    return drift.reader_effects(wide, clusters=who).effects["a"], 1.0
+
+
+def clustered_grades(rng, people, k=2):
+    who = np.repeat(np.arange(people), rng.integers(1, 6, people))
+    latent = rng.normal(0, 0.8, people)[who] + rng.normal(0, 0.6, who.size)
+    seen = latent[:, None] + rng.normal(0, 0.4, (people, k))[who]
+    return np.searchsorted([-0.8, 0.2, 1.0], seen + rng.normal(0, 0.3, (who.size, k))), who
+
+
+def clustered_graded(name, coefficient, k=2):
+    def one(rng):
+        if name not in _TRUTH:
+            table, _ = clustered_grades(np.random.default_rng(99), 30_000, k)
+            _TRUTH[name] = coefficient(table, None).estimate
+        return coefficient(*clustered_grades(rng, 40, k)), _TRUTH[name]
+
+    return one
+
+
+def linked_pairs(rng):
+    """Fault of the audit: 15 participants, 3 with 12 pairs, 12 with 2 (coverage .87)."""
+    difference = np.full((15, 12), np.nan)
+    for i, pairs in enumerate([12] * 3 + [2] * 12):
+        difference[i, :pairs] = 0.5 + rng.normal(0, 2) + rng.normal(0, 1, pairs)
+    found = differences.bland_altman_replicated(difference, 0 * difference, linked=True)
+    return found.bias_ci, 0.5
+
+
+_RATIO = TARGETS / (TARGETS + ERRORS)
+CLUSTERED = {
+    "clustered bias": clustered_limits("bias", 0.0),
+    "clustered loa_lower": clustered_limits("loa_lower", -1.96 * CLUSTERED_SD),
+    "clustered loa_upper": clustered_limits("loa_upper", 1.96 * CLUSTERED_SD),
+    "clustered icc_a_1": clustered_icc("icc_a_1", _RATIO),
+    "clustered icc_c_1": clustered_icc("icc_c_1", _RATIO),
+    "clustered icc_c_1 of 3": clustered(
+        lambda t, w: icc.intraclass_correlation(t, clusters=w)["icc_c_1"], _RATIO, 3
+    ),
+    "clustered icc_a_1 pooled": clustered_icc("icc_a_1", _RATIO, pooled=True),
+    "clustered icc_c_1 incomplete": clustered_icc_incomplete,
+    "clustered sem": clustered(
+        lambda t, w: icc.standard_error_of_measurement(t, clusters=w)["sem"], np.sqrt(ERRORS)
+    ),
+    "clustered ccc": clustered(
+        lambda t, w: differences.concordance_by_components(t, clusters=w), _RATIO
+    ),
+    "clustered within_sd": clustered(
+        lambda t, w: metrology.repeatability(t, clusters=w)["within_sd"], np.sqrt(ERRORS)
+    ),
+    "clustered slope": clustered(
+        lambda t, w: differences.regression_slope(t.mean(axis=1), t[:, 0] - t[:, 1], clusters=w),
+        0.0,
+    ),
+    "clustered deming": clustered(lambda t, w: differences.deming(*t.T, clusters=w).slope, 1.0),
+    "clustered total deviation": clustered(
+        lambda t, w: differences.total_deviation_index(*t.T, clusters=w),
+        1.6448536269514722 * CLUSTERED_SD,
+    ),
+    "clustered reader_effect": clustered_reader,
+    "clustered kappa_quadratic": clustered_graded(
+        "c_kappa", lambda t, w: categorical.weighted_kappa(*t.T, clusters=w)
+    ),
+    "clustered kappa_fleiss": clustered_graded(
+        "c_fleiss", lambda t, w: categorical.fleiss_kappa(t, clusters=w), 3
+    ),
+    "clustered gwet_ac1": clustered_graded(
+        "c_ac1", lambda t, w: categorical.gwet_ac(t, clusters=w), 3
+    ),
+    "clustered percent": clustered_graded(
+        "c_percent", lambda t, w: categorical.percent_agreement(t, clusters=w)
+    ),
+    "clustered alpha": clustered_graded(
+        "c_alpha",
+        lambda t, w: categorical.krippendorff_alpha(
+            t, "ordinal", clusters=w, resamples=400 if len(t) < 1000 else 0
+        ),
+        3,
+    ),
+    "linked pairs, unequal numbers": linked_pairs,
+}
 INTERVALS = {
+    **CLUSTERED,
     "inter_intra_sd_ratio": inter_intra,
     "differential_bias": differential_bias,
     "difference of shares": difference_of_shares,

@@ -338,10 +338,12 @@ def test_sample_size_from_measured_repeatability(tables):
     # One read at the measured reliability needs what its own SD says.
     from statsmodels.stats.power import TTestIndPower
 
-    reads = tables.measurements[tables.measurements["source"] == "r1"]["value"]
-    size = TTestIndPower().solve_power(5 / reads.std(), power=0.8, alpha=0.05)
+    rows_of = tables.measurements[tables.measurements["source"].isin(["r1", "r2"])]
+    # SD of one read: both readers' variances, not the first reader's alone.
+    variance = rows_of.groupby("source")["value"].var().mean()
+    size = TTestIndPower().solve_power(5 / math.sqrt(variance), power=0.8, alpha=0.05)
     assert single["estimate"] == math.ceil(size)
-    power = TTestIndPower().power(5 / reads.std(), 50, 0.05)
+    power = TTestIndPower().power(5 / math.sqrt(variance), 50, 0.05)
     assert one(rows, "power")["estimate"] == pytest.approx(power, abs=1e-9)
     assert single["ci_low"] <= single["estimate"] <= single["ci_high"]
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
+from corelab.agreement import clusters as groups_of
+from corelab.agreement.clusters import Codes
 from corelab.agreement.estimates import (
     NORMAL_95,
     Estimate,
@@ -59,6 +62,45 @@ class BlandAltman:
     scale: str = "raw"
     ci_level: float = 0.95
     method: str = ""
+    n_clusters: int = 0
+
+
+#: Below this many pairs the plan takes exact intervals of the limits of agreement.
+EXACT_BELOW = 100
+
+
+def difference_of(x: Floats, y: Floats, scale: str) -> tuple[Floats, Floats]:
+    """Differences of paired values on a scale, and the means of both.
+
+    Parameters
+    ----------
+    x, y
+        Complete pairs.
+    scale
+        ``raw``, ``percent`` (100 (x - y) / mean of both) or ``log`` (log of x / y).
+
+    Raises
+    ------
+    NotComputable
+        Values that are not positive on the percent or log scale.
+
+    Examples
+    --------
+    >>> difference_of(np.array([11.0]), np.array([9.0]), "percent")
+    (array([20.]), array([10.]))
+    """
+    middle = (x + y) / 2.0
+    if scale == "percent":
+        if (middle <= 0).any():
+            raise NotComputable("percent scale needs positive means of both readings")
+        return 100.0 * (x - y) / middle, middle
+    if scale == "log":
+        if (x <= 0).any() or (y <= 0).any():
+            raise NotComputable("log scale needs positive values")
+        return np.log(x / y), (np.log(x) + np.log(y)) / 2.0
+    if scale == "raw":
+        return x - y, middle
+    raise ValueError(f"unknown scale '{scale}': raw, percent or log")
 
 
 def bland_altman(
@@ -69,8 +111,13 @@ def bland_altman(
     multiplier: float = NORMAL_95,
     limits_ci: str = "approximate",
     alpha: float = 0.05,
+    clusters: ArrayLike | None = None,
 ) -> BlandAltman:
     """Bland-Altman analysis of one pair of readings per target, difference = a - b.
+
+    Several targets of one cluster (visits of a participant): the bias is the mean of the clusters'
+    means, the SD that of a single difference, and the intervals are those of Zou 2013 (Stat Methods
+    Med Res 22:630): t over clusters for the bias, MOVER for the limits.
 
     Parameters
     ----------
@@ -82,9 +129,12 @@ def bland_altman(
         1.96 (the 1986 paper used 2).
     limits_ci
         ``approximate``: t times SD sqrt(1/n + 1.96^2 / (2 (n - 1))), Bland and Altman 1999;
-        ``exact``: non-central t, Carkeet 2015 (Optom Vis Sci 92:e71), better below 30 pairs.
+        ``exact``: non-central t, Carkeet 2015 (Optom Vis Sci 92:e71), better below 100 pairs;
+        ``auto``: exact below 100 pairs, approximate from there on. Not used with clusters.
     alpha
         1 - confidence level.
+    clusters
+        Label of the cluster of each target; None for independent targets.
 
     Raises
     ------
@@ -98,34 +148,30 @@ def bland_altman(
     (0.0, -1.386, 1.386)
     """
     x, y = paired_columns(a, b, at_least=3)
-    middle = (x + y) / 2.0
-    if scale == "percent":
-        if (middle <= 0).any():
-            raise NotComputable("percent scale needs positive means of both readings")
-        difference = 100.0 * (x - y) / middle
-    elif scale == "log":
-        if (x <= 0).any() or (y <= 0).any():
-            raise NotComputable("log scale needs positive values")
-        difference, middle = np.log(x / y), (np.log(x) + np.log(y)) / 2.0
-    elif scale == "raw":
-        difference = x - y
+    difference, middle = difference_of(x, y, scale)
+    codes = _kept_codes(a, b, clusters)
+    if limits_ci == "auto":
+        limits_ci = "exact" if difference.size < EXACT_BELOW else "approximate"
+    if codes is None:
+        found = _independent_limits(difference, multiplier, limits_ci, alpha)
+        told = f"{scale} scale, {multiplier:.4g} SD; t interval of bias, {limits_ci} of limits"
     else:
-        raise ValueError(f"unknown scale '{scale}': raw, percent or log")
-    n = difference.size
-    bias, sd = float(difference.mean()), float(difference.std(ddof=1))
-    t = quantile_t(n - 1, alpha)
-    bias_ci = (bias - t * sd / np.sqrt(n), bias + t * sd / np.sqrt(n))
-    inner, outer = _limit_distances(n, multiplier, limits_ci, alpha)
-    lower, upper = bias - multiplier * sd, bias + multiplier * sd
-    lower_ci = (bias - outer * sd, bias - inner * sd)
-    upper_ci = (bias + inner * sd, bias + outer * sd)
-    slope = regression_slope(middle, difference, alpha=alpha)
-    p_bias = p_from_t(bias / (sd / np.sqrt(n)), n - 1) if sd > 0 else float(bias == 0)
-    values = [(bias, bias), (lower, upper), bias_ci, lower_ci, upper_ci]
+        found = _clustered_limits(difference, codes, multiplier, alpha)
+        told = f"{scale} scale, {multiplier:.4g} SD; {found.method}"
+    slope = regression_slope(middle, difference, alpha=alpha, clusters=codes)
+    values = [
+        (found.bias, found.bias), (found.loa_lower, found.loa_upper), found.bias_ci,
+        found.loa_lower_ci, found.loa_upper_ci,
+    ]  # fmt: skip
     if scale == "log":
         values = [(float(np.exp(u)), float(np.exp(v))) for u, v in values]
+    sd = found.sd
+    spread = found.bias_variance
+    p_bias = p_from_t(found.bias / np.sqrt(spread), found.df) if spread > 0 else (
+        float(found.bias == 0)
+    )  # fmt: skip
     return BlandAltman(
-        n=n,
+        n=difference.size,
         bias=values[0][0],
         sd=sd,
         loa_lower=values[1][0],
@@ -139,8 +185,76 @@ def bland_altman(
         slope_p_value=slope.p_value,
         scale=scale,
         ci_level=1.0 - alpha,
-        method=f"{scale} scale, {multiplier:g} SD; t interval of bias, {limits_ci} of limits",
+        method=told,
+        n_clusters=groups_of.number_of(codes, difference.size),
     )
+
+
+def _kept_codes(a: ArrayLike, b: ArrayLike, clusters: ArrayLike | None) -> Codes | None:
+    """Clusters of the complete pairs."""
+    if clusters is None:
+        return None
+    both = np.isfinite(np.asarray(a, dtype=np.float64) + np.asarray(b, dtype=np.float64))
+    return groups_of.subset(groups_of.codes_of(clusters, both.size), both)
+
+
+def _independent_limits(
+    difference: Floats, multiplier: float, limits_ci: str, alpha: float
+) -> ReplicatedLimits:
+    n = difference.size
+    bias, sd = float(difference.mean()), float(difference.std(ddof=1))
+    t = quantile_t(n - 1, alpha)
+    inner, outer = _limit_distances(n, multiplier, limits_ci, alpha)
+    half = t * sd / np.sqrt(n)
+    return ReplicatedLimits(
+        n=n,
+        bias=bias,
+        sd=sd,
+        loa_lower=bias - multiplier * sd,
+        loa_upper=bias + multiplier * sd,
+        bias_ci=(bias - half, bias + half),
+        loa_lower_ci=(bias - outer * sd, bias - inner * sd),
+        loa_upper_ci=(bias + inner * sd, bias + outer * sd),
+        within_sd_a=np.nan,
+        within_sd_b=np.nan,
+        method="",
+        bias_variance=sd**2 / n,
+        df=n - 1.0,
+    )
+
+
+def _clustered_limits(
+    difference: Floats, codes: Codes, multiplier: float, alpha: float
+) -> ReplicatedLimits:
+    a = int(codes.max()) + 1
+    if a < groups_of.FEWEST_CLUSTERS:
+        raise NotComputable(f"{a} clusters (key cluster), at least 3 are needed")
+    bias, spread, parts = _between(difference, codes)
+    method = (
+        f"mean of {a} clusters, t; limits of a single difference, MOVER over clusters (Zou 2013)"
+    )
+    total = math.fsum(weight * value for value, _, weight in parts)
+    return _mover_limits(
+        difference.size, bias, total, spread, a - 1.0, parts, [np.nan, np.nan], method, alpha,
+        multiplier,
+    )  # fmt: skip
+
+
+def _between(
+    means: Floats, codes: Codes | None
+) -> tuple[float, float, list[tuple[float, float, float]]]:
+    """Bias, its variance, and the parts (variance, df, weight) of the variance between targets."""
+    n = means.size
+    if codes is None:
+        variance = float(means.var(ddof=1))
+        return float(means.mean()), variance / n, [(variance, n - 1.0, 1.0)]
+    counts = np.bincount(codes).astype(np.float64)
+    a = counts.size
+    own = groups_of.sums(means, codes) / counts
+    variance = float(own.var(ddof=1))
+    inside = float(np.sum((means - own[codes]) ** 2) / (n - a))
+    parts = [(variance, a - 1.0, 1.0), (inside, float(n - a), 1.0 - float(np.mean(1.0 / counts)))]
+    return float(own.mean()), variance / a, parts
 
 
 def _floats(pair: tuple[float, float]) -> Pair:
@@ -160,8 +274,12 @@ def _limit_distances(n: int, multiplier: float, kind: str, alpha: float) -> Pair
     raise ValueError(f"unknown interval '{kind}' of the limits: approximate or exact")
 
 
-def regression_slope(x: ArrayLike, y: ArrayLike, *, alpha: float = 0.05) -> Estimate:
+def regression_slope(
+    x: ArrayLike, y: ArrayLike, *, alpha: float = 0.05, clusters: ArrayLike | None = None
+) -> Estimate:
     """Least-squares slope of y on x with t interval and test of slope = 0.
+
+    With clusters the interval and p are those of a jackknife over clusters.
 
     Examples
     --------
@@ -170,11 +288,25 @@ def regression_slope(x: ArrayLike, y: ArrayLike, *, alpha: float = 0.05) -> Esti
     (2.3, 0.0056)
     """
     u, v = paired_columns(x, y, at_least=3)
+    codes = _kept_codes(x, y, clusters)
     n = u.size
     sxx = float(np.sum((u - u.mean()) ** 2))
-    if sxx == 0:
+    # Rounding of the mean leaves a trace of variance where all values are equal.
+    if np.ptp(u) == 0:
         return Estimate(np.nan, n=n, note="not defined: x does not vary")
     slope = float(np.sum((u - u.mean()) * (v - v.mean())) / sxx)
+    if codes is not None:
+        left_out = groups_of.jackknife(lambda kept: _slope(u[kept], v[kept]), n, codes)
+        return groups_of.jackknife_estimate(
+            slope,
+            left_out,
+            alpha=alpha,
+            codes=codes,
+            scale="raw",
+            n=n,
+            method="least squares",
+            null=0.0,
+        )
     residual = v - v.mean() - slope * (u - u.mean())
     se = float(np.sqrt(np.sum(residual**2) / (n - 2) / sxx))
     t = quantile_t(n - 2, alpha)
@@ -182,9 +314,18 @@ def regression_slope(x: ArrayLike, y: ArrayLike, *, alpha: float = 0.05) -> Esti
     return Estimate(slope, slope - t * se, slope + t * se, p_value, n, "least squares, t", se=se)
 
 
+def _slope(u: Floats, v: Floats) -> float:
+    centred = u - u.mean()
+    sxx = float(np.sum(centred**2))
+    return float(np.sum(centred * v)) / sxx if np.ptp(u) > 0 else np.nan
+
+
 @dataclass(frozen=True)
 class ReplicatedLimits:
-    """Bias and limits of agreement for single readings from replicated data."""
+    """Bias and limits of agreement for single readings from replicated data.
+
+    ``bias_variance`` and ``df`` are those of the interval of the bias.
+    """
 
     n: int
     bias: float
@@ -197,19 +338,28 @@ class ReplicatedLimits:
     within_sd_a: float
     within_sd_b: float
     method: str
+    bias_variance: float = np.nan
+    df: float = np.nan
 
 
 def bland_altman_replicated(
-    a: ArrayLike, b: ArrayLike, *, linked: bool = False, alpha: float = 0.05
+    a: ArrayLike,
+    b: ArrayLike,
+    *,
+    linked: bool = False,
+    alpha: float = 0.05,
+    clusters: ArrayLike | None = None,
+    multiplier: float = NORMAL_95,
 ) -> ReplicatedLimits:
     """Limits of agreement of single readings from replicated readings of each target.
 
     Not linked (the true value stays the same over the replicates): variance of the differences of
     means, plus (1 - 1/m) times the within-target variance of each method; numbers of replicates may
     differ (harmonic means), Bland and Altman 1999, sections 5.1 and 5.2. Linked (replicate i of a
-    belongs to replicate i of b, the true value varies): one-way analysis of variance of the paired
-    differences, Bland and Altman 2007 (J Biopharm Stat 17:571). Intervals of the limits: MOVER,
-    Zou 2013 (Stat Methods Med Res 22:630).
+    belongs to replicate i of b, the true value varies): mean of the targets' mean differences, and
+    their variance plus (1 - 1/m) times the variance of differences within targets. In both every
+    target weighs alike, in the bias and in its interval. Intervals of the limits: MOVER. All after
+    Zou 2013 (Stat Methods Med Res 22:630). Clusters (visits of a participant) are one level more.
 
     Parameters
     ----------
@@ -219,6 +369,10 @@ def bland_altman_replicated(
         Whether replicate i of ``a`` belongs to replicate i of ``b``.
     alpha
         1 - confidence level.
+    clusters
+        Label of the cluster of each target; None for independent targets.
+    multiplier
+        SDs from the bias to a limit.
 
     Examples
     --------
@@ -231,53 +385,69 @@ def bland_altman_replicated(
     x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
     if x.ndim != 2 or y.ndim != 2 or len(x) != len(y):
         raise ValueError("two tables (targets, replicates) with the same targets are needed")
+    codes = groups_of.codes_of(clusters, len(x))
     if linked:
-        return _linked_limits(x, y, alpha)
+        return _linked_limits(x, y, codes, alpha, multiplier)
     both = (~np.isnan(x)).any(axis=1) & (~np.isnan(y)).any(axis=1)
-    x, y = x[both], y[both]
+    x, y, codes = x[both], y[both], groups_of.subset(codes, both)
     n = len(x)
-    if n < 3:
-        raise NotComputable(f"{n} targets read by both, at least 3 are needed")
-    difference = np.nanmean(x, axis=1) - np.nanmean(y, axis=1)
-    bias, between = float(difference.mean()), float(difference.var(ddof=1))
-    parts = [(between, n - 1.0, 1.0)]
+    _enough(n, codes)
+    bias, spread, parts = _between(np.nanmean(x, axis=1) - np.nanmean(y, axis=1), codes)
+    df = parts[0][1]
     within = []
     for table in (x, y):
         counts = (~np.isnan(table)).sum(axis=1)
-        df = float(np.sum(counts - 1))
-        if df < 1:
+        freedom = float(np.sum(counts - 1))
+        if freedom < 1:
             raise NotComputable("no replicated readings: use the analysis of single readings")
-        variance = float(np.nansum((table - np.nanmean(table, axis=1, keepdims=True)) ** 2) / df)
+        squares = np.nansum((table - np.nanmean(table, axis=1, keepdims=True)) ** 2)
+        variance = float(squares / freedom)
         within.append(variance)
-        parts.append((variance, df, 1.0 - float(np.mean(1.0 / counts))))
+        parts.append((variance, freedom, 1.0 - float(np.mean(1.0 / counts))))
     # Not sum(), which rounds differently from Python 3.12 on.
     total = math.fsum(weight * value for value, _, weight in parts)
-    method = "replicates, true value constant (Bland-Altman 1999, 5.1-5.2); MOVER"
-    return _mover_limits(n, bias, total, between / n, n - 1, parts, within, method, alpha)
+    method = "replicates, true value constant (Bland-Altman 1999, 5.1-5.2); MOVER (Zou 2013)"
+    return _mover_limits(
+        n, bias, total, spread, df, parts, within, method + _over(codes), alpha, multiplier
+    )
 
 
-def _linked_limits(x: Floats, y: Floats, alpha: float) -> ReplicatedLimits:
+def _enough(n: int, codes: Codes | None) -> None:
+    if n < 3:
+        raise NotComputable(f"{n} targets read by both, at least 3 are needed")
+    if codes is not None and int(codes.max()) + 1 < groups_of.FEWEST_CLUSTERS:
+        raise NotComputable(f"{int(codes.max()) + 1} clusters (key cluster), at least 3 are needed")
+
+
+def _over(codes: Codes | None) -> str:
+    return "" if codes is None else f" over {int(codes.max()) + 1} clusters"
+
+
+def _linked_limits(
+    x: Floats, y: Floats, codes: Codes | None, alpha: float, multiplier: float
+) -> ReplicatedLimits:
     if x.shape != y.shape:
         raise ValueError("linked replicates need tables of one shape")
     difference = x - y
-    difference = difference[(~np.isnan(difference)).any(axis=1)]
+    used = (~np.isnan(difference)).any(axis=1)
+    difference, codes = difference[used], groups_of.subset(codes, used)
     counts = (~np.isnan(difference)).sum(axis=1)
     n, total_n = len(difference), int(counts.sum())
     if n < 3 or total_n <= n:
         raise NotComputable("linked limits need 3 targets and a target with two linked pairs")
+    _enough(n, codes)
     means = np.nanmean(difference, axis=1)
-    grand = float(np.nansum(difference) / total_n)
     df_within = float(total_n - n)
     within = float(np.nansum((difference - means[:, None]) ** 2) / df_within)
-    between = float(np.sum(counts * (means - grand) ** 2) / (n - 1))
-    size = (total_n - np.sum(counts**2) / total_n) / (n - 1)
-    component = max((between - within) / size, 0.0)
-    total = component + within
-    # Zou's form: variance of target means plus (1 - 1/m_h) times the within variance.
-    spread = float(means.var(ddof=1))
-    parts = [(spread, n - 1.0, 1.0), (within, df_within, 1.0 - float(np.mean(1.0 / counts)))]
-    method = "linked replicates, true value varies (Bland-Altman 2007); MOVER"
-    return _mover_limits(n, grand, total, spread / n, n - 1, parts, [np.nan, np.nan], method, alpha)
+    bias, spread, parts = _between(means, codes)
+    df = parts[0][1]
+    parts.append((within, df_within, 1.0 - float(np.mean(1.0 / counts))))
+    total = math.fsum(weight * value for value, _, weight in parts)
+    method = "linked replicates, true value varies, targets weigh alike; MOVER (Zou 2013)"
+    return _mover_limits(
+        n, bias, total, spread, df, parts, [np.nan, np.nan], method + _over(codes), alpha,
+        multiplier,
+    )  # fmt: skip
 
 
 def _mover_limits(
@@ -290,17 +460,20 @@ def _mover_limits(
     within: list[float],
     method: str,
     alpha: float,
+    multiplier: float,
 ) -> ReplicatedLimits:
     """Limits of agreement and their intervals by the method of variance estimates recovery."""
     centre = math.fsum(weight * value for value, _, weight in parts)
     low2 = high2 = 0.0
     for value, freedom, weight in parts:
+        if value == 0 or freedom <= 0:
+            continue
         low, high = (v**2 for v in standard_deviation_interval(np.sqrt(value), freedom, alpha))
         low2 += (weight * (value - low)) ** 2
         high2 += (weight * (high - value)) ** 2
     variance_low = max(centre - np.sqrt(low2), 0.0)
     variance_high = centre + np.sqrt(high2)
-    sd, z = np.sqrt(total), NORMAL_95
+    sd, z = np.sqrt(total), multiplier
     half = float(quantile_t(df, alpha) * np.sqrt(bias_variance))
     below = np.sqrt(half**2 + (z * (sd - np.sqrt(variance_low))) ** 2)
     above = np.sqrt(half**2 + (z * (np.sqrt(variance_high) - sd)) ** 2)
@@ -317,6 +490,8 @@ def _mover_limits(
         within_sd_a=float(np.sqrt(within[0])),
         within_sd_b=float(np.sqrt(within[1])),
         method=method,
+        bias_variance=float(bias_variance),
+        df=float(df),
     )
 
 
@@ -405,11 +580,12 @@ def overall_concordance(ratings: ArrayLike, *, alpha: float = 0.05) -> Estimate:
     if n < 3 or k < 2:
         raise NotComputable(f"{n} complete targets and {k} readers: 3 and 2 are needed")
 
-    def coefficient(weights: Floats) -> Floats:
-        w = weights / weights.sum(axis=-1, keepdims=True)
-        mean = w @ values
-        second = np.einsum("bi,ij,il->bjl", w, values, values)
-        cov = second - mean[:, :, None] * mean[:, None, :]
+    values = values - values.mean()
+    products = values[:, :, None] * values[:, None, :]
+
+    def coefficient(size: Floats, first: Floats, second: Floats) -> Floats:
+        mean = first / size[:, None]
+        cov = second / size[:, None, None] - mean[:, :, None] * mean[:, None, :]
         trace = np.einsum("bjj->b", cov)
         shared = cov.sum(axis=(1, 2)) - trace
         gap = k * np.sum(mean**2, axis=1) - np.sum(mean, axis=1) ** 2
@@ -417,12 +593,12 @@ def overall_concordance(ratings: ArrayLike, *, alpha: float = 0.05) -> Estimate:
         with np.errstate(invalid="ignore", divide="ignore"):
             return np.where(bottom > 0, shared / bottom, np.nan)
 
-    values = values - values.mean()
-    estimate = float(coefficient(np.ones((1, n)))[0])
+    sums = values.sum(axis=0, keepdims=True), products.sum(axis=0, keepdims=True)
+    estimate = float(coefficient(np.array([float(n)]), *sums)[0])
     if not np.isfinite(estimate):
         raise NotComputable("no variance: all values are equal")
     method = "Barnhart 2002 overall CCC; jackknife, Fisher z, t"
-    left_out = coefficient(1.0 - np.eye(n))
+    left_out = coefficient(np.full(n, n - 1.0), sums[0] - values, sums[1] - products)
     if estimate >= 1.0 - 1e-12 or not (np.abs(left_out) < 1.0).all():
         return Estimate(estimate, n=n, method=method, note="interval not defined: limit of scale")
     z, z_out = np.arctanh(estimate), np.arctanh(left_out)
@@ -437,6 +613,61 @@ def overall_concordance(ratings: ArrayLike, *, alpha: float = 0.05) -> Estimate:
     )
 
 
+def concordance_by_components(
+    ratings: ArrayLike, *, alpha: float = 0.05, clusters: ArrayLike | None = None
+) -> Estimate:
+    """Concordance correlation by variance components, for repeated measures and for gaps.
+
+    Variance between targets over that plus reader bias, reader by participant and residual
+    (Carrasco and Jover 2003, Biometrics 59:849; with visits Carrasco, King and Chinchilli 2009, J
+    Biopharm Stat 19:90; R cccrm). Complete readings: mean squares of the model of
+    :func:`corelab.agreement.icc.intraclass_correlation`, readers fixed; missing cells: REML.
+    Interval: jackknife over clusters (or targets) on Fisher's z, t.
+
+    Examples
+    --------
+    >>> table = [[1, 1.1], [2, 2.3], [3, 2.9], [4, 4.2], [5, 5.1], [6, 5.8]]
+    >>> round(concordance_by_components(table, clusters=[1, 1, 2, 2, 3, 3]).estimate, 3)
+    0.996
+    """
+    from corelab.agreement import icc
+
+    values, codes = icc.checked(ratings, clusters)
+    n = len(values)
+    if n < 3:
+        raise NotComputable(f"{n} targets, at least 3 are needed")
+    if np.isnan(values).any():
+        two = icc.variance_components(values)
+        whole = two.target + max(two.reader, 0.0) + two.residual
+        left_out = icc.left_out_of_incomplete(values, codes)["ccc"]
+        told = "concordance correlation by REML variance components (Carrasco 2003)"
+        return groups_of.jackknife_estimate(
+            two.target / whole,
+            left_out,
+            alpha=alpha,
+            codes=codes,
+            scale="fisher",
+            n=n,
+            method=told,
+            null=0.0,
+        )
+
+    def coefficient(kept: np.ndarray) -> float:
+        layout = icc.nested_layouts(values[kept], groups_of.subset(codes, kept))["icc_a_1"]
+        between, error = layout.components()
+        readers, residual = layout.error[0], layout.error[1]
+        # The bias of readers is a sum of squares: an estimate below 0 is no bias.
+        error += max(readers.weight * (residual.square - readers.square), 0.0)
+        return between / (between + error) if between + error > 0 else np.nan
+
+    told = "concordance correlation by variance components (Carrasco 2009), readers fixed"
+    estimate = coefficient(np.ones(n, dtype=bool))
+    left_out = groups_of.jackknife(coefficient, n, codes)
+    return groups_of.jackknife_estimate(
+        estimate, left_out, alpha=alpha, codes=codes, scale="fisher", n=n, method=told, null=0.0
+    )
+
+
 @dataclass(frozen=True)
 class Line:
     """Slope and intercept of a method comparison, y = intercept + slope * x."""
@@ -445,7 +676,14 @@ class Line:
     intercept: Estimate
 
 
-def deming(x: ArrayLike, y: ArrayLike, *, variance_ratio: float = 1.0, alpha: float = 0.05) -> Line:
+def deming(
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    variance_ratio: float = 1.0,
+    alpha: float = 0.05,
+    clusters: ArrayLike | None = None,
+) -> Line:
     """Deming regression: errors in both methods, jackknife intervals (Linnet 1993).
 
     Parameters
@@ -456,6 +694,8 @@ def deming(x: ArrayLike, y: ArrayLike, *, variance_ratio: float = 1.0, alpha: fl
         Error variance of y over that of x.
     alpha
         1 - confidence level.
+    clusters
+        Label of the cluster of each target, which the jackknife leaves out whole.
 
     Examples
     --------
@@ -465,14 +705,13 @@ def deming(x: ArrayLike, y: ArrayLike, *, variance_ratio: float = 1.0, alpha: fl
     (1.0012, -0.0897)
     """
     u, v = paired_columns(x, y, at_least=4)
+    codes = _kept_codes(x, y, clusters)
     n = u.size
 
-    def fit(weights: Floats) -> tuple[Floats, Floats]:
-        total = weights.sum(axis=1)
-        mu, mv = weights @ u / total, weights @ v / total
-        suu = weights @ u**2 / total - mu**2
-        svv = weights @ v**2 / total - mv**2
-        suv = weights @ (u * v) / total - mu * mv
+    def fit(moments: Floats) -> tuple[Floats, Floats]:
+        total, mu, mv, suu, svv, suv = moments.T
+        mu, mv = mu / total, mv / total
+        suu, svv, suv = suu / total - mu**2, svv / total - mv**2, suv / total - mu * mv
         gap = svv - variance_ratio * suu
         # Without covariance a line has no slope: left out, such a target takes the interval along.
         suv = np.where(np.abs(suv) <= 1e-12 * np.sqrt(np.maximum(suu * svv, 0.0)), np.nan, suv)
@@ -481,19 +720,25 @@ def deming(x: ArrayLike, y: ArrayLike, *, variance_ratio: float = 1.0, alpha: fl
 
     centre_u, centre_v = u.mean(), v.mean()
     u, v = u - centre_u, v - centre_v
-    slope, intercept = fit(np.ones((1, n)))
+    moments = np.column_stack([np.ones(n), u, v, u**2, v**2, u * v])
+    whole = moments.sum(axis=0, keepdims=True)
+    slope, intercept = fit(whole)
     if not np.isfinite(slope[0]):
         raise NotComputable("no covariance between the two methods")
-    slope_out, intercept_out = fit(1.0 - np.eye(n))
+    own = moments if codes is None else groups_of.sums(moments, codes)
+    g = len(own)
+    if g < 4:
+        raise NotComputable(f"{g} clusters (key cluster), at least 4 are needed")
+    slope_out, intercept_out = fit(whole - own)
     shift = centre_v - slope * centre_u
     intercept, intercept_out = intercept + shift, intercept_out + centre_v - slope_out * centre_u
     estimates = []
     for value, left_out, null in ((slope, slope_out, 1.0), (intercept, intercept_out, 0.0)):
-        pseudo = n * value - (n - 1) * left_out
-        se = float(pseudo.std(ddof=1) / np.sqrt(n))
-        half = quantile_t(n - 2, alpha) * se
+        pseudo = g * value - (g - 1) * left_out
+        se = float(pseudo.std(ddof=1) / np.sqrt(g))
+        half = quantile_t(g - 2, alpha) * se
         centre = float(value[0])
-        p_value = p_from_t((centre - null) / se, n - 2) if se > 0 else float(centre == null)
+        p_value = p_from_t((centre - null) / se, g - 2) if se > 0 else float(centre == null)
         estimates.append(
             Estimate(
                 centre,
@@ -501,7 +746,8 @@ def deming(x: ArrayLike, y: ArrayLike, *, variance_ratio: float = 1.0, alpha: fl
                 centre + half,
                 p_value,
                 n,
-                f"Deming, variance ratio {variance_ratio:g}; jackknife; p against {null:g}",
+                f"Deming, variance ratio {variance_ratio:g}; jackknife{_over(codes)}; "
+                f"p against {null:g}",
                 "" if np.isfinite(se) else "interval not defined: it hangs on one target",
                 se,
             )
@@ -509,10 +755,17 @@ def deming(x: ArrayLike, y: ArrayLike, *, variance_ratio: float = 1.0, alpha: fl
     return Line(*estimates)
 
 
-def passing_bablok(x: ArrayLike, y: ArrayLike, *, alpha: float = 0.05) -> Line:
+#: More pairs than this and the ranks of slopes are found by counting, not by sorting all of them.
+SORTED_UP_TO = 1500
+
+
+def passing_bablok(
+    x: ArrayLike, y: ArrayLike, *, alpha: float = 0.05, clusters: ArrayLike | None = None
+) -> Line:
     """Passing-Bablok regression (1983, J Clin Chem Clin Biochem 21:709), rank intervals.
 
     Slopes of exactly -1 and pairs with equal x and y are left out; equal x give infinite slopes.
+    With clusters the intervals are those of a jackknife over clusters (up to 1,500 pairs).
 
     Examples
     --------
@@ -521,20 +774,78 @@ def passing_bablok(x: ArrayLike, y: ArrayLike, *, alpha: float = 0.05) -> Line:
     (1.0, 0.2)
     """
     u, v = paired_columns(x, y, at_least=4)
+    codes = _kept_codes(x, y, clusters)
     n = u.size
-    i, j = np.triu_indices(n, 1)
-    dx, dy = u[j] - u[i], v[j] - v[i]
-    keep = ~((dx == 0) & (dy == 0))
-    with np.errstate(divide="ignore"):
-        slopes = np.sort(dy[keep] / dx[keep])
-    slopes = slopes[slopes != -1.0]
-    offset = int(np.sum(slopes < -1.0))
-    m = slopes.size
+    slope, limits = _shifted_median(u, v, alpha)
+    if not np.isfinite(slope):
+        raise NotComputable("the median slope is infinite: too many equal values")
+    intercept = float(np.median(v - slope * u))
+    method = "Passing-Bablok 1983; rank interval"
+    if codes is not None:
+        return _clustered_line(u, v, (slope, intercept), codes, alpha)
+    if not np.isfinite(limits).all():
+        note = "interval not defined: too many equal values"
+        return Line(
+            Estimate(slope, n=n, method=method, note=note),
+            Estimate(intercept, n=n, method=method, note=note),
+        )
+    low, high = limits
+    # Where values are negative the steeper line has the larger intercept.
+    one, other = float(np.median(v - high * u)), float(np.median(v - low * u))
+    return Line(
+        Estimate(slope, low, high, n=n, method=method),
+        Estimate(intercept, min(one, other), max(one, other), n=n, method=method),
+    )
+
+
+def _clustered_line(
+    u: Floats, v: Floats, line: tuple[float, float], codes: Codes, alpha: float
+) -> Line:
+    n, method = u.size, "Passing-Bablok 1983"
+    if n > SORTED_UP_TO:
+        note = f"interval not computed: {n} pairs in clusters"
+        return Line(*(Estimate(one, n=n, method=method, note=note) for one in line))
+
+    def parts(kept: np.ndarray) -> tuple[float, float]:
+        slope, _ = _shifted_median(u[kept], v[kept], alpha)
+        return slope, float(np.median(v[kept] - slope * u[kept])) if np.isfinite(slope) else np.nan
+
+    found: dict[bytes, tuple[float, float]] = {}
+
+    def one(which: int, kept: np.ndarray) -> float:
+        key = kept.tobytes()
+        if key not in found:
+            found[key] = parts(kept)
+        return found[key][which]
+
+    estimates = []
+    for which, null in ((0, 1.0), (1, 0.0)):
+        left_out = groups_of.jackknife(partial(one, which), n, codes)
+        estimates.append(
+            groups_of.jackknife_estimate(
+                line[which],
+                left_out,
+                alpha=alpha,
+                codes=codes,
+                scale="raw",
+                n=n,
+                method=method,
+                null=null,
+            )
+        )
+    return Line(*estimates)
+
+
+def _shifted_median(u: Floats, v: Floats, alpha: float) -> tuple[float, Pair]:
+    """Passing and Bablok's shifted median of all slopes, and its rank limits."""
+    n = u.size
+    ranks = _AllSlopes(u, v) if n <= SORTED_UP_TO else _CountedSlopes(u, v)
+    m, offset = ranks.m, ranks.below
     if m < 2 or offset + m // 2 >= m:
         raise NotComputable("no positive relation between the two methods")
 
     def ranked(position: int) -> float:
-        return float(slopes[min(max(position - 1, 0), m - 1)])
+        return ranks.at(min(max(position - 1, 0), m - 1))
 
     if m % 2:
         slope = ranked((m + 1) // 2 + offset)
@@ -542,32 +853,104 @@ def passing_bablok(x: ArrayLike, y: ArrayLike, *, alpha: float = 0.05) -> Line:
         two = ranked(m // 2 + offset), ranked(m // 2 + 1 + offset)
         slope = 0.5 * (two[0] + two[1]) if np.isfinite(two).all() else np.inf
     spread = quantile_normal(alpha) * np.sqrt(n * (n - 1) * (2 * n + 5) / 18.0)
-    if not np.isfinite(slope):
-        raise NotComputable("the median slope is infinite: too many equal values")
     first = int(np.round((m - spread) / 2.0))
-    low, high = ranked(first + offset), ranked(m - first + 1 + offset)
-    method = "Passing-Bablok 1983; rank interval"
-    intercept = float(np.median(v - slope * u))
-    if not (np.isfinite(low) and np.isfinite(high)):
-        note = "interval not defined: too many equal values"
-        return Line(
-            Estimate(slope, n=n, method=method, note=note),
-            Estimate(intercept, n=n, method=method, note=note),
-        )
-    limits = float(np.median(v - high * u)), float(np.median(v - low * u))
-    return Line(
-        Estimate(slope, low, high, n=n, method=method),
-        Estimate(intercept, *limits, n=n, method=method),
-    )
+    return float(slope), (ranked(first + offset), ranked(m - first + 1 + offset))
+
+
+class _AllSlopes:
+    """Slopes of all pairs, sorted: ``m`` of them, ``below`` of them under -1."""
+
+    def __init__(self, u: Floats, v: Floats) -> None:
+        i, j = np.triu_indices(u.size, 1)
+        dx, dy = u[j] - u[i], v[j] - v[i]
+        keep = ~((dx == 0) & (dy == 0))
+        with np.errstate(divide="ignore"):
+            slopes = np.sort(dy[keep] / dx[keep])
+        self._slopes = slopes[slopes != -1.0]
+        self.m = int(self._slopes.size)
+        self.below = int(np.sum(self._slopes < -1.0))
+
+    def at(self, place: int) -> float:
+        """The slope at a place, from 0."""
+        return float(self._slopes[place])
+
+
+class _CountedSlopes:
+    """The same ranks by counting in n log n: slopes below s are discordant pairs of u and v - s u.
+
+    Pairs with equal u have infinite slopes, half of them below all others.
+    """
+
+    def __init__(self, u: Floats, v: Floats) -> None:
+        self._u, self._v = u, v
+        n = u.size
+        self._pairs = n * (n - 1) // 2 - _tied(u)
+        # Equal u and equal v - s u mean equal v, whatever the slope.
+        self._same = _tied(np.rec.fromarrays([u, v]))
+        self._equal_u = _tied(u)
+        self._vertical = self._equal_u - self._same
+        equal_to, under = self._counts(-1.0)
+        self._equal, self._under = equal_to, under
+        self.m = self._pairs - equal_to + self._vertical
+        self.below = under + self._vertical // 2
+
+    def _counts(self, slope: float) -> tuple[int, int]:
+        """How many slopes are equal to, and how many are below, a slope (infinite ones apart)."""
+        from scipy import stats
+
+        z = self._v - slope * self._u
+        both, equal_u, equal_z = self._same, self._equal_u, _tied(z)
+        n0 = self._u.size * (self._u.size - 1) // 2
+        untied = n0 - equal_u - equal_z + both
+        tau = float(stats.kendalltau(self._u, z, method="asymptotic").statistic)
+        balance = round(tau * np.sqrt(float(n0 - equal_u)) * np.sqrt(float(n0 - equal_z)))
+        return equal_z - both, (untied - balance) // 2
+
+    def at(self, place: int) -> float:
+        """The slope at a place, from 0, by bisection."""
+        wanted = place - self._vertical // 2
+        if wanted < 0:
+            return -np.inf
+        if wanted >= self._pairs - self._equal:
+            return np.inf
+        low, high = -1.0, 1.0
+        while self._rank(high) <= wanted:
+            high *= 4.0
+        while self._rank(low) > wanted:
+            low *= 4.0
+        for _ in range(45):
+            middle = 0.5 * (low + high)
+            if self._rank(middle) > wanted:
+                high = middle
+            else:
+                low = middle
+        return 0.5 * (low + high)
+
+    def _rank(self, slope: float) -> int:
+        """Slopes up to a slope, those of exactly -1 left out."""
+        equal, under = self._counts(slope)
+        return under + equal - (self._equal if slope >= -1.0 else 0)
+
+
+def _tied(values: np.ndarray) -> int:
+    """Number of pairs of equal values."""
+    counts = np.unique(values, return_counts=True)[1].astype(np.int64)
+    return int(np.sum(counts * (counts - 1) // 2))
 
 
 def total_deviation_index(
-    a: ArrayLike, b: ArrayLike, *, coverage: float = 0.90, alpha: float = 0.05
+    a: ArrayLike,
+    b: ArrayLike,
+    *,
+    coverage: float = 0.90,
+    alpha: float = 0.05,
+    clusters: ArrayLike | None = None,
 ) -> Estimate:
     """Total deviation index: ``coverage`` of |a - b| lies below it, normal differences.
 
     Solves Phi((k - bias) / SD) - Phi((-k - bias) / SD) = coverage (Lin 2000, Stat Med 19:255,
-    without its chi-square approximation). Interval: delta method on the log scale, t quantiles.
+    without its chi-square approximation). Interval: delta method on the log scale, t quantiles;
+    with clusters a jackknife over them, bias and SD then being those of :func:`bland_altman`.
 
     Examples
     --------
@@ -579,9 +962,11 @@ def total_deviation_index(
     x, y = paired_columns(a, b, at_least=3)
     difference = x - y
     n = difference.size
+    codes = _kept_codes(a, b, clusters)
     bias, sd = float(difference.mean()), float(difference.std(ddof=1))
     if sd == 0:
         return Estimate(abs(bias), n=n, method="total deviation index", note="differences constant")
+    told = f"total deviation index, {100 * coverage:g} %, normal"
 
     def solve(mean: float, spread: float) -> float:
         low, high = 0.0, abs(mean) + 12.0 * spread
@@ -593,6 +978,18 @@ def total_deviation_index(
             low, high = (middle, high) if inside < coverage else (low, middle)
         return 0.5 * (low + high)
 
+    if codes is not None:
+        _enough(n, codes)
+
+        def clustered(kept: np.ndarray) -> float:
+            centre, _, parts = _between(difference[kept], groups_of.subset(codes, kept))
+            return solve(centre, math.sqrt(math.fsum(w * value for value, _, w in parts)))
+
+        left_out = groups_of.jackknife(clustered, n, codes)
+        value = clustered(np.ones(n, dtype=bool))
+        return groups_of.jackknife_estimate(
+            value, left_out, alpha=alpha, codes=codes, scale="log", n=n, method=told
+        )
     estimate = solve(bias, sd)
     step = 1e-5 * sd
     by_mean = (solve(bias + step, sd) - solve(bias - step, sd)) / (2.0 * step)
@@ -604,6 +1001,6 @@ def total_deviation_index(
         float(estimate / factor),
         float(estimate * factor),
         n=n,
-        method=f"total deviation index, {100 * coverage:g} %, normal; delta method on log",
+        method=f"{told}; delta method on log",
         se=se,
     )

@@ -1,7 +1,8 @@
 """Does a disagreement lean one way in one arm: differential bias, with its tests.
 
 Investigator against central read: that they differ is usual; that they differ in favour of one arm
-is bias. Subjects are the unit: several visits of one are averaged first.
+is bias. Subjects are the unit (clusters after the key ``cluster``): several visits of one are
+averaged first.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import numpy as np
 import pandas as pd
 from scipy import special, stats
 
+from corelab.agreement.clusters import clusters_of
 from corelab.agreement.estimates import Estimate, Floats
-from corelab.agreement.groups import GroupStatistics
+from corelab.agreement.groups import CLUSTER_LABELS, GroupStatistics
 from corelab.agreement.metrology import proportion
 from corelab.agreement.second import confirm
 from corelab.measurement.selection import NotComputable, Tables
@@ -68,10 +70,14 @@ def newcombe(k1: int, n1: int, k2: int, n2: int, *, alpha: float = 0.05) -> Esti
     return Estimate(found, found - float(below), found + float(above), p_value, n1 + n2, method)
 
 
-def _by_subject(pair: pd.DataFrame) -> pd.Series:
-    """Mean of a - b over the visits of each subject."""
+def _by_subject(pair: pd.DataFrame, analysis: Mapping[str, Any]) -> pd.DataFrame:
+    """Mean of a - b over the targets of each subject, and a participant of the subject."""
     difference = pair.iloc[:, 0] - pair.iloc[:, 1]
-    return difference.groupby(level="participant_id").mean()
+    people = pair.index.get_level_values("participant_id")
+    # Where targets count as independent (cluster: none) a participant is still in one arm.
+    subjects = clusters_of(pair.index, analysis.get(CLUSTER_LABELS) or {})
+    table = pd.DataFrame({"difference": difference.to_numpy(), "who": people})
+    return table.groupby(np.asarray(subjects)).agg({"difference": "mean", "who": "first"})
 
 
 def _levels(analysis: Mapping[str, Any], groups: pd.Series) -> list[str]:
@@ -109,8 +115,10 @@ def direction_rows(
     if column not in tables.participants:
         error = NotComputable(f"the participants sheet has no column '{column}'")
         return [everybody.attempt("differential_bias", error)]
-    difference = _by_subject(pair.dropna())
-    named = tables.participants.set_index("participant_id")[column].reindex(difference.index)
+    subjects = _by_subject(pair.dropna(), analysis)
+    difference = subjects["difference"]
+    named = tables.participants.set_index("participant_id")[column].reindex(subjects["who"])
+    named.index = difference.index
     difference, named = difference[named.notna()], named.dropna().astype(str)
     levels = _levels(analysis, named)
     if len(levels) < 2:
@@ -119,10 +127,16 @@ def direction_rows(
     values = {level: difference[named == level].to_numpy(float) for level in levels}
     rows: list[Row] = []
     for level in levels:
-        maker = GroupStatistics(analysis, endpoint, visit, f"{a}|{b}|{column}={level}")
+        size = values[level].size
+        maker = GroupStatistics(
+            analysis, endpoint, visit, f"{a}|{b}|{column}={level}", n_clusters=size
+        )
         rows += _group_rows(maker, values[level])
     for one, other in combinations(levels, 2):
-        maker = GroupStatistics(analysis, endpoint, visit, f"{a}|{b}|{column}={one} - {other}")
+        size = values[one].size + values[other].size
+        maker = GroupStatistics(
+            analysis, endpoint, visit, f"{a}|{b}|{column}={one} - {other}", n_clusters=size
+        )
         rows += _contrast_rows(maker, values[one], values[other])
     if len(levels) > 2:
         rows.append(everybody.attempt("differential_bias_f", lambda: _welch_f(values)))

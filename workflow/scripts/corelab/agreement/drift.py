@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
+from corelab.agreement import clusters as groups_of
+from corelab.agreement.clusters import Codes
 from corelab.agreement.differences import regression_slope
-from corelab.agreement.estimates import SEED, Estimate, Floats, p_from_t, quantile_t
+from corelab.agreement.estimates import (
+    SEED,
+    Estimate,
+    Floats,
+    bootstrap_weights,
+    p_from_t,
+    quantile_t,
+)
 from corelab.agreement.icc import (
     IntraclassCorrelation,
     intraclass_correlation,
-    intraclass_correlation_many,
+    weighted_icc,
 )
 from corelab.measurement.selection import NotComputable
 
@@ -66,6 +75,7 @@ def drift_by_thirds(
     alpha: float = 0.05,
     resamples: int = 2000,
     seed: int = SEED,
+    clusters: ArrayLike | None = None,
 ) -> Drift:
     """Agreement of two readers by thirds of the reading sequence, and tests of a trend.
 
@@ -81,6 +91,8 @@ def drift_by_thirds(
         1 - confidence level.
     resamples, seed
         Of the bootstrap within thirds.
+    clusters
+        Label of the cluster of each target; the bootstrap then draws clusters over all thirds.
 
     Raises
     ------
@@ -101,31 +113,41 @@ def drift_by_thirds(
     if values.ndim != 2 or values.shape[1] != 2 or len(places) != len(values):
         raise ValueError("(targets, 2 readers) and one place per target are needed")
     known = ~(np.isnan(values).any(axis=1) | np.isnan(places))
+    codes = groups_of.subset(groups_of.codes_of(clusters, len(values)), known)
     values, places = values[known], places[known]
     n = len(values)
     if n < 9:
         raise NotComputable(f"{n} targets with a place in the sequence, 9 are needed for thirds")
     part = thirds(places)
-    groups = [values[part == third] for third in (1, 2, 3)]
-    found = tuple(intraclass_correlation(group, alpha=alpha)[form] for group in groups)
+    inside = [part == third for third in (1, 2, 3)]
+    own = [groups_of.subset(codes, one) for one in inside]
+    found = tuple(
+        intraclass_correlation(values[one], alpha=alpha, clusters=code)[form]
+        for one, code in zip(inside, own, strict=True)
+    )
     difference = values[:, 0] - values[:, 1]
-    bias = tuple(mean_of(difference[part == third], alpha) for third in (1, 2, 3))
+    bias = tuple(
+        mean_of(difference[one], alpha, code) for one, code in zip(inside, own, strict=True)
+    )
     relative = np.argsort(np.argsort(places, kind="stable")) / (n - 1.0)
     distance = np.abs(difference - np.median(difference))
     floor = np.min(distance[distance > 0], initial=1.0) / 2.0
     return Drift(
         found,
         bias,
-        _change(groups, form, alpha, resamples, seed),
-        regression_slope(relative, difference, alpha=alpha),
+        _change(values, part, codes, form, alpha, resamples, seed),
+        regression_slope(relative, difference, alpha=alpha, clusters=codes),
         regression_slope(
-            np.log(relative * (n - 1) + 1), np.log(np.maximum(distance, floor)), alpha=alpha
+            np.log(relative * (n - 1) + 1),
+            np.log(np.maximum(distance, floor)),
+            alpha=alpha,
+            clusters=codes,
         ),
     )
 
 
-def mean_of(values: Floats, alpha: float) -> Estimate:
-    """Mean of differences with its t interval and test of 0.
+def mean_of(values: Floats, alpha: float, codes: Codes | None = None) -> Estimate:
+    """Mean of differences with its t interval and test of 0; mean of cluster means in clusters.
 
     Examples
     --------
@@ -133,36 +155,62 @@ def mean_of(values: Floats, alpha: float) -> Estimate:
     >>> round(found.ci_low, 3), round(found.ci_high, 3)
     (-0.484, 4.484)
     """
-    n, mean = values.size, float(values.mean())
-    se = float(values.std(ddof=1) / np.sqrt(n))
-    half = quantile_t(n - 1, alpha) * se
-    p_value = p_from_t(mean / se, n - 1) if se > 0 else float(mean == 0)
-    return Estimate(mean, mean - half, mean + half, p_value, n, "mean difference, t", se=se)
+    n, method = values.size, "mean difference, t"
+    if codes is not None:
+        values = groups_of.sums(values, codes) / np.bincount(codes)
+        method = f"mean difference, t over {values.size} clusters"
+    size, mean = values.size, float(values.mean())
+    se = float(values.std(ddof=1) / np.sqrt(size))
+    half = quantile_t(size - 1, alpha) * se
+    p_value = p_from_t(mean / se, size - 1) if se > 0 else float(mean == 0)
+    return Estimate(mean, mean - half, mean + half, p_value, n, method, se=se)
 
 
 def _change(
-    groups: Sequence[Floats], form: str, alpha: float, resamples: int, seed: int
+    values: Floats,
+    part: np.ndarray,
+    codes: Codes | None,
+    form: str,
+    alpha: float,
+    resamples: int,
+    seed: int,
 ) -> Estimate:
-    rng = np.random.default_rng(seed)
-    resampled = []
-    for group in (groups[0], groups[2]):
-        drawn = rng.integers(0, len(group), size=(resamples, len(group)))
-        resampled.append(intraclass_correlation_many(group[drawn])[form].estimate)
-    values = resampled[1] - resampled[0]
-    values = values[np.isfinite(values)]
-    first, last = (
-        float(intraclass_correlation(group)[form].estimate) for group in (groups[0], groups[2])
+    first, last = values[part == 1], values[part == 3]
+    if codes is None:
+        # Thirds of independent targets are resampled apart, one after the other.
+        rng = np.random.default_rng(seed)
+        resampled = []
+        for group in (first, last):
+            drawn = rng.integers(0, len(group), size=(resamples, len(group)))
+            weights = np.stack([np.bincount(row, minlength=len(group)) for row in drawn])
+            resampled.append(weighted_icc(group, weights.astype(np.float64), form))
+        found = resampled[1] - resampled[0]
+    else:
+        chunks = bootstrap_weights(len(values), resamples=resamples, seed=seed, codes=codes)
+        found = np.concatenate(
+            [
+                weighted_icc(last, weights[:, part == 3], form)
+                - weighted_icc(first, weights[:, part == 1], form)
+                for weights in chunks
+            ]
+        )
+    found = found[np.isfinite(found)]
+    before, after = (
+        float(weighted_icc(group, np.ones((1, len(group))), form)[0]) for group in (first, last)
     )
-    low, high = np.quantile(values, [alpha / 2, 1 - alpha / 2])
-    tail = (min(np.sum(values <= 0), np.sum(values >= 0)) + 1) / (values.size + 1)
-    return Estimate(
-        last - first,
-        float(low),
-        float(high),
-        float(min(1.0, 2.0 * tail)),
-        sum(map(len, groups)),
-        f"{form} of the last third minus the first; percentile bootstrap, {resamples} resamples",
+    over = "" if codes is None else f" of {int(codes.max()) + 1} clusters"
+    method = (
+        f"{form} of the last third minus the first; percentile bootstrap{over}, "
+        f"{resamples} resamples"
     )
+    n = len(first) + len(last)
+    if found.size < 0.9 * resamples or not np.isfinite(after - before):
+        note = "interval not defined: too few resamples have a coefficient"
+        return Estimate(after - before, n=n, method=method, note=note)
+    low, high = np.quantile(found, [alpha / 2, 1 - alpha / 2])
+    tail = (min(np.sum(found <= 0), np.sum(found >= 0)) + 1) / (found.size + 1)
+    p_value = float(min(1.0, 2.0 * tail))
+    return Estimate(after - before, float(low), float(high), p_value, n, method)
 
 
 def lesion_size_strata(ratings: ArrayLike, *, strata: int = 3) -> np.ndarray:
@@ -200,11 +248,15 @@ class ReaderEffects:
     ratio: float
 
 
-def reader_effects(wide: pd.DataFrame, *, alpha: float = 0.05) -> ReaderEffects:
+def reader_effects(
+    wide: pd.DataFrame, *, alpha: float = 0.05, clusters: ArrayLike | None = None
+) -> ReaderEffects:
     """Systematic effect of each reader: mixed model, readers fixed and targets random, REML.
 
     Complete readings give what the analysis of variance gives; where cells are missing, targets
-    read by few readers count for what they tell. Degrees of freedom are those within targets.
+    read by few readers count for what they tell. Degrees of freedom are those within targets. In
+    clusters (visits of a participant, on which a reader errs alike) the same estimates have a
+    cluster-robust covariance, t and Hotelling's F over clusters.
 
     Parameters
     ----------
@@ -212,6 +264,8 @@ def reader_effects(wide: pd.DataFrame, *, alpha: float = 0.05) -> ReaderEffects:
         Targets x readers, NaN where a reader has no value.
     alpha
         1 - confidence level.
+    clusters
+        Label of the cluster of each target; None for independent targets.
 
     Raises
     ------
@@ -228,7 +282,9 @@ def reader_effects(wide: pd.DataFrame, *, alpha: float = 0.05) -> ReaderEffects:
     from scipy import optimize, special
 
     values = wide.to_numpy(dtype=np.float64)
-    values = values[(~np.isnan(values)).sum(axis=1) >= 2]
+    twice = (~np.isnan(values)).sum(axis=1) >= 2
+    codes = groups_of.subset(groups_of.codes_of(clusters, len(values)), twice)
+    values = values[twice]
     n, k = values.shape
     if n < 2 or k < 2:
         raise NotComputable(f"{n} targets read by two of {k} readers: 2 of each are needed")
@@ -253,6 +309,16 @@ def reader_effects(wide: pd.DataFrame, *, alpha: float = 0.05) -> ReaderEffects:
     contrast = np.eye(k) - 1.0 / k
     estimates = scale * contrast @ fit.effects
     covariance = scale**2 * contrast @ fit.covariance @ contrast.T
+    method = "deviation from the mean of readers, mixed model with random targets (REML); t"
+    if codes is not None:
+        a = int(codes.max()) + 1
+        if a <= k:
+            raise NotComputable(f"{a} clusters (key cluster) for {k} readers: more are needed")
+        own = groups_of.sums(fit.scores, codes)
+        robust = a / (a - 1) * fit.bread @ (own.T @ own) @ fit.bread
+        covariance = scale**2 * contrast @ robust @ contrast.T
+        df2 = a - 1
+        method += f", cluster-robust over {a} clusters"
     errors = np.sqrt(np.maximum(np.diag(covariance), 0.0))
     half = quantile_t(df2, alpha) * errors
     effects = {
@@ -262,7 +328,7 @@ def reader_effects(wide: pd.DataFrame, *, alpha: float = 0.05) -> ReaderEffects:
             float(estimates[j] + half[j]),
             p_from_t(estimates[j] / errors[j], df2) if errors[j] > 0 else float(estimates[j] == 0),
             n,
-            "deviation from the mean of readers, mixed model with random targets (REML); t",
+            method,
             se=float(errors[j]),
         )
         for j, name in enumerate(wide.columns)
@@ -270,6 +336,9 @@ def reader_effects(wide: pd.DataFrame, *, alpha: float = 0.05) -> ReaderEffects:
     tested = float(fit.residual) > 1e-24
     inverse = np.linalg.pinv(covariance[:-1, :-1])
     f = float(estimates[:-1] @ inverse @ estimates[:-1]) / (k - 1) if tested else np.inf
+    if codes is not None:
+        # Hotelling: k - 1 contrasts whose covariance comes from as many clusters.
+        f, df2 = f * (df2 - k + 2) / df2, df2 - k + 2
     p_value = float(special.fdtrc(k - 1, df2, f)) if np.isfinite(f) else 0.0
     return ReaderEffects(effects, float(f), k - 1, df2, p_value, float(np.exp(found.x)))
 
@@ -290,6 +359,8 @@ class _Mixed:
     residual: float
     effects: Floats
     covariance: Floats
+    bread: Floats
+    scores: Floats
 
 
 def _mixed(values: Floats, ratio: float) -> _Mixed:
@@ -306,5 +377,8 @@ def _mixed(values: Floats, ratio: float) -> _Mixed:
     rss = float(np.sum(y**2) - np.sum(weight * sums**2) - effects @ right)
     residual = max(rss / df, 1e-30)
     log_det = float(np.sum(np.log1p(ratio * per_target)) + np.linalg.slogdet(normal)[1])
-    return _Mixed(df * float(np.log(residual)) + log_det, residual, effects,
-                  residual * np.linalg.inv(normal))  # fmt: skip
+    bread = np.linalg.inv(normal)
+    rest = mask * (y - effects)
+    scores = rest - mask * (weight * rest.sum(axis=1))[:, None]
+    deviance = df * float(np.log(residual)) + log_det
+    return _Mixed(deviance, residual, effects, residual * bread, bread, scores)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from corelab.measurement.selection import NotComputable
 
 Floats = NDArray[np.float64]
 
-#: Bland and Altman's multiplier; the references of this room are printed with 1.96, not 1.959964.
+#: Bland and Altman's multiplier; the references of this module are printed with 1.96, not 1.959964.
 NORMAL_95 = 1.96
 SEED = 20240464
 
@@ -156,18 +157,40 @@ def paired_columns(a: ArrayLike, b: ArrayLike, *, at_least: int = 2) -> tuple[Fl
     return first[both], second[both]
 
 
-def bootstrap_weights(n: int, *, resamples: int, seed: int) -> Floats:
-    """How often each of ``n`` targets is drawn in each resample, shape (resamples, n).
+#: Numbers in a chunk of bootstrap weights (3 MB: larger ones cost more to allocate than to fill).
+CHUNK = 400_000
+
+
+def bootstrap_weights(
+    n: int, *, resamples: int, seed: int, codes: NDArray[np.int64] | None = None
+) -> Iterator[Floats]:
+    """How often each of ``n`` targets is drawn in each resample, in chunks (resamples, n).
+
+    Parameters
+    ----------
+    n
+        Targets.
+    resamples, seed
+        Number of resamples and seed; chunks do not change what is drawn.
+    codes
+        Cluster of each target, 0 to a - 1: whole clusters are drawn. None draws targets.
 
     Examples
     --------
-    >>> bootstrap_weights(4, resamples=3, seed=1).sum(axis=1)
-    array([4., 4., 4.])
+    >>> [part.sum(axis=1).tolist() for part in bootstrap_weights(4, resamples=3, seed=1)]
+    [[4.0, 4.0, 4.0]]
+    >>> next(bootstrap_weights(3, resamples=1, seed=1, codes=np.array([0, 0, 1]))).tolist()
+    [[1.0, 1.0, 1.0]]
     """
-    drawn = np.random.default_rng(seed).integers(0, n, size=(resamples, n))
-    weights = np.zeros((resamples, n))
-    np.add.at(weights, (np.arange(resamples)[:, None], drawn), 1.0)
-    return weights
+    drawn_from = n if codes is None else int(codes.max()) + 1
+    generator = np.random.default_rng(seed)
+    step = max(1, CHUNK // n)
+    for start in range(0, resamples, step):
+        size = min(step, resamples - start)
+        drawn = generator.integers(0, drawn_from, size=(size, drawn_from))
+        counts = np.stack([np.bincount(row, minlength=drawn_from) for row in drawn])
+        weights: Floats = counts.astype(np.float64)
+        yield weights if codes is None else weights[:, codes]
 
 
 def bootstrap_interval(

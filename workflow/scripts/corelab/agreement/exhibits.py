@@ -12,7 +12,9 @@ import numpy as np
 import pandas as pd
 
 from corelab.agreement import figures, guards
+from corelab.agreement.clusters import clusters_of, labels_of
 from corelab.agreement.drift import drift_by_thirds
+from corelab.agreement.estimates import SEED
 from corelab.agreement.plan import (
     chosen_sources,
     readings,
@@ -68,8 +70,8 @@ class _Values:
     @property
     def unit(self) -> str:
         """Unit of the values as they are analysed."""
-        if self.analysis.get("transform", "none") != "none":
-            return str(self.analysis["transform"]).replace("_", " ")
+        if self.analysis.get("scale", "identity") != "identity":
+            return str(self.analysis["scale"]).replace("_", " ")
         derived = self.analysis.get("derivation", "value")
         if derived in {"percent_change", "log_ratio"}:
             return derived.replace("_", " ")
@@ -96,6 +98,7 @@ def _values(analysis: Mapping[str, Any], given: Tables) -> Iterator[_Values]:
 
 def _pairs(analysis: Mapping[str, Any], tables: Tables) -> Iterator[figures.Pair]:
     """Pairs of sources (or repeats 1 and 2 of one source) with three targets or more."""
+    labels = labels_of(analysis, tables)
     for found in _values(analysis, tables):
         if analysis.get("repeats") == "within":
             for source, own in found.rows.groupby("source", sort=False):
@@ -103,12 +106,16 @@ def _pairs(analysis: Mapping[str, Any], tables: Tables) -> Iterator[figures.Pair
                 if wide.shape[1] < 2 or len(wide.dropna()) < 3:
                     continue
                 names = (f"{source}, repeat {wide.columns[0]}", f"repeat {wide.columns[1]}")
-                yield figures.Pair(wide.iloc[:, 0], wide.iloc[:, 1], names, found.unit, found.words)
+                yield figures.Pair(
+                    wide.iloc[:, 0], wide.iloc[:, 1], names, found.unit, found.words,
+                    clusters_of(wide.index, labels),
+                )  # fmt: skip
             continue
         for a, b in combinations(found.wide.columns, 2):
             pair = found.wide[[a, b]].dropna()
             if len(pair) >= 3:
-                yield figures.Pair(pair[a], pair[b], (a, b), found.unit, found.words)
+                who = clusters_of(pair.index, labels)
+                yield figures.Pair(pair[a], pair[b], (a, b), found.unit, found.words, who)
 
 
 def _some(pairs: list[figures.Pair]) -> tuple[list[figures.Pair], str]:
@@ -124,7 +131,12 @@ def draw_pairs(analysis: Mapping[str, Any], tables: Tables, _: pd.DataFrame) -> 
         raise NotComputable("no two sources have three targets in common")
     pairs, more = _some(every)
     delta = analysis.get("delta")
-    figure = figures.plot_pairs(pairs, delta=delta, alpha=float(analysis.get("alpha", 0.05)))
+    limits = figures.Limits(
+        float(analysis.get("alpha", 0.05)),
+        str(analysis.get("limits_ci", "auto")),
+        float(analysis.get("limits_coverage", 0.95)),
+    )
+    figure = figures.plot_pairs(pairs, delta=delta, limits=limits)
     caption = (
         "Left: one point per subject and visit, grey the identity, orange the Deming line. Right: "
         "differences against means with bias, 95 % limits of agreement and their intervals."
@@ -219,6 +231,7 @@ def draw_forest(analysis: Mapping[str, Any], _: Tables, rows: pd.DataFrame) -> D
 def draw_drift(analysis: Mapping[str, Any], tables: Tables, _: pd.DataFrame) -> Drawn:
     """The planned coefficient by thirds of the reading sequence."""
     drifts, reasons = {}, []
+    labels = labels_of(analysis, tables)
     for found in _values(analysis, tables):
         for a, b in list(combinations(found.wide.columns, 2))[:MOST_PAIRS]:
             pair = found.wide[[a, b]].dropna()
@@ -230,6 +243,8 @@ def draw_drift(analysis: Mapping[str, Any], tables: Tables, _: pd.DataFrame) -> 
                     form=_form(analysis),
                     alpha=float(analysis.get("alpha", 0.05)),
                     resamples=int(analysis.get("resamples", 2000)),
+                    seed=int(analysis.get("seed", SEED)),
+                    clusters=clusters_of(pair.index, labels),
                 )
             except NotComputable as error:
                 reasons.append(str(error))

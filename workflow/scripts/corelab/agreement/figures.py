@@ -18,7 +18,7 @@ from numpy.typing import ArrayLike
 
 from corelab.agreement.differences import bland_altman, deming
 from corelab.agreement.drift import Drift
-from corelab.agreement.estimates import paired_columns
+from corelab.agreement.estimates import NORMAL_95, paired_columns, quantile_normal
 from corelab.measurement.selection import NotComputable
 from corelab.provenance.products import atomic_path
 
@@ -87,7 +87,8 @@ def draw_bland_altman(
     names: tuple[str, str] = ("a", "b"),
     unit: str = "mL",
     delta: float | None = None,
-    alpha: float = 0.05,
+    limits: Limits | None = None,
+    clusters: ArrayLike | None = None,
 ) -> None:
     """Differences against means, with bias, limits and the confidence bands of all three.
 
@@ -103,11 +104,27 @@ def draw_bland_altman(
         Of the values; empty for none.
     delta
         Acceptance limit, drawn where given.
-    alpha
-        1 - confidence level of the bands.
+    limits
+        Level of the bands and kind of the limits.
+    clusters
+        Label of the cluster of each target; None for independent targets.
     """
+    limits = limits or Limits()
+    own = clusters
+    if own is not None:
+        both = np.isfinite(np.asarray(a, dtype=np.float64) + np.asarray(b, dtype=np.float64))
+        own = np.asarray(own)[both]
     x, y = paired_columns(a, b, at_least=3)
-    found = bland_altman(x, y, alpha=alpha)
+    kinds: dict[str, Any] = {
+        "limits_ci": limits.interval,
+        "multiplier": limits.multiplier,
+        "alpha": limits.alpha,
+    }
+    try:
+        found = bland_altman(x, y, clusters=own, **kinds)
+    except NotComputable:
+        # Too few clusters for an interval: the limits are drawn, the table says why it has none.
+        found = bland_altman(x, y, **kinds)
     middle, difference = (x + y) / 2.0, x - y
     right: dict[str, Any] = {
         "xycoords": ("axes fraction", "data"),
@@ -116,8 +133,8 @@ def draw_bland_altman(
     }
     for value, band, colour, name in (
         (found.bias, found.bias_ci, BLUE, "bias"),
-        (found.loa_upper, found.loa_upper_ci, ORANGE, "+1.96 SD"),
-        (found.loa_lower, found.loa_lower_ci, ORANGE, "\u22121.96 SD"),
+        (found.loa_upper, found.loa_upper_ci, ORANGE, f"+{limits.multiplier:.3g} SD"),
+        (found.loa_lower, found.loa_lower_ci, ORANGE, f"\u2212{limits.multiplier:.3g} SD"),
     ):
         axes.axhspan(*band, color=colour, alpha=0.13, linewidth=0)
         axes.axhline(value, color=colour, linewidth=1.2, linestyle="-" if name == "bias" else "--")
@@ -137,11 +154,13 @@ def draw_bland_altman(
         )
     axes.scatter(middle, difference, s=16, color="black", alpha=0.65, linewidths=0)
     suffix = f" ({unit})" if unit else ""
+    people = f" in {found.n_clusters} clusters" if found.n_clusters < found.n else ""
     axes.set_xlabel(f"Mean of {names[0]} and {names[1]}{suffix}", fontsize=9)
     axes.set_ylabel(f"{names[0]} - {names[1]}{suffix}", fontsize=9)
     axes.set_title(
-        f"n = {found.n}; bands: {100 * (1 - alpha):g} % intervals", fontsize=8, loc="left"
-    )
+        f"n = {found.n}{people}; bands: {100 * (1 - limits.alpha):g} % intervals",
+        fontsize=8, loc="left",
+    )  # fmt: skip
 
 
 def draw_scatter(
@@ -186,9 +205,26 @@ class Pair:
     names: tuple[str, str] = ("a", "b")
     unit: str = "mL"
     title: str = ""
+    clusters: ArrayLike | None = None
 
 
-def plot_pairs(pairs: Sequence[Pair], *, delta: float | None = None, alpha: float = 0.05) -> Figure:
+@dataclass(frozen=True)
+class Limits:
+    """How limits of agreement are drawn: level, kind of interval, share of differences inside."""
+
+    alpha: float = 0.05
+    interval: str = "auto"
+    share: float = 0.95
+
+    @property
+    def multiplier(self) -> float:
+        """SDs from the bias to a limit."""
+        return NORMAL_95 if self.share == 0.95 else quantile_normal(1.0 - self.share)
+
+
+def plot_pairs(
+    pairs: Sequence[Pair], *, delta: float | None = None, limits: Limits | None = None
+) -> Figure:
     """For each pair of sources a row: scatter with identity, and Bland-Altman.
 
     Examples
@@ -203,8 +239,9 @@ def plot_pairs(pairs: Sequence[Pair], *, delta: float | None = None, alpha: floa
         draw_scatter(left, pair.a, pair.b, names=pair.names, unit=pair.unit, caption=pair.title)
         right = _panel(figure, len(pairs), 2, 2 * row + 2)
         draw_bland_altman(
-            right, pair.a, pair.b, names=pair.names, unit=pair.unit, delta=delta, alpha=alpha
-        )
+            right, pair.a, pair.b, names=pair.names, unit=pair.unit, delta=delta, limits=limits,
+            clusters=pair.clusters,
+        )  # fmt: skip
     return figure
 
 

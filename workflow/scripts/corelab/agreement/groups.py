@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from itertools import combinations
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import special
 
-from corelab.agreement import categorical, differences, guards, metrology, second
-from corelab.agreement.estimates import SEED, Estimate, Floats
+from corelab.agreement import (
+    categorical,
+    clusters,
+    differences,
+    guards,
+    limits,
+    metrology,
+    second,
+)
+from corelab.agreement.estimates import (
+    NORMAL_95,
+    SEED,
+    Estimate,
+    Floats,
+    quantile_normal,
+    quantile_t,
+)
 from corelab.agreement.icc import (
     FORMS,
     IntraclassCorrelation,
+    icc_exceeds,
     intraclass_correlation,
     standard_error_of_measurement,
 )
-from corelab.measurement.selection import NotComputable, not_computable
+from corelab.measurement.selection import NotComputable, as_list, not_computable
 from corelab.study.columns import ENDPOINT_UNITS
 from corelab.study.plan_figures import measure_level
 
@@ -32,7 +50,16 @@ NUMERIC = (
     *FORMS, "ccc", "bias", "loa_lower", "loa_upper", "within_sd", "within_cv_percent",
     "repeatability_coefficient", "repeatability_coefficient_percent",
 )  # fmt: skip
+#: Between sources the pooled SD is no repeatability: the same number under its proper name.
+REPRODUCIBILITY = {
+    "within_sd": "reproducibility_sd",
+    "within_cv_percent": "reproducibility_cv_percent",
+    "repeatability_coefficient": "reproducibility_coefficient",
+    "repeatability_coefficient_percent": "reproducibility_coefficient_percent",
+}
 NO_GRADES = "values are no grades: no two need be equal"
+#: Key of the plan's analysis that holds the cluster of each participant, see plan.py.
+CLUSTER_LABELS = "cluster_labels"
 GRADED = ("percent_agreement", *_WEIGHTED.values(), "alpha_krippendorff")
 
 
@@ -48,6 +75,10 @@ class GroupStatistics:
         ``a|b``, ``all`` or a source.
     notes
         Warnings that every row carries.
+    codes
+        Cluster of each target; None where every target is its own.
+    n_clusters
+        Clusters (participants) among the targets.
     """
 
     analysis: Mapping[str, Any]
@@ -55,6 +86,8 @@ class GroupStatistics:
     visit: str
     group: str
     notes: tuple[str, ...] = ()
+    codes: clusters.Codes | None = None
+    n_clusters: int = 0
 
     @property
     def level(self) -> str:
@@ -81,8 +114,32 @@ class GroupStatistics:
         """Whether values are volumes in mL, untransformed."""
         unit = ENDPOINT_UNITS.get(self.endpoint.split(":")[0])
         derived = self.analysis.get("derivation", "value") != "value"
-        transformed = self.analysis.get("transform", "none") != "none"
+        transformed = self.analysis.get("scale", "identity") != "identity"
         return unit == "mL" and not derived and not transformed
+
+    @property
+    def pooled(self) -> bool:
+        """Whether targets of a cluster are pooled in the coefficient, not modelled."""
+        return self.analysis.get("clustering", "model") == "pooled"
+
+    @property
+    def multiplier(self) -> float:
+        """SDs from the bias to a limit of agreement."""
+        share = float(self.analysis.get("limits_coverage", 0.95))
+        return NORMAL_95 if share == 0.95 else quantile_normal(1.0 - share)
+
+    def over(self, wide: pd.DataFrame | pd.Index) -> GroupStatistics:
+        """The same group with the clusters of these targets.
+
+        Parameters
+        ----------
+        wide
+            Table, or index, of targets (participant_id, visit).
+        """
+        index = wide.index if isinstance(wide, pd.DataFrame) else wide
+        labels = clusters.clusters_of(index, self.analysis.get(CLUSTER_LABELS, {}))
+        codes = clusters.codes_of(labels, len(index))
+        return replace(self, codes=codes, n_clusters=clusters.number_of(codes, len(index)))
 
     def expected(self) -> list[str]:
         """Statistics of the contract that this group must have a row for."""
@@ -110,7 +167,9 @@ class GroupStatistics:
     def row(self, statistic: str, found: Estimate, checked: Second, extra: str = "") -> Row:
         """One statistics row; an estimate that is no number becomes ``not_computable``."""
         place: Row = {"group": self.group, "endpoint": self.endpoint, "visit": self.visit}
-        notes = [n for n in (found.note, extra, *self.notes) if n]
+        own = [n for n in (found.note, extra) if n]
+        told = "incomplete: " in found.note
+        notes = [*own, *(n for n in self.notes if not (told and n.startswith("incomplete: ")))]
         if not np.isfinite(found.estimate):
             reason = "; ".join(notes) or "not defined for these readings"
             return not_computable(statistic, reason, n=found.n, method=found.method, **place)
@@ -122,6 +181,7 @@ class GroupStatistics:
             "ci_high": found.ci_high,
             "p_value": found.p_value,
             "n": found.n,
+            "n_clusters": min(self.n_clusters, found.n) if self.n_clusters else np.nan,
             "method": found.method,
             **checked,
             "note": "; ".join(notes),
@@ -147,11 +207,17 @@ class GroupStatistics:
 
     def _with(self, *notes: str) -> GroupStatistics:
         kept = tuple(dict.fromkeys([*self.notes, *(n for n in notes if n)]))
-        return GroupStatistics(self.analysis, self.endpoint, self.visit, self.group, kept)
+        return replace(self, notes=kept)
 
     def _screened(self, wide: pd.DataFrame) -> GroupStatistics:
         """The same group with warnings about its values; refuses what cannot be right."""
         notes = guards.volumes_plausible(wide, self.endpoint) if self.is_volume else []
+        if self.is_volume and self.analysis.get("repeats", "between") != "within":
+            keep = str(self.analysis.get("unit_check", "likely"))
+            values = wide.to_numpy(dtype=np.float64)
+            for i, j in combinations(range(values.shape[1]), 2):
+                notes += guards.units_mixed(values[:, i], values[:, j], list(wide.index), keep=keep)
+            notes = list(dict.fromkeys(notes))
         if self.level in ("ordinal", "nominal"):
             guards.grades_known(wide, self.analysis.get("categories"))
         if len(wide) < guards.FEW_TARGETS:
@@ -174,10 +240,9 @@ class GroupStatistics:
                 "are needed"
             )
         values = complete.to_numpy(dtype=np.float64)
+        maker = maker.over(complete)
         try:
             maker = maker._screened(complete)
-            if self.is_volume:
-                guards.units_mixed(values[:, 0], values[:, 1], list(complete.index))
         except NotComputable as error:
             return maker.refuse(str(error))
         rows: list[Row] = []
@@ -188,20 +253,27 @@ class GroupStatistics:
         return rows
 
     def several(self, wide: pd.DataFrame) -> list[Row]:
-        """Rows of all sources together; missing cells are left missing."""
-        present = wide.dropna(axis=1, how="all")
-        kept = present[present.notna().sum(axis=1) >= 2]
+        """Rows of all sources together; missing cells are left missing, every reading is used."""
+        present = wide.dropna(axis=1, how="all").dropna(axis=0, how="all")
+        twice = int((present.notna().sum(axis=1) >= 2).sum())
         absent = [str(c) for c in wide.columns if c not in present.columns]
         maker = self._with(f"no value from {', '.join(absent)}" if absent else "")
         if present.shape[1] < 2:
             return maker.refuse("fewer than two sources have values")
-        if len(kept) < guards.FEWEST_TARGETS:
-            return maker.refuse(f"{len(kept)} targets with two or more sources")
+        if twice < guards.FEWEST_TARGETS:
+            return maker.refuse(f"{twice} targets with two or more sources")
+        maker = maker.over(present)
         try:
-            maker = maker._screened(kept)
+            maker = maker._screened(present)
         except NotComputable as error:
             return maker.refuse(str(error))
-        values = kept.to_numpy(dtype=np.float64)
+        values = present.to_numpy(dtype=np.float64)
+        total = int(present.notna().to_numpy().sum())
+        if total < present.size:
+            maker = maker._with(
+                f"incomplete: {total} of {present.size} readings of {len(present)} targets there, "
+                "none imputed"
+            )
         rows: list[Row] = []
         if maker.level != "nominal":
             rows += maker._numeric(values)
@@ -216,6 +288,7 @@ class GroupStatistics:
         maker = self
         if len(wide) < guards.FEWEST_TARGETS:
             return maker.refuse(f"{len(wide)} targets read twice, at least 3 are needed")
+        maker = maker.over(wide)
         try:
             maker = maker._screened(wide)
         except NotComputable as error:
@@ -233,9 +306,15 @@ class GroupStatistics:
 
     def _numeric(self, values: Floats) -> list[Row]:
         rows = self._icc_rows(values)
-        if values.shape[1] == 2:
-            complete = values[~np.isnan(values).any(axis=1)]
-            ccc = partial(differences.concordance_correlation, *complete.T, alpha=self.alpha)
+        if self.codes is not None or np.isnan(values).any():
+            ccc = partial(
+                differences.concordance_by_components,
+                values,
+                alpha=self.alpha,
+                clusters=self.codes,
+            )
+        elif values.shape[1] == 2:
+            ccc = partial(differences.concordance_correlation, *values.T, alpha=self.alpha)
         else:
             ccc = partial(differences.overall_concordance, values, alpha=self.alpha)
         rows.append(self.attempt("ccc", ccc))
@@ -243,49 +322,73 @@ class GroupStatistics:
 
     def _icc_rows(self, values: Floats) -> list[Row]:
         measurement_error = ("sem", "minimal_detectable_change")
+        how: dict[str, Any] = {"alpha": self.alpha, "clusters": self.codes, "pooled": self.pooled}
         try:
-            found = intraclass_correlation(values, alpha=self.alpha)
+            found = intraclass_correlation(values, **how)
         except NotComputable as error:
             return [self.attempt(name, error) for name in (*FORMS, *measurement_error)]
-        planned = self.analysis.get("icc_form")
-        checked = second.second_iccs(values, {form: found[form].estimate for form in FORMS})
+        planned = str(self.analysis.get("icc_form", "icc_a_1"))
+        modelled = self.codes is not None and not self.pooled and not np.isnan(values).any()
+        checked: dict[str, Second] = {}
+        if not modelled:
+            checked = second.second_iccs(values, {form: found[form].estimate for form in FORMS})
         rows = [
             self.row(
                 form,
-                _as_estimate(found[form]),
+                self._exchangeable(form, _as_estimate(found[form])),
                 checked.get(form, {}),
-                "pre-specified form" if form == planned else "",
+                "pre-specified form" if form == self.analysis.get("icc_form") else "",
             )
             for form in FORMS
         ]
+        threshold = self.analysis.get("exceeds")
+        if threshold is not None:
+            test = partial(icc_exceeds, values, float(threshold), form=planned, **how)
+            rows.append(self.attempt(f"{planned}_exceeds", test))
         try:
-            errors = standard_error_of_measurement(values, alpha=self.alpha)
+            errors = standard_error_of_measurement(values, alpha=self.alpha, clusters=self.codes)
         except NotComputable as error:
             return rows + [self.attempt(name, error) for name in measurement_error]
-        gaps = "complete cases" if np.isnan(values).any() else ""
-        rows += [self.attempt(name, errors[name], None, gaps) for name in measurement_error]
-        return rows + (self._complete_cases(values) if gaps else [])
+        rows += [self.attempt(name, errors[name]) for name in measurement_error]
+        return rows + (self._complete_cases(values) if np.isnan(values).any() else [])
+
+    def _exchangeable(self, form: str, found: Estimate) -> Estimate:
+        """Repeats have no order of their own: only the one-way form is their coefficient."""
+        if self.analysis.get("repeats") != "within" or form.startswith("icc_1"):
+            return found
+        told = "repeat number as a factor: the repeats of one reader are exchangeable, see icc_1_1"
+        return replace(found, note="; ".join(filter(None, [found.note, told])))
 
     def _complete_cases(self, values: Floats) -> list[Row]:
         """Sensitivity to the missing cells: the same coefficient from complete targets only."""
         name = f"{self.analysis.get('icc_form', 'icc_a_1')}_complete_cases"
-        complete = values[~np.isnan(values).any(axis=1)]
+        kept = ~np.isnan(values).any(axis=1)
+        complete, codes = values[kept], clusters.subset(self.codes, kept)
+        maker = replace(
+            self, codes=codes, n_clusters=clusters.number_of(codes, len(complete)), notes=()
+        )
         if len(complete) < guards.FEWEST_TARGETS:
             return [self.attempt(name, NotComputable(f"{len(complete)} complete targets"))]
         try:
-            found = intraclass_correlation(complete, alpha=self.alpha)
+            found = intraclass_correlation(
+                complete, alpha=self.alpha, clusters=codes, pooled=self.pooled
+            )
         except NotComputable as error:
             return [self.attempt(name, error)]
         form = name.removesuffix("_complete_cases")
-        checked = second.second_iccs(complete, {f: found[f].estimate for f in FORMS})
+        checked: dict[str, Second] = {}
+        if codes is None:
+            checked = second.second_iccs(complete, {f: found[f].estimate for f in FORMS})
         one = _as_estimate(found[form])
-        return [self.row(name, one, checked.get(form, {}), "sensitivity: complete cases")]
+        return [maker.row(name, one, checked.get(form, {}), "sensitivity: complete cases")]
 
     def _metrology_rows(self, values: Floats) -> list[Row]:
         between = self.analysis.get("repeats", "between") != "within"
-        extra = "over sources: their bias is part of it (reproducibility)" if between else ""
+        extra = (
+            "over sources: their bias is part of it, it is the reproducibility" if between else ""
+        )
         try:
-            found = metrology.repeatability(values, alpha=self.alpha)
+            found = metrology.repeatability(values, alpha=self.alpha, clusters=self.codes)
         except NotComputable as error:
             return [self.attempt(name, error) for name in NUMERIC[-4:]]
         rows = []
@@ -297,6 +400,8 @@ class GroupStatistics:
             check = partial(second.second_within_sd, values) if name == "within_sd" else None
             said = self._claim(one) if name == "repeatability_coefficient_percent" else ""
             rows.append(self.attempt(name, one, check, said or extra))
+            if between and name in REPRODUCIBILITY:
+                rows.append(self.attempt(REPRODUCIBILITY[name], one, check))
         return rows
 
     def _claim(self, percent: Estimate) -> str:
@@ -306,31 +411,68 @@ class GroupStatistics:
         unit = ENDPOINT_UNITS.get(self.endpoint.split(":")[0], "own unit")
         return metrology.claim(self.endpoint.replace("_", " "), unit, percent)
 
+    @property
+    def _limits(self) -> dict[str, Any]:
+        """How limits of agreement are planned."""
+        return {
+            "multiplier": self.multiplier,
+            "limits_ci": str(self.analysis.get("limits_ci", "auto")),
+            "alpha": self.alpha,
+        }
+
     def _difference(self, values: Floats) -> list[Row]:
-        complete = values[~np.isnan(values).any(axis=1)]
-        a, b = complete.T
-        found = differences.bland_altman(a, b, alpha=self.alpha)
+        kept = ~np.isnan(values).any(axis=1)
+        (a, b), codes = values[kept].T, clusters.subset(self.codes, kept)
+        try:
+            found = differences.bland_altman(a, b, clusters=codes, **self._limits)
+        except NotComputable as error:
+            return [self.attempt(name, error) for name in ("bias", "loa_lower", "loa_upper")]
         delta = self.analysis.get("delta")
         rows = []
+        size = float(np.abs(a).max() + np.abs(b).max())
         for name, one in _three(found).items():
             extra = ""
             if delta is not None and name != "bias":
                 inside = max(abs(one.ci_low), abs(one.ci_high)) <= float(delta)
                 verdict = "within" if inside else "not shown to be within"
                 extra = f"limit with its interval {verdict} +-{delta:g}"
-            check = partial(second.second_bland_altman, a, b, name)
+            check = partial(
+                second.second_bland_altman, a - b, name, size, multiplier=self.multiplier,
+                codes=codes,
+            )  # fmt: skip
             rows.append(self.attempt(name, one, check, extra))
+        rows += self._further_limits(a, b, codes)
         middle = (a + b) / 2.0
-        slope = differences.regression_slope(middle, a - b, alpha=self.alpha)
+        slope = differences.regression_slope(middle, a - b, alpha=self.alpha, clusters=codes)
         check_slope = partial(second.second_slope, middle, a - b)
         rows.append(self.attempt("proportional_bias_slope", slope, check_slope))
         if self.level == "ratio":
-            rows += self._relative_difference(a, b)
-        deviation = partial(differences.total_deviation_index, a, b, alpha=self.alpha)
+            rows += self._relative_difference(a, b, codes)
+        deviation = partial(
+            differences.total_deviation_index, a, b, alpha=self.alpha, clusters=codes
+        )
         rows.append(self.attempt("total_deviation_index", deviation))
-        return rows + self._lines(a, b)
+        return rows + self._lines(a, b, codes)
 
-    def _relative_difference(self, a: Floats, b: Floats) -> list[Row]:
+    def _further_limits(self, a: Floats, b: Floats, codes: clusters.Codes | None) -> list[Row]:
+        """Limits of the plan's ``method`` beside those of a constant normal spread."""
+        share = float(self.analysis.get("limits_coverage", 0.95))
+        rows: list[Row] = []
+        for kind in as_list(self.analysis.get("method")):
+            if kind == "parametric":
+                continue
+            names, compute = limits.KINDS[str(kind)]
+            try:
+                made = compute(a, b, share=share, alpha=self.alpha, clusters=codes)
+            except NotComputable as error:
+                rows += [self.attempt(name, error) for name in names]
+                continue
+            for name, where, one in made:
+                maker = replace(self, group=f"{self.group}|{where}") if where else self
+                rows.append(maker.attempt(name, one))
+        return rows
+
+    def _relative_difference(self, a: Floats, b: Floats, codes: clusters.Codes | None) -> list[Row]:
         names = {
             "percent": ("bias_percent", "loa_lower_percent", "loa_upper_percent"),
             "log": ("ratio", "ratio_loa_lower", "ratio_loa_upper"),
@@ -338,7 +480,7 @@ class GroupStatistics:
         rows = []
         for scale, three in names.items():
             try:
-                found = differences.bland_altman(a, b, scale=scale, alpha=self.alpha)
+                found = differences.bland_altman(a, b, scale=scale, clusters=codes, **self._limits)
             except NotComputable as error:
                 rows += [self.attempt(name, error) for name in three]
                 continue
@@ -346,7 +488,7 @@ class GroupStatistics:
                 rows.append(self.attempt(name, one))
         return rows
 
-    def _lines(self, a: Floats, b: Floats) -> list[Row]:
+    def _lines(self, a: Floats, b: Floats, codes: clusters.Codes | None) -> list[Row]:
         """Deming and Passing-Bablok lines a = intercept + slope b."""
         rows = []
         for method, fit in (
@@ -354,7 +496,7 @@ class GroupStatistics:
             ("passing_bablok", differences.passing_bablok),
         ):
             try:
-                line = fit(b, a, alpha=self.alpha)
+                line = fit(b, a, alpha=self.alpha, clusters=codes)
             except NotComputable as error:
                 rows += [self.attempt(f"{method}_{part}", error) for part in ("slope", "intercept")]
                 continue
@@ -364,7 +506,13 @@ class GroupStatistics:
         return rows
 
     def _grades_of_two(self, values: Floats) -> list[Row]:
-        complete = values[~np.isnan(values).any(axis=1)]
+        kept = ~np.isnan(values).any(axis=1)
+        complete = values[kept]
+        codes = clusters.subset(self.codes, kept)
+        maker = replace(self, codes=codes, n_clusters=clusters.number_of(codes, len(complete)))
+        return maker._two_graded(complete)
+
+    def _two_graded(self, complete: Floats) -> list[Row]:
         a, b = complete.T
         integer = _integers(complete)
         rows = [self._percent_row(complete)]
@@ -387,20 +535,23 @@ class GroupStatistics:
         scale = self.analysis.get("categories") if _integers(np.stack([a, b])) else None
         try:
             found = categorical.weighted_kappa(
-                a, b, weights, scale, alpha=self.alpha, resamples=self.resamples, seed=self.seed
-            )
+                a, b, weights, scale, alpha=self.alpha, resamples=self.resamples, seed=self.seed,
+                clusters=self.codes,
+            )  # fmt: skip
         except NotComputable as error:
             return [self.attempt(name, error)]
         n, value = found.n, found.estimate
         main = Estimate(
             value, found.ci_low, found.ci_high, found.p_value, n, found.method, found.note
         )
-        method = f"{weights} weights; percentile bootstrap, {self.resamples} resamples of targets"
+        unit = "targets" if self.codes is None else f"{self.n_clusters} clusters"
+        method = f"{weights} weights; percentile bootstrap, {self.resamples} resamples of {unit}"
         bootstrap = Estimate(value, *found.bootstrap_ci, n=n, method=method)
         check = partial(second.second_kappa, a, b, weights) if _evenly_spaced(scale) else None
         rows = [
             self.attempt(name, main, check, planned),
             self.attempt(f"{name}_bootstrap", bootstrap, None, planned),
+            *self._exceeds(name, main, weights),
         ]
         if weights == "none":
             rows.append(self.attempt("kappa_maximum", Estimate(found.maximum, n=n, method="Umesh")))
@@ -411,10 +562,36 @@ class GroupStatistics:
                     rows.append(self.attempt(f"kappa_{index}", one))
         return rows
 
+    def _exceeds(self, name: str, found: Estimate, weights: str) -> list[Row]:
+        """One-sided test that the planned kappa exceeds the threshold of the plan."""
+        threshold = self.analysis.get("exceeds")
+        planned = self.analysis.get("weights", "none" if self.level == "nominal" else "quadratic")
+        if threshold is None or weights != planned:
+            return []
+        half = 0.5 * (found.ci_high - found.ci_low)
+        if found.ci_high >= 1.0:
+            # The upper limit may have been cut at 1; the lower one tells the standard error.
+            half = found.estimate - found.ci_low
+        quantile = quantile_normal(self.alpha)
+        df = self.n_clusters - 1
+        if self.codes is not None:
+            quantile = quantile_t(df, self.alpha)
+        if not half > 0:
+            return [self.attempt(f"{name}_exceeds", NotComputable("no standard error"))]
+        statistic = (found.estimate - float(threshold)) / (half / quantile)
+        tail = float(special.ndtr(-statistic))
+        if self.codes is not None:
+            tail = float(special.stdtr(df, -statistic))
+        method = f"{found.method}; one-sided p of {name} <= {threshold:g}, standard error of the CI"
+        one = replace(found, p_value=tail, method=method)
+        return [self.attempt(f"{name}_exceeds", one)]
+
     def _percent_row(self, values: Floats) -> Row:
         if not _integers(values):
             return self.attempt("percent_agreement", NotComputable(NO_GRADES))
-        compute = partial(categorical.percent_agreement, values, alpha=self.alpha)
+        compute = partial(
+            categorical.percent_agreement, values, alpha=self.alpha, clusters=self.codes
+        )
         check = partial(second.second_percent, values, self.alpha)
         return self.attempt("percent_agreement", compute, check)
 
@@ -428,30 +605,36 @@ class GroupStatistics:
             alpha=self.alpha,
             resamples=self.resamples,
             seed=self.seed,
+            clusters=self.codes,
         )
         check = partial(second.second_alpha, values, self.level)
         return self.attempt("alpha_krippendorff", compute, check)
+
+    @property
+    def _weightings(self) -> list[str]:
+        """No weights, and the planned ones where grades have an order."""
+        if self.level != "ordinal":
+            return ["none"]
+        planned = str(self.analysis.get("weights", "quadratic"))
+        return ["none", "quadratic" if planned == "none" else planned]
 
     def _gwet_rows(self, values: Floats) -> list[Row]:
         if not _integers(values):
             return []
         scale = self.analysis.get("categories")
-        names = {"gwet_ac1": "none"}
-        if self.level == "ordinal":
-            planned = self.analysis.get("weights", "quadratic")
-            names["gwet_ac2"] = "quadratic" if planned == "none" else planned
+        names = dict(zip(("gwet_ac1", "gwet_ac2"), self._weightings, strict=False))
+        how: dict[str, Any] = {"alpha": self.alpha, "clusters": self.codes}
         return [
-            self.attempt(
-                name, partial(categorical.gwet_ac, values, weights, scale, alpha=self.alpha)
-            )
+            self.attempt(name, partial(categorical.gwet_ac, values, weights, scale, **how))
             for name, weights in names.items()
         ]
 
     def _grades_of_several(self, values: Floats) -> list[Row]:
         rows = [self._percent_row(values)]
+        how: dict[str, Any] = {"alpha": self.alpha, "clusters": self.codes}
         if _integers(values):
-            fleiss = partial(categorical.fleiss_kappa, values, alpha=self.alpha)
-            rows.append(self.attempt("kappa_fleiss", fleiss, partial(second.second_fleiss, values)))
+            for weights in self._weightings:
+                rows += self._multi_rater(values, weights, how)
             rows.append(self.attempt("kappa_light", partial(categorical.light_kappa, values)))
         else:
             rows.append(self.attempt("kappa_fleiss", NotComputable(NO_GRADES)))
@@ -459,8 +642,26 @@ class GroupStatistics:
         rows += self._gwet_rows(values)
         if self.level == "ordinal":
             check = partial(second.second_kendall_w, values)
-            rows.append(self.attempt("kendall_w", partial(categorical.kendall_w, values), check))
+            compute = partial(categorical.kendall_w, values, clusters=self.codes)
+            rows.append(self.attempt("kendall_w", compute, check))
         return rows
+
+    def _multi_rater(self, values: Floats, weights: str, how: Mapping[str, Any]) -> list[Row]:
+        """Kappas of several readers: Fleiss, Conger, Brennan and Prediger."""
+        scale = self.analysis.get("categories")
+        tail = "" if weights == "none" else f"_{weights}"
+        check = partial(second.second_fleiss, values) if weights == "none" else None
+        methods = {
+            "kappa_fleiss": (categorical.fleiss_kappa, check),
+            "kappa_conger": (categorical.conger_kappa, None),
+            "kappa_brennan_prediger": (categorical.brennan_prediger, None),
+        }
+        return [
+            self.attempt(
+                f"{name}{tail}", partial(compute, values, scale, weights=weights, **how), own
+            )
+            for name, (compute, own) in methods.items()
+        ]
 
 
 def _three(found: differences.BlandAltman) -> dict[str, Estimate]:
@@ -473,10 +674,9 @@ def _three(found: differences.BlandAltman) -> dict[str, Estimate]:
 
 
 def _as_estimate(one: IntraclassCorrelation) -> Estimate:
-    test = f"F({one.df1:g}, {one.df2:g}) = {one.f:.6g} of no difference between targets"
-    return Estimate(
-        one.estimate, one.ci_low, one.ci_high, one.p_value, one.n, f"{one.method}; {test}", one.note
-    )
+    test = f"; F({one.df1:.6g}, {one.df2:.6g}) = {one.f:.6g} of no difference between targets"
+    method = one.method + (test if np.isfinite(one.df2) else "; p of no agreement")
+    return Estimate(one.estimate, one.ci_low, one.ci_high, one.p_value, one.n, method, one.note)
 
 
 def _integers(values: Floats) -> bool:

@@ -84,11 +84,30 @@ def _named(key: object) -> str:
     return " ".join(map(str, key)) if isinstance(key, tuple) else str(key)
 
 
-def units_mixed(a: Floats, b: Floats, names: Sequence[object]) -> None:
-    """Refuse columns in which some or all values differ by a factor near 1000 (mL and mm3).
+def units_mixed(
+    a: Floats, b: Floats, names: Sequence[object], *, keep: str = "likely"
+) -> list[str]:
+    """Columns in which some or all values differ by a factor near 1000 (mL and mm3).
 
-    A ratio counts as near 1000 between 700 and 1400, or where the pair's ratio is 300 to 3000 times
-    the median ratio of the other targets.
+    All together: the median ratio lies near 1000. One target: its ratio lies near 1000 (or 300 to
+    3000 times the median ratio of the others). Refused is what must be a unit error: the median,
+    and a value larger than a head. A target whose larger value fits into a head may as well be a
+    lesion that one reader missed: it is a finding, and the values stand.
+
+    Parameters
+    ----------
+    a, b
+        Values of two sources.
+    names
+        Names of the targets.
+    keep
+        Key ``unit_check`` of the plan: ``likely`` as described, ``refuse`` to refuse every such
+        target, ``checked`` where values have been checked.
+
+    Returns
+    -------
+    list of str
+        Findings.
 
     Raises
     ------
@@ -100,32 +119,48 @@ def units_mixed(a: Floats, b: Floats, names: Sequence[object]) -> None:
     >>> units_mixed(np.array([1.0, 2.0, 3.0]), np.array([1.1, 2100.0, 2.9]), ["s1", "s2", "s3"])
     Traceback (most recent call last):
     corelab.measurement.selection.NotComputable: values differ by a factor near 1000 (mL against ...
+    >>> a, b = np.array([1.0, 60.0, 3.0]), np.array([1.1, 0.08, 2.9])
+    >>> units_mixed(a, b, ["s1", "s2", "s3"])[0][:40]
+    'values differ by a factor near 1000 at s'
     """
-    positive = (a > 0) & (b > 0)
-    if positive.sum() < 2:
-        return
+    known = ~(np.isnan(a) | np.isnan(b))
+    positive = known & (a > 0) & (b > 0)
+    if keep == "checked" or positive.sum() < 2:
+        return []
     logs = np.log10(a[positive] / b[positive])
     centre = float(np.median(logs))
     odd = np.abs(np.abs(logs - centre) - 3.0) < np.log10(3.0)
     whole = np.abs(np.abs(logs) - 3.0) < np.log10(1.43)
     # A factor of 1000 between a tiny and a small lesion is a miss, not a unit.
-    larger = np.maximum(a[positive], b[positive])
+    larger, smaller = np.maximum(a[positive], b[positive]), np.minimum(a[positive], b[positive])
     odd &= (larger > 50.0) & (whole | (np.abs(np.abs(logs) - 3.0) < np.log10(3.0)))
     if abs(abs(centre) - 3.0) < np.log10(1.43):
         raise NotComputable(
             "values differ by a factor near 1000 (mL against mm3?) in the median of all "
-            f"{int(positive.sum())} targets"
+            f"{int(positive.sum())} targets; unit_check: checked takes them as they are"
         )
-    if odd.any():
-        found = [
-            _named(name)
-            for name, flag in zip(np.array(names, dtype=object)[positive], odd, strict=True)
-            if flag
-        ]
+    labels = np.empty(len(names), dtype=object)
+    labels[:] = list(names)
+    labels = labels[positive]
+    sure = odd if keep == "refuse" else odd & (larger > LARGEST_VOLUME_ML)
+    if sure.any():
+        found = [_named(name) for name in labels[sure]]
         raise NotComputable(
             f"values differ by a factor near 1000 (mL against mm3?) at {', '.join(found[:5])}"
             + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+            + "; unit_check: checked takes them as they are"
         )
+    if not odd.any():
+        return []
+    told = [
+        f"{_named(name)} ({high:g} and {low:g} mL)"
+        for name, high, low in zip(labels[odd], larger[odd], smaller[odd], strict=True)
+    ]
+    return [
+        f"values differ by a factor near 1000 at {', '.join(told[:5])}: a missed lesion, or mL "
+        "against mm3; they are used as they are (unit_check: checked once it is, refuse to leave "
+        "such pairs out)"
+    ]
 
 
 def one_per_cell(rows: pd.DataFrame, targets: list[str], columns: str | list[str]) -> pd.DataFrame:

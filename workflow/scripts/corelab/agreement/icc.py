@@ -7,23 +7,33 @@ Shrout and Fleiss' ICC(1,1), (2,1), (3,1), (1,k), (2,k), (3,k).
 
 from __future__ import annotations
 
+import functools
 import itertools
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
+from corelab.agreement import clusters as groups_of
+from corelab.agreement.clusters import Codes
 from corelab.agreement.estimates import (
     NORMAL_95,
     SEED,
     Estimate,
     Floats,
     bootstrap_interval,
+    bootstrap_weights,
+    quantile_t,
+    standard_deviation_interval,
 )
 from corelab.measurement.selection import NotComputable
+
+#: More targets than this, and incomplete readings are jackknifed in this many groups.
+LARGE, GROUPS_IF_LARGE = 2000, 25
 
 FORMS = ("icc_1_1", "icc_a_1", "icc_c_1", "icc_1_k", "icc_a_k", "icc_c_k")
 
@@ -50,6 +60,10 @@ class IntraclassCorrelation:
         The same F of ICC(A,.) with the denominator df of its interval, as R irr prints it.
     n, k
         Targets and readers.
+    n_clusters
+        Clusters of targets (participants); ``n`` where every target is its own.
+    readings
+        Readings used.
     """
 
     form: str
@@ -67,6 +81,8 @@ class IntraclassCorrelation:
     note: str = ""
     df2_satterthwaite: float = np.nan
     p_value_satterthwaite: float = np.nan
+    n_clusters: int = 0
+    readings: int = 0
 
 
 class IntraclassCorrelations(NamedTuple):
@@ -101,6 +117,8 @@ def mean_squares(ratings: Floats) -> MeanSquares:
     """
     n, k = ratings.shape[-2:]
     centred = ratings - ratings.mean(axis=(-2, -1), keepdims=True)
+    # The mean of values far from 0 is rounded: its error would look like a difference of readers.
+    centred = centred - centred.mean(axis=(-2, -1), keepdims=True)
     rows = centred.mean(axis=-1)
     columns = centred.mean(axis=-2)
     residual = centred - rows[..., :, None] - columns[..., None, :]
@@ -254,7 +272,19 @@ def intraclass_correlation_many(
     return result
 
 
-def _checked(ratings: ArrayLike) -> Floats:
+def checked(ratings: ArrayLike, clusters: ArrayLike | None = None) -> tuple[Floats, Codes | None]:
+    """Ratings without empty rows and columns, and the clusters of what is left.
+
+    Raises
+    ------
+    NotComputable
+        One reader, one target, or no variance at all.
+
+    Examples
+    --------
+    >>> checked([[1.0, 2.0], [np.nan, np.nan], [3.0, 4.0]])[0].tolist()
+    [[1.0, 2.0], [3.0, 4.0]]
+    """
     values = np.asarray(ratings, dtype=np.float64)
     if values.ndim != 2:
         raise ValueError(
@@ -263,20 +293,28 @@ def _checked(ratings: ArrayLike) -> Floats:
     if np.isinf(values).any():
         raise ValueError("infinite ratings: mark what could not be measured as missing (NaN)")
     seen = ~np.isnan(values)
-    values = values[seen.any(axis=1)][:, seen.any(axis=0)]
+    used = seen.any(axis=1)
+    codes = groups_of.subset(groups_of.codes_of(clusters, len(values)), used)
+    values = values[used][:, seen.any(axis=0)]
     n, k = values.shape
     if k < 2:
         raise NotComputable("single reader: an intraclass correlation compares two or more")
     if n < 2:
         raise NotComputable("single target: an intraclass correlation needs two or more")
+    if codes is not None and codes.max() == 0:
+        raise NotComputable("all targets belong to one cluster (key cluster): two are needed")
     known = values[~np.isnan(values)]
     if np.ptp(known) == 0:
         raise NotComputable(f"no variance: all {known.size} ratings are {known[0]:g}")
-    return values
+    return values, codes
 
 
 def intraclass_correlation(
-    ratings: ArrayLike, *, alpha: float = 0.05
+    ratings: ArrayLike,
+    *,
+    alpha: float = 0.05,
+    clusters: ArrayLike | None = None,
+    pooled: bool = False,
 ) -> dict[str, IntraclassCorrelation]:
     """All six intraclass correlations with F test and confidence interval.
 
@@ -285,12 +323,24 @@ def intraclass_correlation(
     missing cells (NaN): variance components by REML from all that is there, and the same limits
     with effective numbers of targets and readers; ``method`` says so. Nothing is imputed.
 
+    Several targets of one cluster (visits of a participant): a model with effects of participants,
+    visits within participants, readers, and readers by participants. The coefficient is still that
+    of a target: variance between targets (participants and their visits) over all variance. Mean
+    squares of unweighted cluster means (Burdick and Graybill 1992), limits of McGraw and Wong
+    generalised by Satterthwaite's degrees of freedom; with one visit each they are the usual ones.
+    With ``pooled``, or with missing cells, the estimate is that of pooled targets and the interval
+    a jackknife over clusters on Fisher's z scale.
+
     Parameters
     ----------
     ratings
         (n targets, k readers); NaN where a reader has no value.
     alpha
         1 - confidence level.
+    clusters
+        Label of the cluster of each target; None for independent targets.
+    pooled
+        Estimate of pooled targets where there are clusters.
 
     Returns
     -------
@@ -317,9 +367,14 @@ def intraclass_correlation(
     >>> round(icc["icc_a_1"].ci_low, 4), round(icc["icc_a_1"].ci_high, 4)
     (0.0188, 0.7611)
     """
-    values = _checked(ratings)
-    if np.isnan(values).any():
+    values, codes = checked(ratings, clusters)
+    gaps = bool(np.isnan(values).any())
+    if codes is not None and (gaps or pooled):
+        return _robust(values, codes, alpha)
+    if gaps:
         return _incomplete(values, alpha)
+    if codes is not None:
+        return _nested(values, codes, alpha)
     n, k = values.shape
     squares = mean_squares(values)
     forms = _six_forms(squares, n=n, k=k, readers=k, df1=n - 1, df_readers=k - 1, alpha=alpha)
@@ -328,6 +383,312 @@ def intraclass_correlation(
         name: _reported(name, forms, squares, n, k, alpha, "McGraw-Wong 1996 F limits", note)
         for name in FORMS
     }
+
+
+class Part(NamedTuple):
+    """A mean square with its weight in a sum, and its degrees of freedom."""
+
+    weight: float
+    square: float
+    df: float
+
+
+def _total(parts: list[Part]) -> tuple[float, float]:
+    """A weighted sum of mean squares and its Satterthwaite degrees of freedom."""
+    value = math.fsum(p.weight * p.square for p in parts)
+    bottom = math.fsum((p.weight * p.square) ** 2 / p.df for p in parts if p.df > 0)
+    return value, value**2 / bottom if bottom > 0 else max(p.df for p in parts)
+
+
+class Nested(NamedTuple):
+    """Layout of readers by participants with visits within participants, from cluster means.
+
+    ``signal`` - ``noise`` estimates k times the variance between targets; ``error`` the variance of
+    a reading around its target. All are sums of mean squares.
+    """
+
+    k: int
+    signal: list[Part]
+    noise: list[Part]
+    error: list[Part]
+
+    def components(self) -> tuple[float, float]:
+        """Variance between targets and variance of a reading around its target."""
+        return (_total(self.signal)[0] - _total(self.noise)[0]) / self.k, _total(self.error)[0]
+
+    def _against(self, icc: float) -> tuple[float, float]:
+        """What ``signal`` would be at an ICC, with its degrees of freedom."""
+        odds = self.k * icc / (1.0 - icc) if icc < 1 else 0.0
+        merged: dict[tuple[float, float], float] = {}
+        for factor, parts in ((odds, self.error), (1.0, self.noise)):
+            for part in parts:
+                place = (part.square, part.df)
+                merged[place] = merged.get(place, 0.0) + factor * part.weight
+        return _total([Part(weight, *place) for place, weight in merged.items()])
+
+    def limits(self, alpha: float) -> _Limits:
+        """Estimate with McGraw and Wong's limits, their df by Satterthwaite."""
+        between, error = self.components()
+        whole = between + error
+        estimate = between / whole if whole > 0 else np.nan
+        signal, df1 = _total(self.signal)
+        noise, _ = _total(self.noise)
+        _, df2 = self._against(estimate)
+
+        def icc(value: float) -> float:
+            shared = (value - noise) / self.k
+            return shared / (shared + error) if shared + error > 0 else np.nan
+
+        low = icc(signal / float(special.fdtri(df1, df2, 1.0 - alpha / 2.0)))
+        high = icc(signal * float(special.fdtri(df2, df1, 1.0 - alpha / 2.0)))
+        _, df_noise = _total(self.noise)
+        f = signal / noise if noise > 0 else np.inf
+        a, b, c, d = (np.asarray(v) for v in (estimate, low, high, f))
+        return _Limits(a, b, c, d, df1, np.asarray(df_noise))
+
+    def above(self, threshold: float) -> float:
+        """One-sided p value of an ICC at or below ``threshold``."""
+        expected, df2 = self._against(threshold)
+        signal, df1 = _total(self.signal)
+        return float(special.fdtrc(df1, df2, signal / expected)) if expected > 0 else 0.0
+
+
+def nested_layouts(values: Floats, codes: Codes | None) -> dict[str, Nested]:
+    """Layouts of the three single forms; one visit per participant where ``codes`` is None.
+
+    Examples
+    --------
+    >>> table = np.array([[9.0, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6]])
+    >>> layout = nested_layouts(table, None)["icc_c_1"]
+    >>> round(float(layout.limits(0.05).estimate), 4)
+    0.637
+    """
+    n, k = values.shape
+    own = np.arange(n) if codes is None else codes
+    counts = np.bincount(own).astype(np.float64)
+    a = counts.size
+    means = groups_of.sums(values, own) / counts[:, None]
+    squares = mean_squares(means)
+    share = 1.0 - float(np.mean(1.0 / counts))
+    inside = values - means[own]
+    visit = inside.mean(axis=1)
+    left = inside - visit[:, None]
+    df_visit = float(n - a)
+    floor = 1e-28 * float(np.sum((values - values.mean()) ** 2))
+    ss_visit, ss_left = (
+        0.0 if s <= floor else s for s in (k * float(np.sum(visit**2)), float(np.sum(left**2)))
+    )
+    divisor = max(df_visit, 1.0)
+    visits = Part(share, ss_visit / divisor, df_visit)
+    rest = Part(share, ss_left / divisor / (k - 1), df_visit * (k - 1))
+    more = df_visit > 0
+    signal = [Part(1.0, float(squares.targets), a - 1.0), *[visits] * more]
+    residual = Part(1.0, float(squares.residual), squares.df_residual)
+    within = Part(1.0, float(squares.within), squares.df_within)
+    readers = Part(1.0 / a, float(squares.readers), k - 1.0)
+    error_agreement = [readers, residual._replace(weight=1.0 - 1.0 / a), *[rest] * more]
+    noise = [residual, *[rest] * more]
+    one_way = [within, *[rest] * more]
+    return {
+        "icc_1_1": Nested(k, signal, one_way, one_way),
+        "icc_a_1": Nested(k, signal, noise, error_agreement),
+        "icc_c_1": Nested(k, signal, noise, noise),
+    }
+
+
+def _nested(values: Floats, codes: Codes, alpha: float) -> dict[str, IntraclassCorrelation]:
+    """Six forms by the model with participants and visits within them."""
+    n, k = values.shape
+    a = int(codes.max()) + 1
+    forms = {name: one.limits(alpha) for name, one in nested_layouts(values, codes).items()}
+    for name in list(forms):
+        limits = forms[name]
+        forms[f"{name[:-1]}k"] = limits._replace(
+            estimate=_stepped_up(limits.estimate, k),
+            low=_stepped_up(limits.low, k),
+            high=_stepped_up(limits.high, k),
+        )
+    squares = mean_squares(values)
+    method = (
+        f"effects of {a} participants (clusters), visits within them and reader by participant; "
+        "McGraw-Wong limits with Satterthwaite df"
+    )
+    note = "perfect agreement: limits by continuity" if squares.within == 0 else ""
+    found = {}
+    for name in FORMS:
+        df2 = float(forms[name].df2)
+        own = squares._replace(df_within=df2, df_residual=df2)
+        one = _reported(name, forms, own, n, k, alpha, method, note)
+        found[name] = replace(one, n_clusters=a)
+    return found
+
+
+def _pooled_estimates(values: Floats) -> dict[str, float]:
+    """Single-reading forms of independent targets, complete readings."""
+    n, k = values.shape
+    forms = _six_forms(
+        mean_squares(values), n=n, k=k, readers=k, df1=n - 1, df_readers=k - 1, alpha=0.05
+    )
+    return {form: float(forms[form].estimate) for form in ("icc_1_1", "icc_a_1", "icc_c_1")}
+
+
+def _reml_forms(two: VarianceComponents, one: VarianceComponents) -> dict[str, float]:
+    def share(target: float, *others: float) -> float:
+        whole = target + math.fsum(others)
+        return target / whole if whole > 0 else np.nan
+
+    return {
+        "icc_1_1": share(one.target, one.residual),
+        "icc_a_1": share(two.target, two.reader, two.residual),
+        "icc_c_1": share(two.target, two.residual),
+        "ccc": share(two.target, max(two.reader, 0.0), two.residual),
+        "sem": float(np.sqrt(max(two.reader, 0.0) + two.residual)),
+        "sem_consistency": float(np.sqrt(two.residual)),
+    }
+
+
+@functools.lru_cache(maxsize=2)
+def _reml_left_out(
+    values: bytes, shape: tuple[int, int], codes: bytes | None
+) -> dict[str, tuple[float, ...]]:
+    """Coefficients of incomplete readings with one cluster left out; several statistics use it."""
+    table = np.frombuffer(values).reshape(shape)
+    own = None if codes is None else np.frombuffer(codes, dtype=np.int64)
+    groups = groups_of.deletion_groups(own, shape[0])
+    if shape[0] > LARGE:
+        groups = groups % GROUPS_IF_LARGE
+    two, one = variance_components(table), variance_components(table, readers=False)
+    rows = []
+    for group in range(int(groups.max()) + 1):
+        try:
+            kept, _ = checked(table[groups != group])
+            rows.append(
+                _reml_forms(
+                    variance_components(kept, near=two),
+                    variance_components(kept, readers=False, near=one),
+                )
+            )
+        except NotComputable:
+            rows.append(dict.fromkeys(rows[0] if rows else ("icc_a_1",), np.nan))
+    return {name: tuple(row.get(name, np.nan) for row in rows) for name in _reml_forms(two, one)}
+
+
+def left_out_of_incomplete(values: Floats, codes: Codes | None) -> dict[str, Floats]:
+    """REML coefficients (three single forms, ``sem``, ``sem_consistency``) without each cluster.
+
+    Parameters
+    ----------
+    values
+        (n targets, k readers), NaN where there is none, no empty row or column.
+    codes
+        Clusters of the targets; None where each is its own.
+
+    Examples
+    --------
+    >>> table = np.array([[9.0, 2, 5], [6, 1, 3], [8, 4, np.nan], [7, 1, 2], [10, 5, 6]])
+    >>> {name: part.size for name, part in left_out_of_incomplete(table, None).items()}["sem"]
+    5
+    """
+    own = None if codes is None else np.ascontiguousarray(codes, dtype=np.int64).tobytes()
+    table = np.ascontiguousarray(values, dtype=np.float64)
+    found = _reml_left_out(table.tobytes(), (table.shape[0], table.shape[1]), own)
+    return {name: np.array(part) for name, part in found.items()}
+
+
+def _robust(values: Floats, codes: Codes, alpha: float) -> dict[str, IntraclassCorrelation]:
+    """Six forms of pooled targets with an interval and p from the jackknife over clusters."""
+    n, k = values.shape
+    gaps = bool(np.isnan(values).any())
+    base = _incomplete(values, alpha) if gaps else intraclass_correlation(values, alpha=alpha)
+    if gaps:
+        left_out = left_out_of_incomplete(values, codes)
+    else:
+        groups = groups_of.deletion_groups(codes, n)
+        kept = [_pooled_estimates(values[groups != g]) for g in range(int(groups.max()) + 1)]
+        left_out = {form: np.array([one[form] for one in kept]) for form in kept[0]}
+    kind = "REML variance components" if gaps else "pooled targets"
+    result = {}
+    for name in FORMS:
+        single = f"{name[:-1]}1"
+        one = groups_of.jackknife_estimate(
+            base[single].estimate,
+            left_out[single],
+            alpha=alpha,
+            codes=codes,
+            scale="fisher",
+            n=n,
+            method=kind,
+            null=0.0,
+        )
+        limits = np.array([one.ci_low, one.ci_high])
+        if name.endswith("k"):
+            limits = _stepped_up(limits, k)
+        notes = [v for v in (base[name].note, one.note) if v]
+        known = np.isfinite(base[name].estimate)
+        result[name] = replace(
+            base[name],
+            ci_low=float(limits[0]) if known else np.nan,
+            ci_high=float(limits[1]) if known else np.nan,
+            f=np.nan,
+            df1=np.nan,
+            df2=np.nan,
+            p_value=one.p_value,
+            method=f"{_MEANING[name]}; {one.method}",
+            note="; ".join(dict.fromkeys(notes)),
+            n_clusters=int(codes.max()) + 1,
+        )
+    return result
+
+
+def icc_exceeds(
+    ratings: ArrayLike,
+    threshold: float,
+    *,
+    form: str = "icc_a_1",
+    alpha: float = 0.05,
+    clusters: ArrayLike | None = None,
+    pooled: bool = False,
+) -> Estimate:
+    """Test that an intraclass correlation exceeds a threshold, one-sided.
+
+    The F test of McGraw and Wong 1996 (their table 8; R irr::icc with ``r0``), the counterpart of
+    the limits: p is below alpha / 2 where the two-sided lower limit lies above the threshold (but
+    for the degrees of freedom, which are taken at the threshold). With missing cells, and for
+    pooled clusters, p follows from the jackknife on Fisher's z.
+
+    Examples
+    --------
+    >>> table = [[9, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8],
+    ...          [7, 1, 2, 6], [10, 5, 6, 9], [6, 2, 4, 7]]
+    >>> round(icc_exceeds(table, 0.0, form="icc_c_1").p_value, 6)
+    0.000135
+    """
+    values, codes = checked(ratings, clusters)
+    found = intraclass_correlation(values, alpha=alpha, clusters=codes, pooled=pooled)[form]
+    k = values.shape[1]
+    single = threshold / (k - (k - 1.0) * threshold) if form.endswith("k") else threshold
+    if np.isnan(values).any() or (codes is not None and pooled):
+        own = found if form.endswith("1") else None
+        if own is None or not np.isfinite(own.ci_low):
+            raise NotComputable("no interval of this form, so no test of a threshold")
+        half = 0.5 * (np.arctanh(own.ci_high) - np.arctanh(own.ci_low))
+        df = (own.n_clusters or own.n) - 1
+        se = half / quantile_t(df, alpha)
+        statistic = (np.arctanh(own.estimate) - np.arctanh(single)) / se
+        p_value = float(special.stdtr(df, -statistic))
+        how = "Fisher's z of the interval, t"
+    else:
+        p_value = nested_layouts(values, codes)[f"{form[:-1]}1"].above(single)
+        how = "F test at the threshold (McGraw-Wong 1996)"
+    return Estimate(
+        found.estimate,
+        found.ci_low,
+        found.ci_high,
+        p_value,
+        found.n,
+        f"{found.method}; one-sided p of {form} <= {threshold:g}: {how}",
+        found.note,
+    )
 
 
 def _reported(
@@ -373,6 +734,8 @@ def _reported(
         note="; ".join(notes),
         df2_satterthwaite=df2_other,
         p_value_satterthwaite=p_other,
+        n_clusters=n,
+        readings=n * k,
     )
 
 
@@ -389,7 +752,11 @@ class VarianceComponents:
 def _absorbed(
     values: Floats, ratio_target: float, with_readers: bool, ratio_reader: float
 ) -> tuple[float, float]:
-    """-2 REML log likelihood and residual variance at two variance ratios (targets absorbed)."""
+    """-2 REML log likelihood and residual variance at two variance ratios (targets absorbed).
+
+    Ratios may be negative as long as the covariance stays positive definite, which the caller sees
+    to: a negative variance between targets is what the analysis of variance reports too.
+    """
     seen = ~np.isnan(values)
     y = np.where(seen, values, 0.0)
     per_target = seen.sum(axis=1)
@@ -399,45 +766,72 @@ def _absorbed(
     ones = total - np.sum(weight * per_target**2)
     ones_y = y.sum() - np.sum(weight * per_target * sums)
     y_y = np.sum(y**2) - np.sum(weight * sums**2)
-    log_det = float(np.sum(np.log1p(ratio_target * per_target)))
-    if with_readers and ratio_reader > 0:
+    log_det, sign = float(np.sum(np.log1p(ratio_target * per_target))), 1.0
+    if with_readers and ratio_reader != 0:
         mask = seen.astype(np.float64)
         gram = np.diag(mask.sum(axis=0)) - mask.T @ (weight[:, None] * mask)
         system = np.eye(mask.shape[1]) + ratio_reader * gram
         z_one = mask.sum(axis=0) - mask.T @ (weight * per_target)
         z_y = y.sum(axis=0) - mask.T @ (weight * sums)
+        # The grand mean, which REML leaves out, may have a negative eigenvalue: two signs change.
+        sign, size = np.linalg.slogdet(system)
         solved = ratio_reader * np.linalg.solve(system, np.column_stack([z_one, z_y]))
         ones -= float(z_one @ solved[:, 0])
         ones_y -= float(z_one @ solved[:, 1])
         y_y -= float(z_y @ solved[:, 1])
-        log_det += float(np.linalg.slogdet(system)[1])
+        log_det += float(size)
+    if sign * ones <= 0:
+        return 1e300, np.nan
     residual = max((y_y - ones_y**2 / ones) / (total - 1), 1e-300)
-    deviance = (total - 1) * (np.log(2.0 * np.pi * residual) + 1.0) + log_det + np.log(ones)
+    deviance = (total - 1) * (np.log(2.0 * np.pi * residual) + 1.0) + log_det + np.log(abs(ones))
     return float(deviance), float(residual)
+
+
+class _TwoWay(NamedTuple):
+    """Least squares of readings on targets and readers, targets absorbed."""
+
+    rss: float
+    targets: Floats
+    readers: Floats
+    rank_readers: int
+
+
+def _two_way(values: Floats, readers: bool) -> _TwoWay:
+    seen = ~np.isnan(values)
+    mask, y = seen.astype(np.float64), np.where(seen, values, 0.0)
+    per_target = mask.sum(axis=1)
+    means = y.sum(axis=1) / per_target
+    effects = np.zeros(values.shape[1])
+    rank = 0
+    if readers:
+        gram = np.diag(mask.sum(axis=0)) - mask.T @ (mask / per_target[:, None])
+        right = (y - mask * means[:, None]).sum(axis=0)
+        effects, _, rank, _ = np.linalg.lstsq(gram, right, rcond=1e-10)
+        effects = effects - effects.mean()
+    targets = (y - mask * effects).sum(axis=1) / per_target
+    residual = mask * (y - targets[:, None] - effects)
+    return _TwoWay(float(np.sum(residual**2)), targets, effects, int(rank))
 
 
 def _without_residual(values: Floats, readers: bool) -> VarianceComponents | None:
     """Components of readings that targets and readers explain entirely: REML has no maximum."""
-    seen = ~np.isnan(values)
-    target, reader = np.nonzero(seen)
-    y = values[seen] - values[seen].mean()
-    n, k = values.shape
-    # Deviation coding of readers: with the targets' own means they make a full-rank design.
-    codes = (
-        np.vstack([np.eye(k - 1), -np.ones(k - 1)])[reader] if readers else np.zeros((y.size, 0))
-    )
-    design = np.column_stack([np.eye(n)[target], codes])
-    solution, _, _, _ = np.linalg.lstsq(design, y, rcond=None)
-    if np.sum((y - design @ solution) ** 2) > 1e-20 * np.sum(y**2):
+    fit = _two_way(values - np.nanmean(values), readers)
+    if fit.rss > 1e-20 * float(np.nansum((values - np.nanmean(values)) ** 2)):
         return None
-    effects = np.append(solution[n:], -solution[n:].sum()) if readers else np.zeros(2)
-    return VarianceComponents(
-        float(np.var(solution[:n], ddof=1)), float(np.var(effects, ddof=1)), 0.0, np.inf
-    )
+    reader = float(np.var(fit.readers, ddof=1)) if readers else 0.0
+    return VarianceComponents(float(np.var(fit.targets, ddof=1)), reader, 0.0, np.inf)
 
 
-def variance_components(ratings: ArrayLike, *, readers: bool = True) -> VarianceComponents:
+def variance_components(
+    ratings: ArrayLike,
+    *,
+    readers: bool = True,
+    near: VarianceComponents | None = None,
+) -> VarianceComponents:
     """REML variance components of crossed targets and readers, missing cells left out.
+
+    Components may be negative, as in the analysis of variance of complete readings: one rule for
+    complete and incomplete designs.
 
     Parameters
     ----------
@@ -445,6 +839,8 @@ def variance_components(ratings: ArrayLike, *, readers: bool = True) -> Variance
         (n targets, k readers), NaN where there is no value.
     readers
         Whether readers are an effect of their own (two-way) or part of the residual (one-way).
+    near
+        Components of nearly the same ratings, from which the search starts (jackknife).
 
     Examples
     --------
@@ -456,36 +852,66 @@ def variance_components(ratings: ArrayLike, *, readers: bool = True) -> Variance
     >>> round(parts.target, 4), round(parts.reader, 4), round(parts.residual, 4)
     (2.5556, 5.2444, 1.0194)
     """
+    values, _ = checked(ratings)
+    if near is not None:
+        return _reml(values, readers, near)
+    table = np.ascontiguousarray(values)
+    return _reml_once(table.tobytes(), (table.shape[0], table.shape[1]), readers)
+
+
+@functools.lru_cache(maxsize=4)
+def _reml_once(values: bytes, shape: tuple[int, int], readers: bool) -> VarianceComponents:
+    """Several statistics of one table need the same components."""
+    return _reml(np.frombuffer(values).reshape(shape), readers, None)
+
+
+def _reml(values: Floats, readers: bool, near: VarianceComponents | None) -> VarianceComponents:
     from scipy import optimize
 
-    values = _checked(ratings)
     exact = _without_residual(values, readers)
     if exact is not None:
         return exact
     scale = float(np.nanstd(values))
     standard = (values - np.nanmean(values)) / scale
+    seen = ~np.isnan(values)
+    # A ratio above minus one over the most readings that share an effect is a valid covariance.
+    edges = 1.0 / np.array([seen.sum(axis=1).max(), seen.sum(axis=0).max()], dtype=np.float64)
 
-    def deviance(log_ratios: Floats) -> float:
-        ratios = np.where(log_ratios < -18.0, 0.0, np.exp(np.clip(log_ratios, -18.0, 27.0)))
+    def ratios_at(point: Floats) -> Floats:
+        ratios: Floats = np.exp(np.clip(point, -25.0, 27.0)) - edges[: point.size]
+        return ratios
+
+    def deviance(point: Floats) -> float:
+        ratios = ratios_at(point)
         return _absorbed(standard, ratios[0], readers, ratios[1] if readers else 0.0)[0]
 
     # The profile over the ratios is smooth: a coarse grid finds the hill, the simplex its top.
-    # Below -18 a ratio counts as 0, so that the edge of the parameter space can be the answer.
-    steps = np.array([-19.0, -6.0, -3.0, -1.0, 0.0, 1.0, 2.0, 3.0, 5.0, 8.0])
-    grid = [np.array(point) for point in itertools.product(steps, repeat=2 if readers else 1)]
-    start: Floats = min(grid, key=deviance)
-    simplex = np.vstack([start, start + 1.5 * np.eye(start.size)])
+    steps = np.array([-9.0, -6.0, -3.0, -1.0, 0.0, 1.0, 2.0, 3.0, 5.0, 8.0])
+    if near is None or near.residual <= 0:
+        grid = [np.array(point) for point in itertools.product(steps, repeat=2 if readers else 1)]
+        start: Floats = min(grid, key=deviance)
+        tolerance, flat, most, step = 1e-8, 1e-11, 500, 1.5
+    else:
+        ratios = np.array([near.target, near.reader])[: 2 if readers else 1] / near.residual
+        start = np.log(np.maximum(ratios + edges[: ratios.size], 1e-8))
+        tolerance, flat, most, step = 1e-4, 1e-8, 120, 0.2
+    simplex = np.vstack([start, start + step * np.eye(start.size)])
     found = optimize.minimize(
         deviance,
         start,
         method="Nelder-Mead",
-        options={"xatol": 1e-9, "fatol": 1e-12, "maxiter": 4000, "initial_simplex": simplex},
+        options={
+            "xatol": tolerance,
+            "fatol": flat,
+            "maxiter": most,
+            "initial_simplex": simplex,
+        },
     )
-    ratios = np.where(found.x < -18.0, 0.0, np.exp(found.x))
+    ratios = ratios_at(found.x)
     ratio_reader = float(ratios[1]) if readers else 0.0
     reml, residual = _absorbed(standard, float(ratios[0]), readers, ratio_reader)
     residual *= scale**2
-    total = int((~np.isnan(values)).sum())
+    total = int(seen.sum())
     return VarianceComponents(
         target=float(ratios[0]) * residual,
         reader=ratio_reader * residual,
@@ -497,23 +923,18 @@ def variance_components(ratings: ArrayLike, *, readers: bool = True) -> Variance
 def _test_of_targets(values: Floats, with_readers: bool) -> tuple[float, int, int]:
     """Exact F of targets (after readers) by least squares, with its degrees of freedom."""
     seen = ~np.isnan(values)
-    rows, columns = np.nonzero(seen)
-    y = values[seen]
-    base = np.eye(values.shape[1])[columns] if with_readers else np.ones((y.size, 1))
-    full = np.column_stack([base, np.eye(values.shape[0])[rows]])
-
-    def residual(design: Floats) -> tuple[float, int]:
-        solution, _, rank, _ = np.linalg.lstsq(design, y, rcond=None)
-        return float(np.sum((y - design @ solution) ** 2)), int(rank)
-
-    rss_full, rank_full = residual(full)
-    rss_base, rank_base = residual(base)
-    df1, df2 = rank_full - rank_base, y.size - rank_full
-    if df2 <= 0:
+    n, k = values.shape
+    total = int(seen.sum())
+    fit = _two_way(values - np.nanmean(values), with_readers)
+    centre = np.nanmean(values, axis=0) if with_readers else np.nanmean(values)
+    rss_base = float(np.nansum((values - centre) ** 2))
+    rank_full = n + (fit.rank_readers if with_readers else 0)
+    df1, df2 = rank_full - (k if with_readers else 1), total - rank_full
+    if df2 <= 0 or df1 <= 0:
         raise NotComputable("no target has been read twice: readers cannot be compared")
-    if rss_full <= 1e-20 * rss_base:
+    if fit.rss <= 1e-20 * rss_base:
         return np.inf, df1, df2
-    return (rss_base - rss_full) / df1 / (rss_full / df2), df1, df2
+    return (rss_base - fit.rss) / df1 / (fit.rss / df2), df1, df2
 
 
 def _incomplete(values: Floats, alpha: float) -> dict[str, IntraclassCorrelation]:
@@ -543,19 +964,24 @@ def _incomplete(values: Floats, alpha: float) -> dict[str, IntraclassCorrelation
         forms[name] = forms_one[name]._replace(f=np.asarray(f_one))
     for name in ("icc_a_1", "icc_c_1", "icc_a_k", "icc_c_k"):
         forms[name] = forms[name]._replace(f=np.asarray(f_two))
-    note = f"incomplete: {total} of {n * k} readings there, none imputed"
+    note = f"incomplete: {total} of {n * k} readings of {n} targets there, none imputed"
     method = "REML variance components; McGraw-Wong F limits with effective numbers"
-    return {name: _reported(name, forms, two_way, n, k, alpha, method, note) for name in FORMS}
+    return {
+        name: replace(_reported(name, forms, two_way, n, k, alpha, method, note), readings=total)
+        for name in FORMS
+    }
 
 
 def standard_error_of_measurement(
-    ratings: ArrayLike, *, alpha: float = 0.05
+    ratings: ArrayLike, *, alpha: float = 0.05, clusters: ArrayLike | None = None
 ) -> dict[str, Estimate]:
     """Standard error of measurement and minimal detectable change, both definitions.
 
     ``sem`` (agreement) = sqrt(reader + residual variance), which is SD * sqrt(1 - ICC(A,1));
     ``sem_consistency`` = sqrt(MSE). ``minimal_detectable_change`` = 1.96 sqrt(2) sem (de Vet 2006,
-    J Clin Epidemiol 59:1033). Limits: Satterthwaite chi-square.
+    J Clin Epidemiol 59:1033). Limits: Satterthwaite chi-square. Clusters: the mean squares of the
+    model of :func:`intraclass_correlation`. Missing cells: REML components of all readings, limits
+    by a jackknife over clusters (or targets) of the logarithm.
 
     Examples
     --------
@@ -563,43 +989,51 @@ def standard_error_of_measurement(
     >>> round(sem["sem"].estimate, 4), round(sem["minimal_detectable_change"].estimate, 3)
     (0.7906, 2.191)
     """
-    values = _checked(ratings)
-    values = values[~np.isnan(values).any(axis=1)]
-    n, k = values.shape
-    if n < 2:
-        raise NotComputable(f"{n} complete targets, at least 2 are needed")
-    squares = mean_squares(values)
-    j, e = float(squares.readers), float(squares.residual)
-    reader = max((j - e) / n, 0.0)
-    variance = reader + e
-    # Satterthwaite: variance = j / n + e (n - 1) / n where the reader component is positive.
-    parts = [(j / n, k - 1.0), (e * (n - 1.0) / n, squares.df_residual)]
-    bottom = sum(value**2 / df for value, df in parts)
-    df = variance**2 / bottom if reader > 0 and bottom > 0 else squares.df_residual
-    result = {}
-    for name, value, freedom in (
-        ("sem", variance, df),
-        ("sem_consistency", e, squares.df_residual),
-    ):
-        sem = float(np.sqrt(value))
-        low, high = _chi_square_limits(sem, freedom, alpha)
-        result[name] = Estimate(sem, low, high, n=n, method=f"{name}; Satterthwaite chi-square")
-    sem_row = result["sem"]
+    values, codes = checked(ratings, clusters)
+    gaps = bool(np.isnan(values).any())
+    result = _incomplete_errors(values, codes, alpha) if gaps else _sems(values, codes, alpha)
     factor = float(NORMAL_95 * np.sqrt(2.0))
-    result["minimal_detectable_change"] = Estimate(
-        factor * sem_row.estimate,
-        factor * sem_row.ci_low,
-        factor * sem_row.ci_high,
-        n=n,
-        method="1.96 sqrt(2) SEM(agreement); Satterthwaite chi-square",
+    sem = result["sem"]
+    words = sem.method.removeprefix("sem; ")
+    change = sem.times(factor, f"1.96 sqrt(2) SEM(agreement); {words}")
+    return {**result, "minimal_detectable_change": change}
+
+
+def _sems(values: Floats, codes: Codes | None, alpha: float) -> dict[str, Estimate]:
+    layouts = nested_layouts(values, codes)
+    readers, residual, *rest = layouts["icc_a_1"].error
+    a = round(1.0 / readers.weight)
+    component = max((readers.square - residual.square) / a, 0.0)
+    consistency = layouts["icc_c_1"].noise
+    # Satterthwaite: with a positive reader component its mean square enters, else the rest alone.
+    agreement = (
+        [readers, residual._replace(weight=1.0 - 1.0 / a), *rest] if component > 0 else consistency
     )
+    told = "Satterthwaite chi-square" + (f" over {a} clusters" if codes is not None else "")
+    result = {}
+    for name, parts in (("sem", agreement), ("sem_consistency", consistency)):
+        value, df = _total(parts)
+        sem = float(np.sqrt(value))
+        low, high = standard_deviation_interval(sem, df, alpha)
+        result[name] = Estimate(sem, low, high, n=len(values), method=f"{name}; {told}")
     return result
 
 
-def _chi_square_limits(sd: float, df: float, alpha: float) -> tuple[float, float]:
-    from corelab.agreement.estimates import standard_deviation_interval
-
-    return standard_deviation_interval(sd, df, alpha)
+def _incomplete_errors(values: Floats, codes: Codes | None, alpha: float) -> dict[str, Estimate]:
+    two, one = variance_components(values), variance_components(values, readers=False)
+    found, left_out = _reml_forms(two, one), left_out_of_incomplete(values, codes)
+    return {
+        name: groups_of.jackknife_estimate(
+            found[name],
+            left_out[name],
+            alpha=alpha,
+            codes=codes,
+            scale="log",
+            n=len(values),
+            method=f"{name}; REML of all readings",
+        )
+        for name in ("sem", "sem_consistency")
+    }
 
 
 def compare_intraclass_correlations(
@@ -610,11 +1044,13 @@ def compare_intraclass_correlations(
     alpha: float = 0.05,
     resamples: int = 2000,
     seed: int = SEED,
+    clusters: ArrayLike | None = None,
 ) -> Estimate:
     """Difference of two intraclass correlations on the same targets (paired bootstrap).
 
-    Targets are resampled; both coefficients are computed on every resample, so their dependence is
-    kept. Interval: BCa; p value: twice the smaller tail of the resampled differences around 0.
+    Clusters (or targets) are resampled; both coefficients are computed on every resample, so their
+    dependence is kept. Interval: BCa; p value: twice the smaller tail of the resampled differences
+    around 0. The coefficients are those of pooled targets.
 
     Parameters
     ----------
@@ -626,6 +1062,8 @@ def compare_intraclass_correlations(
         1 - confidence level.
     resamples, seed
         Of the bootstrap.
+    clusters
+        Label of the cluster of each target; None for independent targets.
 
     Examples
     --------
@@ -636,26 +1074,29 @@ def compare_intraclass_correlations(
     >>> difference.ci_low > 0
     True
     """
-    x, y = _checked(first), _checked(second)
-    if len(x) != len(y) or np.isnan(x).any() or np.isnan(y).any():
+    x, y = np.asarray(first, dtype=np.float64), np.asarray(second, dtype=np.float64)
+    if len(x) != len(y) or not (np.isfinite(x).all() and np.isfinite(y).all()):
         raise NotComputable("two complete tables of the same targets are needed")
-    n = len(x)
-    drawn = np.random.default_rng(seed).integers(0, n, size=(resamples, n))
-    left_out = np.array([np.delete(np.arange(n), i) for i in range(n)])
+    for table in (x, y):
+        checked(table)
+    n, codes = len(x), groups_of.codes_of(clusters, len(x))
 
-    def difference(index: np.ndarray) -> Floats:
-        ours = intraclass_correlation_many(x[index])[form].estimate
-        theirs = intraclass_correlation_many(y[index])[form].estimate
-        return ours - theirs
+    def difference(weights: Floats) -> Floats:
+        return weighted_icc(x, weights, form) - weighted_icc(y, weights, form)
 
-    estimate = float(difference(np.arange(n)[None])[0])
-    values = difference(drawn)
-    low, high = bootstrap_interval(values, estimate, difference(left_out), alpha)
+    estimate = float(difference(np.ones((1, n)))[0])
+    drawn = bootstrap_weights(n, resamples=resamples, seed=seed, codes=codes)
+    values = np.concatenate([difference(part) for part in drawn])
+    groups = groups_of.deletion_groups(codes, n)
+    masks = (np.array([groups != g]).astype(np.float64) for g in range(int(groups.max()) + 1))
+    left_out = np.concatenate([difference(mask) for mask in masks])
+    low, high = bootstrap_interval(values, estimate, left_out, alpha)
     finite = values[np.isfinite(values)]
     tail = min(
         (np.sum(finite <= 0) + 1) / (finite.size + 1), (np.sum(finite >= 0) + 1) / (finite.size + 1)
     )
     note = "" if np.isfinite(low) else "interval not defined: too few resamples have a coefficient"
+    unit = "targets" if codes is None else f"{int(codes.max()) + 1} clusters"
     return Estimate(
         estimate,
         low,
@@ -663,5 +1104,47 @@ def compare_intraclass_correlations(
         note=note,
         p_value=float(min(1.0, 2.0 * tail)),
         n=n,
-        method=f"difference of two {form}; paired bootstrap of targets, BCa, {resamples} resamples",
+        method=f"difference of two {form}; paired bootstrap of {unit}, BCa, {resamples} resamples",
     )
+
+
+def weighted_icc(values: Floats, weights: Floats, form: str) -> Floats:
+    """An intraclass correlation of complete readings whose targets count several times.
+
+    Parameters
+    ----------
+    values
+        (n targets, k readers), complete.
+    weights
+        (resamples, n): how often each target counts.
+    form
+        One of :data:`FORMS`.
+
+    Examples
+    --------
+    >>> table = np.array([[9.0, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6]])
+    >>> weighted_icc(table, np.ones((1, 4)), "icc_c_1").round(4)
+    array([0.637])
+    """
+    k = values.shape[1]
+    centred = values - values.mean()
+    rows = centred.mean(axis=1)
+    size = weights.sum(axis=1)
+    columns = (weights @ centred) / size[:, None]
+    grand = columns.mean(axis=1)
+    squares = weights @ np.column_stack([np.sum(centred**2, axis=1), rows**2])
+    total = squares[:, 0] - k * size * grand**2
+    targets = k * (squares[:, 1] - size * grand**2)
+    readers = size * np.sum((columns - grand[:, None]) ** 2, axis=1)
+    errors = total - targets - readers
+    floor = 1e-13 * np.maximum(squares[:, 0], 1e-300)
+    targets, readers, errors = (np.where(s <= floor, 0.0, s) for s in (targets, readers, errors))
+    ms_targets, ms_error = targets / (size - 1.0), errors / ((size - 1.0) * (k - 1))
+    if form.startswith("icc_1"):
+        ms_error = (readers + errors) / (size * (k - 1))
+    bottom = ms_targets + (k - 1.0) * ms_error
+    if form.startswith("icc_a"):
+        bottom = bottom + k / size * (readers / (k - 1) - ms_error)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        single = np.where(bottom > 0, (ms_targets - ms_error) / bottom, np.nan)
+    return _stepped_up(single, k) if form.endswith("k") else single

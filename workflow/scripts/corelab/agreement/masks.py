@@ -10,11 +10,15 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
+from corelab.agreement.clusters import Codes, clusters_of, codes_of, labels_of, number_of, sums
 from corelab.agreement.estimates import Floats, quantile_t
+from corelab.agreement.groups import CLUSTER_LABELS
+from corelab.agreement.limits import quantile
 from corelab.agreement.plan import chosen_sources
 from corelab.agreement.second import confirm
 from corelab.measurement.overlap import MANY_METRIC, METRICS
 from corelab.measurement.selection import (
+    NotComputable,
     Tables,
     as_list,
     not_computable,
@@ -55,7 +59,9 @@ def overlap_rows(analysis: Mapping[str, Any], tables: Tables) -> list[Row]:
 
     A subject with several visits has a row per visit; population rows pool them unless
     ``by_visit``. Only the first repeat of each pair counts. Infinite distances (one mask empty)
-    rank last: they enter the median and make the mean not computable.
+    rank last: they enter the median and make the mean not computable. Several visits of a subject
+    (key ``cluster``): the mean is that of the subjects' means, t over subjects, and the interval of
+    the median counts subjects (Woodruff 1952).
 
     Examples
     --------
@@ -69,6 +75,10 @@ def overlap_rows(analysis: Mapping[str, Any], tables: Tables) -> list[Row]:
     """
     label = str(analysis["label"])
     place = {"endpoint": label}
+    try:
+        analysis = {**analysis, CLUSTER_LABELS: labels_of(analysis, tables)}
+    except NotComputable as error:
+        return [not_computable("dice", str(error), **place)]
     rows = tables.overlap
     if not len(rows) or "label" not in rows:
         return [not_computable("dice", f"no two masks of {label} to compare", **place)]
@@ -149,49 +159,54 @@ def _population(part: pd.DataFrame, group: Row, analysis: Mapping[str, Any]) -> 
         own = part[part["metric"] == metric]
         if not len(own):
             continue
-        values = own.loc[own["status"] == "ok", "value"].dropna().to_numpy(dtype=np.float64)
+        given = own[(own["status"] == "ok") & own["value"].notna()]
+        values = given["value"].to_numpy(dtype=np.float64)
         undefined = len(own) - values.size
         notes = [f"{undefined} of {len(own)} not defined"] if undefined else []
         if not values.size:
             rows.append(not_computable(metric, "not defined in any subject", n=0, **group))
             continue
+        people = pd.MultiIndex.from_frame(given[["participant_id", "visit"]])
+        labels = clusters_of(people, analysis.get(CLUSTER_LABELS))
+        codes = codes_of(labels, values.size)
+        counted = {**group, "n_clusters": number_of(codes, values.size)}
         infinite = int(np.isinf(values).sum())
         note = "; ".join([*notes, f"{infinite} infinite, ranked last"] if infinite else notes)
         if infinite:
             reason = f"{infinite} infinite distances (one mask empty) have no mean"
             rows.append(
                 not_computable(
-                    metric, "; ".join([reason, *notes]), n=values.size, method="mean", **group
+                    metric, "; ".join([reason, *notes]), n=values.size, method="mean", **counted
                 )
             )
         else:
             rows.append(
                 {
-                    **_mean_row(values, alpha),
-                    **group,
+                    **_mean_row(values, alpha, codes),
+                    **counted,
                     "statistic": metric,
                     "note": "; ".join(["mean", *notes]),
                 }
             )
-        low, high = median_interval(values, alpha)
         rows.append(
             {
-                **group,
+                **counted,
+                **_median_row(values, alpha, codes),
                 "statistic": metric,
-                "estimate": float(np.median(values)),
-                "ci_low": low,
-                "ci_high": high,
-                "n": values.size,
-                "method": "median; exact order-statistic interval",
                 "note": "; ".join(["median", note] if note else ["median"]),
             }
         )
     return rows
 
 
-def _mean_row(values: Floats, alpha: float) -> Row:
+def _mean_row(values: Floats, alpha: float, codes: Codes | None) -> Row:
+    method = "mean; t interval"
+    n = values.size
+    if codes is not None:
+        values = sums(values, codes) / np.bincount(codes)
+        method = f"mean of {values.size} subjects' means; t interval over subjects"
     mean = float(values.mean())
-    row: Row = {"estimate": mean, "n": values.size, "method": "mean; t interval"}
+    row: Row = {"estimate": mean, "n": n, "method": method}
     if values.size >= 2:
         from statsmodels.stats.weightstats import DescrStatsW
 
@@ -199,6 +214,20 @@ def _mean_row(values: Floats, alpha: float) -> Row:
         row.update(ci_low=mean - half, ci_high=mean + half)
         row.update(confirm(mean, float(DescrStatsW(values).mean), "statsmodels.DescrStatsW"))
     return row
+
+
+def _median_row(values: Floats, alpha: float, codes: Codes | None) -> Row:
+    row: Row = {"estimate": float(np.median(values)), "n": values.size}
+    if codes is None:
+        low, high = median_interval(values, alpha)
+        return {**row, "ci_low": low, "ci_high": high,
+                "method": "median; exact order-statistic interval"}  # fmt: skip
+    try:
+        found = quantile(values, 0.5, alpha=alpha, codes=codes)
+    except NotComputable:
+        return {**row, "method": "median; too few subjects for an interval"}
+    told = f"median; Woodruff's interval over {number_of(codes, values.size)} subjects"
+    return {**row, "ci_low": found.ci_low, "ci_high": found.ci_high, "method": told}
 
 
 def median_interval(values: Floats, alpha: float) -> tuple[float, float]:

@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy import special
 
+from corelab.agreement import clusters as groups_of
+from corelab.agreement.clusters import Codes
 from corelab.agreement.estimates import (
     NORMAL_95,
     Estimate,
@@ -22,26 +24,33 @@ from corelab.measurement.selection import NotComputable
 REPEATABILITY_FACTOR = float(NORMAL_95 * np.sqrt(2.0))
 
 
-def _replicated(readings: ArrayLike) -> Floats:
+def _replicated(readings: ArrayLike, clusters: ArrayLike | None) -> tuple[Floats, Codes | None]:
     values = np.asarray(readings, dtype=np.float64)
     if values.ndim != 2:
         raise ValueError(f"readings of shape {values.shape}: (targets, repeats) is needed")
     if np.isinf(values).any():
         raise ValueError("infinite readings: mark what could not be measured as missing (NaN)")
-    values = values[(~np.isnan(values)).sum(axis=1) >= 2]
+    twice = (~np.isnan(values)).sum(axis=1) >= 2
+    codes = groups_of.subset(groups_of.codes_of(clusters, len(values)), twice)
+    values = values[twice]
     if len(values) < 2:
         raise NotComputable(f"{len(values)} targets with repeated readings, at least 2 are needed")
-    return values
+    return values, codes
 
 
-def repeatability(readings: ArrayLike, *, alpha: float = 0.05) -> dict[str, Estimate]:
+def repeatability(
+    readings: ArrayLike, *, alpha: float = 0.05, clusters: ArrayLike | None = None
+) -> dict[str, Estimate]:
     """Within-target SD and CV and the repeatability coefficients, numbers of repeats may differ.
 
     ``within_sd`` = sqrt(pooled within-target variance); ``within_cv_percent`` = 100 sqrt(mean of
     s^2 / m^2) (root mean square, QIBA); ``within_cv_log_percent`` = 100 sqrt(exp(s^2_log) - 1);
     ``repeatability_coefficient`` = 1.96 sqrt(2) within_sd; ``repeatability_coefficient_percent``
     the same of the CV; ``..._percent_lower`` and ``_upper`` = asymmetric limits of a ratio from the
-    log scale. Intervals: exact chi-square (an approximation for the CV).
+    log scale. Intervals: exact chi-square (an approximation for the CV). With clusters (visits of a
+    participant, whose readings differ from each other by an amount of the participant): chi-square
+    with the degrees of freedom that the variances of the clusters' sums of squares tell (Satterth-
+    waite's principle), for complete readings from the mean squares between and within clusters.
 
     Parameters
     ----------
@@ -49,6 +58,8 @@ def repeatability(readings: ArrayLike, *, alpha: float = 0.05) -> dict[str, Esti
         (n targets, repeats), NaN where there is none; targets read once are left out.
     alpha
         1 - confidence level.
+    clusters
+        Label of the cluster of each target; None for independent targets.
 
     Returns
     -------
@@ -62,15 +73,16 @@ def repeatability(readings: ArrayLike, *, alpha: float = 0.05) -> dict[str, Esti
     >>> [round(result[n].estimate, 3) for n in ("within_sd", "repeatability_coefficient")]
     [1.0, 2.772]
     """
-    values = _replicated(readings)
+    values, codes = _replicated(readings, clusters)
     n = len(values)
     counts = (~np.isnan(values)).sum(axis=1)
     means = np.nanmean(values, axis=1)
     variances = np.nansum((values - means[:, None]) ** 2, axis=1) / (counts - 1)
     df = float(np.sum(counts - 1))
     sd = float(np.sqrt(np.sum(variances * (counts - 1)) / df))
-    low, high = standard_deviation_interval(sd, df, alpha)
-    method = f"pooled within-target SD, df {df:g}, chi-square"
+    freedom, over = _freedom(values, codes, df)
+    low, high = standard_deviation_interval(sd, freedom, alpha)
+    method = f"pooled within-target SD, df {freedom:.4g}, chi-square{over}"
     found = Estimate(sd, low, high, n=n, method=method)
     result = {
         "within_sd": found,
@@ -78,12 +90,62 @@ def repeatability(readings: ArrayLike, *, alpha: float = 0.05) -> dict[str, Esti
             REPEATABILITY_FACTOR, f"1.96 sqrt(2) within SD; {method}"
         ),
     }
-    result.update(_relative(values, counts, means, variances, alpha))
+    result.update(_relative(values, counts, means, variances, alpha, codes))
     return result
 
 
+def _freedom(values: Floats, codes: Codes | None, df: float) -> tuple[float, str]:
+    """Degrees of freedom of a pooled within-target variance, and words about clusters.
+
+    The variance is 1 / (2 df) of its square for independent targets. In clusters it is larger: the
+    differences between readers that a participant's visits share count once. Complete readings: the
+    variance of the sum of mean squares, readers fixed; gaps: that of the clusters' influences.
+    """
+    if codes is None:
+        return df, ""
+    a = int(codes.max()) + 1
+    if a < groups_of.FEWEST_CLUSTERS:
+        raise NotComputable(f"{a} clusters (key cluster), at least 3 are needed")
+    centred = values - np.nanmean(values, axis=1, keepdims=True)
+    if np.isnan(values).any():
+        own = np.nansum(centred**2, axis=1)
+        freedom = (~np.isnan(values)).sum(axis=1) - 1.0
+        pooled = float(own.sum() / freedom.sum())
+        influence = groups_of.sums(own - pooled * freedom, codes) / df
+        spread = a / (a - 1) * float(np.sum(influence**2))
+        found = 2.0 * pooled**2 / spread if spread > 0 else df
+    else:
+        found = _fixed_readers_freedom(centred, codes, a)
+    return min(found, df), f" over {a} clusters"
+
+
+def _fixed_readers_freedom(centred: Floats, codes: Codes, a: int) -> float:
+    n, k = centred.shape
+    counts = np.bincount(codes).astype(np.float64)
+    means = groups_of.sums(centred, codes) / counts[:, None]
+    bias = means.mean(axis=0)
+    between = float(np.sum((means - bias) ** 2)) / ((a - 1) * (k - 1))
+    inside = float(np.sum((centred - means[codes]) ** 2)) / ((n - a) * (k - 1))
+    share = 1.0 - float(np.mean(1.0 / counts))
+    noise = between / a
+    square = float(np.sum(bias**2))
+    lasting = max(square - (k - 1) * noise, 0.0)
+    spread = (4.0 * lasting * noise + 2.0 * (k - 1) * noise**2) / (k - 1) ** 2
+    # The pooled variance weighs a cluster by its targets: unequal ones count as fewer.
+    unequal = a * float(np.sum(counts**2)) / n**2
+    spread += 2.0 * unequal * ((1.0 - 1.0 / a) * between) ** 2 / ((a - 1) * (k - 1))
+    spread += 2.0 * (share * inside) ** 2 / ((n - a) * (k - 1))
+    total = square / (k - 1) + (1.0 - 1.0 / a) * between + share * inside
+    return 2.0 * total**2 / spread if spread > 0 else float(n * (k - 1))
+
+
 def _relative(
-    values: Floats, counts: Floats, means: Floats, variances: Floats, alpha: float
+    values: Floats,
+    counts: Floats,
+    means: Floats,
+    variances: Floats,
+    alpha: float,
+    codes: Codes | None,
 ) -> dict[str, Estimate]:
     silent = (means == 0) & (variances == 0)
     if (means[~silent] <= 0).any() or (~silent).sum() < 2:
@@ -95,8 +157,10 @@ def _relative(
     n, df = int(keep.sum()), float(np.sum(counts[keep] - 1))
     weight = (counts[keep] - 1) / df
     cv = float(np.sqrt(np.sum(weight * variances[keep] / means[keep] ** 2)))
-    low, high = standard_deviation_interval(cv, df, alpha)
-    method = f"root mean square within-target CV, df {df:g}, chi-square"
+    codes = groups_of.subset(codes, keep)
+    freedom, over = _freedom(values[keep] / means[keep][:, None], codes, df)
+    low, high = standard_deviation_interval(cv, freedom, alpha)
+    method = f"root mean square within-target CV, df {freedom:.4g}, chi-square{over}"
     percent = Estimate(cv, low, high, n=n, method=method, note=note).times(100.0)
     result = {
         "within_cv_percent": percent,
@@ -105,17 +169,20 @@ def _relative(
         ),
     }
     if (values[keep][~np.isnan(values[keep])] > 0).all():
-        result.update(_logarithmic(np.log(values[keep]), df, alpha, note))
+        result.update(_logarithmic(np.log(values[keep]), df, alpha, note, codes))
     return result
 
 
-def _logarithmic(logs: Floats, df: float, alpha: float, note: str) -> dict[str, Estimate]:
+def _logarithmic(
+    logs: Floats, df: float, alpha: float, note: str, codes: Codes | None
+) -> dict[str, Estimate]:
     centred = logs - np.nanmean(logs, axis=1, keepdims=True)
     s = float(np.sqrt(np.nansum(centred**2) / df))
-    scales = np.array([s, *standard_deviation_interval(s, df, alpha)])
+    freedom, over = _freedom(logs, codes, df)
+    scales = np.array([s, *standard_deviation_interval(s, freedom, alpha)])
     n = len(logs)
     cv = 100.0 * np.sqrt(np.expm1(scales**2))
-    method = "100 sqrt(exp(s^2) - 1) of logarithms, chi-square"
+    method = f"100 sqrt(exp(s^2) - 1) of logarithms, chi-square{over}"
     result = {
         "within_cv_log_percent": Estimate(
             float(cv[0]), float(cv[1]), float(cv[2]), n=n, method=method, note=note
@@ -128,7 +195,7 @@ def _logarithmic(logs: Floats, df: float, alpha: float, note: str) -> dict[str, 
             float(limits[1:].min()),
             float(limits[1:].max()),
             n=n,
-            method="100 (exp(+-1.96 sqrt(2) s) - 1) of logarithms, chi-square",
+            method=f"100 (exp(+-1.96 sqrt(2) s) - 1) of logarithms, chi-square{over}",
             note=note,
         )
     return result
@@ -274,8 +341,8 @@ def _polynomial(x: Floats, y: Floats, degree: int) -> tuple[list[float], list[fl
     return [float(v) for v in solution / scale], [float(v) for v in errors], df, rss
 
 
-def proportion(k: int, n: int, *, alpha: float = 0.05) -> Estimate:
-    """A proportion with its Wilson interval (Wilson 1927).
+def proportion(k: float, n: float, *, alpha: float = 0.05) -> Estimate:
+    """A proportion with its Wilson interval (Wilson 1927); effective numbers need not be whole.
 
     Examples
     --------
@@ -283,7 +350,7 @@ def proportion(k: int, n: int, *, alpha: float = 0.05) -> Estimate:
     >>> round(rate.estimate, 4), round(rate.ci_low, 4), round(rate.ci_high, 4)
     (0.6377, 0.5903, 0.6825)
     """
-    if not 0 <= k <= n or n < 1:
+    if not 0 <= k <= n or n <= 0:
         raise NotComputable(f"{k} of {n} is no proportion")
     z = float(special.ndtri(1.0 - alpha / 2.0))
     share = k / n
@@ -291,4 +358,4 @@ def proportion(k: int, n: int, *, alpha: float = 0.05) -> Estimate:
     half = z / (1 + z**2 / n) * float(np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)))
     # With none or all of them the outer limit is 0 or 1, but for rounding.
     low, high = (centre - half if k else 0.0), (centre + half if k < n else 1.0)
-    return Estimate(share, low, high, n=n, method="Wilson interval")
+    return Estimate(share, low, high, n=int(n), method="Wilson interval")

@@ -11,8 +11,9 @@ import numpy as np
 import pandas as pd
 
 from corelab.agreement import guards, repeats, strata
+from corelab.agreement.clusters import labels_of
 from corelab.agreement.direction import direction_rows
-from corelab.agreement.groups import GroupStatistics
+from corelab.agreement.groups import CLUSTER_LABELS, GroupStatistics
 from corelab.measurement.selection import (
     NotComputable,
     Tables,
@@ -111,7 +112,7 @@ def chosen_sources(analysis: Mapping[str, Any], there: Sequence[str]) -> list[st
 def readings(
     analysis: Mapping[str, Any], tables: Tables, endpoint: str, sources: Sequence[str] | None
 ) -> pd.DataFrame:
-    """Values of an endpoint, derived and transformed as planned.
+    """Values of an endpoint, transformed and derived as planned.
 
     Returns
     -------
@@ -119,18 +120,22 @@ def readings(
         participant_id, visit, source, repeat, value.
     """
     rows = measured(analysis, tables, endpoint=endpoint, sources=sources)
-    derivation = analysis.get("derivation", "value")
+    scale = str(analysis.get("scale", "identity"))
+    derivation = str(analysis.get("derivation", "value"))
+    # Each visit is transformed, then the difference taken, as in the other analyses.
+    if scale != "identity" and derivation not in {"value", "change"}:
+        raise NotComputable(f"scale {scale} has no meaning for derivation {derivation}")
+    if scale == "log":
+        if (rows["value"] <= 0).any():
+            count = int((rows["value"] <= 0).sum())
+            raise NotComputable(f"logarithm of a value that is not positive ({count} readings)")
+        rows["value"] = np.log(rows["value"])
+    elif scale == "cube_root":
+        rows["value"] = np.cbrt(rows["value"])
+    elif scale != "identity":
+        raise ValueError(f"unknown scale '{scale}': identity, log or cube_root")
     if derivation != "value":
         rows = _derived(analysis, tables, rows, derivation)
-    transform = analysis.get("transform", "none")
-    if transform == "log":
-        if (rows["value"] <= 0).any():
-            raise NotComputable("logarithm of a value that is not positive")
-        rows["value"] = np.log(rows["value"])
-    elif transform == "cube_root":
-        rows["value"] = np.cbrt(rows["value"])
-    elif transform != "none":
-        raise ValueError(f"unknown transform '{transform}'")
     return rows
 
 
@@ -149,14 +154,21 @@ def _derived(
     later = later.join(base, on=key).dropna(subset=["baseline"]).copy()
     if derivation == "change":
         later["value"] -= later["baseline"]
-    elif derivation == "percent_change":
-        later = later[later["baseline"] != 0].copy()
-        later["value"] = 100.0 * (later["value"] - later["baseline"]) / later["baseline"]
+        return later
+    if derivation == "percent_change":
+        zeros = later["baseline"] == 0
+        words = "percent change from a baseline of 0"
     elif derivation == "log_ratio":
-        later = later[(later["baseline"] > 0) & (later["value"] > 0)].copy()
-        later["value"] = np.log(later["value"] / later["baseline"])
+        zeros = (later["baseline"] <= 0) | (later["value"] <= 0)
+        words = "log ratio of a value that is not positive"
     else:
-        raise ValueError(f"unknown derivation '{derivation}'")
+        raise NotComputable(f"derivation {derivation} is not available in an agreement analysis")
+    if zeros.any():
+        raise NotComputable(f"{words} ({int(zeros.sum())} readings): derivation change keeps zeros")
+    if derivation == "percent_change":
+        later["value"] = 100.0 * (later["value"] - later["baseline"]) / later["baseline"]
+    else:
+        later["value"] = np.log(later["value"] / later["baseline"])
     return later
 
 
@@ -203,8 +215,16 @@ def with_grades(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> M
 def _agreement(planned_analysis: Mapping[str, Any], given: Tables) -> list[Row]:
     rows: list[Row] = []
     tables = with_investigators(given, planned_analysis)
+    reason = ""
+    try:
+        planned_analysis = {**planned_analysis, CLUSTER_LABELS: labels_of(planned_analysis, tables)}
+    except NotComputable as error:
+        reason = str(error)
     for endpoint in as_list(planned_analysis["endpoint"]):
         analysis = with_grades(planned_analysis, tables, endpoint)
+        if reason:
+            rows += GroupStatistics(analysis, endpoint, "all", "all").refuse(reason)
+            continue
         there = tables.measurements.loc[tables.measurements["endpoint"] == endpoint, "source"]
         sources = chosen_sources(analysis, list(there.dropna()))
         try:

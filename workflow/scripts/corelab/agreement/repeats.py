@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import ArrayLike
 
+from corelab.agreement import clusters as groups_of
 from corelab.agreement import second
 from corelab.agreement.differences import ReplicatedLimits, bland_altman_replicated
-from corelab.agreement.estimates import (
-    NORMAL_95,
-    Estimate,
-    Floats,
-    quantile_t,
-)
+from corelab.agreement.estimates import Estimate, Floats
 from corelab.agreement.groups import GroupStatistics
 from corelab.agreement.guards import one_per_cell
 from corelab.agreement.icc import intraclass_correlation
@@ -53,13 +51,22 @@ def _pooled(readings: Floats) -> tuple[Floats, Floats]:
     return np.where(counts > 1, squares, 0.0), np.maximum(counts - 1, 0).astype(np.float64)
 
 
-def inter_intra_ratio(readings: Floats, *, alpha: float = 0.05) -> Estimate:
+def inter_intra_ratio(
+    readings: Floats,
+    *,
+    alpha: float = 0.05,
+    clusters: ArrayLike | None = None,
+    margin: float | None = None,
+) -> Estimate:
     """SD between readers over SD of a reader from himself, for single readings of one target.
 
     Between: pooled over targets, of the first readings of all readers (reader bias and the
     interaction of reader and target are part of it, and so is the reader's own variation, so that
     the ratio is 1 where another reader is no worse than the same one again). Within: pooled over
-    targets and readers, of repeated readings. Interval: jackknife over targets of the logarithm, t.
+    targets and readers, of repeated readings. Interval: jackknife over targets (or clusters) of the
+    logarithm, t. With a margin p is one-sided, of a ratio that is as large or larger: below alpha
+    readers are interchangeable within it (Obuchowski 2014, Acad Radiol 21:1483, whose index is the
+    difference of the two variances).
 
     Parameters
     ----------
@@ -67,6 +74,10 @@ def inter_intra_ratio(readings: Floats, *, alpha: float = 0.05) -> Estimate:
         (targets, readers, repeats), NaN where there is none.
     alpha
         1 - confidence level.
+    clusters
+        Label of the cluster of each target; None for independent targets.
+    margin
+        Largest ratio that still counts as no worse.
 
     Raises
     ------
@@ -86,32 +97,92 @@ def inter_intra_ratio(readings: Floats, *, alpha: float = 0.05) -> Estimate:
     inside, df_inside = inside.sum(axis=1), df_inside.sum(axis=1)
     between, df_between = _pooled(readings[:, :, 0])
     used = (df_inside > 0) | (df_between > 0)
-    inside, df_inside, between, df_between = (
-        part[used] for part in (inside, df_inside, between, df_between)
-    )
-    if df_inside.sum() < 1 or df_between.sum() < 1:
+    codes = groups_of.subset(groups_of.codes_of(clusters, len(readings)), used)
+    parts = np.column_stack([inside, df_inside, between, df_between])[used]
+    whole = parts.sum(axis=0)
+    if min(whole[1], whole[3]) < 1:
         raise NotComputable("repeated readings and targets read by two readers are both needed")
-    if inside.sum() <= 1e-24 * max(between.sum(), 1e-300):
+    if whole[0] <= 1e-24 * max(whole[2], 1e-300):
         raise NotComputable("repeated readings are all equal: no ratio to them")
-    if between.sum() <= 0:
+    if whole[2] <= 0:
         raise NotComputable("readers agree exactly: the ratio is 0 and has no interval")
 
-    def logarithm(weights: Floats) -> Floats:
+    def ratio(totals: Floats) -> Floats:
         with np.errstate(invalid="ignore", divide="ignore"):
-            top = (weights @ between) / (weights @ df_between)
-            return 0.5 * np.log(top / ((weights @ inside) / (weights @ df_inside)))
+            one, df_one, other, df_other = totals.T
+            found: Floats = np.sqrt((other / df_other) / (one / df_one))
+            return found
 
-    n = int(used.sum())
-    method = "pooled SD between readers over within a reader; jackknife of the logarithm, t"
-    estimate = float(logarithm(np.ones((1, n)))[0])
-    left_out = logarithm(1.0 - np.eye(n))
-    if n < 3 or not np.isfinite(left_out).all():
-        note = "interval not defined: it hangs on one target"
-        return Estimate(float(np.exp(estimate)), n=n, method=method, note=note)
-    pseudo = n * estimate - (n - 1) * left_out
-    half = quantile_t(n - 1, alpha) * float(pseudo.std(ddof=1)) / np.sqrt(n)
-    limits = np.exp([estimate, estimate - half, estimate + half])
-    return Estimate(float(limits[0]), float(limits[1]), float(limits[2]), n=n, method=method)
+    own = groups_of.sums(parts, codes)
+    return groups_of.jackknife_estimate(
+        float(ratio(whole[None])[0]),
+        ratio(whole - own),
+        alpha=alpha,
+        codes=codes,
+        scale="log",
+        n=len(parts),
+        method="pooled SD between readers over within a reader",
+        null=margin,
+    )
+
+
+def no_worse(found: Estimate, margin: float) -> Estimate:
+    """The ratio with the one-sided p of being at or above the margin.
+
+    Examples
+    --------
+    >>> one = no_worse(Estimate(1.0, 0.9, 1.1, p_value=0.02), 1.2)
+    >>> one.p_value
+    0.01
+    """
+    half = found.p_value / 2.0
+    p_value = half if found.estimate < margin else 1.0 - half
+    told = f"one-sided p of a ratio of {margin:g} or more (Obuchowski 2014)"
+    return replace(found, p_value=p_value, method=f"{found.method}; {told}")
+
+
+def interchangeability(
+    readings: Floats, *, alpha: float = 0.05, clusters: ArrayLike | None = None
+) -> Estimate:
+    """Mean squared difference between two readers minus that of a reader from himself.
+
+    The index of individual equivalence of Obuchowski 2014, in squared units of the endpoint: 0
+    where another reader is no worse than the same one again. Interval: jackknife over targets or
+    clusters, t.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> readings = rng.normal(50, 10, (200, 1, 1)) + rng.normal(0, 1, (200, 3, 2))
+    >>> found = interchangeability(readings)
+    >>> found.ci_low < 0 < found.ci_high
+    True
+    """
+    inside, df_inside = _pooled(readings)
+    inside, df_inside = inside.sum(axis=1), df_inside.sum(axis=1)
+    between, df_between = _pooled(readings[:, :, 0])
+    used = (df_inside > 0) | (df_between > 0)
+    codes = groups_of.subset(groups_of.codes_of(clusters, len(readings)), used)
+    parts = np.column_stack([inside, df_inside, between, df_between])[used]
+    whole = parts.sum(axis=0)
+    if min(whole[1], whole[3]) < 1:
+        raise NotComputable("repeated readings and targets read by two readers are both needed")
+
+    def index(totals: Floats) -> Floats:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            found: Floats = 2.0 * (totals[:, 2] / totals[:, 3] - totals[:, 0] / totals[:, 1])
+            return found
+
+    return groups_of.jackknife_estimate(
+        float(index(whole[None])[0]),
+        index(whole - groups_of.sums(parts, codes)),
+        alpha=alpha,
+        codes=codes,
+        scale="raw",
+        n=len(parts),
+        method="mean squared difference between readers minus within a reader (Obuchowski 2014)",
+        null=0.0,
+    )
 
 
 def intra_inter_rows(
@@ -125,23 +196,40 @@ def intra_inter_rows(
 
     Statistics: ``intra_reader_sd``, ``intra_reader_repeatability`` and ``intra_reader_icc`` (group
     = source, ``all`` pooled), ``inter_reader_sd``, ``inter_reader_reproducibility`` and
-    ``inter_reader_icc`` (``all``), ``inter_intra_sd_ratio`` (``all``).
+    ``inter_reader_icc`` (``all``), ``inter_intra_sd_ratio`` and ``interchangeability_index``
+    (``all``); with ``no_worse_ratio`` in the plan ``inter_no_worse_than_intra``.
     """
     if len(values) == 0 or values["repeat"].nunique() < 2 or len(sources) < 2:
         return []
-    readings, _ = cube(values, sources)
-    every = GroupStatistics(analysis, endpoint, visit, "all")
+    readings, index = cube(values, sources)
+    every = GroupStatistics(analysis, endpoint, visit, "all").over(index)
     n, k, m = readings.shape
     rows: list[Row] = []
     for j, source in enumerate(sources):
-        maker = GroupStatistics(analysis, endpoint, visit, source)
+        maker = GroupStatistics(analysis, endpoint, visit, source).over(index)
         rows += _figures(maker, readings[:, j], "intra_reader", "repeatability")
     # A target and reader is one unit here: readers differ, their own variation is pooled.
     pooled = readings.reshape(n * k, m)
-    rows += _figures(every, pooled, "intra_reader", "repeatability", with_icc=False)
+    # Readings of one participant by two readers are still readings of one participant.
+    own = np.arange(n) if every.codes is None else every.codes
+    pool = replace(every, codes=np.repeat(own, k) if every.codes is not None else None)
+    rows += _figures(pool, pooled, "intra_reader", "repeatability", with_icc=False)
     rows += _figures(every, readings[:, :, 0], "inter_reader", "reproducibility")
-    ratio = partial(inter_intra_ratio, readings, alpha=every.alpha)
-    return [*rows, every.attempt("inter_intra_sd_ratio", ratio)]
+    how: dict[str, Any] = {"alpha": every.alpha, "clusters": every.codes}
+    ratio = partial(inter_intra_ratio, readings, **how)
+    rows.append(every.attempt("inter_intra_sd_ratio", ratio))
+    index_of = partial(interchangeability, readings, **how)
+    rows.append(every.attempt("interchangeability_index", index_of))
+    margin = analysis.get("no_worse_ratio")
+    if margin is not None:
+        bound = float(margin)
+        rows.append(
+            every.attempt(
+                "inter_no_worse_than_intra",
+                lambda: no_worse(inter_intra_ratio(readings, margin=bound, **how), bound),
+            )
+        )
+    return rows
 
 
 def _figures(
@@ -149,7 +237,7 @@ def _figures(
 ) -> list[Row]:
     names = (f"{prefix}_sd", f"{prefix}_{kind}")
     try:
-        found = repeatability(table, alpha=maker.alpha)
+        found = repeatability(table, alpha=maker.alpha, clusters=maker.codes)
     except NotComputable as error:
         rows = [maker.attempt(name, error) for name in names]
     else:
@@ -161,11 +249,14 @@ def _figures(
     if not with_icc:
         return rows
     form = str(maker.analysis.get("icc_form", "icc_a_1"))
-    twice = table[(~np.isnan(table)).sum(axis=1) >= 2]
+    keep = (~np.isnan(table)).sum(axis=1) >= 2
+    twice, codes = table[keep], groups_of.subset(maker.codes, keep)
     try:
         if len(twice) < 3:
             raise NotComputable(f"{len(twice)} targets read twice, at least 3 are needed")
-        one = intraclass_correlation(twice, alpha=maker.alpha)[form]
+        one = intraclass_correlation(twice, alpha=maker.alpha, clusters=codes, pooled=maker.pooled)[
+            form
+        ]
     except NotComputable as error:
         return [*rows, maker.attempt(f"{prefix}_icc", error)]
     icc = Estimate(one.estimate, one.ci_low, one.ci_high, one.p_value, one.n, one.method, one.note)
@@ -186,23 +277,26 @@ def replicated_rows(
     own = values[values["source"].isin(pair)]
     if own.groupby("source")["repeat"].nunique().reindex(list(pair)).fillna(0).min() < 2:
         return []
-    maker = GroupStatistics(analysis, endpoint, visit, "|".join(pair))
+    readings, index = cube(own, pair)
+    maker = GroupStatistics(analysis, endpoint, visit, "|".join(pair)).over(index)
     names = ("bias_replicated", "loa_lower_replicated", "loa_upper_replicated")
-    readings, _ = cube(own, pair)
     try:
         found = bland_altman_replicated(
             readings[:, 0],
             readings[:, 1],
             linked=bool(analysis.get("linked", False)),
             alpha=maker.alpha,
+            clusters=maker.codes,
+            multiplier=maker.multiplier,
         )
     except NotComputable as error:
         return [maker.attempt(name, error) for name in names]
-    return [maker.attempt(name, one) for name, one in zip(names, _limits(found), strict=True)]
+    limits = _limits(found, maker.multiplier)
+    return [maker.attempt(name, one) for name, one in zip(names, limits, strict=True)]
 
 
-def _limits(found: ReplicatedLimits) -> list[Estimate]:
-    method = f"{NORMAL_95} SD of single readings; {found.method}"
+def _limits(found: ReplicatedLimits, multiplier: float) -> list[Estimate]:
+    method = f"{multiplier:.4g} SD of single readings; {found.method}"
     return [
         Estimate(found.bias, *found.bias_ci, n=found.n, method=method),
         Estimate(found.loa_lower, *found.loa_lower_ci, n=found.n, method=method),

@@ -28,8 +28,24 @@ ITERATIVE = 2e-3
 
 #: Readings whose covariance matrix a second computation may hold (18 MB).
 MOST_READINGS = 1500
+#: Cells (different values squared times targets) that a second program may fill: 160 MB.
+MOST_CELLS = 20_000_000
+
+#: Readings of which exact fractions are taken, a second's work.
+MOST_FRACTIONS = 6000
 
 Second = dict[str, Any]
+
+
+def left_out(library: str, reason: str) -> Second:
+    """Columns that say why no second program has computed a statistic.
+
+    Examples
+    --------
+    >>> left_out("krippendorff.alpha", "2000 different values")["second_method"]
+    'left out (krippendorff.alpha): 2000 different values'
+    """
+    return {"second_method": f"left out ({library}): {reason}"}
 
 
 def confirm(
@@ -186,13 +202,22 @@ def _second_incomplete(ratings: Floats, ours: Mapping[str, float]) -> dict[str, 
     from corelab.agreement.icc import variance_components
 
     compared = ("icc_a_1", "icc_c_1")
+    library = "statsmodels MixedLM (REML)"
+
+    def without(reason: str) -> dict[str, Second]:
+        return {form: left_out(library, reason) for form in compared}
+
+    total = int((~np.isnan(ratings)).sum())
+    if total > MOST_READINGS:
+        return without(f"{total} readings, it holds their covariance matrix")
     own = variance_components(ratings)
     if own.residual <= 0:
         return {}
+    if min(own.target, own.reader) < 0:
+        return without("it does not allow the negative variance found here")
     start = (own.target / own.residual, own.reader / own.residual)
     if max(start) > 1e6:
         return {}
-    library = "statsmodels MixedLM (REML)"
     try:
         found = icc_by_mixed_model(ratings, start)
     except np.linalg.LinAlgError:
@@ -212,6 +237,12 @@ def _second_incomplete(ratings: Floats, ours: Mapping[str, float]) -> dict[str, 
         form: confirm(ours[form], getattr(found, form), library, tolerance=ITERATIVE)
         for form in compared
     }
+
+
+def _standard(ratings: Floats) -> Floats:
+    centred = ratings - ratings.mean()
+    spread = float(centred.std())
+    return centred / spread if spread > 0 else centred
 
 
 def second_iccs(ratings: Floats, ours: Mapping[str, float]) -> dict[str, Second]:
@@ -234,10 +265,14 @@ def second_iccs(ratings: Floats, ours: Mapping[str, float]) -> dict[str, Second]
     """
     if np.isnan(ratings).any():
         return _second_incomplete(ratings, ours)
+    if float(ratings.std()) < 1e-9 * float(np.abs(ratings).max()):
+        reason = "values differ by less than a billionth of their size, which is rounding"
+        return {form: left_out("pingouin.intraclass_corr", reason) for form in ours}
     # pingouin has no answer, or a meaningless one, where nothing is left over or ICC(.,k) < 0.
     return {
         form: confirm(ours[form], theirs[0], "pingouin.intraclass_corr", tolerance=1e-7)
-        for form, theirs in icc_by_pingouin(ratings).items()
+        # It loses digits of values that are far from 0 or tiny, where an ICC does not.
+        for form, theirs in icc_by_pingouin(_standard(ratings)).items()
         if np.isfinite(ours[form]) and np.isfinite(theirs[0])
     }
 
@@ -267,7 +302,7 @@ def second_kappa(a: Floats, b: Floats, weights: str, ours: float) -> Second:
 
 
 def second_fleiss(grades: Floats, ours: float) -> Second:
-    """Fleiss' kappa by statsmodels, complete targets only.
+    """Fleiss' kappa by statsmodels, complete readings only.
 
     Examples
     --------
@@ -276,8 +311,9 @@ def second_fleiss(grades: Floats, ours: float) -> Second:
     """
     from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
 
-    complete = grades[~np.isnan(grades).any(axis=1)]
-    table, _ = aggregate_raters(complete)
+    if np.isnan(grades).any():
+        return left_out("statsmodels.fleiss_kappa", "it has no form with missing grades")
+    table, _ = aggregate_raters(grades)
     return confirm(ours, float(fleiss_kappa(table)), "statsmodels.fleiss_kappa")
 
 
@@ -291,6 +327,12 @@ def second_alpha(ratings: Floats, level: str, ours: float) -> Second:
     """
     import krippendorff
 
+    different = np.unique(ratings[~np.isnan(ratings)]).size
+    if different**2 * len(ratings) > MOST_CELLS:
+        return left_out(
+            "krippendorff.alpha",
+            f"{different} different values, it holds a table of their pairs for every target",
+        )
     measure: Any = level
     theirs = krippendorff.alpha(reliability_data=ratings.T, level_of_measurement=measure)
     return confirm(ours, float(theirs), "krippendorff.alpha")
@@ -313,21 +355,35 @@ def second_kendall_w(ratings: Floats, ours: float) -> Second:
     return confirm(ours, float(chi_square) / (k * (n - 1)), "scipy.stats.friedmanchisquare")
 
 
-def second_bland_altman(a: Floats, b: Floats, part: str, ours: float) -> Second:
-    """Bias and limits by statsmodels' DescrStatsW of the differences.
+def second_bland_altman(
+    difference: Floats,
+    part: str,
+    scale: float,
+    ours: float,
+    *,
+    multiplier: float = 1.96,
+    codes: Any = None,
+) -> Second:
+    """Bias and limits by statsmodels' DescrStatsW of the differences; in clusters by pandas.
 
     Examples
     --------
-    >>> second_bland_altman(np.array([1.0, 3.0]), np.array([1.0, 1.0]), "bias", 1.0)
+    >>> second_bland_altman(np.array([0.0, 2.0]), "bias", 1.0, 1.0)
     {'second_estimate': 1.0, 'second_method': 'statsmodels.DescrStatsW'}
     """
     from statsmodels.stats.weightstats import DescrStatsW
 
-    found = DescrStatsW(a - b, ddof=1)
-    factor = {"bias": 0.0, "loa_lower": -1.96, "loa_upper": 1.96}[part]
-    theirs = float(found.mean) + factor * float(found.std)
-    scale = float(np.abs(a).max() + np.abs(b).max()) * 1e-4
-    return confirm(ours, theirs, "statsmodels.DescrStatsW", scale=scale)
+    factor = {"bias": 0.0, "loa_lower": -multiplier, "loa_upper": multiplier}[part]
+    if codes is None:
+        found = DescrStatsW(difference, ddof=1)
+        theirs = float(found.mean) + factor * float(found.std)
+        return confirm(ours, theirs, "statsmodels.DescrStatsW", scale=scale * 1e-4)
+    groups = pd.Series(difference).groupby(np.asarray(codes))
+    means, sizes = groups.mean(), groups.size()
+    inside = float((groups.var() * (sizes - 1)).sum() / (sizes - 1).sum())
+    total = float(means.var()) + (1.0 - float((1.0 / sizes).mean())) * inside
+    theirs = float(means.mean()) + factor * math.sqrt(total)
+    return confirm(ours, theirs, "pandas groupby mean and var", scale=scale * 1e-4)
 
 
 def second_within_sd(readings: Floats, ours: float) -> Second:
@@ -340,6 +396,8 @@ def second_within_sd(readings: Floats, ours: float) -> Second:
     """
     import statistics
 
+    if np.isfinite(readings).sum() > MOST_FRACTIONS:
+        return left_out("Python statistics.variance", "too many readings for exact fractions")
     groups = [row[~np.isnan(row)] for row in readings]
     groups = [group for group in groups if group.size >= 2]
     df = np.array([group.size - 1 for group in groups])
@@ -360,6 +418,8 @@ def second_slope(x: ArrayLike, y: ArrayLike, ours: float) -> Second:
     """
     from scipy import stats
 
+    if np.ptp(np.asarray(x, dtype=float)) == 0:
+        return {}
     found = stats.linregress(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
     return confirm(ours, float(found.slope), "scipy.stats.linregress")
 
@@ -382,6 +442,8 @@ def second_deming(x: Floats, y: Floats, part: str, ours: float) -> Second:
         warnings.simplefilter("ignore")
         found = PCA(np.column_stack([x, y]), standardize=False, demean=True, normalize=False)
     axis = found.eigenvecs[:, 0]
+    if abs(axis[0]) < 1e-6:
+        return left_out("statsmodels PCA, first axis", "the line is vertical")
     slope = float(axis[1] / axis[0])
     theirs = slope if part == "slope" else float(y.mean() - slope * x.mean())
     scale = 1.0 if part == "slope" else (1.0 + abs(slope)) * float(np.abs(x).max())
@@ -431,7 +493,9 @@ def second_reader_effect(wide: pd.DataFrame, source: str, ratio: float, ours: fl
     target, reader = np.nonzero(~np.isnan(values))
     y = values[target, reader]
     scale = float(np.abs(y).max())
-    if scale == 0 or ratio > 1e6 or y.size > MOST_READINGS:
+    if y.size > MOST_READINGS:
+        return left_out("statsmodels GLS", f"{y.size} readings, it holds their covariance matrix")
+    if scale == 0 or ratio > 1e6:
         return {}
     covariance = np.eye(y.size) + ratio * (target[:, None] == target[None, :])
     fit = sm.GLS(y, np.eye(wide.shape[1])[reader], sigma=covariance).fit()

@@ -117,14 +117,14 @@ def _drift_rows(
     analysis: Mapping[str, Any], tables: Tables, endpoint: str, visit: str, pair: pd.DataFrame
 ) -> list[Row]:
     a, b = pair.columns
-    maker = GroupStatistics(analysis, endpoint, visit, f"{a}|{b}")
+    maker = GroupStatistics(analysis, endpoint, visit, f"{a}|{b}").over(pair)
     form = str(analysis.get("icc_form", "icc_a_1"))
     places = reading_places(tables, endpoint, [a, b]).reindex(pair.index)
     names = (f"{form}_drift", "bias_drift_slope", "learning_slope")
     try:
         found = drift_by_thirds(
             pair.to_numpy(), places, form=form, alpha=maker.alpha, resamples=maker.resamples,
-            seed=maker.seed,
+            seed=maker.seed, clusters=maker.codes,
         )  # fmt: skip
     except NotComputable as error:
         return [maker.attempt(name, error) for name in names]
@@ -145,19 +145,21 @@ def reader_effect_rows(
 ) -> list[Row]:
     """Systematic effect of every source (mixed model), and the test that none differs."""
     present = wide.dropna(axis=1, how="all")
-    every = GroupStatistics(analysis, endpoint, visit, "all")
+    present = present[present.notna().sum(axis=1) >= 2]
+    every = GroupStatistics(analysis, endpoint, visit, "all").over(present)
     try:
-        found = reader_effects(present, alpha=every.alpha)
+        found = reader_effects(present, alpha=every.alpha, clusters=every.codes)
     except NotComputable as error:
         return [every.attempt("reader_effect_f", error)]
     rows = [
-        GroupStatistics(analysis, endpoint, visit, source).attempt(
-            "reader_effect", one, partial(second_reader_effect, present, source, found.ratio)
-        )
+        GroupStatistics(analysis, endpoint, visit, source)
+        .over(present)
+        .attempt("reader_effect", one, partial(second_reader_effect, present, source, found.ratio))
         for source, one in found.effects.items()
     ]
-    n = int((present.notna().sum(axis=1) >= 2).sum())
-    method = f"F({found.df1}, {found.df2}) of no systematic difference between sources"
+    n = len(present)
+    over = "" if every.codes is None else f", cluster-robust over {every.n_clusters} clusters"
+    method = f"F({found.df1}, {found.df2}) of no systematic difference between sources{over}"
     test = Estimate(found.f, p_value=found.p_value, n=n, method=method)
     return [*rows, every.attempt("reader_effect_f", test)]
 
@@ -175,12 +177,12 @@ def comparison_rows(
         return []
     form = str(analysis.get("icc_form", "icc_a_1"))
     rows, found = [], []
-    for group, first, second in _two_pairs(wide):
-        maker = GroupStatistics(analysis, endpoint, visit, group)
+    for group, first, second, index in _two_pairs(wide):
+        maker = GroupStatistics(analysis, endpoint, visit, group).over(index)
         try:
             one = compare_intraclass_correlations(
                 first, second, form=form, alpha=maker.alpha, resamples=maker.resamples,
-                seed=maker.seed,
+                seed=maker.seed, clusters=maker.codes,
             )  # fmt: skip
         except NotComputable as error:
             rows.append(maker.attempt(f"{form}_difference", error))
@@ -194,10 +196,10 @@ def comparison_rows(
     return rows
 
 
-def _two_pairs(wide: pd.DataFrame) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+def _two_pairs(wide: pd.DataFrame) -> Iterator[tuple[str, np.ndarray, np.ndarray, pd.Index]]:
     pairs = list(combinations(wide.columns, 2))
     for one, other in combinations(pairs, 2):
         both = wide[list(dict.fromkeys([*one, *other]))].dropna()
         if len(both) >= 3:
             name = f"{'|'.join(one)} - {'|'.join(other)}"
-            yield name, both[list(one)].to_numpy(), both[list(other)].to_numpy()
+            yield name, both[list(one)].to_numpy(), both[list(other)].to_numpy(), both.index

@@ -336,6 +336,7 @@ def statistics_frame(
         "second_estimate": np.nan,
         "second_method": "",
         "note": "",
+        "n_clusters": np.nan,
     }
     filled = [{**defaults, **row} for row in rows]
     for row in filled:

@@ -8,6 +8,7 @@ corrected in rmcorr 0.5.4.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -32,6 +33,9 @@ from corelab.pharmacodynamics.analysis_set import (
     with_covariates,
 )
 from corelab.provenance.two_computations import compare
+
+#: Bootstrap of a correlation: resamples and seed where the plan names none, groups of a jackknife.
+RESAMPLES, SEED, MOST_GROUPS = 2000, 20240229, 200
 
 
 @dataclass(frozen=True)
@@ -155,30 +159,74 @@ def pearson(x: Any, y: Any, alpha: float = 0.05) -> Correlation:
     )
 
 
-def spearman(x: Any, y: Any, alpha: float = 0.05) -> Correlation:
-    """Spearman's rank correlation (mid-ranks), Bonett-Wright interval, t approximation of p.
+#: Up to so many pairs the p of Spearman's coefficient comes from all orders (362 880 of nine).
+EXACT_UP_TO = 9
 
-    The variance of Fisher's z is (1 + rho^2 / 2) / (n - 3).
+
+def _exact_spearman_p(a: np.ndarray, b: np.ndarray) -> float:
+    """Share of all orders of b with a rank correlation as far from 0, ties as they are.
+
+    As R cor.test with exact = TRUE where there are no ties.
+    """
+    u, v = stats.rankdata(a), stats.rankdata(b)
+    u, v = u - u.mean(), v - v.mean()
+    orders = np.array(list(itertools.permutations(range(v.size))), dtype=np.int8)
+    products = np.zeros(len(orders))
+    for place, value in enumerate(u):
+        products += value * v[orders[:, place]]
+    return float(np.mean(np.abs(products) >= abs(float(u @ v)) - 1e-9))
+
+
+def spearman_variance(rho: float, n: int) -> float:
+    """Variance of Fisher's z of Spearman's coefficient (Bonett and Wright 2000), nan for n < 4.
+
+    Examples
+    --------
+    >>> round(spearman_variance(0.8, 60), 5)
+    0.02316
+    """
+    return (1 + rho * rho / 2) / (n - 3) if n > 3 else math.nan
+
+
+def spearman(x: Any, y: Any, alpha: float = 0.05) -> Correlation:
+    """Spearman's rank correlation (mid-ranks), Bonett-Wright interval.
+
+    The variance of Fisher's z is (1 + rho^2 / 2) / (n - 3). p is exact (all orders, ties as they
+    are) up to nine pairs, else the t approximation.
 
     Examples
     --------
     >>> result = spearman([1, 2, 3, 4, 5], [2, 1, 4, 3, 5])
-    >>> round(result.estimate, 3), result.n
-    (0.8, 5)
+    >>> round(result.estimate, 3), result.n, round(result.p_value, 4)
+    (0.8, 5, 0.1333)
     """
     a, b = _pairs(x, y)
     rho = _product_moment(stats.rankdata(a), stats.rankdata(b))
-    variance = (1 + rho * rho / 2) / (a.size - 3) if a.size > 3 else None
+    variance = spearman_variance(rho, a.size) if a.size > 3 else None
     low, high = fisher_interval(rho, a.size, alpha, variance)
+    exact = a.size <= EXACT_UP_TO
     return Correlation(
         rho,
         low,
         high,
-        _t_test_of_r(rho, a.size - 2),
+        _exact_spearman_p(a, b) if exact else _t_test_of_r(rho, a.size - 2),
         a.size,
         a.size - 2,
-        "Spearman, mid-ranks; Bonett-Wright CI; t approximation",
+        "Spearman, mid-ranks; Bonett-Wright CI; " + ("exact p" if exact else "t approximation"),
     )
+
+
+def _tau_b(a: np.ndarray, b: np.ndarray) -> float:
+    """Kendall's tau-b from signs of all pairs, a few rows at a time."""
+    agree = own = other = 0.0
+    step = max(1, 2_000_000 // a.size)
+    for start in range(0, a.size, step):
+        s_a = np.sign(a[start : start + step, None] - a[None, :])
+        s_b = np.sign(b[start : start + step, None] - b[None, :])
+        agree += float(np.sum(s_a * s_b))
+        own += float(np.sum(np.abs(s_a)))
+        other += float(np.sum(np.abs(s_b)))
+    return agree / math.sqrt(own * other)
 
 
 def kendall(x: Any, y: Any, alpha: float = 0.05) -> Correlation:
@@ -193,10 +241,7 @@ def kendall(x: Any, y: Any, alpha: float = 0.05) -> Correlation:
     0.6
     """
     a, b = _pairs(x, y)
-    upper = np.triu_indices(a.size, 1)
-    s_a = np.sign(a[:, None] - a[None, :])[upper]
-    s_b = np.sign(b[:, None] - b[None, :])[upper]
-    tau = float(np.sum(s_a * s_b) / math.sqrt(np.sum(s_a**2) * np.sum(s_b**2)))
+    tau = _tau_b(a, b)
     variance = 0.437 / (a.size - 4) if a.size > 4 else None
     low, high = (
         (math.nan, math.nan) if variance is None else fisher_interval(tau, a.size, alpha, variance)
@@ -206,7 +251,9 @@ def kendall(x: Any, y: Any, alpha: float = 0.05) -> Correlation:
 
 
 def _residuals(values: np.ndarray, covariates: np.ndarray) -> np.ndarray:
-    matrix = np.column_stack([np.ones(values.size), covariates])
+    # Values far from 0 would lose their digits in the fit.
+    values = values - values.mean()
+    matrix = np.column_stack([np.ones(values.size), covariates - covariates.mean(axis=0)])
     return values - matrix @ np.linalg.lstsq(matrix, values, rcond=None)[0]
 
 
@@ -334,8 +381,8 @@ def bootstrap_interval(
     y: Any,
     alpha: float = 0.05,
     *,
-    resamples: int = 2000,
-    seed: int = 20240229,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
 ) -> tuple[float, float]:
     """BCa bootstrap limits of a statistic of pairs; pairs are resampled, seed fixed.
 
@@ -360,12 +407,14 @@ def bca_limits(
     n: int,
     alpha: float,
     *,
-    resamples: int = 2000,
-    seed: int = 20240229,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
+    percentile: bool = False,
 ) -> tuple[float, float]:
     """Bias-corrected and accelerated limits (Efron 1987) of a statistic of row numbers.
 
-    Resamples in which the statistic does not exist are dropped.
+    Resamples in which the statistic does not exist are dropped. Over 200 rows are left out in 200
+    groups for the acceleration; ``percentile`` takes the quantiles of the resamples as they are.
 
     Examples
     --------
@@ -379,9 +428,15 @@ def bca_limits(
     draws = draws[np.isfinite(draws)]
     everything = np.arange(n)
     estimate = of_rows(everything)
-    jack = np.array([of_rows(np.delete(everything, i)) for i in range(n)])
+    if draws.size < resamples // 2:
+        return math.nan, math.nan
+    if percentile:
+        low, high = np.quantile(draws, [alpha / 2, 1 - alpha / 2])
+        return float(low), float(high)
+    groups = everything % MOST_GROUPS
+    jack = np.array([of_rows(everything[groups != g]) for g in range(int(groups.max()) + 1)])
     jack = jack[np.isfinite(jack)]
-    if draws.size < resamples // 2 or jack.size < 3:
+    if jack.size < 3:
         return math.nan, math.nan
     below = (np.sum(draws < estimate) + 0.5 * np.sum(draws == estimate)) / draws.size
     bias = stats.norm.ppf(np.clip(below, 1 / draws.size, 1 - 1 / draws.size))
@@ -394,10 +449,17 @@ def bca_limits(
     return float(low), float(high)
 
 
-def corrected_for_attenuation(r: Correlation, icc_x: float, icc_y: float = 1.0) -> Correlation:
+def corrected_for_attenuation(
+    r: Correlation,
+    icc_x: float,
+    icc_y: float = 1.0,
+    icc_x_limits: tuple[float, float] | None = None,
+) -> Correlation:
     """Correlation of the true values, were both measured without error (Spearman 1904).
 
-    r / sqrt(icc_x icc_y); limits are scaled alike, so the reliabilities count as known.
+    r / sqrt(icc_x icc_y). The limits are scaled alike, so the reliabilities count as known; with
+    ``icc_x_limits`` they hold the uncertainty of that reliability (Fieller's form from both
+    intervals: Donner and Zou 2012, Stat Methods Med Res 21:347).
 
     Raises
     ------
@@ -409,18 +471,37 @@ def corrected_for_attenuation(r: Correlation, icc_x: float, icc_y: float = 1.0) 
     >>> r = Correlation(0.4, 0.2, 0.6, 0.01, 40, 38, "Pearson")
     >>> round(corrected_for_attenuation(r, 0.64).estimate, 3)
     0.5
+    >>> wide = corrected_for_attenuation(r, 0.64, icc_x_limits=(0.5, 0.75))
+    >>> wide.ci_low < 0.25 and wide.ci_high > 0.75
+    True
     """
     if not (0 < icc_x <= 1 and 0 < icc_y <= 1):
         raise NotComputable(f"reliabilities {icc_x:g} and {icc_y:g} must lie in (0, 1]")
-    factor = 1 / math.sqrt(icc_x * icc_y)
-    note = f"{r.method}; divided by sqrt({icc_x:.4g} x {icc_y:.4g}), reliabilities as known"
-    return replace(
-        r,
-        estimate=r.estimate * factor,
-        ci_low=r.ci_low * factor,
-        ci_high=r.ci_high * factor,
-        method=note,
+    divisor = math.sqrt(icc_x * icc_y)
+    known = icc_x_limits is None or not (0 < icc_x_limits[0] <= icc_x <= icc_x_limits[1])
+    if known or icc_x_limits is None:
+        low, high = r.ci_low / divisor, r.ci_high / divisor
+        told = "reliabilities as known"
+    else:
+        least, most = (math.sqrt(v * icc_y) for v in icc_x_limits)
+        low, high = _ratio_limits((r.estimate, r.ci_low, r.ci_high), (divisor, least, most))
+        told = "with the uncertainty of the measured reliability (Donner-Zou)"
+    method = f"{r.method}; divided by sqrt({icc_x:.4g} x {icc_y:.4g}), {told}"
+    return replace(r, estimate=r.estimate / divisor, ci_low=low, ci_high=high, method=method)
+
+
+def _ratio_limits(
+    top: tuple[float, float, float], bottom: tuple[float, float, float]
+) -> tuple[float, float]:
+    """Limits of a ratio from those of both parts, the lower one positive (Donner and Zou 2012)."""
+    (a, a_low, a_high), (b, b_low, b_high) = top, bottom
+    lower = a * b - math.sqrt(
+        max((a * b) ** 2 - a_low * b_high * (2 * a - a_low) * (2 * b - b_high), 0.0)
     )
+    upper = a * b + math.sqrt(
+        max((a * b) ** 2 - a_high * b_low * (2 * a - a_high) * (2 * b - b_low), 0.0)
+    )
+    return lower / (b_high * (2 * b - b_high)), upper / (b_low * (2 * b - b_low))
 
 
 @dataclass(frozen=True)
@@ -435,9 +516,24 @@ class CorrelationDifference:
 
 
 def difference_independent(
-    r1: float, n1: int, r2: float, n2: int, alpha: float = 0.05
+    r1: float,
+    n1: int,
+    r2: float,
+    n2: int,
+    alpha: float = 0.05,
+    variances: tuple[float, float] | None = None,
 ) -> CorrelationDifference:
     """Difference of two correlations from different people: Fisher's z test, Zou's interval.
+
+    Parameters
+    ----------
+    r1, n1, r2, n2
+        Correlations and numbers of pairs.
+    alpha
+        1 - confidence level.
+    variances
+        Variances of Fisher's z of both; default 1 / (n - 3), which is Pearson's. Spearman's is
+        :func:`spearman_variance`: with Pearson's the test rejects 8 % at rho 0.9.
 
     Examples
     --------
@@ -445,10 +541,13 @@ def difference_independent(
     >>> round(d.ci_low, 3), round(d.ci_high, 3)
     (-0.087, 0.359)
     """
-    low1, high1 = fisher_interval(r1, n1, alpha)
-    low2, high2 = fisher_interval(r2, n2, alpha)
+    v1, v2 = variances or (1 / (n1 - 3), 1 / (n2 - 3))
+    low1, high1 = fisher_interval(r1, n1, alpha, v1)
+    low2, high2 = fisher_interval(r2, n2, alpha, v2)
     difference = r1 - r2
-    z = (math.atanh(r1) - math.atanh(r2)) / math.sqrt(1 / (n1 - 3) + 1 / (n2 - 3))
+    if max(abs(r1), abs(r2)) >= 1:
+        raise NotComputable("a correlation of 1 has no variance on Fisher's scale")
+    z = (math.atanh(r1) - math.atanh(r2)) / math.sqrt(v1 + v2)
     return CorrelationDifference(
         difference,
         difference - math.hypot(r1 - low1, high2 - r2),
@@ -471,6 +570,10 @@ def difference_dependent(
     >>> d.p_value < 0.1
     True
     """
+    if n < 4 or max(abs(r_xy), abs(r_xz), abs(r_yz)) >= 1 - 1e-12:
+        raise NotComputable(
+            f"{n} participants" if n < 4 else "a correlation of 1: the two are one variable"
+        )
     mean_square = (r_xy**2 + r_xz**2) / 2
     f = min(1.0, (1 - r_yz) / (2 * (1 - mean_square)))
     h = (1 - f * mean_square) / (1 - mean_square)
@@ -511,7 +614,9 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
 
     Keys: ``endpoint`` against ``outcome`` (``outcome_visit``), ``exposure`` (``exposure_visit``)
     or ``endpoint_y``, each a name or a list; ``method`` (one or a list, default ``pearson``);
-    ``covariates``; ``ci: bootstrap`` for BCa limits. ``method: attenuation`` divides Pearson's r
+    ``covariates``; ``ci`` (``fisher``, ``bonett_wright``, ``bootstrap`` or ``bca``,
+    ``percentile``) with ``resamples`` and ``seed``; ``scale`` of the endpoint's values, transformed
+    at each visit before a derivation. ``method: attenuation`` divides Pearson's r
     by the reliabilities (``reliability`` or measured between ``reliability_sources``;
     ``reliability_y``). ``by`` gives r in each group and tests the differences;
     ``compare_pairs`` tests the differences of dependent correlations. ``summaries`` (r and n as
@@ -526,6 +631,13 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
         )
     if analysis.get("summaries"):
         yield from _summary_rows(analysis)
+        return
+    try:
+        tables = on_scale(analysis, tables)
+    except NotComputable as reason:
+        for endpoint in endpoints_of(analysis):
+            for method in methods:
+                yield not_computable(STATISTIC_OF[method], str(reason), endpoint=endpoint)
         return
     others = [
         (kind, str(name))
@@ -550,6 +662,42 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
     if analysis.get("compare_pairs"):
         for kind, name in others:
             yield from _dependent_rows(analysis, tables, kind, name)
+
+
+def on_scale(analysis: Mapping[str, Any], tables: Tables) -> Tables:
+    """Measurements of the analysis' endpoints on the scale of the plan.
+
+    Raises
+    ------
+    NotComputable
+        Values that have no logarithm; a scale with a derivation that is a ratio already.
+
+    Examples
+    --------
+    >>> rows = pd.DataFrame({"endpoint": ["v"], "value": [8.0], "status": ["ok"]})
+    >>> tables = on_scale({"endpoint": "v", "scale": "cube_root"}, Tables(rows, pd.DataFrame()))
+    >>> float(tables.measurements["value"].iloc[0])
+    2.0
+    """
+    scale = str(analysis.get("scale", "identity"))
+    if scale == "identity":
+        return tables
+    derivation = str(analysis.get("derivation", "value"))
+    if derivation not in {"value", "change"}:
+        raise NotComputable(f"scale {scale} has no meaning for derivation {derivation}")
+    rows = tables.measurements.copy()
+    own = rows["endpoint"].isin(endpoints_of(analysis)) & (rows["status"] == "ok")
+    values = rows.loc[own, "value"].astype(float)
+    if scale == "log":
+        zeros = int((values <= 0).sum())
+        if zeros:
+            raise NotComputable(
+                f"{zeros} values of 0 or below have no logarithm; scale: cube_root keeps them"
+            )
+        rows.loc[own, "value"] = np.log(values)
+    else:
+        rows.loc[own, "value"] = np.cbrt(values)
+    return replace(tables, measurements=rows)
 
 
 def _summary_rows(analysis: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -607,22 +755,33 @@ def _by_group(
             two = found.get(reference, {}).get(visit)
             if two is None or not all("estimate" in r and int(r["n"]) > 3 for r in (one, two)):
                 continue
-            gap = difference_independent(
-                float(one["estimate"]),
-                int(one["n"]),
-                float(two["estimate"]),
-                int(two["n"]),
-                alpha_of(analysis),
-            )
-            yield {
+            place = {
                 "endpoint": endpoint,
                 "visit": visit,
-                "statistic": "correlation_difference",
                 "group": f"{by}={level}|{by}={reference}",
+            }
+            r = [float(row["estimate"]) for row in (one, two)]
+            sizes = [int(row["n"]) for row in (one, two)]
+            ranks = method == "spearman"
+            own = [
+                spearman_variance(v, n) if ranks else 1 / (n - 3)
+                for v, n in zip(r, sizes, strict=True)
+            ]
+            try:
+                gap = difference_independent(
+                    r[0], sizes[0], r[1], sizes[1], alpha_of(analysis), (own[0], own[1])
+                )
+            except NotComputable as reason:
+                yield not_computable("correlation_difference", str(reason), **place)
+                continue
+            variance = "Bonett-Wright variance" if ranks else "Fisher's variance"
+            yield {
+                **place,
+                "statistic": "correlation_difference",
                 **_gap_columns(gap),
-                "n": int(one["n"]) + int(two["n"]),
-                "method": f"difference of {statistic} with {name} between groups; Fisher z test, "
-                "Zou (2007) interval",
+                "n": sum(sizes),
+                "method": f"difference of {statistic} with {name} between groups; z test on "
+                f"Fisher's scale, {variance}, Zou (2007) interval",
                 "note": said,
             }
 
@@ -747,16 +906,18 @@ def _row(
         raise NotComputable("no participant has both values")
     x, y = frame["value"].to_numpy(), frame["other"].to_numpy()
     kernel_method = "pearson" if method == "attenuation" else method
-    result, check = _compute(frame, x, y, names if adjusted else [], kernel_method, alpha)
+    own_names = names if adjusted else []
+    result, check = _compute(frame, x, y, own_names, kernel_method, alpha)
+    result = _with_interval(analysis, frame, result, own_names, kernel_method, alpha)
     if method == "attenuation":
-        icc_x, icc_y, told = _reliabilities(analysis, tables, endpoint)
-        result, check = corrected_for_attenuation(result, icc_x, icc_y), {}
+        icc_x, limits, icc_y, told = _reliabilities(analysis, tables, endpoint)
+        result, check = corrected_for_attenuation(result, icc_x, icc_y, limits), {}
+        if abs(result.estimate) > 1:
+            told = join_notes(
+                told, "above 1: the reliability is too low for these values (estimated in others, "
+                "or errors of the two variables are correlated)"
+            )  # fmt: skip
         note = join_notes(note, told)
-    if analysis.get("ci") == "bootstrap" and method in {"pearson", "spearman", "kendall"}:
-        kernel = {"pearson": pearson, "spearman": spearman, "kendall": kendall}[method]
-        low, high = bootstrap_interval(lambda a, b: kernel(a, b).estimate, x, y, alpha)
-        definition = result.method.split(";")[0] + "; BCa bootstrap CI, 2000 resamples"
-        result = replace(result, ci_low=low, ci_high=high, method=definition)
     elif adjusted and names:
         result = replace(result, method=f"{result.method}; covariates {', '.join(names)}")
     few = "fewer than 10 participants" if result.n < 10 else ""
@@ -769,17 +930,78 @@ def _row(
         "n": frame.index.nunique() if method == "repeated" else result.n,
         "method": result.method,
         **check,
-        "note": join_notes(f"second variable at {at}" if at else "", note, few),
+        "note": join_notes(
+            f"second variable at {at}" if at else "", str(frame.attrs.get("said", "")), note, few
+        ),
     }
+
+
+def _with_interval(
+    analysis: Mapping[str, Any],
+    frame: pd.DataFrame,
+    result: Correlation,
+    names: list[str],
+    method: str,
+    alpha: float,
+) -> Correlation:
+    """The correlation with the interval of the key ``ci``."""
+    kind = analysis.get("ci")
+    if kind is None:
+        return result
+    first = result.method.split(";")[0]
+    if kind in {"fisher", "bonett_wright"}:
+        if kind == "bonett_wright":
+            if method not in {"spearman", "kendall"}:
+                raise NotComputable("ci bonett_wright is of Spearman's and Kendall's coefficients")
+            return result
+        if method in {"semi_partial", "repeated"}:
+            raise NotComputable(f"ci fisher is not offered for a {method} correlation")
+        low, high = fisher_interval(result.estimate, result.n - len(names), alpha)
+        return replace(result, ci_low=low, ci_high=high, method=f"{first}; Fisher z CI")
+    if method == "repeated":
+        raise NotComputable(f"ci {kind} is not offered for a repeated correlation")
+    resamples, seed = int(analysis.get("resamples", RESAMPLES)), int(analysis.get("seed", SEED))
+    values = frame[["value", "other"]].to_numpy(float)
+    block = design(frame, covariates=names).matrix[:, 1:] if names else None
+
+    def of_rows(rows: np.ndarray) -> float:
+        try:
+            covariates = None if block is None else block[rows]
+            return _coefficient(values[rows, 0], values[rows, 1], covariates, method)
+        except NotComputable:
+            return math.nan
+
+    percentile = kind == "percentile"
+    low, high = bca_limits(
+        of_rows, len(values), alpha, resamples=resamples, seed=seed, percentile=percentile
+    )
+    words = "percentile" if percentile else "BCa"
+    told = f"{first}; {words} bootstrap CI, {resamples} resamples"
+    return replace(result, ci_low=low, ci_high=high, method=told)
+
+
+def _coefficient(x: np.ndarray, y: np.ndarray, block: np.ndarray | None, method: str) -> float:
+    """A coefficient alone, without its test, for resamples."""
+    a, b = _pairs(x, y)
+    if method == "kendall":
+        return float(stats.kendalltau(a, b, method="asymptotic").statistic)
+    if block is None:
+        if method == "spearman":
+            a, b = stats.rankdata(a), stats.rankdata(b)
+        return _product_moment(a, b)
+    if method == "partial_spearman":
+        a, b = stats.rankdata(a), stats.rankdata(b)
+        block = np.apply_along_axis(stats.rankdata, 0, block)
+    return partial(a, b, block, only_of_y=method == "semi_partial").estimate
 
 
 def _reliabilities(
     analysis: Mapping[str, Any], tables: Tables, endpoint: str
-) -> tuple[float, float, str]:
-    """Reliability of the endpoint and of the other variable, and where the first comes from."""
+) -> tuple[float, tuple[float, float] | None, float, str]:
+    """Reliability of the endpoint with its limits, of the other variable, and the source."""
     other = float(analysis.get("reliability_y", 1.0))
     if analysis.get("reliability") is not None:
-        return float(analysis["reliability"]), other, "reliability given in the plan"
+        return float(analysis["reliability"]), None, other, "reliability given in the plan"
     sources = [str(name) for name in as_list(analysis.get("reliability_sources"))]
     if not sources:
         raise NotComputable("name reliability or reliability_sources")
@@ -787,9 +1009,9 @@ def _reliabilities(
     from corelab.pharmacodynamics.sample_size import ratings_of
 
     ratings, visit = ratings_of({**analysis, "visit": None}, tables, endpoint, sources)
-    icc = intraclass_correlation(ratings)["icc_a_1"].estimate
-    told = f"ICC(A,1) {icc:.3f} of {', '.join(sources)} at {visit}, n {len(ratings)}"
-    return icc, other, told
+    found = intraclass_correlation(ratings, alpha=alpha_of(analysis))["icc_a_1"]
+    told = f"ICC(A,1) {found.estimate:.3f} of {', '.join(sources)} at {visit}, n {len(ratings)}"
+    return found.estimate, (found.ci_low, found.ci_high), other, told
 
 
 def _compute(
@@ -821,6 +1043,10 @@ def _compute(
     result = partial(x, y, block, alpha, only_of_y=method == "semi_partial")
     if method == "partial_spearman":
         result = replace(result, method=f"Spearman {result.method}")
+    if np.linalg.cond(np.corrcoef(np.column_stack([x, y, block]).T)) > 1e10:
+        # pingouin inverts this matrix; what it then gives is rounding.
+        told = "left out (pingouin.partial_corr): singular correlation matrix"
+        return result, {"second_method": told}
     return result, compare(result.estimate, *_pingouin_partial(x, y, block, method))
 
 
@@ -836,6 +1062,8 @@ def _pingouin_repeated(frame: pd.DataFrame) -> tuple[float, str]:
         t = float(full.tvalues[-1])
         return float(np.sign(t) * math.sqrt(t * t / (t * t + full.df_resid))), "statsmodels OLS"
     table = frame.rename_axis("participant").reset_index()
+    for name in ("value", "other"):
+        table[name] = table[name] - table[name].mean()
     fit = pingouin.rm_corr(table, x="value", y="other", subject="participant")
     return float(fit["r"].iloc[0]), "pingouin.rm_corr"
 
@@ -846,7 +1074,9 @@ def _pingouin_partial(
     import pingouin
 
     covariates = [f"c{i}" for i in range(block.shape[1])]
-    table = pd.DataFrame(block, columns=covariates).assign(x=x, y=y)
+    # It loses digits of values that are far from 0.
+    table = pd.DataFrame(block - block.mean(axis=0), columns=covariates)
+    table = table.assign(x=x - np.mean(x), y=y - np.mean(y))
     if method == "semi_partial":
         fit = pingouin.partial_corr(table, x="x", y="y", y_covar=covariates)
     else:

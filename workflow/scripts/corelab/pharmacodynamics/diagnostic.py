@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,6 @@ from corelab.measurement.selection import (
     NotComputable,
     Tables,
     as_list,
-    measured,
     not_computable,
 )
 from corelab.pharmacodynamics.analysis_set import (
@@ -33,10 +33,13 @@ from corelab.pharmacodynamics.analysis_set import (
 from corelab.pharmacodynamics.ordinal import exact_interval
 from corelab.provenance.two_computations import compare
 
+#: Scales of the interval and test of an ROC area.
+SCALES = ("delong", "logit")
+
 
 @dataclass(frozen=True)
 class Roc:
-    """Area under the ROC curve with DeLong's interval on the logit scale."""
+    """Area under the ROC curve, or a difference of two, with interval and test on one scale."""
 
     area: float
     standard_error: float
@@ -65,24 +68,41 @@ def _by_truth(score: Any, truth: Any) -> tuple[np.ndarray, np.ndarray]:
     return positive, negative
 
 
-def roc_area(score: Any, truth: Any, alpha: float = 0.05) -> Roc:
+def roc_area(score: Any, truth: Any, alpha: float = 0.05, ci: str = "delong") -> Roc:
     """Area under the ROC curve: P(score of a case > score of a non-case), ties half.
+
+    Parameters
+    ----------
+    score, truth
+        (n,) values and 0/1.
+    alpha
+        1 - confidence level.
+    ci
+        ``delong``: area -/+ z SE, cut at 0 and 1, as R pROC; ``logit``: the same on the logit
+        scale, which stays inside and covers better near 1. The test of 0.5 is on the same scale,
+        so that p is below alpha where the interval leaves 0.5 out.
 
     Examples
     --------
-    >>> round(roc_area([1, 2, 3, 4, 5, 6], [0, 0, 1, 0, 1, 1]).area, 4)
-    0.8889
+    >>> found = roc_area([1, 2, 3, 4, 5, 6], [0, 0, 1, 0, 1, 1])
+    >>> round(found.area, 4), round(found.ci_low, 4), found.ci_high
+    (0.8889, 0.5809, 1.0)
     """
+    if ci not in SCALES:
+        raise ValueError(f"unknown interval '{ci}' of an ROC area: {', '.join(SCALES)}")
     positive, negative = _by_truth(score, truth)
     v10, v01 = _placements(positive, negative)
     area = float(v10.mean())
     error = math.sqrt(v10.var(ddof=1) / v10.size + v01.var(ddof=1) / v01.size)
     if not 0 < area < 1 or error == 0:
         return Roc(area, error, math.nan, math.nan, math.nan)
-    z = stats.norm.ppf(1 - alpha / 2)
+    z = float(stats.norm.ppf(1 - alpha / 2))
+    if ci == "delong":
+        low, high = max(area - z * error, 0.0), min(area + z * error, 1.0)
+        return Roc(area, error, low, high, float(2 * stats.norm.sf(abs(area - 0.5) / error)))
     logit, spread = math.log(area / (1 - area)), error / (area * (1 - area))
     low, high = (1 / (1 + math.exp(-(logit + sign * z * spread))) for sign in (-1, 1))
-    return Roc(area, error, low, high, float(2 * stats.norm.sf(abs(area - 0.5) / error)))
+    return Roc(area, error, low, high, float(2 * stats.norm.sf(abs(logit) / spread)))
 
 
 def roc_difference(score_a: Any, score_b: Any, truth: Any, alpha: float = 0.05) -> Roc:
@@ -175,15 +195,17 @@ def mcnemar(a: Any, b: Any) -> tuple[int, int, float]:
 def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, Any]]:
     """Rows of an analysis of type ``diagnostic``.
 
-    Keys: ``endpoint`` (the score); the condition is ``outcome`` (0/1, or ``positive_above`` a
-    value); ``sources`` (each gets its ROC; two are compared); ``positive_from`` (a value from
-    which a score counts as positive: adds sensitivity and the others, and McNemar between
-    sources).
+    Keys: ``endpoint`` (the score, or several markers); the condition is ``outcome`` (0/1, or above
+    ``positive_above``); ``sources`` (each gets its ROC; two are compared); ``positive_from`` (a
+    value from which a score counts as positive: adds sensitivity and the others, and McNemar
+    between two); ``ci`` (``delong`` or ``logit``). Several endpoints are compared with each other,
+    every pair in the participants who have both, unless ``compare_pairs: false``.
     """
     outcome = analysis.get("outcome")
     if not outcome:
         raise ValueError(f"analysis {analysis['id']}: a diagnostic analysis needs outcome")
-    for endpoint in endpoints_of(analysis):
+    endpoints = endpoints_of(analysis)
+    for endpoint in endpoints:
         head = {"endpoint": endpoint}
         try:
             for visit, frame, note in _scores(analysis, tables, endpoint, str(outcome)):
@@ -192,47 +214,111 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
                     yield {**head, "visit": visit, "n": len(frame), **row, "note": notes}
         except NotComputable as reason:
             yield not_computable("auc", str(reason), **head)
+    if analysis.get("compare_pairs", True):
+        for first, second in combinations(endpoints, 2):
+            yield from _two_markers(analysis, tables, (first, second), str(outcome))
+
+
+def _by_source(
+    analysis: Mapping[str, Any], tables: Tables, endpoint: str
+) -> dict[str, pd.DataFrame]:
+    """Per visit one column per source (``score`` where the plan names none), derived as planned."""
+    sources = [str(name) for name in as_list(analysis.get("sources"))]
+    if not sources:
+        return {
+            visit: part[["value"]].rename(columns={"value": "score"}).assign(
+                said=str(part.attrs.get("said", ""))
+            )
+            for visit, part in endpoint_by_visit(analysis, tables, endpoint)
+        }  # fmt: skip
+    columns: dict[str, dict[str, pd.Series]] = {}
+    told: dict[str, str] = {}
+    for source in sources:
+        one = {**analysis, "source": source}
+        for visit, part in endpoint_by_visit(one, tables, endpoint):
+            columns.setdefault(visit, {})[source] = part["value"]
+            told[visit] = join_notes(told.get(visit, ""), str(part.attrs.get("said", "")))
+    return {
+        visit: pd.DataFrame(found).reindex(columns=sources).assign(said=told[visit])
+        for visit, found in columns.items()
+    }
 
 
 def _scores(
     analysis: Mapping[str, Any], tables: Tables, endpoint: str, outcome: str
 ) -> Iterator[tuple[str, pd.DataFrame, str]]:
     """Per visit: one column per source and ``truth``."""
-    sources = [str(name) for name in as_list(analysis.get("sources"))]
-    frames: dict[str, pd.DataFrame] = {}
-    if sources:
-        rows = measured(analysis, tables, endpoint=endpoint, sources=sources)
-        rows = rows.sort_values("repeat").drop_duplicates(["participant_id", "visit", "source"])
-        for visit, part in rows.groupby("visit", sort=True):
-            wide = part.pivot_table(
-                index="participant_id", columns="source", values="value", aggfunc="first"
-            )
-            frames[str(visit)] = wide.reindex(columns=sources)
-    else:
-        for visit, part in endpoint_by_visit(analysis, tables, endpoint):
-            frames[visit] = part[["value"]].rename(columns={"value": "score"})
-    if not frames:
-        raise NotComputable(f"no value of {endpoint} from {', '.join(sources)}")
-    for visit, frame in frames.items():
-        values, at = outcome_values(analysis, tables, outcome, visit)
-        cut = analysis.get("positive_above")
-        truth = values if cut is None else (values > float(cut)).astype(float)
+    for visit, frame in _by_source(analysis, tables, endpoint).items():
+        said = str(frame["said"].iloc[0]) if len(frame) else ""
+        frame = frame.drop(columns="said")
         columns = list(frame.columns)
-        frame = frame.assign(truth=truth.reindex(frame.index))
+        frame, at = _with_truth(analysis, tables, frame, outcome, visit)
         frame, note = complete_cases(frame, [*columns, "truth"], analysis, tables)
-        if not frame["truth"].isin([0.0, 1.0]).all():
-            raise NotComputable(f"outcome {outcome} is not 0/1; name positive_above")
-        yield visit, frame, join_notes(f"{outcome} at {at}", note)
+        yield visit, frame, join_notes(f"{outcome} at {at}", said, note)
+
+
+def _with_truth(
+    analysis: Mapping[str, Any], tables: Tables, frame: pd.DataFrame, outcome: str, visit: str
+) -> tuple[pd.DataFrame, str]:
+    values, at = outcome_values(analysis, tables, outcome, visit)
+    cut = analysis.get("positive_above")
+    truth = values if cut is None else (values > float(cut)).astype(float)
+    if not truth.dropna().isin([0.0, 1.0]).all():
+        raise NotComputable(f"outcome {outcome} is not 0/1; name positive_above")
+    return frame.assign(truth=truth.reindex(frame.index)), at
+
+
+def _two_markers(
+    analysis: Mapping[str, Any], tables: Tables, pair: tuple[str, str], outcome: str
+) -> Iterator[dict[str, Any]]:
+    """Difference of the ROC areas of two endpoints in the same participants, by visit."""
+    head = {"endpoint": ",".join(pair), "group": "|".join(pair)}
+    own = {**analysis, "sources": None}
+    if len(as_list(analysis.get("sources"))) == 1:
+        own["source"] = as_list(analysis["sources"])[0]
+    elif analysis.get("sources"):
+        reason = "several sources and several endpoints: which are compared is not clear"
+        yield not_computable("auc_difference", reason, **head)
+        return
+    try:
+        first, second = (_by_source(own, tables, endpoint) for endpoint in pair)
+        shared = [visit for visit in first if visit in second]
+        if not shared:
+            raise NotComputable(f"{pair[0]} and {pair[1]} share no visit")
+        for visit in shared:
+            frame = pd.DataFrame({"a": first[visit]["score"], "b": second[visit]["score"]})
+            frame, at = _with_truth(analysis, tables, frame, outcome, visit)
+            frame, note = complete_cases(frame, ["a", "b", "truth"], analysis, tables)
+            row = _difference_row(frame["a"], frame["b"], frame["truth"], alpha_of(analysis))
+            notes = join_notes(f"{outcome} at {at}", note)
+            yield {**head, "visit": visit, "n": len(frame), **row, "note": notes}
+    except NotComputable as reason:
+        yield not_computable("auc_difference", str(reason), **head)
+
+
+def _difference_row(a: pd.Series, b: pd.Series, truth: pd.Series, alpha: float) -> dict[str, Any]:
+    gap = roc_difference(a, b, truth, alpha)
+    return {
+        "statistic": "auc_difference",
+        "estimate": gap.area,
+        "ci_low": gap.ci_low,
+        "ci_high": gap.ci_high,
+        "p_value": gap.p_value,
+        "method": "difference of ROC areas in the same participants, DeLong",
+    }
 
 
 def _visit_rows(analysis: Mapping[str, Any], frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    alpha = alpha_of(analysis)
+    alpha, scale = alpha_of(analysis), str(analysis.get("ci", "delong"))
+    words = {"delong": "interval and p on the raw scale", "logit": "interval and p on the logit"}
     truth = frame["truth"].to_numpy(float)
     sources = [column for column in frame.columns if column != "truth"]
     for source in sources:
         score = frame[source].to_numpy(float)
-        roc = roc_area(score, truth, alpha)
+        roc = roc_area(score, truth, alpha, scale)
         u = stats.mannwhitneyu(score[truth == 1], score[truth == 0]).statistic
+        near = "near 0 or 1 the logit interval covers better (ci: logit)" * (scale == "delong")
+        extreme = "no interval: the scores separate the groups, or do not vary within them"
         yield {
             "statistic": "auc",
             "group": "all" if source == "score" else source,
@@ -240,24 +326,17 @@ def _visit_rows(analysis: Mapping[str, Any], frame: pd.DataFrame) -> Iterator[di
             "ci_low": roc.ci_low,
             "ci_high": roc.ci_high,
             "p_value": roc.p_value,
-            "method": "area under the ROC curve, DeLong, logit interval",
+            "method": f"area under the ROC curve, DeLong, {words[scale]}",
             **compare(
                 roc.area,
                 float(u) / (np.sum(truth == 1) * np.sum(truth == 0)),
                 "scipy.stats.mannwhitneyu",
             ),
+            "note": extreme if math.isnan(roc.ci_low) else near * (abs(roc.area - 0.5) > 0.4),
         }
     if len(sources) == 2:
-        gap = roc_difference(frame[sources[0]], frame[sources[1]], truth, alpha)
-        yield {
-            "statistic": "auc_difference",
-            "group": "|".join(sources),
-            "estimate": gap.area,
-            "ci_low": gap.ci_low,
-            "ci_high": gap.ci_high,
-            "p_value": gap.p_value,
-            "method": "difference of ROC areas in the same participants, DeLong",
-        }
+        a, b = (frame[source] for source in sources)
+        yield {**_difference_row(a, b, frame["truth"], alpha), "group": "|".join(sources)}
     cut = analysis.get("positive_from")
     if cut is None:
         return

@@ -138,6 +138,7 @@ NULL_VALUES = dict.fromkeys(
     ),
     1.0,
 )
+NULL_VALUES.update({"auc": 0.5, "auc_difference": 0.0})
 
 
 def one_sided(frame: pd.DataFrame, alternative: str) -> pd.DataFrame:

@@ -42,7 +42,8 @@ TABLE_OF_TYPE = {
 }
 #: Before the groups of rows that rest on a re-review.
 REREVIEW = "re-review: "
-NUMERIC = ("estimate", "ci_low", "ci_high", "ci_level", "p_value", "n", "second_estimate")
+NUMERIC = ("estimate", "ci_low", "ci_high", "ci_level", "p_value", "n", "second_estimate",
+           "n_clusters")  # fmt: skip
 
 
 def study_tables(study: Study) -> Tables:

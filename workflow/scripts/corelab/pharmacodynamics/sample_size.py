@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,9 +20,14 @@ from corelab.measurement.selection import (
 from corelab.pharmacodynamics.analysis_set import alpha_of, endpoints_of
 from corelab.provenance.two_computations import compare
 
+#: Fewest participants per arm, before rounding up.
+SMALLEST = 1.5
+
 
 def two_arm_means(difference: float, sd: float, power: float = 0.9, alpha: float = 0.05) -> float:
     """Participants per arm of a two-sample t test (exact, non-central t), not rounded.
+
+    Not below 1.5, which is two when rounded up: a variance needs two participants.
 
     Examples
     --------
@@ -42,7 +48,10 @@ def two_arm_means(difference: float, sd: float, power: float = 0.9, alpha: float
         reached = stats.nct.sf(critical, df, shift) + stats.nct.sf(critical, df, -shift)
         return float(reached) - power
 
-    return float(optimize.brentq(missing, max(1.5, 0.9 * rough), 2 * rough + 10, xtol=1e-9))
+    fewest = max(SMALLEST, 0.9 * rough)
+    if effect > 50 or missing(fewest) >= 0:
+        return SMALLEST
+    return float(optimize.brentq(missing, fewest, 2 * rough + 10, xtol=1e-9))
 
 
 def two_arm_ancova(
@@ -166,46 +175,360 @@ def power_two_arms(difference: float, sd: float, per_arm: float, alpha: float = 
     return float(stats.nct.sf(critical, df, shift) + stats.nct.sf(critical, df, -shift))
 
 
+def icc_exceeding(
+    icc: float, threshold: float, raters: int, power: float = 0.9, alpha: float = 0.05
+) -> float:
+    """Participants to show that an ICC exceeds a threshold (Walter, Eliasziw and Donner 1998).
+
+    ``alpha`` is one-sided.
+
+    Examples
+    --------
+    Walter et al. (Stat Med 1998;17:101), table II: 0.8 against 0.6, two raters, power 0.8: 39.
+
+    >>> round(icc_exceeding(0.8, 0.6, 2, power=0.8), 1)
+    38.6
+    """
+    if not threshold < icc < 1:
+        raise NotComputable(f"the ICC {icc:g} must lie between the threshold {threshold:g} and 1")
+    odds, null = icc / (1 - icc), threshold / (1 - threshold)
+    ratio = (1 + raters * null) / (1 + raters * odds)
+    z = stats.norm.ppf(1 - alpha) + stats.norm.ppf(power)
+    return float(1 + 2 * z**2 * raters / ((raters - 1) * math.log(ratio) ** 2))
+
+
+def kappa_precision(
+    kappa: float, shares: Sequence[float], width: float, alpha: float = 0.05
+) -> float:
+    """Participants for Cohen's kappa with a confidence interval of a given width.
+
+    Both raters have the given shares; the table is (1 - kappa) p_i p_j + kappa p_i on the diagonal
+    (Donner and Eliasziw's common correlation model), the variance Fleiss, Cohen and Everitt's.
+
+    Examples
+    --------
+    >>> round(kappa_precision(0.6, [0.5, 0.5], 0.2), 1)
+    245.9
+    """
+    p = np.asarray(shares, float)
+    if abs(p.sum() - 1) > 1e-6:
+        raise NotComputable(f"shares add up to {p.sum():g}, not 1")
+    table = (1 - kappa) * np.outer(p, p) + kappa * np.diag(p)
+    if (table < 0).any():
+        raise NotComputable(f"no table of these shares has a kappa of {kappa:g}")
+    expected = float(p @ p)
+    observed = float(np.trace(table))
+    influence = np.eye(p.size) * (1 - expected) - (1 - observed) * (p[:, None] + p[None, :])
+    centre = observed * expected - 2 * expected + observed
+    variance = (float(np.sum(table * influence**2)) - centre**2) / (1 - expected) ** 4
+    z = stats.norm.ppf(1 - alpha / 2)
+    return float((2 * z / width) ** 2 * variance)
+
+
+def limits_precision(sd: float, width: float, share: float = 0.95, alpha: float = 0.05) -> float:
+    """Pairs for limits of agreement whose confidence intervals have a given width.
+
+    Bland and Altman 1999: full width 2 t SD sqrt(1/n + z^2 / (2 (n - 1))).
+
+    Parameters
+    ----------
+    sd
+        SD of the differences, unit of the endpoint.
+    width
+        Full width of the interval of each limit, the same unit.
+    share
+        Share of differences within the limits.
+    alpha
+        1 - confidence level.
+
+    Examples
+    --------
+    Bland's web page: 100 pairs give a limit to within 0.34 SD (1.96 sqrt(3 / n) SD).
+
+    >>> round(limits_precision(1.0, 0.68))
+    100
+    """
+    z = 1.96 if share == 0.95 else float(stats.norm.ppf((1 + share) / 2))
+
+    def excess(n: float) -> float:
+        t = float(stats.t.ppf(1 - alpha / 2, n - 1))
+        return 2 * t * sd * math.sqrt(1 / n + z**2 / (2 * (n - 1))) - width
+
+    if excess(2.0) <= 0:
+        return 2.0
+    high = 4.0
+    while excess(high) > 0:
+        high *= 2
+    return float(optimize.brentq(excess, high / 2, high, xtol=1e-9))
+
+
+def mmrm_per_arm(
+    difference: float,
+    sd: float,
+    correlation: float,
+    retention: Sequence[float],
+    power: float = 0.9,
+    alpha: float = 0.05,
+) -> float:
+    """Participants per arm of an MMRM at its last visit (Lu, Luo and Chen 2008), not rounded.
+
+    Information of a participant who leaves after visit j is that of visits 1 to j; visits correlate
+    alike, both arms lose alike. R longpower::power.mmrm.
+
+    Parameters
+    ----------
+    difference
+        At the last visit, to be detected.
+    sd
+        At the last visit.
+    correlation
+        Of two visits of a participant.
+    retention
+        Share of participants still there at each visit, falling.
+    power, alpha
+        Power and two-sided level.
+
+    Examples
+    --------
+    One visit without loss is the two-sample z test (2 (1.96 + 1.28)^2 / 0.25); a second visit helps
+    only where people are lost:
+
+    >>> round(mmrm_per_arm(0.5, 1.0, 0.5, [1.0]), 1), round(mmrm_per_arm(0.5, 1, 0.5, [1, 0.8]), 1)
+    (84.1, 99.8)
+    """
+    kept = np.asarray(retention, float)
+    if (np.diff(kept) > 1e-12).any():
+        raise NotComputable("retention must not rise from visit to visit")
+    j = kept.size
+    if correlation <= -1 / max(j - 1, 1):
+        raise NotComputable(f"{j} visits cannot all correlate by {correlation:g}")
+    leaving = kept - np.append(kept[1:], 0.0)
+    information = np.zeros((j, j))
+    for last in range(1, j + 1):
+        visits = np.full((last, last), float(correlation))
+        np.fill_diagonal(visits, 1.0)
+        information[:last, :last] += leaving[last - 1] * np.linalg.inv(visits)
+    inflation = float(np.linalg.inv(information)[-1, -1])
+    z = stats.norm.ppf(1 - alpha / 2) + stats.norm.ppf(power)
+    return float(2 * inflation * (z * sd / difference) ** 2)
+
+
 # ------------------------------------------------------------------------------------- the plan
+
+#: Methods of a planned sample size with the keys that each needs.
+NEEDS = {
+    "means": ("difference",),
+    "icc": ("reliability", "width"),
+    "icc_exceeds": ("reliability", "exceeds"),
+    "kappa": ("reliability", "shares", "width"),
+    "limits": ("sd", "width"),
+    "mmrm": ("difference", "sd", "correlation", "retention"),
+    "ordinal": ("odds_ratio", "shares"),
+    "survival": ("hazard_ratio",),
+}
+
+
+def _methods(analysis: Mapping[str, Any]) -> list[str]:
+    """As planned, else an ICC where a width without a difference is given, else means."""
+    given = [str(method) for method in as_list(analysis.get("method"))]
+    if given:
+        return given
+    precise = analysis.get("width") is not None and analysis.get("difference") is None
+    return ["icc" if precise else "means"]
 
 
 def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, Any]]:
-    """Rows of an analysis of type ``sample_size``: from measured repeatability to participants.
+    """Rows of an analysis of type ``sample_size``.
 
-    Keys: ``endpoint``; ``sources`` (two readers or more, or one with repeats: ICC(A,1) of their
-    reads is the reliability) or ``reliability`` (a number); ``difference`` to be detected; ``sd``
-    of the endpoint as it is read (default: measured); ``power`` (default 0.9) or ``per_arm``
-    (gives the power); ``icc_targets`` (better reliabilities to compare with) and ``reads``
-    (numbers of reads that are averaged, default 1 and 2).
+    ``method: means`` (default): from measured repeatability to participants. Keys: ``endpoint``;
+    ``sources`` (two readers or more, or one with repeats: ICC(A,1) of their reads is the
+    reliability) or ``reliability`` (a number); ``difference`` to be detected; ``sd`` of the
+    endpoint as it is read (default: measured); ``power`` (default 0.9) or ``per_arm`` (gives the
+    power); ``icc_targets`` (better reliabilities to compare with) and ``reads`` (numbers of reads
+    that are averaged, default 1 and 2). The other methods need the keys in :data:`NEEDS` and no
+    data: ``icc`` (Bonett 2002) and ``kappa`` for an interval of full ``width``, ``icc_exceeds``
+    (Walter 1998), ``limits`` of agreement, ``mmrm`` (Lu 2008), ``ordinal`` (Whitehead 1993) and
+    ``survival`` (Schoenfeld 1983).
     """
     for endpoint in endpoints_of(analysis):
         head = {"endpoint": endpoint}
-        try:
-            for row in _planned_rows(analysis, tables, endpoint):
-                yield {**head, **row}
-        except NotComputable as reason:
-            yield not_computable("n_per_arm", str(reason), **head)
+        for method in _methods(analysis):
+            statistic = "n_per_arm" if method in {"means", "mmrm"} else "n_total"
+            try:
+                if method not in NEEDS:
+                    raise ValueError(
+                        f"analysis {analysis['id']}: unknown sample size {method}; known: "
+                        + ", ".join(NEEDS)
+                    )
+                absent = [key for key in NEEDS[method] if analysis.get(key) is None]
+                if absent:
+                    raise NotComputable(f"sample size {method} needs {', '.join(absent)}")
+                made = (
+                    _planned_rows(analysis, tables, endpoint)
+                    if method == "means"
+                    else _closed_form(analysis, method)
+                )
+                for row in made:
+                    yield {**head, **row}
+            except NotComputable as reason:
+                yield not_computable(statistic, str(reason), **head)
 
 
-def _measured(
-    analysis: Mapping[str, Any], tables: Tables, endpoint: str
-) -> tuple[float, float, float, float, int, str]:
-    """Reliability with its limits, SD of one read, participants, and where they come from."""
+def _closed_form(analysis: Mapping[str, Any], method: str) -> Iterator[dict[str, Any]]:
+    """Sample sizes that follow from planned numbers alone."""
+    alpha, power = alpha_of(analysis), float(analysis.get("power", 0.9))
+    raters = int(analysis.get("raters", 2))
+
+    def number(key: str) -> float:
+        return float(analysis[key])
+
+    per_arm = math.nan
+    if method == "icc":
+        size = icc_precision(number("reliability"), raters, number("width"), alpha)
+        told = (
+            f"ICC {number('reliability'):g} with an interval of width {number('width'):g}, "
+            f"{raters} readings each (Bonett 2002)"
+        )
+    elif method == "icc_exceeds":
+        size = icc_exceeding(number("reliability"), number("exceeds"), raters, power, alpha)
+        told = (
+            f"ICC {number('reliability'):g} shown to exceed {number('exceeds'):g}, {raters} "
+            f"readings each, power {power:g}, one-sided level {alpha:g} (Walter 1998)"
+        )
+    elif method == "kappa":
+        shares = [float(v) for v in analysis["shares"]]
+        size = kappa_precision(number("reliability"), shares, number("width"), alpha)
+        told = (
+            f"kappa {number('reliability'):g} with an interval of width {number('width'):g}, two "
+            "raters with the given shares (Fleiss-Cohen-Everitt variance)"
+        )
+    elif method == "limits":
+        share = float(analysis.get("limits_coverage", 0.95))
+        size = limits_precision(number("sd"), number("width"), share, alpha)
+        told = (
+            f"limits of agreement ({100 * share:g} %) with intervals of width "
+            f"{number('width'):g}, SD of differences {number('sd'):g} (Bland-Altman 1999)"
+        )
+    elif method == "mmrm":
+        kept = [float(v) for v in as_list(analysis["retention"])]
+        per_arm = mmrm_per_arm(
+            number("difference"), number("sd"), number("correlation"), kept, power, alpha
+        )
+        size = 2 * math.ceil(per_arm)
+        told = (
+            f"MMRM at the last of {len(kept)} visits, difference {number('difference'):g}, SD "
+            f"{number('sd'):g}, correlation {number('correlation'):g}, power {power:g}, two-sided "
+            f"level {alpha:g} (Lu 2008)"
+        )
+    elif method == "ordinal":
+        control = [float(v) for v in analysis["shares"]]
+        treated = shifted_shares(control, number("odds_ratio"))
+        mean = [(c + t) / 2 for c, t in zip(control, treated, strict=True)]
+        size = ordinal_total(number("odds_ratio"), mean, power, alpha)
+        told = (
+            f"common odds ratio {number('odds_ratio'):g}, two arms alike, power {power:g}, "
+            f"two-sided level {alpha:g} (Whitehead 1993)"
+        )
+    else:
+        from corelab.pharmacodynamics.survival import schoenfeld_events
+
+        events = schoenfeld_events(number("hazard_ratio"), power, alpha)
+        share = float(analysis.get("event_share", 1.0))
+        size = math.ceil(events) / share
+        told = (
+            f"log-rank test of a hazard ratio of {number('hazard_ratio'):g}: {math.ceil(events)} "
+            f"events, {100 * share:g} % of participants with one, power {power:g}, two-sided level "
+            f"{alpha:g} (Schoenfeld 1983)"
+        )
+    if math.isfinite(per_arm):
+        yield {
+            "statistic": "n_per_arm",
+            "group": method,
+            "estimate": float(math.ceil(per_arm)),
+            "method": told,
+            "note": f"unrounded {per_arm:.2f}",
+        }
+    yield {
+        "statistic": "n_total",
+        "group": method,
+        "estimate": float(math.ceil(size - 1e-9)),
+        "method": told,
+        "note": f"unrounded {size:.2f}",
+    }
+
+
+@dataclass(frozen=True)
+class _Reliability:
+    """Reliability of one read with its limits, SD of one read, and the reads behind them."""
+
+    icc: float
+    low: float
+    high: float
+    sd: float
+    how: str
+    ratings: np.ndarray | None = None
+    sd_measured: bool = False
+
+    @property
+    def n(self) -> int:
+        """Participants; 0 where the plan gives the numbers."""
+        return 0 if self.ratings is None else len(self.ratings)
+
+    def spread(self, reads: int) -> float:
+        """SD of the mean of several reads."""
+        return self.sd * math.sqrt(self.icc + (1 - self.icc) / reads)
+
+    def limits(self, reads: int, analysis: Mapping[str, Any]) -> tuple[float, float]:
+        """Limits of that SD: participants are resampled, SD and reliability follow."""
+        from corelab.agreement.estimates import SEED, bootstrap_weights
+        from corelab.agreement.icc import weighted_icc
+
+        if self.ratings is None or (reads == 1 and not self.sd_measured):
+            return math.nan, math.nan
+        found = []
+        for weights in bootstrap_weights(
+            self.n,
+            resamples=int(analysis.get("resamples", 2000)),
+            seed=int(analysis.get("seed", SEED)),
+        ):
+            icc = np.clip(weighted_icc(self.ratings, weights, "icc_a_1"), 0.0, 1.0)
+            sd = _pooled_sd(self.ratings, weights) if self.sd_measured else self.sd
+            found.append(sd * np.sqrt(icc + (1 - icc) / reads))
+        values = np.concatenate(found)
+        alpha = alpha_of(analysis)
+        low, high = np.nanquantile(values, [alpha / 2, 1 - alpha / 2])
+        return float(low), float(high)
+
+
+def _pooled_sd(ratings: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """SD of one read: root of the mean of every reader's variance, participants weighted."""
+    size = weights.sum(axis=1)[:, None]
+    centred = ratings - ratings.mean(axis=0)
+    mean = weights @ centred / size
+    variances = (weights @ centred**2 / size - mean**2) * size / (size - 1)
+    return np.asarray(np.sqrt(np.maximum(variances.mean(axis=1), 0.0)))
+
+
+def _measured(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> _Reliability:
+    """Reliability and SD of one read, given in the plan or measured."""
     given = analysis.get("reliability")
     if given is not None:
         if analysis.get("sd") is None:
             raise NotComputable("a given reliability needs the SD of the endpoint in sd")
-        return float(given), math.nan, math.nan, float(analysis["sd"]), 0, "given in the plan"
+        return _Reliability(
+            float(given), math.nan, math.nan, float(analysis["sd"]), "given in the plan"
+        )
     sources = [str(name) for name in as_list(analysis.get("sources"))]
     if not sources:
         raise NotComputable("name sources (readers) or a reliability")
     ratings, visit = ratings_of(analysis, tables, endpoint, sources)
     from corelab.agreement import intraclass_correlation
 
-    icc = intraclass_correlation(ratings)["icc_a_1"]
-    sd = float(analysis.get("sd") or ratings[:, 0].std(ddof=1))
+    icc = intraclass_correlation(ratings, alpha=alpha_of(analysis))["icc_a_1"]
+    planned = analysis.get("sd")
+    sd = float(planned or _pooled_sd(ratings, np.ones((1, len(ratings))))[0])
     how = f"ICC(A,1) of {', '.join(sources)} at {visit}, {len(ratings)} participants"
-    return icc.estimate, icc.ci_low, icc.ci_high, sd, len(ratings), how
+    return _Reliability(icc.estimate, icc.ci_low, icc.ci_high, sd, how, ratings, planned is None)
 
 
 def ratings_of(
@@ -247,16 +570,21 @@ def _planned_rows(
     if analysis.get("difference") is None:
         raise NotComputable("name the difference to be detected")
     difference = float(analysis["difference"])
-    icc, low, high, sd, n, how = _measured(analysis, tables, endpoint)
+    found = _measured(analysis, tables, endpoint)
+    icc, sd = found.icc, found.sd
+    if difference == 0:
+        raise NotComputable("a difference of 0 has no sample size")
+    if sd == 0:
+        raise NotComputable("the endpoint does not vary between participants")
     if not 0 < icc <= 1:
         raise NotComputable(f"the reliability {icc:.3g} is not above 0: reads carry no signal")
     yield {
         "statistic": "icc_a_1",
         "estimate": icc,
-        "ci_low": low,
-        "ci_high": high,
-        "n": n or math.nan,
-        "method": f"reliability of one read: {how}",
+        "ci_low": found.low,
+        "ci_high": found.high,
+        "n": found.n or math.nan,
+        "method": f"reliability of one read: {found.how}",
     }
     sd_true = sd * math.sqrt(icc)
     plan = [(f"reads={m}", icc, m) for m in map(int, as_list(analysis.get("reads")) or [1, 2])]
@@ -265,25 +593,33 @@ def _planned_rows(
     for group, reliability, reads in plan:
         size = per_arm_with_error(difference, sd_true, reliability, reads, power, alpha)
         spread = sd_true * math.sqrt(1 + (1 - reliability) / (reads * reliability))
-        theirs = TTestIndPower().solve_power(abs(difference) / spread, power=power, alpha=alpha)
-        # The limits of the reliability are those of the size, the other way round.
+        checked: dict[str, Any] = {}
+        # Its search does not end at sizes of one or two.
+        if size > 3:
+            theirs = TTestIndPower().solve_power(abs(difference) / spread, power=power, alpha=alpha)
+            checked = compare(
+                size, float(theirs), "statsmodels TTestIndPower", tolerance=1e-4, scale=size
+            )
+        low, high = math.nan, math.nan
+        if group.startswith("reads="):
+            low, high = found.limits(reads, analysis)
         limits = [
-            per_arm_with_error(difference, sd * math.sqrt(v), v, reads, power, alpha)
-            if math.isfinite(v) and 0 < v <= 1 and group.startswith("reads=")
+            float(math.ceil(two_arm_means(difference, v, power, alpha)))
+            if math.isfinite(v) and v > 0
             else math.nan
-            for v in (high, low)
+            for v in (low, high)
         ]
         saved = 2 * (math.ceil(usual) - math.ceil(size))
         yield {
             "statistic": "n_per_arm",
             "group": group,
             "estimate": float(math.ceil(size)),
-            "ci_low": math.ceil(min(limits)) if all(map(math.isfinite, limits)) else math.nan,
-            "ci_high": math.ceil(max(limits)) if all(map(math.isfinite, limits)) else math.nan,
+            "ci_low": limits[0] if all(map(math.isfinite, limits)) else math.nan,
+            "ci_high": limits[1] if all(map(math.isfinite, limits)) else math.nan,
             "method": f"two-sample t test, difference {difference:g}, power {power:g}, two-sided "
             f"level {alpha:g}; SD of the mean of {reads} read(s) {spread:.4g} with reliability "
-            f"{reliability:.3f}; limits from those of the reliability, rounded up",
-            **compare(size, float(theirs), "statsmodels TTestIndPower", tolerance=1e-4, scale=size),
+            f"{reliability:.3f}; limits: bootstrap of participants (SD, reliability), rounded up",
+            **checked,
             "note": f"unrounded {size:.2f}; {saved} participants of both arms saved against one "
             "read at the measured reliability",
         }

@@ -51,6 +51,7 @@ _STATISTICS_NUMBERS = (
     "p_value",
     "n",
     "second_estimate",
+    "n_clusters",
 )
 NOT_COMPUTABLE = "not_computable"
 _WITH_AND_WITHOUT = (

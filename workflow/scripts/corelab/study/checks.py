@@ -21,6 +21,7 @@ from corelab.study.columns import ENDPOINT_LABELS, ENDPOINT_UNITS, SHOWN_BY, win
 from corelab.study.expression import ExpressionError, flag_name, names_in, select
 from corelab.study.findings import Finding
 from corelab.study.naming import DATATYPES, subject_entity
+from corelab.study.plan_keys import unread_keys
 
 #: analysis_id of published numbers that no analysis recomputes.
 PUBLISHED_BESIDES = {"description", "arithmetic"}
@@ -738,6 +739,8 @@ def _frequency_maps(
 
 
 def _columns_of(analysis: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    if analysis["type"] in {"agreement", "overlap"} and analysis.get("cluster", "none") != "none":
+        yield "cluster", analysis["cluster"]
     for key in ("by", "dose"):
         if analysis.get(key):
             yield key, analysis[key]
@@ -863,6 +866,8 @@ def _plan(
         def wrong(key: str, value: str, message: str, remedy: str, where: str = where) -> Finding:
             return Finding("error", "config", None, f"{where}.{key}", value, message, remedy)
 
+        for key, message, remedy in unread_keys(analysis, config["grades"]):
+            yield wrong(key, str(analysis[key]), message, remedy)
         if analysis["id"] in seen:
             yield wrong("id", analysis["id"], "another analysis has this id", "rename one of them")
         seen.add(analysis["id"])

@@ -57,6 +57,7 @@ STATISTICS = {
     "second_estimate": "The same statistic by an independent library",
     "second_method": "That library and function",
     "note": "Reason where the statistic is not_computable, and warnings",
+    "n_clusters": "Number of clusters (participants, key cluster) among the n targets",
 }
 
 ACQUISITION = {

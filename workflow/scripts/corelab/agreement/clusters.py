@@ -1,0 +1,267 @@
+"""Targets that belong together: visits of one participant, lesions or hemispheres of one patient.
+
+Two targets of one participant are not independent: a reader who draws one of them large draws the
+other large too. Every interval and p value of this module therefore counts clusters. Where every
+cluster holds one target the statistics are those of independent targets, to the last digit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from corelab.agreement.estimates import Estimate, Floats, quantile_t
+from corelab.measurement.selection import NotComputable, Tables
+
+Codes = NDArray[np.int64]
+
+#: Deletion groups of a jackknife; more clusters are deleted in groups.
+MOST_GROUPS = 100
+#: Fewest clusters that carry a cluster-robust interval.
+FEWEST_CLUSTERS = 3
+
+
+def codes_of(clusters: ArrayLike | None, n: int) -> Codes | None:
+    """Clusters as numbers from 0 in their order of appearance; None where none holds two targets.
+
+    Raises
+    ------
+    ValueError
+        If there is not one label per target.
+
+    Examples
+    --------
+    >>> codes_of(["b", "a", "b"], 3), codes_of(["a", "b"], 2), codes_of(None, 5)
+    (array([0, 1, 0]), None, None)
+    """
+    if clusters is None:
+        return None
+    labels = np.asarray(clusters)
+    if labels.shape != (n,):
+        raise ValueError(f"{labels.size} cluster labels for {n} targets: one per target is needed")
+    codes, levels = pd.factorize(labels)
+    return None if len(levels) == n else codes.astype(np.int64)
+
+
+def number_of(codes: Codes | None, n: int) -> int:
+    """Number of clusters among ``n`` targets.
+
+    Examples
+    --------
+    >>> number_of(np.array([0, 1, 0]), 3), number_of(None, 5)
+    (2, 5)
+    """
+    return n if codes is None else np.unique(codes).size
+
+
+def subset(codes: Codes | None, keep: ArrayLike) -> Codes | None:
+    """Clusters of some of the targets, numbered anew.
+
+    Examples
+    --------
+    >>> subset(np.array([0, 0, 1, 2, 2]), np.array([False, True, True, True, True]))
+    array([0, 1, 2, 2])
+    """
+    if codes is None:
+        return None
+    own = codes[np.asarray(keep)]
+    return codes_of(own, own.size)
+
+
+def sums(values: Floats, codes: Codes | None) -> Floats:
+    """Sums over the targets (first axis) of each cluster.
+
+    Examples
+    --------
+    >>> sums(np.array([1.0, 2.0, 4.0]), np.array([0, 1, 0]))
+    array([5., 2.])
+    """
+    if codes is None:
+        return values
+    result = np.zeros((int(codes.max()) + 1, *values.shape[1:]))
+    np.add.at(result, codes, values)
+    return result
+
+
+def labels_of(analysis: Mapping[str, Any], tables: Tables) -> dict[str, str] | None:
+    """Cluster of each participant after the key ``cluster``; None where targets are independent.
+
+    ``participant_id`` (default): all targets of a participant belong together. A participants
+    column: rows of the sheet with one value in it belong together (rows are lesions or hemispheres,
+    the column names the patient). ``none``: every target counts as independent.
+
+    Raises
+    ------
+    NotComputable
+        If the participants sheet lacks the column, or a participant has no value in it.
+
+    Examples
+    --------
+    >>> people = pd.DataFrame({"participant_id": ["1L", "1R"], "patient": ["1", "1"]})
+    >>> labels_of({"cluster": "patient"}, Tables(pd.DataFrame(), people))
+    {'1L': '1', '1R': '1'}
+    """
+    key = str(analysis.get("cluster", "participant_id"))
+    if key == "none":
+        return None
+    people = tables.participants
+    if key not in people.columns:
+        raise NotComputable(
+            f"the participants sheet has no column '{key}' (key cluster); it has "
+            f"{', '.join(map(str, people.columns))}; visits need no column: participant_id is the "
+            "default"
+        )
+    gone = people.loc[people[key].isna(), "participant_id"]
+    if len(gone):
+        raise NotComputable(f"participant {gone.iloc[0]} has no value in {key} (key cluster)")
+    ids = people["participant_id"].astype(str)
+    return dict(zip(ids, people[key].astype(str), strict=True))
+
+
+def clusters_of(index: pd.Index, labels: Mapping[str, str] | None) -> np.ndarray | None:
+    """Cluster label of every target of a table indexed by (participant_id, visit).
+
+    Examples
+    --------
+    >>> index = pd.MultiIndex.from_tuples([("1", "a"), ("1", "b")],
+    ...                                   names=["participant_id", "visit"])
+    >>> clusters_of(index, {}).tolist(), clusters_of(index, None)
+    (['1', '1'], None)
+    """
+    if labels is None or "participant_id" not in index.names:
+        return None
+    people = index.get_level_values("participant_id").astype(str)
+    return np.array([labels.get(one, one) for one in people], dtype=object)
+
+
+def deletion_groups(codes: Codes | None, n: int) -> Codes:
+    """Group in which each target is left out: its cluster, or every 100th cluster together.
+
+    Examples
+    --------
+    >>> deletion_groups(np.array([0, 0, 1]), 3), int(deletion_groups(None, 1000).max()) + 1
+    (array([0, 0, 1]), 100)
+    """
+    own = np.arange(n) if codes is None else codes
+    return own % MOST_GROUPS if own.max() >= MOST_GROUPS else own
+
+
+def jackknife(
+    statistic: Callable[[np.ndarray], float],
+    n: int,
+    codes: Codes | None,
+) -> Floats:
+    """Values of a statistic with one cluster (or group of clusters) left out at a time.
+
+    ``statistic`` takes the boolean mask of the targets that are kept; what it cannot compute is
+    NaN.
+
+    Examples
+    --------
+    >>> values = np.array([1.0, 2.0, 6.0])
+    >>> jackknife(lambda kept: float(values[kept].mean()), 3, np.array([0, 0, 1]))
+    array([6. , 1.5])
+    """
+    groups = deletion_groups(codes, n)
+    result = np.full(int(groups.max()) + 1, np.nan)
+    # With one cluster nothing is left when it is left out.
+    for group in range(result.size if result.size > 1 else 0):
+        try:
+            result[group] = statistic(groups != group)
+        except NotComputable:
+            continue
+    return result
+
+
+def jackknife_error(left_out: Floats) -> tuple[float, int]:
+    """Standard error from leave-one-cluster-out values, and its degrees of freedom.
+
+    Examples
+    --------
+    >>> round(jackknife_error(np.array([2.0, 3.0, 4.0]))[0], 4)
+    1.1547
+    """
+    g = left_out.size
+    spread = float(np.sum((left_out - left_out.mean()) ** 2))
+    return float(np.sqrt((g - 1) / g * spread)), g - 1
+
+
+def _as_is(values: Any) -> Any:
+    return values
+
+
+#: Scale of a jackknife: to it and back.
+_SCALES: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
+    "raw": (_as_is, _as_is),
+    "log": (np.log, np.exp),
+    "fisher": (np.arctanh, np.tanh),
+}
+
+
+def jackknife_estimate(
+    value: float,
+    left_out: Floats,
+    *,
+    alpha: float,
+    scale: str,
+    n: int,
+    method: str,
+    codes: Codes | None = None,
+    null: float | None = None,
+    note: str = "",
+) -> Estimate:
+    """Estimate with the interval of a jackknife over clusters on a transformed scale, t.
+
+    Parameters
+    ----------
+    value, left_out
+        The statistic, and its values without one cluster.
+    alpha
+        1 - confidence level.
+    scale
+        ``raw``, ``log`` (positive statistics) or ``fisher`` (between -1 and 1).
+    n
+        Targets.
+    method
+        Of the estimator; the interval's is added.
+    codes
+        Clusters of the targets; None where each is its own.
+    null
+        Value against which p tests; None gives no p.
+    note
+        Warnings.
+
+    Examples
+    --------
+    >>> found = jackknife_estimate(0.9, np.array([0.89, 0.9, 0.91]), alpha=0.05, scale="fisher",
+    ...                            n=6, method="x", null=0.0)
+    >>> found.ci_low < 0.9 < found.ci_high
+    True
+    """
+    forth, back = _SCALES[scale]
+    words = {"raw": "", "log": " of the logarithm", "fisher": " of Fisher's z"}[scale]
+    over = "targets" if codes is None else f"{int(codes.max()) + 1} clusters"
+    told = f"{method}; jackknife over {over}{words}, t"
+    with np.errstate(invalid="ignore", divide="ignore"):
+        centre, others = forth(np.float64(value)), forth(left_out)
+    if left_out.size < FEWEST_CLUSTERS or not np.isfinite([centre, *others]).all():
+        reason = (
+            f"interval not defined: {left_out.size} clusters"
+            if left_out.size < FEWEST_CLUSTERS
+            else "interval not defined: it hangs on one cluster or stands at the limit of its scale"
+        )
+        return Estimate(value, n=n, method=told, note="; ".join(filter(None, [note, reason])))
+    se, df = jackknife_error(others)
+    half = quantile_t(df, alpha) * se
+    p_value = np.nan
+    if null is not None:
+        from corelab.agreement.estimates import p_from_t
+
+        distance = float(centre - forth(np.float64(null)))
+        p_value = p_from_t(distance / se, df) if se > 0 else float(distance == 0)
+    low, high = float(back(centre - half)), float(back(centre + half))
+    return Estimate(value, low, high, p_value, n, told, note, se)

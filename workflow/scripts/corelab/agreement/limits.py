@@ -1,0 +1,271 @@
+"""Limits of agreement where the spread is not constant or not normal, and tolerance limits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import special
+
+from corelab.agreement import clusters as groups_of
+from corelab.agreement.clusters import Codes
+from corelab.agreement.differences import bland_altman
+from corelab.agreement.estimates import Estimate, Floats, quantile_normal, quantile_t
+from corelab.measurement.selection import NotComputable
+
+#: Name, place (empty: the pair itself) and estimate.
+Limit = tuple[str, str, Estimate]
+#: Where regression limits are shown: quartiles of the mean of both readings.
+SHOWN_AT = (0.25, 0.5, 0.75)
+
+
+def _pairs(
+    a: ArrayLike, b: ArrayLike, clusters: ArrayLike | None, least: int
+) -> tuple[Floats, Floats, Codes | None]:
+    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    both = np.isfinite(x + y)
+    codes = groups_of.subset(groups_of.codes_of(clusters, x.size), both)
+    x, y = x[both], y[both]
+    if x.size < least:
+        raise NotComputable(f"{x.size} pairs, at least {least} are needed")
+    return (x + y) / 2.0, x - y, codes
+
+
+def regression_limits(
+    a: ArrayLike,
+    b: ArrayLike,
+    *,
+    share: float = 0.95,
+    alpha: float = 0.05,
+    clusters: ArrayLike | None = None,
+) -> list[Limit]:
+    """Limits of agreement that change with the size of what is measured.
+
+    Bland and Altman 1999 (Stat Methods Med Res 8:135, section 3.2): least squares of the difference
+    on the mean of both, and of the absolute residuals on the mean, whose line times sqrt(pi / 2) is
+    the SD. Shown at the quartiles of the mean. Intervals: jackknife over targets or clusters, t.
+
+    Parameters
+    ----------
+    a, b
+        One value per target.
+    share
+        Share of differences that lies within the limits.
+    alpha
+        1 - confidence level.
+    clusters
+        Label of the cluster of each target; None for independent targets.
+
+    Returns
+    -------
+    list of (statistic, place, Estimate)
+        Intercept and slope of the bias and of the SD, and both limits at each quartile.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(1)
+    >>> truth = rng.uniform(10, 100, 400)
+    >>> b = truth + rng.normal(size=400) * 0.1 * truth
+    >>> found = {name: one for name, place, one in regression_limits(truth, b) if not place}
+    >>> found["loa_sd_slope"].ci_low > 0
+    True
+    """
+    middle, difference, codes = _pairs(a, b, clusters, 10)
+    n = middle.size
+    if np.ptp(middle) == 0:
+        raise NotComputable("the means of both readings do not vary")
+    places = np.quantile(middle, SHOWN_AT)
+    z = quantile_normal(1.0 - share)
+
+    def fit(kept: np.ndarray) -> Floats:
+        m, d = middle[kept], difference[kept]
+        design = np.column_stack([np.ones(m.size), m])
+        line = np.linalg.lstsq(design, d, rcond=None)[0]
+        size = np.linalg.lstsq(design, np.abs(d - design @ line), rcond=None)[0]
+        size = size * np.sqrt(np.pi / 2.0)
+        centre, spread = line[0] + line[1] * places, size[0] + size[1] * places
+        return np.concatenate([line, size, centre - z * spread, centre + z * spread])
+
+    groups = groups_of.deletion_groups(codes, n)
+    whole = fit(np.ones(n, dtype=bool))
+    left_out = np.array([fit(groups != g) for g in range(int(groups.max()) + 1)])
+    told = "regression limits (Bland-Altman 1999, 3.2)"
+    names = ["loa_bias_intercept", "loa_bias_slope", "loa_sd_intercept", "loa_sd_slope"]
+    where = [""] * 4 + [f"mean={place:.4g}" for place in places] * 2
+    names += ["loa_lower_regression"] * 3 + ["loa_upper_regression"] * 3
+    nulls = [0.0, 0.0, None, 0.0] + [None] * 6
+    negative = bool((whole[2] + whole[3] * middle).min() < 0)
+    note = "the SD line falls below 0 within the data: another scale fits better" * negative
+    return [
+        (
+            name,
+            place,
+            groups_of.jackknife_estimate(
+                float(value),
+                out,
+                alpha=alpha,
+                codes=codes,
+                scale="raw",
+                n=n,
+                method=told,
+                null=null,
+                note=note,
+            ),
+        )
+        for name, place, value, out, null in zip(
+            names, where, whole, left_out.T, nulls, strict=True
+        )
+    ]
+
+
+def quantile_limits(
+    a: ArrayLike,
+    b: ArrayLike,
+    *,
+    share: float = 0.95,
+    alpha: float = 0.05,
+    clusters: ArrayLike | None = None,
+) -> list[Limit]:
+    """Limits of agreement as quantiles of the differences, without a distribution.
+
+    Interval: order statistics (binomial, Hahn and Meeker 1991); with clusters the binomial variance
+    is that of the clusters' counts (Woodruff 1952).
+
+    Examples
+    --------
+    >>> a = np.arange(200.0)
+    >>> found = quantile_limits(a, np.zeros(200))
+    >>> [(name, round(one.estimate, 3)) for name, _, one in found]
+    [('loa_lower_quantile', 4.975), ('loa_upper_quantile', 194.025)]
+    """
+    _, difference, codes = _pairs(a, b, clusters, 3)
+    levels = ((1.0 - share) / 2.0, (1.0 + share) / 2.0)
+    names = ("loa_lower_quantile", "loa_upper_quantile")
+    return [
+        (name, "", quantile(difference, level, alpha=alpha, codes=codes))
+        for name, level in zip(names, levels, strict=True)
+    ]
+
+
+def quantile(
+    values: Floats, level: float, *, alpha: float = 0.05, codes: Codes | None = None
+) -> Estimate:
+    """A quantile with its distribution-free interval.
+
+    Parameters
+    ----------
+    values
+        (n,) values; infinite ones rank first or last.
+    level
+        0 to 1.
+    alpha
+        1 - confidence level.
+    codes
+        Cluster of each value.
+
+    Examples
+    --------
+    >>> found = quantile(np.arange(1.0, 11.0), 0.5)
+    >>> found.estimate, found.ci_low, found.ci_high
+    (5.5, 2.0, 9.0)
+    """
+    n = values.size
+    ordered = np.sort(values)
+    estimate = float(np.quantile(values, level))
+    told = f"quantile {level:g} of the differences; "
+    if codes is None:
+        # Largest and smallest ranks with at most alpha / 2 of the binomial outside.
+        inside = special.bdtr(np.arange(n), n, level)
+        low = int(np.sum(inside <= alpha / 2.0)) - 1
+        high = int(np.sum(inside < 1.0 - alpha / 2.0))
+        told += "exact order-statistic interval"
+    else:
+        below = (values <= estimate).astype(np.float64)
+        own = groups_of.sums(below - below.mean(), codes)
+        a = own.size
+        if a < groups_of.FEWEST_CLUSTERS:
+            raise NotComputable(f"{a} clusters (key cluster), at least 3 are needed")
+        error = float(np.sqrt(a / (a - 1) * np.sum(own**2)) / n)
+        half = quantile_t(a - 1, alpha) * error
+        low = int(np.floor((level - half) * n)) - 1
+        high = int(np.ceil((level + half) * n))
+        told += f"Woodruff's interval over {a} clusters"
+    if low < 0 or high > n - 1:
+        note = f"interval not defined: {n} values are too few for one of its limits"
+        return Estimate(estimate, n=n, method=told, note=note)
+    return Estimate(estimate, float(ordered[low]), float(ordered[high]), n=n, method=told)
+
+
+def tolerance_limits(
+    a: ArrayLike,
+    b: ArrayLike,
+    *,
+    share: float = 0.95,
+    alpha: float = 0.05,
+    clusters: ArrayLike | None = None,
+) -> list[Limit]:
+    """Normal tolerance limits: ``share`` of all differences lies within them, with confidence.
+
+    Howe 1969 (J Am Stat Assoc 64:610), as R SimplyAgree and tolerance. In clusters the degrees of
+    freedom are Satterthwaite's of the variance of a difference, and the number of targets that of
+    the variance of the bias.
+
+    Examples
+    --------
+    Factor 2.752 for 20 values, 95 % content and confidence:
+
+    >>> values = np.repeat([-1.0, 1.0], 10) * np.sqrt(19 / 20)
+    >>> round(tolerance_limits(values, np.zeros(20))[1][2].estimate, 2)
+    2.75
+    """
+    x = np.asarray(a, dtype=np.float64)
+    _, difference, codes = _pairs(a, b, clusters, 3)
+    found = bland_altman(difference, np.zeros(difference.size), clusters=codes, alpha=alpha)
+    n = difference.size
+    if found.sd == 0:
+        raise NotComputable("no variance: all differences are equal")
+    size, df, told = float(n), n - 1.0, ""
+    if codes is not None:
+        counts = np.bincount(codes).astype(np.float64)
+        means = groups_of.sums(difference, codes) / counts
+        between = float(means.var(ddof=1))
+        inside = float(np.sum((difference - means[codes]) ** 2) / (n - means.size))
+        share_in = 1.0 - float(np.mean(1.0 / counts))
+        size = found.sd**2 / (between / means.size)
+        df = found.sd**4 / (
+            between**2 / (means.size - 1) + (share_in * inside) ** 2 / (n - means.size)
+        )
+        told = f" over {means.size} clusters"
+    z = float(special.ndtri((1.0 + share) / 2.0))
+    factor = float(np.sqrt(df * (1.0 + 1.0 / size) * z**2 / special.chdtri(df, 1.0 - alpha)))
+    method = (
+        f"{100 * share:g} % of differences within, confidence {100 * (1 - alpha):g} %; normal, "
+        f"Howe 1969, factor {factor:.4g}{told}"
+    )
+    note = f"{x.size - n} pairs incomplete" * (x.size > n)
+    return [
+        (name, "", Estimate(found.bias + sign * factor * found.sd, n=n, method=method, note=note))
+        for name, sign in (("tolerance_lower", -1.0), ("tolerance_upper", 1.0))
+    ]
+
+
+Compute = Callable[..., list[Limit]]
+#: Value of the plan's ``method`` -> its statistics and how they are computed.
+KINDS: dict[str, tuple[tuple[str, ...], Compute]] = {
+    "regression": (("loa_lower_regression", "loa_upper_regression"), regression_limits),
+    "quantile": (("loa_lower_quantile", "loa_upper_quantile"), quantile_limits),
+    "tolerance": (("tolerance_lower", "tolerance_upper"), tolerance_limits),
+}
+
+
+def known_methods(analysis: Any) -> list[str]:
+    """Values of ``method`` that an agreement analysis may have.
+
+    Examples
+    --------
+    >>> known_methods({})
+    ['parametric', 'regression', 'quantile', 'tolerance']
+    """
+    return ["parametric", *KINDS]
