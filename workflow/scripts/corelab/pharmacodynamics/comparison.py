@@ -26,7 +26,13 @@ from corelab.pharmacodynamics.analysis_set import (
     participant_columns,
     with_covariates,
 )
-from corelab.pharmacodynamics.linear import Estimate, fit_linear, influence, t_estimate
+from corelab.pharmacodynamics.linear import (
+    Estimate,
+    fit_linear,
+    influence,
+    second_ols,
+    t_estimate,
+)
 from corelab.provenance.two_computations import CLOSED_FORM, compare
 
 
@@ -342,7 +348,7 @@ def _ancova_rows(
     plan = design(frame, by=by, reference=reference, covariates=names)
     fit = fit_linear(plan.matrix, frame["value"])
     checks = influence(plan.matrix, frame["value"])
-    second = _statsmodels_ols(plan, frame["value"])
+    second = second_ols(plan.matrix, frame["value"])
     definition = f"ANCOVA by least squares, {scale} scale; terms {', '.join(plan.terms[1:])}"
     if not names:
         definition = f"one-way analysis of variance, {scale} scale"
@@ -364,7 +370,7 @@ def _ancova_rows(
             **result.columns(),
             **compare(
                 result.estimate,
-                float(second.params[plan.index(f"{by}={level}")]),
+                float(second[plan.index(f"{by}={level}")]),
                 "statsmodels OLS",
                 scale=result.standard_error,
                 tolerance=CLOSED_FORM * 100,
@@ -397,12 +403,6 @@ def _least_squares_mean(plan: Design, by: str, level: str) -> np.ndarray:
     if f"{by}={level}" in plan.terms:
         weights[plan.index(f"{by}={level}")] = 1.0
     return weights
-
-
-def _statsmodels_ols(plan: Design, values: pd.Series) -> Any:
-    from statsmodels.regression.linear_model import OLS
-
-    return OLS(values.to_numpy(float), plan.matrix).fit()
 
 
 def _few(column: pd.Series, levels: tuple[str, ...]) -> str:

@@ -31,7 +31,7 @@ from corelab.pharmacodynamics.analysis_set import (
     typed,
     with_covariates,
 )
-from corelab.pharmacodynamics.linear import LinearFit, fit_linear, influence
+from corelab.pharmacodynamics.linear import LinearFit, fit_linear, influence, second_ols
 from corelab.provenance.two_computations import compare
 
 #: Search interval of ed50 as multiples of the largest dose, as in DoseFinding::defBnds.
@@ -654,14 +654,12 @@ def _one_driver(
 def _linear_rows(
     analysis: Mapping[str, Any], frame: pd.DataFrame, covariates: list[str], name: str
 ) -> Iterator[dict[str, Any]]:
-    from statsmodels.regression.linear_model import OLS
-
     alpha = alpha_of(analysis)
     plan = design(frame, covariates=["driver", *covariates])
     y = frame["value"].to_numpy(float)
     fit = fit_linear(plan.matrix, y)
     result = fit.contrast(np.eye(len(plan.terms))[1], alpha)
-    theirs = OLS(y, plan.matrix).fit()
+    theirs = second_ols(plan.matrix, y)
     adjusted = f"; covariates {', '.join(covariates)}" if covariates else ""
     checks = influence(plan.matrix, y)
     curved = _curvature_p(frame["driver"].to_numpy(float), y, fit, plan.matrix)
@@ -672,7 +670,7 @@ def _linear_rows(
         f"t interval, df {fit.df}",
         **compare(
             result.estimate,
-            float(theirs.params[1]),
+            float(theirs[1]),
             "statsmodels OLS",
             scale=result.standard_error,
             tolerance=1e-6,
@@ -693,7 +691,12 @@ def _linear_rows(
         "statistic": "r_squared",
         "estimate": fit.r_squared,
         "method": f"linear model by least squares on {name}{adjusted}",
-        **compare(fit.r_squared, float(theirs.rsquared), "statsmodels OLS"),
+        **compare(
+            fit.r_squared,
+            float(1 - np.sum((y - plan.matrix @ theirs) ** 2) / np.sum((y - y.mean()) ** 2)),
+            "statsmodels OLS",
+            tolerance=1e-6,
+        ),
     }
 
 
@@ -848,7 +851,8 @@ def _mcpmod_rows(
     indicator = (frame["driver"].to_numpy()[:, None] == doses).astype(float)
     extra = design(frame, covariates=covariates).matrix[:, 1:]
     extra = extra - extra.mean(axis=0)
-    y = frame["value"].to_numpy(float)
+    # Contrasts do not feel a shift of the response, and rounding does.
+    y = frame["value"].to_numpy(float) - float(frame["value"].mean())
     fit = fit_linear(np.column_stack([indicator, extra]), y)
     k = doses.size
     candidates = _candidates(analysis, doses)

@@ -29,7 +29,7 @@ from corelab.pharmacodynamics.analysis_set import (
     with_covariates,
 )
 from corelab.pharmacodynamics.correlation import bca_limits, fisher_interval, partial
-from corelab.pharmacodynamics.linear import Estimate, fit_linear
+from corelab.pharmacodynamics.linear import Estimate, fit_linear, second_ols
 from corelab.provenance.two_computations import CLOSED_FORM, compare
 
 DEFAULT_RESAMPLES = 2000
@@ -359,14 +359,12 @@ def indirect_of(
 
 
 def _mediation_rows(case: _Case) -> Iterator[dict[str, Any]]:
-    from statsmodels.regression.linear_model import OLS
-
     paths = mediation_paths(case.treatment, case.endpoint, case.outcome, case.rest, case.alpha)
     one = np.ones(case.treatment.size)
     x = np.column_stack([one, case.treatment, case.rest])
     both = np.column_stack([one, case.treatment, case.endpoint, case.rest])
-    a = float(OLS(case.endpoint, x).fit().params[1])
-    full = OLS(case.outcome, both).fit().params
+    a = float(second_ols(x, case.endpoint)[1])
+    full = second_ols(both, case.outcome)
     method = f"linear mediation{case.adjusted}"
     second = compare(
         paths.indirect,

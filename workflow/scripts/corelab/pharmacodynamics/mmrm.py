@@ -214,8 +214,9 @@ def fit_mmrm(
     wide = np.full((order.max() + 1, m), np.nan)
     wide[order, visits] = residuals
     sd = np.nanstd(wide, axis=0)
-    if not np.all(sd > 0):
-        raise NotComputable("a visit has no residual variance")
+    size = float(np.abs(y).max())
+    if not np.all(sd > 1e-10 * size):
+        raise NotComputable("the model reproduces every value of a visit: no residual variance")
     rho = float(pd.DataFrame(wide / sd).corr().to_numpy()[np.triu_indices(m, 1)].mean())
     tried: list[str] = []
     ladder = [covariance] if isinstance(covariance, str) else list(covariance)

@@ -295,6 +295,8 @@ class RatioEstimate:
 
 
 def _ratio(value: float, log_error: float, alpha: float) -> RatioEstimate:
+    if not log_error > 0:
+        raise NotComputable("the values do not vary: the ratio has no standard error")
     z = stats.norm.ppf(1 - alpha / 2)
     log = math.log(value)
     return RatioEstimate(

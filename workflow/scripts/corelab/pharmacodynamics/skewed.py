@@ -17,7 +17,7 @@ from scipy import stats
 
 from corelab.measurement.selection import NotComputable, not_computable
 from corelab.pharmacodynamics.analysis_set import Design, alpha_of, join_notes
-from corelab.pharmacodynamics.linear import Estimate, fit_linear, t_estimate
+from corelab.pharmacodynamics.linear import Estimate, fit_linear, second_ols, t_estimate
 from corelab.pharmacodynamics.ordinal import (
     exact_interval,
     fisher_p,
@@ -25,7 +25,7 @@ from corelab.pharmacodynamics.ordinal import (
     two_shares_p,
     wilson_interval,
 )
-from corelab.provenance.two_computations import ITERATIVE, compare
+from corelab.provenance.two_computations import ITERATIVE, attempt, compare
 
 #: A logistic coefficient beyond this is separation, not an effect.
 SEPARATED = 10.0
@@ -101,6 +101,8 @@ def fit_gamma(matrix: Any, values: Any) -> LogLinkFit:
         raise NotComputable("the gamma model did not converge")
     mu = np.exp(x @ beta)
     dispersion = float(np.sum(((y - mu) / mu) ** 2) / (n - p))
+    if dispersion < 1e-20:
+        raise NotComputable("the model reproduces every value exactly: no residual variance")
     return LogLinkFit(beta, dispersion * inverse, dispersion, float(n - p))
 
 
@@ -365,7 +367,10 @@ def _exponentiated(result: Estimate) -> dict[str, float]:
 def _gamma_check(x: np.ndarray, y: np.ndarray, position: int, ours: Estimate) -> dict[str, Any]:
     import statsmodels.api as sm
 
-    theirs = sm.GLM(y, x, family=sm.families.Gamma(sm.families.links.Log())).fit(tol=1e-13)
+    model = sm.GLM(y, x, family=sm.families.Gamma(sm.families.links.Log()))
+    theirs, failed = attempt(lambda: model.fit(tol=1e-13), "statsmodels GLM, Gamma, log")
+    if theirs is None:
+        return {"second_method": failed}
     compare(
         ours.standard_error, float(theirs.bse[position]), "statsmodels GLM", tolerance=ITERATIVE
     )
@@ -453,11 +458,10 @@ def _rank_rows(analysis: Mapping[str, Any], contrast: Contrast) -> Iterator[dict
         share = u / (np.sum(arm == 1) * np.sum(arm == 0)) - 0.5
         second = compare(result.estimate, share, "scipy.stats.mannwhitneyu")
     else:
-        from statsmodels.regression.linear_model import OLS
-
         ranked = np.apply_along_axis(stats.rankdata, 0, block)
         ranks = stats.rankdata(y)
-        left = OLS(ranks, np.column_stack([np.ones(y.size), ranked])).fit().resid / y.size
+        both = np.column_stack([np.ones(y.size), ranked])
+        left = (ranks - both @ second_ols(both, ranks)) / y.size
         theirs = float(left[arm == 1].mean() - left[arm == 0].mean())
         second = compare(result.estimate, theirs, "statsmodels OLS of the ranks")
     yield {

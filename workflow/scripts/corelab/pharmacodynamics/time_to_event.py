@@ -45,11 +45,13 @@ from corelab.pharmacodynamics.survival import (
     restricted_mean_difference,
     risk_order,
 )
-from corelab.provenance.two_computations import ITERATIVE, compare
+from corelab.provenance.two_computations import ITERATIVE, attempt, compare
 
 #: Quantiles of an endpoint at which its hazard ratio is given.
 CURVE_QUANTILES = (0.1, 0.25, 0.75, 0.9)
 METHODS = ("km", "logrank", "cox", "rmst")
+#: Logarithms beyond this have no exponential that fits a number.
+LARGEST_LOG = 700.0
 
 
 def event_times(
@@ -329,8 +331,8 @@ def _restricted_mean_rows(
         }
 
 
-def lifelines_cox(frame: pd.DataFrame, plan: Design) -> np.ndarray:
-    """Cox coefficients by lifelines at full precision."""
+def lifelines_cox(frame: pd.DataFrame, plan: Design) -> tuple[np.ndarray | None, str]:
+    """Cox coefficients by lifelines at full precision; None and the words where it fails."""
     from lifelines import CoxPHFitter
 
     # Standardised columns: its convergence test is absolute.
@@ -340,8 +342,11 @@ def lifelines_cox(frame: pd.DataFrame, plan: Design) -> np.ndarray:
     )
     table["time"] = frame["time_days"].to_numpy()
     table["event"] = frame["event"].to_numpy()
-    fit = CoxPHFitter().fit(table, "time", "event", fit_options={"precision": 1e-12})
-    return np.asarray(fit.params_, float) / scale
+    fit, failed = attempt(
+        lambda: CoxPHFitter().fit(table, "time", "event", fit_options={"precision": 1e-12}),
+        "lifelines.CoxPHFitter",
+    )
+    return (None, failed) if fit is None else (np.asarray(fit.params_, float) / scale, "")
 
 
 def hazard_rows(
@@ -364,27 +369,46 @@ def hazard_rows(
     """
     t, e = frame["time_days"].to_numpy(), frame["event"].to_numpy()
     fit: CoxFit = fit_cox(t, e, plan.matrix)
-    theirs = lifelines_cox(frame, plan)
+    theirs, failed = lifelines_cox(frame, plan)
     check = proportional_hazards_test(t, e, plan.matrix, fit)
     z = stats.norm.ppf(1 - alpha / 2)
     per_term = "fewer than 5 events per term" if fit.events < 5 * len(plan.terms) else ""
     for position, term in enumerate(plan.terms):
         log, error = float(fit.coefficients[position]), float(fit.standard_errors[position])
-        compare(log, float(theirs[position]), "lifelines", tolerance=ITERATIVE, scale=error)
+        group = groups.get(term, term)
+        if abs(log) + z * error > LARGEST_LOG:
+            yield not_computable(
+                "hazard_ratio",
+                f"the log hazard ratio per unit is {log:.3g}: give {term} in another unit",
+                group=group,
+                n=fit.n,
+            )
+            continue
+        second: dict[str, Any] = {"second_method": failed}
+        if theirs is not None:
+            compare(log, float(theirs[position]), "lifelines", tolerance=ITERATIVE, scale=error)
+            second = {
+                "second_estimate": math.exp(float(theirs[position])),
+                "second_method": "lifelines.CoxPHFitter, precision 1e-12",
+            }
+        proportional = "proportional hazards not testable: all events are at one time"
+        if math.isfinite(check.global_p_value):
+            proportional = (
+                f"proportional hazards p {check.p_value[position]:.3g} "
+                f"(score test, all terms {check.global_p_value:.3g})"
+            )
         yield {
             "statistic": "hazard_ratio",
-            "group": groups.get(term, term),
+            "group": group,
             "estimate": math.exp(log),
             "ci_low": math.exp(log - z * error),
             "ci_high": math.exp(log + z * error),
             "p_value": float(2 * stats.norm.sf(abs(log) / error)),
             "n": fit.n,
             "method": f"Cox regression, Efron ties, Wald interval; {definition}",
-            "second_estimate": math.exp(float(theirs[position])),
-            "second_method": "lifelines.CoxPHFitter, precision 1e-12",
+            **second,
             "note": join_notes(
-                f"{fit.events} events; proportional hazards p {check.p_value[position]:.3g} "
-                f"(score test, all terms {check.global_p_value:.3g})",
+                f"{fit.events} events; {proportional}",
                 per_term,
             ),
         }
@@ -504,15 +528,18 @@ def _curve_rows(
     if curve is None:
         return
     terms = tuple(f"x{k}" for k in range(curve.matrix.shape[1]))
-    theirs = lifelines_cox(frame, Design(curve.matrix, terms))
+    theirs, _ = lifelines_cox(frame, Design(curve.matrix, terms))
     for mine, other, error in zip(
-        curve.fit.coefficients, theirs, curve.fit.standard_errors, strict=True
+        curve.fit.coefficients,
+        curve.fit.coefficients if theirs is None else theirs,
+        curve.fit.standard_errors,
+        strict=True,
     ):
         compare(float(mine), float(other), "lifelines", tolerance=ITERATIVE, scale=float(error))
     z = stats.norm.ppf(1 - alpha / 2)
     knots = ", ".join(f"{knot:.4g}" for knot in curve.knots)
     for at, log, error in zip(curve.at, curve.log_hazard_ratio, curve.standard_error, strict=True):
-        if at == curve.reference:
+        if at == curve.reference or abs(log) + z * error > LARGEST_LOG:
             continue
         yield {
             "statistic": "hazard_ratio",

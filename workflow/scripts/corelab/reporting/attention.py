@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from corelab.pharmacodynamics.plan_runner import FAILED
 from corelab.reporting.numbers import is_number, observed, plural, significant
 from corelab.reporting.results import NOT_COMPUTABLE, Results
 from corelab.reporting.vocabulary import KIND_WORDS, criterion_words, endpoint_words
@@ -221,7 +222,10 @@ def _from_plan(results: Results) -> list[Attention]:
             number = plural(len(group), "statistic")
             text = f"Analysis {analysis_id}: {number} not computable ({reasons})"
             severity = (
-                "warning" if len(group) == (rows["analysis_id"] == analysis_id).sum() else "note"
+                "error"
+                if group["note"].astype(str).str.contains(FAILED, regex=False).any()
+                else "warning"
+                if len(group) == (rows["analysis_id"] == analysis_id).sum() else "note"
             )
             found.append(Attention(severity, "plan", text, (), "deviations"))
     done = set(rows["analysis_id"]) if len(rows) else set()
