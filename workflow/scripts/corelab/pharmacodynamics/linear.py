@@ -119,7 +119,7 @@ def fit_linear(matrix: Any, values: Any) -> LinearFit:
     diagonal = np.abs(np.diag(r))
     if diagonal.min() <= 1e-10 * diagonal.max():
         raise NotComputable(
-            "a term is constant or determined by the other terms, so the model has no unique solution"
+            "a term is constant or determined by the others: the model has no unique solution"
         )
     coefficients = np.linalg.solve(r, q.T @ y)
     residuals = y - x @ coefficients

@@ -232,9 +232,7 @@ def run_analysis(
 
     try:
         tables = tables_of(analysis, study, measurements, overlap, features)
-        frame = _with_rereview(
-            analysis, tables, run_in_room(analysis, tables), room_of(analysis)
-        )
+        frame = _with_rereview(analysis, tables, run_in_room(analysis, tables), room_of(analysis))
     except NotComputable as reason:
         frame = statistics_frame(analysis, [not_computable(analysis["type"], str(reason))])
     except Exception as error:

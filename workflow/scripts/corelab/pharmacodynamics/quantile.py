@@ -35,8 +35,8 @@ from corelab.pharmacodynamics.analysis_set import (
     typed,
     with_covariates,
 )
-from corelab.pharmacodynamics.rank_inversion import rank_interval
 from corelab.pharmacodynamics.linear import conditioned, level_of
+from corelab.pharmacodynamics.rank_inversion import rank_interval
 from corelab.provenance.two_computations import ComputationsDisagree, attempt, compare
 
 DEFAULT_QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90)
@@ -95,9 +95,7 @@ def quantile_coefficients(matrix: Any, values: Any, quantile: float) -> np.ndarr
         [sparse.csr_array(x / scale), sparse.eye_array(n), -sparse.eye_array(n)], format="csc"
     )
     bounds = [(None, None)] * p + [(0, None)] * (2 * n)
-    found: Any = optimize.linprog(
-        cost, A_eq=equality, b_eq=y, bounds=bounds, method="highs-ds"
-    )
+    found: Any = optimize.linprog(cost, A_eq=equality, b_eq=y, bounds=bounds, method="highs-ds")
     if not found.success:
         raise ArithmeticError(f"quantile regression: linear programme failed: {found.message}")
     beta = found.x[:p] / scale
@@ -106,10 +104,7 @@ def quantile_coefficients(matrix: Any, values: Any, quantile: float) -> np.ndarr
     basis = np.argsort(residuals, kind="stable")[:p]
     if np.linalg.matrix_rank(x[basis]) == p:
         exact = np.linalg.solve(x[basis], y[basis])
-        if (
-            check_loss(y - x @ exact, quantile)
-            <= check_loss(y - x @ beta, quantile) + 1e-9
-        ):
+        if check_loss(y - x @ exact, quantile) <= check_loss(y - x @ beta, quantile) + 1e-9:
             beta = exact
     beta = back @ beta * spread
     beta[0] += shift
