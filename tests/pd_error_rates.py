@@ -253,7 +253,9 @@ def imputed_by_severity(rng, planted):
     after = before + 2.0 * (severity - 12) + truth * ARM + rng.normal(0, 4, N)
     after[(rng.random(N) < 1 / (1 + np.exp(-0.5 * (severity - 12)))) & (ARM == 1)] = np.nan
     ids = [f"p{k:02d}" for k in range(N)]
-    rows = [(i, v, x) for v, y in (("a", before), ("b", after)) for i, x in zip(ids, y, strict=True)]
+    rows = [
+        (i, v, x) for v, y in (("a", before), ("b", after)) for i, x in zip(ids, y, strict=True)
+    ]
     values = pd.DataFrame(rows, columns=["participant_id", "visit", "value"]).dropna()
     values = values.assign(endpoint="v", source="pipeline", repeat=1, region="all", status="ok")
     people = pd.DataFrame({"participant_id": ids, "arm": ARM.astype(int), "severity": severity})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -12,7 +12,13 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
+from corelab.measurement.selection import (
+    NotComputable,
+    Tables,
+    as_list,
+    not_computable,
+    zeros_rule,
+)
 from corelab.pharmacodynamics import skewed
 from corelab.pharmacodynamics.analysis_set import (
     Design,
@@ -25,6 +31,7 @@ from corelab.pharmacodynamics.analysis_set import (
     levels_of,
     participant_columns,
     with_covariates,
+    zeros_words,
 )
 from corelab.pharmacodynamics.linear import (
     Estimate,
@@ -212,18 +219,49 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
         )
     if analysis.get("scale", "identity") not in SCALES:
         raise ValueError(f"analysis {analysis['id']}: scale must be one of {', '.join(SCALES)}")
+    if analysis.get("derivation") == "change" and analysis.get("scale") == "log":
+        # The change of a logarithm is the log ratio.
+        analysis = {**analysis, "derivation": "log_ratio", "scale": "identity"}
     for endpoint in endpoints_of(analysis):
         for method in methods:
-            if method == "mmrm":
-                from corelab.pharmacodynamics.mmrm import analyse_mmrm
-
-                yield from analyse_mmrm(analysis, tables, endpoint)
-            elif method == "multiple_imputation":
-                from corelab.pharmacodynamics.missing_visits import analyse_imputed
-
-                yield from analyse_imputed(analysis, tables, endpoint)
+            if method in {"mmrm", "multiple_imputation"} and not _ranked(
+                analysis, tables, endpoint
+            ):
+                yield from _of_all_visits(method)(analysis, tables, endpoint)
             else:
                 yield from _each_visit(analysis, tables, endpoint, method)
+
+
+def _of_all_visits(method: str) -> Callable[..., Iterator[dict[str, Any]]]:
+    from corelab.pharmacodynamics.missing_visits import analyse_imputed
+    from corelab.pharmacodynamics.mmrm import analyse_mmrm
+
+    return analyse_mmrm if method == "mmrm" else analyse_imputed
+
+
+def _ranked(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> bool:
+    """Whether values of 0 leave a visit its order only."""
+    try:
+        frames = [frame for _, frame in endpoint_by_visit(analysis, tables, endpoint)]
+        return any(
+            frame.attrs["ranks"] or _log_zeros(analysis, frame)[0] == "rank" for frame in frames
+        )
+    except NotComputable:
+        return False
+
+
+def _log_zeros(analysis: Mapping[str, Any], frame: pd.DataFrame) -> tuple[str, str]:
+    """Rule and words for values of 0 on the log scale; empty where there are none."""
+    if analysis.get("scale") != "log":
+        return "", ""
+    offset = zeros_rule(analysis)[1]
+    columns = [c for c in ("value", "baseline") if c in frame.columns]
+    zeros = int((frame[columns] + offset <= 0).any(axis=1).sum())
+    if zeros:
+        return "rank", zeros_words(analysis, zeros, len(frame))
+    return (
+        ("offset", f"{offset:g} added to every value before the logarithm") if offset else ("", "")
+    )
 
 
 def _each_visit(
@@ -237,9 +275,19 @@ def _each_visit(
         return
     for visit, frame in by_visit:
         try:
-            kernel = _kernel(method)
-            for row in kernel(analysis, tables, endpoint, frame, method):
-                yield {**head, "visit": visit, **row}
+            rule, logs = _log_zeros(analysis, frame)
+            told, used, planned = join_notes(frame.attrs["said"], logs), method, analysis
+            if frame.attrs["ranks"] or rule == "rank":
+                used, planned = "rank", {**analysis, "scale": "identity"}
+                if method in {"t", "welch", "mann_whitney"}:
+                    # These have no covariates, so the ranks have no baseline either.
+                    planned |= {"derivation": "value", "covariates": []}
+                told += f" instead of {method}" * (method != "rank")
+            for row in _kernel(used)(planned, tables, endpoint, frame, used):
+                note = str(row.get("note", ""))
+                if told and not note.startswith("not_computable"):
+                    note = join_notes(told, note)
+                yield {**head, "visit": visit, **row, "note": note}
         except NotComputable as reason:
             main = skewed.MAIN.get(method, "mean_difference")
             yield not_computable(main, str(reason), method=method, visit=visit, **head)
@@ -251,22 +299,33 @@ def _kernel(method: str) -> Callable[..., Iterator[dict[str, Any]]]:
     return _ancova_rows if method == "ancova" else _two_sample_rows
 
 
-def on_scale(frame: pd.DataFrame, scale: str) -> pd.DataFrame:
+def on_scale(
+    frame: pd.DataFrame, scale: str, derivation: str = "value", offset: float = 0.0
+) -> pd.DataFrame:
     """Value and baseline on the scale of the model.
+
+    Of a change each visit is transformed, then the difference taken: the change of cube roots,
+    not the cube root of the change.
 
     Raises
     ------
     NotComputable
-        For the logarithm of a value that is not positive.
+        For the logarithm of a value that is not positive, and for a scale of a ratio.
 
     Examples
     --------
     >>> on_scale(pd.DataFrame({"value": [8.0, -27.0]}), "cube_root")["value"].tolist()
     [2.0, -3.0]
+    >>> change = pd.DataFrame({"value": [19.0], "baseline": [8.0]})
+    >>> on_scale(change, "cube_root", "change")["value"].tolist()
+    [1.0]
     """
+    if scale != "identity" and derivation in {"percent_change", "log_ratio", "responder"}:
+        raise NotComputable(f"derivation {derivation} has its own scale; leave out the key scale")
     columns = [c for c in ("value", "baseline") if c in frame.columns]
     if scale == "identity":
         return frame
+    frame = frame.assign(**{c: frame[c] + offset for c in columns})
     if scale == "log":
         for column in columns:
             bad = frame.index[frame[column] <= 0]
@@ -276,7 +335,31 @@ def on_scale(frame: pd.DataFrame, scale: str) -> pd.DataFrame:
                     "use scale cube_root, which has 0 and negative values"
                 )
         return frame.assign(**{c: np.log(frame[c]) for c in columns})
+    if derivation == "change":
+        before = np.cbrt(frame["baseline"])
+        after = np.cbrt(frame["value"] + frame["baseline"])
+        return frame.assign(value=after - before, baseline=before)
     return frame.assign(**{c: np.cbrt(frame[c]) for c in columns})
+
+
+def scaled(analysis: Mapping[str, Any], frame: pd.DataFrame) -> pd.DataFrame:
+    scale = str(analysis.get("scale", "identity"))
+    derivation = str(analysis.get("derivation", "value"))
+    return on_scale(frame, scale, derivation, zeros_rule(analysis)[1] * (scale == "log"))
+
+
+def covariate_words(analysis: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """Names of covariates as they are in the model.
+
+    Examples
+    --------
+    >>> covariate_words({"derivation": "log_ratio"}, ["baseline", "age"])
+    ['log baseline', 'age']
+    """
+    scale = "log" if analysis.get("derivation") == "log_ratio" else analysis.get("scale")
+    words = {"log": "log baseline", "cube_root": "cube root of baseline"}
+    own = words.get(str(scale), "baseline")
+    return [own if name == "baseline" else name for name in names]
 
 
 def _arms(
@@ -343,13 +426,14 @@ def _ancova_rows(
     frame = with_covariates(frame, analysis, tables, endpoint=endpoint, names=names)
     frame, note = complete_cases(frame, ["value", by, *names], analysis, tables)
     scale = str(analysis.get("scale", "identity"))
-    frame = on_scale(frame, scale)
+    frame = scaled(analysis, frame)
     reference, others, said = levels_of(frame[by], by, analysis.get("reference"))
     plan = design(frame, by=by, reference=reference, covariates=names)
     fit = fit_linear(plan.matrix, frame["value"])
     checks = influence(plan.matrix, frame["value"])
     second = second_ols(plan.matrix, frame["value"])
-    definition = f"ANCOVA by least squares, {scale} scale; terms {', '.join(plan.terms[1:])}"
+    definition = f"ANCOVA by least squares, {scale} scale; terms "
+    definition += ", ".join(covariate_words(analysis, plan.terms[1:]))
     if not names:
         definition = f"one-way analysis of variance, {scale} scale"
     definition += f"; t interval, df {fit.df}"
@@ -421,7 +505,7 @@ def _two_sample_rows(
         raise NotComputable(f"method {method} takes no covariates; use ancova or mmrm")
     by, frame = _arms(analysis, tables, frame)
     frame, note = complete_cases(frame, ["value", by], analysis, tables)
-    frame = on_scale(frame, str(analysis.get("scale", "identity")))
+    frame = scaled(analysis, frame)
     reference, others, said = levels_of(frame[by], by, analysis.get("reference"))
     labels = frame[by].map(str)
     b = frame.loc[labels == reference, "value"].to_numpy()

@@ -645,7 +645,7 @@ def _one_driver(
                 if covariates and model in {"emax", "sigmoid_emax", "trend"}:
                     raise NotComputable(f"{model} takes no covariates; use linear or mcpmod")
                 for row in kernels[model](analysis, frame, covariates, name):
-                    notes = join_notes(note, str(row.get("note", "")))
+                    notes = join_notes(values.attrs["said"], note, str(row.get("note", "")))
                     yield {**head, "visit": visit, "n": len(frame), **row, "note": notes}
             except NotComputable as reason:
                 yield not_computable(main[model], str(reason), method=model, visit=visit, **head)

@@ -285,7 +285,7 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
 def _cases(
     analysis: Mapping[str, Any], tables: Tables, endpoint: str, outcome: str
 ) -> Iterator[_Case]:
-    from corelab.pharmacodynamics.comparison import covariates_of, on_scale
+    from corelab.pharmacodynamics.comparison import covariates_of, scaled
 
     by = str(analysis.get("by", "arm"))
     names = covariates_of(analysis)
@@ -299,7 +299,8 @@ def _cases(
         frame, note = complete_cases(
             frame, ["value", "outcome", by, *cluster, *names], analysis, tables
         )
-        frame = on_scale(frame, str(analysis.get("scale", "identity")))
+        note = join_notes(values.attrs["said"], note)
+        frame = scaled(analysis, frame)
         reference, others, said = levels_of(frame[by], by, analysis.get("reference"))
         for level in others:
             part = frame[frame[by].map(str).isin([level, reference])]

@@ -29,6 +29,7 @@ from corelab.measurement.selection import (
     as_list,
     not_computable,
     population,
+    zeros_rule,
 )
 from corelab.pharmacodynamics.analysis_set import (
     alpha_of,
@@ -385,9 +386,13 @@ def _wide(
         raise NotComputable(f"{endpoint} has values at {baseline} only")
     wide = pd.DataFrame({v: found[v] for v in visits})
     scale = _scale_of(analysis)
+    offset = zeros_rule(analysis)[1] * (scale == "log")
     return (
         pd.DataFrame(
-            {v: on_scale(wide[[v]].set_axis(["value"], axis=1), scale)["value"] for v in visits}
+            {
+                v: on_scale(wide[[v]].set_axis(["value"], axis=1), scale, offset=offset)["value"]
+                for v in visits
+            }
         ),
         visits,
     )

@@ -352,7 +352,7 @@ def analyse_mmrm(
 def _long_table(
     analysis: Mapping[str, Any], tables: Tables, endpoint: str
 ) -> tuple[pd.DataFrame, list[str], str, list[str], str]:
-    from corelab.pharmacodynamics.comparison import covariates_of, on_scale
+    from corelab.pharmacodynamics.comparison import covariates_of, scaled
 
     by_visit = endpoint_by_visit(analysis, tables, endpoint)
     visits = [visit for visit, _ in by_visit]
@@ -364,7 +364,7 @@ def _long_table(
     long = with_covariates(long, labelled, tables, endpoint=endpoint, names=names)
     total = len(long)
     long = long.dropna(subset=["value", by, *names])
-    long = on_scale(long, str(analysis.get("scale", "identity")))
+    long = scaled(analysis, long)
     counts = long.index.value_counts()
     note = (
         f"{len(counts)} participants, {len(long)} values at {len(visits)} visits, "

@@ -813,6 +813,7 @@ def _endpoint_rows(
     alpha = alpha_of(analysis)
     names = [str(name) for name in as_list(analysis.get("covariates"))]
     for visit, values in endpoint_by_visit(analysis, tables, endpoint):
+        said = values.attrs["said"]
         head = {"endpoint": endpoint, "visit": visit, "group": f"{endpoint}|{outcome}"}
         try:
             scores, at = outcome_values(analysis, tables, outcome, visit)
@@ -830,7 +831,7 @@ def _endpoint_rows(
                 **_odds_row(fit, plan, "imaging", alpha, _ordered_model(plan, y)),
                 "method": f"proportional odds of a higher {outcome} per unit of {endpoint}; "
                 "Wald interval" + (f"; covariates {', '.join(names)}" if names else ""),
-                "note": join_notes(f"{outcome} at {at}", note, _assumption(plan, y, fit)),
+                "note": join_notes(f"{outcome} at {at}", said, note, _assumption(plan, y, fit)),
             }
         except NotComputable as reason:
             yield not_computable("common_odds_ratio", str(reason), **head)

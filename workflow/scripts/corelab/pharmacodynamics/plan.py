@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from corelab.measurement.selection import Tables, statistics_frame
+from corelab.measurement.selection import Tables, statistics_frame, undecided_words
 
 Analyse = Callable[[Mapping[str, Any], Tables], Iterable[Mapping[str, Any]]]
 
@@ -98,6 +98,9 @@ def run(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
             + ", ".join(sorted(types))
         )
     frame = statistics_frame(analysis, list(types[kind](analysis, tables)))
+    left_out = undecided_words(analysis, tables)
+    if left_out:
+        frame["note"] = [f"{note}; {left_out}" if note else left_out for note in frame["note"]]
     return one_sided(frame, str(analysis.get("alternative", "two-sided")))
 
 

@@ -316,7 +316,7 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
                 plan, frame, note = _terms(analysis, tables, endpoint, visit, values)
                 for quantile in quantiles:
                     for row in _rows_at(analysis, plan, frame, quantile):
-                        notes = join_notes(note, str(row.get("note", "")))
+                        notes = join_notes(values.attrs["said"], note, str(row.get("note", "")))
                         yield {**head, "n": len(frame), **row, "note": notes}
             except NotComputable as reason:
                 yield not_computable("quantile_coefficient", str(reason), **head)

@@ -485,6 +485,7 @@ def _imaging_rows(
             frame, note = complete_cases(frame, ["value", *names], analysis, tables)
             if frame.empty:
                 raise NotComputable(f"no participant has both {endpoint} and {event}")
+            note = join_notes(values.attrs["said"], note)
             reference = levels_of(frame[by], by, analysis.get("reference"))[0] if by else None
             full = design(frame, by=by, reference=reference, covariates=["value", *covariates])
             plan = Design(full.matrix[:, 1:], full.terms[1:])
