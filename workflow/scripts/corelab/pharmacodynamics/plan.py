@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
@@ -97,11 +97,13 @@ def run(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
             f"analysis {analysis.get('id')}: type '{kind}' is not one of "
             + ", ".join(sorted(types))
         )
-    frame = statistics_frame(analysis, list(types[kind](analysis, tables)))
+    rows = list(types[kind](analysis, tables))
+    frame = statistics_frame(analysis, rows)
     left_out = undecided_words(analysis, tables)
     if left_out:
         frame["note"] = [f"{note}; {left_out}" if note else left_out for note in frame["note"]]
-    return one_sided(frame, str(analysis.get("alternative", "two-sided")))
+    above = [row.get("above_null") for row in rows]
+    return one_sided(frame, str(analysis.get("alternative", "two-sided")), above)
 
 
 #: Statistics whose two-sided p value is symmetric about the null value given.
@@ -143,7 +145,9 @@ NULL_VALUES = dict.fromkeys(
 )
 
 
-def one_sided(frame: pd.DataFrame, alternative: str) -> pd.DataFrame:
+def one_sided(
+    frame: pd.DataFrame, alternative: str, above: Sequence[bool | None] | None = None
+) -> pd.DataFrame:
     """P values of the planned one-sided alternative; intervals stay two-sided.
 
     Parameters
@@ -152,6 +156,9 @@ def one_sided(frame: pd.DataFrame, alternative: str) -> pd.DataFrame:
         Statistics rows.
     alternative
         ``two-sided``, ``greater`` (the estimate is above its null value) or ``less``.
+    above
+        For rows whose estimate is no effect (a log-rank test): whether the effect is above its
+        null value, here whether hazards are higher than in the reference.
 
     Returns
     -------
@@ -169,15 +176,19 @@ def one_sided(frame: pd.DataFrame, alternative: str) -> pd.DataFrame:
     if alternative == "two-sided" or frame.empty:
         return frame
     result = frame.copy()
-    for row in result.index[result["p_value"].notna()]:
+    for place, row in enumerate(result.index):
+        if pd.isna(result.loc[row, "p_value"]) or result.loc[row, "statistic"] == "mcp_t":
+            continue  # a contrast test of MCP-Mod is one-sided in the key direction
         null = NULL_VALUES.get(str(result.loc[row, "statistic"]))
         said = str(result.loc[row, "note"] or "")
-        if null is None:
+        higher = above[place] if above is not None else None
+        if null is not None:
+            higher = float(result.loc[row, "estimate"]) > null
+        if higher is None:
             told = "p is not turned one-sided"
         else:
-            above = float(result.loc[row, "estimate"]) > null
             half = float(result.loc[row, "p_value"]) / 2
-            result.loc[row, "p_value"] = half if above == (alternative == "greater") else 1 - half
+            result.loc[row, "p_value"] = half if higher == (alternative == "greater") else 1 - half
             told = f"one-sided p ({alternative})"
         result.loc[row, "note"] = f"{said}; {told}" if said else told
     return result

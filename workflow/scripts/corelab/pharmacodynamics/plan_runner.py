@@ -446,7 +446,9 @@ def write_statistics(
             column: text
             for column, text in {
                 "family": "Multiplicity family of the plan",
-                "p_adjusted": "p value adjusted within the family",
+                "p_adjusted": "p value adjusted within the family; hypotheses only",
+                "ci_low_adjusted": "Lower simultaneous limit, where the procedure has one",
+                "ci_high_adjusted": "Upper simultaneous limit, where the procedure has one",
             }.items()
             if column in own.columns
         }
