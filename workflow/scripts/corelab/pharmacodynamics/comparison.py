@@ -35,6 +35,7 @@ from corelab.pharmacodynamics.analysis_set import (
 )
 from corelab.pharmacodynamics.linear import (
     Estimate,
+    LinearFit,
     fit_linear,
     influence,
     second_ols,
@@ -461,6 +462,9 @@ def _ancova_rows(
             ),
             "note": join_notes(said, note, diagnostics, _few(frame[by], (level, reference))),
         }
+    if _dunnett(analysis):
+        positions = {level: plan.index(f"{by}={level}") for level in others}
+        yield from _dunnett_rows(fit, positions, by, reference, alpha, common)
     for level in (reference, *others):
         weights = _least_squares_mean(plan, by, level)
         result = fit.contrast(weights, alpha)
@@ -472,6 +476,41 @@ def _ancova_rows(
             "p_value": math.nan,
             "n": int(np.sum(frame[by].map(str) == level)),
             "note": "covariates at their means, levels of a factor weighted equally",
+        }
+
+
+def _dunnett(analysis: Mapping[str, Any]) -> bool:
+    from corelab.pharmacodynamics.multiplicity import family_of
+
+    named = family_of(analysis)
+    return analysis.get("adjustment") == "dunnett" or (named is not None and named[1] == "dunnett")
+
+
+def _dunnett_rows(
+    fit: LinearFit,
+    positions: Mapping[str, int],
+    by: str,
+    reference: str,
+    alpha: float,
+    common: Mapping[str, Any],
+) -> Iterator[dict[str, Any]]:
+    """Many-to-one comparisons with limits and p of the multivariate t of their contrasts."""
+    from corelab.pharmacodynamics.dose_response import max_abs_t
+
+    at = list(positions.values())
+    values, spread = fit.coefficients[at], fit.covariance[np.ix_(at, at)]
+    errors = np.sqrt(np.diag(spread))
+    p, critical = max_abs_t(values / errors, spread / np.outer(errors, errors), fit.df, alpha)
+    for k, level in enumerate(positions):
+        yield {
+            **common,
+            "statistic": "mean_difference_simultaneous",
+            "group": f"{by}={level}|{by}={reference}",
+            "estimate": float(values[k]),
+            "ci_low": float(values[k] - critical * errors[k]),
+            "ci_high": float(values[k] + critical * errors[k]),
+            "p_value": float(p[k]),
+            "method": f"{common['method']}; Dunnett, two-sided, critical value {critical:.4f}",
         }
 
 

@@ -53,6 +53,7 @@ CONCLUSIONS = (
     "slope",
     "trend_z",
     "mcp_t",
+    "williams_t",
     "emax",
     "common_odds_ratio",
     "generalised_odds_ratio",

@@ -4,6 +4,7 @@ imaging endpoint. The methods are in :mod:`corelab.pharmacodynamics.survival`.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -28,6 +29,7 @@ from corelab.pharmacodynamics.analysis_set import (
     endpoints_of,
     join_notes,
     levels_of,
+    participant_columns,
     with_covariates,
 )
 from corelab.pharmacodynamics.correlation import spearman
@@ -110,7 +112,9 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
 
     Keys: ``event_endpoint`` (one or a list), ``criterion``, ``assessor``; ``by`` (``reference``),
     ``covariates``; ``method`` (one or a list of km, logrank, cox, rmst; default all that apply);
-    ``tau_days`` of the restricted mean (default: the shortest of the arms' longest follow-ups).
+    ``strata`` (columns of participants: stratified log-rank test and Cox model); ``landmark_days``
+    (only who is still without the event then, and time counts from there: a response seen by the
+    landmark is no time-dependent term); ``tau_days`` of the restricted mean (default: the shortest of the arms' longest follow-ups).
     An imaging ``endpoint`` enters the Cox model per unit, at each visit, with a spline to test
     that the effect is linear, and by Spearman's correlation among those with the event.
     """
@@ -128,18 +132,20 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
     for event in events:
         head = {"endpoint": event}
         try:
-            times = event_times(analysis, tables, event)
+            times, landmark = _with_landmark(event_times(analysis, tables, event), analysis)
         except NotComputable as reason:
             yield not_computable("median_days", str(reason), **head)
             continue
         grouped = bool(analysis.get("by") or analysis.get("covariates"))
         # An imaging endpoint has a Cox model of its own; one without any term is not asked for.
         whole = [m for m in methods if m != "cox" or grouped or not imaging]
+        rows: list[Iterator[dict[str, Any]]] = []
         if whole or not methods:
-            yield from _group_rows(analysis, tables, times, event, whole)
+            rows.append(_group_rows(analysis, tables, times, event, whole))
         if not methods or "cox" in methods:
-            for endpoint in imaging:
-                yield from _imaging_rows(analysis, tables, times, event, endpoint)
+            rows += [_imaging_rows(analysis, tables, times, event, name) for name in imaging]
+        for row in itertools.chain(*rows):
+            yield {**row, "note": join_notes(str(row.get("note", "")), landmark)}
 
 
 def _group_rows(
@@ -160,7 +166,9 @@ def _group_rows(
         frame = with_covariates(
             times, labelled, tables, endpoint=None, names=[*as_list(by), *names]
         )
-        whole, note = complete_cases(frame, as_list(by), analysis, tables)
+        frame = with_strata(frame, analysis, tables)
+        needed = [*as_list(by), *[STRATUM] * (STRATUM in frame)]
+        whole, note = complete_cases(frame, needed, analysis, tables)
         reference, others, said = (
             levels_of(whole[by], by, analysis.get("reference")) if by else ("", (), "")
         )
@@ -236,15 +244,36 @@ def _median_rows(
         yield {"group": f"{by}={level}", **median_row(part["time_days"], part["event"], alpha)}
 
 
-def logrank_row(time: Any, event: Any, group: Any) -> dict[str, Any]:
-    """Columns of a log-rank test, cross-checked with lifelines."""
-    from lifelines.statistics import multivariate_logrank_test
+#: Column of the frames: label of the stratum, of the key ``strata``.
+STRATUM = "_stratum"
 
-    result = log_rank(time, event, group)
-    theirs = multivariate_logrank_test(
-        np.asarray(time, float), np.asarray(group).astype(str), np.asarray(event, float)
-    )
-    compare(result.chi_squared, float(theirs.test_statistic), "lifelines", tolerance=1e-7)
+
+def logrank_row(
+    time: Any, event: Any, group: Any, strata: Any = None, level: str | None = None
+) -> dict[str, Any]:
+    """Columns of a (stratified) log-rank test, cross-checked with lifelines or statsmodels.
+
+    ``above_null`` says whether ``level`` has more events than expected, for a one-sided plan.
+    """
+    from lifelines.statistics import multivariate_logrank_test
+    from statsmodels.duration.survfunc import survdiff
+
+    result = log_rank(time, event, group, strata=strata)
+    t, e = np.asarray(time, float), np.asarray(event, float)
+    labels = np.asarray(group).astype(str)
+    if strata is None:
+        theirs = multivariate_logrank_test(t, labels, e)
+        chi, p, library = theirs.test_statistic, theirs.p_value, "lifelines.statistics"
+        library += ".multivariate_logrank_test"
+    else:
+        found, library = attempt(
+            lambda: survdiff(t, e, labels, strata=np.asarray(strata).astype(str)),
+            "statsmodels survdiff, strata",
+        )
+        chi, p = found if found is not None else (math.nan, math.nan)
+        library = library or "statsmodels.duration.survfunc.survdiff"
+    if math.isfinite(chi):
+        compare(result.chi_squared, float(chi), library, tolerance=1e-7)
     counts = ", ".join(
         f"{name} {int(o)} observed {x:.2f} expected"
         for name, o, x in zip(result.groups, result.observed, result.expected, strict=True)
@@ -254,10 +283,17 @@ def logrank_row(time: Any, event: Any, group: Any) -> dict[str, Any]:
         "estimate": result.p_value,
         "p_value": result.p_value,
         "n": len(np.asarray(time)),
-        "method": f"log-rank test, chi2 {result.chi_squared:.6g}, df {result.df}",
-        "second_estimate": float(theirs.p_value),
-        "second_method": "lifelines.statistics.multivariate_logrank_test",
+        "method": ("" if strata is None else "stratified ")
+        + f"log-rank test, chi2 {result.chi_squared:.6g}, df {result.df}"
+        + ("" if strata is None else f", {len(set(np.asarray(strata)))} strata"),
+        "second_estimate": float(p),
+        "second_method": library,
         "note": counts,
+        "above_null": None
+        if level is None
+        else bool(
+            dict(zip(result.groups, result.observed - result.expected, strict=True))[level] > 0
+        ),
     }
 
 
@@ -271,10 +307,40 @@ def _logrank_rows(
         part = frame[labels.isin([level, reference])]
         yield {
             "group": f"{by}={level}|{by}={reference}",
-            **logrank_row(part["time_days"], part["event"], part[by].map(str)),
+            **logrank_row(
+                part["time_days"], part["event"], part[by].map(str), _strata(part), level
+            ),
         }
     if len(others) > 1:
-        yield {"group": by, **logrank_row(frame["time_days"], frame["event"], labels)}
+        strata = _strata(frame)
+        yield {"group": by, **logrank_row(frame["time_days"], frame["event"], labels, strata)}
+
+
+def _strata(frame: pd.DataFrame) -> Any:
+    return frame[STRATUM].to_numpy() if STRATUM in frame else None
+
+
+def with_strata(frame: pd.DataFrame, analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
+    """The frame with :data:`STRATUM`, the combination of the levels of the key ``strata``."""
+    names = [str(name) for name in as_list(analysis.get("strata"))]
+    if not names:
+        return frame
+    labelled = {**analysis, "categorical": [*as_list(analysis.get("categorical")), *names]}
+    levels = participant_columns(labelled, tables, names).reindex(frame.index)
+    label = levels.astype(str).agg(", ".join, axis=1).where(levels.notna().all(axis=1))
+    return frame.assign(**{STRATUM: label})
+
+
+def _with_landmark(times: pd.DataFrame, analysis: Mapping[str, Any]) -> tuple[pd.DataFrame, str]:
+    """Participants still without the event at the landmark; time counts from there."""
+    landmark = analysis.get("landmark_days")
+    if landmark is None:
+        return times, ""
+    later = times[times["time_days"] > float(landmark)]
+    if later.empty:
+        raise NotComputable(f"nobody is followed beyond the landmark of {landmark:g} days")
+    said = f"landmark {landmark:g} days: {len(later)} of {len(times)} participants are beyond it"
+    return later.assign(time_days=later["time_days"] - float(landmark)), said
 
 
 def _restricted_mean_rows(
@@ -342,8 +408,13 @@ def lifelines_cox(frame: pd.DataFrame, plan: Design) -> tuple[np.ndarray | None,
     )
     table["time"] = frame["time_days"].to_numpy()
     table["event"] = frame["event"].to_numpy()
+    strata = _strata(frame)
+    more: dict[str, Any] = {}
+    if strata is not None:
+        table["stratum"] = strata
+        more = {"strata": ["stratum"]}
     fit, failed = attempt(
-        lambda: CoxPHFitter().fit(table, "time", "event", fit_options={"precision": 1e-12}),
+        lambda: CoxPHFitter().fit(table, "time", "event", fit_options={"precision": 1e-12}, **more),
         "lifelines.CoxPHFitter",
     )
     return (None, failed) if fit is None else (np.asarray(fit.params_, float) / scale, "")
@@ -368,9 +439,12 @@ def hazard_rows(
         What the model holds, for the method column.
     """
     t, e = frame["time_days"].to_numpy(), frame["event"].to_numpy()
-    fit: CoxFit = fit_cox(t, e, plan.matrix)
+    strata = _strata(frame)
+    fit: CoxFit = fit_cox(t, e, plan.matrix, strata=strata)
+    if strata is not None:
+        definition += f"; stratified, {len(set(strata))} strata"
     theirs, failed = lifelines_cox(frame, plan)
-    check = proportional_hazards_test(t, e, plan.matrix, fit)
+    check = proportional_hazards_test(t, e, plan.matrix, fit, strata=strata)
     z = stats.norm.ppf(1 - alpha / 2)
     per_term = "fewer than 5 events per term" if fit.events < 5 * len(plan.terms) else ""
     for position, term in enumerate(plan.terms):
@@ -412,6 +486,8 @@ def hazard_rows(
                 per_term,
             ),
         }
+    if strata is not None:
+        return  # risks of different strata are not comparable
     from lifelines.utils import concordance_index
 
     risk = plan.matrix @ fit.coefficients
@@ -445,7 +521,8 @@ def _cox_rows(
 ) -> Iterator[dict[str, Any]]:
     if by is None and not names:
         raise NotComputable("a Cox model needs by, covariates or an imaging endpoint")
-    frame, note = complete_cases(frame, [*as_list(by), *names], analysis, tables)
+    needed = [*as_list(by), *names, *[STRATUM] * (STRATUM in frame)]
+    frame, note = complete_cases(frame, needed, analysis, tables)
     full = design(frame, by=by, reference=reference or None, covariates=names)
     plan = Design(full.matrix[:, 1:], full.terms[1:])
     groups = {term: f"{term}|{by}={reference}" for term in plan.terms if term.startswith(f"{by}=")}
@@ -482,7 +559,9 @@ def _imaging_rows(
             }
             frame = values.join(times, how="inner")
             frame = with_covariates(frame, labelled, tables, endpoint=endpoint, names=names)
-            frame, note = complete_cases(frame, ["value", *names], analysis, tables)
+            frame = with_strata(frame, analysis, tables)
+            needed = ["value", *names, *[STRATUM] * (STRATUM in frame)]
+            frame, note = complete_cases(frame, needed, analysis, tables)
             if frame.empty:
                 raise NotComputable(f"no participant has both {endpoint} and {event}")
             note = join_notes(values.attrs["said"], note)
@@ -496,7 +575,7 @@ def _imaging_rows(
                 elif term != "value":
                     groups[term] = f"{term} given {endpoint}"
             adjusted = f"; adjusted for {', '.join(names)}" if names else ""
-            curve, linear = _curve(frame, plan)
+            curve, linear = _curve(frame, plan) if STRATUM not in frame else (None, "")
             for row in hazard_rows(frame, plan, alpha, groups, f"per unit of {endpoint}{adjusted}"):
                 extra = linear if row["group"] == pair else ""
                 yield {**here, **row, "note": join_notes(str(row.get("note", "")), extra, note)}
