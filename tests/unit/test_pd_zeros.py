@@ -134,3 +134,22 @@ def test_missing_participants_can_be_non_responders():
     plain, filled = (f[f["statistic"] == "risk_difference"].iloc[0] for f in (plain, filled))
     assert (plain["n"], filled["n"]) == (57, 60)
     assert "3 of 60 participants imputed as non-responders" in filled["note"]
+
+
+def test_two_part_ratios_of_three_arms_are_the_ratios_of_the_means():
+    """Without covariates the ratio of overall means is that of the sample means."""
+    rng = np.random.default_rng(8)
+    arm = np.repeat(["placebo", "low", "high"], 40)
+    value = np.where(rng.random(120) < 0.3, 0.0, rng.gamma(2, 5, 120))
+    ids = [f"p{k:03d}" for k in range(120)]
+    rows = pd.DataFrame({"participant_id": ids, "value": value})
+    rows = rows.assign(
+        visit="day5", endpoint="v", source="pipeline", repeat=1, region="all", status="ok"
+    )
+    people = pd.DataFrame({"participant_id": ids, "arm": arm})
+    tables = Tables(rows, people, visit_order=("day5",), baseline="day5")
+    found = compared(tables, method="two_part", resamples=20)
+    found = found[found["statistic"] == "mean_ratio"].set_index("group")["estimate"]
+    for level in ("low", "high"):
+        expected = value[arm == level].mean() / value[arm == "placebo"].mean()
+        assert found[f"arm={level}|arm=placebo"] == pytest.approx(expected, rel=1e-6)

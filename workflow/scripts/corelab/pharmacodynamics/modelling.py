@@ -163,6 +163,8 @@ def mod_rows(
 
     Parameters
     ----------
+    analysis
+        Keys ``target_effect``, ``resamples``, ``seed``, ``alpha``.
     dose, response, extra
         (n,), (n,) rising where the drug works, and (n, q) covariates.
     tested
@@ -330,7 +332,7 @@ def williams(
 
 
 def _amalgamated(means: np.ndarray, sizes: np.ndarray, k: int) -> np.ndarray:
-    """Largest weighted mean of the doses u .. k: the isotonic estimate at dose k of doses 1 .. k."""
+    """Largest weighted mean of the doses u .. k: the isotonic estimate at dose k."""
     best = np.full(len(means), -np.inf)
     total, weight = np.zeros(len(means)), 0.0
     for u in range(k, 0, -1):

@@ -359,7 +359,7 @@ def hypotheses(frame: pd.DataFrame, analysis: Mapping[str, Any]) -> list[Any]:
     One statistic, ``primary_statistic`` or the first of :data:`CONCLUSIONS` that it has; of its
     first method; at ``primary_visit``, else its last visit; of the contrast ``primary_contrast``
     (``high`` or ``arm=high|arm=placebo``), else of every contrast of ``by``. Terms of covariates
-    are none. The candidates of MCP-Mod are one hypothesis: their p values are adjusted for each other.
+    are none. The candidates of MCP-Mod are one hypothesis: their p are adjusted for each other.
 
     Examples
     --------

@@ -169,11 +169,15 @@ class TwoPart:
     p_value: float
 
 
-def _overall_ratio(x: np.ndarray, y: np.ndarray, position: int) -> float:
+def _overall_ratio(
+    x: np.ndarray, y: np.ndarray, position: int, others: Sequence[int] = ()
+) -> float:
     logistic, gamma = fit_logistic(x, y > 0), fit_gamma(x[y > 0], y[y > 0])
     means = []
     for value in (1.0, 0.0):
         at = x.copy()
+        # Everybody in one arm: the indicators of further arms are 0.
+        at[:, list(others)] = 0.0
         at[:, position] = value
         share = 1 / (1 + np.exp(-at @ logistic.coefficients))
         means.append(float(np.mean(share * np.exp(at @ gamma.coefficients))))
@@ -188,6 +192,7 @@ def fit_two_part(
     *,
     resamples: int = 1000,
     seed: int = 20240229,
+    others: Sequence[int] = (),
 ) -> TwoPart:
     """Two-part model of a volume that is 0 in some: logistic, and gamma among the others.
 
@@ -201,6 +206,8 @@ def fit_two_part(
         Column of the 0/1 term that is tested.
     alpha, resamples, seed
         Level and bootstrap.
+    others
+        Columns that indicate further arms.
 
     Examples
     --------
@@ -219,12 +226,13 @@ def fit_two_part(
     size = fit_gamma(x[y > 0], y[y > 0]).term(position, alpha)
     chi2, p_value = joint_test(odds, size)
     generator = np.random.default_rng(seed)
-    arms = [np.flatnonzero(x[:, position] == value) for value in (0.0, 1.0)]
+    _, label = np.unique(x[:, [position, *others]], axis=0, return_inverse=True)
+    arms = [np.flatnonzero(label.ravel() == k) for k in range(label.max() + 1)]
     draws = []
     for _ in range(resamples):
         rows = np.concatenate([generator.choice(arm, arm.size) for arm in arms])
         try:
-            draws.append(_overall_ratio(x[rows], y[rows], position))
+            draws.append(_overall_ratio(x[rows], y[rows], position, others))
         except (NotComputable, np.linalg.LinAlgError):
             continue
     low, high = math.nan, math.nan
@@ -233,7 +241,7 @@ def fit_two_part(
     return TwoPart(
         odds,
         size,
-        _overall_ratio(x, y, position),
+        _overall_ratio(x, y, position, others),
         low,
         high,
         chi2,
@@ -332,6 +340,12 @@ class Contrast:
         """Column of the contrast in the design."""
         return self.plan.index(f"{self.by}={self.level}")
 
+    @property
+    def other_positions(self) -> list[int]:
+        """Columns of the further arms."""
+        arms = [k for k, t in enumerate(self.plan.terms) if t.startswith(f"{self.by}=")]
+        return [k for k in arms if k != self.position]
+
     def arm(self, level: str) -> np.ndarray:
         """Values of one level."""
         return self.frame.loc[self.frame[self.by].map(str) == level, "value"].to_numpy(float)
@@ -404,6 +418,7 @@ def _two_part_rows(analysis: Mapping[str, Any], contrast: Contrast) -> Iterator[
         alpha,
         resamples=int(analysis.get("resamples", 1000)),
         seed=int(analysis.get("seed", 20240229)),
+        others=contrast.other_positions,
     )
     zeros = f"{int(np.sum(y == 0))} of {y.size} values are 0"
     yield {

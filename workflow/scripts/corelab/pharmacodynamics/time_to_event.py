@@ -114,7 +114,8 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
     ``covariates``; ``method`` (one or a list of km, logrank, cox, rmst; default all that apply);
     ``strata`` (columns of participants: stratified log-rank test and Cox model); ``landmark_days``
     (only who is still without the event then, and time counts from there: a response seen by the
-    landmark is no time-dependent term); ``tau_days`` of the restricted mean (default: the shortest of the arms' longest follow-ups).
+    landmark is no time-dependent term); ``tau_days`` of the restricted mean (default: the shortest
+    of the arms' longest follow-ups).
     An imaging ``endpoint`` enters the Cox model per unit, at each visit, with a spline to test
     that the effect is linear, and by Spearman's correlation among those with the event.
     """
