@@ -42,6 +42,7 @@ from corelab.pharmacodynamics.linear import (
     t_estimate,
 )
 from corelab.provenance.two_computations import CLOSED_FORM, compare
+from corelab.study.analysis_keys import METHODS as KNOWN_METHODS
 
 
 def _two_samples(a: Any, b: Any, least: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -185,18 +186,7 @@ def mann_whitney(a: Any, b: Any, alpha: float = 0.05) -> RankComparison:
 
 # ------------------------------------------------------------------------------------- the plan
 
-METHODS = (
-    "ancova",
-    "t",
-    "welch",
-    "mann_whitney",
-    "mmrm",
-    "gamma",
-    "two_part",
-    "rank",
-    "binary",
-    "multiple_imputation",
-)
+METHODS = KNOWN_METHODS["comparison"]
 #: Scales on which a model may be fitted; the plan's key ``scale``.
 SCALES = ("identity", "log", "cube_root")
 

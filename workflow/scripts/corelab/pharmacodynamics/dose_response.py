@@ -34,6 +34,7 @@ from corelab.pharmacodynamics.analysis_set import (
 )
 from corelab.pharmacodynamics.linear import LinearFit, fit_linear, influence, second_ols
 from corelab.provenance.two_computations import compare
+from corelab.study.analysis_keys import MODELS
 
 #: Search interval of ed50 as multiples of the largest dose, as in DoseFinding::defBnds.
 ED50_BOUNDS = (0.001, 1.5)
@@ -571,7 +572,6 @@ def _sphere_maxima(correlation: np.ndarray) -> tuple[np.ndarray, int]:
 
 # ------------------------------------------------------------------------------------- the plan
 
-MODELS = ("linear", "trend", "emax", "sigmoid_emax", "mcpmod", "williams")
 #: Parameters of the candidate models of MCP-Mod that need a guess.
 PARAMETERS: dict[str, tuple[str, ...]] = {
     "linear": (),

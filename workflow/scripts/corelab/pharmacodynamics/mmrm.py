@@ -29,8 +29,7 @@ from corelab.pharmacodynamics.analysis_set import (
 from corelab.pharmacodynamics.linear import Estimate
 from corelab.pharmacodynamics.mixed import Block, MixedFit, Structure, fit_reml
 from corelab.provenance.two_computations import ComputationsDisagree, compare
-
-STRUCTURES = ("us", "toeph", "ar1h", "csh", "adh", "toep", "ar1", "cs")
+from corelab.study.analysis_keys import STRUCTURES
 
 
 def _unit_basis(m: int) -> np.ndarray:

@@ -48,10 +48,11 @@ from corelab.pharmacodynamics.survival import (
     risk_order,
 )
 from corelab.provenance.two_computations import ITERATIVE, attempt, compare
+from corelab.study.analysis_keys import METHODS as KNOWN_METHODS
 
 #: Quantiles of an endpoint at which its hazard ratio is given.
 CURVE_QUANTILES = (0.1, 0.25, 0.75, 0.9)
-METHODS = ("km", "logrank", "cox", "rmst")
+METHODS = KNOWN_METHODS["survival"]
 #: Logarithms beyond this have no exponential that fits a number.
 LARGEST_LOG = 700.0
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from corelab.study.analysis_keys import listed, unread
 from corelab.study.assessors import final_assessments
 from corelab.study.central import central_findings
 from corelab.study.columns import ENDPOINT_LABELS, ENDPOINT_UNITS, SHOWN_BY, window_names
@@ -657,8 +658,10 @@ def _columns_of(analysis: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key in ("by", "dose"):
         if analysis.get(key):
             yield key, analysis[key]
-    for covariate in analysis.get("covariates", []):
-        yield "covariates", covariate
+    keys = ("covariates", "auxiliary", *["strata"] * (analysis["type"] == "survival"))
+    for key in keys:
+        for column in listed(analysis.get(key)):
+            yield key, column
 
 
 def _with_possible_flags(
@@ -741,6 +744,8 @@ def _plan(config: Mapping[str, Any], sheets: Mapping[str, pd.DataFrame]) -> Iter
         if analysis["id"] in seen:
             yield wrong("id", analysis["id"], "another analysis has this id", "rename one of them")
         seen.add(analysis["id"])
+        for key, message, remedy in unread(analysis):
+            yield wrong(key, str(analysis[key]), message, remedy)
         for key, expression in (
             ("population", analysis.get("population")),
             *(("sensitivity.population", e) for e in grids[number]),
