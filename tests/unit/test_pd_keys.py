@@ -93,7 +93,8 @@ BASES = {
     "comparison": {"endpoint": "v", "by": "arm", "visit": "day30", "derivation": "change"},
     "dose_response": {"endpoint": "v", "dose": "dose", "visit": "day5", "models": ["linear"]},
     "ordinal": {"outcome": "mrs", "by": "arm"},
-    "quantile": {"endpoint": "v", "by": "arm", "visit": "day5", "quantiles": [0.5]},
+    "quantile": {"endpoint": "v", "by": "arm", "visit": "day5", "quantiles": [0.5]}
+    | {"resamples": 10},
     "survival": {"event_endpoint": "pfs", "by": "arm"},
     "mediation": {"endpoint": "v", "outcome": "nihss", "by": "arm", "visit": "day5"}
     | {"resamples": 20, "derivation": "change"},
@@ -159,17 +160,25 @@ CHANGES = {
     "primary_contrast": ("low", FAMILY),
     "primary_statistic": ("adjusted_mean", FAMILY),
     "weight": (1.0, {**FAMILY, "adjustment": "graphical", "primary_contrast": "low"}),
-    "passes_to": ({"y": 1.0}, {**FAMILY, "adjustment": "graphical", "primary_contrast": "low"}),
+    "passes_to": (
+        {"y": 1.0},
+        {"weight": 1.0, **FAMILY, "adjustment": "graphical", "primary_contrast": "low"},
+    ),
 }
 #: Where the key has an effect beside other keys than in a comparison.
 OWN = {
-    ("dose_response", "resamples"): (7, {**MCPMOD, "target_effect": 1.0, "resamples": 5}),
-    ("dose_response", "seed"): (7, {**MCPMOD, "target_effect": 1.0, "resamples": 5}),
+    ("dose_response", "resamples"): (
+        7,
+        {**MCPMOD, "target_effect": 1.0, "resamples": 5, "alpha": 0.9},
+    ),
+    ("dose_response", "seed"): (7, {**MCPMOD, "target_effect": 1.0, "resamples": 5, "alpha": 0.9}),
     ("dose_response", "derivation"): ("change", {}),
     ("dose_response", "zeros"): ({"offset": 2.0}, {"derivation": "log_ratio", "endpoint": "w"}),
     ("dose_response", "responder"): ("change <= 0", {k: RESPONDER[k] for k in list(RESPONDER)[:2]}),
     ("quantile", "resamples"): (30, {"quantiles": [0.5]}),
     ("quantile", "seed"): (7, {"resamples": 30}),
+    ("quantile", "outcome_visit"): ("day30", {"outcome": "mrs"}),
+    ("quantile", "cluster"): ("clusters", {"resamples": 20}),
     ("survival", "method"): ("rmst", {}),
     ("mediation", "resamples"): (30, {}),
     ("surrogacy", "resamples"): (30, {"cluster": "site"}),
