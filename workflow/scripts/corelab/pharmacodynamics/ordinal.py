@@ -31,6 +31,9 @@ from corelab.pharmacodynamics.analysis_set import (
 )
 from corelab.provenance.two_computations import compare
 
+#: Logarithms beyond this have no exponential that fits a number.
+LARGEST_LOG = 700.0
+
 
 @dataclass(frozen=True)
 class ProportionalOdds:
@@ -95,6 +98,11 @@ def fit_proportional_odds(matrix: Any, outcome: Any, weights: Any = None) -> Pro
     c, p = categories.size, x.shape[1]
     if c < 2:
         raise NotComputable(f"every participant has category {categories[0]:g}")
+    # Columns of one size, so that the steps do not depend on units; turned back at the end.
+    deviation = x.std(axis=0)
+    varies = deviation > 1e-12 * np.abs(x).max(axis=0, initial=0.0)
+    centre, scale = np.where(varies, x.mean(axis=0), 0.0), np.where(varies, deviation, 1.0)
+    x = (x - centre) / scale
     share = np.cumsum(np.bincount(code, w, minlength=c))[:-1] / w.sum()
     parameters = np.concatenate([np.zeros(p), np.log(share / (1 - share))])
     value, gradient, hessian = _po_derivatives(parameters, x, code, w, c)
@@ -122,6 +130,10 @@ def fit_proportional_odds(matrix: Any, outcome: Any, weights: Any = None) -> Pro
         raise NotComputable(
             "a term separates the categories: its odds ratio has no finite estimate"
         )
+    back = np.eye(parameters.size)
+    back[:p, :p] = np.diag(1 / scale)
+    back[p:, :p] = centre / scale
+    parameters, covariance = back @ parameters, back @ covariance @ back.T
     return ProportionalOdds(parameters[:p], parameters[p:], covariance, -value, categories)
 
 
@@ -624,6 +636,10 @@ def _odds_row(
 ) -> dict[str, Any]:
     position = plan.index(term)
     log, error = float(fit.coefficients[position]), float(fit.standard_errors[position])
+    if abs(log) + 10 * error > LARGEST_LOG:
+        raise NotComputable(
+            f"the log odds ratio per unit is {log:.3g}: give {term} in another unit"
+        )
     ratio = odds_estimate(fit, position, alpha)
     check: dict[str, Any] = {}
     if second is not None:

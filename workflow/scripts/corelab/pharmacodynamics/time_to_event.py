@@ -33,6 +33,7 @@ from corelab.pharmacodynamics.analysis_set import (
     with_covariates,
 )
 from corelab.pharmacodynamics.correlation import spearman
+from corelab.pharmacodynamics.ordinal import LARGEST_LOG
 from corelab.pharmacodynamics.survival import (
     CoxFit,
     HazardCurve,
@@ -53,8 +54,6 @@ from corelab.study.analysis_keys import METHODS as KNOWN_METHODS
 #: Quantiles of an endpoint at which its hazard ratio is given.
 CURVE_QUANTILES = (0.1, 0.25, 0.75, 0.9)
 METHODS = KNOWN_METHODS["survival"]
-#: Logarithms beyond this have no exponential that fits a number.
-LARGEST_LOG = 700.0
 
 
 def event_times(
