@@ -1,4 +1,4 @@
-"""Multiple imputation against published output, and its keys."""
+"""Repeated measures: multiple imputation, MMRM and their keys; HC3."""
 
 import numpy as np
 import pandas as pd
@@ -83,3 +83,48 @@ def test_shifts_by_visit_and_of_both_arms(tables):
 def test_reference_based_imputation_needs_the_joint_model(tables):
     rows = imputed(tables, imputation="j2r", imputation_model="within_arm")
     assert rows["note"].str.startswith("not_computable: imputation j2r needs").all()
+
+
+def fitted(tables, **keys):
+    base = {"id": "a", "type": "comparison", "endpoint": "score", "by": "arm", "method": "mmrm"}
+    rows = run({**base, "derivation": "change", **keys}, tables)
+    return rows[rows["statistic"] == "mean_difference"].set_index("visit")
+
+
+def test_the_overall_effect_is_the_mean_of_the_visits(tables):
+    rows = fitted(tables, overall=True, contrasts={"late": {"w2": 1, "w1": -1}})
+    single = rows.loc[["w1", "w2"], "estimate"]
+    assert rows.loc["all", "estimate"] == pytest.approx(single.mean())
+    assert rows.loc["late", "estimate"] == pytest.approx(single["w2"] - single["w1"])
+    assert rows.loc["all", "ci_low"] < rows.loc["all", "estimate"] < rows.loc["all", "ci_high"]
+
+
+def test_an_unknown_visit_of_a_contrast_is_a_reason(tables):
+    rows = fitted(tables, contrasts={"late": {"w9": 1}})
+    assert "names the visit w9" in rows["note"].iloc[0]
+
+
+def test_interactions_are_those_of_the_plan(tables):
+    base = fitted(tables, covariates=["severity"])
+    with_visit = fitted(tables, covariates=["severity"], interactions=["baseline", "severity"])
+    main = fitted(tables, covariates=["severity"], interactions=[])
+    assert "severity x visit" in with_visit["method"].iloc[0]
+    assert "baseline x visit" in base["method"].iloc[0]
+    assert "x visit, baseline, severity" in main["method"].iloc[0]
+    estimates = {frame.loc["w2", "estimate"] for frame in (base, with_visit, main)}
+    assert len(estimates) == 3
+
+
+def test_hc3_as_statsmodels(tables):
+    import statsmodels.api as sm
+
+    analysis = {"id": "a", "type": "comparison", "endpoint": "score", "by": "arm", "visit": "w1"}
+    row = run({**analysis, "method": "ancova", "robust": "hc3"}, tables).iloc[0]
+    values = tables.measurements[tables.measurements["visit"] == "w1"].set_index("participant_id")
+    people = tables.participants.set_index("participant_id")
+    y = values["value"].reindex(people.index)
+    drug = (people["arm"] == "drug").to_numpy(float)
+    fit = sm.OLS(y.to_numpy(), sm.add_constant(drug)).fit(cov_type="HC3", use_t=True)
+    assert row["estimate"] == pytest.approx(fit.params[1])
+    assert row["p_value"] == pytest.approx(fit.pvalues[1], rel=1e-8)
+    assert np.isfinite(row["ci_low"])

@@ -38,7 +38,7 @@ def compared(tables, **keys):
 
 @pytest.mark.parametrize("method", ["ancova", "welch", "mann_whitney", "mmrm", "rank"])
 def test_vanished_lesions_are_ranked_lowest(method):
-    tables, before, after, drug = study()
+    tables, _before, _after, _drug = study()
     rows = compared(tables, method=method, derivation="log_ratio", covariates=[])
     row = rows[rows["statistic"] == "rank_difference"].iloc[0]
     assert row["n"] == N and row["estimate"] < -0.1
@@ -87,7 +87,7 @@ def test_other_methods_refuse_what_has_no_ratio():
 
 
 def test_without_zeros_a_log_ratio_is_the_ancova_of_log_volumes():
-    tables, before, after, drug = study(vanished=0)
+    tables, _before, _after, _drug = study(vanished=0)
     ratio = compared(tables, method="ancova", derivation="log_ratio").iloc[0]
     change = compared(tables, method="ancova", derivation="change", scale="log").iloc[0]
     logs = compared(tables, method="ancova", scale="log", covariates=["baseline"]).iloc[0]
@@ -123,7 +123,7 @@ def test_a_population_with_a_missing_value_says_so():
 
 
 def test_missing_participants_can_be_non_responders():
-    tables, before, after, drug = study()
+    tables, _before, _after, _drug = study()
     lost = {"p00", "p01", "p02"}
     rows = tables.measurements
     seen = rows[~(rows["participant_id"].isin(lost) & (rows["visit"] == "day5"))]

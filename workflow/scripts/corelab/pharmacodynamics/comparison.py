@@ -40,6 +40,7 @@ from corelab.pharmacodynamics.linear import (
     influence,
     second_ols,
     t_estimate,
+    with_hc3,
 )
 from corelab.provenance.two_computations import CLOSED_FORM, compare
 from corelab.study.analysis_keys import METHODS as KNOWN_METHODS
@@ -421,13 +422,16 @@ def _ancova_rows(
     reference, others, said = levels_of(frame[by], by, analysis.get("reference"))
     plan = design(frame, by=by, reference=reference, covariates=names)
     fit = fit_linear(plan.matrix, frame["value"])
+    robust = str(analysis.get("robust", ""))
+    if robust:
+        fit = with_hc3(fit, plan.matrix, frame["value"])
     checks = influence(plan.matrix, frame["value"])
     second = second_ols(plan.matrix, frame["value"])
     definition = f"ANCOVA by least squares, {scale} scale; terms "
     definition += ", ".join(covariate_words(analysis, plan.terms[1:]))
     if not names:
         definition = f"one-way analysis of variance, {scale} scale"
-    definition += f"; t interval, df {fit.df}"
+    definition += "; HC3 standard errors" * bool(robust) + f"; t interval, df {fit.df}"
     diagnostics = (
         f"residuals: Shapiro-Wilk p {checks['shapiro_p']:.3g}, Breusch-Pagan p "
         f"{checks['breusch_pagan_p']:.3g}, largest Cook's distance "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -140,6 +140,25 @@ def fit_linear(matrix: Any, values: Any) -> LinearFit:
         1.0 - variance * df / total,
         n,
     )
+
+
+def with_hc3(fit: LinearFit, matrix: Any, values: Any) -> LinearFit:
+    """The fit with the heteroscedasticity-consistent covariance HC3 of MacKinnon and White (1985).
+
+    Examples
+    --------
+    >>> x, y = np.array([[1, 0], [1, 1], [1, 2], [1, 3.0]]), np.array([1.0, 3.0, 4.0, 8.0])
+    >>> fit = with_hc3(fit_linear(x, y), x, y)
+    >>> import statsmodels.api as sm
+    >>> bool(np.allclose(fit.covariance, sm.OLS(y, x).fit(cov_type="HC3").cov_params()))
+    True
+    """
+    x, back = conditioned(matrix)
+    residuals = np.asarray(values, float) - np.asarray(matrix, float) @ fit.coefficients
+    bread = np.linalg.inv(x.T @ x)
+    leverage = np.clip(np.einsum("ij,jk,ik->i", x, bread, x), 0, 1 - 1e-12)
+    meat = (x * (residuals / (1 - leverage))[:, None] ** 2).T @ x
+    return replace(fit, covariance=back @ bread @ meat @ bread @ back.T)
 
 
 def conditioned(matrix: Any) -> tuple[np.ndarray, np.ndarray]:
