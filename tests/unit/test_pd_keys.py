@@ -148,6 +148,8 @@ CHANGES = {
     "outcome_visit": ("day5", {}),
     "better": ("high", {}),
     "cut": (2, {}),
+    "utilities": ({str(g): 1 - g / 6 for g in range(7)}, {}),
+    "hierarchy": (["mrs", {"outcome": "nihss", "better": "low"}], {}),
     "quantiles": ([0.4], {}),
     "cluster": ("clusters", {}),
     "event_endpoint": ("death", {"assessor": "r1"}),
@@ -155,6 +157,7 @@ CHANGES = {
     "assessor": ("r2", {"event_endpoint": "death"}),
     "strata": (["site"], {}),
     "landmark_days": (20, {}),
+    "competing_endpoint": ("os", {"method": "finegray", "criterion": "one"}),
     "tau_days": (50, {"method": "rmst"}),
     "population": ("age > 55", {}),
     "alpha": (0.1, {}),
@@ -227,7 +230,10 @@ def rows_of(analysis, tables):
     frame = run(analysis, tables)
     other = {"id": "y", "family": analysis.get("family"), "adjustment": analysis.get("adjustment")}
     more = pd.DataFrame(
-        [{"analysis_id": "y", "statistic": "slope", "group": "all", "p_value": 0.04}]
+        [
+            {"analysis_id": "y", "statistic": "slope", "group": "all", "p_value": 0.04}
+            | {"visit": "all", "endpoint": "n/a"}
+        ]
     )
     every = pd.concat([frame, more], ignore_index=True)
     return adjust_families(every, [analysis, other]).fillna("").astype(str)

@@ -66,6 +66,8 @@ CONCLUSIONS = (
     "quantile_coefficient",
     "logrank_p",
     "hazard_ratio",
+    "subdistribution_hazard_ratio",
+    "incidence_difference",
     "rmst_difference_days",
     "pearson_r",
     "spearman_rho",

@@ -129,6 +129,7 @@ NULL_VALUES = dict.fromkeys(
         "direct_effect",
         "total_effect",
         "rmst_difference_days",
+        "incidence_difference",
     ),
     0.0,
 ) | dict.fromkeys(
@@ -140,6 +141,7 @@ NULL_VALUES = dict.fromkeys(
         "risk_ratio",
         "mean_ratio_of_positive",
         "hazard_ratio",
+        "subdistribution_hazard_ratio",
     ),
     1.0,
 )

@@ -391,7 +391,7 @@ def _rows_at(
                 scale=max(
                     float(error[position]),
                     1e-3 * abs(float(fit.coefficients[position])),
-                    1e-6 * float(np.ptp(y)) / float(np.abs(plan.matrix[:, position]).max()),
+                    1e-4 * float(np.ptp(y)) / float(np.abs(plan.matrix[:, position]).max()),
                 ),
             )
         yield {

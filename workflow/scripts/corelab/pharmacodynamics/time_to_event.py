@@ -32,6 +32,11 @@ from corelab.pharmacodynamics.analysis_set import (
     participant_columns,
     with_covariates,
 )
+from corelab.pharmacodynamics.competing import (
+    cumulative_incidence,
+    fit_fine_gray,
+    status_of,
+)
 from corelab.pharmacodynamics.correlation import spearman
 from corelab.pharmacodynamics.ordinal import LARGEST_LOG
 from corelab.pharmacodynamics.survival import (
@@ -184,6 +189,8 @@ def _group_rows(
                 rows = _median_rows(analysis, whole, by, levels)
             elif method == "logrank":
                 rows = _logrank_rows(whole, by, reference, others)
+            elif method in {"cuminc", "finegray"}:
+                rows = _competing_rows(analysis, tables, frame, by, reference, others, method)
             elif method == "rmst":
                 rows = _restricted_mean_rows(analysis, whole, by, reference, others)
             else:
@@ -201,6 +208,8 @@ def _group_rows(
                 "logrank": "logrank_p",
                 "rmst": "rmst_days",
                 "cox": "hazard_ratio",
+                "cuminc": "cumulative_incidence",
+                "finegray": "subdistribution_hazard_ratio",
             }[method]
             yield not_computable(statistic, str(reason), method=method, **head)
 
@@ -395,6 +404,108 @@ def _restricted_mean_rows(
             **gap.columns(),
             "n": int(labels.isin([level, reference]).sum()),
             "method": f"difference of restricted means up to {tau:g} days, normal",
+        }
+
+
+def _competing_rows(
+    analysis: Mapping[str, Any],
+    tables: Tables,
+    frame: pd.DataFrame,
+    by: str | None,
+    reference: str,
+    others: tuple[str, ...],
+    method: str,
+) -> Iterator[dict[str, Any]]:
+    """Cumulative incidence, or Fine and Gray's model, with the key ``competing_endpoint``."""
+    competing = analysis.get("competing_endpoint")
+    if not competing:
+        raise NotComputable(f"method {method} needs competing_endpoint, of the events sheet")
+    own = {k: v for k, v in analysis.items() if k not in {"criterion", "assessor"}}
+    if "endpoint" in tables.events and analysis.get("landmark_days") is not None:
+        raise NotComputable(f"method {method} takes no landmark_days")
+    second = event_times(own, tables, str(competing)).reindex(frame.index)
+    names = [str(name) for name in as_list(analysis.get("covariates"))]
+    needed = [*as_list(by), *(names if method == "finegray" else [])]
+    frame = frame.assign(_time=second["time_days"], _event=second["event"])
+    frame, note = complete_cases(frame, [*needed, "_time", "_event"], analysis, tables)
+    t, s = status_of(frame["time_days"], frame["event"], frame["_time"], frame["_event"])
+    counts = f"{int(np.sum(s == 1))} events, {int(np.sum(s == 2))} competing ({competing})"
+    told = join_notes(note, counts)
+    z = float(stats.norm.ppf(1 - alpha_of(analysis) / 2))
+    if method == "cuminc":
+        yield from _incidence_rows(analysis, frame, by, (reference, *others), (t, s), z, told)
+        return
+    if by is None and not names:
+        raise NotComputable("Fine and Gray's model needs by or covariates")
+    full = design(frame, by=by, reference=reference or None, covariates=names)
+    fit = fit_fine_gray(t, s, full.matrix[:, 1:])
+    for k, term in enumerate(full.terms[1:]):
+        log, error = float(fit.coefficients[k]), math.sqrt(float(fit.covariance[k, k]))
+        if abs(log) + z * error > LARGEST_LOG or not error > 0:
+            yield not_computable(
+                "subdistribution_hazard_ratio", "the ratio has no finite estimate", group=term
+            )
+            continue
+        yield {
+            "statistic": "subdistribution_hazard_ratio",
+            "group": f"{term}|{by}={reference}" if term.startswith(f"{by}=") else term,
+            "estimate": math.exp(log),
+            "ci_low": math.exp(log - z * error),
+            "ci_high": math.exp(log + z * error),
+            "p_value": float(2 * stats.norm.sf(abs(log) / error)),
+            "n": fit.n,
+            "method": "Fine and Gray, weights of the censoring curve, Breslow ties, robust Wald "
+            f"interval; terms {', '.join(full.terms[1:])}",
+            "note": told,
+        }
+
+
+def _incidence_rows(
+    analysis: Mapping[str, Any],
+    frame: pd.DataFrame,
+    by: str | None,
+    levels: tuple[str, ...],
+    observed: tuple[np.ndarray, np.ndarray],
+    z: float,
+    note: str,
+) -> Iterator[dict[str, Any]]:
+    t, s = observed
+    labels = frame[by].map(str).to_numpy() if by else np.full(t.size, "all")
+    levels = levels if by else ("all",)
+    at = float(analysis.get("tau_days") or min(t[labels == level].max() for level in levels))
+    found = {}
+    for level in levels:
+        group = f"{by}={level}" if by else "all"
+        try:
+            result = cumulative_incidence(t[labels == level], s[labels == level], at, z)
+        except NotComputable as reason:
+            yield not_computable("cumulative_incidence", str(reason), group=group)
+            continue
+        found[level] = result
+        yield {
+            "statistic": "cumulative_incidence",
+            "group": group,
+            "estimate": result.estimate,
+            "ci_low": result.ci_low,
+            "ci_high": result.ci_high,
+            "n": int(np.sum(labels == level)),
+            "method": f"Aalen-Johansen, by {at:g} days, log-log interval",
+            "note": note,
+        }
+    for level in levels[1:]:
+        if level not in found or levels[0] not in found:
+            continue
+        gap = found[level].estimate - found[levels[0]].estimate
+        error = math.hypot(found[level].standard_error, found[levels[0]].standard_error)
+        yield {
+            "statistic": "incidence_difference",
+            "group": f"{by}={level}|{by}={levels[0]}",
+            "estimate": gap,
+            "ci_low": gap - z * error,
+            "ci_high": gap + z * error,
+            "p_value": float(2 * stats.norm.sf(abs(gap) / error)) if error > 0 else math.nan,
+            "method": f"difference of Aalen-Johansen estimates by {at:g} days, normal",
+            "note": note,
         }
 
 

@@ -25,7 +25,7 @@ METHODS: dict[str, tuple[str, ...]] = {
         "binary",
         "multiple_imputation",
     ),
-    "survival": ("km", "logrank", "cox", "rmst"),
+    "survival": ("km", "logrank", "cox", "rmst", "cuminc", "finegray"),
 }
 #: Models of a dose response.
 MODELS = ("linear", "trend", "emax", "sigmoid_emax", "mcpmod", "williams")
@@ -124,7 +124,7 @@ KEYS: dict[str, dict[str, Condition]] = {
         "interactions": _any_of("method", "mmrm"),
         "overall": _any_of("method", "mmrm"),
         "contrasts": _any_of("method", "mmrm"),
-        "robust": _any_of("method", "ancova"),
+        "robust": lambda analysis: "ancova" in (listed(analysis.get("method")) or ["ancova"]),
         "imputations": _IMPUTED,
         "imputation": _IMPUTED,
         "imputation_model": _IMPUTED,
@@ -157,6 +157,8 @@ KEYS: dict[str, dict[str, Condition]] = {
         "outcome_visit": _always,
         "better": _always,
         "cut": _always,
+        "utilities": _either(_given("by"), lambda analysis: not analysis.get("endpoint")),
+        "hierarchy": _either(_given("by"), lambda analysis: not analysis.get("endpoint")),
     },
     "quantile": {
         **_VALUES,
@@ -183,7 +185,8 @@ KEYS: dict[str, dict[str, Condition]] = {
         "method": _always,
         "strata": _always,
         "landmark_days": _always,
-        "tau_days": _any_of("method", "rmst"),
+        "tau_days": _any_of("method", "rmst", "cuminc"),
+        "competing_endpoint": _any_of("method", "cuminc", "finegray"),
     },
     "mediation": {
         **_VALUES,
