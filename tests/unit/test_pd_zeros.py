@@ -153,3 +153,35 @@ def test_two_part_ratios_of_three_arms_are_the_ratios_of_the_means():
     for level in ("low", "high"):
         expected = value[arm == level].mean() / value[arm == "placebo"].mean()
         assert found[f"arm={level}|arm=placebo"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_subgroups_without_covariates_are_the_differences_within_levels():
+    tables, *_ = study(vanished=0)
+    people = tables.participants.assign(sex=np.tile(["f", "f", "m", "m"], N // 4))
+    known = Tables(tables.measurements, people, visit_order=tables.visit_order, baseline="base")
+    rows = compared(known, method="ancova", subgroups=["sex"])
+    values = known.measurements[known.measurements["visit"] == "day5"].set_index("participant_id")
+    joined = people.set_index("participant_id").join(values["value"])
+    means = joined.groupby(["sex", "arm"])["value"].mean()
+    found = rows[rows["statistic"] == "subgroup_difference"].set_index("group")["estimate"]
+    for sex in "fm":
+        expected = means[sex, "drug"] - means[sex, "placebo"]
+        assert found[f"arm=drug|arm=placebo|sex={sex}"] == pytest.approx(expected)
+    import statsmodels.formula.api as smf
+
+    fit = smf.ols("value ~ C(arm) * C(sex)", joined).fit()
+    interaction = rows[rows["statistic"] == "interaction_p"].iloc[0]
+    assert interaction["p_value"] == pytest.approx(fit.pvalues.iloc[-1])
+
+
+def test_stratified_tests_through_the_plan():
+    tables, *_ = study()
+    people = tables.participants.assign(site=np.tile(["x", "y", "z"], N // 3))
+    known = Tables(tables.measurements, people, visit_order=tables.visit_order, baseline="base")
+    rows = compared(known, method="mann_whitney", strata=["site"])
+    assert rows[rows["statistic"] == "van_elteren_z"].iloc[0]["p_value"] < 0.2
+    keys = {"method": "binary", "derivation": "responder", "responder": "percent_change <= 0"}
+    rows = compared(known, **keys, covariates=[], strata=["site"])
+    row = rows[rows["statistic"] == "stratified_risk_difference"].iloc[0]
+    assert row["ci_low"] < row["estimate"] < row["ci_high"]
+    assert "equal to statsmodels" in row["second_method"]

@@ -39,6 +39,7 @@ RATIOS = frozenset(
         "win_ratio",
         "odds_ratio",
         "risk_ratio",
+        "subdistribution_hazard_ratio",
         "mean_ratio",
         "mean_ratio_of_positive",
         "hazard_ratio",

@@ -19,7 +19,7 @@ from corelab.measurement.selection import (
     not_computable,
     zeros_rule,
 )
-from corelab.pharmacodynamics import skewed
+from corelab.pharmacodynamics import skewed, stratified
 from corelab.pharmacodynamics.analysis_set import (
     Design,
     alpha_of,
@@ -390,6 +390,9 @@ def _model_rows(
     reference, others, said = levels_of(frame[by], by, analysis.get("reference"))
     plan = design(frame, by=by, reference=reference, covariates=names)
     told: set[tuple[str, str]] = set()
+    strata = strata_of(analysis, tables, frame)
+    if method == "binary" and strata is not None:
+        yield from _stratified_risks(analysis, frame, by, reference, others, strata)
     for level in others:
         contrast = skewed.Contrast(plan, frame, by, level, reference, names)
         try:
@@ -407,6 +410,28 @@ def _model_rows(
             yield not_computable(
                 skewed.MAIN[method], str(reason), group=contrast.group, method=method
             )
+
+
+def _stratified_risks(
+    analysis: Mapping[str, Any],
+    frame: pd.DataFrame,
+    by: str,
+    reference: str,
+    others: Sequence[str],
+    strata: pd.Series,
+) -> Iterator[dict[str, Any]]:
+    labels = frame[by].map(str)
+    for level in others:
+        group = f"{by}={level}|{by}={reference}"
+        inside = labels.isin([level, reference]) & strata.notna()
+        part = frame[inside]
+        try:
+            row = stratified.risk_row(
+                part["value"], labels[inside] == level, strata[inside], alpha_of(analysis)
+            )
+            yield {"group": group, **row}
+        except NotComputable as reason:
+            yield not_computable("stratified_risk_difference", str(reason), group=group)
 
 
 def _ancova_rows(
@@ -456,6 +481,15 @@ def _ancova_rows(
             ),
             "note": join_notes(said, note, diagnostics, _few(frame[by], (level, reference))),
         }
+    if analysis.get("subgroups"):
+        split = participant_columns(
+            {**analysis, "categorical": as_list(analysis["subgroups"])},
+            tables,
+            [str(name) for name in as_list(analysis["subgroups"])],
+        ).add_prefix("_")
+        yield from stratified.subgroup_rows(
+            analysis, frame.join(split), by, reference, others, names, alpha
+        )
     if _dunnett(analysis):
         positions = {level: plan.index(f"{by}={level}") for level in others}
         yield from _dunnett_rows(fit, positions, by, reference, alpha, common)
@@ -541,6 +575,7 @@ def _two_sample_rows(
     frame = scaled(analysis, frame)
     reference, others, said = levels_of(frame[by], by, analysis.get("reference"))
     labels = frame[by].map(str)
+    strata = strata_of(analysis, tables, frame)
     b = frame.loc[labels == reference, "value"].to_numpy()
     for level in others:
         a = frame.loc[labels == level, "value"].to_numpy()
@@ -551,10 +586,34 @@ def _two_sample_rows(
         }
         try:
             yield from _two_samples_of(a, b, method, alpha, head)
+            if method == "mann_whitney" and strata is not None:
+                inside = labels.isin([level, reference]) & strata.notna()
+                z, p = stratified.van_elteren(
+                    frame.loc[inside, "value"], labels[inside] == level, strata[inside]
+                )
+                yield {
+                    **head,
+                    "statistic": "van_elteren_z",
+                    "estimate": z,
+                    "p_value": p,
+                    "n": int(inside.sum()),
+                    "method": f"van Elteren's stratified Wilcoxon test, {strata.nunique()} strata, "
+                    "weights 1 / (n + 1)",
+                }
         except NotComputable as reason:
             yield not_computable(
                 "mean_difference", str(reason), group=head["group"], n=head["n"], method=method
             )
+
+
+def strata_of(analysis: Mapping[str, Any], tables: Tables, frame: pd.DataFrame) -> pd.Series | None:
+    """Combination of the levels of the key ``strata`` per participant; None without it."""
+    names = [str(name) for name in as_list(analysis.get("strata"))]
+    if not names:
+        return None
+    levels = participant_columns({**analysis, "categorical": names}, tables, names)
+    levels = levels.reindex(frame.index)
+    return levels.astype(str).agg(", ".join, axis=1).where(levels.notna().all(axis=1))
 
 
 def _two_samples_of(

@@ -130,6 +130,8 @@ NULL_VALUES = dict.fromkeys(
         "total_effect",
         "rmst_difference_days",
         "incidence_difference",
+        "stratified_risk_difference",
+        "van_elteren_z",
     ),
     0.0,
 ) | dict.fromkeys(

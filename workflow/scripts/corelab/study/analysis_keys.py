@@ -121,6 +121,8 @@ KEYS: dict[str, dict[str, Condition]] = {
         "scale": _always,
         "covariance": _any_of("method", "mmrm"),
         "df": _any_of("method", "mmrm"),
+        "strata": _any_of("method", "binary", "mann_whitney"),
+        "subgroups": lambda analysis: "ancova" in (listed(analysis.get("method")) or ["ancova"]),
         "interactions": _any_of("method", "mmrm"),
         "overall": _any_of("method", "mmrm"),
         "contrasts": _any_of("method", "mmrm"),

@@ -658,7 +658,8 @@ def _columns_of(analysis: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key in ("by", "dose"):
         if analysis.get(key):
             yield key, analysis[key]
-    keys = ("covariates", "auxiliary", *["strata"] * (analysis["type"] == "survival"))
+    stratified = analysis["type"] in {"survival", "comparison"}
+    keys = ("covariates", "auxiliary", "subgroups", *["strata"] * stratified)
     for key in keys:
         for column in listed(analysis.get(key)):
             yield key, column
