@@ -185,3 +185,15 @@ def test_stratified_tests_through_the_plan():
     row = rows[rows["statistic"] == "stratified_risk_difference"].iloc[0]
     assert row["ci_low"] < row["estimate"] < row["ci_high"]
     assert "equal to statsmodels" in row["second_method"]
+
+
+@pytest.mark.parametrize(
+    ("counts", "limits"),
+    [((56, 70, 48, 80), (0.0528, 0.3382)), ((9, 10, 3, 10), (0.1700, 0.8406))],
+)
+def test_miettinen_nurminen_limits_as_newcombe_prints_them(counts, limits):
+    """Newcombe (Stat Med 1998;17:873), table II, method 6, examples (a) and (b)."""
+    from corelab.pharmacodynamics.stratified import common_risk_difference
+
+    found = common_risk_difference(*([c] for c in counts))[1:3]
+    assert found == pytest.approx(limits, abs=6e-5)

@@ -1,7 +1,8 @@
 """Effects within and over strata: subgroups with their interaction, stratified risks and ranks.
 
-Risk difference: Mantel-Haenszel weights, variance of Greenland and Robins (1985), Cochran-Mantel-
-Haenszel test. Ranks: van Elteren (1960), the stratified Wilcoxon test with weights 1 / (n + 1).
+Risk difference: Mantel-Haenszel weights, score interval of Miettinen and Nurminen (Stat Med
+1985;4:213), Cochran-Mantel-Haenszel test. Ranks: van Elteren (1960), the stratified Wilcoxon test
+with weights 1 / (n + 1).
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import optimize, stats
 
 from corelab.measurement.selection import NotComputable, not_computable
 from corelab.pharmacodynamics.analysis_set import design
@@ -20,10 +21,13 @@ from corelab.pharmacodynamics.linear import fit_linear
 from corelab.provenance.two_computations import attempt
 
 
-def mantel_haenszel(
+def common_risk_difference(
     events_a: Any, n_a: Any, events_b: Any, n_b: Any, alpha: float = 0.05
 ) -> tuple[float, float, float, float]:
-    """Common risk difference a - b over strata, its limits, and the p of the CMH test.
+    """Common risk difference a - b over strata, its score limits, and the p of the CMH test.
+
+    The limits invert the stratified score test of Miettinen and Nurminen (1985) with
+    Mantel-Haenszel weights, which at a difference of 0 is the Cochran-Mantel-Haenszel test.
 
     Parameters
     ----------
@@ -34,30 +38,60 @@ def mantel_haenszel(
 
     Examples
     --------
-    One stratum: the difference of the shares.
+    Newcombe (Stat Med 1998;17:873), example (a), method 6: 0.0528 to 0.3382.
 
-    >>> d, low, high, p = mantel_haenszel([30], [50], [20], [50])
+    >>> d, low, high, p = common_risk_difference([56], [70], [48], [80])
     >>> round(d, 6), round(low, 4), round(high, 4), round(p, 4)
-    (0.2, 0.008, 0.392, 0.0466)
+    (0.2, 0.0528, 0.3382, 0.0083)
     """
     a, na, b, nb = (np.asarray(v, float) for v in (events_a, n_a, events_b, n_b))
     both = (na > 0) & (nb > 0)
     a, na, b, nb = a[both], na[both], b[both], nb[both]
     if not a.size:
         raise NotComputable("no stratum has participants of both arms")
-    total = na + nb
-    weight = na * nb / total
-    difference = float(np.sum(weight * (a / na - b / nb)) / weight.sum())
-    spread = a * (na - a) * nb**3 + b * (nb - b) * na**3
-    variance = float(np.sum(spread / (na * nb * total**2)) / weight.sum() ** 2)
-    events = a + b
-    large = total > 1
-    null = np.sum((na * nb * events * (total - events))[large] / (total**2 * (total - 1))[large])
-    if null <= 0 or variance <= 0:
+    weight = na * nb / (na + nb)
+    gaps = a / na - b / nb
+    difference = float(np.sum(weight * gaps) / weight.sum())
+    if np.all((a + b == 0) | (a + b == na + nb)):
         raise NotComputable("every participant of each stratum has the same response")
-    chi = float(np.sum(a - na * events / total) ** 2 / null)
-    half = float(stats.norm.ppf(1 - alpha / 2)) * math.sqrt(variance)
-    return difference, difference - half, difference + half, float(stats.chi2.sf(chi, 1))
+
+    def score(delta: float) -> float:
+        first = _restricted_share(a, na, b, nb, delta)
+        second = first - delta
+        variance = first * (1 - first) / na + second * (1 - second) / nb
+        variance = np.maximum(variance, 0) * (na + nb) / (na + nb - 1)
+        total = float(np.sum(weight**2 * variance))
+        return float(np.sum(weight * (gaps - delta))) / math.sqrt(max(total, 1e-300))
+
+    z = float(stats.norm.ppf(1 - alpha / 2))
+    edge = 1 - 1e-9
+    limits = []
+    for end, target in ((-edge, z), (edge, -z)):
+        crosses = (score(end) - target) * (score(difference) - target) < 0
+        limits.append(
+            float(optimize.brentq(lambda d, t=target: score(d) - t, *sorted((end, difference))))
+            if crosses
+            else round(end)
+        )
+    return difference, limits[0], limits[1], float(2 * stats.norm.sf(abs(score(0.0))))
+
+
+def _restricted_share(
+    a: np.ndarray, na: np.ndarray, b: np.ndarray, nb: np.ndarray, delta: float
+) -> np.ndarray:
+    """Share in a of greatest likelihood where a exceeds b by delta (Farrington, Manning 1990)."""
+    ratio, p, q = nb / na, a / na, b / nb
+    c3 = 1 + ratio
+    c2 = -(1 + ratio + p + ratio * q + delta * (ratio + 2))
+    c1 = delta**2 + delta * (2 * p + ratio + 1) + p + ratio * q
+    c0 = -p * delta * (1 + delta)
+    v = c2**3 / (3 * c3) ** 3 - c2 * c1 / (6 * c3**2) + c0 / (2 * c3)
+    u = np.where(v < 0, -1, 1) * np.sqrt(np.maximum(c2**2 / (3 * c3) ** 2 - c1 / (3 * c3), 0))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cosine = np.clip(np.where(u == 0, 0.0, v / u**3), -1, 1)
+    angle = (math.pi + np.arccos(cosine)) / 3
+    found = 2 * u * np.cos(angle) - c2 / (3 * c3)
+    return np.clip(found, max(0.0, delta), min(1.0, 1 + delta))
 
 
 def van_elteren(values: Any, indicator: Any, strata: Any) -> tuple[float, float]:
@@ -166,7 +200,7 @@ def risk_row(values: Any, indicator: Any, strata: Any, alpha: float) -> dict[str
         a, b = y[(label == level) & (arm == 1)], y[(label == level) & (arm == 0)]
         tables.append((a.sum(), a.size, b.sum(), b.size))
     counts = np.array(tables).T
-    difference, low, high, p = mantel_haenszel(*counts, alpha)
+    difference, low, high, p = common_risk_difference(*counts, alpha)
     whole = [np.array([[a, n - a], [b, m - b]]) for a, n, b, m in tables if n and m]
 
     def theirs() -> float:
@@ -183,8 +217,8 @@ def risk_row(values: Any, indicator: Any, strata: Any, alpha: float) -> dict[str
         "ci_high": high,
         "p_value": p,
         "n": y.size,
-        "method": "Mantel-Haenszel risk difference, variance of Greenland and Robins, normal "
-        f"interval; p: Cochran-Mantel-Haenszel test, {len(tables)} strata",
+        "method": "Mantel-Haenszel risk difference, stratified Miettinen-Nurminen score interval; "
+        f"p: Cochran-Mantel-Haenszel test, {len(tables)} strata",
         "second_method": failed
         or ("CMH p equal to statsmodels StratifiedTable" if agreed else "statsmodels: other p"),
     }
