@@ -149,6 +149,7 @@ CHANGES = {
     "outcome_visit": ("day5", {}),
     "better": ("high", {}),
     "cut": (2, {}),
+    "reference_levels": ({"site": "b"}, {"covariates": ["site"]}),
     "utilities": ({str(g): 1 - g / 6 for g in range(7)}, {}),
     "hierarchy": (["mrs", {"outcome": "nihss", "better": "low"}], {}),
     "quantiles": ([0.4], {}),

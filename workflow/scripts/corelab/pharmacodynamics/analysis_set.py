@@ -391,8 +391,12 @@ def design(
     reference: str | None = None,
     covariates: Sequence[str] = (),
     intercept: bool = True,
+    reference_levels: Mapping[str, Any] | None = None,
 ) -> Design:
     """Treatment-coded design matrix of complete rows.
+
+    The reference level of a factor among the covariates is that of ``reference_levels``, else the
+    first in order.
 
     Raises
     ------
@@ -417,7 +421,13 @@ def design(
         column = frame[name]
         if column.dtype == object:
             present = sorted(set(column))
-            for level in present[1:]:
+            first = _level((reference_levels or {}).get(name, present[0] if present else ""))
+            if present and first not in present:
+                raise NotComputable(
+                    f"reference level {first} of {name} has no participant; levels: "
+                    + ", ".join(present)
+                )
+            for level in (level for level in present if level != first):
                 columns.append((column == level).to_numpy(float))
                 terms.append(f"{name}={level}")
         else:

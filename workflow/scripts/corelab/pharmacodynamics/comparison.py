@@ -472,6 +472,7 @@ def _ancova_rows(
             "statistic": "mean_difference",
             "group": f"{by}={level}|{by}={reference}",
             **result.columns(),
+            "n": int(frame[by].map(str).isin([level, reference]).sum()),
             **compare(
                 result.estimate,
                 float(second[plan.index(f"{by}={level}")]),
@@ -479,7 +480,13 @@ def _ancova_rows(
                 scale=result.standard_error,
                 tolerance=CLOSED_FORM * 100,
             ),
-            "note": join_notes(said, note, diagnostics, _few(frame[by], (level, reference))),
+            "note": join_notes(
+                said,
+                note,
+                f"model of {fit.n} participants of all arms" if len(others) > 1 else "",
+                diagnostics,
+                _few(frame[by], (level, reference)),
+            ),
         }
     if analysis.get("subgroups"):
         split = participant_columns(

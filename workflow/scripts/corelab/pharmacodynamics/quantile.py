@@ -355,7 +355,13 @@ def _terms(
     reference, said = None, ""
     if by:
         reference, _, said = levels_of(frame[by], by, analysis.get("reference"))
-    plan = design(frame, by=by, reference=reference, covariates=[*terms, *names])
+    plan = design(
+        frame,
+        by=by,
+        reference=reference,
+        covariates=[*terms, *names],
+        reference_levels=analysis.get("reference_levels"),
+    )
     return plan, frame, join_notes(said, note)
 
 

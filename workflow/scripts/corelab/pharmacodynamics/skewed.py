@@ -362,7 +362,12 @@ def contrast_rows(
         "binary": _binary_rows,
     }[method]
     for row in kernel(analysis, contrast):
-        yield {"group": contrast.group, "n": len(contrast.frame), **row}
+        arms = contrast.frame[contrast.by].map(str)
+        both = int(arms.isin([contrast.level, contrast.reference]).sum())
+        if both < len(arms):
+            words = f"model of {len(arms)} participants of all arms"
+            row = {**row, "note": f"{row['note']}; {words}" if row.get("note") else words}
+        yield {"group": contrast.group, "n": both, **row}
 
 
 def _adjusted(names: Sequence[str]) -> str:

@@ -437,7 +437,13 @@ def _competing_rows(
         return
     if by is None and not names:
         raise NotComputable("Fine and Gray's model needs by or covariates")
-    full = design(frame, by=by, reference=reference or None, covariates=names)
+    full = design(
+        frame,
+        by=by,
+        reference=reference or None,
+        covariates=names,
+        reference_levels=analysis.get("reference_levels"),
+    )
     fit = fit_fine_gray(t, s, full.matrix[:, 1:])
     for k, term in enumerate(full.terms[1:]):
         log, error = float(fit.coefficients[k]), math.sqrt(float(fit.covariance[k, k]))
@@ -635,7 +641,13 @@ def _cox_rows(
         raise NotComputable("a Cox model needs by, covariates or an imaging endpoint")
     needed = [*as_list(by), *names, *[STRATUM] * (STRATUM in frame)]
     frame, note = complete_cases(frame, needed, analysis, tables)
-    full = design(frame, by=by, reference=reference or None, covariates=names)
+    full = design(
+        frame,
+        by=by,
+        reference=reference or None,
+        covariates=names,
+        reference_levels=analysis.get("reference_levels"),
+    )
     plan = Design(full.matrix[:, 1:], full.terms[1:])
     groups = {term: f"{term}|{by}={reference}" for term in plan.terms if term.startswith(f"{by}=")}
     for row in hazard_rows(
@@ -678,7 +690,13 @@ def _imaging_rows(
                 raise NotComputable(f"no participant has both {endpoint} and {event}")
             note = join_notes(values.attrs["said"], note)
             reference = levels_of(frame[by], by, analysis.get("reference"))[0] if by else None
-            full = design(frame, by=by, reference=reference, covariates=["value", *covariates])
+            full = design(
+                frame,
+                by=by,
+                reference=reference,
+                covariates=["value", *covariates],
+                reference_levels=analysis.get("reference_levels"),
+            )
             plan = Design(full.matrix[:, 1:], full.terms[1:])
             groups = {"value": pair}
             for term in plan.terms:
