@@ -137,9 +137,9 @@ def problems(analysis, tables):
             frame = run({"id": "a", **analysis}, tables)
         except NotComputable:
             return []
-    told = frame["note"].fillna("").str.contains("not_computable|not reached|not defined")
+    reported = frame["note"].fillna("").str.contains("not_computable|not reached|not defined")
     estimates = frame["estimate"].astype(float)
-    bad = frame[(~np.isfinite(estimates) & ~told) | np.isinf(estimates)]
+    bad = frame[(~np.isfinite(estimates) & ~reported) | np.isinf(estimates)]
     return [f"{row.statistic} {row.group}: {row.estimate} {row.note}" for row in bad.itertuples()]
 
 
@@ -191,14 +191,14 @@ def test_an_unexpected_error_is_a_row_and_is_found_again(tmp_path, monkeypatch):
 
 
 def test_a_figure_that_fails_is_an_alarm(tmp_path):
-    from corelab.pharmacodynamics.analysis_figures import drawn_or_told
+    from corelab.pharmacodynamics.analysis_figures import draw_or_report
 
     def draw():
         raise ZeroDivisionError("scale")
 
     (tmp_path / "exhibits").mkdir()
     exhibit = tmp_path / "exhibits" / "a.json"
-    drawn_or_told(draw, {"id": "a1"}, exhibit, exhibit.with_suffix(".svg"))
+    draw_or_report(draw, {"id": "a1"}, exhibit, exhibit.with_suffix(".svg"))
     assert exhibit.with_suffix(".svg").is_file()
     found = plan_runner.failed_products(tmp_path)
     assert found[exhibit.as_posix()] == ("a1 (figure)", "ZeroDivisionError: scale")

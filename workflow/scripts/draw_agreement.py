@@ -6,7 +6,7 @@ from corelab.provenance.job import job, tell
 def main(snakemake):
     with job(snakemake):
         from corelab.agreement.exhibits import write_figure
-        from corelab.pharmacodynamics.analysis_figures import drawn_or_told
+        from corelab.pharmacodynamics.analysis_figures import draw_or_report
         from corelab.pharmacodynamics.plan_runner import NUMERIC, tables_of
         from corelab.provenance.products import read_table
         from corelab.study.model import load_study
@@ -22,7 +22,7 @@ def main(snakemake):
             if reason:
                 tell(f"{analysis['id']}, {kind}: not drawn, {reason}")
 
-        drawn_or_told(draw, analysis, path, snakemake.output.figure)
+        draw_or_report(draw, analysis, path, snakemake.output.figure)
 
 
 main(snakemake)  # noqa: F821

@@ -5,7 +5,7 @@ from corelab.provenance.job import job
 
 def main(snakemake):
     with job(snakemake):
-        from corelab.pharmacodynamics.analysis_figures import drawn_or_told
+        from corelab.pharmacodynamics.analysis_figures import draw_or_report
         from corelab.pharmacodynamics.outcome_figures import write_figures
         from corelab.pharmacodynamics.plan_runner import NUMERIC, tables_of
         from corelab.provenance.products import read_table
@@ -20,7 +20,7 @@ def main(snakemake):
             rows = read_table(given.rows, numeric=NUMERIC).fillna({"note": ""})
             write_figures(analysis, tables, rows, exhibit)
 
-        drawn_or_told(draw, analysis, exhibit)
+        draw_or_report(draw, analysis, exhibit)
 
 
 main(snakemake)  # noqa: F821

@@ -5,7 +5,7 @@ from corelab.provenance.job import job
 
 def main(snakemake):
     with job(snakemake):
-        from corelab.pharmacodynamics.analysis_figures import drawn_or_told, write_analysis_figure
+        from corelab.pharmacodynamics.analysis_figures import draw_or_report, write_analysis_figure
         from corelab.pharmacodynamics.plan_runner import NUMERIC, tables_of
         from corelab.provenance.products import read_table
         from corelab.study.model import load_study
@@ -19,7 +19,7 @@ def main(snakemake):
             rows = read_table(given.rows, numeric=NUMERIC)
             write_analysis_figure(analysis, tables, rows, made.exhibit, made.figure)
 
-        drawn_or_told(draw, analysis, made.exhibit, made.figure)
+        draw_or_report(draw, analysis, made.exhibit, made.figure)
 
 
 main(snakemake)  # noqa: F821

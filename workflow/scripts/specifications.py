@@ -6,7 +6,7 @@ from corelab.provenance.job import job
 def main(snakemake):
     with job(snakemake):
         from corelab.pharmacodynamics.analysis_figures import (
-            drawn_or_told,
+            draw_or_report,
             write_specification_figure,
         )
         from corelab.pharmacodynamics.plan_runner import run_sensitivity
@@ -18,7 +18,7 @@ def main(snakemake):
         study = load_study(snakemake.params.config)
         rows = run_sensitivity(snakemake.params.analysis, study, given.measurements, given.overlap)
         write_table(rows, made.rows, COLUMNS, sort=False)
-        drawn_or_told(
+        draw_or_report(
             lambda: write_specification_figure(rows, made.exhibit, made.figure),
             snakemake.params.analysis,
             made.exhibit,

@@ -660,7 +660,7 @@ def write_analysis_figure(
     )
 
 
-def drawn_or_told(
+def draw_or_report(
     draw: Callable[[], Any],
     analysis: Mapping[str, Any],
     exhibit: str | Path,
