@@ -119,10 +119,10 @@ def fit_model(
         fixed["offset"] = float(guesses["offset"])
     names = list(BOUNDS[model])
     bounds = [
-        tuple(math.log(b * (1.0 if n == "hill" else top)) for b in BOUNDS[model][n]) for n in names
+        [math.log(b * (1.0 if n == "hill" else top)) for b in BOUNDS[model][n]] for n in names
     ]
 
-    def solve(values: Sequence[float]) -> tuple[float, np.ndarray, dict[str, float]]:
+    def solve(values: Any) -> tuple[float, np.ndarray, dict[str, float]]:
         own = {**fixed, **{n: math.exp(v) for n, v in zip(names, values, strict=True)}}
         with np.errstate(over="ignore"):
             block = _shape(model, d, own, top)
@@ -135,16 +135,21 @@ def fit_model(
 
     best: Sequence[float] = []
     if names:
-        grids = [np.linspace(*b, 25) for b in bounds]
+        grids = [np.linspace(low, high, 25) for low, high in bounds]
         trials = np.array(np.meshgrid(*grids)).reshape(len(names), -1).T
         start = trials[int(np.argmin([solve(t)[0] for t in trials]))]
-        found = optimize.minimize(
-            lambda v: solve(np.clip(v, *np.transpose(bounds)))[0],
+        least, most = np.transpose(bounds)
+
+        def cost(v: Any) -> float:
+            return solve(np.clip(v, least, most))[0]
+
+        found: Any = optimize.minimize(
+            cost,
             start,
             method="Nelder-Mead",
             options={"xatol": 1e-8, "fatol": 1e-12, "maxiter": 400},
         )
-        best = list(np.clip(found.x, *np.transpose(bounds)))
+        best = list(np.clip(found.x, least, most))
     rss, slopes, own = solve(best)
     count = 1 + slopes.size + len(names) + rest.shape[1]
     return ModelFit(model, own, slopes, rss, y.size * math.log(rss / y.size) + 2 * (count + 1))

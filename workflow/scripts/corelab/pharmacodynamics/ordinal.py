@@ -844,7 +844,7 @@ def _hierarchy_rows(
             + "; all pairs, missing ties; U-statistic variance"
         )
         try:
-            score = hierarchical_scores(*parts, [better for _, better in levels])
+            score = hierarchical_scores(parts[0], parts[1], [better for _, better in levels])
             wins = win_statistics(score, alpha)
         except NotComputable as reason:
             yield not_computable("win_ratio", str(reason), **head)

@@ -67,12 +67,14 @@ def common_risk_difference(
     edge = 1 - 1e-9
     limits = []
     for end, target in ((-edge, z), (edge, -z)):
-        crosses = (score(end) - target) * (score(difference) - target) < 0
-        limits.append(
-            float(optimize.brentq(lambda d, t=target: score(d) - t, *sorted((end, difference))))
-            if crosses
-            else round(end)
-        )
+
+        def excess(delta: float, target: float = target) -> float:
+            return score(delta) - target
+
+        crosses = excess(end) * excess(difference) < 0
+        low, high = min(end, difference), max(end, difference)
+        found: Any = optimize.brentq(excess, low, high) if crosses else round(end)
+        limits.append(float(found))
     return difference, limits[0], limits[1], float(2 * stats.norm.sf(abs(score(0.0))))
 
 
@@ -200,7 +202,9 @@ def risk_row(values: Any, indicator: Any, strata: Any, alpha: float) -> dict[str
         a, b = y[(label == level) & (arm == 1)], y[(label == level) & (arm == 0)]
         tables.append((a.sum(), a.size, b.sum(), b.size))
     counts = np.array(tables).T
-    difference, low, high, p = common_risk_difference(*counts, alpha)
+    difference, low, high, p = common_risk_difference(
+        counts[0], counts[1], counts[2], counts[3], alpha
+    )
     whole = [np.array([[a, n - a], [b, m - b]]) for a, n, b, m in tables if n and m]
 
     def theirs() -> float:
