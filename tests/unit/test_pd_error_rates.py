@@ -20,6 +20,7 @@ from corelab.pharmacodynamics.ordinal import fisher_p, risk_difference, two_shar
 DEAR = {
     "two-part, ratio of means": 30,
     "multiple imputation": 40,
+    "multiple imputation, covariate": 60,
     "Emax, Emax profile": 60,
     "indirect effect": 60,
     "clustered log-rank": 100,

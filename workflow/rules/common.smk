@@ -22,6 +22,7 @@ from snakemake.logging import logger
 
 from corelab.measurement.recovery_targets import targets_of
 from corelab.measurement.time_windows import serial_pairs
+from corelab.pharmacodynamics.plan_runner import failed_products, failure_words
 from corelab.provenance.cluster import mend_status_command
 from corelab.provenance.digest import digest_of_script
 from corelab.provenance.failures import by_stage
@@ -826,6 +827,7 @@ def upstream(*names):
             under("statistics", "without_exclusions", f"{name}.tsv")
             for name in sensitivity_analyses()
         ),
+        *(under("statistics", "by_specification", f"{name}.tsv") for name in GRIDS),
     ]
     found = images * (names != ("phantom",))
     found += measured * bool({"endpoints", "statistics"} & set(names))
@@ -920,6 +922,11 @@ def recover():
     asked = {"verify", "status", "--unlock"} & set(sys.argv)
     if DRY_RUN or asked or not (STUDY.folder / "jobs").is_dir():
         return
+    failed = failed_products(STUDY.folder)
+    if failed:
+        again = sorted(failed)
+        logger.info(f"{len(again)} analyses or figures failed in an earlier run and run again.")
+        set_aside(again, STUDY.folder)
     ahead = mend_times(STUDY.folder)
     if ahead:
         logger.info(
@@ -1038,6 +1045,9 @@ def tell_summary(log):
             ]
         )
     )
+    failed = failed_products(STUDY.folder)
+    if failed:
+        raise WorkflowError(failure_words(failed))
 
 
 def tell_failure(log):

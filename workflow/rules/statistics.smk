@@ -135,6 +135,7 @@ rule statistics_tables:
         ],
     output:
         tables=STATISTICS_TABLES,
+        analyses=under("statistics", "analyses.tsv"),
     log:
         log_of("statistics_tables"),
     benchmark:

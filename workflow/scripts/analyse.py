@@ -17,6 +17,7 @@ def main(snakemake):
             given.measurements,
             given.overlap,
             features=given.features,
+            log=f"logs/analyse/{snakemake.wildcards.analysis}.log",
         )
         write_table(rows, snakemake.output.rows, list(STATISTICS), sort=False)
 

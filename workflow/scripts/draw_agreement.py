@@ -6,18 +6,23 @@ from corelab.provenance.job import job, tell
 def main(snakemake):
     with job(snakemake):
         from corelab.agreement.exhibits import write_figure
+        from corelab.pharmacodynamics.analysis_figures import draw_or_report
         from corelab.pharmacodynamics.plan_runner import NUMERIC, tables_of
         from corelab.provenance.products import read_table
         from corelab.study.model import load_study
 
         given, analysis = snakemake.input, snakemake.params.analysis
         study = load_study(snakemake.params.config)
-        tables = tables_of(analysis, study, given.measurements, given.overlap)
-        rows = read_table(given.rows, numeric=NUMERIC)
         kind, path = snakemake.wildcards.kind, snakemake.output.exhibit
-        reason = write_figure(analysis, tables, rows, kind, path, study.folder)
-        if reason:
-            tell(f"{analysis['id']}, {kind}: not drawn, {reason}")
+
+        def draw():
+            tables = tables_of(analysis, study, given.measurements, given.overlap)
+            rows = read_table(given.rows, numeric=NUMERIC)
+            reason = write_figure(analysis, tables, rows, kind, path, study.folder)
+            if reason:
+                tell(f"{analysis['id']}, {kind}: not drawn, {reason}")
+
+        draw_or_report(draw, analysis, path, snakemake.output.figure)
 
 
 main(snakemake)  # noqa: F821

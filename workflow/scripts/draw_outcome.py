@@ -5,6 +5,7 @@ from corelab.provenance.job import job
 
 def main(snakemake):
     with job(snakemake):
+        from corelab.pharmacodynamics.analysis_figures import draw_or_report
         from corelab.pharmacodynamics.outcome_figures import write_figures
         from corelab.pharmacodynamics.plan_runner import NUMERIC, tables_of
         from corelab.provenance.products import read_table
@@ -12,9 +13,14 @@ def main(snakemake):
 
         given, analysis = snakemake.input, snakemake.params.analysis
         study = load_study(snakemake.params.config)
-        tables = tables_of(analysis, study, given.measurements, given.overlap, given.features)
-        rows = read_table(given.rows, numeric=NUMERIC).fillna({"note": ""})
-        write_figures(analysis, tables, rows, snakemake.output.exhibit)
+        exhibit = snakemake.output.exhibit
+
+        def draw():
+            tables = tables_of(analysis, study, given.measurements, given.overlap, given.features)
+            rows = read_table(given.rows, numeric=NUMERIC).fillna({"note": ""})
+            write_figures(analysis, tables, rows, exhibit)
+
+        draw_or_report(draw, analysis, exhibit)
 
 
 main(snakemake)  # noqa: F821

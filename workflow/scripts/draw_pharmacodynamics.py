@@ -5,18 +5,21 @@ from corelab.provenance.job import job
 
 def main(snakemake):
     with job(snakemake):
-        from corelab.pharmacodynamics.analysis_figures import write_analysis_figure
+        from corelab.pharmacodynamics.analysis_figures import draw_or_report, write_analysis_figure
         from corelab.pharmacodynamics.plan_runner import NUMERIC, tables_of
         from corelab.provenance.products import read_table
         from corelab.study.model import load_study
 
         given, made = snakemake.input, snakemake.output
         analysis = snakemake.params.analysis
-        tables = tables_of(
-            analysis, load_study(snakemake.params.config), given.measurements, given.overlap
-        )
-        rows = read_table(given.rows, numeric=NUMERIC)
-        write_analysis_figure(analysis, tables, rows, made.exhibit, made.figure)
+        study = load_study(snakemake.params.config)
+
+        def draw():
+            tables = tables_of(analysis, study, given.measurements, given.overlap)
+            rows = read_table(given.rows, numeric=NUMERIC)
+            write_analysis_figure(analysis, tables, rows, made.exhibit, made.figure)
+
+        draw_or_report(draw, analysis, made.exhibit, made.figure)
 
 
 main(snakemake)  # noqa: F821

@@ -5,7 +5,10 @@ from corelab.provenance.job import job
 
 def main(snakemake):
     with job(snakemake):
-        from corelab.pharmacodynamics.analysis_figures import write_specification_figure
+        from corelab.pharmacodynamics.analysis_figures import (
+            draw_or_report,
+            write_specification_figure,
+        )
         from corelab.pharmacodynamics.plan_runner import run_sensitivity
         from corelab.pharmacodynamics.specifications import COLUMNS
         from corelab.provenance.products import write_table
@@ -15,7 +18,12 @@ def main(snakemake):
         study = load_study(snakemake.params.config)
         rows = run_sensitivity(snakemake.params.analysis, study, given.measurements, given.overlap)
         write_table(rows, made.rows, COLUMNS, sort=False)
-        write_specification_figure(rows, made.exhibit, made.figure)
+        draw_or_report(
+            lambda: write_specification_figure(rows, made.exhibit, made.figure),
+            snakemake.params.analysis,
+            made.exhibit,
+            made.figure,
+        )
 
 
 main(snakemake)  # noqa: F821

@@ -13,6 +13,7 @@ def main(snakemake):
             snakemake.params.analyses,
             snakemake.output.tables,
             banner_of(snakemake.input.lock),
+            snakemake.output.analyses,
         )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from corelab.study.columns import STATISTICS
-from corelab.study.expression import flag_name, names_in, select
+from corelab.study.expression import decide, flag_name, names_in, select, undecided
 
 
 class NotComputable(ValueError):
@@ -90,6 +90,52 @@ def as_list(value: Any) -> list[Any]:
     return list(value)
 
 
+#: Derivations that divide by the baseline: a value of 0 has no place on their scale.
+RATIOS = frozenset({"percent_change", "log_ratio"})
+#: In every note that counts values of 0; the report looks for it.
+ZERO_WORDS = "have a value of 0"
+
+
+def zeros_rule(analysis: Mapping[str, Any]) -> tuple[str, float]:
+    """What is done with values of 0 on a ratio scale: the rule and the offset.
+
+    ``refuse`` (no estimate), ``rank`` (a vanished lesion is the lowest, one that appeared the
+    highest, both by rank) or ``offset`` (added to every value). The default is ``refuse`` for a
+    primary analysis, so that nothing but the planned estimate is primary, and ``rank`` elsewhere.
+
+    Examples
+    --------
+    >>> zeros_rule({"objective": "primary"}), zeros_rule({})
+    (('refuse', 0.0), ('rank', 0.0))
+    >>> zeros_rule({"zeros": {"offset": 0.5}}), zeros_rule({"zeros": "offset: 0.5"})
+    (('offset', 0.5), ('offset', 0.5))
+    """
+    given = analysis.get("zeros")
+    if given is None:
+        return ("refuse" if analysis.get("objective") == "primary" else "rank"), 0.0
+    if isinstance(given, Mapping):
+        return "offset", float(given["offset"])
+    rule, _, number = str(given).partition(":")
+    return (rule, float(number)) if number else (rule, 0.0)
+
+
+def uses_ranks(analysis: Mapping[str, Any]) -> bool:
+    """Whether every method of an analysis needs the order of the values only, or can be so.
+
+    Examples
+    --------
+    >>> uses_ranks({"type": "comparison", "method": "ancova"}), uses_ranks({"type": "quantile"})
+    (True, False)
+    """
+    kind = analysis.get("type")
+    if kind == "dose_response":
+        return set(as_list(analysis.get("models"))) == {"trend"}
+    if kind == "correlation":
+        methods = set(as_list(analysis.get("method")))
+        return bool(methods) and methods <= {"spearman", "kendall"}
+    return kind in {"comparison", "diagnostic"}
+
+
 def with_status_flags(
     participants: pd.DataFrame, measurements: pd.DataFrame, expressions: Sequence[str | None]
 ) -> pd.DataFrame:
@@ -150,6 +196,25 @@ def population(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
     """
     chosen = select(analysis.get("population"), tables.participants)
     return tables.participants[chosen].reset_index(drop=True)
+
+
+def undecided_words(analysis: Mapping[str, Any], tables: Tables) -> str:
+    """How many participants the population leaves out because a value that it needs is missing.
+
+    Examples
+    --------
+    >>> people = pd.DataFrame({"participant_id": ["1", "2"], "mrs": [1.0, None]})
+    >>> undecided_words({"population": "not mrs > 2"}, Tables(pd.DataFrame(), people))
+    'population: 1 of 2 participants left out, for whom "not mrs > 2" has a missing value'
+    """
+    expression = analysis.get("population")
+    number = undecided(expression, tables.participants)
+    if not number:
+        return ""
+    return (
+        f"population: {number} of {len(tables.participants)} participants left out, for whom "
+        f'"{expression}" has a missing value'
+    )
 
 
 def measured(
@@ -245,8 +310,9 @@ def one_value(analysis: Mapping[str, Any], tables: Tables, *, endpoint: str) -> 
         ``responder`` (1 or 0 by the rule in ``analysis['responder']``), ``baseline`` (the
         baseline visit's value). With a derivation only visits other than
         baseline remain, restricted to ``analysis['visit']``; a participant without a baseline
-        value is not among them. Percent change from 0 and logarithms of values that are not
-        positive are dropped (they are counted by the caller: n falls).
+        value is not among them. Of a ratio (:data:`RATIOS`) there is also ``zero``: the value
+        has no number on this scale and is infinite (what to do is :func:`zeros_rule`'s), and the
+        ``baseline`` of a log ratio is its logarithm.
     """
     source = source_of(analysis, tables, endpoint)
     rows = measured(analysis, tables, endpoint=endpoint, sources=[source])
@@ -267,24 +333,42 @@ def one_value(analysis: Mapping[str, Any], tables: Tables, *, endpoint: str) -> 
     later = later.dropna(subset=["baseline"])
     if derivation == "change":
         later["value"] = later["value"] - later["baseline"]
-    elif derivation == "percent_change":
-        later = later[later["baseline"] != 0]
-        later["value"] = 100.0 * (later["value"] - later["baseline"]) / later["baseline"]
-    elif derivation == "log_ratio":
-        later = later[(later["baseline"] > 0) & (later["value"] > 0)]
-        later["value"] = np.log(later["value"] / later["baseline"])
+    elif derivation in RATIOS:
+        later = _ratios(later, derivation, zeros_rule(analysis)[1])
     elif derivation == "responder":
-        later = _responders(analysis, later)
+        later = _responders(analysis, tables, later)
     else:
         raise ValueError(f"unknown derivation '{derivation}'")
     return later.reset_index(drop=True)
 
 
-def _responders(analysis: Mapping[str, Any], later: pd.DataFrame) -> pd.DataFrame:
+def _ratios(later: pd.DataFrame, derivation: str, offset: float) -> pd.DataFrame:
+    """Percent changes or log ratios; ``zero`` where the scale has no number.
+
+    Growth from 0 is above every growth, a lesion that vanished below every log ratio, and 0 to 0
+    is no change.
+    """
+    before, after = later["baseline"] + offset, later["value"] + offset
+    with np.errstate(divide="ignore", invalid="ignore"):
+        if derivation == "percent_change":
+            zero = before == 0
+            ratio = 100.0 * (after - before) / before
+            level = before
+        else:
+            zero = (before <= 0) | (after <= 0)
+            level = np.log(before.where(before > 0, 0.0))
+            ratio = np.log(after.where(after > 0, 0.0)) - level
+    ratio = ratio.mask(zero & (np.maximum(before, 0) == np.maximum(after, 0)), 0.0)
+    return later.assign(value=ratio, baseline=level, zero=zero)
+
+
+def _responders(analysis: Mapping[str, Any], tables: Tables, later: pd.DataFrame) -> pd.DataFrame:
     """1 for who satisfies the responder rule at a visit, 0 for who does not.
 
-    The rule may use ``value``, ``baseline``, ``change``, ``percent_change`` and ``log_ratio``. A
-    percent change from 0 does not exist and satisfies no comparison.
+    The rule may use ``value``, ``baseline``, ``change``, ``percent_change`` and ``log_ratio``.
+    Where it cannot be decided (a percent change from 0 does not exist) the participant is left
+    out. With ``nonresponder_imputation`` such participants, and those of the population without a
+    value at the visit, count as non-responders (``imputed``).
     """
     rule = analysis.get("responder")
     if not rule:
@@ -296,7 +380,21 @@ def _responders(analysis: Mapping[str, Any], later: pd.DataFrame) -> pd.DataFram
             percent_change=(100.0 * (value - before) / before).where(before != 0),
             log_ratio=np.log((value / before).where((before > 0) & (value > 0))),
         )
-    return later.assign(value=select(str(rule), known).astype(float))
+    decided = decide(str(rule), known)
+    later = later.assign(value=decided.astype("Float64").astype(float), imputed=False)
+    if not analysis.get("nonresponder_imputation"):
+        return later.dropna(subset=["value"]).drop(columns="imputed")
+    people = population(analysis, tables)["participant_id"]
+    frames = [later.assign(imputed=later["value"].isna()).fillna({"value": 0.0})]
+    for visit in as_list(analysis.get("visit")) or sorted(set(later["visit"])):
+        lost = people[~people.isin(later.loc[later["visit"] == visit, "participant_id"])]
+        frames.append(
+            pd.DataFrame(
+                {"participant_id": lost, "visit": visit, "value": 0.0, "imputed": True}
+            ).astype({"imputed": bool})
+        )
+    every = pd.concat([frame for frame in frames if len(frame)], ignore_index=True)
+    return every.sort_values(["participant_id", "visit"])
 
 
 def visits_of(analysis: Mapping[str, Any], tables: Tables, rows: pd.DataFrame) -> list[str]:

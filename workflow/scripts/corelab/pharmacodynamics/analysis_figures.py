@@ -8,6 +8,7 @@ Kaplan-Meier curves. No statistic is computed here beyond the curves that the me
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -38,6 +39,7 @@ RATIOS = frozenset(
         "win_ratio",
         "odds_ratio",
         "risk_ratio",
+        "subdistribution_hazard_ratio",
         "mean_ratio",
         "mean_ratio_of_positive",
         "hazard_ratio",
@@ -656,6 +658,47 @@ def write_analysis_figure(
         alt=f"{name}: {caption}",
         source=f"statistics/by_analysis/{analysis['id']}.tsv",
     )
+
+
+def draw_or_report(
+    draw: Callable[[], Any],
+    analysis: Mapping[str, Any],
+    exhibit: str | Path,
+    figure: str | Path | None = None,
+) -> None:
+    """Draw; an unexpected error becomes an exhibit with an alarm, and its traceback is printed.
+
+    Parameters
+    ----------
+    draw
+        Writes the exhibit and the figure.
+    analysis
+        The planned analysis.
+    exhibit, figure
+        Files that the rule declares.
+    """
+    from corelab.pharmacodynamics.plan_runner import NOT_DRAWN
+    from corelab.provenance.exhibits import Alarm, write_exhibit
+
+    try:
+        draw()
+    except Exception as error:
+        traceback.print_exception(error)
+        cause = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        more: dict[str, Any] = {}
+        if figure is not None:
+            blank = new_figure(7.0, 1.0)
+            blank.text(0.02, 0.5, f"Not drawn: {cause}"[:110], va="center")
+            save(blank, figure)
+            more = {"figure": Path(figure).name, "alt": f"Not drawn: {cause}"}
+        write_exhibit(
+            exhibit,
+            section=f"analysis:{analysis['id']}",
+            title=str(analysis.get("title") or analysis["id"]),
+            caption=f"{NOT_DRAWN}{cause}",
+            alarms=[Alarm("error", f"Figure of analysis {analysis['id']} not drawn: {cause}")],
+            **more,
+        )
 
 
 def write_specification_figure(

@@ -15,12 +15,15 @@ import numpy as np
 import pandas as pd
 
 from corelab.measurement.selection import (
+    ZERO_WORDS,
     NotComputable,
     Tables,
     as_list,
     one_value,
     population,
+    uses_ranks,
     visits_of,
+    zeros_rule,
 )
 from corelab.study.cells import (
     CAPPED_COLUMNS,
@@ -126,7 +129,9 @@ def endpoint_by_visit(
     Returns
     -------
     list of (visit, DataFrame)
-        Frames indexed by participant_id with ``value`` and, with a derivation, ``baseline``.
+        Frames indexed by participant_id with ``value`` and, with a derivation, ``baseline``;
+        ``attrs["said"]`` tells of values of 0 on a ratio scale and of imputed non-responders, and
+        ``attrs["ranks"]`` is true where only the order of the values has a meaning.
 
     Raises
     ------
@@ -141,10 +146,63 @@ def endpoint_by_visit(
             f"no participant of the population has {endpoint} "
             f"({analysis.get('derivation', 'value')}) at {planned}"
         )
-    return [
-        (visit, rows[rows["visit"] == visit].drop(columns="visit").set_index("participant_id"))
-        for visit in visits
-    ]
+    found = []
+    for visit in visits:
+        frame = rows[rows["visit"] == visit].drop(columns="visit").set_index("participant_id")
+        found.append((visit, _settled(analysis, frame)))
+    return found
+
+
+def _settled(analysis: Mapping[str, Any], frame: pd.DataFrame) -> pd.DataFrame:
+    """One visit with its values of 0 on a ratio scale treated, and its imputed values counted."""
+    said, ranks = "", False
+    rule, offset = zeros_rule(analysis)
+    if "zero" in frame.columns:
+        zero = frame["zero"].to_numpy(bool)
+        frame = frame.drop(columns="zero")
+        if rule == "offset":
+            said = f"{offset:g} added to every value before the ratio"
+        if zero.any():
+            said, ranks = zeros_words(analysis, int(zero.sum()), len(frame)), True
+            frame = frame.assign(
+                value=_in_order(frame["value"]), baseline=_in_order(frame["baseline"])
+            )
+    if "imputed" in frame.columns:
+        number = int(frame["imputed"].sum())
+        frame = frame.drop(columns="imputed")
+        said = f"{number} of {len(frame)} participants imputed as non-responders" * (number > 0)
+    frame.attrs.update(said=said, ranks=ranks)
+    return frame
+
+
+def zeros_words(analysis: Mapping[str, Any], zeros: int, total: int) -> str:
+    """What is done with values of 0 where the scale has none.
+
+    Raises
+    ------
+    NotComputable
+        If the rule is ``refuse``, or ``rank`` and the method needs more than the order.
+    """
+    rule, offset = zeros_rule(analysis)
+    counted = (
+        f"{zeros} of {total} participants {ZERO_WORDS}"
+        + (" or below" if rule == "offset" else "")
+        + f" (baseline or follow-up{f', with the offset {offset:g}' if rule == 'offset' else ''}), "
+        "which has no ratio and no logarithm"
+    )
+    if rule == "rank" and uses_ranks(analysis):
+        return f"{counted}; compared by ranks (zeros: rank)"
+    how = "name zeros: rank, zeros: {offset: ...}, derivation: change or scale: cube_root"
+    if rule == "rank":
+        how = "this method needs more than ranks; name zeros: {offset: ...} or derivation: change"
+    raise NotComputable(f"{counted}; {how}")
+
+
+def _in_order(values: pd.Series) -> pd.Series:
+    """Infinite values just beyond the finite ones, so that ranks are right."""
+    finite = values[np.isfinite(values)]
+    low, high = (finite.min(), finite.max()) if len(finite) else (0.0, 0.0)
+    return values.replace({-np.inf: low - 1.0, np.inf: high + 1.0})
 
 
 def _one_per_participant(rows: pd.DataFrame, what: str) -> pd.Series:
@@ -346,8 +404,12 @@ def design(
     reference: str | None = None,
     covariates: Sequence[str] = (),
     intercept: bool = True,
+    reference_levels: Mapping[str, Any] | None = None,
 ) -> Design:
     """Treatment-coded design matrix of complete rows.
+
+    The reference level of a factor among the covariates is that of ``reference_levels``, else the
+    first in order.
 
     Raises
     ------
@@ -372,7 +434,13 @@ def design(
         column = frame[name]
         if column.dtype == object:
             present = sorted(set(column))
-            for level in present[1:]:
+            first = _level((reference_levels or {}).get(name, present[0] if present else ""))
+            if present and first not in present:
+                raise NotComputable(
+                    f"reference level {first} of {name} has no participant; levels: "
+                    + ", ".join(present)
+                )
+            for level in (level for level in present if level != first):
                 columns.append((column == level).to_numpy(float))
                 terms.append(f"{name}={level}")
         else:

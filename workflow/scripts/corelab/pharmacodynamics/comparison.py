@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -12,8 +12,14 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
-from corelab.pharmacodynamics import skewed
+from corelab.measurement.selection import (
+    NotComputable,
+    Tables,
+    as_list,
+    not_computable,
+    zeros_rule,
+)
+from corelab.pharmacodynamics import skewed, stratified
 from corelab.pharmacodynamics.analysis_set import (
     Design,
     alpha_of,
@@ -25,9 +31,19 @@ from corelab.pharmacodynamics.analysis_set import (
     levels_of,
     participant_columns,
     with_covariates,
+    zeros_words,
 )
-from corelab.pharmacodynamics.linear import Estimate, fit_linear, influence, t_estimate
+from corelab.pharmacodynamics.linear import (
+    Estimate,
+    LinearFit,
+    fit_linear,
+    influence,
+    second_ols,
+    t_estimate,
+    with_hc3,
+)
 from corelab.provenance.two_computations import CLOSED_FORM, compare
+from corelab.study.analysis_keys import METHODS as KNOWN_METHODS
 
 
 def _two_samples(a: Any, b: Any, least: int = 2) -> tuple[np.ndarray, np.ndarray]:
@@ -171,18 +187,7 @@ def mann_whitney(a: Any, b: Any, alpha: float = 0.05) -> RankComparison:
 
 # ------------------------------------------------------------------------------------- the plan
 
-METHODS = (
-    "ancova",
-    "t",
-    "welch",
-    "mann_whitney",
-    "mmrm",
-    "gamma",
-    "two_part",
-    "rank",
-    "binary",
-    "multiple_imputation",
-)
+METHODS = KNOWN_METHODS["comparison"]
 #: Scales on which a model may be fitted; the plan's key ``scale``.
 SCALES = ("identity", "log", "cube_root")
 
@@ -206,18 +211,49 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
         )
     if analysis.get("scale", "identity") not in SCALES:
         raise ValueError(f"analysis {analysis['id']}: scale must be one of {', '.join(SCALES)}")
+    if analysis.get("derivation") == "change" and analysis.get("scale") == "log":
+        # The change of a logarithm is the log ratio.
+        analysis = {**analysis, "derivation": "log_ratio", "scale": "identity"}
     for endpoint in endpoints_of(analysis):
         for method in methods:
-            if method == "mmrm":
-                from corelab.pharmacodynamics.mmrm import analyse_mmrm
-
-                yield from analyse_mmrm(analysis, tables, endpoint)
-            elif method == "multiple_imputation":
-                from corelab.pharmacodynamics.missing_visits import analyse_imputed
-
-                yield from analyse_imputed(analysis, tables, endpoint)
+            if method in {"mmrm", "multiple_imputation"} and not _ranked(
+                analysis, tables, endpoint
+            ):
+                yield from _of_all_visits(method)(analysis, tables, endpoint)
             else:
                 yield from _each_visit(analysis, tables, endpoint, method)
+
+
+def _of_all_visits(method: str) -> Callable[..., Iterator[dict[str, Any]]]:
+    from corelab.pharmacodynamics.missing_visits import analyse_imputed
+    from corelab.pharmacodynamics.mmrm import analyse_mmrm
+
+    return analyse_mmrm if method == "mmrm" else analyse_imputed
+
+
+def _ranked(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> bool:
+    """Whether values of 0 leave a visit its order only."""
+    try:
+        frames = [frame for _, frame in endpoint_by_visit(analysis, tables, endpoint)]
+        return any(
+            frame.attrs["ranks"] or _log_zeros(analysis, frame)[0] == "rank" for frame in frames
+        )
+    except NotComputable:
+        return False
+
+
+def _log_zeros(analysis: Mapping[str, Any], frame: pd.DataFrame) -> tuple[str, str]:
+    """Rule and words for values of 0 on the log scale; empty where there are none."""
+    if analysis.get("scale") != "log":
+        return "", ""
+    offset = zeros_rule(analysis)[1]
+    columns = [c for c in ("value", "baseline") if c in frame.columns]
+    zeros = int((frame[columns] + offset <= 0).any(axis=1).sum())
+    if zeros:
+        return "rank", zeros_words(analysis, zeros, len(frame))
+    return (
+        ("offset", f"{offset:g} added to every value before the logarithm") if offset else ("", "")
+    )
 
 
 def _each_visit(
@@ -231,9 +267,19 @@ def _each_visit(
         return
     for visit, frame in by_visit:
         try:
-            kernel = _kernel(method)
-            for row in kernel(analysis, tables, endpoint, frame, method):
-                yield {**head, "visit": visit, **row}
+            rule, logs = _log_zeros(analysis, frame)
+            told, used, planned = join_notes(frame.attrs["said"], logs), method, analysis
+            if frame.attrs["ranks"] or rule == "rank":
+                used, planned = "rank", {**analysis, "scale": "identity"}
+                if method in {"t", "welch", "mann_whitney"}:
+                    # These have no covariates, so the ranks have no baseline either.
+                    planned |= {"derivation": "value", "covariates": []}
+                told += f" instead of {method}" * (method != "rank")
+            for row in _kernel(used)(planned, tables, endpoint, frame, used):
+                note = str(row.get("note", ""))
+                if told and not note.startswith("not_computable"):
+                    note = join_notes(told, note)
+                yield {**head, "visit": visit, **row, "note": note}
         except NotComputable as reason:
             main = skewed.MAIN.get(method, "mean_difference")
             yield not_computable(main, str(reason), method=method, visit=visit, **head)
@@ -245,22 +291,33 @@ def _kernel(method: str) -> Callable[..., Iterator[dict[str, Any]]]:
     return _ancova_rows if method == "ancova" else _two_sample_rows
 
 
-def on_scale(frame: pd.DataFrame, scale: str) -> pd.DataFrame:
+def on_scale(
+    frame: pd.DataFrame, scale: str, derivation: str = "value", offset: float = 0.0
+) -> pd.DataFrame:
     """Value and baseline on the scale of the model.
+
+    Of a change each visit is transformed, then the difference taken: the change of cube roots,
+    not the cube root of the change.
 
     Raises
     ------
     NotComputable
-        For the logarithm of a value that is not positive.
+        For the logarithm of a value that is not positive, and for a scale of a ratio.
 
     Examples
     --------
     >>> on_scale(pd.DataFrame({"value": [8.0, -27.0]}), "cube_root")["value"].tolist()
     [2.0, -3.0]
+    >>> change = pd.DataFrame({"value": [19.0], "baseline": [8.0]})
+    >>> on_scale(change, "cube_root", "change")["value"].tolist()
+    [1.0]
     """
+    if scale != "identity" and derivation in {"percent_change", "log_ratio", "responder"}:
+        raise NotComputable(f"derivation {derivation} has its own scale; leave out the key scale")
     columns = [c for c in ("value", "baseline") if c in frame.columns]
     if scale == "identity":
         return frame
+    frame = frame.assign(**{c: frame[c] + offset for c in columns})
     if scale == "log":
         for column in columns:
             bad = frame.index[frame[column] <= 0]
@@ -270,7 +327,31 @@ def on_scale(frame: pd.DataFrame, scale: str) -> pd.DataFrame:
                     "use scale cube_root, which has 0 and negative values"
                 )
         return frame.assign(**{c: np.log(frame[c]) for c in columns})
+    if derivation == "change":
+        before = np.cbrt(frame["baseline"])
+        after = np.cbrt(frame["value"] + frame["baseline"])
+        return frame.assign(value=after - before, baseline=before)
     return frame.assign(**{c: np.cbrt(frame[c]) for c in columns})
+
+
+def scaled(analysis: Mapping[str, Any], frame: pd.DataFrame) -> pd.DataFrame:
+    scale = str(analysis.get("scale", "identity"))
+    derivation = str(analysis.get("derivation", "value"))
+    return on_scale(frame, scale, derivation, zeros_rule(analysis)[1] * (scale == "log"))
+
+
+def covariate_words(analysis: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """Names of covariates as they are in the model.
+
+    Examples
+    --------
+    >>> covariate_words({"derivation": "log_ratio"}, ["baseline", "age"])
+    ['log baseline', 'age']
+    """
+    scale = "log" if analysis.get("derivation") == "log_ratio" else analysis.get("scale")
+    words = {"log": "log baseline", "cube_root": "cube root of baseline"}
+    own = words.get(str(scale), "baseline")
+    return [own if name == "baseline" else name for name in names]
 
 
 def _arms(
@@ -309,6 +390,9 @@ def _model_rows(
     reference, others, said = levels_of(frame[by], by, analysis.get("reference"))
     plan = design(frame, by=by, reference=reference, covariates=names)
     told: set[tuple[str, str]] = set()
+    strata = strata_of(analysis, tables, frame)
+    if method == "binary" and strata is not None:
+        yield from _stratified_risks(analysis, frame, by, reference, others, strata)
     for level in others:
         contrast = skewed.Contrast(plan, frame, by, level, reference, names)
         try:
@@ -328,6 +412,28 @@ def _model_rows(
             )
 
 
+def _stratified_risks(
+    analysis: Mapping[str, Any],
+    frame: pd.DataFrame,
+    by: str,
+    reference: str,
+    others: Sequence[str],
+    strata: pd.Series,
+) -> Iterator[dict[str, Any]]:
+    labels = frame[by].map(str)
+    for level in others:
+        group = f"{by}={level}|{by}={reference}"
+        inside = labels.isin([level, reference]) & strata.notna()
+        part = frame[inside]
+        try:
+            row = stratified.risk_row(
+                part["value"], labels[inside] == level, strata[inside], alpha_of(analysis)
+            )
+            yield {"group": group, **row}
+        except NotComputable as reason:
+            yield not_computable("stratified_risk_difference", str(reason), group=group)
+
+
 def _ancova_rows(
     analysis: Mapping[str, Any], tables: Tables, endpoint: str, frame: pd.DataFrame, method: str
 ) -> Iterator[dict[str, Any]]:
@@ -337,16 +443,20 @@ def _ancova_rows(
     frame = with_covariates(frame, analysis, tables, endpoint=endpoint, names=names)
     frame, note = complete_cases(frame, ["value", by, *names], analysis, tables)
     scale = str(analysis.get("scale", "identity"))
-    frame = on_scale(frame, scale)
+    frame = scaled(analysis, frame)
     reference, others, said = levels_of(frame[by], by, analysis.get("reference"))
     plan = design(frame, by=by, reference=reference, covariates=names)
     fit = fit_linear(plan.matrix, frame["value"])
+    robust = str(analysis.get("robust", ""))
+    if robust:
+        fit = with_hc3(fit, plan.matrix, frame["value"])
     checks = influence(plan.matrix, frame["value"])
-    second = _statsmodels_ols(plan, frame["value"])
-    definition = f"ANCOVA by least squares, {scale} scale; terms {', '.join(plan.terms[1:])}"
+    second = second_ols(plan.matrix, frame["value"])
+    definition = f"ANCOVA by least squares, {scale} scale; terms "
+    definition += ", ".join(covariate_words(analysis, plan.terms[1:]))
     if not names:
         definition = f"one-way analysis of variance, {scale} scale"
-    definition += f"; t interval, df {fit.df}"
+    definition += "; HC3 standard errors" * bool(robust) + f"; t interval, df {fit.df}"
     diagnostics = (
         f"residuals: Shapiro-Wilk p {checks['shapiro_p']:.3g}, Breusch-Pagan p "
         f"{checks['breusch_pagan_p']:.3g}, largest Cook's distance "
@@ -362,15 +472,34 @@ def _ancova_rows(
             "statistic": "mean_difference",
             "group": f"{by}={level}|{by}={reference}",
             **result.columns(),
+            "n": int(frame[by].map(str).isin([level, reference]).sum()),
             **compare(
                 result.estimate,
-                float(second.params[plan.index(f"{by}={level}")]),
+                float(second[plan.index(f"{by}={level}")]),
                 "statsmodels OLS",
                 scale=result.standard_error,
                 tolerance=CLOSED_FORM * 100,
             ),
-            "note": join_notes(said, note, diagnostics, _few(frame[by], (level, reference))),
+            "note": join_notes(
+                said,
+                note,
+                f"model of {fit.n} participants of all arms" if len(others) > 1 else "",
+                diagnostics,
+                _few(frame[by], (level, reference)),
+            ),
         }
+    if analysis.get("subgroups"):
+        split = participant_columns(
+            {**analysis, "categorical": as_list(analysis["subgroups"])},
+            tables,
+            [str(name) for name in as_list(analysis["subgroups"])],
+        ).add_prefix("_")
+        yield from stratified.subgroup_rows(
+            analysis, frame.join(split), by, reference, others, names, alpha
+        )
+    if _dunnett(analysis):
+        positions = {level: plan.index(f"{by}={level}") for level in others}
+        yield from _dunnett_rows(fit, positions, by, reference, alpha, common)
     for level in (reference, *others):
         weights = _least_squares_mean(plan, by, level)
         result = fit.contrast(weights, alpha)
@@ -382,6 +511,41 @@ def _ancova_rows(
             "p_value": math.nan,
             "n": int(np.sum(frame[by].map(str) == level)),
             "note": "covariates at their means, levels of a factor weighted equally",
+        }
+
+
+def _dunnett(analysis: Mapping[str, Any]) -> bool:
+    from corelab.pharmacodynamics.multiplicity import family_of
+
+    named = family_of(analysis)
+    return analysis.get("adjustment") == "dunnett" or (named is not None and named[1] == "dunnett")
+
+
+def _dunnett_rows(
+    fit: LinearFit,
+    positions: Mapping[str, int],
+    by: str,
+    reference: str,
+    alpha: float,
+    common: Mapping[str, Any],
+) -> Iterator[dict[str, Any]]:
+    """Many-to-one comparisons with limits and p of the multivariate t of their contrasts."""
+    from corelab.pharmacodynamics.dose_response import max_abs_t
+
+    at = list(positions.values())
+    values, spread = fit.coefficients[at], fit.covariance[np.ix_(at, at)]
+    errors = np.sqrt(np.diag(spread))
+    p, critical = max_abs_t(values / errors, spread / np.outer(errors, errors), fit.df, alpha)
+    for k, level in enumerate(positions):
+        yield {
+            **common,
+            "statistic": "mean_difference_simultaneous",
+            "group": f"{by}={level}|{by}={reference}",
+            "estimate": float(values[k]),
+            "ci_low": float(values[k] - critical * errors[k]),
+            "ci_high": float(values[k] + critical * errors[k]),
+            "p_value": float(p[k]),
+            "method": f"{common['method']}; Dunnett, two-sided, critical value {critical:.4f}",
         }
 
 
@@ -397,12 +561,6 @@ def _least_squares_mean(plan: Design, by: str, level: str) -> np.ndarray:
     if f"{by}={level}" in plan.terms:
         weights[plan.index(f"{by}={level}")] = 1.0
     return weights
-
-
-def _statsmodels_ols(plan: Design, values: pd.Series) -> Any:
-    from statsmodels.regression.linear_model import OLS
-
-    return OLS(values.to_numpy(float), plan.matrix).fit()
 
 
 def _few(column: pd.Series, levels: tuple[str, ...]) -> str:
@@ -421,9 +579,10 @@ def _two_sample_rows(
         raise NotComputable(f"method {method} takes no covariates; use ancova or mmrm")
     by, frame = _arms(analysis, tables, frame)
     frame, note = complete_cases(frame, ["value", by], analysis, tables)
-    frame = on_scale(frame, str(analysis.get("scale", "identity")))
+    frame = scaled(analysis, frame)
     reference, others, said = levels_of(frame[by], by, analysis.get("reference"))
     labels = frame[by].map(str)
+    strata = strata_of(analysis, tables, frame)
     b = frame.loc[labels == reference, "value"].to_numpy()
     for level in others:
         a = frame.loc[labels == level, "value"].to_numpy()
@@ -434,10 +593,34 @@ def _two_sample_rows(
         }
         try:
             yield from _two_samples_of(a, b, method, alpha, head)
+            if method == "mann_whitney" and strata is not None:
+                inside = labels.isin([level, reference]) & strata.notna()
+                z, p = stratified.van_elteren(
+                    frame.loc[inside, "value"], labels[inside] == level, strata[inside]
+                )
+                yield {
+                    **head,
+                    "statistic": "van_elteren_z",
+                    "estimate": z,
+                    "p_value": p,
+                    "n": int(inside.sum()),
+                    "method": f"van Elteren's stratified Wilcoxon test, {strata.nunique()} strata, "
+                    "weights 1 / (n + 1)",
+                }
         except NotComputable as reason:
             yield not_computable(
                 "mean_difference", str(reason), group=head["group"], n=head["n"], method=method
             )
+
+
+def strata_of(analysis: Mapping[str, Any], tables: Tables, frame: pd.DataFrame) -> pd.Series | None:
+    """Combination of the levels of the key ``strata`` per participant; None without it."""
+    names = [str(name) for name in as_list(analysis.get("strata"))]
+    if not names:
+        return None
+    levels = participant_columns({**analysis, "categorical": names}, tables, names)
+    levels = levels.reindex(frame.index)
+    return levels.astype(str).agg(", ".join, axis=1).where(levels.notna().all(axis=1))
 
 
 def _two_samples_of(

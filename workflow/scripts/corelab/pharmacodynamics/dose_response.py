@@ -19,6 +19,7 @@ import pandas as pd
 from scipy import optimize, stats
 
 from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
+from corelab.pharmacodynamics import modelling
 from corelab.pharmacodynamics.analysis_set import (
     alpha_of,
     complete_cases,
@@ -31,8 +32,9 @@ from corelab.pharmacodynamics.analysis_set import (
     typed,
     with_covariates,
 )
-from corelab.pharmacodynamics.linear import LinearFit, fit_linear, influence
+from corelab.pharmacodynamics.linear import LinearFit, fit_linear, influence, second_ols
 from corelab.provenance.two_computations import compare
+from corelab.study.analysis_keys import MODELS
 
 #: Search interval of ed50 as multiples of the largest dose, as in DoseFinding::defBnds.
 ED50_BOUNDS = (0.001, 1.5)
@@ -531,6 +533,26 @@ def _max_t_tail(value: float, largest: np.ndarray, rank: int, df: int) -> float:
     return float(np.mean(np.where(largest >= 0, 1.0, 1.0 - beyond)))
 
 
+def max_abs_t(t: Any, correlation: Any, df: int, alpha: float = 0.05) -> tuple[np.ndarray, float]:
+    """Two-sided p of each of several correlated t for the largest of them, and the critical value.
+
+    Examples
+    --------
+    One t alone is Student's.
+
+    >>> p, critical = max_abs_t([2.0], [[1.0]], 10)
+    >>> round(float(p[0]), 3), round(critical, 3)
+    (0.073, 2.228)
+    """
+    r = np.asarray(correlation, float)
+    largest, rank = _sphere_maxima(np.block([[r, -r], [-r, r]]))
+    p = np.array([_max_t_tail(abs(float(value)), largest, rank, df) for value in np.atleast_1d(t)])
+    critical = optimize.brentq(
+        lambda c: _max_t_tail(c, largest, rank, df) - alpha, 0.0, 1000.0, xtol=1e-8
+    )
+    return p, float(critical)
+
+
 def _sphere_maxima(correlation: np.ndarray) -> tuple[np.ndarray, int]:
     """Largest contrast in each of 2^14 directions of a fixed Sobol sequence, and the rank."""
     values, vectors = np.linalg.eigh(correlation)
@@ -550,7 +572,22 @@ def _sphere_maxima(correlation: np.ndarray) -> tuple[np.ndarray, int]:
 
 # ------------------------------------------------------------------------------------- the plan
 
-MODELS = ("linear", "trend", "emax", "sigmoid_emax", "mcpmod")
+#: Parameters of the candidate models of MCP-Mod that need a guess.
+PARAMETERS: dict[str, tuple[str, ...]] = {
+    "linear": (),
+    "emax": ("ed50",),
+    "sigmoid_emax": ("ed50", "hill"),
+    "exponential": ("delta",),
+    "quadratic": ("delta",),
+    "loglinear": ("offset",),
+}
+#: Candidates where the plan names none: shares of the largest dose (hill as it is).
+GUESSES: dict[str, dict[str, float]] = {
+    "linear": {},
+    "emax": {"ed50": 0.2},
+    "sigmoid_emax": {"ed50": 0.5, "hill": 4.0},
+    "exponential": {"delta": 0.5},
+}
 
 
 def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, Any]]:
@@ -558,7 +595,8 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
 
     Keys: ``dose`` (a column of participants, or true for ``dose``) or ``exposure``
     (``exposure_visit``); ``models`` (default ``linear``); ``covariates`` (linear model);
-    ``candidates`` of MCP-Mod, a mapping name -> {model, parameters}.
+    ``candidates`` of MCP-Mod (:func:`candidate_models`), ``target_effect`` (over the lowest dose)
+    whose dose its Mod step estimates, ``resamples`` and ``seed`` of that dose's interval.
     """
     models = [str(model) for model in as_list(analysis.get("models"))] or ["linear"]
     unknown = set(models) - set(MODELS)
@@ -622,6 +660,7 @@ def _one_driver(
         "emax": "emax",
         "sigmoid_emax": "emax",
         "mcpmod": "mcp_t",
+        "williams": "williams_t",
     }
     kernels = {
         "linear": _linear_rows,
@@ -629,6 +668,7 @@ def _one_driver(
         "emax": _emax_rows,
         "sigmoid_emax": _sigmoid_rows,
         "mcpmod": _mcpmod_rows,
+        "williams": _williams_rows,
     }
     try:
         by_visit = endpoint_by_visit(analysis, tables, endpoint)
@@ -642,10 +682,10 @@ def _one_driver(
                 frame, covariates, note = driver_frame(
                     analysis, tables, endpoint, kind, name, visit, values
                 )
-                if covariates and model in {"emax", "sigmoid_emax", "trend"}:
+                if covariates and model in {"emax", "sigmoid_emax", "trend", "williams"}:
                     raise NotComputable(f"{model} takes no covariates; use linear or mcpmod")
                 for row in kernels[model](analysis, frame, covariates, name):
-                    notes = join_notes(note, str(row.get("note", "")))
+                    notes = join_notes(values.attrs["said"], note, str(row.get("note", "")))
                     yield {**head, "visit": visit, "n": len(frame), **row, "note": notes}
             except NotComputable as reason:
                 yield not_computable(main[model], str(reason), method=model, visit=visit, **head)
@@ -654,14 +694,12 @@ def _one_driver(
 def _linear_rows(
     analysis: Mapping[str, Any], frame: pd.DataFrame, covariates: list[str], name: str
 ) -> Iterator[dict[str, Any]]:
-    from statsmodels.regression.linear_model import OLS
-
     alpha = alpha_of(analysis)
     plan = design(frame, covariates=["driver", *covariates])
     y = frame["value"].to_numpy(float)
     fit = fit_linear(plan.matrix, y)
     result = fit.contrast(np.eye(len(plan.terms))[1], alpha)
-    theirs = OLS(y, plan.matrix).fit()
+    theirs = second_ols(plan.matrix, y)
     adjusted = f"; covariates {', '.join(covariates)}" if covariates else ""
     checks = influence(plan.matrix, y)
     curved = _curvature_p(frame["driver"].to_numpy(float), y, fit, plan.matrix)
@@ -672,7 +710,7 @@ def _linear_rows(
         f"t interval, df {fit.df}",
         **compare(
             result.estimate,
-            float(theirs.params[1]),
+            float(theirs[1]),
             "statsmodels OLS",
             scale=result.standard_error,
             tolerance=1e-6,
@@ -693,7 +731,12 @@ def _linear_rows(
         "statistic": "r_squared",
         "estimate": fit.r_squared,
         "method": f"linear model by least squares on {name}{adjusted}",
-        **compare(fit.r_squared, float(theirs.rsquared), "statsmodels OLS"),
+        **compare(
+            fit.r_squared,
+            float(1 - np.sum((y - plan.matrix @ theirs) ** 2) / np.sum((y - y.mean()) ** 2)),
+            "statsmodels OLS",
+            tolerance=1e-6,
+        ),
     }
 
 
@@ -835,6 +878,29 @@ def _trend_rows(
     }
 
 
+def _williams_rows(
+    analysis: Mapping[str, Any], frame: pd.DataFrame, covariates: list[str], name: str
+) -> Iterator[dict[str, Any]]:
+    direction = -1.0 if analysis.get("direction") == "decreasing" else 1.0
+    values, doses = direction * frame["value"].to_numpy(float), frame["driver"].to_numpy(float)
+    alpha = alpha_of(analysis) / 2
+    side = "falling" if direction < 0 else "rising"
+    open_ = True
+    for dose, t, p in reversed(modelling.williams(doses, values)):
+        held = open_
+        open_ = open_ and p < alpha
+        yield {
+            "statistic": "williams_t",
+            "group": f"{name}={dose:g}|{name}={doses.min():g}",
+            "estimate": t,
+            "p_value": p,
+            "method": f"Williams' test of a {side} response against dose {doses.min():g}, "
+            "one-sided, null distribution simulated (200 000 draws, seed 7); step-down from the "
+            f"highest dose at {alpha:g}",
+            "note": "" if held else "not tested: a higher dose is not significant",
+        }
+
+
 def _mcpmod_rows(
     analysis: Mapping[str, Any], frame: pd.DataFrame, covariates: list[str], name: str
 ) -> Iterator[dict[str, Any]]:
@@ -848,7 +914,8 @@ def _mcpmod_rows(
     indicator = (frame["driver"].to_numpy()[:, None] == doses).astype(float)
     extra = design(frame, covariates=covariates).matrix[:, 1:]
     extra = extra - extra.mean(axis=0)
-    y = frame["value"].to_numpy(float)
+    # Contrasts do not feel a shift of the response, and rounding does.
+    y = frame["value"].to_numpy(float) - float(frame["value"].mean())
     fit = fit_linear(np.column_stack([indicator, extra]), y)
     k = doses.size
     candidates = _candidates(analysis, doses)
@@ -880,25 +947,77 @@ def _mcpmod_rows(
             else "",
         }
 
+    yield from modelling.mod_rows(
+        analysis,
+        frame["driver"].to_numpy(float),
+        direction * frame["value"].to_numpy(float),
+        extra,
+        [(test.candidate, test.t > result.critical_value) for test in result.tests],
+        candidate_models(analysis, float(doses.max())),
+        name,
+    )
+
+
+def candidate_models(
+    analysis: Mapping[str, Any], top: float
+) -> dict[str, tuple[str, dict[str, float]]]:
+    """Name -> model and guesses of the candidates of MCP-Mod.
+
+    ``candidates`` is a list of models, by name (guesses of :data:`GUESSES`) or as
+    ``{model: emax, ed50: 0.3}``, or a mapping name -> such a block.
+
+    Parameters
+    ----------
+    analysis
+        With ``candidates``, or none for the four of :data:`GUESSES`.
+    top
+        Largest dose.
+
+    Raises
+    ------
+    NotComputable
+        For an unknown model, or a guess that a model lacks or does not have.
+
+    Examples
+    --------
+    >>> candidate_models({"candidates": ["linear", {"model": "emax", "ed50": 3}]}, 10.0)
+    {'linear': ('linear', {}), 'emax': ('emax', {'ed50': 3.0})}
+    >>> candidate_models({"candidates": {"early": {"model": "emax", "ed50": 1}}}, 10.0)
+    {'early': ('emax', {'ed50': 1.0})}
+    """
+    given = analysis.get("candidates") or list(GUESSES)
+    if isinstance(given, Mapping):
+        listed = [(str(name), spec) for name, spec in given.items()]
+    else:
+        listed = [("", spec) for spec in given]
+    found: dict[str, tuple[str, dict[str, float]]] = {}
+    for named, spec in listed:
+        block = {"model": spec} if isinstance(spec, str) else dict(spec or {})
+        model = str(block.pop("model", named))
+        name = str(block.pop("name", "") or named or model)
+        if model not in PARAMETERS:
+            raise NotComputable(
+                f"unknown candidate model '{model}'; known: {', '.join(PARAMETERS)}"
+            )
+        guesses = {key: float(value) for key, value in block.items()}
+        guesses = guesses or {
+            k: share * (top if k != "hill" else 1.0) for k, share in GUESSES.get(model, {}).items()
+        }
+        missing = set(PARAMETERS[model]) - set(guesses)
+        if missing - {"offset"} or set(guesses) - set(PARAMETERS[model]):
+            raise NotComputable(
+                f"candidate {name}: model {model} has the guesses "
+                f"{', '.join(PARAMETERS[model]) or 'none'}, not {', '.join(guesses) or 'none'}"
+            )
+        if name in found:
+            name = f"{name} {', '.join(f'{k}={v:g}' for k, v in guesses.items())}"
+        found[name] = (model, guesses)
+    return found
+
 
 def _candidates(analysis: Mapping[str, Any], doses: np.ndarray) -> dict[str, np.ndarray]:
-    given = analysis.get("candidates")
-    if given:
-        return {
-            str(name): standard_shape(
-                str(spec.get("model", name)),
-                doses,
-                **{key: float(value) for key, value in spec.items() if key != "model"},
-            )
-            for name, spec in given.items()
-        }
-    top = float(doses.max())
-    return {
-        "linear": standard_shape("linear", doses),
-        "emax": standard_shape("emax", doses, ed50=0.2 * top),
-        "sigmoid_emax": standard_shape("sigmoid_emax", doses, ed50=0.5 * top, hill=4.0),
-        "exponential": standard_shape("exponential", doses, delta=0.5 * top),
-    }
+    models = candidate_models(analysis, float(doses.max()))
+    return {n: standard_shape(model, doses, **guesses) for n, (model, guesses) in models.items()}
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -112,16 +112,26 @@ def fit_linear(matrix: Any, values: Any) -> LinearFit:
     n, p = x.shape
     if n <= p:
         raise NotComputable(f"{n} participants for {p} terms leave no residual degrees of freedom")
+    shift = level_of(x, y)
+    x, back = conditioned(x)
+    y = y - shift
     q, r = np.linalg.qr(x)
+    diagonal = np.abs(np.diag(r))
+    if diagonal.min() <= 1e-10 * diagonal.max():
+        raise NotComputable(
+            "a term is constant or determined by the others: the model has no unique solution"
+        )
     coefficients = np.linalg.solve(r, q.T @ y)
     residuals = y - x @ coefficients
     df = n - p
     variance = float(residuals @ residuals) / df
     total = float(np.sum((y - y.mean()) ** 2))
     # Residuals of a response that the design reproduces are rounding, not information.
-    if total == 0 or variance * df <= 1e-24 * float(y @ y):
+    if total == 0 or variance * df <= 1e-24 * (float(y @ y) + n * shift**2):
         raise NotComputable("the model reproduces every value exactly: no residual variance")
-    inverse = np.linalg.inv(r)
+    inverse = back @ np.linalg.inv(r)
+    coefficients = back @ coefficients
+    coefficients[0] += shift
     return LinearFit(
         coefficients,
         variance * inverse @ inverse.T,
@@ -130,6 +140,91 @@ def fit_linear(matrix: Any, values: Any) -> LinearFit:
         1.0 - variance * df / total,
         n,
     )
+
+
+def with_hc3(fit: LinearFit, matrix: Any, values: Any) -> LinearFit:
+    """The fit with the heteroscedasticity-consistent covariance HC3 of MacKinnon and White (1985).
+
+    Examples
+    --------
+    >>> x, y = np.array([[1, 0], [1, 1], [1, 2], [1, 3.0]]), np.array([1.0, 3.0, 4.0, 8.0])
+    >>> fit = with_hc3(fit_linear(x, y), x, y)
+    >>> import statsmodels.api as sm
+    >>> bool(np.allclose(fit.covariance, sm.OLS(y, x).fit(cov_type="HC3").cov_params()))
+    True
+    """
+    x, back = conditioned(matrix)
+    residuals = np.asarray(values, float) - np.asarray(matrix, float) @ fit.coefficients
+    bread = np.linalg.inv(x.T @ x)
+    leverage = np.clip(np.einsum("ij,jk,ik->i", x, bread, x), 0, 1 - 1e-12)
+    meat = (x * (residuals / (1 - leverage))[:, None] ** 2).T @ x
+    return replace(fit, covariance=back @ bread @ meat @ bread @ back.T)
+
+
+def conditioned(matrix: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Design of comparable columns, and the matrix that turns its coefficients back.
+
+    Columns are centred where the first is the constant, and divided by their size: a covariate of
+    1e6 +- 1e-3 or of 1e12 is then no source of rounding.
+
+    Returns
+    -------
+    scaled, back
+        (n, p) and (p, p): coefficients of ``matrix`` are ``back @`` those of ``scaled``.
+
+    Examples
+    --------
+    >>> x = np.column_stack([np.ones(3), [1e6, 1e6 + 1, 1e6 + 2]])
+    >>> scaled, back = conditioned(x)
+    >>> bool(np.allclose(x @ back, scaled)), scaled[:, 1].round(2).tolist()
+    (True, [-0.71, 0.0, 0.71])
+    """
+    x = np.asarray(matrix, float)
+    p = x.shape[1]
+    centre = np.zeros(p)
+    if p and x.shape[0] and np.all(x[:, 0] == 1):
+        centre[1:] = x[:, 1:].mean(axis=0)
+    moved = x - centre
+    size = np.linalg.norm(moved, axis=0)
+    # A constant column leaves rounding only: it stays a column of zeros, found by the rank.
+    gone = size <= 1e-13 * np.linalg.norm(x, axis=0)
+    moved[:, gone] = 0.0
+    size = np.where(gone, 1.0, size)
+    back = np.diag(1.0 / size)
+    if p:
+        back[0] -= centre / size
+    return moved / size, back
+
+
+def second_ols(matrix: Any, values: Any) -> np.ndarray:
+    """Coefficients by statsmodels' OLS, on columns of comparable size.
+
+    Examples
+    --------
+    >>> second_ols([[1, 0], [1, 1], [1, 2], [1, 3]], [1.0, 3.0, 4.0, 8.0]).round(3).tolist()
+    [0.7, 2.2]
+    """
+    from statsmodels.regression.linear_model import OLS
+
+    scaled, back = conditioned(matrix)
+    y = np.asarray(values, float)
+    shift = level_of(matrix, y)
+    found = np.asarray(back @ OLS(y - shift, scaled).fit().params)
+    found[0] += shift
+    return found
+
+
+def level_of(matrix: Any, values: Any) -> float:
+    """Mean of the responses where the first column is the constant, which takes it up; else 0.
+
+    Examples
+    --------
+    >>> level_of([[1, 5], [1, 6]], [2.0, 4.0]), level_of([[0, 1], [1, 0]], [2.0, 4.0])
+    (3.0, 0.0)
+    """
+    x = np.asarray(matrix, float)
+    constant = bool(x.shape[1]) and bool(np.all(x[:, 0] == 1))
+    return float(np.mean(values)) if constant else 0.0
 
 
 def influence(matrix: Any, values: Any) -> dict[str, float]:
@@ -148,7 +243,7 @@ def influence(matrix: Any, values: Any) -> dict[str, float]:
     >>> sorted(influence(x, [0.0, 1.1, 1.9, 3.2, 3.9, 9.0]))
     ['breusch_pagan_p', 'max_abs_studentised_residual', 'max_cooks_distance', 'shapiro_p']
     """
-    x, y = np.asarray(matrix, float), np.asarray(values, float)
+    x, y = conditioned(matrix)[0], np.asarray(values, float)
     n, p = x.shape
     q, _ = np.linalg.qr(x)
     leverage = np.clip(np.sum(q**2, axis=1), 0, 1 - 1e-12)

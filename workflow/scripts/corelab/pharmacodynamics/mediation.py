@@ -29,7 +29,7 @@ from corelab.pharmacodynamics.analysis_set import (
     with_covariates,
 )
 from corelab.pharmacodynamics.correlation import bca_limits, fisher_interval, partial
-from corelab.pharmacodynamics.linear import Estimate, fit_linear
+from corelab.pharmacodynamics.linear import Estimate, fit_linear, second_ols
 from corelab.provenance.two_computations import CLOSED_FORM, compare
 
 DEFAULT_RESAMPLES = 2000
@@ -285,7 +285,7 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
 def _cases(
     analysis: Mapping[str, Any], tables: Tables, endpoint: str, outcome: str
 ) -> Iterator[_Case]:
-    from corelab.pharmacodynamics.comparison import covariates_of, on_scale
+    from corelab.pharmacodynamics.comparison import covariates_of, scaled
 
     by = str(analysis.get("by", "arm"))
     names = covariates_of(analysis)
@@ -299,7 +299,8 @@ def _cases(
         frame, note = complete_cases(
             frame, ["value", "outcome", by, *cluster, *names], analysis, tables
         )
-        frame = on_scale(frame, str(analysis.get("scale", "identity")))
+        note = join_notes(values.attrs["said"], note)
+        frame = scaled(analysis, frame)
         reference, others, said = levels_of(frame[by], by, analysis.get("reference"))
         for level in others:
             part = frame[frame[by].map(str).isin([level, reference])]
@@ -359,14 +360,12 @@ def indirect_of(
 
 
 def _mediation_rows(case: _Case) -> Iterator[dict[str, Any]]:
-    from statsmodels.regression.linear_model import OLS
-
     paths = mediation_paths(case.treatment, case.endpoint, case.outcome, case.rest, case.alpha)
     one = np.ones(case.treatment.size)
     x = np.column_stack([one, case.treatment, case.rest])
     both = np.column_stack([one, case.treatment, case.endpoint, case.rest])
-    a = float(OLS(case.endpoint, x).fit().params[1])
-    full = OLS(case.outcome, both).fit().params
+    a = float(second_ols(x, case.endpoint)[1])
+    full = second_ols(both, case.outcome)
     method = f"linear mediation{case.adjusted}"
     second = compare(
         paths.indirect,

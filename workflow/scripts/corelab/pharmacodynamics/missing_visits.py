@@ -1,9 +1,16 @@
 """Missing visits: multiple imputation under missing at random, and the tipping point beyond it.
 
-The values of all visits of one arm are jointly normal (on the scale of the analysis); what is
-missing is drawn given what was seen, with the parameters drawn too (data augmentation: Tanner and
-Wong 1987; Schafer 1997, chapter 5). Each completed data set is analysed by ANCOVA; estimates are
-combined by Rubin's rules with the degrees of freedom of Barnard and Rubin (Biometrika 1999;86:948).
+The values of all visits (on the scale of the analysis), every covariate of the analysis model, the
+auxiliary variables and the arm are jointly normal; what is missing is drawn given what was seen,
+with the parameters drawn too (data augmentation: Tanner and Wong 1987; Schafer 1997, chapter 5). So
+each visit has its own effect of arm, covariates and baseline, and one covariance: the model of the
+"five macros" and of rbmi. ``imputation_model: within_arm`` has such a model for each arm.
+
+Reference-based imputation (Carpenter, Roger, Kenward, J Biopharm Stat 2013;23:1352): after the last
+value that was seen, the mean of a treated participant is that of the reference arm (``j2r``), is so
+at every visit (``cr``), or has the reference's increments (``cir``); gaps before it stay missing at
+random. Each completed data set is analysed by ANCOVA; estimates are combined by Rubin's rules with
+the degrees of freedom of Barnard and Rubin (Biometrika 1999;86:948).
 """
 
 from __future__ import annotations
@@ -22,6 +29,7 @@ from corelab.measurement.selection import (
     as_list,
     not_computable,
     population,
+    zeros_rule,
 )
 from corelab.pharmacodynamics.analysis_set import (
     alpha_of,
@@ -37,6 +45,32 @@ from corelab.pharmacodynamics.linear import Estimate, fit_linear, t_estimate
 DEFAULT_IMPUTATIONS = 50
 DEFAULT_SEED = 20240229
 BURN_IN, THINNING = 200, 10
+#: What is assumed of values after the last one seen; the key ``imputation``.
+STRATEGIES = {
+    "mar": "missing at random",
+    "j2r": "jump to reference",
+    "cr": "copy reference",
+    "cir": "copy increments in reference",
+}
+#: Imputation models; the key ``imputation_model``.
+IMPUTATION_MODELS = ("joint", "within_arm")
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Completed data sets with the parameters that each was drawn with.
+
+    Attributes
+    ----------
+    completed
+        (imputations, n, m).
+    means, covariances
+        (imputations, m) and (imputations, m, m) of the joint normal distribution.
+    """
+
+    completed: np.ndarray
+    means: np.ndarray
+    covariances: np.ndarray
 
 
 def impute_normal(
@@ -74,14 +108,31 @@ def impute_normal(
     ((40, 6, 2), True, True)
     """
     y = np.asarray(values, float)
+    if not np.isnan(y).any():
+        return np.repeat(y[None], imputations, axis=0)
+    return draw_normal(y, imputations, seed=seed).completed
+
+
+def draw_normal(
+    values: Any, imputations: int = DEFAULT_IMPUTATIONS, *, seed: int = DEFAULT_SEED
+) -> Draws:
+    """As :func:`impute_normal`, with the parameters of each draw.
+
+    Examples
+    --------
+    >>> y = np.array([[1.0, 1.1], [2, 2.1], [3, 2.9], [4, 4.2], [5, np.nan], [6, 6.1]])
+    >>> found = draw_normal(y, 3)
+    >>> found.completed.shape, found.means.shape, found.covariances.shape
+    ((3, 6, 2), (3, 2), (3, 2, 2))
+    """
+    y = np.asarray(values, float)
     n, m = y.shape
     gone = np.isnan(y)
-    if not gone.any():
-        return np.repeat(y[None], imputations, axis=0)
     complete = int(np.sum(~gone.any(axis=1)))
     if complete < m + 2:
         raise NotComputable(
-            f"{complete} participants of an arm have every visit; imputing {m} visits needs {m + 2}"
+            f"{complete} participants have every visit and covariate; an imputation model of {m} "
+            f"variables needs {m + 2}"
         )
     generator = np.random.default_rng(seed)
     # Numbers of comparable size: the scale is taken out and put back.
@@ -91,6 +142,7 @@ def impute_normal(
     patterns = {tuple(row) for row in gone[gone.any(axis=1)]}
     members = {p: np.flatnonzero((gone == np.array(p)).all(axis=1)) for p in sorted(patterns)}
     drawn = np.empty((imputations, n, m))
+    means, covariances = np.empty((imputations, m)), np.empty((imputations, m, m))
     for step in range(BURN_IN + imputations * THINNING):
         mean, covariance = _draw_parameters(z, generator)
         for pattern, rows in members.items():
@@ -98,7 +150,80 @@ def impute_normal(
         kept, rest = divmod(step - BURN_IN, THINNING)
         if step >= BURN_IN and rest == 0:
             drawn[kept] = np.where(gone, centre + scale * z, y)
-    return drawn
+            means[kept] = centre + scale * mean
+            covariances[kept] = covariance * np.outer(scale, scale)
+    return Draws(drawn, means, covariances)
+
+
+def reference_based(
+    draws: Draws, visits: Any, given: Any, arms: Any, gone: Any, strategy: str, *, seed: int
+) -> np.ndarray:
+    """Values after the last one seen drawn again as in the reference arm.
+
+    Parameters
+    ----------
+    draws
+        Of the joint model.
+    visits, given, arms
+        Columns of the visits after baseline, of what their means depend on (covariates, baseline)
+        and of the indicators of the arms other than the reference.
+    gone
+        (n, len(visits)) where a value was missing.
+    strategy
+        ``j2r``, ``cr`` or ``cir``.
+    seed
+        Of the draws.
+
+    Returns
+    -------
+    numpy.ndarray
+        (imputations, n, m) completed matrices; the reference arm stays as it was drawn.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(0)
+    >>> arm = np.repeat([0.0, 1.0], 40)
+    >>> y = np.column_stack([arm, rng.normal(size=80), rng.normal(size=80) + 9 * arm])
+    >>> y[40:60, 2] = np.nan
+    >>> drawn = draw_normal(y, 20)
+    >>> new = reference_based(drawn, [2], [1], [0], np.isnan(y[:, 2:]), "j2r", seed=1)
+    >>> bool(drawn.completed[:, 40:60, 2].mean() > 8), bool(abs(new[:, 40:60, 2].mean()) < 1)
+    (True, True)
+    """
+    lost = np.asarray(gone, bool)
+    visits = list(visits)
+    known = [*given, *arms]
+    seen = ~lost
+    last = np.where(seen.any(axis=1), lost.shape[1] - 1 - seen[:, ::-1].argmax(axis=1), -1)
+    treated = (draws.completed[0][:, list(arms)] != 0).any(axis=1)
+    generator = np.random.default_rng(seed)
+    result = draws.completed.copy()
+    for k, table in enumerate(draws.completed):
+        mean, cov = draws.means[k], draws.covariances[k]
+        slopes = np.linalg.solve(cov[np.ix_(known, known)], cov[np.ix_(known, visits)])
+        rest = cov[np.ix_(visits, visits)] - cov[np.ix_(visits, known)] @ slopes
+        own = mean[visits] + (table[:, known] - mean[known]) @ slopes
+        reference = own - table[:, list(arms)] @ slopes[len(given) :]
+        for end in range(-1, len(visits) - 1):
+            rows = np.flatnonzero(treated & (last == end))
+            if not rows.size:
+                continue
+            old, new = np.arange(end + 1), np.arange(end + 1, len(visits))
+            expected = own[rows].copy()
+            expected[:, new] = reference[rows][:, new]
+            if strategy == "cr":
+                expected = reference[rows].copy()
+            elif strategy == "cir" and end >= 0:
+                expected[:, new] += (own - reference)[rows][:, [end]]
+            weights = np.linalg.solve(rest[np.ix_(old, old)], rest[np.ix_(old, new)])
+            spread = rest[np.ix_(new, new)] - rest[np.ix_(new, old)] @ weights
+            root = np.linalg.cholesky((spread + spread.T) / 2)
+            at = table[np.ix_(rows, [visits[i] for i in old])] - expected[:, old]
+            noise = generator.normal(size=(rows.size, new.size)) @ root.T
+            result[k][np.ix_(rows, [visits[i] for i in new])] = (
+                expected[:, new] + at @ weights + noise
+            )
+    return result
 
 
 def _draw_parameters(
@@ -209,6 +334,7 @@ class _Arms:
     others: tuple[str, ...]
     names: list[str]
     note: str
+    model: str
 
 
 def analyse_imputed(
@@ -216,8 +342,11 @@ def analyse_imputed(
 ) -> Iterator[dict[str, Any]]:
     """Rows of a comparison by multiple imputation, and its tipping point.
 
-    Keys beyond those of a comparison: ``imputations`` (default 50), ``seed``,
-    ``tipping_point: true`` (search) or a list of ``deltas`` (units of the analysis scale).
+    Keys beyond those of a comparison: ``imputations`` (default 50), ``seed``, ``auxiliary``
+    (columns of participants that only the imputation uses), ``imputation`` (one of
+    :data:`STRATEGIES`, default ``mar``), ``imputation_model`` (``joint`` or ``within_arm``),
+    ``tipping_point: true`` (search), ``deltas`` (units of the analysis scale, a number or a
+    mapping visit -> number) and ``deltas_reference`` (the same of the reference arm; every pair).
     """
     head = {"endpoint": endpoint}
     try:
@@ -232,8 +361,18 @@ def analyse_imputed(
         yield not_computable("mean_difference", str(reason), method="multiple_imputation", **head)
 
 
-def _completed(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> _Arms:
-    from corelab.pharmacodynamics.comparison import covariates_of, on_scale
+def _scale_of(analysis: Mapping[str, Any]) -> str:
+    """Scale of the values; a log ratio is the change of logarithms."""
+    if analysis.get("derivation") == "log_ratio":
+        return "log"
+    return str(analysis.get("scale", "identity"))
+
+
+def _wide(
+    analysis: Mapping[str, Any], tables: Tables, endpoint: str
+) -> tuple[pd.DataFrame, list[str]]:
+    """Values of every visit on the scale of the analysis, the baseline first."""
+    from corelab.pharmacodynamics.comparison import on_scale
 
     baseline = analysis.get("baseline") or tables.baseline
     if baseline is None:
@@ -245,68 +384,185 @@ def _completed(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> _A
     visits = [baseline, *(v for v in found if v != baseline)]
     if len(visits) < 2:
         raise NotComputable(f"{endpoint} has values at {baseline} only")
+    wide = pd.DataFrame({v: found[v] for v in visits})
+    scale = _scale_of(analysis)
+    offset = zeros_rule(analysis)[1] * (scale == "log")
+    return (
+        pd.DataFrame(
+            {
+                v: on_scale(wide[[v]].set_axis(["value"], axis=1), scale, offset=offset)["value"]
+                for v in visits
+            }
+        ),
+        visits,
+    )
+
+
+def _encoded(frame: pd.DataFrame, names: Sequence[str]) -> np.ndarray:
+    """Columns of the imputation model: numbers as they are, levels as indicators."""
+    columns = []
+    for name in dict.fromkeys(names):
+        column = frame[name]
+        if column.dtype != object:
+            columns.append(column.to_numpy(float))
+            continue
+        for level in sorted(set(column.dropna()))[1:]:
+            columns.append((column == level).where(column.notna()).astype(float).to_numpy())
+    return np.column_stack(columns) if columns else np.empty((len(frame), 0))
+
+
+def _varying(block: np.ndarray, beside: np.ndarray) -> np.ndarray:
+    """Columns of a block that are no combination of those before them and of ``beside``."""
+    kept: list[int] = []
+    for k in range(block.shape[1]):
+        trial = np.column_stack([np.ones(len(block)), beside, block[:, [*kept, k]]])
+        whole = trial[~np.isnan(trial).any(axis=1)]
+        if (
+            len(whole)
+            and np.linalg.matrix_rank(whole, tol=1e-8 * max(1.0, np.abs(whole).max()))
+            == (trial.shape[1])
+        ):
+            kept.append(k)
+    return block[:, kept]
+
+
+def _completed(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> _Arms:
+    from corelab.pharmacodynamics.comparison import covariates_of
+
+    strategy = str(analysis.get("imputation", "mar"))
+    model = str(analysis.get("imputation_model", "joint"))
+    if strategy != "mar" and model != "joint":
+        raise NotComputable(f"imputation {strategy} needs imputation_model joint")
+    wide, visits = _wide(analysis, tables, endpoint)
     by = str(analysis.get("by", "arm"))
     labelled = {**analysis, "categorical": [*as_list(analysis.get("categorical")), by]}
     names = [name for name in covariates_of(analysis) if name != "baseline"]
+    auxiliary = [str(name) for name in as_list(analysis.get("auxiliary"))]
     frame = participant_columns(labelled, tables, [by]).dropna()
-    frame = with_covariates(frame, labelled, tables, endpoint=endpoint, names=names)
+    frame = with_covariates(frame, labelled, tables, endpoint=endpoint, names=[*names, *auxiliary])
     frame = frame.dropna(subset=names).sort_index()
-    wide = pd.DataFrame({v: found[v].reindex(frame.index) for v in visits})
+    wide = wide.reindex(frame.index)
     # Who has no value at all tells nothing about a visit, and is counted out.
     frame, wide = frame[wide.notna().any(axis=1)], wide[wide.notna().any(axis=1)]
-    scale = str(analysis.get("scale", "identity"))
-    wide = pd.DataFrame(
-        {v: on_scale(pd.DataFrame({"value": wide[v]}), scale)["value"] for v in visits}
-    )
     reference, others, said = levels_of(frame[by], by, analysis.get("reference"))
-    imputations = int(analysis.get("imputations", DEFAULT_IMPUTATIONS))
-    seed = int(analysis.get("seed", DEFAULT_SEED))
-    drawn = np.empty((imputations, *wide.shape))
-    labels = frame[by].map(str).to_numpy()
-    for k, level in enumerate((reference, *others)):
-        inside = labels == level
-        drawn[:, inside] = impute_normal(
-            wide.to_numpy(float)[inside], imputations, seed=seed + 1000 * k
-        )
     total = len(population(analysis, tables))
     lost = "" if len(frame) == total else f"{len(frame)} of {total} participants have any value"
-    gone = wide.isna().to_numpy()
-    return _Arms(frame, visits, drawn, gone, by, reference, others, names, join_notes(said, lost))
+    labels = frame[by].map(str).to_numpy()
+    drawn = _drawn(
+        analysis, wide, _encoded(frame, [*names, *auxiliary]), labels, (reference, *others)
+    )
+    used = [*names, *(f"{name} (auxiliary)" for name in auxiliary)]
+    covered = "".join(f", {name}" for name in used)
+    words = (
+        f"one joint model of the visits, {by}{covered}"
+        if model == "joint"
+        else f"one model of the visits per {by}{covered}"
+    )
+    return _Arms(
+        frame,
+        visits,
+        drawn,
+        wide.isna().to_numpy(),
+        by,
+        reference,
+        others,
+        names,
+        join_notes(said, lost),
+        f"{STRATEGIES[strategy]}, {words}",
+    )
+
+
+def _drawn(
+    analysis: Mapping[str, Any],
+    wide: pd.DataFrame,
+    known: np.ndarray,
+    labels: np.ndarray,
+    levels: Sequence[str],
+) -> np.ndarray:
+    """(imputations, n, visits): the visits, completed."""
+    imputations = int(analysis.get("imputations", DEFAULT_IMPUTATIONS))
+    seed = int(analysis.get("seed", DEFAULT_SEED))
+    strategy = str(analysis.get("imputation", "mar"))
+    values = wide.to_numpy(float)
+    m = values.shape[1]
+    if analysis.get("imputation_model", "joint") == "within_arm":
+        drawn = np.empty((imputations, *values.shape))
+        for k, level in enumerate(levels):
+            inside = labels == level
+            own = _varying(known[inside], np.empty((int(inside.sum()), 0)))
+            block = np.column_stack([values[inside], own])
+            drawn[:, inside] = impute_normal(block, imputations, seed=seed + 1000 * k)[:, :, :m]
+        return drawn
+    arms = np.column_stack([(labels == level).astype(float) for level in levels[1:]])
+    known = _varying(known, arms)
+    block = np.column_stack([values, known, arms])
+    if strategy == "mar":
+        return impute_normal(block, imputations, seed=seed)[:, :, :m]
+    found = draw_normal(block, imputations, seed=seed)
+    end = m + known.shape[1]
+    return reference_based(
+        found,
+        range(1, m),
+        [0, *range(m, end)],
+        range(end, end + arms.shape[1]),
+        np.isnan(values[:, 1:]),
+        strategy,
+        seed=seed + 1,
+    )[:, :, :m]
 
 
 def _derived(analysis: Mapping[str, Any], before: np.ndarray, after: np.ndarray) -> np.ndarray:
     derivation = analysis.get("derivation", "value")
     if derivation == "value":
         return after
-    if derivation == "change":
+    if derivation in {"change", "log_ratio"}:
         return after - before
     raise NotComputable(
-        f"multiple imputation takes derivation value or change, not {derivation}; use scale: log "
-        "for ratios"
+        f"multiple imputation takes derivation value, change or log_ratio, not {derivation}"
     )
 
 
 def _fit_all(
-    analysis: Mapping[str, Any], arms: _Arms, place: int, level: str, delta: float
+    analysis: Mapping[str, Any], arms: _Arms, place: int, level: str, delta: float, other: float = 0
 ) -> Pooled:
-    """ANCOVA of every completed data set; imputed values of the level are shifted by delta."""
+    """ANCOVA of every completed data set.
+
+    Imputed values of the level are shifted by ``delta``, those of the reference by ``other``.
+    """
     labels = arms.frame[arms.by].map(str).to_numpy()
-    shift = delta * (arms.gone[:, place] & (labels == level))
+    lost = arms.gone[:, place]
+    shift = delta * (lost & (labels == level)) + other * (lost & (labels == arms.reference))
     adjust = analysis.get("derivation", "value") != "value" or "baseline" in as_list(
         analysis.get("covariates")
     )
+    names: Sequence[str] = ["baseline", *arms.names] if adjust else arms.names
     estimates, variances, df = [], [], math.inf
+    # Where every baseline value was seen the design is one, and its decomposition too.
+    changing = adjust and bool(arms.gone[:, 0].any())
+    plan = None
     for one in arms.drawn:
         before, after = one[:, 0], one[:, place] + shift
-        frame = arms.frame.assign(baseline=before)
-        names: Sequence[str] = ["baseline", *arms.names] if adjust else arms.names
-        plan = design(frame, by=arms.by, reference=arms.reference, covariates=names)
+        if plan is None or changing:
+            frame = arms.frame.assign(baseline=before)
+            plan = design(frame, by=arms.by, reference=arms.reference, covariates=names)
         fit = fit_linear(plan.matrix, _derived(analysis, before, after))
         position = plan.index(f"{arms.by}={level}")
         estimates.append(float(fit.coefficients[position]))
         variances.append(float(fit.covariance[position, position]))
         df = float(fit.df)
     return rubin(estimates, variances, df, alpha_of(analysis))
+
+
+def _deltas(analysis: Mapping[str, Any], key: str, visit: str) -> list[float]:
+    """Shifts that concern a visit: plain numbers, and those of a mapping that names it."""
+    found = []
+    for item in as_list(analysis.get(key)):
+        if isinstance(item, Mapping):
+            if visit in item:
+                found.append(float(item[visit]))
+        else:
+            found.append(float(item))
+    return found
 
 
 def _contrast_rows(
@@ -322,9 +578,8 @@ def _contrast_rows(
     counted = ", ".join(f"{n} of {name}" for name, n in imputed.items())
     head = {"group": group, "n": int(labels.isin([level, arms.reference]).sum())}
     method = (
-        f"multiple imputation within arms, missing at random, {len(arms.drawn)} imputations; "
-        f"ANCOVA, {analysis.get('scale', 'identity')} scale; Rubin's rules, df "
-        f"{pooled.result.df:.4g}"
+        f"multiple imputation, {arms.model}, {len(arms.drawn)} imputations; "
+        f"ANCOVA, {_scale_of(analysis)} scale; Rubin's rules, df {pooled.result.df:.4g}"
     )
     yield {
         **head,
@@ -337,15 +592,20 @@ def _contrast_rows(
             f"missing information {100 * pooled.fraction_missing:.1f} %",
         ),
     }
-    for delta in as_list(analysis.get("deltas")):
-        moved = _fit_all(analysis, arms, place, level, float(delta))
-        yield {
-            **head,
-            "group": f"{group}|delta={float(delta):g}",
-            "statistic": "mean_difference_at_delta",
-            **moved.result.columns(),
-            "method": f"{method}; imputed values of {level} shifted by {float(delta):g}",
-        }
+    own = _deltas(analysis, "deltas", arms.visits[place])
+    others = _deltas(analysis, "deltas_reference", arms.visits[place])
+    for delta in own or [0.0] * bool(others):
+        for other in others or [0.0]:
+            moved = _fit_all(analysis, arms, place, level, delta, other)
+            also = f"|delta_reference={other:g}" if others else ""
+            told = f", of {arms.reference} by {other:g}" if others else ""
+            yield {
+                **head,
+                "group": f"{group}|delta={delta:g}{also}",
+                "statistic": "mean_difference_at_delta",
+                **moved.result.columns(),
+                "method": f"{method}; imputed values of {level} shifted by {delta:g}{told}",
+            }
     if analysis.get("tipping_point"):
         yield {**head, **_tipping_row(analysis, arms, place, level, pooled, imputed[level])}
 

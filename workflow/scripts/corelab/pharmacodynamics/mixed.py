@@ -70,9 +70,9 @@ def restricted_likelihood(
         v = np.einsum("k,kab->ab", s, block.basis)
         try:
             root = np.linalg.cholesky(v)
+            w = np.linalg.inv(v)
         except np.linalg.LinAlgError:
             return None
-        w = np.linalg.inv(v)
         w = (w + w.T) / 2
         inverses.append(w)
         logdet += 2 * block.y.shape[0] * float(np.sum(np.log(np.diag(root))))

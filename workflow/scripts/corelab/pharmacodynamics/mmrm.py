@@ -29,8 +29,7 @@ from corelab.pharmacodynamics.analysis_set import (
 from corelab.pharmacodynamics.linear import Estimate
 from corelab.pharmacodynamics.mixed import Block, MixedFit, Structure, fit_reml
 from corelab.provenance.two_computations import ComputationsDisagree, compare
-
-STRUCTURES = ("us", "toeph", "ar1h", "csh", "adh", "toep", "ar1", "cs")
+from corelab.study.analysis_keys import STRUCTURES
 
 
 def _unit_basis(m: int) -> np.ndarray:
@@ -214,8 +213,9 @@ def fit_mmrm(
     wide = np.full((order.max() + 1, m), np.nan)
     wide[order, visits] = residuals
     sd = np.nanstd(wide, axis=0)
-    if not np.all(sd > 0):
-        raise NotComputable("a visit has no residual variance")
+    size = float(np.abs(y).max())
+    if not np.all(sd > 1e-10 * size):
+        raise NotComputable("the model reproduces every value of a visit: no residual variance")
     rho = float(pd.DataFrame(wide / sd).corr().to_numpy()[np.triu_indices(m, 1)].mean())
     tried: list[str] = []
     ladder = [covariance] if isinstance(covariance, str) else list(covariance)
@@ -340,7 +340,9 @@ def analyse_mmrm(
     """Rows of a comparison by MMRM: difference and least-squares mean per visit.
 
     Keys beyond those of a comparison: ``covariance`` (structure or ladder, default ``us``), ``df``
-    (``kenward_roger``, the default with ``us``, or ``satterthwaite``).
+    (``kenward_roger``, the default with ``us``, or ``satterthwaite``), ``interactions`` (covariates
+    with an effect per visit; default the baseline), ``overall`` (mean effect over the visits) and
+    ``contrasts`` (name -> visit -> weight). Their rows have ``all`` or the name as visit.
     """
     try:
         yield from _mmrm_rows(analysis, tables, endpoint)
@@ -351,7 +353,7 @@ def analyse_mmrm(
 def _long_table(
     analysis: Mapping[str, Any], tables: Tables, endpoint: str
 ) -> tuple[pd.DataFrame, list[str], str, list[str], str]:
-    from corelab.pharmacodynamics.comparison import covariates_of, on_scale
+    from corelab.pharmacodynamics.comparison import covariates_of, scaled
 
     by_visit = endpoint_by_visit(analysis, tables, endpoint)
     visits = [visit for visit, _ in by_visit]
@@ -363,7 +365,7 @@ def _long_table(
     long = with_covariates(long, labelled, tables, endpoint=endpoint, names=names)
     total = len(long)
     long = long.dropna(subset=["value", by, *names])
-    long = on_scale(long, str(analysis.get("scale", "identity")))
+    long = scaled(analysis, long)
     counts = long.index.value_counts()
     note = (
         f"{len(counts)} participants, {len(long)} values at {len(visits)} visits, "
@@ -375,9 +377,14 @@ def _long_table(
 
 
 def _fixed_effects(
-    long: pd.DataFrame, visits: list[str], by: str, levels: Sequence[str], names: list[str]
+    long: pd.DataFrame,
+    visits: list[str],
+    by: str,
+    levels: Sequence[str],
+    names: list[str],
+    interactions: Sequence[str] = ("baseline",),
 ) -> tuple[np.ndarray, list[str]]:
-    """One column per visit, arm x visit, baseline x visit, and the covariates."""
+    """One column per visit, arm x visit, and the covariates, with visit where so planned."""
     at = long["visit"].to_numpy()
     columns = [(at == visit).astype(float) for visit in visits]
     terms = [f"visit={visit}" for visit in visits]
@@ -388,17 +395,16 @@ def _fixed_effects(
             terms.append(f"{by}={level}:visit={visit}")
     for name in names:
         column = long[name]
+        parts = [(name, column)]
         if column.dtype == object:
-            for level in sorted(set(column))[1:]:
-                columns.append((column == level).to_numpy(float))
-                terms.append(f"{name}={level}")
-        elif name == "baseline":
-            for visit in visits:
-                columns.append(column.to_numpy(float) * (at == visit))
-                terms.append(f"baseline:visit={visit}")
-        else:
-            columns.append(column.to_numpy(float))
-            terms.append(name)
+            parts = [(f"{name}={v}", column == v) for v in sorted(set(column))[1:]]
+        for term, values in parts:
+            if name in interactions:
+                columns += [values.to_numpy(float) * (at == visit) for visit in visits]
+                terms += [f"{term}:visit={visit}" for visit in visits]
+            else:
+                columns.append(values.to_numpy(float))
+                terms.append(term)
     return np.column_stack(columns), terms
 
 
@@ -412,7 +418,8 @@ def _mmrm_rows(
             f"{endpoint} has values at {visits[0]} only; an MMRM needs two visits (use ancova)"
         )
     reference, others, said = levels_of(long[by], by, analysis.get("reference"))
-    matrix, terms = _fixed_effects(long, visits, by, others, names)
+    interactions = [str(n) for n in as_list(analysis.get("interactions", ["baseline"]))]
+    matrix, terms = _fixed_effects(long, visits, by, others, names, interactions)
     ladder = [str(name) for name in as_list(analysis.get("covariance"))] or ["us"]
     number = long["visit"].map({visit: i for i, visit in enumerate(visits)}).to_numpy()
     subject = long.index.to_numpy()
@@ -423,10 +430,32 @@ def _mmrm_rows(
     second = _statsmodels_check(subject, number, long["value"].to_numpy(float), matrix, model)
     method = (
         f"MMRM, REML, covariance {model.structure}, {df.replace('_', '-')} df; visit, {by} x visit"
-        + ("".join(f", {'baseline x visit' if n == 'baseline' else n}" for n in names))
+        + "".join(f", {n} x visit" if n in interactions else f", {n}" for n in names)
         + f"; -2 RLL {model.fit.minus_two_log_likelihood:.4f}"
     )
     tried = "tried before: " + "; ".join(model.tried) if model.tried else ""
+    people = long[~long.index.duplicated()]
+    for name, shares in _contrasts(analysis, visits).items():
+        for level in others:
+            weights = np.array([shares.get(t, 0.0) for t in _effects(terms, by, level)])
+            result = model.contrast(weights, alpha, df)
+            yield {
+                "endpoint": endpoint,
+                "visit": name,
+                "method": method,
+                "statistic": "mean_difference",
+                "group": f"{by}={level}|{by}={reference}",
+                **result.columns(),
+                "n": int(people[by].map(str).isin([level, reference]).sum()),
+                "note": join_notes(
+                    said,
+                    "contrast of visits: "
+                    + " + ".join(f"{w:.4g} x {visit}" for visit, w in shares.items()),
+                    note,
+                    f"df {result.df:.4g}",
+                    tried,
+                ),
+            }
     for visit in visits:
         at = long[long["visit"] == visit]
         head = {"endpoint": endpoint, "visit": visit, "method": method}
@@ -457,6 +486,28 @@ def _mmrm_rows(
             }
 
 
+def _contrasts(analysis: Mapping[str, Any], visits: Sequence[str]) -> dict[str, dict[str, float]]:
+    """Named combinations of the visits' effects; ``overall: true`` is their mean."""
+    found: dict[str, dict[str, float]] = {}
+    if analysis.get("overall"):
+        found["all"] = {visit: 1 / len(visits) for visit in visits}
+    for name, shares in (analysis.get("contrasts") or {}).items():
+        unknown = set(shares) - set(visits)
+        if unknown:
+            raise NotComputable(
+                f"contrast {name} names the visit {', '.join(sorted(unknown))}; the model has "
+                + ", ".join(visits)
+            )
+        found[str(name)] = {str(visit): float(weight) for visit, weight in shares.items()}
+    return found
+
+
+def _effects(terms: Sequence[str], by: str, level: str) -> list[str]:
+    """For each term the visit whose effect of the level it is; empty for others."""
+    start = f"{by}={level}:visit="
+    return [term.removeprefix(start) if term.startswith(start) else "" for term in terms]
+
+
 def _second(result: Estimate, second: np.ndarray | None, position: int) -> dict[str, Any]:
     if second is None:
         return {"second_method": "statsmodels MixedLM did not reach the maximum"}
@@ -475,17 +526,18 @@ def _visit_mean(
     """Weights of a least-squares mean at a visit; covariates at their mean over participants."""
     people = long[~long.index.duplicated()]
     weights = np.zeros(len(terms))
-    factors = {t.split("=")[0] for t in terms if "=" in t and "visit=" not in t}
-    sizes = {f: sum(t.startswith(f"{f}=") and ":" not in t for t in terms) + 1 for f in factors}
     for position, term in enumerate(terms):
-        if term in (f"visit={visit}", f"{by}={level}:visit={visit}"):
-            weights[position] = 1.0
-        elif term == f"baseline:visit={visit}":
-            weights[position] = float(people["baseline"].mean())
-        elif "=" not in term:
-            weights[position] = float(people[term].mean())
-        elif ":" not in term and not term.startswith("visit="):
-            weights[position] = 1.0 / sizes[term.split("=")[0]]
+        own, _, at = term.partition(":visit=")
+        if own.startswith("visit="):
+            weights[position] = float(own == f"visit={visit}")
+        elif own.startswith(f"{by}="):
+            weights[position] = float(own == f"{by}={level}" and at == visit)
+        elif at and at != visit:
+            continue
+        elif "=" in own:
+            weights[position] = 1.0 / people[own.split("=")[0]].nunique()
+        else:
+            weights[position] = float(people[own].mean())
     return weights
 
 

@@ -1,16 +1,23 @@
 """Multiplicity: p values of one family adjusted together.
 
 Procedures: Bonferroni, Holm (1979), Hochberg (1988), Benjamini-Hochberg (1995), Benjamini-
-Yekutieli, and the fixed sequence (each hypothesis tested only while all before it held).
+Yekutieli, the fixed sequence (each hypothesis tested only while all before it held), Dunnett, and
+graphs of weighted Bonferroni tests (Bretz, Maurer, Brannath, Posch, Stat Med 2009;28:586), which
+hold gatekeeping procedures as special cases.
+
+One analysis states one hypothesis per contrast and endpoint, at one visit: a covariate, a second
+method, a further visit and the candidates of MCP-Mod are none (:func:`hypotheses`).
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import stats
 
 from corelab.provenance.two_computations import compare
 
@@ -22,6 +29,8 @@ PROCEDURES = (
     "benjamini_yekutieli",
     "fixed_sequence",
 )
+#: Procedures that need more than the p values: the graph, or the contrasts' correlation.
+OTHER_PROCEDURES = ("graphical", "dunnett")
 _STATSMODELS = {
     "bonferroni": "bonferroni",
     "holm": "holm",
@@ -44,6 +53,7 @@ CONCLUSIONS = (
     "slope",
     "trend_z",
     "mcp_t",
+    "williams_t",
     "emax",
     "common_odds_ratio",
     "generalised_odds_ratio",
@@ -56,6 +66,8 @@ CONCLUSIONS = (
     "quantile_coefficient",
     "logrank_p",
     "hazard_ratio",
+    "subdistribution_hazard_ratio",
+    "incidence_difference",
     "rmst_difference_days",
     "pearson_r",
     "spearman_rho",
@@ -120,12 +132,78 @@ def adjust(p_values: Any, method: str = "holm") -> np.ndarray:
     return adjusted
 
 
+def graph_adjust(p_values: Any, weights: Any, transitions: Any) -> np.ndarray:
+    """Adjusted p values of a graphical procedure of weighted Bonferroni tests.
+
+    Parameters
+    ----------
+    p_values
+        (m,) in [0, 1].
+    weights
+        (m,) shares of the level, of sum 1 at most.
+    transitions
+        (m, m) share of a rejected hypothesis' weight that goes to each other one; rows of sum 1
+        at most, zeros on the diagonal.
+
+    Raises
+    ------
+    ValueError
+        For weights or transitions outside these bounds.
+
+    Examples
+    --------
+    The successive graph of graphicalMCP's vignette "shortcut-testing": H1, H2 and H4 are rejected
+    at 0.025.
+
+    >>> graph_adjust([0.018, 0.01, 0.105, 0.006], [0.5, 0.5, 0, 0],
+    ...     [[0, 0.5, 0.5, 0], [0.5, 0, 0, 0.5], [0, 1, 0, 0], [1, 0, 0, 0]]).round(3).tolist()
+    [0.024, 0.02, 0.105, 0.024]
+
+    Equal weights that pass to all others are Holm's procedure.
+
+    >>> g = (np.ones((3, 3)) - np.eye(3)) / 2
+    >>> graph_adjust([0.01, 0.04, 0.03], [1 / 3] * 3, g).round(3).tolist()
+    [0.03, 0.06, 0.06]
+    """
+    p, w = np.asarray(p_values, float), np.array(weights, float)
+    g = np.array(transitions, float)
+    if (
+        np.any(w < 0)
+        or w.sum() > 1 + 1e-9
+        or np.any(g < 0)
+        or np.any(np.diag(g) != 0)
+        or np.any(g.sum(axis=1) > 1 + 1e-9)
+    ):
+        raise ValueError(
+            "a graph needs weights and transitions of 0 or more, weights of sum 1 at most, "
+            "transitions from one hypothesis of sum 1 at most and none to itself"
+        )
+    left = list(range(p.size))
+    adjusted, reached = np.ones(p.size), 0.0
+    while left:
+        ratio = np.array([p[j] / w[j] if w[j] > 0 else np.inf for j in left])
+        first = left[int(np.argmin(ratio))]
+        reached = max(reached, float(min(1.0, ratio.min())))
+        if not np.isfinite(ratio.min()):
+            break
+        adjusted[first] = reached
+        left.remove(first)
+        w[left] += w[first] * g[first, left]
+        new = np.zeros_like(g)
+        for i in left:
+            for j in left:
+                loop = g[i, first] * g[first, i]
+                if i != j and loop < 1:
+                    new[i, j] = (g[i, j] + g[i, first] * g[first, j]) / (1 - loop)
+        g = new
+    return adjusted
+
+
 def family_of(analysis: Mapping[str, Any]) -> tuple[str, str] | None:
     """Name and procedure of the family of an analysis; None without one.
 
-    ``family`` is a name, ``name:procedure``, or a mapping with ``name`` and ``method``; the
-    procedure may also be given as ``adjustment`` (or ``multiplicity``). A name that is itself a
-    procedure means it. The default is Holm.
+    ``family`` is a name or ``name:procedure``; the procedure may also be given as ``adjustment``.
+    A name that is itself a procedure means it. The default is Holm.
 
     Examples
     --------
@@ -137,28 +215,25 @@ def family_of(analysis: Mapping[str, Any]) -> tuple[str, str] | None:
     family = analysis.get("family")
     if family in (None, ""):
         return None
-    if isinstance(family, Mapping):
-        name, method = str(family["name"]), family.get("method")
-    else:
-        name, _, method = str(family).partition(":")
-    method = method or analysis.get("adjustment") or analysis.get("multiplicity")
+    name, _, method = str(family).partition(":")
+    method = method or str(analysis.get("adjustment") or "")
     if not method:
         method = name if _ALIASES.get(name, name) in PROCEDURES else "holm"
     method = _ALIASES.get(str(method), str(method))
-    if method not in PROCEDURES:
+    if method not in (*PROCEDURES, *OTHER_PROCEDURES):
         raise ValueError(
             f"analysis {analysis.get('id')}: unknown multiplicity procedure '{method}'; known: "
-            + ", ".join(PROCEDURES)
+            + ", ".join((*PROCEDURES, *OTHER_PROCEDURES))
         )
     return name, method
 
 
 def adjust_families(frame: pd.DataFrame, analyses: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Add ``family`` and ``p_adjusted`` to statistics rows.
+    """Add ``family``, ``p_adjusted`` and simultaneous limits to statistics rows.
 
-    One analysis states its hypotheses by one statistic, the first of :data:`CONCLUSIONS` that
-    it has (all its groups and visits are hypotheses; an intercept is none). Rows keep their
-    order and their own ``p_value``. In a fixed sequence the order is that of the plan.
+    Rows keep their order and their own ``p_value``; only rows of :func:`hypotheses` get an
+    adjusted one. In a fixed sequence the order is that of the plan. ``ci_low_adjusted`` and
+    ``ci_high_adjusted`` exist where the procedure has compatible intervals: Bonferroni and Dunnett.
 
     Raises
     ------
@@ -175,37 +250,166 @@ def adjust_families(frame: pd.DataFrame, analyses: Sequence[Mapping[str, Any]]) 
     """
     result = frame.copy()
     result["family"] = ""
-    result["p_adjusted"] = np.nan
-    families: dict[str, dict[str, list[str]]] = {}
+    for column in ("p_adjusted", "ci_low_adjusted", "ci_high_adjusted"):
+        result[column] = np.nan
+    families: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
     for analysis in analyses:
         named = family_of(analysis)
         if named is not None:
-            families.setdefault(named[0], {}).setdefault(named[1], []).append(str(analysis["id"]))
+            families.setdefault(named[0], {}).setdefault(named[1], []).append(analysis)
     for name, methods in families.items():
         if len(methods) > 1:
+            told = (f"{m}: {', '.join(str(a['id']) for a in ours)}" for m, ours in methods.items())
             raise ValueError(
-                f"family '{name}' has analyses with different procedures: "
-                + "; ".join(f"{method}: {', '.join(ids)}" for method, ids in methods.items())
+                f"family '{name}' has analyses with different procedures: " + "; ".join(told)
             )
-        ((method, ids),) = methods.items()
-        rows = [row for identifier in ids for row in _hypotheses(result, identifier)]
-        result.loc[result["analysis_id"].isin(ids), "family"] = f"{name} ({method})"
-        if rows:
-            p = result.loc[rows, "p_value"].to_numpy(float)
-            adjusted = adjust(p, method)
-            _check_against_statsmodels(p, adjusted, method)
-            result.loc[rows, "p_adjusted"] = adjusted
+        ((method, members),) = methods.items()
+        inside = result["analysis_id"].isin([str(a["id"]) for a in members])
+        result.loc[inside, "family"] = f"{name} ({method})"
+        rows = {str(a["id"]): hypotheses(result, a) for a in members}
+        if method == "dunnett":
+            _simultaneous(result, [row for own in rows.values() for row in own])
+        elif method == "graphical":
+            _by_graph(result, members, rows)
+        else:
+            _by_p_values(result, [row for own in rows.values() for row in own], method)
     return result
 
 
-def _hypotheses(frame: pd.DataFrame, identifier: str) -> list[Any]:
-    rows = frame[(frame["analysis_id"] == identifier) & frame["p_value"].notna()]
-    rows = rows[~rows["group"].astype(str).str.endswith("Intercept")]
-    for statistic in CONCLUSIONS:
+def _by_p_values(result: pd.DataFrame, rows: list[Any], method: str) -> None:
+    if not rows:
+        return
+    p = result.loc[rows, "p_value"].to_numpy(float)
+    adjusted = adjust(p, method)
+    _check_against_statsmodels(p, adjusted, method)
+    result.loc[rows, "p_adjusted"] = adjusted
+    if method == "bonferroni" and "ci_low" in result:
+        for row in rows:
+            limits = widened(result.loc[row], len(rows))
+            result.loc[row, ["ci_low_adjusted", "ci_high_adjusted"]] = limits
+
+
+def _by_graph(
+    result: pd.DataFrame, members: Sequence[Mapping[str, Any]], rows: Mapping[str, list[Any]]
+) -> None:
+    """Graph whose nodes are analyses; one without a result keeps its weight (p = 1)."""
+    names = [str(a["id"]) for a in members]
+    several = [name for name in names if len(rows[name]) > 1]
+    if several:
+        raise ValueError(
+            f"analysis {several[0]} has {len(rows[several[0]])} hypotheses, and a node of a graph "
+            "is one; name it by primary_contrast and primary_visit"
+        )
+    p = [float(result.loc[rows[n][0], "p_value"]) if rows[n] else 1.0 for n in names]
+    weights = [float(a.get("weight", 0.0)) for a in members]
+    transitions = np.array(
+        [[float(dict(a.get("passes_to") or {}).get(n, 0.0)) for n in names] for a in members]
+    )
+    for name, value in zip(names, graph_adjust(p, weights, transitions), strict=True):
+        result.loc[rows[name], "p_adjusted"] = value
+
+
+def _simultaneous(result: pd.DataFrame, rows: list[Any]) -> None:
+    """Copy what the analysis computed from the correlation of its contrasts (Dunnett)."""
+    keys = [c for c in ("analysis_id", "endpoint", "visit", "group") if c in result]
+    found = result[result["statistic"] == "mean_difference_simultaneous"].set_index(keys)
+    for row in rows:
+        key = tuple(result.loc[row, keys])
+        if key in found.index:
+            own = found.loc[[key]].iloc[0]
+            result.loc[row, ["p_adjusted", "ci_low_adjusted", "ci_high_adjusted"]] = [
+                own["p_value"],
+                own["ci_low"],
+                own["ci_high"],
+            ]
+
+
+def widened(row: Any, number: int) -> tuple[float, float]:
+    """Limits of a row at the level alpha / number; nan where they are not of normal or t form.
+
+    The standard error is the width of the limits over twice the t quantile; the degrees of freedom
+    are those that the row prints. A ratio is taken on the log scale.
+
+    Examples
+    --------
+    >>> row = {"estimate": 2.0, "ci_low": 0.04, "ci_high": 3.96, "ci_level": 0.95,
+    ...     "p_value": 0.0455, "method": "Wald interval", "note": "", "statistic": "slope"}
+    >>> [round(v, 2) for v in widened(row, 2)]
+    [-0.24, 4.24]
+    """
+    low, high, level = (float(row[c]) for c in ("ci_low", "ci_high", "ci_level"))
+    ratio = str(row["statistic"]).endswith("_ratio")
+    if not np.isfinite([low, high, level]).all() or (ratio and low <= 0):
+        return np.nan, np.nan
+    text = f"{row['method']}; {row['note']}"
+    if not re.search(r"t interval|Wald|normal|MMRM|Rubin|t test", text):
+        return np.nan, np.nan
+    printed = re.search(r"\bdf ([0-9.]+)", text)
+    df = float(printed.group(1).rstrip(".")) if printed else np.inf
+    ends = np.log([low, high]) if ratio else np.array([low, high])
+    alpha = 1 - level
+    half = (ends[1] - ends[0]) / 2
+    half *= stats.t.ppf(1 - alpha / number / 2, df) / stats.t.ppf(1 - alpha / 2, df)
+    limits = ends.mean() + half * np.array([-1, 1])
+    low, high = np.exp(limits) if ratio else limits
+    return float(low), float(high)
+
+
+def hypotheses(frame: pd.DataFrame, analysis: Mapping[str, Any]) -> list[Any]:
+    """Rows (index labels) of the hypotheses of an analysis.
+
+    One statistic, ``primary_statistic`` or the first of :data:`CONCLUSIONS` that it has; of its
+    first method; at ``primary_visit``, else its last visit; of the contrast ``primary_contrast``
+    (``high`` or ``arm=high|arm=placebo``), else of every contrast of ``by``. Terms of covariates
+    are none. The candidates of MCP-Mod are one hypothesis: their p are adjusted for each other.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"analysis_id": "a", "statistic": "mean_difference",
+    ...     "visit": ["w1", "w2", "w1", "w2"], "p_value": 0.01,
+    ...     "group": ["arm=x|arm=p", "arm=x|arm=p", "arm=y|arm=p", "arm=y|arm=p"]})
+    >>> hypotheses(frame, {"id": "a", "by": "arm"})
+    [1, 3]
+    >>> hypotheses(frame, {"id": "a", "by": "arm", "primary_contrast": "y", "primary_visit": "w1"})
+    [2]
+    """
+    rows = frame[(frame["analysis_id"] == str(analysis["id"])) & frame["p_value"].notna()]
+    groups = rows["group"].astype(str)
+    own = ~groups.str.endswith("Intercept") & ~groups.str.contains(" given ", regex=False)
+    rows = rows[own]
+    named = analysis.get("primary_statistic")
+    chosen = rows.iloc[:0]
+    for statistic in (named,) if named else CONCLUSIONS:
         chosen = rows[rows["statistic"] == statistic]
         if len(chosen):
-            return list(chosen.index)
-    return []
+            break
+    if chosen.empty:
+        return []
+    chosen = _contrasts(chosen, analysis)
+    if "visit" in chosen and len(chosen):
+        visit = analysis.get("primary_visit") or chosen["visit"].iloc[-1]
+        chosen = chosen[chosen["visit"] == visit]
+    if len(chosen) and chosen["statistic"].iloc[0] == "mcp_t":
+        return [chosen["p_value"].idxmin()]
+    keys = [c for c in ("endpoint", "visit", "group") if c in chosen]
+    return list(chosen.drop_duplicates(keys).index)
+
+
+def _contrasts(chosen: pd.DataFrame, analysis: Mapping[str, Any]) -> pd.DataFrame:
+    """Rows about a contrast of ``by`` where the analysis has one; the one that is named."""
+    groups, by = chosen["group"].astype(str), analysis.get("by", "arm")
+    pairs = groups.str.contains(f"{by}=", regex=False) & groups.str.contains("|", regex=False)
+    if by and pairs.any():
+        chosen, groups = chosen[pairs], groups[pairs]
+    elif analysis.get("endpoint") and (groups.str.contains("|", regex=False)).any():
+        # Survival along an endpoint: per unit of it, not its covariates and not along its curve.
+        pairs = groups.str.contains("|", regex=False) & ~groups.str.contains("=", regex=False)
+        chosen, groups = (chosen[pairs], groups[pairs]) if pairs.any() else (chosen, groups)
+    named = analysis.get("primary_contrast")
+    if named:
+        first = groups.str.split("|").str[0]
+        chosen = chosen[(groups == str(named)) | (first == f"{by}={named}") | (first == str(named))]
+    return chosen
 
 
 def _check_against_statsmodels(p: np.ndarray, adjusted: np.ndarray, method: str) -> None:

@@ -31,6 +31,9 @@ from corelab.pharmacodynamics.analysis_set import (
 )
 from corelab.provenance.two_computations import compare
 
+#: Logarithms beyond this have no exponential that fits a number.
+LARGEST_LOG = 700.0
+
 
 @dataclass(frozen=True)
 class ProportionalOdds:
@@ -95,6 +98,11 @@ def fit_proportional_odds(matrix: Any, outcome: Any, weights: Any = None) -> Pro
     c, p = categories.size, x.shape[1]
     if c < 2:
         raise NotComputable(f"every participant has category {categories[0]:g}")
+    # Columns of one size, so that the steps do not depend on units; turned back at the end.
+    deviation = x.std(axis=0)
+    varies = deviation > 1e-12 * np.abs(x).max(axis=0, initial=0.0)
+    centre, scale = np.where(varies, x.mean(axis=0), 0.0), np.where(varies, deviation, 1.0)
+    x = (x - centre) / scale
     share = np.cumsum(np.bincount(code, w, minlength=c))[:-1] / w.sum()
     parameters = np.concatenate([np.zeros(p), np.log(share / (1 - share))])
     value, gradient, hessian = _po_derivatives(parameters, x, code, w, c)
@@ -122,6 +130,10 @@ def fit_proportional_odds(matrix: Any, outcome: Any, weights: Any = None) -> Pro
         raise NotComputable(
             "a term separates the categories: its odds ratio has no finite estimate"
         )
+    back = np.eye(parameters.size)
+    back[:p, :p] = np.diag(1 / scale)
+    back[p:, :p] = centre / scale
+    parameters, covariance = back @ parameters, back @ covariance @ back.T
     return ProportionalOdds(parameters[:p], parameters[p:], covariance, -value, categories)
 
 
@@ -295,6 +307,8 @@ class RatioEstimate:
 
 
 def _ratio(value: float, log_error: float, alpha: float) -> RatioEstimate:
+    if not log_error > 0:
+        raise NotComputable("the values do not vary: the ratio has no standard error")
     z = stats.norm.ppf(1 - alpha / 2)
     log = math.log(value)
     return RatioEstimate(
@@ -586,8 +600,9 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
     Keys: ``outcome`` (``outcome_visit``); ``by`` (default ``arm`` unless an imaging endpoint is
     to be related to the outcome); ``reference``; ``covariates``; ``better`` (``low`` or ``high``
     end of the scale, default ``low``); ``cut`` (highest category of a good outcome: adds the
-    risk difference). With ``endpoint`` and no ``by`` the common odds ratio is per unit of the
-    endpoint.
+    risk difference); ``utilities`` (grade -> utility: adds the difference of mean utilities);
+    ``hierarchy`` (outcomes, the most important first: adds their win ratio). With ``endpoint`` and
+    no ``by`` the common odds ratio is per unit of the endpoint.
     """
     outcomes = [str(name) for name in as_list(analysis.get("outcome"))]
     if not outcomes:
@@ -622,6 +637,10 @@ def _odds_row(
 ) -> dict[str, Any]:
     position = plan.index(term)
     log, error = float(fit.coefficients[position]), float(fit.standard_errors[position])
+    if abs(log) + 10 * error > LARGEST_LOG:
+        raise NotComputable(
+            f"the log odds ratio per unit is {log:.3g}: give {term} in another unit"
+        )
     ratio = odds_estimate(fit, position, alpha)
     check: dict[str, Any] = {}
     if second is not None:
@@ -722,6 +741,9 @@ def _arm_rows(
         group = {**head, "group": f"{by}={level}|{by}={reference}", "n": a.size + b.size}
         for row in _pair_rows(analysis, a, b, outcome, alpha):
             yield {**group, **row, "note": join_notes(said, note, str(row.get("note", "")))}
+    if analysis.get("hierarchy"):
+        for row in _hierarchy_rows(analysis, tables, labelled, by, alpha):
+            yield {"endpoint": outcome, **row, "note": join_notes(said, str(row.get("note", "")))}
 
 
 def _pair_rows(
@@ -744,6 +766,8 @@ def _pair_rows(
     except NotComputable as reason:
         yield not_computable("generalised_odds_ratio", str(reason))
     yield from _win_rows(a, b, better, alpha)
+    if analysis.get("utilities"):
+        yield _utility_row(analysis["utilities"], a, b, outcome, alpha)
     cut = analysis.get("cut")
     if cut is not None:
         good_a, good_b = ((v <= cut if better == "low" else v >= cut) for v in (a, b))
@@ -762,6 +786,84 @@ def _pair_rows(
             "note": f"{counts[0]}/{a.size} against {counts[2]}/{b.size}; "
             f"Fisher exact p {fisher_p(*counts):.3g}",
         }
+
+
+def _utility_row(
+    utilities: Mapping[Any, Any], a: np.ndarray, b: np.ndarray, outcome: str, alpha: float
+) -> dict[str, Any]:
+    """Difference of mean utilities of the grades (utility-weighted mRS), Welch."""
+    from corelab.pharmacodynamics.comparison import welch_t
+
+    worth = {float(grade): float(value) for grade, value in utilities.items()}
+    lacking = sorted(set(np.concatenate([a, b])) - set(worth))
+    if lacking:
+        return not_computable("mean_utility_difference", f"no utility of grade {lacking[0]:g}")
+    first, second = (np.array([worth[float(v)] for v in part]) for part in (a, b))
+    try:
+        result = welch_t(first, second, alpha)
+    except NotComputable as reason:
+        return not_computable("mean_utility_difference", str(reason))
+    theirs = stats.ttest_ind(first, second, equal_var=False)
+    compare(result.p_value, float(theirs.pvalue), "scipy.stats.ttest_ind")
+    return {
+        "statistic": "mean_utility_difference",
+        **result.columns(),
+        "method": f"difference of mean utilities of {outcome}, Welch t, df {result.df:.6g}",
+        "note": f"mean utility {first.mean():.3f} against {second.mean():.3f}",
+    }
+
+
+def _hierarchy_rows(
+    analysis: Mapping[str, Any],
+    tables: Tables,
+    labelled: Mapping[str, Any],
+    by: str,
+    alpha: float,
+) -> Iterator[dict[str, Any]]:
+    """Win ratio of a hierarchy of outcomes, the most important first."""
+    levels = [
+        (str(item["outcome"]), str(item.get("better", "low")))
+        if isinstance(item, Mapping)
+        else (str(item), "low")
+        for item in as_list(analysis["hierarchy"])
+    ]
+    names = [name for name, _ in levels]
+    frame = participant_columns(labelled, tables, [by]).dropna()
+    for name in names:
+        frame[name] = outcome_values(analysis, tables, name)[0].reindex(frame.index)
+    frame = frame[frame[names].notna().any(axis=1)]
+    reference, others, _ = levels_of(frame[by], by, analysis.get("reference"))
+    labels = frame[by].map(str)
+    for level in others:
+        parts = [frame.loc[labels == arm, names].to_numpy(float) for arm in (level, reference)]
+        group = f"{by}={level}|{by}={reference}|hierarchy"
+        head = {"group": group, "n": sum(len(part) for part in parts)}
+        method = (
+            "hierarchy "
+            + ", then ".join(f"{name} ({better} is better)" for name, better in levels)
+            + "; all pairs, missing ties; U-statistic variance"
+        )
+        try:
+            score = hierarchical_scores(parts[0], parts[1], [better for _, better in levels])
+            wins = win_statistics(score, alpha)
+        except NotComputable as reason:
+            yield not_computable("win_ratio", str(reason), **head)
+            continue
+        count = f"{wins.wins} wins, {wins.losses} losses, {wins.ties} ties"
+        for statistic, ratio in (("win_ratio", wins.win_ratio), ("win_odds", wins.win_odds)):
+            if ratio is None:
+                yield not_computable(statistic, f"no wins or no losses ({count})", **head)
+                continue
+            yield {
+                **head,
+                "statistic": statistic,
+                "estimate": ratio.estimate,
+                "ci_low": ratio.ci_low,
+                "ci_high": ratio.ci_high,
+                "p_value": ratio.p_value,
+                "method": f"{statistic.replace('_', ' ')}, {method}, log scale",
+                "note": count,
+            }
 
 
 def _win_rows(a: np.ndarray, b: np.ndarray, better: str, alpha: float) -> Iterator[dict[str, Any]]:
@@ -811,6 +913,7 @@ def _endpoint_rows(
     alpha = alpha_of(analysis)
     names = [str(name) for name in as_list(analysis.get("covariates"))]
     for visit, values in endpoint_by_visit(analysis, tables, endpoint):
+        said = values.attrs["said"]
         head = {"endpoint": endpoint, "visit": visit, "group": f"{endpoint}|{outcome}"}
         try:
             scores, at = outcome_values(analysis, tables, outcome, visit)
@@ -828,7 +931,7 @@ def _endpoint_rows(
                 **_odds_row(fit, plan, "imaging", alpha, _ordered_model(plan, y)),
                 "method": f"proportional odds of a higher {outcome} per unit of {endpoint}; "
                 "Wald interval" + (f"; covariates {', '.join(names)}" if names else ""),
-                "note": join_notes(f"{outcome} at {at}", note, _assumption(plan, y, fit)),
+                "note": join_notes(f"{outcome} at {at}", said, note, _assumption(plan, y, fit)),
             }
         except NotComputable as reason:
             yield not_computable("common_odds_ratio", str(reason), **head)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
-from corelab.measurement.selection import Tables, statistics_frame
+from corelab.measurement.selection import Tables, statistics_frame, undecided_words
 
 Analyse = Callable[[Mapping[str, Any], Tables], Iterable[Mapping[str, Any]]]
 
@@ -97,8 +97,13 @@ def run(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
             f"analysis {analysis.get('id')}: type '{kind}' is not one of "
             + ", ".join(sorted(types))
         )
-    frame = statistics_frame(analysis, list(types[kind](analysis, tables)))
-    return one_sided(frame, str(analysis.get("alternative", "two-sided")))
+    rows = list(types[kind](analysis, tables))
+    frame = statistics_frame(analysis, rows)
+    left_out = undecided_words(analysis, tables)
+    if left_out:
+        frame["note"] = [f"{note}; {left_out}" if note else left_out for note in frame["note"]]
+    above = [row.get("above_null") for row in rows]
+    return one_sided(frame, str(analysis.get("alternative", "two-sided")), above)
 
 
 #: Statistics whose two-sided p value is symmetric about the null value given.
@@ -124,6 +129,9 @@ NULL_VALUES = dict.fromkeys(
         "direct_effect",
         "total_effect",
         "rmst_difference_days",
+        "incidence_difference",
+        "stratified_risk_difference",
+        "van_elteren_z",
     ),
     0.0,
 ) | dict.fromkeys(
@@ -135,13 +143,16 @@ NULL_VALUES = dict.fromkeys(
         "risk_ratio",
         "mean_ratio_of_positive",
         "hazard_ratio",
+        "subdistribution_hazard_ratio",
     ),
     1.0,
 )
 NULL_VALUES.update({"auc": 0.5, "auc_difference": 0.0})
 
 
-def one_sided(frame: pd.DataFrame, alternative: str) -> pd.DataFrame:
+def one_sided(
+    frame: pd.DataFrame, alternative: str, above: Sequence[bool | None] | None = None
+) -> pd.DataFrame:
     """P values of the planned one-sided alternative; intervals stay two-sided.
 
     Parameters
@@ -150,6 +161,9 @@ def one_sided(frame: pd.DataFrame, alternative: str) -> pd.DataFrame:
         Statistics rows.
     alternative
         ``two-sided``, ``greater`` (the estimate is above its null value) or ``less``.
+    above
+        For rows whose estimate is no effect (a log-rank test): whether the effect is above its
+        null value, here whether hazards are higher than in the reference.
 
     Returns
     -------
@@ -167,15 +181,19 @@ def one_sided(frame: pd.DataFrame, alternative: str) -> pd.DataFrame:
     if alternative == "two-sided" or frame.empty:
         return frame
     result = frame.copy()
-    for row in result.index[result["p_value"].notna()]:
+    for place, row in enumerate(result.index):
+        if pd.isna(result.loc[row, "p_value"]) or result.loc[row, "statistic"] == "mcp_t":
+            continue  # a contrast test of MCP-Mod is one-sided in the key direction
         null = NULL_VALUES.get(str(result.loc[row, "statistic"]))
         said = str(result.loc[row, "note"] or "")
-        if null is None:
+        higher = above[place] if above is not None else None
+        if null is not None:
+            higher = float(result.loc[row, "estimate"]) > null
+        if higher is None:
             told = "p is not turned one-sided"
         else:
-            above = float(result.loc[row, "estimate"]) > null
             half = float(result.loc[row, "p_value"]) / 2
-            result.loc[row, "p_value"] = half if above == (alternative == "greater") else 1 - half
+            result.loc[row, "p_value"] = half if higher == (alternative == "greater") else 1 - half
             told = f"one-sided p ({alternative})"
         result.loc[row, "note"] = f"{said}; {told}" if said else told
     return result

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -39,6 +41,19 @@ TABLE_OF_TYPE = {
     "progression": "survival",
     "radiomics": "radiomics",
     "phantom": "phantom",
+}
+#: Before the cause of an analysis that ended in an unexpected error.
+FAILED = "not_computable: failed ("
+#: Before the caption of a figure that could not be drawn.
+NOT_DRAWN = "Not drawn: "
+#: Columns of ``statistics/analyses.tsv``.
+ANALYSES = {
+    "analysis_id": "Identifier of the analysis in the plan",
+    "type": "Kind of analysis",
+    "status": "ok, not_computable (no row has a number) or failed (an unexpected error)",
+    "statistics": "Number of its rows with a number",
+    "cause": "Why rows have no number; n/a where all have",
+    "log": "Log of its job, relative to the study's folder",
 }
 #: Before the groups of rows that rest on a re-review.
 REREVIEW = "re-review: "
@@ -203,8 +218,12 @@ def run_analysis(
     overlap: str | Path,
     *,
     features: Sequence[str | Path] = (),
+    log: str = "",
 ) -> pd.DataFrame:
     """Run one analysis; one that these data cannot give is a row with the reason.
+
+    An unexpected error is a row as well (:data:`FAILED`), so that the other analyses and the
+    report are made; :func:`failed_products` finds it, and the run ends with an error.
 
     Returns
     -------
@@ -213,18 +232,83 @@ def run_analysis(
     """
     from corelab.pharmacodynamics.plan_record import differs_from_lock
 
-    tables = tables_of(analysis, study, measurements, overlap, features)
     try:
-        frame = run_in_room(analysis, tables)
+        tables = tables_of(analysis, study, measurements, overlap, features)
+        frame = _with_rereview(analysis, tables, run_in_room(analysis, tables), room_of(analysis))
     except NotComputable as reason:
         frame = statistics_frame(analysis, [not_computable(analysis["type"], str(reason))])
-    frame = _with_rereview(analysis, tables, frame, room_of(analysis))
+    except Exception as error:
+        frame = failed_frame(analysis, error, log)
     changed = differs_from_lock(analysis, study.config["locked_plan"])
     if (changed or analysis.get("objective") == "exploratory") and len(frame):
         # What is not pre-specified as primary or secondary is labelled so in every row.
         said = "exploratory: not in the locked plan" if changed else "exploratory"
         frame["note"] = [f"{said}; {note}" if note else said for note in frame["note"].fillna("")]
     return frame
+
+
+def failed_frame(analysis: Mapping[str, Any], error: Exception, log: str = "") -> pd.DataFrame:
+    """The row of an analysis that ended in an unexpected error; the traceback goes to the log.
+
+    Examples
+    --------
+    >>> frame = failed_frame({"id": "a", "type": "comparison"}, KeyError("x"), "logs/a.log")
+    >>> frame.loc[0, "note"]
+    "not_computable: failed (KeyError: 'x'; log: logs/a.log)"
+    """
+    traceback.print_exception(error)
+    cause = " ".join(str(error).split())[:300]
+    told = f"{type(error).__name__}: {cause}" + (f"; log: {log}" if log else "")
+    return statistics_frame(
+        analysis, [{"statistic": str(analysis["type"]), "note": f"{FAILED}{told})"}]
+    )
+
+
+def failed_products(folder: str | Path) -> dict[str, tuple[str, str]]:
+    """Products of a study that hold an unexpected error.
+
+    Parameters
+    ----------
+    folder
+        The study's folder.
+
+    Returns
+    -------
+    dict
+        Path -> (analysis, cause), of tables of analyses and of exhibits.
+    """
+    found = {}
+    for kind in ("by_analysis", "without_exclusions", "by_specification"):
+        for path in sorted((Path(folder) / "statistics" / kind).glob("*.tsv")):
+            text = path.read_text(encoding="utf-8")
+            if FAILED in text:
+                cause = text.split(FAILED, 1)[1].split("\n", 1)[0].split("\t", 1)[0]
+                found[path.as_posix()] = (path.stem, cause.removesuffix(")"))
+    for path in sorted((Path(folder) / "exhibits").glob("*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        caption = str(content.get("caption") or "")
+        if caption.startswith(NOT_DRAWN):
+            name = str(content.get("section")).partition(":")[2] or path.stem
+            found[path.as_posix()] = (f"{name} (figure)", caption.removeprefix(NOT_DRAWN))
+    return found
+
+
+def failure_words(found: Mapping[str, tuple[str, str]]) -> str:
+    """What the end of a run says about analyses that failed.
+
+    Examples
+    --------
+    >>> failure_words({"s/by_analysis/a.tsv": ("a", "KeyError: 'x'")}).splitlines()[0]
+    '1 analysis ended in an unexpected error; every other result and the report are made.'
+    """
+    number = len(found)
+    lines = [
+        f"{number} analys{'is' if number == 1 else 'es'} ended in an unexpected error; every other "
+        "result and the report are made.",
+        *(f"  {name}: {cause}" for name, cause in found.values()),
+        "The same command runs them again. Please report the log.",
+    ]
+    return "\n".join(lines)
 
 
 def room_of(analysis: Mapping[str, Any]) -> Any:
@@ -321,6 +405,7 @@ def write_statistics(
     analyses: Sequence[Mapping[str, Any]],
     tables: Sequence[str],
     banner: str | None = None,
+    summary: str | Path | None = None,
 ) -> None:
     """Write the six statistics tables; a type that the plan lacks gives a header-only file.
 
@@ -334,6 +419,8 @@ def write_statistics(
         Paths of the six tables, named after :data:`TABLE_OF_TYPE`'s values.
     banner
         What every row has to say first: that the reads are not as they were locked.
+    summary
+        Path of ``statistics/analyses.tsv``: status of every analysis.
     """
     from corelab.pharmacodynamics.multiplicity import adjust_families
 
@@ -351,6 +438,8 @@ def write_statistics(
         adjusted["note"] = [
             f"{banner}; {note}" if note else banner for note in adjusted["note"].fillna("")
         ]
+    if summary is not None:
+        write_table(_summary(adjusted, analyses), summary, ANALYSES, sort=False)
     kinds = {analysis["id"]: TABLE_OF_TYPE[analysis["type"]] for analysis in analyses}
     for path in tables:
         name = Path(path).stem
@@ -359,8 +448,27 @@ def write_statistics(
             column: text
             for column, text in {
                 "family": "Multiplicity family of the plan",
-                "p_adjusted": "p value adjusted within the family",
+                "p_adjusted": "p value adjusted within the family; hypotheses only",
+                "ci_low_adjusted": "Lower simultaneous limit, where the procedure has one",
+                "ci_high_adjusted": "Upper simultaneous limit, where the procedure has one",
             }.items()
             if column in own.columns
         }
         write_table(own, path, {**STATISTICS, **more})
+
+
+def _summary(frame: pd.DataFrame, analyses: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Status of every analysis of the plan, its cause and its log."""
+    rows = []
+    for analysis in analyses:
+        own = frame[frame["analysis_id"] == analysis["id"]]
+        notes = own["note"].fillna("").astype(str)
+        # A banner or the word exploratory may stand before the reason.
+        reasons = [n.split("not_computable: ", 1)[1] for n in notes if "not_computable: " in n]
+        numbers = int(pd.to_numeric(own["estimate"]).notna().sum())
+        failed = notes.str.contains(FAILED, regex=False).any()
+        status = "failed" if failed else "ok" if numbers else "not_computable"
+        cause = "; ".join(dict.fromkeys(reasons)) or None
+        log = f"logs/analyse/{analysis['id']}.log"
+        rows.append((analysis["id"], analysis["type"], status, numbers, cause, log))
+    return pd.DataFrame(rows, columns=list(ANALYSES))

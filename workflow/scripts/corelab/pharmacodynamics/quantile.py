@@ -35,10 +35,13 @@ from corelab.pharmacodynamics.analysis_set import (
     typed,
     with_covariates,
 )
+from corelab.pharmacodynamics.linear import conditioned, level_of
 from corelab.pharmacodynamics.rank_inversion import rank_interval
-from corelab.provenance.two_computations import ComputationsDisagree, compare
+from corelab.provenance.two_computations import ComputationsDisagree, attempt, compare
 
 DEFAULT_QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90)
+DEFAULT_RESAMPLES = 500
+DEFAULT_SEED = 20240229
 
 
 @dataclass(frozen=True)
@@ -82,32 +85,38 @@ def quantile_coefficients(matrix: Any, values: Any, quantile: float) -> np.ndarr
     >>> quantile_coefficients([[1.0], [1.0], [1.0]], [1.0, 5.0, 9.0], 0.5).tolist()
     [5.0]
     """
-    x, y = np.asarray(matrix, float), np.asarray(values, float)
+    x, back = conditioned(matrix)
+    y, shift, spread = _of_order_one(matrix, values)
     n, p = x.shape
     # Columns of one size: the solver's tolerance is absolute.
-    scale, spread = np.abs(x).max(axis=0), max(float(np.abs(y).max()), 1e-300)
+    scale = np.maximum(np.abs(x).max(axis=0), 1e-300)
     cost = np.concatenate([np.zeros(p), np.full(n, quantile), np.full(n, 1 - quantile)])
     equality = sparse.hstack(
         [sparse.csr_array(x / scale), sparse.eye_array(n), -sparse.eye_array(n)], format="csc"
     )
     bounds = [(None, None)] * p + [(0, None)] * (2 * n)
-    found: Any = optimize.linprog(
-        cost, A_eq=equality, b_eq=y / spread, bounds=bounds, method="highs-ds"
-    )
+    found: Any = optimize.linprog(cost, A_eq=equality, b_eq=y, bounds=bounds, method="highs-ds")
     if not found.success:
         raise ArithmeticError(f"quantile regression: linear programme failed: {found.message}")
-    beta = found.x[:p] * spread / scale
+    beta = found.x[:p] / scale
     # The solution passes through p observations: solve them exactly.
     residuals = np.abs(y - x @ beta)
     basis = np.argsort(residuals, kind="stable")[:p]
     if np.linalg.matrix_rank(x[basis]) == p:
         exact = np.linalg.solve(x[basis], y[basis])
-        if (
-            check_loss(y - x @ exact, quantile)
-            <= check_loss(y - x @ beta, quantile) + 1e-9 * spread
-        ):
-            return exact
+        if check_loss(y - x @ exact, quantile) <= check_loss(y - x @ beta, quantile) + 1e-9:
+            beta = exact
+    beta = back @ beta * spread
+    beta[0] += shift
     return beta
+
+
+def _of_order_one(matrix: Any, values: Any) -> tuple[np.ndarray, float, float]:
+    """Responses centred (where there is a constant) and divided by their size; both numbers."""
+    y = np.asarray(values, float)
+    shift = level_of(matrix, y)
+    spread = max(float(np.abs(y - shift).max()), 1e-300)
+    return (y - shift) / spread, shift, spread
 
 
 def hall_sheather_bandwidth(quantile: float, n: int, alpha: float = 0.05) -> float:
@@ -162,7 +171,8 @@ def fit_quantile(matrix: Any, values: Any, quantile: float) -> QuantileFit:
     density = np.maximum(0.0, 2 * h / (spread - math.sqrt(np.finfo(float).eps)))
     bread = (x * density[:, None]).T @ x
     covariance = None
-    if np.isfinite(bread).all() and np.linalg.matrix_rank(x[density > 0]) == p:
+    dense = density > 0
+    if np.isfinite(bread).all() and dense.sum() >= p and np.linalg.matrix_rank(x[dense]) == p:
         inverse = np.linalg.inv(bread)
         covariance = quantile * (1 - quantile) * inverse @ (x.T @ x) @ inverse
     return QuantileFit(beta, covariance, loss, n - p)
@@ -174,8 +184,8 @@ def cluster_bootstrap(
     quantile: float,
     clusters: Any = None,
     *,
-    resamples: int = 500,
-    seed: int = 20240229,
+    resamples: int = DEFAULT_RESAMPLES,
+    seed: int = DEFAULT_SEED,
 ) -> np.ndarray:
     """Bootstrap draws of the coefficients; whole clusters are resampled where given.
 
@@ -226,7 +236,14 @@ class Slopes:
 
 
 def slopes(
-    matrix: Any, values: Any, quantile: float, alpha: float = 0.05, *, clusters: Any = None
+    matrix: Any,
+    values: Any,
+    quantile: float,
+    alpha: float = 0.05,
+    *,
+    clusters: Any = None,
+    resamples: int | None = None,
+    seed: int = DEFAULT_SEED,
 ) -> Slopes:
     """Regression quantile with limits and tests of its coefficients.
 
@@ -238,6 +255,11 @@ def slopes(
         1 - confidence level.
     clusters
         (n,) labels: whole clusters are resampled.
+    resamples
+        Of the bootstrap. None: a bootstrap of :data:`DEFAULT_RESAMPLES` only where clusters are
+        given or the sparsity estimate fails.
+    seed
+        Of the bootstrap.
 
     Examples
     --------
@@ -249,11 +271,16 @@ def slopes(
     """
     x, y = np.asarray(matrix, float), np.asarray(values, float)
     fit = fit_quantile(x, y, quantile)
-    if clusters is not None or fit.covariance is None:
-        draws = cluster_bootstrap(x, y, quantile, clusters)
+    if clusters is not None or fit.covariance is None or resamples is not None:
+        draws = cluster_bootstrap(
+            x, y, quantile, clusters, resamples=resamples or DEFAULT_RESAMPLES, seed=seed
+        )
+        if len(draws) < 2:
+            raise NotComputable("no bootstrap sample has every level of the terms")
         low, high = np.quantile(draws, [alpha / 2, 1 - alpha / 2], axis=0)
         error = draws.std(axis=0, ddof=1)
-        what = "clusters" if clusters is not None else "participants (no sparsity estimate)"
+        what = "clusters" if clusters is not None else "participants"
+        what += " (no sparsity estimate)" * (fit.covariance is None and clusters is None)
         interval = f"percentile bootstrap of {what}, {len(draws)} resamples"
         df = float(len(set(clusters)) - 1) if clusters is not None else float(fit.df)
     else:
@@ -289,7 +316,7 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
                 plan, frame, note = _terms(analysis, tables, endpoint, visit, values)
                 for quantile in quantiles:
                     for row in _rows_at(analysis, plan, frame, quantile):
-                        notes = join_notes(note, str(row.get("note", "")))
+                        notes = join_notes(values.attrs["said"], note, str(row.get("note", "")))
                         yield {**head, "n": len(frame), **row, "note": notes}
             except NotComputable as reason:
                 yield not_computable("quantile_coefficient", str(reason), **head)
@@ -328,7 +355,13 @@ def _terms(
     reference, said = None, ""
     if by:
         reference, _, said = levels_of(frame[by], by, analysis.get("reference"))
-    plan = design(frame, by=by, reference=reference, covariates=[*terms, *names])
+    plan = design(
+        frame,
+        by=by,
+        reference=reference,
+        covariates=[*terms, *names],
+        reference_levels=analysis.get("reference_levels"),
+    )
     return plan, frame, join_notes(said, note)
 
 
@@ -338,12 +371,22 @@ def _rows_at(
     y = frame["value"].to_numpy(float)
     clusters = frame[str(analysis["cluster"])].to_numpy() if analysis.get("cluster") else None
     alpha = alpha_of(analysis)
-    found = slopes(plan.matrix, y, quantile, alpha, clusters=clusters)
+    if np.ptp(y) == 0:
+        raise NotComputable(f"all {y.size} values are {y[0]:g}: a quantile has no variation")
+    found = slopes(
+        plan.matrix,
+        y,
+        quantile,
+        alpha,
+        clusters=clusters,
+        resamples=analysis.get("resamples"),
+        seed=int(analysis.get("seed", DEFAULT_SEED)),
+    )
     fit, error = found.fit, found.standard_error
     theirs = _statsmodels(plan.matrix, y, quantile, fit)
     for position, term in enumerate(plan.terms):
         second: dict[str, Any] = {
-            "second_method": "statsmodels QuantReg: other optimum of equal loss"
+            "second_method": "statsmodels QuantReg: none, or another optimum of equal loss"
         }
         if theirs is not None:
             second = compare(
@@ -351,7 +394,11 @@ def _rows_at(
                 float(theirs[position]),
                 "statsmodels QuantReg",
                 tolerance=5e-2,
-                scale=max(float(error[position]), 1e-3 * abs(float(fit.coefficients[position]))),
+                scale=max(
+                    float(error[position]),
+                    1e-3 * abs(float(fit.coefficients[position])),
+                    1e-4 * float(np.ptp(y)) / float(np.abs(plan.matrix[:, position]).max()),
+                ),
             )
         yield {
             "statistic": "quantile_coefficient",
@@ -400,17 +447,28 @@ def _statsmodels(
 
     from statsmodels.regression.quantile_regression import QuantReg
 
-    scale = np.abs(matrix).max(axis=0)
+    scaled, back = conditioned(matrix)
+    own, shift, spread = _of_order_one(matrix, y)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        found = QuantReg(y, matrix / scale).fit(q=quantile, max_iter=5000, p_tol=1e-9)
-    theirs = np.asarray(found.params) / scale
-    loss = check_loss(y - matrix @ theirs, quantile)
-    if loss < fit.loss - 1e-8 * max(fit.loss, 1e-12):
-        raise ComputationsDisagree(
-            f"quantile regression: our loss {fit.loss:.10g}, statsmodels' {loss:.10g} is lower"
+        # It fails where residuals are exactly zero (statsmodels issue 2377).
+        found, _ = attempt(
+            lambda: QuantReg(own, scaled).fit(q=quantile, max_iter=5000, p_tol=1e-9),
+            "statsmodels QuantReg",
         )
-    apart = np.abs(matrix @ (theirs - fit.coefficients)).max()
-    near = loss <= fit.loss * (1 + 1e-3) + 1e-12
-    spread = max(float(np.subtract(*np.percentile(y, [75, 25]))), 1e-12)
-    return None if near and apart > 1e-3 * spread else theirs
+    if found is None or not np.isfinite(found.params).all():
+        return None
+    level = np.zeros(scaled.shape[1])
+    level[0] = shift
+    mine = np.linalg.solve(back, fit.coefficients - level) / spread
+    loss, ours = (check_loss(own - scaled @ b, quantile) for b in (found.params, mine))
+    rounding = own.size * (1e-9 + 1e-15 * abs(shift) / spread)
+    if loss < ours - 1e-8 * ours - rounding:
+        raise ComputationsDisagree(
+            f"quantile regression: our loss {ours * spread:.10g}, statsmodels' "
+            f"{loss * spread:.10g} is lower"
+        )
+    apart = np.abs(scaled @ (found.params - mine)).max()
+    near = loss <= ours * (1 + 1e-3) + 1e-9
+    width = max(float(np.subtract(*np.percentile(own, [75, 25]))), 1e-9)
+    return None if near and apart > 1e-3 * width else back @ found.params * spread + level

@@ -17,7 +17,7 @@ from scipy import stats
 
 from corelab.measurement.selection import NotComputable, not_computable
 from corelab.pharmacodynamics.analysis_set import Design, alpha_of, join_notes
-from corelab.pharmacodynamics.linear import Estimate, fit_linear, t_estimate
+from corelab.pharmacodynamics.linear import Estimate, fit_linear, second_ols, t_estimate
 from corelab.pharmacodynamics.ordinal import (
     exact_interval,
     fisher_p,
@@ -25,7 +25,7 @@ from corelab.pharmacodynamics.ordinal import (
     two_shares_p,
     wilson_interval,
 )
-from corelab.provenance.two_computations import ITERATIVE, compare
+from corelab.provenance.two_computations import ITERATIVE, attempt, compare
 
 #: A logistic coefficient beyond this is separation, not an effect.
 SEPARATED = 10.0
@@ -101,6 +101,8 @@ def fit_gamma(matrix: Any, values: Any) -> LogLinkFit:
         raise NotComputable("the gamma model did not converge")
     mu = np.exp(x @ beta)
     dispersion = float(np.sum(((y - mu) / mu) ** 2) / (n - p))
+    if dispersion < 1e-20:
+        raise NotComputable("the model reproduces every value exactly: no residual variance")
     return LogLinkFit(beta, dispersion * inverse, dispersion, float(n - p))
 
 
@@ -167,11 +169,15 @@ class TwoPart:
     p_value: float
 
 
-def _overall_ratio(x: np.ndarray, y: np.ndarray, position: int) -> float:
+def _overall_ratio(
+    x: np.ndarray, y: np.ndarray, position: int, others: Sequence[int] = ()
+) -> float:
     logistic, gamma = fit_logistic(x, y > 0), fit_gamma(x[y > 0], y[y > 0])
     means = []
     for value in (1.0, 0.0):
         at = x.copy()
+        # Everybody in one arm: the indicators of further arms are 0.
+        at[:, list(others)] = 0.0
         at[:, position] = value
         share = 1 / (1 + np.exp(-at @ logistic.coefficients))
         means.append(float(np.mean(share * np.exp(at @ gamma.coefficients))))
@@ -186,6 +192,7 @@ def fit_two_part(
     *,
     resamples: int = 1000,
     seed: int = 20240229,
+    others: Sequence[int] = (),
 ) -> TwoPart:
     """Two-part model of a volume that is 0 in some: logistic, and gamma among the others.
 
@@ -199,6 +206,8 @@ def fit_two_part(
         Column of the 0/1 term that is tested.
     alpha, resamples, seed
         Level and bootstrap.
+    others
+        Columns that indicate further arms.
 
     Examples
     --------
@@ -217,12 +226,13 @@ def fit_two_part(
     size = fit_gamma(x[y > 0], y[y > 0]).term(position, alpha)
     chi2, p_value = joint_test(odds, size)
     generator = np.random.default_rng(seed)
-    arms = [np.flatnonzero(x[:, position] == value) for value in (0.0, 1.0)]
+    _, label = np.unique(x[:, [position, *others]], axis=0, return_inverse=True)
+    arms = [np.flatnonzero(label.ravel() == k) for k in range(label.max() + 1)]
     draws = []
     for _ in range(resamples):
         rows = np.concatenate([generator.choice(arm, arm.size) for arm in arms])
         try:
-            draws.append(_overall_ratio(x[rows], y[rows], position))
+            draws.append(_overall_ratio(x[rows], y[rows], position, others))
         except (NotComputable, np.linalg.LinAlgError):
             continue
     low, high = math.nan, math.nan
@@ -231,7 +241,7 @@ def fit_two_part(
     return TwoPart(
         odds,
         size,
-        _overall_ratio(x, y, position),
+        _overall_ratio(x, y, position, others),
         low,
         high,
         chi2,
@@ -330,6 +340,12 @@ class Contrast:
         """Column of the contrast in the design."""
         return self.plan.index(f"{self.by}={self.level}")
 
+    @property
+    def other_positions(self) -> list[int]:
+        """Columns of the further arms."""
+        arms = [k for k, t in enumerate(self.plan.terms) if t.startswith(f"{self.by}=")]
+        return [k for k in arms if k != self.position]
+
     def arm(self, level: str) -> np.ndarray:
         """Values of one level."""
         return self.frame.loc[self.frame[self.by].map(str) == level, "value"].to_numpy(float)
@@ -346,7 +362,12 @@ def contrast_rows(
         "binary": _binary_rows,
     }[method]
     for row in kernel(analysis, contrast):
-        yield {"group": contrast.group, "n": len(contrast.frame), **row}
+        arms = contrast.frame[contrast.by].map(str)
+        both = int(arms.isin([contrast.level, contrast.reference]).sum())
+        if both < len(arms):
+            words = f"model of {len(arms)} participants of all arms"
+            row = {**row, "note": f"{row['note']}; {words}" if row.get("note") else words}
+        yield {"group": contrast.group, "n": both, **row}
 
 
 def _adjusted(names: Sequence[str]) -> str:
@@ -365,7 +386,10 @@ def _exponentiated(result: Estimate) -> dict[str, float]:
 def _gamma_check(x: np.ndarray, y: np.ndarray, position: int, ours: Estimate) -> dict[str, Any]:
     import statsmodels.api as sm
 
-    theirs = sm.GLM(y, x, family=sm.families.Gamma(sm.families.links.Log())).fit(tol=1e-13)
+    model = sm.GLM(y, x, family=sm.families.Gamma(sm.families.links.Log()))
+    theirs, failed = attempt(lambda: model.fit(tol=1e-13), "statsmodels GLM, Gamma, log")
+    if theirs is None:
+        return {"second_method": failed}
     compare(
         ours.standard_error, float(theirs.bse[position]), "statsmodels GLM", tolerance=ITERATIVE
     )
@@ -399,6 +423,7 @@ def _two_part_rows(analysis: Mapping[str, Any], contrast: Contrast) -> Iterator[
         alpha,
         resamples=int(analysis.get("resamples", 1000)),
         seed=int(analysis.get("seed", 20240229)),
+        others=contrast.other_positions,
     )
     zeros = f"{int(np.sum(y == 0))} of {y.size} values are 0"
     yield {
@@ -453,11 +478,10 @@ def _rank_rows(analysis: Mapping[str, Any], contrast: Contrast) -> Iterator[dict
         share = u / (np.sum(arm == 1) * np.sum(arm == 0)) - 0.5
         second = compare(result.estimate, share, "scipy.stats.mannwhitneyu")
     else:
-        from statsmodels.regression.linear_model import OLS
-
         ranked = np.apply_along_axis(stats.rankdata, 0, block)
         ranks = stats.rankdata(y)
-        left = OLS(ranks, np.column_stack([np.ones(y.size), ranked])).fit().resid / y.size
+        both = np.column_stack([np.ones(y.size), ranked])
+        left = (ranks - both @ second_ols(both, ranks)) / y.size
         theirs = float(left[arm == 1].mean() - left[arm == 0].mean())
         second = compare(result.estimate, theirs, "statsmodels OLS of the ranks")
     yield {

@@ -173,6 +173,7 @@ def _run_one(
     run: Callable[[Mapping[str, Any], Tables], pd.DataFrame],
 ) -> pd.DataFrame:
     from corelab.measurement.selection import statistics_frame
+    from corelab.pharmacodynamics.plan_runner import failed_frame
 
     try:
         return run(variant, tables_of(variant))
@@ -180,6 +181,8 @@ def _run_one(
         # A combination that makes no sense (a method without covariates, say) is told, not fatal.
         row = not_computable(str(variant["type"]), str(reason))
         return statistics_frame(variant, [row])
+    except Exception as error:
+        return failed_frame(variant, error, f"logs/specifications/{variant['id']}.log")
 
 
 def one_question(table: pd.DataFrame) -> pd.DataFrame:

@@ -485,7 +485,13 @@ class ProportionalHazardsTest:
 
 
 def proportional_hazards_test(
-    time: Any, event: Any, matrix: Any, fit: CoxFit, transform: str = "km"
+    time: Any,
+    event: Any,
+    matrix: Any,
+    fit: CoxFit,
+    transform: str = "km",
+    *,
+    strata: Any = None,
 ) -> ProportionalHazardsTest:
     """Test that hazard ratios do not change with time, as R's ``cox.zph`` (survival 3).
 
@@ -497,6 +503,8 @@ def proportional_hazards_test(
         Result of :func:`fit_cox`.
     transform
         ``km`` (1 - Kaplan-Meier just before the time), ``identity``, ``log`` or ``rank``.
+    strata
+        (n,) labels with baselines of their own, as they were fitted.
 
     Examples
     --------
@@ -508,7 +516,7 @@ def proportional_hazards_test(
     z = np.asarray(matrix, float).reshape(t.size, -1)
     p = z.shape[1]
     z = z - z.mean(axis=0)
-    layer = np.zeros(t.size, int)
+    layer = np.zeros(t.size, int) if strata is None else np.unique(strata, return_inverse=True)[1]
     sets = _tied(t, e, layer)
     moments = np.array([now for _, _, now in sets])
     curve = kaplan_meier(t, e)
@@ -537,6 +545,10 @@ def proportional_hazards_test(
             i11 += spread
             i12 += gi * spread
             i22 += gi**2 * spread
+    if np.ptp(moments) == 0:
+        # Every event is at one time: hazards cannot change between times.
+        nothing = np.full(p, np.nan)
+        return ProportionalHazardsTest(nothing, nothing, math.nan, math.nan)
     # Each term alone is added to the fitted model; the score of the model itself is zero.
     full = i22 - i12 @ np.linalg.solve(i11, i12)
     chi = np.array(

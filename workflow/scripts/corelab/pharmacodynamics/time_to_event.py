@@ -4,6 +4,7 @@ imaging endpoint. The methods are in :mod:`corelab.pharmacodynamics.survival`.
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -28,9 +29,16 @@ from corelab.pharmacodynamics.analysis_set import (
     endpoints_of,
     join_notes,
     levels_of,
+    participant_columns,
     with_covariates,
 )
+from corelab.pharmacodynamics.competing import (
+    cumulative_incidence,
+    fit_fine_gray,
+    status_of,
+)
 from corelab.pharmacodynamics.correlation import spearman
+from corelab.pharmacodynamics.ordinal import LARGEST_LOG
 from corelab.pharmacodynamics.survival import (
     CoxFit,
     HazardCurve,
@@ -45,11 +53,12 @@ from corelab.pharmacodynamics.survival import (
     restricted_mean_difference,
     risk_order,
 )
-from corelab.provenance.two_computations import ITERATIVE, compare
+from corelab.provenance.two_computations import ITERATIVE, attempt, compare
+from corelab.study.analysis_keys import METHODS as KNOWN_METHODS
 
 #: Quantiles of an endpoint at which its hazard ratio is given.
 CURVE_QUANTILES = (0.1, 0.25, 0.75, 0.9)
-METHODS = ("km", "logrank", "cox", "rmst")
+METHODS = KNOWN_METHODS["survival"]
 
 
 def event_times(
@@ -108,7 +117,10 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
 
     Keys: ``event_endpoint`` (one or a list), ``criterion``, ``assessor``; ``by`` (``reference``),
     ``covariates``; ``method`` (one or a list of km, logrank, cox, rmst; default all that apply);
-    ``tau_days`` of the restricted mean (default: the shortest of the arms' longest follow-ups).
+    ``strata`` (columns of participants: stratified log-rank test and Cox model); ``landmark_days``
+    (only who is still without the event then, and time counts from there: a response seen by the
+    landmark is no time-dependent term); ``tau_days`` of the restricted mean (default: the shortest
+    of the arms' longest follow-ups).
     An imaging ``endpoint`` enters the Cox model per unit, at each visit, with a spline to test
     that the effect is linear, and by Spearman's correlation among those with the event.
     """
@@ -126,18 +138,20 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
     for event in events:
         head = {"endpoint": event}
         try:
-            times = event_times(analysis, tables, event)
+            times, landmark = _with_landmark(event_times(analysis, tables, event), analysis)
         except NotComputable as reason:
             yield not_computable("median_days", str(reason), **head)
             continue
         grouped = bool(analysis.get("by") or analysis.get("covariates"))
         # An imaging endpoint has a Cox model of its own; one without any term is not asked for.
         whole = [m for m in methods if m != "cox" or grouped or not imaging]
+        rows: list[Iterator[dict[str, Any]]] = []
         if whole or not methods:
-            yield from _group_rows(analysis, tables, times, event, whole)
+            rows.append(_group_rows(analysis, tables, times, event, whole))
         if not methods or "cox" in methods:
-            for endpoint in imaging:
-                yield from _imaging_rows(analysis, tables, times, event, endpoint)
+            rows += [_imaging_rows(analysis, tables, times, event, name) for name in imaging]
+        for row in itertools.chain(*rows):
+            yield {**row, "note": join_notes(str(row.get("note", "")), landmark)}
 
 
 def _group_rows(
@@ -158,7 +172,9 @@ def _group_rows(
         frame = with_covariates(
             times, labelled, tables, endpoint=None, names=[*as_list(by), *names]
         )
-        whole, note = complete_cases(frame, as_list(by), analysis, tables)
+        frame = with_strata(frame, analysis, tables)
+        needed = [*as_list(by), *[STRATUM] * (STRATUM in frame)]
+        whole, note = complete_cases(frame, needed, analysis, tables)
         reference, others, said = (
             levels_of(whole[by], by, analysis.get("reference")) if by else ("", (), "")
         )
@@ -173,6 +189,8 @@ def _group_rows(
                 rows = _median_rows(analysis, whole, by, levels)
             elif method == "logrank":
                 rows = _logrank_rows(whole, by, reference, others)
+            elif method in {"cuminc", "finegray"}:
+                rows = _competing_rows(analysis, tables, frame, by, reference, others, method)
             elif method == "rmst":
                 rows = _restricted_mean_rows(analysis, whole, by, reference, others)
             else:
@@ -190,6 +208,8 @@ def _group_rows(
                 "logrank": "logrank_p",
                 "rmst": "rmst_days",
                 "cox": "hazard_ratio",
+                "cuminc": "cumulative_incidence",
+                "finegray": "subdistribution_hazard_ratio",
             }[method]
             yield not_computable(statistic, str(reason), method=method, **head)
 
@@ -234,15 +254,36 @@ def _median_rows(
         yield {"group": f"{by}={level}", **median_row(part["time_days"], part["event"], alpha)}
 
 
-def logrank_row(time: Any, event: Any, group: Any) -> dict[str, Any]:
-    """Columns of a log-rank test, cross-checked with lifelines."""
-    from lifelines.statistics import multivariate_logrank_test
+#: Column of the frames: label of the stratum, of the key ``strata``.
+STRATUM = "_stratum"
 
-    result = log_rank(time, event, group)
-    theirs = multivariate_logrank_test(
-        np.asarray(time, float), np.asarray(group).astype(str), np.asarray(event, float)
-    )
-    compare(result.chi_squared, float(theirs.test_statistic), "lifelines", tolerance=1e-7)
+
+def logrank_row(
+    time: Any, event: Any, group: Any, strata: Any = None, level: str | None = None
+) -> dict[str, Any]:
+    """Columns of a (stratified) log-rank test, cross-checked with lifelines or statsmodels.
+
+    ``above_null`` says whether ``level`` has more events than expected, for a one-sided plan.
+    """
+    from lifelines.statistics import multivariate_logrank_test
+    from statsmodels.duration.survfunc import survdiff
+
+    result = log_rank(time, event, group, strata=strata)
+    t, e = np.asarray(time, float), np.asarray(event, float)
+    labels = np.asarray(group).astype(str)
+    if strata is None:
+        theirs = multivariate_logrank_test(t, labels, e)
+        chi, p, library = theirs.test_statistic, theirs.p_value, "lifelines.statistics"
+        library += ".multivariate_logrank_test"
+    else:
+        found, library = attempt(
+            lambda: survdiff(t, e, labels, strata=np.asarray(strata).astype(str)),
+            "statsmodels survdiff, strata",
+        )
+        chi, p = found if found is not None else (math.nan, math.nan)
+        library = library or "statsmodels.duration.survfunc.survdiff"
+    if math.isfinite(chi):
+        compare(result.chi_squared, float(chi), library, tolerance=1e-7)
     counts = ", ".join(
         f"{name} {int(o)} observed {x:.2f} expected"
         for name, o, x in zip(result.groups, result.observed, result.expected, strict=True)
@@ -252,10 +293,17 @@ def logrank_row(time: Any, event: Any, group: Any) -> dict[str, Any]:
         "estimate": result.p_value,
         "p_value": result.p_value,
         "n": len(np.asarray(time)),
-        "method": f"log-rank test, chi2 {result.chi_squared:.6g}, df {result.df}",
-        "second_estimate": float(theirs.p_value),
-        "second_method": "lifelines.statistics.multivariate_logrank_test",
+        "method": ("" if strata is None else "stratified ")
+        + f"log-rank test, chi2 {result.chi_squared:.6g}, df {result.df}"
+        + ("" if strata is None else f", {len(set(np.asarray(strata)))} strata"),
+        "second_estimate": float(p),
+        "second_method": library,
         "note": counts,
+        "above_null": None
+        if level is None
+        else bool(
+            dict(zip(result.groups, result.observed - result.expected, strict=True))[level] > 0
+        ),
     }
 
 
@@ -269,10 +317,40 @@ def _logrank_rows(
         part = frame[labels.isin([level, reference])]
         yield {
             "group": f"{by}={level}|{by}={reference}",
-            **logrank_row(part["time_days"], part["event"], part[by].map(str)),
+            **logrank_row(
+                part["time_days"], part["event"], part[by].map(str), _strata(part), level
+            ),
         }
     if len(others) > 1:
-        yield {"group": by, **logrank_row(frame["time_days"], frame["event"], labels)}
+        strata = _strata(frame)
+        yield {"group": by, **logrank_row(frame["time_days"], frame["event"], labels, strata)}
+
+
+def _strata(frame: pd.DataFrame) -> Any:
+    return frame[STRATUM].to_numpy() if STRATUM in frame else None
+
+
+def with_strata(frame: pd.DataFrame, analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
+    """The frame with :data:`STRATUM`, the combination of the levels of the key ``strata``."""
+    names = [str(name) for name in as_list(analysis.get("strata"))]
+    if not names:
+        return frame
+    labelled = {**analysis, "categorical": [*as_list(analysis.get("categorical")), *names]}
+    levels = participant_columns(labelled, tables, names).reindex(frame.index)
+    label = levels.astype(str).agg(", ".join, axis=1).where(levels.notna().all(axis=1))
+    return frame.assign(**{STRATUM: label})
+
+
+def _with_landmark(times: pd.DataFrame, analysis: Mapping[str, Any]) -> tuple[pd.DataFrame, str]:
+    """Participants still without the event at the landmark; time counts from there."""
+    landmark = analysis.get("landmark_days")
+    if landmark is None:
+        return times, ""
+    later = times[times["time_days"] > float(landmark)]
+    if later.empty:
+        raise NotComputable(f"nobody is followed beyond the landmark of {landmark:g} days")
+    said = f"landmark {landmark:g} days: {len(later)} of {len(times)} participants are beyond it"
+    return later.assign(time_days=later["time_days"] - float(landmark)), said
 
 
 def _restricted_mean_rows(
@@ -329,8 +407,116 @@ def _restricted_mean_rows(
         }
 
 
-def lifelines_cox(frame: pd.DataFrame, plan: Design) -> np.ndarray:
-    """Cox coefficients by lifelines at full precision."""
+def _competing_rows(
+    analysis: Mapping[str, Any],
+    tables: Tables,
+    frame: pd.DataFrame,
+    by: str | None,
+    reference: str,
+    others: tuple[str, ...],
+    method: str,
+) -> Iterator[dict[str, Any]]:
+    """Cumulative incidence, or Fine and Gray's model, with the key ``competing_endpoint``."""
+    competing = analysis.get("competing_endpoint")
+    if not competing:
+        raise NotComputable(f"method {method} needs competing_endpoint, of the events sheet")
+    own = {k: v for k, v in analysis.items() if k not in {"criterion", "assessor"}}
+    if "endpoint" in tables.events and analysis.get("landmark_days") is not None:
+        raise NotComputable(f"method {method} takes no landmark_days")
+    second = event_times(own, tables, str(competing)).reindex(frame.index)
+    names = [str(name) for name in as_list(analysis.get("covariates"))]
+    needed = [*as_list(by), *(names if method == "finegray" else [])]
+    frame = frame.assign(_time=second["time_days"], _event=second["event"])
+    frame, note = complete_cases(frame, [*needed, "_time", "_event"], analysis, tables)
+    t, s = status_of(frame["time_days"], frame["event"], frame["_time"], frame["_event"])
+    counts = f"{int(np.sum(s == 1))} events, {int(np.sum(s == 2))} competing ({competing})"
+    told = join_notes(note, counts)
+    z = float(stats.norm.ppf(1 - alpha_of(analysis) / 2))
+    if method == "cuminc":
+        yield from _incidence_rows(analysis, frame, by, (reference, *others), (t, s), z, told)
+        return
+    if by is None and not names:
+        raise NotComputable("Fine and Gray's model needs by or covariates")
+    full = design(
+        frame,
+        by=by,
+        reference=reference or None,
+        covariates=names,
+        reference_levels=analysis.get("reference_levels"),
+    )
+    fit = fit_fine_gray(t, s, full.matrix[:, 1:])
+    for k, term in enumerate(full.terms[1:]):
+        log, error = float(fit.coefficients[k]), math.sqrt(float(fit.covariance[k, k]))
+        if abs(log) + z * error > LARGEST_LOG or not error > 0:
+            yield not_computable(
+                "subdistribution_hazard_ratio", "the ratio has no finite estimate", group=term
+            )
+            continue
+        yield {
+            "statistic": "subdistribution_hazard_ratio",
+            "group": f"{term}|{by}={reference}" if term.startswith(f"{by}=") else term,
+            "estimate": math.exp(log),
+            "ci_low": math.exp(log - z * error),
+            "ci_high": math.exp(log + z * error),
+            "p_value": float(2 * stats.norm.sf(abs(log) / error)),
+            "n": fit.n,
+            "method": "Fine and Gray, weights of the censoring curve, Breslow ties, robust Wald "
+            f"interval; terms {', '.join(full.terms[1:])}",
+            "note": told,
+        }
+
+
+def _incidence_rows(
+    analysis: Mapping[str, Any],
+    frame: pd.DataFrame,
+    by: str | None,
+    levels: tuple[str, ...],
+    observed: tuple[np.ndarray, np.ndarray],
+    z: float,
+    note: str,
+) -> Iterator[dict[str, Any]]:
+    t, s = observed
+    labels = frame[by].map(str).to_numpy() if by else np.full(t.size, "all")
+    levels = levels if by else ("all",)
+    at = float(analysis.get("tau_days") or min(t[labels == level].max() for level in levels))
+    found = {}
+    for level in levels:
+        group = f"{by}={level}" if by else "all"
+        try:
+            result = cumulative_incidence(t[labels == level], s[labels == level], at, z)
+        except NotComputable as reason:
+            yield not_computable("cumulative_incidence", str(reason), group=group)
+            continue
+        found[level] = result
+        yield {
+            "statistic": "cumulative_incidence",
+            "group": group,
+            "estimate": result.estimate,
+            "ci_low": result.ci_low,
+            "ci_high": result.ci_high,
+            "n": int(np.sum(labels == level)),
+            "method": f"Aalen-Johansen, by {at:g} days, log-log interval",
+            "note": note,
+        }
+    for level in levels[1:]:
+        if level not in found or levels[0] not in found:
+            continue
+        gap = found[level].estimate - found[levels[0]].estimate
+        error = math.hypot(found[level].standard_error, found[levels[0]].standard_error)
+        yield {
+            "statistic": "incidence_difference",
+            "group": f"{by}={level}|{by}={levels[0]}",
+            "estimate": gap,
+            "ci_low": gap - z * error,
+            "ci_high": gap + z * error,
+            "p_value": float(2 * stats.norm.sf(abs(gap) / error)) if error > 0 else math.nan,
+            "method": f"difference of Aalen-Johansen estimates by {at:g} days, normal",
+            "note": note,
+        }
+
+
+def lifelines_cox(frame: pd.DataFrame, plan: Design) -> tuple[np.ndarray | None, str]:
+    """Cox coefficients by lifelines at full precision; None and the words where it fails."""
     from lifelines import CoxPHFitter
 
     # Standardised columns: its convergence test is absolute.
@@ -340,8 +526,16 @@ def lifelines_cox(frame: pd.DataFrame, plan: Design) -> np.ndarray:
     )
     table["time"] = frame["time_days"].to_numpy()
     table["event"] = frame["event"].to_numpy()
-    fit = CoxPHFitter().fit(table, "time", "event", fit_options={"precision": 1e-12})
-    return np.asarray(fit.params_, float) / scale
+    strata = _strata(frame)
+    more: dict[str, Any] = {}
+    if strata is not None:
+        table["stratum"] = strata
+        more = {"strata": ["stratum"]}
+    fit, failed = attempt(
+        lambda: CoxPHFitter().fit(table, "time", "event", fit_options={"precision": 1e-12}, **more),
+        "lifelines.CoxPHFitter",
+    )
+    return (None, failed) if fit is None else (np.asarray(fit.params_, float) / scale, "")
 
 
 def hazard_rows(
@@ -363,31 +557,55 @@ def hazard_rows(
         What the model holds, for the method column.
     """
     t, e = frame["time_days"].to_numpy(), frame["event"].to_numpy()
-    fit: CoxFit = fit_cox(t, e, plan.matrix)
-    theirs = lifelines_cox(frame, plan)
-    check = proportional_hazards_test(t, e, plan.matrix, fit)
+    strata = _strata(frame)
+    fit: CoxFit = fit_cox(t, e, plan.matrix, strata=strata)
+    if strata is not None:
+        definition += f"; stratified, {len(set(strata))} strata"
+    theirs, failed = lifelines_cox(frame, plan)
+    check = proportional_hazards_test(t, e, plan.matrix, fit, strata=strata)
     z = stats.norm.ppf(1 - alpha / 2)
     per_term = "fewer than 5 events per term" if fit.events < 5 * len(plan.terms) else ""
     for position, term in enumerate(plan.terms):
         log, error = float(fit.coefficients[position]), float(fit.standard_errors[position])
-        compare(log, float(theirs[position]), "lifelines", tolerance=ITERATIVE, scale=error)
+        group = groups.get(term, term)
+        if abs(log) + z * error > LARGEST_LOG:
+            yield not_computable(
+                "hazard_ratio",
+                f"the log hazard ratio per unit is {log:.3g}: give {term} in another unit",
+                group=group,
+                n=fit.n,
+            )
+            continue
+        second: dict[str, Any] = {"second_method": failed}
+        if theirs is not None:
+            compare(log, float(theirs[position]), "lifelines", tolerance=ITERATIVE, scale=error)
+            second = {
+                "second_estimate": math.exp(float(theirs[position])),
+                "second_method": "lifelines.CoxPHFitter, precision 1e-12",
+            }
+        proportional = "proportional hazards not testable: all events are at one time"
+        if math.isfinite(check.global_p_value):
+            proportional = (
+                f"proportional hazards p {check.p_value[position]:.3g} "
+                f"(score test, all terms {check.global_p_value:.3g})"
+            )
         yield {
             "statistic": "hazard_ratio",
-            "group": groups.get(term, term),
+            "group": group,
             "estimate": math.exp(log),
             "ci_low": math.exp(log - z * error),
             "ci_high": math.exp(log + z * error),
             "p_value": float(2 * stats.norm.sf(abs(log) / error)),
             "n": fit.n,
             "method": f"Cox regression, Efron ties, Wald interval; {definition}",
-            "second_estimate": math.exp(float(theirs[position])),
-            "second_method": "lifelines.CoxPHFitter, precision 1e-12",
+            **second,
             "note": join_notes(
-                f"{fit.events} events; proportional hazards p {check.p_value[position]:.3g} "
-                f"(score test, all terms {check.global_p_value:.3g})",
+                f"{fit.events} events; {proportional}",
                 per_term,
             ),
         }
+    if strata is not None:
+        return  # risks of different strata are not comparable
     from lifelines.utils import concordance_index
 
     risk = plan.matrix @ fit.coefficients
@@ -421,8 +639,15 @@ def _cox_rows(
 ) -> Iterator[dict[str, Any]]:
     if by is None and not names:
         raise NotComputable("a Cox model needs by, covariates or an imaging endpoint")
-    frame, note = complete_cases(frame, [*as_list(by), *names], analysis, tables)
-    full = design(frame, by=by, reference=reference or None, covariates=names)
+    needed = [*as_list(by), *names, *[STRATUM] * (STRATUM in frame)]
+    frame, note = complete_cases(frame, needed, analysis, tables)
+    full = design(
+        frame,
+        by=by,
+        reference=reference or None,
+        covariates=names,
+        reference_levels=analysis.get("reference_levels"),
+    )
     plan = Design(full.matrix[:, 1:], full.terms[1:])
     groups = {term: f"{term}|{by}={reference}" for term in plan.terms if term.startswith(f"{by}=")}
     for row in hazard_rows(
@@ -458,11 +683,20 @@ def _imaging_rows(
             }
             frame = values.join(times, how="inner")
             frame = with_covariates(frame, labelled, tables, endpoint=endpoint, names=names)
-            frame, note = complete_cases(frame, ["value", *names], analysis, tables)
+            frame = with_strata(frame, analysis, tables)
+            needed = ["value", *names, *[STRATUM] * (STRATUM in frame)]
+            frame, note = complete_cases(frame, needed, analysis, tables)
             if frame.empty:
                 raise NotComputable(f"no participant has both {endpoint} and {event}")
+            note = join_notes(values.attrs["said"], note)
             reference = levels_of(frame[by], by, analysis.get("reference"))[0] if by else None
-            full = design(frame, by=by, reference=reference, covariates=["value", *covariates])
+            full = design(
+                frame,
+                by=by,
+                reference=reference,
+                covariates=["value", *covariates],
+                reference_levels=analysis.get("reference_levels"),
+            )
             plan = Design(full.matrix[:, 1:], full.terms[1:])
             groups = {"value": pair}
             for term in plan.terms:
@@ -471,7 +705,7 @@ def _imaging_rows(
                 elif term != "value":
                     groups[term] = f"{term} given {endpoint}"
             adjusted = f"; adjusted for {', '.join(names)}" if names else ""
-            curve, linear = _curve(frame, plan)
+            curve, linear = _curve(frame, plan) if STRATUM not in frame else (None, "")
             for row in hazard_rows(frame, plan, alpha, groups, f"per unit of {endpoint}{adjusted}"):
                 extra = linear if row["group"] == pair else ""
                 yield {**here, **row, "note": join_notes(str(row.get("note", "")), extra, note)}
@@ -504,15 +738,18 @@ def _curve_rows(
     if curve is None:
         return
     terms = tuple(f"x{k}" for k in range(curve.matrix.shape[1]))
-    theirs = lifelines_cox(frame, Design(curve.matrix, terms))
+    theirs, _ = lifelines_cox(frame, Design(curve.matrix, terms))
     for mine, other, error in zip(
-        curve.fit.coefficients, theirs, curve.fit.standard_errors, strict=True
+        curve.fit.coefficients,
+        curve.fit.coefficients if theirs is None else theirs,
+        curve.fit.standard_errors,
+        strict=True,
     ):
         compare(float(mine), float(other), "lifelines", tolerance=ITERATIVE, scale=float(error))
     z = stats.norm.ppf(1 - alpha / 2)
     knots = ", ".join(f"{knot:.4g}" for knot in curve.knots)
     for at, log, error in zip(curve.at, curve.log_hazard_ratio, curve.standard_error, strict=True):
-        if at == curve.reference:
+        if at == curve.reference or abs(log) + z * error > LARGEST_LOG:
             continue
         yield {
             "statistic": "hazard_ratio",

@@ -8,6 +8,8 @@ and stops the analysis, because then nobody can say which number is right.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 
 class ComputationsDisagree(ArithmeticError):
@@ -20,6 +22,24 @@ CLOSED_FORM = 1e-8
 ITERATIVE = 1e-5
 #: Tolerance where the library stops early (IRLS of statsmodels' QuantReg, BFGS of OrderedModel).
 LOOSE_LIBRARY = 2e-4
+
+
+def attempt(call: Callable[[], Any], library: str) -> tuple[Any, str]:
+    """What a library gives; where it fails, None and the words for ``second_method``.
+
+    Our number then stands without a second one: the library's failure is no failure of the
+    analysis, and the row says so.
+
+    Examples
+    --------
+    >>> attempt(lambda: 1 / 0, "a library")
+    (None, 'a library failed (ZeroDivisionError: division by zero): no second value')
+    """
+    try:
+        return call(), ""
+    except Exception as error:
+        cause = " ".join(str(error).split())[:120]
+        return None, f"{library} failed ({type(error).__name__}: {cause}): no second value"
 
 
 def compare(

@@ -15,7 +15,7 @@ import pandas as pd
 
 from corelab.measurement.selection import as_list
 from corelab.reporting.documents import program
-from corelab.reporting.methods import analysis_sentence
+from corelab.reporting.methods import analysis_sentence, estimand_rows
 from corelab.reporting.results import Results
 from corelab.reporting.vocabulary import ANALYSIS_WORDS, statistic_words
 
@@ -130,6 +130,9 @@ def reporting_event(
                 "corelabDatasets": datasets,
                 "corelabEndpoints": [str(e) for e in as_list(entry.get("endpoint"))],
                 "methodId": _id("MTH", kind),
+                "corelabEstimand": [
+                    {"attribute": word, "text": text} for word, text in estimand_rows(entry)
+                ],
                 "corelabSource": sorted(set(own["table"].dropna())),
                 "results": [_result(row, kind) for row in own.to_dict("records")],
             }

@@ -9,6 +9,8 @@ from typing import Any
 
 import pandas as pd
 
+from corelab.measurement.selection import ZERO_WORDS
+from corelab.pharmacodynamics.plan_runner import FAILED
 from corelab.reporting.numbers import is_number, observed, plural, significant
 from corelab.reporting.results import NOT_COMPUTABLE, Results
 from corelab.reporting.vocabulary import KIND_WORDS, criterion_words, endpoint_words
@@ -221,9 +223,22 @@ def _from_plan(results: Results) -> list[Attention]:
             number = plural(len(group), "statistic")
             text = f"Analysis {analysis_id}: {number} not computable ({reasons})"
             severity = (
-                "warning" if len(group) == (rows["analysis_id"] == analysis_id).sum() else "note"
+                "error"
+                if group["note"].astype(str).str.contains(FAILED, regex=False).any()
+                else "warning"
+                if len(group) == (rows["analysis_id"] == analysis_id).sum()
+                else "note"
             )
             found.append(Attention(severity, "plan", text, (), "deviations"))
+        for analysis_id, group in rows.groupby("analysis_id", sort=True):
+            notes = group.loc[~is_not_computable(group), "note"].fillna("").astype(str)
+            parts = [p for note in notes for p in note.split("; ")]
+            for part in dict.fromkeys(p for p in parts if ZERO_WORDS in p or "left out, for" in p):
+                found.append(
+                    Attention(
+                        "warning", "plan", f"Analysis {analysis_id}: {part}", (), "deviations"
+                    )
+                )
     done = set(rows["analysis_id"]) if len(rows) else set()
     for entry in results.analyses:
         if entry["id"] not in done:

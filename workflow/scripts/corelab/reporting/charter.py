@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from corelab.measurement.selection import as_list
 from corelab.reading.charter import NOT_ATTESTED, STATEMENTS
 from corelab.reporting.documents import Block, Bullets, DataTable, Definitions, Heading, Paragraph
-from corelab.reporting.methods import analysis_sentence, methods_text
+from corelab.reporting.methods import analysis_sentence, estimand_rows, methods_text
 from corelab.reporting.numbers import observed, plural
 from corelab.reporting.results import Results
 from corelab.reporting.vocabulary import (
@@ -151,6 +151,12 @@ def _overview(results: Results) -> tuple[Block, ...]:
     if results.analyses:
         sentences = tuple(f"{a['id']}: {analysis_sentence(a)}" for a in results.analyses)
         blocks.append(Bullets(sentences))
+        stated = tuple(
+            (str(a["id"]), word, text) for a in results.analyses for word, text in estimand_rows(a)
+        )
+        if stated:
+            columns = ("Analysis", "Attribute", "As planned")
+            blocks.append(DataTable("", "Estimands and missing data", columns, stated))
     return tuple(blocks)
 
 

@@ -73,14 +73,15 @@ def primary_table(results: Results) -> tuple[str, Table | None]:
             ", ".join(text for text in details if text),
         )
         if is_number(row.estimate):
-            value: Any = Markup("<b>{}</b> {}").format(
+            value: Any = Markup("<b>{}</b> {}{}").format(
                 statistic_link(row, estimate(row.estimate, row.ci_low, row.ci_high)),
                 interval(row.ci_low, row.ci_high),
+                _adjusted_limits(row),
             )
         else:
             note = str(row.note or "").removeprefix(NOT_COMPUTABLE).lstrip(": ")
             value = Markup('not computable<span class="sub">{}</span>').format(note)
-        body.append([name, value, drawn, p_value(row.p_value), count(row.n)])
+        body.append([name, value, drawn, _p_cell(row), count(row.n)])
     columns = [
         Column("Analysis", "first", sortable=False),
         Column("Estimate [CI]", "number estimate", sortable=False),
@@ -93,6 +94,22 @@ def primary_table(results: Results) -> tuple[str, Table | None]:
         f" ({', '.join(sorted(level))})" if level else ""
     )
     return title, Table(caption, columns, body)
+
+
+def _p_cell(row: Any) -> Any:
+    """The adjusted p of a hypothesis of a family; elsewhere the p of the row."""
+    adjusted = getattr(row, "p_adjusted", None)
+    if not is_number(adjusted):
+        return p_value(row.p_value)
+    words = f"adjusted, {row.family}; unadjusted {p_value(row.p_value)}"
+    return Markup('{}<span class="sub">{}</span>').format(p_value(adjusted), words)
+
+
+def _adjusted_limits(row: Any) -> Any:
+    low, high = (getattr(row, f"ci_{end}_adjusted", None) for end in ("low", "high"))
+    if not (is_number(low) and is_number(high)):
+        return ""
+    return Markup('<span class="sub">simultaneous {}</span>').format(interval(low, high))
 
 
 def glance_facts(results: Results) -> list[tuple[str, str]]:

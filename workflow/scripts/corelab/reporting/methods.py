@@ -228,6 +228,68 @@ def analysis_sentence(analysis: Mapping[str, Any]) -> str:
     return text + "."
 
 
+#: Attributes of an estimand (ICH E9(R1)) and what is said about missing data, in their order.
+ESTIMAND = {
+    "treatments": "Treatments",
+    "population": "Population",
+    "variable": "Variable",
+    "intercurrent_events": "Intercurrent events",
+    "summary": "Population-level summary",
+}
+MISSING_DATA = {
+    "assumption": "Assumption",
+    "handling": "Handling",
+    "sensitivity": "Sensitivity analyses",
+}
+
+
+def estimand_rows(analysis: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The estimand of an analysis and its missing data, attribute by attribute.
+
+    Examples
+    --------
+    >>> estimand_rows({"estimand": {"variable": "change", "intercurrent_events":
+    ...     [{"event": "death", "strategy": "composite"}]}, "missing_data": "MMRM"})
+    [('Variable', 'change'), ('Intercurrent events', 'death: composite'), ('Missing data', 'MMRM')]
+    """
+    rows: list[tuple[str, str]] = []
+    for key, heading, names in (
+        ("estimand", "Estimand", ESTIMAND),
+        ("missing_data", "Missing data", MISSING_DATA),
+    ):
+        given = analysis.get(key)
+        if isinstance(given, Mapping):
+            prefix = "" if key == "estimand" else f"{heading}: "
+            rows += [
+                (prefix + (word.lower() if prefix else word), _attribute(given[name]))
+                for name, word in names.items()
+                if given.get(name)
+            ]
+        elif given:
+            rows.append((heading, str(given)))
+    return rows
+
+
+def _attribute(value: Any) -> str:
+    parts = [
+        f"{part['event']}: {part['strategy']}" if isinstance(part, Mapping) else str(part)
+        for part in as_list(value)
+    ]
+    return "; ".join(parts)
+
+
+def _estimands(results: Results) -> Passage | None:
+    told = [(str(entry["id"]), estimand_rows(entry)) for entry in results.analyses]
+    told = [(name, rows) for name, rows in told if rows]
+    if not told:
+        return None
+    paragraphs = tuple(
+        f"{name}. " + " ".join(f"{word}: {text.rstrip('.')}." for word, text in rows)
+        for name, rows in told
+    )
+    return Passage("Estimands and missing data", paragraphs)
+
+
 def definitions(results: Results) -> list[tuple[str, str]]:
     """Every statistic with the definitions under which it was computed, as its rows state them."""
     rows = results.all_statistics
@@ -275,6 +337,7 @@ def methods_text(results: Results) -> list[Passage]:
     else:
         plan, text = (), "No analysis was planned; the results are measurements only."
     passages.append(Passage("Analysis plan", (text,), plan))
+    passages.append(_estimands(results))
     return [passage for passage in passages if passage is not None]
 
 

@@ -142,6 +142,8 @@ def p_value(value: Any) -> str:
     --------
     >>> [p_value(p) for p in (0.00004, 0.0234, 0.234, 0.9999, None)]
     ['<0.001', '0.023', '0.23', '>0.99', '']
+    >>> [p_value(p) for p in (0.0496, 0.04999, 0.05, 0.0504)]
+    ['0.0496', '<0.05', '0.050', '0.050']
     """
     if not is_number(value):
         return ""
@@ -150,7 +152,11 @@ def p_value(value: Any) -> str:
         return "<0.001"
     if number > 0.99:
         return ">0.99"
-    return fixed(number, 3 if number < 0.1 else 2)
+    text = fixed(number, 3 if number < 0.1 else 2)
+    if text == "0.050" and number < 0.05:
+        # Rounding must not take a value across the level.
+        text = fixed(number, 4) if number < 0.04995 else "<0.05"
+    return text
 
 
 def count(value: Any) -> str:

@@ -128,6 +128,7 @@ RATIO_STATISTICS = frozenset(
         "risk_ratio",
         "mean_ratio",
         "mean_ratio_of_positive",
+        "subdistribution_hazard_ratio",
     }
 )
 
@@ -145,11 +146,24 @@ HEADLINES = {
     ),
     "overlap": ("dice", "hd95_mm"),
     "correlation": ("pearson_r", "spearman_rho", "kendall_tau", "partial_r", "rm_r"),
-    "comparison": ("mean_difference", "median_difference", "hodges_lehmann"),
-    "dose_response": ("slope", "emax", "ed50"),
+    "comparison": (
+        "mean_difference",
+        "hodges_lehmann_shift",
+        "rank_difference",
+        "mean_ratio",
+        "risk_difference",
+        "stratified_risk_difference",
+    ),
+    "dose_response": ("slope", "emax", "ed50", "target_dose", "mcp_t", "williams_t"),
     "ordinal": ("common_odds_ratio", "win_ratio"),
     "quantile": ("quantile_coefficient",),
-    "survival": ("hazard_ratio", "median_days", "rmst_difference", "logrank_p"),
+    "survival": (
+        "hazard_ratio",
+        "subdistribution_hazard_ratio",
+        "median_days",
+        "rmst_difference_days",
+        "logrank_p",
+    ),
     "progression": ("kappa", "r_squared"),
     "radiomics": ("hazard_ratio", "c_index", "logrank_p"),
     "phantom": ("bias", "slope", "within_cv_percent"),

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from corelab.study.analysis_keys import listed, unread
 from corelab.study.assessors import final_assessments
 from corelab.study.cells import CAPPED_COLUMNS, LABEL_COLUMNS, is_missing, numbers, odd_cells
 from corelab.study.central import central_findings
@@ -744,8 +745,11 @@ def _columns_of(analysis: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     for key in ("by", "dose"):
         if analysis.get(key):
             yield key, analysis[key]
-    for covariate in analysis.get("covariates", []):
-        yield "covariates", covariate
+    stratified = analysis["type"] in {"survival", "comparison"}
+    keys = ("covariates", "auxiliary", "subgroups", *["strata"] * stratified)
+    for key in keys:
+        for column in listed(analysis.get(key)):
+            yield key, column
 
 
 def _with_possible_flags(
@@ -871,6 +875,8 @@ def _plan(
         if analysis["id"] in seen:
             yield wrong("id", analysis["id"], "another analysis has this id", "rename one of them")
         seen.add(analysis["id"])
+        for key, message, remedy in unread(analysis):
+            yield wrong(key, str(analysis[key]), message, remedy)
         for key, expression in (
             ("population", analysis.get("population")),
             *(("sensitivity.population", e) for e in grids[number]),

@@ -64,22 +64,20 @@ def _compare(left: pd.Series, op: ast.cmpop, right: Any) -> pd.Series:
         if not isinstance(right, list):
             raise ExpressionError('\'in\' needs a list: arm in ["low", "high"]')
         inside = left.astype(object).map(_text).isin([_text(item) for item in right])
-        inside &= left.notna()
-        return inside if isinstance(op, ast.In) else ~inside & left.notna()
+        return _known(inside if isinstance(op, ast.In) else ~inside, left.notna())
     function = _COMPARISONS.get(type(op))
     if function is None:
         raise ExpressionError(f"unknown comparison '{type(op).__name__}'")
     if isinstance(right, bool):
-        return function(_truth(left), right)
+        return _known(function(_truth(left), right), _there(left))
     if isinstance(right, (int, float)):
         values = numbers(left, capped=left.name in CAPPED_COLUMNS)
-        # A missing value satisfies no comparison, not even !=.
-        return function(values, right) & values.notna()
+        return _known(function(values, right), values.notna())
     if isinstance(right, str):
         if not isinstance(op, (ast.Eq, ast.NotEq)):
             raise ExpressionError("text can be compared with == and != only")
         # A column that was read as numbers still is what the sheet says: 1.0 is the text 1.
-        return function(left.astype(object).map(_text), right) & left.notna()
+        return _known(function(left.astype(object).map(_text), right), left.notna())
     raise ExpressionError("a column can be compared with a number or with quoted text")
 
 
@@ -99,6 +97,16 @@ def _truth(series: pd.Series) -> pd.Series:
     )
 
 
+def _there(series: pd.Series) -> pd.Series:
+    """Cells with a value; an empty cell of text is none."""
+    return series.notna() & (series.astype(object).map(lambda v: str(v).strip()) != "")
+
+
+def _known(result: pd.Series, known: pd.Series) -> pd.Series:
+    """Three-valued: missing where the comparison has a missing value."""
+    return result.astype("boolean").mask(~known.astype(bool))
+
+
 def _walk(node: ast.expr, table: pd.DataFrame) -> pd.Series:
     if isinstance(node, ast.BoolOp):
         parts = [_walk(value, table) for value in node.values]
@@ -109,13 +117,14 @@ def _walk(node: ast.expr, table: pd.DataFrame) -> pd.Series:
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
         return ~_walk(node.operand, table)
     if isinstance(node, ast.Name):
-        return _truth(_column(node.id, table))
+        column = _column(node.id, table)
+        return _known(_truth(column), _there(column))
     if isinstance(node, ast.Constant) and isinstance(node.value, bool):
-        return pd.Series(node.value, index=table.index)
+        return pd.Series(node.value, index=table.index, dtype="boolean")
     if isinstance(node, ast.Compare):
         # 18 <= age < 80 is (18 <= age) and (age < 80).
         terms = [node.left, *node.comparators]
-        result = pd.Series(True, index=table.index)
+        result = pd.Series(True, index=table.index, dtype="boolean")
         mirrored = {ast.Lt: ast.Gt, ast.LtE: ast.GtE, ast.Gt: ast.Lt, ast.GtE: ast.LtE}
         for first, op, second in zip(terms, node.ops, terms[1:], strict=False):
             if isinstance(first, ast.Name):
@@ -131,6 +140,9 @@ def _walk(node: ast.expr, table: pd.DataFrame) -> pd.Series:
 
 def select(expression: str | None, table: pd.DataFrame) -> pd.Series:
     """Rows of a table that satisfy an expression.
+
+    A comparison with a missing value is neither true nor false, and neither is its ``not``: such
+    a row is not selected (three-valued logic, as SQL's). :func:`undecided` counts them.
 
     Parameters
     ----------
@@ -157,12 +169,36 @@ def select(expression: str | None, table: pd.DataFrame) -> pd.Series:
     [False, True, True]
     >>> select('arm != "high"', table).tolist()
     [True, False, False]
+    >>> select('not arm == "high"', table).tolist()
+    [True, False, False]
     >>> select("__import__('os')", table)
     Traceback (most recent call last):
     corelab.study.expression.ExpressionError: '__import__('os')' is not allowed in an expression
     """
+    return decide(expression, table).fillna(False).astype(bool)
+
+
+def undecided(expression: str | None, table: pd.DataFrame) -> int:
+    """Rows for which an expression is neither true nor false, because a value is missing.
+
+    Examples
+    --------
+    >>> undecided("not mrs > 2", pd.DataFrame({"mrs": [1.0, None, 4.0]}))
+    1
+    """
+    return int(decide(expression, table).isna().sum())
+
+
+def decide(expression: str | None, table: pd.DataFrame) -> pd.Series:
+    """As :func:`select`, with ``pandas.NA`` where the expression cannot be decided.
+
+    Examples
+    --------
+    >>> decide("not mrs > 2", pd.DataFrame({"mrs": [1.0, None, 4.0]})).tolist()
+    [True, <NA>, False]
+    """
     if expression is None or expression.strip() in {"", "all"}:
-        return pd.Series(True, index=table.index)
+        return pd.Series(True, index=table.index, dtype="boolean")
     if len(expression) > MAX_LENGTH:
         raise ExpressionError(f"longer than {MAX_LENGTH} characters")
     try:
@@ -170,7 +206,7 @@ def select(expression: str | None, table: pd.DataFrame) -> pd.Series:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise ExpressionError(f"not understood: {error}") from None
     try:
-        return _walk(tree.body, table).astype(bool)
+        return _walk(tree.body, table).astype("boolean")
     except RecursionError:
         raise ExpressionError("nested too deeply") from None
 

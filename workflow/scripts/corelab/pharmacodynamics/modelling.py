@@ -1,0 +1,347 @@
+"""The Mod step of MCP-Mod and Williams' test.
+
+Mod (Bretz, Pinheiro, Branson, Biometrics 2005;61:738): every model whose candidate is significant
+is fitted by least squares; Akaike's criterion selects one and weighs all; the target dose is the
+smallest at which the response exceeds that at the lowest dose by the target effect. Its interval is
+a bootstrap within dose groups that repeats fit and averaging. Williams: Biometrics 1971;27:103.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import optimize
+
+from corelab.measurement.selection import NotComputable, not_computable
+from corelab.pharmacodynamics.analysis_set import alpha_of
+
+DEFAULT_RESAMPLES = 500
+DEFAULT_SEED = 20240229
+#: Search intervals as multiples of the largest dose (hill as it is), as DoseFinding::defBnds.
+BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
+    "linear": {},
+    "emax": {"ed50": (0.001, 1.5)},
+    "sigmoid_emax": {"ed50": (0.001, 1.5), "hill": (0.5, 10.0)},
+    "exponential": {"delta": (0.1, 2.0)},
+    "quadratic": {},
+    "loglinear": {},
+}
+
+
+@dataclass(frozen=True)
+class ModelFit:
+    """A dose-response model by least squares.
+
+    Attributes
+    ----------
+    model
+        Name.
+    parameters
+        Nonlinear parameters.
+    slopes
+        Coefficients of the shape (two of the quadratic model).
+    rss, aic
+        Residual sum of squares; n log(rss / n) + 2 (parameters + 1).
+    """
+
+    model: str
+    parameters: dict[str, float]
+    slopes: np.ndarray
+    rss: float
+    aic: float
+
+    def effect(self, dose: Any, lowest: float) -> np.ndarray:
+        """Response above that at the lowest dose."""
+        d = np.append(np.asarray(dose, float), lowest)
+        top = self.parameters.get("_top", float(d.max()))
+        found = _shape(self.model, d, self.parameters, top) @ self.slopes
+        return found[:-1] - found[-1]
+
+    def target_dose(self, effect: float, lowest: float, highest: float) -> float:
+        """Smallest dose of the range with the effect; nan where none has it."""
+        grid = np.linspace(lowest, highest, 1001)
+        above = np.flatnonzero(self.effect(grid, lowest) >= effect)
+        if not above.size or above[0] == 0:
+            return math.nan
+        low, high = grid[above[0] - 1], grid[above[0]]
+        return float(
+            optimize.brentq(lambda d: float(self.effect([d], lowest)[0]) - effect, low, high)
+        )
+
+
+def _shape(model: str, d: np.ndarray, parameters: Mapping[str, float], top: float) -> np.ndarray:
+    from corelab.pharmacodynamics.dose_response import standard_shape
+
+    if model == "quadratic":
+        return np.column_stack([d, d**2])
+    own = {k: v for k, v in parameters.items() if not k.startswith("_")}
+    if model == "loglinear":
+        own.setdefault("offset", 0.01 * top)
+    return standard_shape(model, d, **own)[:, None]
+
+
+def fit_model(
+    model: str,
+    dose: Any,
+    response: Any,
+    extra: Any = None,
+    guesses: Mapping[str, float] | None = None,
+) -> ModelFit:
+    """Fit one model, with linear covariates.
+
+    Parameters
+    ----------
+    model
+        One of :data:`BOUNDS`.
+    dose, response
+        (n,).
+    extra
+        (n, q) covariates or None.
+    guesses
+        Start, and the offset of ``loglinear``.
+
+    Examples
+    --------
+    >>> dose = np.repeat([0.0, 1, 2, 4, 8], 2)
+    >>> fit = fit_model("emax", dose, 1 + 10 * dose / (2 + dose) + np.tile([0.1, -0.1], 5))
+    >>> round(fit.parameters["ed50"], 3), round(fit.target_dose(5.0, 0.0, 8.0), 3)
+    (2.0, 2.0)
+    """
+    d, y = np.asarray(dose, float), np.asarray(response, float)
+    rest = np.empty((d.size, 0)) if extra is None else np.asarray(extra, float)
+    top = float(d.max())
+    fixed = {"_top": top}
+    if model == "loglinear" and guesses and "offset" in guesses:
+        fixed["offset"] = float(guesses["offset"])
+    names = list(BOUNDS[model])
+    bounds = [
+        [math.log(b * (1.0 if n == "hill" else top)) for b in BOUNDS[model][n]] for n in names
+    ]
+
+    def solve(values: Any) -> tuple[float, np.ndarray, dict[str, float]]:
+        own = {**fixed, **{n: math.exp(v) for n, v in zip(names, values, strict=True)}}
+        with np.errstate(over="ignore"):
+            block = _shape(model, d, own, top)
+        if not np.isfinite(block).all():
+            return math.inf, np.zeros(block.shape[1]), own
+        matrix = np.column_stack([np.ones(d.size), block, rest])
+        beta = np.linalg.lstsq(matrix, y, rcond=None)[0]
+        left = y - matrix @ beta
+        return float(left @ left), beta[1 : 1 + block.shape[1]], own
+
+    best: Sequence[float] = []
+    if names:
+        grids = [np.linspace(low, high, 25) for low, high in bounds]
+        trials = np.array(np.meshgrid(*grids)).reshape(len(names), -1).T
+        start = trials[int(np.argmin([solve(t)[0] for t in trials]))]
+        least, most = np.transpose(bounds)
+
+        def cost(v: Any) -> float:
+            return solve(np.clip(v, least, most))[0]
+
+        found: Any = optimize.minimize(
+            cost,
+            start,
+            method="Nelder-Mead",
+            options={"xatol": 1e-8, "fatol": 1e-12, "maxiter": 400},
+        )
+        best = list(np.clip(found.x, least, most))
+    rss, slopes, own = solve(best)
+    count = 1 + slopes.size + len(names) + rest.shape[1]
+    return ModelFit(model, own, slopes, rss, y.size * math.log(rss / y.size) + 2 * (count + 1))
+
+
+def mod_rows(
+    analysis: Mapping[str, Any],
+    dose: np.ndarray,
+    response: np.ndarray,
+    extra: np.ndarray,
+    tested: Sequence[tuple[str, bool]],
+    models: Mapping[str, tuple[str, dict[str, float]]],
+    name: str,
+) -> Iterator[dict[str, Any]]:
+    """Rows of the Mod step: weights of the models and the target dose, by model and averaged.
+
+    Parameters
+    ----------
+    analysis
+        Keys ``target_effect``, ``resamples``, ``seed``, ``alpha``.
+    dose, response, extra
+        (n,), (n,) rising where the drug works, and (n, q) covariates.
+    tested
+        Candidate and whether it is significant.
+    models
+        Candidate -> model and guesses.
+    name
+        Of the dose, for the column group.
+    """
+    significant = list(dict.fromkeys(c for c, found in tested if found))
+    effect = analysis.get("target_effect")
+    if not significant:
+        if effect is not None:
+            reason = "no candidate is significant, so no model is fitted"
+            yield not_computable("target_dose", reason, group=name)
+        return
+    kinds = {models[c][0]: models[c] for c in significant}
+    fits = _fits(kinds, dose, response, extra)
+    weights = _weights(fits)
+    chosen = min(fits, key=lambda kind: fits[kind].aic)
+    for kind, fit in fits.items():
+        own = ", ".join(f"{k} {v:.4g}" for k, v in fit.parameters.items() if k[0] != "_")
+        yield {
+            "statistic": "model_weight",
+            "group": f"{name}|{kind}",
+            "estimate": weights[kind],
+            "method": "weight exp(-AIC / 2) among the models of significant candidates",
+            "note": f"AIC {fit.aic:.4f}"
+            + (f"; {own}" if own else "")
+            + ("; selected" if kind == chosen else ""),
+        }
+    if effect is not None:
+        yield from _target_rows(analysis, dose, response, extra, kinds, fits, name, chosen)
+
+
+def _fits(
+    kinds: Mapping[str, tuple[str, dict[str, float]]],
+    dose: np.ndarray,
+    response: np.ndarray,
+    extra: np.ndarray,
+) -> dict[str, ModelFit]:
+    return {k: fit_model(k, dose, response, extra, guesses) for k, (_, guesses) in kinds.items()}
+
+
+def _weights(fits: Mapping[str, ModelFit]) -> dict[str, float]:
+    least = min(fit.aic for fit in fits.values())
+    raw = {kind: math.exp(-(fit.aic - least) / 2) for kind, fit in fits.items()}
+    return {kind: value / sum(raw.values()) for kind, value in raw.items()}
+
+
+def _doses(
+    fits: Mapping[str, ModelFit], effect: float, lowest: float, highest: float
+) -> dict[str, float]:
+    """Target dose by model, and averaged over the models that reach the effect."""
+    found = {kind: fit.target_dose(effect, lowest, highest) for kind, fit in fits.items()}
+    there = {kind: weight for kind, weight in _weights(fits).items() if np.isfinite(found[kind])}
+    total = sum(there.values())
+    found["average"] = (
+        sum(weight * found[kind] for kind, weight in there.items()) / total if total else math.nan
+    )
+    return found
+
+
+def _target_rows(
+    analysis: Mapping[str, Any],
+    dose: np.ndarray,
+    response: np.ndarray,
+    extra: np.ndarray,
+    kinds: Mapping[str, tuple[str, dict[str, float]]],
+    fits: Mapping[str, ModelFit],
+    name: str,
+    chosen: str,
+) -> Iterator[dict[str, Any]]:
+    effect, alpha = abs(float(analysis["target_effect"])), alpha_of(analysis)
+    lowest, highest = float(dose.min()), float(dose.max())
+    resamples = int(analysis.get("resamples", DEFAULT_RESAMPLES))
+    generator = np.random.default_rng(int(analysis.get("seed", DEFAULT_SEED)))
+    members = [np.flatnonzero(dose == level) for level in np.unique(dose)]
+    drawn: dict[str, list[float]] = {kind: [] for kind in (*fits, "average")}
+    for _ in range(resamples):
+        rows = np.concatenate([generator.choice(own, own.size) for own in members])
+        again = _doses(
+            _fits(kinds, dose[rows], response[rows], extra[rows]), effect, lowest, highest
+        )
+        for kind, value in again.items():
+            # A sample in which no dose reaches the effect: beyond the range.
+            drawn[kind].append(value if math.isfinite(value) else math.inf)
+    for kind, value in _doses(fits, effect, lowest, highest).items():
+        group = f"{name}|{kind}"
+        if not math.isfinite(value):
+            reason = f"no dose up to {highest:g} has an effect of {effect:g}"
+            yield not_computable("target_dose", reason, group=group)
+            continue
+        low, high = np.quantile(drawn[kind], [alpha / 2, 1 - alpha / 2], method="nearest")
+        beyond = float(np.mean(np.isinf(drawn[kind])))
+        yield {
+            "statistic": "target_dose",
+            "group": group,
+            "estimate": value,
+            "ci_low": float(low) if math.isfinite(low) else math.nan,
+            "ci_high": float(high) if math.isfinite(high) else math.nan,
+            "method": f"smallest dose with an effect of {effect:g} over dose {lowest:g}; "
+            f"percentile bootstrap within doses, {resamples} resamples",
+            "note": "; ".join(
+                part
+                for part in (
+                    "selected by AIC" if kind == chosen else "",
+                    f"{100 * beyond:.1f} % of resamples do not reach the effect" if beyond else "",
+                    "" if math.isfinite(high) else f"upper limit beyond dose {highest:g}",
+                )
+                if part
+            ),
+        }
+
+
+def williams(
+    dose: Any, response: Any, *, draws: int = 200_000, seed: int = 7
+) -> list[tuple[float, float, float]]:
+    """Williams' test of a response that rises with the dose, against the lowest dose.
+
+    Parameters
+    ----------
+    dose, response
+        (n,).
+    draws, seed
+        Of the simulated null distribution.
+
+    Returns
+    -------
+    list of (dose, t, p)
+        For each dose above the lowest, one-sided; the test of a dose stands only if those of
+        higher doses are significant.
+
+    Examples
+    --------
+    >>> dose = np.repeat([0.0, 1, 2], 8)
+    >>> found = williams(dose, dose + np.tile([0.5, -0.5], 12), draws=2000)
+    >>> [row[0] for row in found], found[1][2] < 0.01
+    ([1.0, 2.0], True)
+    """
+    d, y = np.asarray(dose, float), np.asarray(response, float)
+    levels = np.unique(d)
+    if levels.size < 2:
+        raise NotComputable("Williams' test needs two doses")
+    sizes = np.array([np.sum(d == level) for level in levels], float)
+    means = np.array([y[d == level].mean() for level in levels])
+    df = y.size - levels.size
+    if df < 1:
+        raise NotComputable("no residual degrees of freedom")
+    rest = sum(float(np.sum((y[d == level] - y[d == level].mean()) ** 2)) for level in levels)
+    if rest <= 1e-24 * float(y @ y):
+        raise NotComputable("no variance within doses")
+    sd = math.sqrt(rest / df)
+    generator = np.random.default_rng(seed)
+    null = generator.normal(size=(draws, levels.size)) / np.sqrt(sizes)
+    spread = np.sqrt(generator.chisquare(df, draws) / df)
+    found = []
+    for k in range(1, levels.size):
+        error = math.sqrt(1 / sizes[k] + 1 / sizes[0])
+        t = float(_amalgamated(means[None], sizes, k)[0] - means[0]) / (sd * error)
+        simulated = (_amalgamated(null, sizes, k) - null[:, 0]) / (spread * error)
+        p = (1 + int(np.sum(simulated >= t))) / (draws + 1)
+        found.append((float(levels[k]), t, float(p)))
+    return found
+
+
+def _amalgamated(means: np.ndarray, sizes: np.ndarray, k: int) -> np.ndarray:
+    """Largest weighted mean of the doses u .. k: the isotonic estimate at dose k."""
+    best = np.full(len(means), -np.inf)
+    total, weight = np.zeros(len(means)), 0.0
+    for u in range(k, 0, -1):
+        total = total + sizes[u] * means[:, u]
+        weight += sizes[u]
+        best = np.maximum(best, total / weight)
+    return best
