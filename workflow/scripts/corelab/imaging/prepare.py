@@ -239,6 +239,7 @@ def _scan(row: Mapping[str, Any], visit: _Visit) -> dict[str, Any]:
         "reason": None,
         "remedy": None,
         "notes": list(row.get("notes") or []),
+        "warnings": list(row.get("warnings") or []),
         "metadata": {},
         "dicom": row.get("dicom"),
     }
