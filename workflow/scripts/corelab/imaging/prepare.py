@@ -69,6 +69,8 @@ _SIDECAR_KEYS = {
     "LossyImageCompression": "lossy",
     "PixelProof": "pixels",
 }
+#: An interval of frames, or a repetition time, from which seconds are taken as milliseconds.
+SHORTEST_IN_MS = 100.0
 _FRAME_TIME_KEYS = ("frame_times_s", "FrameTimes", "FrameTimesStart", "VolumeTiming")
 _ROW_METADATA = (
     *("echo_time_s", "repetition_time_s", "b_value", "acquired_at"),
@@ -440,10 +442,14 @@ def _slice_times_s(
     except (TypeError, ValueError):
         times = np.array([])
     orientation = nib.io_orientation(image.affine)
+    longest = float(np.max(np.diff(frames)))
+    if times.size and longest < times.max() <= 1000 * longest and times.max() >= 100:
+        notes.append(f"SliceTiming to {times.max():g} s cannot be; taken as milliseconds")
+        times = times / 1000.0
     fault = None
     if times.shape != (image.shape[2],) or not np.isfinite(times).all():
         fault = f"does not give {image.shape[2]} numbers for {image.shape[2]} slices"
-    elif times.min() < 0 or times.max() > np.max(np.diff(frames)):
+    elif times.min() < 0 or times.max() > longest:
         fault = f"goes to {times.max():g} s, beyond the frame interval (seconds are expected)"
     elif int(orientation[2, 0]) != 2:
         fault = "is given for slices that are not axial"
@@ -473,7 +479,7 @@ def _check_times(facts: dict[str, Any], notes: list[str]) -> None:
         notes.append(f"an echo time of {echo:g} s cannot be; taken as milliseconds")
         facts["echo_time_s"] = echo / 1000.0
     repetition = facts.get("repetition_time_s")
-    if repetition is not None and repetition >= 100.0:
+    if repetition is not None and repetition >= SHORTEST_IN_MS:
         notes.append(f"a repetition time of {repetition:g} s cannot be; taken as milliseconds")
         facts["repetition_time_s"] = repetition / 1000.0
 
@@ -498,7 +504,7 @@ def _frame_times_s(
                 f"the sidecar's {key} does not give {frames} rising times for {frames} frames",
                 "correct the list in the JSON beside the image (seconds, one per frame)",
             )
-        return [float(time) for time in times]
+        return [float(time) for time in _in_seconds(times, f"the sidecar's {key}", notes)]
     interval = facts.get("repetition_time_s")
     header = conformed.frame_interval_s
     if interval:
@@ -516,6 +522,15 @@ def _frame_times_s(
             "give repetition_time_s in the scans sheet, or frame_times_s in the JSON beside it",
         )
     return [round(index * float(interval), 6) for index in range(frames)]
+
+
+def _in_seconds(times: NDArray[Any], what: str, notes: list[str]) -> NDArray[Any]:
+    """Times of a dynamic series in seconds, where they can only be milliseconds."""
+    interval = float(np.median(np.diff(times)))
+    if interval < SHORTEST_IN_MS:
+        return times
+    notes.append(f"{what} has intervals of {interval:g} s, which cannot be; taken as milliseconds")
+    return times / 1000.0
 
 
 def _arterial_input(row: Mapping[str, Any], entry: dict[str, Any], visit: _Visit) -> None:
@@ -559,6 +574,7 @@ def _arterial_input(row: Mapping[str, Any], entry: dict[str, Any], visit: _Visit
         ),
         entry["repeat"],
     )
+    table["time_s"] = _in_seconds(times, file.name, entry["notes"])
     write_table(table, visit.folder / path, ["time_s", "value"], sort=False)
     entry |= {"path": path, "unit": "a.u.", "shape": [len(times)]}
 
