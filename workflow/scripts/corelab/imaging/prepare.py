@@ -32,6 +32,7 @@ from corelab.imaging.laterality import left_right_rows
 from corelab.imaging.nifti import Conformed, conform, save_image
 from corelab.imaging.quality import image_quality
 from corelab.imaging.sidecars import finite_numbers, read_b_values, read_sidecar
+from corelab.imaging.values import SHORTEST_IN_MS
 from corelab.provenance.products import file_sha256, plain, read_table, write_table
 from corelab.study.naming import DATATYPES, TEMPLATE_SPACE, derivative, mask_path
 
@@ -69,8 +70,6 @@ _SIDECAR_KEYS = {
     "LossyImageCompression": "lossy",
     "PixelProof": "pixels",
 }
-#: An interval of frames, or a repetition time, from which seconds are taken as milliseconds.
-SHORTEST_IN_MS = 100.0
 _FRAME_TIME_KEYS = ("frame_times_s", "FrameTimes", "FrameTimesStart", "VolumeTiming")
 _ROW_METADATA = (
     *("echo_time_s", "repetition_time_s", "b_value", "acquired_at"),
@@ -265,8 +264,15 @@ def _image(row: Mapping[str, Any], entry: dict[str, Any], visit: _Visit) -> None
     """Conform one image or mask, write it, and complete its entry."""
     kind, in_template = entry["kind"], entry["space"] == "MNI152"
     ndim = 4 if kind in SERIES_KINDS else 3
-    conformed = conform(row["path"], ndim=ndim, kind=kind, reorient=not in_template)
+    conformed = conform(
+        row["path"],
+        ndim=ndim,
+        kind=kind,
+        reorient=not in_template,
+        orientation=(visit.settings.get("acquisition") or {}).get("orientation"),
+    )
     entry["notes"] += conformed.notes
+    entry["warnings"] += conformed.warnings
     entry["unit"] = conformed.unit
     entry["metadata"] = _metadata(row, conformed, entry["notes"])
     image = conformed.image

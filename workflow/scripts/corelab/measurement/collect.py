@@ -624,6 +624,7 @@ def image_findings(visits: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
             found: list[tuple[str, str, str | None]] = []
             if scan["status"] != "ok":
                 found.append(("fault", str(scan.get("reason")), scan.get("remedy")))
+            found += [("warning", text, None) for text in scan.get("warnings") or ()]
             found += [("note", note, None) for note in scan.get("notes") or ()]
             # One folder gives scans of several kinds; its listing is told once.
             if scan.get("dicom") and scan["scan_id"] not in told:

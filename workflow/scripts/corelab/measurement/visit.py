@@ -550,6 +550,7 @@ def _supplied_mask(
         failed = {"status": "failed", "reason": str(fault)}
         return {**mask, **failed}, None, {**told, **failed}
     told |= {"sha256": file_sha256(scan["path"]), "notes": list(conformed.notes)}
+    told["warnings"] = list(conformed.warnings)
     return mask, selected_labels(conformed.image, scan["label_values"]), told
 
 
