@@ -27,6 +27,10 @@ ADC_TISSUE_MM2_S = 0.80e-3
 ADC_DOUBTFUL = (0.55, 1.8)
 #: Where it is off by more, no known unit makes an ADC map of it.
 ADC_REFUSED = (0.25, 4.0)
+#: A mode this many times that of tissue may be that of fluid, ...
+_FLUID = 2.8
+#: ... where at least this share of the head is tissue.
+_LEAST_TISSUE = 0.2
 #: Modes of tissue that maps of perfusion can have in their unit.
 MAP_PLAUSIBLE = {
     "cbf": (5.0, 150.0),
@@ -70,7 +74,7 @@ def checked(
     kind: str | None,
     name: str,
     notes: list[str],
-    warnings: list[str],
+    warnings: list[str] | None = None,
 ) -> tuple[NDArray[np.float32], str]:
     """Check the values of an image for its kind, mend what can be mended, and tell it.
 
@@ -97,10 +101,11 @@ def checked(
     Examples
     --------
     >>> notes = []
-    >>> labels, unit = checked(np.full((2, 2, 2), 1.000015), "mask-x", "a.nii", notes, [])
+    >>> labels, unit = checked(np.full((2, 2, 2), 1.000015), "mask-x", "a.nii", notes)
     >>> float(labels[0, 0, 0]), unit, notes[0]
     (1.0, 'label', 'labels up to 1.5e-05 off whole numbers were rounded')
     """
+    warnings = [] if warnings is None else warnings
     if kind is not None and kind.startswith("mask-"):
         return _labels(voxels, name, notes), "label"
     finite = _finite(voxels, name, notes)
@@ -314,23 +319,34 @@ def tissue_mode(image: NDArray[Any]) -> float:
     return histogram_mode(values[use])
 
 
+def _nearest_unit(mode: float) -> tuple[str, float]:
+    """Unit in which a mode is nearest to the ADC of tissue, and the factor that it is off."""
+    off = {unit: mode * factor / ADC_TISSUE_MM2_S for unit, factor in _ADC_UNITS.items()}
+    unit = min(off, key=lambda key: abs(np.log(off[key]))) if mode > 0 else "mm2/s"
+    return unit, off[unit]
+
+
 def _adc_mm2_s(
     image: NDArray[np.float32], name: str, notes: list[str], warnings: list[str]
 ) -> NDArray[np.float32]:
     """ADC in mm2/s, its unit recognised by the mode of tissue."""
     mode = tissue_mode(image)
-    off = {unit: mode * factor / ADC_TISSUE_MM2_S for unit, factor in _ADC_UNITS.items()}
-    unit = min(off, key=lambda key: abs(np.log(off[key]))) if mode > 0 else "mm2/s"
-    if not ADC_REFUSED[0] <= off[unit] <= ADC_REFUSED[1]:
+    unit, off = _nearest_unit(mode)
+    tissue = np.where(image < 0.6 * mode, image, 0)
+    if off > _FLUID and np.count_nonzero(tissue > 0) > _LEAST_TISSUE * np.count_nonzero(image > 0):
+        # Ventricles and atrophy larger than the tissue: the mode was that of fluid.
+        mode = tissue_mode(tissue)
+        unit, off = _nearest_unit(mode)
+    if not ADC_REFUSED[0] <= off <= ADC_REFUSED[1]:
         raise ImageFault(
             f"{name} is no ADC map in a known unit: most of its tissue has {mode:.3g}, brain has "
             f"about {ADC_TISSUE_MM2_S:.2g} mm2/s",
             "export it again with its rescale slope, in mm2/s, 10^-3 mm2/s or 10^-6 mm2/s",
         )
-    if not ADC_DOUBTFUL[0] <= off[unit] <= ADC_DOUBTFUL[1]:
+    if not ADC_DOUBTFUL[0] <= off <= ADC_DOUBTFUL[1]:
         warnings.append(
             f"the ADC of most tissue in {name} is {mode * _ADC_UNITS[unit]:.2g} mm2/s where brain "
-            f"has about {ADC_TISSUE_MM2_S:.2g} (a factor of {off[unit]:.2g}): the scale of the map "
+            f"has about {ADC_TISSUE_MM2_S:.2g} (a factor of {off:.2g}): the scale of the map "
             "is doubtful; export it again with its rescale slope"
         )
     factor = _ADC_UNITS[unit]
