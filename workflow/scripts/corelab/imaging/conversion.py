@@ -165,9 +165,9 @@ def convert(series: Series, target: Path) -> Converted:
             "export the whole series again",
         )
     warnings = _missing_slices(series)
-    series, repeats = _without_repeats(series)
+    series, notes, repeats = _without_repeats(series)
     table = time_table(series)
-    notes = [] if table is None else list(table.notes)
+    notes += [] if table is None else table.notes
     inputs, outputs = target / "in", target / "out"
     for folder in (inputs, outputs):
         folder.mkdir(parents=True)
@@ -245,14 +245,14 @@ def _missing_slices(series: Series) -> list[str]:
     ]
 
 
-def _without_repeats(series: Series) -> tuple[Series, list[str]]:
-    """Series without images of places that were taken again; and a warning that says so.
+def _without_repeats(series: Series) -> tuple[Series, list[str], list[str]]:
+    """Series without images of places that are there again; notes and warnings that say so.
 
     A stack that was taken twice as a whole, and series with several images of a place by design
     (time, diffusion), are left as they are.
     """
     if series.kind in (*DYNAMIC_KINDS, "dwi"):
-        return series, []
+        return series, [], []
     groups: dict[tuple[Any, ...], list[DicomFile]] = {}
     for file in series.files:
         facts = file.facts
@@ -260,19 +260,22 @@ def _without_repeats(series: Series) -> tuple[Series, list[str]]:
         alike = (facts.get("orientation"), facts.get("image_type"), facts.get("echo_time_ms"))
         groups.setdefault((place, str(alike)), []).append(file)
     counts = [len(group) for group in groups.values()]
-    if max(counts) == 1 or min(counts) > 1:
-        return series, []
+    copies = all(len({file.pixel_sha256 or file.name for file in g}) == 1 for g in groups.values())
+    if max(counts) == 1 or (min(counts) > 1 and not copies):
+        return series, [], []
     first = {
         min(group, key=lambda f: (f.facts.get("time_s") or 0.0, f.facts.get("instance") or 0)).name
         for group in groups.values()
     }
     kept = tuple(file for file in series.files if file.name in first)
-    again = sum(count > 1 for count in counts)
-    warning = (
-        f"{again} of {len(counts)} slices of series {series.number} are there more than once (a "
-        "scan that was repeated in part): the first of each is used"
+    again = (
+        f"{sum(count > 1 for count in counts)} of {len(counts)} slices of series {series.number}"
     )
-    return replace(series, files=kept), [warning]
+    series = replace(series, files=kept)
+    if copies:
+        return series, [f"{again} are there more than once, with the same pixels"], []
+    warning = f"{again} were taken more than once (a scan repeated in part): the first is used"
+    return series, [], [warning]
 
 
 def _copied(series: Series, table: TimeTable | None, inputs: Path) -> list[str]:
