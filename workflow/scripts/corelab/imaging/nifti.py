@@ -177,7 +177,7 @@ def conform(
         unit,
         tuple(notes),
         frame_interval_s,
-        tuple(warnings),
+        warnings=tuple(warnings),
     )
 
 

@@ -104,7 +104,7 @@ def _fault_words(what: str, reason: str) -> str:
     return f"{subject}: {reason}" if reason else subject
 
 
-def scan_words(scan: Mapping[str, Any]) -> str:
+def _scan_words(scan: Mapping[str, Any]) -> str:
     """What a scan shows, in words: its kind, or mask and label."""
     if scan.get("label"):
         return f"Mask {scan['label']}"
@@ -119,8 +119,8 @@ def _from_records(results: Results) -> list[Attention]:
     for visit in results.visits:
         for scan in visit.scans:
             for text in scan.get("warnings") or ():
-                key = (f"{scan_words(scan)}: {text}", visit.visit)
-                warned.setdefault(key, []).append(visit.participant_id)
+                warning = (f"{_scan_words(scan)}: {text}", visit.visit)
+                warned.setdefault(warning, []).append(visit.participant_id)
         for what, reason in visit.faults:
             faults.setdefault((what, reason), []).append(visit.participant_id)
         for gate in visit.gates:
