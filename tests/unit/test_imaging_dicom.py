@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -14,7 +15,9 @@ from helpers import data_folder
 
 from corelab.imaging import ImageFault, prepare_visit
 from corelab.imaging.conversion import convert, rows_of_folder
-from corelab.imaging.dicom import list_series
+from corelab.imaging.dicom import DicomFile, Series, list_series
+from corelab.imaging.dynamic import time_table
+from corelab.measurement.collect import image_findings
 
 
 def reasons(listing):
@@ -374,6 +377,209 @@ def test_perfusion_ct_gets_the_times_of_its_frames(tmp_path):
     sidecar = json.loads((tmp_path / "w/ctp/out/scan.json").read_text())
     assert sidecar["frame_times_s"] == [2.0 * frame for frame in range(12)]
     assert nib.load(row["path"]).shape[3] == 12
+
+
+# --- series in time ----------------------------------------------------------------------------
+
+
+def perfusion_series(
+    folder, *, frames=12, slices=4, skip=(), start=36000.0, number=None, offset=None, edit=None
+):
+    """Slice k of frame t has 30 + k HU (and the ramp), and 10 HU more for every frame."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for t in range(frames):
+        for k in range(slices):
+            if (k, t) in skip:
+                continue
+
+            def at(ds, t=t, k=k):
+                when = start + 2.0 * t + (offset[k] if offset else 0.0)
+                clock = int(when % 86400)
+                ds.AcquisitionDate = "20240229" if when < 86400 else "20240301"
+                ds.AcquisitionTime = (
+                    f"{clock // 3600:02d}{clock % 3600 // 60:02d}{clock % 60:02d}."
+                    f"{round(when % 1 * 1000):03d}"
+                )
+                ds.InstanceNumber = (number or (lambda k, t: t * slices + k))(k, t) + 1
+                ds.AcquisitionNumber = t + 1
+                pixels = np.frombuffer(ds.PixelData, "<i2") + 10 * t
+                ds.PixelData = pixels.astype("<i2").tobytes()
+                if edit:
+                    edit(ds, k, t)
+
+            made_slice(folder / f"{t:02d}{k}.dcm", k, edit=at)
+    return folder
+
+
+def middle_of_frames(scan, tmp_path):
+    image = nib.load(tmp_path / "out" / scan["path"])
+    return np.median(np.asarray(image.dataobj)[14:19, 14:19], axis=(0, 1))
+
+
+#: HU of slice k in frame t; the ramp of 0 to 2 adds 1 in the median.
+EXPECTED = 31.0 + np.arange(4)[:, None] + 10.0 * np.arange(12)[None, :]
+
+ORDERS = {
+    "as numbered": {},
+    "numbers backwards": {"number": lambda k, t: (11 - t) * 4 + k},
+    "numbers slice by slice": {"number": lambda k, t: k * 12 + t},
+    "over midnight": {"start": 86400.0 - 9},
+    "over midnight, one date": {
+        "start": 86400.0 - 9,
+        "edit": lambda ds, k, t: setattr(ds, "AcquisitionDate", "20240229"),
+    },
+    "ids given twice": {
+        "edit": lambda ds, k, t: setattr(
+            ds, "SOPInstanceUID", f"1.2.3.{k}" if t in (1, 7) else ds.SOPInstanceUID
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("what", ORDERS)
+def test_frames_follow_their_times_whatever_numbers_dates_and_ids_say(tmp_path, what):
+    scan = prepared(perfusion_series(tmp_path / "in", **ORDERS[what]), tmp_path)["scans"][0]
+    assert (scan["kind"], scan["status"]) == ("ctp", "ok"), scan["reason"]
+    assert scan["metadata"]["frame_times_s"] == [2.0 * t for t in range(12)]
+    assert scan["metadata"]["slice_times_s"] is None
+    assert scan["metadata"]["pixels"] == "unchanged"
+    assert np.array_equal(middle_of_frames(scan, tmp_path), EXPECTED)
+    at = "2024-02-29T23:59:51" if "midnight" in what else "2024-02-29T10:00:00"
+    assert scan["metadata"]["acquired_at"] == at
+    told = " ".join(scan["notes"])
+    assert ("numbers do not follow the frames" in told) == what.startswith("numbers")
+    assert ("4 images bear the SOPInstanceUID of another" in told) == what.startswith("ids")
+
+
+def test_frames_put_in_another_order_are_found_out(tmp_path, monkeypatch):
+    # As if dcm2niix sorted by the numbers, which run backwards here.
+    folder = perfusion_series(tmp_path / "in", number=lambda k, t: (11 - t) * 4 + k)
+    monkeypatch.setattr("corelab.imaging.dynamic.TimeTable.numbered", lambda table: True)
+    scan = prepared(folder, tmp_path)["scans"][0]
+    assert scan["status"] == "failed"
+    assert "in another order than their places and times" in scan["reason"]
+
+
+@pytest.mark.parametrize(
+    ("skip", "words"),
+    [
+        ({(2, 5)}, "series 3 is incomplete: frame 6 (10 s) lacks 1 of 4 slices"),
+        ({(0, 0), (1, 0)}, "series 3 is incomplete: frame 1 (0 s) lacks 2 of 4 slices"),
+        ({(0, 11)}, "series 3 is incomplete: frame 12 (22 s) lacks 1 of 4 slices"),
+        ({(k, 3 + k) for k in range(4)}, "was taken 2 s before or after the others"),
+    ],
+)
+def test_a_series_that_lacks_images_is_refused_in_words(tmp_path, skip, words):
+    scan = prepared(perfusion_series(tmp_path / "in", skip=skip), tmp_path)["scans"][0]
+    assert (scan["status"], scan["kind"]) == ("failed", "ctp")
+    assert words in scan["reason"]
+
+
+def test_slices_of_a_shuttling_table_keep_their_times(tmp_path):
+    folder = perfusion_series(tmp_path / "in", offset=[0.0, 0.0, 1.0, 1.0])
+    scan = prepared(folder, tmp_path)["scans"][0]
+    assert scan["metadata"]["frame_times_s"] == [2.0 * t for t in range(12)]
+    assert scan["metadata"]["slice_times_s"] == [0.0, 0.0, 1.0, 1.0]
+    assert any("up to 1 s apart" in note for note in scan["notes"])
+
+
+def test_table_stops_within_a_tenth_of_a_millimetre_are_one_place():
+    def file(z, t):
+        facts = {"position": z + 0.03 * (t % 2), "time_s": 2.0 * t, "frames": 1}
+        return DicomFile("a", Path("a"), facts=facts)
+
+    files = tuple(file(z, t) for t in range(12) for z in (0.0, 5.0))
+    table = time_table(Series("1", 1, "", "CT", "ctp", files))
+    assert [len(frame) for frame in table.frames] == [2] * 12
+    assert table.times_s == tuple(2.0 * t for t in range(12))
+
+
+# --- scales, repeats and single missing slices -------------------------------------------------
+
+
+def philips_map(folder, description, rescale, private, values):
+    """An MR map of Philips: stored x rescale is the value; the private slope means nothing."""
+
+    def edit(ds):
+        ds.Manufacturer, ds.SeriesDescription = "Philips Medical Systems", description
+        ds.ImageType = ["DERIVED", "PRIMARY", description.upper()]
+        ds.RescaleSlope, ds.RescaleIntercept, ds.RescaleType = rescale, 0, "US"
+        block = ds.private_block(0x2005, "Philips MR Imaging DD 001", create=True)
+        block.add_new(0x0D, "FL", 0.0)
+        block.add_new(0x0E, "FL", private)
+        stored = np.rint(values / rescale)
+        ds.PixelRepresentation, ds.PixelData = 0, stored.astype("<u2").tobytes()
+
+    return made_series(folder, kind="MR", edit=edit)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "rescale", "private"),
+    [
+        ("ADC", 850.0, 1.0, 1.25),
+        ("ADC", 850.0, 0.5, 1.0),
+        ("CBF", 40.0, 1.0, 4.0),
+        ("Tmax", 4.0, 2.0, 0.02),
+    ],
+)
+def test_philips_maps_have_the_unit_of_the_public_rescale(tmp_path, name, value, rescale, private):
+    y, x = np.mgrid[:32, :32] - 16
+    values = np.where(np.hypot(x, y) < 10, value + 2 * (x % 2), 0)
+    folder = philips_map(tmp_path / "in", name, rescale, private, values)
+    scan = prepared(folder, tmp_path)["scans"][0]
+    assert (scan["status"], scan["metadata"]["pixels"]) == ("ok", "unchanged"), scan["reason"]
+    got = np.asarray(nib.load(tmp_path / "out" / scan["path"]).dataobj)
+    scale = 1e-6 if name == "ADC" else 1.0
+    assert np.unique(got) == pytest.approx(np.array([0, value, value + 2]) * scale, rel=1e-5)
+
+
+def test_a_scale_other_than_the_rescale_slope_is_found_out(tmp_path, monkeypatch):
+    values = np.full((32, 32), 850.0) + np.arange(32)
+    folder = philips_map(tmp_path / "in", "ADC", 1.0, 1.25, values)
+    monkeypatch.setattr("corelab.imaging.conversion._needs_public_scale", lambda series: False)
+    (series,) = list_series(folder).series
+    with pytest.raises(ImageFault, match="another factor than the header's rescale slope"):
+        convert(series, tmp_path / "work")
+
+
+def test_one_missing_slice_is_reported_as_missing(tmp_path):
+    folder = made_series(tmp_path / "in", 12)
+    (folder / "005.dcm").unlink()
+    scan = prepared(folder, tmp_path)["scans"][0]
+    assert scan["status"] == "ok" and scan["shape"][2] == 12
+    (warning,) = scan["warnings"]
+    assert warning.startswith("1 slice is missing in series 3 (at 25 mm along the slice normal")
+    visit = {"participant_id": "1", "visit": "v", "scans": [scan]}
+    found = image_findings([visit])
+    assert warning in set(found.loc[found["severity"] == "warning", "message"])
+
+
+def test_thick_slices_above_thin_ones_are_none_missing(tmp_path):
+    def thin_then_thick(ds):
+        k = ds.InstanceNumber - 1
+        ds.ImagePositionPatient = [-112, -112, 5.0 * k if k < 9 else 40.0 + 10.0 * (k - 8)]
+
+    scan = prepared(made_series(tmp_path / "in", 14, edit=thin_then_thick), tmp_path)["scans"][0]
+    assert scan["status"] == "ok" and scan["warnings"] == []
+
+
+def test_slices_taken_twice_are_a_warning_and_copies_a_note(tmp_path):
+    folder = made_series(tmp_path / "in")
+
+    def again(ds):
+        ds.ImagePositionPatient, ds.InstanceNumber = [-112, -112, 15.0], 20
+
+    made_slice(folder / "100.dcm", 4, edit=again)
+    scan = prepared(folder, tmp_path)["scans"][0]
+    assert (scan["status"], scan["shape"][2]) == ("ok", 8)
+    assert "1 of 8 slices of series 3 were taken more than once" in scan["warnings"][0]
+    shutil.copyfile(folder / "003.dcm", folder / "100.dcm")
+    edit_one(folder, "100.dcm", lambda ds: setattr(ds, "SOPInstanceUID", "1.2.3.99"))
+    scan = prepared(folder, tmp_path)["scans"][0]
+    assert (scan["status"], scan["shape"][2], scan["warnings"]) == ("ok", 8, [])
+    assert (
+        "1 of 8 slices of series 3 are there more than once, with the same pixels" in scan["notes"]
+    )
 
 
 KINDS = [

@@ -386,12 +386,40 @@ def test_slice_times_follow_their_slices(tmp_path, direction, expected):
     assert only(again)["metadata"]["slice_times_s"] == found
 
 
-@pytest.mark.parametrize("times", [[0.0] * 5, [100.0 * k for k in range(12)], "odd"])
+@pytest.mark.parametrize("times", [[0.0] * 5, [1000.0 * k for k in range(12)], "odd"])
 def test_slice_times_that_cannot_be_are_told_and_not_used(tmp_path, times):
     path = series(tmp_path, RepetitionTime=1.5, SliceTiming=times)
     scan = only(prepare_visit([row("dsc", path)], tmp_path / "out", settings={}))
     assert scan["status"] == "ok" and scan["metadata"]["slice_times_s"] is None
     assert "SliceTiming" in " ".join(scan["notes"])
+
+
+def test_times_in_milliseconds_are_taken_as_such_and_told(tmp_path):
+    path = series(
+        tmp_path,
+        FrameTimes=[2000.0 * t for t in range(8)],
+        SliceTiming=[100.0 * k for k in range(12)],
+    )
+    scan = only(prepare_visit([row("dsc", path)], tmp_path / "out", settings={}))
+    assert scan["metadata"]["frame_times_s"] == [2.0 * t for t in range(8)]
+    assert scan["metadata"]["slice_times_s"] == [round(0.1 * k, 6) for k in range(12)]
+    assert sum("taken as milliseconds" in note for note in scan["notes"]) == 2
+
+
+@pytest.mark.parametrize("form", [None, "sform", "qform"])
+def test_which_form_places_an_image_is_the_studys_decision(tmp_path, form):
+    path = save(tmp_path / "a.nii.gz", dwi())
+    image = nib.load(path)
+    mirrored = AFFINE.copy()
+    mirrored[0] *= -1
+    image.header.set_qform(mirrored, 1)
+    nib.save(nib.Nifti1Image(np.asarray(image.dataobj), None, image.header), path)
+    settings = {"acquisition": {"orientation": form} if form else {}}
+    scan = only(prepare_visit([row("dwi", path)], tmp_path / "out", settings=settings))
+    assert bool(scan["warnings"]) == (form is None)
+    voxels = np.asanyarray(nib.load(tmp_path / "out" / scan["path"]).dataobj)
+    # Array axes run towards the right: one of the two choices turns them over.
+    assert np.array_equal(voxels, dwi()[::-1] if form == "qform" else dwi())
 
 
 def test_frame_times_from_the_repetition_time(tmp_path):

@@ -13,7 +13,7 @@ import pytest
 
 from corelab.imaging import ImageFault, load_image, mask_volume_ml, save_image
 from corelab.imaging.geometry import affine_distance_mm
-from corelab.imaging.nifti import conform, sidecar_path
+from corelab.imaging.nifti import check_header, conform, sidecar_path
 from corelab.imaging.values import SHIFTED, checked
 
 SHAPE = (20, 24, 16)
@@ -236,11 +236,34 @@ def shifted(mm):
     return affine
 
 
-def test_qform_that_contradicts_sform_is_told_and_sform_used(tmp_path):
-    path = write(tmp_path, scan(), codes=(1, 2), qform=shifted(30))
+MIRRORED = np.array([[-2.0, 0, 0, 40], [0, 2, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("qform", "words"),
+    [(shifted(30), "30.0 mm apart; the sform is used"), (MIRRORED, "mirror images of each other")],
+)
+def test_forms_that_contradict_each_other_need_a_decision(tmp_path, qform, words):
+    path = write(tmp_path, scan(), codes=(1, 2), qform=qform)
     got = conform(path)
     assert got.image.affine == pytest.approx(np.diag([2.0, 2, 3, 1]))
-    assert "30.0 mm apart; the sform is used" in got.notes[0]
+    assert got.notes == () and words in got.warnings[0]
+    assert "set acquisition.orientation to sform or qform" in got.warnings[0]
+
+
+@pytest.mark.parametrize("form", ["sform", "qform"])
+def test_a_decision_for_one_form_is_followed_and_is_no_warning(tmp_path, form):
+    path = write(tmp_path, scan(), codes=(1, 2), qform=shifted(30))
+    got = conform(path, orientation=form)
+    assert got.image.affine[0, 3] == pytest.approx(30 if form == "qform" else 0)
+    assert got.warnings == () and f"the {form} is used, as acquisition.orientation" in got.notes[0]
+    told = check_header(path, kind="dwi", orientation=form)
+    assert f"the {form} is used, as acquisition.orientation" in told[0]
+
+
+def test_forms_a_few_millimetres_apart_are_a_note(tmp_path):
+    got = conform(write(tmp_path, scan(), codes=(1, 2), qform=shifted(5)))
+    assert got.warnings == () and "5.0 mm apart; the sform is used" in got.notes[0]
 
 
 def test_qform_within_a_tenth_of_a_millimetre_is_not_told(tmp_path):
@@ -436,6 +459,56 @@ def test_adc_unit_is_recognised_converted_and_told(tmp_path, unit, words):
 
 def test_adc_of_no_known_unit_is_refused(tmp_path):
     assert "no ADC map in a known unit" in fault(write(tmp_path, adc(2e-5)), kind="adc")
+
+
+@pytest.mark.parametrize(
+    ("factor", "doubtful"), [(0.5, True), (0.6, False), (1.0, False), (1.6, False), (2.0, True)]
+)
+def test_a_scale_of_a_half_or_two_is_told_and_what_calibration_corrects_is_not(
+    tmp_path, factor, doubtful
+):
+    # The published ADC, 0.80e-3, in the mode of tissue; 1.6 and 0.6 are of gains of b = 0 and DWI.
+    voxels = adc(1e-6) * np.float32(factor * 0.80 / 0.85)
+    got = conform(write(tmp_path, voxels), kind="adc")
+    assert len(got.warnings) == doubtful
+    if doubtful:
+        assert "the scale of the map is doubtful" in got.warnings[0]
+    assert got.notes[0].startswith("ADC was in 10^-6 mm2/s")
+
+
+def test_adc_with_infarct_fluid_and_noise_in_air_passes(tmp_path):
+    random = np.random.default_rng(8)
+    voxels = adc(1.0)
+    left = np.broadcast_to(np.arange(SHAPE[0])[:, None, None] < SHAPE[0] // 2, SHAPE)
+    air = np.abs(random.normal(0, 0.6e-3, SHAPE)).astype(np.float32)
+    infarct = np.where(left, np.float32(0.6) * voxels, voxels)
+    fluid = np.where(left, random.normal(3.0e-3, 0.1e-3, SHAPE) * ball(), voxels)
+    for name, image in (("infarct", infarct), ("fluid", fluid)):
+        path = write(
+            tmp_path, np.where(ball(), image, air).astype(np.float32), name=f"{name}.nii.gz"
+        )
+        got = conform(path, kind="adc")
+        assert got.warnings == () and got.notes == (), name
+
+
+@pytest.mark.parametrize(
+    ("kind", "value", "factor", "words"),
+    [
+        ("tmax", 2.0, 1.0, None),
+        ("tmax", 2000.0, 1e-3, "taken as milliseconds"),
+        ("mtt", 5000.0, 1e-3, "taken as milliseconds"),
+        ("cbf", 30.0, 1.0, None),
+        ("cbf", 1500.0, 1.0, "another unit or relative"),
+        ("cbv", 0.03, 1.0, "another unit or relative"),
+        ("ttp", 20.0, 1.0, None),
+    ],
+)
+def test_a_perfusion_map_off_its_unit_is_converted_or_told(tmp_path, kind, value, factor, words):
+    voxels = (adc(0.85e-3) * value).astype(np.float32)
+    got = conform(write(tmp_path, voxels), kind=kind)
+    assert np.asarray(got.image.dataobj) == pytest.approx(voxels * factor, rel=1e-5)
+    text = " ".join([*got.notes, *got.warnings])
+    assert (words in text) if words else text == ""
 
 
 def test_negative_adc_is_told_and_set_to_zero(tmp_path):

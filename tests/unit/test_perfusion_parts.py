@@ -18,8 +18,10 @@ from corelab.perfusion import (
 )
 from corelab.perfusion.concentration import (
     Baseline,
+    PerfusionError,
     aligned_slices,
     find_baseline,
+    regular_times,
     temporal_noise,
 )
 from corelab.perfusion.series import analyse_series, gate_values
@@ -393,3 +395,21 @@ def test_head_truth_has_the_volumes_aimed_at_and_no_knife_edges(head):
     assert np.percentile(relative[penumbra], 2) > 0.32
     again = simulate_head(head.case)
     np.testing.assert_array_equal(again.signal, head.signal)
+
+
+@pytest.mark.parametrize(
+    ("times", "words"),
+    [
+        (np.r_[np.arange(15) * 2.0, 86342 + np.arange(15) * 2.0], "frames 15 and 16 are 86314 s"),
+        (np.arange(30) * 2000.0, "frames 1 and 2 are 2000 s apart"),
+        (np.cumsum(np.r_[np.full(40, 50.0), np.full(40, 30.0)]), "more than 1000"),
+    ],
+)
+def test_times_that_no_resampling_can_bridge_are_refused(times, words):
+    with pytest.raises(PerfusionError, match=words):
+        regular_times(times)
+
+
+def test_a_late_phase_with_longer_intervals_is_resampled():
+    times = np.r_[np.arange(30) * 1.5, 45 + np.arange(1, 9) * 15.0]
+    assert regular_times(times)[-1] == pytest.approx(165)

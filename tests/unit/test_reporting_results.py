@@ -125,6 +125,16 @@ def test_a_brain_mask_that_the_acquisition_table_reports_is_no_second_line(resul
     assert any("739 mL" in item.text for item in att.attention(more))
 
 
+def test_a_warning_of_a_scan_needs_attention(results):
+    who = results.visits[0]
+    words = "qform and sform are mirror images of each other"
+    scan = {"kind": "dwi", "label": None, "status": "ok", "warnings": [words]}
+    prepare = {**(who.prepare or {}), "scans": [*who.scans, scan]}
+    warned = replace(results, visits=[replace(who, prepare=prepare), *results.visits[1:]])
+    (item,) = [item for item in att.attention(warned) if words in item.text]
+    assert item.severity == "warning" and item.subjects == (who.participant_id,)
+
+
 def test_a_warning_of_a_fit_to_the_template_needs_attention(results):
     subject = sorted(results.normalised)[0]
     words = "part of the ventricles' wall lies 5.0 mm off the template's"

@@ -122,6 +122,8 @@ def test_ids_stay_text(tmp_path):
         ),
         ({"participants": "participant_id|arm|arm\n1|a|b"}, "occur twice"),
         ({"participants": "participant_id\n1|extra"}, "2 cells where the header has 1"),
+        ({"participants": "participant_id|arm\n1|a||"}, "the row ends in 2 tabs too many"),
+        ({"participants": "participant_id|arm||\n1|a||"}, "the header line ends in 2 tabs"),
         (
             {
                 "participants": "participant_id\n1",

@@ -52,7 +52,7 @@ FIELDS = {
     "software_version": "software version of the scanner",
 }
 #: Keys of the config block ``acquisition`` that are no kinds of scan.
-OTHER_KEYS = ("use_defaults", "lossless", "left_right", "trial")
+OTHER_KEYS = ("use_defaults", "lossless", "left_right", "orientation", "trial")
 
 #: Limits used where the charter of the study (config key ``acquisition``) does not say otherwise.
 #: Bases: frame interval, duration and coverage of CTP after Wiesmann (PMID 18618120: maps change

@@ -9,7 +9,7 @@ import os
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +23,15 @@ from corelab.imaging.dicom import (
     Listing,
     Series,
     frame_sha256,
-    frame_times_s,
     list_series,
     scaled_frames,
     slice_distances_mm,
 )
+from corelab.imaging.dynamic import DYNAMIC_KINDS, TimeTable, time_table
 from corelab.imaging.faults import ImageFault
 from corelab.imaging.nifti import sidecar_path
 from corelab.imaging.sidecars import read_b_values, read_sidecar
+from corelab.imaging.values import UNITS
 
 #: Endings that dcm2niix gives to images which are not the magnitude.
 _NOT_MAGNITUDE = ("_ph", "_real", "_imaginary", "_fieldmaphz", "_phMag")
@@ -38,6 +39,8 @@ _NOT_MAGNITUDE = ("_ph", "_real", "_imaginary", "_fieldmaphz", "_phMag")
 _NAMED = 20
 #: A gap this many times the median slice distance cannot be bridged by interpolation.
 _MISSING_SLICES = 2.5
+#: A gap of two slice distances between distances of one: a slice is missing and is interpolated.
+_ONE_MISSING = (1.75, 2.25)
 #: Slice distances that differ by less than this share are equal but for rounding.
 _SAME_STEP = 0.005
 
@@ -59,6 +62,10 @@ class Converted:
         Command line, with folders left out.
     version
         Version of dcm2niix.
+    warnings
+        What a person should decide or repair.
+    table
+        Frames of a dynamic series by time.
     """
 
     path: Path
@@ -66,6 +73,8 @@ class Converted:
     notes: tuple[str, ...]
     command: str
     version: str
+    warnings: tuple[str, ...] = ()
+    table: TimeTable | None = None
 
 
 def rows_of_folder(
@@ -86,8 +95,8 @@ def rows_of_folder(
     Returns
     -------
     list of dict
-        Rows of that kind with ``path`` (converted), ``source``, ``sha256``, ``notes``, ``dicom``
-        (the listing); or the row itself with a ``fault``.
+        Rows of that kind with ``path`` (converted), ``source``, ``sha256``, ``notes``,
+        ``warnings``, ``dicom`` (the listing); or the row itself with a ``fault``.
 
     Examples
     --------
@@ -125,7 +134,7 @@ def rows_of_folder(
         notes += _spacing_notes(series, converted.path)
         for own_kind, path, more in _split_diffusion(kind, converted.path):
             made = {**row, **shared, "kind": own_kind, "path": str(path), "notes": [*notes, *more]}
-            out.append({**made, "dicom": record})
+            out.append({**made, "warnings": list(converted.warnings), "dicom": record})
     return out
 
 
@@ -155,12 +164,15 @@ def convert(series: Series, target: Path) -> Converted:
             f"{float(np.median(steps)):g} mm apart: slices are missing",
             "export the whole series again",
         )
+    warnings = _missing_slices(series)
+    series, notes, repeats = _without_repeats(series)
+    table = time_table(series)
+    notes += [] if table is None else table.notes
     inputs, outputs = target / "in", target / "out"
     for folder in (inputs, outputs):
         folder.mkdir(parents=True)
-    for index, file in enumerate(series.files):
-        shutil.copyfile(file.path, inputs / f"{index:06d}.dcm")
-    command, version, printed = _run_dcm2niix(inputs, outputs)
+    notes += _copied(series, table, inputs)
+    command, version, printed = _run_dcm2niix(inputs, outputs, public=_needs_public_scale(series))
     shutil.rmtree(inputs)
     images = sorted(outputs.glob("*.nii"))
     plain = [
@@ -175,18 +187,17 @@ def convert(series: Series, target: Path) -> Converted:
             "export the series again, or convert it elsewhere and name the NIfTI file",
         )
     base = max(plain, key=lambda path: (path.stat().st_size, path.name))
-    notes = []
     if len(plain) > 1:
         names = ", ".join(path.name for path in plain if path != base)
         notes.append(f"the series gave {len(plain)} images; the largest is used, not {names}")
     corrected = [path for path in images if path.stem.startswith(f"{base.stem}_")]
     corrected = [path for path in corrected if "_Tilt" in path.stem or "_Eq" in path.stem]
     stored = [path for path in images if path not in corrected]
-    proof = _proof(series, stored)
-    if proof == "changed":
+    proof = _proof(series, table, stored)
+    if proof in _FAULTS:
         raise ImageFault(
-            f"dcm2niix changed stored values of series {series.number}: no number from it "
-            "could be trusted",
+            f"dcm2niix {_FAULTS[proof]} of series {series.number}: no number from it could be "
+            "trusted",
             "export the series again without compression, or convert it elsewhere",
         )
     rank = {path: ("_Tilt" in path.stem) + ("_Eq" in path.stem) for path in corrected}
@@ -195,7 +206,7 @@ def convert(series: Series, target: Path) -> Converted:
             "stored values could not be compared before and after conversion (mosaic or other "
             "packing of frames, or no decoder for the compression)"
         )
-    slopes = {float(s) for file in series.files if (s := file.facts.get("slope")) is not None}
+    slopes = {slope for file in series.files for slope, _ in file.facts.get("scales", ())}
     if len(slopes) > 1:
         notes.append(
             f"the rescale slope differs between frames ({min(slopes):g} to {max(slopes):g}); each "
@@ -207,10 +218,116 @@ def convert(series: Series, target: Path) -> Converted:
         if sidecar.exists():
             shutil.copyfile(sidecar, sidecar_path(best))
         notes.append(_corrected_note(series, best))
-    return Converted(best or base, proof, tuple(notes), command, version)
+    warnings += repeats
+    return Converted(best or base, proof, tuple(notes), command, version, tuple(warnings), table)
 
 
-def _run_dcm2niix(inputs: Path, outputs: Path) -> tuple[str, str, str]:
+def _missing_slices(series: Series) -> list[str]:
+    """Single slices that are missing between equally spaced ones; their place is interpolated."""
+    places = sorted({file.facts["position"] for file in series.files} - {None})
+    steps = np.diff(places)
+    if not steps.size:
+        return []
+    usual = float(np.median(steps))
+    low, high = (factor * usual for factor in _ONE_MISSING)
+    # Beside a distance that is usual: where thick slices follow thin ones, none is missing.
+    equal = np.abs(steps - usual) < 0.1 * usual
+    beside = np.pad(equal, 1, constant_values=True)
+    gaps = (steps > low) & (steps < high) & beside[:-2] & beside[2:]
+    shown = ", ".join(f"{0.5 * (places[k] + places[k + 1]):g}" for k in np.flatnonzero(gaps)[:5])
+    if not shown:
+        return []
+    count = int(gaps.sum())
+    return [
+        f"{count} slice{'s are' if count > 1 else ' is'} missing in series {series.number} (at "
+        f"{shown} mm along the slice normal, where slices lie {usual:g} mm apart): what an image "
+        "shows there is interpolated from the neighbours; export the whole series again"
+    ]
+
+
+def _without_repeats(series: Series) -> tuple[Series, list[str], list[str]]:
+    """Series without images of places that are there again; notes and warnings that say so.
+
+    A stack that was taken twice as a whole, and series with several images of a place by design
+    (time, diffusion), are left as they are.
+    """
+    if series.kind in (*DYNAMIC_KINDS, "dwi"):
+        return series, [], []
+    groups: dict[tuple[Any, ...], list[DicomFile]] = {}
+    for file in series.files:
+        facts = file.facts
+        place = facts.get("position") if facts.get("frames") == 1 else file.name
+        alike = (facts.get("orientation"), facts.get("image_type"), facts.get("echo_time_ms"))
+        groups.setdefault((place, str(alike)), []).append(file)
+    counts = [len(group) for group in groups.values()]
+    copies = all(len({file.pixel_sha256 or file.name for file in g}) == 1 for g in groups.values())
+    if max(counts) == 1 or (min(counts) > 1 and not copies):
+        return series, [], []
+    first = {
+        min(group, key=lambda f: (f.facts.get("time_s") or 0.0, f.facts.get("instance") or 0)).name
+        for group in groups.values()
+    }
+    kept = tuple(file for file in series.files if file.name in first)
+    again = (
+        f"{sum(count > 1 for count in counts)} of {len(counts)} slices of series {series.number}"
+    )
+    series = replace(series, files=kept)
+    if copies:
+        return series, [f"{again} are there more than once, with the same pixels"], []
+    warning = f"{again} were taken more than once (a scan repeated in part): the first is used"
+    return series, [], [warning]
+
+
+def _copied(series: Series, table: TimeTable | None, inputs: Path) -> list[str]:
+    """Copy the files for dcm2niix, numbered by time and place where their own numbers are not."""
+    files = series.files if table is None else [f for frame in table.frames for f in frame]
+    renumber = table is not None and not table.numbered()
+    uids = [file.facts.get("sop_uid") for file in files]
+    shared = len(uids) - len(set(uids)) if all(uids) else 0
+    for index, file in enumerate(files):
+        copy = inputs / f"{index:06d}.dcm"
+        if not (renumber or shared):
+            shutil.copyfile(file.path, copy)
+            continue
+        import pydicom
+
+        dataset = pydicom.dcmread(file.path, force=True)
+        if renumber and table is not None:
+            dataset.InstanceNumber = index + 1
+            dataset.AcquisitionNumber = 1 + index // len(table.frames[0])
+            if "TemporalPositionIdentifier" in dataset:
+                dataset.TemporalPositionIdentifier = dataset.AcquisitionNumber
+        if shared:
+            dataset.SOPInstanceUID = f"2.25.{index + 1}"
+            if getattr(dataset, "file_meta", None) is not None:
+                dataset.file_meta.MediaStorageSOPInstanceUID = dataset.SOPInstanceUID
+        dataset.save_as(copy)
+    notes = []
+    if renumber:
+        notes.append(
+            "the image numbers do not follow the frames: they were ordered by place and "
+            "acquisition time"
+        )
+    if shared:
+        notes.append(
+            f"{shared} images bear the SOPInstanceUID of another that shows something else (an "
+            "anonymiser's fault); all are used"
+        )
+    return notes
+
+
+def _needs_public_scale(series: Series) -> bool:
+    """Whether dcm2niix has to be kept from the private scale slope of Philips.
+
+    Of a map in a unit, only the rescale slope of the standard gives the unit. Signals have none,
+    and the private slope makes those of several series (b = 0 and diffusion) comparable. Files of
+    other makers would lose slopes that differ between frames.
+    """
+    maker = str(series.files[0].facts.get("sidecar", {}).get("Manufacturer") or "")
+    return series.kind in UNITS and "philips" in maker.lower()
+
+
+def _run_dcm2niix(inputs: Path, outputs: Path, *, public: bool) -> tuple[str, str, str]:
     """Run dcm2niix through Nipype; return its command line, version and output."""
     import dcm2niix
     from nipype import logging as nipype_logging
@@ -227,7 +344,7 @@ def _run_dcm2niix(inputs: Path, outputs: Path) -> tuple[str, str, str]:
         merge_imgs=2,
         environ={"PATH": f"{program.parent}{os.pathsep}{os.environ.get('PATH', '')}"},
         # Values as stored; a user's own ~/.dcm2nii.ini must not change a result.
-        args="-g i -l o",
+        args="-g i -l o -p n" if public else "-g i -l o",
     )
     command = interface.cmdline.replace(str(inputs), "IN").replace(str(outputs), "OUT")
     try:
@@ -251,45 +368,127 @@ def _corrected_note(series: Series, best: Path) -> str:
         parts.append(f"a gantry tilt{angle}")
     if "_Eq" in best.stem:
         steps = slice_distances_mm(series)
-        parts.append(f"slice distances from {min(steps):g} to {max(steps):g} mm")
+        equal = max(steps) - min(steps) <= _SAME_STEP * max(steps)
+        from_to = f"from {min(steps):g} to {max(steps):g} mm"
+        parts.append(f"slice distances {'that differ by rounding' if equal else from_to}")
     return f"dcm2niix resampled the slices to correct {' and '.join(parts)}"
 
 
-def _proof(series: Series, paths: Sequence[Path]) -> str:
-    """Compare the digests of all stored frames with those of the slices of all images made."""
-    due = sorted(digest for file in series.files for digest in file.pixel_sha256)
+#: What a verdict of the comparison says against a conversion.
+_FAULTS = {
+    "changed": "changed stored values",
+    "reordered": "put images in another order than their places and times have",
+    "rescaled": "scaled values by another factor than the header's rescale slope",
+    "flat": "could not stack the slices",
+}
+#: Values that differ by less than this share of their range are the same.
+_SAME_VALUE = 1e-5
+
+
+def _proof(series: Series, table: TimeTable | None, paths: Sequence[Path]) -> str:
+    """Compare the digest of every stored frame with that of the same place and time in the image.
+
+    For kinds with a unit the scaled values are compared, too.
+    """
     orientation = series.files[0].facts.get("orientation")
     if orientation is None or any(not file.pixel_sha256 for file in series.files):
         return "not_comparable"
-    frames: list[NDArray[Any]] = []
-    for path in paths:
-        image: Any = nib.load(path)
-        stored = np.asanyarray(image.dataobj.get_unscaled())
-        turned = nib.orientations.apply_orientation(stored, _to_dicom(image.affine, orientation))
-        slices = turned.reshape(*turned.shape[:2], -1)
-        frames += [slices[..., k].T for k in range(slices.shape[2])]
+    images: list[Any] = [nib.load(path) for path in paths]
+    if any(abs(np.linalg.det(image.affine[:3, :3])) < 1e-9 for image in images):
+        return "flat"
+    volumes = [_stored_frames(image, orientation) for image in images]
+    frames = [frame for volume in volumes for place in volume for frame in place]
+    due = [(file, k) for file in series.files for k in range(len(file.pixel_sha256))]
     if len(frames) != len(due):
         return "not_comparable"
+    groups = [(due, frames)]
+    if len(images) == 1:
+        groups = _groups(series, table, volumes[0]) or groups
     if all(frame.dtype.kind in "iu" for frame in frames):
-        return "unchanged" if sorted(map(frame_sha256, frames)) == due else "changed"
-    return _scaled_proof(series, frames)
+        digests = [
+            (sorted(file.pixel_sha256[k] for file, k in wanted), sorted(map(frame_sha256, found)))
+            for wanted, found in groups
+        ]
+        if sorted(d for wanted, _ in digests for d in wanted) != sorted(
+            d for _, found in digests for d in found
+        ):
+            return "changed"
+        if any(wanted != found for wanted, found in digests):
+            return "reordered"
+        if series.kind in UNITS and not all(_scaled_alike(series, image) for image in images):
+            return "rescaled"
+        return "unchanged"
+    scaled = {file.name: scaled_frames(file.path) for file in series.files}
+    same = all(
+        _same_frames([scaled[file.name][k] for file, k in wanted], found)
+        for wanted, found in groups
+    )
+    return "unchanged" if same else "changed"
 
 
-def _scaled_proof(series: Series, frames: Sequence[NDArray[Any]]) -> str:
-    """Compare scaled values, where each frame has a slope of its own and floats are stored."""
-    wanted = [frame for file in series.files for frame in scaled_frames(file.path)]
-    if len(wanted) != len(frames):
-        return "not_comparable"
+def _stored_frames(image: Any, orientation: Sequence[float]) -> list[list[NDArray[Any]]]:
+    """Stored pictures of an image as DICOM has them: by rising place, then in order of time."""
+    stored = np.asanyarray(image.dataobj.get_unscaled())
+    turned = nib.orientations.apply_orientation(stored, _to_dicom(image.affine, orientation))
+    slices = turned.reshape(*turned.shape[:3], -1)
+    return [[slices[:, :, k, t].T for t in range(slices.shape[3])] for k in range(slices.shape[2])]
+
+
+def _groups(
+    series: Series, table: TimeTable | None, volume: list[list[NDArray[Any]]]
+) -> list[tuple[list[tuple[DicomFile, int]], list[NDArray[Any]]]] | None:
+    """Pictures of the files, and of the image, that have to be the same, in the smallest groups.
+
+    One picture where place and time of it are known; a frame where a file holds all its slices; a
+    place where only that is known. None where an image and files cannot be laid side by side.
+    """
+    places, times = len(volume), len(volume[0])
+    single = all(len(file.pixel_sha256) == 1 for file in series.files)
+    if table is not None and len(table.frames) == times:
+        if single and len(table.frames[0]) == places:
+            return [
+                ([(file, 0)], [volume[k][t]])
+                for t, frame in enumerate(table.frames)
+                for k, file in enumerate(frame)
+            ]
+        return [
+            (
+                [(file, k) for file in frame for k in range(len(file.pixel_sha256))],
+                [place[t] for place in volume],
+            )
+            for t, frame in enumerate(table.frames)
+        ]
+    by_place: dict[Any, list[tuple[DicomFile, int]]] = {}
+    for file in series.files:
+        by_place.setdefault(file.facts.get("position"), []).append((file, 0))
+    one_way = len({str(file.facts.get("orientation")) for file in series.files}) == 1
+    if not (single and one_way and None not in by_place and len(by_place) == places):
+        return None
+    return [(by_place[at], volume[k]) for k, at in enumerate(sorted(by_place))]
+
+
+def _scaled_alike(series: Series, image: Any) -> bool:
+    """Whether an image scales its stored values as the headers of all files do."""
+    ends = [float(end(image.dataobj.get_unscaled())) for end in (np.min, np.max)]
+    got = [image.dataobj.slope * value + image.dataobj.inter for value in ends]
+    rules = {rule for file in series.files for rule in file.facts.get("scales", ())}
+    return all(
+        abs(slope * value + intercept - own) <= _SAME_VALUE * max(map(abs, got))
+        for slope, intercept in rules
+        for value, own in zip(ends, got, strict=True)
+    )
+
+
+def _same_frames(wanted: Sequence[NDArray[Any]], found: Sequence[NDArray[Any]]) -> bool:
+    """Whether two groups hold the same scaled pictures."""
 
     def place(frame: NDArray[Any]) -> tuple[float, float]:
         return float(np.mean(frame, dtype=np.float64)), float(np.std(frame, dtype=np.float64))
 
-    pairs = zip(sorted(wanted, key=place), sorted(frames, key=place), strict=True)
-    same = all(
-        one.shape == other.shape and np.allclose(one, other, rtol=1e-5, atol=1e-5)
-        for one, other in pairs
+    return len(wanted) == len(found) and all(
+        one.shape == other.shape and np.allclose(one, other, rtol=_SAME_VALUE, atol=_SAME_VALUE)
+        for one, other in zip(sorted(wanted, key=place), sorted(found, key=place), strict=True)
     )
-    return "unchanged" if same else "changed"
 
 
 def _to_dicom(affine: NDArray[Any], orientation: Sequence[float]) -> NDArray[Any]:
@@ -323,7 +522,7 @@ def _complete_sidecar(series: Series, converted: Converted, shift_days: int) -> 
     for name, value in series.files[0].facts.get("sidecar", {}).items():
         if name != "SequenceName" or "PulseSequenceName" not in content:
             content.setdefault(name, value)
-    moment = series.files[0].facts.get("acquired_at")
+    moment = series.first.facts.get("acquired_at")
     if moment is not None:
         content.pop("AcquisitionDateTime", None)
         # A date of year 1, which some anonymisers write, cannot be shifted back.
@@ -338,12 +537,33 @@ def _complete_sidecar(series: Series, converted: Converted, shift_days: int) -> 
         content["LargestSliceDistance"] = max(distances)
     if not series.files[0].facts.get("contrast"):
         content.setdefault("ContrastPhase", "none")
-    times = frame_times_s(series)
-    image: Any = nib.load(path)
-    if times is not None and len(image.shape) == 4 and image.shape[3] == len(times):
-        content["frame_times_s"] = times
+    notes += _add_times(series, converted.table, path, content)
     file.write_text(json.dumps(content), encoding="utf-8")
     return notes
+
+
+def _add_times(
+    series: Series, table: TimeTable | None, path: Path, content: dict[str, Any]
+) -> list[str]:
+    """Times of the frames and delays of the slices of a dynamic series, for the sidecar."""
+    if table is None or table.times_s is None:
+        return []
+    image: Any = nib.load(path)
+    if len(image.shape) != 4 or image.shape[3] != len(table.times_s):
+        return []
+    content["frame_times_s"] = list(table.times_s)
+    delays = table.slice_times_s
+    if delays is None or content.get("SliceTiming") is not None:
+        return []
+    if len(delays) != image.shape[2]:
+        return ["the slices were resampled, so that their own times could not be used"]
+    turns = _to_dicom(image.affine, series.files[0].facts["orientation"])
+    content["SliceTiming"] = list(delays if turns[2, 1] > 0 else delays[::-1])
+    content.pop("SliceEncodingDirection", None)
+    return [
+        f"slices of one frame were taken up to {max(delays):g} s apart (a table that moves, or 2D "
+        "imaging); their curves are brought to one time"
+    ]
 
 
 def _split_diffusion(kind: str, path: Path) -> list[tuple[str, Path, list[str]]]:

@@ -20,6 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from corelab.provenance.products import file_sha256
+
 #: Tags that can tell who a patient is; the config key ``dicom.identifying_tags`` replaces them.
 IDENTIFYING_TAGS = (
     "PatientName",
@@ -106,7 +108,10 @@ class DicomFile:
 
 @dataclass(frozen=True)
 class Series:
-    """Usable files of one series, sorted by place and time, and the kind that they show."""
+    """Usable files of one series, sorted by place and time, and the kind that they show.
+
+    The fact ``time_s`` of a file counts from the first image of its series.
+    """
 
     uid: str
     number: int
@@ -119,6 +124,11 @@ class Series:
     def lossy(self) -> bool:
         """Whether any file was compressed with loss."""
         return any(file.lossy for file in self.files)
+
+    @property
+    def first(self) -> DicomFile:
+        """The file that was acquired first."""
+        return min(self.files, key=lambda file: file.facts.get("time_s") or 0.0)
 
 
 @dataclass(frozen=True)
@@ -369,7 +379,13 @@ def _facts(dataset: Any) -> dict[str, Any]:
             _numbers(plane.get("ImageOrientationPatient"), 6),
         ),
         "acquired_at": _moment(dataset),
-        "time_s": _seconds(dataset.get("AcquisitionTime") or dataset.get("ContentTime")),
+        "time_s": _clock_s(dataset),
+        "trigger_s": None
+        if (trigger := _float(dataset.get("TriggerTime"))) is None
+        else trigger / 1000,
+        "instance": _whole(dataset.get("InstanceNumber")),
+        "acquisition": _whole(dataset.get("AcquisitionNumber")),
+        "temporal": _whole(dataset.get("TemporalPositionIdentifier")),
         "echo_time_ms": _float(dataset.get("EchoTime") or echo.get("EffectiveEchoTime")),
         "repetition_time_ms": _float(timing.get("RepetitionTime")),
         "inversion_time_ms": _float(dataset.get("InversionTime")),
@@ -379,7 +395,7 @@ def _facts(dataset: Any) -> dict[str, Any]:
         "contrast": str(dataset.get("ContrastBolusAgent") or "").strip(),
         "tilt_deg": _float(dataset.get("GantryDetectorTilt")),
         "frames": int(dataset.get("NumberOfFrames") or 1),
-        "slope": _float(dataset.get("RescaleSlope")),
+        "scales": tuple(_scales(dataset)),
         "patient": _patient(dataset),
         "sidecar": _sidecar_fields(dataset, timing, echo),
     }
@@ -443,20 +459,28 @@ def scaled_frames(path: Path) -> list[NDArray[np.float32]]:
         (rows, columns) each, float32.
     """
     dataset = _dataset(path)
-    frames = [np.asarray(frame, np.float32) for frame in _frames(dataset)]
+    frames, scales = _frames(dataset), _scales(dataset)
+    # One rule holds for all tiles of a mosaic.
+    scales = scales if len(scales) == len(frames) else scales[:1] * len(frames)
+    return [
+        np.asarray(np.float32(slope) * frame + np.float32(intercept), np.float32)
+        for frame, (slope, intercept) in zip(frames, scales, strict=True)
+    ]
+
+
+def _scales(dataset: Any) -> list[tuple[float, float]]:
+    """Public rescale slope and intercept of each frame; (1, 0) where the header has none."""
     shared = _first(dataset.get("SharedFunctionalGroupsSequence"))
-    own = list(dataset.get("PerFrameFunctionalGroupsSequence") or [{}] * len(frames))
-    scaled = []
-    for frame, group in zip(frames, own, strict=False):
+    found = []
+    for group in dataset.get("PerFrameFunctionalGroupsSequence") or [{}]:
         rule = (
             _first(group.get("PixelValueTransformationSequence"))
             or _first(shared.get("PixelValueTransformationSequence"))
             or dataset
         )
         slope, intercept = _float(rule.get("RescaleSlope")), _float(rule.get("RescaleIntercept"))
-        factor = np.float32(1.0 if slope is None else slope)
-        scaled.append(np.asarray(frame * factor + np.float32(intercept or 0.0), np.float32))
-    return scaled
+        found.append((1.0 if slope is None else slope, intercept or 0.0))
+    return found
 
 
 def _first(sequence: Any) -> Any:
@@ -475,6 +499,11 @@ def _float(value: Any) -> float | None:
         return float(value)
     except (TypeError, ValueError):
         return None
+
+
+def _whole(value: Any) -> int | None:
+    number = _float(value)
+    return int(number) if number is not None and math.isfinite(number) else None
 
 
 def _numbers(values: Any, count: int) -> list[float] | None:
@@ -500,6 +529,46 @@ def _seconds(text: Any) -> float | None:
     return int(match[1]) * 3600 + int(match[2]) * 60 + float(match[3])
 
 
+def _clock_s(dataset: Any) -> float | None:
+    """Acquisition time in seconds, on a clock that goes on over midnight where there is a date."""
+    stamp = str(dataset.get("AcquisitionDateTime") or "")
+    if dataset.get("AcquisitionTime"):
+        date = dataset.get("AcquisitionDate") or stamp or dataset.get("SeriesDate")
+        time = dataset.get("AcquisitionTime")
+    elif stamp:
+        date, time = stamp, stamp[8:]
+    else:
+        date, time = dataset.get("ContentDate"), dataset.get("ContentTime")
+    seconds = _seconds(time)
+    if seconds is None:
+        return None
+    try:
+        day = datetime.datetime.strptime(str(date or "")[:8], "%Y%m%d").toordinal()
+    except ValueError:
+        day = 0
+    return 86400.0 * day + seconds
+
+
+def _since_first(clocks: Sequence[float | None]) -> list[float | None]:
+    """Times from the first image of a series; a clock without its date starts anew at midnight.
+
+    Examples
+    --------
+    >>> _since_first([86398.0, 0.0, 2.0, None])
+    [0.0, 2.0, 4.0, None]
+    """
+    known = np.unique([clock for clock in clocks if clock is not None])
+    if not known.size:
+        return list(clocks)
+    start, pauses = known[0], np.diff(known)
+    if pauses.size and pauses.max() > 43200 and known[-1] - known[0] < 86400:
+        start = known[pauses.argmax() + 1]
+    return [
+        None if clock is None else round(float(clock - start + 86400 * (clock < start)), 6)
+        for clock in clocks
+    ]
+
+
 def _moment(dataset: Any) -> str | None:
     """Date and time of the acquisition as ISO 8601 text."""
     stamp = str(dataset.get("AcquisitionDateTime") or "")
@@ -521,16 +590,21 @@ def _moment(dataset: Any) -> str | None:
 
 
 def _without_duplicates(files: Iterable[DicomFile]) -> list[DicomFile]:
-    """Mark files whose instance was already seen under another name."""
-    seen: dict[str, str] = {}
+    """Mark files that hold an image which was already seen under another name.
+
+    The same id is not enough: some anonymisers give one to several images.
+    """
+    seen: dict[tuple[Any, ...], str] = {}
     out = []
     for file in files:
-        uid = file.facts.get("sop_uid") or ""
-        if file.reason is None and uid:
-            if uid in seen:
-                file = replace(file, reason=f"the same image as {seen[uid]}")
+        facts = file.facts
+        if file.reason is None and facts.get("sop_uid"):
+            content = file.pixel_sha256 or file_sha256(file.path)
+            image = (facts["sop_uid"], content, facts["position"], facts["time_s"])
+            if image in seen:
+                file = replace(file, reason=f"the same image as {seen[image]}")
             else:
-                seen[uid] = file.name
+                seen[image] = file.name
         out.append(file)
     return out
 
@@ -540,6 +614,11 @@ def _without_duplicates(files: Iterable[DicomFile]) -> list[DicomFile]:
 
 def _series(uid: str, files: list[DicomFile]) -> Series:
     """Sort by place, then time, and name the kind."""
+    times = _since_first([file.facts["time_s"] for file in files])
+    files = [
+        replace(file, facts={**file.facts, "time_s": time})
+        for file, time in zip(files, times, strict=True)
+    ]
     ordered = sorted(
         files,
         key=lambda file: (file.facts["position"] or 0.0, file.facts["time_s"] or 0.0, file.name),
@@ -667,37 +746,3 @@ def slice_distances_mm(series: Series) -> list[float]:
     """
     places = sorted({file.facts["position"] for file in series.files} - {None})
     return [round(float(step), 3) for step in np.diff(places)]
-
-
-def frame_times_s(series: Series) -> list[float] | None:
-    """Start of each frame of a dynamic series of single-frame files, from the first, in seconds.
-
-    Parameters
-    ----------
-    series
-        Usable files with their acquisition times.
-
-    Returns
-    -------
-    list of float or None
-        Median over the slice places; None if places have different numbers of images or times
-        are missing or do not rise.
-
-    Examples
-    --------
-    >>> files = tuple(DicomFile("a", Path("a"), facts={"position": z, "time_s": 60 + 2.0 * t,
-    ...               "frames": 1}) for z in (0.0, 5.0) for t in range(3))
-    >>> frame_times_s(Series("1", 1, "", "CT", "ctp", files))
-    [0.0, 2.0, 4.0]
-    """
-    places: dict[Any, list[float]] = {}
-    for file in series.files:
-        if file.facts.get("time_s") is None:
-            return None
-        places.setdefault(file.facts["position"], []).append(file.facts["time_s"])
-    lengths = {len(times) for times in places.values()}
-    if len(lengths) != 1 or lengths == {1}:
-        return None
-    times = np.median([sorted(own) for own in places.values()], axis=0)
-    times = times - times[0]
-    return [round(float(time), 4) for time in times] if (np.diff(times) > 0).all() else None

@@ -39,6 +39,8 @@ MAX_VOXELS = 2**30
 MAX_TRAILING_BYTES = 2**20
 #: Cosine between two array axes above which a grid counts as sheared (0.06 degrees).
 SHEAR_COSINE = 1e-3
+#: Distance between qform and sform from which a person has to decide.
+CONTRADICTION_MM = 20.0
 #: Centre of the grid further from the world's origin than this is told.
 FAR_ORIGIN_MM = 500.0
 #: A qform is written where it says the affine to within this; else the sform stands alone.
@@ -66,6 +68,8 @@ class Conformed:
         From the header of a 4D file, None where the header has none.
     filled_slices
         Of a 4D image: (frame, slice) from 0 that held no value and were interpolated in time.
+    warnings
+        What a person should decide or look at.
     """
 
     image: nib.Nifti1Image
@@ -73,6 +77,7 @@ class Conformed:
     notes: tuple[str, ...]
     frame_interval_s: float | None
     filled_slices: tuple[tuple[int, int], ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def load_image(
@@ -117,6 +122,7 @@ def conform(
     ndim: int = 3,
     kind: str | None = None,
     reorient: bool = True,
+    orientation: str | None = None,
 ) -> Conformed:
     """Decode a file fully, settle its geometry and units, and tell what was done.
 
@@ -131,6 +137,9 @@ def conform(
     reorient
         Turn the array axes closest to RAS. False keeps the file's own voxel order (masks that
         are already in template space are used as they are).
+    orientation
+        ``sform`` or ``qform``: which places an image that has both; None takes the sform and warns
+        where they contradict each other.
 
     Returns
     -------
@@ -146,14 +155,17 @@ def conform(
 
     Notes
     -----
-    The sform is used where its code is above 0, else the qform, as nibabel does; the output
-    carries both, equal, with code 1.
+    The sform is used where its code is above 0, else the qform, as nibabel does, unless
+    ``orientation`` says otherwise; the output carries both, equal, with code 1.
     """
     file = Path(path)
     raw_image = _decode(file)
     notes: list[str] = []
+    warnings: list[str] = []
     voxels, frame_interval_s = _squeezed(raw_image, file.name, ndim, notes)
-    affine = _settled_affine(raw_image.header, file.name, voxels.shape, notes)
+    affine = _settled_affine(
+        raw_image.header, file.name, voxels.shape, notes, warnings, orientation
+    )
     is_mask = kind is not None and kind.startswith("mask-")
     if kind is not None and not is_mask and ndim == 3 and min(voxels.shape) < 2:
         raise ImageFault(
@@ -163,7 +175,7 @@ def conform(
     filled: tuple[tuple[int, int], ...] = ()
     if ndim == 4:
         voxels, affine, filled = _as_series(voxels, affine, file.name, reorient, notes)
-    checked, unit = values.checked(voxels, kind, file.name, notes)
+    checked, unit = values.checked(voxels, kind, file.name, notes, warnings)
     image = nib.Nifti1Image(checked, affine)
     if reorient:
         image = nib.as_closest_canonical(image)
@@ -175,6 +187,7 @@ def conform(
         tuple(notes),
         frame_interval_s,
         filled,
+        warnings=tuple(warnings),
     )
 
 
@@ -246,13 +259,15 @@ def load_mask(path: str | os.PathLike[str], *, kind: str) -> nib.Nifti1Image:
     file, notes = Path(path), list[str]()
     raw_image = _decode(file)
     voxels, _ = _squeezed(raw_image, file.name, 3, notes)
-    affine = _settled_affine(raw_image.header, file.name, voxels.shape, notes)
+    affine = _settled_affine(raw_image.header, file.name, voxels.shape, notes, notes)
     if voxels.dtype != np.uint8:
-        voxels, _ = values.checked(voxels, kind, file.name, notes)
+        voxels, _ = values.checked(voxels, kind, file.name, notes, notes)
     return nib.Nifti1Image((voxels != 0).view(np.uint8), affine)
 
 
-def check_header(path: str | os.PathLike[str], *, kind: str, ndim: int = 3) -> tuple[str, ...]:
+def check_header(
+    path: str | os.PathLike[str], *, kind: str, ndim: int = 3, orientation: str | None = None
+) -> tuple[str, ...]:
     """What a file's header alone gives away, in the words of :func:`conform`; in milliseconds.
 
     Parameters
@@ -263,6 +278,8 @@ def check_header(path: str | os.PathLike[str], *, kind: str, ndim: int = 3) -> t
         Kind of scan.
     ndim
         3, or 4 for a time series.
+    orientation
+        As for :func:`conform`.
 
     Returns
     -------
@@ -296,7 +313,7 @@ def check_header(path: str | os.PathLike[str], *, kind: str, ndim: int = 3) -> t
     notes: list[str] = []
     shape = tuple(dims[1 : dims[0] + 1])
     kept = _due_shape(shape, header.get_data_dtype(), file.name, ndim, notes)
-    _settled_affine(header, file.name, tuple(kept), notes)
+    _settled_affine(header, file.name, tuple(kept), notes, notes, orientation)
     return tuple(notes)
 
 
@@ -502,7 +519,12 @@ def _frame_interval_s(header: Any) -> float | None:
 
 
 def _settled_affine(
-    header: Any, name: str, shape: tuple[int, ...], notes: list[str]
+    header: Any,
+    name: str,
+    shape: tuple[int, ...],
+    notes: list[str],
+    warnings: list[str],
+    orientation: str | None = None,
 ) -> NDArray[np.float64]:
     """The one affine that is used from here on."""
     qform = _qform(header)
@@ -516,11 +538,8 @@ def _settled_affine(
     if has_s:
         affine = np.asarray(header.get_sform(), float)
         if has_q and qform is not None and np.isfinite(affine).all():
-            apart = affine_distance_mm(affine, qform, shape)
-            if apart > SAME_PLACE_MM:
-                notes.append(
-                    f"qform and sform put voxels up to {apart:.1f} mm apart; the sform is used"
-                )
+            _tell_forms(affine, qform, name, shape, notes, warnings, orientation)
+            affine = qform if orientation == "qform" else affine
     elif qform is None:
         raise ImageFault(f"{name} has a qform that is no rotation", _REEXPORT)
     else:
@@ -553,6 +572,36 @@ def _settled_affine(
     elif qform is None:
         notes.append("the qform is no rotation; the sform is used")
     return orthonormal_affine(affine, shape) if shear > 1e-6 else affine
+
+
+def _tell_forms(
+    sform: NDArray[np.float64],
+    qform: NDArray[np.float64],
+    name: str,
+    shape: tuple[int, ...],
+    notes: list[str],
+    warnings: list[str],
+    orientation: str | None,
+) -> None:
+    """Say how far qform and sform are apart; a warning where that decides what lies where."""
+    apart = affine_distance_mm(sform, qform, shape)
+    if apart <= SAME_PLACE_MM:
+        return
+    mirrored = np.linalg.det(sform[:3, :3]) * np.linalg.det(qform[:3, :3]) < 0
+    message = f"qform and sform put voxels up to {apart:.1f} mm apart"
+    if mirrored:
+        message += " and are mirror images of each other"
+    if orientation is not None:
+        notes.append(f"{message}; the {orientation} is used, as acquisition.orientation says")
+    elif mirrored or apart > CONTRADICTION_MM:
+        side = "left and right" if mirrored else "the place of every lesion"
+        warnings.append(
+            f"{message}; the sform is used. {name} does not say which is right, and {side} "
+            "depend on it: compare with the scanner's own pictures and set "
+            "acquisition.orientation to sform or qform"
+        )
+    else:
+        notes.append(f"{message}; the sform is used")
 
 
 def _qform(header: Any) -> NDArray[np.float64] | None:

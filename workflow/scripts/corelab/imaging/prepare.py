@@ -32,7 +32,7 @@ from corelab.imaging.laterality import left_right_rows
 from corelab.imaging.nifti import Conformed, conform, save_image
 from corelab.imaging.quality import image_quality
 from corelab.imaging.sidecars import finite_numbers, read_b_values, read_sidecar
-from corelab.imaging.values import chosen_labels
+from corelab.imaging.values import SHORTEST_IN_MS, chosen_labels
 from corelab.provenance.products import file_sha256, plain, read_table, write_table
 from corelab.study.naming import DATATYPES, TEMPLATE_SPACE, derivative, mask_path
 
@@ -241,7 +241,7 @@ def _scan(row: Mapping[str, Any], visit: _Visit) -> dict[str, Any]:
         "reason": None,
         "remedy": None,
         "notes": list(row.get("notes") or []),
-        "warnings": [],
+        "warnings": list(row.get("warnings") or []),
         "metadata": {},
         "dicom": row.get("dicom"),
     }
@@ -265,8 +265,15 @@ def _image(row: Mapping[str, Any], entry: dict[str, Any], visit: _Visit) -> None
     """Conform one image or mask, write it, and complete its entry."""
     kind, in_template = entry["kind"], entry["space"] == "MNI152"
     ndim = 4 if kind in SERIES_KINDS else 3
-    conformed = conform(row["path"], ndim=ndim, kind=kind, reorient=not in_template)
+    conformed = conform(
+        row["path"],
+        ndim=ndim,
+        kind=kind,
+        reorient=not in_template,
+        orientation=(visit.settings.get("acquisition") or {}).get("orientation"),
+    )
     entry["notes"] += conformed.notes
+    entry["warnings"] += conformed.warnings
     entry["unit"] = conformed.unit
     entry["metadata"] = _metadata(row, conformed, entry["notes"])
     image = conformed.image
@@ -427,10 +434,14 @@ def _slice_times_s(
     except (TypeError, ValueError):
         times = np.array([])
     orientation = nib.io_orientation(image.affine)
+    longest = float(np.max(np.diff(frames)))
+    if times.size and longest < times.max() <= 1000 * longest and times.max() >= 100:
+        notes.append(f"SliceTiming to {times.max():g} s cannot be; taken as milliseconds")
+        times = times / 1000.0
     fault = None
     if times.shape != (image.shape[2],) or not np.isfinite(times).all():
         fault = f"does not give {image.shape[2]} numbers for {image.shape[2]} slices"
-    elif times.min() < 0 or times.max() > np.max(np.diff(frames)):
+    elif times.min() < 0 or times.max() > longest:
         fault = f"goes to {times.max():g} s, beyond the frame interval (seconds are expected)"
     elif int(orientation[2, 0]) != 2:
         fault = "is given for slices that are not axial"
@@ -460,7 +471,7 @@ def _check_times(facts: dict[str, Any], notes: list[str]) -> None:
         notes.append(f"an echo time of {echo:g} s cannot be; taken as milliseconds")
         facts["echo_time_s"] = echo / 1000.0
     repetition = facts.get("repetition_time_s")
-    if repetition is not None and repetition >= 100.0:
+    if repetition is not None and repetition >= SHORTEST_IN_MS:
         notes.append(f"a repetition time of {repetition:g} s cannot be; taken as milliseconds")
         facts["repetition_time_s"] = repetition / 1000.0
 
@@ -485,7 +496,7 @@ def _frame_times_s(
                 f"the sidecar's {key} does not give {frames} rising times for {frames} frames",
                 "correct the list in the JSON beside the image (seconds, one per frame)",
             )
-        return [float(time) for time in times]
+        return [float(time) for time in _in_seconds(times, f"the sidecar's {key}", notes)]
     interval = facts.get("repetition_time_s")
     header = conformed.frame_interval_s
     if interval:
@@ -519,6 +530,15 @@ def _header_interval_s(
             "image header: one of them is wrong, and every time in seconds depends on it"
         )
     return header
+
+
+def _in_seconds(times: NDArray[Any], what: str, notes: list[str]) -> NDArray[Any]:
+    """Times of a dynamic series in seconds, where they can only be milliseconds."""
+    interval = float(np.median(np.diff(times)))
+    if interval < SHORTEST_IN_MS:
+        return times
+    notes.append(f"{what} has intervals of {interval:g} s, which cannot be; taken as milliseconds")
+    return times / 1000.0
 
 
 def _arterial_input(row: Mapping[str, Any], entry: dict[str, Any], visit: _Visit) -> None:
@@ -562,6 +582,7 @@ def _arterial_input(row: Mapping[str, Any], entry: dict[str, Any], visit: _Visit
         ),
         entry["repeat"],
     )
+    table["time_s"] = _in_seconds(times, file.name, entry["notes"])
     write_table(table, visit.folder / path, ["time_s", "value"], sort=False)
     entry |= {"path": path, "unit": "a.u.", "shape": [len(times)]}
 

@@ -20,10 +20,29 @@ UNITS = {
     "tmax": "s",
     "ttp": "s",
 }
-#: Apparent diffusion coefficients of living brain and its fluid, in mm2/s.
-ADC_PLAUSIBLE_MM2_S = (0.3e-3, 3.3e-3)
-#: Share of the positive voxels that must be plausible before an ADC unit is believed.
-ADC_MIN_SHARE = 0.2
+#: Mode of the ADC of brain tissue at which the published thresholds hold, mm2/s.
+ADC_TISSUE_MM2_S = 0.80e-3
+#: Where the mode of tissue is off by more, the scale of an ADC map is doubtful. What age, disease
+#: and gains of b = 0 and DWI do (0.6 to 1.6) lies inside, half and twice the scale outside.
+ADC_DOUBTFUL = (0.55, 1.8)
+#: Where it is off by more, no known unit makes an ADC map of it.
+ADC_REFUSED = (0.25, 4.0)
+#: A mode this many times that of tissue may be that of fluid, ...
+_FLUID = 2.8
+#: ... where at least this share of the head is tissue.
+_LEAST_TISSUE = 0.2
+#: Modes of tissue that maps of perfusion can have in their unit.
+MAP_PLAUSIBLE = {
+    "cbf": (5.0, 150.0),
+    "cbv": (0.5, 15.0),
+    "mtt": (1.5, 25.0),
+    "tmax": (0.0, 30.0),
+    "ttp": (1.0, 90.0),
+}
+#: A time or an interval in a map, a list or a header from which seconds are taken as milliseconds.
+SHORTEST_IN_MS = 100.0
+#: Local SD over local mean below which a voxel is tissue rather than noise in air.
+_CALM = 0.25
 #: Factors to mm2/s of the units in which ADC maps are found.
 _ADC_UNITS = {
     "mm2/s": 1.0,
@@ -62,6 +81,7 @@ def checked(
     kind: str | None,
     name: str,
     notes: list[str],
+    warnings: list[str] | None = None,
 ) -> tuple[NDArray[np.float32], str]:
     """Check the values of an image for its kind, mend what can be mended, and tell it.
 
@@ -73,8 +93,8 @@ def checked(
         Kind of scan, ``mask-<label>`` for labels, None for the checks that hold for any image.
     name
         File name for messages.
-    notes
-        List to which notes are appended.
+    notes, warnings
+        Lists to which is appended what was done, and what a person should look at.
 
     Returns
     -------
@@ -92,6 +112,7 @@ def checked(
     >>> float(labels[0, 0, 0]), unit, notes[0]
     (1.0, 'label', 'labels up to 1.5e-05 off whole numbers were rounded')
     """
+    warnings = [] if warnings is None else warnings
     if kind is not None and kind.startswith("mask-"):
         return _labels(voxels, name, notes), "label"
     finite = _finite(voxels, name, notes)
@@ -103,7 +124,9 @@ def checked(
             "the export failed or the wrong file is named: export the scan again",
         )
     if kind == "adc":
-        finite = _adc_mm2_s(finite, name, notes)
+        finite = _adc_mm2_s(finite, name, notes, warnings)
+    elif kind in MAP_PLAUSIBLE:
+        finite = _perfusion_map(finite, kind, name, notes, warnings)
     elif kind in ("ncct", "ctp"):
         finite = _hounsfield(finite, kind, name, notes)
     elif kind in ("dwi", "b0") and lowest < 0:
@@ -324,21 +347,84 @@ def _share_inside(filled: NDArray[np.float32], bad: NDArray[np.bool_]) -> float:
     return float(bad[enclosed].mean()) if enclosed.any() else 1.0
 
 
-def _adc_mm2_s(image: NDArray[np.float32], name: str, notes: list[str]) -> NDArray[np.float32]:
-    """ADC in mm2/s, its unit recognised by the values that tissue can have."""
-    positive = image[image > 0]
-    low, high = ADC_PLAUSIBLE_MM2_S
-    shares = {
-        unit: float(((positive * factor > low) & (positive * factor < high)).mean())
-        for unit, factor in _ADC_UNITS.items()
-    }
-    unit = max(shares, key=lambda key: shares[key]) if positive.size else "mm2/s"
-    if positive.size == 0 or shares[unit] < ADC_MIN_SHARE:
-        middle = float(np.median(positive)) if positive.size else float("nan")
+def histogram_mode(values: NDArray[Any]) -> float:
+    """Mode of a histogram of 200 bins, smoothed over a fiftieth of the range.
+
+    Examples
+    --------
+    >>> round(histogram_mode(np.random.default_rng(1).normal(5.0, 0.1, 9999)), 1)
+    5.0
+    """
+    from scipy import ndimage
+
+    low, high = np.percentile(values, [1, 99])
+    if high <= low:
+        return float(low)
+    counts, edges = np.histogram(values, bins=200, range=(low, high))
+    smooth = ndimage.gaussian_filter1d(counts.astype(float), 4.0)
+    return float(edges[smooth.argmax()] + 0.5 * (edges[1] - edges[0]))
+
+
+def tissue_mode(image: NDArray[Any]) -> float:
+    """Most frequent positive value where neighbours agree; NaN without a positive value.
+
+    Noise in the air around a map that was not masked has no neighbours like it, and fluid, whose
+    values spread, has no mode.
+
+    Parameters
+    ----------
+    image
+        (x, y, z) map in any unit.
+
+    Examples
+    --------
+    >>> rng = np.random.default_rng(1)
+    >>> image = np.abs(rng.normal(0.0, 0.5, (40, 40, 9)))
+    >>> image[9:30, 9:30] = rng.normal(0.8, 0.05, (21, 21, 9)); round(tissue_mode(image), 1)
+    0.8
+    """
+    from scipy import ndimage
+
+    positive = image > 0
+    if not positive.any():
+        return float("nan")
+    values = np.asarray(image, np.float64)
+    mean = ndimage.uniform_filter(values, (3, 3, 1))
+    spread = np.sqrt(np.maximum(ndimage.uniform_filter(values**2, (3, 3, 1)) - mean**2, 0.0))
+    calm = positive & (spread < _CALM * mean)
+    use = calm if calm.sum() >= 0.02 * positive.sum() else positive
+    return histogram_mode(values[use])
+
+
+def _nearest_unit(mode: float) -> tuple[str, float]:
+    """Unit in which a mode is nearest to the ADC of tissue, and the factor that it is off."""
+    off = {unit: mode * factor / ADC_TISSUE_MM2_S for unit, factor in _ADC_UNITS.items()}
+    unit = min(off, key=lambda key: abs(np.log(off[key]))) if mode > 0 else "mm2/s"
+    return unit, off[unit]
+
+
+def _adc_mm2_s(
+    image: NDArray[np.float32], name: str, notes: list[str], warnings: list[str]
+) -> NDArray[np.float32]:
+    """ADC in mm2/s, its unit recognised by the mode of tissue."""
+    mode = tissue_mode(image)
+    unit, off = _nearest_unit(mode)
+    tissue = np.where(image < 0.6 * mode, image, 0)
+    if off > _FLUID and np.count_nonzero(tissue > 0) > _LEAST_TISSUE * np.count_nonzero(image > 0):
+        # Ventricles and atrophy larger than the tissue: the mode was that of fluid.
+        mode = tissue_mode(tissue)
+        unit, off = _nearest_unit(mode)
+    if not ADC_REFUSED[0] <= off <= ADC_REFUSED[1]:
         raise ImageFault(
-            f"{name} is no ADC map in a known unit: the median of its positive values is "
-            f"{middle:.3g}, brain has about 0.8e-3 mm2/s",
+            f"{name} is no ADC map in a known unit: most of its tissue has {mode:.3g}, brain has "
+            f"about {ADC_TISSUE_MM2_S:.2g} mm2/s",
             "export it again with its rescale slope, in mm2/s, 10^-3 mm2/s or 10^-6 mm2/s",
+        )
+    if not ADC_DOUBTFUL[0] <= off <= ADC_DOUBTFUL[1]:
+        warnings.append(
+            f"the ADC of most tissue in {name} is {mode * _ADC_UNITS[unit]:.2g} mm2/s where brain "
+            f"has about {ADC_TISSUE_MM2_S:.2g} (a factor of {off:.2g}): the scale of the map "
+            "is doubtful; export it again with its rescale slope"
         )
     factor = _ADC_UNITS[unit]
     if factor != 1.0:
@@ -350,6 +436,24 @@ def _adc_mm2_s(image: NDArray[np.float32], name: str, notes: list[str]) -> NDArr
             f"{image.min() * factor:.3g} mm2/s) were set to 0"
         )
     return np.asarray(np.maximum(image, 0) * np.float32(factor), dtype=np.float32)
+
+
+def _perfusion_map(
+    image: NDArray[np.float32], kind: str, name: str, notes: list[str], warnings: list[str]
+) -> NDArray[np.float32]:
+    """A supplied map of perfusion in its unit; a mode that tissue cannot have is a warning."""
+    mode, unit = tissue_mode(image), UNITS[kind]
+    if unit == "s" and mode >= SHORTEST_IN_MS:
+        notes.append(f"{kind} of {mode:.3g} s in most tissue cannot be; taken as milliseconds")
+        image, mode = np.asarray(image / np.float32(1000), np.float32), mode / 1000.0
+    low, high = MAP_PLAUSIBLE[kind]
+    if not low <= mode <= high:
+        warnings.append(
+            f"most tissue in {name} has {mode:.3g} where {kind} is {low:g} to {high:g} {unit}: the "
+            "map is in another unit or relative, and limits in that unit do not hold; export it "
+            "with its rescale slope"
+        )
+    return image
 
 
 def _hounsfield(

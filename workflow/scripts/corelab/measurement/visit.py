@@ -554,7 +554,7 @@ def _supplied_mask(
         failed = {"status": "failed", "reason": str(fault)}
         return {**mask, **failed}, None, {**told, **failed, "remedy": fault.remedy}
     told |= {"sha256": file_sha256(scan["path"]), "notes": list(conformed.notes)}
-    return mask, image, {**told, "warnings": warnings}
+    return mask, image, {**told, "warnings": [*conformed.warnings, *warnings]}
 
 
 def selected_labels(

@@ -21,6 +21,10 @@ TISSUE_FACTOR = HAEMATOCRIT_FACTOR / TISSUE_DENSITY_G_ML
 INTERVAL_TOLERANCE = 0.02
 #: Irregular frames are resampled to their median interval, but to no longer one than this.
 LONGEST_RESAMPLED_INTERVAL_S = 1.5
+#: A gap longer than this cannot be bridged by interpolation: the bolus may pass within it.
+LONGEST_GAP_S = 60.0
+#: Frames of a resampled series beyond which its times cannot be right (25 min at 1.5 s).
+MOST_RESAMPLED_FRAMES = 1000
 #: The lowest share of S0 that a DSC signal is taken to have (noise floor of a saturated artery).
 SIGNAL_FLOOR = 1e-3
 
@@ -94,6 +98,12 @@ def checked_times(times_s: np.ndarray, n_frames: int) -> np.ndarray:
 def regular_times(times_s: np.ndarray) -> np.ndarray | None:
     """Uniform times to resample to, or None if the frames are already equally spaced.
 
+    Raises
+    ------
+    PerfusionError
+        If a gap is longer than :data:`LONGEST_GAP_S`, or resampling would give more than
+        :data:`MOST_RESAMPLED_FRAMES` frames.
+
     Examples
     --------
     >>> regular_times(np.array([0.0, 1.0, 2.0, 3.001])) is None
@@ -103,10 +113,23 @@ def regular_times(times_s: np.ndarray) -> np.ndarray | None:
     """
     intervals = np.diff(times_s)
     median = float(np.median(intervals))
+    longest = int(intervals.argmax())
+    if intervals[longest] > LONGEST_GAP_S:
+        raise PerfusionError(
+            f"frames {longest + 1} and {longest + 2} are {intervals[longest]:g} s apart, more than "
+            f"the {LONGEST_GAP_S:g} s that can be interpolated: check that the frame times are in "
+            "seconds and of one series"
+        )
     if np.abs(intervals - median).max() <= INTERVAL_TOLERANCE * median:
         return None
     step = min(median, LONGEST_RESAMPLED_INTERVAL_S)
     count = int(np.floor((times_s[-1] - times_s[0]) / step + 1e-9)) + 1
+    if count > MOST_RESAMPLED_FRAMES:
+        raise PerfusionError(
+            f"the frames span {times_s[-1] - times_s[0]:g} s at a usual interval of {median:g} s: "
+            f"{count} frames would result, more than {MOST_RESAMPLED_FRAMES}; check that the frame "
+            "times are in seconds"
+        )
     return times_s[0] + step * np.arange(count)
 
 

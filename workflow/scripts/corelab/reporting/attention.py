@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -106,10 +106,23 @@ def _fault_words(what: str, reason: str) -> str:
     return f"{subject}: {reason}" if reason else subject
 
 
+def _scan_words(scan: Mapping[str, Any]) -> str:
+    """What a scan shows, in words: its kind, or mask and label."""
+    if scan.get("label"):
+        return f"Mask {scan['label']}"
+    kind = str(scan.get("kind"))
+    return KIND_WORDS.get(kind, kind)
+
+
 def _from_records(results: Results) -> list[Attention]:
     faults: dict[tuple[str, str], list[str]] = {}
     gates: dict[tuple[str, str, str], list[tuple[str, object]]] = {}
+    warned: dict[tuple[str, str], list[str]] = {}
     for visit in results.visits:
+        for scan in visit.scans:
+            for text in scan.get("warnings") or ():
+                warning = (f"{_scan_words(scan)}: {text}", visit.visit)
+                warned.setdefault(warning, []).append(visit.participant_id)
         for what, reason in visit.faults:
             faults.setdefault((what, reason), []).append(visit.participant_id)
         for gate in visit.gates:
@@ -120,6 +133,10 @@ def _from_records(results: Results) -> list[Attention]:
     found = [
         Attention("error", "images", _fault_words(what, reason), _subjects(who), "images")
         for (what, reason), who in sorted(faults.items())
+    ]
+    found += [
+        Attention("warning", "images", text, _subjects(who), "images", visit)
+        for (text, visit), who in sorted(warned.items())
     ]
     for subject, record in sorted(results.normalised.items()):
         if record.get("warning"):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from corelab.imaging.values import ADC_TISSUE_MM2_S, histogram_mode
 from corelab.segmentation.segmenter import (
     Evidence,
     Image,
@@ -72,8 +73,6 @@ _CORE_Z = 2.0
 _PILE_UP_MM = 6.0
 #: Least DWI z score of an infarct, however low its ADC.
 _Z_LEAST = 0.5
-#: Mode of the ADC of brain tissue at which the published thresholds hold, mm2/s.
-ADC_TISSUE_MM2_S = 0.80e-3
 
 
 @dataclass(frozen=True)
@@ -118,24 +117,14 @@ def calibrate(
     use = brain & (adc > 0)
     if dwi is not None:
         bright = dwi[brain & (dwi > 0.5 * np.median(dwi[brain]))]
-        usual = _mode(bright) if bright.size else 0.0
+        usual = histogram_mode(bright) if bright.size else 0.0
         usable = use & (dwi > 0.6 * usual) & (dwi < 1.3 * usual)
         use = usable if usable.sum() >= 0.1 * brain.sum() else use
     if not use.any():
         return Calibration(0.0, 1.0)
-    tissue = _mode(adc[use])
+    tissue = histogram_mode(adc[use])
     scale = tissue / ADC_TISSUE_MM2_S
     return Calibration(tissue, 1.0 if abs(scale - 1.0) <= tolerance else scale)
-
-
-def _mode(values: NDArray[Any]) -> float:
-    """Mode of a histogram of 200 bins, smoothed over a fiftieth of the range."""
-    low, high = np.percentile(values, [1, 99])
-    if high <= low:
-        return float(low)
-    counts, edges = np.histogram(values, bins=200, range=(low, high))
-    smooth = ndimage.gaussian_filter1d(counts.astype(float), 4.0)
-    return float(edges[smooth.argmax()] + 0.5 * (edges[1] - edges[0]))
 
 
 def local_contrast(

@@ -165,6 +165,10 @@ def read_sheet(path: Path, name: str) -> tuple[pd.DataFrame | None, list[Finding
         return None, [wrong("the sheet is empty", "write a header line")]
     if len(header) == 1 and "," in header[0]:
         return None, [wrong("the header has commas and no tabs", "save it tab-separated")]
+    unnamed = len(header) - len("\t".join(header).rstrip("\t").split("\t"))
+    if unnamed > 1:
+        message = f"the header line ends in {unnamed} tabs, which begin columns without a name"
+        return None, [wrong(message, "delete the tabs at the ends of all lines", 1)]
     doubled = sorted({cell for cell in header if header.count(cell) > 1})
     if doubled:
         return None, [wrong(f"the columns {doubled} occur twice", "keep one of each", 1)]
@@ -174,13 +178,13 @@ def read_sheet(path: Path, name: str) -> tuple[pd.DataFrame | None, list[Finding
             continue
         cells = [cell.strip() for cell in line.split("\t")]
         if len(cells) != len(header):
-            found.append(
-                wrong(
-                    f"the row has {len(cells)} cells where the header has {len(header)}",
-                    "add or remove tabs; write n/a for a missing cell",
-                    number,
-                )
-            )
+            over = len(cells) - len(header)
+            message = f"the row has {len(cells)} cells where the header has {len(header)}"
+            remedy = "add or remove tabs; write n/a for a missing cell"
+            if over > 0 and not any(cells[len(header) :]):
+                message = f"the row ends in {over} tab{'s' if over > 1 else ''} too many"
+                remedy = "delete the tabs at the end of the line"
+            found.append(wrong(message, remedy, number))
             cells = (cells + [""] * len(header))[: len(header)]
         rows.append(cells)
         numbers.append(number)

@@ -15,7 +15,10 @@ HeaderCheck = Callable[..., tuple[str, ...]]
 
 
 def header_findings(
-    scans: Sequence[Mapping[str, Any]], sheet: str, check: HeaderCheck
+    scans: Sequence[Mapping[str, Any]],
+    sheet: str,
+    check: HeaderCheck,
+    orientation: str | None = None,
 ) -> list[Finding]:
     """What the headers of the listed images say against their rows.
 
@@ -31,15 +34,19 @@ def header_findings(
     check
         :func:`corelab.imaging.nifti.check_header`, whose words the image job uses too. It is
         handed in because this room stands above that of the images.
+    orientation
+        Config key ``acquisition.orientation``.
     """
     found: list[Finding] = []
     for row in scans:
         if row["exists"] and not row["simulated"] and row["kind"] != "aif":
-            found += _header(row, sheet, check)
+            found += _header(row, sheet, check, orientation)
     return found
 
 
-def _header(row: Mapping[str, Any], sheet: str, check: HeaderCheck) -> Iterator[Finding]:
+def _header(
+    row: Mapping[str, Any], sheet: str, check: HeaderCheck, orientation: str | None
+) -> Iterator[Finding]:
     def told(severity: str, message: str, remedy: str) -> Finding:
         return Finding(severity, sheet, row["line"], "path", row["source"], message, remedy)
 
@@ -52,7 +59,8 @@ def _header(row: Mapping[str, Any], sheet: str, check: HeaderCheck) -> Iterator[
         yield told("warning", "not a regular file (a device or a pipe)", "name the file")
         return
     try:
-        notes = check(path, kind=kind, ndim=4 if kind in FOUR_D_KINDS else 3)
+        ndim = 4 if kind in FOUR_D_KINDS else 3
+        notes = check(path, kind=kind, ndim=ndim, orientation=orientation)
     except ValueError as fault:
         message, remedy = getattr(fault, "message", str(fault)), getattr(fault, "remedy", "")
         yield told("warning", message, remedy or "export or copy the file again")
@@ -77,7 +85,8 @@ def preflight_findings(study: Study, check: HeaderCheck) -> list[Finding]:
         The run may go on if none is an ``error``.
     """
     name = study.sheet_paths["scans"].name if "scans" in study.sheet_paths else "scans"
-    return [*study.findings, *header_findings(study.scans, name, check)]
+    orientation = study.config["acquisition"].get("orientation")
+    return [*study.findings, *header_findings(study.scans, name, check, orientation)]
 
 
 def gate(findings_path: str, passed_path: str) -> None:
