@@ -224,7 +224,10 @@ def _support(
             "of the series (CT in HU) and its brain mask"
         )
     if modality == "ctp":
-        return inner & (peak < tissue.VESSEL_PEAK_HU), tissue.NOISE_AIM_HU
+        support = inner & (peak < tissue.VESSEL_PEAK_HU)
+        mean = conc[support].mean(axis=0, dtype=np.float64) if support.any() else np.zeros(1)
+        aim = min(tissue.NOISE_AIM_HU, tissue.NOISE_AIM_SHARE * float(mean.max()))
+        return support, aim
     typical = float(np.median(peak[inner]))
     return inner & (peak < VESSEL_TIMES_TISSUE * typical), tissue.NOISE_AIM_SHARE * typical
 
