@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
-from corelab.perfusion import arterial, leakage, motion, tissue
+from corelab.perfusion import arterial, coarse, leakage, motion, tissue
 from corelab.perfusion.concentration import (
     TISSUE_FACTOR,
     Baseline,
@@ -136,6 +136,15 @@ def analyse_series(
     times = checked_times(times_s, signal.shape[3])
     if not brain.any():
         raise PerfusionError("the brain mask is empty: supply one as a scan of kind mask-brain")
+    along = coarse.blocks(affine, signal.shape)
+    if along != (1, 1):
+        series = analyse_series(
+            coarse.averaged(signal, along), coarse.coarse_affine(affine, along), times_s, modality,
+            coarse.averaged(brain, along) >= 0.5, echo_time_s=echo_time_s, aif=aif, engines=engines,
+            correct_motion=correct_motion, correct_leakage=correct_leakage,
+            slice_times_s=slice_times_s, threads=threads, device=device,
+        )  # fmt: skip
+        return coarse.refined(series, along, brain, affine)
     sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     baseline = _early(find_baseline(signal[brain].mean(axis=0, dtype=np.float64), modality))
     moved = motion.estimate_motion(signal, affine, baseline.stop, modality)
