@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 #: Mean transit times of the grid in s; shorter ones lift CBF without being resolvable.
 TRANSIT_TIMES_S = np.geomspace(2.5, 30.0, 24)
-#: Prior of the transit time: log-normal with this median (s) and SD of the logarithm; 95 % lie
-#: between 1 and 35 s. Without it the posterior of a noisy curve reaches to the end of the grid, and
-#: its mean is late; a narrower one draws the core's transit time, and with it its flow, to normal.
+#: Where learning of the prior starts: a log-normal transit time with this median (s) and SD of the
+#: logarithm (95 % between 1 and 35 s), any delay. Without it the posterior of a noisy curve reaches
+#: to the end of the grid, and its mean is late; a narrower one draws the core's flow to normal.
 TRANSIT_PRIOR = (6.0, 0.9)
 #: Delays of the grid in s; tissue may be earlier than the chosen artery.
 DELAYS_S = np.arange(-3.0, 12.01, 0.5)
@@ -32,9 +32,12 @@ DELAYS_S = np.arange(-3.0, 12.01, 0.5)
 #: compartment (coefficient of variation 1), a shortest transit time followed by mixing (0.65),
 #: transit times of equal frequency (0.58), plug flow (0).
 FAMILIES = ("exponential", "plug0.35", "linear", "box")
-#: Curves that the weights of the families are learned from, and rounds of learning.
+#: Curves that the prior is learned from; rounds of learning of the residue functions, and of
+#: transit times and delays (few: many would leave peaks that noise made).
 LEARNED_FROM = 2000
-LEARNING_ROUNDS = 150
+FAMILY_ROUNDS, GRID_ROUNDS = 150, 10
+#: Share of the prior that stays as it was before learning: a lesion of few voxels keeps its chance.
+UNLEARNED = 0.3
 #: A family that holds less than this share of the curves is left out.
 LEAST_SHARE = 0.02
 #: Share of the curves' 95th percentile peak below which noise is not believed.
@@ -58,8 +61,8 @@ class Posterior:
         ``delay + MTT / 2``.
     sigma
         SD of the noise that the likelihood used, in the unit of the curves.
-    family_weights
-        Share of each residue function in the prior.
+    prior
+        (families, transit times, delays) prior that was used.
     """
 
     area: np.ndarray
@@ -73,7 +76,7 @@ class Posterior:
     tmax_sd_s: np.ndarray
     flow_sd_per_s: np.ndarray
     sigma: float
-    family_weights: tuple[float, ...] = ()
+    prior: np.ndarray
 
 
 def residue_function(family: str, times_s: np.ndarray, mtt_s: float) -> np.ndarray:
@@ -156,7 +159,7 @@ def estimate(
     *,
     sigma: float,
     families: tuple[str, ...] = FAMILIES,
-    family_weights: tuple[float, ...] | None = None,
+    prior: np.ndarray | None = None,
     transit_times_s: np.ndarray = TRANSIT_TIMES_S,
     delays_s: np.ndarray = DELAYS_S,
     threads: int | None = None,
@@ -177,8 +180,8 @@ def estimate(
         model curve is never exact.
     families, transit_times_s, delays_s
         The grid.
-    family_weights
-        Share of each family in the prior; default: learned from the curves.
+    prior
+        (families, transit times, delays) weights of the grid; default: learned from the curves.
     threads
         The result does not depend on it.
     device
@@ -203,17 +206,18 @@ def estimate(
     atoms, grid = model_curves(
         steady_artery(aif), interval_s, families=families, transit_times_s=transit_times_s, delays_s=delays_s
     )
-    prior = np.exp(-0.5 * (np.log(grid[:, 0] / TRANSIT_PRIOR[0]) / TRANSIT_PRIOR[1]) ** 2)
-    if family_weights is None:
-        family_weights = learned_weights(
-            curves, atoms, prior, len(families), len(delays_s), sigma
-        )
-    elif len(family_weights) != len(families):
-        raise ValueError(f"{len(family_weights)} weights for {len(families)} families")
-    each = np.repeat(family_weights, len(atoms) // len(families))
-    atoms, grid, prior = atoms[each > 0], grid[each > 0], (prior * each)[each > 0]
+    shape = (len(families), len(transit_times_s), len(delays_s))
+    if prior is None:
+        centre, spread = TRANSIT_PRIOR
+        start = np.exp(-0.5 * (np.log(transit_times_s / centre) / spread) ** 2)
+        start = np.broadcast_to(start[:, None], shape)
+        prior = learned_prior(curves, atoms, start, sigma)
+    elif prior.shape != shape:
+        raise ValueError(f"the prior has shape {prior.shape}, the grid {shape}")
+    used = np.repeat(prior.sum(axis=(1, 2)) > 0, shape[1] * shape[2])
+    atoms, grid, weight = atoms[used], grid[used], (prior.ravel() / prior.max())[used]
     padding = -curves.shape[1] % kernels.STRIDE if device is None else 0
-    layout = _grouped(atoms, grid, prior, len(delays_s), kernels.GROUP, padding)
+    layout = _grouped(atoms, grid, weight, len(delays_s), kernels.GROUP, padding)
     precision = 1.0 / (2.0 * sigma**2)
     if device is not None:
         out = accelerated.posterior(device, curves, *layout, precision, sigma)
@@ -233,7 +237,7 @@ def estimate(
     area, mtt, delay, tmax, flow, area_sd, mtt_sd, delay_sd, tmax_sd, flow_sd = out.T
     return Posterior(
         area, mtt, delay, tmax, flow, area_sd, mtt_sd, delay_sd, tmax_sd, flow_sd, sigma,
-        tuple(float(weight) for weight in family_weights),
+        prior,
     )  # fmt: skip
 
 
@@ -264,55 +268,73 @@ def steady_artery(aif: np.ndarray) -> np.ndarray:
     return steady
 
 
-def learned_weights(
-    curves: np.ndarray, atoms: np.ndarray, prior: np.ndarray, n_families: int, n_delays: int, sigma: float
-) -> tuple[float, ...]:
-    """Share of each residue function among the curves of a scan, by expectation maximisation.
+def learned_prior(
+    curves: np.ndarray, atoms: np.ndarray, start: np.ndarray, sigma: float
+) -> np.ndarray:
+    """Prior over residue function, transit time and delay by expectation maximisation.
 
     One noisy curve hardly tells an exponential residue function from a plug with another delay,
-    and the two differ by MTT / 4 in Tmax; thousands of curves of one scan do tell. The distribution
-    of transit times is learned with the shares: a fixed one would favour the family whose fitted
-    transit times it likes best. Shares are rounded to 1/256, so that they do not depend on the last
-    bits of a processor.
+    and the two differ by MTT / 4 in Tmax; thousands of curves of one scan do tell. First the shares
+    of the residue functions are learned, with the transit times of each (with fixed ones, the
+    family whose fitted transit times are likely would win), then the grid within them.
 
     Parameters
     ----------
     curves
         (n, t); at most 2000, evenly spaced, are used.
-    atoms, prior
-        (m, t) model curves, family after family, and the prior of each within its family: where
-        learning starts.
-    n_families, n_delays
-        Atoms are ordered by family, transit time and delay.
+    atoms
+        (m, t) model curves in the order of ``start``.
+    start
+        (families, transit times, delays) prior before learning.
     sigma
         SD of the noise.
+
+    Returns
+    -------
+    numpy.ndarray
+        Of the shape of ``start``, its sum 1, rounded so that it does not depend on the last bits of
+        a processor; 0 for a family that the scan does not show.
 
     Examples
     --------
     >>> t = np.arange(40.0); artery = t**3 * np.exp(-t / 1.5)
-    >>> atoms, grid = model_curves(artery, 1.0, families=("exponential", "box"))
-    >>> learned_weights(0.04 * atoms[124:310], atoms, np.ones(len(atoms)), 2, 31, 1e-3)
-    (1.0, 0.0)
+    >>> atoms, _ = model_curves(artery, 1.0, families=("exponential", "box"))
+    >>> found = learned_prior(0.04 * atoms[124:310], atoms, np.ones((2, 24, 31)), 1e-3)
+    >>> found.sum(axis=(1, 2)).round(3).tolist()
+    [1.0, 0.0]
     """
-    if n_families == 1 or not len(curves):
-        return (1.0,) * n_families
+    start = start / start.sum()
+    if not len(curves):
+        return start
     some = curves[np.unique(np.linspace(0, len(curves) - 1, LEARNED_FROM).astype(int))]
     length = np.linalg.norm(atoms, axis=1)
     kept = length > 1e-6 * length.max()
     shapes = (atoms / np.where(kept, length, 1.0)[:, None]).astype(np.float32)
-    evidence = np.empty((len(some), len(atoms) // n_delays))
-    for start in range(0, len(some), 500):
-        match = np.maximum(some[start : start + 500] @ shapes.T, 0.0)
+    likely = np.empty((len(some), len(atoms)), np.float32)
+    for first in range(0, len(some), 500):
+        match = np.maximum(some[first : first + 500] @ shapes.T, 0.0)
         best = match.max(axis=1, keepdims=True)
-        likely = np.exp((match - best) * (match + best) * np.float32(0.5 / sigma**2)) * kept
-        evidence[start : start + 500] = likely.reshape(len(match), -1, n_delays).sum(axis=2)
-    weights = prior[::n_delays] / prior[::n_delays].sum()
-    for _ in range(LEARNING_ROUNDS):
-        weights *= (evidence / (evidence @ weights)[:, None]).mean(axis=0)
-    shares = weights.reshape(n_families, -1).sum(axis=1)
+        likely[first : first + 500] = kept * np.exp(
+            (match - best) * (match + best) * np.float32(0.5 / sigma**2)
+        )
+    families, transits, delays = start.shape
+    by_transit = likely.reshape(len(some), -1, delays).mean(axis=2, dtype=np.float64)
+    weights = _learned(by_transit, start.sum(axis=2).ravel(), FAMILY_ROUNDS)
+    shares = weights.reshape(families, -1).sum(axis=1)
     shares[shares < LEAST_SHARE] = 0.0
-    rounded = np.rint(256.0 * shares / shares.sum()) / 256.0
-    return tuple(float(share) for share in rounded)
+    before = start * (shares / shares.sum() / start.sum(axis=(1, 2)))[:, None, None]
+    grid = _learned(likely, before.ravel(), GRID_ROUNDS).reshape(start.shape)
+    prior = (1.0 - UNLEARNED) * grid + UNLEARNED * before
+    return np.round(prior / prior.max(), 6) / np.round(prior / prior.max(), 6).sum()
+
+
+def _learned(likelihood: np.ndarray, weights: np.ndarray, rounds: int) -> np.ndarray:
+    """Mixture weights after some rounds of expectation maximisation."""
+    for _ in range(rounds):
+        evidence = np.maximum(likelihood @ weights, 1e-30)
+        weights = weights * ((1.0 / evidence) @ likelihood) / len(likelihood)
+        weights = weights / weights.sum()
+    return weights
 
 
 def _grouped(

@@ -95,7 +95,7 @@ def fit_perfusion(
     sigma: float | None = None,
     oscillation_index: float | None = None,
     families: tuple[str, ...] | None = None,
-    family_weights: tuple[float, ...] | None = None,
+    prior: np.ndarray | None = None,
     threads: int | None = None,
     device: str = "cpu",
 ) -> PerfusionMaps:
@@ -132,9 +132,9 @@ def fit_perfusion(
         Limit of ``osvd``; default 0.05 per second of frame interval, within 0.035 to 0.095.
     families
         Residue functions of ``bayes``; default :data:`corelab.perfusion.bayes.FAMILIES`.
-    family_weights
-        Share of each in the prior; default: learned from the curves (the second thing, with
-        ``sigma``, by which a voxel's value depends on the others).
+    prior
+        Weights of the grid of ``bayes``, see :func:`corelab.perfusion.bayes.estimate`; default:
+        learned from the curves. With ``sigma`` it is all by which a value depends on other voxels.
     threads
         Default: the cores that this process may use. The result does not depend on it.
     device
@@ -209,7 +209,7 @@ def fit_perfusion(
     area, top = _summary(curves, threads)
     values = _fit(
         curves, area, artery, interval, method, factor, sigma, oscillation_index, families,
-        family_weights, threads, card,
+        prior, threads, card,
     )  # fmt: skip
     noise: Any = values.pop("sigma", None)
     shares: Any = values.pop("family_weights", None)
@@ -331,7 +331,7 @@ def _fit(
     sigma: float | None,
     oscillation_index: float | None,
     families: tuple[str, ...] | None,
-    family_weights: tuple[float, ...] | None,
+    prior: np.ndarray | None,
     threads: int | None,
     card: Device | None,
 ) -> dict[str, np.ndarray]:
@@ -343,7 +343,7 @@ def _fit(
             interval,
             sigma=float("nan") if sigma is None else sigma,
             families=families or bayes.FAMILIES,
-            family_weights=family_weights,
+            prior=prior,
             threads=threads,
             device=card,
         )
@@ -359,7 +359,7 @@ def _fit(
             "tmax_sd_s": found.tmax_sd_s,
             "delay_sd_s": found.delay_sd_s,
             "sigma": found.sigma,  # type: ignore[dict-item]
-            "family_weights": found.family_weights,  # type: ignore[dict-item]
+            "family_weights": tuple(found.prior.sum(axis=(1, 2))),  # type: ignore[dict-item]
         }
     residue = deconvolution.deconvolve(
         curves, artery, interval, method, oscillation_index=oscillation_index, threads=threads,
