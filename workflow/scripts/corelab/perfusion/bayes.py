@@ -40,6 +40,8 @@ FAMILY_ROUNDS, GRID_ROUNDS = 150, 10
 UNLEARNED = 0.3
 #: A family that holds less than this share of the curves is left out.
 LEAST_SHARE = 0.02
+#: Parameters of a model curve: family, transit time, delay, area.
+PARAMETERS = 4
 #: Share of the curves' 95th percentile peak below which noise is not believed.
 LEAST_NOISE = 0.01
 _FINE_STEP_S = 0.05
@@ -177,7 +179,7 @@ def estimate(
         Frame interval.
     sigma
         SD of the curves' noise; taken as at least 1 % of a high tissue peak, because a
-        model curve is never exact.
+        model curve is never exact, and for a curve as no less than what its best model leaves.
     families, transit_times_s, delays_s
         The grid.
     prior
@@ -218,9 +220,9 @@ def estimate(
     atoms, grid, weight = atoms[used], grid[used], (prior.ravel() / prior.max())[used]
     padding = -curves.shape[1] % kernels.STRIDE if device is None else 0
     layout = _grouped(atoms, grid, weight, len(delays_s), kernels.GROUP, padding)
-    precision = 1.0 / (2.0 * sigma**2)
+    freedom = float(max(curves.shape[1] - PARAMETERS, 1))
     if device is not None:
-        out = accelerated.posterior(device, curves, *layout, precision, sigma)
+        out = accelerated.posterior(device, curves, *layout, sigma, freedom)
     else:
         out = np.zeros((len(curves), 10), np.float32)
         padded = np.pad(curves, ((0, 3), (0, padding)))
@@ -230,8 +232,8 @@ def estimate(
             threads,
             padded,
             *layout,
-            np.float32(precision),
             sigma,
+            freedom,
             out,
         )
     area, mtt, delay, tmax, flow, area_sd, mtt_sd, delay_sd, tmax_sd, flow_sd = out.T
@@ -314,9 +316,9 @@ def learned_prior(
     for first in range(0, len(some), 500):
         match = np.maximum(some[first : first + 500] @ shapes.T, 0.0)
         best = match.max(axis=1, keepdims=True)
-        likely[first : first + 500] = kept * np.exp(
-            (match - best) * (match + best) * np.float32(0.5 / sigma**2)
-        )
+        left = (some[first : first + 500] ** 2).sum(axis=1, keepdims=True) - best**2
+        variance = np.maximum(left / max(some.shape[1] - PARAMETERS, 1), np.float32(sigma**2))
+        likely[first : first + 500] = kept * np.exp((match - best) * (match + best) / (2 * variance))
     families, transits, delays = start.shape
     by_transit = likely.reshape(len(some), -1, delays).mean(axis=2, dtype=np.float64)
     weights = _learned(by_transit, start.sum(axis=2).ravel(), FAMILY_ROUNDS)

@@ -215,14 +215,15 @@ def _sums(match, weight, delays, unit, variance):  # type: ignore[no-untyped-def
 
 @compiled(_FAST)
 def posterior(  # type: ignore[no-untyped-def]
-    first, last, curves, atoms, transit, delays, unit, alive, half_precision, sigma, out
+    first, last, curves, atoms, transit, delays, unit, alive, sigma, freedom, out
 ):
     """Posterior means and SDs over a grid of unit-length atoms, in groups of one transit time.
 
     ``curves`` (v, t) and ``atoms`` (t, groups x GROUP) are padded with zeros to a multiple of
     STRIDE frames, the curves to three rows more than there are voxels; ``transit`` (groups,),
     ``delays`` (GROUP,); ``unit`` and ``alive`` (groups, GROUP): area per unit amplitude, and 0 for
-    an atom that only fills its group up; ``out`` (v, 10): CBV, MTT, delay, Tmax, CBF, then their
+    an atom that only fills its group up, else its prior; ``sigma`` of the noise, at least, and
+    ``freedom``, the frames less the parameters of a model curve; ``out`` (v, 10): CBV, MTT, delay, Tmax, CBF, then their
     SDs (CBV and CBF as area and area/s).
     """
     n_groups = transit.shape[0]
@@ -231,12 +232,17 @@ def posterior(  # type: ignore[no-untyped-def]
     peaks = np.empty(n_groups, np.float32)
     power = np.empty(GROUP, np.int32)
     weight = np.empty(GROUP, np.float32)
-    variance = np.float32(sigma * sigma)
     for v in range(first, last):
         if (v - first) % 4 == 0:
             _match_four(curves, v, atoms, flat)
         match = four[(v - first) % 4]
         best = _group_peaks(match, peaks)
+        # A curve that no model curve fits to within the noise is noisier than the others.
+        energy = np.float32(0.0)
+        for k in range(curves.shape[1]):
+            energy += curves[v, k] * curves[v, k]
+        variance = max(np.float32(sigma * sigma), (energy - best * best) / np.float32(freedom))
+        half_precision = np.float32(0.5) / variance
         # Atoms e^-12 times less likely than the best one change no digit that is reported.
         cut = best * best - np.float32(12.0) / half_precision
         total = s_area = s_area2 = s_mtt = s_mtt2 = s_delay = s_delay2 = 0.0
