@@ -18,6 +18,7 @@ import sys
 import time
 import types
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,7 @@ def pypet_engine() -> Engine | None:
     return fit
 
 
+@lru_cache(maxsize=1)
 def engines() -> dict[str, Engine]:
     """Ours, and the peers that are there."""
     found = {method: ours(method) for method in METHODS}
