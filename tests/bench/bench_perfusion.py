@@ -76,8 +76,18 @@ def main() -> list[dict[str, float | str]]:
             return fit_perfusion(curves, times, aif, "concentration", method, threads=THREADS)
 
         timed(method, TARGET_S.get(method, float("nan")), fit)
+    from compare_perfusion import osipy_engine
+
+    peer = osipy_engine()
+    if peer is not None:
+        timed("osipy_csvd", float("nan"), lambda: peer(curves, times, aif, 1.0))
+    peer_s = next((float(row["cpu_seconds"]) for row in rows if "osipy" in str(row["name"])), None)
+    for row in rows:
+        row["ratio_to_osipy"] = (
+            float("nan") if peer_s is None else float(row["cpu_seconds"]) / peer_s
+        )
     for name, changes, target_s in (
-        ("still", {}, 20.0),
+        ("still", {}, 7.0),
         ("moved", {"motion_mm": 2.0, "motion_degrees": 2.0}, 60.0),
     ):
         head = simulate_head(cohort(**changes)[3])
@@ -98,6 +108,7 @@ def main() -> list[dict[str, float | str]]:
         print(
             f"{row['name']:24s} {row['seconds']:7.2f} s   CPU {row['cpu_seconds']:7.2f} s"
             f"   ratio {row['ratio_to_plain_svd']:6.1f}   target {row['target_s']:g} s"
+            f"   CPU / osipy's {row.get('ratio_to_osipy', float('nan')):.1f}"
         )
     print(f"peak memory {peak:.2f} GiB")
     return rows

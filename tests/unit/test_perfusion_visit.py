@@ -59,7 +59,7 @@ def test_record_names_files_that_are_there(done):
     for path in paths:
         assert (out / path).stat().st_size > 0
     names = {m["quantity"]: m["engine"] for m in result["maps"] if m["primary"]}
-    assert names["cbf"] == names["cbv"] == names["mtt"] == "bayes" and names["tmax"] == "osvd"
+    assert {names[name] for name in ("cbf", "cbv", "mtt", "tmax")} == {"bayes"}
 
 
 def test_masks_hold_together(done):

@@ -210,20 +210,23 @@ def posterior(
     delays: np.ndarray,
     unit: np.ndarray,
     alive: np.ndarray,
-    half_precision: float,
     sigma: float,
+    freedom: float,
 ) -> np.ndarray:
     """Posterior means and SDs, (v, 10), as :func:`corelab.perfusion.kernels.posterior`."""
     xp = device.xp
     out = np.zeros((len(curves), 10), np.float32)
     shapes, late = device.put(atoms), device.put(delays)
     units, there, mtt = device.put(unit), device.put(alive), device.put(transit)
-    hp = float(half_precision)
     for part, block in _chunks(curves):
-        match = xp.clip(device.put(block) @ shapes, 0.0, None).reshape(len(block), *unit.shape)
+        on_card = device.put(block)
+        match = xp.clip(on_card @ shapes, 0.0, None).reshape(len(block), *unit.shape)
         peaks = xp.amax(match, axis=2)
         best = xp.amax(peaks, axis=1)[:, None, None]
-        likely = (peaks * peaks >= best[:, :, 0] ** 2 - 12.0 / hp)[:, :, None]
+        energy = xp.sum(on_card * on_card, axis=1)[:, None, None]
+        variance = xp.clip((energy - best * best) / freedom, sigma * sigma, None)
+        hp = 0.5 / variance
+        likely = (peaks * peaks >= best[:, :, 0] ** 2 - 12.0 / hp[:, :, 0])[:, :, None]
         weight = xp.exp((match - best) * (match + best) * hp) * there * likely
         area = match * units
 
@@ -231,7 +234,7 @@ def posterior(
             return xp.sum(of * values, axis=2, dtype=xp.float64)
 
         ones, d, d2 = total(1.0), total(late), total(late * late)
-        a, a2 = total(area), total(area * area + (sigma * units) ** 2)
+        a, a2 = total(area), total(area * area + variance * units**2)
         sums = [
             ones, a, ones * mtt, d, d + 0.5 * mtt * ones, a / mtt,
             a2, ones * mtt**2, d2, d2 + mtt * d + 0.25 * mtt**2 * ones, a2 / mtt**2,

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from corelab.perfusion.concentration import Baseline, PerfusionError
 from corelab.perfusion.parallel import over_frames
-from corelab.perfusion.tissue import Plane
+from corelab.perfusion.tissue import Plane, bounding_box
 
 #: Voxels that make up the arterial and the venous curve.
 ARTERY_VOXELS = 6
@@ -311,11 +311,13 @@ def find_arterial_input(
     threads: int | None = 1,
 ) -> ArterialInput:
     """Artery, vein and partial-volume scale of a series."""
-    light = np.empty_like(concentration)
+    light = np.zeros_like(concentration)
+    # Nothing but the search region is looked at, and the filter reaches two voxels.
+    box = bounding_box(search, margin=2) if search.any() else ...
 
     def smooth(frame: int) -> None:
-        plain = np.ascontiguousarray(concentration[..., frame])
-        light[..., frame] = ndimage.gaussian_filter(plain, (0.5, 0.5, 0))
+        plain = np.ascontiguousarray(concentration[..., frame][box])
+        light[..., frame][box] = ndimage.gaussian_filter(plain, (0.5, 0.5, 0))
 
     over_frames(smooth, concentration.shape[3], threads)
     artery, index, curves = find_artery(light, times_s, search, baseline)

@@ -63,7 +63,7 @@ def draw_visit(
     name: Callable[[str], str],
     *,
     flow: str = "bayes",
-    timing: str = "osvd",
+    timing: str = "bayes",
 ) -> dict[str, str]:
     """Draw all figures of a visit.
 

@@ -45,8 +45,9 @@ class PerfusionMaps:
         Time of the tissue curve's peak, by a parabola, after bolus arrival.
     delay_s, *_sd
         Delay and posterior SDs, of ``bayes`` only, else None.
-    method, interval_s, sigma
-        Engine, frame interval that it worked on, and noise SD (``bayes``).
+    method, interval_s, sigma, family_weights
+        Engine, frame interval that it worked on; noise SD and share of each residue function in
+        the prior (``bayes``).
     """
 
     cbf_ml_100g_min: np.ndarray
@@ -64,6 +65,7 @@ class PerfusionMaps:
     tmax_sd_s: np.ndarray | None = None
     delay_sd_s: np.ndarray | None = None
     sigma: float | None = None
+    family_weights: tuple[float, ...] | None = None
 
     def arrays(self) -> dict[str, np.ndarray]:
         """The maps by name, without those that the engine does not give.
@@ -93,6 +95,7 @@ def fit_perfusion(
     sigma: float | None = None,
     oscillation_index: float | None = None,
     families: tuple[str, ...] | None = None,
+    prior: np.ndarray | None = None,
     threads: int | None = None,
     device: str = "cpu",
 ) -> PerfusionMaps:
@@ -128,7 +131,10 @@ def fit_perfusion(
     oscillation_index
         Limit of ``osvd``; default 0.05 per second of frame interval, within 0.035 to 0.095.
     families
-        Residue functions of ``bayes``; default linear.
+        Residue functions of ``bayes``; default :data:`corelab.perfusion.bayes.FAMILIES`.
+    prior
+        Weights of the grid of ``bayes``, see :func:`corelab.perfusion.bayes.estimate`; default:
+        learned from the curves. With ``sigma`` it is all by which a value depends on other voxels.
     threads
         Default: the cores that this process may use. The result does not depend on it.
     device
@@ -203,15 +209,17 @@ def fit_perfusion(
     area, top = _summary(curves, threads)
     values = _fit(
         curves, area, artery, interval, method, factor, sigma, oscillation_index, families,
-        threads, card,
+        prior, threads, card,
     )  # fmt: skip
     noise: Any = values.pop("sigma", None)
+    shares: Any = values.pop("family_weights", None)
     values["ttp_s"] = _peak_times(curves, top, times) - arrival_s
     index = np.flatnonzero(chosen)[usable]
     maps = {name: _placed(v, index, signal.shape[:-1]) for name, v in values.items()}
     return PerfusionMaps(
-        **maps, method=method, interval_s=interval, tissue_factor=float(factor), sigma=noise
-    )
+        **maps, method=method, interval_s=interval, tissue_factor=float(factor), sigma=noise,
+        family_weights=shares,
+    )  # fmt: skip
 
 
 def _checked_input(
@@ -343,6 +351,7 @@ def _fit(
     sigma: float | None,
     oscillation_index: float | None,
     families: tuple[str, ...] | None,
+    prior: np.ndarray | None,
     threads: int | None,
     card: Device | None,
 ) -> dict[str, np.ndarray]:
@@ -354,6 +363,7 @@ def _fit(
             interval,
             sigma=float("nan") if sigma is None else sigma,
             families=families or bayes.FAMILIES,
+            prior=prior,
             threads=threads,
             device=card,
         )
@@ -369,6 +379,7 @@ def _fit(
             "tmax_sd_s": found.tmax_sd_s,
             "delay_sd_s": found.delay_sd_s,
             "sigma": found.sigma,  # type: ignore[dict-item]
+            "family_weights": tuple(found.prior.sum(axis=(1, 2))),  # type: ignore[dict-item]
         }
     residue = deconvolution.deconvolve(
         curves, artery, interval, method, oscillation_index=oscillation_index, threads=threads,

@@ -1,8 +1,7 @@
-"""Compiled loops over voxels. Imported only when a map is computed (compiling takes a second).
+"""Compiled loops over voxels. Imported only when a map is computed (importing numba takes a second).
 
 Each voxel is worked out alone and in a fixed order of additions, so neither the number of
-threads nor the position of a voxel in its block changes a bit of the result. Nothing is cached
-on disk.
+threads nor the position of a voxel in its block changes a bit of the result.
 """
 
 from __future__ import annotations
@@ -10,7 +9,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numba import njit
+
+from corelab.provenance.compiled import compiled
 
 #: Frames that an inner product takes at once.
 STRIDE = 4
@@ -23,7 +23,7 @@ GROUP = 32
 _FAST = {"contract", "reassoc", "nnan", "nsz"}
 
 
-@njit(nogil=True, fastmath=_FAST)
+@compiled(_FAST)
 def _peak(residue, wrap):  # type: ignore[no-untyped-def]
     """Height and position (in frames, by parabola) of the highest sample."""
     n = residue.shape[0]
@@ -46,7 +46,7 @@ def _peak(residue, wrap):  # type: ignore[no-untyped-def]
     return height, position
 
 
-@njit(nogil=True, fastmath=_FAST)
+@compiled(_FAST)
 def summary(first, last, curves, area, top):  # type: ignore[no-untyped-def]
     """Sum and index of the highest frame of each curve."""
     for v in range(first, last):
@@ -62,7 +62,7 @@ def summary(first, last, curves, area, top):  # type: ignore[no-untyped-def]
         top[v] = at
 
 
-@njit(nogil=True, fastmath=_FAST)
+@compiled(_FAST)
 def _product(curve, matrix, out):  # type: ignore[no-untyped-def]
     """Product ``curve @ matrix``, STRIDE frames at a time."""
     n_frames, length = matrix.shape
@@ -83,7 +83,7 @@ def _product(curve, matrix, out):  # type: ignore[no-untyped-def]
             out[m] += x0 * matrix[k, m]
 
 
-@njit(nogil=True, fastmath=_FAST)
+@compiled(_FAST)
 def linear(first, last, curves, operator, wrap, height, position):  # type: ignore[no-untyped-def]
     """Residue ``curves @ operator`` of each voxel; its peak into height and position."""
     residue = np.empty(operator.shape[1], np.float32)
@@ -92,7 +92,7 @@ def linear(first, last, curves, operator, wrap, height, position):  # type: igno
         height[v], position[v] = _peak(residue, wrap)
 
 
-@njit(nogil=True, fastmath=_FAST)
+@compiled(_FAST)
 def _roughness(residue):  # type: ignore[no-untyped-def]
     """Highest sample, and sum of absolute second differences."""
     top = max(residue[0], residue[-1])
@@ -103,7 +103,7 @@ def _roughness(residue):  # type: ignore[no-untyped-def]
     return top, total
 
 
-@njit(nogil=True, fastmath=_FAST)
+@compiled(_FAST)
 def oscillation(  # type: ignore[no-untyped-def]
     first, last, curves, analysis, synthesis, counts, limits, height, position, level_used
 ):
@@ -139,7 +139,7 @@ def oscillation(  # type: ignore[no-untyped-def]
         position[v] = _peak(timed, True)[1]
 
 
-@njit(nogil=True, fastmath=_FAST)
+@compiled(_FAST)
 def _match_four(curves, row, atoms, match):  # type: ignore[no-untyped-def]
     """Inner products of four curves with all atoms: every atom is read once for four voxels."""
     n_frames, n_atoms = atoms.shape
@@ -157,7 +157,7 @@ def _match_four(curves, row, atoms, match):  # type: ignore[no-untyped-def]
             match[3, m] += s0 * a0 + s1 * a1 + s2 * a2 + s3 * a3
 
 
-@njit(nogil=True, fastmath=_FAST)
+@compiled(_FAST)
 def _group_peaks(match, peaks):  # type: ignore[no-untyped-def]
     """Highest match of every group of atoms; returns the highest of all, at least 0."""
     best = np.float32(0.0)
@@ -170,7 +170,7 @@ def _group_peaks(match, peaks):  # type: ignore[no-untyped-def]
     return best
 
 
-@njit(nogil=True, fastmath=_FAST)
+@compiled(_FAST)
 def _weights(match, best, half_precision, alive, power, weight):  # type: ignore[no-untyped-def]
     """exp((match^2 - best^2) x half_precision) of a group of atoms, into ``weight``.
 
@@ -197,7 +197,7 @@ def _weights(match, best, half_precision, alive, power, weight):  # type: ignore
         weight[j] *= factor[j]
 
 
-@njit(nogil=True, fastmath=_FAST)
+@compiled(_FAST)
 def _sums(match, weight, delays, unit, variance):  # type: ignore[no-untyped-def]
     """Sums over a group of weight, delay, delay^2, area and area^2, each times weight."""
     s_one = s_delay = s_delay2 = s_area = s_area2 = np.float32(0.0)
@@ -213,16 +213,17 @@ def _sums(match, weight, delays, unit, variance):  # type: ignore[no-untyped-def
     return s_one, s_delay, s_delay2, s_area, s_area2
 
 
-@njit(nogil=True, fastmath=_FAST)
+@compiled(_FAST)
 def posterior(  # type: ignore[no-untyped-def]
-    first, last, curves, atoms, transit, delays, unit, alive, half_precision, sigma, out
+    first, last, curves, atoms, transit, delays, unit, alive, sigma, freedom, out
 ):
     """Posterior means and SDs over a grid of unit-length atoms, in groups of one transit time.
 
     ``curves`` (v, t) and ``atoms`` (t, groups x GROUP) are padded with zeros to a multiple of
     STRIDE frames, the curves to three rows more than there are voxels; ``transit`` (groups,),
     ``delays`` (GROUP,); ``unit`` and ``alive`` (groups, GROUP): area per unit amplitude, and 0 for
-    an atom that only fills its group up; ``out`` (v, 10): CBV, MTT, delay, Tmax, CBF, then their
+    an atom that only fills its group up, else its prior; ``sigma`` of the noise, at least, and
+    ``freedom``, the frames less the parameters of a model curve; ``out`` (v, 10): CBV, MTT, delay, Tmax, CBF, then their
     SDs (CBV and CBF as area and area/s).
     """
     n_groups = transit.shape[0]
@@ -231,12 +232,17 @@ def posterior(  # type: ignore[no-untyped-def]
     peaks = np.empty(n_groups, np.float32)
     power = np.empty(GROUP, np.int32)
     weight = np.empty(GROUP, np.float32)
-    variance = np.float32(sigma * sigma)
     for v in range(first, last):
         if (v - first) % 4 == 0:
             _match_four(curves, v, atoms, flat)
         match = four[(v - first) % 4]
         best = _group_peaks(match, peaks)
+        # A curve that no model curve fits to within the noise is noisier than the others.
+        energy = np.float32(0.0)
+        for k in range(curves.shape[1]):
+            energy += curves[v, k] * curves[v, k]
+        variance = max(np.float32(sigma * sigma), (energy - best * best) / np.float32(freedom))
+        half_precision = np.float32(0.5) / variance
         # Atoms e^-12 times less likely than the best one change no digit that is reported.
         cut = best * best - np.float32(12.0) / half_precision
         total = s_area = s_area2 = s_mtt = s_mtt2 = s_delay = s_delay2 = 0.0
@@ -276,33 +282,42 @@ def posterior(  # type: ignore[no-untyped-def]
         out[v, 9] = math.sqrt(max(s_flow2 / total - flow * flow, 0.0))
 
 
-@njit(nogil=True, fastmath={"contract"})
-def similar(  # type: ignore[no-untyped-def]
-    first, last, index, series, guide, support, offsets, weights, half_precision, bias, out
-):
-    """Mean of the neighbours whose guide curves are like the voxel's own (TIPS filter).
+#: Neighbours that count less than e to the minus this are left out.
+_LEAST_LIKE = 12.0
 
-    ``index`` (n, 3) voxels; ``series`` and ``guide`` (x, y, z, t); ``offsets`` (m, 3) with
-    spatial ``weights`` (m,); ``bias`` is what noise alone adds to the mean squared difference.
+
+@compiled(_FAST)
+def similar(  # type: ignore[no-untyped-def]
+    first, last, index, row_of, series, guide, offsets, weights, half_precision, bias, out
+):
+    """Mean of the neighbours whose curves are like the voxel's own (TIPS filter).
+
+    ``index`` (n, 3) voxels in ``row_of`` (x, y, z), which gives the row of each voxel or -1 and is
+    so wide that no neighbour lies outside; ``series``, ``guide`` and ``out`` (n, t); ``offsets``
+    (m, 3) with spatial ``weights`` (m,); ``bias`` is what noise alone adds to the mean squared
+    difference.
     """
-    nx, ny, nz, nt = series.shape
+    nt = series.shape[1]
+    least = np.float32(_LEAST_LIKE)
     total = np.empty(nt, np.float32)
     for v in range(first, last):
         x, y, z = index[v, 0], index[v, 1], index[v, 2]
         total[:] = np.float32(0.0)
         norm = np.float32(0.0)
         for m in range(offsets.shape[0]):
-            a, b, c = x + offsets[m, 0], y + offsets[m, 1], z + offsets[m, 2]
-            if a < 0 or a >= nx or b < 0 or b >= ny or c < 0 or c >= nz or not support[a, b, c]:
+            row = row_of[x + offsets[m, 0], y + offsets[m, 1], z + offsets[m, 2]]
+            if row < 0:
                 continue
             gap = np.float32(0.0)
             for t in range(nt):
-                step = guide[x, y, z, t] - guide[a, b, c, t]
+                step = guide[v, t] - guide[row, t]
                 gap += step * step
-            excess = max(gap / np.float32(nt) - bias, np.float32(0.0))
-            weight = weights[m] * math.exp(-excess * half_precision)
+            unlike = max(gap / np.float32(nt) - bias, np.float32(0.0)) * half_precision
+            if unlike > least:
+                continue
+            weight = weights[m] * np.exp(-unlike)
             norm += weight
             for t in range(nt):
-                total[t] += np.float32(weight) * series[a, b, c, t]
+                total[t] += weight * series[row, t]
         for t in range(nt):
-            out[x, y, z, t] = total[t] / norm
+            out[v, t] = total[t] / norm

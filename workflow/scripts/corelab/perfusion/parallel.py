@@ -26,10 +26,10 @@ def over_blocks(kernel: Callable[..., None], n: int, threads: int | None, *array
     starts = range(0, n, BLOCK)
     if not n:
         return
-    # One call first: compiling must not happen on two threads at once.
-    kernel(0, min(BLOCK, n), *arrays)
+    # No voxel first: compiling must not happen on two threads at once.
+    kernel(0, 0, *arrays)
     with ThreadPoolExecutor(thread_count(threads)) as pool:
-        jobs = [pool.submit(kernel, s, min(s + BLOCK, n), *arrays) for s in starts if s]
+        jobs = [pool.submit(kernel, s, min(s + BLOCK, n), *arrays) for s in starts]
         for job in jobs:
             job.result()
 

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from corelab.imaging.frames import last_axis_fault, without_gaps
-from corelab.perfusion import arterial, leakage, motion, steadiness, tissue
+from corelab.perfusion import arterial, coarse, leakage, motion, steadiness, tissue
 from corelab.perfusion.concentration import (
     TISSUE_FACTOR,
     Baseline,
@@ -172,6 +172,15 @@ def analyse_series(
     times = checked_times(times_s, signal.shape[3])
     if not brain.any():
         raise PerfusionError("the brain mask is empty: supply one as a scan of kind mask-brain")
+    along = coarse.blocks(affine, signal.shape)
+    if along != (1, 1):
+        series = analyse_series(
+            coarse.averaged(signal, along), coarse.coarse_affine(affine, along), times_s, modality,
+            coarse.averaged(brain, along) >= 0.5, echo_time_s=echo_time_s, aif=aif, engines=engines,
+            correct_motion=correct_motion, correct_leakage=correct_leakage,
+            slice_times_s=slice_times_s, threads=threads, device=device, lost=lost,
+        )  # fmt: skip
+        return coarse.refined(series, along, brain, affine)
     sizes = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
     ready = _steadied(
         signal, affine, times, modality, brain, correct_motion=correct_motion, threads=threads
@@ -385,7 +394,10 @@ def _support(
             "of the series (CT in HU) and its brain mask"
         )
     if modality == "ctp":
-        return inner & (peak < tissue.VESSEL_PEAK_HU), tissue.NOISE_AIM_HU
+        support = inner & (peak < tissue.VESSEL_PEAK_HU)
+        mean = conc[support].mean(axis=0, dtype=np.float64) if support.any() else np.zeros(1)
+        aim = min(tissue.NOISE_AIM_HU, tissue.NOISE_AIM_SHARE * float(mean.max()))
+        return support, aim
     typical = float(np.median(peak[inner]))
     return inner & (peak < VESSEL_TIMES_TISSUE * typical), tissue.NOISE_AIM_SHARE * typical
 

@@ -25,7 +25,7 @@ from corelab.study.naming import derivative, mask_path
 DEFAULTS: dict[str, Any] = {
     "core": {"engine": "bayes", "parameter": "rcbf", "below": 0.30, "early_below": 0.20,
              "early_minutes": 90.0, "reference": "contralateral"},
-    "hypoperfusion": {"engine": "osvd", "tmax_s_above": 6.0},
+    "hypoperfusion": {"engine": "bayes", "tmax_s_above": 6.0},
     "registry_engine": "osvd",
     "device": "cpu",
     "motion_correction": True,
@@ -478,12 +478,12 @@ def _lesions(
                 "smallest_cluster_ml": lesions.HYPOPERFUSED_CLUSTER_ML}  # fmt: skip
         variant = None if x == limit else f"tmax{x:g}"
         _add_mask(maps, place, "hypoperfused", late[x], variant, rule, result)
-    if "bayes" in maps.engines and late_rule["engine"] != "bayes":
+    for engine in sorted(set(ENGINES) & set(maps.engines) - {late_rule["engine"]}):
         other = lesions.delayed_tissue(
-            maps.engines["bayes"]["tmax"], maps.tissue, limit, maps.voxel_ml
+            maps.engines[engine]["tmax"], maps.tissue, limit, maps.voxel_ml
         )
-        rule = {"engine": "bayes", "parameter": "tmax", "above": limit}
-        _add_mask(maps, place, "hypoperfused", other, "bayes", rule, result)
+        rule = {"engine": engine, "parameter": "tmax", "above": limit}
+        _add_mask(maps, place, "hypoperfused", other, engine, rule, result)
     _registry(maps, place, options, late[6.0], normal, reference, result)
     return drawn
 

@@ -28,6 +28,10 @@ FAMILIES = ("exponential", "linear", "gamma4")
 #: Core and whole hypoperfused volume (mL) of the four sizes.
 SIZES_ML = ((8.0, 60.0), (18.0, 110.0), (35.0, 170.0), (60.0, 240.0))
 WITHOUT_LESION = (0, 7, 14, 17)
+#: True Tmax that parts hypoperfused from other tissue where the rim is graded.
+TMAX_LIMIT_S = 6.0
+#: Mean radius of the territory's ellipsoid, which turns its distance field into mm.
+TERRITORY_MM = 42.0
 AIR, CSF, GREY, WHITE, BONE, SCALP = range(6)
 _HU = np.array([-1000.0, 6.0, 37.0, 29.0, 900.0, 20.0], np.float32)
 _S0 = np.array([0.0, 900.0, 500.0, 430.0, 15.0, 120.0], np.float32)
@@ -59,6 +63,17 @@ class HeadCase:
         A nod: the head is displaced by this from that time on.
     shuttle_s
         The upper half of the slices is acquired this long after the lower: the table shuttles.
+    artery_shape, artery_scale_s, second_pass
+        Gamma variate of the first pass (:func:`gamma_bolus`), and peak of the second pass as a
+        share of it.
+    vein_lag_s, vein_spread_s
+        The vein is the artery this much later, dispersed by an exponential of this time.
+    artery_fill
+        Share of an arterial voxel that blood fills (partial volume), times that of its tube.
+    rim_mm
+        0: between penumbra and normal tissue lies an oligaemic rim of one severity, a step on
+        either side. Above 0: severity falls from penumbra to normal over this distance, and
+        hypoperfused is where the true Tmax (delay + MTT / 2) is above 6 s.
     shape, voxel_mm
         Grid.
     seed
@@ -80,6 +95,13 @@ class HeadCase:
     motion_degrees: float = 0.0
     motion_from_s: float = 22.0
     shuttle_s: float = 0.0
+    artery_shape: float = 3.6
+    artery_scale_s: float = 1.7
+    second_pass: float = 0.12
+    vein_lag_s: float = 2.0
+    vein_spread_s: float = 3.0
+    artery_fill: float = 1.0
+    rim_mm: float = 0.0
     shape: tuple[int, int, int] = (160, 192, 16)
     voxel_mm: tuple[float, float, float] = (1.2, 1.2, 5.0)
     seed: int = 0
@@ -157,6 +179,70 @@ def cohort(**changes: Any) -> tuple[HeadCase, ...]:
     return tuple(cases)
 
 
+def clinical_cases(
+    seed: int, count: int, families: Sequence[str], **changes: Any
+) -> tuple[HeadCase, ...]:
+    """Heads whose arterial input has a shape as seen in patients, with a graded rim.
+
+    Ranges of 93 real CT perfusion scans: peak of the scaled artery 45 to 350 HU, width 8 to 28 s,
+    time to peak 8 to 28 s, 43 to 64 s of scanning (tails unfinished), arteries that fill 35 to
+    100 % of a voxel. Low, broad and late boluses are among them.
+
+    Parameters
+    ----------
+    seed, count
+        Of the draw; cases with other seeds are independent.
+    families
+        Residue functions, taken in turn.
+    **changes
+        Fields of :class:`HeadCase` to set in every case.
+
+    Examples
+    --------
+    >>> a, b = clinical_cases(1, 2, ["exponential"])
+    >>> 45 <= a.artery_peak_hu <= 350, a.artery_shape != b.artery_shape
+    (True, True)
+    """
+    rng = generator(seed, "clinical-cases")
+    cases = []
+    for number in range(count):
+        shape, scale_s, arrival_s = _clinical_bolus(rng)
+        core, whole = SIZES_ML[int(rng.integers(4))]
+        case = HeadCase(
+            name=f"clinical{seed}_{number + 1:02d}",
+            family=families[number % len(families)],
+            side=("left", "right")[int(rng.integers(2))],
+            core_ml=core,
+            hypoperfused_ml=whole,
+            noise=float(rng.uniform(3.0, 8.0)),
+            duration_s=float(rng.integers(43, 65)),
+            bolus_arrival_s=arrival_s,
+            artery_peak_hu=float(np.clip(np.exp(rng.normal(np.log(160.0), 0.5)), 45.0, 350.0)),
+            artery_shape=shape,
+            artery_scale_s=scale_s,
+            second_pass=float(rng.uniform(0.10, 0.30)),
+            vein_lag_s=float(rng.uniform(1.0, 4.0)),
+            vein_spread_s=float(rng.uniform(2.0, 5.0)),
+            artery_fill=float(rng.uniform(0.35, 1.0)),
+            rim_mm=float(rng.uniform(8.0, 20.0)),
+            seed=int(rng.integers(2**31)),
+        )
+        cases.append(replace(case, **changes))
+    return tuple(cases)
+
+
+def _clinical_bolus(rng: Any) -> tuple[float, float, float]:
+    """Shape, scale (s) and arrival (s) of a gamma-variate bolus within the clinical ranges."""
+    while True:
+        width_s = float(np.exp(rng.normal(np.log(11.5), 0.28)))
+        shape = float(np.exp(rng.normal(np.log(4.3), 0.45)))
+        arrival_s = float(rng.uniform(3.0, 12.0))
+        # The full width at half maximum of a gamma variate is near that of a normal curve.
+        scale_s = width_s / (2.355 * np.sqrt(shape))
+        if 8.0 <= width_s <= 28.0 and 8.0 <= arrival_s + shape * scale_s <= 28.0:
+            return shape, scale_s, arrival_s
+
+
 def simulate_head(case: HeadCase) -> HeadPhantom:
     """Simulate one head.
 
@@ -171,10 +257,13 @@ def simulate_head(case: HeadCase) -> HeadPhantom:
     rng = generator(case.seed, "head-cohort")
     labels = _anatomy(case, x, y, z, rng)
     tissue = (labels == GREY) | (labels == WHITE)
-    core, hypoperfused, oligaemia = _lesion(case, x, y, z, tissue, rng)
-    cbf, mtt, delay = _kinetics(case, labels, core, hypoperfused, oligaemia, rng)
+    core, hypoperfused, oligaemia, severity = _lesion(case, x, y, z, tissue, rng)
+    cbf, mtt, delay = _kinetics(case, labels, core, hypoperfused, oligaemia, severity, rng)
+    if case.rim_mm:
+        hypoperfused = tissue & (delay + 0.5 * mtt > TMAX_LIMIT_S)
+        core = core & hypoperfused
     arteries, veins = _vessels(case, x, y, z)
-    arteries = arteries * (labels != BONE)
+    arteries = arteries * (labels != BONE) * np.float32(case.artery_fill)
     veins = veins * (labels != BONE)
     times = np.arange(0.0, case.duration_s - 1e-9, case.interval_s)
     fine = np.arange(0.0, case.duration_s + case.shuttle_s + _FINE_STEP_S, _FINE_STEP_S)
@@ -265,11 +354,15 @@ def _anatomy(case: HeadCase, x: Any, y: Any, z: Any, rng: Any) -> np.ndarray:
 
 def _lesion(
     case: HeadCase, x: Any, y: Any, z: Any, tissue: np.ndarray, rng: Any
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Nested core, core and penumbra, and oligaemic rim, in the territory of one MCA."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Nested core, core and penumbra, and oligaemic rim, in the territory of one MCA.
+
+    Fourth: severity, 1 in the penumbra and 0 in normal tissue, which differs from a step where the
+    case has a graded rim.
+    """
     if case.side == "none":
         empty = np.zeros(case.shape, bool)
-        return empty, empty.copy(), empty.copy()
+        return empty, empty.copy(), empty.copy(), np.zeros(case.shape, np.float32)
     sign = -1.0 if case.side == "left" else 1.0
     distance = _radius(x - sign * 44, y + 4, z - 6, (34, 52, 42))
     distance = distance + 0.07 * _smooth_noise(case.shape, (7, 7, 2), rng)
@@ -279,8 +372,13 @@ def _lesion(
     inner = inner + 0.08 * _smooth_noise(case.shape, (6, 6, 2), rng)
     hypoperfused = _nearest(distance, allowed, case.hypoperfused_ml / voxel_ml)
     core = _nearest(inner, hypoperfused, case.core_ml / voxel_ml)
+    if case.rim_mm:
+        border = float(distance[hypoperfused].max())
+        severity = 0.5 + (border - distance) * TERRITORY_MM / case.rim_mm
+        severity = np.where(allowed, np.clip(severity, 0.0, 1.0), 0.0).astype(np.float32)
+        return core, severity >= 1.0, np.zeros(case.shape, bool), severity
     oligaemia = _nearest(distance, allowed, 1.25 * case.hypoperfused_ml / voxel_ml)
-    return core, hypoperfused, oligaemia & ~hypoperfused
+    return core, hypoperfused, oligaemia & ~hypoperfused, hypoperfused.astype(np.float32)
 
 
 def _nearest(distance: np.ndarray, allowed: np.ndarray, count: float) -> np.ndarray:
@@ -295,6 +393,7 @@ def _kinetics(
     core: np.ndarray,
     hypoperfused: np.ndarray,
     oligaemia: np.ndarray,
+    severity: np.ndarray,
     rng: Any,
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """CBF, MTT and delay of every voxel."""
@@ -302,6 +401,11 @@ def _kinetics(
     delay = 0.6 + 0.3 * _smooth_noise(case.shape, (8, 8, 2), rng)
     penumbra = hypoperfused & ~core
     white = labels == WHITE
+    if case.rim_mm:
+        graded = severity * ~core * (severity < 1.0)
+        cbf *= 1.0 - graded * np.where(white, 0.15, 0.50)
+        mtt *= 1.0 + graded
+        delay += graded * (5.4 - 0.5 * delay)
     for region, flow, flow_white, transit, late in (
         (oligaemia, 0.80, 0.95, 1.3, 1.7),
         (penumbra, 0.50, 0.85, 2.0, 5.4),
@@ -352,11 +456,42 @@ def _boluses(case: HeadCase, fine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Arterial and venous enhancement in HU; the vein is the artery, late and dispersed."""
     start = case.bolus_arrival_s
     peak = case.artery_peak_hu
-    artery = gamma_bolus(fine, arrival_s=start, shape=3.6, scale_s=1.7, peak=peak)
-    artery += gamma_bolus(fine, arrival_s=start + 10, shape=3.0, scale_s=5.0, peak=0.12 * peak)
-    spread = np.exp(-fine / 3.0)
+    artery = gamma_bolus(
+        fine, arrival_s=start, shape=case.artery_shape, scale_s=case.artery_scale_s, peak=peak
+    )
+    broad = case.artery_scale_s / 1.7
+    artery += gamma_bolus(
+        fine, arrival_s=start + 10 * broad, shape=3.0, scale_s=5.0 * broad,
+        peak=case.second_pass * peak,
+    )  # fmt: skip
+    spread = np.exp(-fine / case.vein_spread_s)
     vein = fftconvolve(artery, spread / spread.sum())[: len(fine)]
-    return artery, np.interp(fine - 2.0, fine, vein, left=0.0)
+    return artery, np.interp(fine - case.vein_lag_s, fine, vein, left=0.0)
+
+
+def transit_residue(family: str, times_s: np.ndarray, mtt_s: float) -> np.ndarray:
+    """Residue function of :func:`residue_function`, or of a family outside the engine's grid.
+
+    ``lognormal<cv>`` and ``weibull<shape>`` are the distributions of the transit times.
+
+    Examples
+    --------
+    >>> t = np.arange(0, 400, 0.01)
+    >>> [round(float(transit_residue(f, t, 4.0).sum() * 0.01), 1)
+    ...  for f in ("lognormal0.7", "weibull1.5", "gamma3")]
+    [4.0, 4.0, 4.0]
+    """
+    from scipy import special, stats
+
+    if family.startswith("lognormal"):
+        variance = np.log1p(float(family.removeprefix("lognormal")) ** 2)
+        score = (np.log(np.maximum(times_s, 1e-9) / mtt_s) + variance / 2) / np.sqrt(variance)
+        return np.asarray(stats.norm.sf(score))
+    if family.startswith("weibull"):
+        shape = float(family.removeprefix("weibull"))
+        scale_s = mtt_s / special.gamma(1.0 + 1.0 / shape)
+        return np.asarray(np.exp(-((times_s / scale_s) ** shape)))
+    return residue_function(family, times_s, mtt_s)
 
 
 def _enhancement(
@@ -376,7 +511,7 @@ def _enhancement(
     delays = step * np.arange(i_delay.max() + 1)
     table = np.empty((60, len(delays), len(times)), np.float32)
     for k, transit in enumerate(grid_mtt):
-        residue = residue_function(case.family, fine, transit)
+        residue = transit_residue(case.family, fine, transit)
         curve = fftconvolve(artery, residue)[: len(fine)] * _FINE_STEP_S
         for j, late in enumerate(delays):
             table[k, j] = np.interp(times - late, fine, curve, left=0.0)

@@ -1,0 +1,73 @@
+"""Compiled loops that are kept on disk: compiling takes seconds, and every job is a process.
+
+numba keeps them beside the source by default, which would leave files in a clone of the
+repository. Here they are kept in the environment that runs the code, so that they go when it goes.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+
+@lru_cache(maxsize=1)
+def cache_folder() -> Path | None:
+    """Folder for compiled loops: NUMBA_CACHE_DIR, the environment's, the user's, or None.
+
+    Where no folder can be written, loops are compiled in each process. Several jobs may write at
+    once: numba writes a file under another name and renames it.
+
+    Examples
+    --------
+    >>> folder = cache_folder()
+    >>> folder is None or folder.is_dir()
+    True
+    """
+    given = os.environ.get("NUMBA_CACHE_DIR")
+    user = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    places = [Path(given)] if given else []
+    places += [Path(sys.prefix) / "var" / "cache" / "corelab", user / "corelab"]
+    return next((folder for folder in places if _writable(folder)), None)
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            return True
+    except OSError:
+        return False
+
+
+def compiled(fastmath: Iterable[str]) -> Callable[[Callable[..., Any]], Any]:
+    """Decorator: ``numba.njit`` without the interpreter's lock, kept on disk where possible.
+
+    The same source, processor and version of numba give the same machine code, kept or not.
+
+    Parameters
+    ----------
+    fastmath
+        Freedoms of floating-point arithmetic (flags of LLVM).
+
+    Examples
+    --------
+    >>> double = compiled({"contract"})(lambda x: 2.0 * x)
+    >>> double(1.5)
+    3.0
+    """
+    import numba
+
+    folder = cache_folder()
+    if folder is not None:
+        numba.config.CACHE_DIR = str(folder)
+
+    def decorate(function: Callable[..., Any]) -> Any:
+        keep = folder is not None and os.path.isfile(function.__code__.co_filename)
+        return numba.njit(nogil=True, fastmath=set(fastmath), cache=keep)(function)
+
+    return decorate
