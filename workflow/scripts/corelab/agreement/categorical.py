@@ -192,9 +192,7 @@ def weighted_kappa(
     >>> round(kappa.estimate, 4), round(kappa.ci_low, 4), round(kappa.ci_high, 4)
     (0.4545, 0.2703, 0.6387)
     """
-    weights = weights or "none"
-    if weights == "unweighted":
-        weights = "none"
+    weights = "none" if weights is None or weights == "unweighted" else weights
     (x, y), moment = _codes((a, b), categories, ordered=weights != "none")
     both = ~(np.isnan(x) | np.isnan(y))
     codes = groups_of.subset(groups_of.codes_of(clusters, both.size), both)
