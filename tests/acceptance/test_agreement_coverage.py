@@ -401,3 +401,35 @@ def test_coverage_in_short(name):
 @pytest.mark.parametrize("name", sorted(INTERVALS))
 def test_coverage(name):
     assert 0.93 <= coverage(name, 2000) <= 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.acceptance
+@pytest.mark.parametrize("people", [10_000, 2500])
+def test_ten_thousand_targets_within_a_minute_and_a_gigabyte(people):
+    import resource
+    import time
+
+    from corelab.agreement import run
+    from corelab.measurement.selection import Tables
+
+    rng = np.random.default_rng(0)
+    who = np.repeat([f"s{i}" for i in range(people)], 10_000 // people)
+    visit = np.tile([f"v{i}" for i in range(10_000 // people)], people)
+    truth = rng.lognormal(3, 1, 10_000)
+    frames = [
+        pd.DataFrame(
+            {
+                "participant_id": who, "visit": visit, "endpoint": "infarct_volume",
+                "source": source, "repeat": 1, "region": "all", "status": "ok",
+                "value": truth * np.exp(rng.normal(0, 0.2, 10_000)),
+            }
+        )
+        for source in ("r1", "r2", "r3")
+    ]  # fmt: skip
+    tables = Tables(pd.concat(frames), pd.DataFrame({"participant_id": sorted(set(who))}))
+    start = time.process_time()
+    plan = {"id": "a", "type": "agreement", "endpoint": "infarct_volume", "sources": "all"}
+    assert run(plan, tables)["n"].max() == 10_000
+    assert time.process_time() - start < 60
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 1_000_000

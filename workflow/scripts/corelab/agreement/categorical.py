@@ -192,9 +192,7 @@ def weighted_kappa(
     >>> round(kappa.estimate, 4), round(kappa.ci_low, 4), round(kappa.ci_high, 4)
     (0.4545, 0.2703, 0.6387)
     """
-    weights = weights or "none"
-    if weights == "unweighted":
-        weights = "none"
+    weights = "none" if weights is None or weights == "unweighted" else weights
     (x, y), moment = _codes((a, b), categories, ordered=weights != "none")
     both = ~(np.isnan(x) | np.isnan(y))
     codes = groups_of.subset(groups_of.codes_of(clusters, both.size), both)
@@ -214,15 +212,8 @@ def weighted_kappa(
     p_value = p_null if codes is None else np.nan
     if se > 0:
         p_value = p_from_normal(kappa / se) if codes is None else p_from_t(kappa / se, df)
-    beyond = max(abs(kappa - half), abs(kappa + half)) > 1.0
     kind = {"none": "Cohen's kappa", "linear": "linear weights", "quadratic": "quadratic weights"}
     prevalence, bias = pair.indices()
-    interval = (
-        f"Fleiss-Cohen-Everitt 1969 asymptotic interval and p (p with the null standard error "
-        f"{p_null:.4g})"
-        if codes is None
-        else f"cluster-robust interval and p over {df + 1} clusters, t"
-    )
     return Kappa(
         estimate=kappa,
         ci_low=max(kappa - half, -1.0),
@@ -232,19 +223,29 @@ def weighted_kappa(
         n=n,
         weights=weights,
         percent_agreement=100.0 * float(np.mean(x == y)),
-        bootstrap_ci=_kappa_bootstrap(pair, resamples, seed, alpha, codes)
-        if resamples
-        else (np.nan, np.nan),
+        bootstrap_ci=_kappa_bootstrap(pair, resamples, seed, alpha, codes),
         prevalence_index=prevalence,
         bias_index=bias,
         maximum=_largest_kappa(pair.row, pair.column) if weights == "none" else np.nan,
         moment_form=moment,
-        method=f"{kind[weights]}; {interval}"
+        method=f"{kind[weights]}; {_kappa_words(codes, df, p_null)}"
         + ("; moment form (scores are not integers)" if moment else ""),
-        note="limit cut at the end of the scale" if beyond else "",
+        note=_beyond(kappa, half),
         p_value_null=np.nan if codes is not None else p_null,
         n_clusters=groups_of.number_of(codes, n),
     )
+
+
+def _beyond(kappa: float, half: float) -> str:
+    cut = max(abs(kappa - half), abs(kappa + half)) > 1.0
+    return "limit cut at the end of the scale" if cut else ""
+
+
+def _kappa_words(codes: Codes | None, df: int, p_null: float) -> str:
+    if codes is not None:
+        return f"cluster-robust interval and p over {df + 1} clusters, t"
+    null = f"p with the null standard error {p_null:.4g}"
+    return f"Fleiss-Cohen-Everitt 1969 asymptotic interval and p ({null})"
 
 
 def _few_enough(levels: Floats) -> None:
@@ -327,6 +328,8 @@ def _largest_kappa(row: Floats, column: Floats) -> float:
 def _kappa_bootstrap(
     pair: _Pair, resamples: int, seed: int, alpha: float, codes: Codes | None
 ) -> tuple[float, float]:
+    if not resamples:
+        return np.nan, np.nan
     n, unit = pair.i.size, np.eye(len(pair.distance))
     values = []
     for part in bootstrap_weights(n, resamples=resamples, seed=seed, codes=codes):

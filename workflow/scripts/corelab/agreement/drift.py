@@ -289,10 +289,8 @@ def reader_effects(
     if n < 2 or k < 2:
         raise NotComputable(f"{n} targets read by two of {k} readers: 2 of each are needed")
     seen = ~np.isnan(values)
-    if np.linalg.matrix_rank(_laplacian(seen)) < k - 1:
-        raise NotComputable("readers share too few targets for their effects to be told apart")
     df2 = int(seen.sum()) - n - k + 1
-    if df2 < 1:
+    if df2 < 1 or np.linalg.matrix_rank(_laplacian(seen)) < k - 1:
         raise NotComputable("readers share too few targets for their effects to be told apart")
     scale = float(np.nanstd(values)) or 1.0
     centred = (values - np.nanmean(values)) / scale
@@ -314,9 +312,7 @@ def reader_effects(
         a = int(codes.max()) + 1
         if a <= k:
             raise NotComputable(f"{a} clusters (key cluster) for {k} readers: more are needed")
-        own = groups_of.sums(fit.scores, codes)
-        robust = a / (a - 1) * fit.bread @ (own.T @ own) @ fit.bread
-        covariance = scale**2 * contrast @ robust @ contrast.T
+        covariance = scale**2 * contrast @ fit.robust(codes) @ contrast.T
         df2 = a - 1
         method += f", cluster-robust over {a} clusters"
     errors = np.sqrt(np.maximum(np.diag(covariance), 0.0))
@@ -361,6 +357,13 @@ class _Mixed:
     covariance: Floats
     bread: Floats
     scores: Floats
+
+    def robust(self, codes: Codes) -> Floats:
+        """Covariance of the effects from the sums of scores of each cluster."""
+        own = groups_of.sums(self.scores, codes)
+        a = len(own)
+        found: Floats = a / (a - 1) * self.bread @ (own.T @ own) @ self.bread
+        return found
 
 
 def _mixed(values: Floats, ratio: float) -> _Mixed:
