@@ -194,9 +194,7 @@ def heads(count: int = 6) -> dict[str, list[dict[str, float]]]:
             reference = lesions.reference_value(
                 maps["cbf"], normal, rule="contralateral", tissue=inside
             )
-            core = lesions.reduced_flow(
-                maps["cbf"], reference, 0.30, late, inside, series.voxel_ml
-            )
+            core = lesions.reduced_flow(maps["cbf"], reference, 0.30, late, inside, series.voxel_ml)
             true = (head.delay_s + 0.5 * head.mtt_s)[inside & head.tissue]
             gap = maps["tmax"][inside & head.tissue] - true
             rows.setdefault(name, []).append(
@@ -218,16 +216,22 @@ def main() -> None:
     if (Path(root) / "perfusion" / "manhart_ctp_phantom" / "phantom.mat").exists():
         for noise_hu in (6.0, 14.0):
             print(f"\nManhart brain, {noise_hu:g} HU\n")
-            print("| engine | CBF r / slope | CBV r / slope | MTT r / slope | core mL, Dice | CPU s |")
+            print(
+                "| engine | CBF r / slope | CBV r / slope | MTT r / slope | core mL, Dice | CPU s |"
+            )
             print("| --- | --- | --- | --- | --- | --- |")
             for name, row in manhart(noise_hu).items():
-                pairs = [f"{row[q + '_r']:.3f} / {row[q + '_slope']:.2f}" for q in ("cbf", "cbv", "mtt")]
+                pairs = [
+                    f"{row[q + '_r']:.3f} / {row[q + '_slope']:.2f}" for q in ("cbf", "cbv", "mtt")
+                ]
                 core = f"{row['core_ml']:+.1f}, {row['core_dice']:.2f}"
                 print(f"| `{name}` | {' | '.join(pairs)} | {core} | {row['cpu_s']:.2f} |")
     else:
         print("Manhart brain: not found (set CORELAB_TEST_DATA), left out")
     print("\nHeads\n")
-    print("| engine | Tmax > 6 s: mean (worst) %, Dice mean (least) | Tmax MAE s | core bias / MAE mL, Dice |")
+    print(
+        "| engine | Tmax > 6 s: mean (worst) %, Dice mean (least) | Tmax MAE s | core bias / MAE mL, Dice |"
+    )
     print("| --- | --- | --- | --- |")
     for name, found in heads().items():
         column = {key: np.array([row[key] for row in found]) for key in found[0]}

@@ -72,7 +72,7 @@ def test_prior_shows_the_residue_function_of_the_scan():
 
 
 def test_prior_can_be_given_and_must_fit_the_grid():
-    curves, times, artery, _, sigma = population("linear", 1.5, 0.05, n=300)
+    curves, _, artery, _, sigma = population("linear", 1.5, 0.05, n=300)
     found = bayes.estimate(curves, artery, 1.5, sigma=sigma)
     again = bayes.estimate(curves[:50], artery, 1.5, sigma=sigma, prior=found.prior)
     assert found.prior.sum() == pytest.approx(1.0)

@@ -206,7 +206,11 @@ def estimate(
     if len(delays_s) > kernels.GROUP:
         raise ValueError(f"{len(delays_s)} delays; the grid holds at most {kernels.GROUP}")
     atoms, grid = model_curves(
-        steady_artery(aif), interval_s, families=families, transit_times_s=transit_times_s, delays_s=delays_s
+        steady_artery(aif),
+        interval_s,
+        families=families,
+        transit_times_s=transit_times_s,
+        delays_s=delays_s,
     )
     shape = (len(families), len(transit_times_s), len(delays_s))
     if prior is None:
@@ -318,8 +322,10 @@ def learned_prior(
         best = match.max(axis=1, keepdims=True)
         left = (some[first : first + 500] ** 2).sum(axis=1, keepdims=True) - best**2
         variance = np.maximum(left / max(some.shape[1] - PARAMETERS, 1), np.float32(sigma**2))
-        likely[first : first + 500] = kept * np.exp((match - best) * (match + best) / (2 * variance))
-    families, transits, delays = start.shape
+        likely[first : first + 500] = kept * np.exp(
+            (match - best) * (match + best) / (2 * variance)
+        )
+    families, _, delays = start.shape
     by_transit = likely.reshape(len(some), -1, delays).mean(axis=2, dtype=np.float64)
     weights = _learned(by_transit, start.sum(axis=2).ravel(), FAMILY_ROUNDS)
     shares = weights.reshape(families, -1).sum(axis=1)

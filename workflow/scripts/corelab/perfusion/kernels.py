@@ -1,4 +1,4 @@
-"""Compiled loops over voxels. Imported only when a map is computed (importing numba takes a second).
+"""Compiled loops over voxels. Imported only when a map is computed (numba takes a second).
 
 Each voxel is worked out alone and in a fixed order of additions, so neither the number of
 threads nor the position of a voxel in its block changes a bit of the result.
@@ -223,8 +223,8 @@ def posterior(  # type: ignore[no-untyped-def]
     STRIDE frames, the curves to three rows more than there are voxels; ``transit`` (groups,),
     ``delays`` (GROUP,); ``unit`` and ``alive`` (groups, GROUP): area per unit amplitude, and 0 for
     an atom that only fills its group up, else its prior; ``sigma`` of the noise, at least, and
-    ``freedom``, the frames less the parameters of a model curve; ``out`` (v, 10): CBV, MTT, delay, Tmax, CBF, then their
-    SDs (CBV and CBF as area and area/s).
+    ``freedom``, the frames less the parameters of a model curve; ``out`` (v, 10): CBV, MTT, delay,
+    Tmax, CBF, then their SDs (CBV and CBF as area and area/s).
     """
     n_groups = transit.shape[0]
     flat = np.empty((4, atoms.shape[1]), np.float32)

@@ -64,10 +64,10 @@ def compiled(fastmath: Iterable[str]) -> Callable[[Callable[..., Any]], Any]:
 
     folder = cache_folder()
     if folder is not None:
-        numba.config.CACHE_DIR = str(folder)
+        numba.config.CACHE_DIR = str(folder)  # type: ignore[attr-defined]
 
     def decorate(function: Callable[..., Any]) -> Any:
-        keep = folder is not None and os.path.isfile(function.__code__.co_filename)
+        keep = folder is not None and Path(function.__code__.co_filename).is_file()
         return numba.njit(nogil=True, fastmath=set(fastmath), cache=keep)(function)
 
     return decorate
