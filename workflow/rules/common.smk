@@ -74,7 +74,9 @@ if not STUDY.sound:
     # A run stops at the preflight, which writes them to a table; a dry run has nothing to plan.
     lines = "\n".join(grouped_lines(errors(STUDY.findings)))
     if DRY_RUN:
-        raise WorkflowError(f"{lines}\nThe input has errors: nothing would be computed.")
+        raise WorkflowError(
+            f"{lines}\nThe input has errors: nothing would be computed."
+        )
     logger.error(lines)
 
 FOLDER = STUDY.folder.as_posix()
@@ -925,7 +927,9 @@ def recover():
     failed = failed_products(STUDY.folder)
     if failed:
         again = sorted(failed)
-        logger.info(f"{len(again)} analyses or figures failed in an earlier run and run again.")
+        logger.info(
+            f"{len(again)} analyses or figures failed in an earlier run and run again."
+        )
         set_aside(again, STUDY.folder)
     ahead = mend_times(STUDY.folder)
     if ahead:
