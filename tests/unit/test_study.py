@@ -328,7 +328,7 @@ def test_defaults_fill_a_block_given_in_part():
         }
     )
     assert full["perfusion"]["hypoperfusion"] == {
-        "engine": "osvd",
+        "engine": "bayes",
         "tmax_s_above": 4.0,
     }
     assert full["perfusion"]["core"]["below"] == 0.30
