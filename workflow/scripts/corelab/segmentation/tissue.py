@@ -381,7 +381,7 @@ def inscribed_radius_mm(mask: Mask, voxel_size_mm: Sequence[float]) -> Image:
     out = np.zeros(mask.shape)
     for k in np.flatnonzero(mask.any((0, 1))):
         # The box of what the slice holds, with its border of background.
-        across, along = mask[:, :, k].any(1).nonzero()[0], mask[:, :, k].any(0).nonzero()[0]
+        across, along = (np.flatnonzero(mask[:, :, k].any(axis)) for axis in (1, 0))
         box = (
             slice(max(0, across[0] - 1), across[-1] + 2),
             slice(max(0, along[0] - 1), along[-1] + 2),

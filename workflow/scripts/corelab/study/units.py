@@ -53,7 +53,7 @@ def plain_unit(unit: str) -> str:
     >>> plain_unit("µg/ml"), plain_unit("cm²"), plain_unit(" ng / mL")
     ('ug/mL', 'cm2', 'ng/mL')
     """
-    text = "".join(unit.split()).translate(str.maketrans({"µ": "u", "μ": "u", "²": "2", "³": "3"}))
+    text = "".join(unit.split()).translate(str.maketrans("µμ²³", "uu23"))
     whole, slash, under = text.partition("/")
     return whole + slash + {"l": "L", "dl": "dL", "ml": "mL", "ul": "uL"}.get(under, under)
 
