@@ -536,8 +536,8 @@ def _without_sheets(mask: Mask, radius_mm: float, evidence: Evidence) -> Mask:
     for k in np.flatnonzero(mask.any((0, 1))):
         # The thick part of the same or a neighbouring slice: the cap of a lump is thin.
         beside = slice(max(0, k - 1), k + 2)
-        box = bounding_box(mask[:, :, beside].any(2))
-        near = core[(*box, beside)].any(2)
+        box = bounding_box(np.asarray(mask[:, :, beside].any(2)))
+        near = np.asarray(core[(*box, beside)].any(2))
         if near.any():
             away = ndimage.distance_transform_edt(~near, sampling=evidence.voxel_size_mm[:2])
             kept[(*box, k)] = mask[(*box, k)] & (away <= radius_mm + 1.5)
