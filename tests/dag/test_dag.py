@@ -141,11 +141,21 @@ def test_an_absent_file_does_not_stop_the_others(tmp_path, files):
     assert jobs(result.stdout)["prepare"] == 2
 
 
-def test_a_duplicated_participant_leaves_only_the_preflight(tmp_path):
+@pytest.mark.parametrize("dry_run", ["-n", "-np", "--dry-run"])
+def test_a_dry_run_of_an_unsound_study_says_so_last_and_fails(tmp_path, dry_run):
     config = write_study(tmp_path, {}, participants="participant_id|arm\n1|a\n1|b")
-    output = snakemake("-n", "--configfile", str(config)).stdout
-    assert jobs(output) == {**ALWAYS, "all": 1}
-    assert "listed 2 times with the arms a and b" in output
+    done = snakemake(dry_run, "--configfile", str(config))
+    assert done.returncode != 0
+    assert "listed 2 times with the arms a and b" in done.stdout
+    # Snakemake adds where in the rules the message comes from.
+    assert "nothing would be computed" in "".join(done.stdout.strip().splitlines()[-2:])
+
+
+def test_keys_given_twice_stop_the_start(tmp_path):
+    config = write_study(tmp_path, {}, participants="participant_id\n1")
+    config.write_text(config.read_text() + "grades: {a: [x, y]}\ngrades: {b: [x, y]}\n")
+    done = snakemake("-n", "--configfile", str(config))
+    assert done.returncode != 0 and "the key is given twice" in done.stdout
 
 
 def test_an_unknown_key_is_an_error_with_the_likely_one(tmp_path):
