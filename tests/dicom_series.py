@@ -9,7 +9,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, MRImageStorage, 
 
 
 def made_slice(path, index, *, kind="CT", spacing=5.0, uid="1.2.3", edit=None, rows=32):
-    """One slice of a made head: HU = slice number + a ramp."""
+    """One slice of a made head: HU = slice number + a ramp; on CT with bone around it."""
     ds = pydicom.Dataset()
     ds.file_meta = FileMetaDataset()
     ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -35,6 +35,10 @@ def made_slice(path, index, *, kind="CT", spacing=5.0, uid="1.2.3", edit=None, r
     y, x = np.mgrid[:rows, :rows] - rows / 2
     inside = np.hypot(x, y) < rows / 3
     pixels = np.where(inside, 1024 + 30 + index, 24) + (x.astype(int) % 3)
+    if kind == "CT":
+        # Bone, of another shape in every slice as in a head.
+        edge = np.hypot(x, y) - rows / 3 - index % 3
+        pixels[(edge >= 0) & (edge < 1.5)] = 1024 + 900
     ds.PixelData = pixels.astype("<i2").tobytes()
     if edit is not None:
         edit(ds)

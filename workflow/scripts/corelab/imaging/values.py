@@ -58,7 +58,7 @@ MAX_VALUE = 1e18
 CT_PLAUSIBLE_MEDIAN_HU = (-50.0, 150.0)
 #: A CT that ends below this, with many voxels at its end, went through a display window.
 WINDOW_BELOW_HU = 600.0
-_CEILING_SHARE = 1e-3
+_CEILING_SHARE = 0.01
 #: Values below air are padding of the reconstruction circle.
 AIR_HU = -1024.0
 #: Kinds whose intensities are compared with the darkest tissue: 0 has to mean no signal.
