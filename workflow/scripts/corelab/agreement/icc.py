@@ -775,6 +775,9 @@ def _absorbed(
         z_y = y.sum(axis=0) - mask.T @ (weight * sums)
         # The grand mean, which REML leaves out, may have a negative eigenvalue: two signs change.
         sign, size = np.linalg.slogdet(system)
+        if sign == 0:
+            # Singular at this point to the last digit: no valid covariance.
+            return 1e300, np.nan
         solved = ratio_reader * np.linalg.solve(system, np.column_stack([z_one, z_y]))
         ones -= float(z_one @ solved[:, 0])
         ones_y -= float(z_one @ solved[:, 1])
