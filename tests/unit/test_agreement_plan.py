@@ -223,7 +223,7 @@ def test_unit_mix_up_is_refused(whole):
 def test_a_missed_lesion_is_no_unit_mix_up():
     a, b = np.linspace(1, 40, 20), np.linspace(1, 40, 20) * 1.1
     b[4] = 0.005
-    guards.units_mixed(a, b, range(20))
+    assert guards.units_mixed(a, b, range(20)) == []
 
 
 def test_negative_and_huge_volumes():

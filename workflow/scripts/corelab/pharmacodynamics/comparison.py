@@ -335,6 +335,14 @@ def on_scale(
 
 
 def scaled(analysis: Mapping[str, Any], frame: pd.DataFrame) -> pd.DataFrame:
+    """Frame on the scale that an analysis plans, with its offset for zeros; see :func:`on_scale`.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"value": [8.0, 27.0]})
+    >>> scaled({"scale": "cube_root"}, frame)["value"].round(6).tolist()
+    [2.0, 3.0]
+    """
     scale = str(analysis.get("scale", "identity"))
     derivation = str(analysis.get("derivation", "value"))
     return on_scale(frame, scale, derivation, zeros_rule(analysis)[1] * (scale == "log"))
