@@ -361,11 +361,14 @@ def _check_baseline(curve: np.ndarray, baseline: Baseline, modality: str) -> Non
 
 
 def _vessel_level(source: arterial.ArterialInput, image: np.ndarray, modality: str) -> float:
-    """Highest median baseline (HU) of artery and vein."""
+    """Lower median baseline (HU) of artery and vein: contrast that is there already lifts both.
+
+    The vein alone may lie beside bone (the superior sagittal sinus at the inner table).
+    """
     if modality != "ctp" or source.supplied:
         return float("nan")
     vessels = [v for v in (source.artery, source.vein) if v is not None and len(v.voxels)]
-    return max(float(np.median(image[tuple(v.voxels.T)])) for v in vessels)
+    return min(float(np.median(image[tuple(v.voxels.T)])) for v in vessels)
 
 
 def _early(baseline: Baseline) -> Baseline:
