@@ -90,6 +90,23 @@ def is_missing(value: Any) -> bool:
     return bool(pd.isna(value))
 
 
+def level_text(value: Any) -> str:
+    """Text of a level, the same whether its column was read as numbers or not: ``1.0`` is ``1``.
+
+    Examples
+    --------
+    >>> level_text("1.0"), level_text(1.0), level_text("01"), level_text("none")
+    ('1', '1', '01', 'none')
+    """
+    text = str(value)
+    if _CODE.fullmatch(text.strip()):
+        return text
+    try:
+        return f"{number(value if isinstance(value, str) else float(value)):.15g}"
+    except (ValueError, TypeError):
+        return text
+
+
 def numbers(cells: pd.Series, *, capped: bool = False) -> pd.Series:
     """Float64 of a column: NaN where a cell is missing or no number. Index kept.
 

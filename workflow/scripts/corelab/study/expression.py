@@ -14,7 +14,7 @@ from typing import Any
 
 import pandas as pd
 
-from corelab.study.cells import CAPPED_COLUMNS, numbers
+from corelab.study.cells import CAPPED_COLUMNS, level_text, numbers
 
 
 class ExpressionError(ValueError):
@@ -63,7 +63,7 @@ def _compare(left: pd.Series, op: ast.cmpop, right: Any) -> pd.Series:
     if isinstance(op, (ast.In, ast.NotIn)):
         if not isinstance(right, list):
             raise ExpressionError('\'in\' needs a list: arm in ["low", "high"]')
-        inside = left.astype(object).map(_text).isin([_text(item) for item in right])
+        inside = left.astype(object).map(level_text).isin([level_text(item) for item in right])
         return _known(inside if isinstance(op, ast.In) else ~inside, left.notna())
     function = _COMPARISONS.get(type(op))
     if function is None:
@@ -76,15 +76,9 @@ def _compare(left: pd.Series, op: ast.cmpop, right: Any) -> pd.Series:
     if isinstance(right, str):
         if not isinstance(op, (ast.Eq, ast.NotEq)):
             raise ExpressionError("text can be compared with == and != only")
-        # A column that was read as numbers still is what the sheet says: 1.0 is the text 1.
-        return _known(function(left.astype(object).map(_text), right), left.notna())
+        same = function(left.astype(object).map(level_text), level_text(right))
+        return _known(same, left.notna())
     raise ExpressionError("a column can be compared with a number or with quoted text")
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value)
 
 
 def _truth(series: pd.Series) -> pd.Series:
