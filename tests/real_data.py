@@ -27,6 +27,8 @@ DOCUMENT = REPOSITORY / "docs" / "real_data.md"
 
 DEVELOP = "developed on"
 JUDGE = "judged on"
+#: The misses of a first planting (29 of 32 from 2 mL) named the places where rules were changed.
+PLANTED_AGAIN = "judged on, then used: rules changed after its first planting; new seed"
 #: ADS02 was a test case of earlier versions. Its first result here, 20.6 mL of normal cerebellum, led
 #: to three rules (large symmetric clusters of weak contrast; what is bright is judged by itself; voxels
 #: beside a small infarct that are half lesion), so it is
@@ -600,7 +602,7 @@ def planted_figures(table: pd.DataFrame) -> list[Figure]:
         Figure("all scans", "both", "plantings", f"{len(good)}", "", "at least 200",
                bool(len(good) >= 200))
     ]  # fmt: skip
-    roles = {"ads01": DEVELOP, "isles": DEVELOP, "ads02": JUDGE_AGAIN, "head-ct": JUDGE}
+    roles = {"ads01": DEVELOP, "isles": DEVELOP, "ads02": JUDGE_AGAIN, "head-ct": PLANTED_AGAIN}
     for (who, endpoint, source), part in good.groupby(["participant_id", "endpoint", "source"]):
         for size, rows in part.groupby("size_ml"):
             bias = float((rows["found_ml"] * rows["detected"] - rows["planted_ml"]).mean())
@@ -620,7 +622,7 @@ def planted_figures(table: pd.DataFrame) -> list[Figure]:
     large = blood[blood["size_ml"] >= 2]
     share = float(large["detected"].mean())
     figures.append(
-        Figure("head-ct, haematoma", JUDGE, "detection from 2 mL", f"{share:.0%} of {len(large)}",
+        Figure("head-ct, haematoma", PLANTED_AGAIN, "detection from 2 mL", f"{share:.0%} of {len(large)}",
                "planted", "95 %", bool(share >= 0.95))
     )  # fmt: skip
     for where, rows in (
@@ -629,7 +631,7 @@ def planted_figures(table: pd.DataFrame) -> list[Figure]:
     ):
         score = float(rows["dice"].mean())
         figures.append(
-            Figure("head-ct, haematoma", JUDGE, f"mean Dice from 5 mL, {where}", f"{score:.3f}",
+            Figure("head-ct, haematoma", PLANTED_AGAIN, f"mean Dice from 5 mL, {where}", f"{score:.3f}",
                    f"planted, n = {len(rows)}", "at least .88", bool(score >= 0.88))
         )  # fmt: skip
     return figures
@@ -649,7 +651,9 @@ The numbers of patients are small: a figure here says that a method holds on tha
 - BRATS cases: `z...` as given (z-scored), `p...` the same images with the background at 0.
 - A section is written when its test has run, and names the commit; what is missing here has not been run since.
 - ISLES22: one embolus was placed by somebody who had not seen the result, three come from overlays seen during development.
-- Planted lesions: the seed is unseen; the head CT had been planted into with other seeds during development of earlier rules.
+- Planted lesions: the seed is unseen, the scans are not: misses of an earlier planting into the head CT (29 of 32 from 2 mL found) led to changed rules.
+- Another template: on the first run the centre was 2.9 and 4.2 mm off for the two lesions nearest to 15 and 40 mL; the landmarks know these
+  places to 2.8 and 2.9 mm only. The rule to judge the centre where they know it to 1.5 mm was made after that run.
 - The data are restricted in part: pictures stay on the machine that runs the tests.
 """
 
