@@ -8,15 +8,17 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from urllib.parse import unquote
 
 import pandas as pd
 import pytest
 from fabricated_study import HOSTILE, fabricated_study, tables_only
 
 from corelab.provenance.exhibits import Alarm, write_exhibit
-from corelab.provenance.products import write_table
+from corelab.provenance.products import read_table, write_table
 from corelab.reporting.report import write_report
 from corelab.reporting.results import subject_page
+from corelab.reporting.viewer import LEVELS
 
 LIMIT_BYTES = 6_000_000
 
@@ -64,7 +66,11 @@ def words(index):
 
 
 def _pages(index: Path) -> list[Path]:
-    return [index, *sorted(index.parent.glob("sub-*.html"))]
+    return [index, *sorted(index.parent.glob("sub-*.html")), *_blinded(index)]
+
+
+def _blinded(index: Path) -> list[Path]:
+    return sorted(index.parent.glob("blinded-*.html"))
 
 
 def test_every_page_is_below_six_megabytes(study):
@@ -80,7 +86,10 @@ def test_no_page_asks_for_anything_outside(study):
                 target = attributes.get(name)
                 if target is None or tag == "a":
                     continue
-                assert target.startswith("data:"), (page.name, tag, name, target[:60])
+                # Or a file below the report, which lies there.
+                beside = target.startswith(("figures/", "viewer/"))
+                assert target.startswith("data:") or beside, (page.name, tag, name, target[:60])
+                assert not beside or (page.parent / unquote(target)).is_file()
         assert not elements.all("link") and not elements.all("iframe")
         assert all("src" not in a for a in elements.all("script"))
 
@@ -189,8 +198,10 @@ def test_viewer_gets_the_scan_and_its_masks(study):
 
     folder, _, _, _ = study
     text = (folder / "report" / subject_page("S-01")).read_text(encoding="utf-8")
-    data = re.search(r'<script type="application/json" id="volumes">(.*?)</script>', text).group(1)
-    scans = json.loads(data)
+    named = dict(re.findall(r'data-(program|volumes)="(.*?)"', text))
+    assert (folder / "report" / unquote(named["program"])).stat().st_size > 1_000_000
+    data = (folder / "report" / unquote(named["volumes"])).read_text(encoding="utf-8")
+    scans = json.loads(data.removeprefix("globalThis.VOLUMES = ").rstrip().removesuffix(";"))
     assert scans[0]["title"] == "baseline: DWI"
     assert {mask["name"] for mask in scans[0]["masks"]} == {
         "infarct (pipeline)",
@@ -205,16 +216,45 @@ def test_viewer_gets_the_scan_and_its_masks(study):
     original = nib.load(
         next((folder / "derivatives").glob("sub-S+2D01/ses-baseline/dwi/*_dwi.nii.gz"))
     )
-    assert np.allclose(shown.affine, original.affine)
+    # Cropped to the head: the same places in millimetres have the same values.
+    corner = np.linalg.inv(original.affine) @ shown.affine[:, 3]
+    box = tuple(
+        slice(n, n + size)
+        for n, size in zip(corner[:3].round().astype(int), shown.shape, strict=True)
+    )
+    assert np.allclose(corner[:3], [part.start for part in box], atol=1e-4)
     low, high = scans[0]["window"]
-    truth = np.clip(original.get_fdata(), low, high)
-    assert np.abs(np.clip(shown.get_fdata(), low, high) - truth).max() < 0.01 * (high - low)
+    truth = np.clip(original.get_fdata()[box], low, high)
+    step = (high - low) * 1.75 / (LEVELS - 1)
+    assert np.abs(np.clip(shown.get_fdata(), low, high) - truth).max() < 0.51 * step
+    outside = original.get_fdata().copy()
+    outside[box] = 0
+    assert (outside > low).sum() < 0.01 * (original.get_fdata() > low).sum()
     mask = next(m for m in scans[0]["masks"] if m["name"] == "infarct (pipeline)")
-    drawn = image(mask).get_fdata()
     source = next(
         (folder / "derivatives").glob("sub-S+2D01/ses-baseline/dwi/*label-infarct_mask.nii.gz")
     )
-    assert np.array_equal(drawn, nib.load(source).get_fdata())
+    assert np.array_equal(image(mask).get_fdata(), nib.load(source).get_fdata()[box])
+
+
+def test_a_reviewer_can_reach_no_arm_dose_or_value_from_the_desk(study):
+    folder, _, people, index = study
+    measured = read_table(folder / "endpoints/measurements.tsv")
+    told = {str(row.value) for row in measured.itertuples() if row.status == "ok"}
+    reached, waiting = set(), ["review.html"]
+    while waiting:
+        name = waiting.pop()
+        reached.add(name)
+        elements = Elements((index.parent / name).read_text(encoding="utf-8"))
+        links = {a["href"].partition("#")[0] for a in elements.all("a") if a.get("href")}
+        waiting += [unquote(k) for k in links if k.endswith(".html") and unquote(k) not in reached]
+        words = f" {' '.join(' '.join(elements.words).split())} "
+        for arm in set(people["arm"]):
+            assert not re.search(rf"\b{arm}\b", words), (name, arm)
+        if name != "review.html":
+            assert not re.search(r"\bdose .{0,3}\d|Values of the whole lesion", words)
+            assert not any(f" {value} " in words for value in told if "." in value)
+    assert "index.html" not in reached and len(reached) == 1 + len(_blinded(index)) > 3
 
 
 def test_study_with_tables_only_has_a_page_that_says_so(tmp_path):

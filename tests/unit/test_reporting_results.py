@@ -12,7 +12,7 @@ from fabricated_study import HOSTILE, fabricated_study, tables_only
 from corelab.provenance.products import write_table
 from corelab.reporting import attention as att
 from corelab.reporting.methods import analysis_sentence, deviations, methods_text
-from corelab.reporting.results import plan_fingerprint, read_results
+from corelab.reporting.results import Visit, plan_fingerprint, read_results
 from corelab.study.columns import FLOW
 from corelab.study.mask_flags import FLAGS
 
@@ -35,7 +35,7 @@ def test_attention_lists_every_planted_fault_most_serious_first(results):
     text = "\n".join(item.text for item in items)
     assert "the file ends early (gzip)" in text
     assert "slice thickness 6.5 mm, charter at most 5" in text
-    assert "motion 3.4 mm (wanted < 3)" in text
+    assert "motion 3.4 mm (limit < 3)" in text
     assert "visit day5 not done" in text
     assert "Analysis growth-by-dose: 1 statistic not computable (the data do not bend)" in text
     assert att.flagged_subjects(results) == {"S-02": "error", "S-05": "error", "S-03": "warning"}
@@ -66,6 +66,39 @@ def test_a_doubtful_brain_mask_and_a_cut_off_brain_need_attention_and_are_on_the
     assert set(reported) <= set(sheet.concerns)
 
 
+def test_what_was_found_stands_on_its_own_subject_and_visit_only(results):
+    from corelab.reporting.review import sheets
+
+    def visit(name, time, value):
+        gate = {"criterion": "drift_share", "verdict": "WARN", "value": value}
+        gate["limit"] = "pass <= 1; fail outside any"
+        return Visit(name, time, perfuse={"gates": [gate]})
+
+    found = replace(
+        results, visits=(visit("A", "v1", 1.25), visit("A", "v2", 1.5), visit("B", "v1", 1.75))
+    )
+    (line,) = [one for one in att.attention(found) if "drift" in one.text]
+    assert line.text == "Perfusion series: drift share 1.25, 1.5, 1.75 (warning above 1)"
+    assert line.places == (("A", "v1"), ("A", "v2"), ("B", "v1"))
+    desk = {
+        (sheet.participant_id, sheet.visit): [text for text in sheet.concerns if "drift" in text]
+        for sheet in sheets(found)
+    }
+    assert desk == {
+        ("A", "v1"): ["Perfusion series: drift share 1.25 (warning above 1)"],
+        ("A", "v2"): ["Perfusion series: drift share 1.5 (warning above 1)"],
+        ("B", "v1"): ["Perfusion series: drift share 1.75 (warning above 1)"],
+    }
+
+
+def test_an_error_of_the_submission_needs_attention(results):
+    row = {"severity": "error", "dataset": "ADARD", "variable": "ANALID", "records": 27}
+    row |= {"rule": "one record per key", "value": "repeated key"}
+    found = replace(results, conformance=pd.DataFrame([row]))
+    (line,) = [one for one in att.attention(found) if one.topic == "conformance"]
+    assert line.severity == "error" and "repeated key (27 records)" in line.text
+
+
 def with_flags(results, number, *masks):
     """The results with these masks (label, status and quality) in one visit's segmentation."""
     visit = results.visits[number]
@@ -86,8 +119,8 @@ def test_each_flag_needs_attention_once_for_its_visit_and_is_on_its_desk_sheet(r
     found, visit = with_flags(results, number, one, {**one, "source": "pipeline:adc620"})
     before = att.attention(results)
     (item,) = [item for item in att.attention(found) if item not in before]
-    assert item.text == f"{visit.visit}, infarct: bright on DWI without a low ADC (3.2 mL)"
-    assert (item.severity, item.subjects) == ("warning", (visit.participant_id,))
+    assert item.text == "infarct: bright on DWI without a low ADC (3.2 mL)"
+    assert (item.severity, item.places) == ("warning", ((visit.participant_id, visit.visit),))
     assert att.flagged_subjects(found)[visit.participant_id] in ("warning", "error")
     assert [
         (sheet.participant_id, sheet.visit)

@@ -21,8 +21,10 @@ from corelab.pharmacodynamics.exclusion_sensitivity import (
 )
 from corelab.provenance.decisions import (
     COLUMNS,
+    OPENED,
     DecisionFault,
     append_decision,
+    current,
     exclusions,
     read_decisions,
 )
@@ -48,6 +50,20 @@ def test_the_latest_decision_counts_and_none_is_lost(table):
     assert [d.decision for d in read_decisions(table)] == ["exclude", "accept", "accept"]
     assert exclusions(read_decisions(table)) == {}
     assert exclusions(read_decisions(table)[:1])["S-01", "day5", "all"].reason == "motion"
+
+
+def test_that_values_were_shown_is_recorded_and_decides_nothing(table):
+    before = [d.decision for d in current(read_decisions(table))]
+    append_decision(table, **WHO, decision="exclude", reason="motion")
+    append_decision(table, **WHO, decision=OPENED)
+    assert read_decisions(table)[-1].decision == "opened"
+    assert list(exclusions(read_decisions(table))) == [("S-01", "day5", "all")]
+    assert [d.decision for d in current(read_decisions(table))] == ["exclude", *before[1:]]
+
+
+def test_values_are_hidden_on_the_desk_until_somebody_asks_for_them(study):
+    html = desk_html(read_results(*study), [])
+    assert html.count('class="soft values" hidden') == html.count('class="open-values"') > 3
 
 
 @pytest.mark.parametrize("how", ["edit", "drop", "swap", "column"])

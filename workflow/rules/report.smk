@@ -19,6 +19,8 @@ rule report:
         exclusions=under("endpoints", "exclusions.tsv"),
         decisions=decision_files(),
         trace=under("provenance", "trace.tsv"),
+        # Its data sets' conformance is part of the report.
+        submission=under("submission", "index.json"),
     output:
         page=report(
             under("report", "index.html"),

@@ -5,6 +5,8 @@ from corelab.provenance.job import job
 
 def main(snakemake):
     with job(snakemake):
+        from pathlib import Path
+
         from corelab.pharmacodynamics.plan_runner import study_tables
         from corelab.reporting.report import write_report
         from corelab.reporting.tlf import write_pdf
@@ -13,6 +15,7 @@ def main(snakemake):
         study = load_study(snakemake.params.config)
         given = (study.folder, study.config, study.sheets["participants"])
         tables = study_tables(study)
+        conformance = Path(snakemake.input.submission).parent / "datasets" / "conformance.tsv"
         exhibits = list(snakemake.input.exhibits)
         decisions = next(iter(snakemake.input.decisions), None)
         write_report(
@@ -21,8 +24,9 @@ def main(snakemake):
             exhibits=exhibits,
             decisions=decisions,
             trace=snakemake.input.trace,
+            conformance=conformance,
         )
-        write_pdf(*given, tables=tables, exhibits=exhibits)
+        write_pdf(*given, tables=tables, exhibits=exhibits, conformance=conformance)
 
 
 main(snakemake)  # noqa: F821

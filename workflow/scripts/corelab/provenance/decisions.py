@@ -21,14 +21,17 @@ COLUMNS = {
     "participant_id": "Subject",
     "visit": "Visit",
     "endpoint": "Endpoint that is decided on; 'all' for every value of the visit",
-    "decision": "accept, review (somebody else is to look) or exclude",
+    "decision": "accept, review (somebody else is to look), exclude, or opened (values were shown)",
     "reason": "Why; required for review and exclude",
     "decided_by": "Who decided",
     "decided_at": "When, ISO 8601, UTC",
     "previous_sha256": "sha256 of the line before; 64 zeros for the first",
     "sha256": "SHA-256 of this line's other cells, joined by tabs (UTF-8)",
 }
-DECISIONS = ("accept", "review", "exclude")
+#: Recorded when the values of a visit were shown to a reviewer; it decides nothing.
+OPENED = "opened"
+DECISIONS = ("accept", "review", "exclude", OPENED)
+_NEED_REASON = ("review", "exclude")
 FIRST = "0" * 64
 
 
@@ -153,7 +156,7 @@ def append_decision(
     for name, value in given.items():
         if not _cell(value):
             raise DecisionFault(f"a decision needs {name}")
-    if decision != "accept" and not _cell(reason):
+    if decision in _NEED_REASON and not _cell(reason):
         raise DecisionFault(f"'{decision}' needs a reason")
     known = read_decisions(path)
     when = decided_at or datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -180,7 +183,8 @@ def append_decision(
 
 def current(decisions: Sequence[Decision]) -> list[Decision]:
     """The decision that counts for each subject, visit and endpoint: the latest."""
-    latest = {(d.participant_id, d.visit, d.endpoint): d for d in decisions}
+    decided = (d for d in decisions if d.decision != OPENED)
+    latest = {(d.participant_id, d.visit, d.endpoint): d for d in decided}
     return sorted(latest.values(), key=lambda d: (d.participant_id, d.visit, d.endpoint))
 
 

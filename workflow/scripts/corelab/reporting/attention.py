@@ -22,38 +22,116 @@ SEVERITIES = ("error", "warning", "note")
 
 
 @dataclass(frozen=True)
-class Attention:
-    """One thing to look at.
+class Finding:
+    """One thing that was found about one visit, one participant or the study as a whole.
 
     Attributes
     ----------
     severity
         ``error``, ``warning`` or ``note``.
     topic
-        Where it comes from: sheets, acquisition, images, values, perfusion, plan, certificate.
-    text
-        In plain words.
-    subjects
-        Subjects concerned.
+        Where it comes from: sheets, acquisition, images, values, perfusion, plan, certificate,
+        conformance.
+    what
+        In plain words, without what was observed.
+    observed
+        What was observed; findings that differ in it alone are one line of the study's page.
+    unit
+        Of what was observed.
+    limit
+        After it: the limit.
+    participant_id, visit
+        Whom it concerns; empty for the study, or for the participant as a whole.
     anchor
         Section of the report with the details.
-    visit
-        The visit concerned; empty where it concerns the subjects as a whole.
+    """
+
+    severity: str
+    topic: str
+    what: str
+    observed: str = ""
+    unit: str = ""
+    limit: str = ""
+    participant_id: str = ""
+    visit: str = ""
+    anchor: str = "quality"
+
+    @property
+    def text(self) -> str:
+        """The finding as one sentence."""
+        return _joined(self.what, [self.observed], self.unit, self.limit)
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Equal findings of several visits as one line.
+
+    Attributes
+    ----------
+    severity, topic, text, anchor
+        As in :class:`Finding`.
+    places
+        (participant, visit) of each finding; the visit is empty where it concerns the
+        participant as a whole.
     """
 
     severity: str
     topic: str
     text: str
-    subjects: tuple[str, ...] = ()
+    places: tuple[tuple[str, str], ...] = ()
     anchor: str = "quality"
-    visit: str = ""
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Participants concerned."""
+        return tuple(dict.fromkeys(participant for participant, _ in self.places))
 
 
-def _subjects(values: Iterable[Any]) -> tuple[str, ...]:
-    return tuple(sorted({str(value) for value in values}))
+#: Values that one line of the study's page lists.
+MAX_LISTED = 5
 
 
-def _from_findings(results: Results) -> list[Attention]:
+def _joined(what: str, observed: Iterable[str], unit: str, limit: str) -> str:
+    """Words, values with their unit, and limit as one text.
+
+    Examples
+    --------
+    >>> _joined("slice thickness", ["7", "8", "7"], "mm", ", charter at most 6")
+    'slice thickness 7, 8 mm, charter at most 6'
+    >>> _joined("Left and right are swapped", [""], "", "")
+    'Left and right are swapped'
+    """
+    values = [text for text in dict.fromkeys(observed) if text]
+    shown = ", ".join(values[:MAX_LISTED])
+    if len(values) > MAX_LISTED:
+        shown += f" and {len(values) - MAX_LISTED} more"
+    return " ".join(text for text in (what, shown, unit if shown else "") if text) + limit
+
+
+def grouped(findings: Iterable[Finding]) -> list[Attention]:
+    """Findings that differ only in place and observation as one line each, errors first.
+
+    Examples
+    --------
+    >>> found = [Finding("warning", "perfusion", "drift", x, "", " (limit 1)", who, "baseline")
+    ...     for who, x in (("001", "1.2"), ("002", "1.3"))]
+    >>> [(line.text, line.places) for line in grouped(found)]
+    [('drift 1.2, 1.3 (limit 1)', (('001', 'baseline'), ('002', 'baseline')))]
+    """
+    lines: dict[tuple[str, ...], list[Finding]] = {}
+    for one in findings:
+        key = (one.severity, one.topic, one.what, one.unit, one.limit, one.anchor)
+        lines.setdefault(key, []).append(one)
+    found = []
+    for (severity, topic, what, unit, limit, anchor), own in lines.items():
+        places = {(one.participant_id, one.visit): None for one in own if one.participant_id}
+        text = _joined(what, [one.observed for one in own], unit, limit)
+        found.append(Attention(severity, topic, text, tuple(sorted(places)), anchor))
+    rank = {severity: number for number, severity in enumerate(SEVERITIES)}
+    return sorted(found, key=lambda line: (rank[line.severity], -len(line.subjects)))
+
+
+def _from_findings(results: Results) -> list[Finding]:
     found = []
     frame = results.findings.fillna("")
     keys = ["severity", "sheet", "column", "message"]
@@ -62,35 +140,29 @@ def _from_findings(results: Results) -> list[Attention]:
             continue
         where = " ".join(str(text) for text in (sheet, column) if text and text != "n/a")
         times = f" ({len(rows)} rows)" if len(rows) > 1 else ""
-        found.append(
-            Attention(str(severity), "sheets", f"{where}: {message}{times}", (), "findings")
-        )
+        text = f"{where}: {message}{times}"
+        found.append(Finding(str(severity), "sheets", text, anchor="findings"))
     return found
 
 
-def _from_acquisition(results: Results) -> list[Attention]:
+def _from_acquisition(results: Results) -> list[Finding]:
     frame = results.acquisition
     found = []
-    failed = frame[frame["verdict"] == "fail"]
-    for (kind, criterion), rows in failed.groupby(["kind", "criterion"], sort=True):
-        values = ", ".join(dict.fromkeys(observed(value) for value in rows["value"]))
-        limit = observed(rows["limit"].iloc[0])
-        name, unit, direction = criterion_words(str(criterion))
-        found_text = f"{values} {unit}".strip()
+    for row in frame[frame["verdict"] == "fail"].to_dict("records"):
+        criterion, limit = str(row["criterion"]), observed(row["limit"])
+        name, unit, direction = criterion_words(criterion)
+        kind = KIND_WORDS.get(str(row["kind"]), str(row["kind"]))
+        what, value = f"{kind}: {name}", observed(row["value"])
         wanted = " ".join(part for part in (direction, limit) if part)
-        text = f"{name} {found_text}, charter {wanted}"
+        limits = f", charter {wanted}"
         if criterion == "left_right":
-            text = f"left and right are swapped against {limit.removeprefix('as ')}"
+            what, unit = f"{kind}: left and right are swapped against", ""
+            value, limits = limit.removeprefix("as "), ""
         if criterion in BRAIN_CRITERIA:
-            text = "; ".join(dict.fromkeys(map(str, rows["reason"])))
+            what, value, limits = f"{kind}: {row['reason']}", "", ""
+        who = (str(row["participant_id"]), str(row["visit"]))
         found.append(
-            Attention(
-                "warning",
-                "acquisition",
-                f"{KIND_WORDS.get(str(kind), str(kind))}: {text}",
-                _subjects(rows["participant_id"]),
-                "acquisition",
-            )
+            Finding("warning", "acquisition", what, value, unit, limits, *who, "acquisition")
         )
     return found
 
@@ -114,62 +186,84 @@ def _scan_words(scan: Mapping[str, Any]) -> str:
     return KIND_WORDS.get(kind, kind)
 
 
-def _from_records(results: Results) -> list[Attention]:
-    faults: dict[tuple[str, str], list[str]] = {}
-    gates: dict[tuple[str, str, str], list[tuple[str, object]]] = {}
-    warned: dict[tuple[str, str], list[str]] = {}
+def gate_limit_words(limit: str) -> str:
+    """Limits of a gate of perfusion series in words.
+
+    Examples
+    --------
+    >>> gate_limit_words("pass 0.5 to 1.3; fail outside 0.35 to 1.6")
+    'warning outside 0.5 to 1.3, failure outside 0.35 to 1.6'
+    >>> gate_limit_words("pass <= 80; fail outside any"), gate_limit_words("at most 3")
+    ('warning above 80', 'limit at most 3')
+    >>> gate_limit_words("pass >= 3; fail outside >= 1")
+    'warning below 3, failure below 1'
+    """
+    passed, _, failed = limit.partition("; ")
+    if not (passed.startswith("pass ") and failed.startswith("fail outside ")):
+        return f"limit {limit}" if limit else ""
+
+    def outside(text: str) -> str:
+        for sign, word in (("<= ", "above "), (">= ", "below ")):
+            if text.startswith(sign):
+                return word + text.removeprefix(sign)
+        return f"outside {text}"
+
+    words = f"warning {outside(passed.removeprefix('pass '))}"
+    failure = failed.removeprefix("fail outside ")
+    return words if failure == "any" else f"{words}, failure {outside(failure)}"
+
+
+def _from_gates(results: Results) -> list[Finding]:
+    found = []
     for visit in results.visits:
-        for scan in visit.scans:
-            for text in scan.get("warnings") or ():
-                warning = (f"{_scan_words(scan)}: {text}", visit.visit)
-                warned.setdefault(warning, []).append(visit.participant_id)
-        for what, reason in visit.faults:
-            faults.setdefault((what, reason), []).append(visit.participant_id)
         for gate in visit.gates:
             verdict = str(gate.get("verdict", "")).upper()
-            if verdict in {"WARN", "FAIL"}:
-                key = (verdict, str(gate.get("criterion")), str(gate.get("limit") or ""))
-                gates.setdefault(key, []).append((visit.participant_id, gate.get("value")))
-    found = [
-        Attention("error", "images", _fault_words(what, reason), _subjects(who), "images")
-        for (what, reason), who in sorted(faults.items())
-    ]
-    found += [
-        Attention("warning", "images", text, _subjects(who), "images", visit)
-        for (text, visit), who in sorted(warned.items())
-    ]
-    for subject, record in sorted(results.normalised.items()):
-        if record.get("warning"):
-            text = f"Registration to MNI: {record['warning']}"
-            found.append(Attention("warning", "images", text, (subject,), "quality"))
-        if record.get("status") == "failed":
-            reason = record.get("reason") or "no reason recorded"
+            if verdict not in {"WARN", "FAIL"}:
+                continue
+            name, unit, _ = criterion_words(str(gate.get("criterion")))
+            value = gate.get("value")
+            limit = gate_limit_words(str(gate.get("limit") or ""))
             found.append(
-                Attention(
-                    "error",
-                    "images",
-                    f"Registration to MNI failed: {reason}",
-                    (subject,),
-                    "quality",
+                Finding(
+                    "error" if verdict == "FAIL" else "warning",
+                    "perfusion",
+                    f"Perfusion series: {name}",
+                    observed(value, 3) if is_number(value) else "",
+                    unit,
+                    f" ({limit})" if limit else "",
+                    visit.participant_id,
+                    visit.visit,
+                    "gates",
                 )
             )
-    for (verdict, criterion, limit), who in sorted(gates.items()):
-        name, unit, _ = criterion_words(criterion)
-        values = ", ".join(observed(value) for _, value in who if is_number(value))
-        text = f"Perfusion series: {name} {values} {unit}".strip()
-        found.append(
-            Attention(
-                "error" if verdict == "FAIL" else "warning",
-                "perfusion",
-                f"{text} (wanted {limit})" if limit else text,
-                _subjects(subject for subject, _ in who),
-                "gates",
-            )
-        )
     return found
 
 
-def _from_masks(results: Results) -> list[Attention]:
+def _from_records(results: Results) -> list[Finding]:
+    faults: list[Finding] = []
+    warned: list[Finding] = []
+    for visit in results.visits:
+        who = (visit.participant_id, visit.visit, "images")
+        faults += [
+            Finding("error", "images", _fault_words(what, reason), "", "", "", *who)
+            for what, reason in visit.faults
+        ]
+        warned += [
+            Finding("warning", "images", f"{_scan_words(scan)}: {text}", "", "", "", *who)
+            for scan in visit.scans
+            for text in scan.get("warnings") or ()
+        ]
+    for subject, record in sorted(results.normalised.items()):
+        if record.get("warning"):
+            text = f"Registration to MNI: {record['warning']}"
+            warned.append(Finding("warning", "images", text, participant_id=subject))
+        if record.get("status") == "failed":
+            text = f"Registration to MNI failed: {record.get('reason') or 'no reason recorded'}"
+            warned.append(Finding("error", "images", text, participant_id=subject))
+    return [*faults, *warned, *_from_gates(results)]
+
+
+def _from_masks(results: Results) -> list[Finding]:
     """Flags that a person should act on: one line per participant, visit and flag.
 
     The label is that of the first mask with the flag; masks derived from it inherit the flag.
@@ -180,45 +274,40 @@ def _from_masks(results: Results) -> list[Attention]:
     found = {}
     for visit in results.visits:
         # A brain mask's own rows of the acquisition table report it already.
-        reported = (visit.participant_id, visit.visit) in brains
+        who = (visit.participant_id, visit.visit)
         for record in (visit.segment, visit.perfuse):
             for mask in (record or {}).get("masks", []):
                 quality = mask.get("quality") or {}
                 for flag in quality.get("flags", ()):
-                    key = (visit.participant_id, visit.visit, flag)
-                    if key in found or not needs_attention(flag, quality):
+                    if (who, flag) in found or not needs_attention(flag, quality):
                         continue
-                    if reported and flag.startswith("brain_"):
+                    if who in brains and flag.startswith("brain_"):
                         continue
-                    text = f"{visit.visit}, {mask['label']}: {flag_title(flag, quality)}"
-                    subjects = (visit.participant_id,)
-                    found[key] = Attention(
-                        "warning", "images", text, subjects, "images", visit.visit
+                    text = f"{mask['label']}: {flag_title(flag, quality)}"
+                    found[who, flag] = Finding(
+                        "warning", "images", text, "", "", "", *who, "images"
                     )
     return list(found.values())
 
 
-def _from_values(results: Results) -> list[Attention]:
+#: Statuses of values -> severity of the finding.
+_VALUE_SEVERITY = {"failed": "error", "excluded": "warning"}
+
+
+def _from_values(results: Results) -> list[Finding]:
+    """Values that are not available: one finding per visit, status and reason."""
     frame = results.measurements
     rows = frame[frame["status"].notna() & (frame["status"] != "ok")]
     found = []
-    severity = {"failed": "error", "missing": "note", "excluded": "warning", NOT_COMPUTABLE: "note"}
-    keys = ["status", "reason"]
-    for (status, reason), group in rows.fillna({"reason": ""}).groupby(keys, sort=True):
-        names = list(dict.fromkeys(group["endpoint"].dropna()))
-        shown = endpoint_words(",".join(names[:4]))
-        if len(names) > 4:
-            shown += f" and {len(names) - 4} more"
-        text = f"{shown}: {plural(len(group), 'value')} {str(status).replace('_', ' ')}"
-        found.append(
-            Attention(
-                severity.get(str(status), "warning"),
-                "values",
-                f"{text} ({reason})" if reason else text,
-                _subjects(group["participant_id"]),
-                "unavailable",
-            )
-        )
+    keys = ["participant_id", "visit", "status", "reason"]
+    texts = rows.assign(**{key: rows[key].fillna("").map(str) for key in keys})
+    for (participant, visit, status, reason), own in texts.groupby(keys, sort=True):
+        severity = _VALUE_SEVERITY.get(str(status), "note")
+        what = f"Values {str(status).replace('_', ' ')}" + (f" ({reason})" if reason else "")
+        for name in dict.fromkeys(own["endpoint"].dropna()):
+            words = endpoint_words(name)
+            place = (str(participant), str(visit), "unavailable")
+            found.append(Finding(severity, "values", f"{what}:", words, "", "", *place))
     return found
 
 
@@ -227,7 +316,7 @@ def is_not_computable(rows: pd.DataFrame) -> pd.Series:
     return rows["note"].fillna("").astype(str).str.startswith(NOT_COMPUTABLE)
 
 
-def _from_plan(results: Results) -> list[Attention]:
+def _from_plan(results: Results) -> list[Finding]:
     found = []
     rows = results.all_statistics
     if len(rows):
@@ -246,32 +335,22 @@ def _from_plan(results: Results) -> list[Attention]:
                 if len(group) == (rows["analysis_id"] == analysis_id).sum()
                 else "note"
             )
-            found.append(Attention(severity, "plan", text, (), "deviations"))
+            found.append(Finding(severity, "plan", text, anchor="deviations"))
         for analysis_id, group in rows.groupby("analysis_id", sort=True):
             notes = group.loc[~is_not_computable(group), "note"].fillna("").astype(str)
             parts = [p for note in notes for p in note.split("; ")]
             for part in dict.fromkeys(p for p in parts if ZERO_WORDS in p or "left out, for" in p):
-                found.append(
-                    Attention(
-                        "warning", "plan", f"Analysis {analysis_id}: {part}", (), "deviations"
-                    )
-                )
+                text = f"Analysis {analysis_id}: {part}"
+                found.append(Finding("warning", "plan", text, anchor="deviations"))
     done = set(rows["analysis_id"]) if len(rows) else set()
     for entry in results.analyses:
         if entry["id"] not in done:
-            found.append(
-                Attention(
-                    "error",
-                    "plan",
-                    f"Planned analysis {entry['id']} has no results",
-                    (),
-                    "deviations",
-                )
-            )
+            text = f"Planned analysis {entry['id']} has no results"
+            found.append(Finding("error", "plan", text, anchor="deviations"))
     return found
 
 
-def _from_certificate(results: Results) -> list[Attention]:
+def _from_certificate(results: Results) -> list[Finding]:
     frame = results.certificate
     if frame is None:
         return []
@@ -282,28 +361,40 @@ def _from_certificate(results: Results) -> list[Attention]:
         text += f"differs by {significant(row['difference'], 2)}"
         if isinstance(row["fits"], str):
             text += f"; it fits {row['fits']}"
-        found.append(Attention("warning", "certificate", text, (), "certificate"))
+        found.append(Finding("warning", "certificate", text, anchor="certificate"))
     return found
 
 
-def _from_exhibits(results: Results) -> list[Attention]:
+def _from_exhibits(results: Results) -> list[Finding]:
+    found = []
+    for exhibit in results.exhibits:
+        anchor = f"exhibit-{exhibit.section}".replace(":", "-")
+        found += [
+            Finding(alarm.severity, exhibit.section, alarm.text, "", "", "", subject, "", anchor)
+            for alarm in exhibit.alarms
+            for subject in alarm.subjects or ("",)
+        ]
+    return found
+
+
+def _from_conformance(results: Results) -> list[Finding]:
+    """Errors of the submission's data sets: they are not to be handed in as they are."""
+    found = []
+    for row in results.conformance.to_dict("records"):
+        if row["severity"] == "error":
+            text = f"Submission, {row['dataset']} {row['variable'] or ''}: {row['rule']}".strip()
+            observed_text = f": {row['value']} ({row['records']} records)"
+            found.append(
+                Finding("error", "conformance", text + observed_text, anchor="conformance")
+            )
+    return found
+
+
+def findings_of(results: Results) -> list[Finding]:
+    """Everything that was found, each of one visit, one participant or the study."""
     return [
-        Attention(
-            alarm.severity,
-            exhibit.section,
-            alarm.text,
-            alarm.subjects,
-            f"exhibit-{exhibit.section}".replace(":", "-"),
-        )
-        for exhibit in results.exhibits
-        for alarm in exhibit.alarms
-    ]
-
-
-def attention(results: Results) -> list[Attention]:
-    """Everything that needs attention, errors first, then by how many subjects it concerns."""
-    found = [
         *_from_exhibits(results),
+        *_from_conformance(results),
         *_from_findings(results),
         *_from_records(results),
         *_from_acquisition(results),
@@ -312,17 +403,29 @@ def attention(results: Results) -> list[Attention]:
         *_from_values(results),
         *_from_plan(results),
     ]
-    rank = {severity: number for number, severity in enumerate(SEVERITIES)}
-    return sorted(found, key=lambda item: (rank[item.severity], -len(item.subjects)))
+
+
+def attention(results: Results) -> list[Attention]:
+    """Everything that needs attention, errors first, then by how many subjects it concerns."""
+    return grouped(findings_of(results))
+
+
+def by_participant(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
+    """Participant -> findings of that participant alone."""
+    found: dict[str, list[Finding]] = {}
+    for one in findings:
+        if one.participant_id:
+            found.setdefault(one.participant_id, []).append(one)
+    return found
 
 
 def flagged_subjects(results: Results) -> dict[str, str]:
     """Subject -> the most serious thing that concerns it (notes do not flag)."""
     flags: dict[str, str] = {}
-    for item in attention(results):
-        if item.severity != "note":
-            for subject in item.subjects:
-                flags.setdefault(subject, item.severity)
+    for subject, own in by_participant(findings_of(results)).items():
+        worst = min((SEVERITIES.index(one.severity) for one in own), default=2)
+        if SEVERITIES[worst] != "note":
+            flags[subject] = SEVERITIES[worst]
     return flags
 
 

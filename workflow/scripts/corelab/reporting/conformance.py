@@ -8,16 +8,9 @@ from dataclasses import asdict, dataclass
 import pandas as pd
 
 from corelab.reporting.datasets import CODELISTS, Dataset, refused_cells
+from corelab.reporting.results import CONFORMANCE
 from corelab.reporting.tabulation import UNIT_TERMS
 
-CONFORMANCE = {
-    "severity": "error, warning or note",
-    "dataset": "Data set",
-    "variable": "Variable",
-    "rule": "What is checked",
-    "value": "What was found",
-    "records": "Number of records concerned",
-}
 #: Labels that the standard fixes (ADaMIG 1.3, SDTMIG 3.4).
 LABELS = {
     "STUDYID": "Study Identifier",

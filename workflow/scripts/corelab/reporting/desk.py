@@ -20,11 +20,20 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from corelab.provenance.decisions import DecisionFault, append_decision, read_decisions
+from corelab.reporting import quality_figures, viewer
 
 LOOPBACK = "127.0.0.1"
+#: Folders below the pages that are served.
+FOLDERS = (viewer.FOLDER, quality_figures.FOLDER)
 #: Fields that a decision from the page may have.
 FIELDS = ("participant_id", "visit", "endpoint", "decision", "reason", "decided_by")
 MAX_BODY_BYTES = 20_000
+#: What the desk serves: pages, and the files of the viewer and the figures below them.
+MEDIA = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".webp": "image/webp",
+}
 
 
 class Desk(ThreadingHTTPServer):
@@ -94,9 +103,10 @@ class _Handler(BaseHTTPRequestHandler):
         if name == "decisions":
             return self._decided(lambda: None)
         file = (self.server.folder / name).resolve()
-        if file.parent != self.server.folder or file.suffix != ".html" or not file.is_file():
+        places = {self.server.folder, *(self.server.folder / name for name in FOLDERS)}
+        if file.parent not in places or file.suffix not in MEDIA or not file.is_file():
             return self._json(404, {"error": "no such page"})
-        return self._answer(200, file.read_bytes(), "text/html; charset=utf-8")
+        return self._answer(200, file.read_bytes(), MEDIA[file.suffix])
 
     def _decided(self, change: Callable[[], object]) -> None:
         try:

@@ -80,7 +80,7 @@ def significant(value: Any, digits: int = 3) -> str:
     return fixed(number, max(digits - 1 - magnitude, 0))
 
 
-def observed(value: Any) -> str:
+def observed(value: Any, digits: int = 5) -> str:
     """A number as it was observed, without digits that it does not have; text stays text.
 
     Examples
@@ -90,7 +90,7 @@ def observed(value: Any) -> str:
     """
     if not is_number(value):
         return "" if value is None or value != value else str(value)
-    return f"{float(value):.5g}".replace("-", MINUS)
+    return f"{float(value):.{digits}g}".replace("-", MINUS)
 
 
 def estimate(value: Any, low: Any = None, high: Any = None) -> str:

@@ -182,11 +182,21 @@ def script_hash(source: str) -> str:
     return f"'sha256-{base64.b64encode(digest).decode('ascii')}'"
 
 
-def security_policy(scripts: Sequence[str], extra: Sequence[str] = ()) -> str:
-    """Policy of a page: nothing from outside, and only the scripts that this page brings."""
-    hashes = " ".join([*(script_hash(script) for script in scripts), *extra])
+def security_policy(scripts: Sequence[str], *, files: bool = False) -> str:
+    """Policy of a page: nothing from outside, and only the scripts that this page brings.
+
+    With ``files`` also scripts and pictures that lie beside the page.
+
+    Examples
+    --------
+    >>> "file:" in security_policy([]), "file:" in security_policy([], files=True)
+    (False, True)
+    """
+    hashes = " ".join(script_hash(script) for script in scripts)
+    beside = " 'self' file:" if files else ""
     return (
-        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
+        f"default-src 'none'; script-src {hashes}{beside}; style-src 'unsafe-inline'; "
+        f"img-src data: blob:{beside}; "
         "connect-src data: blob:; worker-src blob:; base-uri 'none'; form-action 'none'"
     )
 

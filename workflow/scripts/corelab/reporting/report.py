@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from corelab.measurement.selection import Tables
 from corelab.provenance.products import write_text
-from corelab.reporting import page, pictures
+from corelab.reporting import page, pictures, quality_figures, viewer
 from corelab.reporting.analysis_view import MAX_FIGURES, report_parts
 from corelab.reporting.attention import (
     attention,
@@ -50,6 +50,14 @@ from corelab.reporting.traces import chains, write_traces
 from corelab.reporting.vocabulary import (
     LABEL_WORDS,
     limits_for,
+)
+
+#: Files of an earlier run that this one may not write again.
+STALE = (
+    "sub-*.html",
+    "blinded-*.html",
+    f"{viewer.FOLDER}/*.js",
+    f"{quality_figures.FOLDER}/*.webp",
 )
 
 
@@ -91,6 +99,7 @@ def write_report(
     exhibits: Iterable[str | Path] | None = None,
     decisions: str | Path | None = None,
     trace: str | Path | None = None,
+    conformance: str | Path | None = None,
 ) -> Path:
     """Write the study's page and the subjects' pages.
 
@@ -110,19 +119,30 @@ def write_report(
         Table of the review desk, there or not.
     trace
         ``provenance/trace.tsv``; where it is not there, rows lead to their scans only.
+    conformance
+        ``submission/datasets/conformance.tsv`` of this run, if it was written.
 
     Returns
     -------
     Path
-        ``report/index.html``. Every page is one file below 6 MB that asks no network; equal
-        results give equal bytes.
+        ``report/index.html``. No page asks for anything but the files below ``report/``: the
+        viewer's program and volumes, and the quality figures. Equal results give equal bytes.
     """
-    results = read_results(folder, config, participants, tables=tables, exhibits=exhibits)
+    results = read_results(
+        folder,
+        config,
+        participants,
+        tables=tables,
+        exhibits=exhibits,
+        conformance=conformance,
+    )
     target = results.folder / "report"
     pages = results.pages
-    if target.is_dir():
-        for stale in target.glob("sub-*.html"):
+    for pattern in STALE:
+        for stale in target.glob(pattern):
             stale.unlink()
+    if results.visits:
+        viewer.write_program(target)
     flags = flagged_subjects(results)
     cards, left = write_subjects(results, target, pages, flags, chains(trace))
     write_text(_index_html(results, pages, flags, cards, left), target / "index.html")

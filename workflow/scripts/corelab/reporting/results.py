@@ -54,6 +54,15 @@ _STATISTICS_NUMBERS = (
     "n_clusters",
 )
 NOT_COMPUTABLE = "not_computable"
+#: Columns of the table of what does not conform in the submission.
+CONFORMANCE = {
+    "severity": "error, warning or note",
+    "dataset": "Data set",
+    "variable": "Variable",
+    "rule": "What is checked",
+    "value": "What was found",
+    "records": "Number of records concerned",
+}
 _WITH_AND_WITHOUT = (
     *("estimate", "ci_low", "ci_high", "n"),
     *("estimate_without", "ci_low_without", "ci_high_without", "n_without", "difference"),
@@ -190,6 +199,8 @@ class Results:
         Figures, tables and alarms of other rooms.
     sensitivity, exclusions
         Statistics and values with and without the exclusions of the review desk.
+    conformance
+        What does not conform in the submission's data sets; empty where they were not written.
     codes
         Arm -> code of a blinded study; empty otherwise.
     """
@@ -209,6 +220,7 @@ class Results:
     exhibits: tuple[Exhibit, ...] = ()
     sensitivity: pd.DataFrame = field(default_factory=pd.DataFrame)
     exclusions: pd.DataFrame = field(default_factory=pd.DataFrame)
+    conformance: pd.DataFrame = field(default_factory=pd.DataFrame)
     codes: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -395,10 +407,12 @@ _BY_ARM = ("participants", "maps", "pharmacodynamics", "survival", "sensitivity"
 _CONTROL = ("reference", "dose", "exposure")
 
 
-def _gives_arm_away(people: pd.DataFrame, column: str) -> bool:
+def gives_arm_away(people: pd.DataFrame, column: str) -> bool:
     """Whether a participants column parts the subjects just as the arms do (a dose, a drug)."""
     if column in ("dose", "arm_description"):
         return True
+    if "arm" not in people or column not in people:
+        return False
     if column in ("participant_id", "arm") or people["arm"].nunique() < 2:
         return False
     pairs = people[["arm", column]].dropna().astype(str).drop_duplicates()
@@ -438,7 +452,7 @@ def blind(results: Results) -> Results:
     codes = arm_codes(results.config, results.participants)
     people = results.participants
     if "arm" in people:
-        told = [column for column in people if _gives_arm_away(people, str(column))]
+        told = [column for column in people if gives_arm_away(people, str(column))]
         people = people.drop(columns=told).assign(arm=people["arm"].map(codes))
     withheld = {
         str(entry["id"])
@@ -482,6 +496,7 @@ def read_results(
     *,
     tables: Tables | None = None,
     exhibits: Iterable[str | Path] | None = None,
+    conformance: str | Path | None = None,
 ) -> Results:
     """Read a study's results folder; a blinded study comes with codes for its arms.
 
@@ -497,6 +512,8 @@ def read_results(
         What the analyses saw. Where it is None, the sheets that the config names are read.
     exhibits
         Exhibit files of this run; where it is None, all that lie in the folder.
+    conformance
+        ``submission/datasets/conformance.tsv`` of this run; None where it was not written.
 
     Returns
     -------
@@ -546,6 +563,7 @@ def read_results(
         exhibits=tuple(read_exhibits(root, exhibits)),
         sensitivity=_table(root / "statistics/sensitivity.tsv", SENSITIVITY, _WITH_AND_WITHOUT),
         exclusions=_table(root / "endpoints/exclusions.tsv", EXCLUSIONS, ["value_without"]),
+        conformance=_table(Path(conformance or "absent.tsv"), CONFORMANCE, ["records"]),
     )
     return blind(results) if results.study.get("blinded") else results
 
@@ -559,6 +577,17 @@ def subject_page(participant_id: str) -> str:
     ('sub-01.html', 'sub-+3Cb+3E.html')
     """
     return subject_entity(participant_id) + ".html"
+
+
+def blinded_page(participant_id: str) -> str:
+    """File name of a subject's page for the review desk: without arm, values and results.
+
+    Examples
+    --------
+    >>> blinded_page("01")
+    'blinded-01.html'
+    """
+    return "blinded-" + subject_page(participant_id).removeprefix("sub-")
 
 
 def visit_anchor(visit: str) -> str:

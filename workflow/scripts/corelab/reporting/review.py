@@ -1,8 +1,10 @@
 """The review desk: a contact sheet of every visit with a form to accept, question or exclude it.
 
 The page works alone: opened as a file it gives the table of decisions as a download. Served by
-``snakemake review`` it writes each decision at once. It never shows an arm: who rates must not
-know. The workflow applies what was decided, and computes everything without exclusions too.
+``snakemake review`` it writes each decision at once. It never shows an arm, and links to pages
+without arms and results only: who rates must not know. Values are hidden until they are opened,
+which is recorded. The workflow applies what was decided, and computes everything without
+exclusions too.
 """
 
 from __future__ import annotations
@@ -15,13 +17,20 @@ from typing import Any
 
 from markupsafe import Markup
 
-from corelab.provenance.decisions import COLUMNS, FIRST, Decision, DecisionFault, read_decisions
+from corelab.provenance.decisions import (
+    COLUMNS,
+    FIRST,
+    OPENED,
+    Decision,
+    DecisionFault,
+    read_decisions,
+)
 from corelab.provenance.job import Plain
 from corelab.provenance.products import write_text
 from corelab.reporting import page, pictures
-from corelab.reporting.attention import Attention, attention
+from corelab.reporting.attention import SEVERITIES, Finding, by_participant, findings_of
 from corelab.reporting.numbers import significant
-from corelab.reporting.results import Results, Visit, subject_page
+from corelab.reporting.results import Results, Visit, blinded_page
 from corelab.reporting.subject import common_content
 from corelab.reporting.vocabulary import KIND_WORDS, endpoint_words
 
@@ -62,19 +71,16 @@ class Sheet:
     picture: pictures.Picture | None
 
 
-def _concerns(results: Results) -> dict[tuple[str, str], list[tuple[str, str]]]:
-    """(participant, visit) -> what concerns the visit, or the participant as a whole."""
-    by_subject: dict[str, list[Attention]] = {}
-    for item in attention(results):
-        if item.severity != "note":
-            for subject in item.subjects:
-                by_subject.setdefault(subject, []).append(item)
+def _concerns(results: Results) -> dict[tuple[str, str], list[Finding]]:
+    """(participant, visit) -> what concerns this visit, or the participant as a whole."""
+    found = by_participant(
+        one for one in findings_of(results) if one.severity != "note" and one.topic != "values"
+    )
     return {
-        (visit.participant_id, visit.visit): [
-            (item.severity, item.text)
-            for item in by_subject.get(visit.participant_id, [])
-            if item.visit in ("", visit.visit)
-        ]
+        (visit.participant_id, visit.visit): sorted(
+            (one for one in found.get(visit.participant_id, ()) if one.visit in ("", visit.visit)),
+            key=lambda one: SEVERITIES.index(one.severity),
+        )
         for visit in results.visits
     }
 
@@ -101,7 +107,7 @@ def sheets(results: Results) -> list[Sheet]:
 
     def worst(visit: Visit) -> int:
         found = concerns[visit.participant_id, visit.visit]
-        return min((rank[severity] for severity, _ in found), default=2)
+        return min((rank[one.severity] for one in found), default=2)
 
     found, spent = [], 0
     for visit in sorted(results.visits, key=lambda v: (worst(v), v.participant_id)):
@@ -127,9 +133,9 @@ def sheets(results: Results) -> list[Sheet]:
             Sheet(
                 visit.participant_id,
                 visit.visit,
-                subject_page(visit.participant_id),
-                own_concerns[0][0] if own_concerns else "",
-                tuple(text for _, text in own_concerns),
+                blinded_page(visit.participant_id),
+                own_concerns[0].severity if own_concerns else "",
+                tuple(dict.fromkeys(one.text for one in own_concerns)),
                 values,
                 tuple((name, endpoint_words(name)) for name in names),
                 picture,
@@ -159,6 +165,7 @@ def desk_html(results: Results, decisions: Sequence[Decision]) -> str:
     known = {
         "columns": list(COLUMNS),
         "first": FIRST,
+        "opened": OPENED,
         "decisions": [asdict(decision) for decision in decisions],
     }
     return page.render(

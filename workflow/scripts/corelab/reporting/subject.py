@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 from markupsafe import Markup
@@ -15,19 +16,18 @@ from markupsafe import Markup
 from corelab import __version__
 from corelab.provenance.products import write_text
 from corelab.reporting import exhibits, page, pictures, viewer
-from corelab.reporting.attention import (
-    Attention,
-    attention,
-)
+from corelab.reporting.attention import SEVERITIES, Finding, by_participant, findings_of
 from corelab.reporting.numbers import (
     is_number,
     significant,
 )
 from corelab.reporting.page import Column, Table
-from corelab.reporting.results import (
-    Results,
-    subject_page,
+from corelab.reporting.quality_figures import (
+    WITH_VALUES,
+    QualityFigure,
+    write_quality_figures,
 )
+from corelab.reporting.results import Results, blinded_page, gives_arm_away, subject_page
 from corelab.reporting.study_tables import (
     acquisition_table,
     gates_table,
@@ -109,85 +109,148 @@ def common_content(results: Results, participant_id: str | None = "") -> dict[st
     }
 
 
-def subject_html(
-    results: Results,
-    subject: str,
-    panels: Sequence[Sequence[pictures.Panel]],
-    neighbours: tuple[str, str],
-    pages: Mapping[str, str],
-    concerns: Sequence[Attention],
-    chains: Mapping[str, Sequence[Mapping[str, Any]]],
-) -> str:
-    """One subject's page."""
-    visits = results.visits_of(subject)
-    shown: list[pictures.Picture] = []
-    for group in panels:
-        for panel in group:
-            outlined = ", ".join(o.name for o in panel.outlines) or "nothing"
-            name = KIND_WORDS.get(panel.kind, panel.kind)
-            alt = f"Axial slices of {subject}, {panel.visit}, {name}; outlined: {outlined}"
-            drawn = pictures.mosaic([panel], slices=7, tile=176, alt=alt)
-            shown.append(
-                pictures.Picture(
-                    drawn.data,
-                    drawn.width,
-                    drawn.height,
-                    alt,
-                    drawn.legend,
-                    f"{panel.visit}: {name}",
-                )
-            )
-    scans, left = viewer.viewer_scans(panels)
-    rows = results.measurements[results.measurements["participant_id"] == subject]
-    whole = rows[rows["region"].fillna("all") == "all"]
-    regions = rows[rows["region"].fillna("all") != "all"]
-    scan_ids = {str(scan["scan_id"]) for visit in visits for scan in visit.scans}
+@dataclass(frozen=True)
+class Content:
+    """What the pages of one subject are made from.
+
+    Attributes
+    ----------
+    subject
+        Whose pages.
+    panels
+        Scans of each visit.
+    volumes
+        Address of the viewer's volumes; empty where there are none.
+    volumes_left
+        Scans that are not in the viewer.
+    figures
+        Quality figures.
+    findings
+        What was found.
+    chains
+        Row id -> steps of its trace.
+    """
+
+    subject: str
+    panels: Sequence[Sequence[pictures.Panel]]
+    volumes: str
+    volumes_left: Sequence[str]
+    figures: Sequence[QualityFigure]
+    findings: Sequence[Finding]
+    chains: Mapping[str, Sequence[Mapping[str, Any]]]
+
+
+def _mosaics(content: Content) -> list[pictures.Picture]:
+    shown = []
+    for panel in (panel for group in content.panels for panel in group):
+        outlined = ", ".join(o.name for o in panel.outlines) or "nothing"
+        name = KIND_WORDS.get(panel.kind, panel.kind)
+        alt = f"Axial slices of {content.subject}, {panel.visit}, {name}; outlined: {outlined}"
+        drawn = pictures.mosaic([panel], slices=7, tile=176, alt=alt)
+        shown.append(replace(drawn, alt=alt, caption=f"{panel.visit}: {name}"))
+    return shown
+
+
+def _registration(results: Results, subject: str) -> list[tuple[str, str]]:
     record = results.normalised.get(subject, {})
-    registration = [
+    found = [
         (key, str(record[key]))
         for key in ("method", "status", "reason", "preset")
         if record.get(key)
     ]
-    registration += [
+    return found + [
         (key.replace("_", " "), significant(value))
         for key, value in (record.get("quality") or {}).items()
         if is_number(value)
     ]
+
+
+#: What the participants sheet says of a person that cannot tell the arm or the outcome.
+_BLINDED_FACTS = ("age", "sex", "site")
+
+
+def subject_html(
+    results: Results,
+    content: Content,
+    neighbours: tuple[str, str],
+    pages: Mapping[str, str],
+    *,
+    blinded: bool = False,
+) -> str:
+    """One subject's page; ``blinded``: as the review desk links to it, without arm and values."""
+    subject = content.subject
+    visits = results.visits_of(subject)
+    rows = results.measurements[results.measurements["participant_id"] == subject]
+    whole = rows[rows["region"].fillna("all") == "all"]
+    regions = rows[rows["region"].fillna("all") != "all"]
+    scan_ids = {str(scan["scan_id"]) for visit in visits for scan in visit.scans}
+    findings = [f for f in content.findings if not (blinded and f.topic == "values")]
+    figures = [f for f in content.figures if not (blinded and f.name in WITH_VALUES)]
+    facts = subject_facts(results, subject)
     contents = [("subject", "Subject")]
+    if figures:
+        contents.append(("figures", "Quality figures"))
     if visits:
         contents += [("images", "Images"), ("scans", "Scans")]
-    contents.append(("values", "Values"))
+    if blinded:
+        facts = [fact for fact in facts if fact[0] in _BLINDED_FACTS]
+        facts = [f for f in facts if not gives_arm_away(results.participants, f[0])]
+    else:
+        contents.append(("values", "Values"))
     scripts = [page.asset("report.js")]
-    extra: list[str] = []
-    if scans:
+    if content.volumes:
         scripts.append(page.asset("viewer.js"))
-        extra.append(f"'sha256-{viewer.niivue_sha256()}'")
     return page.render(
         "subject.html.j2",
-        **common_content(results, subject),
-        policy=page.security_policy(scripts, extra),
+        **common_content(results, None if blinded else subject),
+        policy=page.security_policy(scripts, files=bool(content.volumes or figures)),
         page_title=f"{subject}, {results.study.get('id', '')}",
         name=subject,
+        blinded=blinded,
         contents=contents,
         previous=neighbours[0],
         next=neighbours[1],
         pages=pages,
-        facts=subject_facts(results, subject),
-        attention=[Attention(a.severity, a.topic, a.text, (), "") for a in concerns],
+        facts=facts,
+        findings=sorted(findings, key=lambda f: SEVERITIES.index(f.severity)),
+        figures=figures,
         has_images=bool(visits),
-        volumes=Markup(viewer.volumes_json(scans)) if scans else "",
-        volumes_left=left,
-        niivue=Markup(viewer.niivue_source()) if scans else "",
+        volumes=content.volumes,
+        program=f"{viewer.FOLDER}/{viewer.PROGRAM}",
+        volumes_left=content.volumes_left,
         viewer_script=Markup(page.asset("viewer.js")),
-        pictures=shown,
+        pictures=_mosaics(content),
         scans=scans_table(results, subject),
         acquisition=acquisition_table(results, {}, subject),
         gates=gates_table(results, {}, subject),
-        registration=registration,
-        values=values_table(whole, "Values of the whole lesion", scan_ids, chains),
+        registration=_registration(results, subject),
+        values=values_table(whole, "Values of the whole lesion", scan_ids, content.chains),
         regions=values_table(regions, "Values by atlas region", scan_ids, {}),
         overlap=overlap_table(results.overlap[results.overlap["participant_id"] == subject]),
     )
+
+
+def _content(
+    results: Results,
+    subject: str,
+    report: Path,
+    findings: Sequence[Finding],
+    chains: Mapping[str, Sequence[Mapping[str, Any]]],
+) -> Content:
+    """Draw and write what the pages of a subject link to."""
+    panels = [pictures.visit_panels(v, results.folder) for v in results.visits_of(subject)]
+    scans, left = viewer.viewer_scans(panels)
+    name = subject_page(subject).removesuffix(".html")
+    volumes = quote(viewer.write_volumes(scans, report, name)) if scans else ""
+    figures = write_quality_figures(results, subject, report)
+    return Content(subject, panels, volumes, left, figures, findings, chains)
+
+
+def _neighbours(names: Sequence[str], name: str, address: Callable[[str], str]) -> tuple[str, str]:
+    place = names.index(name)
+    before = names[place - 1] if place else ""
+    after = names[place + 1] if place + 1 < len(names) else ""
+    return (quote(address(before)) if before else "", quote(address(after)) if after else "")
 
 
 def write_subjects(
@@ -198,29 +261,24 @@ def write_subjects(
     chains: Mapping[str, Sequence[Mapping[str, Any]]],
 ) -> tuple[list[Card], int]:
     """Write the subjects' pages; give the cards of those with images, flagged ones first."""
-    concerns: dict[str, list[Attention]] = {}
-    for item in attention(results):
-        for subject in item.subjects:
-            concerns.setdefault(subject, []).append(item)
+    concerns = by_participant(findings_of(results))
     rank = {"error": 0, "warning": 1}
     names = list(pages)
     image_names = set(results.image_subjects)
+    imaged = [name for name in names if name in image_names]
     order = sorted(names, key=lambda name: rank.get(flags.get(name, ""), 2))
     cards, spent, left = [], 0, 0
     for name in order:
-        panels = [pictures.visit_panels(v, results.folder) for v in results.visits_of(name)]
-        position = names.index(name)
-        neighbours = (
-            pages[names[position - 1]] if position > 0 else "",
-            pages[names[position + 1]] if position + 1 < len(names) else "",
-        )
-        html = subject_html(
-            results, name, panels, neighbours, pages, concerns.get(name, []), chains
-        )
+        content = _content(results, name, folder, concerns.get(name, []), chains)
+        html = subject_html(results, content, _neighbours(names, name, subject_page), pages)
         write_text(html, folder / subject_page(name))
+        if name in image_names:
+            around = _neighbours(imaged, name, blinded_page)
+            html = subject_html(results, content, around, {}, blinded=True)
+            write_text(html, folder / blinded_page(name))
         if name not in image_names:
             continue
-        picture = pictures.subject_picture(name, panels)
+        picture = pictures.subject_picture(name, content.panels)
         caption = picture.caption if picture else "no image could be shown"
         if picture and spent + len(picture.uri) > PICTURE_BUDGET_BYTES:
             picture, left = None, left + 1

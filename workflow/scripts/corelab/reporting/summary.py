@@ -40,7 +40,12 @@ def summary_lines(
         return [f"{root}: no results yet"]
     config = config or {"study": {"id": root.name}, "analyses": []}
     people = pd.DataFrame({"participant_id": pd.Series(dtype=object)})
-    results = read_results(root, config, people if participants is None else participants)
+    results = read_results(
+        root,
+        config,
+        people if participants is None else participants,
+        conformance=root / "submission/datasets/conformance.tsv",
+    )
     found = counts(results)
     lines = [f"Study {results.study.get('id', root.name)}: results in {root}"]
     for name, what in (

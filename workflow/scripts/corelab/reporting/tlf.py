@@ -484,6 +484,7 @@ def write_pdf(
     *,
     tables: Tables | None = None,
     exhibits: Iterable[str | Path] | None = None,
+    conformance: str | Path | None = None,
 ) -> Path:
     """Write ``report/report.pdf`` (PDF/A-2b), its tables as RTF and HTML, and their numbers.
 
@@ -492,10 +493,17 @@ def write_pdf(
 
     Parameters
     ----------
-    folder, config, participants, tables, exhibits
+    folder, config, participants, tables, exhibits, conformance
         As for :func:`corelab.reporting.report.write_report`.
     """
-    results = read_results(folder, config, participants, tables=tables, exhibits=exhibits)
+    results = read_results(
+        folder,
+        config,
+        participants,
+        tables=tables,
+        exhibits=exhibits,
+        conformance=conformance,
+    )
     document = report_document(results)
     target = results.folder / "report"
     tables_shown = [block for block in document.blocks if isinstance(block, DataTable)]

@@ -1,15 +1,13 @@
-"""Volumes for the interactive viewer of a subject's page, small enough to be inside the page."""
+"""Files of the interactive viewer: its program once per report, small volumes once per subject."""
 
 from __future__ import annotations
 
 import base64
 import gzip
-import hashlib
 import io
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +15,22 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from corelab.provenance.products import write_text
 from corelab.reporting.pictures import Panel, window_of
 from corelab.reporting.vocabulary import KIND_WORDS
 
 ASSETS = Path(__file__).parent / "assets"
-#: Volumes above this many voxels are averaged down before they go into a page.
-MAX_VOXELS = 1_300_000
-#: Bytes of base64 text that a page may spend on volumes.
-VOLUME_BUDGET_BYTES = 3_600_000
+#: Folder below ``report/`` with the viewer's program and the subjects' volumes.
+FOLDER = "viewer"
+PROGRAM = "niivue.js"
+#: Volumes above this many voxels are averaged down, after they were cropped to the head.
+MAX_VOXELS = 450_000
+#: Grey levels of a volume: more than a screen's window shows, and half the bytes of 256.
+LEVELS = 64
+#: Bytes of base64 text that a subject may spend on volumes.
+VOLUME_BUDGET_BYTES = 600_000
+#: Voxels around the head that stay when a volume is cropped.
+MARGIN_VOXELS = 3
 
 
 @dataclass(frozen=True)
@@ -57,19 +63,6 @@ def gzip_text(data: bytes) -> str:
     return base64.b64encode(gzip.compress(data, 9, mtime=0)).decode("ascii")
 
 
-@cache
-def niivue_source() -> str:
-    """The vendored viewer, compressed for a page."""
-    return gzip_text((ASSETS / "vendor" / "niivue.umd.js").read_bytes())
-
-
-@cache
-def niivue_sha256() -> str:
-    """Base64 SHA-256 of the viewer's source, for the page's content security policy."""
-    digest = hashlib.sha256((ASSETS / "vendor" / "niivue.umd.js").read_bytes()).digest()
-    return base64.b64encode(digest).decode("ascii")
-
-
 def averaging(shape: Sequence[int], spacing: Sequence[float], limit: int = MAX_VOXELS) -> list[int]:
     """Whole-number factors per axis that bring a volume below a number of voxels.
 
@@ -77,8 +70,8 @@ def averaging(shape: Sequence[int], spacing: Sequence[float], limit: int = MAX_V
 
     Examples
     --------
-    >>> averaging((192, 192, 30), (1.2, 1.2, 5.0)), averaging((176, 240, 240), (1.0, 1.0, 1.0))
-    ([1, 1, 1], [2, 2, 2])
+    >>> averaging((96, 96, 30), (2.4, 2.4, 5.0)), averaging((176, 240, 240), (1.0, 1.0, 1.0))
+    ([1, 1, 1], [3, 3, 3])
     """
     factors = [1, 1, 1]
 
@@ -119,24 +112,46 @@ def _nifti(
     return gzip_text(buffer.getvalue())
 
 
+def head_box(panel: Panel) -> tuple[slice, slice, slice]:
+    """Box around the head and every mask of a panel, with a margin; the whole grid where empty."""
+    content = panel.image > window_of(panel.image, panel.kind)[0]
+    for outline in panel.outlines:
+        content = content | outline.mask
+    box = []
+    for axis, size in enumerate(panel.image.shape):
+        others = tuple(k for k in range(3) if k != axis)
+        # A few bright voxels of noise outside the head do not widen the box.
+        found = np.flatnonzero(content.mean(axis=others) > 0.002)
+        marked = [np.flatnonzero(o.mask.any(axis=others)) for o in panel.outlines]
+        found = np.unique(np.concatenate([found, *marked]))
+        if not found.size:
+            return slice(None), slice(None), slice(None)
+        low, high = int(found[0]) - MARGIN_VOXELS, int(found[-1]) + MARGIN_VOXELS + 1
+        box.append(slice(max(low, 0), min(high, size)))
+    return box[0], box[1], box[2]
+
+
 def viewer_scan(panel: Panel) -> ViewerScan:
-    """Quantise a panel's scan and masks to 8 bits for the page."""
-    affine = panel.affine
-    factors = averaging(panel.image.shape, panel.spacing_mm)
-    image = _averaged(panel.image, factors)
+    """Crop a panel's scan and masks to the head and quantise them for the viewer."""
+    box = head_box(panel)
+    cropped = panel.image[box]
+    affine = panel.affine.copy()
+    affine[:3, 3] += affine[:3, :3] @ [float(part.start or 0) for part in box]
+    factors = averaging(cropped.shape, panel.spacing_mm)
+    image = _averaged(cropped, factors)
     small = affine.copy()
     small[:3, :3] = affine[:3, :3] * np.array(factors)
     small[:3, 3] += affine[:3, :3] @ ((np.array(factors) - 1) / 2)
     low, high = window_of(panel.image, panel.kind)
-    # Room around the display window, so that the window can be moved.
+    # Space around the display window, so that the window can be moved.
     first, last = low - 0.25 * (high - low), high + 0.5 * (high - low)
-    slope = (last - first) / 255
-    levels = np.clip(np.round((image - first) / slope), 0, 255).astype(np.uint8)
+    slope = (last - first) / (LEVELS - 1)
+    levels = np.clip(np.round((image - first) / slope), 0, LEVELS - 1).astype(np.uint8)
     text = _nifti(levels, small, slope, first)
     masks = []
     centre = None
     for outline in panel.outlines:
-        share = _averaged(outline.mask, factors)
+        share = _averaged(outline.mask[box], factors)
         drawn = (share >= 0.5).astype(np.uint8)
         if not drawn.any() and outline.mask.any():
             drawn = (share > 0).astype(np.uint8)
@@ -146,13 +161,12 @@ def viewer_scan(panel: Panel) -> ViewerScan:
         masks.append(
             {"name": outline.name, "rgb": list(outline.colour), "base64": _nifti(drawn, small)}
         )
-    coarser = "" if factors == [1, 1, 1] else ", averaged for display"
-    title = f"{panel.visit}: {KIND_WORDS.get(panel.kind, panel.kind)}{coarser}"
+    title = f"{panel.visit}: {KIND_WORDS.get(panel.kind, panel.kind)}"
     content = {
         "title": title,
         "name": f"{panel.visit}-{panel.kind}",
         "base64": text,
-        "colormap": "viridis" if panel.kind in {"tmax", "cbf", "cbv", "mtt", "ttp"} else "gray",
+        "colormap": "inferno" if panel.kind in {"tmax", "cbf", "cbv", "mtt", "ttp"} else "gray",
         "window": [round(low, 6), round(high, 6)],
         "masks": masks,
         "centre": centre,
@@ -163,15 +177,18 @@ def viewer_scan(panel: Panel) -> ViewerScan:
 def viewer_scans(visits: Sequence[Sequence[Panel]]) -> tuple[list[ViewerScan], list[str]]:
     """Scans of a subject's visits for a page within its budget, and titles of those left out.
 
-    The first scan of every visit (the one that carries masks) comes before any second scan.
+    The first scan of every visit (the one that carries masks) comes before any second scan, and
+    the map of Tmax next.
     """
-    found: list[tuple[int, int, ViewerScan]] = []
+    found: list[tuple[int, int, int, Panel]] = []
     for number, panels in enumerate(visits):
         for rank, panel in enumerate(panels):
-            found.append((rank, number, viewer_scan(panel)))
-    found.sort(key=lambda item: item[:2])
+            place = 0 if rank == 0 else 1 if panel.kind == "tmax" else rank + 1
+            found.append((place, number, rank, panel))
+    found.sort(key=lambda item: item[:3])
     kept, left, spent = [], [], 0
-    for rank, number, scan in found:
+    for _, number, rank, panel in found:
+        scan = viewer_scan(panel)
         if spent + scan.size_bytes > VOLUME_BUDGET_BYTES:
             left.append(scan.title)
             continue
@@ -180,13 +197,17 @@ def viewer_scans(visits: Sequence[Sequence[Panel]]) -> tuple[list[ViewerScan], l
     return [scan for _, _, scan in sorted(kept, key=lambda item: item[:2])], left
 
 
-def volumes_json(scans: Sequence[ViewerScan]) -> str:
-    r"""JSON for a script element: nothing in it can end the element.
+def write_program(report: Path) -> Path:
+    """Write the viewer's program, once for all pages of a report."""
+    source = (ASSETS / "vendor" / "niivue.umd.js").read_text(encoding="utf-8")
+    return write_text(source, report / FOLDER / PROGRAM)
 
-    Examples
-    --------
-    >>> volumes_json([ViewerScan("a", {"title": "</script>"}, 0)])
-    '[{"title": "\\u003c/script\\u003e"}]'
+
+def write_volumes(scans: Sequence[ViewerScan], report: Path, name: str) -> str:
+    """Write a subject's volumes as a script that the page loads; its address from the page.
+
+    A script is what a page that was opened as a file may load from beside it.
     """
     text = json.dumps([scan.content for scan in scans], sort_keys=True)
-    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+    path = write_text(f"globalThis.VOLUMES = {text};\n", report / FOLDER / f"{name}.js")
+    return f"{FOLDER}/{path.name}"

@@ -58,7 +58,7 @@
   const show = () => {
     const wanted = document.getElementById("show").value;
     const latest = new Map();
-    for (const d of decisions) latest.set([d.participant_id, d.visit, d.endpoint].join("\t"), d);
+    for (const d of decisions) if (d.decision !== known.opened) latest.set([d.participant_id, d.visit, d.endpoint].join("\t"), d);
     let open = 0;
     for (const sheet of all(".sheet")) {
       const own = decisions.filter((d) => d.participant_id === sheet.dataset.subject && d.visit === sheet.dataset.visit);
@@ -73,7 +73,7 @@
       history.replaceChildren(...own.map((d) => {
         const item = document.createElement("li");
         const what = d.endpoint === "all" ? "" : ` (${d.endpoint})`;
-        item.textContent = `${d.decision}${what}${d.reason ? `: ${d.reason}` : ""}. ${d.decided_by}, ${d.decided_at}`;
+        item.textContent = `${d.decision === known.opened ? "values shown" : d.decision}${what}${d.reason ? `: ${d.reason}` : ""}. ${d.decided_by}, ${d.decided_at}`;
         return item;
       }));
       if (!worst) open += 1;
@@ -90,6 +90,14 @@
     return content;
   };
 
+  const record = async (given) => {
+    try {
+      if (served) decisions = await send("decisions", given);
+      else { decisions = [...decisions, chained(given)]; added += 1; }
+      return true;
+    } catch (error) { say(`Not recorded: ${error.message}`); return false; }
+  };
+
   for (const sheet of all(".sheet")) {
     const form = sheet.querySelector("form");
     form.addEventListener("submit", (event) => event.preventDefault());
@@ -103,12 +111,21 @@
         participant_id: sheet.dataset.subject, visit: sheet.dataset.visit, endpoint: form.querySelector("select").value,
         decision: chosen.value, reason: reason.value, decided_by: reviewer.value,
       };
-      try {
-        if (served) decisions = await send("decisions", given);
-        else { decisions = [...decisions, chained(given)]; added += 1; }
-        form.reset();
-        show();
-      } catch (error) { say(`Not recorded: ${error.message}`); }
+      if (await record(given)) { form.reset(); show(); }
+    });
+    // Values are hidden until somebody asks for them, and who asked is recorded first.
+    const opener = sheet.querySelector(".open-values");
+    if (opener) opener.addEventListener("click", async () => {
+      if (!reviewer.value.trim()) { say("Give your name first"); reviewer.focus(); return; }
+      const given = {
+        participant_id: sheet.dataset.subject, visit: sheet.dataset.visit, endpoint: "all",
+        decision: known.opened, reason: "", decided_by: reviewer.value,
+      };
+      if (!await record(given)) return;
+      sheet.querySelector(".values").hidden = false;
+      opener.setAttribute("aria-expanded", "true");
+      opener.disabled = true;
+      show();
     });
   }
   document.getElementById("desk-head").addEventListener("submit", (event) => event.preventDefault());

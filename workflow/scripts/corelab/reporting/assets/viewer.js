@@ -6,31 +6,32 @@
   const tools = document.getElementById("viewer-tools");
   const say = (text) => { message.textContent = text; message.hidden = !text; };
   const fail = (text) => { say(text); globalThis.VIEWER_READY = text; };
-  const data = JSON.parse(document.getElementById("volumes").textContent);
-
-  const inflate = async (id) => {
-    const packed = Uint8Array.from(atob(document.getElementById(id).textContent.trim()), (c) => c.charCodeAt(0));
-    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
-    return new Response(stream).text();
-  };
+  // A page that was opened as a file may load scripts that lie beside it, and nothing else.
+  const load_script = (address) => new Promise((done, failed) => {
+    const script = document.createElement("script");
+    script.src = address;
+    script.onload = done;
+    script.onerror = () => failed(new Error(`${address} is missing beside this page`));
+    document.head.append(script);
+  });
 
   const start = async () => {
     const probe = document.createElement("canvas").getContext("webgl2");
-    if (!probe || typeof DecompressionStream === "undefined") {
+    if (!probe) {
       fail("This browser has no WebGL 2. The pictures below show the same scans.");
       return;
     }
     say("Loading the viewer");
-    const script = document.createElement("script");
-    script.textContent = await inflate("niivue-source");
-    document.head.append(script);
+    await load_script(holder.dataset.program);
+    await load_script(holder.dataset.volumes);
+    const data = globalThis.VOLUMES;
 
     const canvas = holder.querySelector("canvas");
     const where = document.getElementById("where");
     const settings = {
       backColor: [0, 0, 0, 1], crosshairColor: [0.55, 0.75, 0.95, 0.8], crosshairWidth: 0.25, show3Dcrosshair: true,
       isRadiologicalConvention: true, textHeight: 0.05, dragAndDropEnabled: false, loadingText: "",
-      logLevel: "silent", onLocationChange: (place) => { where.textContent = place.string; },
+      logLevel: "silent", multiplanarShowRender: 0, onLocationChange: (place) => { where.textContent = place.string; },
     };
     const nv = new niivue.Niivue(settings);
     globalThis.nv = nv;
@@ -96,6 +97,8 @@
     const compare = async () => {
       const wanted = beside.value !== "";
       holder.classList.toggle("two", wanted);
+      // NiiVue measures a canvas only when the window changes: without this the head is squeezed.
+      nv.resizeListener();
       if (!wanted) return;
       if (!second) {
         const other = document.createElement("canvas");
@@ -108,6 +111,7 @@
         nv.broadcastTo([second], { "2d": true, "3d": true });
         second.broadcastTo([nv], { "2d": true, "3d": true });
       }
+      second.resizeListener();
       second.setSliceType(nv[view.value]);
       await fill(second, data[beside.value]);
       second.scene.crosshairPos = second.mm2frac(nv.frac2mm(nv.scene.crosshairPos));

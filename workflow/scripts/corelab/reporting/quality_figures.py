@@ -1,0 +1,85 @@
+"""Quality figures of the stages on the subjects' pages: small copies that lie beside the pages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from PIL import Image
+
+from corelab.provenance.products import atomic_path
+from corelab.reporting.results import Results, Visit
+from corelab.study.naming import session_entity, subject_entity
+
+#: Folder below ``report/``.
+FOLDER = "figures"
+#: Figures in the order in which they are looked at: name in the file -> words.
+WORDS = {
+    "lesions": "Core and penumbra with their volumes",
+    "arterial": "Arterial input and venous output, place and curves",
+    "maps": "Perfusion maps",
+    "displacement": "Head motion during the series",
+    "registration": "Registration to the template: edges and checkerboard",
+    "masks": "Masks with their volumes",
+}
+#: Figures that print volumes: not for a reviewer who is to judge without knowing them.
+WITH_VALUES = ("lesions", "masks")
+MAX_WIDTH_PIXELS = 1400
+_WEBP_QUALITY = 82
+
+
+@dataclass(frozen=True)
+class QualityFigure:
+    """A figure on a page.
+
+    Attributes
+    ----------
+    href
+        Address from the page.
+    width, height
+        Pixels.
+    visit, name
+        What it shows; a name of :data:`WORDS`.
+    """
+
+    href: str
+    width: int
+    height: int
+    visit: str
+    name: str
+
+    @property
+    def title(self) -> str:
+        """What it shows, in words."""
+        return f"{self.visit}: {WORDS[self.name]}"
+
+
+def figure_paths(visit: Visit, folder: Path) -> dict[str, Path]:
+    """Name of the figure -> its PNG, of the figures that the stages drew of a visit."""
+    place = folder / "derivatives" / subject_entity(visit.participant_id)
+    place = place / session_entity(visit.visit)
+    found = {}
+    for path in sorted([*place.glob("perf/*_figure.png"), *place.glob("figures/*_qc.png")]):
+        name = path.stem.rpartition("desc-")[2].partition("_")[0]
+        if name in WORDS:
+            found[name] = path
+    return {name: found[name] for name in WORDS if name in found}
+
+
+def write_quality_figures(results: Results, subject: str, report: Path) -> list[QualityFigure]:
+    """Write small copies of a subject's quality figures; equal inputs give equal bytes."""
+    shown = []
+    for visit in results.visits_of(subject):
+        for name, path in figure_paths(visit, results.folder).items():
+            with Image.open(path) as opened:
+                image = opened.convert("RGB")
+            if image.width > MAX_WIDTH_PIXELS:
+                height = round(image.height * MAX_WIDTH_PIXELS / image.width)
+                image = image.resize((MAX_WIDTH_PIXELS, height), Image.Resampling.LANCZOS)
+            target = report / FOLDER / f"{path.stem}.webp"
+            with atomic_path(target) as temporary:
+                image.save(temporary, "WEBP", quality=_WEBP_QUALITY, method=4)
+            href = f"{FOLDER}/{quote(target.name)}"
+            shown.append(QualityFigure(href, image.width, image.height, visit.visit, name))
+    return shown
