@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import re
 
+import numpy as np
 import pytest
 from fabricated_study import fabricated_study, tables_only
+from PIL import Image
 
 from corelab.reporting.documents import (
     Bullets,
@@ -18,6 +21,7 @@ from corelab.reporting.documents import (
     characters_told,
     markdown,
     printable,
+    typeset,
     write_document_pdf,
 )
 from corelab.reporting.report import write_report
@@ -40,6 +44,36 @@ def test_pdf_is_the_same_bytes_and_archival(tmp_path):
     second = write_pdf(folder, config, people).read_bytes()
     assert first == second and first.startswith(b"%PDF-")
     assert b"pdfaid:part>2<" in first and b"pdfaid:conformance>B<" in first
+
+
+@pytest.mark.parametrize("landscape", [True, False])
+@pytest.mark.parametrize("size", [(100, 400), (300, 300), (900, 100)])
+def test_a_figure_stays_whole_on_its_page_above_the_footer(landscape, size):
+    """A red picture of any shape keeps its shape, and nothing is drawn where the footer stands."""
+    wide, high = size
+    svg = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide} {high}" width="{wide}" '
+        f'height="{high}"><rect width="{wide}" height="{high}" fill="#f00"/></svg>'
+    )
+    caption = "A caption of some length, which says what is shown. " * 8
+    plate = Plate("1", "A figure", svg.encode(), "svg", "red", caption, 80)
+    document = _document(Paragraph("Before."), plate, Paragraph("After."), landscape=landscape)
+    found = typeset(document, format="png", ppi=50.8)
+    pages = [found] if isinstance(found, bytes) else found
+    mm = 2  # pixels
+    seen = 0
+    for data in pages:
+        page = np.asarray(Image.open(io.BytesIO(data)).convert("RGB")).astype(int)
+        red = (page[..., 0] > 200) & (page[..., 1] < 60)
+        if red.any():
+            seen += 1
+            rows, columns = np.flatnonzero(red.any(1)), np.flatnonzero(red.any(0))
+            assert rows[0] >= 24 * mm and rows[-1] < page.shape[0] - 22 * mm
+            ratio = (columns[-1] - columns[0] + 1) / (rows[-1] - rows[0] + 1)
+            assert ratio == pytest.approx(wide / high, rel=0.05)
+        dark = page.sum(axis=2) < 600
+        assert not dark[page.shape[0] - 21 * mm : page.shape[0] - 18 * mm].any()
+    assert seen == 1
 
 
 def test_source_date_epoch_sets_the_date_inside(tmp_path, monkeypatch):

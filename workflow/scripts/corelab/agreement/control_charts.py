@@ -546,7 +546,7 @@ def write_exhibits(folder: str | Path, wanted: Iterable[str | Path]) -> None:
         numeric = list(_CHART_NUMBERS) if path.stem == "quality_charts" else []
         frame = read_table(Path(folder) / "endpoints" / f"{table}.tsv", numeric=numeric)
         figure = alt = ""
-        if path.stem == "quality_charts":
+        if path.stem == "quality_charts" and len(frame):
             figure = "quality_charts.svg"
             path.parent.mkdir(parents=True, exist_ok=True)
             save_figure(plot_control_charts(frame), path.parent / figure)
@@ -559,7 +559,7 @@ def write_exhibits(folder: str | Path, wanted: Iterable[str | Path]) -> None:
             caption=caption if len(frame) else f"{caption} There are none.",
             figure=figure,
             alt=alt,
-            table="" if figure else f"endpoints/{table}.tsv",
+            table="" if path.stem == "quality_charts" else f"endpoints/{table}.tsv",
             columns=columns,
             source=f"endpoints/{table}.tsv",
             alarms=_alarms(path.stem, frame),

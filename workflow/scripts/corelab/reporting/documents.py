@@ -234,8 +234,8 @@ def epoch() -> datetime:
     return datetime.fromtimestamp(int(os.environ.get("SOURCE_DATE_EPOCH", "0")), UTC)
 
 
-def write_document_pdf(document: Document, path: str | Path) -> Path:
-    """Set a document with typst: PDF/A-2b, embedded fonts, the same bytes for the same content.
+def typeset(document: Document, **options: Any) -> bytes | list[bytes]:
+    """Set a document with typst; ``options`` are those of ``typst.Compiler.compile``.
 
     Raises
     ------
@@ -270,9 +270,12 @@ def write_document_pdf(document: Document, path: str | Path) -> Path:
         main = root / "main.typ"
         main.write_bytes((TEMPLATES / "document.typ").read_bytes())
         compiler = typst.Compiler(str(main), root=str(root), ignore_system_fonts=True)
-        data = compiler.compile(
-            format="pdf", pdf_standards=["a-2b"], timestamp=int(date.timestamp())
-        )
+        return compiler.compile(timestamp=int(date.timestamp()), **options)
+
+
+def write_document_pdf(document: Document, path: str | Path) -> Path:
+    """Write a document as PDF/A-2b: embedded fonts, the same bytes for the same content."""
+    data = typeset(document, format="pdf", pdf_standards=["a-2b"])
     if not isinstance(data, bytes):
         raise TypeError("typst gave pages instead of one document")
     with atomic_path(path) as temporary:
