@@ -340,8 +340,8 @@ def test_overlap_rows_per_subject_and_over_subjects():
     found = run({"id": "o", "type": "overlap", "label": "infarct", "sources": "all"}, tables)
     own = found[(found["statistic"] == "dice") & (found["participant_id"] != "all")]
     assert own["estimate"].tolist() == dice
-    people = found[(found["statistic"] == "dice") & (found["participant_id"] == "all")]
-    mean, median = people.iloc[0], people.iloc[1]
+    people = found[found["participant_id"] == "all"].set_index("statistic")
+    mean, median = people.loc["dice"], people.loc["dice_median"]
     assert mean["method"].startswith("mean") and median["method"].startswith("median")
     assert mean["estimate"] == pytest.approx(np.mean(dice)) and mean["n"] == 7
     assert median["estimate"] == 0.75
@@ -358,9 +358,27 @@ def test_overlap_infinite_distance_ranks_last():
     table = overlap_table([0.5, 0.0, 0.7], [0, 0, 0], hd=[3.0, np.inf, 5.0])
     tables = study({"pipeline": np.ones(3)}, overlap=table)
     found = run({"id": "o", "type": "overlap", "label": "infarct"}, tables)
-    people = found[(found["statistic"] == "hd95_mm") & (found["participant_id"] == "all")]
-    assert "no mean" in people.iloc[0]["note"] and np.isnan(people.iloc[0]["estimate"])
-    assert people.iloc[1]["estimate"] == 5.0
+    people = found[found["participant_id"] == "all"].set_index("statistic")
+    assert "no mean" in people.loc["hd95_mm", "note"]
+    assert np.isnan(people.loc["hd95_mm", "estimate"])
+    assert people.loc["hd95_mm_median", "estimate"] == 5.0
+
+
+@pytest.mark.parametrize("number", [2, 4, 5, 8])
+def test_an_overlap_has_one_row_per_name_and_no_impossible_interval(number):
+    table = overlap_table(
+        [0.3] + [1.0] * (number - 1), [0.1] * number, hd=[9.0] + [0.1] * (number - 1)
+    )
+    tables = study({"pipeline": np.ones(number)}, overlap=table)
+    found = run({"id": "o", "type": "overlap", "label": "infarct"}, tables)
+    people = found[found["participant_id"] == "all"]
+    assert not people.duplicated(["analysis_id", "group", "visit", "statistic"]).any()
+    mean = people.set_index("statistic").loc["dice"]
+    assert np.isnan(mean["ci_low"]) == (number < 5)
+    if number >= 5:
+        assert 0 <= mean["ci_low"] < mean["estimate"] < mean["ci_high"] == 1
+        assert people.set_index("statistic").loc["hd95_mm", "ci_low"] == 0
+        assert "cut at the range" in mean["method"]
 
 
 def test_overlap_not_there():

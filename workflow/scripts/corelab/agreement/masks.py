@@ -40,6 +40,16 @@ _DEFINITIONS = {
     "lesion_f1": "harmonic mean of lesion sensitivity and precision",
     MANY_METRIC: "2 sum |Ai and Aj| / sum (|Ai| + |Aj|) over all pairs of sources",
 }
+#: The median of a metric over subjects is a statistic of its own name; its mean keeps the metric's.
+MEDIAN = "_median"
+#: Fewer cases than this have no interval of their mean: they are listed.
+FEWEST_FOR_INTERVAL = 5
+#: Least and largest value that a metric can have; an interval is cut there.
+_RANGES = {
+    **dict.fromkeys(("hd95_mm", "assd_mm"), (0.0, np.inf)),
+    "volume_difference_ml": (-np.inf, np.inf),
+}
+_SHARE = (0.0, 1.0)
 #: What a metric becomes where the roles of the two masks are exchanged.
 _TURNED = {"lesion_sensitivity": "lesion_precision", "lesion_precision": "lesion_sensitivity"}
 
@@ -58,7 +68,9 @@ def overlap_rows(analysis: Mapping[str, Any], tables: Tables) -> list[Row]:
     """Rows of one overlap analysis: a row per subject, then mean and median over subjects.
 
     A subject with several visits has a row per visit; population rows pool them unless
-    ``by_visit``. Only the first repeat of each pair counts. Infinite distances (one mask empty)
+    ``by_visit``. The mean has the metric's name and the median ``<metric>_median``; fewer than 5
+    cases have no interval of their mean, and an interval ends at the metric's range. Only the
+    first repeat of each pair counts. Infinite distances (one mask empty)
     rank last: they enter the median and make the mean not computable. Several visits of a subject
     (key ``cluster``): the mean is that of the subjects' means, t over subjects, and the interval of
     the median counts subjects (Woodruff 1952).
@@ -161,6 +173,7 @@ def _population(part: pd.DataFrame, group: Row, analysis: Mapping[str, Any]) -> 
             continue
         given = own[(own["status"] == "ok") & own["value"].notna()]
         values = given["value"].to_numpy(dtype=np.float64)
+        span = _RANGES.get(metric, _SHARE)
         undefined = len(own) - values.size
         notes = [f"{undefined} of {len(own)} not defined"] if undefined else []
         if not values.size:
@@ -182,7 +195,7 @@ def _population(part: pd.DataFrame, group: Row, analysis: Mapping[str, Any]) -> 
         else:
             rows.append(
                 {
-                    **_mean_row(values, alpha, codes),
+                    **_mean_row(values, alpha, codes, span),
                     **counted,
                     "statistic": metric,
                     "note": "; ".join(["mean", *notes]),
@@ -192,14 +205,14 @@ def _population(part: pd.DataFrame, group: Row, analysis: Mapping[str, Any]) -> 
             {
                 **counted,
                 **_median_row(values, alpha, codes),
-                "statistic": metric,
+                "statistic": metric + MEDIAN,
                 "note": "; ".join(["median", note] if note else ["median"]),
             }
         )
     return rows
 
 
-def _mean_row(values: Floats, alpha: float, codes: Codes | None) -> Row:
+def _mean_row(values: Floats, alpha: float, codes: Codes | None, span: tuple[float, float]) -> Row:
     method = "mean; t interval"
     n = values.size
     if codes is not None:
@@ -207,11 +220,17 @@ def _mean_row(values: Floats, alpha: float, codes: Codes | None) -> Row:
         method = f"mean of {values.size} subjects' means; t interval over subjects"
     mean = float(values.mean())
     row: Row = {"estimate": mean, "n": n, "method": method}
+    if values.size < FEWEST_FOR_INTERVAL:
+        row["method"] = f"{method.partition(';')[0]}; no interval of fewer than 5 cases"
+    else:
+        half = quantile_t(values.size - 1, alpha) * float(values.std(ddof=1)) / values.size**0.5
+        low, high = max(mean - half, span[0]), min(mean + half, span[1])
+        if (low, high) != (mean - half, mean + half):
+            row["method"] = f"{method}, cut at the range of the metric"
+        row.update(ci_low=low, ci_high=high)
     if values.size >= 2:
         from statsmodels.stats.weightstats import DescrStatsW
 
-        half = quantile_t(values.size - 1, alpha) * float(values.std(ddof=1)) / values.size**0.5
-        row.update(ci_low=mean - half, ci_high=mean + half)
         row.update(confirm(mean, float(DescrStatsW(values).mean), "statsmodels.DescrStatsW"))
     return row
 

@@ -56,12 +56,12 @@ STATISTICS_WORDS = {
     "n_per_arm": "Participants per arm",
     "n_total": "Participants",
     "percent_agreement": "Exact agreement, %",
-    "dice": "Dice",
-    "jaccard": "Jaccard",
-    "hd95_mm": "Hausdorff distance, 95th percentile, mm",
-    "assd_mm": "Average symmetric surface distance, mm",
-    "nsd": "Normalised surface Dice",
-    "volume_difference_ml": "Volume difference, mL",
+    "dice": "Dice, mean",
+    "jaccard": "Jaccard, mean",
+    "hd95_mm": "Hausdorff distance, 95th percentile, mean, mm",
+    "assd_mm": "Average symmetric surface distance, mean, mm",
+    "nsd": "Normalised surface Dice, mean",
+    "volume_difference_ml": "Volume difference, mean, mL",
     "pearson_r": "Pearson r",
     "spearman_rho": "Spearman ρ",
     "kendall_tau": "Kendall τ",
@@ -238,7 +238,12 @@ def statistic_words(name: str) -> str:
     --------
     >>> statistic_words("icc_a_1"), statistic_words("new_statistic")
     ('ICC(A,1)', 'New statistic')
+    >>> statistic_words("dice"), statistic_words("hd95_mm_median")
+    ('Dice, mean', 'Hausdorff distance, 95th percentile, median, mm')
     """
+    stem = name.removesuffix("_median")
+    if stem != name and ", mean" in STATISTICS_WORDS.get(stem, ""):
+        return STATISTICS_WORDS[stem].replace(", mean", ", median")
     return STATISTICS_WORDS.get(name, name.replace("_", " ").capitalize())
 
 
