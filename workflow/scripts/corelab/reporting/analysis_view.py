@@ -37,6 +37,7 @@ from corelab.reporting.vocabulary import (
     ANALYSIS_WORDS,
     endpoint_words,
     group_words,
+    in_sentence,
     statistic_unit,
     statistic_words,
 )
@@ -104,7 +105,7 @@ def analysis_title(analysis: Mapping[str, Any]) -> str:
     if given:
         return str(given)
     kind = ANALYSIS_WORDS.get(str(analysis.get("type")), str(analysis.get("type") or "Analysis"))
-    what = endpoint_words(",".join(map(str, as_list(analysis.get("endpoint"))))).lower()
+    what = in_sentence(endpoint_words(",".join(map(str, as_list(analysis.get("endpoint"))))))
     what = what or str(analysis.get("label") or analysis.get("outcome") or "")
     return f"{kind}: {what}" if what else kind
 

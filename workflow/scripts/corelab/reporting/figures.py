@@ -17,7 +17,7 @@ from corelab.measurement.selection import NotComputable, as_list, measured, popu
 from corelab.reporting import charts
 from corelab.reporting.numbers import is_number, significant, with_interval
 from corelab.reporting.results import Results
-from corelab.reporting.vocabulary import endpoint_unit, endpoint_words, statistic_words
+from corelab.reporting.vocabulary import endpoint_unit, endpoint_words, in_sentence, statistic_words
 
 
 @dataclass(frozen=True)
@@ -447,7 +447,7 @@ def _quantile(results: Results, analysis: Mapping[str, Any]) -> list[Figure]:
         if marks:
             figures.append(
                 Figure(
-                    f"Coefficients by quantile of {endpoint_words(endpoint).lower()}",
+                    f"Coefficients by quantile of {in_sentence(endpoint_words(endpoint))}",
                     charts.intervals(
                         marks,
                         ylabel=_axis_words(str(endpoint), analysis),

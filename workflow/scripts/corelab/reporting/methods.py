@@ -18,6 +18,7 @@ from corelab.reporting.vocabulary import (
     criterion_words,
     endpoint_words,
     group_words,
+    in_sentence,
     statistic_words,
 )
 from corelab.study.columns import (
@@ -189,7 +190,7 @@ def analysis_sentence(analysis: Mapping[str, Any]) -> str:
     'Correlation of infarct volume at day5 with mrs; method spearman.'
     """
     kind = str(analysis.get("type", ""))
-    what = endpoint_words(",".join(map(str, as_list(analysis.get("endpoint"))))).lower()
+    what = in_sentence(endpoint_words(",".join(map(str, as_list(analysis.get("endpoint"))))))
     text = ANALYSIS_WORDS.get(kind, kind)
     if what:
         text += f" of {what}"

@@ -15,19 +15,35 @@ import pandas as pd
 from markupsafe import Markup
 
 from corelab.measurement.selection import NotComputable, as_list, measured
-from corelab.provenance.products import read_table, write_text
+from corelab.provenance.products import read_table, write_table, write_text
 from corelab.reporting import page
+from corelab.reporting.analysis_frames import AnalysisFrame, analysis_frame
 from corelab.reporting.analysis_results import result_id
 from corelab.reporting.methods import analysis_sentence
 from corelab.reporting.numbers import is_number, significant
 from corelab.reporting.page import Cell, Column, Table
 from corelab.reporting.results import Results, subject_page
-from corelab.reporting.vocabulary import endpoint_words, group_words, statistic_words
+from corelab.reporting.vocabulary import (
+    endpoint_words,
+    group_words,
+    label_words,
+    statistic_words,
+)
 from corelab.study.columns import MEASUREMENT_KEY
 from corelab.study.expression import ExpressionError
 from corelab.study.naming import bids_label
 
 MAX_TRACE_ROWS = 5000
+#: Folder below ``report/`` with the rows of each analysis.
+DATA = "data"
+_FRAME_COLUMNS = {
+    "participant_id": "Participant",
+    "visit": "Visit of the endpoint",
+    "endpoint": "Endpoint",
+    "used": "yes where the row went into the analysis, else no",
+    "reason": "Why it did not",
+    "row_id": "Row of endpoints/measurements.tsv that the endpoint's value is",
+}
 _SHEETS = {
     "outcome": "outcomes",
     "exposure": "exposures",
@@ -98,6 +114,68 @@ def used_rows(results: Results, analysis: Mapping[str, Any]) -> pd.DataFrame:
     rows = results.measurements
     mine = [tuple(map(str, k)) in wanted for k in rows[key].itertuples(index=False, name=None)]
     return rows[mine]
+
+
+def frame_table(frame: AnalysisFrame, title: str, file: str, pages: Mapping[str, str]) -> Table:
+    """The rows of an analysis as a table, the unused ones last and marked."""
+    rows = frame.rows.sort_values("used", ascending=False, kind="stable")
+    several = "endpoint" in rows
+    body = []
+    for row in rows.to_dict("records"):
+        person = str(row["participant_id"])
+        cells: list[Any] = []
+        for place, name in enumerate(frame.values):
+            value = row[name]
+            number = is_number(value)
+            text: Any = significant(value, 5) if number else "" if pd.isna(value) else str(value)
+            if place == 0 and person in pages and row["row_id"] and text:
+                text = page.link(f"{subject_page(person)}#{row['row_id']}", text)
+            cells.append(Cell(text, value if number else None) if number else text)
+        used = page.tag("used", "ok") if row["used"] == "yes" else page.tag("not used", "unused")
+        body.append(
+            [
+                person,
+                row["visit"] or "",
+                *([endpoint_words(row["endpoint"])] if several else []),
+                *cells,
+                used,
+                row["reason"],
+            ]
+        )
+    columns = [
+        Column("Subject"),
+        Column("Visit"),
+        *([Column("Endpoint")] if several else []),
+        *(
+            Column(label_words(name), "number main" if n == 0 else "number")
+            for n, name in enumerate(frame.values)
+        ),
+        Column("Used"),
+        Column("Reason", "why"),
+    ]
+    number = int((rows["used"] == "yes").sum())
+    note = f"{number} of {len(rows)} rows used."
+    return Table(title, columns, body, note, file, limit=MAX_TRACE_ROWS)
+
+
+def _used_values(
+    results: Results, entry: Mapping[str, Any], target: Path, pages: Mapping[str, str]
+) -> Table | None:
+    """What an analysis was computed from, also written as a table of its own."""
+    frame = analysis_frame(results, entry)
+    if frame is None:
+        found = used_rows(results, entry)
+        return values_table(found, "Values that the analysis can draw on", pages)
+    path = target / DATA / f"{entry['id']}.tsv"
+    described = {
+        name: _FRAME_COLUMNS.get(name, f"{label_words(name)}, as the analysis used it")
+        for name in frame.rows.columns
+    }
+    write_table(frame.rows, path, described, sort=False)
+    title = "Values used in this analysis"
+    if not frame.agrees:
+        title = "Participants with every value; the statistics state another n (see their notes)"
+    return frame_table(frame, title, f"report/{DATA}/{path.name}", pages)
 
 
 def values_table(rows: pd.DataFrame, caption: str, pages: Mapping[str, str]) -> Table | None:
@@ -208,7 +286,11 @@ def write_traces(results: Results, target: Path, pages: Mapping[str, str]) -> li
     pages
         Subject -> page, of subjects that have one.
     """
-    for stale in [*target.glob("trace-*.html"), *target.glob("values-*.html")]:
+    for stale in [
+        *target.glob("trace-*.html"),
+        *target.glob("values-*.html"),
+        *target.glob(f"{DATA}/*"),
+    ]:
         stale.unlink()
     written = []
     known = {str(a["id"]) for a in results.analyses} | set(results.all_statistics["analysis_id"])
@@ -232,9 +314,7 @@ def write_traces(results: Results, target: Path, pages: Mapping[str, str]) -> li
                 "plan": plan,
                 "sheets": _sheets(entry, results.config),
                 "statistics": _statistics(results, analysis_id),
-                "values": values_table(
-                    used_rows(results, entry), "Values that the analysis can draw on", pages
-                ),
+                "values": _used_values(results, entry, target, pages),
             },
         )
         written.append(name)
@@ -253,7 +333,7 @@ def write_traces(results: Results, target: Path, pages: Mapping[str, str]) -> li
                 "plan": [],
                 "sheets": [],
                 "statistics": None,
-                "values": values_table(rows, "Values, and where they could not be had", pages),
+                "values": values_table(rows, "Values, and where they are missing", pages),
             },
         )
         written.append(name)

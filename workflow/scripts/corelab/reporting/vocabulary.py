@@ -231,6 +231,42 @@ KIND_WORDS = {
 }
 
 
+#: Words that are not written in small letters.
+ACRONYMS = {
+    word.lower(): word
+    for word in (
+        "ASPECTS", "CBV", "CBF", "MTT", "Tmax", "NIHSS", "mRS", "AUC", "ADC", "DWI", "FLAIR", "CT",
+        "MRI", "MNI", "RANO", "mRANO", "ICH", "HIR", "RCBF", "SD", "HU", "SNR", "ROC", "BMI",
+    )
+}  # fmt: skip
+
+
+def label_words(name: object) -> str:
+    """A name of a column, endpoint or outcome for people, with its acronyms.
+
+    Examples
+    --------
+    >>> label_words("cbv_index"), label_words("nihss"), label_words("auc"), label_words("age")
+    ('CBV index', 'NIHSS', 'AUC', 'Age')
+    """
+    words = [ACRONYMS.get(word.lower(), word) for word in str(name).replace("_", " ").split()]
+    text = " ".join(words)
+    first = words[0] if words else ""
+    return text if first.lower() in ACRONYMS else text[:1].upper() + text[1:]
+
+
+def in_sentence(words: str) -> str:
+    """A label within a sentence: small first letter, unless it is an acronym.
+
+    Examples
+    --------
+    >>> in_sentence("Infarct volume"), in_sentence("CBV index"), in_sentence("ASPECTS")
+    ('infarct volume', 'CBV index', 'ASPECTS')
+    """
+    first = words.partition(" ")[0]
+    return words if first.lower() in ACRONYMS else words[:1].lower() + words[1:]
+
+
 def statistic_words(name: str) -> str:
     """How a statistic is written for people.
 
@@ -254,6 +290,8 @@ def endpoint_words(name: object) -> str:
     --------
     >>> endpoint_words("infarct_volume"), endpoint_words("lesion_volume:cavity")
     ('Infarct volume', 'Lesion volume (cavity)')
+    >>> endpoint_words("aspects"), endpoint_words("cbv_index,core_volume")
+    ('ASPECTS', 'CBV index, core volume')
     >>> endpoint_words("lesion_volume:tumourcore")
     'Lesion volume (tumour core)'
     >>> endpoint_words("infarct_volume,core_volume")
@@ -265,9 +303,9 @@ def endpoint_words(name: object) -> str:
     for part in str(name).split(","):
         stem, _, detail = part.strip().partition(":")
         detail = LABEL_WORDS.get(detail, detail)
-        words.append(stem.replace("_", " ") + (f" ({detail})" if detail else ""))
-    text = ", ".join(words)
-    return text[:1].upper() + text[1:]
+        label = label_words(stem) + (f" ({detail})" if detail else "")
+        words.append(in_sentence(label) if words else label)
+    return ", ".join(words)
 
 
 def endpoint_unit(name: object) -> str:
@@ -344,7 +382,7 @@ def group_words(group: object) -> str:
     if len(stems) == 1 and all("=" in part for part in parts):
         parts = [part.partition("=")[2] for part in parts]
     parts = [
-        endpoint_words(part).lower() if part.partition(":")[0] in ENDPOINT_UNITS else part
+        in_sentence(endpoint_words(part)) if part.partition(":")[0] in ENDPOINT_UNITS else part
         for part in parts
     ]
     return " vs ".join(parts)
