@@ -136,7 +136,8 @@ def test_the_report_of_subjects_with_korean_and_japanese_names(tmp_path):
     text = path.read_text(encoding="utf-8")
     path.write_text(re.sub(r"(?m)^1\t", "환자-1\t", re.sub(r"(?m)^2\t", "患者-2\t", text)), "utf-8")
     assert write_pdf(folder, config, named).is_file()
-    assert "환자-1" in write_report(folder, config, named).read_text(encoding="utf-8")
+    images = write_report(folder, config, named).with_name("images.html")
+    assert "환자-1" in images.read_text(encoding="utf-8")
 
 
 def test_numbers_follow_the_clinical_study_report(results):

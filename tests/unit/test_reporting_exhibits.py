@@ -63,7 +63,7 @@ def study(tmp_path_factory):
 
 
 def test_an_exhibit_brings_its_own_section_figure_and_table(study):
-    text = study[3].read_text(encoding="utf-8")
+    text = study[3].with_name("analyses.html").read_text(encoding="utf-8")
     part = text.split('id="phantom"')[1].split("</section>")[0]
     assert base64.b64encode(SVG).decode() in part and 'alt="one circle"' in part
     assert "Bias, mL" in part and "&lt;b&gt;" in part
@@ -99,7 +99,7 @@ def test_the_pdf_numbers_them(study):
 
 
 def test_an_exhibit_may_have_several_drawings_and_a_sorted_table(study):
-    text = study[3].read_text(encoding="utf-8")
+    text = study[3].with_name("quality.html").read_text(encoding="utf-8")
     part = text.split('id="exhibit-quality"')[1].split("</section>")[0]
     assert part.index("First drawing") < part.index("Second drawing")
     assert part.count("<table") == 1

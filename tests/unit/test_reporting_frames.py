@@ -16,7 +16,12 @@ from corelab.reporting.results import Results
 
 COLUMNS = ["participant_id", "visit", "endpoint", "source", "repeat", "region", "value", "status"]
 PLAN = {"id": "d", "type": "dose_response", "endpoint": "infarct_growth", "dose": "dose"}
-PLAN |= {"source": "reader-1", "visit": "v2", "models": ["linear"], "population": "withdrawn == 'no'"}
+PLAN |= {
+    "source": "reader-1",
+    "visit": "v2",
+    "models": ["linear"],
+    "population": "withdrawn == 'no'",
+}
 
 
 def _results(plan, **dose):

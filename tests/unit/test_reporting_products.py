@@ -84,8 +84,11 @@ def test_tables_as_html_and_rtf_are_escaped_and_repeat():
 def test_numbered_tables_are_files_and_old_ones_go(tmp_path):
     (tmp_path / "t-9.html").write_text("old")
     made = write_table_files([HOSTILE, replace(HOSTILE, number="")], tmp_path)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["t-14-2-9.html", "t-14-2-9.rtf"]
-    assert len(made) == 2
+    names = ["index.html", "t-14-2-9.html", "t-14-2-9.rtf"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == names
+    listed = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert re.findall('href="(t-[^"]*)"', listed) == names[1:] and "<script>" not in listed
+    assert sorted(path.name for path in made) == names
 
 
 def test_data_sets_conform_and_faults_are_found(results):

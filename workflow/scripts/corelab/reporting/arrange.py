@@ -173,7 +173,13 @@ def first_screen(results: Results, analysis: Mapping[str, Any]) -> pd.DataFrame:
             rows = rows[(rows["group"] == "all") | (rows["statistic"] == "bias")]
     if kind == "quantile":
         rows = rows[~rows["group"].astype(str).str.endswith("Intercept")]
-    rows = rows[rows["statistic"].isin(wanted)]
+    chosen = rows[rows["statistic"].isin(wanted)]
+    if chosen.empty:
+        # No primary analysis vanishes: what it has first is shown.
+        computed = rows[rows["estimate"].notna()]
+        first = (computed if len(computed) else rows)["statistic"].iloc[:1]
+        chosen, wanted = rows[rows["statistic"].isin(first)], tuple(first)
+    rows = chosen
     return rows.assign(
         _rank=rows["statistic"].map({n: k for k, n in enumerate(wanted)})
     ).sort_values("_rank", kind="stable")

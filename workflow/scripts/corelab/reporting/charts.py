@@ -507,6 +507,42 @@ def forest_mark(
     ).format(Markup("").join(body))
 
 
+def share_mark(estimate: float, low: float | None, high: float | None) -> Markup:
+    """The mark of a coefficient on an axis from 0 to 1: interval and estimate, ticks at the ends.
+
+    Examples
+    --------
+    >>> share_mark(0.96, 0.76, 0.99).count("<line")
+    4
+    """
+
+    def scale(value: float) -> float:
+        return 6.0 + 148.0 * min(max(value, 0.0), 1.0)
+
+    body = [
+        Markup('<line class="axis" x1="{}" x2="{}" y1="9" y2="9"/>').format(_n(6.0), _n(154.0)),
+        *(
+            Markup('<line class="axis" x1="{0}" x2="{0}" y1="5" y2="13"/>').format(_n(scale(end)))
+            for end in (0.0, 1.0)
+        ),
+    ]
+    if low is not None and high is not None:
+        body.append(
+            Markup('<line class="ci" x1="{}" x2="{}" y1="9" y2="9"/>').format(
+                _n(scale(low)), _n(scale(high))
+            )
+        )
+    body.append(
+        Markup('<rect class="point" x="{}" y="5.5" width="7" height="7"/>').format(
+            _n(scale(estimate) - 3.5)
+        )
+    )
+    return Markup(
+        '<svg class="forest" viewBox="0 0 160 18" width="160" height="18" aria-hidden="true">'
+        "{}</svg>"
+    ).format(Markup("").join(body))
+
+
 def legend(names: Sequence[str]) -> Markup:
     """Legend of series: shape, colour and name.
 

@@ -93,6 +93,20 @@ def observed(value: Any, digits: int = 5) -> str:
     return f"{float(value):.{digits}g}".replace("-", MINUS)
 
 
+def estimate_decimals(value: Any, low: Any = None, high: Any = None) -> int:
+    """Decimals of an estimate: by its interval, else three significant digits.
+
+    Examples
+    --------
+    >>> estimate_decimals(-6.98, -9.1, -4.9), estimate_decimals(12.3456), estimate_decimals(0)
+    (1, 1, 2)
+    """
+    if is_number(low) and is_number(high):
+        return decimals_for((float(high) - float(low)) / (2 * _Z))
+    number = abs(float(value))
+    return max(2 - math.floor(math.log10(number)), 0) if number else 2
+
+
 def estimate(value: Any, low: Any = None, high: Any = None) -> str:
     """An estimate; its interval, where there is one, decides the decimals.
 

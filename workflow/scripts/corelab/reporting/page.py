@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,48 @@ from markupsafe import Markup, escape
 
 from corelab.reporting.charts import legend
 from corelab.reporting.numbers import is_number
+from corelab.reporting.vocabulary import flow_words
 
 HERE = Path(__file__).parent
 #: Rows that a table on a page shows; the file it names has them all.
 MAX_ROWS = 400
+
+
+#: Pages of the study, with their titles.
+STUDY_PAGES = {
+    "index.html": "Results",
+    "analyses.html": "Analyses",
+    "endpoints.html": "Endpoints",
+    "images.html": "Images",
+    "quality.html": "Quality",
+    "methods.html": "Methods",
+}
+#: Sections -> page; a section that is not named stands with the analyses.
+_SECTIONS = {
+    **dict.fromkeys(("glance", "participants", "images", "all-analyses"), "index.html"),
+    "endpoints": "endpoints.html",
+    "maps": "images.html",
+    **dict.fromkeys(
+        ("quality", "acquisition", "gates", "unavailable", "findings", "failures"), "quality.html"
+    ),
+    **dict.fromkeys(("methods", "limits", "deviations", "reference"), "methods.html"),
+    "conformance": "../submission/datasets/conformance.tsv",
+}
+
+
+def place(address: str) -> str:
+    """Address of a section from any page of the report; other addresses stay.
+
+    Examples
+    --------
+    >>> place("#gates"), place("#analysis-a"), place("review.html")
+    ('quality.html#gates', 'analyses.html#analysis-a', 'review.html')
+    """
+    if not address.startswith("#"):
+        return address
+    section = address[1:].removeprefix("exhibit-")
+    file = _SECTIONS.get(section, "analyses.html")
+    return file if file.startswith("..") else file + address
 
 
 @dataclass(frozen=True)
@@ -117,6 +155,48 @@ def lines(parts: Iterable[tuple[str, Any]]) -> Markup:
     return Markup("<br>").join(kept)
 
 
+def _file(source: str) -> Markup:
+    """A file of the study as a link from a page of the report."""
+    return link(
+        source.removeprefix("report/") if source.startswith("report/") else f"../{source}", source
+    )
+
+
+#: Cells up to so many characters stay on one line, on paper and on a phone too.
+_SHORT_CHARACTERS = 18
+
+
+def _content(cell: Any) -> Markup:
+    """What a cell holds, as markup."""
+    return escape(cell.text if isinstance(cell, Cell) else cell)
+
+
+def _text(cell: Any) -> str:
+    """Visible text of a cell."""
+    return _content(cell).striptags()
+
+
+def _without_empty(table: Table) -> Table:
+    """The table without columns that are empty in every row."""
+    if not table.rows:
+        return table
+    kept = [
+        number
+        for number in range(len(table.columns))
+        if number == 0 or any(_content(row[number]) for row in table.rows)
+    ]
+    rows = [[row[number] for number in kept] for row in table.rows]
+    return replace(table, columns=[table.columns[number] for number in kept], rows=rows)
+
+
+def _short(table: Table) -> list[bool]:
+    return [
+        not any(len(_text(row[number])) > _SHORT_CHARACTERS for row in table.rows)
+        and column.css in ("text", "number", "number main")
+        for number, column in enumerate(table.columns)
+    ]
+
+
 def render_table(table: Table) -> Markup:
     """A sortable table as HTML.
 
@@ -126,6 +206,8 @@ def render_table(table: Table) -> Markup:
     >>> "&lt;b&gt;" in text, 'aria-sort="none"' in text
     (True, True)
     """
+    table = _without_empty(table)
+    short = _short(table)
     heads = Markup("").join(
         Markup('<th scope="col" class="{}"{}>{}</th>').format(
             column.css,
@@ -147,7 +229,11 @@ def render_table(table: Table) -> Markup:
                 sort = Markup(' data-sort=""')
             cells.append(
                 Markup('<{} class="{}"{}>{}</{}>').format(
-                    name, column.css, sort, escape(text), "th" if number == 0 else "td"
+                    name,
+                    f"{column.css} nowrap" if short[number] else column.css,
+                    sort,
+                    escape(text),
+                    "th" if number == 0 else "td",
                 )
             )
         body.append(Markup("<tr>{}</tr>").format(Markup("").join(cells)))
@@ -155,8 +241,8 @@ def render_table(table: Table) -> Markup:
     if len(table.rows) > table.limit:
         notes.append(f"The first {table.limit} of {len(table.rows)} rows.")
     if table.source:
-        notes.append(f"File: {table.source}.")
-    note = Markup(' <span class="soft">{}</span>').format(" ".join(notes)) if notes else ""
+        notes.append(Markup("File: {}.").format(_file(table.source)))
+    note = Markup(' <span class="soft">{}</span>').format(Markup(" ").join(notes)) if notes else ""
     return Markup(
         '<div class="table"><div class="scroll" tabindex="0" role="region" aria-label="{}">'
         "<table data-sortable><caption>{}{}</caption><thead><tr>{}</tr></thead>"
@@ -212,6 +298,8 @@ def environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     env.filters["table"] = render_table
+    env.filters["place"] = place
+    env.filters["flow_words"] = flow_words
     env.globals["series_legend"] = legend
     return env
 

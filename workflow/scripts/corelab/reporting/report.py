@@ -1,4 +1,4 @@
-"""The study report: one offline page for the study and one for each subject."""
+"""The study report: offline pages of the study by topic, and one for each subject."""
 
 from __future__ import annotations
 
@@ -10,17 +10,28 @@ import pandas as pd
 from markupsafe import Markup
 
 from corelab.measurement.selection import Tables
+from corelab.provenance.decisions import Decision
 from corelab.provenance.products import write_text
 from corelab.reporting import page, pictures, quality_figures, viewer
 from corelab.reporting.analysis_view import MAX_FIGURES, report_parts
 from corelab.reporting.attention import (
+    Attention,
     attention,
     flagged_subjects,
     flow_steps,
 )
 from corelab.reporting.certificate_view import write_certificate_page
 from corelab.reporting.figures import course
-from corelab.reporting.glance import count_tiles, glance_facts, primary_table
+from corelab.reporting.glance import (
+    count_tiles,
+    downloads,
+    glance_facts,
+    overview_table,
+    primary_table,
+    reliability_table,
+    sentences,
+    status_strip,
+)
 from corelab.reporting.methods import (
     DICTIONARY,
     definitions,
@@ -33,7 +44,7 @@ from corelab.reporting.results import (
     Results,
     read_results,
 )
-from corelab.reporting.review import write_desk
+from corelab.reporting.review import desk_decisions, write_desk
 from corelab.reporting.sensitivity import NOTHING, exclusions_table, statistics_table
 from corelab.reporting.study_tables import (
     acquisition_table,
@@ -145,89 +156,160 @@ def write_report(
         viewer.write_program(target)
     flags = flagged_subjects(results)
     cards, left = write_subjects(results, target, pages, flags, chains(trace))
-    write_text(_index_html(results, pages, flags, cards, left), target / "index.html")
+    decided = desk_decisions(decisions)
+    content = _study_content(results, pages, flags, cards, left, decided)
+    _write_pages(results, target, content)
     write_traces(results, target, pages)
     write_certificate_page(results, target)
-    write_desk(results, decisions)
+    write_desk(results, decided)
     return target / "index.html"
 
 
-def _index_html(
+def _study_content(
     results: Results,
     pages: Mapping[str, str],
     flags: Mapping[str, str],
     cards: Sequence[Card],
     left: int,
-) -> str:
-    """The study's page."""
-    primary_title, primary = primary_table(results)
-    parts = report_parts(results)
-    endpoints = list(dict.fromkeys(results.measurements["endpoint"].dropna()))
-    courses = [c for c in (course(results, name) for name in endpoints) if c is not None]
-    differ = [[kind, what, detail] for kind, what, detail in deviations(results)]
+    decisions: Sequence[Decision],
+) -> dict[str, tuple[list[tuple[str, str]], dict[str, Any]]]:
+    """Page of the study -> its sections and what its template shows."""
+    items = attention(results)
+    to_do = [item for item in items if item.severity != "note"]
+    return {
+        "index.html": _first_page(results, to_do, len(items) - len(to_do), cards, decisions),
+        "analyses.html": _analyses_page(results, pages),
+        "endpoints.html": _endpoints_page(results),
+        "images.html": (
+            [("images", "Subjects and their images"), ("maps", "Lesion frequency maps")],
+            {
+                "cards": cards,
+                "pictures_left": left,
+                "other_subjects": others_table(results, pages, flags),
+                "maps": map_figures(results),
+                "ramp": Markup(pictures.heat_css()),
+            },
+        ),
+        "quality.html": _quality_page(results, items, pages),
+        "methods.html": _methods_page(results),
+    }
+
+
+Page = tuple[list[tuple[str, str]], dict[str, Any]]
+
+
+def _first_page(
+    results: Results,
+    to_do: Sequence[Attention],
+    notes: int,
+    cards: Sequence[Card],
+    decisions: Sequence[Decision],
+) -> Page:
+    title, primary = primary_table(results)
     contents = [
         ("glance", "At a glance"),
+        ("all-analyses", "All analyses"),
         ("participants", "Participants"),
         ("images", "Images"),
-        ("maps", "Lesion maps"),
-        ("endpoints", "Endpoints"),
-        *((part["id"], part["title"]) for part in parts),
-        ("sensitivity", "Sensitivity"),
+    ]
+    return contents, {
+        "title": results.title,
+        "blinded": bool(results.study.get("blinded")),
+        "facts": glance_facts(results),
+        "sentences": sentences(results),
+        "status": status_strip(results, decisions),
+        "primary_title": title,
+        "primary": primary,
+        "reliability": reliability_table(results),
+        "attention": to_do,
+        "notes": notes,
+        "downloads": downloads(results),
+        "flow": flow_steps(results),
+        "counts": count_tiles(results),
+        "overview": overview_table(results),
+        "participants_table": participants_table(results),
+        "cards": cards,
+    }
+
+
+def _analyses_page(results: Results, pages: Mapping[str, str]) -> Page:
+    parts = report_parts(results)
+    contents = [*((part["id"], part["title"]) for part in parts), ("sensitivity", "Sensitivity")]
+    return contents, {
+        "parts": parts,
+        "exclusions": exclusions_table(results, pages),
+        "sensitivity": statistics_table(results),
+        "nothing_excluded": NOTHING,
+    }
+
+
+def _endpoints_page(results: Results) -> Page:
+    endpoints = list(dict.fromkeys(results.measurements["endpoint"].dropna()))
+    courses = [c for c in (course(results, name) for name in endpoints) if c is not None]
+    return [("endpoints", "Endpoints")], {
+        "courses": courses[:MAX_FIGURES],
+        "endpoints_table": endpoints_table(results, variants=False),
+        "variants_table": endpoints_table(results, variants=True),
+    }
+
+
+def _quality_page(results: Results, items: Sequence[Attention], pages: Mapping[str, str]) -> Page:
+    contents = [
+        ("quality", "Findings"),
+        ("acquisition", "Charter compliance"),
+        ("gates", "Perfusion series"),
+        ("unavailable", "Missing values"),
+        ("findings", "Sheets"),
         ("failures", "Failures"),
-        ("quality", "Quality"),
+    ]
+    # The exhibit of the fits has the same numbers, with their ranks and pictures.
+    ranked = any(exhibit.name == "registration" for exhibit in results.exhibits)
+    return contents, {
+        "attention": items,
+        "acquisition": acquisition_table(results, pages, passed=False),
+        "acquisition_passed": acquisition_table(results, pages, passed=True),
+        "gates": gates_table(results, pages),
+        "registration": None if ranked else registration_table(results, pages),
+        "unavailable": unavailable_table(results, pages),
+        "findings": findings_table(results),
+    }
+
+
+def _methods_page(results: Results) -> Page:
+    differ = [[kind, what, detail] for kind, what, detail in deviations(results)]
+    columns = [Column("Kind"), Column("What"), Column("How", "wide")]
+    contents = [
         ("methods", "Methods"),
         ("limits", "Known limits"),
         ("deviations", "Deviations"),
         ("reference", "Dictionary, software"),
     ]
-    return page.render(
-        "index.html.j2",
-        **common_content(results),
-        policy=page.security_policy([page.asset("report.js")]),
-        page_title=f"{results.title}: imaging report",
-        title=results.title,
-        blinded=bool(results.study.get("blinded")),
-        contents=contents,
-        facts=glance_facts(results),
-        counts=count_tiles(results),
-        primary_title=primary_title,
-        primary=primary,
-        flow=flow_steps(results),
-        attention=attention(results),
-        pages=pages,
-        participants_table=participants_table(results),
-        courses=courses[:MAX_FIGURES],
-        cards=cards,
-        pictures_left=left,
-        other_subjects=others_table(results, pages, flags),
-        maps=map_figures(results),
-        ramp=Markup(pictures.heat_css()),
-        endpoints_table=endpoints_table(results, variants=False),
-        variants_table=endpoints_table(results, variants=True),
-        parts=parts,
-        exclusions=exclusions_table(results, pages),
-        sensitivity=statistics_table(results),
-        nothing_excluded=NOTHING,
-        acquisition=acquisition_table(results, pages, passed=False),
-        acquisition_passed=acquisition_table(results, pages, passed=True),
-        gates=gates_table(results, pages),
-        # The exhibit of the fits has the same numbers, with their ranks and pictures.
-        registration=None
-        if any(exhibit.name == "registration" for exhibit in results.exhibits)
-        else registration_table(results, pages),
-        unavailable=unavailable_table(results, pages),
-        findings=findings_table(results),
-        methods=methods_text(results),
-        definitions=definitions(results),
-        limits=_limits(results),
-        deviations=Table(
-            "What did not go as planned",
-            [Column("Kind"), Column("What"), Column("How", "wide")],
-            differ,
+    return contents, {
+        "methods": methods_text(results),
+        "definitions": definitions(results),
+        "limits": _limits(results),
+        "deviations": Table("What did not go as planned", columns, differ) if differ else None,
+        "files": files_table(results),
+        "dictionary": DICTIONARY,
+        "software": software_versions(),
+    }
+
+
+def _write_pages(results: Results, target: Path, content: Mapping[str, Page]) -> None:
+    common = common_content(results)
+    for name, (contents, shown) in content.items():
+        title = results.title
+        if name != "index.html":
+            title = f"{title}: {page.STUDY_PAGES[name].lower()}"
+        html = page.render(
+            f"{name}.j2",
+            **common,
+            policy=page.security_policy([page.asset("report.js")]),
+            page_title=f"{title}: imaging report" if name == "index.html" else title,
+            study_pages=list(page.STUDY_PAGES.items()),
+            here=name,
+            contents=contents,
+            pages=results.pages,
+            **shown,
         )
-        if differ
-        else None,
-        files=files_table(results),
-        dictionary=DICTIONARY,
-        software=software_versions(),
-    )
+        write_text(html, target / name)

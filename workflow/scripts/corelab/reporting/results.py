@@ -201,6 +201,8 @@ class Results:
         Statistics and values with and without the exclusions of the review desk.
     conformance
         What does not conform in the submission's data sets; empty where they were not written.
+    conformance_known
+        Whether they were written and checked.
     codes
         Arm -> code of a blinded study; empty otherwise.
     """
@@ -221,6 +223,7 @@ class Results:
     sensitivity: pd.DataFrame = field(default_factory=pd.DataFrame)
     exclusions: pd.DataFrame = field(default_factory=pd.DataFrame)
     conformance: pd.DataFrame = field(default_factory=pd.DataFrame)
+    conformance_known: bool = False
     codes: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -564,6 +567,7 @@ def read_results(
         sensitivity=_table(root / "statistics/sensitivity.tsv", SENSITIVITY, _WITH_AND_WITHOUT),
         exclusions=_table(root / "endpoints/exclusions.tsv", EXCLUSIONS, ["value_without"]),
         conformance=_table(Path(conformance or "absent.tsv"), CONFORMANCE, ["records"]),
+        conformance_known=conformance is not None and Path(conformance).is_file(),
     )
     return blind(results) if results.study.get("blinded") else results
 

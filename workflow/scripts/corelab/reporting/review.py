@@ -179,8 +179,8 @@ def desk_html(results: Results, decisions: Sequence[Decision]) -> str:
     )
 
 
-def write_desk(results: Results, decisions_path: str | Path | None) -> Path:
-    """Write ``report/review.html``.
+def desk_decisions(path: str | Path | None) -> list[Decision]:
+    """Decisions of the review desk so far.
 
     Raises
     ------
@@ -188,7 +188,11 @@ def write_desk(results: Results, decisions_path: str | Path | None) -> Path:
         If the chain of decisions is broken.
     """
     try:
-        decisions = read_decisions(decisions_path) if decisions_path else []
+        return read_decisions(path) if path else []
     except DecisionFault as fault:
         raise Plain(str(fault)) from None
+
+
+def write_desk(results: Results, decisions: Sequence[Decision]) -> Path:
+    """Write ``report/review.html``."""
     return write_text(desk_html(results, decisions), results.folder / "report" / "review.html")

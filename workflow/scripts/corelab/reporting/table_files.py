@@ -153,7 +153,9 @@ def write_table_files(
     target = Path(folder)
     if target.is_dir():
         shutil.rmtree(target)
-    written, taken = [], set()
+    written: list[Path] = []
+    taken: set[str] = set()
+    shown: list[tuple[DataTable, str]] = []
     for table in tables:
         stem = file_stem(table)
         if not table.number or not table.rows or stem in taken:
@@ -164,4 +166,21 @@ def write_table_files(
         with atomic_path(path) as temporary:
             temporary.write_text(rtf_table(table, footer or program()), encoding="ascii")
         written.append(path)
+        shown.append((table, stem))
+    written.append(write_text(_index(shown), target / "index.html"))
     return written
+
+
+def _index(tables: Sequence[tuple[DataTable, str]]) -> str:
+    """A page that links to every table."""
+    rows = "\n".join(
+        f"<li>{table.kind} {table.number}: {html.escape(table.title)} "
+        f'(<a href="{stem}.html">HTML</a>, <a href="{stem}.rtf">RTF</a>)</li>'
+        for table, stem in tables
+    )
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width">'
+    return (
+        f'<!doctype html>\n<html lang="en"><head>{head}<title>Tables</title></head>\n'
+        f'<body><main><h1>Tables</h1>\n<p><a href="../index.html">Report</a></p>\n'
+        f"<ul>\n{rows}\n</ul></main></body></html>\n"
+    )

@@ -309,7 +309,7 @@ def write_traces(results: Results, target: Path, pages: Mapping[str, str]) -> li
             {
                 "page_title": f"Trace of {analysis_id}",
                 "heading": f"Trace of {analysis_id}",
-                "back": f"index.html#analysis-{analysis_id}",
+                "back": page.place(f"#analysis-{analysis_id}"),
                 "sentence": analysis_sentence(entry) if entry.get("type") else "Not in the plan.",
                 "plan": plan,
                 "sheets": _sheets(entry, results.config),
@@ -328,7 +328,7 @@ def write_traces(results: Results, target: Path, pages: Mapping[str, str]) -> li
             {
                 "page_title": f"Values of {endpoint_words(endpoint)}",
                 "heading": f"Every value: {endpoint_words(endpoint)}",
-                "back": "index.html#endpoints",
+                "back": page.place("#endpoints"),
                 "sentence": "",
                 "plan": [],
                 "sheets": [],

@@ -153,9 +153,13 @@ HEADLINES = {
         "mean_ratio",
         "risk_difference",
         "stratified_risk_difference",
+        "odds_ratio",
+        "risk_ratio",
+        "rate_ratio",
+        "win_ratio",
     ),
     "dose_response": ("slope", "emax", "ed50", "target_dose", "mcp_t", "williams_t"),
-    "ordinal": ("common_odds_ratio", "win_ratio"),
+    "ordinal": ("common_odds_ratio", "risk_difference", "win_ratio"),
     "quantile": ("quantile_coefficient",),
     "survival": (
         "hazard_ratio",
@@ -167,6 +171,9 @@ HEADLINES = {
     "progression": ("kappa", "r_squared"),
     "radiomics": ("hazard_ratio", "c_index", "logrank_p"),
     "phantom": ("bias", "slope", "within_cv_percent"),
+    "diagnostic": ("auc", "auc_difference", "sensitivity", "specificity"),
+    "mediation": ("indirect_effect", "proportion_mediated"),
+    "sample_size": ("n_total", "n_per_arm", "power"),
 }
 
 ANALYSIS_WORDS = {
@@ -265,6 +272,31 @@ def in_sentence(words: str) -> str:
     """
     first = words.partition(" ")[0]
     return words if first.lower() in ACRONYMS else words[:1].lower() + words[1:]
+
+
+#: Stages and reasons of endpoints/flow.tsv in the words of the page.
+FLOW_WORDS = {
+    "scans listed: file there": "scans listed and found",
+    "scans there: usable": "scans readable",
+    "scans usable: behind a value": "scans used for a value",
+    "participants enrolled: any measurement listed": "participants with a measurement planned",
+    "participants measured: at least one value": "participants with a value",
+    "serves alignment or preparation only, or gave no value": (
+        "not used for a measurement (for alignment only, or no result)"
+    ),
+    "file not there": "file missing",
+}
+
+
+def flow_words(text: str) -> str:
+    """A stage or reason of the flow of scans, for people.
+
+    Examples
+    --------
+    >>> flow_words("scans there: usable"), flow_words("other")
+    ('scans readable', 'other')
+    """
+    return FLOW_WORDS.get(text, text)
 
 
 def statistic_words(name: str) -> str:
