@@ -27,15 +27,15 @@ MAX_BYTES = 400_000
 #: Picture -> (page, section to show, width, height, colour scheme).
 SHOTS = {
     "glance": ("index.html", "", 1440, 1000, "light"),
-    "reproducibility": ("index.html", "#reproducibility", 1440, 1000, "light"),
-    "pharmacodynamics": ("index.html", "#pharmacodynamics", 1440, 1000, "light"),
-    "maps": ("index.html", "#maps", 1440, 800, "light"),
+    "reproducibility": ("analyses.html", "#reproducibility", 1440, 1000, "light"),
+    "pharmacodynamics": ("analyses.html", "#pharmacodynamics", 1440, 1000, "light"),
+    "maps": ("images.html", "#maps", 1440, 800, "light"),
     "dark": ("index.html", "", 1440, 1000, "dark"),
     "phone": ("index.html", "", 400, 860, "light"),
     "viewer": ("SUBJECT", "#images", 1440, 1000, "light"),
     "trace": ("TRACE", "", 1440, 900, "light"),
     "desk": ("review.html", "", 1440, 1000, "light"),
-    "certificate": ("index.html", "#certificate", 1440, 800, "light"),
+    "certificate": ("analyses.html", "#certificate", 1440, 800, "light"),
 }
 
 
@@ -72,7 +72,7 @@ def main(report: Path) -> None:
                 context.close()
                 continue
             if page.locator("#viewer").count():
-                page.wait_for_function("globalThis.VIEWER_READY", timeout=120_000)
+                page.locator("#viewer-tools").wait_for(state="visible", timeout=120_000)
             if section:
                 page.evaluate(
                     "s => document.querySelector(s).scrollIntoView({behavior: 'instant'})", section

@@ -127,7 +127,7 @@ def certificate_table(frame: pd.DataFrame, caption: str = "Published numbers") -
         Column("Difference", "number"),
         Column("Tolerance", "number"),
         Column("Verdict"),
-        Column("What to know", "why wide"),
+        Column("Notes", "why wide"),
         Column("Source", "why wide"),
     ]
     return Table(caption, columns, body, "", SOURCE)
@@ -242,7 +242,7 @@ def certificate_blocks(results: Results) -> list[Block]:
         ">Difference",
         ">Tolerance",
         "Verdict",
-        "What to know",
+        "Notes",
     )
     sources = sorted({str(text) for text in frame["citation"].dropna()})
     notes = tuple(f"{name.replace('_', ' ')}: {means}." for name, means in VERDICTS.items())

@@ -247,7 +247,7 @@ def _assurance(results: Results) -> tuple[Block, ...]:
         "trace.tsv. Inputs are checked before any computing (preflight/findings.tsv), scans "
         "against the limits of the charter, perfusion series by gates. Statistics that carry a "
         "conclusion are computed by two independent programs; a difference beyond tolerance "
-        "stops the run. Values that could not be had stay in the tables with their reason."
+        "stops the run. Missing or non-evaluable values stay in the tables with their reason."
     )
     return (Paragraph(text),)
 

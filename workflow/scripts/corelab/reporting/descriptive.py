@@ -24,7 +24,7 @@ class Description:
     Attributes
     ----------
     n, unavailable
-        Values there, and values that could not be had.
+        Values there, and missing or non-evaluable values.
     median, q1, q3, low, high
         Order statistics (quartiles by linear interpolation); NaN where n is 0.
     mean, sd

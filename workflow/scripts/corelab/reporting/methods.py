@@ -316,7 +316,7 @@ def methods_text(results: Results) -> list[Passage]:
     measurement = results.config.get("measurement") or {}
     text = (
         "Every number is one row of endpoints/measurements.tsv with its subject, visit, source, "
-        "repeat, region, unit, status and scans. Values that could not be had stay in the table "
+        "repeat, region, unit, status and scans. Missing or non-evaluable values stay in the table "
         "with a reason; duplicates are never averaged."
     )
     passages.append(Passage("Measurement", (text,), tuple(_flatten(measurement))))

@@ -164,6 +164,8 @@ def _file(source: str) -> Markup:
 
 #: Cells up to so many characters stay on one line, on paper and on a phone too.
 _SHORT_CHARACTERS = 18
+#: Columns with longer cells are never squeezed to a narrow strip.
+_LONG_CHARACTERS = 60
 
 
 def _content(cell: Any) -> Markup:
@@ -189,12 +191,15 @@ def _without_empty(table: Table) -> Table:
     return replace(table, columns=[table.columns[number] for number in kept], rows=rows)
 
 
-def _short(table: Table) -> list[bool]:
-    return [
-        not any(len(_text(row[number])) > _SHORT_CHARACTERS for row in table.rows)
-        and column.css in ("text", "number", "number main")
-        for number, column in enumerate(table.columns)
-    ]
+def _widths(table: Table) -> list[str]:
+    """Class of each column by its longest cell: short texts stay whole, long ones get room."""
+    found = []
+    for number, column in enumerate(table.columns):
+        longest = max((len(_text(row[number])) for row in table.rows), default=0)
+        plain = column.css in ("text", "number", "number main")
+        short = longest <= _SHORT_CHARACTERS and plain
+        found.append(" nowrap" if short else " long" if longest > _LONG_CHARACTERS else "")
+    return found
 
 
 def render_table(table: Table) -> Markup:
@@ -207,7 +212,7 @@ def render_table(table: Table) -> Markup:
     (True, True)
     """
     table = _without_empty(table)
-    short = _short(table)
+    widths = _widths(table)
     heads = Markup("").join(
         Markup('<th scope="col" class="{}"{}>{}</th>').format(
             column.css,
@@ -230,7 +235,7 @@ def render_table(table: Table) -> Markup:
             cells.append(
                 Markup('<{} class="{}"{}>{}</{}>').format(
                     name,
-                    f"{column.css} nowrap" if short[number] else column.css,
+                    column.css + widths[number],
                     sort,
                     escape(text),
                     "th" if number == 0 else "td",

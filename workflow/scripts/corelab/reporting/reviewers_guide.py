@@ -69,8 +69,8 @@ def _considerations() -> list[Block]:
             (
                 "AVISITN is the order of the visit, not a study day: the study has no dates here.",
                 "ANL01FL marks the primary source, whole lesion, with a value.",
-                "Values that could not be had keep their record, with STATUS and REASND; nothing "
-                "is imputed.",
+                "Missing or non-evaluable values keep their record, with STATUS and REASND; "
+                "nothing is imputed.",
                 "CNSR is 1 - event: 0 is an event.",
                 "ROWID leads from a record to measurements.tsv and to provenance/trace.tsv.",
                 "SDTM's MI is microscopic findings: imaging findings of the brain stand in NV, of "

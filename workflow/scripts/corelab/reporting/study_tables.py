@@ -249,7 +249,7 @@ def registration_table(results: Results, pages: Mapping[str, str]) -> Table | No
 
 
 def unavailable_table(results: Results, pages: Mapping[str, str]) -> Table | None:
-    """Values that could not be had, each with its reason; None where all are there."""
+    """Missing or non-evaluable values, each with its reason; None where all are there."""
     frame = results.measurements
     rows = frame[frame["status"].notna() & (frame["status"] != "ok")]
     if rows.empty:
@@ -279,7 +279,7 @@ def unavailable_table(results: Results, pages: Mapping[str, str]) -> Table | Non
         Column("Status"),
         Column("Reason", "why"),
     ]
-    return Table("Values that could not be had", columns, body, "", "endpoints/measurements.tsv")
+    return Table("Missing or non-evaluable values", columns, body, "", "endpoints/measurements.tsv")
 
 
 def findings_table(results: Results) -> Table | None:
@@ -308,7 +308,7 @@ def findings_table(results: Results) -> Table | None:
         Column("Column"),
         Column("Value"),
         Column("What is wrong", "wide"),
-        Column("How to mend it", "why"),
+        Column("How to fix it", "why"),
     ]
     return Table("Findings in sheets and headers", columns, body, "", "preflight/findings.tsv")
 
@@ -370,7 +370,7 @@ def scans_table(results: Results, subject: str) -> Table:
         Column("Voxels", "number", sortable=False),
         Column("Voxel size, mm", "number", sortable=False),
         Column("SHA-256"),
-        Column("What to know", "why wide"),
+        Column("Notes", "why wide"),
     ]
     return Table("Scans as they were read", columns, body)
 
@@ -435,7 +435,7 @@ def values_table(
         Column("Value", "number main"),
         Column("Unit"),
         Column("Reason", "why"),
-        Column("Behind it", "why", sortable=False),
+        Column("Trace", "why", sortable=False),
     ]
     return Table(caption, columns, body, "", "endpoints/measurements.tsv")
 

@@ -273,7 +273,7 @@ def _endpoints(results: Results) -> list[Block]:
             columns,
             tuple(rows),
             "endpoints/measurements.tsv",
-            ("Whole lesion, first repeat. NE: values that could not be had.",),
+            ("Whole lesion, first repeat. NE: missing or non-evaluable.",),
         )
     ]
 
