@@ -38,6 +38,7 @@ from corelab.reporting.vocabulary import (
     endpoint_words,
     group_words,
     in_sentence,
+    statistic_decimals,
     statistic_unit,
     statistic_words,
 )
@@ -135,10 +136,22 @@ def _how_lines(row: Any) -> Markup:
     )
 
 
+def number_text(row: Any) -> str:
+    """The estimate of a row with the decimals of its statistic."""
+    decimals = statistic_decimals(str(row.statistic), row.endpoint, row.estimate)
+    return estimate(row.estimate, row.ci_low, row.ci_high, decimals)
+
+
+def interval_text(row: Any) -> str:
+    """The interval of a row with the decimals of its statistic."""
+    decimals = statistic_decimals(str(row.statistic), row.endpoint, row.estimate)
+    return interval(row.ci_low, row.ci_high, decimals)
+
+
 def _number_cell(row: Any, failed: bool) -> Any:
     if failed:
         return Cell("not computable", "")
-    shown = statistic_link(row, estimate(row.estimate, row.ci_low, row.ci_high))
+    shown = statistic_link(row, number_text(row))
     return Cell(shown, row.estimate)
 
 
@@ -175,7 +188,7 @@ def _long_table(rows: pd.DataFrame, caption: str, label: str) -> Table:
                 *([group_words(row.group) or "all"] if len(groups) > 1 else []),
                 *(["pooled" if row.visit == "all" else row.visit] if len(visits) > 1 else []),
                 _number_cell(row, failed),
-                Cell(interval(row.ci_low, row.ci_high), row.ci_low),
+                Cell(interval_text(row), row.ci_low),
                 *([Cell(p_value(row.p_value), row.p_value)] if tested else []),
                 *([p_value(row.p_adjusted)] if has_adjusted else []),
                 Cell(count(row.n), row.n),
@@ -217,15 +230,16 @@ def _side_by_side(rows: pd.DataFrame, groups: Sequence[str], caption: str, label
                 shown.append(Markup('not computable<span class="sub">{}</span>').format(reason))
             else:
                 text = Markup("<b>{}</b> {}").format(
-                    statistic_link(one, estimate(one.estimate, one.ci_low, one.ci_high)),
-                    interval(one.ci_low, one.ci_high),
+                    statistic_link(one, number_text(one)),
+                    interval_text(one),
                 )
                 shown.append(Cell(text, one.estimate))
         words = statistic_words(statistic) + (f", {unit}" if unit else "")
         body.append([words, *shown, page.more("how", _behind(found, groups))])
     numbers = rows.groupby("group", sort=False)["n"].max()
     told = [
-        f"n = {count(numbers[group])}" + (f" ({group_words(group)})" if len(groups) > 1 else "")
+        f"n = {count(numbers[group])}"
+        + (f" ({group_words(group) or 'all sources'})" if len(groups) > 1 else "")
         for group in groups
         if group in numbers and is_number(numbers[group])
     ]

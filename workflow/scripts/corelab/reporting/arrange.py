@@ -121,6 +121,9 @@ def arrange(results: Results, analysis: Mapping[str, Any]) -> Arranged | None:
     rows = ordered(without_echo(rows), kind)
     if kind == "radiomics":
         return _folded(rows)
+    if kind == "overlap":
+        is_core = rows["statistic"].isin(HEADLINES["overlap"])
+        return Arranged(rows[is_core], rows[~is_core], ()) if is_core.any() else _folded(rows)
     if kind != "agreement":
         return Arranged(rows, rows[:0], ())
     is_core = rows["statistic"].isin(CORE_AGREEMENT)

@@ -137,8 +137,22 @@ def _figure_path(results: Results, drawing: Drawing) -> Path | None:
     return path if path.is_file() else None
 
 
+def _drawn_here(results: Results, exhibit: Exhibit, path: Path) -> bool:
+    """Whether the page draws the figure of an analysis itself, so that the file is linked to."""
+    from corelab.reporting.figures import figures_of
+
+    section, _, analysis = exhibit.section.partition(":")
+    if section != "analysis" or path.suffix != ".svg":
+        return False
+    return bool(figures_of(results, results.analysis(analysis)))
+
+
 def shown(results: Results, exhibits: Iterable[Exhibit]) -> list[Shown]:
-    """Exhibits for a page; what does not fit its budget is linked to."""
+    """Exhibits for a page; what does not fit its budget is linked to.
+
+    A figure of an analysis that the page draws itself is linked to as well: it is the figure of
+    the PDF.
+    """
     found: list[Shown] = []
     spent = 0
     for exhibit in exhibits:
@@ -148,7 +162,7 @@ def shown(results: Results, exhibits: Iterable[Exhibit]) -> list[Shown]:
             if path is None:
                 continue
             data, uri = base64.b64encode(path.read_bytes()).decode("ascii"), ""
-            if spent + len(data) <= FIGURE_BUDGET_BYTES:
+            if spent + len(data) <= FIGURE_BUDGET_BYTES and not _drawn_here(results, exhibit, path):
                 uri, spent = f"data:{_MEDIA[path.suffix]};base64,{data}", spent + len(data)
             href = f"../{FOLDER}/{one.figure}"
             found.append(Shown(one.title, one.caption, uri, href, one.alt, table))

@@ -17,7 +17,13 @@ from corelab.measurement.selection import NotComputable, as_list, measured, popu
 from corelab.reporting import charts
 from corelab.reporting.numbers import is_number, significant, with_interval
 from corelab.reporting.results import Results
-from corelab.reporting.vocabulary import endpoint_unit, endpoint_words, in_sentence, statistic_words
+from corelab.reporting.vocabulary import (
+    endpoint_unit,
+    endpoint_words,
+    in_sentence,
+    label_words,
+    statistic_words,
+)
 
 
 @dataclass(frozen=True)
@@ -66,12 +72,23 @@ def _axis_words(endpoint: str, analysis: Mapping[str, Any]) -> str:
     words = endpoint_words(endpoint)
     unit = endpoint_unit(endpoint)
     if derivation == "change":
-        words = f"Change of {words.lower()}"
+        words = f"Change of {in_sentence(words)}"
     elif derivation == "percent_change":
-        words, unit = f"Change of {words.lower()}", "%"
+        words, unit = f"Change of {in_sentence(words)}", "%"
     elif derivation == "log_ratio":
-        words, unit = f"Log ratio of {words.lower()}", ""
+        words, unit = f"Log ratio of {in_sentence(words)}", ""
     return f"{words}, {unit}" if unit else words
+
+
+def _titled(endpoint: str, analysis: Mapping[str, Any]) -> str:
+    """What a figure shows, as its axis says it, without the unit."""
+    return _axis_words(endpoint, analysis).partition(", ")[0]
+
+
+def _driver_words(results: Results, name: str) -> str:
+    """A dose or an exposure with the unit that the study gives the dose."""
+    unit = str(results.study.get("dose_unit") or "") if name == "dose" else ""
+    return label_words(name) + (f", {unit}" if unit else "")
 
 
 def _values(
@@ -217,10 +234,11 @@ def _correlation(results: Results, analysis: Mapping[str, Any]) -> list[Figure]:
                 ]
                 figures.append(
                     Figure(
-                        f"{endpoint_words(endpoint)} at {visit} and {name}",
+                        f"{endpoint_words(endpoint)} at {visit} and "
+                        f"{in_sentence(label_words(name))}",
                         charts.scatter(
                             points,
-                            xlabel=f"{name}{where}",
+                            xlabel=f"{label_words(name)}{where}",
                             ylabel=_axis_words(endpoint, analysis),
                             label=f"Scatter plot of {endpoint_words(endpoint)} and {name}, "
                             f"{len(points)} subjects",
@@ -266,7 +284,7 @@ def _comparison(results: Results, analysis: Mapping[str, Any]) -> list[Figure]:
             lines = " Lines: adjusted means." if any(is_number(m) for m in middles) else ""
             figures.append(
                 Figure(
-                    f"{endpoint_words(endpoint)} at {visit} by {by}",
+                    f"{_titled(endpoint, analysis)} at {visit} by {by}",
                     charts.strips(
                         groups,
                         ylabel=_axis_words(endpoint, analysis),
@@ -299,7 +317,8 @@ def _dose_response(results: Results, analysis: Mapping[str, Any]) -> list[Figure
             both = pd.concat({"x": amount, "y": values}, axis=1).dropna()
             if both.empty:
                 continue
-            title = f"{endpoint_words(endpoint)} at {visit} against {name}"
+            driver = _driver_words(results, name)
+            title = f"{endpoint_words(endpoint)} at {visit} by {in_sentence(driver)}"
             label = f"{endpoint_words(endpoint)} against {name}, {len(both)} subjects"
             amounts = sorted(both["x"].unique())
             if len(amounts) <= 6:
@@ -314,7 +333,13 @@ def _dose_response(results: Results, analysis: Mapping[str, Any]) -> list[Figure
                     for amount in amounts
                 ]
                 drawn = charts.strips(groups, ylabel=_axis_words(endpoint, analysis), label=label)
-                figures.append(Figure(title, drawn, f"Every subject is one mark; {name} below."))
+                figures.append(
+                    Figure(
+                        title,
+                        drawn,
+                        f"Every subject is one mark. Horizontal: {in_sentence(driver)}.",
+                    )
+                )
                 continue
             points = [
                 charts.Point(
@@ -330,7 +355,7 @@ def _dose_response(results: Results, analysis: Mapping[str, Any]) -> list[Figure
                     title,
                     charts.scatter(
                         points,
-                        xlabel=name,
+                        xlabel=driver,
                         ylabel=_axis_words(endpoint, analysis),
                         label=label,
                     ),

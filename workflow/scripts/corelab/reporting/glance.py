@@ -12,13 +12,12 @@ from markupsafe import Markup
 from corelab.measurement.selection import as_list
 from corelab.provenance.decisions import Decision, current
 from corelab.reporting import charts, page
-from corelab.reporting.analysis_view import analysis_title
+from corelab.reporting.analysis_view import analysis_title, interval_text, number_text
 from corelab.reporting.arrange import first_screen
 from corelab.reporting.attention import counts
 from corelab.reporting.figures import arms_of
 from corelab.reporting.numbers import (
     count,
-    estimate,
     estimate_decimals,
     fixed,
     interval,
@@ -214,8 +213,8 @@ def _value(results: Results, analysis: Mapping[str, Any], row: Any) -> Any:
         return Markup('not computable<span class="sub">{}</span>').format(note)
     unit = _unit(results, analysis, row)
     return Markup('<b>{}</b> {}{}<span class="sub">{}</span>').format(
-        statistic_link(row, estimate(row.estimate, row.ci_low, row.ci_high)),
-        interval(row.ci_low, row.ci_high),
+        statistic_link(row, number_text(row)),
+        interval_text(row),
         _adjusted_limits(row),
         unit,
     )
@@ -302,8 +301,8 @@ def overview_table(results: Results) -> Table | None:
             told = (statistic_words(str(row.statistic)), _group(analysis, row))
             tested = not str(row.statistic).startswith(_COEFFICIENTS)
             shown = Markup("<b>{}</b> {}").format(
-                statistic_link(row, estimate(row.estimate, row.ci_low, row.ci_high)),
-                interval(row.ci_low, row.ci_high),
+                statistic_link(row, number_text(row)),
+                interval_text(row),
             )
             body.append(
                 [

@@ -107,24 +107,26 @@ def estimate_decimals(value: Any, low: Any = None, high: Any = None) -> int:
     return max(2 - math.floor(math.log10(number)), 0) if number else 2
 
 
-def estimate(value: Any, low: Any = None, high: Any = None) -> str:
-    """An estimate; its interval, where there is one, decides the decimals.
+def estimate(value: Any, low: Any = None, high: Any = None, decimals: int | None = None) -> str:
+    """An estimate; ``decimals``, else its interval, decides the decimals.
 
     Examples
     --------
     >>> estimate(0.943217, 0.9121, 0.9651), estimate(12.3456), estimate(None)
     ('0.943', '12.3', 'n/a')
-    >>> estimate(-5.4321, -9.2, -1.6)
-    '−5.4'
+    >>> estimate(-5.4321, -9.2, -1.6), estimate(0.97312, 0.9471, 0.9862, decimals=3)
+    ('−5.4', '0.973')
     """
     if not is_number(value):
         return NOT_AVAILABLE
+    if decimals is not None:
+        return fixed(value, decimals)
     if is_number(low) and is_number(high):
         return fixed(value, decimals_for((float(high) - float(low)) / (2 * _Z)))
     return significant(value)
 
 
-def interval(low: Any, high: Any) -> str:
+def interval(low: Any, high: Any, decimals: int | None = None) -> str:
     """A confidence interval in brackets, or nothing.
 
     Examples
@@ -134,11 +136,14 @@ def interval(low: Any, high: Any) -> str:
     """
     if not (is_number(low) and is_number(high)):
         return ""
-    decimals = decimals_for((float(high) - float(low)) / (2 * _Z))
+    if decimals is None:
+        decimals = decimals_for((float(high) - float(low)) / (2 * _Z))
     return f"[{fixed(low, decimals)}, {fixed(high, decimals)}]"
 
 
-def with_interval(value: Any, low: Any = None, high: Any = None) -> str:
+def with_interval(
+    value: Any, low: Any = None, high: Any = None, decimals: int | None = None
+) -> str:
     """Estimate and interval in one text.
 
     Examples
@@ -146,7 +151,7 @@ def with_interval(value: Any, low: Any = None, high: Any = None) -> str:
     >>> with_interval(0.943217, 0.9121, 0.9651)
     '0.943 [0.912, 0.965]'
     """
-    return f"{estimate(value, low, high)} {interval(low, high)}".strip()
+    return f"{estimate(value, low, high, decimals)} {interval(low, high, decimals)}".strip()
 
 
 def p_value(value: Any) -> str:

@@ -67,19 +67,32 @@ def figure_paths(visit: Visit, folder: Path) -> dict[str, Path]:
     return {name: found[name] for name in WORDS if name in found}
 
 
+def figures_of_visit(visit: Visit, folder: Path) -> list[QualityFigure]:
+    """Quality figures of a visit as the pages show them (:func:`write_quality_figures`)."""
+    found = []
+    for name, path in figure_paths(visit, folder).items():
+        with Image.open(path) as opened:
+            width, height = opened.size
+        shrink = min(1.0, MAX_WIDTH_PIXELS / width)
+        href = f"{FOLDER}/{quote(f'{path.stem}.webp')}"
+        size = (round(width * shrink), round(height * shrink))
+        found.append(QualityFigure(href, *size, visit.visit, name))
+    return found
+
+
 def write_quality_figures(results: Results, subject: str, report: Path) -> list[QualityFigure]:
     """Write small copies of a subject's quality figures; equal inputs give equal bytes."""
     shown = []
     for visit in results.visits_of(subject):
-        for name, path in figure_paths(visit, results.folder).items():
+        figures = figures_of_visit(visit, results.folder)
+        paths = figure_paths(visit, results.folder)
+        for figure, path in zip(figures, paths.values(), strict=True):
             with Image.open(path) as opened:
                 image = opened.convert("RGB")
-            if image.width > MAX_WIDTH_PIXELS:
-                height = round(image.height * MAX_WIDTH_PIXELS / image.width)
-                image = image.resize((MAX_WIDTH_PIXELS, height), Image.Resampling.LANCZOS)
+            if image.size != (figure.width, figure.height):
+                image = image.resize((figure.width, figure.height), Image.Resampling.LANCZOS)
             target = report / FOLDER / f"{path.stem}.webp"
             with atomic_path(target) as temporary:
                 image.save(temporary, "WEBP", quality=_WEBP_QUALITY, method=4)
-            href = f"{FOLDER}/{quote(target.name)}"
-            shown.append(QualityFigure(href, image.width, image.height, visit.visit, name))
+            shown.append(figure)
     return shown

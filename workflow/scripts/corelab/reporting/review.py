@@ -30,6 +30,7 @@ from corelab.provenance.products import write_text
 from corelab.reporting import page, pictures
 from corelab.reporting.attention import SEVERITIES, Finding, by_participant, findings_of
 from corelab.reporting.numbers import significant
+from corelab.reporting.quality_figures import WITH_VALUES, QualityFigure, figures_of_visit
 from corelab.reporting.results import Results, Visit, blinded_page
 from corelab.reporting.subject import common_content
 from corelab.reporting.vocabulary import KIND_WORDS, endpoint_words
@@ -58,7 +59,9 @@ class Sheet:
     endpoints
         Endpoints that can be decided on apart.
     picture
-        Contact sheet; None where there is no image or no room.
+        Contact sheet; None where there is no image, or where the page would be too large.
+    figures
+        Quality figures that print no value.
     """
 
     participant_id: str
@@ -69,6 +72,7 @@ class Sheet:
     values: tuple[tuple[str, str], ...]
     endpoints: tuple[tuple[str, str], ...]
     picture: pictures.Picture | None
+    figures: tuple[QualityFigure, ...] = ()
 
 
 def _concerns(results: Results) -> dict[tuple[str, str], list[Finding]]:
@@ -139,6 +143,11 @@ def sheets(results: Results) -> list[Sheet]:
                 values,
                 tuple((name, endpoint_words(name)) for name in names),
                 picture,
+                tuple(
+                    figure
+                    for figure in figures_of_visit(visit, results.folder)
+                    if figure.name not in WITH_VALUES
+                ),
             )
         )
     return found
@@ -161,7 +170,8 @@ def script_json(content: Any) -> Markup:
 def desk_html(results: Results, decisions: Sequence[Decision]) -> str:
     """The desk as one page."""
     scripts = [page.asset("report.js"), page.asset("review.js")]
-    policy = page.security_policy(scripts).replace("connect-src", "connect-src 'self'")
+    policy = page.security_policy(scripts, files=True)
+    policy = policy.replace("connect-src", "connect-src 'self'")
     known = {
         "columns": list(COLUMNS),
         "first": FIRST,

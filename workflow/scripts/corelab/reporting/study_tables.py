@@ -9,11 +9,14 @@ from urllib.parse import quote
 import pandas as pd
 from markupsafe import Markup
 
+from corelab.measurement.selection import as_list
 from corelab.reporting import page
+from corelab.reporting.attention import gate_limit_words
 from corelab.reporting.descriptive import descriptions
 from corelab.reporting.figures import arms_of
 from corelab.reporting.numbers import (
     file_size,
+    fixed,
     is_number,
     observed,
     significant,
@@ -29,6 +32,7 @@ from corelab.reporting.vocabulary import (
     VERDICT_WORDS,
     criterion_words,
     endpoint_words,
+    value_decimals,
 )
 
 
@@ -70,14 +74,29 @@ def participants_table(results: Results) -> Table:
     return Table("Participants by arm", columns, body)
 
 
+def _importance(results: Results) -> dict[str, int]:
+    """Endpoints in the order of the plan, those of primary analyses first."""
+    order = {"primary": 0, "secondary": 1}
+    entries = sorted(results.analyses, key=lambda a: order.get(str(a.get("objective")), 2))
+    names = [
+        str(name)
+        for entry in entries
+        for name in (*as_list(entry.get("endpoint")), *as_list(entry.get("endpoint_y")))
+    ]
+    return {name: place for place, name in enumerate(dict.fromkeys(names))}
+
+
 def endpoints_table(results: Results, *, variants: bool) -> Table | None:
     """Endpoints by visit, source and arm; or the pipeline's variants (other cut-offs) alone."""
     found = [d for d in descriptions(results) if d.source.startswith("pipeline:") == variants]
     if not found:
         return None
+    rank = _importance(results)
+    found.sort(key=lambda d: rank.get(d.endpoint, len(rank)))
     body = []
     for d in found:
-        spread = f"{significant(d.q1)} to {significant(d.q3)}" if d.n else ""
+        digits = value_decimals(d.unit, (d.low, d.high))
+        spread = f"{fixed(d.q1, digits)} to {fixed(d.q3, digits)}" if d.n else ""
         body.append(
             [
                 endpoint_words(d.endpoint),
@@ -86,11 +105,11 @@ def endpoints_table(results: Results, *, variants: bool) -> Table | None:
                 d.group,
                 d.n,
                 d.unavailable or "",
-                Cell(page.link(endpoint_page(d.endpoint), significant(d.median)), d.median)
+                Cell(page.link(endpoint_page(d.endpoint), fixed(d.median, digits)), d.median)
                 if d.n
                 else "",
                 spread,
-                f"{significant(d.low)} to {significant(d.high)}" if d.n else "",
+                f"{fixed(d.low, digits)} to {fixed(d.high, digits)}" if d.n else "",
                 d.unit,
             ]
         )
@@ -179,15 +198,23 @@ def acquisition_table(
 
 
 def gates_table(
-    results: Results, pages: Mapping[str, str], subject: str | None = None
+    results: Results,
+    pages: Mapping[str, str],
+    subject: str | None = None,
+    *,
+    passed: bool | None = None,
 ) -> Table | None:
-    """Gates that perfusion series passed or not, failures first; None where there is none."""
+    """Gates that perfusion series passed or not, failures first; None where there is none.
+
+    With ``passed`` only those that were passed, or only the others.
+    """
     rank = {"FAIL": 0, "WARN": 1, "PASS": 2}
     rows = [
         (rank.get(str(gate.get("verdict")).upper(), 3), visit, gate)
         for visit in results.visits
         if subject in (None, visit.participant_id)
         for gate in visit.gates
+        if passed is None or (str(gate.get("verdict")).upper() == "PASS") == passed
     ]
     if not rows:
         return None
@@ -197,8 +224,8 @@ def gates_table(
             person_link(visit.participant_id, pages),
             visit.visit,
             ", ".join(t for t in criterion_words(str(gate.get("criterion", "")))[:2] if t),
-            observed(gate.get("value")),
-            observed(gate.get("limit")),
+            observed(gate.get("value"), 3),
+            gate_limit_words(observed(gate.get("limit"))),
             page.tag(str(gate.get("verdict", "")).lower()),
         ]
         for _, visit, gate in rows

@@ -16,7 +16,7 @@ from corelab.measurement.selection import Tables
 from corelab.provenance.products import write_table
 from corelab.reporting import charts, exhibits, pictures
 from corelab.reporting.analysis_results import ANALYSIS_RESULTS, analysis_results
-from corelab.reporting.analysis_view import analysis_title
+from corelab.reporting.analysis_view import analysis_title, interval_text, number_text
 from corelab.reporting.arrange import arrange
 from corelab.reporting.attention import attention, counts, flow_steps, is_not_computable
 from corelab.reporting.certificate_view import certificate_blocks
@@ -42,13 +42,11 @@ from corelab.reporting.methods import (
 )
 from corelab.reporting.numbers import (
     count,
-    estimate,
-    interval,
+    fixed,
     is_number,
     observed,
     p_value,
     significant,
-    with_interval,
 )
 from corelab.reporting.results import NOT_COMPUTABLE, Results, read_results
 from corelab.reporting.sensitivity import sensitivity_blocks
@@ -64,6 +62,7 @@ from corelab.reporting.vocabulary import (
     limits_for,
     statistic_unit,
     statistic_words,
+    value_decimals,
 )
 
 #: Rows of one listing; the file named below it has them all.
@@ -142,7 +141,7 @@ def _side_by_side(rows: pd.DataFrame, groups: tuple[str, ...]) -> tuple[Any, Any
         statistic = str(row.statistic)
         unit = statistic_unit(statistic, row.endpoint)
         words[statistic] = statistic_words(statistic) + (f", {unit}" if unit else "")
-        text = with_interval(row.estimate, row.ci_low, row.ci_high)
+        text = f"{number_text(row)} {interval_text(row)}".strip()
         if not is_number(row.estimate):
             text = "NE"
         cells.setdefault(statistic, {})[str(row.group)] = text
@@ -158,8 +157,8 @@ def _long(rows: pd.DataFrame) -> tuple[Any, Any]:
     for row, failed in zip(rows.itertuples(), is_not_computable(rows), strict=True):
         unit = statistic_unit(str(row.statistic), row.endpoint)
         shown = (
-            estimate(row.estimate, row.ci_low, row.ci_high),
-            interval(row.ci_low, row.ci_high),
+            number_text(row),
+            interval_text(row),
         )
         if failed:
             shown = ("NE", str(row.note).removeprefix(NOT_COMPUTABLE).lstrip(": "))
@@ -239,7 +238,10 @@ def _endpoints(results: Results) -> list[Block]:
         return []
     rows = []
     for d in found:
-        mean = f"{significant(d.mean)} ({significant(d.sd)})" if d.n > 1 else significant(d.mean)
+        digits = value_decimals(d.unit, (d.low, d.high))
+        mean = fixed(d.mean, digits + 1)
+        if d.n > 1:
+            mean = f"{mean} ({fixed(d.sd, digits + 1)})"
         rows.append(
             (
                 endpoint_words(d.endpoint) + (f", {d.unit}" if d.unit else ""),
@@ -249,10 +251,10 @@ def _endpoints(results: Results) -> list[Block]:
                 str(d.n),
                 str(d.unavailable),
                 mean if d.n else "",
-                f"{significant(d.median)} ({significant(d.q1)} to {significant(d.q3)})"
+                f"{fixed(d.median, digits)} ({fixed(d.q1, digits)} to {fixed(d.q3, digits)})"
                 if d.n
                 else "",
-                f"{significant(d.low)} to {significant(d.high)}" if d.n else "",
+                f"{fixed(d.low, digits)} to {fixed(d.high, digits)}" if d.n else "",
             )
         )
     columns = (

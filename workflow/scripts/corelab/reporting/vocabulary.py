@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+from corelab.reporting.numbers import is_number
 from corelab.study.columns import ENDPOINT_UNITS
 
 #: Statistic -> how it is written in a report.
@@ -61,6 +63,9 @@ STATISTICS_WORDS = {
     "hd95_mm": "Hausdorff distance, 95th percentile, mean, mm",
     "assd_mm": "Average symmetric surface distance, mean, mm",
     "nsd": "Normalised surface Dice, mean",
+    "lesion_sensitivity": "Lesions found, share, mean",
+    "lesion_precision": "Lesions confirmed, share, mean",
+    "lesion_f1": "F1 of lesions, mean",
     "volume_difference_ml": "Volume difference, mean, mL",
     "pearson_r": "Pearson r",
     "spearman_rho": "Spearman ρ",
@@ -144,7 +149,7 @@ HEADLINES = {
         "reproducibility_coefficient",
         "repeatability_coefficient",
     ),
-    "overlap": ("dice", "hd95_mm"),
+    "overlap": ("dice", "dice_median", "hd95_mm_median", "volume_difference_ml"),
     "correlation": ("pearson_r", "spearman_rho", "kendall_tau", "partial_r", "rm_r"),
     "comparison": (
         "mean_difference",
@@ -396,6 +401,63 @@ def statistic_unit(statistic: str, endpoint: object) -> str:
     return endpoint_unit(endpoint) if statistic in UNIT_STATISTICS else ""
 
 
+#: Decimals of a value in a unit, and of what has none: what TLG tables print.
+_UNIT_DECIMALS = {"mL": 1, "%": 1, "mm": 1, "s": 1, "days": 0, "": 2}
+_COEFFICIENTS = (
+    *("icc", "kappa", "alpha_krippendorff", "ccc", "dice", "jaccard", "nsd", "gwet", "lesion_"),
+    *("pearson", "spearman", "kendall", "partial_r", "rm_r", "r_squared", "auc", "c_index"),
+)
+
+
+def statistic_decimals(statistic: str, endpoint: object, estimate: object = None) -> int | None:
+    """Decimals of a statistic wherever it is printed; None where its interval decides.
+
+    A value that would be printed as 0 keeps the digits of its interval.
+
+    Examples
+    --------
+    >>> statistic_decimals("icc_a_1", "core_volume"), statistic_decimals("bias", "core_volume")
+    (3, 1)
+    >>> statistic_decimals("odds_ratio", "x"), statistic_decimals("slope", "x")
+    (2, None)
+    >>> statistic_decimals("bias", "core_volume", 0.012) is None
+    True
+    """
+    name = statistic.removesuffix("_median")
+    found: int | None = None
+    if "percent" in name:
+        found = 1
+    elif name.startswith(_COEFFICIENTS):
+        found = 3
+    elif name in RATIO_STATISTICS:
+        found = 2
+    elif name.endswith(("_mm", "_ml")):
+        found = 1
+    elif name in UNIT_STATISTICS and endpoint_unit(endpoint):
+        found = _UNIT_DECIMALS.get(endpoint_unit(endpoint))
+    if found is not None and is_number(estimate):
+        value = abs(float(str(estimate)))
+        if 0 < value < 0.5 * 10.0**-found:
+            return None
+    return found
+
+
+def value_decimals(unit: str, values: Iterable[object]) -> int:
+    """Decimals of the values of an endpoint in a column; none where all of them are whole.
+
+    Examples
+    --------
+    >>> value_decimals("mL", [42.0, 38.25]), value_decimals("", [7.0]), value_decimals("", [0.5])
+    (1, 0, 2)
+    """
+    numbers = [float(str(value)) for value in values if is_number(value)]
+    if unit != "mL" and all(number.is_integer() for number in numbers):
+        return 0
+    least = min((abs(number) for number in numbers if number), default=1.0)
+    floor = 3 if not unit and least < 0.01 else 0
+    return max(_UNIT_DECIMALS.get(unit, 2), floor)
+
+
 def group_words(group: object) -> str:
     """A pair, contrast or level for people.
 
@@ -403,18 +465,21 @@ def group_words(group: object) -> str:
     --------
     >>> group_words("arm=high|arm=placebo"), group_words("reader-1|reader-2"), group_words("all")
     ('high vs placebo', 'reader-1 vs reader-2', '')
-    >>> group_words("q=0.50|arm=high"), group_words("arm=high")
-    ('q=0.50, arm=high', 'high')
+    >>> group_words("q=0.50|arm=high"), group_words("arm=high"), group_words("core_volume|nihss")
+    ('quantile 0.50, high', 'high', 'core volume vs NIHSS')
     """
     text = "" if group is None or group == "all" else str(group)
     parts = text.split("|")
     if parts[0].startswith("q="):
-        return ", ".join(parts)
+        rest = [part.rpartition("=")[2] for part in parts[1:]]
+        return ", ".join([f"quantile {parts[0][2:]}", *rest])
     stems = {part.partition("=")[0] for part in parts if "=" in part}
     if len(stems) == 1 and all("=" in part for part in parts):
         parts = [part.partition("=")[2] for part in parts]
     parts = [
-        in_sentence(endpoint_words(part)) if part.partition(":")[0] in ENDPOINT_UNITS else part
+        in_sentence(endpoint_words(part))
+        if part.partition(":")[0] in ENDPOINT_UNITS or part.lower() in ACRONYMS
+        else part
         for part in parts
     ]
     return " vs ".join(parts)
