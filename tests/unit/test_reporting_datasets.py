@@ -14,8 +14,10 @@ import pyreadstat
 import pytest
 from fabricated_study import fabricated_study, tables_only
 
+from corelab.provenance.job import Plain
 from corelab.provenance.products import read_table, write_table
 from corelab.reporting import datasets as ds
+from corelab.reporting.adam import adsl
 from corelab.reporting.define import DEF, ODM
 from corelab.reporting.exchange_checks import ars_faults, define_faults
 from corelab.reporting.results import read_results
@@ -37,6 +39,34 @@ def test_data_sets_of_the_study(written):
         *("PR", "NV"),
     ]
     assert len(next(d for d in found if d.name == "ADSL").frame) == 36
+
+
+def test_populations_of_the_trial_are_flags_of_the_subjects(written, tmp_path):
+    results, found, _ = written
+    flags = [v.name for v in found[0].variables if v.name in ("ITTFL", "SAFFL", "PPROTFL")]
+    assert flags == ["ITTFL"] and set(found[0].frame["ITTFL"]) == {"Y"}
+    sets = {"PPROTFL": "age >= 60", "SAFFL": "arm != 'placebo'"}
+    told = replace(results, config={**results.config, "analysis_sets": sets})
+    frame = adsl(told).frame
+    assert (frame["PPROTFL"] == "Y").equals(frame["AGE"] >= 60)
+    assert (frame["SAFFL"] == "Y").equals(frame["TRT01P"] != "placebo")
+    with pytest.raises(Plain, match="SAFFL"):
+        adsl(replace(results, config={**results.config, "analysis_sets": {"SAFFL": "x =="}}))
+
+
+def test_define_has_a_stylesheet_and_a_page_that_name_every_variable(written):
+    etree = pytest.importorskip("lxml.etree", reason="lxml applies the stylesheet")
+    _, found, folder = written
+    document = etree.parse(str(folder / "define.xml"))
+    named = document.xpath("preceding-sibling::processing-instruction()")
+    assert named and 'href="define.xsl"' in named[0].text
+    shown = str(etree.XSLT(etree.parse(str(folder / "define.xsl")))(document))
+    page = (folder / "define.html").read_text(encoding="utf-8")
+    for dataset in found:
+        for variable in dataset.variables:
+            assert f"<th>{variable.name}</th>" in shown
+            assert f'<th scope="row">{variable.name}</th>' in page
+    assert "<script" not in page
 
 
 def test_a_study_without_a_measurement_has_its_data_sets(tmp_path):

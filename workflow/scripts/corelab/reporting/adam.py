@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from corelab.provenance.job import Plain
 from corelab.reporting.attention import is_not_computable
 from corelab.reporting.datasets import (
     Dataset,
@@ -22,6 +23,7 @@ from corelab.reporting.datasets import (
 from corelab.reporting.results import NOT_COMPUTABLE, Results
 from corelab.reporting.vocabulary import endpoint_words
 from corelab.study.columns import volume_endpoint
+from corelab.study.expression import ExpressionError, select
 
 #: Ways in which sheets write a sex -> term of CDISC's code list SEX.
 _SEXES = {"f": "F", "female": "F", "woman": "F", "m": "M", "male": "M", "man": "M", "u": "U"}
@@ -68,10 +70,46 @@ def _head(results: Results) -> list[Variable]:
     ]
 
 
+#: Flags of the populations of a trial, with the labels of ADaMIG 1.3.
+_SETS = {
+    "ITTFL": "Intent-To-Treat Population Flag",
+    "FASFL": "Full Analysis Set Population Flag",
+    "SAFFL": "Safety Population Flag",
+    "PPROTFL": "Per-Protocol Population Flag",
+}
+
+
+def analysis_sets(results: Results) -> list[tuple[str, str, str, pd.Series]]:
+    """Flag, label, rule and members of each population that the study defines.
+
+    Raises
+    ------
+    corelab.provenance.job.Plain
+        If an expression of ``analysis_sets`` cannot be read.
+    """
+    people = results.participants
+    given = dict(results.config.get("analysis_sets") or {})
+    found = []
+    for flag, label in _SETS.items():
+        if flag in given:
+            try:
+                members = select(str(given[flag]), people)
+            except ExpressionError as error:
+                if results.codes:
+                    continue  # a column that a blinded study withholds
+                raise Plain(f"config analysis_sets.{flag}: {error}") from None
+            found.append((flag, label, f"Participants sheet: {given[flag]}", members))
+        elif flag == "ITTFL" and "arm" in people:
+            members = people["arm"].notna()
+            found.append((flag, label, "Planned arm in the participants sheet", members))
+    return found
+
+
 def adsl(results: Results) -> Dataset:
     """Subject level: one record per participant."""
     people = results.participants
     images = set(results.image_subjects)
+    sets = analysis_sets(results)
     variables = [
         *_head(results),
         Variable("SUBJID", "Subject Identifier for the Study", origin="Predecessor"),
@@ -81,6 +119,10 @@ def adsl(results: Results) -> Dataset:
         Variable("AGE", "Age", "float", "Predecessor"),
         Variable("AGEU", "Age Units"),
         Variable("SEX", "Sex", origin="Predecessor", codelist="SEX"),
+        *(
+            Variable(flag, label, "text", "Derived", rule, codelist="NY")
+            for flag, label, rule, _ in sets
+        ),
         Variable("IMGFL", "Images Processed Flag", origin="Derived", codelist="NY"),
     ]
     known = {"participant_id", "site", "arm", "dose", "age", "sex"}
@@ -98,7 +140,7 @@ def adsl(results: Results) -> Dataset:
         variables.append(Variable(name, label, kind, "Predecessor"))
         covariates[name] = (column, kind)
     rows = []
-    for person in people.to_dict("records"):
+    for place, person in enumerate(people.to_dict("records")):
         age = number_or_nan(person.get("age"))
         row = {
             "STUDYID": str(results.study.get("id", "")),
@@ -110,6 +152,7 @@ def adsl(results: Results) -> Dataset:
             "AGE": age,
             "AGEU": None if math.isnan(age) else "YEARS",
             "SEX": sex_term(person.get("sex")),
+            **{flag: "Y" if members.iloc[place] else "N" for flag, _, _, members in sets},
             "IMGFL": "Y" if str(person["participant_id"]) in images else "N",
         }
         for name, (column, kind) in covariates.items():
@@ -132,7 +175,7 @@ def _visits(results: Results) -> dict[str, int]:
 def _value_variables(results: Results) -> list[Variable]:
     return [
         *_head(results),
-        Variable("TRT01P", "Planned Treatment for Period 01", origin="Predecessor"),
+        Variable("TRTP", "Planned Treatment", origin="Predecessor"),
         Variable("AVISIT", "Analysis Visit", key=2),
         Variable(
             "AVISITN", "Analysis Visit (N)", "integer", "Derived", "Order of the visit, from 0"
@@ -151,7 +194,7 @@ def _value_row(
     return {
         "STUDYID": str(results.study.get("id", "")),
         "USUBJID": unique_subject(results, row.participant_id),
-        "TRT01P": arms.get(str(row.participant_id)),
+        "TRTP": arms.get(str(row.participant_id)),
         "AVISIT": visit or "all",
         "AVISITN": _visits(results).get(visit),
         "PARAMCD": code(str(row.endpoint)),

@@ -6,9 +6,12 @@ import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
 
-from corelab.provenance.products import atomic_path
+from markupsafe import Markup
+
+from corelab.provenance.products import atomic_path, write_text
+from corelab.reporting import page
 from corelab.reporting.datasets import CODELISTS, Dataset, Variable, text_length
-from corelab.reporting.documents import epoch, program
+from corelab.reporting.documents import TEMPLATES, epoch, program
 from corelab.reporting.results import Results
 
 ODM = "http://www.cdisc.org/ns/odm/v1.3"
@@ -55,7 +58,7 @@ def _group(version: ET.Element, dataset: Dataset) -> None:
             "ItemRef",
             ItemOID=f"IT.{name}.{variable.name}",
             OrderNumber=str(number),
-            Mandatory="Yes" if variable.key else "No",
+            Mandatory="Yes" if variable.key or variable.name == "STUDYID" else "No",
         )
         if variable.key:
             reference.set("KeySequence", str(variable.key))
@@ -93,9 +96,8 @@ def _item(version: ET.Element, dataset: Dataset, variable: Variable) -> None:
 
 
 def _codelists(version: ET.Element, datasets: Sequence[Dataset]) -> None:
-    used = {variable.codelist for dataset in datasets for variable in dataset.variables}
     for name, terms in CODELISTS.items():
-        if name not in used:
+        if not _uses(datasets, name):
             continue
         kind = "integer" if name == "CNSR" else "text"
         codelist = _odm(version, "CodeList", OID=f"CL.{name}", Name=name, DataType=kind)
@@ -170,10 +172,38 @@ def define_tree(datasets: Sequence[Dataset], results: Results) -> ET.Element:
 
 
 def write_define(datasets: Sequence[Dataset], results: Results, path: str | Path) -> Path:
-    """Write define.xml."""
+    """Write define.xml, its stylesheet ``define.xsl`` beside it, and the same as ``define.html``.
+
+    Browsers refuse a stylesheet of a file that was opened from disk: the page is for them.
+    """
     root = define_tree(datasets, results)
     ET.indent(root)
     text = ET.tostring(root, encoding="utf-8", xml_declaration=True, short_empty_elements=True)
+    declaration, _, body = text.partition(b"\n")
+    style = b'<?xml-stylesheet type="text/xsl" href="define.xsl"?>'
     with atomic_path(path) as temporary:
-        temporary.write_bytes(text + b"\n")
-    return Path(path)
+        temporary.write_bytes(b"\n".join([declaration, style, body, b""]))
+    target = Path(path)
+    sheet = (TEMPLATES / "define.xsl").read_text(encoding="utf-8")
+    write_text(sheet, target.with_name("define.xsl"))
+    write_text(define_page(datasets, results), target.with_name("define.html"))
+    return target
+
+
+def define_page(datasets: Sequence[Dataset], results: Results) -> str:
+    """The data definitions as one page without scripts."""
+    terms = {name: CODELISTS[name] for name in CODELISTS if _uses(datasets, name)}
+    return page.render(
+        "define.html.j2",
+        policy=page.security_policy([]),
+        css=Markup(page.asset("report.css")),
+        study=str(results.study.get("id", "")),
+        title=results.title,
+        fingerprint=results.fingerprint,
+        datasets=datasets,
+        codelists=terms,
+    )
+
+
+def _uses(datasets: Sequence[Dataset], codelist: str) -> bool:
+    return any(v.codelist == codelist for dataset in datasets for v in dataset.variables)

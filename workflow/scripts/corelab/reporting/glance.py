@@ -490,6 +490,7 @@ _SUBMISSION = (
     ("Imaging charter (PDF)", "../submission/01_charter.pdf"),
     ("SOP (PDF)", "../submission/sop.pdf"),
     ("Reviewer's guide (PDF)", "../submission/datasets/reviewers_guide.pdf"),
+    ("Data definitions", "../submission/datasets/define.html"),
     ("define.xml", "../submission/datasets/define.xml"),
     ("ARS (JSON)", "../submission/datasets/ars.json"),
 )

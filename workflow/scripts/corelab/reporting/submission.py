@@ -99,6 +99,11 @@ ENTRIES = (
 )
 
 NOT_NAMED = "NOT NAMED"
+#: What describes the data sets.
+DEFINITIONS = (
+    *("define.xml", "define.xsl", "define.html"),
+    *("refused.tsv", "conformance.tsv", "ars.json"),
+)
 _REFUSED = {
     "dataset": "Data set",
     "record": "Number of the record, from 1",
@@ -111,8 +116,8 @@ _REFUSED = {
 def write_datasets(results: Results, folder: str | Path) -> list[Dataset]:
     """Write every data set as ``.xpt`` and ``.json``, and what describes them.
 
-    ``define.xml``, ``refused.tsv`` (texts that SAS transport cannot hold), ``conformance.tsv``
-    (keys, controlled terms, labels, faults of define.xml and ars.json) and ``ars.json`` (every
+    ``define.xml`` with its stylesheet and as a page, ``refused.tsv`` (texts that SAS transport
+    cannot hold), ``conformance.tsv`` (keys, controlled terms, labels, faults of define.xml and ars.json) and ``ars.json`` (every
     result with its method).
     """
     target = Path(folder)
@@ -397,10 +402,7 @@ def write_submission(
             }
             for dataset in found
         ],
-        "definitions": [
-            described(target / "datasets" / name)
-            for name in ("define.xml", "refused.tsv", "conformance.tsv", "ars.json")
-        ]
+        "definitions": [described(target / "datasets" / name) for name in DEFINITIONS]
         + [described(path) for path in (*guides, *sops)],
         "charter_blocks_left_empty": empty_sections(charter_sections(results)),
         "charter_limits_not_fixed": unfixed_limits(results),
