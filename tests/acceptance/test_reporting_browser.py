@@ -326,16 +326,16 @@ def test_static_desk_makes_a_table_that_the_workflow_accepts(browser, report, tm
         page = watched.page
         card = page.locator(".sheet").first
         card.get_by_label("Exclude").check()
-        card.get_by_role("button", name="Record").click()
+        card.get_by_role("button", name="Record", exact=True).click()
         assert "name" in page.locator("#desk-state").inner_text()
         page.get_by_label("Your name").fill("A. Reviewer, \u65e5\u672c")
-        card.get_by_role("button", name="Record").click()
+        card.get_by_role("button", name="Record", exact=True).click()
         assert "reason" in page.locator("#desk-state").inner_text()
         card.get_by_label("Reason").fill("motion")
-        card.get_by_role("button", name="Record").click()
+        card.get_by_role("button", name="Record", exact=True).click()
         second = page.locator(".sheet").nth(1)
         second.get_by_label("Accept").check()
-        second.get_by_role("button", name="Record").click()
+        second.get_by_role("button", name="Record", exact=True).click()
         with page.expect_download() as waiting:
             page.locator("#download").click()
         path = tmp_path / "qc_decisions.tsv"
@@ -348,6 +348,28 @@ def test_static_desk_makes_a_table_that_the_workflow_accepts(browser, report, tm
         assert watched.errors == [] and watched.outside() == []
 
 
+def test_values_on_the_desk_are_shown_once_it_is_recorded_who_asked(browser, report, tmp_path):
+    with Watched(browser, report.parent / "review.html") as watched:
+        page = watched.page
+        card = page.locator(".sheet").first
+        values = card.locator(".values")
+        assert not values.is_visible()
+        card.locator(".open-values").click()
+        assert not values.is_visible() and "name" in page.locator("#desk-state").inner_text()
+        page.get_by_label("Your name").fill("A. Reviewer")
+        card.locator(".open-values").click()
+        values.wait_for(state="visible")
+        assert "values shown" in card.locator(".history").inner_text()
+        with page.expect_download() as waiting:
+            page.locator("#download").click()
+        path = tmp_path / "qc_decisions.tsv"
+        waiting.value.save_as(path)
+        (opened,) = read_decisions(path)
+        assert (opened.decision, opened.decided_by) == ("opened", "A. Reviewer")
+        # Nothing was decided by it.
+        assert not card.locator(".decided").is_visible() and watched.errors == []
+
+
 def test_served_desk_writes_at_once_and_finishes(browser, report, tmp_path):
     with Desk(report.parent, tmp_path / "qc_decisions.tsv") as desk:
         thread = threading.Thread(target=desk.serve_forever, kwargs={"poll_interval": 0.05})
@@ -357,7 +379,7 @@ def test_served_desk_writes_at_once_and_finishes(browser, report, tmp_path):
         page.goto(desk.url)
         page.get_by_label("Your name").fill("B")
         page.locator(".sheet").first.get_by_label("Accept").check()
-        page.locator(".sheet").first.get_by_role("button", name="Record").click()
+        page.locator(".sheet").first.get_by_role("button", name="Record", exact=True).click()
         page.locator(".sheet .decided:visible").wait_for()
         assert [d.decided_by for d in read_decisions(desk.decisions)] == ["B"]
         page.locator("#finish").click()

@@ -117,8 +117,8 @@ def write_datasets(results: Results, folder: str | Path) -> list[Dataset]:
     """Write every data set as ``.xpt`` and ``.json``, and what describes them.
 
     ``define.xml`` with its stylesheet and as a page, ``refused.tsv`` (texts that SAS transport
-    cannot hold), ``conformance.tsv`` (keys, controlled terms, labels, faults of define.xml and ars.json) and ``ars.json`` (every
-    result with its method).
+    cannot hold), ``conformance.tsv`` (keys, controlled terms, labels, faults of define.xml and
+    ars.json) and ``ars.json`` (every result with its method).
     """
     target = Path(folder)
     found = datasets(results) + tabulations(results)
