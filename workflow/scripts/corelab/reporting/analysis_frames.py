@@ -103,14 +103,15 @@ def _by_participant(results: Results, analysis: Mapping[str, Any]) -> AnalysisFr
     people = pd.Index([str(name) for name in results.participants["participant_id"]])
     inside = people.isin(population(analysis, results.tables)["participant_id"].map(str))
     why = dict(zip(results.measurements["row_id"], results.measurements["reason"], strict=True))
-    frames, agrees, values = [], True, ()
+    frames: list[pd.DataFrame] = []
+    agrees, values = True, tuple[str, ...]()
     outcomes = {str(name) for name in as_list(analysis.get("outcome"))}
     endpoints = [name for name in endpoints_of(analysis) if name not in outcomes]
-    parts: list[tuple[str | None, str, dict[str, pd.Series]]] = []
-    for endpoint in endpoints:
-        for visit, frame in endpoint_by_visit(analysis, results.tables, endpoint):
-            first = {endpoint: frame["value"]}
-            parts.append((endpoint, visit, first))
+    parts: list[tuple[str | None, str, dict[str, pd.Series]]] = [
+        (name, visit, {name: frame["value"]})
+        for name in endpoints
+        for visit, frame in endpoint_by_visit(analysis, results.tables, name)
+    ]
     for endpoint, visit, first in parts or [(None, str(analysis.get("outcome_visit") or ""), {})]:
         columns = {**first, **_others(results, analysis, endpoint, visit)}
         rows = pd.DataFrame({name: column.reindex(people) for name, column in columns.items()})
@@ -183,7 +184,8 @@ def _readings(results: Results, analysis: Mapping[str, Any]) -> AnalysisFrame | 
     """Readings of each target (participant and visit), one column per source and repeat."""
     within = analysis.get("repeats") == "within"
     sources = [str(name) for name in as_list(analysis.get("sources")) if name != "all"]
-    frames, values = [], ()
+    frames: list[pd.DataFrame] = []
+    values: tuple[str, ...] = ()
     for endpoint in endpoints_of(analysis):
         rows = measured(analysis, results.tables, endpoint=endpoint, sources=sources or None)
         if not within:

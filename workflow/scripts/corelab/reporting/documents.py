@@ -234,7 +234,7 @@ def epoch() -> datetime:
     return datetime.fromtimestamp(int(os.environ.get("SOURCE_DATE_EPOCH", "0")), UTC)
 
 
-def typeset(document: Document, **options: Any) -> bytes | list[bytes]:
+def typeset(document: Document, **options: Any) -> bytes | list[bytes] | None:
     """Set a document with typst; ``options`` are those of ``typst.Compiler.compile``.
 
     Raises

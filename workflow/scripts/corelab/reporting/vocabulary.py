@@ -336,7 +336,7 @@ def endpoint_words(name: object) -> str:
     """
     if not name or name == "n/a":
         return ""
-    words = []
+    words: list[str] = []
     for part in str(name).split(","):
         stem, _, detail = part.strip().partition(":")
         detail = LABEL_WORDS.get(detail, detail)
