@@ -97,3 +97,24 @@ def test_fixed_windows_do_not_depend_on_the_data():
     image = np.full((3, 3, 3), 5000.0, np.float32)
     assert pic.window_of(image, "adc") == (0.0, 2.0e-3)
     assert pic.window_of(image, "ncct") == (0.0, 80.0)
+
+
+def test_the_core_is_seen_within_the_hypoperfused_tissue_and_a_map_has_its_scale():
+    image = np.full((40, 40, 6), 5.0, np.float32)
+    core, hypo = np.zeros(image.shape, bool), np.zeros(image.shape, bool)
+    core[15:25, 15:25, 1:5] = True
+    hypo[14:26, 14:26, 1:5] = True
+    outlines = tuple(
+        pic.Outline(f"{name} (pipeline)", pic.LABEL_COLOURS[name], mask)
+        for name, mask in (("core", core), ("penumbra", hypo & ~core), ("hypoperfused", hypo))
+    )
+    panel = pic.Panel("baseline", "tmax", image, (2.0, 2.0, 5.0), outlines, np.diag([2, 2, 5, 1.0]))
+    row = pic.panel_row(panel, slices=4, tile=160)
+    for name, seen in (("core", True), ("hypoperfused", True), ("penumbra", False)):
+        number = (row == np.array(pic.LABEL_COLOURS[name], np.uint8)).all(axis=2).sum()
+        assert (number > 100) == seen, name
+    # The scale runs from the upper end of the window to its lower end.
+    bar = row[40:120, -6].astype(int).sum(axis=1)
+    assert bar[0] > bar[-1] and (np.diff(bar) < 0).mean() > 0.5
+    legend = [name for _, name in pic.mosaic([panel]).legend]
+    assert legend == ["hypoperfused (pipeline)", "core (pipeline)"]

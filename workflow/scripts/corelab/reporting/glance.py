@@ -288,7 +288,7 @@ def overview_table(results: Results) -> Table | None:
     """Every analysis with its first results, primary ones first."""
     order = {"primary": 0, "secondary": 1}
     entries = sorted(results.analyses, key=lambda a: order.get(str(a.get("objective")), 2))
-    body = []
+    body: list[list[Any]] = []
     for analysis in entries:
         kept = first_screen(results, analysis)
         rows = kept[kept["estimate"].notna()] if len(kept) else kept
@@ -504,7 +504,7 @@ _PROVENANCE = (
 
 def downloads(results: Results) -> list[tuple[str, list[Download]]]:
     """What can be downloaded, by group; the submission only where this run wrote one."""
-    groups = [("Report", _DOWNLOADS)]
+    groups: list[tuple[str, Sequence[tuple[str, str]]]] = [("Report", _DOWNLOADS)]
     if results.conformance_known:
         groups.append(("Submission", _SUBMISSION))
     groups.append(("Provenance", _PROVENANCE))

@@ -271,11 +271,59 @@ def _letter(rgb: NDArray[np.uint8], text: str, position: tuple[int, int]) -> Non
     rgb[:] = np.asarray(picture)
 
 
+def drawn_outlines(outlines: Sequence[Outline]) -> list[Outline]:
+    """Outlines in drawing order, the smallest last, so that none is covered.
+
+    Hypoperfused tissue is core and penumbra together: with both of its outlines the penumbra's
+    says nothing more, and is left out.
+
+    Examples
+    --------
+    >>> masks = [Outline(f"{name} (pipeline)", (0, 0, 0), np.arange(9).reshape(9, 1, 1) < size)
+    ...     for name, size in (("core", 2), ("penumbra", 5), ("hypoperfused", 7))]
+    >>> [outline.name for outline in drawn_outlines(masks)]
+    ['hypoperfused (pipeline)', 'core (pipeline)']
+    """
+    names = {outline.name for outline in outlines}
+
+    def redundant(name: str) -> bool:
+        label, _, source = name.partition(" ")
+        whole = {f"core {source}", f"hypoperfused {source}"}
+        return label == "penumbra" and whole <= names
+
+    kept = [outline for outline in outlines if not redundant(outline.name)]
+    return sorted(kept, key=lambda outline: -int(outline.mask.sum()))
+
+
+#: Units of the maps that are shown, and a value that is marked on their colour bar.
+_MAP_UNITS = {"tmax": ("s", 6.0), "cbf": ("mL/100 g/min", None)}
+
+
+def _colour_bar(row: NDArray[np.uint8], kind: str, window: tuple[float, float]) -> None:
+    """Draw the scale of a map at the right end of its row: ends, unit, and the marked value."""
+    height, width = row.shape[:2]
+    top, bottom = height // 5, height - height // 5
+    levels = np.linspace(1.0, 0.0, bottom - top, dtype=np.float32)[:, None]
+    row[top:bottom, width - 9 : width - 3] = heat_colours(np.repeat(levels, 6, axis=1))
+    unit, mark = _MAP_UNITS.get(kind, ("", None))
+    size = max(height // 11, 9)
+    low, high = window
+    _letter(
+        row, f"{high:g} {unit}", (width - 4 - len(f"{high:g} {unit}") * size // 2, top - size - 4)
+    )
+    _letter(row, f"{low:g}", (width - size, bottom))
+    if mark is not None:
+        at = round(bottom - (bottom - top) * (mark - low) / (high - low))
+        row[at, width - 13 : width - 3] = 255
+        _letter(row, f"{mark:g}", (width - 15 - size // 2, at - size // 2 - 2))
+
+
 def panel_row(panel: Panel, *, slices: int, tile: int) -> NDArray[np.uint8]:
     """One row of axial tiles of a scan with its outlines; (tile, slices * tile, 3)."""
     box = _box(panel.image)
     masks = [outline.mask for outline in panel.outlines]
     low, high = window_of(panel.image, panel.kind)
+    outlines = drawn_outlines(panel.outlines)
     planes = choose_slices(panel.image, masks, slices)
     row = np.zeros((tile, tile * slices, 3), np.uint8)
     spacing = (panel.spacing_mm[0], panel.spacing_mm[1])
@@ -287,15 +335,20 @@ def panel_row(panel: Panel, *, slices: int, tile: int) -> NDArray[np.uint8]:
             rgb[level <= 0] = 0
         else:
             rgb = np.repeat((level * 235).astype(np.uint8)[..., None], 3, axis=2)
-        for outline in panel.outlines:
+        for outline in outlines:
             plane = outline.mask[box[0], box[1], z]
             if plane.any():
                 rgb[_edge(_tile(plane, spacing, tile) > 0.5)] = outline.colour
         if number == 0:
             _letter(rgb, "R", (3, tile // 2 - 6))
-        if number == len(planes) - 1:
+        if number == len(planes) - 1 and panel.kind not in MAP_KINDS:
             _letter(rgb, "L", (tile - tile // 11 - 2, tile // 2 - 6))
+        middle = [n / 2 for n in panel.image.shape[:2]]
+        position = float((panel.affine @ [*middle, float(z), 1.0])[2])
+        _letter(rgb, f"{position:.0f} mm", (3, tile - tile // 8 - 2))
         row[:, number * tile : (number + 1) * tile] = rgb
+    if panel.kind in MAP_KINDS:
+        _colour_bar(row, panel.kind, (low, high))
     return row
 
 
@@ -411,7 +464,7 @@ def mosaic(panels: Sequence[Panel], *, slices: int = 6, tile: int = 132, alt: st
     rgb = np.concatenate(rows, axis=0)
     legend: dict[str, str] = {}
     for panel in panels:
-        for outline in panel.outlines:
+        for outline in drawn_outlines(panel.outlines):
             legend.setdefault(outline.name, outline.css)
     return Picture(
         encode(rgb),

@@ -126,11 +126,11 @@ def frame_table(frame: AnalysisFrame, title: str, file: str, pages: Mapping[str,
         cells: list[Any] = []
         for place, name in enumerate(frame.values):
             value = row[name]
-            number = is_number(value)
-            text: Any = significant(value, 5) if number else "" if pd.isna(value) else str(value)
+            is_value = is_number(value)
+            text: Any = significant(value, 5) if is_value else "" if pd.isna(value) else str(value)
             if place == 0 and person in pages and row["row_id"] and text:
                 text = page.link(f"{subject_page(person)}#{row['row_id']}", text)
-            cells.append(Cell(text, value if number else None) if number else text)
+            cells.append(Cell(text, value) if is_value else text)
         used = page.tag("used", "ok") if row["used"] == "yes" else page.tag("not used", "unused")
         body.append(
             [
