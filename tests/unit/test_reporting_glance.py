@@ -13,6 +13,7 @@ from corelab.provenance.decisions import Decision
 from corelab.reporting import glance
 from corelab.reporting.page import STUDY_PAGES, Column, Table, place, render_table
 from corelab.reporting.results import read_results
+from corelab.reporting.study_tables import participants_table
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +113,21 @@ def test_the_strip_states_plan_second_program_data_sets_and_review(results):
     other = replace(results, statistics={"pharmacodynamics": rows})
     same, total = glance.second_agreement(other)
     assert same == total - 1
+
+
+def test_table_one_says_what_the_sheet_and_the_baseline_visit_say(results):
+    table = participants_table(results)
+    arms = [column.title for column in table.columns[1:]]
+    rows = {row[0]: dict(zip(arms, row[1:], strict=True)) for row in table.rows}
+    people = results.participants
+    high = people[people["arm"] == "high"]
+    age = pd.to_numeric(high["age"])
+    assert rows["Participants"]["high"] == str(len(high)) and arms[-1] == "all"
+    assert rows["Age"]["high"].endswith(f"({age.min():.0f} to {age.max():.0f})")
+    assert rows["Age"]["high"].startswith(f"{age.median():g} (")
+    assert rows["Sex: F"]["all"] == str(int((people["sex"] == "F").sum()))
+    (volume,) = [name for name in rows if name.startswith("Infarct volume, mL, at baseline by")]
+    assert "missing" in rows[volume]["all"] and "dose" not in " ".join(rows).lower()
 
 
 def test_sections_have_one_page_each():

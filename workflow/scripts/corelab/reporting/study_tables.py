@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -9,7 +11,7 @@ from urllib.parse import quote
 import pandas as pd
 from markupsafe import Markup
 
-from corelab.measurement.selection import as_list
+from corelab.measurement.selection import NotComputable, as_list, one_value, source_of
 from corelab.reporting import page
 from corelab.reporting.attention import gate_limit_words
 from corelab.reporting.descriptive import descriptions
@@ -31,47 +33,120 @@ from corelab.reporting.vocabulary import (
     KIND_WORDS,
     VERDICT_WORDS,
     criterion_words,
+    endpoint_unit,
     endpoint_words,
+    label_words,
     value_decimals,
 )
+from corelab.study.schema import load_schema
+
+
+def told_columns(config: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
+    """Participants columns that a page may show: those of the schema, and those the config names.
+
+    Any other column can hold what tells who a person is (initials, a date of birth, a remark), and
+    nothing was asked about it.
+
+    Examples
+    --------
+    >>> config = {"analyses": [{"population": "nihss > 4 and ready == 'yes'"}]}
+    >>> told_columns(config, ["participant_id", "arm", "nihss", "initials"])
+    ['participant_id', 'arm', 'nihss']
+    """
+    known = set(load_schema("sheets")["properties"]["participants"]["properties"])
+    words = set(re.findall(r"\w+", json.dumps(config, default=str)))
+    return [name for name in columns if name in known or words.issuperset(name.split())]
+
+
+#: Levels of a column of names up to which each is counted.
+_MAX_LEVELS = 6
 
 
 def participants_table(results: Results) -> Table:
-    """Participants by arm: how many, their age and sex, their sites."""
+    """Baseline characteristics, one column per arm: what the sheet and the baseline visit say.
+
+    Numbers as median (range) with how many are missing, names as counts. Columns of the sheet
+    that may be shown (:func:`told_columns`), then the endpoints of the plan at baseline.
+    """
     people = results.participants
     groups = [(arm, people[people["arm"].map(str) == arm]) for arm in arms_of(results)]
     groups.append(("all", people))
     with_images = set(results.image_subjects)
-    body = []
-    for name, rows in groups:
-        empty = pd.Series(dtype=float)
-        age = pd.to_numeric(rows["age"], errors="coerce").dropna() if "age" in rows else empty
-        age_text = (
-            f"{significant(age.median())} ({significant(age.min())} to {significant(age.max())})"
-            if len(age)
-            else ""
-        )
-        sexes = rows["sex"].dropna().map(str) if "sex" in rows else empty
-        sex = {str(k): int(v) for k, v in sexes.value_counts().sort_index().items()}
-        body.append(
-            [
-                name,
-                len(rows),
-                sum(str(p) in with_images for p in rows["participant_id"]),
-                age_text,
-                ", ".join(f"{k} {v}" for k, v in sex.items()),
-                rows["site"].dropna().nunique() if "site" in rows else "",
-            ]
-        )
-    columns = [
-        Column("Arm"),
-        Column("Participants", "number"),
-        Column("With images", "number"),
-        Column("Age, median (range)", "number", sortable=False),
-        Column("Sex", sortable=False),
-        Column("Sites", "number"),
+    body: list[list[Any]] = [
+        ["Participants", *(str(len(rows)) for _, rows in groups)],
+        ["With images", *(_images(rows, with_images) for _, rows in groups)],
     ]
-    return Table("Participants by arm", columns, body)
+    hidden = {"participant_id", "arm", "dose", "arm_description"}
+    for name in told_columns(results.config, list(people.columns)):
+        if name not in hidden and people[name].notna().any():
+            body += _characteristic(name, [rows[name] for _, rows in groups])
+    body += _baseline_rows(results, [rows for _, rows in groups])
+    columns = [Column("Characteristic", sortable=False)]
+    columns += [Column(name, "number", sortable=False) for name, _ in groups]
+    note = "Numbers: median (range); names: participants."
+    return Table("Participants by arm", columns, body, note)
+
+
+def _characteristic(name: str, parts: Sequence[pd.Series]) -> list[list[str]]:
+    """Rows of one column of the sheet: a number's median, or how many have each name."""
+    everyone = parts[-1].dropna()
+    numbers = pd.to_numeric(everyone, errors="coerce")
+    if numbers.notna().all():
+        cells = [_median_range(pd.to_numeric(part, errors="coerce")) for part in parts]
+        return [[label_words(name), *cells]]
+    levels = sorted(set(everyone.map(str)))
+    if len(levels) > _MAX_LEVELS:
+        return []
+    return [
+        [f"{label_words(name)}: {level}", *(_count(part, level) for part in parts)]
+        for level in levels
+    ]
+
+
+def _count(column: pd.Series, level: str) -> str:
+    return str(int((column.map(str) == level).sum()))
+
+
+def _images(rows: pd.DataFrame, with_images: set[str]) -> str:
+    return str(sum(str(name) in with_images for name in rows["participant_id"]))
+
+
+def _median_range(values: pd.Series, unit: str = "") -> str:
+    known = values.dropna()
+    if known.empty:
+        return ""
+    digits = value_decimals(unit, known)
+    middle = fixed(known.median(), digits if float(known.median()).is_integer() else max(digits, 1))
+    text = f"{middle} ({fixed(known.min(), digits)} to {fixed(known.max(), digits)})"
+    missing = len(values) - len(known)
+    return f"{text}, {missing} missing" if missing else text
+
+
+def _baseline_rows(results: Results, parts: Sequence[pd.DataFrame]) -> list[list[str]]:
+    """Values of the planned imaging endpoints at the baseline visit, and clinical scores there."""
+    baseline = results.tables.baseline
+    found = []
+    for name in _importance(results):
+        try:
+            rows = one_value({"visit": baseline}, results.tables, endpoint=name)
+        except (NotComputable, KeyError, ValueError):
+            continue
+        if rows.empty or not baseline:
+            continue
+        unit = endpoint_unit(name)
+        by_person = rows.set_index("participant_id")["value"]
+        cells = [_median_range(by_person.reindex(part["participant_id"]), unit) for part in parts]
+        words = endpoint_words(name) + (f", {unit}" if unit else "")
+        source = source_of({"visit": baseline}, results.tables, name)
+        found.append([f"{words}, at {baseline} by {source}", *cells])
+    outcomes = results.tables.outcomes
+    here = outcomes[outcomes["visit"].map(str) == str(baseline)] if len(outcomes) else outcomes
+    for name in sorted(set(here["outcome"])) if len(here) else ():
+        own = here[here["outcome"] == name].drop_duplicates("participant_id")
+        by_person = pd.to_numeric(own.set_index("participant_id")["value"], errors="coerce")
+        cells = [_median_range(by_person.reindex(part["participant_id"])) for part in parts]
+        found.append([f"{label_words(name)} at {baseline}", *cells])
+    return found
 
 
 def _importance(results: Results) -> dict[str, int]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -34,12 +32,12 @@ from corelab.reporting.study_tables import (
     overlap_table,
     person_link,
     scans_table,
+    told_columns,
     values_table,
 )
 from corelab.reporting.vocabulary import (
     KIND_WORDS,
 )
-from corelab.study.schema import load_schema
 
 #: Bytes of pictures on the study's page; further subjects have theirs on their own pages.
 PICTURE_BUDGET_BYTES = 3_400_000
@@ -55,23 +53,6 @@ class Card:
     flag: str
     caption: str
     picture: pictures.Picture | None
-
-
-def told_columns(config: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
-    """Participants columns that a page may show: those of the schema, and those the config names.
-
-    Any other column can hold what tells who a person is (initials, a date of birth, a remark), and
-    nothing was asked about it.
-
-    Examples
-    --------
-    >>> config = {"analyses": [{"population": "nihss > 4 and ready == 'yes'"}]}
-    >>> told_columns(config, ["participant_id", "arm", "nihss", "initials"])
-    ['participant_id', 'arm', 'nihss']
-    """
-    known = set(load_schema("sheets")["properties"]["participants"]["properties"])
-    words = set(re.findall(r"\w+", json.dumps(config, default=str)))
-    return [name for name in columns if name in known or words.issuperset(name.split())]
 
 
 def subject_facts(results: Results, subject: str) -> list[tuple[str, str]]:
