@@ -25,8 +25,8 @@ WORDS = {
 }
 #: Figures that print volumes: not for a reviewer who is to judge without knowing them.
 WITH_VALUES = ("lesions", "masks")
-MAX_WIDTH_PIXELS = 1400
-_WEBP_QUALITY = 82
+MAX_WIDTH_PIXELS = 1200
+_WEBP_QUALITY = 72
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from corelab import __version__
-from corelab.provenance.products import write_text
+from corelab.provenance.products import atomic_path, write_text
 from corelab.reporting import exhibits, page, pictures, viewer
 from corelab.reporting.attention import SEVERITIES, Finding, by_participant, findings_of
 from corelab.reporting.numbers import (
@@ -20,6 +20,7 @@ from corelab.reporting.numbers import (
     significant,
 )
 from corelab.reporting.page import Column, Table
+from corelab.reporting.quality_figures import FOLDER as FIGURES
 from corelab.reporting.quality_figures import (
     WITH_VALUES,
     QualityFigure,
@@ -91,6 +92,14 @@ def common_content(results: Results, participant_id: str | None = "") -> dict[st
 
 
 @dataclass(frozen=True)
+class Mosaic:
+    """A picture that lies beside the pages: its address and its words."""
+
+    uri: str
+    picture: pictures.Picture
+
+
+@dataclass(frozen=True)
 class Content:
     """What the pages of one subject are made from.
 
@@ -104,8 +113,8 @@ class Content:
         Address of the viewer's volumes; empty where there are none.
     volumes_left
         Scans that are not in the viewer.
-    figures
-        Quality figures.
+    figures, mosaics
+        Quality figures, and slices of every scan.
     findings
         What was found.
     chains
@@ -117,18 +126,27 @@ class Content:
     volumes: str
     volumes_left: Sequence[str]
     figures: Sequence[QualityFigure]
+    mosaics: Sequence[Mosaic]
     findings: Sequence[Finding]
     chains: Mapping[str, Sequence[Mapping[str, Any]]]
 
 
-def _mosaics(content: Content) -> list[pictures.Picture]:
+def _mosaics(
+    subject: str, panels: Sequence[Sequence[pictures.Panel]], report: Path
+) -> list[Mosaic]:
+    """Write a mosaic of every scan, once for all pages of the subject."""
     shown = []
-    for panel in (panel for group in content.panels for panel in group):
+    stem = subject_page(subject).removesuffix(".html")
+    for panel in (panel for group in panels for panel in group):
         outlined = ", ".join(o.name for o in panel.outlines) or "nothing"
         name = KIND_WORDS.get(panel.kind, panel.kind)
-        alt = f"Axial slices of {content.subject}, {panel.visit}, {name}; outlined: {outlined}"
+        alt = f"Axial slices of {subject}, {panel.visit}, {name}; outlined: {outlined}"
         drawn = pictures.mosaic([panel], slices=7, tile=176, alt=alt)
-        shown.append(replace(drawn, alt=alt, caption=f"{panel.visit}: {name}"))
+        picture = replace(drawn, alt=alt, caption=f"{panel.visit}: {name}")
+        path = report / FIGURES / f"{stem}_mosaic{len(shown):02d}.webp"
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(drawn.data)
+        shown.append(Mosaic(f"{FIGURES}/{quote(path.name)}", picture))
     return shown
 
 
@@ -184,7 +202,9 @@ def subject_html(
     return page.render(
         "subject.html.j2",
         **common_content(results, None if blinded else subject),
-        policy=page.security_policy(scripts, files=bool(content.volumes or figures)),
+        policy=page.security_policy(
+            scripts, files=bool(content.volumes or figures or content.mosaics)
+        ),
         page_title=f"{subject}, {results.study.get('id', '')}",
         name=subject,
         blinded=blinded,
@@ -200,7 +220,7 @@ def subject_html(
         program=f"{viewer.FOLDER}/{viewer.PROGRAM}",
         volumes_left=content.volumes_left,
         viewer_script=Markup(page.asset("viewer.js")),
-        pictures=_mosaics(content),
+        mosaics=content.mosaics,
         scans=scans_table(results, subject),
         acquisition=acquisition_table(results, {}, subject),
         gates=gates_table(results, {}, subject),
@@ -224,7 +244,8 @@ def _content(
     name = subject_page(subject).removesuffix(".html")
     volumes = quote(viewer.write_volumes(scans, report, name)) if scans else ""
     figures = write_quality_figures(results, subject, report)
-    return Content(subject, panels, volumes, left, figures, findings, chains)
+    mosaics = _mosaics(subject, panels, report)
+    return Content(subject, panels, volumes, left, figures, mosaics, findings, chains)
 
 
 def _neighbours(names: Sequence[str], name: str, address: Callable[[str], str]) -> tuple[str, str]:
