@@ -135,7 +135,7 @@ def _mosaics(
     subject: str, panels: Sequence[Sequence[pictures.Panel]], report: Path
 ) -> list[Mosaic]:
     """Write a mosaic of every scan, once for all pages of the subject."""
-    shown = []
+    shown: list[Mosaic] = []
     stem = subject_page(subject).removesuffix(".html")
     for panel in (panel for group in panels for panel in group):
         outlined = ", ".join(o.name for o in panel.outlines) or "nothing"
