@@ -24,6 +24,7 @@ import numpy as np
 from scipy import ndimage
 
 from corelab.imaging import brain_mask, load_image
+from corelab.imaging.template import template_ventricles
 from corelab.registration import (
     apply_transforms,
     registrar,
@@ -34,7 +35,6 @@ from corelab.registration import (
 )
 from corelab.registration.pairs import Head, TemplateFit, fit_to_template
 from corelab.registration.preparation import windowed
-from corelab.registration.template import template_ventricles
 
 
 @dataclass(frozen=True)

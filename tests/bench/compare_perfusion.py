@@ -166,9 +166,10 @@ def heads(count: int = 6) -> dict[str, list[dict[str, float]]]:
     """Engines on simulated heads, each for core and Tmax by the rules of the pipeline."""
     from dataclasses import replace
 
+    from perfusion_heads import clinical_cases, simulate_head
+
     from corelab.perfusion import lesions
     from corelab.perfusion.series import analyse_series
-    from corelab.phantom.head_cohort import clinical_cases, simulate_head
 
     rows: dict[str, list[dict[str, float]]] = {}
     for number, drawn in enumerate(clinical_cases(HEAD_SEED, count, HEAD_FAMILIES)):

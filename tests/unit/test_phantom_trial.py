@@ -9,21 +9,18 @@ import nibabel as nib
 import numpy as np
 import pytest
 from helpers import REPOSITORY
+from phantom_truth import scan_to_template, template_mask, template_to_scan, write_truth_images
 
 from corelab.phantom import (
     TrialSpec,
     build_scene,
     enrol,
     make_anatomy,
-    scan_to_template,
     sheets,
     simulate_scan,
-    template_mask,
-    template_to_scan,
     trial_truth,
     true_masks,
     write_sheets,
-    write_truth_images,
 )
 from corelab.phantom.contours import reader_contour
 from corelab.phantom.design import volume_readings

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from corelab.imaging.template import template_brain_mask, template_image
 from corelab.registration import BackendMissing, RegistrationFault, registration_settings
 from corelab.registration.preparation import brain_only, coarsened
 from corelab.registration.presets import LIMITS, load_preset
 from corelab.registration.registrar import Transform, backend_class, backends, registrar
-from corelab.registration.template import template_brain_mask, template_image
 from corelab.registration.transforms import Affine, apply_transforms, transform_points
 
 

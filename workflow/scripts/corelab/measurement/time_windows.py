@@ -133,37 +133,6 @@ def lesion_reversal(first: np.ndarray, second: np.ndarray, voxel_volume_ml: floa
     return Reversal(gone, kept, new, 100 * (new - gone) / before if before else float("nan"))
 
 
-def ghost_core_volume(core: np.ndarray, follow_up: np.ndarray, voxel_volume_ml: float) -> float:
-    """Volume called core at baseline that is not infarcted on the early follow-up, mL.
-
-    Examples
-    --------
-    >>> ghost_core_volume(np.array([1, 1, 0]), np.array([0, 1, 1]), 2.0)
-    2.0
-    """
-    return lesion_reversal(core, follow_up, voxel_volume_ml).reversed_ml
-
-
-def core_cutoff(
-    minutes_onset_to_ct: float,
-    *,
-    below: float = 0.30,
-    early_below: float = 0.20,
-    early_minutes: float = 90.0,
-) -> float:
-    """Relative CBF below which tissue is core: stricter in the first 90 minutes.
-
-    A cut-off of 20 % within 90 minutes removed the overestimation of the core in SELECT. The time
-    missing (nan) means the ordinary cut-off.
-
-    Examples
-    --------
-    >>> core_cutoff(60), core_cutoff(90), core_cutoff(91), core_cutoff(float("nan"))
-    (0.2, 0.2, 0.3, 0.3)
-    """
-    return early_below if minutes_onset_to_ct <= early_minutes else below
-
-
 def windows_of(
     serial: Mapping[str, Any] | None,
 ) -> dict[str, tuple[float, float]]:

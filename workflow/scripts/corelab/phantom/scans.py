@@ -188,35 +188,6 @@ def view_scan(scene: Scene, visit: str, kind: str) -> View:
     return View(affine, shape, plan.samples, points)
 
 
-def scan_to_template(
-    spec: TrialSpec, participant_id: str, visit: str, kind: str, points_mm: NDArray[np.floating]
-) -> NDArray[np.float64]:
-    """Template coordinates of points (..., 3) in a scan's own world: the truth of its fit to MNI.
-
-    Examples
-    --------
-    >>> spec = TrialSpec.testing()
-    >>> points = np.array([[0.0, 0.0, 0.0]])
-    >>> there = scan_to_template(spec, "001", "baseline", "T1w", points)
-    >>> back = template_to_scan(spec, "001", "baseline", "T1w", there)
-    >>> bool(np.abs(back - points).max() < 0.01)
-    True
-    """
-    back = np.linalg.inv(placement(spec, participant_id, visit, kind))
-    points = np.asarray(points_mm, dtype=np.float64)
-    subject = points @ back[:3, :3].T + back[:3, 3]
-    return build_scene(spec, participant_id).anatomy.to_template(subject)
-
-
-def template_to_scan(
-    spec: TrialSpec, participant_id: str, visit: str, kind: str, points_mm: NDArray[np.floating]
-) -> NDArray[np.float64]:
-    """Inverse of :func:`scan_to_template`."""
-    moved = placement(spec, participant_id, visit, kind)
-    subject = build_scene(spec, participant_id).anatomy.to_subject(points_mm)
-    return np.asarray(subject @ moved[:3, :3].T + moved[:3, 3])
-
-
 def infarct_region(visit: str) -> str:
     """Region of the lesion that is infarcted at a visit.
 

@@ -44,15 +44,6 @@ P_CHART = {
     "upper": "centre + 3 standard errors of a rate of n cases, no more than 1",
     "verdict": "in_control or out_of_control",
 }
-#: Statistics that the charter can limit (``<statistic>_min``, ``<statistic>_max``).
-LIMITED = (
-    "double_read_agreement",
-    "adjudication_rate",
-    "adjudication_done",
-    "adjudicator_agreement",
-    "reader_disagreement_index",
-    "intra_reader_difference",
-)
 Add = Callable[[str, str, str, int, int], None]
 
 

@@ -5,6 +5,7 @@ subject to MNI152. Both work through one interface, :class:`Registrar`, behind w
 stand; their programs are loaded only when a fit is due.
 """
 
+from corelab.imaging.template import template_brain_mask, template_image
 from corelab.registration.brain import share_brain_masks
 from corelab.registration.presets import load_preset, registration_settings
 from corelab.registration.registrar import (
@@ -15,7 +16,6 @@ from corelab.registration.registrar import (
     registrar,
 )
 from corelab.registration.subject import normalise_subject
-from corelab.registration.template import mni_left_right, template_brain_mask, template_image
 from corelab.registration.transforms import apply_transforms, transform_points
 from corelab.registration.visit import align_visit
 
@@ -27,7 +27,6 @@ __all__ = [
     "align_visit",
     "apply_transforms",
     "load_preset",
-    "mni_left_right",
     "normalise_subject",
     "registrar",
     "registration_settings",

@@ -71,22 +71,6 @@ def to_ants(image: nib.Nifti1Image) -> Any:
     )
 
 
-def from_ants(image: Any) -> nib.Nifti1Image:
-    """Turn an ANTs image into a nibabel image (LPS to RAS).
-
-    Examples
-    --------
-    >>> affine = np.diag([2.0, 3, 4, 1]); affine[:3, 3] = 10, 20, 30
-    >>> there = to_ants(nib.Nifti1Image(np.zeros((4, 5, 6), np.float32), affine))
-    >>> bool(np.allclose(from_ants(there).affine, affine))
-    True
-    """
-    lps = np.eye(4)
-    lps[:3, :3] = np.asarray(image.direction) * np.asarray(image.spacing)
-    lps[:3, 3] = image.origin
-    return nib.Nifti1Image(image.numpy(), RAS_LPS @ lps)
-
-
 class AntsRegistrar(Registrar):
     """ANTsPy: antsRegistration as a library call, stages from the preset.
 

@@ -16,10 +16,10 @@ from scipy import ndimage
 
 from corelab.imaging import ImageFault, load_image
 from corelab.imaging.geometry import voxel_sizes_mm
+from corelab.imaging.template import template_image
 from corelab.provenance.products import atomic_path
 from corelab.registration.preparation import best_scan, windowed
 from corelab.registration.quality import values_at
-from corelab.registration.template import template_image
 from corelab.registration.transforms import apply_transforms, read_steps, transform_points
 from corelab.study.naming import derivative
 

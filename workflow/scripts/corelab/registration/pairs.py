@@ -12,6 +12,7 @@ import numpy as np
 from scipy import ndimage
 
 from corelab.imaging import ImageFault, load_image
+from corelab.imaging.template import template_brain_mask, template_image
 from corelab.registration.doubtful import doubtful, judged_by_donor, with_better_mask
 from corelab.registration.filling import filled_lesion
 from corelab.registration.halfway import halfway_rigid
@@ -40,7 +41,6 @@ from corelab.registration.quality import (
     verdict,
 )
 from corelab.registration.registrar import Registrar, RegistrationFault, Transform
-from corelab.registration.template import template_brain_mask, template_image
 from corelab.registration.transforms import Step, apply_transforms
 
 _RIGID_CHECKS = {"rigid_dice_min": "dice", "rigid_rotation_deg_max": "rotation_deg"}

@@ -12,9 +12,9 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
+from corelab.imaging.template import template_image, template_ventricles
 from corelab.registration.preparation import widened
 from corelab.registration.registrar import Transform
-from corelab.registration.template import template_image, template_ventricles
 from corelab.registration.transforms import (
     Affine,
     Step,
@@ -333,7 +333,7 @@ def ventricle_offset_mm(
 
     Examples
     --------
-    >>> from corelab.registration.template import template_image
+    >>> from corelab.imaging.template import template_image
     >>> ventricle_offset_mm(template_image(), []) < 1.0
     True
     """

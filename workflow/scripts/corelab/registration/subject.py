@@ -13,13 +13,13 @@ import numpy as np
 
 from corelab.imaging import ImageFault, load_image, mask_volume_ml, save_image
 from corelab.imaging.brain_quality import mask_fault
+from corelab.imaging.template import TEMPLATE_FILE, template_image
 from corelab.provenance.products import file_sha256, write_json
 from corelab.registration.pairs import Head, TemplateFit, fit_rigid, fit_to_template, load_head
 from corelab.registration.preparation import best_scan
 from corelab.registration.presets import RegistrationSettings, registration_settings
 from corelab.registration.quality import expected_volume_ml
 from corelab.registration.registrar import Registrar, RegistrationFault, registrar
-from corelab.registration.template import TEMPLATE_FILE, template_image
 from corelab.registration.transforms import (
     Sampler,
     Step,
