@@ -33,7 +33,8 @@ from corelab.registration import (
     template_image,
     transform_points,
 )
-from corelab.registration.pairs import Head, TemplateFit, fit_to_template
+from corelab.registration.heads import Head
+from corelab.registration.pairs import TemplateFit, fit_to_template
 from corelab.registration.preparation import windowed
 
 

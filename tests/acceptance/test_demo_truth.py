@@ -15,7 +15,7 @@ from workflow_runs import snakemake
 
 from corelab.measurement.overlap import dice
 from corelab.phantom.design import TrialSpec
-from corelab.phantom.scans import build_scene
+from corelab.phantom.scene import build_scene
 from corelab.phantom.truth import true_masks
 from corelab.registration import template_brain_mask, transform_points
 

@@ -35,7 +35,8 @@ from corelab.phantom.kinetics import (
 )
 from corelab.phantom.lesion import subject_points, tissue_at
 from corelab.phantom.protocol import grid_affine, placement, protocol
-from corelab.phantom.scans import perfusion_truth, view_scan
+from corelab.phantom.scans import perfusion_truth
+from corelab.phantom.scene import view_scan
 from corelab.phantom.trial import SHEETS, scan_path
 from corelab.provenance.products import file_sha256, read_table
 

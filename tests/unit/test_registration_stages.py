@@ -20,11 +20,12 @@ from corelab.registration import (
     template_image,
     transform_points,
 )
+from corelab.registration.backends import registrar
 from corelab.registration.filling import filled_lesion
-from corelab.registration.pairs import Head, fit_to_template
+from corelab.registration.heads import Head
+from corelab.registration.pairs import fit_to_template
 from corelab.registration.preparation import best_scan
-from corelab.registration.presets import registration_settings
-from corelab.registration.registrar import registrar
+from corelab.registration.settings import registration_settings
 from corelab.registration.transforms import Affine
 
 TESTING = {"preset": "testing", "lesion": "mask"}

@@ -6,8 +6,8 @@ import pytest
 from scipy import ndimage
 
 from corelab.imaging.template import template_image
-from corelab.registration.presets import LIMITS
 from corelab.registration.quality import similarity, ventricle_offset_mm, ventricle_warning
+from corelab.registration.settings import LIMITS
 from corelab.registration.transforms import Affine
 
 

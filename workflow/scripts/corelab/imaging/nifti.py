@@ -21,6 +21,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from corelab import __version__
 from corelab.imaging import values
 from corelab.imaging.faults import ImageFault
 from corelab.imaging.frames import last_axis_fault, without_gaps
@@ -768,7 +769,6 @@ def _cast(voxels: NDArray[Any], wanted: np.dtype[Any], name: str) -> NDArray[Any
 
 def _completed(sidecar: Mapping[str, Any], target: Path) -> dict[str, Any]:
     """The sidecar with checksum, software, and checksums of inputs given as paths."""
-    from corelab import __version__
 
     content = dict(plain(sidecar))
     content["inputs"] = [

@@ -25,10 +25,12 @@ from corelab.imaging.acquisition import (
 )
 from corelab.imaging.brain import extract_brain
 from corelab.imaging.brain_quality import judged_mask
+from corelab.imaging.conversion import rows_of_folder
 from corelab.imaging.faults import ImageFault
 from corelab.imaging.geometry import mask_volume_ml, same_grid, voxel_sizes_mm
 from corelab.imaging.head_fit import HeadFit
 from corelab.imaging.laterality import left_right_rows
+from corelab.imaging.meshnet import network_mask, read_meshnet
 from corelab.imaging.nifti import Conformed, conform, save_image
 from corelab.imaging.quality import image_quality
 from corelab.imaging.sidecars import finite_numbers, read_b_values, read_sidecar
@@ -208,8 +210,6 @@ def _expanded(
         if row["kind"] != "dicom":
             yield dict(row)
             continue
-        from corelab.imaging.conversion import rows_of_folder
-
         settings = visit.settings.get("dicom") or {}
         for made in rows_of_folder(row, scratch / str(number), settings):
             other = seen.setdefault(str(made["kind"]), str(row["scan_id"]))
@@ -673,8 +673,6 @@ def _extractor(
             return found.mask, found.fit
 
         return classical, {"method": method}
-    from corelab.imaging.meshnet import network_mask, read_meshnet
-
     network = read_meshnet(settings["weights"])
     return lambda image, kind: (network_mask(network, image, kind), None), {
         "method": method,

@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from corelab.imaging import load_image, resample_to, same_grid, save_image
 from corelab.measurement.frequency import choose_masks
+from corelab.measurement.frequency_figure import mosaic
 from corelab.measurement.regions import hemisphere_fractions
-from corelab.provenance.products import file_sha256, read_json, write_json
+from corelab.provenance.products import file_sha256, read_json, read_table, write_json
 from corelab.registration import template_image
 
 #: Voxels where fewer participants have lesion (in both groups together) are not tested.
@@ -202,7 +203,6 @@ def side_share(images: Sequence[nib.Nifti1Image], alpha: float = 0.05) -> dict[s
 
 def risk_groups(table: str | Path) -> dict[str, str]:
     """Participant -> ``high`` or ``low``, from the statistics rows of a radiomics analysis."""
-    from corelab.provenance.products import read_table
 
     rows = read_table(table, numeric=["estimate"])
     rows = rows[rows["statistic"] == "risk_group"]
@@ -458,7 +458,6 @@ def _difference(
 
 def _finish(record: dict[str, Any], path: str | Path, planes: Sequence[Any]) -> None:
     """Figure and record; the record holds the hash of every map."""
-    from corelab.measurement.frequency_figure import mosaic
 
     path = Path(path)
     alpha = float(record["settings"].get("alpha", 0.05))

@@ -22,7 +22,11 @@ from scipy import stats
 from corelab.imaging import load_image, save_image
 from corelab.measurement.longitudinal import change_rows, mismatch_rows, without_known
 from corelab.measurement.visit import measure_visit
+from corelab.perfusion import perfuse_visit
 from corelab.provenance.products import read_json
+from corelab.registration import align_visit, normalise_subject
+from corelab.segmentation.readers import consensus_masks
+from corelab.segmentation.visit import segment_visit
 from corelab.study.columns import MEASUREMENTS, NOISE_FLOOR
 from corelab.study.model import PERFUSION_KINDS
 
@@ -107,10 +111,6 @@ def repeat_subject(
     dict
         ``participant_id``, ``seed`` and ``rows`` as those of ``measurements.tsv``.
     """
-    from corelab.perfusion import perfuse_visit
-    from corelab.registration import align_visit, normalise_subject
-    from corelab.segmentation.readers import consensus_masks
-    from corelab.segmentation.visit import segment_visit
 
     segmentation = dict(stages.segmentation)
     consensus = segmentation.pop("consensus", {})

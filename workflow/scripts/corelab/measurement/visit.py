@@ -22,6 +22,7 @@ from corelab.measurement.regions import (
     territory_fractions,
 )
 from corelab.measurement.reversal import joined_reasons, reversal_rows
+from corelab.provenance.products import file_sha256
 from corelab.segmentation.hypodensity import CtHypodensity
 from corelab.study.columns import volume_endpoint
 
@@ -530,7 +531,6 @@ def _supplied_mask(
     scan: Mapping[str, Any],
 ) -> tuple[dict[str, Any], nib.Nifti1Image | None, dict[str, Any]]:
     """A supplied mask as the visits' masks are, its image, and what became of its file."""
-    from corelab.provenance.products import file_sha256
 
     mask = {
         "label": scan["kind"].removeprefix("mask-"),

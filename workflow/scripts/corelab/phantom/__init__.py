@@ -7,7 +7,8 @@
 from corelab.phantom.anatomy import Anatomy, make_anatomy
 from corelab.phantom.design import Participant, TrialSpec, enrol
 from corelab.phantom.protocol import placement
-from corelab.phantom.scans import build_scene, simulate_scan
+from corelab.phantom.scans import simulate_scan
+from corelab.phantom.scene import build_scene
 from corelab.phantom.trial import sheets, write_sheets
 from corelab.phantom.truth import trial_truth, true_masks, write_truth
 

@@ -26,7 +26,8 @@ from corelab.phantom.conditions import TumourConditions, draw_tumour_conditions
 from corelab.phantom.glioma_design import READERS, GliomaSpec, cohort, volume_ml
 from corelab.phantom.head import ORIGIN_MM, TISSUES, Head, load_head
 from corelab.phantom.lesion import subject_points
-from corelab.phantom.scans import View, bias_field
+from corelab.phantom.scans import bias_field
+from corelab.phantom.scene import View
 from corelab.phantom.seeds import generator
 
 Array = NDArray[np.float32]

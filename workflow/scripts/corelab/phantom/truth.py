@@ -16,14 +16,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from corelab.phantom.design import TrialSpec, enrol, seen_at
-from corelab.phantom.scans import (
-    Scene,
-    View,
-    build_scene,
-    infarct_region,
-    perfusion_truth,
-    view_scan,
-)
+from corelab.phantom.scans import perfusion_truth
+from corelab.phantom.scene import Scene, View, build_scene, infarct_region, view_scan
 from corelab.phantom.trial import true_aspects
 from corelab.provenance.products import write_table
 from corelab.study.columns import VOLUME_ENDPOINTS

@@ -16,12 +16,13 @@ from scipy import ndimage
 
 from corelab.imaging import ImageFault, load_image
 from corelab.imaging.geometry import voxel_sizes_mm
+from corelab.provenance.products import read_table
 from corelab.radiomics.derived import gd_zscore, t2_edge
 from corelab.radiomics.features import SHAPE_SERIES, extract_features, feature_rows
 from corelab.radiomics.normalise import grey_levels, top_mode
 from corelab.segmentation.segmenter import NotSegmentable
 from corelab.segmentation.visit import visit_scans
-from corelab.study.columns import FEATURES
+from corelab.study.columns import FEATURES, RADIOMICS_PREFIX
 
 #: Series that are derived from others.
 DERIVED = {"T2edge": ("T2w",), "Gdzscore": ("T1w", "T1c")}
@@ -322,8 +323,6 @@ def collect_features(tables: Sequence[str | Path], sheet: pd.DataFrame | None) -
     >>> collect_features([], sheet)[["series", "label", "feature", "value"]].values.tolist()
     [['T1c', 'enhancing', 'stat_mean', 2.0]]
     """
-    from corelab.provenance.products import read_table
-    from corelab.study.columns import RADIOMICS_PREFIX
 
     frames = [read_table(path, numeric=["value"]) for path in tables]
     if sheet is not None:

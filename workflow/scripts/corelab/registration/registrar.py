@@ -1,7 +1,7 @@
-"""One interface of registration and the programs behind it.
+"""The interface of registration, and what its backends share.
 
-``registrar(settings)`` gives the backend that the settings name. A backend that is not there is
-an error with its remedy (:class:`BackendMissing`), never another backend in its place.
+:mod:`corelab.registration.backends` lists the backends. A backend that is not installed is an
+error with its remedy (:class:`BackendMissing`); no other backend takes its place.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import nibabel as nib
 import numpy as np
 
-from corelab.registration.presets import Preset, RegistrationSettings
+from corelab.registration.presets import Preset
 from corelab.registration.transforms import Affine, Step, Warp, write_affine, write_warp
 
 
@@ -190,59 +190,6 @@ class Registrar(ABC):
         start: np.ndarray | None,
     ) -> Transform:
         """One fit, whose steps stand in the preset under its name."""
-
-
-def registrar(settings: RegistrationSettings) -> Registrar:
-    """Backend that the settings name.
-
-    Raises
-    ------
-    BackendMissing
-        If its program is not installed.
-
-    Examples
-    --------
-    >>> from corelab.registration.presets import registration_settings
-    >>> registrar(registration_settings({"backend": "ants"})).name
-    'ants'
-    """
-    return backend_class(settings.backend)(settings.preset, settings.seed)
-
-
-def backends() -> dict[str, type[Registrar]]:
-    """Backends by their names in the config.
-
-    The imports are static, so that the code digest follows them. The modules load the program
-    behind a backend only when it is used.
-
-    Examples
-    --------
-    >>> sorted(backends())
-    ['ants', 'ants_cli', 'ants_greedy', 'flirt', 'greedy']
-    """
-    from corelab.registration.ants_backend import AntsRegistrar
-    from corelab.registration.ants_greedy_backend import AntsGreedyRegistrar
-    from corelab.registration.greedy_backend import GreedyRegistrar
-    from corelab.registration.nipype_backends import AntsProgramRegistrar, FlirtRegistrar
-
-    return {
-        "ants_greedy": AntsGreedyRegistrar,
-        "ants": AntsRegistrar,
-        "greedy": GreedyRegistrar,
-        "flirt": FlirtRegistrar,
-        "ants_cli": AntsProgramRegistrar,
-    }
-
-
-def backend_class(name: str) -> type[Registrar]:
-    """Class of a backend by its name in the config.
-
-    Examples
-    --------
-    >>> backend_class("greedy").name
-    'greedy'
-    """
-    return backends()[name]
 
 
 def missing_module(module: str, package: str) -> tuple[str, str] | None:

@@ -15,11 +15,14 @@ from corelab.imaging import ImageFault, load_image, mask_volume_ml, save_image
 from corelab.imaging.brain_quality import mask_fault
 from corelab.imaging.template import TEMPLATE_FILE, template_image
 from corelab.provenance.products import file_sha256, write_json
-from corelab.registration.pairs import Head, TemplateFit, fit_rigid, fit_to_template, load_head
+from corelab.registration.backends import registrar
+from corelab.registration.heads import Head, load_head
+from corelab.registration.pairs import TemplateFit, fit_rigid, fit_to_template
 from corelab.registration.preparation import best_scan
-from corelab.registration.presets import RegistrationSettings, registration_settings
+from corelab.registration.presets import RegistrationSettings
 from corelab.registration.quality import expected_volume_ml
-from corelab.registration.registrar import Registrar, RegistrationFault, registrar
+from corelab.registration.registrar import Registrar, RegistrationFault
+from corelab.registration.settings import registration_settings
 from corelab.registration.transforms import (
     Sampler,
     Step,
@@ -137,7 +140,7 @@ def normalise_subject(
         Results folder of the study; all paths in records are relative to it.
     settings
         Block ``registration`` of the config, see
-        :func:`corelab.registration.presets.registration_settings`.
+        :func:`corelab.registration.settings.registration_settings`.
     visit_order
         Visits of the study in time; visits that are not in it come last.
 
