@@ -155,7 +155,7 @@ def test_a_faulty_file_is_a_status_and_the_rest_goes_on(tmp_path):
 
 def test_a_visit_of_faulty_files_alone_has_failed(tmp_path):
     record = prepare_visit([row("dwi", tmp_path / "no.nii.gz")], tmp_path / "out", settings={})
-    assert record["status"] == "failed" and "not there" in record["reason"]
+    assert record["status"] == "failed" and "is missing" in record["reason"]
     assert record["reference"] is None and record["brain_masks"] == {}
 
 

@@ -120,7 +120,7 @@ def _by_place(files: Sequence[DicomFile]) -> list[list[DicomFile]]:
 
 
 def _clock(places: Sequence[Sequence[DicomFile]]) -> str | None:
-    """Which header value tells the images of every place apart in time."""
+    """Header value that distinguishes the images of one place in time."""
     for name in ("time_s", "trigger_s"):
         values = [[file.facts.get(name) for file in own] for own in places]
         if all(None not in own and len(set(own)) == len(own) for own in values):

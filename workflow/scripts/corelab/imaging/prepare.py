@@ -104,7 +104,7 @@ class _Visit:
         return name
 
     def free_path(self, make: Any, run: int) -> str:
-        """A path that no other product of the visit has; the run entity tells equals apart."""
+        """A path that no other product of the visit has; the run entity distinguishes equals."""
         while True:
             path = str(make(None if run == 1 else str(run)))
             if path not in self.used:
@@ -119,7 +119,7 @@ def prepare_visit(
     *,
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Conform every scan of one visit and describe what is there.
+    """Conform every scan of one visit and describe it.
 
     Parameters
     ----------
@@ -455,7 +455,7 @@ def _slice_times_s(
 
 
 def _check_times(facts: dict[str, Any], notes: list[str]) -> None:
-    """Numbers as numbers; an echo time that can only be in ms is converted and told."""
+    """Numbers as numbers; an echo time that can only be in ms is converted and reported."""
     for name in _NUMBERS:
         if facts.get(name) is None:
             continue
@@ -545,7 +545,7 @@ def _arterial_input(row: Mapping[str, Any], entry: dict[str, Any], visit: _Visit
     """A supplied arterial input: a table with rising times and finite values."""
     file = Path(str(row["path"]))
     if not file.is_file():
-        raise ImageFault(f"{file} is not there", "check the path in the scans sheet")
+        raise ImageFault(f"{file} is missing", "check the path in the scans sheet")
     try:
         table = read_table(file, numeric=["time_s", "value"])
     except (ValueError, OSError, EOFError, zlib.error) as error:
@@ -718,7 +718,7 @@ def _observed(
     brain_masks: Mapping[str, str],
     limits: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Quantities and fields of a scan; those in the voxels only where a limit asks for them."""
+    """Quantities and fields of a scan; those in the voxels only where a limit needs them."""
     if scan["status"] != "ok":
         return {}
     observed = observe(scan["shape"], scan["voxel_size_mm"], scan["metadata"])

@@ -83,7 +83,7 @@ def checked(
     notes: list[str],
     warnings: list[str] | None = None,
 ) -> tuple[NDArray[np.float32], str]:
-    """Check the values of an image for its kind, mend what can be mended, and tell it.
+    """Check the values of an image for its kind, fix what can be fixed, and report it.
 
     Parameters
     ----------
@@ -203,7 +203,8 @@ def chosen_labels(
         message = f"{name} has no voxel of the label {named}; it holds {held}"
         if len(absent) == len(wanted):
             raise ImageFault(
-                message, "correct the column label_values; write a mask of zeros if none is there"
+                message,
+                "correct the column label_values; write a mask of zeros if there is no lesion",
             )
         warnings.append(message)
     return np.isin(labels, wanted)
@@ -459,7 +460,7 @@ def _perfusion_map(
 def _hounsfield(
     image: NDArray[np.float32], kind: str, name: str, notes: list[str]
 ) -> NDArray[np.float32]:
-    """CT numbers, padding lifted to air; off the HU scale refused (ncct), shifted or told (ctp)."""
+    """CT numbers, padding lifted to air; off the HU scale refused (ncct) or shifted, noted (ctp)."""
     padding = int((image < AIR_HU).sum())
     if padding:
         notes.append(f"{padding} voxels below {AIR_HU:.0f} HU (padding) were set to it")
@@ -485,7 +486,7 @@ def _hounsfield(
             raise ImageFault(
                 message, "convert it again with rescale slope and intercept applied (dcm2niix)"
             )
-        notes.append(message + "; perfusion needs HU to tell tissue")
+        notes.append(message + "; perfusion needs HU to recognise tissue")
     elif kind == "ncct" and (ceiling := _window_ceiling(volume)) is not None:
         raise ImageFault(
             f"{name} is not in Hounsfield units: {ceiling:.1%} of its voxels hold its greatest "
@@ -528,7 +529,7 @@ def head_median(volume: NDArray[Any]) -> float:
 
     if (volume == 0).mean() > 0.3:
         return float(np.median(volume[volume != 0]))
-    # A million voxels tell a median as well as twenty do.
+    # A million voxels give a median as well as twenty do.
     volume = volume.ravel()[:: max(1, volume.size // 1_000_000)]
     low, high = np.percentile(volume, [0.5, 99.0])
     # Bone is clipped so that the threshold falls between air and soft tissue.

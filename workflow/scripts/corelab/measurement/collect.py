@@ -430,7 +430,7 @@ def flow_rows(
         there = stage(
             "scans listed: file there",
             listed,
-            {row["scan_id"]: "file not there" for row in scans if not row["exists"]},
+            {row["scan_id"]: "file missing" for row in scans if not row["exists"]},
         )
         faults = {
             scan_id: reason or "not readable"
@@ -542,7 +542,7 @@ def collect_study(
     Raises
     ------
     corelab.provenance.job.Plain
-        If the chain of decisions is broken, or one names a subject or visit that is not there.
+        If the chain of decisions is broken, or one names an unknown subject or visit.
     """
     try:
         decided = exclusions(read_decisions(decisions)) if decisions else {}
@@ -603,7 +603,7 @@ def _with_causes(frame: pd.DataFrame, failed: Mapping[str, str]) -> pd.DataFrame
 
 
 def image_findings(visits: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Everything that was found in the image files: faults, what was mended, what was left out.
+    """Findings about the image files: faults, what was fixed, what was left out.
 
     Parameters
     ----------
@@ -619,7 +619,7 @@ def image_findings(visits: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     for visit in visits:
-        told: set[str] = set()
+        listed_scans: set[str] = set()
         for scan in visit["scans"]:
             # A record of supplied masks holds several visits.
             whose = visit if "visit" in visit else scan
@@ -630,9 +630,9 @@ def image_findings(visits: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
                 found.append(("fault", str(scan.get("reason")), scan.get("remedy")))
             found += [("warning", text, None) for text in scan.get("warnings") or ()]
             found += [("note", note, None) for note in scan.get("notes") or ()]
-            # One folder gives scans of several kinds; its listing is told once.
-            if scan.get("dicom") and scan["scan_id"] not in told:
-                told.add(scan["scan_id"])
+            # One folder gives scans of several kinds; its listing is reported once.
+            if scan.get("dicom") and scan["scan_id"] not in listed_scans:
+                listed_scans.add(scan["scan_id"])
                 found += _folder_findings(scan["dicom"])
             rows += [
                 {**place, "severity": severity, "message": message, "remedy": remedy}

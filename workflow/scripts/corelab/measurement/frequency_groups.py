@@ -428,7 +428,7 @@ def _difference(
     p_value = np.ones(template.shape, np.float32)
     p_value.reshape(-1)[anywhere] = test.p_corrected
     significant = test.p_corrected <= settings["alpha"]
-    told = {
+    summary = {
         **head,
         "n": [len(a), len(b)],
         "paired": paired,
@@ -448,17 +448,16 @@ def _difference(
         ("p-corrected", p_value, "probability", "familywise error corrected p of the difference"),
     ):
         path = place / f"{settings['id']}_{name}.nii.gz"
-        side = {"unit": unit, "description": what, "label": settings["label"], **told}
+        side = {"unit": unit, "description": what, "label": settings["label"], **summary}
         save_image(nib.Nifti1Image(image, template.affine), path, sidecar=side)
-        told[name.replace("-", "_") + "_path"] = f"maps/{path.name}"
-    mark = f"{told['voxels_significant']} voxels differ at {settings['alpha']:g}"
+        summary[name.replace("-", "_") + "_path"] = f"maps/{path.name}"
+    mark = f"{summary['voxels_significant']} voxels differ at {settings['alpha']:g}"
     planes.append((f"Difference, {first} less {second} (of the mapped); {mark}", gap, p_value))
-    return told
+    return summary
 
 
 def _finish(record: dict[str, Any], path: str | Path, planes: Sequence[Any]) -> None:
     """Figure and record; the record holds the hash of every map."""
-
     path = Path(path)
     alpha = float(record["settings"].get("alpha", 0.05))
     mosaic(path.with_suffix(".png"), planes, alpha=alpha, reason=record["reason"] or "")

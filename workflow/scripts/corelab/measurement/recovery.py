@@ -39,7 +39,7 @@ from corelab.segmentation.visit import segment_visit, visit_scans
 from corelab.study.columns import RECOVERY, RECOVERY_SUMMARY, VOLUME_ENDPOINTS
 
 Mask = NDArray[np.bool_]
-#: A lesion that is there makes the other side the healthy one from this volume.
+#: An existing lesion makes the other side the healthy one from this volume.
 _ONE_SIDED_ML = 1.0
 #: 95 % limits of agreement.
 _LIMITS = 1.96

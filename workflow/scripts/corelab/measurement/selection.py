@@ -139,7 +139,7 @@ def uses_ranks(analysis: Mapping[str, Any]) -> bool:
 def with_status_flags(
     participants: pd.DataFrame, measurements: pd.DataFrame, expressions: Sequence[str | None]
 ) -> pd.DataFrame:
-    """Participants with the imaging status that expressions ask for.
+    """Participants with the imaging status that expressions use.
 
     ``has_<endpoint>_<visit>`` is true where any source gave a value; ``<endpoint>_<visit>`` is the
     value: the pipeline's, else the supplied one, else that of the only source (missing where
@@ -363,7 +363,7 @@ def _ratios(later: pd.DataFrame, derivation: str, offset: float) -> pd.DataFrame
 
 
 def _responders(analysis: Mapping[str, Any], tables: Tables, later: pd.DataFrame) -> pd.DataFrame:
-    """1 for who satisfies the responder rule at a visit, 0 for who does not.
+    """1 for participants who satisfy the responder rule at a visit, 0 for the others.
 
     The rule may use ``value``, ``baseline``, ``change``, ``percent_change`` and ``log_ratio``.
     Where it cannot be decided (a percent change from 0 does not exist) the participant is left

@@ -501,7 +501,7 @@ def measure_supplied(
     loaded = [load_atlas(atlas) for atlas in atlases]
     rows: list[dict[str, Any]] = []
     overlaps: list[dict[str, Any]] = []
-    told: list[dict[str, Any]] = []
+    scan_entries: list[dict[str, Any]] = []
     for key, group in itertools.groupby(
         sorted(scans, key=lambda s: (s["participant_id"], s["visit"], s["scan_id"])),
         key=lambda s: (s["participant_id"], s["visit"]),
@@ -510,7 +510,7 @@ def measure_supplied(
         images: dict[int, nib.Nifti1Image] = {}
         for scan in group:
             mask, image, status = _supplied_mask(scan)
-            told.append(status)
+            scan_entries.append(status)
             if mask["label"] == "brain":
                 continue
             rows += _mask_rows(*key, mask, image, loaded)
@@ -522,7 +522,7 @@ def measure_supplied(
         "stage": "measure_supplied",
         "rows": _settle_doubles(rows),
         "overlap": overlaps,
-        "scans": told,
+        "scans": scan_entries,
         "acquisition": [],
     }
 
@@ -530,8 +530,7 @@ def measure_supplied(
 def _supplied_mask(
     scan: Mapping[str, Any],
 ) -> tuple[dict[str, Any], nib.Nifti1Image | None, dict[str, Any]]:
-    """A supplied mask as the visits' masks are, its image, and what became of its file."""
-
+    """A supplied mask as the visits' masks are, its image, and the status of its file."""
     mask = {
         "label": scan["kind"].removeprefix("mask-"),
         "source": _source(scan["reader"]),
@@ -542,19 +541,24 @@ def _supplied_mask(
         "reason": None,
     }
     named = ("participant_id", "visit", "kind", "scan_id", "source")
-    told = {**{key: scan[key] for key in named}, "status": "ok", "reason": None, "sha256": None}
+    scan_entries = {
+        **{key: scan[key] for key in named},
+        "status": "ok",
+        "reason": None,
+        "sha256": None,
+    }
     try:
         if not Path(scan["path"]).exists():
-            raise ImageFault("the file is not there", "correct the path in the scans sheet")
+            raise ImageFault("the file is missing", "correct the path in the scans sheet")
         conformed = conform(scan["path"], kind=scan["kind"])
         warnings: list[str] = []
         name = Path(scan["path"]).name
         image = selected_labels(conformed.image, scan["label_values"], name, warnings)
     except ImageFault as fault:
         failed = {"status": "failed", "reason": str(fault)}
-        return {**mask, **failed}, None, {**told, **failed, "remedy": fault.remedy}
-    told |= {"sha256": file_sha256(scan["path"]), "notes": list(conformed.notes)}
-    return mask, image, {**told, "warnings": [*conformed.warnings, *warnings]}
+        return {**mask, **failed}, None, {**scan_entries, **failed, "remedy": fault.remedy}
+    scan_entries |= {"sha256": file_sha256(scan["path"]), "notes": list(conformed.notes)}
+    return mask, image, {**scan_entries, "warnings": [*conformed.warnings, *warnings]}
 
 
 def selected_labels(

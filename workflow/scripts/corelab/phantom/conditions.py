@@ -89,7 +89,7 @@ DIFFICULTIES = {
 
 
 def draw_conditions(seed: int, participant_id: str) -> Conditions:
-    """Conditions of one participant of the hard trial; neutral for everybody without images.
+    """Conditions of one participant of the hard trial; neutral for participants without images.
 
     Examples
     --------

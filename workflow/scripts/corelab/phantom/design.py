@@ -126,7 +126,7 @@ class TrialSpec:
     software
         The second software.
     earlier
-        The earlier pipeline run whose readings stand for the images that are not there.
+        The earlier pipeline run whose readings stand for the missing images.
     auc_ng_h_ml_per_mg_kg, auc_log_sd
         Plasma exposure per dose, ng h/mL per mg/kg, and SD of its logarithm between subjects.
     shapes
@@ -360,7 +360,7 @@ def find(spec: TrialSpec, participant_id: str) -> Participant:
     Raises
     ------
     KeyError
-        If nobody has that id.
+        If there is no participant with that id.
 
     Examples
     --------

@@ -114,7 +114,7 @@ def _parts(
 def _bisect(measure: Any, low: float, high: float, wanted_ml: float, what: str) -> float:
     """Argument at which a rising volume reaches ``wanted_ml``."""
     if measure(high) < wanted_ml:
-        raise ValueError(f"there is no room for {wanted_ml:.1f} mL of {what} in this head")
+        raise ValueError(f"there is no space for {wanted_ml:.1f} mL of {what} in this head")
     for _ in range(26):
         middle = (low + high) / 2
         low, high = (middle, high) if measure(middle) < wanted_ml else (low, middle)
@@ -148,7 +148,7 @@ def make_tumour(spec: GliomaSpec, name: str, visit: str) -> Tumour:
     Raises
     ------
     ValueError
-        If the head has no room for it.
+        If it does not fit into the head.
     """
     person = cohort(spec)[name]
     _, brain, parenchyma = _head_half()

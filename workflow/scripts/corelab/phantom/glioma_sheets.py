@@ -316,7 +316,7 @@ def _effect_rows(spec: GliomaSpec) -> list[dict[str, Any]]:
 
 
 def _volume_rows(spec: GliomaSpec) -> list[dict[str, Any]]:
-    """Planned volumes of everybody, and volumes of true masks on the grid of the T1c."""
+    """Planned volumes of all participants, and volumes of true masks on the grid of the T1c."""
     found = []
     for name, person in cohort(spec).items():
         for visit in VISITS:

@@ -75,7 +75,7 @@ class LesionPlan:
 
 @dataclass(frozen=True, eq=False)
 class Lesion:
-    """A lesion whose borders can be asked for at any template point.
+    """A lesion whose borders are known at any template point.
 
     Attributes
     ----------

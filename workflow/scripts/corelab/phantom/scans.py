@@ -164,7 +164,7 @@ def _diseased_diffusion(
 
 
 def apparent_diffusion(b0: Array, dwi: Array) -> Array:
-    """ADC in mm2/s from the signals, 0 where there is too little signal to tell.
+    """ADC in mm2/s from the signals, 0 where there is too little signal.
 
     Examples
     --------

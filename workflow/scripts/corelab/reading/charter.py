@@ -116,7 +116,7 @@ def visit_checks(
     Returns
     -------
     list of tuple
-        check, checklist row, who, observed, limit, failed (None: cannot be told), in words.
+        check, checklist row, who, observed, limit, failed (None: not assessable), in words.
     """
     times: dict[tuple[str, str], Any] = {}
     kinds: dict[tuple[str, str], set[str]] = {}

@@ -2,8 +2,8 @@
 
 Once there, a lock is never written anew: later runs hold the rows against it. A change counts
 only with its entries in the change log, which are undone one by one until the row has the
-locked hash again; whatever cannot be undone is named, and the reads are INVALID. With a signing
-key (``reading.signing_key``) the lock bears an HMAC that nobody without the key can make.
+locked hash again; what cannot be undone is named, and the reads are INVALID. With a signing
+key (``reading.signing_key``) the lock bears an HMAC that cannot be made without the key.
 """
 
 from __future__ import annotations
@@ -101,13 +101,13 @@ def read_key(path: str | Path) -> bytes:
     Raises
     ------
     ValueError
-        If the file is not there or too short to be a key.
+        If the file is missing or too short to be a key.
     """
     file = Path(path).expanduser()
     content = file.read_bytes() if file.is_file() else b""
     if len(content) < 32:
         raise ValueError(
-            f"reading.signing_key: {path} is not there or has fewer than 32 bytes; make one with "
+            f"reading.signing_key: {path} is missing or has fewer than 32 bytes; make one with "
             "head -c 32 /dev/urandom > FILE and keep it outside the study"
         )
     return content
@@ -207,7 +207,7 @@ def _undone(
                 before[key] = old
             continue
         if key not in before:
-            faults.append(f"{where} changes a row that is not there")
+            faults.append(f"{where} changes a row that does not exist")
             continue
         cells = json.loads(before[key])
         if cells.get(field) != new:
@@ -362,7 +362,7 @@ def read_lock(path: Path) -> tuple[dict[str, Any], str | None]:
 
 
 def log_without_lock(log_path: Path) -> str | None:
-    """Why no new lock may be made: a log of changes tells of a lock that was there."""
+    """Why no new lock may be made: a log of changes shows that there was one before."""
     if not log_path.is_file() and not head_path(log_path).is_file():
         return None
     return (

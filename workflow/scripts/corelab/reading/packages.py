@@ -82,7 +82,7 @@ def pseudonym(secret: str, *names: str) -> str:
 
 
 def study_sample(study: Study) -> pd.DataFrame:
-    """Who is read centrally; everybody where no sample is planned. Columns of SAMPLE."""
+    """Participants read centrally; all where no sample is planned. Columns of SAMPLE."""
     planned = study.config["reading"]["sample"] or {"share": 1.0}
     return stratified_sample(
         study.sheets["participants"],

@@ -1,4 +1,4 @@
-"""The central read of a whole study, as the workflow's rules ask for it."""
+"""The central read of a study: entry points of the workflow's rules."""
 
 from __future__ import annotations
 
@@ -136,7 +136,7 @@ def change_log_path(study: Study) -> Path:
 
 
 def contour_digests(study: Study) -> dict[str, str]:
-    """Scan identifier -> SHA-256 of every reader's contour that is there."""
+    """Scan identifier -> SHA-256 of every reader's contour that exists."""
     return {
         row["scan_id"]: file_sha256(row["path"])
         for row in study.scans
@@ -183,7 +183,7 @@ def open_items(
 
 
 def make_study_lock(study: Study, given: Any, path: str | Path) -> list[str]:
-    """Lock a study's reads, once; a lock that is there stays as it is.
+    """Lock a study's reads, once; an existing lock is kept.
 
     Without ``reading.locked_at`` only a complete read is locked (every case decided, every read
     confirmed); with it the read is locked as it stands, and what was open is written into the
@@ -207,7 +207,7 @@ def make_study_lock(study: Study, given: Any, path: str | Path) -> list[str]:
     if file.is_file():
         lock, unreadable = read_lock(file)
         if unreadable or "reads" in lock:
-            return ["the lock is there and stays"]
+            return ["the lock exists and is kept"]
     settings, sheet = study.config["reading"], study.sheets.get("reads")
     final = read_table(given.final)
     items = open_items(sheet, final, read_table(given.adjudication), settings)

@@ -220,7 +220,7 @@ def stage_inputs(stages: list[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def run_interface(node: Any, folder: Path, program: str) -> None:
-    """Run a Nipype interface in a folder; what the program says on failure is the reason.
+    """Run a Nipype interface in a folder; the last line of its errors is the reason.
 
     Raises
     ------
@@ -232,7 +232,20 @@ def run_interface(node: Any, folder: Path, program: str) -> None:
     try:
         node.run(cwd=str(folder))
     except (RuntimeError, FileNotFoundError) as error:
-        said = folder / "stderr.nipype"
-        lines = said.read_text(errors="replace").strip().splitlines() if said.is_file() else []
-        last = lines[-1] if lines else str(error).strip().splitlines()[0]
-        raise RegistrationFault(f"{program} failed: {last}") from error
+        reason = last_error(folder) or str(error).strip().splitlines()[0]
+        raise RegistrationFault(f"{program} failed: {reason}") from error
+
+
+def last_error(folder: Path) -> str | None:
+    r"""Last line that a program run by Nipype in a folder wrote to its standard error.
+
+    Examples
+    --------
+    >>> with private_folder() as folder:
+    ...     _ = (folder / "stderr.nipype").write_text("starting\nno such file\n")
+    ...     last_error(folder)
+    'no such file'
+    """
+    errors = folder / "stderr.nipype"
+    lines = errors.read_text(errors="replace").strip().splitlines() if errors.is_file() else []
+    return lines[-1] if lines else None

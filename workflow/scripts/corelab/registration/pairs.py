@@ -296,7 +296,7 @@ def _template(head: Head, settings: RegistrationSettings, spacing_mm: float) -> 
 def _edge_correlation(fixed: nib.Nifti1Image, moving: nib.Nifti1Image, steps: list[Step]) -> float:
     """Correlation of the gradient magnitudes of template and moved scan over the brain.
 
-    Edges of the brain surface are left out: they are there in every brain-extracted image.
+    Edges of the brain surface are left out: every brain-extracted image has them.
     """
     spacing = voxel_mm(fixed.affine)
     moved = apply_transforms(moving, fixed, steps, "linear")

@@ -149,7 +149,7 @@ class Registrar(ABC):
         start: np.ndarray | None = None,
         first_pass: bool = False,
     ) -> Transform:
-        """Twelve parameters; ``first_pass`` asks for the shorter fit before a deformable one."""
+        """Twelve parameters; ``first_pass`` requests the shorter fit before a deformable one."""
         fit = "affine_first" if first_pass else "affine"
         return self._checked(fit, fixed, moving, metric_mask, start)
 
@@ -164,7 +164,7 @@ class Registrar(ABC):
     ) -> Transform:
         """Displacement field after the matrix ``start``, which is kept as it is.
 
-        ``first_pass`` asks for the short fit that precedes the filling of a lesion.
+        ``first_pass`` requests the short fit that precedes the filling of a lesion.
         """
         fit = "deformable_first" if first_pass else "deformable"
         return self._checked(fit, fixed, moving, metric_mask, start)

@@ -403,7 +403,7 @@ def _lesion_on(subject: _Subject, head: Head, masks: Sequence[Native]) -> np.nda
             steps = subject.steps(mask.visit, mask.grid)
             image = load_image(subject.folder / mask.path, kind=f"mask-{mask.label}")
         except (RegistrationFault, ImageFault):
-            continue  # Its own entry in `masks` tells why.
+            continue  # Its own entry in `masks` has the reason.
         brought = apply_transforms(image, head.image, steps, "label")
         union |= np.asarray(brought.dataobj) != 0
     return union
@@ -564,7 +564,7 @@ def _on_template(
     sampler = Sampler(np.asarray(mask.dataobj), mask.affine, "label")
     if not sampler.empty:
         # From anchor to mask there are matrices only: the box around the mask, brought to the
-        # anchor, tells which of the template's points can lie in it.
+        # anchor, limits which of the template's points can lie in it.
         corners = transform_points(sampler.corners_mm, back)
         near = np.ones(len(on_anchor), bool)
         for axis in range(3):
@@ -596,7 +596,7 @@ def _entry(mask: Native, status: str, reason: str | None) -> dict[str, Any]:
 
 
 def _unwritten(mask: Native, status: str, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Entry of a mask that was not brought over because the subject's fit is not there."""
+    """Entry of a mask that was not brought over because the subject has no fit."""
     if mask.status != "ok":
         return _entry(mask, mask.status, mask.reason)
     return _entry(mask, status, f"no registration to MNI: {record['reason']}")

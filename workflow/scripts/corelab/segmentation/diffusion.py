@@ -214,8 +214,8 @@ class DiffusionInfarct(ThresholdSegmenter):
         if adc is None:
             assert dwi is not None
             flags["no_adc"] = (
-                "no ADC and no b0 to compute it: DWI alone cannot tell an acute infarct from T2 "
-                "shine-through of an older lesion"
+                "no ADC and no b0 to compute it: DWI alone cannot distinguish an acute infarct "
+                "from T2 shine-through of an older lesion"
             )
             tissue = brain & (
                 dwi > float(parameters["signal_floor"]) * float(np.median(dwi[brain]))
@@ -478,7 +478,7 @@ def _artefact(found: _Cluster, parameters: Mapping[str, Any]) -> str | None:
         return None
     local = float(parameters["dwi_local_z"])
     restricted = found.adc < parameters["adc_seed_below_mm2_s"]
-    # Without a low ADC only the other side tells a lesion from tissue that is bright by itself.
+    # Without a low ADC only the other side distinguishes a lesion from naturally bright tissue.
     asymmetry = float(parameters["asymmetry_z"]) * (1.0 if restricted else 2.0)
     paired = found.mirrored > found.z - asymmetry
     limit = float(parameters["artefact_below_ml"])

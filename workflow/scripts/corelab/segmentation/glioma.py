@@ -163,8 +163,8 @@ class EnhancingTumour(ThresholdSegmenter):
     """Enhancing tumour: T1 after contrast minus T1 before, both scaled to normal tissue.
 
     Without a T1w the image after contrast stands alone (flagged): then vessels, dura and choroid
-    plexus are told from tumour by their thinness, by the rim of the brain and, where ``images``
-    has ``bright`` (the FLAIR lesion as a mask), by not lying in or beside it.
+    plexus are distinguished from tumour by their thinness, by the rim of the brain and, where
+    ``images`` has ``bright`` (the FLAIR lesion as a mask), by not lying in or beside it.
 
     Method: T1 subtraction after Ellingson et al., Radiology 2014;271:200.
     """

@@ -34,6 +34,7 @@ from corelab.segmentation.tissue import (
     clusters,
     depth_mm,
     drop_artefacts,
+    filled_slices,
     find_midplane,
     fit_field,
     flatten_field,
@@ -132,9 +133,7 @@ class CtHaematoma(ThresholdSegmenter):
         if "ncct" not in images:
             raise NotSegmentable("a haematoma on CT needs an ncct scan")
         hu = images["ncct"].astype(np.float64)
-        brain = np.stack(
-            [ndimage.binary_fill_holes(brain[:, :, k]) for k in range(brain.shape[2])], axis=2
-        )
+        brain = filled_slices(brain)
         quality: dict[str, Any] = calibration(hu, brain, voxel_size_mm)
         flags: dict[str, str] = {}
         offset = self._offset(quality, flags, parameters)
@@ -521,7 +520,7 @@ def _density_flags(mask: Mask, hu: Image, parameters: Mapping[str, Any]) -> dict
     return {
         "blood_near_50_hu": (
             f"the blood's median density is {median:.0f} HU (anaemia, or not acute): its edge "
-            "cannot be told well from brain tissue; have the volume read by a person"
+            "is hard to distinguish from brain tissue; have the volume read by a person"
         )
     }
 
@@ -541,7 +540,7 @@ def _without_sheets(mask: Mask, radius_mm: float, evidence: Evidence) -> Mask:
         if near.any():
             away = ndimage.distance_transform_edt(~near, sampling=evidence.voxel_size_mm[:2])
             kept[(*box, k)] = mask[(*box, k)] & (away <= radius_mm + 1.5)
-    # Whatever thin part is left hangs on a lump or goes.
+    # Any thin part that is left is connected to a lump or removed.
     return grow(core & kept, kept)
 
 
@@ -571,9 +570,7 @@ class GradientEchoHaematoma(ThresholdSegmenter):
         if "gre" not in images:
             raise NotSegmentable("a haematoma on gradient echo needs a gre scan")
         image = images["gre"].astype(np.float64)
-        brain = np.stack(
-            [ndimage.binary_fill_holes(brain[:, :, k]) for k in range(brain.shape[2])], axis=2
-        )
+        brain = filled_slices(brain)
         median = float(np.median(image[brain]))
         if median <= 0:
             raise NotSegmentable("the gre image is not positive over the brain; check the file")

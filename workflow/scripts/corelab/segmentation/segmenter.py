@@ -65,7 +65,7 @@ class Segmentation:
     reason: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a flag without severity and title: nobody would hear of it."""
+        """Refuse a flag without severity and title: it would not be shown."""
         unknown = sorted(set(self.flags) - set(FLAGS))
         if unknown:
             raise ValueError(f"flags missing in study.mask_flags.FLAGS: {', '.join(unknown)}")
@@ -314,7 +314,7 @@ def check_grid(
     Raises
     ------
     NotSegmentable
-        With what is wrong and how to mend it.
+        With the fault and how to fix it.
 
     Examples
     --------
@@ -338,5 +338,5 @@ def check_grid(
         )
     x, y, z = (float(size) for size in voxel_size_mm)
     if min(x, y, z) <= 0:
-        raise NotSegmentable(f"the voxel size {(x, y, z)} mm is not positive; mend the header")
+        raise NotSegmentable(f"the voxel size {(x, y, z)} mm is not positive; fix the header")
     return x, y, z

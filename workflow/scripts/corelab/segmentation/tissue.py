@@ -317,6 +317,20 @@ def flatten_field(
     return image / np.exp(field.values), field
 
 
+def filled_slices(mask: Mask) -> Mask:
+    """A mask with the holes of every slice filled.
+
+    Examples
+    --------
+    >>> ring = np.ones((3, 3, 2), bool); ring[1, 1, 0] = False
+    >>> bool(filled_slices(ring).all())
+    True
+    """
+    return np.stack(
+        [ndimage.binary_fill_holes(mask[:, :, k]) for k in range(mask.shape[2])], axis=2
+    )
+
+
 def clusters(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Connected components (faces and edges) and their sizes in voxels, index 0 = background."""
     labels, n = ndimage.label(mask, ndimage.generate_binary_structure(3, 2))

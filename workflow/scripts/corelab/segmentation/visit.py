@@ -61,7 +61,7 @@ class _Result:
 
 
 class _Visit:
-    """The scans of a prepared visit, brought to one grid when they are asked for."""
+    """The scans of a prepared visit, brought to one grid on request."""
 
     #: Label and source of the one segmenter to run; None runs all.
     only: tuple[str, str] | None = None
@@ -82,7 +82,7 @@ class _Visit:
         return order[0] if order else None
 
     def first(self, *kinds: str) -> Mapping[str, Any] | None:
-        """The first of several kinds that is there and whole, else the first that is there."""
+        """The first usable scan of several kinds, else the first present one."""
         there = [scan for scan in map(self.scan, kinds) if scan is not None]
         whole = [scan for scan in there if scan["status"] == "ok"]
         return next(iter(whole or there), None)
@@ -296,7 +296,7 @@ def _stroke(visit: _Visit, settings: dict[str, dict[str, Any]]) -> list[_Result]
 
 @dataclass(frozen=True)
 class _Inputs:
-    """Images on one grid, the scans they came from, and what to tell of how they got there."""
+    """Images on one grid, the scans they came from, and notes on how they got there."""
 
     images: dict[str, Image]
     scans: tuple[Mapping[str, Any], ...]
@@ -351,7 +351,7 @@ def _together(
     reference: nib.Nifti1Image,
     kinds: Sequence[str],
 ) -> _Inputs:
-    """The scan and those of other kinds on its grid; a failed one is told and left out."""
+    """The scan and those of other kinds on its grid; a failed one is noted and left out."""
     images: dict[str, Image] = {scan["kind"]: np.asarray(reference.dataobj, np.float64)}
     scans, notes = [scan], []
     for kind in kinds:
