@@ -460,7 +460,7 @@ def _perfusion_map(
 def _hounsfield(
     image: NDArray[np.float32], kind: str, name: str, notes: list[str]
 ) -> NDArray[np.float32]:
-    """CT numbers, padding lifted to air; off the HU scale refused (ncct) or shifted, noted (ctp)."""
+    """CT numbers, padding lifted to air; off the HU scale refused (ncct) or shifted (ctp)."""
     padding = int((image < AIR_HU).sum())
     if padding:
         notes.append(f"{padding} voxels below {AIR_HU:.0f} HU (padding) were set to it")

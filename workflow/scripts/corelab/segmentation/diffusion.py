@@ -25,12 +25,12 @@ from corelab.segmentation.tissue import (
     ball,
     brightest_mirrored,
     centre_and_spread,
-    clusters,
     depth_mm,
     find_midplane,
     flatten_field,
     grow,
-    keep_clusters,
+    label_components,
+    remove_small_components,
     smooth_within,
     within_edge,
 )
@@ -344,7 +344,7 @@ class DiffusionInfarct(ThresholdSegmenter):
             seed = tissue & (z > parameters["dwi_only_z_seed"])
             allowed = tissue & (z > parameters["dwi_only_z_grow"])
             bright = tissue
-        seed = keep_clusters(seed, float(parameters["min_seed_ml"]), evidence.voxel_ml)
+        seed = remove_small_components(seed, float(parameters["min_seed_ml"]), evidence.voxel_ml)
         mask = grow(seed, allowed)
         mask &= seed | within_edge(mask, maps.get("restriction", z), share)
         if "adc" in maps and not alone:
@@ -359,7 +359,7 @@ class DiffusionInfarct(ThresholdSegmenter):
             parts.append(_conspicuous(bright, evidence, parameters))
         kept, quality, flags = _true_clusters(parts, evidence, parameters)
         if "restriction" in maps and not alone:
-            small = kept & ~keep_clusters(kept, 1.0, evidence.voxel_ml)
+            small = kept & ~remove_small_components(kept, 1.0, evidence.voxel_ml)
             kept |= _half_lesion(small, allowed, evidence)
         return kept, quality, flags
 
@@ -382,10 +382,12 @@ def _conspicuous(bright: Mask, evidence: Evidence, parameters: Mapping[str, Any]
     local, z = evidence.maps["local_z"], evidence.maps["z"]
     seed = bright & (np.minimum(local, 2.0 * z) > parameters["dwi_local_z"])
     allowed = (local > parameters["dwi_local_z_grow"]) | (z > parameters["z_conspicuous"])
-    seed |= keep_clusters(bright & (z > parameters["z_conspicuous"]), 1.0, evidence.voxel_ml)
+    seed |= remove_small_components(
+        bright & (z > parameters["z_conspicuous"]), 1.0, evidence.voxel_ml
+    )
     region = grow(seed, bright & allowed)
     share = float(parameters["bright_share"])
-    large = keep_clusters(region, 1.0, evidence.voxel_ml)
+    large = remove_small_components(region, 1.0, evidence.voxel_ml)
     return within_edge(region, np.maximum(local, 0.0), share) | within_edge(large, z, share)
 
 
@@ -522,8 +524,8 @@ def _true_clusters(
     normal_adc_ml = base_ml = 0.0
     for mask in masks:
         # Where the ADC shows a lesion it also shows where it ends.
-        shown = keep_clusters(kept, _CORE_ML, evidence.voxel_ml) & ("adc" in maps)
-        labels, _ = clusters(mask & ~shown)
+        shown = remove_small_components(kept, _CORE_ML, evidence.voxel_ml) & ("adc" in maps)
+        labels, _ = label_components(mask & ~shown)
         for n, where in enumerate(ndimage.find_objects(labels), start=1):
             inside = labels[where] == n
             part = {name: values[where] for name, values in maps.items()}
@@ -562,7 +564,7 @@ def _beside_ventricles(fluid: Mask, depth: Image, size: tuple[float, float, floa
     """Rim of the large bodies of fluid within the brain: two voxels in plane."""
     deep = fluid & (depth > 12.0)
     solid = ndimage.binary_opening(deep, ball(2.5, size))
-    body = keep_clusters(grow(solid, deep), 1.0, float(np.prod(size)) / 1000.0)
+    body = remove_small_components(grow(solid, deep), 1.0, float(np.prod(size)) / 1000.0)
     return ndimage.binary_dilation(body, ball(2.0 * max(size[:2]) + 0.1, size))
 
 
@@ -596,5 +598,5 @@ class StrictDiffusionInfarct(DiffusionInfarct):
         mask = evidence.maps["tissue"] & (adc < parameters["adc_below_mm2_s"])
         if "no_dwi" not in evidence.flags:
             mask &= evidence.maps["z"] > parameters["dwi_z_above"]
-        mask = keep_clusters(mask, float(parameters["min_cluster_ml"]), evidence.voxel_ml)
+        mask = remove_small_components(mask, float(parameters["min_cluster_ml"]), evidence.voxel_ml)
         return mask, {}, {}

@@ -31,7 +31,7 @@ from corelab.segmentation.tissue import (
     ball,
     brightest_mirrored,
     centre_and_spread,
-    clusters,
+    component_count,
     depth_mm,
     drop_artefacts,
     filled_slices,
@@ -40,7 +40,8 @@ from corelab.segmentation.tissue import (
     flatten_field,
     grow,
     inscribed_radius_mm,
-    keep_clusters,
+    label_components,
+    remove_small_components,
     smooth_within,
     within_edge,
 )
@@ -213,7 +214,7 @@ class CtHaematoma(ThresholdSegmenter):
         mask = _without_sheets(mask, lump, evidence)
         plane = ndimage.generate_binary_structure(3, 1)[:, :, 1:2]
         mask |= ndimage.binary_closing(mask, plane) & maps["tissue"]
-        mask = keep_clusters(mask, float(parameters["min_cluster_ml"]), evidence.voxel_ml)
+        mask = remove_small_components(mask, float(parameters["min_cluster_ml"]), evidence.voxel_ml)
         mask, left_out = _judged(mask, evidence, parameters)
         quality = {"clusters_dropped": len(left_out), **_candidates(left_out), **_density(mask, hu)}
         return mask, quality, {**_density_flags(mask, hu, parameters), **_candidate_flag(left_out)}
@@ -303,7 +304,7 @@ def _calcified(
     parameters: Mapping[str, Any],
 ) -> Mask:
     """Calcification with its blurred rim. What hangs together with the skull is bone instead."""
-    labels, sizes = clusters(hu > parameters["hu_below"])
+    labels, sizes = label_components(hu > parameters["hu_below"])
     skull = np.unique(labels[~brain])
     small = sizes * float(np.prod(voxel_size_mm)) / 1000.0 < parameters["calcification_ml"]
     small[skull] = True
@@ -373,7 +374,7 @@ def _judged(
     mask: Mask, evidence: Evidence, parameters: Mapping[str, Any]
 ) -> tuple[Mask, list[_LeftOut]]:
     """Clusters with a core of their own, and what was left out."""
-    labels, _ = clusters(mask)
+    labels, _ = label_components(mask)
     kept = np.zeros(mask.shape, bool)
     left_out: list[_LeftOut] = []
     reach = float(parameters["core_reach_mm"])
@@ -431,7 +432,7 @@ def _cores(
     cores = []
     for part in (free, free & (hu > parameters["hu_seed_above"])):
         thick = inscribed_radius_mm(part, evidence.voxel_size_mm) >= parameters["core_radius_mm"]
-        labels, counts = clusters(grow(thick & part, part))
+        labels, counts = label_components(grow(thick & part, part))
         cores += [labels == k for k in range(1, counts.size)]
     return cores
 
@@ -612,5 +613,6 @@ class GradientEchoHaematoma(ThresholdSegmenter):
             "min_conspicuous_ml": parameters["min_cluster_ml"],
         }
         mask, dropped = drop_artefacts(mask, evidence, rules)
-        mask = keep_clusters(mask, float(parameters["min_cluster_ml"]), evidence.voxel_ml)
-        return mask, {"clusters_dropped": dropped, "clusters": int(clusters(mask)[1].size - 1)}, {}
+        mask = remove_small_components(mask, float(parameters["min_cluster_ml"]), evidence.voxel_ml)
+        quality = {"clusters_dropped": dropped, "clusters": component_count(mask)}
+        return mask, quality, {}
