@@ -66,7 +66,7 @@ def registration_settings(settings: Mapping[str, Any] | None) -> RegistrationSet
         "figures",  # of the workflow, not of a fit
     }
     if unknown:
-        raise ValueError(f"registration settings {sorted(unknown)} are unknown")
+        raise ValueError(f"registration settings {sorted(unknown)} are not known")
     limits = dict(given.get("limits") or {})
     if set(limits) - set(LIMITS):
         raise ValueError(
