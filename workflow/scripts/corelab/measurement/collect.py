@@ -17,6 +17,7 @@ from corelab.measurement.longitudinal import (
     missing_rows,
     without_known,
 )
+from corelab.measurement.rows import measurement_row
 from corelab.measurement.time_windows import serial_rows
 from corelab.provenance.decisions import (
     Decision,
@@ -113,19 +114,13 @@ def read_rows(
         why = cells.get("not_evaluable_reason")
         none = f"not evaluable: {why}" if why else "the reader gave no value"
         rows.append(
-            {
-                "participant_id": cells["participant_id"],
-                "visit": cells["visit"],
-                "endpoint": cells["endpoint"],
-                "source": prefix + cells["reader"],
-                "repeat": int(float(cells.get("repeat") or 1)),
-                "region": "all",
-                "value": value,
-                "unit": unit,
-                "status": "ok" if value is not None else "missing",
-                "reason": remark if value is not None else none,
-                "scan_ids": None,
-            }
+            measurement_row(
+                *(cells["participant_id"], cells["visit"], cells["endpoint"]),
+                *(prefix + cells["reader"], value, unit),
+                repeat=int(float(cells.get("repeat") or 1)),
+                status="ok" if value is not None else "missing",
+                reason=remark if value is not None else none,
+            )
         )
     return rows
 
@@ -157,19 +152,11 @@ def final_rows(
             words = f"{cells['how']} by {cells['adjudicator']}"
         reason = cells["reason"] if value is None else f"{words}: {cells['reason']}"
         rows.append(
-            {
-                "participant_id": cells["participant_id"],
-                "visit": cells["visit"],
-                "endpoint": cells["endpoint"],
-                "source": source,
-                "repeat": 1,
-                "region": "all",
-                "value": value,
-                "unit": unit,
-                "status": "ok" if value is not None else "missing",
-                "reason": f"{remark}; {reason}" if remark else reason,
-                "scan_ids": None,
-            }
+            measurement_row(
+                *(cells["participant_id"], cells["visit"], cells["endpoint"], source, value, unit),
+                status="ok" if value is not None else "missing",
+                reason=f"{remark}; {reason}" if remark else reason,
+            )
         )
     return rows
 
@@ -189,19 +176,15 @@ def supplied_rows(
         )
         status = cells.get("status") or ("ok" if value is not None else "missing")
         rows.append(
-            {
-                "participant_id": cells["participant_id"],
-                "visit": cells.get("visit") or "all",
-                "endpoint": cells["endpoint"],
-                "source": cells["source"],
-                "repeat": int(float(cells.get("repeat") or 1)),
-                "region": cells.get("region") or "all",
-                "value": value if status == "ok" else None,
-                "unit": unit,
-                "status": status,
-                "reason": cells.get("reason") or (remark if status == "ok" else "no value given"),
-                "scan_ids": cells.get("scan_ids"),
-            }
+            measurement_row(
+                *(cells["participant_id"], cells.get("visit") or "all", cells["endpoint"]),
+                *(cells["source"], value if status == "ok" else None, unit),
+                repeat=int(float(cells.get("repeat") or 1)),
+                region=cells.get("region") or "all",
+                status=status,
+                reason=cells.get("reason") or (remark if status == "ok" else "no value given"),
+                scan_ids=cells.get("scan_ids"),
+            )
         )
     return rows
 

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from corelab.measurement.rows import measurement_row
+
 #: Windows of the two published series, hours after the first scan; lower bound in, upper out,
 #: unless it is the end of the last window (24 to 168 h, 24 to 196 h include their end).
 EARLY_DELAYED = {"early": (0.0, 24.0), "delayed": (24.0, 168.0)}
@@ -277,19 +279,12 @@ def serial_rows(
             made.append({str(name): cell for name, cell in row.items()})
             made[-1] |= {"visit": pair["window"], "reason": reason}
         made.append(
-            {
-                "participant_id": pair["participant_id"],
-                "visit": pair["window"],
-                "endpoint": "hours_after_index",
-                "source": "pipeline",
-                "repeat": 1,
-                "region": "all",
-                "value": pair["hours"],
-                "unit": "h",
-                "status": "ok",
-                "reason": when,
-                "scan_ids": pair["scan_id"],
-            }
+            measurement_row(
+                *(pair["participant_id"], pair["window"], "hours_after_index", "pipeline"),
+                *(pair["hours"], "h"),
+                reason=when,
+                scan_ids=pair["scan_id"],
+            )
         )
     return made + _changes_between(made, list(windows_of(serial)))
 

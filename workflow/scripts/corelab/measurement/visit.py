@@ -22,6 +22,7 @@ from corelab.measurement.regions import (
     territory_fractions,
 )
 from corelab.measurement.reversal import joined_reasons, reversal_rows
+from corelab.measurement.rows import measurement_row
 from corelab.provenance.products import file_sha256
 from corelab.segmentation.hypodensity import CtHypodensity
 from corelab.study.columns import volume_endpoint
@@ -49,19 +50,15 @@ def _row(
     if value is not None and not np.isfinite(value):
         value, status = None, "not_computable" if status == "ok" else status
         reason = reason or "not defined for these masks"
-    return {
-        "participant_id": participant_id,
-        "visit": visit,
-        "endpoint": endpoint,
-        "source": source,
-        "repeat": repeat,
-        "region": region,
-        "value": value,
-        "unit": unit,
-        "status": status,
-        "reason": reason,
-        "scan_ids": ",".join(sorted(scan_ids)) or None,
-    }
+    ids = ",".join(sorted(scan_ids)) or None
+    return measurement_row(
+        *(participant_id, visit, endpoint, source, value, unit),
+        repeat=repeat,
+        region=region,
+        status=status,
+        reason=reason,
+        scan_ids=ids,
+    )
 
 
 def _source(reader: str | None) -> str:
