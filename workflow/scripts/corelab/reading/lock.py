@@ -1,6 +1,6 @@
 """The lock of a read: sha256 of every row of the reads, of final reads and of readers' contours.
 
-Once there, a lock is never written anew: later runs hold the rows against it. A change counts
+A lock is never written anew: later runs compare the rows with it. A change counts
 only with its entries in the change log, which are undone one by one until the row has the
 locked hash again; what cannot be undone is named, and the reads are INVALID. With a signing
 key (``reading.signing_key``) the lock bears an HMAC that cannot be made without the key.
@@ -371,7 +371,7 @@ def log_without_lock(log_path: Path) -> str | None:
     )
 
 
-def hold(
+def verify_lock(
     path: Path,
     sheet: pd.DataFrame | None,
     final: pd.DataFrame,
@@ -383,7 +383,7 @@ def hold(
     expected_sha256: str | None = None,
     rereview: Sequence[str] = (),
 ) -> Standing:
-    """Hold reads, final reads and contours against their lock.
+    """Compare reads, final reads and contours with their lock.
 
     Parameters
     ----------

@@ -27,11 +27,11 @@ from corelab.reading.conduct import CONDUCT, TURNAROUND, conduct_table, turnarou
 from corelab.reading.lock import (
     AUDIT,
     Standing,
-    hold,
     log_without_lock,
     make_lock,
     read_key,
     read_lock,
+    verify_lock,
 )
 from corelab.reading.rates import (
     P_CHART,
@@ -40,8 +40,8 @@ from corelab.reading.rates import (
     intra_reader_rates,
     p_chart,
 )
+from corelab.reading.reader_list import busy_days, certification_faults
 from corelab.reading.rereview import rereview_faults
-from corelab.reading.roster import busy_days, roster_faults
 from corelab.study.model import Study
 
 #: Settings of ``reading`` that are fixed before the first read and stand in the lock.
@@ -72,10 +72,10 @@ def adjudicate_study(study: Study, paths: Any) -> list[str]:
     Raises
     ------
     AdjudicationFault
-        If reads are not allowed by roster or charter.
+        If reads are not allowed by certificates or charter.
     """
     settings, sheet = study.config["reading"], study.sheets.get("reads")
-    faults = roster_faults(sheet, settings["certified"])
+    faults = certification_faults(sheet, settings["certified"])
     if faults:
         raise AdjudicationFault("\n".join(["Reads without a valid certificate:", *faults]))
     rules, limits = rules_of(settings["adjudication"]), settings["limits"]
@@ -233,8 +233,8 @@ def make_study_lock(study: Study, given: Any, path: str | Path) -> list[str]:
     return [f"{len(lock['reads'])} reads locked; note its hash: {lock['lock_sha256']}"]
 
 
-def hold_study(study: Study, given: Any, paths: Any) -> list[str]:
-    """Hold a study's reads against their lock; write the audit and the standing.
+def verify_study_lock(study: Study, given: Any, paths: Any) -> list[str]:
+    """Compare a study's reads with their lock; write the audit and the standing.
 
     Parameters
     ----------
@@ -251,7 +251,7 @@ def hold_study(study: Study, given: Any, paths: Any) -> list[str]:
         The standing, for people.
     """
     settings = study.config["reading"]
-    standing = hold(
+    standing = verify_lock(
         Path(given.lock),
         study.sheets.get("reads"),
         read_table(given.final),
