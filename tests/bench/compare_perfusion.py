@@ -29,6 +29,8 @@ from corelab.perfusion.concentration import TISSUE_FACTOR, Baseline
 from corelab.perfusion.fit import METHODS
 from corelab.perfusion.tissue import NOISE_AIM_HU, NOISE_AIM_SHARE, denoise
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the tests' helpers
+
 #: CBF, CBV, MTT, Tmax of curves (n, t) with an artery (t,) at times (t,) and noise SD.
 Engine = Callable[[np.ndarray, np.ndarray, np.ndarray, float], dict[str, np.ndarray]]
 #: Residue functions and seed of the heads; clinical_cases of other seeds served to develop.

@@ -221,7 +221,7 @@ def missing_rows(
                         reason = f"{source} gave no value at this visit"
                     made.append(
                         measurement_row(
-                            *(subject, visit, endpoint, source, None, unit),
+                            *(subject, visit, str(endpoint), str(source), None, unit),
                             status="missing",
                             reason=reason,
                         )
