@@ -13,8 +13,8 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from corelab.imaging.template import template_image, template_ventricles
-from corelab.registration.preparation import widened
-from corelab.registration.registrar import Transform
+from corelab.registration.preparation import centred, widened
+from corelab.registration.registrar import Fit, Transform
 from corelab.registration.transforms import (
     Affine,
     Step,
@@ -201,7 +201,7 @@ TILTS_DEG = tuple(
 
 
 def tilted_start(
-    fixed: nib.Nifti1Image, moving: nib.Nifti1Image, centred: np.ndarray
+    fixed: nib.Nifti1Image, moving: nib.Nifti1Image, at_centre: np.ndarray
 ) -> np.ndarray | None:
     """Rotation about the centre of mass from which a fit to the template should start.
 
@@ -224,11 +224,18 @@ def tilted_start(
         turn = np.eye(4)
         turn[:3, :3] = Rotation.from_euler("xyz", tilt, degrees=True).as_matrix()
         turn[:3, 3] = centre - turn[:3, :3] @ centre
-        starts.append(np.asarray(centred) @ turn)
+        starts.append(np.asarray(at_centre) @ turn)
     scores = np.array([score(start) for start in starts])
     scores[0] += 0.002
     best = int(np.argmax(scores))
     return starts[best] if best else None
+
+
+def tilted_affine_start(fit: Fit) -> np.ndarray | None:
+    """Start of a fit; an affine fit without one starts at the best of several rotations."""
+    if fit.start is None and fit.kind.startswith("affine"):
+        return tilted_start(fit.fixed, fit.moving, centred(fit.fixed, fit.moving))
+    return fit.start
 
 
 def _score_of_starts(

@@ -97,6 +97,36 @@ class Transform:
             write_warp(self.inverse_warp, inverse_warp)
 
 
+@dataclass(frozen=True)
+class Fit:
+    """What a backend is to fit.
+
+    Attributes
+    ----------
+    kind
+        Name of its steps in the preset: ``rigid``, ``affine``, ``affine_first``, ``deformable`` or
+        ``deformable_first``.
+    fixed, moving, metric_mask, start
+        As in :class:`Registrar`.
+
+    Examples
+    --------
+    >>> Fit("deformable_first", None, None).is_deformable
+    True
+    """
+
+    kind: str
+    fixed: Any
+    moving: Any
+    metric_mask: Any = None
+    start: np.ndarray | None = None
+
+    @property
+    def is_deformable(self) -> bool:
+        """Whether it ends in a displacement field."""
+        return self.kind.startswith("deformable")
+
+
 class Registrar(ABC):
     """Registers two images that are prepared already (brain only, cropped, coarse enough).
 
@@ -138,7 +168,7 @@ class Registrar(ABC):
         start: np.ndarray | None = None,
     ) -> Transform:
         """Rotation and translation."""
-        return self._checked("rigid", fixed, moving, metric_mask, start)
+        return self._checked(Fit("rigid", fixed, moving, metric_mask, start))
 
     def affine(
         self,
@@ -150,8 +180,8 @@ class Registrar(ABC):
         first_pass: bool = False,
     ) -> Transform:
         """Twelve parameters; ``first_pass`` requests the shorter fit before a deformable one."""
-        fit = "affine_first" if first_pass else "affine"
-        return self._checked(fit, fixed, moving, metric_mask, start)
+        kind = "affine_first" if first_pass else "affine"
+        return self._checked(Fit(kind, fixed, moving, metric_mask, start))
 
     def deformable(
         self,
@@ -166,30 +196,16 @@ class Registrar(ABC):
 
         ``first_pass`` requests the short fit that precedes the filling of a lesion.
         """
-        fit = "deformable_first" if first_pass else "deformable"
-        return self._checked(fit, fixed, moving, metric_mask, start)
+        kind = "deformable_first" if first_pass else "deformable"
+        return self._checked(Fit(kind, fixed, moving, metric_mask, start))
 
-    def _checked(
-        self,
-        fit: str,
-        fixed: nib.Nifti1Image,
-        moving: nib.Nifti1Image,
-        metric_mask: nib.Nifti1Image | None,
-        start: np.ndarray | None,
-    ) -> Transform:
-        check_images(fixed, moving)
-        return self._fit(fit, fixed, moving, metric_mask, start)
+    def _checked(self, fit: Fit) -> Transform:
+        check_images(fit.fixed, fit.moving)
+        return self._fit(fit)
 
     @abstractmethod
-    def _fit(
-        self,
-        fit: str,
-        fixed: nib.Nifti1Image,
-        moving: nib.Nifti1Image,
-        metric_mask: nib.Nifti1Image | None,
-        start: np.ndarray | None,
-    ) -> Transform:
-        """One fit, whose steps stand in the preset under its name."""
+    def _fit(self, fit: Fit) -> Transform:
+        """One fit by the steps of the preset."""
 
 
 def missing_module(module: str, package: str) -> tuple[str, str] | None:

@@ -66,7 +66,6 @@ class _Subject:
     order: list[str]
     anchor_visit: str
     anchor_grid: str
-    anchor_kind: str
     #: Visit -> file that maps points of the anchor scan to the visit's reference scan.
     joined: dict[str, str] = field(default_factory=dict)
     #: Visit -> status, reason and quality of that join.
@@ -182,7 +181,7 @@ def normalise_subject(
     record = _blank_record(participant_id, checked)
     if anchor is None:
         return {**record, "masks": [_unwritten(m, "not_computable", record) for m in masks]}
-    subject = _Subject(participant_id, Path(folder), checked, prepares, order, *anchor)
+    subject = _Subject(participant_id, Path(folder), checked, prepares, order, *anchor[:2])
     record["anchor"] = {"visit": anchor[0], "grid": anchor[1], "kind": anchor[2]}
     tool = registrar(checked)
     try:
