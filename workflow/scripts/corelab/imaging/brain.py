@@ -1,4 +1,4 @@
-"""Where the brain is, on every contrast by one method: anatomy first, then intensities.
+"""Brain extraction by one method for every contrast: anatomy first, then intensities.
 
 1. The template's brain is brought onto the head (:mod:`corelab.imaging.head_fit`). Its surface,
    a few mm uncertain, is the prior: deep inside is brain, far outside is not.
@@ -97,7 +97,7 @@ _BRAIN_SECTION_CM2 = 220.0
 
 @dataclass(frozen=True)
 class BrainShape:
-    """How a mask compares with the template's brain that was fitted to the same head.
+    """Comparison of a mask with the template's brain fitted to the same head.
 
     Attributes
     ----------

@@ -360,7 +360,7 @@ def _run_dcm2niix(inputs: Path, outputs: Path, *, public: bool) -> tuple[str, st
 
 
 def _corrected_note(series: Series, best: Path) -> str:
-    """What dcm2niix had to resample, in words."""
+    """Sentence on what dcm2niix had to resample."""
     parts = []
     if "_Tilt" in best.stem:
         tilt = series.files[0].facts.get("tilt_deg")
@@ -633,7 +633,7 @@ def _summary(listing: Listing) -> str:
 
 
 def _notes(series: Series, listing: Listing) -> list[str]:
-    """What a person should know about the series that was used."""
+    """Warnings about the series that was used."""
     notes = []
     if series.lossy:
         notes.append("the images were compressed with loss: values may differ from the scanner's")

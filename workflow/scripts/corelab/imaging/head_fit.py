@@ -1,4 +1,4 @@
-"""Where a head lies in MNI space: an affine fit of the template that no contrast can mislead.
+"""Affine fit of the template to a head, independent of the contrast.
 
 The template is reduced to a few classes (white matter, grey matter, fluid, and shells around the
 brain where skull, scalp and air are found). The pose wanted is the one under which the classes

@@ -41,7 +41,7 @@ Volume = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class LeftRight:
-    """How much better an image fits as it is than mirrored.
+    """Advantage of an image's fit over that of its mirror image.
 
     Attributes
     ----------
@@ -116,7 +116,7 @@ def left_right_rows(
 
 
 def _by_way_of(found: LeftRight, head: LeftRight | None) -> LeftRight:
-    """What is swapped against an image that is swapped itself is not."""
+    """Clear images that are swapped only against an image that is swapped itself."""
     if head is None:
         return found
     if "not_assessable" in (found.verdict, head.verdict):

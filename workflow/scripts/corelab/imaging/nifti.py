@@ -270,7 +270,7 @@ def load_mask(path: str | os.PathLike[str], *, kind: str) -> nib.Nifti1Image:
 def check_header(
     path: str | os.PathLike[str], *, kind: str, ndim: int = 3, orientation: str | None = None
 ) -> tuple[str, ...]:
-    """What a file's header alone gives away, in the words of :func:`conform`; in milliseconds.
+    """Findings from a file's header alone, in the words of :func:`conform`; in milliseconds.
 
     Parameters
     ----------

@@ -64,7 +64,7 @@ class Background:
     _kept: dict[str, Any] = field(default_factory=dict)
 
     def kept(self, name: str, compute: Callable[[], Any]) -> Any:
-        """What all plantings of the scan share, computed once."""
+        """Data shared by all plantings of the scan, computed once."""
         if name not in self._kept:
             self._kept[name] = compute()
         return self._kept[name]

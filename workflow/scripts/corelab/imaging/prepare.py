@@ -83,7 +83,7 @@ _NUMBERS = ("echo_time_s", "repetition_time_s", "b_value", "scan_duration_s")
 
 @dataclass
 class _Visit:
-    """What accumulates while the rows of one visit are walked through."""
+    """State of the preparation of one visit."""
 
     participant_id: str
     visit: str
@@ -357,7 +357,7 @@ def _has_images(scans: Iterable[Mapping[str, Any]]) -> bool:
 
 
 def _other_grid_note(visit: _Visit, mask: Any) -> str:
-    """What to know about a mask that lies on the grid of no scan."""
+    """Warning about a mask that lies on the grid of no scan."""
     voxels = np.argwhere(np.asanyarray(mask.dataobj))
     alike = [
         scan["kind"]

@@ -183,7 +183,7 @@ def _timing_rows(
     person: Mapping[str, Any],
     baseline: str | None,
 ) -> list[Row]:
-    """How long imaging took at each visit, and how long treatment waited after baseline imaging."""
+    """Duration of imaging at each visit, and delay of treatment after baseline imaging."""
     rows = []
     longest = settings.get("imaging_duration_minutes_max")
     delay = settings.get("imaging_to_treatment_minutes_max")
@@ -227,7 +227,7 @@ def _number(value: Any) -> float:
 
 
 def _constant_rows(scans: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> list[Row]:
-    """What must stay as it was at the subject's first scan of the kind."""
+    """Fields that must equal those of the subject's first scan of the kind."""
     rows = []
     first: dict[tuple[str, str], Any] = {}
     for scan in scans:

@@ -33,7 +33,7 @@ _GROWTH = (0.7, 5.0)
 
 @dataclass(frozen=True)
 class Territory:
-    """Where lesions of an arterial territory lie: share of lesions, centre and SD in MNI (mm)."""
+    """Sites of lesions of an arterial territory: share of lesions, centre and SD in MNI (mm)."""
 
     name: str
     probability: float

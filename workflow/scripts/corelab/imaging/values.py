@@ -1,4 +1,4 @@
-"""What the numbers in the voxels mean: finite, in the right unit, whole where they are labels."""
+"""Voxel values: finite, in the right unit, whole where they are labels."""
 
 from __future__ import annotations
 

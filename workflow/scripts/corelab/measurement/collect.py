@@ -625,7 +625,7 @@ def image_findings(visits: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def _folder_findings(listing: Mapping[str, Any]) -> list[tuple[str, str, str | None]]:
-    """What a DICOM folder holds besides the series that were used."""
+    """Contents of a DICOM folder besides the series that were used."""
     found: list[tuple[str, str, str | None]] = []
     for part in listing.get("left_out") or ():
         damaged = str(part["reason"]).startswith(("damaged", "truncated", "empty"))

@@ -209,7 +209,7 @@ def frequency_maps_exhibit(record: Mapping[str, Any], figure: str | Path, path: 
 
 
 def _sides_words(one: Mapping[str, Any]) -> str:
-    """How many were mapped, and how many of the lesions lie on the left."""
+    """Sentence on the number mapped and the share of lesions on the left."""
     name = one["level"] or one["visit"] or "all"
     sides = one["sides"]
     where = f"{str(name)[0].upper()}{str(name)[1:]}: {one['n_mapped']} mapped"
@@ -220,7 +220,7 @@ def _sides_words(one: Mapping[str, Any]) -> str:
 
 
 def _difference_words(record: Mapping[str, Any]) -> str:
-    """What the permutation test says of the difference, or why there is none."""
+    """Result of the permutation test of the difference, or why there is none."""
     found = record["difference"]
     if found is None:
         return str(record["reason"] or "")

@@ -326,7 +326,7 @@ def write_frequency_groups(
 def _levels(
     compare: str | None, participants: pd.DataFrame, risk: str | Path | None
 ) -> dict[str, Mapping[str, str]]:
-    """What is compared -> level of each participant; nothing for visits or no comparison."""
+    """Level of each participant in the comparison; empty for visits or no comparison."""
     if risk is not None:
         return {str(compare): risk_groups(risk)}
     if not compare or compare == "visit":

@@ -294,7 +294,7 @@ def generalised_dice(masks: Sequence[ArrayLike]) -> float:
 
 @dataclass(frozen=True)
 class LesionDetection:
-    """Which lesions of a reference were found.
+    """Detection of the lesions of a reference.
 
     ``sensitivity``, ``precision`` and ``f1`` are NaN where they have no denominator.
     """

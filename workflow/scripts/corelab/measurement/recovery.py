@@ -47,7 +47,7 @@ _LIMITS = 1.96
 
 @dataclass(frozen=True)
 class Found:
-    """What a segmentation found of a planted lesion; volumes in mL."""
+    """Segmentation of a planted lesion; volumes in mL."""
 
     found_ml: float
     elsewhere_ml: float

@@ -1,4 +1,4 @@
-"""Where a lesion lies: atlas regions and hemispheres."""
+"""Location of a lesion: atlas regions and hemispheres."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an analysis sees: measurement rows joined to population, visits and sources.
+"""Data of an analysis: measurement rows joined to population, visits and sources.
 
 Every statistic in ``agreement`` and ``pharmacodynamics`` starts here, so that populations,
 derivations and missing values mean the same thing in all of them.
@@ -97,7 +97,7 @@ ZERO_WORDS = "have a value of 0"
 
 
 def zeros_rule(analysis: Mapping[str, Any]) -> tuple[str, float]:
-    """What is done with values of 0 on a ratio scale: the rule and the offset.
+    """Handling of values of 0 on a ratio scale: the rule and the offset.
 
     ``refuse`` (no estimate), ``rank`` (a vanished lesion is the lowest, one that appeared the
     highest, both by rank) or ``offset`` (added to every value). The default is ``refuse`` for a
@@ -199,7 +199,7 @@ def population(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
 
 
 def undecided_words(analysis: Mapping[str, Any], tables: Tables) -> str:
-    """How many participants the population leaves out because a value that it needs is missing.
+    """Number of participants that the population excludes because a value is missing.
 
     Examples
     --------

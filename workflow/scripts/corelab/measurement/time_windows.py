@@ -92,7 +92,7 @@ def pair_by_window(
 
 @dataclass(frozen=True)
 class Reversal:
-    """How a lesion changed between two masks on one grid, volumes in mL.
+    """Change of a lesion between two masks on one grid, volumes in mL.
 
     Attributes
     ----------
@@ -156,7 +156,7 @@ def windows_of(
 def window_visits(
     scans: Sequence[Mapping[str, Any]], serial: Mapping[str, Any], baseline: str | None
 ) -> pd.DataFrame:
-    """Which visit of a participant falls into which window after the index scan.
+    """Visits of participants in windows after the index scan.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What a head CT shows beside brain: sinuses, dura, petrous bone, calcification, streaks.
+"""Head CT beside brain: sinuses, dura, petrous bone, calcification, streaks.
 
 The plain simulated head (:mod:`corelab.phantom.head`) is brain in a smooth shell. On real CTs
 without blood, 10 of 11 false haematomas lie where that head has nothing: in venous sinuses, the

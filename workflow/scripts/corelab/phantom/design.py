@@ -393,7 +393,7 @@ def seen_at(participant: Participant, visit: str) -> bool:
 
 
 def repeats(participant: Participant) -> int:
-    """How often each reader reads a participant: every second participant twice."""
+    """Number of reads by each reader: every second participant twice."""
     return 2 if int(participant.participant_id) % 2 else 1
 
 

@@ -129,7 +129,7 @@ def _noise_field(rng: np.random.Generator, shape: tuple[int, ...], sigma_voxels:
 
 
 def conditions_of(spec: GliomaSpec, name: str) -> TumourConditions:
-    """What is hard about one participant's tumour and images (nothing, unless the trial is)."""
+    """Difficulties of one participant's tumour and images (none, unless the trial is hard)."""
     hard = spec.flavour == "hard"
     return draw_tumour_conditions(spec.seed, name) if hard else TumourConditions()
 

@@ -32,7 +32,7 @@ _LACUNES_MM = ((26, 0, 2), (14, -18, 8), (27, -10, 28), (6, -26, -34))
 
 @dataclass(frozen=True)
 class LesionPlan:
-    """What is wanted, in mL of the participant's own brain tissue.
+    """Planned volumes, in mL of the participant's own brain tissue.
 
     Attributes
     ----------

@@ -124,7 +124,7 @@ def _pattern(tokens: Iterable[str]) -> re.Pattern[str] | None:
 
 
 def _in_text(text: str, pattern: re.Pattern[str] | None, tokens: Mapping[str, str]) -> str | None:
-    """What a text gives away, None if nothing."""
+    """Information that a text gives away, None if nothing."""
     found = pattern.search(text.casefold()) if pattern else None
     if found:
         return f"{found.group()!r} ({tokens[found.group()]})"

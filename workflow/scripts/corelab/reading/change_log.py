@@ -40,7 +40,7 @@ def _sealed(entry: Mapping[str, Any]) -> str:
 
 
 def head_path(path: Path) -> Path:
-    """Where the head of a log lies.
+    """Path of the head of a log.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def head_path(path: Path) -> Path:
 
 
 def _evidence_faults(entry: Mapping[str, Any]) -> list[str]:
-    """What an entry lacks of what, why, who and when."""
+    """Missing parts of an entry (what, why, who, when)."""
     faults = []
     what, why = entry.get("what"), entry.get("why")
     if not isinstance(what, Mapping) or any(key not in what for key in WHAT):

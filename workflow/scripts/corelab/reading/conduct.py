@@ -1,4 +1,4 @@
-"""How a central read was conducted: readers, load, independence, confirmation, turnaround.
+"""Conduct of a central read: readers, load, independence, confirmation, turnaround.
 
 Each check is one row with what was seen, the limit and a verdict; nothing here changes a read.
 """

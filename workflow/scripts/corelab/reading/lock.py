@@ -324,7 +324,7 @@ def audit_table(
 
 @dataclass(frozen=True)
 class Standing:
-    """How reads stand against their lock.
+    """Result of comparing reads with their lock.
 
     Attributes
     ----------
@@ -362,7 +362,7 @@ def read_lock(path: Path) -> tuple[dict[str, Any], str | None]:
 
 
 def log_without_lock(log_path: Path) -> str | None:
-    """Why no new lock may be made: a log of changes shows that there was one before."""
+    """Reason why no new lock may be made: a log of changes shows that there was one before."""
     if not log_path.is_file() and not head_path(log_path).is_file():
         return None
     return (

@@ -195,7 +195,7 @@ def intra_reader_rates(
     limits: Mapping[str, float] | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """How often a reader differs from himself: repeats 1 and 2, judged by the charter's rule.
+    """Intra-reader difference: repeats 1 and 2, judged by the charter's rule.
 
     Parameters
     ----------

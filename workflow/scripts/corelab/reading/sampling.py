@@ -25,7 +25,7 @@ SAMPLE = {
 
 
 def allocation(sizes: Mapping[str, int], total: int) -> dict[str, int]:
-    """How many to draw from each stratum: proportional, largest remainders, at least one each.
+    """Number to draw from each stratum: proportional, largest remainders, at least one each.
 
     Where there are more strata than subjects to draw, one of each is drawn all the same: a
     stratum without a sampled case could not be checked.

@@ -159,7 +159,7 @@ def open_items(
     adjudication: pd.DataFrame,
     settings: Mapping[str, Any],
 ) -> list[str]:
-    """What keeps a read from being locked: decisions to be made, second reads, confirmations."""
+    """Open points before a lock: decisions to be made, second reads, confirmations."""
     found = []
     needed = adjudication[adjudication["state"] == "needed"]
     ruled = {rule["endpoint"] for rule in settings["adjudication"]}
@@ -268,7 +268,7 @@ def verify_study_lock(study: Study, given: Any, paths: Any) -> list[str]:
 
 
 def banner_of(paths: Iterable[str | Path]) -> str | None:
-    """What must be shown about the reads: the banner of ``validity.json``, if it is among paths."""
+    """Banner of ``validity.json``, if that file is among the paths."""
     for path in paths:
         if Path(path).name == "validity.json":
             return read_json(path)["banner"]

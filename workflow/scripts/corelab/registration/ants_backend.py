@@ -81,7 +81,7 @@ class AntsRegistrar(Registrar):
 
     @classmethod
     def missing(cls) -> tuple[str, str] | None:
-        """Why ANTsPy cannot be used."""
+        """Reason why ANTsPy cannot be used."""
         return missing_module("ants", "antspyx")
 
     def _fit(self, fit: Fit) -> Transform:

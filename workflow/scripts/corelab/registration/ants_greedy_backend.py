@@ -29,7 +29,7 @@ class AntsGreedyRegistrar(Registrar):
 
     @classmethod
     def missing(cls) -> tuple[str, str] | None:
-        """Why one of the two cannot be used."""
+        """Reason why one of the two cannot be used."""
         return AntsRegistrar.missing() or GreedyRegistrar.missing()
 
     def _fit(self, fit: Fit) -> Transform:

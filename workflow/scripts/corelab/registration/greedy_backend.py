@@ -38,7 +38,7 @@ class GreedyRegistrar(Registrar):
 
     @classmethod
     def missing(cls) -> tuple[str, str] | None:
-        """Why Greedy cannot be used."""
+        """Reason why Greedy cannot be used."""
         return missing_module("picsl_greedy", "picsl-greedy")
 
     def _fit(self, fit: Fit) -> Transform:

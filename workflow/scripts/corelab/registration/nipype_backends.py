@@ -96,7 +96,7 @@ class FlirtRegistrar(Registrar):
 
     @classmethod
     def missing(cls) -> tuple[str, str] | None:
-        """Why FLIRT cannot be used."""
+        """Reason why FLIRT cannot be used."""
         return missing_program(
             "flirt", "install FSL and put its bin folder on the PATH, or use backend: ants"
         )
@@ -143,7 +143,7 @@ class AntsProgramRegistrar(Registrar):
 
     @classmethod
     def missing(cls) -> tuple[str, str] | None:
-        """Why the program cannot be used."""
+        """Reason why the program cannot be used."""
         return missing_program(
             "antsRegistration", "install ANTs and put it on the PATH, or use backend: ants"
         )

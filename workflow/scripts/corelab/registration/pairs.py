@@ -264,7 +264,7 @@ def _handled_lesion(
 def _metric_mask(
     excluded: nib.Nifti1Image | None, moving: nib.Nifti1Image
 ) -> nib.Nifti1Image | None:
-    """What the metric may see, on the grid of the image that is registered."""
+    """Mask of the metric on the grid of the moving image."""
     if excluded is None:
         return None
     left_out = np.asarray(apply_transforms(excluded, moving, [], "nearest").dataobj)

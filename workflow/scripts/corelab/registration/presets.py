@@ -42,15 +42,15 @@ class Preset:
         return float(fixed_mm), float(moving_mm)
 
     def lesion(self, backend: str) -> str:
-        """How the lesion is handled unless the config says otherwise."""
+        """Default handling of the lesion."""
         return str(self.data["lesion"][backend])
 
     def lesion_margin_mm(self, backend: str) -> float:
-        """How far around the lesion the metric is blind, in mm."""
+        """Margin around the lesion that the metric does not see, in mm."""
         return float(self.data["lesion_margin_mm"][backend])
 
     def steps(self, backend: str, fit: str) -> Any:
-        """What a backend is to do for a fit.
+        """Steps of a backend for a fit.
 
         Raises
         ------
@@ -79,7 +79,7 @@ class RegistrationSettings:
     limits: Mapping[str, float]
 
     def describe(self) -> dict[str, Any]:
-        """What belongs into a sidecar."""
+        """Settings for a sidecar."""
         return {
             "preset": self.preset.name,
             "backend": self.backend,

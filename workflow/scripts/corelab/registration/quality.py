@@ -171,7 +171,7 @@ def similarity(
 def best_start(
     fixed: nib.Nifti1Image, moving: nib.Nifti1Image, centred: np.ndarray
 ) -> tuple[np.ndarray, str]:
-    """Where a rigid fit within a subject begins: the headers or the centres of mass.
+    """Start of a rigid fit within a subject: the headers or the centres of mass.
 
     Scans of one session share the scanner's coordinates, those of two machines do not; a partial
     field of view moves the centre of mass. The start with the larger overlap-weighted mutual
@@ -316,7 +316,7 @@ WALL_LEAST_POINTS = 40
 def ventricle_offset_mm(
     moving: nib.Nifti1Image, to_fixed: Sequence[Step], lesion: nib.Nifti1Image | None = None
 ) -> float:
-    """How far the walls of the lateral ventricles lie from the template's, where they fit least.
+    """Distance of the walls of the lateral ventricles from the template's, where they fit least.
 
     The overlap of the brains and the mean similarity of the images hardly see a ventricle that
     stays millimetres off, for instance one that is widened beside a cavity. Here the scan is read
@@ -378,7 +378,7 @@ def ventricle_offset_mm(
 
 
 def ventricle_warning(offset_mm: float, limits: Mapping[str, float]) -> str | None:
-    """What is said about ventricles that lie off the template's; None within the limit.
+    """Warning about ventricles that lie off the template's; None within the limit.
 
     Examples
     --------

@@ -99,7 +99,7 @@ class Transform:
 
 @dataclass(frozen=True)
 class Fit:
-    """What a backend is to fit.
+    """Request of one fit.
 
     Attributes
     ----------
@@ -157,7 +157,7 @@ class Registrar(ABC):
     @classmethod
     @abstractmethod
     def missing(cls) -> tuple[str, str] | None:
-        """Why the backend cannot be used here and the remedy; None if it can."""
+        """Reason why the backend cannot be used here, and the remedy; None if it can."""
 
     def rigid(
         self,

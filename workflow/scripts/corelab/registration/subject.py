@@ -57,7 +57,7 @@ class Native:
 
 @dataclass
 class _Subject:
-    """What accumulates while a subject is normalised."""
+    """State of the normalisation of one subject."""
 
     participant_id: str
     folder: Path

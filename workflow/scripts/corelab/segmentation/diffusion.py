@@ -77,7 +77,7 @@ _Z_LEAST = 0.5
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the brain itself says about the scale of an ADC map.
+    """Calibration of an ADC map by the brain itself.
 
     Parameters
     ----------
@@ -411,7 +411,7 @@ def _skull_base(brain: Mask, reach_mm: float, voxel_size_mm: Sequence[float]) ->
 
 @dataclass(frozen=True)
 class _Cluster:
-    """What one cluster looks like, in the units of the maps."""
+    """Properties of one cluster, in the units of the maps."""
 
     volume_ml: float
     core_ml: float
@@ -466,7 +466,7 @@ class _Cluster:
 
 
 def _artefact(found: _Cluster, parameters: Mapping[str, Any]) -> str | None:
-    """Why a cluster is no infarct; None for one that is.
+    """Reason why a cluster is no infarct; None for one that is.
 
     A signal that piles up is as bright on b0, so its ADC is not low; at the base of the skull only
     a clearly low ADC counts, and at the frontal base no small cluster at all. A large cluster is

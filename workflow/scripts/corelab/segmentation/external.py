@@ -142,7 +142,7 @@ class ExternalSegmenter(_Entry):
         return self._segmentation(mask, voxel, parameters, record)
 
     def _record(self) -> dict[str, Any]:
-        """What made the mask, before it is made: a missing file stops here."""
+        """Record of program and files, taken before the run: a missing file stops here."""
         program = self.backend["command"][0]
         if shutil.which(program) is None:
             raise BackendError(

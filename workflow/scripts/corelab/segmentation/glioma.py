@@ -115,7 +115,7 @@ class Oedema(ThresholdSegmenter):
         return (whole | _solid_holes(whole, tissue)) & ~core, quality, flags
 
     def _seed(self, evidence: Evidence, parameters: Mapping[str, Any]) -> Mask:
-        """What is surely a lesion: bright, deep, and asymmetric or thick and large."""
+        """Certain lesion: bright, deep, and asymmetric or thick and large."""
         maps, z = evidence.maps, evidence.maps["z"]
         deep = maps["tissue"] & (maps["depth_mm"] > parameters["rim_mm"])
         bright = deep & (z > parameters["z_seed"])

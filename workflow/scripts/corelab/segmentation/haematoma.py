@@ -445,7 +445,7 @@ def _no_evidence(
     evidence: Evidence,
     parameters: Mapping[str, Any],
 ) -> str | None:
-    """Why one core of a cluster is no evidence of blood; None if it is."""
+    """Reason why one core of a cluster is no evidence of blood; None if it is."""
     values = {name: values[where][core] for name, values in evidence.maps.items()}
     volume_ml = float(core.sum()) * evidence.voxel_ml
     likeliest = max(found, key=lambda name: (int(found[name].sum()), name))

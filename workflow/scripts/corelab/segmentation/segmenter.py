@@ -77,7 +77,7 @@ class NotSegmentable(ValueError):
 
 @runtime_checkable
 class Segmenter(Protocol):
-    """What every segmentation offers, classical or a backend that drives another program."""
+    """Interface of every segmentation, classical or by an external program."""
 
     label: str
     source: str
@@ -95,7 +95,7 @@ class Segmenter(Protocol):
 
 @dataclass(frozen=True)
 class Evidence:
-    """What ``measure`` hands to ``decide``: maps on the grid, figures, flags found on the way."""
+    """Result of ``measure`` for ``decide``: maps on the grid, figures, flags."""
 
     maps: Mapping[str, NDArray[Any]]
     voxel_size_mm: tuple[float, float, float]
@@ -104,7 +104,7 @@ class Evidence:
     _kept: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def kept(self, key: Any, compute: Callable[[], Any]) -> Any:
-        """What decisions at several limits share, computed once per ``key``."""
+        """Intermediate result shared by decisions at several limits, computed once per ``key``."""
         if key not in self._kept:
             self._kept[key] = compute()
         return self._kept[key]

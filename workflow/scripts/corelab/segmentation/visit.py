@@ -609,7 +609,7 @@ def _derived(
     parts: Sequence[_Result],
     derive: Callable[..., Segmentation],
 ) -> _Result:
-    """What follows from other segmentations, or why it does not."""
+    """Result derived from other segmentations, or the reason why there is none."""
     scans = {scan["scan_id"]: scan for part in parts for scan in part.scans}
     result = replace(blank, label=label, scans=tuple(scans.values()))
     found = [part.segmentation for part in parts if part.segmentation is not None]
