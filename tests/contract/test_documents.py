@@ -57,7 +57,8 @@ def is_defined(name):
     parts = name.split(".")
     for depth in range(len(parts), 0, -1):
         path = SCRIPTS.joinpath(*parts[:depth])
-        module = path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+        module = path.with_suffix(".py")
+        module = module if module.is_file() else path / "__init__.py"
         if module.is_file():
             rest = parts[depth:]
             return len(rest) <= 1 and set(rest) <= names_of(module)
@@ -83,6 +84,20 @@ def test_paths_names_and_tests_in_documents_exist(document):
     folder = (REPOSITORY / document).parent
     pages = {"configuration.md": "config/README.md", "changelog.md": "CHANGELOG.md"}
     assert all(link in pages or (folder / link).exists() for link in links), links
+
+
+@pytest.mark.parametrize(
+    "path",
+    [*sorted(LIBRARY.rglob("*.py")), *sorted((REPOSITORY / "docs").glob("*.md"))],
+    ids=lambda path: path.relative_to(REPOSITORY).as_posix(),
+)
+def test_references_exist(path):
+    """Cross-references of docstrings, and names of the library in the pages of the site."""
+    pattern = r"`(corelab(?:\.\w+)+)`" if path.suffix == ".md" else r":\w+:`(corelab(?:\.\w+)+)`"
+    names = {n for n in re.findall(pattern, path.read_text()) if n != "corelab.def"}
+    # A method is checked by its class.
+    owners = {re.sub(r"(\.[A-Z]\w*)\.\w+$", r"\1", name) for name in names}
+    assert sorted(name for name in owners if not is_defined(name)) == []
 
 
 def makes(target):
