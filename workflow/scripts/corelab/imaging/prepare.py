@@ -29,6 +29,7 @@ from corelab.imaging.faults import ImageFault
 from corelab.imaging.geometry import mask_volume_ml, same_grid, voxel_sizes_mm
 from corelab.imaging.head_fit import HeadFit
 from corelab.imaging.laterality import left_right_rows
+from corelab.imaging.lesion_checks import outside_brain, volume_fault
 from corelab.imaging.nifti import Conformed, conform, save_image
 from corelab.imaging.quality import image_quality
 from corelab.imaging.sidecars import finite_numbers, read_b_values, read_sidecar
@@ -178,6 +179,7 @@ def prepare_visit(
     visit.scans.sort(key=lambda scan: order.get(scan["scan_id"], len(order)))
     reference = _best_grid(visit.scans, REFERENCE_ORDER)
     brain_masks, quality = _brain_masks(visit, reference)
+    _tell_outside(visit, reference, brain_masks, quality)
     failed = [scan for scan in visit.scans if scan["status"] == "failed"]
     whole = len(failed) == len(visit.scans)
     reason = "; ".join(f"{scan['scan_id']}: {scan['reason']}" for scan in failed) if whole else None
@@ -289,6 +291,7 @@ def _image(row: Mapping[str, Any], entry: dict[str, Any], visit: _Visit) -> None
     if entry["label"] is not None:
         entry["on_kind"] = _kind_of_grid(visit.scans, grid)
         entry["volume_ml"] = mask_volume_ml(image)
+        _possible(entry, in_template)
         if entry["on_kind"] is None and not in_template and _has_images(visit.scans):
             entry["notes"].append(_other_grid_note(visit, image))
         path = visit.free_path(
@@ -328,6 +331,16 @@ def _image(row: Mapping[str, Any], entry: dict[str, Any], visit: _Visit) -> None
     }
     save_image(image, visit.folder / path, sidecar=sidecar, dtype=_storage_type(image))
     entry["path"] = path
+
+
+def _possible(entry: Mapping[str, Any], in_template: bool) -> None:
+    """Refuse the mask of a lesion that no head holds."""
+    fault = volume_fault(entry["volume_ml"], in_template=in_template)
+    if fault and entry["label"] != "brain":
+        raise ImageFault(
+            fault,
+            "supply the mask of the lesion alone, and name its label in the column label_values",
+        )
 
 
 def _shown(source: str, folder: Path) -> str:
@@ -659,6 +672,25 @@ def _brain_masks(visit: _Visit, reference: str | None) -> tuple[dict[str, str], 
         method = "supplied" if supplied else parameters["method"]
         quality[grid] = {**judged_mask(mask_image, image, kind, origin, fit), "method": method}
     return masks, quality
+
+
+def _tell_outside(
+    visit: _Visit,
+    reference: str | None,
+    brain_masks: Mapping[str, str],
+    quality: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Warn of supplied masks that reach outside of the brain mask of their grid or visit."""
+    for scan in visit.scans:
+        if scan["status"] != "ok" or scan["label"] in (None, "brain") or scan["space"] != "native":
+            continue
+        grid = scan["grid"] if scan["grid"] in brain_masks else reference
+        if grid not in brain_masks or quality[grid]["verdict"] == "fail":
+            continue
+        mask: Any = nib.load(visit.folder / scan["path"])
+        brain: Any = nib.load(visit.folder / brain_masks[grid])
+        if told := outside_brain(mask, brain):
+            scan["warnings"].append(told)
 
 
 def _extractor(

@@ -18,7 +18,13 @@ from corelab.study.analysis_keys import listed, unread
 from corelab.study.assessors import final_assessments
 from corelab.study.cells import CAPPED_COLUMNS, LABEL_COLUMNS, is_missing, numbers, odd_cells
 from corelab.study.central import central_findings
-from corelab.study.columns import ENDPOINT_LABELS, ENDPOINT_UNITS, SHOWN_BY, window_names
+from corelab.study.columns import (
+    ENDPOINT_LABELS,
+    ENDPOINT_UNITS,
+    LARGEST_LESION_ML,
+    SHOWN_BY,
+    window_names,
+)
 from corelab.study.expression import ExpressionError, flag_name, names_in, select
 from corelab.study.findings import Finding
 from corelab.study.naming import DATATYPES, subject_entity
@@ -28,7 +34,6 @@ from corelab.study.plan_keys import unread_keys
 PUBLISHED_BESIDES = {"description", "arithmetic"}
 #: Factor to mL of the units that volumes come in.
 VOLUME_UNITS_ML = {"mL": 1.0, "ml": 1.0, "cm3": 1.0, "cc": 1.0, "mm3": 1e-3, "uL": 1e-3, "L": 1e3}
-LARGEST_PLAUSIBLE_ML = 1500.0
 RANGES = {"mrs": (0, 6), "nihss": (0, 42), "aspects": (0, 10)}
 SIGNED_ENDPOINTS = {
     "infarct_growth",
@@ -409,7 +414,7 @@ def _values(
             "a volume cannot be negative",
             "correct the value",
         )
-    for line in frame.index[volumes & (ml.abs() > LARGEST_PLAUSIBLE_ML)][:MANY]:
+    for line in frame.index[volumes & (ml.abs() > LARGEST_LESION_ML)][:MANY]:
         yield Finding(
             "warning",
             name,
