@@ -16,7 +16,14 @@ import pandas as pd
 
 from corelab.study.analysis_keys import listed, unread
 from corelab.study.assessors import final_assessments
-from corelab.study.cells import CAPPED_COLUMNS, LABEL_COLUMNS, is_missing, numbers, odd_cells
+from corelab.study.cells import (
+    CAPPED_COLUMNS,
+    LABEL_COLUMNS,
+    is_missing,
+    level_text,
+    numbers,
+    odd_cells,
+)
 from corelab.study.central import central_findings
 from corelab.study.columns import (
     ENDPOINT_LABELS,
@@ -859,6 +866,43 @@ def _numbers_of_plan(
             )
 
 
+def _levels_of_plan(
+    analysis: Mapping[str, Any], participants: pd.DataFrame
+) -> Iterator[tuple[str, str, str, str]]:
+    """Levels that the plan names and no participant has: key, value, message and remedy.
+
+    YAML reads a code without quotes as a number and drops its zeros (01 is 1, 010 even 8).
+    """
+    named = [("reference", analysis.get("by"), analysis.get("reference"))]
+    named += [
+        (f"reference_levels.{column}", column, value)
+        for column, value in (analysis.get("reference_levels") or {}).items()
+    ]
+    for key, column, value in named:
+        if value is None or column not in participants:
+            continue
+        cells = participants[column]
+        levels = sorted(set(cells[~cells.map(is_missing)].map(level_text)))
+        number = isinstance(value, (int, float))
+        # With codes such as 012 in the column nobody knows what a number was before YAML read it.
+        padded = number and any(re.match(r"0\d", level) for level in levels)
+        if not levels or (level_text(value) in levels and not padded):
+            continue
+        shown = ", ".join(levels[:10]) + ", ..." * (len(levels) > 10)
+        if number:
+            yield (
+                key,
+                str(value),
+                f"YAML reads what is written here as the number {value}, which drops zeros in "
+                f"front; {column} has other codes",
+                f"put the code in quotes, as the sheet has it: {shown}",
+            )
+        else:
+            close = difflib.get_close_matches(str(value), levels, n=1)
+            remedy = f"did you mean '{close[0]}'?" if close else f"known: {shown}"
+            yield key, str(value), f"no participant has this {column}", remedy
+
+
 def _plan(
     config: Mapping[str, Any], sheets: Mapping[str, pd.DataFrame], names: Mapping[str, str]
 ) -> Iterator[Finding]:
@@ -900,6 +944,8 @@ def _plan(
                     "no such column in the participants sheet",
                     "known columns: " + ", ".join(map(str, participants.columns)),
                 )
+        for problem in _levels_of_plan(analysis, participants):
+            yield wrong(*problem)
         for key, sheet in (("outcome", "outcomes"), ("exposure", "exposures")):
             name = analysis.get(key)
             if not name:

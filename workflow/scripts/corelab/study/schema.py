@@ -95,6 +95,8 @@ def config_findings(config: Any, sheet: str = "config") -> list[Finding]:
     """
     validator = jsonschema.Draft202012Validator(load_schema("config"))
     found: list[Finding] = _not_finite(config, sheet)
+    if keys := _keys_without_text(config, sheet):
+        return [*found, *keys]
     for error in sorted(
         validator.iter_errors(config), key=lambda e: [str(p) for p in e.absolute_path]
     ):
@@ -166,6 +168,36 @@ def config_findings(config: Any, sheet: str = "config") -> list[Finding]:
     return list(dict.fromkeys(found))
 
 
+def _keys_without_text(config: Any, sheet: str, where: str = "") -> list[Finding]:
+    """Keys that YAML reads as a number, a date or a truth value.
+
+    Examples
+    --------
+    >>> for finding in _keys_without_text({"recode": {"mrs": {1: 6}}}, "config"):
+    ...     print(finding.column, "|", finding.message, "|", finding.remedy)
+    recode.mrs.1 | YAML reads this key as a number, but a text is wanted here | put the key in
+    quotes, as the sheet has it
+    """
+    parts = config.items() if isinstance(config, Mapping) else ()
+    if isinstance(config, list):
+        parts = enumerate(config)
+    found = []
+    for key, value in parts:
+        full = f"{where}.{key}" if where else str(key)
+        grade = where.endswith(".utilities") and type(key) in (int, float)
+        if isinstance(config, Mapping) and not isinstance(key, str) and not grade:
+            message = f"YAML reads this key as {_yaml_type(key)}, but a text is wanted here"
+            remedy = "put the key in quotes, as the sheet has it"
+            found.append(Finding("error", sheet, None, full, None, message, remedy))
+        found += _keys_without_text(value, sheet, full)
+    return found
+
+
+def _yaml_type(value: Any) -> str:
+    what = {bool: "a truth value", datetime: "a time", date: "a date"}
+    return what.get(type(value), "a number")
+
+
 def _wants_text(error: Any) -> bool:
     """Whether a text was wanted where YAML gave something of its own."""
     if error.validator != "type" or not isinstance(error.instance, (bool, int, float, date)):
@@ -179,8 +211,7 @@ def _wants_text(error: Any) -> bool:
 def _in_yaml_words(error: Any) -> str | None:
     if not _wants_text(error):
         return None
-    what = {bool: "a truth value", datetime: "a time", date: "a date"}
-    found = what.get(type(error.instance), "a number")
+    found = _yaml_type(error.instance)
     return f"YAML reads this word as {found}, but a text is wanted here"
 
 
