@@ -33,7 +33,12 @@ from corelab.imaging.lesion_checks import outside_brain, volume_fault
 from corelab.imaging.nifti import Conformed, conform, save_image
 from corelab.imaging.quality import image_quality
 from corelab.imaging.sidecars import finite_numbers, read_b_values, read_sidecar
-from corelab.imaging.values import SHORTEST_IN_MS, chosen_labels
+from corelab.imaging.values import (
+    CENTRAL_VOLUME,
+    SHORTEST_IN_MS,
+    central_volume_ratio,
+    chosen_labels,
+)
 from corelab.provenance.products import file_sha256, plain, read_table, write_table
 from corelab.study.naming import DATATYPES, TEMPLATE_SPACE, derivative, mask_path
 
@@ -180,6 +185,7 @@ def prepare_visit(
     reference = _best_grid(visit.scans, REFERENCE_ORDER)
     brain_masks, quality = _brain_masks(visit, reference)
     _tell_outside(visit, reference, brain_masks, quality)
+    _tell_central_volume(visit, brain_masks)
     failed = [scan for scan in visit.scans if scan["status"] == "failed"]
     whole = len(failed) == len(visit.scans)
     reason = "; ".join(f"{scan['scan_id']}: {scan['reason']}" for scan in failed) if whole else None
@@ -691,6 +697,33 @@ def _tell_outside(
         brain: Any = nib.load(visit.folder / brain_masks[grid])
         if told := outside_brain(mask, brain):
             scan["warnings"].append(told)
+
+
+def _tell_central_volume(visit: _Visit, brain_masks: Mapping[str, str]) -> None:
+    """Warn of supplied maps of CBF, CBV and MTT that cannot all be in their units."""
+    maps: dict[str, dict[str, dict[str, Any]]] = {}
+    for scan in visit.scans:
+        if scan["status"] == "ok" and scan["kind"] in ("cbf", "cbv", "mtt"):
+            maps.setdefault(scan["grid"], {}).setdefault(scan["kind"], scan)
+    for grid, found in maps.items():
+        if len(found) < 3 or grid not in brain_masks:
+            continue
+        files: list[Any] = [
+            nib.load(visit.folder / path)
+            for path in (
+                *(found[kind]["path"] for kind in ("cbf", "cbv", "mtt")),
+                brain_masks[grid],
+            )
+        ]
+        cbf, cbv, mtt, brain = (np.asanyarray(file.dataobj) for file in files)
+        ratio = central_volume_ratio(cbf, cbv, mtt, brain > 0)
+        if math.isfinite(ratio) and not CENTRAL_VOLUME[0] <= ratio <= CENTRAL_VOLUME[1]:
+            for scan in found.values():
+                scan["warnings"].append(
+                    f"CBF x MTT is {ratio:.2g} times CBV in most tissue where it has to be equal "
+                    "(central volume principle): one of the three maps is in another unit or "
+                    "scale; export them with their rescale slopes"
+                )
 
 
 def _extractor(
