@@ -101,6 +101,28 @@ def weighed(
     ]
 
 
+def said_once(findings: Iterable[Finding]) -> list[Finding]:
+    """Findings without those that say again that a cell is no number.
+
+    Examples
+    --------
+    >>> one = Finding("error", "m.tsv", 2, "value", "x", "not a number (write ...)", "correct it")
+    >>> again = replace(one, message="not a number, so no statistic can use it")
+    >>> [finding.message for finding in said_once([one, again])]
+    ['not a number (write ...)']
+    """
+    kept: list[Finding] = []
+    seen: set[tuple[Any, ...]] = set()
+    for finding in findings:
+        cell = (finding.sheet, finding.row, finding.column, finding.severity)
+        if finding.message.startswith("not a number") and finding.row is not None:
+            if cell in seen:
+                continue
+            seen.add(cell)
+        kept.append(finding)
+    return kept
+
+
 def join_covariates(
     participants: pd.DataFrame, covariates: pd.DataFrame, name: str
 ) -> tuple[pd.DataFrame, list[Finding]]:
@@ -221,7 +243,9 @@ def looks_like(text: str) -> str:
     >>> looks_like("РА\u200b1") == looks_like("pa1")
     True
     """
-    seen = "".join(c for c in text if unicodedata.category(c) not in {"Cf", "Mn"})
+    # An accent may be a letter's own or stand behind it: composed, both are the letter's own.
+    composed = unicodedata.normalize("NFC", text)
+    seen = "".join(c for c in composed if unicodedata.category(c) not in {"Cf", "Mn"})
     return unicodedata.normalize("NFKC", seen.translate(_LATIN)).casefold()
 
 
@@ -260,10 +284,23 @@ def _look_alikes(sheets: Mapping[str, pd.DataFrame]) -> Iterator[Finding]:
                     )
 
 
+def _bare_id(text: str) -> str:
+    """An id without what spreadsheets and BIDS add or take: prefix, leading zeros, ``.0``.
+
+    Examples
+    --------
+    >>> _bare_id("sub-007") == _bare_id("7.0") == _bare_id("7")
+    True
+    """
+    return re.sub(r"^sub-|\.0+$", "", looks_like(text).strip()).lstrip("0")
+
+
 def _unlisted(frame: pd.DataFrame, name: str, known: set[str]) -> Iterator[Finding]:
     ids = frame["participant_id"].dropna()
     for participant_id, group in ids[~ids.isin(known)].groupby(ids, sort=False):
-        near = difflib.get_close_matches(str(participant_id), sorted(known), n=1, cutoff=0.7)
+        bare = _bare_id(str(participant_id))
+        near = [one for one in sorted(known) if _bare_id(one) == bare]
+        near = near or difflib.get_close_matches(str(participant_id), sorted(known), 1, 0.7)
         remedy = (
             f"add it there, or correct the id (did you mean '{near[0]}'?)"
             if near
@@ -935,7 +972,7 @@ def _plan(
             except ExpressionError as error:
                 yield wrong(key, expression, str(error), "correct the expression")
         yield from _numbers_of_plan(analysis, sheets, names.get("participants", "participants"))
-        for key, column in _columns_of(analysis):
+        for key, column in _columns_of(analysis) if "participant_id" in participants else ():
             # Baseline of the endpoint is a covariate of its own kind.
             if column not in participants.columns and column != "baseline":
                 yield wrong(

@@ -9,6 +9,7 @@ import math
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,8 @@ def config_findings(config: Any, sheet: str = "config") -> list[Finding]:
     if keys := _keys_without_text(config, sheet):
         return [*found, *keys]
     for error in sorted(
-        validator.iter_errors(config), key=lambda e: [str(p) for p in e.absolute_path]
+        map(_deepest, validator.iter_errors(config)),
+        key=lambda e: [str(p) for p in e.absolute_path],
     ):
         where = ".".join(str(part) for part in error.absolute_path)
         if error.validator == "additionalProperties" and isinstance(error.instance, Mapping):
@@ -198,6 +200,13 @@ def _yaml_type(value: Any) -> str:
     return what.get(type(value), "a number")
 
 
+def _deepest(error: Any) -> Any:
+    """Of forms of which none fits, the item where a text is wanted and YAML gave something else."""
+    below = [_deepest(one) for one in error.context or () if error.validator == "oneOf"]
+    items = [one for one in below if one.absolute_path != error.absolute_path]
+    return next(filter(_wants_text, items), error)
+
+
 def _wants_text(error: Any) -> bool:
     """Whether a text was wanted where YAML gave something of its own."""
     if error.validator != "type" or not isinstance(error.instance, (bool, int, float, date)):
@@ -216,6 +225,10 @@ def _in_yaml_words(error: Any) -> str | None:
 
 
 def _quoting(error: Any) -> str | None:
+    if error.validator == "type" and error.validator_value in ("number", "integer"):
+        with suppress(ValueError, TypeError):
+            if isinstance(error.instance, str):
+                return f"write it without quotes, as a plain number: {float(error.instance):g}"
     if not _wants_text(error):
         return None
     if isinstance(error.instance, bool):
