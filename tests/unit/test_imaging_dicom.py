@@ -447,6 +447,7 @@ def test_frames_follow_their_times_whatever_numbers_dates_and_ids_say(tmp_path, 
     at = "2024-02-29T23:59:51" if "midnight" in what else "2024-02-29T10:00:00"
     assert scan["metadata"]["acquired_at"] == at
     told = " ".join(scan["notes"])
+    assert "one of them is wrong" not in told
     assert ("numbers do not follow the frames" in told) == what.startswith("numbers")
     assert ("4 images bear the SOPInstanceUID of another" in told) == what.startswith("ids")
 

@@ -432,7 +432,11 @@ def _metadata(row: Mapping[str, Any], conformed: Conformed, notes: list[str]) ->
         facts["frame_times_s"] = _frame_times_s(sidecar, facts, conformed, notes)
         facts["slice_times_s"] = _slice_times_s(file, sidecar, facts, notes)
         facts["filled_slices"] = [list(pair) for pair in conformed.filled_slices] or None
-        facts["header_interval_s"] = _header_interval_s(conformed, facts["frame_times_s"], notes)
+        # What dcm2niix writes there comes from the same times, but not across midnight.
+        own = row.get("dicom") is not None and sidecar.get("frame_times_s") is not None
+        facts["header_interval_s"] = (
+            None if own else _header_interval_s(conformed, facts["frame_times_s"], notes)
+        )
     return facts
 
 
