@@ -348,7 +348,7 @@ def write_index(folder: Path, study_folder: Path) -> list[str]:
         lines.append(f"{len(unknown)} image files are of no known kind, for example {unknown[0]}")
     if misplaced := _misplaced(scans["path"]):
         lines.append(
-            f"{len(misplaced)} files lie in the folder of another participant than their name says, "
-            f"which was used: the first is {misplaced[0]}"
+            f"{len(misplaced)} files lie in the folder of another participant than their name "
+            f"says, which was used: the first is {misplaced[0]}"
         )
     return lines + told
