@@ -1007,7 +1007,9 @@ def tell_plan():
     todo, changed = {}, set()
     for job in workflow.dag.needrun_jobs():
         todo[job.rule.name] = todo.get(job.rule.name, 0) + (not job.is_norun)
-        changed.update(path for output in job.output for path in CHANGED.get(output, ()))
+        changed.update(
+            path for output in job.output for path in CHANGED.get(output, ())
+        )
     TO_DO.update(name for name, number in todo.items() if number)
     jobs = sum(todo.values())
     done = sum(1 for job in workflow.dag.jobs if not job.is_norun) - jobs

@@ -694,7 +694,7 @@ def _tell_outside(
     for scan in visit.scans:
         if scan["status"] != "ok" or scan["label"] in (None, "brain") or scan["space"] != "native":
             continue
-        grid = scan["grid"] if scan["grid"] in brain_masks else reference
+        grid = str(scan["grid"] if scan["grid"] in brain_masks else reference)
         if grid not in brain_masks or quality[grid]["verdict"] == "fail":
             continue
         mask: Any = nib.load(visit.folder / scan["path"])

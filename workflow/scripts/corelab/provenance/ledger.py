@@ -533,15 +533,18 @@ def standing(study: Path) -> tuple[list[Reader], set[str]]:
     readers : list of Reader
         Jobs with inputs of the study.
     unfinished : set of str
-        Outputs of jobs that failed or were killed, and have not been done since. Where all that is
-        made from such an output is there, Snakemake would not miss it.
+        Outputs of jobs that failed, or were killed on this host, and have not been done since.
+        Where all that is made from such an output is there, Snakemake would not miss it.
     """
-    readers, unfinished = [], set()
+    readers: list[Reader] = []
+    unfinished: set[str] = set()
     # One by one: the entries of ten thousand visits are not kept while jobs are planned.
     for place, entry in entries(study):
         outputs = tuple(entry.get("outputs") or ())
         if entry.get("state") != "done":
-            if place.rule not in ASKING and not alive(entry):
+            # A job on another host may still run: whoever starts a run waits for it.
+            here = entry.get("host") in (None, socket.gethostname())
+            if place.rule not in ASKING and here and not alive(entry):
                 unfinished.update(outputs)
         elif entry.get("inputs"):
             name = place.rule if place.name == place.rule else f"{place.rule} {place.name}"

@@ -180,7 +180,7 @@ def _keys_without_text(config: Any, sheet: str, where: str = "") -> list[Finding
     recode.mrs.1 | YAML reads this key as a number, but a text is wanted here | put the key in
     quotes, as the sheet has it
     """
-    parts = config.items() if isinstance(config, Mapping) else ()
+    parts: Any = config.items() if isinstance(config, Mapping) else ()
     if isinstance(config, list):
         parts = enumerate(config)
     found = []
