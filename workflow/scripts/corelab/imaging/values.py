@@ -39,6 +39,9 @@ MAP_PLAUSIBLE = {
     "tmax": (0.0, 30.0),
     "ttp": (1.0, 90.0),
 }
+#: Limits of CBF x MTT / 60 over CBV in most tissue, which is 1 by the central volume principle;
+#: programs differ in density, haematocrit and the correction of delays by less than these.
+CENTRAL_VOLUME = (0.5, 2.0)
 #: A time or an interval in a map, a list or a header from which seconds are taken as milliseconds.
 SHORTEST_IN_MS = 100.0
 #: Local SD over local mean below which a voxel is tissue rather than noise in air.
@@ -455,6 +458,40 @@ def _perfusion_map(
             "with its rescale slope"
         )
     return image
+
+
+def central_volume_ratio(
+    cbf: NDArray[Any], cbv: NDArray[Any], mtt: NDArray[Any], inside: NDArray[np.bool_]
+) -> float:
+    """Median of CBF x MTT / 60 over CBV: 1 by the central volume principle, if the units are right.
+
+    Parameters
+    ----------
+    cbf, cbv, mtt
+        Maps on one grid in mL/100 g/min, mL/100 g and s.
+    inside
+        Brain mask.
+
+    Returns
+    -------
+    float
+        NaN where fewer than 100 voxels have all three.
+
+    Notes
+    -----
+    Meier and Zierler 1954, J Appl Physiol 6:731.
+
+    Examples
+    --------
+    >>> cbf = np.full((6, 6, 6), 50.0)
+    >>> central_volume_ratio(cbf, np.full_like(cbf, 4.0), np.full_like(cbf, 4.8), cbf > 0)
+    1.0
+    """
+    use = inside & (cbf > 0) & (cbv > 0) & (mtt > 0)
+    if np.count_nonzero(use) < 100:
+        return float("nan")
+    product = cbf[use].astype(np.float64) * mtt[use] / 60.0
+    return float(np.median(product / cbv[use]))
 
 
 def _hounsfield(

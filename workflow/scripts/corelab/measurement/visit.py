@@ -11,7 +11,9 @@ import nibabel as nib
 import numpy as np
 
 from corelab.imaging import ImageFault, mask_volume_ml, resample_to, same_grid
+from corelab.imaging.lesion_checks import outside_brain, volume_fault
 from corelab.imaging.nifti import conform
+from corelab.imaging.template import template_brain_mask
 from corelab.imaging.values import chosen_labels
 from corelab.measurement import overlap
 from corelab.measurement.regions import (
@@ -551,6 +553,12 @@ def _supplied_mask(
         warnings: list[str] = []
         name = Path(scan["path"]).name
         image = selected_labels(conformed.image, scan["label_values"], name, warnings)
+        in_template = scan["space"] == "MNI152"
+        fault = volume_fault(mask_volume_ml(image), in_template=in_template)
+        if fault and mask["label"] != "brain":
+            raise ImageFault(fault, "supply the mask of the lesion alone, and check label_values")
+        if in_template and mask["label"] != "brain":
+            warnings += filter(None, [outside_brain(image, template_brain_mask())])
     except ImageFault as fault:
         failed = {"status": "failed", "reason": str(fault)}
         return {**mask, **failed}, None, {**scan_entries, **failed, "remedy": fault.remedy}

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from corelab.imaging import ImageFault, load_image, resample_to, same_grid, save_image
 from corelab.imaging.brain_quality import mask_fault, mask_warnings
+from corelab.imaging.lesion_checks import volume_fault
 from corelab.imaging.values import SHIFTED
 from corelab.registration.transforms import apply_transforms
 from corelab.segmentation.diffusion import (
@@ -649,6 +650,14 @@ def _written(result: _Result, visit: _Visit) -> dict[str, Any]:
     found = result.segmentation
     if found is None or result.reference is None:
         return entry
+    judged = (visit.record.get("brain_mask_quality") or {}).get(result.grid) or {}
+    fault = volume_fault(found.volume_ml, judged.get("volume_ml"))
+    if fault:
+        return entry | {
+            "status": "failed",
+            "reason": joined_reasons([fault, result.reason]),
+            "quality": {"volume_ml": found.volume_ml, "flags": list(found.flags)},
+        }
     path = mask_path(
         visit.record["participant_id"],
         visit.record["visit"],

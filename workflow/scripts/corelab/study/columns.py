@@ -338,6 +338,8 @@ SHOWN_BY = {
     "tumourcore": ("T1c",),
     "net water uptake": ("ncct",),
 }
+#: No lesion is larger than the brain of a large head, mL.
+LARGEST_LESION_ML = 1500.0
 #: What an endpoint is measured on: the label it needs, where its name does not say it.
 ENDPOINT_LABELS = {
     **{volume_endpoint(label): label for label in SHOWN_BY if label != "net water uptake"},
