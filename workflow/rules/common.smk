@@ -1104,7 +1104,7 @@ def tell_failure(log):
         STUDY.folder, STUDY.participants, found, *configfiles_and_options()
     )
     lines.append(
-        "Nothing half-written counts as a result. Mend the cause and give the same command again: "
+        "Nothing half-written counts as a result. Fix the cause and give the same command again: "
         "what is done stays done."
     )
     if any(one.subject for one in found):

@@ -80,9 +80,9 @@ IMAGE_FINDINGS = {
     "visit": "Visit name",
     "kind": "Kind of scan",
     "scan_id": "Scan",
-    "severity": "fault (the scan is not used), warning (look at it) or note (mended, or odd)",
+    "severity": "fault (the scan is not used), warning (look at it) or note (fixed, or odd)",
     "message": "What was found in the file",
-    "remedy": "How to mend a fault",
+    "remedy": "How to fix a fault",
 }
 
 ACQUISITION_SUMMARY = {
@@ -186,7 +186,7 @@ FINDINGS = {
     "column": "Column or config key",
     "value": "The value as found",
     "message": "What is wrong and why it matters",
-    "remedy": "How to mend it",
+    "remedy": "How to fix it",
 }
 
 FLOW = {
