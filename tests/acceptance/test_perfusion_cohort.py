@@ -7,11 +7,11 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
+from perfusion_heads import clinical_cases, cohort, simulate_head, slice_times_s
 
 from corelab.imaging import brain_mask
 from corelab.perfusion import lesions
 from corelab.perfusion.series import analyse_series
-from corelab.phantom.head_cohort import clinical_cases, cohort, simulate_head, slice_times_s
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
