@@ -64,7 +64,10 @@ def analysed(scan: Scan, settings: dict[str, Any] | None = None) -> Run:
     except PerfusionError as error:
         return Run(refused=str(error))
     timing = found.maps[late_rule["engine"]].tmax_s
-    late = lesions.delayed_tissue(timing, found.tissue, late_rule["tmax_s_above"], found.voxel_ml)
+    late = lesions.delayed_tissue(
+        timing, found.tissue, late_rule["tmax_s_above"], found.voxel_ml,
+        found.maps[late_rule["engine"]].cbf_ml_100g_min,
+    )  # fmt: skip
     sides = lesions.hemispheres(found.plane, scan.affine, found.tissue, late, found.voxel_ml)
     normal = sides.healthy & (np.nan_to_num(timing, nan=np.inf) < lesions.NORMAL_TMAX_S)
     flow = found.maps[core_rule["engine"]].cbf_ml_100g_min

@@ -34,10 +34,10 @@ def analysed(case):
         slice_times_s=slice_times_s(case) if case.shuttle_s else None,
     )
     bayes = found.maps["bayes"]
-    late = lesions.delayed_tissue(bayes.tmax_s, found.tissue, 6.0, found.voxel_ml)
+    flow = bayes.cbf_ml_100g_min
+    late = lesions.delayed_tissue(bayes.tmax_s, found.tissue, 6.0, found.voxel_ml, flow)
     sides = lesions.hemispheres(found.plane, head.affine, found.tissue, late, found.voxel_ml)
     normal = sides.healthy & (np.nan_to_num(bayes.tmax_s, nan=np.inf) < lesions.NORMAL_TMAX_S)
-    flow = bayes.cbf_ml_100g_min
     reference = lesions.reference_value(flow, normal, rule="contralateral", tissue=found.tissue)
     core = lesions.reduced_flow(flow, reference, 0.30, late, found.tissue, found.voxel_ml)
     lesion = case.side != "none"

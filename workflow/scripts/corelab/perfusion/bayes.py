@@ -45,6 +45,7 @@ PARAMETERS = 4
 #: Share of the curves' 95th percentile peak below which noise is not believed.
 LEAST_NOISE = 0.01
 _FINE_STEP_S = 0.05
+CENTRED = True
 
 
 @dataclass(frozen=True)
@@ -212,6 +213,9 @@ def estimate(
         transit_times_s=transit_times_s,
         delays_s=delays_s,
     )
+    if CENTRED:
+        curves = curves - curves.mean(axis=1, keepdims=True)
+        atoms = atoms - atoms.mean(axis=1, keepdims=True)
     shape = (len(families), len(transit_times_s), len(delays_s))
     if prior is None:
         centre, spread = TRANSIT_PRIOR

@@ -32,6 +32,7 @@ REACH = 2.25
 LIKENESS = (0.5, 0.4, 0.3)
 #: Through-plane smoothing, as a share of the slice distance.
 SLICE_SMOOTHING = 0.35
+CENTRED = True
 
 
 @dataclass(frozen=True)
@@ -358,7 +359,7 @@ def denoise(
             index,
             row_of,
             curves,
-            guide,
+            guide - CENTRED * guide.mean(axis=1, keepdims=True),
             offsets,
             weights,
             np.float32(1.0 / (2.0 * (likeness * aim) ** 2)),

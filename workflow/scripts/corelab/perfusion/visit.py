@@ -436,7 +436,8 @@ def _lesions(
     timing = _engine(maps, late_rule["engine"])["tmax"]
     limit = float(late_rule["tmax_s_above"])
     limits = sorted({*TMAX_VARIANTS_S, limit})
-    late = {x: lesions.delayed_tissue(timing, maps.tissue, x, maps.voxel_ml) for x in limits}
+    seen = _engine(maps, late_rule["engine"])["cbf"]
+    late = {x: lesions.delayed_tissue(timing, maps.tissue, x, maps.voxel_ml, seen) for x in limits}
     sides = lesions.hemispheres(maps.plane, maps.affine, maps.tissue, late[limit], maps.voxel_ml)
     quick = np.nan_to_num(timing, nan=np.inf) < lesions.NORMAL_TMAX_S
     whole = core_rule["reference"] == "whole-normal"
@@ -480,8 +481,9 @@ def _lesions(
         _add_mask(maps, place, "hypoperfused", late[x], variant, rule, result)
     for engine in sorted(set(ENGINES) & set(maps.engines) - {late_rule["engine"]}):
         other = lesions.delayed_tissue(
-            maps.engines[engine]["tmax"], maps.tissue, limit, maps.voxel_ml
-        )
+            maps.engines[engine]["tmax"], maps.tissue, limit, maps.voxel_ml,
+            maps.engines[engine]["cbf"],
+        )  # fmt: skip
         rule = {"engine": engine, "parameter": "tmax", "above": limit}
         _add_mask(maps, place, "hypoperfused", other, engine, rule, result)
     _registry(maps, place, options, late[6.0], normal, reference, result)
