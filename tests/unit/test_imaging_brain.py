@@ -16,7 +16,9 @@ import pytest
 from scipy import ndimage
 
 from corelab.imaging.brain import (
+    BRAIN_ML,
     BrainShape,
+    brain_limits_ml,
     brain_mask,
     brain_shape,
     brain_volume_verdict,
@@ -397,5 +399,13 @@ def test_volume_is_judged_by_coverage(volume_ml, coverage_mm, verdict):
     ],
 )
 def test_shape_is_judged_beside_volume(shape, verdict):
-    assert brain_volume_verdict(1900, 180, BrainShape(0.95, 0.95, 0.0, 0.6)) == "pass"
     assert brain_volume_verdict(1400, 180, shape) == verdict
+
+
+def test_large_head_passes_where_the_template_agrees():
+    large = BrainShape(0.95, 0.95, 0.0, 0.6)
+    volumes = (1950, 2050, 2300)
+    assert [brain_volume_verdict(ml, 180, large) for ml in volumes] == ["pass", "warn", "fail"]
+    leak = BrainShape(0.91, 0.95, 0.1, 0.6)
+    assert [brain_volume_verdict(ml, 180, leak) for ml in volumes] == ["warn", "fail", "fail"]
+    assert brain_limits_ml(180, leak) == BRAIN_ML

@@ -204,7 +204,11 @@ class TestSharedBrainMasks:
         record = self.record(tmp_path, verdict="warn", status="failed")
         scan = {"scan_id": "s2", "kind": "b0", "grid": "g2", "status": "ok", "label": None}
         record |= {"scans": [scan], "acquisition": [{"criterion": "readable"}]}
-        record["brain_mask_quality"]["g2"] |= {"kind": "b0", "cut": []}
+        record["brain_mask_quality"]["g2"] |= {
+            "kind": "b0",
+            "cut": [],
+            "limits_ml": [900.0, 1800.0],
+        }
         rows = share_brain_masks(record, tmp_path)["acquisition"]
         assert [(row["criterion"], row.get("verdict")) for row in rows] == [
             ("readable", None),

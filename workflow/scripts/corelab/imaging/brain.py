@@ -37,11 +37,14 @@ Mask = NDArray[np.bool_]
 
 #: Volume of a whole adult brain with its fluid spaces, in mL.
 BRAIN_ML = (900.0, 1800.0)
+#: Largest volume that passes for a mask that agrees with the fitted template: five standard
+#: deviations above the intracranial volume of men (1,469 +- 102 mL; Matsumae, J Neurosurg 1996).
+LARGEST_BRAIN_ML = 2000.0
 #: Height of the brain in mm; a scan that covers less sees a part of the volume.
 BRAIN_HEIGHT_MM = 130.0
 _WIDEST_SECTION_ML_PER_MM = 19.0
-#: A mask that agrees with the fitted template may be this much larger: large heads exist.
-_LARGE_HEAD_ML = 150.0
+#: From this overlap with the fitted template on, a mask is that of a large head, not of a leak.
+_LARGE_HEAD_DICE = 0.92
 #: Least share of an octant of the fitted template's brain that a mask may hold.
 OCTANT_SHARE = {"warn": 0.8, "fail": 0.65}
 #: Least overlap (Dice) of mask and fitted template, and least score of the fit.
@@ -669,6 +672,43 @@ def brain_shape(mask: Mask, affine: Array, fit: HeadFit) -> BrainShape:
     )
 
 
+def brain_limits_ml(coverage_mm: float, shape: BrainShape | None = None) -> tuple[float, float]:
+    """Volumes between which the mask of a brain passes.
+
+    Parameters
+    ----------
+    coverage_mm
+        Slices times their distance. Below :data:`BRAIN_HEIGHT_MM` the lower limit shrinks with
+        it; the upper one is what the widest section of a brain (190 cm2) would fill.
+    shape
+        Where the mask agrees with the fitted template, a large head may have up to
+        :data:`LARGEST_BRAIN_ML`.
+
+    Returns
+    -------
+    tuple of float
+        Least and largest volume, mL.
+
+    Examples
+    --------
+    >>> brain_limits_ml(160), brain_limits_ml(80)
+    ((900.0, 1800.0), (553.8, 1520.0))
+    >>> brain_limits_ml(160, BrainShape(0.95, 0.95, 0.0, 0.6))
+    (900.0, 2000.0)
+    """
+    large = shape is not None and shape.prior_dice >= _LARGE_HEAD_DICE
+    return (
+        round(BRAIN_ML[0] * min(1.0, coverage_mm / BRAIN_HEIGHT_MM), 1),
+        round(
+            min(
+                LARGEST_BRAIN_ML if large else BRAIN_ML[1],
+                coverage_mm * _WIDEST_SECTION_ML_PER_MM,
+            ),
+            1,
+        ),
+    )
+
+
 def brain_volume_verdict(
     volume_ml: float, coverage_mm: float, shape: BrainShape | None = None
 ) -> str:
@@ -679,8 +719,7 @@ def brain_volume_verdict(
     volume_ml
         Volume of the mask.
     coverage_mm
-        Slices times their distance. Below :data:`BRAIN_HEIGHT_MM` the lower limit shrinks with
-        it; the upper one is what the widest section of a brain (190 cm2) would fill.
+        Slices times their distance (:func:`brain_limits_ml`).
     shape
         Evidence of the shape, where the template was fitted: a lost lobe shows in the least
         octant (:data:`OCTANT_SHARE`), a leak or a misplaced fit in the overlap
@@ -698,10 +737,7 @@ def brain_volume_verdict(
     >>> brain_volume_verdict(1000, 160, BrainShape(0.8, 0.5, 0.0, 0.6))    # a lobe is missing
     'fail'
     """
-    low = BRAIN_ML[0] * min(1.0, coverage_mm / BRAIN_HEIGHT_MM)
-    high = min(BRAIN_ML[1], coverage_mm * _WIDEST_SECTION_ML_PER_MM)
-    if shape is not None and shape.prior_dice >= 0.92:
-        high += _LARGE_HEAD_ML
+    low, high = brain_limits_ml(coverage_mm, shape)
     verdict = "pass"
     if not low <= volume_ml <= high:
         verdict = "warn" if 0.78 * low <= volume_ml <= high + 200 else "fail"

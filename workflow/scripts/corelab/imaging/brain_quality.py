@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corelab.imaging.acquisition import observe
-from corelab.imaging.brain import BRAIN_ML, FIT_SCORE, brain_shape, brain_volume_verdict
+from corelab.imaging.brain import FIT_SCORE, brain_limits_ml, brain_shape, brain_volume_verdict
 from corelab.imaging.geometry import mask_volume_ml, voxel_sizes_mm
 from corelab.imaging.head_fit import HeadFit, fit_head
 
@@ -49,8 +49,8 @@ def judged_mask(
     Returns
     -------
     dict
-        ``source``, ``kind``, ``volume_ml``, ``verdict`` (``pass``, ``warn``, ``fail``) and
-        ``cut`` (:func:`cut_sides`).
+        ``source``, ``kind``, ``volume_ml``, ``limits_ml`` (:func:`brain_limits_ml`), ``verdict``
+        (``pass``, ``warn``, ``fail``) and ``cut`` (:func:`cut_sides`).
     """
     sizes = voxel_sizes_mm(mask.affine)
     coverage_mm = observe(mask.shape, sizes.tolist(), {})["coverage_mm"]
@@ -71,6 +71,7 @@ def judged_mask(
         "source": source,
         "kind": kind,
         "volume_ml": round(volume_ml, 3),
+        "limits_ml": list(brain_limits_ml(coverage_mm or 0.0, shape)),
         "verdict": brain_volume_verdict(volume_ml, coverage_mm or 0.0, shape),
         "cut": cut,
     }
@@ -165,15 +166,15 @@ def mask_fault(record: Mapping[str, Any], grid: str | None) -> str | None:
     --------
     >>> quality = {"source": "dwi", "volume_ml": 431.2, "verdict": "fail"}
     >>> mask_fault({"brain_mask_quality": {"g1": quality}}, "g1")
-    'the brain mask (from dwi, 431 mL) has a volume that no brain has; supply a mask-brain scan'
+    'the brain mask (from dwi, 431 mL) has no volume or shape of a brain; supply a mask-brain scan'
     >>> mask_fault({"brain_mask_quality": {"g1": quality | {"source": "supplied"}}}, "g1")
     """
     found = _quality(record, grid)
     if found.get("verdict") != "fail" or found.get("source") == "supplied":
         return None
     return (
-        f"the brain mask (from {found['source']}, {found['volume_ml']:.0f} mL) has a volume that "
-        "no brain has; supply a mask-brain scan"
+        f"the brain mask (from {found['source']}, {found['volume_ml']:.0f} mL) has no volume "
+        "or shape of a brain; supply a mask-brain scan"
     )
 
 
@@ -186,7 +187,7 @@ def mask_warnings(record: Mapping[str, Any], grid: str | None) -> dict[str, str]
     ...            "cut": [{"side": "superior", "area_cm2": 90.0, "outside_mm": 12.5}]}
     >>> for flag, text in mask_warnings({"brain_mask_quality": {"g1": quality}}, "g1").items():
     ...     print(flag, "|", text)
-    brain_mask_doubtful | the brain mask (from dwi, 739 mL) has a doubtful volume: check it
+    brain_mask_doubtful | the brain mask (from dwi, 739 mL) has a doubtful volume or shape: check it
     brain_cut_off | the field of view ends within the brain (superior, 90 cm2, about 12 mm
     outside): a volume is a lower bound
     """
@@ -195,7 +196,7 @@ def mask_warnings(record: Mapping[str, Any], grid: str | None) -> dict[str, str]
     if found.get("verdict") in ("warn", "fail"):
         flags["brain_mask_doubtful"] = (
             f"the brain mask (from {found['source']}, {found['volume_ml']:.0f} mL) has a doubtful "
-            "volume: check it"
+            "volume or shape: check it"
         )
     if found.get("disagrees_dice") is not None:
         flags["brain_masks_disagree"] = (
@@ -212,7 +213,8 @@ def brain_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
 
     Examples
     --------
-    >>> quality = {"source": "dwi", "kind": "dwi", "volume_ml": 739.0, "verdict": "warn", "cut": []}
+    >>> quality = {"source": "dwi", "kind": "dwi", "volume_ml": 739.0, "verdict": "warn",
+    ...            "limits_ml": [900.0, 1800.0], "cut": []}
     >>> scan = {"scan_id": "s1", "kind": "dwi", "grid": "g1", "label": None, "status": "ok"}
     >>> rows = brain_rows({"brain_mask_quality": {"g1": quality}, "scans": [scan]})
     >>> [(row["criterion"], row["value"], row["limit"], row["verdict"]) for row in rows]
@@ -232,6 +234,7 @@ def brain_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
         if scan is None:
             continue
         where = {"scan_id": scan["scan_id"], "kind": kind}
+        low, high = found["limits_ml"]
         cut, reasons = found.get("cut") or [], mask_warnings(record, grid)
         wrong = [reasons[flag] for flag in reasons if flag != "brain_cut_off"]
         rows += [
@@ -239,7 +242,7 @@ def brain_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
                 **where,
                 "criterion": "brain_mask",
                 "value": found["volume_ml"],
-                "limit": f"{BRAIN_ML[0]:g} to {BRAIN_ML[1]:g} mL",
+                "limit": f"{low:g} to {high:g} mL",
                 "verdict": "fail" if wrong else "pass",
                 "reason": mask_fault(record, grid) or "; ".join(wrong) or None,
             },

@@ -79,7 +79,7 @@ FLAGS: Mapping[str, Flag] = {
     "not_registered": Flag("warning", "images joined by their headers, not by a registration"),
     "intensities_shifted": Flag("note", "negative intensities shifted"),
     # brain mask (imaging.brain_quality)
-    "brain_mask_doubtful": Flag("warning", "the brain mask has a doubtful volume"),
+    "brain_mask_doubtful": Flag("warning", "the brain mask has a doubtful volume or shape"),
     "brain_masks_disagree": Flag("warning", "the brain masks of the visit disagree"),
     "brain_cut_off": Flag("warning", "the field of view ends within the brain"),
 }  # fmt: skip
