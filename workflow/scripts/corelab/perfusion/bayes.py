@@ -40,12 +40,11 @@ FAMILY_ROUNDS, GRID_ROUNDS = 150, 10
 UNLEARNED = 0.3
 #: A family that holds less than this share of the curves is left out.
 LEAST_SHARE = 0.02
-#: Parameters of a model curve: family, transit time, delay, area.
-PARAMETERS = 4
+#: Parameters of a model curve: family, transit time, delay, area, level of the baseline.
+PARAMETERS = 5
 #: Share of the curves' 95th percentile peak below which noise is not believed.
 LEAST_NOISE = 0.01
 _FINE_STEP_S = 0.05
-CENTRED = True
 
 
 @dataclass(frozen=True)
@@ -200,7 +199,7 @@ def estimate(
     """
     from corelab.perfusion import accelerated, kernels
 
-    curves = np.ascontiguousarray(curves, dtype=np.float32)
+    curves = np.array(curves, dtype=np.float32, order="C")
     high = float(np.percentile(curves.max(axis=1), 95)) if len(curves) else 1.0
     floor = LEAST_NOISE * max(high, 1e-12)
     sigma = max(sigma, floor) if np.isfinite(sigma) else floor
@@ -213,9 +212,11 @@ def estimate(
         transit_times_s=transit_times_s,
         delays_s=delays_s,
     )
-    if CENTRED:
-        curves = curves - curves.mean(axis=1, keepdims=True)
-        atoms = atoms - atoms.mean(axis=1, keepdims=True)
+    # The level of the baseline is the mean of a few noisy frames: its error is in every frame of a
+    # curve, and outweighs the blood volume of a core. Taken as unknown (flat prior), it drops out
+    # of the likelihood with the mean over time.
+    curves -= curves.mean(axis=1, keepdims=True)
+    atoms -= atoms.mean(axis=1, keepdims=True)
     shape = (len(families), len(transit_times_s), len(delays_s))
     if prior is None:
         centre, spread = TRANSIT_PRIOR
