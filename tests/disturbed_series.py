@@ -78,7 +78,11 @@ def analysed(scan: Scan, settings: dict[str, Any] | None = None) -> Run:
         flow, reference, core_rule["below"], late, found.tissue, found.voxel_ml
     )
     values = gate_values(found)
-    values |= volume_gates(core, late, found.tissue)
+    reach = lesions.volume_range(
+        timing, found.tissue, late_rule["tmax_s_above"], found.voxel_ml,
+        found.maps[late_rule["engine"]].cbf_ml_100g_min,
+    )  # fmt: skip
+    values |= volume_gates(core, late, found.tissue, reach, found.voxel_ml)
     rows = gates.judge("ctp", values, settings)
     return Run(
         float(core.sum()) * found.voxel_ml,

@@ -96,6 +96,7 @@ def fit_perfusion(
     oscillation_index: float | None = None,
     families: tuple[str, ...] | None = None,
     prior: np.ndarray | None = None,
+    nuisance: np.ndarray | None = None,
     threads: int | None = None,
     device: str = "cpu",
 ) -> PerfusionMaps:
@@ -135,6 +136,9 @@ def fit_perfusion(
     prior
         Weights of the grid of ``bayes``, see :func:`corelab.perfusion.bayes.estimate`; default:
         learned from the curves. With ``sigma`` it is all by which a value depends on other voxels.
+    nuisance
+        (k, t) courses of which every curve may hold an unknown multiple, for ``bayes``. Default:
+        none.
     threads
         Default: the cores that this process may use. The result does not depend on it.
     device
@@ -195,6 +199,7 @@ def fit_perfusion(
     if uniform is not None:
         curves = resample(curves, times, uniform)
         artery = resample(artery, times, uniform)
+        nuisance = None if nuisance is None else resample(nuisance, times, uniform)
         noise_frames = int((uniform <= times[baseline.stop - 1]).sum())
         times = uniform
     else:
@@ -209,7 +214,7 @@ def fit_perfusion(
     area, top = _summary(curves, threads)
     values = _fit(
         curves, area, artery, interval, method, factor, sigma, oscillation_index, families,
-        prior, threads, card,
+        prior, noise_frames, nuisance, threads, card,
     )  # fmt: skip
     noise: Any = values.pop("sigma", None)
     shares: Any = values.pop("family_weights", None)
@@ -352,6 +357,8 @@ def _fit(
     oscillation_index: float | None,
     families: tuple[str, ...] | None,
     prior: np.ndarray | None,
+    baseline_frames: int,
+    nuisance: np.ndarray | None,
     threads: int | None,
     card: Device | None,
 ) -> dict[str, np.ndarray]:
@@ -364,6 +371,8 @@ def _fit(
             sigma=float("nan") if sigma is None else sigma,
             families=families or bayes.FAMILIES,
             prior=prior,
+            baseline_frames=baseline_frames,
+            nuisance=nuisance,
             threads=threads,
             device=card,
         )

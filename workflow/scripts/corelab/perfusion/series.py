@@ -212,6 +212,7 @@ def analyse_series(
         curves = conc[support]
         steady = leakage.non_enhancing(curves, clean.noise, baseline.arrival)
         conc[support] = leakage.correct_leakage(curves, times, steady).corrected
+    shifted = motion.main_course(ready.motion, baseline.stop) if ready.corrected else None
     maps = {}
     for engine in engines:
         # The pipeline reports physical units for both modalities; see docs/perfusion.md.
@@ -225,6 +226,7 @@ def analyse_series(
             baseline_frames=baseline.stop,
             tissue_factor=TISSUE_FACTOR,
             sigma=clean.noise,
+            nuisance=shifted,
             threads=threads,
             device=device,
         )

@@ -20,8 +20,8 @@ VESSEL_PEAK_HU = 80.0
 VESSEL_CBV_ML_100G = 9.0
 #: Noise of the smoothed curves aimed at, as a share of the tissue's peak; on CT at most 1.1 HU. A
 #: small bolus (of 100 HU in the artery, 4 HU in tissue) needs less noise than a strong one.
-NOISE_AIM_HU = 0.9
-NOISE_AIM_SHARE = 0.10
+NOISE_AIM_HU = 1.1
+NOISE_AIM_SHARE = 0.12
 #: Standard deviations of the in-plane Gaussian that are tried (mm).
 SMOOTHING_MM = (0.0, 0.8, 1.2, 1.6, 2.0, 2.4, 2.8, 3.2, 3.6)
 #: Noise of the guide of the similarity filter, reach of the filter against the guide's SD, and
