@@ -101,5 +101,8 @@ def test_a_bright_frame_is_repaired_and_the_rows_say_so(study, rows):
 def test_time_as_the_first_axis_is_refused_with_the_reason(study, rows):
     row = rows.loc[("turned", "core_volume")]
     assert row["status"] != "ok" and np.isnan(row["value"])
-    assert "axis" in row["reason"] or "axes" in row["reason"], row["reason"]
+    scan = json.loads((study[0] / VISIT.format("turned")).with_name("prepare.json").read_text())[
+        "scans"
+    ][0]
+    assert scan["status"] != "ok" and "ax" in scan["reason"], scan["reason"]
     assert record(study, "turned")["masks"] == []

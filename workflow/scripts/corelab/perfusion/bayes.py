@@ -258,9 +258,7 @@ def estimate(
     )  # fmt: skip
 
 
-def _whitening(
-    frames: int, baseline_frames: int | None, nuisance: np.ndarray | None
-) -> np.ndarray:
+def _whitening(frames: int, baseline_frames: int | None, nuisance: np.ndarray | None) -> np.ndarray:
     """Matrix (t, t) after which noise, error of the level and nuisances together are white.
 
     Courses of unknown size (flat prior) are projected out. The level has the variance of the noise

@@ -154,7 +154,7 @@ def fit_perfusion(
         If frames, times and artery do not fit together, the artery shows no bolus, or a value
         that the modality needs is missing or implausible.
     DeviceError
-        If ``cuda`` is asked for and there is no card.
+        If ``cuda`` is requested and there is no card.
 
     Notes
     -----
@@ -252,7 +252,7 @@ def _checked_input(
             "the frame times of the signal"
         )
     if not np.isfinite(artery).all():
-        raise PerfusionError("the arterial curve has values that are not finite; mend or drop them")
+        raise PerfusionError("the arterial curve has values that are not finite; correct or drop them")
     return signal, artery, times
 
 

@@ -158,7 +158,7 @@ def perfuse_visit(
     Raises
     ------
     DeviceError
-        If ``device: cuda`` is asked for and there is no card: no fault of the data.
+        If ``device: cuda`` is requested and there is no card: no fault of the data.
 
     Examples
     --------
@@ -346,7 +346,7 @@ def _lost(facts: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _engines(options: Mapping[str, Any]) -> tuple[str, ...]:
-    """Engines to run: the reference and the accurate one always, and those that are asked for."""
+    """Engines to run: the reference and the accurate one always, and those that the settings name."""
     asked = (options["core"], options["hypoperfusion"])
     names = [*ENGINES, *(block["engine"] for block in asked), options["registry_engine"]]
     return tuple(dict.fromkeys(names))
