@@ -258,7 +258,7 @@ def _surrounded(untimed: np.ndarray, timed: np.ndarray, late: np.ndarray) -> np.
     for axis in (0, 1):
         for step in (-1, 1):
             beside = np.roll(labels, step, axis) * (labels == 0)
-            edge = [slice(None)] * 3
+            edge: list[slice | int] = [slice(None)] * 3
             edge[axis] = 0 if step == 1 else -1
             beside[tuple(edge)] = 0
             for row, kind in enumerate((late, timed & ~late)):
