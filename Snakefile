@@ -26,6 +26,13 @@ include: "workflow/rules/report.smk"
 include: "workflow/rules/provenance.smk"
 
 
+if str(rules.preflight.output.passed) != PASSED:
+    raise WorkflowError(
+        "A `prefix` of `module` moves what rules write, but not where jobs look for it. Leave it out "
+        "and give `results_dir` in the config of the module instead."
+    )
+
+
 rule all:
     default_target: True
     input:

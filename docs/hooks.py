@@ -1,4 +1,4 @@
-"""Pages of the site that are not written by hand: the keys of the config, and the changes."""
+"""Pages of the site that are files of the repository: config keys, changes, contributing, tests."""
 
 from pathlib import Path
 
@@ -6,7 +6,12 @@ from mkdocs.structure.files import File
 
 ROOT = Path(__file__).parents[1]
 #: Page of the site -> file of the repository.
-GENERATED = {"configuration.md": "config/README.md", "changelog.md": "CHANGELOG.md"}
+GENERATED = {
+    "configuration.md": "config/README.md",
+    "changelog.md": "CHANGELOG.md",
+    "contributing.md": "CONTRIBUTING.md",
+    "tests.md": "tests/README.md",
+}
 
 
 def on_files(files, config):

@@ -51,3 +51,60 @@ def made_series(folder, count=8, **more):
     for index in range(count):
         made_slice(folder / f"{index:03d}.dcm", index, **more)
     return folder
+
+
+def made_enhanced(path, frames, *, times=True, time_first=True, rows=32):
+    """Frames (slice number, time point) of a made head in one enhanced CT file, in that order.
+
+    The dimension index has time before place, or behind it, which dcm2niix takes for the order.
+    """
+    from pydicom.dataset import Dataset
+    from pydicom.sequence import Sequence
+    from pydicom.uid import EnhancedCTImageStorage
+
+    ds = pydicom.dcmread(made_slice(path, 0, rows=rows))
+    for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing"):
+        delattr(ds, name)
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
+    ds.ImageType = ["ORIGINAL", "PRIMARY", "VOLUME", "NONE"]
+    ds.SeriesDescription, ds.NumberOfFrames = "PERFUSION", len(frames)
+    del ds.RescaleIntercept, ds.RescaleSlope
+
+    def item(**tags):
+        made = Dataset()
+        for name, value in tags.items():
+            setattr(made, name, value)
+        return Sequence([made])
+
+    ds.SharedFunctionalGroupsSequence = item(
+        PlaneOrientationSequence=item(ImageOrientationPatient=[1, 0, 0, 0, 1, 0]),
+        PixelMeasuresSequence=item(PixelSpacing=[7.0, 7.0], SliceThickness=5.0),
+        PixelValueTransformationSequence=item(RescaleIntercept=-1024, RescaleSlope=1),
+    )
+    order = reversed if time_first else tuple
+    pointers = ("StackID", *order(("InStackPositionNumber", "TemporalPositionIndex")))
+    ds.DimensionIndexSequence = Sequence(
+        item(
+            DimensionIndexPointer=pydicom.datadict.tag_for_keyword(name),
+            FunctionalGroupPointer=pydicom.datadict.tag_for_keyword("FrameContentSequence"),
+        )[0]
+        for name in pointers
+    )
+    groups, pixels = [], b""
+    for place, time in frames:
+        content = {"TemporalPositionIndex": time + 1, "InStackPositionNumber": place + 1}
+        content |= {"StackID": "1", "DimensionIndexValues": [1, *order((place + 1, time + 1))]}
+        if times:
+            content["FrameAcquisitionDateTime"] = f"20240229101{30 + 2 * time:03d}"
+        group = Dataset()
+        group.FrameContentSequence = item(**content)
+        corner = -7.0 * rows / 2
+        group.PlanePositionSequence = item(ImagePositionPatient=[corner, corner, 5.0 * place])
+        groups.append(group)
+        slice_ = pydicom.dcmread(made_slice(path.with_suffix(".one"), place, rows=rows))
+        pixels += (slice_.pixel_array + 7 * time).astype("<i2").tobytes()
+    path.with_suffix(".one").unlink()
+    ds.PerFrameFunctionalGroupsSequence = Sequence(groups)
+    ds.PixelData = pixels
+    ds.save_as(path, enforce_file_format=True)
+    return path

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from perfusion_heads import HeadCase, HeadPhantom, simulate_head, slice_times_s
 from scipy import ndimage
 
 from corelab.perfusion import gates, lesions
 from corelab.perfusion.concentration import PerfusionError
 from corelab.perfusion.series import analyse_series, gate_values
 from corelab.perfusion.visit import DEFAULTS, volume_gates
-from corelab.phantom.head_cohort import HeadCase, HeadPhantom, simulate_head, slice_times_s
 
 #: A disturbed run is wrong beyond these differences from the undisturbed one.
 CORE_SHARE, CORE_ML, LATE_SHARE = 0.25, 3.0, 0.20

@@ -18,5 +18,5 @@ def data_folder(name: str = "") -> Path:
     root = Path(os.environ.get("CORELAB_TEST_DATA") or REPOSITORY.parent / "shared" / "data")
     folder = root / name
     if not folder.exists():
-        pytest.skip(f"real data not there: {folder} (set CORELAB_TEST_DATA to its folder)")
+        pytest.skip(f"real data missing: {folder} (set CORELAB_TEST_DATA to its folder)")
     return folder

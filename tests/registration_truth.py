@@ -24,6 +24,7 @@ import numpy as np
 from scipy import ndimage
 
 from corelab.imaging import brain_mask, load_image
+from corelab.imaging.template import template_ventricles
 from corelab.registration import (
     apply_transforms,
     registrar,
@@ -32,9 +33,9 @@ from corelab.registration import (
     template_image,
     transform_points,
 )
-from corelab.registration.pairs import Head, TemplateFit, fit_to_template
+from corelab.registration.heads import Head
+from corelab.registration.pairs import TemplateFit, fit_to_template
 from corelab.registration.preparation import windowed
-from corelab.registration.template import template_ventricles
 
 
 @dataclass(frozen=True)

@@ -3,15 +3,10 @@
 import nibabel as nib
 import numpy as np
 import pytest
+from simulated_ct import Acquisition, acquire_ct, haematoma
 
 from corelab.imaging.brain import brain_mask
-from corelab.phantom.ct_anatomy import (
-    Acquisition,
-    acquire_ct,
-    draw_ct_anatomy,
-    haematoma,
-    hounsfield_head,
-)
+from corelab.phantom.ct_anatomy import draw_ct_anatomy, hounsfield_head
 from corelab.phantom.head import load_head
 from corelab.segmentation import DEFAULTS
 from corelab.segmentation.haematoma import CtHaematoma

@@ -10,11 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import REPOSITORY
+from phantom_truth import scan_to_template
 from workflow_runs import snakemake
 
 from corelab.measurement.overlap import dice
 from corelab.phantom.design import TrialSpec
-from corelab.phantom.scans import build_scene, scan_to_template
+from corelab.phantom.scene import build_scene
 from corelab.phantom.truth import true_masks
 from corelab.registration import template_brain_mask, transform_points
 

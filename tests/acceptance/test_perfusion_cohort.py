@@ -7,13 +7,13 @@ from dataclasses import replace
 import nibabel as nib
 import numpy as np
 import pytest
+from perfusion_heads import clinical_cases, cohort, simulate_head, slice_times_s
 
 from corelab.imaging import brain_mask
 from corelab.perfusion import lesions
 from corelab.perfusion.gates import FAIL, WARN, judge
 from corelab.perfusion.series import analyse_series, gate_values
 from corelab.perfusion.visit import volume_gates
-from corelab.phantom.head_cohort import clinical_cases, cohort, simulate_head, slice_times_s
 
 #: Gates that tell that a volume is not as accurate as on most heads.
 DOUBTS = ("hypoperfused_uncertainty", "tissue_cnr", "aif_peak_hu")

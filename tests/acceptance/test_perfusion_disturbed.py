@@ -15,8 +15,7 @@ from disturbed_series import (
     scan_of,
     undisturbed_case,
 )
-
-from corelab.phantom.head_cohort import simulate_head
+from perfusion_heads import simulate_head
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 

@@ -6,10 +6,10 @@ import numpy as np
 import pandas as pd
 import pytest
 from helpers import data_folder
+from perfusion_tiles import tile_phantom
 from scipy.ndimage import gaussian_filter
 
 from corelab.perfusion import fit_perfusion
-from corelab.phantom.tiles import tile_phantom
 
 pytestmark = pytest.mark.acceptance
 

@@ -7,7 +7,8 @@ import pytest
 
 from corelab.phantom import TrialSpec, build_scene, trial_truth
 from corelab.phantom.lesion import subject_points, tissue_at
-from corelab.phantom.scans import perfusion_truth, view_scan
+from corelab.phantom.scans import perfusion_truth
+from corelab.phantom.scene import view_scan
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 FULL = TrialSpec()

@@ -59,7 +59,9 @@ VISITS = [
 @pytest.mark.parametrize("seed", [20260101, 7], ids=["demo", "other"])
 @pytest.mark.parametrize(("participant", "visit", "kinds"), VISITS)
 def test_simulated_trial(participant, visit, kinds, seed, tmp_path):
-    from corelab.phantom import TrialSpec, simulate_scan, write_truth_images
+    from phantom_truth import write_truth_images
+
+    from corelab.phantom import TrialSpec, simulate_scan
 
     spec = TrialSpec(seed=seed)
     files = {
@@ -86,7 +88,9 @@ def test_simulated_trial(participant, visit, kinds, seed, tmp_path):
 
 def test_adc_alone_gives_the_infarct_and_no_more(tmp_path):
     """A damaged DWI: growth without a signal once gave 377 mL where there were 35."""
-    from corelab.phantom import TrialSpec, simulate_scan, write_truth_images
+    from phantom_truth import write_truth_images
+
+    from corelab.phantom import TrialSpec, simulate_scan
 
     spec = TrialSpec(seed=7)
     scan = simulate_scan(spec, "002", "day5", "adc", tmp_path / "adc.nii.gz")

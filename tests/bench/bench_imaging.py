@@ -194,8 +194,10 @@ def dice(one: np.ndarray, other: np.ndarray) -> float:
 
 def segmentation_rows() -> Iterator[tuple[str, str, str]]:
     """Method, condition, and Dice with the error of the volume."""
+    from phantom_truth import write_truth_images
+
     from corelab.imaging import brain_mask, load_image
-    from corelab.phantom import TrialSpec, simulate_scan, write_truth_images
+    from corelab.phantom import TrialSpec, simulate_scan
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+from perfusion_heads import HeadPhantom, cohort, simulate_head
+from perfusion_tiles import arterial_curve, tissue_curve
 from scipy.linalg import toeplitz
 
 from corelab.perfusion import fit_perfusion
 from corelab.perfusion.series import analyse_series
-from corelab.phantom.head_cohort import HeadPhantom, cohort, simulate_head
-from corelab.phantom.tiles import arterial_curve, tissue_curve
 
 VOXELS = 300_000
 THREADS = 2

@@ -29,6 +29,8 @@ from corelab.perfusion.concentration import TISSUE_FACTOR, Baseline
 from corelab.perfusion.fit import METHODS
 from corelab.perfusion.tissue import NOISE_AIM_HU, NOISE_AIM_SHARE, denoise
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the tests' helpers
+
 #: CBF, CBV, MTT, Tmax of curves (n, t) with an artery (t,) at times (t,) and noise SD.
 Engine = Callable[[np.ndarray, np.ndarray, np.ndarray, float], dict[str, np.ndarray]]
 #: Residue functions and seed of the heads; clinical_cases of other seeds served to develop.
@@ -166,9 +168,10 @@ def heads(count: int = 6) -> dict[str, list[dict[str, float]]]:
     """Engines on simulated heads, each for core and Tmax by the rules of the pipeline."""
     from dataclasses import replace
 
+    from perfusion_heads import clinical_cases, simulate_head
+
     from corelab.perfusion import lesions
     from corelab.perfusion.series import analyse_series
-    from corelab.phantom.head_cohort import clinical_cases, simulate_head
 
     rows: dict[str, list[dict[str, float]]] = {}
     for number, drawn in enumerate(clinical_cases(HEAD_SEED, count, HEAD_FAMILIES)):

@@ -12,7 +12,7 @@ from helpers import REPOSITORY
 
 from corelab.pharmacodynamics.plan import analysis_types
 from corelab.provenance import digest
-from corelab.registration.registrar import backends
+from corelab.registration.backends import BACKENDS
 
 SCRIPTS = REPOSITORY / "workflow" / "scripts"
 ROOT = SCRIPTS / "corelab"
@@ -111,14 +111,15 @@ for kind, keys in {
 FITS = """
 import nibabel as nib, numpy as np
 from corelab.registration import align_visit, normalise_subject, registration_settings
-from corelab.registration.registrar import BackendMissing, backends, registrar
+from corelab.registration.backends import BACKENDS, registrar
+from corelab.registration.registrar import BackendMissing
 
 grid = np.stack(np.meshgrid(*[np.arange(20.0)] * 3, indexing="ij"))
 blob = np.exp(-(((grid - 9.5) / np.array([4, 5, 6.0]).reshape(3, 1, 1, 1)) ** 2).sum(0))
 fixed = nib.Nifti1Image((100 * blob).astype(np.float32), np.diag([4.0, 4, 4, 1]))
 moving = nib.Nifti1Image(np.roll(fixed.get_fdata(), 1, 0).astype(np.float32), fixed.affine)
 kinds = {}
-for name in backends():
+for name in BACKENDS:
     settings = registration_settings({"preset": "testing", "backend": name})
     try:
         kinds[name] = registrar(settings).rigid(fixed, moving).kind
@@ -180,7 +181,7 @@ def test_every_analysis_type_loads_only_what_the_digest_follows():
 
 def test_every_backend_loads_only_what_the_digest_follows():
     kinds, loaded = _run(FITS)
-    assert set(kinds) == set(backends())
+    assert set(kinds) == set(BACKENDS)
     assert (kinds["ants"], kinds["greedy"]) == ("rigid", "rigid")
     expected = {str(ROOT / "registration" / f"{name}_backend.py") for name in ("ants", "greedy")}
     assert expected | {str(ROOT / "registration" / "nipype_backends.py")} <= loaded

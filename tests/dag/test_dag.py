@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 from helpers import REPOSITORY
 from workflow_runs import jobs, snakemake, tables_study, write_study
 
@@ -232,3 +233,48 @@ def test_all_asks_again_for_an_output_of_every_job(config, tmp_path):
     asked, again = planned()
     assert made.keys() == again.keys()
     assert [job for job, files in made.items() if asked.isdisjoint(files)] == []
+
+
+MODULE = """
+configfile: {config!r}
+
+module corelab:
+    snakefile: {snakefile!r}
+    config: config
+    {prefix}
+
+use rule * from corelab as corelab_*
+
+rule report:
+    input: "note.txt"
+
+rule tables:
+    default_target: True
+    input: rules.corelab_statistics.input
+"""
+
+
+def _as_module(folder, config, prefix=""):
+    """Plan a study from another repository that uses Corelab as a Snakemake module."""
+    text = MODULE.format(
+        config=str(config), snakefile=str(REPOSITORY / "workflow" / "Snakefile"), prefix=prefix
+    )
+    (folder / "Snakefile").write_text(text)
+    return snakemake("-n", cwd=folder)
+
+
+def test_another_workflow_uses_it_as_a_module(tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    done = _as_module(other, tables_study(tmp_path / "study"))
+    assert done.returncode == 0, done.stdout
+    found = jobs(done.stdout)
+    assert found["corelab_analyse"] == 3 and found["corelab_collect"] == 1 and found["tables"] == 1
+
+
+def test_prefix_of_a_module_is_refused_with_what_to_give_instead(tmp_path):
+    config = tables_study(tmp_path / "study")
+    absolute = yaml.safe_load(config.read_text())
+    config.write_text(yaml.safe_dump(absolute | {"results_dir": "results"}))
+    done = _as_module(tmp_path, config, 'prefix: "elsewhere"')
+    assert done.returncode != 0 and "give `results_dir` in the config" in done.stdout

@@ -158,8 +158,14 @@ def statistics(results):
 
 
 def sizes(results):
-    """The numbers of subjects that the statistics say."""
-    return {int(n) for n in statistics(results)["n"].dropna()}
+    """The numbers of subjects that the statistics say, apart from those of incomplete readings.
+
+    The reader has read the broken subject too. Statistics that use incomplete readings keep that
+    reading, and must say so.
+    """
+    rows = statistics(results).dropna(subset="n")
+    words = rows[["method", "note"]].fillna("").agg(" ".join, axis=1)
+    return {int(n) for n in rows.loc[~words.str.contains("39 of 40 readings of 20 targets"), "n"]}
 
 
 def break_stage(results, stage):

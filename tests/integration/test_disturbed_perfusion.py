@@ -7,10 +7,9 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from perfusion_heads import HeadCase, simulate_head
 from scipy import ndimage
 from workflow_runs import snakemake, write_study
-
-from corelab.phantom.head_cohort import HeadCase, simulate_head
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 VISIT = "derivatives/sub-{}/ses-baseline/perfuse.json"

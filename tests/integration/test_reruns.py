@@ -267,3 +267,56 @@ def test_preflight_stops_before_anything_is_computed(tmp_path, finished):
     assert findings.count("\nerror\t") + findings.startswith("error") >= 3
     assert "listed 2 times" in done.stdout and "Remedy" in done.stdout
     assert not (results / "endpoints").exists()
+
+
+def older(path, text):
+    """Other content with an older time, as `cp -p` and restored backups leave it."""
+    times = path.stat()
+    path.write_text(text)
+    os.utime(path, (times.st_atime - 864_000, times.st_mtime - 864_000))
+
+
+def changed_value(path):
+    """The text of a sheet with another last digit of its last value."""
+    lines = path.read_text().splitlines()
+    cells = lines[-1].split("\t")
+    place = lines[0].split("\t").index("value")
+    cells[place] = cells[place][:-1] + str((int(cells[place][-1]) + 1) % 10)
+    return "\n".join([*lines[:-1], "\t".join(cells)]) + "\n"
+
+
+def test_a_fresh_clone_and_a_restored_sheet_rerun_nothing(finished):
+    _, config, _ = finished
+    for sheet in config.parent.glob("*.tsv"):
+        content = sheet.read_bytes()
+        sheet.unlink()
+        sheet.write_bytes(content)
+    first = dry(finished)
+    assert NOTHING in first and "Reading 5 input files whose size or time" in first
+    again = dry(finished)
+    assert NOTHING in again and "Reading" not in again  # what was found is kept
+
+
+def test_other_content_with_an_older_time_reruns_what_reads_it(finished):
+    repository, config, _ = finished
+    path = config.parent / "outcomes.tsv"
+    kept = path.read_text()
+    older(path, changed_value(path))
+    try:
+        planned = jobs(dry(finished))
+        assert planned["analyse"] == 1 and "check_inputs" in planned
+        assert not {"collect", "prepare"} & set(planned)
+        told = snakemake("--configfile", str(config), "--", "verify", cwd=repository)
+        assert told.returncode != 0
+        assert f"changed    {path} since it was read by" in told.stdout
+        done = snakemake("--configfile", str(config), cwd=repository)
+        assert done.returncode == 0, done.stdout[-3000:]
+        assert f"Inputs whose content has changed since they were read: {path} (1)" in done.stdout
+        assert NOTHING in dry(finished)
+    finally:
+        older(path, kept)
+    back = snakemake("--configfile", str(config), cwd=repository)
+    assert back.returncode == 0 and jobs(back.stdout)["analyse"] == 1
+    told = snakemake("--configfile", str(config), "--", "verify", cwd=repository)
+    assert told.returncode == 0, told.stdout
+    assert "5 of 5 inputs are as they were read" in told.stdout

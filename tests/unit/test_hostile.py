@@ -45,7 +45,7 @@ SHEETS = [
     ("binary", {"participants": bytes(range(256))}, "error", "UTF-8"),
     ("a zip file (xlsx)", {"participants": b"PK\x03\x04" + bytes(60)}, "error", ""),
     ("commas for tabs", {"participants": b"participant_id,arm\n1,a\n"}, "error", "tab"),
-    ("an HTML page", {"participants": b"<html><body>Sign in</body></html>"}, "error", "absent"),
+    ("an HTML page", {"participants": b"<html><body>Sign in</body></html>"}, "error", "is HTML"),
     ("byte order mark", {"participants": b"\xef\xbb\xbfparticipant_id\n1\n"}, "harmless", ""),
     ("Windows line ends", {"participants": b"participant_id\r\n1\r\n"}, "harmless", ""),
     ("old Mac line ends", {"participants": b"participant_id\r1\r"}, "harmless", ""),

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
-from dicom_series import made_series, made_slice
+from dicom_series import made_enhanced, made_series, made_slice
 from helpers import data_folder
 
 from corelab.imaging import ImageFault, prepare_visit
@@ -447,6 +447,7 @@ def test_frames_follow_their_times_whatever_numbers_dates_and_ids_say(tmp_path, 
     at = "2024-02-29T23:59:51" if "midnight" in what else "2024-02-29T10:00:00"
     assert scan["metadata"]["acquired_at"] == at
     told = " ".join(scan["notes"])
+    assert "one of them is wrong" not in told
     assert ("numbers do not follow the frames" in told) == what.startswith("numbers")
     assert ("4 images bear the SOPInstanceUID of another" in told) == what.startswith("ids")
 
@@ -703,3 +704,36 @@ def test_bad_files_of_pydicom_are_all_named_with_a_reason():
 def test_identifying_tags_of_a_real_folder():
     counts = list_series(data_folder("dicom/dcm_qa_deident")).identifying
     assert counts["PatientName"] == 2 and counts["InstitutionName"] == 2
+
+
+@pytest.mark.parametrize("times", [True, False], ids=["times", "temporal-index"])
+@pytest.mark.parametrize("order", ["time-major", "slice-major", "backwards"])
+def test_frames_of_an_enhanced_series_are_ordered_by_place_and_time(tmp_path, order, times):
+    """dcm2niix lays the times of such a file out as places, whatever its dimension index says."""
+    frames = [(place, time) for time in range(12) for place in range(4)]
+    if order == "slice-major":
+        frames.sort()
+    elif order == "backwards":
+        frames.reverse()
+    made_enhanced(tmp_path / "a.dcm", frames, times=times, time_first=order != "slice-major")
+    (series,) = list_series(tmp_path).series
+    assert series.kind == "ctp"
+    found = convert(series, tmp_path / "work")
+    assert found.proof == "unchanged"
+    image = nib.load(found.path)
+    assert image.shape == (32, 32, 4, 12)
+    # 30 HU and 1 more for each place, 7 more for each time.
+    values = image.get_fdata()[16, 16]
+    at = np.add.outer(np.arange(4), 7 * np.arange(12)) + 30
+    assert np.abs(values - at).max() <= 1
+    assert image.affine[2, 2] == pytest.approx(5.0)
+    expected = tuple(2.0 * time for time in range(12)) if times else None
+    assert found.table.times_s == expected
+
+
+def test_an_enhanced_series_that_lacks_a_frame_is_refused(tmp_path):
+    frames = [(place, time) for time in range(12) for place in range(4)]
+    made_enhanced(tmp_path / "a.dcm", frames[:-1])
+    (series,) = list_series(tmp_path).series
+    with pytest.raises(ImageFault, match=r"frame 12 \(22 s\) lacks 1 of 4 slices"):
+        convert(series, tmp_path / "work")

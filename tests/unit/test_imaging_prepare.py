@@ -155,7 +155,7 @@ def test_a_faulty_file_is_a_status_and_the_rest_goes_on(tmp_path):
 
 def test_a_visit_of_faulty_files_alone_has_failed(tmp_path):
     record = prepare_visit([row("dwi", tmp_path / "no.nii.gz")], tmp_path / "out", settings={})
-    assert record["status"] == "failed" and "not there" in record["reason"]
+    assert record["status"] == "failed" and "is missing" in record["reason"]
     assert record["reference"] is None and record["brain_masks"] == {}
 
 
@@ -607,3 +607,22 @@ def test_an_input_that_no_reader_opens_is_a_status_for_every_kind(tmp_path):
     record = prepare_visit(rows, tmp_path / "out", settings={})
     assert {scan["status"] for scan in record["scans"]} == {"failed"}
     assert all(scan["reason"] and scan["remedy"] for scan in record["scans"])
+
+
+@pytest.mark.parametrize(("scale", "told"), [(1.0, False), (0.7, False), (0.1, True), (10.0, True)])
+def test_supplied_maps_are_held_against_the_central_volume_principle(tmp_path, scale, told):
+    head = ellipsoid()
+    rng = np.random.default_rng(3)
+    cbf = np.where(head, rng.normal(50, 5, SHAPE), 0).astype(np.float32)
+    cbv = np.where(head, rng.normal(4, 0.3, SHAPE), 0).astype(np.float32)
+    mtt = np.where(head, 60 * cbv / np.maximum(cbf, 1), 0).astype(np.float32)
+    maps = {"cbf": cbf, "cbv": scale * cbv, "mtt": mtt}
+    rows = [
+        row(kind, save(tmp_path / f"{kind}.nii.gz", np.asarray(voxels, np.float32)), kind)
+        for kind, voxels in maps.items()
+    ]
+    for scan in prepare_visit(rows, tmp_path / "out", settings={})["scans"]:
+        found = [text for text in scan["warnings"] if "central volume principle" in text]
+        assert len(found) == told, scan["warnings"]
+        if told:
+            assert f"CBF x MTT is {1 / scale:.2g} times CBV" in found[0]

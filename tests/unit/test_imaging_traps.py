@@ -120,7 +120,7 @@ def test_garbage_file_is_refused(tmp_path, content):
 
 
 def test_missing_file_and_folder_are_refused(tmp_path):
-    assert "not there" in fault(tmp_path / "no.nii.gz")
+    assert "is missing" in fault(tmp_path / "no.nii.gz")
     assert "folder" in fault(tmp_path)
 
 

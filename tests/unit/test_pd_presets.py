@@ -12,13 +12,13 @@ import pytest
 import yaml
 from helpers import REPOSITORY
 from planted import deviations as from_planted
+from preset_trials import SEED, TRIALS, simulate_trial, write_trials
 from scipy import stats
 from workflow_runs import snakemake
 
 from corelab.measurement.collect import collect_study, write_endpoints
 from corelab.measurement.selection import Tables
 from corelab.measurement.time_windows import serial_rows
-from corelab.phantom.trials import SEED, TRIALS, simulate_trial, write_trials
 from corelab.pharmacodynamics.analysis_figures import write_analysis_figure
 from corelab.pharmacodynamics.cohort_flow import FlowError, run_flows
 from corelab.pharmacodynamics.plan import run

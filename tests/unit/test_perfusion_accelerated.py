@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from perfusion_tiles import arterial_curve, tissue_curve
 
 from corelab.perfusion import accelerated, fit_perfusion
 from corelab.perfusion import fit as fit_module
 from corelab.perfusion.fit import METHODS
-from corelab.phantom.tiles import arterial_curve, tissue_curve
 
 TIMES = np.arange(40) * 1.5
 ARTERY = arterial_curve(TIMES)

@@ -16,11 +16,11 @@ from disturbed_series import (
     new_flags,
     scan_of,
 )
+from perfusion_heads import HeadCase, simulate_head, write_head
 
 from corelab.imaging import brain_mask, prepare_visit
 from corelab.perfusion import PerfusionError, fit_perfusion, perfuse_visit
 from corelab.perfusion.series import analyse_series
-from corelab.phantom.head_cohort import HeadCase, simulate_head, write_head
 
 CASE = HeadCase(
     "small", family="linear", side="right", core_ml=30.0, hypoperfused_ml=140.0,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from perfusion_tiles import arterial_curve, tissue_curve
 
 from corelab.perfusion import PerfusionError, bayes, fit_perfusion
 from corelab.perfusion.concentration import TISSUE_FACTOR
-from corelab.phantom.tiles import arterial_curve, tissue_curve
 
 TIMES = np.arange(0, 75, 1.0)
 ENGINES = ("ssvd", "bsvd", "osvd", "tikhonov", "bayes")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from perfusion_heads import HeadCase, cohort, simulate_head, slice_times_s
 from scipy import ndimage
 
 from corelab.perfusion import (
@@ -25,7 +26,6 @@ from corelab.perfusion.concentration import (
     temporal_noise,
 )
 from corelab.perfusion.series import analyse_series, gate_values
-from corelab.phantom.head_cohort import HeadCase, cohort, simulate_head, slice_times_s
 from corelab.provenance.products import read_table
 
 SMALL = {"shape": (80, 96, 8), "voxel_mm": (2.4, 2.4, 10.0)}

@@ -6,11 +6,11 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from perfusion_heads import HeadCase, clinical_cases, simulate_head, transit_residue
+from perfusion_tiles import gamma_bolus
 from scipy.signal import fftconvolve
 
 from corelab.perfusion import bayes, coarse, fit_perfusion, kernels
-from corelab.phantom.head_cohort import HeadCase, clinical_cases, simulate_head, transit_residue
-from corelab.phantom.tiles import gamma_bolus
 from corelab.provenance import compiled
 
 FINE_S = 0.05

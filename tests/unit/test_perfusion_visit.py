@@ -8,11 +8,11 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from perfusion_heads import HeadCase, simulate_head, write_head
 
 from corelab.imaging import prepare_visit
 from corelab.perfusion import perfuse_visit
 from corelab.perfusion.visit import configured
-from corelab.phantom.head_cohort import HeadCase, simulate_head, write_head
 from corelab.provenance.products import file_sha256, write_table
 
 CASE = HeadCase(

@@ -120,7 +120,7 @@ def test_faults_are_a_status_of_their_insert(tmp_path):
     rows[1]["label_values"] = "99"
     rows[2]["unit"] = "furlongs"
     found = table(rows).set_index("insert")
-    assert "is not there" in found.loc["i1", "reason"]
+    assert "is missing" in found.loc["i1", "reason"]
     assert "no voxel of the label 99" in found.loc["i2", "reason"]
     assert "no unit of a diffusion coefficient" in found.loc["i3", "reason"]
     assert found.loc[["i4", "i5"], "status"].tolist() == ["ok", "ok"]

@@ -9,21 +9,18 @@ import nibabel as nib
 import numpy as np
 import pytest
 from helpers import REPOSITORY
+from phantom_truth import scan_to_template, template_mask, template_to_scan, write_truth_images
 
 from corelab.phantom import (
     TrialSpec,
     build_scene,
     enrol,
     make_anatomy,
-    scan_to_template,
     sheets,
     simulate_scan,
-    template_mask,
-    template_to_scan,
     trial_truth,
     true_masks,
     write_sheets,
-    write_truth_images,
 )
 from corelab.phantom.contours import reader_contour
 from corelab.phantom.design import volume_readings
@@ -38,7 +35,8 @@ from corelab.phantom.kinetics import (
 )
 from corelab.phantom.lesion import subject_points, tissue_at
 from corelab.phantom.protocol import grid_affine, placement, protocol
-from corelab.phantom.scans import perfusion_truth, view_scan
+from corelab.phantom.scans import perfusion_truth
+from corelab.phantom.scene import view_scan
 from corelab.phantom.trial import SHEETS, scan_path
 from corelab.provenance.products import file_sha256, read_table
 

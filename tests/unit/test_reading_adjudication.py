@@ -11,7 +11,7 @@ from corelab.reading.rates import (
     p_chart,
     wilson_interval,
 )
-from corelab.reading.roster import busy_days, roster_faults
+from corelab.reading.reader_list import busy_days, certification_faults
 
 VOLUME = {"endpoint": "infarct_volume", "absolute_above": 5, "relative_above": 0.2}
 GRADE = {"endpoint": "aspects", "grades_differ": True, "method": "either_of_two"}
@@ -278,8 +278,10 @@ def test_no_reads_give_empty_tables():
 def test_roster():
     reads = sheet("1 aspects r1 8\n1 aspects r2 8\n2 aspects r1 8")
     reads["read_at"] = ["2025-01-10T09:00:00Z", None, "2025-01-10"]
-    faults = roster_faults(reads, {"r1": "2025-01-10"})
+    faults = certification_faults(reads, {"r1": "2025-01-10"})
     assert faults == ["r2 read 1 day5 without a certificate (reading.certified)"]
-    assert "without a date" in roster_faults(reads, {"r1": "2025-01-10", "r2": "2025-01-01"})[0]
+    assert (
+        "without a date" in certification_faults(reads, {"r1": "2025-01-10", "r2": "2025-01-01"})[0]
+    )
     assert busy_days(reads, 1) == ["r1 read 2 cases on 2025-01-10, more than 1"]
     assert busy_days(reads, 2) == []

@@ -8,7 +8,7 @@ import pytest
 from corelab.provenance.products import read_json, write_json
 from corelab.reading.adjudication import adjudicate, rules_of
 from corelab.reading.change_log import LogFault, append_change, head_path, main, verify_log
-from corelab.reading.lock import hold, make_lock, row_key, row_text, signature_of
+from corelab.reading.lock import make_lock, row_key, row_text, signature_of, verify_lock
 from corelab.reading.rereview import EVIDENCES, rereview_faults
 from corelab.reading.study_reads import standing_lines, validity
 
@@ -55,7 +55,7 @@ def locked(tmp_path):
 
     def held(sheet, charter=CHARTER, contours=CONTOURS, **more):
         final = adjudicate(sheet, RULES)[0]
-        standing = hold(path, sheet, final, log, charter=charter, contours=contours, **more)
+        standing = verify_lock(path, sheet, final, log, charter=charter, contours=contours, **more)
         assert (standing.state == "invalid") == bool(standing.faults)
         if standing.faults:
             assert validity(standing)["banner"].startswith("INVALID")
@@ -196,7 +196,7 @@ def test_a_read_dated_after_the_lock_needs_an_entry(tmp_path):
     sheet.loc[0, "read_at"] = "2025-03-05T10:00:00Z"
     final = adjudicate(sheet, RULES)[0]
     write_json(make_lock(sheet, final, charter={}, locked_at="2025-03-01T00:00:00Z"), path)
-    standing = hold(path, sheet, final, log, charter={})
+    standing = verify_lock(path, sheet, final, log, charter={})
     assert standing.state == "invalid" and len(standing.faults) == 1
     assert f"{KEY}: read after the lock of 2025-03-01" in standing.faults[0]
 
@@ -283,7 +283,7 @@ def test_a_half_line_and_a_log_taken_away(log):
     with pytest.raises(LogFault, match="line 4 is no whole entry"):
         verify_log(log)
     log.unlink()
-    with pytest.raises(LogFault, match="taken away"):
+    with pytest.raises(LogFault, match="was removed"):
         verify_log(log)
     head_path(log).unlink()
     assert verify_log(log) == []

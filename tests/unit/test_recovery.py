@@ -10,7 +10,7 @@ import pytest
 from helpers import REPOSITORY
 
 from corelab.imaging.planting import LESIONS, SITES, NoSpace, background, plant
-from corelab.imaging.shapes import draw_lesion, draw_shape, mask_shape, place, shape_model
+from corelab.imaging.shapes import draw_shape, mask_shape, place, shape_model
 from corelab.measurement.recovery import (
     recover_visit,
     recovery_summary,
@@ -85,11 +85,14 @@ def test_a_lesion_has_the_requested_volume_on_any_grid(volume, sizes):
 
 
 def test_the_seed_alone_decides_the_lesion():
-    assert (draw_lesion(3, 6.0) == draw_lesion(3, 6.0)).all()
-    assert (
-        draw_lesion(3, 6.0).shape != draw_lesion(4, 6.0).shape
-        or (draw_lesion(3, 6.0) != draw_lesion(4, 6.0)).any()
-    )
+    def lesion(seed):
+        shape = draw_shape(np.random.default_rng(seed), 6.0)
+        free = np.ones((81,) * 3, np.float32)
+        [placed] = place(shape, [6.0], [40.0] * 3, np.eye(4), free)
+        return placed.mask(free.shape)
+
+    assert (lesion(3) == lesion(3)).all()
+    assert (lesion(3) != lesion(4)).any()
 
 
 def test_a_lesion_stays_where_it_may_and_encloses_the_smaller_one():

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from corelab.imaging.template import template_brain_mask, template_image
 from corelab.registration import BackendMissing, RegistrationFault, registration_settings
+from corelab.registration.backends import BACKENDS, registrar
 from corelab.registration.preparation import brain_only, coarsened
-from corelab.registration.presets import LIMITS, load_preset
-from corelab.registration.registrar import Transform, backend_class, backends, registrar
-from corelab.registration.template import template_brain_mask, template_image
+from corelab.registration.presets import load_preset
+from corelab.registration.registrar import Transform
+from corelab.registration.settings import LIMITS
 from corelab.registration.transforms import Affine, apply_transforms, transform_points
 
 
@@ -59,7 +61,7 @@ class RegistrarContract:
 
     @pytest.fixture(scope="class")
     def tool(self):
-        reason = backend_class(self.backend).missing()
+        reason = BACKENDS[self.backend].missing()
         if reason is not None:
             pytest.skip(f"backend {self.backend}: {reason[0]} ({reason[1]})")
         return registrar(registration_settings({"preset": "testing", "backend": self.backend}))
@@ -200,7 +202,7 @@ def test_missing_program_is_told_and_not_replaced(backend, monkeypatch):
 def test_every_preset_has_steps_for_every_backend():
     for name in ("testing", "fast", "precise", "jcog0911a2"):
         preset = load_preset(name)
-        for backend in backends():
+        for backend in BACKENDS:
             assert preset.lesion(backend) and preset.lesion_margin_mm(backend) > 0
             if backend == "ants_greedy":
                 continue  # its steps are those of ants and greedy

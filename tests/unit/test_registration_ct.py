@@ -13,7 +13,8 @@ from corelab.registration import (
     template_image,
     transform_points,
 )
-from corelab.registration.pairs import Head, fit_to_template
+from corelab.registration.heads import Head
+from corelab.registration.pairs import fit_to_template
 from corelab.registration.transforms import Affine, apply_transforms
 
 #: Subject points = this (template points).

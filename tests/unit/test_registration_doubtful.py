@@ -16,9 +16,10 @@ from corelab.registration import (
     template_brain_mask,
     template_image,
 )
-from corelab.registration.pairs import Head, fit_rigid
-from corelab.registration.presets import registration_settings
-from corelab.registration.registrar import registrar
+from corelab.registration.backends import registrar
+from corelab.registration.heads import Head
+from corelab.registration.pairs import fit_rigid
+from corelab.registration.settings import registration_settings
 from corelab.registration.transforms import Affine, apply_transforms, read_affine
 
 SETTINGS = {"preset": "testing"}

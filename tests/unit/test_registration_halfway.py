@@ -6,11 +6,11 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from corelab.imaging.template import template_brain_mask
 from corelab.registration import registrar, registration_settings, template_image
 from corelab.registration.halfway import halfway_rigid, rigid_fraction, rigid_part
 from corelab.registration.preparation import brain_only, coarsened
 from corelab.registration.registrar import Transform
-from corelab.registration.template import template_brain_mask
 from corelab.registration.transforms import Affine, apply_transforms
 
 

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from corelab.registration.presets import LIMITS
+from corelab.imaging.template import template_image
 from corelab.registration.quality import similarity, ventricle_offset_mm, ventricle_warning
-from corelab.registration.template import template_image
+from corelab.registration.settings import LIMITS
 from corelab.registration.transforms import Affine
 
 

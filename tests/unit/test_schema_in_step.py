@@ -1,4 +1,4 @@
-"""The schema allows exactly what the rooms read."""
+"""The schema allows exactly what the packages read."""
 
 import re
 
@@ -46,6 +46,13 @@ def test_presets_of_registration():
         "enum"
     ]:
         assert load_preset(preset)
+
+
+def test_backends_of_registration():
+    from corelab.registration.backends import BACKENDS
+
+    registration = load_schema("config")["properties"]["registration"]["properties"]
+    assert set(registration["backend"]["enum"]) == set(BACKENDS)
 
 
 def test_engines_of_perfusion():

@@ -489,7 +489,7 @@ def test_an_absent_program_or_file_stops_the_job(study, backend):
     with pytest.raises(BackendError, match="no-such-program is not on the PATH"):
         masks_of(study, gone)
     gone = {**backend, "files": ["weights.pth"]}
-    with pytest.raises(BackendError, match=r"weights\.pth is not there; nothing is ever"):
+    with pytest.raises(BackendError, match=r"weights\.pth is missing; nothing is ever"):
         masks_of(study, gone)
 
 

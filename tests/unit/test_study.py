@@ -612,3 +612,33 @@ def test_one_dicom_folder_named_twice_is_an_error(tmp_path):
     assert "listed twice" in messages(
         study_of(tmp_path, participants="participant_id\n1", scans=sheet)
     )
+
+
+@pytest.mark.parametrize(
+    ("reference", "remedy"),
+    [
+        ("01", "put the code in quotes, as the sheet has it: 01, 02, 10"),
+        ("012", "put the code in quotes"),  # which YAML takes for 10 in base 8, another site
+        ("'1'", "did you mean '"),
+        ("'centre'", "known: 01, 02, 10"),
+        ("'01'", None),
+    ],
+)
+def test_a_reference_that_no_participant_has_is_an_error(tmp_path, reference, remedy):
+    text = f"{{id: a, type: comparison, endpoint: e, by: site, reference: {reference}}}"
+    analysis = yaml.safe_load(text)
+    study = study_of(
+        tmp_path,
+        {"analyses": [analysis]},
+        participants="participant_id\tsite\n1\t01\n2\t02\n3\t10\n",
+        reads="participant_id\tvisit\tendpoint\treader\tvalue\n1\tv\te\tr\t1\n",
+    )
+    found = [f for f in study.findings if f.column == "analyses.0.reference"]
+    assert [f.remedy.startswith(remedy) for f in found] == [True] * (remedy is not None)
+
+
+def test_keys_that_are_no_text_are_named(tmp_path):
+    with pytest.raises(StudyError) as error:
+        study_of(tmp_path, {"recode": {"mrs": {1: 6}}}, participants="participant_id\n1\n")
+    assert "YAML reads this key as a number" in str(error.value)
+    assert "put the key in quotes" in str(error.value)

@@ -115,3 +115,41 @@ def test_what_cannot_be_indexed_is_told(tmp_path):
         write_index(tmp_path / "absent", tmp_path)
     with pytest.raises(Plain, match="holds no scan"):
         write_index(tmp_path, tmp_path)
+
+
+def test_odd_names_and_folders_of_bids(tmp_path):
+    folder = tmp_path / "My data, 2024 (뇌)"
+    _touch(
+        folder,
+        "sub-01/anat/sub-01_T1w.nii.gz",
+        "sub-01/anat/._sub-01_T1w.nii.gz",
+        "sub-01/anat/sub-01_part-phase_T2starw.nii.gz",
+        "sub-01/anat/sub-01_FLAIR.NII.GZ",
+        "sub-01/.git/sub-01_dwi.nii.gz",
+        "sub-02/anat/sub-03_T1w.nii.gz",
+    )
+    (folder / "sub-01" / "again").symlink_to(folder)
+    (folder / "participants.tsv").write_text("\ufeffparticipant_id\tage\n01\t61\n01\t62\n")
+    told = write_index(folder, tmp_path / "r")
+    sheet = read_table(tmp_path / "r" / "index" / "scans.tsv")
+    assert _kinds(sheet) == [
+        ("sub-01", "1", "FLAIR"),
+        ("sub-01", "1", "T1w"),
+        ("sub-03", "1", "T1w"),
+    ]
+    people = read_table(tmp_path / "r" / "index" / "participants.tsv")
+    assert people["age"].tolist()[0] == "61"
+    text = "\n".join(told)
+    assert "1 image files are of no known kind" in text
+    assert "1 files lie in the folder of another participant" in text
+    assert "1 participants have no row in participants.tsv, the first sub-03" in text
+    assert "1 participants are listed again" in text
+    study = load_study(yaml.safe_load((tmp_path / "r" / "index" / "config.yaml").read_text()))
+    assert study.sound and len(study.scans) == 3 and all(row["exists"] for row in study.scans)
+
+
+def test_a_participants_sheet_that_cannot_be_read_is_named(tmp_path):
+    _touch(tmp_path, "d/sub-01/anat/sub-01_T1w.nii.gz")
+    (tmp_path / "d" / "participants.tsv").write_bytes("participant_id\tage\n".encode("utf-16"))
+    told = "\n".join(write_index(tmp_path / "d", tmp_path / "r"))
+    assert "UTF-16" in told and "was not used" in told

@@ -24,6 +24,7 @@ from corelab.measurement.recovery_targets import targets_of
 from corelab.measurement.time_windows import serial_pairs
 from corelab.pharmacodynamics.plan_runner import failed_products, failure_words
 from corelab.provenance.cluster import mend_status_command
+from corelab.provenance.contents import compare
 from corelab.provenance.digest import digest_of_script
 from corelab.provenance.failures import by_stage
 from corelab.provenance.ledger import (
@@ -34,10 +35,11 @@ from corelab.provenance.ledger import (
     failures,
     mend_times,
     set_aside,
+    standing,
     to_make_again,
     wait_for_others,
 )
-from corelab.provenance.planning import quicken
+from corelab.provenance.planning import plan_by_content, quicken
 from corelab.provenance.progress import Progress, closing_lines, expected, scan_failures
 from corelab.study.columns import DRAWN_TYPES, OUTCOME_TYPES
 from corelab.study.findings import errors, grouped_lines
@@ -949,9 +951,34 @@ def recover():
         set_aside(wrong, STUDY.folder)
 
 
+def compare_inputs():
+    """What jobs read against what is there: outputs that are to be made again -> changed inputs.
+
+    The sizes and times of all inputs are asked for; only a file where these differ is read.
+    """
+    if {"verify", "status", "--unlock"} & set(sys.argv):
+        return {}
+    readers, unfinished = standing(STUDY.folder)
+    found = compare(
+        readers,
+        STUDY.folder,
+        workers=workflow.resource_settings.cores or 1,
+        tell=logger.info,
+    )
+    again = dict(found.outputs)
+    if found.changed.keys() & {row["path"] for row in STUDY.scans}:
+        # The check of the headers has no scan among its inputs, which would be all of the study.
+        again[FINDINGS] = []
+    plan_by_content(found.same, {*again, *unfinished})
+    return again
+
+
+#: Outputs of jobs whose inputs have other content than when they were read -> these inputs.
+CHANGED = {}
 # Only the process that a person started; jobs of its own know what they are to do.
 if workflow.is_main_process:
     recover()
+    CHANGED = compare_inputs()
 
 RUN_LOCK = FolderLock(STUDY.folder)
 PROGRESS = []
@@ -977,9 +1004,12 @@ def tell_plan():
     changed = mend_status_command(workflow.executor_settings)
     if changed:
         logger.info(changed)
-    todo = {}
+    todo, changed = {}, set()
     for job in workflow.dag.needrun_jobs():
         todo[job.rule.name] = todo.get(job.rule.name, 0) + (not job.is_norun)
+        changed.update(
+            path for output in job.output for path in CHANGED.get(output, ())
+        )
     TO_DO.update(name for name, number in todo.items() if number)
     jobs = sum(todo.values())
     done = sum(1 for job in workflow.dag.jobs if not job.is_norun) - jobs
@@ -993,6 +1023,11 @@ def tell_plan():
     lines += [
         f"Without {' '.join(key)}: {cause}" for key, cause in sorted(FAILED.items())
     ]
+    if changed:
+        first = ", ".join(sorted(changed)[:3]) + ", ..." * (len(changed) > 3)
+        lines.append(
+            f"Inputs whose content has changed since they were read: {first} ({len(changed)})."
+        )
     if not only_asking():
         logger.info("\n".join(lines))
     PROGRESS.append(Progress(jobs))
@@ -1069,7 +1104,7 @@ def tell_failure(log):
         STUDY.folder, STUDY.participants, found, *configfiles_and_options()
     )
     lines.append(
-        "Nothing half-written counts as a result. Mend the cause and give the same command again: "
+        "Nothing half-written counts as a result. Fix the cause and give the same command again: "
         "what is done stays done."
     )
     if any(one.subject for one in found):

@@ -98,7 +98,7 @@ rule collect:
         failed=FAILED_IDS,
         code=code("collect"),
     message:
-        "Collecting the measurements of {FOLDER}"
+        f"Collecting the measurements of {STUDY.id}"
     script:
         "../scripts/collect.py"
 
@@ -125,7 +125,7 @@ rule measure_phantoms:
         rows=plain_rows(STUDY.phantoms),
         code=code("measure_phantoms"),
     message:
-        "Measuring {FOLDER}'s phantom scans"
+        f"Measuring {STUDY.id}'s phantom scans"
     script:
         "../scripts/measure_phantoms.py"
 
@@ -154,7 +154,7 @@ rule quality:
         folder=study_folder,
         code=code("quality"),
     message:
-        "Summarising the quality of {FOLDER}'s scans by site and scanner"
+        f"Summarising the quality of {STUDY.id}'s scans by site and scanner"
     script:
         "../scripts/quality.py"
 
@@ -248,7 +248,7 @@ rule noise_floor:
     params:
         code=code("noise_floor"),
     message:
-        "Computing the noise floor of {FOLDER}"
+        f"Computing the noise floor of {STUDY.id}"
     script:
         "../scripts/noise_floor.py"
 
@@ -337,6 +337,6 @@ rule features:
         config=config_part(),
         code=code("features"),
     message:
-        "Collecting the features of {FOLDER}"
+        f"Collecting the features of {STUDY.id}"
     script:
         "../scripts/features.py"

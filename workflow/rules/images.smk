@@ -171,6 +171,6 @@ rule contact_sheet:
         folder=study_folder,
         code=code("contact_sheet"),
     message:
-        "Drawing the contact sheet of {FOLDER}"
+        f"Drawing the contact sheet of {STUDY.id}"
     script:
         "../scripts/contact_sheet.py"

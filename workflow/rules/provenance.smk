@@ -91,7 +91,7 @@ rule failures:
         stopped=STOPPED,
         code=code("failures"),
     message:
-        "Listing what could not be done in {FOLDER}"
+        f"Listing what could not be done in {STUDY.id}"
     script:
         "../scripts/failures.py"
 
@@ -131,7 +131,7 @@ rule manifest:
         },
         code=code("manifest"),
     message:
-        "Hashing all products of {FOLDER}"
+        f"Hashing all products of {STUDY.id}"
     script:
         "../scripts/manifest.py"
 
@@ -156,7 +156,7 @@ rule verified:
         folder=study_folder,
         code=code("verified"),
     message:
-        "Verifying all products of {FOLDER}"
+        f"Verifying all products of {STUDY.id}"
     script:
         "../scripts/verified.py"
 
@@ -182,7 +182,7 @@ rule verify:
         folder=study_folder,
         code=code("verify"),
     message:
-        "Verifying all products of {FOLDER}"
+        f"Verifying all products of {STUDY.id}"
     script:
         "../scripts/verify.py"
 
@@ -230,7 +230,7 @@ rule status:
         command=configfiles_and_options(),
         code=code("status"),
     message:
-        "Status of {FOLDER}"
+        f"Status of {STUDY.id}"
     script:
         "../scripts/status.py"
 

@@ -60,6 +60,6 @@ rule recovery_summary:
     params:
         code=code("recovery_summary"),
     message:
-        "Summarising what {FOLDER} recovers of planted lesions"
+        f"Summarising what {STUDY.id} recovers of planted lesions"
     script:
         "../scripts/recovery_summary.py"

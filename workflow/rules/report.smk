@@ -43,7 +43,7 @@ rule report:
         config=config,
         code=code("report"),
     message:
-        "Writing the report of {FOLDER}"
+        f"Writing the report of {STUDY.id}"
     script:
         "../scripts/report.py"
 
@@ -67,7 +67,7 @@ rule review:
         port=STUDY.config["review"]["port"],
         code=code("review"),
     message:
-        "Serving the review desk of {FOLDER}"
+        f"Serving the review desk of {STUDY.id}"
     script:
         "../scripts/review.py"
 
@@ -100,6 +100,6 @@ rule submission:
         rules=rules_fingerprint(),
         code=code("submission"),
     message:
-        "Writing the submission files of {FOLDER}"
+        f"Writing the submission files of {STUDY.id}"
     script:
         "../scripts/submission.py"

@@ -151,7 +151,7 @@ rule statistics_tables:
         plan=STUDY.plan_fingerprint,
         code=code("statistics_tables"),
     message:
-        "Collecting the statistics of {FOLDER}"
+        f"Collecting the statistics of {STUDY.id}"
     script:
         "../scripts/statistics_tables.py"
 
@@ -273,7 +273,7 @@ rule specifications_table:
         grids=GRIDS,
         code=code("specifications_table"),
     message:
-        "Collecting the sensitivity grids of {FOLDER}"
+        f"Collecting the sensitivity grids of {STUDY.id}"
     script:
         "../scripts/specifications_table.py"
 
@@ -308,7 +308,7 @@ rule plan:
         config=config_part("analyses", "cohort_flows", "locked_plan", "preset", "trial"),
         code=code("plan"),
     message:
-        "Recording the analysis plan of {FOLDER}"
+        f"Recording the analysis plan of {STUDY.id}"
     script:
         "../scripts/plan.py"
 
@@ -338,7 +338,7 @@ rule cohort_flow:
         config=config_part("cohort_flows", "reading"),
         code=code("cohort_flow"),
     message:
-        "Counting the flows of participants of {FOLDER}"
+        f"Counting the flows of participants of {STUDY.id}"
     script:
         "../scripts/cohort_flow.py"
 

@@ -5,12 +5,12 @@ from corelab.provenance.job import Plain, job, tell
 
 def main(snakemake):
     with job(snakemake):
-        from corelab.reading.study_reads import hold_study
+        from corelab.reading.study_reads import verify_study_lock
         from corelab.study.model import load_study
 
         study = load_study(snakemake.params.config)
         try:
-            lines = hold_study(study, snakemake.input, snakemake.output)
+            lines = verify_study_lock(study, snakemake.input, snakemake.output)
         except ValueError as fault:
             raise Plain(str(fault)) from None
         tell("\n".join(lines))

@@ -36,7 +36,6 @@ from corelab.agreement.estimates import (
 )
 from corelab.measurement.selection import NotComputable
 
-WEIGHTS = ("none", "linear", "quadratic")
 #: More different values than this are no grades; a table of their distances would fill the memory.
 MOST_LEVELS = 1000
 LEVELS = ("nominal", "ordinal", "interval", "ratio")

@@ -498,7 +498,7 @@ _EXHIBITS: dict[str, tuple[str, str, str, str, dict[str, str] | None]] = {
     "quality_findings": (
         "quality",
         "Findings in the image files",
-        "Faults, what was mended while reading, and what DICOM folders hold besides.",
+        "Faults, what was fixed while reading, and what DICOM folders hold besides.",
         "image_findings",
         None,
     ),

@@ -15,12 +15,10 @@ from corelab.agreement import figures, guards
 from corelab.agreement.clusters import clusters_of, labels_of
 from corelab.agreement.drift import drift_by_thirds
 from corelab.agreement.estimates import SEED
-from corelab.agreement.plan import (
-    chosen_sources,
-    readings,
-    with_grades,
-    with_investigators,
-)
+from corelab.agreement.figures import Drawn
+from corelab.agreement.overlays import draw_contours
+from corelab.agreement.plan import readings, with_grades, with_investigators
+from corelab.agreement.sources import chosen_sources
 from corelab.agreement.strata import reading_places
 from corelab.measurement.selection import NotComputable, Tables, as_list
 from corelab.provenance.exhibits import write_exhibit
@@ -28,7 +26,7 @@ from corelab.study.columns import ENDPOINT_UNITS
 from corelab.study.plan_figures import KINDS
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 #: Pairs in one figure; more could not be read.
 MOST_PAIRS = 6
@@ -41,16 +39,6 @@ FORM_WORDS = {
     "icc_a_k": "ICC(A,k)",
     "icc_c_k": "ICC(C,k)",
 }
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A figure with its words."""
-
-    figure: Figure
-    title: str
-    caption: str
-    alt: str
 
 
 @dataclass(frozen=True)
@@ -306,8 +294,6 @@ def write_figure(
     str
         Why the figure could not be drawn, which the exhibit says too; empty where it was.
     """
-    from corelab.agreement.overlays import draw_contours
-
     place = Path(path)
     place.parent.mkdir(parents=True, exist_ok=True)
     words: dict[str, Any] = {

@@ -30,6 +30,16 @@ BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#
 LINES = (BLUE, ORANGE, GREEN, PINK, "#E69F00", "#56B4E9")
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """A figure with its words."""
+
+    figure: Figure
+    title: str
+    caption: str
+    alt: str
+
+
 def _grid_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure as NewFigure
 

@@ -9,9 +9,8 @@ import pandas as pd
 
 from corelab.agreement.estimates import Floats
 from corelab.measurement.selection import NotComputable
+from corelab.study.columns import LARGEST_LESION_ML
 
-#: No brain lesion is larger than the head.
-LARGEST_VOLUME_ML = 1500.0
 #: Below this many targets a result is shown with a warning.
 FEW_TARGETS = 10
 FEWEST_TARGETS = 3
@@ -43,11 +42,11 @@ def volumes_plausible(values: pd.DataFrame, endpoint: str) -> list[str]:
     if not endpoint.endswith("growth") and (numbers < 0).any():
         where = values.index[int(np.argmax((numbers < 0).any(axis=1)))]
         raise NotComputable(f"negative volume, first at {_named(where)}")
-    large = int((numbers > LARGEST_VOLUME_ML).sum())
+    large = int((numbers > LARGEST_LESION_ML).sum())
     if not large:
         return []
     noun = "volume" if large == 1 else "volumes"
-    return [f"{large} {noun} above {LARGEST_VOLUME_ML:g} mL, larger than a head"]
+    return [f"{large} {noun} above {LARGEST_LESION_ML:g} mL, larger than a head"]
 
 
 def grades_known(values: pd.DataFrame, categories: Sequence[object] | None) -> None:
@@ -142,7 +141,7 @@ def units_mixed(
     labels = np.empty(len(names), dtype=object)
     labels[:] = list(names)
     labels = labels[positive]
-    sure = odd if keep == "refuse" else odd & (larger > LARGEST_VOLUME_ML)
+    sure = odd if keep == "refuse" else odd & (larger > LARGEST_LESION_ML)
     if sure.any():
         found = [_named(name) for name in labels[sure]]
         raise NotComputable(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -258,14 +257,3 @@ KINDS: dict[str, tuple[tuple[str, ...], Compute]] = {
     "quantile": (("loa_lower_quantile", "loa_upper_quantile"), quantile_limits),
     "tolerance": (("tolerance_lower", "tolerance_upper"), tolerance_limits),
 }
-
-
-def known_methods(analysis: Any) -> list[str]:
-    """Values of ``method`` that an agreement analysis may have.
-
-    Examples
-    --------
-    >>> known_methods({})
-    ['parametric', 'regression', 'quantile', 'tolerance']
-    """
-    return ["parametric", *KINDS]

@@ -14,8 +14,8 @@ from corelab.agreement.clusters import Codes, clusters_of, codes_of, labels_of, 
 from corelab.agreement.estimates import Floats, quantile_t
 from corelab.agreement.groups import CLUSTER_LABELS
 from corelab.agreement.limits import quantile
-from corelab.agreement.plan import chosen_sources
 from corelab.agreement.second import confirm
+from corelab.agreement.sources import chosen_sources
 from corelab.measurement.overlap import MANY_METRIC, METRICS
 from corelab.measurement.selection import (
     NotComputable,

@@ -217,25 +217,6 @@ def claim(name: str, unit: str, percent: Estimate, *, confidence: float = 0.95) 
     )
 
 
-def reproducibility(readings: ArrayLike, *, alpha: float = 0.05) -> dict[str, Estimate]:
-    """Reproducibility SD and coefficient of one reading per target and reader.
-
-    Within-target SD over readers: reader bias is part of it (one-way MSW). The coefficient is
-    1.96 sqrt(2) times that (Raunig 2015, RDC).
-
-    Examples
-    --------
-    >>> result = reproducibility([[10.0, 11.0], [20.0, 21.0], [30.0, 31.0]])
-    >>> round(result["reproducibility_coefficient"].estimate, 3)
-    1.96
-    """
-    found = repeatability(readings, alpha=alpha)
-    return {
-        "reproducibility_sd": found["within_sd"],
-        "reproducibility_coefficient": found["repeatability_coefficient"],
-    }
-
-
 @dataclass(frozen=True)
 class Linearity:
     """Measured against true values.

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from corelab.agreement import figures
-from corelab.agreement.plan import chosen_sources
+from corelab.agreement.figures import Drawn
+from corelab.agreement.sources import chosen_sources
 from corelab.measurement.selection import NotComputable, Tables, population
 from corelab.provenance.products import read_json
 from corelab.study.naming import session_entity, subject_entity
-
-if TYPE_CHECKING:
-    from corelab.agreement.exhibits import Drawn
 
 #: Scan on which a label is outlined, first choice first.
 BACKGROUND = {
@@ -95,7 +93,6 @@ def draw_contours(analysis: Mapping[str, Any], tables: Tables, folder: Path) -> 
     """
     import nibabel as nib
 
-    from corelab.agreement.exhibits import Drawn
     from corelab.imaging.geometry import resample_to
 
     label, panels = str(analysis["label"]), []

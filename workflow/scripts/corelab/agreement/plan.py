@@ -14,6 +14,8 @@ from corelab.agreement import guards, repeats, strata
 from corelab.agreement.clusters import labels_of
 from corelab.agreement.direction import direction_rows
 from corelab.agreement.groups import CLUSTER_LABELS, GroupStatistics
+from corelab.agreement.masks import overlap_rows
+from corelab.agreement.sources import INVESTIGATOR, chosen_sources
 from corelab.measurement.selection import (
     NotComputable,
     Tables,
@@ -26,11 +28,6 @@ from corelab.measurement.selection import (
 from corelab.study.plan_figures import measure_level
 
 Row = dict[str, Any]
-
-#: Final reads of a central read, and what the reads sheet's investigators are called together.
-FINAL, INVESTIGATOR = "final", "investigator"
-#: Beginnings of the names of sources that are made of others.
-DERIVED = ("pipeline:", "final:", "rereview:")
 
 
 def run(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
@@ -72,8 +69,6 @@ def run(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
     if kind == "agreement":
         rows = _agreement(analysis, tables)
     elif kind == "overlap":
-        from corelab.agreement.masks import overlap_rows
-
         rows = overlap_rows(analysis, tables)
     elif kind == "phantom":
         from corelab.agreement.phantoms import phantom_rows
@@ -82,31 +77,6 @@ def run(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
     else:
         raise ValueError(f"agreement.run does not know the analysis type '{kind}'")
     return statistics_frame(analysis, rows)
-
-
-def chosen_sources(analysis: Mapping[str, Any], there: Sequence[str]) -> list[str]:
-    """Sources of an analysis in plan order; ``all`` is every source that has values.
-
-    With ``all`` the pipeline comes first, then the supplied masks, then the others by name.
-    Variants of the pipeline (``pipeline:<threshold>``) are no readers, final reads are made of
-    the readers' own: both are left out of ``all``.
-
-    Examples
-    --------
-    >>> chosen_sources({"sources": "all"}, ["reader-2", "pipeline", "pipeline:x", "reader-1"])
-    ['pipeline', 'reader-1', 'reader-2']
-    >>> chosen_sources({"sources": ["b", "a"]}, ["a", "b", "c"])
-    ['b', 'a']
-    """
-    rank = {"pipeline": 0, "supplied": 1}
-    everyone = sorted(
-        (s for s in set(there) if not s.startswith(DERIVED) and s != FINAL),
-        key=lambda s: (rank.get(s, 2), s),
-    )
-    chosen: list[str] = []
-    for name in [str(s) for s in as_list(analysis.get("sources", "all"))]:
-        chosen += [s for s in (everyone if name == "all" else [name]) if s not in chosen]
-    return chosen
 
 
 def readings(

@@ -2,7 +2,7 @@
 
 :func:`load_image` (:func:`load_mask` for thousands) and :func:`save_image` are the only ways in and
 out; :func:`prepare_visit` does the whole first stage for one visit. DICOM conversion and its
-programs are loaded only when a row asks for them.
+programs are loaded only when a row needs them.
 """
 
 from corelab.imaging.brain import brain_mask

@@ -189,7 +189,7 @@ def acquisition_rows(
 
 
 def _weightings(values: Any, due: Sequence[float]) -> tuple[str | None, bool]:
-    """The b values as text, and whether each that is due is there to 5 % (b = 0: up to 50)."""
+    """The b values as text, and whether each that is due is present to 5 % (b = 0: up to 50)."""
     if values is None or not len(values):
         return None, False
     there = sorted({round(float(value)) for value in values})

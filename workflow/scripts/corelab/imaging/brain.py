@@ -1,4 +1,4 @@
-"""Where the brain is, on every contrast by one method: anatomy first, then intensities.
+"""Brain extraction by one method for every contrast: anatomy first, then intensities.
 
 1. The template's brain is brought onto the head (:mod:`corelab.imaging.head_fit`). Its surface,
    a few mm uncertain, is the prior: deep inside is brain, far outside is not.
@@ -97,7 +97,7 @@ _BRAIN_SECTION_CM2 = 220.0
 
 @dataclass(frozen=True)
 class BrainShape:
-    """How a mask compares with the template's brain that was fitted to the same head.
+    """Comparison of a mask with the template's brain fitted to the same head.
 
     Attributes
     ----------
@@ -406,8 +406,8 @@ def _cut(
     # What looks like brain beyond a dark line (muscle under a thin skull base) is cut free.
     core = (prior < _CORE_MM) & ~outside
     kept = (inside & (evidence > -0.5)) | core
-    # A cavity, or a lesion that looks like scalp: what covers it cannot be told from the outside
-    # by its intensity either, so that the prior decides.
+    # A cavity, or a lesion that looks like scalp: its cover cannot be distinguished from the
+    # outside by intensity either, so that the prior decides.
     strange = core & (evidence < -0.5)
     cavity = ndimage.distance_transform_edt(strange, sampling=sizes) > _CAVITY_MM
     if cavity.any():
@@ -573,7 +573,7 @@ def _averaged(voxels: NDArray[np.float32], blocks: NDArray[np.integer]) -> NDArr
 
 
 def _stripped(voxels: NDArray[Any], sizes: NDArray[Any], kind: str) -> Mask | None:
-    """The filled foreground of a skull-stripped image; None if scalp or skull is there."""
+    """The filled foreground of a skull-stripped image; None if it shows scalp or skull."""
     from scipy import ndimage
 
     background = voxels.flat[0]
@@ -612,13 +612,13 @@ def _filled(mask: NDArray[np.bool_], sizes: NDArray[Any], close_mm: float) -> ND
 
     if not mask.any():
         return mask
-    # Room around, or what is closed at the edge of the array would stay swollen there.
-    room = [int(np.ceil(close_mm / size)) + 1 for size in sizes[:2]]
-    padded = np.pad(mask, [(room[0], room[0]), (room[1], room[1]), (0, 0)])
+    # Without padding, a region closed at the edge of the array would stay swollen.
+    padding = [int(np.ceil(close_mm / size)) + 1 for size in sizes[:2]]
+    padded = np.pad(mask, [(padding[0], padding[0]), (padding[1], padding[1]), (0, 0)])
     in_plane = [*sizes[:2], _FAR_MM]
     wide = ndimage.distance_transform_edt(~padded, sampling=in_plane) <= close_mm
     closed = ndimage.distance_transform_edt(wide, sampling=in_plane) > close_mm
-    closed = closed[room[0] : -room[0], room[1] : -room[1]]
+    closed = closed[padding[0] : -padding[0], padding[1] : -padding[1]]
     closed |= mask
     for index in range(closed.shape[2]):
         closed[:, :, index] = ndimage.binary_fill_holes(closed[:, :, index])

@@ -1,4 +1,4 @@
-"""What a brain mask is worth: its volume's verdict, where the field cuts the brain, what follows.
+"""Quality of a brain mask: verdict of its volume, cuts by the field of view, consequences.
 
 A mask that fails carries no number: what rests on it is ``not_computable``. One that is doubtful,
 or a brain that reaches beyond the field of view, goes into the reason of every volume and into the
@@ -158,7 +158,7 @@ def _field(image: NDArray[Any]) -> tuple[slice, ...]:
 
 
 def mask_fault(record: Mapping[str, Any], grid: str | None) -> str | None:
-    """Why nothing can rest on a grid's brain mask; None where it can.
+    """Reason why a grid's brain mask cannot be used; None where it can.
 
     A supplied mask is a person's word: its volume is reported and nothing is refused.
 

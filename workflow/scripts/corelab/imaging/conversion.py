@@ -25,9 +25,11 @@ from corelab.imaging.dicom import (
     frame_sha256,
     list_series,
     scaled_frames,
+    single_frames,
     slice_distances_mm,
 )
 from corelab.imaging.dynamic import DYNAMIC_KINDS, TimeTable, time_table
+from corelab.imaging.enhanced import write_single_frames
 from corelab.imaging.faults import ImageFault
 from corelab.imaging.nifti import sidecar_path
 from corelab.imaging.sidecars import read_b_values, read_sidecar
@@ -224,7 +226,7 @@ def convert(series: Series, target: Path) -> Converted:
 
 def _missing_slices(series: Series) -> list[str]:
     """Single slices that are missing between equally spaced ones; their place is interpolated."""
-    places = sorted({file.facts["position"] for file in series.files} - {None})
+    places = sorted({file.facts["position"] for file in single_frames(series.files)} - {None})
     steps = np.diff(places)
     if not steps.size:
         return []
@@ -280,8 +282,11 @@ def _without_repeats(series: Series) -> tuple[Series, list[str], list[str]]:
 
 def _copied(series: Series, table: TimeTable | None, inputs: Path) -> list[str]:
     """Copy the files for dcm2niix, numbered by time and place where their own numbers are not."""
-    files = series.files if table is None else [f for frame in table.frames for f in frame]
+    if table is not None and table.within_files():
+        write_single_frames(table.frames, inputs)
+        return ["the frames of enhanced files were ordered by place and time"]
     renumber = table is not None and not table.numbered()
+    files = [f for frame in table.frames for f in frame] if table and renumber else series.files
     uids = [file.facts.get("sop_uid") for file in files]
     shared = len(uids) - len(set(uids)) if all(uids) else 0
     for index, file in enumerate(files):
@@ -360,7 +365,7 @@ def _run_dcm2niix(inputs: Path, outputs: Path, *, public: bool) -> tuple[str, st
 
 
 def _corrected_note(series: Series, best: Path) -> str:
-    """What dcm2niix had to resample, in words."""
+    """Sentence on what dcm2niix had to resample."""
     parts = []
     if "_Tilt" in best.stem:
         tilt = series.files[0].facts.get("tilt_deg")
@@ -398,12 +403,13 @@ def _proof(series: Series, table: TimeTable | None, paths: Sequence[Path]) -> st
         return "flat"
     volumes = [_stored_frames(image, orientation) for image in images]
     frames = [frame for volume in volumes for place in volume for frame in place]
-    due = [(file, k) for file in series.files for k in range(len(file.pixel_sha256))]
+    own = single_frames(series.files)
+    due = [(file, k) for file in own for k in range(len(file.pixel_sha256))]
     if len(frames) != len(due):
         return "not_comparable"
     groups = [(due, frames)]
     if len(images) == 1:
-        groups = _groups(series, table, volumes[0]) or groups
+        groups = _groups(own, table, volumes[0]) or groups
     if all(frame.dtype.kind in "iu" for frame in frames):
         digests = [
             (sorted(file.pixel_sha256[k] for file, k in wanted), sorted(map(frame_sha256, found)))
@@ -420,7 +426,7 @@ def _proof(series: Series, table: TimeTable | None, paths: Sequence[Path]) -> st
         return "unchanged"
     scaled = {file.name: scaled_frames(file.path) for file in series.files}
     same = all(
-        _same_frames([scaled[file.name][k] for file, k in wanted], found)
+        _same_frames([scaled[file.name][file.facts.get("frame", k)] for file, k in wanted], found)
         for wanted, found in groups
     )
     return "unchanged" if same else "changed"
@@ -435,7 +441,7 @@ def _stored_frames(image: Any, orientation: Sequence[float]) -> list[list[NDArra
 
 
 def _groups(
-    series: Series, table: TimeTable | None, volume: list[list[NDArray[Any]]]
+    files: Sequence[DicomFile], table: TimeTable | None, volume: list[list[NDArray[Any]]]
 ) -> list[tuple[list[tuple[DicomFile, int]], list[NDArray[Any]]]] | None:
     """Pictures of the files, and of the image, that have to be the same, in the smallest groups.
 
@@ -443,7 +449,7 @@ def _groups(
     place where only that is known. None where an image and files cannot be laid side by side.
     """
     places, times = len(volume), len(volume[0])
-    single = all(len(file.pixel_sha256) == 1 for file in series.files)
+    single = all(len(file.pixel_sha256) == 1 for file in files)
     if table is not None and len(table.frames) == times:
         if single and len(table.frames[0]) == places:
             return [
@@ -459,9 +465,9 @@ def _groups(
             for t, frame in enumerate(table.frames)
         ]
     by_place: dict[Any, list[tuple[DicomFile, int]]] = {}
-    for file in series.files:
+    for file in files:
         by_place.setdefault(file.facts.get("position"), []).append((file, 0))
-    one_way = len({str(file.facts.get("orientation")) for file in series.files}) == 1
+    one_way = len({str(file.facts.get("orientation")) for file in files}) == 1
     if not (single and one_way and None not in by_place and len(by_place) == places):
         return None
     return [(by_place[at], volume[k]) for k, at in enumerate(sorted(by_place))]
@@ -633,7 +639,7 @@ def _summary(listing: Listing) -> str:
 
 
 def _notes(series: Series, listing: Listing) -> list[str]:
-    """What a person should know about the series that was used."""
+    """Warnings about the series that was used."""
     notes = []
     if series.lossy:
         notes.append("the images were compressed with loss: values may differ from the scanner's")

@@ -217,7 +217,7 @@ def read_file(path: Path, folder: Path, identifying_tags: Sequence[str]) -> Dico
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            dataset = _dataset(path)
+            dataset = dataset_of(path)
             if dataset is None:
                 return replace(bare, reason="no DICOM file")
             found = replace(
@@ -238,7 +238,7 @@ def read_file(path: Path, folder: Path, identifying_tags: Sequence[str]) -> Dico
             return replace(bare, reason=f"damaged: {type(error).__name__}: {error}"[:200])
 
 
-def _dataset(path: Path) -> Any:
+def dataset_of(path: Path) -> Any:
     """The data set, also of files without the 128-byte preamble; None for other files."""
     import pydicom
     from pydicom.errors import InvalidDicomError
@@ -304,10 +304,10 @@ def _pixel_digests(dataset: Any) -> tuple[str, ...]:
     """SHA-256 of each frame's stored values, as 32-bit integers."""
     if dataset.file_meta.TransferSyntaxUID.is_compressed and not _decodable(dataset):
         return ()
-    return tuple(frame_sha256(frame) for frame in _frames(dataset))
+    return tuple(frame_sha256(frame) for frame in frames_of(dataset))
 
 
-def _frames(dataset: Any) -> list[NDArray[Any]]:
+def frames_of(dataset: Any) -> list[NDArray[Any]]:
     """Slices of a file as (rows, columns) each; those of a Siemens mosaic are cut apart."""
     pixels = np.asarray(dataset.pixel_array)
     count = _mosaic_slices(dataset)
@@ -395,10 +395,78 @@ def _facts(dataset: Any) -> dict[str, Any]:
         "contrast": str(dataset.get("ContrastBolusAgent") or "").strip(),
         "tilt_deg": _float(dataset.get("GantryDetectorTilt")),
         "frames": int(dataset.get("NumberOfFrames") or 1),
+        "per_frame": _frame_facts(dataset, shared),
         "scales": tuple(_scales(dataset)),
         "patient": _patient(dataset),
         "sidecar": _sidecar_fields(dataset, timing, echo),
     }
+
+
+def _frame_facts(dataset: Any, shared: Any) -> tuple[dict[str, Any], ...]:
+    """Place and time of every frame of an enhanced file; empty where a frame has no place."""
+    groups = dataset.get("PerFrameFunctionalGroupsSequence") or ()
+    found = []
+    for number, group in enumerate(groups):
+        place = _first(group.get("PlanePositionSequence"))
+        plane = _first(shared.get("PlaneOrientationSequence")) or _first(
+            group.get("PlaneOrientationSequence")
+        )
+        content = _first(group.get("FrameContentSequence"))
+        orientation = _numbers(plane.get("ImageOrientationPatient"), 6)
+        position = _along_normal(_numbers(place.get("ImagePositionPatient"), 3), orientation)
+        if position is None:
+            return ()
+        moment = content.get("FrameAcquisitionDateTime") or content.get("FrameReferenceDateTime")
+        trigger = _float(
+            _first(group.get("CardiacSynchronizationSequence")).get(
+                "NominalCardiacTriggerDelayTime"
+            )
+        )
+        found.append(
+            {
+                "orientation": orientation,
+                "position": position,
+                "time_s": _clock_s({"AcquisitionDateTime": moment}),
+                "trigger_s": None if trigger is None else trigger / 1000,
+                "temporal": _whole(content.get("TemporalPositionIndex")),
+                "instance": number + 1,
+                "frames": 1,
+            }
+        )
+    return tuple(found) if len({str(one["orientation"]) for one in found}) == 1 else ()
+
+
+def single_frames(files: Iterable[DicomFile]) -> list[DicomFile]:
+    """Files with each enhanced one as its frames, which have their own place, time and digest.
+
+    Parameters
+    ----------
+    files
+        Usable files; one whose frames have no places stays as it is.
+
+    Returns
+    -------
+    list of DicomFile
+        A frame has the fact ``frame``, its number in the file from 0.
+
+    Examples
+    --------
+    >>> facts = {"frames": 2, "per_frame": ({"position": 0.0}, {"position": 5.0})}
+    >>> file = DicomFile("a", Path("a"), facts=facts, pixel_sha256=("x", "y"))
+    >>> [(one.facts["position"], one.pixel_sha256) for one in single_frames([file])]
+    [(0.0, ('x',)), (5.0, ('y',))]
+    """
+    found = []
+    for file in files:
+        own = file.facts.get("per_frame") or ()
+        if len(own) < 2:
+            found.append(file)
+            continue
+        for number, facts in enumerate(own):
+            digest = file.pixel_sha256[number : number + 1]
+            more = {"frame": number, "per_frame": ()}
+            found.append(replace(file, facts={**file.facts, **facts, **more}, pixel_sha256=digest))
+    return found
 
 
 def _sidecar_fields(dataset: Any, timing: Any, echo: Any) -> dict[str, Any]:
@@ -458,8 +526,8 @@ def scaled_frames(path: Path) -> list[NDArray[np.float32]]:
     list of numpy.ndarray
         (rows, columns) each, float32.
     """
-    dataset = _dataset(path)
-    frames, scales = _frames(dataset), _scales(dataset)
+    dataset = dataset_of(path)
+    frames, scales = frames_of(dataset), _scales(dataset)
     # One rule holds for all tiles of a mosaic.
     scales = scales if len(scales) == len(frames) else scales[:1] * len(frames)
     return [
@@ -614,10 +682,20 @@ def _without_duplicates(files: Iterable[DicomFile]) -> list[DicomFile]:
 
 def _series(uid: str, files: list[DicomFile]) -> Series:
     """Sort by place, then time, and name the kind."""
-    times = _since_first([file.facts["time_s"] for file in files])
+    own = [one for file in files for one in (file.facts, *file.facts.get("per_frame", ()))]
+    times = iter(_since_first([one["time_s"] for one in own]))
     files = [
-        replace(file, facts={**file.facts, "time_s": time})
-        for file, time in zip(files, times, strict=True)
+        replace(
+            file,
+            facts={
+                **file.facts,
+                "time_s": next(times),
+                "per_frame": tuple(
+                    {**one, "time_s": next(times)} for one in file.facts.get("per_frame", ())
+                ),
+            },
+        )
+        for file in files
     ]
     ordered = sorted(
         files,
@@ -719,7 +797,7 @@ def _map_kind(text: str) -> str | None:
 
 
 def frames_per_place(files: Sequence[DicomFile]) -> int:
-    """Most images at one slice place (frames of multi-frame files count one place each).
+    """Most images at one slice place; files whose frames have no places count once.
 
     Examples
     --------
@@ -728,7 +806,7 @@ def frames_per_place(files: Sequence[DicomFile]) -> int:
     3
     """
     counts: dict[Any, int] = {}
-    for file in files:
+    for file in single_frames(files):
         place = file.facts.get("position")
         counts[place] = counts.get(place, 0) + 1
     return max(counts.values())
@@ -744,5 +822,5 @@ def slice_distances_mm(series: Series) -> list[float]:
     >>> slice_distances_mm(Series("1", 1, "", "CT", "ncct", files))
     [4.0, 7.0]
     """
-    places = sorted({file.facts["position"] for file in series.files} - {None})
+    places = sorted({file.facts["position"] for file in single_frames(series.files)} - {None})
     return [round(float(step), 3) for step in np.diff(places)]

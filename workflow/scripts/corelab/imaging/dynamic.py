@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from corelab.imaging.dicom import DicomFile, Series
+from corelab.imaging.dicom import DicomFile, Series, single_frames
 from corelab.imaging.faults import ImageFault
 
 #: Kinds of series that are followed over time.
@@ -51,6 +51,10 @@ class TimeTable:
     slice_times_s: tuple[float, ...] | None
     notes: tuple[str, ...]
 
+    def within_files(self) -> bool:
+        """Whether every image is a frame of an enhanced file."""
+        return all("frame" in file.facts for frame in self.frames for file in frame)
+
     def numbered(self) -> bool:
         """Whether the image numbers follow frames, and places within them up or down."""
         up = [_number(file) for frame in self.frames for file in frame]
@@ -69,8 +73,7 @@ def time_table(series: Series) -> TimeTable | None:
     Returns
     -------
     TimeTable or None
-        None if the series is no dynamic one, if all its frames are in one file, or if places are
-        not given.
+        None if the series is no dynamic one, or if places are not given.
 
     Raises
     ------
@@ -90,7 +93,7 @@ def time_table(series: Series) -> TimeTable | None:
     Traceback (most recent call last):
     corelab.imaging.faults.ImageFault: series 1 is incomplete: frame 3 (4 s) lacks 1 of 2 slices...
     """
-    files = series.files
+    files = single_frames(series.files)
     if series.kind not in DYNAMIC_KINDS or any(f.facts.get("position") is None for f in files):
         return None
     places = _by_place(files)
@@ -120,7 +123,7 @@ def _by_place(files: Sequence[DicomFile]) -> list[list[DicomFile]]:
 
 
 def _clock(places: Sequence[Sequence[DicomFile]]) -> str | None:
-    """Which header value tells the images of every place apart in time."""
+    """Header value that distinguishes the images of one place in time."""
     for name in ("time_s", "trigger_s"):
         values = [[file.facts.get(name) for file in own] for own in places]
         if all(None not in own and len(set(own)) == len(own) for own in values):

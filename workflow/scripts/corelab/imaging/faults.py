@@ -11,7 +11,7 @@ class ImageFault(ValueError):
     message
         What is wrong, with the value found and why it matters.
     remedy
-        How to mend it.
+        How to fix it.
 
     Examples
     --------

@@ -53,7 +53,7 @@ def without_gaps(
 
 
 def last_axis_fault(series: NDArray[Any]) -> str | None:
-    """Why the last axis cannot be time, or None.
+    """Reason why the last axis cannot be time, or None.
 
     Neighbouring frames are nearly the same picture; neighbouring slices, rows and columns are not.
 

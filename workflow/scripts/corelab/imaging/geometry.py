@@ -1,4 +1,4 @@
-"""Where voxels lie in the world, and what that says about volumes and grids."""
+"""World coordinates of voxels: volumes, grids, resampling."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Where a head lies in MNI space: an affine fit of the template that no contrast can mislead.
+"""Affine fit of the template to a head, independent of the contrast.
 
 The template is reduced to a few classes (white matter, grey matter, fluid, and shells around the
 brain where skull, scalp and air are found). The pose wanted is the one under which the classes
-tell most about the image's intensities: their mutual information, which is the likelihood of
+say most about the image's intensities: their mutual information, which is the likelihood of
 the image when every class has an intensity distribution of its own, read off the image itself.
 Bright or dark fluid, CT or MR, with a scalp or without: it makes no difference.
 

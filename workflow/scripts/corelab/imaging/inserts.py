@@ -29,7 +29,7 @@ DIFFUSION_UNITS = {
 }
 #: Area over which ACR's integral uniformity takes means, in mm2.
 _UNIFORMITY_AREA_MM2 = 100.0
-#: Width of the shell around an insert that tells its surroundings, in mm.
+#: Width of the shell around an insert that describes its surroundings, in mm.
 _SHELL_MM = 4.0
 _FEW_VOXELS = 10
 _KEYS = ("site", "scanner", "acquired_at", "kind", "insert", "role", "unit", "certified_value")

@@ -3,7 +3,7 @@
 A header or a converter that swaps left and right leaves a head that looks right: no template
 notices, since templates are symmetric, and a lesion then lies in the wrong hemisphere. But no
 head is its own mirror image. An image and the visit's reference are compared as they are and
-with the image mirrored; what fits better is told, and where the difference is within chance, the
+with the image mirrored; what fits better is reported. Where the difference is within chance, the
 verdict is ``not_assessable``.
 """
 
@@ -41,7 +41,7 @@ Volume = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class LeftRight:
-    """How much better an image fits as it is than mirrored.
+    """Advantage of an image's fit over that of its mirror image.
 
     Attributes
     ----------
@@ -108,7 +108,7 @@ def left_right_rows(
                 "verdict": found.verdict,
                 "reason": {
                     "fail": f"left and right are swapped {against}",
-                    "not_assessable": f"too alike to tell {against}",
+                    "not_assessable": f"too alike to distinguish {against}",
                 }.get(found.verdict),
             }
         )
@@ -116,7 +116,7 @@ def left_right_rows(
 
 
 def _by_way_of(found: LeftRight, head: LeftRight | None) -> LeftRight:
-    """What is swapped against an image that is swapped itself is not."""
+    """Clear images that are swapped only against an image that is swapped itself."""
     if head is None:
         return found
     if "not_assessable" in (found.verdict, head.verdict):
@@ -219,7 +219,7 @@ def _local_correlation(first: Volume, second: Volume, inside: NDArray[np.bool_])
 
 
 def _small(image: Any, mask: Any) -> tuple[Any, Any]:
-    """Image and mask on isotropic voxels along their own axes, with some room around the brain."""
+    """Image and mask on isotropic voxels along their own axes, with a margin around the brain."""
     inside = np.argwhere(np.asanyarray(mask.dataobj) > 0)
     if not len(inside):
         inside = np.array([[0, 0, 0], np.array(mask.shape) - 1])

@@ -85,7 +85,7 @@ class MeshNet:
 
     @property
     def record(self) -> dict[str, Any]:
-        """What stands beside a mask that it made."""
+        """Record of the network for a mask that it made."""
         known: Mapping[str, Any] = self.known or {"model": "unknown weights", "licence": None}
         return {
             "model": known["model"],

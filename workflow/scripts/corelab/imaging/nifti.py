@@ -1,6 +1,6 @@
 """One file in, one trustworthy image out: decoding, geometry, orientation, units.
 
-Everything that is known to go wrong with NIfTI files of trials is either mended and told in a
+Everything that is known to go wrong with NIfTI files of trials is either fixed and reported in a
 note, or refused with an :class:`ImageFault` in words. What ITK would read without a word
 (truncated gzip, a qform that contradicts the sform) is settled here, and
 :func:`save_image` writes files on which all readers agree.
@@ -12,7 +12,8 @@ import gzip
 import io
 import os
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from corelab import __version__
 from corelab.imaging import values
 from corelab.imaging.faults import ImageFault
 from corelab.imaging.frames import last_axis_fault, without_gaps
@@ -41,7 +43,7 @@ MAX_TRAILING_BYTES = 2**20
 SHEAR_COSINE = 1e-3
 #: Distance between qform and sform from which a person has to decide.
 CONTRADICTION_MM = 20.0
-#: Centre of the grid further from the world's origin than this is told.
+#: Centre of the grid further from the world's origin than this is reported.
 FAR_ORIGIN_MM = 500.0
 #: A qform is written where it says the affine to within this; else the sform stands alone.
 EXACT_QFORM_MM = 0.01
@@ -63,7 +65,7 @@ class Conformed:
         Unit of the values: ``HU``, ``mm2/s``, ``s``, ``mL/100g/min``, ``mL/100g``, ``label`` or
         ``a.u.``.
     notes
-        What was mended or is odd, one sentence each.
+        What was fixed or is unusual, one sentence each.
     frame_interval_s
         From the header of a 4D file, None where the header has none.
     filled_slices
@@ -124,7 +126,7 @@ def conform(
     reorient: bool = True,
     orientation: str | None = None,
 ) -> Conformed:
-    """Decode a file fully, settle its geometry and units, and tell what was done.
+    """Decode a file fully, settle its geometry and units, and report what was done.
 
     Parameters
     ----------
@@ -268,7 +270,7 @@ def load_mask(path: str | os.PathLike[str], *, kind: str) -> nib.Nifti1Image:
 def check_header(
     path: str | os.PathLike[str], *, kind: str, ndim: int = 3, orientation: str | None = None
 ) -> tuple[str, ...]:
-    """What a file's header alone gives away, in the words of :func:`conform`; in milliseconds.
+    """Findings from a file's header alone, in the words of :func:`conform`; in milliseconds.
 
     Parameters
     ----------
@@ -320,15 +322,21 @@ def check_header(
 # --- the bytes ---------------------------------------------------------------------------------
 
 
-def _decode(file: Path) -> Any:
-    """Read the whole file, never more than its header declares, and let nibabel interpret it."""
+@contextmanager
+def _opened(file: Path) -> Iterator[tuple[Any, bytes, Any]]:
+    """Unpacked stream of a file, its first bytes (which were read) and the header in them."""
     _present(file)
     with open(file, "rb") as handle:
         packed = handle.read(2) == b"\x1f\x8b"
         handle.seek(0)
         stream: Any = gzip.GzipFile(fileobj=handle) if packed else handle
         start = _unpacked(stream, 544, file.name)
-        header = _header(start, file.name)
+        yield stream, start, _header(start, file.name)
+
+
+def _decode(file: Path) -> Any:
+    """Read the whole file, never more than its header declares, and let nibabel interpret it."""
+    with _opened(file) as (stream, start, header):
         declared = _declared_bytes(header, file.name)
         more = max(declared + MAX_TRAILING_BYTES + 1 - len(start), 0)
         content = start + _unpacked(stream, more, file.name)
@@ -358,7 +366,7 @@ def _present(file: Path) -> None:
             f"{file.name} is a folder", "name one NIfTI file, or give the kind 'dicom'"
         )
     if not file.exists():
-        raise ImageFault(f"{file} is not there", "check the path in the scans sheet")
+        raise ImageFault(f"{file} is missing", "check the path in the scans sheet")
     if file.stat().st_size == 0:
         raise ImageFault(f"{file.name} is empty (0 bytes)", "copy the file again; " + _REEXPORT)
 
@@ -424,7 +432,7 @@ def _check_scaling(header: Any, name: str) -> None:
 
 
 def _declared_bytes(header: Any, name: str) -> int:
-    """Number of bytes that the header asks for; refuses what no scanner makes."""
+    """Number of bytes that the header declares; refuses what no scanner makes."""
     dims = [int(value) for value in header["dim"]]
     if not 1 <= dims[0] <= 7 or any(size < 1 for size in dims[1 : dims[0] + 1]):
         raise ImageFault(f"{name} has impossible dimensions {dims}", _REEXPORT)
@@ -768,7 +776,6 @@ def _cast(voxels: NDArray[Any], wanted: np.dtype[Any], name: str) -> NDArray[Any
 
 def _completed(sidecar: Mapping[str, Any], target: Path) -> dict[str, Any]:
     """The sidecar with checksum, software, and checksums of inputs given as paths."""
-    from corelab import __version__
 
     content = dict(plain(sidecar))
     content["inputs"] = [

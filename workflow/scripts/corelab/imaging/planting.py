@@ -23,7 +23,7 @@ Mask = NDArray[np.bool_]
 
 #: Where a lesion is planted.
 SITES = ("deep", "cortical", "bone", "posterior_fossa")
-#: Distance (mm) that planted lesions keep from lesions that are there.
+#: Distance (mm) that planted lesions keep from existing lesions.
 _GAP_MM = 6.0
 #: MNI coordinates of the top, the middle of the length, and the size of the brain (mm).
 _MNI_TOP, _MNI_MIDDLE_Y, _MNI_WIDTH, _MNI_LENGTH = 80.0, -17.0, 140.0, 176.0
@@ -64,7 +64,7 @@ class Background:
     _kept: dict[str, Any] = field(default_factory=dict)
 
     def kept(self, name: str, compute: Callable[[], Any]) -> Any:
-        """What all plantings of the scan share, computed once."""
+        """Data shared by all plantings of the scan, computed once."""
         if name not in self._kept:
             self._kept[name] = compute()
         return self._kept[name]
@@ -76,7 +76,7 @@ class Background:
 
     @property
     def has_adc(self) -> bool:
-        """Whether the ADC is there, or b0 and DWI to compute it from."""
+        """Whether there is an ADC, or b0 and DWI to compute it from."""
         return "adc" in self.images or {"b0", "dwi"} <= set(self.images)
 
     def image(self, kind: str) -> Array:

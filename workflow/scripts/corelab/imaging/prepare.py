@@ -25,14 +25,22 @@ from corelab.imaging.acquisition import (
 )
 from corelab.imaging.brain import extract_brain
 from corelab.imaging.brain_quality import judged_mask
+from corelab.imaging.conversion import rows_of_folder
 from corelab.imaging.faults import ImageFault
 from corelab.imaging.geometry import mask_volume_ml, same_grid, voxel_sizes_mm
 from corelab.imaging.head_fit import HeadFit
 from corelab.imaging.laterality import left_right_rows
+from corelab.imaging.lesion_checks import outside_brain, volume_fault
+from corelab.imaging.meshnet import network_mask, read_meshnet
 from corelab.imaging.nifti import Conformed, conform, save_image
 from corelab.imaging.quality import image_quality
 from corelab.imaging.sidecars import finite_numbers, read_b_values, read_sidecar
-from corelab.imaging.values import SHORTEST_IN_MS, chosen_labels
+from corelab.imaging.values import (
+    CENTRAL_VOLUME,
+    SHORTEST_IN_MS,
+    central_volume_ratio,
+    chosen_labels,
+)
 from corelab.provenance.products import file_sha256, plain, read_table, write_table
 from corelab.study.naming import DATATYPES, TEMPLATE_SPACE, derivative, mask_path
 
@@ -81,7 +89,7 @@ _NUMBERS = ("echo_time_s", "repetition_time_s", "b_value", "scan_duration_s")
 
 @dataclass
 class _Visit:
-    """What accumulates while the rows of one visit are walked through."""
+    """State of the preparation of one visit."""
 
     participant_id: str
     visit: str
@@ -102,7 +110,7 @@ class _Visit:
         return name
 
     def free_path(self, make: Any, run: int) -> str:
-        """A path that no other product of the visit has; the run entity tells equals apart."""
+        """A path that no other product of the visit has; the run entity distinguishes equals."""
         while True:
             path = str(make(None if run == 1 else str(run)))
             if path not in self.used:
@@ -117,7 +125,7 @@ def prepare_visit(
     *,
     settings: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Conform every scan of one visit and describe what is there.
+    """Conform every scan of one visit and describe it.
 
     Parameters
     ----------
@@ -178,6 +186,8 @@ def prepare_visit(
     visit.scans.sort(key=lambda scan: order.get(scan["scan_id"], len(order)))
     reference = _best_grid(visit.scans, REFERENCE_ORDER)
     brain_masks, quality = _brain_masks(visit, reference)
+    _tell_outside(visit, reference, brain_masks, quality)
+    _tell_central_volume(visit, brain_masks)
     failed = [scan for scan in visit.scans if scan["status"] == "failed"]
     whole = len(failed) == len(visit.scans)
     reason = "; ".join(f"{scan['scan_id']}: {scan['reason']}" for scan in failed) if whole else None
@@ -208,8 +218,6 @@ def _expanded(
         if row["kind"] != "dicom":
             yield dict(row)
             continue
-        from corelab.imaging.conversion import rows_of_folder
-
         settings = visit.settings.get("dicom") or {}
         for made in rows_of_folder(row, scratch / str(number), settings):
             other = seen.setdefault(str(made["kind"]), str(row["scan_id"]))
@@ -289,6 +297,7 @@ def _image(row: Mapping[str, Any], entry: dict[str, Any], visit: _Visit) -> None
     if entry["label"] is not None:
         entry["on_kind"] = _kind_of_grid(visit.scans, grid)
         entry["volume_ml"] = mask_volume_ml(image)
+        _possible(entry, in_template)
         if entry["on_kind"] is None and not in_template and _has_images(visit.scans):
             entry["notes"].append(_other_grid_note(visit, image))
         path = visit.free_path(
@@ -330,6 +339,16 @@ def _image(row: Mapping[str, Any], entry: dict[str, Any], visit: _Visit) -> None
     entry["path"] = path
 
 
+def _possible(entry: Mapping[str, Any], in_template: bool) -> None:
+    """Refuse the mask of a lesion that no head holds."""
+    fault = volume_fault(entry["volume_ml"], in_template=in_template)
+    if fault and entry["label"] != "brain":
+        raise ImageFault(
+            fault,
+            "supply the mask of the lesion alone, and name its label in the column label_values",
+        )
+
+
 def _shown(source: str, folder: Path) -> str:
     """A source as the sidecar names it: relative inside the results, else its name alone."""
     path = Path(source)
@@ -357,7 +376,7 @@ def _has_images(scans: Iterable[Mapping[str, Any]]) -> bool:
 
 
 def _other_grid_note(visit: _Visit, mask: Any) -> str:
-    """What to know about a mask that lies on the grid of no scan."""
+    """Warning about a mask that lies on the grid of no scan."""
     voxels = np.argwhere(np.asanyarray(mask.dataobj))
     alike = [
         scan["kind"]
@@ -413,7 +432,11 @@ def _metadata(row: Mapping[str, Any], conformed: Conformed, notes: list[str]) ->
         facts["frame_times_s"] = _frame_times_s(sidecar, facts, conformed, notes)
         facts["slice_times_s"] = _slice_times_s(file, sidecar, facts, notes)
         facts["filled_slices"] = [list(pair) for pair in conformed.filled_slices] or None
-        facts["header_interval_s"] = _header_interval_s(conformed, facts["frame_times_s"], notes)
+        # What dcm2niix writes there comes from the same times, but not across midnight.
+        own = row.get("dicom") is not None and sidecar.get("frame_times_s") is not None
+        facts["header_interval_s"] = (
+            None if own else _header_interval_s(conformed, facts["frame_times_s"], notes)
+        )
     return facts
 
 
@@ -455,7 +478,7 @@ def _slice_times_s(
 
 
 def _check_times(facts: dict[str, Any], notes: list[str]) -> None:
-    """Numbers as numbers; an echo time that can only be in ms is converted and told."""
+    """Numbers as numbers; an echo time that can only be in ms is converted and reported."""
     for name in _NUMBERS:
         if facts.get(name) is None:
             continue
@@ -545,7 +568,7 @@ def _arterial_input(row: Mapping[str, Any], entry: dict[str, Any], visit: _Visit
     """A supplied arterial input: a table with rising times and finite values."""
     file = Path(str(row["path"]))
     if not file.is_file():
-        raise ImageFault(f"{file} is not there", "check the path in the scans sheet")
+        raise ImageFault(f"{file} is missing", "check the path in the scans sheet")
     try:
         table = read_table(file, numeric=["time_s", "value"])
     except (ValueError, OSError, EOFError, zlib.error) as error:
@@ -661,6 +684,52 @@ def _brain_masks(visit: _Visit, reference: str | None) -> tuple[dict[str, str], 
     return masks, quality
 
 
+def _tell_outside(
+    visit: _Visit,
+    reference: str | None,
+    brain_masks: Mapping[str, str],
+    quality: Mapping[str, Mapping[str, Any]],
+) -> None:
+    """Warn of supplied masks that reach outside of the brain mask of their grid or visit."""
+    for scan in visit.scans:
+        if scan["status"] != "ok" or scan["label"] in (None, "brain") or scan["space"] != "native":
+            continue
+        grid = str(scan["grid"] if scan["grid"] in brain_masks else reference)
+        if grid not in brain_masks or quality[grid]["verdict"] == "fail":
+            continue
+        mask: Any = nib.load(visit.folder / scan["path"])
+        brain: Any = nib.load(visit.folder / brain_masks[grid])
+        if told := outside_brain(mask, brain):
+            scan["warnings"].append(told)
+
+
+def _tell_central_volume(visit: _Visit, brain_masks: Mapping[str, str]) -> None:
+    """Warn of supplied maps of CBF, CBV and MTT that cannot all be in their units."""
+    maps: dict[str, dict[str, dict[str, Any]]] = {}
+    for scan in visit.scans:
+        if scan["status"] == "ok" and scan["kind"] in ("cbf", "cbv", "mtt"):
+            maps.setdefault(scan["grid"], {}).setdefault(scan["kind"], scan)
+    for grid, found in maps.items():
+        if len(found) < 3 or grid not in brain_masks:
+            continue
+        files: list[Any] = [
+            nib.load(visit.folder / path)
+            for path in (
+                *(found[kind]["path"] for kind in ("cbf", "cbv", "mtt")),
+                brain_masks[grid],
+            )
+        ]
+        cbf, cbv, mtt, brain = (np.asanyarray(file.dataobj) for file in files)
+        ratio = central_volume_ratio(cbf, cbv, mtt, brain > 0)
+        if math.isfinite(ratio) and not CENTRAL_VOLUME[0] <= ratio <= CENTRAL_VOLUME[1]:
+            for scan in found.values():
+                scan["warnings"].append(
+                    f"CBF x MTT is {ratio:.2g} times CBV in most tissue where it has to be equal "
+                    "(central volume principle): one of the three maps is in another unit or "
+                    "scale; export them with their rescale slopes"
+                )
+
+
 def _extractor(
     settings: Mapping[str, Any],
 ) -> tuple[Callable[[Any, str], tuple[NDArray[np.bool_], HeadFit | None]], dict[str, Any]]:
@@ -673,8 +742,6 @@ def _extractor(
             return found.mask, found.fit
 
         return classical, {"method": method}
-    from corelab.imaging.meshnet import network_mask, read_meshnet
-
     network = read_meshnet(settings["weights"])
     return lambda image, kind: (network_mask(network, image, kind), None), {
         "method": method,
@@ -720,7 +787,7 @@ def _observed(
     brain_masks: Mapping[str, str],
     limits: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    """Quantities and fields of a scan; those in the voxels only where a limit asks for them."""
+    """Quantities and fields of a scan; those in the voxels only where a limit needs them."""
     if scan["status"] != "ok":
         return {}
     observed = observe(scan["shape"], scan["voxel_size_mm"], scan["metadata"])

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-#: Slices and directions with fewer voxels than this tell nothing.
+#: Slices and directions with fewer voxels than this are not assessed.
 _MIN_VOXELS = 50
 #: Median absolute deviation to SD of a normal distribution.
 _MAD_TO_SD = 1.482602218505602
@@ -22,7 +22,7 @@ _MAD_TO_SD = 1.482602218505602
 def image_quality(
     image: Any, brain: NDArray[np.bool_] | None, names: Iterable[str], *, ct: bool = False
 ) -> dict[str, float | None]:
-    """Measure the quantities that are asked for.
+    """Measure the requested quantities.
 
     Parameters
     ----------

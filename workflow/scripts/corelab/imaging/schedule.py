@@ -1,4 +1,4 @@
-"""The imaging charter across scans: when, with what, and whether all that was due is there.
+"""The imaging charter across scans: timing, equipment and completeness.
 
 Each criterion is a block of ``acquisition.trial`` in the config and gives rows like those of
 :mod:`corelab.imaging.acquisition`: one per scan, or per visit with the kind ``all``.
@@ -168,12 +168,12 @@ def _window_rows(
             value = round((when - start).total_seconds() / 3600, 4)
         for side, limit in (("min", low), ("max", high)):
             ok = None if value is None else value >= low if side == "min" else value <= high
-            told = reason
+            message = reason
             if ok is False and value is not None:
                 late = value - high if side == "max" else low - value
                 word = "late" if side == "max" else "early"
-                told = f"{late:g} {unit}{'s' if late != 1 else ''} too {word}"
-            rows.append(_row(scan, f"visit_{unit}_{side}", value, limit, ok, told))
+                message = f"{late:g} {unit}{'s' if late != 1 else ''} too {word}"
+            rows.append(_row(scan, f"visit_{unit}_{side}", value, limit, ok, message))
     return rows
 
 
@@ -183,7 +183,7 @@ def _timing_rows(
     person: Mapping[str, Any],
     baseline: str | None,
 ) -> list[Row]:
-    """How long imaging took at each visit, and how long treatment waited after baseline imaging."""
+    """Duration of imaging at each visit, and delay of treatment after baseline imaging."""
     rows = []
     longest = settings.get("imaging_duration_minutes_max")
     delay = settings.get("imaging_to_treatment_minutes_max")
@@ -227,7 +227,7 @@ def _number(value: Any) -> float:
 
 
 def _constant_rows(scans: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> list[Row]:
-    """What must stay as it was at the subject's first scan of the kind."""
+    """Fields that must equal those of the subject's first scan of the kind."""
     rows = []
     first: dict[tuple[str, str], Any] = {}
     for scan in scans:
@@ -235,13 +235,13 @@ def _constant_rows(scans: Sequence[Mapping[str, Any]], settings: Mapping[str, An
             value = (scan.get("metadata") or {}).get(name)
             key = (scan["kind"], name)
             if key not in first:
-                # The first scan that tells is what later ones are held against.
+                # Later scans are compared with the first scan that has the value.
                 if value is not None:
                     first[key] = value
                 continue
             ok = None if value is None else _same(value, first[key])
-            told = f"was {first[key]} at the first scan" if ok is False else None
-            rows.append(_row(scan, f"same_{name}", value, first[key], ok, told))
+            message = f"was {first[key]} at the first scan" if ok is False else None
+            rows.append(_row(scan, f"same_{name}", value, first[key], ok, message))
     return rows
 
 
@@ -272,12 +272,12 @@ def _modality_rows(scans: Sequence[Mapping[str, Any]], settings: Mapping[str, An
                 continue
             scan = next(scan for scan in own if scan["kind"] == used)
             ok = used == first or {used, first} <= set(alike)
-            told = None if ok else f"{biomarker} was shown by {first} before"
-            rows.append(_row(scan, f"same_modality:{biomarker}", used, first, ok, told))
+            message = None if ok else f"{biomarker} was shown by {first} before"
+            rows.append(_row(scan, f"same_modality:{biomarker}", used, first, ok, message))
     return rows
 
 
-# --- whether all is there ----------------------------------------------------------------------
+# --- completeness ------------------------------------------------------------------------------
 
 
 def _complete_rows(

@@ -33,7 +33,7 @@ _GROWTH = (0.7, 5.0)
 
 @dataclass(frozen=True)
 class Territory:
-    """Where lesions of an arterial territory lie: share of lesions, centre and SD in MNI (mm)."""
+    """Sites of lesions of an arterial territory: share of lesions, centre and SD in MNI (mm)."""
 
     name: str
     probability: float
@@ -435,33 +435,3 @@ def _level(
             return middle
         low, high = (middle, high) if reached < voxels else (low, middle)
     return 0.5 * (low + high)
-
-
-def draw_lesion(
-    seed: int, volume_ml: float, *, step_mm: float = 1.0, model: ShapeModel | None = None
-) -> NDArray[np.bool_]:
-    """Mask of a lesion of the model in free space, on an isotropic grid just large enough.
-
-    Parameters
-    ----------
-    seed
-        The same seed gives the same lesion.
-    volume_ml
-        Its volume, met within a voxel's border.
-    step_mm
-        Voxel edge.
-    model
-        Default: the shipped one.
-
-    Examples
-    --------
-    >>> lesion = draw_lesion(4, 8.0)
-    >>> bool(abs(lesion.sum() / 1000 - 8.0) < 0.4)
-    True
-    """
-    shape = draw_shape(np.random.default_rng(seed), volume_ml, model=model)
-    edge = 2 * int(np.ceil(shape.reach_mm / step_mm)) + 3
-    affine = np.diag([step_mm, step_mm, step_mm, 1.0])
-    centre = [step_mm * (edge // 2)] * 3
-    [placed] = place(shape, [volume_ml], centre, affine, np.ones((edge,) * 3, np.float32))
-    return placed.mask((edge,) * 3)

@@ -1,4 +1,4 @@
-"""What the numbers in the voxels mean: finite, in the right unit, whole where they are labels."""
+"""Voxel values: finite, in the right unit, whole where they are labels."""
 
 from __future__ import annotations
 
@@ -39,6 +39,9 @@ MAP_PLAUSIBLE = {
     "tmax": (0.0, 30.0),
     "ttp": (1.0, 90.0),
 }
+#: Limits of CBF x MTT / 60 over CBV in most tissue, which is 1 by the central volume principle;
+#: programs differ in density, haematocrit and the correction of delays by less than these.
+CENTRAL_VOLUME = (0.5, 2.0)
 #: A time or an interval in a map, a list or a header from which seconds are taken as milliseconds.
 SHORTEST_IN_MS = 100.0
 #: Local SD over local mean below which a voxel is tissue rather than noise in air.
@@ -83,7 +86,7 @@ def checked(
     notes: list[str],
     warnings: list[str] | None = None,
 ) -> tuple[NDArray[np.float32], str]:
-    """Check the values of an image for its kind, mend what can be mended, and tell it.
+    """Check the values of an image for its kind, fix what can be fixed, and report it.
 
     Parameters
     ----------
@@ -203,7 +206,8 @@ def chosen_labels(
         message = f"{name} has no voxel of the label {named}; it holds {held}"
         if len(absent) == len(wanted):
             raise ImageFault(
-                message, "correct the column label_values; write a mask of zeros if none is there"
+                message,
+                "correct the column label_values; write a mask of zeros if there is no lesion",
             )
         warnings.append(message)
     return np.isin(labels, wanted)
@@ -456,10 +460,44 @@ def _perfusion_map(
     return image
 
 
+def central_volume_ratio(
+    cbf: NDArray[Any], cbv: NDArray[Any], mtt: NDArray[Any], inside: NDArray[np.bool_]
+) -> float:
+    """Median of CBF x MTT / 60 over CBV: 1 by the central volume principle, if the units are right.
+
+    Parameters
+    ----------
+    cbf, cbv, mtt
+        Maps on one grid in mL/100 g/min, mL/100 g and s.
+    inside
+        Brain mask.
+
+    Returns
+    -------
+    float
+        NaN where fewer than 100 voxels have all three.
+
+    Notes
+    -----
+    Meier and Zierler 1954, J Appl Physiol 6:731.
+
+    Examples
+    --------
+    >>> cbf = np.full((6, 6, 6), 50.0)
+    >>> central_volume_ratio(cbf, np.full_like(cbf, 4.0), np.full_like(cbf, 4.8), cbf > 0)
+    1.0
+    """
+    use = inside & (cbf > 0) & (cbv > 0) & (mtt > 0)
+    if np.count_nonzero(use) < 100:
+        return float("nan")
+    product = cbf[use].astype(np.float64) * mtt[use] / 60.0
+    return float(np.median(product / cbv[use]))
+
+
 def _hounsfield(
     image: NDArray[np.float32], kind: str, name: str, notes: list[str]
 ) -> NDArray[np.float32]:
-    """CT numbers, padding lifted to air; off the HU scale refused (ncct), shifted or told (ctp)."""
+    """CT numbers, padding lifted to air; off the HU scale refused (ncct) or shifted (ctp)."""
     padding = int((image < AIR_HU).sum())
     if padding:
         notes.append(f"{padding} voxels below {AIR_HU:.0f} HU (padding) were set to it")
@@ -485,7 +523,7 @@ def _hounsfield(
             raise ImageFault(
                 message, "convert it again with rescale slope and intercept applied (dcm2niix)"
             )
-        notes.append(message + "; perfusion needs HU to tell tissue")
+        notes.append(message + "; perfusion needs HU to recognise tissue")
     elif kind == "ncct" and (ceiling := _window_ceiling(volume)) is not None:
         raise ImageFault(
             f"{name} is not in Hounsfield units: {ceiling:.1%} of its voxels hold its greatest "
@@ -528,7 +566,7 @@ def head_median(volume: NDArray[Any]) -> float:
 
     if (volume == 0).mean() > 0.3:
         return float(np.median(volume[volume != 0]))
-    # A million voxels tell a median as well as twenty do.
+    # A million voxels give a median as well as twenty do.
     volume = volume.ravel()[:: max(1, volume.size // 1_000_000)]
     low, high = np.percentile(volume, [0.5, 99.0])
     # Bone is clipped so that the threshold falls between air and soft tissue.

@@ -17,6 +17,7 @@ from corelab.measurement.longitudinal import (
     missing_rows,
     without_known,
 )
+from corelab.measurement.rows import measurement_row
 from corelab.measurement.time_windows import serial_rows
 from corelab.provenance.decisions import (
     Decision,
@@ -113,19 +114,13 @@ def read_rows(
         why = cells.get("not_evaluable_reason")
         none = f"not evaluable: {why}" if why else "the reader gave no value"
         rows.append(
-            {
-                "participant_id": cells["participant_id"],
-                "visit": cells["visit"],
-                "endpoint": cells["endpoint"],
-                "source": prefix + cells["reader"],
-                "repeat": int(float(cells.get("repeat") or 1)),
-                "region": "all",
-                "value": value,
-                "unit": unit,
-                "status": "ok" if value is not None else "missing",
-                "reason": remark if value is not None else none,
-                "scan_ids": None,
-            }
+            measurement_row(
+                *(cells["participant_id"], cells["visit"], cells["endpoint"]),
+                *(prefix + cells["reader"], value, unit),
+                repeat=int(float(cells.get("repeat") or 1)),
+                status="ok" if value is not None else "missing",
+                reason=remark if value is not None else none,
+            )
         )
     return rows
 
@@ -157,19 +152,11 @@ def final_rows(
             words = f"{cells['how']} by {cells['adjudicator']}"
         reason = cells["reason"] if value is None else f"{words}: {cells['reason']}"
         rows.append(
-            {
-                "participant_id": cells["participant_id"],
-                "visit": cells["visit"],
-                "endpoint": cells["endpoint"],
-                "source": source,
-                "repeat": 1,
-                "region": "all",
-                "value": value,
-                "unit": unit,
-                "status": "ok" if value is not None else "missing",
-                "reason": f"{remark}; {reason}" if remark else reason,
-                "scan_ids": None,
-            }
+            measurement_row(
+                *(cells["participant_id"], cells["visit"], cells["endpoint"], source, value, unit),
+                status="ok" if value is not None else "missing",
+                reason=f"{remark}; {reason}" if remark else reason,
+            )
         )
     return rows
 
@@ -189,19 +176,15 @@ def supplied_rows(
         )
         status = cells.get("status") or ("ok" if value is not None else "missing")
         rows.append(
-            {
-                "participant_id": cells["participant_id"],
-                "visit": cells.get("visit") or "all",
-                "endpoint": cells["endpoint"],
-                "source": cells["source"],
-                "repeat": int(float(cells.get("repeat") or 1)),
-                "region": cells.get("region") or "all",
-                "value": value if status == "ok" else None,
-                "unit": unit,
-                "status": status,
-                "reason": cells.get("reason") or (remark if status == "ok" else "no value given"),
-                "scan_ids": cells.get("scan_ids"),
-            }
+            measurement_row(
+                *(cells["participant_id"], cells.get("visit") or "all", cells["endpoint"]),
+                *(cells["source"], value if status == "ok" else None, unit),
+                repeat=int(float(cells.get("repeat") or 1)),
+                region=cells.get("region") or "all",
+                status=status,
+                reason=cells.get("reason") or (remark if status == "ok" else "no value given"),
+                scan_ids=cells.get("scan_ids"),
+            )
         )
     return rows
 
@@ -430,7 +413,7 @@ def flow_rows(
         there = stage(
             "scans listed: file there",
             listed,
-            {row["scan_id"]: "file not there" for row in scans if not row["exists"]},
+            {row["scan_id"]: "file missing" for row in scans if not row["exists"]},
         )
         faults = {
             scan_id: reason or "not readable"
@@ -542,7 +525,7 @@ def collect_study(
     Raises
     ------
     corelab.provenance.job.Plain
-        If the chain of decisions is broken, or one names a subject or visit that is not there.
+        If the chain of decisions is broken, or one names an unknown subject or visit.
     """
     try:
         decided = exclusions(read_decisions(decisions)) if decisions else {}
@@ -603,7 +586,7 @@ def _with_causes(frame: pd.DataFrame, failed: Mapping[str, str]) -> pd.DataFrame
 
 
 def image_findings(visits: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Everything that was found in the image files: faults, what was mended, what was left out.
+    """Findings about the image files: faults, what was fixed, what was left out.
 
     Parameters
     ----------
@@ -619,7 +602,7 @@ def image_findings(visits: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """
     rows: list[dict[str, Any]] = []
     for visit in visits:
-        told: set[str] = set()
+        listed_scans: set[str] = set()
         for scan in visit["scans"]:
             # A record of supplied masks holds several visits.
             whose = visit if "visit" in visit else scan
@@ -630,9 +613,9 @@ def image_findings(visits: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
                 found.append(("fault", str(scan.get("reason")), scan.get("remedy")))
             found += [("warning", text, None) for text in scan.get("warnings") or ()]
             found += [("note", note, None) for note in scan.get("notes") or ()]
-            # One folder gives scans of several kinds; its listing is told once.
-            if scan.get("dicom") and scan["scan_id"] not in told:
-                told.add(scan["scan_id"])
+            # One folder gives scans of several kinds; its listing is reported once.
+            if scan.get("dicom") and scan["scan_id"] not in listed_scans:
+                listed_scans.add(scan["scan_id"])
                 found += _folder_findings(scan["dicom"])
             rows += [
                 {**place, "severity": severity, "message": message, "remedy": remedy}
@@ -642,7 +625,7 @@ def image_findings(visits: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def _folder_findings(listing: Mapping[str, Any]) -> list[tuple[str, str, str | None]]:
-    """What a DICOM folder holds besides the series that were used."""
+    """Contents of a DICOM folder besides the series that were used."""
     found: list[tuple[str, str, str | None]] = []
     for part in listing.get("left_out") or ():
         damaged = str(part["reason"]).startswith(("damaged", "truncated", "empty"))

@@ -1,4 +1,4 @@
-"""Exhibits of the rooms of images: fits of all subjects, noise floor, frequency maps of groups."""
+"""Exhibits of the imaging stages: fits of all subjects, noise floor, recovery, frequency maps."""
 
 from __future__ import annotations
 
@@ -209,7 +209,7 @@ def frequency_maps_exhibit(record: Mapping[str, Any], figure: str | Path, path: 
 
 
 def _sides_words(one: Mapping[str, Any]) -> str:
-    """How many were mapped, and how many of the lesions lie on the left."""
+    """Sentence on the number mapped and the share of lesions on the left."""
     name = one["level"] or one["visit"] or "all"
     sides = one["sides"]
     where = f"{str(name)[0].upper()}{str(name)[1:]}: {one['n_mapped']} mapped"
@@ -220,18 +220,18 @@ def _sides_words(one: Mapping[str, Any]) -> str:
 
 
 def _difference_words(record: Mapping[str, Any]) -> str:
-    """What the permutation test says of the difference, or why there is none."""
-    told = record["difference"]
-    if told is None:
+    """Result of the permutation test of the difference, or why there is none."""
+    found = record["difference"]
+    if found is None:
         return str(record["reason"] or "")
-    if told["status"] != "ok":
-        return f"No difference map: {told['reason']}."
-    threshold = told["threshold_abs_z"]
+    if found["status"] != "ok":
+        return f"No difference map: {found['reason']}."
+    threshold = found["threshold_abs_z"]
     beyond = f"; |z| from {threshold:.2f} is significant" if threshold is not None else ""
-    drawn = "all" if told["exact"] else "by"
+    drawn = "all" if found["exact"] else "by"
     return (
-        f"Difference {told['first']} less {told['second']}, {drawn} {told['permutations']} "
-        f"permutations: smallest corrected p {told['smallest_p_corrected']:.3g}, "
-        f"{told['voxels_significant']} of {told['voxels_tested']} voxels at "
-        f"{told['alpha']:g}{beyond}."
+        f"Difference {found['first']} less {found['second']}, {drawn} {found['permutations']} "
+        f"permutations: smallest corrected p {found['smallest_p_corrected']:.3g}, "
+        f"{found['voxels_significant']} of {found['voxels_tested']} voxels at "
+        f"{found['alpha']:g}{beyond}."
     )

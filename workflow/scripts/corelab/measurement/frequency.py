@@ -277,9 +277,9 @@ def write_frequency_map(
         See :func:`frequency_map` and :func:`choose_masks`.
     decisions
         Table of the review desk: masks of visits, or of volumes of this label, that it excludes
-        are left out, and told in the sidecar.
+        are left out, and listed in the sidecar.
     whole
-        Where the map of all masks goes, whatever was excluded; None: it is not written.
+        Where the map of all masks goes, before exclusions; None: it is not written.
     """
     entries = _entries(label, records, supplied, folder)
     excluded = exclusions(read_decisions(decisions)) if decisions else {}
@@ -291,8 +291,8 @@ def write_frequency_map(
         if made is None:
             kept.append(entry)
             continue
-        told = {key: entry[key] for key in ("participant_id", "visit", "source")}
-        out.append({**told, "reason": f"decision {made.number}: {made.reason}"})
+        place = {key: entry[key] for key in ("participant_id", "visit", "source")}
+        out.append({**place, "reason": f"decision {made.number}: {made.reason}"})
     how = {"enrolled": enrolled, "denominator": denominator, "visit_order": visit_order}
     _written(path, label, kept, out, how)
     if whole is not None:

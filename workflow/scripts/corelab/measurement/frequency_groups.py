@@ -19,8 +19,9 @@ from numpy.typing import NDArray
 
 from corelab.imaging import load_image, resample_to, same_grid, save_image
 from corelab.measurement.frequency import choose_masks
+from corelab.measurement.frequency_figure import mosaic
 from corelab.measurement.regions import hemisphere_fractions
-from corelab.provenance.products import file_sha256, read_json, write_json
+from corelab.provenance.products import file_sha256, read_json, read_table, write_json
 from corelab.registration import template_image
 
 #: Voxels where fewer participants have lesion (in both groups together) are not tested.
@@ -202,7 +203,6 @@ def side_share(images: Sequence[nib.Nifti1Image], alpha: float = 0.05) -> dict[s
 
 def risk_groups(table: str | Path) -> dict[str, str]:
     """Participant -> ``high`` or ``low``, from the statistics rows of a radiomics analysis."""
-    from corelab.provenance.products import read_table
 
     rows = read_table(table, numeric=["estimate"])
     rows = rows[rows["statistic"] == "risk_group"]
@@ -326,7 +326,7 @@ def write_frequency_groups(
 def _levels(
     compare: str | None, participants: pd.DataFrame, risk: str | Path | None
 ) -> dict[str, Mapping[str, str]]:
-    """What is compared -> level of each participant; nothing for visits or no comparison."""
+    """Level of each participant in the comparison; empty for visits or no comparison."""
     if risk is not None:
         return {str(compare): risk_groups(risk)}
     if not compare or compare == "visit":
@@ -428,7 +428,7 @@ def _difference(
     p_value = np.ones(template.shape, np.float32)
     p_value.reshape(-1)[anywhere] = test.p_corrected
     significant = test.p_corrected <= settings["alpha"]
-    told = {
+    summary = {
         **head,
         "n": [len(a), len(b)],
         "paired": paired,
@@ -448,18 +448,16 @@ def _difference(
         ("p-corrected", p_value, "probability", "familywise error corrected p of the difference"),
     ):
         path = place / f"{settings['id']}_{name}.nii.gz"
-        side = {"unit": unit, "description": what, "label": settings["label"], **told}
+        side = {"unit": unit, "description": what, "label": settings["label"], **summary}
         save_image(nib.Nifti1Image(image, template.affine), path, sidecar=side)
-        told[name.replace("-", "_") + "_path"] = f"maps/{path.name}"
-    mark = f"{told['voxels_significant']} voxels differ at {settings['alpha']:g}"
+        summary[name.replace("-", "_") + "_path"] = f"maps/{path.name}"
+    mark = f"{summary['voxels_significant']} voxels differ at {settings['alpha']:g}"
     planes.append((f"Difference, {first} less {second} (of the mapped); {mark}", gap, p_value))
-    return told
+    return summary
 
 
 def _finish(record: dict[str, Any], path: str | Path, planes: Sequence[Any]) -> None:
     """Figure and record; the record holds the hash of every map."""
-    from corelab.measurement.frequency_figure import mosaic
-
     path = Path(path)
     alpha = float(record["settings"].get("alpha", 0.05))
     mosaic(path.with_suffix(".png"), planes, alpha=alpha, reason=record["reason"] or "")

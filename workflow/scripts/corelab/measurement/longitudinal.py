@@ -10,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from corelab.measurement.rows import measurement_row
+
 #: endpoint, volume it follows, how, unit.
 CHANGES = (
     ("infarct_growth", "infarct_volume", "difference", "mL"),
@@ -73,19 +75,13 @@ def change_rows(rows: pd.DataFrame, baseline: str | None) -> list[dict[str, Any]
             else:
                 value = 100.0 * (before - after) / before
             made.append(
-                {
-                    "participant_id": row["participant_id"],
-                    "visit": row["visit"],
-                    "endpoint": endpoint,
-                    "source": row["source"],
-                    "repeat": row["repeat"],
-                    "region": "all",
-                    "value": value,
-                    "unit": unit,
-                    "status": status,
-                    "reason": reason,
-                    "scan_ids": _ids(row["scan_ids_before"], row["scan_ids"]),
-                }
+                measurement_row(
+                    *(row["participant_id"], row["visit"], endpoint, row["source"], value, unit),
+                    repeat=row["repeat"],
+                    status=status,
+                    reason=reason,
+                    scan_ids=_ids(row["scan_ids_before"], row["scan_ids"]),
+                )
             )
     return made
 
@@ -119,21 +115,15 @@ def ghost_core_rows(
         later, on=["participant_id", "source", "repeat"], suffixes=("_core", "_later")
     )
     return [
-        {
-            "participant_id": row["participant_id"],
-            "visit": row["visit_later"],
-            "endpoint": "ghost_core_volume",
-            "source": row["source"],
-            "repeat": row["repeat"],
-            "region": "all",
-            "value": row["value_core"] - row["value_later"],
-            "unit": "mL",
-            "status": "ok",
-            "reason": f"ghost core: above {above_ml:g} mL"
+        measurement_row(
+            *(row["participant_id"], row["visit_later"], "ghost_core_volume", row["source"]),
+            *(row["value_core"] - row["value_later"], "mL"),
+            repeat=row["repeat"],
+            reason=f"ghost core: above {above_ml:g} mL"
             if row["value_core"] - row["value_later"] > above_ml
             else None,
-            "scan_ids": _ids(row["scan_ids_core"], row["scan_ids_later"]),
-        }
+            scan_ids=_ids(row["scan_ids_core"], row["scan_ids_later"]),
+        )
         for row in _records(both)
     ]
 
@@ -158,31 +148,18 @@ def mismatch_rows(rows: pd.DataFrame) -> list[dict[str, Any]]:
     whole = usable[usable["endpoint"] == "hypoperfused_volume"]
     made = []
     for row in _records(core.merge(whole, on=on, suffixes=("_core", "_whole"))):
-        base = {
-            "participant_id": row["participant_id"],
-            "visit": row["visit"],
-            "source": row["source"],
-            "repeat": row["repeat"],
-            "region": "all",
-            "status": "ok",
-            "reason": None,
-            "scan_ids": _ids(row["scan_ids_core"], row["scan_ids_whole"]),
-        }
-        made.append(
-            {
-                **base,
-                "endpoint": "penumbra_volume",
-                "unit": "mL",
-                "value": max(0.0, row["value_whole"] - row["value_core"]),
-            }
+        penumbra = measurement_row(
+            *(row["participant_id"], row["visit"], "penumbra_volume", row["source"]),
+            *(max(0.0, row["value_whole"] - row["value_core"]), "mL"),
+            repeat=row["repeat"],
+            scan_ids=_ids(row["scan_ids_core"], row["scan_ids_whole"]),
         )
-        ratio: dict[str, Any] = {**base, "endpoint": "mismatch_ratio", "unit": "ratio"}
+        ratio: dict[str, Any] = {**penumbra, "endpoint": "mismatch_ratio", "unit": "ratio"}
         if row["value_core"] > 0:
-            made.append({**ratio, "value": row["value_whole"] / row["value_core"]})
+            ratio["value"] = row["value_whole"] / row["value_core"]
         else:
-            made.append(
-                {**ratio, "value": None, "status": "not_computable", "reason": "the core is 0 mL"}
-            )
+            ratio |= {"value": None, "status": "not_computable", "reason": "the core is 0 mL"}
+        made += [penumbra, ratio]
     return made
 
 
@@ -243,19 +220,11 @@ def missing_rows(
                     else:
                         reason = f"{source} gave no value at this visit"
                     made.append(
-                        {
-                            "participant_id": subject,
-                            "visit": visit,
-                            "endpoint": endpoint,
-                            "source": source,
-                            "repeat": 1,
-                            "region": "all",
-                            "value": None,
-                            "unit": unit,
-                            "status": "missing",
-                            "reason": reason,
-                            "scan_ids": None,
-                        }
+                        measurement_row(
+                            *(subject, visit, str(endpoint), str(source), None, unit),
+                            status="missing",
+                            reason=reason,
+                        )
                     )
     return made
 

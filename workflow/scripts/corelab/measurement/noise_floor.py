@@ -22,7 +22,11 @@ from scipy import stats
 from corelab.imaging import load_image, save_image
 from corelab.measurement.longitudinal import change_rows, mismatch_rows, without_known
 from corelab.measurement.visit import measure_visit
+from corelab.perfusion import perfuse_visit
 from corelab.provenance.products import read_json
+from corelab.registration import align_visit, normalise_subject
+from corelab.segmentation.readers import consensus_masks
+from corelab.segmentation.visit import segment_visit
 from corelab.study.columns import MEASUREMENTS, NOISE_FLOOR
 from corelab.study.model import PERFUSION_KINDS
 
@@ -107,29 +111,25 @@ def repeat_subject(
     dict
         ``participant_id``, ``seed`` and ``rows`` as those of ``measurements.tsv``.
     """
-    from corelab.perfusion import perfuse_visit
-    from corelab.registration import align_visit, normalise_subject
-    from corelab.segmentation.readers import consensus_masks
-    from corelab.segmentation.visit import segment_visit
 
     segmentation = dict(stages.segmentation)
     consensus = segmentation.pop("consensus", {})
     registration = {**stages.registration, "seed": seed}
     with tempfile.TemporaryDirectory(prefix="corelab-noise-") as scratch:
-        room = Path(scratch)
+        workspace = Path(scratch)
         visits = []
         for record in prepares:
-            prepared = _copied(record, folder, room, seed=seed, added_noise=added_noise)
-            prepared = align_visit(prepared, room, settings=registration)
+            prepared = _copied(record, folder, workspace, seed=seed, added_noise=added_noise)
+            prepared = align_visit(prepared, workspace, settings=registration)
             segmented = segment_visit(
-                prepared, room, disease=stages.disease, settings=dict(segmentation)
+                prepared, workspace, disease=stages.disease, settings=dict(segmentation)
             )
-            segmented["masks"] += consensus_masks(prepared, room, settings=consensus)
+            segmented["masks"] += consensus_masks(prepared, workspace, settings=consensus)
             perfused = None
             if any(scan["kind"] in PERFUSION_KINDS for scan in prepared["scans"]):
                 perfused = perfuse_visit(
                     prepared,
-                    room,
+                    workspace,
                     settings={**stages.perfusion, "figures": False},
                     minutes_onset_to_ct=stages.onset_to_ct_min,
                 )
@@ -142,7 +142,7 @@ def repeat_subject(
                 }
             )
         normalised = normalise_subject(
-            visits, room, settings=registration, visit_order=stages.visit_order
+            visits, workspace, settings=registration, visit_order=stages.visit_order
         )
         rows = [
             row
@@ -152,7 +152,7 @@ def repeat_subject(
                 visit["segment"],
                 visit["perfuse"],
                 normalised,
-                room,
+                workspace,
                 atlases=stages.atlases,
                 settings=stages.measurement,
             )["rows"]
@@ -236,18 +236,18 @@ def noise_floor_table(records: Iterable[Mapping[str, Any] | str | Path]) -> pd.D
 
 
 def _copied(
-    record: Mapping[str, Any], folder: Path, room: Path, *, seed: int, added_noise: float
+    record: Mapping[str, Any], folder: Path, workspace: Path, *, seed: int, added_noise: float
 ) -> dict[str, Any]:
     """A visit's prepared files in another folder, the images with added noise."""
     for name in {*record.get("products", {}), *_files_of(record)}:
         for path in (name, name.removesuffix(".gz").removesuffix(".nii") + ".json"):
-            if (folder / path).is_file() and not (room / path).exists():
-                (room / path).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copyfile(folder / path, room / path)
+            if (folder / path).is_file() and not (workspace / path).exists():
+                (workspace / path).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copyfile(folder / path, workspace / path)
     for scan in record["scans"]:
         image_like = scan["status"] == "ok" and scan["label"] is None and scan["grid"] is not None
         if image_like and added_noise > 0 and scan["space"] == "native":
-            _add_noise(scan, record, room, seed=seed, share=added_noise)
+            _add_noise(scan, record, workspace, seed=seed, share=added_noise)
     return {key: value for key, value in record.items() if key not in ("transforms", "products")}
 
 
@@ -257,23 +257,23 @@ def _files_of(record: Mapping[str, Any]) -> list[str]:
 
 
 def _add_noise(
-    scan: Mapping[str, Any], record: Mapping[str, Any], room: Path, *, seed: int, share: float
+    scan: Mapping[str, Any], record: Mapping[str, Any], workspace: Path, *, seed: int, share: float
 ) -> None:
     """Replace a scan by itself with noise, the same for a seed in every run."""
-    path = room / scan["path"]
+    path = workspace / scan["path"]
     series = scan["kind"] in ("ctp", "dsc")
     image = load_image(path, ndim=4 if series else 3, kind=scan["kind"])
     data = np.asarray(image.dataobj, dtype=np.float32)
     mask_file = record.get("brain_masks", {}).get(scan["grid"])
     brain = (
-        np.asarray(load_image(room / mask_file, kind="mask-brain").dataobj) > 0
+        np.asarray(load_image(workspace / mask_file, kind="mask-brain").dataobj) > 0
         if mask_file is not None
         else data[..., 0] != 0
         if series
         else data != 0
     )
     sd = share * image_noise_sd(data, brain)
-    # Each scan has noise of its own; the same one whatever else is in the study.
+    # Each scan has noise of its own; independent of the rest of the study.
     random = np.random.default_rng([seed, *scan["scan_id"].encode()])
     # Zeroed background is no measurement and stays zero.
     noisy = np.where(data != 0, data + random.normal(0.0, sd, data.shape).astype(np.float32), data)

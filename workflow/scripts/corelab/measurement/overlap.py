@@ -12,7 +12,7 @@ the worst rank, rather than left out (a miss must not improve a mean).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -137,11 +137,6 @@ class SurfaceDistances:
     second_to_first_mm: NDArray[np.float64]
 
     @property
-    def hausdorff_mm(self) -> float:
-        """Largest distance."""
-        return float(max(self.first_to_second_mm.max(), self.second_to_first_mm.max()))
-
-    @property
     def hd95_mm(self) -> float:
         """Larger of the two directed 95th percentiles (linear interpolation)."""
         return float(
@@ -183,7 +178,7 @@ def surface_distances(a: ArrayLike, b: ArrayLike, spacing_mm: ArrayLike) -> Surf
     Examples
     --------
     >>> distances = surface_distances([[1, 0, 0, 0]], [[0, 0, 0, 1]], [1.0, 2.0])
-    >>> distances.hausdorff_mm
+    >>> distances.hd95_mm
     6.0
     """
     from scipy import ndimage
@@ -277,43 +272,6 @@ def _detection(candidate: Mask, reference: Mask, affine: ArrayLike) -> dict[str,
     }
 
 
-def overlap_by_simpleitk(a: ArrayLike, b: ArrayLike, spacing_mm: ArrayLike) -> Mapping[str, float]:
-    """Dice, Jaccard and the Hausdorff distance by SimpleITK: the second computation.
-
-    ITK measures to voxels, not to surface voxels; the largest distance is the same.
-
-    Parameters
-    ----------
-    a, b
-        Masks of one shape that are not both empty.
-    spacing_mm
-        Voxel size, one number per axis.
-
-    Examples
-    --------
-    >>> found = overlap_by_simpleitk([[1, 1, 0, 0]], [[0, 1, 1, 0]], [1.0, 1.0])
-    >>> found["dice"], found["hausdorff_mm"]
-    (0.5, 1.0)
-    """
-    import SimpleITK
-
-    first, second = _checked(a, b)
-    images = []
-    for mask in (first, second):
-        image = SimpleITK.GetImageFromArray(mask.astype(np.uint8))
-        # ITK counts axes from the fastest one.
-        image.SetSpacing([float(v) for v in np.asarray(spacing_mm, dtype=float)[::-1]])
-        images.append(image)
-    shared = SimpleITK.LabelOverlapMeasuresImageFilter()
-    shared.Execute(*images)
-    found = {"dice": shared.GetDiceCoefficient(1), "jaccard": shared.GetJaccardCoefficient(1)}
-    if first.any() and second.any():
-        distance = SimpleITK.HausdorffDistanceImageFilter()
-        distance.Execute(*images)
-        found["hausdorff_mm"] = distance.GetHausdorffDistance()
-    return found
-
-
 def generalised_dice(masks: Sequence[ArrayLike]) -> float:
     """Dice of two or more readers: 2 sum |Ai and Aj| / sum (|Ai| + |Aj|) over all pairs.
 
@@ -334,41 +292,9 @@ def generalised_dice(masks: Sequence[ArrayLike]) -> float:
     return float(np.sum(votes * (votes - 1))) / size if size else float("nan")
 
 
-def generalised_dice_of_labels(
-    a: ArrayLike, b: ArrayLike, labels: Sequence[int], *, weighted: bool = True
-) -> float:
-    """Generalised Dice over several labels (Crum 2006, IEEE TMI 25:1451).
-
-    Parameters
-    ----------
-    a, b
-        Label images of one shape.
-    labels
-        Labels that count.
-    weighted
-        Weight each label by 1 / (volume in ``a``) squared, so that small labels count as much;
-        a label that ``a`` lacks gets the weight of one voxel.
-
-    Examples
-    --------
-    >>> generalised_dice_of_labels([1, 1, 2, 0], [1, 2, 2, 0], [1, 2], weighted=False)
-    0.6666666666666666
-    """
-    first, second = np.asarray(a), np.asarray(b)
-    if first.shape != second.shape:
-        raise ValueError(f"label images of shapes {first.shape} and {second.shape}")
-    top = bottom = 0.0
-    for label in labels:
-        in_a, in_b = first == label, second == label
-        weight = 1.0 / max(int(in_a.sum()), 1) ** 2 if weighted else 1.0
-        top += 2.0 * weight * int((in_a & in_b).sum())
-        bottom += weight * (int(in_a.sum()) + int(in_b.sum()))
-    return top / bottom if bottom else float("nan")
-
-
 @dataclass(frozen=True)
 class LesionDetection:
-    """Which lesions of a reference were found.
+    """Detection of the lesions of a reference.
 
     ``sensitivity``, ``precision`` and ``f1`` are NaN where they have no denominator.
     """

@@ -39,7 +39,7 @@ from corelab.segmentation.visit import segment_visit, visit_scans
 from corelab.study.columns import RECOVERY, RECOVERY_SUMMARY, VOLUME_ENDPOINTS
 
 Mask = NDArray[np.bool_]
-#: A lesion that is there makes the other side the healthy one from this volume.
+#: An existing lesion makes the other side the healthy one from this volume.
 _ONE_SIDED_ML = 1.0
 #: 95 % limits of agreement.
 _LIMITS = 1.96
@@ -47,7 +47,7 @@ _LIMITS = 1.96
 
 @dataclass(frozen=True)
 class Found:
-    """What a segmentation found of a planted lesion; volumes in mL."""
+    """Segmentation of a planted lesion; volumes in mL."""
 
     found_ml: float
     elsewhere_ml: float

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-#: Colours that people who confuse colours can tell apart (Okabe and Ito), and markers by site.
+#: Colours that colour-blind people can distinguish (Okabe and Ito), and markers by site.
 _SITES = {
     "deep": ("#0072b2", "o"),
     "cortical": ("#e69f00", "s"),

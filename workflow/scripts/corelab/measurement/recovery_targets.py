@@ -1,4 +1,4 @@
-"""What the target recovery plants into which kind of scan; light, since the Snakefile asks too."""
+"""Lesions that the target recovery plants, by kind of scan; light: the Snakefile imports it."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ TARGETS = (
 def targets_of(
     disease: str, kinds: Iterable[str], settings: Mapping[str, Any] | None = None
 ) -> list[Target]:
-    """What can be planted into scans of some kinds.
+    """Lesions that can be planted into scans of some kinds.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Where a lesion lies: atlas regions and hemispheres."""
+"""Location of a lesion: atlas regions and hemispheres."""
 
 from __future__ import annotations
 
@@ -166,8 +166,8 @@ def aspects_rows(
         found[side] = score, [name for name, part in share.items() if part > min_share]
     if found:
         side, (score, hit) = min(found.items(), key=lambda item: (item[1][0], item[0]))
-        told = f"{side}: {', '.join(hit)}" if hit else "no region is hit"
-        rows.append(("aspects", "all", float(score), "score", told))
+        hits = f"{side}: {', '.join(hit)}" if hit else "no region is hit"
+        rows.append(("aspects", "all", float(score), "score", hits))
     shares = {side: region_share(inside, labels, chosen) for side, chosen in atlas.mca.items()}
     rows += [("mca_fraction", side, share, "fraction", None) for side, share in shares.items()]
     if shares:

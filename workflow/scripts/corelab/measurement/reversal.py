@@ -1,6 +1,7 @@
 """Reversal of a lesion, voxel by voxel: the later mask brought onto the scan of the first.
 
-Volumes alone cannot tell a lesion that shrank in place from one that reversed here and grew there.
+Volumes alone cannot distinguish a lesion that shrank in place from one that reversed in one part
+and grew in another.
 The later outline is brought to the grid of the first through the subject's own rigid fits, without
 the way over the template, and compared there: what was lesion and is not any more, what stayed,
 what is new.

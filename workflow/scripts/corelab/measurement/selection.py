@@ -1,4 +1,4 @@
-"""What an analysis sees: measurement rows joined to population, visits and sources.
+"""Data of an analysis: measurement rows joined to population, visits and sources.
 
 Every statistic in ``agreement`` and ``pharmacodynamics`` starts here, so that populations,
 derivations and missing values mean the same thing in all of them.
@@ -97,7 +97,7 @@ ZERO_WORDS = "have a value of 0"
 
 
 def zeros_rule(analysis: Mapping[str, Any]) -> tuple[str, float]:
-    """What is done with values of 0 on a ratio scale: the rule and the offset.
+    """Handling of values of 0 on a ratio scale: the rule and the offset.
 
     ``refuse`` (no estimate), ``rank`` (a vanished lesion is the lowest, one that appeared the
     highest, both by rank) or ``offset`` (added to every value). The default is ``refuse`` for a
@@ -139,7 +139,7 @@ def uses_ranks(analysis: Mapping[str, Any]) -> bool:
 def with_status_flags(
     participants: pd.DataFrame, measurements: pd.DataFrame, expressions: Sequence[str | None]
 ) -> pd.DataFrame:
-    """Participants with the imaging status that expressions ask for.
+    """Participants with the imaging status that expressions use.
 
     ``has_<endpoint>_<visit>`` is true where any source gave a value; ``<endpoint>_<visit>`` is the
     value: the pipeline's, else the supplied one, else that of the only source (missing where
@@ -199,7 +199,7 @@ def population(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
 
 
 def undecided_words(analysis: Mapping[str, Any], tables: Tables) -> str:
-    """How many participants the population leaves out because a value that it needs is missing.
+    """Number of participants that the population excludes because a value is missing.
 
     Examples
     --------
@@ -363,7 +363,7 @@ def _ratios(later: pd.DataFrame, derivation: str, offset: float) -> pd.DataFrame
 
 
 def _responders(analysis: Mapping[str, Any], tables: Tables, later: pd.DataFrame) -> pd.DataFrame:
-    """1 for who satisfies the responder rule at a visit, 0 for who does not.
+    """1 for participants who satisfy the responder rule at a visit, 0 for the others.
 
     The rule may use ``value``, ``baseline``, ``change``, ``percent_change`` and ``log_ratio``.
     Where it cannot be decided (a percent change from 0 does not exist) the participant is left

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from corelab.measurement.rows import measurement_row
+
 #: Windows of the two published series, hours after the first scan; lower bound in, upper out,
 #: unless it is the end of the last window (24 to 168 h, 24 to 196 h include their end).
 EARLY_DELAYED = {"early": (0.0, 24.0), "delayed": (24.0, 168.0)}
@@ -90,7 +92,7 @@ def pair_by_window(
 
 @dataclass(frozen=True)
 class Reversal:
-    """How a lesion changed between two masks on one grid, volumes in mL.
+    """Change of a lesion between two masks on one grid, volumes in mL.
 
     Attributes
     ----------
@@ -133,37 +135,6 @@ def lesion_reversal(first: np.ndarray, second: np.ndarray, voxel_volume_ml: floa
     return Reversal(gone, kept, new, 100 * (new - gone) / before if before else float("nan"))
 
 
-def ghost_core_volume(core: np.ndarray, follow_up: np.ndarray, voxel_volume_ml: float) -> float:
-    """Volume called core at baseline that is not infarcted on the early follow-up, mL.
-
-    Examples
-    --------
-    >>> ghost_core_volume(np.array([1, 1, 0]), np.array([0, 1, 1]), 2.0)
-    2.0
-    """
-    return lesion_reversal(core, follow_up, voxel_volume_ml).reversed_ml
-
-
-def core_cutoff(
-    minutes_onset_to_ct: float,
-    *,
-    below: float = 0.30,
-    early_below: float = 0.20,
-    early_minutes: float = 90.0,
-) -> float:
-    """Relative CBF below which tissue is core: stricter in the first 90 minutes.
-
-    A cut-off of 20 % within 90 minutes removed the overestimation of the core in SELECT. The time
-    missing (nan) means the ordinary cut-off.
-
-    Examples
-    --------
-    >>> core_cutoff(60), core_cutoff(90), core_cutoff(91), core_cutoff(float("nan"))
-    (0.2, 0.2, 0.3, 0.3)
-    """
-    return early_below if minutes_onset_to_ct <= early_minutes else below
-
-
 def windows_of(
     serial: Mapping[str, Any] | None,
 ) -> dict[str, tuple[float, float]]:
@@ -185,7 +156,7 @@ def windows_of(
 def window_visits(
     scans: Sequence[Mapping[str, Any]], serial: Mapping[str, Any], baseline: str | None
 ) -> pd.DataFrame:
-    """Which visit of a participant falls into which window after the index scan.
+    """Visits of participants in windows after the index scan.
 
     Parameters
     ----------
@@ -308,19 +279,12 @@ def serial_rows(
             made.append({str(name): cell for name, cell in row.items()})
             made[-1] |= {"visit": pair["window"], "reason": reason}
         made.append(
-            {
-                "participant_id": pair["participant_id"],
-                "visit": pair["window"],
-                "endpoint": "hours_after_index",
-                "source": "pipeline",
-                "repeat": 1,
-                "region": "all",
-                "value": pair["hours"],
-                "unit": "h",
-                "status": "ok",
-                "reason": when,
-                "scan_ids": pair["scan_id"],
-            }
+            measurement_row(
+                *(pair["participant_id"], pair["window"], "hours_after_index", "pipeline"),
+                *(pair["hours"], "h"),
+                reason=when,
+                scan_ids=pair["scan_id"],
+            )
         )
     return made + _changes_between(made, list(windows_of(serial)))
 

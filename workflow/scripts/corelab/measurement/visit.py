@@ -11,7 +11,9 @@ import nibabel as nib
 import numpy as np
 
 from corelab.imaging import ImageFault, mask_volume_ml, resample_to, same_grid
+from corelab.imaging.lesion_checks import outside_brain, volume_fault
 from corelab.imaging.nifti import conform
+from corelab.imaging.template import template_brain_mask
 from corelab.imaging.values import chosen_labels
 from corelab.measurement import overlap
 from corelab.measurement.regions import (
@@ -22,6 +24,8 @@ from corelab.measurement.regions import (
     territory_fractions,
 )
 from corelab.measurement.reversal import joined_reasons, reversal_rows
+from corelab.measurement.rows import measurement_row
+from corelab.provenance.products import file_sha256
 from corelab.segmentation.hypodensity import CtHypodensity
 from corelab.study.columns import volume_endpoint
 
@@ -48,19 +52,15 @@ def _row(
     if value is not None and not np.isfinite(value):
         value, status = None, "not_computable" if status == "ok" else status
         reason = reason or "not defined for these masks"
-    return {
-        "participant_id": participant_id,
-        "visit": visit,
-        "endpoint": endpoint,
-        "source": source,
-        "repeat": repeat,
-        "region": region,
-        "value": value,
-        "unit": unit,
-        "status": status,
-        "reason": reason,
-        "scan_ids": ",".join(sorted(scan_ids)) or None,
-    }
+    ids = ",".join(sorted(scan_ids)) or None
+    return measurement_row(
+        *(participant_id, visit, endpoint, source, value, unit),
+        repeat=repeat,
+        region=region,
+        status=status,
+        reason=reason,
+        scan_ids=ids,
+    )
 
 
 def _source(reader: str | None) -> str:
@@ -500,7 +500,7 @@ def measure_supplied(
     loaded = [load_atlas(atlas) for atlas in atlases]
     rows: list[dict[str, Any]] = []
     overlaps: list[dict[str, Any]] = []
-    told: list[dict[str, Any]] = []
+    scan_entries: list[dict[str, Any]] = []
     for key, group in itertools.groupby(
         sorted(scans, key=lambda s: (s["participant_id"], s["visit"], s["scan_id"])),
         key=lambda s: (s["participant_id"], s["visit"]),
@@ -509,7 +509,7 @@ def measure_supplied(
         images: dict[int, nib.Nifti1Image] = {}
         for scan in group:
             mask, image, status = _supplied_mask(scan)
-            told.append(status)
+            scan_entries.append(status)
             if mask["label"] == "brain":
                 continue
             rows += _mask_rows(*key, mask, image, loaded)
@@ -521,7 +521,7 @@ def measure_supplied(
         "stage": "measure_supplied",
         "rows": _settle_doubles(rows),
         "overlap": overlaps,
-        "scans": told,
+        "scans": scan_entries,
         "acquisition": [],
     }
 
@@ -529,9 +529,7 @@ def measure_supplied(
 def _supplied_mask(
     scan: Mapping[str, Any],
 ) -> tuple[dict[str, Any], nib.Nifti1Image | None, dict[str, Any]]:
-    """A supplied mask as the visits' masks are, its image, and what became of its file."""
-    from corelab.provenance.products import file_sha256
-
+    """A supplied mask as the visits' masks are, its image, and the status of its file."""
     mask = {
         "label": scan["kind"].removeprefix("mask-"),
         "source": _source(scan["reader"]),
@@ -542,19 +540,30 @@ def _supplied_mask(
         "reason": None,
     }
     named = ("participant_id", "visit", "kind", "scan_id", "source")
-    told = {**{key: scan[key] for key in named}, "status": "ok", "reason": None, "sha256": None}
+    scan_entries = {
+        **{key: scan[key] for key in named},
+        "status": "ok",
+        "reason": None,
+        "sha256": None,
+    }
     try:
         if not Path(scan["path"]).exists():
-            raise ImageFault("the file is not there", "correct the path in the scans sheet")
+            raise ImageFault("the file is missing", "correct the path in the scans sheet")
         conformed = conform(scan["path"], kind=scan["kind"])
         warnings: list[str] = []
         name = Path(scan["path"]).name
         image = selected_labels(conformed.image, scan["label_values"], name, warnings)
+        in_template = scan["space"] == "MNI152"
+        fault = volume_fault(mask_volume_ml(image), in_template=in_template)
+        if fault and mask["label"] != "brain":
+            raise ImageFault(fault, "supply the mask of the lesion alone, and check label_values")
+        if in_template and mask["label"] != "brain":
+            warnings += filter(None, [outside_brain(image, template_brain_mask())])
     except ImageFault as fault:
         failed = {"status": "failed", "reason": str(fault)}
-        return {**mask, **failed}, None, {**told, **failed, "remedy": fault.remedy}
-    told |= {"sha256": file_sha256(scan["path"]), "notes": list(conformed.notes)}
-    return mask, image, {**told, "warnings": [*conformed.warnings, *warnings]}
+        return {**mask, **failed}, None, {**scan_entries, **failed, "remedy": fault.remedy}
+    scan_entries |= {"sha256": file_sha256(scan["path"]), "notes": list(conformed.notes)}
+    return mask, image, {**scan_entries, "warnings": [*conformed.warnings, *warnings]}
 
 
 def selected_labels(

@@ -1,4 +1,4 @@
-"""What makes a simulated head as hard as a patient's: one record per participant, drawn by seed.
+"""Conditions that make a simulated head as hard as a patient's: one record per participant.
 
 The neutral record changes nothing, so that the flavours ``full`` and ``testing`` keep their bytes.
 The flavour ``hard`` gives each imaged participant one of :data:`DIFFICULTIES`, whose sizes are
@@ -89,7 +89,7 @@ DIFFICULTIES = {
 
 
 def draw_conditions(seed: int, participant_id: str) -> Conditions:
-    """Conditions of one participant of the hard trial; neutral for everybody without images.
+    """Conditions of one participant of the hard trial; neutral for participants without images.
 
     Examples
     --------
@@ -140,7 +140,7 @@ def draw_conditions(seed: int, participant_id: str) -> Conditions:
 
 @dataclass(frozen=True)
 class TumourConditions:
-    """What is hard about one glioma and its images; the default changes nothing.
+    """Difficulties of one glioma and its images; the default changes nothing.
 
     Attributes
     ----------

@@ -13,7 +13,7 @@ from scipy import ndimage
 from corelab.phantom.design import enrol, volume_readings
 from corelab.phantom.head import ORIGIN_MM
 from corelab.phantom.lesion import BORDER_MM
-from corelab.phantom.scans import Scene, View, infarct_region, view_scan
+from corelab.phantom.scene import Scene, View, infarct_region, view_scan
 from corelab.phantom.seeds import generator
 
 #: SD (mm) of a contour about the true border, and the length (mm) over which it wavers.
@@ -46,7 +46,7 @@ def reader_contour(
     Examples
     --------
     >>> from corelab.phantom.design import TrialSpec
-    >>> from corelab.phantom.scans import build_scene
+    >>> from corelab.phantom.scene import build_scene
     >>> scene = build_scene(TrialSpec.testing(), "001")
     >>> mask, view = reader_contour(scene, "day5", "mask-infarct", "reader-1")
     >>> wanted = volume_readings(scene.spec)["001", "day5", "reader-1", 1]

@@ -126,7 +126,7 @@ class TrialSpec:
     software
         The second software.
     earlier
-        The earlier pipeline run whose readings stand for the images that are not there.
+        The earlier pipeline run whose readings stand for the missing images.
     auc_ng_h_ml_per_mg_kg, auc_log_sd
         Plasma exposure per dose, ng h/mL per mg/kg, and SD of its logarithm between subjects.
     shapes
@@ -360,7 +360,7 @@ def find(spec: TrialSpec, participant_id: str) -> Participant:
     Raises
     ------
     KeyError
-        If nobody has that id.
+        If there is no participant with that id.
 
     Examples
     --------
@@ -393,7 +393,7 @@ def seen_at(participant: Participant, visit: str) -> bool:
 
 
 def repeats(participant: Participant) -> int:
-    """How often each reader reads a participant: every second participant twice."""
+    """Number of reads by each reader: every second participant twice."""
     return 2 if int(participant.participant_id) % 2 else 1
 
 

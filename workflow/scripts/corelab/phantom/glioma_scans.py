@@ -26,7 +26,8 @@ from corelab.phantom.conditions import TumourConditions, draw_tumour_conditions
 from corelab.phantom.glioma_design import READERS, GliomaSpec, cohort, volume_ml
 from corelab.phantom.head import ORIGIN_MM, TISSUES, Head, load_head
 from corelab.phantom.lesion import subject_points
-from corelab.phantom.scans import View, bias_field
+from corelab.phantom.scans import bias_field
+from corelab.phantom.scene import View
 from corelab.phantom.seeds import generator
 
 Array = NDArray[np.float32]
@@ -113,7 +114,7 @@ def _parts(
 def _bisect(measure: Any, low: float, high: float, wanted_ml: float, what: str) -> float:
     """Argument at which a rising volume reaches ``wanted_ml``."""
     if measure(high) < wanted_ml:
-        raise ValueError(f"there is no room for {wanted_ml:.1f} mL of {what} in this head")
+        raise ValueError(f"there is no space for {wanted_ml:.1f} mL of {what} in this head")
     for _ in range(26):
         middle = (low + high) / 2
         low, high = (middle, high) if measure(middle) < wanted_ml else (low, middle)
@@ -128,7 +129,7 @@ def _noise_field(rng: np.random.Generator, shape: tuple[int, ...], sigma_voxels:
 
 
 def conditions_of(spec: GliomaSpec, name: str) -> TumourConditions:
-    """What is hard about one participant's tumour and images (nothing, unless the trial is)."""
+    """Difficulties of one participant's tumour and images (none, unless the trial is hard)."""
     hard = spec.flavour == "hard"
     return draw_tumour_conditions(spec.seed, name) if hard else TumourConditions()
 
@@ -147,7 +148,7 @@ def make_tumour(spec: GliomaSpec, name: str, visit: str) -> Tumour:
     Raises
     ------
     ValueError
-        If the head has no room for it.
+        If it does not fit into the head.
     """
     person = cohort(spec)[name]
     _, brain, parenchyma = _head_half()

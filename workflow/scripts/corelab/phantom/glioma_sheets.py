@@ -27,6 +27,7 @@ from corelab.phantom.glioma_design import (
     features,
     volume_ml,
 )
+from corelab.phantom.glioma_scans import true_masks
 from corelab.phantom.seeds import generator
 from corelab.provenance.products import write_table
 from corelab.study.columns import RADIOMICS_PREFIX, VOLUME_ENDPOINTS
@@ -315,7 +316,7 @@ def _effect_rows(spec: GliomaSpec) -> list[dict[str, Any]]:
 
 
 def _volume_rows(spec: GliomaSpec) -> list[dict[str, Any]]:
-    """Planned volumes of everybody, and volumes of true masks on the grid of the T1c."""
+    """Planned volumes of all participants, and volumes of true masks on the grid of the T1c."""
     found = []
     for name, person in cohort(spec).items():
         for visit in VISITS:
@@ -328,8 +329,6 @@ def _volume_rows(spec: GliomaSpec) -> list[dict[str, Any]]:
         found.append(
             _row(name, "postop", "extent_of_resection", person["eor"], "percent", "enhancing")
         )
-    from corelab.phantom.glioma_scans import true_masks
-
     for name in spec.imaged:
         for visit in VISITS:
             masks, voxel_ml = true_masks(spec, name, visit)

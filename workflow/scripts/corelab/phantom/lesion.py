@@ -32,7 +32,7 @@ _LACUNES_MM = ((26, 0, 2), (14, -18, 8), (27, -10, 28), (6, -26, -34))
 
 @dataclass(frozen=True)
 class LesionPlan:
-    """What is wanted, in mL of the participant's own brain tissue.
+    """Planned volumes, in mL of the participant's own brain tissue.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ class LesionPlan:
 
 @dataclass(frozen=True, eq=False)
 class Lesion:
-    """A lesion whose borders can be asked for at any template point.
+    """A lesion whose borders are known at any template point.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""How each kind of scan is acquired: grid, timing, and how the head lies in the scanner."""
+"""Acquisition of each kind of scan: grid, timing, and position of the head."""
 
 from __future__ import annotations
 

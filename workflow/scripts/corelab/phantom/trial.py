@@ -311,7 +311,7 @@ def _exposure_row(person: Participant) -> dict[str, Any]:
 def _measured(
     spec: TrialSpec, person: Participant, rater: Rater
 ) -> dict[tuple[str, str], float | None]:
-    """What a software made of a participant: (visit, endpoint) -> value, None where not seen."""
+    """Values of a software for a participant: (visit, endpoint) -> value, None where not seen."""
 
     def read(truth_ml: float, *names: str, share: float = 1.0) -> float:
         rng = generator(spec.seed, person.participant_id, rater.name, *names)

@@ -11,26 +11,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from corelab.imaging import save_image
 from corelab.phantom.design import TrialSpec, enrol, seen_at
-from corelab.phantom.head import ORIGIN_MM
-from corelab.phantom.scans import (
-    Scene,
-    View,
-    build_scene,
-    infarct_region,
-    perfusion_truth,
-    view_scan,
-)
+from corelab.phantom.scans import perfusion_truth
+from corelab.phantom.scene import Scene, View, build_scene, infarct_region, view_scan
 from corelab.phantom.trial import true_aspects
 from corelab.provenance.products import write_table
 from corelab.study.columns import VOLUME_ENDPOINTS
-from corelab.study.naming import session_entity, subject_entity
 
 TRUTH = {
     "participant_id": "Subject identifier, 'all' for the trial",
@@ -43,14 +33,6 @@ TRUTH = {
     "note": "Definition",
 }
 PERFUSION_KINDS = ("ctp", "dsc")
-_MAPS = {
-    "cbf": "cbf_ml_100g_min",
-    "cbv": "cbv_ml_100g",
-    "mtt": "mtt_s",
-    "tmax": "tmax_s",
-    "delay": "delay_s",
-}
-_MAP_UNITS = {"cbf": "mL/100g/min", "cbv": "mL/100g", "mtt": "s", "tmax": "s", "delay": "s"}
 #: Share of a voxel from which on it is inside.
 _HALF = 0.5
 
@@ -101,78 +83,6 @@ def infarct_fraction(scene: Scene, view: View, visit: str) -> NDArray[np.float32
     inside = scene.lesion.fractions(view.template_mm, infarct_region(visit))[0]
     tissue = view.sample(scene.head.grey + scene.head.white)
     return np.asarray(inside * tissue)
-
-
-def template_mask(spec: TrialSpec, participant_id: str, region: str) -> nib.Nifti1Image:
-    """True lesion in template space, on the 1 mm MNI grid.
-
-    Parameters
-    ----------
-    spec, participant_id
-        Whose.
-    region
-        ``core``, ``infarct`` (final), ``hypoperfused`` or ``haematoma``.
-
-    Examples
-    --------
-    >>> template_mask(TrialSpec.testing(), "001", "core").shape
-    (197, 233, 189)
-    """
-    scene = build_scene(spec, participant_id)
-    tissue = scene.head.grey + scene.head.white
-    grid = np.meshgrid(
-        *(ORIGIN_MM[a] + np.arange(n) for a, n in enumerate(tissue.shape)), indexing="ij"
-    )
-    inside = scene.lesion.fractions(np.asarray(grid, dtype=np.float32), region)[0]
-    if region != "haematoma":
-        inside = inside * tissue
-    affine = np.eye(4)
-    affine[:3, 3] = ORIGIN_MM
-    return nib.Nifti1Image((inside >= _HALF).astype(np.uint8), affine)
-
-
-def write_truth_images(
-    spec: TrialSpec, participant_id: str, visit: str, kind: str, folder: str | os.PathLike[str]
-) -> dict[str, Path]:
-    """Write the true masks and, for perfusion, the true maps on the grid of one scan.
-
-    Parameters
-    ----------
-    spec, participant_id, visit, kind
-        Of the scan.
-    folder
-        Where the files go.
-
-    Returns
-    -------
-    dict
-        Label or map -> path: ``infarct``, ``brain``, ``core``, ..., ``cbf``, ``cbv``, ``mtt``,
-        ``tmax`` (arterial delay + MTT / 2), ``delay``.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     sorted(write_truth_images(TrialSpec.testing(), "001", "baseline", "dwi", folder))
-    ['brain', 'infarct']
-    """
-    scene = build_scene(spec, participant_id)
-    masks, view = true_masks(scene, visit, kind)
-    stem = f"{subject_entity(participant_id)}_{session_entity(visit)}_acq-{kind}"
-    paths = {}
-    for label, mask in masks.items():
-        image = nib.Nifti1Image(mask.astype(np.uint8), view.affine)
-        target = Path(folder) / f"{stem}_label-{label}_desc-truth_mask.nii.gz"
-        paths[label] = save_image(image, target, sidecar={"unit": "label", "simulated": True})
-    if kind in PERFUSION_KINDS:
-        truth = perfusion_truth(scene, view)
-        for name, attribute in _MAPS.items():
-            image = nib.Nifti1Image(np.round(getattr(truth, attribute), 3), view.affine)
-            target = Path(folder) / f"{stem}_desc-truth+{name}_map.nii.gz"
-            paths[name] = save_image(
-                image, target, sidecar={"unit": _MAP_UNITS[name], "simulated": True}
-            )
-    return paths
 
 
 def trial_truth(spec: TrialSpec) -> pd.DataFrame:

@@ -122,7 +122,7 @@ def write_failures(
         )
     ]
     caption = (
-        "Mend the cause first; the command then makes the step again, and the study's own command "
+        "Fix the cause first; the command then makes the step again, and the study's own command "
         "what follows from it."
     )
     if study.is_absolute():

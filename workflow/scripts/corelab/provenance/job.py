@@ -72,6 +72,7 @@ def job(snakemake: SnakemakeObject) -> Iterator[None]:
         try:
             with recorded(
                 place_of(log, getattr(snakemake, "rule", None)),
+                inputs=[str(path) for path in getattr(snakemake, "input", ())],
                 outputs=[str(path) for path in getattr(snakemake, "output", ())],
                 wildcards=dict(getattr(snakemake, "wildcards", {}).items()),
                 code=getattr(getattr(snakemake, "params", None), "code", None),

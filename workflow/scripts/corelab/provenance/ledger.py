@@ -26,6 +26,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from corelab.provenance.contents import Reader, used
+
 FOLDER = "jobs"
 SET_ASIDE = "set-aside"
 AGAIN = ".again.json"
@@ -174,6 +176,7 @@ def _end(number: int, frame: Any) -> None:
 def recorded(
     place: Place | None,
     *,
+    inputs: Sequence[str] = (),
     outputs: Sequence[str] = (),
     wildcards: Mapping[str, str] | None = None,
     code: str | None = None,
@@ -184,6 +187,9 @@ def recorded(
     ----------
     place
         None: nothing is kept.
+    inputs
+        Files that the job reads. Of those that no other job makes, the entry has the sha256 as it
+        is when the job starts: what is written while the job runs counts as changed afterwards.
     outputs
         Files that the job declares; their sha256 is in the entry once it is done.
     wildcards
@@ -197,6 +203,7 @@ def recorded(
     tempfile.tempdir = None
     head: dict[str, Any] = {"rule": place.rule, "name": place.name} if place else {}
     head |= {"wildcards": dict(wildcards or {}), "outputs": sorted(outputs), "code": code}
+    head["inputs"] = used(inputs, place.study) if place else {}
     running = {
         **head,
         "state": "running",
@@ -240,7 +247,7 @@ def entries(study: Path) -> Iterator[tuple[Place, dict[str, Any]]]:
     root = study / FOLDER
     for path in sorted(root.rglob("*.json")):
         parts = path.relative_to(root).with_suffix("").parts
-        if path.name.startswith(".") or parts[0] == SET_ASIDE:
+        if path.name.startswith(".") or parts[0] == SET_ASIDE or parts[0].startswith("."):
             continue
         entry = _read(path)
         if entry is not None:
@@ -516,6 +523,33 @@ def failures(study: Path) -> list[Failure]:
             )
         )
     return found
+
+
+def standing(study: Path) -> tuple[list[Reader], set[str]]:
+    """What the jobs that ended well read, and the outputs of those that did not end well.
+
+    Returns
+    -------
+    readers : list of Reader
+        Jobs with inputs of the study.
+    unfinished : set of str
+        Outputs of jobs that failed, or were killed on this host, and have not been done since.
+        Where all that is made from such an output is there, Snakemake would not miss it.
+    """
+    readers: list[Reader] = []
+    unfinished: set[str] = set()
+    # One by one: the entries of ten thousand visits are not kept while jobs are planned.
+    for place, entry in entries(study):
+        outputs = tuple(entry.get("outputs") or ())
+        if entry.get("state") != "done":
+            # A job on another host may still run: whoever starts a run waits for it.
+            here = entry.get("host") in (None, socket.gethostname())
+            if place.rule not in ASKING and here and not alive(entry):
+                unfinished.update(outputs)
+        elif entry.get("inputs"):
+            name = place.rule if place.name == place.rule else f"{place.rule} {place.name}"
+            readers.append(Reader(name, outputs, entry["inputs"]))
+    return readers, unfinished
 
 
 def retry_command(

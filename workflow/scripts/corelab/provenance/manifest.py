@@ -17,7 +17,9 @@ from typing import Any
 
 import pandas as pd
 
+from corelab.provenance.contents import Compared, compare
 from corelab.provenance.job import Plain
+from corelab.provenance.ledger import standing
 from corelab.provenance.products import file_sha256, read_json, read_table, write_table
 from corelab.provenance.rules import workflow_rules
 
@@ -64,6 +66,9 @@ TRACE = {
     "sha256": "SHA-256 of the file",
     "detail": "Parameters, versions or the row's own words",
 }
+
+#: Files that are listed where many differ.
+LISTED = 50
 
 VERIFIED = {
     "file": "Product, relative to the study's folder",
@@ -502,13 +507,32 @@ def verified_table(folder: Path, path: str) -> pd.DataFrame:
     return table
 
 
+def _input_lines(found: Compared) -> list[str]:
+    """What has become of the inputs since they were read."""
+    count = len(found.same) + len(found.changed)
+    lines = [f"{len(found.same)} of {count} inputs are as they were read"]
+    for path, jobs in list(found.changed.items())[:LISTED]:
+        more = f" and {len(jobs) - 1} more jobs" if len(jobs) > 1 else ""
+        lines.append(f"{'changed':<10} {path} since it was read by {jobs[0]}{more}")
+    if found.missing:
+        first = ", ".join(sorted(found.missing)[:3]) + ", ..." * (len(found.missing) > 3)
+        lines.append(f"{len(found.missing)} inputs are missing and were not compared: {first}")
+    return lines
+
+
 def verify_lines(folder: Path) -> list[str]:
-    """Verify a study now; lines for a person.
+    """Verify a study now, its products and the inputs that they were made from.
+
+    Returns
+    -------
+    list of str
+        Lines for a person. Inputs that are missing are named; an archive may be without them.
 
     Raises
     ------
     corelab.provenance.job.Plain
-        With the list, if a product differs from the manifest, is missing, or is not listed.
+        With the list, if a product differs from the manifest, is missing, or is not listed, or if
+        the content of an input is not that which was read.
     """
     manifest_path = folder / "provenance" / "manifest.json"
     manifest = read_json(manifest_path)
@@ -518,15 +542,17 @@ def verify_lines(folder: Path) -> list[str]:
     head = (
         f"{counts.get('same', 0)} of {len(manifest['products'])} products are as in {manifest_path}"
     )
-    if wrong.empty:
-        return [head, f"products sha256 {manifest['products_sha256']}"]
-    pairs = zip(wrong["verdict"][:50], wrong["file"][:50], strict=True)
-    lines = [f"{verdict:<10} {file}" for verdict, file in pairs]
-    if len(wrong) > 50:
-        lines.append(f"... and {len(wrong) - 50} more")
-    raise Plain(
-        "\n".join([head, *lines, f"First cause: {first_cause(folder, list(wrong['file']))}"])
-    )
+    inputs = compare(standing(folder)[0], folder, read_all=True)
+    told = _input_lines(inputs)
+    if wrong.empty and not inputs.changed:
+        return [head, f"products sha256 {manifest['products_sha256']}", *told]
+    pairs = zip(wrong["verdict"][:LISTED], wrong["file"][:LISTED], strict=True)
+    lines = [head, *(f"{verdict:<10} {file}" for verdict, file in pairs)]
+    if len(wrong) > LISTED:
+        lines.append(f"... and {len(wrong) - LISTED} more")
+    if not wrong.empty:
+        lines.append(f"First cause: {first_cause(folder, list(wrong['file']))}")
+    raise Plain("\n".join([*lines, *told]))
 
 
 #: Products in the order in which they are made; the first that differs is the cause of the rest.

@@ -1,14 +1,14 @@
 """Planning ten thousand jobs: what Snakemake looks up for each job and never changes, once.
 
-Every change here makes planning faster and leaves the plan as it is; with a Snakemake whose insides
-are other than expected, nothing is changed.
+Every change of :func:`quicken` makes planning faster and leaves the plan as it is; with a Snakemake
+whose insides are other than expected, nothing is changed. :func:`plan_by_content` changes the plan.
 """
 
 from __future__ import annotations
 
 import gc
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any
 
@@ -30,6 +30,38 @@ def quicken() -> None:
     ):
         with suppress(ImportError, AttributeError):
             change()
+
+
+def plan_by_content(same: Collection[str], again: Collection[str]) -> None:
+    """Let the content of inputs decide what runs again, where Snakemake goes by their times.
+
+    Parameters
+    ----------
+    same
+        Inputs whose content is as every job read it: newer than no product, whatever their time.
+    again
+        Outputs of jobs that are to run again if the plan has them.
+
+    Raises
+    ------
+    AttributeError
+        With a Snakemake whose insides are other than expected.
+    """
+    from snakemake.dag import DAG
+    from snakemake.io import _IOFile
+
+    ask, make = _IOFile.is_newer, DAG.__init__
+
+    async def is_newer(self: Any, time: Any) -> bool:
+        return str(self) not in same and await ask(self, time)
+
+    def init(self: Any, *arguments: Any, **named: Any) -> None:
+        make(self, *arguments, **named)
+        # What is forced by --forcerun becomes a target too; these run only where they are needed.
+        self.forcefiles.update(again)
+
+    _IOFile.is_newer = is_newer
+    DAG.__init__ = init
 
 
 def _keep_signatures() -> None:

@@ -133,7 +133,7 @@ def gd_zscore(t1: Any, t1c: Any, *, reference: Any) -> nib.Nifti1Image:
     if n_tissue < _MIN_REFERENCE_VOXELS:
         raise ValueError(
             f"the reference tissue has {n_tissue} voxels, fewer than {_MIN_REFERENCE_VOXELS}: "
-            "too few to tell enhancement from noise; give the brain mask without the lesion"
+            "too few to distinguish enhancement from noise; give the brain mask without the lesion"
         )
     offset, slope, spread = _expected(before[tissue], after[tissue])
     z = (after - (offset + slope * before)) / spread

@@ -62,7 +62,7 @@ _MARGIN_MM = 7.0
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    """What is computed and how.
+    """Settings of the feature computation.
 
     Attributes
     ----------

@@ -50,7 +50,7 @@ class GreyLevels:
 
 
 def top_mode(series: str) -> str:
-    """How the brightest voxels of a series are treated unless the study says otherwise.
+    """Default treatment of the brightest voxels of a series.
 
     Derived images (edge, z-score) have heavy upper tails too and are treated like T1w.
 

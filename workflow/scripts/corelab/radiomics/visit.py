@@ -16,12 +16,13 @@ from scipy import ndimage
 
 from corelab.imaging import ImageFault, load_image
 from corelab.imaging.geometry import voxel_sizes_mm
+from corelab.provenance.products import read_table
 from corelab.radiomics.derived import gd_zscore, t2_edge
 from corelab.radiomics.features import SHAPE_SERIES, extract_features, feature_rows
 from corelab.radiomics.normalise import grey_levels, top_mode
 from corelab.segmentation.segmenter import NotSegmentable
 from corelab.segmentation.visit import visit_scans
-from corelab.study.columns import FEATURES
+from corelab.study.columns import FEATURES, RADIOMICS_PREFIX
 
 #: Series that are derived from others.
 DERIVED = {"T2edge": ("T2w",), "Gdzscore": ("T1w", "T1c")}
@@ -70,26 +71,26 @@ def radiomics_visit(
         columns of features.tsv.
     """
     visit = {"participant_id": prepared["participant_id"], "visit": prepared["visit"]}
-    told: list[dict[str, Any]] = []
+    entries: list[dict[str, Any]] = []
     tables: list[pd.DataFrame] = []
-    outlines = list(_outlines(prepared, segmented, Path(folder), settings, told))
+    outlines = list(_outlines(prepared, segmented, Path(folder), settings, entries))
     for repeat in _repeats(prepared, settings):
         scans = [s for s in prepared["scans"] if s.get("label") or int(s["repeat"]) == repeat]
         record = {**prepared, "scans": scans}
         for grid in sorted({outline.grid for outline in outlines}):
             here = [outline for outline in outlines if outline.grid == grid]
-            images = dict(_series(record, Path(folder), grid, here, settings, told, repeat))
+            images = dict(_series(record, Path(folder), grid, here, settings, entries, repeat))
             for outline in _perturbed(here, images, settings, visit) if repeat == 1 else here:
-                tables += _features(outline, images, visit, repeat, settings, told)
+                tables += _features(outline, images, visit, repeat, settings, entries)
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(FEATURES))
-    done = [entry for entry in told if entry["status"] == "ok"]
+    done = [entry for entry in entries if entry["status"] == "ok"]
     return {
         "stage": "radiomics",
         **visit,
-        "status": "ok" if done or not told else "not_computable",
-        "reason": None if done or not told else told[0]["reason"],
+        "status": "ok" if done or not entries else "not_computable",
+        "reason": None if done or not entries else entries[0]["reason"],
         "settings": dict(settings),
-        "combinations": told,
+        "combinations": entries,
     }, table.drop_duplicates()
 
 
@@ -104,9 +105,9 @@ def _outlines(
     segmented: Mapping[str, Any],
     folder: Path,
     settings: Mapping[str, Any],
-    told: list[dict[str, Any]],
+    entries: list[dict[str, Any]],
 ) -> Iterator[Outline]:
-    """Masks of the wanted labels and sources; one that cannot be had is told."""
+    """Masks of the wanted labels and sources; an unusable one is reported."""
     supplied = [
         {**scan, "source": scan.get("reader") or "supplied"}
         for scan in prepared["scans"]
@@ -118,17 +119,17 @@ def _outlines(
             continue
         entry = {"label": mask["label"], "source": mask["source"]}
         if mask["status"] != "ok":
-            told.append({**entry, "status": mask["status"], "reason": mask.get("reason")})
+            entries.append({**entry, "status": mask["status"], "reason": mask.get("reason")})
             continue
         try:
             image = load_image(folder / mask["path"], kind=f"mask-{mask['label']}")
         except ImageFault as fault:
-            told.append({**entry, "status": "failed", "reason": str(fault)})
+            entries.append({**entry, "status": "failed", "reason": str(fault)})
             continue
         voxels = np.asanyarray(image.dataobj) > 0
         if voxels.sum() < settings["min_voxels"]:
             few = f"{int(voxels.sum())} voxels, fewer than min_voxels {settings['min_voxels']}"
-            told.append({**entry, "status": "not_computable", "reason": few})
+            entries.append({**entry, "status": "not_computable", "reason": few})
             continue
         yield Outline(mask["label"], mask["source"], str(mask["grid"]), voxels)
 
@@ -139,7 +140,7 @@ def _series(
     grid: str,
     outlines: Sequence[Outline],
     settings: Mapping[str, Any],
-    told: list[dict[str, Any]],
+    entries: list[dict[str, Any]],
     repeat: int,
 ) -> Iterator[tuple[str, nib.Nifti1Image]]:
     """Every wanted series in grey levels on one grid."""
@@ -174,7 +175,7 @@ def _series(
                 n_levels=settings["n_levels"],
             )
         except (NotSegmentable, ImageFault, ValueError) as fault:
-            told.append({**entry, "status": "not_computable", "reason": str(fault)})
+            entries.append({**entry, "status": "not_computable", "reason": str(fault)})
             continue
         yield name, nib.Nifti1Image(levels.levels, image.affine)
 
@@ -199,7 +200,7 @@ def _features(
     visit: Mapping[str, str],
     repeat: int,
     settings: Mapping[str, Any],
-    told: list[dict[str, Any]],
+    entries: list[dict[str, Any]],
 ) -> Iterator[pd.DataFrame]:
     """Rows of one mask, and what became of each series."""
     chosen = {key: settings[key] for key in _EXTRACTION}
@@ -216,9 +217,9 @@ def _features(
         try:
             found = extract_features(image, mask, settings=chosen)
         except ValueError as fault:
-            told.append({**entry, "status": "not_computable", "reason": str(fault)})
+            entries.append({**entry, "status": "not_computable", "reason": str(fault)})
             continue
-        told.append(entry)
+        entries.append(entry)
         rows = feature_rows(
             found, **visit, series=series, label=outline.label, source=outline.source
         ).assign(repeat=repeat)
@@ -322,8 +323,6 @@ def collect_features(tables: Sequence[str | Path], sheet: pd.DataFrame | None) -
     >>> collect_features([], sheet)[["series", "label", "feature", "value"]].values.tolist()
     [['T1c', 'enhancing', 'stat_mean', 2.0]]
     """
-    from corelab.provenance.products import read_table
-    from corelab.study.columns import RADIOMICS_PREFIX
 
     frames = [read_table(path, numeric=["value"]) for path in tables]
     if sheet is not None:

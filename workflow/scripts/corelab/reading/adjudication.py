@@ -90,7 +90,7 @@ class Rule:
 
     @property
     def needed(self) -> int:
-        """How many readers a case needs."""
+        """Number of readers that a case needs."""
         return self.readers or (3 if self.method == "consensus" else 2)
 
     @property
@@ -110,7 +110,7 @@ class Rule:
             )
 
     def discordance(self, values: Sequence[float | str]) -> str | None:
-        """Which limit the values pass, None if they are concordant.
+        """Limit that the values exceed, None if they are concordant.
 
         Examples
         --------
@@ -262,7 +262,7 @@ def _wrong_decisions(where: str, reads: Sequence[Reading], rule: Rule | None) ->
 def _faults(
     groups: Mapping[tuple[str, str, str], list[Reading]], rules: Mapping[str, Rule]
 ) -> list[str]:
-    """What no adjudication may have."""
+    """Faults that no adjudication may have."""
     faults = []
     read_by: dict[tuple[str, str], set[str]] = {}
     for (participant_id, visit, _), reads in groups.items():
@@ -324,7 +324,7 @@ class _Case:
 
     @property
     def third(self) -> Reading | None:
-        """Who decides."""
+        """Role that decides."""
         role = self.rule.decider if self.rule else "adjudicator"
         return next((r for r in self.reads if r.role == role), None)
 
@@ -347,7 +347,7 @@ class _Case:
         }
 
     def incomplete(self) -> str | None:
-        """Why nothing can be judged, None if it can."""
+        """Reason why the case cannot be judged, None if it can."""
         needed = self.rule.needed if self.rule else 2
         if len(self.read) < needed:
             who = " and ".join(r.reader for r in self.read)
@@ -357,7 +357,7 @@ class _Case:
         return None if self.valued else "no reader could give a value"
 
     def discordant_by(self) -> str | None:
-        """Which limit the reads pass; None if they are concordant."""
+        """Limit that the reads exceed; None if they are concordant."""
         text = [value for value in self.values if not isinstance(value, float)]
         if self.rule is not None and not self.rule.grades_differ and text:
             raise AdjudicationFault(

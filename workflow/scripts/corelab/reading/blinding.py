@@ -1,4 +1,4 @@
-"""What a reader must not know, and the proof that a package does not tell it."""
+"""What a reader must not know, and the check that a package does not contain it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _DATE = re.compile(
 
 
 class BlindingFault(ValueError):
-    """A package that tells a reader something he must not know; every place is named."""
+    """A package that contains what a reader must not know; every place is named."""
 
 
 def forbidden_tokens(study: Study) -> dict[str, str]:
@@ -124,7 +124,7 @@ def _pattern(tokens: Iterable[str]) -> re.Pattern[str] | None:
 
 
 def _in_text(text: str, pattern: re.Pattern[str] | None, tokens: Mapping[str, str]) -> str | None:
-    """What a text gives away, None if nothing."""
+    """Information that a text gives away, None if nothing."""
     found = pattern.search(text.casefold()) if pattern else None
     if found:
         return f"{found.group()!r} ({tokens[found.group()]})"
@@ -150,9 +150,9 @@ def _table_faults(
                 continue
             if form is not None:
                 yield f"{path.name}, column {column}: {cell!r} has not the form of this column"
-            told = _in_text(cell, pattern, tokens)
-            if told:
-                yield f"{path.name}, column {column}: {told}"
+            finding = _in_text(cell, pattern, tokens)
+            if finding:
+                yield f"{path.name}, column {column}: {finding}"
 
 
 def _image_faults(path: Path, tokens: Mapping[str, str]) -> Iterator[str]:
@@ -220,15 +220,17 @@ def check_package(
         elif re.fullmatch(closed["image"], name):
             faults += _image_faults(path, tokens)
         else:
-            told = _in_text(name, pattern, tokens)
-            faults.append(f"{name}: the file does not belong there" + (f": {told}" if told else ""))
+            finding = _in_text(name, pattern, tokens)
+            faults.append(
+                f"{name}: the file does not belong there" + (f": {finding}" if finding else "")
+            )
     if faults:
         raise BlindingFault(
             "\n".join(
                 [
                     f"The package {folder.name} is not blinded; it must not be sent:",
                     *faults[:50],
-                    "Mend the input, or rename an endpoint that bears the name of an arm or site.",
+                    "Fix the input, or rename an endpoint that bears the name of an arm or site.",
                 ]
             )
         )

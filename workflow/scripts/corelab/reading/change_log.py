@@ -40,7 +40,7 @@ def _sealed(entry: Mapping[str, Any]) -> str:
 
 
 def head_path(path: Path) -> Path:
-    """Where the head of a log lies.
+    """Path of the head of a log.
 
     Examples
     --------
@@ -51,7 +51,7 @@ def head_path(path: Path) -> Path:
 
 
 def _evidence_faults(entry: Mapping[str, Any]) -> list[str]:
-    """What an entry lacks of what, why, who and when."""
+    """Missing parts of an entry (what, why, who, when)."""
     faults = []
     what, why = entry.get("what"), entry.get("why")
     if not isinstance(what, Mapping) or any(key not in what for key in WHAT):
@@ -86,7 +86,7 @@ def append_change(
     Parameters
     ----------
     path
-        The log; it is made if it is not there.
+        The log; it is made if missing.
     row
         Key of the row, see :func:`corelab.reading.lock.row_key`.
     field
@@ -151,7 +151,7 @@ def verify_log(path: Path) -> list[dict[str, Any]]:
     Returns
     -------
     list of dict
-        Empty where neither the log nor its head is there.
+        Empty where there is neither a log nor its head.
 
     Raises
     ------
@@ -162,7 +162,7 @@ def verify_log(path: Path) -> list[dict[str, Any]]:
     head = head_path(path)
     if not path.is_file():
         if head.is_file():
-            raise LogFault(f"{path.name} is not there, but its head is: the log was taken away")
+            raise LogFault(f"{path.name} is missing, but its head exists: the log was removed")
         return []
     entries: list[dict[str, Any]] = []
     faults: list[str] = []
@@ -186,12 +186,12 @@ def verify_log(path: Path) -> list[dict[str, Any]]:
             previous, last = str(entry.get("sha256")), str(entry.get("when"))
             entries.append(entry)
     if not head.is_file():
-        faults.append(f"its head {head.name} is not there")
+        faults.append(f"its head {head.name} is missing")
     else:
         expected = read_json(head)
         if (expected["entries"], expected["sha256"]) != (len(entries), previous):
             faults.append(
-                f"the head tells of {expected['entries']} entries, the last with the hash "
+                f"the head lists {expected['entries']} entries, the last with the hash "
                 f"{expected['sha256'][:12]}; the log has {len(entries)}: its end was cut or changed"
             )
     if faults:

@@ -1,4 +1,4 @@
-"""What the charter says and what only people can state: rows of the guideline's checklist.
+"""Rows of the guideline's checklist: what the charter states and what only people can state.
 
 The guideline is that of the Chinese regulator (CDE) on independent imaging review; the rows are
 those of ``docs/guideline_checklist.md``. Nothing here is ever ticked by the program.
@@ -116,7 +116,7 @@ def visit_checks(
     Returns
     -------
     list of tuple
-        check, checklist row, who, observed, limit, failed (None: cannot be told), in words.
+        check, checklist row, who, observed, limit, failed (None: not assessable), in words.
     """
     times: dict[tuple[str, str], Any] = {}
     kinds: dict[tuple[str, str], set[str]] = {}

@@ -1,4 +1,4 @@
-"""How a central read was conducted: roster, load, independence, confirmation, turnaround.
+"""Conduct of a central read: readers, load, independence, confirmation, turnaround.
 
 Each check is one row with what was seen, the limit and a verdict; nothing here changes a read.
 """
@@ -12,7 +12,7 @@ import pandas as pd
 
 from corelab.reading.charter import charter_checks, visit_checks
 from corelab.reading.rates import wilson_interval
-from corelab.reading.roster import days_of_reads
+from corelab.reading.reader_list import days_of_reads
 
 CONDUCT = {
     "check": "What was checked",
@@ -206,10 +206,10 @@ def _confirmed(own: pd.DataFrame, locked_at: str | None) -> list[dict[str, Any]]
     return [_row(name, "C35", "all", late, locked_at, bool(late or silent), text)]
 
 
-def _quality_reader(roster: Sequence[str]) -> list[dict[str, Any]]:
+def _quality_reader(named: Sequence[str]) -> list[dict[str, Any]]:
     name = "a reader for quality control"
-    text = f"named: {', '.join(roster)}" if roster else "none is named (reading.quality_readers)"
-    return [_row(name, "C27", "all", len(roster), 1, not roster, text)]
+    text = f"named: {', '.join(named)}" if named else "none is named (reading.quality_readers)"
+    return [_row(name, "C27", "all", len(named), 1, not named, text)]
 
 
 def conduct_table(

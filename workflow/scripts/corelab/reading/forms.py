@@ -32,17 +32,21 @@ RETURNED = {
 }
 
 
-def reads_from_form(form: pd.DataFrame, key: pd.DataFrame, reader: str) -> pd.DataFrame:
-    """A filled-in form as rows of the reads sheet.
+def reads_from_form(
+    form: pd.DataFrame, key: pd.DataFrame, reader: str, *, reference: bool = False
+) -> pd.DataFrame:
+    """Convert a completed form to rows of the reads sheet.
 
     Parameters
     ----------
     form
-        ``form.tsv`` as the reader sent it back.
+        ``form.tsv`` as the reader returned it.
     key
         ``reading/key.tsv``.
     reader
         Whose form it is.
+    reference
+        The lines about reference cases instead of those about the study's cases.
 
     Returns
     -------
@@ -53,15 +57,8 @@ def reads_from_form(form: pd.DataFrame, key: pd.DataFrame, reader: str) -> pd.Da
     Raises
     ------
     ValueError
-        If the form names a case that the key does not know, or one line twice.
+        If the form names a case that the key does not contain, or one line twice.
     """
-    return _reads_of(form, key, reader, reference=False)
-
-
-def _reads_of(
-    form: pd.DataFrame, key: pd.DataFrame, reader: str, *, reference: bool
-) -> pd.DataFrame:
-    """The lines of a form about cases of the study, or about reference cases."""
     known = key.set_index("case")
     unknown = sorted(set(form["case"]) - set(known.index))
     if unknown:
@@ -143,9 +140,9 @@ def returned_forms(
     lines: list[dict[Any, Any]] = []
     for reader, path in sorted(forms.items()):
         form = read_table(path)
-        reads.append(_reads_of(form, key, reader, reference=False))
+        reads.append(reads_from_form(form, key, reader))
         last = int(pd.to_numeric(form["position"]).max()) if len(form) else 1
-        for row in _reads_of(form, key, reader, reference=True).to_dict("records"):
+        for row in reads_from_form(form, key, reader, reference=True).to_dict("records"):
             place = {"reference_id": row["participant_id"], "position": row["presentation_order"]}
             lines.append({**row, **place, "last": last})
     nothing = pd.DataFrame(columns=list(RETURNED), dtype=object)

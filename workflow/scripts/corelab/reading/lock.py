@@ -1,9 +1,9 @@
 """The lock of a read: sha256 of every row of the reads, of final reads and of readers' contours.
 
-Once there, a lock is never written anew: later runs hold the rows against it. A change counts
+A lock is never written anew: later runs compare the rows with it. A change counts
 only with its entries in the change log, which are undone one by one until the row has the
-locked hash again; whatever cannot be undone is named, and the reads are INVALID. With a signing
-key (``reading.signing_key``) the lock bears an HMAC that nobody without the key can make.
+locked hash again; what cannot be undone is named, and the reads are INVALID. With a signing
+key (``reading.signing_key``) the lock bears an HMAC that cannot be made without the key.
 """
 
 from __future__ import annotations
@@ -101,13 +101,13 @@ def read_key(path: str | Path) -> bytes:
     Raises
     ------
     ValueError
-        If the file is not there or too short to be a key.
+        If the file is missing or too short to be a key.
     """
     file = Path(path).expanduser()
     content = file.read_bytes() if file.is_file() else b""
     if len(content) < 32:
         raise ValueError(
-            f"reading.signing_key: {path} is not there or has fewer than 32 bytes; make one with "
+            f"reading.signing_key: {path} is missing or has fewer than 32 bytes; make one with "
             "head -c 32 /dev/urandom > FILE and keep it outside the study"
         )
     return content
@@ -207,7 +207,7 @@ def _undone(
                 before[key] = old
             continue
         if key not in before:
-            faults.append(f"{where} changes a row that is not there")
+            faults.append(f"{where} changes a row that does not exist")
             continue
         cells = json.loads(before[key])
         if cells.get(field) != new:
@@ -324,7 +324,7 @@ def audit_table(
 
 @dataclass(frozen=True)
 class Standing:
-    """How reads stand against their lock.
+    """Result of comparing reads with their lock.
 
     Attributes
     ----------
@@ -362,7 +362,7 @@ def read_lock(path: Path) -> tuple[dict[str, Any], str | None]:
 
 
 def log_without_lock(log_path: Path) -> str | None:
-    """Why no new lock may be made: a log of changes tells of a lock that was there."""
+    """Reason why no new lock may be made: a log of changes shows that there was one before."""
     if not log_path.is_file() and not head_path(log_path).is_file():
         return None
     return (
@@ -371,7 +371,7 @@ def log_without_lock(log_path: Path) -> str | None:
     )
 
 
-def hold(
+def verify_lock(
     path: Path,
     sheet: pd.DataFrame | None,
     final: pd.DataFrame,
@@ -383,7 +383,7 @@ def hold(
     expected_sha256: str | None = None,
     rereview: Sequence[str] = (),
 ) -> Standing:
-    """Hold reads, final reads and contours against their lock.
+    """Compare reads, final reads and contours with their lock.
 
     Parameters
     ----------

@@ -82,7 +82,7 @@ def pseudonym(secret: str, *names: str) -> str:
 
 
 def study_sample(study: Study) -> pd.DataFrame:
-    """Who is read centrally; everybody where no sample is planned. Columns of SAMPLE."""
+    """Participants read centrally; all where no sample is planned. Columns of SAMPLE."""
     planned = study.config["reading"]["sample"] or {"share": 1.0}
     return stratified_sample(
         study.sheets["participants"],
@@ -93,7 +93,7 @@ def study_sample(study: Study) -> pd.DataFrame:
 
 
 def study_cases(study: Study) -> list[Case]:
-    """What is to be read: visits with images, or in a study of tables the visits that they name.
+    """Visits to be read: those with images, or in a study of tables those that they name.
 
     Only of the subjects that the sample draws (``reading.sample``).
     """

@@ -44,15 +44,6 @@ P_CHART = {
     "upper": "centre + 3 standard errors of a rate of n cases, no more than 1",
     "verdict": "in_control or out_of_control",
 }
-#: Statistics that the charter can limit (``<statistic>_min``, ``<statistic>_max``).
-LIMITED = (
-    "double_read_agreement",
-    "adjudication_rate",
-    "adjudication_done",
-    "adjudicator_agreement",
-    "reader_disagreement_index",
-    "intra_reader_difference",
-)
 Add = Callable[[str, str, str, int, int], None]
 
 
@@ -204,7 +195,7 @@ def intra_reader_rates(
     limits: Mapping[str, float] | None = None,
     level: float = 0.95,
 ) -> pd.DataFrame:
-    """How often a reader differs from himself: repeats 1 and 2, judged by the charter's rule.
+    """Intra-reader difference: repeats 1 and 2, judged by the charter's rule.
 
     Parameters
     ----------

@@ -34,7 +34,7 @@ REFUSED = {
 
 
 def rereview_faults(sheet: pd.DataFrame | None, settings: Mapping[str, Any] | None) -> list[str]:
-    """What a re-review lacks; empty where there is none, or all evidences are there.
+    """Evidence that a re-review lacks; empty where there is no re-review, or it is complete.
 
     Parameters
     ----------

@@ -1,7 +1,8 @@
 """A random sample of subjects for central reading, stratified and seeded.
 
 A double-blind trial may have a sample of its subjects read centrally to check the investigators
-(CDE guideline on independent imaging review); a single-arm trial may not: there everybody is read.
+(CDE guideline on independent imaging review); a single-arm trial may not: all
+participants are read.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ SAMPLE = {
 
 
 def allocation(sizes: Mapping[str, int], total: int) -> dict[str, int]:
-    """How many to draw from each stratum: proportional, largest remainders, at least one each.
+    """Number to draw from each stratum: proportional, largest remainders, at least one each.
 
     Where there are more strata than subjects to draw, one of each is drawn all the same: a
-    stratum that nobody stands for could not be checked.
+    stratum without a sampled case could not be checked.
 
     Examples
     --------

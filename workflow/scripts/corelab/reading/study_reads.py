@@ -1,4 +1,4 @@
-"""The central read of a whole study, as the workflow's rules ask for it."""
+"""The central read of a study: entry points of the workflow's rules."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from corelab.reading.conduct import CONDUCT, TURNAROUND, conduct_table, turnarou
 from corelab.reading.lock import (
     AUDIT,
     Standing,
-    hold,
     log_without_lock,
     make_lock,
     read_key,
     read_lock,
+    verify_lock,
 )
 from corelab.reading.rates import (
     P_CHART,
@@ -40,8 +40,8 @@ from corelab.reading.rates import (
     intra_reader_rates,
     p_chart,
 )
+from corelab.reading.reader_list import busy_days, certification_faults
 from corelab.reading.rereview import rereview_faults
-from corelab.reading.roster import busy_days, roster_faults
 from corelab.study.model import Study
 
 #: Settings of ``reading`` that are fixed before the first read and stand in the lock.
@@ -72,10 +72,10 @@ def adjudicate_study(study: Study, paths: Any) -> list[str]:
     Raises
     ------
     AdjudicationFault
-        If reads are not allowed by roster or charter.
+        If reads are not allowed by certificates or charter.
     """
     settings, sheet = study.config["reading"], study.sheets.get("reads")
-    faults = roster_faults(sheet, settings["certified"])
+    faults = certification_faults(sheet, settings["certified"])
     if faults:
         raise AdjudicationFault("\n".join(["Reads without a valid certificate:", *faults]))
     rules, limits = rules_of(settings["adjudication"]), settings["limits"]
@@ -136,7 +136,7 @@ def change_log_path(study: Study) -> Path:
 
 
 def contour_digests(study: Study) -> dict[str, str]:
-    """Scan identifier -> SHA-256 of every reader's contour that is there."""
+    """Scan identifier -> SHA-256 of every reader's contour that exists."""
     return {
         row["scan_id"]: file_sha256(row["path"])
         for row in study.scans
@@ -159,7 +159,7 @@ def open_items(
     adjudication: pd.DataFrame,
     settings: Mapping[str, Any],
 ) -> list[str]:
-    """What keeps a read from being locked: decisions to be made, second reads, confirmations."""
+    """Open points before a lock: decisions to be made, second reads, confirmations."""
     found = []
     needed = adjudication[adjudication["state"] == "needed"]
     ruled = {rule["endpoint"] for rule in settings["adjudication"]}
@@ -183,7 +183,7 @@ def open_items(
 
 
 def make_study_lock(study: Study, given: Any, path: str | Path) -> list[str]:
-    """Lock a study's reads, once; a lock that is there stays as it is.
+    """Lock a study's reads, once; an existing lock is kept.
 
     Without ``reading.locked_at`` only a complete read is locked (every case decided, every read
     confirmed); with it the read is locked as it stands, and what was open is written into the
@@ -207,7 +207,7 @@ def make_study_lock(study: Study, given: Any, path: str | Path) -> list[str]:
     if file.is_file():
         lock, unreadable = read_lock(file)
         if unreadable or "reads" in lock:
-            return ["the lock is there and stays"]
+            return ["the lock exists and is kept"]
     settings, sheet = study.config["reading"], study.sheets.get("reads")
     final = read_table(given.final)
     items = open_items(sheet, final, read_table(given.adjudication), settings)
@@ -233,8 +233,8 @@ def make_study_lock(study: Study, given: Any, path: str | Path) -> list[str]:
     return [f"{len(lock['reads'])} reads locked; note its hash: {lock['lock_sha256']}"]
 
 
-def hold_study(study: Study, given: Any, paths: Any) -> list[str]:
-    """Hold a study's reads against their lock; write the audit and the standing.
+def verify_study_lock(study: Study, given: Any, paths: Any) -> list[str]:
+    """Compare a study's reads with their lock; write the audit and the standing.
 
     Parameters
     ----------
@@ -251,7 +251,7 @@ def hold_study(study: Study, given: Any, paths: Any) -> list[str]:
         The standing, for people.
     """
     settings = study.config["reading"]
-    standing = hold(
+    standing = verify_lock(
         Path(given.lock),
         study.sheets.get("reads"),
         read_table(given.final),
@@ -268,7 +268,7 @@ def hold_study(study: Study, given: Any, paths: Any) -> list[str]:
 
 
 def banner_of(paths: Iterable[str | Path]) -> str | None:
-    """What must be shown about the reads: the banner of ``validity.json``, if it is among paths."""
+    """Banner of ``validity.json``, if that file is among the paths."""
     for path in paths:
         if Path(path).name == "validity.json":
             return read_json(path)["banner"]

@@ -5,17 +5,18 @@ subject to MNI152. Both work through one interface, :class:`Registrar`, behind w
 stand; their programs are loaded only when a fit is due.
 """
 
+from corelab.imaging.template import template_brain_mask, template_image
+from corelab.registration.backends import registrar
 from corelab.registration.brain import share_brain_masks
-from corelab.registration.presets import load_preset, registration_settings
+from corelab.registration.presets import load_preset
 from corelab.registration.registrar import (
     BackendMissing,
     Registrar,
     RegistrationFault,
     Transform,
-    registrar,
 )
+from corelab.registration.settings import registration_settings
 from corelab.registration.subject import normalise_subject
-from corelab.registration.template import mni_left_right, template_brain_mask, template_image
 from corelab.registration.transforms import apply_transforms, transform_points
 from corelab.registration.visit import align_visit
 
@@ -27,7 +28,6 @@ __all__ = [
     "align_visit",
     "apply_transforms",
     "load_preset",
-    "mni_left_right",
     "normalise_subject",
     "registrar",
     "registration_settings",

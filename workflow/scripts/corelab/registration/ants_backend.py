@@ -11,9 +11,9 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from corelab.registration.preparation import centred
-from corelab.registration.quality import tilted_start
+from corelab.registration.quality import tilted_affine_start
 from corelab.registration.registrar import (
+    Fit,
     Registrar,
     RegistrationFault,
     Transform,
@@ -71,22 +71,6 @@ def to_ants(image: nib.Nifti1Image) -> Any:
     )
 
 
-def from_ants(image: Any) -> nib.Nifti1Image:
-    """Turn an ANTs image into a nibabel image (LPS to RAS).
-
-    Examples
-    --------
-    >>> affine = np.diag([2.0, 3, 4, 1]); affine[:3, 3] = 10, 20, 30
-    >>> there = to_ants(nib.Nifti1Image(np.zeros((4, 5, 6), np.float32), affine))
-    >>> bool(np.allclose(from_ants(there).affine, affine))
-    True
-    """
-    lps = np.eye(4)
-    lps[:3, :3] = np.asarray(image.direction) * np.asarray(image.spacing)
-    lps[:3, 3] = image.origin
-    return nib.Nifti1Image(image.numpy(), RAS_LPS @ lps)
-
-
 class AntsRegistrar(Registrar):
     """ANTsPy: antsRegistration as a library call, stages from the preset.
 
@@ -97,33 +81,25 @@ class AntsRegistrar(Registrar):
 
     @classmethod
     def missing(cls) -> tuple[str, str] | None:
-        """Why ANTsPy cannot be used."""
+        """Reason why ANTsPy cannot be used."""
         return missing_module("ants", "antspyx")
 
-    def _fit(
-        self,
-        fit: str,
-        fixed: nib.Nifti1Image,
-        moving: nib.Nifti1Image,
-        metric_mask: nib.Nifti1Image | None,
-        start: np.ndarray | None,
-    ) -> Transform:
+    def _fit(self, fit: Fit) -> Transform:
         ants = import_ants()
         from ants.internal import get_pointer_string
 
-        if start is None and fit.startswith("affine"):
-            start = tilted_start(fixed, moving, centred(fixed, moving))
+        start = tilted_affine_start(fit)
 
         # The pointers stand in the arguments as text: the images must outlive the call.
-        images = [to_ants(fixed), to_ants(moving)]
+        images = [to_ants(fit.fixed), to_ants(fit.moving)]
         names = [get_pointer_string(image) for image in images]
         masks = "[NA,NA]"
-        if metric_mask is not None:
-            images.append(to_ants(metric_mask) != 0)
+        if fit.metric_mask is not None:
+            images.append(to_ants(fit.metric_mask) != 0)
             masks = f"[NA,{get_pointer_string(images[-1])}]"
         with private_folder() as folder:
             arguments = registration_arguments(
-                self.preset.steps(self.name, fit),
+                self.preset.steps(self.name, fit.kind),
                 names,
                 prefix=f"{folder}/x",
                 start=start_argument(start, names, folder),
@@ -133,8 +109,8 @@ class AntsRegistrar(Registrar):
             try:
                 ants.registration(arguments, None)
             except RuntimeError as error:
-                raise RegistrationFault(f"ANTs could not do the {fit} fit: {error}") from error
-            return read_result(folder, fit, start)
+                raise RegistrationFault(f"ANTs could not do the {fit.kind} fit: {error}") from error
+            return read_result(folder, fit.kind, start)
 
 
 def start_argument(start: np.ndarray | None, names: Sequence[str], folder: Path) -> str:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import nibabel as nib
-import numpy as np
-
 from corelab.registration.ants_backend import AntsRegistrar
 from corelab.registration.greedy_backend import GreedyRegistrar
 from corelab.registration.presets import Preset
-from corelab.registration.registrar import Registrar, Transform
+from corelab.registration.registrar import Fit, Registrar, Transform
 
 
 class AntsGreedyRegistrar(Registrar):
@@ -32,16 +29,9 @@ class AntsGreedyRegistrar(Registrar):
 
     @classmethod
     def missing(cls) -> tuple[str, str] | None:
-        """Why one of the two cannot be used."""
+        """Reason why one of the two cannot be used."""
         return AntsRegistrar.missing() or GreedyRegistrar.missing()
 
-    def _fit(
-        self,
-        fit: str,
-        fixed: nib.Nifti1Image,
-        moving: nib.Nifti1Image,
-        metric_mask: nib.Nifti1Image | None,
-        start: np.ndarray | None,
-    ) -> Transform:
-        part = self._deformable if fit.startswith("deformable") else self._linear
-        return part._fit(fit, fixed, moving, metric_mask, start)
+    def _fit(self, fit: Fit) -> Transform:
+        part = self._deformable if fit.is_deformable else self._linear
+        return part._fit(fit)

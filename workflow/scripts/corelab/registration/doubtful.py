@@ -9,13 +9,15 @@ for which the other scan needs no mask.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from corelab.registration.heads import Head
 from corelab.registration.preparation import centred, dilated
+from corelab.registration.presets import RegistrationSettings
 from corelab.registration.quality import (
     best_start,
     normalised_mutual_information,
@@ -24,10 +26,6 @@ from corelab.registration.quality import (
 )
 from corelab.registration.registrar import Registrar, RegistrationFault
 from corelab.registration.transforms import Affine, apply_transforms
-
-if TYPE_CHECKING:
-    from corelab.registration.pairs import Head
-    from corelab.registration.presets import RegistrationSettings
 
 _RANK = {"pass": 0, "warn": 1, "fail": 2}
 #: The moved mask is grown by this, since the first fit may be off by as much.

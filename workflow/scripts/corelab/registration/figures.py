@@ -16,10 +16,10 @@ from scipy import ndimage
 
 from corelab.imaging import ImageFault, load_image
 from corelab.imaging.geometry import voxel_sizes_mm
+from corelab.imaging.template import template_image
 from corelab.provenance.products import atomic_path
 from corelab.registration.preparation import best_scan, windowed
 from corelab.registration.quality import values_at
-from corelab.registration.template import template_image
 from corelab.registration.transforms import apply_transforms, read_steps, transform_points
 from corelab.study.naming import derivative
 
@@ -82,7 +82,7 @@ def quality_figures(
     dict
         The record of the stage ``quality``: ``fit`` (path of the figure or None), ``tile``
         (for the contact sheet, or None), ``masks`` (visit -> path), and what the contact sheet
-        tells about the fit.
+        says about the fit.
     """
     subject = normalised["participant_id"]
     prepares = {visit["visit"]: visit["prepare"] for visit in visits}
@@ -325,7 +325,7 @@ def _draw_fit(planes: Sequence[np.ndarray], record: Mapping[str, Any], path: Pat
     """Edges of the template on the scan, and a checkerboard of the two."""
     figure, axes = _canvas(2, len(PLANES), (2.0 * len(PLANES), 5.1))
     anchor, sound = record["anchor"], record["status"] == "ok"
-    told = "  ".join(
+    caption = "  ".join(
         f"{key.replace('_', ' ')} {value:.3g}"
         for key, value in record["quality"].items()
         if isinstance(value, (int, float)) and key in QUALITY_COLUMNS
@@ -333,7 +333,7 @@ def _draw_fit(planes: Sequence[np.ndarray], record: Mapping[str, Any], path: Pat
     state = record["method"] if sound else f"FAILED: {record['reason']}"
     figure.suptitle(
         f"{record['participant_id']}  {anchor['kind']} of {anchor['visit']} to MNI152"
-        f"  ({state}; lesion: {record['lesion']})\n{told}",
+        f"  ({state}; lesion: {record['lesion']})\n{caption}",
         color="white" if sound else FAILED_COLOUR,
         fontsize=9,
     )
@@ -413,12 +413,12 @@ def _mask_panels(
             image = _scan_image(scan, folder)
             mask_image = load_image(folder / file, kind="mask")
         except ImageFault:
-            continue  # Its own stage tells why.
+            continue  # Its own stage reports why.
         on_image = np.asarray(apply_transforms(mask_image, image, [], "label").dataobj) != 0
         sizes = np.asarray(voxel_sizes_mm(image.affine))
         volume_ml = float(on_image.sum() * sizes.prod()) / 1000
-        told = f"{words}\non {scan['kind']}, {volume_ml:.1f} mL"
-        panels.append((told, np.asarray(image.dataobj), on_image, sizes, colour))
+        caption = f"{words}\non {scan['kind']}, {volume_ml:.1f} mL"
+        panels.append((caption, np.asarray(image.dataobj), on_image, sizes, colour))
     return panels
 
 
@@ -439,7 +439,7 @@ def _draw_masks(
     figure.suptitle(title, color="white", fontsize=10)
     for row, (words, image, mask, sizes, colour) in enumerate(panels):
         low, high = np.percentile(image[image != 0], [1, 99.5]) if image.any() else (0, 1)
-        # The image's body alone, so that air around the head costs no room.
+        # The image's body alone, so that air around the head takes no space.
         body = image.max(axis=2) > low + 0.15 * (high - low)
         box = (*_around(body | mask.any(axis=2), rim=4), slice(None))
         image, mask = image[box], mask[box]

@@ -1,4 +1,4 @@
-"""What stands in for a lesion while a scan is registered."""
+"""Filling of a lesion while a scan is registered."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Filling:
         Shares of the lesion's voxels that its own tissue, with healthy intensities, and the tissue
         of the other side stand in for. The rest has the mean of its surroundings.
     anatomy_correlation
-        Correlation of the largest lesion with the other side; None if that cannot be told.
+        Correlation of the largest lesion with the other side; None if it cannot be computed.
     """
 
     image: nib.Nifti1Image

@@ -10,8 +10,9 @@ import nibabel as nib
 import numpy as np
 
 from corelab.registration.preparation import centred
-from corelab.registration.quality import tilted_start
+from corelab.registration.quality import tilted_affine_start
 from corelab.registration.registrar import (
+    Fit,
     Registrar,
     RegistrationFault,
     Transform,
@@ -37,94 +38,71 @@ class GreedyRegistrar(Registrar):
 
     @classmethod
     def missing(cls) -> tuple[str, str] | None:
-        """Why Greedy cannot be used."""
+        """Reason why Greedy cannot be used."""
         return missing_module("picsl_greedy", "picsl-greedy")
 
-    def _fit(
-        self,
-        fit: str,
-        fixed: nib.Nifti1Image,
-        moving: nib.Nifti1Image,
-        metric_mask: nib.Nifti1Image | None,
-        start: np.ndarray | None,
-    ) -> Transform:
-        if fit.startswith("deformable"):
-            assert start is not None
-            return self._deformable(fit, fixed, moving, metric_mask, start)
-        if start is None and fit.startswith("affine"):
-            start = tilted_start(fixed, moving, centred(fixed, moving))
-        transform = self._linear(fit, 6, fixed, moving, metric_mask, start)
-        if fit == "rigid":
+    def _fit(self, fit: Fit) -> Transform:
+        if fit.is_deformable:
+            assert fit.start is not None
+            return self._deformable(fit, fit.start)
+        transform = self._linear(fit, 6, tilted_affine_start(fit))
+        if fit.kind == "rigid":
             return transform
-        return self._linear(fit, 12, fixed, moving, metric_mask, transform.matrix)
+        return self._linear(fit, 12, transform.matrix)
 
-    def _deformable(
-        self,
-        fit: str,
-        fixed: nib.Nifti1Image,
-        moving: nib.Nifti1Image,
-        metric_mask: nib.Nifti1Image | None,
-        start: np.ndarray,
-    ) -> Transform:
-        steps = self.preset.steps(self.name, fit)
+    def _deformable(self, fit: Fit, start: np.ndarray) -> Transform:
+        steps = self.preset.steps(self.name, fit.kind)
         with private_folder() as folder:
-            files = self._inputs(fixed, moving, folder)
+            files = self._inputs(fit, folder)
             np.savetxt(folder / "start.txt", start, fmt="%.17g")
             command = [
                 *("-i", *files, "-it", folder / "start.txt", "-m", steps["metric"]),
                 *("-n", "x".join(str(count) for count in steps["iterations"])),
                 *("-s", steps["smoothing"], "-wp", "0"),
                 *("-o", folder / "warp.nii.gz", "-oinv", folder / "inverse.nii.gz"),
-                *self._mask(fixed, metric_mask, start, folder),
+                *self._mask(fit, start, folder),
             ]
-            self._execute(command, fit)
+            self._execute(command, fit.kind)
             warp = read_warp(folder / "warp.nii.gz")
             inverse = read_warp(folder / "inverse.nii.gz")
         return Transform("deformable", np.asarray(start), warp, inverse)
 
-    def _linear(
-        self,
-        fit: str,
-        parameters: int,
-        fixed: nib.Nifti1Image,
-        moving: nib.Nifti1Image,
-        metric_mask: nib.Nifti1Image | None,
-        start: np.ndarray | None,
-    ) -> Transform:
-        steps = self.preset.steps(self.name, fit)
-        begin = centred(fixed, moving) if start is None else np.asarray(start)
+    def _linear(self, fit: Fit, parameters: int, start: np.ndarray | None) -> Transform:
+        steps = self.preset.steps(self.name, fit.kind)
+        begin = centred(fit.fixed, fit.moving) if start is None else np.asarray(start)
         with private_folder() as folder:
-            files = self._inputs(fixed, moving, folder)
+            files = self._inputs(fit, folder)
             np.savetxt(folder / "start.txt", begin, fmt="%.17g")
             command = [
                 *("-a", "-dof", parameters, "-i", *files, "-m", steps["metric"]),
                 *("-ia", folder / "start.txt"),
                 *("-n", "x".join(str(count) for count in steps["iterations"])),
                 *("-o", folder / "matrix.txt"),
-                *self._mask(fixed, metric_mask, begin, folder),
+                *self._mask(fit, begin, folder),
             ]
-            self._execute(command, fit)
+            self._execute(command, fit.kind)
             matrix = np.loadtxt(folder / "matrix.txt")
         return Transform("rigid" if parameters == 6 else "affine", matrix)
 
     @staticmethod
-    def _inputs(fixed: Any, moving: Any, folder: Path) -> list[Path]:
+    def _inputs(fit: Fit, folder: Path) -> list[Path]:
         return [
-            write_input(fixed, folder / "fixed.nii"),
-            write_input(moving, folder / "moving.nii"),
+            write_input(fit.fixed, folder / "fixed.nii"),
+            write_input(fit.moving, folder / "moving.nii"),
         ]
 
     @staticmethod
-    def _mask(fixed: Any, metric_mask: Any, start: np.ndarray, folder: Path) -> list[Any]:
-        if metric_mask is None:
+    def _mask(fit: Fit, start: np.ndarray, folder: Path) -> list[Any]:
+        if fit.metric_mask is None:
             return []
-        left_out = np.asarray(metric_mask.dataobj) == 0
-        outside = nib.Nifti1Image(left_out.astype(np.uint8), metric_mask.affine)
+        fixed = fit.fixed
+        left_out = np.asarray(fit.metric_mask.dataobj) == 0
+        outside = nib.Nifti1Image(left_out.astype(np.uint8), fit.metric_mask.affine)
         brought = apply_transforms(outside, fixed, [Affine(start)], "nearest")
         keep = nib.Nifti1Image((np.asarray(brought.dataobj) == 0).astype(np.uint8), fixed.affine)
         return ["-gm", write_input(keep, folder / "mask.nii")]
 
-    def _execute(self, command: list[Any], fit: str) -> None:
+    def _execute(self, command: list[Any], kind: str) -> None:
         from picsl_greedy import Greedy3D
 
         text = " ".join(
@@ -134,4 +112,4 @@ class GreedyRegistrar(Registrar):
         try:
             Greedy3D().execute(text, out=messages, err=messages)
         except RuntimeError as error:
-            raise RegistrationFault(f"Greedy could not do the {fit} fit: {error}") from error
+            raise RegistrationFault(f"Greedy could not do the {kind} fit: {error}") from error

@@ -12,6 +12,7 @@ import numpy as np
 from corelab.registration.ants_backend import read_result
 from corelab.registration.preparation import centred
 from corelab.registration.registrar import (
+    Fit,
     Registrar,
     RegistrationFault,
     Transform,
@@ -95,28 +96,22 @@ class FlirtRegistrar(Registrar):
 
     @classmethod
     def missing(cls) -> tuple[str, str] | None:
-        """Why FLIRT cannot be used."""
+        """Reason why FLIRT cannot be used."""
         return missing_program(
             "flirt", "install FSL and put its bin folder on the PATH, or use backend: ants"
         )
 
-    def _fit(
-        self,
-        fit: str,
-        fixed: nib.Nifti1Image,
-        moving: nib.Nifti1Image,
-        metric_mask: nib.Nifti1Image | None,
-        start: np.ndarray | None,
-    ) -> Transform:
-        if fit.startswith("deformable"):
+    def _fit(self, fit: Fit) -> Transform:
+        if fit.is_deformable:
             raise ValueError(
                 "registration.backend flirt has no deformable fit; use preset: jcog0911a2 "
                 "(affine) or another backend"
             )
         from nipype.interfaces.fsl import FLIRT
 
-        steps = self.preset.steps(self.name, fit)
-        begin = centred(fixed, moving) if start is None else np.asarray(start)
+        fixed, moving = fit.fixed, fit.moving
+        steps = self.preset.steps(self.name, fit.kind)
+        begin = centred(fixed, moving) if fit.start is None else np.asarray(fit.start)
         with private_folder() as folder:
             node = FLIRT()
             node.inputs.reference = str(write_input(fixed, folder / "fixed.nii"))
@@ -132,12 +127,12 @@ class FlirtRegistrar(Registrar):
             node.inputs.cost = node.inputs.cost_func = steps["cost"]
             node.inputs.dof = steps["dof"]
             node.inputs.bins = steps["bins"]
-            if metric_mask is not None:
-                node.inputs.in_weight = str(write_input(metric_mask, folder / "weight.nii"))
+            if fit.metric_mask is not None:
+                node.inputs.in_weight = str(write_input(fit.metric_mask, folder / "weight.nii"))
             run_interface(node, folder, "FLIRT")
             matrix = np.loadtxt(folder / "matrix.txt")
         return Transform(
-            fit.removesuffix("_first"), np.linalg.inv(fsl_to_world(matrix, moving, fixed))
+            fit.kind.removesuffix("_first"), np.linalg.inv(fsl_to_world(matrix, moving, fixed))
         )
 
 
@@ -148,41 +143,35 @@ class AntsProgramRegistrar(Registrar):
 
     @classmethod
     def missing(cls) -> tuple[str, str] | None:
-        """Why the program cannot be used."""
+        """Reason why the program cannot be used."""
         return missing_program(
             "antsRegistration", "install ANTs and put it on the PATH, or use backend: ants"
         )
 
-    def _fit(
-        self,
-        fit: str,
-        fixed: nib.Nifti1Image,
-        moving: nib.Nifti1Image,
-        metric_mask: nib.Nifti1Image | None,
-        start: np.ndarray | None,
-    ) -> Transform:
+    def _fit(self, fit: Fit) -> Transform:
         from nipype.interfaces.ants import Registration
 
         with private_folder() as folder:
-            node = Registration(**stage_inputs(self.preset.steps(self.name, fit)))
+            node = Registration(**stage_inputs(self.preset.steps(self.name, fit.kind)))
             node.inputs.dimension = 3
             node.inputs.float = True
             node.inputs.num_threads = 1
             node.inputs.random_seed = self.seed
-            node.inputs.fixed_image = str(write_input(fixed, folder / "fixed.nii"))
-            node.inputs.moving_image = str(write_input(moving, folder / "moving.nii"))
+            node.inputs.fixed_image = str(write_input(fit.fixed, folder / "fixed.nii"))
+            node.inputs.moving_image = str(write_input(fit.moving, folder / "moving.nii"))
             node.inputs.output_transform_prefix = "x"
             node.inputs.collapse_output_transforms = True
-            if start is None:
+            if fit.start is None:
                 node.inputs.initial_moving_transform_com = 1
             else:
                 node.inputs.initial_moving_transform = [
-                    str(write_affine(start, folder / "start.mat"))
+                    str(write_affine(fit.start, folder / "start.mat"))
                 ]
-            if metric_mask is not None:
-                node.inputs.moving_image_mask = str(write_input(metric_mask, folder / "mask.nii"))
+            if fit.metric_mask is not None:
+                mask = write_input(fit.metric_mask, folder / "mask.nii")
+                node.inputs.moving_image_mask = str(mask)
             run_interface(node, folder, "antsRegistration")
-            return read_result(folder, fit, start)
+            return read_result(folder, fit.kind, fit.start)
 
 
 def stage_inputs(stages: list[Mapping[str, Any]]) -> dict[str, Any]:
@@ -220,7 +209,7 @@ def stage_inputs(stages: list[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def run_interface(node: Any, folder: Path, program: str) -> None:
-    """Run a Nipype interface in a folder; what the program says on failure is the reason.
+    """Run a Nipype interface in a folder; the last line of its errors is the reason.
 
     Raises
     ------
@@ -232,7 +221,20 @@ def run_interface(node: Any, folder: Path, program: str) -> None:
     try:
         node.run(cwd=str(folder))
     except (RuntimeError, FileNotFoundError) as error:
-        said = folder / "stderr.nipype"
-        lines = said.read_text(errors="replace").strip().splitlines() if said.is_file() else []
-        last = lines[-1] if lines else str(error).strip().splitlines()[0]
-        raise RegistrationFault(f"{program} failed: {last}") from error
+        reason = last_error(folder) or str(error).strip().splitlines()[0]
+        raise RegistrationFault(f"{program} failed: {reason}") from error
+
+
+def last_error(folder: Path) -> str | None:
+    r"""Last line that a program run by Nipype in a folder wrote to its standard error.
+
+    Examples
+    --------
+    >>> with private_folder() as folder:
+    ...     _ = (folder / "stderr.nipype").write_text("starting\nno such file\n")
+    ...     last_error(folder)
+    'no such file'
+    """
+    errors = folder / "stderr.nipype"
+    lines = errors.read_text(errors="replace").strip().splitlines() if errors.is_file() else []
+    return lines[-1] if lines else None

@@ -1,4 +1,4 @@
-"""What a pair of images goes through before it is registered."""
+"""Preparation of images for registration."""
 
 from __future__ import annotations
 

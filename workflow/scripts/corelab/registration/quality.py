@@ -12,9 +12,9 @@ import numpy as np
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from corelab.registration.preparation import widened
-from corelab.registration.registrar import Transform
-from corelab.registration.template import template_image, template_ventricles
+from corelab.imaging.template import template_image, template_ventricles
+from corelab.registration.preparation import centred, widened
+from corelab.registration.registrar import Fit, Transform
 from corelab.registration.transforms import (
     Affine,
     Step,
@@ -171,7 +171,7 @@ def similarity(
 def best_start(
     fixed: nib.Nifti1Image, moving: nib.Nifti1Image, centred: np.ndarray
 ) -> tuple[np.ndarray, str]:
-    """Where a rigid fit within a subject begins: the headers or the centres of mass.
+    """Start of a rigid fit within a subject: the headers or the centres of mass.
 
     Scans of one session share the scanner's coordinates, those of two machines do not; a partial
     field of view moves the centre of mass. The start with the larger overlap-weighted mutual
@@ -201,7 +201,7 @@ TILTS_DEG = tuple(
 
 
 def tilted_start(
-    fixed: nib.Nifti1Image, moving: nib.Nifti1Image, centred: np.ndarray
+    fixed: nib.Nifti1Image, moving: nib.Nifti1Image, at_centre: np.ndarray
 ) -> np.ndarray | None:
     """Rotation about the centre of mass from which a fit to the template should start.
 
@@ -224,11 +224,18 @@ def tilted_start(
         turn = np.eye(4)
         turn[:3, :3] = Rotation.from_euler("xyz", tilt, degrees=True).as_matrix()
         turn[:3, 3] = centre - turn[:3, :3] @ centre
-        starts.append(np.asarray(centred) @ turn)
+        starts.append(np.asarray(at_centre) @ turn)
     scores = np.array([score(start) for start in starts])
     scores[0] += 0.002
     best = int(np.argmax(scores))
     return starts[best] if best else None
+
+
+def tilted_affine_start(fit: Fit) -> np.ndarray | None:
+    """Start of a fit; an affine fit without one starts at the best of several rotations."""
+    if fit.start is None and fit.kind.startswith("affine"):
+        return tilted_start(fit.fixed, fit.moving, centred(fit.fixed, fit.moving))
+    return fit.start
 
 
 def _score_of_starts(
@@ -309,7 +316,7 @@ WALL_LEAST_POINTS = 40
 def ventricle_offset_mm(
     moving: nib.Nifti1Image, to_fixed: Sequence[Step], lesion: nib.Nifti1Image | None = None
 ) -> float:
-    """How far the walls of the lateral ventricles lie from the template's, where they fit least.
+    """Distance of the walls of the lateral ventricles from the template's, where they fit least.
 
     The overlap of the brains and the mean similarity of the images hardly see a ventricle that
     stays millimetres off, for instance one that is widened beside a cavity. Here the scan is read
@@ -333,7 +340,7 @@ def ventricle_offset_mm(
 
     Examples
     --------
-    >>> from corelab.registration.template import template_image
+    >>> from corelab.imaging.template import template_image
     >>> ventricle_offset_mm(template_image(), []) < 1.0
     True
     """
@@ -371,7 +378,7 @@ def ventricle_offset_mm(
 
 
 def ventricle_warning(offset_mm: float, limits: Mapping[str, float]) -> str | None:
-    """What is said about ventricles that lie off the template's; None within the limit.
+    """Warning about ventricles that lie off the template's; None within the limit.
 
     Examples
     --------

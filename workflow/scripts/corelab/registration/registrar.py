@@ -1,7 +1,7 @@
-"""One interface of registration and the programs behind it.
+"""The interface of registration, and what its backends share.
 
-``registrar(settings)`` gives the backend that the settings name. A backend that is not there is
-an error with its remedy (:class:`BackendMissing`), never another backend in its place.
+:mod:`corelab.registration.backends` lists the backends. A backend that is not installed is an
+error with its remedy (:class:`BackendMissing`); no other backend takes its place.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import Any, ClassVar
 import nibabel as nib
 import numpy as np
 
-from corelab.registration.presets import Preset, RegistrationSettings
+from corelab.registration.presets import Preset
 from corelab.registration.transforms import Affine, Step, Warp, write_affine, write_warp
 
 
@@ -97,6 +97,36 @@ class Transform:
             write_warp(self.inverse_warp, inverse_warp)
 
 
+@dataclass(frozen=True)
+class Fit:
+    """Request of one fit.
+
+    Attributes
+    ----------
+    kind
+        Name of its steps in the preset: ``rigid``, ``affine``, ``affine_first``, ``deformable`` or
+        ``deformable_first``.
+    fixed, moving, metric_mask, start
+        As in :class:`Registrar`.
+
+    Examples
+    --------
+    >>> Fit("deformable_first", None, None).is_deformable
+    True
+    """
+
+    kind: str
+    fixed: Any
+    moving: Any
+    metric_mask: Any = None
+    start: np.ndarray | None = None
+
+    @property
+    def is_deformable(self) -> bool:
+        """Whether it ends in a displacement field."""
+        return self.kind.startswith("deformable")
+
+
 class Registrar(ABC):
     """Registers two images that are prepared already (brain only, cropped, coarse enough).
 
@@ -127,7 +157,7 @@ class Registrar(ABC):
     @classmethod
     @abstractmethod
     def missing(cls) -> tuple[str, str] | None:
-        """Why the backend cannot be used here and the remedy; None if it can."""
+        """Reason why the backend cannot be used here, and the remedy; None if it can."""
 
     def rigid(
         self,
@@ -138,7 +168,7 @@ class Registrar(ABC):
         start: np.ndarray | None = None,
     ) -> Transform:
         """Rotation and translation."""
-        return self._checked("rigid", fixed, moving, metric_mask, start)
+        return self._checked(Fit("rigid", fixed, moving, metric_mask, start))
 
     def affine(
         self,
@@ -149,9 +179,9 @@ class Registrar(ABC):
         start: np.ndarray | None = None,
         first_pass: bool = False,
     ) -> Transform:
-        """Twelve parameters; ``first_pass`` asks for the shorter fit before a deformable one."""
-        fit = "affine_first" if first_pass else "affine"
-        return self._checked(fit, fixed, moving, metric_mask, start)
+        """Twelve parameters; ``first_pass`` requests the shorter fit before a deformable one."""
+        kind = "affine_first" if first_pass else "affine"
+        return self._checked(Fit(kind, fixed, moving, metric_mask, start))
 
     def deformable(
         self,
@@ -164,85 +194,18 @@ class Registrar(ABC):
     ) -> Transform:
         """Displacement field after the matrix ``start``, which is kept as it is.
 
-        ``first_pass`` asks for the short fit that precedes the filling of a lesion.
+        ``first_pass`` requests the short fit that precedes the filling of a lesion.
         """
-        fit = "deformable_first" if first_pass else "deformable"
-        return self._checked(fit, fixed, moving, metric_mask, start)
+        kind = "deformable_first" if first_pass else "deformable"
+        return self._checked(Fit(kind, fixed, moving, metric_mask, start))
 
-    def _checked(
-        self,
-        fit: str,
-        fixed: nib.Nifti1Image,
-        moving: nib.Nifti1Image,
-        metric_mask: nib.Nifti1Image | None,
-        start: np.ndarray | None,
-    ) -> Transform:
-        check_images(fixed, moving)
-        return self._fit(fit, fixed, moving, metric_mask, start)
+    def _checked(self, fit: Fit) -> Transform:
+        check_images(fit.fixed, fit.moving)
+        return self._fit(fit)
 
     @abstractmethod
-    def _fit(
-        self,
-        fit: str,
-        fixed: nib.Nifti1Image,
-        moving: nib.Nifti1Image,
-        metric_mask: nib.Nifti1Image | None,
-        start: np.ndarray | None,
-    ) -> Transform:
-        """One fit, whose steps stand in the preset under its name."""
-
-
-def registrar(settings: RegistrationSettings) -> Registrar:
-    """Backend that the settings name.
-
-    Raises
-    ------
-    BackendMissing
-        If its program is not installed.
-
-    Examples
-    --------
-    >>> from corelab.registration.presets import registration_settings
-    >>> registrar(registration_settings({"backend": "ants"})).name
-    'ants'
-    """
-    return backend_class(settings.backend)(settings.preset, settings.seed)
-
-
-def backends() -> dict[str, type[Registrar]]:
-    """Backends by their names in the config.
-
-    The imports are static, so that the code digest follows them. The modules load the program
-    behind a backend only when it is used.
-
-    Examples
-    --------
-    >>> sorted(backends())
-    ['ants', 'ants_cli', 'ants_greedy', 'flirt', 'greedy']
-    """
-    from corelab.registration.ants_backend import AntsRegistrar
-    from corelab.registration.ants_greedy_backend import AntsGreedyRegistrar
-    from corelab.registration.greedy_backend import GreedyRegistrar
-    from corelab.registration.nipype_backends import AntsProgramRegistrar, FlirtRegistrar
-
-    return {
-        "ants_greedy": AntsGreedyRegistrar,
-        "ants": AntsRegistrar,
-        "greedy": GreedyRegistrar,
-        "flirt": FlirtRegistrar,
-        "ants_cli": AntsProgramRegistrar,
-    }
-
-
-def backend_class(name: str) -> type[Registrar]:
-    """Class of a backend by its name in the config.
-
-    Examples
-    --------
-    >>> backend_class("greedy").name
-    'greedy'
-    """
-    return backends()[name]
+    def _fit(self, fit: Fit) -> Transform:
+        """One fit by the steps of the preset."""
 
 
 def missing_module(module: str, package: str) -> tuple[str, str] | None:

@@ -13,13 +13,16 @@ import numpy as np
 
 from corelab.imaging import ImageFault, load_image, mask_volume_ml, save_image
 from corelab.imaging.brain_quality import mask_fault
+from corelab.imaging.template import TEMPLATE_FILE, template_image
 from corelab.provenance.products import file_sha256, write_json
-from corelab.registration.pairs import Head, TemplateFit, fit_rigid, fit_to_template, load_head
+from corelab.registration.backends import registrar
+from corelab.registration.heads import Head, load_head
+from corelab.registration.pairs import TemplateFit, fit_rigid, fit_to_template
 from corelab.registration.preparation import best_scan
-from corelab.registration.presets import RegistrationSettings, registration_settings
+from corelab.registration.presets import RegistrationSettings
 from corelab.registration.quality import expected_volume_ml
-from corelab.registration.registrar import Registrar, RegistrationFault, registrar
-from corelab.registration.template import TEMPLATE_FILE, template_image
+from corelab.registration.registrar import Registrar, RegistrationFault
+from corelab.registration.settings import registration_settings
 from corelab.registration.transforms import (
     Sampler,
     Step,
@@ -54,7 +57,7 @@ class Native:
 
 @dataclass
 class _Subject:
-    """What accumulates while a subject is normalised."""
+    """State of the normalisation of one subject."""
 
     participant_id: str
     folder: Path
@@ -63,7 +66,6 @@ class _Subject:
     order: list[str]
     anchor_visit: str
     anchor_grid: str
-    anchor_kind: str
     #: Visit -> file that maps points of the anchor scan to the visit's reference scan.
     joined: dict[str, str] = field(default_factory=dict)
     #: Visit -> status, reason and quality of that join.
@@ -137,7 +139,7 @@ def normalise_subject(
         Results folder of the study; all paths in records are relative to it.
     settings
         Block ``registration`` of the config, see
-        :func:`corelab.registration.presets.registration_settings`.
+        :func:`corelab.registration.settings.registration_settings`.
     visit_order
         Visits of the study in time; visits that are not in it come last.
 
@@ -179,7 +181,7 @@ def normalise_subject(
     record = _blank_record(participant_id, checked)
     if anchor is None:
         return {**record, "masks": [_unwritten(m, "not_computable", record) for m in masks]}
-    subject = _Subject(participant_id, Path(folder), checked, prepares, order, *anchor)
+    subject = _Subject(participant_id, Path(folder), checked, prepares, order, *anchor[:2])
     record["anchor"] = {"visit": anchor[0], "grid": anchor[1], "kind": anchor[2]}
     tool = registrar(checked)
     try:
@@ -400,7 +402,7 @@ def _lesion_on(subject: _Subject, head: Head, masks: Sequence[Native]) -> np.nda
             steps = subject.steps(mask.visit, mask.grid)
             image = load_image(subject.folder / mask.path, kind=f"mask-{mask.label}")
         except (RegistrationFault, ImageFault):
-            continue  # Its own entry in `masks` tells why.
+            continue  # Its own entry in `masks` has the reason.
         brought = apply_transforms(image, head.image, steps, "label")
         union |= np.asarray(brought.dataobj) != 0
     return union
@@ -561,7 +563,7 @@ def _on_template(
     sampler = Sampler(np.asarray(mask.dataobj), mask.affine, "label")
     if not sampler.empty:
         # From anchor to mask there are matrices only: the box around the mask, brought to the
-        # anchor, tells which of the template's points can lie in it.
+        # anchor, limits which of the template's points can lie in it.
         corners = transform_points(sampler.corners_mm, back)
         near = np.ones(len(on_anchor), bool)
         for axis in range(3):
@@ -593,7 +595,7 @@ def _entry(mask: Native, status: str, reason: str | None) -> dict[str, Any]:
 
 
 def _unwritten(mask: Native, status: str, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Entry of a mask that was not brought over because the subject's fit is not there."""
+    """Entry of a mask that was not brought over because the subject has no fit."""
     if mask.status != "ok":
         return _entry(mask, mask.status, mask.reason)
     return _entry(mask, status, f"no registration to MNI: {record['reason']}")

@@ -9,7 +9,7 @@ nibabel in RAS; everything that leaves this module is in RAS.
 in the moving image it lies.
 
 Applying is done here with nibabel and scipy, not by ITK: ITK takes the qform of a header where
-nibabel takes the sform, and reads a truncated file as zeros without a word. A test holds the
+nibabel takes the sform, and reads a truncated file as zeros silently. A test holds the
 results against ``ants.apply_transforms``.
 """
 
@@ -317,7 +317,7 @@ def apply_transforms(
     result = np.zeros(shape, sampler.dtype)
     box = tuple(slice(0, size) for size in shape)
     if all(isinstance(step, Affine) for step in steps):
-        # Matrices alone: the corners of what is not 0 tell which part of the grid it can reach.
+        # Matrices alone: the corners of what is not 0 bound which part of the grid it can reach.
         matrix = np.eye(4)
         for step in steps:
             matrix = step.matrix @ matrix  # type: ignore[union-attr]

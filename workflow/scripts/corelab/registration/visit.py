@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from corelab.provenance.products import file_sha256, write_json
-from corelab.registration.pairs import Head, fit_rigid, load_head
+from corelab.registration.backends import registrar
+from corelab.registration.heads import Head, load_head
+from corelab.registration.pairs import fit_rigid
 from corelab.registration.preparation import best_scan
-from corelab.registration.presets import RegistrationSettings, registration_settings
-from corelab.registration.registrar import Registrar, RegistrationFault, Transform, registrar
+from corelab.registration.presets import RegistrationSettings
+from corelab.registration.registrar import Registrar, RegistrationFault, Transform
+from corelab.registration.settings import registration_settings
 from corelab.study.naming import DATATYPES, derivative
 
 
@@ -31,7 +34,7 @@ def align_visit(
         Results folder of the study; all paths in the record are relative to it.
     settings
         Block ``registration`` of the config, see
-        :func:`corelab.registration.presets.registration_settings`.
+        :func:`corelab.registration.settings.registration_settings`.
 
     Returns
     -------

@@ -25,12 +25,12 @@ from corelab.segmentation.tissue import (
     ball,
     brightest_mirrored,
     centre_and_spread,
-    clusters,
     depth_mm,
     find_midplane,
     flatten_field,
     grow,
-    keep_clusters,
+    label_components,
+    remove_small_components,
     smooth_within,
     within_edge,
 )
@@ -77,7 +77,7 @@ _Z_LEAST = 0.5
 
 @dataclass(frozen=True)
 class Calibration:
-    """What the brain itself says about the scale of an ADC map.
+    """Calibration of an ADC map by the brain itself.
 
     Parameters
     ----------
@@ -214,8 +214,8 @@ class DiffusionInfarct(ThresholdSegmenter):
         if adc is None:
             assert dwi is not None
             flags["no_adc"] = (
-                "no ADC and no b0 to compute it: DWI alone cannot tell an acute infarct from T2 "
-                "shine-through of an older lesion"
+                "no ADC and no b0 to compute it: DWI alone cannot distinguish an acute infarct "
+                "from T2 shine-through of an older lesion"
             )
             tissue = brain & (
                 dwi > float(parameters["signal_floor"]) * float(np.median(dwi[brain]))
@@ -344,7 +344,7 @@ class DiffusionInfarct(ThresholdSegmenter):
             seed = tissue & (z > parameters["dwi_only_z_seed"])
             allowed = tissue & (z > parameters["dwi_only_z_grow"])
             bright = tissue
-        seed = keep_clusters(seed, float(parameters["min_seed_ml"]), evidence.voxel_ml)
+        seed = remove_small_components(seed, float(parameters["min_seed_ml"]), evidence.voxel_ml)
         mask = grow(seed, allowed)
         mask &= seed | within_edge(mask, maps.get("restriction", z), share)
         if "adc" in maps and not alone:
@@ -359,7 +359,7 @@ class DiffusionInfarct(ThresholdSegmenter):
             parts.append(_conspicuous(bright, evidence, parameters))
         kept, quality, flags = _true_clusters(parts, evidence, parameters)
         if "restriction" in maps and not alone:
-            small = kept & ~keep_clusters(kept, 1.0, evidence.voxel_ml)
+            small = kept & ~remove_small_components(kept, 1.0, evidence.voxel_ml)
             kept |= _half_lesion(small, allowed, evidence)
         return kept, quality, flags
 
@@ -382,10 +382,12 @@ def _conspicuous(bright: Mask, evidence: Evidence, parameters: Mapping[str, Any]
     local, z = evidence.maps["local_z"], evidence.maps["z"]
     seed = bright & (np.minimum(local, 2.0 * z) > parameters["dwi_local_z"])
     allowed = (local > parameters["dwi_local_z_grow"]) | (z > parameters["z_conspicuous"])
-    seed |= keep_clusters(bright & (z > parameters["z_conspicuous"]), 1.0, evidence.voxel_ml)
+    seed |= remove_small_components(
+        bright & (z > parameters["z_conspicuous"]), 1.0, evidence.voxel_ml
+    )
     region = grow(seed, bright & allowed)
     share = float(parameters["bright_share"])
-    large = keep_clusters(region, 1.0, evidence.voxel_ml)
+    large = remove_small_components(region, 1.0, evidence.voxel_ml)
     return within_edge(region, np.maximum(local, 0.0), share) | within_edge(large, z, share)
 
 
@@ -409,7 +411,7 @@ def _skull_base(brain: Mask, reach_mm: float, voxel_size_mm: Sequence[float]) ->
 
 @dataclass(frozen=True)
 class _Cluster:
-    """What one cluster looks like, in the units of the maps."""
+    """Properties of one cluster, in the units of the maps."""
 
     volume_ml: float
     core_ml: float
@@ -464,7 +466,7 @@ class _Cluster:
 
 
 def _artefact(found: _Cluster, parameters: Mapping[str, Any]) -> str | None:
-    """Why a cluster is no infarct; None for one that is.
+    """Reason why a cluster is no infarct; None for one that is.
 
     A signal that piles up is as bright on b0, so its ADC is not low; at the base of the skull only
     a clearly low ADC counts, and at the frontal base no small cluster at all. A large cluster is
@@ -478,7 +480,7 @@ def _artefact(found: _Cluster, parameters: Mapping[str, Any]) -> str | None:
         return None
     local = float(parameters["dwi_local_z"])
     restricted = found.adc < parameters["adc_seed_below_mm2_s"]
-    # Without a low ADC only the other side tells a lesion from tissue that is bright by itself.
+    # Without a low ADC only the other side distinguishes a lesion from naturally bright tissue.
     asymmetry = float(parameters["asymmetry_z"]) * (1.0 if restricted else 2.0)
     paired = found.mirrored > found.z - asymmetry
     limit = float(parameters["artefact_below_ml"])
@@ -522,8 +524,8 @@ def _true_clusters(
     normal_adc_ml = base_ml = 0.0
     for mask in masks:
         # Where the ADC shows a lesion it also shows where it ends.
-        shown = keep_clusters(kept, _CORE_ML, evidence.voxel_ml) & ("adc" in maps)
-        labels, _ = clusters(mask & ~shown)
+        shown = remove_small_components(kept, _CORE_ML, evidence.voxel_ml) & ("adc" in maps)
+        labels, _ = label_components(mask & ~shown)
         for n, where in enumerate(ndimage.find_objects(labels), start=1):
             inside = labels[where] == n
             part = {name: values[where] for name, values in maps.items()}
@@ -562,7 +564,7 @@ def _beside_ventricles(fluid: Mask, depth: Image, size: tuple[float, float, floa
     """Rim of the large bodies of fluid within the brain: two voxels in plane."""
     deep = fluid & (depth > 12.0)
     solid = ndimage.binary_opening(deep, ball(2.5, size))
-    body = keep_clusters(grow(solid, deep), 1.0, float(np.prod(size)) / 1000.0)
+    body = remove_small_components(grow(solid, deep), 1.0, float(np.prod(size)) / 1000.0)
     return ndimage.binary_dilation(body, ball(2.0 * max(size[:2]) + 0.1, size))
 
 
@@ -596,5 +598,5 @@ class StrictDiffusionInfarct(DiffusionInfarct):
         mask = evidence.maps["tissue"] & (adc < parameters["adc_below_mm2_s"])
         if "no_dwi" not in evidence.flags:
             mask &= evidence.maps["z"] > parameters["dwi_z_above"]
-        mask = keep_clusters(mask, float(parameters["min_cluster_ml"]), evidence.voxel_ml)
+        mask = remove_small_components(mask, float(parameters["min_cluster_ml"]), evidence.voxel_ml)
         return mask, {}, {}

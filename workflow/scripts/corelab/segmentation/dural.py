@@ -1,4 +1,4 @@
-"""What is dense on a head CT without blood, and where: a parametric map in MNI152 millimetres.
+"""Dense structures of a head CT without blood: a parametric map in MNI152 millimetres.
 
 Venous sinuses, falx, tentorium, the skull base, and the places that calcify are described by
 short courses and surfaces after the textbook, checked against an average head CT in MNI space
@@ -154,7 +154,7 @@ def below_base(y: Points, z: Points) -> NDArray[np.bool_]:
 def explanations(
     mni: Points, bone_mm: Points, excess_hu: Points, slice_mm: float, parameters: Any
 ) -> dict[str, NDArray[np.bool_]]:
-    """Which dense structure a place may belong to.
+    """Dense structure that a place may belong to.
 
     Parameters
     ----------

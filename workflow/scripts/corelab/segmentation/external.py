@@ -1,4 +1,4 @@
-"""A program (a container, nnU-Net, DeepISLES) or a MeshNet of somebody else as one more source.
+"""A program (container, nnU-Net, DeepISLES) or a MeshNet that the user supplies: one more source.
 
 Off unless the configuration lists it, never downloaded, never taken in place of the pipeline's own
 mask: its result stands beside it as ``pipeline:<id>``. What made a mask is on record: the command,
@@ -29,6 +29,7 @@ from nipype.interfaces.base import (
 from corelab.imaging import resample_to, same_grid
 from corelab.imaging.meshnet import WeightsError, network_mask, read_meshnet
 from corelab.provenance.products import file_sha256
+from corelab.registration.nipype_backends import last_error
 from corelab.segmentation.segmenter import (
     Image,
     Mask,
@@ -120,7 +121,7 @@ class ExternalSegmenter(_Entry):
         Raises
         ------
         BackendError
-            If the program, or a file of it, is not there.
+            If the program, or a file of it, is missing.
         NotSegmentable
             If it ended with an error, or gave no usable mask: the scan's status.
         """
@@ -141,7 +142,7 @@ class ExternalSegmenter(_Entry):
         return self._segmentation(mask, voxel, parameters, record)
 
     def _record(self) -> dict[str, Any]:
-        """What made the mask, before it is made: a missing file stops here."""
+        """Record of program and files, taken before the run: a missing file stops here."""
         program = self.backend["command"][0]
         if shutil.which(program) is None:
             raise BackendError(
@@ -151,7 +152,7 @@ class ExternalSegmenter(_Entry):
         missing = [file for file in self.backend.get("files") or () if not Path(file).is_file()]
         if missing:
             raise BackendError(
-                f"segmentation.external '{self.backend['id']}': {', '.join(missing)} is not there; "
+                f"segmentation.external '{self.backend['id']}': {', '.join(missing)} is missing; "
                 "nothing is ever downloaded, so put the container and the weights in place"
             )
         return {
@@ -173,11 +174,9 @@ class ExternalSegmenter(_Entry):
         try:
             node.run(cwd=str(folder))
         except (RuntimeError, FileNotFoundError) as error:
-            said = folder / "stderr.nipype"
-            lines = said.read_text(errors="replace").strip().splitlines() if said.is_file() else []
-            last = lines[-1] if lines else str(error).strip().splitlines()[-1]
-            last = last.replace(str(folder), "{folder}")
-            raise NotSegmentable(f"{self.backend['id']} failed: {last}") from error
+            reason = last_error(folder) or str(error).strip().splitlines()[-1]
+            reason = reason.replace(str(folder), "{folder}")
+            raise NotSegmentable(f"{self.backend['id']} failed: {reason}") from error
 
     def _mask(self, path: Path, reference: nib.Nifti1Image) -> Mask:
         """The program's label image as a mask on the images' grid."""

@@ -18,13 +18,13 @@ from corelab.segmentation.segmenter import (
 )
 from corelab.segmentation.tissue import (
     brightest_mirrored,
-    clusters,
+    component_count,
     depth_mm,
     drop_artefacts,
     find_midplane,
     flatten_field,
     grow,
-    keep_clusters,
+    remove_small_components,
     smooth_within,
     within_edge,
 )
@@ -128,7 +128,7 @@ class FlairInfarct(ThresholdSegmenter):
             np.abs(maps["side_mm"]) < parameters["midline_mm"]
         )
         seed = tissue & (z > parameters["z_seed"]) & asymmetric
-        seed = keep_clusters(seed, float(parameters["min_seed_ml"]), evidence.voxel_ml)
+        seed = remove_small_components(seed, float(parameters["min_seed_ml"]), evidence.voxel_ml)
         mask = grow(seed, tissue & (z > parameters["z_grow"]))
         mask &= within_edge(mask, z, float(parameters["edge_share"]))
         plane = ndimage.generate_binary_structure(3, 1)[:, :, 1:2]
@@ -138,5 +138,5 @@ class FlairInfarct(ThresholdSegmenter):
             mask &= ~maps["chronic"]
             quality["chronic_subtracted_ml"] = float(before - mask.sum()) * evidence.voxel_ml
         mask, quality["clusters_dropped"] = drop_artefacts(mask, evidence, parameters)
-        quality["clusters"] = int(clusters(mask)[1].size - 1)
+        quality["clusters"] = component_count(mask)
         return mask, quality, {}

@@ -25,7 +25,7 @@ from corelab.segmentation.tissue import (
     ball,
     brightest_mirrored,
     centre_and_spread,
-    clusters,
+    component_count,
     depth_mm,
     drop_artefacts,
     find_midplane,
@@ -33,7 +33,8 @@ from corelab.segmentation.tissue import (
     grow,
     in_plane_axes,
     inscribed_radius_mm,
-    keep_clusters,
+    label_components,
+    remove_small_components,
     smooth_within,
     within_edge,
 )
@@ -91,12 +92,12 @@ class Oedema(ThresholdSegmenter):
         mask &= within_edge(mask, z, float(parameters["edge_share"]))
         mask = _opened(mask, parameters["opening_mm"], evidence)
         mask, dropped = drop_artefacts(mask, evidence, parameters)
-        largest_ml = float(clusters(mask)[1][1:].max(initial=0)) * evidence.voxel_ml
+        largest_ml = float(label_components(mask)[1][1:].max(initial=0)) * evidence.voxel_ml
         least_ml = max(
             float(parameters["min_cluster_ml"]),
             float(parameters["min_share_of_largest"]) * largest_ml,
         )
-        mask = keep_clusters(mask, least_ml, evidence.voxel_ml)
+        mask = remove_small_components(mask, least_ml, evidence.voxel_ml)
         both = float((maps["mirrored"][mask] > parameters["z_seed"]).mean()) if mask.any() else 0.0
         flags = {}
         if both > parameters["both_sides_share"]:
@@ -105,7 +106,7 @@ class Oedema(ThresholdSegmenter):
                 "white-matter disease counts with the tumour, or the tumour crosses the midline"
             )
         quality = {
-            "clusters": int(clusters(mask)[1].size - 1),
+            "clusters": component_count(mask),
             "clusters_dropped": dropped,
             "both_sides_share": both,
         }
@@ -114,17 +115,17 @@ class Oedema(ThresholdSegmenter):
         return (whole | _solid_holes(whole, tissue)) & ~core, quality, flags
 
     def _seed(self, evidence: Evidence, parameters: Mapping[str, Any]) -> Mask:
-        """What is surely a lesion: bright, deep, and asymmetric or thick and large."""
+        """Certain lesion: bright, deep, and asymmetric or thick and large."""
         maps, z = evidence.maps, evidence.maps["z"]
         deep = maps["tissue"] & (maps["depth_mm"] > parameters["rim_mm"])
         bright = deep & (z > parameters["z_seed"])
         seed = bright & (z - maps["mirrored"] > parameters["asymmetry_z"])
-        seed = keep_clusters(seed, float(parameters["min_seed_ml"]), evidence.voxel_ml)
+        seed = remove_small_components(seed, float(parameters["min_seed_ml"]), evidence.voxel_ml)
         # A tumour that mirrors itself across the midline: what is thick and large counts as well.
         reach = 2.5 * float(parameters["opening_mm"])
         thick = _opened(deep & (z > parameters["z_peak"]), reach, evidence)
         large_ml = float(parameters["artefact_below_ml"])
-        return seed | keep_clusters(thick, large_ml, evidence.voxel_ml)
+        return seed | remove_small_components(thick, large_ml, evidence.voxel_ml)
 
 
 #: Gaps of a ring up to twice this do not open it: rims are thin and noisy.
@@ -163,8 +164,8 @@ class EnhancingTumour(ThresholdSegmenter):
     """Enhancing tumour: T1 after contrast minus T1 before, both scaled to normal tissue.
 
     Without a T1w the image after contrast stands alone (flagged): then vessels, dura and choroid
-    plexus are told from tumour by their thinness, by the rim of the brain and, where ``images``
-    has ``bright`` (the FLAIR lesion as a mask), by not lying in or beside it.
+    plexus are distinguished from tumour by their thinness, by the rim of the brain and, where
+    ``images`` has ``bright`` (the FLAIR lesion as a mask), by not lying in or beside it.
 
     Method: T1 subtraction after Ellingson et al., Radiology 2014;271:200.
     """
@@ -261,7 +262,7 @@ class EnhancingTumour(ThresholdSegmenter):
             far = inner & (maps["away_mm"] <= parameters["beyond_oedema_mm"]) & (z > z_seed)
             far = _opened(far, parameters["vessel_radius_mm"], evidence)
             allowed = (inner & solid) | (place & (z > z_seed)) | far
-        seed = keep_clusters(
+        seed = remove_small_components(
             place & (z > z_seed), float(parameters["min_seed_ml"]), evidence.voxel_ml
         )
         if "bright" in maps and seed.any():
@@ -274,7 +275,7 @@ class EnhancingTumour(ThresholdSegmenter):
         mask = _settled(mask, float(parameters["settle_mm"]), evidence) & inner
         mask = _lumps(mask, float(parameters["vessel_radius_mm"]), evidence)
         mask, dropped = self._without_artefacts(mask, solid, evidence, parameters)
-        mask = keep_clusters(mask, float(parameters["min_cluster_ml"]), evidence.voxel_ml)
+        mask = remove_small_components(mask, float(parameters["min_cluster_ml"]), evidence.voxel_ml)
         flags = {}
         bright_ml = float(np.count_nonzero(maps.get("bright", False))) * evidence.voxel_ml
         if not mask.any() and bright_ml > parameters["flag_bright_above_ml"]:
@@ -284,7 +285,7 @@ class EnhancingTumour(ThresholdSegmenter):
                 "look at the T1c"
             )
         quality = {
-            "clusters": int(clusters(mask)[1].size - 1),
+            "clusters": component_count(mask),
             "clusters_dropped": dropped,
             "z_surroundings": base,
             "z_grow": z_grow,
@@ -296,7 +297,7 @@ class EnhancingTumour(ThresholdSegmenter):
         mask: Mask, solid: Mask, evidence: Evidence, parameters: Mapping[str, Any]
     ) -> tuple[Mask, int]:
         """Small clusters judged by rim and mirror, unless most of them lies in the FLAIR lesion."""
-        labels, sizes = clusters(mask)
+        labels, sizes = label_components(mask)
         inside = np.bincount(labels[solid], minlength=sizes.size) > 0.5 * sizes
         inside &= sizes * evidence.voxel_ml >= parameters["min_inside_ml"]
         inside[0] = False

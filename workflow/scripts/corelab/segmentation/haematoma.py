@@ -31,15 +31,17 @@ from corelab.segmentation.tissue import (
     ball,
     brightest_mirrored,
     centre_and_spread,
-    clusters,
+    component_count,
     depth_mm,
     drop_artefacts,
+    filled_slices,
     find_midplane,
     fit_field,
     flatten_field,
     grow,
     inscribed_radius_mm,
-    keep_clusters,
+    label_components,
+    remove_small_components,
     smooth_within,
     within_edge,
 )
@@ -132,9 +134,7 @@ class CtHaematoma(ThresholdSegmenter):
         if "ncct" not in images:
             raise NotSegmentable("a haematoma on CT needs an ncct scan")
         hu = images["ncct"].astype(np.float64)
-        brain = np.stack(
-            [ndimage.binary_fill_holes(brain[:, :, k]) for k in range(brain.shape[2])], axis=2
-        )
+        brain = filled_slices(brain)
         quality: dict[str, Any] = calibration(hu, brain, voxel_size_mm)
         flags: dict[str, str] = {}
         offset = self._offset(quality, flags, parameters)
@@ -214,7 +214,7 @@ class CtHaematoma(ThresholdSegmenter):
         mask = _without_sheets(mask, lump, evidence)
         plane = ndimage.generate_binary_structure(3, 1)[:, :, 1:2]
         mask |= ndimage.binary_closing(mask, plane) & maps["tissue"]
-        mask = keep_clusters(mask, float(parameters["min_cluster_ml"]), evidence.voxel_ml)
+        mask = remove_small_components(mask, float(parameters["min_cluster_ml"]), evidence.voxel_ml)
         mask, left_out = _judged(mask, evidence, parameters)
         quality = {"clusters_dropped": len(left_out), **_candidates(left_out), **_density(mask, hu)}
         return mask, quality, {**_density_flags(mask, hu, parameters), **_candidate_flag(left_out)}
@@ -304,7 +304,7 @@ def _calcified(
     parameters: Mapping[str, Any],
 ) -> Mask:
     """Calcification with its blurred rim. What hangs together with the skull is bone instead."""
-    labels, sizes = clusters(hu > parameters["hu_below"])
+    labels, sizes = label_components(hu > parameters["hu_below"])
     skull = np.unique(labels[~brain])
     small = sizes * float(np.prod(voxel_size_mm)) / 1000.0 < parameters["calcification_ml"]
     small[skull] = True
@@ -374,7 +374,7 @@ def _judged(
     mask: Mask, evidence: Evidence, parameters: Mapping[str, Any]
 ) -> tuple[Mask, list[_LeftOut]]:
     """Clusters with a core of their own, and what was left out."""
-    labels, _ = clusters(mask)
+    labels, _ = label_components(mask)
     kept = np.zeros(mask.shape, bool)
     left_out: list[_LeftOut] = []
     reach = float(parameters["core_reach_mm"])
@@ -432,7 +432,7 @@ def _cores(
     cores = []
     for part in (free, free & (hu > parameters["hu_seed_above"])):
         thick = inscribed_radius_mm(part, evidence.voxel_size_mm) >= parameters["core_radius_mm"]
-        labels, counts = clusters(grow(thick & part, part))
+        labels, counts = label_components(grow(thick & part, part))
         cores += [labels == k for k in range(1, counts.size)]
     return cores
 
@@ -445,7 +445,7 @@ def _no_evidence(
     evidence: Evidence,
     parameters: Mapping[str, Any],
 ) -> str | None:
-    """Why one core of a cluster is no evidence of blood; None if it is."""
+    """Reason why one core of a cluster is no evidence of blood; None if it is."""
     values = {name: values[where][core] for name, values in evidence.maps.items()}
     volume_ml = float(core.sum()) * evidence.voxel_ml
     likeliest = max(found, key=lambda name: (int(found[name].sum()), name))
@@ -521,7 +521,7 @@ def _density_flags(mask: Mask, hu: Image, parameters: Mapping[str, Any]) -> dict
     return {
         "blood_near_50_hu": (
             f"the blood's median density is {median:.0f} HU (anaemia, or not acute): its edge "
-            "cannot be told well from brain tissue; have the volume read by a person"
+            "is hard to distinguish from brain tissue; have the volume read by a person"
         )
     }
 
@@ -541,7 +541,7 @@ def _without_sheets(mask: Mask, radius_mm: float, evidence: Evidence) -> Mask:
         if near.any():
             away = ndimage.distance_transform_edt(~near, sampling=evidence.voxel_size_mm[:2])
             kept[(*box, k)] = mask[(*box, k)] & (away <= radius_mm + 1.5)
-    # Whatever thin part is left hangs on a lump or goes.
+    # Any thin part that is left is connected to a lump or removed.
     return grow(core & kept, kept)
 
 
@@ -571,9 +571,7 @@ class GradientEchoHaematoma(ThresholdSegmenter):
         if "gre" not in images:
             raise NotSegmentable("a haematoma on gradient echo needs a gre scan")
         image = images["gre"].astype(np.float64)
-        brain = np.stack(
-            [ndimage.binary_fill_holes(brain[:, :, k]) for k in range(brain.shape[2])], axis=2
-        )
+        brain = filled_slices(brain)
         median = float(np.median(image[brain]))
         if median <= 0:
             raise NotSegmentable("the gre image is not positive over the brain; check the file")
@@ -615,5 +613,6 @@ class GradientEchoHaematoma(ThresholdSegmenter):
             "min_conspicuous_ml": parameters["min_cluster_ml"],
         }
         mask, dropped = drop_artefacts(mask, evidence, rules)
-        mask = keep_clusters(mask, float(parameters["min_cluster_ml"]), evidence.voxel_ml)
-        return mask, {"clusters_dropped": dropped, "clusters": int(clusters(mask)[1].size - 1)}, {}
+        mask = remove_small_components(mask, float(parameters["min_cluster_ml"]), evidence.voxel_ml)
+        quality = {"clusters_dropped": dropped, "clusters": component_count(mask)}
+        return mask, quality, {}

@@ -23,11 +23,11 @@ from corelab.segmentation.tissue import (
     MidPlane,
     ball,
     centre_and_spread,
-    clusters,
+    component_count,
     depth_mm,
     grow,
     inscribed_radius_mm,
-    keep_clusters,
+    remove_small_components,
     smooth_within,
     within_edge,
 )
@@ -219,7 +219,7 @@ def old_cavity(
     alone = fluid & ~(plane.reflect(near.astype(np.float32), voxel_size_mm) > 0.5)
     thick = alone & (inscribed_radius_mm(alone, voxel_size_mm) >= radius)
     voxel_ml = float(np.prod(voxel_size_mm)) / 1000.0
-    return keep_clusters(grow(thick, alone), float(parameters["cavity_ml"]), voxel_ml)
+    return remove_small_components(grow(thick, alone), float(parameters["cavity_ml"]), voxel_ml)
 
 
 class CtHypodensity(ThresholdSegmenter):
@@ -328,16 +328,16 @@ class CtHypodensity(ThresholdSegmenter):
             float(parameters["difference_seed_z"]) * evidence.quality["mirror_spread_hu"],
         )
         seed = inner & (maps["difference"] < -limit)
-        seed = keep_clusters(seed, float(parameters["min_seed_ml"]), evidence.voxel_ml)
+        seed = remove_small_components(seed, float(parameters["min_seed_ml"]), evidence.voxel_ml)
         share = float(parameters["edge_share"])
         mask = grow(seed, maps["tissue"] & (maps["difference"] < -share * limit))
         # The edge lies half-way to the region's own contrast, which may be far beyond the limit.
         mask = within_edge(mask, -maps["difference"], share)
         plane = ndimage.generate_binary_structure(3, 1)[:, :, 1:2]
         mask = ndimage.binary_opening(mask, plane, iterations=2)
-        mask = keep_clusters(mask, float(parameters["min_cluster_ml"]), evidence.voxel_ml)
+        mask = remove_small_components(mask, float(parameters["min_cluster_ml"]), evidence.voxel_ml)
         quality: dict[str, Any] = {
-            "clusters": int(clusters(mask)[1].size - 1),
+            "clusters": component_count(mask),
             "left_ml": float((mask & (maps["side_mm"] < 0)).sum()) * evidence.voxel_ml,
             "right_ml": float((mask & (maps["side_mm"] >= 0)).sum()) * evidence.voxel_ml,
         }

@@ -1,4 +1,4 @@
-"""What follows from readers' masks of one visit: consensus, tumour core, and oedema."""
+"""Masks derived from readers' masks of one visit: consensus, tumour core, oedema."""
 
 from __future__ import annotations
 

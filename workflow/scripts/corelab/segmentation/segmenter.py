@@ -65,7 +65,7 @@ class Segmentation:
     reason: str | None = None
 
     def __post_init__(self) -> None:
-        """Refuse a flag without severity and title: nobody would hear of it."""
+        """Refuse a flag without severity and title: it would not be shown."""
         unknown = sorted(set(self.flags) - set(FLAGS))
         if unknown:
             raise ValueError(f"flags missing in study.mask_flags.FLAGS: {', '.join(unknown)}")
@@ -77,7 +77,7 @@ class NotSegmentable(ValueError):
 
 @runtime_checkable
 class Segmenter(Protocol):
-    """What every segmentation offers, classical or a backend that drives another program."""
+    """Interface of every segmentation, classical or by an external program."""
 
     label: str
     source: str
@@ -95,7 +95,7 @@ class Segmenter(Protocol):
 
 @dataclass(frozen=True)
 class Evidence:
-    """What ``measure`` hands to ``decide``: maps on the grid, figures, flags found on the way."""
+    """Result of ``measure`` for ``decide``: maps on the grid, figures, flags."""
 
     maps: Mapping[str, NDArray[Any]]
     voxel_size_mm: tuple[float, float, float]
@@ -104,7 +104,7 @@ class Evidence:
     _kept: dict[Any, Any] = field(default_factory=dict, repr=False)
 
     def kept(self, key: Any, compute: Callable[[], Any]) -> Any:
-        """What decisions at several limits share, computed once per ``key``."""
+        """Intermediate result shared by decisions at several limits, computed once per ``key``."""
         if key not in self._kept:
             self._kept[key] = compute()
         return self._kept[key]
@@ -314,7 +314,7 @@ def check_grid(
     Raises
     ------
     NotSegmentable
-        With what is wrong and how to mend it.
+        With the fault and how to fix it.
 
     Examples
     --------
@@ -338,5 +338,5 @@ def check_grid(
         )
     x, y, z = (float(size) for size in voxel_size_mm)
     if min(x, y, z) <= 0:
-        raise NotSegmentable(f"the voxel size {(x, y, z)} mm is not positive; mend the header")
+        raise NotSegmentable(f"the voxel size {(x, y, z)} mm is not positive; fix the header")
     return x, y, z

@@ -317,22 +317,47 @@ def flatten_field(
     return image / np.exp(field.values), field
 
 
-def clusters(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+def filled_slices(mask: Mask) -> Mask:
+    """A mask with the holes of every slice filled.
+
+    Examples
+    --------
+    >>> ring = np.ones((3, 3, 2), bool); ring[1, 1, 0] = False
+    >>> bool(filled_slices(ring).all())
+    True
+    """
+    return np.stack(
+        [ndimage.binary_fill_holes(mask[:, :, k]) for k in range(mask.shape[2])], axis=2
+    )
+
+
+def label_components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """Connected components (faces and edges) and their sizes in voxels, index 0 = background."""
     labels, n = ndimage.label(mask, ndimage.generate_binary_structure(3, 2))
     return labels.astype(np.int32), np.bincount(labels.ravel(), minlength=n + 1)
 
 
-def keep_clusters(mask: Mask, min_ml: float, voxel_ml: float) -> Mask:
+def component_count(mask: Mask) -> int:
+    """Number of connected components of a mask.
+
+    Examples
+    --------
+    >>> component_count(np.array([[[1, 0, 1, 1]]], bool))
+    2
+    """
+    return int(label_components(mask)[1].size - 1)
+
+
+def remove_small_components(mask: Mask, min_ml: float, voxel_ml: float) -> Mask:
     """Drop connected components smaller than ``min_ml``.
 
     Examples
     --------
     >>> mask = np.zeros((9, 9, 9), bool); mask[0, 0, 0] = True; mask[4:7, 4:7, 4:7] = True
-    >>> int(keep_clusters(mask, 0.01, 0.001).sum())
+    >>> int(remove_small_components(mask, 0.01, 0.001).sum())
     27
     """
-    labels, sizes = clusters(mask)
+    labels, sizes = label_components(mask)
     keep = sizes * voxel_ml >= min_ml
     keep[0] = False
     return keep[labels]
@@ -511,7 +536,7 @@ def within_edge(mask: Mask, score: Image, share: float) -> Mask:
     >>> within_edge(score > 1, score, 0.5).astype(int).ravel().tolist()
     [0, 0, 1, 1, 1, 0]
     """
-    labels, sizes = clusters(mask)
+    labels, sizes = label_components(mask)
     limit = np.full(sizes.size, np.inf)
     for n, where in enumerate(ndimage.find_objects(labels), start=1):
         limit[n] = share * float(np.percentile(score[where][labels[where] == n], 75))
@@ -542,7 +567,7 @@ def drop_artefacts(
     z, mirrored, depth, side = (
         evidence.maps[name] for name in ("z", "mirrored", "depth_mm", "side_mm")
     )
-    labels, sizes = clusters(mask)
+    labels, sizes = label_components(mask)
     keep = np.ones(sizes.size, bool)
     keep[0] = False
     for n, where in enumerate(ndimage.find_objects(labels), start=1):

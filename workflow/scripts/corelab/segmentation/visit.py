@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from corelab.imaging import ImageFault, load_image, resample_to, same_grid, save_image
 from corelab.imaging.brain_quality import mask_fault, mask_warnings
+from corelab.imaging.lesion_checks import volume_fault
 from corelab.imaging.values import SHIFTED
 from corelab.registration.transforms import apply_transforms
 from corelab.segmentation.diffusion import (
@@ -61,7 +62,7 @@ class _Result:
 
 
 class _Visit:
-    """The scans of a prepared visit, brought to one grid when they are asked for."""
+    """The scans of a prepared visit, brought to one grid on request."""
 
     #: Label and source of the one segmenter to run; None runs all.
     only: tuple[str, str] | None = None
@@ -82,7 +83,7 @@ class _Visit:
         return order[0] if order else None
 
     def first(self, *kinds: str) -> Mapping[str, Any] | None:
-        """The first of several kinds that is there and whole, else the first that is there."""
+        """The first usable scan of several kinds, else the first present one."""
         there = [scan for scan in map(self.scan, kinds) if scan is not None]
         whole = [scan for scan in there if scan["status"] == "ok"]
         return next(iter(whole or there), None)
@@ -296,7 +297,7 @@ def _stroke(visit: _Visit, settings: dict[str, dict[str, Any]]) -> list[_Result]
 
 @dataclass(frozen=True)
 class _Inputs:
-    """Images on one grid, the scans they came from, and what to tell of how they got there."""
+    """Images on one grid, the scans they came from, and notes on how they got there."""
 
     images: dict[str, Image]
     scans: tuple[Mapping[str, Any], ...]
@@ -351,7 +352,7 @@ def _together(
     reference: nib.Nifti1Image,
     kinds: Sequence[str],
 ) -> _Inputs:
-    """The scan and those of other kinds on its grid; a failed one is told and left out."""
+    """The scan and those of other kinds on its grid; a failed one is noted and left out."""
     images: dict[str, Image] = {scan["kind"]: np.asarray(reference.dataobj, np.float64)}
     scans, notes = [scan], []
     for kind in kinds:
@@ -609,7 +610,7 @@ def _derived(
     parts: Sequence[_Result],
     derive: Callable[..., Segmentation],
 ) -> _Result:
-    """What follows from other segmentations, or why it does not."""
+    """Result derived from other segmentations, or the reason why there is none."""
     scans = {scan["scan_id"]: scan for part in parts for scan in part.scans}
     result = replace(blank, label=label, scans=tuple(scans.values()))
     found = [part.segmentation for part in parts if part.segmentation is not None]
@@ -649,6 +650,14 @@ def _written(result: _Result, visit: _Visit) -> dict[str, Any]:
     found = result.segmentation
     if found is None or result.reference is None:
         return entry
+    judged = (visit.record.get("brain_mask_quality") or {}).get(result.grid) or {}
+    fault = volume_fault(found.volume_ml, judged.get("volume_ml"))
+    if fault:
+        return entry | {
+            "status": "failed",
+            "reason": joined_reasons([fault, result.reason]),
+            "quality": {"volume_ml": found.volume_ml, "flags": list(found.flags)},
+        }
     path = mask_path(
         visit.record["participant_id"],
         visit.record["visit"],

@@ -8,13 +8,14 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import Path
 
 import pandas as pd
 
 from corelab.provenance.job import Plain
-from corelab.provenance.products import read_table, write_table, write_text
+from corelab.provenance.products import write_table, write_text
+from corelab.study.model import read_sheet
 
 #: Suffix of a BIDS file -> kind of scan.
 KINDS = {
@@ -42,14 +43,15 @@ KINDS = {
     "ttp": "ttp",
 }
 _ENTITY = re.compile(r"([a-z]+)-([0-9A-Za-z+]+)")
-_SUFFIX = re.compile(r"_([A-Za-z0-9-]+)\.nii(\.gz)?$")
+_SUFFIX = re.compile(r"_([A-Za-z0-9-]+)\.nii(\.gz)?$", re.IGNORECASE)
 SCANS = ("participant_id", "visit", "kind", "path", "reader", "repeat", "space", "label_values")
 
 
 def _row(name: str, path: str) -> dict[str, str | None] | None:
     suffix = _SUFFIX.search(name)
     entities = dict(_ENTITY.findall(name[: suffix.start()] if suffix else ""))
-    if suffix is None or "sub" not in entities:
+    # Phase and the parts of complex images are no magnitude.
+    if suffix is None or "sub" not in entities or entities.get("part", "mag") != "mag":
         return None
     word = suffix.group(1)
     if word in {"msk", "mask", "dseg"}:
@@ -177,18 +179,70 @@ def layout_of(folder: Path) -> str:
 
 
 def _files(folder: Path) -> Iterator[tuple[str, str]]:
-    """Name and relative path of every image below a folder, without opening one."""
+    """Name and relative path of every image below a folder, without opening one.
+
+    Hidden files (``._sub-01_T1w.nii.gz`` of macOS) are none; a folder that links to one above it is
+    entered once.
+    """
     waiting = [""]
+    entered = set()
     while waiting:
         inside = waiting.pop()
-        with os.scandir(folder / inside) as entries:
-            for entry in sorted(entries, key=lambda item: item.name):
-                path = f"{inside}/{entry.name}" if inside else entry.name
-                if entry.is_dir():
-                    if not entry.name.startswith("."):
-                        waiting.append(path)
-                elif entry.name.endswith((".nii", ".nii.gz")):
-                    yield entry.name, path
+        place = os.path.realpath(folder / inside)
+        if place in entered:
+            continue
+        entered.add(place)
+        try:
+            entries = sorted(os.scandir(folder / inside), key=lambda item: item.name)
+        except OSError as error:
+            raise Plain(f"{folder / inside} cannot be listed: {error.strerror}") from None
+        for entry in entries:
+            path = f"{inside}/{entry.name}" if inside else entry.name
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                waiting.append(path)
+            elif entry.name.lower().endswith((".nii", ".nii.gz")):
+                yield entry.name, path
+
+
+def _listed(folder: Path, ids: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """Ids with the columns of the data set's ``participants.tsv``, and what to know about it."""
+    path = folder / "participants.tsv"
+    if not path.is_file():
+        return ids, []
+    given, findings = read_sheet(path, path.name)
+    lines = [str(finding) for finding in findings[:3]]
+    if given is None or "participant_id" not in given:
+        return ids, [*lines, f"{path} was not used: it has no column participant_id"]
+    # Some leave out the prefix that the names of the folders have.
+    names = given["participant_id"].astype("string").fillna("")
+    known = set(ids["participant_id"])
+    bare = ~names.isin(known) & ("sub-" + names).isin(known)
+    given = given.assign(participant_id=names.where(~bare, "sub-" + names).astype(object))
+    absent = sorted(known - set(given["participant_id"]))
+    if absent:
+        lines.append(
+            f"{len(absent)} participants have no row in {path.name}, the first {absent[0]}"
+        )
+    twice = int(given["participant_id"].duplicated().sum())
+    if twice:
+        lines.append(
+            f"{twice} participants are listed again in {path.name}; their first row is used"
+        )
+    return ids.merge(
+        given.drop_duplicates("participant_id"), on="participant_id", how="left"
+    ), lines
+
+
+def _misplaced(paths: Iterable[str]) -> list[str]:
+    """Files that lie in the folder of another participant than their name says."""
+    found = []
+    for path in paths:
+        subjects = set(re.findall(r"(?:^|/)(sub-[0-9A-Za-z+]+)(?=[_/])", path))
+        if len(subjects) > 1:
+            found.append(path)
+    return found
 
 
 def index_bids(folder: Path) -> tuple[pd.DataFrame, list[str]]:
@@ -280,13 +334,7 @@ def write_index(folder: Path, study_folder: Path) -> list[str]:
     target = study_folder / "index"
     write_table(scans, target / "scans.tsv", SCANS)
     ids = pd.DataFrame({"participant_id": sorted(scans["participant_id"].unique())})
-    listed = folder / "participants.tsv"
-    if listed.is_file():
-        given = read_table(listed)
-        if "participant_id" in given:
-            ids = ids.merge(
-                given.drop_duplicates("participant_id"), on="participant_id", how="left"
-            )
+    ids, told = _listed(folder, ids)
     write_table(ids, target / "participants.tsv", list(ids.columns))
     counts = scans["kind"].value_counts().sort_index()
     config = write_text(starting_config(folder, target, set(counts.index)), target / "config.yaml")
@@ -298,4 +346,9 @@ def write_index(folder: Path, study_folder: Path) -> list[str]:
     ]
     if unknown:
         lines.append(f"{len(unknown)} image files are of no known kind, for example {unknown[0]}")
-    return lines
+    if misplaced := _misplaced(scans["path"]):
+        lines.append(
+            f"{len(misplaced)} files lie in the folder of another participant than their name "
+            f"says, which was used: the first is {misplaced[0]}"
+        )
+    return lines + told

@@ -10,7 +10,8 @@ from typing import Any
 import pandas as pd
 
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
-_CODE = re.compile(r"0\d+", re.ASCII)
+#: Digits that are no number: zeros in front, or more of them than a number of 64 bits keeps.
+_CODE = re.compile(r"0\d+|\d{16,}", re.ASCII)
 _CAPPED = re.compile(r"(?:>=?|≥)\s*(\d+(?:\.\d+)?)|(\d+(?:\.\d+)?)\s*\+", re.ASCII)
 #: Columns in which a cap such as ``89+`` is a value: ages are capped to protect privacy (HIPAA).
 CAPPED_COLUMNS = frozenset({"age"})
@@ -57,10 +58,33 @@ def number(value: Any, *, capped: bool = False) -> float:
     return found
 
 
+#: What is wrong with a cell that is nearly a number, the first that fits.
+_NEARLY = (
+    (r"#[A-Z/0!?#]*", "it is the error of a spreadsheet program (write the number, or n/a)"),
+    (r"[<>≤≥].*", "it is a limit, and no value (write the value, or name it in the key recode)"),
+    (r"[^%]*%", "it has a percent sign (write the number alone)"),
+    (r"[+-]?\d+,\d+", "it has a comma (write a decimal point, and no mark for thousands)"),
+    (r"[+-]?\d[\d.,' ]*", "it has marks for thousands (write digits and a decimal point alone)"),
+    (r"[+-]?\d[\d.,]* ?[^\d.,eE].*", "it has a unit or a word (write the number alone)"),
+)
+
+
 def _problem(text: str) -> str:
-    plain = unicodedata.normalize("NFKC", text)
+    """What is wrong with a cell that is no number.
+
+    Examples
+    --------
+    >>> _problem("12.5 mL")
+    'not a number: it has a unit or a word (write the number alone)'
+    """
+    plain = unicodedata.normalize("NFKC", text).translate({0x2212: "-", 0x2013: "-"})
+    plain = "".join(str(unicodedata.digit(c, c)) for c in plain)
     if plain != text and _NUMBER.fullmatch(plain):
-        return f"not a number: it has digits of another script (write {plain})"
+        other = "digits" if any(c.isdigit() and not c.isascii() for c in text) else "a minus sign"
+        return f"not a number: it has {other} of another script (write {plain})"
+    for form, problem in _NEARLY:
+        if re.fullmatch(form, plain, re.ASCII):
+            return f"not a number: {problem}"
     if re.fullmatch(r"[+-]?(nan|inf(inity)?)", text, re.IGNORECASE):
         return "not a finite number"
     return "not a number (write a decimal point, no unit, n/a for missing)"

@@ -16,9 +16,22 @@ import pandas as pd
 
 from corelab.study.analysis_keys import listed, unread
 from corelab.study.assessors import final_assessments
-from corelab.study.cells import CAPPED_COLUMNS, LABEL_COLUMNS, is_missing, numbers, odd_cells
+from corelab.study.cells import (
+    CAPPED_COLUMNS,
+    LABEL_COLUMNS,
+    is_missing,
+    level_text,
+    numbers,
+    odd_cells,
+)
 from corelab.study.central import central_findings
-from corelab.study.columns import ENDPOINT_LABELS, ENDPOINT_UNITS, SHOWN_BY, window_names
+from corelab.study.columns import (
+    ENDPOINT_LABELS,
+    ENDPOINT_UNITS,
+    LARGEST_LESION_ML,
+    SHOWN_BY,
+    window_names,
+)
 from corelab.study.expression import ExpressionError, flag_name, names_in, select
 from corelab.study.findings import Finding
 from corelab.study.naming import DATATYPES, subject_entity
@@ -28,7 +41,6 @@ from corelab.study.plan_keys import unread_keys
 PUBLISHED_BESIDES = {"description", "arithmetic"}
 #: Factor to mL of the units that volumes come in.
 VOLUME_UNITS_ML = {"mL": 1.0, "ml": 1.0, "cm3": 1.0, "cc": 1.0, "mm3": 1e-3, "uL": 1e-3, "L": 1e3}
-LARGEST_PLAUSIBLE_ML = 1500.0
 RANGES = {"mrs": (0, 6), "nihss": (0, 42), "aspects": (0, 10)}
 SIGNED_ENDPOINTS = {
     "infarct_growth",
@@ -87,6 +99,28 @@ def weighed(
         else finding
         for finding in findings
     ]
+
+
+def said_once(findings: Iterable[Finding]) -> list[Finding]:
+    """Findings without those that say again that a cell is no number.
+
+    Examples
+    --------
+    >>> one = Finding("error", "m.tsv", 2, "value", "x", "not a number (write ...)", "correct it")
+    >>> again = replace(one, message="not a number, so no statistic can use it")
+    >>> [finding.message for finding in said_once([one, again])]
+    ['not a number (write ...)']
+    """
+    kept: list[Finding] = []
+    seen: set[tuple[Any, ...]] = set()
+    for finding in findings:
+        cell = (finding.sheet, finding.row, finding.column, finding.severity)
+        if finding.message.startswith("not a number") and finding.row is not None:
+            if cell in seen:
+                continue
+            seen.add(cell)
+        kept.append(finding)
+    return kept
 
 
 def join_covariates(
@@ -209,7 +243,9 @@ def looks_like(text: str) -> str:
     >>> looks_like("РА\u200b1") == looks_like("pa1")
     True
     """
-    seen = "".join(c for c in text if unicodedata.category(c) not in {"Cf", "Mn"})
+    # An accent may be a letter's own or stand behind it: composed, both are the letter's own.
+    composed = unicodedata.normalize("NFC", text)
+    seen = "".join(c for c in composed if unicodedata.category(c) not in {"Cf", "Mn"})
     return unicodedata.normalize("NFKC", seen.translate(_LATIN)).casefold()
 
 
@@ -248,10 +284,23 @@ def _look_alikes(sheets: Mapping[str, pd.DataFrame]) -> Iterator[Finding]:
                     )
 
 
+def _bare_id(text: str) -> str:
+    """An id without what spreadsheets and BIDS add or take: prefix, leading zeros, ``.0``.
+
+    Examples
+    --------
+    >>> _bare_id("sub-007") == _bare_id("7.0") == _bare_id("7")
+    True
+    """
+    return re.sub(r"^sub-|\.0+$", "", looks_like(text).strip()).lstrip("0")
+
+
 def _unlisted(frame: pd.DataFrame, name: str, known: set[str]) -> Iterator[Finding]:
     ids = frame["participant_id"].dropna()
     for participant_id, group in ids[~ids.isin(known)].groupby(ids, sort=False):
-        near = difflib.get_close_matches(str(participant_id), sorted(known), n=1, cutoff=0.7)
+        bare = _bare_id(str(participant_id))
+        near = [one for one in sorted(known) if _bare_id(one) == bare]
+        near = near or difflib.get_close_matches(str(participant_id), sorted(known), 1, 0.7)
         remedy = (
             f"add it there, or correct the id (did you mean '{near[0]}'?)"
             if near
@@ -409,7 +458,7 @@ def _values(
             "a volume cannot be negative",
             "correct the value",
         )
-    for line in frame.index[volumes & (ml.abs() > LARGEST_PLAUSIBLE_ML)][:MANY]:
+    for line in frame.index[volumes & (ml.abs() > LARGEST_LESION_ML)][:MANY]:
         yield Finding(
             "warning",
             name,
@@ -854,6 +903,43 @@ def _numbers_of_plan(
             )
 
 
+def _levels_of_plan(
+    analysis: Mapping[str, Any], participants: pd.DataFrame
+) -> Iterator[tuple[str, str, str, str]]:
+    """Levels that the plan names and no participant has: key, value, message and remedy.
+
+    YAML reads a code without quotes as a number and drops its zeros (01 is 1, 010 even 8).
+    """
+    named = [("reference", analysis.get("by"), analysis.get("reference"))]
+    named += [
+        (f"reference_levels.{column}", column, value)
+        for column, value in (analysis.get("reference_levels") or {}).items()
+    ]
+    for key, column, value in named:
+        if value is None or column not in participants:
+            continue
+        cells = participants[column]
+        levels = sorted(set(cells[~cells.map(is_missing)].map(level_text)))
+        number = isinstance(value, (int, float))
+        # With codes such as 012 in the column nobody knows what a number was before YAML read it.
+        padded = number and any(re.match(r"0\d", level) for level in levels)
+        if not levels or (level_text(value) in levels and not padded):
+            continue
+        shown = ", ".join(levels[:10]) + ", ..." * (len(levels) > 10)
+        if number:
+            yield (
+                key,
+                str(value),
+                f"YAML reads what is written here as the number {value}, which drops zeros in "
+                f"front; {column} has other codes",
+                f"put the code in quotes, as the sheet has it: {shown}",
+            )
+        else:
+            close = difflib.get_close_matches(str(value), levels, n=1)
+            remedy = f"did you mean '{close[0]}'?" if close else f"known: {shown}"
+            yield key, str(value), f"no participant has this {column}", remedy
+
+
 def _plan(
     config: Mapping[str, Any], sheets: Mapping[str, pd.DataFrame], names: Mapping[str, str]
 ) -> Iterator[Finding]:
@@ -886,7 +972,7 @@ def _plan(
             except ExpressionError as error:
                 yield wrong(key, expression, str(error), "correct the expression")
         yield from _numbers_of_plan(analysis, sheets, names.get("participants", "participants"))
-        for key, column in _columns_of(analysis):
+        for key, column in _columns_of(analysis) if "participant_id" in participants else ():
             # Baseline of the endpoint is a covariate of its own kind.
             if column not in participants.columns and column != "baseline":
                 yield wrong(
@@ -895,6 +981,8 @@ def _plan(
                     "no such column in the participants sheet",
                     "known columns: " + ", ".join(map(str, participants.columns)),
                 )
+        for problem in _levels_of_plan(analysis, participants):
+            yield wrong(*problem)
         for key, sheet in (("outcome", "outcomes"), ("exposure", "exposures")):
             name = analysis.get(key)
             if not name:

@@ -80,9 +80,9 @@ IMAGE_FINDINGS = {
     "visit": "Visit name",
     "kind": "Kind of scan",
     "scan_id": "Scan",
-    "severity": "fault (the scan is not used), warning (look at it) or note (mended, or odd)",
+    "severity": "fault (the scan is not used), warning (look at it) or note (fixed, or odd)",
     "message": "What was found in the file",
-    "remedy": "How to mend a fault",
+    "remedy": "How to fix a fault",
 }
 
 ACQUISITION_SUMMARY = {
@@ -186,7 +186,7 @@ FINDINGS = {
     "column": "Column or config key",
     "value": "The value as found",
     "message": "What is wrong and why it matters",
-    "remedy": "How to mend it",
+    "remedy": "How to fix it",
 }
 
 FLOW = {
@@ -338,6 +338,8 @@ SHOWN_BY = {
     "tumourcore": ("T1c",),
     "net water uptake": ("ncct",),
 }
+#: No lesion is larger than the brain of a large head, mL.
+LARGEST_LESION_ML = 1500.0
 #: What an endpoint is measured on: the label it needs, where its name does not say it.
 ENDPOINT_LABELS = {
     **{volume_endpoint(label): label for label in SHOWN_BY if label != "net water uptake"},

@@ -1,4 +1,4 @@
-"""Findings: what is wrong with the input, in words that say where, why and how to mend it."""
+"""Findings: what is wrong with the input, in words that say where, why and how to fix it."""
 
 from __future__ import annotations
 

@@ -130,6 +130,23 @@ def _own_identifier(row: Mapping[str, Any], before: Iterable[Mapping[str, Any]])
     return identifier
 
 
+#: First bytes of files that are no text of UTF-8, and what they are.
+_FILE_MARKS = (
+    (b"PK\x03\x04", "an Excel workbook (or another archive)"),
+    (b"\xd0\xcf\x11\xe0", "an Excel workbook of the old kind"),
+    (b"\xff\xfe", "UTF-16 text, as of Excel's 'Unicode text'"),
+    (b"\xfe\xff", "UTF-16 text"),
+    (b"<", "HTML or XML"),
+    (b"{", "JSON"),
+    (b"[", "JSON"),
+)
+_SEPARATORS = {",": "commas", ";": "semicolons", "|": "bars", "  ": "blanks"}
+
+
+def _any_quoted(cells: Iterable[str]) -> bool:
+    return any(len(cell) > 1 and cell[0] == cell[-1] == '"' for cell in cells)
+
+
 def read_sheet(path: Path, name: str) -> tuple[pd.DataFrame | None, list[Finding]]:
     """Read a sheet as text; the index is the line number in the file.
 
@@ -150,8 +167,11 @@ def read_sheet(path: Path, name: str) -> tuple[pd.DataFrame | None, list[Finding
         ]
     if path.stat().st_size > MAX_SHEET_BYTES:
         return None, [wrong("the sheet is larger than 512 MiB", "split the study")]
+    content = path.read_bytes()
+    if told := next((what for mark, what in _FILE_MARKS if content.startswith(mark)), None):
+        return None, [wrong(f"the file is {told}", "save it as tab-separated UTF-8 text")]
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         return None, [
             wrong(f"not UTF-8 text (byte {error.start})", "save it as tab-separated UTF-8 text")
@@ -163,12 +183,25 @@ def read_sheet(path: Path, name: str) -> tuple[pd.DataFrame | None, list[Finding
     found: list[Finding] = []
     if not lines[0].strip():
         return None, [wrong("the sheet is empty", "write a header line")]
-    if len(header) == 1 and "," in header[0]:
-        return None, [wrong("the header has commas and no tabs", "save it tab-separated")]
+    for mark, name_of_mark in _SEPARATORS.items() if len(header) == 1 else ():
+        if mark in header[0] and not lines[0].startswith("#"):
+            message = f"the header has {name_of_mark} and no tabs"
+            return None, [wrong(message, "save it tab-separated")]
+    quoted = [cell for cell in header if len(cell) > 1 and cell[0] == cell[-1] == '"']
+    if quoted:
+        message = f"names of columns are in quotation marks ({', '.join(quoted[:3])})"
+        return None, [wrong(message, "save it tab-separated without quotation marks", 1)]
     unnamed = len(header) - len("\t".join(header).rstrip("\t").split("\t"))
+    below = lines[1].split("\t") if len(lines) > 1 else []
+    if "participant_id" in below and "participant_id" not in header:
+        message = "a title, a remark or merged cells stand above the names of the columns"
+        return None, [wrong(message, "let the first line be the names of the columns", 1)]
     if unnamed > 1:
         message = f"the header line ends in {unnamed} tabs, which begin columns without a name"
         return None, [wrong(message, "delete the tabs at the ends of all lines", 1)]
+    if header.count("") > 1:
+        message = f"{header.count('')} columns have no name (merged cells?)"
+        return None, [wrong(message, "give every column a name", 1)]
     doubled = sorted({cell for cell in header if header.count(cell) > 1})
     if doubled:
         return None, [wrong(f"the columns {doubled} occur twice", "keep one of each", 1)]
@@ -188,6 +221,11 @@ def read_sheet(path: Path, name: str) -> tuple[pd.DataFrame | None, list[Finding
             cells = (cells + [""] * len(header))[: len(header)]
         rows.append(cells)
         numbers.append(number)
+    in_quotes = [n for n, cells in zip(numbers, rows, strict=True) if _any_quoted(cells)]
+    if in_quotes:
+        message = f"cells in quotation marks ({len(in_quotes)} rows), which count as a part of them"
+        remedy = "save it tab-separated without quotation marks"
+        found.append(Finding("warning", name, in_quotes[0], None, None, message, remedy))
     frame = pd.DataFrame(rows, columns=header, index=pd.Index(numbers, name="line"), dtype=object)
     return frame.where(~frame.isin([MISSING, ""]), None), found
 
@@ -569,6 +607,7 @@ def load_study(config: Mapping[str, Any]) -> Study:
     findings = [*checks.weighed(findings, full, names), *unify(sheets, names)]
     findings += checks.cross_findings(full, sheets, scans, names)
     findings += checks.phantom_findings(phantoms, names.get("phantoms", "phantoms"))
+    findings = checks.said_once(findings)
     if blocks is not None:
         full = PartOfConfig(full, blocks)
     return Study(full, sheets, tuple(scans), tuple(findings), paths, tuple(phantoms))

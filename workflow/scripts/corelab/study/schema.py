@@ -9,6 +9,7 @@ import math
 import re
 import sys
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any
@@ -95,8 +96,11 @@ def config_findings(config: Any, sheet: str = "config") -> list[Finding]:
     """
     validator = jsonschema.Draft202012Validator(load_schema("config"))
     found: list[Finding] = _not_finite(config, sheet)
+    if keys := _keys_without_text(config, sheet):
+        return [*found, *keys]
     for error in sorted(
-        validator.iter_errors(config), key=lambda e: [str(p) for p in e.absolute_path]
+        map(_deepest, validator.iter_errors(config)),
+        key=lambda e: [str(p) for p in e.absolute_path],
     ):
         where = ".".join(str(part) for part in error.absolute_path)
         if error.validator == "additionalProperties" and isinstance(error.instance, Mapping):
@@ -166,6 +170,43 @@ def config_findings(config: Any, sheet: str = "config") -> list[Finding]:
     return list(dict.fromkeys(found))
 
 
+def _keys_without_text(config: Any, sheet: str, where: str = "") -> list[Finding]:
+    """Keys that YAML reads as a number, a date or a truth value.
+
+    Examples
+    --------
+    >>> for finding in _keys_without_text({"recode": {"mrs": {1: 6}}}, "config"):
+    ...     print(finding.column, "|", finding.message, "|", finding.remedy)
+    recode.mrs.1 | YAML reads this key as a number, but a text is wanted here | put the key in
+    quotes, as the sheet has it
+    """
+    parts: Any = config.items() if isinstance(config, Mapping) else ()
+    if isinstance(config, list):
+        parts = enumerate(config)
+    found = []
+    for key, value in parts:
+        full = f"{where}.{key}" if where else str(key)
+        grade = where.endswith(".utilities") and type(key) in (int, float)
+        if isinstance(config, Mapping) and not isinstance(key, str) and not grade:
+            message = f"YAML reads this key as {_yaml_type(key)}, but a text is wanted here"
+            remedy = "put the key in quotes, as the sheet has it"
+            found.append(Finding("error", sheet, None, full, None, message, remedy))
+        found += _keys_without_text(value, sheet, full)
+    return found
+
+
+def _yaml_type(value: Any) -> str:
+    what = {bool: "a truth value", datetime: "a time", date: "a date"}
+    return what.get(type(value), "a number")
+
+
+def _deepest(error: Any) -> Any:
+    """Of forms of which none fits, the item where a text is wanted and YAML gave something else."""
+    below = [_deepest(one) for one in error.context or () if error.validator == "oneOf"]
+    items = [one for one in below if one.absolute_path != error.absolute_path]
+    return next(filter(_wants_text, items), error)
+
+
 def _wants_text(error: Any) -> bool:
     """Whether a text was wanted where YAML gave something of its own."""
     if error.validator != "type" or not isinstance(error.instance, (bool, int, float, date)):
@@ -179,12 +220,15 @@ def _wants_text(error: Any) -> bool:
 def _in_yaml_words(error: Any) -> str | None:
     if not _wants_text(error):
         return None
-    what = {bool: "a truth value", datetime: "a time", date: "a date"}
-    found = what.get(type(error.instance), "a number")
+    found = _yaml_type(error.instance)
     return f"YAML reads this word as {found}, but a text is wanted here"
 
 
 def _quoting(error: Any) -> str | None:
+    if error.validator == "type" and error.validator_value in ("number", "integer"):
+        with suppress(ValueError, TypeError):
+            if isinstance(error.instance, str):
+                return f"write it without quotes, as a plain number: {float(error.instance):g}"
     if not _wants_text(error):
         return None
     if isinstance(error.instance, bool):

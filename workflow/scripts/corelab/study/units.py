@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from corelab.study.cells import is_missing, number
+from corelab.study.checks import VOLUME_UNITS_ML
 from corelab.study.columns import ENDPOINT_UNITS
 from corelab.study.findings import Finding
 
@@ -53,9 +55,16 @@ def plain_unit(unit: str) -> str:
     >>> plain_unit("µg/ml"), plain_unit("cm²"), plain_unit(" ng / mL")
     ('ug/mL', 'cm2', 'ng/mL')
     """
-    text = "".join(unit.split()).translate(str.maketrans("µμ²³", "uu23"))
+    text = unicodedata.normalize("NFKC", "".join(unit.split())).replace("μ", "u")
     whole, slash, under = text.partition("/")
-    return whole + slash + {"l": "L", "dl": "dL", "ml": "mL", "ul": "uL"}.get(under, under)
+    litres = {"l": "L", "dl": "dL", "ml": "mL", "ul": "uL"}
+    return litres.get(whole, whole) + slash + litres.get(under, under)
+
+
+def _volume_unit(unit: str) -> str:
+    """A unit of volume as the table has it (µL, ㎖, ml); another one as it is written."""
+    plain = plain_unit(unit)
+    return plain if plain in VOLUME_UNITS_ML else unit
 
 
 def conversion(unit: str, wanted: str) -> float | None:
@@ -94,6 +103,9 @@ def unify(sheets: dict[str, pd.DataFrame], names: Mapping[str, str]) -> Iterator
     >>> [f.severity for f in unify(sheets, {})], sheets["exposures"]["value"].tolist()
     (['note'], ['900', '1200', '800'])
     """
+    for frame in sheets.values():
+        if "unit" in frame:
+            frame["unit"] = frame["unit"].map(_volume_unit, na_action="ignore")
     for key, members in _SHARED.items():
         there = [
             name

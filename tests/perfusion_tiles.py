@@ -7,7 +7,6 @@ Three residue functions x five blood volumes give 15 slices; in each slice seven
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from scipy.signal import fftconvolve
@@ -174,45 +173,3 @@ def tile_phantom(
         tmax_s=truth["delay"] + truth["mtt"] / 2.0,
         tile=tile,
     )
-
-
-def write_tile_phantom(phantom: TilePhantom, folder: Path) -> list[Path]:
-    """Write the signal, the artery and the truth of a tile phantom.
-
-    Returns
-    -------
-    list of Path
-        ``tiles_ctp.nii.gz`` (HU), ``tiles_aif.tsv`` and ``tiles_truth.tsv``.
-    """
-    import nibabel as nib
-    import pandas as pd
-
-    from corelab.imaging import save_image
-    from corelab.provenance.products import write_table
-
-    folder = Path(folder)
-    interval = float(phantom.times_s[1] - phantom.times_s[0])
-    image = nib.Nifti1Image(phantom.signal, np.diag([1.0, 1.0, 5.0, 1.0]))
-    image.header.set_zooms((1.0, 1.0, 5.0, interval))
-    image.header.set_xyzt_units("mm", "sec")
-    sidecar = {"FrameTimes_s": phantom.times_s, "Unit": "HU", "Tile_pixels": phantom.tile}
-    scan = save_image(image, folder / "tiles_ctp.nii.gz", sidecar=sidecar)
-    aif = pd.DataFrame({"time_s": phantom.times_s, "value": phantom.aif})
-    curve = write_table(
-        aif, folder / "tiles_aif.tsv", {"time_s": "Time", "value": "Arterial enhancement"}
-    )
-    index = np.indices(phantom.mtt_s.shape).reshape(3, -1)
-    columns = {
-        "row": index[0],
-        "column": index[1],
-        "slice": index[2],
-        "family": [FAMILIES[k // len(CBV_ML_100G)] for k in index[2]],
-        "cbf_ml_100g_min": phantom.cbf_ml_100g_min.ravel(),
-        "cbv_ml_100g": phantom.cbv_ml_100g.ravel(),
-        "mtt_s": phantom.mtt_s.ravel(),
-        "delay_s": phantom.delay_s.ravel(),
-        "tmax_s": phantom.tmax_s.ravel(),
-    }
-    table = pd.DataFrame(columns)
-    truth = write_table(table, folder / "tiles_truth.tsv", list(columns), sort=False)
-    return [scan, curve, truth]

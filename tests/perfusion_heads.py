@@ -16,13 +16,13 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from perfusion_tiles import gamma_bolus
 from scipy import ndimage
 from scipy.signal import fftconvolve
 
 from corelab.perfusion.bayes import residue_function
 from corelab.perfusion.concentration import TISSUE_FACTOR
 from corelab.phantom.seeds import generator
-from corelab.phantom.tiles import gamma_bolus
 
 FAMILIES = ("exponential", "linear", "gamma4")
 #: Core and whole hypoperfused volume (mL) of the four sizes.

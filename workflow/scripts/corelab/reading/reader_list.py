@@ -1,4 +1,4 @@
-"""Who may read: certificates before the first read, and how much is read on one day."""
+"""Readers: certificates before the first read, and reads per day."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pandas as pd
 
 
-def roster_faults(sheet: pd.DataFrame | None, certified: Mapping[str, str]) -> list[str]:
+def certification_faults(sheet: pd.DataFrame | None, certified: Mapping[str, str]) -> list[str]:
     """Reads that their reader was not certified for; nothing is checked without certificates.
 
     Parameters
@@ -21,7 +21,7 @@ def roster_faults(sheet: pd.DataFrame | None, certified: Mapping[str, str]) -> l
     --------
     >>> sheet = pd.DataFrame({"participant_id": ["1"], "visit": ["a"], "reader": ["r1"],
     ...                       "read_at": ["2025-01-01"]})
-    >>> roster_faults(sheet, {"r1": "2025-02-01"})
+    >>> certification_faults(sheet, {"r1": "2025-02-01"})
     ['r1 read 1 a on 2025-01-01, before the certificate of 2025-02-01']
     """
     if sheet is None or not certified:

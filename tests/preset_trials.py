@@ -5,7 +5,7 @@ such a trial would have them, and ``truth.tsv`` with the effects that were plant
 resembles the published results; numbers of participants are the simulation's own. The presets run
 on these tables as they stand::
 
-    python -m corelab.phantom.trials config/presets/simulated
+    python tests/preset_trials.py config/presets/simulated
 """
 
 from __future__ import annotations

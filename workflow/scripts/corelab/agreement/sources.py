@@ -1,0 +1,38 @@
+"""Which sources an analysis compares: the plan's words against what has values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from corelab.measurement.selection import as_list
+
+#: Final reads of a central read, and what the reads sheet's investigators are called together.
+FINAL, INVESTIGATOR = "final", "investigator"
+#: Beginnings of the names of sources that are made of others.
+DERIVED = ("pipeline:", "final:", "rereview:")
+
+
+def chosen_sources(analysis: Mapping[str, Any], there: Sequence[str]) -> list[str]:
+    """Sources of an analysis in plan order; ``all`` is every source that has values.
+
+    With ``all`` the pipeline comes first, then the supplied masks, then the others by name.
+    Variants of the pipeline (``pipeline:<threshold>``) are no readers, final reads are made of
+    the readers' own: both are left out of ``all``.
+
+    Examples
+    --------
+    >>> chosen_sources({"sources": "all"}, ["reader-2", "pipeline", "pipeline:x", "reader-1"])
+    ['pipeline', 'reader-1', 'reader-2']
+    >>> chosen_sources({"sources": ["b", "a"]}, ["a", "b", "c"])
+    ['b', 'a']
+    """
+    rank = {"pipeline": 0, "supplied": 1}
+    everyone = sorted(
+        (s for s in set(there) if not s.startswith(DERIVED) and s != FINAL),
+        key=lambda s: (rank.get(s, 2), s),
+    )
+    chosen: list[str] = []
+    for name in [str(s) for s in as_list(analysis.get("sources", "all"))]:
+        chosen += [s for s in (everyone if name == "all" else [name]) if s not in chosen]
+    return chosen

@@ -1,0 +1,43 @@
+"""The row of the measurements table, written in one place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def measurement_row(
+    participant_id: str,
+    visit: str,
+    endpoint: str,
+    source: str,
+    value: float | None,
+    unit: str | None,
+    *,
+    repeat: int = 1,
+    region: str = "all",
+    status: str = "ok",
+    reason: str | None = None,
+    scan_ids: str | None = None,
+) -> dict[str, Any]:
+    """One measurement; the columns are :data:`corelab.study.columns.MEASUREMENTS` less ``row_id``.
+
+    Examples
+    --------
+    >>> from corelab.study.columns import MEASUREMENTS
+    >>> row = measurement_row("1", "day5", "infarct_volume", "pipeline", 12.5, "mL")
+    >>> list(row) == list(MEASUREMENTS)[:-1], row["status"]
+    (True, 'ok')
+    """
+    return {
+        "participant_id": participant_id,
+        "visit": visit,
+        "endpoint": endpoint,
+        "source": source,
+        "repeat": repeat,
+        "region": region,
+        "value": value,
+        "unit": unit,
+        "status": status,
+        "reason": reason,
+        "scan_ids": scan_ids,
+    }
