@@ -252,7 +252,7 @@ def _checked_input(
             "the frame times of the signal"
         )
     if not np.isfinite(artery).all():
-        raise PerfusionError("the arterial curve has values that are not finite; correct or drop them")
+        raise PerfusionError("the arterial curve has values that are not finite: correct them")
     return signal, artery, times
 
 

@@ -346,7 +346,7 @@ def _lost(facts: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _engines(options: Mapping[str, Any]) -> tuple[str, ...]:
-    """Engines to run: the reference and the accurate one always, and those that the settings name."""
+    """Engines to run: reference and accurate one always, and those that the settings name."""
     asked = (options["core"], options["hypoperfusion"])
     names = [*ENGINES, *(block["engine"] for block in asked), options["registry_engine"]]
     return tuple(dict.fromkeys(names))
