@@ -25,7 +25,7 @@ import numpy as np
 from scipy import ndimage
 
 from corelab.perfusion import fit_perfusion
-from corelab.perfusion.concentration import TISSUE_FACTOR, Baseline
+from corelab.perfusion.concentration import TISSUE_FACTOR, Baseline, bolus_arrival
 from corelab.perfusion.fit import METHODS
 from corelab.perfusion.tissue import NOISE_AIM_HU, NOISE_AIM_SHARE, denoise
 
@@ -48,6 +48,7 @@ def ours(method: str) -> Engine:
         maps = fit_perfusion(
             curves, times, aif, "concentration", method, tissue_factor=TISSUE_FACTOR,
             sigma=sigma if method == "bayes" else None, threads=1,
+            baseline_frames=bolus_arrival(aif) + 1,
         )  # fmt: skip
         return {
             "cbf": maps.cbf_ml_100g_min, "cbv": maps.cbv_ml_100g, "mtt": maps.mtt_s,

@@ -121,7 +121,8 @@ def fit_perfusion(
     mask
         (...) voxels to fit; the others are NaN.
     baseline_frames
-        Number of frames before the bolus; default: found on the arterial curve.
+        Number of frames before the bolus; default: found on the arterial curve. For
+        ``concentration``: that the mean of these was subtracted; default: the level is exact.
     tissue_factor
         k_H / rho, blood per tissue. Default 0.705 (haematocrit 0.45 and 0.25, density 1.04
         g/mL) for ``ctp``, where both curves are in HU; 1 for ``dsc`` and ``concentration``,
@@ -211,10 +212,12 @@ def fit_perfusion(
     factor = tissue_factor
     if factor is None:
         factor = TISSUE_FACTOR if modality == "ctp" else 1.0
+    # The level of a concentration is exact, unless it came from frames before the bolus.
+    subtracted = modality != "concentration" or baseline_frames is not None
     area, top = _summary(curves, threads)
     values = _fit(
         curves, area, artery, interval, method, factor, sigma, oscillation_index, families,
-        prior, noise_frames, nuisance, threads, card,
+        prior, noise_frames if subtracted else None, nuisance, threads, card,
     )  # fmt: skip
     noise: Any = values.pop("sigma", None)
     shares: Any = values.pop("family_weights", None)
@@ -357,7 +360,7 @@ def _fit(
     oscillation_index: float | None,
     families: tuple[str, ...] | None,
     prior: np.ndarray | None,
-    baseline_frames: int,
+    baseline_frames: int | None,
     nuisance: np.ndarray | None,
     threads: int | None,
     card: Device | None,
