@@ -64,7 +64,10 @@ def analysed(scan: Scan, settings: dict[str, Any] | None = None) -> Run:
     except PerfusionError as error:
         return Run(refused=str(error))
     timing = found.maps[late_rule["engine"]].tmax_s
-    late = lesions.delayed_tissue(timing, found.tissue, late_rule["tmax_s_above"], found.voxel_ml)
+    late = lesions.delayed_tissue(
+        timing, found.tissue, late_rule["tmax_s_above"], found.voxel_ml,
+        found.maps[late_rule["engine"]].cbf_ml_100g_min,
+    )  # fmt: skip
     sides = lesions.hemispheres(found.plane, scan.affine, found.tissue, late, found.voxel_ml)
     normal = sides.healthy & (np.nan_to_num(timing, nan=np.inf) < lesions.NORMAL_TMAX_S)
     flow = found.maps[core_rule["engine"]].cbf_ml_100g_min
@@ -75,7 +78,11 @@ def analysed(scan: Scan, settings: dict[str, Any] | None = None) -> Run:
         flow, reference, core_rule["below"], late, found.tissue, found.voxel_ml
     )
     values = gate_values(found)
-    values |= volume_gates(core, late, found.tissue)
+    reach = lesions.volume_range(
+        timing, found.tissue, late_rule["tmax_s_above"], found.voxel_ml,
+        found.maps[late_rule["engine"]].cbf_ml_100g_min,
+    )  # fmt: skip
+    values |= volume_gates(core, late, found.tissue, reach, found.voxel_ml)
     rows = gates.judge("ctp", values, settings)
     return Run(
         float(core.sum()) * found.voxel_ml,

@@ -11,8 +11,12 @@ from perfusion_heads import clinical_cases, cohort, simulate_head, slice_times_s
 
 from corelab.imaging import brain_mask
 from corelab.perfusion import lesions
-from corelab.perfusion.series import analyse_series
+from corelab.perfusion.gates import FAIL, WARN, judge
+from corelab.perfusion.series import analyse_series, gate_values
+from corelab.perfusion.visit import volume_gates
 
+#: Gates that tell that a volume is not as accurate as on most heads.
+DOUBTS = ("hypoperfused_uncertainty", "tissue_cnr", "aif_peak_hu")
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
 
@@ -34,22 +38,28 @@ def analysed(case):
         slice_times_s=slice_times_s(case) if case.shuttle_s else None,
     )
     bayes = found.maps["bayes"]
-    late = lesions.delayed_tissue(bayes.tmax_s, found.tissue, 6.0, found.voxel_ml)
+    flow = bayes.cbf_ml_100g_min
+    late = lesions.delayed_tissue(bayes.tmax_s, found.tissue, 6.0, found.voxel_ml, flow)
     sides = lesions.hemispheres(found.plane, head.affine, found.tissue, late, found.voxel_ml)
     normal = sides.healthy & (np.nan_to_num(bayes.tmax_s, nan=np.inf) < lesions.NORMAL_TMAX_S)
-    flow = bayes.cbf_ml_100g_min
     reference = lesions.reference_value(flow, normal, rule="contralateral", tissue=found.tissue)
     core = lesions.reduced_flow(flow, reference, 0.30, late, found.tissue, found.voxel_ml)
     lesion = case.side != "none"
+    reach = lesions.volume_range(bayes.tmax_s, found.tissue, 6.0, found.voxel_ml, flow)
+    values = gate_values(found) | volume_gates(core, late, found.tissue, reach, found.voxel_ml)
+    verdicts = {row["criterion"]: row["verdict"] for row in judge(case.modality, values)}
     return {
         "family": case.family if lesion else "none",
         "core_error_ml": (core.sum() - head.core.sum()) * found.voxel_ml,
+        "core_ml": head.core.sum() * found.voxel_ml,
         "core_dice": dice(core, head.core) if lesion else np.nan,
         "late_error_ml": (late.sum() - head.hypoperfused.sum()) * found.voxel_ml,
         "late_dice": dice(late, head.hypoperfused),
         "late_ml": head.hypoperfused.sum() * found.voxel_ml,
         "true_artery": bool((head.arteries[tuple(found.input.artery.voxels.T)] > 0.3).all()),
         "side": sides.affected == case.side,
+        "uncertain": verdicts["hypoperfused_uncertainty"] == WARN,
+        "doubted": any(verdicts[name] in (WARN, FAIL) for name in DOUBTS),
     }
 
 
@@ -95,25 +105,39 @@ def test_heads_that_no_constant_was_chosen_on():
 def test_graded_rims_and_arteries_as_in_patients():
     """Tmax > 6 s on heads whose residue functions, arteries and seeds served no choice.
 
-    Frames of 1, 1.5 and 2 s; scaled arteries of at least 150 HU, which the gate passes.
+    Frames of 1, 1.5 and 2 s. Where the volume or the overlap is beyond its limit, or the core is
+    lost, a gate says so; and where they are not, the gate of the volume is silent on nine of ten.
     """
     families = ("gamma3", "exponential", "lognormal0.8", "linear", "gamma5", "weibull2")
-    drawn = [c for c in clinical_cases(7002, 12, families) if c.artery_peak_hu >= 150][:6]
+    drawn = [c for c in clinical_cases(7002, 12, families) if c.artery_peak_hu >= 100][:8]
     rows = [
-        analysed(replace(case, interval_s=(1.0, 1.5, 2.0)[number % 3]))
+        analysed(
+            replace(
+                case,
+                interval_s=(1.0, 1.5, 2.0)[number % 3],
+                shape=(107, 128, 16),
+                voxel_mm=(1.8, 1.8, 5.0),
+            )
+        )
         for number, case in enumerate(drawn)
     ]
-    whole = np.array([row["late_ml"] for row in rows])
-    volume = np.array([row["late_error_ml"] for row in rows]) / whole
-    overlaps = np.array([row["late_dice"] for row in rows])
-    print("Tmax > 6 s", whole.round(), volume.round(3), overlaps.round(3))
+    for row in rows:
+        row["volume"] = row["late_error_ml"] / row["late_ml"]
+        row["misses"] = abs(row["volume"]) > 0.08 or row["late_dice"] < 0.92
+    print(*rows, sep="\n")
+    volume = np.array([row["volume"] for row in rows])
     assert abs(volume.mean()) <= 0.04, volume
-    # A small lesion with a wide rim: 8 % are 5 mL, a shift of its border by half a voxel.
-    assert (np.abs(volume) <= np.maximum(0.08, 10.0 / whole)).all(), (volume, whole)
-    assert overlaps.mean() >= 0.95 and overlaps[whole >= 100].min() >= 0.92, overlaps
-    assert overlaps.min() >= 0.90, overlaps
-    cores = np.array([row["core_error_ml"] for row in rows])
-    assert abs(cores.mean()) <= 2.0 and np.mean([row["core_dice"] for row in rows]) >= 0.85, rows
+    assert np.mean([row["late_dice"] for row in rows]) >= 0.95, rows
+    assert all(row["doubted"] for row in rows if row["misses"]), rows
+    for row in rows:
+        lost = abs(row["core_error_ml"]) > max(3.0, 0.25 * row["core_ml"])
+        assert not lost or row["doubted"], row
+    good = [row for row in rows if not row["misses"]]
+    assert sum(row["uncertain"] for row in good) <= max(1, 0.1 * len(good)), rows
+    cores = np.array([row["core_error_ml"] for row in rows if not row["doubted"]])
+    assert len(cores) and abs(cores.mean()) <= 2.0, cores
+    overlaps = [row["core_dice"] for row in rows if not row["doubted"]]
+    assert np.mean(overlaps) >= 0.85, overlaps
 
 
 def test_heads_on_a_shuttling_table():

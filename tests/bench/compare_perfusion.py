@@ -25,7 +25,7 @@ import numpy as np
 from scipy import ndimage
 
 from corelab.perfusion import fit_perfusion
-from corelab.perfusion.concentration import TISSUE_FACTOR, Baseline
+from corelab.perfusion.concentration import TISSUE_FACTOR, Baseline, bolus_arrival
 from corelab.perfusion.fit import METHODS
 from corelab.perfusion.tissue import NOISE_AIM_HU, NOISE_AIM_SHARE, denoise
 
@@ -48,6 +48,7 @@ def ours(method: str) -> Engine:
         maps = fit_perfusion(
             curves, times, aif, "concentration", method, tissue_factor=TISSUE_FACTOR,
             sigma=sigma if method == "bayes" else None, threads=1,
+            baseline_frames=bolus_arrival(aif) + 1,
         )  # fmt: skip
         return {
             "cbf": maps.cbf_ml_100g_min, "cbv": maps.cbv_ml_100g, "mtt": maps.mtt_s,
@@ -191,7 +192,7 @@ def heads(count: int = 6) -> dict[str, list[dict[str, float]]]:
             found = engine(curves, head.times_s, series.input.curve, series.noise)
             for key in maps:
                 maps[key][inside] = found[key]
-            late = lesions.delayed_tissue(maps["tmax"], inside, 6.0, series.voxel_ml)
+            late = lesions.delayed_tissue(maps["tmax"], inside, 6.0, series.voxel_ml, maps["cbf"])
             sides = lesions.hemispheres(series.plane, head.affine, inside, late, series.voxel_ml)
             normal = sides.healthy & (np.nan_to_num(maps["tmax"], nan=np.inf) < 4.0)
             reference = lesions.reference_value(

@@ -34,7 +34,7 @@ REPAIRED = (
     "half a slice lost in one frame", "one frame NaN", "step +5 HU",
 )  # fmt: skip
 #: Disturbances that do no harm, or whose harm is corrected: no FAIL.
-TOLERATED = ("cut at 45 s", "motion 4 mm 3 deg", "drift +1 HU", "second bolus")
+TOLERATED = ("cut at 45 s", "motion 2 mm 1 deg", "drift +1 HU", "second bolus")
 
 
 @pytest.fixture(scope="module")

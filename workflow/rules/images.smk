@@ -73,7 +73,7 @@ rule perfuse:
         benchmark_of("perfuse", "{subject}_{session}")
     conda:
         "../../environment.yml"
-    threads: 2
+    threads: 1
     resources:
         mem_mb=memory_of("perfuse"),
         runtime=runtime_of("perfuse"),

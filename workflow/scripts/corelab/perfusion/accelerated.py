@@ -2,7 +2,7 @@
 
 The same sums as the compiled loops, for many voxels at once. Only what both libraries and NumPy
 spell alike is used, so that one text serves all three, and NumPy itself can stand in for a card in
-a test. Nothing here is imported unless ``device: cuda`` is asked for.
+a test. Nothing here is imported unless ``device: cuda`` is requested.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ CHUNK = 16384
 
 
 class DeviceError(RuntimeError):
-    """A device that was asked for is not there; the message says what to do."""
+    """The requested device is missing; the message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ def find_device(name: str) -> Device | None:
     Raises
     ------
     DeviceError
-        If ``cuda`` is asked for and there is none. Another device is never taken instead.
+        If ``cuda`` is requested and there is none. Another device is never taken instead.
 
     Examples
     --------

@@ -162,6 +162,8 @@ def estimate(
     sigma: float,
     families: tuple[str, ...] = FAMILIES,
     prior: np.ndarray | None = None,
+    baseline_frames: int | None = None,
+    nuisance: np.ndarray | None = None,
     transit_times_s: np.ndarray = TRANSIT_TIMES_S,
     delays_s: np.ndarray = DELAYS_S,
     threads: int | None = None,
@@ -184,6 +186,12 @@ def estimate(
         The grid.
     prior
         (families, transit times, delays) weights of the grid; default: learned from the curves.
+    baseline_frames
+        Number of frames whose mean was subtracted as the level of the baseline. Its noise is in
+        every frame of a curve, where it may outweigh the blood volume of a core. Default: the
+        level is exact.
+    nuisance
+        (k, t) courses of which every curve may hold an unknown multiple.
     threads
         The result does not depend on it.
     device
@@ -199,7 +207,7 @@ def estimate(
     """
     from corelab.perfusion import accelerated, kernels
 
-    curves = np.ascontiguousarray(curves, dtype=np.float32)
+    curves = np.array(curves, dtype=np.float32, order="C")
     high = float(np.percentile(curves.max(axis=1), 95)) if len(curves) else 1.0
     floor = LEAST_NOISE * max(high, 1e-12)
     sigma = max(sigma, floor) if np.isfinite(sigma) else floor
@@ -212,19 +220,22 @@ def estimate(
         transit_times_s=transit_times_s,
         delays_s=delays_s,
     )
+    whitening = _whitening(curves.shape[1], baseline_frames, nuisance)
+    curves = curves @ whitening.astype(np.float32)
+    atoms = atoms @ whitening
+    freedom = float(max(np.linalg.matrix_rank(whitening) - PARAMETERS, 1))
     shape = (len(families), len(transit_times_s), len(delays_s))
     if prior is None:
         centre, spread = TRANSIT_PRIOR
         start = np.exp(-0.5 * (np.log(transit_times_s / centre) / spread) ** 2)
         start = np.broadcast_to(start[:, None], shape)
-        prior = learned_prior(curves, atoms, start, sigma)
+        prior = learned_prior(curves, atoms, start, sigma, freedom)
     elif prior.shape != shape:
         raise ValueError(f"the prior has shape {prior.shape}, the grid {shape}")
     used = np.repeat(prior.sum(axis=(1, 2)) > 0, shape[1] * shape[2])
     atoms, grid, weight = atoms[used], grid[used], (prior.ravel() / prior.max())[used]
     padding = -curves.shape[1] % kernels.STRIDE if device is None else 0
     layout = _grouped(atoms, grid, weight, len(delays_s), kernels.GROUP, padding)
-    freedom = float(max(curves.shape[1] - PARAMETERS, 1))
     if device is not None:
         out = accelerated.posterior(device, curves, *layout, sigma, freedom)
     else:
@@ -245,6 +256,31 @@ def estimate(
         area, mtt, delay, tmax, flow, area_sd, mtt_sd, delay_sd, tmax_sd, flow_sd, sigma,
         prior,
     )  # fmt: skip
+
+
+def _whitening(frames: int, baseline_frames: int | None, nuisance: np.ndarray | None) -> np.ndarray:
+    """Matrix (t, t) after which noise, error of the level and nuisances together are white.
+
+    Courses of unknown size (flat prior) are projected out. The level has the variance of the noise
+    over the number of frames that it is the mean of, so the mean over time is scaled down.
+
+    Examples
+    --------
+    >>> white = _whitening(8, 2, np.arange(8.0)[None])
+    >>> np.abs(white @ np.arange(8.0)).max() < 1e-9, np.linalg.matrix_rank(white).tolist()
+    (np.True_, 7)
+    >>> round(float(np.ones(8) @ _whitening(8, 2, None) @ np.ones(8)) / 8, 3)  # 1 / sqrt(1 + 8 / 2)
+    0.447
+    """
+    courses = np.zeros((0, frames)) if nuisance is None else np.atleast_2d(nuisance)
+    courses = courses[np.linalg.norm(courses, axis=1) > 1e-9]
+    axes = np.linalg.qr(np.vstack([courses, np.ones((1, frames))]).T)[0]
+    weights = np.ones(axes.shape[1])
+    if baseline_frames is not None:
+        weights[-1] = 1.0 - 1.0 / np.sqrt(1.0 + frames / baseline_frames)
+    else:
+        weights[-1] = 0.0
+    return np.asarray(np.eye(frames) - (axes * weights) @ axes.T)
 
 
 def steady_artery(aif: np.ndarray) -> np.ndarray:
@@ -275,7 +311,7 @@ def steady_artery(aif: np.ndarray) -> np.ndarray:
 
 
 def learned_prior(
-    curves: np.ndarray, atoms: np.ndarray, start: np.ndarray, sigma: float
+    curves: np.ndarray, atoms: np.ndarray, start: np.ndarray, sigma: float, freedom: float
 ) -> np.ndarray:
     """Prior over residue function, transit time and delay by expectation maximisation.
 
@@ -293,7 +329,9 @@ def learned_prior(
     start
         (families, transit times, delays) prior before learning.
     sigma
-        SD of the noise.
+        SD of the noise, at least.
+    freedom
+        Frames less the parameters of a model curve.
 
     Returns
     -------
@@ -305,7 +343,7 @@ def learned_prior(
     --------
     >>> t = np.arange(40.0); artery = t**3 * np.exp(-t / 1.5)
     >>> atoms, _ = model_curves(artery, 1.0, families=("exponential", "box"))
-    >>> found = learned_prior(0.04 * atoms[124:310], atoms, np.ones((2, 24, 31)), 1e-3)
+    >>> found = learned_prior(0.04 * atoms[124:310], atoms, np.ones((2, 24, 31)), 1e-3, 36)
     >>> found.sum(axis=(1, 2)).round(3).tolist()
     [1.0, 0.0]
     """
@@ -321,7 +359,7 @@ def learned_prior(
         match = np.maximum(some[first : first + 500] @ shapes.T, 0.0)
         best = match.max(axis=1, keepdims=True)
         left = (some[first : first + 500] ** 2).sum(axis=1, keepdims=True) - best**2
-        variance = np.maximum(left / max(some.shape[1] - PARAMETERS, 1), np.float32(sigma**2))
+        variance = np.maximum(left / np.float32(freedom), np.float32(sigma**2))
         likely[first : first + 500] = kept * np.exp(
             (match - best) * (match + best) / (2 * variance)
         )

@@ -96,6 +96,7 @@ def fit_perfusion(
     oscillation_index: float | None = None,
     families: tuple[str, ...] | None = None,
     prior: np.ndarray | None = None,
+    nuisance: np.ndarray | None = None,
     threads: int | None = None,
     device: str = "cpu",
 ) -> PerfusionMaps:
@@ -120,7 +121,8 @@ def fit_perfusion(
     mask
         (...) voxels to fit; the others are NaN.
     baseline_frames
-        Number of frames before the bolus; default: found on the arterial curve.
+        Number of frames before the bolus; default: found on the arterial curve. For
+        ``concentration``: that the mean of these was subtracted; default: the level is exact.
     tissue_factor
         k_H / rho, blood per tissue. Default 0.705 (haematocrit 0.45 and 0.25, density 1.04
         g/mL) for ``ctp``, where both curves are in HU; 1 for ``dsc`` and ``concentration``,
@@ -135,6 +137,9 @@ def fit_perfusion(
     prior
         Weights of the grid of ``bayes``, see :func:`corelab.perfusion.bayes.estimate`; default:
         learned from the curves. With ``sigma`` it is all by which a value depends on other voxels.
+    nuisance
+        (k, t) courses of which every curve may hold an unknown multiple, for ``bayes``. Default:
+        none.
     threads
         Default: the cores that this process may use. The result does not depend on it.
     device
@@ -150,7 +155,7 @@ def fit_perfusion(
         If frames, times and artery do not fit together, the artery shows no bolus, or a value
         that the modality needs is missing or implausible.
     DeviceError
-        If ``cuda`` is asked for and there is no card.
+        If ``cuda`` is requested and there is no card.
 
     Notes
     -----
@@ -195,6 +200,7 @@ def fit_perfusion(
     if uniform is not None:
         curves = resample(curves, times, uniform)
         artery = resample(artery, times, uniform)
+        nuisance = None if nuisance is None else resample(nuisance, times, uniform)
         noise_frames = int((uniform <= times[baseline.stop - 1]).sum())
         times = uniform
     else:
@@ -206,10 +212,12 @@ def fit_perfusion(
     factor = tissue_factor
     if factor is None:
         factor = TISSUE_FACTOR if modality == "ctp" else 1.0
+    # The level of a concentration is exact, unless it came from frames before the bolus.
+    subtracted = modality != "concentration" or baseline_frames is not None
     area, top = _summary(curves, threads)
     values = _fit(
         curves, area, artery, interval, method, factor, sigma, oscillation_index, families,
-        prior, threads, card,
+        prior, noise_frames if subtracted else None, nuisance, threads, card,
     )  # fmt: skip
     noise: Any = values.pop("sigma", None)
     shares: Any = values.pop("family_weights", None)
@@ -247,7 +255,7 @@ def _checked_input(
             "the frame times of the signal"
         )
     if not np.isfinite(artery).all():
-        raise PerfusionError("the arterial curve has values that are not finite; mend or drop them")
+        raise PerfusionError("the arterial curve has values that are not finite: correct them")
     return signal, artery, times
 
 
@@ -352,6 +360,8 @@ def _fit(
     oscillation_index: float | None,
     families: tuple[str, ...] | None,
     prior: np.ndarray | None,
+    baseline_frames: int | None,
+    nuisance: np.ndarray | None,
     threads: int | None,
     card: Device | None,
 ) -> dict[str, np.ndarray]:
@@ -364,6 +374,8 @@ def _fit(
             sigma=float("nan") if sigma is None else sigma,
             families=families or bayes.FAMILIES,
             prior=prior,
+            baseline_frames=baseline_frames,
+            nuisance=nuisance,
             threads=threads,
             device=card,
         )

@@ -86,9 +86,10 @@ _SHARED = (
     Gate("missing_slices_share", (None, 0.0), (None, 0.2), "M: their tissue is in no volume"),
     Gate("core_share", (None, 0.25), (None, 0.5), "M: of the tissue in the slab"),
     Gate("hypoperfused_share", (None, 0.5), (None, 0.75), "M: no normal tissue to compare with"),
+    Gate("hypoperfused_uncertainty", (None, 0.085), (None, None), "B: half the range by 0.4 s"),
     Gate("normal_mtt_s", (3.3, 9.0), (2.0, 14.0), "B: 3.9 to 5.9 s; less, the times are too short"),
     Gate("coverage_mm", (40, None), (15, None), "V: 4 cm, what a scanner of 64 rows covers"),
-    Gate("brain_volume_share", (0.5, 1.3), (0.35, 1.6), "M: of 1300 mL, or 17 mL per mm covered"),
+    Gate("brain_volume_share", (0.36, 1.0), (0.25, 1.11), "M: of 1800 mL, or 19 mL per mm covered"),
 )
 GATES: Mapping[str, tuple[Gate, ...]] = {
     "ctp": (

@@ -75,6 +75,32 @@ class Motion:
         return np.flatnonzero(self.framewise_mm > REPLACE_ABOVE_MM)
 
 
+def main_course(moved: Motion, baseline_stop: int) -> np.ndarray:
+    """Course (t,) of the largest part of the motion, in mm, 0 in the mean of the baseline.
+
+    A voxel that was moved back holds other parts of its neighbours than before: its level changes
+    in proportion to the displacement. Translation and rotation x 50 mm are taken together; frames
+    that are replaced lie on the line between those beside.
+
+    Examples
+    --------
+    >>> away = np.zeros((6, 3)); away[3:, 1] = 2.0
+    >>> still = np.zeros(6)
+    >>> np.abs(main_course(Motion(away, 0 * away, still), 3)).round(6).tolist()
+    [0.0, 0.0, 0.0, 2.0, 2.0, 2.0]
+    """
+    turned_mm = np.deg2rad(moved.rotation_degrees) * HEAD_RADIUS_MM
+    moves = np.column_stack([moved.translation_mm, turned_mm]).astype(float)
+    frames = np.arange(len(moves))
+    kept = np.setdiff1d(frames, moved.bad_frames)
+    if not len(kept):
+        return np.zeros(len(moves))
+    moves = np.column_stack([np.interp(frames, kept, move[kept]) for move in moves.T])
+    moves -= moves[: max(baseline_stop, 1)].mean(axis=0)
+    vectors, values, _ = np.linalg.svd(moves, full_matrices=False)
+    return np.asarray(vectors[:, 0] * values[0])
+
+
 def framewise_displacement(translation_mm: np.ndarray, rotation_degrees: np.ndarray) -> np.ndarray:
     """Framewise displacement after Power 2012 (NeuroImage 59:2142).
 

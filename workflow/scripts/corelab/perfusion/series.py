@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
+from corelab.imaging.brain import LARGEST_BRAIN_ML, brain_limits_ml
 from corelab.imaging.frames import last_axis_fault, without_gaps
 from corelab.perfusion import arterial, coarse, leakage, motion, steadiness, tissue
 from corelab.perfusion.concentration import (
@@ -33,11 +34,7 @@ LEAST_SIGNAL = 0.4
 LEFT_MOTION, EDGE_CHANGE = 0.25, 0.015
 #: At most this many replaced frames are named in a message.
 _FRAMES_NAMED = 8
-#: Volume of brain per mm of coverage near the widest section, and of a whole brain.
-BRAIN_ML_PER_MM = 17.0
-BRAIN_ML = 1300.0
-#: No brain with its fluid spaces is larger than this (mL); and where the median of one lies (HU).
-LARGEST_BRAIN_ML = 2000.0
+#: Where the median of a brain lies on CT (HU).
 BRAIN_HU = (5.0, 75.0)
 
 
@@ -215,6 +212,7 @@ def analyse_series(
         curves = conc[support]
         steady = leakage.non_enhancing(curves, clean.noise, baseline.arrival)
         conc[support] = leakage.correct_leakage(curves, times, steady).corrected
+    shifted = motion.main_course(ready.motion, baseline.stop) if ready.corrected else None
     maps = {}
     for engine in engines:
         # The pipeline reports physical units for both modalities; see docs/perfusion.md.
@@ -228,6 +226,7 @@ def analyse_series(
             baseline_frames=baseline.stop,
             tissue_factor=TISSUE_FACTOR,
             sigma=clean.noise,
+            nuisance=shifted,
             threads=threads,
             device=device,
         )
@@ -449,7 +448,7 @@ def gate_values(series: Series) -> dict[str, float]:
         "pattern_share": series.pattern_share,
         "uneven_tail_share": series.uneven_tail_share,
         "coverage_mm": coverage,
-        "brain_volume_share": brain_ml / min(BRAIN_ML, BRAIN_ML_PER_MM * coverage),
+        "brain_volume_share": brain_ml / brain_limits_ml(coverage)[1],
         "aif_peak_hu": artery.peak * source.scale,
         "aif_peak_unscaled_hu": artery.peak,
         "residual_noise_hu": series.noise,

@@ -21,7 +21,7 @@ ODD_BRAIN, ODD_PART = 0.22, 0.38
 #: The same for tissue that does not enhance, which no bolus bends.
 ODD_REFERENCE = 0.15
 #: Departures are at least this many times their own noise.
-ODD_NOISE = 6.0
+ODD_NOISE = 7.0
 #: The limits hold for gaps up to this (s) between the frames beside an odd one, and grow with it.
 _GAP_S = 4.0
 #: Scatter of the voxels of a slice in a frame, against the usual one of that slice, that is odd,
@@ -40,6 +40,9 @@ CORRECTED_DRIFT = 0.10
 STEPPED_DRIFT, MOST_ENHANCEMENT = 0.10, 0.3
 #: Drift and jumps beyond these, as shares of the rise, are not believed and not corrected.
 LARGEST_DRIFT, LARGEST_JUMP = 1.0, 0.35
+#: A slice drifts by itself only beyond this many times what noise makes of it (two SDs): a scan has
+#: many slices, and one of twenty is beyond twice that by chance in every fifth scan.
+UNLIKELY = 3.0
 #: Slope (HU per mm) above which a voxel lies at a border.
 STEEP_HU_MM = 7.0
 
@@ -429,6 +432,8 @@ def find_drift(
     curve = _mean_level(series[reference])
     course, left = _course(curve, middle, times_s, baseline_stop)
     jump = float(np.abs(ndimage.median_filter(left, 3, mode="nearest")).max())
+    # The highest of some forty medians of three frames that noise alone makes is no step.
+    jump = max(jump - 2.0 * _noise_of(left), 0.0)
     if jump > STEPPED_DRIFT * rise:
         # No smooth course: the level itself, frame by frame.
         course = course + left - left[:baseline_stop].mean()
@@ -440,11 +445,11 @@ def find_drift(
         there = _mean_level(series[:, :, z][own])
         apart = _line(_course(there, middle, times_s, baseline_stop)[0] - course, times_s)
         apart -= apart[:baseline_stop].mean()
-        if np.abs(apart).max() > max(CORRECTED_DRIFT * rise, 2.0 * _chance(there)):
+        if np.abs(apart).max() > max(CORRECTED_DRIFT * rise, UNLIKELY * _chance(there)):
             per_slice[z] += apart
             uneven = max(uneven, float(np.abs(apart).max()))
     # What the noise of the reference alone makes is no drift.
-    share = max(float(np.abs(per_slice).max()) - _chance(curve), 0.0) / rise
+    share = max(float(np.abs(per_slice).max()) - 2.0 * _chance(curve), 0.0) / rise
     correct = (
         CORRECTED_DRIFT < share <= LARGEST_DRIFT
         and jump <= LARGEST_JUMP * rise
@@ -505,7 +510,7 @@ def _line(curve: np.ndarray, times_s: np.ndarray) -> np.ndarray:
 
 
 def _chance(curve: np.ndarray) -> float:
-    """What the noise of a level alone makes of its smooth course, two SDs."""
+    """What the noise of a level alone makes of a line at its end, two SDs; one of a cubic."""
     return 4.0 * _noise_of(curve) / float(np.sqrt(len(curve)))
 
 

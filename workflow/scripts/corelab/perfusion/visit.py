@@ -158,7 +158,7 @@ def perfuse_visit(
     Raises
     ------
     DeviceError
-        If ``device: cuda`` is asked for and there is no card: no fault of the data.
+        If ``device: cuda`` is requested and there is no card: no fault of the data.
 
     Examples
     --------
@@ -194,7 +194,7 @@ def perfuse_visit(
         elif {"cbf", "tmax"} <= {s["kind"] for s in scans}:
             _from_maps(scans, record, place, options, minutes_onset_to_ct, result)
             grid = next(s for s in scans if s["kind"] == "tmax")["grid"]
-            _tell(result, list(mask_warnings(record, grid).values()))
+            _tell(result, [*mask_warnings(record, grid).values(), *result["notes"]])
         else:
             result |= {
                 "status": "not_computable",
@@ -346,7 +346,7 @@ def _lost(facts: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray:
 
 
 def _engines(options: Mapping[str, Any]) -> tuple[str, ...]:
-    """Engines to run: the reference and the accurate one always, and those that are asked for."""
+    """Engines to run: reference and accurate one always, and those that the settings name."""
     asked = (options["core"], options["hypoperfusion"])
     names = [*ENGINES, *(block["engine"] for block in asked), options["registry_engine"]]
     return tuple(dict.fromkeys(names))
@@ -436,7 +436,8 @@ def _lesions(
     timing = _engine(maps, late_rule["engine"])["tmax"]
     limit = float(late_rule["tmax_s_above"])
     limits = sorted({*TMAX_VARIANTS_S, limit})
-    late = {x: lesions.delayed_tissue(timing, maps.tissue, x, maps.voxel_ml) for x in limits}
+    seen = _engine(maps, late_rule["engine"])["cbf"]
+    late = {x: lesions.delayed_tissue(timing, maps.tissue, x, maps.voxel_ml, seen) for x in limits}
     sides = lesions.hemispheres(maps.plane, maps.affine, maps.tissue, late[limit], maps.voxel_ml)
     quick = np.nan_to_num(timing, nan=np.inf) < lesions.NORMAL_TMAX_S
     whole = core_rule["reference"] == "whole-normal"
@@ -461,7 +462,8 @@ def _lesions(
             flow, below, late[limit], maps.tissue, maps.voxel_ml,
         )  # fmt: skip
         if variant is None:
-            _judge(maps, core, late[limit], options, values, result)
+            reach = lesions.volume_range(timing, maps.tissue, limit, maps.voxel_ml, seen)
+            _judge(maps, core, late[limit], reach, options, values, result)
         rule = {
             "engine": engine, "parameter": core_rule["parameter"], "below": below,
             "early": early, "reference": flow.rule, "reference_value": flow.summary,
@@ -480,8 +482,9 @@ def _lesions(
         _add_mask(maps, place, "hypoperfused", late[x], variant, rule, result)
     for engine in sorted(set(ENGINES) & set(maps.engines) - {late_rule["engine"]}):
         other = lesions.delayed_tissue(
-            maps.engines[engine]["tmax"], maps.tissue, limit, maps.voxel_ml
-        )
+            maps.engines[engine]["tmax"], maps.tissue, limit, maps.voxel_ml,
+            maps.engines[engine]["cbf"],
+        )  # fmt: skip
         rule = {"engine": engine, "parameter": "tmax", "above": limit}
         _add_mask(maps, place, "hypoperfused", other, engine, rule, result)
     _registry(maps, place, options, late[6.0], normal, reference, result)
@@ -492,12 +495,13 @@ def _judge(
     maps: MapSet,
     core: np.ndarray,
     late: np.ndarray,
+    reach: tuple[float, float],
     options: Mapping[str, Any],
     values: dict[str, float],
     result: dict[str, Any],
 ) -> None:
     """Verdicts of the gates; no numbers where the lesion is larger than a head can hold."""
-    shares = volume_gates(core, late, maps.tissue)
+    shares = volume_gates(core, late, maps.tissue, reach, maps.voxel_ml)
     kind = maps.kind if maps.kind in gates.GATES else "ctp"
     rows = gates.judge(kind, values | shares, options["gates"])
     result["gates"] = [row for row in rows if values or row["criterion"] in shares]
@@ -511,23 +515,43 @@ def _judge(
                 "curve and the gates; the limit is perfusion.gates."
                 f"{row['criterion']}"
             )
+    doubts = {
+        "hypoperfused_uncertainty": "the border of the hypoperfused tissue is so gradual that an "
+        f"error of Tmax of {lesions.TIMING_ERROR_S:g} s makes its volume {reach[0]:.0f} to "
+        f"{reach[1]:.0f} mL",
+        "tissue_cnr": "the bolus in tissue is weak against the noise: the core is likely too small",
+    }
+    verdicts = {row["criterion"]: row["verdict"] for row in result["gates"]}
+    result["notes"] += [
+        text for name, text in doubts.items() if verdicts.get(name) in (gates.WARN, gates.FAIL)
+    ]
 
 
 def volume_gates(
-    core: np.ndarray, hypoperfused: np.ndarray, tissue: np.ndarray
+    core: np.ndarray,
+    hypoperfused: np.ndarray,
+    tissue: np.ndarray,
+    reach: tuple[float, float],
+    voxel_ml: float,
 ) -> dict[str, float]:
-    """Share of the tissue in the slab that the lesions take, for the gates.
+    """Share of the tissue in the slab that the lesions take, and how well it is known.
+
+    ``reach`` is what :func:`corelab.perfusion.lesions.volume_range` gives.
 
     Examples
     --------
     >>> tissue = np.ones((10, 1, 1), bool)
-    >>> volume_gates(tissue & False, np.arange(10)[:, None, None] < 3, tissue)
-    {'core_share': 0.0, 'hypoperfused_share': 0.3}
+    >>> volume_gates(tissue & False, np.arange(10)[:, None, None] < 3, tissue, (2.0, 5.0), 1.0)
+    {'core_share': 0.0, 'hypoperfused_share': 0.3, 'hypoperfused_uncertainty': 0.5}
     """
     whole = max(int(tissue.sum()), 1)
+    late_ml = float(hypoperfused.sum()) * voxel_ml
     return {
         "core_share": float((core & tissue).sum()) / whole,
         "hypoperfused_share": float((hypoperfused & tissue).sum()) / whole,
+        "hypoperfused_uncertainty": (reach[1] - reach[0]) / (2 * late_ml)
+        if late_ml > 0
+        else float("nan"),
     }
 
 
