@@ -99,7 +99,8 @@ def test_a_bright_frame_is_repaired_and_the_rows_say_so(study, rows):
 
 def test_time_as_the_first_axis_is_refused_with_the_reason(study, rows):
     row = rows.loc[("turned", "core_volume")]
-    assert row["status"] != "ok" and np.isnan(row["value"])
+    assert row["status"] == "failed" and np.isnan(row["value"])
+    assert "ax" in row["reason"], row["reason"]
     scan = json.loads((study[0] / VISIT.format("turned")).with_name("prepare.json").read_text())[
         "scans"
     ][0]

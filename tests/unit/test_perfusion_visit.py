@@ -275,12 +275,28 @@ def test_series_without_bolus_is_a_status_not_a_crash(written, tmp_path):
     result = perfuse_visit(record, tmp_path, settings={})
     assert result["status"] == "failed"
     assert "arterial" in result["reason"]
+    rows = [(q["endpoint"], q["status"], q["reason"]) for q in result["quantities"]]
+    assert rows == [
+        (name, "failed", result["reason"]) for name in ("core_volume", "hypoperfused_volume")
+    ]
 
 
 def test_visit_without_perfusion_is_not_computable():
     record = {"participant_id": "01", "visit": "v", "scans": []}
     result = perfuse_visit(record, ".", settings={})
     assert result["status"] == "not_computable" and "no usable perfusion" in result["reason"]
+    assert result["quantities"] == []
+
+
+def test_series_refused_before_this_stage_gives_rows_with_its_reason():
+    scan = {"kind": "ctp", "status": "failed", "reason": "the first axis is time"}
+    record = {"participant_id": "01", "visit": "v", "scans": [scan]}
+    result = perfuse_visit(record, ".", settings={})
+    assert result["status"] == "failed"
+    assert {q["endpoint"]: q["reason"] for q in result["quantities"]} == {
+        "core_volume": "ctp: the first axis is time",
+        "hypoperfused_volume": "ctp: the first axis is time",
+    }
 
 
 def test_settings_are_the_block_or_the_config():

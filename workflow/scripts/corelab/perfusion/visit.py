@@ -195,21 +195,41 @@ def perfuse_visit(
             _from_maps(scans, record, place, options, minutes_onset_to_ct, result)
             grid = next(s for s in scans if s["kind"] == "tmax")["grid"]
             _tell(result, [*mask_warnings(record, grid).values(), *result["notes"]])
+        elif faults := _faults(record["scans"]):
+            result |= _without_numbers("failed", "; ".join(faults))
         else:
             result |= {
                 "status": "not_computable",
                 "reason": "no usable perfusion series (ctp, dsc) and no maps (cbf with tmax)",
             }
     except _NoNumber as fault:
-        result |= {"status": "not_computable", "reason": str(fault)}
-        result["quantities"] = [
-            {"endpoint": name, "source": "pipeline", "value": None, "unit": "mL"}
-            | {"status": "not_computable", "reason": str(fault)}
-            for name in ("core_volume", "hypoperfused_volume")
-        ]
+        result |= _without_numbers("not_computable", str(fault))
     except (PerfusionError, ImageFault) as error:
-        result |= {"status": "failed", "reason": str(error)}
+        result |= _without_numbers("failed", str(error))
     return dict(plain(result))
+
+
+def _faults(scans: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Why the perfusion scans of a visit cannot be used; empty if it has none."""
+    kinds = ("ctp", "dsc", "cbf", "tmax")
+    return [
+        f"{scan['kind']}: {scan.get('reason') or 'not usable'}"
+        for scan in scans
+        if scan["kind"] in kinds and scan["status"] != "ok"
+    ]
+
+
+def _without_numbers(status: str, reason: str) -> dict[str, Any]:
+    """What a record says if no volume follows: each volume is a row with the reason."""
+    return {
+        "status": status,
+        "reason": reason,
+        "quantities": [
+            {"endpoint": name, "source": "pipeline", "value": None, "unit": "mL"}
+            | {"status": status, "reason": reason}
+            for name in ("core_volume", "hypoperfused_volume")
+        ],
+    }
 
 
 # --- sources of maps ---------------------------------------------------------------------------
