@@ -22,7 +22,6 @@ from corelab.study.columns import ENDPOINT_LABELS, ENDPOINT_UNITS, SHOWN_BY, win
 from corelab.study.expression import ExpressionError, flag_name, names_in, select
 from corelab.study.findings import Finding
 from corelab.study.naming import DATATYPES, subject_entity
-from corelab.study.plan_keys import unread_keys
 
 #: analysis_id of published numbers that no analysis recomputes.
 PUBLISHED_BESIDES = {"description", "arithmetic"}
@@ -870,12 +869,10 @@ def _plan(
         def wrong(key: str, value: str, message: str, remedy: str, where: str = where) -> Finding:
             return Finding("error", "config", None, f"{where}.{key}", value, message, remedy)
 
-        for key, message, remedy in unread_keys(analysis, config["grades"]):
-            yield wrong(key, str(analysis[key]), message, remedy)
         if analysis["id"] in seen:
             yield wrong("id", analysis["id"], "another analysis has this id", "rename one of them")
         seen.add(analysis["id"])
-        for key, message, remedy in unread(analysis):
+        for key, message, remedy in unread(analysis, config["grades"]):
             yield wrong(key, str(analysis[key]), message, remedy)
         for key, expression in (
             ("population", analysis.get("population")),
