@@ -104,7 +104,7 @@ BASES = {
 IMPUTED = {"method": "multiple_imputation", "imputations": 4}
 MCPMOD = {"models": ["mcpmod"], "direction": "decreasing"}
 RESPONDER = {"derivation": "responder", "responder": "change <= 3", "method": "binary"}
-FAMILY = {"family": "f", "method": "mmrm", "visit": ["day5", "day30"]}
+OF_FAMILY = {"family": "f", "method": "mmrm", "visit": ["day5", "day30"]}
 #: Key -> value and what the analysis needs beside it to have the key an effect.
 CHANGES = {
     "endpoint": ("w", {}),
@@ -164,14 +164,14 @@ CHANGES = {
     "population": ("age > 55", {}),
     "alpha": (0.1, {}),
     "alternative": ("less", {}),
-    "adjustment": ("hochberg", FAMILY),
-    "primary_visit": ("day5", FAMILY),
-    "primary_contrast": ("low", FAMILY),
-    "primary_statistic": ("adjusted_mean", FAMILY),
-    "weight": (1.0, {**FAMILY, "adjustment": "graphical", "primary_contrast": "low"}),
+    "adjustment": ("hochberg", OF_FAMILY),
+    "primary_visit": ("day5", OF_FAMILY),
+    "primary_contrast": ("low", OF_FAMILY),
+    "primary_statistic": ("adjusted_mean", OF_FAMILY),
+    "weight": (1.0, {**OF_FAMILY, "adjustment": "graphical", "primary_contrast": "low"}),
     "passes_to": (
         {"y": 1.0},
-        {"weight": 1.0, **FAMILY, "adjustment": "graphical", "primary_contrast": "low"},
+        {"weight": 1.0, **OF_FAMILY, "adjustment": "graphical", "primary_contrast": "low"},
     ),
 }
 #: Where the key has an effect beside other keys than in a comparison.
@@ -196,6 +196,7 @@ OWN = {
     ("surrogacy", "seed"): (7, {}),
     ("surrogacy", "cluster"): ("site", {}),
     ("ordinal", "endpoint"): ("v", {"by": None}),
+    ("dose_response", "reference_levels"): ({"site": "b"}, {"covariates": ["site"]}),
     ("survival", "endpoint"): ("v", {}),
     **{
         (kind, key): (CHANGES[key][0], {"by": None, "endpoint": "v", **more})

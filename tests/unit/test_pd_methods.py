@@ -19,6 +19,7 @@ from corelab.pharmacodynamics import (
     diagnostic,
     dose_response,
     mmrm,
+    modelling,
     multiplicity,
     ordinal,
     quantile,
@@ -262,10 +263,10 @@ def test_multivariate_t_tail_is_scipys(rng):
     root = rng.normal(size=(4, 3))
     s = root @ root.T
     correlation_ = s / np.sqrt(np.outer(np.diag(s), np.diag(s)))
-    largest, rank = dose_response._sphere_maxima(correlation_)
+    largest, rank = modelling.sphere_maxima(correlation_)
     assert rank == 3
     for df, value in ((20, 2.0), (0, 1.5), (8, 0.3)):
-        ours = dose_response._max_t_tail(value, largest, rank, df)
+        ours = modelling.max_t_tail(value, largest, rank, df)
         draws = np.random.default_rng(1).normal(size=(200_000, 3)) @ root.T
         draws /= np.sqrt(np.diag(s))
         if df:
@@ -277,10 +278,10 @@ def test_multivariate_t_tail_is_scipys(rng):
 def test_dunnett_critical_value():
     """Dunnett 1955, one-sided 5 %, 3 groups against control, infinite df: 2.06."""
     correlation_ = np.full((3, 3), 0.5) + 0.5 * np.eye(3)
-    largest, rank = dose_response._sphere_maxima(correlation_)
+    largest, rank = modelling.sphere_maxima(correlation_)
     from scipy.optimize import brentq
 
-    value = brentq(lambda c: dose_response._max_t_tail(c, largest, rank, 0) - 0.05, 1, 4)
+    value = brentq(lambda c: modelling.max_t_tail(c, largest, rank, 0) - 0.05, 1, 4)
     assert value == pytest.approx(2.06, abs=5e-3)
 
 

@@ -538,7 +538,7 @@ def _dunnett_rows(
     common: Mapping[str, Any],
 ) -> Iterator[dict[str, Any]]:
     """Many-to-one comparisons with limits and p of the multivariate t of their contrasts."""
-    from corelab.pharmacodynamics.dose_response import max_abs_t
+    from corelab.pharmacodynamics.modelling import max_abs_t
 
     at = list(positions.values())
     values, spread = fit.coefficients[at], fit.covariance[np.ix_(at, at)]

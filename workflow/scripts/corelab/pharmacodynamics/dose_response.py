@@ -502,72 +502,17 @@ def multiple_contrasts(
     scale = np.sqrt(np.diag(spread))
     t = block @ mu / scale
     correlation = spread / np.outer(scale, scale)
-    largest, rank = _sphere_maxima(correlation)
-    adjusted = [_max_t_tail(float(value), largest, rank, df) for value in t]
+    largest, rank = modelling.sphere_maxima(correlation)
+    adjusted = [modelling.max_t_tail(float(value), largest, rank, df) for value in t]
     plain = stats.norm.sf(t) if df == 0 else stats.t.sf(t, df)
     critical = optimize.brentq(
-        lambda c: _max_t_tail(c, largest, rank, df) - alpha, 0.0, 100.0, xtol=1e-8
+        lambda c: modelling.max_t_tail(c, largest, rank, df) - alpha, 0.0, 100.0, xtol=1e-8
     )
     tests = tuple(
         ContrastTest(name, float(ti), float(pi), float(ai), ci)
         for name, ti, pi, ai, ci in zip(candidates, t, plain, adjusted, contrasts, strict=True)
     )
     return MultipleContrasts(tests, float(critical), correlation, df)
-
-
-def _max_t_tail(value: float, largest: np.ndarray, rank: int, df: int) -> float:
-    """P(max of correlated t > value), given the largest component of points on the sphere.
-
-    T = (R / S) m(U) with U uniform on the sphere and (R / S)^2 / rank distributed as F: only the
-    direction needs points, the radius is exact, so that a few thousand directions give 1e-5.
-    """
-
-    def tail(x: np.ndarray) -> np.ndarray:
-        return stats.chi2.sf(x * rank, rank) if df == 0 else stats.f.sf(x, rank, df)
-
-    radius = np.full(largest.shape, np.inf)
-    np.divide(value**2, rank * largest**2, out=radius, where=largest != 0)
-    beyond = tail(radius)
-    if value >= 0:
-        return float(np.mean(np.where(largest > 0, beyond, 0.0)))
-    return float(np.mean(np.where(largest >= 0, 1.0, 1.0 - beyond)))
-
-
-def max_abs_t(t: Any, correlation: Any, df: int, alpha: float = 0.05) -> tuple[np.ndarray, float]:
-    """Two-sided p of each of several correlated t for the largest of them, and the critical value.
-
-    Examples
-    --------
-    One t alone is Student's.
-
-    >>> p, critical = max_abs_t([2.0], [[1.0]], 10)
-    >>> round(float(p[0]), 3), round(critical, 3)
-    (0.073, 2.228)
-    """
-    r = np.asarray(correlation, float)
-    largest, rank = _sphere_maxima(np.block([[r, -r], [-r, r]]))
-    p = np.array([_max_t_tail(abs(float(value)), largest, rank, df) for value in np.atleast_1d(t)])
-    critical = optimize.brentq(
-        lambda c: _max_t_tail(c, largest, rank, df) - alpha, 0.0, 1000.0, xtol=1e-8
-    )
-    return p, float(critical)
-
-
-def _sphere_maxima(correlation: np.ndarray) -> tuple[np.ndarray, int]:
-    """Largest contrast in each of 2^14 directions of a fixed Sobol sequence, and the rank."""
-    values, vectors = np.linalg.eigh(correlation)
-    # Contrasts of few doses are linearly dependent: only the directions that exist count.
-    keep = values > 1e-10 * values.max()
-    root = vectors[:, keep] * np.sqrt(values[keep])
-    rank = int(keep.sum())
-    if rank == 1:
-        points = np.array([[1.0], [-1.0]])
-    else:
-        uniform = stats.qmc.Sobol(rank, scramble=True, rng=np.random.default_rng(7)).random(2**14)
-        points = stats.norm.ppf(np.clip(uniform, 1e-12, 1 - 1e-12))
-        points = np.concatenate([points, -points])
-        points /= np.linalg.norm(points, axis=1, keepdims=True)
-    return (points @ root.T).max(axis=1), rank
 
 
 # ------------------------------------------------------------------------------------- the plan
@@ -695,7 +640,11 @@ def _linear_rows(
     analysis: Mapping[str, Any], frame: pd.DataFrame, covariates: list[str], name: str
 ) -> Iterator[dict[str, Any]]:
     alpha = alpha_of(analysis)
-    plan = design(frame, covariates=["driver", *covariates])
+    plan = design(
+        frame,
+        covariates=["driver", *covariates],
+        reference_levels=analysis.get("reference_levels"),
+    )
     y = frame["value"].to_numpy(float)
     fit = fit_linear(plan.matrix, y)
     result = fit.contrast(np.eye(len(plan.terms))[1], alpha)
@@ -895,8 +844,7 @@ def _williams_rows(
             "estimate": t,
             "p_value": p,
             "method": f"Williams' test of a {side} response against dose {doses.min():g}, "
-            "one-sided, null distribution simulated (200 000 draws, seed 7); step-down from the "
-            f"highest dose at {alpha:g}",
+            f"one-sided, multivariate t; step-down from the highest dose at {alpha:g}",
             "note": "" if held else "not tested: a higher dose is not significant",
         }
 

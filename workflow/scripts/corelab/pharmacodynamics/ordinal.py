@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
@@ -601,7 +602,8 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
     to be related to the outcome); ``reference``; ``covariates``; ``better`` (``low`` or ``high``
     end of the scale, default ``low``); ``cut`` (highest category of a good outcome: adds the
     risk difference); ``utilities`` (grade -> utility: adds the difference of mean utilities);
-    ``hierarchy`` (outcomes, the most important first: adds their win ratio). With ``endpoint`` and
+    ``hierarchy`` (outcomes, the most important first: adds their win ratio);
+    ``nonresponder_imputation`` (who has no outcome takes the worst grade). With ``endpoint`` and
     no ``by`` the common odds ratio is per unit of the endpoint.
     """
     outcomes = [str(name) for name in as_list(analysis.get("outcome"))]
@@ -711,9 +713,13 @@ def _arm_rows(
     labelled = {**analysis, "categorical": [*as_list(analysis.get("categorical")), by]}
     frame = participant_columns(labelled, tables, [by])
     frame["value"] = values.reindex(frame.index)
+    worst = ""
+    if analysis.get("nonresponder_imputation"):
+        frame, worst = _worst_grade(frame, by, values, outcome, str(analysis.get("better", "low")))
     frame = with_covariates(frame, labelled, tables, endpoint=endpoint, names=names)
     frame, note = complete_cases(frame, ["value", by, *names], analysis, tables)
     reference, others, said = levels_of(frame[by], by, analysis.get("reference"))
+    said = join_notes(worst, said)
     full = design(frame, by=by, reference=reference, covariates=names)
     plan = Design(full.matrix[:, 1:], full.terms[1:])
     y = frame["value"].to_numpy(float)
@@ -744,6 +750,16 @@ def _arm_rows(
     if analysis.get("hierarchy"):
         for row in _hierarchy_rows(analysis, tables, labelled, by, alpha):
             yield {"endpoint": outcome, **row, "note": join_notes(said, str(row.get("note", "")))}
+
+
+def _worst_grade(
+    frame: pd.DataFrame, by: str, values: pd.Series, outcome: str, better: str
+) -> tuple[pd.DataFrame, str]:
+    """Participants of an arm without the outcome get the worst grade that anybody has."""
+    gone = frame["value"].isna() & frame[by].notna()
+    worst = float(values.max() if better == "low" else values.min())
+    said = f"{int(gone.sum())} of {len(frame)} participants without {outcome} take grade {worst:g}"
+    return frame.assign(value=frame["value"].mask(gone, worst)), said if gone.any() else ""
 
 
 def _pair_rows(

@@ -247,6 +247,7 @@ KEYS: dict[str, dict[str, Need]] = {
         **_VALUE,
         **_TEST,
         **_all("covariates", "categorical", "dose", "exposure", "models"),
+        "reference_levels": _is("models", "linear", default="linear") & _given("covariates"),
         "exposure_visit": _given("exposure"),
         "candidates": _MCPMOD,
         "direction": _is("models", "mcpmod", "williams"),
@@ -259,6 +260,7 @@ KEYS: dict[str, dict[str, Need]] = {
         **_OUTCOME,
         **_all("better", "cut"),
         **_all("utilities", "hierarchy", need=_PAIRED_ARMS),
+        "nonresponder_imputation": _PAIRED_ARMS | _RESPONDER,
     },
     "quantile": {
         **_VALUE,
@@ -287,7 +289,7 @@ KEYS: dict[str, dict[str, Need]] = {
         **_all("series", "labels", "visit", "sources", "model"),
         **_all("source", "min_icc", "event_endpoint", "criterion", "assessor", need=_SUPERPC),
         **_all("folds", "seed", "threshold", "permutations", "covariates", need=_SUPERPC),
-        "categorical": _SUPERPC & _given("covariates"),
+        **_all("categorical", "reference_levels", need=_SUPERPC & _given("covariates")),
     },
 }
 
