@@ -25,6 +25,7 @@ from corelab.pharmacodynamics import (
     correlation,
     diagnostic,
     dose_response,
+    interval_censored,
     mediation,
     missing_visits,
     mmrm,
@@ -35,6 +36,7 @@ from corelab.pharmacodynamics import (
     skewed,
     stratified,
     survival,
+    survival_measures,
 )
 from corelab.pharmacodynamics.linear import fit_linear, t_estimate, with_hc3
 
@@ -531,6 +533,49 @@ def clustered_log_rank(rng, planted):
     return p, NO_INTERVAL, NO_INTERVAL, 0.0
 
 
+def interval_trial(rng, effect, n=N):
+    """Times known to lie between visits each 60 days or so, some missed; one in ten is dated."""
+    arm = np.arange(n) % 2
+    time = 200 * rng.weibull(1.3, n) * np.exp(-effect * arm / 1.3)
+    visits = np.cumsum(rng.uniform(40, 80, (n, 9)), axis=1)
+    visits = np.where(rng.random(visits.shape) < 0.15, np.nan, visits)
+    before, after = visits < time[:, None], visits >= time[:, None]
+    left = np.nanmax(np.where(before, visits, 0.0), axis=1)
+    right = np.min(np.where(after, visits, np.inf), axis=1)
+    dated = rng.random(n) < 0.1
+    return np.where(dated, time, left), np.where(dated, time, right), arm
+
+
+def interval_log_rank(rng, planted):
+    left, right, arm = interval_trial(rng, 0.0)
+    p = interval_censored.score_test(left, right, arm).p_value
+    return p, NO_INTERVAL, NO_INTERVAL, 0.0
+
+
+def interval_hazard(rng, planted):
+    truth = 0.8 * planted
+    left, right, arm = interval_trial(rng, truth)
+    fit = interval_censored.fit_weibull(left, right, arm[:, None])
+    error = math.sqrt(float(fit.covariance[2, 2]))
+    return _of(t_estimate(float(fit.coefficients[0]), error, math.inf), truth)
+
+
+def gray(rng, planted):
+    first, second = rng.exponential(100, N), rng.exponential(150, N)
+    end = rng.uniform(50, 250, N)
+    time = np.minimum(np.minimum(first, second), end)
+    status = np.select([first <= np.minimum(second, end), second <= end], [1, 2], 0)
+    return competing.gray_test(time, status, ARM)[2], NO_INTERVAL, NO_INTERVAL, 0.0
+
+
+def adjusted_mean(rng, planted):
+    z = rng.normal(size=N)
+    time, end = rng.exponential(np.exp(0.6 * z)), rng.uniform(0.5, 3.0, N)
+    seen, x = (time <= end).astype(float), np.column_stack([ARMS, z])
+    found = survival_measures.adjusted_restricted_mean(np.minimum(time, end), seen, ARM, x, 1.5, 1)
+    return _of(found, 0.0)
+
+
 def indirect_effect(rng, planted):
     """BCa interval of the effect through the endpoint; 400 resamples, the plan's 2000 are finer."""
     m = -0.8 * ARM + rng.normal(0, 1, N)
@@ -602,6 +647,10 @@ METHODS: dict[str, Simulated] = {
     "log-rank": Simulated(log_rank, with_effect=False),
     "median of Kaplan-Meier": Simulated(median_time, with_effect=False),
     "restricted mean difference": Simulated(restricted_mean_difference),
+    "adjusted restricted mean": Simulated(adjusted_mean, with_effect=False),
+    "Gray's test": Simulated(gray, with_effect=False),
+    "interval-censored log-rank": Simulated(interval_log_rank, with_effect=False),
+    "interval-censored hazard ratio": Simulated(interval_hazard),
     "clustered log-rank": Simulated(clustered_log_rank, with_effect=False),
     "indirect effect": Simulated(indirect_effect, with_effect=False),
 }

@@ -48,6 +48,9 @@ def study(n=24, value=spread, arm=two, outcome=grade, event=times, dose=None, ag
     outcomes["value"] = [float(outcome(i)) for i in range(n)]
     events = pd.DataFrame({"participant_id": ids, "endpoint": "os"})
     events[["time_days", "event"]] = [list(map(float, event(i))) for i in range(n)]
+    events["last_free_days"] = np.maximum(events["time_days"] - 20, 0.0)
+    other = events.assign(endpoint="death", event=np.arange(n) % 3 == 0).astype({"event": float})
+    events = pd.concat([events, other])
     exposures = pd.DataFrame({"participant_id": ids, "exposure": "conc", "visit": "base"})
     exposures["value"] = people["dose"] * 2
     return Tables(
@@ -122,6 +125,10 @@ PLAN = [
     {"type": "survival", "event_endpoint": "os", "by": "arm", "strata": ["site"]}
     | {"method": ["km", "cox", "logrank", "rmst"], "covariates": ["age"]},
     {"type": "survival", "event_endpoint": "os", "endpoint": "v", "visit": "day5"},
+    {"type": "survival", "event_endpoint": "os", "by": "arm", "covariates": ["age"]}
+    | {"method": ["interval", "cuminc", "finegray", "rmst"], "competing_endpoint": "death"},
+    {"type": "survival", "event_endpoint": "os", "endpoint": "v", "method": "time_varying"}
+    | {"visit_days": {"base": 0, "day5": 5}},
     {"type": "mediation", "endpoint": "v", "outcome": "mrs", "by": "arm", "visit": "day5"}
     | {"resamples": 10},
     {"type": "surrogacy", "endpoint": "v", "outcome": "mrs", "by": "arm", "visit": "day5"}

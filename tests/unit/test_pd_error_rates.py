@@ -24,6 +24,9 @@ DEAR = {
     "Emax, Emax profile": 60,
     "indirect effect": 60,
     "clustered log-rank": 100,
+    "Gray's test": 150,
+    "interval-censored log-rank": 60,
+    "interval-censored hazard ratio": 60,
     **{name: 120 for name in METHODS if name.startswith(("quantile", "MMRM"))},
 }
 RUNS = 400

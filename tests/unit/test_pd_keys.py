@@ -161,6 +161,10 @@ CHANGES = {
     "landmark_days": (20, {}),
     "competing_endpoint": ("os", {"method": "finegray", "criterion": "one"}),
     "tau_days": (50, {"method": "rmst"}),
+    "visit_days": (
+        {"base": 0, "day5": 5, "day30": 30},
+        {"method": "time_varying", "endpoint": "v", "by": None},
+    ),
     "population": ("age > 55", {}),
     "alpha": (0.1, {}),
     "alternative": ("less", {}),

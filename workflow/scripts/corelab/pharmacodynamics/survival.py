@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -261,6 +262,7 @@ def fit_cox(
     ties: str = "efron",
     strata: Any = None,
     clusters: Any = None,
+    entry: Any = None,
 ) -> CoxFit:
     """Cox proportional-hazards regression by Newton's method.
 
@@ -276,6 +278,9 @@ def fit_cox(
         (n,) labels with baselines of their own.
     clusters
         (n,) labels: adds the grouped robust (sandwich) covariance of Lin and Wei.
+    entry
+        (n,) times from which a row is at risk (after them), for covariates that change with time;
+        Efron's or Breslow's ties, without clusters.
 
     Raises
     ------
@@ -303,6 +308,11 @@ def fit_cox(
     layer = np.zeros(t.size, int) if strata is None else np.unique(strata, return_inverse=True)[1]
     beta = np.zeros(z.shape[1])
     derivatives = _exact_derivatives if ties == "exact" else _cox_derivatives
+    if entry is not None:
+        start = np.asarray(entry, float)
+        if clusters is not None or ties == "exact" or np.any(start >= t):
+            raise ValueError("entry needs rows that end after they start, without clusters")
+        derivatives = partial(_cox_derivatives, entry=start)
     value, gradient, information = derivatives(beta, t, e, z, layer, ties)
     null = value
     for _ in range(100):
@@ -371,7 +381,13 @@ def _moments(
 
 
 def _cox_derivatives(
-    beta: np.ndarray, t: np.ndarray, e: np.ndarray, z: np.ndarray, layer: np.ndarray, ties: str
+    beta: np.ndarray,
+    t: np.ndarray,
+    e: np.ndarray,
+    z: np.ndarray,
+    layer: np.ndarray,
+    ties: str,
+    entry: np.ndarray | None = None,
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """Partial log likelihood (Efron or Breslow), score and information.
 
@@ -401,7 +417,14 @@ def _cox_derivatives(
         counts = np.bincount(group)
         # The k-th of d tied deaths: Efron takes k/d of their weight out of the risk set.
         share = (np.arange(dying.size) - first[group]) / counts[group] if ties == "efron" else 0.0
-        sums = at_risk[np.searchsorted(ts, times)][group]
+        sums = at_risk[np.searchsorted(ts, times)]
+        if entry is not None:
+            # Less the rows that have not entered yet.
+            order = np.argsort(entry[inside], kind="stable")
+            later = weighted[order][::-1].cumsum(axis=0)[::-1]
+            later = np.vstack([later, np.zeros(later.shape[1])])
+            sums = sums - later[np.searchsorted(entry[inside][order], times)]
+        sums = sums[group]
         sums = sums - np.asarray(share).reshape(-1, 1) * dead[group]
         total = sums[:, 0]
         mean = sums[:, 1 : p + 1] / total[:, None]

@@ -504,6 +504,17 @@ def _events(frame: pd.DataFrame, name: str) -> Iterator[Finding]:
     if not {"endpoint", "time_days", "participant_id"} <= set(frame.columns):
         return
     times = numbers(frame["time_days"])
+    if "last_free_days" in frame:
+        for line in frame.index[numbers(frame["last_free_days"]) > times]:
+            yield Finding(
+                "error",
+                name,
+                int(line),
+                "last_free_days",
+                frame.loc[line, "last_free_days"],
+                f"the last visit without the event is after the event (day {times[line]:g})",
+                "correct one of the days",
+            )
     survival = frame["endpoint"].str.lower() == "os"
     ends = times[survival].groupby(frame.loc[survival, "participant_id"]).max()
     for line in frame.index[frame["endpoint"].str.lower() == "pfs"]:
