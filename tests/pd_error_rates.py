@@ -33,6 +33,7 @@ from corelab.pharmacodynamics import (
     plan,
     progression,
     quantile,
+    repeated_grades,
     skewed,
     stratified,
     survival,
@@ -49,6 +50,13 @@ Z = float(stats.norm.ppf(0.975))
 RUNS, AGAIN = 2000, 10_000
 #: Acceptance windows of the error rate at 5 % and of the coverage of 95 % intervals.
 ERROR, COVERAGE = (0.04, 0.06), (0.93, 0.97)
+#: P(score + 1 > 0) of a logistic score with a normal person effect of SD 1.2, as a log odds, by
+#: numerical integration.
+_POINTS = np.linspace(-8, 8, 4001)
+_SHARE = float(
+    np.sum(stats.norm.pdf(_POINTS, 0, 1.2) / (1 + np.exp(-1 - _POINTS))) * (_POINTS[1] - _POINTS[0])
+)
+_SUBJECT_TO_MARGIN = math.log(_SHARE / (1 - _SHARE))
 Draw = tuple[float, float, float, float]
 Method = Callable[[np.random.Generator, bool], Draw]
 
@@ -533,6 +541,42 @@ def clustered_log_rank(rng, planted):
     return p, NO_INTERVAL, NO_INTERVAL, 0.0
 
 
+def _visits(rng):
+    """Participant, arm and a latent score at three visits, some missed; correlated."""
+    who, person = np.repeat(np.arange(N), 3), rng.normal(0, 1.2, N)
+    kept = rng.random(3 * N) > 0.1
+    return who[kept], ARM[who][kept], person[who][kept] + rng.logistic(0, 1, kept.sum())
+
+
+def repeated_responders(rng, planted):
+    truth = 1.0 * planted
+    who, arm, score = _visits(rng)
+    # The marginal odds ratio that the shift of the logit within participants gives.
+    shift = truth * _SUBJECT_TO_MARGIN
+    x = np.column_stack([np.ones(who.size), arm])
+    fit = repeated_grades.fit_binary_gee(who, (score + truth * arm > 0).astype(float), x)
+    error = math.sqrt(float(fit.covariance[1, 1]))
+    return _of(t_estimate(float(fit.coefficients[1]), error, fit.clusters - 2), shift)
+
+
+def repeated_grades_(rng, planted):
+    who, arm, score = _visits(rng)
+    grade = np.digitize(score, [-1.0, 0.5, 2.0])
+    fit = repeated_grades.fit_grades(who, grade, arm[:, None])
+    error = math.sqrt(float(fit.covariance[0, 0]))
+    return _of(t_estimate(float(fit.coefficients[0]), error, fit.clusters - 4), 0.0)
+
+
+def mixed_exposure(rng, planted):
+    truth = -0.8 * planted
+    who, dose = np.repeat(np.arange(N), 3), rng.gamma(2, 2, 3 * N)
+    y = rng.normal(0, 2, N)[who] + truth * dose + rng.normal(0, 3, 3 * N)
+    kept = rng.random(3 * N) > 0.1
+    x = np.column_stack([np.ones(kept.sum()), dose[kept]])
+    fit, _, _ = mmrm.fit_linear_mixed(who[kept], y[kept], x, x[:, :1])
+    return _of(fit.kenward_roger(np.array([0.0, 1.0])), truth)
+
+
 def interval_trial(rng, effect, n=N):
     """Times known to lie between visits each 60 days or so, some missed; one in ten is dated."""
     arm = np.arange(n) % 2
@@ -629,6 +673,9 @@ METHODS: dict[str, Simulated] = {
     "Dunnett": Simulated(dunnett, with_effect=False),
     "Fine and Gray": Simulated(fine_gray, with_effect=False),
     "linear dose-response": Simulated(linear_dose),
+    "mixed exposure-response": Simulated(mixed_exposure),
+    "GEE of responders": Simulated(repeated_responders),
+    "GEE of grades": Simulated(repeated_grades_, with_effect=False),
     "Jonckheere trend": Simulated(trend, with_effect=False),
     "Emax, ED50 profile": Simulated(emax_ed50, with_effect=False),
     "Emax, Emax profile": Simulated(emax_effect, with_effect=False),

@@ -109,6 +109,8 @@ PLAN = [
     {**COMPARED, "method": "mann_whitney", "derivation": "percent_change"},
     {**COMPARED, "method": "mmrm", "visit": None, "covariates": ["age"]},
     {**COMPARED, "method": "gamma"},
+    {**COMPARED, "method": "gee", "visit": None, "overall": True},
+    {**COMPARED, "method": "gee", "derivation": "responder", "responder": "change <= 5"},
     {**COMPARED, "method": "two_part", "resamples": 20},
     {**COMPARED, "method": "rank", "scale": "identity"},
     {**COMPARED, "method": "binary", "derivation": "responder", "responder": "change <= 0"},
@@ -116,7 +118,9 @@ PLAN = [
     {**COMPARED, "method": "ancova", "family": "f", "adjustment": "dunnett"},
     {"type": "dose_response", "endpoint": "v", "dose": "dose", "visit": "day5"}
     | {"models": ["linear", "trend", "emax", "mcpmod"], "target_effect": 1.0, "resamples": 3},
-    {"type": "dose_response", "endpoint": "v", "exposure": "conc", "models": ["linear"]},
+    {"type": "dose_response", "endpoint": "v", "exposure": "conc", "models": ["linear", "mixed"]},
+    {"type": "dose_response", "endpoint": "v", "dose": "dose", "models": ["mixed"]}
+    | {"covariates": ["age"]},
     {"type": "ordinal", "outcome": "mrs", "by": "arm", "covariates": ["age"], "cut": 2},
     {"type": "ordinal", "outcome": "mrs", "endpoint": "v", "visit": "day5"},
     {"type": "quantile", "endpoint": "v", "by": "arm", "quantiles": [0.1, 0.5], "visit": "day5"}

@@ -32,7 +32,13 @@ from corelab.pharmacodynamics.analysis_set import (
     typed,
     with_covariates,
 )
-from corelab.pharmacodynamics.linear import LinearFit, fit_linear, influence, second_ols
+from corelab.pharmacodynamics.linear import (
+    LinearFit,
+    conditioned,
+    fit_linear,
+    influence,
+    second_ols,
+)
 from corelab.provenance.two_computations import compare
 from corelab.study.analysis_keys import MODELS
 
@@ -539,7 +545,8 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
     """Rows of an analysis of type ``dose_response``.
 
     Keys: ``dose`` (a column of participants, or true for ``dose``) or ``exposure``
-    (``exposure_visit``); ``models`` (default ``linear``); ``covariates`` (linear model);
+    (``exposure_visit``); ``models`` (default ``linear``; ``mixed`` takes all visits together);
+    ``covariates`` (linear and mixed model);
     ``candidates`` of MCP-Mod (:func:`candidate_models`), ``target_effect`` (over the lowest dose)
     whose dose its Mod step estimates, ``resamples`` and ``seed`` of that dose's interval.
     """
@@ -601,6 +608,7 @@ def _one_driver(
     head = {"endpoint": endpoint, "group": name}
     main = {
         "linear": "slope",
+        "mixed": "slope",
         "trend": "trend_z",
         "emax": "emax",
         "sigmoid_emax": "emax",
@@ -621,8 +629,14 @@ def _one_driver(
         for model in models:
             yield not_computable(main[model], str(reason), method=model, **head)
         return
+    if "mixed" in models:
+        try:
+            for row in _mixed_rows(analysis, tables, endpoint, kind, name, by_visit):
+                yield {**head, "visit": "all", **row}
+        except NotComputable as reason:
+            yield not_computable("slope", str(reason), method="mixed", visit="all", **head)
     for visit, values in by_visit:
-        for model in models:
+        for model in [model for model in models if model != "mixed"]:
             try:
                 frame, covariates, note = driver_frame(
                     analysis, tables, endpoint, kind, name, visit, values
@@ -687,6 +701,89 @@ def _linear_rows(
             tolerance=1e-6,
         ),
     }
+
+
+def _mixed_rows(
+    analysis: Mapping[str, Any],
+    tables: Tables,
+    endpoint: str,
+    kind: str,
+    name: str,
+    by_visit: Sequence[tuple[str, pd.DataFrame]],
+) -> Iterator[dict[str, Any]]:
+    """Slope on the dose or exposure of the same visit, all visits together, random participants."""
+    from corelab.pharmacodynamics.mmrm import fit_linear_mixed
+
+    frames, covariates, said = [], [], []
+    for visit, values in by_visit:
+        if kind == "exposure" and not analysis.get("exposure_visit"):
+            seen = exposure_values(analysis, tables, name, visit)[1]
+            if seen not in ("all", visit):
+                said.append(f"no {name} at {visit}: left out")
+                continue
+        try:
+            frame, covariates, _ = driver_frame(
+                analysis, tables, endpoint, kind, name, visit, values
+            )
+        except NotComputable as reason:
+            said.append(f"{visit} left out: {reason}")
+            continue
+        said.append(f"{visit}: {values.attrs['said']}" if values.attrs["said"] else "")
+        frames.append(frame.assign(visit=visit))
+    long = pd.concat(frames) if frames else pd.DataFrame()
+    if not len(long) or not long.index.duplicated().any():
+        raise NotComputable(
+            f"no participant has {endpoint} and {name} at two visits; use linear for one visit"
+        )
+    several = len(set(long["visit"])) > 1
+    plan = design(
+        long,
+        covariates=["driver", *["visit"] * several, *covariates],
+        reference_levels=analysis.get("reference_levels"),
+    )
+    y, subject = long["value"].to_numpy(float), long.index.to_numpy()
+    fit, between, within = fit_linear_mixed(subject, y, plan.matrix, np.ones((len(y), 1)))
+    result = fit.kenward_roger(np.eye(len(plan.terms))[1], alpha_of(analysis))
+    theirs = _mixed_check(subject, y, plan.matrix)
+    second: dict[str, Any] = {"second_method": "statsmodels MixedLM did not converge"}
+    if theirs is not None:
+        second = compare(
+            result.estimate,
+            theirs,
+            "statsmodels MixedLM",
+            tolerance=1e-2,
+            scale=result.standard_error,
+        )
+    also = ", ".join(["visit"] * several + covariates)
+    yield {
+        "statistic": "slope",
+        **result.columns(),
+        "n": long.index.nunique(),
+        "method": f"mixed model, change per unit of {name} at the same visit, random participants, "
+        f"REML, Kenward-Roger, df {result.df:.6g}" + (f"; covariates {also}" if also else ""),
+        **second,
+        "note": join_notes(
+            f"{len(y)} values of {long.index.nunique()} participants",
+            f"SD between participants {math.sqrt(float(between[0, 0])):.4g}, within "
+            f"{math.sqrt(within):.4g}",
+            *said,
+        ),
+    }
+
+
+def _mixed_check(subject: np.ndarray, y: np.ndarray, matrix: np.ndarray) -> float | None:
+    import warnings
+
+    from statsmodels.regression.mixed_linear_model import MixedLM
+
+    scaled, back = conditioned(matrix)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            fit = MixedLM((y - y.mean()) / y.std(), scaled, subject).fit(reml=True)
+        except (np.linalg.LinAlgError, ValueError):
+            return None
+    return float((back @ fit.fe_params)[1] * y.std()) if fit.converged else None
 
 
 def _curvature_p(driver: np.ndarray, y: np.ndarray, fit: LinearFit, matrix: np.ndarray) -> float:

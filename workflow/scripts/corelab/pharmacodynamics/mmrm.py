@@ -350,9 +350,10 @@ def analyse_mmrm(
         yield not_computable("mean_difference", str(reason), endpoint=endpoint, method="mmrm")
 
 
-def _long_table(
+def long_table(
     analysis: Mapping[str, Any], tables: Tables, endpoint: str
 ) -> tuple[pd.DataFrame, list[str], str, list[str], str]:
+    """Rows of all visits with arm and covariates, and what they are: visits, arm, names, note."""
     from corelab.pharmacodynamics.comparison import covariates_of, scaled
 
     by_visit = endpoint_by_visit(analysis, tables, endpoint)
@@ -376,7 +377,7 @@ def _long_table(
     return long, visits, by, names, note
 
 
-def _fixed_effects(
+def fixed_effects(
     long: pd.DataFrame,
     visits: list[str],
     by: str,
@@ -412,14 +413,14 @@ def _mmrm_rows(
     analysis: Mapping[str, Any], tables: Tables, endpoint: str
 ) -> Iterator[dict[str, Any]]:
     alpha = alpha_of(analysis)
-    long, visits, by, names, note = _long_table(analysis, tables, endpoint)
+    long, visits, by, names, note = long_table(analysis, tables, endpoint)
     if len(visits) < 2:
         raise NotComputable(
             f"{endpoint} has values at {visits[0]} only; an MMRM needs two visits (use ancova)"
         )
     reference, others, said = levels_of(long[by], by, analysis.get("reference"))
     interactions = [str(n) for n in as_list(analysis.get("interactions", ["baseline"]))]
-    matrix, terms = _fixed_effects(long, visits, by, others, names, interactions)
+    matrix, terms = fixed_effects(long, visits, by, others, names, interactions)
     ladder = [str(name) for name in as_list(analysis.get("covariance"))] or ["us"]
     number = long["visit"].map({visit: i for i, visit in enumerate(visits)}).to_numpy()
     subject = long.index.to_numpy()
@@ -435,9 +436,9 @@ def _mmrm_rows(
     )
     tried = "tried before: " + "; ".join(model.tried) if model.tried else ""
     people = long[~long.index.duplicated()]
-    for name, shares in _contrasts(analysis, visits).items():
+    for name, shares in visit_contrasts(analysis, visits).items():
         for level in others:
-            weights = np.array([shares.get(t, 0.0) for t in _effects(terms, by, level)])
+            weights = np.array([shares.get(t, 0.0) for t in effects_of_visits(terms, by, level)])
             result = model.contrast(weights, alpha, df)
             yield {
                 "endpoint": endpoint,
@@ -486,7 +487,9 @@ def _mmrm_rows(
             }
 
 
-def _contrasts(analysis: Mapping[str, Any], visits: Sequence[str]) -> dict[str, dict[str, float]]:
+def visit_contrasts(
+    analysis: Mapping[str, Any], visits: Sequence[str]
+) -> dict[str, dict[str, float]]:
     """Named combinations of the visits' effects; ``overall: true`` is their mean."""
     found: dict[str, dict[str, float]] = {}
     if analysis.get("overall"):
@@ -502,7 +505,7 @@ def _contrasts(analysis: Mapping[str, Any], visits: Sequence[str]) -> dict[str, 
     return found
 
 
-def _effects(terms: Sequence[str], by: str, level: str) -> list[str]:
+def effects_of_visits(terms: Sequence[str], by: str, level: str) -> list[str]:
     """For each term the visit whose effect of the level it is; empty for others."""
     start = f"{by}={level}:visit="
     return [term.removeprefix(start) if term.startswith(start) else "" for term in terms]

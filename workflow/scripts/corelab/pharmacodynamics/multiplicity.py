@@ -59,6 +59,7 @@ CONCLUSIONS = (
     "generalised_odds_ratio",
     "win_ratio",
     "risk_difference",
+    "odds_ratio",
     "mean_ratio",
     "rank_difference",
     "indirect_effect",

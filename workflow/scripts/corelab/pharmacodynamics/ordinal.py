@@ -168,6 +168,33 @@ def _po_derivatives(
     return value, gradient, hessian
 
 
+def category_scores(fit: ProportionalOdds, matrix: Any, outcome: Any) -> np.ndarray:
+    """(n, p + c - 1) score of each value at the fit, coefficients first, then thresholds.
+
+    Examples
+    --------
+    >>> x, y = [[0], [0], [0], [1], [1], [1]], [0, 1, 2, 1, 2, 2]
+    >>> bool(np.abs(category_scores(fit_proportional_odds(x, y), x, y).sum(axis=0)).max() < 1e-6)
+    True
+    """
+    y = np.asarray(outcome, float)
+    x = np.asarray(matrix, float).reshape(y.size, -1)
+    code = np.searchsorted(fit.categories, y)
+    c, p = fit.categories.size, x.shape[1]
+    padded = np.concatenate([[-np.inf], fit.thresholds, [np.inf]])
+    eta = x @ fit.coefficients
+    fu, fl = _logistic(padded[code + 1] - eta), _logistic(padded[code] - eta)
+    prob = np.maximum(fu - fl, 1e-300)
+    du, dl = fu * (1 - fu) / prob, fl * (1 - fl) / prob
+    scores = np.zeros((y.size, p + c - 1))
+    scores[:, :p] = -(du - dl)[:, None] * x
+    rows = np.arange(y.size)
+    top, bottom = code < c - 1, code > 0
+    scores[rows[top], p + code[top]] += du[top]
+    scores[rows[bottom], p + code[bottom] - 1] -= dl[bottom]
+    return scores
+
+
 def _logistic(values: np.ndarray) -> np.ndarray:
     return 1.0 / (1.0 + np.exp(np.clip(-values, -700, 700)))
 

@@ -21,7 +21,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     ),
     "comparison": (
         "ancova", "t", "welch", "mann_whitney", "mmrm", "gamma", "two_part", "rank", "binary",
-        "multiple_imputation",
+        "multiple_imputation", "gee",
     ),
     "survival": (
         "km", "logrank", "cox", "rmst", "cuminc", "finegray", "interval", "time_varying",
@@ -31,7 +31,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     ),
 }  # fmt: skip
 #: Models of a dose response.
-MODELS = ("linear", "trend", "emax", "sigmoid_emax", "mcpmod", "williams")
+MODELS = ("linear", "mixed", "trend", "emax", "sigmoid_emax", "mcpmod", "williams")
 #: Covariance structures of an MMRM.
 STRUCTURES = ("us", "toeph", "ar1h", "csh", "adh", "toep", "ar1", "cs")
 #: Type -> key -> the values that it may have there.
@@ -237,7 +237,8 @@ KEYS: dict[str, dict[str, Need]] = {
         **_MODEL,
         **_all("method", "scale"),
         "baseline": _VALUE["baseline"] | _IMPUTED,
-        **_all("covariance", "df", "interactions", "overall", "contrasts", need=_MMRM),
+        **_all("covariance", "df", need=_MMRM),
+        **_all("interactions", "overall", "contrasts", need=_is("method", "mmrm", "gee")),
         "strata": _is("method", "binary", "mann_whitney"),
         **_all("subgroups", "robust", need=_ANCOVA),
         **_all("imputations", "imputation", "imputation_model", "auxiliary", need=_IMPUTED),
@@ -249,7 +250,8 @@ KEYS: dict[str, dict[str, Need]] = {
         **_VALUE,
         **_TEST,
         **_all("covariates", "categorical", "dose", "exposure", "models"),
-        "reference_levels": _is("models", "linear", default="linear") & _given("covariates"),
+        "reference_levels": _is("models", "linear", "mixed", default="linear")
+        & _given("covariates"),
         "exposure_visit": _given("exposure"),
         "candidates": _MCPMOD,
         "direction": _is("models", "mcpmod", "williams"),
