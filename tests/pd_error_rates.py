@@ -207,6 +207,20 @@ def mixed_repeated(rng, planted):
     return _of(model.contrast([0, 0, 0, 0, 0, 1], df="kenward_roger"), 2.0 * planted)
 
 
+def mixed_by_arm(rng, planted):
+    """Arms of 40 and 20 participants, the smaller with twice the SD: a covariance for each."""
+    arm = (np.arange(N) >= 40).astype(float)
+    y = rng.normal(size=(N, 3)) @ VISITS.T * (1 + arm)[:, None]
+    y += np.outer(arm, [0, 0, 2.0 * planted])
+    gone = rng.random((N, 3)) < [0.0, 0.1, 0.25]
+    subject, visit = np.nonzero(~gone)
+    x = np.column_stack(
+        [visit == k for k in range(3)] + [arm[subject] * (visit == k) for k in range(3)]
+    ).astype(float)
+    model = mmrm.fit_mmrm(subject, visit, y[~gone], x, list("abcdef"), group=arm[subject])
+    return _of(model.contrast([0, 0, 0, 0, 0, 1], df="kenward_roger"), 2.0 * planted)
+
+
 def gamma(rng, planted):
     y = rng.gamma(2.0, np.exp(1 - 0.6 * planted * ARM) / 2)
     return _of(skewed.fit_gamma(ARMS, y).term(1), -0.6 * planted)
@@ -658,6 +672,7 @@ METHODS: dict[str, Simulated] = {
     "ANCOVA, log": Simulated(ancova_log),
     "ANCOVA, cube root": Simulated(ancova_cube_root),
     "MMRM, Kenward-Roger": Simulated(mixed_repeated),
+    "MMRM, covariance by arm": Simulated(mixed_by_arm),
     "gamma regression": Simulated(gamma),
     "two-part, joint test": Simulated(two_part_test, with_effect=False),
     "two-part, ratio of means": Simulated(two_part_ratio),

@@ -108,6 +108,7 @@ PLAN = [
     {**COMPARED, "method": "welch", "derivation": "log_ratio"},
     {**COMPARED, "method": "mann_whitney", "derivation": "percent_change"},
     {**COMPARED, "method": "mmrm", "visit": None, "covariates": ["age"]},
+    {**COMPARED, "method": "mmrm", "visit": None, "covariance_by_arm": True},
     {**COMPARED, "method": "gamma"},
     {**COMPARED, "method": "gee", "visit": None, "overall": True},
     {**COMPARED, "method": "gee", "derivation": "responder", "responder": "change <= 5"},

@@ -123,6 +123,7 @@ CHANGES = {
     "method": ("welch", {}),
     "scale": ("cube_root", {}),
     "covariance": ("cs", {"method": "mmrm", "visit": None}),
+    "covariance_by_arm": (True, {"method": "mmrm", "visit": None}),
     "df": ("satterthwaite", {"method": "mmrm", "visit": None}),
     "interactions": (["age"], {"method": "mmrm", "visit": None, "covariates": ["age"]}),
     "overall": (True, {"method": "mmrm", "visit": None}),

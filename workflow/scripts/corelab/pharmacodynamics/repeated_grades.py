@@ -1,7 +1,8 @@
 """Responders and grades at several visits: marginal models with a robust covariance.
 
-Responders: logistic GEE, exchangeable working correlation (Liang and Zeger, Biometrika 1986;73:13),
-covariance with the correction of Mancl and DeRouen (Biometrics 2001;57:126) by statsmodels. Grades:
+Responders: logistic GEE, exchangeable working correlation, robust covariance (Liang and Zeger,
+Biometrika 1986;73:13), below 50 participants with the correction of Mancl and DeRouen (Biometrics
+2001;57:126), which at 60 has an error rate of 3.5 % instead of 5 %; by statsmodels. Grades:
 proportional odds with the independence working model, covariance summed by participant. Both are
 unbiased where values are missing completely at random; a mixed model of grades is not offered
 (statsmodels has an approximate Bayesian one only).
@@ -32,18 +33,21 @@ from corelab.pharmacodynamics.ordinal import (
     fit_proportional_odds,
 )
 
+#: Participants below which the covariance of a GEE has the correction of Mancl and DeRouen.
+FEW = 50
 #: More distinct values than this are no grades.
 MOST_GRADES = 12
 
 
 @dataclass(frozen=True)
 class Marginal:
-    """Log odds ratios with their robust covariance; ``correlation`` of a GEE, else nan."""
+    """Log odds ratios with their robust covariance, and the model in words."""
 
     coefficients: np.ndarray
     covariance: np.ndarray
     clusters: int
-    correlation: float
+    words: str
+    correlation: float = math.nan
 
 
 def fit_binary_gee(cluster: Any, outcome: Any, matrix: Any) -> Marginal:
@@ -86,14 +90,18 @@ def fit_binary_gee(cluster: Any, outcome: Any, matrix: Any) -> Marginal:
         warnings.simplefilter("ignore")
         try:
             model = GEE(y, x, groups=code, family=Binomial(), cov_struct=Exchangeable())
-            fit = model.fit(cov_type="bias_reduced", scale=1.0, maxiter=200)
+            number = int(code.max()) + 1
+            kind = "bias_reduced" if number < FEW else "robust"
+            fit = model.fit(cov_type=kind, scale=1.0, maxiter=200)
         except (np.linalg.LinAlgError, ValueError, FloatingPointError) as error:
             raise NotComputable(f"the estimating equations have no solution ({error})") from None
     coefficients, covariance = np.asarray(fit.params), np.asarray(fit.cov_params())
     if not (np.isfinite(covariance).all() and np.abs(coefficients).max() < 30):
         raise NotComputable("a term separates the responders: it has no finite estimate")
     correlation = float(np.asarray(model.cov_struct.dep_params))
-    return Marginal(coefficients, covariance, int(code.max()) + 1, correlation)
+    words = f"logistic GEE, exchangeable correlation {correlation:.4f}, robust covariance"
+    words += " corrected after Mancl and DeRouen" * (number < FEW) + " (statsmodels)"
+    return Marginal(coefficients, covariance, number, words, correlation)
 
 
 def _finite_odds(x: np.ndarray, y: np.ndarray) -> None:
@@ -148,7 +156,8 @@ def fit_grades(cluster: Any, outcome: Any, matrix: Any) -> Marginal:
     meat = grouped.T @ grouped * number / (number - 1)
     covariance = fit.covariance @ meat @ fit.covariance
     p = fit.coefficients.size
-    return Marginal(fit.coefficients, covariance[:p, :p], number, math.nan)
+    words = "independence working model, covariance by participant"
+    return Marginal(fit.coefficients, covariance[:p, :p], number, words)
 
 
 # ------------------------------------------------------------------------------------- the plan
@@ -188,16 +197,13 @@ def _rows(
     interactions = [str(name) for name in as_list(analysis.get("interactions"))]
     matrix, terms = fixed_effects(long, visits, by, others, names, interactions)
     if binary:
-        fit, model = fit_binary_gee(long.index, y, matrix), "logistic GEE, exchangeable"
-        model += (
-            f" correlation {fit.correlation:.4f}, covariance of Mancl and DeRouen (statsmodels)"
-        )
+        fit = fit_binary_gee(long.index, y, matrix)
+        model = fit.words
     else:
         # The thresholds take the place of the first visit's indicator.
         matrix, terms = matrix[:, 1:], terms[1:]
         fit = fit_grades(long.index, y, matrix)
-        model = f"proportional odds of a higher {endpoint}, independence working model, covariance "
-        model += "by participant"
+        model = f"proportional odds of a higher {endpoint}, {fit.words}"
     df = fit.clusters - len(terms) - (0 if binary else grades.size - 1)
     if df < 1:
         raise NotComputable(f"{fit.clusters} participants for {len(terms)} terms")

@@ -237,7 +237,7 @@ KEYS: dict[str, dict[str, Need]] = {
         **_MODEL,
         **_all("method", "scale"),
         "baseline": _VALUE["baseline"] | _IMPUTED,
-        **_all("covariance", "df", need=_MMRM),
+        **_all("covariance", "covariance_by_arm", "df", need=_MMRM),
         **_all("interactions", "overall", "contrasts", need=_is("method", "mmrm", "gee")),
         "strata": _is("method", "binary", "mann_whitney"),
         **_all("subgroups", "robust", need=_ANCOVA),
