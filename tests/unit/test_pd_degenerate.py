@@ -122,7 +122,8 @@ PLAN = [
     {"type": "dose_response", "endpoint": "v", "exposure": "conc", "models": ["linear", "mixed"]},
     {"type": "dose_response", "endpoint": "v", "dose": "dose", "models": ["mixed"]}
     | {"covariates": ["age"]},
-    {"type": "ordinal", "outcome": "mrs", "by": "arm", "covariates": ["age"], "cut": 2},
+    {"type": "ordinal", "outcome": "mrs", "by": "arm", "covariates": ["age"], "cut": 2}
+    | {"odds_by_cut": True, "nonresponder_imputation": True},
     {"type": "ordinal", "outcome": "mrs", "endpoint": "v", "visit": "day5"},
     {"type": "quantile", "endpoint": "v", "by": "arm", "quantiles": [0.1, 0.5], "visit": "day5"}
     | {"resamples": 5},

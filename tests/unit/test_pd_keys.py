@@ -153,6 +153,7 @@ CHANGES = {
     "reference_levels": ({"site": "b"}, {"covariates": ["site"]}),
     "utilities": ({str(g): 1 - g / 6 for g in range(7)}, {}),
     "hierarchy": (["mrs", {"outcome": "nihss", "better": "low"}], {}),
+    "odds_by_cut": (True, {}),
     "quantiles": ([0.4], {}),
     "cluster": ("clusters", {}),
     "event_endpoint": ("death", {"assessor": "r1"}),

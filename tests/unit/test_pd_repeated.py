@@ -4,8 +4,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from scipy import stats
 
 from corelab.measurement.selection import Tables
+from corelab.pharmacodynamics.ordinal import fit_proportional_odds
+from corelab.pharmacodynamics.partial_odds import fit_partial_odds
 from corelab.pharmacodynamics.plan import run
 from corelab.pharmacodynamics.repeated_grades import fit_binary_gee, fit_grades
 
@@ -126,3 +129,56 @@ def test_exposure_response_over_visits(tables):
     assert "no conc at base: left out" in row["note"] and row["visit"] == "all"
     one = run({**base, "models": ["mixed"], "visit": "w4"}, tables).iloc[0]
     assert "at two visits" in one["note"]
+
+
+#: Coal miners (Ashford 1959; VGAM::pneumo): years of exposure; normal, mild, severe.
+MINERS = [
+    (5.8, 98, 0, 0), (15.0, 51, 2, 1), (21.5, 34, 6, 3), (27.5, 35, 5, 8),
+    (33.5, 32, 10, 9), (39.5, 23, 7, 8), (46.0, 12, 6, 10), (51.5, 4, 2, 5),
+]  # fmt: skip
+
+
+def test_odds_by_cut_as_vgam_prints_them():
+    """vglm(cbind(normal, mild, severe) ~ let, cumulative(parallel = FALSE, reverse = TRUE)).
+
+    VGAM's iterations stop at 1e-7 of the deviance, so its last digits are not those of the maximum.
+    """
+    rows = [(np.log(t), g, n) for t, *counts in MINERS for g, n in enumerate(counts) if n]
+    let, grade, number = np.array(rows).T
+    fit = fit_partial_odds(let[:, None], np.empty((let.size, 0)), grade, number)
+    assert (-fit.thresholds).tolist() == pytest.approx([-9.593308, -11.104791], abs=5e-5)
+    assert fit.by_cut.ravel().tolist() == pytest.approx([2.571300, 2.743550], abs=2e-5)
+
+
+def test_odds_by_cut_without_covariates_are_those_of_the_dichotomies():
+    rng = np.random.default_rng(9)
+    arm = np.arange(200) % 2
+    y = np.digitize(rng.logistic(size=200) * (1 + arm) + 0.5 * arm, [-1, 0.5, 2])
+    fit = fit_partial_odds(arm[:, None], np.empty((200, 0)), y)
+    for cut in range(3):
+        a, b = ((y > cut)[arm == k].mean() for k in (1, 0))
+        assert fit.by_cut[cut, 0] == pytest.approx(np.log(a / (1 - a) * (1 - b) / b), abs=1e-6)
+
+
+def test_odds_by_cut_through_the_plan_and_their_test():
+    rng, hits, runs = np.random.default_rng(2), 0, 150
+    arm, empty = np.arange(120) % 2, np.empty((120, 0))
+    for _ in range(runs):
+        y = np.digitize(rng.logistic(size=120) + 0.6 * arm, [-1, 0.3, 1.5])
+        one = fit_proportional_odds(arm[:, None], y)
+        gain = 2 * (fit_partial_odds(arm[:, None], empty, y).log_likelihood - one.log_likelihood)
+        hits += stats.chi2.sf(gain, 2) < 0.05
+    assert stats.binom.ppf(1e-4, runs, 0.04) <= hits <= stats.binom.ppf(1 - 1e-4, runs, 0.06)
+    ids = [f"p{k:03d}" for k in range(120)]
+    people = pd.DataFrame({"participant_id": ids, "arm": np.where(arm, "drug", "control")})
+    outcomes = pd.DataFrame({"participant_id": ids, "visit": "d90", "outcome": "mrs"})
+    tables = Tables(
+        pd.DataFrame(),
+        people.assign(age=rng.normal(size=120)),
+        outcomes=outcomes.assign(value=y * 1.0),
+    )
+    keys = {"id": "a", "type": "ordinal", "outcome": "mrs", "by": "arm", "covariates": ["age"]}
+    rows = run({**keys, "odds_by_cut": True}, tables)
+    cuts = rows[rows["statistic"] == "odds_ratio_by_cut"]
+    assert cuts["group"].tolist() == [f"arm=drug|arm=control|mrs>{k}" for k in (0, 1, 2)]
+    assert (rows["statistic"] == "proportional_odds_p").sum() == 1

@@ -44,6 +44,7 @@ RATIOS = frozenset(
         "mean_ratio_of_positive",
         "hazard_ratio",
         "interval_hazard_ratio",
+        "odds_ratio_by_cut",
     }
 )
 #: Statistics that a forest plot shows, by axis; the first that an analysis has is its main one.

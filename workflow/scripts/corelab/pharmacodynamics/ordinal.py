@@ -147,7 +147,7 @@ def _po_derivatives(
     padded = np.concatenate([[-np.inf], zeta, [np.inf]])
     eta = x @ beta
     upper, lower = padded[code + 1] - eta, padded[code] - eta
-    fu, fl = _logistic(upper), _logistic(lower)
+    fu, fl = logistic(upper), logistic(lower)
     prob = np.maximum(fu - fl, 1e-300)
     du, dl = fu * (1 - fu), fl * (1 - fl)
     ddu, ddl = du * (1 - 2 * fu), dl * (1 - 2 * fl)
@@ -183,7 +183,7 @@ def category_scores(fit: ProportionalOdds, matrix: Any, outcome: Any) -> np.ndar
     c, p = fit.categories.size, x.shape[1]
     padded = np.concatenate([[-np.inf], fit.thresholds, [np.inf]])
     eta = x @ fit.coefficients
-    fu, fl = _logistic(padded[code + 1] - eta), _logistic(padded[code] - eta)
+    fu, fl = logistic(padded[code + 1] - eta), logistic(padded[code] - eta)
     prob = np.maximum(fu - fl, 1e-300)
     du, dl = fu * (1 - fu) / prob, fl * (1 - fl) / prob
     scores = np.zeros((y.size, p + c - 1))
@@ -195,7 +195,14 @@ def category_scores(fit: ProportionalOdds, matrix: Any, outcome: Any) -> np.ndar
     return scores
 
 
-def _logistic(values: np.ndarray) -> np.ndarray:
+def logistic(values: np.ndarray) -> np.ndarray:
+    """Inverse logit, without overflow.
+
+    Examples
+    --------
+    >>> logistic(np.array([0.0, 1e9])).tolist()
+    [0.5, 1.0]
+    """
     return 1.0 / (1.0 + np.exp(np.clip(-values, -700, 700)))
 
 
@@ -243,7 +250,7 @@ def brant_test(matrix: Any, outcome: Any) -> tuple[float, int, float]:
     for cut in cuts:
         fit = fit_proportional_odds(x, (y > cut).astype(float))
         full = np.concatenate([[-fit.thresholds[0]], fit.coefficients])
-        prob = _logistic(wide @ full)
+        prob = logistic(wide @ full)
         betas.append(fit.coefficients)
         probs.append(prob)
         breads.append(np.linalg.inv((wide * (prob * (1 - prob))[:, None]).T @ wide))
@@ -300,7 +307,7 @@ def proportional_odds_score_test(
     if q < 2:
         raise NotComputable("the test of proportional odds needs three categories")
     wide = np.column_stack([np.ones(n), -x])
-    below = _logistic(fit.thresholds - (x @ fit.coefficients)[:, None])
+    below = logistic(fit.thresholds - (x @ fit.coefficients)[:, None])
     padded = np.column_stack([np.zeros(n), below, np.ones(n)])
     share = np.maximum(np.diff(padded, axis=1), 1e-300)
     slope = below * (1 - below)
@@ -630,6 +637,7 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
     end of the scale, default ``low``); ``cut`` (highest category of a good outcome: adds the
     risk difference); ``utilities`` (grade -> utility: adds the difference of mean utilities);
     ``hierarchy`` (outcomes, the most important first: adds their win ratio);
+    ``odds_by_cut`` (partial proportional odds: an odds ratio of the arms at every cut);
     ``nonresponder_imputation`` (who has no outcome takes the worst grade). With ``endpoint`` and
     no ``by`` the common odds ratio is per unit of the endpoint.
     """
@@ -765,6 +773,13 @@ def _arm_rows(
                 "method": f"proportional odds, odds of a higher {outcome}; Wald interval{adjusted}",
                 "note": join_notes(said, note, assumption),
             }
+        if analysis.get("odds_by_cut"):
+            from corelab.pharmacodynamics.partial_odds import odds_by_cut_rows
+
+            groups = {f"{by}={level}": f"{by}={level}|{by}={reference}" for level in others}
+            for row in odds_by_cut_rows(plan, y, fit, groups, outcome, alpha):
+                told = str(row.get("note", ""))
+                yield {**head, **row, "note": told or join_notes(said, note)}
     except NotComputable as reason:
         yield not_computable("common_odds_ratio", str(reason), **head)
     labels = frame[by].map(str)

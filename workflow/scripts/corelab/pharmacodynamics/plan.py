@@ -146,6 +146,7 @@ NULL_VALUES = dict.fromkeys(
         "hazard_ratio",
         "subdistribution_hazard_ratio",
         "interval_hazard_ratio",
+        "odds_ratio_by_cut",
     ),
     1.0,
 )

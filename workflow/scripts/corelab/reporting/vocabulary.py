@@ -72,6 +72,8 @@ STATISTICS_WORDS = {
     "ed50": "ED50",
     "mean_difference": "Mean difference",
     "common_odds_ratio": "Common odds ratio",
+    "odds_ratio_by_cut": "Odds ratio at a cut",
+    "proportional_odds_p": "Test of one odds ratio for all cuts",
     "quantile_coefficient": "Quantile coefficient",
     "win_ratio": "Win ratio",
     "median_days": "Median, days",
@@ -137,6 +139,7 @@ RATIO_STATISTICS = frozenset(
         "mean_ratio_of_positive",
         "subdistribution_hazard_ratio",
         "interval_hazard_ratio",
+        "odds_ratio_by_cut",
     }
 )
 

@@ -263,7 +263,7 @@ KEYS: dict[str, dict[str, Need]] = {
         **_MODEL,
         **_OUTCOME,
         **_all("better", "cut"),
-        **_all("utilities", "hierarchy", need=_PAIRED_ARMS),
+        **_all("utilities", "hierarchy", "odds_by_cut", need=_PAIRED_ARMS),
         "nonresponder_imputation": _PAIRED_ARMS | _RESPONDER,
     },
     "quantile": {
