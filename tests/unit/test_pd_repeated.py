@@ -1,5 +1,7 @@
 """Responders and grades at several visits, and exposure-response over visits."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -127,6 +129,12 @@ def test_exposure_response_over_visits(tables):
     assert row["ci_low"] < -0.8 < row["ci_high"] and row["ci_high"] < 0
     assert row["second_estimate"] == pytest.approx(row["estimate"], abs=1e-3)
     assert "no conc at base: left out" in row["note"] and row["visit"] == "all"
+    opposed = tables.measurements.copy()
+    late = (opposed["endpoint"] == "v") & (opposed["visit"] == "w8")
+    opposed.loc[late, "value"] = 60 - opposed.loc[late, "value"]
+    other = replace(tables, measurements=opposed)
+    negative = run({**base, "models": ["mixed"]}, other).iloc[0]
+    assert "negative variance" in negative["second_method"] and negative["p_value"] > 0
     one = run({**base, "models": ["mixed"], "visit": "w4"}, tables).iloc[0]
     assert "at two visits" in one["note"]
 

@@ -744,8 +744,13 @@ def _mixed_rows(
     y, subject = long["value"].to_numpy(float), long.index.to_numpy()
     fit, between, within = fit_linear_mixed(subject, y, plan.matrix, np.ones((len(y), 1)))
     result = fit.kenward_roger(np.eye(len(plan.terms))[1], alpha_of(analysis))
-    theirs = _mixed_check(subject, y, plan.matrix)
-    second: dict[str, Any] = {"second_method": "statsmodels MixedLM did not converge"}
+    spread = float(between[0, 0])
+    # Values of a participant that differ more than those of two: the covariance stays as it is.
+    theirs = _mixed_check(subject, y, plan.matrix) if spread > 0 else None
+    second: dict[str, Any] = {
+        "second_method": "statsmodels MixedLM "
+        + ("did not converge" if spread > 0 else "does not allow the negative variance found here")
+    }
     if theirs is not None:
         second = compare(
             result.estimate,
@@ -764,8 +769,7 @@ def _mixed_rows(
         **second,
         "note": join_notes(
             f"{len(y)} values of {long.index.nunique()} participants",
-            f"SD between participants {math.sqrt(float(between[0, 0])):.4g}, within "
-            f"{math.sqrt(within):.4g}",
+            f"variance between participants {spread:.4g}, within {within:.4g}",
             *said,
         ),
     }
