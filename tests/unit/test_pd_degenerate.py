@@ -215,3 +215,7 @@ def test_a_figure_that_fails_is_an_alarm(tmp_path):
     assert exhibit.with_suffix(".svg").is_file()
     found = plan_runner.failed_products(tmp_path)
     assert found[exhibit.as_posix()] == ("a1 (figure)", "ZeroDivisionError: scale")
+    # A figure that these data cannot give is no failure of the run.
+    known = exhibit.with_name("b.json")
+    known.write_text('{"caption": "Not drawn: no two sources have three targets in common."}')
+    assert known.as_posix() not in plan_runner.failed_products(tmp_path)

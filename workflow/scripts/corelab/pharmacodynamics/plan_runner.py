@@ -45,7 +45,7 @@ TABLE_OF_TYPE = {
 #: Before the cause of an analysis that ended in an unexpected error.
 FAILED = "not_computable: failed ("
 #: Before the caption of a figure that could not be drawn.
-NOT_DRAWN = "Not drawn: "
+NOT_DRAWN = "Not drawn, failed: "
 #: Columns of ``statistics/analyses.tsv``.
 ANALYSES = {
     "analysis_id": "Identifier of the analysis in the plan",
