@@ -329,14 +329,17 @@ def fit_linear_mixed(
     _, order = np.unique(np.asarray(subject).astype(str), return_inverse=True)
     r = z.shape[1]
     units = _unit_basis(r)
+    # Subjects with one design of their random effects share a block.
+    alike: dict[tuple[int, bytes], list[np.ndarray]] = {}
+    for chosen in np.split(np.argsort(order, kind="stable"), np.cumsum(np.bincount(order))[:-1]):
+        alike.setdefault((chosen.size, z[chosen].tobytes()), []).append(chosen)
     blocks = []
-    for number in range(order.max() + 1):
-        chosen = order == number
-        zi = z[chosen]
+    for members in alike.values():
+        zi, rows = z[members[0]], np.array(members)
         basis = np.concatenate(
             [np.einsum("ar,krs,bs->kab", zi, units, zi), np.eye(zi.shape[0])[None]]
         )
-        blocks.append(Block(x[chosen][None], y[chosen][None], basis))
+        blocks.append(Block(x[rows], y[rows], basis))
     residuals = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
     scale = np.log(np.maximum(np.std(z, axis=0) + np.abs(z.mean(axis=0)), 1e-8))
     half = 0.5 * np.log(np.var(residuals) / 2)

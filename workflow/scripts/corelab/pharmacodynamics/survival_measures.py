@@ -20,6 +20,7 @@ from corelab.pharmacodynamics.survival import (
     fit_cox,
     kaplan_meier,
     risk_order,
+    weighted_concordance,
 )
 
 
@@ -64,16 +65,8 @@ def uno_concordance(time: Any, event: Any, risk: Any, tau: float) -> tuple[float
     free = _free(t, e, t, just_before=True)
     counts = (e == 1) & (t < tau)
     weight = np.where(counts, 1 / np.maximum(free, 1e-12) ** 2, 0.0)
-    later = (t[:, None] < t[None, :]) | ((t[:, None] == t[None, :]) & (e[None, :] == 0))
-    pairs = weight[:, None] * later
-    total = pairs.sum()
-    if total == 0:
-        raise NotComputable("no pair of participants can be ordered by their times")
-    sign = np.sign(r[:, None] - r[None, :])
-    c = float((pairs * (sign + 1) / 2).sum() / total)
-    score = pairs * ((sign + 1) / 2 - c)
-    own = score.sum(axis=0) + score.sum(axis=1)
-    return c, float(np.sqrt(np.sum(own**2)) / total)
+    found = weighted_concordance(t, e, r, weight)
+    return found.estimate, found.standard_error
 
 
 @dataclass(frozen=True)

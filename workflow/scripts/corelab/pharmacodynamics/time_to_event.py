@@ -214,12 +214,15 @@ def _group_rows(
                 rows = interval_rows(analysis, whole, by, reference, others, names)
             else:
                 rows = _cox_rows(analysis, tables, frame, by, reference, names)
+            plain = method not in {"logrank", "cox"} and STRATUM in frame
             for row in rows:
                 yield {
                     **head,
                     "n": len(whole),
                     **row,
-                    "note": join_notes(said, note, str(row.get("note", ""))),
+                    "note": join_notes(
+                        said, note, "without the strata" * plain, str(row.get("note", ""))
+                    ),
                 }
         except NotComputable as reason:
             statistic = {
