@@ -141,7 +141,8 @@ def _self_consistent(regions: int, first: np.ndarray, last: np.ndarray) -> np.nd
         change, bend = one - mass, (two - one) - (one - mass)
         if np.abs(change).max() < 1e-11:
             break
-        length = -max(float(np.linalg.norm(change) / max(np.linalg.norm(bend), 1e-300)), 1.0)
+        ratio = float(np.linalg.norm(change)) / max(float(np.linalg.norm(bend)), 1e-300)
+        length = -max(ratio, 1.0)
         leap = np.maximum(mass - 2 * length * change + length**2 * bend, 0.0)
         leap = step(leap / leap.sum())
         mass = leap if likelihood(leap) >= likelihood(two) else two
