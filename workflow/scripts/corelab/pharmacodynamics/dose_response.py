@@ -716,7 +716,9 @@ def _mixed_rows(
     """Slope on the dose or exposure of the same visit, all visits together, random participants."""
     from corelab.pharmacodynamics.mmrm import fit_linear_mixed
 
-    frames, covariates, said = [], [], []
+    frames: list[pd.DataFrame] = []
+    covariates: list[str] = []
+    said: list[str] = []
     for visit, values in by_visit:
         if kind == "exposure" and not analysis.get("exposure_visit"):
             seen = exposure_values(analysis, tables, name, visit)[1]

@@ -137,7 +137,9 @@ def interval_rows(
             **_median(left[inside], right[inside], alpha),
         }
     pairs = [(f"{by}={level}|{by}={reference}", [level, reference]) for level in others]
-    for group, pair in [*pairs, *([(str(by), list(set(labels)))] if len(others) > 1 else [])]:
+    if len(others) > 1:
+        pairs.append((str(by), [*others, reference]))
+    for group, pair in pairs:
         inside = np.isin(labels, pair)
         head = {"group": group, "n": int(inside.sum())}
         try:

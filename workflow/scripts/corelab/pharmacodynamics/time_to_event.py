@@ -157,8 +157,8 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
         # An imaging endpoint has a Cox model of its own; one without any term is not asked for.
         whole = [m for m in methods if m != "cox" or grouped or not imaging]
         if "time_varying" in methods and not imaging:
-            reason = "method time_varying needs an imaging endpoint"
-            yield not_computable("hazard_ratio", reason, method="time_varying", **head)
+            needed = "method time_varying needs an imaging endpoint"
+            yield not_computable("hazard_ratio", needed, method="time_varying", **head)
         whole = [m for m in whole if m != "time_varying"]
         rows: list[Iterator[dict[str, Any]]] = []
         if whole or not methods:
