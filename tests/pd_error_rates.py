@@ -25,6 +25,7 @@ from corelab.pharmacodynamics import (
     correlation,
     diagnostic,
     dose_response,
+    interval_censored,
     mediation,
     missing_visits,
     mmrm,
@@ -32,9 +33,11 @@ from corelab.pharmacodynamics import (
     plan,
     progression,
     quantile,
+    repeated_grades,
     skewed,
     stratified,
     survival,
+    survival_measures,
 )
 from corelab.pharmacodynamics.linear import fit_linear, t_estimate, with_hc3
 
@@ -47,6 +50,13 @@ Z = float(stats.norm.ppf(0.975))
 RUNS, AGAIN = 2000, 10_000
 #: Acceptance windows of the error rate at 5 % and of the coverage of 95 % intervals.
 ERROR, COVERAGE = (0.04, 0.06), (0.93, 0.97)
+#: P(score + 1 > 0) of a logistic score with a normal person effect of SD 1.2, as a log odds, by
+#: numerical integration.
+_POINTS = np.linspace(-8, 8, 4001)
+_SHARE = float(
+    np.sum(stats.norm.pdf(_POINTS, 0, 1.2) / (1 + np.exp(-1 - _POINTS))) * (_POINTS[1] - _POINTS[0])
+)
+_SUBJECT_TO_MARGIN = math.log(_SHARE / (1 - _SHARE))
 Draw = tuple[float, float, float, float]
 Method = Callable[[np.random.Generator, bool], Draw]
 
@@ -194,6 +204,20 @@ def mixed_repeated(rng, planted):
         [visit == k for k in range(3)] + [ARM[subject] * (visit == k) for k in range(3)]
     ).astype(float)
     model = mmrm.fit_mmrm(subject, visit, y[~gone], x, list("abcdef"))
+    return _of(model.contrast([0, 0, 0, 0, 0, 1], df="kenward_roger"), 2.0 * planted)
+
+
+def mixed_by_arm(rng, planted):
+    """Arms of 40 and 20 participants, the smaller with twice the SD: a covariance for each."""
+    arm = (np.arange(N) >= 40).astype(float)
+    y = rng.normal(size=(N, 3)) @ VISITS.T * (1 + arm)[:, None]
+    y += np.outer(arm, [0, 0, 2.0 * planted])
+    gone = rng.random((N, 3)) < [0.0, 0.1, 0.25]
+    subject, visit = np.nonzero(~gone)
+    x = np.column_stack(
+        [visit == k for k in range(3)] + [arm[subject] * (visit == k) for k in range(3)]
+    ).astype(float)
+    model = mmrm.fit_mmrm(subject, visit, y[~gone], x, list("abcdef"), group=arm[subject])
     return _of(model.contrast([0, 0, 0, 0, 0, 1], df="kenward_roger"), 2.0 * planted)
 
 
@@ -531,6 +555,85 @@ def clustered_log_rank(rng, planted):
     return p, NO_INTERVAL, NO_INTERVAL, 0.0
 
 
+def _visits(rng):
+    """Participant, arm and a latent score at three visits, some missed; correlated."""
+    who, person = np.repeat(np.arange(N), 3), rng.normal(0, 1.2, N)
+    kept = rng.random(3 * N) > 0.1
+    return who[kept], ARM[who][kept], person[who][kept] + rng.logistic(0, 1, kept.sum())
+
+
+def repeated_responders(rng, planted):
+    truth = 1.0 * planted
+    who, arm, score = _visits(rng)
+    # The marginal odds ratio that the shift of the logit within participants gives.
+    shift = truth * _SUBJECT_TO_MARGIN
+    x = np.column_stack([np.ones(who.size), arm])
+    fit = repeated_grades.fit_binary_gee(who, (score + truth * arm > 0).astype(float), x)
+    error = math.sqrt(float(fit.covariance[1, 1]))
+    return _of(t_estimate(float(fit.coefficients[1]), error, fit.clusters - 2), shift)
+
+
+def repeated_grades_(rng, planted):
+    who, arm, score = _visits(rng)
+    grade = np.digitize(score, [-1.0, 0.5, 2.0])
+    fit = repeated_grades.fit_grades(who, grade, arm[:, None])
+    error = math.sqrt(float(fit.covariance[0, 0]))
+    return _of(t_estimate(float(fit.coefficients[0]), error, fit.clusters - 4), 0.0)
+
+
+def mixed_exposure(rng, planted):
+    truth = -0.8 * planted
+    who, dose = np.repeat(np.arange(N), 3), rng.gamma(2, 2, 3 * N)
+    y = rng.normal(0, 2, N)[who] + truth * dose + rng.normal(0, 3, 3 * N)
+    kept = rng.random(3 * N) > 0.1
+    x = np.column_stack([np.ones(kept.sum()), dose[kept]])
+    fit, _, _ = mmrm.fit_linear_mixed(who[kept], y[kept], x, x[:, :1])
+    return _of(fit.kenward_roger(np.array([0.0, 1.0])), truth)
+
+
+def interval_trial(rng, effect, n=N):
+    """Times known to lie between visits each 60 days or so, some missed; one in ten is dated."""
+    arm = np.arange(n) % 2
+    time = 200 * rng.weibull(1.3, n) * np.exp(-effect * arm / 1.3)
+    visits = np.cumsum(rng.uniform(40, 80, (n, 9)), axis=1)
+    visits = np.where(rng.random(visits.shape) < 0.15, np.nan, visits)
+    before, after = visits < time[:, None], visits >= time[:, None]
+    left = np.nanmax(np.where(before, visits, 0.0), axis=1)
+    right = np.min(np.where(after, visits, np.inf), axis=1)
+    dated = rng.random(n) < 0.1
+    return np.where(dated, time, left), np.where(dated, time, right), arm
+
+
+def interval_log_rank(rng, planted):
+    left, right, arm = interval_trial(rng, 0.0)
+    p = interval_censored.score_test(left, right, arm).p_value
+    return p, NO_INTERVAL, NO_INTERVAL, 0.0
+
+
+def interval_hazard(rng, planted):
+    truth = 0.8 * planted
+    left, right, arm = interval_trial(rng, truth)
+    fit = interval_censored.fit_weibull(left, right, arm[:, None])
+    error = math.sqrt(float(fit.covariance[2, 2]))
+    return _of(t_estimate(float(fit.coefficients[0]), error, math.inf), truth)
+
+
+def gray(rng, planted):
+    first, second = rng.exponential(100, N), rng.exponential(150, N)
+    end = rng.uniform(50, 250, N)
+    time = np.minimum(np.minimum(first, second), end)
+    status = np.select([first <= np.minimum(second, end), second <= end], [1, 2], 0)
+    return competing.gray_test(time, status, ARM)[2], NO_INTERVAL, NO_INTERVAL, 0.0
+
+
+def adjusted_mean(rng, planted):
+    z = rng.normal(size=N)
+    time, end = rng.exponential(np.exp(0.6 * z)), rng.uniform(0.5, 3.0, N)
+    seen, x = (time <= end).astype(float), np.column_stack([ARMS, z])
+    found = survival_measures.adjusted_restricted_mean(np.minimum(time, end), seen, ARM, x, 1.5, 1)
+    return _of(found, 0.0)
+
+
 def indirect_effect(rng, planted):
     """BCa interval of the effect through the endpoint; 400 resamples, the plan's 2000 are finer."""
     m = -0.8 * ARM + rng.normal(0, 1, N)
@@ -569,6 +672,7 @@ METHODS: dict[str, Simulated] = {
     "ANCOVA, log": Simulated(ancova_log),
     "ANCOVA, cube root": Simulated(ancova_cube_root),
     "MMRM, Kenward-Roger": Simulated(mixed_repeated),
+    "MMRM, covariance by arm": Simulated(mixed_by_arm),
     "gamma regression": Simulated(gamma),
     "two-part, joint test": Simulated(two_part_test, with_effect=False),
     "two-part, ratio of means": Simulated(two_part_ratio),
@@ -584,6 +688,9 @@ METHODS: dict[str, Simulated] = {
     "Dunnett": Simulated(dunnett, with_effect=False),
     "Fine and Gray": Simulated(fine_gray, with_effect=False),
     "linear dose-response": Simulated(linear_dose),
+    "mixed exposure-response": Simulated(mixed_exposure),
+    "GEE of responders": Simulated(repeated_responders),
+    "GEE of grades": Simulated(repeated_grades_, with_effect=False),
     "Jonckheere trend": Simulated(trend, with_effect=False),
     "Emax, ED50 profile": Simulated(emax_ed50, with_effect=False),
     "Emax, Emax profile": Simulated(emax_effect, with_effect=False),
@@ -602,6 +709,10 @@ METHODS: dict[str, Simulated] = {
     "log-rank": Simulated(log_rank, with_effect=False),
     "median of Kaplan-Meier": Simulated(median_time, with_effect=False),
     "restricted mean difference": Simulated(restricted_mean_difference),
+    "adjusted restricted mean": Simulated(adjusted_mean, with_effect=False),
+    "Gray's test": Simulated(gray, with_effect=False),
+    "interval-censored log-rank": Simulated(interval_log_rank, with_effect=False),
+    "interval-censored hazard ratio": Simulated(interval_hazard),
     "clustered log-rank": Simulated(clustered_log_rank, with_effect=False),
     "indirect effect": Simulated(indirect_effect, with_effect=False),
 }

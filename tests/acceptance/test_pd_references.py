@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from helpers import data_folder
 
+from corelab.measurement.selection import Tables
 from corelab.pharmacodynamics import (
     correlation,
     dose_response,
@@ -24,8 +25,10 @@ from corelab.pharmacodynamics import (
     sample_size,
     supervised_components,
     survival,
+    survival_measures,
 )
 from corelab.pharmacodynamics.linear import fit_linear
+from corelab.pharmacodynamics.plan import run
 from corelab.pharmacodynamics.rank_inversion import rank_interval
 
 pytestmark = pytest.mark.acceptance
@@ -98,6 +101,22 @@ def test_t17_lung_median_log_rank_cox_and_concordance(reference):
     close(fit.standard_errors, expected["efron_se"], tolerance)
     c = survival.concordance(full["time"], full["status"] - 1, x @ fit.coefficients)
     close(c.estimate, expected["C"], tolerance)
+
+
+def test_adjusted_restricted_mean_as_survrm2():
+    """survRM2 vignette, PBC of survival: rmst2(time, status, arm, tau = 10, covariates = x)."""
+    path = data_folder("statistics") / "tables" / "pbc.csv"
+    if not path.exists():
+        pytest.skip("the reference folder has no pbc.csv (survival::pbc)")
+    data = pd.read_csv(path).iloc[:312]
+    arm = (data["trt"] == 1).astype(float)
+    x = np.column_stack([np.ones(312), arm, data["age"], data["bili"], data["albumin"]])
+    printed = [(2.743, 2.134), (-0.210, 0.343), (-0.069, 0.018), (-0.325, 0.039), (2.550, 0.472)]
+    for position, (coefficient, error) in enumerate(printed):
+        found = survival_measures.adjusted_restricted_mean(
+            data["time"] / 365.25, data["status"] == 2, arm, x, 10.0, position, small_sample=False
+        )
+        close([found.estimate, found.standard_error], [coefficient, error], 6e-4)
 
 
 def test_t17_proportional_hazards_test_as_cox_zph():
@@ -251,6 +270,24 @@ def test_t24_emax_and_mcp_mod_as_dosefinding(reference):
     )
     for test in result.tests:
         close(test.t, expected["mcpmod_t"][test.candidate], 6e-4)
+
+
+def test_target_doses_as_dosefinding_prints_them():
+    """DoseFinding ?MCPMod, biom, Delta = 0.5: linear 0.8951, emax 0.2886, emax selected by AIC."""
+    data = table("biom.csv")
+    ids = [f"p{k:03d}" for k in range(len(data))]
+    rows = pd.DataFrame({"participant_id": ids, "value": data["resp"], "visit": "d"})
+    rows = rows.assign(endpoint="v", source="pipeline", repeat=1, region="all", status="ok")
+    people = pd.DataFrame({"participant_id": ids, "dose": data["dose"]})
+    analysis = {"id": "a", "type": "dose_response", "endpoint": "v", "dose": "dose"}
+    analysis |= {"models": ["mcpmod"], "target_effect": 0.5, "resamples": 100}
+    analysis["candidates"] = ["linear", {"model": "emax", "ed50": 0.2}]
+    found = run(analysis, Tables(rows, people, visit_order=("d",), baseline="d"))
+    doses = found[found["statistic"] == "target_dose"].set_index("group")
+    close(doses.loc["dose|linear", "estimate"], 0.8951, 5e-5)
+    close(doses.loc["dose|emax", "estimate"], 0.2886, 5e-5)
+    assert "selected by AIC" in doses.loc["dose|emax", "note"]
+    assert doses.loc["dose|emax", "ci_low"] < 0.2886
 
 
 def test_t25_generalised_odds_ratio_as_genodds(reference):

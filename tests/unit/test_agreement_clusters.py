@@ -103,6 +103,17 @@ def test_rows_say_what_was_done_and_count_both():
     assert "pooled" in pooled["method"] and "jackknife over 30 clusters" in pooled["method"]
 
 
+def test_a_second_program_finds_the_coefficients_of_several_visits():
+    """Balanced: the analysis of variance is REML, which MixedLM maximises for itself."""
+    table, who = readings(np.random.default_rng(1))
+    table = table + [0.0, 1.5]
+    row = look(run(plan(), study(table, who)), "r1|r2", "icc_a_1")
+    assert "MixedLM" in row["second_method"]
+    assert row["second_estimate"] == pytest.approx(row["estimate"], abs=1e-3)
+    fewer = look(run(plan(), study(table[1:], who[1:])), "r1|r2", "icc_a_1")
+    assert "unequal numbers of visits" in fewer["second_method"]
+
+
 @pytest.mark.parametrize("level", ["ratio", "ordinal"])
 def test_one_visit_each_is_the_analysis_of_independent_targets(level):
     table, _ = readings(np.random.default_rng(2), 3)

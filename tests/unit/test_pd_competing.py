@@ -95,6 +95,7 @@ def test_through_the_plan(data):
     assert set(rows.index) == {
         "cumulative_incidence",
         "incidence_difference",
+        "gray_p",
         "subdistribution_hazard_ratio",
     }
     lacking = run({**analysis, "method": "finegray"}, tables)

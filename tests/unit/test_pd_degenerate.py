@@ -48,6 +48,9 @@ def study(n=24, value=spread, arm=two, outcome=grade, event=times, dose=None, ag
     outcomes["value"] = [float(outcome(i)) for i in range(n)]
     events = pd.DataFrame({"participant_id": ids, "endpoint": "os"})
     events[["time_days", "event"]] = [list(map(float, event(i))) for i in range(n)]
+    events["last_free_days"] = np.maximum(events["time_days"] - 20, 0.0)
+    other = events.assign(endpoint="death", event=np.arange(n) % 3 == 0).astype({"event": float})
+    events = pd.concat([events, other])
     exposures = pd.DataFrame({"participant_id": ids, "exposure": "conc", "visit": "base"})
     exposures["value"] = people["dose"] * 2
     return Tables(
@@ -105,7 +108,10 @@ PLAN = [
     {**COMPARED, "method": "welch", "derivation": "log_ratio"},
     {**COMPARED, "method": "mann_whitney", "derivation": "percent_change"},
     {**COMPARED, "method": "mmrm", "visit": None, "covariates": ["age"]},
+    {**COMPARED, "method": "mmrm", "visit": None, "covariance_by_arm": True},
     {**COMPARED, "method": "gamma"},
+    {**COMPARED, "method": "gee", "visit": None, "overall": True},
+    {**COMPARED, "method": "gee", "derivation": "responder", "responder": "change <= 5"},
     {**COMPARED, "method": "two_part", "resamples": 20},
     {**COMPARED, "method": "rank", "scale": "identity"},
     {**COMPARED, "method": "binary", "derivation": "responder", "responder": "change <= 0"},
@@ -113,8 +119,11 @@ PLAN = [
     {**COMPARED, "method": "ancova", "family": "f", "adjustment": "dunnett"},
     {"type": "dose_response", "endpoint": "v", "dose": "dose", "visit": "day5"}
     | {"models": ["linear", "trend", "emax", "mcpmod"], "target_effect": 1.0, "resamples": 3},
-    {"type": "dose_response", "endpoint": "v", "exposure": "conc", "models": ["linear"]},
-    {"type": "ordinal", "outcome": "mrs", "by": "arm", "covariates": ["age"], "cut": 2},
+    {"type": "dose_response", "endpoint": "v", "exposure": "conc", "models": ["linear", "mixed"]},
+    {"type": "dose_response", "endpoint": "v", "dose": "dose", "models": ["mixed"]}
+    | {"covariates": ["age"]},
+    {"type": "ordinal", "outcome": "mrs", "by": "arm", "covariates": ["age"], "cut": 2}
+    | {"odds_by_cut": True, "nonresponder_imputation": True},
     {"type": "ordinal", "outcome": "mrs", "endpoint": "v", "visit": "day5"},
     {"type": "quantile", "endpoint": "v", "by": "arm", "quantiles": [0.1, 0.5], "visit": "day5"}
     | {"resamples": 5},
@@ -122,6 +131,10 @@ PLAN = [
     {"type": "survival", "event_endpoint": "os", "by": "arm", "strata": ["site"]}
     | {"method": ["km", "cox", "logrank", "rmst"], "covariates": ["age"]},
     {"type": "survival", "event_endpoint": "os", "endpoint": "v", "visit": "day5"},
+    {"type": "survival", "event_endpoint": "os", "by": "arm", "covariates": ["age"]}
+    | {"method": ["interval", "cuminc", "finegray", "rmst"], "competing_endpoint": "death"},
+    {"type": "survival", "event_endpoint": "os", "endpoint": "v", "method": "time_varying"}
+    | {"visit_days": {"base": 0, "day5": 5}},
     {"type": "mediation", "endpoint": "v", "outcome": "mrs", "by": "arm", "visit": "day5"}
     | {"resamples": 10},
     {"type": "surrogacy", "endpoint": "v", "outcome": "mrs", "by": "arm", "visit": "day5"}
@@ -202,3 +215,7 @@ def test_a_figure_that_fails_is_an_alarm(tmp_path):
     assert exhibit.with_suffix(".svg").is_file()
     found = plan_runner.failed_products(tmp_path)
     assert found[exhibit.as_posix()] == ("a1 (figure)", "ZeroDivisionError: scale")
+    # A figure that these data cannot give is no failure of the run.
+    known = exhibit.with_name("b.json")
+    known.write_text('{"caption": "Not drawn: no two sources have three targets in common."}')
+    assert known.as_posix() not in plan_runner.failed_products(tmp_path)

@@ -24,6 +24,12 @@ DEAR = {
     "Emax, Emax profile": 60,
     "indirect effect": 60,
     "clustered log-rank": 100,
+    "Gray's test": 150,
+    "GEE of responders": 60,
+    "GEE of grades": 150,
+    "mixed exposure-response": 60,
+    "interval-censored log-rank": 60,
+    "interval-censored hazard ratio": 60,
     **{name: 120 for name in METHODS if name.startswith(("quantile", "MMRM"))},
 }
 RUNS = 400

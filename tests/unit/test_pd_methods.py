@@ -19,6 +19,7 @@ from corelab.pharmacodynamics import (
     diagnostic,
     dose_response,
     mmrm,
+    modelling,
     multiplicity,
     ordinal,
     quantile,
@@ -209,6 +210,30 @@ def test_kenward_roger_in_a_split_plot_with_missing_cells_exceeds_model_based(rn
     assert adjusted.df == pytest.approx(plain.df)
 
 
+def test_covariance_by_arm_is_a_model_of_each_arm(rng):
+    """Without common covariates the contrast of arms is that of two models fitted apart."""
+    n, m = 40, 3
+    arm = np.repeat(np.arange(n) % 2, m)
+    visit, who = np.tile(np.arange(m), n), np.repeat(np.arange(n), m)
+    noise = rng.normal(size=(n, m)) @ np.array([[1, 0.5, 0.2], [0, 1, 0.4], [0, 0, 1]])
+    y = (noise * (1 + 2 * (np.arange(n) % 2))[:, None]).ravel() + arm
+    kept = rng.random(n * m) > 0.1
+    own = (visit[:, None] == np.arange(m)).astype(float)
+    both = np.column_stack([own, own * arm[:, None]])
+    terms = [f"t{k}" for k in range(2 * m)]
+    together = mmrm.fit_mmrm(
+        who[kept], visit[kept], y[kept], both[kept], terms, group=arm[kept]
+    ).contrast(np.eye(2 * m)[-1])
+    apart = []
+    for level in (0, 1):
+        inside = kept & (arm == level)
+        model = mmrm.fit_mmrm(who[inside], visit[inside], y[inside], own[inside], terms[:m])
+        apart.append(model.contrast(np.eye(m)[-1]))
+    assert together.estimate == pytest.approx(apart[1].estimate - apart[0].estimate, rel=1e-6)
+    errors = [one.standard_error for one in apart]
+    assert together.standard_error == pytest.approx(np.hypot(*errors), rel=1e-6)
+
+
 def test_mmrm_bad_input(rng):
     y, x = rng.normal(size=6), np.ones((6, 1))
     with pytest.raises(ValueError, match="two values"):
@@ -262,10 +287,10 @@ def test_multivariate_t_tail_is_scipys(rng):
     root = rng.normal(size=(4, 3))
     s = root @ root.T
     correlation_ = s / np.sqrt(np.outer(np.diag(s), np.diag(s)))
-    largest, rank = dose_response._sphere_maxima(correlation_)
+    largest, rank = modelling.sphere_maxima(correlation_)
     assert rank == 3
     for df, value in ((20, 2.0), (0, 1.5), (8, 0.3)):
-        ours = dose_response._max_t_tail(value, largest, rank, df)
+        ours = modelling.max_t_tail(value, largest, rank, df)
         draws = np.random.default_rng(1).normal(size=(200_000, 3)) @ root.T
         draws /= np.sqrt(np.diag(s))
         if df:
@@ -277,10 +302,10 @@ def test_multivariate_t_tail_is_scipys(rng):
 def test_dunnett_critical_value():
     """Dunnett 1955, one-sided 5 %, 3 groups against control, infinite df: 2.06."""
     correlation_ = np.full((3, 3), 0.5) + 0.5 * np.eye(3)
-    largest, rank = dose_response._sphere_maxima(correlation_)
+    largest, rank = modelling.sphere_maxima(correlation_)
     from scipy.optimize import brentq
 
-    value = brentq(lambda c: dose_response._max_t_tail(c, largest, rank, 0) - 0.05, 1, 4)
+    value = brentq(lambda c: modelling.max_t_tail(c, largest, rank, 0) - 0.05, 1, 4)
     assert value == pytest.approx(2.06, abs=5e-3)
 
 

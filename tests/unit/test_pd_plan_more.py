@@ -453,3 +453,20 @@ def test_every_method_runs_or_says_why(tables):
         rows = run(analysis(method=method, imputations=5, resamples=20), tables)
         known = rows["estimate"].notna() | rows["note"].str.contains("not_computable")
         assert known.all() and len(rows), method
+
+
+def test_who_has_no_grade_takes_the_worst_one_where_so_planned():
+    ids = [f"p{k}" for k in range(20)]
+    people = pd.DataFrame({"participant_id": ids, "arm": ["drug", "control"] * 10})
+    grades = pd.DataFrame({"participant_id": ids[:16], "visit": "d90", "outcome": "mrs"})
+    grades["value"] = [float(k % 6) for k in range(16)]
+    analysis = {"id": "a", "type": "ordinal", "outcome": "mrs", "by": "arm", "cut": 2}
+    empty = pd.DataFrame(columns=["participant_id", "visit", "endpoint", "source", "value"])
+    tables = Tables(empty, people, outcomes=grades)
+    full = pd.concat(
+        [grades, pd.DataFrame({"participant_id": ids[16:], "visit": "d90", "outcome": "mrs"})]
+    ).fillna({"value": 5.0})
+    imputed = run({**analysis, "nonresponder_imputation": True}, tables)
+    whole = run(analysis, Tables(empty, people, outcomes=full))
+    assert imputed["estimate"].tolist() == whole["estimate"].tolist()
+    assert imputed["note"].str.startswith("4 of 20 participants without mrs take grade 5").all()

@@ -197,3 +197,33 @@ def test_miettinen_nurminen_limits_as_newcombe_prints_them(counts, limits):
 
     found = common_risk_difference(*([c] for c in counts))[1:3]
     assert found == pytest.approx(limits, abs=6e-5)
+
+
+@pytest.mark.parametrize("kind", ["correlation", "partial", "diagnostic", "markers"])
+def test_the_note_of_zeros_stands_in_correlations_and_rocs(kind):
+    tables, _before, _after, drug = study()
+    other = tables.measurements.assign(endpoint="w")
+    other["value"] += 1.0
+    people = tables.participants.assign(age=np.arange(N) % 17 + 50.0)
+    outcomes = pd.DataFrame({"participant_id": people["participant_id"], "visit": "day5"})
+    outcomes = outcomes.assign(outcome="y", value=drug.astype(float))
+    tables = Tables(
+        pd.concat([tables.measurements, other]),
+        people,
+        outcomes=outcomes,
+        visit_order=("base", "day5"),
+        baseline="base",
+    )
+    base = {"id": "a", "endpoint": "v", "derivation": "log_ratio", "zeros": {"offset": 0.5}}
+    base |= {"visit": "day5"}
+    more = {
+        "correlation": {"type": "correlation", "endpoint": "w", "endpoint_y": "v"},
+        "partial": {"type": "correlation", "outcome": "y", "method": "partial"}
+        | {"covariates": ["age"]},
+        "diagnostic": {"type": "diagnostic", "outcome": "y"},
+        "markers": {"type": "diagnostic", "outcome": "y", "endpoint": ["v", "w"]},
+    }[kind]
+    rows = run({**base, **more}, tables)
+    if kind == "markers":
+        rows = rows[rows["statistic"] == "auc_difference"]
+    assert rows["note"].str.contains("0.5 added to every value").all() and len(rows)

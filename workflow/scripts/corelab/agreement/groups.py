@@ -330,7 +330,11 @@ class GroupStatistics:
         planned = str(self.analysis.get("icc_form", "icc_a_1"))
         modelled = self.codes is not None and not self.pooled and not np.isnan(values).any()
         checked: dict[str, Second] = {}
-        if not modelled:
+        if modelled and self.codes is not None:
+            checked = second.second_nested_iccs(
+                values, self.codes, {form: found[form].estimate for form in FORMS}
+            )
+        else:
             checked = second.second_iccs(values, {form: found[form].estimate for form in FORMS})
         rows = [
             self.row(

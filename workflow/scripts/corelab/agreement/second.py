@@ -28,6 +28,8 @@ ITERATIVE = 2e-3
 
 #: Readings whose covariance matrix a second computation may hold (18 MB).
 MOST_READINGS = 1500
+#: The same of a model of participants, visits and readers, a second's work.
+MOST_NESTED = 300
 #: Cells (different values squared times targets) that a second program may fill: 160 MB.
 MOST_CELLS = 20_000_000
 
@@ -237,6 +239,94 @@ def _second_incomplete(ratings: Floats, ours: Mapping[str, float]) -> dict[str, 
         form: confirm(ours[form], getattr(found, form), library, tolerance=ITERATIVE)
         for form in compared
     }
+
+
+def second_nested_iccs(
+    ratings: Floats, codes: np.ndarray, ours: Mapping[str, float]
+) -> dict[str, Second]:
+    """Second computation of ICC(A,1) and ICC(C,1) with several visits per participant.
+
+    In a balanced design without a negative variance the analysis of variance is the REML estimate,
+    which statsmodels' MixedLM finds for itself: random participants, visits within them, readers,
+    and readers by participants.
+
+    Parameters
+    ----------
+    ratings
+        (targets, readers), complete.
+    codes
+        (targets,) participant of each target.
+    ours
+        Form -> our estimate.
+
+    Examples
+    --------
+    >>> table = np.array([[9.0, 2], [6, 1], [8, 4], [7, 1]])
+    >>> second_nested_iccs(table, np.array([0, 0, 0, 1]), {"icc_a_1": 0.1, "icc_c_1": 0.2})
+    ... # doctest: +ELLIPSIS
+    {'icc_a_1': {'second_method': 'left out (statsmodels MixedLM (REML)): unequal numbers of ...
+    """
+    from statsmodels.regression.mixed_linear_model import MixedLM
+
+    library, compared = "statsmodels MixedLM (REML)", ("icc_a_1", "icc_c_1")
+
+    def without(reason: str) -> dict[str, Second]:
+        return {form: left_out(library, reason) for form in compared}
+
+    n, k = ratings.shape
+    counts = np.bincount(codes)
+    if len(set(counts.tolist())) > 1 or counts[0] < 2:
+        return without("unequal numbers of visits, for which REML is another estimate")
+    if ratings.size > MOST_NESTED:
+        return without(f"{ratings.size} readings, it holds the covariance of all")
+    if _smallest_component(ratings, codes) <= 1e-3 * float(ratings.var()):
+        return without("it does not allow the variance of 0 or below found here")
+    long = pd.DataFrame({"value": _standard(ratings).ravel(), "everything": 1})
+    long = long.assign(who=np.repeat(codes, k), visit=np.repeat(np.arange(n), k))
+    long = long.assign(reader=np.tile(np.arange(k), n))
+    long["pair"] = long["who"] * k + long["reader"]
+    parts = {name: f"0 + C({name})" for name in ("who", "visit", "reader", "pair")}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            model = MixedLM.from_formula(
+                "value ~ 1", groups="everything", data=long, re_formula="0", vc_formula=parts
+            )
+            fit = model.fit(reml=True, method=["lbfgs", "bfgs"])
+        except (np.linalg.LinAlgError, ValueError):
+            return without("singular matrix")
+    found = dict(zip(model.exog_vc.names, fit.vcomp, strict=True))
+    if not fit.converged or min(found.values()) < 1e-4:
+        return without("it did not converge, or to a variance of 0")
+    target, total = found["who"] + found["visit"], sum(found.values()) + fit.scale
+    theirs = (target / total, target / (total - found["reader"]))
+    return {
+        form: confirm(ours[form], float(value), library, tolerance=ITERATIVE)
+        for form, value in zip(compared, theirs, strict=True)
+    }
+
+
+def _smallest_component(ratings: Floats, codes: np.ndarray) -> float:
+    """Smallest variance of the analysis of variance of a balanced nested design."""
+    cube = ratings[np.argsort(codes, kind="stable")].reshape(codes.max() + 1, -1, ratings.shape[1])
+    a, b, k = cube.shape
+    who, visit = cube.mean(axis=(1, 2)), cube.mean(axis=2)
+    pair, reader, grand = cube.mean(axis=1), cube.mean(axis=(0, 1)), cube.mean()
+    ms_who = b * k * np.sum((who - grand) ** 2) / (a - 1)
+    ms_visit = k * np.sum((visit - who[:, None]) ** 2) / (a * (b - 1))
+    ms_reader = a * b * np.sum((reader - grand) ** 2) / (k - 1)
+    ms_pair = b * np.sum((pair - who[:, None] - reader + grand) ** 2) / ((a - 1) * (k - 1))
+    left = cube - visit[:, :, None] - pair[:, None, :] + who[:, None, None]
+    ms_left = np.sum(left**2) / (a * (b - 1) * (k - 1))
+    return float(
+        min(
+            ms_left,
+            (ms_pair - ms_left) / b,
+            (ms_reader - ms_pair) / (a * b),
+            (ms_visit - ms_left) / k,
+            (ms_who - ms_visit - ms_pair + ms_left) / (b * k),
+        )
+    )
 
 
 def _standard(ratings: Floats) -> Floats:

@@ -43,6 +43,8 @@ RATIOS = frozenset(
         "mean_ratio",
         "mean_ratio_of_positive",
         "hazard_ratio",
+        "interval_hazard_ratio",
+        "odds_ratio_by_cut",
     }
 )
 #: Statistics that a forest plot shows, by axis; the first that an analysis has is its main one.
@@ -52,7 +54,7 @@ FORESTS: tuple[tuple[str, ...], ...] = (
     ("risk_difference", "proportion"),
     ("rank_difference",),
     ("common_odds_ratio", "generalised_odds_ratio", "win_ratio"),
-    ("hazard_ratio",),
+    ("hazard_ratio", "interval_hazard_ratio"),
     ("indirect_effect", "direct_effect", "total_effect"),
     ("proportion_explained", "r_squared_individual", "r_squared_trial"),
     ("sensitivity", "specificity", "positive_predictive_value", "negative_predictive_value"),

@@ -199,7 +199,8 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
     ``covariates`` (columns of participants, or ``baseline``), ``scale``. ANCOVA of a derivation
     against baseline has the baseline value as covariate, as its name says. The contrast
     ``arm=high|arm=placebo`` is high minus placebo. ``gamma``, ``two_part`` and ``rank`` are for
-    skewed volumes with zeros, ``binary`` for responders (:mod:`.skewed`);
+    skewed volumes with zeros, ``binary`` for responders (:mod:`.skewed`), ``gee`` for responders
+    and grades at several visits (:mod:`.repeated_grades`);
     ``multiple_imputation`` and ``tipping_point`` for missing visits (:mod:`.missing_visits`).
     """
     methods = [str(method) for method in as_list(analysis.get("method"))] or ["ancova"]
@@ -216,8 +217,9 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
         analysis = {**analysis, "derivation": "log_ratio", "scale": "identity"}
     for endpoint in endpoints_of(analysis):
         for method in methods:
-            if method in {"mmrm", "multiple_imputation"} and not _ranked(
-                analysis, tables, endpoint
+            if method == "gee" or (
+                method in {"mmrm", "multiple_imputation"}
+                and not _ranked(analysis, tables, endpoint)
             ):
                 yield from _of_all_visits(method)(analysis, tables, endpoint)
             else:
@@ -227,8 +229,9 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
 def _of_all_visits(method: str) -> Callable[..., Iterator[dict[str, Any]]]:
     from corelab.pharmacodynamics.missing_visits import analyse_imputed
     from corelab.pharmacodynamics.mmrm import analyse_mmrm
+    from corelab.pharmacodynamics.repeated_grades import analyse_grades
 
-    return analyse_mmrm if method == "mmrm" else analyse_imputed
+    return {"mmrm": analyse_mmrm, "gee": analyse_grades}.get(method, analyse_imputed)
 
 
 def _ranked(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> bool:
@@ -538,7 +541,7 @@ def _dunnett_rows(
     common: Mapping[str, Any],
 ) -> Iterator[dict[str, Any]]:
     """Many-to-one comparisons with limits and p of the multivariate t of their contrasts."""
-    from corelab.pharmacodynamics.dose_response import max_abs_t
+    from corelab.pharmacodynamics.modelling import max_abs_t
 
     at = list(positions.values())
     values, spread = fit.coefficients[at], fit.covariance[np.ix_(at, at)]

@@ -808,8 +808,10 @@ def _dependent_rows(
                 a = dict(endpoint_by_visit(analysis, tables, first))
                 b = dict(endpoint_by_visit(analysis, tables, second))
                 for visit in [v for v in a if v in b]:
-                    frame, _ = _joined(analysis, tables, a[visit], visit, kind, name)
+                    frame, words = _joined(analysis, tables, a[visit], visit, kind, name)
                     frame["second"] = b[visit]["value"].reindex(frame.index)
+                    also = str(b[visit].attrs["said"])
+                    words = join_notes(words, f"{second}: {also}" if also else "")
                     frame, note = complete_cases(
                         frame, ["value", "second", "other"], analysis, tables
                     )
@@ -825,7 +827,7 @@ def _dependent_rows(
                         "method": f"difference of the Pearson correlations with {name} in the "
                         "same participants; Meng, Rosenthal and Rubin (1992) test, Zou (2007) "
                         "interval",
-                        "note": join_notes(f"r {r[0]:.3f} and {r[1]:.3f}", note),
+                        "note": join_notes(f"r {r[0]:.3f} and {r[1]:.3f}", words, note),
                     }
             except NotComputable as reason:
                 yield not_computable(str(head["statistic"]), str(reason), group=group)
@@ -845,12 +847,15 @@ def _one_pairing(
         yield not_computable(statistic, str(reason), method=method, **head)
         return
     if method == "repeated":
+        told = "; ".join(
+            f"{visit}: {words}" for visit, frame, words in by_visit if frame.attrs["said"]
+        )
         pooled = pd.concat([frame for _, frame, _ in by_visit])
-        by_visit = [("all", pooled, "")]
-    for visit, frame, at in by_visit:
+        by_visit = [("all", pooled, told)]
+    for visit, frame, words in by_visit:
         columns = {**head, "visit": visit}
         try:
-            yield {**columns, **_row(analysis, tables, endpoint, frame, at, method)}
+            yield {**columns, **_row(analysis, tables, endpoint, frame, words, method)}
         except NotComputable as reason:
             yield not_computable(statistic, str(reason), method=method, **columns)
 
@@ -863,7 +868,10 @@ def _joined(
     kind: str,
     name: str,
 ) -> tuple[pd.DataFrame, str]:
-    """Endpoint values with the other variable as ``other``, and the visit that one is of."""
+    """Endpoint values with the other variable as ``other``, and words on that one: its visit,
+    and what was done with values of 0.
+    """
+    said = ""
     if kind == "outcome":
         other, at = outcome_values(analysis, tables, name, visit)
     elif kind == "exposure":
@@ -878,7 +886,13 @@ def _joined(
                 raise NotComputable(f"no value of {name} at {at}")
             at = next(iter(found))
         other = found[at]["value"]
-    return frame.assign(other=other.reindex(frame.index)), at
+        said = str(found[at].attrs["said"])
+    words = join_notes(
+        f"second variable at {at}" if at else "",
+        str(frame.attrs["said"]),
+        f"{name}: {said}" if said else "",
+    )
+    return frame.assign(other=other.reindex(frame.index)), words
 
 
 def _row(
@@ -886,7 +900,7 @@ def _row(
     tables: Tables,
     endpoint: str,
     frame: pd.DataFrame,
-    at: str,
+    words: str,
     method: str,
 ) -> dict[str, Any]:
     alpha = alpha_of(analysis)
@@ -930,9 +944,7 @@ def _row(
         "n": frame.index.nunique() if method == "repeated" else result.n,
         "method": result.method,
         **check,
-        "note": join_notes(
-            f"second variable at {at}" if at else "", str(frame.attrs.get("said", "")), note, few
-        ),
+        "note": join_notes(words, note, few),
     }
 
 

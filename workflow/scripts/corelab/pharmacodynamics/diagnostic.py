@@ -287,10 +287,15 @@ def _two_markers(
             raise NotComputable(f"{pair[0]} and {pair[1]} share no visit")
         for visit in shared:
             frame = pd.DataFrame({"a": first[visit]["score"], "b": second[visit]["score"]})
+            words = [
+                f"{endpoint}: {found['said'].iloc[0]}"
+                for endpoint, found in zip(pair, (first[visit], second[visit]), strict=True)
+                if len(found) and found["said"].iloc[0]
+            ]
             frame, at = _with_truth(analysis, tables, frame, outcome, visit)
             frame, note = complete_cases(frame, ["a", "b", "truth"], analysis, tables)
             row = _difference_row(frame["a"], frame["b"], frame["truth"], alpha_of(analysis))
-            notes = join_notes(f"{outcome} at {at}", note)
+            notes = join_notes(f"{outcome} at {at}", *words, note)
             yield {**head, "visit": visit, "n": len(frame), **row, "note": notes}
     except NotComputable as reason:
         yield not_computable("auc_difference", str(reason), **head)

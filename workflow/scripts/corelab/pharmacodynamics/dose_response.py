@@ -32,10 +32,18 @@ from corelab.pharmacodynamics.analysis_set import (
     typed,
     with_covariates,
 )
-from corelab.pharmacodynamics.linear import LinearFit, fit_linear, influence, second_ols
+from corelab.pharmacodynamics.linear import (
+    LinearFit,
+    conditioned,
+    fit_linear,
+    influence,
+    second_ols,
+)
 from corelab.provenance.two_computations import compare
 from corelab.study.analysis_keys import MODELS
 
+#: Participants of whom statsmodels' mixed model takes seconds.
+MOST_CHECKED = 1000
 #: Search interval of ed50 as multiples of the largest dose, as in DoseFinding::defBnds.
 ED50_BOUNDS = (0.001, 1.5)
 #: Search interval of the Hill coefficient, as in DoseFinding::defBnds.
@@ -502,72 +510,17 @@ def multiple_contrasts(
     scale = np.sqrt(np.diag(spread))
     t = block @ mu / scale
     correlation = spread / np.outer(scale, scale)
-    largest, rank = _sphere_maxima(correlation)
-    adjusted = [_max_t_tail(float(value), largest, rank, df) for value in t]
+    largest, rank = modelling.sphere_maxima(correlation)
+    adjusted = [modelling.max_t_tail(float(value), largest, rank, df) for value in t]
     plain = stats.norm.sf(t) if df == 0 else stats.t.sf(t, df)
     critical = optimize.brentq(
-        lambda c: _max_t_tail(c, largest, rank, df) - alpha, 0.0, 100.0, xtol=1e-8
+        lambda c: modelling.max_t_tail(c, largest, rank, df) - alpha, 0.0, 100.0, xtol=1e-8
     )
     tests = tuple(
         ContrastTest(name, float(ti), float(pi), float(ai), ci)
         for name, ti, pi, ai, ci in zip(candidates, t, plain, adjusted, contrasts, strict=True)
     )
     return MultipleContrasts(tests, float(critical), correlation, df)
-
-
-def _max_t_tail(value: float, largest: np.ndarray, rank: int, df: int) -> float:
-    """P(max of correlated t > value), given the largest component of points on the sphere.
-
-    T = (R / S) m(U) with U uniform on the sphere and (R / S)^2 / rank distributed as F: only the
-    direction needs points, the radius is exact, so that a few thousand directions give 1e-5.
-    """
-
-    def tail(x: np.ndarray) -> np.ndarray:
-        return stats.chi2.sf(x * rank, rank) if df == 0 else stats.f.sf(x, rank, df)
-
-    radius = np.full(largest.shape, np.inf)
-    np.divide(value**2, rank * largest**2, out=radius, where=largest != 0)
-    beyond = tail(radius)
-    if value >= 0:
-        return float(np.mean(np.where(largest > 0, beyond, 0.0)))
-    return float(np.mean(np.where(largest >= 0, 1.0, 1.0 - beyond)))
-
-
-def max_abs_t(t: Any, correlation: Any, df: int, alpha: float = 0.05) -> tuple[np.ndarray, float]:
-    """Two-sided p of each of several correlated t for the largest of them, and the critical value.
-
-    Examples
-    --------
-    One t alone is Student's.
-
-    >>> p, critical = max_abs_t([2.0], [[1.0]], 10)
-    >>> round(float(p[0]), 3), round(critical, 3)
-    (0.073, 2.228)
-    """
-    r = np.asarray(correlation, float)
-    largest, rank = _sphere_maxima(np.block([[r, -r], [-r, r]]))
-    p = np.array([_max_t_tail(abs(float(value)), largest, rank, df) for value in np.atleast_1d(t)])
-    critical = optimize.brentq(
-        lambda c: _max_t_tail(c, largest, rank, df) - alpha, 0.0, 1000.0, xtol=1e-8
-    )
-    return p, float(critical)
-
-
-def _sphere_maxima(correlation: np.ndarray) -> tuple[np.ndarray, int]:
-    """Largest contrast in each of 2^14 directions of a fixed Sobol sequence, and the rank."""
-    values, vectors = np.linalg.eigh(correlation)
-    # Contrasts of few doses are linearly dependent: only the directions that exist count.
-    keep = values > 1e-10 * values.max()
-    root = vectors[:, keep] * np.sqrt(values[keep])
-    rank = int(keep.sum())
-    if rank == 1:
-        points = np.array([[1.0], [-1.0]])
-    else:
-        uniform = stats.qmc.Sobol(rank, scramble=True, rng=np.random.default_rng(7)).random(2**14)
-        points = stats.norm.ppf(np.clip(uniform, 1e-12, 1 - 1e-12))
-        points = np.concatenate([points, -points])
-        points /= np.linalg.norm(points, axis=1, keepdims=True)
-    return (points @ root.T).max(axis=1), rank
 
 
 # ------------------------------------------------------------------------------------- the plan
@@ -594,7 +547,8 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
     """Rows of an analysis of type ``dose_response``.
 
     Keys: ``dose`` (a column of participants, or true for ``dose``) or ``exposure``
-    (``exposure_visit``); ``models`` (default ``linear``); ``covariates`` (linear model);
+    (``exposure_visit``); ``models`` (default ``linear``; ``mixed`` takes all visits together);
+    ``covariates`` (linear and mixed model);
     ``candidates`` of MCP-Mod (:func:`candidate_models`), ``target_effect`` (over the lowest dose)
     whose dose its Mod step estimates, ``resamples`` and ``seed`` of that dose's interval.
     """
@@ -656,6 +610,7 @@ def _one_driver(
     head = {"endpoint": endpoint, "group": name}
     main = {
         "linear": "slope",
+        "mixed": "slope",
         "trend": "trend_z",
         "emax": "emax",
         "sigmoid_emax": "emax",
@@ -676,8 +631,14 @@ def _one_driver(
         for model in models:
             yield not_computable(main[model], str(reason), method=model, **head)
         return
+    if "mixed" in models:
+        try:
+            for row in _mixed_rows(analysis, tables, endpoint, kind, name, by_visit):
+                yield {**head, "visit": "all", **row}
+        except NotComputable as reason:
+            yield not_computable("slope", str(reason), method="mixed", visit="all", **head)
     for visit, values in by_visit:
-        for model in models:
+        for model in [model for model in models if model != "mixed"]:
             try:
                 frame, covariates, note = driver_frame(
                     analysis, tables, endpoint, kind, name, visit, values
@@ -695,7 +656,11 @@ def _linear_rows(
     analysis: Mapping[str, Any], frame: pd.DataFrame, covariates: list[str], name: str
 ) -> Iterator[dict[str, Any]]:
     alpha = alpha_of(analysis)
-    plan = design(frame, covariates=["driver", *covariates])
+    plan = design(
+        frame,
+        covariates=["driver", *covariates],
+        reference_levels=analysis.get("reference_levels"),
+    )
     y = frame["value"].to_numpy(float)
     fit = fit_linear(plan.matrix, y)
     result = fit.contrast(np.eye(len(plan.terms))[1], alpha)
@@ -738,6 +703,96 @@ def _linear_rows(
             tolerance=1e-6,
         ),
     }
+
+
+def _mixed_rows(
+    analysis: Mapping[str, Any],
+    tables: Tables,
+    endpoint: str,
+    kind: str,
+    name: str,
+    by_visit: Sequence[tuple[str, pd.DataFrame]],
+) -> Iterator[dict[str, Any]]:
+    """Slope on the dose or exposure of the same visit, all visits together, random participants."""
+    from corelab.pharmacodynamics.mmrm import fit_linear_mixed
+
+    frames: list[pd.DataFrame] = []
+    covariates: list[str] = []
+    said: list[str] = []
+    for visit, values in by_visit:
+        if kind == "exposure" and not analysis.get("exposure_visit"):
+            seen = exposure_values(analysis, tables, name, visit)[1]
+            if seen not in ("all", visit):
+                said.append(f"no {name} at {visit}: left out")
+                continue
+        try:
+            frame, covariates, _ = driver_frame(
+                analysis, tables, endpoint, kind, name, visit, values
+            )
+        except NotComputable as reason:
+            said.append(f"{visit} left out: {reason}")
+            continue
+        said.append(f"{visit}: {values.attrs['said']}" if values.attrs["said"] else "")
+        frames.append(frame.assign(visit=visit))
+    long = pd.concat(frames) if frames else pd.DataFrame()
+    if not len(long) or not long.index.duplicated().any():
+        raise NotComputable(
+            f"no participant has {endpoint} and {name} at two visits; use linear for one visit"
+        )
+    several = len(set(long["visit"])) > 1
+    plan = design(
+        long,
+        covariates=["driver", *["visit"] * several, *covariates],
+        reference_levels=analysis.get("reference_levels"),
+    )
+    y, subject = long["value"].to_numpy(float), long.index.to_numpy()
+    fit, between, within = fit_linear_mixed(subject, y, plan.matrix, np.ones((len(y), 1)))
+    result = fit.kenward_roger(np.eye(len(plan.terms))[1], alpha_of(analysis))
+    spread = float(between[0, 0])
+    # Values of a participant that differ more than those of two: the covariance stays as it is.
+    few = long.index.nunique() <= MOST_CHECKED
+    theirs = _mixed_check(subject, y, plan.matrix) if spread > 0 and few else None
+    why = "does not allow the negative variance found here"
+    if spread > 0:
+        why = "did not converge" if few else f"left out: more than {MOST_CHECKED} participants"
+    second: dict[str, Any] = {"second_method": f"statsmodels MixedLM {why}"}
+    if theirs is not None:
+        second = compare(
+            result.estimate,
+            theirs,
+            "statsmodels MixedLM",
+            tolerance=1e-2,
+            scale=result.standard_error,
+        )
+    also = ", ".join(["visit"] * several + covariates)
+    yield {
+        "statistic": "slope",
+        **result.columns(),
+        "n": long.index.nunique(),
+        "method": f"mixed model, change per unit of {name} at the same visit, random participants, "
+        f"REML, Kenward-Roger, df {result.df:.6g}" + (f"; covariates {also}" if also else ""),
+        **second,
+        "note": join_notes(
+            f"{len(y)} values of {long.index.nunique()} participants",
+            f"variance between participants {spread:.4g}, within {within:.4g}",
+            *said,
+        ),
+    }
+
+
+def _mixed_check(subject: np.ndarray, y: np.ndarray, matrix: np.ndarray) -> float | None:
+    import warnings
+
+    from statsmodels.regression.mixed_linear_model import MixedLM
+
+    scaled, back = conditioned(matrix)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            fit = MixedLM((y - y.mean()) / y.std(), scaled, subject).fit(reml=True)
+        except (np.linalg.LinAlgError, ValueError):
+            return None
+    return float((back @ fit.fe_params)[1] * y.std()) if fit.converged else None
 
 
 def _curvature_p(driver: np.ndarray, y: np.ndarray, fit: LinearFit, matrix: np.ndarray) -> float:
@@ -895,8 +950,7 @@ def _williams_rows(
             "estimate": t,
             "p_value": p,
             "method": f"Williams' test of a {side} response against dose {doses.min():g}, "
-            "one-sided, null distribution simulated (200 000 draws, seed 7); step-down from the "
-            f"highest dose at {alpha:g}",
+            f"one-sided, multivariate t; step-down from the highest dose at {alpha:g}",
             "note": "" if held else "not tested: a higher dose is not significant",
         }
 

@@ -126,7 +126,7 @@ class Mmrm:
     terms
         Names of the fixed effects.
     visit_covariance
-        (m, m) covariance of the visits.
+        (m, m) covariance of the visits; (groups, m, m) where groups have their own.
     structure
         Covariance structure used.
     tried
@@ -156,6 +156,7 @@ def fit_mmrm(
     *,
     covariance: str | Sequence[str] = "us",
     ml: bool = False,
+    group: Any = None,
 ) -> Mmrm:
     """Fit an MMRM.
 
@@ -175,6 +176,8 @@ def fit_mmrm(
         Structure or pre-specified ladder of :data:`STRUCTURES`.
     ml
         Maximum likelihood instead of REML (for comparing fixed effects).
+    group
+        (n,) labels of subjects, each with a covariance of its own; default one for all.
 
     Raises
     ------
@@ -208,25 +211,26 @@ def fit_mmrm(
         )
     if m < 2 or not (seen.sum(axis=1) > 1).any():
         raise NotComputable("no participant has two visits; use ancova for one visit")
-    blocks = _blocks(order, visits, y, x, seen, _unit_basis(m))
+    _, where = np.unique(np.asarray(subject).astype(str), return_index=True)
+    labels = np.zeros(where.size, int)
+    if group is not None:
+        labels = np.unique(np.asarray(group).astype(str)[where], return_inverse=True)[1]
+    groups = int(labels.max()) + 1
+    blocks = _blocks(order, visits, y, x, seen, labels)
     residuals = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
     wide = np.full((order.max() + 1, m), np.nan)
     wide[order, visits] = residuals
-    sd = np.nanstd(wide, axis=0)
-    size = float(np.abs(y).max())
-    if not np.all(sd > 1e-10 * size):
-        raise NotComputable("the model reproduces every value of a visit: no residual variance")
-    rho = float(pd.DataFrame(wide / sd).corr().to_numpy()[np.triu_indices(m, 1)].mean())
+    starts = [_spread(wide[labels == g], float(np.abs(y).max())) for g in range(groups)]
     tried: list[str] = []
     ladder = [covariance] if isinstance(covariance, str) else list(covariance)
     for name in ladder:
         if name not in STRUCTURES:
             raise ValueError(f"unknown covariance structure '{name}'; known: {STRUCTURES}")
-        structure = _structure(name, m)
+        structure = _of_groups(_structure(name, m), groups)
         try:
             fit = fit_reml(
                 blocks,
-                _start(name, sd, rho if math.isfinite(rho) else 0.3),
+                np.concatenate([_start(name, *one) for one in starts]),
                 structure,
                 ml=ml,
                 linear=structure if name == "us" else None,
@@ -234,11 +238,28 @@ def fit_mmrm(
         except NotComputable as reason:
             tried.append(f"{name}: {reason}")
             continue
-        sigma = np.zeros((m, m))
-        sigma[np.tril_indices(m)] = fit.s
-        sigma = sigma + sigma.T - np.diag(np.diag(sigma))
-        return Mmrm(fit, tuple(terms), sigma, name, tuple(tried))
+        sigma = np.zeros((groups, m, m))
+        sigma[:, *np.tril_indices(m)] = fit.s.reshape(groups, -1)
+        sigma += np.tril(sigma, -1).transpose(0, 2, 1)
+        return Mmrm(fit, tuple(terms), sigma if groups > 1 else sigma[0], name, tuple(tried))
     raise NotComputable("no covariance structure of the plan converged (" + "; ".join(tried) + ")")
+
+
+def _spread(residuals: np.ndarray, size: float) -> tuple[np.ndarray, float]:
+    """Standard deviation of each visit and the mean correlation of visits, to start from."""
+    if np.isnan(residuals).all(axis=0).any():
+        raise NotComputable("a group with its own covariance has no value at a visit")
+    sd = np.nanstd(residuals, axis=0)
+    if not np.all(sd > 1e-10 * size):
+        raise NotComputable("the model reproduces every value of a visit: no residual variance")
+    together = pd.DataFrame(residuals / sd).corr().to_numpy()
+    rho = float(together[np.triu_indices(sd.size, 1)].mean())
+    return sd, rho if math.isfinite(rho) else 0.3
+
+
+def _of_groups(structure: Structure, groups: int) -> Structure:
+    """The same structure for each group, with parameters of its own."""
+    return lambda theta: np.concatenate([structure(part) for part in np.split(theta, groups)])
 
 
 def _blocks(
@@ -247,17 +268,21 @@ def _blocks(
     y: np.ndarray,
     x: np.ndarray,
     seen: np.ndarray,
-    basis: np.ndarray,
+    labels: np.ndarray,
 ) -> list[Block]:
-    """Subjects by pattern of missing visits."""
+    """Subjects by group and pattern of missing visits."""
     rows = np.lexsort((visits, order))
-    patterns, which = np.unique(seen, axis=0, return_inverse=True)
+    patterns, which = np.unique(np.column_stack([labels, seen]), axis=0, return_inverse=True)
     which = which.ravel()
+    unit = _unit_basis(seen.shape[1])
     blocks = []
-    for number, pattern in enumerate(patterns):
+    for number, (label, *pattern) in enumerate(patterns):
         chosen = rows[which[order[rows]] == number]
         there = np.flatnonzero(pattern)
         size = there.size
+        basis = np.zeros((labels.max() + 1, *unit.shape))
+        basis[label] = unit
+        basis = basis.reshape(-1, *unit.shape[1:])
         blocks.append(
             Block(
                 x[chosen].reshape(-1, size, x.shape[1]),
@@ -304,14 +329,17 @@ def fit_linear_mixed(
     _, order = np.unique(np.asarray(subject).astype(str), return_inverse=True)
     r = z.shape[1]
     units = _unit_basis(r)
+    # Subjects with one design of their random effects share a block.
+    alike: dict[tuple[int, bytes], list[np.ndarray]] = {}
+    for chosen in np.split(np.argsort(order, kind="stable"), np.cumsum(np.bincount(order))[:-1]):
+        alike.setdefault((chosen.size, z[chosen].tobytes()), []).append(chosen)
     blocks = []
-    for number in range(order.max() + 1):
-        chosen = order == number
-        zi = z[chosen]
+    for members in alike.values():
+        zi, rows = z[members[0]], np.array(members)
         basis = np.concatenate(
             [np.einsum("ar,krs,bs->kab", zi, units, zi), np.eye(zi.shape[0])[None]]
         )
-        blocks.append(Block(x[chosen][None], y[chosen][None], basis))
+        blocks.append(Block(x[rows], y[rows], basis))
     residuals = y - x @ np.linalg.lstsq(x, y, rcond=None)[0]
     scale = np.log(np.maximum(np.std(z, axis=0) + np.abs(z.mean(axis=0)), 1e-8))
     half = 0.5 * np.log(np.var(residuals) / 2)
@@ -339,7 +367,8 @@ def analyse_mmrm(
 ) -> Iterator[dict[str, Any]]:
     """Rows of a comparison by MMRM: difference and least-squares mean per visit.
 
-    Keys beyond those of a comparison: ``covariance`` (structure or ladder, default ``us``), ``df``
+    Keys beyond those of a comparison: ``covariance`` (structure or ladder, default ``us``),
+    ``covariance_by_arm`` (each arm has its own), ``df``
     (``kenward_roger``, the default with ``us``, or ``satterthwaite``), ``interactions`` (covariates
     with an effect per visit; default the baseline), ``overall`` (mean effect over the visits) and
     ``contrasts`` (name -> visit -> weight). Their rows have ``all`` or the name as visit.
@@ -350,9 +379,10 @@ def analyse_mmrm(
         yield not_computable("mean_difference", str(reason), endpoint=endpoint, method="mmrm")
 
 
-def _long_table(
+def long_table(
     analysis: Mapping[str, Any], tables: Tables, endpoint: str
 ) -> tuple[pd.DataFrame, list[str], str, list[str], str]:
+    """Rows of all visits with arm and covariates, and what they are: visits, arm, names, note."""
     from corelab.pharmacodynamics.comparison import covariates_of, scaled
 
     by_visit = endpoint_by_visit(analysis, tables, endpoint)
@@ -376,7 +406,7 @@ def _long_table(
     return long, visits, by, names, note
 
 
-def _fixed_effects(
+def fixed_effects(
     long: pd.DataFrame,
     visits: list[str],
     by: str,
@@ -412,32 +442,43 @@ def _mmrm_rows(
     analysis: Mapping[str, Any], tables: Tables, endpoint: str
 ) -> Iterator[dict[str, Any]]:
     alpha = alpha_of(analysis)
-    long, visits, by, names, note = _long_table(analysis, tables, endpoint)
+    long, visits, by, names, note = long_table(analysis, tables, endpoint)
     if len(visits) < 2:
         raise NotComputable(
             f"{endpoint} has values at {visits[0]} only; an MMRM needs two visits (use ancova)"
         )
     reference, others, said = levels_of(long[by], by, analysis.get("reference"))
     interactions = [str(n) for n in as_list(analysis.get("interactions", ["baseline"]))]
-    matrix, terms = _fixed_effects(long, visits, by, others, names, interactions)
+    matrix, terms = fixed_effects(long, visits, by, others, names, interactions)
     ladder = [str(name) for name in as_list(analysis.get("covariance"))] or ["us"]
     number = long["visit"].map({visit: i for i, visit in enumerate(visits)}).to_numpy()
     subject = long.index.to_numpy()
-    model = fit_mmrm(subject, number, long["value"], matrix, terms, covariance=ladder)
+    own = bool(analysis.get("covariance_by_arm"))
+    model = fit_mmrm(
+        subject,
+        number,
+        long["value"],
+        matrix,
+        terms,
+        covariance=ladder,
+        group=long[by].map(str) if own else None,
+    )
     df = str(analysis.get("df", "kenward_roger" if model.structure == "us" else "satterthwaite"))
     if df not in {"kenward_roger", "satterthwaite"}:
         raise ValueError(f"analysis {analysis['id']}: df must be kenward_roger or satterthwaite")
     second = _statsmodels_check(subject, number, long["value"].to_numpy(float), matrix, model)
     method = (
-        f"MMRM, REML, covariance {model.structure}, {df.replace('_', '-')} df; visit, {by} x visit"
+        f"MMRM, REML, covariance {model.structure}{' by arm' * own}, {df.replace('_', '-')} df; "
+        f"visit, {by} x visit"
         + "".join(f", {n} x visit" if n in interactions else f", {n}" for n in names)
         + f"; -2 RLL {model.fit.minus_two_log_likelihood:.4f}"
     )
-    tried = "tried before: " + "; ".join(model.tried) if model.tried else ""
+    tried = f"planned order of covariances {', '.join(ladder)}" if len(ladder) > 1 else ""
+    tried = join_notes(tried, "failed: " + "; ".join(model.tried) if model.tried else "")
     people = long[~long.index.duplicated()]
-    for name, shares in _contrasts(analysis, visits).items():
+    for name, shares in visit_contrasts(analysis, visits).items():
         for level in others:
-            weights = np.array([shares.get(t, 0.0) for t in _effects(terms, by, level)])
+            weights = np.array([shares.get(t, 0.0) for t in effects_of_visits(terms, by, level)])
             result = model.contrast(weights, alpha, df)
             yield {
                 "endpoint": endpoint,
@@ -486,7 +527,9 @@ def _mmrm_rows(
             }
 
 
-def _contrasts(analysis: Mapping[str, Any], visits: Sequence[str]) -> dict[str, dict[str, float]]:
+def visit_contrasts(
+    analysis: Mapping[str, Any], visits: Sequence[str]
+) -> dict[str, dict[str, float]]:
     """Named combinations of the visits' effects; ``overall: true`` is their mean."""
     found: dict[str, dict[str, float]] = {}
     if analysis.get("overall"):
@@ -502,7 +545,7 @@ def _contrasts(analysis: Mapping[str, Any], visits: Sequence[str]) -> dict[str, 
     return found
 
 
-def _effects(terms: Sequence[str], by: str, level: str) -> list[str]:
+def effects_of_visits(terms: Sequence[str], by: str, level: str) -> list[str]:
     """For each term the visit whose effect of the level it is; empty for others."""
     start = f"{by}={level}:visit="
     return [term.removeprefix(start) if term.startswith(start) else "" for term in terms]
@@ -510,7 +553,7 @@ def _effects(terms: Sequence[str], by: str, level: str) -> list[str]:
 
 def _second(result: Estimate, second: np.ndarray | None, position: int) -> dict[str, Any]:
     if second is None:
-        return {"second_method": "statsmodels MixedLM did not reach the maximum"}
+        return {"second_method": "statsmodels MixedLM has no such model, or stopped short"}
     return compare(
         result.estimate,
         float(second[position]),
@@ -549,7 +592,7 @@ def _statsmodels_check(
     That is the unstructured model with a residual variance that is not identified, so only
     coefficients and likelihood can be compared. None where it stops short of our maximum.
     """
-    if model.structure != "us":
+    if model.structure != "us" or model.visit_covariance.ndim == 3:
         return None
     import warnings
 

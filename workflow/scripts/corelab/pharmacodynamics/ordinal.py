@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import stats
 
 from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
@@ -146,7 +147,7 @@ def _po_derivatives(
     padded = np.concatenate([[-np.inf], zeta, [np.inf]])
     eta = x @ beta
     upper, lower = padded[code + 1] - eta, padded[code] - eta
-    fu, fl = _logistic(upper), _logistic(lower)
+    fu, fl = logistic(upper), logistic(lower)
     prob = np.maximum(fu - fl, 1e-300)
     du, dl = fu * (1 - fu), fl * (1 - fl)
     ddu, ddl = du * (1 - 2 * fu), dl * (1 - 2 * fl)
@@ -167,7 +168,41 @@ def _po_derivatives(
     return value, gradient, hessian
 
 
-def _logistic(values: np.ndarray) -> np.ndarray:
+def category_scores(fit: ProportionalOdds, matrix: Any, outcome: Any) -> np.ndarray:
+    """(n, p + c - 1) score of each value at the fit, coefficients first, then thresholds.
+
+    Examples
+    --------
+    >>> x, y = [[0], [0], [0], [1], [1], [1]], [0, 1, 2, 1, 2, 2]
+    >>> bool(np.abs(category_scores(fit_proportional_odds(x, y), x, y).sum(axis=0)).max() < 1e-6)
+    True
+    """
+    y = np.asarray(outcome, float)
+    x = np.asarray(matrix, float).reshape(y.size, -1)
+    code = np.searchsorted(fit.categories, y)
+    c, p = fit.categories.size, x.shape[1]
+    padded = np.concatenate([[-np.inf], fit.thresholds, [np.inf]])
+    eta = x @ fit.coefficients
+    fu, fl = logistic(padded[code + 1] - eta), logistic(padded[code] - eta)
+    prob = np.maximum(fu - fl, 1e-300)
+    du, dl = fu * (1 - fu) / prob, fl * (1 - fl) / prob
+    scores = np.zeros((y.size, p + c - 1))
+    scores[:, :p] = -(du - dl)[:, None] * x
+    rows = np.arange(y.size)
+    top, bottom = code < c - 1, code > 0
+    scores[rows[top], p + code[top]] += du[top]
+    scores[rows[bottom], p + code[bottom] - 1] -= dl[bottom]
+    return scores
+
+
+def logistic(values: np.ndarray) -> np.ndarray:
+    """Inverse logit, without overflow.
+
+    Examples
+    --------
+    >>> logistic(np.array([0.0, 1e9])).tolist()
+    [0.5, 1.0]
+    """
     return 1.0 / (1.0 + np.exp(np.clip(-values, -700, 700)))
 
 
@@ -215,7 +250,7 @@ def brant_test(matrix: Any, outcome: Any) -> tuple[float, int, float]:
     for cut in cuts:
         fit = fit_proportional_odds(x, (y > cut).astype(float))
         full = np.concatenate([[-fit.thresholds[0]], fit.coefficients])
-        prob = _logistic(wide @ full)
+        prob = logistic(wide @ full)
         betas.append(fit.coefficients)
         probs.append(prob)
         breads.append(np.linalg.inv((wide * (prob * (1 - prob))[:, None]).T @ wide))
@@ -272,7 +307,7 @@ def proportional_odds_score_test(
     if q < 2:
         raise NotComputable("the test of proportional odds needs three categories")
     wide = np.column_stack([np.ones(n), -x])
-    below = _logistic(fit.thresholds - (x @ fit.coefficients)[:, None])
+    below = logistic(fit.thresholds - (x @ fit.coefficients)[:, None])
     padded = np.column_stack([np.zeros(n), below, np.ones(n)])
     share = np.maximum(np.diff(padded, axis=1), 1e-300)
     slope = below * (1 - below)
@@ -601,7 +636,9 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
     to be related to the outcome); ``reference``; ``covariates``; ``better`` (``low`` or ``high``
     end of the scale, default ``low``); ``cut`` (highest category of a good outcome: adds the
     risk difference); ``utilities`` (grade -> utility: adds the difference of mean utilities);
-    ``hierarchy`` (outcomes, the most important first: adds their win ratio). With ``endpoint`` and
+    ``hierarchy`` (outcomes, the most important first: adds their win ratio);
+    ``odds_by_cut`` (partial proportional odds: an odds ratio of the arms at every cut);
+    ``nonresponder_imputation`` (who has no outcome takes the worst grade). With ``endpoint`` and
     no ``by`` the common odds ratio is per unit of the endpoint.
     """
     outcomes = [str(name) for name in as_list(analysis.get("outcome"))]
@@ -711,9 +748,13 @@ def _arm_rows(
     labelled = {**analysis, "categorical": [*as_list(analysis.get("categorical")), by]}
     frame = participant_columns(labelled, tables, [by])
     frame["value"] = values.reindex(frame.index)
+    worst = ""
+    if analysis.get("nonresponder_imputation"):
+        frame, worst = _worst_grade(frame, by, values, outcome, str(analysis.get("better", "low")))
     frame = with_covariates(frame, labelled, tables, endpoint=endpoint, names=names)
     frame, note = complete_cases(frame, ["value", by, *names], analysis, tables)
     reference, others, said = levels_of(frame[by], by, analysis.get("reference"))
+    said = join_notes(worst, said)
     full = design(frame, by=by, reference=reference, covariates=names)
     plan = Design(full.matrix[:, 1:], full.terms[1:])
     y = frame["value"].to_numpy(float)
@@ -732,6 +773,13 @@ def _arm_rows(
                 "method": f"proportional odds, odds of a higher {outcome}; Wald interval{adjusted}",
                 "note": join_notes(said, note, assumption),
             }
+        if analysis.get("odds_by_cut"):
+            from corelab.pharmacodynamics.partial_odds import odds_by_cut_rows
+
+            groups = {f"{by}={level}": f"{by}={level}|{by}={reference}" for level in others}
+            for row in odds_by_cut_rows(plan, y, fit, groups, outcome, alpha):
+                told = str(row.get("note", ""))
+                yield {**head, **row, "note": told or join_notes(said, note)}
     except NotComputable as reason:
         yield not_computable("common_odds_ratio", str(reason), **head)
     labels = frame[by].map(str)
@@ -744,6 +792,16 @@ def _arm_rows(
     if analysis.get("hierarchy"):
         for row in _hierarchy_rows(analysis, tables, labelled, by, alpha):
             yield {"endpoint": outcome, **row, "note": join_notes(said, str(row.get("note", "")))}
+
+
+def _worst_grade(
+    frame: pd.DataFrame, by: str, values: pd.Series, outcome: str, better: str
+) -> tuple[pd.DataFrame, str]:
+    """Participants of an arm without the outcome get the worst grade that anybody has."""
+    gone = frame["value"].isna() & frame[by].notna()
+    worst = float(values.max() if better == "low" else values.min())
+    said = f"{int(gone.sum())} of {len(frame)} participants without {outcome} take grade {worst:g}"
+    return frame.assign(value=frame["value"].mask(gone, worst)), said if gone.any() else ""
 
 
 def _pair_rows(

@@ -23,6 +23,7 @@ from corelab.pharmacodynamics.analysis_set import (
     participant_columns,
     with_covariates,
 )
+from corelab.pharmacodynamics.interval_censored import turnbull
 from corelab.pharmacodynamics.progression import (
     EARLY_DAYS,
     WINDOW_DAYS,
@@ -30,6 +31,7 @@ from corelab.pharmacodynamics.progression import (
     discordance,
 )
 from corelab.pharmacodynamics.survival import hazard_along
+from corelab.pharmacodynamics.survival_rows import intervals_of
 from corelab.pharmacodynamics.time_to_event import event_times
 from corelab.provenance.exhibits import Drawing, write_exhibit
 from corelab.provenance.products import atomic_path
@@ -92,9 +94,53 @@ def kaplan_meier_panel(
     return figure
 
 
+def turnbull_panel(
+    frame: pd.DataFrame, groups: pd.Series | None, what: str, reference: Any = None
+) -> Figure:
+    """Turnbull's curves of interval-censored times; a sloping piece says only that they fall there.
+
+    Parameters
+    ----------
+    frame
+        ``time_days``, ``event`` and ``last_free_days``.
+    groups
+        Label of each row, or None.
+    what
+        Name of the event.
+    reference
+        Group drawn first.
+
+    Raises
+    ------
+    NotComputable
+        Where the frame has no intervals.
+    """
+    figure, axes = _canvas(6.8, 4.3)
+    figure.subplots_adjust(left=0.13, right=0.97, top=0.96, bottom=0.14)
+    left, right = intervals_of(frame)
+    labels = np.full(len(frame), "") if groups is None else groups.to_numpy(str)
+    for place, level in enumerate(in_order(labels, reference)):
+        fit = turnbull(left[labels == level], right[labels == level])
+        colour = figures.COLOURS[place % len(figures.COLOURS)]
+        before, day, name = 1.0, 0.0, level or None
+        for low, high, mass in zip(fit.left, fit.right, fit.mass, strict=True):
+            axes.plot([day, low], [before, before], color=colour, lw=1.8, label=name)
+            name = None
+            if not np.isfinite(high):
+                break
+            axes.plot([low, high], [before, before - mass], color=colour, lw=1.2, ls=":")
+            before, day = before - mass, high
+    axes.set(xlabel="Days", ylabel=f"Without event ({what})", ylim=(0, 1.02), xlim=(0, None))
+    axes.spines[["top", "right"]].set_visible(False)
+    if groups is not None:
+        axes.legend(frameon=False)
+    return figure
+
+
 def _survival(analysis: Mapping[str, Any], tables: Tables, rows: pd.DataFrame) -> Iterator[Drawn]:
     by = analysis.get("by")
     imaging = [str(e) for e in as_list(analysis.get("endpoint"))]
+    methods = set(map(str, as_list(analysis.get("method"))))
     for event in map(str, as_list(analysis.get("event_endpoint"))):
         times = event_times(analysis, tables, event)
         if by or not imaging:
@@ -103,14 +149,33 @@ def _survival(analysis: Mapping[str, Any], tables: Tables, rows: pd.DataFrame) -
                 levels = participant_columns(analysis, tables, [by])[by].reindex(times.index)
                 times = times[levels.notna().to_numpy()]
                 groups = levels.dropna().map(str)
-            figure = kaplan_meier_panel(times, groups, event, analysis.get("reference"))
-            caption = "Kaplan-Meier, log-log bands, ticks: censored; numbers at risk below."
-            yield Drawn(f"km_{event}", f"Time to {event}", caption, figure)
-        for endpoint in imaging:
+            reference = analysis.get("reference")
+            if methods != {"interval"}:
+                figure = kaplan_meier_panel(times, groups, event, reference)
+                caption = "Kaplan-Meier, log-log bands, ticks: censored; numbers at risk below."
+                yield Drawn(f"km_{event}", f"Time to {event}", caption, figure)
+            if "interval" in methods:
+                yield from _turnbull(times, groups, event, reference)
+        # A static model is not what an analysis of a changing endpoint plans.
+        for endpoint in imaging if not methods or "cox" in methods else []:
             yield from _hazard_curves(analysis, tables, times, event, endpoint)
     for endpoint in imaging:
         if endpoint.startswith("extent_of_resection"):
             yield from _waterfalls(analysis, tables, endpoint)
+
+
+def _turnbull(
+    times: pd.DataFrame, groups: pd.Series | None, event: str, reference: Any
+) -> Iterator[Drawn]:
+    try:
+        figure = turnbull_panel(times, groups, event, reference)
+    except NotComputable:
+        return
+    caption = (
+        "Turnbull's estimate for times known to lie between two visits; along a dotted piece the "
+        "data do not say where the curve falls."
+    )
+    yield Drawn(f"interval_{event}", f"Time to {event}, interval-censored", caption, figure)
 
 
 def _hazard_curves(

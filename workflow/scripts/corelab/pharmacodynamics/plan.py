@@ -129,6 +129,7 @@ NULL_VALUES = dict.fromkeys(
         "direct_effect",
         "total_effect",
         "rmst_difference_days",
+        "rmst_difference_adjusted_days",
         "incidence_difference",
         "stratified_risk_difference",
         "van_elteren_z",
@@ -144,6 +145,8 @@ NULL_VALUES = dict.fromkeys(
         "mean_ratio_of_positive",
         "hazard_ratio",
         "subdistribution_hazard_ratio",
+        "interval_hazard_ratio",
+        "odds_ratio_by_cut",
     ),
     1.0,
 )

@@ -45,7 +45,7 @@ TABLE_OF_TYPE = {
 #: Before the cause of an analysis that ended in an unexpected error.
 FAILED = "not_computable: failed ("
 #: Before the caption of a figure that could not be drawn.
-NOT_DRAWN = "Not drawn: "
+NOT_DRAWN = "Not drawn, failed: "
 #: Columns of ``statistics/analyses.tsv``.
 ANALYSES = {
     "analysis_id": "Identifier of the analysis in the plan",
@@ -114,7 +114,8 @@ def _final_events(analysis: Mapping[str, Any], study: Study) -> pd.DataFrame | N
     panel = study.config["reading"]["panel"]
     if events is not None and panel["assessors"] and not analysis.get("assessor"):
         events = final_assessments(events, panel)[0]
-    return _numbers(events, "time_days", "event", "confirmed", "later_time_days", "later_event")
+    days = ("time_days", "later_time_days", "last_free_days")
+    return _numbers(events, *days, "event", "confirmed", "later_event")
 
 
 def tables_of(

@@ -362,7 +362,11 @@ def _risk_group_rows(
         table = frame[["time_days", "event"]].assign(risk_high=high.astype(float))
         table = with_covariates(table, analysis, tables, endpoint=None, names=names)
         table, note = complete_cases(table, names, analysis, tables)
-        full = design(table, covariates=["risk_high", *names])
+        full = design(
+            table,
+            covariates=["risk_high", *names],
+            reference_levels=analysis.get("reference_levels"),
+        )
         plan = Design(full.matrix[:, 1:], full.terms[1:])
         for r in hazard_rows(
             table,

@@ -29,12 +29,12 @@ from corelab.pharmacodynamics.analysis_set import (
     endpoints_of,
     join_notes,
     levels_of,
-    participant_columns,
     with_covariates,
 )
 from corelab.pharmacodynamics.competing import (
     cumulative_incidence,
     fit_fine_gray,
+    gray_test,
     status_of,
 )
 from corelab.pharmacodynamics.correlation import spearman
@@ -52,6 +52,15 @@ from corelab.pharmacodynamics.survival import (
     restricted_mean,
     restricted_mean_difference,
     risk_order,
+)
+from corelab.pharmacodynamics.survival_rows import (
+    STRATUM,
+    adjusted_mean_rows,
+    discrimination_rows,
+    interval_rows,
+    ratio_columns,
+    time_varying_rows,
+    with_strata,
 )
 from corelab.provenance.two_computations import ITERATIVE, attempt, compare
 from corelab.study.analysis_keys import METHODS as KNOWN_METHODS
@@ -107,7 +116,8 @@ def event_times(
             f"several rows of {endpoint} per participant; name one "
             + (" or ".join(ways) or "(they differ in nothing: remove the duplicates)")
         )
-    frame = rows.set_index("participant_id")[["time_days", "event"]].astype(float)
+    columns = ["time_days", "event", *[c for c in ("last_free_days",) if c in rows.columns]]
+    frame = rows.set_index("participant_id")[columns].astype(float)
     check_times(frame["time_days"], frame["event"])
     return frame.sort_index()
 
@@ -116,7 +126,8 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
     """Rows of an analysis of type ``survival``.
 
     Keys: ``event_endpoint`` (one or a list), ``criterion``, ``assessor``; ``by`` (``reference``),
-    ``covariates``; ``method`` (one or a list of km, logrank, cox, rmst; default all that apply);
+    ``covariates``; ``method`` (one or a list of km, logrank, cox, rmst, cuminc, finegray, interval
+    and, of an imaging endpoint, time_varying; default km, logrank and cox where they apply);
     ``strata`` (columns of participants: stratified log-rank test and Cox model); ``landmark_days``
     (only who is still without the event then, and time counts from there: a response seen by the
     landmark is no time-dependent term); ``tau_days`` of the restricted mean (default: the shortest
@@ -145,11 +156,17 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
         grouped = bool(analysis.get("by") or analysis.get("covariates"))
         # An imaging endpoint has a Cox model of its own; one without any term is not asked for.
         whole = [m for m in methods if m != "cox" or grouped or not imaging]
+        if "time_varying" in methods and not imaging:
+            needed = "method time_varying needs an imaging endpoint"
+            yield not_computable("hazard_ratio", needed, method="time_varying", **head)
+        whole = [m for m in whole if m != "time_varying"]
         rows: list[Iterator[dict[str, Any]]] = []
         if whole or not methods:
             rows.append(_group_rows(analysis, tables, times, event, whole))
         if not methods or "cox" in methods:
             rows += [_imaging_rows(analysis, tables, times, event, name) for name in imaging]
+        if "time_varying" in methods:
+            rows += [time_varying_rows(analysis, tables, times, event, name) for name in imaging]
         for row in itertools.chain(*rows):
             yield {**row, "note": join_notes(str(row.get("note", "")), landmark)}
 
@@ -193,14 +210,19 @@ def _group_rows(
                 rows = _competing_rows(analysis, tables, frame, by, reference, others, method)
             elif method == "rmst":
                 rows = _restricted_mean_rows(analysis, whole, by, reference, others)
+            elif method == "interval":
+                rows = interval_rows(analysis, whole, by, reference, others, names)
             else:
                 rows = _cox_rows(analysis, tables, frame, by, reference, names)
+            plain = method not in {"logrank", "cox"} and STRATUM in frame
             for row in rows:
                 yield {
                     **head,
                     "n": len(whole),
                     **row,
-                    "note": join_notes(said, note, str(row.get("note", ""))),
+                    "note": join_notes(
+                        said, note, "without the strata" * plain, str(row.get("note", ""))
+                    ),
                 }
         except NotComputable as reason:
             statistic = {
@@ -209,6 +231,7 @@ def _group_rows(
                 "rmst": "rmst_days",
                 "cox": "hazard_ratio",
                 "cuminc": "cumulative_incidence",
+                "interval": "interval_median_days",
                 "finegray": "subdistribution_hazard_ratio",
             }[method]
             yield not_computable(statistic, str(reason), method=method, **head)
@@ -252,10 +275,6 @@ def _median_rows(
     for level in levels:
         part = frame[frame[by].map(str) == level]
         yield {"group": f"{by}={level}", **median_row(part["time_days"], part["event"], alpha)}
-
-
-#: Column of the frames: label of the stratum, of the key ``strata``.
-STRATUM = "_stratum"
 
 
 def logrank_row(
@@ -330,17 +349,6 @@ def _strata(frame: pd.DataFrame) -> Any:
     return frame[STRATUM].to_numpy() if STRATUM in frame else None
 
 
-def with_strata(frame: pd.DataFrame, analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
-    """The frame with :data:`STRATUM`, the combination of the levels of the key ``strata``."""
-    names = [str(name) for name in as_list(analysis.get("strata"))]
-    if not names:
-        return frame
-    labelled = {**analysis, "categorical": [*as_list(analysis.get("categorical")), *names]}
-    levels = participant_columns(labelled, tables, names).reindex(frame.index)
-    label = levels.astype(str).agg(", ".join, axis=1).where(levels.notna().all(axis=1))
-    return frame.assign(**{STRATUM: label})
-
-
 def _with_landmark(times: pd.DataFrame, analysis: Mapping[str, Any]) -> tuple[pd.DataFrame, str]:
     """Participants still without the event at the landmark; time counts from there."""
     landmark = analysis.get("landmark_days")
@@ -405,6 +413,9 @@ def _restricted_mean_rows(
             "n": int(labels.isin([level, reference]).sum()),
             "method": f"difference of restricted means up to {tau:g} days, normal",
         }
+    names = [str(name) for name in as_list(analysis.get("covariates"))]
+    if by and names:
+        yield from adjusted_mean_rows(analysis, frame, by, reference, others, names, tau)
 
 
 def _competing_rows(
@@ -447,18 +458,15 @@ def _competing_rows(
     fit = fit_fine_gray(t, s, full.matrix[:, 1:])
     for k, term in enumerate(full.terms[1:]):
         log, error = float(fit.coefficients[k]), math.sqrt(float(fit.covariance[k, k]))
-        if abs(log) + z * error > LARGEST_LOG or not error > 0:
-            yield not_computable(
-                "subdistribution_hazard_ratio", "the ratio has no finite estimate", group=term
-            )
+        try:
+            columns = ratio_columns(log, error, alpha_of(analysis), term)
+        except NotComputable as reason:
+            yield not_computable("subdistribution_hazard_ratio", str(reason), group=term)
             continue
         yield {
             "statistic": "subdistribution_hazard_ratio",
             "group": f"{term}|{by}={reference}" if term.startswith(f"{by}=") else term,
-            "estimate": math.exp(log),
-            "ci_low": math.exp(log - z * error),
-            "ci_high": math.exp(log + z * error),
-            "p_value": float(2 * stats.norm.sf(abs(log) / error)),
+            **columns,
             "n": fit.n,
             "method": "Fine and Gray, weights of the censoring curve, Breslow ties, robust Wald "
             f"interval; terms {', '.join(full.terms[1:])}",
@@ -513,6 +521,36 @@ def _incidence_rows(
             "method": f"difference of Aalen-Johansen estimates by {at:g} days, normal",
             "note": note,
         }
+    if by:
+        yield from _gray_rows(t, s, labels, by, levels, note)
+
+
+def _gray_rows(
+    t: np.ndarray,
+    s: np.ndarray,
+    labels: np.ndarray,
+    by: str,
+    levels: tuple[str, ...],
+    note: str,
+) -> Iterator[dict[str, Any]]:
+    """Gray's test of each arm against the reference, and of all arms where there are more."""
+    pairs = [(f"{by}={level}|{by}={levels[0]}", [level, levels[0]]) for level in levels[1:]]
+    for group, pair in [*pairs, *([(by, list(levels))] if len(pairs) > 1 else [])]:
+        inside = np.isin(labels, pair)
+        try:
+            chi, df, p = gray_test(t[inside], s[inside], labels[inside])
+        except NotComputable as reason:
+            yield not_computable("gray_p", str(reason), group=group)
+            continue
+        yield {
+            "statistic": "gray_p",
+            "group": group,
+            "estimate": p,
+            "p_value": p,
+            "n": int(inside.sum()),
+            "method": f"Gray's test of equal cumulative incidence, chi2 {chi:.6g}, df {df}",
+            "note": note,
+        }
 
 
 def lifelines_cox(frame: pd.DataFrame, plan: Design) -> tuple[np.ndarray | None, str]:
@@ -539,7 +577,12 @@ def lifelines_cox(frame: pd.DataFrame, plan: Design) -> tuple[np.ndarray | None,
 
 
 def hazard_rows(
-    frame: pd.DataFrame, plan: Design, alpha: float, groups: Mapping[str, str], definition: str
+    frame: pd.DataFrame,
+    plan: Design,
+    alpha: float,
+    groups: Mapping[str, str],
+    definition: str,
+    tau: float | None = None,
 ) -> Iterator[dict[str, Any]]:
     """Hazard ratios of a Cox model, its concordance and its test of proportional hazards.
 
@@ -555,6 +598,8 @@ def hazard_rows(
         1 - confidence level.
     definition
         What the model holds, for the method column.
+    tau
+        Horizon of Uno's concordance; default the last event.
     """
     t, e = frame["time_days"].to_numpy(), frame["event"].to_numpy()
     strata = _strata(frame)
@@ -610,11 +655,10 @@ def hazard_rows(
 
     risk = plan.matrix @ fit.coefficients
     c = concordance(t, e, risk)
+    head = {"group": groups.get(plan.terms[0], plan.terms[0]) if len(plan.terms) == 1 else "all"}
     yield {
         "statistic": "c_index",
-        "group": "|".join(dict.fromkeys(groups.get(term, term) for term in plan.terms))
-        if len(plan.terms) == 1
-        else "all",
+        **head,
         "estimate": c.estimate,
         "ci_low": max(0.0, c.estimate - z * c.standard_error),
         "ci_high": min(1.0, c.estimate + z * c.standard_error),
@@ -627,6 +671,7 @@ def hazard_rows(
             "lifelines.utils.concordance_index",
         ),
     }
+    yield from discrimination_rows(t, e, risk, tau, alpha, {**head, "n": fit.n})
 
 
 def _cox_rows(
@@ -651,7 +696,12 @@ def _cox_rows(
     plan = Design(full.matrix[:, 1:], full.terms[1:])
     groups = {term: f"{term}|{by}={reference}" for term in plan.terms if term.startswith(f"{by}=")}
     for row in hazard_rows(
-        frame, plan, alpha_of(analysis), groups, f"terms {', '.join(plan.terms)}"
+        frame,
+        plan,
+        alpha_of(analysis),
+        groups,
+        f"terms {', '.join(plan.terms)}",
+        analysis.get("tau_days"),
     ):
         yield {**row, "note": join_notes(str(row.get("note", "")), note)}
 
@@ -706,7 +756,9 @@ def _imaging_rows(
                     groups[term] = f"{term} given {endpoint}"
             adjusted = f"; adjusted for {', '.join(names)}" if names else ""
             curve, linear = _curve(frame, plan) if STRATUM not in frame else (None, "")
-            for row in hazard_rows(frame, plan, alpha, groups, f"per unit of {endpoint}{adjusted}"):
+            told = f"per unit of {endpoint}{adjusted}"
+            tau = analysis.get("tau_days")
+            for row in hazard_rows(frame, plan, alpha, groups, told, tau):
                 extra = linear if row["group"] == pair else ""
                 yield {**here, **row, "note": join_notes(str(row.get("note", "")), extra, note)}
             for row in _curve_rows(frame, curve, endpoint, alpha):

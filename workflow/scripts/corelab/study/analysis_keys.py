@@ -1,228 +1,317 @@
 """Which keys an analysis reads, by its type: any other key is an error of the preflight.
 
-A key that is accepted and not read would let a plan say what is not done. Types that are not in
-:data:`KEYS` are not checked here.
+A key that is accepted and not read would let a plan say what is not done. :data:`KEYS` is the one
+list: type -> key -> when it is read. Values that a key may have there are in :data:`VALUES`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
-Condition = Callable[[Mapping[str, Any]], bool]
+from corelab.study.plan_figures import measure_level
 
 #: Methods (or models) that an analysis may name, by type.
 METHODS: dict[str, tuple[str, ...]] = {
-    "comparison": (
-        "ancova",
-        "t",
-        "welch",
-        "mann_whitney",
-        "mmrm",
-        "gamma",
-        "two_part",
-        "rank",
-        "binary",
-        "multiple_imputation",
+    "agreement": ("parametric", "regression", "quantile", "tolerance"),
+    "correlation": (
+        "pearson", "spearman", "kendall", "partial", "partial_spearman", "semi_partial",
+        "repeated", "attenuation",
     ),
-    "survival": ("km", "logrank", "cox", "rmst", "cuminc", "finegray"),
-}
+    "comparison": (
+        "ancova", "t", "welch", "mann_whitney", "mmrm", "gamma", "two_part", "rank", "binary",
+        "multiple_imputation", "gee",
+    ),
+    "survival": (
+        "km", "logrank", "cox", "rmst", "cuminc", "finegray", "interval", "time_varying",
+    ),
+    "sample_size": (
+        "means", "icc", "icc_exceeds", "kappa", "limits", "mmrm", "ordinal", "survival",
+    ),
+}  # fmt: skip
 #: Models of a dose response.
-MODELS = ("linear", "trend", "emax", "sigmoid_emax", "mcpmod", "williams")
+MODELS = ("linear", "mixed", "trend", "emax", "sigmoid_emax", "mcpmod", "williams")
 #: Covariance structures of an MMRM.
 STRUCTURES = ("us", "toeph", "ar1h", "csh", "adh", "toep", "ar1", "cs")
+#: Type -> key -> the values that it may have there.
+VALUES: dict[str, dict[str, tuple[str, ...]]] = {
+    **{kind: {"method": names} for kind, names in METHODS.items()},
+    "dose_response": {"models": MODELS},
+    "diagnostic": {"ci": ("delong", "logit")},
+    "radiomics": {"model": ("superpc", "none")},
+}
+VALUES["agreement"]["derivation"] = ("value", "change", "percent_change", "log_ratio")
+VALUES["comparison"]["covariance"] = STRUCTURES
+VALUES["correlation"]["ci"] = ("fisher", "bonett_wright", "bootstrap", "bca", "percentile")
 
 
 def listed(value: Any) -> list[Any]:
-    """A value as a list; None is empty."""
+    """A value as a list; None is empty.
+
+    Examples
+    --------
+    >>> listed("a"), listed(["a", "b"]), listed(None)
+    (['a'], ['a', 'b'], [])
+    """
     return [] if value is None else list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _always(analysis: Mapping[str, Any]) -> bool:
-    return True
+@dataclass(frozen=True)
+class Need:
+    """What else an analysis must have for a key to be read: a test, and its words."""
+
+    holds: Callable[[Mapping[str, Any], Collection[str]], bool]
+    words: str
+
+    def __and__(self, other: Need) -> Need:
+        return Need(
+            lambda a, g: self.holds(a, g) and other.holds(a, g), f"{self.words} and {other.words}"
+        )
+
+    def __or__(self, other: Need) -> Need:
+        return Need(
+            lambda a, g: self.holds(a, g) or other.holds(a, g), f"{self.words} or {other.words}"
+        )
 
 
-def _any_of(key: str, *values: str) -> Condition:
-    return lambda analysis: bool(set(values) & set(map(str, listed(analysis.get(key)))))
+def _texts(analysis: Mapping[str, Any], key: str) -> list[str]:
+    return [str(value) for value in listed(analysis.get(key))]
 
 
-def _given(*keys: str) -> Condition:
-    return lambda analysis: any(analysis.get(key) not in (None, [], False) for key in keys)
+def _given(*keys: str) -> Need:
+    return Need(
+        lambda a, _: any(a.get(key) not in (None, [], False) for key in keys), " or ".join(keys)
+    )
 
 
-def _both(*conditions: Condition) -> Condition:
-    return lambda analysis: all(condition(analysis) for condition in conditions)
+def _without(key: str) -> Need:
+    return Need(lambda a, _: a.get(key) in (None, [], False), f"no {key}")
 
 
-def _either(*conditions: Condition) -> Condition:
-    return lambda analysis: any(condition(analysis) for condition in conditions)
+def _is(key: str, *values: str, default: str | None = None) -> Need:
+    """One of the values of a key; the key may be left out where one of them is its default."""
+    return Need(
+        lambda a, _: bool(set(values) & set(_texts(a, key) or [str(default)])),
+        f"{key} {' or '.join(values)}",
+    )
 
 
-def _derived(analysis: Mapping[str, Any]) -> bool:
-    return analysis.get("derivation", "value") != "value"
+def _levels(analysis: Mapping[str, Any], grades: Collection[str]) -> set[str]:
+    return {measure_level(analysis, one, grades) for one in _texts(analysis, "endpoint")}
 
 
-_RATIO = _either(_any_of("derivation", "percent_change", "log_ratio"), _any_of("scale", "log"))
-_IMPUTED = _any_of("method", "multiple_imputation")
-_BASELINE = _either(_derived, _any_of("covariates", "baseline"), _IMPUTED)
-_RESPONDER = _any_of("derivation", "responder")
-_MCPMOD = _any_of("models", "mcpmod")
+def _several(key: str, least: int, words: str) -> Need:
+    return Need(lambda a, _: len(_texts(a, key)) >= least or _texts(a, key) == ["all"], words)
+
+
+def _size(*methods: str) -> Need:
+    """Methods of a sample size, whose default follows from the other keys."""
+
+    def chosen(analysis: Mapping[str, Any], _: Collection[str]) -> bool:
+        precise = analysis.get("width") is not None and analysis.get("difference") is None
+        default = ["icc" if precise else "means"]
+        return bool(set(methods) & set(_texts(analysis, "method") or default))
+
+    return Need(chosen, "method " + " or ".join(methods))
+
+
+ALWAYS = Need(lambda a, g: True, "")
+_DERIVED = Need(lambda a, _: a.get("derivation", "value") != "value", "a derivation")
+_RATIO = _is("derivation", "percent_change", "log_ratio") | _is("scale", "log")
+_RESPONDER = _is("derivation", "responder")
+_IMPUTED = _is("method", "multiple_imputation")
+_MMRM = _is("method", "mmrm")
+_ANCOVA = _is("method", "ancova", default="ancova")
+_MCPMOD = _is("models", "mcpmod")
+_TARGET = _MCPMOD & _given("target_effect")
+_PARTIAL = _is("method", "partial", "partial_spearman", "semi_partial")
+_ATTENUATION = _is("method", "attenuation")
+_RESAMPLED = _is("ci", "bootstrap", "bca", "percentile")
+_BETWEEN = Need(lambda a, _: a.get("repeats", "between") != "within", "repeats between")
+_GRADED = Need(lambda a, g: bool(_levels(a, g) & {"ordinal", "nominal"}), "measure_level ordinal")
+_NUMERIC = Need(lambda a, g: _levels(a, g) != {"nominal"}, "a measure_level other than nominal")
+_MEASURED = _size("means") & _without("reliability")
+_SUPERPC = _is("model", "superpc")
+_PAIRED_ARMS = _given("by") | _without("endpoint")
 
 #: Keys of every type.
 COMMON = (
-    "id",
-    "type",
-    "title",
-    "label",
-    "note",
-    "objective",
-    "population",
-    "alpha",
-    "alternative",
-    "family",
-    "estimand",
-    "missing_data",
-    "sensitivity",
-)
-_FAMILY: dict[str, Condition] = {
-    "adjustment": _given("family"),
-    "primary_visit": _given("family"),
-    "primary_contrast": _given("family"),
-    "primary_statistic": _given("family"),
-    "weight": _any_of("adjustment", "graphical"),
-    "passes_to": _any_of("adjustment", "graphical"),
+    "id", "type", "title", "label", "note", "objective", "population", "alpha", "family",
+    "estimand", "missing_data", "sensitivity",
+)  # fmt: skip
+#: Keys of the multiplicity family that an analysis belongs to.
+FAMILY: dict[str, Need] = {
+    **dict.fromkeys(
+        ("adjustment", "primary_visit", "primary_contrast", "primary_statistic"), _given("family")
+    ),
+    **dict.fromkeys(("weight", "passes_to"), _is("adjustment", "graphical")),
 }
-_VALUES: dict[str, Condition] = {
-    "endpoint": _always,
-    "visit": _always,
-    "source": _always,
-    "region": _always,
-    "derivation": _always,
-    "baseline": _BASELINE,
+
+
+def _all(*keys: str, need: Need = ALWAYS) -> dict[str, Need]:
+    return dict.fromkeys(keys, need)
+
+
+_PLACE = _all("endpoint", "visit", "region", "derivation")
+_ONE_VALUE = {
+    "source": ALWAYS,
     "responder": _RESPONDER,
     "nonresponder_imputation": _RESPONDER,
     "zeros": _RATIO,
 }
-_OF_ENDPOINT = {
-    key: _both(_given("endpoint"), condition)
-    for key, condition in _VALUES.items()
-    if key != "endpoint"
+_VALUE = {**_PLACE, **_ONE_VALUE, "baseline": _DERIVED | _is("covariates", "baseline")}
+#: Of an endpoint that the analysis may do without.
+_OF_ENDPOINT = {"endpoint": ALWAYS} | {
+    key: _given("endpoint") & need for key, need in _VALUE.items() if key != "endpoint"
 }
-_MODEL: dict[str, Condition] = {"covariates": _always, "categorical": _always}
-_ARMS: dict[str, Condition] = {"by": _always, "reference": _always}
+_TEST = _all("alternative")
+_MODEL = _all("covariates", "categorical", "by", "reference") | _TEST
+_LEVELS = {"reference_levels": _given("covariates")}
+_OUTCOME = _all("outcome", "outcome_visit")
+_SEEDED = _all("resamples", "seed")
 
 #: Type -> key -> when it is read.
-KEYS: dict[str, dict[str, Condition]] = {
+KEYS: dict[str, dict[str, Need]] = {
+    "agreement": {
+        **_PLACE,
+        **_all("sources", "by_visit", "repeats", "scale", "measure_level", "cluster", "clustering"),
+        **_all("delta", "exceeds"),
+        **_all("by", "strata", "no_worse_ratio", "unit_check", "linked", need=_BETWEEN),
+        **_all("weights", "categories", need=_GRADED),
+        **_all("icc_form", "limits_ci", "limits_coverage", "method", need=_NUMERIC),
+        **_all("resamples", "seed", need=_BETWEEN | _GRADED),
+        "baseline": _DERIVED,
+        "reference": _given("by"),
+        "compare_pairs": _BETWEEN & _several("sources", 3, "three sources or more"),
+    },
+    "overlap": _all("visit", "sources", "by_visit", "cluster"),
+    "phantom": _all("truth", "endpoint", "sources", "visit", "region"),
+    "correlation": {
+        **_VALUE,
+        **_all("endpoint_y", "outcome", "exposure", "scale", "method", "by", "ci", "summaries"),
+        **_TEST,
+        **_all("source_y", "visit_y", need=_given("endpoint_y")),
+        "baseline": _DERIVED,
+        "zeros": _is("derivation", "percent_change", "log_ratio"),
+        "outcome_visit": _given("outcome"),
+        "exposure_visit": _given("exposure"),
+        "covariates": _PARTIAL,
+        "categorical": _PARTIAL & _given("covariates"),
+        "reference": _given("by"),
+        "compare_pairs": _several("endpoint", 2, "two endpoints or more"),
+        **_all("resamples", "seed", need=_RESAMPLED),
+        **_all("reliability", "reliability_y", need=_ATTENUATION),
+        "reliability_sources": _ATTENUATION & _without("reliability"),
+    },
+    "diagnostic": {
+        **_VALUE,
+        **_OUTCOME,
+        **_TEST,
+        **_all("sources", "positive_above", "positive_from", "ci"),
+        "baseline": _DERIVED,
+        "zeros": _is("derivation", "percent_change", "log_ratio"),
+        "source": _without("sources"),
+        "compare_pairs": _several("endpoint", 2, "two endpoints or more"),
+    },
+    "sample_size": {
+        "endpoint": ALWAYS,
+        "method": ALWAYS,
+        **_all("visit", "region", "sources", "resamples", "seed", need=_MEASURED),
+        "difference": _size("means", "mmrm"),
+        "sd": _size("means", "mmrm", "limits"),
+        **_all("per_arm", "icc_targets", "reads", need=_size("means")),
+        "reliability": _size("means", "icc", "icc_exceeds", "kappa"),
+        "power": _size("means", "icc_exceeds", "mmrm", "ordinal", "survival"),
+        "width": _size("icc", "kappa", "limits"),
+        "raters": _size("icc", "icc_exceeds"),
+        "exceeds": _size("icc_exceeds"),
+        "shares": _size("kappa", "ordinal"),
+        "odds_ratio": _size("ordinal"),
+        **_all("correlation", "retention", need=_size("mmrm")),
+        **_all("hazard_ratio", "event_share", need=_size("survival")),
+        "limits_coverage": _size("limits"),
+    },
     "comparison": {
-        **_VALUES,
+        **_VALUE,
         **_MODEL,
-        **_ARMS,
-        "method": _always,
-        "scale": _always,
-        "covariance": _any_of("method", "mmrm"),
-        "df": _any_of("method", "mmrm"),
-        "strata": _any_of("method", "binary", "mann_whitney"),
-        "subgroups": lambda analysis: "ancova" in (listed(analysis.get("method")) or ["ancova"]),
-        "interactions": _any_of("method", "mmrm"),
-        "overall": _any_of("method", "mmrm"),
-        "contrasts": _any_of("method", "mmrm"),
-        "robust": lambda analysis: "ancova" in (listed(analysis.get("method")) or ["ancova"]),
-        "imputations": _IMPUTED,
-        "imputation": _IMPUTED,
-        "imputation_model": _IMPUTED,
-        "auxiliary": _IMPUTED,
-        "deltas": _IMPUTED,
-        "deltas_reference": _IMPUTED,
-        "tipping_point": _IMPUTED,
-        "resamples": _any_of("method", "two_part"),
-        "seed": _any_of("method", "two_part", "multiple_imputation"),
+        **_all("method", "scale"),
+        "baseline": _VALUE["baseline"] | _IMPUTED,
+        **_all("covariance", "covariance_by_arm", "df", need=_MMRM),
+        **_all("interactions", "overall", "contrasts", need=_is("method", "mmrm", "gee")),
+        "strata": _is("method", "binary", "mann_whitney"),
+        **_all("subgroups", "robust", need=_ANCOVA),
+        **_all("imputations", "imputation", "imputation_model", "auxiliary", need=_IMPUTED),
+        **_all("deltas", "deltas_reference", "tipping_point", need=_IMPUTED),
+        "resamples": _is("method", "two_part"),
+        "seed": _is("method", "two_part", "multiple_imputation"),
     },
     "dose_response": {
-        **_VALUES,
-        **_MODEL,
-        "dose": _always,
-        "exposure": _always,
+        **_VALUE,
+        **_TEST,
+        **_all("covariates", "categorical", "dose", "exposure", "models"),
+        "reference_levels": _is("models", "linear", "mixed", default="linear")
+        & _given("covariates"),
         "exposure_visit": _given("exposure"),
-        "models": _always,
         "candidates": _MCPMOD,
-        "direction": _any_of("models", "mcpmod", "williams"),
+        "direction": _is("models", "mcpmod", "williams"),
         "target_effect": _MCPMOD,
-        "resamples": _both(_MCPMOD, _given("target_effect")),
-        "seed": _both(_MCPMOD, _given("target_effect")),
+        **_all("resamples", "seed", need=_TARGET),
     },
     "ordinal": {
-        **_MODEL,
-        **_ARMS,
         **_OF_ENDPOINT,
-        "endpoint": _always,
-        "outcome": _always,
-        "outcome_visit": _always,
-        "better": _always,
-        "cut": _always,
-        "utilities": _either(_given("by"), lambda analysis: not analysis.get("endpoint")),
-        "hierarchy": _either(_given("by"), lambda analysis: not analysis.get("endpoint")),
+        **_MODEL,
+        **_OUTCOME,
+        **_all("better", "cut"),
+        **_all("utilities", "hierarchy", "odds_by_cut", need=_PAIRED_ARMS),
+        "nonresponder_imputation": _PAIRED_ARMS | _RESPONDER,
     },
     "quantile": {
-        **_VALUES,
+        **_VALUE,
         **_MODEL,
-        **_ARMS,
-        "quantiles": _always,
-        "reference_levels": _given("covariates"),
-        "dose": _always,
-        "exposure": _always,
+        **_LEVELS,
+        **_all("quantiles", "dose", "exposure", "outcome", "cluster", "resamples"),
         "exposure_visit": _given("exposure"),
-        "outcome": _always,
         "outcome_visit": _given("outcome"),
-        "cluster": _always,
-        "resamples": _always,
         "seed": _given("resamples", "cluster"),
     },
     "survival": {
-        **_MODEL,
-        **_ARMS,
         **_OF_ENDPOINT,
-        "endpoint": _always,
-        "event_endpoint": _always,
-        "criterion": _always,
-        "assessor": _always,
-        "method": _always,
-        "strata": _always,
-        "reference_levels": _given("covariates"),
-        "landmark_days": _always,
-        "tau_days": _any_of("method", "rmst", "cuminc"),
-        "competing_endpoint": _any_of("method", "cuminc", "finegray"),
-    },
-    "mediation": {
-        **_VALUES,
         **_MODEL,
-        **_ARMS,
-        "outcome": _always,
-        "outcome_visit": _always,
-        "scale": _always,
-        "resamples": _always,
-        "seed": _always,
+        **_LEVELS,
+        **_all("event_endpoint", "criterion", "assessor", "method"),
+        "strata": _is("method", "logrank", "cox", default="cox"),
+        "landmark_days": _is("method", "km", "logrank", "cox", "rmst", default="cox"),
+        "tau_days": _is("method", "rmst", "cuminc", "cox", default="cox"),
+        "visit_days": _is("method", "time_varying"),
+        "competing_endpoint": _is("method", "cuminc", "finegray"),
     },
-    "surrogacy": {
-        **_VALUES,
-        **_MODEL,
-        **_ARMS,
-        "outcome": _always,
-        "outcome_visit": _always,
-        "scale": _always,
-        "cluster": _always,
-        "resamples": _always,
-        "seed": _always,
+    "mediation": {**_VALUE, **_MODEL, **_OUTCOME, "scale": ALWAYS, **_SEEDED},
+    "surrogacy": {**_VALUE, **_MODEL, **_OUTCOME, **_all("scale", "cluster"), **_SEEDED},
+    "progression": {
+        **_all("criteria", "event_endpoint", "survival_endpoint", "assessor"),
+        **_all("window_days", "early_days", "confirm_within_days"),
+    },
+    "radiomics": {
+        **_all("series", "labels", "visit", "sources", "model"),
+        **_all("source", "min_icc", "event_endpoint", "criterion", "assessor", need=_SUPERPC),
+        **_all("folds", "seed", "threshold", "permutations", "covariates", need=_SUPERPC),
+        **_all("categorical", "reference_levels", need=_SUPERPC & _given("covariates")),
     },
 }
 
 
-def unread(analysis: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
-    """Keys of an analysis that have no effect, and methods that do not exist.
+def unread(
+    analysis: Mapping[str, Any], grades: Collection[str] = ()
+) -> Iterator[tuple[str, str, str]]:
+    """Keys of an analysis that have no effect, and values that a key does not know.
 
     Parameters
     ----------
     analysis
         One entry of ``analyses``.
+    grades
+        Endpoints that are graded in words.
 
     Yields
     ------
@@ -233,33 +322,33 @@ def unread(analysis: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:
     --------
     >>> [key for key, *_ in unread({"type": "quantile", "endpoint": "v", "strata": ["sex"]})]
     ['strata']
-    >>> [key for key, *_ in unread({"type": "comparison", "method": "ancova", "imputations": 5})]
-    ['imputations']
-    >>> list(unread({"type": "survival", "method": "finegry"}))[0][0]
-    'method'
+    >>> list(unread({"type": "comparison", "method": "ancova", "imputations": 5}))[0][1]
+    'it is read with method multiple_imputation only'
+    >>> list(unread({"type": "survival", "method": "finegry"}))[0][1]
+    "an analysis of type survival does not know 'finegry'"
     """
     kind = str(analysis.get("type"))
-    known = {**dict.fromkeys(COMMON, _always), **_FAMILY, **KEYS.get(kind, {})}
     if kind in KEYS:
+        known = {**_all(*COMMON), **FAMILY, **KEYS[kind]}
         for key in analysis:
-            if key not in known:
-                read = ", ".join(sorted(KEYS[kind]))
+            need = known.get(key)
+            if need is None:
                 yield (
                     key,
                     f"an analysis of type {kind} does not read this key",
-                    f"remove it; {read}",
+                    f"remove it; read are {', '.join(sorted(KEYS[kind]))}",
                 )
-            elif not known[key](analysis):
+            elif not need.holds(analysis, grades):
                 yield (
                     key,
-                    f"the other keys of this analysis of type {kind} leave this key no effect",
-                    "remove it, or choose the method, derivation or family that reads it",
+                    f"it is read with {need.words} only",
+                    f"remove it, or give {need.words}",
                 )
-    for key, names in (
-        ("method", METHODS.get(kind)),
-        ("models", MODELS if kind == "dose_response" else None),
-        ("covariance", STRUCTURES if kind == "comparison" else None),
-    ):
-        for name in map(str, listed(analysis.get(key))):
-            if names is not None and name not in names:
-                yield key, f"'{name}' is unknown for type {kind}", "known: " + ", ".join(names)
+    for key, values in VALUES.get(kind, {}).items():
+        for one in _texts(analysis, key):
+            if one not in values:
+                yield (
+                    key,
+                    f"an analysis of type {kind} does not know '{one}'",
+                    f"write one of {', '.join(values)}",
+                )

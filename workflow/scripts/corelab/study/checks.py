@@ -35,7 +35,6 @@ from corelab.study.columns import (
 from corelab.study.expression import ExpressionError, flag_name, names_in, select
 from corelab.study.findings import Finding
 from corelab.study.naming import DATATYPES, subject_entity
-from corelab.study.plan_keys import unread_keys
 
 #: analysis_id of published numbers that no analysis recomputes.
 PUBLISHED_BESIDES = {"description", "arithmetic"}
@@ -554,6 +553,17 @@ def _events(frame: pd.DataFrame, name: str) -> Iterator[Finding]:
     if not {"endpoint", "time_days", "participant_id"} <= set(frame.columns):
         return
     times = numbers(frame["time_days"])
+    if "last_free_days" in frame:
+        for line in frame.index[numbers(frame["last_free_days"]) > times]:
+            yield Finding(
+                "error",
+                name,
+                int(line),
+                "last_free_days",
+                frame.loc[line, "last_free_days"],
+                f"the last visit without the event is after the event (day {times[line]:g})",
+                "correct one of the days",
+            )
     survival = frame["endpoint"].str.lower() == "os"
     ends = times[survival].groupby(frame.loc[survival, "participant_id"]).max()
     for line in frame.index[frame["endpoint"].str.lower() == "pfs"]:
@@ -956,12 +966,10 @@ def _plan(
         def wrong(key: str, value: str, message: str, remedy: str, where: str = where) -> Finding:
             return Finding("error", "config", None, f"{where}.{key}", value, message, remedy)
 
-        for key, message, remedy in unread_keys(analysis, config["grades"]):
-            yield wrong(key, str(analysis[key]), message, remedy)
         if analysis["id"] in seen:
             yield wrong("id", analysis["id"], "another analysis has this id", "rename one of them")
         seen.add(analysis["id"])
-        for key, message, remedy in unread(analysis):
+        for key, message, remedy in unread(analysis, config["grades"]):
             yield wrong(key, str(analysis[key]), message, remedy)
         for key, expression in (
             ("population", analysis.get("population")),

@@ -1,0 +1,234 @@
+"""Partial proportional odds: some terms have an odds ratio at every cut of the outcome.
+
+Peterson and Harrell (J R Stat Soc C 1990;39:205): logit P(Y > j) = a_j + w g_j + x b, the terms w
+with coefficients per cut, the terms x with one, as R VGAM's ``cumulative(parallel = FALSE ~ w)``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import stats
+
+from corelab.measurement.selection import NotComputable, not_computable
+from corelab.pharmacodynamics.analysis_set import Design
+from corelab.pharmacodynamics.ordinal import (
+    LARGEST_LOG,
+    ProportionalOdds,
+    fit_proportional_odds,
+    logistic,
+)
+
+
+@dataclass(frozen=True)
+class PartialOdds:
+    """A fitted model.
+
+    Attributes
+    ----------
+    by_cut
+        (c - 1, k) log odds ratios of a category above each cut, of the k terms with one per cut.
+    coefficients
+        (p,) log odds ratios of the other terms.
+    thresholds
+        (c - 1,) logit of P(Y <= j) where every term is 0.
+    covariance
+        Of (coefficients, thresholds, by_cut row by row).
+    log_likelihood
+        At the maximum.
+    categories
+        Categories that occur, lowest first.
+    """
+
+    by_cut: np.ndarray
+    coefficients: np.ndarray
+    thresholds: np.ndarray
+    covariance: np.ndarray
+    log_likelihood: float
+    categories: np.ndarray
+
+    def errors(self) -> np.ndarray:
+        """(c - 1, k) standard errors of ``by_cut``."""
+        free = self.covariance.shape[0] - self.by_cut.size
+        return np.sqrt(np.diag(self.covariance)[free:]).reshape(self.by_cut.shape)
+
+
+def fit_partial_odds(varying: Any, matrix: Any, outcome: Any, weights: Any = None) -> PartialOdds:
+    """Maximum likelihood by Newton's method from the proportional fit.
+
+    Parameters
+    ----------
+    varying
+        (n, k) terms with a coefficient per cut.
+    matrix
+        (n, p) terms with one coefficient; p may be 0.
+    outcome
+        (n,) ordered numbers.
+    weights
+        (n,) frequencies.
+
+    Raises
+    ------
+    NotComputable
+        With fewer than three categories, separation at a cut, or a maximum at which curves of
+        two cuts cross.
+
+    Examples
+    --------
+    One binary term and nothing else: the odds ratio of each dichotomy.
+
+    >>> w, y = [[0], [0], [0], [0], [1], [1], [1], [1]], [0, 1, 2, 0, 1, 2, 2, 0]
+    >>> np.exp(fit_partial_odds(w, np.empty((8, 0)), y).by_cut).round(3).ravel().tolist()
+    [3.0, 3.0]
+    """
+    y = np.asarray(outcome, float)
+    w, x = (np.asarray(part, float).reshape(y.size, -1) for part in (varying, matrix))
+    n = np.ones(y.size) if weights is None else np.asarray(weights, float)
+    start = fit_proportional_odds(np.column_stack([x, w]), y, n)
+    categories = start.categories
+    if categories.size < 3:
+        raise NotComputable("a model with odds ratios by cut needs three categories")
+    p, k, q = x.shape[1], w.shape[1], categories.size - 1
+    code = np.searchsorted(categories, y)
+    theta = np.concatenate(
+        [start.coefficients[:p], start.thresholds, np.tile(start.coefficients[p:], q)]
+    )
+    value, gradient, hessian = _derivatives(theta, w, x, code, n, q)
+    for _ in range(200):
+        step = np.linalg.lstsq(hessian, gradient, rcond=None)[0]
+        length = 1.0
+        while length > 1e-10:
+            new = _derivatives(theta - length * step, w, x, code, n, q)
+            if math.isfinite(new[0]) and new[0] <= value + 1e-12:
+                break
+            length /= 2
+        else:
+            break
+        theta = theta - length * step
+        settled = value - new[0] < 1e-12 * (abs(value) + 1) and np.abs(new[1]).max() < 1e-6
+        value, gradient, hessian = new
+        if settled:
+            break
+    if np.abs(gradient).max() > 1e-4 or np.linalg.eigvalsh(hessian).min() <= 1e-8:
+        raise NotComputable(
+            "the model with odds ratios by cut has no finite maximum: too few participants above "
+            "or below a cut, or the curves of two cuts cross"
+        )
+    covariance = np.linalg.inv(hessian)
+    by_cut = theta[p + q :].reshape(q, k)
+    errors = np.sqrt(np.diag(covariance)[p + q :]).reshape(q, k)
+    span = np.ptp(w, axis=0)
+    if np.any((np.abs(by_cut) * span > 12) | (errors * span > 50)):
+        raise NotComputable("a cut separates the arms: its odds ratio has no finite estimate")
+    return PartialOdds(by_cut, theta[:p], theta[p : p + q], covariance, -value, categories)
+
+
+def _derivatives(
+    theta: np.ndarray, w: np.ndarray, x: np.ndarray, code: np.ndarray, n: np.ndarray, q: int
+) -> tuple[float, np.ndarray, np.ndarray]:
+    """Negative log likelihood, gradient, Hessian; infinite where a probability is negative."""
+    p, k = x.shape[1], w.shape[1]
+    beta, zeta, gamma = theta[:p], theta[p : p + q], theta[p + q :].reshape(q, k)
+    rows, size = np.arange(code.size), theta.size
+    fixed = x @ beta
+    sums, slopes, bends, jacobians = [], [], [], []
+    for place, there in ((code, code < q), (code - 1, code > 0)):
+        at = np.clip(place, 0, q - 1)
+        eta = zeta[at] - fixed - np.einsum("ik,ik->i", w, gamma[at])
+        share = logistic(eta)
+        sums.append(np.where(there, share, 1.0 if place is code else 0.0))
+        slopes.append(np.where(there, share * (1 - share), 0.0))
+        bends.append(slopes[-1] * (1 - 2 * share))
+        jacobian = np.zeros((code.size, size))
+        jacobian[:, :p] = -x
+        jacobian[rows, p + at] = 1
+        for j in range(k):
+            jacobian[rows, p + q + at * k + j] = -w[:, j]
+        jacobians.append(jacobian * there[:, None])
+    prob = sums[0] - sums[1]
+    if np.any(prob <= 0):
+        return math.inf, np.zeros(size), np.eye(size)
+    upper, lower = jacobians
+    slope = (slopes[0][:, None] * upper - slopes[1][:, None] * lower) / prob[:, None]
+    hessian = (slope * n[:, None]).T @ slope
+    hessian -= (upper * (n * bends[0] / prob)[:, None]).T @ upper
+    hessian += (lower * (n * bends[1] / prob)[:, None]).T @ lower
+    return -float(np.sum(n * np.log(prob))), -(n @ slope), hessian
+
+
+# ------------------------------------------------------------------------------------- the plan
+
+
+def odds_by_cut_rows(
+    plan: Design,
+    y: np.ndarray,
+    common: ProportionalOdds,
+    groups: Mapping[str, str],
+    outcome: str,
+    alpha: float,
+) -> Iterator[dict[str, Any]]:
+    """Odds ratio of each arm at every cut, and the test that they are one.
+
+    Parameters
+    ----------
+    plan
+        Design without intercept.
+    y
+        (n,) grades.
+    common
+        The proportional fit of the same terms.
+    groups
+        Term of an arm -> group printed.
+    outcome
+        Name of the outcome.
+    alpha
+        1 - confidence level.
+    """
+    own = [plan.index(term) for term in groups]
+    rest = [k for k in range(len(plan.terms)) if k not in own]
+    try:
+        fit = fit_partial_odds(plan.matrix[:, own], plan.matrix[:, rest], y)
+    except NotComputable as reason:
+        yield not_computable("odds_ratio_by_cut", str(reason))
+        return
+    gain = max(2 * (fit.log_likelihood - common.log_likelihood), 0.0)
+    df = fit.by_cut.size - len(own)
+    p = float(stats.chi2.sf(gain, df))
+    method = _words(plan.terms, groups, outcome)
+    yield {
+        "statistic": "proportional_odds_p",
+        "group": "|".join(dict.fromkeys(group.split("=")[0] for group in groups.values())),
+        "estimate": p,
+        "p_value": p,
+        "n": y.size,
+        "method": "likelihood-ratio test that the odds ratios of all cuts are one, chi2 "
+        f"{gain:.4g}, df {df}; {method}",
+    }
+    z = float(stats.norm.ppf(1 - alpha / 2))
+    errors = fit.errors()
+    for cut, grade in enumerate(fit.categories[:-1]):
+        for k, group in enumerate(groups.values()):
+            log, error = float(fit.by_cut[cut, k]), float(errors[cut, k])
+            head = {"group": f"{group}|{outcome}>{grade:g}", "n": y.size}
+            if abs(log) + z * error > LARGEST_LOG:
+                yield not_computable("odds_ratio_by_cut", "no finite estimate", **head)
+                continue
+            yield {
+                "statistic": "odds_ratio_by_cut",
+                **head,
+                "estimate": math.exp(log),
+                "ci_low": math.exp(log - z * error),
+                "ci_high": math.exp(log + z * error),
+                "p_value": float(2 * stats.norm.sf(abs(log) / error)),
+                "method": f"odds of {outcome} above {grade:g}; {method}; Wald interval",
+            }
+
+
+def _words(terms: Sequence[str], groups: Mapping[str, str], outcome: str) -> str:
+    others = [term for term in terms if term not in groups]
+    adjusted = f", one odds ratio of {', '.join(others)}" if others else ""
+    return f"partial proportional odds of {outcome}, arms by cut{adjusted}"

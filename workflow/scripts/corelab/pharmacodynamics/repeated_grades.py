@@ -1,0 +1,242 @@
+"""Responders and grades at several visits: marginal models with a robust covariance.
+
+Responders: logistic GEE, exchangeable working correlation, robust covariance (Liang and Zeger,
+Biometrika 1986;73:13), below 50 participants with the correction of Mancl and DeRouen (Biometrics
+2001;57:126), which at 60 has an error rate of 3.5 % instead of 5 %; by statsmodels. Grades:
+proportional odds with the independence working model, covariance summed by participant. Both are
+unbiased where values are missing completely at random; a mixed model of grades is not offered
+(statsmodels has an approximate Bayesian one only).
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
+from corelab.pharmacodynamics.analysis_set import alpha_of, join_notes, levels_of
+from corelab.pharmacodynamics.linear import t_estimate
+from corelab.pharmacodynamics.mmrm import (
+    effects_of_visits,
+    fixed_effects,
+    long_table,
+    visit_contrasts,
+)
+from corelab.pharmacodynamics.ordinal import (
+    LARGEST_LOG,
+    category_scores,
+    fit_proportional_odds,
+)
+
+#: Participants below which the covariance of a GEE has the correction of Mancl and DeRouen.
+FEW = 50
+#: More distinct values than this are no grades.
+MOST_GRADES = 12
+
+
+@dataclass(frozen=True)
+class Marginal:
+    """Log odds ratios with their robust covariance, and the model in words."""
+
+    coefficients: np.ndarray
+    covariance: np.ndarray
+    clusters: int
+    words: str
+    correlation: float = math.nan
+
+
+def fit_binary_gee(cluster: Any, outcome: Any, matrix: Any) -> Marginal:
+    """Logistic GEE with exchangeable correlation.
+
+    Parameters
+    ----------
+    cluster
+        (n,) participants.
+    outcome
+        (n,) of 0 and 1.
+    matrix
+        (n, p) design with its intercept or an indicator of every visit.
+
+    Raises
+    ------
+    NotComputable
+        With one value only, or where a term separates (no finite estimate).
+
+    Examples
+    --------
+    >>> x = np.column_stack([np.ones(12), np.tile([0, 1], 6)])
+    >>> y = [0, 1, 0, 0, 1, 1, 0, 1, 1, 0, 0, 1]
+    >>> fit = fit_binary_gee(np.repeat(range(6), 2), y, x)
+    >>> fit.coefficients.round(3).tolist(), fit.clusters
+    ([-0.693, 1.386], 6)
+    """
+    from statsmodels.genmod.cov_struct import Exchangeable
+    from statsmodels.genmod.families import Binomial
+    from statsmodels.genmod.generalized_estimating_equations import GEE
+
+    y, x = np.asarray(outcome, float), np.asarray(matrix, float)
+    if np.unique(y).size < 2:
+        raise NotComputable(f"every value is {y[0]:g}")
+    # Separation is a matter of the independence model, whose fit tells of it.
+    _finite_odds(x, y)
+    _, code = np.unique(np.asarray(cluster).astype(str), return_inverse=True)
+    with warnings.catch_warnings():
+        # Convergence is checked below.
+        warnings.simplefilter("ignore")
+        try:
+            model = GEE(y, x, groups=code, family=Binomial(), cov_struct=Exchangeable())
+            number = int(code.max()) + 1
+            kind = "bias_reduced" if number < FEW else "robust"
+            fit = model.fit(cov_type=kind, scale=1.0, maxiter=200)
+        except (np.linalg.LinAlgError, ValueError, FloatingPointError) as error:
+            raise NotComputable(f"the estimating equations have no solution ({error})") from None
+    coefficients, covariance = np.asarray(fit.params), np.asarray(fit.cov_params())
+    if not (np.isfinite(covariance).all() and np.abs(coefficients).max() < 30):
+        raise NotComputable("a term separates the responders: it has no finite estimate")
+    correlation = float(np.asarray(model.cov_struct.dep_params))
+    words = f"logistic GEE, exchangeable correlation {correlation:.4f}, robust covariance"
+    words += " corrected after Mancl and DeRouen" * (number < FEW) + " (statsmodels)"
+    return Marginal(coefficients, covariance, number, words, correlation)
+
+
+def _finite_odds(x: np.ndarray, y: np.ndarray) -> None:
+    """Raise where a logistic model of these rows has no finite estimate."""
+    constant = np.flatnonzero(np.ptp(x, axis=0) == 0)
+    if constant.size:
+        fit_proportional_odds(np.delete(x, constant[0], axis=1), y)
+        return
+    # Indicators of every visit span the constant: the first makes room for the thresholds.
+    fit_proportional_odds(x[:, 1:], y)
+
+
+def fit_grades(cluster: Any, outcome: Any, matrix: Any) -> Marginal:
+    """Proportional odds of repeated grades, covariance summed by participant.
+
+    Parameters
+    ----------
+    cluster
+        (n,) participants.
+    outcome
+        (n,) ordered numbers.
+    matrix
+        (n, p) design without intercept.
+
+    Raises
+    ------
+    NotComputable
+        As :func:`fit_proportional_odds`.
+
+    Notes
+    -----
+    Covariance times g / (g - 1) for g participants.
+
+    Examples
+    --------
+    Each participant once: the robust covariance of one value each.
+
+    >>> x = np.array([[0], [0], [0], [1], [1], [1.0]])
+    >>> fit = fit_grades(range(6), [0, 1, 2, 1, 2, 2], x)
+    >>> fit.coefficients.round(3).tolist()
+    [1.724]
+    """
+    y, x = np.asarray(outcome, float), np.asarray(matrix, float)
+    fit = fit_proportional_odds(x, y)
+    scores = category_scores(fit, x, y)
+    _, code = np.unique(np.asarray(cluster).astype(str), return_inverse=True)
+    number = int(code.max()) + 1
+    if number < 2:
+        raise NotComputable("one participant only")
+    grouped = np.zeros((number, scores.shape[1]))
+    np.add.at(grouped, code, scores)
+    meat = grouped.T @ grouped * number / (number - 1)
+    covariance = fit.covariance @ meat @ fit.covariance
+    p = fit.coefficients.size
+    words = "independence working model, covariance by participant"
+    return Marginal(fit.coefficients, covariance[:p, :p], number, words)
+
+
+# ------------------------------------------------------------------------------------- the plan
+
+
+def analyse_grades(
+    analysis: Mapping[str, Any], tables: Tables, endpoint: str
+) -> Iterator[dict[str, Any]]:
+    """Rows of a comparison by method ``gee``: odds ratios of the arms by visit.
+
+    Keys as those of an MMRM: ``interactions``, ``overall``, ``contrasts``. A responder gives
+    ``odds_ratio``, a grade ``common_odds_ratio`` of a higher one.
+    """
+    binary = analysis.get("derivation") == "responder"
+    statistic = "odds_ratio" if binary else "common_odds_ratio"
+    try:
+        yield from _rows(analysis, tables, endpoint, statistic, binary)
+    except NotComputable as reason:
+        yield not_computable(statistic, str(reason), endpoint=endpoint, method="gee")
+
+
+def _rows(
+    analysis: Mapping[str, Any], tables: Tables, endpoint: str, statistic: str, binary: bool
+) -> Iterator[dict[str, Any]]:
+    if analysis.get("scale", "identity") != "identity":
+        raise NotComputable("method gee has its own scale; leave out the key scale")
+    alpha = alpha_of(analysis)
+    long, visits, by, names, note = long_table(analysis, tables, endpoint)
+    y = long["value"].to_numpy(float)
+    grades = np.unique(y)
+    if not binary and (grades.size > MOST_GRADES or np.any(grades != np.round(grades))):
+        raise NotComputable(
+            f"{endpoint} is no grade ({grades.size} different values): method gee is for grades "
+            "and for derivation responder; use mmrm"
+        )
+    reference, others, said = levels_of(long[by], by, analysis.get("reference"))
+    interactions = [str(name) for name in as_list(analysis.get("interactions"))]
+    matrix, terms = fixed_effects(long, visits, by, others, names, interactions)
+    if binary:
+        fit = fit_binary_gee(long.index, y, matrix)
+        model = fit.words
+    else:
+        # The thresholds take the place of the first visit's indicator.
+        matrix, terms = matrix[:, 1:], terms[1:]
+        fit = fit_grades(long.index, y, matrix)
+        model = f"proportional odds of a higher {endpoint}, {fit.words}"
+    df = fit.clusters - len(terms) - (0 if binary else grades.size - 1)
+    if df < 1:
+        raise NotComputable(f"{fit.clusters} participants for {len(terms)} terms")
+    method = f"{model}; visit, {by} x visit" + "".join(f", {name}" for name in names)
+    planned = {visit: {visit: 1.0} for visit in visits}
+    planned = {**visit_contrasts(analysis, visits), **planned}
+    people = long[~long.index.duplicated()]
+    for name, shares in planned.items():
+        at = people if name not in visits else long[long["visit"] == name]
+        for level in others:
+            weights = np.array([shares.get(v, 0.0) for v in effects_of_visits(terms, by, level)])
+            log = float(weights @ fit.coefficients)
+            error = math.sqrt(float(weights @ fit.covariance @ weights))
+            group = f"{by}={level}|{by}={reference}"
+            try:
+                result = t_estimate(log, error, df, alpha)
+                if abs(log) + 20 * error > LARGEST_LOG:
+                    raise NotComputable("the odds ratio has no finite estimate")
+            except NotComputable as reason:
+                yield not_computable(
+                    statistic, str(reason), group=group, endpoint=endpoint, visit=name
+                )
+                continue
+            yield {
+                "endpoint": endpoint,
+                "visit": name,
+                "statistic": statistic,
+                "group": group,
+                "estimate": math.exp(log),
+                "ci_low": math.exp(result.ci_low),
+                "ci_high": math.exp(result.ci_high),
+                "p_value": result.p_value,
+                "n": int(at[by].map(str).isin([level, reference]).sum()),
+                "method": f"{method}; t interval, df {df}",
+                "note": join_notes(said, note, "missing visits: completely at random"),
+            }
