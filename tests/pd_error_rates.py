@@ -32,6 +32,7 @@ from corelab.pharmacodynamics import (
     ordinal,
     plan,
     progression,
+    proportional_odds,
     quantile,
     repeated_grades,
     skewed,
@@ -450,8 +451,8 @@ MOVED = np.array([0.25, 0.25, 0.2, 0.1, 0.1, 0.1])
 def common_odds(rng, planted):
     log_odds = 0.8 * planted
     y = np.digitize(log_odds * ARM + rng.logistic(size=N), CUTS)
-    fit = ordinal.fit_proportional_odds(ARM, y)
-    found = ordinal.odds_estimate(fit, 0)
+    fit = proportional_odds.fit_proportional_odds(ARM, y)
+    found = proportional_odds.odds_estimate(fit, 0)
     return found.p_value, math.log(found.ci_low), math.log(found.ci_high), log_odds
 
 

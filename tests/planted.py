@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from corelab.pharmacodynamics.linear import fit_linear
-from corelab.pharmacodynamics.ordinal import fit_proportional_odds
+from corelab.pharmacodynamics.proportional_odds import fit_proportional_odds
 from corelab.pharmacodynamics.survival import fit_cox
 
 Deviations = dict[tuple[str, str, str], float]

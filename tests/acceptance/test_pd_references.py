@@ -21,6 +21,7 @@ from corelab.pharmacodynamics import (
     mmrm,
     multiplicity,
     ordinal,
+    proportional_odds,
     quantile,
     sample_size,
     supervised_components,
@@ -157,7 +158,7 @@ def test_t20_proportional_odds_as_polr(reference):
     }
     x = np.column_stack([column.to_numpy(float) for column in columns.values()])
     y = data["Sat"].map({"Low": 0, "Medium": 1, "High": 2})
-    fit = ordinal.fit_proportional_odds(x, y, data["Freq"])
+    fit = proportional_odds.fit_proportional_odds(x, y, data["Freq"])
     close(fit.coefficients, [expected[name] for name in columns], tolerance)
     close(fit.thresholds, expected["zeta"], tolerance)
     close(fit.standard_errors[0], expected["se_InflMedium"], tolerance)

@@ -22,8 +22,10 @@ from corelab.pharmacodynamics import (
     modelling,
     multiplicity,
     ordinal,
+    proportional_odds,
     quantile,
     sample_size,
+    scales,
     supervised_components,
     survival,
 )
@@ -162,9 +164,9 @@ def test_hodges_lehmann_interval_inverts_the_test(rng):
 
 def test_scales():
     frame = pd.DataFrame({"value": [0.0, 8.0], "baseline": [1.0, 27.0]}, index=["a", "b"])
-    assert comparison.on_scale(frame, "cube_root")["baseline"].tolist() == [1.0, 3.0]
+    assert scales.on_scale(frame, "cube_root")["baseline"].tolist() == [1.0, 3.0]
     with pytest.raises(NotComputable, match="participant a"):
-        comparison.on_scale(frame, "log")
+        scales.on_scale(frame, "log")
 
 
 # ----------------------------------------------------------------------------------------- mmrm
@@ -317,7 +319,7 @@ def test_proportional_odds_of_two_categories_is_logistic_regression(rng):
 
     x = rng.normal(size=(80, 2))
     y = (x[:, 0] + rng.logistic(size=80) > 0).astype(float)
-    fit = ordinal.fit_proportional_odds(x, y)
+    fit = proportional_odds.fit_proportional_odds(x, y)
     theirs = Logit(y, np.column_stack([np.ones(80), x])).fit(disp=0)
     assert fit.coefficients == pytest.approx(theirs.params[1:], abs=1e-7)
     assert fit.standard_errors == pytest.approx(theirs.bse[1:], rel=1e-6)
@@ -327,12 +329,14 @@ def test_proportional_odds_of_two_categories_is_logistic_regression(rng):
 def test_absent_categories_and_separation():
     x = np.repeat([0.0, 1.0], 20)
     y = np.tile([0, 2, 6, 6], 10)
-    same = ordinal.fit_proportional_odds(x, np.searchsorted([0, 2, 6], y))
-    assert ordinal.fit_proportional_odds(x, y).coefficients == pytest.approx(same.coefficients)
+    same = proportional_odds.fit_proportional_odds(x, np.searchsorted([0, 2, 6], y))
+    assert proportional_odds.fit_proportional_odds(x, y).coefficients == pytest.approx(
+        same.coefficients
+    )
     with pytest.raises(NotComputable, match="separates"):
-        ordinal.fit_proportional_odds(x, x)
+        proportional_odds.fit_proportional_odds(x, x)
     with pytest.raises(NotComputable, match="every participant"):
-        ordinal.fit_proportional_odds(x, np.ones(40))
+        proportional_odds.fit_proportional_odds(x, np.ones(40))
 
 
 def test_generalised_odds_ratio_is_mann_whitneys_odds(rng):

@@ -9,9 +9,9 @@ import statsmodels.api as sm
 from scipy import stats
 
 from corelab.measurement.selection import Tables
-from corelab.pharmacodynamics.ordinal import fit_proportional_odds
 from corelab.pharmacodynamics.partial_odds import fit_partial_odds
 from corelab.pharmacodynamics.plan import run
+from corelab.pharmacodynamics.proportional_odds import fit_proportional_odds
 from corelab.pharmacodynamics.repeated_grades import fit_binary_gee, fit_grades
 
 #: Children of the Ohio wheeze study (Ware 1984; geepack::ohio): wheeze at 7 to 10 years, mother a

@@ -34,57 +34,20 @@ from corelab.pharmacodynamics.analysis_set import (
     zeros_words,
 )
 from corelab.pharmacodynamics.linear import (
-    Estimate,
     LinearFit,
     fit_linear,
     influence,
     second_ols,
-    t_estimate,
     with_hc3,
 )
+from corelab.pharmacodynamics.missing_visits import analyse_imputed
+from corelab.pharmacodynamics.mmrm import analyse_mmrm
+from corelab.pharmacodynamics.modelling import max_abs_t
+from corelab.pharmacodynamics.repeated_grades import analyse_grades
+from corelab.pharmacodynamics.scales import covariate_words, covariates_of, scaled
+from corelab.pharmacodynamics.two_samples import student_t, two_samples, welch_t
 from corelab.provenance.two_computations import CLOSED_FORM, compare
 from corelab.study.analysis_keys import METHODS as KNOWN_METHODS
-
-
-def _two_samples(a: Any, b: Any, least: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    first, second = np.asarray(a, float).ravel(), np.asarray(b, float).ravel()
-    for values in (first, second):
-        if not np.isfinite(values).all():
-            raise ValueError("a sample holds a missing or infinite value")
-        if values.size < least:
-            raise NotComputable(f"{values.size} values in one arm; the comparison needs {least}")
-    return first, second
-
-
-def student_t(a: Any, b: Any, alpha: float = 0.05) -> Estimate:
-    """Difference of means a - b, pooled variance.
-
-    Examples
-    --------
-    >>> student_t([3, 4, 5], [1, 2, 3]).estimate
-    2.0
-    """
-    a, b = _two_samples(a, b)
-    df = a.size + b.size - 2
-    pooled = (np.sum((a - a.mean()) ** 2) + np.sum((b - b.mean()) ** 2)) / df
-    error = math.sqrt(pooled * (1 / a.size + 1 / b.size))
-    return t_estimate(float(a.mean() - b.mean()), error, df, alpha)
-
-
-def welch_t(a: Any, b: Any, alpha: float = 0.05) -> Estimate:
-    """Difference of means a - b, unequal variances, Welch-Satterthwaite degrees of freedom.
-
-    Examples
-    --------
-    >>> round(welch_t([3, 4, 5, 9], [1, 2, 3]).df, 2)
-    4.04
-    """
-    a, b = _two_samples(a, b)
-    va, vb = a.var(ddof=1) / a.size, b.var(ddof=1) / b.size
-    if va + vb == 0:
-        raise NotComputable("no variance in either arm")
-    df = (va + vb) ** 2 / (va**2 / (a.size - 1) + vb**2 / (b.size - 1))
-    return t_estimate(float(a.mean() - b.mean()), math.sqrt(va + vb), df, alpha)
 
 
 @dataclass(frozen=True)
@@ -150,7 +113,7 @@ def mann_whitney(a: Any, b: Any, alpha: float = 0.05) -> RankComparison:
     >>> [round(v, 4) for v in (result.p_value, result.shift, result.ci_low, result.ci_high)]
     [0.2544, 0.305, -0.15, 0.76]
     """
-    a, b = _two_samples(a, b, least=1)
+    a, b = two_samples(a, b, least=1)
     n, m = a.size, b.size
     differences = np.sort((a[:, None] - b[None, :]).ravel())
     ties = float(np.mean(differences == 0))
@@ -227,10 +190,6 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
 
 
 def _of_all_visits(method: str) -> Callable[..., Iterator[dict[str, Any]]]:
-    from corelab.pharmacodynamics.missing_visits import analyse_imputed
-    from corelab.pharmacodynamics.mmrm import analyse_mmrm
-    from corelab.pharmacodynamics.repeated_grades import analyse_grades
-
     return {"mmrm": analyse_mmrm, "gee": analyse_grades}.get(method, analyse_imputed)
 
 
@@ -294,77 +253,6 @@ def _kernel(method: str) -> Callable[..., Iterator[dict[str, Any]]]:
     return _ancova_rows if method == "ancova" else _two_sample_rows
 
 
-def on_scale(
-    frame: pd.DataFrame, scale: str, derivation: str = "value", offset: float = 0.0
-) -> pd.DataFrame:
-    """Value and baseline on the scale of the model.
-
-    Of a change each visit is transformed, then the difference taken: the change of cube roots,
-    not the cube root of the change.
-
-    Raises
-    ------
-    NotComputable
-        For the logarithm of a value that is not positive, and for a scale of a ratio.
-
-    Examples
-    --------
-    >>> on_scale(pd.DataFrame({"value": [8.0, -27.0]}), "cube_root")["value"].tolist()
-    [2.0, -3.0]
-    >>> change = pd.DataFrame({"value": [19.0], "baseline": [8.0]})
-    >>> on_scale(change, "cube_root", "change")["value"].tolist()
-    [1.0]
-    """
-    if scale != "identity" and derivation in {"percent_change", "log_ratio", "responder"}:
-        raise NotComputable(f"derivation {derivation} has its own scale; leave out the key scale")
-    columns = [c for c in ("value", "baseline") if c in frame.columns]
-    if scale == "identity":
-        return frame
-    frame = frame.assign(**{c: frame[c] + offset for c in columns})
-    if scale == "log":
-        for column in columns:
-            bad = frame.index[frame[column] <= 0]
-            if len(bad):
-                raise NotComputable(
-                    f"logarithm of {frame.loc[bad[0], column]:g} (participant {bad[0]}, {column}); "
-                    "use scale cube_root, which has 0 and negative values"
-                )
-        return frame.assign(**{c: np.log(frame[c]) for c in columns})
-    if derivation == "change":
-        before = np.cbrt(frame["baseline"])
-        after = np.cbrt(frame["value"] + frame["baseline"])
-        return frame.assign(value=after - before, baseline=before)
-    return frame.assign(**{c: np.cbrt(frame[c]) for c in columns})
-
-
-def scaled(analysis: Mapping[str, Any], frame: pd.DataFrame) -> pd.DataFrame:
-    """Frame on the scale that an analysis plans, with its offset for zeros; see :func:`on_scale`.
-
-    Examples
-    --------
-    >>> frame = pd.DataFrame({"value": [8.0, 27.0]})
-    >>> scaled({"scale": "cube_root"}, frame)["value"].round(6).tolist()
-    [2.0, 3.0]
-    """
-    scale = str(analysis.get("scale", "identity"))
-    derivation = str(analysis.get("derivation", "value"))
-    return on_scale(frame, scale, derivation, zeros_rule(analysis)[1] * (scale == "log"))
-
-
-def covariate_words(analysis: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    """Names of covariates as they are in the model.
-
-    Examples
-    --------
-    >>> covariate_words({"derivation": "log_ratio"}, ["baseline", "age"])
-    ['log baseline', 'age']
-    """
-    scale = "log" if analysis.get("derivation") == "log_ratio" else analysis.get("scale")
-    words = {"log": "log baseline", "cube_root": "cube root of baseline"}
-    own = words.get(str(scale), "baseline")
-    return [own if name == "baseline" else name for name in names]
-
-
 def _arms(
     analysis: Mapping[str, Any], tables: Tables, frame: pd.DataFrame
 ) -> tuple[str, pd.DataFrame]:
@@ -373,19 +261,6 @@ def _arms(
         {**analysis, "categorical": [*as_list(analysis.get("categorical")), by]}, tables, [by]
     )
     return by, frame.join(column, how="inner")
-
-
-def covariates_of(analysis: Mapping[str, Any]) -> list[str]:
-    """Covariates of a model of arms; a change has its baseline among them.
-
-    Examples
-    --------
-    >>> covariates_of({"derivation": "change", "covariates": ["age"]})
-    ['baseline', 'age']
-    """
-    names = [str(name) for name in as_list(analysis.get("covariates"))]
-    derived = analysis.get("derivation", "value") in {"change", "percent_change", "log_ratio"}
-    return ["baseline", *names] if derived and "baseline" not in names else names
 
 
 def _model_rows(
@@ -541,8 +416,6 @@ def _dunnett_rows(
     common: Mapping[str, Any],
 ) -> Iterator[dict[str, Any]]:
     """Many-to-one comparisons with limits and p of the multivariate t of their contrasts."""
-    from corelab.pharmacodynamics.modelling import max_abs_t
-
     at = list(positions.values())
     values, spread = fit.coefficients[at], fit.covariance[np.ix_(at, at)]
     errors = np.sqrt(np.diag(spread))

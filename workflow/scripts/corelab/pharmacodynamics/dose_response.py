@@ -39,6 +39,7 @@ from corelab.pharmacodynamics.linear import (
     influence,
     second_ols,
 )
+from corelab.pharmacodynamics.modelling import saturation, standard_shape
 from corelab.provenance.two_computations import compare
 from corelab.study.analysis_keys import MODELS
 
@@ -80,18 +81,11 @@ class EmaxFit:
 
     def predict(self, dose: Any) -> np.ndarray:
         """Mean response at doses."""
-        return self.e0 + self.emax * _saturation(np.asarray(dose, float), self.ed50, self.hill)
-
-
-def _saturation(dose: np.ndarray, ed50: float, hill: float) -> np.ndarray:
-    # d^h / (ed50^h + d^h), written so that neither power overflows.
-    with np.errstate(divide="ignore"):
-        ratio = np.where(dose > 0, np.log(np.maximum(dose, 1e-300)) - math.log(ed50), -np.inf)
-    return 1.0 / (1.0 + np.exp(np.clip(-hill * ratio, -700, 700))) * (dose > 0)
+        return self.e0 + self.emax * saturation(np.asarray(dose, float), self.ed50, self.hill)
 
 
 def _rss(dose: np.ndarray, response: np.ndarray, ed50: float, hill: float) -> tuple[float, Any]:
-    matrix = np.column_stack([np.ones(dose.size), _saturation(dose, ed50, hill)])
+    matrix = np.column_stack([np.ones(dose.size), saturation(dose, ed50, hill)])
     beta, _, _, _ = np.linalg.lstsq(matrix, response, rcond=None)
     residuals = response - matrix @ beta
     return float(residuals @ residuals), beta
@@ -192,7 +186,7 @@ def _emax_result(
 
 
 def _gradient(d: np.ndarray, emax: float, ed50: float, hill: float, sigmoid: bool) -> np.ndarray:
-    share = _saturation(d, ed50, hill)
+    share = saturation(d, ed50, hill)
     inner = share * (1 - share)
     columns = [np.ones(d.size), share, -emax * inner * hill / ed50]
     if sigmoid:
@@ -233,7 +227,7 @@ def profile_limits(
     if parameter != "emax":
         raise ValueError(f"profile limits of '{parameter}'; known: emax, ed50")
     grid = np.linspace(*wide, 241)
-    shares = np.array([_saturation(d, math.exp(g), 1.0) for g in grid])
+    shares = np.array([saturation(d, math.exp(g), 1.0) for g in grid])
     # |y - emax s|^2 about its mean, from three moments of every share.
     centred = shares - shares.mean(axis=1, keepdims=True)
     own, cross = np.sum(centred**2, axis=1), centred @ (y - y.mean())
@@ -243,7 +237,7 @@ def profile_limits(
         costs = whole - 2 * emax * cross + emax**2 * own
         best = int(np.argmin(costs))
         found = optimize.minimize_scalar(
-            lambda g: float(np.var(y - emax * _saturation(d, math.exp(g), 1.0)) * y.size),
+            lambda g: float(np.var(y - emax * saturation(d, math.exp(g), 1.0)) * y.size),
             bounds=(grid[max(best - 1, 0)], grid[min(best + 1, grid.size - 1)]),
             method="bounded",
             options={"xatol": 1e-8},
@@ -282,10 +276,10 @@ def sigmoid_profile_limits(
     hills = np.log(np.geomspace(*HILL_BOUNDS, 25))
     places = np.linspace(*wide, 81)
     corners = np.array([(e, h) for e in places for h in hills])
-    shares = np.array([_saturation(d, math.exp(e), _hill(h)) for e, h in corners])
+    shares = np.array([saturation(d, math.exp(e), _hill(h)) for e, h in corners])
 
     def cost(log_ed50: float, log_hill: float, emax: float | None) -> float:
-        share = _saturation(d, math.exp(np.clip(log_ed50, *wide)), _hill(log_hill))
+        share = saturation(d, math.exp(np.clip(log_ed50, *wide)), _hill(log_hill))
         if emax is None:
             design_ = np.column_stack([np.ones(d.size), share])
             rest = y - design_ @ np.linalg.lstsq(design_, y, rcond=None)[0]
@@ -400,41 +394,6 @@ def _crossing(excess: Callable[[float], float], start: float, end: float) -> flo
 
 
 # --------------------------------------------------------------------------------------- MCP-Mod
-
-
-def standard_shape(name: str, doses: Any, **parameters: float) -> np.ndarray:
-    """Standardised mean (0 at dose 0, rising) of a candidate model at the doses.
-
-    Parameters
-    ----------
-    name
-        ``linear``, ``emax`` (ed50), ``sigmoid_emax`` (ed50, hill), ``exponential`` (delta),
-        ``quadratic`` (delta, negative), ``loglinear`` (offset).
-    doses
-        (k,) doses.
-    **parameters
-        The model's own, as named above.
-
-    Examples
-    --------
-    >>> standard_shape("emax", [0.0, 1.0, 3.0], ed50=1.0).tolist()
-    [0.0, 0.5, 0.75]
-    """
-    d = np.asarray(doses, float)
-    if name == "linear":
-        return d
-    if name == "emax":
-        return _saturation(d, parameters["ed50"], 1.0)
-    if name == "sigmoid_emax":
-        return _saturation(d, parameters["ed50"], parameters["hill"])
-    if name == "exponential":
-        return np.expm1(d / parameters["delta"])
-    if name == "quadratic":
-        return d + parameters["delta"] * d**2
-    if name == "loglinear":
-        offset = parameters.get("offset", 0.01 * d.max())
-        return np.log(d + offset) - math.log(offset)
-    raise ValueError(f"unknown candidate model '{name}'")
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from corelab.pharmacodynamics.analysis_set import (
 )
 from corelab.pharmacodynamics.correlation import bca_limits, fisher_interval, partial
 from corelab.pharmacodynamics.linear import Estimate, fit_linear, second_ols
+from corelab.pharmacodynamics.scales import covariates_of, scaled
 from corelab.provenance.two_computations import CLOSED_FORM, compare
 
 DEFAULT_RESAMPLES = 2000
@@ -285,8 +286,6 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
 def _cases(
     analysis: Mapping[str, Any], tables: Tables, endpoint: str, outcome: str
 ) -> Iterator[_Case]:
-    from corelab.pharmacodynamics.comparison import covariates_of, scaled
-
     by = str(analysis.get("by", "arm"))
     names = covariates_of(analysis)
     cluster = [str(analysis["cluster"])] if analysis.get("cluster") else []

@@ -41,6 +41,7 @@ from corelab.pharmacodynamics.analysis_set import (
     with_covariates,
 )
 from corelab.pharmacodynamics.linear import Estimate, fit_linear, t_estimate
+from corelab.pharmacodynamics.scales import covariates_of, on_scale
 
 DEFAULT_IMPUTATIONS = 50
 DEFAULT_SEED = 20240229
@@ -372,8 +373,6 @@ def _wide(
     analysis: Mapping[str, Any], tables: Tables, endpoint: str
 ) -> tuple[pd.DataFrame, list[str]]:
     """Values of every visit on the scale of the analysis, the baseline first."""
-    from corelab.pharmacodynamics.comparison import on_scale
-
     baseline = analysis.get("baseline") or tables.baseline
     if baseline is None:
         raise NotComputable("multiple imputation needs a baseline visit (visits.baseline)")
@@ -427,8 +426,6 @@ def _varying(block: np.ndarray, beside: np.ndarray) -> np.ndarray:
 
 
 def _completed(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> _Arms:
-    from corelab.pharmacodynamics.comparison import covariates_of
-
     strategy = str(analysis.get("imputation", "mar"))
     model = str(analysis.get("imputation_model", "joint"))
     if strategy != "mar" and model != "joint":

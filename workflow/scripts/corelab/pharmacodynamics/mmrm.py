@@ -28,6 +28,7 @@ from corelab.pharmacodynamics.analysis_set import (
 )
 from corelab.pharmacodynamics.linear import Estimate
 from corelab.pharmacodynamics.mixed import Block, MixedFit, Structure, fit_reml
+from corelab.pharmacodynamics.scales import covariates_of, scaled
 from corelab.provenance.two_computations import ComputationsDisagree, compare
 from corelab.study.analysis_keys import STRUCTURES
 
@@ -383,8 +384,6 @@ def long_table(
     analysis: Mapping[str, Any], tables: Tables, endpoint: str
 ) -> tuple[pd.DataFrame, list[str], str, list[str], str]:
     """Rows of all visits with arm and covariates, and what they are: visits, arm, names, note."""
-    from corelab.pharmacodynamics.comparison import covariates_of, scaled
-
     by_visit = endpoint_by_visit(analysis, tables, endpoint)
     visits = [visit for visit, _ in by_visit]
     by = str(analysis.get("by", "arm"))

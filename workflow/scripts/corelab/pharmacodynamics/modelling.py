@@ -33,6 +33,48 @@ BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
 }
 
 
+def saturation(dose: np.ndarray, ed50: float, hill: float) -> np.ndarray:
+    # d^h / (ed50^h + d^h), written so that neither power overflows.
+    with np.errstate(divide="ignore"):
+        ratio = np.where(dose > 0, np.log(np.maximum(dose, 1e-300)) - math.log(ed50), -np.inf)
+    return 1.0 / (1.0 + np.exp(np.clip(-hill * ratio, -700, 700))) * (dose > 0)
+
+
+def standard_shape(name: str, doses: Any, **parameters: float) -> np.ndarray:
+    """Standardised mean (0 at dose 0, rising) of a candidate model at the doses.
+
+    Parameters
+    ----------
+    name
+        ``linear``, ``emax`` (ed50), ``sigmoid_emax`` (ed50, hill), ``exponential`` (delta),
+        ``quadratic`` (delta, negative), ``loglinear`` (offset).
+    doses
+        (k,) doses.
+    **parameters
+        The model's own, as named above.
+
+    Examples
+    --------
+    >>> standard_shape("emax", [0.0, 1.0, 3.0], ed50=1.0).tolist()
+    [0.0, 0.5, 0.75]
+    """
+    d = np.asarray(doses, float)
+    if name == "linear":
+        return d
+    if name == "emax":
+        return saturation(d, parameters["ed50"], 1.0)
+    if name == "sigmoid_emax":
+        return saturation(d, parameters["ed50"], parameters["hill"])
+    if name == "exponential":
+        return np.expm1(d / parameters["delta"])
+    if name == "quadratic":
+        return d + parameters["delta"] * d**2
+    if name == "loglinear":
+        offset = parameters.get("offset", 0.01 * d.max())
+        return np.log(d + offset) - math.log(offset)
+    raise ValueError(f"unknown candidate model '{name}'")
+
+
 @dataclass(frozen=True)
 class ModelFit:
     """A dose-response model by least squares.
@@ -75,8 +117,6 @@ class ModelFit:
 
 
 def _shape(model: str, d: np.ndarray, parameters: Mapping[str, float], top: float) -> np.ndarray:
-    from corelab.pharmacodynamics.dose_response import standard_shape
-
     if model == "quadratic":
         return np.column_stack([d, d**2])
     own = {k: v for k, v in parameters.items() if not k.startswith("_")}

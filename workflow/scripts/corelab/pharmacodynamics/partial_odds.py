@@ -16,7 +16,7 @@ from scipy import stats
 
 from corelab.measurement.selection import NotComputable, not_computable
 from corelab.pharmacodynamics.analysis_set import Design
-from corelab.pharmacodynamics.ordinal import (
+from corelab.pharmacodynamics.proportional_odds import (
     LARGEST_LOG,
     ProportionalOdds,
     fit_proportional_odds,

@@ -27,7 +27,7 @@ from corelab.pharmacodynamics.mmrm import (
     long_table,
     visit_contrasts,
 )
-from corelab.pharmacodynamics.ordinal import (
+from corelab.pharmacodynamics.proportional_odds import (
     LARGEST_LOG,
     category_scores,
     fit_proportional_odds,

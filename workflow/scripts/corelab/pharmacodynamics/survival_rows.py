@@ -24,7 +24,7 @@ from corelab.pharmacodynamics.analysis_set import (
     with_covariates,
 )
 from corelab.pharmacodynamics.interval_censored import fit_weibull, score_test, turnbull
-from corelab.pharmacodynamics.ordinal import LARGEST_LOG
+from corelab.pharmacodynamics.proportional_odds import LARGEST_LOG
 from corelab.pharmacodynamics.survival import fit_cox
 from corelab.pharmacodynamics.survival_measures import (
     Separation,

@@ -38,7 +38,7 @@ from corelab.pharmacodynamics.competing import (
     status_of,
 )
 from corelab.pharmacodynamics.correlation import spearman
-from corelab.pharmacodynamics.ordinal import LARGEST_LOG
+from corelab.pharmacodynamics.proportional_odds import LARGEST_LOG
 from corelab.pharmacodynamics.survival import (
     CoxFit,
     HazardCurve,

@@ -21,7 +21,7 @@ from corelab.pharmacodynamics.analysis_set import (
     outcome_values,
     participant_columns,
 )
-from corelab.pharmacodynamics.comparison import covariates_of
+from corelab.pharmacodynamics.scales import covariates_of
 from corelab.reporting.results import Results
 from corelab.study.expression import ExpressionError
 

@@ -1,0 +1,95 @@
+"""Scale of the value in a model of arms, and the covariates that follow from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from corelab.measurement.selection import NotComputable, as_list, zeros_rule
+
+
+def on_scale(
+    frame: pd.DataFrame, scale: str, derivation: str = "value", offset: float = 0.0
+) -> pd.DataFrame:
+    """Value and baseline on the scale of the model.
+
+    Of a change each visit is transformed, then the difference taken: the change of cube roots,
+    not the cube root of the change.
+
+    Raises
+    ------
+    NotComputable
+        For the logarithm of a value that is not positive, and for a scale of a ratio.
+
+    Examples
+    --------
+    >>> on_scale(pd.DataFrame({"value": [8.0, -27.0]}), "cube_root")["value"].tolist()
+    [2.0, -3.0]
+    >>> change = pd.DataFrame({"value": [19.0], "baseline": [8.0]})
+    >>> on_scale(change, "cube_root", "change")["value"].tolist()
+    [1.0]
+    """
+    if scale != "identity" and derivation in {"percent_change", "log_ratio", "responder"}:
+        raise NotComputable(f"derivation {derivation} has its own scale; leave out the key scale")
+    columns = [c for c in ("value", "baseline") if c in frame.columns]
+    if scale == "identity":
+        return frame
+    frame = frame.assign(**{c: frame[c] + offset for c in columns})
+    if scale == "log":
+        for column in columns:
+            bad = frame.index[frame[column] <= 0]
+            if len(bad):
+                raise NotComputable(
+                    f"logarithm of {frame.loc[bad[0], column]:g} (participant {bad[0]}, {column}); "
+                    "use scale cube_root, which has 0 and negative values"
+                )
+        return frame.assign(**{c: np.log(frame[c]) for c in columns})
+    if derivation == "change":
+        before = np.cbrt(frame["baseline"])
+        after = np.cbrt(frame["value"] + frame["baseline"])
+        return frame.assign(value=after - before, baseline=before)
+    return frame.assign(**{c: np.cbrt(frame[c]) for c in columns})
+
+
+def scaled(analysis: Mapping[str, Any], frame: pd.DataFrame) -> pd.DataFrame:
+    """Frame on the scale that an analysis plans, with its offset for zeros; see :func:`on_scale`.
+
+    Examples
+    --------
+    >>> frame = pd.DataFrame({"value": [8.0, 27.0]})
+    >>> scaled({"scale": "cube_root"}, frame)["value"].round(6).tolist()
+    [2.0, 3.0]
+    """
+    scale = str(analysis.get("scale", "identity"))
+    derivation = str(analysis.get("derivation", "value"))
+    return on_scale(frame, scale, derivation, zeros_rule(analysis)[1] * (scale == "log"))
+
+
+def covariates_of(analysis: Mapping[str, Any]) -> list[str]:
+    """Covariates of a model of arms; a change has its baseline among them.
+
+    Examples
+    --------
+    >>> covariates_of({"derivation": "change", "covariates": ["age"]})
+    ['baseline', 'age']
+    """
+    names = [str(name) for name in as_list(analysis.get("covariates"))]
+    derived = analysis.get("derivation", "value") in {"change", "percent_change", "log_ratio"}
+    return ["baseline", *names] if derived and "baseline" not in names else names
+
+
+def covariate_words(analysis: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """Names of covariates as they are in the model.
+
+    Examples
+    --------
+    >>> covariate_words({"derivation": "log_ratio"}, ["baseline", "age"])
+    ['log baseline', 'age']
+    """
+    scale = "log" if analysis.get("derivation") == "log_ratio" else analysis.get("scale")
+    words = {"log": "log baseline", "cube_root": "cube root of baseline"}
+    own = words.get(str(scale), "baseline")
+    return [own if name == "baseline" else name for name in names]
