@@ -34,6 +34,13 @@ BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
 
 
 def saturation(dose: np.ndarray, ed50: float, hill: float) -> np.ndarray:
+    """Share of the largest effect that a sigmoid Emax model reaches at the doses.
+
+    Examples
+    --------
+    >>> saturation(np.array([0.0, 1.0, 3.0]), ed50=1.0, hill=1.0).tolist()
+    [0.0, 0.5, 0.75]
+    """
     # d^h / (ed50^h + d^h), written so that neither power overflows.
     with np.errstate(divide="ignore"):
         ratio = np.where(dose > 0, np.log(np.maximum(dose, 1e-300)) - math.log(ed50), -np.inf)

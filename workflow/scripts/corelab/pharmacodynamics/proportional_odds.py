@@ -27,6 +27,19 @@ class RatioEstimate:
 
 
 def ratio_estimate(value: float, log_error: float, alpha: float) -> RatioEstimate:
+    """A ratio with the normal interval and test of its logarithm.
+
+    Raises
+    ------
+    NotComputable
+        If the logarithm has no standard error.
+
+    Examples
+    --------
+    >>> found = ratio_estimate(2.0, 0.25, alpha=0.05)
+    >>> round(found.ci_low, 3), round(found.ci_high, 3), round(found.p_value, 4)
+    (1.225, 3.265, 0.0056)
+    """
     if not log_error > 0:
         raise NotComputable("the values do not vary: the ratio has no standard error")
     z = stats.norm.ppf(1 - alpha / 2)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -489,7 +489,19 @@ def forest_mark(
         return 6.0 + 148.0 * (value - first) / (last - first)
 
     none = scale(1.0 if ratio else 0.0)
-    body = [Markup('<line class="none" x1="{0}" x2="{0}" y1="0" y2="18"/>').format(_n(none))]
+    axis_lines = [Markup('<line class="none" x1="{0}" x2="{0}" y1="0" y2="18"/>').format(_n(none))]
+    return _mark(axis_lines, scale, estimate, low, high)
+
+
+def _mark(
+    axis: Sequence[Markup],
+    scale: Callable[[float], float],
+    estimate: float,
+    low: float | None,
+    high: float | None,
+) -> Markup:
+    """A row's picture: the lines of its axis, interval and estimate."""
+    body = list(axis)
     if low is not None and high is not None:
         body.append(
             Markup('<line class="ci" x1="{}" x2="{}" y1="9" y2="9"/>').format(
@@ -519,28 +531,14 @@ def share_mark(estimate: float, low: float | None, high: float | None) -> Markup
     def scale(value: float) -> float:
         return 6.0 + 148.0 * min(max(value, 0.0), 1.0)
 
-    body = [
+    axis_lines = [
         Markup('<line class="axis" x1="{}" x2="{}" y1="9" y2="9"/>').format(_n(6.0), _n(154.0)),
         *(
             Markup('<line class="axis" x1="{0}" x2="{0}" y1="5" y2="13"/>').format(_n(scale(end)))
             for end in (0.0, 1.0)
         ),
     ]
-    if low is not None and high is not None:
-        body.append(
-            Markup('<line class="ci" x1="{}" x2="{}" y1="9" y2="9"/>').format(
-                _n(scale(low)), _n(scale(high))
-            )
-        )
-    body.append(
-        Markup('<rect class="point" x="{}" y="5.5" width="7" height="7"/>').format(
-            _n(scale(estimate) - 3.5)
-        )
-    )
-    return Markup(
-        '<svg class="forest" viewBox="0 0 160 18" width="160" height="18" aria-hidden="true">'
-        "{}</svg>"
-    ).format(Markup("").join(body))
+    return _mark(axis_lines, scale, estimate, low, high)
 
 
 def legend(names: Sequence[str]) -> Markup:
