@@ -490,10 +490,10 @@ def forest_mark(
 
     none = scale(1.0 if ratio else 0.0)
     axis_lines = [Markup('<line class="none" x1="{0}" x2="{0}" y1="0" y2="18"/>').format(_n(none))]
-    return _mark(axis_lines, scale, estimate, low, high)
+    return _interval_mark(axis_lines, scale, estimate, low, high)
 
 
-def _mark(
+def _interval_mark(
     axis: Sequence[Markup],
     scale: Callable[[float], float],
     estimate: float,
@@ -538,7 +538,7 @@ def share_mark(estimate: float, low: float | None, high: float | None) -> Markup
             for end in (0.0, 1.0)
         ),
     ]
-    return _mark(axis_lines, scale, estimate, low, high)
+    return _interval_mark(axis_lines, scale, estimate, low, high)
 
 
 def legend(names: Sequence[str]) -> Markup:
