@@ -156,13 +156,17 @@ def test_names_and_labels_that_do_not_fit_are_errors(tmp_path):
 def test_korean_ids_and_columns_survive(tmp_path):
     folder, config, people = fabricated_study(tmp_path)
     people["병원"] = "서울"
+    people["initials"] = "ZGXQ"
     people.loc[0, "participant_id"] = "환자-1"
+    config = {**config, "analyses": [{**config["analyses"][0], "categorical": ["병원"]}]}
     found = write_datasets(read_results(folder, config, people), tmp_path / "out")
     adsl = found[0]
     assert all(v.name.isascii() and len(v.name) <= 8 for v in adsl.variables)
     assert adsl.frame["USUBJID"].map(str.isascii).all() and adsl.frame["USUBJID"].is_unique
     rows = json.loads((tmp_path / "out/adsl.json").read_text(encoding="utf-8"))["rows"]
     assert any("환자-1" in row for row in rows) and all("서울" in row for row in rows)
+    # Nothing in the config names the initials: they identify a person and stay out.
+    assert not any("ZGXQ" in row for row in rows)
     refused = read_table(tmp_path / "out/refused.tsv")
     assert {"SUBJID"} <= set(refused["variable"])
 

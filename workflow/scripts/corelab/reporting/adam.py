@@ -24,6 +24,7 @@ from corelab.reporting.results import NOT_COMPUTABLE, Results
 from corelab.reporting.vocabulary import endpoint_words
 from corelab.study.columns import volume_endpoint
 from corelab.study.expression import ExpressionError, select
+from corelab.study.schema import shown_columns
 
 #: Ways in which sheets write a sex -> term of CDISC's code list SEX.
 _SEXES = {"f": "F", "female": "F", "woman": "F", "m": "M", "male": "M", "man": "M", "u": "U"}
@@ -106,7 +107,11 @@ def analysis_sets(results: Results) -> list[tuple[str, str, str, pd.Series]]:
 
 
 def adsl(results: Results) -> Dataset:
-    """Subject level: one record per participant."""
+    """Subject level: one record per participant.
+
+    Columns of the participants sheet that nothing in the config names are left out: they can
+    identify a person.
+    """
     people = results.participants
     images = set(results.image_subjects)
     sets = analysis_sets(results)
@@ -128,7 +133,7 @@ def adsl(results: Results) -> Dataset:
     known = {"participant_id", "site", "arm", "dose", "age", "sex"}
     names = [v.name for v in variables]
     covariates = {}
-    for column in people.columns:
+    for column in shown_columns(results.config, list(people.columns)):
         if column in known:
             continue
         name = variable_name(str(column), names)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote
@@ -38,25 +36,7 @@ from corelab.reporting.vocabulary import (
     label_words,
     value_decimals,
 )
-from corelab.study.schema import load_schema
-
-
-def told_columns(config: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
-    """Participants columns that a page may show: those of the schema, and those the config names.
-
-    Any other column can hold what tells who a person is (initials, a date of birth, a remark), and
-    nothing was asked about it.
-
-    Examples
-    --------
-    >>> config = {"analyses": [{"population": "nihss > 4 and ready == 'yes'"}]}
-    >>> told_columns(config, ["participant_id", "arm", "nihss", "initials"])
-    ['participant_id', 'arm', 'nihss']
-    """
-    known = set(load_schema("sheets")["properties"]["participants"]["properties"])
-    words = set(re.findall(r"\w+", json.dumps(config, default=str)))
-    return [name for name in columns if name in known or words.issuperset(name.split())]
-
+from corelab.study.schema import shown_columns
 
 #: Levels of a column of names up to which each is counted.
 _MAX_LEVELS = 6
@@ -66,7 +46,7 @@ def participants_table(results: Results) -> Table:
     """Baseline characteristics, one column per arm: what the sheet and the baseline visit say.
 
     Numbers as median (range) with how many are missing, names as counts. Columns of the sheet
-    that may be shown (:func:`told_columns`), then the endpoints of the plan at baseline.
+    that may be shown (:func:`shown_columns`), then the endpoints of the plan at baseline.
     """
     people = results.participants
     groups = [(arm, people[people["arm"].map(str) == arm]) for arm in arms_of(results)]
@@ -77,7 +57,7 @@ def participants_table(results: Results) -> Table:
         ["With images", *(_images(rows, with_images) for _, rows in groups)],
     ]
     hidden = {"participant_id", "arm", "dose", "arm_description"}
-    for name in told_columns(results.config, list(people.columns)):
+    for name in shown_columns(results.config, list(people.columns)):
         if name not in hidden and people[name].notna().any():
             body += _characteristic(name, [rows[name] for _, rows in groups])
     body += _baseline_rows(results, [rows for _, rows in groups])

@@ -33,12 +33,12 @@ from corelab.reporting.study_tables import (
     overlap_table,
     person_link,
     scans_table,
-    told_columns,
     values_table,
 )
 from corelab.reporting.vocabulary import (
     KIND_WORDS,
 )
+from corelab.study.schema import shown_columns
 
 #: Bytes of pictures on the study's page; further subjects have theirs on their own pages.
 PICTURE_BUDGET_BYTES = 3_400_000
@@ -64,7 +64,7 @@ def subject_facts(results: Results, subject: str) -> list[tuple[str, str]]:
         return []
     row = rows.iloc[0]
     facts = []
-    for name in told_columns(results.config, list(people.columns)):
+    for name in shown_columns(results.config, list(people.columns)):
         value = row[name]
         if name != "participant_id" and value is not None and not pd.isna(value):
             text = significant(value) if isinstance(value, float) else str(value)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import copy
 import difflib
 import functools
+import json
 import math
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime
 from pathlib import Path
@@ -44,6 +45,23 @@ def load_schema(name: str) -> dict[str, Any]:
     ['study', 'inputs']
     """
     return yaml.safe_load((SCHEMA_FOLDER / f"{name}.schema.yaml").read_text(encoding="utf-8"))
+
+
+def shown_columns(config: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
+    """Participants columns that may be shown: those of the schema, and those the config names.
+
+    Any other column can identify a person (initials, a date of birth, a remark), and no analysis
+    needs it.
+
+    Examples
+    --------
+    >>> config = {"analyses": [{"population": "nihss > 4 and ready == 'yes'"}]}
+    >>> shown_columns(config, ["participant_id", "arm", "nihss", "initials"])
+    ['participant_id', 'arm', 'nihss']
+    """
+    known = set(load_schema("sheets")["properties"]["participants"]["properties"])
+    words = set(re.findall(r"\w+", json.dumps(config, default=str)))
+    return [name for name in columns if name in known or words.issuperset(name.split())]
 
 
 def with_defaults(
