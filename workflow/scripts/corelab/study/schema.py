@@ -60,7 +60,7 @@ def shown_columns(config: Mapping[str, Any], columns: Sequence[str]) -> list[str
     ['participant_id', 'arm', 'nihss']
     """
     known = set(load_schema("sheets")["properties"]["participants"]["properties"])
-    words = set(re.findall(r"\w+", json.dumps(config, default=str)))
+    words = set(re.findall(r"\w+", json.dumps(config, default=str, ensure_ascii=False)))
     return [name for name in columns if name in known or words.issuperset(name.split())]
 
 
