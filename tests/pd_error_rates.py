@@ -29,6 +29,7 @@ from corelab.pharmacodynamics import (
     mediation,
     missing_visits,
     mmrm,
+    modelling,
     ordinal,
     plan,
     progression,
@@ -368,8 +369,8 @@ def dunnett(rng, planted):
 def _dunnett_critical(df):
     r = np.array([[1.0, 0.5], [0.5, 1.0]])
     grid = np.linspace(0, 6, 241)
-    shares = dose_response.max_abs_t(grid, r, df)[0]
-    return lambda value: np.interp(value, grid, shares), dose_response.max_abs_t([0], r, df)[1]
+    shares = modelling.max_abs_t(grid, r, df)[0]
+    return lambda value: np.interp(value, grid, shares), modelling.max_abs_t([0], r, df)[1]
 
 
 def _worst(t, critical):

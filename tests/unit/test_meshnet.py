@@ -324,7 +324,7 @@ def test_network_as_a_segmenter(written, scan, tmp_path):
     nib.save(nib.Nifti1Image(np.ones((20, 20, 20), np.uint8), np.eye(4)), brain["path"])
     record = prepare_visit([scan, brain], tmp_path, settings={})
     entry = {"id": "net", "kind": "meshnet", "label": "lesion", "inputs": {"T2w": "t2.nii.gz"}}
-    entry |= {"weights": str(folder), "label_values": [1, 2]}
+    entry |= {"weights": str(folder), "label_values": [1]}
     found = segment_visit(record, tmp_path, disease="stroke", settings={"external": [entry]})
     (mask,) = [mask for mask in found["masks"] if mask["source"] == "pipeline:net"]
     assert mask["status"] == "ok" and mask["quality"]["model"] == "unknown weights"
