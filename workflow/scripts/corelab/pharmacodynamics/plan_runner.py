@@ -361,7 +361,8 @@ def write_cohort_flows(
     exhibits
         JSON of each flow, in the order of the config; the figure lies beside it.
     """
-    from corelab.pharmacodynamics.analysis_figures import new_figure, save
+    from corelab.pharmacodynamics.analysis_figures import new_figure
+    from corelab.provenance.figure_style import save_figure
     from corelab.pharmacodynamics.cohort_flow import FLOW_COLUMNS, consort, run_flows
     from corelab.provenance.exhibits import write_exhibit
 
@@ -382,7 +383,7 @@ def write_cohort_flows(
             end=flow.get("end", "Analysed"),
         )
         drawn = Path(path).with_suffix(".svg")
-        save(figure, drawn)
+        save_figure(figure, drawn, tight=True)
         title = flow.get("title") or f"Flow of participants: {flow['name']}"
         citation = flow.get("citation", "")
         end = int(frame["n_out"].iloc[-1]) if (frame["stage"] != "parts").any() else None

@@ -13,7 +13,7 @@ from corelab.measurement.selection import Tables
 from corelab.provenance.decisions import Decision
 from corelab.provenance.products import write_text
 from corelab.reporting import page, pictures, quality_figures, viewer
-from corelab.reporting.analysis_view import MAX_FIGURES, report_parts
+from corelab.reporting.analysis_view import report_parts
 from corelab.reporting.attention import (
     Attention,
     attention,
@@ -63,6 +63,8 @@ from corelab.reporting.vocabulary import (
     limits_for,
 )
 
+#: Courses on the page of endpoints.
+MAX_COURSES = 8
 #: Files of an earlier run that this one may not write again.
 STALE = (
     "sub-*.html",
@@ -247,7 +249,7 @@ def _endpoints_page(results: Results) -> Page:
     endpoints = list(dict.fromkeys(results.measurements["endpoint"].dropna()))
     courses = [c for c in (course(results, name) for name in endpoints) if c is not None]
     return [("endpoints", "Endpoints")], {
-        "courses": courses[:MAX_FIGURES],
+        "courses": courses[:MAX_COURSES],
         "endpoints_table": endpoints_table(results, variants=False),
         "variants_table": endpoints_table(results, variants=True),
     }

@@ -14,7 +14,7 @@ import pandas as pd
 
 from corelab.measurement.selection import Tables
 from corelab.provenance.products import write_table
-from corelab.reporting import charts, exhibits, pictures
+from corelab.reporting import exhibits, pictures
 from corelab.reporting.analysis_results import ANALYSIS_RESULTS, analysis_results
 from corelab.reporting.analysis_view import analysis_title, interval_text, number_text
 from corelab.reporting.arrange import arrange
@@ -32,7 +32,6 @@ from corelab.reporting.documents import (
     program,
     write_document_pdf,
 )
-from corelab.reporting.figures import figures_of
 from corelab.reporting.methods import (
     analysis_sentence,
     definitions,
@@ -290,24 +289,9 @@ def analysis_blocks(results: Results, prefix: str, numbers: Mapping[str, str]) -
     for entry in entries:
         number = numbers[str(entry["id"])]
         blocks += _statistics(results, entry, number)
-        for position, figure in enumerate(figures_of(results, entry)[:4]):
-            caption = figure.caption
-            if len(figure.legend) > 1:
-                shapes = zip(
-                    figure.legend, ("circle", "square", "triangle", "diamond"), strict=False
-                )
-                caption += " Marks: " + ", ".join(f"{name} {shape}" for name, shape in shapes) + "."
-            blocks.append(
-                Plate(
-                    number + (f".{position + 1}" if position else ""),
-                    figure.title,
-                    charts.standalone(figure.svg),
-                    "svg",
-                    figure.title,
-                    caption,
-                    40,
-                )
-            )
+        blocks += exhibits.exhibit_blocks(
+            results, exhibits.of_section(results, f"analysis:{entry['id']}"), number
+        )
     return blocks
 
 
