@@ -537,8 +537,8 @@ def write_exhibits(folder: str | Path, wanted: Iterable[str | Path]) -> None:
     wanted
         Paths of the exhibits to write, named after :data:`_EXHIBITS`.
     """
-    from corelab.provenance.figure_style import save_figure
     from corelab.provenance.exhibits import write_exhibit
+    from corelab.provenance.figure_style import save_figure
     from corelab.provenance.products import read_table
 
     for path in map(Path, wanted):

@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 
 from corelab.agreement.differences import bland_altman
-from corelab.provenance.figure_style import BLUE, GREY, RED, save_figure
 from corelab.measurement.selection import NotComputable
 from corelab.provenance.exhibits import write_exhibit
+from corelab.provenance.figure_style import BLUE, GREY, RED, save_figure
 from corelab.provenance.products import write_table
 
 if TYPE_CHECKING:

@@ -5,10 +5,8 @@ Every function returns a matplotlib Figure (no pyplot, no global state).
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -27,7 +25,6 @@ from corelab.provenance.figure_style import (
     GREY,
     ON_LIGHT,
     RED,
-    save_figure,
 )
 
 if TYPE_CHECKING:

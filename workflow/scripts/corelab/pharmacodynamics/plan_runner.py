@@ -362,9 +362,9 @@ def write_cohort_flows(
         JSON of each flow, in the order of the config; the figure lies beside it.
     """
     from corelab.pharmacodynamics.analysis_figures import new_figure
-    from corelab.provenance.figure_style import save_figure
     from corelab.pharmacodynamics.cohort_flow import FLOW_COLUMNS, consort, run_flows
     from corelab.provenance.exhibits import write_exhibit
+    from corelab.provenance.figure_style import save_figure
 
     flows = study.config["cohort_flows"]
     people = tables_of({}, study, measurements, None).participants

@@ -215,7 +215,7 @@ def exhibit_blocks(results: Results, exhibits: Iterable[Exhibit], prefix: str) -
 
 
 def report_blocks(results: Results) -> list[Block]:
-    """Exhibits of the study (not of a subject or an analysis) for the end of the report's tables."""
+    """Exhibits of the study, not of a subject or an analysis, for the end of the tables."""
     studywide = [
         exhibit
         for exhibit in results.exhibits

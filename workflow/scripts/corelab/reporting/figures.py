@@ -1,36 +1,14 @@
-"""Order of the arms, and the course of an endpoint over the visits."""
+"""Course of an endpoint over the visits."""
 
 from __future__ import annotations
-
-from markupsafe import Markup
 
 from corelab.pharmacodynamics.analysis_figures import new_figure
 from corelab.pharmacodynamics.figures import spaghetti
 from corelab.provenance.figure_style import on_a_page, svg_of
+from corelab.reporting.arms import arm_of, arms_of
 from corelab.reporting.exhibits import Shown
 from corelab.reporting.results import Results
 from corelab.reporting.vocabulary import endpoint_unit, endpoint_words
-
-
-def arms_of(results: Results) -> list[str]:
-    """Arms in the order of dose where there is one, else of first appearance."""
-    people = results.participants
-    if "arm" not in people:
-        return []
-    known = people.dropna(subset=["arm"])
-    if "dose" in known and known["dose"].notna().any():
-        order = known.groupby("arm", sort=False)["dose"].min().sort_values(kind="stable")
-        return [str(arm) for arm in order.index]
-    arms = [str(arm) for arm in dict.fromkeys(known["arm"])]
-    return sorted(arms) if results.study.get("blinded") else arms
-
-
-def _arm_of(results: Results) -> dict[str, str]:
-    people = results.participants
-    if "arm" not in people:
-        return {}
-    known = people.dropna(subset=["arm"])
-    return dict(zip(known["participant_id"], known["arm"].map(str), strict=True))
 
 
 def course(results: Results, endpoint: str) -> Shown | None:
@@ -68,14 +46,14 @@ def course(results: Results, endpoint: str) -> Shown | None:
         figure.add_subplot(),
         rows.assign(value=rows["value"].astype(float))[["participant_id", "visit", "value"]],
         visits,
-        groups=_arm_of(results),
+        groups=arm_of(results),
         order=arms_of(results),
         ylabel=f"{words}, {unit}" if unit else words,
     )
     alt = f"Course of {words.lower()} of {rows['participant_id'].nunique()} subjects"
     return Shown(
         f"{words} over time",
-        f"One line per subject (source {rows['source'].iloc[0]}); means with 95 % intervals by arm.",
+        f"One line per subject (source {rows['source'].iloc[0]}); means with 95 % intervals.",
         on_a_page(svg_of(figure), f"course-{endpoint.replace('_', '-')}", alt),
         "",
         "",

@@ -13,9 +13,9 @@ from corelab.measurement.selection import as_list
 from corelab.provenance.decisions import Decision, current
 from corelab.reporting import marks, page
 from corelab.reporting.analysis_view import analysis_title, interval_text, number_text
+from corelab.reporting.arms import arms_of
 from corelab.reporting.arrange import first_screen
 from corelab.reporting.attention import counts
-from corelab.reporting.figures import arms_of
 from corelab.reporting.numbers import (
     count,
     estimate_decimals,
