@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from markupsafe import Markup
 
 from corelab.measurement.selection import Tables
 from corelab.provenance.decisions import Decision
@@ -79,28 +78,17 @@ def _limits(results: Results) -> list[Any]:
 
 
 def map_figures(results: Results) -> list[dict[str, Any]]:
-    """Frequency maps of the study as pictures, with the share at their highest voxel, %."""
-    found = []
-    for frequency in results.maps:
-        picture, peak = pictures.frequency_picture(frequency)
-        side = frequency.sidecar
-        number = side.get("n", side.get("n_subjects", side.get("denominator_n")))
-        basis = side.get("denominator")
-        parts = [f"highest {100 * peak:.0f} %"]
-        if number is not None:
-            parts.insert(0, f"{number} subjects" + (f" {basis}" if basis else ""))
-        words = LABEL_WORDS.get(frequency.label, frequency.label)
-        found.append(
-            {
-                "title": f"Frequency of {words}",
-                "caption": "Share of subjects at each voxel of MNI152 space: "
-                + ", ".join(parts)
-                + ".",
-                "picture": picture,
-                "peak": f"{100 * peak:.0f} %",
-            }
-        )
-    return found
+    """Frequency maps of the study as pictures on one common scale."""
+    scale = pictures.frequency_scale(map(pictures.subjects_of_map, results.maps))
+    return [
+        {
+            "title": f"Frequency of {LABEL_WORDS.get(frequency.label, frequency.label)}",
+            "caption": pictures.frequency_caption(frequency),
+            "picture": pictures.frequency_picture(frequency, scale),
+            "n": pictures.subjects_of_map(frequency),
+        }
+        for frequency in results.maps
+    ]
 
 
 def write_report(
@@ -189,7 +177,6 @@ def _study_content(
                 "pictures_left": left,
                 "other_subjects": others_table(results, pages, flags),
                 "maps": map_figures(results),
-                "ramp": Markup(pictures.heat_css()),
             },
         ),
         "quality.html": _quality_page(results, items, pages),

@@ -296,25 +296,21 @@ def analysis_blocks(results: Results, prefix: str, numbers: Mapping[str, str]) -
 
 
 def _maps(results: Results) -> list[Block]:
-    blocks: list[Block] = []
-    for position, frequency in enumerate(results.maps):
-        rgb, peak = pictures.frequency_rgb(frequency, slices=7)
-        words = LABEL_WORDS.get(frequency.label, frequency.label)
-        number = frequency.sidecar.get("n", frequency.sidecar.get("n_subjects", ""))
-        blocks.append(
-            Plate(
-                f"14.2.1.{position + 1}",
-                f"Frequency of {words} in MNI152 space",
-                pictures.encode_png(rgb),
-                "png",
-                f"Axial slices of the template with the frequency of {words}",
-                f"Dark to light: 0 to {100 * peak:.0f} % of subjects"
-                + (f" (n = {number})." if number != "" else ".")
-                + " The patient's right is on the left.",
-                86,
-            )
+    scale = pictures.frequency_scale(map(pictures.subjects_of_map, results.maps))
+    return [
+        Plate(
+            f"14.2.1.{position + 1}",
+            f"Frequency of {LABEL_WORDS.get(frequency.label, frequency.label)} in MNI152 space",
+            pictures.encode_png(pictures.frequency_rgb(frequency, scale)),
+            "png",
+            pictures.frequency_caption(frequency),
+            pictures.frequency_caption(frequency)
+            + f" Dark to light: 1 to {scale[-1][0]} subjects or more, the same on every map. The"
+            " patient's right is on the left.",
+            86,
         )
-    return blocks
+        for position, frequency in enumerate(results.maps)
+    ]
 
 
 def _listing(
