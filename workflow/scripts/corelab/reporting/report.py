@@ -35,10 +35,12 @@ from corelab.reporting.methods import (
     DICTIONARY,
     definitions,
     deviations,
+    methods_as_text,
     methods_text,
     software_versions,
 )
 from corelab.reporting.page import Column, Table
+from corelab.reporting.references import references_of
 from corelab.reporting.results import (
     Results,
     read_results,
@@ -149,6 +151,7 @@ def write_report(
     decided = desk_decisions(decisions)
     content = _study_content(results, pages, flags, cards, left, decided)
     _write_pages(results, target, content)
+    write_text(methods_as_text(results), target / "methods.txt")
     write_traces(results, target, pages)
     write_certificate_page(results, target)
     write_desk(results, decided)
@@ -276,6 +279,7 @@ def _methods_page(results: Results) -> Page:
     ]
     return contents, {
         "methods": methods_text(results),
+        "references": references_of(results),
         "definitions": definitions(results),
         "limits": _limits(results),
         "deviations": Table("What did not go as planned", columns, differ) if differ else None,

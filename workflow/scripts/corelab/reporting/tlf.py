@@ -23,6 +23,7 @@ from corelab.reporting.certificate_view import certificate_blocks
 from corelab.reporting.descriptive import descriptions
 from corelab.reporting.documents import (
     Block,
+    Bullets,
     DataTable,
     Definitions,
     Document,
@@ -47,6 +48,7 @@ from corelab.reporting.numbers import (
     p_value,
     significant,
 )
+from corelab.reporting.references import as_text, references_of
 from corelab.reporting.results import NOT_COMPUTABLE, Results, read_results
 from corelab.reporting.sensitivity import sensitivity_blocks
 from corelab.reporting.study_tables import participants_table
@@ -395,6 +397,10 @@ def methods_blocks(results: Results) -> list[Block]:
         blocks += [Paragraph(text) for text in passage.paragraphs]
         if passage.settings:
             blocks.append(Definitions(passage.settings))
+    blocks += [
+        Heading("References", 2),
+        Bullets(tuple(f"{as_text(one)} ({one.use})" for one in references_of(results))),
+    ]
     told = definitions(results)
     if told:
         blocks += [Heading("Definitions of the statistics", 2), Definitions(tuple(told))]
