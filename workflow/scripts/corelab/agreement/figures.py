@@ -222,7 +222,7 @@ def plot_pairs(
     >>> figure.axes[0].get_xlabel(), figure.axes[1].get_ylabel()
     ('a (mL)', 'a - b (mL)')
     """
-    figure = _grid_figure(8.6, 3.7 * len(pairs))
+    figure = _grid_figure(7.2, 3.2 * len(pairs))
     for row, pair in enumerate(pairs):
         left = _panel(figure, len(pairs), 2, 2 * row + 1)
         draw_scatter(left, pair.a, pair.b, names=pair.names, unit=pair.unit, caption=pair.title)
