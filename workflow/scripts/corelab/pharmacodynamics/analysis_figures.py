@@ -351,6 +351,7 @@ def _dose_response(drawing: Drawing) -> list[Panel]:
     name = "dose" if name == "True" else name
     models = as_list(analysis.get("models")) or ["linear"]
     model = next((m for m in ("sigmoid_emax", "emax") if m in models), "linear")
+    unit = drawing.tables.dose_unit if name == "dose" else ""
     groups = drawing.groups()
     for endpoint in endpoints_of(analysis)[:1]:
         try:
@@ -385,7 +386,7 @@ def _dose_response(drawing: Drawing) -> list[Panel]:
                     model=model,
                     groups=labels,
                     order=drawing.order(),
-                    xlabel=name,
+                    xlabel=axis_words(name) + (f", {unit}" if unit else ""),
                     ylabel=f"{words} ({visit})",
                 )
 

@@ -168,6 +168,7 @@ def tables_of(
         phantom_qa=study.config["phantom_qa"] if analysis.get("type") == "phantom" else {},
         default_sources=default_sources(study),
         grades=study.config["grades"],
+        dose_unit=str(study.config["study"].get("dose_unit") or ""),
         **{name: frame for name, frame in others.items() if frame is not None},
     )
 

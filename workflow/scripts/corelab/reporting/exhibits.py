@@ -181,8 +181,24 @@ def banners(results: Results) -> list[str]:
     return list(dict.fromkeys(exhibit.banner for exhibit in results.exhibits if exhibit.banner))
 
 
-def exhibit_blocks(results: Results, exhibits: Iterable[Exhibit], prefix: str) -> list[Block]:
-    """Exhibits as numbered figures and tables of a document; ``prefix`` as in ``14.4.20``."""
+def exhibit_blocks(
+    results: Results, exhibits: Iterable[Exhibit], prefix: str, subject: str = ""
+) -> list[Block]:
+    """Exhibits as numbered figures and tables of a document.
+
+    Parameters
+    ----------
+    results, exhibits
+        The study, and what to show of it.
+    prefix
+        Of the numbers, as in ``14.4.20``.
+    subject
+        Put before each title that does not begin with it: the analysis that they belong to.
+    """
+
+    def titled(title: str) -> str:
+        return title if not subject or title.startswith(subject) else f"{subject}: {title}"
+
     blocks: list[Block] = []
     for place, exhibit in enumerate(exhibits, start=1):
         number = f"{prefix}.{place}"
@@ -190,7 +206,9 @@ def exhibit_blocks(results: Results, exhibits: Iterable[Exhibit], prefix: str) -
         for path, one in drawn:
             if path is not None:
                 data, kind = path.read_bytes(), path.suffix[1:]
-                blocks.append(Plate(number, one.title, data, kind, one.alt, one.caption, 80))
+                blocks.append(
+                    Plate(number, titled(one.title), data, kind, one.alt, one.caption, 80)
+                )
         rows = _rows(results, exhibit)
         if rows is not None:
             titles = [f">{h}" if n else h for h, n in zip(rows.heads, rows.numeric, strict=True)]
@@ -204,7 +222,7 @@ def exhibit_blocks(results: Results, exhibits: Iterable[Exhibit], prefix: str) -
             blocks.append(
                 DataTable(
                     number,
-                    exhibit.title,
+                    titled(exhibit.title),
                     tuple(titles),
                     tuple(cells[:MAX_PDF_ROWS]),
                     exhibit.table,

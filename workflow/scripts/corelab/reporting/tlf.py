@@ -291,9 +291,8 @@ def analysis_blocks(results: Results, prefix: str, numbers: Mapping[str, str]) -
     for entry in entries:
         number = numbers[str(entry["id"])]
         blocks += _statistics(results, entry, number)
-        blocks += exhibits.exhibit_blocks(
-            results, exhibits.of_section(results, f"analysis:{entry['id']}"), number
-        )
+        own = exhibits.of_section(results, f"analysis:{entry['id']}")
+        blocks += exhibits.exhibit_blocks(results, own, number, analysis_title(entry))
     return blocks
 
 
