@@ -40,6 +40,7 @@ from corelab.reporting.methods import (
     software_versions,
 )
 from corelab.reporting.page import Column, Table
+from corelab.reporting.quality_strips import quality_strips
 from corelab.reporting.references import references_of
 from corelab.reporting.results import (
     Results,
@@ -250,6 +251,7 @@ def _quality_page(results: Results, items: Sequence[Attention], pages: Mapping[s
         ("quality", "Findings"),
         ("acquisition", "Charter compliance"),
         ("gates", "Perfusion series"),
+        ("strips", "Metrics by site"),
         ("unavailable", "Missing values"),
         ("findings", "Sheets"),
         ("failures", "Failures"),
@@ -263,6 +265,7 @@ def _quality_page(results: Results, items: Sequence[Attention], pages: Mapping[s
         "gates": gates_table(results, pages, passed=False),
         "gates_passed": gates_table(results, pages, passed=True),
         "registration": None if ranked else registration_table(results, pages),
+        "strips": quality_strips(results, pages),
         "unavailable": unavailable_table(results, pages),
         "findings": findings_table(results),
     }
