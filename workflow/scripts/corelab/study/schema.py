@@ -27,12 +27,14 @@ _grammar = sys.modules.get("rfc3987_syntax")
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 import jsonschema  # noqa: E402
 
+from corelab.provenance.places import ROOT
+
 if _grammar is None:
     del sys.modules["rfc3987_syntax"]
 else:
     sys.modules["rfc3987_syntax"] = _grammar
 
-SCHEMA_FOLDER = Path(__file__).resolve().parents[3] / "schemas"
+SCHEMA_FOLDER = ROOT / "workflow" / "schemas"
 
 
 @functools.cache
