@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from corelab.provenance.places import ROOT
 from corelab.study.cells import CAPPED_COLUMNS, is_capped, number
 from corelab.study.findings import Finding
 
@@ -26,8 +27,6 @@ from corelab.study.findings import Finding
 _grammar = sys.modules.get("rfc3987_syntax")
 sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
 import jsonschema  # noqa: E402
-
-from corelab.provenance.places import ROOT
 
 if _grammar is None:
     del sys.modules["rfc3987_syntax"]
