@@ -310,7 +310,7 @@ def test_ars_resolves_and_a_damaged_one_is_told(written):
         stem = "t-" + output["name"].removeprefix("Table ").replace(".", "-").lower()
         places = [file["location"] for file in output["fileSpecifications"]]
         assert places == [f"../../report/tables/{stem}.{kind}" for kind in ("rtf", "html")]
-    event["outputs"].pop()
+    event["outputs"].pop(0)
     event["analyses"][0]["results"][0]["operationId"] = "OP_NONE"
     event["analyses"][1]["methodId"] = "MTH_NONE"
     event["analyses"][1]["dataset"] = "ADNONE"
