@@ -12,6 +12,7 @@ from corelab.agreement import figures, run
 from corelab.agreement.drift import drift_by_thirds, reader_effects, thirds
 from corelab.agreement.icc import mean_squares
 from corelab.measurement.selection import NotComputable, Tables
+from corelab.provenance.figure_style import save_figure
 
 COLUMNS = ["participant_id", "visit", "endpoint", "source", "repeat", "region", "value", "status"]
 
@@ -172,8 +173,8 @@ def test_figures_are_the_same_bytes_twice(tmp_path):
         ),
     }
     for name, make in made.items():
-        first = figures.save_figure(make(), tmp_path / f"{name}.png").read_bytes()
-        again = figures.save_figure(make(), tmp_path / f"{name}.png").read_bytes()
+        first = save_figure(make(), tmp_path / f"{name}.png").read_bytes()
+        again = save_figure(make(), tmp_path / f"{name}.png").read_bytes()
         assert first == again and len(first) > 2000, name
-    one = figures.save_figure(made["forest"](), tmp_path / "f.svg").read_bytes()
-    assert one == figures.save_figure(made["forest"](), tmp_path / "f.svg").read_bytes()
+    one = save_figure(made["forest"](), tmp_path / "f.svg").read_bytes()
+    assert one == save_figure(made["forest"](), tmp_path / "f.svg").read_bytes()

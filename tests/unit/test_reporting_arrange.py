@@ -8,10 +8,11 @@ import pandas as pd
 import pytest
 from fabricated_study import fabricated_study
 
+from corelab.agreement.exhibits import draw_pairs, write_figure
 from corelab.provenance.products import read_table, write_table
 from corelab.reporting.analysis_view import statistics_tables
 from corelab.reporting.arrange import arrange, first_screen
-from corelab.reporting.figures import figures_of
+from corelab.reporting.report import write_report
 from corelab.reporting.results import read_results
 from corelab.study.columns import STATISTICS
 
@@ -88,37 +89,34 @@ def test_first_screen_shows_the_planned_form_of_the_icc(study):
 
 def test_bland_altman_shows_first_repeats_between_and_both_repeats_within(study):
     folder, config, people = study
-    config["analyses"].append({**config["analyses"][2], "id": "within", "repeats": "within"})
-    rows = [_row("reader-1", "bias", 0.1), _row("reader-1", "loa_upper", 1.9)]
-    _add(folder, [{**row, "analysis_id": "within"} for row in rows])
     results = read_results(folder, config, people)
-    between = figures_of(results, results.analysis("readers"))[0]
-    within = figures_of(results, results.analysis("within"))[0]
-    assert between.caption.startswith("Bland-Altman plot, 18 pairs")
-    assert within.caption.startswith("Bland-Altman plot, 18 pairs")
-    assert "reader-1, repeat 1 against reader-1, repeat 2" in within.title
-    assert str(between.svg).count("<circle") == 18
+    plan = results.analysis("readers")
+    for more, names in (
+        ({}, "reader-1 against reader-2"),
+        ({"repeats": "within"}, "reader-1, repeat 1 against repeat 2"),
+    ):
+        drawn = draw_pairs({**plan, **more}, results.tables, pd.DataFrame())
+        assert names in drawn.alt
+        differences = drawn.figure.axes[1]
+        assert len(differences.collections[-1].get_offsets()) == 18
 
 
-def test_kaplan_meier_curve_falls_at_the_events(study):
+def test_page_embeds_the_figure_of_the_pdf_in_its_own_colours(study):
     folder, config, people = study
-    events = pd.DataFrame(
-        {
-            "participant_id": people["participant_id"][:4],
-            "endpoint": "os",
-            "time_days": [10, 20, 20, 40],
-            "event": [1, 1, 0, 1],
-        }
-    )
-    config["inputs"]["events"] = str(
-        write_table(events, folder / "events.tsv", list(events.columns))
-    )
-    config["analyses"].append({"id": "survival", "type": "survival", "event_endpoint": "os"})
     results = read_results(folder, config, people)
-    (figure,) = figures_of(results, results.analysis("survival"))
-    points = str(figure.svg).split('points="')[1].split('"')[0].split()
-    heights = [float(point.split(",")[1]) for point in points]
-    top, bottom = 12.0, 256.0  # pixels of survival 1 and 0
-    levels = [round((bottom - y) / (bottom - top), 2) for y in heights]
-    # By hand: 3/4 after day 10, 1/2 after day 20, 0 after day 40.
-    assert levels == [1.0, 1.0, 0.75, 0.75, 0.5, 0.5, 0.0]
+    write_figure(
+        results.analysis("readers"),
+        results.tables,
+        results.statistics_of("readers"),
+        "pairs",
+        folder / "exhibits" / "agreement_readers_pairs.json",
+        folder,
+    )
+    file = (folder / "exhibits" / "agreement_readers_pairs.svg").read_text(encoding="utf-8")
+    assert "#0072b2" in file and ">reader-1" in file  # words stay words
+    index = write_report(folder, config, people)
+    text = index.with_name("analyses.html").read_text(encoding="utf-8")
+    drawing = text.split('<svg class="drawn"')[1].split("</svg>")[0]
+    assert "var(--s0)" in drawing and "var(--ink)" in drawing
+    assert "#0072b2" not in drawing and "#ffffff" not in drawing
+    assert "reader-1 against reader-2" in drawing.split(">")[0]

@@ -304,13 +304,23 @@ def test_ars_resolves_and_a_damaged_one_is_told(written):
     names = frozenset(dataset.name for dataset in found)
     event = json.loads((folder / "ars.json").read_text(encoding="utf-8"))
     assert ars_faults(event, names) == []
+    numbers = {output["name"].removeprefix("Table ") for output in event["outputs"]}
+    assert "14.2.1" in numbers
+    for output in event["outputs"]:
+        stem = "t-" + output["name"].removeprefix("Table ").replace(".", "-").lower()
+        places = [file["location"] for file in output["fileSpecifications"]]
+        assert places == [f"../../report/tables/{stem}.{kind}" for kind in ("rtf", "html")]
+    event["outputs"].pop(0)
     event["analyses"][0]["results"][0]["operationId"] = "OP_NONE"
     event["analyses"][1]["methodId"] = "MTH_NONE"
     event["analyses"][1]["dataset"] = "ADNONE"
     event["methods"].append(event["methods"][0])
     event["mainListOfContents"]["contentsList"]["listItems"].pop()
     told = " ".join(ars_faults(event, names))
-    for words in ("OP_NONE", "MTH_NONE", "ADNONE", "defined 2 times", "not in the contents"):
+    for words in (
+        *("OP_NONE", "MTH_NONE", "ADNONE", "defined 2 times", "not in the contents"),
+        "which is no output",
+    ):
         assert words in told
 
 

@@ -6,7 +6,6 @@ import io
 
 import nibabel as nib
 import numpy as np
-import pytest
 from PIL import Image
 
 from corelab.reporting import pictures as pic
@@ -86,11 +85,18 @@ def test_frequency_map_is_drawn_on_the_template_where_the_lesions_are(tmp_path):
     share[35:40, 25:30, 20:30] = 0.5  # world x = +42 to +58 mm: the patient's right
     path = tmp_path / "infarct_frequency.nii.gz"
     nib.save(nib.Nifti1Image(share, affine), path)
-    rgb, peak = pic.frequency_rgb(FrequencyMap("infarct", path), slices=4, rows=2, tile=100)
-    assert peak == pytest.approx(0.5)
-    marked = (rgb == pic.heat_colours(np.array([1.0]))[0]).all(axis=2)
+    frequency = FrequencyMap("infarct", path, {"n": 4})
+    scale = pic.frequency_scale([4, 6])  # another map of the study has six subjects
+    rgb = pic.frequency_rgb(frequency, scale, slices=4, rows=2, tile=100)
+    marked = (rgb == np.array(scale[1][1])).all(axis=2)  # 2 of 4 has the colour of 2 of 6
     columns = np.argwhere(marked)[:, 1] % 100
     assert len(columns) and columns.max() < 50
+    # Every tile shows the lesion, and nothing has the colour of another count.
+    assert all(marked[r : r + 100, c : c + 100].any() for r in (0, 100) for c in range(0, 400, 100))
+    for start, colour in scale:
+        assert start == 2 or not (rgb == np.array(colour)).all(axis=2).any()
+    legend = [count for _, count in pic.frequency_picture(frequency, scale).legend]
+    assert legend == ["1", "2", "3", "4"]
 
 
 def test_fixed_windows_do_not_depend_on_the_data():

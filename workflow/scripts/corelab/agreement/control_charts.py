@@ -385,7 +385,7 @@ def plot_control_charts(charts: pd.DataFrame) -> Figure:
     from matplotlib.figure import Figure as NewFigure
     from matplotlib.ticker import MaxNLocator
 
-    from corelab.agreement.figures import BLUE, GREY, ORANGE
+    from corelab.provenance.figure_style import BLUE, GREY, RED
 
     keys = ["site", "scanner", "kind", "quantity"]
     groups = [
@@ -413,7 +413,7 @@ def plot_control_charts(charts: pd.DataFrame) -> Figure:
             axes.axhline(limit, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
         axes.plot(part["order"], part["value"], color=BLUE, linewidth=0.8, marker="o", ms=3)
         told = part[part["signal"] != "none"]
-        axes.plot(told["order"], told["value"], "D", color=ORANGE, ms=5)
+        axes.plot(told["order"], told["value"], "D", color=RED, ms=5)
         site, scanner, kind, quantity = map(str, key)
         place = site if scanner == "unknown" else f"{site}, {scanner}"
         title = f"{kind.upper() if kind.islower() else kind}: {_words(quantity)}\n{place}"
@@ -537,8 +537,8 @@ def write_exhibits(folder: str | Path, wanted: Iterable[str | Path]) -> None:
     wanted
         Paths of the exhibits to write, named after :data:`_EXHIBITS`.
     """
-    from corelab.agreement.figures import save_figure
     from corelab.provenance.exhibits import write_exhibit
+    from corelab.provenance.figure_style import save_figure
     from corelab.provenance.products import read_table
 
     for path in map(Path, wanted):

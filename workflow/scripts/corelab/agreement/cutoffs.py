@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 
 from corelab.agreement.differences import bland_altman
-from corelab.agreement.figures import BLUE, GREY, ORANGE, save_figure
 from corelab.measurement.selection import NotComputable
 from corelab.provenance.exhibits import write_exhibit
+from corelab.provenance.figure_style import BLUE, GREY, RED, save_figure
 from corelab.provenance.products import write_table
 
 if TYPE_CHECKING:
@@ -206,12 +206,12 @@ def plot_cutoffs(table: pd.DataFrame, references: Sequence[Mapping[str, str]]) -
         )  # fmt: skip
         axes.plot(x, sweep["bias_ml"], "o-", color=BLUE, ms=4, label="bias")
         axes.plot(
-            x, sweep["mean_absolute_difference_ml"], "--", color=ORANGE, lw=1.2,
+            x, sweep["mean_absolute_difference_ml"], "--", color=RED, lw=1.2,
             label="mean absolute difference",
         )  # fmt: skip
         if len(sweep):
             best = x[int(sweep["mean_absolute_difference_ml"].to_numpy().argmin())]
-            axes.axvline(best, color=ORANGE, lw=0.8, ls=":", label="where that is least")
+            axes.axvline(best, color=RED, lw=0.8, ls=":", label="where that is least")
         when = (
             "same visit"
             if chosen["core_visit"] == chosen["reference_visit"]

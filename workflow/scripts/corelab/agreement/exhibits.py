@@ -22,6 +22,7 @@ from corelab.agreement.sources import chosen_sources
 from corelab.agreement.strata import reading_places
 from corelab.measurement.selection import NotComputable, Tables, as_list
 from corelab.provenance.exhibits import write_exhibit
+from corelab.provenance.figure_style import save_figure
 from corelab.study.columns import ENDPOINT_UNITS
 from corelab.study.plan_figures import KINDS
 
@@ -308,11 +309,11 @@ def write_figure(
         else:
             drawn = _DRAW[kind](analysis, tables, shown)
     except NotComputable as reason:
-        figures.save_figure(figures.plot_nothing(str(reason)), figure)
+        save_figure(figures.plot_nothing(str(reason)), figure)
         caption = f"Not drawn: {reason}."
         write_exhibit(place, title=TITLES[kind], caption=caption, **words)
         return str(reason)
-    figures.save_figure(drawn.figure, figure)
+    save_figure(drawn.figure, figure)
     write_exhibit(
         place,
         title=drawn.title,

@@ -1,15 +1,12 @@
 """Figures of agreement: what a statistician looks for first, with intervals in the picture.
 
-Every function returns a matplotlib Figure (no pyplot, no global state); :func:`save_figure` writes
-it with the same bytes for the same figure. Colours after Okabe and Ito, safe for colour-blind eyes.
+Every function returns a matplotlib Figure (no pyplot, no global state).
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,14 +17,19 @@ from corelab.agreement.differences import bland_altman, deming
 from corelab.agreement.drift import Drift
 from corelab.agreement.estimates import NORMAL_95, paired_columns, quantile_normal
 from corelab.measurement.selection import NotComputable
-from corelab.provenance.products import atomic_path
+from corelab.provenance.figure_style import (
+    BLUE,
+    COLOURS,
+    FAINT,
+    GREEN,
+    GREY,
+    ON_LIGHT,
+    RED,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-BLUE, ORANGE, GREEN, PINK, GREY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#5A5A5A"
-LINES = (BLUE, ORANGE, GREEN, PINK, "#E69F00", "#56B4E9")
 
 
 @dataclass(frozen=True)
@@ -64,29 +66,6 @@ def plot_nothing(reason: str) -> Figure:
     axes.axis("off")
     axes.text(0.0, 0.5, f"Not drawn: {reason}", fontsize=9, color=GREY, wrap=True)
     return figure
-
-
-def save_figure(figure: Figure, path: str | os.PathLike[str]) -> Path:
-    """Write a figure atomically as PNG, SVG or PDF (by suffix), without dates or versions.
-
-    Examples
-    --------
-    >>> import tempfile
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     path = save_figure(plot_forest([("a", 0.8, 0.7, 0.9)]), Path(folder, "forest.png"))
-    ...     path.stat().st_size > 1000
-    True
-    """
-    import matplotlib as mpl
-
-    metadata: dict[str, Any] = {
-        ".png": {"Software": None},
-        ".svg": {"Date": None},
-        ".pdf": {"CreationDate": None, "Producer": None, "Creator": None},
-    }[Path(path).suffix]
-    with mpl.rc_context({"svg.hashsalt": "corelab"}), atomic_path(path) as temporary:
-        figure.savefig(temporary, metadata=metadata)
-    return Path(path)
 
 
 def draw_bland_altman(
@@ -143,8 +122,8 @@ def draw_bland_altman(
     }
     for value, band, colour, name in (
         (found.bias, found.bias_ci, BLUE, "bias"),
-        (found.loa_upper, found.loa_upper_ci, ORANGE, f"+{limits.multiplier:.3g} SD"),
-        (found.loa_lower, found.loa_lower_ci, ORANGE, f"\u2212{limits.multiplier:.3g} SD"),
+        (found.loa_upper, found.loa_upper_ci, RED, f"+{limits.multiplier:.3g} SD"),
+        (found.loa_lower, found.loa_lower_ci, RED, f"\u2212{limits.multiplier:.3g} SD"),
     ):
         axes.axhspan(*band, color=colour, alpha=0.13, linewidth=0)
         axes.axhline(value, color=colour, linewidth=1.2, linestyle="-" if name == "bias" else "--")
@@ -191,7 +170,7 @@ def draw_scatter(
     try:
         line = deming(x, y)
         ends = np.array([x.min(), x.max()])
-        axes.plot(ends, line.intercept.estimate + line.slope.estimate * ends, color=ORANGE,
+        axes.plot(ends, line.intercept.estimate + line.slope.estimate * ends, color=RED,
                   linewidth=1.4, label=f"Deming, slope {line.slope.estimate:.3f}")  # fmt: skip
     except NotComputable as error:
         caption = f"{caption} no line: {error}".strip()
@@ -243,7 +222,7 @@ def plot_pairs(
     >>> figure.axes[0].get_xlabel(), figure.axes[1].get_ylabel()
     ('a (mL)', 'a - b (mL)')
     """
-    figure = _grid_figure(8.6, 3.7 * len(pairs))
+    figure = _grid_figure(7.2, 3.2 * len(pairs))
     for row, pair in enumerate(pairs):
         left = _panel(figure, len(pairs), 2, 2 * row + 1)
         draw_scatter(left, pair.a, pair.b, names=pair.names, unit=pair.unit, caption=pair.title)
@@ -292,7 +271,7 @@ def plot_matrix(
         bright = (table[i, j] - limits[0]) / (limits[1] - limits[0]) > 0.55
         axes.text(
             j, i, f"{table[i, j]:.2f}", ha="center", va="center", fontsize=8,
-            color="black" if bright else "white",
+            color=ON_LIGHT if bright else "white",
         )  # fmt: skip
     axes.set_xticks(range(len(columns)), columns, rotation=35, ha="right", fontsize=8)
     axes.set_yticks(range(len(rows)), rows, fontsize=8)
@@ -351,7 +330,7 @@ def plot_forest(
     axes.set_yticks(places, [label for label, *_ in rows], fontsize=8)
     axes.set_ylim(len(rows) - 0.5, -0.5)
     axes.set_xlabel(xlabel, fontsize=9)
-    axes.grid(axis="x", color="#dddddd", linewidth=0.5)
+    axes.grid(axis="x", color=FAINT, linewidth=0.5)
     return figure
 
 
@@ -376,7 +355,7 @@ def plot_drift(drifts: Mapping[str, Drift], *, ylabel: str = "ICC(A,1)") -> Figu
         p = drift.change.p_value
         axes.errorbar(
             x, estimates, yerr=[np.maximum(low, 0), np.maximum(high, 0)], fmt="o-", capsize=3,
-            color=LINES[index % len(LINES)], markersize=4, linewidth=1.2,
+            color=COLOURS[index % len(COLOURS)], markersize=4, linewidth=1.2,
             label=f"{name}: last - first {drift.change.estimate:+.2f}, p {p:.2g}",
         )  # fmt: skip
     axes.set_xticks(range(3), ["first third", "second third", "last third"])
@@ -424,7 +403,7 @@ def plot_confusion(pairs: Sequence[Pair], labels: Sequence[Any] | None = None) -
                 if counts[i, j]:
                     dark = counts[i, j] > 0.6 * counts.max()
                     axes.text(j, i, str(counts[i, j]), ha="center", va="center", fontsize=8,
-                              color="white" if dark else "black")  # fmt: skip
+                              color="white" if dark else ON_LIGHT)  # fmt: skip
         axes.set_xticks(range(len(levels)), names)
         axes.set_yticks(range(len(levels)), names)
         axes.tick_params(length=0)
@@ -439,7 +418,7 @@ def plot_confusion(pairs: Sequence[Pair], labels: Sequence[Any] | None = None) -
 def _outline(index: int) -> Any:
     from matplotlib.patches import Rectangle
 
-    return Rectangle((index - 0.5, index - 0.5), 1, 1, fill=False, edgecolor=ORANGE, linewidth=1.2)
+    return Rectangle((index - 0.5, index - 0.5), 1, 1, fill=False, edgecolor=RED, linewidth=1.2)
 
 
 @dataclass(frozen=True)
@@ -490,7 +469,7 @@ def plot_contours(
     from matplotlib.lines import Line2D
 
     names = list(dict.fromkeys(name for one in overlays for name in one.masks))
-    colour = {name: LINES[i % len(LINES)] for i, name in enumerate(names)}
+    colour = {name: COLOURS[i % len(COLOURS)] for i, name in enumerate(names)}
     figure = _grid_figure(2.6 * slices, 2.9 * len(overlays) + 0.4)
     rows = figure.subfigures(len(overlays), 1, squeeze=False)[:, 0]
     for row, overlay in zip(rows, overlays, strict=True):

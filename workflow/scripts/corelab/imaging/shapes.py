@@ -20,7 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-MODEL_FILE = Path(__file__).resolve().parents[4] / "resources" / "shapes" / "soop.json"
+from corelab.provenance.places import ROOT
+
+MODEL_FILE = ROOT / "resources" / "shapes" / "soop.json"
 #: Points per lattice edge of the random field, which repeats beyond it.
 _LATTICE = 40
 #: Lattice points per correlation length of the finer scale.

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from corelab.provenance.figure_style import AMBER, BLUE, GREEN, RED
+
 #: Colours that colour-blind people can distinguish (Okabe and Ito), and markers by site.
 _SITES = {
-    "deep": ("#0072b2", "o"),
-    "cortical": ("#e69f00", "s"),
-    "bone": ("#d55e00", "^"),
-    "posterior_fossa": ("#009e73", "D"),
+    "deep": (BLUE, "o"),
+    "cortical": (AMBER, "s"),
+    "bone": (RED, "^"),
+    "posterior_fossa": (GREEN, "D"),
 }
 #: Undetected lesions are drawn at this share of the smallest planted volume.
 _FLOOR = 0.3

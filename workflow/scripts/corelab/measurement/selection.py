@@ -49,6 +49,8 @@ class Tables:
         Endpoint -> its grades in words, lowest first; values are places on that list, from 0.
     radiomics
         Feature table (participant_id, visit, series, label, source, feature, value) or empty.
+    dose_unit
+        Unit of the column ``dose``; empty where the study names none.
     phantoms, phantom_qa
         Measured inserts (``endpoints/phantoms.tsv``, else the sheet) and the limits on them.
     """
@@ -73,6 +75,7 @@ class Tables:
     baseline: str | None = None
     default_sources: tuple[str, ...] = ("pipeline", "supplied")
     grades: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    dose_unit: str = ""
 
 
 def as_list(value: Any) -> list[Any]:

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from corelab.perfusion.lesions import clusters, settled
+from corelab.provenance.places import ROOT
 from corelab.provenance.products import read_table
 
-REGISTRY = Path(__file__).resolve().parents[4] / "resources" / "thresholds" / "perfusion.tsv"
+REGISTRY = ROOT / "resources" / "thresholds" / "perfusion.tsv"
 COLUMNS = {
     "id": "Identifier; the source of its rows in measurements.tsv is pipeline:<id>",
     "study": "First author and year",

@@ -26,6 +26,7 @@ from corelab.pharmacodynamics.analysis_set import (
     outcome_values,
 )
 from corelab.pharmacodynamics.multiplicity import CONCLUSIONS
+from corelab.provenance.figure_style import COLOURS, STYLE, save_figure
 from corelab.study.columns import ENDPOINT_UNITS
 
 if TYPE_CHECKING:
@@ -330,7 +331,7 @@ def _distributions(drawing: Drawing, endpoint: str, groups: Mapping[str, str]) -
         for k, name in enumerate(names):
             own = np.sort(inside[labels == name].to_numpy())
             spread = 0.32 * (((np.arange(own.size) * 0.618034) % 1) - 0.5)
-            colour = figures.COLOURS[k % len(figures.COLOURS)]
+            colour = COLOURS[k % len(COLOURS)]
             axes.plot(k + spread, own, "o", ms=4, alpha=0.6, mew=0, color=colour)
             axes.hlines(np.median(own), k - 0.28, k + 0.28, color="black", lw=2)
         axes.set_xticks(range(len(names)), names)
@@ -350,6 +351,7 @@ def _dose_response(drawing: Drawing) -> list[Panel]:
     name = "dose" if name == "True" else name
     models = as_list(analysis.get("models")) or ["linear"]
     model = next((m for m in ("sigmoid_emax", "emax") if m in models), "linear")
+    unit = drawing.tables.dose_unit if name == "dose" else ""
     groups = drawing.groups()
     for endpoint in endpoints_of(analysis)[:1]:
         try:
@@ -384,7 +386,7 @@ def _dose_response(drawing: Drawing) -> list[Panel]:
                     model=model,
                     groups=labels,
                     order=drawing.order(),
-                    xlabel=name,
+                    xlabel=axis_words(name) + (f", {unit}" if unit else ""),
                     ylabel=f"{words} ({visit})",
                 )
 
@@ -552,7 +554,7 @@ def _sample_size(drawing: Drawing) -> list[Panel]:
 
     def draw(axes: Axes) -> None:
         places = np.arange(len(rows))[::-1]
-        axes.barh(places, rows["estimate"], color=figures.COLOURS[0], height=0.6)
+        axes.barh(places, rows["estimate"], color=COLOURS[0], height=0.6)
         for place, value in zip(places, rows["estimate"], strict=True):
             axes.text(value, place, f" {value:.0f}", va="center")
         axes.set_yticks(places, list(rows["group"]))
@@ -583,24 +585,12 @@ def panels_of(analysis: Mapping[str, Any], tables: Tables, rows: pd.DataFrame) -
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A figure whose bytes repeat, with text that stays text."""
-    import matplotlib
-    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    """An empty figure in the common style."""
+    import matplotlib as mpl
     from matplotlib.figure import Figure
 
-    matplotlib.rcParams.update(
-        {"svg.hashsalt": "corelab", "svg.fonttype": "path", "font.size": 10, "axes.titlesize": 10}
-    )
-    figure = Figure(figsize=(width, height), layout=None)
-    FigureCanvasSVG(figure)
-    return figure
-
-
-def save(figure: Figure, path: str | Path) -> None:
-    """Write SVG (or PNG) without date and program."""
-    kind = Path(path).suffix[1:]
-    metadata = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
-    figure.savefig(path, format=kind, dpi=150, metadata=metadata, bbox_inches="tight")
+    mpl.rcParams.update(STYLE)
+    return Figure(figsize=(width, height), layout=None)
 
 
 def draw_panels(panels: list[Panel], width: float = 7.6) -> Figure:
@@ -642,7 +632,7 @@ def write_analysis_figure(
     panels = panels_of(analysis, tables, rows)
     name = str(analysis.get("title") or analysis["id"])
     if panels:
-        save(draw_panels(panels), figure)
+        save_figure(draw_panels(panels), figure, tight=True)
         kinds = list(dict.fromkeys(panel.kind for panel in panels))
         caption = ". ".join(kind[0].upper() + kind[1:] for kind in kinds) + "."
     else:
@@ -650,7 +640,7 @@ def write_analysis_figure(
         reasons = [str(note) for note in rows["note"].dropna() if str(note).startswith("not_comp")]
         caption = reasons[0].removeprefix("not_computable: ") if reasons else "No figure."
         blank.text(0.02, 0.5, f"Nothing to draw: {caption}"[:110], va="center")
-        save(blank, figure)
+        save_figure(blank, figure, tight=True)
     write_exhibit(
         exhibit,
         section=f"analysis:{analysis['id']}",
@@ -691,7 +681,7 @@ def draw_or_report(
         if figure is not None:
             blank = new_figure(7.0, 1.0)
             blank.text(0.02, 0.5, f"Not drawn: {cause}"[:110], va="center")
-            save(blank, figure)
+            save_figure(blank, figure, tight=True)
             more = {"figure": Path(figure).name, "alt": f"Not drawn: {cause}"}
         write_exhibit(
             exhibit,
@@ -737,7 +727,7 @@ def write_specification_figure(
         upper.set_title(told, loc="left")
     else:
         drawn.text(0.02, 0.5, "No specification can be computed from these data")
-    save(drawn, figure)
+    save_figure(drawn, figure, tight=True)
     write_exhibit(
         exhibit,
         section="sensitivity",

@@ -2,7 +2,7 @@
 Rankin bars, quantile coefficients, ROC, specification curve.
 
 Each function draws on axes that it is given and returns them, and computes no statistic beyond
-what the method modules give. Colours are Okabe and Ito's, which stay apart for the colour-blind.
+what the method modules give.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import pandas as pd
 from corelab.pharmacodynamics.analysis_set import in_order
 from corelab.pharmacodynamics.dose_response import response_band
 from corelab.pharmacodynamics.survival import kaplan_meier, numbers_at_risk
+from corelab.provenance.figure_style import COLOURS, ON_LIGHT
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 #: Colours of the modified Rankin scale, 0 (none) to 6 (dead): light to dark, then black.
 RANKIN_COLOURS = ("#f7fbff", "#d3e3f3", "#a6cde4", "#6aaed6", "#3787c0", "#105ba4", "#1a1a1a")
 
@@ -348,7 +348,7 @@ def rankin_bars(
                     f"{share:.0f}",
                     ha="center",
                     va="center",
-                    color="white" if dark else "black",
+                    color="white" if dark else ON_LIGHT,
                     fontsize="small",
                 )
             left += share

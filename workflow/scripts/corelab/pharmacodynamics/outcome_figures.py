@@ -34,12 +34,10 @@ from corelab.pharmacodynamics.survival import hazard_along
 from corelab.pharmacodynamics.survival_rows import intervals_of
 from corelab.pharmacodynamics.time_to_event import event_times
 from corelab.provenance.exhibits import Drawing, write_exhibit
-from corelab.provenance.products import atomic_path
+from corelab.provenance.figure_style import COLOURS, STYLE, save_figure
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-_TEXT = {"font.size": 10, "font.family": "DejaVu Sans", "svg.fonttype": "none"}
 
 
 @dataclass(frozen=True)
@@ -121,7 +119,7 @@ def turnbull_panel(
     labels = np.full(len(frame), "") if groups is None else groups.to_numpy(str)
     for place, level in enumerate(in_order(labels, reference)):
         fit = turnbull(left[labels == level], right[labels == level])
-        colour = figures.COLOURS[place % len(figures.COLOURS)]
+        colour = COLOURS[place % len(COLOURS)]
         before, day, name = 1.0, 0.0, level or None
         for low, high, mass in zip(fit.left, fit.right, fit.mass, strict=True):
             axes.plot([day, low], [before, before], color=colour, lw=1.8, label=name)
@@ -205,8 +203,8 @@ def _hazard_curves(
         low, high = (
             np.exp(curve.log_hazard_ratio + s * 1.96 * curve.standard_error) for s in (-1, 1)
         )
-        axes.fill_between(curve.at, low, high, color=figures.COLOURS[0], alpha=0.18, lw=0)
-        axes.plot(curve.at, np.exp(curve.log_hazard_ratio), color=figures.COLOURS[0], lw=1.8)
+        axes.fill_between(curve.at, low, high, color=COLOURS[0], alpha=0.18, lw=0)
+        axes.plot(curve.at, np.exp(curve.log_hazard_ratio), color=COLOURS[0], lw=1.8)
         axes.plot(
             frame["value"], np.full(len(frame), 0.02), "|", color="0.4", ms=9,
             transform=axes.get_xaxis_transform(),
@@ -292,13 +290,13 @@ def progression_scatter(
     line = np.array([0.0, top])
     axes.fill_between(line, line - window_days, line + window_days, color="0.85", lw=0, zorder=0)
     axes.plot(line, line, color="0.5", lw=0.8, zorder=1)
-    axes.axvspan(0, early_days, color=figures.COLOURS[4], alpha=0.13, lw=0, zorder=0)
-    axes.axhspan(0, early_days, color=figures.COLOURS[4], alpha=0.13, lw=0, zorder=0)
+    axes.axvspan(0, early_days, color=COLOURS[4], alpha=0.13, lw=0, zorder=0)
+    axes.axhspan(0, early_days, color=COLOURS[4], alpha=0.13, lw=0, zorder=0)
     seen = (both["event_a"] == 1) & (both["event_b"] == 1)
     for name, flags, colour, marker in (
-        ("agree", ~differ, figures.COLOURS[0], "o"),
-        ("discordant", differ & ~soon, figures.COLOURS[1], "s"),
-        ("discordant, early", soon, figures.COLOURS[3], "D"),
+        ("agree", ~differ, COLOURS[0], "o"),
+        ("discordant", differ & ~soon, COLOURS[1], "s"),
+        ("discordant, early", soon, COLOURS[3], "D"),
     ):
         for full in (True, False):
             chosen = flags & (seen if full else ~seen)
@@ -403,7 +401,7 @@ def importance_bars(rows: pd.DataFrame, most: int = 30) -> Figure:
         left=0.5, right=0.97, top=1 - 0.08 / figure.get_figheight(),
         bottom=0.55 / figure.get_figheight(),
     )  # fmt: skip
-    colours = [figures.COLOURS[1 if "high risk" in note else 0] for note in part["note"]]
+    colours = [COLOURS[1 if "high risk" in note else 0] for note in part["note"]]
     axes.barh(range(len(part)), part["estimate"].abs(), color=colours, height=0.7)
     axes.set_yticks(range(len(part)), part["group"], fontsize=8.5)
     axes.tick_params(axis="y", length=0)
@@ -448,8 +446,7 @@ def write_figures(
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     made = []
-    settings: dict[Any, Any] = {**_TEXT, "svg.hashsalt": str(analysis["id"])}
-    with mpl.rc_context(settings):
+    with mpl.rc_context(STYLE):
         builder = _BUILDERS.get(str(analysis["type"]))
         try:
             drawn = list(builder(analysis, tables, rows)) if builder else []
@@ -457,10 +454,7 @@ def write_figures(
             drawn = []
         for item in drawn:
             for suffix in ("svg", "png"):
-                file = path.with_name(f"{path.stem}_{item.name}.{suffix}")
-                extra = {"metadata": {"Date": None}} if suffix == "svg" else {"dpi": 150}
-                with atomic_path(file) as temporary:
-                    item.figure.savefig(temporary, format=suffix, **extra)
+                save_figure(item.figure, path.with_name(f"{path.stem}_{item.name}.{suffix}"))
             alt = f"{item.title}. {item.caption}"
             made.append(Drawing(f"{path.stem}_{item.name}.svg", item.title, item.caption, alt))
     write_exhibit(

@@ -168,6 +168,7 @@ def tables_of(
         phantom_qa=study.config["phantom_qa"] if analysis.get("type") == "phantom" else {},
         default_sources=default_sources(study),
         grades=study.config["grades"],
+        dose_unit=str(study.config["study"].get("dose_unit") or ""),
         **{name: frame for name, frame in others.items() if frame is not None},
     )
 
@@ -361,9 +362,10 @@ def write_cohort_flows(
     exhibits
         JSON of each flow, in the order of the config; the figure lies beside it.
     """
-    from corelab.pharmacodynamics.analysis_figures import new_figure, save
+    from corelab.pharmacodynamics.analysis_figures import new_figure
     from corelab.pharmacodynamics.cohort_flow import FLOW_COLUMNS, consort, run_flows
     from corelab.provenance.exhibits import write_exhibit
+    from corelab.provenance.figure_style import save_figure
 
     flows = study.config["cohort_flows"]
     people = tables_of({}, study, measurements, None).participants
@@ -382,7 +384,7 @@ def write_cohort_flows(
             end=flow.get("end", "Analysed"),
         )
         drawn = Path(path).with_suffix(".svg")
-        save(figure, drawn)
+        save_figure(figure, drawn, tight=True)
         title = flow.get("title") or f"Flow of participants: {flow['name']}"
         citation = flow.get("citation", "")
         end = int(frame["n_out"].iloc[-1]) if (frame["stage"] != "parts").any() else None

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from corelab import __version__
+from corelab.provenance.places import ROOT
 from corelab.provenance.products import write_json, write_text
 
 #: The crate is dated by its content, not by the clock, so that two runs give the same bytes.
@@ -229,9 +230,8 @@ def write_crate(manifest: Mapping[str, Any], path: str | Path, folder: str | Pat
     folder
         The study's folder; it gets ``ro-crate-metadata.json`` and the workflow as it was run.
     """
-    root = Path(__file__).parents[4]
-    for source in [root / "Snakefile", *sorted((root / "workflow" / "rules").glob("*.smk"))]:
-        target = Path(folder) / "provenance" / "workflow" / source.relative_to(root)
+    for source in [ROOT / "Snakefile", *sorted((ROOT / "workflow" / "rules").glob("*.smk"))]:
+        target = Path(folder) / "provenance" / "workflow" / source.relative_to(ROOT)
         write_text(source.read_text(encoding="utf-8"), target)
     write_json(crate(manifest), Path(folder) / "ro-crate-metadata.json")
     write_json(crate(manifest, "../"), path)

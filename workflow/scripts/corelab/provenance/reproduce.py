@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from corelab import __version__
+from corelab.provenance.places import ROOT
 from corelab.provenance.products import file_sha256, write_json, write_text
 
 #: Products whose digests a person compares first.
@@ -102,7 +103,7 @@ def write_reproduce(
     folder
         The study's folder.
     """
-    lock = Path(__file__).parents[4] / "requirements.lock"
+    lock = ROOT / "requirements.lock"
     digest = file_sha256(lock) if lock.is_file() else "no lock file beside the program"
     target = Path(folder) / "provenance"
     write_json(dict(config), target / "config.json")

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-RULES = Path(__file__).parents[3] / "rules"
+from corelab.provenance.places import ROOT
+
+RULES = ROOT / "workflow" / "rules"
 #: Rules that only tell a person something.
 ASKED = {"status", "trace", "index", "compare", "review", "verify"}
 #: What an expression in a rule's input stands for: files of which rules.

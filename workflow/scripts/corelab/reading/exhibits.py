@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from corelab.provenance.exhibits import Alarm, write_exhibit
-from corelab.provenance.products import atomic_path, read_json, read_table
+from corelab.provenance.figure_style import BLUE, FAINT, GREY, RED, save_figure
+from corelab.provenance.products import read_json, read_table
 from corelab.reading.charter import NOT_ATTESTED
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-BLUE, RED, GREY = "#0072B2", "#D55E00", "#5A5A5A"
 STATE_WORDS = {
     "valid": "The reads are as they were locked.",
     "open": "The reads are not locked yet; every number that rests on them is preliminary.",
@@ -61,7 +61,7 @@ def plot_p_chart(chart: pd.DataFrame) -> Figure:
             mine = own[own["reader"] == reader]
             axes.plot(mine.index, mine["estimate"], color=BLUE, linewidth=1.2)
             if mine.index[0] > 0:
-                axes.axvline(mine.index[0] - 0.5, color="#dddddd", linewidth=0.8)
+                axes.axvline(mine.index[0] - 0.5, color=FAINT, linewidth=0.8)
         out = own["verdict"] == "out_of_control"
         axes.scatter(x[~out], own.loc[~out, "estimate"], color=BLUE, s=22, zorder=3)
         axes.scatter(x[out], own.loc[out, "estimate"], color=RED, s=42, marker="D", zorder=3,
@@ -90,13 +90,6 @@ def plot_p_chart(chart: pd.DataFrame) -> Figure:
                     names.append(name)
         figure.legend(handles, names, loc="outside lower left", ncols=3, fontsize=8, frameon=False)
     return figure
-
-
-def _save(figure: Figure, path: Path) -> None:
-    import matplotlib as mpl
-
-    with mpl.rc_context({"svg.hashsalt": "corelab"}), atomic_path(path) as temporary:
-        figure.savefig(temporary, metadata={"Date": None})
 
 
 def _standing(folder: Path, exhibits: Path) -> None:
@@ -171,7 +164,7 @@ def _p_chart(folder: Path, exhibits: Path) -> None:
     more: dict[str, Any] = {}
     out = chart[chart["verdict"] == "out_of_control"]
     if len(chart):
-        _save(plot_p_chart(chart), exhibits / "reading_p_chart.svg")
+        save_figure(plot_p_chart(chart), exhibits / "reading_p_chart.svg")
         what = ", ".join(f"{r} part {p}" for r, p in zip(out["reader"], out["part"], strict=True))
         more = {
             "figure": "reading_p_chart.svg",

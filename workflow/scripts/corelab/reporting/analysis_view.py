@@ -16,7 +16,6 @@ from corelab.reporting.attention import (
     is_not_computable,
 )
 from corelab.reporting.certificate_view import certificate_part
-from corelab.reporting.figures import Figure, figures_of
 from corelab.reporting.methods import (
     analysis_sentence,
 )
@@ -42,9 +41,6 @@ from corelab.reporting.vocabulary import (
     statistic_unit,
     statistic_words,
 )
-
-#: Charts per analysis on the study's page.
-MAX_FIGURES = 8
 
 #: Parts of the report that analyses belong to.
 PARTS = (
@@ -91,7 +87,6 @@ class AnalysisView:
     note: str
     table: Table | None
     more: Table | None
-    figures: list[Figure]
 
 
 def analysis_title(analysis: Mapping[str, Any]) -> str:
@@ -282,7 +277,7 @@ def statistics_tables(
 
 
 def analysis_view(results: Results, analysis: Mapping[str, Any]) -> AnalysisView:
-    """An analysis as the page shows it: title, sentence, tables, and at most MAX_FIGURES charts."""
+    """An analysis as the page shows it: title, sentence and tables."""
     return AnalysisView(
         str(analysis["id"]),
         analysis_title(analysis),
@@ -290,7 +285,6 @@ def analysis_view(results: Results, analysis: Mapping[str, Any]) -> AnalysisView
         analysis_sentence(analysis) if analysis.get("type") else "Not in the plan.",
         str(analysis.get("note") or ""),
         *statistics_tables(results, analysis),
-        figures_of(results, analysis)[:MAX_FIGURES],
     )
 
 

@@ -14,9 +14,11 @@ from typing import Any
 import pandas as pd
 
 from corelab.measurement.selection import as_list
-from corelab.reporting.documents import program
+from corelab.reporting.analysis_view import analysis_title
+from corelab.reporting.documents import DataTable, program
 from corelab.reporting.methods import analysis_sentence, estimand_rows
 from corelab.reporting.results import Results
+from corelab.reporting.table_files import file_stem
 from corelab.reporting.vocabulary import ANALYSIS_WORDS, statistic_words
 
 #: Purpose of an objective, in the standard's terms.
@@ -84,6 +86,39 @@ def _result(row: Mapping[Any, Any], kind: str) -> dict[str, Any]:
     return content
 
 
+#: Folder of the tables, as seen from the file of the event (submission/datasets/ars.json).
+_TABLES = "../../report/tables"
+
+
+def _output(number: str, title: str) -> dict[str, Any]:
+    """The numbered table of an analysis as an output: its files and its display."""
+    stem = file_stem(DataTable(number, title, (), ()))
+    return {
+        "id": _id("OUT", number),
+        "name": f"Table {number}",
+        "version": 1,
+        "fileSpecifications": [
+            {
+                "name": f"{stem}.{suffix}",
+                "fileType": {"controlledTerm": suffix},
+                "location": f"{_TABLES}/{stem}.{suffix}",
+            }
+            for suffix in ("rtf", "html")
+        ],
+        "displays": [
+            {
+                "order": 1,
+                "display": {
+                    "id": _id("DSP", number),
+                    "name": f"Table {number}",
+                    "version": 1,
+                    "displayTitle": title,
+                },
+            }
+        ],
+    }
+
+
 def reporting_event(
     results: Results, frame: pd.DataFrame, there: Collection[str] | None = None
 ) -> dict[str, Any]:
@@ -105,6 +140,7 @@ def reporting_event(
     methods: dict[str, list[str]] = {}
     populations: dict[str, str] = {"all": "ANS_ALL"}
     analyses = []
+    outputs: dict[str, dict[str, Any]] = {}
     for name, own in frame.groupby("analysis_id", sort=False):
         kind = kinds.get(str(name), "description")
         known = methods.setdefault(kind, [])
@@ -117,6 +153,9 @@ def reporting_event(
             for dataset in DATASETS.get(kind, ("ADIMG", "ADPD"))
             if there is None or dataset in there
         ]
+        title = analysis_title(entry) if entry.get("type") else "Endpoints by visit and arm"
+        for number in dict.fromkeys(own["table_number"].dropna()):
+            outputs.setdefault(str(number), _output(str(number), title))
         analyses.append(
             {
                 "id": _id("AN", str(name)),
@@ -132,6 +171,10 @@ def reporting_event(
                 "methodId": _id("MTH", kind),
                 "corelabEstimand": [
                     {"attribute": word, "text": text} for word, text in estimand_rows(entry)
+                ],
+                "corelabOutputs": [
+                    outputs[str(number)]["id"]
+                    for number in dict.fromkeys(own["table_number"].dropna())
                 ],
                 "corelabSource": sorted(set(own["table"].dropna())),
                 "results": [_result(row, kind) for row in own.to_dict("records")],
@@ -151,6 +194,12 @@ def reporting_event(
                         "level": 1,
                         "order": order,
                         "analysisId": item["id"],
+                        "sublist": {
+                            "listItems": [
+                                {"name": output, "level": 2, "order": place, "outputId": output}
+                                for place, output in enumerate(item["corelabOutputs"], start=1)
+                            ]
+                        },
                     }
                     for order, item in enumerate(analyses, start=1)
                 ]
@@ -166,4 +215,5 @@ def reporting_event(
         ],
         "methods": [_method(kind, statistics) for kind, statistics in methods.items()],
         "analyses": analyses,
+        "outputs": list(outputs.values()),
     }

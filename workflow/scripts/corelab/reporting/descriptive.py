@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from corelab.reporting.figures import arms_of
+from corelab.reporting.arms import arms_of
 from corelab.reporting.results import Results
 
 #: Sources described by arm; others are described over all subjects.

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from corelab import __version__
+from corelab.provenance.figure_style import font_folder
 from corelab.provenance.products import atomic_path, write_text
 from corelab.reporting.numbers import plural
 
@@ -269,7 +270,11 @@ def typeset(document: Document, **options: Any) -> bytes | list[bytes] | None:
         (root / "document.json").write_text(json.dumps(head, sort_keys=True), encoding="utf-8")
         main = root / "main.typ"
         main.write_bytes((TEMPLATES / "document.typ").read_bytes())
-        compiler = typst.Compiler(str(main), root=str(root), ignore_system_fonts=True)
+        # Figures are set in the font that Matplotlib measured.
+        fonts = [str(font_folder())]
+        compiler = typst.Compiler(
+            str(main), root=str(root), font_paths=fonts, ignore_system_fonts=True
+        )
         return compiler.compile(timestamp=int(date.timestamp()), **options)
 
 

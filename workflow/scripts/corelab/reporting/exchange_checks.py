@@ -255,7 +255,16 @@ def ars_faults(event: Mapping[str, Any], datasets: frozenset[str] = frozenset())
     sets = {item["id"] for item in event["analysisSets"]}
     groupings = {item["id"] for item in event["analysisGroupings"]}
     operations = {m["id"]: {o["id"] for o in m["operations"]} for m in event["methods"]}
-    listed = [i["analysisId"] for i in event["mainListOfContents"]["contentsList"]["listItems"]]
+    items = event["mainListOfContents"]["contentsList"]["listItems"]
+    listed = [item["analysisId"] for item in items]
+    outputs = {item["id"] for item in event.get("outputs", [])}
+    shown = {
+        inner["outputId"]
+        for item in items
+        for inner in item.get("sublist", {}).get("listItems", [])
+    }
+    faults += [f"the contents list {name}, which is no output" for name in sorted(shown - outputs)]
+    faults += [f"output {name} is not in the contents" for name in sorted(outputs - shown)]
     faults += [
         f"the contents list {n}, which is no analysis here" for n in listed if n not in analyses
     ]

@@ -1,15 +1,18 @@
-"""Exhibits of the other rooms in the report: on the pages, in the PDF and among the alarms."""
+"""Exhibits of the other packages in the report: on the pages, in the PDF and among the alarms."""
 
 from __future__ import annotations
 
 import base64
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+from markupsafe import Markup
 
 from corelab.provenance.exhibits import FOLDER, SECTIONS, Drawing, Exhibit
+from corelab.provenance.figure_style import on_a_page
 from corelab.provenance.products import read_table
 from corelab.reporting.documents import Block, DataTable, Heading, Plate
 from corelab.reporting.numbers import is_number, significant
@@ -21,7 +24,6 @@ from corelab.reporting.study_tables import person_link
 FIGURE_BUDGET_BYTES = 1_200_000
 #: Rows of an exhibit's table in the PDF.
 MAX_PDF_ROWS = 200
-_MEDIA = {".svg": "image/svg+xml", ".png": "image/png"}
 #: How columns look that are no numbers.
 _CSS = {"log": "mono", "retry": "mono wide", "reason": "why wide", "cause": "wide"}
 #: Headings for exhibits whose section the study's page would not have otherwise.
@@ -36,8 +38,10 @@ class Shown:
     ----------
     title, caption
         Above and below.
+    svg
+        The drawing itself; empty for a picture.
     uri
-        The figure as a data address; empty where there is none or no room for it.
+        A picture as a data address; empty where there is none or where it exceeds the budget.
     href
         The figure's file, relative to the report; empty where there is none.
     alt
@@ -48,6 +52,7 @@ class Shown:
 
     title: str
     caption: str
+    svg: Markup
     uri: str
     href: str
     alt: str
@@ -137,22 +142,8 @@ def _figure_path(results: Results, drawing: Drawing) -> Path | None:
     return path if path.is_file() else None
 
 
-def _drawn_here(results: Results, exhibit: Exhibit, path: Path) -> bool:
-    """Whether the page draws the figure of an analysis itself, so that the file is linked to."""
-    from corelab.reporting.figures import figures_of
-
-    section, _, analysis = exhibit.section.partition(":")
-    if section != "analysis" or path.suffix != ".svg":
-        return False
-    return bool(figures_of(results, results.analysis(analysis)))
-
-
 def shown(results: Results, exhibits: Iterable[Exhibit]) -> list[Shown]:
-    """Exhibits for a page; what does not fit its budget is linked to.
-
-    A figure of an analysis that the page draws itself is linked to as well: it is the figure of
-    the PDF.
-    """
+    """Exhibits for a page; a figure that does not fit the page's budget is linked to."""
     found: list[Shown] = []
     spent = 0
     for exhibit in exhibits:
@@ -161,14 +152,18 @@ def shown(results: Results, exhibits: Iterable[Exhibit]) -> list[Shown]:
         for path, one in drawn:
             if path is None:
                 continue
-            data, uri = base64.b64encode(path.read_bytes()).decode("ascii"), ""
-            if spent + len(data) <= FIGURE_BUDGET_BYTES and not _drawn_here(results, exhibit, path):
-                uri, spent = f"data:{_MEDIA[path.suffix]};base64,{data}", spent + len(data)
+            data, uri, svg = path.read_bytes(), "", Markup()
+            if spent + len(data) <= FIGURE_BUDGET_BYTES:
+                spent += len(data)
+                if path.suffix == ".svg":
+                    svg = on_a_page(data.decode("utf-8"), re.sub(r"\W", "-", path.stem), one.alt)
+                else:
+                    uri = f"data:image/png;base64,{base64.b64encode(data).decode('ascii')}"
             href = f"../{FOLDER}/{one.figure}"
-            found.append(Shown(one.title, one.caption, uri, href, one.alt, table))
+            found.append(Shown(one.title, one.caption, svg, uri, href, one.alt, table))
             table = None  # it stands once, below the first figure
         if table is not None or not any(path for path, _ in drawn):
-            found.append(Shown(exhibit.title, exhibit.caption, "", "", "", table))
+            found.append(Shown(exhibit.title, exhibit.caption, Markup(), "", "", "", table))
     return found
 
 
@@ -186,8 +181,24 @@ def banners(results: Results) -> list[str]:
     return list(dict.fromkeys(exhibit.banner for exhibit in results.exhibits if exhibit.banner))
 
 
-def exhibit_blocks(results: Results, exhibits: Iterable[Exhibit], prefix: str) -> list[Block]:
-    """Exhibits as numbered figures and tables of a document; ``prefix`` as in ``14.4.20``."""
+def exhibit_blocks(
+    results: Results, exhibits: Iterable[Exhibit], prefix: str, subject: str = ""
+) -> list[Block]:
+    """Exhibits as numbered figures and tables of a document.
+
+    Parameters
+    ----------
+    results, exhibits
+        The study, and what to show of it.
+    prefix
+        Of the numbers, as in ``14.4.20``.
+    subject
+        Put before each title that does not begin with it: the analysis that they belong to.
+    """
+
+    def titled(title: str) -> str:
+        return title if not subject or title.startswith(subject) else f"{subject}: {title}"
+
     blocks: list[Block] = []
     for place, exhibit in enumerate(exhibits, start=1):
         number = f"{prefix}.{place}"
@@ -195,7 +206,9 @@ def exhibit_blocks(results: Results, exhibits: Iterable[Exhibit], prefix: str) -
         for path, one in drawn:
             if path is not None:
                 data, kind = path.read_bytes(), path.suffix[1:]
-                blocks.append(Plate(number, one.title, data, kind, one.alt, one.caption, 80))
+                blocks.append(
+                    Plate(number, titled(one.title), data, kind, one.alt, one.caption, 80)
+                )
         rows = _rows(results, exhibit)
         if rows is not None:
             titles = [f">{h}" if n else h for h, n in zip(rows.heads, rows.numeric, strict=True)]
@@ -209,7 +222,7 @@ def exhibit_blocks(results: Results, exhibits: Iterable[Exhibit], prefix: str) -
             blocks.append(
                 DataTable(
                     number,
-                    exhibit.title,
+                    titled(exhibit.title),
                     tuple(titles),
                     tuple(cells[:MAX_PDF_ROWS]),
                     exhibit.table,
@@ -220,8 +233,12 @@ def exhibit_blocks(results: Results, exhibits: Iterable[Exhibit], prefix: str) -
 
 
 def report_blocks(results: Results) -> list[Block]:
-    """All exhibits of the study (not of single subjects) for the end of the report's tables."""
-    studywide = [exhibit for exhibit in results.exhibits if not exhibit.participant_id]
+    """Exhibits of the study, not of a subject or an analysis, for the end of the tables."""
+    studywide = [
+        exhibit
+        for exhibit in results.exhibits
+        if not exhibit.participant_id and not exhibit.section.startswith("analysis:")
+    ]
     blocks = exhibit_blocks(results, studywide, "14.5")
     return [Heading("14.5 Further figures and tables"), *blocks] if blocks else []
 

@@ -11,11 +11,11 @@ from markupsafe import Markup
 
 from corelab.measurement.selection import as_list
 from corelab.provenance.decisions import Decision, current
-from corelab.reporting import charts, page
+from corelab.reporting import marks, page
 from corelab.reporting.analysis_view import analysis_title, interval_text, number_text
+from corelab.reporting.arms import arms_of
 from corelab.reporting.arrange import first_screen
 from corelab.reporting.attention import counts
-from corelab.reporting.figures import arms_of
 from corelab.reporting.numbers import (
     count,
     estimate_decimals,
@@ -238,7 +238,7 @@ def primary_table(results: Results) -> tuple[str, Table | None]:
                 (float(row.estimate), float(row.ci_low), float(row.ci_high))
             )
     axes = {
-        key: charts.interval_axis(values, key[1] in RATIO_STATISTICS)
+        key: marks.interval_axis(values, key[1] in RATIO_STATISTICS)
         for key, values in spans.items()
     }
     body = []
@@ -248,7 +248,7 @@ def primary_table(results: Results) -> tuple[str, Table | None]:
         if axis and is_number(row.ci_low):
             ratio = row.statistic in RATIO_STATISTICS
             low, high = float(row.ci_low), float(row.ci_high)
-            drawn = charts.forest_mark(float(row.estimate), low, high, axis, ratio)
+            drawn = marks.forest_mark(float(row.estimate), low, high, axis, ratio)
         cells = [_name(results, analysis, row), _value(results, analysis, row), drawn]
         body.append([*cells, _p_cell(row), count(row.n)])
     columns = [
@@ -272,7 +272,7 @@ def reliability_table(results: Results) -> Table | None:
         coefficient = str(row.statistic).startswith(_COEFFICIENTS)
         if coefficient and is_number(row.estimate):
             low, high = (float(v) if is_number(v) else None for v in (row.ci_low, row.ci_high))
-            drawn = charts.share_mark(float(row.estimate), low, high)
+            drawn = marks.share_mark(float(row.estimate), low, high)
         cells = [_name(results, analysis, row), _value(results, analysis, row), drawn]
         body.append([*cells, count(row.n)])
     columns = [

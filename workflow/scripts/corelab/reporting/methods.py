@@ -11,6 +11,7 @@ from typing import Any
 from corelab.measurement.selection import as_list
 from corelab.reporting.attention import is_not_computable
 from corelab.reporting.numbers import observed, plural
+from corelab.reporting.references import as_text, references_of
 from corelab.reporting.results import NOT_COMPUTABLE, Results
 from corelab.reporting.vocabulary import (
     ANALYSIS_WORDS,
@@ -384,6 +385,17 @@ def deviations(results: Results) -> list[tuple[str, str, str]]:
         detail = f"{status}: {why}" if why else str(status)
         found.append(("value", f"{subject}, {visit}", f"{endpoints} {detail}"))
     return found
+
+
+def methods_as_text(results: Results) -> str:
+    """Methods and references as plain text, to copy into a manuscript or a study report."""
+    parts = [results.title, ""]
+    for passage in methods_text(results):
+        parts += [passage.heading, *passage.paragraphs, ""]
+    parts.append("References")
+    parts += [f"{k}. {as_text(one)}" for k, one in enumerate(references_of(results), start=1)]
+    versions = ", ".join(f"{name} {number}" for name, number in software_versions())
+    return "\n".join([*parts, "", f"Software: {versions}.", ""])
 
 
 def software_versions() -> list[tuple[str, str]]:

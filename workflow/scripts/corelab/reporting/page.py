@@ -18,7 +18,6 @@ from urllib.parse import quote
 import jinja2
 from markupsafe import Markup, escape
 
-from corelab.reporting.charts import legend
 from corelab.reporting.numbers import is_number
 from corelab.reporting.vocabulary import flow_words
 
@@ -305,7 +304,6 @@ def environment() -> jinja2.Environment:
     env.filters["table"] = render_table
     env.filters["place"] = place
     env.filters["flow_words"] = flow_words
-    env.globals["series_legend"] = legend
     return env
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -226,8 +226,8 @@ def _box(image: NDArray[np.float32]) -> tuple[slice, slice]:
     return box[0], box[1]
 
 
-def _resize(plane: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.float32]:
-    """Linear resampling of a plane whose edges stay where they are."""
+def _resize(plane: NDArray[Any], shape: tuple[int, int], order: int) -> NDArray[np.float32]:
+    """Resampling of a plane whose edges stay where they are; spline order 0 or 1."""
     from scipy.ndimage import map_coordinates
 
     steps = [
@@ -235,15 +235,17 @@ def _resize(plane: NDArray[Any], shape: tuple[int, int]) -> NDArray[np.float32]:
         for new, old in zip(shape, plane.shape, strict=True)
     ]
     grid = np.meshgrid(*steps, indexing="ij")
-    return map_coordinates(plane.astype(np.float32), grid, order=1, mode="nearest")
+    return map_coordinates(plane.astype(np.float32), grid, order=order, mode="nearest")
 
 
-def _tile(plane: NDArray[Any], spacing: tuple[float, float], size: int) -> NDArray[np.float32]:
+def _tile(
+    plane: NDArray[Any], spacing: tuple[float, float], size: int, order: int = 1
+) -> NDArray[np.float32]:
     """A plane (x, y) as a square tile of rows and columns, anterior up, patient's right left."""
     extent = (plane.shape[0] * spacing[0], plane.shape[1] * spacing[1])
     scale = size / max(extent)
     shape = (max(round(extent[0] * scale), 1), max(round(extent[1] * scale), 1))
-    drawn = _resize(plane, shape)
+    drawn = _resize(plane, shape, order)
     tile = np.zeros((size, size), np.float32)
     left, top = (size - shape[0]) // 2, (size - shape[1]) // 2
     # In RAS order x grows to the patient's right and y to the front: both are reversed, so that
@@ -341,7 +343,6 @@ def panel_row(panel: Panel, *, slices: int, tile: int) -> NDArray[np.uint8]:
                 rgb[_edge(_tile(plane, spacing, tile) > 0.5)] = outline.colour
         if number == 0:
             _letter(rgb, "R", (3, tile // 2 - 6))
-        if number == len(planes) - 1 and panel.kind not in MAP_KINDS:
             _letter(rgb, "L", (tile - tile // 11 - 2, tile // 2 - 6))
         middle = [n / 2 for n in panel.image.shape[:2]]
         position = float((panel.affine @ [*middle, float(z), 1.0])[2])
@@ -514,49 +515,123 @@ def heat_colours(fraction: NDArray[np.float32]) -> NDArray[np.uint8]:
     return np.stack(channels, axis=-1).round().astype(np.uint8)
 
 
-def heat_css() -> str:
-    """The same colours as a CSS gradient."""
-    stops = ", ".join("rgb({:.0f},{:.0f},{:.0f})".format(*row) for row in _HEAT)
-    return f"linear-gradient(to right, {stops})"
+#: Most steps of the scale of frequency maps; with more subjects a step is several of them.
+MAX_STEPS = 8
+
+
+def frequency_scale(sizes: Iterable[int]) -> list[tuple[int, tuple[int, int, int]]]:
+    """One discrete scale for all frequency maps of a study: lowest count of a step, and colour.
+
+    Equal colours mean equal counts on every map, so that one subject of four is not drawn like six
+    of six.
+
+    Parameters
+    ----------
+    sizes
+        Subjects of each map.
+
+    Examples
+    --------
+    >>> [count for count, _ in frequency_scale([4, 6])]
+    [1, 2, 3, 4, 5, 6]
+    >>> [count for count, _ in frequency_scale([40])]
+    [1, 6, 11, 16, 21, 26, 31, 36]
+    """
+    most = max([1, *sizes])
+    width = -(-most // MAX_STEPS)
+    starts = list(range(1, most + 1, width))
+    at = np.linspace(0.15, 1.0, len(starts)) if len(starts) > 1 else np.array([0.6])
+    colours = heat_colours(at.astype(np.float32)).tolist()
+    return [(start, (r, g, b)) for start, (r, g, b) in zip(starts, colours, strict=True)]
+
+
+def subjects_of_map(frequency: FrequencyMap) -> int:
+    """Subjects that a frequency map is of; 100 (per cent) where its sidecar does not say."""
+    side = frequency.sidecar
+    return int(side.get("n") or side.get("n_subjects") or 100)
 
 
 def frequency_rgb(
-    frequency: FrequencyMap, *, slices: int = 7, rows: int = 2, tile: int = 150
-) -> tuple[NDArray[np.uint8], float]:
-    """Axial slices of a frequency map over the template, and the highest frequency."""
+    frequency: FrequencyMap,
+    scale: Sequence[tuple[int, tuple[int, int, int]]],
+    *,
+    slices: int = 7,
+    rows: int = 2,
+    tile: int = 150,
+) -> NDArray[np.uint8]:
+    """Axial slices of a frequency map over the template, where lesions lie.
+
+    Parameters
+    ----------
+    frequency
+        A map of fractions.
+    scale
+        As from :func:`frequency_scale`.
+    slices, rows, tile
+        Tiles in a row, rows, and pixels of a tile.
+    """
     share, affine = read_volume(frequency.path)
     background = template_on(affine, share.shape)
     spacing = spacing_of(affine)[:2]
-    peak = float(share.max())
+    counts = np.rint(share * subjects_of_map(frequency)).astype(np.int64)
     inside = np.flatnonzero((background > 0).mean(axis=(0, 1)) > 0.12)
-    first, last = (int(inside[0]), int(inside[-1])) if inside.size else (0, share.shape[2] - 1)
-    planes = np.linspace(first, last, slices * rows).round().astype(int).tolist()
+    marked_planes = np.flatnonzero(counts.any(axis=(0, 1)))
+    span = marked_planes if marked_planes.size else inside
+    first, last = (int(span[0]), int(span[-1])) if span.size else (0, share.shape[2] - 1)
+    planes = np.linspace(first, last, slices * rows + 2)[1:-1].round().astype(int).tolist()
     low, high = window_of(background, "T1w")
     box = _box(background)
     rgb = np.zeros((tile * rows, tile * slices, 3), np.uint8)
     for number, z in enumerate(planes):
         grey = _tile(background[box[0], box[1], z], spacing, tile)
         cell = np.repeat((np.clip((grey - low) / (high - low), 0, 1) * 190)[..., None], 3, axis=2)
-        here = _tile(share[box[0], box[1], z], spacing, tile)
-        if peak > 0:
-            marked = here > 0.02 * peak
-            cell[marked] = heat_colours(here[marked] / peak)
+        # Whole counts: a tile samples the nearest voxel, so that no edge has a count of its own.
+        here = _tile(counts[box[0], box[1], z], spacing, tile, order=0)
+        for start, colour in scale:
+            cell[here >= start] = colour
         drawn = cell.astype(np.uint8)
         if number == 0:
             _letter(drawn, "R", (3, tile // 2 - 6))
+            _letter(drawn, "L", (tile - tile // 11 - 2, tile // 2 - 6))
+        _letter(drawn, f"{affine[2, 3] + affine[2, 2] * z:.0f} mm", (3, tile - tile // 8 - 2))
         r, c = divmod(number, slices)
         rgb[r * tile : (r + 1) * tile, c * tile : (c + 1) * tile] = drawn
-    return rgb, peak
+    return rgb
 
 
-def frequency_picture(frequency: FrequencyMap, *, slices: int = 7) -> tuple[Picture, float]:
-    """A frequency map as a picture, and its highest frequency."""
-    rgb, peak = frequency_rgb(frequency, slices=slices)
-    alt = (
-        f"Axial slices of the MNI152 template with the share of subjects with {frequency.label} "
-        f"at each voxel, highest {peak:.2f}"
+def frequency_caption(frequency: FrequencyMap) -> str:
+    """Subjects of a map and its highest count, in words.
+
+    Examples
+    --------
+    >>> frequency_caption(FrequencyMap("core", Path(), {"n": 6, "largest_count": 4}))
+    'Subjects with a lesion at each voxel of MNI152 space; highest 4 of 6.'
+    """
+    side = frequency.sidecar
+    n, basis = subjects_of_map(frequency), side.get("denominator")
+    count = side.get("largest_count")
+    highest = f"; highest {count} of {n}" if count is not None else f"; {n} subjects"
+    more = f" ({basis})" if basis else ""
+    return f"Subjects with a lesion at each voxel of MNI152 space{highest}{more}."
+
+
+def frequency_picture(
+    frequency: FrequencyMap, scale: Sequence[tuple[int, tuple[int, int, int]]], *, slices: int = 7
+) -> Picture:
+    """A frequency map as a picture, with the steps of its scale as legend."""
+    rgb = frequency_rgb(frequency, scale, slices=slices)
+    n = subjects_of_map(frequency)
+    alt = f"Axial slices of the MNI152 template: {frequency.label}. {frequency_caption(frequency)}"
+    width = scale[1][0] - scale[0][0] if len(scale) > 1 else 1
+    legend = tuple(
+        (
+            "#{:02x}{:02x}{:02x}".format(*colour),
+            f"{start}" if width == 1 else f"{start} to {min(start + width - 1, n)}",
+        )
+        for start, colour in scale
+        if start <= n
     )
-    return Picture(encode(rgb), rgb.shape[1], rgb.shape[0], alt), peak
+    return Picture(encode(rgb), rgb.shape[1], rgb.shape[0], alt, legend)
 
 
 def subject_picture(participant_id: str, visits: Sequence[Sequence[Panel]]) -> Picture | None:

@@ -7,13 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from markupsafe import Markup
 
 from corelab.measurement.selection import Tables
 from corelab.provenance.decisions import Decision
 from corelab.provenance.products import write_text
 from corelab.reporting import page, pictures, quality_figures, viewer
-from corelab.reporting.analysis_view import MAX_FIGURES, report_parts
+from corelab.reporting.analysis_view import report_parts
 from corelab.reporting.attention import (
     Attention,
     attention,
@@ -36,10 +35,13 @@ from corelab.reporting.methods import (
     DICTIONARY,
     definitions,
     deviations,
+    methods_as_text,
     methods_text,
     software_versions,
 )
 from corelab.reporting.page import Column, Table
+from corelab.reporting.quality_strips import quality_strips
+from corelab.reporting.references import references_of
 from corelab.reporting.results import (
     Results,
     read_results,
@@ -63,6 +65,8 @@ from corelab.reporting.vocabulary import (
     limits_for,
 )
 
+#: Courses on the page of endpoints.
+MAX_COURSES = 8
 #: Files of an earlier run that this one may not write again.
 STALE = (
     "sub-*.html",
@@ -77,28 +81,17 @@ def _limits(results: Results) -> list[Any]:
 
 
 def map_figures(results: Results) -> list[dict[str, Any]]:
-    """Frequency maps of the study as pictures, with the share at their highest voxel, %."""
-    found = []
-    for frequency in results.maps:
-        picture, peak = pictures.frequency_picture(frequency)
-        side = frequency.sidecar
-        number = side.get("n", side.get("n_subjects", side.get("denominator_n")))
-        basis = side.get("denominator")
-        parts = [f"highest {100 * peak:.0f} %"]
-        if number is not None:
-            parts.insert(0, f"{number} subjects" + (f" {basis}" if basis else ""))
-        words = LABEL_WORDS.get(frequency.label, frequency.label)
-        found.append(
-            {
-                "title": f"Frequency of {words}",
-                "caption": "Share of subjects at each voxel of MNI152 space: "
-                + ", ".join(parts)
-                + ".",
-                "picture": picture,
-                "peak": f"{100 * peak:.0f} %",
-            }
-        )
-    return found
+    """Frequency maps of the study as pictures on one common scale."""
+    scale = pictures.frequency_scale(map(pictures.subjects_of_map, results.maps))
+    return [
+        {
+            "title": f"Frequency of {LABEL_WORDS.get(frequency.label, frequency.label)}",
+            "caption": pictures.frequency_caption(frequency),
+            "picture": pictures.frequency_picture(frequency, scale),
+            "n": pictures.subjects_of_map(frequency),
+        }
+        for frequency in results.maps
+    ]
 
 
 def write_report(
@@ -159,6 +152,7 @@ def write_report(
     decided = desk_decisions(decisions)
     content = _study_content(results, pages, flags, cards, left, decided)
     _write_pages(results, target, content)
+    write_text(methods_as_text(results), target / "methods.txt")
     write_traces(results, target, pages)
     write_certificate_page(results, target)
     write_desk(results, decided)
@@ -187,7 +181,6 @@ def _study_content(
                 "pictures_left": left,
                 "other_subjects": others_table(results, pages, flags),
                 "maps": map_figures(results),
-                "ramp": Markup(pictures.heat_css()),
             },
         ),
         "quality.html": _quality_page(results, items, pages),
@@ -247,7 +240,7 @@ def _endpoints_page(results: Results) -> Page:
     endpoints = list(dict.fromkeys(results.measurements["endpoint"].dropna()))
     courses = [c for c in (course(results, name) for name in endpoints) if c is not None]
     return [("endpoints", "Endpoints")], {
-        "courses": courses[:MAX_FIGURES],
+        "courses": courses[:MAX_COURSES],
         "endpoints_table": endpoints_table(results, variants=False),
         "variants_table": endpoints_table(results, variants=True),
     }
@@ -258,6 +251,7 @@ def _quality_page(results: Results, items: Sequence[Attention], pages: Mapping[s
         ("quality", "Findings"),
         ("acquisition", "Charter compliance"),
         ("gates", "Perfusion series"),
+        ("strips", "Metrics by site"),
         ("unavailable", "Missing values"),
         ("findings", "Sheets"),
         ("failures", "Failures"),
@@ -271,6 +265,7 @@ def _quality_page(results: Results, items: Sequence[Attention], pages: Mapping[s
         "gates": gates_table(results, pages, passed=False),
         "gates_passed": gates_table(results, pages, passed=True),
         "registration": None if ranked else registration_table(results, pages),
+        "strips": quality_strips(results, pages),
         "unavailable": unavailable_table(results, pages),
         "findings": findings_table(results),
     }
@@ -287,6 +282,7 @@ def _methods_page(results: Results) -> Page:
     ]
     return contents, {
         "methods": methods_text(results),
+        "references": references_of(results),
         "definitions": definitions(results),
         "limits": _limits(results),
         "deviations": Table("What did not go as planned", columns, differ) if differ else None,

@@ -20,6 +20,7 @@ from corelab.reporting.documents import (
     Heading,
     Paragraph,
     Plate,
+    program,
 )
 from corelab.reporting.methods import methods_text, software_versions
 from corelab.reporting.results import Results
@@ -92,6 +93,14 @@ def _rows(value: Any, prefix: str = "") -> list[tuple[str, str]]:
     return [(name, "not set" if value is None else str(value))]
 
 
+#: Roles of a central imaging analysis and their tasks.
+_ROLES = (
+    ("Sponsor", "Provides images, sheets and the analysis plan; approves this procedure."),
+    ("Imaging scientist", "Writes the config, runs the workflow, answers findings on images."),
+    ("Independent readers", "Read blinded packages; their reads are locked before unblinding."),
+    ("Statistician", "Approves and locks the plan; reviews the statistics and the certificate."),
+    ("Quality assurance", "Verifies products against the manifest; keeps the audit trail."),
+)
 #: Config blocks that say where files lie, not what is done.
 _PLACES = ("inputs", "results_dir", "data_dir", "row", "bids", "compare_with", "attestations")
 
@@ -117,6 +126,8 @@ def sop_blocks(results: Results) -> tuple[Block, ...]:
             "reproducibility and their relation to drug and outcome. The program is not a medical "
             "device; nothing it writes is a basis for treating a patient."
         ),
+        Heading("Roles"),
+        DataTable("", "Who does what", ("Role", "Tasks"), _ROLES),
         Heading("Before the first run"),
         Bullets(
             (
@@ -159,6 +170,20 @@ def sop_blocks(results: Results) -> tuple[Block, ...]:
         Definitions(tuple(settings)),
         Heading("Versions"),
         Definitions(tuple(software_versions())),
+        Heading("Version history and approval"),
+        DataTable(
+            "",
+            "Version history",
+            ("Version", "Plan fingerprint", "Date", "Author", "Change"),
+            ((program(), results.fingerprint or "none", "", "", "First version"), ("",) * 5),
+            notes=("Written by hand; each change of the plan has another fingerprint.",),
+        ),
+        DataTable(
+            "",
+            "Approval",
+            ("Role", "Name", "Signature", "Date"),
+            tuple((role, "", "", "") for role, _ in _ROLES),
+        ),
     ]
     return tuple(blocks)
 

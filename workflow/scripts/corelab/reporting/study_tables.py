@@ -11,9 +11,9 @@ from markupsafe import Markup
 
 from corelab.measurement.selection import NotComputable, as_list, one_value, source_of
 from corelab.reporting import page
+from corelab.reporting.arms import arms_of
 from corelab.reporting.attention import gate_limit_words
 from corelab.reporting.descriptive import descriptions
-from corelab.reporting.figures import arms_of
 from corelab.reporting.numbers import (
     file_size,
     fixed,

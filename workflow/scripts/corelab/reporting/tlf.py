@@ -14,7 +14,7 @@ import pandas as pd
 
 from corelab.measurement.selection import Tables
 from corelab.provenance.products import write_table
-from corelab.reporting import charts, exhibits, pictures
+from corelab.reporting import exhibits, pictures
 from corelab.reporting.analysis_results import ANALYSIS_RESULTS, analysis_results
 from corelab.reporting.analysis_view import analysis_title, interval_text, number_text
 from corelab.reporting.arrange import arrange
@@ -23,6 +23,7 @@ from corelab.reporting.certificate_view import certificate_blocks
 from corelab.reporting.descriptive import descriptions
 from corelab.reporting.documents import (
     Block,
+    Bullets,
     DataTable,
     Definitions,
     Document,
@@ -32,7 +33,6 @@ from corelab.reporting.documents import (
     program,
     write_document_pdf,
 )
-from corelab.reporting.figures import figures_of
 from corelab.reporting.methods import (
     analysis_sentence,
     definitions,
@@ -48,6 +48,7 @@ from corelab.reporting.numbers import (
     p_value,
     significant,
 )
+from corelab.reporting.references import as_text, references_of
 from corelab.reporting.results import NOT_COMPUTABLE, Results, read_results
 from corelab.reporting.sensitivity import sensitivity_blocks
 from corelab.reporting.study_tables import participants_table
@@ -290,47 +291,27 @@ def analysis_blocks(results: Results, prefix: str, numbers: Mapping[str, str]) -
     for entry in entries:
         number = numbers[str(entry["id"])]
         blocks += _statistics(results, entry, number)
-        for position, figure in enumerate(figures_of(results, entry)[:4]):
-            caption = figure.caption
-            if len(figure.legend) > 1:
-                shapes = zip(
-                    figure.legend, ("circle", "square", "triangle", "diamond"), strict=False
-                )
-                caption += " Marks: " + ", ".join(f"{name} {shape}" for name, shape in shapes) + "."
-            blocks.append(
-                Plate(
-                    number + (f".{position + 1}" if position else ""),
-                    figure.title,
-                    charts.standalone(figure.svg),
-                    "svg",
-                    figure.title,
-                    caption,
-                    40,
-                )
-            )
+        own = exhibits.of_section(results, f"analysis:{entry['id']}")
+        blocks += exhibits.exhibit_blocks(results, own, number, analysis_title(entry))
     return blocks
 
 
 def _maps(results: Results) -> list[Block]:
-    blocks: list[Block] = []
-    for position, frequency in enumerate(results.maps):
-        rgb, peak = pictures.frequency_rgb(frequency, slices=7)
-        words = LABEL_WORDS.get(frequency.label, frequency.label)
-        number = frequency.sidecar.get("n", frequency.sidecar.get("n_subjects", ""))
-        blocks.append(
-            Plate(
-                f"14.2.1.{position + 1}",
-                f"Frequency of {words} in MNI152 space",
-                pictures.encode_png(rgb),
-                "png",
-                f"Axial slices of the template with the frequency of {words}",
-                f"Dark to light: 0 to {100 * peak:.0f} % of subjects"
-                + (f" (n = {number})." if number != "" else ".")
-                + " The patient's right is on the left.",
-                86,
-            )
+    scale = pictures.frequency_scale(map(pictures.subjects_of_map, results.maps))
+    return [
+        Plate(
+            f"14.2.1.{position + 1}",
+            f"Frequency of {LABEL_WORDS.get(frequency.label, frequency.label)} in MNI152 space",
+            pictures.encode_png(pictures.frequency_rgb(frequency, scale)),
+            "png",
+            pictures.frequency_caption(frequency),
+            pictures.frequency_caption(frequency)
+            + f" Dark to light: 1 to {scale[-1][0]} subjects or more, the same on every map. The"
+            " patient's right is on the left.",
+            86,
         )
-    return blocks
+        for position, frequency in enumerate(results.maps)
+    ]
 
 
 def _listing(
@@ -415,6 +396,10 @@ def methods_blocks(results: Results) -> list[Block]:
         blocks += [Paragraph(text) for text in passage.paragraphs]
         if passage.settings:
             blocks.append(Definitions(passage.settings))
+    blocks += [
+        Heading("References", 2),
+        Bullets(tuple(f"{as_text(one)} ({one.use})" for one in references_of(results))),
+    ]
     told = definitions(results)
     if told:
         blocks += [Heading("Definitions of the statistics", 2), Definitions(tuple(told))]

@@ -264,7 +264,8 @@ ACRONYMS = {
     word.lower(): word
     for word in (
         "ASPECTS", "CBV", "CBF", "MTT", "Tmax", "NIHSS", "mRS", "AUC", "ADC", "DWI", "FLAIR", "CT",
-        "MRI", "MNI", "RANO", "mRANO", "ICH", "HIR", "RCBF", "SD", "HU", "SNR", "ROC", "BMI",
+        "MRI", "MNI", "RANO", "mRANO", "ICH", "HIR", "RCBF", "SD", "HU", "SNR", "ROC", "BMI", "AIF",
+        "VOF", "CNR",
     )
 }  # fmt: skip
 

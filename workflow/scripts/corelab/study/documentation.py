@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from corelab.provenance.places import ROOT
 from corelab.study.columns import ENDPOINT_UNITS
 from corelab.study.schema import load_schema
 
@@ -114,8 +115,6 @@ def config_readme() -> str:
 
 
 if __name__ == "__main__":
-    from pathlib import Path
-
     from corelab.provenance.products import write_text
 
-    write_text(config_readme(), Path(__file__).resolve().parents[4] / "config" / "README.md")
+    write_text(config_readme(), ROOT / "config" / "README.md")

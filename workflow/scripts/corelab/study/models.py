@@ -12,10 +12,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from corelab.provenance.places import ROOT
 from corelab.provenance.products import file_sha256, read_table
 from corelab.study.findings import Finding
 
-LOCK = Path(__file__).resolve().parents[4] / "resources" / "models" / "models.lock.tsv"
+LOCK = ROOT / "resources" / "models" / "models.lock.tsv"
 
 
 @lru_cache(maxsize=1)

@@ -56,7 +56,8 @@ def figure_kinds(
     numeric, graded = levels != {"nominal"}, bool(levels & {"nominal", "ordinal"})
     between = analysis.get("repeats", "between") != "within"
     sources = analysis.get("sources", "all")
-    many = sources == "all" or (not isinstance(sources, str) and len(sources) > 2)
+    # Up to four sources stand in the forest; a matrix of three cells adds nothing.
+    many = sources == "all" or (not isinstance(sources, str) and len(sources) > 4)
     drift = numeric and between and "third" in analysis.get("strata", [])
     wanted = {
         "pairs": numeric,

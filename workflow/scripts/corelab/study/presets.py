@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import yaml
 
-FOLDER = Path(__file__).resolve().parents[4] / "config" / "presets"
+from corelab.provenance.places import ROOT
+
+FOLDER = ROOT / "config" / "presets"
 #: What belongs to one study and is never taken from a preset.
 OWN = ("inputs", "results_dir", "preset", "data_dir", "published", "locked_plan", "phantom")
 

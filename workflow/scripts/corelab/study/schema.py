@@ -18,6 +18,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from corelab.provenance.places import ROOT
 from corelab.study.cells import CAPPED_COLUMNS, is_capped, number
 from corelab.study.findings import Finding
 
@@ -32,7 +33,7 @@ if _grammar is None:
 else:
     sys.modules["rfc3987_syntax"] = _grammar
 
-SCHEMA_FOLDER = Path(__file__).resolve().parents[3] / "schemas"
+SCHEMA_FOLDER = ROOT / "workflow" / "schemas"
 
 
 @functools.cache

@@ -112,24 +112,6 @@
     apply();
   }
 
-  // Hover on a mark tells its value.
-  const tip = document.getElementById("tip");
-  if (tip) {
-    for (const mark of all("[data-tip]")) {
-      const title = mark.querySelector("title");
-      if (title) title.remove();
-    }
-    document.addEventListener("pointermove", (event) => {
-      const mark = event.target instanceof Element ? event.target.closest("[data-tip]") : null;
-      if (!mark || !mark.dataset.tip) { tip.style.display = "none"; return; }
-      tip.textContent = mark.dataset.tip;
-      tip.style.display = "block";
-      const box = tip.getBoundingClientRect();
-      tip.style.left = `${Math.max(4, Math.min(event.clientX + 14, innerWidth - box.width - 8))}px`;
-      tip.style.top = `${Math.max(4, event.clientY - box.height - 10)}px`;
-    });
-  }
-
   // The contents list marks the section in view.
   const links = new Map(all("nav.toc a[href^='#']").map((link) => [link.getAttribute("href").slice(1), link]));
   const sections = all("main section[id]").filter((section) => links.has(section.id));
