@@ -25,54 +25,13 @@ from corelab.pharmacodynamics.analysis_set import (
     in_order,
     outcome_values,
 )
-from corelab.pharmacodynamics.multiplicity import CONCLUSIONS
-from corelab.study.columns import ENDPOINT_UNITS
+from corelab.terms.endpoints import ENDPOINT_UNITS
+from corelab.terms.statistics import CONCLUSIONS, family_of, statistic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-RATIOS = frozenset(
-    {
-        "common_odds_ratio",
-        "generalised_odds_ratio",
-        "win_ratio",
-        "odds_ratio",
-        "risk_ratio",
-        "subdistribution_hazard_ratio",
-        "mean_ratio",
-        "mean_ratio_of_positive",
-        "hazard_ratio",
-        "interval_hazard_ratio",
-        "odds_ratio_by_cut",
-    }
-)
-#: Statistics that a forest plot shows, by axis; the first that an analysis has is its main one.
-FORESTS: tuple[tuple[str, ...], ...] = (
-    ("mean_difference", "hodges_lehmann_shift", "mean_difference_at_delta"),
-    ("mean_ratio", "mean_ratio_of_positive", "odds_ratio", "risk_ratio"),
-    ("risk_difference", "proportion"),
-    ("rank_difference",),
-    ("common_odds_ratio", "generalised_odds_ratio", "win_ratio"),
-    ("hazard_ratio", "interval_hazard_ratio"),
-    ("indirect_effect", "direct_effect", "total_effect"),
-    ("proportion_explained", "r_squared_individual", "r_squared_trial"),
-    ("sensitivity", "specificity", "positive_predictive_value", "negative_predictive_value"),
-    (
-        "pearson_r",
-        "spearman_rho",
-        "kendall_tau",
-        "partial_r",
-        "partial_rho",
-        "semi_partial_r",
-        "rm_r",
-        "disattenuated_r",
-        "correlation_difference",
-    ),
-    ("slope",),
-    ("emax",),
-    ("n_per_arm",),
-)
 MAX_LINES = 16
 
 
@@ -189,19 +148,8 @@ def _label(row: Any, by: str, statistics: int, visits: int) -> str:
     if visits > 1 and row.visit != "all":
         parts.append(str(row.visit))
     if statistics > 1 or not parts:
-        parts.append(statistic_words(str(row.statistic)))
+        parts.append(statistic(row.statistic).inline)
     return ", ".join(parts)
-
-
-def statistic_words(name: str) -> str:
-    """Name of a statistic for people.
-
-    Examples
-    --------
-    >>> statistic_words("hodges_lehmann_shift"), statistic_words("mean_difference")
-    ('Hodges-Lehmann shift', 'mean difference')
-    """
-    return name.replace("hodges_lehmann", "Hodges-Lehmann").replace("_", " ")
 
 
 def _told_apart(labels: list[str], methods: Sequence[str]) -> list[str]:
@@ -223,8 +171,10 @@ def _forests(drawing: Drawing) -> list[Panel]:
     panels = []
     rank = {name: place for place, name in enumerate(CONCLUSIONS)}
     # The scale of the conclusion comes first.
-    ordered = sorted(FORESTS, key=lambda scale: min(rank.get(name, len(rank)) for name in scale))
-    for statistics in ordered:
+    scales = {family_of(name) for name in drawing.rows["statistic"]} - {()}
+    for statistics in sorted(
+        scales, key=lambda scale: (min(rank.get(name, len(rank)) for name in scale), scale)
+    ):
         rows = drawing.rows[drawing.rows["statistic"].isin(statistics)]
         rows = rows[rows["estimate"].notna() & rows["ci_low"].notna()].head(MAX_LINES)
         if rows.empty:
@@ -232,8 +182,8 @@ def _forests(drawing: Drawing) -> list[Panel]:
         kinds, visits = rows["statistic"].nunique(), rows["visit"].nunique()
         labels = [_label(row, drawing.by, kinds, visits) for row in rows.itertuples()]
         labels = _told_apart(labels, list(rows["method"]))
-        ratio = str(rows["statistic"].iloc[0]) in RATIOS
-        words = " / ".join(dict.fromkeys(rows["statistic"].map(statistic_words)))
+        ratio = statistic(rows["statistic"].iloc[0]).ratio
+        words = " / ".join(statistic(name).inline for name in dict.fromkeys(rows["statistic"]))
 
         def draw(
             axes: Axes,
@@ -718,10 +668,10 @@ def write_specification_figure(
     lines = sum(len(values) + 1 for _, values, _ in choices_of(found)) if len(found) else 1
     drawn = new_figure(7.6, 3.0 + 0.26 * lines)
     if len(found):
-        ratio = str(found["statistic"].iloc[0]) in RATIOS
+        ratio = statistic(found["statistic"].iloc[0]).ratio
         # The planned statistic first: an alternative method may give another on the same scale.
         names = found.sort_values("planned", ascending=False, kind="stable")["statistic"]
-        words = " /\n".join(dict.fromkeys(names.map(statistic_words)))
+        words = " /\n".join(statistic(name).inline for name in dict.fromkeys(names))
         contrast = group_words(
             str(found["group"].iloc[0]), str(found["group"].iloc[0]).split("=")[0]
         )

@@ -20,6 +20,7 @@ import pandas as pd
 from scipy import stats
 
 from corelab.provenance.two_computations import compare
+from corelab.terms.statistics import CONCLUSIONS
 
 PROCEDURES = (
     "bonferroni",
@@ -44,46 +45,6 @@ _ALIASES = {
     "by": "benjamini_yekutieli",
     "fixed": "fixed_sequence",
 }
-
-#: Statistics whose p value is the conclusion of an analysis, in order of preference: an analysis
-#: that gives both a hazard ratio and a log-rank p states one hypothesis, not two.
-CONCLUSIONS = (
-    "mean_difference",
-    "hodges_lehmann_shift",
-    "slope",
-    "trend_z",
-    "mcp_t",
-    "williams_t",
-    "emax",
-    "common_odds_ratio",
-    "generalised_odds_ratio",
-    "win_ratio",
-    "risk_difference",
-    "odds_ratio",
-    "mean_ratio",
-    "rank_difference",
-    "indirect_effect",
-    "proportion_explained",
-    "quantile_coefficient",
-    "logrank_p",
-    "hazard_ratio",
-    "subdistribution_hazard_ratio",
-    "interval_logrank_p",
-    "interval_hazard_ratio",
-    "incidence_difference",
-    "gray_p",
-    "rmst_difference_adjusted_days",
-    "rmst_difference_days",
-    "pearson_r",
-    "spearman_rho",
-    "kendall_tau",
-    "partial_r",
-    "partial_rho",
-    "semi_partial_r",
-    "rm_r",
-    "disattenuated_r",
-    "auc",
-)
 
 
 def adjust(p_values: Any, method: str = "holm") -> np.ndarray:

@@ -15,19 +15,9 @@ import numpy as np
 import pandas as pd
 
 from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
-from corelab.pharmacodynamics.multiplicity import CONCLUSIONS
 from corelab.study.columns import STATISTICS
+from corelab.terms.statistics import CONCLUSIONS
 
-#: Conclusions of the other rooms' analyses, after those of this one.
-OTHER_CONCLUSIONS = (
-    "icc_a_1",
-    "kappa_quadratic",
-    "kappa",
-    "bias",
-    "dice",
-    "median_days",
-    "proportion",
-)
 COLUMNS = {
     "analysis_id": STATISTICS["analysis_id"],
     "specification": "What differs from the plan, as key=value; 'planned' for the plan itself",
@@ -122,11 +112,10 @@ def conclusions(frame: pd.DataFrame) -> pd.DataFrame:
     ['mean_difference']
     """
     rows = frame[~frame["group"].astype(str).str.endswith("Intercept")]
-    ordered = (*CONCLUSIONS, *OTHER_CONCLUSIONS)
     # A statistic without a test is descriptive where the analysis has one with a test.
     tested = rows[rows["p_value"].notna()] if "p_value" in rows else rows
     for part in (tested, rows):
-        for statistic in ordered:
+        for statistic in CONCLUSIONS:
             chosen = part[part["statistic"] == statistic]
             if len(chosen):
                 return chosen

@@ -14,7 +14,8 @@ import pandas as pd
 
 from corelab.reporting.attention import is_not_computable
 from corelab.reporting.results import NOT_COMPUTABLE, Results
-from corelab.reporting.vocabulary import HEADLINES, STATISTICS_WORDS
+from corelab.reporting.vocabulary import HEADLINES
+from corelab.terms.statistics import STATISTICS
 
 #: Statistics of an agreement analysis that its main table shows.
 CORE_AGREEMENT = (
@@ -73,7 +74,8 @@ class Arranged:
 def ordered(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
     """Rows with headlines first and what could not be computed last."""
     core = CORE_AGREEMENT if kind == "agreement" else HEADLINES.get(kind, ())
-    rank = {name: k for k, name in enumerate(dict.fromkeys((*core, *STATISTICS_WORDS)))}
+    labelled = (name for name, one in STATISTICS.items() if one.label)
+    rank = {name: k for k, name in enumerate(dict.fromkeys((*core, *labelled)))}
     order = rows["statistic"].map(lambda name: rank.get(name, len(rank)))
     order = order + (len(rank) + 1) * is_not_computable(rows)
     return rows.assign(_order=order).sort_values(["endpoint", "_order"], kind="stable")

@@ -14,7 +14,6 @@ from corelab.reporting.numbers import observed, plural
 from corelab.reporting.results import NOT_COMPUTABLE, Results
 from corelab.reporting.vocabulary import (
     ANALYSIS_WORDS,
-    KIND_WORDS,
     criterion_words,
     endpoint_words,
     group_words,
@@ -29,6 +28,7 @@ from corelab.study.columns import (
     OVERLAP,
     STATISTICS,
 )
+from corelab.terms.kinds import kind_words
 
 SOFTWARE = (
     "corelab",
@@ -91,7 +91,7 @@ def _images(results: Results) -> Passage:
     )
     if not results.visits:
         return Passage("Images", ("No image was processed: the study has tables only.",))
-    named = ", ".join(KIND_WORDS.get(kind, kind) for kind in drawn) or "none"
+    named = ", ".join(kind_words(kind) for kind in drawn) or "none"
     return Passage("Images", (f"Kinds of scan: {named}.", text))
 
 

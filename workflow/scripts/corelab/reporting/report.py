@@ -59,9 +59,9 @@ from corelab.reporting.study_tables import (
 from corelab.reporting.subject import Card, common_content, others_table, write_subjects
 from corelab.reporting.traces import chains, write_traces
 from corelab.reporting.vocabulary import (
-    LABEL_WORDS,
     limits_for,
 )
+from corelab.terms.labels import label
 
 #: Files of an earlier run that this one may not write again.
 STALE = (
@@ -87,7 +87,7 @@ def map_figures(results: Results) -> list[dict[str, Any]]:
         parts = [f"highest {100 * peak:.0f} %"]
         if number is not None:
             parts.insert(0, f"{number} subjects" + (f" {basis}" if basis else ""))
-        words = LABEL_WORDS.get(frequency.label, frequency.label)
+        words = label(frequency.label).words
         found.append(
             {
                 "title": f"Frequency of {words}",

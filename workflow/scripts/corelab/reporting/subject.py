@@ -35,10 +35,8 @@ from corelab.reporting.study_tables import (
     scans_table,
     values_table,
 )
-from corelab.reporting.vocabulary import (
-    KIND_WORDS,
-)
 from corelab.study.schema import shown_columns
+from corelab.terms.kinds import kind_words
 
 #: Bytes of pictures on the study's page; further subjects have theirs on their own pages.
 PICTURE_BUDGET_BYTES = 3_400_000
@@ -139,7 +137,7 @@ def _mosaics(
     stem = subject_page(subject).removesuffix(".html")
     for panel in (panel for group in panels for panel in group):
         outlined = ", ".join(o.name for o in panel.outlines) or "nothing"
-        name = KIND_WORDS.get(panel.kind, panel.kind)
+        name = kind_words(panel.kind)
         alt = f"Axial slices of {subject}, {panel.visit}, {name}; outlined: {outlined}"
         drawn = pictures.mosaic([panel], slices=7, tile=176, alt=alt)
         picture = replace(drawn, alt=alt, caption=f"{panel.visit}: {name}")

@@ -53,8 +53,6 @@ from corelab.reporting.sensitivity import sensitivity_blocks
 from corelab.reporting.study_tables import participants_table
 from corelab.reporting.table_files import write_table_files
 from corelab.reporting.vocabulary import (
-    KIND_WORDS,
-    LABEL_WORDS,
     VERDICT_WORDS,
     criterion_words,
     endpoint_words,
@@ -64,6 +62,8 @@ from corelab.reporting.vocabulary import (
     statistic_words,
     value_decimals,
 )
+from corelab.terms.kinds import kind_words
+from corelab.terms.labels import label
 
 #: Rows of one listing; the file named below it has them all.
 MAX_LISTING = 600
@@ -315,7 +315,7 @@ def _maps(results: Results) -> list[Block]:
     blocks: list[Block] = []
     for position, frequency in enumerate(results.maps):
         rgb, peak = pictures.frequency_rgb(frequency, slices=7)
-        words = LABEL_WORDS.get(frequency.label, frequency.label)
+        words = label(frequency.label).words
         number = frequency.sidecar.get("n", frequency.sidecar.get("n_subjects", ""))
         blocks.append(
             Plate(
@@ -393,7 +393,7 @@ def _listings(results: Results) -> list[Block]:
             (
                 _text(row.participant_id),
                 _text(row.visit),
-                KIND_WORDS.get(str(row.kind), str(row.kind)),
+                kind_words(row.kind),
                 f"{name}, {unit}" if unit else name,
                 observed(row.value),
                 f"{direction} {observed(row.limit)}".strip(),

@@ -6,8 +6,8 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from corelab.study.columns import ENDPOINT_UNITS
 from corelab.study.schema import load_schema
+from corelab.terms.endpoints import ENDPOINT_UNITS
 
 HEAD = """# Configuring a study
 

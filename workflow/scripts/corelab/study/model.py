@@ -26,11 +26,8 @@ from corelab.study.naming import session_entity, subject_entity
 from corelab.study.presets import preset_names, with_preset
 from corelab.study.schema import config_findings, sheet_findings, with_defaults
 from corelab.study.units import unify
+from corelab.terms.kinds import IMAGE_KINDS, PERFUSION_KINDS
 
-#: Kinds from which lesions or perfusion are computed.
-PERFUSION_KINDS = ("ctp", "dsc", "cbf", "cbv", "mtt", "tmax", "ttp")
-STRUCTURAL_KINDS = ("T1w", "T1c", "T2w", "FLAIR", "b0", "dwi", "adc", "gre", "ncct", "dicom")
-IMAGE_KINDS = STRUCTURAL_KINDS + PERFUSION_KINDS
 SHEETS = (
     "participants",
     "scans",
