@@ -13,7 +13,6 @@ from decimal import Decimal, InvalidOperation
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 #: Statistics of one analysis and group that are printed for one another.
 FAMILIES = (
@@ -107,7 +106,9 @@ def fisher_interval(r: float, n: float, level: float = 0.95) -> tuple[float, flo
     """
     if not (abs(r) < 1 and n > 3):
         return math.nan, math.nan
-    half = float(stats.norm.ppf(0.5 + level / 2)) / math.sqrt(n - 3)
+    from scipy.special import ndtri
+
+    half = float(ndtri(0.5 + level / 2)) / math.sqrt(n - 3)
     return math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
 
 
@@ -138,7 +139,9 @@ def unrounded_r(
     """
     if n <= 3:
         return None
-    half = float(stats.norm.ppf(0.5 + level / 2)) / math.sqrt(n - 3)
+    from scipy.special import ndtri
+
+    half = float(ndtri(0.5 + level / 2)) / math.sqrt(n - 3)
     least, largest = -1.0, 1.0
     for text, shift in ((r, 0.0), (low, half), (high, -half)):
         value, rounding = float(text), half_last_digit(text)
