@@ -1,4 +1,4 @@
-"""Rule analyse: one analysis of the plan."""
+"""Rules analyse and analyse_without_exclusions: one analysis of the plan."""
 
 from corelab.provenance.job import job
 
@@ -17,7 +17,7 @@ def main(snakemake):
             given.measurements,
             given.overlap,
             features=given.features,
-            log=f"logs/analyse/{snakemake.wildcards.analysis}.log",
+            log=f"logs/{snakemake.rule}/{snakemake.wildcards.analysis}.log",
         )
         write_table(rows, snakemake.output.rows, list(STATISTICS), sort=False)
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from corelab.imaging.schedule import trial_rows
 from corelab.measurement.longitudinal import (
     change_rows,
     ghost_core_rows,
@@ -18,6 +17,7 @@ from corelab.measurement.longitudinal import (
     without_known,
 )
 from corelab.measurement.rows import measurement_row
+from corelab.measurement.schedule import trial_rows
 from corelab.measurement.time_windows import serial_rows
 from corelab.provenance.decisions import (
     Decision,

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy  # loads its submodules when they are used
 
 from corelab.provenance.two_computations import compare
 from corelab.terms.statistics import CONCLUSIONS
@@ -315,7 +315,7 @@ def widened(row: Any, number: int) -> tuple[float, float]:
     ends = np.log([low, high]) if ratio else np.array([low, high])
     alpha = 1 - level
     half = (ends[1] - ends[0]) / 2
-    half *= stats.t.ppf(1 - alpha / number / 2, df) / stats.t.ppf(1 - alpha / 2, df)
+    half *= scipy.stats.t.ppf(1 - alpha / number / 2, df) / scipy.stats.t.ppf(1 - alpha / 2, df)
     limits = ends.mean() + half * np.array([-1, 1])
     low, high = np.exp(limits) if ratio else limits
     return float(low), float(high)

@@ -13,7 +13,6 @@ from decimal import Decimal, InvalidOperation
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
 from corelab.terms.statistics import family_of, statistic
 
@@ -98,7 +97,9 @@ def fisher_interval(r: float, n: float, level: float = 0.95) -> tuple[float, flo
     """
     if not (abs(r) < 1 and n > 3):
         return math.nan, math.nan
-    half = float(stats.norm.ppf(0.5 + level / 2)) / math.sqrt(n - 3)
+    from scipy.special import ndtri
+
+    half = float(ndtri(0.5 + level / 2)) / math.sqrt(n - 3)
     return math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
 
 
@@ -129,7 +130,9 @@ def unrounded_r(
     """
     if n <= 3:
         return None
-    half = float(stats.norm.ppf(0.5 + level / 2)) / math.sqrt(n - 3)
+    from scipy.special import ndtri
+
+    half = float(ndtri(0.5 + level / 2)) / math.sqrt(n - 3)
     least, largest = -1.0, 1.0
     for text, shift in ((r, 0.0), (low, half), (high, -half)):
         value, rounding = float(text), half_last_digit(text)

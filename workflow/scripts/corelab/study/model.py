@@ -566,7 +566,8 @@ def load_study(config: Mapping[str, Any]) -> Study:
     Parameters
     ----------
     config
-        As parsed from the config file; or a part of it that names its :data:`BLOCKS`.
+        As parsed from the config file; or a part of it that names its :data:`BLOCKS`, which was
+        checked when the Snakefile was parsed and is not checked again.
 
     Returns
     -------
@@ -580,7 +581,7 @@ def load_study(config: Mapping[str, Any]) -> Study:
     """
     blocks = config.get(BLOCKS)
     config = with_preset({key: part for key, part in config.items() if key != BLOCKS})
-    wrong = config_findings(config)
+    wrong = config_findings(config) if blocks is None else None
     if wrong:
         raise StudyError(wrong)
     full = with_defaults(config)
@@ -602,11 +603,11 @@ def load_study(config: Mapping[str, Any]) -> Study:
     if braces := list(_braces(full, paths, [*scans, *phantoms], names.get("scans", "scans"))):
         raise StudyError(braces)
     findings = [*checks.weighed(findings, full, names), *unify(sheets, names)]
+    if blocks is not None:
+        return Study(PartOfConfig(full, blocks), sheets, tuple(scans), (), paths, tuple(phantoms))
     findings += checks.cross_findings(full, sheets, scans, names)
     findings += checks.phantom_findings(phantoms, names.get("phantoms", "phantoms"))
     findings = checks.said_once(findings)
-    if blocks is not None:
-        full = PartOfConfig(full, blocks)
     return Study(full, sheets, tuple(scans), tuple(findings), paths, tuple(phantoms))
 
 
