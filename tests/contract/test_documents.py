@@ -182,7 +182,7 @@ def listed_columns(text):
 
 
 def test_columns_of_outputs_in_the_contract():
-    from corelab.pharmacodynamics.plan_runner import ANALYSES
+    from corelab.plan.runner import ANALYSES
     from corelab.provenance.certificate import CERTIFICATE
     from corelab.study import columns
 

@@ -17,6 +17,7 @@ PACKAGES = [
     "reading",
     "agreement",
     "pharmacodynamics",
+    "plan",
     "reporting",
     "workflow",
 ]
@@ -26,10 +27,6 @@ FILES = sorted(LIBRARY.rglob("*.py"))
 
 #: Cycles that are known and to be fixed; a new one, or one more member, fails.
 KNOWN_CYCLES = [
-    {
-        *("pharmacodynamics.analysis_figures", "pharmacodynamics.plan_runner"),
-        "pharmacodynamics.specifications",
-    },
     {"provenance.progress", "provenance.records"},
     {
         *("reporting.exhibits", "reporting.study_tables", "reporting.subject"),

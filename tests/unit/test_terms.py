@@ -1,5 +1,6 @@
 """Names have one home: statistics, endpoints and labels are registered once."""
 
+import ast
 import re
 
 import pandas as pd
@@ -69,3 +70,31 @@ def test_every_ratio_crosses_at_one(name):
     without |= {"ci_high": 1.05, "estimate": 0.85}
     frame = side_by_side(pd.DataFrame([planned]), pd.DataFrame([without]))
     assert "crossed" in frame.astype(str).to_numpy()
+
+
+def _written_statistics(path):
+    """Names of statistics that a module writes in full, with their line."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        named = []
+        if isinstance(node, ast.Dict):
+            keys = [key.value if isinstance(key, ast.Constant) else None for key in node.keys]
+            named = [v for key, v in zip(keys, node.values, strict=True) if key == "statistic"]
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "not_computable":
+            named = node.args[:1]
+        yield from (
+            (one.value, one.lineno)
+            for one in named
+            if isinstance(one, ast.Constant) and isinstance(one.value, str)
+        )
+
+
+def test_every_statistic_that_code_names_is_registered():
+    folder = REPOSITORY / "workflow" / "scripts" / "corelab"
+    found = {
+        f"{path.name}:{line}: {name}"
+        for package in ("agreement", "pharmacodynamics", "plan")
+        for path in (folder / package).glob("*.py")
+        for name, line in _written_statistics(path)
+        if name != "Name of the statistic" and not statistics.registered(name)
+    }
+    assert not found

@@ -4,8 +4,8 @@ In: endpoints/ and the sheets of an analysis. Out: statistics/by_analysis/ID.tsv
 statistics/, figures of the analyses in exhibits/.
 """
 
-from corelab.study.columns import OUTCOME_TYPES
 from corelab.study.plan_figures import KINDS as FIGURE_KINDS
+from corelab.terms.analyses import sheets_of
 
 
 def analysis_of(wildcards):
@@ -15,14 +15,7 @@ def analysis_of(wildcards):
 
 def analysis_tables(wildcards):
     """Sheets that an analysis reads; an edit of another sheet does not rerun it."""
-    analysis = analysis_of(wildcards)
-    wanted = ["participants", "covariates"]
-    wanted += ["outcomes"] * bool(analysis.get("outcome"))
-    wanted += ["exposures"] * bool(analysis.get("exposure"))
-    wanted += ["events"] * (analysis["type"] in OUTCOME_TYPES)
-    wanted += ["phantoms"] * (analysis["type"] == "phantom")
-    wanted += ["reads"] * (analysis["type"] == "agreement")
-    return sheet_files(*wanted)
+    return sheet_files(*sheets_of(analysis_of(wildcards)))
 
 
 def phantom_table(wildcards):

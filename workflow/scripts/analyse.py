@@ -5,7 +5,7 @@ from corelab.provenance.job import job
 
 def main(snakemake):
     with job(snakemake):
-        from corelab.pharmacodynamics.plan_runner import run_analysis
+        from corelab.plan.runner import run_analysis
         from corelab.provenance.products import write_table
         from corelab.study.columns import STATISTICS
         from corelab.study.model import load_study

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from corelab.measurement.selection import ZERO_WORDS
-from corelab.pharmacodynamics.plan_runner import FAILED
+from corelab.plan.failures import FAILED
 from corelab.reporting.numbers import is_number, observed, plural, significant
 from corelab.reporting.results import NOT_COMPUTABLE, Results
 from corelab.reporting.vocabulary import criterion_words, endpoint_words

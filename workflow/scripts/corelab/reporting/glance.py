@@ -36,10 +36,9 @@ from corelab.reporting.vocabulary import (
     statistic_unit,
     statistic_words,
 )
+from corelab.terms.analyses import type_of
 from corelab.terms.statistics import statistic
 
-#: Analyses of how well something was measured; what a treatment does comes before them.
-RELIABILITY = ("agreement", "overlap", "phantom")
 MAX_PER_ANALYSIS = 6
 MAX_ROWS = 12
 #: Second computations agree within this share of the estimate: what iterative fits of two
@@ -62,7 +61,7 @@ def headlines(results: Results) -> tuple[list[Headline], list[Headline], bool]:
         if not primary:
             kept = kept[kept["estimate"].notna()].head(1)
         rows = [(analysis, row) for row in kept.head(MAX_PER_ANALYSIS).itertuples()]
-        (reliability if analysis.get("type") in RELIABILITY else effects).extend(rows)
+        (reliability if type_of(analysis).reliability else effects).extend(rows)
     return effects[:MAX_ROWS], reliability[:MAX_ROWS], bool(primary)
 
 
@@ -284,7 +283,7 @@ def overview_table(results: Results) -> Table | None:
     for analysis in entries:
         kept = first_screen(results, analysis)
         rows = kept[kept["estimate"].notna()] if len(kept) else kept
-        rows = rows.head(2 if analysis.get("type") not in RELIABILITY else 1)
+        rows = rows.head(1 if type_of(analysis).reliability else 2)
         name = page.link(page.place(f"#analysis-{analysis['id']}"), analysis_title(analysis))
         objective = page.tag(str(analysis.get("objective") or "planned"))
         if rows.empty:

@@ -13,7 +13,6 @@ from corelab.reporting.attention import is_not_computable
 from corelab.reporting.numbers import observed, plural
 from corelab.reporting.results import NOT_COMPUTABLE, Results
 from corelab.reporting.vocabulary import (
-    ANALYSIS_WORDS,
     criterion_words,
     endpoint_words,
     group_words,
@@ -28,6 +27,7 @@ from corelab.study.columns import (
     OVERLAP,
     STATISTICS,
 )
+from corelab.terms.analyses import type_of
 from corelab.terms.kinds import kind_words
 
 SOFTWARE = (
@@ -191,7 +191,7 @@ def analysis_sentence(analysis: Mapping[str, Any]) -> str:
     """
     kind = str(analysis.get("type", ""))
     what = in_sentence(endpoint_words(",".join(map(str, as_list(analysis.get("endpoint"))))))
-    text = ANALYSIS_WORDS.get(kind, kind)
+    text = type_of(analysis).title
     if what:
         text += f" of {what}"
     if analysis.get("derivation", "value") != "value":

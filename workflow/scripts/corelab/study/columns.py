@@ -60,6 +60,12 @@ STATISTICS = {
     "n_clusters": "Number of clusters (participants, key cluster) among the n targets",
 }
 
+#: Those that are numbers.
+STATISTICS_NUMBERS = (
+    *("estimate", "ci_low", "ci_high", "ci_level", "p_value", "n", "second_estimate"),
+    "n_clusters",
+)
+
 ACQUISITION = {
     "participant_id": "Subject identifier",
     "visit": "Visit name",
@@ -265,21 +271,6 @@ RECOVERY_SUMMARY = {
 
 #: No lesion is larger than the brain of a large head, mL.
 LARGEST_LESION_ML = 1500.0
-#: Types of analysis whose figures corelab.pharmacodynamics.outcome_figures draws.
-OUTCOME_TYPES = ("survival", "progression", "radiomics")
-#: Types of analysis whose figure corelab.pharmacodynamics.analysis_figures draws.
-DRAWN_TYPES = (
-    "correlation",
-    "comparison",
-    "dose_response",
-    "ordinal",
-    "quantile",
-    "diagnostic",
-    "mediation",
-    "surrogacy",
-    "sample_size",
-)
-
 #: Names of the windows of serial imaging that a config may call by the name of the set.
 WINDOW_SETS = {
     "early_delayed": ("early", "delayed"),

@@ -18,7 +18,7 @@ from typing import Any
 from snakemake.exceptions import WorkflowError
 from snakemake.logging import logger
 
-from corelab.pharmacodynamics.plan_runner import failed_products, failure_words
+from corelab.plan.failures import failed_products, failure_words
 from corelab.provenance.contents import compare
 from corelab.provenance.ledger import (
     QUERIES,

@@ -11,10 +11,10 @@ from typing import Any
 from corelab.measurement.recovery_targets import targets_of
 from corelab.provenance.failures import by_stage
 from corelab.provenance.ledger import invalidated_outputs
-from corelab.study.columns import DRAWN_TYPES, OUTCOME_TYPES
 from corelab.study.model import Study
 from corelab.study.naming import session_entity, subject_entity
 from corelab.study.plan_figures import figure_kinds
+from corelab.terms.analyses import STATISTICS_TABLES, type_of
 from corelab.workflow.cohort import Cohort
 
 #: Series and masks of one visit of the simulated glioblastoma trial, which one job writes.
@@ -24,7 +24,6 @@ GLIOMA_SCANS = ("T1w", "T1c", "T2w", "FLAIR") + tuple(
     for reader in ("reader-1", "reader-2")
 )
 #: Statistics tables, one for each part of the report.
-STATISTICS = ("agreement", "overlap", "pharmacodynamics", "survival", "radiomics", "phantom")
 #: Reportlets of the central read.
 READING = ("standing", "rates", "p_chart", "conduct", "turnaround", "attestations")
 #: Stages with a record for each visit or participant.
@@ -183,7 +182,7 @@ class Targets:
     @functools.cached_property
     def statistics_tables(self) -> list[str]:
         """Tables of all analyses by part of the report."""
-        return self.listed("statistics/{}.tsv", STATISTICS)
+        return self.listed("statistics/{}.tsv", STATISTICS_TABLES)
 
     @functools.cached_property
     def quality(self) -> dict[str, str]:
@@ -308,8 +307,8 @@ class Targets:
             name: figure_kinds(a, grades=config["grades"], images=bool(self.cohort.subjects))
             for name, a in self.analyses.items()
         }
-        drawn = [name for name, a in self.analyses.items() if a["type"] in DRAWN_TYPES]
-        outcomes = [name for name, a in self.analyses.items() if a["type"] in OUTCOME_TYPES]
+        drawn = [name for name, a in self.analyses.items() if type_of(a).figure == "panels"]
+        outcomes = [name for name, a in self.analyses.items() if type_of(a).figure == "drawings"]
         single = {
             "registration": bool(self.quality_records()),
             "noise_floor": bool(self.noise_repeats()),

@@ -14,7 +14,7 @@ Analyse = Callable[[Mapping[str, Any], Tables], Iterable[Mapping[str, Any]]]
 
 
 def analysis_types() -> dict[str, Analyse]:
-    """Analysis types of this layer, each with the function that carries it out.
+    """Function that carries out each type of :data:`corelab.terms.analyses.ANALYSIS_TYPES`.
 
     The imports are static, so that the code digest follows them, and inside the function, so that
     the methods are loaded when an analysis runs.
@@ -22,8 +22,11 @@ def analysis_types() -> dict[str, Analyse]:
     Examples
     --------
     >>> sorted(analysis_types())[:3]
-    ['comparison', 'correlation', 'diagnostic']
+    ['agreement', 'comparison', 'correlation']
     """
+    from corelab.agreement.masks import overlap_rows
+    from corelab.agreement.phantoms import phantom_rows
+    from corelab.agreement.plan import agreement_rows
     from corelab.pharmacodynamics import (
         comparison,
         correlation,
@@ -39,6 +42,9 @@ def analysis_types() -> dict[str, Analyse]:
     )
 
     return {
+        "agreement": agreement_rows,
+        "overlap": overlap_rows,
+        "phantom": phantom_rows,
         "correlation": correlation.analyse,
         "comparison": comparison.analyse,
         "dose_response": dose_response.analyse,
@@ -73,7 +79,7 @@ def run(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        If the analysis has a type or method that this room does not know.
+        If the analysis has a unknown type or method.
     ComputationsDisagree
         If our kernel and the library give different numbers.
 
