@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from corelab.measurement.selection import NotComputable, Tables
+from corelab.plan import run as plan_run
 
 COLUMNS = ["participant_id", "visit", "endpoint", "source", "repeat", "region", "value", "status"]
 NOISE = np.random.default_rng(0).normal(size=4000)

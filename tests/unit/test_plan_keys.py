@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from corelab.measurement.selection import NotComputable, Tables
+from corelab.plan import run as plan_run
 from corelab.study.analysis_keys import COMMON, FAMILY, KEYS, VALUES, unread
 from corelab.study.schema import load_schema
 
