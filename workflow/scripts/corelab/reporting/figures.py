@@ -14,6 +14,9 @@ import pandas as pd
 from markupsafe import Markup
 
 from corelab.measurement.selection import NotComputable, as_list, measured, population
+from corelab.pharmacodynamics.analysis_set import endpoint_by_visit, exposure_values, outcome_values
+from corelab.pharmacodynamics.survival import kaplan_meier
+from corelab.pharmacodynamics.time_to_event import event_times
 from corelab.reporting import charts
 from corelab.reporting.numbers import is_number, significant, with_interval
 from corelab.reporting.results import Results
@@ -95,8 +98,6 @@ def _values(
     results: Results, analysis: Mapping[str, Any], endpoint: str
 ) -> list[tuple[str, pd.Series]]:
     """Values of an endpoint by visit, indexed by participant, as the analysis takes them."""
-    from corelab.pharmacodynamics.analysis_set import endpoint_by_visit
-
     try:
         frames = endpoint_by_visit(analysis, results.tables, endpoint)
     except NotComputable:
@@ -187,8 +188,6 @@ def _agreement(results: Results, analysis: Mapping[str, Any]) -> list[Figure]:
 
 
 def _correlation(results: Results, analysis: Mapping[str, Any]) -> list[Figure]:
-    from corelab.pharmacodynamics.analysis_set import exposure_values, outcome_values
-
     arms, arm_of = arms_of(results), _arm_of(results)
     rows = results.statistics_of(str(analysis["id"]))
     figures = []
@@ -299,8 +298,6 @@ def _comparison(results: Results, analysis: Mapping[str, Any]) -> list[Figure]:
 
 
 def _dose_response(results: Results, analysis: Mapping[str, Any]) -> list[Figure]:
-    from corelab.pharmacodynamics.analysis_set import exposure_values
-
     arms, arm_of = arms_of(results), _arm_of(results)
     figures = []
     for endpoint in as_list(analysis.get("endpoint")):
@@ -367,8 +364,6 @@ def _dose_response(results: Results, analysis: Mapping[str, Any]) -> list[Figure
 
 
 def _ordinal(results: Results, analysis: Mapping[str, Any]) -> list[Figure]:
-    from corelab.pharmacodynamics.analysis_set import outcome_values
-
     outcome = str(analysis.get("outcome") or "")
     by = str(analysis.get("by") or "arm")
     people = population(analysis, results.tables)
@@ -404,9 +399,6 @@ def _ordinal(results: Results, analysis: Mapping[str, Any]) -> list[Figure]:
 
 
 def _survival(results: Results, analysis: Mapping[str, Any]) -> list[Figure]:
-    from corelab.pharmacodynamics.survival import kaplan_meier
-    from corelab.pharmacodynamics.time_to_event import event_times
-
     by = analysis.get("by")
     people = results.participants.set_index("participant_id")
     figures = []

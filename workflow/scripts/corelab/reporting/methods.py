@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from corelab import __version__
 from corelab.measurement.selection import as_list
 from corelab.reporting.attention import is_not_computable
 from corelab.reporting.numbers import observed, plural
@@ -394,7 +395,5 @@ def software_versions() -> list[tuple[str, str]]:
             found.append((name, version(name)))
         except PackageNotFoundError:
             if name == "corelab":
-                from corelab import __version__
-
                 found.append((name, str(__version__)))
     return found

@@ -21,6 +21,7 @@ from corelab.reporting.attention import (
     flow_steps,
 )
 from corelab.reporting.certificate_view import write_certificate_page
+from corelab.reporting.exhibits import common_content
 from corelab.reporting.figures import course
 from corelab.reporting.glance import (
     count_tiles,
@@ -56,7 +57,7 @@ from corelab.reporting.study_tables import (
     registration_table,
     unavailable_table,
 )
-from corelab.reporting.subject import Card, common_content, others_table, write_subjects
+from corelab.reporting.subject import Card, others_table, write_subjects
 from corelab.reporting.traces import chains, write_traces
 from corelab.reporting.vocabulary import (
     limits_for,

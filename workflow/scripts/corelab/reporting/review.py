@@ -29,10 +29,10 @@ from corelab.provenance.job import Plain
 from corelab.provenance.products import write_text
 from corelab.reporting import page, pictures
 from corelab.reporting.attention import SEVERITIES, Finding, by_participant, findings_of
+from corelab.reporting.exhibits import common_content
 from corelab.reporting.numbers import significant
 from corelab.reporting.quality_figures import WITH_VALUES, QualityFigure, figures_of_visit
 from corelab.reporting.results import Results, Visit, blinded_page
-from corelab.reporting.subject import common_content
 from corelab.reporting.vocabulary import endpoint_words
 from corelab.terms.kinds import kind_words
 

@@ -21,7 +21,7 @@ from corelab.reporting.numbers import (
     observed,
     significant,
 )
-from corelab.reporting.page import Cell, Column, Table
+from corelab.reporting.page import Cell, Column, Table, person_link
 from corelab.reporting.results import (
     NOT_COMPUTABLE,
     Results,
@@ -189,17 +189,6 @@ def endpoints_table(results: Results, *, variants: bool) -> Table | None:
         "Whole lesion, first repeat.",
         "endpoints/measurements.tsv",
     )
-
-
-def person_link(value: str, pages: Mapping[str, str]) -> Any:
-    """A subject's id, as a link where the subject has a page.
-
-    Examples
-    --------
-    >>> str(person_link("001", {"001": "sub-001.html"})), person_link("002", {})
-    ('<a href="sub-001.html">001</a>', '002')
-    """
-    return Markup('<a href="{}">{}</a>').format(pages[value], value) if value in pages else value
 
 
 def acquisition_table(

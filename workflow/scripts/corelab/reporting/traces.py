@@ -19,6 +19,7 @@ from corelab.provenance.products import read_table, write_table, write_text
 from corelab.reporting import page
 from corelab.reporting.analysis_frames import AnalysisFrame, analysis_frame
 from corelab.reporting.analysis_results import result_id
+from corelab.reporting.exhibits import common_content
 from corelab.reporting.methods import analysis_sentence
 from corelab.reporting.numbers import is_number, significant
 from corelab.reporting.page import Cell, Column, Table
@@ -255,8 +256,6 @@ def _sheets(analysis: Mapping[str, Any], config: Mapping[str, Any]) -> list[tupl
 
 
 def _write(results: Results, target: Path, name: str, content: Mapping[str, Any]) -> None:
-    from corelab.reporting.subject import common_content
-
     html = page.render(
         "trace.html.j2",
         **common_content(results, None),

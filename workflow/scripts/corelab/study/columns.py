@@ -203,9 +203,6 @@ FLOW = {
     "n_excluded": "Number leaving for that reason",
 }
 
-#: Values of ``status`` in measurements.tsv.
-STATUSES = ("ok", "missing", "failed", "excluded", "not_computable")
-
 NOISE_FLOOR = {
     "endpoint": "Name of the imaging endpoint",
     "source": "pipeline, pipeline:<variant> or consensus:<method>",

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from corelab.provenance.job import Plain
+from corelab.provenance.products import read_table, write_json
 from corelab.study.findings import SEVERITIES, Finding, grouped_lines
 from corelab.study.model import Study
 from corelab.terms.kinds import KINDS
@@ -104,9 +106,6 @@ def gate(findings_path: str, passed_path: str) -> None:
     corelab.provenance.job.Plain
         With all findings, if one of them is an error.
     """
-    from corelab.provenance.job import Plain
-    from corelab.provenance.products import read_table, write_json
-
     table = read_table(findings_path)
     found = []
     for cells in table.to_dict("records"):
