@@ -33,15 +33,36 @@ if str(rules.preflight.output.passed) != PASSED:
     )
 
 
+SESSION.prepare()
+
+
 rule all:
     default_target: True
     input:
-        asked("endpoints", "statistics", "report", "submission", "verify"),
+        requested("endpoints", "statistics", "report", "submission", "verify"),
 
 
 rule images:
     input:
-        asked("images"),
+        requested("images"),
+
+
+def site_records(wildcards):
+    """Records of the measured visits of one site's participants: --config site=NAME."""
+    name, frame = STUDY.config["site"], STUDY.sheets["participants"]
+    if name is None or "site" not in frame:
+        raise WorkflowError(
+            "The target site needs --config site=NAME, and a column site in the participants sheet."
+        )
+    people = set(frame.loc[frame["site"] == str(name), "participant_id"])
+    if not people:
+        known = ", ".join(sorted(map(str, frame["site"].dropna().unique()))[:20])
+        raise WorkflowError(f"No participant is of the site {name}. Sites: {known}")
+    return [
+        stage("measure", *key)
+        for key, (person, _) in VISITS.items()
+        if person in people
+    ]
 
 
 rule site:
@@ -51,31 +72,31 @@ rule site:
 
 rule endpoints:
     input:
-        asked("endpoints"),
+        requested("endpoints"),
 
 
 rule statistics:
     input:
-        asked("statistics"),
+        requested("statistics"),
 
 
 rule recovery:
     input:
-        asked("recovery"),
+        requested("recovery"),
 
 
 rule phantom:
     input:
-        asked("phantom"),
+        requested("phantom"),
 
 
 onstart:
-    tell_plan()
+    SESSION.on_start()
 
 
 onsuccess:
-    tell_summary(log)
+    SESSION.on_success()
 
 
 onerror:
-    tell_failure(log)
+    SESSION.on_error()

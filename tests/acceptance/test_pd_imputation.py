@@ -9,7 +9,7 @@ import pytest
 from helpers import data_folder
 
 from corelab.measurement.selection import Tables
-from corelab.pharmacodynamics.plan import run
+from corelab.plan.run import run
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 SAS = {

@@ -29,8 +29,8 @@ from corelab.pharmacodynamics import (
     survival_measures,
 )
 from corelab.pharmacodynamics.linear import fit_linear
-from corelab.pharmacodynamics.plan import run
 from corelab.pharmacodynamics.rank_inversion import rank_interval
+from corelab.plan.run import run
 
 pytestmark = pytest.mark.acceptance
 

@@ -10,9 +10,10 @@ import sys
 import pytest
 from helpers import REPOSITORY
 
-from corelab.pharmacodynamics.plan import analysis_types
+from corelab.plan.run import analysis_types
 from corelab.provenance import digest
 from corelab.registration.backends import BACKENDS
+from corelab.terms.analyses import ANALYSIS_TYPES
 
 SCRIPTS = REPOSITORY / "workflow" / "scripts"
 ROOT = SCRIPTS / "corelab"
@@ -28,7 +29,7 @@ print(json.dumps({"kinds": kinds, "files": sorted(filter(None, files))}))
 ANALYSES = """
 import numpy as np, pandas as pd
 from corelab.measurement.selection import Tables
-from corelab.pharmacodynamics.plan_runner import run_in_room
+from corelab.plan.run import run
 
 rng = np.random.default_rng(1)
 n = 48
@@ -103,7 +104,7 @@ for kind, keys in {
     "sample_size": {"endpoint": "infarct_volume", "visit": "d0", "sources": ["r1", "r2"],
                     "difference": 5},
 }.items():
-    found = run_in_room({"id": kind, "type": kind, **keys}, tables)
+    found = run({"id": kind, "type": kind, **keys}, tables)
     kinds[kind] = int(found["estimate"].notna().sum())
 """
 
@@ -172,7 +173,7 @@ def test_no_rule_file_imports_by_a_computed_name():
 
 def test_every_analysis_type_loads_only_what_the_digest_follows():
     kinds, loaded = _run(ANALYSES)
-    assert set(analysis_types()) | {"agreement", "overlap", "phantom"} == set(kinds)
+    assert set(analysis_types()) == set(ANALYSIS_TYPES) == set(kinds)
     assert all(kinds.values()), f"without an estimate: {[k for k, n in kinds.items() if not n]}"
     assert str(ROOT / "pharmacodynamics" / "mmrm.py") in loaded
     for rule in ("analyse", "analyse_without_exclusions", "specifications"):

@@ -182,7 +182,7 @@ def listed_columns(text):
 
 
 def test_columns_of_outputs_in_the_contract():
-    from corelab.pharmacodynamics.plan_runner import ANALYSES
+    from corelab.plan.runner import ANALYSES
     from corelab.provenance.certificate import CERTIFICATE
     from corelab.study import columns
 
@@ -206,8 +206,8 @@ def test_columns_of_outputs_in_the_contract():
 
 
 def test_kinds_endpoints_and_statistics_of_the_contract():
-    from corelab.study.columns import ENDPOINT_UNITS
-    from corelab.study.model import IMAGE_KINDS
+    from corelab.terms.endpoints import ENDPOINT_UNITS
+    from corelab.terms.kinds import IMAGE_KINDS
 
     kinds = re.search(r"Kinds of scan: `([^`]+)`", CONTRACT).group(1).split()
     assert set(kinds) - {"aif"} <= set(IMAGE_KINDS)

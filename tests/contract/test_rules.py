@@ -9,11 +9,20 @@ from helpers import REPOSITORY
 from corelab.provenance import digest
 
 SCRIPTS = REPOSITORY / "workflow" / "scripts"
-RULES = {
-    match.group(1): match.group(0)
-    for path in sorted((REPOSITORY / "workflow" / "rules").glob("*.smk"))
-    for match in re.finditer(r"^rule (\w+):\n(?:(?:    .*)?\n)+", path.read_text() + "\n", re.M)
-}
+FILES = sorted((REPOSITORY / "workflow" / "rules").glob("*.smk"))
+
+
+def _rules(head):
+    """Rule -> its text, of the rules that begin with a head."""
+    return {
+        match.group(1): match.group(0)
+        for path in FILES
+        for match in re.finditer(rf"^{head}:\n(?:(?:    .*)?\n)+", path.read_text() + "\n", re.M)
+    }
+
+
+RULES = _rules(r"rule (\w+)")
+DERIVED = _rules(r"use rule \w+ as (\w+) with")
 
 
 def test_there_are_rules():
@@ -23,12 +32,33 @@ def test_there_are_rules():
 @pytest.mark.parametrize("name", sorted(RULES))
 def test_rule_is_complete(name):
     block = RULES[name]
-    for part in ("log:", "benchmark:", "threads:", "resources:", "message:", "conda:", "script:"):
+    for part in ("log:", "benchmark:", "message:", "conda:", "script:"):
         assert re.search(rf"^    {part}", block, re.M), f"rule {name} has no {part}"
     assert re.search(r'^    """.+"""$', block, re.M), f"rule {name} has no docstring"
     assert f'code=code("{name}")' in block
     assert f'"../scripts/{name}.py"' in block
     assert not re.search(r"^    (run|wrapper|shell):", block, re.M)
+    assert "threads: 1" not in block, "one thread is the default"
+
+
+def test_derived_rules_have_their_own_logs():
+    assert "analyse_without_exclusions" in DERIVED
+    for name, block in DERIVED.items():
+        assert f'log_of("{name}"' in block and f'benchmark_of("{name}"' in block
+
+
+def test_rule_files_say_what_goes_in_and_out_and_common_is_short():
+    for path in FILES:
+        text = path.read_text()
+        head = re.match(r'"""(.+?)"""', text, re.S)
+        assert head and "In: " in head[1] and "Out: " in head[1], path.name
+    common = REPOSITORY / "workflow" / "rules" / "common.smk"
+    assert len(common.read_text().splitlines()) <= 150
+
+
+def test_the_profile_of_a_cluster_has_the_limits_that_rules_leave_out():
+    text = (REPOSITORY / "profiles" / "slurm" / "config.yaml").read_text()
+    assert re.search(r"^default-resources: .*mem_mb=.*runtime=", text, re.M)
 
 
 def test_every_script_belongs_to_a_rule():

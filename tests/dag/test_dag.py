@@ -229,7 +229,7 @@ def test_all_asks_again_for_an_output_of_every_job(config, tmp_path):
     assert len(made) > 100 and any(asked.isdisjoint(files) for files in made.values())
     (passed,) = (path for path in asked if path.endswith("preflight/passed.json"))
     study = Path(passed).parents[1]
-    ledger.set_aside(set().union(*made.values()), study)
+    ledger.quarantine(set().union(*made.values()), study)
     asked, again = planned()
     assert made.keys() == again.keys()
     assert [job for job, files in made.items() if asked.isdisjoint(files)] == []

@@ -132,7 +132,7 @@ def test_every_table_damaged_and_memory_lost(study):
     assert done.returncode == 0, done.stdout[-6000:]
     assert "are made again" in done.stdout
     assert manifest(work) == manifest(folder / "undisturbed")
-    assert (work / "results/tables/jobs/set-aside/endpoints/measurements.tsv").is_file()
+    assert (work / "results/tables/jobs/quarantine/endpoints/measurements.tsv").is_file()
 
 
 def test_a_damaged_table_comes_back_though_all_is_made_from_it(study):
@@ -149,7 +149,7 @@ def test_a_damaged_table_comes_back_though_all_is_made_from_it(study):
     assert jobs(done.stdout)["collect"] == 1
     # What came again changes no other job's inputs, and none of it is a failed job.
     assert "Nothing to be done" in run(work, config, "--", "statistics").stdout
-    assert run(work, config, "--", "status").stdout.count("ended without a word") == 0
+    assert run(work, config, "--", "status").stdout.count("terminated unexpectedly") == 0
 
 
 def test_random_kills_leave_the_same_products(tmp_path):

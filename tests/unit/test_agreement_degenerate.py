@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from corelab import agreement
 from corelab.measurement.selection import NotComputable, Tables
-from corelab.pharmacodynamics import plan as pharmacodynamics
+from corelab.plan import run as plan_run
 
 COLUMNS = ["participant_id", "visit", "endpoint", "source", "repeat", "region", "value", "status"]
 NOISE = np.random.default_rng(0).normal(size=4000)
@@ -94,9 +93,8 @@ def test_rows_with_the_cause(name):
     tables = tables_of(*DATA[name])
     for keys in ANALYSES:
         analysis = {"id": "a", "endpoint": "infarct_volume", **keys}
-        module = agreement if keys["type"] == "agreement" else pharmacodynamics
         try:
-            found = module.run(analysis, tables)
+            found = plan_run.run(analysis, tables)
         except NotComputable:
             continue
         assert len(found), keys

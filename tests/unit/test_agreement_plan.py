@@ -6,8 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from corelab.agreement import guards, intraclass_correlation, run, second
+from corelab.agreement import guards, intraclass_correlation, second
 from corelab.measurement.selection import NotComputable, Tables
+from corelab.plan.run import run
 from corelab.study.columns import STATISTICS
 
 CONTRACT_RATIO = {

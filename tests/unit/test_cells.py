@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from corelab.measurement.selection import NotComputable
 from corelab.pharmacodynamics.analysis_set import typed
-from corelab.pharmacodynamics.plan_runner import tables_of
+from corelab.plan.runner import tables_of
 from corelab.provenance.products import write_table
 from corelab.study.cells import is_numeric, number, numbers
 from corelab.study.columns import MEASUREMENTS

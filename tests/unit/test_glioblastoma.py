@@ -21,9 +21,9 @@ from corelab.measurement.frequency_groups import (
 from corelab.measurement.selection import NotComputable, Tables
 from corelab.phantom.glioma_design import PLANTED, UNRELIABLE, GliomaSpec
 from corelab.phantom.glioma_sheets import _effect_rows, sheets
-from corelab.pharmacodynamics.plan_runner import run_analysis
 from corelab.pharmacodynamics.progression import confirmed_events, discordance
 from corelab.pharmacodynamics.survival import hazard_along
+from corelab.plan.runner import run_analysis
 from corelab.provenance.products import format_cell, write_table
 from corelab.radiomics.visit import collect_features, perturb_mask, radiomics_visit
 from corelab.registration import template_image

@@ -13,7 +13,7 @@ from corelab.imaging.acquisition import (
     charter,
     lossless_row,
 )
-from corelab.imaging.schedule import trial_rows
+from corelab.measurement.schedule import trial_rows
 
 #: Values of a sound scan, and limits on both sides of each.
 SEEN = dict.fromkeys(QUANTITIES, 10.0)

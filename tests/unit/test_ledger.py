@@ -62,13 +62,13 @@ def test_a_done_job_leaves_the_hash_of_its_outputs(tmp_path):
     digest = ledger._sha256(tmp_path / "endpoints" / "a.tsv")
     assert list(found["outputs"].values()) == [{"sha256": digest, "bytes": 1}]
     assert ledger.failures(tmp_path) == []
-    assert ledger.damaged(tmp_path, {"measure": "c1"}) == []
+    assert ledger.corrupted_outputs(tmp_path, {"measure": "c1"}) == []
     # Code that changed while Snakemake's memory was lost is seen too.
-    assert len(ledger.damaged(tmp_path, {"measure": "c2"})) == 1
+    assert len(ledger.corrupted_outputs(tmp_path, {"measure": "c2"})) == 1
     (tmp_path / "endpoints" / "a.tsv").write_text("")
-    wrong = ledger.damaged(tmp_path, {"measure": "c1"})
+    wrong = ledger.corrupted_outputs(tmp_path, {"measure": "c1"})
     assert wrong == [str(tmp_path / "endpoints" / "a.tsv")]
-    ledger.set_aside(wrong, tmp_path)
+    ledger.quarantine(wrong, tmp_path)
     assert not (tmp_path / "endpoints" / "a.tsv").exists()
 
 
@@ -81,7 +81,7 @@ def test_what_is_never_made_anew_is_never_set_aside(tmp_path):
         place = ledger.Place(tmp_path, "read_packages", name)
         with ledger.recorded(place, outputs=[str(path)], code="old"):
             pass
-    wrong = ledger.damaged(tmp_path, {"read_packages": "new"})
+    wrong = ledger.corrupted_outputs(tmp_path, {"read_packages": "new"})
     assert wrong == [str(tmp_path / "reading" / "sample.tsv")]
 
 
@@ -222,11 +222,11 @@ def test_a_file_that_no_rule_declares_is_held_against_its_job_too(tmp_path):
     assert run_job(tmp_path, what).wait() == 0
     table = tmp_path / "endpoints" / "a.tsv"
     assert list(entry(tmp_path)["beside"]) == [str(table.with_suffix(".json"))]
-    assert ledger.damaged(tmp_path, {}) == []
+    assert ledger.corrupted_outputs(tmp_path, {}) == []
     table.with_suffix(".json").write_text("{")
-    assert ledger.damaged(tmp_path, {}) == [str(table)]
+    assert ledger.corrupted_outputs(tmp_path, {}) == [str(table)]
     table.with_suffix(".json").unlink()
-    assert ledger.damaged(tmp_path, {}) == [str(table)]
+    assert ledger.corrupted_outputs(tmp_path, {}) == [str(table)]
 
 
 def test_files_of_the_future_are_brought_back(tmp_path):
@@ -234,8 +234,8 @@ def test_files_of_the_future_are_brought_back(tmp_path):
     table = tmp_path / "endpoints" / "a.tsv"
     later = time.time() + 3600
     os.utime(table, (later, later))
-    assert ledger.mend_times(tmp_path) == 0, "nothing tells that the clock went back"
+    assert ledger.clamp_future_mtimes(tmp_path) == 0, "nothing tells that the clock went back"
     os.utime(tmp_path / "jobs" / "measure", (later, later))
-    assert ledger.mend_times(tmp_path) == 1
+    assert ledger.clamp_future_mtimes(tmp_path) == 1
     assert table.stat().st_mtime <= time.time()
-    assert ledger.mend_times(tmp_path) == 0
+    assert ledger.clamp_future_mtimes(tmp_path) == 0

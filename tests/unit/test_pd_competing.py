@@ -6,8 +6,8 @@ import pytest
 
 from corelab.measurement.selection import Tables
 from corelab.pharmacodynamics.competing import cumulative_incidence, fit_fine_gray
-from corelab.pharmacodynamics.plan import run
 from corelab.pharmacodynamics.survival import fit_cox, kaplan_meier
+from corelab.plan.run import run
 
 
 @pytest.fixture(scope="module")

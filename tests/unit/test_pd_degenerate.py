@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from corelab.measurement.selection import NotComputable, Tables
-from corelab.pharmacodynamics import plan_runner
-from corelab.pharmacodynamics.plan import run
+from corelab.plan import failures, runner
+from corelab.plan.run import run
 
 NOISE = np.random.default_rng(0).normal(0, 1, 2000)
 VISITS = ("base", "day5")
@@ -171,7 +171,7 @@ def test_further_degenerate_data_give_rows(name):
 
 
 def test_an_unexpected_error_is_a_row_and_is_found_again(tmp_path, monkeypatch):
-    from corelab.pharmacodynamics import plan
+    from corelab.plan import run as plan
     from corelab.provenance.products import write_table
     from corelab.study.columns import STATISTICS
 
@@ -179,26 +179,26 @@ def test_an_unexpected_error_is_a_row_and_is_found_again(tmp_path, monkeypatch):
         raise KeyError("no such thing")
 
     monkeypatch.setattr(plan, "analysis_types", lambda: {"ordinal": broken})
-    monkeypatch.setattr(plan_runner, "tables_of", lambda *_, **__: DATA["all equal"])
+    monkeypatch.setattr(runner, "tables_of", lambda *_, **__: DATA["all equal"])
 
     class Study:
         config: ClassVar = {"locked_plan": None}
 
     analysis = {"id": "a1", "type": "ordinal", "outcome": "mrs"}
-    frame = plan_runner.run_analysis(analysis, Study(), "m", "o", log="logs/analyse/a1.log")
-    assert frame.loc[0, "note"].startswith(plan_runner.FAILED + "KeyError")
+    frame = runner.run_analysis(analysis, Study(), "m", "o", log="logs/analyse/a1.log")
+    assert frame.loc[0, "note"].startswith(failures.FAILED + "KeyError")
     assert math.isnan(frame.loc[0, "estimate"])
     folder = tmp_path / "statistics" / "by_analysis"
     folder.mkdir(parents=True)
     write_table(frame, folder / "a1.tsv", list(STATISTICS), sort=False)
-    found = plan_runner.failed_products(tmp_path)
+    found = failures.failed_products(tmp_path)
     assert list(found) == [(folder / "a1.tsv").as_posix()]
-    assert "a1: KeyError: 'no such thing'; log: logs/analyse/a1.log" in plan_runner.failure_words(
+    assert "a1: KeyError: 'no such thing'; log: logs/analyse/a1.log" in failures.failure_words(
         found
     )
     tables = [str(tmp_path / f"{n}.tsv") for n in ("pharmacodynamics", "survival")]
     summary = tmp_path / "analyses.tsv"
-    plan_runner.write_statistics([str(folder / "a1.tsv")], [analysis], tables, summary=summary)
+    runner.write_statistics([str(folder / "a1.tsv")], [analysis], tables, summary=summary)
     status = pd.read_csv(summary, sep="\t").loc[0]
     assert (status["status"], status["log"]) == ("failed", "logs/analyse/a1.log")
 
@@ -213,9 +213,9 @@ def test_a_figure_that_fails_is_an_alarm(tmp_path):
     exhibit = tmp_path / "exhibits" / "a.json"
     draw_or_report(draw, {"id": "a1"}, exhibit, exhibit.with_suffix(".svg"))
     assert exhibit.with_suffix(".svg").is_file()
-    found = plan_runner.failed_products(tmp_path)
+    found = failures.failed_products(tmp_path)
     assert found[exhibit.as_posix()] == ("a1 (figure)", "ZeroDivisionError: scale")
     # A figure that these data cannot give is no failure of the run.
     known = exhibit.with_name("b.json")
     known.write_text('{"caption": "Not drawn: no two sources have three targets in common."}')
-    assert known.as_posix() not in plan_runner.failed_products(tmp_path)
+    assert known.as_posix() not in failures.failed_products(tmp_path)

@@ -11,7 +11,7 @@ from corelab.measurement.time_windows import (
     lesion_reversal,
     pair_by_window,
 )
-from corelab.pharmacodynamics.cohort_flow import (
+from corelab.plan.cohort_flow import (
     FlowError,
     apply_criteria,
     cascade,

@@ -10,7 +10,7 @@ import pytest
 
 from corelab.measurement.selection import Tables
 from corelab.pharmacodynamics.multiplicity import adjust_families
-from corelab.pharmacodynamics.plan import run
+from corelab.plan.run import run
 from corelab.study.analysis_keys import COMMON, FAMILY, KEYS, unread
 from corelab.study.schema import load_schema
 

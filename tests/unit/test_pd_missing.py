@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from corelab.measurement.selection import Tables
-from corelab.pharmacodynamics.plan import run
+from corelab.plan.run import run
 
 
 @pytest.fixture(scope="module")

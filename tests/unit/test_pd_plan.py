@@ -11,7 +11,7 @@ import pytest
 from corelab.measurement.selection import Tables
 from corelab.pharmacodynamics.multiplicity import adjust_families
 from corelab.pharmacodynamics.outcome_figures import write_figures
-from corelab.pharmacodynamics.plan import run
+from corelab.plan.run import run
 from corelab.provenance.exhibits import read_exhibits
 from corelab.study.columns import STATISTICS
 

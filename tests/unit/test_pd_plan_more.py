@@ -14,8 +14,8 @@ from corelab.measurement.selection import Tables
 from corelab.pharmacodynamics.comparison import METHODS
 from corelab.pharmacodynamics.missing_visits import impute_normal, rubin
 from corelab.pharmacodynamics.multiplicity import adjust_families
-from corelab.pharmacodynamics.plan import run
 from corelab.pharmacodynamics.skewed import fit_gamma, fit_two_part
+from corelab.plan.run import run
 
 N = 80
 

@@ -20,16 +20,16 @@ from corelab.measurement.collect import collect_study, write_endpoints
 from corelab.measurement.selection import Tables
 from corelab.measurement.time_windows import serial_rows
 from corelab.pharmacodynamics.analysis_figures import write_analysis_figure
-from corelab.pharmacodynamics.cohort_flow import FlowError, run_flows
-from corelab.pharmacodynamics.plan import run
-from corelab.pharmacodynamics.plan_record import (
+from corelab.plan.cohort_flow import FlowError, run_flows
+from corelab.plan.record import (
     deviations,
     differs_from_lock,
     locked_plan,
     plan_record,
 )
-from corelab.pharmacodynamics.plan_runner import run_analysis, run_sensitivity, tables_of
-from corelab.pharmacodynamics.specifications import one_question
+from corelab.plan.run import run
+from corelab.plan.runner import run_analysis, run_sensitivity, tables_of
+from corelab.plan.specifications import one_question
 from corelab.provenance.certificate import certificate
 from corelab.provenance.products import read_table, write_json
 from corelab.study.model import load_study

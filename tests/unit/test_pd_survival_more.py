@@ -11,7 +11,6 @@ from pd_error_rates import interval_trial
 from corelab.measurement.selection import NotComputable, Tables
 from corelab.pharmacodynamics.competing import gray_test
 from corelab.pharmacodynamics.interval_censored import fit_weibull, score_test, turnbull
-from corelab.pharmacodynamics.plan import run
 from corelab.pharmacodynamics.survival import concordance, fit_cox, kaplan_meier, log_rank
 from corelab.pharmacodynamics.survival_measures import (
     Separation,
@@ -19,6 +18,7 @@ from corelab.pharmacodynamics.survival_measures import (
     royston_d,
     uno_concordance,
 )
+from corelab.plan.run import run
 
 #: Breast cosmesis (Finkelstein and Wolfe, Biometrics 1985;41:933), R interval::bcos: (left, right].
 RADIATION = """45- 6,10 0,7 46- 46- 7,16 17- 7,14 37,44 0,8 4,11 15- 11,15 22- 46- 46- 25,37 46- 26,40

@@ -6,7 +6,7 @@ import pytest
 from scipy import stats
 
 from corelab.measurement.selection import Tables
-from corelab.pharmacodynamics.plan import run
+from corelab.plan.run import run
 
 N = 60
 

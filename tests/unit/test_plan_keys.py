@@ -6,9 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from corelab import agreement
 from corelab.measurement.selection import NotComputable, Tables
-from corelab.pharmacodynamics import plan as pharmacodynamics
+from corelab.plan import run as plan_run
 from corelab.study.analysis_keys import COMMON, FAMILY, KEYS, VALUES, unread
 from corelab.study.schema import load_schema
 
@@ -221,11 +220,9 @@ CHANGED = {
 
 
 def _run(analysis, tables):
-    kind = analysis["type"]
-    module = agreement if kind in {"agreement", "overlap", "phantom"} else pharmacodynamics
     own = {key: value for key, value in analysis.items() if value is not None}
     try:
-        return module.run(own, tables)
+        return plan_run.run(own, tables)
     except NotComputable as reason:
         return pd.DataFrame({"note": [str(reason)]})
 

@@ -8,7 +8,7 @@ import pytest
 from fabricated_study import fabricated_study
 
 from corelab.measurement.selection import Tables
-from corelab.pharmacodynamics.plan import run
+from corelab.plan.run import run
 from corelab.provenance.products import read_table
 from corelab.reporting.analysis_frames import NOT_IN_POPULATION, analysis_frame
 from corelab.reporting.report import write_report

@@ -10,6 +10,7 @@ from PIL import Image
 
 from corelab.reporting import pictures as pic
 from corelab.reporting.results import FrequencyMap
+from corelab.terms.labels import label
 
 
 def _head(shape=(40, 50, 20)) -> np.ndarray:
@@ -111,13 +112,13 @@ def test_the_core_is_seen_within_the_hypoperfused_tissue_and_a_map_has_its_scale
     core[15:25, 15:25, 1:5] = True
     hypo[14:26, 14:26, 1:5] = True
     outlines = tuple(
-        pic.Outline(f"{name} (pipeline)", pic.LABEL_COLOURS[name], mask)
+        pic.Outline(f"{name} (pipeline)", label(name).colour, mask)
         for name, mask in (("core", core), ("penumbra", hypo & ~core), ("hypoperfused", hypo))
     )
     panel = pic.Panel("baseline", "tmax", image, (2.0, 2.0, 5.0), outlines, np.diag([2, 2, 5, 1.0]))
     row = pic.panel_row(panel, slices=4, tile=160)
     for name, seen in (("core", True), ("hypoperfused", True), ("penumbra", False)):
-        number = (row == np.array(pic.LABEL_COLOURS[name], np.uint8)).all(axis=2).sum()
+        number = (row == np.array(label(name).colour, np.uint8)).all(axis=2).sum()
         assert (number > 100) == seen, name
     # The scale runs from the upper end of the window to its lower end.
     bar = row[40:120, -6].astype(int).sum(axis=1)

@@ -4,7 +4,7 @@ import re
 
 from corelab.agreement.phantoms import DEFAULT_LIMITS, LONGITUDINAL, WORST
 from corelab.imaging.acquisition import FIELDS, OTHER_KEYS, QUANTITIES
-from corelab.imaging.schedule import SHOWN_BY
+from corelab.measurement.schedule import SHOWN_BY
 from corelab.segmentation.settings import DEFAULTS
 from corelab.study.schema import load_schema, with_defaults
 

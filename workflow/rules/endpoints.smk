@@ -1,4 +1,24 @@
-"""Masks to numbers: one row per number, from whatever source."""
+"""Masks to numbers: one row per number, from every source.
+
+In: stage records of images.smk, supplied masks, reads and measurements sheets. Out: endpoints/ (the
+measurements table and its companions), maps/, noise_floor/.
+"""
+
+from corelab.measurement.time_windows import serial_pairs
+
+
+def visit_perfusion(wildcards):
+    """Record of the perfusion stage, if the visit has perfusion."""
+    return TARGETS.perfused(wildcards.subject, wildcards.session)
+
+
+#: Visits in a later window of serial imaging -> the participant's visit in the first.
+SERIAL = serial_pairs(STUDY.scans, STUDY.config["serial_imaging"], STUDY.baseline)
+
+
+def first_window_visit(wildcards):
+    """Visit of the first window of serial imaging, for a visit in a later one."""
+    return SERIAL.get(VISITS[wildcards.subject, wildcards.session])
 
 
 rule measure:
@@ -8,7 +28,7 @@ rule measure:
         segmented=stage("segment", "{subject}", "{session}"),
         perfused=visit_perfusion,
         normalised=stage("normalise", "{subject}"),
-        atlases=atlas_files(),
+        atlases=inputs.atlas_files(STUDY),
     output:
         record=stage("measure", "{subject}", "{session}"),
     log:
@@ -17,12 +37,11 @@ rule measure:
         benchmark_of("measure", "{subject}_{session}")
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
         mem_mb=memory_of("measure"),
         runtime=runtime_of("measure"),
     params:
-        folder=study_folder,
+        folder=FOLDER,
         atlases=STUDY.config["atlases"],
         measurement=STUDY.config["measurement"],
         first_visit=first_window_visit,
@@ -33,12 +52,24 @@ rule measure:
         "../scripts/measure.py"
 
 
+def batch_rows(wildcards):
+    """Rows of the supplied masks of a batch."""
+    return plain_rows(STUDY.mask_batches[int(wildcards.batch)])
+
+
+def batch_files(wildcards):
+    """Existing files of the supplied masks of a batch."""
+    return [
+        row["path"] for row in STUDY.mask_batches[int(wildcards.batch)] if row["exists"]
+    ]
+
+
 rule measure_supplied:
     """Measure masks that others drew, of many subjects in one job."""
     input:
         GATE,
         masks=batch_files,
-        atlases=atlas_files(),
+        atlases=inputs.atlas_files(STUDY),
     output:
         record=under("endpoints", "batches", "{batch}.json"),
     log:
@@ -47,9 +78,8 @@ rule measure_supplied:
         benchmark_of("measure_supplied", "{batch}")
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        mem_mb=growing(2000),
         runtime="60m",
     params:
         rows=batch_rows,
@@ -66,12 +96,12 @@ rule collect:
     """Bring all rows together: measured, read, supplied, derived and missing ones."""
     input:
         GATE,
-        records=lambda wildcards: measured_records(),
+        records=lambda wildcards: TARGETS.measured_records(),
         prepared=lambda wildcards: records("prepare"),
         lock=LOCK,
-        final=FINAL_READS,
+        final=TARGETS.final_reads,
         sheets=sheet_files("participants", "reads", "rereads", "measurements", "scans"),
-        decisions=decision_files(),
+        decisions=TARGETS.decision_files(),
     output:
         measurements=MEASUREMENTS,
         measurements_dictionary=under("endpoints", "measurements.json"),
@@ -89,18 +119,24 @@ rule collect:
         benchmark_of("collect")
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        mem_mb=growing(2000),
         runtime="60m",
     params:
         config=config_part("measurement", "acquisition"),
-        failed=FAILED_IDS,
+        failed=COHORT.excluded_ids,
         code=code("collect"),
     message:
         f"Collecting the measurements of {STUDY.id}"
     script:
         "../scripts/collect.py"
+
+
+def insert_files():
+    """Images and masks of phantom scans that exist or will be simulated."""
+    paths = {row[key] for row in STUDY.phantoms for key in ("path", "mask_path")}
+    known = TARGETS.simulated_phantoms
+    return sorted(p for p in paths - {None} if p in known or os.path.isfile(p))
 
 
 rule measure_phantoms:
@@ -117,9 +153,8 @@ rule measure_phantoms:
         benchmark_of("measure_phantoms")
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        mem_mb=growing(2000),
         runtime="60m",
     params:
         rows=plain_rows(STUDY.phantoms),
@@ -137,21 +172,17 @@ rule quality:
         image_findings=under("endpoints", "image_findings.tsv"),
         phantoms=under("endpoints", "phantoms.tsv"),
     output:
-        **QUALITY,
-        exhibits=QUALITY_EXHIBITS,
+        **TARGETS.quality,
+        exhibits=TARGETS.quality_exhibits,
     log:
         log_of("quality"),
     benchmark:
         benchmark_of("quality")
     conda:
         "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime="10m",
     params:
         config={name: STUDY.config[name] for name in ("acquisition", "phantom_qa")},
-        folder=study_folder,
+        folder=FOLDER,
         code=code("quality"),
     message:
         f"Summarising the quality of {STUDY.id}'s scans by site and scanner"
@@ -163,23 +194,22 @@ rule frequency_map:
     """Share of subjects with lesion at each voxel of MNI152, for one label."""
     input:
         normalised=lambda wildcards: records("normalise"),
-        batches=[under("endpoints", "batches", f"{batch}.json") for batch in BATCHES],
-        decisions=decision_files(),
+        batches=[under("endpoints", "batches", f"{batch}.json") for batch in TARGETS.batches],
+        decisions=TARGETS.decision_files(),
     output:
         map=under("maps", "{label}_frequency.nii.gz"),
         sidecar=under("maps", "{label}_frequency.json"),
         # Of all masks, once anything is excluded.
         whole=[under("maps", "without_exclusions", "{label}_frequency.nii.gz")]
-        * anything_excluded(),
+        * TARGETS.anything_excluded(),
     log:
         log_of("frequency_map", "{label}"),
     benchmark:
         benchmark_of("frequency_map", "{label}")
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        mem_mb=growing(2000),
         runtime="60m",
     params:
         rows=lambda wildcards: plain_rows(
@@ -188,7 +218,7 @@ rule frequency_map:
             if row["space"] == "MNI152"
             and row["kind"].removeprefix("mask-").replace("-", "") == wildcards.label
         ),
-        folder=study_folder,
+        folder=FOLDER,
         enrolled=len(STUDY.participants),
         denominator=STUDY.config["measurement"]["frequency_denominator"],
         visit_order=STUDY.visit_order,
@@ -199,11 +229,30 @@ rule frequency_map:
         "../scripts/frequency_map.py"
 
 
+def subject_prepared(wildcards):
+    """Prepare records of all visits of a participant."""
+    return [
+        path for path in subject_records(wildcards) if path.endswith("/prepare.json")
+    ]
+
+
+def noise_stages(wildcards):
+    """Blocks of the config of all stages that a repeat of a participant runs."""
+    blocks = ("registration", "segmentation", "perfusion", "measurement", "atlases")
+    return {
+        **{block: STUDY.config[block] for block in blocks},
+        "disease": STUDY.config["study"]["disease"],
+        "visit_order": STUDY.visit_order,
+        "baseline": STUDY.baseline,
+        "onset_to_ct_min": STUDY.onset_to_ct_minutes(SUBJECTS[wildcards.subject][0]),
+    }
+
+
 rule noise_repeat:
     """Register, segment and measure a subject once more, with another seed."""
     input:
         prepared=subject_prepared,
-        atlases=atlas_files(),
+        atlases=inputs.atlas_files(STUDY),
     output:
         record=under("noise_floor", "{subject}_seed-{seed}.json"),
     log:
@@ -212,12 +261,11 @@ rule noise_repeat:
         benchmark_of("noise_repeat", "{subject}_seed-{seed}")
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        mem_mb=growing(4000),
         runtime="3h",
     params:
-        folder=study_folder,
+        folder=FOLDER,
         stages=noise_stages,
         added_noise=STUDY.config["noise_floor"]["added_noise"],
         code=code("noise_repeat"),
@@ -230,7 +278,7 @@ rule noise_repeat:
 rule noise_floor:
     """Within-subject SD and minimal detectable change of every endpoint, from the repeats."""
     input:
-        repeats=noise_repeats(),
+        repeats=TARGETS.noise_repeats(),
     output:
         table=under("endpoints", "noise_floor.tsv"),
         dictionary=under("endpoints", "noise_floor.json"),
@@ -241,16 +289,19 @@ rule noise_floor:
         benchmark_of("noise_floor")
     conda:
         "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime="10m",
     params:
         code=code("noise_floor"),
     message:
         f"Computing the noise floor of {STUDY.id}"
     script:
         "../scripts/noise_floor.py"
+
+
+def compared_risk(wildcards):
+    """Statistics of the radiomics analysis whose risk groups a map compares."""
+    compare = TARGETS.frequency_maps[wildcards.map].get("compare") or ""
+    kind, _, name = compare.partition(":")
+    return [under("statistics", "by_analysis", f"{name}.tsv")] * (kind == "risk")
 
 
 rule frequency_groups:
@@ -269,13 +320,12 @@ rule frequency_groups:
         benchmark_of("frequency_groups", "{map}")
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        mem_mb=growing(4000),
         runtime="60m",
     params:
-        settings=lambda wildcards: FREQUENCY_MAPS[wildcards.map],
-        folder=study_folder,
+        settings=lambda wildcards: TARGETS.frequency_maps[wildcards.map],
+        folder=FOLDER,
         config=config_part(),
         denominator=STUDY.config["measurement"]["frequency_denominator"],
         visit_order=STUDY.visit_order,
@@ -300,12 +350,11 @@ rule radiomics:
         benchmark_of("radiomics", "{subject}_{session}")
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
         mem_mb=memory_of("radiomics"),
         runtime=runtime_of("radiomics"),
     params:
-        folder=study_folder,
+        folder=FOLDER,
         radiomics=STUDY.config["radiomics"],
         code=code("radiomics"),
     message:
@@ -318,7 +367,7 @@ rule features:
     """Bring the features of all visits and of the measurements sheets together."""
     input:
         GATE,
-        tables=feature_tables(),
+        tables=TARGETS.feature_tables(),
         sheets=sheet_files("measurements"),
     output:
         features=FEATURES,
@@ -329,10 +378,8 @@ rule features:
         benchmark_of("features")
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime="30m",
+        mem_mb=growing(2000),
     params:
         config=config_part(),
         code=code("features"),

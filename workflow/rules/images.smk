@@ -1,4 +1,27 @@
-"""Images to masks and maps: at most three jobs per visit, and one per subject for MNI152."""
+"""Images to masks and maps: at most three jobs per visit, and one per participant for MNI152.
+
+In: scans of the scans sheet. Out: derivatives/sub-X/ses-Y/{prepare,segment,perfuse}.json (records
+that list the images beside them), derivatives/sub-X/{normalise,quality}.json, quality/.
+"""
+
+
+def visit_rows(wildcards):
+    """Scan rows of a visit, as parameters of its jobs."""
+    return plain_rows(STUDY.visit_rows(*VISITS[wildcards.subject, wildcards.session]))
+
+
+def visit_files(wildcards):
+    """Existing files of a visit with their sidecars; a missing one becomes a status."""
+    rows = STUDY.visit_rows(*VISITS[wildcards.subject, wildcards.session])
+    files = [row["path"] for row in rows if row["exists"]]
+    sidecars = [
+        path.removesuffix(".gz").removesuffix(".nii") + ".json" for path in files
+    ]
+    return files + [
+        path
+        for path, scan in zip(sidecars, files)
+        if path != scan and (scan in TARGETS.simulated or os.path.isfile(path))
+    ]
 
 
 rule prepare:
@@ -15,14 +38,14 @@ rule prepare:
         benchmark_of("prepare", "{subject}_{session}")
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
         mem_mb=memory_of("prepare"),
         runtime=runtime_of("prepare"),
     params:
         rows=visit_rows,
-        folder=study_folder,
-        acquisition=scan_criteria(),
+        folder=FOLDER,
+        # The criteria of the trial concern no single scan.
+        acquisition=without(STUDY.config["acquisition"], "trial"),
         dicom=STUDY.config["dicom"],
         brain_extraction=STUDY.config["brain_extraction"],
         registration=STUDY.config["registration"],
@@ -37,7 +60,7 @@ rule segment:
     """Segment the lesions that a visit's scans show."""
     input:
         prepared=stage("prepare", "{subject}", "{session}"),
-        programs=program_files(),
+        programs=inputs.program_files(STUDY),
     output:
         record=stage("segment", "{subject}", "{session}"),
     log:
@@ -46,12 +69,11 @@ rule segment:
         benchmark_of("segment", "{subject}_{session}")
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
         mem_mb=memory_of("segment"),
         runtime=runtime_of("segment"),
     params:
-        folder=study_folder,
+        folder=FOLDER,
         disease=STUDY.config["study"]["disease"],
         segmentation=STUDY.config["segmentation"],
         code=code("segment"),
@@ -73,17 +95,12 @@ rule perfuse:
         benchmark_of("perfuse", "{subject}_{session}")
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
         mem_mb=memory_of("perfuse"),
         runtime=runtime_of("perfuse"),
     params:
-        folder=study_folder,
-        perfusion={
-            key: value
-            for key, value in STUDY.config["perfusion"].items()
-            if key != "reference_infarct"
-        },
+        folder=FOLDER,
+        perfusion=without(STUDY.config["perfusion"], "reference_infarct"),
         onset_to_ct_min=lambda wildcards: STUDY.onset_to_ct_minutes(
             SUBJECTS[wildcards.subject][0]
         ),
@@ -106,12 +123,11 @@ rule normalise:
         benchmark_of("normalise", "{subject}")
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
         mem_mb=memory_of("normalise"),
         runtime=runtime_of("normalise"),
     params:
-        folder=study_folder,
+        folder=FOLDER,
         registration=STUDY.config["registration"],
         visit_order=STUDY.visit_order,
         code=code("normalise"),
@@ -134,12 +150,10 @@ rule quality_figures:
         benchmark_of("quality_figures", "{subject}")
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime="30m",
+        mem_mb=growing(2000),
     params:
-        folder=study_folder,
+        folder=FOLDER,
         code=code("quality_figures"),
     message:
         "Drawing the fits and masks of {wildcards.subject}"
@@ -150,7 +164,7 @@ rule quality_figures:
 rule contact_sheet:
     """All fits of the study on one sheet, worst first, with their quality metrics."""
     input:
-        records=lambda wildcards: quality_records(),
+        records=lambda wildcards: TARGETS.quality_records(),
     output:
         sheet=under("quality", "contact_sheet.png"),
         table=under("quality", "registration.tsv"),
@@ -163,12 +177,10 @@ rule contact_sheet:
         benchmark_of("contact_sheet")
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime="30m",
+        mem_mb=growing(2000),
     params:
-        folder=study_folder,
+        folder=FOLDER,
         code=code("contact_sheet"),
     message:
         f"Drawing the contact sheet of {STUDY.id}"

@@ -1,4 +1,17 @@
-"""The digital trial: scans with known truth, written when a study asks for them."""
+"""The simulated trial: scans with known truth, written when a study requests them.
+
+In: the block phantom of the config. Out: phantom/*.nii.gz with sidecars, phantom/truth.tsv.
+"""
+
+
+def simulated_trial():
+    """Settings of a simulated trial; the scale of phantom scanners changes no patient's scan."""
+    return without(STUDY.config["phantom"], "scanner_scale")
+
+
+def shape_files():
+    """Masks that give the infarcts of the simulated trial their shapes."""
+    return [path for path in simulated_trial().get("shapes", []) if path != "model"]
 
 
 rule simulate_scan:
@@ -15,18 +28,28 @@ rule simulate_scan:
         benchmark_of("simulate_scan", "{scan}")
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
         mem_mb=2000,
-        runtime="20m",
     params:
-        row=lambda wildcards, output: plain_rows([SIMULATED[output.image]])[0],
+        row=lambda wildcards, output: plain_rows([TARGETS.simulated[output.image]])[0],
         phantom=simulated_trial(),
         code=code("simulate_scan"),
     message:
         "Simulating {wildcards.scan}"
     script:
         "../scripts/simulate_scan.py"
+
+
+def inserts_of(path):
+    """Rows of the phantoms sheet whose insert is on an image."""
+    return [row for row in STUDY.phantoms if row["path"] == path]
+
+
+def scale_of(path):
+    """Scale error of the scanner that a simulated phantom scan is from."""
+    row = inserts_of(path)[0]
+    scales = STUDY.config["phantom"].get("scanner_scale") or {}
+    return scales.get(f"{row['site']}/{row['scanner']}", 1.0)
 
 
 rule simulate_inserts:
@@ -44,10 +67,8 @@ rule simulate_inserts:
         benchmark_of("simulate_inserts", "{qa}")
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
         mem_mb=1500,
-        runtime="10m",
     params:
         rows=lambda wildcards, output: plain_rows(inserts_of(output.image)),
         scale=lambda wildcards, output: scale_of(output.image),
@@ -78,13 +99,11 @@ rule simulate_visit:
         benchmark_of("simulate_visit", "{subject}_{session}")
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
         mem_mb=2000,
-        runtime="20m",
     params:
         rows=lambda wildcards, output: plain_rows(
-            SIMULATED[path] for path in output.images
+            TARGETS.simulated[path] for path in output.images
         ),
         phantom=simulated_trial(),
         code=code("simulate_visit"),
@@ -114,10 +133,8 @@ rule simulate_truth:
         benchmark_of("simulate_truth")
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
         mem_mb=2000,
-        runtime="30m",
     params:
         phantom=simulated_trial(),
         code=code("simulate_truth"),

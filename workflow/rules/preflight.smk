@@ -1,7 +1,14 @@
 """Preflight: everything that is wrong with config, sheets and headers, before any computing.
 
-They are planned first; see GATE in common.smk for what makes other rules wait for them.
+In: config and sheets. Out: preflight/findings.tsv, preflight/passed.json, which the jobs of a study
+with errors wait for (GATE).
 """
+
+
+def inputs_fingerprint():
+    """Changes with the config and with the list, presence or size of the scans."""
+    scans = [(r["scan_id"], r["source"], r["exists"], r["bytes"]) for r in STUDY.scans]
+    return fingerprint([STUDY.config, scans])
 
 
 rule check_inputs:
@@ -29,10 +36,6 @@ rule check_inputs:
     priority: 100
     conda:
         "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime="10m",
     params:
         config=config,
         inputs=inputs_fingerprint(),
@@ -56,10 +59,6 @@ rule preflight:
     priority: 100
     conda:
         "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=500,
-        runtime="5m",
     params:
         code=code("preflight"),
     message:

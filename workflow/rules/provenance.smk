@@ -1,4 +1,8 @@
-"""Certificate, manifest, trace and verification; status, index and comparison of studies."""
+"""Certificate, manifest, trace and verification; status, index and comparison of studies.
+
+In: all products. Out: verification/, provenance/, quality/failures.tsv, and for the targets that
+print (status, trace, index, compare, verify) nothing.
+"""
 
 
 localrules:
@@ -26,12 +30,8 @@ rule certificate:
         benchmark_of("certificate")
     conda:
         "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime="10m",
     params:
-        published=sheet_rows("published"),
+        published=inputs.sheet_paths(STUDY, "published"),
         numeric_tolerance=STUDY.config["certificate"]["numeric_tolerance"],
         code=code("certificate"),
     message:
@@ -54,12 +54,10 @@ rule trace_table:
         benchmark_of("trace_table")
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
         mem_mb=2000,
-        runtime="30m",
     params:
-        folder=study_folder,
+        folder=FOLDER,
         code=code("trace_table"),
     message:
         "Tracing every number to its sources"
@@ -70,7 +68,7 @@ rule trace_table:
 rule failures:
     """List what could not be done: subject, visit, step, cause, log, command to try again."""
     input:
-        records=lambda wildcards: told_records(),
+        records=lambda wildcards: TARGETS.status_records(),
     output:
         table=under("quality", "failures.tsv"),
         dictionary=under("quality", "failures.json"),
@@ -82,13 +80,9 @@ rule failures:
         benchmark_of("failures")
     conda:
         "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime="30m",
     params:
-        folder=study_folder,
-        stopped=STOPPED,
+        folder=FOLDER,
+        stopped=COHORT.failed_jobs,
         code=code("failures"),
     message:
         f"Listing what could not be done in {STUDY.id}"
@@ -119,9 +113,7 @@ rule manifest:
         benchmark_of("manifest")
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
-        mem_mb=1000,
         runtime="60m",
     params:
         config=config,
@@ -148,12 +140,10 @@ rule verified:
         benchmark_of("verified")
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
-        mem_mb=1000,
         runtime="60m",
     params:
-        folder=study_folder,
+        folder=FOLDER,
         code=code("verified"),
     message:
         f"Verifying all products of {STUDY.id}"
@@ -171,15 +161,13 @@ rule verify:
     log:
         log_of("verify"),
     benchmark:
-        benchmark_of("verify", ASKED)
+        benchmark_of("verify", RUN_ID)
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
-        mem_mb=1000,
         runtime="60m",
     params:
-        folder=study_folder,
+        folder=FOLDER,
         code=code("verify"),
     message:
         f"Verifying all products of {STUDY.id}"
@@ -194,15 +182,11 @@ rule trace:
     log:
         log_of("trace"),
     benchmark:
-        benchmark_of("trace", ASKED)
+        benchmark_of("trace", RUN_ID)
     conda:
         "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime="10m",
     params:
-        folder=study_folder,
+        folder=FOLDER,
         row=STUDY.config["row"],
         code=code("trace"),
     message:
@@ -216,18 +200,14 @@ rule status:
     log:
         log_of("status"),
     benchmark:
-        benchmark_of("status", ASKED)
+        benchmark_of("status", RUN_ID)
     conda:
         "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=500,
-        runtime="10m",
     params:
-        folder=study_folder,
-        stages=lambda wildcards: stage_records(),
+        folder=FOLDER,
+        stages=lambda wildcards: TARGETS.stage_records(),
         participants=STUDY.participants,
-        command=configfiles_and_options(),
+        command=SESSION.command(),
         code=code("status"),
     message:
         f"Status of {STUDY.id}"
@@ -240,15 +220,11 @@ rule index:
     log:
         log_of("index"),
     benchmark:
-        benchmark_of("index", ASKED)
+        benchmark_of("index", RUN_ID)
     conda:
         "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime="30m",
     params:
-        folder=study_folder,
+        folder=FOLDER,
         bids=STUDY.config["bids"],
         code=code("index"),
     message:
@@ -265,15 +241,11 @@ rule compare:
     log:
         log_of("compare"),
     benchmark:
-        benchmark_of("compare", ASKED)
+        benchmark_of("compare", RUN_ID)
     conda:
         "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime="30m",
     params:
-        folder=study_folder,
+        folder=FOLDER,
         other=STUDY.config["compare_with"],
         code=code("compare"),
     message:

@@ -1,4 +1,18 @@
-"""Central reading: packages for readers, their forms, adjudication, lock and audit."""
+"""Central reading: packages for readers, their forms, adjudication, lock and audit.
+
+In: prepare records, the sheets of reads. Out: reading/ (packages, final reads, lock and its
+verification), exhibits/reading_*.json.
+"""
+
+
+def reference_files():
+    """Existing images of the reference cases."""
+    sheet = STUDY.sheets.get("reference_cases")
+    if sheet is None or "path" not in sheet:
+        return []
+    folder = STUDY.sheet_paths["reference_cases"].parent
+    paths = [folder / Path(text).expanduser() for text in sheet["path"].dropna()]
+    return sorted({str(path) for path in paths if path.is_file()})
 
 
 rule read_packages:
@@ -22,9 +36,8 @@ rule read_packages:
         benchmark_of("read_packages")
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 4000 * attempt,
+        mem_mb=growing(4000),
         runtime="120m",
     params:
         config=config_part("reading"),
@@ -52,10 +65,6 @@ rule read_forms:
         benchmark_of("read_forms")
     conda:
         "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime="30m",
     params:
         config=config_part("reading"),
         code=code("read_forms"),
@@ -85,10 +94,6 @@ rule adjudication:
         benchmark_of("adjudication")
     conda:
         "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime="30m",
     params:
         config=config_part("reading"),
         code=code("adjudication"),
@@ -96,6 +101,18 @@ rule adjudication:
         "Adjudicating the reads"
     script:
         "../scripts/adjudication.py"
+
+
+def contour_files():
+    """Existing contours of readers: the lock covers them too."""
+    return [
+        row["path"]
+        for row in STUDY.scans
+        if row["kind"].startswith("mask-")
+        and row["reader"]
+        and row["exists"]
+        and not row["simulated"]
+    ]
 
 
 rule make_lock:
@@ -115,10 +132,6 @@ rule make_lock:
         benchmark_of("make_lock")
     conda:
         "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime="30m",
     params:
         config=config_part("reading"),
         code=code("make_lock"),
@@ -126,6 +139,14 @@ rule make_lock:
         "Locking the reads"
     script:
         "../scripts/make_lock.py"
+
+
+def change_log_files():
+    """The log of changes after the lock and its head, if there are any."""
+    configured = STUDY.config["reading"]["change_log"]
+    log = Path(configured or under("reading", "change_log.jsonl"))
+    head = log.with_name(f"{log.name.removesuffix('.jsonl')}.head.json")
+    return [str(path) for path in (log, head) if path.is_file()]
 
 
 rule lock:
@@ -146,10 +167,6 @@ rule lock:
         benchmark_of("lock")
     conda:
         "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime="30m",
     params:
         config=config_part("reading"),
         code=code("lock"),
@@ -171,19 +188,15 @@ rule reading_exhibits:
         attestations=under("reading", "attestations.tsv"),
         turnaround=under("reading", "turnaround.tsv"),
     output:
-        exhibits=READING_EXHIBITS,
+        exhibits=TARGETS.reading_exhibits,
     log:
         log_of("reading_exhibits"),
     benchmark:
         benchmark_of("reading_exhibits")
     conda:
         "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime="10m",
     params:
-        folder=study_folder,
+        folder=FOLDER,
         code=code("reading_exhibits"),
     message:
         "Drawing the central read"

@@ -1,4 +1,7 @@
-"""Lesions of known shape planted into the study's own scans, and how well they are recovered."""
+"""Lesions of known shape planted into the study's own scans, and how well they are recovered.
+
+In: prepare records. Out: recovery/sub-X_ses-Y.json, quality/recovery.tsv and its summary.
+"""
 
 
 rule plant_lesions:
@@ -6,7 +9,7 @@ rule plant_lesions:
     input:
         prepared=stage("prepare", "{subject}", "{session}"),
         shapes=STUDY.config["recovery"]["shapes"],
-        programs=program_files(),
+        programs=inputs.program_files(STUDY),
     output:
         record=under("recovery", "{subject}_{session}.json"),
     log:
@@ -15,19 +18,16 @@ rule plant_lesions:
         benchmark_of("plant_lesions", "{subject}_{session}")
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
         mem_mb=memory_of("segment"),
         runtime="6h",
     params:
-        folder=study_folder,
+        folder=FOLDER,
         disease=STUDY.config["study"]["disease"],
         segmentation=STUDY.config["segmentation"],
-        recovery={
-            key: value
-            for key, value in STUDY.config["recovery"].items()
-            if key not in ("subjects", "max_visits", "report")
-        },
+        recovery=without(
+            STUDY.config["recovery"], "subjects", "max_visits", "report"
+        ),
         code=code("plant_lesions"),
     message:
         "Planting lesions into the scans of {wildcards.subject} {wildcards.session}"
@@ -39,7 +39,7 @@ rule recovery_summary:
     """Detection, bias and limits of agreement of all plantings, by site and size."""
     input:
         GATE,
-        records=planted_records(),
+        records=TARGETS.planted_records(),
     output:
         table=under("quality", "recovery.tsv"),
         dictionary=under("quality", "recovery.json"),
@@ -53,10 +53,6 @@ rule recovery_summary:
         benchmark_of("recovery_summary")
     conda:
         "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime="10m",
     params:
         code=code("recovery_summary"),
     message:

@@ -1,4 +1,7 @@
-"""What people receive: the report, the review desk and the submission folder."""
+"""What people receive: the report, the review desk and the submission folder.
+
+In: everything before. Out: report/ (pages, PDF), review/ (decisions), submission/.
+"""
 
 
 localrules:
@@ -14,10 +17,10 @@ rule report:
         findings=FINDINGS,
         records=under("quality", "records.json"),
         certificate=under("verification", "certificate.tsv"),
-        exhibits=exhibits(),
+        exhibits=TARGETS.exhibits(),
         sensitivity=under("statistics", "sensitivity.tsv"),
         exclusions=under("endpoints", "exclusions.tsv"),
-        decisions=decision_files(),
+        decisions=TARGETS.decision_files(),
         trace=under("provenance", "trace.tsv"),
         # Its data sets' conformance is part of the report.
         submission=under("submission", "index.json"),
@@ -37,9 +40,8 @@ rule report:
         benchmark_of("report")
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 3000 * attempt,
+        mem_mb=growing(3000),
         runtime="60m",
     params:
         config=config,
@@ -57,21 +59,25 @@ rule review:
     log:
         log_of("review"),
     benchmark:
-        benchmark_of("review", ASKED)
+        benchmark_of("review", RUN_ID)
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
-        mem_mb=500,
         runtime="24h",
     params:
-        decisions=decisions_path(),
+        decisions=TARGETS.decisions_path(),
         port=STUDY.config["review"]["port"],
         code=code("review"),
     message:
         f"Serving the review desk of {STUDY.id}"
     script:
         "../scripts/review.py"
+
+
+def rules_fingerprint():
+    """Changes when a rule file does."""
+    files = sorted((REPOSITORY / "workflow" / "rules").glob("*.smk"))
+    return fingerprint([path.read_text(encoding="utf-8") for path in files])
 
 
 rule submission:
@@ -92,10 +98,8 @@ rule submission:
         benchmark_of("submission")
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
         mem_mb=2000,
-        runtime="30m",
     params:
         config=config,
         # The procedure is written from the rules: an edit of one is another procedure.

@@ -1,4 +1,44 @@
-"""The analysis plan: one analysis is one job, and rows under its id."""
+"""The analysis plan: one analysis is one job, and rows under its id.
+
+In: endpoints/ and the sheets of an analysis. Out: statistics/by_analysis/ID.tsv, the tables of
+statistics/, figures of the analyses in exhibits/.
+"""
+
+from corelab.study.plan_figures import KINDS as FIGURE_KINDS
+from corelab.terms.analyses import sheets_of
+
+
+def analysis_of(wildcards):
+    """The plan's entry of an analysis."""
+    return ANALYSES[wildcards.analysis]
+
+
+def analysis_tables(wildcards):
+    """Sheets that an analysis reads; an edit of another sheet does not rerun it."""
+    return sheet_files(*sheets_of(analysis_of(wildcards)))
+
+
+def phantom_table(wildcards):
+    """The measured inserts, for analyses of phantoms."""
+    wanted = analysis_of(wildcards)["type"] == "phantom"
+    return [under("endpoints", "phantoms.tsv")] * wanted
+
+
+def features_of_analysis(wildcards):
+    """The features, for analyses of features."""
+    return [FEATURES] * (analysis_of(wildcards)["type"] == "radiomics")
+
+
+def analysis_config(wildcards):
+    """The part of the config that an analysis and its figures read."""
+    wanted = analysis_of(wildcards)["type"] == "phantom"
+    return config_part("locked_plan", "reading", *["phantom_qa"] * wanted)
+
+
+def locked_plan_file():
+    """The locked plan, if one is given and exists."""
+    path = STUDY.config["locked_plan"]
+    return [path] if path and os.path.isfile(path) else []
 
 
 rule analyse:
@@ -20,12 +60,11 @@ rule analyse:
         benchmark_of("analyse", "{analysis}")
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        mem_mb=growing(2000),
         runtime="60m",
     params:
-        analysis=lambda wildcards: ANALYSES[wildcards.analysis],
+        analysis=analysis_of,
         config=analysis_config,
         code=code("analyse"),
     message:
@@ -34,8 +73,7 @@ rule analyse:
         "../scripts/analyse.py"
 
 
-rule analyse_without_exclusions:
-    """Run one analysis of the plan again on every value, whatever people excluded."""
+use rule analyse as analyse_without_exclusions with:
     input:
         GATE,
         lock=LOCK,
@@ -51,20 +89,8 @@ rule analyse_without_exclusions:
         log_of("analyse_without_exclusions", "{analysis}"),
     benchmark:
         benchmark_of("analyse_without_exclusions", "{analysis}")
-    conda:
-        "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime="60m",
-    params:
-        analysis=lambda wildcards: ANALYSES[wildcards.analysis],
-        config=analysis_config,
-        code=code("analyse_without_exclusions"),
     message:
         "Analysis {wildcards.analysis}, without exclusions"
-    script:
-        "../scripts/analyse_without_exclusions.py"
 
 
 rule sensitivity:
@@ -76,7 +102,7 @@ rule sensitivity:
         whole=under("endpoints", "without_exclusions", "measurements.tsv"),
         analyses=[
             under("statistics", "without_exclusions", f"{name}.tsv")
-            for name in sensitivity_analyses()
+            for name in TARGETS.sensitivity_analyses()
         ],
     output:
         statistics=under("statistics", "sensitivity.tsv"),
@@ -87,10 +113,6 @@ rule sensitivity:
         benchmark_of("sensitivity")
     conda:
         "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime="10m",
     params:
         code=code("sensitivity"),
     message:
@@ -104,17 +126,13 @@ rule perfusion_cutoffs:
     input:
         measurements=MEASUREMENTS,
     output:
-        **PERFUSION_CUTOFFS,
+        **TARGETS.perfusion_cutoffs,
     log:
         log_of("perfusion_cutoffs"),
     benchmark:
         benchmark_of("perfusion_cutoffs")
     conda:
         "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime="10m",
     params:
         visit_order=STUDY.visit_order,
         reference=STUDY.config["perfusion"]["reference_infarct"],
@@ -142,10 +160,6 @@ rule statistics_tables:
         benchmark_of("statistics_tables")
     conda:
         "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime="10m",
     params:
         analyses=STUDY.config["analyses"],
         plan=STUDY.plan_fingerprint,
@@ -154,6 +168,13 @@ rule statistics_tables:
         f"Collecting the statistics of {STUDY.id}"
     script:
         "../scripts/statistics_tables.py"
+
+
+def figure_records(wildcards):
+    """Records of the stages whose scans and masks a figure shows."""
+    if wildcards.kind != "contours":
+        return []
+    return records("prepare", "segment", "perfuse")
 
 
 rule draw_agreement:
@@ -176,12 +197,10 @@ rule draw_agreement:
         kind="|".join(FIGURE_KINDS),
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime="30m",
+        mem_mb=growing(2000),
     params:
-        analysis=lambda wildcards: ANALYSES[wildcards.analysis],
+        analysis=analysis_of,
         config=analysis_config,
         code=code("draw_agreement"),
     message:
@@ -207,12 +226,11 @@ rule draw_pharmacodynamics:
         benchmark_of("draw_pharmacodynamics", "{analysis}")
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        mem_mb=growing(2000),
         runtime="60m",
     params:
-        analysis=lambda wildcards: ANALYSES[wildcards.analysis],
+        analysis=analysis_of,
         config=analysis_config,
         code=code("draw_pharmacodynamics"),
     message:
@@ -238,12 +256,11 @@ rule specifications:
         benchmark_of("specifications", "{analysis}")
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
+        mem_mb=growing(2000),
         runtime="4h",
     params:
-        analysis=lambda wildcards: ANALYSES[wildcards.analysis],
+        analysis=analysis_of,
         config=analysis_config,
         code=code("specifications"),
     message:
@@ -255,7 +272,7 @@ rule specifications:
 rule specifications_table:
     """Bring the sensitivity grids together; a plan without one gives a header-only file."""
     input:
-        [under("statistics", "by_specification", f"{name}.tsv") for name in GRIDS],
+        [under("statistics", "by_specification", f"{name}.tsv") for name in TARGETS.grids],
     output:
         table=under("statistics", "specifications.tsv"),
         dictionary=under("statistics", "specifications.json"),
@@ -265,12 +282,8 @@ rule specifications_table:
         benchmark_of("specifications_table")
     conda:
         "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime="10m",
     params:
-        grids=GRIDS,
+        grids=TARGETS.grids,
         code=code("specifications_table"),
     message:
         f"Collecting the sensitivity grids of {STUDY.id}"
@@ -300,10 +313,6 @@ rule plan:
         benchmark_of("plan")
     conda:
         "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime="10m",
     params:
         config=config_part("analyses", "cohort_flows", "locked_plan", "preset", "trial"),
         code=code("plan"),
@@ -322,18 +331,14 @@ rule cohort_flow:
     output:
         table=under("statistics", "cohort_flow.tsv"),
         dictionary=under("statistics", "cohort_flow.json"),
-        exhibits=[under("exhibits", f"flow_{name}.json") for name in FLOWS],
-        figures=[under("exhibits", f"flow_{name}.svg") for name in FLOWS],
+        exhibits=[under("exhibits", f"flow_{name}.json") for name in TARGETS.flows],
+        figures=[under("exhibits", f"flow_{name}.svg") for name in TARGETS.flows],
     log:
         log_of("cohort_flow"),
     benchmark:
         benchmark_of("cohort_flow")
     conda:
         "../../environment.yml"
-    threads: 1
-    resources:
-        mem_mb=1000,
-        runtime="10m",
     params:
         config=config_part("cohort_flows", "reading"),
         code=code("cohort_flow"),
@@ -359,12 +364,10 @@ rule draw_outcome:
         benchmark_of("draw_outcome", "{analysis}")
     conda:
         "../../environment.yml"
-    threads: 1
     resources:
-        mem_mb=lambda wildcards, attempt: 2000 * attempt,
-        runtime="30m",
+        mem_mb=growing(2000),
     params:
-        analysis=lambda wildcards: ANALYSES[wildcards.analysis],
+        analysis=analysis_of,
         config=analysis_config,
         code=code("draw_outcome"),
     message:

@@ -1,11 +1,11 @@
-"""Rule analyse: one analysis of the plan."""
+"""Rules analyse and analyse_without_exclusions: one analysis of the plan."""
 
 from corelab.provenance.job import job
 
 
 def main(snakemake):
     with job(snakemake):
-        from corelab.pharmacodynamics.plan_runner import run_analysis
+        from corelab.plan.runner import run_analysis
         from corelab.provenance.products import write_table
         from corelab.study.columns import STATISTICS
         from corelab.study.model import load_study
@@ -17,7 +17,7 @@ def main(snakemake):
             given.measurements,
             given.overlap,
             features=given.features,
-            log=f"logs/analyse/{snakemake.wildcards.analysis}.log",
+            log=f"logs/{snakemake.rule}/{snakemake.wildcards.analysis}.log",
         )
         write_table(rows, snakemake.output.rows, list(STATISTICS), sort=False)
 

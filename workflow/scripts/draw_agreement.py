@@ -6,9 +6,10 @@ from corelab.provenance.job import job, tell
 def main(snakemake):
     with job(snakemake):
         from corelab.agreement.exhibits import write_figure
-        from corelab.pharmacodynamics.analysis_figures import draw_or_report
-        from corelab.pharmacodynamics.plan_runner import NUMERIC, tables_of
+        from corelab.plan.drawing import draw_or_report
+        from corelab.plan.runner import tables_of
         from corelab.provenance.products import read_table
+        from corelab.study.columns import STATISTICS_NUMBERS
         from corelab.study.model import load_study
 
         given, analysis = snakemake.input, snakemake.params.analysis
@@ -17,7 +18,7 @@ def main(snakemake):
 
         def draw():
             tables = tables_of(analysis, study, given.measurements, given.overlap)
-            rows = read_table(given.rows, numeric=NUMERIC)
+            rows = read_table(given.rows, numeric=STATISTICS_NUMBERS)
             reason = write_figure(analysis, tables, rows, kind, path, study.folder)
             if reason:
                 tell(f"{analysis['id']}, {kind}: not drawn, {reason}")

@@ -5,10 +5,11 @@ from corelab.provenance.job import job
 
 def main(snakemake):
     with job(snakemake):
-        from corelab.pharmacodynamics.analysis_figures import draw_or_report
         from corelab.pharmacodynamics.outcome_figures import write_figures
-        from corelab.pharmacodynamics.plan_runner import NUMERIC, tables_of
+        from corelab.plan.drawing import draw_or_report
+        from corelab.plan.runner import tables_of
         from corelab.provenance.products import read_table
+        from corelab.study.columns import STATISTICS_NUMBERS
         from corelab.study.model import load_study
 
         given, analysis = snakemake.input, snakemake.params.analysis
@@ -17,7 +18,7 @@ def main(snakemake):
 
         def draw():
             tables = tables_of(analysis, study, given.measurements, given.overlap, given.features)
-            rows = read_table(given.rows, numeric=NUMERIC).fillna({"note": ""})
+            rows = read_table(given.rows, numeric=STATISTICS_NUMBERS).fillna({"note": ""})
             write_figures(analysis, tables, rows, exhibit)
 
         draw_or_report(draw, analysis, exhibit)

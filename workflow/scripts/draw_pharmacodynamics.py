@@ -5,9 +5,11 @@ from corelab.provenance.job import job
 
 def main(snakemake):
     with job(snakemake):
-        from corelab.pharmacodynamics.analysis_figures import draw_or_report, write_analysis_figure
-        from corelab.pharmacodynamics.plan_runner import NUMERIC, tables_of
+        from corelab.pharmacodynamics.analysis_figures import write_analysis_figure
+        from corelab.plan.drawing import draw_or_report
+        from corelab.plan.runner import tables_of
         from corelab.provenance.products import read_table
+        from corelab.study.columns import STATISTICS_NUMBERS
         from corelab.study.model import load_study
 
         given, made = snakemake.input, snakemake.output
@@ -16,7 +18,7 @@ def main(snakemake):
 
         def draw():
             tables = tables_of(analysis, study, given.measurements, given.overlap)
-            rows = read_table(given.rows, numeric=NUMERIC)
+            rows = read_table(given.rows, numeric=STATISTICS_NUMBERS)
             write_analysis_figure(analysis, tables, rows, made.exhibit, made.figure)
 
         draw_or_report(draw, analysis, made.exhibit, made.figure)

@@ -5,7 +5,7 @@ from corelab.provenance.job import job
 
 def main(snakemake):
     with job(snakemake):
-        from corelab.pharmacodynamics.plan_record import write_plan, write_trial
+        from corelab.plan.record import write_plan, write_trial
         from corelab.study.model import load_study
 
         made, study = snakemake.output, load_study(snakemake.params.config)

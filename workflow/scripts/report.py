@@ -7,7 +7,7 @@ def main(snakemake):
     with job(snakemake):
         from pathlib import Path
 
-        from corelab.pharmacodynamics.plan_runner import study_tables
+        from corelab.plan.runner import study_tables
         from corelab.reporting.report import write_report
         from corelab.reporting.tlf import write_pdf
         from corelab.study.model import load_study

@@ -5,12 +5,10 @@ from corelab.provenance.job import job
 
 def main(snakemake):
     with job(snakemake):
-        from corelab.pharmacodynamics.analysis_figures import (
-            draw_or_report,
-            write_specification_figure,
-        )
-        from corelab.pharmacodynamics.plan_runner import run_sensitivity
-        from corelab.pharmacodynamics.specifications import COLUMNS
+        from corelab.plan.drawing import draw_or_report
+        from corelab.plan.runner import run_sensitivity
+        from corelab.plan.specification_figure import write_specification_figure
+        from corelab.plan.specifications import COLUMNS
         from corelab.provenance.products import write_table
         from corelab.study.model import load_study
 

@@ -7,7 +7,7 @@ def main(snakemake):
     with job(snakemake):
         import pandas as pd
 
-        from corelab.pharmacodynamics.specifications import COLUMNS
+        from corelab.plan.specifications import COLUMNS
         from corelab.provenance.products import read_table, write_table
 
         frames = [read_table(path) for path in snakemake.input]

@@ -5,7 +5,7 @@ from corelab.provenance.job import job
 
 def main(snakemake):
     with job(snakemake):
-        from corelab.pharmacodynamics.plan_runner import write_statistics
+        from corelab.plan.runner import write_statistics
         from corelab.reading.study_reads import banner_of
 
         write_statistics(

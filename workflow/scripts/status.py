@@ -7,7 +7,7 @@ def main(snakemake):
     with job(snakemake):
         from pathlib import Path
 
-        from corelab.provenance.records import status_lines
+        from corelab.provenance.progress import status_lines
 
         params = snakemake.params
         tell(

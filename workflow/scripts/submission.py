@@ -5,7 +5,7 @@ from corelab.provenance.job import job
 
 def main(snakemake):
     with job(snakemake):
-        from corelab.pharmacodynamics.plan_runner import study_tables
+        from corelab.plan.runner import study_tables
         from corelab.reporting.submission import write_submission
         from corelab.study.model import load_study
 

@@ -6,9 +6,6 @@ the statistic, :mod:`corelab.agreement.second` computes it again and a differenc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
 from corelab.agreement.categorical import (
     fleiss_kappa,
     gwet_ac,
@@ -33,11 +30,6 @@ from corelab.agreement.icc import (
 )
 from corelab.agreement.metrology import linearity, repeatability
 
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from corelab.measurement.selection import Tables
-
 __all__ = [
     "bland_altman",
     "bland_altman_replicated",
@@ -54,18 +46,7 @@ __all__ = [
     "passing_bablok",
     "percent_agreement",
     "repeatability",
-    "run",
     "standard_error_of_measurement",
     "total_deviation_index",
     "weighted_kappa",
 ]
-
-
-def run(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
-    """Statistics rows of one planned analysis of type agreement, overlap or phantom.
-
-    See :func:`corelab.agreement.plan.run`.
-    """
-    from corelab.agreement.plan import run as run_planned
-
-    return run_planned(analysis, tables)

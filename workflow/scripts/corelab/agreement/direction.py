@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import special, stats
+from scipy import special
 
 from corelab.agreement.clusters import clusters_of
 from corelab.agreement.estimates import Estimate, Floats
@@ -64,7 +64,9 @@ def newcombe(k1: int, n1: int, k2: int, n2: int, *, alpha: float = 0.05) -> Esti
     p1, p2 = first.estimate, second.estimate
     below = np.hypot(p1 - first.ci_low, second.ci_high - p2)
     above = np.hypot(first.ci_high - p1, p2 - second.ci_low)
-    p_value = float(stats.fisher_exact(np.array([[k1, n1 - k1], [k2, n2 - k2]]))[1])
+    from scipy.stats import fisher_exact  # loads in 0.3 s
+
+    p_value = float(fisher_exact(np.array([[k1, n1 - k1], [k2, n2 - k2]]))[1])
     method = "difference of shares; Newcombe 1998 interval, Fisher exact p"
     found = p1 - p2
     return Estimate(found, found - float(below), found + float(above), p_value, n1 + n2, method)
@@ -176,7 +178,9 @@ def _contrast_rows(maker: GroupStatistics, first: Floats, second: Floats) -> lis
     def checked(ours: float) -> dict[str, Any]:
         if np.ptp(first) == 0 and np.ptp(second) == 0:
             return {}
-        found = stats.ttest_ind(first, second, equal_var=False)
+        from scipy.stats import ttest_ind
+
+        found = ttest_ind(first, second, equal_var=False)
         interval = found.confidence_interval(1.0 - maker.alpha)
         theirs = 0.5 * float(interval.low + interval.high)
         return confirm(ours, theirs, "scipy.stats.ttest_ind, Welch", tolerance=1e-9)

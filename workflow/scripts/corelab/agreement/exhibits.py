@@ -23,8 +23,9 @@ from corelab.agreement.strata import reading_places
 from corelab.measurement.selection import NotComputable, Tables, as_list
 from corelab.provenance.exhibits import write_exhibit
 from corelab.provenance.figure_style import save_figure
-from corelab.study.columns import ENDPOINT_UNITS
 from corelab.study.plan_figures import KINDS
+from corelab.terms.endpoints import ENDPOINT_UNITS
+from corelab.terms.statistics import statistic
 
 if TYPE_CHECKING:
     pass
@@ -32,14 +33,6 @@ if TYPE_CHECKING:
 #: Pairs in one figure; more could not be read.
 MOST_PAIRS = 6
 MOST_LINES = 40
-FORM_WORDS = {
-    "icc_1_1": "ICC(1,1)",
-    "icc_a_1": "ICC(A,1)",
-    "icc_c_1": "ICC(C,1)",
-    "icc_1_k": "ICC(1,k)",
-    "icc_a_k": "ICC(A,k)",
-    "icc_c_k": "ICC(C,k)",
-}
 
 
 @dataclass(frozen=True)
@@ -180,7 +173,7 @@ def draw_matrix(analysis: Mapping[str, Any], _: Tables, rows: pd.DataFrame) -> D
     pairs = figures.coefficient_pairs(own.dropna(subset=["estimate"]), form)
     if len(pairs) < 3:
         raise NotComputable("fewer than three pairs have the coefficient")
-    words = FORM_WORDS[form]
+    words = statistic(form).words
     return Drawn(
         figures.plot_matrix(pairs, title=f"{words}, {endpoint.replace('_', ' ')}"),
         f"{words} of all pairs",
@@ -210,8 +203,8 @@ def draw_forest(analysis: Mapping[str, Any], _: Tables, rows: pd.DataFrame) -> D
     level = 100 * (1 - float(analysis.get("alpha", 0.05)))
     more = f" The first {MOST_LINES} of {len(own)}." if len(own) > MOST_LINES else ""
     return Drawn(
-        figures.plot_forest(lines, xlabel=f"{FORM_WORDS[form]} with {level:g} % interval"),
-        f"{FORM_WORDS[form]} by pair and stratum",
+        figures.plot_forest(lines, xlabel=f"{statistic(form).words} with {level:g} % interval"),
+        f"{statistic(form).words} by pair and stratum",
         "Pairs of sources, all sources together, and the strata of the plan." + more,
         "; ".join(f"{label} {value:.2f}" for label, value, *_ in lines),
     )
@@ -240,7 +233,7 @@ def draw_drift(analysis: Mapping[str, Any], tables: Tables, _: pd.DataFrame) -> 
     if not drifts:
         raise NotComputable("; ".join(dict.fromkeys(reasons)) or "no pair of sources")
     return Drawn(
-        figures.plot_drift(drifts, ylabel=FORM_WORDS[_form(analysis)]),
+        figures.plot_drift(drifts, ylabel=statistic(_form(analysis)).words),
         "Agreement by thirds of the reading sequence",
         "Does agreement change from the first reads to the last? p: bootstrap of the last third "
         "minus the first.",

@@ -37,8 +37,8 @@ from corelab.agreement.icc import (
     standard_error_of_measurement,
 )
 from corelab.measurement.selection import NotComputable, as_list, not_computable
-from corelab.study.columns import ENDPOINT_UNITS
 from corelab.study.plan_figures import measure_level
+from corelab.terms.endpoints import ENDPOINT_UNITS
 
 Row = dict[str, Any]
 Second = dict[str, Any]

@@ -14,18 +14,7 @@ from corelab.agreement.sources import chosen_sources
 from corelab.measurement.selection import NotComputable, Tables, population
 from corelab.provenance.products import read_json
 from corelab.study.naming import session_entity, subject_entity
-
-#: Scan on which a label is outlined, first choice first.
-BACKGROUND = {
-    "infarct": ("dwi", "FLAIR", "adc", "ncct"),
-    "haematoma": ("ncct", "gre"),
-    "enhancing": ("T1c",),
-    "oedema": ("FLAIR", "T2w"),
-    "whole-tumour": ("FLAIR", "T2w", "T1c"),
-    "necrosis": ("T1c",),
-    "nonenhancing": ("T1c", "FLAIR", "T2w"),
-    "tumourcore": ("T1c",),
-}
+from corelab.terms.labels import label as mask_label
 
 
 def _visit(folder: Path, participant_id: str, visit: str) -> list[dict[str, Any]]:
@@ -57,7 +46,7 @@ def _background(folder: Path, participant_id: str, visit: str, label: str) -> st
         for scan in record.get("scans", [])
         if scan["status"] == "ok" and scan.get("path") and not scan["kind"].startswith("mask-")
     ]
-    for kind in BACKGROUND.get(label, ()):
+    for kind in mask_label(label).drawn_on:
         for found, path in scans:
             if found == kind:
                 return path

@@ -14,7 +14,6 @@ from corelab.agreement import guards, repeats, strata
 from corelab.agreement.clusters import labels_of
 from corelab.agreement.direction import direction_rows
 from corelab.agreement.groups import CLUSTER_LABELS, GroupStatistics
-from corelab.agreement.masks import overlap_rows
 from corelab.agreement.sources import INVESTIGATOR, chosen_sources
 from corelab.measurement.selection import (
     NotComputable,
@@ -22,61 +21,11 @@ from corelab.measurement.selection import (
     as_list,
     measured,
     not_computable,
-    statistics_frame,
     visits_of,
 )
 from corelab.study.plan_figures import measure_level
 
 Row = dict[str, Any]
-
-
-def run(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
-    """Statistics rows of one planned analysis.
-
-    Parameters
-    ----------
-    analysis
-        One entry of ``analyses:``, type ``agreement``, ``overlap`` or ``phantom``.
-    tables
-        Measurements, overlap and sheets.
-
-    Returns
-    -------
-    pandas.DataFrame
-        Columns of the contract. What cannot be computed is a row with the reason in ``note``.
-
-    Raises
-    ------
-    ValueError
-        Unknown type; two values for one key (duplicates are never averaged).
-    ComputationsDisagree
-        If our kernel and the second library differ.
-
-    Examples
-    --------
-    >>> rows = [("s%d" % i, "d0", "infarct_volume", reader, 1, "all", 10.0 * i + shift, "ok")
-    ...         for i in range(1, 13) for reader, shift in (("r1", 0.0), ("r2", (-1) ** i + 0.5))]
-    >>> columns = ["participant_id", "visit", "endpoint", "source", "repeat", "region", "value",
-    ...            "status"]
-    >>> tables = Tables(pd.DataFrame(rows, columns=columns),
-    ...                 pd.DataFrame({"participant_id": ["s%d" % i for i in range(1, 13)]}))
-    >>> plan = {"id": "a", "type": "agreement", "endpoint": "infarct_volume", "sources": "all"}
-    >>> found = run(plan, tables).set_index(["group", "statistic"])
-    >>> float(found.loc[("r1|r2", "bias"), "estimate"]), int(found.loc[("r1|r2", "bias"), "n"])
-    (-0.5, 12)
-    """
-    kind = analysis["type"]
-    if kind == "agreement":
-        rows = _agreement(analysis, tables)
-    elif kind == "overlap":
-        rows = overlap_rows(analysis, tables)
-    elif kind == "phantom":
-        from corelab.agreement.phantoms import phantom_rows
-
-        rows = phantom_rows(analysis, tables)
-    else:
-        raise ValueError(f"agreement.run does not know the analysis type '{kind}'")
-    return statistics_frame(analysis, rows)
 
 
 def readings(
@@ -182,7 +131,7 @@ def with_grades(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> M
     return {**analysis, "categories": scale, "measure_level": level}
 
 
-def _agreement(planned_analysis: Mapping[str, Any], given: Tables) -> list[Row]:
+def agreement_rows(planned_analysis: Mapping[str, Any], given: Tables) -> list[Row]:
     rows: list[Row] = []
     tables = with_investigators(given, planned_analysis)
     reason = ""

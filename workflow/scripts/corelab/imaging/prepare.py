@@ -42,7 +42,8 @@ from corelab.imaging.values import (
     chosen_labels,
 )
 from corelab.provenance.products import file_sha256, plain, read_table, write_table
-from corelab.study.naming import DATATYPES, TEMPLATE_SPACE, derivative, mask_path
+from corelab.study.naming import TEMPLATE_SPACE, derivative, mask_path
+from corelab.terms.kinds import DATATYPES
 
 #: Kinds that are time series.
 SERIES_KINDS = ("ctp", "dsc")

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from corelab.imaging.schedule import trial_rows
 from corelab.measurement.longitudinal import (
     change_rows,
     ghost_core_rows,
@@ -18,6 +17,7 @@ from corelab.measurement.longitudinal import (
     without_known,
 )
 from corelab.measurement.rows import measurement_row
+from corelab.measurement.schedule import trial_rows
 from corelab.measurement.time_windows import serial_rows
 from corelab.provenance.decisions import (
     Decision,
@@ -32,7 +32,6 @@ from corelab.provenance.products import read_json, read_table, write_table
 from corelab.study.checks import VOLUME_UNITS_ML
 from corelab.study.columns import (
     ACQUISITION,
-    ENDPOINT_UNITS,
     FLOW,
     IMAGE_FINDINGS,
     MEASUREMENT_KEY,
@@ -41,6 +40,7 @@ from corelab.study.columns import (
     RADIOMICS_PREFIX,
 )
 from corelab.study.model import Study
+from corelab.terms.endpoints import ENDPOINT_UNITS, ENDPOINTS
 
 
 def endpoint_unit(endpoint: str) -> str | None:
@@ -119,6 +119,7 @@ def read_rows(
                 *(prefix + cells["reader"], value, unit),
                 repeat=int(float(cells.get("repeat") or 1)),
                 status="ok" if value is not None else "missing",
+                supplied=True,
                 reason=remark if value is not None else none,
             )
         )
@@ -155,6 +156,7 @@ def final_rows(
             measurement_row(
                 *(cells["participant_id"], cells["visit"], cells["endpoint"], source, value, unit),
                 status="ok" if value is not None else "missing",
+                supplied=True,
                 reason=f"{remark}; {reason}" if remark else reason,
             )
         )
@@ -184,6 +186,7 @@ def supplied_rows(
                 status=status,
                 reason=cells.get("reason") or (remark if status == "ok" else "no value given"),
                 scan_ids=cells.get("scan_ids"),
+                supplied=True,
             )
         )
     return rows
@@ -286,27 +289,15 @@ def _identified(frame: pd.DataFrame) -> pd.DataFrame:
     return frame[list(MEASUREMENTS)]
 
 
-#: Endpoints of the same visit that an excluded one carries with it.
-DEPENDENTS = {
-    "core_volume": ("mismatch_ratio", "penumbra_volume"),
-    "hypoperfused_volume": ("mismatch_ratio", "penumbra_volume", "hypoperfusion_intensity_ratio"),
-    "infarct_volume": (
-        "territory_fraction",
-        "infarct_reversed_volume",
-        "infarct_persisting_volume",
-        "infarct_new_volume",
-        "infarct_reversed_percent",
-    ),
-}
-
 _Exclusions = Mapping[tuple[str, str, str], Decision]
 
 
 def _with_dependents(excluded: _Exclusions) -> dict[tuple[str, str, str], Decision]:
     found = dict(excluded)
     for (subject, visit, endpoint), decision in excluded.items():
-        for other in DEPENDENTS.get(endpoint, ()):
-            found.setdefault((subject, visit, other), decision)
+        for name, one in ENDPOINTS.items():
+            if endpoint in one.after:
+                found.setdefault((subject, visit, name), decision)
     return found
 
 

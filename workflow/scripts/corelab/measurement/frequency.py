@@ -22,7 +22,7 @@ from corelab.measurement.visit import selected_labels
 from corelab.provenance.decisions import exclusion_of, exclusions, read_decisions
 from corelab.provenance.products import read_json
 from corelab.registration import template_image
-from corelab.study.columns import volume_endpoint
+from corelab.terms.labels import volume_endpoint
 
 
 class NoMask(ValueError):

@@ -28,7 +28,7 @@ from corelab.registration import align_visit, normalise_subject
 from corelab.segmentation.readers import consensus_masks
 from corelab.segmentation.visit import segment_visit
 from corelab.study.columns import MEASUREMENTS, NOISE_FLOOR
-from corelab.study.model import PERFUSION_KINDS
+from corelab.terms.kinds import PERFUSION_KINDS
 
 #: From the median absolute deviation to the standard deviation of a normal distribution.
 _MAD_TO_SD = 1.4826

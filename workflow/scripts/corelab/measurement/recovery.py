@@ -36,7 +36,8 @@ from corelab.measurement.recovery_targets import Target, targets_of
 from corelab.provenance.products import read_json
 from corelab.segmentation import NotSegmentable
 from corelab.segmentation.visit import segment_visit, visit_scans
-from corelab.study.columns import RECOVERY, RECOVERY_SUMMARY, VOLUME_ENDPOINTS
+from corelab.study.columns import RECOVERY, RECOVERY_SUMMARY
+from corelab.terms.labels import VOLUME_ENDPOINTS
 
 Mask = NDArray[np.bool_]
 #: An existing lesion makes the other side the healthy one from this volume.

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from corelab.terms.endpoints import ENDPOINT_UNITS
+
 
 def measurement_row(
     participant_id: str,
@@ -18,8 +20,14 @@ def measurement_row(
     status: str = "ok",
     reason: str | None = None,
     scan_ids: str | None = None,
+    supplied: bool = False,
 ) -> dict[str, Any]:
     """One measurement; the columns are :data:`corelab.study.columns.MEASUREMENTS` less ``row_id``.
+
+    Raises
+    ------
+    ValueError
+        If the endpoint is not registered and the row is not ``supplied`` by the study.
 
     Examples
     --------
@@ -28,6 +36,8 @@ def measurement_row(
     >>> list(row) == list(MEASUREMENTS)[:-1], row["status"]
     (True, 'ok')
     """
+    if not supplied and endpoint.partition(":")[0] not in ENDPOINT_UNITS:
+        raise ValueError(f"endpoint '{endpoint}' is not registered in corelab/terms/endpoints.py")
     return {
         "participant_id": participant_id,
         "visit": visit,

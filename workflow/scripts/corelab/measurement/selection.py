@@ -15,6 +15,7 @@ import pandas as pd
 
 from corelab.study.columns import STATISTICS
 from corelab.study.expression import decide, flag_name, names_in, select, undecided
+from corelab.terms.statistics import registered
 
 
 class NotComputable(ValueError):
@@ -439,6 +440,11 @@ def statistics_frame(
         "note": "",
         "n_clusters": np.nan,
     }
+    # An analysis that fails as a whole has one row, under the name of its type.
+    names = {str(row["statistic"]) for row in rows} - {analysis.get("type")}
+    unknown = sorted(name for name in names if registered(name) is None)
+    if unknown:
+        raise ValueError(f"statistics {unknown} are not registered in corelab/terms/statistics.py")
     filled = [{**defaults, **row} for row in rows]
     for row in filled:
         if np.isfinite(float(row["ci_low"])) and not np.isfinite(float(row["ci_level"])):

@@ -27,7 +27,7 @@ from corelab.measurement.reversal import joined_reasons, reversal_rows
 from corelab.measurement.rows import measurement_row
 from corelab.provenance.products import file_sha256
 from corelab.segmentation.hypodensity import CtHypodensity
-from corelab.study.columns import volume_endpoint
+from corelab.terms.labels import volume_endpoint
 
 
 def _load(path: Path) -> Any:

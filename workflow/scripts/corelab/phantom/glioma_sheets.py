@@ -30,8 +30,9 @@ from corelab.phantom.glioma_design import (
 from corelab.phantom.glioma_scans import true_masks
 from corelab.phantom.seeds import generator
 from corelab.provenance.products import write_table
-from corelab.study.columns import RADIOMICS_PREFIX, VOLUME_ENDPOINTS
+from corelab.study.columns import RADIOMICS_PREFIX
 from corelab.study.naming import session_entity, subject_entity
+from corelab.terms.labels import VOLUME_ENDPOINTS
 
 SHEETS: Mapping[str, tuple[str, ...]] = {
     "participants": ("participant_id", "arm", "site", "age", "sex", "mgmt", "idh"),

@@ -30,8 +30,9 @@ from corelab.phantom.design import (
 )
 from corelab.phantom.seeds import generator
 from corelab.provenance.products import write_table
-from corelab.study.columns import ENDPOINT_UNITS
-from corelab.study.naming import DATATYPES, session_entity, subject_entity
+from corelab.study.naming import session_entity, subject_entity
+from corelab.terms.endpoints import ENDPOINT_UNITS
+from corelab.terms.kinds import DATATYPES
 
 __all__ = ["SHEETS", "TrialSpec", "scan_path", "sheets", "write_sheets"]
 

@@ -20,7 +20,7 @@ from corelab.phantom.scans import perfusion_truth
 from corelab.phantom.scene import Scene, View, build_scene, infarct_region, view_scan
 from corelab.phantom.trial import true_aspects
 from corelab.provenance.products import write_table
-from corelab.study.columns import VOLUME_ENDPOINTS
+from corelab.terms.labels import VOLUME_ENDPOINTS
 
 TRUTH = {
     "participant_id": "Subject identifier, 'all' for the trial",

@@ -8,7 +8,6 @@ Kaplan-Meier curves. No statistic is computed here beyond the curves that the me
 from __future__ import annotations
 
 import re
-import traceback
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,55 +24,14 @@ from corelab.pharmacodynamics.analysis_set import (
     in_order,
     outcome_values,
 )
-from corelab.pharmacodynamics.multiplicity import CONCLUSIONS
 from corelab.provenance.figure_style import COLOURS, STYLE, save_figure
-from corelab.study.columns import ENDPOINT_UNITS
+from corelab.terms.endpoints import ENDPOINT_UNITS
+from corelab.terms.statistics import CONCLUSIONS, family_of, statistic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-RATIOS = frozenset(
-    {
-        "common_odds_ratio",
-        "generalised_odds_ratio",
-        "win_ratio",
-        "odds_ratio",
-        "risk_ratio",
-        "subdistribution_hazard_ratio",
-        "mean_ratio",
-        "mean_ratio_of_positive",
-        "hazard_ratio",
-        "interval_hazard_ratio",
-        "odds_ratio_by_cut",
-    }
-)
-#: Statistics that a forest plot shows, by axis; the first that an analysis has is its main one.
-FORESTS: tuple[tuple[str, ...], ...] = (
-    ("mean_difference", "hodges_lehmann_shift", "mean_difference_at_delta"),
-    ("mean_ratio", "mean_ratio_of_positive", "odds_ratio", "risk_ratio"),
-    ("risk_difference", "proportion"),
-    ("rank_difference",),
-    ("common_odds_ratio", "generalised_odds_ratio", "win_ratio"),
-    ("hazard_ratio", "interval_hazard_ratio"),
-    ("indirect_effect", "direct_effect", "total_effect"),
-    ("proportion_explained", "r_squared_individual", "r_squared_trial"),
-    ("sensitivity", "specificity", "positive_predictive_value", "negative_predictive_value"),
-    (
-        "pearson_r",
-        "spearman_rho",
-        "kendall_tau",
-        "partial_r",
-        "partial_rho",
-        "semi_partial_r",
-        "rm_r",
-        "disattenuated_r",
-        "correlation_difference",
-    ),
-    ("slope",),
-    ("emax",),
-    ("n_per_arm",),
-)
 MAX_LINES = 16
 
 
@@ -190,19 +148,8 @@ def _label(row: Any, by: str, statistics: int, visits: int) -> str:
     if visits > 1 and row.visit != "all":
         parts.append(str(row.visit))
     if statistics > 1 or not parts:
-        parts.append(statistic_words(str(row.statistic)))
+        parts.append(statistic(row.statistic).inline)
     return ", ".join(parts)
-
-
-def statistic_words(name: str) -> str:
-    """Name of a statistic for people.
-
-    Examples
-    --------
-    >>> statistic_words("hodges_lehmann_shift"), statistic_words("mean_difference")
-    ('Hodges-Lehmann shift', 'mean difference')
-    """
-    return name.replace("hodges_lehmann", "Hodges-Lehmann").replace("_", " ")
 
 
 def _told_apart(labels: list[str], methods: Sequence[str]) -> list[str]:
@@ -224,8 +171,10 @@ def _forests(drawing: Drawing) -> list[Panel]:
     panels = []
     rank = {name: place for place, name in enumerate(CONCLUSIONS)}
     # The scale of the conclusion comes first.
-    ordered = sorted(FORESTS, key=lambda scale: min(rank.get(name, len(rank)) for name in scale))
-    for statistics in ordered:
+    scales = {family_of(name) for name in drawing.rows["statistic"]} - {()}
+    for statistics in sorted(
+        scales, key=lambda scale: (min(rank.get(name, len(rank)) for name in scale), scale)
+    ):
         rows = drawing.rows[drawing.rows["statistic"].isin(statistics)]
         rows = rows[rows["estimate"].notna() & rows["ci_low"].notna()].head(MAX_LINES)
         if rows.empty:
@@ -233,8 +182,8 @@ def _forests(drawing: Drawing) -> list[Panel]:
         kinds, visits = rows["statistic"].nunique(), rows["visit"].nunique()
         labels = [_label(row, drawing.by, kinds, visits) for row in rows.itertuples()]
         labels = _told_apart(labels, list(rows["method"]))
-        ratio = str(rows["statistic"].iloc[0]) in RATIOS
-        words = " / ".join(dict.fromkeys(rows["statistic"].map(statistic_words)))
+        ratio = statistic(rows["statistic"].iloc[0]).ratio
+        words = " / ".join(statistic(name).inline for name in dict.fromkeys(rows["statistic"]))
 
         def draw(
             axes: Axes,
@@ -649,92 +598,4 @@ def write_analysis_figure(
         figure=Path(figure).name,
         alt=f"{name}: {caption}",
         source=f"statistics/by_analysis/{analysis['id']}.tsv",
-    )
-
-
-def draw_or_report(
-    draw: Callable[[], Any],
-    analysis: Mapping[str, Any],
-    exhibit: str | Path,
-    figure: str | Path | None = None,
-) -> None:
-    """Draw; an unexpected error becomes an exhibit with an alarm, and its traceback is printed.
-
-    Parameters
-    ----------
-    draw
-        Writes the exhibit and the figure.
-    analysis
-        The planned analysis.
-    exhibit, figure
-        Files that the rule declares.
-    """
-    from corelab.pharmacodynamics.plan_runner import NOT_DRAWN
-    from corelab.provenance.exhibits import Alarm, write_exhibit
-
-    try:
-        draw()
-    except Exception as error:
-        traceback.print_exception(error)
-        cause = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-        more: dict[str, Any] = {}
-        if figure is not None:
-            blank = new_figure(7.0, 1.0)
-            blank.text(0.02, 0.5, f"Not drawn: {cause}"[:110], va="center")
-            save_figure(blank, figure, tight=True)
-            more = {"figure": Path(figure).name, "alt": f"Not drawn: {cause}"}
-        write_exhibit(
-            exhibit,
-            section=f"analysis:{analysis['id']}",
-            title=str(analysis.get("title") or analysis["id"]),
-            caption=f"{NOT_DRAWN}{cause}",
-            alarms=[Alarm("error", f"Figure of analysis {analysis['id']} not drawn: {cause}")],
-            **more,
-        )
-
-
-def write_specification_figure(
-    table: pd.DataFrame, exhibit: str | Path, figure: str | Path
-) -> None:
-    """Write the specification curve of one sensitivity grid and its exhibit."""
-    from corelab.pharmacodynamics.specifications import choices_of, one_question
-    from corelab.provenance.exhibits import write_exhibit
-
-    rows = one_question(table)
-    identifier = str(table["analysis_id"].iloc[0])
-    found = rows[np.isfinite(rows["estimate"])].sort_values(
-        ["estimate", "specification"], kind="stable"
-    )
-    lines = sum(len(values) + 1 for _, values, _ in choices_of(found)) if len(found) else 1
-    drawn = new_figure(7.6, 3.0 + 0.26 * lines)
-    if len(found):
-        ratio = str(found["statistic"].iloc[0]) in RATIOS
-        # The planned statistic first: an alternative method may give another on the same scale.
-        names = found.sort_values("planned", ascending=False, kind="stable")["statistic"]
-        words = " /\n".join(dict.fromkeys(names.map(statistic_words)))
-        contrast = group_words(
-            str(found["group"].iloc[0]), str(found["group"].iloc[0]).split("=")[0]
-        )
-        upper, lower = drawn.subplots(
-            2, 1, sharex=True, height_ratios=[2.6, 0.26 * lines], gridspec_kw={"hspace": 0.08}
-        )
-        figures.specification_curve(
-            upper, found, null=1.0 if ratio else 0.0, ylabel=words[0].upper() + words[1:]
-        )
-        figures.specification_choices(lower, found, list(choices_of(found)))
-        upper.set_xlabel("")
-        told = f"{contrast}: {len(found)} of {len(rows)} specifications; diamond: as planned"
-        upper.set_title(told, loc="left")
-    else:
-        drawn.text(0.02, 0.5, "No specification can be computed from these data")
-    save_figure(drawn, figure, tight=True)
-    write_exhibit(
-        exhibit,
-        section="sensitivity",
-        title=f"Specification curve of {identifier}",
-        caption="Estimates with confidence intervals of all specifications, sorted; below, what "
-        "each of them chooses. Filled: the interval excludes no effect.",
-        figure=Path(figure).name,
-        alt=f"{len(found)} specifications of {identifier}, sorted by estimate",
-        source="statistics/specifications.tsv",
     )

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy  # loads its submodules when they are used
 
 from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
 from corelab.pharmacodynamics.analysis_set import (
@@ -113,7 +113,7 @@ def fisher_interval(
         variance = 1.0 / (n - 3.0)
     if abs(r) >= 1.0:
         return float(np.sign(r)), float(np.sign(r))
-    half = stats.norm.ppf(1 - alpha / 2) * math.sqrt(variance)
+    half = scipy.stats.norm.ppf(1 - alpha / 2) * math.sqrt(variance)
     z = math.atanh(r)
     return math.tanh(z - half), math.tanh(z + half)
 
@@ -129,7 +129,7 @@ def _t_test_of_r(r: float, df: float) -> float:
         return math.nan
     if abs(r) >= 1.0:
         return 0.0
-    return float(2 * stats.t.sf(abs(r) * math.sqrt(df / (1 - r * r)), df))
+    return float(2 * scipy.stats.t.sf(abs(r) * math.sqrt(df / (1 - r * r)), df))
 
 
 def pearson(x: Any, y: Any, alpha: float = 0.05) -> Correlation:
@@ -168,7 +168,7 @@ def _exact_spearman_p(a: np.ndarray, b: np.ndarray) -> float:
 
     As R cor.test with exact = TRUE where there are no ties.
     """
-    u, v = stats.rankdata(a), stats.rankdata(b)
+    u, v = scipy.stats.rankdata(a), scipy.stats.rankdata(b)
     u, v = u - u.mean(), v - v.mean()
     orders = np.array(list(itertools.permutations(range(v.size))), dtype=np.int8)
     products = np.zeros(len(orders))
@@ -201,7 +201,7 @@ def spearman(x: Any, y: Any, alpha: float = 0.05) -> Correlation:
     (0.8, 5, 0.1333)
     """
     a, b = _pairs(x, y)
-    rho = _product_moment(stats.rankdata(a), stats.rankdata(b))
+    rho = _product_moment(scipy.stats.rankdata(a), scipy.stats.rankdata(b))
     variance = spearman_variance(rho, a.size) if a.size > 3 else None
     low, high = fisher_interval(rho, a.size, alpha, variance)
     exact = a.size <= EXACT_UP_TO
@@ -246,7 +246,7 @@ def kendall(x: Any, y: Any, alpha: float = 0.05) -> Correlation:
     low, high = (
         (math.nan, math.nan) if variance is None else fisher_interval(tau, a.size, alpha, variance)
     )
-    p_value = float(stats.kendalltau(a, b).pvalue)
+    p_value = float(scipy.stats.kendalltau(a, b).pvalue)
     return Correlation(tau, low, high, p_value, a.size, math.nan, "Kendall tau-b; Bonett-Wright CI")
 
 
@@ -439,12 +439,12 @@ def bca_limits(
     if jack.size < 3:
         return math.nan, math.nan
     below = (np.sum(draws < estimate) + 0.5 * np.sum(draws == estimate)) / draws.size
-    bias = stats.norm.ppf(np.clip(below, 1 / draws.size, 1 - 1 / draws.size))
+    bias = scipy.stats.norm.ppf(np.clip(below, 1 / draws.size, 1 - 1 / draws.size))
     centred = jack.mean() - jack
     spread = np.sum(centred**2) ** 1.5
     acceleration = np.sum(centred**3) / (6 * spread) if spread > 0 else 0.0
-    z = bias + stats.norm.ppf([alpha / 2, 1 - alpha / 2])
-    levels = stats.norm.cdf(bias + z / (1 - acceleration * z))
+    z = bias + scipy.stats.norm.ppf([alpha / 2, 1 - alpha / 2])
+    levels = scipy.stats.norm.cdf(bias + z / (1 - acceleration * z))
     low, high = np.quantile(draws, levels)
     return float(low), float(high)
 
@@ -553,7 +553,7 @@ def difference_independent(
         difference - math.hypot(r1 - low1, high2 - r2),
         difference + math.hypot(high1 - r1, r2 - low2),
         z,
-        float(2 * stats.norm.sf(abs(z))),
+        float(2 * scipy.stats.norm.sf(abs(z))),
     )
 
 
@@ -591,7 +591,7 @@ def difference_dependent(
         difference - math.sqrt(max(below, 0.0)),
         difference + math.sqrt(max(above, 0.0)),
         z,
-        float(2 * stats.norm.sf(abs(z))),
+        float(2 * scipy.stats.norm.sf(abs(z))),
     )
 
 
@@ -996,14 +996,14 @@ def _coefficient(x: np.ndarray, y: np.ndarray, block: np.ndarray | None, method:
     """A coefficient alone, without its test, for resamples."""
     a, b = _pairs(x, y)
     if method == "kendall":
-        return float(stats.kendalltau(a, b, method="asymptotic").statistic)
+        return float(scipy.stats.kendalltau(a, b, method="asymptotic").statistic)
     if block is None:
         if method == "spearman":
-            a, b = stats.rankdata(a), stats.rankdata(b)
+            a, b = scipy.stats.rankdata(a), scipy.stats.rankdata(b)
         return _product_moment(a, b)
     if method == "partial_spearman":
-        a, b = stats.rankdata(a), stats.rankdata(b)
-        block = np.apply_along_axis(stats.rankdata, 0, block)
+        a, b = scipy.stats.rankdata(a), scipy.stats.rankdata(b)
+        block = np.apply_along_axis(scipy.stats.rankdata, 0, block)
     return partial(a, b, block, only_of_y=method == "semi_partial").estimate
 
 
@@ -1033,25 +1033,25 @@ def _compute(
     if method == "pearson":
         result = pearson(x, y, alpha)
         return result, compare(
-            result.estimate, float(stats.pearsonr(x, y).statistic), "scipy.stats.pearsonr"
+            result.estimate, float(scipy.stats.pearsonr(x, y).statistic), "scipy.stats.pearsonr"
         )
     if method == "spearman":
         result = spearman(x, y, alpha)
         return result, compare(
-            result.estimate, float(stats.spearmanr(x, y).statistic), "scipy.stats.spearmanr"
+            result.estimate, float(scipy.stats.spearmanr(x, y).statistic), "scipy.stats.spearmanr"
         )
     if method == "kendall":
         result = kendall(x, y, alpha)
         return result, compare(
-            result.estimate, float(stats.kendalltau(x, y).statistic), "scipy.stats.kendalltau"
+            result.estimate, float(scipy.stats.kendalltau(x, y).statistic), "scipy.stats.kendalltau"
         )
     if method == "repeated":
         result = repeated(frame.index.to_numpy(), x, y, alpha)
         return result, compare(result.estimate, *_pingouin_repeated(frame))
     block = design(frame, covariates=names).matrix[:, 1:]
     if method == "partial_spearman":
-        x, y = stats.rankdata(x), stats.rankdata(y)
-        block = np.apply_along_axis(stats.rankdata, 0, block)
+        x, y = scipy.stats.rankdata(x), scipy.stats.rankdata(y)
+        block = np.apply_along_axis(scipy.stats.rankdata, 0, block)
     result = partial(x, y, block, alpha, only_of_y=method == "semi_partial")
     if method == "partial_spearman":
         result = replace(result, method=f"Spearman {result.method}")

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import optimize, stats
+import scipy  # loads its submodules when they are used
 
 from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
 from corelab.pharmacodynamics import modelling
@@ -133,7 +133,7 @@ def fit_emax(dose: Any, response: Any, *, sigmoid: bool = False) -> EmaxFit:
         def sum_of_squares(t: np.ndarray) -> float:
             return _rss(d, y, math.exp(np.clip(t[0], low, high)), _hill(float(t[1])))[0]
 
-        found = optimize.minimize(
+        found = scipy.optimize.minimize(
             sum_of_squares,
             np.array([log_ed50, math.log(hill)], float),
             method="Nelder-Mead",
@@ -144,7 +144,7 @@ def fit_emax(dose: Any, response: Any, *, sigmoid: bool = False) -> EmaxFit:
         costs_1 = np.array([_rss(d, y, math.exp(g), 1.0)[0] for g in grid])
         centre = int(np.argmin(costs_1))
         bracket = (grid[max(centre - 1, 0)], grid[min(centre + 1, grid.size - 1)])
-        one = optimize.minimize_scalar(
+        one = scipy.optimize.minimize_scalar(
             lambda g: _rss(d, y, math.exp(g), 1.0)[0],
             bounds=bracket,
             method="bounded",
@@ -212,7 +212,7 @@ def profile_limits(
     True
     """
     d, y = np.asarray(dose, float), np.asarray(response, float)
-    limit = fit.rss * (1 + stats.f.ppf(1 - alpha, 1, fit.df) / fit.df)
+    limit = fit.rss * (1 + scipy.stats.f.ppf(1 - alpha, 1, fit.df) / fit.df)
     wide = (math.log(1e-6 * d.max()), math.log(1e3 * d.max()))
     if parameter == "ed50":
 
@@ -236,7 +236,7 @@ def profile_limits(
     def excess_emax(emax: float) -> float:
         costs = whole - 2 * emax * cross + emax**2 * own
         best = int(np.argmin(costs))
-        found = optimize.minimize_scalar(
+        found = scipy.optimize.minimize_scalar(
             lambda g: float(np.var(y - emax * saturation(d, math.exp(g), 1.0)) * y.size),
             bounds=(grid[max(best - 1, 0)], grid[min(best + 1, grid.size - 1)]),
             method="bounded",
@@ -271,7 +271,7 @@ def sigmoid_profile_limits(
     if parameter not in {"emax", "ed50", "hill"}:
         raise ValueError(f"profile limits of '{parameter}'; known: emax, ed50, hill")
     d, y = np.asarray(dose, float), np.asarray(response, float)
-    limit = fit.rss * (1 + stats.f.ppf(1 - alpha, 1, fit.df) / fit.df)
+    limit = fit.rss * (1 + scipy.stats.f.ppf(1 - alpha, 1, fit.df) / fit.df)
     wide = (math.log(1e-4 * d.max()), math.log(1e2 * d.max()))
     hills = np.log(np.geomspace(*HILL_BOUNDS, 25))
     places = np.linspace(*wide, 81)
@@ -296,7 +296,7 @@ def sigmoid_profile_limits(
         rest = y[None, :] - held * shares
         costs = np.sum((rest - rest.mean(axis=1, keepdims=True)) ** 2, axis=1)
         best = int(np.argmin(costs))
-        found = optimize.minimize(  # type: ignore[call-overload]
+        found = scipy.optimize.minimize(  # type: ignore[call-overload]
             lambda t: cost(float(t[0]), float(t[1]), held),
             np.asarray(corners[best], float),
             method="Nelder-Mead",
@@ -319,7 +319,7 @@ def _least_of(cost: Callable[[float], float], grid: np.ndarray) -> float:
     """Minimum over an interval: the best point of a grid, refined between its neighbours."""
     costs = [cost(float(g)) for g in grid]
     best = int(np.argmin(costs))
-    found = optimize.minimize_scalar(
+    found = scipy.optimize.minimize_scalar(
         cost,
         bounds=(grid[max(best - 1, 0)], grid[min(best + 1, grid.size - 1)]),
         method="bounded",
@@ -378,7 +378,7 @@ def jonckheere(dose: Any, response: Any) -> tuple[float, float, float]:
     )
     mean = (n**2 - float(np.sum(groups**2))) / 4
     z = (statistic - mean) / math.sqrt(variance)
-    return float(z), float(2 * stats.norm.sf(abs(z))), statistic / pairs
+    return float(z), float(2 * scipy.stats.norm.sf(abs(z))), statistic / pairs
 
 
 def _crossing(excess: Callable[[float], float], start: float, end: float) -> float | None:
@@ -388,7 +388,7 @@ def _crossing(excess: Callable[[float], float], start: float, end: float) -> flo
     before = start
     for point in points:
         if excess(float(point)) > 0:
-            return float(optimize.brentq(excess, before, float(point), xtol=1e-10))
+            return float(scipy.optimize.brentq(excess, before, float(point), xtol=1e-10))
         before = float(point)
     return None
 
@@ -471,8 +471,8 @@ def multiple_contrasts(
     correlation = spread / np.outer(scale, scale)
     largest, rank = modelling.sphere_maxima(correlation)
     adjusted = [modelling.max_t_tail(float(value), largest, rank, df) for value in t]
-    plain = stats.norm.sf(t) if df == 0 else stats.t.sf(t, df)
-    critical = optimize.brentq(
+    plain = scipy.stats.norm.sf(t) if df == 0 else scipy.stats.t.sf(t, df)
+    critical = scipy.optimize.brentq(
         lambda c: modelling.max_t_tail(c, largest, rank, df) - alpha, 0.0, 100.0, xtol=1e-8
     )
     tests = tuple(
@@ -803,7 +803,7 @@ def _emax_rows(
             "estimate": value,
             "ci_low": low if math.isfinite(low) else math.nan,
             "ci_high": high if math.isfinite(high) else math.nan,
-            "p_value": float(stats.f.sf(f, 2, fit.df)) if parameter == "emax" else math.nan,
+            "p_value": float(scipy.stats.f.sf(f, 2, fit.df)) if parameter == "emax" else math.nan,
             "method": "Emax model by least squares, profile interval (F); p: F test against a "
             "constant, approximate"
             if parameter == "emax"
@@ -826,9 +826,9 @@ def _curve_fit(d: np.ndarray, y: np.ndarray, fit: EmaxFit) -> list[float] | None
     start = [lowest, highest - lowest or 1.0, 10 ** round(math.log10(fit.ed50))]
     with warnings.catch_warnings():
         # It warns where its covariance is singular; only the estimates are wanted.
-        warnings.simplefilter("ignore", optimize.OptimizeWarning)
+        warnings.simplefilter("ignore", scipy.optimize.OptimizeWarning)
         try:
-            found, _ = optimize.curve_fit(
+            found, _ = scipy.optimize.curve_fit(
                 lambda dose, e0, emax, ed50: e0 + emax * dose / (ed50 + dose),
                 d,
                 y,
@@ -1064,7 +1064,7 @@ def response_band(
         curve = fit_emax(d, y, sigmoid=model == "sigmoid_emax")
         gradient = _gradient(grid, curve.emax, curve.ed50, curve.hill, model == "sigmoid_emax")
         mean, covariance, df = curve.predict(grid), curve.covariance, curve.df
-    half = stats.t.ppf(1 - alpha / 2, df) * np.sqrt(
+    half = scipy.stats.t.ppf(1 - alpha / 2, df) * np.sqrt(
         np.einsum("ip,pq,iq->i", gradient, covariance, gradient)
     )
     return ResponseBand(grid, mean, mean - half, mean + half)

@@ -14,6 +14,7 @@ import pandas as pd
 
 from corelab.provenance.products import read_table, write_table
 from corelab.study.columns import MEASUREMENT_KEY
+from corelab.terms.statistics import statistic
 
 SENSITIVITY = {
     "analysis_id": "Analysis of the plan",
@@ -43,8 +44,6 @@ EXCLUSIONS = {
 }
 _KEY = ["analysis_id", "endpoint", "visit", "group", "statistic", "method"]
 _NUMBERS = ("estimate", "ci_low", "ci_high", "n")
-#: Statistics whose value of no effect is 1.
-RATIOS = ("hazard_ratio", "common_odds_ratio", "odds_ratio", "win_ratio", "mean_ratio")
 
 
 def _side(low: float, high: float, null: float) -> int:
@@ -56,7 +55,7 @@ def _verdict(row: pd.Series) -> str:
     first, second = row["estimate"], row["estimate_without"]
     if (np.isnan(first) and np.isnan(second)) or first == second:
         return "same"
-    null = 1.0 if row["statistic"] in RATIOS else 0.0
+    null = statistic(row["statistic"]).no_effect
     with_low, with_high = row["ci_low"], row["ci_high"]
     low, high = row["ci_low_without"], row["ci_high_without"]
     known = not np.isnan([with_low, with_high, low, high]).any()

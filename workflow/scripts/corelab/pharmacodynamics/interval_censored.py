@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import optimize, stats
+import scipy  # loads its submodules when they are used
 
 from corelab.measurement.selection import NotComputable
 
@@ -235,7 +235,7 @@ def score_test(left: Any, right: Any, group: Any) -> ScoreTest:
     covariance = spread * (np.diag(sizes) - np.outer(sizes, sizes) / n)
     chi = float(gap[:-1] @ np.linalg.solve(covariance[:-1, :-1], gap[:-1]))
     df = names.size - 1
-    return ScoreTest(chi, df, float(stats.chi2.sf(chi, df)), tuple(map(str, names)), gap)
+    return ScoreTest(chi, df, float(scipy.stats.chi2.sf(chi, df)), tuple(map(str, names)), gap)
 
 
 @dataclass(frozen=True)
@@ -298,7 +298,7 @@ def fit_weibull(left: Any, right: Any, matrix: Any = None) -> Weibull:
     def value(theta: np.ndarray) -> float:
         return -_weibull_likelihood(theta, a / unit, b / unit, z)
 
-    found = optimize.minimize(value, start, method="BFGS", options={"gtol": 1e-7})
+    found = scipy.optimize.minimize(value, start, method="BFGS", options={"gtol": 1e-7})
     hessian = _numeric_hessian(value, found.x)
     if not np.isfinite(hessian).all() or np.linalg.eigvalsh(hessian).min() <= 1e-7:
         raise NotComputable("the Weibull model has no finite maximum for these intervals")

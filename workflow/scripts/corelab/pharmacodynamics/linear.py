@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import scipy  # loads its submodules when they are used
 
 from corelab.measurement.selection import NotComputable
 
@@ -76,13 +76,13 @@ def t_estimate(value: float, error: float, df: float, alpha: float = 0.05) -> Es
     """
     if error <= 0 or not np.isfinite(error):
         raise NotComputable(f"standard error {error:g}: the residuals have no variance")
-    half = stats.t.ppf(1 - alpha / 2, df) * error
+    half = scipy.stats.t.ppf(1 - alpha / 2, df) * error
     return Estimate(
         float(value),
         float(error),
         float(value - half),
         float(value + half),
-        float(2 * stats.t.sf(abs(value) / error, df)),
+        float(2 * scipy.stats.t.sf(abs(value) / error, df)),
         float(df),
     )
 
@@ -260,6 +260,6 @@ def influence(matrix: Any, values: Any) -> dict[str, float]:
     return {
         "max_cooks_distance": float(cooks.max()),
         "max_abs_studentised_residual": float(np.abs(student).max()),
-        "shapiro_p": float(stats.shapiro(residuals).pvalue) if n >= 3 else float("nan"),
-        "breusch_pagan_p": float(stats.chi2.sf(n * r2, p - 1)) if p > 1 else float("nan"),
+        "shapiro_p": float(scipy.stats.shapiro(residuals).pvalue) if n >= 3 else float("nan"),
+        "breusch_pagan_p": float(scipy.stats.chi2.sf(n * r2, p - 1)) if p > 1 else float("nan"),
     }

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import optimize, stats
+import scipy  # loads its submodules when they are used
 
 from corelab.measurement.selection import NotComputable, not_computable
 from corelab.pharmacodynamics.analysis_set import alpha_of
@@ -119,7 +119,7 @@ class ModelFit:
             return math.nan
         low, high = grid[above[0] - 1], grid[above[0]]
         return float(
-            optimize.brentq(lambda d: float(self.effect([d], lowest)[0]) - effect, low, high)
+            scipy.optimize.brentq(lambda d: float(self.effect([d], lowest)[0]) - effect, low, high)
         )
 
 
@@ -191,7 +191,7 @@ def fit_model(
         def cost(v: Any) -> float:
             return solve(np.clip(v, least, most))[0]
 
-        found: Any = optimize.minimize(
+        found: Any = scipy.optimize.minimize(
             cost,
             start,
             method="Nelder-Mead",
@@ -424,7 +424,7 @@ def max_t_tail(value: float, largest: np.ndarray, rank: int, df: int) -> float:
     """
 
     def tail(x: np.ndarray) -> np.ndarray:
-        return stats.chi2.sf(x * rank, rank) if df == 0 else stats.f.sf(x, rank, df)
+        return scipy.stats.chi2.sf(x * rank, rank) if df == 0 else scipy.stats.f.sf(x, rank, df)
 
     radius = np.full(largest.shape, np.inf)
     np.divide(value**2, rank * largest**2, out=radius, where=largest != 0)
@@ -448,7 +448,7 @@ def max_abs_t(t: Any, correlation: Any, df: int, alpha: float = 0.05) -> tuple[n
     r = np.asarray(correlation, float)
     largest, rank = sphere_maxima(np.block([[r, -r], [-r, r]]))
     p = np.array([max_t_tail(abs(float(value)), largest, rank, df) for value in np.atleast_1d(t)])
-    critical = optimize.brentq(
+    critical = scipy.optimize.brentq(
         lambda c: max_t_tail(c, largest, rank, df) - alpha, 0.0, 1000.0, xtol=1e-8
     )
     return p, float(critical)
@@ -464,8 +464,10 @@ def sphere_maxima(correlation: np.ndarray) -> tuple[np.ndarray, int]:
     if rank == 1:
         points = np.array([[1.0], [-1.0]])
     else:
-        uniform = stats.qmc.Sobol(rank, scramble=True, rng=np.random.default_rng(7)).random(2**14)
-        points = stats.norm.ppf(np.clip(uniform, 1e-12, 1 - 1e-12))
+        uniform = scipy.stats.qmc.Sobol(rank, scramble=True, rng=np.random.default_rng(7)).random(
+            2**14
+        )
+        points = scipy.stats.norm.ppf(np.clip(uniform, 1e-12, 1 - 1e-12))
         points = np.concatenate([points, -points])
         points /= np.linalg.norm(points, axis=1, keepdims=True)
     return (points @ root.T).max(axis=1), rank

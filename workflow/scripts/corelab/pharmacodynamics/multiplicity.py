@@ -17,9 +17,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy  # loads its submodules when they are used
 
 from corelab.provenance.two_computations import compare
+from corelab.terms.statistics import CONCLUSIONS
 
 PROCEDURES = (
     "bonferroni",
@@ -44,46 +45,6 @@ _ALIASES = {
     "by": "benjamini_yekutieli",
     "fixed": "fixed_sequence",
 }
-
-#: Statistics whose p value is the conclusion of an analysis, in order of preference: an analysis
-#: that gives both a hazard ratio and a log-rank p states one hypothesis, not two.
-CONCLUSIONS = (
-    "mean_difference",
-    "hodges_lehmann_shift",
-    "slope",
-    "trend_z",
-    "mcp_t",
-    "williams_t",
-    "emax",
-    "common_odds_ratio",
-    "generalised_odds_ratio",
-    "win_ratio",
-    "risk_difference",
-    "odds_ratio",
-    "mean_ratio",
-    "rank_difference",
-    "indirect_effect",
-    "proportion_explained",
-    "quantile_coefficient",
-    "logrank_p",
-    "hazard_ratio",
-    "subdistribution_hazard_ratio",
-    "interval_logrank_p",
-    "interval_hazard_ratio",
-    "incidence_difference",
-    "gray_p",
-    "rmst_difference_adjusted_days",
-    "rmst_difference_days",
-    "pearson_r",
-    "spearman_rho",
-    "kendall_tau",
-    "partial_r",
-    "partial_rho",
-    "semi_partial_r",
-    "rm_r",
-    "disattenuated_r",
-    "auc",
-)
 
 
 def adjust(p_values: Any, method: str = "holm") -> np.ndarray:
@@ -354,7 +315,7 @@ def widened(row: Any, number: int) -> tuple[float, float]:
     ends = np.log([low, high]) if ratio else np.array([low, high])
     alpha = 1 - level
     half = (ends[1] - ends[0]) / 2
-    half *= stats.t.ppf(1 - alpha / number / 2, df) / stats.t.ppf(1 - alpha / 2, df)
+    half *= scipy.stats.t.ppf(1 - alpha / number / 2, df) / scipy.stats.t.ppf(1 - alpha / 2, df)
     limits = ends.mean() + half * np.array([-1, 1])
     low, high = np.exp(limits) if ratio else limits
     return float(low), float(high)

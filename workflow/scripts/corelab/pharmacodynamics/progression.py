@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy  # loads its submodules when they are used
 
 from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
 from corelab.pharmacodynamics.analysis_set import alpha_of, join_notes
@@ -79,7 +79,7 @@ def paired_log_rank(
         float(fit.coefficients[0]),
         float(fit.standard_errors[0]),
         z,
-        float(2 * stats.norm.sf(abs(z))),
+        float(2 * scipy.stats.norm.sf(abs(z))),
     )
 
 
@@ -240,7 +240,7 @@ def _call_rows(
         raise NotComputable("every call is the same: kappa is not defined")
     kappa = (agree - chance) / (1 - chance)
     theirs = cohens_kappa(table)
-    z = stats.norm.ppf(1 - alpha / 2)
+    z = scipy.stats.norm.ppf(1 - alpha / 2)
     error = float(theirs.std_kappa)
     yield {
         "statistic": "kappa",
@@ -279,7 +279,7 @@ def _date_rows(
         }
         return
     result = t_estimate(gap.mean(), gap.std(ddof=1) / math.sqrt(gap.size), gap.size - 1, alpha)
-    theirs = stats.ttest_1samp(gap, 0.0)
+    theirs = scipy.stats.ttest_1samp(gap, 0.0)
     compare(result.p_value, float(theirs.pvalue), "scipy.stats.ttest_1samp")
     interval = theirs.confidence_interval(1 - alpha)
     yield {
@@ -343,14 +343,14 @@ def _pair_test_rows(
         }
     )
     theirs = CoxPHFitter().fit(table, "time", "event", fit_options={"precision": 1e-12})
-    z = stats.norm.ppf(1 - alpha / 2)
+    z = scipy.stats.norm.ppf(1 - alpha / 2)
     compare(log, float(theirs.params_["x"]), "lifelines", tolerance=1e-5)
     yield {
         "statistic": "hazard_ratio",
         "estimate": math.exp(log),
         "ci_low": math.exp(log - z * error),
         "ci_high": math.exp(log + z * error),
-        "p_value": float(2 * stats.norm.sf(abs(log) / error)),
+        "p_value": float(2 * scipy.stats.norm.sf(abs(log) / error)),
         "method": "marginal Cox model of both times, participants as clusters, robust interval",
         "second_estimate": math.exp(float(theirs.params_["x"])),
         "second_method": "lifelines.CoxPHFitter, precision 1e-12",
@@ -418,11 +418,13 @@ def _surrogacy_rows(
             "estimate": r2,
             "ci_low": low,
             "ci_high": high,
-            "p_value": float(stats.linregress(values, y).pvalue),
+            "p_value": float(scipy.stats.linregress(values, y).pvalue),
             "n": y.size,
             "method": f"R2 of {survival} on time to progression, least squares; BCa bootstrap, "
             "2000 resamples",
-            **compare(r2, float(stats.linregress(values, y).rvalue ** 2), "scipy.stats.linregress"),
+            **compare(
+                r2, float(scipy.stats.linregress(values, y).rvalue ** 2), "scipy.stats.linregress"
+            ),
             "note": note,
         }
     gap = difference(np.arange(y.size))

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from scipy import special, stats
+import scipy  # loads its submodules when they are used
 
 from corelab.measurement.selection import NotComputable
 from corelab.pharmacodynamics.linear import Estimate, t_estimate
@@ -74,7 +74,7 @@ class KaplanMeier:
 
     def band(self, alpha: float = 0.05, transform: str = "loglog") -> tuple[np.ndarray, np.ndarray]:
         """Pointwise limits; ``loglog`` (SAS, lifelines) or ``log`` (R survival)."""
-        z = stats.norm.ppf(1 - alpha / 2)
+        z = scipy.stats.norm.ppf(1 - alpha / 2)
         s = self.survival
         with np.errstate(divide="ignore", invalid="ignore"):
             relative = self.standard_error / s
@@ -219,7 +219,7 @@ def log_rank(time: Any, event: Any, group: Any, *, strata: Any = None, rho: floa
     if df == 0:
         raise NotComputable("the groups are never at risk together")
     return LogRank(
-        chi, df, float(stats.chi2.sf(chi, df)), tuple(map(str, names)), observed, expected
+        chi, df, float(scipy.stats.chi2.sf(chi, df)), tuple(map(str, names)), observed, expected
     )
 
 
@@ -548,7 +548,7 @@ def proportional_hazards_test(
         "km": 1 - before,
         "identity": moments,
         "log": np.log(np.maximum(moments, 1e-300)),
-        "rank": stats.rankdata(moments),
+        "rank": scipy.stats.rankdata(moments),
     }
     if transform not in values:
         raise ValueError(f"transform must be one of {', '.join(values)}, not '{transform}'")
@@ -579,7 +579,7 @@ def proportional_hazards_test(
     )
     together = float(u @ np.linalg.solve(full, u))
     return ProportionalHazardsTest(
-        chi, stats.chi2.sf(chi, 1), together, float(stats.chi2.sf(together, p))
+        chi, scipy.stats.chi2.sf(chi, 1), together, float(scipy.stats.chi2.sf(together, p))
     )
 
 
@@ -856,7 +856,7 @@ def hazard_along(
         np.sqrt(np.maximum(variance, 0.0)),
         centre,
         tuple(map(float, knots)),
-        float(stats.chi2.sf(gain, basis.shape[1] - 1)),
+        float(scipy.stats.chi2.sf(gain, basis.shape[1] - 1)),
         fit,
         matrix,
     )
@@ -872,5 +872,5 @@ def schoenfeld_events(
     >>> round(schoenfeld_events(0.5), 1)
     65.3
     """
-    z = special.ndtri(1 - alpha / 2) + special.ndtri(power)
+    z = scipy.special.ndtri(1 - alpha / 2) + scipy.special.ndtri(power)
     return float(z**2 / (share * (1 - share) * math.log(hazard_ratio) ** 2))

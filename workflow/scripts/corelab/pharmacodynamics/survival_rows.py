@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy  # loads its submodules when they are used
 
 from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
 from corelab.pharmacodynamics.analysis_set import (
@@ -62,14 +62,14 @@ def ratio_columns(log: float, error: float, alpha: float, term: str) -> dict[str
     >>> {k: round(v, 3) for k, v in ratio_columns(0.0, 1.0, 0.05, "x").items()}
     {'estimate': 1.0, 'ci_low': 0.141, 'ci_high': 7.099, 'p_value': 1.0}
     """
-    z = float(stats.norm.ppf(1 - alpha / 2))
+    z = float(scipy.stats.norm.ppf(1 - alpha / 2))
     if not error > 0 or abs(log) + z * error > LARGEST_LOG:
         raise NotComputable(f"the log ratio per unit is {log:.3g}: give {term} in another unit")
     return {
         "estimate": math.exp(log),
         "ci_low": math.exp(log - z * error),
         "ci_high": math.exp(log + z * error),
-        "p_value": float(2 * stats.norm.sf(abs(log) / error)),
+        "p_value": float(2 * scipy.stats.norm.sf(abs(log) / error)),
     }
 
 
@@ -161,7 +161,7 @@ def _median(left: np.ndarray, right: np.ndarray, alpha: float) -> dict[str, Any]
     inside = f"it lies after day {low:g}, up to day {high:g}" if low < high else ""
     reached = inside if math.isfinite(estimate) else "median not reached"
     try:
-        z = float(stats.norm.ppf(1 - alpha / 2))
+        z = float(scipy.stats.norm.ppf(1 - alpha / 2))
         value, lower, upper = fit_weibull(left, right).median(z)
         model = f"Weibull median {value:.4g} ({lower:.4g} to {upper:.4g})"
     except (NotComputable, OverflowError) as reason:
@@ -339,7 +339,7 @@ def discrimination_rows(
     head
         Columns of every row.
     """
-    z = float(stats.norm.ppf(1 - alpha / 2))
+    z = float(scipy.stats.norm.ppf(1 - alpha / 2))
     horizon = float(time[event == 1].max()) if tau is None else tau
     try:
         # The pair of the last event and a later censoring counts too.

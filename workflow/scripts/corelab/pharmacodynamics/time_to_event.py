@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+import scipy  # loads its submodules when they are used
 
 from corelab.measurement.selection import (
     NotComputable,
@@ -377,7 +377,7 @@ def _restricted_mean_rows(
     tau = float(
         analysis.get("tau_days") or min(frame["time_days"][labels == lv].max() for lv in levels)
     )
-    z = stats.norm.ppf(1 - alpha / 2)
+    z = scipy.stats.norm.ppf(1 - alpha / 2)
     found = {}
     for level in levels:
         part = frame[labels == level]
@@ -442,7 +442,7 @@ def _competing_rows(
     t, s = status_of(frame["time_days"], frame["event"], frame["_time"], frame["_event"])
     counts = f"{int(np.sum(s == 1))} events, {int(np.sum(s == 2))} competing ({competing})"
     told = join_notes(note, counts)
-    z = float(stats.norm.ppf(1 - alpha_of(analysis) / 2))
+    z = float(scipy.stats.norm.ppf(1 - alpha_of(analysis) / 2))
     if method == "cuminc":
         yield from _incidence_rows(analysis, frame, by, (reference, *others), (t, s), z, told)
         return
@@ -517,7 +517,7 @@ def _incidence_rows(
             "estimate": gap,
             "ci_low": gap - z * error,
             "ci_high": gap + z * error,
-            "p_value": float(2 * stats.norm.sf(abs(gap) / error)) if error > 0 else math.nan,
+            "p_value": float(2 * scipy.stats.norm.sf(abs(gap) / error)) if error > 0 else math.nan,
             "method": f"difference of Aalen-Johansen estimates by {at:g} days, normal",
             "note": note,
         }
@@ -608,7 +608,7 @@ def hazard_rows(
         definition += f"; stratified, {len(set(strata))} strata"
     theirs, failed = lifelines_cox(frame, plan)
     check = proportional_hazards_test(t, e, plan.matrix, fit, strata=strata)
-    z = stats.norm.ppf(1 - alpha / 2)
+    z = scipy.stats.norm.ppf(1 - alpha / 2)
     per_term = "fewer than 5 events per term" if fit.events < 5 * len(plan.terms) else ""
     for position, term in enumerate(plan.terms):
         log, error = float(fit.coefficients[position]), float(fit.standard_errors[position])
@@ -640,7 +640,7 @@ def hazard_rows(
             "estimate": math.exp(log),
             "ci_low": math.exp(log - z * error),
             "ci_high": math.exp(log + z * error),
-            "p_value": float(2 * stats.norm.sf(abs(log) / error)),
+            "p_value": float(2 * scipy.stats.norm.sf(abs(log) / error)),
             "n": fit.n,
             "method": f"Cox regression, Efron ties, Wald interval; {definition}",
             **second,
@@ -798,7 +798,7 @@ def _curve_rows(
         strict=True,
     ):
         compare(float(mine), float(other), "lifelines", tolerance=ITERATIVE, scale=float(error))
-    z = stats.norm.ppf(1 - alpha / 2)
+    z = scipy.stats.norm.ppf(1 - alpha / 2)
     knots = ", ".join(f"{knot:.4g}" for knot in curve.knots)
     for at, log, error in zip(curve.at, curve.log_hazard_ratio, curve.standard_error, strict=True):
         if at == curve.reference or abs(log) + z * error > LARGEST_LOG:
@@ -809,7 +809,7 @@ def _curve_rows(
             "estimate": math.exp(log),
             "ci_low": math.exp(log - z * error),
             "ci_high": math.exp(log + z * error),
-            "p_value": float(2 * stats.norm.sf(abs(log) / error)) if error > 0 else math.nan,
+            "p_value": float(2 * scipy.stats.norm.sf(abs(log) / error)) if error > 0 else math.nan,
             "method": f"Cox regression, restricted cubic spline, knots {knots}; quantile of the "
             "endpoint against its median",
         }
@@ -837,7 +837,7 @@ def _among_events(
         "method": f"{result.method}; censored participants left out, which biases: descriptive",
         **compare(
             result.estimate,
-            float(stats.spearmanr(died["value"], died["time_days"]).statistic),
+            float(scipy.stats.spearmanr(died["value"], died["time_days"]).statistic),
             "scipy.stats.spearmanr",
         ),
     }

@@ -13,19 +13,9 @@ from decimal import Decimal, InvalidOperation
 
 import numpy as np
 import pandas as pd
-from scipy import stats
 
-#: Statistics of one analysis and group that are printed for one another.
-FAMILIES = (
-    ("icc_1_1", "icc_a_1", "icc_c_1", "icc_1_k", "icc_a_k", "icc_c_k", "ccc"),
-    ("kappa", "kappa_linear", "kappa_quadratic", "kappa_fleiss", "alpha_krippendorff", "gwet_ac1"),
-    ("pearson_r", "spearman_rho", "kendall_tau", "partial_r", "rm_r"),
-    ("mean", "median"),
-    ("hazard_ratio", "hazard_ratio_breslow", "hazard_ratio_exact"),
-)
-#: Statistics whose reference may have been the other group.
-RATIOS = ("hazard_ratio", "common_odds_ratio", "win_ratio", "odds_ratio", "mean_ratio")
-DIFFERENCES = ("bias", "mean_difference", "slope", "hodges_lehmann_shift", "volume_difference_ml")
+from corelab.terms.statistics import family_of, statistic
+
 #: Percentile types of Hyndman and Fan (1996) as numpy names them; 7 is the default here.
 PERCENTILE_TYPES = {
     "percentile type 1": "inverted_cdf",
@@ -107,7 +97,9 @@ def fisher_interval(r: float, n: float, level: float = 0.95) -> tuple[float, flo
     """
     if not (abs(r) < 1 and n > 3):
         return math.nan, math.nan
-    half = float(stats.norm.ppf(0.5 + level / 2)) / math.sqrt(n - 3)
+    from scipy.special import ndtri
+
+    half = float(ndtri(0.5 + level / 2)) / math.sqrt(n - 3)
     return math.tanh(math.atanh(r) - half), math.tanh(math.atanh(r) + half)
 
 
@@ -138,7 +130,9 @@ def unrounded_r(
     """
     if n <= 3:
         return None
-    half = float(stats.norm.ppf(0.5 + level / 2)) / math.sqrt(n - 3)
+    from scipy.special import ndtri
+
+    half = float(ndtri(0.5 + level / 2)) / math.sqrt(n - 3)
     least, largest = -1.0, 1.0
     for text, shift in ((r, 0.0), (low, half), (high, -half)):
         value, rounding = float(text), half_last_digit(text)
@@ -181,13 +175,12 @@ def alternatives(
     tuple
         Name of the form, and its value.
     """
-    statistic = str(cells["statistic"])
-    for family in FAMILIES:
-        if statistic in family:
-            for other in same[same["statistic"].isin(family)].to_dict("records"):
-                if other["statistic"] != statistic:
-                    yield str(other["statistic"]), float(other[part])
-    for other in same[same["statistic"] == statistic].to_dict("records"):
+    name = str(cells["statistic"])
+    family = family_of(name, "family")
+    for other in same[same["statistic"].isin(family)].to_dict("records"):
+        if other["statistic"] != name:
+            yield str(other["statistic"]), float(other[part])
+    for other in same[same["statistic"] == name].to_dict("records"):
         if other.get("method") != row.get("method"):
             yield f"definition: {other.get('method')}", float(other[part])
     value = float(row[part])  # type: ignore[arg-type]
@@ -195,14 +188,14 @@ def alternatives(
         yield "second program", float(row["second_estimate"])  # type: ignore[arg-type]
     estimates = dict(zip(same["statistic"], same["estimate"].astype(float), strict=True))
     if part == "estimate":
-        yield from _limits(estimates, statistic)
-    if statistic in RATIOS and value > 0:
+        yield from _limits(estimates, name)
+    if statistic(name).ratio and value > 0:
         other_part = {"ci_low": "ci_high", "ci_high": "ci_low"}.get(part, part)
         yield "groups exchanged", 1.0 / float(row[other_part])  # type: ignore[arg-type]
-    if statistic in DIFFERENCES:
+    if statistic(name).signed:
         other_part = {"ci_low": "ci_high", "ci_high": "ci_low"}.get(part, part)
         yield "difference taken the other way", -float(row[other_part])  # type: ignore[arg-type]
-    if statistic == "pearson_r" and part != "estimate" and cells.get("estimate") is not None:
+    if name == "pearson_r" and part != "estimate" and cells.get("estimate") is not None:
         low, high = fisher_interval(float(str(cells["estimate"])), float(row["n"]))  # type: ignore[arg-type]
         yield "interval of the printed, rounded r", low if part == "ci_low" else high
         texts = [str(cells[key]) for key in ("estimate", "ci_low", "ci_high") if cells.get(key)]

@@ -10,6 +10,7 @@ import pandas as pd
 
 from corelab.provenance.job import Plain
 from corelab.provenance.products import read_json, read_table, write_table
+from corelab.terms.analyses import STATISTICS_TABLES
 
 COMPARED = {
     "table": "Table that holds the number",
@@ -34,7 +35,7 @@ _TABLES = {
             ["analysis_id", "endpoint", "visit", "participant_id", "group", "statistic", "method"],
             "estimate",
         )
-        for name in ("agreement", "overlap", "pharmacodynamics", "survival", "radiomics", "phantom")
+        for name in STATISTICS_TABLES
     },
 }
 

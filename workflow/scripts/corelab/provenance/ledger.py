@@ -29,11 +29,13 @@ from typing import IO, Any
 from corelab.provenance.contents import Reader, used
 
 FOLDER = "jobs"
-SET_ASIDE = "set-aside"
+QUARANTINE = "quarantine"
+#: Its name before, read for one version.
+_EARLIER = "set-aside"
 AGAIN = ".again.json"
 TEMPORARY = ".tmp-"
-#: Rules that only tell or serve something: one that failed leaves nothing undone.
-ASKING = frozenset({"compare", "index", "review", "status", "trace", "verify"})
+#: Rules that only print or serve something: one that failed leaves nothing undone.
+QUERIES = frozenset({"compare", "index", "review", "status", "trace", "verify"})
 #: Files that this process has put in their place (:mod:`corelab.provenance.products`).
 WRITTEN: set[str] = set()
 SCRATCH = "corelab-job-"
@@ -136,7 +138,7 @@ def _read(path: Path) -> dict[str, Any] | None:
     return entry if isinstance(entry, dict) else None
 
 
-def _left(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+def output_digests(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     """What a job leaves: path -> sha256 and bytes of the files that are there."""
     return {
         name: {"sha256": _sha256(Path(name)), "bytes": Path(name).stat().st_size}
@@ -145,7 +147,7 @@ def _left(names: Iterable[str]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _beside(study: Path, outputs: Sequence[str]) -> list[str]:
+def undeclared_outputs(study: Path, outputs: Sequence[str]) -> list[str]:
     """Files of the study that a job wrote and does not declare: dictionaries of tables, pages.
 
     Those of the image stages are listed, with their sha256, in the record that the stage declares.
@@ -220,8 +222,8 @@ def recorded(
             _write(running, place.entry, durable=False)
         yield
         if place:
-            done = {**head, "state": "done", "outputs": _left(outputs)}
-            done["beside"] = _left(_beside(place.study, outputs))
+            done = {**head, "state": "done", "outputs": output_digests(outputs)}
+            done["beside"] = output_digests(undeclared_outputs(place.study, outputs))
             _write(done, place.entry, durable=True)
     except BaseException as error:
         if place:
@@ -247,7 +249,11 @@ def entries(study: Path) -> Iterator[tuple[Place, dict[str, Any]]]:
     root = study / FOLDER
     for path in sorted(root.rglob("*.json")):
         parts = path.relative_to(root).with_suffix("").parts
-        if path.name.startswith(".") or parts[0] == SET_ASIDE or parts[0].startswith("."):
+        if (
+            path.name.startswith(".")
+            or parts[0] in {QUARANTINE, _EARLIER}
+            or parts[0].startswith(".")
+        ):
             continue
         entry = _read(path)
         if entry is not None:
@@ -337,8 +343,8 @@ def clear_leftovers(study: Path) -> int:
     return count
 
 
-def mend_times(study: Path, now_s: float | None = None) -> int:
-    """Bring files of the future back to now: the clock went back, or another host's is ahead.
+def clamp_future_mtimes(study: Path, now_s: float | None = None) -> int:
+    """Set modification times in the future to now: a clock was set back or is ahead.
 
     Snakemake ends a job whose input is newer than its new output, which would be so until the clock
     has caught up. Every run writes entries, so their folders tell whether there is anything to do.
@@ -359,10 +365,10 @@ def mend_times(study: Path, now_s: float | None = None) -> int:
     --------
     >>> import tempfile
     >>> folder = Path(tempfile.mkdtemp()); (folder / "jobs" / "plan").mkdir(parents=True)
-    >>> (folder / "a.tsv").touch(); mend_times(folder)
+    >>> (folder / "a.tsv").touch(); clamp_future_mtimes(folder)
     0
     >>> os.utime(folder / "a.tsv", (4e9, 4e9)); os.utime(folder / "jobs" / "plan", (4e9, 4e9))
-    >>> mend_times(folder), (folder / "a.tsv").stat().st_mtime < 4e9
+    >>> clamp_future_mtimes(folder), (folder / "a.tsv").stat().st_mtime < 4e9
     (1, True)
     """
     now = time.time() if now_s is None else now_s
@@ -414,7 +420,7 @@ class FolderLock:
         return None
 
 
-def damaged(study: Path, codes: Mapping[str, str]) -> list[str]:
+def corrupted_outputs(study: Path, codes: Mapping[str, str]) -> list[str]:
     """Outputs of jobs of which one is not as the job left it, or that other code left.
 
     Parameters
@@ -439,7 +445,7 @@ def damaged(study: Path, codes: Mapping[str, str]) -> list[str]:
             and isinstance(outputs, Mapping)
             and not (place.rule in codes and entry.get("code") != codes[place.rule])
             and all(
-                _as_left(Path(name), left) and _products_whole(Path(name), study)
+                _asoutput_digests(Path(name), left) and _products_unchanged(Path(name), study)
                 for name, left in outputs.items()
             )
         )
@@ -450,20 +456,20 @@ def damaged(study: Path, codes: Mapping[str, str]) -> list[str]:
             beside.setdefault(name, []).append((left, list(outputs)))
     for name, makers in beside.items():
         # It may be written by several jobs, one after the other.
-        if not any(_as_left(Path(name), left) for left, _ in makers):
+        if not any(_asoutput_digests(Path(name), left) for left, _ in makers):
             wrong.update(one for _, outputs in makers for one in outputs)
     kept = {study / name for name in KEPT}
     return sorted(name for name in wrong if Path(name) not in kept)
 
 
-def _as_left(path: Path, left: Mapping[str, Any]) -> bool:
+def _asoutput_digests(path: Path, left: Mapping[str, Any]) -> bool:
     """Whether a file is there as its job left it."""
     return (
         path.is_file() and path.stat().st_size == left["bytes"] and _sha256(path) == left["sha256"]
     )
 
 
-def _products_whole(record: Path, study: Path) -> bool:
+def _products_unchanged(record: Path, study: Path) -> bool:
     """Whether the files that a stage's record lists are as it says."""
     if record.suffix != ".json" or "derivatives" not in record.parts:
         return True
@@ -475,14 +481,14 @@ def _products_whole(record: Path, study: Path) -> bool:
     )
 
 
-def set_aside(paths: Iterable[str], study: Path) -> None:
-    """Move damaged outputs to their place below ``jobs/set-aside``, and remember them.
+def quarantine(paths: Iterable[str], study: Path) -> None:
+    """Move corrupted outputs to their place below ``jobs/quarantine``, and list them.
 
-    Snakemake makes a missing file only if somebody asks for it or something is still to be made
-    from it; :func:`to_make_again` tells what has to be asked for.
+    Snakemake makes a missing file only if it is requested or something is still to be made from
+    it; :func:`invalidated_outputs` gives those that have to be requested.
     """
-    folder = study / FOLDER / SET_ASIDE
-    again = to_make_again(study) | set(paths)
+    folder = study / FOLDER / QUARANTINE
+    again = invalidated_outputs(study) | set(paths)
     for name in again:
         if Path(name).is_file():
             target = folder / Path(name).relative_to(study)
@@ -492,10 +498,11 @@ def set_aside(paths: Iterable[str], study: Path) -> None:
     _write({"paths": sorted(again)}, folder / AGAIN, durable=True)
 
 
-def to_make_again(study: Path) -> set[str]:
-    """Files that were set aside, or were found missing then, and are still not there."""
-    remembered = _read(study / FOLDER / SET_ASIDE / AGAIN) or {}
-    return {name for name in remembered.get("paths", ()) if not Path(name).exists()}
+def invalidated_outputs(study: Path) -> set[str]:
+    """Files that were quarantined, or were found missing then, and are still missing."""
+    lists = [_read(study / FOLDER / name / AGAIN) or {} for name in (QUARANTINE, _EARLIER)]
+    names = {name for one in lists for name in one.get("paths", ())}
+    return {name for name in names if not Path(name).exists()}
 
 
 def failures(study: Path) -> list[Failure]:
@@ -503,13 +510,13 @@ def failures(study: Path) -> list[Failure]:
     found = []
     for place, entry in entries(study):
         state = entry.get("state")
-        if state == "done" or place.rule in ASKING or alive(entry):
+        if state == "done" or place.rule in QUERIES or alive(entry):
             continue
         outputs = list(entry.get("outputs") or [])
         cause = (
             str(entry.get("cause"))
             if state == "failed"
-            else "ended without a word: killed, out of memory, or the machine went down"
+            else "terminated unexpectedly (killed, out of memory, or node failure)"
         )
         wildcards = entry.get("wildcards") or {}
         found.append(
@@ -544,7 +551,7 @@ def standing(study: Path) -> tuple[list[Reader], set[str]]:
         if entry.get("state") != "done":
             # A job on another host may still run: whoever starts a run waits for it.
             here = entry.get("host") in (None, socket.gethostname())
-            if place.rule not in ASKING and here and not alive(entry):
+            if place.rule not in QUERIES and here and not alive(entry):
                 unfinished.update(outputs)
         elif entry.get("inputs"):
             name = place.rule if place.name == place.rule else f"{place.rule} {place.name}"

@@ -16,7 +16,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from corelab.provenance.ledger import Failure, failures, place_of, retry_command
+from corelab.provenance.ledger import (
+    Failure,
+    alive,
+    entries,
+    failures,
+    place_of,
+    retry_command,
+)
+from corelab.provenance.products import read_json, read_table
+from corelab.provenance.records import troubles
 
 #: Failures in a table; the others are counted.
 MAX_FAILURES = 30
@@ -82,9 +91,6 @@ def scan_failures(study: Path, stages: Mapping[str, Sequence[str]]) -> list[Fail
     stages
         Stage -> records (relative paths) that the study is to have.
     """
-    from corelab.provenance.products import read_json
-    from corelab.provenance.records import troubles
-
     found = []
     for stage, paths in stages.items():
         for path in paths:
@@ -160,8 +166,6 @@ def verdicts(study: Path, participants: Iterable[str]) -> dict[str, int]:
     participants
         Ids of the participants sheet.
     """
-    from corelab.provenance.products import read_table
-
     table = read_table(study / "endpoints" / "measurements.tsv")
     ok = set(table.loc[table["status"] == "ok", "participant_id"])
     odd = set(table.loc[table["status"] != "ok", "participant_id"])
@@ -180,8 +184,6 @@ def verdicts(study: Path, participants: Iterable[str]) -> dict[str, int]:
 
 def manifest_hash(study: Path) -> str | None:
     """SHA-256 over all products, from the manifest; None before there is one."""
-    from corelab.provenance.products import read_json
-
     path = study / "provenance" / "manifest.json"
     return str(read_json(path)["products_sha256"]) if path.is_file() else None
 
@@ -303,3 +305,45 @@ def closing_lines(
             lambda one: retry_command(one.target, configfiles, options, force=not one.hard),
         )
     return lines
+
+
+def status_lines(
+    folder: Path,
+    stages: Mapping[str, Sequence[str]],
+    participants: Sequence[str] = (),
+    configfiles: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+) -> list[str]:
+    """Progress and failures of a study, recomputed from what lies on disk, also after a crash.
+
+    Parameters
+    ----------
+    folder
+        The study's results folder.
+    stages
+        Stage -> records (relative paths) that the study is to have.
+    participants
+        Ids of the participants sheet.
+    configfiles, options
+        Of the run, for the commands that retry.
+    """
+    lines = [f"Study folder {folder}"]
+    for name, paths in stages.items():
+        there = sum((folder / path).is_file() for path in paths)
+        lines.append(f"  {name:<10} {there:>6} of {len(paths)} done")
+    for name in (
+        "endpoints/measurements.tsv",
+        "statistics/agreement.tsv",
+        "report/index.html",
+        "provenance/manifest.json",
+    ):
+        state = "there" if (folder / name).is_file() else "not yet"
+        lines.append(f"  {name:<28} {state}")
+    # The asking job keeps an entry too.
+    others = [(place, entry) for place, entry in entries(folder) if place.rule != "status"]
+    running = [place for place, entry in others if alive(entry)]
+    lines.append(f"  jobs at work                 {len(running)}")
+    lines += [f"    {place.rule} {place.name}" for place in running[:10]]
+    found = [*failures(folder), *scan_failures(folder, stages)]
+    lines.append(f"{len(found)} things to look at" + (":" if found else ""))
+    return lines + closing_lines(folder, participants, found, configfiles, options or {})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -78,48 +78,3 @@ def troubles(record: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str
         if item.get("status") not in (None, "ok"):
             what = item.get("scan_id") or f"{item.get('label')} ({item.get('source')})"
             yield item, f"{what}: {item.get('reason')}"
-
-
-def status_lines(
-    folder: Path,
-    stages: Mapping[str, Sequence[str]],
-    participants: Sequence[str] = (),
-    configfiles: Sequence[str] = (),
-    options: Mapping[str, Any] | None = None,
-) -> list[str]:
-    """Progress and failures of a study, recomputed from what lies on disk, also after a crash.
-
-    Parameters
-    ----------
-    folder
-        The study's results folder.
-    stages
-        Stage -> records (relative paths) that the study is to have.
-    participants
-        Ids of the participants sheet.
-    configfiles, options
-        Of the run, for the commands that retry.
-    """
-    from corelab.provenance.ledger import alive, entries, failures
-    from corelab.provenance.progress import closing_lines, scan_failures
-
-    lines = [f"Study folder {folder}"]
-    for name, paths in stages.items():
-        there = sum((folder / path).is_file() for path in paths)
-        lines.append(f"  {name:<10} {there:>6} of {len(paths)} done")
-    for name in (
-        "endpoints/measurements.tsv",
-        "statistics/agreement.tsv",
-        "report/index.html",
-        "provenance/manifest.json",
-    ):
-        state = "there" if (folder / name).is_file() else "not yet"
-        lines.append(f"  {name:<28} {state}")
-    # The asking job keeps an entry too.
-    others = [(place, entry) for place, entry in entries(folder) if place.rule != "status"]
-    running = [place for place, entry in others if alive(entry)]
-    lines.append(f"  jobs at work                 {len(running)}")
-    lines += [f"    {place.rule} {place.name}" for place in running[:10]]
-    found = [*failures(folder), *scan_failures(folder, stages)]
-    lines.append(f"{len(found)} things to look at" + (":" if found else ""))
-    return lines + closing_lines(folder, participants, found, configfiles, options or {})

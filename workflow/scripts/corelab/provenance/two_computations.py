@@ -20,8 +20,6 @@ class ComputationsDisagree(ArithmeticError):
 CLOSED_FORM = 1e-8
 #: Tolerance of iterative fits (likelihoods, least squares) of which both sides converge tightly.
 ITERATIVE = 1e-5
-#: Tolerance where the library stops early (IRLS of statsmodels' QuantReg, BFGS of OrderedModel).
-LOOSE_LIBRARY = 2e-4
 
 
 def attempt(call: Callable[[], Any], library: str) -> tuple[Any, str]:

@@ -12,7 +12,8 @@ import nibabel as nib
 import pandas as pd
 
 from corelab.provenance.products import MISSING, read_table
-from corelab.study.model import IMAGE_KINDS, Study
+from corelab.study.model import Study
+from corelab.terms.kinds import IMAGE_KINDS
 
 CASE_PATTERN = r"case-[0-9a-f]{16}"
 SUBJECT_PATTERN = r"subject-[0-9a-f]{16}"

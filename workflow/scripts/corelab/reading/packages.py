@@ -32,9 +32,11 @@ from corelab.reading.reference_cases import (
     reference_images,
 )
 from corelab.reading.sampling import SAMPLE, stratified_sample
-from corelab.study.columns import ENDPOINT_UNITS, volume_endpoint
-from corelab.study.model import IMAGE_KINDS, Study
+from corelab.study.model import Study
 from corelab.study.naming import bids_label
+from corelab.terms.endpoints import ENDPOINT_UNITS
+from corelab.terms.kinds import IMAGE_KINDS
+from corelab.terms.labels import volume_endpoint
 
 CASES = {
     "position": "Place in the sequence; read in this order",

@@ -16,8 +16,8 @@ from corelab.reading.adjudication import is_number
 from corelab.reading.presentation import Case
 from corelab.reading.rates import rate_row
 from corelab.study.checks import VOLUME_UNITS_ML
-from corelab.study.columns import ENDPOINT_UNITS
 from corelab.study.model import Study
+from corelab.terms.endpoints import ENDPOINT_UNITS
 
 REFERENCE_VISIT = "reference"
 REFERENCE_READS = {

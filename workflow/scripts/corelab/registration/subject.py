@@ -32,7 +32,8 @@ from corelab.registration.transforms import (
     transform_points,
 )
 from corelab.registration.visit import save_rigid
-from corelab.study.naming import DATATYPES, TEMPLATE_SPACE, derivative
+from corelab.study.naming import TEMPLATE_SPACE, derivative
+from corelab.terms.kinds import DATATYPES
 
 #: Masks that are no damaged tissue: they do not distort the image that is fitted.
 NO_LESION = ("brain", "hypoperfused", "penumbra")

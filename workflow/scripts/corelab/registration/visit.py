@@ -15,7 +15,8 @@ from corelab.registration.preparation import best_scan
 from corelab.registration.presets import RegistrationSettings
 from corelab.registration.registrar import Registrar, RegistrationFault, Transform
 from corelab.registration.settings import registration_settings
-from corelab.study.naming import DATATYPES, derivative
+from corelab.study.naming import derivative
+from corelab.terms.kinds import DATATYPES
 
 
 def align_visit(

@@ -22,9 +22,9 @@ from corelab.reporting.datasets import (
 )
 from corelab.reporting.results import NOT_COMPUTABLE, Results
 from corelab.reporting.vocabulary import endpoint_words
-from corelab.study.columns import volume_endpoint
 from corelab.study.expression import ExpressionError, select
 from corelab.study.schema import shown_columns
+from corelab.terms.labels import volume_endpoint
 
 #: Ways in which sheets write a sex -> term of CDISC's code list SEX.
 _SEXES = {"f": "F", "female": "F", "woman": "F", "m": "M", "male": "M", "man": "M", "u": "U"}

@@ -24,10 +24,9 @@ from corelab.pharmacodynamics.analysis_set import (
 from corelab.pharmacodynamics.scales import covariates_of
 from corelab.reporting.results import Results
 from corelab.study.expression import ExpressionError
+from corelab.terms.analyses import type_of
 
 NOT_IN_POPULATION = "not in the analysis population"
-#: Types of analysis with one value per participant and visit.
-BY_PARTICIPANT = ("dose_response", "comparison", "correlation", "ordinal", "quantile")
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,7 @@ class AnalysisFrame:
 def analysis_frame(results: Results, analysis: Mapping[str, Any]) -> AnalysisFrame | None:
     """Rows of an analysis; None for a type whose rows are not one value each, or without values."""
     try:
-        if analysis.get("type") in BY_PARTICIPANT:
+        if type_of(analysis).by_participant:
             return _by_participant(results, analysis)
         if analysis.get("type") == "agreement" and not analysis.get("endpoint_y"):
             return _readings(results, analysis)

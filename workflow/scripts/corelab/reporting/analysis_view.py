@@ -33,7 +33,6 @@ from corelab.reporting.results import (
 )
 from corelab.reporting.traces import statistic_link
 from corelab.reporting.vocabulary import (
-    ANALYSIS_WORDS,
     endpoint_words,
     group_words,
     in_sentence,
@@ -41,38 +40,26 @@ from corelab.reporting.vocabulary import (
     statistic_unit,
     statistic_words,
 )
+from corelab.terms.analyses import type_of
 
-#: Parts of the report that analyses belong to.
+#: Parts of the report that analyses belong to: name, title, and what stands where none does.
 PARTS = (
     (
         "reproducibility",
         "Reproducibility",
-        ("agreement", "overlap"),
         "No agreement or overlap analysis is in the plan.",
     ),
     (
         "pharmacodynamics",
         "Pharmacodynamics",
-        (
-            "correlation",
-            "comparison",
-            "dose_response",
-            "ordinal",
-            "quantile",
-            "diagnostic",
-            "mediation",
-            "surrogacy",
-            "sample_size",
-        ),
         "No pharmacodynamic analysis is in the plan.",
     ),
     (
         "survival",
         "Time to event and radiomics",
-        ("survival", "progression", "radiomics"),
         "No time-to-event or radiomics analysis is in the plan.",
     ),
-    ("phantom", "Phantom scans", ("phantom",), "No phantom analysis is in the plan."),
+    ("phantom", "Phantom scans", "No phantom analysis is in the plan."),
 )
 
 
@@ -100,7 +87,7 @@ def analysis_title(analysis: Mapping[str, Any]) -> str:
     given = analysis.get("title")
     if given:
         return str(given)
-    kind = ANALYSIS_WORDS.get(str(analysis.get("type")), str(analysis.get("type") or "Analysis"))
+    kind = type_of(analysis).title
     what = in_sentence(endpoint_words(",".join(map(str, as_list(analysis.get("endpoint"))))))
     what = what or str(analysis.get("label") or analysis.get("outcome") or "")
     return f"{kind}: {what}" if what else kind
@@ -303,8 +290,8 @@ def report_parts(results: Results) -> list[dict[str, Any]]:
     """
     parts = []
     planned = {str(entry["id"]) for entry in results.analyses}
-    for part_id, title, kinds, empty in PARTS:
-        entries = [entry for entry in results.analyses if entry.get("type") in kinds]
+    for part_id, title, empty in PARTS:
+        entries = [entry for entry in results.analyses if type_of(entry).part == part_id]
         views = [analysis_view(results, entry) for entry in entries]
         if not views and part_id in {"survival", "phantom"}:
             continue

@@ -14,31 +14,9 @@ import pandas as pd
 
 from corelab.reporting.attention import is_not_computable
 from corelab.reporting.results import NOT_COMPUTABLE, Results
-from corelab.reporting.vocabulary import HEADLINES, STATISTICS_WORDS
+from corelab.terms.analyses import AnalysisType, type_of
+from corelab.terms.statistics import STATISTICS
 
-#: Statistics of an agreement analysis that its main table shows.
-CORE_AGREEMENT = (
-    "icc_a_1",
-    "icc_c_1",
-    "icc_1_1",
-    "icc_a_k",
-    "icc_c_k",
-    "icc_1_k",
-    "kappa_quadratic",
-    "kappa_linear",
-    "kappa",
-    "kappa_fleiss",
-    "alpha_krippendorff",
-    "percent_agreement",
-    "ccc",
-    "bias",
-    "loa_lower",
-    "loa_upper",
-    "within_sd",
-    "within_cv_percent",
-    "repeatability_coefficient",
-    "repeatability_coefficient_percent",
-)
 #: Groups side by side; more than these are listed below each other.
 MAX_SIDE_BY_SIDE = 4
 #: A statistic of features or participants that has more rows than this is folded away.
@@ -70,10 +48,11 @@ class Arranged:
     note: str = ""
 
 
-def ordered(rows: pd.DataFrame, kind: str) -> pd.DataFrame:
+def ordered(rows: pd.DataFrame, kind: AnalysisType) -> pd.DataFrame:
     """Rows with headlines first and what could not be computed last."""
-    core = CORE_AGREEMENT if kind == "agreement" else HEADLINES.get(kind, ())
-    rank = {name: k for k, name in enumerate(dict.fromkeys((*core, *STATISTICS_WORDS)))}
+    core = kind.main or kind.headline
+    labelled = (name for name, one in STATISTICS.items() if one.label)
+    rank = {name: k for k, name in enumerate(dict.fromkeys((*core, *labelled)))}
     order = rows["statistic"].map(lambda name: rank.get(name, len(rank)))
     order = order + (len(rank) + 1) * is_not_computable(rows)
     return rows.assign(_order=order).sort_values(["endpoint", "_order"], kind="stable")
@@ -117,16 +96,15 @@ def arrange(results: Results, analysis: Mapping[str, Any]) -> Arranged | None:
     rows = results.statistics_of(str(analysis["id"]))
     if rows.empty:
         return None
-    kind = str(analysis.get("type"))
+    kind = type_of(analysis)
     rows = ordered(without_echo(rows), kind)
-    if kind == "radiomics":
+    if kind.name == "radiomics":
         return _folded(rows)
-    if kind == "overlap":
-        is_core = rows["statistic"].isin(HEADLINES["overlap"])
+    is_core = rows["statistic"].isin(kind.main)
+    if kind.name == "overlap":
         return Arranged(rows[is_core], rows[~is_core], ()) if is_core.any() else _folded(rows)
-    if kind != "agreement":
+    if not kind.main:
         return Arranged(rows, rows[:0], ())
-    is_core = rows["statistic"].isin(CORE_AGREEMENT)
     core = rows[is_core]
     if core.empty:
         return Arranged(rows, rows[:0], ())
@@ -161,12 +139,12 @@ def _folded(rows: pd.DataFrame) -> Arranged:
 def first_screen(results: Results, analysis: Mapping[str, Any]) -> pd.DataFrame:
     """The few rows of an analysis that the first screen shows."""
     rows = results.statistics_of(str(analysis["id"]))
-    kind = str(analysis.get("type"))
+    kind = type_of(analysis)
     if rows.empty:
         return rows
     rows = ordered(without_echo(rows), kind)
-    wanted: tuple[str, ...] = HEADLINES.get(kind, ())
-    if kind == "agreement":
+    wanted = kind.headline
+    if kind.name == "agreement":
         graded = analysis.get("measure_level") in {"ordinal", "nominal"} or analysis.get(
             "categories"
         )
@@ -174,7 +152,7 @@ def first_screen(results: Results, analysis: Mapping[str, Any]) -> pd.DataFrame:
         wanted = ("kappa_quadratic", "kappa", form) if graded else (form, "bias")
         if sum("|" in str(group) for group in set(rows["group"])) > 3:
             rows = rows[(rows["group"] == "all") | (rows["statistic"] == "bias")]
-    if kind == "quantile":
+    if kind.name == "quantile":
         rows = rows[~rows["group"].astype(str).str.endswith("Intercept")]
     chosen = rows[rows["statistic"].isin(wanted)]
     if chosen.empty:

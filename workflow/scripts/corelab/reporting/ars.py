@@ -19,7 +19,8 @@ from corelab.reporting.documents import DataTable, program
 from corelab.reporting.methods import analysis_sentence, estimand_rows
 from corelab.reporting.results import Results
 from corelab.reporting.table_files import file_stem
-from corelab.reporting.vocabulary import ANALYSIS_WORDS, statistic_words
+from corelab.reporting.vocabulary import statistic_words
+from corelab.terms.analyses import ANALYSIS_TYPES
 
 #: Purpose of an objective, in the standard's terms.
 PURPOSES = {
@@ -44,7 +45,7 @@ def _id(prefix: str, text: str) -> str:
 def _method(kind: str, statistics: list[str]) -> dict[str, Any]:
     return {
         "id": _id("MTH", kind),
-        "name": ANALYSIS_WORDS.get(kind, kind or "description"),
+        "name": ANALYSIS_TYPES[kind].title if kind in ANALYSIS_TYPES else kind or "description",
         "operations": [
             {
                 "id": _id(f"OP_{kind}", name),

@@ -10,11 +10,12 @@ from typing import Any
 import pandas as pd
 
 from corelab.measurement.selection import ZERO_WORDS
-from corelab.pharmacodynamics.plan_runner import FAILED
+from corelab.plan.failures import FAILED
 from corelab.reporting.numbers import is_number, observed, plural, significant
 from corelab.reporting.results import NOT_COMPUTABLE, Results
-from corelab.reporting.vocabulary import KIND_WORDS, criterion_words, endpoint_words
+from corelab.reporting.vocabulary import criterion_words, endpoint_words
 from corelab.study.mask_flags import flag_title, needs_attention
+from corelab.terms.kinds import kind_words
 
 #: Criteria of the acquisition table that judge a brain mask.
 BRAIN_CRITERIA = ("brain_mask", "brain_in_field")
@@ -151,7 +152,7 @@ def _from_acquisition(results: Results) -> list[Finding]:
     for row in frame[frame["verdict"] == "fail"].to_dict("records"):
         criterion, limit = str(row["criterion"]), observed(row["limit"])
         name, unit, direction = criterion_words(criterion)
-        kind = KIND_WORDS.get(str(row["kind"]), str(row["kind"]))
+        kind = kind_words(row["kind"])
         what, value = f"{kind}: {name}", observed(row["value"])
         wanted = " ".join(part for part in (direction, limit) if part)
         limits = f", charter {wanted}"
@@ -170,7 +171,7 @@ def _from_acquisition(results: Results) -> list[Finding]:
 def _fault_words(what: str, reason: str) -> str:
     kind, _, name = what.partition(" ")
     subject = {
-        "scan": f"{KIND_WORDS.get(name, name)} could not be used",
+        "scan": f"{kind_words(name)} could not be used",
         "mask": f"{name} could not be segmented",
         "stage": f"stage {name} failed",
     }[kind]
@@ -183,7 +184,7 @@ def _scan_words(scan: Mapping[str, Any]) -> str:
     if scan.get("label"):
         return f"Mask {scan['label']}"
     kind = str(scan.get("kind"))
-    return KIND_WORDS.get(kind, kind)
+    return kind_words(kind)
 
 
 def gate_limit_words(limit: str) -> str:

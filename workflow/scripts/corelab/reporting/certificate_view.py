@@ -12,6 +12,7 @@ from corelab.provenance.certificate import half_last_digit
 from corelab.provenance.products import write_text
 from corelab.reporting import page
 from corelab.reporting.documents import Block, DataTable, Heading, Paragraph
+from corelab.reporting.exhibits import common_content
 from corelab.reporting.numbers import fixed, is_number, significant
 from corelab.reporting.page import Cell, Column, Table
 from corelab.reporting.results import NOT_COMPUTABLE, Results
@@ -194,8 +195,6 @@ def certificate_part(results: Results) -> dict[str, Any] | None:
 
 def write_certificate_page(results: Results, target: Path) -> Path | None:
     """Write ``report/certificate.html``; nothing, and no page of before, where there is none."""
-    from corelab.reporting.subject import common_content
-
     path = target / PAGE
     frame = results.certificate
     if frame is None:

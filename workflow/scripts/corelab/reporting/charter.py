@@ -17,12 +17,12 @@ from corelab.reporting.methods import analysis_sentence, estimand_rows, methods_
 from corelab.reporting.numbers import observed, plural
 from corelab.reporting.results import Results
 from corelab.reporting.vocabulary import (
-    KIND_WORDS,
     criterion_words,
     endpoint_unit,
     endpoint_words,
     limits_for,
 )
+from corelab.terms.kinds import kind_words
 
 EMPTY = "Empty: to be written by the sponsor."
 
@@ -170,7 +170,7 @@ def acquisition_limits(results: Results) -> tuple[tuple[str, ...], ...]:
         tally = group["verdict"].value_counts()
         rows.append(
             (
-                KIND_WORDS.get(str(kind), str(kind)),
+                kind_words(kind),
                 f"{name}, {unit}" if unit else name,
                 f"{direction} {limits}".strip(),
                 str(len(group)),

@@ -20,35 +20,12 @@ from corelab.provenance.products import atomic_path
 from corelab.reporting.documents import epoch
 from corelab.reporting.results import Results
 from corelab.study.naming import bids_label
+from corelab.terms.endpoints import ENDPOINTS
 
 MAX_NAME, MAX_LABEL, MAX_TEXT = 8, 40, 200
 _NAME = re.compile(r"[A-Z_][A-Z0-9_]{0,7}")
 _TIME_STAMP = re.compile(rb"\d{2}[A-Z]{3}\d{2}:\d{2}:\d{2}:\d{2}")
 
-PARAMETER_CODES = {
-    "infarct_volume": "INFVOL",
-    "core_volume": "COREVOL",
-    "hypoperfused_volume": "HYPVOL",
-    "penumbra_volume": "PENVOL",
-    "mismatch_ratio": "MMRATIO",
-    "hypoperfusion_intensity_ratio": "HIR",
-    "haematoma_volume": "HAEVOL",
-    "infarct_growth": "INFGROW",
-    "haematoma_growth": "HAEGROW",
-    "reperfusion_percent": "REPERF",
-    "ghost_core_volume": "GHOST",
-    "aspects": "ASPECTS",
-    "net_water_uptake": "NWU",
-    "enhancing_volume": "ENHVOL",
-    "oedema_volume": "OEDVOL",
-    "whole_tumour_volume": "WTVOL",
-    "extent_of_resection": "EOR",
-    "territory_fraction": "TERRFR",
-    "lesion_volume": "LESVOL",
-    "lesion_volume:necrosis": "NECVOL",
-    "lesion_volume:nonenhancing": "NETVOL",
-    "lesion_volume:tumourcore": "TCVOL",
-}
 CODELISTS: dict[str, dict[str, str]] = {
     "NY": {"Y": "Yes", "N": "No"},
     "SEX": {"F": "Female", "M": "Male", "U": "Unknown"},
@@ -133,7 +110,7 @@ class ParameterCodes:
         ('INFVOL', 'LESIONVO', 'LESIONV1')
         """
         if name not in self.taken:
-            code = PARAMETER_CODES.get(name)
+            code = ENDPOINTS[name].adam if name in ENDPOINTS else ""
             stem = re.sub(r"[^A-Z0-9]", "", name.upper()) or "P"
             stem = stem if stem[0].isalpha() else f"P{stem}"
             number = 0

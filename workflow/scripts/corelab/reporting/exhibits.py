@@ -7,18 +7,20 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
 
+from corelab import __version__
 from corelab.provenance.exhibits import FOLDER, SECTIONS, Drawing, Exhibit
 from corelab.provenance.figure_style import on_a_page
 from corelab.provenance.products import read_table
+from corelab.reporting import page
 from corelab.reporting.documents import Block, DataTable, Heading, Plate
 from corelab.reporting.numbers import is_number, significant
-from corelab.reporting.page import Cell, Column, Table
+from corelab.reporting.page import Cell, Column, Table, person_link
 from corelab.reporting.results import Results, recode
-from corelab.reporting.study_tables import person_link
 
 #: Bytes of exhibits' figures on the study's page; further ones are linked to.
 FIGURE_BUDGET_BYTES = 1_200_000
@@ -253,3 +255,22 @@ __all__ = [
     "report_blocks",
     "shown",
 ]
+
+
+def common_content(results: Results, participant_id: str | None = "") -> dict[str, Any]:
+    """What every page has: style, script, study, banners; exhibits of the study or of a subject."""
+    sections: dict[str, list[Shown]] = {}
+    for exhibit in results.exhibits:
+        if exhibit.participant_id == participant_id and exhibit.section not in sections:
+            own = of_section(results, exhibit.section, exhibit.participant_id)
+            sections[exhibit.section] = shown(results, own)
+    return {
+        "banners": banners(results),
+        "exhibits": sections,
+        "version": __version__,
+        "css": Markup(page.asset("report.css")),
+        "script": Markup(page.asset("report.js")),
+        "study_id": str(results.study.get("id", "")),
+        "sap_version": str(results.study.get("sap_version") or ""),
+        "fingerprint": results.fingerprint,
+    }

@@ -28,7 +28,6 @@ from corelab.reporting.page import Cell, Column, Table
 from corelab.reporting.results import NOT_COMPUTABLE, Results
 from corelab.reporting.traces import statistic_link
 from corelab.reporting.vocabulary import (
-    RATIO_STATISTICS,
     endpoint_unit,
     endpoint_words,
     group_words,
@@ -37,15 +36,9 @@ from corelab.reporting.vocabulary import (
     statistic_unit,
     statistic_words,
 )
+from corelab.terms.analyses import type_of
+from corelab.terms.statistics import statistic
 
-#: Analyses of how well something was measured; what a treatment does comes before them.
-RELIABILITY = ("agreement", "overlap", "phantom")
-#: Differences in the unit of their endpoint, which a sentence can say as less or more.
-_DIFFERENCES = frozenset(
-    {"mean_difference", "hodges_lehmann_shift", "quantile_coefficient", "median_difference"}
-)
-#: Statistics between 0 and 1 (or -1 and 1) whose test against 0 says nothing of reliability.
-_COEFFICIENTS = ("icc", "kappa", "ccc", "alpha_krippendorff", "dice", "jaccard", "nsd", "gwet")
 MAX_PER_ANALYSIS = 6
 MAX_ROWS = 12
 #: Second computations agree within this share of the estimate: what iterative fits of two
@@ -68,7 +61,7 @@ def headlines(results: Results) -> tuple[list[Headline], list[Headline], bool]:
         if not primary:
             kept = kept[kept["estimate"].notna()].head(1)
         rows = [(analysis, row) for row in kept.head(MAX_PER_ANALYSIS).itertuples()]
-        (reliability if analysis.get("type") in RELIABILITY else effects).extend(rows)
+        (reliability if type_of(analysis).reliability else effects).extend(rows)
     return effects[:MAX_ROWS], reliability[:MAX_ROWS], bool(primary)
 
 
@@ -113,7 +106,7 @@ def effect_sentence(results: Results, analysis: Mapping[str, Any], row: Any) -> 
     """
     if not is_number(row.estimate):
         return ""
-    value = float(row.estimate)
+    value, kind = float(row.estimate), statistic(row.statistic)
     decimals = estimate_decimals(row.estimate, row.ci_low, row.ci_high)
     unit = endpoint_unit(row.endpoint)
     what = in_sentence(endpoint_words(row.endpoint))
@@ -127,17 +120,16 @@ def effect_sentence(results: Results, analysis: Mapping[str, Any], row: Any) -> 
         driver = in_sentence(label_words(row.group)) if row.group not in (None, "all") else "dose"
         head = f"Each further {step}" if step else f"Each further unit of {driver}"
         text = f"{head}: {size} {more} {what}{at}"
-    elif row.statistic in _DIFFERENCES and "|" in str(row.group):
+    elif kind.null == 0 and kind.scale == "endpoint" and "|" in str(row.group):
         text = f"{group_words(row.group).capitalize()}: {size} {more} {what}{at}"
-    elif row.statistic in RATIO_STATISTICS:
-        name = in_sentence(statistic_words(str(row.statistic)))
+    elif kind.ratio:
+        name = kind.inline
         text = f"{group_words(row.group).capitalize() or endpoint_words(row.endpoint)}: {name} "
         text += f"{fixed(value, decimals)} for {what}{at}"
         more = ""
     else:
-        name = statistic_words(str(row.statistic))
         groups = group_words(row.group)
-        text = f"{groups.capitalize()}: {in_sentence(name)} " if groups else f"{name} "
+        text = f"{groups.capitalize()}: {kind.inline} " if groups else f"{kind.words} "
         text += f"{fixed(value, decimals)} for {what}{at}"
         more = ""
     limits = []
@@ -238,15 +230,14 @@ def primary_table(results: Results) -> tuple[str, Table | None]:
                 (float(row.estimate), float(row.ci_low), float(row.ci_high))
             )
     axes = {
-        key: marks.interval_axis(values, key[1] in RATIO_STATISTICS)
-        for key, values in spans.items()
+        key: marks.interval_axis(values, statistic(key[1]).ratio) for key, values in spans.items()
     }
     body = []
     for analysis, row in rows:
         axis = axes.get((str(analysis["id"]), row.statistic))
         drawn: Any = ""
         if axis and is_number(row.ci_low):
-            ratio = row.statistic in RATIO_STATISTICS
+            ratio = statistic(row.statistic).ratio
             low, high = float(row.ci_low), float(row.ci_high)
             drawn = marks.forest_mark(float(row.estimate), low, high, axis, ratio)
         cells = [_name(results, analysis, row), _value(results, analysis, row), drawn]
@@ -269,7 +260,7 @@ def reliability_table(results: Results) -> Table | None:
     body = []
     for analysis, row in rows:
         drawn: Any = ""
-        coefficient = str(row.statistic).startswith(_COEFFICIENTS)
+        coefficient = statistic(row.statistic).scale == "reliability"
         if coefficient and is_number(row.estimate):
             low, high = (float(v) if is_number(v) else None for v in (row.ci_low, row.ci_high))
             drawn = marks.share_mark(float(row.estimate), low, high)
@@ -292,14 +283,14 @@ def overview_table(results: Results) -> Table | None:
     for analysis in entries:
         kept = first_screen(results, analysis)
         rows = kept[kept["estimate"].notna()] if len(kept) else kept
-        rows = rows.head(2 if analysis.get("type") not in RELIABILITY else 1)
+        rows = rows.head(1 if type_of(analysis).reliability else 2)
         name = page.link(page.place(f"#analysis-{analysis['id']}"), analysis_title(analysis))
         objective = page.tag(str(analysis.get("objective") or "planned"))
         if rows.empty:
             body.append([name, objective, "no result", "", "", "", ""])
         for row in rows.itertuples():
             told = (statistic_words(str(row.statistic)), _group(analysis, row))
-            tested = not str(row.statistic).startswith(_COEFFICIENTS)
+            tested = statistic(row.statistic).scale != "reliability"
             shown = Markup("<b>{}</b> {}").format(
                 statistic_link(row, number_text(row)),
                 interval_text(row),

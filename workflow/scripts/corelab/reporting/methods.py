@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from corelab import __version__
 from corelab.measurement.selection import as_list
 from corelab.reporting.attention import is_not_computable
 from corelab.reporting.numbers import observed, plural
 from corelab.reporting.references import as_text, references_of
 from corelab.reporting.results import NOT_COMPUTABLE, Results
 from corelab.reporting.vocabulary import (
-    ANALYSIS_WORDS,
-    KIND_WORDS,
     criterion_words,
     endpoint_words,
     group_words,
@@ -30,6 +29,8 @@ from corelab.study.columns import (
     OVERLAP,
     STATISTICS,
 )
+from corelab.terms.analyses import type_of
+from corelab.terms.kinds import kind_words
 
 SOFTWARE = (
     "corelab",
@@ -92,7 +93,7 @@ def _images(results: Results) -> Passage:
     )
     if not results.visits:
         return Passage("Images", ("No image was processed: the study has tables only.",))
-    named = ", ".join(KIND_WORDS.get(kind, kind) for kind in drawn) or "none"
+    named = ", ".join(kind_words(kind) for kind in drawn) or "none"
     return Passage("Images", (f"Kinds of scan: {named}.", text))
 
 
@@ -192,7 +193,7 @@ def analysis_sentence(analysis: Mapping[str, Any]) -> str:
     """
     kind = str(analysis.get("type", ""))
     what = in_sentence(endpoint_words(",".join(map(str, as_list(analysis.get("endpoint"))))))
-    text = ANALYSIS_WORDS.get(kind, kind)
+    text = type_of(analysis).title
     if what:
         text += f" of {what}"
     if analysis.get("derivation", "value") != "value":
@@ -406,7 +407,5 @@ def software_versions() -> list[tuple[str, str]]:
             found.append((name, version(name)))
         except PackageNotFoundError:
             if name == "corelab":
-                from corelab import __version__
-
                 found.append((name, str(__version__)))
     return found

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -310,3 +310,14 @@ def environment() -> jinja2.Environment:
 def render(template: str, **content: Any) -> str:
     """A page from its template."""
     return environment().get_template(template).render(**content) + "\n"
+
+
+def person_link(value: str, pages: Mapping[str, str]) -> Any:
+    """A subject's id, as a link where the subject has a page.
+
+    Examples
+    --------
+    >>> str(person_link("001", {"001": "sub-001.html"})), person_link("002", {})
+    ('<a href="sub-001.html">001</a>', '002')
+    """
+    return Markup('<a href="{}">{}</a>').format(pages[value], value) if value in pages else value

@@ -20,23 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corelab.reporting.results import FrequencyMap, Visit
+from corelab.terms.labels import label as mask_label
 
-#: Okabe and Ito's colours, which colour-blind people can tell apart, by what a mask outlines.
-LABEL_COLOURS = {
-    "infarct": (230, 159, 0),
-    "core": (213, 94, 0),
-    "hypoperfused": (86, 180, 233),
-    "penumbra": (0, 158, 115),
-    "haematoma": (204, 121, 167),
-    "hypodensity": (240, 228, 66),
-    "enhancing": (230, 159, 0),
-    "oedema": (86, 180, 233),
-    "whole-tumour": (0, 158, 115),
-    "necrosis": (213, 94, 0),
-    "nonenhancing": (240, 228, 66),
-    "tumourcore": (204, 121, 167),
-}
-OTHER_COLOUR = (240, 228, 66)
 #: Colours of further outlines of a label (readers, software), after the pipeline's own.
 SOURCE_COLOURS = ((0, 158, 115), (86, 180, 233), (204, 121, 167), (240, 228, 66), (0, 114, 178))
 #: Which scan of a visit is shown first.
@@ -392,7 +377,7 @@ def _outlines(
         if data.shape != shape:
             continue
         if source == "pipeline":
-            colour = LABEL_COLOURS.get(label, OTHER_COLOUR)
+            colour = mask_label(label).colour
         else:
             colour = SOURCE_COLOURS[taken.get(label, 0) % len(SOURCE_COLOURS)]
             taken[label] = taken.get(label, 0) + 1

@@ -14,7 +14,8 @@ from corelab.provenance.figure_style import AMBER, BLUE, GREY, RED, on_a_page, s
 from corelab.provenance.products import read_table
 from corelab.reporting.exhibits import Shown
 from corelab.reporting.results import Results
-from corelab.reporting.vocabulary import KIND_WORDS, criterion_words, in_sentence, label_words
+from corelab.reporting.vocabulary import criterion_words, in_sentence, label_words
+from corelab.terms.kinds import kind_words
 
 #: Points of one site on a strip; of more, those nearest the ends are drawn, and a box of the rest.
 MAX_POINTS = 60
@@ -83,7 +84,7 @@ def _metric(kind: str, criterion: str) -> str:
     words, unit, _ = criterion_words(criterion.removeprefix("gate:"))
     unit = "mL" if criterion == "brain_mask" else unit
     named = in_sentence(label_words(words))
-    return f"{KIND_WORDS.get(kind, kind)}: {named}" + (f", {unit}" if unit else "")
+    return f"{kind_words(kind)}: {named}" + (f", {unit}" if unit else "")
 
 
 def quality_strips(results: Results, pages: Mapping[str, str]) -> list[Shown]:

@@ -20,6 +20,7 @@ from corelab.reporting.attention import (
     flow_steps,
 )
 from corelab.reporting.certificate_view import write_certificate_page
+from corelab.reporting.exhibits import common_content
 from corelab.reporting.figures import course
 from corelab.reporting.glance import (
     count_tiles,
@@ -58,12 +59,12 @@ from corelab.reporting.study_tables import (
     registration_table,
     unavailable_table,
 )
-from corelab.reporting.subject import Card, common_content, others_table, write_subjects
+from corelab.reporting.subject import Card, others_table, write_subjects
 from corelab.reporting.traces import chains, write_traces
 from corelab.reporting.vocabulary import (
-    LABEL_WORDS,
     limits_for,
 )
+from corelab.terms.labels import label
 
 #: Courses on the page of endpoints.
 MAX_COURSES = 8
@@ -85,7 +86,7 @@ def map_figures(results: Results) -> list[dict[str, Any]]:
     scale = pictures.frequency_scale(map(pictures.subjects_of_map, results.maps))
     return [
         {
-            "title": f"Frequency of {LABEL_WORDS.get(frequency.label, frequency.label)}",
+            "title": f"Frequency of {label(frequency.label).words}",
             "caption": pictures.frequency_caption(frequency),
             "picture": pictures.frequency_picture(frequency, scale),
             "n": pictures.subjects_of_map(frequency),

@@ -30,29 +30,13 @@ from corelab.study.columns import (
     MEASUREMENTS,
     OVERLAP,
     STATISTICS,
+    STATISTICS_NUMBERS,
 )
-from corelab.study.naming import session_entity, subject_entity
+from corelab.study.naming import subject_entity
+from corelab.terms.analyses import STATISTICS_TABLES, type_of
 
 #: Pages of subjects at most, so that a study of tables alone does not write tens of thousands.
 MAX_SUBJECT_PAGES = 1000
-STATISTICS_TABLES = (
-    "agreement",
-    "overlap",
-    "pharmacodynamics",
-    "survival",
-    "radiomics",
-    "phantom",
-)
-_STATISTICS_NUMBERS = (
-    "estimate",
-    "ci_low",
-    "ci_high",
-    "ci_level",
-    "p_value",
-    "n",
-    "second_estimate",
-    "n_clusters",
-)
 NOT_COMPUTABLE = "not_computable"
 #: Columns of the table of what does not conform in the submission.
 CONFORMANCE = {
@@ -431,7 +415,7 @@ def _blind_exhibits(results: Results, codes: Mapping[str, str]) -> tuple[Exhibit
         if section in _BY_ARM or (
             analysis
             and (
-                entry.get("type") not in ("agreement", "overlap", "phantom")
+                not type_of(entry).reliability
                 or "arm" in json.dumps([entry.get("strata"), entry.get("by")])
             )
         ):
@@ -555,7 +539,7 @@ def read_results(
         flow=_table(root / "endpoints/flow.tsv", FLOW, ["n_in", "n_out", "n_excluded"]),
         overlap=_table(root / "endpoints/overlap.tsv", OVERLAP, ["value"]),
         statistics={
-            name: _table(root / f"statistics/{name}.tsv", STATISTICS, _STATISTICS_NUMBERS)
+            name: _table(root / f"statistics/{name}.tsv", STATISTICS, STATISTICS_NUMBERS)
             for name in STATISTICS_TABLES
         },
         findings=_table(root / "preflight/findings.tsv", FINDINGS),
@@ -592,14 +576,3 @@ def blinded_page(participant_id: str) -> str:
     'blinded-01.html'
     """
     return "blinded-" + subject_page(participant_id).removeprefix("sub-")
-
-
-def visit_anchor(visit: str) -> str:
-    """Anchor of a visit on a subject's page.
-
-    Examples
-    --------
-    >>> visit_anchor("day 5")
-    'ses-day+205'
-    """
-    return session_entity(visit)

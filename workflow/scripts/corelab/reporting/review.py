@@ -29,11 +29,12 @@ from corelab.provenance.job import Plain
 from corelab.provenance.products import write_text
 from corelab.reporting import page, pictures
 from corelab.reporting.attention import SEVERITIES, Finding, by_participant, findings_of
+from corelab.reporting.exhibits import common_content
 from corelab.reporting.numbers import significant
 from corelab.reporting.quality_figures import WITH_VALUES, QualityFigure, figures_of_visit
 from corelab.reporting.results import Results, Visit, blinded_page
-from corelab.reporting.subject import common_content
-from corelab.reporting.vocabulary import KIND_WORDS, endpoint_words
+from corelab.reporting.vocabulary import endpoint_words
+from corelab.terms.kinds import kind_words
 
 #: Bytes of pictures on the desk; visits beyond have theirs on the subjects' pages.
 PICTURE_BUDGET_BYTES = 5_000_000
@@ -93,7 +94,7 @@ def _picture(visit: Visit, folder: Path) -> pictures.Picture | None:
     panels = pictures.visit_panels(visit, folder)[:_ROWS]
     if not panels:
         return None
-    shown = ", ".join(KIND_WORDS.get(panel.kind, panel.kind) for panel in panels)
+    shown = ", ".join(kind_words(panel.kind) for panel in panels)
     outlined = sorted({o.name for panel in panels for o in panel.outlines}) or ["nothing"]
     alt = (
         f"Axial slices of {visit.participant_id}, {visit.visit}: {shown}; "

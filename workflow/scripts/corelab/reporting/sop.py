@@ -11,7 +11,8 @@ from typing import Any
 
 from markupsafe import escape
 
-from corelab.provenance.rules import ASKED, Rule, workflow_rules
+from corelab.provenance.ledger import QUERIES
+from corelab.provenance.rules import Rule, workflow_rules
 from corelab.reporting.documents import (
     Block,
     Bullets,
@@ -39,7 +40,7 @@ def _direct(rules: Sequence[Rule]) -> dict[str, set[str]]:
 
 def dag_svg(rules: tuple[Rule, ...]) -> bytes:
     """The rules as a graph in layers, as an SVG file."""
-    drawn = [rule for rule in rules if rule.name not in ASKED]
+    drawn = [rule for rule in rules if rule.name not in QUERIES]
     names = {rule.name for rule in drawn}
     layer: dict[str, int] = {}
     for rule in drawn:
@@ -110,9 +111,9 @@ def sop_blocks(results: Results) -> tuple[Block, ...]:
     rules = workflow_rules()
     steps = tuple(
         (str(number), rule.name, rule.text, ", ".join(rule.after))
-        for number, rule in enumerate((r for r in rules if r.name not in ASKED), start=1)
+        for number, rule in enumerate((r for r in rules if r.name not in QUERIES), start=1)
     )
-    asked = tuple(f"{rule.name}: {rule.text}" for rule in rules if rule.name in ASKED)
+    asked = tuple(f"{rule.name}: {rule.text}" for rule in rules if rule.name in QUERIES)
     settings = [
         (name, text)
         for key, block in sorted(results.config.items())

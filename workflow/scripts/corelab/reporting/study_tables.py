@@ -21,14 +21,13 @@ from corelab.reporting.numbers import (
     observed,
     significant,
 )
-from corelab.reporting.page import Cell, Column, Table
+from corelab.reporting.page import Cell, Column, Table, person_link
 from corelab.reporting.results import (
     NOT_COMPUTABLE,
     Results,
 )
 from corelab.reporting.traces import chain_markup, endpoint_page
 from corelab.reporting.vocabulary import (
-    KIND_WORDS,
     VERDICT_WORDS,
     criterion_words,
     endpoint_unit,
@@ -37,6 +36,7 @@ from corelab.reporting.vocabulary import (
     value_decimals,
 )
 from corelab.study.schema import shown_columns
+from corelab.terms.kinds import kind_words
 
 #: Levels of a column of names up to which each is counted.
 _MAX_LEVELS = 6
@@ -191,17 +191,6 @@ def endpoints_table(results: Results, *, variants: bool) -> Table | None:
     )
 
 
-def person_link(value: str, pages: Mapping[str, str]) -> Any:
-    """A subject's id, as a link where the subject has a page.
-
-    Examples
-    --------
-    >>> str(person_link("001", {"001": "sub-001.html"})), person_link("002", {})
-    ('<a href="sub-001.html">001</a>', '002')
-    """
-    return Markup('<a href="{}">{}</a>').format(pages[value], value) if value in pages else value
-
-
 def acquisition_table(
     results: Results,
     pages: Mapping[str, str],
@@ -231,7 +220,7 @@ def acquisition_table(
             [
                 person_link(str(row.participant_id), pages),
                 row.visit,
-                KIND_WORDS.get(str(row.kind), row.kind),
+                kind_words(row.kind),
                 f"{name}, {unit}" if unit else name,
                 observed(row.value),
                 f"{direction} {observed(row.limit)}".strip(),
@@ -432,7 +421,7 @@ def scans_table(results: Results, subject: str) -> Table:
                         f"scan-{scan['scan_id']}", scan["scan_id"]
                     ),
                     visit.visit,
-                    KIND_WORDS.get(str(scan.get("kind")), scan.get("kind")),
+                    kind_words(str(scan.get("kind"))),
                     scan.get("reader") or "",
                     page.tag(str(scan.get("status", "ok"))),
                     " x ".join(str(n) for n in shape),

@@ -11,15 +11,15 @@ from urllib.parse import quote
 import pandas as pd
 from markupsafe import Markup
 
-from corelab import __version__
 from corelab.provenance.products import atomic_path, write_text
-from corelab.reporting import exhibits, page, pictures, viewer
+from corelab.reporting import page, pictures, viewer
 from corelab.reporting.attention import SEVERITIES, Finding, by_participant, findings_of
+from corelab.reporting.exhibits import common_content
 from corelab.reporting.numbers import (
     is_number,
     significant,
 )
-from corelab.reporting.page import Column, Table
+from corelab.reporting.page import Column, Table, person_link
 from corelab.reporting.quality_figures import FOLDER as FIGURES
 from corelab.reporting.quality_figures import (
     WITH_VALUES,
@@ -31,14 +31,11 @@ from corelab.reporting.study_tables import (
     acquisition_table,
     gates_table,
     overlap_table,
-    person_link,
     scans_table,
     values_table,
 )
-from corelab.reporting.vocabulary import (
-    KIND_WORDS,
-)
 from corelab.study.schema import shown_columns
+from corelab.terms.kinds import kind_words
 
 #: Bytes of pictures on the study's page; further subjects have theirs on their own pages.
 PICTURE_BUDGET_BYTES = 3_400_000
@@ -70,25 +67,6 @@ def subject_facts(results: Results, subject: str) -> list[tuple[str, str]]:
             text = significant(value) if isinstance(value, float) else str(value)
             facts.append((name.replace("_", " "), text))
     return facts
-
-
-def common_content(results: Results, participant_id: str | None = "") -> dict[str, Any]:
-    """What every page has: style, script, study, banners; exhibits of the study or of a subject."""
-    sections: dict[str, list[exhibits.Shown]] = {}
-    for exhibit in results.exhibits:
-        if exhibit.participant_id == participant_id and exhibit.section not in sections:
-            own = exhibits.of_section(results, exhibit.section, exhibit.participant_id)
-            sections[exhibit.section] = exhibits.shown(results, own)
-    return {
-        "banners": exhibits.banners(results),
-        "exhibits": sections,
-        "version": __version__,
-        "css": Markup(page.asset("report.css")),
-        "script": Markup(page.asset("report.js")),
-        "study_id": str(results.study.get("id", "")),
-        "sap_version": str(results.study.get("sap_version") or ""),
-        "fingerprint": results.fingerprint,
-    }
 
 
 @dataclass(frozen=True)
@@ -139,7 +117,7 @@ def _mosaics(
     stem = subject_page(subject).removesuffix(".html")
     for panel in (panel for group in panels for panel in group):
         outlined = ", ".join(o.name for o in panel.outlines) or "nothing"
-        name = KIND_WORDS.get(panel.kind, panel.kind)
+        name = kind_words(panel.kind)
         alt = f"Axial slices of {subject}, {panel.visit}, {name}; outlined: {outlined}"
         drawn = pictures.mosaic([panel], slices=7, tile=176, alt=alt)
         picture = replace(drawn, alt=alt, caption=f"{panel.visit}: {name}")

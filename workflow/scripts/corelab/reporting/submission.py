@@ -98,7 +98,6 @@ ENTRIES = (
     Entry(9, "summary", "Summary of the independent review", "index"),
 )
 
-NOT_NAMED = "NOT NAMED"
 #: What describes the data sets.
 DEFINITIONS = (
     *("define.xml", "define.xsl", "define.html"),

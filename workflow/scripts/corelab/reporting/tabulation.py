@@ -20,7 +20,8 @@ from corelab.reporting.datasets import (
     unique_subject,
 )
 from corelab.reporting.results import Results
-from corelab.reporting.vocabulary import KIND_WORDS, endpoint_words
+from corelab.reporting.vocabulary import endpoint_words
+from corelab.terms.kinds import kind_words
 
 #: Unit as Corelab writes it -> term of CDISC's code list UNIT; others are extensions.
 UNIT_TERMS = {"mL": "mL", "percent": "%", "%": "%", "mm": "mm", "s": "s", "min": "min", "h": "h"}
@@ -69,7 +70,7 @@ def pr(results: Results) -> Dataset:
                     "USUBJID": unique_subject(results, visit.participant_id),
                     "PRREFID": scan.get("scan_id"),
                     "PRTRT": _MODALITY.get(kind, "MRI"),
-                    "PRDECOD": KIND_WORDS.get(kind, kind),
+                    "PRDECOD": kind_words(kind),
                     "PRCAT": "IMAGING",
                     "PRSTAT": None if scan.get("status") == "ok" else "NOT DONE",
                     "PRREASND": None if scan.get("status") == "ok" else scan.get("reason"),

@@ -54,8 +54,6 @@ from corelab.reporting.sensitivity import sensitivity_blocks
 from corelab.reporting.study_tables import participants_table
 from corelab.reporting.table_files import write_table_files
 from corelab.reporting.vocabulary import (
-    KIND_WORDS,
-    LABEL_WORDS,
     VERDICT_WORDS,
     criterion_words,
     endpoint_words,
@@ -65,51 +63,37 @@ from corelab.reporting.vocabulary import (
     statistic_words,
     value_decimals,
 )
+from corelab.terms.analyses import type_of
+from corelab.terms.kinds import kind_words
+from corelab.terms.labels import label
 
 #: Rows of one listing; the file named below it has them all.
 MAX_LISTING = 600
-#: Number of the table of an analysis type.
-NUMBERS = {
-    "comparison": "14.2.2",
-    "dose_response": "14.2.3",
-    "exposure": "14.2.4",
-    "correlation": "14.2.5",
-    "ordinal": "14.2.6",
-    "quantile": "14.2.7",
-    "survival": "14.2.8",
-    "progression": "14.2.9",
-    "radiomics": "14.2.11",
-    "agreement": "14.4.1",
-    "phantom": "14.4.6",
-    "overlap": "14.4.7",
-    "within": "14.4.8",
-}
-_ORDER = list(NUMBERS)
 
 
-def number_key(analysis: Mapping[str, Any]) -> str:
-    """Which number an analysis' table has.
+def table_number(analysis: Mapping[str, Any]) -> str:
+    """Number of the table of an analysis.
 
     Examples
     --------
-    >>> NUMBERS[number_key({"type": "correlation", "exposure": "auc"})]
+    >>> table_number({"type": "correlation", "exposure": "auc"})
     '14.2.4'
-    >>> NUMBERS[number_key({"type": "agreement", "repeats": "within"})]
+    >>> table_number({"type": "agreement", "repeats": "within"})
     '14.4.8'
     """
-    kind = str(analysis.get("type"))
-    if kind in {"correlation", "dose_response"} and analysis.get("exposure"):
-        return "exposure"
-    if kind == "agreement" and analysis.get("repeats") == "within":
-        return "within"
-    return kind
+    kind = type_of(analysis)
+    if kind.name in {"correlation", "dose_response"} and analysis.get("exposure"):
+        return "14.2.4"
+    if kind.name == "agreement" and analysis.get("repeats") == "within":
+        return "14.4.8"
+    return kind.number
 
 
 def table_numbers(results: Results) -> dict[str, str]:
     """Analysis -> number; several analyses of one number get letters."""
     by_number: dict[str, list[str]] = {}
     for entry in results.analyses:
-        number = NUMBERS.get(number_key(entry), "14.2.13")
+        number = table_number(entry)
         by_number.setdefault(number, []).append(str(entry["id"]))
     numbers = {}
     for number, ids in by_number.items():
@@ -285,9 +269,7 @@ def analysis_blocks(results: Results, prefix: str, numbers: Mapping[str, str]) -
     """Tables and figures of the analyses whose number begins with ``prefix``, in that order."""
     blocks: list[Block] = []
     entries = [e for e in results.analyses if numbers.get(str(e["id"]), "").startswith(prefix)]
-    entries.sort(
-        key=lambda entry: _ORDER.index(number_key(entry)) if number_key(entry) in NUMBERS else 99
-    )
+    entries.sort(key=lambda entry: [int(part) for part in table_number(entry).split(".")])
     for entry in entries:
         number = numbers[str(entry["id"])]
         blocks += _statistics(results, entry, number)
@@ -301,7 +283,7 @@ def _maps(results: Results) -> list[Block]:
     return [
         Plate(
             f"14.2.1.{position + 1}",
-            f"Frequency of {LABEL_WORDS.get(frequency.label, frequency.label)} in MNI152 space",
+            f"Frequency of {label(frequency.label).words} in MNI152 space",
             pictures.encode_png(pictures.frequency_rgb(frequency, scale)),
             "png",
             pictures.frequency_caption(frequency),
@@ -374,7 +356,7 @@ def _listings(results: Results) -> list[Block]:
             (
                 _text(row.participant_id),
                 _text(row.visit),
-                KIND_WORDS.get(str(row.kind), str(row.kind)),
+                kind_words(row.kind),
                 f"{name}, {unit}" if unit else name,
                 observed(row.value),
                 f"{direction} {observed(row.limit)}".strip(),

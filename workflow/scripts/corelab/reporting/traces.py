@@ -19,6 +19,7 @@ from corelab.provenance.products import read_table, write_table, write_text
 from corelab.reporting import page
 from corelab.reporting.analysis_frames import AnalysisFrame, analysis_frame
 from corelab.reporting.analysis_results import result_id
+from corelab.reporting.exhibits import common_content
 from corelab.reporting.methods import analysis_sentence
 from corelab.reporting.numbers import is_number, significant
 from corelab.reporting.page import Cell, Column, Table
@@ -32,6 +33,7 @@ from corelab.reporting.vocabulary import (
 from corelab.study.columns import MEASUREMENT_KEY
 from corelab.study.expression import ExpressionError
 from corelab.study.naming import bids_label
+from corelab.terms.analyses import sheets_of
 
 MAX_TRACE_ROWS = 5000
 #: Folder below ``report/`` with the rows of each analysis.
@@ -43,15 +45,6 @@ _FRAME_COLUMNS = {
     "used": "yes where the row went into the analysis, else no",
     "reason": "Why it did not",
     "row_id": "Row of endpoints/measurements.tsv that the endpoint's value is",
-}
-_SHEETS = {
-    "outcome": "outcomes",
-    "exposure": "exposures",
-    "dose": "participants",
-    "by": "participants",
-    "covariates": "participants",
-    "event_endpoint": "events",
-    "criteria": "events",
 }
 
 
@@ -258,13 +251,11 @@ def _statistics(results: Results, analysis_id: str) -> Table | None:
 
 def _sheets(analysis: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple[str, str]]:
     given = config.get("inputs") or {}
-    names = {"participants"} | {sheet for key, sheet in _SHEETS.items() if analysis.get(key)}
-    return [(name, Path(str(given[name])).name) for name in sorted(names) if given.get(name)]
+    names = sorted(sheets_of(analysis))
+    return [(name, Path(str(given[name])).name) for name in names if given.get(name)]
 
 
 def _write(results: Results, target: Path, name: str, content: Mapping[str, Any]) -> None:
-    from corelab.reporting.subject import common_content
-
     html = page.render(
         "trace.html.j2",
         **common_content(results, None),

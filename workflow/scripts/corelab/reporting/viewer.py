@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from corelab.provenance.products import write_text
 from corelab.reporting.pictures import Panel, window_of
-from corelab.reporting.vocabulary import KIND_WORDS
+from corelab.terms.kinds import kind_words
 
 ASSETS = Path(__file__).parent / "assets"
 #: Folder below ``report/`` with the viewer's program and the subjects' volumes.
@@ -161,7 +161,7 @@ def viewer_scan(panel: Panel) -> ViewerScan:
         masks.append(
             {"name": outline.name, "rgb": list(outline.colour), "base64": _nifti(drawn, small)}
         )
-    title = f"{panel.visit}: {KIND_WORDS.get(panel.kind, panel.kind)}"
+    title = f"{panel.visit}: {kind_words(panel.kind)}"
     content = {
         "title": title,
         "name": f"{panel.visit}-{panel.kind}",

@@ -6,258 +6,15 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from corelab.reporting.numbers import is_number
-from corelab.study.columns import ENDPOINT_UNITS
-
-#: Statistic -> how it is written in a report.
-STATISTICS_WORDS = {
-    "icc_1_1": "ICC(1,1)",
-    "icc_a_1": "ICC(A,1)",
-    "icc_c_1": "ICC(C,1)",
-    "icc_1_k": "ICC(1,k)",
-    "icc_a_k": "ICC(A,k)",
-    "icc_c_k": "ICC(C,k)",
-    "kappa": "Cohen's κ",
-    "kappa_linear": "κ, linear weights",
-    "kappa_quadratic": "κ, quadratic weights",
-    "kappa_fleiss": "Fleiss' κ",
-    "kappa_fleiss_linear": "Fleiss' κ, linear weights",
-    "kappa_fleiss_quadratic": "Fleiss' κ, quadratic weights",
-    "kappa_conger": "Conger's κ",
-    "kappa_conger_linear": "Conger's κ, linear weights",
-    "kappa_conger_quadratic": "Conger's κ, quadratic weights",
-    "kappa_brennan_prediger": "Brennan-Prediger coefficient",
-    "kappa_brennan_prediger_linear": "Brennan-Prediger coefficient, linear weights",
-    "kappa_brennan_prediger_quadratic": "Brennan-Prediger coefficient, quadratic weights",
-    "alpha_krippendorff": "Krippendorff's α",
-    "ccc": "Concordance correlation (Lin)",
-    "bias": "Bias (mean difference)",
-    "loa_lower": "Lower limit of agreement",
-    "loa_upper": "Upper limit of agreement",
-    "within_sd": "Within-subject SD",
-    "within_cv_percent": "Within-subject CV, %",
-    "repeatability_coefficient": "Repeatability coefficient",
-    "repeatability_coefficient_percent": "Repeatability coefficient, %",
-    "reproducibility_sd": "Reproducibility SD",
-    "reproducibility_cv_percent": "Reproducibility CV, %",
-    "reproducibility_coefficient": "Reproducibility coefficient",
-    "reproducibility_coefficient_percent": "Reproducibility coefficient, %",
-    "interchangeability_index": "Interchangeability of readers (squared units)",
-    "inter_no_worse_than_intra": "Ratio of SDs between and within readers, no worse",
-    "loa_bias_intercept": "Regression limits, bias: intercept",
-    "loa_bias_slope": "Regression limits, bias: slope",
-    "loa_sd_intercept": "Regression limits, SD: intercept",
-    "loa_sd_slope": "Regression limits, SD: slope",
-    "loa_lower_regression": "Lower limit of agreement, regression",
-    "loa_upper_regression": "Upper limit of agreement, regression",
-    "loa_lower_quantile": "Lower limit of agreement, quantile",
-    "loa_upper_quantile": "Upper limit of agreement, quantile",
-    "tolerance_lower": "Lower tolerance limit",
-    "tolerance_upper": "Upper tolerance limit",
-    "auc": "Area under the ROC curve",
-    "auc_difference": "Difference of ROC areas",
-    "n_per_arm": "Participants per arm",
-    "n_total": "Participants",
-    "percent_agreement": "Exact agreement, %",
-    "dice": "Dice, mean",
-    "jaccard": "Jaccard, mean",
-    "hd95_mm": "Hausdorff distance, 95th percentile, mean, mm",
-    "assd_mm": "Average symmetric surface distance, mean, mm",
-    "nsd": "Normalised surface Dice, mean",
-    "lesion_sensitivity": "Lesions found, share, mean",
-    "lesion_precision": "Lesions confirmed, share, mean",
-    "lesion_f1": "F1 of lesions, mean",
-    "volume_difference_ml": "Volume difference, mean, mL",
-    "pearson_r": "Pearson r",
-    "spearman_rho": "Spearman ρ",
-    "kendall_tau": "Kendall τ",
-    "partial_r": "Partial r",
-    "rm_r": "Repeated-measures r",
-    "slope": "Slope",
-    "emax": "Emax",
-    "ed50": "ED50",
-    "mean_difference": "Mean difference",
-    "common_odds_ratio": "Common odds ratio",
-    "odds_ratio_by_cut": "Odds ratio at a cut",
-    "proportional_odds_p": "Test of one odds ratio for all cuts",
-    "quantile_coefficient": "Quantile coefficient",
-    "win_ratio": "Win ratio",
-    "median_days": "Median, days",
-    "hazard_ratio": "Hazard ratio",
-    "logrank_p": "Log-rank test",
-    "r_squared": "R²",
-    "c_index": "Concordance index",
-    "c_index_uno": "Uno's concordance index",
-    "r_squared_royston": "R², Royston",
-    "gray_p": "Gray's test",
-    "interval_median_days": "Median, interval-censored, days",
-    "interval_logrank_p": "Log-rank test, interval-censored",
-    "interval_hazard_ratio": "Hazard ratio, interval-censored",
-    "rmst_difference_days": "Difference of restricted means, days",
-    "rmst_difference_adjusted_days": "Adjusted difference of restricted means, days",
-    "adjusted_mean": "Adjusted mean",
-    "hodges_lehmann_shift": "Hodges-Lehmann shift",
-    "probability_of_superiority": "Probability of superiority",
-    "generalised_odds_ratio": "Generalised odds ratio",
-    "net_benefit": "Net benefit",
-    "gwet_ac1": "Gwet's AC1",
-    "gwet_ac2": "Gwet's AC2",
-    "kappa_light": "Light's κ",
-    "kappa_maximum": "Largest κ for these margins",
-    "kappa_bootstrap": "Cohen's κ, bootstrap interval",
-    "kappa_linear_bootstrap": "κ, linear weights, bootstrap interval",
-    "kappa_quadratic_bootstrap": "κ, quadratic weights, bootstrap interval",
-    "kendall_w": "Kendall's W",
-    "sem": "Standard error of measurement",
-    "minimal_detectable_change": "Minimal detectable change",
-    "total_deviation_index": "Total deviation index",
-    "bias_percent": "Bias, %",
-    "loa_lower_percent": "Lower limit of agreement, %",
-    "loa_upper_percent": "Upper limit of agreement, %",
-    "ratio": "Ratio of the two",
-    "ratio_loa_lower": "Ratio, lower limit of agreement",
-    "ratio_loa_upper": "Ratio, upper limit of agreement",
-    "proportional_bias_slope": "Slope of difference on mean",
-    "deming_intercept": "Deming intercept",
-    "deming_slope": "Deming slope",
-    "passing_bablok_intercept": "Passing-Bablok intercept",
-    "passing_bablok_slope": "Passing-Bablok slope",
-    "within_cv_log_percent": "Within-subject CV from logarithms, %",
-    "repeatability_coefficient_percent_lower": "Repeatability, lower limit, %",
-    "repeatability_coefficient_percent_upper": "Repeatability, upper limit, %",
-    "reader_effect": "Effect of the reader",
-    "reader_effect_f": "F test of the readers",
-    "intercept": "Intercept",
-}
-
-#: Statistics on a ratio scale: a forest plot of them is drawn on a logarithmic axis around 1.
-RATIO_STATISTICS = frozenset(
-    {
-        "generalised_odds_ratio",
-        "common_odds_ratio",
-        "win_ratio",
-        "hazard_ratio",
-        "odds_ratio",
-        "rate_ratio",
-        "win_odds",
-        "risk_ratio",
-        "mean_ratio",
-        "mean_ratio_of_positive",
-        "subdistribution_hazard_ratio",
-        "interval_hazard_ratio",
-        "odds_ratio_by_cut",
-    }
-)
-
-#: What a reader of an analysis looks for first, by type of analysis.
-HEADLINES = {
-    "agreement": (
-        "icc_a_1",
-        "kappa_quadratic",
-        "kappa",
-        "kappa_fleiss",
-        "alpha_krippendorff",
-        "bias",
-        "reproducibility_coefficient",
-        "repeatability_coefficient",
-    ),
-    "overlap": ("dice", "dice_median", "hd95_mm_median", "volume_difference_ml"),
-    "correlation": ("pearson_r", "spearman_rho", "kendall_tau", "partial_r", "rm_r"),
-    "comparison": (
-        "mean_difference",
-        "hodges_lehmann_shift",
-        "rank_difference",
-        "mean_ratio",
-        "risk_difference",
-        "stratified_risk_difference",
-        "odds_ratio",
-        "risk_ratio",
-        "rate_ratio",
-        "win_ratio",
-    ),
-    "dose_response": ("slope", "emax", "ed50", "target_dose", "mcp_t", "williams_t"),
-    "ordinal": ("common_odds_ratio", "risk_difference", "win_ratio"),
-    "quantile": ("quantile_coefficient",),
-    "survival": (
-        "hazard_ratio",
-        "subdistribution_hazard_ratio",
-        "interval_hazard_ratio",
-        "median_days",
-        "interval_median_days",
-        "rmst_difference_adjusted_days",
-        "rmst_difference_days",
-        "logrank_p",
-        "interval_logrank_p",
-        "gray_p",
-    ),
-    "progression": ("kappa", "r_squared"),
-    "radiomics": ("hazard_ratio", "c_index", "logrank_p"),
-    "phantom": ("bias", "slope", "within_cv_percent"),
-    "diagnostic": ("auc", "auc_difference", "sensitivity", "specificity"),
-    "mediation": ("indirect_effect", "proportion_mediated"),
-    "sample_size": ("n_total", "n_per_arm", "power"),
-}
-
-ANALYSIS_WORDS = {
-    "agreement": "Agreement",
-    "overlap": "Overlap of masks",
-    "correlation": "Correlation",
-    "comparison": "Comparison of arms",
-    "dose_response": "Dose-response",
-    "ordinal": "Ordinal model",
-    "quantile": "Quantile regression",
-    "diagnostic": "Diagnostic accuracy",
-    "mediation": "Mediation",
-    "surrogacy": "Surrogacy",
-    "sample_size": "Sample size",
-    "survival": "Time to event",
-    "progression": "Progression criteria",
-    "radiomics": "Radiomics",
-    "phantom": "Phantom",
-}
+from corelab.terms import statistics as registry
+from corelab.terms.endpoints import ENDPOINT_UNITS, unit_of
+from corelab.terms.labels import label as mask_label
 
 VERDICT_WORDS = {
     "pass": "within limits",
     "fail": "outside limits",
     "not_assessable": "not assessable",
 }
-
-LABEL_WORDS = {
-    "infarct": "infarct",
-    "haematoma": "haematoma",
-    "hypodensity": "CT hypodensity",
-    "core": "ischaemic core",
-    "hypoperfused": "hypoperfused tissue",
-    "penumbra": "penumbra",
-    "enhancing": "enhancing tumour",
-    "oedema": "oedema",
-    "whole-tumour": "whole tumour",
-    "necrosis": "necrosis",
-    "nonenhancing": "non-enhancing tumour",
-    "tumourcore": "tumour core",
-    "lesion": "lesion",
-}
-
-KIND_WORDS = {
-    "T1w": "T1-weighted",
-    "T1c": "T1-weighted with contrast",
-    "T2w": "T2-weighted",
-    "FLAIR": "FLAIR",
-    "b0": "b = 0",
-    "dwi": "DWI",
-    "adc": "ADC",
-    "gre": "gradient echo",
-    "ncct": "non-contrast CT",
-    "ctp": "CT perfusion",
-    "dsc": "DSC perfusion",
-    "cbf": "CBF",
-    "cbv": "CBV",
-    "mtt": "MTT",
-    "tmax": "Tmax",
-    "ttp": "TTP",
-    "aif": "arterial input",
-    "dicom": "DICOM series",
-}
-
 
 #: Words that are not written in small letters.
 ACRONYMS = {
@@ -331,10 +88,7 @@ def statistic_words(name: str) -> str:
     >>> statistic_words("dice"), statistic_words("hd95_mm_median")
     ('Dice, mean', 'Hausdorff distance, 95th percentile, median, mm')
     """
-    stem = name.removesuffix("_median")
-    if stem != name and ", mean" in STATISTICS_WORDS.get(stem, ""):
-        return STATISTICS_WORDS[stem].replace(", mean", ", median")
-    return STATISTICS_WORDS.get(name, name.replace("_", " ").capitalize())
+    return registry.statistic(name).words
 
 
 def endpoint_words(name: object) -> str:
@@ -356,7 +110,7 @@ def endpoint_words(name: object) -> str:
     words: list[str] = []
     for part in str(name).split(","):
         stem, _, detail = part.strip().partition(":")
-        detail = LABEL_WORDS.get(detail, detail)
+        detail = mask_label(detail).words
         label = label_words(stem) + (f" ({detail})" if detail else "")
         words.append(in_sentence(label) if words else label)
     return ", ".join(words)
@@ -370,40 +124,9 @@ def endpoint_unit(name: object) -> str:
     >>> endpoint_unit("core_volume"), endpoint_unit("lesion_volume:cavity"), endpoint_unit("nihss")
     ('mL', 'mL', '')
     """
-    return ENDPOINT_UNITS.get(str(name).partition(":")[0], "")
+    return unit_of(name)
 
 
-#: Statistics in the unit of their endpoint.
-UNIT_STATISTICS = frozenset(
-    {
-        "bias",
-        "loa_lower",
-        "loa_upper",
-        "within_sd",
-        "repeatability_coefficient",
-        "reproducibility_sd",
-        "reproducibility_coefficient",
-        "loa_lower_regression",
-        "loa_upper_regression",
-        "loa_lower_quantile",
-        "loa_upper_quantile",
-        "tolerance_lower",
-        "tolerance_upper",
-        "mean_difference",
-        "median_difference",
-        "adjusted_mean",
-        "hodges_lehmann_shift",
-        "emax",
-        "quantile_coefficient",
-        "sem",
-        "minimal_detectable_change",
-        "total_deviation_index",
-        "reader_effect",
-        "intercept",
-        "deming_intercept",
-        "passing_bablok_intercept",
-    }
-)
 _CRITERION_UNITS = {"mm": "mm", "s": "s", "ml": "mL", "deg": "degrees", "hu": "HU", "ms": "ms"}
 
 
@@ -415,15 +138,19 @@ def statistic_unit(statistic: str, endpoint: object) -> str:
     >>> statistic_unit("bias", "core_volume"), statistic_unit("icc_a_1", "core_volume")
     ('mL', '')
     """
-    return endpoint_unit(endpoint) if statistic in UNIT_STATISTICS else ""
+    return endpoint_unit(endpoint) if registry.statistic(statistic).scale == "endpoint" else ""
 
 
 #: Decimals of a value in a unit, and of what has none: what TLG tables print.
+_SCALE_DECIMALS = {
+    "percent": 1,
+    "reliability": 3,
+    "coefficient": 3,
+    "ratio": 2,
+    "mm": 1,
+    "mL": 1,
+}
 _UNIT_DECIMALS = {"mL": 1, "%": 1, "mm": 1, "s": 1, "days": 0, "": 2}
-_COEFFICIENTS = (
-    *("icc", "kappa", "alpha_krippendorff", "ccc", "dice", "jaccard", "nsd", "gwet", "lesion_"),
-    *("pearson", "spearman", "kendall", "partial_r", "rm_r", "r_squared", "auc", "c_index"),
-)
 
 
 def statistic_decimals(statistic: str, endpoint: object, estimate: object = None) -> int | None:
@@ -440,17 +167,9 @@ def statistic_decimals(statistic: str, endpoint: object, estimate: object = None
     >>> statistic_decimals("bias", "core_volume", 0.012) is None
     True
     """
-    name = statistic.removesuffix("_median")
-    found: int | None = None
-    if "percent" in name:
-        found = 1
-    elif name.startswith(_COEFFICIENTS):
-        found = 3
-    elif name in RATIO_STATISTICS:
-        found = 2
-    elif name.endswith(("_mm", "_ml")):
-        found = 1
-    elif name in UNIT_STATISTICS and endpoint_unit(endpoint):
+    scale = registry.statistic(statistic).scale
+    found = _SCALE_DECIMALS.get(scale)
+    if scale == "endpoint" and endpoint_unit(endpoint):
         found = _UNIT_DECIMALS.get(endpoint_unit(endpoint))
     if found is not None and is_number(estimate):
         value = abs(float(str(estimate)))

@@ -16,32 +16,8 @@ import pandas as pd
 from corelab.provenance.job import Plain
 from corelab.provenance.products import write_table, write_text
 from corelab.study.model import read_sheet
+from corelab.terms.kinds import KIND_OF_SUFFIX
 
-#: Suffix of a BIDS file -> kind of scan.
-KINDS = {
-    "T1w": "T1w",
-    "ce-T1w": "T1c",
-    "T2w": "T2w",
-    "FLAIR": "FLAIR",
-    "T2star": "gre",
-    "T2starw": "gre",
-    "adc": "adc",
-    "ADC": "adc",
-    "trace": "dwi",
-    "dwi": "dwi",
-    "sbref": "b0",
-    "b0": "b0",
-    "ct": "ncct",
-    "ncct": "ncct",
-    "ctp": "ctp",
-    "dsc": "dsc",
-    "perf": "dsc",
-    "cbf": "cbf",
-    "cbv": "cbv",
-    "mtt": "mtt",
-    "tmax": "tmax",
-    "ttp": "ttp",
-}
 _ENTITY = re.compile(r"([a-z]+)-([0-9A-Za-z+]+)")
 _SUFFIX = re.compile(r"_([A-Za-z0-9-]+)\.nii(\.gz)?$", re.IGNORECASE)
 SCANS = ("participant_id", "visit", "kind", "path", "reader", "repeat", "space", "label_values")
@@ -61,7 +37,7 @@ def _row(name: str, path: str) -> dict[str, str | None] | None:
     elif word == "dwi" and entities.get("rec", "").upper() == "ADC":
         kind = "adc"
     else:
-        kind = KINDS.get(word)
+        kind = KIND_OF_SUFFIX.get(word)
     if kind is None:
         return None
     space = entities.get("space", "")

@@ -25,31 +25,18 @@ from corelab.study.cells import (
     odd_cells,
 )
 from corelab.study.central import central_findings
-from corelab.study.columns import (
-    ENDPOINT_LABELS,
-    ENDPOINT_UNITS,
-    LARGEST_LESION_ML,
-    SHOWN_BY,
-    window_names,
-)
+from corelab.study.columns import LARGEST_LESION_ML, window_names
 from corelab.study.expression import ExpressionError, flag_name, names_in, select
 from corelab.study.findings import Finding
-from corelab.study.naming import DATATYPES, subject_entity
+from corelab.study.naming import subject_entity
+from corelab.terms.endpoints import ENDPOINT_LABELS, ENDPOINT_UNITS, ENDPOINTS, SCALES
+from corelab.terms.kinds import DATATYPES
+from corelab.terms.labels import SHOWN_BY
 
 #: analysis_id of published numbers that no analysis recomputes.
 PUBLISHED_BESIDES = {"description", "arithmetic"}
 #: Factor to mL of the units that volumes come in.
 VOLUME_UNITS_ML = {"mL": 1.0, "ml": 1.0, "cm3": 1.0, "cc": 1.0, "mm3": 1e-3, "uL": 1e-3, "L": 1e3}
-RANGES = {"mrs": (0, 6), "nihss": (0, 42), "aspects": (0, 10)}
-SIGNED_ENDPOINTS = {
-    "infarct_growth",
-    "haematoma_growth",
-    "reperfusion_percent",
-    "ghost_core_volume",
-    "extent_of_resection",
-    "net_water_uptake",
-    "infarct_percent_change",
-}
 #: Kinds of scan that a variant of the pipeline is named after.
 IMAGE_WORDS = tuple(DATATYPES)
 MANY = 20
@@ -446,7 +433,7 @@ def _values(
         )
     factors = units.map(VOLUME_UNITS_ML).fillna(1.0)
     ml = read * factors
-    signed = frame["endpoint"].isin(SIGNED_ENDPOINTS)
+    signed = frame["endpoint"].isin([name for name, one in ENDPOINTS.items() if one.signed])
     for line in frame.index[volumes & ~signed & (ml < 0)][:MANY]:
         yield Finding(
             "error",
@@ -467,7 +454,7 @@ def _values(
             f"{ml[line]:.0f} mL is more than a brain holds (is it in mm3?)",
             "check the unit; write mm3 in the column unit if so",
         )
-    for key, (low, high) in RANGES.items():
+    for key, (low, high) in SCALES.items():
         column = "endpoint" if "endpoint" in frame else "outcome"
         hit = frame[column].str.lower().eq(key) & ((read < low) | (read > high))
         for line in frame.index[hit.fillna(False)][:MANY]:
@@ -1258,7 +1245,7 @@ def _outcomes(frame: pd.DataFrame, name: str) -> Iterator[Finding]:
     if not {"outcome", "value"} <= set(frame.columns):
         return
     read = numbers(frame["value"])
-    for scale, (low, high) in RANGES.items():
+    for scale, (low, high) in SCALES.items():
         hit = frame["outcome"].str.lower().eq(scale) & ((read < low) | (read > high))
         message = f"{scale} runs from {low} to {high}"
         for line in frame.index[hit.fillna(False)][:MANY]:

@@ -60,6 +60,12 @@ STATISTICS = {
     "n_clusters": "Number of clusters (participants, key cluster) among the n targets",
 }
 
+#: Those that are numbers.
+STATISTICS_NUMBERS = (
+    *("estimate", "ci_low", "ci_high", "ci_level", "p_value", "n", "second_estimate"),
+    "n_clusters",
+)
+
 ACQUISITION = {
     "participant_id": "Subject identifier",
     "visit": "Visit name",
@@ -197,9 +203,6 @@ FLOW = {
     "n_excluded": "Number leaving for that reason",
 }
 
-#: Values of ``status`` in measurements.tsv.
-STATUSES = ("ok", "missing", "failed", "excluded", "not_computable")
-
 NOISE_FLOOR = {
     "endpoint": "Name of the imaging endpoint",
     "source": "pipeline, pipeline:<variant> or consensus:<method>",
@@ -263,114 +266,8 @@ RECOVERY_SUMMARY = {
     "elsewhere_ml": "Mean volume that appears elsewhere, mL",
 }
 
-#: Unit of every named endpoint.
-ENDPOINT_UNITS = {
-    "infarct_volume": "mL",
-    "core_volume": "mL",
-    "hypoperfused_volume": "mL",
-    "penumbra_volume": "mL",
-    "mismatch_ratio": "ratio",
-    "mismatch_volume": "mL",
-    "cbv_index": "ratio",
-    "hypoperfusion_intensity_ratio": "ratio",
-    "haematoma_volume": "mL",
-    "infarct_growth": "mL",
-    "haematoma_growth": "mL",
-    "reperfusion_percent": "percent",
-    "ghost_core_volume": "mL",
-    "aspects": "score",
-    "net_water_uptake": "percent",
-    "enhancing_volume": "mL",
-    "oedema_volume": "mL",
-    "whole_tumour_volume": "mL",
-    "extent_of_resection": "percent",
-    "territory_fraction": "fraction",
-    "hemisphere_fraction": "fraction",
-    "mca_fraction": "fraction",
-    "mca_above_third": "indicator",
-    "lesion_volume": "mL",
-    "infarct_percent_change": "percent",
-    "infarct_reversal": "flag",
-    "infarct_reversed_volume": "mL",
-    "infarct_persisting_volume": "mL",
-    "infarct_new_volume": "mL",
-    "infarct_reversed_percent": "percent",
-    "hours_after_index": "h",
-}
-
-#: Endpoint that holds the volume of a mask label; other labels become ``lesion_volume:<label>``.
-VOLUME_ENDPOINTS = {
-    "infarct": "infarct_volume",
-    "haematoma": "haematoma_volume",
-    "core": "core_volume",
-    "hypoperfused": "hypoperfused_volume",
-    "penumbra": "penumbra_volume",
-    "enhancing": "enhancing_volume",
-    "oedema": "oedema_volume",
-    "whole-tumour": "whole_tumour_volume",
-    "lesion": "lesion_volume",
-}
-
-
-def volume_endpoint(label: str) -> str:
-    """Name of the endpoint that holds the volume of a mask label.
-
-    Examples
-    --------
-    >>> volume_endpoint("infarct"), volume_endpoint("cavity")
-    ('infarct_volume', 'lesion_volume:cavity')
-    """
-    return VOLUME_ENDPOINTS.get(label, f"lesion_volume:{label}")
-
-
-#: Kinds of scan that can show what a label outlines; other labels may be drawn on any scan.
-SHOWN_BY = {
-    "infarct": ("dwi", "adc", "FLAIR", "T2w", "T1w", "ncct", "ctp", "dsc"),
-    "haematoma": ("ncct", "gre"),
-    "core": ("ctp", "dsc", "cbf", "cbv", "mtt", "tmax", "ttp"),
-    "hypoperfused": ("ctp", "dsc", "cbf", "cbv", "mtt", "tmax", "ttp"),
-    "penumbra": ("ctp", "dsc", "cbf", "cbv", "mtt", "tmax", "ttp"),
-    "enhancing": ("T1c",),
-    "oedema": ("FLAIR", "T2w"),
-    "whole-tumour": ("T1c", "FLAIR", "T2w"),
-    "necrosis": ("T1c",),
-    "nonenhancing": ("T1c", "FLAIR", "T2w"),
-    "tumourcore": ("T1c",),
-    "net water uptake": ("ncct",),
-}
 #: No lesion is larger than the brain of a large head, mL.
 LARGEST_LESION_ML = 1500.0
-#: What an endpoint is measured on: the label it needs, where its name does not say it.
-ENDPOINT_LABELS = {
-    **{volume_endpoint(label): label for label in SHOWN_BY if label != "net water uptake"},
-    "infarct_growth": "infarct",
-    "haematoma_growth": "haematoma",
-    "mismatch_ratio": "penumbra",
-    "mismatch_volume": "penumbra",
-    "cbv_index": "hypoperfused",
-    "hypoperfusion_intensity_ratio": "hypoperfused",
-    "reperfusion_percent": "hypoperfused",
-    "ghost_core_volume": "core",
-    "net_water_uptake": "net water uptake",
-    "extent_of_resection": "enhancing",
-}
-
-
-#: Types of analysis whose figures corelab.pharmacodynamics.outcome_figures draws.
-OUTCOME_TYPES = ("survival", "progression", "radiomics")
-#: Types of analysis whose figure corelab.pharmacodynamics.analysis_figures draws.
-DRAWN_TYPES = (
-    "correlation",
-    "comparison",
-    "dose_response",
-    "ordinal",
-    "quantile",
-    "diagnostic",
-    "mediation",
-    "surrogacy",
-    "sample_size",
-)
-
 #: Names of the windows of serial imaging that a config may call by the name of the set.
 WINDOW_SETS = {
     "early_delayed": ("early", "delayed"),

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from corelab.provenance.places import ROOT
-from corelab.study.columns import ENDPOINT_UNITS
 from corelab.study.schema import load_schema
+from corelab.terms.endpoints import ENDPOINT_UNITS
 
 HEAD = """# Configuring a study
 

@@ -26,11 +26,8 @@ from corelab.study.naming import session_entity, subject_entity
 from corelab.study.presets import preset_names, with_preset
 from corelab.study.schema import config_findings, sheet_findings, with_defaults
 from corelab.study.units import unify
+from corelab.terms.kinds import IMAGE_KINDS, PERFUSION_KINDS
 
-#: Kinds from which lesions or perfusion are computed.
-PERFUSION_KINDS = ("ctp", "dsc", "cbf", "cbv", "mtt", "tmax", "ttp")
-STRUCTURAL_KINDS = ("T1w", "T1c", "T2w", "FLAIR", "b0", "dwi", "adc", "gre", "ncct", "dicom")
-IMAGE_KINDS = STRUCTURAL_KINDS + PERFUSION_KINDS
 SHEETS = (
     "participants",
     "scans",
@@ -569,7 +566,8 @@ def load_study(config: Mapping[str, Any]) -> Study:
     Parameters
     ----------
     config
-        As parsed from the config file; or a part of it that names its :data:`BLOCKS`.
+        As parsed from the config file; or a part of it that names its :data:`BLOCKS`, which was
+        checked when the Snakefile was parsed and is not checked again.
 
     Returns
     -------
@@ -583,7 +581,7 @@ def load_study(config: Mapping[str, Any]) -> Study:
     """
     blocks = config.get(BLOCKS)
     config = with_preset({key: part for key, part in config.items() if key != BLOCKS})
-    wrong = config_findings(config)
+    wrong = config_findings(config) if blocks is None else None
     if wrong:
         raise StudyError(wrong)
     full = with_defaults(config)
@@ -605,11 +603,11 @@ def load_study(config: Mapping[str, Any]) -> Study:
     if braces := list(_braces(full, paths, [*scans, *phantoms], names.get("scans", "scans"))):
         raise StudyError(braces)
     findings = [*checks.weighed(findings, full, names), *unify(sheets, names)]
+    if blocks is not None:
+        return Study(PartOfConfig(full, blocks), sheets, tuple(scans), (), paths, tuple(phantoms))
     findings += checks.cross_findings(full, sheets, scans, names)
     findings += checks.phantom_findings(phantoms, names.get("phantoms", "phantoms"))
     findings = checks.said_once(findings)
-    if blocks is not None:
-        full = PartOfConfig(full, blocks)
     return Study(full, sheets, tuple(scans), tuple(findings), paths, tuple(phantoms))
 
 

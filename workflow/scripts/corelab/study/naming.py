@@ -10,28 +10,9 @@ from __future__ import annotations
 import re
 from pathlib import PurePosixPath
 
-TEMPLATE_SPACE = "MNI152NLin2009aSym"
+from corelab.terms.kinds import DATATYPES
 
-#: Folder of a derivative by the kind of scan whose grid it lives on.
-DATATYPES = {
-    "T1w": "anat",
-    "T1c": "anat",
-    "T2w": "anat",
-    "FLAIR": "anat",
-    "gre": "anat",
-    "b0": "dwi",
-    "dwi": "dwi",
-    "adc": "dwi",
-    "ncct": "ct",
-    "ctp": "perf",
-    "dsc": "perf",
-    "cbf": "perf",
-    "cbv": "perf",
-    "mtt": "perf",
-    "tmax": "perf",
-    "ttp": "perf",
-    "aif": "perf",
-}
+TEMPLATE_SPACE = "MNI152NLin2009aSym"
 
 _ALLOWED = re.compile(r"[0-9A-Za-z]")
 _ESCAPED = re.compile(r"\+([0-9A-F]{2})")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from corelab.study.columns import ENDPOINT_UNITS
+from corelab.terms.endpoints import ENDPOINT_UNITS
 
 KINDS = ("pairs", "confusion", "matrix", "forest", "drift", "contours")
 

@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from corelab.provenance.job import Plain
+from corelab.provenance.products import read_table, write_json
 from corelab.study.findings import SEVERITIES, Finding, grouped_lines
 from corelab.study.model import Study
+from corelab.terms.kinds import KINDS
 
-FOUR_D_KINDS = {"ctp", "dsc"}
 #: Reads a header: (path, kind=, ndim=) -> notes, or a fault with message and remedy.
 HeaderCheck = Callable[..., tuple[str, ...]]
 
@@ -59,7 +61,7 @@ def _header(
         yield told("warning", "not a regular file (a device or a pipe)", "name the file")
         return
     try:
-        ndim = 4 if kind in FOUR_D_KINDS else 3
+        ndim = 4 if kind in KINDS and KINDS[kind].series else 3
         notes = check(path, kind=kind, ndim=ndim, orientation=orientation)
     except ValueError as fault:
         message, remedy = getattr(fault, "message", str(fault)), getattr(fault, "remedy", "")
@@ -104,9 +106,6 @@ def gate(findings_path: str, passed_path: str) -> None:
     corelab.provenance.job.Plain
         With all findings, if one of them is an error.
     """
-    from corelab.provenance.job import Plain
-    from corelab.provenance.products import read_table, write_json
-
     table = read_table(findings_path)
     found = []
     for cells in table.to_dict("records"):

@@ -8,7 +8,6 @@ import functools
 import json
 import math
 import re
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from datetime import date, datetime
@@ -21,17 +20,6 @@ import yaml
 from corelab.provenance.places import ROOT
 from corelab.study.cells import CAPPED_COLUMNS, is_capped, number
 from corelab.study.findings import Finding
-
-# If it is installed, jsonschema loads a grammar of web addresses that no schema here asks for, in
-# 1.4 CPU s of every job and every start. For it alone, the package is not there.
-_grammar = sys.modules.get("rfc3987_syntax")
-sys.modules["rfc3987_syntax"] = None  # type: ignore[assignment]
-import jsonschema  # noqa: E402
-
-if _grammar is None:
-    del sys.modules["rfc3987_syntax"]
-else:
-    sys.modules["rfc3987_syntax"] = _grammar
 
 SCHEMA_FOLDER = ROOT / "workflow" / "schemas"
 
@@ -113,6 +101,9 @@ def config_findings(config: Any, sheet: str = "config") -> list[Finding]:
     regstration | unknown key, which would be ignored without a word
     inputs | the key 'participants' is required and absent
     """
+    # Not at the top: jobs read a config that was checked, and need no validator.
+    import jsonschema
+
     validator = jsonschema.Draft202012Validator(load_schema("config"))
     found: list[Finding] = _not_finite(config, sheet)
     if keys := _keys_without_text(config, sheet):

@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from corelab.measurement.selection import with_status_flags
+from corelab.pharmacodynamics.analysis_figures import new_figure
+from corelab.provenance.exhibits import write_exhibit
+from corelab.provenance.figure_style import save_figure
+from corelab.provenance.products import write_table
 from corelab.study.columns import FLOW
 from corelab.study.expression import select
 
@@ -304,3 +309,57 @@ def consort(axes: Axes, frame: pd.DataFrame, *, start: str, end: str) -> Axes:
         part = box(at, place - 2.1 * unit, words, fontsize="small")
         arrow((x, place), (at, place - 2.1 * unit), above, part)
     return axes
+
+
+def write_cohort_flows(
+    flows: Sequence[Mapping[str, Any]],
+    people: pd.DataFrame,
+    measurements: pd.DataFrame,
+    table: str | Path,
+    exhibits: Sequence[str | Path],
+) -> None:
+    """Write the flows of participants: one table, and a CONSORT figure with exhibit for each.
+
+    Parameters
+    ----------
+    flows
+        ``cohort_flows`` of the config.
+    people, measurements
+        Participants, and ``endpoints/measurements.tsv``.
+    table
+        ``statistics/cohort_flow.tsv``.
+    exhibits
+        JSON of each flow, in the order of the config; the figure lies beside it.
+    """
+    made = run_flows(flows, people, measurements)
+    frames = [frame.assign(flow=name) for name, frame in made.items()]
+    every = pd.concat(frames) if frames else pd.DataFrame(columns=list(FLOW_COLUMNS))
+    write_table(every[list(FLOW_COLUMNS)], table, FLOW_COLUMNS, sort=False)
+    for flow, path in zip(flows, exhibits, strict=True):
+        frame = made[flow["name"]]
+        boxes = frame["stage"].nunique()
+        figure = new_figure(7.6, 1.2 + 0.9 * boxes + 0.3 * len(frame))
+        consort(
+            figure.add_axes((0.02, 0.02, 0.96, 0.96)),
+            frame,
+            start=flow.get("start", "Screened" if {"criteria", "declared"} & set(flow) else "All"),
+            end=flow.get("end", "Analysed"),
+        )
+        drawn = Path(path).with_suffix(".svg")
+        save_figure(figure, drawn, tight=True)
+        title = flow.get("title") or f"Flow of participants: {flow['name']}"
+        citation = flow.get("citation", "")
+        end = int(frame["n_out"].iloc[-1]) if (frame["stage"] != "parts").any() else None
+        told = f"{int(frame['n_in'].iloc[0])} enter" + (f", {end} remain" if end else "")
+        write_exhibit(
+            path,
+            section="participants",
+            title=title,
+            caption=f"Declared counts: {citation}."
+            if citation
+            else "Each participant leaves by "
+            "the first criterion that he meets." * ("criteria" in flow),
+            figure=drawn.name,
+            alt=f"{title}: {told}",
+            source="statistics/cohort_flow.tsv",
+        )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,34 +16,18 @@ from corelab.measurement.selection import (
     statistics_frame,
     with_status_flags,
 )
+from corelab.pharmacodynamics.multiplicity import adjust_families
+from corelab.plan.failures import FAILED, failed_frame
+from corelab.plan.record import differs_from_lock
+from corelab.plan.run import run
+from corelab.plan.specifications import run_grid
 from corelab.provenance.products import read_table, write_table
 from corelab.study.assessors import final_assessments
 from corelab.study.cells import CAPPED_COLUMNS, LABEL_COLUMNS, is_numeric, numbers
-from corelab.study.columns import STATISTICS
+from corelab.study.columns import STATISTICS, STATISTICS_NUMBERS
 from corelab.study.model import Study
+from corelab.terms.analyses import type_of
 
-#: Analysis type -> table that its rows go to.
-TABLE_OF_TYPE = {
-    "agreement": "agreement",
-    "overlap": "overlap",
-    "correlation": "pharmacodynamics",
-    "comparison": "pharmacodynamics",
-    "dose_response": "pharmacodynamics",
-    "ordinal": "pharmacodynamics",
-    "quantile": "pharmacodynamics",
-    "diagnostic": "pharmacodynamics",
-    "mediation": "pharmacodynamics",
-    "surrogacy": "pharmacodynamics",
-    "sample_size": "pharmacodynamics",
-    "survival": "survival",
-    "progression": "survival",
-    "radiomics": "radiomics",
-    "phantom": "phantom",
-}
-#: Before the cause of an analysis that ended in an unexpected error.
-FAILED = "not_computable: failed ("
-#: Before the caption of a figure that could not be drawn.
-NOT_DRAWN = "Not drawn, failed: "
 #: Columns of ``statistics/analyses.tsv``.
 ANALYSES = {
     "analysis_id": "Identifier of the analysis in the plan",
@@ -57,8 +39,6 @@ ANALYSES = {
 }
 #: Before the groups of rows that rest on a re-review.
 REREVIEW = "re-review: "
-NUMERIC = ("estimate", "ci_low", "ci_high", "ci_level", "p_value", "n", "second_estimate",
-           "n_clusters")  # fmt: skip
 
 
 def study_tables(study: Study) -> Tables:
@@ -198,13 +178,13 @@ def rereview_of(analysis: Mapping[str, Any], tables: Tables) -> dict[str, Any] |
 
 
 def _with_rereview(
-    analysis: Mapping[str, Any], tables: Tables, frame: pd.DataFrame, room: Any
+    analysis: Mapping[str, Any], tables: Tables, frame: pd.DataFrame
 ) -> pd.DataFrame:
     again = rereview_of(analysis, tables)
     if again is None:
         return frame
     try:
-        more = room.run(again, tables)
+        more = run(again, tables)
     except NotComputable as reason:
         more = statistics_frame(again, [not_computable(analysis["type"], str(reason))])
     words = "sensitivity: the re-review in place of the locked reads"
@@ -232,11 +212,9 @@ def run_analysis(
     pandas.DataFrame
         Columns of the statistics tables.
     """
-    from corelab.pharmacodynamics.plan_record import differs_from_lock
-
     try:
         tables = tables_of(analysis, study, measurements, overlap, features)
-        frame = _with_rereview(analysis, tables, run_in_room(analysis, tables), room_of(analysis))
+        frame = _with_rereview(analysis, tables, run(analysis, tables))
     except NotComputable as reason:
         frame = statistics_frame(analysis, [not_computable(analysis["type"], str(reason))])
     except Exception as error:
@@ -249,84 +227,6 @@ def run_analysis(
     return frame
 
 
-def failed_frame(analysis: Mapping[str, Any], error: Exception, log: str = "") -> pd.DataFrame:
-    """The row of an analysis that ended in an unexpected error; the traceback goes to the log.
-
-    Examples
-    --------
-    >>> frame = failed_frame({"id": "a", "type": "comparison"}, KeyError("x"), "logs/a.log")
-    >>> frame.loc[0, "note"]
-    "not_computable: failed (KeyError: 'x'; log: logs/a.log)"
-    """
-    traceback.print_exception(error)
-    cause = " ".join(str(error).split())[:300]
-    told = f"{type(error).__name__}: {cause}" + (f"; log: {log}" if log else "")
-    return statistics_frame(
-        analysis, [{"statistic": str(analysis["type"]), "note": f"{FAILED}{told})"}]
-    )
-
-
-def failed_products(folder: str | Path) -> dict[str, tuple[str, str]]:
-    """Products of a study that hold an unexpected error.
-
-    Parameters
-    ----------
-    folder
-        The study's folder.
-
-    Returns
-    -------
-    dict
-        Path -> (analysis, cause), of tables of analyses and of exhibits.
-    """
-    found = {}
-    for kind in ("by_analysis", "without_exclusions", "by_specification"):
-        for path in sorted((Path(folder) / "statistics" / kind).glob("*.tsv")):
-            text = path.read_text(encoding="utf-8")
-            if FAILED in text:
-                cause = text.split(FAILED, 1)[1].split("\n", 1)[0].split("\t", 1)[0]
-                found[path.as_posix()] = (path.stem, cause.removesuffix(")"))
-    for path in sorted((Path(folder) / "exhibits").glob("*.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        caption = str(content.get("caption") or "")
-        if caption.startswith(NOT_DRAWN):
-            name = str(content.get("section")).partition(":")[2] or path.stem
-            found[path.as_posix()] = (f"{name} (figure)", caption.removeprefix(NOT_DRAWN))
-    return found
-
-
-def failure_words(found: Mapping[str, tuple[str, str]]) -> str:
-    """What the end of a run says about analyses that failed.
-
-    Examples
-    --------
-    >>> failure_words({"s/by_analysis/a.tsv": ("a", "KeyError: 'x'")}).splitlines()[0]
-    '1 analysis ended in an unexpected error; every other result and the report are made.'
-    """
-    number = len(found)
-    lines = [
-        f"{number} analys{'is' if number == 1 else 'es'} ended in an unexpected error; every other "
-        "result and the report are made.",
-        *(f"  {name}: {cause}" for name, cause in found.values()),
-        "The same command runs them again. Please report the log.",
-    ]
-    return "\n".join(lines)
-
-
-def room_of(analysis: Mapping[str, Any]) -> Any:
-    """The room that has the type of an analysis."""
-    from corelab import agreement
-    from corelab.pharmacodynamics import plan
-
-    theirs = TABLE_OF_TYPE[analysis["type"]] in {"agreement", "overlap", "phantom"}
-    return agreement if theirs else plan
-
-
-def run_in_room(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
-    """Run an analysis in the room that has its type."""
-    return room_of(analysis).run(analysis, tables)
-
-
 def run_sensitivity(
     analysis: Mapping[str, Any], study: Study, measurements: str | Path, overlap: str | Path
 ) -> pd.DataFrame:
@@ -335,72 +235,13 @@ def run_sensitivity(
     Returns
     -------
     pandas.DataFrame
-        Columns of :data:`corelab.pharmacodynamics.specifications.COLUMNS`.
+        Columns of :data:`corelab.plan.specifications.COLUMNS`.
     """
-    from corelab.pharmacodynamics.specifications import run_grid
-
     return run_grid(
         analysis,
         lambda variant: tables_of(variant, study, measurements, overlap),
-        run_in_room,
+        run,
     )
-
-
-def write_cohort_flows(
-    study: Study, measurements: str | Path, table: str | Path, exhibits: Sequence[str | Path]
-) -> None:
-    """Write the flows of participants: one table, and a CONSORT figure with exhibit for each.
-
-    Parameters
-    ----------
-    study
-        With ``cohort_flows`` in its config.
-    measurements
-        ``endpoints/measurements.tsv``.
-    table
-        ``statistics/cohort_flow.tsv``.
-    exhibits
-        JSON of each flow, in the order of the config; the figure lies beside it.
-    """
-    from corelab.pharmacodynamics.analysis_figures import new_figure
-    from corelab.pharmacodynamics.cohort_flow import FLOW_COLUMNS, consort, run_flows
-    from corelab.provenance.exhibits import write_exhibit
-    from corelab.provenance.figure_style import save_figure
-
-    flows = study.config["cohort_flows"]
-    people = tables_of({}, study, measurements, None).participants
-    made = run_flows(flows, people, read_table(measurements, numeric=["value"]))
-    frames = [frame.assign(flow=name) for name, frame in made.items()]
-    every = pd.concat(frames) if frames else pd.DataFrame(columns=list(FLOW_COLUMNS))
-    write_table(every[list(FLOW_COLUMNS)], table, FLOW_COLUMNS, sort=False)
-    for flow, path in zip(flows, exhibits, strict=True):
-        frame = made[flow["name"]]
-        boxes = frame["stage"].nunique()
-        figure = new_figure(7.6, 1.2 + 0.9 * boxes + 0.3 * len(frame))
-        consort(
-            figure.add_axes((0.02, 0.02, 0.96, 0.96)),
-            frame,
-            start=flow.get("start", "Screened" if {"criteria", "declared"} & set(flow) else "All"),
-            end=flow.get("end", "Analysed"),
-        )
-        drawn = Path(path).with_suffix(".svg")
-        save_figure(figure, drawn, tight=True)
-        title = flow.get("title") or f"Flow of participants: {flow['name']}"
-        citation = flow.get("citation", "")
-        end = int(frame["n_out"].iloc[-1]) if (frame["stage"] != "parts").any() else None
-        told = f"{int(frame['n_in'].iloc[0])} enter" + (f", {end} remain" if end else "")
-        write_exhibit(
-            path,
-            section="participants",
-            title=title,
-            caption=f"Declared counts: {citation}."
-            if citation
-            else "Each participant leaves by "
-            "the first criterion that he meets." * ("criteria" in flow),
-            figure=drawn.name,
-            alt=f"{title}: {told}",
-            source="statistics/cohort_flow.tsv",
-        )
 
 
 def write_statistics(
@@ -419,15 +260,13 @@ def write_statistics(
     analyses
         The plan.
     tables
-        Paths of the six tables, named after :data:`TABLE_OF_TYPE`'s values.
+        Paths of the six tables; their names are those of :mod:`corelab.terms.analyses`.
     banner
         What every row has to say first: that the reads are not as they were locked.
     summary
         Path of ``statistics/analyses.tsv``: status of every analysis.
     """
-    from corelab.pharmacodynamics.multiplicity import adjust_families
-
-    frames = [read_table(path, numeric=NUMERIC) for path in paths]
+    frames = [read_table(path, numeric=STATISTICS_NUMBERS) for path in paths]
     every = (
         pd.concat(frames, ignore_index=True) if frames else pd.DataFrame(columns=list(STATISTICS))
     )
@@ -443,7 +282,7 @@ def write_statistics(
         ]
     if summary is not None:
         write_table(_summary(adjusted, analyses), summary, ANALYSES, sort=False)
-    kinds = {analysis["id"]: TABLE_OF_TYPE[analysis["type"]] for analysis in analyses}
+    kinds = {analysis["id"]: type_of(analysis).table for analysis in analyses}
     for path in tables:
         name = Path(path).stem
         own = adjusted[adjusted["analysis_id"].map(kinds) == name] if len(adjusted) else adjusted

@@ -8,12 +8,13 @@ from typing import Any
 import pandas as pd
 
 from corelab.measurement.selection import Tables, statistics_frame, undecided_words
+from corelab.terms.statistics import statistic
 
 Analyse = Callable[[Mapping[str, Any], Tables], Iterable[Mapping[str, Any]]]
 
 
 def analysis_types() -> dict[str, Analyse]:
-    """Analysis types of this layer, each with the function that carries it out.
+    """Function that carries out each type of :data:`corelab.terms.analyses.ANALYSIS_TYPES`.
 
     The imports are static, so that the code digest follows them, and inside the function, so that
     the methods are loaded when an analysis runs.
@@ -21,8 +22,11 @@ def analysis_types() -> dict[str, Analyse]:
     Examples
     --------
     >>> sorted(analysis_types())[:3]
-    ['comparison', 'correlation', 'diagnostic']
+    ['agreement', 'comparison', 'correlation']
     """
+    from corelab.agreement.masks import overlap_rows
+    from corelab.agreement.phantoms import phantom_rows
+    from corelab.agreement.plan import agreement_rows
     from corelab.pharmacodynamics import (
         comparison,
         correlation,
@@ -38,6 +42,9 @@ def analysis_types() -> dict[str, Analyse]:
     )
 
     return {
+        "agreement": agreement_rows,
+        "overlap": overlap_rows,
+        "phantom": phantom_rows,
         "correlation": correlation.analyse,
         "comparison": comparison.analyse,
         "dose_response": dose_response.analyse,
@@ -72,7 +79,7 @@ def run(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
     Raises
     ------
     ValueError
-        If the analysis has a type or method that this room does not know.
+        If the analysis has a unknown type or method.
     ComputationsDisagree
         If our kernel and the library give different numbers.
 
@@ -106,53 +113,6 @@ def run(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
     return one_sided(frame, str(analysis.get("alternative", "two-sided")), above)
 
 
-#: Statistics whose two-sided p value is symmetric about the null value given.
-NULL_VALUES = dict.fromkeys(
-    (
-        "mean_difference",
-        "mean_difference_at_delta",
-        "hodges_lehmann_shift",
-        "rank_difference",
-        "slope",
-        "quantile_coefficient",
-        "pearson_r",
-        "spearman_rho",
-        "kendall_tau",
-        "partial_r",
-        "partial_rho",
-        "semi_partial_r",
-        "rm_r",
-        "disattenuated_r",
-        "correlation_difference",
-        "net_benefit",
-        "indirect_effect",
-        "direct_effect",
-        "total_effect",
-        "rmst_difference_days",
-        "rmst_difference_adjusted_days",
-        "incidence_difference",
-        "stratified_risk_difference",
-        "van_elteren_z",
-    ),
-    0.0,
-) | dict.fromkeys(
-    (
-        "common_odds_ratio",
-        "generalised_odds_ratio",
-        "win_ratio",
-        "odds_ratio",
-        "risk_ratio",
-        "mean_ratio_of_positive",
-        "hazard_ratio",
-        "subdistribution_hazard_ratio",
-        "interval_hazard_ratio",
-        "odds_ratio_by_cut",
-    ),
-    1.0,
-)
-NULL_VALUES.update({"auc": 0.5, "auc_difference": 0.0})
-
-
 def one_sided(
     frame: pd.DataFrame, alternative: str, above: Sequence[bool | None] | None = None
 ) -> pd.DataFrame:
@@ -171,8 +131,9 @@ def one_sided(
     Returns
     -------
     pandas.DataFrame
-        Rows of :data:`NULL_VALUES` with p halved on the planned side and 1 - p / 2 on the other,
-        and a note; the p of every other statistic stays two-sided and says so.
+        Rows of statistics with a registered null value: p halved on the planned side and
+        1 - p / 2 on the other, and a note; the p of every other statistic stays two-sided and
+        says so.
 
     Examples
     --------
@@ -187,7 +148,7 @@ def one_sided(
     for place, row in enumerate(result.index):
         if pd.isna(result.loc[row, "p_value"]) or result.loc[row, "statistic"] == "mcp_t":
             continue  # a contrast test of MCP-Mod is one-sided in the key direction
-        null = NULL_VALUES.get(str(result.loc[row, "statistic"]))
+        null = statistic(result.loc[row, "statistic"]).null
         said = str(result.loc[row, "note"] or "")
         higher = above[place] if above is not None else None
         if null is not None:

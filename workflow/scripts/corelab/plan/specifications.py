@@ -8,26 +8,23 @@ planned specification is always among them.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
-from corelab.pharmacodynamics.multiplicity import CONCLUSIONS
-from corelab.study.columns import STATISTICS
-
-#: Conclusions of the other rooms' analyses, after those of this one.
-OTHER_CONCLUSIONS = (
-    "icc_a_1",
-    "kappa_quadratic",
-    "kappa",
-    "bias",
-    "dice",
-    "median_days",
-    "proportion",
+from corelab.measurement.selection import (
+    NotComputable,
+    Tables,
+    as_list,
+    not_computable,
+    statistics_frame,
 )
+from corelab.plan.failures import failed_frame
+from corelab.study.columns import STATISTICS
+from corelab.terms.statistics import CONCLUSIONS, family_of
+
 COLUMNS = {
     "analysis_id": STATISTICS["analysis_id"],
     "specification": "What differs from the plan, as key=value; 'planned' for the plan itself",
@@ -122,11 +119,10 @@ def conclusions(frame: pd.DataFrame) -> pd.DataFrame:
     ['mean_difference']
     """
     rows = frame[~frame["group"].astype(str).str.endswith("Intercept")]
-    ordered = (*CONCLUSIONS, *OTHER_CONCLUSIONS)
     # A statistic without a test is descriptive where the analysis has one with a test.
     tested = rows[rows["p_value"].notna()] if "p_value" in rows else rows
     for part in (tested, rows):
-        for statistic in ordered:
+        for statistic in CONCLUSIONS:
             chosen = part[part["statistic"] == statistic]
             if len(chosen):
                 return chosen
@@ -172,9 +168,6 @@ def _run_one(
     tables_of: Callable[[Mapping[str, Any]], Tables],
     run: Callable[[Mapping[str, Any], Tables], pd.DataFrame],
 ) -> pd.DataFrame:
-    from corelab.measurement.selection import statistics_frame
-    from corelab.pharmacodynamics.plan_runner import failed_frame
-
     try:
         return run(variant, tables_of(variant))
     except (NotComputable, ValueError) as reason:
@@ -208,7 +201,8 @@ def one_question(table: pd.DataFrame) -> pd.DataFrame:
         # A specification about another visit has no row at the planned one.
         lacking = ~rows["specification"].isin(set(rows.loc[same, "specification"]))
         rows = rows[same | lacking]
-    kinds = _same_scale(str(first["statistic"]))
+    name = str(first["statistic"])
+    kinds = family_of(name) or (name,)
     rows = rows[rows["statistic"].isin(kinds)]
     if "choices" in table:
         rows = rows[[_unit_of(c) == _unit_of(first["choices"]) for c in rows["choices"]]]
@@ -218,17 +212,6 @@ def one_question(table: pd.DataFrame) -> pd.DataFrame:
 def _unit_of(choices: str) -> list[str]:
     """Choices that change the unit of the estimate."""
     return [c for c in choices.split("; ") if c.startswith(("derivation=", "scale=", "endpoint="))]
-
-
-_SCALES: tuple[Sequence[str], ...] = (
-    ("mean_difference", "hodges_lehmann_shift"),
-    ("pearson_r", "spearman_rho", "partial_r", "partial_rho", "semi_partial_r", "rm_r"),
-    ("common_odds_ratio", "generalised_odds_ratio", "win_ratio", "odds_ratio"),
-)
-
-
-def _same_scale(statistic: str) -> Sequence[str]:
-    return next((scale for scale in _SCALES if statistic in scale), (statistic,))
 
 
 def choices_of(rows: pd.DataFrame) -> Iterator[tuple[str, list[str], np.ndarray]]:

@@ -1,0 +1,100 @@
+"""Names have one home: statistics, endpoints and labels are registered once."""
+
+import ast
+import re
+
+import pandas as pd
+import pytest
+from helpers import REPOSITORY
+
+from corelab.measurement.collect import supplied_rows
+from corelab.measurement.rows import measurement_row
+from corelab.measurement.selection import statistics_frame
+from corelab.pharmacodynamics.exclusion_sensitivity import side_by_side
+from corelab.terms import endpoints, kinds, labels, statistics
+
+
+@pytest.mark.parametrize("table", [statistics, endpoints, labels, kinds])
+def test_no_name_is_registered_twice(table):
+    names = [one.name for one in table._TABLE]
+    assert len(names) == len(set(names))
+
+
+def test_conclusions_have_ranks_of_their_own():
+    ranks = [one.conclusion for one in statistics._TABLE if one.conclusion]
+    assert sorted(ranks) == list(range(1, len(ranks) + 1))
+
+
+def test_codes_of_adam_are_unique_and_short():
+    codes = [one.adam for one in endpoints._TABLE if one.adam]
+    assert len(codes) == len(set(codes))
+    assert all(re.fullmatch(r"[A-Z][A-Z0-9]{0,7}", code) for code in codes)
+
+
+def test_endpoints_refer_to_endpoints_and_labels():
+    for one in endpoints._TABLE:
+        assert set(one.after) <= set(endpoints.ENDPOINTS)
+        assert not one.label or one.label in labels.SHOWN_BY
+    assert set(labels.VOLUME_ENDPOINTS.values()) <= set(endpoints.ENDPOINTS)
+
+
+def test_statistics_of_the_contract_are_registered():
+    text = (REPOSITORY / "docs" / "contract.md").read_text()
+    part = text.split("## Statistics names")[1].split("\n## ")[0]
+    names = " ".join(re.findall(r"`([a-z0-9_\s]+)`", part)).split()
+    names = [name for name in names if "_" in name or name in {"bias", "kappa", "slope"}]
+    assert len(names) > 30
+    unknown = {name for name in names if not statistics.registered(name)}
+    assert unknown <= {"n_clusters", "_linear", "_quadratic"}
+
+
+def test_a_statistic_that_is_not_registered_is_refused():
+    with pytest.raises(ValueError, match="biass"):
+        statistics_frame({"id": "a"}, [{"statistic": "biass"}])
+    failed = statistics_frame({"id": "a", "type": "ordinal"}, [{"statistic": "ordinal"}])
+    assert failed.loc[0, "statistic"] == "ordinal"
+
+
+def test_an_endpoint_that_is_not_registered_is_the_studys_own():
+    with pytest.raises(ValueError, match="infarct_volum"):
+        measurement_row("1", "day5", "infarct_volum", "pipeline", 1.0, "mL")
+    sheet = {"participant_id": "1", "endpoint": "nfl", "source": "lab", "value": 3.0, "unit": "ng"}
+    assert supplied_rows(pd.DataFrame([sheet]))[0]["endpoint"] == "nfl"
+
+
+@pytest.mark.parametrize("name", ["risk_ratio", "generalised_odds_ratio", "mean_ratio_of_positive"])
+def test_every_ratio_crosses_at_one(name):
+    row = {"analysis_id": "a", "endpoint": "e", "visit": "v", "participant_id": "all", "group": "g"}
+    row |= {"statistic": name, "method": "m", "estimate": 0.8, "n": 9.0}
+    planned, without = {**row, "ci_low": 0.7, "ci_high": 0.95}, {**row, "ci_low": 0.7}
+    without |= {"ci_high": 1.05, "estimate": 0.85}
+    frame = side_by_side(pd.DataFrame([planned]), pd.DataFrame([without]))
+    assert "crossed" in frame.astype(str).to_numpy()
+
+
+def _written_statistics(path):
+    """Names of statistics that a module writes in full, with their line."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        named = []
+        if isinstance(node, ast.Dict):
+            keys = [key.value if isinstance(key, ast.Constant) else None for key in node.keys]
+            named = [v for key, v in zip(keys, node.values, strict=True) if key == "statistic"]
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "not_computable":
+            named = node.args[:1]
+        yield from (
+            (one.value, one.lineno)
+            for one in named
+            if isinstance(one, ast.Constant) and isinstance(one.value, str)
+        )
+
+
+def test_every_statistic_that_code_names_is_registered():
+    folder = REPOSITORY / "workflow" / "scripts" / "corelab"
+    found = {
+        f"{path.name}:{line}: {name}"
+        for package in ("agreement", "pharmacodynamics", "plan")
+        for path in (folder / package).glob("*.py")
+        for name, line in _written_statistics(path)
+        if name != "Name of the statistic" and not statistics.registered(name)
+    }
+    assert not found

@@ -1,0 +1,82 @@
+"""Analyses and figures that ended in an unexpected error: their rows, and how they are found."""
+
+from __future__ import annotations
+
+import json
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from corelab.measurement.selection import statistics_frame
+
+#: Before the cause of an analysis that ended in an unexpected error.
+FAILED = "not_computable: failed ("
+#: Before the caption of a figure that could not be drawn.
+NOT_DRAWN = "Not drawn, failed: "
+
+
+def failed_frame(analysis: Mapping[str, Any], error: Exception, log: str = "") -> pd.DataFrame:
+    """The row of an analysis that ended in an unexpected error; the traceback goes to the log.
+
+    Examples
+    --------
+    >>> frame = failed_frame({"id": "a", "type": "comparison"}, KeyError("x"), "logs/a.log")
+    >>> frame.loc[0, "note"]
+    "not_computable: failed (KeyError: 'x'; log: logs/a.log)"
+    """
+    traceback.print_exception(error)
+    cause = " ".join(str(error).split())[:300]
+    told = f"{type(error).__name__}: {cause}" + (f"; log: {log}" if log else "")
+    return statistics_frame(
+        analysis, [{"statistic": str(analysis["type"]), "note": f"{FAILED}{told})"}]
+    )
+
+
+def failed_products(folder: str | Path) -> dict[str, tuple[str, str]]:
+    """Products of a study that hold an unexpected error.
+
+    Parameters
+    ----------
+    folder
+        The study's folder.
+
+    Returns
+    -------
+    dict
+        Path -> (analysis, cause), of tables of analyses and of exhibits.
+    """
+    found = {}
+    for kind in ("by_analysis", "without_exclusions", "by_specification"):
+        for path in sorted((Path(folder) / "statistics" / kind).glob("*.tsv")):
+            text = path.read_text(encoding="utf-8")
+            if FAILED in text:
+                cause = text.split(FAILED, 1)[1].split("\n", 1)[0].split("\t", 1)[0]
+                found[path.as_posix()] = (path.stem, cause.removesuffix(")"))
+    for path in sorted((Path(folder) / "exhibits").glob("*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        caption = str(content.get("caption") or "")
+        if caption.startswith(NOT_DRAWN):
+            name = str(content.get("section")).partition(":")[2] or path.stem
+            found[path.as_posix()] = (f"{name} (figure)", caption.removeprefix(NOT_DRAWN))
+    return found
+
+
+def failure_words(found: Mapping[str, tuple[str, str]]) -> str:
+    """What the end of a run says about analyses that failed.
+
+    Examples
+    --------
+    >>> failure_words({"s/by_analysis/a.tsv": ("a", "KeyError: 'x'")}).splitlines()[0]
+    '1 analysis ended in an unexpected error; every other result and the report are made.'
+    """
+    number = len(found)
+    lines = [
+        f"{number} analys{'is' if number == 1 else 'es'} ended in an unexpected error; every other "
+        "result and the report are made.",
+        *(f"  {name}: {cause}" for name, cause in found.values()),
+        "The same command runs them again. Please report the log.",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,70 @@
+"""Kinds of scan: what they are called, and where their derivatives go."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of scan.
+
+    Attributes
+    ----------
+    name, words
+        In the scans sheet, and in print.
+    folder
+        Folder of a derivative on its grid (BIDS); empty: none of its own.
+    suffixes
+        Suffixes of BIDS files of this kind.
+    series
+        Whether the image has a time axis.
+    """
+
+    name: str
+    words: str
+    folder: str = ""
+    suffixes: tuple[str, ...] = ()
+    series: bool = False
+
+
+_TABLE = (
+    Kind("T1w", "T1-weighted", "anat", ("T1w",)),
+    Kind("T1c", "T1-weighted with contrast", "anat", ("ce-T1w",)),
+    Kind("T2w", "T2-weighted", "anat", ("T2w",)),
+    Kind("FLAIR", "FLAIR", "anat", ("FLAIR",)),
+    Kind("b0", "b = 0", "dwi", ("sbref", "b0")),
+    Kind("dwi", "DWI", "dwi", ("trace", "dwi")),
+    Kind("adc", "ADC", "dwi", ("adc", "ADC")),
+    Kind("gre", "gradient echo", "anat", ("T2star", "T2starw")),
+    Kind("ncct", "non-contrast CT", "ct", ("ct", "ncct")),
+    Kind("ctp", "CT perfusion", "perf", ("ctp",), series=True),
+    Kind("dsc", "DSC perfusion", "perf", ("dsc", "perf"), series=True),
+    Kind("cbf", "CBF", "perf", ("cbf",)),
+    Kind("cbv", "CBV", "perf", ("cbv",)),
+    Kind("mtt", "MTT", "perf", ("mtt",)),
+    Kind("tmax", "Tmax", "perf", ("tmax",)),
+    Kind("ttp", "TTP", "perf", ("ttp",)),
+    Kind("aif", "arterial input", "perf"),
+    Kind("dicom", "DICOM series"),
+)
+KINDS = {one.name: one for one in _TABLE}
+#: Kinds from which perfusion is computed or read, the others, and both.
+PERFUSION_KINDS = tuple(k for k, one in KINDS.items() if one.folder == "perf" and one.suffixes)
+STRUCTURAL_KINDS = tuple(k for k, one in KINDS.items() if one.folder != "perf")
+IMAGE_KINDS = STRUCTURAL_KINDS + PERFUSION_KINDS
+#: Kind -> folder of its derivatives.
+DATATYPES = {name: one.folder for name, one in KINDS.items() if one.folder}
+#: Suffix of a BIDS file -> kind.
+KIND_OF_SUFFIX = {suffix: name for name, one in KINDS.items() for suffix in one.suffixes}
+
+
+def kind_words(name: object) -> str:
+    """A kind of scan in print.
+
+    Examples
+    --------
+    >>> kind_words("ncct"), kind_words("mask-infarct")
+    ('non-contrast CT', 'mask-infarct')
+    """
+    return KINDS[str(name)].words if name in KINDS else str(name)

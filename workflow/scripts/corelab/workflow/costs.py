@@ -1,0 +1,101 @@
+"""Memory and time limits of jobs by the size of their scans."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from corelab.workflow.cohort import Cohort
+from corelab.workflow.inputs import network_files
+
+#: Size of a simulated scan that is not written yet, MB.
+SIMULATED_MB = 26.0
+#: Memory that a network needs for a whole head, MB; its weights are small.
+NETWORK_MB = 1600
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Limits of a job as base and share per MB of its (compressed) scans.
+
+    Attributes
+    ----------
+    mb, mb_per_mb
+        Memory, MB.
+    minutes, minutes_per_mb
+        Time limit, min.
+    """
+
+    mb: float
+    mb_per_mb: float
+    minutes: float
+    minutes_per_mb: float
+
+
+#: From the benchmark files of the demo (largest: prepare 470 MB, segment 250, perfuse 690,
+#: normalise 770, measure 150 MB, with 26 MB of scans), at least twice of that.
+COSTS = {
+    "prepare": Cost(800, 12, 20, 1.0),
+    "segment": Cost(600, 8, 10, 0.3),
+    "perfuse": Cost(900, 16, 20, 1.5),
+    "normalise": Cost(1800, 8, 60, 0.5),
+    "measure": Cost(500, 6, 10, 0.2),
+    "radiomics": Cost(1200, 12, 60, 2.0),
+}
+#: Stages that may run a network, and the block of the config that names it.
+_NETWORKS = {"prepare": "brain_extraction.", "segment": "segmentation."}
+
+Limit = Callable[..., int]
+
+
+def growing(mb: int) -> Limit:
+    """Memory limit that grows with each attempt, MB.
+
+    Examples
+    --------
+    >>> growing(2000)(None, attempt=2)
+    4000
+    """
+
+    def memory(wildcards: Any, attempt: int) -> int:
+        return mb * attempt
+
+    return memory
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Memory and time limits of the jobs of visits and participants."""
+
+    study: Any
+    cohort: Cohort
+
+    def scans_mb(self, wildcards: Any) -> float:
+        """Size of the scans that a job of a visit or a participant reads, MB."""
+        subject, session = wildcards.subject, getattr(wildcards, "session", None)
+        name, visits = self.cohort.subjects[subject]
+        if session is not None:
+            visits = [self.cohort.visits[subject, session][1]]
+        rows = [row for visit in visits for row in self.study.visit_rows(name, visit)]
+        return sum(SIMULATED_MB if r["simulated"] else (r["bytes"] or 0) / 1e6 for r in rows)
+
+    def memory_of(self, stage: str) -> Limit:
+        """Memory of a stage's jobs, MB; each attempt gets as much again."""
+        cost, block = COSTS[stage], _NETWORKS.get(stage)
+        base = cost.mb + NETWORK_MB * bool(block and network_files(self.study, block))
+
+        def memory(wildcards: Any, attempt: int) -> int:
+            return attempt * int(base + cost.mb_per_mb * self.scans_mb(wildcards))
+
+        return memory
+
+    def runtime_of(self, stage: str) -> Limit:
+        """Time limit of a stage's jobs, min; each attempt gets as much again."""
+        cost = COSTS[stage]
+
+        def runtime(wildcards: Any, attempt: int) -> int:
+            size = self.scans_mb(wildcards)
+            return attempt * int(cost.minutes + cost.minutes_per_mb * size)
+
+        return runtime

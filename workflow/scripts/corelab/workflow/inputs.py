@@ -1,0 +1,100 @@
+"""Input files and parameters of jobs, from the study and its config."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from corelab.study.model import BLOCKS, Study
+from corelab.study.models import configured_models, model_files
+
+#: Columns of a scan's row that change when other rows of the sheet, or its file, do.
+_HIDDEN = {"line", "exists", "bytes", "simulated"}
+#: Blocks of the config that every job needs which loads the study.
+_ALWAYS = (
+    *("study", "results_dir", "inputs", "data_dir", "phantom"),
+    *("visits", "grades", "recode", "serial_imaging"),
+)
+
+
+def plain_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Scan rows as parameters: without what changes when other rows of the sheet do.
+
+    Examples
+    --------
+    >>> plain_rows([{"path": "a.nii", "line": 3, "exists": True}])
+    [{'path': 'a.nii'}]
+    """
+    return [{k: v for k, v in row.items() if k not in _HIDDEN} for row in rows]
+
+
+def fingerprint(value: Any) -> str:
+    """Digest of a parameter that is too long to show.
+
+    Examples
+    --------
+    >>> fingerprint({"a": 1}) == fingerprint({"a": 1}), fingerprint([1]) == fingerprint([2])
+    (True, False)
+    """
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def config_part(config: Mapping[str, Any], *blocks: str) -> dict[str, Any]:
+    """The blocks of the config that a job reads, so that an edit of another reruns nothing.
+
+    Examples
+    --------
+    >>> config_part({"study": {"id": "s"}, "perfusion": {}}, "reading")["study"]
+    {'id': 's'}
+    """
+    wanted = {*_ALWAYS, *blocks} | ({"attestations"} if "reading" in blocks else set())
+    part = {key: value for key, value in config.items() if key in wanted}
+    return {**part, BLOCKS: sorted(wanted)}
+
+
+def sheet_paths(study: Study, *names: str) -> dict[str, str]:
+    """Paths of sheets by name; a list of sheets has names such as ``measurements[1]``."""
+    return {key: str(path) for key, path in study.sheet_paths.items() if key.split("[")[0] in names}
+
+
+def sheet_files(study: Study, *names: str) -> list[str]:
+    """Sheets of the study by name, without missing ones."""
+    wanted = sheet_paths(study, *names)
+    return [path for key, path in wanted.items() if study.sheet_paths[key].is_file()]
+
+
+def network_files(study: Study, block: str) -> list[str]:
+    """Files of the networks that a block of the config names; a missing one is a finding."""
+    return [
+        str(file)
+        for key, weights in configured_models(study.config)
+        if key.startswith(block)
+        for file in model_files(weights)
+        if file.is_file()
+    ]
+
+
+def program_files(study: Study) -> list[str]:
+    """Containers and weights of segmentation programs; a change of one reruns their jobs."""
+    external = study.config["segmentation"].get("external", [])
+    files = [file for backend in external for file in backend.get("files", [])]
+    return files + network_files(study, "segmentation.")
+
+
+def atlas_files(study: Study) -> list[str]:
+    """Files of the configured atlases."""
+    return [atlas[key] for atlas in study.config["atlases"] for key in ("path", "labels")]
+
+
+def without(block: Mapping[str, Any] | None, *keys: str) -> dict[str, Any]:
+    """A block of the config without keys whose change must not rerun the job.
+
+    Examples
+    --------
+    >>> without({"seed": 1, "report": True}, "report"), without(None)
+    ({'seed': 1}, {})
+    """
+    return {key: value for key, value in (block or {}).items() if key not in keys}
