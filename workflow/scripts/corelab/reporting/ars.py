@@ -140,7 +140,7 @@ def reporting_event(
     kinds = {name: str(entry.get("type", "")) for name, entry in entries.items()}
     methods: dict[str, list[str]] = {}
     populations: dict[str, str] = {"all": "ANS_ALL"}
-    analyses = []
+    analyses: list[dict[str, Any]] = []
     outputs: dict[str, dict[str, Any]] = {}
     for name, own in frame.groupby("analysis_id", sort=False):
         kind = kinds.get(str(name), "description")

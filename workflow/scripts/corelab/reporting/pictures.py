@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -211,7 +211,9 @@ def _box(image: NDArray[np.float32]) -> tuple[slice, slice]:
     return box[0], box[1]
 
 
-def _resize(plane: NDArray[Any], shape: tuple[int, int], order: int) -> NDArray[np.float32]:
+def _resize(
+    plane: NDArray[Any], shape: tuple[int, int], order: Literal[0, 1]
+) -> NDArray[np.float32]:
     """Resampling of a plane whose edges stay where they are; spline order 0 or 1."""
     from scipy.ndimage import map_coordinates
 
@@ -224,7 +226,7 @@ def _resize(plane: NDArray[Any], shape: tuple[int, int], order: int) -> NDArray[
 
 
 def _tile(
-    plane: NDArray[Any], spacing: tuple[float, float], size: int, order: int = 1
+    plane: NDArray[Any], spacing: tuple[float, float], size: int, order: Literal[0, 1] = 1
 ) -> NDArray[np.float32]:
     """A plane (x, y) as a square tile of rows and columns, anterior up, patient's right left."""
     extent = (plane.shape[0] * spacing[0], plane.shape[1] * spacing[1])
