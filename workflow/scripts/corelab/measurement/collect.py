@@ -40,25 +40,14 @@ from corelab.study.columns import (
     RADIOMICS_PREFIX,
 )
 from corelab.study.model import Study
-from corelab.terms.endpoints import ENDPOINT_UNITS, ENDPOINTS
-
-
-def endpoint_unit(endpoint: str) -> str | None:
-    """Unit of a named endpoint, None where its name fixes none.
-
-    Examples
-    --------
-    >>> endpoint_unit("infarct_volume"), endpoint_unit("lesion_volume:cavity"), endpoint_unit("x")
-    ('mL', 'mL', None)
-    """
-    return ENDPOINT_UNITS.get(endpoint.split(":")[0])
+from corelab.terms.endpoints import ENDPOINTS, unit_of
 
 
 def _in_unit(
     value: float | None, unit: str | None, endpoint: str
 ) -> tuple[float | None, str | None]:
     """A supplied value in the endpoint's own unit."""
-    wanted = endpoint_unit(endpoint)
+    wanted = unit_of(endpoint)
     if wanted == "mL" and value is not None and unit in VOLUME_UNITS_ML:
         return value * VOLUME_UNITS_ML[unit], "mL"
     return value, wanted or unit

@@ -17,8 +17,8 @@ from corelab.measurement.selection import as_list
 from corelab.reporting.documents import program
 from corelab.reporting.methods import analysis_sentence, estimand_rows
 from corelab.reporting.results import Results
-from corelab.reporting.vocabulary import statistic_words
 from corelab.terms.analyses import ANALYSIS_TYPES
+from corelab.terms.statistics import statistic
 
 #: Purpose of an objective, in the standard's terms.
 PURPOSES = {
@@ -48,7 +48,7 @@ def _method(kind: str, statistics: list[str]) -> dict[str, Any]:
             {
                 "id": _id(f"OP_{kind}", name),
                 "name": name,
-                "label": statistic_words(name),
+                "label": statistic(name).words,
                 "order": order,
             }
             for order, name in enumerate(statistics, start=1)

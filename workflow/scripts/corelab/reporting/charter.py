@@ -18,10 +18,10 @@ from corelab.reporting.numbers import observed, plural
 from corelab.reporting.results import Results
 from corelab.reporting.vocabulary import (
     criterion_words,
-    endpoint_unit,
     endpoint_words,
     limits_for,
 )
+from corelab.terms.endpoints import unit_of
 from corelab.terms.kinds import kind_words
 
 EMPTY = "Empty: to be written by the sponsor."
@@ -203,9 +203,7 @@ def _criteria(results: Results) -> tuple[Block, ...]:
     endpoints = sorted(set(results.measurements["endpoint"].dropna()))
     if not endpoints:
         return ()
-    rows = tuple(
-        (endpoint_words(name), endpoint_unit(name) or "see the sheet") for name in endpoints
-    )
+    rows = tuple((endpoint_words(name), unit_of(name) or "see the sheet") for name in endpoints)
     return (Definitions(rows),)
 
 

@@ -21,12 +21,12 @@ from corelab.reporting import charts
 from corelab.reporting.numbers import is_number, significant, with_interval
 from corelab.reporting.results import Results
 from corelab.reporting.vocabulary import (
-    endpoint_unit,
     endpoint_words,
     in_sentence,
     label_words,
-    statistic_words,
 )
+from corelab.terms.endpoints import unit_of
+from corelab.terms.statistics import statistic
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def _arm_of(results: Results) -> dict[str, str]:
 def _axis_words(endpoint: str, analysis: Mapping[str, Any]) -> str:
     derivation = analysis.get("derivation", "value")
     words = endpoint_words(endpoint)
-    unit = endpoint_unit(endpoint)
+    unit = unit_of(endpoint)
     if derivation == "change":
         words = f"Change of {in_sentence(words)}"
     elif derivation == "percent_change":
@@ -135,7 +135,7 @@ def _agreement(results: Results, analysis: Mapping[str, Any]) -> list[Figure]:
         pairs = _pairs(results, analysis, str(endpoint), str(group))
         if pairs.empty or not is_number(bias["estimate"]):
             continue
-        unit = endpoint_unit(str(endpoint))
+        unit = unit_of(str(endpoint))
         first, _, second = str(group).partition("|")
         names = (first, second) if second else (f"{first}, repeat 1", f"{first}, repeat 2")
         points = [
@@ -224,7 +224,7 @@ def _correlation(results: Results, analysis: Mapping[str, Any]) -> list[Figure]:
                     for pid, x, y in zip(both.index, both["x"], both["y"], strict=True)
                 ]
                 told = [
-                    f"{statistic_words(str(row.statistic))} "
+                    f"{statistic(row.statistic).words} "
                     f"{with_interval(row.estimate, row.ci_low, row.ci_high)}"
                     for row in rows.itertuples()
                     if is_number(row.estimate)
@@ -527,7 +527,7 @@ def course(results: Results, endpoint: str) -> Figure | None:
         )
         for pid, values in sorted(by_subject.items())
     ]
-    unit = endpoint_unit(endpoint)
+    unit = unit_of(endpoint)
     words = endpoint_words(endpoint)
     return Figure(
         f"{words} over time",
