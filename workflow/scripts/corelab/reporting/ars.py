@@ -17,7 +17,7 @@ from corelab.measurement.selection import as_list
 from corelab.reporting.documents import program
 from corelab.reporting.methods import analysis_sentence, estimand_rows
 from corelab.reporting.results import Results
-from corelab.terms.analyses import ANALYSIS_TYPES
+from corelab.terms.analyses import ANALYSIS_TYPES, type_of
 from corelab.terms.statistics import statistic
 
 #: Purpose of an objective, in the standard's terms.
@@ -25,14 +25,6 @@ PURPOSES = {
     "primary": "PRIMARY OUTCOME MEASURE",
     "secondary": "SECONDARY OUTCOME MEASURE",
     "exploratory": "EXPLORATORY OUTCOME MEASURE",
-}
-DATASETS = {
-    "agreement": ("ADREAD", "ADIMG"),
-    "overlap": ("ADSEG",),
-    "survival": ("ADTTE",),
-    "progression": ("ADTTE",),
-    "radiomics": ("ADRISK", "ADTTE"),
-    "phantom": (),
 }
 
 
@@ -114,9 +106,7 @@ def reporting_event(
         expression = str(entry.get("population") or "all")
         populations.setdefault(expression, _id("ANS", expression))
         datasets = [
-            dataset
-            for dataset in DATASETS.get(kind, ("ADIMG", "ADPD"))
-            if there is None or dataset in there
+            dataset for dataset in type_of(entry).datasets if there is None or dataset in there
         ]
         analyses.append(
             {

@@ -21,6 +21,7 @@ from corelab.reporting.vocabulary import (
     endpoint_words,
     limits_for,
 )
+from corelab.terms.analyses import type_of
 from corelab.terms.endpoints import unit_of
 from corelab.terms.kinds import kind_words
 
@@ -232,7 +233,7 @@ def _reading(results: Results) -> tuple[Block, ...]:
 
 
 def _stability(results: Results) -> tuple[Block, ...]:
-    planned = [a for a in results.analyses if a.get("type") in {"agreement", "overlap"}]
+    planned = [a for a in results.analyses if type_of(a).part == "reproducibility"]
     if not planned:
         return ()
     texts = tuple(f"{a['id']}: {analysis_sentence(a)}" for a in planned)
