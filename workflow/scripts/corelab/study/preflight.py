@@ -101,10 +101,10 @@ def gate(findings_path: str, passed_path: str) -> None:
 
     Raises
     ------
-    corelab.provenance.job.Plain
+    corelab.provenance.job.UserError
         With all findings, if one of them is an error.
     """
-    from corelab.provenance.job import Plain
+    from corelab.provenance.job import UserError
     from corelab.provenance.products import read_table, write_json
 
     table = read_table(findings_path)
@@ -115,7 +115,7 @@ def gate(findings_path: str, passed_path: str) -> None:
     lines = grouped_lines(found)
     counts = {severity: int((table["severity"] == severity).sum()) for severity in SEVERITIES}
     if counts["error"]:
-        raise Plain(
+        raise UserError(
             "\n".join(lines) + f"\n{counts['error']} errors in the input: nothing is computed. "
             f"The findings are in {findings_path}"
         )
