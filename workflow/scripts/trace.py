@@ -12,9 +12,7 @@ def main(snakemake):
         if not snakemake.params.row:
             raise UserError(f"Name the row: --config row=ROW_ID (all chains: {snakemake.input[0]})")
         try:
-            print_to_terminal(
-                "\n".join(trace_lines(Path(snakemake.params.folder), snakemake.params.row))
-            )
+            lines = trace_lines(Path(snakemake.params.folder), snakemake.params.row)
         except LookupError as error:
             raise UserError(str(error)) from None
         print_to_terminal("\n".join(lines))
