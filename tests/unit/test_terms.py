@@ -103,7 +103,7 @@ def test_every_statistic_that_code_names_is_registered():
 
 
 def test_types_of_analysis_are_those_of_the_schema_and_of_the_keys():
-    schema = load_schema("config")["properties"]["analyses"]["items"]["properties"]["type"]["enum"]
+    schema = load_schema("config")["$defs"]["analysis"]["properties"]["type"]["enum"]
     assert set(schema) == set(analyses.ANALYSIS_TYPES) == set(KEYS)
     named = {name for one in analyses._TABLE for name in (*one.headline, *one.main)}
     assert not {name for name in named if not statistics.registered(name)}
