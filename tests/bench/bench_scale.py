@@ -19,6 +19,8 @@ import yaml
 REPOSITORY = Path(__file__).resolve().parents[2]
 VISITS = ("baseline", "day5", "day90")
 SITES = 30
+#: What planning one job takes (schema, sheets, digests of the code), CPU s.
+FIXED_S = 5.0
 
 
 def scan_study(folder: Path, subjects: int) -> Path:
@@ -92,10 +94,56 @@ def pretend_done(results: Path, subjects: int) -> None:
         os.utime(path, (moment, moment))
 
 
+#: The same jobs with the same files and nothing else: no params, resources, messages or logs.
+BARE = """
+PEOPLE, VISITS = [f"{{n:05d}}" for n in range({subjects})], {visits}
+
+def records(wildcards):
+    return [f"out/{{wildcards.p}}/{{v}}/{{n}}.json" for v in VISITS for n in ("prepare", "segment")]
+
+rule all:
+    input: [f"out/{{p}}/{{v}}/measure.json" for p in PEOPLE for v in VISITS],
+        [f"out/{{p}}/quality.json" for p in PEOPLE]
+rule prepare:
+    input: "data/{{p}}/{{v}}_dwi.nii.gz", "data/{{p}}/{{v}}_adc.nii.gz"
+    output: "out/{{p}}/{{v}}/prepare.json"
+    script: "bare.py"
+rule segment:
+    input: "out/{{p}}/{{v}}/prepare.json"
+    output: "out/{{p}}/{{v}}/segment.json"
+    script: "bare.py"
+rule normalise:
+    input: records
+    output: "out/{{p}}/normalise.json"
+    script: "bare.py"
+rule quality:
+    input: records, "out/{{p}}/normalise.json"
+    output: "out/{{p}}/quality.json"
+    script: "bare.py"
+rule measure:
+    input: "out/{{p}}/{{v}}/prepare.json", "out/{{p}}/{{v}}/segment.json", "out/{{p}}/normalise.json"
+    output: "out/{{p}}/{{v}}/measure.json"
+    script: "bare.py"
+"""
+
+
+def bare_rules(folder: Path, subjects: int) -> tuple[float, float]:
+    """CPU s and MB of planning the same jobs as bare rules, with the options of the profile."""
+    (folder / "bare.smk").write_text(BARE.format(subjects=subjects, visits=VISITS))
+    (folder / "bare.py").touch()
+    profile = REPOSITORY / "profiles" / "default"
+    command = [*(sys.executable, "-m", "snakemake", "-n", "--cores", "4")]
+    command += ["--snakefile", str(folder / "bare.smk"), "--directory", str(folder)]
+    cpu, memory, _ = measured([*command, "--workflow-profile", str(profile)])
+    return cpu, memory
+
+
 def plan(subjects: int) -> None:
-    """Dry run of all, of one subject, and of a tenth."""
+    """Dry run of all, of one subject, and of a tenth; against bare rules of the same jobs."""
     with tempfile.TemporaryDirectory() as name:
         config = scan_study(Path(name), subjects)
+        bare, memory = bare_rules(Path(name), subjects)
+        print(f"bare rules, {subjects} x 3 {bare:21.1f} CPU s {memory:7.0f} MiB", flush=True)
         base = [
             sys.executable,
             "-m",
@@ -121,6 +169,10 @@ def plan(subjects: int) -> None:
                 f"dry run, {subjects} x 3, {what:<15} {cpu:6.1f} CPU s {memory:7.0f} MiB",
                 flush=True,
             )
+            if what == "everything" and subjects >= 300:
+                print(f"  {cpu / bare:.2f} times the bare rules", flush=True)
+                if cpu > 1.5 * bare + FIXED_S:
+                    raise SystemExit(f"planning takes {cpu / bare:.2f} times bare rules, not 1.5")
         pretend_done(Path(name) / "results" / "scale", subjects)
         cpu, memory, told = measured(base)
         if "Nothing to be done" not in told:

@@ -27,7 +27,6 @@ TABLES = (
         "adjudication",
         "analyse",
         "certificate",
-        "check_inputs",
         "cohort_flow",
         "collect",
         "compare",

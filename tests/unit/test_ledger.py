@@ -20,7 +20,7 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(REPOSITORY / "workflow" / "script
 JOB = """
 import sys, time, tempfile, pathlib
 from types import SimpleNamespace
-from corelab.provenance.job import Plain, job
+from corelab.provenance.job import UserError, job
 from corelab.provenance.progress import scan_failures
 from corelab.provenance.products import atomic_path, write_text
 class Cards(dict):
@@ -88,7 +88,7 @@ def test_what_is_never_made_anew_is_never_set_aside(tmp_path):
 @pytest.mark.parametrize(
     ("what", "cause"),
     [
-        ("raise Plain('mend the sheet')", "mend the sheet"),
+        ("raise UserError('mend the sheet')", "mend the sheet"),
         ("1 / 0", "ZeroDivisionError: division by zero"),
     ],
 )

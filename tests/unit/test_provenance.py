@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from corelab.provenance import manifest
 from corelab.provenance.certificate import certificate
 from corelab.provenance.compare import compare_studies
-from corelab.provenance.job import Plain
+from corelab.provenance.job import UserError
 from corelab.provenance.manifest import build_manifest, rule_of, verify, verify_lines
 from corelab.provenance.products import (
     atomic_path,
@@ -84,7 +84,7 @@ def test_verification_names_what_changed_and_the_first_cause(tmp_path):
     assert table["endpoints/measurements.tsv"] == "different"
     assert table["report/index.html"] == "missing"
     assert table["maps/b.txt"] == "unlisted"
-    with pytest.raises(Plain, match=r"First cause: endpoints/measurements\.tsv"):
+    with pytest.raises(UserError, match=r"First cause: endpoints/measurements\.tsv"):
         verify_lines(tmp_path)
 
 
@@ -130,7 +130,7 @@ def test_certificate_verdicts():
 JOB = """
 import sys
 from types import SimpleNamespace
-from corelab.provenance.job import Plain, job
+from corelab.provenance.job import UserError, job
 with job(SimpleNamespace(threads=1, log=[sys.argv[1]])):
     print("from python")
     import os
@@ -143,7 +143,7 @@ with job(SimpleNamespace(threads=1, log=[sys.argv[1]])):
     ("what", "code", "terminal", "log"),
     [
         ("pass", 0, "", "from C"),
-        ("raise Plain('mend it')", 1, "mend it", "mend it"),
+        ("raise UserError('mend it')", 1, "mend it", "mend it"),
         ("raise KeyError('bug')", 1, "KeyError: 'bug'", "Traceback"),
     ],
 )
@@ -213,5 +213,5 @@ def test_two_studies_are_compared_against_the_noise_also_with_empty_tables(tmp_p
     table = read_table(this / "comparison/compared.tsv", numeric=["difference", "noise_floor"])
     assert table[["difference", "noise_floor"]].to_numpy().tolist() == [[-2.0, 0.5]]
     assert "1 same" in compare_studies(this, this)[2]
-    with pytest.raises(Plain, match=r"no endpoints/measurements.tsv"):
+    with pytest.raises(UserError, match=r"no endpoints/measurements.tsv"):
         compare_studies(this, tmp_path)

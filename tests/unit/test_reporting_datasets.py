@@ -14,7 +14,7 @@ import pyreadstat
 import pytest
 from fabricated_study import fabricated_study, tables_only
 
-from corelab.provenance.job import Plain
+from corelab.provenance.job import UserError
 from corelab.provenance.products import read_table, write_table
 from corelab.reporting import datasets as ds
 from corelab.reporting.adam import adsl
@@ -50,7 +50,7 @@ def test_populations_of_the_trial_are_flags_of_the_subjects(written, tmp_path):
     frame = adsl(told).frame
     assert (frame["PPROTFL"] == "Y").equals(frame["AGE"] >= 60)
     assert (frame["SAFFL"] == "Y").equals(frame["TRT01P"] != "placebo")
-    with pytest.raises(Plain, match="SAFFL"):
+    with pytest.raises(UserError, match="SAFFL"):
         adsl(replace(results, config={**results.config, "analysis_sets": {"SAFFL": "x =="}}))
 
 

@@ -4,7 +4,7 @@ import re
 
 from corelab.agreement.phantoms import DEFAULT_LIMITS, LONGITUDINAL, WORST
 from corelab.imaging.acquisition import FIELDS, OTHER_KEYS, QUANTITIES
-from corelab.measurement.schedule import SHOWN_BY
+from corelab.measurement.schedule import SCAN_OF_BIOMARKER
 from corelab.segmentation.settings import DEFAULTS
 from corelab.study.schema import load_schema, with_defaults
 
@@ -31,7 +31,7 @@ def test_acquisition_limits():
 
 def test_biomarkers_and_statistics_of_phantoms():
     trial = load_schema("config")["properties"]["acquisition"]["properties"]["trial"]
-    assert set(trial["properties"]["same_modality"]["properties"]) == set(SHOWN_BY)
+    assert set(trial["properties"]["same_modality"]["properties"]) == set(SCAN_OF_BIOMARKER)
     limits = load_schema("config")["properties"]["phantom_qa"]["properties"]["limits"]["items"]
     known = set(limits["properties"]["statistic"]["enum"])
     assert {limit["statistic"] for limit in DEFAULT_LIMITS} | set(LONGITUDINAL) | set(

@@ -8,7 +8,7 @@ import time
 import pytest
 import yaml
 
-from corelab.provenance.job import Plain
+from corelab.provenance.job import UserError
 from corelab.provenance.products import read_table
 from corelab.study.bids import index_bids, layout_of, write_index
 from corelab.study.model import load_study
@@ -111,9 +111,9 @@ def test_three_thousand_scans_in_seconds(tmp_path):
 
 
 def test_what_cannot_be_indexed_is_told(tmp_path):
-    with pytest.raises(Plain, match="is not a folder"):
+    with pytest.raises(UserError, match="is not a folder"):
         write_index(tmp_path / "absent", tmp_path)
-    with pytest.raises(Plain, match="holds no scan"):
+    with pytest.raises(UserError, match="holds no scan"):
         write_index(tmp_path, tmp_path)
 
 

@@ -11,10 +11,12 @@ from corelab.measurement.collect import supplied_rows
 from corelab.measurement.rows import measurement_row
 from corelab.measurement.selection import statistics_frame
 from corelab.pharmacodynamics.exclusion_sensitivity import side_by_side
-from corelab.terms import endpoints, kinds, labels, statistics
+from corelab.study.analysis_keys import KEYS
+from corelab.study.schema import load_schema
+from corelab.terms import analyses, endpoints, kinds, labels, statistics
 
 
-@pytest.mark.parametrize("table", [statistics, endpoints, labels, kinds])
+@pytest.mark.parametrize("table", [statistics, endpoints, labels, kinds, analyses])
 def test_no_name_is_registered_twice(table):
     names = [one.name for one in table._TABLE]
     assert len(names) == len(set(names))
@@ -98,3 +100,18 @@ def test_every_statistic_that_code_names_is_registered():
         if name != "Name of the statistic" and not statistics.registered(name)
     }
     assert not found
+
+
+def test_types_of_analysis_are_those_of_the_schema_and_of_the_keys():
+    schema = load_schema("config")["$defs"]["analysis"]["properties"]["type"]["enum"]
+    assert set(schema) == set(analyses.ANALYSIS_TYPES) == set(KEYS)
+    named = {name for one in analyses._TABLE for name in (*one.headline, *one.main)}
+    assert not {name for name in named if not statistics.registered(name)}
+    numbers = [one.number for one in analyses._TABLE if one.number != "14.2.13"]
+    assert len(numbers) == len(set(numbers))
+
+
+def test_kinds_of_scan_are_those_of_the_schema():
+    text = (REPOSITORY / "workflow" / "schemas" / "sheets.schema.yaml").read_text()
+    pattern = re.search(r'pattern: "\^\((T1w[^"]*)\|mask-', text).group(1)
+    assert set(pattern.split("|")) == set(kinds.KINDS)

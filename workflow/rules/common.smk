@@ -6,6 +6,7 @@ Functions that serve one rule file stand there, above their rules.
 """
 
 import functools
+import gc
 import os
 import sys
 import time
@@ -29,10 +30,14 @@ from corelab.study.presets import with_preset
 from corelab.study.schema import repeated_keys
 from corelab.workflow import inputs
 from corelab.workflow.cohort import cohort_of
-from corelab.workflow.costs import Limits, growing
+from corelab.workflow.costs import Limits, growing, priorities
 from corelab.workflow.inputs import fingerprint, plain_rows, without
 from corelab.workflow.session import Session, is_dry_run
 from corelab.workflow.targets import GLIOMA_SCANS, Targets
+
+# A plan is millions of objects that live to the end: looking through them again and again for garbage
+# costs a fifth of the planning time.
+gc.set_threshold(200_000, 50, 1000)
 
 if repeated := [key for path in workflow.configfiles for key in repeated_keys(path)]:
     lines = "\n".join(map(str, repeated))
@@ -68,6 +73,7 @@ TARGETS = Targets(STUDY, COHORT)
 SESSION = Session(TARGETS, workflow, code, sys.argv)
 LIMITS = Limits(STUDY, COHORT)
 memory_of, runtime_of = LIMITS.memory_of, LIMITS.runtime_of
+PRIORITIES = priorities(COHORT, TARGETS.simulated)
 
 # Paths of the study, and files and parameters that jobs of several rule files take.
 under, stage, records = TARGETS.under, TARGETS.stage, TARGETS.records

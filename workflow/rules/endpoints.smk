@@ -35,6 +35,7 @@ rule measure:
         log_of("measure", "{subject}_{session}"),
     benchmark:
         benchmark_of("measure", "{subject}_{session}")
+    priority: PRIORITIES["measure"]
     conda:
         "../../environment.yml"
     resources:

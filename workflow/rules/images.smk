@@ -36,6 +36,7 @@ rule prepare:
         log_of("prepare", "{subject}_{session}"),
     benchmark:
         benchmark_of("prepare", "{subject}_{session}")
+    priority: PRIORITIES["prepare"]
     conda:
         "../../environment.yml"
     resources:
@@ -67,6 +68,7 @@ rule segment:
         log_of("segment", "{subject}_{session}"),
     benchmark:
         benchmark_of("segment", "{subject}_{session}")
+    priority: PRIORITIES["segment"]
     conda:
         "../../environment.yml"
     resources:
@@ -93,6 +95,7 @@ rule perfuse:
         log_of("perfuse", "{subject}_{session}"),
     benchmark:
         benchmark_of("perfuse", "{subject}_{session}")
+    priority: PRIORITIES["perfuse"]
     conda:
         "../../environment.yml"
     resources:
@@ -121,6 +124,7 @@ rule normalise:
         log_of("normalise", "{subject}"),
     benchmark:
         benchmark_of("normalise", "{subject}")
+    priority: PRIORITIES["normalise"]
     conda:
         "../../environment.yml"
     resources:
@@ -148,6 +152,7 @@ rule quality_figures:
         log_of("quality_figures", "{subject}"),
     benchmark:
         benchmark_of("quality_figures", "{subject}")
+    priority: PRIORITIES["quality_figures"]
     conda:
         "../../environment.yml"
     resources:

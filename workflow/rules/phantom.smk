@@ -26,6 +26,7 @@ rule simulate_scan:
         log_of("simulate_scan", "{scan}"),
     benchmark:
         benchmark_of("simulate_scan", "{scan}")
+    priority: PRIORITIES["simulate_scan"]
     conda:
         "../../environment.yml"
     resources:
@@ -97,6 +98,7 @@ rule simulate_visit:
         log_of("simulate_visit", "{subject}_{session}"),
     benchmark:
         benchmark_of("simulate_visit", "{subject}_{session}")
+    priority: PRIORITIES["simulate_visit"]
     conda:
         "../../environment.yml"
     resources:

@@ -152,7 +152,7 @@ rule verified:
 
 
 rule verify:
-    """Hash everything again, whatever Snakemake believes, and fail if a byte differs."""
+    """Hash all products again, also those Snakemake takes for unchanged; fail if a byte differs."""
     input:
         # Once there is a manifest, nothing may be recomputed before it is compared.
         []

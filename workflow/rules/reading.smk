@@ -116,7 +116,7 @@ def contour_files():
 
 
 rule make_lock:
-    """Lock the reads once they are complete; a lock that is there stays."""
+    """Lock the reads once they are complete; an existing lock stays."""
     input:
         GATE,
         sheets=sheet_files("reads"),
@@ -124,7 +124,7 @@ rule make_lock:
         final=under("reading", "final_reads.tsv"),
         adjudication=under("reading", "adjudication.tsv"),
     output:
-        # Updated and not made anew: a lock that is there is held against the reads.
+        # Updated and not made anew: an existing lock is verified against the reads.
         lock=update(under("reading", "lock.json")),
     log:
         log_of("make_lock"),
@@ -150,7 +150,7 @@ def change_log_files():
 
 
 rule lock:
-    """Hold the reads against their lock; only what the change log explains may differ."""
+    """Verify the reads against their lock; only differences in the change log are valid."""
     input:
         GATE,
         lock=under("reading", "lock.json"),
@@ -171,7 +171,7 @@ rule lock:
         config=config_part("reading"),
         code=code("lock"),
     message:
-        "Holding the reads against their lock"
+        "Verifying the reads against their lock"
     script:
         "../scripts/lock.py"
 

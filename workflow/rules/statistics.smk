@@ -144,7 +144,7 @@ rule perfusion_cutoffs:
 
 
 rule statistics_tables:
-    """Bring the analyses together by room; a type that the plan lacks gives a header-only file."""
+    """Bring the analyses together by part of the report; a type that the plan lacks gives a header-only file."""
     input:
         GATE,
         lock=LOCK,

@@ -1,6 +1,6 @@
 """Rule adjudication: one final read per case by the charter's rule."""
 
-from corelab.provenance.job import Plain, job, tell
+from corelab.provenance.job import UserError, job, print_to_terminal
 
 
 def main(snakemake):
@@ -12,8 +12,8 @@ def main(snakemake):
         try:
             lines = adjudicate_study(load_study(snakemake.params.config), snakemake.output)
         except AdjudicationFault as fault:
-            raise Plain(str(fault)) from None
-        tell("\n".join(lines))
+            raise UserError(str(fault)) from None
+        print_to_terminal("\n".join(lines))
 
 
 main(snakemake)  # noqa: F821

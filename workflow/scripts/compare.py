@@ -1,6 +1,6 @@
 """Rule compare: which numbers differ between two results folders."""
 
-from corelab.provenance.job import Plain, job, tell
+from corelab.provenance.job import UserError, job, print_to_terminal
 
 
 def main(snakemake):
@@ -10,9 +10,9 @@ def main(snakemake):
         from corelab.provenance.compare import compare_studies
 
         if not snakemake.params.other:
-            raise Plain("Name the other results folder: --config compare_with=DIR")
+            raise UserError("Name the other results folder: --config compare_with=DIR")
         lines = compare_studies(Path(snakemake.params.folder), Path(snakemake.params.other))
-        tell("\n".join(lines))
+        print_to_terminal("\n".join(lines))
 
 
 main(snakemake)  # noqa: F821

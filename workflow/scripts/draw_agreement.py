@@ -1,6 +1,6 @@
 """Rule draw_agreement: one figure of one analysis of agreement or overlap."""
 
-from corelab.provenance.job import job, tell
+from corelab.provenance.job import job, print_to_terminal
 
 
 def main(snakemake):
@@ -21,7 +21,7 @@ def main(snakemake):
             rows = read_table(given.rows, numeric=STATISTICS_NUMBERS)
             reason = write_figure(analysis, tables, rows, kind, path, study.folder)
             if reason:
-                tell(f"{analysis['id']}, {kind}: not drawn, {reason}")
+                print_to_terminal(f"{analysis['id']}, {kind}: not drawn, {reason}")
 
         draw_or_report(draw, analysis, path, snakemake.output.figure)
 

@@ -1,6 +1,6 @@
 """Rule index: participants and scans sheets from a BIDS folder."""
 
-from corelab.provenance.job import Plain, job, tell
+from corelab.provenance.job import UserError, job, print_to_terminal
 
 
 def main(snakemake):
@@ -10,8 +10,10 @@ def main(snakemake):
         from corelab.study.bids import write_index
 
         if not snakemake.params.bids:
-            raise Plain("Name the BIDS folder: --config bids=DIR")
-        tell("\n".join(write_index(Path(snakemake.params.bids), Path(snakemake.params.folder))))
+            raise UserError("Name the BIDS folder: --config bids=DIR")
+        print_to_terminal(
+            "\n".join(write_index(Path(snakemake.params.bids), Path(snakemake.params.folder)))
+        )
 
 
 main(snakemake)  # noqa: F821

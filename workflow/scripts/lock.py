@@ -1,6 +1,6 @@
 """Rule lock: whether all reads still are as they were locked."""
 
-from corelab.provenance.job import Plain, job, tell
+from corelab.provenance.job import UserError, job, print_to_terminal
 
 
 def main(snakemake):
@@ -12,8 +12,8 @@ def main(snakemake):
         try:
             lines = verify_study_lock(study, snakemake.input, snakemake.output)
         except ValueError as fault:
-            raise Plain(str(fault)) from None
-        tell("\n".join(lines))
+            raise UserError(str(fault)) from None
+        print_to_terminal("\n".join(lines))
 
 
 main(snakemake)  # noqa: F821

@@ -1,6 +1,6 @@
 """Rule read_forms: the readers' forms as rows of the reads sheet, and reference cases judged."""
 
-from corelab.provenance.job import Plain, job, tell
+from corelab.provenance.job import UserError, job, print_to_terminal
 
 
 def main(snakemake):
@@ -13,8 +13,8 @@ def main(snakemake):
         try:
             lines = returned_forms(study, forms, given.key, snakemake.output)
         except ValueError as fault:
-            raise Plain(str(fault)) from None
-        tell("\n".join(lines))
+            raise UserError(str(fault)) from None
+        print_to_terminal("\n".join(lines))
 
 
 main(snakemake)  # noqa: F821

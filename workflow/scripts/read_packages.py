@@ -1,6 +1,6 @@
 """Rule read_packages: pseudonymous, blinded packages for the readers."""
 
-from corelab.provenance.job import Plain, job
+from corelab.provenance.job import UserError, job
 
 
 def main(snakemake):
@@ -14,7 +14,7 @@ def main(snakemake):
         try:
             summary = write_packages(study, snakemake.input.prepared, study.folder)
         except BlindingFault as fault:
-            raise Plain(str(fault)) from None
+            raise UserError(str(fault)) from None
         write_json(summary, snakemake.output.summary)
 
 

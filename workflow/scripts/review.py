@@ -1,6 +1,6 @@
 """Rule review: the review desk, served until it is finished."""
 
-from corelab.provenance.job import job, tell
+from corelab.provenance.job import job, print_to_terminal
 
 
 def main(snakemake):
@@ -10,7 +10,12 @@ def main(snakemake):
         from corelab.reporting.desk import serve
 
         params = snakemake.params
-        serve(Path(snakemake.input.desk).parent, Path(params.decisions), params.port, tell)
+        serve(
+            Path(snakemake.input.desk).parent,
+            Path(params.decisions),
+            params.port,
+            print_to_terminal,
+        )
 
 
 main(snakemake)  # noqa: F821

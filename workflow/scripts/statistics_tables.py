@@ -1,4 +1,4 @@
-"""Rule statistics_tables: the analyses by room, with multiplicity adjusted by family."""
+"""Rule statistics_tables: the analyses by part of the report, with adjusted multiplicity."""
 
 from corelab.provenance.job import job
 

@@ -1,6 +1,6 @@
 """Rule status: how far the study is and what failed, recomputed from the records."""
 
-from corelab.provenance.job import job, tell
+from corelab.provenance.job import job, print_to_terminal
 
 
 def main(snakemake):
@@ -10,7 +10,7 @@ def main(snakemake):
         from corelab.provenance.progress import status_lines
 
         params = snakemake.params
-        tell(
+        print_to_terminal(
             "\n".join(
                 status_lines(
                     Path(params.folder), params.stages, params.participants, *params.command

@@ -1,6 +1,6 @@
 """Rule trace: the chain of one number, printed."""
 
-from corelab.provenance.job import Plain, job, tell
+from corelab.provenance.job import UserError, job, print_to_terminal
 
 
 def main(snakemake):
@@ -10,11 +10,12 @@ def main(snakemake):
         from corelab.provenance.manifest import trace_lines
 
         if not snakemake.params.row:
-            raise Plain(f"Name the row: --config row=ROW_ID (all chains: {snakemake.input[0]})")
+            raise UserError(f"Name the row: --config row=ROW_ID (all chains: {snakemake.input[0]})")
         try:
-            tell("\n".join(trace_lines(Path(snakemake.params.folder), snakemake.params.row)))
+            lines = trace_lines(Path(snakemake.params.folder), snakemake.params.row)
         except LookupError as error:
-            raise Plain(str(error)) from None
+            raise UserError(str(error)) from None
+        print_to_terminal("\n".join(lines))
 
 
 main(snakemake)  # noqa: F821

@@ -1,6 +1,6 @@
 """Rule verify: products hashed again, with what differs named."""
 
-from corelab.provenance.job import job, tell
+from corelab.provenance.job import job, print_to_terminal
 
 
 def main(snakemake):
@@ -9,7 +9,7 @@ def main(snakemake):
 
         from corelab.provenance.manifest import verify_lines
 
-        tell("\n".join(verify_lines(Path(snakemake.params.folder))))
+        print_to_terminal("\n".join(verify_lines(Path(snakemake.params.folder))))
 
 
 main(snakemake)  # noqa: F821

@@ -24,7 +24,7 @@ from corelab.measurement.selection import NotComputable, Tables, as_list
 from corelab.provenance.exhibits import write_exhibit
 from corelab.provenance.figure_style import save_figure
 from corelab.study.plan_figures import KINDS
-from corelab.terms.endpoints import ENDPOINT_UNITS
+from corelab.terms.endpoints import unit_of
 from corelab.terms.statistics import statistic
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class _Values:
         derived = self.analysis.get("derivation", "value")
         if derived in {"percent_change", "log_ratio"}:
             return derived.replace("_", " ")
-        unit = ENDPOINT_UNITS.get(self.endpoint.split(":")[0], "")
+        unit = unit_of(self.endpoint)
         return "" if unit == "score" else unit
 
 

@@ -38,7 +38,7 @@ from corelab.agreement.icc import (
 )
 from corelab.measurement.selection import NotComputable, as_list, not_computable
 from corelab.study.plan_figures import measure_level
-from corelab.terms.endpoints import ENDPOINT_UNITS
+from corelab.terms.endpoints import unit_of
 
 Row = dict[str, Any]
 Second = dict[str, Any]
@@ -112,7 +112,7 @@ class GroupStatistics:
     @property
     def is_volume(self) -> bool:
         """Whether values are volumes in mL, untransformed."""
-        unit = ENDPOINT_UNITS.get(self.endpoint.split(":")[0])
+        unit = unit_of(self.endpoint)
         derived = self.analysis.get("derivation", "value") != "value"
         transformed = self.analysis.get("scale", "identity") != "identity"
         return unit == "mL" and not derived and not transformed
@@ -412,7 +412,7 @@ class GroupStatistics:
         """The sentence of a QIBA profile, for repeated readings by one source."""
         if self.analysis.get("repeats") != "within" or not np.isfinite(percent.ci_high):
             return ""
-        unit = ENDPOINT_UNITS.get(self.endpoint.split(":")[0], "own unit")
+        unit = unit_of(self.endpoint, "own unit")
         return metrology.claim(self.endpoint.replace("_", " "), unit, percent)
 
     @property

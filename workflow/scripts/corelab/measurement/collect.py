@@ -26,7 +26,7 @@ from corelab.provenance.decisions import (
     read_decisions,
     without_excluded,
 )
-from corelab.provenance.job import Plain
+from corelab.provenance.job import UserError
 from corelab.provenance.manifest import row_identifier
 from corelab.provenance.products import read_json, read_table, write_table
 from corelab.study.checks import VOLUME_UNITS_ML
@@ -40,25 +40,14 @@ from corelab.study.columns import (
     RADIOMICS_PREFIX,
 )
 from corelab.study.model import Study
-from corelab.terms.endpoints import ENDPOINT_UNITS, ENDPOINTS
-
-
-def endpoint_unit(endpoint: str) -> str | None:
-    """Unit of a named endpoint, None where its name fixes none.
-
-    Examples
-    --------
-    >>> endpoint_unit("infarct_volume"), endpoint_unit("lesion_volume:cavity"), endpoint_unit("x")
-    ('mL', 'mL', None)
-    """
-    return ENDPOINT_UNITS.get(endpoint.split(":")[0])
+from corelab.terms.endpoints import ENDPOINTS, unit_of
 
 
 def _in_unit(
     value: float | None, unit: str | None, endpoint: str
 ) -> tuple[float | None, str | None]:
     """A supplied value in the endpoint's own unit."""
-    wanted = endpoint_unit(endpoint)
+    wanted = unit_of(endpoint)
     if wanted == "mL" and value is not None and unit in VOLUME_UNITS_ML:
         return value * VOLUME_UNITS_ML[unit], "mL"
     return value, wanted or unit
@@ -447,7 +436,7 @@ def _known_visits(decided: _Exclusions, study: Study) -> None:
             known |= set(zip(sheet["participant_id"], sheet["visit"].fillna("all"), strict=True))
     for (subject, visit, _), decision in decided.items():
         if (subject, visit) not in known:
-            raise Plain(
+            raise UserError(
                 f"decision {decision.number} excludes {subject} at {visit}, but the study has no "
                 "such subject and visit; add a decision 'accept' for it, or correct the sheets"
             )
@@ -515,13 +504,13 @@ def collect_study(
 
     Raises
     ------
-    corelab.provenance.job.Plain
+    corelab.provenance.job.UserError
         If the chain of decisions is broken, or one names an unknown subject or visit.
     """
     try:
         decided = exclusions(read_decisions(decisions)) if decisions else {}
     except DecisionFault as fault:
-        raise Plain(str(fault)) from None
+        raise UserError(str(fault)) from None
     _known_visits(decided, study)
     given: dict[str, Any] = {
         "reads": study.sheets.get("reads"),

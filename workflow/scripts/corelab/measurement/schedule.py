@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 #: From which kind of scan a biomarker is taken, best first (the pipeline's own order).
-SHOWN_BY = {
+SCAN_OF_BIOMARKER = {
     "infarct": ("dwi", "adc", "FLAIR", "ncct"),
     "haematoma": ("ncct", "gre"),
     "perfusion": ("ctp", "dsc"),
@@ -264,7 +264,7 @@ def _modality_rows(scans: Sequence[Mapping[str, Any]], settings: Mapping[str, An
         for visit in dict.fromkeys(scan["visit"] for scan in scans):
             own = [scan for scan in scans if scan["visit"] == visit and scan["status"] == "ok"]
             kinds = {scan["kind"] for scan in own}
-            used = next((kind for kind in SHOWN_BY[biomarker] if kind in kinds), None)
+            used = next((kind for kind in SCAN_OF_BIOMARKER[biomarker] if kind in kinds), None)
             if used is None:
                 continue
             if first is None:

@@ -25,7 +25,7 @@ from corelab.pharmacodynamics.analysis_set import (
     outcome_values,
 )
 from corelab.provenance.figure_style import COLOURS, STYLE, save_figure
-from corelab.terms.endpoints import ENDPOINT_UNITS
+from corelab.terms.endpoints import unit_of
 from corelab.terms.statistics import CONCLUSIONS, family_of, statistic
 
 if TYPE_CHECKING:
@@ -117,7 +117,7 @@ def axis_words(endpoint: str, derivation: str = "value") -> str:
     ('Infarct volume, mL', 'Change of infarct volume, %')
     """
     words = endpoint.replace("_", " ").replace(":", ": ")
-    unit = ENDPOINT_UNITS.get(endpoint.split(":")[0], "")
+    unit = unit_of(endpoint)
     unit = {"percent": "%", "ratio": "", "flag": "", "score": ""}.get(unit, unit)
     if derivation == "change":
         words = f"change of {words}"
@@ -468,34 +468,6 @@ def _diagnostic(drawing: Drawing) -> list[Panel]:
     return [Panel(draw, "ROC curves with area and DeLong interval", 4.2)]
 
 
-def _survival(drawing: Drawing) -> list[Panel]:
-    from corelab.pharmacodynamics.time_to_event import event_times
-
-    event = str(as_list(drawing.analysis["event_endpoint"])[0])
-    try:
-        times = event_times(drawing.analysis, drawing.tables, event)
-    except NotComputable:
-        return []
-    groups = drawing.groups() if drawing.analysis.get("by") else {}
-    inside = times[times.index.isin(groups)] if groups else times
-    if inside.empty:
-        return []
-
-    def draw(axes: Axes) -> None:
-        labels = [groups[p] for p in inside.index] if groups else None
-        words = f"Without {event.upper() if len(event) < 4 else event}"
-        figures.kaplan_meier_figure(
-            axes,
-            inside["time_days"],
-            inside["event"],
-            labels,
-            order=drawing.order() if groups else None,
-            ylabel=words,
-        )
-
-    return [Panel(draw, "Kaplan-Meier curves with numbers at risk", 4.2, below=1.3)]
-
-
 def _sample_size(drawing: Drawing) -> list[Panel]:
     rows = drawing.rows[drawing.rows["statistic"] == "n_per_arm"].dropna(subset=["estimate"])
     if rows.empty:
@@ -520,7 +492,6 @@ _PANELS: dict[str, Callable[[Drawing], list[Panel]]] = {
     "ordinal": _ordinal,
     "quantile": _quantile,
     "diagnostic": _diagnostic,
-    "survival": _survival,
     "sample_size": _sample_size,
 }
 

@@ -1,1 +1,1 @@
-"""Digests, whole-or-absent products, manifest, trace and verification. Imports no other room."""
+"""Digests, complete-or-absent products, manifest, trace, verification. Imports no other package."""

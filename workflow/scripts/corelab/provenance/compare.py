@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from corelab.provenance.job import Plain
+from corelab.provenance.job import UserError
 from corelab.provenance.products import read_json, read_table, write_table
 from corelab.terms.analyses import STATISTICS_TABLES
 
@@ -135,17 +135,19 @@ def compare_studies(folder: Path, other: Path) -> list[str]:
 
     Raises
     ------
-    corelab.provenance.job.Plain
+    corelab.provenance.job.UserError
         If the other folder holds no results.
     """
     if not (other / "endpoints" / "measurements.tsv").is_file():
-        raise Plain(f"{other} holds no endpoints/measurements.tsv; name a study's results folder")
+        raise UserError(
+            f"{other} holds no endpoints/measurements.tsv; name a study's results folder"
+        )
     parts, lines = [], [f"{folder} beside {other}"]
     noise = noise_floor(folder, other)
     lines.append(
         f"  noise floor known for {len(noise)} endpoints"
         if noise
-        else "  no noise floor is known (config: noise_floor.subjects): every difference is told"
+        else "  no noise floor is known (config: noise_floor.subjects): every difference is listed"
     )
     for name, (key, value) in _TABLES.items():
         if not (folder / name).is_file() or not (other / name).is_file():
@@ -158,14 +160,14 @@ def compare_studies(folder: Path, other: Path) -> list[str]:
             noise if name.startswith("endpoints/") else None,
         )
         counts = part["verdict"].value_counts()
-        told = ", ".join(
+        changes = ", ".join(
             f"{counts[v]} {v}"
             for v in ("same", "below_noise", "different", "only_this", "only_other")
             if v in counts
         )
         moved = part["difference"].abs().max()
         lines.append(
-            f"  {name:<34} {told or 'empty'}"
+            f"  {name:<34} {changes or 'empty'}"
             + (f"; largest difference {moved:.4g}" if moved and moved > 0 else "")
         )
         parts.append(part.assign(table=name))

@@ -207,7 +207,7 @@ def compare(
     *,
     read_all: bool = False,
     workers: int = 1,
-    tell: Callable[[str], None] | None = None,
+    report: Callable[[str], None] | None = None,
 ) -> Compared:
     """Compare the inputs that jobs have read with what is there now.
 
@@ -221,7 +221,7 @@ def compare(
         Read every file, also where size and times are as they were.
     workers
         Files that are read at once.
-    tell
+    report
         Called with a line before files are read.
 
     Examples
@@ -253,7 +253,7 @@ def compare(
             to_read.append((path, stamp))
         else:
             contents[path] = kept
-    contents |= _read(to_read, study, workers=workers, tell=tell)
+    contents |= _read(to_read, study, workers=workers, report=report)
     for path, content in contents.items():
         for reader in by_path[path]:
             was = reader.inputs[path]
@@ -272,11 +272,11 @@ def _read(
     study: Path,
     *,
     workers: int,
-    tell: Callable[[str], None] | None,
+    report: Callable[[str], None] | None,
 ) -> dict[str, str | None]:
     """sha256 of files, which is kept; None where one cannot be read."""
-    if files and tell:
-        tell(
+    if files and report:
+        report(
             f"Reading {len(files)} input {'file' if len(files) == 1 else 'files'} whose size or "
             "time is not as when they were used; what is as it was reruns nothing."
         )

@@ -78,7 +78,7 @@ def _cell(text: object) -> str:
 def read_decisions(path: str | Path) -> list[Decision]:
     """Read a table of decisions and check its chain.
 
-    A file that is not there holds no decision.
+    A missing file has no decision.
 
     Raises
     ------
@@ -101,11 +101,11 @@ def read_decisions(path: str | Path) -> list[Decision]:
         if len(cells) != len(COLUMNS):
             raise DecisionFault(f"{where} has {len(cells)} cells, not {len(COLUMNS)}")
         named = dict(zip(COLUMNS, cells, strict=True))
-        told = "; nothing may be edited: restore the file, then add a decision that corrects it"
+        remedy = "; nothing may be edited: restore the file, then add a decision that corrects it"
         if named["sha256"] != line_digest(cells[:-1]):
-            raise DecisionFault(f"{where} was changed after it was written{told}")
+            raise DecisionFault(f"{where} was changed after it was written{remedy}")
         if named["previous_sha256"] != previous or named["number"] != str(len(found) + 1):
-            raise DecisionFault(f"{where} does not follow the line before{told}")
+            raise DecisionFault(f"{where} does not follow the line before{remedy}")
         if named["decision"] not in DECISIONS:
             raise DecisionFault(f"{where}: decision '{named['decision']}' is none of {DECISIONS}")
         previous = named["sha256"]
@@ -130,7 +130,7 @@ def append_decision(
     Parameters
     ----------
     path
-        ``qc_decisions.tsv``; made where it is not there.
+        ``qc_decisions.tsv``; created if it is missing.
     participant_id, visit, endpoint, decision, reason, decided_by, decided_at
         As in :data:`COLUMNS`; the time is now where none is given.
 

@@ -1,4 +1,4 @@
-"""Exhibits: how a room brings a figure, a table or an alarm into the report without knowing it.
+"""Exhibits: how a package adds a figure, a table or an alert to the report without importing it.
 
 An exhibit is one JSON file below ``<results>/<study>/exhibits/``, with its figure beside it. The
 report shows every exhibit of that folder in the section that it names, on the page and in the PDF;
@@ -76,7 +76,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Exhibit:
-    """What a room shows in the report.
+    """An item of the report that a package contributes.
 
     Attributes
     ----------
@@ -164,7 +164,7 @@ def write_exhibit(
     Raises
     ------
     ValueError
-        For an unknown section or severity, a figure that is not there, or one without ``alt``.
+        For an unknown section or severity, a missing figure, or one without ``alt``.
 
     Examples
     --------

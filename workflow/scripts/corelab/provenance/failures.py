@@ -90,8 +90,8 @@ def failure_rows(
         options = {"without_failed": "false"} if one.hard else {}
         target = (folder / target).as_posix()
         command = retry_command(target, [config], options, force=not one.hard)
-        told = asdict(replace(one, cause=_without_paths(one.cause), log=log))
-        rows.append({**told, "participant_id": one.subject, "retry": command})
+        row = asdict(replace(one, cause=_without_paths(one.cause), log=log))
+        rows.append({**row, "participant_id": one.subject, "retry": command})
     return pd.DataFrame(rows, columns=list(FAILURES))
 
 

@@ -20,7 +20,7 @@ from corelab.provenance.ledger import Terminated, place_of, recorded
 _terminal: list[int] = []
 
 
-class Plain(Exception):
+class UserError(Exception):
     """An error whose message says all a person needs; no traceback is shown for it."""
 
 
@@ -54,7 +54,7 @@ def set_environment(threads: int) -> None:
 def job(snakemake: SnakemakeObject) -> Iterator[None]:
     """Run a job: everything printed, also from C++, goes to its log; errors end in one line.
 
-    The log is opened at file-descriptor level, because ITK prints past Python. A :class:`Plain`
+    The log is opened at file-descriptor level, because ITK prints past Python. A :class:`UserError`
     error leaves its message; any other leaves a traceback in the log, and the job fails. Its entry
     in the ledger (:mod:`corelab.provenance.ledger`) says how it went.
     """
@@ -78,7 +78,7 @@ def job(snakemake: SnakemakeObject) -> Iterator[None]:
                 code=getattr(getattr(snakemake, "params", None), "code", None),
             ):
                 yield
-        except (Plain, Terminated) as error:
+        except (UserError, Terminated) as error:
             message = str(error)
             print(message, file=sys.stderr)
         except Exception as error:
@@ -97,7 +97,7 @@ def job(snakemake: SnakemakeObject) -> Iterator[None]:
         raise SystemExit(1)
 
 
-def tell(text: str) -> None:
+def print_to_terminal(text: str) -> None:
     """Print to the person who started the run, past the job's log (and into it)."""
     print(text, flush=True)
     if _terminal:

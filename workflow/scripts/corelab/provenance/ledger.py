@@ -45,7 +45,7 @@ KEPT = frozenset({"reading/key.tsv", "reading/lock.json"})
 
 
 class Terminated(BaseException):
-    """The job was told to end (SIGTERM): temporary files go, outputs stay as they were."""
+    """The job was terminated (SIGTERM): temporary files are removed, outputs stay as they were."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ class Failure:
     log, target
         Paths from the working directory; ``target`` is the file that the job makes.
     hard
-        Whether the job itself failed; otherwise it ended well and told of unusable data.
+        Whether the job itself failed; otherwise it ended well and reported unusable data.
     """
 
     subject: str
@@ -228,7 +228,7 @@ def recorded(
     except BaseException as error:
         if place:
             cause = " ".join(str(error).split()) or type(error).__name__
-            if type(error).__name__ not in {"Plain", "Terminated"}:
+            if type(error).__name__ not in {"UserError", "Terminated"}:
                 cause = f"{type(error).__name__}: {cause}"
             with suppress(OSError):  # the disk may be full; the log and the exit code remain
                 entry = {**head, "state": "failed", "cause": cause[:500]}
@@ -262,7 +262,7 @@ def entries(study: Path) -> Iterator[tuple[Place, dict[str, Any]]]:
 
 def _slurm_alive(job: str) -> bool:
     try:
-        told = subprocess.run(
+        queue = subprocess.run(
             ["squeue", "--noheader", "--format=%T", "--jobs", job],
             capture_output=True,
             text=True,
@@ -271,7 +271,7 @@ def _slurm_alive(job: str) -> bool:
         )
     except (OSError, subprocess.TimeoutExpired):
         return False
-    return bool(told.stdout.strip())
+    return bool(queue.stdout.strip())
 
 
 def alive(entry: Mapping[str, Any]) -> bool:
@@ -293,7 +293,7 @@ def alive(entry: Mapping[str, Any]) -> bool:
     return bool(entry.get("slurm_job")) and _slurm_alive(str(entry["slurm_job"]))
 
 
-def wait_for_others(study: Path, tell: Callable[[str], None], *, poll_s: float = 1.0) -> int:
+def wait_for_others(study: Path, report: Callable[[str], None], *, poll_s: float = 1.0) -> int:
     """Wait until jobs of an earlier, killed run have ended, so that no file has two writers.
 
     Returns
@@ -309,7 +309,7 @@ def wait_for_others(study: Path, tell: Callable[[str], None], *, poll_s: float =
             if entry.get("slurm_job")
             else f"kill {entry.get('pid')}"
         )
-        tell(
+        report(
             f"A job of an earlier run is still at work: {place.rule} {place.name} on "
             f"{entry.get('host')}. Waiting for it to end; to end it: {how}"
         )
@@ -506,7 +506,7 @@ def invalidated_outputs(study: Path) -> set[str]:
 
 
 def failures(study: Path) -> list[Failure]:
-    """Jobs that failed or were killed and have not been done since; not those that only tell."""
+    """Jobs that failed or were killed and have not been done since; not those that only print."""
     found = []
     for place, entry in entries(study):
         state = entry.get("state")
@@ -576,7 +576,7 @@ def retry_command(
         Of the run.
     force
         Also where the file is there and Snakemake sees nothing that changed: a job that ended
-        well and told of unusable data.
+        well and reported unusable data.
 
     Examples
     --------

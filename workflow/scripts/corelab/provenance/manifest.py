@@ -18,12 +18,12 @@ from typing import Any
 import pandas as pd
 
 from corelab.provenance.contents import Compared, compare
-from corelab.provenance.job import Plain
+from corelab.provenance.job import UserError
 from corelab.provenance.ledger import standing
 from corelab.provenance.products import file_sha256, read_json, read_table, write_table
 from corelab.provenance.rules import workflow_rules
 
-#: Folders of a study that hold products.
+#: Folders of a study with products.
 PRODUCT_FOLDERS = (
     "derivatives",
     "endpoints",
@@ -207,7 +207,7 @@ def role_of(name: str) -> str:
 
 
 def rule_of(name: str) -> str:
-    """The rule that wrote a product; nothing where it cannot be told.
+    """The rule that wrote a product; empty if unknown.
 
     Examples
     --------
@@ -456,9 +456,9 @@ def trace_lines(folder: Path, row_id: str) -> list[str]:
     LookupError
         If the study has no such number.
     """
-    told = _statistic_lines(folder, row_id)
-    if told:
-        return told
+    lines = _statistic_lines(folder, row_id)
+    if lines:
+        return lines
     table = read_table(folder / "provenance" / "trace.tsv")
     chain = table[table["row_id"] == row_id]
     if chain.empty:
@@ -530,7 +530,7 @@ def verify_lines(folder: Path) -> list[str]:
 
     Raises
     ------
-    corelab.provenance.job.Plain
+    corelab.provenance.job.UserError
         With the list, if a product differs from the manifest, is missing, or is not listed, or if
         the content of an input is not that which was read.
     """
@@ -543,16 +543,16 @@ def verify_lines(folder: Path) -> list[str]:
         f"{counts.get('same', 0)} of {len(manifest['products'])} products are as in {manifest_path}"
     )
     inputs = compare(standing(folder)[0], folder, read_all=True)
-    told = _input_lines(inputs)
+    changes = _input_lines(inputs)
     if wrong.empty and not inputs.changed:
-        return [head, f"products sha256 {manifest['products_sha256']}", *told]
+        return [head, f"products sha256 {manifest['products_sha256']}", *changes]
     pairs = zip(wrong["verdict"][:LISTED], wrong["file"][:LISTED], strict=True)
     lines = [head, *(f"{verdict:<10} {file}" for verdict, file in pairs)]
     if len(wrong) > LISTED:
         lines.append(f"... and {len(wrong) - LISTED} more")
     if not wrong.empty:
         lines.append(f"First cause: {first_cause(folder, list(wrong['file']))}")
-    raise Plain("\n".join([*lines, *told]))
+    raise UserError("\n".join([*lines, *changes]))
 
 
 #: Products in the order in which they are made; the first that differs is the cause of the rest.

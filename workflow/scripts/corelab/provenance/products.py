@@ -1,4 +1,4 @@
-"""Products: files that are whole or not there, and the same bytes for the same content.
+"""Products: files that are complete or absent, and the same bytes for the same content.
 
 A product is written under a temporary name in its own folder, flushed to disk and renamed.
 Tables have a fixed column order, float format, ``n/a`` for missing and Unix line ends.

@@ -25,7 +25,7 @@ from corelab.provenance.ledger import (
     retry_command,
 )
 from corelab.provenance.products import read_json, read_table
-from corelab.provenance.records import troubles
+from corelab.provenance.records import iter_failures
 
 #: Failures in a table; the others are counted.
 MAX_FAILURES = 30
@@ -103,12 +103,12 @@ def scan_failures(study: Path, stages: Mapping[str, Sequence[str]]) -> list[Fail
                 places, name = (), Path(path).stem
             try:
                 record = read_json(study / path)
-                told = list(troubles(record))
+                causes = list(iter_failures(record))
             except ValueError as error:
                 # Whoever asks what is wrong must hear of this one too, and of all others.
                 record = dict(zip(("participant_id", "visit"), places, strict=False))
-                told = [({}, f"the record is damaged ({error}): make it again")]
-            for item, cause in told:
+                causes = [({}, f"the record is damaged ({error}): make it again")]
+            for item, cause in causes:
                 who, visit = (
                     str(item.get(key) or record.get(key) or "")
                     for key in ("participant_id", "visit")
@@ -293,8 +293,8 @@ def closing_lines(
     lines = []
     if (study / "endpoints" / "measurements.tsv").is_file():
         counts = verdicts(study, participants)
-        told = ", ".join(f"{number} {name}" for name, number in counts.items())
-        lines.append(f"Participants: {told}.")
+        parts = ", ".join(f"{number} {name}" for name, number in counts.items())
+        lines.append(f"Participants: {parts}.")
     whole = manifest_hash(study)
     if whole:
         lines.append(f"Manifest of all products: sha256 {whole}")

@@ -58,7 +58,7 @@ def visits_of_records(paths: Iterable[str | Path]) -> list[dict[str, Any]]:
     return list(visits.values())
 
 
-def troubles(record: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str]]:
+def iter_failures(record: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str]]:
     """What a stage's record says could not be done, in its own words.
 
     Yields
@@ -69,7 +69,7 @@ def troubles(record: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str
     Examples
     --------
     >>> scan = {"scan_id": "a.nii", "status": "failed", "reason": "truncated"}
-    >>> [cause for _, cause in troubles({"status": "ok", "scans": [scan]})]
+    >>> [cause for _, cause in iter_failures({"status": "ok", "scans": [scan]})]
     ['a.nii: truncated']
     """
     if record.get("status") not in (None, "ok"):

@@ -15,8 +15,8 @@ from typing import Any
 
 import pandas as pd
 
-from corelab.measurement.collect import endpoint_unit
 from corelab.study.checks import VOLUME_UNITS_ML
+from corelab.terms.endpoints import unit_of
 
 FINAL_READS = {
     "participant_id": "Subject identifier",
@@ -209,7 +209,7 @@ def readings_of(sheet: pd.DataFrame | None) -> list[Reading]:
         value, unit = cells["value"], cells.get("unit")
         if is_number(value) and float(value) == float(value):
             value = float(value)
-            if endpoint_unit(cells["endpoint"]) == "mL" and unit in VOLUME_UNITS_ML:
+            if unit_of(cells["endpoint"]) == "mL" and unit in VOLUME_UNITS_ML:
                 value, unit = value * VOLUME_UNITS_ML[unit], "mL"
         elif not isinstance(value, str):
             value = None
@@ -221,7 +221,7 @@ def readings_of(sheet: pd.DataFrame | None) -> list[Reading]:
                 reader=str(cells["reader"]),
                 role=role,
                 value=value,
-                unit=unit or endpoint_unit(cells["endpoint"]),
+                unit=unit or unit_of(cells["endpoint"]) or None,
                 repeat=int(float(cells.get("repeat") or 1)),
             )
         )

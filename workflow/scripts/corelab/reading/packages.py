@@ -34,7 +34,7 @@ from corelab.reading.reference_cases import (
 from corelab.reading.sampling import SAMPLE, stratified_sample
 from corelab.study.model import Study
 from corelab.study.naming import bids_label
-from corelab.terms.endpoints import ENDPOINT_UNITS
+from corelab.terms.endpoints import unit_of
 from corelab.terms.kinds import IMAGE_KINDS
 from corelab.terms.labels import volume_endpoint
 
@@ -384,7 +384,7 @@ def _form_rows(
             "position": item.position,
             "case": case,
             "endpoint": endpoint,
-            "unit": ENDPOINT_UNITS.get(endpoint.split(":")[0]),
+            "unit": unit_of(endpoint) or None,
             "value": None,
             "not_evaluable_reason": None,
             "read_at": None,

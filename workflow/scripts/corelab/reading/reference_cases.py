@@ -17,7 +17,7 @@ from corelab.reading.presentation import Case
 from corelab.reading.rates import rate_row
 from corelab.study.checks import VOLUME_UNITS_ML
 from corelab.study.model import Study
-from corelab.terms.endpoints import ENDPOINT_UNITS
+from corelab.terms.endpoints import unit_of
 
 REFERENCE_VISIT = "reference"
 REFERENCE_READS = {
@@ -76,7 +76,7 @@ def _in_unit(cell: Any, unit: Any, endpoint: str) -> Any:
     """A number in the endpoint's own unit, text as it is."""
     if not is_number(cell):
         return cell
-    volume = ENDPOINT_UNITS.get(endpoint.split(":")[0]) == "mL"
+    volume = unit_of(endpoint) == "mL"
     return float(cell) * (VOLUME_UNITS_ML.get(unit, 1.0) if volume else 1.0)
 
 

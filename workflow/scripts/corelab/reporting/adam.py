@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from corelab.provenance.job import Plain
+from corelab.provenance.job import UserError
 from corelab.reporting.attention import is_not_computable
 from corelab.reporting.datasets import (
     Dataset,
@@ -85,7 +85,7 @@ def analysis_sets(results: Results) -> list[tuple[str, str, str, pd.Series]]:
 
     Raises
     ------
-    corelab.provenance.job.Plain
+    corelab.provenance.job.UserError
         If an expression of ``analysis_sets`` cannot be read.
     """
     people = results.participants
@@ -98,7 +98,7 @@ def analysis_sets(results: Results) -> list[tuple[str, str, str, pd.Series]]:
             except ExpressionError as error:
                 if results.codes:
                     continue  # a column that a blinded study withholds
-                raise Plain(f"config analysis_sets.{flag}: {error}") from None
+                raise UserError(f"config analysis_sets.{flag}: {error}") from None
             found.append((flag, label, f"Participants sheet: {given[flag]}", members))
         elif flag == "ITTFL" and "arm" in people:
             members = people["arm"].notna()

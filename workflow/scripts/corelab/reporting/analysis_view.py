@@ -38,9 +38,9 @@ from corelab.reporting.vocabulary import (
     in_sentence,
     statistic_decimals,
     statistic_unit,
-    statistic_words,
 )
 from corelab.terms.analyses import type_of
+from corelab.terms.statistics import statistic
 
 #: Parts of the report that analyses belong to: name, title, and what stands where none does.
 PARTS = (
@@ -159,7 +159,7 @@ def _long_table(rows: pd.DataFrame, caption: str, label: str) -> Table:
     body = []
     for row, failed in zip(rows.itertuples(), is_not_computable(rows), strict=True):
         unit = statistic_unit(str(row.statistic), row.endpoint)
-        words = statistic_words(str(row.statistic)) + (f", {unit}" if unit else "")
+        words = statistic(row.statistic).words + (f", {unit}" if unit else "")
         behind: Any = _how(row)
         if failed:
             behind = str(row.note).removeprefix(NOT_COMPUTABLE).lstrip(": ")
@@ -199,9 +199,9 @@ def _side_by_side(rows: pd.DataFrame, groups: Sequence[str], caption: str, label
         Column("How", "why", sortable=False),
     ]
     body = []
-    for statistic, found in cells.items():
+    for name, found in cells.items():
         first = next(iter(found.values()))
-        unit = statistic_unit(statistic, first.endpoint)
+        unit = statistic_unit(name, first.endpoint)
         shown: list[Any] = []
         for group in groups:
             one = found.get(group)
@@ -216,7 +216,7 @@ def _side_by_side(rows: pd.DataFrame, groups: Sequence[str], caption: str, label
                     interval_text(one),
                 )
                 shown.append(Cell(text, one.estimate))
-        words = statistic_words(statistic) + (f", {unit}" if unit else "")
+        words = statistic(name).words + (f", {unit}" if unit else "")
         body.append([words, *shown, page.more("how", _behind(found, groups))])
     numbers = rows.groupby("group", sort=False)["n"].max()
     told = [

@@ -19,22 +19,14 @@ from corelab.reporting.documents import DataTable, program
 from corelab.reporting.methods import analysis_sentence, estimand_rows
 from corelab.reporting.results import Results
 from corelab.reporting.table_files import file_stem
-from corelab.reporting.vocabulary import statistic_words
-from corelab.terms.analyses import ANALYSIS_TYPES
+from corelab.terms.analyses import ANALYSIS_TYPES, type_of
+from corelab.terms.statistics import statistic
 
 #: Purpose of an objective, in the standard's terms.
 PURPOSES = {
     "primary": "PRIMARY OUTCOME MEASURE",
     "secondary": "SECONDARY OUTCOME MEASURE",
     "exploratory": "EXPLORATORY OUTCOME MEASURE",
-}
-DATASETS = {
-    "agreement": ("ADREAD", "ADIMG"),
-    "overlap": ("ADSEG",),
-    "survival": ("ADTTE",),
-    "progression": ("ADTTE",),
-    "radiomics": ("ADRISK", "ADTTE"),
-    "phantom": (),
 }
 
 
@@ -50,7 +42,7 @@ def _method(kind: str, statistics: list[str]) -> dict[str, Any]:
             {
                 "id": _id(f"OP_{kind}", name),
                 "name": name,
-                "label": statistic_words(name),
+                "label": statistic(name).words,
                 "order": order,
             }
             for order, name in enumerate(statistics, start=1)
@@ -150,9 +142,7 @@ def reporting_event(
         expression = str(entry.get("population") or "all")
         populations.setdefault(expression, _id("ANS", expression))
         datasets = [
-            dataset
-            for dataset in DATASETS.get(kind, ("ADIMG", "ADPD"))
-            if there is None or dataset in there
+            dataset for dataset in type_of(entry).datasets if there is None or dataset in there
         ]
         title = analysis_title(entry) if entry.get("type") else "Endpoints by visit and arm"
         for number in dict.fromkeys(own["table_number"].dropna()):

@@ -16,7 +16,8 @@ from corelab.reporting.exhibits import common_content
 from corelab.reporting.numbers import fixed, is_number, significant
 from corelab.reporting.page import Cell, Column, Table
 from corelab.reporting.results import NOT_COMPUTABLE, Results
-from corelab.reporting.vocabulary import group_words, statistic_words
+from corelab.reporting.vocabulary import group_words
+from corelab.terms.statistics import statistic
 
 PAGE = "certificate.html"
 SOURCE = "verification/certificate.tsv"
@@ -70,7 +71,7 @@ def recomputed_text(printed: str, value: Any) -> str:
 
 def _statistic(row: Any) -> str:
     name, _, part = str(row.statistic).partition(" ")
-    words = statistic_words(name)
+    words = statistic(name).words
     return f"{words}, {_LIMITS.get(part, part)}" if part else words
 
 
@@ -80,7 +81,7 @@ def _fits(row: Any) -> str:
         return ""
     value = recomputed_text(str(row.published), row.fits_value)
     name, _, more = str(row.fits).partition(":")
-    return f"{statistic_words(name) if not more else row.fits}, {value}"
+    return f"{statistic(name).words if not more else row.fits}, {value}"
 
 
 def _number(value: Any) -> str:

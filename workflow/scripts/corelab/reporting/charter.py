@@ -18,10 +18,11 @@ from corelab.reporting.numbers import observed, plural
 from corelab.reporting.results import Results
 from corelab.reporting.vocabulary import (
     criterion_words,
-    endpoint_unit,
     endpoint_words,
     limits_for,
 )
+from corelab.terms.analyses import type_of
+from corelab.terms.endpoints import unit_of
 from corelab.terms.kinds import kind_words
 
 EMPTY = "Empty: to be written by the sponsor."
@@ -203,9 +204,7 @@ def _criteria(results: Results) -> tuple[Block, ...]:
     endpoints = sorted(set(results.measurements["endpoint"].dropna()))
     if not endpoints:
         return ()
-    rows = tuple(
-        (endpoint_words(name), endpoint_unit(name) or "see the sheet") for name in endpoints
-    )
+    rows = tuple((endpoint_words(name), unit_of(name) or "see the sheet") for name in endpoints)
     return (Definitions(rows),)
 
 
@@ -234,7 +233,7 @@ def _reading(results: Results) -> tuple[Block, ...]:
 
 
 def _stability(results: Results) -> tuple[Block, ...]:
-    planned = [a for a in results.analyses if a.get("type") in {"agreement", "overlap"}]
+    planned = [a for a in results.analyses if type_of(a).part == "reproducibility"]
     if not planned:
         return ()
     texts = tuple(f"{a['id']}: {analysis_sentence(a)}" for a in planned)

@@ -8,7 +8,8 @@ from corelab.provenance.figure_style import on_a_page, svg_of
 from corelab.reporting.arms import arm_of, arms_of
 from corelab.reporting.exhibits import Shown
 from corelab.reporting.results import Results
-from corelab.reporting.vocabulary import endpoint_unit, endpoint_words
+from corelab.reporting.vocabulary import endpoint_words
+from corelab.terms.endpoints import unit_of
 
 
 def course(results: Results, endpoint: str) -> Shown | None:
@@ -40,7 +41,7 @@ def course(results: Results, endpoint: str) -> Shown | None:
     visits = [visit for visit in results.tables.visit_order if (rows["visit"] == visit).any()]
     if len(visits) < 2:
         return None
-    words, unit = endpoint_words(endpoint), endpoint_unit(endpoint)
+    words, unit = endpoint_words(endpoint), unit_of(endpoint)
     figure = new_figure(6.0, 3.4)
     spaghetti(
         figure.add_subplot(),

@@ -28,15 +28,14 @@ from corelab.reporting.page import Cell, Column, Table
 from corelab.reporting.results import NOT_COMPUTABLE, Results
 from corelab.reporting.traces import statistic_link
 from corelab.reporting.vocabulary import (
-    endpoint_unit,
     endpoint_words,
     group_words,
     in_sentence,
     label_words,
     statistic_unit,
-    statistic_words,
 )
 from corelab.terms.analyses import type_of
+from corelab.terms.endpoints import unit_of
 from corelab.terms.statistics import statistic
 
 MAX_PER_ANALYSIS = 6
@@ -108,7 +107,7 @@ def effect_sentence(results: Results, analysis: Mapping[str, Any], row: Any) -> 
         return ""
     value, kind = float(row.estimate), statistic(row.statistic)
     decimals = estimate_decimals(row.estimate, row.ci_low, row.ci_high)
-    unit = endpoint_unit(row.endpoint)
+    unit = unit_of(row.endpoint)
     what = in_sentence(endpoint_words(row.endpoint))
     if analysis.get("derivation") == "change":
         what = f"change of {what}"
@@ -182,7 +181,7 @@ def _unit(results: Results, analysis: Mapping[str, Any], row: Any) -> str:
     unit = statistic_unit(str(row.statistic), row.endpoint)
     if row.statistic == "slope" and analysis.get("type") == "dose_response":
         per = str(results.study.get("dose_unit") or "") if analysis.get("dose") else ""
-        own = endpoint_unit(row.endpoint)
+        own = unit_of(row.endpoint)
         per = per or f"unit of {in_sentence(label_words(row.group))}"
         unit = f"{own or 'units'} per {per}"
     return unit
@@ -192,7 +191,7 @@ def _name(results: Results, analysis: Mapping[str, Any], row: Any) -> Markup:
     visit = row.visit if row.visit != "all" else ""
     group = _group(analysis, row)
     source = _source(results, analysis)
-    details = (statistic_words(str(row.statistic)), group, visit, source)
+    details = (statistic(row.statistic).words, group, visit, source)
     return Markup('{}<span class="sub">{}</span>').format(
         page.link(page.place(f"#analysis-{analysis['id']}"), analysis_title(analysis)),
         ", ".join(text for text in details if text),
@@ -289,7 +288,7 @@ def overview_table(results: Results) -> Table | None:
         if rows.empty:
             body.append([name, objective, "no result", "", "", "", ""])
         for row in rows.itertuples():
-            told = (statistic_words(str(row.statistic)), _group(analysis, row))
+            told = (statistic(row.statistic).words, _group(analysis, row))
             tested = statistic(row.statistic).scale != "reliability"
             shown = Markup("<b>{}</b> {}").format(
                 statistic_link(row, number_text(row)),

@@ -19,7 +19,6 @@ from corelab.reporting.vocabulary import (
     endpoint_words,
     group_words,
     in_sentence,
-    statistic_words,
 )
 from corelab.study.columns import (
     ACQUISITION,
@@ -31,6 +30,7 @@ from corelab.study.columns import (
 )
 from corelab.terms.analyses import type_of
 from corelab.terms.kinds import kind_words
+from corelab.terms.statistics import statistic
 
 SOFTWARE = (
     "corelab",
@@ -297,11 +297,11 @@ def definitions(results: Results) -> list[tuple[str, str]]:
     """Every statistic with the definitions under which it was computed, as its rows state them."""
     rows = results.all_statistics
     found: dict[str, list[str]] = {}
-    for statistic, method in zip(rows["statistic"], rows["method"], strict=True):
-        if isinstance(method, str) and method and method not in found.setdefault(statistic, []):
-            found[statistic].append(method)
+    for name, method in zip(rows["statistic"], rows["method"], strict=True):
+        if isinstance(method, str) and method and method not in found.setdefault(name, []):
+            found[name].append(method)
     return [
-        (statistic_words(name), " | ".join(texts[:4]) + (" | ..." if len(texts) > 4 else ""))
+        (statistic(name).words, " | ".join(texts[:4]) + (" | ..." if len(texts) > 4 else ""))
         for name, texts in sorted(found.items())
         if texts
     ]
@@ -362,7 +362,7 @@ def deviations(results: Results) -> list[tuple[str, str, str]]:
     if len(rows):
         for row in rows[is_not_computable(rows)].itertuples():
             reason = str(row.note).removeprefix(NOT_COMPUTABLE).lstrip(": ")
-            what = f"{row.analysis_id}: {statistic_words(str(row.statistic))}"
+            what = f"{row.analysis_id}: {statistic(row.statistic).words}"
             if row.group != "all":
                 what += f" ({group_words(row.group)})"
             found.append(("statistic", what, f"not computable: {reason}"))

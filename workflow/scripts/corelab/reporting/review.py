@@ -25,7 +25,7 @@ from corelab.provenance.decisions import (
     DecisionFault,
     read_decisions,
 )
-from corelab.provenance.job import Plain
+from corelab.provenance.job import UserError
 from corelab.provenance.products import write_text
 from corelab.reporting import page, pictures
 from corelab.reporting.attention import SEVERITIES, Finding, by_participant, findings_of
@@ -195,13 +195,13 @@ def desk_decisions(path: str | Path | None) -> list[Decision]:
 
     Raises
     ------
-    corelab.provenance.job.Plain
+    corelab.provenance.job.UserError
         If the chain of decisions is broken.
     """
     try:
         return read_decisions(path) if path else []
     except DecisionFault as fault:
-        raise Plain(str(fault)) from None
+        raise UserError(str(fault)) from None
 
 
 def write_desk(results: Results, decisions: Sequence[Decision]) -> Path:

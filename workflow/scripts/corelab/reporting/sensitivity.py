@@ -10,7 +10,8 @@ from corelab.reporting.numbers import count, estimate, interval, significant
 from corelab.reporting.page import Cell, Column, Table
 from corelab.reporting.results import Results, subject_page
 from corelab.reporting.traces import analysis_page
-from corelab.reporting.vocabulary import endpoint_words, group_words, statistic_words
+from corelab.reporting.vocabulary import endpoint_words, group_words
+from corelab.terms.statistics import statistic
 
 NOTHING = (
     "Nobody excluded a value at the review desk: results with and without exclusions are the same."
@@ -64,7 +65,7 @@ def statistics_table(results: Results) -> Table | None:
         body.append(
             [
                 page.link(analysis_page(name), name),
-                statistic_words(str(row.statistic)),
+                statistic(row.statistic).words,
                 endpoint_words(row.endpoint),
                 group_words(row.group),
                 Cell(estimate(row.estimate, row.ci_low, row.ci_high), row.estimate),
@@ -106,7 +107,7 @@ def sensitivity_blocks(results: Results) -> list[Block]:
     rows = tuple(
         (
             str(row.analysis_id),
-            statistic_words(str(row.statistic)),
+            statistic(row.statistic).words,
             group_words(row.group),
             f"{estimate(row.estimate, row.ci_low, row.ci_high)} "
             f"{interval(row.ci_low, row.ci_high)}".strip(),

@@ -30,12 +30,12 @@ from corelab.reporting.traces import chain_markup, endpoint_page
 from corelab.reporting.vocabulary import (
     VERDICT_WORDS,
     criterion_words,
-    endpoint_unit,
     endpoint_words,
     label_words,
     value_decimals,
 )
 from corelab.study.schema import shown_columns
+from corelab.terms.endpoints import unit_of
 from corelab.terms.kinds import kind_words
 
 #: Levels of a column of names up to which each is counted.
@@ -113,7 +113,7 @@ def _baseline_rows(results: Results, parts: Sequence[pd.DataFrame]) -> list[list
             continue
         if rows.empty or not baseline:
             continue
-        unit = endpoint_unit(name)
+        unit = unit_of(name)
         by_person = rows.set_index("participant_id")["value"]
         cells = [_median_range(by_person.reindex(part["participant_id"]), unit) for part in parts]
         words = endpoint_words(name) + (f", {unit}" if unit else "")

@@ -60,12 +60,12 @@ from corelab.reporting.vocabulary import (
     group_words,
     limits_for,
     statistic_unit,
-    statistic_words,
     value_decimals,
 )
 from corelab.terms.analyses import type_of
 from corelab.terms.kinds import kind_words
 from corelab.terms.labels import label
+from corelab.terms.statistics import statistic
 
 #: Rows of one listing; the file named below it has them all.
 MAX_LISTING = 600
@@ -109,9 +109,9 @@ def _footer(results: Results) -> str:
 
 def _definitions(rows: pd.DataFrame, analysis: Mapping[str, Any]) -> list[str]:
     methods: dict[str, str] = {}
-    for statistic, method in zip(rows["statistic"], rows["method"], strict=True):
+    for named, method in zip(rows["statistic"], rows["method"], strict=True):
         if isinstance(method, str) and method:
-            methods.setdefault(method, statistic_words(str(statistic)))
+            methods.setdefault(method, statistic(named).words)
     notes = [analysis_sentence(analysis)]
     notes += [f"{name}: {method}" for method, name in list(methods.items())[:6]]
     if rows["estimate"].isna().any():
@@ -123,13 +123,13 @@ def _side_by_side(rows: pd.DataFrame, groups: tuple[str, ...]) -> tuple[Any, Any
     cells: dict[str, dict[str, str]] = {}
     words: dict[str, str] = {}
     for row in rows.itertuples():
-        statistic = str(row.statistic)
-        unit = statistic_unit(statistic, row.endpoint)
-        words[statistic] = statistic_words(statistic) + (f", {unit}" if unit else "")
+        name = str(row.statistic)
+        unit = statistic_unit(name, row.endpoint)
+        words[name] = statistic(name).words + (f", {unit}" if unit else "")
         text = f"{number_text(row)} {interval_text(row)}".strip()
         if not is_number(row.estimate):
             text = "NE"
-        cells.setdefault(statistic, {})[str(row.group)] = text
+        cells.setdefault(name, {})[str(row.group)] = text
     columns = ("Statistic", *(">" + (group_words(group) or "all sources") for group in groups))
     body = [(words[k], *(found.get(g, "") for g in groups)) for k, found in cells.items()]
     numbers = rows.groupby("group", sort=False)["n"].max()
@@ -149,7 +149,7 @@ def _long(rows: pd.DataFrame) -> tuple[Any, Any]:
             shown = ("NE", str(row.note).removeprefix(NOT_COMPUTABLE).lstrip(": "))
         body.append(
             (
-                statistic_words(str(row.statistic)) + (f", {unit}" if unit else ""),
+                statistic(row.statistic).words + (f", {unit}" if unit else ""),
                 endpoint_words(row.endpoint),
                 group_words(row.group),
                 "pooled" if row.visit == "all" else str(row.visit),

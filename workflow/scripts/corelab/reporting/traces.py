@@ -28,12 +28,12 @@ from corelab.reporting.vocabulary import (
     endpoint_words,
     group_words,
     label_words,
-    statistic_words,
 )
 from corelab.study.columns import MEASUREMENT_KEY
 from corelab.study.expression import ExpressionError
 from corelab.study.naming import bids_label
 from corelab.terms.analyses import sheets_of
+from corelab.terms.statistics import statistic
 
 MAX_TRACE_ROWS = 5000
 #: Folder below ``report/`` with the rows of each analysis.
@@ -218,7 +218,7 @@ def _statistics(results: Results, analysis_id: str) -> Table | None:
     body = []
     for row in rows.to_dict("records"):
         name = Markup('<span id="{}">{}</span>').format(
-            result_id(row), statistic_words(str(row["statistic"]))
+            result_id(row), statistic(row["statistic"]).words
         )
         numbers = [
             Cell(f"{float(row[k]):.10g}", row[k]) if is_number(row[k]) else ""

@@ -78,19 +78,6 @@ def flow_words(text: str) -> str:
     return FLOW_WORDS.get(text, text)
 
 
-def statistic_words(name: str) -> str:
-    """How a statistic is written for people.
-
-    Examples
-    --------
-    >>> statistic_words("icc_a_1"), statistic_words("new_statistic")
-    ('ICC(A,1)', 'New statistic')
-    >>> statistic_words("dice"), statistic_words("hd95_mm_median")
-    ('Dice, mean', 'Hausdorff distance, 95th percentile, median, mm')
-    """
-    return registry.statistic(name).words
-
-
 def endpoint_words(name: object) -> str:
     """How an endpoint is written for people.
 
@@ -116,17 +103,6 @@ def endpoint_words(name: object) -> str:
     return ", ".join(words)
 
 
-def endpoint_unit(name: object) -> str:
-    """Unit of an endpoint, empty where it is not known.
-
-    Examples
-    --------
-    >>> endpoint_unit("core_volume"), endpoint_unit("lesion_volume:cavity"), endpoint_unit("nihss")
-    ('mL', 'mL', '')
-    """
-    return unit_of(name)
-
-
 _CRITERION_UNITS = {"mm": "mm", "s": "s", "ml": "mL", "deg": "degrees", "hu": "HU", "ms": "ms"}
 
 
@@ -138,7 +114,7 @@ def statistic_unit(statistic: str, endpoint: object) -> str:
     >>> statistic_unit("bias", "core_volume"), statistic_unit("icc_a_1", "core_volume")
     ('mL', '')
     """
-    return endpoint_unit(endpoint) if registry.statistic(statistic).scale == "endpoint" else ""
+    return unit_of(endpoint) if registry.statistic(statistic).scale == "endpoint" else ""
 
 
 #: Decimals of a value in a unit, and of what has none: what TLG tables print.
@@ -169,8 +145,8 @@ def statistic_decimals(statistic: str, endpoint: object, estimate: object = None
     """
     scale = registry.statistic(statistic).scale
     found = _SCALE_DECIMALS.get(scale)
-    if scale == "endpoint" and endpoint_unit(endpoint):
-        found = _UNIT_DECIMALS.get(endpoint_unit(endpoint))
+    if scale == "endpoint" and unit_of(endpoint):
+        found = _UNIT_DECIMALS.get(unit_of(endpoint))
     if found is not None and is_number(estimate):
         value = abs(float(str(estimate)))
         if 0 < value < 0.5 * 10.0**-found:

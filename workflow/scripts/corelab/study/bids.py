@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from corelab.provenance.job import Plain
+from corelab.provenance.job import UserError
 from corelab.provenance.products import write_table, write_text
 from corelab.study.model import read_sheet
 from corelab.terms.kinds import KIND_OF_SUFFIX
@@ -171,7 +171,7 @@ def _files(folder: Path) -> Iterator[tuple[str, str]]:
         try:
             entries = sorted(os.scandir(folder / inside), key=lambda item: item.name)
         except OSError as error:
-            raise Plain(f"{folder / inside} cannot be listed: {error.strerror}") from None
+            raise UserError(f"{folder / inside} cannot be listed: {error.strerror}") from None
         for entry in entries:
             path = f"{inside}/{entry.name}" if inside else entry.name
             if entry.name.startswith("."):
@@ -296,14 +296,14 @@ def write_index(folder: Path, study_folder: Path) -> list[str]:
 
     Raises
     ------
-    corelab.provenance.job.Plain
+    corelab.provenance.job.UserError
         If the folder is not there or holds no scan.
     """
     if not folder.is_dir():
-        raise Plain(f"{folder} is not a folder")
+        raise UserError(f"{folder} is not a folder")
     scans, unknown = index_bids(folder)
     if scans.empty:
-        raise Plain(
+        raise UserError(
             f"{folder} holds no scan by the names of BIDS "
             "(sub-<id>[_ses-<visit>]..._<suffix>.nii.gz), ISLES'24, UPENN-GBM or SOOP"
         )

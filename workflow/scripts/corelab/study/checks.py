@@ -29,7 +29,7 @@ from corelab.study.columns import LARGEST_LESION_ML, window_names
 from corelab.study.expression import ExpressionError, flag_name, names_in, select
 from corelab.study.findings import Finding
 from corelab.study.naming import subject_entity
-from corelab.terms.endpoints import ENDPOINT_LABELS, ENDPOINT_UNITS, ENDPOINTS, SCALES
+from corelab.terms.endpoints import ENDPOINT_LABELS, ENDPOINT_UNITS, ENDPOINTS, SCALES, unit_of
 from corelab.terms.kinds import DATATYPES
 from corelab.terms.labels import SHOWN_BY
 
@@ -419,7 +419,7 @@ def _values(
             "write the number, n/a if there is none",
         )
     units = frame["unit"] if "unit" in frame else pd.Series(None, index=frame.index, dtype=object)
-    volumes = frame["endpoint"].map(lambda e: ENDPOINT_UNITS.get(str(e).split(":")[0]) == "mL")
+    volumes = frame["endpoint"].map(lambda e: unit_of(str(e)) == "mL")
     unknown = frame.index[volumes & units.notna() & ~units.isin(list(VOLUME_UNITS_ML))]
     for line in unknown[:MANY]:
         yield Finding(

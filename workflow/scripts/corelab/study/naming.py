@@ -15,44 +15,20 @@ from corelab.terms.kinds import DATATYPES
 TEMPLATE_SPACE = "MNI152NLin2009aSym"
 
 _ALLOWED = re.compile(r"[0-9A-Za-z]")
-_ESCAPED = re.compile(r"\+([0-9A-F]{2})")
 
 
 def bids_label(text: str) -> str:
-    """Map any text to a BIDS label, reversibly.
+    """Map any text to a BIDS label, reversibly: the bytes of UTF-8 as +XX.
 
     Examples
     --------
     >>> bids_label("007"), bids_label("site-1/a"), bids_label("../x")
     ('007', 'site+2D1+2Fa', '+2E+2E+2Fx')
-    >>> from_bids_label(bids_label("한국-1+")) == "한국-1+"
-    True
     """
     return "".join(
         chr(byte) if byte < 128 and _ALLOWED.match(chr(byte)) else f"+{byte:02X}"
         for byte in str(text).encode("utf-8")
     )
-
-
-def from_bids_label(label: str) -> str:
-    """Undo :func:`bids_label`.
-
-    Examples
-    --------
-    >>> from_bids_label("site+2D1")
-    'site-1'
-    """
-    raw = bytearray()
-    position = 0
-    while position < len(label):
-        match = _ESCAPED.match(label, position)
-        if match:
-            raw.append(int(match.group(1), 16))
-            position = match.end()
-        else:
-            raw.extend(label[position].encode("utf-8"))
-            position += 1
-    return raw.decode("utf-8")
 
 
 def subject_entity(participant_id: str) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from corelab.provenance.job import Plain
+from corelab.provenance.job import UserError
 from corelab.provenance.products import read_table, write_json
 from corelab.study.findings import SEVERITIES, Finding, grouped_lines
 from corelab.study.model import Study
@@ -103,7 +103,7 @@ def gate(findings_path: str, passed_path: str) -> None:
 
     Raises
     ------
-    corelab.provenance.job.Plain
+    corelab.provenance.job.UserError
         With all findings, if one of them is an error.
     """
     table = read_table(findings_path)
@@ -114,7 +114,7 @@ def gate(findings_path: str, passed_path: str) -> None:
     lines = grouped_lines(found)
     counts = {severity: int((table["severity"] == severity).sum()) for severity in SEVERITIES}
     if counts["error"]:
-        raise Plain(
+        raise UserError(
             "\n".join(lines) + f"\n{counts['error']} errors in the input: nothing is computed. "
             f"The findings are in {findings_path}"
         )

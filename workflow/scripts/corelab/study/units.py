@@ -11,7 +11,7 @@ import pandas as pd
 from corelab.study.cells import is_missing, number
 from corelab.study.checks import VOLUME_UNITS_ML
 from corelab.study.findings import Finding
-from corelab.terms.endpoints import ENDPOINT_UNITS
+from corelab.terms.endpoints import unit_of
 
 _PREFIXES = {"": 1.0, "k": 1e3, "m": 1e-3, "u": 1e-6, "n": 1e-9, "p": 1e-12}
 _LENGTHS_MM = {"mm": 1.0, "cm": 10.0, "um": 1e-3, "m": 1e3}
@@ -114,7 +114,7 @@ def unify(sheets: dict[str, pd.DataFrame], names: Mapping[str, str]) -> Iterator
         ]
         quantities = {q for name in there for q in sheets[name][key].dropna().unique()}
         for quantity in sorted(quantities):
-            if ENDPOINT_UNITS.get(str(quantity).split(":")[0]) != "mL":
+            if unit_of(str(quantity)) != "mL":
                 yield from _one_quantity(sheets, there, key, quantity, names)
 
 

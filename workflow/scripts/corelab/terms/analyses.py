@@ -35,6 +35,8 @@ class AnalysisType:
         Sheets that it reads whatever its keys are.
     by_participant
         Whether it uses one value per participant and visit.
+    datasets
+        ADaM data sets that it rests on.
     """
 
     name: str
@@ -47,6 +49,7 @@ class AnalysisType:
     main: tuple[str, ...] = ()
     sheets: tuple[str, ...] = ()
     by_participant: bool = False
+    datasets: tuple[str, ...] = ("ADIMG", "ADPD")
 
     @property
     def reliability(self) -> bool:
@@ -74,6 +77,7 @@ _TABLE = (
             "repeatability_coefficient_percent",
         ),
         sheets=("reads",),
+        datasets=("ADREAD", "ADIMG"),
     ),
     AnalysisType(
         "overlap",
@@ -84,6 +88,7 @@ _TABLE = (
         figure="",
         headline=("dice", "dice_median", "hd95_mm_median", "volume_difference_ml"),
         main=("dice", "dice_median", "hd95_mm_median", "volume_difference_ml"),
+        datasets=("ADSEG",),
     ),
     AnalysisType(
         "correlation",
@@ -149,6 +154,7 @@ _TABLE = (
             *("rmst_difference_days", "logrank_p", "interval_logrank_p", "gray_p"),
         ),
         sheets=("events",),
+        datasets=("ADTTE",),
     ),
     AnalysisType(
         "progression",
@@ -159,6 +165,7 @@ _TABLE = (
         figure="drawings",
         headline=("kappa", "r_squared"),
         sheets=("events",),
+        datasets=("ADTTE",),
     ),
     AnalysisType(
         "radiomics",
@@ -169,6 +176,7 @@ _TABLE = (
         figure="drawings",
         headline=("hazard_ratio", "c_index", "logrank_p"),
         sheets=("events",),
+        datasets=("ADRISK", "ADTTE"),
     ),
     AnalysisType(
         "phantom",
@@ -179,6 +187,7 @@ _TABLE = (
         figure="",
         headline=("bias", "slope", "within_cv_percent"),
         sheets=("phantoms",),
+        datasets=(),
     ),
 )
 ANALYSIS_TYPES = {one.name: one for one in _TABLE}

@@ -1,8 +1,8 @@
-"""Memory and time limits of jobs by the size of their scans."""
+"""Memory and time limits of jobs by the size of their scans, and their order."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,3 +99,58 @@ class Limits:
             return attempt * int(cost.minutes + cost.minutes_per_mb * size)
 
         return runtime
+
+
+#: Order of jobs that are ready at the same time: what leads to the longest job (``normalise``)
+#: first, so that the last of them does not run alone; short jobs at the ends fill the gaps.
+STAGE_PRIORITIES = {
+    "normalise": 50,
+    "perfuse": 40,
+    "prepare": 30,
+    "segment": 30,
+    "simulate_scan": 20,
+    "simulate_visit": 20,
+    "measure": 10,
+    "quality_figures": 5,
+}
+#: Added to the jobs of the first participant, whose images are then the first result to look at.
+FIRST = 100
+#: Participants up to which there is a first one: a function costs planning time for every job.
+FEW_PARTICIPANTS = 50
+
+
+def priorities(
+    cohort: Cohort, simulated: Mapping[str, Mapping[str, Any]]
+) -> dict[str, int | Callable[[Any], int]]:
+    """Priority of the jobs of each image stage.
+
+    Parameters
+    ----------
+    cohort
+        Its first participant comes first.
+    simulated
+        Path of each simulated scan -> its row.
+
+    Examples
+    --------
+    >>> from types import SimpleNamespace
+    >>> cohort = Cohort({}, {"sub-1": ("1", ["a"]), "sub-2": ("2", ["a"])}, {}, {}, ())
+    >>> found = priorities(cohort, {})["normalise"]
+    >>> [found(SimpleNamespace(subject=subject)) for subject in cohort.subjects]
+    [150, 50]
+    """
+    if not 1 < len(cohort.subjects) <= FEW_PARTICIPANTS:
+        return dict(STAGE_PRIORITIES)
+    subject, (participant, _) = next(iter(cohort.subjects.items()))
+    scans = tuple(path for path, row in simulated.items() if row["participant_id"] == participant)
+
+    def of_stage(priority: int) -> Callable[[Any], int]:
+        def of_job(wildcards: Any) -> int:
+            if hasattr(wildcards, "subject"):
+                return priority + FIRST * (wildcards.subject == subject)
+            path = f"/{wildcards.scan}.nii.gz"
+            return priority + FIRST * any(scan.endswith(path) for scan in scans)
+
+        return of_job
+
+    return {stage: of_stage(priority) for stage, priority in STAGE_PRIORITIES.items()}

@@ -12,7 +12,7 @@ def plan_by_content(same: Collection[str], again: Collection[str]) -> None:
     Parameters
     ----------
     same
-        Inputs whose content is as every job read it: newer than no product, whatever their time.
+        Inputs whose content is as every job read it: they count as older than every product.
     again
         Outputs of jobs that are to run again if the plan has them.
 

@@ -157,7 +157,7 @@ class Session:
             readers,
             self.folder,
             workers=self.workflow.resource_settings.cores or 1,
-            tell=logger.info,
+            report=logger.info,
         )
         self.changed.update(found.outputs)
         if found.changed.keys() & {row["path"] for row in self.study.scans}:
