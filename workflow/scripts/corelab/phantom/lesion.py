@@ -128,7 +128,9 @@ def _inside(potential: NDArray[np.float32], level: float) -> NDArray[np.float32]
 def _sample(field: NDArray[np.float32], template_mm: NDArray[np.floating]) -> NDArray[np.float32]:
     return cast(
         NDArray[np.float32],
-        ndimage.map_coordinates(field, _voxels(template_mm), order=1, mode="nearest", output=np.float32),
+        ndimage.map_coordinates(
+            field, _voxels(template_mm), order=1, mode="nearest", output=np.float32
+        ),
     )
 
 

@@ -99,9 +99,15 @@ class View:
         """Flat index of the template's voxel below each sample point."""
         return cells(self._voxel, TEMPLATE_SHAPE)
 
-    def sample(self, field: Array) -> Array:
-        """A 1 mm template field at the sample points; air around it costs nothing."""
-        places = np.flatnonzero(beside(field != 0).ravel()[self._cell])
+    def sample(self, field: Array, within: Array | None = None) -> Array:
+        """A 1 mm template field at the sample points; air around it costs nothing.
+
+        With ``within`` the value is 0 where that is 0.
+        """
+        near = beside(field != 0).ravel()[self._cell]
+        if within is not None:
+            near &= within.ravel() != 0
+        places = np.flatnonzero(near)
         values = np.zeros(self.template_mm.shape[1:], np.float32)
         values.ravel()[places] = ndimage.map_coordinates(
             field, self._voxel[:, places], order=1, mode="nearest", output=np.float32
