@@ -180,6 +180,13 @@ def test_yaml_tags_are_no_commands(tmp_path):
         done = snakemake("-n", "--configfile", str(path))
         assert done.returncode != 0 and not mark.exists()
         assert len(done.stdout) < 200_000
+    assert "stand for more than" in done.stdout
+
+
+def test_a_config_that_contains_itself_is_refused():
+    config = yaml.safe_load("study: &s {id: x, more: [*s]}\ninputs: {participants: p.tsv}\n")
+    with pytest.raises(StudyError, match="or for themselves"):
+        load_study(config)
 
 
 # --- images ------------------------------------------------------------------------------------

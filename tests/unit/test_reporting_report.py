@@ -335,3 +335,22 @@ def test_pages_of_subjects_that_are_gone_are_removed(tmp_path):
     stale.write_text("old")
     write_report(folder, config, people)
     assert not stale.exists()
+
+
+def test_traces_of_many_rows_stay_in_their_file(tmp_path):
+    """A chain is read when its page is written: 40,000 steps cost the places of their rows."""
+    import tracemalloc
+
+    from corelab.reporting.traces import Chains
+
+    steps = [(f"r-{row}", str(step), "scan") for row in range(4000) for step in range(10)]
+    lines = ["row_id\tstep\twhat\tsha256", *("\t".join([*step, "ab" * 32]) for step in steps)]
+    path = tmp_path / "trace.tsv"
+    path.write_text("\n".join(lines) + "\n")
+    tracemalloc.start()
+    chains = Chains(path)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert held < 1.5e6
+    assert [step["step"] for step in chains["r-17"]] == [str(step) for step in range(10)]
+    assert chains.get("r-4000", ()) == () and len(chains) == 4000

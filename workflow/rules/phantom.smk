@@ -14,33 +14,6 @@ def shape_files():
     return [path for path in simulated_trial().get("shapes", []) if path != "model"]
 
 
-rule simulate_scan:
-    """Simulate one scan of the trial from its seed."""
-    input:
-        GATE,
-        shapes=shape_files(),
-    output:
-        image=under("phantom", "{scan}.nii.gz"),
-        sidecar=under("phantom", "{scan}.json"),
-    log:
-        log_of("simulate_scan", "{scan}"),
-    benchmark:
-        benchmark_of("simulate_scan", "{scan}")
-    priority: PRIORITIES["simulate_scan"]
-    conda:
-        "../../environment.yml"
-    resources:
-        mem_mb=2000,
-    params:
-        row=lambda wildcards, output: plain_rows([TARGETS.simulated[output.image]])[0],
-        phantom=simulated_trial(),
-        code=code("simulate_scan"),
-    message:
-        "Simulating {wildcards.scan}"
-    script:
-        "../scripts/simulate_scan.py"
-
-
 def inserts_of(path):
     """Rows of the phantoms sheet whose insert is on an image."""
     return [row for row in STUDY.phantoms if row["path"] == path]
@@ -82,7 +55,7 @@ rule simulate_inserts:
 
 
 rule simulate_visit:
-    """Simulate the four images and four readers' masks of a glioblastoma visit in one job."""
+    """Simulate the scans and readers' masks of a visit in one job."""
     input:
         GATE,
     output:
@@ -115,11 +88,44 @@ rule simulate_visit:
         "../scripts/simulate_visit.py"
 
 
-# Scans of one visit share most of the work.
+def other_visits():
+    """Visits of the simulated stroke trial -> their scans; what is scanned differs."""
+    scans = [path for path in TARGETS.simulated if "/phantom/visits/" not in path]
+    visits = {}
+    for path in scans:
+        visits.setdefault("_".join(Path(path).name.split("_")[:2]), []).append(path)
+    return visits
 
 
-# Scans of one visit share most of the work.
-ruleorder: simulate_visit > simulate_scan
+for VISIT, SCANS in other_visits().items():
+
+    # The scans of a visit share the head, the lesion and most of the work: one job.
+    rule:
+        name:
+            f"simulate_{VISIT}"
+        input:
+            GATE,
+            shapes=shape_files(),
+        output:
+            images=SCANS,
+            sidecars=[path.removesuffix(".nii.gz") + ".json" for path in SCANS],
+        log:
+            log_of(f"simulate_{VISIT}"),
+        benchmark:
+            benchmark_of(f"simulate_{VISIT}")
+        priority: PRIORITIES["simulate_visit"]
+        conda:
+            "../../environment.yml"
+        resources:
+            mem_mb=2000,
+        params:
+            rows=plain_rows(TARGETS.simulated[path] for path in SCANS),
+            phantom=simulated_trial(),
+            code=code("simulate_visit"),
+        message:
+            f"Simulating {VISIT}"
+        script:
+            "../scripts/simulate_visit.py"
 
 
 rule simulate_truth:

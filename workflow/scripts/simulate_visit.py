@@ -1,4 +1,4 @@
-"""Rule simulate_visit: the scans and masks of one visit of the simulated glioblastoma trial."""
+"""Rule simulate_visit: the scans and masks of one visit of a simulated trial."""
 
 from corelab.provenance.job import job
 

@@ -113,7 +113,7 @@ class _Points:
     """Points of an image in mm and the bins of their intensities."""
 
     homogeneous: NDArray[np.float32]
-    bins: NDArray[np.intp]
+    bins: NDArray[np.int16]
     centre_mm: NDArray[np.float64]
     #: Extent of the head downwards and upwards from the centre, mm.
     reach_mm: tuple[float, float]
@@ -126,13 +126,17 @@ class _Points:
         index -= origin[:, None]
         index *= np.float32(1 / _MAP_MM)
         index += np.float32(0.5)
-        flat = np.zeros(index.shape[1], dtype=np.int32)
-        for axis, size in enumerate(shape):
+        np.maximum(index, 0, out=index)
+        np.minimum(index, np.array(shape, np.float32)[:, None] - 1, out=index)
+        voxel = index.astype(np.int32)
+        flat = voxel[0]
+        for axis, size in enumerate(shape[1:], start=1):
             flat *= size
-            flat += np.clip(index[axis], 0, size - 1).astype(np.int32)
-        classes = table[flat]
-        counts = np.bincount(classes * _BINS + self.bins, minlength=_CLASSES * _BINS)
-        joint = counts.reshape(_CLASSES, _BINS) / len(classes)
+            flat += voxel[axis]
+        cell = table.take(flat)
+        cell += self.bins
+        counts = np.bincount(cell, minlength=_CLASSES * _BINS)
+        joint = counts.reshape(_CLASSES, _BINS) / len(cell)
         apart = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
         there = joint > 0
         return float((joint[there] * np.log(joint[there] / apart[there])).sum())
@@ -147,8 +151,8 @@ _CLASSES = 9
 
 
 @cache
-def _class_map() -> tuple[NDArray[np.intp], tuple[int, int, int], NDArray[np.float32]]:
-    """Class of every voxel (flat), shape of the map, and MNI mm of its first voxel."""
+def _class_map() -> tuple[NDArray[np.int16], tuple[int, int, int], NDArray[np.float32]]:
+    """First bin of the class of every voxel (flat), shape of the map, MNI mm of its first voxel."""
     from scipy import ndimage
 
     brain_image = template_brain_mask()
@@ -168,7 +172,7 @@ def _class_map() -> tuple[NDArray[np.intp], tuple[int, int, int], NDArray[np.flo
     classes[below] = np.where(away[below] < _SHELLS_MM[-1], 7, 8)
     inside = np.argmax([white, grey, 1.0 - white - grey], axis=0)
     classes = np.where(brain > 0, inside, classes)
-    return classes.ravel().astype(np.intp), brain.shape, origin.astype(np.float32)
+    return (classes * _BINS).ravel().astype(np.int16), brain.shape, origin.astype(np.float32)
 
 
 def _sampled(
@@ -211,7 +215,7 @@ def _sampled(
     )
     low, high = (float(v) for v in np.percentile(world[2][inside], [0.5, 99.5]))
     middle = np.median(world[:, inside], axis=1)
-    return _Points(homogeneous, bins.astype(np.intp), middle, (low - middle[2], high - middle[2]))
+    return _Points(homogeneous, bins.astype(np.int16), middle, (low - middle[2], high - middle[2]))
 
 
 def spread_and_floor(

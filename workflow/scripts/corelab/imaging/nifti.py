@@ -47,7 +47,10 @@ CONTRADICTION_MM = 20.0
 FAR_ORIGIN_MM = 500.0
 #: A qform is written where it says the affine to within this; else the sform stands alone.
 EXACT_QFORM_MM = 0.01
-_COMPRESSION = 4
+#: Level 4 takes twice the time, and noise makes its files no smaller (measured: 0 to 4 %).
+_COMPRESSION = 1
+#: Byte of a NIfTI-1 file at which the voxels begin: header and the mark of no extension.
+_VOXELS_FROM = 352
 #: Share of voxels and frames of a series that may have no value and be interpolated in time.
 MOST_FILLED = 0.05
 _REEXPORT = "export the scan again from its DICOM files, or take it out of the sheet"
@@ -712,12 +715,23 @@ def save_image(
         raise ValueError(f"{target.name}: an image is written as .nii.gz or .nii")
     content = _encoded(image, dtype, target.name)
     if target.name.endswith(".gz"):
-        content = gzip.compress(content, compresslevel=_COMPRESSION, mtime=0)
+        content = packed(content)
     with atomic_path(target) as temporary:
         temporary.write_bytes(content)
     if sidecar is not None:
         write_json(_completed(sidecar, target), sidecar_path(target))
     return target
+
+
+def packed(content: bytes) -> bytes:
+    """Gzip the bytes of an image: one level for all files, and no time of packing.
+
+    Examples
+    --------
+    >>> gzip.decompress(packed(b"voxels")), packed(b"voxels") == packed(b"voxels")
+    (b'voxels', True)
+    """
+    return gzip.compress(content, compresslevel=_COMPRESSION, mtime=0)
 
 
 def sidecar_path(path: str | os.PathLike[str]) -> Path:
@@ -758,7 +772,13 @@ def _encoded(image: Any, dtype: Any, name: str) -> bytes:
     if stored.ndim == 4:
         interval = float(image.header["pixdim"][4])
         fresh.header["pixdim"][4] = interval if np.isfinite(interval) else 0.0
-    return bytes(fresh.to_bytes())
+    # What fresh.to_bytes() gives, which takes ten times as long over slices one by one.
+    header = fresh.header.copy()
+    header.set_data_offset(_VOXELS_FROM)
+    head = io.BytesIO()
+    header.write_to(head)
+    rim = bytes(_VOXELS_FROM - head.tell())
+    return head.getvalue() + rim + np.ascontiguousarray(stored.T).tobytes()
 
 
 def _cast(voxels: NDArray[Any], wanted: np.dtype[Any], name: str) -> NDArray[Any]:

@@ -135,8 +135,11 @@ def _stretch(
     weight = ((target - positions[left]) / span).astype(np.float32)
     shape = [1] * field.ndim
     shape[axis] = n
-    low, high = np.take(field, left, axis=axis), np.take(field, left + 1, axis=axis)
-    return cast(NDArray[np.float32], low + (high - low) * weight.reshape(shape))
+    low, found = np.take(field, left, axis=axis), np.take(field, left + 1, axis=axis)
+    found -= low
+    found *= weight.reshape(shape)
+    found += low
+    return found
 
 
 def rotation(degrees: ArrayLike) -> NDArray[np.float64]:

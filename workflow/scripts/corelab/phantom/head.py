@@ -27,6 +27,9 @@ Array = NDArray[np.float32]
 #: World coordinates (mm) of voxel (0, 0, 0) of the 1 mm template, whose axes are the world's.
 ORIGIN_MM = (-98.0, -134.0, -72.0)
 
+#: Shape of the 1 mm template grid.
+TEMPLATE_SHAPE = (197, 233, 189)
+
 #: Classes whose fractions make up a voxel.
 TISSUES = ("grey", "white", "csf")
 SHELL = ("film", "bone", "marrow", "scalp", "muscle", "eye")
@@ -119,6 +122,37 @@ def enlarge(half: NDArray[np.floating]) -> Array:
         target[1::2] = 0.5 * (source[1:] + source[:-1])
         full = out
     return full
+
+
+def beside(near: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Voxels in whose cell (itself and the next along each axis) a marked one takes part.
+
+    What is 0 elsewhere is 0 where linear interpolation begins at another voxel.
+
+    Examples
+    --------
+    >>> beside(np.array([[[False, False, True]]])).ravel().tolist()
+    [False, True, True]
+    """
+    for axis in range(3):
+        along = np.moveaxis(near, axis, 0)
+        along[:-1] |= along[1:]
+    return near
+
+
+def cells(voxel: Array, shape: tuple[int, ...]) -> NDArray[np.int32]:
+    """Flat index of the voxel at which the cell of each point (3, n) begins.
+
+    Examples
+    --------
+    >>> cells(np.array([[1.7], [0.2], [-3.0]], np.float32), (2, 2, 2)).tolist()
+    [4]
+    """
+    flat = np.zeros(voxel.shape[1], np.int32)
+    for place, size in zip(voxel, shape, strict=True):
+        flat *= size
+        flat += np.clip(place, 0, size - 1).astype(np.int32)
+    return flat
 
 
 def _ramp(value: NDArray[np.floating], width: float) -> Array:
@@ -278,7 +312,7 @@ def arteries(occluded_side: int = 0) -> Array:
     >>> bool(one.sum() < both.sum()), float(both.max())
     (True, 1.0)
     """
-    field = np.zeros((197, 233, 189), np.float32)
+    field = np.zeros(TEMPLATE_SHAPE, np.float32)
     for name, (course, radius_mm) in _ARTERIES.items():
         for side in (-1, 1):
             if name.startswith("mca") and side == occluded_side:
@@ -295,7 +329,7 @@ def veins(head: Head) -> Array:
     >>> float(veins(load_head()).max())
     1.0
     """
-    field = np.zeros((197, 233, 189), np.float32)
+    field = np.zeros(TEMPLATE_SHAPE, np.float32)
     midline = head.brain[93:104].max(axis=0) > 0.5  # 10 mm slab: the fissure itself is not brain
     course = []
     for z in np.arange(-8, 82, 4.0):

@@ -19,7 +19,7 @@ from corelab.imaging import load_image
 from corelab.imaging.geometry import voxel_sizes_mm
 from corelab.imaging.shapes import Shape, draw_shape, mask_shape
 from corelab.phantom.anatomy import Anatomy
-from corelab.phantom.head import ORIGIN_MM, Head
+from corelab.phantom.head import ORIGIN_MM, Head, beside, cells
 from corelab.phantom.seeds import generator
 
 #: Width (mm) over which a border goes from inside to outside.
@@ -104,14 +104,20 @@ class Lesion:
 
         Nothing is said about tissue here: ventricles and sulci inside a border count as inside.
         """
-        sampled: dict[str, NDArray[np.float32]] = {}
+        voxel = _voxels(template_mm.reshape(3, -1))
+        cell = cells(voxel, self.potential_mm.shape)
         found = []
         for name in names:
-            key = "haematoma" if name == "haematoma" else "lesion"
-            if key not in sampled:
-                field = self.haematoma_potential_mm if key == "haematoma" else self.potential_mm
-                sampled[key] = _sample(field, template_mm)
-            found.append(_inside(sampled[key], self.levels_mm[name]))
+            field = self.haematoma_potential_mm if name == "haematoma" else self.potential_mm
+            level = self.levels_mm[name]
+            # Beyond the border the indicator is 0, and most of a head lies there.
+            near = np.flatnonzero(beside(field < level + BORDER_MM).ravel()[cell])
+            inside = np.zeros(template_mm.shape[1:], np.float32)
+            potential = ndimage.map_coordinates(
+                field, voxel[:, near], order=1, mode="nearest", output=np.float32
+            )
+            inside.ravel()[near] = _inside(potential, level)
+            found.append(inside)
         return found
 
 
@@ -120,11 +126,16 @@ def _inside(potential: NDArray[np.float32], level: float) -> NDArray[np.float32]
 
 
 def _sample(field: NDArray[np.float32], template_mm: NDArray[np.floating]) -> NDArray[np.float32]:
-    where = [(template_mm[a] - ORIGIN_MM[a]) / _GRID_MM for a in range(3)]
     return cast(
         NDArray[np.float32],
-        ndimage.map_coordinates(field, where, order=1, mode="nearest", output=np.float32),
+        ndimage.map_coordinates(
+            field, _voxels(template_mm), order=1, mode="nearest", output=np.float32
+        ),
     )
+
+
+def _voxels(template_mm: NDArray[np.floating]) -> NDArray[np.floating]:
+    return np.stack([(template_mm[a] - ORIGIN_MM[a]) / _GRID_MM for a in range(3)])
 
 
 def _axes(shape: tuple[int, ...]) -> list[NDArray[np.float32]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -99,6 +100,7 @@ def bias_field(shape: tuple[int, int, int], rng: np.random.Generator, size: floa
     return cast(Array, np.exp(field))
 
 
+@lru_cache(maxsize=1)  # b0, dwi and adc of a visit are one acquisition
 def diffusion_signals(scene: Scene, visit: str) -> tuple[Array, Array, View]:
     """Noisy b0 and diffusion-weighted signals of one acquisition, and their grid.
 
@@ -107,13 +109,11 @@ def diffusion_signals(scene: Scene, visit: str) -> tuple[Array, Array, View]:
     head, participant = scene.head, scene.participant
     view = view_scan(scene, visit, "dwi")
     inside = scene.lesion.fractions(view.template_mm, infarct_region(visit))[0]
-    tissue_b0 = view.sample(
-        head.grey * np.float32(_B0["grey"]) + head.white * np.float32(_B0["white"])
-    )
+    grey, white = view.sample(head.grey), view.sample(head.white)
+    tissue_b0 = grey * np.float32(_B0["grey"]) + white * np.float32(_B0["white"])
     weight = {name: np.exp(-B_VALUE_S_MM2 * ADC_MM2_S[name]) for name in ADC_MM2_S}
-    tissue_dwi = view.sample(
-        head.grey * np.float32(_B0["grey"] * weight["grey"])
-        + head.white * np.float32(_B0["white"] * weight["white"])
+    tissue_dwi = grey * np.float32(_B0["grey"] * weight["grey"]) + white * np.float32(
+        _B0["white"] * weight["white"]
     )
     shell = {name: value for name, value in _B0_SHELL.items() if name not in ("film", "eye")}
     water = {"csf": _B0["csf"], "film": _B0_SHELL["film"], "eye": _B0_SHELL["eye"]}
@@ -218,11 +218,9 @@ def _hounsfield(scene: Scene, visit: str, view: View) -> Array:
     head = scene.head
     region = infarct_region(visit)
     inside = scene.lesion.fractions(view.template_mm, region)[0]
-    tissue = head.grey * np.float32(_HU["grey"] + 1000) + head.white * np.float32(
-        _HU["white"] + 1000
-    )
-    tissue_sample = view.sample(tissue)
-    parenchyma = view.sample(head.grey + head.white)
+    grey, white = view.sample(head.grey), view.sample(head.white)
+    tissue_sample = grey * np.float32(_HU["grey"] + 1000) + white * np.float32(_HU["white"] + 1000)
+    parenchyma = grey + white
     own = None
     if scene.conditions.ct_anatomy:
         own = draw_ct_anatomy(scene.spec.seed, scene.participant.participant_id)
@@ -365,15 +363,15 @@ def _ct_perfusion(scene: Scene, visit: str, plan: Protocol) -> tuple[Array, View
     where, curves = _enhancement(truth, scene, plan)
     times, bolus = plan.frame_times_s, scene.participant.bolus
     rng = _noise(scene, visit, "ctp")
-    series = np.empty((*view.shape, plan.frames), np.float32)
+    series = np.empty((plan.frames, *view.shape), np.float32)
     blood = {"artery": bolus.arterial(times), "vein": bolus.venous(times)}
     for frame in range(plan.frames):
         image = static + _correlated(view.shape, 5.0, rng)
         image[where] += curves[:, frame]
         image += truth.artery * np.float32(blood["artery"][frame])
         image += truth.vein * np.float32(blood["vein"][frame])
-        series[..., frame] = image
-    return series, view
+        series[frame] = image
+    return np.moveaxis(series, 0, -1), view
 
 
 def _susceptibility(scene: Scene, visit: str, plan: Protocol) -> tuple[Array, View]:
@@ -387,15 +385,15 @@ def _susceptibility(scene: Scene, visit: str, plan: Protocol) -> tuple[Array, Vi
     rng = _noise(scene, visit, "dsc")
     static = static * bias_field(view.shape, rng, 0.12)
     echo_time_s = float(plan.sidecar["EchoTime"])
-    series = np.empty((*view.shape, plan.frames), np.float32)
+    series = np.empty((plan.frames, *view.shape), np.float32)
     arterial, venous = bolus.arterial(times), bolus.venous(times)
     for frame in range(plan.frames):
         rate = truth.artery * np.float32(_R2_BLOOD * arterial[frame])
         rate += truth.vein * np.float32(_R2_BLOOD * venous[frame])
         rate[where] += np.float32(_R2_TISSUE) * curves[:, frame]
         signal = static * np.exp(np.float32(-echo_time_s) * rate)
-        series[..., frame] = _rician(signal, 0.008, rng)
-    return series, view
+        series[frame] = _rician(signal, 0.008, rng)
+    return np.moveaxis(series, 0, -1), view
 
 
 def simulate_scan(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import cast
 
 import numpy as np
@@ -20,7 +20,7 @@ from corelab.phantom.conditions import (
     extras_of,
 )
 from corelab.phantom.design import Participant, TrialSpec, find
-from corelab.phantom.head import ORIGIN_MM, Head
+from corelab.phantom.head import ORIGIN_MM, TEMPLATE_SHAPE, Head, beside, cells
 from corelab.phantom.lesion import Lesion, make_lesion
 from corelab.phantom.protocol import grid_affine, placement, protocol
 
@@ -88,13 +88,31 @@ class View:
     samples: int
     template_mm: Array
 
-    def sample(self, field: Array) -> Array:
-        """A 1 mm template field at the sample points."""
-        where = [self.template_mm[a] - np.float32(ORIGIN_MM[a]) for a in range(3)]
-        return cast(
-            Array,
-            ndimage.map_coordinates(field, where, order=1, mode="nearest", output=np.float32),
+    @cached_property
+    def _voxel(self) -> Array:
+        """Sample points in voxels of the 1 mm template grid, (3, n)."""
+        origin = np.asarray(ORIGIN_MM, np.float32)
+        return cast(Array, self.template_mm.reshape(3, -1) - origin[:, None])
+
+    @cached_property
+    def _cell(self) -> NDArray[np.int32]:
+        """Flat index of the template's voxel below each sample point."""
+        return cells(self._voxel, TEMPLATE_SHAPE)
+
+    def sample(self, field: Array, within: Array | None = None) -> Array:
+        """A 1 mm template field at the sample points; air around it costs nothing.
+
+        With ``within`` the value is 0 where that is 0.
+        """
+        near = beside(field != 0).ravel()[self._cell]
+        if within is not None:
+            near &= within.ravel() != 0
+        places = np.flatnonzero(near)
+        values = np.zeros(self.template_mm.shape[1:], np.float32)
+        values.ravel()[places] = ndimage.map_coordinates(
+            field, self._voxel[:, places], order=1, mode="nearest", output=np.float32
         )
+        return values
 
     def average(self, values: Array) -> Array:
         """Mean over the slice thickness: sample points -> voxels."""

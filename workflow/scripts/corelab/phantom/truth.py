@@ -62,7 +62,13 @@ def true_masks(scene: Scene, visit: str, kind: str) -> tuple[dict[str, NDArray[n
     ['brain', 'infarct']
     """
     view = view_scan(scene, visit, kind)
-    masks = {"brain": view.average(view.sample(scene.head.brain)) >= _HALF}
+    brain = view.average(view.sample(scene.head.brain)) >= _HALF
+    return {"brain": brain, **_lesion_masks(scene, view, visit, kind)}, view
+
+
+def _lesion_masks(scene: Scene, view: View, visit: str, kind: str) -> dict[str, NDArray[np.bool_]]:
+    """The masks of :func:`true_masks` but for the brain, which the table does not count."""
+    masks = {}
     if kind in PERFUSION_KINDS:
         truth = perfusion_truth(scene, view)
         masks["core"] = truth.core
@@ -75,13 +81,13 @@ def true_masks(scene: Scene, visit: str, kind: str) -> tuple[dict[str, NDArray[n
         masks["haematoma"] = view.average(blood) >= _HALF
     else:
         masks["infarct"] = view.average(infarct_fraction(scene, view, visit)) >= _HALF
-    return masks, view
+    return masks
 
 
 def infarct_fraction(scene: Scene, view: View, visit: str) -> NDArray[np.float32]:
     """Fraction of infarcted parenchyma at the sample points of a view."""
     inside = scene.lesion.fractions(view.template_mm, infarct_region(visit))[0]
-    tissue = view.sample(scene.head.grey + scene.head.white)
+    tissue = view.sample(scene.head.grey + scene.head.white, within=inside)
     return np.asarray(inside * tissue)
 
 
@@ -224,7 +230,8 @@ def _scan_rows(spec: TrialSpec, participant_id: str) -> list[dict[str, object]]:
         for kind in kinds:
             if kind in ("b0", "adc", "T1w"):
                 continue
-            masks, view = true_masks(scene, visit, kind)
+            view = view_scan(scene, visit, kind)
+            masks = _lesion_masks(scene, view, visit, kind)
             volumes = {label: float(mask.sum()) * view.voxel_ml for label, mask in masks.items()}
             for label, volume_ml in volumes.items():
                 if label in VOLUME_ENDPOINTS:

@@ -23,7 +23,7 @@ _MEANS = {
     'targets("report")': "report",
     'targets("submission")': "submission",
     "visit_perfusion": "perfuse",
-    "visit_files": "simulate_scan",
+    "visit_files": "simulate_visit",
     "subject_records": "prepare segment perfuse",
 }
 

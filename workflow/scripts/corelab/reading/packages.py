@@ -17,6 +17,7 @@ from typing import Any
 
 import pandas as pd
 
+from corelab.imaging.nifti import packed as packed_image
 from corelab.provenance.products import (
     atomic_path,
     file_sha256,
@@ -68,7 +69,6 @@ KEY = {
     "reference": "yes for a reference case, whose participant_id is its reference_id",
     "secret": "Key of the HMAC-SHA256 that makes the pseudonyms; never leaves this folder",
 }
-_COMPRESSION = 4
 
 
 def pseudonym(secret: str, *names: str) -> str:
@@ -213,7 +213,7 @@ def _image_names(case: str, images: Sequence[tuple[str, str]]) -> list[tuple[str
 def _copy_blinded(source: Path, targets: Sequence[Path]) -> None:
     packed = source.read_bytes()
     content = gzip.decompress(packed) if packed[:2] == b"\x1f\x8b" else packed
-    clean = gzip.compress(blinded_nifti(content), _COMPRESSION, mtime=0)
+    clean = packed_image(blinded_nifti(content))
     for target in targets:
         with atomic_path(target) as temporary:
             temporary.write_bytes(clean)

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.machinery import PathFinder
+from importlib.util import find_spec, module_from_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +26,13 @@ from corelab.registration.registrar import (
 from corelab.registration.transforms import RAS_LPS, read_affine, read_warp, write_affine
 
 _THREADS = "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"
+_LIBRARY = "ants.lib"
 
 
-def import_ants() -> Any:
-    """Import ANTsPy so that its results can be repeated: ITK gets one thread before the import.
+def ants_library() -> Any:
+    """Load ANTsPy's compiled library with one thread, so that its results can be repeated.
+
+    The package itself imports plotting and statistics that no fit needs: 2 to 3 s of CPU a job.
 
     Raises
     ------
@@ -36,39 +42,76 @@ def import_ants() -> Any:
 
     Examples
     --------
-    >>> import_ants().__name__, os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"]
-    ('ants', '1')
+    >>> ants_library().__name__, os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"]
+    ('ants.lib', '1')
     """
-    if "ants" in sys.modules and os.environ.get(_THREADS) != "1":
+    loaded = sys.modules.get(_LIBRARY)
+    if loaded is not None and os.environ.get(_THREADS) != "1":
         raise RuntimeError(
             f"ants was imported before with {_THREADS}={os.environ.get(_THREADS)}; results would "
-            "differ from run to run. Import it through import_ants() only"
+            "differ from run to run. Load it through ants_library() only"
         )
+    if loaded is not None:
+        return loaded
     os.environ[_THREADS] = "1"
-    import ants
+    package = find_spec("ants")
+    assert package is not None and package.submodule_search_locations
+    found = PathFinder.find_spec(_LIBRARY, package.submodule_search_locations)
+    assert found is not None and found.loader is not None
+    library = module_from_spec(found)
+    # A later import of the package takes this one, and loads no second ITK.
+    sys.modules[_LIBRARY] = library
+    found.loader.exec_module(library)
+    return library
 
-    return ants
+
+@dataclass(frozen=True)
+class ItkImage:
+    """An image in the memory of ANTs.
+
+    Attributes
+    ----------
+    pointer
+        Of the compiled library.
+    text
+        The pointer as an argument of antsRegistration.
+    voxels
+        What the pointer leads to: both are valid as long as this object.
+    """
+
+    pointer: Any
+    text: str
+    voxels: np.ndarray
 
 
-def to_ants(image: nib.Nifti1Image) -> Any:
+def to_ants(image: nib.Nifti1Image, dtype: Any = np.float32) -> ItkImage:
     """Turn a nibabel image into an ANTs image by its affine (RAS to LPS), never through a file.
+
+    Parameters
+    ----------
+    image
+        3D.
+    dtype
+        float32 for an image, uint8 for a mask.
 
     Examples
     --------
     >>> image = nib.Nifti1Image(np.zeros((4, 5, 6), np.float32), np.diag([2.0, 3, 4, 1]))
-    >>> converted = to_ants(image)
-    >>> converted.shape, converted.spacing, [float(v) for v in converted.direction.diagonal()]
-    ((4, 5, 6), (2.0, 3.0, 4.0), [-1.0, -1.0, 1.0])
+    >>> ants_library().getSpacing(to_ants(image).pointer)
+    [2.0, 3.0, 4.0]
     """
-    ants = import_ants()
+    library = ants_library()
     lps = RAS_LPS @ image.affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
-    return ants.from_numpy(
-        np.ascontiguousarray(np.asarray(image.dataobj, dtype=np.float32)),
-        origin=[float(value) for value in lps[:3, 3]],
-        spacing=[float(value) for value in spacing],
-        direction=lps[:3, :3] / spacing,
-    )
+    voxels = np.asarray(image.dataobj).astype(dtype)
+    make = library.fromNumpyF3 if voxels.dtype == np.float32 else library.fromNumpyUC3
+    # ITK runs through x fastest.
+    memory = np.ascontiguousarray(voxels.T)
+    pointer = make(memory, voxels.shape)
+    library.setOrigin(pointer, [float(value) for value in lps[:3, 3]])
+    library.setSpacing(pointer, [float(value) for value in spacing])
+    library.setDirection(pointer, lps[:3, :3] / spacing)
+    return ItkImage(pointer, library.ptrstr(pointer), memory)
 
 
 class AntsRegistrar(Registrar):
@@ -85,18 +128,17 @@ class AntsRegistrar(Registrar):
         return missing_module("ants", "antspyx")
 
     def _fit(self, fit: Fit) -> Transform:
-        ants = import_ants()
-        from ants.internal import get_pointer_string
-
+        library = ants_library()
         start = tilted_affine_start(fit)
 
         # The pointers stand in the arguments as text: the images must outlive the call.
         images = [to_ants(fit.fixed), to_ants(fit.moving)]
-        names = [get_pointer_string(image) for image in images]
+        names = [image.text for image in images]
         masks = "[NA,NA]"
         if fit.metric_mask is not None:
-            images.append(to_ants(fit.metric_mask) != 0)
-            masks = f"[NA,{get_pointer_string(images[-1])}]"
+            seen = (np.asarray(fit.metric_mask.dataobj) != 0).astype(np.uint8)
+            images.append(to_ants(nib.Nifti1Image(seen, fit.metric_mask.affine), np.uint8))
+            masks = f"[NA,{images[-1].text}]"
         with private_folder() as folder:
             arguments = registration_arguments(
                 self.preset.steps(self.name, fit.kind),
@@ -107,9 +149,11 @@ class AntsRegistrar(Registrar):
                 seed=self.seed,
             )
             try:
-                ants.registration(arguments, None)
+                code = library.antsRegistration(arguments)
             except RuntimeError as error:
                 raise RegistrationFault(f"ANTs could not do the {fit.kind} fit: {error}") from error
+            if code != 0:
+                raise RegistrationFault(f"ANTs could not do the {fit.kind} fit: error code {code}")
             return read_result(folder, fit.kind, start)
 
 

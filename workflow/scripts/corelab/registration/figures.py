@@ -6,6 +6,7 @@ Patients are shown as radiologists look at them: the patient's left on the viewe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -401,6 +402,8 @@ def _mask_panels(
             if mask["status"] == "ok" and mask["path"] is not None:
                 words = f"{mask['label']}\n{mask['source']}"
                 listed.append((words, mask["path"], mask["grid"], mask.get("kind"), MASK_COLOUR))
+    # Most masks of a visit lie on a few scans; a perfusion series takes seconds to read.
+    read = lru_cache(lambda path, kind: _scan_image({"path": path, "kind": kind}, folder))
     panels = []
     for words, file, grid, kind, colour in listed:
         same = [s for s in prepared["scans"] if s["kind"] == kind and s["grid"] == grid]
@@ -410,7 +413,7 @@ def _mask_panels(
         if scan is None:
             continue
         try:
-            image = _scan_image(scan, folder)
+            image = read(scan["path"], scan["kind"])
             mask_image = load_image(folder / file, kind="mask")
         except ImageFault:
             continue  # Its own stage reports why.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -56,15 +57,20 @@ class Head:
         """
         key = "ct_brain_margin_mm" if self.kind in CT_KINDS else "brain_margin_mm"
         margin_mm = float(settings.preset.data[key])
-        mask = np.asarray(self.brain.dataobj) != 0
-        cut, _ = brain_only(self.image, mask, margin_mm=margin_mm)
-        return coarsened(cut, spacing_mm)
+        return coarsened(_cut(self, margin_mm), spacing_mm)
 
     @property
     def suits_deformable(self) -> bool:
         """Whether a deformable fit of this scan can be trusted."""
         thickest = float(voxel_mm(self.image.affine).max())
         return self.kind in DEFORMABLE_KINDS and thickest <= DEFORMABLE_VOXEL_MM
+
+
+@lru_cache(maxsize=2)
+def _cut(head: Head, margin_mm: float) -> nib.Nifti1Image:
+    """Brain of a head, cropped: the same for every fit and grid that the head takes part in."""
+    mask = np.asarray(head.brain.dataobj) != 0
+    return brain_only(head.image, mask, margin_mm=margin_mm)[0]
 
 
 def load_head(record: Mapping[str, Any], folder: Path, grid: str) -> Head:

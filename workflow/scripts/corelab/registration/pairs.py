@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import nibabel as nib
@@ -273,10 +274,8 @@ def _metric_mask(
 
 def _template(head: Head, settings: RegistrationSettings, spacing_mm: float) -> nib.Nifti1Image:
     """Template to fit to: T1, or the user's CT template for CT."""
-    brain = np.asarray(template_brain_mask().dataobj) != 0
     if head.kind not in CT_KINDS or settings.ct_template is None:
-        cut, _ = brain_only(template_image(), brain, margin_mm=0.0)
-        return coarsened(cut, spacing_mm)
+        return _t1_template(spacing_mm)
     try:
         template = load_image(settings.ct_template)
     except ImageFault as fault:
@@ -290,6 +289,13 @@ def _template(head: Head, settings: RegistrationSettings, spacing_mm: float) -> 
             "the template's brain is outside of it"
         )
     cut, _ = brain_only(template, place, margin_mm=0.0)
+    return coarsened(cut, spacing_mm)
+
+
+@cache
+def _t1_template(spacing_mm: float) -> nib.Nifti1Image:
+    brain = np.asarray(template_brain_mask().dataobj) != 0
+    cut, _ = brain_only(template_image(), brain, margin_mm=0.0)
     return coarsened(cut, spacing_mm)
 
 

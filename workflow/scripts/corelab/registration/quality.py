@@ -426,10 +426,15 @@ def _ventricle_wall() -> tuple[np.ndarray, np.ndarray]:
     return Affine(ventricles.affine)(border), normals[clear]
 
 
+def local_scale(warp: Warp | None) -> nib.Nifti1Image | None:
+    """Jacobian determinant of a displacement field as an image; None without a field."""
+    return None if warp is None else nib.Nifti1Image(jacobian_determinant(warp), warp.affine)
+
+
 def expected_volume_ml(
     mask: nib.Nifti1Image,
     to_template: Sequence[Step],
-    warp: Warp | None,
+    jacobian: nib.Nifti1Image | None,
     scale: float,
 ) -> float:
     """Volume that a native mask has in template space by the Jacobian of the fit, mL.
@@ -440,8 +445,9 @@ def expected_volume_ml(
         On its native grid.
     to_template
         Steps that map its points to the template.
-    warp, scale
-        Of the fit to the template: its displacement field and the determinant of its matrix.
+    jacobian, scale
+        Of the fit to the template: :func:`local_scale` of its displacement field (None for an
+        affine fit) and the determinant of its matrix.
 
     Examples
     --------
@@ -451,10 +457,9 @@ def expected_volume_ml(
     """
     data = np.asarray(mask.dataobj) != 0
     voxel_ml = abs(float(np.linalg.det(mask.affine[:3, :3]))) / 1000.0
-    if warp is None or not data.any():
+    if jacobian is None or not data.any():
         return float(data.sum()) * voxel_ml / scale
     points = sample_points(data, mask.affine)
-    jacobian = nib.Nifti1Image(jacobian_determinant(warp), warp.affine)
     local, inside = values_at(jacobian, transform_points(points, list(to_template)))
     local = np.where(inside, local, 1.0)
     # Folded or collapsed places would divide by 0; they are counted by the share of folds.

@@ -20,7 +20,7 @@ from corelab.registration.heads import Head, load_head
 from corelab.registration.pairs import TemplateFit, fit_rigid, fit_to_template
 from corelab.registration.preparation import best_scan
 from corelab.registration.presets import RegistrationSettings
-from corelab.registration.quality import expected_volume_ml
+from corelab.registration.quality import expected_volume_ml, local_scale
 from corelab.registration.registrar import Registrar, RegistrationFault
 from corelab.registration.settings import registration_settings
 from corelab.registration.transforms import (
@@ -482,11 +482,12 @@ def _bring_masks(
     """Write every mask on the 1 mm grid of the template."""
     template = template_image()
     # The map of the fit is the same for all masks and the dear part: it is computed once.
-    on_anchor = np.empty((int(np.prod(template.shape)), 3))
+    on_anchor = np.empty((3, int(np.prod(template.shape))))
     for part, points in grid_points(template.shape, template.affine):
         for step in fit.transform.to_fixed:
             points = step(points)
-        on_anchor[part] = points
+        on_anchor[:, part] = points.T
+    jacobian = local_scale(fit.transform.warp)
     entries = []
     for mask in masks:
         if mask.status != "ok" or mask.path is None or mask.grid is None:
@@ -498,7 +499,7 @@ def _bring_masks(
         except (RegistrationFault, ImageFault) as fault:
             entries.append(_entry(mask, "failed", str(fault)))
             continue
-        entries.append(_bring(subject, fit, mask, image, steps, on_anchor))
+        entries.append(_bring(subject, fit, mask, image, steps, on_anchor, jacobian))
     return entries
 
 
@@ -509,6 +510,7 @@ def _bring(
     image: nib.Nifti1Image,
     steps: Sequence[Step],
     on_anchor: np.ndarray,
+    jacobian: nib.Nifti1Image | None,
 ) -> dict[str, Any]:
     """Bring one mask to the template, check its volume, write it."""
     assert mask.path is not None and mask.grid is not None
@@ -521,9 +523,7 @@ def _bring(
     moved = _on_template(native, steps, back, on_anchor)
     native_ml, mni_ml = mask_volume_ml(native), mask_volume_ml(moved)
     scale = float(np.linalg.det(fit.transform.matrix[:3, :3]))
-    expected_ml = expected_volume_ml(
-        native, [*back, *fit.transform.to_moving], fit.transform.warp, scale
-    )
+    expected_ml = expected_volume_ml(native, [*back, *fit.transform.to_moving], jacobian, scale)
     discrepancy = 100.0 * (mni_ml / expected_ml - 1.0) if expected_ml > 0 else 0.0
     figures = {
         "native_ml": round(native_ml, 6),
@@ -560,17 +560,18 @@ def _on_template(
 ) -> nib.Nifti1Image:
     """Mask on the template's grid, whose points lie at ``on_anchor`` in the anchor scan."""
     template = template_image()
-    data = np.zeros(len(on_anchor), np.uint8)
+    data = np.zeros(on_anchor.shape[1], np.uint8)
     sampler = Sampler(np.asarray(mask.dataobj), mask.affine, "label")
     if not sampler.empty:
         # From anchor to mask there are matrices only: the box around the mask, brought to the
         # anchor, limits which of the template's points can lie in it.
         corners = transform_points(sampler.corners_mm, back)
-        near = np.ones(len(on_anchor), bool)
+        near: Any = slice(None)
         for axis in range(3):
-            column = on_anchor[:, axis]
-            near &= (column >= corners[:, axis].min()) & (column <= corners[:, axis].max())
-        points = on_anchor[near]
+            column = on_anchor[axis, near]
+            within = (column >= corners[:, axis].min()) & (column <= corners[:, axis].max())
+            near = np.flatnonzero(within) if axis == 0 else near[within]
+        points = on_anchor[:, near].T
         for step in steps:
             points = step(points)
         data[near] = sampler(points)

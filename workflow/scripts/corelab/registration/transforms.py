@@ -24,6 +24,7 @@ import nibabel as nib
 import numpy as np
 from scipy import io, ndimage
 
+from corelab.imaging.nifti import packed
 from corelab.provenance.products import atomic_path
 
 #: Turns RAS millimetres into LPS and back.
@@ -146,8 +147,6 @@ def write_warp(warp: Warp, path: str | Path) -> Path:
     >>> bool((again.displacement_mm == field).all())
     True
     """
-    import gzip
-
     lps = np.moveaxis(warp.displacement_mm, 0, -1)[:, :, :, None, :] * _FLIP
     image = nib.Nifti1Image(lps.astype(np.float32), warp.affine)
     image.header.set_intent("vector")
@@ -155,7 +154,7 @@ def write_warp(warp: Warp, path: str | Path) -> Path:
     image.set_sform(warp.affine, 1)
     image.header.set_xyzt_units("mm")
     with atomic_path(path) as temporary:
-        temporary.write_bytes(gzip.compress(image.to_bytes(), compresslevel=4, mtime=0))
+        temporary.write_bytes(packed(image.to_bytes()))
     return Path(path)
 
 

@@ -392,13 +392,16 @@ def _map_panels(visit: Visit, folder: Path) -> list[Panel]:
     record = visit.perfuse or {}
     masks = [m for m in record.get("masks", []) if m.get("path") and m.get("status") == "ok"]
     panels = []
+    outlines: dict[tuple[int, ...], tuple[Outline, ...]] = {}
     for quantity in MAP_KINDS:
         entry = next((m for m in record.get("maps", []) if m.get("quantity") == quantity), None)
         if entry is None or not entry.get("path") or not (folder / entry["path"]).is_file():
             continue
         image, affine = read_volume(folder / entry["path"])
-        outlines = _outlines(masks, folder, image.shape)
-        panels.append(Panel(visit.visit, quantity, image, spacing_of(affine), outlines, affine))
+        if image.shape not in outlines:
+            outlines[image.shape] = _outlines(masks, folder, image.shape)
+        drawn = outlines[image.shape]
+        panels.append(Panel(visit.visit, quantity, image, spacing_of(affine), drawn, affine))
     return panels
 
 
@@ -429,10 +432,14 @@ def visit_panels(visit: Visit, folder: Path) -> list[Panel]:
         )
     )
     panels = []
+    outlines: dict[tuple[str, tuple[int, ...]], tuple[Outline, ...]] = {}
     for scan in shown:
         image, affine = read_volume(folder / scan["path"])
-        outlines = _outlines(by_grid.get(str(scan.get("grid")), []), folder, image.shape)
-        panels.append(Panel(visit.visit, scan["kind"], image, spacing_of(affine), outlines, affine))
+        place = (str(scan.get("grid")), image.shape)
+        if place not in outlines:
+            outlines[place] = _outlines(by_grid.get(place[0], []), folder, image.shape)
+        drawn = outlines[place]
+        panels.append(Panel(visit.visit, scan["kind"], image, spacing_of(affine), drawn, affine))
     return panels + _map_panels(visit, folder)
 
 

@@ -60,7 +60,7 @@ from corelab.reporting.study_tables import (
     unavailable_table,
 )
 from corelab.reporting.subject import Card, others_table, write_subjects
-from corelab.reporting.traces import chains, write_traces
+from corelab.reporting.traces import Chains, write_traces
 from corelab.reporting.vocabulary import (
     limits_for,
 )
@@ -149,7 +149,7 @@ def write_report(
     if results.visits:
         viewer.write_program(target)
     flags = flagged_subjects(results)
-    cards, left = write_subjects(results, target, pages, flags, chains(trace))
+    cards, left = write_subjects(results, target, pages, flags, Chains(trace))
     decided = desk_decisions(decisions)
     content = _study_content(results, pages, flags, cards, left, decided)
     _write_pages(results, target, content)

@@ -301,6 +301,10 @@ def _whole_records(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
         yield record
 
 
+#: What a report shows of the record of a visit's measurements, whose rows are in the table.
+_HEAD = ("stage", "status", "reason")
+
+
 def read_visits(folder: Path, visit_order: Sequence[str] = ()) -> tuple[Visit, ...]:
     """Stage records below ``derivatives/``, by subject and visit order."""
     stages = ("prepare", "segment", "perfuse", "measure")
@@ -308,7 +312,9 @@ def read_visits(folder: Path, visit_order: Sequence[str] = ()) -> tuple[Visit, .
     for stage in stages:
         for record in _whole_records((folder / "derivatives").glob(f"sub-*/ses-*/{stage}.json")):
             key = (str(record.get("participant_id", "")), str(record.get("visit", "")))
-            found.setdefault(key, {})[stage] = record
+            # Held for every visit of the study: without hashes and rows that no page shows.
+            shown = _HEAD if stage == "measure" else set(record) - {"products"}
+            found.setdefault(key, {})[stage] = {k: v for k, v in record.items() if k in shown}
     rank = _order_key(visit_order)
     keys = sorted(found, key=lambda key: (key[0], rank(key[1])))
     return tuple(Visit(pid, visit, **found[pid, visit]) for pid, visit in keys)
@@ -530,7 +536,8 @@ def read_results(
         )
     normalised = {}
     for record in _whole_records((root / "derivatives").glob("sub-*/normalise.json")):
-        normalised[str(record.get("participant_id", ""))] = record
+        shown = {k: v for k, v in record.items() if k not in ("products", "transforms")}
+        normalised[str(record.get("participant_id", ""))] = shown
     results = Results(
         folder=root,
         config=config,

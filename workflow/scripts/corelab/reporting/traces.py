@@ -7,7 +7,7 @@ that row to the chain of masks, parameters, scans and versions of ``provenance/t
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ import pandas as pd
 from markupsafe import Markup
 
 from corelab.measurement.selection import NotComputable, as_list, measured
-from corelab.provenance.products import read_table, write_table, write_text
+from corelab.provenance.products import MISSING, write_table, write_text
 from corelab.reporting import page
 from corelab.reporting.analysis_frames import AnalysisFrame, analysis_frame
 from corelab.reporting.analysis_results import result_id
@@ -331,15 +331,66 @@ def write_traces(results: Results, target: Path, pages: Mapping[str, str]) -> li
     return written
 
 
-def chains(path: str | Path | None) -> dict[str, list[dict[str, Any]]]:
-    """row_id -> steps of its chain in ``provenance/trace.tsv``; nothing without that file."""
-    if path is None or not Path(path).is_file():
-        return {}
-    frame = read_table(path)
-    found: dict[str, list[dict[str, Any]]] = {}
-    for step in frame.to_dict("records"):
-        found.setdefault(str(step["row_id"]), []).append({str(k): v for k, v in step.items()})
-    return found
+class Chains(Mapping[str, list[dict[str, Any]]]):
+    r"""row_id -> steps of its chain in ``provenance/trace.tsv``; nothing without that file.
+
+    Only the places of the rows are kept: the table has thousands of steps per imaged subject, and
+    a page shows those of one.
+
+    Parameters
+    ----------
+    path
+        The table, or None.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "trace.tsv")
+    ...     _ = file.write_text("row_id\tstep\tsha256\nr-1\t1\tn/a\nr-1\t2\tab\nr-2\t1\tn/a\n")
+    ...     found = Chains(file)
+    ...     len(found), [(step["step"], step["sha256"]) for step in found["r-1"]]
+    (2, [('1', None), ('2', 'ab')])
+    """
+
+    def __init__(self, path: str | Path | None) -> None:
+        self._path = Path(path) if path is not None and Path(path).is_file() else None
+        self._places: dict[str, list[int]] = {}
+        self._names: list[str] = []
+        if self._path is None:
+            return
+        with self._path.open("rb") as handle:
+            head = handle.readline()
+            self._names = head.decode("utf-8-sig").rstrip("\r\n").split("\t")
+            key, at = self._names.index("row_id"), len(head)
+            for line in handle:
+                name = line.split(b"\t", key + 1)[key].decode().rstrip("\r\n")
+                places = self._places.setdefault(name, [])
+                if places and places[-1] == at:
+                    places[-1] += len(line)
+                else:
+                    places += [at, at + len(line)]
+                at += len(line)
+
+    def __getitem__(self, row_id: str) -> list[dict[str, Any]]:
+        places = self._places[row_id]
+        assert self._path is not None
+        with self._path.open("rb") as handle:
+            text = ""
+            for start, end in zip(places[::2], places[1::2], strict=True):
+                handle.seek(start)
+                text += handle.read(end - start).decode()
+        rows = (line.rstrip("\r").split("\t") for line in text.rstrip("\n").split("\n"))
+        return [
+            {n: None if v in (MISSING, "") else v for n, v in zip(self._names, row, strict=True)}
+            for row in rows
+        ]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._places)
+
+    def __len__(self) -> int:
+        return len(self._places)
 
 
 def chain_markup(steps: Sequence[Mapping[str, Any]]) -> Markup:

@@ -60,7 +60,7 @@ def gzip_text(data: bytes) -> str:
     >>> gzip_text(b"abc") == gzip_text(b"abc")
     True
     """
-    return base64.b64encode(gzip.compress(data, 9, mtime=0)).decode("ascii")
+    return base64.b64encode(gzip.compress(data, 6, mtime=0)).decode("ascii")
 
 
 def averaging(shape: Sequence[int], spacing: Sequence[float], limit: int = MAX_VOXELS) -> list[int]:
