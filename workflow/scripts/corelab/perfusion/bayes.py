@@ -9,17 +9,14 @@ unit-length ``b``; means and SDs over the grid need no sampling and no starting 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
-from scipy import fft
 from scipy.special import gammaincc
 
+from corelab.perfusion import accelerated
+from corelab.perfusion.accelerated import Device
 from corelab.perfusion.concentration import bolus_arrival
 from corelab.perfusion.parallel import over_blocks
-
-if TYPE_CHECKING:
-    from corelab.perfusion.accelerated import Device
 
 #: Mean transit times of the grid in s; shorter ones lift CBF without being resolvable.
 TRANSIT_TIMES_S = np.geomspace(2.5, 30.0, 24)
@@ -139,14 +136,14 @@ def model_curves(
     times = np.arange(len(aif)) * interval_s
     fine = np.arange(0.0, times[-1] + _FINE_STEP_S, _FINE_STEP_S)
     artery = np.interp(fine, times, aif)
-    length = fft.next_fast_len(2 * len(fine) - 1, real=True)
-    spectrum = fft.rfft(artery, length)
+    length = 1 << (2 * len(fine) - 1).bit_length()
+    spectrum = np.fft.rfft(artery, length)
     atoms, grid = [], []
     for family in families:
         for mtt in transit_times_s:
             residue = residue_function(family, fine, mtt)
             # Normalised by its own sum, so that the area is exact on this grid.
-            full = fft.irfft(spectrum * fft.rfft(residue / residue.sum(), length), length)
+            full = np.fft.irfft(spectrum * np.fft.rfft(residue / residue.sum(), length), length)
             full = full[: len(fine)]
             if residue[-1] > 0.0:
                 full = full * residue.sum() * _FINE_STEP_S / mtt
@@ -207,7 +204,7 @@ def estimate(
     >>> bool(abs(found.mtt_s[0] - grid[400, 0]) < 0.3), round(float(found.area[0]), 3)
     (True, 0.04)
     """
-    from corelab.perfusion import accelerated, kernels
+    from corelab.perfusion import kernels
 
     curves = np.array(curves, dtype=np.float32, order="C")
     high = float(np.percentile(curves.max(axis=1), 95)) if len(curves) else 1.0
@@ -216,22 +213,16 @@ def estimate(
     if len(delays_s) > kernels.GROUP:
         raise ValueError(f"{len(delays_s)} delays; the grid holds at most {kernels.GROUP}")
     atoms, grid = model_curves(
-        steady_artery(aif),
-        interval_s,
-        families=families,
-        transit_times_s=transit_times_s,
+        steady_artery(aif), interval_s, families=families, transit_times_s=transit_times_s,
         delays_s=delays_s,
-    )
+    )  # fmt: skip
     whitening = _whitening(curves.shape[1], baseline_frames, nuisance)
     curves = curves @ whitening.astype(np.float32)
     atoms = atoms @ whitening
     freedom = float(max(np.linalg.matrix_rank(whitening) - PARAMETERS, 1))
     shape = (len(families), len(transit_times_s), len(delays_s))
     if prior is None:
-        centre, spread = TRANSIT_PRIOR
-        start = np.exp(-0.5 * (np.log(transit_times_s / centre) / spread) ** 2)
-        start = np.broadcast_to(start[:, None], shape)
-        prior = learned_prior(curves, atoms, start, sigma, freedom)
+        prior = learned_prior(curves, atoms, _start(shape, transit_times_s), sigma, freedom)
     elif prior.shape != shape:
         raise ValueError(f"the prior has shape {prior.shape}, the grid {shape}")
     used = np.repeat(prior.sum(axis=(1, 2)) > 0, shape[1] * shape[2])
@@ -243,21 +234,19 @@ def estimate(
     else:
         out = np.zeros((len(curves), 10), np.float32)
         padded = np.pad(curves, ((0, 3), (0, padding)))
-        over_blocks(
-            kernels.posterior,
-            len(curves),
-            threads,
-            padded,
-            *layout,
-            sigma,
-            freedom,
-            out,
-        )
+        over_blocks(kernels.posterior, len(curves), threads, padded, *layout, sigma, freedom, out)
     area, mtt, delay, tmax, flow, area_sd, mtt_sd, delay_sd, tmax_sd, flow_sd = out.T
     return Posterior(
         area, mtt, delay, tmax, flow, area_sd, mtt_sd, delay_sd, tmax_sd, flow_sd, sigma,
         prior,
     )  # fmt: skip
+
+
+def _start(shape: tuple[int, int, int], transit_times_s: np.ndarray) -> np.ndarray:
+    """Prior before learning: a log-normal transit time, any delay, any residue function."""
+    centre, spread = TRANSIT_PRIOR
+    start = np.exp(-0.5 * (np.log(transit_times_s / centre) / spread) ** 2)
+    return np.broadcast_to(start[:, None], shape)
 
 
 def _whitening(frames: int, baseline_frames: int | None, nuisance: np.ndarray | None) -> np.ndarray:

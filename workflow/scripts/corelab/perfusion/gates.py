@@ -68,7 +68,6 @@ def _words(interval: tuple[float | None, float | None]) -> str:
     return f">= {low:g}" if high is None else f"{low:g} to {high:g}"
 
 
-_KASASBEH = "V: Kasasbeh 2016, PMC5134896"
 _SHARED = (
     Gate("header_interval_ratio", (0.9, 1.1), (None, None), "M: header against times in use"),
     Gate("baseline_frames", (4, None), (2, None), "M"),

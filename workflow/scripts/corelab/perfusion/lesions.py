@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from corelab.perfusion.tissue import Plane, smoothed
+from corelab.perfusion.tissue import Plane, bounding_box, smoothed
 
 REFERENCES = ("contralateral", "mirror", "whole-normal", "by-tissue")
 #: Tissue whose Tmax is below this (s) counts as normal.
@@ -90,12 +90,14 @@ def clusters(mask: np.ndarray, smallest_ml: float, voxel_ml: float) -> np.ndarra
     >>> clusters(mask, 2.0, 1.0)[:, 0, 0].astype(int).tolist()
     [0, 0, 0, 1, 1, 1, 0, 0]
     """
-    labels, count = ndimage.label(mask)
-    if not count:
-        return np.asarray(mask).copy()
-    sizes = np.bincount(labels.ravel()) * voxel_ml
-    sizes[0] = 0.0
-    return np.asarray((sizes >= smallest_ml - 1e-9)[labels])
+    kept = np.array(mask, bool)
+    if kept.any():
+        box = bounding_box(kept, margin=0)
+        labels = ndimage.label(kept[box])[0]
+        sizes = np.bincount(labels.ravel()) * voxel_ml
+        sizes[0] = 0.0
+        kept[box] = (sizes >= smallest_ml - 1e-9)[labels]
+    return kept
 
 
 def settled(mask: np.ndarray, tissue: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ import pandas as pd
 
 from corelab.imaging import ImageFault, load_image, mask_volume_ml, save_image
 from corelab.imaging.brain_quality import mask_fault, mask_warnings
-from corelab.perfusion import gates, lesions, thresholds
+from corelab.perfusion import figures, gates, lesions, thresholds
 from corelab.perfusion.concentration import TISSUE_FACTOR, PerfusionError
 from corelab.perfusion.series import ENGINES, Series, analyse_series, gate_values, repairs
 from corelab.perfusion.tissue import Plane, midsagittal_plane
@@ -345,8 +345,6 @@ def _from_series(
         values["header_interval_ratio"] = header / float(np.median(np.diff(times)))
     drawn = _lesions(maps, place, options, minutes, result, values)
     if options["figures"]:
-        from corelab.perfusion import figures
-
         result["figures"] |= figures.draw_visit(
             found,
             drawn,
