@@ -313,7 +313,7 @@ GOOD = {
     "aif_peak_hu": 250.0, "aif_peak_unscaled_hu": 60.0, "vof_peak_hu": 150.0,
     "residual_noise_hu": 1.0, "header_interval_ratio": 1.0, "after_aif_peak_s": 40.0,
     "missing_slices_share": 0.0, "core_share": 0.05, "hypoperfused_share": 0.2,
-    "hypoperfused_uncertainty": 0.03,
+    "hypoperfused_uncertainty": 0.03, "hypoperfused_wrong_share": 0.04, "core_wrong_share": 0.05,
     "normal_mtt_s": 4.5, "drift_share": 0.03, "level_jump_share": 0.03, "uneven_drift_share": 0.0,
     "uneven_tail_share": 0.05, "pattern_share": 0.08, "vessel_baseline_hu": 50.0,
 }  # fmt: skip
@@ -330,7 +330,8 @@ WORST = {
 }  # fmt: skip
 #: Criteria that never fail a series by themselves.
 WARNED = {"duration_s": 30.0, "header_interval_ratio": 2.0, "vessel_baseline_hu": 120.0,
-          "hypoperfused_uncertainty": 0.2}  # fmt: skip
+          "hypoperfused_uncertainty": 0.2, "hypoperfused_wrong_share": 0.3,
+          "core_wrong_share": 0.2}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["ctp", "dsc"])
