@@ -83,6 +83,14 @@ def analysed(scan: Scan, settings: dict[str, Any] | None = None) -> Run:
         found.maps[late_rule["engine"]].cbf_ml_100g_min,
     )  # fmt: skip
     values |= volume_gates(core, late, found.tissue, reach, found.voxel_ml)
+    values["hypoperfused_wrong_share"] = lesions.likely_wrong_delay(
+        timing, found.maps[late_rule["engine"]].tmax_sd_s, late, found.tissue,
+        late_rule["tmax_s_above"],
+    )  # fmt: skip
+    values["core_wrong_share"] = lesions.likely_wrong_core(
+        flow, found.maps[core_rule["engine"]].cbf_sd_ml_100g_min, core,
+        core_rule["below"] * reference.values,
+    )  # fmt: skip
     rows = gates.judge("ctp", values, settings)
     return Run(
         float(core.sum()) * found.voxel_ml,

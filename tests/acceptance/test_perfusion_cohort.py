@@ -16,7 +16,8 @@ from corelab.perfusion.series import analyse_series, gate_values
 from corelab.perfusion.visit import volume_gates
 
 #: Gates that tell that a volume is not as accurate as on most heads.
-DOUBTS = ("hypoperfused_uncertainty", "tissue_cnr", "aif_peak_hu")
+LATE_DOUBTS = ("hypoperfused_uncertainty", "hypoperfused_wrong_share", "tissue_cnr")
+CORE_DOUBTS = ("core_wrong_share", "tissue_cnr")
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
 
@@ -47,6 +48,12 @@ def analysed(case):
     lesion = case.side != "none"
     reach = lesions.volume_range(bayes.tmax_s, found.tissue, 6.0, found.voxel_ml, flow)
     values = gate_values(found) | volume_gates(core, late, found.tissue, reach, found.voxel_ml)
+    values["hypoperfused_wrong_share"] = lesions.likely_wrong_delay(
+        bayes.tmax_s, bayes.tmax_sd_s, late, found.tissue, 6.0
+    )
+    values["core_wrong_share"] = lesions.likely_wrong_core(
+        flow, bayes.cbf_sd_ml_100g_min, core, 0.30 * reference.values
+    )
     verdicts = {row["criterion"]: row["verdict"] for row in judge(case.modality, values)}
     return {
         "family": case.family if lesion else "none",
@@ -58,8 +65,8 @@ def analysed(case):
         "late_ml": head.hypoperfused.sum() * found.voxel_ml,
         "true_artery": bool((head.arteries[tuple(found.input.artery.voxels.T)] > 0.3).all()),
         "side": sides.affected == case.side,
-        "uncertain": verdicts["hypoperfused_uncertainty"] == WARN,
-        "doubted": any(verdicts[name] in (WARN, FAIL) for name in DOUBTS),
+        "late_doubted": any(verdicts[name] in (WARN, FAIL) for name in LATE_DOUBTS),
+        "core_doubted": any(verdicts[name] in (WARN, FAIL) for name in CORE_DOUBTS),
     }
 
 
@@ -105,11 +112,10 @@ def test_heads_that_no_constant_was_chosen_on():
 def test_graded_rims_and_arteries_as_in_patients():
     """Tmax > 6 s on heads whose residue functions, arteries and seeds served no choice.
 
-    Frames of 1, 1.5 and 2 s. Where the volume or the overlap is beyond its limit, or the core is
-    lost, a gate says so; and where they are not, the gate of the volume is silent on nine of ten.
+    Frames of 1, 1.5 and 2 s, arteries as weak as they come. The limits hold wherever no gate
+    doubts the volume, and no more than a tenth of the heads within them is doubted.
     """
     families = ("gamma3", "exponential", "lognormal0.8", "linear", "gamma5", "weibull2")
-    drawn = [c for c in clinical_cases(7002, 12, families) if c.artery_peak_hu >= 100][:8]
     rows = [
         analysed(
             replace(
@@ -119,25 +125,26 @@ def test_graded_rims_and_arteries_as_in_patients():
                 voxel_mm=(1.8, 1.8, 5.0),
             )
         )
-        for number, case in enumerate(drawn)
+        for number, case in enumerate(clinical_cases(7002, 8, families))
     ]
     for row in rows:
         row["volume"] = row["late_error_ml"] / row["late_ml"]
-        row["misses"] = abs(row["volume"]) > 0.08 or row["late_dice"] < 0.92
-    print(*rows, sep="\n")
-    volume = np.array([row["volume"] for row in rows])
-    assert abs(volume.mean()) <= 0.04, volume
-    assert np.mean([row["late_dice"] for row in rows]) >= 0.95, rows
-    assert all(row["doubted"] for row in rows if row["misses"]), rows
-    for row in rows:
+        row["late_good"] = abs(row["volume"]) <= 0.08 and row["late_dice"] >= 0.92
         lost = abs(row["core_error_ml"]) > max(3.0, 0.25 * row["core_ml"])
-        assert not lost or row["doubted"], row
-    good = [row for row in rows if not row["misses"]]
-    assert sum(row["uncertain"] for row in good) <= max(1, 0.1 * len(good)), rows
-    cores = np.array([row["core_error_ml"] for row in rows if not row["doubted"]])
-    assert len(cores) and abs(cores.mean()) <= 2.0, cores
-    overlaps = [row["core_dice"] for row in rows if not row["doubted"]]
-    assert np.mean(overlaps) >= 0.85, overlaps
+        row["core_good"] = not lost and row["core_dice"] >= 0.80
+    print(*rows, sep="\n")
+    for part in ("late", "core"):
+        sure = [row for row in rows if not row[f"{part}_doubted"]]
+        assert len(sure) >= 0.5 * len(rows), (part, rows)
+        assert all(row[f"{part}_good"] for row in sure), (part, rows)
+        good = [row for row in rows if row[f"{part}_good"]]
+        assert len(good) - len(sure) <= max(1, 0.1 * len(good)), (part, rows)
+    sure = [row for row in rows if not row["late_doubted"]]
+    assert abs(np.mean([row["volume"] for row in sure])) <= 0.04, rows
+    assert np.mean([row["late_dice"] for row in sure]) >= 0.95, rows
+    sure = [row for row in rows if not row["core_doubted"]]
+    assert abs(np.mean([row["core_error_ml"] for row in sure])) <= 2.0, rows
+    assert np.mean([row["core_dice"] for row in sure]) >= 0.85, rows
 
 
 def test_heads_on_a_shuttling_table():

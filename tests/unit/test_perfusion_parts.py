@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from perfusion_heads import HeadCase, cohort, simulate_head, slice_times_s
 from scipy import ndimage
+from scipy.signal import savgol_filter
 
 from corelab.perfusion import (
     arterial,
+    bayes,
     gates,
     leakage,
     lesions,
@@ -313,7 +315,7 @@ GOOD = {
     "aif_peak_hu": 250.0, "aif_peak_unscaled_hu": 60.0, "vof_peak_hu": 150.0,
     "residual_noise_hu": 1.0, "header_interval_ratio": 1.0, "after_aif_peak_s": 40.0,
     "missing_slices_share": 0.0, "core_share": 0.05, "hypoperfused_share": 0.2,
-    "hypoperfused_uncertainty": 0.03,
+    "hypoperfused_uncertainty": 0.03, "hypoperfused_wrong_share": 0.04, "core_wrong_share": 0.05,
     "normal_mtt_s": 4.5, "drift_share": 0.03, "level_jump_share": 0.03, "uneven_drift_share": 0.0,
     "uneven_tail_share": 0.05, "pattern_share": 0.08, "vessel_baseline_hu": 50.0,
 }  # fmt: skip
@@ -330,7 +332,8 @@ WORST = {
 }  # fmt: skip
 #: Criteria that never fail a series by themselves.
 WARNED = {"duration_s": 30.0, "header_interval_ratio": 2.0, "vessel_baseline_hu": 120.0,
-          "hypoperfused_uncertainty": 0.2}  # fmt: skip
+          "hypoperfused_uncertainty": 0.2, "hypoperfused_wrong_share": 0.3,
+          "core_wrong_share": 0.2}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["ctp", "dsc"])
@@ -415,3 +418,41 @@ def test_times_that_no_resampling_can_bridge_are_refused(times, words):
 def test_a_late_phase_with_longer_intervals_is_resampled():
     times = np.r_[np.arange(30) * 1.5, 45 + np.arange(1, 9) * 15.0]
     assert regular_times(times)[-1] == pytest.approx(165)
+
+
+# --- what is likely wrong ----------------------------------------------------------------------
+
+
+def test_expected_wrong_share_is_what_noise_makes_wrong():
+    rng = np.random.default_rng(5)
+    truth = np.repeat(np.linspace(3.0, 9.0, 60), 400).reshape(60, 40, 10)
+    sd = np.full(truth.shape, 0.6)
+    tissue = np.ones(truth.shape, bool)
+    scan_error = np.hypot(0.6, lesions.TIMING_SD_S)
+    seen = truth + rng.normal(0, scan_error, truth.shape)
+    late = seen > 6.0
+    wrong = ((truth > 6.0) != late).sum() / late.sum()
+    # A flat prior: the truth lies about what was seen as what was seen lies about the truth.
+    found = lesions.likely_wrong_delay(seen, sd, late, tissue, 6.0)
+    assert found == pytest.approx(wrong, rel=0.1)
+    surer = lesions.likely_wrong_delay(truth, 0.1 * sd, truth > 6.0, tissue, 6.0)
+    assert surer < 0.6 * found
+    core = seen < 4.5
+    wrong = (truth[core] >= 4.5).mean()
+    share = lesions.likely_wrong_core(seen, np.full(seen.shape, scan_error), core, 4.5)
+    assert share == pytest.approx(wrong, rel=0.1)
+    nothing = np.zeros(truth.shape, bool)
+    assert np.isnan(lesions.likely_wrong_core(seen, sd, nothing, 4.5))
+    assert np.isnan(lesions.likely_wrong_delay(seen, sd, nothing, tissue, 6.0))
+
+
+def test_majority_and_parabolas_against_scipy():
+    rng = np.random.default_rng(6)
+    mask, within = rng.random((9, 8, 3)) < 0.5, rng.random((9, 8, 3)) < 0.9
+    kernel = np.ones((3, 3, 1))
+    whole = ndimage.convolve(within.astype(float), kernel, mode="constant")
+    inside = ndimage.convolve((mask & within).astype(float), kernel, mode="constant")
+    expected = within & (inside > 0.5 * np.maximum(whole, 1))
+    np.testing.assert_array_equal(lesions.settled(mask, within), expected)
+    curve = rng.normal(size=30)
+    np.testing.assert_allclose(bayes._local_parabolas(curve), savgol_filter(curve, 5, 2))

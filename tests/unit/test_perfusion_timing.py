@@ -11,6 +11,7 @@ from perfusion_tiles import gamma_bolus
 from scipy.signal import fftconvolve
 
 from corelab.perfusion import bayes, coarse, fit_perfusion, kernels
+from corelab.perfusion.tissue import _rows
 from corelab.provenance import compiled
 
 FINE_S = 0.05
@@ -99,15 +100,14 @@ def test_similarity_filter_against_its_definition():
     support = rng.random((5, 4, 1)) < 0.8
     offsets = np.array([(0, 0, 0), (1, 0, 0), (-1, 0, 0), (0, 1, 0), (0, -1, 0)])
     weights = np.array([1.0, 0.5, 0.5, 0.4, 0.4], np.float32)
-    rows = np.full(support.shape, -1, np.int64)
-    rows[support] = np.arange(support.sum())
+    index, row_of, steps = _rows(support, offsets)
     out = np.empty((int(support.sum()), 11), np.float32)
+    by_slice = np.moveaxis(support, 2, 0)
+    rows = [np.moveaxis(values, 2, 0)[by_slice] for values in (series, guide)]
     kernels.similar(
-        0, len(out), np.argwhere(support) + (1, 1, 0), np.pad(rows, ((1, 1), (1, 1), (0, 0)),
-        constant_values=-1), series[support], guide[support], offsets, weights,
-        np.float32(5.0), np.float32(0.02), out,
-    )  # fmt: skip
-    for row, (x, y, z) in enumerate(np.argwhere(support)):
+        0, len(out), index, row_of, *rows, steps, weights, np.float32(5.0), np.float32(0.02), out
+    )
+    for row, (z, x, y) in enumerate(np.argwhere(by_slice)):
         total, norm = np.zeros(11), 0.0
         for (i, j, k), weight in zip(offsets, weights, strict=True):
             a, b, c = x + i, y + j, z + k

@@ -149,10 +149,9 @@ def _candidates(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Indices and curves of voxels that look like vessels."""
     index = np.argwhere(search)
-    curves = concentration[search].astype(np.float64)
+    steady = concentration[search].astype(np.float32)
     # Light temporal smoothing, for finding only.
-    steady = curves.copy()
-    steady[:, 1:-1] = 0.25 * curves[:, :-2] + 0.5 * curves[:, 1:-1] + 0.25 * curves[:, 2:]
+    steady[:, 1:-1] = 0.25 * steady[:, :-2] + 0.5 * steady[:, 1:-1] + 0.25 * steady[:, 2:]
     peak = steady.max(axis=1)
     typical = float(np.median(peak))
     noise = float(np.median(np.abs(steady[:, baseline.start : baseline.stop]))) * 1.4826
@@ -160,11 +159,11 @@ def _candidates(
     bright = peak > limit
     # A peak in the first or last frames, or a curve that does not come back, is no bolus.
     at = steady.argmax(axis=1)
-    frames = curves.shape[1]
+    frames = steady.shape[1]
     passing = (at > baseline.arrival) & (at < frames - 2)
     tail = steady[:, -3:].mean(axis=1)
     keep = bright & passing & (tail < 0.6 * peak)
-    return index[keep], steady[keep]
+    return index[keep], steady[keep].astype(np.float64)
 
 
 def find_artery(

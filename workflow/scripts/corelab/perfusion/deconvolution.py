@@ -19,15 +19,13 @@ matrix equation. Four ways to invert it without drowning in noise:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from scipy.linalg import toeplitz
 
+from corelab.perfusion import accelerated
+from corelab.perfusion.accelerated import Device
 from corelab.perfusion.parallel import over_blocks
-
-if TYPE_CHECKING:
-    from corelab.perfusion.accelerated import Device
 
 SSVD_TRUNCATION = 0.20
 BSVD_TRUNCATION = 0.10
@@ -193,7 +191,7 @@ def deconvolve(
     >>> bool(abs(found.tmax_s[0] - 3) < 0.1)
     True
     """
-    from corelab.perfusion import accelerated, kernels
+    from corelab.perfusion import kernels
 
     curves = np.ascontiguousarray(curves, dtype=np.float32)
     n = len(curves)

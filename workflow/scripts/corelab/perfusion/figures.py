@@ -27,13 +27,16 @@ CORE_COLOUR, PENUMBRA_COLOUR = "#d7263d", "#1b998b"
 _SLICES = 6
 
 
-def _canvas(rows: int, columns: int, size: tuple[float, float]) -> tuple[Any, Any]:
+def _canvas(
+    rows: int, columns: int, size: tuple[float, float], **margins: float
+) -> tuple[Any, Any]:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=size, layout="constrained", facecolor="white")
+    # Fixed margins: measuring every label to find them takes longer than drawing.
+    figure = Figure(figsize=size, facecolor="white")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(rows, columns, squeeze=False)
+    return figure, figure.subplots(rows, columns, squeeze=False, gridspec_kw=margins)
 
 
 def _save(figure: Any, path: Path) -> None:
@@ -47,13 +50,19 @@ def _slices(mask: np.ndarray) -> np.ndarray:
     return np.unique(np.linspace(seen[0], seen[-1], _SLICES).round().astype(int))
 
 
-def _show(axis: Any, plane: np.ndarray, sizes: np.ndarray, **keywords: Any) -> Any:
-    # The patient's left is on the viewer's right, as radiologists look at it.
+def _side_by_side(values: np.ndarray, levels: np.ndarray) -> np.ndarray:
+    """Slices of a volume as one picture (rows, columns), as radiologists look at it.
+
+    The patient's left is on the viewer's right.
+    """
+    return np.concatenate([values[::-1, :, level].T for level in levels], axis=1)
+
+
+def _show(axis: Any, picture: np.ndarray, sizes: np.ndarray, **keywords: Any) -> Any:
     axis.set_axis_off()
     return axis.imshow(
-        plane[::-1].T, origin="lower", aspect=sizes[1] / sizes[0], interpolation="nearest",
-        **keywords,
-    )  # fmt: skip
+        picture, origin="lower", aspect=sizes[1] / sizes[0], interpolation="nearest", **keywords
+    )
 
 
 def draw_visit(
@@ -112,53 +121,62 @@ def _maps(
         for quantity, (role, title, low, high) in WINDOWS.items()
         if engines[role] in series.maps
     ]
-    figure, axes = _canvas(len(rows), len(levels), (1.75 * len(levels) + 1.2, 2.05 * len(rows)))
+    width, height = 1.75 * len(levels) + 1.2, 2.05 * len(rows)
+    figure, axes = _canvas(
+        len(rows), 1, (width, height), left=0.01, right=0.99 - 1.0 / width, bottom=0.01,
+        top=1.0 - 0.25 / height, hspace=0.02,
+    )  # fmt: skip
     colours = colormaps["turbo"].with_extremes(bad="black")
-    for row, (quantity, engine, title, low, high) in zip(axes, rows, strict=True):
-        values = getattr(series.maps[engine], quantity)[box]
-        shown = None
-        for axis, level in zip(row, levels, strict=True):
-            plane = np.where(series.tissue[box][..., level], values[..., level], np.nan)
-            shown = _show(axis, plane, sizes, vmin=low, vmax=high, cmap=colours)
-        bar = figure.colorbar(shown, ax=list(row), shrink=0.9, pad=0.01, extend="max")
+    tissue = series.tissue[box]
+    for axis, (quantity, engine, title, low, high) in zip(axes[:, 0], rows, strict=True):
+        values = np.where(tissue, getattr(series.maps[engine], quantity)[box], np.nan)
+        picture = _side_by_side(values, levels)
+        shown = _show(axis, picture, sizes, vmin=low, vmax=high, cmap=colours)
+        place = axis.get_position()
+        strip = figure.add_axes(
+            (
+                place.x1 + 0.1 / width,
+                place.y0 + 0.05 * place.height,
+                0.12 / width,
+                0.9 * place.height,
+            )
+        )
+        bar = figure.colorbar(shown, cax=strip, extend="max")
         bar.set_label(f"{title}\n{engine}", fontsize=8)
         bar.ax.tick_params(labelsize=7)
-    for axis, level in zip(axes[0], levels, strict=True):
-        axis.set_title(f"slice {level + box[2].start + 1}", fontsize=8)
+    for k, level in enumerate(levels):
+        axes[0][0].text(
+            (k + 0.5) / len(levels), 1.01, f"slice {level + box[2].start + 1}", ha="center",
+            va="bottom", transform=axes[0][0].transAxes, fontsize=8,
+        )  # fmt: skip
     _mark_right(axes[0][0])
     return figure
 
 
 def _mark_right(axis: Any) -> None:
-    axis.text(0.03, 0.03, "R", color="white", transform=axis.transAxes, fontsize=11)
+    axis.text(0.005, 0.03, "R", color="white", transform=axis.transAxes, fontsize=11)
 
 
 def _lesions(
     series: Series, masks: Mapping[str, np.ndarray], box: tuple[slice, ...], sizes: np.ndarray
 ) -> Any:
+    from matplotlib.colors import to_rgb
     from matplotlib.patches import Patch
 
     late = masks["hypoperfused"][box]
     levels = _slices(late if late.any() else series.tissue[box])
-    figure, axes = _canvas(1, len(levels), (2.0 * len(levels), 2.9))
+    figure, axes = _canvas(
+        1, 1, (2.0 * len(levels), 2.9), left=0.005, right=0.995, bottom=0.12, top=0.99
+    )
     image = ndimage.gaussian_filter(series.baseline_image[box], (0.7, 0.7, 0))
-    tissue = series.tissue[box]
-    low, high = np.percentile(image[tissue], [2, 98])
-    for axis, level in zip(axes[0], levels, strict=True):
-        _show(axis, image[..., level], sizes, cmap="gray", vmin=low - (high - low), vmax=high)
-        for mask, colour in (
-            (late & ~masks["core"][box], PENUMBRA_COLOUR),
-            (masks["core"][box], CORE_COLOUR),
-        ):
-            plane = mask[..., level]
-            if plane.any():
-                layer = np.where(plane[::-1].T, 1.0, np.nan)
-                from matplotlib.colors import ListedColormap
-
-                axis.imshow(
-                    layer, origin="lower", cmap=ListedColormap([colour]), alpha=0.55,
-                    aspect=sizes[1] / sizes[0], interpolation="nearest",
-                )  # fmt: skip
+    low, high = np.percentile(image[series.tissue[box]], [2, 98])
+    grey = np.clip((_side_by_side(image, levels) - 2 * low + high) / (2 * (high - low)), 0, 1)
+    picture = np.repeat(grey[..., None], 3, axis=2)
+    core = masks["core"][box]
+    for mask, colour in ((late & ~core, PENUMBRA_COLOUR), (core, CORE_COLOUR)):
+        here = _side_by_side(mask, levels)
+        picture[here] = 0.45 * picture[here] + 0.55 * np.array(to_rgb(colour))
+    _show(axes[0][0], picture, sizes)
     core_ml = float(masks["core"].sum()) * series.voxel_ml
     late_ml = float(masks["hypoperfused"].sum()) * series.voxel_ml
     labels = [
@@ -166,12 +184,14 @@ def _lesions(
         Patch(color=PENUMBRA_COLOUR, label=f"penumbra {late_ml - core_ml:.1f} mL"),
     ]
     _mark_right(axes[0][0])
-    figure.legend(handles=labels, loc="outside lower center", ncols=2, fontsize=9, frameon=False)
+    figure.legend(handles=labels, loc="lower center", ncols=2, fontsize=9, frameon=False)
     return figure
 
 
 def _arterial(series: Series, box: tuple[slice, ...], sizes: np.ndarray) -> Any:
-    figure, axes = _canvas(1, 3, (12, 3.6))
+    figure, axes = _canvas(
+        1, 3, (12, 3.6), left=0.01, right=0.99, bottom=0.14, top=0.92, wspace=0.16
+    )
     source, times = series.input, series.times_s
     vessels = [
         ("arterial input", source.artery, "#d7263d"),
@@ -184,9 +204,10 @@ def _arterial(series: Series, box: tuple[slice, ...], sizes: np.ndarray) -> Any:
             axis.text(0.5, 0.5, "supplied" if source.supplied else "none found", ha="center")
             continue
         level = int(np.bincount(vessel.voxels[:, 2]).argmax())
-        image = series.baseline_image[box][..., level]
+        image = series.baseline_image[box]
         low, high = np.percentile(series.baseline_image[series.tissue], [1, 99])
-        _show(axis, image, sizes, cmap="gray", vmin=low - (high - low), vmax=1.3 * high)
+        picture = _side_by_side(image, np.array([level]))
+        _show(axis, picture, sizes, cmap="gray", vmin=low - (high - low), vmax=1.3 * high)
         here = vessel.voxels[vessel.voxels[:, 2] == level]
         width = image.shape[0]
         axis.plot(
@@ -210,7 +231,7 @@ def _arterial(series: Series, box: tuple[slice, ...], sizes: np.ndarray) -> Any:
 
 
 def _motion(series: Series) -> Any:
-    figure, axes = _canvas(1, 2, (9, 2.8))
+    figure, axes = _canvas(1, 2, (9, 2.8), left=0.07, right=0.99, bottom=0.17, top=0.9, wspace=0.2)
     for axis, values, unit in (
         (axes[0][0], series.motion.translation_mm, "translation (mm)"),
         (axes[0][1], series.motion.rotation_degrees, "rotation (degrees)"),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from corelab.perfusion import bayes, deconvolution
-from corelab.perfusion.accelerated import Device, find_device
+from corelab.perfusion.accelerated import find_device
 from corelab.perfusion.concentration import (
     TISSUE_FACTOR,
     Baseline,
@@ -195,39 +194,77 @@ def fit_perfusion(
         alive = np.isfinite(curves[:, 0])
         curves = curves[alive]
         usable[usable] = alive
-    uniform = regular_times(times)
-    arrival_s = float(times[baseline.arrival])
-    if uniform is not None:
-        curves = resample(curves, times, uniform)
-        artery = resample(artery, times, uniform)
-        nuisance = None if nuisance is None else resample(nuisance, times, uniform)
-        noise_frames = int((uniform <= times[baseline.stop - 1]).sum())
-        times = uniform
-    else:
-        noise_frames = baseline.stop
-    interval = float((times[-1] - times[0]) / (len(times) - 1))
-    if sigma is None and method == "bayes":
-        first = min(baseline.start, noise_frames)
-        sigma = temporal_noise(curves[:, first:noise_frames])
+    sampled = _sampled(curves, artery, times, baseline, nuisance)
     factor = tissue_factor
     if factor is None:
         factor = TISSUE_FACTOR if modality == "ctp" else 1.0
     # The level of a concentration is exact, unless it came from frames before the bolus.
     subtracted = modality != "concentration" or baseline_frames is not None
-    area, top = _summary(curves, threads)
-    values = _fit(
-        curves, area, artery, interval, method, factor, sigma, oscillation_index, families,
-        prior, noise_frames if subtracted else None, nuisance, threads, card,
-    )  # fmt: skip
-    noise: Any = values.pop("sigma", None)
-    shares: Any = values.pop("family_weights", None)
-    values["ttp_s"] = _peak_times(curves, top, times) - arrival_s
+    area, top = _summary(sampled.curves, threads)
+    noise, shares = None, None
+    if method == "bayes":
+        found = bayes.estimate(
+            sampled.curves, sampled.artery, sampled.interval_s,
+            sigma=sampled.noise() if sigma is None else sigma, families=families or bayes.FAMILIES,
+            prior=prior, baseline_frames=sampled.baseline.stop if subtracted else None,
+            nuisance=sampled.nuisance, threads=threads, device=card,
+        )  # fmt: skip
+        values = _bayes_maps(found, factor)
+        noise, shares = found.sigma, tuple(found.prior.sum(axis=(1, 2)))
+    else:
+        residue = deconvolution.deconvolve(
+            sampled.curves, sampled.artery, sampled.interval_s, method,
+            oscillation_index=oscillation_index, threads=threads, device=card,
+        )  # fmt: skip
+        values = _residue_maps(residue, area / sampled.artery.sum(), factor)
+    arrival_s = float(times[baseline.arrival])
+    values["ttp_s"] = _peak_times(sampled.curves, top, sampled.times) - arrival_s
     index = np.flatnonzero(chosen)[usable]
     maps = {name: _placed(v, index, signal.shape[:-1]) for name, v in values.items()}
     return PerfusionMaps(
-        **maps, method=method, interval_s=interval, tissue_factor=float(factor), sigma=noise,
-        family_weights=shares,
+        **maps, method=method, interval_s=sampled.interval_s, tissue_factor=float(factor),
+        sigma=noise, family_weights=shares,
     )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Sampled:
+    """Concentrations (n, t) and their artery at equally spaced times, and their baseline."""
+
+    curves: np.ndarray
+    artery: np.ndarray
+    times: np.ndarray
+    baseline: Baseline
+    nuisance: np.ndarray | None
+
+    @property
+    def interval_s(self) -> float:
+        return float((self.times[-1] - self.times[0]) / (len(self.times) - 1))
+
+    def noise(self) -> float:
+        """SD of the frames before the bolus."""
+        first = min(self.baseline.start, self.baseline.stop)
+        return temporal_noise(self.curves[:, first : self.baseline.stop])
+
+
+def _sampled(
+    curves: np.ndarray,
+    artery: np.ndarray,
+    times: np.ndarray,
+    baseline: Baseline,
+    nuisance: np.ndarray | None,
+) -> _Sampled:
+    uniform = regular_times(times)
+    if uniform is None:
+        return _Sampled(curves, artery, times, baseline, nuisance)
+    before = int((uniform <= times[baseline.stop - 1]).sum())
+    return _Sampled(
+        resample(curves, times, uniform),
+        resample(artery, times, uniform),
+        uniform,
+        replace(baseline, stop=before),
+        None if nuisance is None else resample(nuisance, times, uniform),
+    )
 
 
 def _checked_input(
@@ -349,61 +386,31 @@ def _as_concentration(
     return curves, artery, baseline
 
 
-def _fit(
-    curves: np.ndarray,
-    area: np.ndarray,
-    artery: np.ndarray,
-    interval: float,
-    method: str,
-    factor: float,
-    sigma: float | None,
-    oscillation_index: float | None,
-    families: tuple[str, ...] | None,
-    prior: np.ndarray | None,
-    baseline_frames: int | None,
-    nuisance: np.ndarray | None,
-    threads: int | None,
-    card: Device | None,
-) -> dict[str, np.ndarray]:
+def _bayes_maps(found: bayes.Posterior, factor: float) -> dict[str, np.ndarray]:
     flow_unit, volume_unit = 6000.0 * factor, 100.0 * factor
-    if method == "bayes":
-        found = bayes.estimate(
-            curves,
-            artery,
-            interval,
-            sigma=float("nan") if sigma is None else sigma,
-            families=families or bayes.FAMILIES,
-            prior=prior,
-            baseline_frames=baseline_frames,
-            nuisance=nuisance,
-            threads=threads,
-            device=card,
-        )
-        return {
-            "cbf_ml_100g_min": found.flow_per_s * flow_unit,
-            "cbv_ml_100g": found.area * volume_unit,
-            "mtt_s": found.mtt_s,
-            "tmax_s": found.tmax_s,
-            "delay_s": found.delay_s,
-            "cbf_sd_ml_100g_min": found.flow_sd_per_s * flow_unit,
-            "cbv_sd_ml_100g": found.area_sd * volume_unit,
-            "mtt_sd_s": found.mtt_sd_s,
-            "tmax_sd_s": found.tmax_sd_s,
-            "delay_sd_s": found.delay_sd_s,
-            "sigma": found.sigma,  # type: ignore[dict-item]
-            "family_weights": tuple(found.prior.sum(axis=(1, 2))),  # type: ignore[dict-item]
-        }
-    residue = deconvolution.deconvolve(
-        curves, artery, interval, method, oscillation_index=oscillation_index, threads=threads,
-        device=card,
-    )  # fmt: skip
-    area = area / artery.sum()
+    return {
+        "cbf_ml_100g_min": found.flow_per_s * flow_unit,
+        "cbv_ml_100g": found.area * volume_unit,
+        "mtt_s": found.mtt_s,
+        "tmax_s": found.tmax_s,
+        "delay_s": found.delay_s,
+        "cbf_sd_ml_100g_min": found.flow_sd_per_s * flow_unit,
+        "cbv_sd_ml_100g": found.area_sd * volume_unit,
+        "mtt_sd_s": found.mtt_sd_s,
+        "tmax_sd_s": found.tmax_sd_s,
+        "delay_sd_s": found.delay_sd_s,
+    }
+
+
+def _residue_maps(
+    residue: deconvolution.Residue, area: np.ndarray, factor: float
+) -> dict[str, np.ndarray]:
     flow = np.maximum(residue.flow_per_s.astype(np.float64), 0.0)
     # Where noise leaves no flow, the transit time has no meaning.
     mtt = np.divide(area, flow, out=np.full_like(area, np.nan), where=flow > 1e-9)
     return {
-        "cbf_ml_100g_min": flow * flow_unit,
-        "cbv_ml_100g": area * volume_unit,
+        "cbf_ml_100g_min": flow * (6000.0 * factor),
+        "cbv_ml_100g": area * (100.0 * factor),
         "mtt_s": mtt,
         "tmax_s": residue.tmax_s,
     }

@@ -68,7 +68,6 @@ def _words(interval: tuple[float | None, float | None]) -> str:
     return f">= {low:g}" if high is None else f"{low:g} to {high:g}"
 
 
-_KASASBEH = "V: Kasasbeh 2016, PMC5134896"
 _SHARED = (
     Gate("header_interval_ratio", (0.9, 1.1), (None, None), "M: header against times in use"),
     Gate("baseline_frames", (4, None), (2, None), "M"),
@@ -78,7 +77,7 @@ _SHARED = (
     Gate("aif_snr", (20, None), (10, None), "M"),
     Gate("after_aif_peak_s", (20, None), (13, None), "B: volumes hold to 14 s, fall from 12 s on"),
     Gate("vof_tail_share", (None, 0.25), (None, 0.6), "B: volumes hold to 0.5"),
-    Gate("tissue_cnr", (4, None), (2.5, None), "B"),
+    Gate("tissue_cnr", (3, None), (2.5, None), "B: below, whole cores are lost"),
     Gate("motion_mm", (None, 1.0), (None, 10.0), "V: 1 mm is what registration resolves"),
     Gate("motion_degrees", (None, 1.0), (None, 10.0), "V: 1 degree is what registration resolves"),
     Gate("replaced_frames_share", (None, 0.0), (None, 0.15), "M"),
@@ -87,6 +86,8 @@ _SHARED = (
     Gate("core_share", (None, 0.25), (None, 0.5), "M: of the tissue in the slab"),
     Gate("hypoperfused_share", (None, 0.5), (None, 0.75), "M: no normal tissue to compare with"),
     Gate("hypoperfused_uncertainty", (None, 0.085), (None, None), "B: half the range by 0.4 s"),
+    Gate("hypoperfused_wrong_share", (None, 0.11), (None, None), "B: expected, of the volume"),
+    Gate("core_wrong_share", (None, 0.15), (None, None), "B: expected, of the volume"),
     Gate("normal_mtt_s", (3.3, 9.0), (2.0, 14.0), "B: 3.9 to 5.9 s; less, the times are too short"),
     Gate("coverage_mm", (40, None), (15, None), "V: 4 cm, what a scanner of 64 rows covers"),
     Gate("brain_volume_share", (0.36, 1.0), (0.25, 1.11), "M: of 1800 mL, or 19 mL per mm covered"),

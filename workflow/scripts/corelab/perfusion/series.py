@@ -182,22 +182,15 @@ def analyse_series(
     ready = _steadied(
         signal, affine, times, modality, brain, correct_motion=correct_motion, threads=threads
     )
-    signal, brain, baseline = ready.signal, ready.brain, ready.baseline
-    image = signal[..., baseline.start : baseline.stop].mean(axis=-1)
-    conc = to_concentration(signal, modality, baseline, echo_time_s=echo_time_s)
+    brain, baseline = ready.brain, ready.baseline
+    image = ready.signal[..., baseline.start : baseline.stop].mean(axis=-1)
+    conc = to_concentration(ready.signal, modality, baseline, echo_time_s=echo_time_s)
     np.nan_to_num(conc, copy=False, nan=0.0)
     if slice_times_s is not None:
         conc = aligned_slices(conc, times, np.asarray(slice_times_s, float))
     plane = tissue.midsagittal_plane(image, affine, brain)
-    around = ndimage.binary_dilation(brain, np.ones((3, 3, 1), bool), iterations=4)
-    if modality == "ctp":
-        around &= image < tissue.BONE_HU
-    else:
-        # Where there is hardly any signal, noise alone looks like a strong bolus.
-        around &= image > LEAST_SIGNAL * np.median(image[brain])
-    if ready.corrected:
-        around &= ~_at_edges(image, sizes, ready.motion)
     if aif is None:
+        around = _search_region(ready, image, sizes, modality)
         source = arterial.find_arterial_input(
             conc, times, around, baseline, affine, plane, threads=threads
         )
@@ -212,30 +205,17 @@ def analyse_series(
         curves = conc[support]
         steady = leakage.non_enhancing(curves, clean.noise, baseline.arrival)
         conc[support] = leakage.correct_leakage(curves, times, steady).corrected
-    shifted = motion.main_course(ready.motion, baseline.stop) if ready.corrected else None
-    maps = {}
-    for engine in engines:
+    maps = {
         # The pipeline reports physical units for both modalities; see docs/perfusion.md.
-        maps[engine] = fit_perfusion(
-            conc,
-            times,
-            source.curve,
-            "concentration",
-            engine,
-            mask=support,
-            baseline_frames=baseline.stop,
-            tissue_factor=TISSUE_FACTOR,
-            sigma=clean.noise,
-            nuisance=shifted,
-            threads=threads,
-            device=device,
+        engine: fit_perfusion(
+            conc, times, source.curve, "concentration", engine, mask=support,
+            baseline_frames=baseline.stop, tissue_factor=TISSUE_FACTOR, sigma=clean.noise,
+            nuisance=motion.main_course(ready.motion, baseline.stop) if ready.corrected else None,
+            threads=threads, device=device,
         )
-    volume = np.nan_to_num(next(iter(maps.values())).cbv_ml_100g)
-    most = tissue.VESSEL_CBV_ML_100G
-    if modality == "dsc":
-        # The scale of DSC rests on an artery that saturates: only ratios are to be trusted.
-        most = VESSEL_TIMES_TISSUE * float(np.median(volume[support]))
-    inside = support & (volume < most)
+        for engine in engines
+    }  # fmt: skip
+    inside = _without_vessels(next(iter(maps.values())), support, modality)
     odd = ready.odd if lost is None else ready.odd | lost
     return Series(
         modality, affine, times, baseline, maps, brain, inside,
@@ -243,6 +223,31 @@ def analyse_series(
         clean.guide_mm, source, plane, ready.motion, ready.corrected, odd, ready.drift,
         ready.empty, ready.pattern, ready.tail, _vessel_level(source, image, modality),
     )  # fmt: skip
+
+
+def _search_region(
+    ready: _Steady, image: np.ndarray, sizes: np.ndarray, modality: str
+) -> np.ndarray:
+    """Where vessels are looked for: the brain and its surroundings."""
+    around = ndimage.binary_dilation(ready.brain, np.ones((3, 3, 1), bool), iterations=4)
+    if modality == "ctp":
+        around &= image < tissue.BONE_HU
+    else:
+        # Where there is hardly any signal, noise alone looks like a strong bolus.
+        around &= image > LEAST_SIGNAL * np.median(image[ready.brain])
+    if ready.corrected:
+        around &= ~_at_edges(image, sizes, ready.motion)
+    return np.asarray(around)
+
+
+def _without_vessels(maps: PerfusionMaps, support: np.ndarray, modality: str) -> np.ndarray:
+    """Tissue without voxels that are mostly blood."""
+    volume = np.nan_to_num(maps.cbv_ml_100g)
+    most = tissue.VESSEL_CBV_ML_100G
+    if modality == "dsc":
+        # The scale of DSC rests on an artery that saturates: only ratios are to be trusted.
+        most = VESSEL_TIMES_TISSUE * float(np.median(volume[support]))
+    return np.asarray(support & (volume < most))
 
 
 def _at_edges(image: np.ndarray, sizes: np.ndarray, moved: motion.Motion) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Any
 
@@ -331,23 +332,18 @@ def denoise(
     raw = temporal_noise(masked[support][:, frames])
     if not raw > aim:
         return Denoised(masked, raw, raw, 0.0)
-    sigma = next(
-        (
-            s
-            for s in SMOOTHING_MM[1:]
-            if temporal_noise(smoothed(masked[..., frames], support, sizes_mm, s, threads)[support])
-            <= GUIDE * aim
-        ),
-        SMOOTHING_MM[-1],
-    )
-    guide = smoothed(masked, support, sizes_mm, sigma, threads)[support]
-    curves = masked[support]
+
+    def quiet(sigma: float) -> bool:
+        early = smoothed(masked[..., frames], support, sizes_mm, sigma, threads)
+        return temporal_noise(early[support]) <= GUIDE * aim
+
+    # Noise falls with every step, so the least that suffices is found by halving.
+    tried = SMOOTHING_MM[1:]
+    sigma = tried[min(bisect_left(tried, True, key=quiet), len(tried) - 1)]
+    guide = _by_slice(smoothed(masked, support, sizes_mm, sigma, threads))[_by_slice(support)]
+    curves = _by_slice(masked)[_by_slice(support)]
     offsets, weights = _neighbourhood(sizes_mm, REACH * sigma)
-    reach = np.abs(offsets).max(axis=0)
-    row_of = np.full(support.shape, -1, np.int64)
-    row_of[support] = np.arange(len(curves))
-    row_of = np.pad(row_of, [(r, r) for r in reach], constant_values=-1)
-    index = np.argwhere(support) + reach
+    index, row_of, offsets = _rows(support, offsets)
     # A later pass compares the curves that the one before has cleaned: borders get sharper.
     for likeness in LIKENESS:
         out = np.empty_like(curves)
@@ -366,8 +362,27 @@ def denoise(
             out,
         )
         guide = out
-    masked[support] = guide
+    _by_slice(masked)[_by_slice(support)] = guide
     return Denoised(masked, temporal_noise(guide[:, frames]), raw, sigma)
+
+
+def _by_slice(values: np.ndarray) -> np.ndarray:
+    """View with the slice as first axis: neighbours of a slice then lie together in memory."""
+    return np.moveaxis(values, 2, 0)
+
+
+def _rows(support: np.ndarray, offsets: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Places of the voxels in a flat table, the table (row of a voxel, or -1), and offsets in it.
+
+    Rows go slice by slice. The table is so wide that no neighbour lies outside.
+    """
+    reach = np.abs(offsets).max(axis=0)[[2, 0, 1]]
+    wide = np.pad(_by_slice(support), [(r, r) for r in reach])
+    row_of = np.full(wide.size, -1, np.int32)
+    index = np.flatnonzero(wide)
+    row_of[index] = np.arange(len(index))
+    steps = np.array([wide.shape[2], 1, wide.shape[1] * wide.shape[2]])
+    return index, row_of, offsets @ steps
 
 
 def _neighbourhood(sizes_mm: np.ndarray, sigma_mm: float) -> tuple[np.ndarray, np.ndarray]:

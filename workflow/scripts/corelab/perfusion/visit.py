@@ -14,7 +14,7 @@ import pandas as pd
 
 from corelab.imaging import ImageFault, load_image, mask_volume_ml, save_image
 from corelab.imaging.brain_quality import mask_fault, mask_warnings
-from corelab.perfusion import gates, lesions, thresholds
+from corelab.perfusion import figures, gates, lesions, thresholds
 from corelab.perfusion.concentration import TISSUE_FACTOR, PerfusionError
 from corelab.perfusion.series import ENGINES, Series, analyse_series, gate_values, repairs
 from corelab.perfusion.tissue import Plane, midsagittal_plane
@@ -36,6 +36,8 @@ DEFAULTS: dict[str, Any] = {
 #: Further limits of Tmax (s) whose masks are written.
 TMAX_VARIANTS_S = (4.0, 6.0, 8.0, 10.0)
 UNITS = {"cbf": "mL/100g/min", "cbv": "mL/100g", "mtt": "s", "tmax": "s", "ttp": "s", "delay": "s"}
+#: Gates of the lesions' shares of the tissue: beyond their limits there are no numbers.
+LARGEST_SHARES = ("core_share", "hypoperfused_share")
 _QUANTITY_UNITS = {
     "mismatch_volume": "mL",
     "mismatch_ratio": "ratio",
@@ -345,8 +347,6 @@ def _from_series(
         values["header_interval_ratio"] = header / float(np.median(np.diff(times)))
     drawn = _lesions(maps, place, options, minutes, result, values)
     if options["figures"]:
-        from corelab.perfusion import figures
-
         result["figures"] |= figures.draw_visit(
             found,
             drawn,
@@ -483,7 +483,9 @@ def _lesions(
         )  # fmt: skip
         if variant is None:
             reach = lesions.volume_range(timing, maps.tissue, limit, maps.voxel_ml, seen)
-            _judge(maps, core, late[limit], reach, options, values, result)
+            shares = volume_gates(core, late[limit], maps.tissue, reach, maps.voxel_ml)
+            shares |= _wrong_shares(maps, core, late[limit], limit, below * flow.values, options)
+            _judge(maps, shares, reach, options, values, result)
         rule = {
             "engine": engine, "parameter": core_rule["parameter"], "below": below,
             "early": early, "reference": flow.rule, "reference_value": flow.summary,
@@ -513,20 +515,18 @@ def _lesions(
 
 def _judge(
     maps: MapSet,
-    core: np.ndarray,
-    late: np.ndarray,
+    shares: Mapping[str, float],
     reach: tuple[float, float],
     options: Mapping[str, Any],
     values: dict[str, float],
     result: dict[str, Any],
 ) -> None:
     """Verdicts of the gates; no numbers where the lesion is larger than a head can hold."""
-    shares = volume_gates(core, late, maps.tissue, reach, maps.voxel_ml)
     kind = maps.kind if maps.kind in gates.GATES else "ctp"
-    rows = gates.judge(kind, values | shares, options["gates"])
+    rows = gates.judge(kind, {**values, **shares}, options["gates"])
     result["gates"] = [row for row in rows if values or row["criterion"] in shares]
     for row in rows:
-        if row["criterion"] in shares and row["verdict"] == gates.FAIL:
+        if row["criterion"] in LARGEST_SHARES and row["verdict"] == gates.FAIL:
             part = row["criterion"].removesuffix("_share")
             raise _NoNumber(
                 f"the {part} lesion takes {row['value']:.0%} of the grey and white matter in the "
@@ -539,12 +539,41 @@ def _judge(
         "hypoperfused_uncertainty": "the border of the hypoperfused tissue is so gradual that an "
         f"error of Tmax of {lesions.TIMING_ERROR_S:g} s makes its volume {reach[0]:.0f} to "
         f"{reach[1]:.0f} mL",
-        "tissue_cnr": "the bolus in tissue is weak against the noise: the core is likely too small",
+        "hypoperfused_wrong_share": "by the uncertainty of Tmax in each voxel, "
+        f"{shares.get('hypoperfused_wrong_share', 0.0):.0%} of the hypoperfused volume is likely "
+        "on the wrong side of its border",
+        "core_wrong_share": "by the uncertainty of the flow in each voxel, "
+        f"{shares.get('core_wrong_share', 0.0):.0%} of the core is likely no core, and as much or "
+        "more of the core is likely missed",
+        "tissue_cnr": "the bolus in tissue is weak against the noise: the core is likely too small "
+        "or lost",
     }
     verdicts = {row["criterion"]: row["verdict"] for row in result["gates"]}
     result["notes"] += [
         text for name, text in doubts.items() if verdicts.get(name) in (gates.WARN, gates.FAIL)
     ]
+
+
+def _wrong_shares(
+    maps: MapSet,
+    core: np.ndarray,
+    late: np.ndarray,
+    limit_s: float,
+    flow_limit: Any,
+    options: Mapping[str, Any],
+) -> dict[str, float]:
+    """Expected shares on the wrong side of the limits, where the engine gives SDs."""
+    flow, timing = maps.engines[options["core"]["engine"]], maps.engines[maps.primary["timing"]]
+    shares = {}
+    if "tmaxsd" in timing:
+        shares["hypoperfused_wrong_share"] = lesions.likely_wrong_delay(
+            timing["tmax"], timing["tmaxsd"], late, maps.tissue, limit_s
+        )
+    if "cbfsd" in flow and options["core"]["parameter"] == "rcbf":
+        shares["core_wrong_share"] = lesions.likely_wrong_core(
+            flow["cbf"], flow["cbfsd"], core, flow_limit
+        )
+    return shares
 
 
 def volume_gates(
