@@ -32,7 +32,7 @@ from corelab.pharmacodynamics.survival_measures import (
     royston_d,
     uno_concordance,
 )
-from corelab.provenance.two_computations import ITERATIVE, attempt, compare
+from corelab.provenance.two_computations import ITERATIVE, LIFELINES_NEWTON, attempt, compare
 
 #: Column of the frames: label of the stratum, of the key ``strata``.
 STRATUM = "_stratum"
@@ -515,7 +515,7 @@ def _lifelines_periods(
             # Its warnings are about separation, which our fit decides.
             warnings.simplefilter("ignore")
             return CoxTimeVaryingFitter().fit(
-                table, event_col="event", id_col="id", fit_options={"precision": 1e-12}, **more
+                table, event_col="event", id_col="id", fit_options=LIFELINES_NEWTON, **more
             )
 
     fit, failed = attempt(fitted, "lifelines.CoxTimeVaryingFitter")

@@ -62,7 +62,7 @@ from corelab.pharmacodynamics.survival_rows import (
     time_varying_rows,
     with_strata,
 )
-from corelab.provenance.two_computations import ITERATIVE, attempt, compare
+from corelab.provenance.two_computations import ITERATIVE, LIFELINES_NEWTON, attempt, compare
 from corelab.study.analysis_keys import METHODS as KNOWN_METHODS
 
 #: Quantiles of an endpoint at which its hazard ratio is given.
@@ -570,7 +570,7 @@ def lifelines_cox(frame: pd.DataFrame, plan: Design) -> tuple[np.ndarray | None,
         table["stratum"] = strata
         more = {"strata": ["stratum"]}
     fit, failed = attempt(
-        lambda: CoxPHFitter().fit(table, "time", "event", fit_options={"precision": 1e-12}, **more),
+        lambda: CoxPHFitter().fit(table, "time", "event", fit_options=LIFELINES_NEWTON, **more),
         "lifelines.CoxPHFitter",
     )
     return (None, failed) if fit is None else (np.asarray(fit.params_, float) / scale, "")
