@@ -131,6 +131,36 @@ def test_adjusted_restricted_mean_without_censoring_is_robust_least_squares():
     assert ours.standard_error == pytest.approx(theirs.bse[1])
 
 
+def test_adjusted_restricted_mean_as_other_programs_weigh_it():
+    """Censored lung cancer: the estimate by statsmodels with lifelines' curve, its error by
+    leaving out one participant at a time."""
+    import statsmodels.api as sm
+    from lifelines import KaplanMeierFitter
+    from lifelines.datasets import load_lung
+
+    data, tau = load_lung().dropna(subset=["age", "ph.ecog"]), 365.25
+    time, dead = data["time"].to_numpy(float), (data["status"] == 1).to_numpy()
+    arm = (data["sex"] == 2).to_numpy(float)
+    x = np.column_stack([np.ones(time.size), arm, data[["age", "ph.ecog"]]])
+    until, known = np.minimum(time, tau), dead | (time >= tau)
+    weights = np.zeros(time.size)
+    for level in (0.0, 1.0):
+        inside = arm == level
+        censored = KaplanMeierFitter().fit(until[inside], ~known[inside])
+        free = censored.survival_function_at_times(until[inside]).to_numpy()
+        weights[inside] = known[inside] / free
+    theirs = sm.WLS(until, x, weights=weights).fit().params
+    ours = adjusted_restricted_mean(time, dead, arm, x, tau, 1, small_sample=False)
+    assert ours.estimate == pytest.approx(theirs[1], rel=1e-6)
+    without = [
+        adjusted_restricted_mean(*(np.delete(v, k, 0) for v in (time, dead, arm, x)), tau, 1)
+        for k in range(time.size)
+    ]
+    left = np.array([one.estimate for one in without])
+    jackknife = math.sqrt((time.size - 1) * left.var())
+    assert ours.standard_error == pytest.approx(jackknife, rel=0.03)
+
+
 def test_unos_concordance_does_not_depend_on_censoring():
     """Harrell's C moves with the censoring of a score whose effect fades; Uno's does not."""
     rng = np.random.default_rng(3)
