@@ -106,6 +106,25 @@ def test_gray_as_cmprsk_prints_it():
     assert gray_test(time, other, group)[0] == pytest.approx(0.1374108, abs=5e-8)
 
 
+def test_strata_add_up(cosmesis):
+    """The same data as two strata: twice the score and its variance, so twice the statistic."""
+    pairs = [np.array(text.split(), int).reshape(-1, 2) for text in TRANSPLANTS]
+    time, status = np.tile(np.concatenate(pairs), (2, 1)).T
+    group = np.tile(np.repeat([1, 2, 3], [len(pair) for pair in pairs]), 2)
+    half = np.repeat(["a", "b"], time.size // 2)
+    assert gray_test(time, status, group, half)[0] == pytest.approx(2 * 11.9228820, abs=1e-7)
+    left, right, arm = (np.tile(v, 2) for v in cosmesis)
+    half = np.repeat(["a", "b"], left.size // 2)
+    result = score_test(left, right, arm, half)
+    assert result.chi_squared == pytest.approx(2 * 2.6684**2, abs=1e-3)
+    # A stratum of one arm has no part in either test.
+    lone = np.where(arm == "both", "a", "b")
+    with pytest.raises(NotComputable):
+        score_test(left, right, arm, lone)
+    with pytest.raises(NotComputable):
+        gray_test(time, status, group, group)
+
+
 def test_covariates_in_time_as_r_survival():
     """survival::heart, coxph(Surv(start, stop, event) ~ age + year + surgery + transplant)."""
     data = load_stanford_heart_transplants()

@@ -86,8 +86,8 @@ def cumulative_incidence(time: Any, status: Any, at: float, z: float = 1.959964)
     return Incidence(value, error, value ** math.exp(width), value ** math.exp(-width))
 
 
-def gray_test(time: Any, status: Any, group: Any) -> tuple[float, int, float]:
-    """Gray's test that groups have one cumulative incidence of the event (status 1).
+def gray_test(time: Any, status: Any, group: Any, strata: Any = None) -> tuple[float, int, float]:
+    """(Stratified) test of Gray that groups have one cumulative incidence of the event (status 1).
 
     Parameters
     ----------
@@ -95,6 +95,8 @@ def gray_test(time: Any, status: Any, group: Any) -> tuple[float, int, float]:
         (n,) of :func:`status_of`.
     group
         (n,) labels.
+    strata
+        (n,) labels; scores and variances of the strata are added up.
 
     Returns
     -------
@@ -124,6 +126,25 @@ def gray_test(time: Any, status: Any, group: Any) -> tuple[float, int, float]:
         raise NotComputable("Gray's test needs two groups")
     if not (s == 1).any():
         raise NotComputable("nobody has the event in any group")
+    layer = np.zeros(t.size, int) if strata is None else np.unique(strata, return_inverse=True)[1]
+    score, covariance = np.zeros(k), np.zeros((k, k))
+    for stratum in range(layer.max() + 1):
+        inside = layer == stratum
+        one = _gray_score(t[inside], s[inside], code[inside], k)
+        score, covariance = score + one[0], covariance + one[1]
+    try:
+        chi = float(score[:-1] @ np.linalg.solve(covariance[:-1, :-1], score[:-1]))
+    except np.linalg.LinAlgError:
+        raise NotComputable("the groups are never at risk together") from None
+    if not math.isfinite(chi):
+        raise NotComputable("the groups are never at risk together")
+    return chi, k - 1, float(stats.chi2.sf(chi, k - 1))
+
+
+def _gray_score(
+    t: np.ndarray, s: np.ndarray, code: np.ndarray, k: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """(k,) scores of the groups and their (k, k) covariance, of one stratum."""
     score, carried, pooled = np.zeros(k), np.zeros((k, k)), 0.0
     survival, incidence = np.ones(k), np.zeros(k)
     # Per jump: (weights of the own event, of the competing one) at the jump, and what is carried.
@@ -162,13 +183,7 @@ def gray_test(time: Any, status: Any, group: Any) -> tuple[float, int, float]:
     for fixed, (r, factor), size in terms:
         column = fixed + factor * carried[:, int(r)]
         covariance += size * np.outer(column, column)
-    try:
-        chi = float(score[:-1] @ np.linalg.solve(covariance[:-1, :-1], score[:-1]))
-    except np.linalg.LinAlgError:
-        raise NotComputable("the groups are never at risk together") from None
-    if not math.isfinite(chi):
-        raise NotComputable("the groups are never at risk together")
-    return chi, k - 1, float(stats.chi2.sf(chi, k - 1))
+    return score, covariance
 
 
 @dataclass(frozen=True)

@@ -280,7 +280,7 @@ KEYS: dict[str, dict[str, Need]] = {
         **_MODEL,
         **_LEVELS,
         **_all("event_endpoint", "criterion", "assessor", "method"),
-        "strata": _is("method", "logrank", "cox", default="cox"),
+        "strata": _is("method", "logrank", "cox", "cuminc", "interval", default="cox"),
         "landmark_days": _is("method", "km", "logrank", "cox", "rmst", default="cox"),
         "tau_days": _is("method", "rmst", "cuminc", "cox", default="cox"),
         "visit_days": _is("method", "time_varying"),
