@@ -70,7 +70,7 @@ def test_a_dose_model_is_fitted_to_the_doses(rng):
     start = time.process_time()
     fit = fit_model("sigmoid_emax", dose, y, z)
     assert time.process_time() - start < 2
-    matrix = np.column_stack([np.ones(N), dose**fit.parameters["hill"], z])
+    matrix = np.column_stack([np.ones(N), dose ** fit.parameters["hill"], z])
     matrix[:, 1] /= matrix[:, 1] + fit.parameters["ed50"] ** fit.parameters["hill"]
     left = y - matrix @ np.linalg.lstsq(matrix, y, rcond=None)[0]
     assert fit.rss == pytest.approx(float(left @ left), rel=1e-9)

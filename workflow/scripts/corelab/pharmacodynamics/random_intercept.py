@@ -71,9 +71,7 @@ class _Data:
 
 def _log_share(upper: np.ndarray, lower: np.ndarray) -> np.ndarray:
     """log(F(upper) - F(lower)) = log F(upper) + log F(-lower) + log(1 - exp(lower - upper))."""
-    return (
-        special.log_expit(upper) + special.log_expit(-lower) + np.log1p(-np.exp(lower - upper))
-    )
+    return special.log_expit(upper) + special.log_expit(-lower) + np.log1p(-np.exp(lower - upper))
 
 
 def _modes(data: _Data, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -92,9 +90,7 @@ def _modes(data: _Data, theta: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return u, 1 / np.sqrt(curve)
 
 
-def _likelihood(
-    data: _Data, theta: np.ndarray, points: int = POINTS
-) -> tuple[float, np.ndarray]:
+def _likelihood(data: _Data, theta: np.ndarray, points: int = POINTS) -> tuple[float, np.ndarray]:
     """Log likelihood and its gradient (that of the integrand, averaged over u given the grades)."""
     k = data.levels - 1
     if np.any(np.diff(theta[:k]) <= 0):
@@ -188,7 +184,9 @@ def fit_random_intercept(
         hessian = np.array([(slope(theta + s) - slope(theta - s)) / 2e-4 for s in steps])
         hessian = (hessian + hessian.T) / 2
         if not np.isfinite(hessian).all() or np.linalg.eigvalsh(hessian).min() <= 1e-9:
-            raise NotComputable("the likelihood of the random-intercept model has no finite maximum")
+            raise NotComputable(
+                "the likelihood of the random-intercept model has no finite maximum"
+            )
         step = np.linalg.solve(hessian, slope(theta))
         if abs(theta[-1]) > LARGEST_SPREAD or not np.isfinite(loss(theta - step)):
             raise NotComputable(

@@ -250,5 +250,7 @@ def _rows(
                 "p_value": result.p_value,
                 "n": int(at[by].map(str).isin([level, reference]).sum()),
                 "method": f"{method}; t interval, df {df}",
-                "note": join_notes(said, note, f"missing visits: {'' if within else 'completely '}at random"),
+                "note": join_notes(
+                    said, note, f"missing visits: {'' if within else 'completely '}at random"
+                ),
             }
