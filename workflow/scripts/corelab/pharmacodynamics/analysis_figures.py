@@ -49,12 +49,13 @@ RATIOS = frozenset(
 )
 #: Statistics that a forest plot shows, by axis; the first that an analysis has is its main one.
 FORESTS: tuple[tuple[str, ...], ...] = (
-    ("mean_difference", "hodges_lehmann_shift", "mean_difference_at_delta"),
+    ("mean_difference", "hodges_lehmann_shift", "mean_difference_at_delta", "subgroup_difference"),
     ("mean_ratio", "mean_ratio_of_positive", "odds_ratio", "risk_ratio"),
-    ("risk_difference", "proportion"),
+    ("risk_difference", "stratified_risk_difference", "proportion"),
     ("rank_difference",),
-    ("common_odds_ratio", "generalised_odds_ratio", "win_ratio"),
-    ("hazard_ratio", "interval_hazard_ratio"),
+    ("common_odds_ratio", "odds_ratio_by_cut", "generalised_odds_ratio", "win_ratio"),
+    ("hazard_ratio", "interval_hazard_ratio", "subdistribution_hazard_ratio"),
+    ("rmst_difference_days", "rmst_difference_adjusted_days"),
     ("indirect_effect", "direct_effect", "total_effect"),
     ("proportion_explained", "r_squared_individual", "r_squared_trial"),
     ("sensitivity", "specificity", "positive_predictive_value", "negative_predictive_value"),
@@ -186,8 +187,8 @@ def group_words(group: str, by: str) -> str:
 
 def _label(row: Any, by: str, statistics: int, visits: int) -> str:
     parts = [] if row.group == "all" else [group_words(str(row.group), by)]
-    if visits > 1 and row.visit != "all":
-        parts.append(str(row.visit))
+    if visits > 1:
+        parts.append("all visits" if row.visit == "all" else str(row.visit))
     if statistics > 1 or not parts:
         parts.append(statistic_words(str(row.statistic)))
     return ", ".join(parts)
@@ -201,7 +202,9 @@ def statistic_words(name: str) -> str:
     >>> statistic_words("hodges_lehmann_shift"), statistic_words("mean_difference")
     ('Hodges-Lehmann shift', 'mean difference')
     """
-    return name.replace("hodges_lehmann", "Hodges-Lehmann").replace("_", " ")
+    return (
+        name.replace("hodges_lehmann", "Hodges-Lehmann").replace("rmst", "RMST").replace("_", " ")
+    )
 
 
 def _told_apart(labels: list[str], methods: Sequence[str]) -> list[str]:

@@ -214,7 +214,7 @@ def fit_fine_gray(time: Any, status: Any, matrix: Any) -> FineGray:
     Notes
     -----
     The weight G(t-) / G(T-) is a product, so that sums over the risk sets are running sums over
-    time (Kawaguchi et al., J Comput Graph Stat 2021;30:685): memory grows with n, not with its square.
+    time (Kawaguchi et al., J Comput Graph Stat 2021;30:685): memory grows with n, not its square.
 
     Examples
     --------

@@ -220,6 +220,7 @@ def _rows(
     if df < 1:
         raise NotComputable(f"{fit.clusters} participants for {len(terms)} terms")
     method = f"{model}; visit, {by} x visit" + "".join(f", {name}" for name in names)
+    missing = "missing visits: at random" if within else "missing visits: completely at random"
     planned = {visit: {visit: 1.0} for visit in visits}
     planned = {**visit_contrasts(analysis, visits), **planned}
     people = long[~long.index.duplicated()]
@@ -250,7 +251,5 @@ def _rows(
                 "p_value": result.p_value,
                 "n": int(at[by].map(str).isin([level, reference]).sum()),
                 "method": f"{method}; t interval, df {df}",
-                "note": join_notes(
-                    said, note, f"missing visits: {'' if within else 'completely '}at random"
-                ),
+                "note": join_notes(said, note, missing),
             }

@@ -128,10 +128,10 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
     Keys: ``event_endpoint`` (one or a list), ``criterion``, ``assessor``; ``by`` (``reference``),
     ``covariates``; ``method`` (one or a list of km, logrank, cox, rmst, cuminc, finegray, interval
     and, of an imaging endpoint, time_varying; default km, logrank and cox where they apply);
-    ``strata`` (columns of participants: stratified Cox model, log-rank tests and test of Gray); ``landmark_days``
-    (only who is still without the event then, and time counts from there: a response seen by the
-    landmark is no time-dependent term); ``tau_days`` of the restricted mean (default: the shortest
-    of the arms' longest follow-ups).
+    ``strata`` (columns of participants: stratified Cox model, log-rank tests and test of Gray);
+    ``landmark_days`` (only who is still without the event then, and time counts from there: a
+    response seen by the landmark is no time-dependent term); ``tau_days`` of the restricted mean
+    (default: the shortest of the arms' longest follow-ups).
     An imaging ``endpoint`` enters the Cox model per unit, at each visit, with a spline to test
     that the effect is linear, and by Spearman's correlation among those with the event.
     """
