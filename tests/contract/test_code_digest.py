@@ -193,7 +193,7 @@ def test_every_backend_loads_only_what_the_digest_follows():
 @pytest.mark.parametrize(
     ("module", "rules"),
     [
-        ("pharmacodynamics/comparison.py", {"analyse", "analyse_without_exclusions"}),
+        ("pharmacodynamics/comparison.py", {"analyse"}),
         ("pharmacodynamics/mmrm.py", {"analyse", "specifications"}),
         ("pharmacodynamics/missing_visits.py", {"analyse"}),
         ("pharmacodynamics/time_to_event.py", {"analyse"}),
