@@ -22,7 +22,9 @@ FOLDER_SECONDS = {"integration/": 60, "dag/": 40, "acceptance/": 20, "unit/": 10
 
 def seconds(path: str) -> int:
     """Expected CPU seconds of a test file."""
-    known = (cost for part, cost in {**SECONDS, **FOLDER_SECONDS}.items() if f"tests/{part}" in path)
+    known = (
+        cost for part, cost in {**SECONDS, **FOLDER_SECONDS}.items() if f"tests/{part}" in path
+    )
     return next(known, 0)
 
 
