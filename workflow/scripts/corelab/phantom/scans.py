@@ -109,11 +109,13 @@ def diffusion_signals(scene: Scene, visit: str) -> tuple[Array, Array, View]:
     head, participant = scene.head, scene.participant
     view = view_scan(scene, visit, "dwi")
     inside = scene.lesion.fractions(view.template_mm, infarct_region(visit))[0]
-    grey, white = view.sample(head.grey), view.sample(head.white)
-    tissue_b0 = grey * np.float32(_B0["grey"]) + white * np.float32(_B0["white"])
+    tissue_b0 = view.sample(
+        head.grey * np.float32(_B0["grey"]) + head.white * np.float32(_B0["white"])
+    )
     weight = {name: np.exp(-B_VALUE_S_MM2 * ADC_MM2_S[name]) for name in ADC_MM2_S}
-    tissue_dwi = grey * np.float32(_B0["grey"] * weight["grey"]) + white * np.float32(
-        _B0["white"] * weight["white"]
+    tissue_dwi = view.sample(
+        head.grey * np.float32(_B0["grey"] * weight["grey"])
+        + head.white * np.float32(_B0["white"] * weight["white"])
     )
     shell = {name: value for name, value in _B0_SHELL.items() if name not in ("film", "eye")}
     water = {"csf": _B0["csf"], "film": _B0_SHELL["film"], "eye": _B0_SHELL["eye"]}
@@ -218,9 +220,11 @@ def _hounsfield(scene: Scene, visit: str, view: View) -> Array:
     head = scene.head
     region = infarct_region(visit)
     inside = scene.lesion.fractions(view.template_mm, region)[0]
-    grey, white = view.sample(head.grey), view.sample(head.white)
-    tissue_sample = grey * np.float32(_HU["grey"] + 1000) + white * np.float32(_HU["white"] + 1000)
-    parenchyma = grey + white
+    tissue = head.grey * np.float32(_HU["grey"] + 1000) + head.white * np.float32(
+        _HU["white"] + 1000
+    )
+    tissue_sample = view.sample(tissue)
+    parenchyma = view.sample(head.grey + head.white)
     own = None
     if scene.conditions.ct_anatomy:
         own = draw_ct_anatomy(scene.spec.seed, scene.participant.participant_id)

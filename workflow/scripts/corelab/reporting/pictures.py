@@ -11,6 +11,7 @@ import base64
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
@@ -94,6 +95,11 @@ class Panel:
     spacing_mm: tuple[float, float, float]
     outlines: tuple[Outline, ...]
     affine: NDArray[np.float64]
+
+    @cached_property
+    def window(self) -> tuple[float, float]:
+        """Display window, see :func:`window_of`."""
+        return window_of(self.image, self.kind)
 
 
 @dataclass(frozen=True)
@@ -311,7 +317,7 @@ def panel_row(panel: Panel, *, slices: int, tile: int) -> NDArray[np.uint8]:
     """One row of axial tiles of a scan with its outlines; (tile, slices * tile, 3)."""
     box = _box(panel.image)
     masks = [outline.mask for outline in panel.outlines]
-    low, high = window_of(panel.image, panel.kind)
+    low, high = panel.window
     outlines = drawn_outlines(panel.outlines)
     planes = choose_slices(panel.image, masks, slices)
     row = np.zeros((tile, tile * slices, 3), np.uint8)

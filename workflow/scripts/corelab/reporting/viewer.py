@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corelab.provenance.products import write_text
-from corelab.reporting.pictures import Panel, window_of
+from corelab.reporting.pictures import Panel
 from corelab.terms.kinds import kind_words
 
 ASSETS = Path(__file__).parent / "assets"
@@ -114,7 +114,7 @@ def _nifti(
 
 def head_box(panel: Panel) -> tuple[slice, slice, slice]:
     """Box around the head and every mask of a panel, with a margin; the whole grid where empty."""
-    content = panel.image > window_of(panel.image, panel.kind)[0]
+    content = panel.image > panel.window[0]
     for outline in panel.outlines:
         content = content | outline.mask
     box = []
@@ -142,7 +142,7 @@ def viewer_scan(panel: Panel) -> ViewerScan:
     small = affine.copy()
     small[:3, :3] = affine[:3, :3] * np.array(factors)
     small[:3, 3] += affine[:3, :3] @ ((np.array(factors) - 1) / 2)
-    low, high = window_of(panel.image, panel.kind)
+    low, high = panel.window
     # Space around the display window, so that the window can be moved.
     first, last = low - 0.25 * (high - low), high + 0.5 * (high - low)
     slope = (last - first) / (LEVELS - 1)
