@@ -360,10 +360,13 @@ def _tied(
     sets = []
     for stratum in range(layer.max() + 1):
         inside = np.flatnonzero(layer == stratum)
-        for now in np.unique(t[inside][e[inside] == 1]):
-            at_risk = inside[t[inside] >= now]
-            deaths = inside[(t[inside] == now) & (e[inside] == 1)]
-            sets.append((at_risk, deaths, float(now)))
+        inside = inside[np.argsort(t[inside], kind="stable")]
+        times = t[inside]
+        for now in np.unique(times[e[inside] == 1]):
+            first, last = np.searchsorted(times, now), np.searchsorted(times, now, "right")
+            tied = inside[first:last]
+            # A view of the sorted rows: a copy for each time would be a square.
+            sets.append((inside[first:], tied[e[tied] == 1], float(now)))
     return sets
 
 
