@@ -112,6 +112,8 @@ PLAN = [
     {**COMPARED, "method": "gamma"},
     {**COMPARED, "method": "gee", "visit": None, "overall": True},
     {**COMPARED, "method": "gee", "derivation": "responder", "responder": "change <= 5"},
+    {**COMPARED, "method": "glmm", "visit": None, "overall": True},
+    {**COMPARED, "method": "glmm", "derivation": "responder", "responder": "change <= 5"},
     {**COMPARED, "method": "two_part", "resamples": 20},
     {**COMPARED, "method": "rank", "scale": "identity"},
     {**COMPARED, "method": "binary", "derivation": "responder", "responder": "change <= 0"},

@@ -11,6 +11,7 @@ from scipy import stats
 from corelab.measurement.selection import Tables
 from corelab.pharmacodynamics.partial_odds import fit_partial_odds
 from corelab.pharmacodynamics.proportional_odds import fit_proportional_odds
+from corelab.pharmacodynamics.random_intercept import fit_random_intercept
 from corelab.pharmacodynamics.repeated_grades import fit_binary_gee, fit_grades
 from corelab.plan.run import run
 
@@ -61,6 +62,37 @@ def test_repeated_grades_of_two_levels_are_a_logistic_gee():
     assert ours.coefficients[0] == pytest.approx(theirs.params.iloc[1], rel=1e-6)
     g = ours.clusters
     assert ours.covariance[0, 0] == pytest.approx(theirs.bse.iloc[1] ** 2 * g / (g - 1), rel=1e-6)
+
+
+#: Bitterness of wine (Randall 1989; ordinal::wine): a judge in a word, 8 ratings: cold without
+#: contact twice, cold with it twice, warm without it twice, warm with it twice.
+WINE = "23344455 12132354 23325544 32323253 23433333 32322454 11222323 22233334 12323244"
+
+
+def test_a_random_intercept_as_glmer_prints_it():
+    """lme4::glmer(resp ~ age + smoke + (1 | id), ohio, binomial, nAGQ = 25), Faraway, brinla."""
+    data = ohio()
+    fit = fit_random_intercept(data["id"], data["resp"], data[["age", "smoke"]])
+    # glmer's optimiser stops within 1e-4 of the maximum.
+    assert [-fit.thresholds[0], *fit.coefficients] == pytest.approx(
+        [-3.1015, -0.1756, 0.3986], abs=1e-4
+    )
+    assert np.sqrt(np.diag(fit.covariance)) == pytest.approx([0.0677, 0.2731], abs=5.1e-5)
+    assert (fit.spread**2, fit.log_likelihood) == pytest.approx((4.69, -797.6), abs=0.05)
+
+
+def test_a_random_intercept_as_clmm_prints_it():
+    """ordinal::clmm(rating ~ temp + contact + (1 | judge), wine): Laplace's approximation."""
+    rating = [int(one) for judge in WINE.split() for one in judge]
+    judge, warm = np.repeat(range(9), 8), np.tile([0, 0, 0, 0, 1, 1, 1, 1], 9)
+    x = np.column_stack([warm, np.tile([0, 0, 1, 1], 18)])
+    fit = fit_random_intercept(judge, rating, x, points=1)
+    assert fit.coefficients == pytest.approx([3.0630, 1.8349], abs=5.1e-5)
+    assert np.sqrt(np.diag(fit.covariance)) == pytest.approx([0.5954, 0.5125], abs=1e-4)
+    assert fit.thresholds == pytest.approx([-1.6237, 1.5134, 4.2285, 6.0888], abs=5.1e-5)
+    assert (fit.spread**2, fit.log_likelihood) == pytest.approx((1.279, -81.57), abs=5.1e-3)
+    # clmm2 of its tutorial, nAGQ = 10.
+    assert fit_random_intercept(judge, rating, x).spread ** 2 == pytest.approx(1.288, abs=5e-4)
 
 
 @pytest.fixture(scope="module")
@@ -115,6 +147,18 @@ def test_responders_through_the_plan(tables):
     rows = run({**GEE, **keys, "overall": True}, tables)
     assert rows["statistic"].eq("odds_ratio").all() and len(rows) == 3
     assert rows.iloc[0]["ci_low"] > 1 and "exchangeable" in rows.iloc[0]["method"]
+
+
+@pytest.mark.parametrize("keys", [{"endpoint": "grade"}, {"endpoint": "v"}])
+def test_within_a_participant_through_the_plan(tables, keys):
+    if keys["endpoint"] == "v":
+        keys = {**keys, "derivation": "responder", "responder": "change <= -2"}
+    within = run({**GEE, **keys, "method": "glmm", "overall": True}, tables)
+    marginal = run({**GEE, **keys, "overall": True}, tables)
+    assert within["statistic"].tolist() == marginal["statistic"].tolist()
+    # Odds ratios within a participant are farther from 1 than those of the population.
+    assert within.loc[0, "estimate"] > marginal.loc[0, "estimate"] > 1
+    assert "SD" in within.loc[0, "method"] and "completely" not in within.loc[0, "note"]
 
 
 def test_volumes_are_no_grades(tables):

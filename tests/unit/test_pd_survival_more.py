@@ -106,6 +106,25 @@ def test_gray_as_cmprsk_prints_it():
     assert gray_test(time, other, group)[0] == pytest.approx(0.1374108, abs=5e-8)
 
 
+def test_strata_add_up(cosmesis):
+    """The same data as two strata: twice the score and its variance, so twice the statistic."""
+    pairs = [np.array(text.split(), int).reshape(-1, 2) for text in TRANSPLANTS]
+    time, status = np.tile(np.concatenate(pairs), (2, 1)).T
+    group = np.tile(np.repeat([1, 2, 3], [len(pair) for pair in pairs]), 2)
+    half = np.repeat(["a", "b"], time.size // 2)
+    assert gray_test(time, status, group, half)[0] == pytest.approx(2 * 11.9228820, abs=1e-7)
+    left, right, arm = (np.tile(v, 2) for v in cosmesis)
+    half = np.repeat(["a", "b"], left.size // 2)
+    result = score_test(left, right, arm, half)
+    assert result.chi_squared == pytest.approx(2 * 2.6684**2, abs=1e-3)
+    # A stratum of one arm has no part in either test.
+    lone = np.where(arm == "both", "a", "b")
+    with pytest.raises(NotComputable):
+        score_test(left, right, arm, lone)
+    with pytest.raises(NotComputable):
+        gray_test(time, status, group, group)
+
+
 def test_covariates_in_time_as_r_survival():
     """survival::heart, coxph(Surv(start, stop, event) ~ age + year + surgery + transplant)."""
     data = load_stanford_heart_transplants()
@@ -129,6 +148,36 @@ def test_adjusted_restricted_mean_without_censoring_is_robust_least_squares():
     theirs = sm.OLS(np.minimum(time, 2.0), x).fit(cov_type="HC1")
     assert ours.estimate == pytest.approx(theirs.params[1])
     assert ours.standard_error == pytest.approx(theirs.bse[1])
+
+
+def test_adjusted_restricted_mean_as_other_programs_weigh_it():
+    """Censored lung cancer: the estimate by statsmodels with lifelines' curve, its error by
+    leaving out one participant at a time."""
+    import statsmodels.api as sm
+    from lifelines import KaplanMeierFitter
+    from lifelines.datasets import load_lung
+
+    data, tau = load_lung().dropna(subset=["age", "ph.ecog"]), 365.25
+    time, dead = data["time"].to_numpy(float), (data["status"] == 1).to_numpy()
+    arm = (data["sex"] == 2).to_numpy(float)
+    x = np.column_stack([np.ones(time.size), arm, data[["age", "ph.ecog"]]])
+    until, known = np.minimum(time, tau), dead | (time >= tau)
+    weights = np.zeros(time.size)
+    for level in (0.0, 1.0):
+        inside = arm == level
+        censored = KaplanMeierFitter().fit(until[inside], ~known[inside])
+        free = censored.survival_function_at_times(until[inside]).to_numpy()
+        weights[inside] = known[inside] / free
+    theirs = sm.WLS(until, x, weights=weights).fit().params
+    ours = adjusted_restricted_mean(time, dead, arm, x, tau, 1, small_sample=False)
+    assert ours.estimate == pytest.approx(theirs[1], rel=1e-6)
+    without = [
+        adjusted_restricted_mean(*(np.delete(v, k, 0) for v in (time, dead, arm, x)), tau, 1)
+        for k in range(time.size)
+    ]
+    left = np.array([one.estimate for one in without])
+    jackknife = math.sqrt((time.size - 1) * left.var())
+    assert ours.standard_error == pytest.approx(jackknife, rel=0.03)
 
 
 def test_unos_concordance_does_not_depend_on_censoring():

@@ -215,8 +215,6 @@ def _independent_limits(
         bias_ci=(bias - half, bias + half),
         loa_lower_ci=(bias - outer * sd, bias - inner * sd),
         loa_upper_ci=(bias + inner * sd, bias + outer * sd),
-        within_sd_a=np.nan,
-        within_sd_b=np.nan,
         method="",
         bias_variance=sd**2 / n,
         df=n - 1.0,
@@ -335,8 +333,6 @@ class ReplicatedLimits:
     bias_ci: Pair
     loa_lower_ci: Pair
     loa_upper_ci: Pair
-    within_sd_a: float
-    within_sd_b: float
     method: str
     bias_variance: float = np.nan
     df: float = np.nan
@@ -394,7 +390,6 @@ def bland_altman_replicated(
     _enough(n, codes)
     bias, spread, parts = _between(np.nanmean(x, axis=1) - np.nanmean(y, axis=1), codes)
     df = parts[0][1]
-    within = []
     for table in (x, y):
         counts = (~np.isnan(table)).sum(axis=1)
         freedom = float(np.sum(counts - 1))
@@ -402,13 +397,12 @@ def bland_altman_replicated(
             raise NotComputable("no replicated readings: use the analysis of single readings")
         squares = np.nansum((table - np.nanmean(table, axis=1, keepdims=True)) ** 2)
         variance = float(squares / freedom)
-        within.append(variance)
         parts.append((variance, freedom, 1.0 - float(np.mean(1.0 / counts))))
     # Not sum(), which rounds differently from Python 3.12 on.
     total = math.fsum(weight * value for value, _, weight in parts)
     method = "replicates, true value constant (Bland-Altman 1999, 5.1-5.2); MOVER (Zou 2013)"
     return _mover_limits(
-        n, bias, total, spread, df, parts, within, method + _over(codes), alpha, multiplier
+        n, bias, total, spread, df, parts, method + _over(codes), alpha, multiplier
     )
 
 
@@ -445,9 +439,8 @@ def _linked_limits(
     total = math.fsum(weight * value for value, _, weight in parts)
     method = "linked replicates, true value varies, targets weigh alike; MOVER (Zou 2013)"
     return _mover_limits(
-        n, bias, total, spread, df, parts, [np.nan, np.nan], method + _over(codes), alpha,
-        multiplier,
-    )  # fmt: skip
+        n, bias, total, spread, df, parts, method + _over(codes), alpha, multiplier
+    )
 
 
 def _mover_limits(
@@ -457,7 +450,6 @@ def _mover_limits(
     bias_variance: float,
     df: float,
     parts: list[tuple[float, float, float]],
-    within: list[float],
     method: str,
     alpha: float,
     multiplier: float,
@@ -487,8 +479,6 @@ def _mover_limits(
         bias_ci=(bias - half, bias + half),
         loa_lower_ci=(float(lower - above), float(lower + below)),
         loa_upper_ci=(float(upper - below), float(upper + above)),
-        within_sd_a=float(np.sqrt(within[0])),
-        within_sd_b=float(np.sqrt(within[1])),
         method=method,
         bias_variance=float(bias_variance),
         df=float(df),

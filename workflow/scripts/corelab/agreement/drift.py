@@ -27,8 +27,6 @@ from corelab.agreement.icc import (
 )
 from corelab.measurement.selection import NotComputable
 
-THIRDS = ("first", "second", "third")
-
 
 def thirds(order: ArrayLike) -> np.ndarray:
     """1, 2 or 3 for every target, by its place in the reading sequence; ties by position.
@@ -50,8 +48,6 @@ class Drift:
     ----------
     by_third
         ICC of targets in the first, second and last third.
-    bias_by_third
-        Mean of a - b in each third, with t interval.
     change
         ICC of the last third minus that of the first: bootstrap interval and p value.
     bias_slope
@@ -61,7 +57,6 @@ class Drift:
     """
 
     by_third: tuple[IntraclassCorrelation, ...]
-    bias_by_third: tuple[Estimate, ...]
     change: Estimate
     bias_slope: Estimate
     learning_slope: Estimate
@@ -126,15 +121,11 @@ def drift_by_thirds(
         for one, code in zip(inside, own, strict=True)
     )
     difference = values[:, 0] - values[:, 1]
-    bias = tuple(
-        mean_of(difference[one], alpha, code) for one, code in zip(inside, own, strict=True)
-    )
     relative = np.argsort(np.argsort(places, kind="stable")) / (n - 1.0)
     distance = np.abs(difference - np.median(difference))
     floor = np.min(distance[distance > 0], initial=1.0) / 2.0
     return Drift(
         found,
-        bias,
         _change(values, part, codes, form, alpha, resamples, seed),
         regression_slope(relative, difference, alpha=alpha, clusters=codes),
         regression_slope(

@@ -144,8 +144,8 @@ def group_words(group: str, by: str) -> str:
 
 def _label(row: Any, by: str, statistics: int, visits: int) -> str:
     parts = [] if row.group == "all" else [group_words(str(row.group), by)]
-    if visits > 1 and row.visit != "all":
-        parts.append(str(row.visit))
+    if visits > 1:
+        parts.append("all visits" if row.visit == "all" else str(row.visit))
     if statistics > 1 or not parts:
         parts.append(statistic(row.statistic).inline)
     return ", ".join(parts)

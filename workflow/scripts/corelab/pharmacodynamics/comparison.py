@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import numpy as np
@@ -162,8 +162,8 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
     ``covariates`` (columns of participants, or ``baseline``), ``scale``. ANCOVA of a derivation
     against baseline has the baseline value as covariate, as its name says. The contrast
     ``arm=high|arm=placebo`` is high minus placebo. ``gamma``, ``two_part`` and ``rank`` are for
-    skewed volumes with zeros, ``binary`` for responders (:mod:`.skewed`), ``gee`` for responders
-    and grades at several visits (:mod:`.repeated_grades`);
+    skewed volumes with zeros, ``binary`` for responders (:mod:`.skewed`), ``gee`` and ``glmm`` for
+    responders and grades at several visits (:mod:`.repeated_grades`);
     ``multiple_imputation`` and ``tipping_point`` for missing visits (:mod:`.missing_visits`).
     """
     methods = [str(method) for method in as_list(analysis.get("method"))] or ["ancova"]
@@ -180,7 +180,7 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
         analysis = {**analysis, "derivation": "log_ratio", "scale": "identity"}
     for endpoint in endpoints_of(analysis):
         for method in methods:
-            if method == "gee" or (
+            if method in {"gee", "glmm"} or (
                 method in {"mmrm", "multiple_imputation"}
                 and not _ranked(analysis, tables, endpoint)
             ):
@@ -190,7 +190,9 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
 
 
 def _of_all_visits(method: str) -> Callable[..., Iterator[dict[str, Any]]]:
-    return {"mmrm": analyse_mmrm, "gee": analyse_grades}.get(method, analyse_imputed)
+    if method in {"gee", "glmm"}:
+        return partial(analyse_grades, method=method)
+    return analyse_mmrm if method == "mmrm" else analyse_imputed
 
 
 def _ranked(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> bool:

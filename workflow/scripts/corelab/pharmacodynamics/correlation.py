@@ -32,7 +32,7 @@ from corelab.pharmacodynamics.analysis_set import (
     participant_columns,
     with_covariates,
 )
-from corelab.provenance.two_computations import compare
+from corelab.provenance.two_computations import MOST_PARTICIPANTS, compare
 
 #: Bootstrap of a correlation: resamples and seed where the plan names none, groups of a jackknife.
 RESAMPLES, SEED, MOST_GROUPS = 2000, 20240229, 200
@@ -1047,6 +1047,9 @@ def _compute(
         )
     if method == "repeated":
         result = repeated(frame.index.to_numpy(), x, y, alpha)
+        if frame.index.nunique() > MOST_PARTICIPANTS:
+            told = f"pingouin.rm_corr left out: more than {MOST_PARTICIPANTS} participants"
+            return result, {"second_method": told}
         return result, compare(result.estimate, *_pingouin_repeated(frame))
     block = design(frame, covariates=names).matrix[:, 1:]
     if method == "partial_spearman":

@@ -40,11 +40,9 @@ from corelab.pharmacodynamics.linear import (
     second_ols,
 )
 from corelab.pharmacodynamics.modelling import saturation, standard_shape
-from corelab.provenance.two_computations import compare
+from corelab.provenance.two_computations import MOST_PARTICIPANTS, compare
 from corelab.study.analysis_keys import MODELS
 
-#: Participants of whom statsmodels' mixed model takes seconds.
-MOST_CHECKED = 1000
 #: Search interval of ed50 as multiples of the largest dose, as in DoseFinding::defBnds.
 ED50_BOUNDS = (0.001, 1.5)
 #: Search interval of the Hill coefficient, as in DoseFinding::defBnds.
@@ -355,9 +353,11 @@ def jonckheere(dose: Any, response: Any) -> tuple[float, float, float]:
     statistic, pairs = 0.0, 0
     for k, low in enumerate(levels):
         for high in levels[k + 1 :]:
-            gap = y[d == high][:, None] - y[d == low][None, :]
-            statistic += float(np.sum(gap > 0) + 0.5 * np.sum(gap == 0))
-            pairs += gap.size
+            below, above = np.sort(y[d == low]), y[d == high]
+            # Pairs that rise, and half of those that are equal.
+            places = [np.searchsorted(below, above, side) for side in ("left", "right")]
+            statistic += float(np.sum(places)) / 2
+            pairs += below.size * above.size
     n = float(y.size)
     ties = np.unique(y, return_counts=True)[1].astype(float)
     groups = sizes.astype(float)
@@ -709,11 +709,11 @@ def _mixed_rows(
     result = fit.kenward_roger(np.eye(len(plan.terms))[1], alpha_of(analysis))
     spread = float(between[0, 0])
     # Values of a participant that differ more than those of two: the covariance stays as it is.
-    few = long.index.nunique() <= MOST_CHECKED
+    few = long.index.nunique() <= MOST_PARTICIPANTS
     theirs = _mixed_check(subject, y, plan.matrix) if spread > 0 and few else None
     why = "does not allow the negative variance found here"
     if spread > 0:
-        why = "did not converge" if few else f"left out: more than {MOST_CHECKED} participants"
+        why = "did not converge" if few else f"left out: more than {MOST_PARTICIPANTS} participants"
     second: dict[str, Any] = {"second_method": f"statsmodels MixedLM {why}"}
     if theirs is not None:
         second = compare(

@@ -144,7 +144,8 @@ def exposure_response(
     band = response_band(x, y, model=model, alpha=alpha)
     axes.fill_between(band.driver, band.low, band.high, color="0.5", alpha=0.25, lw=0)
     axes.plot(band.driver, band.mean, color="black", lw=1.6)
-    axes.axhline(0, color="0.7", lw=0.8, zorder=0)
+    if y.min() <= 0 <= y.max():
+        axes.axhline(0, color="0.7", lw=0.8, zorder=0)
     axes.set(xlabel=xlabel, ylabel=ylabel)
     if groups is not None:
         axes.legend(frameon=False, fontsize="small")
@@ -204,7 +205,9 @@ def spaghetti(
     axes.set_xlim(-0.25, len(visits) - 0.75)
     axes.set_ylabel(ylabel)
     if groups:
-        axes.legend(frameon=False, fontsize="small")
+        # Above the axes: lines cross all of them.
+        place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": max(len(shown), 1)}
+        axes.legend(frameon=False, fontsize="small", **place)
     return _plain(axes)
 
 

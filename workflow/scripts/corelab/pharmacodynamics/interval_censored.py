@@ -193,8 +193,17 @@ class ScoreTest:
     scores: np.ndarray
 
 
-def score_test(left: Any, right: Any, group: Any) -> ScoreTest:
+def score_test(left: Any, right: Any, group: Any, strata: Any = None) -> ScoreTest:
     """Log-rank test of interval-censored times (Sun's scores), permutation variance.
+
+    Parameters
+    ----------
+    left, right
+        (n,) ends of the intervals.
+    group
+        (n,) labels.
+    strata
+        (n,) labels: one curve of each stratum, permutations within it.
 
     Raises
     ------
@@ -212,6 +221,30 @@ def score_test(left: Any, right: Any, group: Any) -> ScoreTest:
     names, code = np.unique(np.asarray(group).astype(str), return_inverse=True)
     if names.size < 2:
         raise NotComputable("the test needs two groups")
+    layer = np.zeros(a.size, int) if strata is None else np.unique(strata, return_inverse=True)[1]
+    gap, covariance = np.zeros(names.size), np.zeros((names.size, names.size))
+    for stratum in range(layer.max() + 1):
+        inside = layer == stratum
+        n = int(inside.sum())
+        if n < 2:
+            continue
+        scores = _sun_scores(a[inside], b[inside])
+        centred = scores - scores.mean()
+        indicator = (code[inside, None] == np.arange(names.size)).astype(float)
+        sizes = indicator.sum(axis=0)
+        gap += indicator.T @ centred
+        covariance += (
+            float(centred @ centred) / (n - 1) * (np.diag(sizes) - np.outer(sizes, sizes) / n)
+        )
+    df = names.size - 1
+    if np.linalg.matrix_rank(covariance[:-1, :-1], tol=1e-18) < df:
+        raise NotComputable("every participant has the same score")
+    chi = float(gap[:-1] @ np.linalg.solve(covariance[:-1, :-1], gap[:-1]))
+    return ScoreTest(chi, df, float(scipy.stats.chi2.sf(chi, df)), tuple(map(str, names)), gap)
+
+
+def _sun_scores(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """(n,) log-rank scores of intervals by their common curve."""
     _, high, first, last = _regions(a, b)
     mass = _self_consistent(high.size, first, last)
     at_risk = mass[::-1].cumsum()[::-1]
@@ -223,19 +256,7 @@ def score_test(left: Any, right: Any, group: Any) -> ScoreTest:
     reached = np.concatenate([[0.0], np.cumsum(mass)])
     summed = np.concatenate([[0.0], np.cumsum(mass * (event - np.cumsum(hazard)))])
     share = np.maximum(reached[last + 1] - reached[first], 1e-300)
-    scores = (summed[last + 1] - summed[first]) / share
-    centred = scores - scores.mean()
-    n = a.size
-    indicator = (code[:, None] == np.arange(names.size)).astype(float)
-    gap = indicator.T @ centred
-    spread = float(centred @ centred) / (n - 1)
-    if spread <= 1e-20:
-        raise NotComputable("every participant has the same score")
-    sizes = indicator.sum(axis=0)
-    covariance = spread * (np.diag(sizes) - np.outer(sizes, sizes) / n)
-    chi = float(gap[:-1] @ np.linalg.solve(covariance[:-1, :-1], gap[:-1]))
-    df = names.size - 1
-    return ScoreTest(chi, df, float(scipy.stats.chi2.sf(chi, df)), tuple(map(str, names)), gap)
+    return (summed[last + 1] - summed[first]) / share
 
 
 @dataclass(frozen=True)

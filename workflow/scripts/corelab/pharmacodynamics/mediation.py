@@ -167,18 +167,11 @@ class Units:
     ----------
     names
         Of the units with participants enough.
-    on_endpoint, on_outcome
-        (k,) effects.
-    weights
-        (k,) numbers of participants.
     r_squared
         Weighted R2 of the effects on the outcome given those on the endpoint.
     """
 
     names: tuple[str, ...]
-    on_endpoint: np.ndarray
-    on_outcome: np.ndarray
-    weights: np.ndarray
     r_squared: float
 
 
@@ -220,7 +213,7 @@ def unit_effects(treatment: Any, endpoint: Any, outcome: Any, unit: Any, least: 
     sxx, szz = np.sum(w * (x - mx) ** 2), np.sum(w * (z - mz) ** 2)
     if sxx == 0 or szz == 0:
         raise NotComputable("the effects do not vary between units")
-    return Units(tuple(names), x, z, w, float(sxz**2 / (sxx * szz)))
+    return Units(tuple(names), float(sxz**2 / (sxx * szz)))
 
 
 # ------------------------------------------------------------------------------------- the plan

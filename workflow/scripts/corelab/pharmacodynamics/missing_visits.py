@@ -53,8 +53,6 @@ STRATEGIES = {
     "cr": "copy reference",
     "cir": "copy increments in reference",
 }
-#: Imputation models; the key ``imputation_model``.
-IMPUTATION_MODELS = ("joint", "within_arm")
 
 
 @dataclass(frozen=True)

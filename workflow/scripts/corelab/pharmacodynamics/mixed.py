@@ -160,7 +160,6 @@ class MixedFit:
     theta_covariance: np.ndarray
     jacobian: np.ndarray
     at: Likelihood = field(repr=False)
-    max_gradient: float = 0.0
 
     def satterthwaite(self, weights: np.ndarray, alpha: float = 0.05) -> Estimate:
         """Contrast with Satterthwaite degrees of freedom."""
@@ -267,7 +266,6 @@ def fit_reml(
         2 * np.linalg.inv(information),
         jacobian,
         at,
-        float(gradient),
     )
 
 

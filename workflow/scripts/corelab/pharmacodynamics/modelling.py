@@ -165,6 +165,13 @@ def fit_model(
     fixed = {"_top": top}
     if model == "loglinear" and guesses and "offset" in guesses:
         fixed["offset"] = float(guesses["offset"])
+    # Values of one dose have one mean: the sums of squares are those of the doses, with the
+    # covariates projected, plus what lies within doses.
+    levels, place = np.unique(d, return_inverse=True)
+    basis, frame = np.linalg.qr(np.column_stack([np.eye(levels.size)[place], rest]))
+    target = basis.T @ y
+    within = float(np.sum((y - basis @ target) ** 2))
+    by_dose, others = frame[:, : levels.size], frame[:, levels.size :]
     names = list(BOUNDS[model])
     bounds = [
         [math.log(b * (1.0 if n == "hill" else top)) for b in BOUNDS[model][n]] for n in names
@@ -173,13 +180,14 @@ def fit_model(
     def solve(values: Any) -> tuple[float, np.ndarray, dict[str, float]]:
         own = {**fixed, **{n: math.exp(v) for n, v in zip(names, values, strict=True)}}
         with np.errstate(over="ignore"):
-            block = _shape(model, d, own, top)
+            block = _shape(model, levels, own, top)
         if not np.isfinite(block).all():
             return math.inf, np.zeros(block.shape[1]), own
-        matrix = np.column_stack([np.ones(d.size), block, rest])
-        beta = np.linalg.lstsq(matrix, y, rcond=None)[0]
-        left = y - matrix @ beta
-        return float(left @ left), beta[1 : 1 + block.shape[1]], own
+        shape = by_dose @ np.column_stack([np.ones(levels.size), block])
+        matrix = np.column_stack([shape, others])
+        beta = np.linalg.lstsq(matrix, target, rcond=None)[0]
+        left = target - matrix @ beta
+        return float(left @ left) + within, beta[1 : 1 + block.shape[1]], own
 
     best: Sequence[float] = []
     if names:

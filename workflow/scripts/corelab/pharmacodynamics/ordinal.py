@@ -164,11 +164,11 @@ def win_statistics(score: Any, alpha: float = 0.05) -> Wins:
     >>> result.wins, result.losses, result.ties, result.win_ratio.estimate
     (6, 1, 2, 6.0)
     """
-    s = np.asarray(score, float)
+    s = np.asarray(score)
     n, m = s.shape
     if n < 2 or m < 2:
         raise NotComputable("each group needs two participants")
-    win, loss = (s > 0).astype(float), (s < 0).astype(float)
+    win, loss = s > 0, s < 0
     pw, pl = win.mean(), loss.mean()
 
     def cov(f: np.ndarray, g: np.ndarray) -> float:
@@ -213,15 +213,17 @@ def hierarchical_scores(a: Any, b: Any, better: Sequence[str]) -> np.ndarray:
     Examples
     --------
     >>> hierarchical_scores([[0, 5.0]], [[0, 7.0], [1, 1.0]], ["low", "low"]).tolist()
-    [[1.0, 1.0]]
+    [[1, 1]]
     """
     first, second = np.atleast_2d(np.asarray(a, float)), np.atleast_2d(np.asarray(b, float))
-    result = np.zeros((first.shape[0], second.shape[0]))
+    # A matrix of small integers: 10,000 participants are 25 million pairs.
+    result = np.zeros((first.shape[0], second.shape[0]), np.int8)
     for k, end in enumerate(better):
         if end not in {"low", "high"}:
             raise ValueError(f"better must be low or high, not '{end}'")
-        sign = np.sign(first[:, k][:, None] - second[:, k][None, :])
-        sign = np.nan_to_num(-sign if end == "low" else sign)
+        x, y = (v[:, k] if end == "high" else -v[:, k] for v in (first, second))
+        # Comparisons with a missing value are false: a tie.
+        sign = (x[:, None] > y).astype(np.int8) - (x[:, None] < y)
         result = np.where(result == 0, sign, result)
     return result
 

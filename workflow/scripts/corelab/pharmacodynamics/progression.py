@@ -22,7 +22,7 @@ from corelab.pharmacodynamics.linear import t_estimate
 from corelab.pharmacodynamics.ordinal import wilson_interval
 from corelab.pharmacodynamics.survival import fit_cox, score_residuals
 from corelab.pharmacodynamics.time_to_event import event_times, median_row
-from corelab.provenance.two_computations import compare
+from corelab.provenance.two_computations import LIFELINES_NEWTON, compare
 
 #: Days within which two progression dates count as the same (one monthly visit).
 WINDOW_DAYS = 28.0
@@ -342,7 +342,7 @@ def _pair_test_rows(
             "x": np.repeat([1.0, 0.0], n),
         }
     )
-    theirs = CoxPHFitter().fit(table, "time", "event", fit_options={"precision": 1e-12})
+    theirs = CoxPHFitter().fit(table, "time", "event", fit_options=LIFELINES_NEWTON)
     z = scipy.stats.norm.ppf(1 - alpha / 2)
     compare(log, float(theirs.params_["x"]), "lifelines", tolerance=1e-5)
     yield {

@@ -54,23 +54,6 @@ def two_arm_means(difference: float, sd: float, power: float = 0.9, alpha: float
     return float(optimize.brentq(missing, fewest, 2 * rough + 10, xtol=1e-9))
 
 
-def two_arm_ancova(
-    difference: float,
-    sd: float,
-    correlation: float,
-    power: float = 0.9,
-    alpha: float = 0.05,
-) -> float:
-    """Participants per arm with the baseline as covariate (Borm et al. 2007): x (1 - rho^2).
-
-    Examples
-    --------
-    >>> round(two_arm_ancova(0.5, 1.0, 0.7), 1)
-    43.4
-    """
-    return (1 - correlation**2) * two_arm_means(difference, sd, power, alpha)
-
-
 def ordinal_total(
     odds_ratio: float, shares: Sequence[float], power: float = 0.9, alpha: float = 0.05
 ) -> float:

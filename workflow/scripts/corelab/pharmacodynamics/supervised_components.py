@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from corelab.measurement.selection import NotComputable
 from corelab.pharmacodynamics.survival import check_times, concordance, fit_cox
@@ -340,7 +339,6 @@ class Prevalidated:
     risk: np.ndarray
     high_risk: np.ndarray
     thresholds: np.ndarray
-    selected_share: np.ndarray
 
 
 def prevalidate(
@@ -375,8 +373,7 @@ def prevalidate(
     -------
     Prevalidated
         Risk scores standardised within the training set of each fold (they are compared over
-        folds), high-risk flags by the training median, the thresholds, and the share of folds
-        that selected each feature.
+        folds), high-risk flags by the training median, and the thresholds.
 
     Examples
     --------
@@ -390,7 +387,7 @@ def prevalidate(
     x = np.asarray(features, float)
     number = folds(event, n_folds, seed)
     risk, high = np.zeros(len(time)), np.zeros(len(time), bool)
-    used, picked = np.full(n_folds, np.nan), np.zeros(x.shape[0])
+    used = np.full(n_folds, np.nan)
     for fold in range(n_folds):
         inside = number != fold
         own = scaled(x, inside) if scale else x
@@ -413,8 +410,7 @@ def prevalidate(
         risk[~inside] = (model.risk(own[:, ~inside]) - trained.mean()) / trained.std()
         high[~inside] = model.high_risk(own[:, ~inside])
         used[fold] = value
-        picked[model.selected] += 1
-    return Prevalidated(risk, high, used, picked / n_folds)
+    return Prevalidated(risk, high, used)
 
 
 def permutation_p(
@@ -458,14 +454,3 @@ def permutation_p(
         performance(generator.permutation(len(time))) >= observed for _ in range(permutations)
     )
     return observed, (1 + beyond) / (1 + permutations)
-
-
-def two_sided_p(score: float) -> float:
-    """Normal two-sided p of a score.
-
-    Examples
-    --------
-    >>> round(two_sided_p(1.96), 3)
-    0.05
-    """
-    return float(2 * stats.norm.sf(abs(score)))

@@ -32,7 +32,7 @@ from corelab.pharmacodynamics.survival_measures import (
     royston_d,
     uno_concordance,
 )
-from corelab.provenance.two_computations import ITERATIVE, attempt, compare
+from corelab.provenance.two_computations import ITERATIVE, LIFELINES_NEWTON, attempt, compare
 
 #: Column of the frames: label of the stratum, of the key ``strata``.
 STRATUM = "_stratum"
@@ -125,11 +125,10 @@ def interval_rows(
     """
     if analysis.get("landmark_days") is not None:
         raise NotComputable("method interval takes no landmark_days")
-    if analysis.get("strata"):
-        raise NotComputable("method interval has no strata: give it an analysis of its own")
     alpha = alpha_of(analysis)
     left, right = intervals_of(frame)
     labels = frame[by].map(str).to_numpy() if by else np.full(len(frame), "all")
+    strata = frame[STRATUM].to_numpy() if STRATUM in frame else None
     for level in (reference, *others) if by else ("all",):
         inside = labels == level
         yield {
@@ -143,10 +142,9 @@ def interval_rows(
         inside = np.isin(labels, pair)
         head = {"group": group, "n": int(inside.sum())}
         try:
-            yield {
-                **head,
-                **_test(left[inside], right[inside], labels[inside], pair[0], len(pair) == 2),
-            }
+            part = (left[inside], right[inside], labels[inside])
+            layer = None if strata is None else strata[inside]
+            yield {**head, **_test(*part, layer, pair[0], len(pair) == 2)}
         except NotComputable as reason:
             yield not_computable("interval_logrank_p", str(reason), **head)
     if by or names:
@@ -178,16 +176,23 @@ def _median(left: np.ndarray, right: np.ndarray, alpha: float) -> dict[str, Any]
 
 
 def _test(
-    left: np.ndarray, right: np.ndarray, labels: np.ndarray, level: str, directed: bool
+    left: np.ndarray,
+    right: np.ndarray,
+    labels: np.ndarray,
+    strata: np.ndarray | None,
+    level: str,
+    directed: bool,
 ) -> dict[str, Any]:
-    result = score_test(left, right, labels)
+    result = score_test(left, right, labels, strata)
     scores = dict(zip(result.groups, result.scores, strict=True))
     return {
         "statistic": "interval_logrank_p",
         "estimate": result.p_value,
         "p_value": result.p_value,
-        "method": "log-rank test of interval-censored times, Sun's scores, permutation variance, "
-        f"chi2 {result.chi_squared:.6g}, df {result.df}",
+        "method": ("" if strata is None else "stratified ")
+        + "log-rank test of interval-censored times, Sun's scores, permutation variance, "
+        + f"chi2 {result.chi_squared:.6g}, df {result.df}"
+        + ("" if strata is None else f", {len(set(strata))} strata"),
         "note": "score " + ", ".join(f"{name} {value:.4g}" for name, value in scores.items()),
         "above_null": bool(scores[level] > 0) if directed else None,
     }
@@ -515,7 +520,7 @@ def _lifelines_periods(
             # Its warnings are about separation, which our fit decides.
             warnings.simplefilter("ignore")
             return CoxTimeVaryingFitter().fit(
-                table, event_col="event", id_col="id", fit_options={"precision": 1e-12}, **more
+                table, event_col="event", id_col="id", fit_options=LIFELINES_NEWTON, **more
             )
 
     fit, failed = attempt(fitted, "lifelines.CoxTimeVaryingFitter")

@@ -62,7 +62,7 @@ from corelab.pharmacodynamics.survival_rows import (
     time_varying_rows,
     with_strata,
 )
-from corelab.provenance.two_computations import ITERATIVE, attempt, compare
+from corelab.provenance.two_computations import ITERATIVE, LIFELINES_NEWTON, attempt, compare
 from corelab.study.analysis_keys import METHODS as KNOWN_METHODS
 
 #: Quantiles of an endpoint at which its hazard ratio is given.
@@ -128,10 +128,10 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
     Keys: ``event_endpoint`` (one or a list), ``criterion``, ``assessor``; ``by`` (``reference``),
     ``covariates``; ``method`` (one or a list of km, logrank, cox, rmst, cuminc, finegray, interval
     and, of an imaging endpoint, time_varying; default km, logrank and cox where they apply);
-    ``strata`` (columns of participants: stratified log-rank test and Cox model); ``landmark_days``
-    (only who is still without the event then, and time counts from there: a response seen by the
-    landmark is no time-dependent term); ``tau_days`` of the restricted mean (default: the shortest
-    of the arms' longest follow-ups).
+    ``strata`` (columns of participants: stratified Cox model, log-rank tests and test of Gray);
+    ``landmark_days`` (only who is still without the event then, and time counts from there: a
+    response seen by the landmark is no time-dependent term); ``tau_days`` of the restricted mean
+    (default: the shortest of the arms' longest follow-ups).
     An imaging ``endpoint`` enters the Cox model per unit, at each visit, with a spline to test
     that the effect is linear, and by Spearman's correlation among those with the event.
     """
@@ -214,8 +214,9 @@ def _group_rows(
                 rows = interval_rows(analysis, whole, by, reference, others, names)
             else:
                 rows = _cox_rows(analysis, tables, frame, by, reference, names)
-            plain = method not in {"logrank", "cox"} and STRATUM in frame
             for row in rows:
+                tested = {"logrank_p", "interval_logrank_p", "gray_p"}
+                plain = STRATUM in frame and method != "cox" and row["statistic"] not in tested
                 yield {
                     **head,
                     "n": len(whole),
@@ -436,7 +437,8 @@ def _competing_rows(
         raise NotComputable(f"method {method} takes no landmark_days")
     second = event_times(own, tables, str(competing)).reindex(frame.index)
     names = [str(name) for name in as_list(analysis.get("covariates"))]
-    needed = [*as_list(by), *(names if method == "finegray" else [])]
+    strata = [STRATUM] if STRATUM in frame and method == "cuminc" else []
+    needed = [*as_list(by), *(names if method == "finegray" else []), *strata]
     frame = frame.assign(_time=second["time_days"], _event=second["event"])
     frame, note = complete_cases(frame, [*needed, "_time", "_event"], analysis, tables)
     t, s = status_of(frame["time_days"], frame["event"], frame["_time"], frame["_event"])
@@ -522,7 +524,7 @@ def _incidence_rows(
             "note": note,
         }
     if by:
-        yield from _gray_rows(t, s, labels, by, levels, note)
+        yield from _gray_rows(t, s, labels, by, levels, note, _strata(frame))
 
 
 def _gray_rows(
@@ -532,13 +534,15 @@ def _gray_rows(
     by: str,
     levels: tuple[str, ...],
     note: str,
+    strata: np.ndarray | None,
 ) -> Iterator[dict[str, Any]]:
     """Gray's test of each arm against the reference, and of all arms where there are more."""
     pairs = [(f"{by}={level}|{by}={levels[0]}", [level, levels[0]]) for level in levels[1:]]
     for group, pair in [*pairs, *([(by, list(levels))] if len(pairs) > 1 else [])]:
         inside = np.isin(labels, pair)
         try:
-            chi, df, p = gray_test(t[inside], s[inside], labels[inside])
+            layer = None if strata is None else strata[inside]
+            chi, df, p = gray_test(t[inside], s[inside], labels[inside], layer)
         except NotComputable as reason:
             yield not_computable("gray_p", str(reason), group=group)
             continue
@@ -548,7 +552,9 @@ def _gray_rows(
             "estimate": p,
             "p_value": p,
             "n": int(inside.sum()),
-            "method": f"Gray's test of equal cumulative incidence, chi2 {chi:.6g}, df {df}",
+            "method": ("" if layer is None else "stratified ")
+            + f"Gray's test of equal cumulative incidence, chi2 {chi:.6g}, df {df}"
+            + ("" if layer is None else f", {len(set(layer))} strata"),
             "note": note,
         }
 
@@ -570,7 +576,7 @@ def lifelines_cox(frame: pd.DataFrame, plan: Design) -> tuple[np.ndarray | None,
         table["stratum"] = strata
         more = {"strata": ["stratum"]}
     fit, failed = attempt(
-        lambda: CoxPHFitter().fit(table, "time", "event", fit_options={"precision": 1e-12}, **more),
+        lambda: CoxPHFitter().fit(table, "time", "event", fit_options=LIFELINES_NEWTON, **more),
         "lifelines.CoxPHFitter",
     )
     return (None, failed) if fit is None else (np.asarray(fit.params_, float) / scale, "")

@@ -21,7 +21,7 @@ METHODS: dict[str, tuple[str, ...]] = {
     ),
     "comparison": (
         "ancova", "t", "welch", "mann_whitney", "mmrm", "gamma", "two_part", "rank", "binary",
-        "multiple_imputation", "gee",
+        "multiple_imputation", "gee", "glmm",
     ),
     "survival": (
         "km", "logrank", "cox", "rmst", "cuminc", "finegray", "interval", "time_varying",
@@ -238,7 +238,7 @@ KEYS: dict[str, dict[str, Need]] = {
         **_all("method", "scale"),
         "baseline": _VALUE["baseline"] | _IMPUTED,
         **_all("covariance", "covariance_by_arm", "df", need=_MMRM),
-        **_all("interactions", "overall", "contrasts", need=_is("method", "mmrm", "gee")),
+        **_all("interactions", "overall", "contrasts", need=_is("method", "mmrm", "gee", "glmm")),
         "strata": _is("method", "binary", "mann_whitney"),
         **_all("subgroups", "robust", need=_ANCOVA),
         **_all("imputations", "imputation", "imputation_model", "auxiliary", need=_IMPUTED),
@@ -280,7 +280,7 @@ KEYS: dict[str, dict[str, Need]] = {
         **_MODEL,
         **_LEVELS,
         **_all("event_endpoint", "criterion", "assessor", "method"),
-        "strata": _is("method", "logrank", "cox", default="cox"),
+        "strata": _is("method", "logrank", "cox", "cuminc", "interval", default="cox"),
         "landmark_days": _is("method", "km", "logrank", "cox", "rmst", default="cox"),
         "tau_days": _is("method", "rmst", "cuminc", "cox", default="cox"),
         "visit_days": _is("method", "time_varying"),

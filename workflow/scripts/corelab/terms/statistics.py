@@ -154,7 +154,7 @@ _TABLE = (
               forest="difference", signed=True),
     Statistic("common_odds_ratio", "Common odds ratio", scale="ratio", null=1.0, conclusion=8,
               forest="grades"),
-    Statistic("odds_ratio_by_cut", "Odds ratio at a cut", scale="ratio", null=1.0),
+    Statistic("odds_ratio_by_cut", "Odds ratio at a cut", scale="ratio", null=1.0, forest="grades"),
     Statistic("proportional_odds_p", "Test of one odds ratio for all cuts"),
     Statistic("quantile_coefficient", "Quantile coefficient", scale="endpoint", null=0.0,
               conclusion=17),
@@ -173,9 +173,11 @@ _TABLE = (
     Statistic("interval_hazard_ratio", "Hazard ratio, interval-censored", scale="ratio", null=1.0,
               conclusion=22, forest="hazard"),
     Statistic("rmst_difference_days", "Difference of restricted means, days", null=0.0,
-              conclusion=26),
+              conclusion=26,
+              forest="rmst"),
     Statistic("rmst_difference_adjusted_days", "Adjusted difference of restricted means, days",
-              null=0.0, conclusion=25),
+              null=0.0, conclusion=25,
+              forest="rmst"),
     Statistic("adjusted_mean", "Adjusted mean", scale="endpoint"),
     Statistic("hodges_lehmann_shift", "Hodges-Lehmann shift", scale="endpoint", null=0.0,
               conclusion=2, forest="difference", signed=True),
@@ -224,7 +226,8 @@ _TABLE = (
     Statistic("rank_difference", null=0.0, conclusion=14, forest="ranks"),
     Statistic("indirect_effect", null=0.0, conclusion=15, forest="paths"),
     Statistic("proportion_explained", conclusion=16, forest="surrogacy"),
-    Statistic("subdistribution_hazard_ratio", scale="ratio", null=1.0, conclusion=20),
+    Statistic("subdistribution_hazard_ratio", scale="ratio", null=1.0, conclusion=20,
+              forest="hazard"),
     Statistic("incidence_difference", null=0.0, conclusion=23),
     Statistic("partial_rho", scale="coefficient", null=0.0, conclusion=31, forest="correlation"),
     Statistic("semi_partial_r", null=0.0, conclusion=32, forest="correlation"),
@@ -238,7 +241,7 @@ _TABLE = (
     Statistic("correlation_difference", null=0.0, forest="correlation"),
     Statistic("direct_effect", null=0.0, forest="paths"),
     Statistic("total_effect", null=0.0, forest="paths"),
-    Statistic("stratified_risk_difference", null=0.0),
+    Statistic("stratified_risk_difference", null=0.0, forest="proportion"),
     Statistic("van_elteren_z", null=0.0),
     Statistic("r_squared_individual", scale="coefficient", forest="surrogacy"),
     Statistic("r_squared_trial", scale="coefficient", forest="surrogacy"),
@@ -277,7 +280,7 @@ _TABLE = (
     Statistic("intra_reader_repeatability"),
     Statistic("intra_reader_sd"),
     Statistic("interaction_p"),
-    Statistic("subgroup_difference"),
+    Statistic("subgroup_difference", forest="difference"),
     Statistic("path_a"),
     Statistic("path_b"),
     Statistic("prentice_1"),
@@ -363,8 +366,8 @@ def family_of(name: str, key: str = "forest") -> tuple[str, ...]:
 
     Examples
     --------
-    >>> family_of("hazard_ratio"), family_of("mean", "family"), family_of("power")
-    (('hazard_ratio', 'interval_hazard_ratio'), ('mean', 'median'), ())
+    >>> family_of("mean", "family"), family_of("power")
+    (('mean', 'median'), ())
     """
     word = getattr(statistic(name), key)
     return tuple(one.name for one in _TABLE if word and getattr(one, key) == word)
