@@ -206,7 +206,7 @@ def test_an_unexpected_error_is_a_row_and_is_found_again(tmp_path, monkeypatch):
 
 
 def test_a_figure_that_fails_is_an_alarm(tmp_path):
-    from corelab.pharmacodynamics.analysis_figures import draw_or_report
+    from corelab.plan.drawing import draw_or_report
 
     def draw():
         raise ZeroDivisionError("scale")

@@ -11,9 +11,9 @@ from corelab.measurement.selection import Tables
 from corelab.pharmacodynamics.competing import fit_fine_gray
 from corelab.pharmacodynamics.modelling import fit_model
 from corelab.pharmacodynamics.ordinal import hierarchical_scores, win_statistics
-from corelab.pharmacodynamics.plan import run
 from corelab.pharmacodynamics.quantile import check_loss, quantile_coefficients
 from corelab.pharmacodynamics.random_intercept import fit_random_intercept
+from corelab.plan.run import run
 
 N = 10_000
 

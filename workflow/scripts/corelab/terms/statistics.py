@@ -364,8 +364,8 @@ def family_of(name: str, key: str = "forest") -> tuple[str, ...]:
 
     Examples
     --------
-    >>> family_of("risk_ratio")[0], family_of("mean", "family"), family_of("power")
-    ('odds_ratio', ('mean', 'median'), ())
+    >>> family_of("mean", "family"), family_of("power")
+    (('mean', 'median'), ())
     """
     word = getattr(statistic(name), key)
     return tuple(one.name for one in _TABLE if word and getattr(one, key) == word)
