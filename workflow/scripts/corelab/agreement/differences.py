@@ -233,9 +233,8 @@ def _clustered_limits(
     )
     total = math.fsum(weight * value for value, _, weight in parts)
     return _mover_limits(
-        difference.size, bias, total, spread, a - 1.0, parts, [np.nan, np.nan], method, alpha,
-        multiplier,
-    )  # fmt: skip
+        difference.size, bias, total, spread, a - 1.0, parts, method, alpha, multiplier
+    )
 
 
 def _between(
