@@ -316,8 +316,8 @@ def test_odd_readings_give_a_number_or_a_reason(kind, level):
 
 
 def test_unknown_type():
-    with pytest.raises(ValueError, match="does not know"):
-        run({"id": "x", "type": "correlation"}, study({"r1": [1.0, 2.0]}))
+    with pytest.raises(ValueError, match="is not one of"):
+        run({"id": "x", "type": "mystery"}, study({"r1": [1.0, 2.0]}))
 
 
 def overlap_table(dice, volume, sources=("pipeline", "reader-1"), hd=None):

@@ -186,6 +186,8 @@ _TABLE = (
     Statistic("gwet_ac1", "Gwet's AC1", scale="reliability", family="graded"),
     Statistic("gwet_ac2", "Gwet's AC2", scale="reliability"),
     Statistic("kappa_light", "Light's κ", scale="reliability"),
+    Statistic("kappa_bias_index", scale="reliability"),
+    Statistic("kappa_prevalence_index", scale="reliability"),
     Statistic("kappa_maximum", "Largest κ for these margins", scale="reliability"),
     Statistic("kappa_bootstrap", "Cohen's κ, bootstrap interval", scale="reliability"),
     Statistic("kappa_linear_bootstrap", "κ, linear weights, bootstrap interval",
@@ -300,6 +302,8 @@ _TABLE = (
     Statistic("curvature"),
     Statistic("rmse"),
     Statistic("drift_per_year"),
+    Statistic("largest_error"),
+    Statistic("largest_error_percent", scale="percent"),
     Statistic("drift_percent_per_year", scale="percent"),
     Statistic("snr"),
     Statistic("uniformity_percent", scale="percent"),
@@ -338,8 +342,7 @@ def registered(name: str) -> Statistic | None:
     if name in STATISTICS:
         return STATISTICS[name]
     if name.startswith(CONFORMANCE):
-        base = registered(name.removeprefix(CONFORMANCE))
-        return base and Statistic(name)
+        return Statistic(name)
     for suffix in SUFFIXES:
         base = STATISTICS.get(name.removesuffix(suffix)) if name.endswith(suffix) else None
         if base:
