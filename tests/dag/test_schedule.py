@@ -13,11 +13,10 @@ from workflow_runs import snakemake
 from corelab.study.model import load_study
 from corelab.workflow.cohort import cohort_of
 from corelab.workflow.costs import priorities
-from corelab.workflow.targets import Targets
 
 #: CPU s of a job, from the benchmark files of the demo; other jobs take the time of a start.
 COST_S = {
-    **{"simulate_scan": 5.8, "normalise": 31.0, "prepare": 15.1, "perfuse": 11.8},
+    **{"simulate_visit": 11.0, "normalise": 31.0, "prepare": 15.1, "perfuse": 11.8},
     **{"quality_figures": 9.3, "segment": 6.3, "measure": 2.1, "simulate_truth": 14.9},
 }
 START_S = 1.0
@@ -31,27 +30,25 @@ def plan(tmp_path_factory):
     config = yaml.safe_load((REPOSITORY / "config" / "config.yaml").read_text())
     study = load_study(config | {"results_dir": folder})
     cohort = cohort_of(study)
-    stages = priorities(cohort, Targets(study, cohort).simulated)
+    stages = priorities(cohort)
     waits = {}
     for before, after in re.findall(r"(\d+) -> (\d+)", text):
         waits.setdefault(int(after), set()).add(int(before))
     labels = dict(re.findall(r'(\d+)\[label = "([^"]+)"', text))
     jobs = {}
     for number, label in sorted((int(number), label) for number, label in labels.items()):
-        rule = label.split("\\n")[0]
+        # The scans of a stroke visit are a rule of their own: simulate_<subject>_<session>.
+        rule = re.sub(r"^simulate_sub-.*", "simulate_visit", label.split("\\n")[0])
         priority = stages.get(rule, 100 if rule in {"check_inputs", "preflight"} else 0)
         if callable(priority):
             priority = priority(SimpleNamespace(**_wildcards(label, waits.get(number), labels)))
         jobs[number] = rule, priority, waits.get(number, set())
-    assert len(jobs) > 150
+    assert len(jobs) > 110
     return jobs
 
 
 def _wildcards(label, before, labels):
-    """Scan, or participant of a job: its own label leaves out what the job before it has."""
-    scan = re.search(r"scan: ([^\\]+)", label)
-    if scan:
-        return {"scan": scan[1]}
+    """Participant of a job: its own label leaves out what the job before it has."""
     (subject,) = set(re.findall(r"sub-[0-9]+", label)) or _subjects(before, labels)
     return {"subject": subject}
 

@@ -30,7 +30,7 @@ from corelab.study.presets import with_preset
 from corelab.study.schema import repeated_keys
 from corelab.workflow import inputs
 from corelab.workflow.cohort import cohort_of
-from corelab.workflow.costs import Limits, growing, priorities
+from corelab.workflow.costs import Limits, growing, priorities, priority_of
 from corelab.workflow.inputs import fingerprint, plain_rows, without
 from corelab.workflow.session import Session, is_dry_run
 from corelab.workflow.targets import GLIOMA_SCANS, Targets
@@ -73,7 +73,7 @@ TARGETS = Targets(STUDY, COHORT)
 SESSION = Session(TARGETS, workflow, code, sys.argv)
 LIMITS = Limits(STUDY, COHORT)
 memory_of, runtime_of = LIMITS.memory_of, LIMITS.runtime_of
-PRIORITIES = priorities(COHORT, TARGETS.simulated)
+PRIORITIES = priorities(COHORT)
 
 # Paths of the study, and files and parameters that jobs of several rule files take.
 under, stage, records = TARGETS.under, TARGETS.stage, TARGETS.records

@@ -113,7 +113,7 @@ for VISIT, SCANS in other_visits().items():
             log_of(f"simulate_{VISIT}"),
         benchmark:
             benchmark_of(f"simulate_{VISIT}")
-        priority: PRIORITIES["simulate_visit"]
+        priority: priority_of(PRIORITIES, "simulate_visit", VISIT.partition("_")[0])
         conda:
             "../../environment.yml"
         resources:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import SimpleNamespace
 from typing import Any
 
 from corelab.workflow.cohort import Cohort
@@ -108,7 +109,6 @@ STAGE_PRIORITIES = {
     "perfuse": 40,
     "prepare": 30,
     "segment": 30,
-    "simulate_scan": 20,
     "simulate_visit": 20,
     "measure": 10,
     "quality_figures": 5,
@@ -119,38 +119,42 @@ FIRST = 100
 FEW_PARTICIPANTS = 50
 
 
-def priorities(
-    cohort: Cohort, simulated: Mapping[str, Mapping[str, Any]]
-) -> dict[str, int | Callable[[Any], int]]:
+def priorities(cohort: Cohort) -> dict[str, int | Callable[[Any], int]]:
     """Priority of the jobs of each image stage.
 
     Parameters
     ----------
     cohort
         Its first participant comes first.
-    simulated
-        Path of each simulated scan -> its row.
 
     Examples
     --------
     >>> from types import SimpleNamespace
     >>> cohort = Cohort({}, {"sub-1": ("1", ["a"]), "sub-2": ("2", ["a"])}, {}, {}, ())
-    >>> found = priorities(cohort, {})["normalise"]
+    >>> found = priorities(cohort)["normalise"]
     >>> [found(SimpleNamespace(subject=subject)) for subject in cohort.subjects]
     [150, 50]
     """
     if not 1 < len(cohort.subjects) <= FEW_PARTICIPANTS:
         return dict(STAGE_PRIORITIES)
-    subject, (participant, _) = next(iter(cohort.subjects.items()))
-    scans = tuple(path for path, row in simulated.items() if row["participant_id"] == participant)
+    first = next(iter(cohort.subjects))
 
     def of_stage(priority: int) -> Callable[[Any], int]:
         def of_job(wildcards: Any) -> int:
-            if hasattr(wildcards, "subject"):
-                return priority + FIRST * (wildcards.subject == subject)
-            path = f"/{wildcards.scan}.nii.gz"
-            return priority + FIRST * any(scan.endswith(path) for scan in scans)
+            return priority + FIRST * (wildcards.subject == first)
 
         return of_job
 
     return {stage: of_stage(priority) for stage, priority in STAGE_PRIORITIES.items()}
+
+
+def priority_of(stages: Mapping[str, int | Callable[[Any], int]], stage: str, subject: str) -> int:
+    """Priority of a stage for one subject, where the rule has no wildcard for it.
+
+    Examples
+    --------
+    >>> priority_of({"simulate_visit": 20}, "simulate_visit", "sub-1")
+    20
+    """
+    found = stages[stage]
+    return found(SimpleNamespace(subject=subject)) if callable(found) else found
