@@ -176,7 +176,7 @@ def test_every_analysis_type_loads_only_what_the_digest_follows():
     assert set(analysis_types()) == set(ANALYSIS_TYPES) == set(kinds)
     assert all(kinds.values()), f"without an estimate: {[k for k, n in kinds.items() if not n]}"
     assert str(ROOT / "pharmacodynamics" / "mmrm.py") in loaded
-    for rule in ("analyse", "analyse_without_exclusions", "specifications"):
+    for rule in ("analyse", "specifications"):
         assert not _names(loaded - _followed(rule)), rule
 
 
@@ -193,7 +193,7 @@ def test_every_backend_loads_only_what_the_digest_follows():
 @pytest.mark.parametrize(
     ("module", "rules"),
     [
-        ("pharmacodynamics/comparison.py", {"analyse", "analyse_without_exclusions"}),
+        ("pharmacodynamics/comparison.py", {"analyse"}),
         ("pharmacodynamics/mmrm.py", {"analyse", "specifications"}),
         ("pharmacodynamics/missing_visits.py", {"analyse"}),
         ("pharmacodynamics/time_to_event.py", {"analyse"}),

@@ -66,8 +66,8 @@ def workflow_rules(folder: Path = RULES) -> tuple[Rule, ...]:
     """
     bodies: dict[str, tuple[str, str]] = {}
     for path in sorted(folder.glob("*.smk")):
-        text = path.read_text(encoding="utf-8")
-        parts = re.split(r"^(?:use rule \w+ as |rule )(\w+)(?: with)?:\n", text, flags=re.M)
+        content = path.read_text(encoding="utf-8")
+        parts = re.split(r"^(?:use rule \w+ as |rule )(\w+)(?: with)?:\n", content, flags=re.M)
         for name, body in zip(parts[1::2], parts[2::2], strict=True):
             bodies[name] = (path.stem, body)
     makers: dict[str, str] = {}
@@ -82,8 +82,8 @@ def workflow_rules(folder: Path = RULES) -> tuple[Rule, ...]:
             after |= {makers.get(_token(taken), "")}
         for taken in re.findall(r"records\(([^()]*)\)", given):
             after |= set(re.findall(r'"(\w+)"', taken))
-        text = re.search(r'"""(.+?)"""', body, re.S) or re.search(r'message:\s+"(.+?)"', body)
-        words = " ".join(text.group(1).split()) if text else ""
+        stated = re.search(r'"""(.+?)"""', body, re.S) or re.search(r'message:\s+"(.+?)"', body)
+        words = " ".join(stated.group(1).split()) if stated else ""
         rules.append(Rule(name, words, file, tuple(sorted((after & set(bodies)) - {name}))))
     return tuple(_ordered(rules))
 
