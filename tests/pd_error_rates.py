@@ -583,6 +583,15 @@ def repeated_grades_(rng, planted):
     return _of(t_estimate(float(fit.coefficients[0]), error, fit.clusters - 4), 0.0)
 
 
+def grades_within(rng, planted):
+    truth = 1.0 * planted
+    who, arm, score = _visits(rng)
+    grade = np.digitize(score + truth * arm, [-1.0, 0.5, 2.0])
+    fit = repeated_grades.fit_within(who, grade, arm[:, None])
+    error = math.sqrt(float(fit.covariance[0, 0]))
+    return _of(t_estimate(float(fit.coefficients[0]), error, fit.clusters - 4), truth)
+
+
 def mixed_exposure(rng, planted):
     truth = -0.8 * planted
     who, dose = np.repeat(np.arange(N), 3), rng.gamma(2, 2, 3 * N)
@@ -693,6 +702,7 @@ METHODS: dict[str, Simulated] = {
     "mixed exposure-response": Simulated(mixed_exposure),
     "GEE of responders": Simulated(repeated_responders),
     "GEE of grades": Simulated(repeated_grades_, with_effect=False),
+    "random intercept of grades": Simulated(grades_within),
     "Jonckheere trend": Simulated(trend, with_effect=False),
     "Emax, ED50 profile": Simulated(emax_ed50, with_effect=False),
     "Emax, Emax profile": Simulated(emax_effect, with_effect=False),

@@ -27,6 +27,7 @@ DEAR = {
     "Gray's test": 150,
     "GEE of responders": 60,
     "GEE of grades": 150,
+    "random intercept of grades": 40,
     "mixed exposure-response": 60,
     "interval-censored log-rank": 60,
     "interval-censored hazard ratio": 60,

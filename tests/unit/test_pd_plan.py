@@ -334,6 +334,9 @@ def test_ordinal_by_arm_and_along_an_endpoint(tables):
     wins = one(result, "win_ratio", "arm=high|arm=placebo")
     assert wins["estimate"] > 1
     assert one(result, "risk_difference", "arm=high|arm=placebo")["estimate"] > 0
+    adjusted = run({**plan, "by": "arm", "covariates": ["age"]}, tables)
+    wins = one(adjusted, "win_ratio", "arm=high|arm=placebo")
+    assert "without the covariates age" in wins["note"]
     along = run({**plan, "endpoint": "infarct_volume", "derivation": "change"}, tables)
     well_formed(along)
     assert one(along, "common_odds_ratio", "infarct_volume|mrs")["ci_low"] > 1

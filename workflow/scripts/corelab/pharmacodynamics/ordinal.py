@@ -452,6 +452,7 @@ def _arm_rows(
     y = frame["value"].to_numpy(float)
     head = {"endpoint": outcome, "visit": visit}
     adjusted = f"; covariates {', '.join(names)}" if names else ""
+    pairs = f"without the covariates {', '.join(names)}" if names else ""
     try:
         fit = fit_proportional_odds(plan.matrix, y)
         second = _ordered_model(plan, y)
@@ -478,10 +479,11 @@ def _arm_rows(
         a = frame.loc[labels == level, "value"].to_numpy(float)
         group = {**head, "group": f"{by}={level}|{by}={reference}", "n": a.size + b.size}
         for row in _pair_rows(analysis, a, b, outcome, alpha):
-            yield {**group, **row, "note": join_notes(said, note, str(row.get("note", "")))}
+            yield {**group, **row, "note": join_notes(said, note, pairs, str(row.get("note", "")))}
     if analysis.get("hierarchy"):
         for row in _hierarchy_rows(analysis, tables, labelled, by, alpha):
-            yield {"endpoint": outcome, **row, "note": join_notes(said, str(row.get("note", "")))}
+            told = join_notes(said, pairs, str(row.get("note", "")))
+            yield {"endpoint": outcome, **row, "note": told}
 
 
 def _worst_grade(
