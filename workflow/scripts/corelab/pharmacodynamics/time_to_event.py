@@ -675,7 +675,7 @@ def _concordance_rows(
 ) -> Iterator[dict[str, Any]]:
     from lifelines.utils import concordance_index
 
-    c, z = concordance(t, e, risk), stats.norm.ppf(1 - alpha / 2)
+    c, z = concordance(t, e, risk), scipy.stats.norm.ppf(1 - alpha / 2)
     yield {
         "statistic": "c_index",
         **head,
