@@ -8,7 +8,7 @@ event and 0 for censoring, nothing else.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -306,31 +306,15 @@ def fit_cox(
         raise NotComputable("a term has no variance")
     z = (x - centre) / scale
     layer = np.zeros(t.size, int) if strata is None else np.unique(strata, return_inverse=True)[1]
-    beta = np.zeros(z.shape[1])
-    derivatives = _exact_derivatives if ties == "exact" else _cox_derivatives
+    derivatives: Callable[..., Any] = _exact_derivatives if ties == "exact" else _cox_derivatives
     if entry is not None:
         start = np.asarray(entry, float)
         if clusters is not None or ties == "exact" or np.any(start >= t):
             raise ValueError("entry needs rows that end after they start, without clusters")
         derivatives = partial(_cox_derivatives, entry=start)
-    value, gradient, information = derivatives(beta, t, e, z, layer, ties)
-    null = value
-    for _ in range(100):
-        try:
-            step = np.linalg.solve(information, gradient)
-        except np.linalg.LinAlgError:
-            raise NotComputable("the terms of the Cox model are linearly dependent") from None
-        length = 1.0
-        while True:
-            new = derivatives(beta + length * step, t, e, z, layer, ties)
-            if (math.isfinite(new[0]) and new[0] >= value - 1e-12) or length < 1e-8:
-                break
-            length /= 2
-        beta = beta + length * step
-        settled = abs(new[0] - value) < 1e-13 * (abs(value) + 1) and np.abs(new[1]).max() < 1e-8
-        value, gradient, information = new
-        if settled or np.abs(beta).max() > 50:
-            break
+    beta, value, null, information = _cox_maximum(
+        lambda at: derivatives(at, t, e, z, layer, ties), z.shape[1]
+    )
     span = np.ptp(z, axis=0)
     errors = np.sqrt(np.diag(np.linalg.pinv(information)))
     if np.any((np.abs(beta) * span > 12) & (errors * span > 20)) or np.abs(beta).max() > 50:
@@ -351,6 +335,35 @@ def fit_cox(
         dfbeta = grouped @ covariance
         robust = dfbeta.T @ dfbeta
     return CoxFit(beta / scale, covariance, (value, null), ties, t.size, int(e.sum()), robust)
+
+
+def _cox_maximum(
+    derivatives: Callable[[np.ndarray], tuple[float, np.ndarray, np.ndarray]], p: int
+) -> tuple[np.ndarray, float, float, np.ndarray]:
+    """Maximum of a partial likelihood by Newton's method with halved steps.
+
+    Returns coefficients, log likelihood there and at zero, and information.
+    """
+    beta = np.zeros(p)
+    value, gradient, information = derivatives(beta)
+    null = value
+    for _ in range(100):
+        try:
+            step = np.linalg.solve(information, gradient)
+        except np.linalg.LinAlgError:
+            raise NotComputable("the terms of the Cox model are linearly dependent") from None
+        length = 1.0
+        while True:
+            new = derivatives(beta + length * step)
+            if (math.isfinite(new[0]) and new[0] >= value - 1e-12) or length < 1e-8:
+                break
+            length /= 2
+        beta = beta + length * step
+        settled = abs(new[0] - value) < 1e-13 * (abs(value) + 1) and np.abs(new[1]).max() < 1e-8
+        value, gradient, information = new
+        if settled or np.abs(beta).max() > 50:
+            break
+    return beta, value, null, information
 
 
 def _tied(

@@ -655,20 +655,33 @@ def hazard_rows(
                 per_term,
             ),
         }
-    if strata is not None:
-        return  # risks of different strata are not comparable
+    # Risks of different strata are not comparable.
+    if strata is None:
+        head = {"n": fit.n, "group": "all"}
+        if len(plan.terms) == 1:
+            head["group"] = groups.get(plan.terms[0], plan.terms[0])
+        risk = plan.matrix @ fit.coefficients
+        yield from _concordance_rows(t, e, risk, alpha, definition, head)
+        yield from discrimination_rows(t, e, risk, tau, alpha, head)
+
+
+def _concordance_rows(
+    t: np.ndarray,
+    e: np.ndarray,
+    risk: np.ndarray,
+    alpha: float,
+    definition: str,
+    head: Mapping[str, Any],
+) -> Iterator[dict[str, Any]]:
     from lifelines.utils import concordance_index
 
-    risk = plan.matrix @ fit.coefficients
-    c = concordance(t, e, risk)
-    head = {"group": groups.get(plan.terms[0], plan.terms[0]) if len(plan.terms) == 1 else "all"}
+    c, z = concordance(t, e, risk), scipy.stats.norm.ppf(1 - alpha / 2)
     yield {
         "statistic": "c_index",
         **head,
         "estimate": c.estimate,
         "ci_low": max(0.0, c.estimate - z * c.standard_error),
         "ci_high": min(1.0, c.estimate + z * c.standard_error),
-        "n": fit.n,
         "method": "Harrell's concordance of the Cox model, infinitesimal jackknife; apparent; "
         + definition,
         **compare(
@@ -677,7 +690,6 @@ def hazard_rows(
             "lifelines.utils.concordance_index",
         ),
     }
-    yield from discrimination_rows(t, e, risk, tau, alpha, {**head, "n": fit.n})
 
 
 def _cox_rows(
