@@ -206,8 +206,13 @@ def spaghetti(
     axes.set_ylabel(ylabel)
     if groups:
         # Above the axes: lines cross all of them.
-        place = {"loc": "lower right", "bbox_to_anchor": (1, 1), "ncols": max(len(shown), 1)}
-        axes.legend(frameon=False, fontsize="small", **place)
+        axes.legend(
+            frameon=False,
+            fontsize="small",
+            loc="lower right",
+            bbox_to_anchor=(1, 1),
+            ncols=max(len(shown), 1),
+        )
     return _plain(axes)
 
 
