@@ -66,16 +66,15 @@ rule simulate_visit:
         "../scripts/simulate_visit.py"
 
 
-def other_visits():
-    """Visits of the simulated stroke trial -> their scans; what is scanned differs."""
-    scans = [path for path in SIMULATED if "/phantom/visits/" not in path]
-    visits = {}
-    for path in scans:
-        visits.setdefault("_".join(Path(path).name.split("_")[:2]), []).append(path)
-    return visits
+# Visits of the simulated stroke trial -> their scans: which kinds there are differs.
+SIMULATED_VISITS = {}
+for PATH, ROW in SIMULATED.items():
+    if "/phantom/visits/" not in PATH:
+        VISIT = f"{subject_entity(ROW['participant_id'])}_{session_entity(ROW['visit'])}"
+        SIMULATED_VISITS.setdefault(VISIT, []).append(PATH)
 
 
-for VISIT, SCANS in other_visits().items():
+for VISIT, SCANS in SIMULATED_VISITS.items():
 
     # The scans of a visit share the head, the lesion and most of the work: one job.
     rule:
