@@ -70,7 +70,9 @@ rule simulate_visit:
 SIMULATED_VISITS = {}
 for PATH, ROW in SIMULATED.items():
     if "/phantom/visits/" not in PATH:
-        VISIT = f"{subject_entity(ROW['participant_id'])}_{session_entity(ROW['visit'])}"
+        VISIT = (
+            f"{subject_entity(ROW['participant_id'])}_{session_entity(ROW['visit'])}"
+        )
         SIMULATED_VISITS.setdefault(VISIT, []).append(PATH)
 
 
