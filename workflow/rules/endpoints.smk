@@ -195,7 +195,9 @@ rule frequency_map:
     """Share of subjects with lesion at each voxel of MNI152, for one label."""
     input:
         normalised=lambda wildcards: records("normalise"),
-        batches=[under("endpoints", "batches", f"{batch}.json") for batch in TARGETS.batches],
+        batches=[
+            under("endpoints", "batches", f"{batch}.json") for batch in TARGETS.batches
+        ],
         decisions=TARGETS.decision_files(),
     output:
         map=under("maps", "{label}_frequency.nii.gz"),

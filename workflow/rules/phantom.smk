@@ -88,16 +88,19 @@ rule simulate_visit:
         "../scripts/simulate_visit.py"
 
 
-def other_visits():
-    """Visits of the simulated stroke trial -> their scans; what is scanned differs."""
-    scans = [path for path in TARGETS.simulated if "/phantom/visits/" not in path]
+def simulated_visits():
+    """Visits of the simulated stroke trial -> their scans: which kinds there are differs."""
     visits = {}
-    for path in scans:
-        visits.setdefault("_".join(Path(path).name.split("_")[:2]), []).append(path)
+    for path, row in TARGETS.simulated.items():
+        if "/phantom/visits/" not in path:
+            subject = subject_entity(row["participant_id"])
+            visits.setdefault(f"{subject}_{session_entity(row['visit'])}", []).append(
+                path
+            )
     return visits
 
 
-for VISIT, SCANS in other_visits().items():
+for VISIT, SCANS in simulated_visits().items():
 
     # The scans of a visit share the head, the lesion and most of the work: one job.
     rule:

@@ -272,7 +272,10 @@ rule specifications:
 rule specifications_table:
     """Bring the sensitivity grids together; a plan without one gives a header-only file."""
     input:
-        [under("statistics", "by_specification", f"{name}.tsv") for name in TARGETS.grids],
+        [
+            under("statistics", "by_specification", f"{name}.tsv")
+            for name in TARGETS.grids
+        ],
     output:
         table=under("statistics", "specifications.tsv"),
         dictionary=under("statistics", "specifications.json"),
