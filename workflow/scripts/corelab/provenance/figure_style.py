@@ -87,7 +87,7 @@ def save_figure(figure: Figure, path: str | PathLike[str], *, tight: bool = Fals
     """
     import matplotlib as mpl
 
-    box = {"bbox_inches": "tight"} if tight else {}
+    box: dict[str, Any] = {"bbox_inches": "tight"} if tight else {}
     with mpl.rc_context(STYLE), atomic_path(path) as temporary:
         figure.savefig(temporary, dpi=150, metadata=_METADATA[Path(path).suffix], **box)
     return Path(path)
