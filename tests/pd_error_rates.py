@@ -31,7 +31,6 @@ from corelab.pharmacodynamics import (
     mmrm,
     modelling,
     ordinal,
-    plan,
     progression,
     proportional_odds,
     quantile,
@@ -42,6 +41,7 @@ from corelab.pharmacodynamics import (
     survival_measures,
 )
 from corelab.pharmacodynamics.linear import fit_linear, t_estimate, with_hc3
+from corelab.plan import run as plan
 
 N = 60
 ARM = np.repeat([0.0, 1.0], N // 2)

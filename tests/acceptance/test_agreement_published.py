@@ -14,10 +14,11 @@ import pandas as pd
 import pytest
 from helpers import data_folder
 
-from corelab.agreement import intraclass_correlation, run, weighted_kappa
+from corelab.agreement import intraclass_correlation, weighted_kappa
 from corelab.agreement.estimates import p_from_t
 from corelab.measurement.selection import Tables
 from corelab.pharmacodynamics.correlation import fisher_interval
+from corelab.plan.run import run
 
 pytestmark = pytest.mark.acceptance
 
