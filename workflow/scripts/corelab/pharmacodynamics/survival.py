@@ -306,15 +306,14 @@ def fit_cox(
         raise NotComputable("a term has no variance")
     z = (x - centre) / scale
     layer = np.zeros(t.size, int) if strata is None else np.unique(strata, return_inverse=True)[1]
-    derivatives: Callable[..., Any] = _exact_derivatives if ties == "exact" else _cox_derivatives
-    if entry is not None:
-        start = np.asarray(entry, float)
-        if clusters is not None or ties == "exact" or np.any(start >= t):
-            raise ValueError("entry needs rows that end after they start, without clusters")
-        derivatives = partial(_cox_derivatives, entry=start)
-    beta, value, null, information = _cox_maximum(
-        lambda at: derivatives(at, t, e, z, layer, ties), z.shape[1]
-    )
+    start = None if entry is None else np.asarray(entry, float)
+    if start is not None and (clusters is not None or ties == "exact" or np.any(start >= t)):
+        raise ValueError("entry needs rows that end after they start, without clusters")
+    if ties == "exact":
+        derivatives = partial(_exact_derivatives, t=t, e=e, z=z, layer=layer)
+    else:
+        derivatives = partial(_cox_derivatives, z=z, sets=_risk_sets(t, e, z, layer, ties, start))
+    beta, value, null, information = _cox_maximum(derivatives, z.shape[1])
     span = np.ptp(z, axis=0)
     errors = np.sqrt(np.diag(np.linalg.pinv(information)))
     if np.any((np.abs(beta) * span > 12) & (errors * span > 20)) or np.abs(beta).max() > 50:
@@ -396,14 +395,62 @@ def _moments(
     return float(total), mean, spread
 
 
-def _cox_derivatives(
-    beta: np.ndarray,
+@dataclass(frozen=True)
+class _RiskSets:
+    """One stratum of a Cox model, sorted by time: what no step of Newton's method changes.
+
+    ``rows`` sorts the stratum; ``columns`` are 1, the covariates and their products of each row;
+    ``dying`` are its deaths, ``group`` the event time of each, ``share`` the part of its ties that
+    leaves before it; ``first`` is the first row at risk at each event time. ``entry`` sorts the
+    rows by entry, ``entered`` counts those before each event time; None without entry times.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+    dying: np.ndarray
+    group: np.ndarray
+    share: np.ndarray
+    first: np.ndarray
+    entry: np.ndarray | None
+    entered: np.ndarray | None
+
+
+def _risk_sets(
     t: np.ndarray,
     e: np.ndarray,
     z: np.ndarray,
     layer: np.ndarray,
     ties: str,
     entry: np.ndarray | None = None,
+) -> list[_RiskSets]:
+    """Strata with a death, for Efron's or Breslow's ties."""
+    p = z.shape[1]
+    sets = []
+    for stratum in range(layer.max() + 1):
+        inside = np.flatnonzero(layer == stratum)
+        inside = inside[np.argsort(t[inside], kind="stable")]
+        ts, zs = t[inside], z[inside]
+        dying = np.flatnonzero(e[inside] == 1)
+        if not dying.size:
+            continue
+        products = np.einsum("ij,ik->ijk", zs, zs).reshape(-1, p * p)
+        times, first, group = np.unique(ts[dying], return_index=True, return_inverse=True)
+        # The k-th of d tied deaths: Efron takes k/d of their weight out of the risk set.
+        share = np.zeros(dying.size)
+        if ties == "efron":
+            share = (np.arange(dying.size) - first[group]) / np.bincount(group)[group]
+        order = entered = None
+        if entry is not None:
+            order = np.argsort(entry[inside], kind="stable")
+            entered = np.searchsorted(entry[inside][order], times)
+        columns = np.column_stack([np.ones(inside.size), zs, products])
+        at = np.searchsorted(ts, times)
+        sets.append(_RiskSets(inside, columns, dying, group, share, at, order, entered))
+    return sets
+
+
+def _cox_derivatives(
+    beta: np.ndarray, z: np.ndarray, sets: list[_RiskSets]
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """Partial log likelihood (Efron or Breslow), score and information.
 
@@ -414,45 +461,32 @@ def _cox_derivatives(
     eta = eta - eta.max()
     p = z.shape[1]
     value, score, information = 0.0, np.zeros(p), np.zeros((p, p))
-    for stratum in range(layer.max() + 1):
-        inside = np.flatnonzero(layer == stratum)
-        inside = inside[np.argsort(t[inside], kind="stable")]
-        ts, es, zs, etas = t[inside], e[inside], z[inside], eta[inside]
-        dying = np.flatnonzero(es == 1)
-        if not dying.size:
-            continue
-        w = np.exp(etas)
-        columns = np.column_stack(
-            [np.ones(w.size), zs, np.einsum("ij,ik->ijk", zs, zs).reshape(-1, p * p)]
-        )
-        weighted = columns * w[:, None]
-        at_risk = weighted[::-1].cumsum(axis=0)[::-1]
-        times, first, group = np.unique(ts[dying], return_index=True, return_inverse=True)
-        dead = np.zeros((times.size, weighted.shape[1]))
-        np.add.at(dead, group, weighted[dying])
-        counts = np.bincount(group)
-        # The k-th of d tied deaths: Efron takes k/d of their weight out of the risk set.
-        share = (np.arange(dying.size) - first[group]) / counts[group] if ties == "efron" else 0.0
-        sums = at_risk[np.searchsorted(ts, times)]
-        if entry is not None:
+    for one in sets:
+        etas = eta[one.rows]
+        weighted = one.columns * np.exp(etas)[:, None]
+        sums = weighted[::-1].cumsum(axis=0)[::-1][one.first]
+        if one.entry is not None:
             # Less the rows that have not entered yet.
-            order = np.argsort(entry[inside], kind="stable")
-            later = weighted[order][::-1].cumsum(axis=0)[::-1]
-            later = np.vstack([later, np.zeros(later.shape[1])])
-            sums = sums - later[np.searchsorted(entry[inside][order], times)]
-        sums = sums[group]
-        sums = sums - np.asarray(share).reshape(-1, 1) * dead[group]
+            later = weighted[one.entry][::-1].cumsum(axis=0)[::-1]
+            sums = sums - np.vstack([later, np.zeros(later.shape[1])])[one.entered]
+        if one.first.size == one.dying.size:
+            # No ties: each death is its own group, and none leaves before it.
+            sums = sums[one.group]
+        else:
+            dead = np.zeros((one.first.size, weighted.shape[1]))
+            np.add.at(dead, one.group, weighted[one.dying])
+            sums = sums[one.group] - one.share[:, None] * dead[one.group]
         total = sums[:, 0]
         mean = sums[:, 1 : p + 1] / total[:, None]
         square = (sums[:, p + 1 :] / total[:, None]).sum(axis=0).reshape(p, p)
-        value += float(etas[dying].sum() - np.log(total).sum())
-        score += (zs[dying] - mean).sum(axis=0)
+        value += float(etas[one.dying].sum() - np.log(total).sum())
+        score += (one.columns[one.dying, 1 : p + 1] - mean).sum(axis=0)
         information += square - mean.T @ mean
     return value, score, information
 
 
 def _exact_derivatives(
-    beta: np.ndarray, t: np.ndarray, e: np.ndarray, z: np.ndarray, layer: np.ndarray, ties: str
+    beta: np.ndarray, t: np.ndarray, e: np.ndarray, z: np.ndarray, layer: np.ndarray
 ) -> tuple[float, np.ndarray, np.ndarray]:
     """Discrete conditional likelihood: elementary symmetric functions with their derivatives."""
     eta = z @ beta
