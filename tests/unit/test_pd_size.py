@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 
 from corelab.measurement.selection import Tables
+from corelab.pharmacodynamics import survival
 from corelab.pharmacodynamics.competing import fit_fine_gray
 from corelab.pharmacodynamics.modelling import fit_model
 from corelab.pharmacodynamics.ordinal import hierarchical_scores, win_statistics
@@ -96,3 +97,21 @@ def test_a_cox_model_of_many_agrees_with_lifelines(rng):
     analysis = {"id": "a", "type": "survival", "event_endpoint": "os", "method": "cox"}
     rows = run({**analysis, "covariates": ["age"], "strata": ["site"]}, tables)
     assert rows.loc[0, "second_estimate"] == pytest.approx(rows.loc[0, "estimate"], rel=1e-6)
+
+
+def test_cox_model_of_ten_thousand_takes_few_steps():
+    # The likelihood is about -4e4: a limit of 1e-12 on its fall is below its rounding, and each
+    # step was halved to nothing.
+    rng = np.random.default_rng(0)
+    z = rng.normal(size=(10_000, 1))
+    t = rng.exponential(np.exp(-0.5 * z[:, 0]))
+    sets = survival._risk_sets(t, np.ones(t.size), z, np.zeros(t.size, int), "efron")
+    calls = []
+
+    def derivatives(beta):
+        calls.append(beta)
+        return survival._cox_derivatives(beta, z, sets)
+
+    beta = survival._cox_maximum(derivatives, 1)[0]
+    assert len(calls) < 15
+    assert beta[0] == pytest.approx(0.5, abs=0.05)

@@ -352,13 +352,15 @@ def _cox_maximum(
         except np.linalg.LinAlgError:
             raise NotComputable("the terms of the Cox model are linearly dependent") from None
         length = 1.0
+        # At the maximum of a sum of thousands of terms a step is lost in its rounding.
+        rounding = 1e-13 * (abs(value) + 1)
         while True:
             new = derivatives(beta + length * step)
-            if (math.isfinite(new[0]) and new[0] >= value - 1e-12) or length < 1e-8:
+            if (math.isfinite(new[0]) and new[0] >= value - rounding) or length < 1e-8:
                 break
             length /= 2
         beta = beta + length * step
-        settled = abs(new[0] - value) < 1e-13 * (abs(value) + 1) and np.abs(new[1]).max() < 1e-8
+        settled = abs(new[0] - value) < rounding and np.abs(new[1]).max() < 1e-8
         value, gradient, information = new
         if settled or np.abs(beta).max() > 50:
             break
