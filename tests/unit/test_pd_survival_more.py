@@ -6,10 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from lifelines.datasets import load_stanford_heart_transplants
+from matplotlib.figure import Figure
 from pd_error_rates import interval_trial
 
 from corelab.measurement.selection import NotComputable, Tables
 from corelab.pharmacodynamics.competing import gray_test
+from corelab.pharmacodynamics.figures import kaplan_meier_figure
 from corelab.pharmacodynamics.interval_censored import fit_weibull, score_test, turnbull
 from corelab.pharmacodynamics.survival import concordance, fit_cox, kaplan_meier, log_rank
 from corelab.pharmacodynamics.survival_measures import (
@@ -332,3 +334,11 @@ def test_further_rows_of_the_usual_methods(tables):
 def test_no_event_in_two_intervals_is_a_reason():
     with pytest.raises(NotComputable, match="events in two intervals"):
         fit_weibull([0, 0, 5], [5, 5, np.inf])
+
+
+def test_drawn_kaplan_meier_curve_falls_at_the_events():
+    axes = Figure().add_subplot()
+    kaplan_meier_figure(axes, [10, 20, 20, 40], [1, 1, 0, 1])
+    x, y = axes.lines[0].get_data()
+    # By hand: 3/4 after day 10, 1/2 after day 20, 0 after day 40.
+    assert dict(zip(x, y, strict=True)) == {0: 1.0, 10: 0.75, 20: 0.5, 40: 0.0}
