@@ -55,7 +55,7 @@ lint: dev  ## ruff, snakefmt, snakemake --lint, mypy
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/snakefmt --check Snakefile workflow
-	$(BIN)/snakemake --lint
+	$(BIN)/python tests/lint_rules.py
 	$(BIN)/mypy
 
 bench: dev  ## speed as ratios to a reference in the same run; coverage of intervals

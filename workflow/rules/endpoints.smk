@@ -234,9 +234,8 @@ rule frequency_map:
 
 def subject_prepared(wildcards):
     """Prepare records of all visits of a participant."""
-    return [
-        path for path in subject_records(wildcards) if path.endswith("/prepare.json")
-    ]
+    records = subject_records(wildcards)
+    return [path for path in records if Path(path).name == "prepare.json"]
 
 
 def noise_stages(wildcards):
