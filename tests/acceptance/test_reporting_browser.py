@@ -198,13 +198,16 @@ def test_gallery_finds_flagged_subjects(browser, report):
         assert cards.count() == 3
 
 
-def test_hovering_a_mark_tells_whose_it_is(browser, report):
-    with Watched(browser, report.with_name("analyses.html")) as watched:
-        mark = watched.page.locator("#reproducibility circle.mark").first
-        mark.scroll_into_view_if_needed()
-        mark.hover()
-        tip = watched.page.locator("#tip")
-        assert tip.is_visible() and "reader-1" in tip.inner_text()
+def test_a_point_of_a_quality_metric_leads_to_its_subject(browser, report):
+    with Watched(browser, report.with_name("quality.html"), color_scheme="dark") as watched:
+        links = watched.page.locator(".strips svg a")
+        assert links.count() == 6
+        for place in range(6):
+            page = unquote(links.nth(place).get_attribute("xlink:href"))
+            assert (report.parent / page).is_file()
+        # Words of a drawing take the page's ink, which is light on dark.
+        words = watched.page.locator(".strips svg text").first
+        assert words.evaluate("e => getComputedStyle(e).fill") == "rgb(228, 232, 236)"
 
 
 def test_theme_can_be_chosen(browser, report):

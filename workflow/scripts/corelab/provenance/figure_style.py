@@ -147,8 +147,10 @@ def on_a_page(svg: str, name: str, alt: str) -> Markup:
     text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
     box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
     width = f"{float(box[1]) * 4 / 3:.0f}px" if box else "100%"
+    # Links within a picture are reached only where it is a group.
+    role = "group" if "<a " in text else "img"
     head = (
-        f'<svg class="drawn" role="img" aria-label="{escape(alt)}" style="max-width: {width}"'
+        f'<svg class="drawn" role="{role}" aria-label="{escape(alt)}" style="max-width: {width}"'
         + (f' viewBox="{box[0][9:-1]}"' if box else "")
         + ">"
     )
