@@ -14,6 +14,7 @@ from corelab.reporting.analysis_view import statistics_tables
 from corelab.reporting.arrange import arrange, first_screen
 from corelab.reporting.report import write_report
 from corelab.reporting.results import read_results
+from corelab.reporting.tlf import analysis_blocks, table_numbers
 from corelab.study.columns import STATISTICS
 
 
@@ -114,6 +115,12 @@ def test_page_embeds_the_figure_of_the_pdf_in_its_own_colours(study):
     )
     file = (folder / "exhibits" / "agreement_readers_pairs.svg").read_text(encoding="utf-8")
     assert "#0072b2" in file and ">reader-1" in file  # words stay words
+    results = read_results(folder, config, people)
+    plates = [
+        b for b in analysis_blocks(results, "14.4", table_numbers(results)) if hasattr(b, "data")
+    ]
+    assert [(plate.number, plate.data.decode("utf-8")) for plate in plates] == [("14.4.1.1", file)]
+    assert plates[0].title.endswith(": Sources against each other")
     index = write_report(folder, config, people)
     text = index.with_name("analyses.html").read_text(encoding="utf-8")
     drawing = text.split('<svg class="drawn"')[1].split("</svg>")[0]

@@ -164,7 +164,7 @@ def test_every_table_has_its_own_number_source_and_cells(results):
         if table.number.startswith(("14.2", "14.4")):
             assert table.source
     figures = [block.number for block in document.blocks if isinstance(block, Plate)]
-    assert "14.4.1" in figures and len(figures) == len(set(figures))
+    assert "14.2.1.1" in figures and len(figures) == len(set(figures))
 
 
 def test_two_analyses_of_one_kind_are_told_apart(results):

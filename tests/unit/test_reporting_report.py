@@ -178,7 +178,7 @@ def test_links_inside_the_report_lead_somewhere(study):
         elements = Elements(page.read_text(encoding="utf-8"))
         ids = {a["id"] for _, a in elements.found if a.get("id")}
         for link in elements.all("a"):
-            target, _, anchor = str(link["href"]).partition("#")
+            target, _, anchor = str(link.get("href") or link["xlink:href"]).partition("#")
             if not target:
                 assert anchor in ids, (page.name, anchor)
             else:

@@ -90,7 +90,7 @@ use rule analyse as analyse_without_exclusions with:
     benchmark:
         benchmark_of("analyse_without_exclusions", "{analysis}")
     message:
-        "Analysis {wildcards.analysis}, without exclusions"
+        "One analysis of the plan without exclusions: {wildcards.analysis}"
 
 
 rule sensitivity:

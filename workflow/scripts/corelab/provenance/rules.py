@@ -86,8 +86,11 @@ def workflow_rules(folder: Path = RULES) -> tuple[Rule, ...]:
             after |= {makers.get(_token(taken), "")}
         for taken in re.findall(r"records\(([^()]*)\)", given):
             after |= set(re.findall(r'"(\w+)"', taken))
-        stated = re.search(r'"""(.+?)"""', body, re.S) or re.search(r'message:\s+"(.+?)"', body)
-        words = " ".join(stated.group(1).split()) if stated else ""
+        # A rule made from another one has no docstring: its message, less the job's wildcards.
+        stated = re.search(r'"""(.+?)"""', body, re.S) or re.search(
+            r'message:\s+"(.+?): \{wildcards', body
+        )
+        words = " ".join(stated.group(1).split()).rstrip(".") + "." if stated else ""
         rules.append(Rule(name, words, file, tuple(sorted((after & set(bodies)) - {name}))))
     return tuple(_ordered(rules))
 

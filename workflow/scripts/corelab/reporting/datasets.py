@@ -114,7 +114,7 @@ class ParameterCodes:
             stem = re.sub(r"[^A-Z0-9]", "", name.upper()) or "P"
             stem = stem if stem[0].isalpha() else f"P{stem}"
             number = 0
-            while code is None or code in self.taken.values():
+            while not code or code in self.taken.values():
                 tail = str(number) if number else ""
                 code = stem[: MAX_NAME - len(tail)] + tail
                 number += 1
