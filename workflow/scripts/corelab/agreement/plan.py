@@ -132,6 +132,7 @@ def with_grades(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> M
 
 
 def agreement_rows(planned_analysis: Mapping[str, Any], given: Tables) -> list[Row]:
+    """Rows of an analysis of type ``agreement``: statistics of each pair and of all sources."""
     rows: list[Row] = []
     tables = with_investigators(given, planned_analysis)
     reason = ""
