@@ -19,6 +19,7 @@ def arms_of(results: Results) -> list[str]:
 
 
 def arm_of(results: Results) -> dict[str, str]:
+    """Participant -> arm, for those whose arm is known."""
     people = results.participants
     if "arm" not in people:
         return {}
