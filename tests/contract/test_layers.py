@@ -7,6 +7,7 @@ from helpers import REPOSITORY
 
 PACKAGES = [
     "terms",
+    "settings",
     "study",
     "imaging",
     "registration",
