@@ -8,6 +8,7 @@ from helpers import REPOSITORY
 PACKAGES = [
     "terms",
     "settings",
+    "records",
     "study",
     "imaging",
     "registration",

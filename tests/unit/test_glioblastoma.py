@@ -1,6 +1,7 @@
 """The glioblastoma study on tables, and its parts on images small enough to count by hand."""
 
 import json
+from dataclasses import replace
 from itertools import combinations
 
 import nibabel as nib
@@ -26,6 +27,7 @@ from corelab.pharmacodynamics.survival import hazard_along
 from corelab.plan.runner import run_analysis
 from corelab.provenance.products import format_cell, write_table
 from corelab.radiomics.visit import collect_features, perturb_mask, radiomics_visit
+from corelab.records import Normalised, NormalisedMask, Prepared, Scan, Segmented, Transform
 from corelab.registration import template_image
 from corelab.segmentation.readers import derived_masks
 from corelab.study.assessors import final_assessments
@@ -33,6 +35,7 @@ from corelab.study.columns import FEATURES, MEASUREMENTS, OVERLAP
 from corelab.study.model import load_study
 
 CONFIG = REPOSITORY / "config" / "glioblastoma" / "config.yaml"
+NONE = Segmented("01", "preop")
 
 
 # ---------------------------------------------------------------------------------- the trial
@@ -167,27 +170,16 @@ def _mask(folder, name, voxels):
 
 def _record(folder, core, whole):
     scans = [
-        {
-            "scan_id": label,
-            "kind": f"mask-{label}",
-            "label": label,
-            "reader": "r1",
-            "repeat": 1,
-            "space": "native",
-            "status": "ok",
-            "reason": None,
-            "grid": "g1",
-            "path": _mask(folder, label, voxels),
-        }
+        Scan(label, f"mask-{label}", label, "r1", grid="g1", path=_mask(folder, label, voxels))
         for label, voxels in (("enhancing", core), ("whole-tumour", whole))
     ]
-    return {"participant_id": "01", "visit": "preop", "scans": scans}
+    return Prepared("01", "preop", scans=tuple(scans))
 
 
 def test_oedema_is_the_difference_and_adds_exactly(tmp_path):
     whole, core = np.zeros((12, 12, 12), bool), np.zeros((12, 12, 12), bool)
     whole[2:9, 2:9, 2:9], core[4:7, 4:7, 4:7] = True, True
-    (entry,) = derived_masks(_record(tmp_path, core, whole), [], tmp_path)
+    (entry,) = derived_masks(_record(tmp_path, core, whole), NONE, tmp_path)
     found = np.asanyarray(nib.load(tmp_path / entry["path"]).dataobj) > 0
     assert (found == (whole & ~core)).all()
     assert entry["reason"] == "necrosis is part of it: this source drew none"
@@ -199,9 +191,10 @@ def test_drawn_necrosis_goes_into_the_core_and_out_of_the_oedema(tmp_path):
     whole[2:9, 2:9, 2:9], core[4:7, 4:7, 4:7], dead[5, 5, 5] = True, True, True
     core &= ~dead
     record = _record(tmp_path, core, whole)
-    drawn = {**record["scans"][0], "label": "necrosis", "path": _mask(tmp_path, "necrosis", dead)}
-    record["scans"].append({**drawn, "scan_id": "n"})
-    found = {entry["label"]: entry for entry in derived_masks(record, [], tmp_path)}
+    path = _mask(tmp_path, "necrosis", dead)
+    drawn = replace(record.scans[0], label="necrosis", path=path, scan_id="n")
+    record = replace(record, scans=(*record.scans, drawn))
+    found = {entry["label"]: entry for entry in derived_masks(record, NONE, tmp_path)}
     voxels = {
         label: np.asanyarray(nib.load(tmp_path / entry["path"]).dataobj) > 0
         for label, entry in found.items()
@@ -213,7 +206,7 @@ def test_drawn_necrosis_goes_into_the_core_and_out_of_the_oedema(tmp_path):
 def test_a_core_outside_is_a_warning_that_says_how_much(tmp_path):
     whole, core = np.zeros((12, 12, 12), bool), np.zeros((12, 12, 12), bool)
     whole[2:9, 2:9, 2:9], core[8:10, 4, 4] = True, True
-    (entry,) = derived_masks(_record(tmp_path, core, whole), [], tmp_path)
+    (entry,) = derived_masks(_record(tmp_path, core, whole), NONE, tmp_path)
     assert entry["status"] == "ok"
     assert entry["quality"]["core_outside_ml"] == pytest.approx(0.008)
     assert "0.008 mL" in entry["reason"] and "warning" in entry["reason"]
@@ -430,11 +423,7 @@ def visit(tmp_path_factory):
         image = nib.Nifti1Image(voxels.astype(dtype), np.diag([2.0, 2.0, 2.0, 1.0]))
         nib.save(image, folder / name)
         label = kind.removeprefix("mask-") if kind.startswith("mask") else None
-        entry = {"scan_id": name, "kind": kind, "label": label, "reader": reader, "path": name}
-        scans.append(
-            entry
-            | {"repeat": repeat, "space": "native", "status": "ok", "reason": None, "grid": "g1"}
-        )
+        scans.append(Scan(name, kind, label, reader, repeat, grid="g1", path=name))
 
     for repeat in (1, 2):
         for kind, lesion in (("T1w", -10), ("T1c", 40), ("T2w", 30)):
@@ -452,14 +441,13 @@ def visit(tmp_path_factory):
         nib.Nifti1Image((radius < 12).astype(np.uint8), np.diag([2.0, 2.0, 2.0, 1.0])),
         folder / "brain.nii.gz",
     )
-    prepared = {
-        "participant_id": "01",
-        "visit": "preop",
-        "scans": scans,
-        "brain_masks": {"g1": "brain.nii.gz"},
-        "reference": "g1",
-        "transforms": {"g1": {"path": None, "status": "ok"}},
-    }
+    prepared = Prepared(
+        *("01", "preop"),
+        scans=tuple(scans),
+        brain_masks={"g1": "brain.nii.gz"},
+        reference="g1",
+        transforms={"g1": Transform("g1")},
+    )
     settings = load_study(
         {
             "study": {"id": "x"},
@@ -471,7 +459,7 @@ def visit(tmp_path_factory):
             },
         }
     ).config["radiomics"]
-    return *radiomics_visit(prepared, {"masks": []}, folder, settings=settings), settings
+    return *radiomics_visit(prepared, NONE, folder, settings=settings), settings
 
 
 def test_the_radiomics_stage_gives_rows_of_every_combination(visit):
@@ -522,13 +510,9 @@ def mapped(tmp_path_factory):
         mask[i - 3 : i + 3, j - 3 : j + 3, k - 10 : k + 10] = 1
         name = f"{number:03d}"
         nib.save(nib.Nifti1Image(mask, template.affine), folder / f"{name}.nii.gz")
-        entry = {
-            "label": "enhancing", "source": "reader-1", "status": "ok", "visit": "preop",
-            "repeat": 1, "path": f"{name}.nii.gz", "desc": "reader-1", "reason": None,
-            "quality": {}, "scan_ids": [],
-        }  # fmt: skip
+        entry = NormalisedMask("preop", "enhancing", "reader-1", path=f"{name}.nii.gz")
         records.append(folder / f"{name}.json")
-        records[-1].write_text(json.dumps({"participant_id": name, "masks": [entry]}))
+        Normalised(name, masks=(entry,)).write(records[-1])
         left[name] = mask
     people = pd.DataFrame({"participant_id": [f"{n:03d}" for n in range(10)]})
     people["arm"] = ["a"] * 3 + ["b"] * 7

@@ -30,7 +30,7 @@ GOOD = {
 
 def verdicts(kind, shape, sizes, metadata, limits=None):
     rows = acquisition_rows(kind, observe(shape, sizes, metadata), limits or charter(None))
-    return {row["criterion"]: row["verdict"] for row in rows}
+    return {row.criterion: row.verdict for row in rows}
 
 
 @pytest.mark.parametrize("kind", DEFAULT_LIMITS)

@@ -13,7 +13,7 @@ from corelab.imaging.acquisition import (
     charter,
     lossless_row,
 )
-from corelab.measurement.schedule import trial_rows
+from corelab.measurement.schedule import TrialScan, trial_rows
 
 #: Values of a sound scan, and limits on both sides of each.
 SEEN = dict.fromkeys(QUANTITIES, 10.0)
@@ -44,8 +44,11 @@ def scan(visit, kind, acquired_at, **more):
         "software_version": "v1",
         **more,
     }
-    entry = {"participant_id": "1", "visit": visit, "kind": kind, "scan_id": f"{visit}_{kind}"}
-    return {**entry, "status": "ok", "reason": None, "metadata": metadata}
+    return {"visit": visit, "kind": kind, "scan_id": f"{visit}_{kind}", "metadata": metadata}
+
+
+def trial_scans(subject):
+    return [TrialScan("1", **one) for one in subject["scans"].values()]
 
 
 def sound_subject():
@@ -70,13 +73,13 @@ def flagged(subject):
     )
     rows.append(lossless_row("dwi", subject["lossy"], subject["proof"]))
     rows += trial_rows(
-        list(subject["scans"].values()),
+        trial_scans(subject),
         TRIAL,
         participants={"1": subject["person"]},
         visit_order=ORDER,
         baseline="baseline",
     )
-    return {(row["criterion"], row["verdict"]) for row in rows if row["verdict"] != "pass"}, rows
+    return {(row.criterion, row.verdict) for row in rows if row.verdict != "pass"}, rows
 
 
 def test_the_sound_subject_passes_every_criterion():
@@ -86,7 +89,7 @@ def test_the_sound_subject_passes_every_criterion():
     expected |= {f"same_{name}" for name in CONSTANT}
     expected |= {"imaging_duration_minutes_max", "imaging_to_treatment_minutes_max"}
     expected |= {f"visit_{unit}_{side}" for unit in ("day", "hour") for side in ("min", "max")}
-    assert {row["criterion"] for row in rows} == expected
+    assert {row.criterion for row in rows} == expected
 
 
 def _observed(name, value):
@@ -129,7 +132,7 @@ def test_breaking_one_criterion_flags_exactly_that_one(criterion):
 
 def test_every_criterion_is_broken_somewhere():
     _, rows = flagged(sound_subject())
-    assert set(BREAKS) == {row["criterion"] for row in rows}
+    assert set(BREAKS) == {row.criterion for row in rows}
 
 
 @pytest.mark.parametrize(
@@ -170,7 +173,7 @@ def test_a_late_scan_says_by_how_much():
     subject = sound_subject()
     BREAKS["visit_day_max"](subject)
     _, rows = flagged(subject)
-    reasons = {row["reason"] for row in rows if row["criterion"] == "visit_day_max"} - {None}
+    reasons = {row.reason for row in rows if row.criterion == "visit_day_max"} - {None}
     assert reasons == {"1 day too late"}
 
 
@@ -178,13 +181,13 @@ def test_day_zero_may_be_a_column():
     subject = sound_subject()
     settings = {"windows": {"day5": {"day": 5}}, "day_zero_column": "randomised_at"}
     rows = trial_rows(
-        list(subject["scans"].values()),
+        trial_scans(subject),
         settings,
         participants={"1": {"randomised_at": "2025-02-27"}},
         visit_order=ORDER,
         baseline="baseline",
     )
-    assert {row["value"] for row in rows} == {7}
+    assert {row.value for row in rows} == {7}
 
 
 def test_what_is_not_known_is_not_assessable():
@@ -197,7 +200,7 @@ def test_what_is_not_known_is_not_assessable():
     found, rows = flagged(subject)
     kept = {"same_modality:infarct", "present"}
     assert {verdict for _, verdict in found} == {"not_assessable"}
-    assert {row["criterion"] for row in rows if row["verdict"] == "pass"} == kept
+    assert {row.criterion for row in rows if row.verdict == "pass"} == kept
 
 
 def test_treatment_before_imaging_was_not_delayed_by_it():
@@ -210,21 +213,21 @@ def test_an_unreadable_scan_is_not_present():
     subject = sound_subject()
     subject["scans"]["day5_ncct"] |= {"status": "failed", "reason": "truncated"}
     _, rows = flagged(subject)
-    row = next(r for r in rows if r["criterion"] == "present" and r["kind"] == "ncct")
-    assert (row["verdict"], row["value"], row["reason"]) == ("fail", "unreadable", "truncated")
+    row = next(r for r in rows if r.criterion == "present" and r.kind == "ncct")
+    assert (row.verdict, row.value, row.reason) == ("fail", "unreadable", "truncated")
 
 
 def test_kinds_that_the_charter_counts_as_the_same():
     subject = sound_subject()
     BREAKS["same_modality:infarct"](subject)
     rows = trial_rows(
-        list(subject["scans"].values()),
+        trial_scans(subject),
         {"same_modality": {"infarct": ["dwi", "FLAIR"]}},
         participants={"1": {}},
         visit_order=ORDER,
         baseline="baseline",
     )
-    assert {row["verdict"] for row in rows} == {"pass"}
+    assert {row.verdict for row in rows} == {"pass"}
 
 
 @pytest.mark.parametrize(
@@ -238,4 +241,4 @@ def test_kinds_that_the_charter_counts_as_the_same():
     ],
 )
 def test_losslessness(lossy, proof, verdict):
-    assert lossless_row("dwi", lossy, proof)["verdict"] == verdict
+    assert lossless_row("dwi", lossy, proof).verdict == verdict

@@ -113,8 +113,8 @@ def test_files_cut_off_or_empty_are_named_and_the_rest_goes_on(tmp_path):
     assert found["007.dcm"] == "empty file"
     assert found["copy of 002.dcm"] == "the same image as 002.dcm"
     record = prepared(folder, tmp_path)
-    assert record["scans"][0]["status"] == "ok"
-    assert "2 damaged files were left out: 000.dcm, 007.dcm" in record["scans"][0]["notes"]
+    assert record.scans[0].status == "ok"
+    assert "2 damaged files were left out: 000.dcm, 007.dcm" in record.scans[0].notes
 
 
 def test_each_frame_is_scaled_by_its_own_slope_and_proven(tmp_path):
@@ -201,16 +201,16 @@ def test_slices_that_alternate_are_told_with_what_it_does_to_a_volume(tmp_path):
         ds.ImagePositionPatient = [-112, -112, place]
 
     folder = made_series(tmp_path / "in", 9, spacing=9.0, edit=alternating)
-    scan = prepared(folder, tmp_path)["scans"][0]
-    (note,) = [note for note in scan["notes"] if note.startswith("slices lie")]
+    scan = prepared(folder, tmp_path).scans[0]
+    (note,) = [note for note in scan.notes if note.startswith("slices lie")]
     assert note.startswith("slices lie 8.865 to 9 mm apart; the image has 9 mm throughout")
     assert note.endswith("which makes volumes +0.8 % wrong")
-    assert scan["metadata"]["largest_slice_distance_mm"] == 9.0
+    assert scan.metadata["largest_slice_distance_mm"] == 9.0
 
 
 def test_equal_slices_are_not_told(tmp_path):
-    scan = prepared(made_series(tmp_path / "in"), tmp_path)["scans"][0]
-    assert not [note for note in scan["notes"] if "slices lie" in note]
+    scan = prepared(made_series(tmp_path / "in"), tmp_path).scans[0]
+    assert not [note for note in scan.notes if "slices lie" in note]
 
 
 def test_two_folders_of_one_visit_become_two_scans(tmp_path):
@@ -226,15 +226,15 @@ def test_two_folders_of_one_visit_become_two_scans(tmp_path):
         {"participant_id": "1", "visit": "v", "kind": "dicom", "path": str(path), "scan_id": name}
         for name, path in folders.items()
     ]
-    scans = prepare_visit(rows, tmp_path / "out", settings={})["scans"]
-    assert [(scan["kind"], scan["status"]) for scan in scans] == [
+    scans = prepare_visit(rows, tmp_path / "out", settings={}).scans
+    assert [(scan.kind, scan.status) for scan in scans] == [
         ("ncct", "ok"),
         ("dwi", "ok"),
         ("ncct", "ok"),
     ]
     note = "the visit has the scan s1 of the same kind, ncct, too"
-    assert [note in scan["notes"] for scan in scans] == [False, False, True]
-    assert scans[0]["path"] != scans[2]["path"]
+    assert [note in scan.notes for scan in scans] == [False, False, True]
+    assert scans[0].path != scans[2].path
 
 
 def test_lossy_compression_is_flagged(tmp_path):
@@ -242,8 +242,8 @@ def test_lossy_compression_is_flagged(tmp_path):
         tmp_path / "in", edit=lambda ds: setattr(ds, "LossyImageCompression", "01")
     )
     record = prepared(folder, tmp_path)
-    assert record["scans"][0]["dicom"]["series"][0]["lossy"] is True
-    assert "compressed with loss" in " ".join(record["scans"][0]["notes"])
+    assert record.scans[0].dicom["series"][0]["lossy"] is True
+    assert "compressed with loss" in " ".join(record.scans[0].notes)
 
 
 def test_identifying_tags_are_reported_without_their_values(tmp_path):
@@ -251,8 +251,8 @@ def test_identifying_tags_are_reported_without_their_values(tmp_path):
         ds.PatientName, ds.PatientBirthDate = "Doe^Jane", "19500101"
 
     record = prepared(made_series(tmp_path / "in", edit=named), tmp_path)
-    scan = record["scans"][0]
-    assert scan["dicom"]["identifying_tags"] == {
+    scan = record.scans[0]
+    assert scan.dicom["identifying_tags"] == {
         "PatientBirthDate": 8,
         "PatientName": 8,
         "StudyDate": 8,
@@ -278,17 +278,17 @@ def prepared(folder, tmp_path, **settings):
 
 def test_dicom_row_becomes_a_scan_of_its_kind(tmp_path):
     folder = made_series(tmp_path / "in")
-    scan = prepared(folder, tmp_path)["scans"][0]
-    assert (scan["kind"], scan["status"], scan["unit"]) == ("ncct", "ok", "HU")
-    assert scan["source"] == str(folder) and len(scan["sha256"]) == 64
-    assert scan["metadata"]["acquired_at"] == "2024-02-29T10:15:30"
-    assert scan["metadata"]["slice_thickness_mm"] == 5
-    assert scan["dicom"]["series"][0]["conversion"]["pixels"] == "unchanged"
+    scan = prepared(folder, tmp_path).scans[0]
+    assert (scan.kind, scan.status, scan.unit) == ("ncct", "ok", "HU")
+    assert scan.source == str(folder) and len(scan.sha256) == 64
+    assert scan.metadata["acquired_at"] == "2024-02-29T10:15:30"
+    assert scan.metadata["slice_thickness_mm"] == 5
+    assert scan.dicom["series"][0]["conversion"]["pixels"] == "unchanged"
 
 
 def test_dates_are_shifted_on_request(tmp_path):
     record = prepared(made_series(tmp_path / "in"), tmp_path, date_shift_days=-60)
-    assert record["scans"][0]["metadata"]["acquired_at"] == "2023-12-31T10:15:30"
+    assert record.scans[0].metadata["acquired_at"] == "2023-12-31T10:15:30"
 
 
 def siemens_iterative(ds):
@@ -299,10 +299,10 @@ def siemens_iterative(ds):
 
 def test_invalid_json_of_dcm2niix_is_replaced_by_the_headers(tmp_path):
     folder = made_series(tmp_path / "in", edit=siemens_iterative)
-    scan = prepared(folder, tmp_path)["scans"][0]
-    assert scan["status"] == "ok"
-    assert any("dcm2niix wrote is not valid JSON" in note for note in scan["notes"])
-    facts = scan["metadata"]
+    scan = prepared(folder, tmp_path).scans[0]
+    assert scan.status == "ok"
+    assert any("dcm2niix wrote is not valid JSON" in note for note in scan.notes)
+    facts = scan.metadata
     assert facts["convolution_kernel"] == "J30s\\3"
     assert (facts["manufacturer"], facts["scanner"]) == ("SIEMENS", "SOMATOM Force")
     assert (facts["tube_voltage_kv"], facts["software_version"]) == (120.0, "VA48A")
@@ -333,29 +333,29 @@ def test_header_fields_of_mr_carry_the_units_of_a_sidecar(tmp_path):
 @pytest.mark.parametrize("date", ["00000000", "20241399", "00010101"])
 def test_a_date_that_cannot_be_is_no_date(tmp_path, date):
     folder = made_series(tmp_path / "in", edit=lambda ds: setattr(ds, "AcquisitionDate", date))
-    scan = prepared(folder, tmp_path, date_shift_days=-60)["scans"][0]
-    assert scan["status"] == "ok" and scan["metadata"]["acquired_at"] is None
+    scan = prepared(folder, tmp_path, date_shift_days=-60).scans[0]
+    assert scan.status == "ok" and scan.metadata["acquired_at"] is None
 
 
 def test_folder_without_a_scan_is_a_failed_row_with_the_reason(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "readme.txt").write_text("nothing")
     record = prepared(tmp_path / "in", tmp_path)
-    scan = record["scans"][0]
-    assert (record["status"], scan["kind"], scan["status"]) == ("failed", "dicom", "failed")
-    assert "1 x no DICOM file" in scan["reason"]
+    scan = record.scans[0]
+    assert (record.status, scan.kind, scan.status) == ("failed", "dicom", "failed")
+    assert "1 x no DICOM file" in scan.reason
 
 
 def test_missing_folder_is_a_failed_row(tmp_path):
-    assert "no folder" in prepared(tmp_path / "none", tmp_path)["scans"][0]["reason"]
+    assert "no folder" in prepared(tmp_path / "none", tmp_path).scans[0].reason
 
 
 def test_of_two_series_of_one_kind_the_larger_is_chosen_and_told(tmp_path):
     made_series(tmp_path / "in/a", 8)
     made_series(tmp_path / "in/b", 12, uid="1.2.4", edit=lambda ds: setattr(ds, "SeriesNumber", 9))
-    scan = prepared(tmp_path / "in", tmp_path)["scans"][0]
-    assert scan["shape"][2] == 12
-    assert "series 9 was chosen; series 3 shows the same kind" in scan["notes"]
+    scan = prepared(tmp_path / "in", tmp_path).scans[0]
+    assert scan.shape[2] == 12
+    assert "series 9 was chosen; series 3 shows the same kind" in scan.notes
 
 
 def test_perfusion_ct_gets_the_times_of_its_frames(tmp_path):
@@ -412,7 +412,7 @@ def perfusion_series(
 
 
 def middle_of_frames(scan, tmp_path):
-    image = nib.load(tmp_path / "out" / scan["path"])
+    image = nib.load(tmp_path / "out" / scan.path)
     return np.median(np.asarray(image.dataobj)[14:19, 14:19], axis=(0, 1))
 
 
@@ -438,15 +438,15 @@ ORDERS = {
 
 @pytest.mark.parametrize("what", ORDERS)
 def test_frames_follow_their_times_whatever_numbers_dates_and_ids_say(tmp_path, what):
-    scan = prepared(perfusion_series(tmp_path / "in", **ORDERS[what]), tmp_path)["scans"][0]
-    assert (scan["kind"], scan["status"]) == ("ctp", "ok"), scan["reason"]
-    assert scan["metadata"]["frame_times_s"] == [2.0 * t for t in range(12)]
-    assert scan["metadata"]["slice_times_s"] is None
-    assert scan["metadata"]["pixels"] == "unchanged"
+    scan = prepared(perfusion_series(tmp_path / "in", **ORDERS[what]), tmp_path).scans[0]
+    assert (scan.kind, scan.status) == ("ctp", "ok"), scan["reason"]
+    assert scan.metadata["frame_times_s"] == [2.0 * t for t in range(12)]
+    assert scan.metadata["slice_times_s"] is None
+    assert scan.metadata["pixels"] == "unchanged"
     assert np.array_equal(middle_of_frames(scan, tmp_path), EXPECTED)
     at = "2024-02-29T23:59:51" if "midnight" in what else "2024-02-29T10:00:00"
-    assert scan["metadata"]["acquired_at"] == at
-    told = " ".join(scan["notes"])
+    assert scan.metadata["acquired_at"] == at
+    told = " ".join(scan.notes)
     assert "one of them is wrong" not in told
     assert ("numbers do not follow the frames" in told) == what.startswith("numbers")
     assert ("4 images bear the SOPInstanceUID of another" in told) == what.startswith("ids")
@@ -456,9 +456,9 @@ def test_frames_put_in_another_order_are_found_out(tmp_path, monkeypatch):
     # As if dcm2niix sorted by the numbers, which run backwards here.
     folder = perfusion_series(tmp_path / "in", number=lambda k, t: (11 - t) * 4 + k)
     monkeypatch.setattr("corelab.imaging.dynamic.TimeTable.numbered", lambda table: True)
-    scan = prepared(folder, tmp_path)["scans"][0]
-    assert scan["status"] == "failed"
-    assert "in another order than their places and times" in scan["reason"]
+    scan = prepared(folder, tmp_path).scans[0]
+    assert scan.status == "failed"
+    assert "in another order than their places and times" in scan.reason
 
 
 @pytest.mark.parametrize(
@@ -471,17 +471,17 @@ def test_frames_put_in_another_order_are_found_out(tmp_path, monkeypatch):
     ],
 )
 def test_a_series_that_lacks_images_is_refused_in_words(tmp_path, skip, words):
-    scan = prepared(perfusion_series(tmp_path / "in", skip=skip), tmp_path)["scans"][0]
-    assert (scan["status"], scan["kind"]) == ("failed", "ctp")
-    assert words in scan["reason"]
+    scan = prepared(perfusion_series(tmp_path / "in", skip=skip), tmp_path).scans[0]
+    assert (scan.status, scan.kind) == ("failed", "ctp")
+    assert words in scan.reason
 
 
 def test_slices_of_a_shuttling_table_keep_their_times(tmp_path):
     folder = perfusion_series(tmp_path / "in", offset=[0.0, 0.0, 1.0, 1.0])
-    scan = prepared(folder, tmp_path)["scans"][0]
-    assert scan["metadata"]["frame_times_s"] == [2.0 * t for t in range(12)]
-    assert scan["metadata"]["slice_times_s"] == [0.0, 0.0, 1.0, 1.0]
-    assert any("up to 1 s apart" in note for note in scan["notes"])
+    scan = prepared(folder, tmp_path).scans[0]
+    assert scan.metadata["frame_times_s"] == [2.0 * t for t in range(12)]
+    assert scan.metadata["slice_times_s"] == [0.0, 0.0, 1.0, 1.0]
+    assert any("up to 1 s apart" in note for note in scan.notes)
 
 
 def test_table_stops_within_a_tenth_of_a_millimetre_are_one_place():
@@ -527,9 +527,9 @@ def test_philips_maps_have_the_unit_of_the_public_rescale(tmp_path, name, value,
     y, x = np.mgrid[:32, :32] - 16
     values = np.where(np.hypot(x, y) < 10, value + 2 * (x % 2), 0)
     folder = philips_map(tmp_path / "in", name, rescale, private, values)
-    scan = prepared(folder, tmp_path)["scans"][0]
-    assert (scan["status"], scan["metadata"]["pixels"]) == ("ok", "unchanged"), scan["reason"]
-    got = np.asarray(nib.load(tmp_path / "out" / scan["path"]).dataobj)
+    scan = prepared(folder, tmp_path).scans[0]
+    assert (scan.status, scan.metadata["pixels"]) == ("ok", "unchanged"), scan["reason"]
+    got = np.asarray(nib.load(tmp_path / "out" / scan.path).dataobj)
     scale = 1e-6 if name == "ADC" else 1.0
     assert np.unique(got) == pytest.approx(np.array([0, value, value + 2]) * scale, rel=1e-5)
 
@@ -546,12 +546,11 @@ def test_a_scale_other_than_the_rescale_slope_is_found_out(tmp_path, monkeypatch
 def test_one_missing_slice_is_reported_as_missing(tmp_path):
     folder = made_series(tmp_path / "in", 12)
     (folder / "005.dcm").unlink()
-    scan = prepared(folder, tmp_path)["scans"][0]
-    assert scan["status"] == "ok" and scan["shape"][2] == 12
-    (warning,) = scan["warnings"]
+    scan = prepared(folder, tmp_path).scans[0]
+    assert scan.status == "ok" and scan.shape[2] == 12
+    (warning,) = scan.warnings
     assert warning.startswith("1 slice is missing in series 3 (at 25 mm along the slice normal")
-    visit = {"participant_id": "1", "visit": "v", "scans": [scan]}
-    found = image_findings([visit])
+    found = image_findings([("1", "v", scan)])
     assert warning in set(found.loc[found["severity"] == "warning", "message"])
 
 
@@ -560,8 +559,8 @@ def test_thick_slices_above_thin_ones_are_none_missing(tmp_path):
         k = ds.InstanceNumber - 1
         ds.ImagePositionPatient = [-112, -112, 5.0 * k if k < 9 else 40.0 + 10.0 * (k - 8)]
 
-    scan = prepared(made_series(tmp_path / "in", 14, edit=thin_then_thick), tmp_path)["scans"][0]
-    assert scan["status"] == "ok" and scan["warnings"] == []
+    scan = prepared(made_series(tmp_path / "in", 14, edit=thin_then_thick), tmp_path).scans[0]
+    assert scan.status == "ok" and scan.warnings == []
 
 
 def test_slices_taken_twice_are_a_warning_and_copies_a_note(tmp_path):
@@ -571,13 +570,13 @@ def test_slices_taken_twice_are_a_warning_and_copies_a_note(tmp_path):
         ds.ImagePositionPatient, ds.InstanceNumber = [-112, -112, 15.0], 20
 
     made_slice(folder / "100.dcm", 4, edit=again)
-    scan = prepared(folder, tmp_path)["scans"][0]
-    assert (scan["status"], scan["shape"][2]) == ("ok", 8)
-    assert "1 of 8 slices of series 3 were taken more than once" in scan["warnings"][0]
+    scan = prepared(folder, tmp_path).scans[0]
+    assert (scan.status, scan.shape[2]) == ("ok", 8)
+    assert "1 of 8 slices of series 3 were taken more than once" in scan.warnings[0]
     shutil.copyfile(folder / "003.dcm", folder / "100.dcm")
     edit_one(folder, "100.dcm", lambda ds: setattr(ds, "SOPInstanceUID", "1.2.3.99"))
-    scan = prepared(folder, tmp_path)["scans"][0]
-    assert (scan["status"], scan["shape"][2], scan["warnings"]) == ("ok", 8, [])
+    scan = prepared(folder, tmp_path).scans[0]
+    assert (scan.status, scan.shape[2], scan.warnings) == ("ok", 8, [])
     assert (
         "1 of 8 slices of series 3 are there more than once, with the same pixels" in scan["notes"]
     )
@@ -628,14 +627,14 @@ def test_kind_of_a_ct_series_by_its_header(tmp_path, description, agent, kind):
 
 def test_ge_tilted_head_ct_with_4_and_7_mm_slices(tmp_path):
     folder = data_folder("dicom/dcm_qa_ct")
-    scan = prepared(folder, tmp_path)["scans"][0]
-    assert (scan["kind"], scan["status"]) == ("ncct", "ok")
-    listing = scan["dicom"]
+    scan = prepared(folder, tmp_path).scans[0]
+    assert (scan.kind, scan.status) == ("ncct", "ok")
+    listing = scan.dicom
     assert [one["images"] for one in listing["series"]] == [28]
     assert listing["series"][0]["conversion"]["pixels"] == "unchanged"
     counts = {entry["reason"].split(" (")[0]: entry["count"] for entry in listing["left_out"]}
     assert counts["secondary capture"] == 11 and counts["localizer"] == 1
-    notes = " ".join(scan["notes"])
+    notes = " ".join(scan.notes)
     assert "gantry tilt of 18.5 degrees" in notes and "1.081 to 6.999 mm" in notes
 
 

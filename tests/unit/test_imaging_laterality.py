@@ -110,9 +110,9 @@ def test_a_real_visit_passes_and_its_mirrored_adc_is_flagged(tmp_path):
         ]
         record = prepare_visit(rows, tmp_path / "out", settings={})
         return {
-            row["kind"]: (row["verdict"], row["reason"])
-            for row in record["acquisition"]
-            if row["criterion"] == "left_right"
+            row.kind: (row.verdict, row.reason)
+            for row in record.acquisition
+            if row.criterion == "left_right"
         }
 
     assert verdicts(files) == {"adc": ("pass", None), "b0": ("pass", None)}

@@ -7,6 +7,7 @@ import pytest
 from corelab.imaging import prepare_visit
 from corelab.imaging.template import template_brain_mask
 from corelab.measurement.visit import measure_supplied
+from corelab.records import BrainQuality, Prepared, Scan
 from corelab.segmentation.segmenter import Segmentation
 from corelab.segmentation.visit import _Result, _Visit, _written
 
@@ -43,20 +44,20 @@ def prepared(folder, mask, **settings):
         row("dwi", save(folder / "dwi.nii.gz", dwi())),
         row("mask-infarct", save(folder / "lesion.nii.gz", mask), "s2", reader="r1", **settings),
     ]
-    return prepare_visit(rows, folder, settings={})["scans"][1]
+    return prepare_visit(rows, folder, settings={}).scans[1]
 
 
 def test_an_expert_mask_outside_of_the_brain_is_reported(tmp_path):
-    assert prepared(tmp_path / "a", lesion())["warnings"] == []
+    assert prepared(tmp_path / "a", lesion()).warnings == ()
     shifted = np.roll(lesion(), 16, axis=0)  # 64 mm to the side: out of the head
-    (told,) = prepared(tmp_path / "b", shifted)["warnings"]
+    (told,) = prepared(tmp_path / "b", shifted).warnings
     assert "(100 %) of the mask lie more than 3 mm outside of the brain mask" in told
 
 
 def test_a_supplied_mask_larger_than_a_head_is_refused(tmp_path):
     scan = prepared(tmp_path, np.ones(SHAPE, np.uint8))
-    assert scan["status"] == "failed" and scan["path"] is None
-    assert scan["reason"] == "the mask holds 6336 mL, more than a head does (1500 mL)"
+    assert scan.status == "failed" and scan.path is None
+    assert scan.reason == "the mask holds 6336 mL, more than a head does (1500 mL)"
 
 
 def supplied(path, voxels, affine, space):
@@ -64,7 +65,7 @@ def supplied(path, voxels, affine, space):
     scan = row("mask-infarct", path, reader=None, repeat=1, space=space, label_values=None)
     settings = {"nsd_tolerance_mm": 1.0, "aspects_min_share": 0.2}
     found = measure_supplied([scan | {"source": path.name}], atlases=[], settings=settings)
-    return found["rows"][0], found["scans"][0]
+    return found.rows[0], found.scans[0]
 
 
 def test_supplied_masks_without_images_are_judged_too(tmp_path):
@@ -72,12 +73,12 @@ def test_supplied_masks_without_images_are_judged_too(tmp_path):
     voxels = np.zeros(template.shape, np.uint8)
     voxels[60:70, 60:70, 60:70] = 1
     value, told = supplied(tmp_path / "in.nii.gz", voxels, template.affine, "MNI152")
-    assert value["status"] == "ok" and told["warnings"] == []
+    assert value.status == "ok" and told.warnings == ()
     away = np.roll(voxels, -58, axis=2)  # below the skull base
     value, told = supplied(tmp_path / "out.nii.gz", away, template.affine, "MNI152")
-    assert value["status"] == "ok" and "outside of the brain mask" in told["warnings"][0]
+    assert value.status == "ok" and "outside of the brain mask" in told.warnings[0]
     value, told = supplied(tmp_path / "all.nii.gz", np.ones_like(voxels), AFFINE, "native")
-    assert (value["value"], value["status"], told["status"]) == (None, "failed", "failed")
+    assert (value.value, value.status, told.status) == (None, "failed", "failed")
 
 
 @pytest.mark.parametrize(("volume_ml", "status"), [(300.0, "ok"), (1114.0, "failed")])
@@ -88,15 +89,13 @@ def test_a_lesion_of_the_pipeline_that_takes_most_of_the_brain_is_a_failure(
     found = Segmentation(
         "haematoma", "pipeline", np.ones((4, 4, 4), bool), volume_ml, volume_ml, volume_ml, {}
     )
-    scan = {"scan_id": "s1", "path": "ct.nii.gz", "sha256": None}
+    scan = Scan("s1", "ncct", path="ct.nii.gz")
     result = _Result(
         *("haematoma", "pipeline", None, "ncct", "g1", (scan,), found, reference, "ok", None, {})
     )
-    record = {
-        **{"participant_id": "01", "visit": "v", "scans": []},
-        "brain_mask_quality": {"g1": {"volume_ml": 1403.0}},
-    }
+    quality = {"g1": BrainQuality("ncct", volume_ml=1403.0)}
+    record = Prepared("01", "v", brain_mask_quality=quality)
     entry = _written(result, _Visit(record, tmp_path))
-    assert entry["status"] == status and (entry["path"] is None) == (status == "failed")
+    assert entry.status == status and (entry.path is None) == (status == "failed")
     if status == "failed":
-        assert "79 % of the brain mask (1403 mL): no lesion takes so much" in entry["reason"]
+        assert "79 % of the brain mask (1403 mL): no lesion takes so much" in entry.reason

@@ -12,7 +12,8 @@ from corelab.measurement.longitudinal import change_rows, missing_rows
 from corelab.measurement.regions import aspects_rows, load_atlas, read_labels, territory_fractions
 from corelab.measurement.visit import _limit_rows, _location_rows, _mask_rows, measure_supplied
 from corelab.provenance.decisions import append_decision
-from corelab.provenance.products import read_json, write_json
+from corelab.provenance.products import read_json
+from corelab.records import Measured, MeasurementRow
 from corelab.registration import template_image
 
 SETTINGS = {"ghost_core_above_ml": 10.0, "nsd_tolerance_mm": 2.0, "aspects_min_share": 0.2}
@@ -32,9 +33,11 @@ def rows_frame(*rows):
 
 
 def collect(tmp_path, rows=(), reads=None, supplied=None, **more):
-    path = write_json({"rows": list(rows), "overlap": [], "acquisition": []}, tmp_path / "m.json")
+    record = Measured("1", "a", tuple(MeasurementRow.from_json(row) for row in rows))
     given = {"listed": [], "visit_order": ["a", "b"], "baseline": "a", **more}
-    return collect_measurements([path], reads=reads, supplied=supplied, settings=SETTINGS, **given)
+    return collect_measurements(
+        [record], reads=reads, supplied=supplied, settings=SETTINGS, **given
+    )
 
 
 def test_extent_of_resection_is_negative_where_the_tumour_grew():
@@ -45,7 +48,7 @@ def test_extent_of_resection_is_negative_where_the_tumour_grew():
         ("2", "a", "enhancing_volume", "r", 10.0),
         ("2", "b", "enhancing_volume", "r", 12.0),
     )
-    assert [row["value"] for row in change_rows(rows, "a")] == [100.0, -20.0]
+    assert [row.value for row in change_rows(rows, "a")] == [100.0, -20.0]
 
 
 def test_growth_with_a_failed_side_is_a_row_with_the_reason():
@@ -54,7 +57,7 @@ def test_growth_with_a_failed_side_is_a_row_with_the_reason():
         ("1", "b", "infarct_volume", "pipeline", 3.0),
     )
     (row,) = change_rows(rows, "a")
-    assert row["value"] is None and row["reason"] == "no infarct_volume at a"
+    assert row.value is None and row.reason == "no infarct_volume at a"
 
 
 def test_growth_needs_the_same_source():
@@ -71,7 +74,7 @@ def test_a_visit_without_scan_is_a_missing_row_of_the_pipeline():
         ("2", "a", "infarct_volume", "pipeline", 1.0),
     )
     (row,) = missing_rows(rows, [("1", "a"), ("1", "b"), ("2", "a")], ["a", "b"])
-    assert (row["participant_id"], row["visit"], row["reason"]) == (
+    assert (row.participant_id, row.visit, row.reason) == (
         "2",
         "b",
         "no scan at this visit",
@@ -234,9 +237,9 @@ def test_supplied_mask_that_cannot_be_read_is_a_failed_row(tmp_path):
         },
     ]
     record = measure_supplied(scans, atlases=[], settings=SETTINGS)
-    by_id = {row["participant_id"]: row for row in record["rows"]}
-    assert by_id["1"]["status"] == "failed" and by_id["1"]["reason"]
-    assert by_id["2"]["value"] == pytest.approx(50 * 8 / 1000)
+    by_id = {row.participant_id: row for row in record.rows}
+    assert by_id["1"].status == "failed" and by_id["1"].reason
+    assert by_id["2"].value == pytest.approx(50 * 8 / 1000)
 
 
 @pytest.mark.acceptance
@@ -268,7 +271,7 @@ def test_soop_volumes_and_territories_are_exact():
             "label_values": None,
         }
         record = measure_supplied([scan], atlases=[], settings=SETTINGS)
-        assert record["rows"][0]["value"] * 1000 == truth.loc[subject, "lesion_volume"]
+        assert record.rows[0].value * 1000 == truth.loc[subject, "lesion_volume"]
         shares = territory_fractions(nib.load(path), atlas)
         for region in truth.columns[1:]:
             assert shares[region] == truth.loc[subject, region]

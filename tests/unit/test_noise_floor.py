@@ -8,25 +8,20 @@ import pytest
 from scipy import stats
 
 from corelab.measurement.noise_floor import image_noise_sd, noise_floor_table
+from corelab.measurement.rows import measurement_row
 from corelab.provenance.compare import compare_tables
+from corelab.records import Repeated
 
 
 def record(seed, values, *, source="pipeline", endpoint="infarct_volume"):
     rows = [
-        {
-            "participant_id": str(person),
-            "visit": "day5",
-            "endpoint": endpoint,
-            "source": source,
-            "repeat": 1,
-            "region": "all",
-            "value": value,
-            "unit": "mL",
-            "status": "ok" if value is not None else "failed",
-        }
+        measurement_row(
+            *(str(person), "day5", endpoint, source, value, "mL"),
+            status="ok" if value is not None else "failed",
+        )
         for person, value in enumerate(values)
     ]
-    return {"participant_id": "x", "seed": seed, "rows": rows}
+    return Repeated("x", seed, tuple(rows))
 
 
 def test_sd_is_recovered_within_its_interval_and_matches_one_way_anova():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -14,6 +15,7 @@ from corelab.imaging import prepare_visit
 from corelab.perfusion import perfuse_visit
 from corelab.perfusion.visit import configured
 from corelab.provenance.products import file_sha256, write_table
+from corelab.records import Mask, Prepared, Quantity, Scan
 
 CASE = HeadCase(
     "tiny", side="right", core_ml=40.0, hypoperfused_ml=150.0, shape=(80, 96, 8),
@@ -52,7 +54,7 @@ def mask(out, result, label, source="pipeline"):
 
 def test_record_names_files_that_are_there(done):
     out, _, result = done
-    assert result["status"] == "ok" and json.dumps(result)
+    assert result["status"] == "ok" and json.dumps(result.to_json())
     paths = [m["path"] for m in (*result["masks"], *result["maps"])]
     paths += [result["registry"]["path"], *result["figures"].values()]
     assert len(paths) == len(set(paths))
@@ -241,7 +243,7 @@ def test_ready_made_maps_are_thresholded(written, tmp_path):
 def test_nothing_rests_on_a_brain_mask_that_failed(done):
     out, record, _ = done
     ((grid, quality),) = record["brain_mask_quality"].items()
-    bad = {**record, "brain_mask_quality": {grid: {**quality, "verdict": "fail"}}}
+    bad = replace(record, brain_mask_quality={grid: replace(quality, verdict="fail")})
     result = perfuse_visit(bad, out, settings={})
     assert result["status"] == "not_computable" and "brain mask" in result["reason"]
     assert {q["endpoint"]: q["status"] for q in result["quantities"]} == {
@@ -252,15 +254,16 @@ def test_nothing_rests_on_a_brain_mask_that_failed(done):
 
 def test_a_doubtful_brain_mask_is_in_the_reason_of_every_number(done):
     from corelab.imaging.brain_quality import mask_warnings
-    from corelab.perfusion.visit import _tell
+    from corelab.perfusion.visit import _Draft, _tell
 
     _, record, _ = done
     ((grid, quality),) = record["brain_mask_quality"].items()
-    warned = {**record, "brain_mask_quality": {grid: {**quality, "verdict": "warn"}}}
-    result = {"masks": [{"reason": None}], "quantities": [{"reason": "why"}]}
+    warned = replace(record, brain_mask_quality={grid: replace(quality, verdict="warn")})
+    quantity = Quantity("mismatch_ratio", "pipeline", 1.0, "ratio", reason="why")
+    result = _Draft(masks=[Mask("core", "pipeline")], quantities=[quantity])
     _tell(result, list(mask_warnings(warned, grid).values()))
-    assert result["masks"][0]["reason"].startswith("the brain mask (from ctp")
-    assert result["quantities"][0]["reason"].startswith("why; the brain mask")
+    assert result.masks[0].reason.startswith("the brain mask (from ctp")
+    assert result.quantities[0].reason.startswith("why; the brain mask")
 
 
 def test_series_without_bolus_is_a_status_not_a_crash(written, tmp_path):
@@ -282,15 +285,15 @@ def test_series_without_bolus_is_a_status_not_a_crash(written, tmp_path):
 
 
 def test_visit_without_perfusion_is_not_computable():
-    record = {"participant_id": "01", "visit": "v", "scans": []}
+    record = Prepared("01", "v")
     result = perfuse_visit(record, ".", settings={})
     assert result["status"] == "not_computable" and "no usable perfusion" in result["reason"]
-    assert result["quantities"] == []
+    assert result.quantities == ()
 
 
 def test_series_refused_before_this_stage_gives_rows_with_its_reason():
-    scan = {"kind": "ctp", "status": "failed", "reason": "the first axis is time"}
-    record = {"participant_id": "01", "visit": "v", "scans": [scan]}
+    scan = Scan("s", "ctp", status="failed", reason="the first axis is time")
+    record = Prepared("01", "v", scans=(scan,))
     result = perfuse_visit(record, ".", settings={})
     assert result["status"] == "failed"
     assert {q["endpoint"]: q["reason"] for q in result["quantities"]} == {

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from workflow_runs import write_study
 
-from corelab.provenance.products import read_table, write_json
+from corelab.provenance.products import read_table
 from corelab.reading.blinding import (
     CLOSED,
     BlindingFault,
@@ -25,6 +25,7 @@ from corelab.reading.packages import DICTIONARIES, TABLES, pseudonym, write_pack
 from corelab.reading.presentation import KINDS, Case, presentation_order, repeated_cases
 from corelab.reading.reference_cases import judged_reads, performance
 from corelab.reading.sampling import allocation, stratified_sample
+from corelab.records import Prepared, Scan
 from corelab.study.model import load_study
 
 VISITS = ("baseline", "day5", "day90")
@@ -135,10 +136,9 @@ def study(tmp_path):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             nib.save(image, folder / name)
             scans.append(f"{person}|{visit}|dwi|{folder / name}|2024-03-01T10:00:00")
-            scan = {"kind": "dwi", "path": name, "status": "ok"}
-            mask = {"kind": "mask-infarct", "path": name, "status": "ok"}
+            shown = (Scan("a", "dwi", path=name), Scan("b", "mask-infarct", "infarct", path=name))
             record = folder / f"{person}_{visit}.json"
-            write_json({"participant_id": person, "visit": visit, "scans": [scan, mask]}, record)
+            Prepared(person, visit, scans=shown).write(record)
             records.append(record)
     config = write_study(
         tmp_path,

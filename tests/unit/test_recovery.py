@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -17,6 +18,7 @@ from corelab.measurement.recovery import (
     recovery_table,
 )
 from corelab.measurement.recovery_targets import TARGETS, targets_of
+from corelab.records import Prepared, Recovered, Scan
 from corelab.study.schema import load_schema, with_defaults
 
 SETTINGS = with_defaults({"study": {"id": "a"}, "inputs": {"participants": "p"}})["recovery"]
@@ -282,18 +284,10 @@ def visit(folder, images, affine, brain):
     for kind, image in images.items():
         path = f"{kind}.nii.gz"
         nib.save(nib.Nifti1Image(image.astype(np.float32), affine), folder / path)
-        scans.append(
-            {
-                "scan_id": kind, "kind": kind, "label": None, "space": "native", "grid": "g1",
-                "status": "ok", "reason": None, "repeat": 1, "path": path, "sha256": "x",
-                "metadata": {}, "shape": list(image.shape),
-            }
-        )  # fmt: skip
+        scans.append(Scan(kind, kind, grid="g1", path=path, sha256="x", shape=image.shape))
     nib.save(nib.Nifti1Image(brain.astype(np.uint8), affine), folder / "brain.nii.gz")
-    return {
-        "participant_id": "1", "visit": "a", "scans": scans, "reference": "g1",
-        "brain_masks": {"g1": "brain.nii.gz"},
-    }  # fmt: skip
+    masks = {"g1": "brain.nii.gz"}
+    return Prepared("1", "a", scans=tuple(scans), reference="g1", brain_masks=masks)
 
 
 def test_a_visit_is_planted_segmented_and_left_as_it_was(tmp_path):
@@ -317,11 +311,11 @@ def test_a_visit_is_planted_segmented_and_left_as_it_was(tmp_path):
 def test_a_failed_scan_and_a_visit_without_a_segmenter_are_rows(tmp_path):
     images, affine, brain, _ = head((4.0, 4.0, 6.0))
     record = visit(tmp_path, {"FLAIR": images["FLAIR"], "T1w": images["FLAIR"]}, affine, brain)
-    record["brain_masks"] = {}
+    record = replace(record, brain_masks={})
     found = recover_visit(record, tmp_path, disease="stroke", segmentation={}, settings=SETTINGS)
     [row] = found["rows"]
     assert row["status"] == "not_computable" and "no brain mask" in row["reason"]
-    record["scans"] = record["scans"][1:]
+    record = replace(record, scans=record.scans[1:])
     found = recover_visit(record, tmp_path, disease="stroke", segmentation={}, settings=SETTINGS)
     [row] = found["rows"]
     assert row["status"] == "not_computable" and "no lesion is planted into T1w" in row["reason"]
@@ -343,7 +337,7 @@ def row(found, hit, *, site="deep", size=2.0, status="ok", dice=0.8, visit="a"):
 def test_summary_against_hand_computed_values():
     rows = [row(2.5, 1, dice=0.9), row(1.5, 1, dice=0.7), row(2.0, 1), row(0.0, 0, dice=0.0)]
     rows += [row(None, None, status="failed"), row(6.0, 1, site="bone", size=5.0, visit="b")]
-    table = recovery_summary(recovery_table([{"rows": rows}]))
+    table = recovery_summary(recovery_table([Recovered("1", "a", tuple(rows))]))
     deep = table[(table["site"] == "deep") & (table["size_ml"] == 2.0)].iloc[0]
     assert (deep["n"], deep["n_failed"], deep["n_detected"], deep["n_visits"]) == (4, 1, 3, 1)
     # Clopper-Pearson of 3 in 4 (printed: 0.1941 to 0.9937).

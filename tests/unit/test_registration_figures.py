@@ -3,29 +3,33 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
 import pytest
 
+from corelab.records import (
+    AcquisitionRow,
+    Anchor,
+    BrainQuality,
+    Chain,
+    Checked,
+    Normalised,
+    Prepared,
+    Scan,
+    Transform,
+    VisitRecords,
+)
 from corelab.registration import share_brain_masks, template_brain_mask, template_image
 from corelab.registration.figures import contact_sheet, quality_figures, quality_table
 from corelab.registration.transforms import Affine, apply_transforms, write_affine
 
 
 def fit(name, dice=0.95, information=1.2, edges=0.6, status="ok", reason=None):
-    return {
-        "participant_id": name,
-        "status": status,
-        "reason": reason,
-        "anchor": {"kind": "T1w", "visit": "baseline", "grid": "g1"},
-        "method": "syn",
-        "lesion": "mask",
-        "quality": {"dice": dice, "mutual_information": information, "edge_correlation": edges},
-        "fit": None,
-        "tile": None,
-        "masks": {},
-    }
+    quality = {"dice": dice, "mutual_information": information, "edge_correlation": edges}
+    anchor = Anchor("baseline", "g1", "T1w")
+    return Checked(*(name, status, reason, anchor), method="syn", lesion="mask", quality=quality)
 
 
 def test_failed_fits_come_first_then_what_stands_out():
@@ -38,7 +42,7 @@ def test_failed_fits_come_first_then_what_stands_out():
     assert table["rank"].tolist() == list(range(1, 15))
     assert table.set_index("participant_id").loc["odd", "worst_z"] < -3
     # Another kind of fit is no outlier of this one, and four of a kind are too few to tell.
-    thick = [fit(f"thick{n}", dice=0.8 + n / 1000) | {"method": "affine"} for n in range(4)]
+    thick = [replace(fit(f"thick{n}", dice=0.8 + n / 1000), method="affine") for n in range(4)]
     mixed = quality_table([*cohort, *thick]).set_index("participant_id")
     assert mixed.loc["odd", "worst_z"] == table.set_index("participant_id").loc["odd", "worst_z"]
     assert mixed.loc[[f"thick{n}" for n in range(4)], "worst_z"].isna().all()
@@ -67,24 +71,22 @@ def study(tmp_path_factory):
     ):
         nib.save(apply_transforms(image, grid, back, how), folder / f"{name}.nii.gz")
     write_affine(shift, folder / "fit.mat")
-    scan = {
-        "scan_id": "s1", "kind": "T1w", "label": None, "grid": "g1", "status": "ok", "reader": None,
-        "space": "native", "path": "t1.nii.gz", "on_kind": None,
-    }  # fmt: skip
-    mask = {**scan, "scan_id": "s2", "kind": "mask-infarct", "label": "infarct", "path": "lesion.nii.gz",
-            "reader": "r1", "on_kind": "T1w"}  # fmt: skip
-    prepare = {
-        "participant_id": "01", "visit": "baseline", "scans": [scan, mask], "reference": "g1",
-        "brain_masks": {"g1": "brain.nii.gz"},
-    }  # fmt: skip
-    visits = [{"visit": "baseline", "prepare": prepare, "segment": None, "perfuse": None}]
-    normalised = {
-        "participant_id": "01", "status": "ok", "reason": None, "method": "affine", "lesion": None,
-        "anchor": {"kind": "T1w", "visit": "baseline", "grid": "g1"},
-        "quality": {"dice": 0.96, "mutual_information": 1.3, "edge_correlation": 0.7,
-                    "jacobian_min": 0.8, "jacobian_max": 1.2},
-        "transforms": {"baseline": {"g1": {"to_mni": ["fit.mat"], "whichtoinvert": [False]}}},
-    }  # fmt: skip
+    scan = Scan("s1", "T1w", grid="g1", path="t1.nii.gz")
+    mask = Scan(
+        *("s2", "mask-infarct", "infarct", "r1"), grid="g1", path="lesion.nii.gz", on_kind="T1w"
+    )
+    prepare = Prepared(
+        *("01", "baseline"), scans=(scan, mask), reference="g1", brain_masks={"g1": "brain.nii.gz"}
+    )
+    visits = [VisitRecords("baseline", prepare)]
+    normalised = Normalised(
+        "01",
+        method="affine",
+        anchor=Anchor("baseline", "g1", "T1w"),
+        quality={"dice": 0.96, "mutual_information": 1.3, "edge_correlation": 0.7,
+                 "jacobian_min": 0.8, "jacobian_max": 1.2},
+        transforms={"baseline": {"g1": Chain(("fit.mat",), (False,), ("fit.mat",), (True,))}},
+    )  # fmt: skip
     return folder, visits, normalised
 
 
@@ -96,7 +98,7 @@ def test_figures_are_drawn_with_the_same_bytes_each_time(study):
     assert all(data.startswith(b"\x89PNG") for data in first)
     quality_figures(visits, normalised, folder)
     assert first == [(folder / path).read_bytes() for path in paths]
-    json.dumps(record)
+    json.dumps(record.to_json())
     table = quality_table([record])
     contact_sheet([record], table, folder, folder / "quality" / "sheet.png")
     assert (folder / "quality" / "sheet.png").stat().st_size > 5000
@@ -104,9 +106,9 @@ def test_figures_are_drawn_with_the_same_bytes_each_time(study):
 
 def test_a_failed_fit_is_drawn_and_a_subject_without_images_is_told(study):
     folder, visits, normalised = study
-    failed = {**normalised, "status": "failed", "reason": "dice 0.4 is below", "transforms": {}}
+    failed = replace(normalised, status="failed", reason="dice 0.4 is below", transforms={})
     assert (folder / quality_figures(visits, failed, folder)["fit"]).is_file()
-    nothing = {**failed, "status": "not_computable", "anchor": None}
+    nothing = replace(failed, status="not_computable", anchor=None)
     record = quality_figures([], nothing, folder)
     assert record["fit"] is None and record["masks"] == {}
     table = quality_table([record])
@@ -155,17 +157,18 @@ class TestSharedBrainMasks:
         for name, mask in (("good", data), ("weak", np.ones_like(data))):
             path = folder / "derivatives" / f"{name}.nii.gz"
             nib.save(nib.Nifti1Image(mask, np.diag([3.0, 3, 3, 1])), path)
-        return {
-            "brain_masks": {"g1": "derivatives/good.nii.gz", "g2": "derivatives/weak.nii.gz"},
-            "brain_mask_quality": {
-                "g1": {"source": "T1w", "verdict": "pass", "volume_ml": 27.0},
-                "g2": {"source": source, "verdict": verdict, "volume_ml": 216.0},
+        return Prepared(
+            *("01", "v"),
+            brain_masks={"g1": "derivatives/good.nii.gz", "g2": "derivatives/weak.nii.gz"},
+            brain_mask_quality={
+                "g1": BrainQuality("T1w", volume_ml=27.0),
+                "g2": BrainQuality(source, volume_ml=216.0, verdict=verdict),
             },
-            "transforms": {
-                "g1": {"status": "ok", "path": None},
-                "g2": {"status": status, "path": "derivatives/a.mat"},
+            transforms={
+                "g1": Transform("g1"),
+                "g2": Transform("g1", "derivatives/a.mat", "rigid", status=status),
             },
-        }
+        )
 
     def mask(self, folder):
         return np.argwhere(np.asarray(nib.load(folder / "derivatives" / "weak.nii.gz").dataobj))
@@ -202,16 +205,17 @@ class TestSharedBrainMasks:
     def test_rows_of_the_masks_are_in_the_acquisition_table(self, tmp_path):
         (tmp_path / "derivatives").mkdir()
         record = self.record(tmp_path, verdict="warn", status="failed")
-        scan = {"scan_id": "s2", "kind": "b0", "grid": "g2", "status": "ok", "label": None}
-        record |= {"scans": [scan], "acquisition": [{"criterion": "readable"}]}
-        record["brain_mask_quality"]["g2"] |= {
-            "kind": "b0",
-            "cut": [],
-            "limits_ml": [900.0, 1800.0],
-        }
+        quality = dict(record.brain_mask_quality)
+        quality["g2"] = replace(quality["g2"], kind="b0", limits_ml=(900.0, 1800.0))
+        record = replace(
+            record,
+            scans=(Scan("s2", "b0", grid="g2"),),
+            acquisition=(AcquisitionRow("b0", "readable", "yes", "yes", "pass"),),
+            brain_mask_quality=quality,
+        )
         rows = share_brain_masks(record, tmp_path)["acquisition"]
-        assert [(row["criterion"], row.get("verdict")) for row in rows] == [
-            ("readable", None),
+        assert [(row.criterion, row.verdict) for row in rows] == [
+            ("readable", "pass"),
             ("brain_mask", "fail"),
             ("brain_in_field", "pass"),
         ]

@@ -12,6 +12,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from corelab.imaging import mask_volume_ml, prepare_visit
+from corelab.records import Prepared, VisitRecords
 from corelab.registration import (
     align_visit,
     apply_transforms,
@@ -127,10 +128,7 @@ def aligned(scans: Path, folder: Path, visit: str) -> dict:
 def study(scans, tmp_path_factory):
     """Folder, records of both visits and the normalise record of one subject."""
     folder = tmp_path_factory.mktemp("results")
-    visits = [
-        {"visit": visit, "prepare": aligned(scans, folder, visit), "segment": None, "perfuse": None}
-        for visit in ("baseline", "day5")
-    ]
+    visits = [VisitRecords(visit, aligned(scans, folder, visit)) for visit in ("baseline", "day5")]
     record = normalise_subject(
         visits, folder, settings=TESTING, visit_order=["baseline", "day5", "day90"]
     )
@@ -204,7 +202,7 @@ class TestAlignVisit:
         assert "below its limit 0.999" in entry["reason"]
 
     def test_failed_prepare_record_passes_through(self):
-        record = {"status": "failed", "scans": [], "reference": None}
+        record = Prepared("01", "day5", "failed")
         assert align_visit(record, ".", settings={})["transforms"] == {}
 
 
@@ -327,7 +325,7 @@ class TestNormaliseSubject:
     def test_without_an_image_nothing_can_be_computed(self, scans, tmp_path):
         rows = [row(scans, "day5", "mask-infarct", "day5_FLAIR_lesion.nii.gz")]
         prepared = align_visit(prepare_visit(rows, tmp_path, settings={}), tmp_path, settings={})
-        visit = {"visit": "day5", "prepare": prepared, "segment": None, "perfuse": None}
+        visit = VisitRecords("day5", prepared)
         record = normalise_subject([visit], tmp_path, settings={}, visit_order=["day5"])
         assert record["status"] == "not_computable"
         assert [mask["status"] for mask in record["masks"]] == ["not_computable"]

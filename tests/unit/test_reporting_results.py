@@ -10,6 +10,7 @@ import pytest
 from fabricated_study import HOSTILE, fabricated_study, tables_only
 
 from corelab.provenance.products import write_table
+from corelab.records import Mask, Scan
 from corelab.reporting import attention as att
 from corelab.reporting.methods import analysis_sentence, deviations, methods_text
 from corelab.reporting.results import Visit, plan_fingerprint, read_results
@@ -102,7 +103,8 @@ def test_an_error_of_the_submission_needs_attention(results):
 def with_flags(results, number, *masks):
     """The results with these masks (label, status and quality) in one visit's segmentation."""
     visit = results.visits[number]
-    segment = {**visit.segment, "masks": [{"source": "pipeline", **mask} for mask in masks]}
+    made = tuple(Mask(**{"source": "pipeline", **mask}) for mask in masks)
+    segment = replace(visit.segment, masks=made)
     visits = list(results.visits)
     visits[number] = replace(visit, segment=segment)
     return replace(results, visits=tuple(visits)), visit
@@ -161,8 +163,8 @@ def test_a_brain_mask_that_the_acquisition_table_reports_is_no_second_line(resul
 def test_a_warning_of_a_scan_needs_attention(results):
     who = results.visits[0]
     words = "qform and sform are mirror images of each other"
-    scan = {"kind": "dwi", "label": None, "status": "ok", "warnings": [words]}
-    prepare = {**(who.prepare or {}), "scans": [*who.scans, scan]}
+    scan = Scan("s", "dwi", warnings=(words,))
+    prepare = replace(who.prepare, scans=(*who.scans, scan))
     warned = replace(results, visits=[replace(who, prepare=prepare), *results.visits[1:]])
     (item,) = [item for item in att.attention(warned) if words in item.text]
     assert item.severity == "warning" and item.subjects == (who.participant_id,)
@@ -171,7 +173,7 @@ def test_a_warning_of_a_scan_needs_attention(results):
 def test_a_warning_of_a_fit_to_the_template_needs_attention(results):
     subject = sorted(results.normalised)[0]
     words = "part of the ventricles' wall lies 5.0 mm off the template's"
-    changed = {**results.normalised[subject], "warning": words}
+    changed = replace(results.normalised[subject], warning=words)
     warned = replace(results, normalised={**results.normalised, subject: changed})
     (item,) = [item for item in att.attention(warned) if words in item.text]
     assert item.severity == "warning" and item.subjects == (subject,)

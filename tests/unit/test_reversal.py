@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
 
 from corelab.measurement.reversal import ENDPOINTS, reversal_rows, steps_between
+from corelab.records import Anchor, Chain, Normalised, NormalisedMask
 from corelab.registration.transforms import write_affine
 
 GRID = np.diag([2.0, 2.0, 5.0, 1.0])
@@ -33,37 +36,36 @@ def subject(tmp_path):
     write_affine(translation(0, 0, 0), tmp_path / "within.mat")
 
     def mask(visit, grid, path):
-        return {
-            "visit": visit, "label": "infarct", "source": "pipeline", "repeat": 1, "grid": grid,
-            "native_path": path, "path": None, "scan_ids": [f"{visit}-dwi"], "status": "ok",
-        }  # fmt: skip
+        return NormalisedMask(
+            *(visit, "infarct", "pipeline"), grid=grid, native_path=path, scan_ids=(f"{visit}-dwi",)
+        )
 
     def place(paths, flags):
-        return {
-            "to_mni": ["fit.mat", *paths],
-            "whichtoinvert": [False, *flags],
-            "from_mni": [*paths[::-1], "fit.mat"],
-            "from_mni_whichtoinvert": [*(not f for f in flags[::-1]), True],
-        }
+        return Chain(
+            to_mni=("fit.mat", *paths),
+            whichtoinvert=(False, *flags),
+            from_mni=(*paths[::-1], "fit.mat"),
+            from_mni_whichtoinvert=(*(not f for f in flags[::-1]), True),
+        )
 
-    return tmp_path, {
-        "participant_id": "7",
-        "anchor": {"visit": "day1", "grid": "g1"},
-        "transforms": {
+    return tmp_path, Normalised(
+        "7",
+        anchor=Anchor("day1", "g1", "dwi"),
+        transforms={
             "day1": {"g1": place([], [])},
             "day5": {
                 "g1": place(["join.mat"], [False]),
                 "g2": place(["join.mat", "within.mat"], [False, False]),
             },
         },
-        "masks": [mask("day1", "g1", "first.nii.gz"), mask("day5", "g2", "later.nii.gz")],
-    }
+        masks=(mask("day1", "g1", "first.nii.gz"), mask("day5", "g2", "later.nii.gz")),
+    )
 
 
 def test_volumes_are_those_of_the_voxels(subject):
     folder, record = subject
     rows = reversal_rows(record, folder, "day5", "day1")
-    values = {row["endpoint"]: row["value"] for row in rows}
+    values = {row.endpoint: row.value for row in rows}
     assert values == pytest.approx(
         {
             "infarct_reversed_volume": 16 * VOXEL_ML,
@@ -72,13 +74,13 @@ def test_volumes_are_those_of_the_voxels(subject):
             "infarct_reversed_percent": 50.0,
         }
     )
-    assert {row["scan_ids"] for row in rows} == {"day1-dwi,day5-dwi"}
-    assert set(values) == set(ENDPOINTS) and {row["status"] for row in rows} == {"ok"}
+    assert {row.scan_ids for row in rows} == {"day1-dwi,day5-dwi"}
+    assert set(values) == set(ENDPOINTS) and {row.status for row in rows} == {"ok"}
 
 
 def test_what_is_known_of_both_masks_stands_in_the_reason(subject):
     folder, record = subject
-    for mask, reason in zip(record["masks"], ("no ADC", None), strict=True):
+    for mask, reason in zip(record.masks, ("no ADC", None), strict=True):
         mask["native_reason"] = reason
     rows = reversal_rows(record, folder, "day5", "day1")
     assert {row["reason"] for row in rows} == {"day1: no ADC"}
@@ -102,14 +104,14 @@ def test_what_cannot_be_compared_is_told(subject):
     folder, record = subject
     assert reversal_rows(record, folder, "day5", None) == []
     assert reversal_rows(record, folder, "day1", "day5") != []
-    unjoined = {**record, "transforms": {"day1": record["transforms"]["day1"], "day5": {}}}
+    unjoined = replace(record, transforms={"day1": record.transforms["day1"], "day5": {}})
     rows = reversal_rows(unjoined, folder, "day5", "day1")
-    assert len(rows) == 4 and all(row["status"] == "not_computable" for row in rows)
-    assert "not joined by a registration" in rows[0]["reason"]
+    assert len(rows) == 4 and all(row.status == "not_computable" for row in rows)
+    assert "not joined by a registration" in rows[0].reason
     nothing = nib.Nifti1Image(np.zeros((30, 30, 8), np.uint8), GRID)
     nib.save(nothing, folder / "first.nii.gz")
-    rows = {row["endpoint"]: row for row in reversal_rows(record, folder, "day5", "day1")}
-    assert rows["infarct_new_volume"]["value"] == pytest.approx(24 * VOXEL_ML)
-    assert rows["infarct_reversed_percent"]["reason"] == "no lesion at day1"
-    failed = {**record, "anchor": None, "transforms": {}}
-    assert reversal_rows(failed, folder, "day5", "day1")[0]["status"] == "not_computable"
+    rows = {row.endpoint: row for row in reversal_rows(record, folder, "day5", "day1")}
+    assert rows["infarct_new_volume"].value == pytest.approx(24 * VOXEL_ML)
+    assert rows["infarct_reversed_percent"].reason == "no lesion at day1"
+    failed = replace(record, anchor=None, transforms={})
+    assert reversal_rows(failed, folder, "day5", "day1")[0].status == "not_computable"

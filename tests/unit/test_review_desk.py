@@ -29,6 +29,7 @@ from corelab.provenance.decisions import (
     read_decisions,
 )
 from corelab.provenance.products import read_table, write_table
+from corelab.records import Measured, MeasurementRow
 from corelab.reporting.desk import Desk
 from corelab.reporting.results import read_results
 from corelab.reporting.review import desk_html, sheets
@@ -113,9 +114,7 @@ def record(tmp_path):
         _rows(participant_id=p, visit=v, endpoint="infarct_volume", value=x)
         for p, v, x in [("1", "b", 10.0), ("1", "f", 14.0), ("2", "b", 20.0), ("2", "f", 21.0)]
     ]
-    path = tmp_path / "measure.json"
-    path.write_text(json.dumps({"rows": rows, "overlap": [], "acquisition": []}))
-    return path
+    return Measured("1", "b", tuple(MeasurementRow.from_json(row) for row in rows))
 
 
 def _collect(record, excluded=None):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+from dataclasses import replace
 
 import jsonschema
 import nibabel as nib
@@ -14,6 +15,7 @@ from scipy import ndimage
 
 from corelab.imaging import load_image, save_image
 from corelab.imaging.values import SHIFTED
+from corelab.records import BrainQuality, Prepared, Scan
 from corelab.registration.transforms import write_affine
 from corelab.segmentation import Segmenter, segment_visit
 from corelab.segmentation.external import BackendError, ExternalSegmenter
@@ -72,19 +74,15 @@ def study(tmp_path):
             save_image(image, tmp_path / path, sidecar=None)
             bad = kind in failed
             scans.append(
-                {
-                    "scan_id": f"01-{kind}",
-                    "kind": kind,
-                    "label": kind[5:] if kind.startswith("mask-") else None,
-                    "reader": None,
-                    "repeat": 1,
-                    "path": None if bad else path,
-                    "grid": None if bad else ("g2" if kind in (affines or {}) else "g1"),
-                    "sha256": "0" * 64,
-                    "status": "failed" if bad else "ok",
-                    "reason": "truncated" if bad else None,
-                    "metadata": {"b_value": 1000.0},
-                }
+                Scan(
+                    *(f"01-{kind}", kind, kind[5:] if kind.startswith("mask-") else None),
+                    path=None if bad else path,
+                    grid=None if bad else ("g2" if kind in (affines or {}) else "g1"),
+                    sha256="0" * 64,
+                    status="failed" if bad else "ok",
+                    reason="truncated" if bad else None,
+                    metadata={"b_value": 1000.0},
+                )
             )
         masks = {}
         grids = [("g1", AFFINE), *(("g2", affine) for affine in (affines or {}).values())]
@@ -93,14 +91,7 @@ def study(tmp_path):
                 masks[grid] = f"brain_{grid}.nii.gz"
                 image = nib.Nifti1Image(BRAIN.astype(np.uint8), affine)
                 save_image(image, tmp_path / masks[grid], sidecar=None)
-        return {
-            "participant_id": "01",
-            "visit": visit,
-            "scans": scans,
-            "brain_masks": masks,
-            "reference": "g1",
-            "transforms": {},
-        }
+        return Prepared("01", visit, scans=tuple(scans), brain_masks=masks, reference="g1")
 
     return tmp_path, prepared
 
@@ -301,8 +292,8 @@ def test_other_grids_come_through_the_transforms(study):
 
 def judged(record, **quality):
     """The record with what the prepare stage says of the brain mask of g1."""
-    own = {"source": "dwi", "kind": "dwi", "volume_ml": 1000.0, "verdict": "pass", "cut": []}
-    return {**record, "brain_mask_quality": {"g1": {**own, **quality}}}
+    own = BrainQuality("dwi", "dwi", volume_ml=1000.0)
+    return replace(record, brain_mask_quality={"g1": replace(own, **quality)})
 
 
 def test_nothing_rests_on_a_brain_mask_that_failed(study):

@@ -8,11 +8,12 @@ def main(snakemake):
         from pathlib import Path
 
         from corelab.measurement.exhibits import registration_exhibit
-        from corelab.provenance.products import read_json, write_table
+        from corelab.provenance.products import write_table
+        from corelab.records import Checked
         from corelab.registration.figures import QUALITY_COLUMNS, contact_sheet, quality_table
 
         given = snakemake.output
-        records = [read_json(path) for path in snakemake.input.records]
+        records = [Checked.read(path) for path in snakemake.input.records]
         table = quality_table(records)
         contact_sheet(records, table, Path(snakemake.params.folder), Path(given.sheet))
         write_table(table, given.table, QUALITY_COLUMNS)

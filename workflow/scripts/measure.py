@@ -8,20 +8,20 @@ def main(snakemake):
         from pathlib import Path
 
         from corelab.measurement.visit import measure_visit
-        from corelab.provenance.products import read_json, write_json
+        from corelab.records import Normalised, Perfused, Prepared, Segmented
 
         given, params = snakemake.input, snakemake.params
         record = measure_visit(
-            read_json(given.prepared),
-            read_json(given.segmented),
-            read_json(given.perfused[0]) if given.perfused else None,
-            read_json(given.normalised),
+            Prepared.read(given.prepared),
+            Segmented.read(given.segmented),
+            Perfused.read(given.perfused[0]) if given.perfused else None,
+            Normalised.read(given.normalised),
             Path(params.folder),
             atlases=params.atlases,
             settings=params.measurement,
             first_visit=params.first_visit,
         )
-        write_json(record, snakemake.output.record)
+        record.write(snakemake.output.record)
 
 
 main(snakemake)  # noqa: F821

@@ -6,11 +6,10 @@ from corelab.provenance.job import job
 def main(snakemake):
     with job(snakemake):
         from corelab.measurement.visit import measure_supplied
-        from corelab.provenance.products import write_json
 
         params = snakemake.params
         record = measure_supplied(params.rows, atlases=params.atlases, settings=params.measurement)
-        write_json(record, snakemake.output.record)
+        record.write(snakemake.output.record)
 
 
 main(snakemake)  # noqa: F821

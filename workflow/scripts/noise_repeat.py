@@ -8,17 +8,17 @@ def main(snakemake):
         from pathlib import Path
 
         from corelab.measurement.noise_floor import Stages, repeat_subject
-        from corelab.provenance.products import read_json, write_json
+        from corelab.records import Prepared
 
         params = snakemake.params
         record = repeat_subject(
-            [read_json(path) for path in snakemake.input.prepared],
+            [Prepared.read(path) for path in snakemake.input.prepared],
             Path(params.folder),
             Stages(**params.stages),
             seed=int(snakemake.wildcards.seed),
             added_noise=params.added_noise,
         )
-        write_json(record, snakemake.output.record)
+        record.write(snakemake.output.record)
 
 
 main(snakemake)  # noqa: F821

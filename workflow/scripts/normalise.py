@@ -7,12 +7,12 @@ def main(snakemake):
     with job(snakemake):
         from pathlib import Path
 
-        from corelab.provenance.records import visits_of_records, write_record
+        from corelab.records import read_visits, write_record
         from corelab.registration import normalise_subject
 
         params, folder = snakemake.params, Path(snakemake.params.folder)
         record = normalise_subject(
-            visits_of_records(snakemake.input.records),
+            read_visits(snakemake.input.records),
             folder,
             settings=params.registration,
             visit_order=params.visit_order,

@@ -8,12 +8,11 @@ def main(snakemake):
         from pathlib import Path
 
         from corelab.perfusion import perfuse_visit
-        from corelab.provenance.products import read_json
-        from corelab.provenance.records import write_record
+        from corelab.records import Prepared, write_record
 
         params, folder = snakemake.params, Path(snakemake.params.folder)
         record = perfuse_visit(
-            read_json(snakemake.input.prepared),
+            Prepared.read(snakemake.input.prepared),
             folder,
             settings=params.perfusion,
             minutes_onset_to_ct=params.onset_to_ct_min,

@@ -8,17 +8,17 @@ def main(snakemake):
         from pathlib import Path
 
         from corelab.measurement.recovery import recover_visit
-        from corelab.provenance.products import read_json, write_json
+        from corelab.records import Prepared
 
         params = snakemake.params
         record = recover_visit(
-            read_json(snakemake.input.prepared),
+            Prepared.read(snakemake.input.prepared),
             Path(params.folder),
             disease=params.disease,
             segmentation=params.segmentation,
             settings=params.recovery,
         )
-        write_json(record, snakemake.output.record)
+        record.write(snakemake.output.record)
 
 
 main(snakemake)  # noqa: F821

@@ -8,7 +8,7 @@ def main(snakemake):
         from pathlib import Path
 
         from corelab.imaging import prepare_visit
-        from corelab.provenance.records import write_record
+        from corelab.records import write_record
         from corelab.registration import align_visit, share_brain_masks
 
         params, folder = snakemake.params, Path(snakemake.params.folder)

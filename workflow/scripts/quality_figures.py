@@ -7,14 +7,13 @@ def main(snakemake):
     with job(snakemake):
         from pathlib import Path
 
-        from corelab.provenance.products import read_json
-        from corelab.provenance.records import visits_of_records, write_record
+        from corelab.records import Normalised, read_visits, write_record
         from corelab.registration.figures import quality_figures
 
         folder = Path(snakemake.params.folder)
         record = quality_figures(
-            visits_of_records(snakemake.input.records),
-            read_json(snakemake.input.normalised),
+            read_visits(snakemake.input.records),
+            Normalised.read(snakemake.input.normalised),
             folder,
         )
         write_record(record, folder, snakemake.output.record)

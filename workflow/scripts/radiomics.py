@@ -7,15 +7,15 @@ def main(snakemake):
     with job(snakemake):
         from pathlib import Path
 
-        from corelab.provenance.products import read_json, write_table
-        from corelab.provenance.records import write_record
+        from corelab.provenance.products import write_table
         from corelab.radiomics.visit import radiomics_visit
+        from corelab.records import Prepared, Segmented, write_record
         from corelab.study.columns import FEATURES
 
         given, params, output = snakemake.input, snakemake.params, snakemake.output
         record, table = radiomics_visit(
-            read_json(given.prepared),
-            read_json(given.segmented),
+            Prepared.read(given.prepared),
+            Segmented.read(given.segmented),
             params.folder,
             settings=params.radiomics,
         )

@@ -9,10 +9,11 @@ def main(snakemake):
         from corelab.measurement.recovery import recovery_summary, recovery_table
         from corelab.measurement.recovery_figure import draw_recovery
         from corelab.provenance.products import write_table
+        from corelab.records import Recovered
         from corelab.study.columns import RECOVERY, RECOVERY_SUMMARY
 
         out = snakemake.output
-        table = recovery_table(snakemake.input.records)
+        table = recovery_table(map(Recovered.read, snakemake.input.records))
         summary = recovery_summary(table)
         write_table(table, out.table, RECOVERY)
         write_table(summary, out.summary, RECOVERY_SUMMARY)

@@ -5,21 +5,23 @@ from corelab.provenance.job import job
 
 def main(snakemake):
     with job(snakemake):
+        from dataclasses import replace
         from pathlib import Path
 
-        from corelab.provenance.products import read_json
-        from corelab.provenance.records import write_record
+        from corelab.records import Prepared, write_record
         from corelab.segmentation.readers import consensus_masks, derived_masks
         from corelab.segmentation.visit import segment_visit
 
         params, folder = snakemake.params, Path(snakemake.params.folder)
         settings = dict(params.segmentation)
         consensus = settings.pop("consensus")
-        prepared = read_json(snakemake.input.prepared)
+        prepared = Prepared.read(snakemake.input.prepared)
         record = segment_visit(prepared, folder, disease=params.disease, settings=settings)
-        record["masks"] += consensus_masks(prepared, folder, settings=consensus)
+        voted = consensus_masks(prepared, folder, settings=consensus)
+        record = replace(record, masks=(*record.masks, *voted))
         if params.disease == "glioma":
-            record["masks"] += derived_masks(prepared, record["masks"], folder)
+            derived = derived_masks(prepared, record, folder)
+            record = replace(record, masks=(*record.masks, *derived))
         write_record(record, folder, snakemake.output.record)
 
 

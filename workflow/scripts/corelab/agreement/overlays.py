@@ -12,45 +12,32 @@ from corelab.agreement import figures
 from corelab.agreement.figures import Drawn
 from corelab.agreement.sources import chosen_sources
 from corelab.measurement.selection import NotComputable, Tables, population
-from corelab.provenance.products import read_json
+from corelab.records import VisitRecords, read_visits
 from corelab.study.naming import session_entity, subject_entity
 from corelab.terms.labels import label as mask_label
 
 
-def _visit(folder: Path, participant_id: str, visit: str) -> list[dict[str, Any]]:
+def _visit(folder: Path, participant_id: str, visit: str) -> VisitRecords | None:
     here = folder / "derivatives" / subject_entity(participant_id) / session_entity(visit)
-    return [read_json(here / f"{n}.json") for n in ("prepare", "segment", "perfuse")
-            if (here / f"{n}.json").is_file()]  # fmt: skip
+    names = ("prepare.json", "segment.json", "perfuse.json")
+    return next(iter(read_visits(here / name for name in names if (here / name).is_file())), None)
 
 
-def visit_masks(folder: Path, participant_id: str, visit: str, label: str) -> dict[str, str]:
-    """Source -> mask file of one label, relative to the folder: the pipeline's and readers'."""
-    records = _visit(folder, participant_id, visit)
+def label_masks(visit: VisitRecords, label: str) -> dict[str, str]:
+    """Source -> mask file of one label, relative to the folder: readers' and the pipeline's."""
     found: dict[str, str] = {}
-    for record in records:
-        for mask in record.get("masks", []):
-            if mask["label"] == label and mask["path"] and mask["status"] == "ok":
-                found.setdefault(mask["source"], mask["path"])
-        for scan in record.get("scans", []):
-            whose = scan.get("reader") or "supplied"
-            usable = scan.get("label") == label and scan.get("status") == "ok" and scan.get("path")
-            if usable and int(scan.get("repeat") or 1) == 1 and scan.get("space") != "MNI152":
-                found.setdefault(whose, scan["path"])
+    for mask in visit.masks(labels=[label], repeat=1, space="native", usable=True):
+        found.setdefault(mask.source, mask.file)
     return found
 
 
-def _background(folder: Path, participant_id: str, visit: str, label: str) -> str | None:
-    scans = [
-        (scan["kind"], scan["path"])
-        for record in _visit(folder, participant_id, visit)
-        for scan in record.get("scans", [])
-        if scan["status"] == "ok" and scan.get("path") and not scan["kind"].startswith("mask-")
-    ]
+def _background(visit: VisitRecords, label: str) -> str | None:
+    scans = [scan for scan in visit.prepare.scans if scan.usable and scan.label is None]
     for kind in mask_label(label).drawn_on:
-        for found, path in scans:
-            if found == kind:
-                return path
-    return scans[0][1] if scans else None
+        for scan in scans:
+            if scan.kind == kind:
+                return scan.path
+    return scans[0].path if scans else None
 
 
 def _cases(analysis: Mapping[str, Any], tables: Tables) -> list[tuple[str, str, float]]:
@@ -86,8 +73,9 @@ def draw_contours(analysis: Mapping[str, Any], tables: Tables, folder: Path) -> 
 
     label, panels = str(analysis["label"]), []
     for participant_id, visit, dice in _cases(analysis, tables):
-        path = _background(folder, participant_id, visit, label)
-        masks = visit_masks(folder, participant_id, visit, label)
+        records = _visit(folder, participant_id, visit)
+        path = _background(records, label) if records else None
+        masks = label_masks(records, label) if records else {}
         wanted = chosen_sources(analysis, list(masks))
         if path is None or not masks:
             continue

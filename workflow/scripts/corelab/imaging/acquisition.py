@@ -13,6 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from corelab.records import AcquisitionRow
+from corelab.terms.verdicts import FAIL, NOT_ASSESSABLE, PASS
+
 #: What a limit can be put on, with its meaning.
 QUANTITIES = {
     "voxel_size_mm": "largest voxel edge",
@@ -137,8 +140,11 @@ def charter(settings: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
 
 
 def acquisition_rows(
-    kind: str, observed: Mapping[str, Any], limits: Mapping[str, Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+    kind: str,
+    observed: Mapping[str, Any],
+    limits: Mapping[str, Mapping[str, Any]],
+    scan_id: str | None = None,
+) -> list[AcquisitionRow]:
     """One row per limit of a kind of scan.
 
     Parameters
@@ -149,18 +155,19 @@ def acquisition_rows(
         Quantity or field -> value, None where it is not known; see :func:`observe`.
     limits
         From :func:`charter`.
+    scan_id
+        Of the scan.
 
     Returns
     -------
-    list of dict
-        ``kind, criterion, value, limit, verdict`` (``pass``, ``fail``, ``not_assessable``). The
-        limit itself passes.
+    list of AcquisitionRow
+        The limit itself passes.
 
     Examples
     --------
     >>> for row in acquisition_rows("dwi", {"b_value": 1000.0, "sequence": "epse2d1"},
     ...         {"dwi": {"b_value_min": 900.0, "slices_min": 20.0, "sequence_one_of": ["SE"]}}):
-    ...     print(row["criterion"], row["value"], row["limit"], row["verdict"])
+    ...     print(row.criterion, row.value, row.limit, row.verdict)
     b_value_min 1000.0 900.0 pass
     sequence_one_of epse2d1 SE fail
     slices_min None 20.0 not_assessable
@@ -181,10 +188,8 @@ def acquisition_rows(
             inside = value is not None and (
                 value <= limit + slack if name.endswith("_max") else value >= limit - slack
             )
-        verdict = "not_assessable" if value is None else "pass" if inside else "fail"
-        rows.append(
-            {"kind": kind, "criterion": name, "value": value, "limit": limit, "verdict": verdict}
-        )
+        verdict = NOT_ASSESSABLE if value is None else PASS if inside else FAIL
+        rows.append(AcquisitionRow(kind, name, value, limit, verdict, scan_id=scan_id))
     return rows
 
 
@@ -197,7 +202,9 @@ def _weightings(values: Any, due: Sequence[float]) -> tuple[str | None, bool]:
     return " ".join(map(str, there)), inside
 
 
-def lossless_row(kind: str, lossy: bool | None, proof: str | None) -> dict[str, Any]:
+def lossless_row(
+    kind: str, lossy: bool | None, proof: str | None, scan_id: str | None = None
+) -> AcquisitionRow:
     """Row of the criterion ``lossless``.
 
     Parameters
@@ -209,27 +216,24 @@ def lossless_row(kind: str, lossy: bool | None, proof: str | None) -> dict[str, 
     proof
         Comparison of stored values before and after conversion: ``unchanged``, ``changed``,
         ``not_comparable``; None where nothing was converted.
+    scan_id
+        Of the scan.
 
     Examples
     --------
-    >>> lossless_row("dwi", False, "unchanged")["verdict"], lossless_row("dwi", True, None)["value"]
+    >>> lossless_row("dwi", False, "unchanged").verdict, lossless_row("dwi", True, None).value
     ('pass', 'lossy compression')
     """
+    value: str | None
     if lossy:
-        value, verdict = "lossy compression", "fail"
+        value, verdict = "lossy compression", FAIL
     elif proof == "changed":
-        value, verdict = "values changed", "fail"
+        value, verdict = "values changed", FAIL
     elif lossy is False and proof in (None, "unchanged"):
-        value, verdict = "values unchanged", "pass"
+        value, verdict = "values unchanged", PASS
     else:
-        value, verdict = None, "not_assessable"
-    return {
-        "kind": kind,
-        "criterion": "lossless",
-        "value": value,
-        "limit": "no loss",
-        "verdict": verdict,
-    }
+        value, verdict = None, NOT_ASSESSABLE
+    return AcquisitionRow(kind, "lossless", value, "no loss", verdict, scan_id=scan_id)
 
 
 def observe(

@@ -31,6 +31,7 @@ from numpy.typing import NDArray
 from corelab.imaging.geometry import voxel_sizes_mm
 from corelab.imaging.head_fit import CT_KINDS, HeadFit, fit_voxels, spread_and_floor
 from corelab.imaging.template import template_brain_mask, tissue_maps
+from corelab.terms.verdicts import FAIL, PASS, WARN
 
 Array = NDArray[np.floating]
 Mask = NDArray[np.bool_]
@@ -46,10 +47,10 @@ _WIDEST_SECTION_ML_PER_MM = 19.0
 #: From this overlap with the fitted template on, a mask is that of a large head, not of a leak.
 _LARGE_HEAD_DICE = 0.92
 #: Least share of an octant of the fitted template's brain that a mask may hold.
-OCTANT_SHARE = {"warn": 0.8, "fail": 0.65}
+OCTANT_SHARE = {WARN: 0.8, FAIL: 0.65}
 #: Least overlap (Dice) of mask and fitted template, and least score of the fit.
-PRIOR_DICE = {"warn": 0.87, "fail": 0.78}
-FIT_SCORE = {"warn": 0.2, "fail": 0.05}
+PRIOR_DICE = {WARN: 0.87, FAIL: 0.78}
+FIT_SCORE = {WARN: 0.2, FAIL: 0.05}
 
 #: Finer voxels are averaged to at most this before the mask is made; the cut works on this grid.
 _FINE_ENOUGH_MM, _CUT_GRID_MM = 1.2, 2.0
@@ -187,7 +188,7 @@ def extract_brain(image: Any, kind: str) -> Brain:
     mask = _stripped(voxels, voxel_sizes_mm(affine), kind)
     if mask is None:
         mask = np.zeros(voxels.shape, dtype=bool)
-        if fit.score >= FIT_SCORE["fail"]:
+        if fit.score >= FIT_SCORE[FAIL]:
             mask = _extracted(voxels, affine, kind, fit)
     return Brain(mask, fit, brain_shape(mask, affine, fit))
 
@@ -738,16 +739,16 @@ def brain_volume_verdict(
     'fail'
     """
     low, high = brain_limits_ml(coverage_mm, shape)
-    verdict = "pass"
+    verdict = PASS
     if not low <= volume_ml <= high:
-        verdict = "warn" if 0.78 * low <= volume_ml <= high + 200 else "fail"
-    if shape is None or verdict == "fail":
+        verdict = WARN if 0.78 * low <= volume_ml <= high + 200 else FAIL
+    if shape is None or verdict == FAIL:
         return verdict
     found = (
         (shape.least_octant, OCTANT_SHARE),
         (shape.prior_dice, PRIOR_DICE),
         (shape.fit_score, FIT_SCORE),
     )
-    if any(value < limits["fail"] for value, limits in found):
-        return "fail"
-    return "warn" if any(value < limits["warn"] for value, limits in found) else verdict
+    if any(value < limits[FAIL] for value, limits in found):
+        return FAIL
+    return WARN if any(value < limits[WARN] for value, limits in found) else verdict

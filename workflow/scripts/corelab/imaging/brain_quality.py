@@ -7,7 +7,7 @@ acquisition table, from where the report and the review desk have it.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from corelab.imaging.acquisition import observe
 from corelab.imaging.brain import FIT_SCORE, brain_limits_ml, brain_shape, brain_volume_verdict
 from corelab.imaging.geometry import mask_volume_ml, voxel_sizes_mm
 from corelab.imaging.head_fit import HeadFit, fit_head
+from corelab.records import SUPPLIED, AcquisitionRow, BrainQuality, Cut, Prepared
+from corelab.terms.verdicts import FAIL, PASS, WARN
 
 #: Sides of an image whose axes run right, anterior and superior.
 SIDES = (("left", "right"), ("posterior", "anterior"), ("inferior", "superior"))
@@ -30,7 +32,7 @@ _CUT_MM = 4.0
 
 def judged_mask(
     mask: Any, image: Any, kind: str, source: str, fit: HeadFit | None = None
-) -> dict[str, Any]:
+) -> BrainQuality:
     """Entry of ``brain_mask_quality`` for one mask.
 
     Parameters
@@ -48,17 +50,17 @@ def judged_mask(
 
     Returns
     -------
-    dict
-        ``source``, ``kind``, ``volume_ml``, ``limits_ml`` (:func:`brain_limits_ml`), ``verdict``
-        (``pass``, ``warn``, ``fail``) and ``cut`` (:func:`cut_sides`).
+    BrainQuality
+        Limits by :func:`brain_limits_ml`, ``cut`` by :func:`cut_sides`.
     """
     sizes = voxel_sizes_mm(mask.affine)
     coverage_mm = observe(mask.shape, sizes.tolist(), {})["coverage_mm"]
     volume_ml = mask_volume_ml(mask)
-    cut, shape = [], None
+    cut: tuple[Cut, ...] = ()
+    shape = None
     if image is not None:
         used = fit or fit_head(image, kind)
-        if fit is not None or used.score >= FIT_SCORE["warn"]:
+        if fit is not None or used.score >= FIT_SCORE[WARN]:
             shape = brain_shape(np.asanyarray(mask.dataobj) > 0, mask.affine, used)
         voxels = np.asanyarray(image.dataobj)
         cut = cut_sides(
@@ -67,19 +69,19 @@ def judged_mask(
             sizes,
             slab=kind in SLAB_KINDS,
         )
-    return {
-        "source": source,
-        "kind": kind,
-        "volume_ml": round(volume_ml, 3),
-        "limits_ml": list(brain_limits_ml(coverage_mm or 0.0, shape)),
-        "verdict": brain_volume_verdict(volume_ml, coverage_mm or 0.0, shape),
-        "cut": cut,
-    }
+    return BrainQuality(
+        source,
+        kind,
+        volume_ml=round(volume_ml, 3),
+        limits_ml=tuple(brain_limits_ml(coverage_mm or 0.0, shape)),
+        verdict=brain_volume_verdict(volume_ml, coverage_mm or 0.0, shape),
+        cut=cut,
+    )
 
 
 def cut_sides(
     image: NDArray[Any], mask: NDArray[np.bool_], sizes_mm: NDArray[Any], *, slab: bool = False
-) -> list[dict[str, Any]]:
+) -> tuple[Cut, ...]:
     """Sides at which the field of view ends within the brain.
 
     Parameters
@@ -93,8 +95,8 @@ def cut_sides(
 
     Returns
     -------
-    list of dict
-        ``side``, ``area_cm2`` of brain on the outermost slice and ``outside_mm``: the height of
+    tuple of Cut
+        ``area_cm2`` is that of brain on the outermost slice, ``outside_mm`` the height of
         the cap that a sphere of a brain's size (radius 70 mm) has beyond a section of that area,
         less the thickness of the slice. Entries have 4 mm or more.
 
@@ -110,14 +112,14 @@ def cut_sides(
     >>> brain = np.sqrt((grid**2).sum(axis=0)) < 70
     >>> noise = np.random.default_rng(1).normal(0, 1, brain.shape)
     >>> cut_sides(noise, brain, np.array([4.0, 4, 4]))
-    []
-    >>> [(c["side"], round(c["area_cm2"])) for c in cut_sides(noise[10:], brain[10:],
+    ()
+    >>> [(c.side, round(c.area_cm2)) for c in cut_sides(noise[10:], brain[10:],
     ...     np.array([4.0, 4, 4]))]
     [('left', 75)]
     """
     box = _field(image)
     inside = mask[box]
-    found = []
+    found: list[Cut] = []
     for axis, names in enumerate(SIDES):
         if (slab and axis == 2) or inside.shape[axis] < 3:
             continue
@@ -130,14 +132,8 @@ def cut_sides(
             rest = max(_BRAIN_RADIUS_MM**2 - area_mm2 / np.pi, 0.0)
             outside = _BRAIN_RADIUS_MM - float(np.sqrt(rest)) - layers * float(sizes_mm[axis])
             if outside >= _CUT_MM:
-                found.append(
-                    {
-                        "side": name,
-                        "area_cm2": round(area_mm2 / 100, 1),
-                        "outside_mm": round(outside, 1),
-                    }
-                )
-    return found
+                found.append(Cut(name, round(area_mm2 / 100, 1), round(outside, 1)))
+    return tuple(found)
 
 
 def _field(image: NDArray[Any]) -> tuple[slice, ...]:
@@ -157,115 +153,113 @@ def _field(image: NDArray[Any]) -> tuple[slice, ...]:
 # --- what follows ------------------------------------------------------------------------------
 
 
-def mask_fault(record: Mapping[str, Any], grid: str | None) -> str | None:
+def mask_fault(record: Prepared, grid: str | None) -> str | None:
     """Reason why a grid's brain mask cannot be used; None where it can.
 
     A supplied mask is a person's word: its volume is reported and nothing is refused.
 
     Examples
     --------
-    >>> quality = {"source": "dwi", "volume_ml": 431.2, "verdict": "fail"}
-    >>> mask_fault({"brain_mask_quality": {"g1": quality}}, "g1")
+    >>> from dataclasses import replace
+    >>> quality = BrainQuality("dwi", volume_ml=431.2, verdict="fail")
+    >>> mask_fault(Prepared("1", "v", brain_mask_quality={"g1": quality}), "g1")
     'the brain mask (from dwi, 431 mL) has no volume or shape of a brain; supply a mask-brain scan'
-    >>> mask_fault({"brain_mask_quality": {"g1": quality | {"source": "supplied"}}}, "g1")
+    >>> quality = replace(quality, source="supplied")
+    >>> mask_fault(Prepared("1", "v", brain_mask_quality={"g1": quality}), "g1")
     """
     found = _quality(record, grid)
-    if found.get("verdict") != "fail" or found.get("source") == "supplied":
+    if found is None or found.verdict != FAIL or found.source == SUPPLIED:
         return None
     return (
-        f"the brain mask (from {found['source']}, {found['volume_ml']:.0f} mL) has no volume "
+        f"the brain mask (from {found.source}, {found.volume_ml:.0f} mL) has no volume "
         "or shape of a brain; supply a mask-brain scan"
     )
 
 
-def mask_warnings(record: Mapping[str, Any], grid: str | None) -> dict[str, str]:
+def mask_warnings(record: Prepared, grid: str | None) -> dict[str, str]:
     """Flags of a volume on a grid (word -> sentence): a doubtful brain mask, a brain cut off.
 
     Examples
     --------
-    >>> quality = {"source": "dwi", "volume_ml": 739.0, "verdict": "warn",
-    ...            "cut": [{"side": "superior", "area_cm2": 90.0, "outside_mm": 12.5}]}
-    >>> for flag, text in mask_warnings({"brain_mask_quality": {"g1": quality}}, "g1").items():
+    >>> cut = (Cut("superior", 90.0, 12.5),)
+    >>> quality = BrainQuality("dwi", volume_ml=739.0, verdict="warn", cut=cut)
+    >>> record = Prepared("1", "v", brain_mask_quality={"g1": quality})
+    >>> for flag, text in mask_warnings(record, "g1").items():
     ...     print(flag, "|", text)
     brain_mask_doubtful | the brain mask (from dwi, 739 mL) has a doubtful volume or shape: check it
     brain_cut_off | the field of view ends within the brain (superior, 90 cm2, about 12 mm
     outside): a volume is a lower bound
     """
     found = _quality(record, grid)
-    flags = {}
-    if found.get("verdict") in ("warn", "fail"):
+    flags: dict[str, str] = {}
+    if found is None:
+        return flags
+    if found.verdict in (WARN, FAIL):
         flags["brain_mask_doubtful"] = (
-            f"the brain mask (from {found['source']}, {found['volume_ml']:.0f} mL) has a doubtful "
+            f"the brain mask (from {found.source}, {found.volume_ml:.0f} mL) has a doubtful "
             "volume or shape: check it"
         )
-    if found.get("disagrees_dice") is not None:
+    if found.disagrees_dice is not None:
         flags["brain_masks_disagree"] = (
             f"the brain masks of two images of the visit have a Dice of "
-            f"{found['disagrees_dice']:.2f} after their fit: one of them is wrong, check both"
+            f"{found.disagrees_dice:.2f} after their fit: one of them is wrong, check both"
         )
-    if found.get("cut"):
-        flags["brain_cut_off"] = f"{_cut_words(found['cut'])}: a volume is a lower bound"
+    if found.cut:
+        flags["brain_cut_off"] = f"{_cut_words(found.cut)}: a volume is a lower bound"
     return flags
 
 
-def brain_rows(record: Mapping[str, Any]) -> list[dict[str, Any]]:
+def brain_rows(record: Prepared) -> list[AcquisitionRow]:
     """Rows ``brain_mask`` and ``brain_in_field`` of the acquisition table, one pair per grid.
 
     Examples
     --------
-    >>> quality = {"source": "dwi", "kind": "dwi", "volume_ml": 739.0, "verdict": "warn",
-    ...            "limits_ml": [900.0, 1800.0], "cut": []}
-    >>> scan = {"scan_id": "s1", "kind": "dwi", "grid": "g1", "label": None, "status": "ok"}
-    >>> rows = brain_rows({"brain_mask_quality": {"g1": quality}, "scans": [scan]})
-    >>> [(row["criterion"], row["value"], row["limit"], row["verdict"]) for row in rows]
+    >>> quality = BrainQuality("dwi", "dwi", 739.0, (900.0, 1800.0), "warn")
+    >>> from corelab.records import Scan
+    >>> scan = Scan("s1", "dwi", grid="g1")
+    >>> record = Prepared("1", "v", scans=(scan,), brain_mask_quality={"g1": quality})
+    >>> [(row.criterion, row.value, row.limit, row.verdict) for row in brain_rows(record)]
     [('brain_mask', 739.0, '900 to 1800 mL', 'fail'), ('brain_in_field', 'whole', 'whole', 'pass')]
     """
     rows = []
-    for grid, found in record.get("brain_mask_quality", {}).items():
-        kind = found.get("kind")
-        scan = next(
-            (
-                scan
-                for scan in record.get("scans", [])
-                if scan["grid"] == grid and scan["kind"] == kind and scan["status"] == "ok"
-            ),
-            None,
-        )
+    for grid, found in record.brain_mask_quality.items():
+        on_grid = (scan for scan in record.scans if scan.grid == grid and scan.status == "ok")
+        scan = next((scan for scan in on_grid if scan.kind == found.kind), None)
         if scan is None:
             continue
-        where = {"scan_id": scan["scan_id"], "kind": kind}
-        low, high = found["limits_ml"]
-        cut, reasons = found.get("cut") or [], mask_warnings(record, grid)
+        low, high = found.limits_ml
+        reasons = mask_warnings(record, grid)
         wrong = [reasons[flag] for flag in reasons if flag != "brain_cut_off"]
+        sides = ", ".join(one.side for one in found.cut)
         rows += [
-            {
-                **where,
-                "criterion": "brain_mask",
-                "value": found["volume_ml"],
-                "limit": f"{low:g} to {high:g} mL",
-                "verdict": "fail" if wrong else "pass",
-                "reason": mask_fault(record, grid) or "; ".join(wrong) or None,
-            },
-            {
-                **where,
-                "criterion": "brain_in_field",
-                "value": "cut " + ", ".join(one["side"] for one in cut) if cut else "whole",
-                "limit": "whole",
-                "verdict": "fail" if cut else "pass",
-                "reason": reasons.get("brain_cut_off"),
-            },
+            AcquisitionRow(
+                scan.kind,
+                "brain_mask",
+                found.volume_ml,
+                f"{low:g} to {high:g} mL",
+                FAIL if wrong else PASS,
+                mask_fault(record, grid) or "; ".join(wrong) or None,
+                scan.scan_id,
+            ),
+            AcquisitionRow(
+                scan.kind,
+                "brain_in_field",
+                f"cut {sides}" if sides else "whole",
+                "whole",
+                FAIL if sides else PASS,
+                reasons.get("brain_cut_off"),
+                scan.scan_id,
+            ),
         ]
     return rows
 
 
-def _quality(record: Mapping[str, Any], grid: str | None) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = (record.get("brain_mask_quality") or {}).get(grid) or {}
-    return found
+def _quality(record: Prepared, grid: str | None) -> BrainQuality | None:
+    return None if grid is None else record.brain_mask_quality.get(grid)
 
 
-def _cut_words(cut: Iterable[Mapping[str, Any]]) -> str:
+def _cut_words(cut: Iterable[Cut]) -> str:
     parts = [
-        f"{one['side']}, {one['area_cm2']:.0f} cm2, about {one['outside_mm']:.0f} mm outside"
-        for one in cut
+        f"{one.side}, {one.area_cm2:.0f} cm2, about {one.outside_mm:.0f} mm outside" for one in cut
     ]
     return f"the field of view ends within the brain ({'; '.join(parts)})"

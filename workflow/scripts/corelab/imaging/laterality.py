@@ -19,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corelab.imaging.geometry import resample_to, same_grid
+from corelab.records import AcquisitionRow, Scan
+from corelab.terms.verdicts import FAIL, NOT_ASSESSABLE, PASS
 
 #: What others are compared with, best first; perfusion maps come from their series.
 _KINDS = ("T1w", "T1c", "FLAIR", "T2w", "dwi", "b0", "adc", "gre", "ncct", "ctp", "dsc")
@@ -59,14 +61,14 @@ class LeftRight:
 
 
 def left_right_rows(
-    scans: Sequence[Mapping[str, Any]], brain_masks: Mapping[str, str], folder: Path
-) -> list[dict[str, Any]]:
+    scans: Sequence[Scan], brain_masks: Mapping[str, str], folder: Path
+) -> list[AcquisitionRow]:
     """Rows of the criterion ``left_right``: each image of a visit against its reference.
 
     Parameters
     ----------
     scans
-        Usable entries of the record (``kind, scan_id, path, grid``).
+        Usable scans of the visit.
     brain_masks
         Grid -> path of its brain mask.
     folder
@@ -74,43 +76,43 @@ def left_right_rows(
 
     Returns
     -------
-    list of dict
-        ``scan_id, kind, criterion, value`` (the gain), ``limit, verdict, reason``; none where the
-        visit has one image.
+    list of AcquisitionRow
+        ``value`` is the gain; no row where the visit has one image.
     """
     ranked = sorted(
-        (scan for scan in scans if scan["kind"] in _KINDS and scan["grid"] in brain_masks),
-        key=lambda scan: _KINDS.index(scan["kind"]),
+        (scan for scan in scans if scan.kind in _KINDS and scan.grid in brain_masks),
+        key=lambda scan: _KINDS.index(scan.kind),
     )
-    rows: list[dict[str, Any]] = []
-    heads: dict[str, LeftRight | None] = {}
+    rows: list[AcquisitionRow] = []
+    heads: dict[str | None, LeftRight | None] = {}
     for scan in ranked:
-        first = next(one for one in ranked if one["grid"] == scan["grid"])
+        first = next(one for one in ranked if one.grid == scan.grid)
         if scan is ranked[0]:
-            heads[scan["grid"]] = None
+            heads[scan.grid] = None
             continue
         # Others of a grid are compared with its first one, which takes no fit.
         other = ranked[0] if scan is first else first
         pair = (_image_and_mask(one, brain_masks, folder) for one in (other, scan))
         found = left_right(*pair)
         if scan is first:
-            heads[scan["grid"]] = found
+            heads[scan.grid] = found
         else:
-            found = _by_way_of(found, heads[scan["grid"]])
-        against = f"against {ranked[0]['kind']} ({ranked[0]['scan_id']})"
+            found = _by_way_of(found, heads[scan.grid])
+        against = f"against {ranked[0].kind} ({ranked[0].scan_id})"
+        reasons = {
+            FAIL: f"left and right are swapped {against}",
+            NOT_ASSESSABLE: f"too alike to distinguish {against}",
+        }
         rows.append(
-            {
-                "scan_id": scan["scan_id"],
-                "kind": scan["kind"],
-                "criterion": "left_right",
-                "value": round(found.gain, 4),
-                "limit": f"as {ranked[0]['kind']}",
-                "verdict": found.verdict,
-                "reason": {
-                    "fail": f"left and right are swapped {against}",
-                    "not_assessable": f"too alike to distinguish {against}",
-                }.get(found.verdict),
-            }
+            AcquisitionRow(
+                scan.kind,
+                "left_right",
+                round(found.gain, 4),
+                f"as {ranked[0].kind}",
+                found.verdict,
+                reasons.get(found.verdict),
+                scan.scan_id,
+            )
         )
     return rows
 
@@ -119,22 +121,20 @@ def _by_way_of(found: LeftRight, head: LeftRight | None) -> LeftRight:
     """Clear images that are swapped only against an image that is swapped itself."""
     if head is None:
         return found
-    if "not_assessable" in (found.verdict, head.verdict):
-        return LeftRight(found.gain, found.z, "not_assessable")
-    sign = 1 if head.verdict == "pass" else -1
+    if NOT_ASSESSABLE in (found.verdict, head.verdict):
+        return LeftRight(found.gain, found.z, NOT_ASSESSABLE)
+    sign = 1 if head.verdict == PASS else -1
     gain = sign * found.gain
-    return LeftRight(gain, sign * found.z, "pass" if gain > 0 else "fail")
+    return LeftRight(gain, sign * found.z, PASS if gain > 0 else FAIL)
 
 
-def _image_and_mask(
-    scan: Mapping[str, Any], brain_masks: Mapping[str, str], folder: Path
-) -> tuple[Any, Any]:
-    image: Any = nib.load(folder / scan["path"])
+def _image_and_mask(scan: Scan, brain_masks: Mapping[str, str], folder: Path) -> tuple[Any, Any]:
+    image: Any = nib.load(folder / scan.file)
     if len(image.shape) == 4:
         image = nib.Nifti1Image(np.asarray(image.dataobj).mean(axis=3), image.affine)
-    if scan["kind"] in CT_KINDS:
+    if scan.kind in CT_KINDS:
         image = nib.Nifti1Image(np.clip(_array(image), *BRAIN_WINDOW_HU), image.affine)
-    return image, nib.load(folder / brain_masks[scan["grid"]])
+    return image, nib.load(folder / brain_masks[str(scan.grid)])
 
 
 def left_right(reference: tuple[Any, Any], image: tuple[Any, Any]) -> LeftRight:
@@ -171,7 +171,7 @@ def left_right(reference: tuple[Any, Any], image: tuple[Any, Any]) -> LeftRight:
     brain = _array(fixed_mask) > 0.5
     overlaps = [2.0 * (brain & there).sum() / (brain.sum() + there.sum()) for _, there in scores]
     if min(overlaps) < MIN_OVERLAP:
-        return LeftRight(0.0, 0.0, "not_assessable")
+        return LeftRight(0.0, 0.0, NOT_ASSESSABLE)
     inside = brain & scores[0][1] & scores[1][1]
     either = [_local_correlation(_array(fixed), voxels, inside) for voxels, _ in scores]
     return _judged(either[0], either[1], inside)
@@ -181,20 +181,20 @@ def _judged(as_is: Volume, mirrored: Volume, inside: NDArray[np.bool_]) -> LeftR
     """Mean difference over blocks, its z and the verdict."""
     index = np.argwhere(inside)
     if len(index) < 20 * _BLOCK**2:
-        return LeftRight(0.0, 0.0, "not_assessable")
+        return LeftRight(0.0, 0.0, NOT_ASSESSABLE)
     blocks = np.ravel_multi_index(tuple((index // _BLOCK).T), (99, 99, 99))
     _, inverse, counts = np.unique(blocks, return_inverse=True, return_counts=True)
     difference = np.bincount(inverse, (as_is - mirrored)[inside]) / counts
     difference = difference[counts >= _BLOCK**3 // 4]
     base = min(float(as_is[inside].mean()), float(mirrored[inside].mean()))
     if len(difference) < 10 or base <= 0:
-        return LeftRight(0.0, 0.0, "not_assessable")
+        return LeftRight(0.0, 0.0, NOT_ASSESSABLE)
     error = float(difference.std(ddof=1) / np.sqrt(len(difference)))
     mean = float(difference.mean())
     z = mean / error if error > 0 else 0.0
     gain = mean / base
     clear = abs(z) >= MIN_Z and abs(gain) >= MIN_GAIN
-    return LeftRight(gain, z, ("pass" if gain > 0 else "fail") if clear else "not_assessable")
+    return LeftRight(gain, z, (PASS if gain > 0 else FAIL) if clear else NOT_ASSESSABLE)
 
 
 def _local_correlation(first: Volume, second: Volume, inside: NDArray[np.bool_]) -> Volume:

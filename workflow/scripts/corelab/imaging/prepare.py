@@ -7,7 +7,7 @@ import os
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,11 @@ from corelab.imaging.values import (
     central_volume_ratio,
     chosen_labels,
 )
-from corelab.provenance.products import file_sha256, plain, read_table, write_table
+from corelab.provenance.products import file_sha256, read_table, write_table
+from corelab.records import AcquisitionRow, BrainQuality, Prepared, Scan
 from corelab.study.naming import TEMPLATE_SPACE, derivative, mask_path
 from corelab.terms.kinds import DATATYPES
+from corelab.terms.verdicts import FAIL, PASS
 
 #: Kinds that are time series.
 SERIES_KINDS = ("ctp", "dsc")
@@ -96,7 +98,7 @@ class _Visit:
     visit: str
     folder: Path
     settings: Mapping[str, Any]
-    scans: list[dict[str, Any]] = field(default_factory=list)
+    scans: list[Scan] = field(default_factory=list)
     grids: dict[str, nib.Nifti1Image] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
 
@@ -109,6 +111,11 @@ class _Visit:
         empty = np.broadcast_to(np.uint8(0), image.shape[:3])
         self.grids[name] = nib.Nifti1Image(empty, image.affine)
         return name
+
+    def warn(self, scan: Scan, text: str) -> None:
+        """Add a warning to a scan."""
+        at = next(number for number, one in enumerate(self.scans) if one is scan)
+        self.scans[at] = replace(self.scans[at], warnings=(*self.scans[at].warnings, text))
 
     def free_path(self, make: Any, run: int) -> str:
         """A path that no other product of the visit has; the run entity distinguishes equals."""
@@ -125,7 +132,7 @@ def prepare_visit(
     folder: str | os.PathLike[str],
     *,
     settings: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> Prepared:
     """Conform every scan of one visit and describe it.
 
     Parameters
@@ -143,11 +150,9 @@ def prepare_visit(
 
     Returns
     -------
-    dict
-        The record of the stage ``prepare``: ``scans`` (one entry per row, a DICOM row one per
-        kind found), ``brain_masks`` and ``brain_mask_quality`` by grid, ``reference``,
-        ``acquisition`` and a ``status``. A file that cannot be used is an entry with the status
-        ``failed``, a reason and a remedy.
+    Prepared
+        Without ``transforms``. A file that cannot be used is a scan with the status ``failed``, a
+        reason and a remedy.
 
     Raises
     ------
@@ -167,7 +172,7 @@ def prepare_visit(
     >>> row = {"participant_id": "01", "visit": "day5", "kind": "dwi", "path": "none.nii.gz",
     ...        "scan_id": "s1"}
     >>> record = prepare_visit([row], "results/x", settings={})
-    >>> record["status"], record["scans"][0]["remedy"]
+    >>> record.status, record.scans[0].remedy
     ('failed', 'check the path in the scans sheet')
     """
     visits = {(str(row["participant_id"]), str(row["visit"])) for row in rows}
@@ -184,27 +189,26 @@ def prepare_visit(
         for row in sorted(found, key=lambda row: str(row["kind"]).startswith("mask-")):
             visit.scans.append(_scan(row, visit))
     order = {str(row["scan_id"]): index for index, row in enumerate(rows)}
-    visit.scans.sort(key=lambda scan: order.get(scan["scan_id"], len(order)))
+    visit.scans.sort(key=lambda scan: order.get(scan.scan_id, len(order)))
     reference = _best_grid(visit.scans, REFERENCE_ORDER)
     brain_masks, quality = _brain_masks(visit, reference)
     _tell_outside(visit, reference, brain_masks, quality)
     _tell_central_volume(visit, brain_masks)
-    failed = [scan for scan in visit.scans if scan["status"] == "failed"]
+    failed = [scan for scan in visit.scans if scan.status == "failed"]
     whole = len(failed) == len(visit.scans)
-    reason = "; ".join(f"{scan['scan_id']}: {scan['reason']}" for scan in failed) if whole else None
-    record = {
-        "stage": "prepare",
-        "participant_id": participant_id,
-        "visit": name,
-        "status": "failed" if whole else "ok",
-        "reason": f"no scan of the visit can be used ({reason})" if whole else None,
-        "scans": visit.scans,
-        "brain_masks": brain_masks,
-        "brain_mask_quality": quality,
-        "reference": reference,
-        "acquisition": _acquisition(visit, brain_masks, limits),
-    }
-    return dict(plain(record))
+    reason = "; ".join(f"{scan.scan_id}: {scan.reason}" for scan in failed) if whole else None
+    record = Prepared(
+        participant_id,
+        name,
+        "failed" if whole else "ok",
+        f"no scan of the visit can be used ({reason})" if whole else None,
+        scans=tuple(visit.scans),
+        brain_masks=brain_masks,
+        brain_mask_quality=quality,
+        reference=reference,
+        acquisition=tuple(_acquisition(visit, brain_masks, limits)),
+    )
+    return record.settled()
 
 
 # --- one row -----------------------------------------------------------------------------------
@@ -228,8 +232,8 @@ def _expanded(
             yield made
 
 
-def _scan(row: Mapping[str, Any], visit: _Visit) -> dict[str, Any]:
-    """Entry of one scan; a fault of its file is its status."""
+def _scan(row: Mapping[str, Any], visit: _Visit) -> Scan:
+    """One scan as it was read; a fault of its file is its status."""
     kind = str(row["kind"])
     entry: dict[str, Any] = {
         "scan_id": str(row["scan_id"]),
@@ -239,16 +243,9 @@ def _scan(row: Mapping[str, Any], visit: _Visit) -> dict[str, Any]:
         "repeat": int(row.get("repeat") or 1),
         "space": row.get("space") or "native",
         "source": str(row.get("source") or row["path"]),
-        "sha256": None,
-        "path": None,
-        "unit": None,
-        "shape": None,
-        "voxel_size_mm": None,
-        "grid": None,
-        "on_kind": None,
         "status": "failed",
-        "reason": None,
-        "remedy": None,
+        "sha256": None,
+        "on_kind": None,
         "notes": list(row.get("notes") or []),
         "warnings": list(row.get("warnings") or []),
         "metadata": {},
@@ -267,7 +264,7 @@ def _scan(row: Mapping[str, Any], visit: _Visit) -> dict[str, Any]:
         entry["status"] = "ok"
     except ImageFault as fault:
         entry |= {"path": None, "grid": None, "reason": fault.message, "remedy": fault.remedy}
-    return entry
+    return Scan.from_json(entry)
 
 
 def _image(row: Mapping[str, Any], entry: dict[str, Any], visit: _Visit) -> None:
@@ -365,26 +362,27 @@ def _storage_type(image: Any) -> Any:
     return np.int16 if whole and np.array_equal(np.rint(voxels), voxels) else np.float32
 
 
-def _kind_of_grid(scans: Iterable[Mapping[str, Any]], grid: str) -> str | None:
+def _kind_of_grid(scans: Iterable[Scan], grid: str) -> str | None:
     """Kind of the best image on a grid."""
-    kinds = [scan["kind"] for scan in scans if scan["grid"] == grid and scan["label"] is None]
+    kinds = [scan.kind for scan in scans if scan.grid == grid and scan.label is None]
     ranked = [kind for kind in REFERENCE_ORDER if kind in kinds]
     return ranked[0] if ranked else (kinds[0] if kinds else None)
 
 
-def _has_images(scans: Iterable[Mapping[str, Any]]) -> bool:
-    return any(scan["grid"] is not None and scan["label"] is None for scan in scans)
+def _has_images(scans: Iterable[Scan]) -> bool:
+    return any(scan.grid is not None and scan.label is None for scan in scans)
 
 
 def _other_grid_note(visit: _Visit, mask: Any) -> str:
     """Warning about a mask that lies on the grid of no scan."""
     voxels = np.argwhere(np.asanyarray(mask.dataobj))
     alike = [
-        scan["kind"]
+        scan.kind
         for scan in visit.scans
-        if scan["grid"] is not None
-        and scan["label"] is None
-        and tuple(scan["shape"][:3]) == mask.shape
+        if scan.grid is not None
+        and scan.label is None
+        and scan.shape is not None
+        and scan.shape[:3] == mask.shape
     ]
     note = "the mask is on the grid of no scan of its visit; its own header places it"
     if alike:
@@ -614,49 +612,51 @@ def _arterial_input(row: Mapping[str, Any], entry: dict[str, Any], visit: _Visit
 # --- the visit as a whole ----------------------------------------------------------------------
 
 
-def _usable(scans: Iterable[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+def _usable(scans: Iterable[Scan]) -> list[Scan]:
     """Native images that were conformed."""
     return [
         scan
         for scan in scans
-        if scan["status"] == "ok"
-        and scan["label"] is None
-        and scan["grid"] is not None
-        and scan["space"] == "native"
+        if scan.status == "ok"
+        and scan.label is None
+        and scan.grid is not None
+        and scan.space == "native"
     ]
 
 
-def _best_grid(scans: Iterable[Mapping[str, Any]], order: Sequence[str]) -> str | None:
+def _best_grid(scans: Iterable[Scan], order: Sequence[str]) -> str | None:
     """Grid of the first usable image in an order of preference."""
     usable = _usable(scans)
     ranked = sorted(
         usable,
-        key=lambda scan: order.index(scan["kind"]) if scan["kind"] in order else len(order),
+        key=lambda scan: order.index(scan.kind) if scan.kind in order else len(order),
     )
-    return str(ranked[0]["grid"]) if ranked else None
+    return ranked[0].grid if ranked else None
 
 
-def _brain_masks(visit: _Visit, reference: str | None) -> tuple[dict[str, str], dict[str, Any]]:
+def _brain_masks(
+    visit: _Visit, reference: str | None
+) -> tuple[dict[str, str], dict[str, BrainQuality]]:
     """One brain mask per native grid with an image: the supplied one, else from the best image."""
     masks: dict[str, str] = {}
-    quality: dict[str, Any] = {}
+    quality: dict[str, BrainQuality] = {}
     extract, parameters = _extractor(visit.settings.get("brain_extraction") or {})
     for grid in [name for name in visit.grids if name.startswith("g")]:
-        images = [scan for scan in _usable(visit.scans) if scan["grid"] == grid]
+        images = [scan for scan in _usable(visit.scans) if scan.grid == grid]
         if not images:
             continue
         supplied = [
             scan
             for scan in visit.scans
-            if scan["label"] == "brain" and scan["grid"] == grid and scan["path"] is not None
+            if scan.label == "brain" and scan.grid == grid and scan.path is not None
         ]
-        ranked = [kind for kind in BRAIN_ORDER if any(scan["kind"] == kind for scan in images)]
-        kind = ranked[0] if ranked else images[0]["kind"]
-        source = next(scan for scan in images if scan["kind"] == kind)
-        image: Any = nib.load(visit.folder / source["path"])
+        ranked = [kind for kind in BRAIN_ORDER if any(scan.kind == kind for scan in images)]
+        kind = ranked[0] if ranked else images[0].kind
+        source = next(scan for scan in images if scan.kind == kind)
+        image: Any = nib.load(visit.folder / source.file)
         if supplied:
-            masks[grid] = supplied[0]["path"]
-            mask_image: Any = nib.load(visit.folder / supplied[0]["path"])
+            masks[grid] = supplied[0].file
+            mask_image: Any = nib.load(visit.folder / supplied[0].file)
             origin = "supplied"
             fit = None
         else:
@@ -675,13 +675,14 @@ def _brain_masks(visit: _Visit, reference: str | None) -> tuple[dict[str, str], 
                 visit.folder / path,
                 sidecar={
                     "unit": "label",
-                    "inputs": [{"name": source["path"], "sha256": source["sha256"]}],
+                    "inputs": [{"name": source.path, "sha256": source.sha256}],
                     "parameters": {**parameters, "kind": kind},
                 },
             )
             masks[grid] = path
         method = "supplied" if supplied else parameters["method"]
-        quality[grid] = {**judged_mask(mask_image, image, kind, origin, fit), "method": method}
+        judged = judged_mask(mask_image, image, kind, origin, fit)
+        quality[grid] = replace(judged, method=method)
     return masks, quality
 
 
@@ -689,45 +690,41 @@ def _tell_outside(
     visit: _Visit,
     reference: str | None,
     brain_masks: Mapping[str, str],
-    quality: Mapping[str, Mapping[str, Any]],
+    quality: Mapping[str, BrainQuality],
 ) -> None:
     """Warn of supplied masks that reach outside of the brain mask of their grid or visit."""
     for scan in visit.scans:
-        if scan["status"] != "ok" or scan["label"] in (None, "brain") or scan["space"] != "native":
+        if scan.status != "ok" or scan.label in (None, "brain") or scan.space != "native":
             continue
-        grid = str(scan["grid"] if scan["grid"] in brain_masks else reference)
-        if grid not in brain_masks or quality[grid]["verdict"] == "fail":
+        grid = str(scan.grid if scan.grid in brain_masks else reference)
+        if grid not in brain_masks or quality[grid].verdict == FAIL:
             continue
-        mask: Any = nib.load(visit.folder / scan["path"])
+        mask: Any = nib.load(visit.folder / scan.file)
         brain: Any = nib.load(visit.folder / brain_masks[grid])
         if told := outside_brain(mask, brain):
-            scan["warnings"].append(told)
+            visit.warn(scan, told)
 
 
 def _tell_central_volume(visit: _Visit, brain_masks: Mapping[str, str]) -> None:
     """Warn of supplied maps of CBF, CBV and MTT that cannot all be in their units."""
-    maps: dict[str, dict[str, dict[str, Any]]] = {}
+    maps: dict[str, dict[str, Scan]] = {}
     for scan in visit.scans:
-        if scan["status"] == "ok" and scan["kind"] in ("cbf", "cbv", "mtt"):
-            maps.setdefault(scan["grid"], {}).setdefault(scan["kind"], scan)
+        if scan.status == "ok" and scan.kind in ("cbf", "cbv", "mtt"):
+            maps.setdefault(str(scan.grid), {}).setdefault(scan.kind, scan)
     for grid, found in maps.items():
         if len(found) < 3 or grid not in brain_masks:
             continue
-        files: list[Any] = [
-            nib.load(visit.folder / path)
-            for path in (
-                *(found[kind]["path"] for kind in ("cbf", "cbv", "mtt")),
-                brain_masks[grid],
-            )
-        ]
+        paths = [*(found[kind].file for kind in ("cbf", "cbv", "mtt")), brain_masks[grid]]
+        files: list[Any] = [nib.load(visit.folder / path) for path in paths]
         cbf, cbv, mtt, brain = (np.asanyarray(file.dataobj) for file in files)
         ratio = central_volume_ratio(cbf, cbv, mtt, brain > 0)
         if math.isfinite(ratio) and not CENTRAL_VOLUME[0] <= ratio <= CENTRAL_VOLUME[1]:
             for scan in found.values():
-                scan["warnings"].append(
+                visit.warn(
+                    scan,
                     f"CBF x MTT is {ratio:.2g} times CBV in most tissue where it has to be equal "
                     "(central volume principle): one of the three maps is in another unit or "
-                    "scale; export them with their rescale slopes"
+                    "scale; export them with their rescale slopes",
                 )
 
 
@@ -752,52 +749,49 @@ def _extractor(
 
 def _acquisition(
     visit: _Visit, brain_masks: Mapping[str, str], limits: Mapping[str, Mapping[str, Any]]
-) -> list[dict[str, Any]]:
+) -> list[AcquisitionRow]:
     """Rows of the imaging charter; a scan that cannot be read cannot be assessed."""
     settings = visit.settings.get("acquisition") or {}
-    rows: list[dict[str, Any]] = []
+    rows: list[AcquisitionRow] = []
     for scan in visit.scans:
-        if scan["label"] is not None or scan["kind"] == "aif" or scan["space"] != "native":
+        if scan.label is not None or scan.kind == "aif" or scan.space != "native":
             continue
-        own = [_readable_row(scan)]
-        own += acquisition_rows(scan["kind"], _observed(scan, visit, brain_masks, limits), limits)
+        rows.append(_readable_row(scan))
+        observed = _observed(scan, visit, brain_masks, limits)
+        rows += acquisition_rows(scan.kind, observed, limits, scan.scan_id)
         if settings.get("lossless"):
-            facts = scan["metadata"]
-            own.append(lossless_row(scan["kind"], facts.get("lossy"), facts.get("pixels")))
-        rows += [{"scan_id": scan["scan_id"], **row} for row in own]
+            facts = scan.metadata
+            lossy, proof = facts.get("lossy"), facts.get("pixels")
+            rows.append(lossless_row(scan.kind, lossy, proof, scan.scan_id))
     if settings.get("left_right", True):
         rows += left_right_rows(_usable(visit.scans), brain_masks, visit.folder)
     return rows
 
 
-def _readable_row(scan: Mapping[str, Any]) -> dict[str, Any]:
-    ok = scan["status"] == "ok"
-    return {
-        "kind": scan["kind"],
-        "criterion": "readable",
-        "value": "yes" if ok else "no",
-        "limit": "yes",
-        "verdict": "pass" if ok else "fail",
-        "reason": scan["reason"],
-    }
+def _readable_row(scan: Scan) -> AcquisitionRow:
+    ok = scan.status == "ok"
+    return AcquisitionRow(
+        *(scan.kind, "readable", "yes" if ok else "no", "yes", PASS if ok else FAIL),
+        *(scan.reason, scan.scan_id),
+    )
 
 
 def _observed(
-    scan: Mapping[str, Any],
+    scan: Scan,
     visit: _Visit,
     brain_masks: Mapping[str, str],
     limits: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
     """Quantities and fields of a scan; those in the voxels only where a limit needs them."""
-    if scan["status"] != "ok":
+    if scan.status != "ok" or scan.shape is None or scan.voxel_size_mm is None:
         return {}
-    observed = observe(scan["shape"], scan["voxel_size_mm"], scan["metadata"])
-    asked = {subject_of(name) for name in limits.get(scan["kind"], {})} & set(MEASURED)
+    observed = observe(scan.shape, scan.voxel_size_mm, scan.metadata)
+    asked = {subject_of(name) for name in limits.get(scan.kind, {})} & set(MEASURED)
     if asked:
-        image: Any = nib.load(visit.folder / scan["path"])
-        path = brain_masks.get(scan["grid"])
+        image: Any = nib.load(visit.folder / scan.file)
+        path = brain_masks.get(str(scan.grid))
         mask: Any = None if path is None else nib.load(visit.folder / path)
         brain = None if mask is None else np.asanyarray(mask.dataobj) > 0
-        ct = scan["unit"] == "HU"
+        ct = scan.unit == "HU"
         observed |= image_quality(image, brain, sorted(map(str, asked)), ct=ct)
     return observed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,8 @@ from corelab.measurement.longitudinal import (
     missing_rows,
     without_known,
 )
-from corelab.measurement.rows import measurement_row
-from corelab.measurement.schedule import trial_rows
+from corelab.measurement.rows import measurement_row, rows_frame
+from corelab.measurement.schedule import TrialScan, trial_rows
 from corelab.measurement.time_windows import serial_rows
 from corelab.provenance.decisions import (
     Decision,
@@ -28,7 +29,16 @@ from corelab.provenance.decisions import (
 )
 from corelab.provenance.job import UserError
 from corelab.provenance.manifest import row_identifier
-from corelab.provenance.products import read_json, read_table, write_table
+from corelab.provenance.products import read_table, write_table
+from corelab.records import (
+    Measured,
+    MeasuredSupplied,
+    MeasurementRow,
+    Prepared,
+    Scan,
+    SuppliedScan,
+    read_measured,
+)
 from corelab.study.checks import VOLUME_UNITS_ML
 from corelab.study.columns import (
     ACQUISITION,
@@ -74,7 +84,7 @@ def read_rows(
     grades: Mapping[str, Sequence[str]] | None = None,
     *,
     prefix: str = "",
-) -> list[dict[str, Any]]:
+) -> list[MeasurementRow]:
     """Rows of the reads sheet as measurement rows; the source is the reader.
 
     Parameters
@@ -90,7 +100,7 @@ def read_rows(
     --------
     >>> sheet = pd.DataFrame([{"participant_id": "1", "visit": "a", "endpoint": "infarct_volume",
     ...                        "reader": "r1", "value": "12000", "unit": "mm3"}])
-    >>> row = read_rows(sheet)[0]; row["value"], row["unit"], row["source"], row["repeat"]
+    >>> row = read_rows(sheet)[0]; row.value, row.unit, row.source, row.repeat
     (12.0, 'mL', 'r1', 1)
     """
     if sheet is None:
@@ -120,7 +130,7 @@ def final_rows(
     grades: Mapping[str, Sequence[str]] | None = None,
     *,
     source: str = "final",
-) -> list[dict[str, Any]]:
+) -> list[MeasurementRow]:
     """Final reads as measurement rows; the readers' own rows stand beside them.
 
     Examples
@@ -129,7 +139,7 @@ def final_rows(
     ...     "value": "12.5", "unit": "mL", "how": "adjudicated", "readers": "r1,r2",
     ...     "adjudicator": "r3", "reason": "difference 9 above 5"}])
     >>> row = final_rows(table)[0]
-    >>> row["value"], row["source"], row["reason"]
+    >>> row.value, row.source, row.reason
     (12.5, 'final', 'adjudicated by r3: difference 9 above 5')
     """
     rows = []
@@ -154,7 +164,7 @@ def final_rows(
 
 def supplied_rows(
     sheet: pd.DataFrame | None, grades: Mapping[str, Sequence[str]] | None = None
-) -> list[dict[str, Any]]:
+) -> list[MeasurementRow]:
     """Rows of measurements sheets (other software, earlier readings) as measurement rows."""
     if sheet is None:
         return []
@@ -182,7 +192,7 @@ def supplied_rows(
 
 
 def collect_measurements(
-    records: Iterable[Path],
+    records: Iterable[Measured | MeasuredSupplied],
     *,
     reads: pd.DataFrame | None,
     supplied: pd.DataFrame | None,
@@ -192,7 +202,7 @@ def collect_measurements(
     settings: Mapping[str, Any],
     scans: Sequence[Mapping[str, Any]] = (),
     serial: Mapping[str, Any] | None = None,
-    further: Sequence[Mapping[str, Any]] = (),
+    further: Sequence[MeasurementRow] = (),
     grades: Mapping[str, Sequence[str]] | None = None,
     excluded: Mapping[tuple[str, str, str], Decision] | None = None,
 ) -> dict[str, pd.DataFrame]:
@@ -201,7 +211,7 @@ def collect_measurements(
     Parameters
     ----------
     records
-        ``measure.json`` of visits and batches.
+        Of visits and batches.
     reads, supplied
         Sheets as text.
     listed
@@ -229,18 +239,11 @@ def collect_measurements(
     ValueError
         If one key has two values.
     """
-    rows: list[dict[str, Any]] = []
-    overlaps: list[dict[str, Any]] = []
-    acquisition: list[dict[str, Any]] = []
-    for path in records:
-        record = read_json(path)
-        rows += record["rows"]
-        overlaps += record["overlap"]
-        acquisition += record["acquisition"]
+    read = list(records)
+    rows = [row for record in read for row in record.rows]
     rows = _contours_first(rows, read_rows(reads, grades)) + supplied_rows(supplied, grades)
-    rows += [dict(row) for row in further]
     columns = [c for c in MEASUREMENTS if c != "row_id"]
-    frame = pd.DataFrame(rows, columns=columns)
+    frame = rows_frame([*rows, *further], columns)
     frame["value"] = frame["value"].astype(float)
     frame = without_excluded(frame, _with_dependents(excluded or {}))
     # After exclusions, so that a window does not bring an excluded value back.
@@ -256,9 +259,12 @@ def collect_measurements(
     return {
         "measurements": _identified(frame),
         "overlap": without_excluded(
-            pd.DataFrame(overlaps, columns=list(OVERLAP)), _whole_visits(excluded or {})
+            rows_frame((row for record in read for row in record.overlap), OVERLAP),
+            _whole_visits(excluded or {}),
         ),
-        "acquisition": pd.DataFrame(acquisition, columns=list(ACQUISITION)),
+        "acquisition": rows_frame(
+            (row for record in read for row in record.acquisition), ACQUISITION
+        ),
     }
 
 
@@ -306,35 +312,31 @@ def _kept_in_sight(frame: pd.DataFrame, whole: pd.DataFrame) -> pd.DataFrame:
 
 
 def _contours_first(
-    measured: list[dict[str, Any]], read: list[dict[str, Any]]
-) -> list[dict[str, Any]]:
+    measured: Sequence[MeasurementRow], read: Sequence[MeasurementRow]
+) -> list[MeasurementRow]:
     """Rows of both; where a reader's contour and a reader's number share a key, the contour.
 
     The contour can be measured again by anybody, the number cannot; it is kept in the reason.
     """
-
-    def key(row: Mapping[str, Any]) -> tuple[str, ...]:
-        return tuple(str(row[name]) for name in MEASUREMENT_KEY)
-
-    by_key = {key(row): row for row in measured if row["status"] == "ok"}
-    kept = []
-    for row in read:
-        contour = by_key.get(key(row))
-        if contour is None:
-            kept.append(row)
-        elif row["value"] is not None:
-            contour["reason"] = (
-                f"measured on the reader's contour; the reads sheet says {row['value']:g}"
-            )
-    failed = {key(row) for row in kept}
+    contours = {row.key for row in measured if row.status == "ok"}
+    numbers = {row.key: row.value for row in read if row.value is not None and row.key in contours}
+    kept = [row for row in read if row.key not in contours]
     # A contour that could not be read does not hide the number that the reader gave.
-    return [row for row in measured if key(row) not in failed] + kept
+    failed = {row.key for row in kept}
+    words = "measured on the reader's contour; the reads sheet says"
+    return [
+        replace(row, reason=f"{words} {numbers[row.key]:g}")
+        if row.status == "ok" and row.key in numbers
+        else row
+        for row in measured
+        if row.key not in failed
+    ] + kept
 
 
-def _append(frame: pd.DataFrame, made: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def _append(frame: pd.DataFrame, made: Sequence[MeasurementRow]) -> pd.DataFrame:
     if not made:
         return frame
-    more = pd.DataFrame(made, columns=frame.columns)
+    more = rows_frame(made, frame.columns)
     more["value"] = more["value"].astype(float)
     return more if frame.empty else pd.concat([frame, more], ignore_index=True)
 
@@ -442,7 +444,7 @@ def _known_visits(decided: _Exclusions, study: Study) -> None:
             )
 
 
-def central_rows(study: Study, final: Sequence[str | Path]) -> list[dict[str, Any]]:
+def central_rows(study: Study, final: Sequence[str | Path]) -> list[MeasurementRow]:
     """Rows of the central read: final reads, and a re-review beside them where it may count.
 
     Sources: ``final``; ``rereview:<reader>`` for what was read again after the lock, and
@@ -524,26 +526,31 @@ def collect_study(
         "further": central_rows(study, final),
         "grades": study.config["grades"],
     }
-    paths = [Path(path) for path in records]
-    whole = collect_measurements(paths, **given)
+    measured = [read_measured(path) for path in records]
+    whole = collect_measurements(measured, **given)
     tables = whole
     if decided:
-        tables = collect_measurements(paths, **given, excluded=decided)
+        tables = collect_measurements(measured, **given, excluded=decided)
         tables["measurements"] = _kept_in_sight(tables["measurements"], whole["measurements"])
     tables = {
         **tables,
         "without_exclusions": whole["measurements"],
         "overlap_without_exclusions": whole["overlap"],
     }
-    visits = [read_json(path) for path in prepared]
+    visits = [Prepared.read(path) for path in prepared]
     tables["acquisition"] = _acquisition(tables["acquisition"], visits, study)
-    measured = [read_json(path) for path in records]
-    supplied = [record for record in measured if record.get("stage") == "measure_supplied"]
-    tables["image_findings"] = image_findings([*visits, *supplied])
+    images: list[tuple[str, str, Scan | SuppliedScan]]
+    images = [(visit.participant_id, visit.visit, scan) for visit in visits for scan in visit.scans]
+    supplied: list[tuple[str, str, Scan | SuppliedScan]] = [
+        (scan.participant_id, scan.visit, scan)
+        for record in measured
+        if isinstance(record, MeasuredSupplied)
+        for scan in record.scans
+    ]
+    tables["image_findings"] = image_findings([*images, *supplied])
     status: dict[str, tuple[str, str | None]] = {}
-    for record in [*measured, *visits]:
-        for scan in record.get("scans", []):
-            status[scan["scan_id"]] = (scan["status"], scan.get("reason"))
+    for _, _, scan in (*supplied, *images):
+        status[scan.scan_id] = (scan.status, scan.reason)
     failed = failed or {}
     for row in study.scans:
         cause = failed.get(f"{row['participant_id']}|{row['visit']}")
@@ -565,42 +572,39 @@ def _with_causes(frame: pd.DataFrame, failed: Mapping[str, str]) -> pd.DataFrame
     )
 
 
-def image_findings(visits: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def image_findings(scans: Iterable[tuple[str, str, Scan | SuppliedScan]]) -> pd.DataFrame:
     """Findings about the image files: faults, what was fixed, what was left out.
 
     Parameters
     ----------
-    visits
-        Records of the stages ``prepare`` and ``measure_supplied``.
+    scans
+        Participant, visit and scan.
 
     Examples
     --------
-    >>> scan = {"scan_id": "s", "kind": "adc", "status": "ok", "notes": ["ADC was in m2/s"]}
-    >>> visit = {"participant_id": "1", "visit": "v", "scans": [scan]}
-    >>> image_findings([visit])[["severity", "message"]].values.tolist()
+    >>> scan = Scan("s", "adc", notes=("ADC was in m2/s",))
+    >>> image_findings([("1", "v", scan)])[["severity", "message"]].values.tolist()
     [['note', 'ADC was in m2/s']]
     """
     rows: list[dict[str, Any]] = []
-    for visit in visits:
-        listed_scans: set[str] = set()
-        for scan in visit["scans"]:
-            # A record of supplied masks holds several visits.
-            whose = visit if "visit" in visit else scan
-            place = {key: whose[key] for key in ("participant_id", "visit")}
-            place |= {key: scan[key] for key in ("kind", "scan_id")}
-            found: list[tuple[str, str, str | None]] = []
-            if scan["status"] != "ok":
-                found.append(("fault", str(scan.get("reason")), scan.get("remedy")))
-            found += [("warning", text, None) for text in scan.get("warnings") or ()]
-            found += [("note", note, None) for note in scan.get("notes") or ()]
-            # One folder gives scans of several kinds; its listing is reported once.
-            if scan.get("dicom") and scan["scan_id"] not in listed_scans:
-                listed_scans.add(scan["scan_id"])
-                found += _folder_findings(scan["dicom"])
-            rows += [
-                {**place, "severity": severity, "message": message, "remedy": remedy}
-                for severity, message, remedy in found
-            ]
+    listed: set[tuple[str, str, str]] = set()
+    for participant_id, visit, scan in scans:
+        place = {"participant_id": participant_id, "visit": visit}
+        place |= {"kind": scan.kind, "scan_id": scan.scan_id}
+        found: list[tuple[str, str, str | None]] = []
+        if scan.status != "ok":
+            found.append(("fault", str(scan.reason), scan.remedy))
+        found += [("warning", text, None) for text in scan.warnings or ()]
+        found += [("note", note, None) for note in scan.notes or ()]
+        # One folder gives scans of several kinds; its listing is reported once.
+        key = (participant_id, visit, scan.scan_id)
+        if isinstance(scan, Scan) and scan.dicom and key not in listed:
+            listed.add(key)
+            found += _folder_findings(scan.dicom)
+        rows += [
+            {**place, "severity": severity, "message": message, "remedy": remedy}
+            for severity, message, remedy in found
+        ]
     return pd.DataFrame(rows, columns=list(IMAGE_FINDINGS))
 
 
@@ -629,15 +633,16 @@ def _folder_findings(listing: Mapping[str, Any]) -> list[tuple[str, str, str | N
     return found
 
 
-def _acquisition(
-    frame: pd.DataFrame, visits: Sequence[Mapping[str, Any]], study: Study
-) -> pd.DataFrame:
+def _acquisition(frame: pd.DataFrame, visits: Sequence[Prepared], study: Study) -> pd.DataFrame:
     """Criteria of single scans and of the trial, with site, scanner and time of each scan."""
     scans = [
-        {**scan, "participant_id": visit["participant_id"], "visit": visit["visit"]}
+        TrialScan(
+            *(visit.participant_id, visit.visit, scan.kind, scan.scan_id),
+            *(scan.status, scan.reason, scan.metadata),
+        )
         for visit in visits
-        for scan in visit["scans"]
-        if scan["label"] is None and scan["kind"] != "aif" and scan["space"] == "native"
+        for scan in visit.scans
+        if scan.label is None and scan.kind != "aif" and scan.space == "native"
     ]
     sheet = study.sheets["participants"]
     people: dict[str, Any] = {str(row["participant_id"]): row for row in sheet.to_dict("records")}
@@ -649,9 +654,9 @@ def _acquisition(
         baseline=study.baseline,
     )
     if rows:
-        made = pd.DataFrame(rows, columns=frame.columns, dtype=object)
+        made = rows_frame(rows, frame.columns, object)
         frame = made if frame.empty else pd.concat([frame.astype(object), made], ignore_index=True)
-    facts = {(scan["scan_id"], scan["kind"]): scan["metadata"] for scan in scans}
+    facts = {(scan.scan_id, scan.kind): scan.metadata for scan in scans}
     own = [
         facts.get((scan_id, kind), {})
         for scan_id, kind in zip(frame["scan_id"], frame["kind"], strict=True)

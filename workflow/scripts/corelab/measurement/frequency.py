@@ -20,9 +20,42 @@ from corelab.imaging import (
 )
 from corelab.measurement.visit import selected_labels
 from corelab.provenance.decisions import exclusion_of, exclusions, read_decisions
-from corelab.provenance.products import read_json
+from corelab.records import SUPPLIED, Normalised
 from corelab.registration import template_image
 from corelab.terms.labels import volume_endpoint
+
+
+@dataclass(frozen=True)
+class MappedMask:
+    """A mask in MNI152 space whose voxels are counted; ``label_values`` as in the scans sheet."""
+
+    participant_id: str
+    visit: str
+    label: str
+    source: str
+    file: Path
+    repeat: int = 1
+    label_values: str | None = None
+
+    @property
+    def place(self) -> dict[str, str]:
+        """Whose mask it is, for sidecars."""
+        return {
+            "participant_id": self.participant_id, "visit": self.visit, "source": self.source,
+        }  # fmt: skip
+
+
+def mapped_masks(records: Iterable[str | Path], folder: Path) -> list[MappedMask]:
+    """Masks that ``normalise`` brought to MNI152; ``folder`` is the study's results folder."""
+    return [
+        MappedMask(
+            *(record.participant_id, mask.visit, mask.label, mask.source),
+            *(folder / str(mask.path), mask.repeat),
+        )
+        for record in map(Normalised.read, records)
+        for mask in record.masks
+        if mask.status == "ok"
+    ]
 
 
 class NoMask(ValueError):
@@ -130,43 +163,41 @@ def _one_grid(
     return grid, together
 
 
-def choose_masks(
-    entries: Sequence[Mapping[str, Any]], visit_order: Sequence[str]
-) -> list[Mapping[str, Any]]:
+def choose_masks(entries: Sequence[MappedMask], visit_order: Sequence[str]) -> list[MappedMask]:
     """One mask per subject: its first visit, the pipeline's mask before a supplied one.
 
     Parameters
     ----------
     entries
-        With ``participant_id``, ``visit``, ``source``, ``repeat``.
+        Masks of one label.
     visit_order
         Visits in time.
 
     Examples
     --------
-    >>> entries = [{"participant_id": "1", "visit": v, "source": s, "repeat": 1}
+    >>> entries = [MappedMask("1", v, "infarct", s, Path("x"))
     ...            for v in ("day5", "baseline") for s in ("reader-1", "pipeline")]
-    >>> [(e["visit"], e["source"]) for e in choose_masks(entries, ["baseline", "day5"])]
+    >>> [(e.visit, e.source) for e in choose_masks(entries, ["baseline", "day5"])]
     [('baseline', 'pipeline')]
     """
     rank = {visit: number for number, visit in enumerate(visit_order)}
 
-    def order(entry: Mapping[str, Any]) -> tuple[Any, ...]:
-        source = entry["source"]
+    def order(entry: MappedMask) -> tuple[Any, ...]:
+        source = entry.source
         preference = {"pipeline": 0, "supplied": 1}.get(
             source, 3 if source.startswith("pipeline:") else 2
         )
         return (
-            entry["participant_id"],
-            rank.get(entry["visit"], len(rank)),
+            entry.participant_id,
+            rank.get(entry.visit, len(rank)),
             preference,
             source,
-            int(entry.get("repeat") or 1),
+            entry.repeat,
         )
 
-    chosen: dict[str, Mapping[str, Any]] = {}
+    chosen: dict[str, MappedMask] = {}
     for entry in sorted(entries, key=order):
-        chosen.setdefault(entry["participant_id"], entry)
+        chosen.setdefault(entry.participant_id, entry)
     return [chosen[key] for key in sorted(chosen)]
 
 
@@ -175,37 +206,23 @@ def _entries(
     records: Sequence[str | Path],
     supplied: Sequence[Mapping[str, Any]],
     folder: Path,
-) -> list[dict[str, Any]]:
+) -> list[MappedMask]:
     """Masks of a label in MNI152 space, with the file of each."""
-    entries: list[dict[str, Any]] = []
-    for record_path in records:
-        record = read_json(record_path)
-        for mask in record.get("masks", []):
-            if mask["label"].replace("-", "") == label and mask.get("status") == "ok":
-                entries.append(
-                    {
-                        **mask,
-                        "participant_id": record["participant_id"],
-                        "file": folder / mask["path"],
-                        "label_values": None,
-                    }
-                )
-    for row in supplied:
-        entries.append(
-            {
-                **row,
-                "label": row["kind"].removeprefix("mask-"),
-                "source": row.get("reader") or "supplied",
-                "file": Path(row["path"]),
-            }
+    mapped = mapped_masks(records, folder)
+    return [mask for mask in mapped if mask.label.replace("-", "") == label] + [
+        MappedMask(
+            *(row["participant_id"], row["visit"], row["kind"].removeprefix("mask-")),
+            *(row.get("reader") or SUPPLIED, Path(row["path"]), int(row.get("repeat") or 1)),
+            row.get("label_values"),
         )
-    return entries
+        for row in supplied
+    ]
 
 
 def _written(
     path: str | Path,
     label: str,
-    entries: Sequence[Mapping[str, Any]],
+    entries: Sequence[MappedMask],
     out: list[dict[str, Any]],
     how: Mapping[str, Any],
 ) -> None:
@@ -284,15 +301,14 @@ def write_frequency_map(
     entries = _entries(label, records, supplied, folder)
     excluded = exclusions(read_decisions(decisions)) if decisions else {}
     # The label of a file has no hyphens, that of an endpoint does: a mask knows its own.
-    named = [{**entry, "endpoint": volume_endpoint(entry["label"])} for entry in entries]
     kept, out = [], []
-    for entry in named:
-        made = exclusion_of(entry, excluded)
+    for entry in entries:
+        named = {**entry.place, "endpoint": volume_endpoint(entry.label)}
+        made = exclusion_of(named, excluded)
         if made is None:
             kept.append(entry)
-            continue
-        place = {key: entry[key] for key in ("participant_id", "visit", "source")}
-        out.append({**place, "reason": f"decision {made.number}: {made.reason}"})
+        else:
+            out.append({**entry.place, "reason": f"decision {made.number}: {made.reason}"})
     how = {"enrolled": enrolled, "denominator": denominator, "visit_order": visit_order}
     _written(path, label, kept, out, how)
     if whole is not None:
@@ -300,7 +316,7 @@ def write_frequency_map(
 
 
 def _readable(
-    chosen: Sequence[Mapping[str, Any]],
+    chosen: Sequence[MappedMask],
     label: str,
     used: list[dict[str, Any]],
     failed: list[dict[str, Any]],
@@ -309,13 +325,13 @@ def _readable(
     for entry in chosen:
         try:
             # A mask with several labels is read whole: which of them count is in the sheet.
-            values = entry.get("label_values")
+            values = entry.label_values
             load = load_image if values else load_mask
-            image = load(entry["file"], kind=f"mask-{label}")
+            image = load(entry.file, kind=f"mask-{label}")
             if values:
-                image = selected_labels(image, values, Path(entry["file"]).name, [])
+                image = selected_labels(image, values, entry.file.name, [])
         except ImageFault as fault:
-            failed.append({"participant_id": entry["participant_id"], "reason": str(fault)})
+            failed.append({"participant_id": entry.participant_id, "reason": str(fault)})
             continue
-        used.append({key: entry[key] for key in ("participant_id", "visit", "source")})
+        used.append(entry.place)
         yield image

@@ -18,10 +18,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from corelab.imaging import load_image, resample_to, same_grid, save_image
-from corelab.measurement.frequency import choose_masks
+from corelab.measurement.frequency import MappedMask, choose_masks, mapped_masks
 from corelab.measurement.frequency_figure import mosaic
 from corelab.measurement.regions import hemisphere_fractions
-from corelab.provenance.products import file_sha256, read_json, read_table, write_json
+from corelab.provenance.products import file_sha256, read_table, write_json
 from corelab.registration import template_image
 
 #: Voxels where fewer participants have lesion (in both groups together) are not tested.
@@ -212,42 +212,29 @@ def risk_groups(table: str | Path) -> dict[str, str]:
     }
 
 
-def _entries(settings: Mapping[str, Any], records: Sequence[str | Path], folder: Path) -> list[Any]:
-    """Masks of the label (and source) in MNI152 space, of every visit."""
-    found = []
-    for path in records:
-        record = read_json(path)
-        for mask in record.get("masks", []):
-            wanted = mask["label"] == settings["label"] and mask.get("status") == "ok"
-            if wanted and settings.get("source") in (None, mask["source"]):
-                person = record["participant_id"]
-                found.append({**mask, "participant_id": person, "file": folder / mask["path"]})
-    return found
-
-
 def _groups(
     settings: Mapping[str, Any],
-    entries: Sequence[Mapping[str, Any]],
+    entries: Sequence[MappedMask],
     columns: Mapping[str, Mapping[str, str]],
     visit_order: Sequence[str],
-) -> dict[str, list[Mapping[str, Any]]]:
+) -> dict[str, list[MappedMask]]:
     """Level -> one mask per participant; the level '' where nothing is compared."""
     compare = settings.get("compare")
-    visits = [visit for visit in visit_order if any(e["visit"] == visit for e in entries)]
+    visits = [visit for visit in visit_order if any(e.visit == visit for e in entries)]
     if compare == "visit":
         return {
-            visit: choose_masks([e for e in entries if e["visit"] == visit], visit_order)
+            visit: choose_masks([e for e in entries if e.visit == visit], visit_order)
             for visit in visits
         }
     if settings.get("visit"):
-        entries = [e for e in entries if e["visit"] == settings["visit"]]
+        entries = [e for e in entries if e.visit == settings["visit"]]
     chosen = choose_masks(entries, visit_order)
     if not compare:
         return {"": chosen}
     level_of = columns[compare]
     levels = sorted(set(level_of.values()))
     return {
-        level: [e for e in chosen if level_of.get(e["participant_id"]) == level] for level in levels
+        level: [e for e in chosen if level_of.get(e.participant_id) == level] for level in levels
     }
 
 
@@ -286,7 +273,13 @@ def write_frequency_groups(
     place = Path(record_path).parent
     compare = settings.get("compare")
     columns = _levels(compare, participants, risk)
-    groups = _groups(settings, _entries(settings, records, folder), columns, visit_order)
+    label, source = settings["label"], settings.get("source")
+    entries = [
+        mask
+        for mask in mapped_masks(records, folder)
+        if mask.label == label and source in (None, mask.source)
+    ]
+    groups = _groups(settings, entries, columns, visit_order)
     record: dict[str, Any] = {
         "id": settings["id"],
         "settings": dict(settings),
@@ -302,8 +295,8 @@ def write_frequency_groups(
     template = template_image()
     counted, planes = {}, []
     for level, entries in groups.items():
-        images = [_on_template(entry["file"], template) for entry in entries]
-        counted[level] = ([entry["participant_id"] for entry in entries], images)
+        images = [_on_template(entry.file, template) for entry in entries]
+        counted[level] = ([entry.participant_id for entry in entries], images)
         level_of = columns.get(str(compare), {})
         n_enrolled = (
             sum(name == level for name in level_of.values()) if level_of else len(participants)
@@ -338,7 +331,7 @@ def _levels(
 def _level_map(
     settings: Mapping[str, Any],
     level: str,
-    entries: Sequence[Mapping[str, Any]],
+    entries: Sequence[MappedMask],
     images: Sequence[nib.Nifti1Image],
     n: int,
 ) -> tuple[NDArray[np.float32], dict[str, Any]]:
@@ -354,14 +347,14 @@ def _level_map(
         "status": "ok",
         "compare": settings.get("compare"),
         "level": level or None,
-        "visit": entries[0]["visit"] if entries else settings.get("visit"),
+        "visit": entries[0].visit if entries else settings.get("visit"),
         "source": settings.get("source"),
         "n": n,
         "n_mapped": len(images),
         "largest_fraction": float(share.max()),
         "largest_count": int(total.max()),
         "sides": side_share(images),
-        "participants": [entry["participant_id"] for entry in entries],
+        "participants": [entry.participant_id for entry in entries],
     }
 
 

@@ -6,11 +6,13 @@ They are computed from rows, not from images, so that a study with tables only h
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pandas as pd
 
 from corelab.measurement.rows import measurement_row
+from corelab.records import MeasurementRow
 
 #: endpoint, volume it follows, how, unit.
 CHANGES = (
@@ -42,7 +44,7 @@ def _ids(*cells: Any) -> str | None:
     return ",".join(sorted(found)) or None
 
 
-def change_rows(rows: pd.DataFrame, baseline: str | None) -> list[dict[str, Any]]:
+def change_rows(rows: pd.DataFrame, baseline: str | None) -> list[MeasurementRow]:
     """Growth, reperfusion and resection against the baseline visit.
 
     ``infarct_growth`` = V(visit) - V(baseline), mL; ``reperfusion_percent`` and
@@ -55,7 +57,7 @@ def change_rows(rows: pd.DataFrame, baseline: str | None) -> list[dict[str, Any]
     ...     "participant_id": "1", "visit": ["pre", "post"], "endpoint": "enhancing_volume",
     ...     "source": "r", "repeat": 1, "region": "all", "value": [10.0, 12.0], "unit": "mL",
     ...     "status": "ok", "reason": None, "scan_ids": None})
-    >>> [(r["endpoint"], r["value"]) for r in change_rows(rows, "pre")]
+    >>> [(r.endpoint, r.value) for r in change_rows(rows, "pre")]
     [('extent_of_resection', -20.0)]
     """
     if baseline is None:
@@ -88,7 +90,7 @@ def change_rows(rows: pd.DataFrame, baseline: str | None) -> list[dict[str, Any]
 
 def ghost_core_rows(
     rows: pd.DataFrame, baseline: str | None, *, above_ml: float
-) -> list[dict[str, Any]]:
+) -> list[MeasurementRow]:
     """Core at baseline minus infarct at follow-up, mL; above ``above_ml`` it is a ghost core.
 
     The definition and the default of 10 mL: J Clin Med 2024;14:2991 (requirements A11). The core
@@ -103,7 +105,7 @@ def ghost_core_rows(
     ...     "repeat": 1, "region": "all", "value": [30.0, 12.0], "unit": "mL",
     ...     "status": "ok", "reason": None, "scan_ids": None})
     >>> made = ghost_core_rows(rows, "a", above_ml=10.0)
-    >>> made[0]["value"], made[0]["reason"]
+    >>> made[0].value, made[0].reason
     (18.0, 'ghost core: above 10 mL')
     """
     if baseline is None:
@@ -128,7 +130,7 @@ def ghost_core_rows(
     ]
 
 
-def mismatch_rows(rows: pd.DataFrame) -> list[dict[str, Any]]:
+def mismatch_rows(rows: pd.DataFrame) -> list[MeasurementRow]:
     """Penumbra and mismatch ratio where a source gives core and hypoperfused volume only.
 
     penumbra = hypoperfused - core (not below 0), mismatch ratio = hypoperfused / core.
@@ -139,7 +141,7 @@ def mismatch_rows(rows: pd.DataFrame) -> list[dict[str, Any]]:
     ...     "participant_id": "1", "visit": "a", "endpoint": ["core_volume", "hypoperfused_volume"],
     ...     "source": "software", "repeat": 1, "region": "all", "value": [10.0, 45.0], "unit": "mL",
     ...     "status": "ok", "reason": None, "scan_ids": None})
-    >>> [(r["endpoint"], r["value"]) for r in mismatch_rows(rows)]
+    >>> [(r.endpoint, r.value) for r in mismatch_rows(rows)]
     [('penumbra_volume', 35.0), ('mismatch_ratio', 4.5)]
     """
     on = ["participant_id", "visit", "source", "repeat"]
@@ -154,18 +156,19 @@ def mismatch_rows(rows: pd.DataFrame) -> list[dict[str, Any]]:
             repeat=row["repeat"],
             scan_ids=_ids(row["scan_ids_core"], row["scan_ids_whole"]),
         )
-        ratio: dict[str, Any] = {**penumbra, "endpoint": "mismatch_ratio", "unit": "ratio"}
+        ratio = replace(penumbra, endpoint="mismatch_ratio", unit="ratio")
         if row["value_core"] > 0:
-            ratio["value"] = row["value_whole"] / row["value_core"]
+            ratio = replace(ratio, value=row["value_whole"] / row["value_core"])
         else:
-            ratio |= {"value": None, "status": "not_computable", "reason": "the core is 0 mL"}
+            reason = "the core is 0 mL"
+            ratio = replace(ratio, value=None, status="not_computable", reason=reason)
         made += [penumbra, ratio]
     return made
 
 
 def missing_rows(
     rows: pd.DataFrame, listed: Sequence[tuple[str, str]], visit_order: Sequence[str]
-) -> list[dict[str, Any]]:
+) -> list[MeasurementRow]:
     """Rows for the values that a source should have given and has not.
 
     For every endpoint and source: at each visit where the source gave the endpoint for anybody,
@@ -187,7 +190,7 @@ def missing_rows(
     ...     "participant_id": ["1", "2", "2"], "visit": ["a", "a", "b"],
     ...     "endpoint": "infarct_volume", "source": "r1", "repeat": 1, "region": "all",
     ...     "value": [1.0, 2.0, 3.0], "status": "ok"})
-    >>> [(r["participant_id"], r["visit"], r["status"]) for r in missing_rows(rows, [], ["a", "b"])]
+    >>> [(r.participant_id, r.visit, r.status) for r in missing_rows(rows, [], ["a", "b"])]
     [('1', 'b', 'missing')]
     """
     listed_visits = set(listed)
@@ -229,14 +232,15 @@ def missing_rows(
     return made
 
 
-def without_known(made: Sequence[dict[str, Any]], rows: pd.DataFrame) -> list[dict[str, Any]]:
+def without_known(made: Sequence[MeasurementRow], rows: pd.DataFrame) -> list[MeasurementRow]:
     """Drop derived rows whose key is measured or supplied already.
 
     Examples
     --------
-    >>> rows = pd.DataFrame([dict.fromkeys(KEY, "x") | {"repeat": 1}])
-    >>> without_known([dict.fromkeys(KEY, "x") | {"repeat": 1}], rows)
+    >>> from corelab.measurement.rows import rows_frame
+    >>> row = measurement_row("1", "a", "infarct_volume", "pipeline", 1.0, "mL")
+    >>> without_known([row], rows_frame([row], KEY))
     []
     """
     known = set(zip(*(rows[k].astype(str) for k in KEY), strict=True)) if len(rows) else set()
-    return [row for row in made if tuple(str(row[k]) for k in KEY) not in known]
+    return [row for row in made if tuple(map(str, row.key)) not in known]

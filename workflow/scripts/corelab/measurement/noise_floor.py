@@ -10,7 +10,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,11 @@ from scipy import stats
 
 from corelab.imaging import load_image, save_image
 from corelab.measurement.longitudinal import change_rows, mismatch_rows, without_known
+from corelab.measurement.rows import rows_frame
 from corelab.measurement.visit import measure_visit
 from corelab.perfusion import perfuse_visit
 from corelab.provenance.products import read_json
+from corelab.records import Prepared, Repeated, Scan, VisitRecords
 from corelab.registration import align_visit, normalise_subject
 from corelab.segmentation.readers import consensus_masks
 from corelab.segmentation.visit import segment_visit
@@ -83,19 +85,19 @@ def image_noise_sd(data: np.ndarray, brain: np.ndarray) -> float:
 
 
 def repeat_subject(
-    prepares: Sequence[Mapping[str, Any]],
+    prepares: Sequence[Prepared],
     folder: Path,
     stages: Stages,
     *,
     seed: int,
     added_noise: float,
-) -> dict[str, Any]:
+) -> Repeated:
     """Register, segment and measure a subject once more, with another seed.
 
     Parameters
     ----------
     prepares
-        Records of the stage ``prepare`` of the subject's visits.
+        Records of the subject's visits.
     folder
         The study's results folder; nothing in it is changed.
     stages
@@ -108,8 +110,7 @@ def repeat_subject(
 
     Returns
     -------
-    dict
-        ``participant_id``, ``seed`` and ``rows`` as those of ``measurements.tsv``.
+    Repeated
     """
 
     segmentation = dict(stages.segmentation)
@@ -124,23 +125,17 @@ def repeat_subject(
             segmented = segment_visit(
                 prepared, workspace, disease=stages.disease, settings=dict(segmentation)
             )
-            segmented["masks"] += consensus_masks(prepared, workspace, settings=consensus)
+            voted = consensus_masks(prepared, workspace, settings=consensus)
+            segmented = replace(segmented, masks=(*segmented.masks, *voted))
             perfused = None
-            if any(scan["kind"] in PERFUSION_KINDS for scan in prepared["scans"]):
+            if any(scan.kind in PERFUSION_KINDS for scan in prepared.scans):
                 perfused = perfuse_visit(
                     prepared,
                     workspace,
                     settings={**stages.perfusion, "figures": False},
                     minutes_onset_to_ct=stages.onset_to_ct_min,
                 )
-            visits.append(
-                {
-                    "visit": prepared["visit"],
-                    "prepare": prepared,
-                    "segment": segmented,
-                    "perfuse": perfused,
-                }
-            )
+            visits.append(VisitRecords(prepared.visit, prepared, segmented, perfused))
         normalised = normalise_subject(
             visits, workspace, settings=registration, visit_order=stages.visit_order
         )
@@ -148,32 +143,27 @@ def repeat_subject(
             row
             for visit in visits
             for row in measure_visit(
-                visit["prepare"],
-                visit["segment"],
-                visit["perfuse"],
-                normalised,
-                workspace,
+                *(visit.prepare, visit.segment, visit.perfuse, normalised, workspace),
                 atlases=stages.atlases,
                 settings=stages.measurement,
-            )["rows"]
+            ).rows
         ]
-    frame = pd.DataFrame(rows, columns=[name for name in MEASUREMENTS if name != "row_id"])
+    frame = rows_frame(rows, [name for name in MEASUREMENTS if name != "row_id"])
     frame["value"] = frame["value"].astype(float)
     for made in (mismatch_rows(frame), change_rows(frame, stages.baseline)):
         rows += without_known(made, frame)
     # What readers and other software gave does not pass through what is repeated here.
-    rows = [row for row in rows if str(row["source"]).split(":")[0] in ("pipeline", "consensus")]
-    participant_id = prepares[0]["participant_id"]
-    return {"stage": "noise_repeat", "participant_id": participant_id, "seed": seed, "rows": rows}
+    rows = [row for row in rows if row.source.split(":")[0] in ("pipeline", "consensus")]
+    return Repeated(prepares[0].participant_id, seed, tuple(rows)).settled()
 
 
-def noise_floor_table(records: Iterable[Mapping[str, Any] | str | Path]) -> pd.DataFrame:
+def noise_floor_table(records: Iterable[Repeated]) -> pd.DataFrame:
     """Scatter of every endpoint over the repeats.
 
     Parameters
     ----------
     records
-        Of :func:`repeat_subject`, or their files.
+        Of :func:`repeat_subject`.
 
     Returns
     -------
@@ -189,18 +179,17 @@ def noise_floor_table(records: Iterable[Mapping[str, Any] | str | Path]) -> pd.D
 
     Examples
     --------
+    >>> from corelab.measurement.rows import measurement_row
     >>> def record(seed, value):
-    ...     row = {"participant_id": "1", "visit": "a", "endpoint": "infarct_volume",
-    ...            "source": "pipeline", "repeat": 1, "region": "all", "value": value,
-    ...            "unit": "mL", "status": "ok"}
-    ...     return {"participant_id": "1", "seed": seed, "rows": [row]}
+    ...     row = measurement_row("1", "a", "infarct_volume", "pipeline", value, "mL")
+    ...     return Repeated("1", seed, (row,))
     >>> table = noise_floor_table([record(1, 10.0), record(2, 12.0)])
     >>> table.loc[0, ["within_sd", "minimal_detectable_change"]].astype(float).round(3).tolist()
     [1.414, 3.92]
     """
-    read = [item if isinstance(item, Mapping) else read_json(item) for item in records]
-    rows = [{**row, "seed": record["seed"]} for record in read for row in record["rows"]]
-    frame = pd.DataFrame(rows, columns=[*MEASUREMENTS, "seed"])
+    read = list(records)
+    frame = rows_frame([row for record in read for row in record.rows], MEASUREMENTS)
+    frame["seed"] = [record.seed for record in read for _ in record.rows]
     found = []
     for (endpoint, source, region), group in frame.groupby(["endpoint", "source", "region"]):
         values = group[group["status"] == "ok"].assign(
@@ -236,35 +225,33 @@ def noise_floor_table(records: Iterable[Mapping[str, Any] | str | Path]) -> pd.D
 
 
 def _copied(
-    record: Mapping[str, Any], folder: Path, workspace: Path, *, seed: int, added_noise: float
-) -> dict[str, Any]:
+    record: Prepared, folder: Path, workspace: Path, *, seed: int, added_noise: float
+) -> Prepared:
     """A visit's prepared files in another folder, the images with added noise."""
-    for name in {*record.get("products", {}), *_files_of(record)}:
+    for name in {*(record.products or {}), *_files_of(record)}:
         for path in (name, name.removesuffix(".gz").removesuffix(".nii") + ".json"):
             if (folder / path).is_file() and not (workspace / path).exists():
                 (workspace / path).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(folder / path, workspace / path)
-    for scan in record["scans"]:
-        image_like = scan["status"] == "ok" and scan["label"] is None and scan["grid"] is not None
-        if image_like and added_noise > 0 and scan["space"] == "native":
+    for scan in record.scans:
+        image_like = scan.status == "ok" and scan.label is None and scan.grid is not None
+        if image_like and added_noise > 0 and scan.space == "native":
             _add_noise(scan, record, workspace, seed=seed, share=added_noise)
-    return {key: value for key, value in record.items() if key not in ("transforms", "products")}
+    return replace(record, transforms={}, products=None)
 
 
-def _files_of(record: Mapping[str, Any]) -> list[str]:
-    paths = [scan["path"] for scan in record["scans"] if scan["path"]]
-    return [*paths, *record.get("brain_masks", {}).values()]
+def _files_of(record: Prepared) -> list[str]:
+    paths = [scan.path for scan in record.scans if scan.path]
+    return [*paths, *record.brain_masks.values()]
 
 
-def _add_noise(
-    scan: Mapping[str, Any], record: Mapping[str, Any], workspace: Path, *, seed: int, share: float
-) -> None:
+def _add_noise(scan: Scan, record: Prepared, workspace: Path, *, seed: int, share: float) -> None:
     """Replace a scan by itself with noise, the same for a seed in every run."""
-    path = workspace / scan["path"]
-    series = scan["kind"] in ("ctp", "dsc")
-    image = load_image(path, ndim=4 if series else 3, kind=scan["kind"])
+    path = workspace / scan.file
+    series = scan.kind in ("ctp", "dsc")
+    image = load_image(path, ndim=4 if series else 3, kind=scan.kind)
     data = np.asarray(image.dataobj, dtype=np.float32)
-    mask_file = record.get("brain_masks", {}).get(scan["grid"])
+    mask_file = record.brain_masks.get(str(scan.grid))
     brain = (
         np.asarray(load_image(workspace / mask_file, kind="mask-brain").dataobj) > 0
         if mask_file is not None
@@ -274,7 +261,7 @@ def _add_noise(
     )
     sd = share * image_noise_sd(data, brain)
     # Each scan has noise of its own; independent of the rest of the study.
-    random = np.random.default_rng([seed, *scan["scan_id"].encode()])
+    random = np.random.default_rng([seed, *scan.scan_id.encode()])
     # Zeroed background is no measurement and stays zero.
     noisy = np.where(data != 0, data + random.normal(0.0, sd, data.shape).astype(np.float32), data)
     written = nib.Nifti1Image(noisy.astype(np.float32), image.affine, image.header)

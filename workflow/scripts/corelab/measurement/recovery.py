@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import tempfile
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,7 @@ from corelab.imaging.planting import (
 )
 from corelab.imaging.shapes import Shape, draw_shape, mask_shape
 from corelab.measurement.recovery_targets import Target, targets_of
-from corelab.provenance.products import read_json
+from corelab.records import Prepared, Recovered, visit_masks
 from corelab.segmentation import NotSegmentable
 from corelab.segmentation.visit import segment_visit, visit_scans
 from corelab.study.columns import RECOVERY, RECOVERY_SUMMARY
@@ -99,19 +99,19 @@ def compared(lesion: Placed, mask: Mask, before: Mask, voxel_ml: float) -> Found
 
 
 def recover_visit(
-    prepared: Mapping[str, Any],
+    prepared: Prepared,
     folder: Path,
     *,
     disease: str,
     segmentation: Mapping[str, Any],
     settings: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> Recovered:
     """Plant lesions into the scans of one visit, one at a time, and segment each.
 
     Parameters
     ----------
     prepared
-        Record of the stage ``prepare``.
+        Record of the visit.
     folder
         The study's results folder; nothing in it is changed.
     disease, segmentation
@@ -121,12 +121,11 @@ def recover_visit(
 
     Returns
     -------
-    dict
-        ``stage``, ``participant_id``, ``visit`` and ``rows`` as in ``quality/recovery.tsv``. A
-        scan that cannot be planted into, and a site that it does not show, is a row with a
-        status and a reason.
+    Recovered
+        Rows as in ``quality/recovery.tsv``. A scan that cannot be planted into, and a site that
+        it does not show, is a row with a status and a reason.
     """
-    kinds = {scan["kind"] for scan in prepared["scans"]}
+    kinds = {scan.kind for scan in prepared.scans}
     stages = {
         "disease": disease,
         "settings": {key: value for key, value in segmentation.items() if key != "consensus"},
@@ -136,7 +135,8 @@ def recover_visit(
     if not targets:
         reason = f"no lesion is planted into {', '.join(sorted(kinds))} in a study of {disease}"
         row = dict.fromkeys(RECOVERY) | {"status": "not_computable", "reason": reason}
-        rows.append(row | {key: prepared[key] for key in ("participant_id", "visit")})
+        place = {"participant_id": prepared.participant_id, "visit": prepared.visit}
+        rows.append(row | place)
     for target in targets:
         row = _row(prepared, target, kinds)
         try:
@@ -146,21 +146,16 @@ def recover_visit(
         except (ImageFault, NotSegmentable, NoSpace) as fault:
             status = "failed" if isinstance(fault, ImageFault) else "not_computable"
             rows.append({**row, "status": status, "reason": str(fault)})
-    return {
-        "stage": "recovery",
-        "participant_id": prepared["participant_id"],
-        "visit": prepared["visit"],
-        "rows": rows,
-    }
+    return Recovered(prepared.participant_id, prepared.visit, tuple(rows)).settled()
 
 
-def _row(prepared: Mapping[str, Any], target: Target, kinds: Iterable[str]) -> dict[str, Any]:
+def _row(prepared: Prepared, target: Target, kinds: Iterable[str]) -> dict[str, Any]:
     # Without diffusion, the infarct on FLAIR is the study's only one, and has no further name.
     alone = target.kind == "FLAIR" and not {"dwi", "adc"} & set(kinds)
     return {
         **dict.fromkeys(RECOVERY),
-        "participant_id": prepared["participant_id"],
-        "visit": prepared["visit"],
+        "participant_id": prepared.participant_id,
+        "visit": prepared.visit,
         "kind": target.kind,
         "endpoint": VOLUME_ENDPOINTS[target.label],
         "source": "pipeline" if alone else target.source,
@@ -172,7 +167,7 @@ class _Trial:
 
     def __init__(
         self,
-        prepared: Mapping[str, Any],
+        prepared: Prepared,
         folder: Path,
         scratch: Path,
         target: Target,
@@ -183,27 +178,27 @@ class _Trial:
         scan = visit.scan(target.kind)
         assert scan is not None
         reference = visit.load(scan)
-        brain = visit.brain(scan["grid"], reference)
+        brain = visit.brain(scan.grid, reference)
         self.affine, self.voxel_ml = reference.affine, voxel_volume_ml(reference)
         images: dict[str, NDArray[Any]] = {}
         scans = []
         for kind in (target.kind, *target.beside):
             other = visit.scan(kind)
-            if other is None or other["status"] != "ok":
+            if other is None or other.status != "ok":
                 continue
             image = visit.load(other)
             # A scan on another grid would keep its healthy tissue, and contradict the planted one.
             if same_grid(image, reference):
                 images[kind] = np.asarray(image.dataobj, np.float64)
-                scans.append({**other, "path": f"{kind}.nii"})
+                scans.append(replace(other, path=f"{kind}.nii"))
         _linked(prepared, folder, scratch)
         self._write(images)
-        self.record = {**prepared, "scans": scans}
+        self.record = replace(prepared, scans=tuple(scans))
         self.visit = visit_scans(self.record, scratch)
         self.before = self._segmented()
         lesions = self.before | _supplied(prepared, folder, reference)
         side = healthy_side(brain, lesions, from_ml=_ONE_SIDED_ML, voxel_ml=self.voxel_ml)
-        b_value = float((scan.get("metadata") or {}).get("b_value") or 1000.0)
+        b_value = float(scan.metadata.get("b_value") or 1000.0)
         self.scan: Background = background(
             images, self.affine, brain, lesions | (brain & ~side), b_value=b_value
         )
@@ -211,7 +206,7 @@ class _Trial:
     def plantings(self, settings: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
         """Rows of all plantings, in the order sizes, plantings of a size (sites take turns)."""
         target, sites = self.target, list(settings["sites"])
-        name = f"{self.record['participant_id']}|{self.record['visit']}|{target.planted}"
+        name = f"{self.record.participant_id}|{self.record.visit}|{target.planted}"
         self.detected_share = settings["detected_share"]
         for size in settings["sizes_ml"]:
             for number in range(settings["per_size"]):
@@ -257,22 +252,22 @@ class _Trial:
         only = (self.target.label, self.target.source) if self.target.disease == "stroke" else None
         masks = segment_visit(
             self.record, self.scratch, only=only, scans=self.visit, **self.stages
-        )["masks"]
+        ).masks
         for entry in masks:
-            if (entry["label"], entry["kind"]) == (self.target.label, self.target.kind):
-                if entry["status"] != "ok":
-                    raise NotSegmentable(entry["reason"])
-                path = self.scratch / entry["path"]
+            if (entry.label, entry.kind) == (self.target.label, self.target.kind):
+                if entry.status != "ok":
+                    raise NotSegmentable(str(entry.reason))
+                path = self.scratch / entry.file
                 return np.asarray(load_mask(path, kind=f"mask-{self.target.label}").dataobj) > 0
         raise NotSegmentable(
             f"the segmentation gives no {self.target.label} from {self.target.kind}"
         )
 
 
-def _linked(prepared: Mapping[str, Any], folder: Path, scratch: Path) -> None:
+def _linked(prepared: Prepared, folder: Path, scratch: Path) -> None:
     """Links to a visit's prepared files, so that the segmentation finds all that it reads."""
-    fits = [fit.get("path") for fit in (prepared.get("transforms") or {}).values()]
-    names = {*prepared.get("products", {}), *prepared.get("brain_masks", {}).values(), *fits}
+    fits = [fit.path for fit in prepared.transforms.values()]
+    names = {*(prepared.products or {}), *prepared.brain_masks.values(), *fits}
     for name in sorted(filter(None, names)):
         (scratch / name).parent.mkdir(parents=True, exist_ok=True)
         (scratch / name).symlink_to((folder / name).absolute())
@@ -303,14 +298,11 @@ def _shape(
     return mask_shape(mask, voxel_sizes_mm(image.affine), size)
 
 
-def _supplied(prepared: Mapping[str, Any], folder: Path, reference: nib.Nifti1Image) -> Mask:
+def _supplied(prepared: Prepared, folder: Path, reference: nib.Nifti1Image) -> Mask:
     """Lesions that readers or other software drew on the scan's grid or beside it."""
     found = np.zeros(reference.shape, bool)
-    for scan in prepared["scans"]:
-        drawn = scan["label"] not in (None, "brain") and scan["space"] == "native"
-        if not drawn or scan["status"] != "ok":
-            continue
-        mask = load_image(folder / scan["path"], kind=scan["kind"])
+    for drawn in visit_masks(prepared, space="native", usable=True):
+        mask = load_image(folder / drawn.file, kind=f"mask-{drawn.label}")
         if not same_grid(mask, reference):
             mask = resample_to(mask, reference, order=0)
         found |= np.asarray(mask.dataobj) > 0.5
@@ -320,16 +312,16 @@ def _supplied(prepared: Mapping[str, Any], folder: Path, reference: nib.Nifti1Im
 # --- summary -----------------------------------------------------------------------------------
 
 
-def recovery_table(records: Iterable[Mapping[str, Any] | str | Path]) -> pd.DataFrame:
-    """All plantings of a study, from the records of :func:`recover_visit` or their files.
+def recovery_table(records: Iterable[Recovered]) -> pd.DataFrame:
+    """All plantings of a study, from the records of :func:`recover_visit`.
 
     Examples
     --------
-    >>> recovery_table([{"rows": []}]).columns[:3].tolist()
+    >>> recovery_table([Recovered("1", "a")]).columns[:3].tolist()
     ['participant_id', 'visit', 'kind']
     """
-    read = [item if isinstance(item, Mapping) else read_json(item) for item in records]
-    return pd.DataFrame([row for record in read for row in record["rows"]], columns=list(RECOVERY))
+    rows = [row for record in records for row in record.rows]
+    return pd.DataFrame(rows, columns=list(RECOVERY))
 
 
 def recovery_summary(table: pd.DataFrame) -> pd.DataFrame:
@@ -359,7 +351,8 @@ def recovery_summary(table: pd.DataFrame) -> pd.DataFrame:
     ...             "endpoint": "infarct_volume", "source": "pipeline", "size_ml": 2.0,
     ...             "status": "ok", "planted_ml": 2.0, "found_ml": found, "detected": hit,
     ...             "dice": 0.8, "elsewhere_ml": 0.0}
-    >>> table = recovery_table([{"rows": [row(2.2, 1), row(1.8, 1), row(0.0, 0)]}])
+    >>> rows = (row(2.2, 1), row(1.8, 1), row(0.0, 0))
+    >>> table = recovery_table([Recovered("1", "a", rows)])
     >>> found = recovery_summary(table).iloc[0]
     >>> found[["n", "n_detected", "bias_ml"]].astype(float).round(3).tolist()
     [3.0, 2.0, -0.667]

@@ -9,15 +9,15 @@ what is new.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import nibabel as nib
 import numpy as np
 
 from corelab.imaging import ImageFault, load_image
+from corelab.measurement.rows import measurement_row
 from corelab.measurement.time_windows import lesion_reversal
+from corelab.records import MeasurementRow, Normalised, NormalisedMask
 from corelab.registration.transforms import Step, apply_transforms, read_steps
 
 LABEL = "infarct"
@@ -42,9 +42,7 @@ def joined_reasons(*reasons: str | None) -> str | None:
     return "; ".join(reason for reason in reasons if reason) or None
 
 
-def steps_between(
-    normalised: Mapping[str, Any], first: Place, later: Place, folder: Path
-) -> list[Step]:
+def steps_between(normalised: Normalised, first: Place, later: Place, folder: Path) -> list[Step]:
     """Rigid steps from points of one grid of a subject to points of another.
 
     Parameters
@@ -61,20 +59,22 @@ def steps_between(
     KeyError
         If a grid has no transform.
     """
-    transforms, anchor = normalised["transforms"], normalised["anchor"]
+    transforms, anchor = normalised.transforms, normalised.anchor
+    if anchor is None:
+        raise KeyError("there is no anchor")
     # The anchor's own grid has nothing but the fit to the template, which is left out here.
-    template = transforms[anchor["visit"]][anchor["grid"]]
+    template = transforms[anchor.visit][anchor.grid]
     start, end = (transforms[visit][grid] for visit, grid in (first, later))
-    back = len(start["from_mni"]) - len(template["from_mni"])
-    onward = len(template["to_mni"])
-    paths = [*start["from_mni"][:back], *end["to_mni"][onward:]]
-    flags = [*start["from_mni_whichtoinvert"][:back], *end["whichtoinvert"][onward:]]
+    back = len(start.from_mni) - len(template.from_mni)
+    onward = len(template.to_mni)
+    paths = [*start.from_mni[:back], *end.to_mni[onward:]]
+    flags = [*start.from_mni_whichtoinvert[:back], *end.whichtoinvert[onward:]]
     return read_steps([folder / path for path in paths], flags)
 
 
 def reversal_rows(
-    normalised: Mapping[str, Any] | None, folder: Path, visit: str, first_visit: str | None
-) -> list[dict[str, Any]]:
+    normalised: Normalised | None, folder: Path, visit: str, first_visit: str | None
+) -> list[MeasurementRow]:
     """Rows of what became of the infarct between two visits, for each source that has both.
 
     Parameters
@@ -90,8 +90,8 @@ def reversal_rows(
 
     Returns
     -------
-    list of dict
-        Columns of measurements.tsv without row_id. Volumes are those of the first scan's grid:
+    list of MeasurementRow
+        Volumes are those of the first scan's grid:
         reversed and persisting add up to the first lesion.
 
     Examples
@@ -102,62 +102,54 @@ def reversal_rows(
     if first_visit is None or normalised is None:
         return []
     masks = {
-        (mask["visit"], mask["source"], mask["repeat"]): mask
-        for mask in normalised["masks"]
-        if mask["label"] == LABEL and mask["native_path"]
+        (mask.visit, mask.source, mask.repeat): mask
+        for mask in normalised.masks
+        if mask.label == LABEL and mask.native_path
     }
     rows = []
     for (at, source, repeat), later in masks.items():
         first = masks.get((first_visit, source, repeat))
         if at != visit or first is None:
             continue
-        common = {
-            "participant_id": normalised["participant_id"],
-            "visit": visit,
-            "source": source,
-            "repeat": repeat,
-            "region": "all",
-            "scan_ids": ",".join(sorted({*first["scan_ids"], *later["scan_ids"]})) or None,
-        }
         values, fault = _compared(normalised, folder, first, later)
         known = joined_reasons(
             *(
-                f"{mask['visit']}: {mask['native_reason']}"
+                f"{mask.visit}: {mask.native_reason}"
                 for mask in (first, later)
-                if mask.get("native_reason")
+                if mask.native_reason
             )
         )
         for endpoint, unit in ENDPOINTS.items():
             value = values.get(endpoint, float("nan"))
             finite = bool(np.isfinite(value))
             rows.append(
-                {
-                    **common,
-                    "endpoint": endpoint,
-                    "unit": unit,
-                    "value": value if finite else None,
-                    "status": "ok" if finite else "not_computable",
-                    "reason": fault or (known if finite else f"no lesion at {first_visit}"),
-                }
+                measurement_row(
+                    *(normalised.participant_id, visit, endpoint, source),
+                    *(value if finite else None, unit),
+                    repeat=repeat,
+                    status="ok" if finite else "not_computable",
+                    reason=fault or (known if finite else f"no lesion at {first_visit}"),
+                    scan_ids=",".join(sorted({*first.scan_ids, *later.scan_ids})) or None,
+                )
             )
     return rows
 
 
 def _compared(
-    normalised: Mapping[str, Any],
+    normalised: Normalised,
     folder: Path,
-    first: Mapping[str, Any],
-    later: Mapping[str, Any],
+    first: NormalisedMask,
+    later: NormalisedMask,
 ) -> tuple[dict[str, float], str | None]:
     """Values by endpoint, or nothing and why."""
-    places = [(str(mask["visit"]), str(mask["grid"])) for mask in (first, later)]
+    places = [(mask.visit, str(mask.grid)) for mask in (first, later)]
     try:
         steps = steps_between(normalised, places[0], places[1], folder)
-    except (KeyError, TypeError):
-        return {}, f"visits {first['visit']} and {later['visit']} are not joined by a registration"
+    except KeyError:
+        return {}, f"visits {first.visit} and {later.visit} are not joined by a registration"
     try:
         before, after = (
-            load_image(folder / mask["native_path"], kind=f"mask-{LABEL}")
+            load_image(folder / str(mask.native_path), kind=f"mask-{LABEL}")
             for mask in (first, later)
         )
     except ImageFault as fault:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterable
 
+import pandas as pd
+
+from corelab.records import MeasurementRow, Record
 from corelab.terms.endpoints import ENDPOINT_UNITS
 
 
@@ -21,8 +24,8 @@ def measurement_row(
     reason: str | None = None,
     scan_ids: str | None = None,
     supplied: bool = False,
-) -> dict[str, Any]:
-    """One measurement; the columns are :data:`corelab.study.columns.MEASUREMENTS` less ``row_id``.
+) -> MeasurementRow:
+    """One measurement.
 
     Raises
     ------
@@ -31,23 +34,28 @@ def measurement_row(
 
     Examples
     --------
-    >>> from corelab.study.columns import MEASUREMENTS
-    >>> row = measurement_row("1", "day5", "infarct_volume", "pipeline", 12.5, "mL")
-    >>> list(row) == list(MEASUREMENTS)[:-1], row["status"]
-    (True, 'ok')
+    >>> measurement_row("1", "day5", "infarct_volume", "pipeline", 12.5, "mL").status
+    'ok'
     """
     if not supplied and endpoint.partition(":")[0] not in ENDPOINT_UNITS:
         raise ValueError(f"endpoint '{endpoint}' is not registered in corelab/terms/endpoints.py")
-    return {
-        "participant_id": participant_id,
-        "visit": visit,
-        "endpoint": endpoint,
-        "source": source,
-        "repeat": repeat,
-        "region": region,
-        "value": value,
-        "unit": unit,
-        "status": status,
-        "reason": reason,
-        "scan_ids": scan_ids,
-    }
+    return MeasurementRow(
+        *(participant_id, visit, endpoint, source, repeat, region),
+        *(value, unit, status, reason, scan_ids),
+    )
+
+
+def rows_frame(
+    rows: Iterable[Record], columns: Iterable[str], dtype: type | None = None
+) -> pd.DataFrame:
+    """Rows as a frame; a column that the rows do not have is empty.
+
+    Examples
+    --------
+    >>> row = measurement_row("1", "day5", "infarct_volume", "pipeline", 12.5, "mL")
+    >>> rows_frame([row], ["visit", "value"]).values.tolist()
+    [['day5', 12.5]]
+    """
+    names = list(columns)
+    cells = [[getattr(row, name, None) for name in names] for row in rows]
+    return pd.DataFrame(cells, columns=names, dtype=dtype)

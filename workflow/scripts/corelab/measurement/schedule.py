@@ -8,7 +8,11 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
+
+from corelab.records import AcquisitionRow
+from corelab.terms.verdicts import FAIL, NOT_ASSESSABLE, PASS
 
 #: From which kind of scan a biomarker is taken, best first (the pipeline's own order).
 SCAN_OF_BIOMARKER = {
@@ -21,24 +25,35 @@ SCAN_OF_BIOMARKER = {
 #: Numbers that differ by less than this share are the same setting.
 _SAME_SHARE = 0.01
 
-Row = dict[str, Any]
+
+@dataclass(frozen=True)
+class TrialScan:
+    """A native image of a visit, or a place where one is missing."""
+
+    participant_id: str
+    visit: str
+    kind: str
+    scan_id: str | None = None
+    status: str = "ok"
+    reason: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
 
 
 def trial_rows(
-    scans: Sequence[Mapping[str, Any]],
+    scans: Sequence[TrialScan],
     settings: Mapping[str, Any],
     *,
     participants: Mapping[str, Mapping[Any, Any]],
     visit_order: Sequence[str],
     baseline: str | None,
-) -> list[Row]:
+) -> list[AcquisitionRow]:
     """Rows of every criterion that looks at more than one scan, or at the calendar.
 
     Parameters
     ----------
     scans
-        Native images: ``participant_id, visit, kind, scan_id, status, reason, metadata``
-        (``acquired_at`` ISO 8601, ``scan_duration_s`` and what ``constant`` names).
+        Native images; of ``metadata`` it uses ``acquired_at`` (ISO 8601), ``scan_duration_s`` and
+        what ``constant`` names.
     settings
         ``acquisition.trial`` of the config, with its defaults.
     participants
@@ -48,18 +63,16 @@ def trial_rows(
 
     Returns
     -------
-    list of dict
-        ``participant_id, visit, scan_id, kind, criterion, value, limit, verdict, reason``.
+    list of AcquisitionRow
 
     Examples
     --------
-    >>> scan = {"participant_id": "1", "kind": "dwi", "scan_id": "s", "status": "ok"}
-    >>> scans = [scan | {"visit": "base", "metadata": {"acquired_at": "2025-01-01"}},
-    ...          scan | {"visit": "day5", "metadata": {"acquired_at": "2025-01-09"}}]
+    >>> scans = [TrialScan("1", visit, "dwi", "s", metadata={"acquired_at": day})
+    ...          for visit, day in (("base", "2025-01-01"), ("day5", "2025-01-09"))]
     >>> settings = {"windows": {"day5": {"day": 5, "before": 1, "after": 2}}}
     >>> for row in trial_rows(scans, settings, participants={"1": {}},
     ...                       visit_order=["base", "day5"], baseline="base"):
-    ...     print(row["visit"], row["criterion"], row["value"], row["limit"], row["verdict"])
+    ...     print(row.visit, row.criterion, row.value, row.limit, row.verdict)
     day5 visit_day_max 8 7 fail
     day5 visit_day_min 8 4 pass
     """
@@ -67,15 +80,15 @@ def trial_rows(
     ordered = sorted(
         scans,
         key=lambda scan: (
-            scan["participant_id"],
-            rank.get(scan["visit"], len(rank)),
-            scan["visit"],
-            scan["scan_id"],
+            scan.participant_id,
+            rank.get(scan.visit, len(rank)),
+            scan.visit,
+            str(scan.scan_id),
         ),
     )
-    rows: list[Row] = []
+    rows: list[AcquisitionRow] = []
     for participant_id in participants:
-        own = [scan for scan in ordered if scan["participant_id"] == participant_id]
+        own = [scan for scan in ordered if scan.participant_id == participant_id]
         person = participants[participant_id]
         rows += _window_rows(own, settings, person, baseline)
         rows += _constant_rows(own, settings)
@@ -83,28 +96,22 @@ def trial_rows(
         rows += _complete_rows(participant_id, own, settings)
         rows += _timing_rows(own, settings, person, baseline)
     return sorted(
-        rows, key=lambda row: (*(str(row[key]) for key in ("participant_id", "visit")), _place(row))
+        rows,
+        key=lambda row: (
+            *(str(row.participant_id), str(row.visit)),
+            *(row.scan_id or "", row.kind, row.criterion),
+        ),
     )
 
 
-def _place(row: Row) -> tuple[str, str, str]:
-    return str(row["scan_id"] or ""), str(row["kind"]), str(row["criterion"])
-
-
 def _row(
-    scan: Mapping[str, Any], criterion: str, value: Any, limit: Any, ok: bool | None, reason: Any
-) -> Row:
-    return {
-        "participant_id": scan["participant_id"],
-        "visit": scan["visit"],
-        "scan_id": scan.get("scan_id"),
-        "kind": scan["kind"],
-        "criterion": criterion,
-        "value": value,
-        "limit": limit,
-        "verdict": "not_assessable" if ok is None else "pass" if ok else "fail",
-        "reason": reason,
-    }
+    scan: TrialScan, criterion: str, value: Any, limit: Any, ok: bool | None, reason: Any
+) -> AcquisitionRow:
+    return AcquisitionRow(
+        *(scan.kind, criterion, value, limit),
+        *(NOT_ASSESSABLE if ok is None else PASS if ok else FAIL, reason, scan.scan_id),
+        *(scan.participant_id, scan.visit),
+    )
 
 
 def moment(text: Any) -> datetime.datetime | None:
@@ -121,11 +128,11 @@ def moment(text: Any) -> datetime.datetime | None:
         return None
 
 
-def _acquired(scan: Mapping[str, Any]) -> datetime.datetime | None:
-    return moment((scan.get("metadata") or {}).get("acquired_at"))
+def _acquired(scan: TrialScan) -> datetime.datetime | None:
+    return moment(scan.metadata.get("acquired_at"))
 
 
-def _first(scans: Iterable[Mapping[str, Any]]) -> datetime.datetime | None:
+def _first(scans: Iterable[TrialScan]) -> datetime.datetime | None:
     return min((when for scan in scans if (when := _acquired(scan)) is not None), default=None)
 
 
@@ -133,11 +140,11 @@ def _first(scans: Iterable[Mapping[str, Any]]) -> datetime.datetime | None:
 
 
 def _window_rows(
-    scans: Sequence[Mapping[str, Any]],
+    scans: Sequence[TrialScan],
     settings: Mapping[str, Any],
     person: Mapping[str, Any],
     baseline: str | None,
-) -> list[Row]:
+) -> list[AcquisitionRow]:
     """Scheduled day (or hour) and tolerance; the bounds themselves are inside.
 
     Days are calendar days, as protocols count them; hours are elapsed time. Both count from the
@@ -147,10 +154,10 @@ def _window_rows(
     column = settings.get("day_zero_column")
     start = moment(person.get(column)) if column else None
     if start is None:
-        start = _first(scan for scan in scans if scan["visit"] == baseline)
+        start = _first(scan for scan in scans if scan.visit == baseline)
     rows = []
     for scan in scans:
-        window = windows.get(scan["visit"])
+        window = windows.get(scan.visit)
         if window is None:
             continue
         unit = "day" if "day" in window else "hour"
@@ -178,22 +185,22 @@ def _window_rows(
 
 
 def _timing_rows(
-    scans: Sequence[Mapping[str, Any]],
+    scans: Sequence[TrialScan],
     settings: Mapping[str, Any],
     person: Mapping[str, Any],
     baseline: str | None,
-) -> list[Row]:
+) -> list[AcquisitionRow]:
     """Duration of imaging at each visit, and delay of treatment after baseline imaging."""
     rows = []
     longest = settings.get("imaging_duration_minutes_max")
     delay = settings.get("imaging_to_treatment_minutes_max")
-    for visit in dict.fromkeys(scan["visit"] for scan in scans):
-        own = [scan for scan in scans if scan["visit"] == visit]
-        place = {"participant_id": own[0]["participant_id"], "visit": visit, "kind": "all"}
+    for visit in dict.fromkeys(scan.visit for scan in scans):
+        own = [scan for scan in scans if scan.visit == visit]
+        place = TrialScan(own[0].participant_id, visit, "all")
         start = _first(own)
         if longest is not None:
             ends = [
-                when + datetime.timedelta(seconds=_number(scan["metadata"].get("scan_duration_s")))
+                when + datetime.timedelta(seconds=_number(scan.metadata.get("scan_duration_s")))
                 for scan in own
                 if (when := _acquired(scan)) is not None
             ]
@@ -226,14 +233,14 @@ def _number(value: Any) -> float:
 # --- with what ---------------------------------------------------------------------------------
 
 
-def _constant_rows(scans: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> list[Row]:
+def _constant_rows(scans: Sequence[TrialScan], settings: Mapping[str, Any]) -> list[AcquisitionRow]:
     """Fields that must equal those of the subject's first scan of the kind."""
     rows = []
     first: dict[tuple[str, str], Any] = {}
     for scan in scans:
         for name in settings.get("constant") or ():
-            value = (scan.get("metadata") or {}).get(name)
-            key = (scan["kind"], name)
+            value = scan.metadata.get(name)
+            key = (scan.kind, name)
             if key not in first:
                 # Later scans are compared with the first scan that has the value.
                 if value is not None:
@@ -253,7 +260,7 @@ def _same(one: Any, other: Any) -> bool:
     return abs(first - second) <= _SAME_SHARE * max(abs(first), abs(second))
 
 
-def _modality_rows(scans: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> list[Row]:
+def _modality_rows(scans: Sequence[TrialScan], settings: Mapping[str, Any]) -> list[AcquisitionRow]:
     """The same kind of scan shows a biomarker at all time points.
 
     Kinds that the charter counts as the same are listed under the biomarker.
@@ -261,16 +268,16 @@ def _modality_rows(scans: Sequence[Mapping[str, Any]], settings: Mapping[str, An
     rows = []
     for biomarker, alike in sorted((settings.get("same_modality") or {}).items()):
         first: str | None = None
-        for visit in dict.fromkeys(scan["visit"] for scan in scans):
-            own = [scan for scan in scans if scan["visit"] == visit and scan["status"] == "ok"]
-            kinds = {scan["kind"] for scan in own}
+        for visit in dict.fromkeys(scan.visit for scan in scans):
+            own = [scan for scan in scans if scan.visit == visit and scan.status == "ok"]
+            kinds = {scan.kind for scan in own}
             used = next((kind for kind in SCAN_OF_BIOMARKER[biomarker] if kind in kinds), None)
             if used is None:
                 continue
             if first is None:
                 first = used
                 continue
-            scan = next(scan for scan in own if scan["kind"] == used)
+            scan = next(scan for scan in own if scan.kind == used)
             ok = used == first or {used, first} <= set(alike)
             message = None if ok else f"{biomarker} was shown by {first} before"
             rows.append(_row(scan, f"same_modality:{biomarker}", used, first, ok, message))
@@ -281,18 +288,16 @@ def _modality_rows(scans: Sequence[Mapping[str, Any]], settings: Mapping[str, An
 
 
 def _complete_rows(
-    participant_id: str, scans: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
-) -> list[Row]:
+    participant_id: str, scans: Sequence[TrialScan], settings: Mapping[str, Any]
+) -> list[AcquisitionRow]:
     """One row per kind that is due at a visit: there, unreadable, or missing."""
     rows = []
     for visit, kinds in (settings.get("complete") or {}).items():
         for kind in kinds:
-            own = [scan for scan in scans if scan["visit"] == visit and scan["kind"] == kind]
-            good = [scan for scan in own if scan["status"] == "ok"]
-            best = (good or own or [{}])[0]
-            place = {"participant_id": participant_id, "visit": visit, "kind": kind}
-            reason = None if good else best.get("reason") or "no scan is listed"
+            own = [scan for scan in scans if scan.visit == visit and scan.kind == kind]
+            good = [scan for scan in own if scan.status == "ok"]
+            best = next(iter(good or own), TrialScan(participant_id, visit, kind))
+            reason = None if good else best.reason or "no scan is listed"
             value = "there" if good else "unreadable" if own else "missing"
-            row = _row(place, "present", value, "there", bool(good), reason)
-            rows.append({**row, "scan_id": best.get("scan_id")})
+            rows.append(_row(best, "present", value, "there", bool(good), reason))
     return rows

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from corelab.measurement.rows import measurement_row
+from corelab.records import MeasurementRow
 
 #: Windows of the two published series, hours after the first scan; lower bound in, upper out,
 #: unless it is the end of the last window (24 to 168 h, 24 to 196 h include their end).
@@ -237,7 +238,7 @@ def serial_rows(
     scans: Sequence[Mapping[str, Any]],
     serial: Mapping[str, Any] | None,
     baseline: str | None,
-) -> list[dict[str, Any]]:
+) -> list[MeasurementRow]:
     """Measurement rows of windows: a window is a visit of its own.
 
     Every whole-lesion value of the visit that falls into a window is repeated under the window's
@@ -262,22 +263,22 @@ def serial_rows(
     ...     for v, k, t in (("base", "ncct", "2024-01-01T10:00"), ("d0", "dwi", "2024-01-01T12:30"),
     ...                     ("d4", "dwi", "2024-01-05T10:00"))]
     >>> made = serial_rows(rows, scans, {"windows": "immediate_delayed"}, "base")
-    >>> [(r["visit"], r["value"]) for r in made if r["endpoint"] == "infarct_percent_change"]
+    >>> [(r.visit, r.value) for r in made if r.endpoint == "infarct_percent_change"]
     [('delayed', -20.0)]
-    >>> [r["value"] for r in made if r["endpoint"] == "infarct_reversal"]
+    >>> [r.value for r in made if r.endpoint == "infarct_reversal"]
     [1.0]
     """
     if not serial:
         return []
-    made: list[dict[str, Any]] = []
+    made: list[MeasurementRow] = []
     usable = rows[rows["region"] == "all"]
     for pair in window_visits(scans, serial, baseline).to_dict("records"):
         at = usable["participant_id"].eq(pair["participant_id"]) & usable["visit"].eq(pair["visit"])
         when = f"visit {pair['visit']}, {pair['hours']:.2f} h after the index scan"
         for row in usable[at].to_dict("records"):
             reason = f"{when}; {row['reason']}" if row["reason"] else when
-            made.append({str(name): cell for name, cell in row.items()})
-            made[-1] |= {"visit": pair["window"], "reason": reason}
+            cells = {str(name): cell for name, cell in row.items()}
+            made.append(MeasurementRow(**cells | {"visit": pair["window"], "reason": reason}))
         made.append(
             measurement_row(
                 *(pair["participant_id"], pair["window"], "hours_after_index", "pipeline"),
@@ -289,32 +290,31 @@ def serial_rows(
     return made + _changes_between(made, list(windows_of(serial)))
 
 
-def _changes_between(made: Sequence[Mapping[str, Any]], windows: list[str]) -> list[dict[str, Any]]:
+def _changes_between(made: Sequence[MeasurementRow], windows: list[str]) -> list[MeasurementRow]:
     """Percent change and reversal of infarct volume from the first window to each later one."""
     volumes = {
-        (row["participant_id"], row["source"], row["repeat"], row["visit"]): row
+        (row.participant_id, row.source, row.repeat, row.visit): row
         for row in made
-        if row["endpoint"] == "infarct_volume" and row["status"] == "ok"
+        if row.endpoint == "infarct_volume" and row.status == "ok" and row.value is not None
     }
-    changes: list[dict[str, Any]] = []
+    changes: list[MeasurementRow] = []
     for (person, source, repeat, visit), later in volumes.items():
         first = volumes.get((person, source, repeat, windows[0]))
         if visit == windows[0] or first is None:
             continue
-        before, after = float(first["value"]), float(later["value"])
+        before, after = float(first.value or 0.0), float(later.value or 0.0)
         known = before > 0
-        ids = sorted({i for i in (first["scan_ids"], later["scan_ids"]) if isinstance(i, str)})
-        common = {**later, "scan_ids": ",".join(ids) or None}
-        changes.append(
-            {
-                **common,
-                "endpoint": "infarct_percent_change",
-                "unit": "percent",
-                "value": 100 * (after - before) / before if known else None,
-                "status": "ok" if known else "not_computable",
-                "reason": later["reason"] if known else f"no lesion at {windows[0]}",
-            }
-        )
-        shrank = {"endpoint": "infarct_reversal", "unit": "flag", "value": float(after < before)}
-        changes.append({**common, **shrank})
+        ids = sorted({i for i in (first.scan_ids, later.scan_ids) if isinstance(i, str)})
+        common = replace(later, scan_ids=",".join(ids) or None)
+        changes += [
+            replace(
+                common,
+                endpoint="infarct_percent_change",
+                unit="percent",
+                value=100 * (after - before) / before if known else None,
+                status="ok" if known else "not_computable",
+                reason=later.reason if known else f"no lesion at {windows[0]}",
+            ),
+            replace(common, endpoint="infarct_reversal", unit="flag", value=float(after < before)),
+        ]
     return changes

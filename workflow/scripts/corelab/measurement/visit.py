@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +28,26 @@ from corelab.measurement.regions import (
 from corelab.measurement.reversal import joined_reasons, reversal_rows
 from corelab.measurement.rows import measurement_row
 from corelab.provenance.products import file_sha256
+from corelab.records import (
+    SUPPLIED,
+    AcquisitionRow,
+    Measured,
+    MeasuredSupplied,
+    MeasurementRow,
+    Normalised,
+    NormalisedMask,
+    OverlapRow,
+    Perfused,
+    Prepared,
+    Registry,
+    Segmented,
+    SuppliedScan,
+    VisitMask,
+    visit_masks,
+)
 from corelab.segmentation.hypodensity import CtHypodensity
 from corelab.terms.labels import volume_endpoint
+from corelab.terms.verdicts import PASS, WARN
 
 
 def _load(path: Path) -> Any:
@@ -48,7 +68,7 @@ def _row(
     status: str = "ok",
     reason: str | None = None,
     scan_ids: Iterable[str] = (),
-) -> dict[str, Any]:
+) -> MeasurementRow:
     if value is not None and not np.isfinite(value):
         value, status = None, "not_computable" if status == "ok" else status
         reason = reason or "not defined for these masks"
@@ -63,28 +83,25 @@ def _row(
     )
 
 
-def _source(reader: str | None) -> str:
-    return reader or "supplied"
-
-
 def _location_rows(
     participant_id: str,
     visit: str,
-    mask: Mapping[str, Any],
+    mask: VisitMask | NormalisedMask,
     image: nib.Nifti1Image,
     atlases: Sequence[Atlas],
     aspects_min_share: float = 0.2,
-) -> list[dict[str, Any]]:
+) -> list[MeasurementRow]:
     """Territory and hemisphere fractions of a mask in MNI152 space."""
     # Territory fractions of two labels must not share a key: the label is named where it is not
     # the lesion that the study is about.
-    label = mask["label"]
+    label = mask.label
     suffix = "" if label in {"infarct", "lesion", "whole-tumour"} else f":{label}"
     common: dict[str, Any] = {
-        "repeat": int(mask.get("repeat") or 1),
-        "scan_ids": mask.get("scan_ids") or [],
+        "repeat": mask.repeat,
+        "scan_ids": mask.scan_ids,
     }
-    known = joined_reasons(mask.get("native_reason"), mask.get("reason"))
+    native_reason = mask.native_reason if isinstance(mask, NormalisedMask) else None
+    known = joined_reasons(native_reason, mask.reason)
     rows = []
 
     def add(endpoint: str, region: str, share: float, undefined: str) -> None:
@@ -94,7 +111,7 @@ def _location_rows(
                 participant_id,
                 visit,
                 f"{endpoint}{suffix}",
-                mask["source"],
+                mask.source,
                 share,
                 "fraction",
                 region=region,
@@ -109,59 +126,31 @@ def _location_rows(
         for region, share in territory_fractions(image, atlas).items():
             add("territory_fraction", region, share, "the region has no voxel")
         # Readers score ASPECTS themselves; a score from their contour is no reading of theirs.
-        if label == "infarct" and str(mask["source"]).startswith("pipeline"):
+        if label == "infarct" and mask.source.startswith("pipeline"):
             for endpoint, region, value, unit, detail in aspects_rows(
                 image, atlas, min_share=aspects_min_share
             ):
                 rows.append(
                     _row(
-                        participant_id, visit, endpoint, mask["source"], value, unit,
+                        participant_id, visit, endpoint, mask.source, value, unit,
                         region=region, reason=joined_reasons(detail, known), **common,
                     )
                 )  # fmt: skip
     return rows
 
 
-def _masks_of(
-    prepared: Mapping[str, Any],
-    segmented: Mapping[str, Any] | None,
-    perfused: Mapping[str, Any] | None,
-) -> list[dict[str, Any]]:
-    """All masks of a visit in one shape, supplied ones first."""
-    masks = []
-    for scan in prepared["scans"]:
-        if scan.get("label") and scan["label"] != "brain":
-            masks.append(
-                {
-                    **{
-                        key: scan.get(key) for key in ("label", "path", "status", "reason", "space")
-                    },
-                    "source": _source(scan.get("reader")),
-                    "repeat": int(scan.get("repeat") or 1),
-                    "scan_ids": [scan["scan_id"]],
-                    "variant": False,
-                }
-            )
-    for record in (segmented, perfused):
-        for mask in (record or {}).get("masks", []):
-            variant = record is perfused
-            masks.append({**mask, "repeat": 1, "space": "native", "variant": variant})
-    return masks
-
-
 def _registry_rows(
-    perfused: Mapping[str, Any], folder: Path, participant_id: str, visit: str
-) -> list[dict[str, Any]]:
+    registry: Registry | None, folder: Path, participant_id: str, visit: str
+) -> list[MeasurementRow]:
     """Volumes by every published cut-off: frames of one 4D mask image."""
-    registry = perfused.get("registry") or {}
-    if not registry.get("path"):
+    if registry is None:
         return []
-    image = _load(folder / registry["path"])
+    image = _load(folder / registry.path)
     voxels = np.asanyarray(image.dataobj)
     voxel_ml = abs(float(np.linalg.det(image.affine[:3, :3]))) / 1000.0
-    rules = {entry["id"]: entry["rule"] for entry in registry.get("rows", [])}
+    rules = {entry.id: entry.rule for entry in registry.rows}
     rows = []
-    for number, (name, label) in enumerate(zip(registry["ids"], registry["labels"], strict=True)):
+    for number, (name, label) in enumerate(zip(registry.ids, registry.labels, strict=True)):
         rows.append(
             _row(
                 participant_id,
@@ -170,8 +159,8 @@ def _registry_rows(
                 f"pipeline:{name}",
                 float(np.count_nonzero(voxels[..., number])) * voxel_ml,
                 "mL",
-                reason=f"{rules.get(name, name)}, engine {registry['engine']}",
-                scan_ids=registry.get("scan_ids") or [],
+                reason=f"{rules.get(name, name)}, engine {registry.engine}",
+                scan_ids=registry.scan_ids,
             )
         )
     return rows
@@ -180,11 +169,11 @@ def _registry_rows(
 def overlap_rows(
     participant_id: str,
     visit: str,
-    masks: Sequence[Mapping[str, Any]],
+    masks: Sequence[VisitMask],
     images: Mapping[int, nib.Nifti1Image],
     *,
     nsd_tolerance_mm: float,
-) -> list[dict[str, Any]]:
+) -> list[OverlapRow]:
     """Overlap of every pair of sources that outlined one label of a visit.
 
     Parameters
@@ -194,42 +183,26 @@ def overlap_rows(
     nsd_tolerance_mm
         Tolerance of the surface Dice.
     masks
-        With ``label``, ``source``, ``repeat``, ``scan_ids``.
+        Of the visit.
     images
         Position in ``masks`` -> mask image, for those that could be read.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[OverlapRow] = []
     groups: dict[tuple[str, int], list[int]] = {}
     for position in images:
         mask = masks[position]
         # Registry and threshold variants are volumes to compare, not readers to agree.
-        groups.setdefault((mask["label"], mask["repeat"]), []).append(position)
-    for (label, repeat), members in sorted(groups.items()):
-        members.sort(key=lambda position: masks[position]["source"])
-        for first, second in itertools.combinations(members, 2):
-            a, b = images[first], images[second]
-            base = {
-                "participant_id": participant_id,
-                "visit": visit,
-                "label": label,
-                "source_a": masks[first]["source"],
-                "source_b": masks[second]["source"],
-                "repeat": repeat,
-                "scan_ids": ",".join(
-                    sorted({*masks[first]["scan_ids"], *masks[second]["scan_ids"]})
-                ),
-            }
+        groups.setdefault((mask.label, mask.repeat), []).append(position)
+    for (_, _), members in sorted(groups.items()):
+        members.sort(key=lambda position: masks[position].source)
+        own = [(masks[member], images[member]) for member in members]
+        for first, second in itertools.combinations(own, 2):
+            row = partial(_overlap_row, participant_id, visit, [first[0], second[0]])
+            a, b = first[1], second[1]
             if not same_grid(a, b):
-                if masks[first].get("space") != masks[second].get("space"):
-                    rows.append(
-                        {
-                            **base,
-                            "metric": "dice",
-                            "value": None,
-                            "status": "not_computable",
-                            "reason": "one mask is in native space, the other in MNI152",
-                        }
-                    )
+                if first[0].space != second[0].space:
+                    reason = "one mask is in native space, the other in MNI152"
+                    rows.append(row("dice", None, "not_computable", reason))
                     continue
                 # The finer grid keeps the outline of both.
                 coarse_first = abs(np.linalg.det(a.affine[:3, :3])) > abs(
@@ -246,56 +219,62 @@ def overlap_rows(
                 a.affine,
                 nsd_tolerance_mm=nsd_tolerance_mm,
             ).items():
-                rows.append({**base, "metric": metric, **result})
+                rows.append(row(metric, **result))
         if len(members) > 2:
-            base = {"participant_id": participant_id, "visit": visit, "label": label}
-            rows.append(_overlap_of_many(base, repeat, [masks[m] for m in members],
-                                         [images[m] for m in members]))  # fmt: skip
+            row = partial(_overlap_row, participant_id, visit, [mask for mask, _ in own])
+            rows.append(_overlap_of_many(row, own))
     return rows
 
 
+def _overlap_row(
+    participant_id: str,
+    visit: str,
+    masks: Sequence[VisitMask],
+    metric: str,
+    value: float | str | None,
+    status: str,
+    reason: str | None,
+) -> OverlapRow:
+    """Row of one metric of a pair of masks, or of more."""
+    pair = (masks[0].source, masks[1].source) if len(masks) == 2 else ("all", "all")
+    ids = ",".join(sorted({one for mask in masks for one in mask.scan_ids}))
+    return OverlapRow(
+        *(participant_id, visit, masks[0].label, *pair, masks[0].repeat),
+        *(metric, value, status, reason, ids),
+    )
+
+
 def _overlap_of_many(
-    base: Mapping[str, Any],
-    repeat: int,
-    masks: Sequence[Mapping[str, Any]],
-    images: Sequence[nib.Nifti1Image],
-) -> dict[str, Any]:
+    row: Callable[..., OverlapRow], own: Sequence[tuple[VisitMask, nib.Nifti1Image]]
+) -> OverlapRow:
     """Generalised Dice of three or more sources, on the grid of the first."""
-    row = {
-        **base,
-        "source_a": "all",
-        "source_b": "all",
-        "repeat": repeat,
-        "metric": overlap.MANY_METRIC,
-        "scan_ids": ",".join(sorted({one for mask in masks for one in mask["scan_ids"]})),
-    }
-    if len({mask.get("space") for mask in masks}) > 1:
+    metric = overlap.MANY_METRIC
+    if len({mask.space for mask, _ in own}) > 1:
         reason = "masks are in native space and in MNI152"
-        return {**row, "value": None, "status": "not_computable", "reason": reason}
-    first = images[0]
+        return row(metric, None, "not_computable", reason)
+    first = own[0][1]
     stack = [
         np.asanyarray((one if same_grid(one, first) else resample_to(one, first, order=0)).dataobj)
         > 0
-        for one in images
+        for _, one in own
     ]
     value = overlap.generalised_dice(stack)
     if np.isnan(value):
-        return {**row, "value": None, "status": "not_computable", "reason": overlap.BOTH_EMPTY}
-    sources = ", ".join(mask["source"] for mask in masks)
-    return {**row, "value": value, "status": "ok", "reason": f"of {sources}"}
+        return row(metric, None, "not_computable", overlap.BOTH_EMPTY)
+    return row(metric, value, "ok", "of " + ", ".join(mask.source for mask, _ in own))
 
 
 def measure_visit(
-    prepared: Mapping[str, Any],
-    segmented: Mapping[str, Any] | None,
-    perfused: Mapping[str, Any] | None,
-    normalised: Mapping[str, Any] | None,
+    prepared: Prepared,
+    segmented: Segmented | None,
+    perfused: Perfused | None,
+    normalised: Normalised | None,
     folder: Path,
     *,
     atlases: Sequence[Mapping[str, Any]],
     settings: Mapping[str, Any],
     first_visit: str | None = None,
-) -> dict[str, Any]:
+) -> Measured:
     """Measure everything that one visit's masks and maps say.
 
     Parameters
@@ -314,40 +293,37 @@ def measure_visit(
 
     Returns
     -------
-    dict
-        ``rows`` (columns of measurements.tsv without row_id), ``overlap``, ``acquisition``.
+    Measured
     """
-    participant_id, visit = prepared["participant_id"], prepared["visit"]
+    participant_id, visit = prepared.participant_id, prepared.visit
     loaded = [load_atlas(atlas) for atlas in atlases]
-    masks = _masks_of(prepared, segmented, perfused)
+    masks = visit_masks(prepared, segmented, perfused)
     images = {
-        position: _load(folder / mask["path"])
+        position: _load(folder / mask.file)
         for position, mask in enumerate(masks)
-        if mask["status"] == "ok"
+        if mask.status == "ok"
     }
-    rows: list[dict[str, Any]] = []
+    rows: list[MeasurementRow] = []
     for position, mask in enumerate(masks):
         rows += _mask_rows(participant_id, visit, mask, images.get(position), loaded)
-    for entry in (normalised or {}).get("masks", []):
-        if entry.get("visit") == visit and entry.get("status") == "ok":
-            image = _load(folder / entry["path"])
+    for entry in normalised.masks if normalised else ():
+        if entry.visit == visit and entry.status == "ok" and entry.path is not None:
+            image = _load(folder / entry.path)
             rows += _location_rows(
                 participant_id, visit, entry, image, loaded, settings["aspects_min_share"]
             )
-    rows += _perfusion_rows(participant_id, visit, perfused, folder)
+    if perfused is not None:
+        rows += _perfusion_rows(participant_id, visit, perfused, folder)
     rows += reversal_rows(normalised, folder, visit, first_visit)
     # Cut-offs of perfusion are variants to compare by volume, not readers to agree.
-    agreeing = {n: image for n, image in images.items() if not masks[n]["variant"]}
-    return {
-        "stage": "measure",
-        "participant_id": participant_id,
-        "visit": visit,
-        "rows": _settle_doubles(rows),
-        "overlap": overlap_rows(
-            participant_id, visit, masks, agreeing, nsd_tolerance_mm=settings["nsd_tolerance_mm"]
-        ),
-        "acquisition": _acquisition_rows(participant_id, visit, prepared, perfused),
-    }
+    agreeing = {n: image for n, image in images.items() if masks[n].origin != Perfused.stage}
+    overlaps = overlap_rows(
+        participant_id, visit, masks, agreeing, nsd_tolerance_mm=settings["nsd_tolerance_mm"]
+    )
+    return Measured(
+        *(participant_id, visit, tuple(_settle_doubles(rows)), tuple(overlaps)),
+        tuple(_acquisition_rows(prepared, perfused)),
+    ).settled()
 
 
 #: The segmentation whose region net water uptake is measured in.
@@ -357,58 +333,56 @@ WATER_UPTAKE_SOURCE = CtHypodensity.source
 def _mask_rows(
     participant_id: str,
     visit: str,
-    mask: Mapping[str, Any],
+    mask: VisitMask,
     image: nib.Nifti1Image | None,
     atlases: Sequence[Atlas],
-) -> list[dict[str, Any]]:
+) -> list[MeasurementRow]:
     """Volume of a mask where it was drawn, and what goes with it."""
     key = (participant_id, visit)
-    source = mask["source"]
-    common = {
-        "repeat": mask["repeat"],
-        "scan_ids": mask.get("scan_ids") or [],
-        "reason": mask.get("reason"),
+    source = mask.source
+    common: dict[str, Any] = {
+        "repeat": mask.repeat,
+        "scan_ids": mask.scan_ids,
+        "reason": mask.reason,
     }
-    endpoint = volume_endpoint(mask["label"])
+    endpoint = volume_endpoint(mask.label)
     if image is None:
         endpoints = [(endpoint, "mL")]
         if source == WATER_UPTAKE_SOURCE:
             endpoints.append(("net_water_uptake", "percent"))
         return [
-            _row(*key, name, source, None, unit, status=mask["status"], **common)
+            _row(*key, name, source, None, unit, status=mask.status, **common)
             for name, unit in endpoints
         ]
     rows = [_row(*key, endpoint, source, mask_volume_ml(image), "mL", **common)]
     rows += _limit_rows(key, endpoint, mask)
-    water = (mask.get("quality") or {}).get("net_water_uptake_percent")
+    water = mask.quality.get("net_water_uptake_percent")
     if water is not None:
         rows.append(_row(*key, "net_water_uptake", source, float(water), "percent", **common))
-    if mask.get("space") == "MNI152":
+    if mask.space == "MNI152":
         rows += _location_rows(*key, mask, image, atlases)
     return rows
 
 
-def _limit_rows(
-    key: tuple[str, str], endpoint: str, mask: Mapping[str, Any]
-) -> list[dict[str, Any]]:
+def _limit_rows(key: tuple[str, str], endpoint: str, mask: VisitMask) -> list[MeasurementRow]:
     """Volume at the limits of the segmentation's thresholds: its uncertainty, as two variants."""
-    quality = mask.get("quality") or {}
-    if not (mask.get("parameters") or {}).get("limits") or "volume_low_ml" not in quality:
+    quality = mask.quality
+    if not mask.parameters.get("limits") or "volume_low_ml" not in quality:
         return []
     made = []
     for end, name in (("lower", "volume_low_ml"), ("upper", "volume_high_ml")):
         left_out = float(quality.get("candidates_unexplained_ml") or 0.0) if end == "upper" else 0.0
         added = f", and {left_out:.1f} mL that may be normal structures" if left_out else ""
-        variant = "-".join([*([str(mask["desc"])] if mask.get("desc") else []), f"{end}-limit"])
+        variant = "-".join([*([mask.desc] if mask.desc else []), f"{end}-limit"])
         made.append(
             _row(
                 *key, endpoint, f"pipeline:{variant}", float(quality[name]), "mL",
-                repeat=mask["repeat"],
-                scan_ids=mask.get("scan_ids") or [],
+                repeat=mask.repeat,
+                scan_ids=mask.scan_ids,
                 reason=joined_reasons(
-                    f"{mask['source']} with its thresholds at the limits that give the "
+                    f"{mask.source} with its thresholds at the limits that give the "
                     f"{'smallest' if end == 'lower' else 'largest'} volume{added}",
-                    mask.get("reason"),
+                    mask.reason,
                 ),
             )
         )  # fmt: skip
@@ -416,64 +390,49 @@ def _limit_rows(
 
 
 def _perfusion_rows(
-    participant_id: str, visit: str, perfused: Mapping[str, Any] | None, folder: Path
-) -> list[dict[str, Any]]:
+    participant_id: str, visit: str, perfused: Perfused, folder: Path
+) -> list[MeasurementRow]:
     """Volumes by every published cut-off, and ratios and indices of the perfusion stage."""
-    if not perfused:
-        return []
-    rows = _registry_rows(perfused, folder, participant_id, visit)
-    for quantity in perfused.get("quantities", []):
+    rows = _registry_rows(perfused.registry, folder, participant_id, visit)
+    for quantity in perfused.quantities:
         rows.append(
             _row(
                 participant_id,
                 visit,
-                quantity["endpoint"],
-                quantity["source"],
-                quantity.get("value"),
-                quantity["unit"],
-                status=quantity.get("status") or "ok",
-                reason=quantity.get("reason"),
-                scan_ids=quantity.get("scan_ids") or [],
+                quantity.endpoint,
+                quantity.source,
+                quantity.value,
+                quantity.unit,
+                status=quantity.status,
+                reason=quantity.reason,
+                scan_ids=quantity.scan_ids or (),
             )
         )
     return rows
 
 
-def _acquisition_rows(
-    participant_id: str,
-    visit: str,
-    prepared: Mapping[str, Any],
-    perfused: Mapping[str, Any] | None,
-) -> list[dict[str, Any]]:
+def _acquisition_rows(prepared: Prepared, perfused: Perfused | None) -> list[AcquisitionRow]:
     """Verdicts on the acquisition: the charter's limits, and the gates of perfusion series."""
-    key = {"participant_id": participant_id, "visit": visit}
-    rows = [{**key, **row} for row in prepared.get("acquisition", [])]
-    # A series between its pass and fail limits is still analysed; the report shows it as a warning.
-    verdicts = {"PASS": "pass", "WARN": "pass", "FAIL": "fail"}
-    for gate in (perfused or {}).get("gates", []):
+    key = {"participant_id": prepared.participant_id, "visit": prepared.visit}
+    rows = [replace(row, **key) for row in prepared.acquisition]
+    for gate in perfused.gates if perfused else ():
+        # A series between its pass and fail limits is analysed; the report shows it as a warning.
+        verdict = PASS if gate.verdict == WARN else gate.verdict
         rows.append(
-            {
-                **key,
-                "kind": gate.get("kind") or "perfusion",
-                "criterion": f"gate:{gate['criterion']}",
-                "value": gate.get("value"),
-                "limit": gate.get("limit"),
-                "verdict": verdicts.get(str(gate["verdict"]), "not_assessable"),
-            }
+            AcquisitionRow(
+                "perfusion", f"gate:{gate.criterion}", gate.value, gate.limit, verdict, **key
+            )
         )
     return rows
 
 
-def _settle_doubles(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def _settle_doubles(rows: Sequence[MeasurementRow]) -> list[MeasurementRow]:
     """One row per key; two different values under one key are a fault of our own code."""
-    kept: dict[tuple[Any, ...], dict[str, Any]] = {}
+    kept: dict[tuple[Any, ...], MeasurementRow] = {}
     for row in rows:
-        key = tuple(
-            row[k] for k in ("participant_id", "visit", "endpoint", "source", "repeat", "region")
-        )
-        if key in kept and kept[key]["value"] != row["value"]:
-            raise RuntimeError(f"two values for {key}: {kept[key]['value']} and {row['value']}")
-        kept.setdefault(key, row)
+        known = kept.setdefault(row.key, row)
+        if known.value != row.value:
+            raise RuntimeError(f"two values for {row.key}: {known.value} and {row.value}")
     return list(kept.values())
 
 
@@ -482,7 +441,7 @@ def measure_supplied(
     *,
     atlases: Sequence[Mapping[str, Any]],
     settings: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> MeasuredSupplied:
     """Measure masks that others supplied, of visits that have no images to process.
 
     Parameters
@@ -494,58 +453,44 @@ def measure_supplied(
 
     Returns
     -------
-    dict
-        ``rows``, ``overlap`` and ``scans`` (with sha256, status and reason of every file).
+    MeasuredSupplied
     """
     loaded = [load_atlas(atlas) for atlas in atlases]
-    rows: list[dict[str, Any]] = []
-    overlaps: list[dict[str, Any]] = []
-    scan_entries: list[dict[str, Any]] = []
+    rows: list[MeasurementRow] = []
+    overlaps: list[OverlapRow] = []
+    files: list[SuppliedScan] = []
     for key, group in itertools.groupby(
         sorted(scans, key=lambda s: (s["participant_id"], s["visit"], s["scan_id"])),
         key=lambda s: (s["participant_id"], s["visit"]),
     ):
-        masks: list[dict[str, Any]] = []
+        masks: list[VisitMask] = []
         images: dict[int, nib.Nifti1Image] = {}
         for scan in group:
-            mask, image, status = _supplied_mask(scan)
-            scan_entries.append(status)
-            if mask["label"] == "brain":
+            mask, image, file = _supplied_mask(scan)
+            files.append(file)
+            if mask.label == "brain":
                 continue
             rows += _mask_rows(*key, mask, image, loaded)
             if image is not None:
                 images[len(masks)] = image
             masks.append(mask)
         overlaps += overlap_rows(*key, masks, images, nsd_tolerance_mm=settings["nsd_tolerance_mm"])
-    return {
-        "stage": "measure_supplied",
-        "rows": _settle_doubles(rows),
-        "overlap": overlaps,
-        "scans": scan_entries,
-        "acquisition": [],
-    }
+    return MeasuredSupplied(tuple(_settle_doubles(rows)), tuple(overlaps), tuple(files)).settled()
 
 
 def _supplied_mask(
     scan: Mapping[str, Any],
-) -> tuple[dict[str, Any], nib.Nifti1Image | None, dict[str, Any]]:
+) -> tuple[VisitMask, nib.Nifti1Image | None, SuppliedScan]:
     """A supplied mask as the visits' masks are, its image, and the status of its file."""
-    mask = {
-        "label": scan["kind"].removeprefix("mask-"),
-        "source": _source(scan["reader"]),
-        "repeat": scan["repeat"],
-        "scan_ids": [scan["scan_id"]],
-        "space": scan["space"],
-        "status": "ok",
-        "reason": None,
-    }
     named = ("participant_id", "visit", "kind", "scan_id", "source")
-    scan_entries = {
-        **{key: scan[key] for key in named},
-        "status": "ok",
-        "reason": None,
-        "sha256": None,
-    }
+    entry = SuppliedScan(**{key: scan[key] for key in named})
+    mask = VisitMask(
+        scan["kind"].removeprefix("mask-"),
+        scan["reader"] or SUPPLIED,
+        scan_ids=(scan["scan_id"],),
+        repeat=scan["repeat"],
+        space=scan["space"],
+    )
     try:
         if not Path(scan["path"]).exists():
             raise ImageFault("the file is missing", "correct the path in the scans sheet")
@@ -555,15 +500,24 @@ def _supplied_mask(
         image = selected_labels(conformed.image, scan["label_values"], name, warnings)
         in_template = scan["space"] == "MNI152"
         fault = volume_fault(mask_volume_ml(image), in_template=in_template)
-        if fault and mask["label"] != "brain":
+        if fault and mask.label != "brain":
             raise ImageFault(fault, "supply the mask of the lesion alone, and check label_values")
-        if in_template and mask["label"] != "brain":
+        if in_template and mask.label != "brain":
             warnings += filter(None, [outside_brain(image, template_brain_mask())])
     except ImageFault as fault:
-        failed = {"status": "failed", "reason": str(fault)}
-        return {**mask, **failed}, None, {**scan_entries, **failed, "remedy": fault.remedy}
-    scan_entries |= {"sha256": file_sha256(scan["path"]), "notes": list(conformed.notes)}
-    return mask, image, {**scan_entries, "warnings": [*conformed.warnings, *warnings]}
+        mask = replace(mask, status="failed", reason=str(fault))
+        entry = replace(entry, status="failed", reason=str(fault), remedy=fault.remedy)
+        return mask, None, entry
+    return (
+        mask,
+        image,
+        replace(
+            entry,
+            sha256=file_sha256(scan["path"]),
+            notes=tuple(conformed.notes),
+            warnings=(*conformed.warnings, *warnings),
+        ),
+    )
 
 
 def selected_labels(

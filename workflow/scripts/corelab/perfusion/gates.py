@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from corelab import records
 from corelab.perfusion.steadiness import CORRECTED_DRIFT, LARGEST_DRIFT
-
-PASS, WARN, FAIL, NOT_ASSESSABLE = "PASS", "WARN", "FAIL", "NOT_ASSESSABLE"
+from corelab.terms.verdicts import FAIL, NOT_ASSESSABLE, PASS, WARN
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Gate:
         --------
         >>> gate = Gate("frame_interval_s", (None, 2.0), (None, 3.0), "")
         >>> [gate.verdict(v) for v in (1.5, 2.5, 3.5, None)]
-        ['PASS', 'WARN', 'FAIL', 'NOT_ASSESSABLE']
+        ['pass', 'warn', 'fail', 'not_assessable']
         """
         if value is None or not math.isfinite(value):
             return NOT_ASSESSABLE
@@ -165,22 +165,22 @@ def configured(kind: str, changes: Mapping[str, Any] | None) -> tuple[Gate, ...]
 
 def judge(
     kind: str, values: Mapping[str, float | None], changes: Mapping[str, Any] | None = None
-) -> list[dict[str, Any]]:
-    """One row per criterion with value, limit and verdict.
+) -> list[records.Gate]:
+    """Verdict on each criterion.
 
     Examples
     --------
     >>> rows = judge("ctp", {"frame_interval_s": 3.5})
-    >>> rows[0]["criterion"], rows[0]["verdict"], rows[1]["verdict"]
-    ('frame_interval_s', 'FAIL', 'NOT_ASSESSABLE')
+    >>> rows[0].criterion, rows[0].verdict, rows[1].verdict
+    ('frame_interval_s', 'fail', 'not_assessable')
     """
     return [
-        {
-            "criterion": gate.criterion,
-            "value": values.get(gate.criterion),
-            "limit": gate.limit,
-            "verdict": gate.verdict(values.get(gate.criterion)),
-            "basis": gate.basis,
-        }
+        records.Gate(
+            gate.criterion,
+            values.get(gate.criterion),
+            gate.limit,
+            gate.verdict(values.get(gate.criterion)),
+            gate.basis,
+        )
         for gate in configured(kind, changes)
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,20 @@ from corelab.perfusion import figures, gates, lesions, thresholds
 from corelab.perfusion.concentration import TISSUE_FACTOR, PerfusionError
 from corelab.perfusion.series import ENGINES, Series, analyse_series, gate_values, repairs
 from corelab.perfusion.tissue import Plane, midsagittal_plane
-from corelab.provenance.products import plain, read_table, write_json, write_table
+from corelab.provenance.products import read_table, write_json, write_table
+from corelab.records import (
+    Cutoff,
+    Gate,
+    Mask,
+    Perfused,
+    PerfusionMap,
+    Prepared,
+    Quantity,
+    Registry,
+    Scan,
+)
 from corelab.study.naming import derivative, mask_path
+from corelab.terms.verdicts import FAIL, WARN
 
 #: Settings of ``perfusion`` in the config where it is silent.
 DEFAULTS: dict[str, Any] = {
@@ -55,8 +67,8 @@ class MapSet:
     """
 
     kind: str
-    grid: str
-    scans: list[Mapping[str, Any]]
+    grid: str | None
+    scans: list[Scan]
     affine: np.ndarray
     engines: dict[str, dict[str, np.ndarray]]
     primary: Mapping[str, str]
@@ -68,14 +80,14 @@ class MapSet:
     @property
     def scan_ids(self) -> list[str]:
         """Ids of the scans that the maps came from."""
-        return sorted(str(scan["scan_id"]) for scan in self.scans)
+        return sorted(scan.scan_id for scan in self.scans)
 
     @property
     def inputs(self) -> list[dict[str, Any]]:
         """The same scans for a sidecar: id, conformed file and digest of the source."""
         return [
-            {"scan_id": scan["scan_id"], "name": Path(str(scan["path"])).name,
-             "sha256": scan.get("sha256")}
+            {"scan_id": scan.scan_id, "name": Path(str(scan.path)).name,
+             "sha256": scan.sha256}
             for scan in self.scans
         ]  # fmt: skip
 
@@ -97,6 +109,37 @@ class _Place:
         return derivative(
             self.participant_id, self.visit, "perf", suffix, extension=extension, **entities
         )
+
+
+@dataclass
+class _Draft:
+    """The record of a visit while it is made, see :class:`corelab.records.Perfused`."""
+
+    maps: list[PerfusionMap] = field(default_factory=list)
+    masks: list[Mask] = field(default_factory=list)
+    registry: Registry | None = None
+    gates: list[Gate] = field(default_factory=list)
+    quantities: list[Quantity] = field(default_factory=list)
+    figures: dict[str, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+    parameters: dict[str, Any] = field(default_factory=dict)
+    status: str = "ok"
+    reason: str | None = None
+
+    def without_numbers(self, status: str, reason: str) -> None:
+        """No volume follows: each volume is a row with the reason."""
+        self.status, self.reason = status, reason
+        self.quantities = [
+            Quantity(name, "pipeline", None, "mL", status, reason)
+            for name in ("core_volume", "hypoperfused_volume")
+        ]
+
+    def record(self, place: _Place) -> Perfused:
+        return Perfused(
+            *(place.participant_id, place.visit, tuple(self.maps), tuple(self.masks)),
+            *(self.registry, tuple(self.gates), tuple(self.quantities), self.figures),
+            *(tuple(self.notes), self.parameters, self.status, self.reason),
+        ).settled()
 
 
 def configured(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,13 +165,13 @@ def configured(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def perfuse_visit(
-    record: Mapping[str, Any],
+    record: Prepared,
     folder: str | os.PathLike[str],
     *,
     settings: Mapping[str, Any],
     minutes_onset_to_ct: float | None = None,
     threads: int | None = None,
-) -> dict[str, Any]:
+) -> Perfused:
     """Perfusion maps and lesions of one visit.
 
     A 4D ``ctp`` (else ``dsc``) series is fitted by ``osvd``, ``bayes`` and whatever engines the
@@ -152,10 +195,9 @@ def perfuse_visit(
 
     Returns
     -------
-    dict
-        The record of the stage ``perfuse``: ``maps``, ``masks``, ``registry``, ``gates``,
-        ``quantities``, ``figures``, ``status`` (``ok``, ``failed``, ``not_computable``) and
-        ``reason``. Data that cannot be analysed are a status, never an exception.
+    Perfused
+        Data that cannot be analysed are a status (``failed``, ``not_computable``), never an
+        exception.
 
     Raises
     ------
@@ -164,106 +206,78 @@ def perfuse_visit(
 
     Examples
     --------
-    >>> record = {"participant_id": "1", "visit": "v", "scans": []}
-    >>> perfuse_visit(record, ".", settings={})["status"]
+    >>> perfuse_visit(Prepared("1", "v"), ".", settings={}).status
     'not_computable'
     """
-    place = _Place(str(record["participant_id"]), str(record["visit"]), Path(folder))
-    result: dict[str, Any] = {
-        "stage": "perfuse",
-        "participant_id": place.participant_id,
-        "visit": place.visit,
-        "maps": [],
-        "masks": [],
-        "registry": None,
-        "gates": [],
-        "quantities": [],
-        "figures": {},
-        "notes": [],
-        "parameters": {},
-        "status": "ok",
-        "reason": None,
-    }
+    place = _Place(record.participant_id, record.visit, Path(folder))
+    result = _Draft()
     options = configured(settings) | {"threads": threads}
-    scans = [
-        s for s in record["scans"] if s["status"] == "ok" and s.get("space", "native") == "native"
-    ]
+    scans = [s for s in record.scans if s.status == "ok" and s.space == "native"]
     try:
-        series = next((s for kind in ("ctp", "dsc") for s in scans if s["kind"] == kind), None)
+        series = next((s for kind in ("ctp", "dsc") for s in scans if s.kind == kind), None)
         if series is not None:
             _from_series(series, scans, record, place, options, minutes_onset_to_ct, result)
-            _tell(result, [*mask_warnings(record, series["grid"]).values(), *result["notes"]])
-        elif {"cbf", "tmax"} <= {s["kind"] for s in scans}:
+            _tell(result, [*mask_warnings(record, series.grid).values(), *result.notes])
+        elif {"cbf", "tmax"} <= {s.kind for s in scans}:
             _from_maps(scans, record, place, options, minutes_onset_to_ct, result)
-            grid = next(s for s in scans if s["kind"] == "tmax")["grid"]
-            _tell(result, [*mask_warnings(record, grid).values(), *result["notes"]])
-        elif faults := _faults(record["scans"]):
-            result |= _without_numbers("failed", "; ".join(faults))
+            grid = next(s for s in scans if s.kind == "tmax").grid
+            _tell(result, [*mask_warnings(record, grid).values(), *result.notes])
+        elif faults := _faults(record.scans):
+            result.without_numbers("failed", "; ".join(faults))
         else:
-            result |= {
-                "status": "not_computable",
-                "reason": "no usable perfusion series (ctp, dsc) and no maps (cbf with tmax)",
-            }
+            result.status = "not_computable"
+            result.reason = "no usable perfusion series (ctp, dsc) and no maps (cbf with tmax)"
     except _NoNumber as fault:
-        result |= _without_numbers("not_computable", str(fault))
+        result.without_numbers("not_computable", str(fault))
     except (PerfusionError, ImageFault) as error:
-        result |= _without_numbers("failed", str(error))
-    return dict(plain(result))
+        result.without_numbers("failed", str(error))
+    return result.record(place)
 
 
-def _faults(scans: Sequence[Mapping[str, Any]]) -> list[str]:
+def _faults(scans: Sequence[Scan]) -> list[str]:
     """Why the perfusion scans of a visit cannot be used; empty if it has none."""
     kinds = ("ctp", "dsc", "cbf", "tmax")
     return [
-        f"{scan['kind']}: {scan.get('reason') or 'not usable'}"
+        f"{scan.kind}: {scan.reason or 'not usable'}"
         for scan in scans
-        if scan["kind"] in kinds and scan["status"] != "ok"
+        if scan.kind in kinds and scan.status != "ok"
     ]
-
-
-def _without_numbers(status: str, reason: str) -> dict[str, Any]:
-    """What a record says if no volume follows: each volume is a row with the reason."""
-    return {
-        "status": status,
-        "reason": reason,
-        "quantities": [
-            {"endpoint": name, "source": "pipeline", "value": None, "unit": "mL"}
-            | {"status": status, "reason": reason}
-            for name in ("core_volume", "hypoperfused_volume")
-        ],
-    }
 
 
 # --- sources of maps ---------------------------------------------------------------------------
 
 
-def _tell(result: dict[str, Any], warnings: Sequence[str]) -> None:
+def _tell(result: _Draft, warnings: Sequence[str]) -> None:
     """Write what is doubtful about mask and series into the reason of every number."""
-    for entry in (*result["masks"], *result["quantities"]):
-        entry["reason"] = "; ".join(filter(None, (entry.get("reason"), *warnings))) or None
+
+    def doubtful(reason: str | None) -> str | None:
+        return "; ".join(filter(None, (reason, *warnings))) or None
+
+    result.masks = [replace(one, reason=doubtful(one.reason)) for one in result.masks]
+    result.quantities = [replace(one, reason=doubtful(one.reason)) for one in result.quantities]
 
 
 class _NoNumber(PerfusionError):
     """Data that can be read, and from which no number follows."""
 
 
-def _brain(record: Mapping[str, Any], scan: Mapping[str, Any], place: _Place) -> np.ndarray:
-    fault = mask_fault(record, scan["grid"])
+def _brain(record: Prepared, scan: Scan, place: _Place) -> np.ndarray:
+    fault = mask_fault(record, scan.grid)
     if fault is not None:
         raise _NoNumber(fault)
-    path = (record.get("brain_masks") or {}).get(scan["grid"])
+    path = record.brain_masks.get(str(scan.grid))
     if path is None:
-        raise PerfusionError(f"there is no brain mask on the grid of {scan['kind']}")
+        raise PerfusionError(f"there is no brain mask on the grid of {scan.kind}")
     return np.asarray(np.asanyarray(load_image(place.folder / path).dataobj) > 0.5)
 
 
 def _supplied_aif(
-    scans: Sequence[Mapping[str, Any]], place: _Place, times: np.ndarray
-) -> tuple[np.ndarray, Mapping[str, Any]] | None:
-    scan = next((s for s in scans if s["kind"] == "aif"), None)
+    scans: Sequence[Scan], place: _Place, times: np.ndarray
+) -> tuple[np.ndarray, Scan] | None:
+    scan = next((s for s in scans if s.kind == "aif"), None)
     if scan is None:
         return None
-    table = read_table(place.folder / scan["path"], numeric=["time_s", "value"])
+    table = read_table(place.folder / scan.file, numeric=["time_s", "value"])
     if len(table) < 3 or table["time_s"].max() < times[-1] - 2 * np.median(np.diff(times)):
         raise PerfusionError(
             f"the supplied arterial curve ends at {table['time_s'].max():g} s, the series at "
@@ -273,16 +287,16 @@ def _supplied_aif(
 
 
 def _from_series(
-    scan: Mapping[str, Any],
-    scans: Sequence[Mapping[str, Any]],
-    record: Mapping[str, Any],
+    scan: Scan,
+    scans: Sequence[Scan],
+    record: Prepared,
     place: _Place,
     options: dict[str, Any],
     minutes: float | None,
-    result: dict[str, Any],
+    result: _Draft,
 ) -> None:
-    image = load_image(place.folder / scan["path"], ndim=4, kind=scan["kind"])
-    facts = scan.get("metadata") or {}
+    image = load_image(place.folder / scan.file, ndim=4, kind=scan.kind)
+    facts = scan.metadata
     frame_times = facts.get("frame_times_s")
     if not frame_times:
         interval = float(image.header.get_zooms()[3])
@@ -300,7 +314,7 @@ def _from_series(
         np.asarray(image.dataobj, dtype=np.float32),
         image.affine,
         times,
-        scan["kind"],
+        scan.kind,
         _brain(record, scan, place),
         echo_time_s=facts.get("echo_time_s"),
         aif=None if aif is None else aif[0],
@@ -312,11 +326,11 @@ def _from_series(
         device=options["device"],
         lost=_lost(facts, image.shape),
     )
-    result["notes"] += repairs(found)
+    result.notes += repairs(found)
     engines = {name: _named(maps) for name, maps in found.maps.items()}
     maps = MapSet(
-        scan["kind"],
-        scan["grid"],
+        scan.kind,
+        scan.grid,
         [scan, *([aif[1]] if aif else [])],
         found.affine,
         engines,
@@ -326,7 +340,7 @@ def _from_series(
         found.plane,
         delay=found.maps["bayes"].delay_s,
     )
-    result["parameters"] |= {
+    result.parameters |= {
         "smoothing_guide_mm": found.smoothing_mm,
         "noise": found.noise,
         "noise_unsmoothed": found.raw_noise,
@@ -347,7 +361,7 @@ def _from_series(
         values["header_interval_ratio"] = header / float(np.median(np.diff(times)))
     drawn = _lesions(maps, place, options, minutes, result, values)
     if options["figures"]:
-        result["figures"] |= figures.draw_visit(
+        result.figures |= figures.draw_visit(
             found,
             drawn,
             place.folder,
@@ -392,17 +406,15 @@ def _named(maps: Any) -> dict[str, np.ndarray]:
 
 
 def _from_maps(
-    scans: Sequence[Mapping[str, Any]],
-    record: Mapping[str, Any],
+    scans: Sequence[Scan],
+    record: Prepared,
     place: _Place,
     options: dict[str, Any],
     minutes: float | None,
-    result: dict[str, Any],
+    result: _Draft,
 ) -> None:
-    tmax = next(s for s in scans if s["kind"] == "tmax")
-    chosen = {
-        s["kind"]: s for s in reversed(scans) if s["kind"] in UNITS and s["grid"] == tmax["grid"]
-    }
+    tmax = next(s for s in scans if s.kind == "tmax")
+    chosen = {s.kind: s for s in reversed(scans) if s.kind in UNITS and s.grid == tmax.grid}
     if "cbf" not in chosen:
         raise PerfusionError(
             "the maps of CBF and Tmax lie on different grids: a voxel of one is not a voxel of "
@@ -411,7 +423,7 @@ def _from_maps(
     values = {}
     affine = np.eye(4)
     for kind, scan in chosen.items():
-        image = load_image(place.folder / scan["path"], kind=kind)
+        image = load_image(place.folder / scan.file, kind=kind)
         values[kind] = np.asarray(image.dataobj, dtype=np.float32)
         affine = np.asarray(image.affine)
     brain = _brain(record, tmax, place)
@@ -422,15 +434,13 @@ def _from_maps(
         options[block] = {**options[block], "engine": engine["cbf"]}
     options["registry_engine"] = engine["cbf"]
     maps = MapSet(
-        "tmax", tmax["grid"], list(chosen.values()), affine,
+        "tmax", tmax.grid, list(chosen.values()), affine,
         {"supplied": values}, {"flow": "supplied", "timing": "supplied"},
         tissue, np.zeros_like(tissue), plane,
     )  # fmt: skip
-    result["parameters"] |= {"engine": "supplied maps"}
+    result.parameters |= {"engine": "supplied maps"}
     for kind, scan in sorted(chosen.items()):
-        result["maps"].append(
-            {"quantity": kind, "engine": "supplied", "path": scan["path"], "unit": UNITS[kind]}
-        )
+        result.maps.append(PerfusionMap(kind, "supplied", scan.file, UNITS[kind]))
     _lesions(maps, place, options, minutes, result, {})
 
 
@@ -448,7 +458,7 @@ def _lesions(
     place: _Place,
     options: Mapping[str, Any],
     minutes: float | None,
-    result: dict[str, Any],
+    result: _Draft,
     values: dict[str, float],
 ) -> dict[str, np.ndarray]:
     """Gates, masks, quantities and the registry; returns the primary masks for the figures."""
@@ -519,21 +529,21 @@ def _judge(
     reach: tuple[float, float],
     options: Mapping[str, Any],
     values: dict[str, float],
-    result: dict[str, Any],
+    result: _Draft,
 ) -> None:
     """Verdicts of the gates; no numbers where the lesion is larger than a head can hold."""
     kind = maps.kind if maps.kind in gates.GATES else "ctp"
     rows = gates.judge(kind, {**values, **shares}, options["gates"])
-    result["gates"] = [row for row in rows if values or row["criterion"] in shares]
+    result.gates = [row for row in rows if values or row.criterion in shares]
     for row in rows:
-        if row["criterion"] in LARGEST_SHARES and row["verdict"] == gates.FAIL:
-            part = row["criterion"].removesuffix("_share")
+        if row.criterion in LARGEST_SHARES and row.verdict == FAIL:
+            part = row.criterion.removesuffix("_share")
             raise _NoNumber(
-                f"the {part} lesion takes {row['value']:.0%} of the grey and white matter in the "
-                f"slab ({row['limit']}): no normal tissue is left to compare with, so this is a "
+                f"the {part} lesion takes {row.value:.0%} of the grey and white matter in the "
+                f"slab ({row.limit}): no normal tissue is left to compare with, so this is a "
                 "fault of the series and no lesion. Check the times of the frames, the arterial "
                 "curve and the gates; the limit is perfusion.gates."
-                f"{row['criterion']}"
+                f"{row.criterion}"
             )
     doubts = {
         "hypoperfused_uncertainty": "the border of the hypoperfused tissue is so gradual that an "
@@ -548,10 +558,8 @@ def _judge(
         "tissue_cnr": "the bolus in tissue is weak against the noise: the core is likely too small "
         "or lost",
     }
-    verdicts = {row["criterion"]: row["verdict"] for row in result["gates"]}
-    result["notes"] += [
-        text for name, text in doubts.items() if verdicts.get(name) in (gates.WARN, gates.FAIL)
-    ]
+    verdicts = {row.criterion: row.verdict for row in result.gates}
+    result.notes += [text for name, text in doubts.items() if verdicts.get(name) in (WARN, FAIL)]
 
 
 def _wrong_shares(
@@ -611,26 +619,20 @@ def _add_mask(
     mask: np.ndarray,
     variant: str | None,
     rule: Mapping[str, Any],
-    result: dict[str, Any],
+    result: _Draft,
 ) -> None:
     path = mask_path(place.participant_id, place.visit, label, kind=maps.kind, desc=variant)
     image = nib.Nifti1Image(mask.astype(np.uint8), maps.affine)
     sidecar = {"unit": "label", "inputs": maps.inputs, "parameters": dict(rule)}
     save_image(image, place.folder / path, sidecar=sidecar, dtype=np.uint8)
-    result["masks"].append(
-        {
-            "label": label,
-            "source": "pipeline" if variant is None else f"pipeline:{variant}",
-            "desc": variant,
-            "path": path,
-            "kind": maps.kind,
-            "grid": maps.grid,
-            "scan_ids": maps.scan_ids,
-            "status": "ok",
-            "reason": None,
-            "parameters": dict(rule),
-            "quality": {"volume_ml": mask_volume_ml(image)},
-        }
+    result.masks.append(
+        Mask(
+            label,
+            "pipeline" if variant is None else f"pipeline:{variant}",
+            *(variant, path, maps.kind, maps.grid, tuple(maps.scan_ids)),
+            parameters=dict(rule),
+            quality={"volume_ml": mask_volume_ml(image)},
+        )
     )
 
 
@@ -642,7 +644,7 @@ def _add_quantities(
     late: Mapping[float, np.ndarray],
     limit: float,
     normal: np.ndarray,
-    result: dict[str, Any],
+    result: _Draft,
 ) -> None:
     volume = _engine(maps, engine).get("cbv", np.full(core.shape, np.nan))
     values = lesions.lesion_quantities(core, late, volume, normal, maps.voxel_ml, limit_s=limit)
@@ -655,16 +657,16 @@ def _add_quantities(
     for endpoint, unit in _QUANTITY_UNITS.items():
         value = values[endpoint]
         known = bool(np.isfinite(value))
-        result["quantities"].append(
-            {
-                "endpoint": endpoint,
-                "source": "pipeline" if variant is None else f"pipeline:{variant}",
-                "value": value if known else None,
-                "unit": unit,
-                "status": "ok" if known else "not_computable",
-                "reason": None if known else why[endpoint],
-                "scan_ids": maps.scan_ids,
-            }
+        result.quantities.append(
+            Quantity(
+                endpoint,
+                "pipeline" if variant is None else f"pipeline:{variant}",
+                value if known else None,
+                unit,
+                "ok" if known else "not_computable",
+                None if known else why[endpoint],
+                tuple(maps.scan_ids),
+            )
         )
 
 
@@ -685,7 +687,7 @@ def _registry(
     late: np.ndarray,
     normal: np.ndarray,
     reference: Any,
-    result: dict[str, Any],
+    result: _Draft,
 ) -> None:
     """Every usable published cut-off, and the sweep, in one 4D mask."""
     engine = str(options["registry_engine"])
@@ -705,38 +707,43 @@ def _registry(
     }
     masks = thresholds.evaluate(rules, values, references, regions, maps.tissue, maps.voxel_ml)
     path = place.file("registry", ".nii.gz", desc="thresholds")
-    rows = [
-        {"id": r.id, "label": r.label, "rule": f"{r.parameter} {r.operator} {r.value:g}",
-         "within": list(r.within), "engine": engine,
-         "volume_ml": float(masks[..., k].sum()) * maps.voxel_ml}
+    rows = tuple(
+        Cutoff(
+            r.id,
+            r.label,
+            f"{r.parameter} {r.operator} {r.value:g}",
+            tuple(r.within),
+            engine,
+            float(masks[..., k].sum()) * maps.voxel_ml,
+        )
         for k, r in enumerate(rules)
-    ]  # fmt: skip
+    )
     sidecar = {
         "unit": "label",
         "inputs": maps.inputs,
-        "frames": rows,
+        "frames": [row.to_json() for row in rows],
         "note": "one mask per frame; delay>3 is read from the bayes engine",
     }
     save_image(
         nib.Nifti1Image(masks, maps.affine), place.folder / path, sidecar=sidecar, dtype=np.uint8
     )
-    result["registry"] = {
-        "path": path,
-        "ids": [r.id for r in rules],
-        "labels": [r.label for r in rules],
-        "engine": engine,
-        "rows": rows,
-        "left_out": [r.id for r in left_out],
-        "kind": maps.kind,
-        "grid": maps.grid,
-        "scan_ids": maps.scan_ids,
-    }
+    result.registry = Registry(
+        path,
+        ids=tuple(r.id for r in rules),
+        labels=tuple(r.label for r in rules),
+        engine=engine,
+        rows=rows,
+        left_out=tuple(r.id for r in left_out),
+        kind=maps.kind,
+        grid=maps.grid,
+        scan_ids=tuple(maps.scan_ids),
+    )
 
 
 # --- files -------------------------------------------------------------------------------------
 
 
-def _write_maps(found: Series, maps: MapSet, place: _Place, result: dict[str, Any]) -> None:
+def _write_maps(found: Series, maps: MapSet, place: _Place, result: _Draft) -> None:
     """Maps: the chosen engines' cbf, cbv, mtt, and tmax, ttp, bear the plain names."""
     for engine, values in maps.engines.items():
         for name, array in values.items():
@@ -751,17 +758,14 @@ def _write_maps(found: Series, maps: MapSet, place: _Place, result: dict[str, An
                 "unit": unit,
                 "engine": engine,
                 "inputs": maps.inputs,
-                "parameters": result["parameters"],
+                "parameters": result.parameters,
                 "note": "0 outside grey and white matter",
             }
             save_image(image, place.folder / path, sidecar=sidecar)
-            result["maps"].append(
-                {"quantity": name, "engine": engine, "path": path, "unit": unit,
-                 "primary": plainly}
-            )  # fmt: skip
+            result.maps.append(PerfusionMap(name, engine, path, unit, plainly))
 
 
-def _write_curves(found: Series, maps: MapSet, place: _Place, result: dict[str, Any]) -> None:
+def _write_curves(found: Series, maps: MapSet, place: _Place, result: _Draft) -> None:
     """Arterial, venous and tissue curves, the voxels they were read in, and the motion."""
     source = found.input
     vein = source.vein
@@ -785,7 +789,7 @@ def _write_curves(found: Series, maps: MapSet, place: _Place, result: dict[str, 
     path = place.file("curves", ".tsv", desc="vessels")
     units = {"time_s": "s"} | dict.fromkeys(list(described)[1:], unit)
     write_table(curves, place.folder / path, described, units=units, sort=False)
-    result["figures"]["curves"] = path
+    result.figures["curves"] = path
     vessels = {
         "supplied": source.supplied,
         "partial_volume_scale": source.scale,
@@ -809,7 +813,7 @@ def _write_curves(found: Series, maps: MapSet, place: _Place, result: dict[str, 
     }  # fmt: skip
     path = place.file("vessels", ".json", desc="vessels")
     write_json(vessels, place.folder / path)
-    result["figures"]["vessels"] = path
+    result.figures["vessels"] = path
     moves = np.column_stack([found.motion.translation_mm, found.motion.rotation_degrees])
     columns = [f"{kind}_{axis}" for kind in ("translation_mm", "rotation_deg") for axis in "xyz"]
     table = pd.DataFrame(np.round(moves, 4), columns=columns)
@@ -819,4 +823,4 @@ def _write_curves(found: Series, maps: MapSet, place: _Place, result: dict[str, 
     described = {"time_s": "Time"} | dict.fromkeys(columns, "Displacement from the baseline")
     described["framewise_mm"] = "Framewise displacement (Power 2012, 50 mm)"
     write_table(table, place.folder / path, described, sort=False)
-    result["figures"]["motion"] = path
+    result.figures["motion"] = path

@@ -12,7 +12,7 @@ import os
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,6 @@ from corelab.provenance.ledger import (
     retry_command,
 )
 from corelab.provenance.products import read_json, read_table
-from corelab.provenance.records import iter_failures
 
 #: Failures in a table; the others are counted.
 MAX_FAILURES = 30
@@ -79,6 +78,28 @@ def expected(study: Path, todo: Mapping[str, int], at_once: int) -> str:
         return "no earlier run to estimate the time from"
     rest = f", and {unknown} jobs of kinds that have not run yet" if unknown else ""
     return f"about {duration(seconds / max(1, at_once))} with {at_once} at once{rest}"
+
+
+def iter_failures(record: Mapping[str, Any]) -> Iterator[tuple[Mapping[str, Any], str]]:
+    """What a stage's record says could not be done, in its own words.
+
+    Yields
+    ------
+    tuple
+        What it concerns (the record, or its scan or mask), and the cause.
+
+    Examples
+    --------
+    >>> scan = {"scan_id": "a.nii", "status": "failed", "reason": "truncated"}
+    >>> [cause for _, cause in iter_failures({"status": "ok", "scans": [scan]})]
+    ['a.nii: truncated']
+    """
+    if record.get("status") not in (None, "ok"):
+        yield record, str(record.get("reason"))
+    for item in [*record.get("scans", []), *record.get("masks", [])]:
+        if item.get("status") not in (None, "ok"):
+            what = item.get("scan_id") or f"{item.get('label')} ({item.get('source')})"
+            yield item, f"{what}: {item.get('reason')}"
 
 
 def scan_failures(study: Path, stages: Mapping[str, Sequence[str]]) -> list[Failure]:

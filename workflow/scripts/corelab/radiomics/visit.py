@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from corelab.provenance.products import read_table
 from corelab.radiomics.derived import gd_zscore, t2_edge
 from corelab.radiomics.features import SHAPE_SERIES, extract_features, feature_rows
 from corelab.radiomics.normalise import grey_levels, top_mode
+from corelab.records import Featured, Prepared, Segmented, visit_masks
 from corelab.segmentation.segmenter import NotSegmentable
 from corelab.segmentation.visit import visit_scans
 from corelab.study.columns import FEATURES, RADIOMICS_PREFIX
@@ -41,12 +42,12 @@ class Outline:
 
 
 def radiomics_visit(
-    prepared: Mapping[str, Any],
-    segmented: Mapping[str, Any],
+    prepared: Prepared,
+    segmented: Segmented,
     folder: str | Path,
     *,
     settings: Mapping[str, Any],
-) -> tuple[dict[str, Any], pd.DataFrame]:
+) -> tuple[Featured, pd.DataFrame]:
     """Features of every series within every mask of a visit.
 
     Each series is brought to the mask's grid by the visit's rigid transforms and to grey levels
@@ -70,13 +71,13 @@ def radiomics_visit(
         The record of the stage (every combination with its status and reason), and rows in the
         columns of features.tsv.
     """
-    visit = {"participant_id": prepared["participant_id"], "visit": prepared["visit"]}
+    visit = {"participant_id": prepared.participant_id, "visit": prepared.visit}
     entries: list[dict[str, Any]] = []
     tables: list[pd.DataFrame] = []
     outlines = list(_outlines(prepared, segmented, Path(folder), settings, entries))
     for repeat in _repeats(prepared, settings):
-        scans = [s for s in prepared["scans"] if s.get("label") or int(s["repeat"]) == repeat]
-        record = {**prepared, "scans": scans}
+        scans = tuple(s for s in prepared.scans if s.label or s.repeat == repeat)
+        record = replace(prepared, scans=scans)
         for grid in sorted({outline.grid for outline in outlines}):
             here = [outline for outline in outlines if outline.grid == grid]
             images = dict(_series(record, Path(folder), grid, here, settings, entries, repeat))
@@ -84,45 +85,41 @@ def radiomics_visit(
                 tables += _features(outline, images, visit, repeat, settings, entries)
     table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame(columns=list(FEATURES))
     done = [entry for entry in entries if entry["status"] == "ok"]
-    return {
-        "stage": "radiomics",
-        **visit,
-        "status": "ok" if done or not entries else "not_computable",
-        "reason": None if done or not entries else entries[0]["reason"],
-        "settings": dict(settings),
-        "combinations": entries,
-    }, table.drop_duplicates()
+    found = bool(done or not entries)
+    made = Featured(
+        *(prepared.participant_id, prepared.visit),
+        status="ok" if found else "not_computable",
+        reason=None if found else entries[0]["reason"],
+        settings=dict(settings),
+        combinations=tuple(entries),
+    )
+    return made, table.drop_duplicates()
 
 
-def _repeats(prepared: Mapping[str, Any], settings: Mapping[str, Any]) -> list[int]:
+def _repeats(prepared: Prepared, settings: Mapping[str, Any]) -> list[int]:
     needed = {kind for name in settings["series"] for kind in DERIVED.get(name, (name,))}
-    found = {int(s["repeat"]) for s in prepared["scans"] if s["kind"] in needed}
+    found = {s.repeat for s in prepared.scans if s.kind in needed}
     return sorted(found | {1})
 
 
 def _outlines(
-    prepared: Mapping[str, Any],
-    segmented: Mapping[str, Any],
+    prepared: Prepared,
+    segmented: Segmented,
     folder: Path,
     settings: Mapping[str, Any],
     entries: list[dict[str, Any]],
 ) -> Iterator[Outline]:
     """Masks of the wanted labels and sources; an unusable one is reported."""
-    supplied = [
-        {**scan, "source": scan.get("reader") or "supplied"}
-        for scan in prepared["scans"]
-        if scan.get("label") and scan["space"] == "native" and int(scan["repeat"]) == 1
-    ]
-    for mask in [*supplied, *segmented["masks"]]:
-        wanted = mask["label"] in settings["labels"]
-        if not wanted or (settings["sources"] and mask["source"] not in settings["sources"]):
+    labels, sources = settings["labels"], settings["sources"]
+    for mask in visit_masks(prepared, segmented, labels=labels, repeat=1, space="native"):
+        if sources and mask.source not in sources:
             continue
-        entry = {"label": mask["label"], "source": mask["source"]}
-        if mask["status"] != "ok":
-            entries.append({**entry, "status": mask["status"], "reason": mask.get("reason")})
+        entry = {"label": mask.label, "source": mask.source}
+        if mask.status != "ok":
+            entries.append({**entry, "status": mask.status, "reason": mask.reason})
             continue
         try:
-            image = load_image(folder / mask["path"], kind=f"mask-{mask['label']}")
+            image = load_image(folder / mask.file, kind=f"mask-{mask.label}")
         except ImageFault as fault:
             entries.append({**entry, "status": "failed", "reason": str(fault)})
             continue
@@ -131,11 +128,11 @@ def _outlines(
             few = f"{int(voxels.sum())} voxels, fewer than min_voxels {settings['min_voxels']}"
             entries.append({**entry, "status": "not_computable", "reason": few})
             continue
-        yield Outline(mask["label"], mask["source"], str(mask["grid"]), voxels)
+        yield Outline(mask.label, mask.source, str(mask.grid), voxels)
 
 
 def _series(
-    record: Mapping[str, Any],
+    record: Prepared,
     folder: Path,
     grid: str,
     outlines: Sequence[Outline],
@@ -145,8 +142,8 @@ def _series(
 ) -> Iterator[tuple[str, nib.Nifti1Image]]:
     """Every wanted series in grey levels on one grid."""
     visit = visit_scans(record, folder)
-    on_this = [s for s in record["scans"] if s["grid"] == grid and s["status"] == "ok"]
-    target = next((s for s in on_this if not s.get("label")), None)
+    on_this = [s for s in record.scans if s.grid == grid and s.status == "ok"]
+    target = next((s for s in on_this if not s.label), None)
     lesion = np.any([outline.voxels for outline in outlines], axis=0)
     raw: dict[str, nib.Nifti1Image] = {}
     brain = np.zeros(lesion.shape, bool)

@@ -21,7 +21,6 @@ from corelab.imaging.nifti import packed as packed_image
 from corelab.provenance.products import (
     atomic_path,
     file_sha256,
-    read_json,
     read_table,
     write_table,
 )
@@ -33,6 +32,7 @@ from corelab.reading.reference_cases import (
     reference_images,
 )
 from corelab.reading.sampling import SAMPLE, stratified_sample
+from corelab.records import Prepared
 from corelab.study.model import Study
 from corelab.study.naming import bids_label
 from corelab.terms.endpoints import unit_of
@@ -190,13 +190,10 @@ def prepared_images(
     wanted = set(kinds or IMAGE_KINDS)
     images: dict[tuple[str, str], list[tuple[str, str]]] = {}
     for path in records:
-        record = read_json(path)
-        usable = [
-            (scan["kind"], scan["path"])
-            for scan in record["scans"]
-            if scan["status"] == "ok" and scan["kind"] in wanted and scan["path"]
-        ]
-        images[(record["participant_id"], record["visit"])] = sorted(usable)
+        record = Prepared.read(path)
+        usable = [(scan.kind, scan.file) for scan in record.scans if scan.usable]
+        usable = [(kind, file) for kind, file in usable if kind in wanted]
+        images[(record.participant_id, record.visit)] = sorted(usable)
     return images
 
 

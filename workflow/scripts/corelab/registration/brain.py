@@ -8,6 +8,7 @@ aligned, its mask is brought over instead of guessing.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,9 @@ from corelab.imaging import load_image, save_image
 from corelab.imaging.brain_quality import brain_rows, judged_mask
 from corelab.imaging.prepare import SERIES_KINDS
 from corelab.provenance.products import file_sha256
+from corelab.records import SUPPLIED, BrainQuality, Prepared, Transform
 from corelab.registration.transforms import apply_transforms, read_steps
+from corelab.terms.verdicts import PASS
 
 #: Images that show the brain's border, best first.
 DONORS = ("T1w", "dwi", "ncct", "FLAIR")
@@ -26,7 +29,7 @@ DONORS = ("T1w", "dwi", "ncct", "FLAIR")
 WEAK = ("b0", "dsc", "adc", "T2w", "T1c")
 
 
-def share_brain_masks(record: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def share_brain_masks(record: Prepared, folder: Path) -> Prepared:
     """Replace weak brain masks of an aligned visit by that of its best image.
 
     Parameters
@@ -38,7 +41,7 @@ def share_brain_masks(record: Mapping[str, Any], folder: Path) -> dict[str, Any]
 
     Returns
     -------
-    dict
+    Prepared
         The record; ``brain_mask_quality[grid]`` of a replaced mask names the donor in
         ``source`` (``T1w of g1``) and keeps what the image alone gave in ``own_volume_ml``.
         ``acquisition`` gets the rows of :func:`corelab.imaging.brain_quality.brain_rows`.
@@ -51,65 +54,64 @@ def share_brain_masks(record: Mapping[str, Any], folder: Path) -> dict[str, Any]
 
     Examples
     --------
-    >>> record = {"brain_mask_quality": {"g1": {"source": "b0", "verdict": "pass"}},
-    ...           "brain_masks": {"g1": "m.nii.gz"}, "transforms": {"g1": {"status": "ok"}},
-    ...           "scans": []}
-    >>> share_brain_masks(record, Path("."))["brain_mask_quality"]["g1"]["source"]
+    >>> record = Prepared("1", "v", brain_mask_quality={"g1": BrainQuality("b0")},
+    ...                   brain_masks={"g1": "m.nii.gz"}, transforms={"g1": Transform("g1")})
+    >>> share_brain_masks(record, Path(".")).brain_mask_quality["g1"].source
     'b0'
     """
-    quality = dict(record.get("brain_mask_quality", {}))
-    transforms = record.get("transforms", {})
-    placed = [grid for grid in quality if transforms.get(grid, {}).get("status") == "ok"]
+    quality = dict(record.brain_mask_quality)
+    transforms = record.transforms
+    sound = [grid for grid, fit in transforms.items() if fit.status == "ok"]
+    placed = [grid for grid in quality if grid in sound]
     donor = _donor({grid: quality[grid] for grid in placed})
     for grid in placed:
         own = quality[grid]
-        weak = own["source"] in WEAK or own["verdict"] != "pass"
-        if donor is None or grid == donor or own["source"] == "supplied" or not weak:
+        weak = own.source in WEAK or own.verdict != PASS
+        if donor is None or grid == donor or own.source == SUPPLIED or not weak:
             continue
         quality[grid] = _brought(record, folder, donor, grid)
-    quality |= _disagreeing(record.get("brain_mask_quality", {}), quality, transforms)
-    shared = {**record, "brain_mask_quality": quality}
-    rows = [*record.get("acquisition", []), *brain_rows(shared)]
-    return {**shared, "acquisition": rows}
+    quality |= _disagreeing(record.brain_mask_quality, quality, transforms)
+    shared = replace(record, brain_mask_quality=quality)
+    return replace(shared, acquisition=(*record.acquisition, *brain_rows(shared)))
 
 
 def _disagreeing(
-    before: Mapping[str, Any], after: Mapping[str, Any], transforms: Mapping[str, Any]
-) -> dict[str, Any]:
+    before: Mapping[str, BrainQuality],
+    after: Mapping[str, BrainQuality],
+    transforms: Mapping[str, Transform],
+) -> dict[str, BrainQuality]:
     """Masks of plausible volume, both kept, that did not agree after a fit judged without them."""
-    found: dict[str, Any] = {}
+    found: dict[str, BrainQuality] = {}
     for grid, entry in transforms.items():
-        fit = entry.get("quality") or {}
-        pair = [name for name in (entry.get("to"), grid) if name in after]
+        pair = [name for name in (entry.to, grid) if name in after]
         kept = all(
-            after[name]["verdict"] == "pass" and after[name]["source"] == before[name]["source"]
+            after[name].verdict == PASS and after[name].source == before[name].source
             for name in pair
         )
-        if "donor" in fit and kept:
-            found |= {name: {**after[name], "disagrees_dice": fit["dice"]} for name in pair}
+        if "donor" in entry.quality and kept:
+            dice = entry.quality["dice"]
+            found |= {name: replace(after[name], disagrees_dice=dice) for name in pair}
     return found
 
 
-def _donor(quality: Mapping[str, Mapping[str, Any]]) -> str | None:
-    order = ("supplied", *DONORS)
+def _donor(quality: Mapping[str, BrainQuality]) -> str | None:
+    order = (SUPPLIED, *DONORS)
     sound = [
-        grid
-        for grid, found in quality.items()
-        if found["source"] in order and found["verdict"] == "pass"
+        grid for grid, found in quality.items() if found.source in order and found.verdict == PASS
     ]
-    return min(sound, key=lambda grid: order.index(quality[grid]["source"]), default=None)
+    return min(sound, key=lambda grid: order.index(quality[grid].source), default=None)
 
 
-def _brought(record: Mapping[str, Any], folder: Path, donor: str, grid: str) -> dict[str, Any]:
+def _brought(record: Prepared, folder: Path, donor: str, grid: str) -> BrainQuality:
     """Write the donor's mask on a grid; its quality."""
-    own = record["brain_mask_quality"][grid]
-    file = folder / record["brain_masks"][grid]
+    own = record.brain_mask_quality[grid]
+    file = folder / record.brain_masks[grid]
     target: Any = load_image(file, kind="mask-brain")
-    given = record["brain_masks"][donor]
+    given = record.brain_masks[donor]
     # Points of the grid -> reference (inverted) -> points of the donor.
     paths, inverted = [], []
     for name, inverse in ((grid, True), (donor, False)):
-        path = record["transforms"][name].get("path")
+        path = record.transforms[name].path
         if path is not None:
             paths.append(folder / path)
             inverted.append(inverse)
@@ -117,7 +119,7 @@ def _brought(record: Mapping[str, Any], folder: Path, donor: str, grid: str) -> 
         load_image(folder / given, kind="mask-brain"), target, read_steps(paths, inverted), "label"
     )
     mask = nib.Nifti1Image((np.asarray(moved.dataobj) != 0).astype(np.uint8), target.affine)
-    source = f"{record['brain_mask_quality'][donor]['source']} of {donor}"
+    source = f"{record.brain_mask_quality[donor].source} of {donor}"
     save_image(
         mask,
         file,
@@ -127,8 +129,8 @@ def _brought(record: Mapping[str, Any], folder: Path, donor: str, grid: str) -> 
             "parameters": {"method": "mask of another image of the visit", "source": source},
         },
     )
-    kind = own.get("kind") or own["source"]
-    on_grid = [s for s in record.get("scans", []) if s["grid"] == grid and s["kind"] == kind]
+    kind = own.kind or own.source
+    on_grid = [s for s in record.scans if s.grid == grid and s.kind == kind]
     ndim = 4 if kind in SERIES_KINDS else 3
-    image = load_image(folder / on_grid[0]["path"], ndim=ndim) if on_grid else None
-    return {**judged_mask(mask, image, kind, source), "own_volume_ml": own["volume_ml"]}
+    image = load_image(folder / on_grid[0].file, ndim=ndim) if on_grid else None
+    return replace(judged_mask(mask, image, kind, source), own_volume_ml=own.volume_ml)

@@ -6,6 +6,7 @@ Patients are shown as radiologists look at them: the patient's left on the viewe
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from corelab.imaging import ImageFault, load_image
 from corelab.imaging.geometry import voxel_sizes_mm
 from corelab.imaging.template import template_image
 from corelab.provenance.products import atomic_path
+from corelab.records import Anchor, Chain, Checked, Normalised, Prepared, VisitRecords
 from corelab.registration.preparation import best_scan, windowed
 from corelab.registration.quality import values_at
 from corelab.registration.transforms import apply_transforms, read_steps, transform_points
@@ -65,67 +67,60 @@ QUALITY_COLUMNS = {
 
 
 def quality_figures(
-    visits: Sequence[Mapping[str, Any]], normalised: Mapping[str, Any], folder: Path
-) -> dict[str, Any]:
+    visits: Sequence[VisitRecords], normalised: Normalised, folder: Path
+) -> Checked:
     """Draw a subject's fit to the template and every native mask on its image.
 
     Parameters
     ----------
     visits
-        Per visit ``visit``, ``prepare``, ``segment`` and ``perfuse`` (records or None).
+        Records of the visits.
     normalised
-        Record of the stage ``normalise``.
+        Record of the subject.
     folder
         The study's results folder.
 
     Returns
     -------
-    dict
-        The record of the stage ``quality``: ``fit`` (path of the figure or None), ``tile``
-        (for the contact sheet, or None), ``masks`` (visit -> path), and what the contact sheet
-        says about the fit.
+    Checked
+        Paths of the figures, and what the contact sheet says about the fit.
     """
-    subject = normalised["participant_id"]
-    prepares = {visit["visit"]: visit["prepare"] for visit in visits}
-    record: dict[str, Any] = {
-        "stage": "quality",
-        "participant_id": subject,
-        "status": normalised["status"],
-        "reason": normalised["reason"],
-        "anchor": normalised["anchor"],
-        "method": normalised["method"],
-        "warning": normalised.get("warning"),
-        "lesion": (normalised["lesion"] or {}).get("used"),
-        "quality": normalised["quality"],
-        "fit": None,
-        "tile": None,
-        "masks": {},
-    }
-    anchor = normalised["anchor"]
+    subject = normalised.participant_id
+    prepares = {visit.visit: visit.prepare for visit in visits}
+    record = Checked(
+        subject,
+        normalised.status,
+        normalised.reason,
+        anchor=normalised.anchor,
+        method=normalised.method,
+        warning=normalised.warning,
+        lesion=(normalised.lesion or {}).get("used"),
+        quality=normalised.quality,
+    )
+    anchor = normalised.anchor
     if anchor is not None:
-        scan = best_scan(prepares[anchor["visit"]]["scans"], anchor["grid"])
+        scan = best_scan(prepares[anchor.visit].scans, anchor.grid)
         assert scan is not None
-        image = _scan_image(scan, folder)
-        chain = normalised["transforms"].get(anchor["visit"], {}).get(anchor["grid"])
-        planes = _planes(image, chain, folder)
-        for key, name in (("fit", "registration"), ("tile", "tile")):
-            record[key] = derivative(
-                subject, anchor["visit"], "figures", "qc", extension=".png", desc=name
-            )
-        _draw_fit(planes, record, folder / record["fit"])
-        _draw_tile(planes[_TILE_PLANE], folder / record["tile"])
+        chain = normalised.transforms.get(anchor.visit, {}).get(anchor.grid)
+        planes = _planes(_scan_image(scan.file, scan.kind, folder), chain, folder)
+        fit, tile = (_figure(subject, anchor.visit, name) for name in ("registration", "tile"))
+        _draw_fit(planes, record, anchor, folder / fit)
+        _draw_tile(planes[_TILE_PLANE], folder / tile)
+        record = replace(record, fit=fit, tile=tile)
+    masks = {}
     for visit in visits:
         panels = _mask_panels(visit, folder)
         if panels:
-            path = derivative(
-                subject, visit["visit"], "figures", "qc", extension=".png", desc="masks"
-            )
-            _draw_masks(panels, f"{subject}  {visit['visit']}", folder / path)
-            record["masks"][visit["visit"]] = path
-    return record
+            masks[visit.visit] = _figure(subject, visit.visit, "masks")
+            _draw_masks(panels, f"{subject}  {visit.visit}", folder / masks[visit.visit])
+    return replace(record, masks=masks)
 
 
-def quality_table(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def _figure(subject: str, visit: str, name: str) -> str:
+    return derivative(subject, visit, "figures", "qc", extension=".png", desc=name)
+
+
+def quality_table(records: Sequence[Checked]) -> pd.DataFrame:
     """All fits of a study, worst first.
 
     Failed fits come first, then those with a warning, then those that stand out most:
@@ -138,27 +133,25 @@ def quality_table(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     --------
     >>> def record(name, dice):
     ...     quality = {"dice": dice, "mutual_information": 1.1, "edge_correlation": 0.5}
-    ...     return {"participant_id": name, "status": "ok", "reason": None, "anchor": None,
-    ...             "method": "syn", "lesion": "mask", "quality": quality, "fit": None}
+    ...     return Checked(name, "ok", method="syn", lesion="mask", quality=quality)
     >>> quality_table([record("a", 0.95), record("b", 0.90), record("c", 0.96)])[
     ...     "participant_id"].tolist()
     ['b', 'a', 'c']
     """
     rows = []
     for record in records:
-        anchor = record["anchor"]
+        anchor = record.anchor
         rows.append(
             {
-                **{key: record[key] for key in ("participant_id", "status", "reason", "method")},
-                "lesion": record["lesion"],
-                "warning": record.get("warning"),
-                "anchor": f"{anchor['kind']} {anchor['visit']}" if anchor else None,
-                "figure": record["fit"],
-                **{
-                    key: record["quality"].get(key)
-                    for key in QUALITY_COLUMNS
-                    if key in record["quality"]
-                },
+                "participant_id": record.participant_id,
+                "status": record.status,
+                "reason": record.reason,
+                "method": record.method,
+                "lesion": record.lesion,
+                "warning": record.warning,
+                "anchor": f"{anchor.kind} {anchor.visit}" if anchor else None,
+                "figure": record.fit,
+                **{key: value for key, value in record.quality.items() if key in QUALITY_COLUMNS},
             }
         )
     frame = pd.DataFrame(rows, columns=[name for name in QUALITY_COLUMNS if name != "rank"])
@@ -182,7 +175,7 @@ def quality_table(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
 
 
 def contact_sheet(
-    records: Sequence[Mapping[str, Any]], table: pd.DataFrame, folder: Path, path: Path
+    records: Sequence[Checked], table: pd.DataFrame, folder: Path, path: Path
 ) -> None:
     """One tile per subject, worst first, with the quality metrics on each.
 
@@ -197,7 +190,7 @@ def contact_sheet(
     """
     from matplotlib.image import imread
 
-    tiles = {record["participant_id"]: record["tile"] for record in records}
+    tiles = {record.participant_id: record.tile for record in records}
     shown = table.head(MAX_TILES)
     columns = min(_COLUMNS, max(len(shown), 3))
     rows = max(1, -(-len(shown) // columns))
@@ -241,9 +234,9 @@ def _tile_words(row: Mapping[Any, Any]) -> str:
 # --- one fit -----------------------------------------------------------------------------------
 
 
-def _scan_image(scan: Mapping[str, Any], folder: Path) -> nib.Nifti1Image:
-    series = scan["kind"] in ("ctp", "dsc")
-    return windowed(load_image(folder / scan["path"], ndim=4 if series else 3), scan["kind"])
+def _scan_image(path: str, kind: str, folder: Path) -> nib.Nifti1Image:
+    series = kind in ("ctp", "dsc")
+    return windowed(load_image(folder / path, ndim=4 if series else 3), kind)
 
 
 def template_edges(plane: np.ndarray) -> np.ndarray:
@@ -266,14 +259,10 @@ def template_edges(plane: np.ndarray) -> np.ndarray:
     return np.asarray(edges)
 
 
-def _planes(
-    image: nib.Nifti1Image, chain: Mapping[str, Any] | None, folder: Path
-) -> list[np.ndarray]:
+def _planes(image: nib.Nifti1Image, chain: Chain | None, folder: Path) -> list[np.ndarray]:
     """The scan in the planes that are shown: by its fit, or by the headers where there is none."""
     steps = (
-        read_steps([folder / name for name in chain["to_mni"]], chain["whichtoinvert"])
-        if chain
-        else []
+        read_steps([folder / name for name in chain.to_mni], chain.whichtoinvert) if chain else []
     )
     template = template_image()
     shown = []
@@ -322,19 +311,19 @@ def _upright(plane: np.ndarray, axis: int) -> np.ndarray:
     return plane.T if axis == 0 else plane[::-1].T
 
 
-def _draw_fit(planes: Sequence[np.ndarray], record: Mapping[str, Any], path: Path) -> None:
+def _draw_fit(planes: Sequence[np.ndarray], record: Checked, anchor: Anchor, path: Path) -> None:
     """Edges of the template on the scan, and a checkerboard of the two."""
     figure, axes = _canvas(2, len(PLANES), (2.0 * len(PLANES), 5.1))
-    anchor, sound = record["anchor"], record["status"] == "ok"
+    sound = record.status == "ok"
     caption = "  ".join(
         f"{key.replace('_', ' ')} {value:.3g}"
-        for key, value in record["quality"].items()
+        for key, value in record.quality.items()
         if isinstance(value, (int, float)) and key in QUALITY_COLUMNS
     )
-    state = record["method"] if sound else f"FAILED: {record['reason']}"
+    state = record.method if sound else f"FAILED: {record.reason}"
     figure.suptitle(
-        f"{record['participant_id']}  {anchor['kind']} of {anchor['visit']} to MNI152"
-        f"  ({state}; lesion: {record['lesion']})\n{caption}",
+        f"{record.participant_id}  {anchor.kind} of {anchor.visit} to MNI152"
+        f"  ({state}; lesion: {record.lesion})\n{caption}",
         color="white" if sound else FAILED_COLOUR,
         fontsize=9,
     )
@@ -384,43 +373,37 @@ def _edges_on(axis: Any, plane: np.ndarray, edges: np.ndarray) -> None:
 
 
 def _mask_panels(
-    visit: Mapping[str, Any], folder: Path
+    visit: VisitRecords, folder: Path
 ) -> list[tuple[str, np.ndarray, np.ndarray, np.ndarray, str]]:
     """Per native mask of a visit: words, image, mask, voxel sizes and colour."""
-    prepared = visit["prepare"]
-    listed = [
+    prepared = visit.prepare
+    listed: list[tuple[str, str, str | None, str | None, str]] = [
         (f"brain ({grid})", file, grid, None, BRAIN_COLOUR)
-        for grid, file in sorted(prepared.get("brain_masks", {}).items())
+        for grid, file in sorted(prepared.brain_masks.items())
     ]
-    for scan in prepared["scans"]:
-        native = scan["status"] == "ok" and scan["space"] == "native"
-        if native and scan["label"] not in (None, "brain"):
-            words = f"{scan['label']}\n{scan['reader'] or 'supplied'}"
-            listed.append((words, scan["path"], scan["grid"], scan["on_kind"], MASK_COLOUR))
-    for stage in ("segment", "perfuse"):
-        for mask in (visit.get(stage) or {}).get("masks", []):
-            if mask["status"] == "ok" and mask["path"] is not None:
-                words = f"{mask['label']}\n{mask['source']}"
-                listed.append((words, mask["path"], mask["grid"], mask.get("kind"), MASK_COLOUR))
+    for mask in visit.masks(space="native", usable=True):
+        kind = mask.on_kind if mask.origin == Prepared.stage else mask.kind
+        words = f"{mask.label}\n{mask.source}"
+        listed.append((words, mask.file, mask.grid, kind, MASK_COLOUR))
     # Most masks of a visit lie on a few scans; a perfusion series takes seconds to read.
-    read = lru_cache(lambda path, kind: _scan_image({"path": path, "kind": kind}, folder))
+    read = lru_cache(lambda path, kind: _scan_image(path, kind, folder))
     panels = []
     for words, file, grid, kind, colour in listed:
-        same = [s for s in prepared["scans"] if s["kind"] == kind and s["grid"] == grid]
-        scan = next((s for s in same if s["status"] == "ok"), None)
-        scan = scan or best_scan(prepared["scans"], grid)
-        scan = scan or best_scan(prepared["scans"], prepared.get("reference") or "")
+        same = [s for s in prepared.scans if s.kind == kind and s.grid == grid]
+        scan = next((s for s in same if s.status == "ok"), None)
+        scan = scan or best_scan(prepared.scans, grid or "")
+        scan = scan or best_scan(prepared.scans, prepared.reference or "")
         if scan is None:
             continue
         try:
-            image = read(scan["path"], scan["kind"])
+            image = read(scan.file, scan.kind)
             mask_image = load_image(folder / file, kind="mask")
         except ImageFault:
             continue  # Its own stage reports why.
         on_image = np.asarray(apply_transforms(mask_image, image, [], "label").dataobj) != 0
         sizes = np.asarray(voxel_sizes_mm(image.affine))
         volume_ml = float(on_image.sum() * sizes.prod()) / 1000
-        caption = f"{words}\non {scan['kind']}, {volume_ml:.1f} mL"
+        caption = f"{words}\non {scan.kind}, {volume_ml:.1f} mL"
         panels.append((caption, np.asarray(image.dataobj), on_image, sizes, colour))
     return panels
 

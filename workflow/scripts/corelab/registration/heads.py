@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +11,7 @@ import nibabel as nib
 import numpy as np
 
 from corelab.imaging import ImageFault, load_image
+from corelab.records import SUPPLIED, Prepared
 from corelab.registration.preparation import (
     CT_KINDS,
     DEFORMABLE_KINDS,
@@ -24,6 +24,7 @@ from corelab.registration.preparation import (
 )
 from corelab.registration.presets import RegistrationSettings
 from corelab.registration.registrar import RegistrationFault
+from corelab.terms.verdicts import PASS
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class Head:
     kind: str
     scan_id: str
     path: str
-    verdict: str = "pass"
+    verdict: str = PASS
 
     def stripped(self, settings: RegistrationSettings, spacing_mm: float) -> nib.Nifti1Image:
         """Brain only, cropped and on voxels of about ``spacing_mm``.
@@ -73,7 +74,7 @@ def _cut(head: Head, margin_mm: float) -> nib.Nifti1Image:
     return brain_only(head.image, mask, margin_mm=margin_mm)[0]
 
 
-def load_head(record: Mapping[str, Any], folder: Path, grid: str) -> Head:
+def load_head(record: Prepared, folder: Path, grid: str) -> Head:
     """Scan by which a grid is registered, with its brain mask.
 
     Raises
@@ -81,24 +82,23 @@ def load_head(record: Mapping[str, Any], folder: Path, grid: str) -> Head:
     RegistrationFault
         If the grid has no usable image or no brain mask, or a file cannot be read.
     """
-    scan = best_scan(record["scans"], grid)
+    scan = best_scan(record.scans, grid)
     if scan is None:
         raise RegistrationFault(f"grid {grid} has no usable image")
-    mask_file = record.get("brain_masks", {}).get(grid)
+    mask_file = record.brain_masks.get(grid)
     if mask_file is None:
-        raise RegistrationFault(f"grid {grid} ({scan['kind']}) has no brain mask")
+        raise RegistrationFault(f"grid {grid} ({scan.kind}) has no brain mask")
     try:
-        ndim = 4 if scan["kind"] in ("ctp", "dsc") else 3
-        image = windowed(load_image(folder / scan["path"], ndim=ndim), scan["kind"])
+        ndim = 4 if scan.kind in ("ctp", "dsc") else 3
+        image = windowed(load_image(folder / scan.file, ndim=ndim), scan.kind)
         mask: Any = load_image(folder / mask_file, kind="mask-brain")
     except ImageFault as fault:
         raise RegistrationFault(str(fault)) from fault
     brain = (np.asarray(mask.dataobj) != 0).astype(np.uint8)
     if brain.shape != image.shape or not brain.any():
         what = "is empty" if not brain.any() else f"has shape {brain.shape}, not {image.shape}"
-        raise RegistrationFault(f"the brain mask of grid {grid} ({scan['kind']}) {what}")
+        raise RegistrationFault(f"the brain mask of grid {grid} ({scan.kind}) {what}")
     head = nib.Nifti1Image(brain, image.affine)
-    judged = record.get("brain_mask_quality", {}).get(grid, {})
-    trusted = judged.get("source") == "supplied"
-    verdict_of_mask = "pass" if trusted else judged.get("verdict", "pass")
-    return Head(image, head, scan["kind"], scan["scan_id"], scan["path"], verdict_of_mask)
+    judged = record.brain_mask_quality.get(grid)
+    verdict = PASS if judged is None or judged.source == SUPPLIED else judged.verdict
+    return Head(image, head, scan.kind, scan.scan_id, scan.file, verdict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import nibabel as nib
@@ -10,6 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from corelab.imaging.laterality import BRAIN_WINDOW_HU, CT_KINDS
+from corelab.records import Scan
 
 #: Which scan of a grid is registered, best first.
 SCAN_ORDER = ("T1w", "T1c", "b0", "dwi", "FLAIR", "T2w", "gre", "ncct", "ctp", "dsc", "adc")
@@ -19,28 +20,27 @@ DEFORMABLE_KINDS = ("T1w", "T1c")
 DEFORMABLE_VOXEL_MM = 1.6
 
 
-def best_scan(scans: Sequence[Mapping[str, Any]], grid: str) -> Mapping[str, Any] | None:
+def best_scan(scans: Sequence[Scan], grid: str) -> Scan | None:
     """Scan of a grid by which it is registered; None if the grid has no usable image.
 
     Examples
     --------
-    >>> rows = [{"kind": kind, "grid": "g1", "label": None, "status": "ok", "scan_id": kind,
-    ...          "space": "native", "path": "x"} for kind in ("adc", "dwi", "b0")]
-    >>> best_scan(rows, "g1")["kind"]
+    >>> scans = [Scan(kind, kind, grid="g1", path="x") for kind in ("adc", "dwi", "b0")]
+    >>> best_scan(scans, "g1").kind
     'b0'
     """
     usable = [
         scan
         for scan in scans
-        if scan["grid"] == grid
-        and scan["status"] == "ok"
-        and scan.get("label") is None
-        and scan.get("space", "native") == "native"
-        and scan["kind"] != "aif"
+        if scan.grid == grid
+        and scan.status == "ok"
+        and scan.label is None
+        and scan.space == "native"
+        and scan.kind != "aif"
     ]
     order = {kind: rank for rank, kind in enumerate(SCAN_ORDER)}
     # Equal kinds: the order of the sheet decides, so that the choice does not hang on ids.
-    ranked = sorted(usable, key=lambda scan: order.get(scan["kind"], len(order)))
+    ranked = sorted(usable, key=lambda scan: order.get(scan.kind, len(order)))
     return ranked[0] if ranked else None
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,18 @@ from corelab.imaging import ImageFault, load_image, mask_volume_ml, save_image
 from corelab.imaging.brain_quality import mask_fault
 from corelab.imaging.template import TEMPLATE_FILE, template_image
 from corelab.provenance.products import file_sha256, write_json
+from corelab.records import (
+    Anchor,
+    Chain,
+    Joined,
+    Normalised,
+    NormalisedMask,
+    Prepared,
+    Template,
+    Transform,
+    VisitMask,
+    VisitRecords,
+)
 from corelab.registration.backends import registrar
 from corelab.registration.heads import Head, load_head
 from corelab.registration.pairs import TemplateFit, fit_rigid, fit_to_template
@@ -40,22 +52,6 @@ NO_LESION = ("brain", "hypoperfused", "penumbra")
 _ANCHOR_KINDS = ("T1w", "T1c")
 
 
-@dataclass(frozen=True)
-class Native:
-    """A mask in native space that is to be brought to the template."""
-
-    visit: str
-    label: str
-    source: str
-    desc: str | None
-    repeat: int
-    path: str | None
-    grid: str | None
-    scan_ids: tuple[str, ...]
-    status: str
-    reason: str | None
-
-
 @dataclass
 class _Subject:
     """State of the normalisation of one subject."""
@@ -63,14 +59,14 @@ class _Subject:
     participant_id: str
     folder: Path
     settings: RegistrationSettings
-    prepares: dict[str, Mapping[str, Any]]
+    prepares: dict[str, Prepared]
     order: list[str]
     anchor_visit: str
     anchor_grid: str
     #: Visit -> file that maps points of the anchor scan to the visit's reference scan.
     joined: dict[str, str] = field(default_factory=dict)
     #: Visit -> status, reason and quality of that join.
-    visits: dict[str, dict[str, Any]] = field(default_factory=dict)
+    visits: dict[str, Joined] = field(default_factory=dict)
 
     def chain(self, visit: str, grid: str) -> tuple[list[str], list[bool]]:
         """Files that map points of the anchor scan to points of a grid, and which to invert.
@@ -82,15 +78,15 @@ class _Subject:
         """
         paths: list[str] = []
         flags: list[bool] = []
-        transforms = self.prepares[visit]["transforms"]
+        transforms = self.prepares[visit].transforms
         if visit == self.anchor_visit:
             if grid == self.anchor_grid:
                 return paths, flags
             self._add(transforms, self.anchor_grid, True, paths, flags)
         else:
             state = self.visits[visit]
-            if state["status"] != "ok":
-                raise RegistrationFault(f"visit {visit} to the anchor: {state['reason']}")
+            if state.status != "ok":
+                raise RegistrationFault(f"visit {visit} to the anchor: {state.reason}")
             paths.append(self.joined[visit])
             flags.append(False)
         self._add(transforms, grid, False, paths, flags)
@@ -98,15 +94,19 @@ class _Subject:
 
     @staticmethod
     def _add(
-        transforms: Mapping[str, Any], grid: str, invert: bool, paths: list[str], flags: list[bool]
+        transforms: Mapping[str, Transform],
+        grid: str,
+        invert: bool,
+        paths: list[str],
+        flags: list[bool],
     ) -> None:
         entry = transforms.get(grid)
         if entry is None:
             raise RegistrationFault(f"grid {grid} has no transform within its visit")
-        if entry["status"] != "ok":
-            raise RegistrationFault(f"grid {grid} within its visit: {entry['reason']}")
-        if entry["path"] is not None:
-            paths.append(entry["path"])
+        if entry.status != "ok":
+            raise RegistrationFault(f"grid {grid} within its visit: {entry.reason}")
+        if entry.path is not None:
+            paths.append(entry.path)
             flags.append(invert)
 
     def steps(self, visit: str, grid: str) -> list[Step]:
@@ -116,12 +116,12 @@ class _Subject:
 
 
 def normalise_subject(
-    visits: Sequence[Mapping[str, Any]],
+    visits: Sequence[VisitRecords],
     folder: str | os.PathLike[str],
     *,
     settings: Mapping[str, Any],
     visit_order: Sequence[str],
-) -> dict[str, Any]:
+) -> Normalised:
     """Bring all masks of a subject to MNI152.
 
     The anchor is the first visit (in order) with a T1w, else with a T1c, else the reference scan
@@ -134,8 +134,7 @@ def normalise_subject(
     Parameters
     ----------
     visits
-        Per visit ``visit``, ``prepare`` (after :func:`corelab.registration.align_visit`),
-        ``segment`` and ``perfuse`` (records or None).
+        Records of the visits, aligned (:func:`corelab.registration.align_visit`).
     folder
         Results folder of the study; all paths in records are relative to it.
     settings
@@ -146,12 +145,10 @@ def normalise_subject(
 
     Returns
     -------
-    dict
-        The record of the stage ``normalise``. ``transforms[visit][grid]`` has ``to_mni`` with
-        ``whichtoinvert`` (ANTs order; maps points of MNI to points of the grid) and ``from_mni``
-        with ``from_mni_whichtoinvert`` for the way back. ``masks`` has one entry per native mask;
-        one that could not be brought over has a status and a reason. ``status`` is ``ok``,
-        ``failed`` (a limit was broken; no mask was written) or ``not_computable`` (no image).
+    Normalised
+        ``masks`` has one entry per native mask; one that could not be brought over has a status
+        and a reason. ``status`` is ``ok``, ``failed`` (a limit was broken; no mask was written)
+        or ``not_computable`` (no image).
 
     Raises
     ------
@@ -162,80 +159,69 @@ def normalise_subject(
 
     Examples
     --------
-    >>> empty = {"participant_id": "01", "visit": "day5", "status": "ok", "scans": [],
-    ...          "reference": None, "transforms": {}}
-    >>> visits = [{"visit": "day5", "prepare": empty, "segment": None, "perfuse": None}]
-    >>> record = normalise_subject(visits, ".", settings={}, visit_order=["day5"])
-    >>> record["status"], record["reason"]
+    >>> visit = VisitRecords("day5", Prepared("01", "day5"))
+    >>> record = normalise_subject([visit], ".", settings={}, visit_order=["day5"])
+    >>> record.status, record.reason
     ('not_computable', 'no visit has an image that could be registered')
     """
     checked = registration_settings(settings)
     if not visits:
         raise ValueError("normalise_subject got no visit")
-    by_name = {visit["visit"]: visit for visit in visits}
+    by_name = {visit.visit: visit for visit in visits}
     order = [name for name in visit_order if name in by_name]
     order += sorted(set(by_name) - set(order))
-    prepares = {name: by_name[name]["prepare"] for name in order}
-    participant_id = prepares[order[0]]["participant_id"]
-    masks = [mask for name in order for mask in native_masks(by_name[name])]
+    prepares = {name: by_name[name].prepare for name in order}
+    participant_id = prepares[order[0]].participant_id
+    masks = [mask for name in order for mask in by_name[name].masks(space="native")]
     anchor = choose_anchor(prepares)
-    record = _blank_record(participant_id, checked)
+    record = Normalised(
+        participant_id,
+        preset=checked.preset.name,
+        settings=checked.describe(),
+        status="not_computable",
+        reason="no visit has an image that could be registered",
+        template=Template(TEMPLATE_SPACE, TEMPLATE_FILE),
+    )
     if anchor is None:
-        return {**record, "masks": [_unwritten(m, "not_computable", record) for m in masks]}
-    subject = _Subject(participant_id, Path(folder), checked, prepares, order, *anchor[:2])
-    record["anchor"] = {"visit": anchor[0], "grid": anchor[1], "kind": anchor[2]}
+        return _without_masks(record, masks)
+    record = replace(record, anchor=anchor)
+    subject = _Subject(
+        *(participant_id, Path(folder), checked, prepares, order, anchor.visit, anchor.grid)
+    )
     tool = registrar(checked)
     try:
-        fault = mask_fault(prepares[anchor[0]], anchor[1])
+        fault = mask_fault(prepares[anchor.visit], anchor.grid)
         if fault is not None:
             raise RegistrationFault(fault)
-        head = load_head(prepares[anchor[0]], subject.folder, anchor[1])
+        head = load_head(prepares[anchor.visit], subject.folder, anchor.grid)
         _join_visits(subject, tool, head)
         fit = fit_to_template(tool, head, _lesion_on(subject, head, masks), checked)
     except RegistrationFault as fault:
-        reason = f"the anchor ({anchor[2]} of {anchor[0]}) to the template: {fault}"
-        record |= {"status": "failed", "reason": reason, "visits": subject.visits}
-        return {**record, "masks": [_unwritten(m, "failed", record) for m in masks]}
-    record |= {
-        "method": "syn" if fit.transform.kind == "deformable" else "affine",
-        "lesion": fit.lesion,
-        "visits": subject.visits,
-        "quality": fit.quality,
-        "status": "ok" if fit.reason is None else "failed",
-        "reason": fit.reason,
-        "warning": fit.warning,
-    }
+        reason = f"the anchor ({anchor.kind} of {anchor.visit}) to the template: {fault}"
+        record = replace(record, status="failed", reason=reason, visits=subject.visits)
+        return _without_masks(record, masks)
+    record = replace(
+        record,
+        method="syn" if fit.transform.kind == "deformable" else "affine",
+        lesion=fit.lesion,
+        visits=subject.visits,
+        quality=fit.quality,
+        status="ok" if fit.reason is None else "failed",
+        reason=fit.reason,
+        warning=fit.warning,
+    )
     if fit.reason is not None:
-        return {**record, "masks": [_unwritten(m, "failed", record) for m in masks]}
+        return _without_masks(record, masks)
     files = _save_fit(subject, fit, head)
-    record["transforms"] = _all_transforms(subject, files)
-    record["masks"] = _bring_masks(subject, fit, masks)
-    return record
+    return replace(
+        record,
+        transforms=_all_transforms(subject, files),
+        masks=tuple(_bring_masks(subject, fit, masks)),
+    ).settled()
 
 
-def _blank_record(participant_id: str, settings: RegistrationSettings) -> dict[str, Any]:
-    """The record of a subject of whom nothing could be registered."""
-    return {
-        "stage": "normalise",
-        "participant_id": participant_id,
-        "anchor": None,
-        "method": None,
-        "preset": settings.preset.name,
-        "settings": settings.describe(),
-        "status": "not_computable",
-        "reason": "no visit has an image that could be registered",
-        "warning": None,
-        "template": {"name": TEMPLATE_SPACE, "file": TEMPLATE_FILE},
-        "lesion": None,
-        "visits": {},
-        "transforms": {},
-        "masks": [],
-        "quality": {},
-    }
-
-
-def choose_anchor(prepares: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, str] | None:
-    """Visit, grid and kind of the scan that is fitted to the template; None without an image.
+def choose_anchor(prepares: Mapping[str, Prepared]) -> Anchor | None:
+    """The scan that is fitted to the template; None without an image.
 
     Parameters
     ----------
@@ -244,79 +230,31 @@ def choose_anchor(prepares: Mapping[str, Mapping[str, Any]]) -> tuple[str, str, 
 
     Examples
     --------
+    >>> from corelab.records import Scan
     >>> def record(kind):
-    ...     scan = {"scan_id": kind, "kind": kind, "label": None, "grid": "g1", "status": "ok",
-    ...             "space": "native", "path": "x"}
-    ...     return {"status": "ok", "reference": "g1", "scans": [scan]}
+    ...     scans = (Scan(kind, kind, grid="g1", path="x"),)
+    ...     return Prepared("1", "v", scans=scans, reference="g1")
     >>> choose_anchor({"baseline": record("dwi"), "day5": record("T1w")})
-    ('day5', 'g1', 'T1w')
+    Anchor(visit='day5', grid='g1', kind='T1w')
     """
     usable = {
         visit: record
         for visit, record in prepares.items()
-        if record["status"] == "ok" and record.get("reference") is not None
+        if record.status == "ok" and record.reference is not None
     }
     for kind in _ANCHOR_KINDS:
         for visit, record in usable.items():
-            for scan in record["scans"]:
-                chosen = best_scan(record["scans"], scan["grid"]) if scan["grid"] else None
-                if chosen is None or mask_fault(record, chosen["grid"]) is not None:
+            for scan in record.scans:
+                chosen = best_scan(record.scans, scan.grid) if scan.grid else None
+                if chosen is None or mask_fault(record, chosen.grid) is not None:
                     continue
-                if chosen["kind"] == kind:
-                    return visit, chosen["grid"], kind
+                if chosen.kind == kind:
+                    return Anchor(visit, str(chosen.grid), kind)
     for visit, record in usable.items():
-        chosen = best_scan(record["scans"], record["reference"])
+        chosen = best_scan(record.scans, str(record.reference))
         if chosen is not None:
-            return visit, chosen["grid"], chosen["kind"]
+            return Anchor(visit, str(chosen.grid), chosen.kind)
     return None
-
-
-def native_masks(visit: Mapping[str, Any]) -> list[Native]:
-    """All native masks of a visit: supplied, segmented and from perfusion, but for brains.
-
-    Examples
-    --------
-    >>> mask = {"label": "infarct", "source": "pipeline", "desc": None, "path": "m.nii.gz",
-    ...         "kind": "dwi", "grid": "g1", "scan_ids": ["s1"], "status": "ok", "reason": None}
-    >>> visit = {"visit": "day5", "prepare": {"scans": []}, "segment": {"masks": [mask]},
-    ...          "perfuse": None}
-    >>> [(found.label, found.source) for found in native_masks(visit)]
-    [('infarct', 'pipeline')]
-    """
-    name = visit["visit"]
-    found = [
-        Native(
-            visit=name,
-            label=scan["label"],
-            source=scan["reader"] or "supplied",
-            desc=scan["reader"] or "supplied",
-            repeat=int(scan["repeat"]),
-            path=scan["path"],
-            grid=scan["grid"],
-            scan_ids=(scan["scan_id"],),
-            status=scan["status"],
-            reason=scan["reason"],
-        )
-        for scan in visit["prepare"]["scans"]
-        if scan.get("label") not in (None, "brain") and scan["space"] == "native"
-    ]
-    for stage in ("segment", "perfuse"):
-        for mask in (visit.get(stage) or {}).get("masks", []):
-            found.append(
-                Native(
-                    visit=name,
-                    label=mask["label"],
-                    source=mask["source"],
-                    desc=mask.get("desc"),
-                    repeat=int(mask.get("repeat") or 1),
-                    path=mask["path"],
-                    grid=mask["grid"],
-                    scan_ids=tuple(mask.get("scan_ids") or ()),
-                    status=mask["status"],
-                    reason=mask.get("reason"),
-                )
-            )
-    return [mask for mask in found if mask.label != "brain"]
 
 
 def template_mask_path(native_path: str) -> str:
@@ -338,27 +276,26 @@ def _join_visits(subject: _Subject, tool: Registrar, head: Head) -> None:
     """Fit the reference scan of every other visit rigidly to the anchor scan."""
     for visit in subject.order:
         record = subject.prepares[visit]
-        state: dict[str, Any] = {"status": "ok", "reason": None, "method": None, "quality": {}}
-        subject.visits[visit] = state
         if visit == subject.anchor_visit:
-            state["method"] = "identity"
+            subject.visits[visit] = Joined("identity")
             continue
-        if record["status"] != "ok" or record.get("reference") is None:
-            state |= {"status": "not_computable", "reason": "the visit has no usable image"}
+        if record.status != "ok" or record.reference is None:
+            subject.visits[visit] = Joined(
+                status="not_computable", reason="the visit has no usable image"
+            )
             continue
         halfway = subject.settings.longitudinal == "halfway"
-        state["method"] = "rigid, half-way" if halfway else "rigid"
+        state = Joined("rigid, half-way" if halfway else "rigid")
         try:
-            moving = load_head(record, subject.folder, record["reference"])
+            moving = load_head(record, subject.folder, record.reference)
             transform, quality, reason = fit_rigid(
                 tool, head, moving, subject.settings, halfway=halfway
             )
         except RegistrationFault as fault:
-            state |= {"status": "failed", "reason": str(fault)}
+            subject.visits[visit] = replace(state, status="failed", reason=str(fault))
             continue
-        state["quality"] = quality
         if reason is not None:
-            state |= {"status": "failed", "reason": reason}
+            subject.visits[visit] = replace(state, status="failed", reason=reason, quality=quality)
             continue
         path = derivative(
             subject.participant_id,
@@ -380,10 +317,10 @@ def _join_visits(subject: _Subject, tool: Registrar, head: Head) -> None:
             quality=quality,
         )
         subject.joined[visit] = path
-        state["path"] = path
+        subject.visits[visit] = replace(state, quality=quality, path=path)
 
 
-def _lesion_on(subject: _Subject, head: Head, masks: Sequence[Native]) -> np.ndarray:
+def _lesion_on(subject: _Subject, head: Head, masks: Sequence[VisitMask]) -> np.ndarray:
     """Union of the lesion masks on the anchor scan: those of its visit and of earlier ones.
 
     Later lesions are not in the image yet; excluding them would only take data from the fit.
@@ -453,32 +390,32 @@ def _save_fit(subject: _Subject, fit: TemplateFit, head: Head) -> dict[str, list
 
 def _all_transforms(
     subject: _Subject, files: Mapping[str, list[str]]
-) -> dict[str, dict[str, dict[str, Any]]]:
+) -> dict[str, dict[str, Chain]]:
     """Chains between MNI and every grid of every visit that has one."""
-    found: dict[str, dict[str, dict[str, Any]]] = {}
+    found: dict[str, dict[str, Chain]] = {}
     for visit in subject.order:
         found[visit] = {}
-        for grid in subject.prepares[visit].get("transforms", {}):
+        for grid in subject.prepares[visit].transforms:
             try:
                 paths, flags = subject.chain(visit, grid)
             except RegistrationFault:
                 continue
-            found[visit][grid] = {
-                "to_mni": [*files["to_mni"], *paths],
-                "whichtoinvert": [False] * len(files["to_mni"]) + flags,
-                "from_mni": [*paths[::-1], *files["from_mni"]],
-                "from_mni_whichtoinvert": [
+            found[visit][grid] = Chain(
+                to_mni=(*files["to_mni"], *paths),
+                whichtoinvert=(*[False] * len(files["to_mni"]), *flags),
+                from_mni=(*paths[::-1], *files["from_mni"]),
+                from_mni_whichtoinvert=(
                     *(not flag for flag in flags[::-1]),
                     True,
                     *([False] * (len(files["from_mni"]) - 1)),
-                ],
-            }
+                ),
+            )
     return found
 
 
 def _bring_masks(
-    subject: _Subject, fit: TemplateFit, masks: Sequence[Native]
-) -> list[dict[str, Any]]:
+    subject: _Subject, fit: TemplateFit, masks: Sequence[VisitMask]
+) -> list[NormalisedMask]:
     """Write every mask on the 1 mm grid of the template."""
     template = template_image()
     # The map of the fit is the same for all masks and the dear part: it is computed once.
@@ -506,12 +443,12 @@ def _bring_masks(
 def _bring(
     subject: _Subject,
     fit: TemplateFit,
-    mask: Native,
+    mask: VisitMask,
     image: nib.Nifti1Image,
     steps: Sequence[Step],
     on_anchor: np.ndarray,
     jacobian: nib.Nifti1Image | None,
-) -> dict[str, Any]:
+) -> NormalisedMask:
     """Bring one mask to the template, check its volume, write it."""
     assert mask.path is not None and mask.grid is not None
     binary = (np.asarray(image.dataobj) != 0).astype(np.uint8)
@@ -538,7 +475,7 @@ def _bring(
             f"its volume in MNI ({mni_ml:.2f} mL) is {discrepancy:+.1f} % off what the fit's "
             f"Jacobian gives for {native_ml:.2f} mL; the limit is {most:g} %"
         )
-        return _entry(mask, "failed", reason) | {"quality": figures}
+        return replace(_entry(mask, "failed", reason), quality=figures)
     path = template_mask_path(mask.path)
     save_image(
         moved,
@@ -552,7 +489,7 @@ def _bring(
         },
         dtype=np.uint8,
     )
-    return _entry(mask, "ok", fit.warning) | {"path": path, "quality": figures}
+    return replace(_entry(mask, "ok", fit.warning), path=path, quality=figures)
 
 
 def _on_template(
@@ -578,26 +515,25 @@ def _on_template(
     return nib.Nifti1Image(data.reshape(template.shape), template.affine)
 
 
-def _entry(mask: Native, status: str, reason: str | None) -> dict[str, Any]:
-    return {
-        "visit": mask.visit,
-        "label": mask.label,
-        "source": mask.source,
-        "desc": mask.desc,
-        "repeat": mask.repeat,
-        "path": None,
-        "native_path": mask.path,
-        "grid": mask.grid,
-        "scan_ids": list(mask.scan_ids),
-        "status": status,
-        "reason": reason,
-        "native_reason": mask.reason,
-        "quality": {},
-    }
+def _entry(mask: VisitMask, status: str, reason: str | None) -> NormalisedMask:
+    return NormalisedMask(
+        *(mask.visit, mask.label, mask.source, mask.desc, mask.repeat),
+        native_path=mask.path,
+        grid=mask.grid,
+        scan_ids=mask.scan_ids,
+        status=status,
+        reason=reason,
+        native_reason=mask.reason,
+    )
 
 
-def _unwritten(mask: Native, status: str, record: Mapping[str, Any]) -> dict[str, Any]:
-    """Entry of a mask that was not brought over because the subject has no fit."""
-    if mask.status != "ok":
-        return _entry(mask, mask.status, mask.reason)
-    return _entry(mask, status, f"no registration to MNI: {record['reason']}")
+def _without_masks(record: Normalised, masks: Sequence[VisitMask]) -> Normalised:
+    """The record of a subject without a fit: no mask was brought over."""
+    reason = f"no registration to MNI: {record.reason}"
+    unwritten = tuple(
+        _entry(mask, record.status, reason)
+        if mask.status == "ok"
+        else _entry(mask, mask.status, mask.reason)
+        for mask in masks
+    )
+    return replace(record, masks=unwritten).settled()

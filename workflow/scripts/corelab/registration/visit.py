@@ -4,27 +4,30 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from corelab.provenance.products import file_sha256, write_json
+from corelab.records import Prepared, Transform
 from corelab.registration.backends import registrar
 from corelab.registration.heads import Head, load_head
 from corelab.registration.pairs import fit_rigid
 from corelab.registration.preparation import best_scan
 from corelab.registration.presets import RegistrationSettings
-from corelab.registration.registrar import Registrar, RegistrationFault, Transform
+from corelab.registration.registrar import Registrar, RegistrationFault
+from corelab.registration.registrar import Transform as Fitted
 from corelab.registration.settings import registration_settings
 from corelab.study.naming import derivative
 from corelab.terms.kinds import DATATYPES
 
 
 def align_visit(
-    record: Mapping[str, Any],
+    record: Prepared,
     folder: str | os.PathLike[str],
     *,
     settings: Mapping[str, Any],
-) -> dict[str, Any]:
+) -> Prepared:
     """Register each grid of a visit to its reference grid and add ``transforms`` to the record.
 
     Parameters
@@ -39,11 +42,8 @@ def align_visit(
 
     Returns
     -------
-    dict
-        The record with ``transforms``: for each native grid ``to`` (the reference), ``path``
-        (ITK matrix, reference to grid points; None for the identity), ``method``
-        (``identity``, ``rigid``, ``header``), ``quality``, ``status`` (``ok``, ``failed``) and
-        ``reason``.
+    Prepared
+        The record with the ``transforms`` of its native grids.
 
     Raises
     ------
@@ -60,41 +60,37 @@ def align_visit(
 
     Examples
     --------
-    >>> scan = {"scan_id": "s1", "kind": "dwi", "label": None, "grid": "g1", "status": "ok",
-    ...         "space": "native", "path": "x.nii.gz"}
-    >>> record = {"participant_id": "01", "visit": "day5", "status": "ok", "scans": [scan],
-    ...           "brain_masks": {}, "reference": "g1"}
-    >>> align_visit(record, ".", settings={})["transforms"]["g1"]["method"]
+    >>> from corelab.records import Scan
+    >>> scan = Scan("s1", "dwi", grid="g1", path="x.nii.gz")
+    >>> record = Prepared("01", "day5", scans=(scan,), reference="g1")
+    >>> align_visit(record, ".", settings={}).transforms["g1"].method
     'identity'
     """
     checked = registration_settings(settings)
     root = Path(folder)
-    reference = record.get("reference")
-    transforms: dict[str, dict[str, Any]] = {}
-    if record["status"] != "ok" or reference is None:
-        return {**record, "transforms": transforms}
+    reference = record.reference
+    transforms: dict[str, Transform] = {}
+    if record.status != "ok" or reference is None:
+        return replace(record, transforms=transforms)
     grids = _native_grids(record)
     names = _names(record, grids)
     tool: Registrar | None = None
     fixed: Head | RegistrationFault | None = None
     for grid in grids:
-        entry = {"to": reference, "path": None, "quality": {}, "status": "ok", "reason": None}
-        transforms[grid] = entry
         if grid == reference:
-            entry["method"] = "identity"
-        elif best_scan(record["scans"], grid) is None:
-            entry["method"] = "header"
+            transforms[grid] = Transform(reference)
+        elif best_scan(record.scans, grid) is None:
+            transforms[grid] = Transform(reference, method="header")
         else:
-            entry["method"] = "rigid"
             tool = tool or registrar(checked)
             fixed = fixed or _head_or_fault(record, root, reference)
             path = _path(record, names[grid], names[reference])
-            entry |= _fit(tool, fixed, record, root, grid, path, checked)
-    return {**record, "transforms": transforms}
+            transforms[grid] = _fit(tool, fixed, record, root, grid, path, checked)
+    return replace(record, transforms=transforms)
 
 
 def save_rigid(
-    transform: Transform,
+    transform: Fitted,
     path: str,
     folder: Path,
     *,
@@ -119,70 +115,69 @@ def save_rigid(
 def _fit(
     tool: Registrar,
     fixed: Head | RegistrationFault,
-    record: Mapping[str, Any],
+    record: Prepared,
     root: Path,
     grid: str,
     path: str,
     settings: RegistrationSettings,
-) -> dict[str, Any]:
+) -> Transform:
     """Fit one grid; a fault of its scan is its status."""
+    failed = Transform(str(record.reference), method="rigid", status="failed")
     if isinstance(fixed, RegistrationFault):
-        return {"status": "failed", "reason": f"the reference: {fixed}"}
+        return replace(failed, reason=f"the reference: {fixed}")
     try:
         moving = load_head(record, root, grid)
-        transform, quality, reason = fit_rigid(tool, fixed, moving, settings)
+        fitted, quality, reason = fit_rigid(tool, fixed, moving, settings)
     except RegistrationFault as fault:
-        return {"status": "failed", "reason": str(fault)}
+        return replace(failed, reason=str(fault))
     if reason is not None:
-        return {"status": "failed", "reason": reason, "quality": quality}
+        return replace(failed, reason=reason, quality=quality)
     save_rigid(
-        transform,
+        fitted,
         path,
         root,
         inputs=[fixed.path, moving.path],
         settings=settings,
         quality=quality,
     )
-    return {"path": path, "quality": quality}
+    return Transform(failed.to, path, "rigid", quality)
 
 
-def _head_or_fault(record: Mapping[str, Any], root: Path, grid: str) -> Head | RegistrationFault:
+def _head_or_fault(record: Prepared, root: Path, grid: str) -> Head | RegistrationFault:
     try:
         return load_head(record, root, grid)
     except RegistrationFault as fault:
         return fault
 
 
-def _native_grids(record: Mapping[str, Any]) -> list[str]:
+def _native_grids(record: Prepared) -> list[str]:
     """Native grids with anything on them, in the order of their first scan."""
     found = [
-        scan["grid"]
-        for scan in record["scans"]
-        if scan["status"] == "ok" and scan["grid"] is not None and scan["space"] == "native"
+        scan.grid
+        for scan in record.scans
+        if scan.status == "ok" and scan.grid is not None and scan.space == "native"
     ]
     return list(dict.fromkeys(found))
 
 
-def _names(record: Mapping[str, Any], grids: list[str]) -> dict[str, tuple[str, str | None]]:
+def _names(record: Prepared, grids: list[str]) -> dict[str, tuple[str, str | None]]:
     """Kind by which a grid is called in file names, and a run number where two have the same."""
     names: dict[str, tuple[str, str | None]] = {}
     count: dict[str, int] = {}
     for grid in grids:
-        scan = best_scan(record["scans"], grid)
+        scan = best_scan(record.scans, grid)
         if scan is not None:
-            kind = scan["kind"]
+            kind = scan.kind
             count[kind] = count.get(kind, 0) + 1
             names[grid] = (kind, None if count[kind] == 1 else str(count[kind]))
     return names
 
 
-def _path(
-    record: Mapping[str, Any], moving: tuple[str, str | None], fixed: tuple[str, str | None]
-) -> str:
+def _path(record: Prepared, moving: tuple[str, str | None], fixed: tuple[str, str | None]) -> str:
     kind, run = moving
     return derivative(
-        record["participant_id"],
-        record["visit"],
+        record.participant_id,
+        record.visit,
         DATATYPES.get(kind, "anat"),
         "xfm",
         extension=".mat",

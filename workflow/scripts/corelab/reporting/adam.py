@@ -235,9 +235,7 @@ def _is_primary(source: Any) -> bool:
 def adread(results: Results, code: ParameterCodes) -> Dataset:
     """Reads: one record per subject, visit, parameter, reader and repeat."""
     arms = _arms(results)
-    roles = {
-        str(visit.get("reader")) for v in results.visits for visit in v.scans if visit.get("reader")
-    }
+    roles = {scan.reader for visit in results.visits for scan in visit.scans if scan.reader}
     rows = []
     for row in results.measurements.itertuples():
         if _is_primary(row.source):

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import pandas as pd
 
 from corelab.measurement.selection import ZERO_WORDS
 from corelab.plan.failures import FAILED
+from corelab.records import Scan, visit_masks
 from corelab.reporting.numbers import is_number, observed, plural, significant
 from corelab.reporting.results import NOT_COMPUTABLE, Results
 from corelab.reporting.vocabulary import criterion_words, endpoint_words
 from corelab.study.mask_flags import flag_title, needs_attention
 from corelab.terms.kinds import kind_words
+from corelab.terms.verdicts import FAIL, WARN
 
 #: Criteria of the acquisition table that judge a brain mask.
 BRAIN_CRITERIA = ("brain_mask", "brain_in_field")
@@ -179,12 +180,11 @@ def _fault_words(what: str, reason: str) -> str:
     return f"{subject}: {reason}" if reason else subject
 
 
-def _scan_words(scan: Mapping[str, Any]) -> str:
+def _scan_words(scan: Scan) -> str:
     """What a scan shows, in words: its kind, or mask and label."""
-    if scan.get("label"):
-        return f"Mask {scan['label']}"
-    kind = str(scan.get("kind"))
-    return kind_words(kind)
+    if scan.label:
+        return f"Mask {scan.label}"
+    return kind_words(scan.kind)
 
 
 def gate_limit_words(limit: str) -> str:
@@ -218,18 +218,16 @@ def _from_gates(results: Results) -> list[Finding]:
     found = []
     for visit in results.visits:
         for gate in visit.gates:
-            verdict = str(gate.get("verdict", "")).upper()
-            if verdict not in {"WARN", "FAIL"}:
+            if gate.verdict not in (WARN, FAIL):
                 continue
-            name, unit, _ = criterion_words(str(gate.get("criterion")))
-            value = gate.get("value")
-            limit = gate_limit_words(str(gate.get("limit") or ""))
+            name, unit, _ = criterion_words(gate.criterion)
+            limit = gate_limit_words(gate.limit)
             found.append(
                 Finding(
-                    "error" if verdict == "FAIL" else "warning",
+                    "error" if gate.verdict == FAIL else "warning",
                     "perfusion",
                     f"Perfusion series: {name}",
-                    observed(value, 3) if is_number(value) else "",
+                    observed(gate.value, 3) if is_number(gate.value) else "",
                     unit,
                     f" ({limit})" if limit else "",
                     visit.participant_id,
@@ -252,14 +250,14 @@ def _from_records(results: Results) -> list[Finding]:
         warned += [
             Finding("warning", "images", f"{_scan_words(scan)}: {text}", "", "", "", *who)
             for scan in visit.scans
-            for text in scan.get("warnings") or ()
+            for text in scan.warnings
         ]
     for subject, record in sorted(results.normalised.items()):
-        if record.get("warning"):
-            text = f"Registration to MNI: {record['warning']}"
+        if record.warning:
+            text = f"Registration to MNI: {record.warning}"
             warned.append(Finding("warning", "images", text, participant_id=subject))
-        if record.get("status") == "failed":
-            text = f"Registration to MNI failed: {record.get('reason') or 'no reason recorded'}"
+        if record.status == "failed":
+            text = f"Registration to MNI failed: {record.reason or 'no reason recorded'}"
             warned.append(Finding("error", "images", text, participant_id=subject))
     return [*faults, *warned, *_from_gates(results)]
 
@@ -276,18 +274,14 @@ def _from_masks(results: Results) -> list[Finding]:
     for visit in results.visits:
         # A brain mask's own rows of the acquisition table report it already.
         who = (visit.participant_id, visit.visit)
-        for record in (visit.segment, visit.perfuse):
-            for mask in (record or {}).get("masks", []):
-                quality = mask.get("quality") or {}
-                for flag in quality.get("flags", ()):
-                    if (who, flag) in found or not needs_attention(flag, quality):
-                        continue
-                    if who in brains and flag.startswith("brain_"):
-                        continue
-                    text = f"{mask['label']}: {flag_title(flag, quality)}"
-                    found[who, flag] = Finding(
-                        "warning", "images", text, "", "", "", *who, "images"
-                    )
+        for mask in visit_masks(None, visit.segment, visit.perfuse):
+            for flag in mask.quality.get("flags", ()):
+                if (who, flag) in found or not needs_attention(flag, mask.quality):
+                    continue
+                if who in brains and flag.startswith("brain_"):
+                    continue
+                text = f"{mask.label}: {flag_title(flag, mask.quality)}"
+                found[who, flag] = Finding("warning", "images", text, "", "", "", *who, "images")
     return list(found.values())
 
 
@@ -488,7 +482,7 @@ def counts(results: Results) -> Counts:
         scans=len(scans),
         values=int((rows["status"] == "ok").sum()),
         unavailable=int((rows["status"].notna() & (rows["status"] != "ok")).sum()),
-        failed_scans=sum(scan.get("status") == "failed" for scan in scans),
+        failed_scans=sum(scan.status == "failed" for scan in scans),
         flagged_subjects=len(flagged_subjects(results)),
         out_of_charter=len(failed.drop_duplicates(["participant_id", "visit", "kind"])),
     )

@@ -252,7 +252,7 @@ def _assurance(results: Results) -> tuple[Block, ...]:
 
 
 def _transfer(results: Results) -> tuple[Block, ...]:
-    scans = [scan for visit in results.visits for scan in visit.scans if scan.get("sha256")]
+    scans = [scan for visit in results.visits for scan in visit.scans if scan.sha256]
     if not scans:
         return ()
     return (

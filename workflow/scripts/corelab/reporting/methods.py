@@ -84,7 +84,7 @@ def _flatten(block: Any, prefix: str = "") -> list[tuple[str, str]]:
 
 
 def _images(results: Results) -> Passage:
-    kinds = sorted({str(scan.get("kind")) for visit in results.visits for scan in visit.scans})
+    kinds = sorted({scan.kind for visit in results.visits for scan in visit.scans})
     drawn = [kind for kind in kinds if not kind.startswith("mask-")]
     text = (
         "Images were read completely, checked for finite values and unit, and brought to the "
@@ -103,18 +103,18 @@ def _registration(results: Results) -> Passage | None:
         return None
     methods: dict[str, int] = {}
     for record in results.normalised.values():
-        key = str(record.get("method") or "none")
+        key = str(record.method or "none")
         methods[key] = methods.get(key, 0) + 1
     words = {"syn": "a deformable fit (SyN)", "affine": "an affine fit", "none": "no fit"}
     used = "; ".join(
         f"{words.get(name, name)} in {plural(number, 'subject')}"
         for name, number in sorted(methods.items())
     )
-    template = next((r["template"] for r in results.normalised.values() if r.get("template")), None)
-    space = template["name"] if isinstance(template, Mapping) else template or "MNI152"
+    template = next((r.template for r in results.normalised.values() if r.template), None)
+    space = template.name if template else "MNI152"
     treated: dict[str, int] = {}
     for record in results.normalised.values():
-        how = str((record.get("lesion") or {}).get("used") or "none")
+        how = str((record.lesion or {}).get("used") or "none")
         treated[how] = treated.get(how, 0) + 1
     lesion = {
         "mask": "left out of the metric",
@@ -138,10 +138,10 @@ def _segmentation(results: Results) -> Passage | None:
     parameters: dict[str, str] = {}
     labels: dict[str, int] = {}
     for visit in results.visits:
-        for mask in (visit.segment or {}).get("masks", []):
-            labels[str(mask["label"])] = labels.get(str(mask["label"]), 0) + 1
-            for key, value in _flatten(mask.get("parameters") or {}):
-                parameters.setdefault(f"{mask['label']}.{key}", value)
+        for mask in visit.segment.masks if visit.segment else ():
+            labels[mask.label] = labels.get(mask.label, 0) + 1
+            for key, value in _flatten(mask.parameters):
+                parameters.setdefault(f"{mask.label}.{key}", value)
     if not labels:
         return None
     told = ", ".join(f"{label} ({plural(n, 'mask')})" for label, n in sorted(labels.items()))

@@ -20,6 +20,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from corelab.records import Mask, VisitMask
 from corelab.reporting.results import FrequencyMap, Visit
 from corelab.terms.labels import label as mask_label
 
@@ -364,24 +365,22 @@ def encode_png(rgb: NDArray[np.uint8]) -> bytes:
     return buffer.getvalue()
 
 
-def _outlines(
-    masks: Sequence[dict[str, Any]], folder: Path, shape: tuple[int, ...]
-) -> tuple[Outline, ...]:
+def _outlines(masks: Sequence[Mask], folder: Path, shape: tuple[int, ...]) -> tuple[Outline, ...]:
     """Masks of one grid as outlines; the pipeline's primary mask is drawn last, on top.
 
     Variants of the pipeline (other cut-offs of the same label) would hide the image; they are in
     the viewer and the tables.
     """
     drawn: list[Outline] = []
-    primary = {mask["label"] for mask in masks if mask.get("source") == "pipeline"}
+    primary = {mask.label for mask in masks if mask.source == "pipeline"}
     taken: dict[str, int] = {}
     for mask in masks:
-        label, source = str(mask["label"]), str(mask.get("source") or "pipeline")
-        if int(mask.get("repeat") or 1) > 1 or not (folder / mask["path"]).is_file():
+        label, source = mask.label, mask.source
+        if not (folder / mask.file).is_file():
             continue
         if source.startswith("pipeline:") and label in primary:
             continue
-        data, _ = read_volume(folder / mask["path"])
+        data, _ = read_volume(folder / mask.file)
         if data.shape != shape:
             continue
         if source == "pipeline":
@@ -395,15 +394,16 @@ def _outlines(
 
 def _map_panels(visit: Visit, folder: Path) -> list[Panel]:
     """Perfusion maps of a visit with the masks made from them."""
-    record = visit.perfuse or {}
-    masks = [m for m in record.get("masks", []) if m.get("path") and m.get("status") == "ok"]
+    if visit.perfuse is None:
+        return []
+    masks = [mask for mask in visit.perfuse.masks if mask.usable]
     panels = []
     outlines: dict[tuple[int, ...], tuple[Outline, ...]] = {}
     for quantity in MAP_KINDS:
-        entry = next((m for m in record.get("maps", []) if m.get("quantity") == quantity), None)
-        if entry is None or not entry.get("path") or not (folder / entry["path"]).is_file():
+        entry = next((m for m in visit.perfuse.maps if m.quantity == quantity), None)
+        if entry is None or not (folder / entry.path).is_file():
             continue
-        image, affine = read_volume(folder / entry["path"])
+        image, affine = read_volume(folder / entry.path)
         if image.shape not in outlines:
             outlines[image.shape] = _outlines(masks, folder, image.shape)
         drawn = outlines[image.shape]
@@ -416,36 +416,35 @@ def visit_panels(visit: Visit, folder: Path) -> list[Panel]:
 
     Scans that carry masks come first, and among them those that a mask was drawn on.
     """
-    by_grid: dict[str, list[dict[str, Any]]] = {}
+    by_grid: dict[str, list[VisitMask]] = {}
     for mask in visit.masks:
-        by_grid.setdefault(str(mask.get("grid")), []).append(mask)
+        by_grid.setdefault(str(mask.grid), []).append(mask)
     rank = {kind: number for number, kind in enumerate(KIND_ORDER)}
     shown = [
         scan
         for scan in visit.scans
-        if scan.get("status", "ok") == "ok"
-        and scan.get("path")
-        and scan.get("kind") in rank
-        and (folder / scan["path"]).is_file()
+        if scan.usable and scan.kind in rank and (folder / scan.file).is_file()
     ]
-    primary_kinds = {mask.get("kind") for mask in visit.masks}
+    primary_kinds = {mask.kind for mask in visit.masks}
     shown.sort(
         key=lambda scan: (
-            str(scan.get("grid")) not in by_grid,
-            scan["kind"] not in primary_kinds,
-            rank[scan["kind"]],
-            scan["scan_id"],
+            str(scan.grid) not in by_grid,
+            scan.kind not in primary_kinds,
+            rank[scan.kind],
+            scan.scan_id,
         )
     )
     panels = []
     outlines: dict[tuple[str, tuple[int, ...]], tuple[Outline, ...]] = {}
     for scan in shown:
-        image, affine = read_volume(folder / scan["path"])
-        place = (str(scan.get("grid")), image.shape)
+        image, affine = read_volume(folder / scan.file)
+        place = (str(scan.grid), image.shape)
         if place not in outlines:
-            outlines[place] = _outlines(by_grid.get(place[0], []), folder, image.shape)
+            outlines[place] = _outlines(
+                [m for m in by_grid.get(place[0], ()) if m.repeat == 1], folder, image.shape
+            )
         drawn = outlines[place]
-        panels.append(Panel(visit.visit, scan["kind"], image, spacing_of(affine), drawn, affine))
+        panels.append(Panel(visit.visit, scan.kind, image, spacing_of(affine), drawn, affine))
     return panels + _map_panels(visit, folder)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import pandas as pd
@@ -23,6 +23,16 @@ from corelab.pharmacodynamics.exclusion_sensitivity import EXCLUSIONS, SENSITIVI
 from corelab.provenance.certificate import CERTIFICATE
 from corelab.provenance.exhibits import Exhibit, read_exhibits
 from corelab.provenance.products import read_json, read_table
+from corelab.records import (
+    Gate,
+    Normalised,
+    Perfused,
+    Prepared,
+    Scan,
+    Segmented,
+    VisitMask,
+    visit_masks,
+)
 from corelab.study.columns import (
     ACQUISITION,
     FINDINGS,
@@ -85,65 +95,38 @@ class Visit:
 
     participant_id: str
     visit: str
-    prepare: dict[str, Any] | None = None
-    segment: dict[str, Any] | None = None
-    perfuse: dict[str, Any] | None = None
-    measure: dict[str, Any] | None = None
+    prepare: Prepared | None = None
+    segment: Segmented | None = None
+    perfuse: Perfused | None = None
 
     @cached_property
-    def masks(self) -> list[dict[str, Any]]:
-        """Masks of the visit, of the pipeline and supplied, that can be drawn."""
-        found = [
-            mask
-            for record in (self.segment, self.perfuse)
-            if record
-            for mask in record.get("masks", [])
-            if mask.get("path") and mask.get("status", "ok") == "ok"
-        ]
-        grids = {scan["scan_id"]: scan for scan in self.scans}
-        for scan in self.scans:
-            supplied = scan.get("label") and scan.get("path") and scan.get("space") != "MNI152"
-            if supplied and scan.get("status") == "ok" and scan["label"] != "brain":
-                found.append(
-                    {
-                        "label": scan["label"],
-                        "source": scan.get("reader") or "supplied",
-                        "path": scan["path"],
-                        "grid": grids[scan["scan_id"]].get("grid"),
-                        "kind": scan["kind"],
-                        "desc": scan.get("reader"),
-                        "repeat": scan.get("repeat", 1),
-                    }
-                )
-        return found
+    def masks(self) -> tuple[VisitMask, ...]:
+        """Native masks of the visit that can be drawn, those of the pipeline first."""
+        found = visit_masks(
+            *(self.prepare, self.segment, self.perfuse), space="native", usable=True
+        )
+        return tuple(sorted(found, key=lambda mask: mask.origin == Prepared.stage))
 
     @property
-    def scans(self) -> list[dict[str, Any]]:
+    def scans(self) -> tuple[Scan, ...]:
         """Scans of the visit as the prepare stage recorded them."""
-        return list((self.prepare or {}).get("scans", []))
+        return self.prepare.scans if self.prepare else ()
 
     @property
     def faults(self) -> list[tuple[str, str]]:
         """(what, reason) of each stage, scan or mask that failed."""
-        found: list[tuple[str, str]] = []
-        for record in (self.prepare, self.segment, self.perfuse, self.measure):
-            if record and record.get("status") == "failed":
-                found.append((f"stage {record.get('stage', '')}", str(record.get("reason") or "")))
-        found += [
-            (f"scan {scan.get('kind')}", str(scan.get("reason") or ""))
-            for scan in self.scans
-            if scan.get("status") == "failed"
-        ]
-        for record in (self.segment, self.perfuse):
-            for mask in (record or {}).get("masks", []):
-                if mask.get("status") == "failed":
-                    found.append((f"mask {mask.get('label')}", str(mask.get("reason") or "")))
+        stages = [one for one in (self.prepare, self.perfuse) if one is not None]
+        masks = visit_masks(None, self.segment, self.perfuse)
+        failed = [(f"stage {one.stage}", one) for one in stages if one.status == "failed"]
+        found = [(what, one.reason or "") for what, one in failed]
+        found += [(f"scan {s.kind}", s.reason or "") for s in self.scans if s.status == "failed"]
+        found += [(f"mask {m.label}", m.reason or "") for m in masks if m.status == "failed"]
         return found
 
     @property
-    def gates(self) -> list[dict[str, Any]]:
+    def gates(self) -> tuple[Gate, ...]:
         """Quality gates of the perfusion series."""
-        return list((self.perfuse or {}).get("gates", []))
+        return self.perfuse.gates if self.perfuse else ()
 
 
 @dataclass(frozen=True)
@@ -201,7 +184,7 @@ class Results:
     findings: pd.DataFrame
     certificate: pd.DataFrame | None
     visits: tuple[Visit, ...]
-    normalised: dict[str, dict[str, Any]]
+    normalised: dict[str, Normalised]
     maps: tuple[FrequencyMap, ...]
     exhibits: tuple[Exhibit, ...] = ()
     sensitivity: pd.DataFrame = field(default_factory=pd.DataFrame)
@@ -286,35 +269,37 @@ class Results:
         return {name: quote(subject_page(name)) for name in names}
 
 
+#: Kind of a stage's record.
+_Kind = TypeVar("_Kind", Prepared, Segmented, Perfused, Normalised)
+
+
 def _order_key(order: Sequence[str]) -> Any:
     rank = {visit: number for number, visit in enumerate(order)}
     return lambda visit: (rank.get(visit, len(rank)), visit)
 
 
-def _whole_records(paths: Iterable[Path]) -> Iterator[dict[str, Any]]:
+def _whole_records(kind: type[_Kind], paths: Iterable[Path]) -> Iterator[_Kind]:
     """Records that can be read; a damaged one is none, and ``status`` names it."""
     for path in sorted(paths):
         try:
-            record = read_json(path)
+            record = kind.read(path)
         except ValueError:
             continue
-        yield record
-
-
-#: What a report shows of the record of a visit's measurements, whose rows are in the table.
-_HEAD = ("stage", "status", "reason")
+        # Held for every visit of the study: without hashes, which no page shows.
+        yield replace(record, products=None)
 
 
 def read_visits(folder: Path, visit_order: Sequence[str] = ()) -> tuple[Visit, ...]:
     """Stage records below ``derivatives/``, by subject and visit order."""
-    stages = ("prepare", "segment", "perfuse", "measure")
     found: dict[tuple[str, str], dict[str, Any]] = {}
-    for stage in stages:
-        for record in _whole_records((folder / "derivatives").glob(f"sub-*/ses-*/{stage}.json")):
-            key = (str(record.get("participant_id", "")), str(record.get("visit", "")))
-            # Held for every visit of the study: without hashes and rows that no page shows.
-            shown = _HEAD if stage == "measure" else set(record) - {"products"}
-            found.setdefault(key, {})[stage] = {k: v for k, v in record.items() if k in shown}
+    places = folder / "derivatives"
+    records: list[Prepared | Segmented | Perfused] = [
+        *_whole_records(Prepared, places.glob("sub-*/ses-*/prepare.json")),
+        *_whole_records(Segmented, places.glob("sub-*/ses-*/segment.json")),
+        *_whole_records(Perfused, places.glob("sub-*/ses-*/perfuse.json")),
+    ]
+    for record in records:
+        found.setdefault((record.participant_id, record.visit), {})[record.stage] = record
     rank = _order_key(visit_order)
     keys = sorted(found, key=lambda key: (key[0], rank(key[1])))
     return tuple(Visit(pid, visit, **found[pid, visit]) for pid, visit in keys)
@@ -534,10 +519,12 @@ def read_results(
                 read_json(sidecar) if sidecar.is_file() else {},
             )
         )
-    normalised = {}
-    for record in _whole_records((root / "derivatives").glob("sub-*/normalise.json")):
-        shown = {k: v for k, v in record.items() if k not in ("products", "transforms")}
-        normalised[str(record.get("participant_id", ""))] = shown
+    normalised = {
+        record.participant_id: replace(record, transforms={})
+        for record in _whole_records(
+            Normalised, (root / "derivatives").glob("sub-*/normalise.json")
+        )
+    }
     results = Results(
         folder=root,
         config=config,

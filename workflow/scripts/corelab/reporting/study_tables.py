@@ -37,6 +37,7 @@ from corelab.reporting.vocabulary import (
 from corelab.study.schema import shown_columns
 from corelab.terms.endpoints import unit_of
 from corelab.terms.kinds import kind_words
+from corelab.terms.verdicts import FAIL, PASS, WARN
 
 #: Levels of a column of names up to which each is counted.
 _MAX_LEVELS = 6
@@ -252,13 +253,13 @@ def gates_table(
 
     With ``passed`` only those that were passed, or only the others.
     """
-    rank = {"FAIL": 0, "WARN": 1, "PASS": 2}
+    rank = {FAIL: 0, WARN: 1, PASS: 2}
     rows = [
-        (rank.get(str(gate.get("verdict")).upper(), 3), visit, gate)
+        (rank.get(gate.verdict, 3), visit, gate)
         for visit in results.visits
         if subject in (None, visit.participant_id)
         for gate in visit.gates
-        if passed is None or (str(gate.get("verdict")).upper() == "PASS") == passed
+        if passed is None or (gate.verdict == PASS) == passed
     ]
     if not rows:
         return None
@@ -267,10 +268,10 @@ def gates_table(
         [
             person_link(visit.participant_id, pages),
             visit.visit,
-            ", ".join(t for t in criterion_words(str(gate.get("criterion", "")))[:2] if t),
-            observed(gate.get("value"), 3),
-            gate_limit_words(observed(gate.get("limit"))),
-            page.tag(str(gate.get("verdict", "")).lower()),
+            ", ".join(t for t in criterion_words(gate.criterion)[:2] if t),
+            observed(gate.value, 3),
+            gate_limit_words(observed(gate.limit)),
+            page.tag(gate.verdict),
         ]
         for _, visit, gate in rows
     ]
@@ -291,20 +292,18 @@ def registration_table(results: Results, pages: Mapping[str, str]) -> Table | No
         return None
     names: list[str] = []
     for record in results.normalised.values():
-        numbers = [k for k, v in (record.get("quality") or {}).items() if is_number(v)]
+        numbers = [k for k, v in record.quality.items() if is_number(v)]
         names += [name for name in numbers if name not in names]
     names = names[:6]
-    rows = sorted(
-        results.normalised.items(), key=lambda item: (item[1].get("status") == "ok", item[0])
-    )
+    rows = sorted(results.normalised.items(), key=lambda item: (item[1].status == "ok", item[0]))
     body = [
         [
             person_link(subject, pages),
-            record.get("method") or "",
-            (record.get("anchor") or {}).get("kind", ""),
-            *(significant((record.get("quality") or {}).get(name)) for name in names),
-            page.tag(str(record.get("status", ""))),
-            record.get("reason") or "",
+            record.method or "",
+            record.anchor.kind if record.anchor else "",
+            *(significant(record.quality.get(name)) for name in names),
+            page.tag(record.status),
+            record.reason or "",
         ]
         for subject, record in rows
     ]
@@ -412,22 +411,21 @@ def scans_table(results: Results, subject: str) -> Table:
     body = []
     for visit in results.visits_of(subject):
         for scan in visit.scans:
-            size = scan.get("voxel_size_mm") or []
-            shape = scan.get("shape") or []
-            told = [scan.get("reason"), scan.get("remedy"), *(scan.get("notes") or [])]
+            size, shape = scan.voxel_size_mm or (), scan.shape or ()
+            told = [scan.reason, scan.remedy, *scan.notes]
             body.append(
                 [
                     Markup('<span class="mono" id="{}">{}</span>').format(
-                        f"scan-{scan['scan_id']}", scan["scan_id"]
+                        f"scan-{scan.scan_id}", scan.scan_id
                     ),
                     visit.visit,
-                    kind_words(str(scan.get("kind"))),
-                    scan.get("reader") or "",
-                    page.tag(str(scan.get("status", "ok"))),
+                    kind_words(scan.kind),
+                    scan.reader or "",
+                    page.tag(scan.status),
                     " x ".join(str(n) for n in shape),
                     " x ".join(f"{float(v):.2f}" for v in size),
                     Markup('<span class="mono" title="{}">{}</span>').format(
-                        scan.get("sha256") or "", str(scan.get("sha256") or "")[:12]
+                        scan.sha256 or "", (scan.sha256 or "")[:12]
                     ),
                     ". ".join(str(text) for text in told if text),
                 ]

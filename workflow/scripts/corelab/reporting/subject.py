@@ -129,15 +129,19 @@ def _mosaics(
 
 
 def _registration(results: Results, subject: str) -> list[tuple[str, str]]:
-    record = results.normalised.get(subject, {})
-    found = [
-        (key, str(record[key]))
-        for key in ("method", "status", "reason", "preset")
-        if record.get(key)
-    ]
+    record = results.normalised.get(subject)
+    if record is None:
+        return []
+    named = {
+        "method": record.method,
+        "status": record.status,
+        "reason": record.reason,
+        "preset": record.preset,
+    }
+    found = [(key, value) for key, value in named.items() if value]
     return found + [
         (key.replace("_", " "), significant(value))
-        for key, value in (record.get("quality") or {}).items()
+        for key, value in record.quality.items()
         if is_number(value)
     ]
 
@@ -160,7 +164,7 @@ def subject_html(
     rows = results.measurements[results.measurements["participant_id"] == subject]
     whole = rows[rows["region"].fillna("all") == "all"]
     regions = rows[rows["region"].fillna("all") != "all"]
-    scan_ids = {str(scan["scan_id"]) for visit in visits for scan in visit.scans}
+    scan_ids = {scan.scan_id for visit in visits for scan in visit.scans}
     findings = [f for f in content.findings if not (blinded and f.topic == "values")]
     figures = [f for f in content.figures if not (blinded and f.name in WITH_VALUES)]
     facts = subject_facts(results, subject)

@@ -60,23 +60,23 @@ def pr(results: Results) -> Dataset:
     rows: list[dict[str, Any]] = []
     for visit in results.visits:
         for scan in visit.scans:
-            kind = str(scan.get("kind"))
-            if kind.startswith("mask-"):
+            kind = scan.kind
+            if scan.label is not None:
                 continue
             rows.append(
                 {
                     "STUDYID": str(results.study.get("id", "")),
                     "DOMAIN": "PR",
                     "USUBJID": unique_subject(results, visit.participant_id),
-                    "PRREFID": scan.get("scan_id"),
+                    "PRREFID": scan.scan_id,
                     "PRTRT": _MODALITY.get(kind, "MRI"),
                     "PRDECOD": kind_words(kind),
                     "PRCAT": "IMAGING",
-                    "PRSTAT": None if scan.get("status") == "ok" else "NOT DONE",
-                    "PRREASND": None if scan.get("status") == "ok" else scan.get("reason"),
+                    "PRSTAT": None if scan.status == "ok" else "NOT DONE",
+                    "PRREASND": None if scan.status == "ok" else scan.reason,
                     "VISITNUM": order.get(visit.visit),
                     "VISIT": visit.visit,
-                    "PRDTC": scan.get("acquired_at"),
+                    "PRDTC": scan.metadata.get("acquired_at"),
                 }
             )
     variables = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +11,12 @@ import nibabel as nib
 import numpy as np
 
 from corelab.imaging import mask_volume_ml, same_grid, save_image
+from corelab.records import Mask, Prepared, Scan, Segmented, VisitMask, visit_masks
 from corelab.segmentation.consensus import majority_vote, staple
 from corelab.study.naming import mask_path
 
 
-def consensus_masks(
-    record: Mapping[str, Any], folder: Path, *, settings: Mapping[str, Any]
-) -> list[dict[str, Any]]:
+def consensus_masks(record: Prepared, folder: Path, *, settings: Mapping[str, Any]) -> list[Mask]:
     """Write the consensus of readers' masks of a prepared visit.
 
     Parameters
@@ -30,8 +30,8 @@ def consensus_masks(
 
     Returns
     -------
-    list of dict
-        Mask entries of the segment record, source ``consensus:<method>``. A label with fewer
+    list of Mask
+        Of the source ``consensus:<method>``. A label with fewer
         than two usable masks of the first read has none; masks on different grids give an entry
         ``not_computable`` with the reason.
     """
@@ -39,57 +39,51 @@ def consensus_masks(
     if method == "none":
         return []
     voters = set(settings.get("readers") or [])
-    by_label: dict[str, list[Mapping[str, Any]]] = {}
-    for scan in record["scans"]:
-        named = scan.get("reader") and (not voters or scan["reader"] in voters)
-        first = int(scan.get("repeat") or 1) == 1
-        if scan.get("label") not in (None, "brain") and scan["status"] == "ok" and named and first:
-            by_label.setdefault(scan["label"], []).append(scan)
+    by_label: dict[str, list[Scan]] = {}
+    for scan in record.scans:
+        named = scan.reader and (not voters or scan.reader in voters)
+        if scan.label not in (None, "brain") and scan.usable and named and scan.repeat == 1:
+            by_label.setdefault(str(scan.label), []).append(scan)
     entries = []
     for label, scans in sorted(by_label.items()):
         if len(scans) < 2:
             continue
         source = f"consensus:{method}"
-        entry: dict[str, Any] = {
-            "label": label,
-            "source": source,
-            "desc": source,
-            "path": None,
-            "kind": f"mask-{label}",
-            "grid": scans[0].get("grid"),
-            "scan_ids": [scan["scan_id"] for scan in scans],
-            "status": "ok",
-            "reason": None,
-            "parameters": {"method": method, "readers": [scan["reader"] for scan in scans]},
-            "quality": {},
-        }
-        images: list[Any] = [nib.load(folder / scan["path"]) for scan in scans]
+        entry = Mask(
+            *(label, source, source),
+            kind=f"mask-{label}",
+            grid=scans[0].grid,
+            scan_ids=tuple(scan.scan_id for scan in scans),
+            parameters={"method": method, "readers": [scan.reader for scan in scans]},
+        )
+        images: list[Any] = [nib.load(folder / scan.file) for scan in scans]
         if not all(same_grid(images[0], image) for image in images[1:]):
-            entry |= {"status": "not_computable", "reason": "the readers' masks differ in grid"}
-            entries.append(entry)
+            reason = "the readers' masks differ in grid"
+            entries.append(replace(entry, status="not_computable", reason=reason))
             continue
         voxels = [np.asanyarray(image.dataobj) > 0 for image in images]
+        quality = {}
         if method == "majority":
             labels, tied = majority_vote([mask.astype(np.uint8) for mask in voxels])
             mask = labels > 0
-            entry["quality"]["tied_voxels"] = int(tied.sum())
+            quality["tied_voxels"] = int(tied.sum())
         else:
             mask = staple(voxels).mask
-        entry["path"] = mask_path(
-            record["participant_id"], record["visit"], label, kind=entry["kind"], desc=source
+        path = mask_path(
+            record.participant_id, record.visit, label, kind=str(entry.kind), desc=source
         )
         save_image(
             nib.Nifti1Image(mask.astype(np.uint8), images[0].affine),
-            folder / entry["path"],
+            folder / path,
             sidecar={
                 "unit": "label",
                 "description": f"consensus of {len(scans)} readers",
-                "parameters": entry["parameters"],
-                "inputs": [{"path": s["path"], "sha256": s.get("sha256")} for s in scans],
+                "parameters": entry.parameters,
+                "inputs": [{"path": s.path, "sha256": s.sha256} for s in scans],
             },
             dtype=np.uint8,
         )
-        entries.append(entry)
+        entries.append(replace(entry, path=path, quality=quality))
     return entries
 
 
@@ -97,9 +91,7 @@ def consensus_masks(
 _CORE_PARTS = ("enhancing", "necrosis", "nonenhancing")
 
 
-def derived_masks(
-    record: Mapping[str, Any], masks: Sequence[Mapping[str, Any]], folder: Path
-) -> list[dict[str, Any]]:
+def derived_masks(record: Prepared, segmented: Segmented, folder: Path) -> list[Mask]:
     """Write the tumour core and the oedema of sources that drew their parts but not these.
 
     ``tumourcore`` is the union of enhancing tumour, necrosis and non-enhancing tumour, where
@@ -112,25 +104,19 @@ def derived_masks(
     ----------
     record
         Of the prepare stage.
-    masks
-        Mask entries of the segment record (consensus masks have their oedema too).
+    segmented
+        Record of the visit (consensus masks have their oedema too).
     folder
         The study's results folder.
 
     Returns
     -------
-    list of dict
-        Mask entries of the segment record.
+    list of Mask
+        Further masks of the record.
     """
-    supplied = [
-        {**scan, "source": scan.get("reader") or "supplied"}
-        for scan in record["scans"]
-        if scan.get("label") and scan["space"] == "native" and int(scan.get("repeat") or 1) == 1
-    ]
-    by_source: dict[str, dict[str, Mapping[str, Any]]] = {}
-    for mask in [*supplied, *masks]:
-        if mask["status"] == "ok":
-            by_source.setdefault(mask["source"], {}).setdefault(mask["label"], mask)
+    by_source: dict[str, dict[str, VisitMask]] = {}
+    for mask in visit_masks(record, segmented, repeat=1, space="native", usable=True):
+        by_source.setdefault(mask.source, {}).setdefault(mask.label, mask)
     entries = []
     for source, found in sorted(by_source.items()):
         parts = [found[label] for label in _CORE_PARTS if label in found]
@@ -144,69 +130,57 @@ def derived_masks(
 
 
 def _derived(
-    record: Mapping[str, Any],
+    record: Prepared,
     folder: Path,
     source: str,
     label: str,
-    whole: Mapping[str, Any] | None,
-    parts: Sequence[Mapping[str, Any]],
-) -> dict[str, Any]:
+    whole: VisitMask | None,
+    parts: Sequence[VisitMask],
+) -> Mask:
     """The union of the parts, or the whole less that union, written with its entry."""
     used = [*parts, *([whole] if whole else [])]
-    names = [part["label"] for part in parts]
-    entry: dict[str, Any] = {
-        "label": label,
-        "source": source,
-        "desc": source,
-        "path": None,
-        "kind": f"mask-{label}",
-        "grid": used[-1].get("grid"),
-        "scan_ids": sorted({one for mask in used for one in _scan_ids(mask)}),
-        "status": "ok",
-        "reason": None,
-        "parameters": {"difference_of": ["whole-tumour", *names]} if whole else {"union_of": names},
-        "quality": {},
-    }
-    images: list[Any] = [nib.load(folder / mask["path"]) for mask in used]
+    names = [part.label for part in parts]
+    entry = Mask(
+        *(label, source, source),
+        kind=f"mask-{label}",
+        grid=used[-1].grid,
+        scan_ids=tuple(sorted({one for mask in used for one in mask.scan_ids})),
+        parameters={"difference_of": ["whole-tumour", *names]} if whole else {"union_of": names},
+    )
+    images: list[Any] = [nib.load(folder / mask.file) for mask in used]
     if not all(same_grid(images[0], image) for image in images[1:]):
-        words = " and ".join(mask["label"].replace("-", " ") for mask in used)
-        return entry | {"status": "not_computable", "reason": f"{words} differ in grid"}
+        words = " and ".join(mask.label.replace("-", " ") for mask in used)
+        return replace(entry, status="not_computable", reason=f"{words} differ in grid")
     voxels = [np.asanyarray(image.dataobj) > 0 for image in images]
     inner = np.any(voxels[: len(parts)], axis=0)
     mask = inner
+    notes = []
     if whole:
         outer = voxels[-1]
         mask = outer & ~inner
         beyond_ml = mask_volume_ml(
             nib.Nifti1Image((inner & ~outer).astype(np.uint8), images[0].affine)
         )
-        notes = []
         if beyond_ml > 0:
             notes.append(
                 f"warning: {beyond_ml:.3g} mL of the core lie outside the whole tumour, so core "
                 "and oedema exceed it by that"
             )
-            entry["quality"] |= {"core_outside_ml": beyond_ml, "flags": ["core_outside"]}
+            quality = {"core_outside_ml": beyond_ml, "flags": ["core_outside"]}
+            entry = replace(entry, quality=quality)
         if names == ["enhancing"]:
             notes.append("necrosis is part of it: this source drew none")
-        entry["reason"] = "; ".join(notes) or None
-    entry["path"] = mask_path(
-        record["participant_id"], record["visit"], label, kind="T1c", desc=source
-    )
+    path = mask_path(record.participant_id, record.visit, label, kind="T1c", desc=source)
     how = "whole tumour less" if whole else "union of"
     save_image(
         nib.Nifti1Image(mask.astype(np.uint8), images[0].affine),
-        folder / entry["path"],
+        folder / path,
         sidecar={
             "unit": "label",
             "description": f"{how} {', '.join(names)}",
-            "parameters": entry["parameters"],
-            "inputs": [{"path": m["path"], "sha256": m.get("sha256")} for m in used],
+            "parameters": entry.parameters,
+            "inputs": [{"path": m.path, "sha256": m.sha256} for m in used],
         },
         dtype=np.uint8,
     )
-    return entry
-
-
-def _scan_ids(mask: Mapping[str, Any]) -> list[str]:
-    return list(mask.get("scan_ids") or [mask["scan_id"]])
+    return replace(entry, path=path, reason="; ".join(notes) or None)

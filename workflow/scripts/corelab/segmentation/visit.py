@@ -16,6 +16,7 @@ from corelab.imaging import ImageFault, load_image, resample_to, same_grid, save
 from corelab.imaging.brain_quality import mask_fault, mask_warnings
 from corelab.imaging.lesion_checks import volume_fault
 from corelab.imaging.values import SHIFTED
+from corelab.records import Mask, Prepared, Scan, Segmented
 from corelab.registration.transforms import apply_transforms
 from corelab.segmentation.diffusion import (
     DiffusionInfarct,
@@ -29,12 +30,12 @@ from corelab.segmentation.haematoma import CtHaematoma, GradientEchoHaematoma
 from corelab.segmentation.hypodensity import CtHypodensity, refuse_thick
 from corelab.segmentation.segmenter import (
     Image,
-    Mask,
     NotSegmentable,
     Segmentation,
     Segmenter,
     joined_reasons,
 )
+from corelab.segmentation.segmenter import Mask as Voxels
 from corelab.segmentation.settings import merged_settings
 from corelab.study.naming import mask_path
 
@@ -53,7 +54,7 @@ class _Result:
     desc: str | None
     kind: str
     grid: str | None
-    scans: tuple[Mapping[str, Any], ...]
+    scans: tuple[Scan, ...]
     segmentation: Segmentation | None
     reference: nib.Nifti1Image | None
     status: str
@@ -67,28 +68,28 @@ class _Visit:
     #: Label and source of the one segmenter to run; None runs all.
     only: tuple[str, str] | None = None
 
-    def __init__(self, record: Mapping[str, Any], folder: Path) -> None:
+    def __init__(self, record: Prepared, folder: Path) -> None:
         self.record = record
         self.folder = folder
         #: Scan id -> images of MNI coordinates (:func:`_in_template`).
         self.coordinates: dict[str, dict[str, Image]] = {}
 
-    def scan(self, kind: str) -> Mapping[str, Any] | None:
+    def scan(self, kind: str) -> Scan | None:
         """The scan of a kind: whole ones first, then the lowest repeat and id."""
-        of_kind = [scan for scan in self.record["scans"] if scan["kind"] == kind]
+        of_kind = [scan for scan in self.record.scans if scan.kind == kind]
         order = sorted(
             of_kind,
-            key=lambda s: (s["status"] != "ok", int(s.get("repeat") or 1), str(s["scan_id"])),
+            key=lambda s: (s.status != "ok", s.repeat, s.scan_id),
         )
         return order[0] if order else None
 
-    def first(self, *kinds: str) -> Mapping[str, Any] | None:
+    def first(self, *kinds: str) -> Scan | None:
         """The first usable scan of several kinds, else the first present one."""
         there = [scan for scan in map(self.scan, kinds) if scan is not None]
-        whole = [scan for scan in there if scan["status"] == "ok"]
+        whole = [scan for scan in there if scan.status == "ok"]
         return next(iter(whole or there), None)
 
-    def load(self, scan: Mapping[str, Any]) -> nib.Nifti1Image:
+    def load(self, scan: Scan) -> nib.Nifti1Image:
         """A scan's conformed image.
 
         Raises
@@ -98,12 +99,12 @@ class _Visit:
         ImageFault
             If the file is damaged.
         """
-        if scan["status"] != "ok" or scan["path"] is None:
-            raise NotSegmentable(f"{scan['kind']} scan {scan['scan_id']} failed: {scan['reason']}")
-        kind = scan["kind"]
-        return load_image(self.folder / scan["path"], kind=kind)
+        if scan.status != "ok" or scan.path is None:
+            raise NotSegmentable(f"{scan.kind} scan {scan.scan_id} failed: {scan.reason}")
+        kind = scan.kind
+        return load_image(self.folder / scan.path, kind=kind)
 
-    def brain(self, grid: str, reference: nib.Nifti1Image) -> Mask:
+    def brain(self, grid: str | None, reference: nib.Nifti1Image) -> Voxels:
         """Brain mask of a grid.
 
         Raises
@@ -114,7 +115,7 @@ class _Visit:
         fault = mask_fault(self.record, grid)
         if fault is not None:
             raise NotSegmentable(fault)
-        path = self.record.get("brain_masks", {}).get(grid)
+        path = None if grid is None else self.record.brain_masks.get(grid)
         if path is None:
             raise NotSegmentable(f"grid {grid} has no brain mask; supply a mask-brain scan")
         mask = load_image(self.folder / path, kind="mask-brain")
@@ -123,7 +124,7 @@ class _Visit:
         return np.asarray(mask.dataobj) > 0.5
 
     def on_grid(
-        self, scan: Mapping[str, Any], target: Mapping[str, Any], reference: nib.Nifti1Image
+        self, scan: Scan, target: Scan, reference: nib.Nifti1Image
     ) -> tuple[Image, str | None]:
         """A scan on the grid of another, through the visit's rigid transforms.
 
@@ -135,28 +136,27 @@ class _Visit:
             The note says when a transform was missing, so that headers alone were trusted.
         """
         image = self.load(scan)
-        interpolation = "label" if scan.get("label") else "linear"
+        interpolation = "label" if scan.label else "linear"
         if same_grid(image, reference):
             return np.asarray(image.dataobj, np.float64), None
-        masked = scan["grid"] in self.record.get("brain_masks", {})
-        if not scan.get("label") and masked and mask_fault(self.record, scan["grid"]) is None:
+        masked = scan.grid in self.record.brain_masks
+        if not scan.label and masked and mask_fault(self.record, scan.grid) is None:
             # Two brain masks err in different places: scalp that one lets in, the other keeps out.
-            inside = self.brain(scan["grid"], image)
+            inside = self.brain(scan.grid, image)
             image = nib.Nifti1Image(
                 np.where(inside, np.asarray(image.dataobj), np.float32(0)), image.affine
             )
         steps: list[str | Path] = []
         inverted: list[bool] = []
         note = None
-        transforms = self.record.get("transforms") or {}
-        for grid, inverse in ((target["grid"], True), (scan["grid"], False)):
-            found = transforms.get(grid)
-            if found is None or found.get("status", "ok") != "ok":
-                if grid != self.record.get("reference"):
-                    note = f"{scan['kind']} was brought to {target['kind']} {_BY_HEADERS}"
+        for grid, inverse in ((target.grid, True), (scan.grid, False)):
+            found = None if grid is None else self.record.transforms.get(grid)
+            if found is None or found.status != "ok":
+                if grid != self.record.reference:
+                    note = f"{scan.kind} was brought to {target.kind} {_BY_HEADERS}"
                 continue
-            if found.get("path"):
-                steps.append(self.folder / found["path"])
+            if found.path:
+                steps.append(self.folder / found.path)
                 inverted.append(inverse)
         if note:
             steps, inverted = [], []
@@ -164,26 +164,26 @@ class _Visit:
         return np.asarray(moved.dataobj, np.float64), note
 
 
-def visit_scans(record: Mapping[str, Any], folder: str | Path) -> _Visit:
+def visit_scans(record: Prepared, folder: str | Path) -> _Visit:
     """The scans of a prepared visit; ``scan``, ``load``, ``brain`` and ``on_grid`` bring them.
 
     Examples
     --------
-    >>> visit_scans({"scans": []}, ".").scan("T1c") is None
+    >>> visit_scans(Prepared("1", "v"), ".").scan("T1c") is None
     True
     """
     return _Visit(record, Path(folder))
 
 
 def segment_visit(
-    record: Mapping[str, Any],
+    record: Prepared,
     folder: str | Path,
     *,
     disease: str,
     settings: Mapping[str, Any] | None = None,
     only: tuple[str, str] | None = None,
     scans: _Visit | None = None,
-) -> dict[str, Any]:
+) -> Segmented:
     """Segment every lesion that a prepared visit's scans can show.
 
     ``stroke``: dwi/adc -> infarct (``pipeline``, and ``pipeline:adc620``); FLAIR -> infarct
@@ -216,9 +216,9 @@ def segment_visit(
 
     Returns
     -------
-    dict
-        ``stage``, ``participant_id``, ``visit`` and ``masks``: one entry per lesion and source,
-        also where it failed (``status``, ``reason``). An empty mask is a result.
+    Segmented
+        One mask per lesion and source, also where it failed (``status``, ``reason``). An empty
+        mask is a result.
 
     Raises
     ------
@@ -229,9 +229,8 @@ def segment_visit(
 
     Examples
     --------
-    >>> record = {"participant_id": "01", "visit": "day5", "scans": []}
-    >>> segment_visit(record, ".", disease="stroke")
-    {'stage': 'segment', 'participant_id': '01', 'visit': 'day5', 'masks': []}
+    >>> segment_visit(Prepared("01", "day5"), ".", disease="stroke").masks
+    ()
     """
     given = dict(settings or {})
     backends = given.pop("external", None) or ()
@@ -247,12 +246,8 @@ def segment_visit(
     results = plans[disease](visit, merged)
     results += [_external(visit, backend) for backend in backends if _has_any(visit, backend)]
     results += _without_segmenter(visit, disease, results)
-    return {
-        "stage": "segment",
-        "participant_id": record["participant_id"],
-        "visit": record["visit"],
-        "masks": [_written(result, visit) for result in results if result.status != _LEFT_OUT],
-    }
+    masks = [_written(result, visit) for result in results if result.status != _LEFT_OUT]
+    return Segmented(record.participant_id, record.visit, tuple(masks)).settled()
 
 
 # --- stroke ------------------------------------------------------------------------------------
@@ -300,46 +295,47 @@ class _Inputs:
     """Images on one grid, the scans they came from, and notes on how they got there."""
 
     images: dict[str, Image]
-    scans: tuple[Mapping[str, Any], ...]
+    scans: tuple[Scan, ...]
     notes: tuple[str, ...] = ()
 
 
-_Gather = Callable[[_Visit, Mapping[str, Any], nib.Nifti1Image, Mapping[str, Any]], _Inputs]
+_Gather = Callable[[_Visit, Scan, nib.Nifti1Image, Mapping[str, Any]], _Inputs]
 
 
 def _alone(
     visit: _Visit,
-    scan: Mapping[str, Any],
+    scan: Scan,
     reference: nib.Nifti1Image,
     parameters: Mapping[str, Any],
 ) -> _Inputs:
-    return _Inputs({scan["kind"]: np.asarray(reference.dataobj, np.float64)}, (scan,))
+    return _Inputs({scan.kind: np.asarray(reference.dataobj, np.float64)}, (scan,))
 
 
 def _in_template(
     visit: _Visit,
-    scan: Mapping[str, Any],
+    scan: Scan,
     reference: nib.Nifti1Image,
     parameters: Mapping[str, Any],
 ) -> _Inputs:
     """A CT with the MNI coordinates of its voxels, fitted once for all that need them."""
     found = _alone(visit, scan, reference, parameters)
-    if scan["scan_id"] not in visit.coordinates:
-        visit.coordinates[scan["scan_id"]] = template_coordinates(
-            found.images[scan["kind"]], np.asarray(reference.affine)
+    if scan.scan_id not in visit.coordinates:
+        visit.coordinates[scan.scan_id] = template_coordinates(
+            found.images[scan.kind], np.asarray(reference.affine)
         )[0]
-    return replace(found, images={**found.images, **visit.coordinates[scan["scan_id"]]})
+    return replace(found, images={**found.images, **visit.coordinates[scan.scan_id]})
 
 
 def _thin_slices(
     visit: _Visit,
-    scan: Mapping[str, Any],
+    scan: Scan,
     reference: nib.Nifti1Image,
     parameters: Mapping[str, Any],
 ) -> _Inputs:
     """As :func:`_in_template`, of slices that were acquired thin: resampling makes none thin."""
-    facts = scan.get("metadata") or {}
-    acquired = [facts.get(name) for name in ("slice_thickness_mm", "largest_slice_distance_mm")]
+    acquired = [
+        scan.metadata.get(name) for name in ("slice_thickness_mm", "largest_slice_distance_mm")
+    ]
     for size_mm in acquired:
         if isinstance(size_mm, (int, float)):
             refuse_thick(float(size_mm), float(parameters["slice_above_mm"]))
@@ -348,16 +344,16 @@ def _thin_slices(
 
 def _together(
     visit: _Visit,
-    scan: Mapping[str, Any],
+    scan: Scan,
     reference: nib.Nifti1Image,
     kinds: Sequence[str],
 ) -> _Inputs:
     """The scan and those of other kinds on its grid; a failed one is noted and left out."""
-    images: dict[str, Image] = {scan["kind"]: np.asarray(reference.dataobj, np.float64)}
+    images: dict[str, Image] = {scan.kind: np.asarray(reference.dataobj, np.float64)}
     scans, notes = [scan], []
     for kind in kinds:
         other = visit.scan(kind)
-        if other is None or kind == scan["kind"]:
+        if other is None or kind == scan.kind:
             continue
         try:
             images[kind], note = visit.on_grid(other, scan, reference)
@@ -372,7 +368,7 @@ def _together(
 
 def _diffusion(
     visit: _Visit,
-    scan: Mapping[str, Any],
+    scan: Scan,
     reference: nib.Nifti1Image,
     parameters: Mapping[str, Any],
 ) -> _Inputs:
@@ -383,7 +379,7 @@ def _diffusion(
     with_b0 = _together(visit, scan, reference, ("b0",))
     if "b0" not in with_b0.images:
         return replace(found, notes=(*found.notes, *with_b0.notes))
-    b_value = (scan.get("metadata") or {}).get("b_value") or parameters["b_value_s_mm2"]
+    b_value = scan.metadata.get("b_value") or parameters["b_value_s_mm2"]
     images = dict(with_b0.images)
     images["adc"] = apparent_diffusion(images.pop("b0"), images["dwi"], float(b_value))
     note = f"ADC computed from b0 and DWI with b = {float(b_value):g} s/mm2"
@@ -392,7 +388,7 @@ def _diffusion(
 
 def _with_chronic(
     visit: _Visit,
-    scan: Mapping[str, Any],
+    scan: Scan,
     reference: nib.Nifti1Image,
     parameters: Mapping[str, Any],
 ) -> _Inputs:
@@ -404,7 +400,7 @@ def _with_chronic(
 def _run(
     visit: _Visit,
     segmenter: Segmenter,
-    scan: Mapping[str, Any],
+    scan: Scan,
     parameters: Mapping[str, Any],
     desc: str | None,
     gather: _Gather,
@@ -414,8 +410,8 @@ def _run(
         segmenter.label,
         segmenter.source,
         desc,
-        scan["kind"],
-        scan.get("grid"),
+        scan.kind,
+        scan.grid,
         (scan,),
         None,
         None,
@@ -429,18 +425,18 @@ def _run(
         reference = visit.load(scan)
         inputs = gather(visit, scan, reference, parameters)
         result = replace(result, scans=inputs.scans, reference=reference)
-        brain = visit.brain(scan["grid"], reference)
+        brain = visit.brain(scan.grid, reference)
         segmentation = segmenter(inputs.images, brain, reference.header.get_zooms()[:3], parameters)
     except ImageFault as fault:
         return replace(result, reason=str(fault))
     except NotSegmentable as fault:
-        whole = all(used["status"] == "ok" for used in result.scans)
+        whole = all(used.status == "ok" for used in result.scans)
         return replace(result, status="not_computable" if whole else "failed", reason=str(fault))
-    flags = mask_warnings(visit.record, scan["grid"])
+    flags = mask_warnings(visit.record, scan.grid)
     shifted = [
-        f"{used['kind']}: {note}"
+        f"{used.kind}: {note}"
         for used in inputs.scans
-        for note in used.get("notes") or ()
+        for note in used.notes
         if note.startswith(SHIFTED)
     ]
     if shifted:
@@ -472,10 +468,10 @@ _NO_SEGMENTER = {
 def _without_segmenter(visit: _Visit, disease: str, results: Sequence[_Result]) -> list[_Result]:
     """Rows that say that nothing segments an image, unless a mask or a program does."""
     label, always, alone = _NO_SEGMENTER[disease]
-    kinds = {scan["kind"] for scan in visit.record["scans"] if not scan.get("label")}
-    if any(scan.get("label") == label for scan in visit.record["scans"]):
+    kinds = {scan.kind for scan in visit.record.scans if not scan.label}
+    if any(scan.label == label for scan in visit.record.scans):
         return []
-    taken = {scan["kind"] for result in results for scan in result.scans}
+    taken = {scan.kind for result in results for scan in result.scans}
     silent = [kind for kind in always if kind in kinds - taken]
     if not silent and not results and kinds and kinds <= {*always, *alone}:
         silent = [kind for kind in alone if kind in kinds][:1]
@@ -490,7 +486,7 @@ def _without_segmenter(visit: _Visit, disease: str, results: Sequence[_Result]) 
         source = f"pipeline:{kind.lower()}"
         found.append(
             _Result(
-                label, source, kind.lower(), kind, scan.get("grid"), (scan,), None, None,
+                label, source, kind.lower(), kind, scan.grid, (scan,), None, None,
                 "not_computable", reason, {},
             )
         )  # fmt: skip
@@ -539,16 +535,16 @@ def _glioma(visit: _Visit, settings: dict[str, dict[str, Any]]) -> list[_Result]
     post, fluid = visit.scan("T1c"), visit.first("FLAIR", "T2w")
     if post is None and fluid is None:
         return []
-    base = post if post is not None and post["status"] == "ok" else (fluid or post)
+    base = post if post is not None and post.status == "ok" else (fluid or post)
     assert base is not None
 
     def oedema(extra: dict[str, Image]) -> _Result:
         def gather(visit: _Visit, scan: Any, reference: Any, parameters: Any) -> _Inputs:
             assert fluid is not None
-            found = _together(visit, scan, reference, (fluid["kind"],))
-            if fluid["kind"] not in found.images:
+            found = _together(visit, scan, reference, (fluid.kind,))
+            if fluid.kind not in found.images:
                 raise NotSegmentable("; ".join(found.notes))
-            images = {fluid["kind"]: found.images[fluid["kind"]], **extra}
+            images = {fluid.kind: found.images[fluid.kind], **extra}
             return replace(found, images=images)
 
         return _run(visit, Oedema(), base, settings["oedema"], None, gather)
@@ -611,7 +607,7 @@ def _derived(
     derive: Callable[..., Segmentation],
 ) -> _Result:
     """Result derived from other segmentations, or the reason why there is none."""
-    scans = {scan["scan_id"]: scan for part in parts for scan in part.scans}
+    scans = {scan.scan_id: scan for part in parts for scan in part.scans}
     result = replace(blank, label=label, scans=tuple(scans.values()))
     found = [part.segmentation for part in parts if part.segmentation is not None]
     if len(found) < len(parts):
@@ -631,36 +627,32 @@ def _derived(
 # --- writing -----------------------------------------------------------------------------------
 
 
-def _written(result: _Result, visit: _Visit) -> dict[str, Any]:
-    """The record's entry of one mask; the mask and its sidecar are written if there is one."""
-    ids = [str(scan["scan_id"]) for scan in result.scans]
-    entry: dict[str, Any] = {
-        "label": result.label,
-        "source": result.source,
-        "desc": result.desc,
-        "path": None,
-        "kind": result.kind,
-        "grid": result.grid,
-        "scan_ids": ids,
-        "status": result.status,
-        "reason": result.reason,
-        "parameters": dict(result.parameters),
-        "quality": {},
-    }
+def _written(result: _Result, visit: _Visit) -> Mask:
+    """The record's mask; its file and sidecar are written if there is one."""
+    entry = Mask(
+        *(result.label, result.source, result.desc),
+        kind=result.kind,
+        grid=result.grid,
+        scan_ids=tuple(scan.scan_id for scan in result.scans),
+        status=result.status,
+        reason=result.reason,
+        parameters=dict(result.parameters),
+    )
     found = result.segmentation
     if found is None or result.reference is None:
         return entry
-    judged = (visit.record.get("brain_mask_quality") or {}).get(result.grid) or {}
-    fault = volume_fault(found.volume_ml, judged.get("volume_ml"))
+    judged = visit.record.brain_mask_quality.get(result.grid or "")
+    fault = volume_fault(found.volume_ml, judged.volume_ml if judged else None)
     if fault:
-        return entry | {
-            "status": "failed",
-            "reason": joined_reasons([fault, result.reason]),
-            "quality": {"volume_ml": found.volume_ml, "flags": list(found.flags)},
-        }
+        return replace(
+            entry,
+            status="failed",
+            reason=joined_reasons([fault, result.reason]),
+            quality={"volume_ml": found.volume_ml, "flags": list(found.flags)},
+        )
     path = mask_path(
-        visit.record["participant_id"],
-        visit.record["visit"],
+        visit.record.participant_id,
+        visit.record.visit,
         result.label,
         kind=result.kind,
         desc=result.desc,
@@ -672,20 +664,19 @@ def _written(result: _Result, visit: _Visit) -> dict[str, Any]:
         "flags": list(found.flags),
         **found.quality,
     }
-    entry.update(path=path, quality=quality)
     sidecar = {
         "unit": "label",
         "label": result.label,
         "source": result.source,
         "inputs": [
-            {"name": Path(scan["path"]).name, "scan_id": scan["scan_id"], "sha256": scan["sha256"]}
+            {"name": Path(scan.file).name, "scan_id": scan.scan_id, "sha256": scan.sha256}
             for scan in result.scans
         ],
-        "parameters": entry["parameters"],
+        "parameters": entry.parameters,
         "quality": quality,
         "reason": result.reason,
     }
-    mask: NDArray[np.uint8] = found.mask.astype(np.uint8)
-    image = nib.Nifti1Image(mask, result.reference.affine)
+    voxels: NDArray[np.uint8] = found.mask.astype(np.uint8)
+    image = nib.Nifti1Image(voxels, result.reference.affine)
     save_image(image, visit.folder / path, sidecar=sidecar, dtype=np.uint8)
-    return entry
+    return replace(entry, path=path, quality=quality)
