@@ -6,6 +6,8 @@ JPEG files below 400 kB in docs/images.
 
 from __future__ import annotations
 
+import base64
+import csv
 import io
 import os
 import shutil
@@ -13,7 +15,7 @@ import sys
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 IMAGES = Path(__file__).parent / "images"
 FLAGS = [
@@ -53,6 +55,62 @@ def _save(data: bytes, path: Path) -> None:
             return
 
 
+#: One picture of the whole: a scan with its mask, the number, the effect.
+CHAIN = """<style>
+body {{ margin: 0; padding: 22px 28px; font: 17px system-ui, sans-serif; color: #1a2027; background: #fff; }}
+body > main {{ max-width: none; padding: 0; display: grid; grid-template-columns: 430px 36px 330px 36px 1fr; align-items: center; gap: 10px; }}
+b.arrow {{ font-size: 34px; color: #0b5a8a; text-align: center; }}
+h2 {{ font-size: 17px; margin: 0 0 10px; padding: 0; border: 0; color: #0b5a8a; }}
+.crop {{ position: relative; height: 188px; width: 430px; overflow: hidden; background: #000; margin-bottom: 8px; }}
+.crop img {{ position: absolute; height: 188px; left: -376px; }}
+td {{ padding: 5px 10px 5px 0; font-size: 16px; border-bottom: 1px solid #cfd8df; }} td + td {{ text-align: right; }}
+svg {{ width: 100%; height: auto; }} p {{ margin: 10px 0 0; }}
+</style><main>
+<section><h2>Scan and mask</h2>{scans}</section><b class="arrow">&rarr;</b>
+<section><h2>Numbers, each with its scan</h2><table>{rows}</table></section><b class="arrow">&rarr;</b>
+<section><h2>Effect, each with its numbers</h2>{figure}<p>{effect}</p></section></main>"""
+
+
+def _show_chain(report: Path, page: Page) -> None:
+    """Show the picture, with the styles of the report that its figure needs."""
+    with (report.parent / "endpoints" / "measurements.tsv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file, delimiter="\t") if row["status"] == "ok"]
+    shown = [
+        row
+        for row in rows
+        if (row["participant_id"], row["repeat"], row["region"]) == ("003", "1", "all")
+        and (row["endpoint"], row["source"])
+        in {
+            ("infarct_volume", "pipeline"),
+            ("core_volume", "pipeline"),
+            ("infarct_growth", "reader-1"),
+        }
+    ]
+    cells = "".join(
+        f"<tr><td>{r['participant_id']}, {r['visit']}<br>{r['endpoint'].replace('_', ' ')} ({r['source']})</td>"
+        f"<td><b>{float(r['value']):.1f} {r['unit']}</b></td></tr>"
+        for r in shown
+    )
+
+    def layer(name: str) -> str:
+        data = base64.b64encode((report / "figures" / name).read_bytes()).decode()
+        return f'<img src="data:image/webp;base64,{data}">'
+
+    scans = "".join(
+        f'<div class="crop">{layer(f"sub-003_mosaic{k}.webp")}{layer(f"sub-003_mosaic{k}_marks.webp")}</div>'
+        for k in ("00", "02")
+    )
+    page.goto((report / "index.html").resolve().as_uri())
+    effect = page.locator("p.lead").first.inner_text()
+    page.goto((report / "analyses.html").resolve().as_uri())
+    figure = page.evaluate(
+        "document.querySelector('#analysis-dose_growth ~ figure svg, "
+        "#analysis-dose_growth ~ * figure svg').outerHTML"
+    )
+    content = CHAIN.format(scans=scans, rows=cells, figure=figure, effect=effect)
+    page.evaluate("html => { document.body.innerHTML = html }", content)
+
+
 def main(report: Path) -> None:
     """Take every picture that the report has a section for."""
     given = os.environ.get("CORELAB_CHROMIUM") or shutil.which("chromium")
@@ -81,6 +139,11 @@ def main(report: Path) -> None:
             _save(page.screenshot(), IMAGES / f"{name}.jpg")
             print(IMAGES / f"{name}.jpg", (IMAGES / f"{name}.jpg").stat().st_size)
             context.close()
+        page = browser.new_page(
+            viewport={"width": 1440, "height": 480}, device_scale_factor=1.25, bypass_csp=True
+        )
+        _show_chain(report, page)
+        _save(page.screenshot(full_page=True), IMAGES / "chain.jpg")
         browser.close()
 
 

@@ -79,7 +79,9 @@ def test_picture_is_the_same_bytes_and_readable():
     # The layer over the scan is finer, and its colours are the legend's to the last digit.
     marks = np.asarray(Image.open(io.BytesIO(first.marks)).convert("RGBA"))
     assert marks.shape == (160, 480, 4)
-    assert len(_coloured(marks)) == len(_coloured(pic.panel_row(_panel(mask), slices=3, tile=80)[1]))
+    assert len(_coloured(marks)) == len(
+        _coloured(pic.panel_row(_panel(mask), slices=3, tile=80)[1])
+    )
     assert first.legend == (("#e69f00", "infarct (pipeline)"),)
 
 

@@ -116,9 +116,7 @@ def sop_blocks(results: Results, ran: Collection[str] | None = None) -> tuple[Bl
     ran
         Rules that the study runs; all rules if None.
     """
-    rules = tuple(
-        rule for rule in workflow_rules() if ran is None or rule.name in {*ran, *QUERIES}
-    )
+    rules = tuple(rule for rule in workflow_rules() if ran is None or rule.name in {*ran, *QUERIES})
     names = {rule.name for rule in rules}
     steps = tuple(
         (str(number), rule.name, rule.text, ", ".join(a for a in rule.after if a in names))
