@@ -13,6 +13,7 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from string import Template
 
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
@@ -55,20 +56,12 @@ def _save(data: bytes, path: Path) -> None:
             return
 
 
-#: One picture of the whole: a scan with its mask, the number, the effect.
-CHAIN = """<style>
-body {{ margin: 0; padding: 22px 28px; font: 17px system-ui, sans-serif; color: #1a2027; background: #fff; }}
-body > main {{ max-width: none; padding: 0; display: grid; grid-template-columns: 430px 36px 330px 36px 1fr; align-items: center; gap: 10px; }}
-b.arrow {{ font-size: 34px; color: #0b5a8a; text-align: center; }}
-h2 {{ font-size: 17px; margin: 0 0 10px; padding: 0; border: 0; color: #0b5a8a; }}
-.crop {{ position: relative; height: 188px; width: 430px; overflow: hidden; background: #000; margin-bottom: 8px; }}
-.crop img {{ position: absolute; height: 188px; left: -376px; }}
-td {{ padding: 5px 10px 5px 0; font-size: 16px; border-bottom: 1px solid #cfd8df; }} td + td {{ text-align: right; }}
-svg {{ width: 100%; height: auto; }} p {{ margin: 10px 0 0; }}
-</style><main>
-<section><h2>Scan and mask</h2>{scans}</section><b class="arrow">&rarr;</b>
-<section><h2>Numbers, each with its scan</h2><table>{rows}</table></section><b class="arrow">&rarr;</b>
-<section><h2>Effect, each with its numbers</h2>{figure}<p>{effect}</p></section></main>"""
+#: Values of one participant that the picture of the whole shows: endpoint, source.
+SHOWN = {
+    ("infarct_volume", "pipeline"),
+    ("core_volume", "pipeline"),
+    ("infarct_growth", "reader-1"),
+}
 
 
 def _show_chain(report: Path, page: Page) -> None:
@@ -87,9 +80,10 @@ def _show_chain(report: Path, page: Page) -> None:
         }
     ]
     cells = "".join(
-        f"<tr><td>{r['participant_id']}, {r['visit']}<br>{r['endpoint'].replace('_', ' ')} ({r['source']})</td>"
-        f"<td><b>{float(r['value']):.1f} {r['unit']}</b></td></tr>"
-        for r in shown
+        f"<tr><td>{row['participant_id']}, {row['visit']}<br>"
+        f"{row['endpoint'].replace('_', ' ')} ({row['source']})</td>"
+        f"<td><b>{float(row['value']):.1f} {row['unit']}</b></td></tr>"
+        for row in shown
     )
 
     def layer(name: str) -> str:
@@ -97,8 +91,8 @@ def _show_chain(report: Path, page: Page) -> None:
         return f'<img src="data:image/webp;base64,{data}">'
 
     scans = "".join(
-        f'<div class="crop">{layer(f"sub-003_mosaic{k}.webp")}{layer(f"sub-003_mosaic{k}_marks.webp")}</div>'
-        for k in ("00", "02")
+        f'<div class="crop">{layer(f"{name}.webp")}{layer(f"{name}_marks.webp")}</div>'
+        for name in ("sub-003_mosaic00", "sub-003_mosaic02")
     )
     page.goto((report / "index.html").resolve().as_uri())
     effect = page.locator("p.lead").first.inner_text()
@@ -107,7 +101,8 @@ def _show_chain(report: Path, page: Page) -> None:
         "document.querySelector('#analysis-dose_growth ~ figure svg, "
         "#analysis-dose_growth ~ * figure svg').outerHTML"
     )
-    content = CHAIN.format(scans=scans, rows=cells, figure=figure, effect=effect)
+    chain = Template((Path(__file__).parent / "chain.html").read_text(encoding="utf-8"))
+    content = chain.substitute(scans=scans, rows=cells, figure=figure, effect=effect)
     page.evaluate("html => { document.body.innerHTML = html }", content)
 
 

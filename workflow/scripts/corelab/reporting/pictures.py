@@ -1,8 +1,8 @@
 """Static pictures: slice mosaics with contours and frequency maps on the template.
 
-A picture has two layers: the scan as a small lossy WebP image, and outlines, letters and scales as a
-lossless transparent one of twice its size, so that their colours are exact and a page can hide them.
-Drawn with numpy and Pillow only.
+A picture has two layers: the scan as a small lossy WebP image, and outlines, letters and scales
+as a lossless transparent one of twice its size, so that their colours are exact and a page can
+hide them. Drawn with numpy and Pillow only.
 Images are in RAS order. Axial slices are shown in the radiological convention: the patient's
 right is on the left of the picture.
 """
