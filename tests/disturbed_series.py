@@ -74,10 +74,9 @@ def analysed(scan: Scan, settings: dict[str, Any] | None = None) -> Run:
     reference = lesions.reference_value(
         flow, normal, rule=core_rule["reference"], tissue=found.tissue
     )
-    core = lesions.reduced_flow(
-        flow, reference, core_rule["below"], late, found.tissue, found.voxel_ml
-    )
     values = gate_values(found)
+    level = lesions.level_in_noise(core_rule["below"], values["tissue_cnr"])
+    core = lesions.reduced_flow(flow, reference, level, late, found.tissue, found.voxel_ml)
     reach = lesions.volume_range(
         timing, found.tissue, late_rule["tmax_s_above"], found.voxel_ml,
         found.maps[late_rule["engine"]].cbf_ml_100g_min,
@@ -88,9 +87,8 @@ def analysed(scan: Scan, settings: dict[str, Any] | None = None) -> Run:
         late_rule["tmax_s_above"],
     )  # fmt: skip
     values["core_wrong_share"] = lesions.likely_wrong_core(
-        flow, found.maps[core_rule["engine"]].cbf_sd_ml_100g_min, core,
-        core_rule["below"] * reference.values,
-    )  # fmt: skip
+        flow, found.maps[core_rule["engine"]].cbf_sd_ml_100g_min, core, level * reference.values
+    )
     rows = gates.judge("ctp", values, settings)
     return Run(
         float(core.sum()) * found.voxel_ml,

@@ -26,6 +26,9 @@ from corelab.perfusion.tissue import Plane
 ENGINES = ("osvd", "bayes")
 #: A voxel of DSC whose peak exceeds the tissue's median peak this many times is a vessel.
 VESSEL_TIMES_TISSUE = 3.5
+#: A voxel of CT with less than this many times the median blood volume is no vessel: where the scale
+#: of the artery failed, all of the tissue lies above the absolute limit.
+LEAST_VESSEL_TIMES_TISSUE = 2.25
 
 #: An arterial voxel of DSC has at least this share of the brain's median baseline signal.
 LEAST_SIGNAL = 0.4
@@ -243,10 +246,12 @@ def _search_region(
 def _without_vessels(maps: PerfusionMaps, support: np.ndarray, modality: str) -> np.ndarray:
     """Tissue without voxels that are mostly blood."""
     volume = np.nan_to_num(maps.cbv_ml_100g)
-    most = tissue.VESSEL_CBV_ML_100G
+    typical = float(np.median(volume[support]))
     if modality == "dsc":
         # The scale of DSC rests on an artery that saturates: only ratios are to be trusted.
-        most = VESSEL_TIMES_TISSUE * float(np.median(volume[support]))
+        most = VESSEL_TIMES_TISSUE * typical
+    else:
+        most = max(tissue.VESSEL_CBV_ML_100G, LEAST_VESSEL_TIMES_TISSUE * typical)
     return np.asarray(support & (volume < most))
 
 

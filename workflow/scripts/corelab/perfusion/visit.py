@@ -477,18 +477,21 @@ def _lesions(
     drawn: dict[str, np.ndarray] = {}
     for variant, engine in variants.items():
         flow = reference(engine, core_rule["parameter"].removeprefix("r"))
+        level = below
+        if engine == "bayes":
+            level = lesions.level_in_noise(below, values.get("tissue_cnr"))
         core = lesions.reduced_flow(
             _engine(maps, engine)[core_rule["parameter"].removeprefix("r")],
-            flow, below, late[limit], maps.tissue, maps.voxel_ml,
+            flow, level, late[limit], maps.tissue, maps.voxel_ml,
         )  # fmt: skip
         if variant is None:
             reach = lesions.volume_range(timing, maps.tissue, limit, maps.voxel_ml, seen)
             shares = volume_gates(core, late[limit], maps.tissue, reach, maps.voxel_ml)
-            shares |= _wrong_shares(maps, core, late[limit], limit, below * flow.values, options)
+            shares |= _wrong_shares(maps, core, late[limit], limit, level * flow.values, options)
             _judge(maps, shares, reach, options, values, result)
         rule = {
             "engine": engine, "parameter": core_rule["parameter"], "below": below,
-            "early": early, "reference": flow.rule, "reference_value": flow.summary,
+            "level_in_noise": round(level, 4), "early": early, "reference": flow.rule, "reference_value": flow.summary,
             "within": f"Tmax > {limit:g} s ({late_rule['engine']})",
             "smallest_cluster_ml": lesions.CORE_CLUSTER_ML, "affected_side": sides.affected,
         }  # fmt: skip
