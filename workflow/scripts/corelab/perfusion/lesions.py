@@ -22,9 +22,9 @@ NORMAL_TMAX_S = 4.0
 #: Smallest cluster that counts, in mL.
 CORE_CLUSTER_ML = 1.0
 HYPOPERFUSED_CLUSTER_ML = 3.0
-#: Share of the tissue's median flow below which no time can be read, and share of the border of
-#: such tissue that must be delayed for it to count as delayed.
-TIMED_FLOW, SURROUNDED = 0.15, 0.75
+#: Share of the tissue's median flow below which no time can be read, the SD of Tmax (s) above which
+#: it was not read, and share of the border of such tissue above which delay makes it delayed.
+TIMED_FLOW, TIMED_SD_S, SURROUNDED = 0.15, 2.0, 0.5
 #: Error of Tmax (s) that the volume's range allows for. Residue functions that the grid lacks shift
 #: Tmax of a whole scan by 0.24 s (SD over heads, docs/perfusion.md), at most 0.5 s.
 TIMING_ERROR_S = 0.4
@@ -198,12 +198,41 @@ def reference_value(
     return Reference(summary, summary, rule)
 
 
+def untimed_tissue(
+    tissue: np.ndarray, flow: np.ndarray, sd_s: np.ndarray | None = None
+) -> np.ndarray:
+    """Tissue without a bolus whose time can be read: hardly any flow, or a Tmax that is not known.
+
+    Parameters
+    ----------
+    tissue
+        Grey and white matter.
+    flow
+        Blood flow; below 15 % of the tissue's median there is no bolus to time.
+    sd_s
+        SD of Tmax of an engine that gives one; above 2 s noise chose the time.
+
+    Examples
+    --------
+    >>> tissue = np.ones((4, 1, 1), bool); flow = np.array([1.0, 1.0, 1.0, 0.1])[:, None, None]
+    >>> untimed_tissue(tissue, flow, np.array([0.5, 0.5, 3.0, 0.5])[:, None, None]).ravel().tolist()
+    [False, False, True, True]
+    """
+    if not tissue.any():
+        return tissue.copy()
+    with np.errstate(invalid="ignore"):
+        timed = tissue & (flow >= TIMED_FLOW * float(np.nanmedian(flow[tissue])))
+        if sd_s is not None:
+            timed &= ~(sd_s > TIMED_SD_S)
+    return np.asarray(tissue & ~timed)
+
+
 def delayed_tissue(
     tmax_s: np.ndarray,
     tissue: np.ndarray,
     above_s: float,
     voxel_ml: float,
-    flow: np.ndarray | None = None,
+    untimed: np.ndarray | None = None,
 ) -> np.ndarray:
     """Tissue with Tmax above a limit, in clusters of at least 3 mL.
 
@@ -217,24 +246,21 @@ def delayed_tissue(
         Limit of Tmax.
     voxel_ml
         Volume of a voxel.
-    flow
-        Blood flow. Where there is none, there is no bolus whose time could be read: such tissue
-        counts as delayed where most of what surrounds it in its slice is.
+    untimed
+        See :func:`untimed_tissue`: counts as delayed where most of the timed tissue that it
+        borders on in its slice is.
 
     Examples
     --------
     >>> late, flow = np.full((9, 9, 1), 8.0), np.ones((9, 9, 1))
     >>> late[3:6, 3:6] = flow[3:6, 3:6] = 0
-    >>> tissue = np.ones(late.shape, bool)
-    >>> [int(delayed_tissue(late, tissue, 6.0, 1.0, f).sum()) for f in (None, flow)]
+    >>> tissue = np.ones(late.shape, bool); untimed = untimed_tissue(tissue, flow)
+    >>> [int(delayed_tissue(late, tissue, 6.0, 1.0, u).sum()) for u in (None, untimed)]
     [76, 81]
     """
     late = settled(np.nan_to_num(tmax_s, nan=0.0) > above_s, tissue)
-    if flow is not None and tissue.any():
-        typical = float(np.nanmedian(flow[tissue]))
-        with np.errstate(invalid="ignore"):
-            timed = tissue & (flow >= TIMED_FLOW * typical)
-        late |= _surrounded(tissue & ~timed & ~late, timed, late)
+    if untimed is not None:
+        late |= _surrounded(untimed & ~late, tissue & ~untimed, late)
     return clusters(late, HYPOPERFUSED_CLUSTER_ML, voxel_ml)
 
 
@@ -243,7 +269,7 @@ def volume_range(
     tissue: np.ndarray,
     above_s: float,
     voxel_ml: float,
-    flow: np.ndarray | None = None,
+    untimed: np.ndarray | None = None,
 ) -> tuple[float, float]:
     """Volumes (mL) of delayed tissue if all times were 0.4 s too late, and too early.
 
@@ -257,7 +283,7 @@ def volume_range(
     (24.0, 28.0)
     """
     low, high = (
-        float(delayed_tissue(tmax_s, tissue, limit, voxel_ml, flow).sum()) * voxel_ml
+        float(delayed_tissue(tmax_s, tissue, limit, voxel_ml, untimed).sum()) * voxel_ml
         for limit in (above_s + TIMING_ERROR_S, above_s - TIMING_ERROR_S)
     )
     return low, high
@@ -323,7 +349,7 @@ def likely_wrong_core(
 
 
 def _surrounded(untimed: np.ndarray, timed: np.ndarray, late: np.ndarray) -> np.ndarray:
-    """Parts of ``untimed`` (within slices) at least three quarters of whose border is late."""
+    """Parts of ``untimed`` (within slices) most of whose border with timed tissue is late."""
     in_plane = np.zeros((3, 3, 3), bool)
     in_plane[:, :, 1] = ndimage.generate_binary_structure(2, 1)
     labels, count = ndimage.label(untimed, in_plane)

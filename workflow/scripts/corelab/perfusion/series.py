@@ -26,8 +26,8 @@ from corelab.perfusion.tissue import Plane
 ENGINES = ("osvd", "bayes")
 #: A voxel of DSC whose peak exceeds the tissue's median peak this many times is a vessel.
 VESSEL_TIMES_TISSUE = 3.5
-#: A voxel of CT with less than this many times the median blood volume is no vessel: where the scale
-#: of the artery failed, all of the tissue lies above the absolute limit.
+#: A voxel of CT with less than this many times the median blood volume is no vessel: where the
+#: scale of the artery failed, most of the tissue lies above the absolute limit.
 LEAST_VESSEL_TIMES_TISSUE = 2.25
 
 #: An arterial voxel of DSC has at least this share of the brain's median baseline signal.
