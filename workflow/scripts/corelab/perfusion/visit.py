@@ -495,7 +495,8 @@ def _lesions(
         rule = {
             "engine": engine, "parameter": core_rule["parameter"], "below": below,
             "level_in_noise": round(level, 4), "early": early,
-            "reference": flow.rule, "reference_value": flow.summary, "within": f"Tmax > {limit:g} s ({late_rule['engine']})",
+            "reference": flow.rule, "reference_value": flow.summary,
+            "within": f"Tmax > {limit:g} s ({late_rule['engine']})",
             "smallest_cluster_ml": lesions.CORE_CLUSTER_ML, "affected_side": sides.affected,
         }  # fmt: skip
         _add_mask(maps, place, "core", core, variant, rule, result)
