@@ -31,8 +31,8 @@ TIMING_ERROR_S = 0.4
 #: The same as an SD, beside that of the noise of a voxel.
 TIMING_SD_S = 0.25
 #: How far noise draws the relative flow of a core towards that of normal tissue: the share of the
-#: gap is this over the squared contrast-to-noise, which counts as no lower than the second.
-DRAWN_BY_NOISE, LEAST_CNR = 0.9, 2.5
+#: gap is this over the cube of the contrast-to-noise, which counts as no lower than the second.
+DRAWN_BY_NOISE, LEAST_CNR = 2.5, 2.5
 #: Voxels around delayed tissue, in its slice, that may belong to it.
 _BORDER_VOXELS = 4
 #: Distance from the plane between hemispheres (mm) that belongs to neither.
@@ -372,7 +372,7 @@ def level_in_noise(below: float, cnr: float | None) -> float:
 
     Noise draws a posterior mean towards what is common in the scan: transit times of normal tissue
     read too long, and the blood volume of a core too high. Both bring the ratio nearer to 1, by a
-    share of the gap that falls with the square of the contrast-to-noise (chosen on 88 simulated
+    share of the gap that falls with the cube of the contrast-to-noise (chosen on 88 simulated
     heads; docs/perfusion.md, "Weak boluses").
 
     Parameters
@@ -386,11 +386,11 @@ def level_in_noise(below: float, cnr: float | None) -> float:
     Examples
     --------
     >>> [round(level_in_noise(0.30, cnr), 3) for cnr in (8.0, 4.0, 3.0, 1.0, None)]
-    [0.31, 0.339, 0.37, 0.401, 0.3]
+    [0.303, 0.327, 0.365, 0.412, 0.3]
     """
     if cnr is None or not np.isfinite(cnr):
         return below
-    return below + (1.0 - below) * DRAWN_BY_NOISE / max(cnr, LEAST_CNR) ** 2
+    return below + (1.0 - below) * DRAWN_BY_NOISE / max(cnr, LEAST_CNR) ** 3
 
 
 def reduced_flow(

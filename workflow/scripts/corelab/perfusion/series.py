@@ -307,11 +307,12 @@ def _steadied(
     baseline = find_baseline(curve, modality)
     _check_baseline(curve, baseline, modality)
     baseline = _early(baseline)
+    before = slice(baseline.start, baseline.stop)
     moved = motion.estimate_motion(signal, affine, baseline.stop, modality)
     corrected = correct_motion and moved.found
     more = np.zeros_like(odd)
     if corrected:
-        signal = motion.correct_motion(signal, affine, moved, threads=threads)
+        signal = motion.correct_motion(signal, affine, moved, before, modality, threads=threads)
         more[:, moved.bad_frames] = True
         signal = steadiness.replaced(signal, more, times)
         more = steadiness.odd_levels(signal, times, brain, modality)
@@ -323,7 +324,7 @@ def _steadied(
         drift = steadiness.find_drift(signal, times, brain, sizes, baseline.stop, moved=corrected)
         if drift.course is not None:
             signal = signal - drift.course.astype(np.float32)
-    pattern, before = float("nan"), slice(baseline.start, baseline.stop)
+    pattern = float("nan")
     if modality == "ctp":
         rise = steadiness.rise_of(steadiness.brain_level(signal, brain, modality), modality)
         pattern = steadiness.pattern_share(signal, brain, before, rise)
