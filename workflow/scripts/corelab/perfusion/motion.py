@@ -251,8 +251,7 @@ def correct_motion(
     the baseline's mean image is known, and is taken off each frame (CT: subtracted; MR: divided).
 
     Bad frames are to be replaced besides (:func:`corelab.perfusion.steadiness.replaced`). Frames
-    displaced by less than 0.2 mm and 0.2 degrees stay as they are. The result does not depend on
-    the number of threads.
+    displaced by less than 0.2 mm and 0.2 degrees stay as they are.
 
     Parameters
     ----------
@@ -266,6 +265,8 @@ def correct_motion(
         Frames before the bolus.
     modality
         ``ctp`` or ``dsc``.
+    threads
+        The result does not depend on it.
 
     Examples
     --------
