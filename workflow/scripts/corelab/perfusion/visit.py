@@ -552,8 +552,8 @@ def _judge(
         "core_wrong_share": "by the uncertainty of the flow in each voxel, "
         f"{shares.get('core_wrong_share', 0.0):.0%} of the core is likely no core, and as much or "
         "more of the core is likely missed",
-        "tissue_cnr": "the bolus in tissue is weak against the noise: the core may be lost, or half as "
-        "large again",
+        "tissue_cnr": "the bolus in tissue is weak against the noise: the core may be lost, or "
+        "half as large again",
     }
     verdicts = {row["criterion"]: row["verdict"] for row in result["gates"]}
     result["notes"] += [
