@@ -93,18 +93,18 @@ def analysed(scan: Scan, settings: dict[str, Any] | None = None) -> Run:
     return Run(
         float(core.sum()) * found.voxel_ml,
         float(late.sum()) * found.voxel_ml,
-        {row["criterion"]: row["verdict"] for row in rows},
+        {row.criterion: row.verdict for row in rows},
         values,
     )
 
 
 def new_flags(run: Run, base: Run) -> list[str]:
     """Criteria whose verdict is worse than in the undisturbed run."""
-    rank = {"WARN": 1, "FAIL": 2}
+    rank = {"warn": 1, "fail": 2}
     return [
         f"{name} {verdict}"
         for name, verdict in run.verdicts.items()
-        if rank.get(verdict, 0) > rank.get(base.verdicts.get(name, "PASS"), 0)
+        if rank.get(verdict, 0) > rank.get(base.verdicts.get(name, "pass"), 0)
     ]
 
 

@@ -577,7 +577,7 @@ def ge_head_ct(data: Path, folder: Path) -> Any:
         "scan_id": "GECT",
     }
     record = prepare_visit([row], folder, settings={})
-    return nib.load(folder / record["scans"][0]["path"])
+    return nib.load(folder / record.scans[0].path)
 
 
 # --- planted lesions ---------------------------------------------------------------------------

@@ -68,18 +68,18 @@ def test_ads_visit(tmp_path):
     files = {"b0": "b0", "dwi": "DWI", "adc": "ADC", "mask-infarct": "DAGMNet_CH3_Lesion_Predict"}
     rows = [row(kind, folder / f"Subject02_{name}.nii.gz", kind) for kind, name in files.items()]
     record = prepare_visit(rows, tmp_path, settings={})
-    scans = {scan["kind"]: scan for scan in record["scans"]}
-    assert {scan["status"] for scan in scans.values()} == {"ok"}
+    scans = {scan.kind: scan for scan in record.scans}
+    assert {scan.status for scan in scans.values()} == {"ok"}
     assert {scan["grid"] for scan in scans.values()} == {"g1"}
     assert scans["mask-infarct"]["volume_ml"] == pytest.approx(
         31 * 1.1979 * 1.1979 * 5 / 1000, rel=1e-3
     )
     b0, dwi, adc = (
-        np.asarray(nib.load(tmp_path / scans[kind]["path"]).dataobj, float)
+        np.asarray(nib.load(tmp_path / scans[kind].path).dataobj, float)
         for kind in ("b0", "dwi", "adc")
     )
     # ADC = ln(b0 / DWI) / 1000 in mm2/s (data's own description).
-    inside = np.asarray(nib.load(tmp_path / record["brain_masks"]["g1"]).dataobj) > 0
+    inside = np.asarray(nib.load(tmp_path / record.brain_masks["g1"]).dataobj) > 0
     inside &= (b0 > 0) & (dwi > 0) & (adc > 0)
     assert np.log(b0[inside] / dwi[inside]) / 1000 == pytest.approx(adc[inside], abs=2e-6)
 
@@ -110,9 +110,9 @@ def test_tilted_head_ct_from_dicom_to_brain_mask(tmp_path):
     record = prepare_visit(
         [row("dicom", data_folder("dicom/dcm_qa_ct"), "s")], tmp_path, settings={}
     )
-    assert record["scans"][0]["unit"] == "HU"
-    assert record["brain_mask_quality"]["g1"]["verdict"] == "pass"
-    assert 1200 <= record["brain_mask_quality"]["g1"]["volume_ml"] <= 1600
+    assert record.scans[0].unit == "HU"
+    assert record.brain_mask_quality["g1"].verdict == "pass"
+    assert 1200 <= record.brain_mask_quality["g1"].volume_ml <= 1600
 
 
 @pytest.mark.parametrize(

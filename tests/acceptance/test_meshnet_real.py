@@ -22,10 +22,10 @@ def test_t2_lesion_is_that_of_brainchop(tmp_path):
     entry = {"id": "t2lesion", "kind": "meshnet", "label": "lesion", "inputs": {"T2w": "t2.nii"}}
     entry["weights"] = str(folder / "model.json")
     found = segment_visit(record, tmp_path, disease="stroke", settings={"external": [entry]})
-    (mask,) = [mask for mask in found["masks"] if mask["source"] == "pipeline:t2lesion"]
-    assert mask["status"] == "ok" and mask["quality"]["model"] == "t2lesion"
-    assert mask["quality"]["volume_ml"] == pytest.approx(34.917, abs=0.01)
-    ours = nib.as_closest_canonical(nib.load(tmp_path / mask["path"]))
+    (mask,) = [mask for mask in found.masks if mask.source == "pipeline:t2lesion"]
+    assert mask.status == "ok" and mask.quality["model"] == "t2lesion"
+    assert mask.quality["volume_ml"] == pytest.approx(34.917, abs=0.01)
+    ours = nib.as_closest_canonical(nib.load(tmp_path / mask.path))
     theirs = nib.as_closest_canonical(nib.load(folder / "M2265_lesion_meshnet_check.nii.gz"))
     assert np.allclose(ours.affine, theirs.affine, atol=1e-3)
     ours, theirs = np.asarray(ours.dataobj) > 0, np.asarray(theirs.dataobj) > 0

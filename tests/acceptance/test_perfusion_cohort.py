@@ -57,7 +57,7 @@ def analysed(case):
     values["core_wrong_share"] = lesions.likely_wrong_core(
         flow, bayes.cbf_sd_ml_100g_min, core, level * reference.values
     )
-    verdicts = {row["criterion"]: row["verdict"] for row in judge(case.modality, values)}
+    verdicts = {row.criterion: row.verdict for row in judge(case.modality, values)}
     return {
         "family": case.family if lesion else "none",
         "core_error_ml": (core.sum() - head.core.sum()) * found.voxel_ml,

@@ -42,8 +42,8 @@ def read_mask(path):
 
 def segmented(files, folder, disease):
     record = prepare_visit(rows(files), folder, settings={})
-    found = segment_visit(record, folder, disease=disease)["masks"]
-    return {(mask["label"], mask["source"]): mask for mask in found}
+    found = segment_visit(record, folder, disease=disease).masks
+    return {(mask.label, mask.source): mask for mask in found}
 
 
 # --- simulated trial -----------------------------------------------------------------------------
@@ -78,9 +78,9 @@ def test_simulated_trial(participant, visit, kinds, seed, tmp_path):
         folder = tmp_path / f"truth-{kind}"
         truth = read_mask(write_truth_images(spec, participant, visit, kind, folder)[label])
         entry = found[label, source]
-        mask = read_mask(tmp_path / entry["path"])
+        mask = read_mask(tmp_path / entry.path)
         if not truth.any():
-            assert entry["quality"]["volume_ml"] <= 0.5
+            assert entry.quality["volume_ml"] <= 0.5
             continue
         assert dice(mask, truth) >= least, (label, source)
         assert abs(mask.sum() / truth.sum() - 1) <= 0.10, (label, source)
@@ -96,8 +96,8 @@ def test_adc_alone_gives_the_infarct_and_no_more(tmp_path):
     scan = simulate_scan(spec, "002", "day5", "adc", tmp_path / "adc.nii.gz")
     entry = segmented({"adc": scan}, tmp_path, "stroke")["infarct", "pipeline"]
     truth = read_mask(write_truth_images(spec, "002", "day5", "dwi", tmp_path / "truth")["infarct"])
-    mask = read_mask(tmp_path / entry["path"])
-    assert "ADC alone" in entry["reason"]
+    mask = read_mask(tmp_path / entry.path)
+    assert "ADC alone" in entry.reason
     assert dice(mask, truth) >= 0.85
     assert abs(mask.sum() / truth.sum() - 1) <= 0.10
 
@@ -124,16 +124,16 @@ def test_real_small_infarct(ads, tmp_path):
     files = {kind: ads / f"Subject02_{kind if kind == 'b0' else kind.upper()}.nii.gz"
              for kind in ("b0", "dwi", "adc")}  # fmt: skip
     found = segmented(files, tmp_path, "stroke")["infarct", "pipeline"]
-    ours = read_mask(tmp_path / found["path"])
+    ours = read_mask(tmp_path / found.path)
     network = read_mask(ads / "Subject02_DAGMNet_CH3_Lesion_Predict.nii.gz")
     # The network's mask is no truth; the one lesion of 0.22 mL in the pons has to be the one found.
     assert network.sum() == 31
     assert (ours & network).sum() >= 15
-    assert found["quality"]["volume_ml"] < 0.5
+    assert found.quality["volume_ml"] < 0.5
     # Without the ADC file the same comes from b0 and DWI.
     del files["adc"]
     again = segmented(files, tmp_path / "computed", "stroke")["infarct", "pipeline"]
-    assert again["quality"]["volume_ml"] == pytest.approx(found["quality"]["volume_ml"], abs=0.03)
+    assert again.quality["volume_ml"] == pytest.approx(found.quality["volume_ml"], abs=0.03)
 
 
 def test_real_adc_in_other_units_with_negative_values(tmp_path):
@@ -142,9 +142,9 @@ def test_real_adc_in_other_units_with_negative_values(tmp_path):
     files = {kind: folder / f"{name}{kind}.nii.gz" for kind in ("dwi", "adc")}
     found = segmented(files, tmp_path, "stroke")["infarct", "pipeline"]
     # A few emboli in the right hemisphere; no mask is supplied, so only that it is sane.
-    assert found["status"] == "ok"
-    assert found["quality"]["adc_normal_mm2_s"] == pytest.approx(0.84e-3, rel=0.05)
-    assert 0.3 < found["quality"]["volume_ml"] < 5.0
+    assert found.status == "ok"
+    assert found.quality["adc_normal_mm2_s"] == pytest.approx(0.84e-3, rel=0.05)
+    assert 0.3 < found.quality["volume_ml"] < 5.0
 
 
 def test_real_hemispheric_infarct_whose_adc_is_off_by_a_common_factor():
@@ -223,15 +223,13 @@ def test_real_glioma_against_the_majority(glioma, tmp_path):
     }
     found = segmented(files, tmp_path, "glioma")
     masks = {
-        label: read_mask(tmp_path / entry["path"])
-        for (label, _), entry in found.items()
-        if entry["path"]
+        label: read_mask(tmp_path / entry.path) for (label, _), entry in found.items() if entry.path
     }
     assert dice(masks["enhancing"], fused == 4) >= 0.80  # issue 4, point 5
     # The five algorithms agree with each other from 0.834 (README); a method without training that
     # reaches the lowest of them is what can be asked.
     assert dice(masks["whole-tumour"], fused > 0) >= 0.83
-    volumes = {label: found[label, "pipeline"]["quality"]["volume_ml"] for label in masks}
+    volumes = {label: found[label, "pipeline"].quality["volume_ml"] for label in masks}
     parts = volumes["enhancing"] + volumes["necrosis"] + volumes["oedema"]
     assert volumes["whole-tumour"] == pytest.approx(parts)
 
@@ -253,10 +251,10 @@ def test_real_glioma_with_expert_labels_as_given(tmp_path):
     least = {"enhancing": 0.84, "necrosis": 0.7, "tumourcore": 0.83, "oedema": 0.75}
     for label, expert in truth.items():
         entry = found[label, "pipeline"]
-        assert dice(read_mask(tmp_path / entry["path"]), expert) >= least.get(label, 0.88), label
-        assert "intensities_shifted" in entry["quality"]["flags"]
+        assert dice(read_mask(tmp_path / entry.path), expert) >= least.get(label, 0.88), label
+        assert "intensities_shifted" in entry.quality["flags"]
         if label in ("enhancing", "whole-tumour"):
-            low, high = (entry["quality"][f"volume_{end}_ml"] for end in ("low", "high"))
+            low, high = (entry.quality[f"volume_{end}_ml"] for end in ("low", "high"))
             assert low < expert.sum() / 1000 < high
 
 

@@ -41,10 +41,10 @@ import json, sys
 from pathlib import Path
 folder, stage, rows = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
 SETTINGS = {"preset": "fast"}
-def record(name): return json.loads((folder / f"{name}.json").read_text())
-def write(name, content):
-    from corelab.provenance.products import write_json
-    write_json(content, folder / f"{name}.json")
+from corelab.records import Normalised, Prepared, Segmented, VisitRecords
+KINDS = {"prepare": Prepared, "segment": Segmented, "normalise": Normalised}
+def record(name): return KINDS[name].read(folder / f"{name}.json")
+def write(name, content): content.write(folder / f"{name}.json")
 if stage == "conform and brain masks":
     from corelab.imaging import prepare_visit
     write("prepare", prepare_visit(rows, folder, settings={}))
@@ -56,15 +56,15 @@ elif stage == "segment":
     write("segment", segment_visit(record("prepare"), folder, disease="stroke"))
 elif stage == "to MNI152 (fast)":
     from corelab.registration import normalise_subject
-    visit = {"visit": rows[0]["visit"], "prepare": record("prepare"), "segment": record("segment"), "perfuse": None}
-    write("normalise", normalise_subject([visit], folder, settings=SETTINGS, visit_order=[visit["visit"]]))
+    visit = VisitRecords(rows[0]["visit"], record("prepare"), record("segment"))
+    write("normalise", normalise_subject([visit], folder, settings=SETTINGS, visit_order=[visit.visit]))
 elif stage == "measure":
     from corelab.measurement.visit import measure_visit
     write("measure", measure_visit(record("prepare"), record("segment"), None, record("normalise"),
                                    folder, atlases=[], settings=json.loads(sys.argv[4])))
 elif stage == "figures":
     from corelab.registration.figures import quality_figures
-    visit = {"visit": rows[0]["visit"], "prepare": record("prepare"), "segment": record("segment"), "perfuse": None}
+    visit = VisitRecords(rows[0]["visit"], record("prepare"), record("segment"))
     quality_figures([visit], record("normalise"), folder)
 # Its own figure: what the parent gets of a child counts the parent's memory at the fork.
 print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
@@ -254,9 +254,9 @@ def _segmented(images: dict[str, nib.Nifti1Image], label: str, folder: Path) -> 
             {"participant_id": "1", "visit": "v", "kind": kind, "path": str(path), "scan_id": kind}
         )
     record = prepare_visit(rows, folder, settings={})
-    for mask in segment_visit(record, folder, disease="stroke")["masks"]:
-        if mask["label"] == label and mask["status"] == "ok":
-            return np.asarray(load_image(folder / mask["path"], kind="mask").dataobj) > 0
+    for mask in segment_visit(record, folder, disease="stroke").masks:
+        if mask.label == label and mask.status == "ok":
+            return np.asarray(load_image(folder / mask.file, kind="mask").dataobj) > 0
     return np.zeros(images[next(iter(images))].shape, bool)
 
 

@@ -184,6 +184,7 @@ def tables(visits: int) -> None:
     """Collecting a table-level cohort: every visit has values of a pipeline and two readers."""
     from corelab.measurement.collect import collect_measurements
     from corelab.provenance.products import write_json
+    from corelab.records import read_measured
 
     rng = np.random.default_rng(1)
     with tempfile.TemporaryDirectory() as name:
@@ -201,12 +202,14 @@ def tables(visits: int) -> None:
                 for source in ("pipeline", "r1", "r2")
             ]  # fmt: skip
             path = Path(name, f"{number}.json")
-            write_json({"rows": rows, "overlap": [], "acquisition": []}, path)
+            write_json(
+                {"stage": "measure", "participant_id": subject, "visit": visit, "rows": rows}, path
+            )
             records.append(path)
             listed.append((subject, visit))
         start = time.process_time()
         collect_measurements(
-            records, reads=None, supplied=None, listed=listed, visit_order=VISITS,
+            map(read_measured, records), reads=None, supplied=None, listed=listed, visit_order=VISITS,
             baseline="baseline", settings={"ghost_core_above_ml": 10.0},
         )  # fmt: skip
         cpu = time.process_time() - start

@@ -93,8 +93,8 @@ def test_a_bright_frame_is_repaired_and_the_rows_say_so(study, rows):
         person: {g["criterion"]: g["verdict"] for g in record(study, person)["gates"]}
         for person in ("plain", "bright")
     }
-    assert verdicts["bright"]["replaced_frames_share"] == "WARN"
-    assert verdicts["plain"]["replaced_frames_share"] == "PASS"
+    assert verdicts["bright"]["replaced_frames_share"] == "warn"
+    assert verdicts["plain"]["replaced_frames_share"] == "pass"
 
 
 def test_time_as_the_first_axis_is_refused_with_the_reason(study, rows):

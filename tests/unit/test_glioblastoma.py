@@ -180,9 +180,9 @@ def test_oedema_is_the_difference_and_adds_exactly(tmp_path):
     whole, core = np.zeros((12, 12, 12), bool), np.zeros((12, 12, 12), bool)
     whole[2:9, 2:9, 2:9], core[4:7, 4:7, 4:7] = True, True
     (entry,) = derived_masks(_record(tmp_path, core, whole), NONE, tmp_path)
-    found = np.asanyarray(nib.load(tmp_path / entry["path"]).dataobj) > 0
+    found = np.asanyarray(nib.load(tmp_path / entry.path).dataobj) > 0
     assert (found == (whole & ~core)).all()
-    assert entry["reason"] == "necrosis is part of it: this source drew none"
+    assert entry.reason == "necrosis is part of it: this source drew none"
     assert found.sum() + core.sum() == whole.sum()
 
 
@@ -194,12 +194,12 @@ def test_drawn_necrosis_goes_into_the_core_and_out_of_the_oedema(tmp_path):
     path = _mask(tmp_path, "necrosis", dead)
     drawn = replace(record.scans[0], label="necrosis", path=path, scan_id="n")
     record = replace(record, scans=(*record.scans, drawn))
-    found = {entry["label"]: entry for entry in derived_masks(record, NONE, tmp_path)}
+    found = {entry.label: entry for entry in derived_masks(record, NONE, tmp_path)}
     voxels = {
-        label: np.asanyarray(nib.load(tmp_path / entry["path"]).dataobj) > 0
+        label: np.asanyarray(nib.load(tmp_path / entry.path).dataobj) > 0
         for label, entry in found.items()
     }
-    assert (voxels["tumourcore"] == (core | dead)).all() and found["oedema"]["reason"] is None
+    assert (voxels["tumourcore"] == (core | dead)).all() and found["oedema"].reason is None
     assert (voxels["oedema"] == (whole & ~core & ~dead)).all()
 
 
@@ -207,9 +207,9 @@ def test_a_core_outside_is_a_warning_that_says_how_much(tmp_path):
     whole, core = np.zeros((12, 12, 12), bool), np.zeros((12, 12, 12), bool)
     whole[2:9, 2:9, 2:9], core[8:10, 4, 4] = True, True
     (entry,) = derived_masks(_record(tmp_path, core, whole), NONE, tmp_path)
-    assert entry["status"] == "ok"
-    assert entry["quality"]["core_outside_ml"] == pytest.approx(0.008)
-    assert "0.008 mL" in entry["reason"] and "warning" in entry["reason"]
+    assert entry.status == "ok"
+    assert entry.quality["core_outside_ml"] == pytest.approx(0.008)
+    assert "0.008 mL" in entry.reason and "warning" in entry.reason
 
 
 # ----------------------------------------------------------------------------- panel of assessors
@@ -470,9 +470,9 @@ def test_the_radiomics_stage_gives_rows_of_every_combination(visit):
     assert set(table["source"]) == {"r1", "r2", "r1:perturbed-1", "r1:perturbed-2"}
     again = table[table["repeat"] == 2]
     assert set(again["source"]) == {"r1", "r2"} and "mask" not in set(again["series"])
-    told = {(e.get("series"), e.get("label")): e["reason"] for e in record["combinations"]}
+    told = {(e.get("series"), e.get("label")): e["reason"] for e in record.combinations}
     assert "no FLAIR" in told["FLAIR", None]
-    small = [e for e in record["combinations"] if e["status"] == "not_computable"]
+    small = [e for e in record.combinations if e["status"] == "not_computable"]
     assert any("fewer than min_voxels" in e["reason"] for e in small)
 
 

@@ -13,6 +13,7 @@ from corelab.imaging import mask_volume_ml, prepare_visit
 from corelab.imaging.brain_quality import brain_rows
 from corelab.measurement.collect import image_findings
 from corelab.provenance.products import file_sha256
+from corelab.records import Prepared
 
 AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
 SHAPE = (45, 55, 32)
@@ -105,7 +106,7 @@ def test_record_describes_the_conformed_file(tmp_path):
     assert sidecar["inputs"] == [{"name": "a.nii.gz", "sha256": scan.sha256}]
     assert sidecar["sha256"] == file_sha256(tmp_path / "out" / scan.path)
     assert nib.load(tmp_path / "out" / scan.path).get_data_dtype() == np.int16
-    assert json.loads(json.dumps(record)) == record
+    assert Prepared.from_json(json.loads(json.dumps(record.to_json()))) == record
 
 
 def test_the_sheet_wins_over_the_sidecar(tmp_path):

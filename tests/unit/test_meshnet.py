@@ -305,8 +305,8 @@ def test_brain_mask_by_a_network(written, scan, tmp_path):
     folder, _ = written()
     settings = {"brain_extraction": {"method": "mindgrab", "weights": str(folder)}}
     record = prepare_visit([scan], tmp_path, settings=settings)
-    assert record["brain_mask_quality"]["g1"]["method"] == "mindgrab"
-    path = tmp_path / record["brain_masks"]["g1"]
+    assert record.brain_mask_quality["g1"].method == "mindgrab"
+    path = tmp_path / record.brain_masks["g1"]
     beside = json.loads((path.parent / path.name.replace(".nii.gz", ".json")).read_text())
     digest = hashlib.sha256((folder / "model.bin").read_bytes()).hexdigest()
     text = json.dumps(beside)
@@ -326,9 +326,9 @@ def test_network_as_a_segmenter(written, scan, tmp_path):
     entry = {"id": "net", "kind": "meshnet", "label": "lesion", "inputs": {"T2w": "t2.nii.gz"}}
     entry |= {"weights": str(folder), "label_values": [1]}
     found = segment_visit(record, tmp_path, disease="stroke", settings={"external": [entry]})
-    (mask,) = [mask for mask in found["masks"] if mask["source"] == "pipeline:net"]
-    assert mask["status"] == "ok" and mask["quality"]["model"] == "unknown weights"
-    assert set(mask["quality"]["files_sha256"]) == {"model.json", "model.bin"}
+    (mask,) = [mask for mask in found.masks if mask.source == "pipeline:net"]
+    assert mask.status == "ok" and mask.quality["model"] == "unknown weights"
+    assert set(mask.quality["files_sha256"]) == {"model.json", "model.bin"}
     (folder / "model.json").unlink()
     with pytest.raises(BackendError, match=r"'net': .*model\.json: the file is missing"):
         segment_visit(record, tmp_path, disease="stroke", settings={"external": [entry]})

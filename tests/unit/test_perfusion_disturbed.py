@@ -43,7 +43,7 @@ def base():
 
 
 def test_an_undisturbed_head_is_not_flagged(base):
-    assert set(base.verdicts.values()) <= {"PASS", "NOT_ASSESSABLE"}, base.verdicts
+    assert set(base.verdicts.values()) <= {"pass", "not_assessable"}, base.verdicts
 
 
 @pytest.mark.parametrize("name", REPAIRED)
@@ -57,13 +57,13 @@ def test_what_is_disturbed_is_repaired_and_reported(base, name):
 def test_what_does_no_harm_does_not_fail(base, name):
     run = analysed(ALL[name].scan(CASE))
     assert not is_wrong(run, base)
-    assert "FAIL" not in run.verdicts.values(), run.verdicts
+    assert "fail" not in run.verdicts.values(), run.verdicts
 
 
 def test_motion_of_4_mm_does_not_fail_and_is_flagged(base):
     """It is corrected; on one head in six the core stays too large, which a WARN has to say."""
     run = analysed(ALL["motion 4 mm 3 deg"].scan(CASE))
-    assert "FAIL" not in run.verdicts.values(), run.verdicts
+    assert "fail" not in run.verdicts.values(), run.verdicts
     assert new_flags(run, base)
 
 
@@ -138,22 +138,22 @@ def test_frames_and_slices_that_were_replaced_are_named(tmp_path):
         return voxels + 1024
 
     record, result = visit_of(tmp_path, change)
-    assert any("1024 was subtracted" in note for note in record["scans"][0]["notes"])
-    assert result["status"] == "ok", result["reason"]
-    (note,) = result["notes"]
+    assert any("1024 was subtracted" in note for note in record.scans[0].notes)
+    assert result.status == "ok", result.reason
+    (note,) = result.notes
     assert "frame 17 (24 s, slice 3)" in note and "frame 26 (37.5 s, all slices)" in note
-    assert all(note in mask["reason"] for mask in result["masks"])
-    verdicts = {row["criterion"]: row["verdict"] for row in result["gates"]}
-    assert verdicts["replaced_frames_share"] == "WARN"
+    assert all(note in mask.reason for mask in result.masks)
+    verdicts = {row.criterion: row.verdict for row in result.gates}
+    assert verdicts["replaced_frames_share"] == "warn"
 
 
 def test_times_that_the_header_contradicts_are_flagged(tmp_path):
     times = {"FrameTimes": (0.75 * np.arange(40)).tolist()}
     record, result = visit_of(tmp_path, sidecar=times)
-    assert any("one of them is wrong" in note for note in record["scans"][0]["notes"])
-    rows = {row["criterion"]: row for row in result["gates"]}
-    assert rows["header_interval_ratio"]["verdict"] == "WARN"
-    assert rows["header_interval_ratio"]["value"] == pytest.approx(2.0)
+    assert any("one of them is wrong" in note for note in record.scans[0].notes)
+    rows = {row.criterion: row for row in result.gates}
+    assert rows["header_interval_ratio"].verdict == "warn"
+    assert rows["header_interval_ratio"].value == pytest.approx(2.0)
 
 
 def test_lesions_that_no_head_holds_are_no_numbers(tmp_path, monkeypatch):
@@ -163,9 +163,9 @@ def test_lesions_that_no_head_holds_are_no_numbers(tmp_path, monkeypatch):
         visit, "volume_gates", lambda *_: {"core_share": 0.1, "hypoperfused_share": 0.9}
     )
     _, result = visit_of(tmp_path)
-    assert result["status"] == "not_computable" and result["masks"] == []
-    assert "hypoperfused lesion takes 90% of the grey and white matter" in result["reason"]
-    assert {q["status"] for q in result["quantities"]} == {"not_computable"}
+    assert result.status == "not_computable" and result.masks == ()
+    assert "hypoperfused lesion takes 90% of the grey and white matter" in result.reason
+    assert {q.status for q in result.quantities} == {"not_computable"}
 
 
 # --- time to peak and single slices -----------------------------------------------------------
@@ -204,4 +204,4 @@ def test_a_single_slice_is_analysed():
     one = Scan(scan.signal[:, :, 2:3], scan.times_s, scan.affine, scan.brain[:, :, 2:3])
     run = analysed(one)
     assert run.refused is None and run.late_ml > 0
-    assert run.verdicts["coverage_mm"] == "FAIL"
+    assert run.verdicts["coverage_mm"] == "fail"

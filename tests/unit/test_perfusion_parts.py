@@ -119,19 +119,17 @@ def jolted(series, frames, size_mm=4.0):
 @pytest.mark.parametrize(
     ("frames", "share", "in_a_row"),
     [
-        ([], "PASS", "PASS"),
-        ([12], "WARN", "WARN"),
-        ([5, 9, 13, 17], "FAIL", "WARN"),
-        ([10, 12], "WARN", "FAIL"),
+        ([], "pass", "pass"),
+        ([12], "warn", "warn"),
+        ([5, 9, 13, 17], "fail", "warn"),
+        ([10, 12], "warn", "fail"),
     ],
 )
 def test_a_series_with_too_many_bad_frames_fails_its_gate(series, frames, share, in_a_row):
     """A jolt and the way back are two bad frames; limits of 15 % and three in a row."""
-    rows = {
-        row["criterion"]: row for row in gates.judge("ctp", gate_values(jolted(series, frames)))
-    }
-    assert rows["replaced_frames_share"]["verdict"] == share
-    assert rows["replaced_frames_in_a_row"]["verdict"] == in_a_row
+    rows = {row.criterion: row for row in gates.judge("ctp", gate_values(jolted(series, frames)))}
+    assert rows["replaced_frames_share"].verdict == share
+    assert rows["replaced_frames_in_a_row"].verdict == in_a_row
 
 
 def test_bad_frames_are_replaced_by_what_lies_between():
@@ -358,12 +356,12 @@ WARNED = {"duration_s": 30.0, "header_interval_ratio": 2.0, "vessel_baseline_hu"
 
 @pytest.mark.parametrize("kind", ["ctp", "dsc"])
 def test_failing_one_criterion_flags_exactly_that_one(kind):
-    assert {row["verdict"] for row in gates.judge(kind, GOOD)} == {"PASS"}
+    assert {row.verdict for row in gates.judge(kind, GOOD)} == {"pass"}
     for gate in gates.GATES[kind]:
         value = WARNED.get(gate.criterion, WORST.get(gate.criterion))
         rows = gates.judge(kind, GOOD | {gate.criterion: value})
-        flagged = {row["criterion"]: row["verdict"] for row in rows if row["verdict"] != "PASS"}
-        assert flagged == {gate.criterion: "WARN" if gate.criterion in WARNED else "FAIL"}
+        flagged = {row.criterion: row.verdict for row in rows if row.verdict != "pass"}
+        assert flagged == {gate.criterion: "warn" if gate.criterion in WARNED else "fail"}
 
 
 def test_gates_of_the_config_are_those_of_the_room():
@@ -381,7 +379,7 @@ def test_unknown_gate_is_refused():
 
 def test_gates_of_a_good_series(series):
     values = gate_values(series)
-    failed = [r["criterion"] for r in gates.judge("ctp", values) if r["verdict"] == "FAIL"]
+    failed = [r.criterion for r in gates.judge("ctp", values) if r.verdict == "fail"]
     assert failed == []
 
 

@@ -93,7 +93,7 @@ def study(tmp_path_factory):
 def test_figures_are_drawn_with_the_same_bytes_each_time(study):
     folder, visits, normalised = study
     record = quality_figures(visits, normalised, folder)
-    paths = [record["fit"], record["tile"], record["masks"]["baseline"]]
+    paths = [record.fit, record.tile, record.masks["baseline"]]
     first = [(folder / path).read_bytes() for path in paths]
     assert all(data.startswith(b"\x89PNG") for data in first)
     quality_figures(visits, normalised, folder)
@@ -107,10 +107,10 @@ def test_figures_are_drawn_with_the_same_bytes_each_time(study):
 def test_a_failed_fit_is_drawn_and_a_subject_without_images_is_told(study):
     folder, visits, normalised = study
     failed = replace(normalised, status="failed", reason="dice 0.4 is below", transforms={})
-    assert (folder / quality_figures(visits, failed, folder)["fit"]).is_file()
+    assert (folder / quality_figures(visits, failed, folder).fit).is_file()
     nothing = replace(failed, status="not_computable", anchor=None)
     record = quality_figures([], nothing, folder)
-    assert record["fit"] is None and record["masks"] == {}
+    assert record.fit is None and record.masks == {}
     table = quality_table([record])
     contact_sheet([record], table, folder, folder / "none.png")
     assert table.loc[0, "status"] == "not_computable"
@@ -120,8 +120,8 @@ def test_a_warning_ranks_before_sound_fits_and_stands_on_the_tile(study):
     from corelab.registration.figures import _tile_words
 
     folder, visits, normalised = study
-    quality = {**normalised["quality"], "ventricle_offset_mm": 5.04, "dice": 0.99}
-    warned = {**normalised, "participant_id": "02", "quality": quality, "warning": "walls 5 mm off"}
+    quality = {**normalised.quality, "ventricle_offset_mm": 5.04, "dice": 0.99}
+    warned = replace(normalised, participant_id="02", quality=quality, warning="walls 5 mm off")
     table = quality_table(
         [quality_figures(visits, record, folder) for record in (normalised, warned)]
     )
@@ -136,7 +136,7 @@ def test_the_edges_lie_on_the_scan_when_the_fit_is_right(study):
 
     folder, _, normalised = study
     image = nib.load(folder / "t1.nii.gz")
-    chain = normalised["transforms"]["baseline"]["g1"]
+    chain = normalised.transforms["baseline"]["g1"]
     outline = [template_edges(plane) for plane in _template_planes()]
 
     def steepness(given):
@@ -175,8 +175,8 @@ class TestSharedBrainMasks:
 
     def test_b0_takes_the_mask_of_the_t1_to_where_the_brain_is(self, tmp_path):
         (tmp_path / "derivatives").mkdir()
-        found = share_brain_masks(self.record(tmp_path), tmp_path)["brain_mask_quality"]["g2"]
-        assert found["source"] == "T1w of g1" and found["own_volume_ml"] == 216.0
+        found = share_brain_masks(self.record(tmp_path), tmp_path).brain_mask_quality["g2"]
+        assert found.source == "T1w of g1" and found.own_volume_ml == 216.0
         places = self.mask(tmp_path)
         assert places.min(axis=0).tolist() == [6, 5, 5] and places.max(axis=0).tolist() == [
             15,
@@ -190,17 +190,14 @@ class TestSharedBrainMasks:
     def test_sound_supplied_and_unaligned_masks_stay(self, tmp_path, given):
         (tmp_path / "derivatives").mkdir()
         record = self.record(tmp_path, **given)
-        assert (
-            share_brain_masks(record, tmp_path)["brain_mask_quality"]
-            == record["brain_mask_quality"]
-        )
+        assert share_brain_masks(record, tmp_path).brain_mask_quality == record.brain_mask_quality
         assert len(self.mask(tmp_path)) == 8000
 
     def test_a_leak_is_mended_whatever_the_kind(self, tmp_path):
         (tmp_path / "derivatives").mkdir()
         record = self.record(tmp_path, source="FLAIR", verdict="fail")
-        found = share_brain_masks(record, tmp_path)["brain_mask_quality"]["g2"]
-        assert found["source"] == "T1w of g1"
+        found = share_brain_masks(record, tmp_path).brain_mask_quality["g2"]
+        assert found.source == "T1w of g1"
 
     def test_rows_of_the_masks_are_in_the_acquisition_table(self, tmp_path):
         (tmp_path / "derivatives").mkdir()
@@ -213,10 +210,10 @@ class TestSharedBrainMasks:
             acquisition=(AcquisitionRow("b0", "readable", "yes", "yes", "pass"),),
             brain_mask_quality=quality,
         )
-        rows = share_brain_masks(record, tmp_path)["acquisition"]
+        rows = share_brain_masks(record, tmp_path).acquisition
         assert [(row.criterion, row.verdict) for row in rows] == [
             ("readable", "pass"),
             ("brain_mask", "fail"),
             ("brain_in_field", "pass"),
         ]
-        assert rows[1]["value"] == 216.0 and "check it" in rows[1]["reason"]
+        assert rows[1].value == 216.0 and "check it" in rows[1].reason

@@ -10,7 +10,7 @@ import pytest
 from fabricated_study import HOSTILE, fabricated_study, tables_only
 
 from corelab.provenance.products import write_table
-from corelab.records import Mask, Scan
+from corelab.records import Gate, Mask, Perfused, Scan
 from corelab.reporting import attention as att
 from corelab.reporting.methods import analysis_sentence, deviations, methods_text
 from corelab.reporting.results import Visit, plan_fingerprint, read_results
@@ -71,9 +71,8 @@ def test_what_was_found_stands_on_its_own_subject_and_visit_only(results):
     from corelab.reporting.review import sheets
 
     def visit(name, time, value):
-        gate = {"criterion": "drift_share", "verdict": "WARN", "value": value}
-        gate["limit"] = "pass <= 1; fail outside any"
-        return Visit(name, time, perfuse={"gates": [gate]})
+        gate = Gate("drift_share", value, "pass <= 1; fail outside any", "warn", "")
+        return Visit(name, time, perfuse=Perfused(name, time, gates=(gate,)))
 
     found = replace(
         results, visits=(visit("A", "v1", 1.25), visit("A", "v2", 1.5), visit("B", "v1", 1.75))

@@ -80,10 +80,11 @@ def test_volumes_are_those_of_the_voxels(subject):
 
 def test_what_is_known_of_both_masks_stands_in_the_reason(subject):
     folder, record = subject
-    for mask, reason in zip(record.masks, ("no ADC", None), strict=True):
-        mask["native_reason"] = reason
+    reasons = zip(record.masks, ("no ADC", None), strict=True)
+    masks = tuple(replace(mask, native_reason=reason) for mask, reason in reasons)
+    record = replace(record, masks=masks)
     rows = reversal_rows(record, folder, "day5", "day1")
-    assert {row["reason"] for row in rows} == {"day1: no ADC"}
+    assert {row.reason for row in rows} == {"day1: no ADC"}
 
 
 def test_the_way_back_is_the_inverse(subject):

@@ -15,7 +15,7 @@ from scipy import ndimage
 
 from corelab.imaging import load_image, save_image
 from corelab.imaging.values import SHIFTED
-from corelab.records import BrainQuality, Prepared, Scan
+from corelab.records import BrainQuality, Cut, Prepared, Scan, Transform
 from corelab.registration.transforms import write_affine
 from corelab.segmentation import Segmenter, segment_visit
 from corelab.segmentation.external import BackendError, ExternalSegmenter
@@ -97,7 +97,7 @@ def study(tmp_path):
 
 
 def summary(record):
-    return [(m["label"], m["source"], m["desc"], m["status"]) for m in record["masks"]]
+    return [(m.label, m.source, m.desc, m.status) for m in record.masks]
 
 
 def test_stroke_with_everything(study):
@@ -113,18 +113,18 @@ def test_stroke_with_everything(study):
         ("haematoma", "pipeline:gre", "gre", "ok"),
     ]
     # The CT of this study has slices of 6 mm.
-    assert "6.0 mm are thicker" in found["masks"].pop(4)["reason"]
-    paths = [mask["path"] for mask in found["masks"]]
+    assert "6.0 mm are thicker" in found.masks[4].reason
+    paths = [mask.path for mask in found.masks if mask.path is not None]
     assert len(set(paths)) == len(paths)
     assert paths[0] == "derivatives/sub-01/ses-day5/dwi/sub-01_ses-day5_label-infarct_mask.nii.gz"
     assert paths[2].endswith("anat/sub-01_ses-day5_label-infarct_desc-flair_mask.nii.gz")
     assert paths[3].endswith("ct/sub-01_ses-day5_label-haematoma_mask.nii.gz")
-    assert found["masks"][0]["scan_ids"] == ["01-dwi", "01-adc"]
-    for entry in found["masks"]:
-        image = load_image(folder / entry["path"], kind="mask-infarct")
+    assert found.masks[0].scan_ids == ("01-dwi", "01-adc")
+    for entry in found.masks:
+        image = load_image(folder / entry.path, kind="mask-infarct")
         mask = np.asarray(image.dataobj) > 0
-        assert entry["quality"]["volume_ml"] == pytest.approx(mask.sum() * VOXEL_ML)
-        sidecar = json.loads((folder / entry["path"].replace(".nii.gz", ".json")).read_text())
+        assert entry.quality["volume_ml"] == pytest.approx(mask.sum() * VOXEL_ML)
+        sidecar = json.loads((folder / entry.path.replace(".nii.gz", ".json")).read_text())
         assert sidecar["inputs"][0]["sha256"] == "0" * 64
         assert sidecar["parameters"]["limits"]
         assert 2 * (mask & LESION).sum() / (mask.sum() + LESION.sum()) > 0.85
@@ -136,65 +136,65 @@ def test_slices_that_were_acquired_thick_give_no_hypodensity(study, fact):
     """Uneven slices of 4 and 7 mm are resampled to 4 mm, which makes none of them thin."""
     folder, prepared = study
     record = prepared("ncct")
-    record["scans"][0]["metadata"][fact] = 7.4
-    masks = segment_visit(record, folder, disease="stroke")["masks"]
-    [dark] = [entry for entry in masks if entry["source"] == "pipeline:ncct"]
-    assert dark["status"] == "not_computable" and "7.4 mm" in dark["reason"]
+    record.scans[0].metadata[fact] = 7.4
+    masks = segment_visit(record, folder, disease="stroke").masks
+    [dark] = [entry for entry in masks if entry.source == "pipeline:ncct"]
+    assert dark.status == "not_computable" and "7.4 mm" in dark.reason
 
 
 def test_flair_is_primary_without_dwi_and_chronic_is_taken_out(study):
     folder, prepared = study
     plain = segment_visit(prepared("FLAIR"), folder, disease="stroke")
     assert summary(plain) == [("infarct", "pipeline", None, "ok")]
-    assert "desc-" not in plain["masks"][0]["path"]
+    assert "desc-" not in plain.masks[0].path
     old = segment_visit(prepared("FLAIR", "mask-chronic"), folder, disease="stroke")
-    assert old["masks"][0]["quality"]["volume_ml"] < 0.7 * plain["masks"][0]["quality"]["volume_ml"]
-    assert old["masks"][0]["scan_ids"] == ["01-FLAIR", "01-mask-chronic"]
+    assert old.masks[0].quality["volume_ml"] < 0.7 * plain.masks[0].quality["volume_ml"]
+    assert old.masks[0].scan_ids == ("01-FLAIR", "01-mask-chronic")
 
 
 def test_adc_is_computed_from_b0(study):
     folder, prepared = study
-    found = segment_visit(prepared("b0", "dwi"), folder, disease="stroke")["masks"]
-    assert [mask["status"] for mask in found] == ["ok", "ok"]
-    assert "ADC computed from b0 and DWI with b = 1000 s/mm2" in found[0]["reason"]
-    assert found[0]["scan_ids"] == ["01-dwi", "01-b0"]
-    alone = segment_visit(prepared("dwi"), folder, disease="stroke")["masks"]
-    assert [mask["status"] for mask in alone] == ["ok", "not_computable"]
-    assert alone[0]["quality"]["flags"] == ["no_adc"]
-    assert alone[1]["path"] is None
+    found = segment_visit(prepared("b0", "dwi"), folder, disease="stroke").masks
+    assert [mask.status for mask in found] == ["ok", "ok"]
+    assert "ADC computed from b0 and DWI with b = 1000 s/mm2" in found[0].reason
+    assert found[0].scan_ids == ("01-dwi", "01-b0")
+    alone = segment_visit(prepared("dwi"), folder, disease="stroke").masks
+    assert [mask.status for mask in alone] == ["ok", "not_computable"]
+    assert alone[0].quality["flags"] == ["no_adc"]
+    assert alone[1].path is None
 
 
 def test_failures_are_statuses_with_a_reason(study):
     folder, prepared = study
     record = prepared("dwi", "adc", "ncct", failed=("dwi", "adc", "ncct"))
-    found = segment_visit(record, folder, disease="stroke")["masks"]
-    assert {mask["status"] for mask in found} == {"failed"}
-    assert all("truncated" in mask["reason"] and mask["path"] is None for mask in found)
-    no_brain = segment_visit(prepared("ncct", brain=False), folder, disease="stroke")["masks"]
-    assert {mask["status"] for mask in no_brain} == {"not_computable"}
-    assert "no brain mask" in no_brain[0]["reason"]
+    found = segment_visit(record, folder, disease="stroke").masks
+    assert {mask.status for mask in found} == {"failed"}
+    assert all("truncated" in mask.reason and mask.path is None for mask in found)
+    no_brain = segment_visit(prepared("ncct", brain=False), folder, disease="stroke").masks
+    assert {mask.status for mask in no_brain} == {"not_computable"}
+    assert "no brain mask" in no_brain[0].reason
 
 
 def test_a_failed_adc_is_told_and_dwi_goes_on(study):
     folder, prepared = study
     found = segment_visit(prepared("dwi", "adc", failed=("adc",)), folder, disease="stroke")
-    assert found["masks"][0]["status"] == "ok"
-    assert "without the adc scan" in found["masks"][0]["reason"]
+    assert found.masks[0].status == "ok"
+    assert "without the adc scan" in found.masks[0].reason
 
 
 def test_a_file_that_broke_since_is_a_status(study):
     folder, prepared = study
     record = prepared("ncct")
-    file = folder / record["scans"][0]["path"]
+    file = folder / record.scans[0].path
     file.write_bytes(file.read_bytes()[:-2000])
-    found = segment_visit(record, folder, disease="stroke")["masks"]
-    assert {mask["status"] for mask in found} == {"failed"}
+    found = segment_visit(record, folder, disease="stroke").masks
+    assert {mask.status for mask in found} == {"failed"}
 
 
 def test_glioma_on_one_grid_adds_up(study):
     folder, prepared = study
-    found = segment_visit(prepared("T1w", "T1c", "FLAIR"), folder, disease="glioma")["masks"]
-    assert [(m["label"], m["status"]) for m in found] == [
+    found = segment_visit(prepared("T1w", "T1c", "FLAIR"), folder, disease="glioma").masks
+    assert [(m.label, m.status) for m in found] == [
         ("enhancing", "ok"),
         ("oedema", "ok"),
         ("necrosis", "ok"),
@@ -202,28 +202,26 @@ def test_glioma_on_one_grid_adds_up(study):
         ("tumourcore", "ok"),
         ("whole-tumour", "ok"),
     ]
-    volumes = {mask["label"]: mask["quality"].get("volume_ml") for mask in found}
+    volumes = {mask.label: mask.quality.get("volume_ml") for mask in found}
     assert volumes["enhancing"] > 3 and volumes["oedema"] > 3
     assert volumes["tumourcore"] == volumes["enhancing"] + volumes["necrosis"]
     assert volumes["whole-tumour"] == pytest.approx(volumes["tumourcore"] + volumes["oedema"])
-    assert found[5]["path"].endswith("_label-wholetumour_mask.nii.gz")
-    assert found[4]["path"].endswith("_label-tumourcore_mask.nii.gz")
-    assert "counted as oedema" in found[3]["reason"] and found[3]["path"] is None
-    assert {mask["kind"] for mask in found} == {"T1c"}
-    assert found[5]["scan_ids"] == ["01-T1c", "01-T1w", "01-FLAIR"]
+    assert found[5].path.endswith("_label-wholetumour_mask.nii.gz")
+    assert found[4].path.endswith("_label-tumourcore_mask.nii.gz")
+    assert "counted as oedema" in found[3].reason and found[3].path is None
+    assert {mask.kind for mask in found} == {"T1c"}
+    assert found[5].scan_ids == ("01-T1c", "01-T1w", "01-FLAIR")
 
 
 def test_glioma_with_a_part_missing(study):
     folder, prepared = study
-    only = segment_visit(prepared("T1c"), folder, disease="glioma")["masks"]
-    assert [(m["label"], m["status"]) for m in only] == [("enhancing", "ok")]
-    assert "no_t1" in only[0]["quality"]["flags"]
-    t2 = segment_visit(prepared("T2w"), folder, disease="glioma")["masks"]
-    assert [(m["label"], m["quality"]["flags"]) for m in t2] == [
-        ("oedema", ["core_included", "t2_only"])
-    ]
+    only = segment_visit(prepared("T1c"), folder, disease="glioma").masks
+    assert [(m.label, m.status) for m in only] == [("enhancing", "ok")]
+    assert "no_t1" in only[0].quality["flags"]
+    t2 = segment_visit(prepared("T2w"), folder, disease="glioma").masks
+    assert [(m.label, m.quality["flags"]) for m in t2] == [("oedema", ["core_included", "t2_only"])]
     broken = segment_visit(prepared("T1c", "FLAIR", failed=("T1c",)), folder, disease="glioma")
-    assert [(m["label"], m["status"]) for m in broken["masks"]] == [
+    assert [(m.label, m.status) for m in broken.masks] == [
         ("enhancing", "failed"),
         ("oedema", "ok"),
         ("necrosis", "not_computable"),
@@ -231,8 +229,8 @@ def test_glioma_with_a_part_missing(study):
         ("tumourcore", "not_computable"),
         ("whole-tumour", "not_computable"),
     ]
-    assert "core_included" in broken["masks"][1]["quality"]["flags"]
-    assert "truncated" in broken["masks"][5]["reason"]
+    assert "core_included" in broken.masks[1].quality["flags"]
+    assert "truncated" in broken.masks[5].reason
 
 
 def test_a_derived_mask_has_the_sentences_of_its_flags_once():
@@ -260,10 +258,11 @@ def test_a_derived_mask_has_the_sentences_of_its_flags_once():
 def test_shifted_intensities_are_on_the_row(study):
     folder, prepared = study
     record = prepared("T1c")
-    record["scans"][0]["notes"] = [f"{SHIFTED} (down to -2): 2 was added so that no signal is 0"]
-    (found,) = segment_visit(record, folder, disease="glioma")["masks"]
-    assert "intensities_shifted" in found["quality"]["flags"]
-    assert "T1c: negative intensities" in found["reason"]
+    note = f"{SHIFTED} (down to -2): 2 was added so that no signal is 0"
+    record = replace(record, scans=(replace(record.scans[0], notes=(note,)),))
+    (found,) = segment_visit(record, folder, disease="glioma").masks
+    assert "intensities_shifted" in found.quality["flags"]
+    assert "T1c: negative intensities" in found.reason
 
 
 def test_other_grids_come_through_the_transforms(study):
@@ -275,19 +274,17 @@ def test_other_grids_come_through_the_transforms(study):
     shift = np.eye(4)
     shift[0, 3] = 12.0  # a point of the reference lies at this point of the moving image
     write_affine(shift, folder / "g2.mat")
-    record["transforms"] = {
-        "g1": {"to": "g1", "path": None, "status": "ok"},
-        "g2": {"to": "g1", "path": "g2.mat", "status": "ok"},
-    }
-    found = segment_visit(record, folder, disease="glioma")["masks"]
-    (path,) = [mask["path"] for mask in found if mask["label"] == "whole-tumour"]
+    transforms = {"g1": Transform("g1"), "g2": Transform("g1", "g2.mat", "rigid")}
+    record = replace(record, transforms=transforms)
+    found = segment_visit(record, folder, disease="glioma").masks
+    (path,) = [mask.path for mask in found if mask.label == "whole-tumour"]
     whole = np.asarray(load_image(folder / path, kind="mask-x").dataobj) > 0
     assert 2 * (whole & LESION).sum() / (whole.sum() + LESION.sum()) > 0.85
-    record["transforms"] = {}
-    trusted = segment_visit(record, folder, disease="glioma")["masks"]
-    assert "by the headers alone" in trusted[1]["reason"]
-    assert "not_registered" in trusted[1]["quality"]["flags"]
-    assert all("not_registered" not in (mask["quality"].get("flags") or ()) for mask in found)
+    record = replace(record, transforms={})
+    trusted = segment_visit(record, folder, disease="glioma").masks
+    assert "by the headers alone" in trusted[1].reason
+    assert "not_registered" in trusted[1].quality["flags"]
+    assert all("not_registered" not in (mask.quality.get("flags") or ()) for mask in found)
 
 
 def judged(record, **quality):
@@ -299,9 +296,9 @@ def judged(record, **quality):
 def test_nothing_rests_on_a_brain_mask_that_failed(study):
     folder, prepared = study
     record = judged(prepared("b0", "dwi", "FLAIR", "ncct"), volume_ml=431.0, verdict="fail")
-    masks = segment_visit(record, folder, disease="stroke")["masks"]
-    assert masks and {mask["status"] for mask in masks} == {"not_computable"}
-    assert all("brain mask (from dwi, 431 mL)" in mask["reason"] for mask in masks)
+    masks = segment_visit(record, folder, disease="stroke").masks
+    assert masks and {mask.status for mask in masks} == {"not_computable"}
+    assert all("brain mask (from dwi, 431 mL)" in mask.reason for mask in masks)
 
 
 @pytest.mark.parametrize(
@@ -310,26 +307,26 @@ def test_nothing_rests_on_a_brain_mask_that_failed(study):
 def test_a_sound_or_supplied_brain_mask_carries_a_number(study, quality):
     folder, prepared = study
     record = judged(prepared("b0", "dwi"), **quality)
-    assert {m["status"] for m in segment_visit(record, folder, disease="stroke")["masks"]} == {"ok"}
+    assert {m.status for m in segment_visit(record, folder, disease="stroke").masks} == {"ok"}
 
 
 def test_a_failed_brain_mask_of_another_grid_does_not_take_its_scan_away(study):
     folder, prepared = study
     record = prepared("dwi", "adc", affines={"adc": AFFINE @ np.diag([1.0, 1, 1.001, 1])})
-    bad = {"source": "adc", "kind": "adc", "volume_ml": 300.0, "verdict": "fail", "cut": []}
-    record["brain_mask_quality"] = {"g2": bad}
-    mask = segment_visit(record, folder, disease="stroke")["masks"][0]
-    assert mask["status"] == "ok" and mask["scan_ids"] == ["01-dwi", "01-adc"]
+    bad = BrainQuality("adc", "adc", volume_ml=300.0, verdict="fail")
+    record = replace(record, brain_mask_quality={"g2": bad})
+    mask = segment_visit(record, folder, disease="stroke").masks[0]
+    assert mask.status == "ok" and mask.scan_ids == ("01-dwi", "01-adc")
 
 
 def test_a_doubtful_mask_and_a_brain_cut_off_are_flags_and_reasons(study):
     folder, prepared = study
-    cut = [{"side": "superior", "area_cm2": 90.0, "outside_mm": 12.5}]
+    cut = (Cut("superior", 90.0, 12.5),)
     record = judged(prepared("b0", "dwi"), verdict="warn", volume_ml=739.0, cut=cut)
-    mask = segment_visit(record, folder, disease="stroke")["masks"][0]
-    assert mask["status"] == "ok"
-    assert {"brain_mask_doubtful", "brain_cut_off"} <= set(mask["quality"]["flags"])
-    assert "739 mL" in mask["reason"] and "a volume is a lower bound" in mask["reason"]
+    mask = segment_visit(record, folder, disease="stroke").masks[0]
+    assert mask.status == "ok"
+    assert {"brain_mask_doubtful", "brain_cut_off"} <= set(mask.quality["flags"])
+    assert "739 mL" in mask.reason and "a volume is a lower bound" in mask.reason
 
 
 @pytest.mark.parametrize(
@@ -349,10 +346,10 @@ def test_a_doubtful_mask_and_a_brain_cut_off_are_flags_and_reasons(study):
 )
 def test_an_image_that_nothing_segments_is_a_row_with_the_reason(study, disease, kinds, rows):
     folder, prepared = study
-    masks = segment_visit(prepared(*kinds), folder, disease=disease)["masks"]
-    silent = [mask for mask in masks if "no method segments" in (mask["reason"] or "")]
-    assert [(mask["label"], mask["source"]) for mask in silent] == rows
-    assert all(mask["status"] == "not_computable" and mask["path"] is None for mask in silent)
+    masks = segment_visit(prepared(*kinds), folder, disease=disease).masks
+    silent = [mask for mask in masks if "no method segments" in (mask.reason or "")]
+    assert [(mask.label, mask.source) for mask in silent] == rows
+    assert all(mask.status == "not_computable" and mask.path is None for mask in silent)
 
 
 def test_same_bytes_twice_and_settings_count(study):
@@ -360,7 +357,7 @@ def test_same_bytes_twice_and_settings_count(study):
     record = prepared("dwi", "adc")
     digests = []
     for _ in range(2):
-        path = segment_visit(record, folder, disease="stroke")["masks"][0]["path"]
+        path = segment_visit(record, folder, disease="stroke").masks[0].path
         digests.append(hashlib.sha256((folder / path).read_bytes()).hexdigest())
     assert digests[0] == digests[1]
     none = segment_visit(
@@ -368,9 +365,9 @@ def test_same_bytes_twice_and_settings_count(study):
         folder,
         disease="stroke",
         settings={"infarct": {"adc_seed_below_mm2_s": 1e-5, "bright_adc_below_mm2_s": 1e-5}},
-    )["masks"][0]
-    assert none["status"] == "ok"
-    assert none["quality"]["volume_ml"] == 0.0
+    ).masks[0]
+    assert none.status == "ok"
+    assert none.quality["volume_ml"] == 0.0
     with pytest.raises(ValueError, match="disease is 'ms'"):
         segment_visit(record, folder, disease="ms")
     with pytest.raises(ValueError, match="no section"):
@@ -423,7 +420,7 @@ def masks_of(study, backend, kinds=("dwi", "adc"), **more):
     folder, prepared = study
     record = prepared(*kinds, **more)
     found = segment_visit(record, folder, disease="stroke", settings={"external": [backend]})
-    return folder, [m for m in found["masks"] if m["source"] == "pipeline:stand-in"]
+    return folder, [m for m in found.masks if m.source == "pipeline:stand-in"]
 
 
 def test_it_is_a_segmenter(backend):
@@ -433,24 +430,24 @@ def test_it_is_a_segmenter(backend):
 def test_off_by_default(study):
     folder, prepared = study
     found = segment_visit(prepared("dwi", "adc"), folder, disease="stroke")
-    assert {m["source"] for m in found["masks"]} == {"pipeline", "pipeline:adc620"}
+    assert {m.source for m in found.masks} == {"pipeline", "pipeline:adc620"}
 
 
 def test_mask_stands_beside_our_own_with_what_made_it(study, backend):
     folder, (entry,) = masks_of(study, backend)
-    assert entry["status"] == "ok" and "desc-stand+2Din" in entry["path"]
-    image = nib.load(folder / entry["path"])
+    assert entry.status == "ok" and "desc-stand+2Din" in entry.path
+    image = nib.load(folder / entry.path)
     mask = np.asarray(image.dataobj) > 0
     overlap = 2 * (mask & LESION).sum() / (mask.sum() + LESION.sum())
     assert overlap > 0.95
-    assert entry["quality"]["volume_ml"] == pytest.approx(mask.sum() * VOXEL_ML)
+    assert entry.quality["volume_ml"] == pytest.approx(mask.sum() * VOXEL_ML)
     program = backend["files"][0]
     with open(program, "rb") as handle:
         digest = hashlib.sha256(handle.read()).hexdigest()
-    assert entry["quality"]["files_sha256"] == {"a program.py": digest}
-    assert entry["quality"]["image_digest"] == backend["image_digest"]
-    assert entry["quality"]["version"] == "0.1"
-    assert entry["scan_ids"] == ["01-dwi", "01-adc"]
+    assert entry.quality["files_sha256"] == {"a program.py": digest}
+    assert entry.quality["image_digest"] == backend["image_digest"]
+    assert entry.quality["version"] == "0.1"
+    assert entry.scan_ids == ("01-dwi", "01-adc")
 
 
 @pytest.mark.parametrize(
@@ -464,13 +461,13 @@ def test_mask_stands_beside_our_own_with_what_made_it(study, backend):
 def test_a_program_that_fails_is_a_status(study, backend, word, reason):
     backend["command"].append(word)
     _, (entry,) = masks_of(study, backend)
-    assert entry["status"] == "not_computable" and entry["path"] is None
-    assert reason in entry["reason"]
+    assert entry.status == "not_computable" and entry.path is None
+    assert reason in entry.reason
 
 
 def test_a_visit_without_its_scans_says_so(study, backend):
     _, (entry,) = masks_of(study, backend, kinds=("dwi",))
-    assert entry["status"] == "not_computable" and "no usable adc" in entry["reason"]
+    assert entry.status == "not_computable" and "no usable adc" in entry.reason
     _, none = masks_of(study, backend, kinds=("FLAIR",))
     assert none == []
 

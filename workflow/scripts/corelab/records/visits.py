@@ -86,7 +86,9 @@ def visit_masks(
         for scan in (prepared.scans if prepared else ())
         if scan.label is not None
     ]
-    for record in filter(None, (segmented, perfused)):
+    for record in (segmented, perfused):
+        if record is None:
+            continue
         for mask in record.masks:
             own = {one.name: getattr(mask, one.name) for one in fields(Mask)}
             found.append(VisitMask(**own, visit=record.visit, origin=record.stage))
