@@ -80,9 +80,10 @@ PRIORITIES = priorities(COHORT)
 under, stage, records = TARGETS.under, TARGETS.stage, TARGETS.records
 targets, requested = TARGETS.targets, TARGETS.requested
 sheet_files = functools.partial(inputs.sheet_files, STUDY)
-config_part = functools.partial(inputs.config_part, config)
 network_files = functools.partial(inputs.network_files, STUDY)
 FOLDER = TARGETS.folder
+#: Sheets that make up the table of participants.
+PEOPLE = ("participants", "covariates")
 GATE = TARGETS.preflight
 LOCK = TARGETS.lock
 PASSED = under("preflight", "passed.json")

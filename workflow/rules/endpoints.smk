@@ -93,6 +93,9 @@ rule measure_supplied:
         "../scripts/measure_supplied.py"
 
 
+COLLECTED_SHEETS = (*PEOPLE, "reads", "rereads", "measurements", "scans")
+
+
 rule collect:
     """Bring all rows together: measured, read, supplied, derived and missing ones."""
     input:
@@ -101,7 +104,7 @@ rule collect:
         prepared=lambda wildcards: records("prepare"),
         lock=LOCK,
         final=TARGETS.final_reads,
-        sheets=sheet_files("participants", "reads", "rereads", "measurements", "scans"),
+        sheets=sheet_files(*COLLECTED_SHEETS),
         decisions=TARGETS.decision_files(),
     output:
         measurements=MEASUREMENTS,
@@ -124,7 +127,9 @@ rule collect:
         mem_mb=growing(2000),
         runtime="60m",
     params:
-        config=config_part("measurement", "acquisition"),
+        study=STUDY.part(
+            *("measurement", "acquisition", "serial_imaging"), sheets=COLLECTED_SHEETS
+        ),
         failed=COHORT.excluded_ids,
         code=code("collect"),
     message:
@@ -310,7 +315,7 @@ rule frequency_groups:
     """Frequency maps by visit, arm or risk group, their difference with its test, a figure."""
     input:
         normalised=lambda wildcards: records("normalise"),
-        sheets=sheet_files("participants"),
+        sheets=sheet_files(*PEOPLE),
         risk=compared_risk,
     output:
         record=under("maps", "{map}_maps.json"),
@@ -328,7 +333,7 @@ rule frequency_groups:
     params:
         settings=lambda wildcards: TARGETS.frequency_maps[wildcards.map],
         folder=FOLDER,
-        config=config_part(),
+        study=STUDY.part(sheets=PEOPLE),
         denominator=STUDY.config["measurement"]["frequency_denominator"],
         visit_order=STUDY.visit_order,
         code=code("frequency_groups"),
@@ -383,7 +388,7 @@ rule features:
     resources:
         mem_mb=growing(2000),
     params:
-        config=config_part(),
+        study=STUDY.part(sheets=("measurements",)),
         code=code("features"),
     message:
         f"Collecting the features of {STUDY.id}"

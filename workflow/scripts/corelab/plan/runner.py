@@ -41,11 +41,10 @@ ANALYSES = {
 REREVIEW = "re-review: "
 
 
-def study_tables(study: Study) -> Tables:
+def study_tables(study: Study, features: Sequence[str | Path]) -> Tables:
     """The tables of a study whose endpoints are collected, for reports and submission files."""
     endpoints = study.folder / "endpoints"
     given = (endpoints / "measurements.tsv", endpoints / "overlap.tsv")
-    features = [endpoints / "features.tsv"] if study.has_features else []
     return tables_of({}, study, *given, features)
 
 
