@@ -29,7 +29,6 @@ BUILT_IN: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "registrars": ("ants_greedy", "ants", "greedy", "flirt", "ants_cli"),
         "segmenters": ("command", "meshnet"),
         "brain_extractors": ("classical", "mindgrab"),
-        "analysis_types": (),
         "statistics": (),
     }
 )
@@ -125,7 +124,7 @@ def files(registry: str) -> dict[str, Path]:
     for module in sorted({point.module.split(".")[0] for point in _points(registry).values()}):
         spec = importlib.util.find_spec(module)
         if spec is None:
-            raise PluginError(f"the package {module} registers in corelab.{registry}, but is absent")
+            raise PluginError(f"{module} registers in corelab.{registry}, but is not installed")
         folders = [Path(folder) for folder in spec.submodule_search_locations or ()]
         for folder in folders:
             inside = (p for p in folder.rglob("*") if p.is_file() and "__pycache__" not in p.parts)
