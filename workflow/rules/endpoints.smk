@@ -28,7 +28,7 @@ rule measure:
         segmented=stage("segment", "{subject}", "{session}"),
         perfused=visit_perfusion,
         normalised=stage("normalise", "{subject}"),
-        atlases=inputs.atlas_files(STUDY),
+        atlases=atlas_files(),
     output:
         record=stage("measure", "{subject}", "{session}"),
     log:
@@ -60,9 +60,8 @@ def batch_rows(wildcards):
 
 def batch_files(wildcards):
     """Existing files of the supplied masks of a batch."""
-    return [
-        row["path"] for row in STUDY.mask_batches[int(wildcards.batch)] if row["exists"]
-    ]
+    rows = STUDY.mask_batches[int(wildcards.batch)]
+    return given(row["path"] for row in rows if row["exists"])
 
 
 rule measure_supplied:
@@ -70,7 +69,7 @@ rule measure_supplied:
     input:
         GATE,
         masks=batch_files,
-        atlases=inputs.atlas_files(STUDY),
+        atlases=atlas_files(),
     output:
         record=under("endpoints", "batches", "{batch}.json"),
     log:
@@ -105,7 +104,7 @@ rule collect:
         lock=LOCK,
         final=TARGETS.final_reads,
         sheets=sheet_files(*COLLECTED_SHEETS),
-        decisions=TARGETS.decision_files(),
+        decisions=given(TARGETS.decision_files()),
     output:
         measurements=MEASUREMENTS,
         measurements_dictionary=under("endpoints", "measurements.json"),
@@ -142,7 +141,7 @@ def insert_files():
     """Images and masks of phantom scans that exist or will be simulated."""
     paths = {row[key] for row in STUDY.phantoms for key in ("path", "mask_path")}
     known = TARGETS.simulated_phantoms
-    return sorted(p for p in paths - {None} if p in known or os.path.isfile(p))
+    return given(sorted(p for p in paths - {None} if p in known or os.path.isfile(p)))
 
 
 rule measure_phantoms:
@@ -203,7 +202,7 @@ rule frequency_map:
         batches=[
             under("endpoints", "batches", f"{batch}.json") for batch in TARGETS.batches
         ],
-        decisions=TARGETS.decision_files(),
+        decisions=given(TARGETS.decision_files()),
     output:
         map=under("maps", "{label}_frequency.nii.gz"),
         sidecar=under("maps", "{label}_frequency.json"),
@@ -259,7 +258,7 @@ rule noise_repeat:
     """Register, segment and measure a subject once more, with another seed."""
     input:
         prepared=subject_prepared,
-        atlases=inputs.atlas_files(STUDY),
+        atlases=atlas_files(),
     output:
         record=under("noise_floor", "{subject}_seed-{seed}.json"),
     log:

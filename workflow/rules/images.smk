@@ -17,11 +17,14 @@ def visit_files(wildcards):
     sidecars = [
         path.removesuffix(".gz").removesuffix(".nii") + ".json" for path in files
     ]
-    return files + [
-        path
-        for path, scan in zip(sidecars, files)
-        if path != scan and (scan in TARGETS.simulated or os.path.isfile(path))
-    ]
+    return given(
+        files
+        + [
+            path
+            for path, scan in zip(sidecars, files)
+            if path != scan and (scan in TARGETS.simulated or os.path.isfile(path))
+        ]
+    )
 
 
 rule prepare:
@@ -29,7 +32,7 @@ rule prepare:
     input:
         GATE,
         scans=visit_files,
-        network=network_files("brain_extraction."),
+        network=given(inputs.network_files(STUDY, "brain_extraction.")),
     output:
         record=stage("prepare", "{subject}", "{session}"),
     log:
@@ -61,7 +64,7 @@ rule segment:
     """Segment the lesions that a visit's scans show."""
     input:
         prepared=stage("prepare", "{subject}", "{session}"),
-        programs=inputs.program_files(STUDY),
+        programs=program_files(),
     output:
         record=stage("segment", "{subject}", "{session}"),
     log:

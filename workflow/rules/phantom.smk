@@ -11,7 +11,9 @@ def simulated_trial():
 
 def shape_files():
     """Masks that give the infarcts of the simulated trial their shapes."""
-    return [path for path in simulated_trial().get("shapes", []) if path != "model"]
+    return given(
+        path for path in simulated_trial().get("shapes", []) if path != "model"
+    )
 
 
 def inserts_of(path):

@@ -12,7 +12,7 @@ def reference_files():
         return []
     folder = STUDY.sheet_paths["reference_cases"].parent
     paths = [folder / Path(text).expanduser() for text in sheet["path"].dropna()]
-    return sorted({str(path) for path in paths if path.is_file()})
+    return given(sorted({str(path) for path in paths if path.is_file()}))
 
 
 PACKED_SHEETS = (*PEOPLE, "scans", "reads", "measurements", "reference_cases")
@@ -55,7 +55,7 @@ rule read_forms:
     input:
         GATE,
         key=under("reading", "key.tsv"),
-        forms=list(STUDY.config["reading"]["forms"].values()),
+        forms=given(STUDY.config["reading"]["forms"].values()),
         sheets=sheet_files("reference_cases"),
     output:
         reads=under("reading", "returned_reads.tsv"),
@@ -107,14 +107,14 @@ rule adjudication:
 
 def contour_files():
     """Existing contours of readers: the lock covers them too."""
-    return [
+    return given(
         row["path"]
         for row in STUDY.scans
         if row["kind"].startswith("mask-")
         and row["reader"]
         and row["exists"]
         and not row["simulated"]
-    ]
+    )
 
 
 rule make_lock:
@@ -148,7 +148,7 @@ def change_log_files():
     configured = STUDY.config["reading"]["change_log"]
     log = Path(configured or under("reading", "change_log.jsonl"))
     head = log.with_name(f"{log.name.removesuffix('.jsonl')}.head.json")
-    return [str(path) for path in (log, head) if path.is_file()]
+    return given(str(path) for path in (log, head) if path.is_file())
 
 
 rule lock:

@@ -23,7 +23,7 @@ rule report:
         exhibits=TARGETS.exhibits(),
         sensitivity=under("statistics", "sensitivity.tsv"),
         exclusions=under("endpoints", "exclusions.tsv"),
-        decisions=TARGETS.decision_files(),
+        decisions=given(TARGETS.decision_files()),
         trace=under("provenance", "trace.tsv"),
         # Its data sets' conformance is part of the report.
         submission=under("submission", "index.json"),

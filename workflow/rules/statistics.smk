@@ -43,7 +43,7 @@ def analysis_study(wildcards):
 def locked_plan_file():
     """The locked plan, if one is given and exists."""
     path = STUDY.config["locked_plan"]
-    return [path] if path and os.path.isfile(path) else []
+    return given([path] if path and os.path.isfile(path) else [])
 
 
 rule analyse:
