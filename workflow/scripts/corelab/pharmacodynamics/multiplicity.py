@@ -20,7 +20,7 @@ import pandas as pd
 import scipy  # loads its submodules when they are used
 
 from corelab.provenance.two_computations import compare
-from corelab.terms.statistics import conclusions
+from corelab.terms.statistics import conclusion_order
 
 PROCEDURES = (
     "bonferroni",
@@ -345,7 +345,7 @@ def hypotheses(frame: pd.DataFrame, analysis: Mapping[str, Any]) -> list[Any]:
     rows = rows[own]
     named = analysis.get("primary_statistic")
     chosen = rows.iloc[:0]
-    for statistic in (named,) if named else conclusions():
+    for statistic in (named,) if named else conclusion_order():
         chosen = rows[rows["statistic"] == statistic]
         if len(chosen):
             break

@@ -329,14 +329,14 @@ STATISTICS: Mapping[str, Statistic] = registry("statistics", {one.name: one for 
 
 
 @cache
-def conclusions() -> tuple[str, ...]:
+def conclusion_order() -> tuple[str, ...]:
     """Statistics whose p value is a conclusion, in order of preference.
 
     An analysis that gives both a hazard ratio and a log-rank p states one hypothesis, not two.
 
     Examples
     --------
-    >>> conclusions()[:2]
+    >>> conclusion_order()[:2]
     ('mean_difference', 'hodges_lehmann_shift')
     """
     ranked = sorted(STATISTICS.values(), key=lambda one: one.conclusion)
