@@ -12,7 +12,8 @@ def main(snakemake):
 
         study = read_study(snakemake.params.study)
         people, tables = study.sheets["participants"], study_tables(study, snakemake.input.features)
-        write_submission(read_results(study.folder, study.config, people, tables=tables))
+        results = read_results(study.folder, study.config, people, tables=tables)
+        write_submission(results, snakemake.params.steps)
 
 
 main(snakemake)  # noqa: F821
