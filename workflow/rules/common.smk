@@ -110,8 +110,8 @@ wildcard_constraints:
 
 
 def sheet_files(*names):
-    """Sheets of the study by name, as inputs."""
-    return given(inputs.sheet_files(STUDY, *names))
+    """Input function: sheets of the study by name."""
+    return lambda wildcards: given(inputs.sheet_files(STUDY, *names))
 
 
 def atlas_files():

@@ -137,7 +137,7 @@ rule collect:
         "../scripts/collect.py"
 
 
-def insert_files():
+def insert_files(wildcards):
     """Images and masks of phantom scans that exist or will be simulated."""
     paths = {row[key] for row in STUDY.phantoms for key in ("path", "mask_path")}
     known = TARGETS.simulated_phantoms
@@ -148,7 +148,7 @@ rule measure_phantoms:
     """Measure the inserts of all phantom scans; a study without any gets a header-only table."""
     input:
         GATE,
-        files=insert_files(),
+        files=insert_files,
     output:
         table=under("endpoints", "phantoms.tsv"),
         dictionary=under("endpoints", "phantoms.json"),

@@ -9,7 +9,7 @@ def simulated_trial():
     return without(STUDY.config["phantom"], "scanner_scale")
 
 
-def shape_files():
+def shape_files(wildcards):
     """Masks that give the infarcts of the simulated trial their shapes."""
     return given(
         path for path in simulated_trial().get("shapes", []) if path != "model"
@@ -110,7 +110,7 @@ for VISIT, SCANS in simulated_visits().items():
             f"simulate_{VISIT}"
         input:
             GATE,
-            shapes=shape_files(),
+            shapes=shape_files,
         output:
             images=SCANS,
             sidecars=[path.removesuffix(".nii.gz") + ".json" for path in SCANS],
@@ -137,7 +137,7 @@ rule simulate_truth:
     """Write the truth of every measurement of the simulated trial."""
     input:
         GATE,
-        shapes=shape_files(),
+        shapes=shape_files,
     output:
         truth=under("phantom", "truth.tsv"),
     log:

@@ -15,7 +15,7 @@ def analysis_of(wildcards):
 
 def analysis_tables(wildcards):
     """Sheets that an analysis reads; an edit of another sheet does not rerun it."""
-    return sheet_files(*sheets_of(analysis_of(wildcards)))
+    return given(inputs.sheet_files(STUDY, *sheets_of(analysis_of(wildcards))))
 
 
 def phantom_table(wildcards):
@@ -40,7 +40,7 @@ def analysis_study(wildcards):
     return STUDY.part(*blocks, sheets=sheets_of(analysis))
 
 
-def locked_plan_file():
+def locked_plan_file(wildcards):
     """The locked plan, if one is given and exists."""
     path = STUDY.config["locked_plan"]
     return given([path] if path and os.path.isfile(path) else [])
@@ -56,7 +56,7 @@ rule analyse:
         features=features_of_analysis,
         sheets=analysis_tables,
         phantoms=phantom_table,
-        locked=locked_plan_file(),
+        locked=locked_plan_file,
     output:
         rows=under("statistics", "by_analysis", "{analysis}.tsv"),
     log:
@@ -87,7 +87,7 @@ use rule analyse as analyse_without_exclusions with:
         features=features_of_analysis,
         sheets=analysis_tables,
         phantoms=phantom_table,
-        locked=locked_plan_file(),
+        locked=locked_plan_file,
     output:
         rows=under("statistics", "without_exclusions", "{analysis}.tsv"),
     log:
@@ -303,7 +303,7 @@ rule plan:
     """Write the analysis plan with its fingerprint, and what differs from the locked plan."""
     input:
         GATE,
-        locked=locked_plan_file(),
+        locked=locked_plan_file,
     output:
         plan=under("statistics", "plan.json"),
         deviations=under("statistics", "plan_deviations.tsv"),

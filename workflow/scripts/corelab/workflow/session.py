@@ -97,6 +97,8 @@ class Session:
     same: set[str] = field(default_factory=set)
     #: Outputs of jobs that run again if the plan has them.
     _again: set[str] = field(default_factory=set)
+    #: The plan that knows them.
+    _informed: Any = None
     _rules: set[str] = field(default_factory=set)
     _progress: Progress | None = None
 
@@ -172,16 +174,17 @@ class Session:
         self.same, self._again = found.same, {*self.changed, *unfinished}
 
     def given(self, paths: Iterable[str]) -> list[str]:
-        """Inputs for a rule: one whose content is as jobs read it is older than every product."""
-        return [ancient(path) if path in self.same else path for path in paths]
+        """Input files of the study for a rule, of which at least one input is a function.
 
-    def request_again(self) -> None:
-        """Let jobs run again whose inputs have other content, or that did not end well.
-
-        They run only where the plan has them, unlike those of ``--forcerun``, which become targets.
-        To be called from an input function of a job that every plan has.
+        A file whose content is as jobs read it is older than every product. Jobs whose inputs have
+        other content, and those that did not end well, run again where the plan has them: unlike
+        files of ``--forcerun``, theirs do not become targets.
         """
-        self.workflow.dag.forcefiles.update(self._again)
+        plan = self.workflow.dag
+        if plan is not None and plan is not self._informed:
+            plan.forcefiles.update(self._again)
+            self._informed = plan
+        return [ancient(path) if path in self.same else path for path in paths]
 
     def is_query(self) -> bool:
         """Whether the run only prints something; its own output is then enough."""
