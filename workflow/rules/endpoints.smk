@@ -24,11 +24,11 @@ def first_window_visit(wildcards):
 rule measure:
     """Measure one visit: volumes where lesions were drawn, their place in MNI152, overlap."""
     input:
+        atlas_files(),
         prepared=stage("prepare", "{subject}", "{session}"),
         segmented=stage("segment", "{subject}", "{session}"),
         perfused=visit_perfusion,
         normalised=stage("normalise", "{subject}"),
-        atlases=atlas_files(),
     output:
         record=stage("measure", "{subject}", "{session}"),
     log:

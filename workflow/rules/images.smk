@@ -31,8 +31,8 @@ rule prepare:
     """Conform a visit's scans, check their acquisition, mask the brain and align them rigidly."""
     input:
         GATE,
-        scans=visit_files,
-        network=given(inputs.network_files(STUDY, "brain_extraction.")),
+        visit_files,
+        given(inputs.network_files(STUDY, "brain_extraction.")),
     output:
         record=stage("prepare", "{subject}", "{session}"),
     log:
@@ -63,8 +63,8 @@ rule prepare:
 rule segment:
     """Segment the lesions that a visit's scans show."""
     input:
+        program_files(),
         prepared=stage("prepare", "{subject}", "{session}"),
-        programs=program_files(),
     output:
         record=stage("segment", "{subject}", "{session}"),
     log:
