@@ -130,8 +130,8 @@ def read_sheet(path: Path, name: str) -> tuple[pd.DataFrame | None, list[Finding
     if path.stat().st_size > MAX_SHEET_BYTES:
         return None, [wrong("the sheet is larger than 512 MiB", "split the study")]
     content = path.read_bytes()
-    if told := next((what for mark, what in _FILE_MARKS if content.startswith(mark)), None):
-        return None, [wrong(f"the file is {told}", "save it as tab-separated UTF-8 text")]
+    if other := next((what for mark, what in _FILE_MARKS if content.startswith(mark)), None):
+        return None, [wrong(f"the file is {other}", "save it as tab-separated UTF-8 text")]
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
