@@ -88,7 +88,7 @@ def _from_participants(
 
 
 def _final_events(analysis: Mapping[str, Any], study: Study) -> pd.DataFrame | None:
-    """The events sheet; of a panel of assessors its final row, unless the plan names an assessor."""
+    """The events sheet; of a panel of assessors its final row, unless the plan names one."""
     events = study.sheets.get("events")
     panel = study.config["reading"]["panel"]
     if events is not None and panel["assessors"] and not analysis.get("assessor"):

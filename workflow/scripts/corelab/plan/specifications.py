@@ -171,7 +171,7 @@ def _run_one(
     try:
         return run(variant, tables_of(variant))
     except (NotComputable, ValueError) as reason:
-        # A combination that makes no sense (a method without covariates, say) is reported, not fatal.
+        # A combination that makes no sense (a method without covariates) is reported, not fatal.
         row = not_computable(str(variant["type"]), str(reason))
         return statistics_frame(variant, [row])
     except Exception as error:
