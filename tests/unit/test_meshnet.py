@@ -315,7 +315,7 @@ def test_brain_mask_by_a_network(written, scan, tmp_path):
     with pytest.raises(WeightsError, match="missing"):
         prepare_visit([scan], tmp_path, settings=settings)
     plain = prepare_visit([scan], tmp_path, settings={})
-    assert plain["brain_mask_quality"]["g1"]["method"] == "classical"
+    assert plain.brain_mask_quality["g1"].method == "classical"
 
 
 def test_network_as_a_segmenter(written, scan, tmp_path):

@@ -48,19 +48,19 @@ def done(written, tmp_path_factory):
 
 
 def mask(out, result, label, source="pipeline"):
-    entry = next(m for m in result["masks"] if (m["label"], m["source"]) == (label, source))
-    return np.asarray(nib.load(out / entry["path"]).dataobj) > 0
+    entry = next(m for m in result.masks if (m.label, m.source) == (label, source))
+    return np.asarray(nib.load(out / entry.path).dataobj) > 0
 
 
 def test_record_names_files_that_are_there(done):
     out, _, result = done
-    assert result["status"] == "ok" and json.dumps(result.to_json())
-    paths = [m["path"] for m in (*result["masks"], *result["maps"])]
-    paths += [result["registry"]["path"], *result["figures"].values()]
+    assert result.status == "ok" and json.dumps(result.to_json())
+    paths = [m.path for m in (*result.masks, *result.maps)]
+    paths += [result.registry.path, *result.figures.values()]
     assert len(paths) == len(set(paths))
     for path in paths:
         assert (out / path).stat().st_size > 0
-    names = {m["quantity"]: m["engine"] for m in result["maps"] if m["primary"]}
+    names = {m.quantity: m.engine for m in result.maps if m.primary}
     assert {names[name] for name in ("cbf", "cbv", "mtt", "tmax")} == {"bayes"}
 
 
@@ -72,14 +72,14 @@ def test_masks_hold_together(done):
     np.testing.assert_array_equal(penumbra, late & ~core)
     bands = [mask(out, result, "hypoperfused", f"pipeline:tmax{s}") for s in (4, 8, 10)]
     assert bands[0].sum() > late.sum() > bands[1].sum() >= bands[2].sum()
-    rule = next(m for m in result["masks"] if m["label"] == "core")["parameters"]
+    rule = next(m for m in result.masks if m.label == "core").parameters
     assert rule["engine"] == "bayes" and rule["below"] == 0.3 and rule["affected_side"] == "right"
 
 
 def test_quantities_follow_from_the_masks(done):
     out, _, result = done
     core, late = mask(out, result, "core"), mask(out, result, "hypoperfused")
-    values = {q["endpoint"]: q["value"] for q in result["quantities"] if q["source"] == "pipeline"}
+    values = {q.endpoint: q.value for q in result.quantities if q.source == "pipeline"}
     assert values["mismatch_ratio"] == pytest.approx(late.sum() / core.sum())
     later = mask(out, result, "hypoperfused", "pipeline:tmax10")
     assert values["hypoperfusion_intensity_ratio"] == pytest.approx(later.sum() / late.sum())
@@ -88,9 +88,9 @@ def test_quantities_follow_from_the_masks(done):
 
 def test_registry_has_a_frame_for_every_id(done):
     out, _, result = done
-    image = nib.load(out / result["registry"]["path"])
-    assert image.shape[3] == len(result["registry"]["ids"]) >= 40
-    assert {"rapid", "cereda2016", "rcbf30"} <= set(result["registry"]["ids"])
+    image = nib.load(out / result.registry.path)
+    assert image.shape[3] == len(result.registry.ids) >= 40
+    assert {"rapid", "cereda2016", "rcbf30"} <= set(result.registry.ids)
 
 
 def test_same_input_same_bytes(done, tmp_path):
@@ -98,8 +98,8 @@ def test_same_input_same_bytes(done, tmp_path):
     copied(out, record, tmp_path)
     again = perfuse_visit(record, tmp_path, settings={}, threads=1)
     assert again == result
-    paths = [m["path"] for m in (*result["masks"], *result["maps"])]
-    for path in (*paths, *result["figures"].values()):
+    paths = [m.path for m in (*result.masks, *result.maps)]
+    for path in (*paths, *result.figures.values()):
         assert file_sha256(out / path) == file_sha256(tmp_path / path), path
 
 
@@ -112,7 +112,7 @@ def test_early_scans_use_the_stricter_core(done, minutes, below, monkeypatch):
     result = perfuse_visit(
         record, out, settings={"perfusion": {"figures": False}}, minutes_onset_to_ct=minutes
     )
-    assert result["masks"][0]["parameters"]["below"] == below
+    assert result.masks[0].parameters["below"] == below
 
 
 _known: dict[str, object] = {}
@@ -139,15 +139,15 @@ def test_every_engine_can_make_core_hypoperfusion_and_registry(written, done, tm
         "figures": engine == "tikhonov",
     }
     result = perfuse_visit(record, tmp_path, settings={"perfusion": settings})
-    assert result["status"] == "ok", result["reason"]
-    primary = {m["quantity"]: m["engine"] for m in result["maps"] if m["primary"]}
+    assert result.status == "ok", result["reason"]
+    primary = {m.quantity: m.engine for m in result.maps if m.primary}
     assert {primary[q] for q in ("cbf", "cbv", "mtt", "tmax", "ttp")} == {engine}
-    paths = [m["path"] for m in result["maps"]]
-    assert len(paths) == len(set(paths)) and "osvd" in {m["engine"] for m in result["maps"]}
-    core = next(m for m in result["masks"] if (m["label"], m["desc"]) == ("core", None))
-    assert core["parameters"]["engine"] == engine
-    assert engine in core["parameters"]["within"]
-    assert result["registry"]["engine"] == engine and len(result["registry"]["ids"]) >= 40
+    paths = [m.path for m in result.maps]
+    assert len(paths) == len(set(paths)) and "osvd" in {m.engine for m in result.maps}
+    core = next(m for m in result.masks if (m.label, m.desc) == ("core", None))
+    assert core.parameters["engine"] == engine
+    assert engine in core.parameters["within"]
+    assert result.registry.engine == engine and len(result.registry.ids) >= 40
     head = written[0]
     found, late = mask(tmp_path, result, "core"), mask(tmp_path, result, "hypoperfused")
     # At 30 % an SVD under-calls the core (docs/perfusion.md); it is found inside the true one.
@@ -170,7 +170,7 @@ def test_every_reference_of_the_config_gives_a_core(written, done, tmp_path, rul
     result = perfuse_visit(record, tmp_path, settings={"perfusion": settings})
     truth = written[0].core.sum()
     assert 0.5 * truth < mask(tmp_path, result, "core").sum() < 1.5 * truth
-    assert result["masks"][0]["parameters"]["reference"] == rule
+    assert result.masks[0].parameters["reference"] == rule
 
 
 def test_the_schema_offers_what_the_room_knows():
@@ -204,7 +204,7 @@ def test_a_card_that_is_not_there_fails_the_job_and_not_the_scan(done, tmp_path,
 
 def copied(out, record, to):
     """The prepared scans and brain masks of a visit in another folder."""
-    for path in (*(s["path"] for s in record["scans"]), *record["brain_masks"].values()):
+    for path in (*(s.path for s in record.scans), *record.brain_masks.values()):
         (to / path).parent.mkdir(parents=True, exist_ok=True)
         (to / path).write_bytes((out / path).read_bytes())
 
@@ -215,8 +215,8 @@ def test_supplied_arterial_input_is_used(written, tmp_path):
     curve = write_table(table, folder / "aif.tsv", ["time_s", "value"], sort=False)
     record = prepared({"ctp": files[0], "aif": curve}, tmp_path)
     result = perfuse_visit(record, tmp_path, settings={"perfusion": {"figures": False}})
-    assert result["parameters"]["aif"] == "supplied"
-    assert result["parameters"]["partial_volume_scale"] == 1.0
+    assert result.parameters["aif"] == "supplied"
+    assert result.parameters["partial_volume_scale"] == 1.0
 
 
 def test_ready_made_maps_are_thresholded(written, tmp_path):
@@ -232,21 +232,21 @@ def test_ready_made_maps_are_thresholded(written, tmp_path):
         nib.save(nib.Nifti1Image(values, head.affine), paths[kind])
     record = prepared(paths, tmp_path)
     result = perfuse_visit(record, tmp_path, settings={})
-    assert result["status"] == "ok", result["reason"]
+    assert result.status == "ok", result["reason"]
     core, late = mask(tmp_path, result, "core"), mask(tmp_path, result, "hypoperfused")
     assert core.sum() == pytest.approx(head.core.sum(), rel=0.08)
     assert late.sum() == pytest.approx(head.hypoperfused.sum(), rel=0.08)
-    assert result["masks"][0]["parameters"]["engine"] == "supplied"
-    assert "lin2016" in result["registry"]["left_out"]  # there is no map of the delay
+    assert result.masks[0].parameters["engine"] == "supplied"
+    assert "lin2016" in result.registry.left_out  # there is no map of the delay
 
 
 def test_nothing_rests_on_a_brain_mask_that_failed(done):
     out, record, _ = done
-    ((grid, quality),) = record["brain_mask_quality"].items()
+    ((grid, quality),) = record.brain_mask_quality.items()
     bad = replace(record, brain_mask_quality={grid: replace(quality, verdict="fail")})
     result = perfuse_visit(bad, out, settings={})
-    assert result["status"] == "not_computable" and "brain mask" in result["reason"]
-    assert {q["endpoint"]: q["status"] for q in result["quantities"]} == {
+    assert result.status == "not_computable" and "brain mask" in result.reason
+    assert {q.endpoint: q.status for q in result.quantities} == {
         "core_volume": "not_computable",
         "hypoperfused_volume": "not_computable",
     }
@@ -257,7 +257,7 @@ def test_a_doubtful_brain_mask_is_in_the_reason_of_every_number(done):
     from corelab.perfusion.visit import _Draft, _tell
 
     _, record, _ = done
-    ((grid, quality),) = record["brain_mask_quality"].items()
+    ((grid, quality),) = record.brain_mask_quality.items()
     warned = replace(record, brain_mask_quality={grid: replace(quality, verdict="warn")})
     quantity = Quantity("mismatch_ratio", "pipeline", 1.0, "ratio", reason="why")
     result = _Draft(masks=[Mask("core", "pipeline")], quantities=[quantity])
@@ -276,18 +276,18 @@ def test_series_without_bolus_is_a_status_not_a_crash(written, tmp_path):
     nib.save(image, tmp_path / "still.nii.gz")
     record = prepared({"ctp": tmp_path / "still.nii.gz"}, tmp_path)
     result = perfuse_visit(record, tmp_path, settings={})
-    assert result["status"] == "failed"
-    assert "arterial" in result["reason"]
-    rows = [(q["endpoint"], q["status"], q["reason"]) for q in result["quantities"]]
+    assert result.status == "failed"
+    assert "arterial" in result.reason
+    rows = [(q.endpoint, q.status, q.reason) for q in result.quantities]
     assert rows == [
-        (name, "failed", result["reason"]) for name in ("core_volume", "hypoperfused_volume")
+        (name, "failed", result.reason) for name in ("core_volume", "hypoperfused_volume")
     ]
 
 
 def test_visit_without_perfusion_is_not_computable():
     record = Prepared("01", "v")
     result = perfuse_visit(record, ".", settings={})
-    assert result["status"] == "not_computable" and "no usable perfusion" in result["reason"]
+    assert result.status == "not_computable" and "no usable perfusion" in result.reason
     assert result.quantities == ()
 
 
@@ -295,8 +295,8 @@ def test_series_refused_before_this_stage_gives_rows_with_its_reason():
     scan = Scan("s", "ctp", status="failed", reason="the first axis is time")
     record = Prepared("01", "v", scans=(scan,))
     result = perfuse_visit(record, ".", settings={})
-    assert result["status"] == "failed"
-    assert {q["endpoint"]: q["reason"] for q in result["quantities"]} == {
+    assert result.status == "failed"
+    assert {q.endpoint: q.reason for q in result.quantities} == {
         "core_volume": "ctp: the first axis is time",
         "hypoperfused_volume": "ctp: the first axis is time",
     }

@@ -301,7 +301,7 @@ def test_a_visit_is_planted_segmented_and_left_as_it_was(tmp_path):
     ]
     assert runs[0] == runs[1]
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
-    rows = runs[0]["rows"]
+    rows = runs[0].rows
     assert [row["site"] for row in rows] == ["deep", "cortical"]
     for row in rows:
         assert row["status"] == "ok" and row["detected"] == 1
@@ -313,11 +313,11 @@ def test_a_failed_scan_and_a_visit_without_a_segmenter_are_rows(tmp_path):
     record = visit(tmp_path, {"FLAIR": images["FLAIR"], "T1w": images["FLAIR"]}, affine, brain)
     record = replace(record, brain_masks={})
     found = recover_visit(record, tmp_path, disease="stroke", segmentation={}, settings=SETTINGS)
-    [row] = found["rows"]
+    [row] = found.rows
     assert row["status"] == "not_computable" and "no brain mask" in row["reason"]
     record = replace(record, scans=record.scans[1:])
     found = recover_visit(record, tmp_path, disease="stroke", segmentation={}, settings=SETTINGS)
-    [row] = found["rows"]
+    [row] = found.rows
     assert row["status"] == "not_computable" and "no lesion is planted into T1w" in row["reason"]
     summary = recovery_summary(recovery_table([found]))
     assert summary.empty

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cache
 
 import nibabel as nib
@@ -10,6 +11,7 @@ import pytest
 from scipy import ndimage
 
 from corelab.imaging.brain_quality import brain_rows, judged_mask, mask_warnings
+from corelab.records import Prepared, Scan
 from corelab.registration import (
     align_visit,
     share_brain_masks,
@@ -85,11 +87,7 @@ def visit(tmp_path_factory):
     ct, dwi = contrasts()
     brain = np.asarray(template_brain_mask().dataobj) != 0
     rng = np.random.default_rng(1)
-    record = {
-        "stage": "prepare", "participant_id": "01", "visit": "v", "status": "ok", "reason": None,
-        "scans": [], "brain_masks": {}, "brain_mask_quality": {}, "reference": "g1",
-        "acquisition": [],
-    }  # fmt: skip
+    scans, masks, quality = [], {}, {}
     for grid, kind, values, sizes, matrix in (
         ("g1", "ncct", ct, (2.0, 2.0, 5.0), np.eye(4)),
         ("g2", "dwi", dwi, (2.5, 2.5, 5.0), TRUTH),
@@ -104,12 +102,16 @@ def visit(tmp_path_factory):
             nib.save(
                 nib.Nifti1Image(np.asarray(one.dataobj), one.affine), folder / f"{name}.nii.gz"
             )
-        record["scans"].append(
-            {"scan_id": kind, "kind": kind, "label": None, "grid": grid, "status": "ok",
-             "space": "native", "path": f"{kind}.nii.gz", "shape": list(image.shape)}
-        )  # fmt: skip
-        record["brain_masks"][grid] = f"{kind}_brain.nii.gz"
-        record["brain_mask_quality"][grid] = judged_mask(mask, image, kind, kind)
+        scans.append(Scan(kind, kind, grid=grid, path=f"{kind}.nii.gz", shape=image.shape))
+        masks[grid] = f"{kind}_brain.nii.gz"
+        quality[grid] = judged_mask(mask, image, kind, kind)
+    record = Prepared(
+        *("01", "v"),
+        scans=tuple(scans),
+        brain_masks=masks,
+        brain_mask_quality=quality,
+        reference="g1",
+    )
     return folder, record
 
 
@@ -128,21 +130,21 @@ def dice(first, second):
 
 def test_ct_to_dwi_with_half_a_mask_is_found_and_the_mask_is_lent(visit):
     folder, record = visit
-    verdicts = [quality["verdict"] for quality in record["brain_mask_quality"].values()]
+    verdicts = [quality.verdict for quality in record.brain_mask_quality.values()]
     assert verdicts[0] == "pass" and verdicts[1] != "pass"
     aligned = align_visit(record, folder, settings=SETTINGS)
-    found = aligned["transforms"]["g2"]
-    assert found["status"] == "ok", found
-    assert found["quality"]["dice"] < 0.75 and found["quality"]["donor"] == "ncct"
-    assert error_mm(read_affine(folder / found["path"])) < 3.0
+    found = aligned.transforms["g2"]
+    assert found.status == "ok", found
+    assert found.quality["dice"] < 0.75 and found.quality["donor"] == "ncct"
+    assert error_mm(read_affine(folder / found.path)) < 3.0
     shared = share_brain_masks(aligned, folder)
-    assert shared["brain_mask_quality"]["g2"]["source"] == "ncct of g1"
-    assert shared["brain_mask_quality"]["g2"]["verdict"] == "pass"
-    lent = nib.load(folder / record["brain_masks"]["g2"])
+    assert shared.brain_mask_quality["g2"].source == "ncct of g1"
+    assert shared.brain_mask_quality["g2"].verdict == "pass"
+    lent = nib.load(folder / record.brain_masks["g2"])
     assert dice(lent, nib.load(folder / "dwi_whole.nii.gz")) > 0.93
-    rows = [row for row in shared["acquisition"] if row["criterion"] == "brain_mask"]
-    assert [row["verdict"] for row in rows] == ["pass", "pass"]
-    assert [row["verdict"] for row in brain_rows(record)] == ["pass", "pass", "fail", "pass"]
+    rows = [row for row in shared.acquisition if row.criterion == "brain_mask"]
+    assert [row.verdict for row in rows] == ["pass", "pass"]
+    assert [row.verdict for row in brain_rows(record)] == ["pass", "pass", "fail", "pass"]
 
 
 def heads(folder, dwi_image=None, verdicts=("pass", "fail")):
@@ -169,18 +171,18 @@ def test_the_donor_may_be_the_moving_scan(visit):
 def test_masks_of_plausible_volume_that_disagree_are_flagged(visit):
     folder, record = visit
     quality = {
-        grid: {**found, "verdict": "pass"} for grid, found in record["brain_mask_quality"].items()
+        grid: replace(found, verdict="pass") for grid, found in record.brain_mask_quality.items()
     }
-    nib.save(half(nib.load(folder / "dwi_whole.nii.gz")), folder / record["brain_masks"]["g2"])
-    aligned = align_visit({**record, "brain_mask_quality": quality}, folder, settings=SETTINGS)
-    found = aligned["transforms"]["g2"]
-    assert found["status"] == "ok" and found["quality"]["dice"] < 0.75
-    assert error_mm(read_affine(folder / found["path"])) < 3.0
+    nib.save(half(nib.load(folder / "dwi_whole.nii.gz")), folder / record.brain_masks["g2"])
+    aligned = align_visit(replace(record, brain_mask_quality=quality), folder, settings=SETTINGS)
+    found = aligned.transforms["g2"]
+    assert found.status == "ok" and found.quality["dice"] < 0.75
+    assert error_mm(read_affine(folder / found.path)) < 3.0
     shared = share_brain_masks(aligned, folder)
     for grid in ("g1", "g2"):
         assert "one of them is wrong" in mask_warnings(shared, grid)["brain_masks_disagree"]
-    rows = [row for row in shared["acquisition"] if row["criterion"] == "brain_mask"]
-    assert [row["verdict"] for row in rows] == ["fail", "fail"]
+    rows = [row for row in shared.acquisition if row.criterion == "brain_mask"]
+    assert [row.verdict for row in rows] == ["fail", "fail"]
 
 
 def test_noise_is_no_fit_whatever_the_masks(visit):

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from corelab.imaging import mask_volume_ml, prepare_visit
-from corelab.records import Prepared, VisitRecords
+from corelab.records import Prepared, Scan, Transform, VisitRecords
 from corelab.registration import (
     align_visit,
     apply_transforms,
@@ -120,7 +121,7 @@ def rows_of(scans: Path, visit: str, *, masks: bool = True) -> list[dict]:
 
 def aligned(scans: Path, folder: Path, visit: str) -> dict:
     prepared = prepare_visit(rows_of(scans, visit), folder, settings={})
-    assert [scan["status"] for scan in prepared["scans"]] == ["ok"] * len(prepared["scans"])
+    assert [scan.status for scan in prepared.scans] == ["ok"] * len(prepared.scans)
     return align_visit(prepared, folder, settings=TESTING)
 
 
@@ -136,36 +137,33 @@ def study(scans, tmp_path_factory):
 
 
 def grid_of(record: dict, kind: str) -> str:
-    return next(scan["grid"] for scan in record["scans"] if scan["kind"] == kind)
+    return next(scan.grid for scan in record.scans if scan.kind == kind)
 
 
 class TestAlignVisit:
     def test_reference_is_the_t1_and_the_other_grid_is_fitted_to_it(self, study):
         folder, visits, _ = study
-        record = visits[0]["prepare"]
+        record = visits[0].prepare
         t1, dwi = grid_of(record, "T1w"), grid_of(record, "dwi")
-        assert record["reference"] == t1
-        assert record["transforms"][t1] | {"quality": None} == {
-            "to": t1, "path": None, "method": "identity", "status": "ok", "reason": None,
-            "quality": None,
-        }  # fmt: skip
-        entry = record["transforms"][dwi]
-        assert entry["path"] == (
+        assert record.reference == t1
+        assert record.transforms[t1] == Transform(t1)
+        entry = record.transforms[dwi]
+        assert entry.path == (
             "derivatives/sub-01/ses-baseline/dwi/"
             "sub-01_ses-baseline_from-dwi_to-T1w_mode-image_xfm.mat"
         )
-        assert entry["quality"]["dice"] > 0.9
-        assert entry["quality"]["mutual_information"] > 1.0
+        assert entry.quality["dice"] > 0.9
+        assert entry.quality["mutual_information"] > 1.0
         truth = PLACES["baseline", "dwi"] @ np.linalg.inv(PLACES["baseline", "T1w"])
         points = np.argwhere(brain())[::997] + template_image().affine[:3, 3]
         on_t1 = Affine(PLACES["baseline", "T1w"])(points)
-        found = transform_points(on_t1, [folder / entry["path"]])
+        found = transform_points(on_t1, [folder / entry.path])
         assert np.linalg.norm(found - Affine(truth)(on_t1), axis=1).mean() < 1.0
 
     def test_sidecar_tells_inputs_and_parameters(self, study):
         folder, visits, _ = study
-        record = visits[0]["prepare"]
-        path = folder / record["transforms"][grid_of(record, "dwi")]["path"]
+        record = visits[0].prepare
+        path = folder / record.transforms[grid_of(record, "dwi")].path
         sidecar = json.loads(path.with_suffix(".json").read_text())
         assert len(sidecar["inputs"]) == 2 and all(item["sha256"] for item in sidecar["inputs"])
         assert sidecar["parameters"]["seed"] == 1 and sidecar["parameters"]["threads"] == 1
@@ -173,105 +171,105 @@ class TestAlignVisit:
     def test_one_grid_needs_no_backend(self, study, monkeypatch):
         _, visits, _ = study
         monkeypatch.setitem(sys.modules, "ants", None)  # an import would raise
-        record = dict(visits[1]["prepare"])
+        record = visits[1].prepare
         again = align_visit(record, "nowhere", settings=TESTING)
-        assert [entry["method"] for entry in again["transforms"].values()] == ["identity"]
+        assert [entry.method for entry in again.transforms.values()] == ["identity"]
 
     def test_failed_fit_is_a_status_of_its_grid(self, study, tmp_path):
         folder, visits, _ = study
-        record = json.loads(json.dumps(visits[0]["prepare"]))
+        record = visits[0].prepare
         shutil.copytree(folder / "derivatives", tmp_path / "derivatives")
         dwi = grid_of(record, "dwi")
-        scan = next(scan for scan in record["scans"] if scan["kind"] == "dwi")
-        flat = nib.load(tmp_path / scan["path"])
+        scan = next(scan for scan in record.scans if scan.kind == "dwi")
+        flat = nib.load(tmp_path / scan.path)
         # The file is whole, its brain is empty.
         empty = nib.Nifti1Image(np.zeros(flat.shape, np.uint8), flat.affine)
-        nib.save(empty, tmp_path / record["brain_masks"][dwi])
-        found = align_visit(record, tmp_path, settings=TESTING)["transforms"]
-        assert found[dwi]["status"] == "failed" and found[dwi]["path"] is None
-        assert "brain mask" in found[dwi]["reason"]
-        assert found[record["reference"]]["status"] == "ok"
+        nib.save(empty, tmp_path / record.brain_masks[dwi])
+        found = align_visit(record, tmp_path, settings=TESTING).transforms
+        assert found[dwi].status == "failed" and found[dwi].path is None
+        assert "brain mask" in found[dwi].reason
+        assert found[record.reference].status == "ok"
 
     def test_limit_that_is_broken_is_a_status_with_its_number(self, study, tmp_path):
         folder, visits, _ = study
         shutil.copytree(folder / "derivatives", tmp_path / "derivatives")
-        record = visits[0]["prepare"]
+        record = visits[0].prepare
         strict = {**TESTING, "limits": {"rigid_dice_min": 0.999}}
-        entry = align_visit(record, tmp_path, settings=strict)["transforms"][grid_of(record, "dwi")]
-        assert entry["status"] == "failed"
-        assert "below its limit 0.999" in entry["reason"]
+        entry = align_visit(record, tmp_path, settings=strict).transforms[grid_of(record, "dwi")]
+        assert entry.status == "failed"
+        assert "below its limit 0.999" in entry.reason
 
     def test_failed_prepare_record_passes_through(self):
         record = Prepared("01", "day5", "failed")
-        assert align_visit(record, ".", settings={})["transforms"] == {}
+        assert align_visit(record, ".", settings={}).transforms == {}
 
 
 class TestNormaliseSubject:
     def test_anchor_is_the_t1_and_all_is_well(self, study):
         _, _, record = study
-        assert record["status"] == "ok", record["reason"]
-        assert record["anchor"]["kind"] == "T1w" and record["anchor"]["visit"] == "baseline"
-        assert record["method"] == "syn"
-        assert record["lesion"]["used"] == "mask" and record["lesion"]["excluded_ml"] > 7
-        assert record["quality"]["dice"] > 0.93
-        assert record["quality"]["folds"] == 0
-        assert record["visits"]["day5"]["status"] == "ok"
-        assert record["settings"]["backend"] == "ants_greedy"
+        assert record.status == "ok", record.reason
+        assert record.anchor.kind == "T1w" and record.anchor.visit == "baseline"
+        assert record.method == "syn"
+        assert record.lesion["used"] == "mask" and record.lesion["excluded_ml"] > 7
+        assert record.quality["dice"] > 0.93
+        assert record.quality["folds"] == 0
+        assert record.visits["day5"].status == "ok"
+        assert record.settings["backend"] == "ants_greedy"
 
     def test_every_chain_leads_to_the_truth_in_both_directions(self, study):
         folder, visits, record = study
         points = np.argwhere(brain())[::997] + template_image().affine[:3, 3]
         for (visit, kind), place in PLACES.items():
-            prepare = next(v["prepare"] for v in visits if v["visit"] == visit)
-            chain = record["transforms"][visit][grid_of(prepare, kind)]
-            files = [folder / path for path in chain["to_mni"]]
-            there = transform_points(points, files, chain["whichtoinvert"])
+            prepare = next(v.prepare for v in visits if v.visit == visit)
+            chain = record.transforms[visit][grid_of(prepare, kind)]
+            files = [folder / path for path in chain.to_mni]
+            there = transform_points(points, files, chain.whichtoinvert)
             # 4 mm and a handful of iterations: a wrong order or sign would be 10 mm and more.
             assert np.linalg.norm(there - Affine(place)(points), axis=1).mean() < 2.0, (visit, kind)
-            files = [folder / path for path in chain["from_mni"]]
-            back = transform_points(there, files, chain["from_mni_whichtoinvert"])
+            files = [folder / path for path in chain.from_mni]
+            back = transform_points(there, files, chain.from_mni_whichtoinvert)
             assert np.linalg.norm(back - points, axis=1).mean() < 0.5
 
     def test_masks_lie_on_the_template_s_grid_where_they_belong(self, study):
         folder, _, record = study
-        assert [(m["visit"], m["source"], m["status"]) for m in record["masks"]] == [
+        assert [(m.visit, m.source, m.status) for m in record.masks] == [
             ("baseline", "r1", "ok"),
             ("day5", "supplied", "ok"),
         ]
         truth = np.asarray(lesion_mni().dataobj) != 0
-        for mask in record["masks"]:
-            image = nib.load(folder / mask["path"])
+        for mask in record.masks:
+            image = nib.load(folder / mask.path)
             assert image.shape == (197, 233, 189)
             assert image.get_data_dtype() == np.uint8
             np.testing.assert_array_equal(image.affine, template_image().affine)
-            assert "space-MNI152NLin2009aSym_label-infarct" in mask["path"]
+            assert "space-MNI152NLin2009aSym_label-infarct" in mask.path
             data = np.asarray(image.dataobj) != 0
             dice = 2 * (data & truth).sum() / (data.sum() + truth.sum())
             assert dice > 0.75, mask
             x_mm = np.argwhere(data) @ image.affine[0, :3] + image.affine[0, 3]
             assert mask_volume_ml(image) > 5 and (x_mm < 0).all()  # the subject's left
-            assert abs(mask["quality"]["volume_discrepancy_percent"]) < 6
-            assert mask["quality"]["mni_ml"] == pytest.approx(mask_volume_ml(image), abs=1e-6)
+            assert abs(mask.quality["volume_discrepancy_percent"]) < 6
+            assert mask.quality["mni_ml"] == pytest.approx(mask_volume_ml(image), abs=1e-6)
 
     def test_mask_equals_the_files_applied_in_one_go(self, study):
         folder, visits, record = study
-        mask = record["masks"][0]
-        chain = record["transforms"]["baseline"][grid_of(visits[0]["prepare"], "dwi")]
+        mask = record.masks[0]
+        chain = record.transforms["baseline"][grid_of(visits[0].prepare, "dwi")]
         again = apply_transforms(
-            nib.load(folder / mask["native_path"]),
+            nib.load(folder / mask.native_path),
             template_image(),
-            [folder / path for path in chain["to_mni"]],
+            [folder / path for path in chain.to_mni],
             "label",
-            inverted=chain["whichtoinvert"],
+            inverted=chain.whichtoinvert,
         )
-        written = np.asarray(nib.load(folder / mask["path"]).dataobj)
+        written = np.asarray(nib.load(folder / mask.path).dataobj)
         assert (np.asarray(again.dataobj) != written).sum() <= 2
 
     def test_supplied_template_mask_is_not_touched(self, study):
         _, visits, record = study
-        supplied = [s for s in visits[1]["prepare"]["scans"] if s["space"] == "MNI152"]
+        supplied = [s for s in visits[1].prepare.scans if s.space == "MNI152"]
         assert len(supplied) == 1
-        assert supplied[0]["path"] not in [mask["native_path"] for mask in record["masks"]]
+        assert supplied[0].path not in [mask.native_path for mask in record.masks]
 
     def test_broken_limit_fails_the_subject_and_writes_no_mask(self, study, tmp_path):
         folder, visits, _ = study
@@ -281,12 +279,12 @@ class TestNormaliseSubject:
                 path.unlink()
         strict = {**TESTING, "limits": {"dice_min": 0.9999}}
         record = normalise_subject([visits[0]], tmp_path, settings=strict, visit_order=["baseline"])
-        assert record["status"] == "failed"
-        assert "dice" in record["reason"] and "limit 0.9999" in record["reason"]
-        assert [mask["path"] for mask in record["masks"]] == [None]
-        assert record["masks"][0]["reason"].startswith("no registration to MNI: dice")
+        assert record.status == "failed"
+        assert "dice" in record.reason and "limit 0.9999" in record.reason
+        assert [mask.path for mask in record.masks] == [None]
+        assert record.masks[0].reason.startswith("no registration to MNI: dice")
         assert not list(tmp_path.rglob("*space-MNI*label-infarct_desc-r1*"))
-        assert record["transforms"] == {}
+        assert record.transforms == {}
 
     def test_ventricles_off_the_template_s_are_a_warning_of_the_fit_and_of_its_masks(
         self, study, tmp_path
@@ -295,41 +293,40 @@ class TestNormaliseSubject:
         shutil.copytree(folder / "derivatives", tmp_path / "derivatives")
         strict = {**TESTING, "limits": {"ventricle_offset_mm_max": 0.0}}
         record = normalise_subject([visits[0]], tmp_path, settings=strict, visit_order=["baseline"])
-        assert record["status"] == "ok" and record["reason"] is None
-        assert record["quality"]["ventricle_offset_mm"] > 0
-        assert "ventricles' wall lies" in record["warning"]
-        assert [(m["status"], m["reason"]) for m in record["masks"]] == [("ok", record["warning"])]
+        assert record.status == "ok" and record.reason is None
+        assert record.quality["ventricle_offset_mm"] > 0
+        assert "ventricles' wall lies" in record.warning
+        assert [(m.status, m.reason) for m in record.masks] == [("ok", record.warning)]
 
     def test_thick_slices_are_never_fitted_deformably(self, study):
         folder, visits, _ = study
         record = normalise_subject(
             [visits[1]], folder, settings=TESTING, visit_order=["baseline", "day5"]
         )
-        assert record["status"] == "ok", record["reason"]
-        assert record["method"] == "affine" and record["anchor"]["kind"] == "FLAIR"
-        chain = record["transforms"]["day5"][record["anchor"]["grid"]]
-        assert len(chain["to_mni"]) == 1 and chain["to_mni"][0].endswith(".mat")
+        assert record.status == "ok", record.reason
+        assert record.method == "affine" and record.anchor.kind == "FLAIR"
+        chain = record.transforms["day5"][record.anchor.grid]
+        assert len(chain.to_mni) == 1 and chain.to_mni[0].endswith(".mat")
 
     def test_failed_visit_takes_only_its_own_masks_along(self, study):
         folder, visits, _ = study
-        broken = json.loads(json.dumps(visits[1]))
-        broken["prepare"]["brain_masks"] = {}
+        broken = replace(visits[1], prepare=replace(visits[1].prepare, brain_masks={}))
         record = normalise_subject(
             [visits[0], broken], folder, settings=TESTING, visit_order=["baseline", "day5"]
         )
-        assert record["status"] == "ok"
-        assert [mask["status"] for mask in record["masks"]] == ["ok", "failed"]
-        assert "no brain mask" in record["masks"][1]["reason"]
-        assert record["visits"]["day5"]["status"] == "failed"
+        assert record.status == "ok"
+        assert [mask.status for mask in record.masks] == ["ok", "failed"]
+        assert "no brain mask" in record.masks[1].reason
+        assert record.visits["day5"].status == "failed"
 
     def test_without_an_image_nothing_can_be_computed(self, scans, tmp_path):
         rows = [row(scans, "day5", "mask-infarct", "day5_FLAIR_lesion.nii.gz")]
         prepared = align_visit(prepare_visit(rows, tmp_path, settings={}), tmp_path, settings={})
         visit = VisitRecords("day5", prepared)
         record = normalise_subject([visit], tmp_path, settings={}, visit_order=["day5"])
-        assert record["status"] == "not_computable"
-        assert [mask["status"] for mask in record["masks"]] == ["not_computable"]
-        assert "no visit has an image" in record["masks"][0]["reason"]
+        assert record.status == "not_computable"
+        assert [mask.status for mask in record.masks] == ["not_computable"]
+        assert "no visit has an image" in record.masks[0].reason
 
 
 class TestLesion:
@@ -413,9 +410,6 @@ class TestLesion:
 
 
 def test_b0_stands_for_a_diffusion_grid_and_the_order_of_the_sheet_breaks_ties():
-    common = {"grid": "g1", "label": None, "status": "ok", "space": "native", "path": "x"}
-    rows = [
-        {"kind": kind, "scan_id": str(n), **common} for n, kind in enumerate(("dwi", "b0", "b0"))
-    ]
-    assert best_scan(rows, "g1")["scan_id"] == "1"
+    rows = [Scan(str(n), kind, grid="g1", path="x") for n, kind in enumerate(("dwi", "b0", "b0"))]
+    assert best_scan(rows, "g1").scan_id == "1"
     assert best_scan(rows, "g2") is None
