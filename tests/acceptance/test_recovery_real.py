@@ -9,10 +9,9 @@ from helpers import data_folder
 from corelab.imaging import prepare_visit
 from corelab.measurement.recovery import recover_visit, recovery_summary, recovery_table
 from corelab.registration import share_brain_masks
-from corelab.study.schema import with_defaults
+from corelab.settings.measurement import RecoverySettings
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
-SETTINGS = with_defaults({"study": {"id": "a"}, "inputs": {"participants": "p"}})["recovery"]
 
 
 def test_infarcts_planted_into_a_real_dwi_are_found(tmp_path):
@@ -32,8 +31,8 @@ def test_infarcts_planted_into_a_real_dwi_are_found(tmp_path):
         record,
         tmp_path,
         disease="stroke",
-        segmentation={},
-        settings={**SETTINGS, "sizes_ml": [5.0, 20.0], "per_size": 4},
+        segmentation=SegmentationSettings(),
+        settings=RecoverySettings(sizes_ml=[5.0, 20.0], per_size=4),
     )
     table = recovery_table([found])
     assert set(table["status"]) == {"ok"} and len(table) == 8

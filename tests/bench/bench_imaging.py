@@ -40,7 +40,8 @@ _STAGES = """
 import json, sys
 from pathlib import Path
 folder, stage, rows = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
-SETTINGS = {"preset": "fast"}
+from corelab.settings.registration import RegistrationSettings
+SETTINGS = RegistrationSettings(preset="fast")
 def record(name): return json.loads((folder / f"{name}.json").read_text())
 def write(name, content):
     from corelab.provenance.products import write_json

@@ -13,6 +13,7 @@ from corelab.imaging import meshnet, meshnet_kernels, prepare_visit
 from corelab.imaging.meshnet import WeightsError, network_mask, predict, read_meshnet
 from corelab.segmentation.external import BackendError
 from corelab.segmentation.visit import segment_visit
+from corelab.settings.segmentation import SegmentationSettings
 from corelab.study.models import model_files, model_findings
 from corelab.study.schema import load_schema, with_defaults
 
@@ -325,10 +326,14 @@ def test_network_as_a_segmenter(written, scan, tmp_path):
     record = prepare_visit([scan, brain], tmp_path, settings={})
     entry = {"id": "net", "kind": "meshnet", "label": "lesion", "inputs": {"T2w": "t2.nii.gz"}}
     entry |= {"weights": str(folder), "label_values": [1]}
-    found = segment_visit(record, tmp_path, disease="stroke", settings={"external": [entry]})
+    found = segment_visit(
+        record, tmp_path, disease="stroke", settings=SegmentationSettings(external=[entry])
+    )
     (mask,) = [mask for mask in found["masks"] if mask["source"] == "pipeline:net"]
     assert mask["status"] == "ok" and mask["quality"]["model"] == "unknown weights"
     assert set(mask["quality"]["files_sha256"]) == {"model.json", "model.bin"}
     (folder / "model.json").unlink()
     with pytest.raises(BackendError, match=r"'net': .*model\.json: the file is missing"):
-        segment_visit(record, tmp_path, disease="stroke", settings={"external": [entry]})
+        segment_visit(
+            record, tmp_path, disease="stroke", settings=SegmentationSettings(external=[entry])
+        )

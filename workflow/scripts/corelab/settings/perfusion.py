@@ -7,11 +7,52 @@ from typing import Literal
 
 from corelab.settings.base import Absent, NotNegative, Number, Positive, Settings, Share
 
+#: Criteria of the quality gates.
+Gate = Literal[
+    "frame_interval_s",
+    "duration_s",
+    "header_interval_ratio",
+    "baseline_frames",
+    "aif_width_s",
+    "aif_time_to_peak_s",
+    "vof_minus_aif_s",
+    "aif_snr",
+    "after_aif_peak_s",
+    "vof_tail_share",
+    "tissue_cnr",
+    "motion_mm",
+    "motion_degrees",
+    "replaced_frames_share",
+    "replaced_frames_in_a_row",
+    "missing_slices_share",
+    "core_share",
+    "hypoperfused_share",
+    "hypoperfused_uncertainty",
+    "hypoperfused_wrong_share",
+    "core_wrong_share",
+    "normal_mtt_s",
+    "coverage_mm",
+    "brain_volume_share",
+    "aif_peak_hu",
+    "aif_peak_unscaled_hu",
+    "vof_peak_hu",
+    "residual_noise_hu",
+    "drift_share",
+    "level_jump_share",
+    "uneven_drift_share",
+    "uneven_tail_share",
+    "pattern_share",
+    "vessel_baseline_hu",
+    "frames",
+]
+#: Engines that compute perfusion maps.
+Engine = Literal["bayes", "osvd", "bsvd", "ssvd", "tikhonov"]
+
 
 class Core(Settings):
     """Core of the infarct."""
 
-    engine: Literal["bayes", "osvd", "bsvd", "ssvd", "tikhonov"] = "bayes"
+    engine: Engine = "bayes"
     """Engine of the flow map"""
     parameter: Literal["rcbf"] = "rcbf"
     """What is compared with the reference tissue"""
@@ -28,7 +69,7 @@ class Core(Settings):
 class Hypoperfusion(Settings):
     """Hypoperfused tissue."""
 
-    engine: Literal["bayes", "osvd", "bsvd", "ssvd", "tikhonov"] = "bayes"
+    engine: Engine = "bayes"
     """Engine of the Tmax map"""
     tmax_s_above: Positive = 6.0
     """Hypoperfused is above this Tmax, s"""
@@ -48,7 +89,7 @@ class PerfusionSettings(Settings):
 
     core: Core = Core()
     hypoperfusion: Hypoperfusion = Hypoperfusion()
-    registry_engine: Literal["osvd", "bsvd", "ssvd", "tikhonov", "bayes"] = "osvd"
+    registry_engine: Engine = "osvd"
     """Engine that the published cut-offs are applied with"""
     reference_infarct: str | None = None
     """Source (a reader, software, pipeline) whose infarct the plot of cut-offs refers to; default:
@@ -65,43 +106,7 @@ class PerfusionSettings(Settings):
     figures: bool = True
     """Write figures of maps and curves"""
     gates: Mapping[
-        Literal[
-            "frame_interval_s",
-            "duration_s",
-            "header_interval_ratio",
-            "baseline_frames",
-            "aif_width_s",
-            "aif_time_to_peak_s",
-            "vof_minus_aif_s",
-            "aif_snr",
-            "after_aif_peak_s",
-            "vof_tail_share",
-            "tissue_cnr",
-            "motion_mm",
-            "motion_degrees",
-            "replaced_frames_share",
-            "replaced_frames_in_a_row",
-            "missing_slices_share",
-            "core_share",
-            "hypoperfused_share",
-            "hypoperfused_uncertainty",
-            "hypoperfused_wrong_share",
-            "core_wrong_share",
-            "normal_mtt_s",
-            "coverage_mm",
-            "brain_volume_share",
-            "aif_peak_hu",
-            "aif_peak_unscaled_hu",
-            "vof_peak_hu",
-            "residual_noise_hu",
-            "drift_share",
-            "level_jump_share",
-            "uneven_drift_share",
-            "uneven_tail_share",
-            "pattern_share",
-            "vessel_baseline_hu",
-            "frames",
-        ],
+        Gate,
         GateLimits | None,
     ] = {}
     """Limits of quality gates that replace the built-in ones; criterion -> good and bad, each [low,
