@@ -10,6 +10,7 @@ from corelab.imaging import prepare_visit
 from corelab.measurement.recovery import recover_visit, recovery_summary, recovery_table
 from corelab.registration import share_brain_masks
 from corelab.settings.measurement import RecoverySettings
+from corelab.settings.segmentation import SegmentationSettings
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
@@ -26,7 +27,7 @@ def test_infarcts_planted_into_a_real_dwi_are_found(tmp_path):
         }
         for kind in ("dwi", "adc")
     ]
-    record = share_brain_masks(prepare_visit(rows, tmp_path, settings={}), tmp_path)
+    record = share_brain_masks(prepare_visit(rows, tmp_path), tmp_path)
     found = recover_visit(
         record,
         tmp_path,

@@ -42,7 +42,7 @@ def read_mask(path):
 
 
 def segmented(files, folder, disease):
-    record = prepare_visit(rows(files), folder, settings={})
+    record = prepare_visit(rows(files), folder)
     found = segment_visit(record, folder, disease=disease)["masks"]
     return {(mask["label"], mask["source"]): mask for mask in found}
 

@@ -18,6 +18,7 @@ from corelab.imaging.conversion import convert, rows_of_folder
 from corelab.imaging.dicom import DicomFile, Series, list_series
 from corelab.imaging.dynamic import time_table
 from corelab.measurement.collect import image_findings
+from corelab.settings.prepare import PrepareSettings
 
 
 def reasons(listing):
@@ -226,7 +227,7 @@ def test_two_folders_of_one_visit_become_two_scans(tmp_path):
         {"participant_id": "1", "visit": "v", "kind": "dicom", "path": str(path), "scan_id": name}
         for name, path in folders.items()
     ]
-    scans = prepare_visit(rows, tmp_path / "out", settings={})["scans"]
+    scans = prepare_visit(rows, tmp_path / "out")["scans"]
     assert [(scan["kind"], scan["status"]) for scan in scans] == [
         ("ncct", "ok"),
         ("dwi", "ok"),
@@ -273,7 +274,9 @@ def prepared(folder, tmp_path, **settings):
         "path": str(folder),
         "scan_id": "s",
     }
-    return prepare_visit([row], tmp_path / "out", settings={"dicom": settings})
+    return prepare_visit(
+        [row], tmp_path / "out", settings=PrepareSettings.model_validate({"dicom": settings})
+    )
 
 
 def test_dicom_row_becomes_a_scan_of_its_kind(tmp_path):

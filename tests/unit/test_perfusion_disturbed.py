@@ -127,7 +127,7 @@ def visit_of(tmp_path, change=None, sidecar=None):
         beside = path.with_name(path.name.replace(".nii.gz", ".json"))
         beside.write_text(json.dumps({**json.loads(beside.read_text()), **sidecar}))
     row = {"participant_id": "01", "visit": "v", "kind": "ctp", "path": str(path), "scan_id": "s"}
-    record = prepare_visit([row], tmp_path / "out", settings={})
+    record = prepare_visit([row], tmp_path / "out")
     settings = PerfusionSettings(figures=False)
     return record, perfuse_visit(record, tmp_path / "out", settings=settings)
 

@@ -35,7 +35,7 @@ def prepared(paths, out):
          "scan_id": f"s-{kind}"}
         for kind, path in paths.items()
     ]  # fmt: skip
-    return prepare_visit(rows, out, settings={})
+    return prepare_visit(rows, out)
 
 
 @pytest.fixture(scope="module")

@@ -118,7 +118,7 @@ def rows_of(scans: Path, visit: str, *, masks: bool = True) -> list[dict]:
 
 
 def aligned(scans: Path, folder: Path, visit: str) -> dict:
-    prepared = prepare_visit(rows_of(scans, visit), folder, settings={})
+    prepared = prepare_visit(rows_of(scans, visit), folder)
     assert [scan["status"] for scan in prepared["scans"]] == ["ok"] * len(prepared["scans"])
     return align_visit(prepared, folder, settings=TESTING)
 
@@ -329,7 +329,7 @@ class TestNormaliseSubject:
     def test_without_an_image_nothing_can_be_computed(self, scans, tmp_path):
         rows = [row(scans, "day5", "mask-infarct", "day5_FLAIR_lesion.nii.gz")]
         prepared = align_visit(
-            prepare_visit(rows, tmp_path, settings={}), tmp_path, settings=RegistrationSettings()
+            prepare_visit(rows, tmp_path), tmp_path, settings=RegistrationSettings()
         )
         visit = {"visit": "day5", "prepare": prepared, "segment": None, "perfuse": None}
         record = normalise_subject(

@@ -19,7 +19,7 @@ from corelab.segmentation import Segmenter, segment_visit
 from corelab.segmentation.external import BackendError, ExternalSegmenter
 from corelab.segmentation.segmenter import Segmentation
 from corelab.segmentation.visit import _core_and_whole, _Result
-from corelab.settings.segmentation import SegmentationSettings
+from corelab.settings.segmentation import ExternalProgram, SegmentationSettings
 from corelab.study.schema import load_schema
 
 SHAPE, VOXEL_MM = (56, 66, 20), (3.0, 3.0, 6.0)
@@ -446,7 +446,7 @@ def masks_of(study, backend, kinds=("dwi", "adc"), **more):
 
 
 def test_it_is_a_segmenter(backend):
-    assert isinstance(ExternalSegmenter(backend, np.eye(4)), Segmenter)
+    assert isinstance(ExternalSegmenter(ExternalProgram(**backend), np.eye(4)), Segmenter)
 
 
 def test_off_by_default(study):

@@ -27,6 +27,7 @@ from corelab.registration import align_visit, normalise_subject
 from corelab.segmentation.readers import consensus_masks
 from corelab.segmentation.visit import segment_visit
 from corelab.settings.base import Settings, Texts
+from corelab.settings.measurement import AtlasSettings, MeasurementSettings
 from corelab.settings.perfusion import PerfusionSettings
 from corelab.settings.registration import RegistrationSettings
 from corelab.settings.segmentation import SegmentationSettings
@@ -46,8 +47,8 @@ class Stages(Settings):
     registration: RegistrationSettings
     segmentation: SegmentationSettings
     perfusion: PerfusionSettings
-    measurement: Mapping[str, Any]
-    atlases: tuple[Mapping[str, Any], ...]
+    measurement: MeasurementSettings
+    atlases: tuple[AtlasSettings, ...]
     visit_order: Texts
     baseline: str | None
     onset_to_ct_min: float | None

@@ -126,7 +126,7 @@ GATES: Mapping[str, tuple[Gate, ...]] = {
 }
 
 
-def configured(kind: str, changes: Mapping[str, GateLimits | None]) -> tuple[Gate, ...]:
+def configured(kind: str, changes: Mapping[Any, GateLimits | None]) -> tuple[Gate, ...]:
     """Gates of a kind of scan with limits of the configuration put in.
 
     Parameters
@@ -155,7 +155,7 @@ def configured(kind: str, changes: Mapping[str, GateLimits | None]) -> tuple[Gat
 def judge(
     kind: str,
     values: Mapping[str, float | None],
-    changes: Mapping[str, GateLimits | None] = MappingProxyType({}),
+    changes: Mapping[Any, GateLimits | None] = MappingProxyType({}),
 ) -> list[dict[str, Any]]:
     """One row per criterion with value, limit and verdict.
 

@@ -75,6 +75,9 @@ class _Entry:
         self.affine = affine
         self.label = backend.label
         self.source = f"pipeline:{backend.id}"
+        # Required by the schema, each for its kind.
+        self.command, self.output = backend.command or (), backend.output or ""
+        self.weights = backend.weights or ""
 
     def _segmentation(
         self,
@@ -135,14 +138,14 @@ class ExternalSegmenter(_Entry):
             ]
             # First, since the interface takes its folder from it.
             paths.insert(0, _write(brain.astype(np.uint8), self.affine, folder / BRAIN))
-            (folder / self.backend.output).parent.mkdir(parents=True, exist_ok=True)
+            (folder / self.output).parent.mkdir(parents=True, exist_ok=True)
             self._run(folder, paths)
-            mask = self._mask(folder / self.backend.output, reference)
+            mask = self._mask(folder / self.output, reference)
         return self._segmentation(mask, voxel, parameters, record)
 
     def _record(self) -> dict[str, Any]:
         """Record of program and files, taken before the run: a missing file stops here."""
-        program = self.backend.command[0]
+        program = self.command[0]
         if shutil.which(program) is None:
             raise BackendError(
                 f"segmentation.external '{self.backend.id}': the program {program} is not on "
@@ -164,11 +167,11 @@ class ExternalSegmenter(_Entry):
         }
 
     def _run(self, folder: Path, paths: Sequence[Path]) -> None:
-        words = [word.replace("{folder}", str(folder)) for word in self.backend.command]
+        words = [word.replace("{folder}", str(folder)) for word in self.command]
         node = SegmentationProgram(command=shlex.quote(words[0]))
         node.inputs.images = [str(path) for path in paths]
         node.inputs.arguments = [shlex.quote(word) for word in words[1:]]
-        node.inputs.mask_file = self.backend.output
+        node.inputs.mask_file = self.output
         node.terminal_output = "file_split"
         try:
             node.run(cwd=str(folder))
@@ -184,7 +187,7 @@ class ExternalSegmenter(_Entry):
             labels = np.asanyarray(image.dataobj)
         except (ImageFileError, OSError, EOFError, ValueError) as error:
             raise NotSegmentable(
-                f"{self.backend.id} wrote no readable image to {self.backend.output}"
+                f"{self.backend.id} wrote no readable image to {self.output}"
             ) from error
         if labels.ndim != 3 or not np.isfinite(labels).all():
             raise NotSegmentable(
@@ -229,7 +232,7 @@ class MeshNetSegmenter(_Entry):
         voxel = check_grid(images, brain, voxel_size_mm)
         (kind,) = self.backend.inputs
         try:
-            network = read_meshnet(self.backend.weights)
+            network = read_meshnet(self.weights)
         except WeightsError as error:
             raise BackendError(f"segmentation.external '{self.backend.id}': {error}") from error
         mask = network_mask(

@@ -527,7 +527,9 @@ def _external(visit: _Visit, backend: ExternalProgram) -> _Result:
         return found
 
     network = backend.kind == "meshnet"
-    segmenter = (MeshNetSegmenter if network else ExternalSegmenter)(backend, affine)
+    segmenter: Segmenter[ExternalProgram] = (
+        MeshNetSegmenter(backend, affine) if network else ExternalSegmenter(backend, affine)
+    )
     return _run(visit, segmenter, scan, backend, backend.id, gather)
 
 

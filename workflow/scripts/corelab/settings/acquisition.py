@@ -128,12 +128,13 @@ class TrialCriteria(Settings):
     """Longest time from the first to the end of the last scan of a visit, min"""
     imaging_to_treatment_minutes_max: Number | Absent = None
     """Longest time from the first baseline scan to treatment, min"""
-    treated_at_column: str | Absent = None
-    """Participants column with the time of treatment (ISO 8601); default treated_at"""
-    repeat_on: Texts | Absent = None
-    """Criteria, without _min and _max, on which a scan is to be repeated; default readable,
-    present, brain_cut_percent, coverage_mm, snr, noise_sd, ghosting_percent, motion_mm
-    """
+    treated_at_column: str = "treated_at"
+    """Participants column with the time of treatment (ISO 8601)"""
+    repeat_on: Texts = (
+        *("readable", "present", "brain_cut_percent", "coverage_mm"),
+        *("snr", "noise_sd", "ghosting_percent", "motion_mm"),
+    )
+    """Criteria, without _min and _max, on which a scan is to be repeated"""
 
 
 def _limits(schema: dict[str, Any]) -> None:
@@ -172,7 +173,6 @@ class AcquisitionSettings(Settings):
     """
 
     model_config = ConfigDict(extra="allow", json_schema_extra=_limits)
-    __pydantic_extra__: dict[str, Mapping[str, Any] | None]
 
     use_defaults: bool = True
     """Check the built-in limits where none is given here"""

@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,13 +18,14 @@ from typing import Any
 import pandas as pd
 
 from corelab.provenance.products import MISSING
+from corelab.settings.config import Config
 from corelab.study import checks
 from corelab.study.columns import RADIOMICS_PREFIX, window_names
 from corelab.study.findings import Finding, errors, grouped_lines
 from corelab.study.models import model_findings
 from corelab.study.naming import session_entity, subject_entity
 from corelab.study.presets import preset_names, with_preset
-from corelab.study.schema import config_findings, sheet_findings, with_defaults
+from corelab.study.schema import config_findings, sheet_findings
 from corelab.study.units import unify
 from corelab.terms.kinds import IMAGE_KINDS, PERFUSION_KINDS
 
@@ -48,40 +49,30 @@ MAX_SHEET_BYTES = 512 * 1024 * 1024
 BLOCKS = "blocks"
 
 
-class PartOfConfig(dict[str, Any]):
+class PartOfConfig(Config):
     """The blocks of a config that a job was given; to read another one is an error.
 
     Its defaults would be there, and be taken for what the study says.
 
     Examples
     --------
-    >>> part = PartOfConfig({"visits": {"order": ["day1"]}, "reading": {}}, ["visits"])
-    >>> part["visits"]["order"]
-    ['day1']
-    >>> part["reading"]
+    >>> part = PartOfConfig.model_validate(
+    ...     {"study": {"id": "a"}, "inputs": {"participants": "p"}, "reading": {}})
+    >>> part.reading.presentation
+    'single_time_point'
+    >>> part.visits
     Traceback (most recent call last):
     ...
-    LookupError: the job was not given the block 'reading' of the config: its rule has to name it
+    LookupError: the job was not given the block 'visits' of the config: its rule has to name it
     """
 
-    def __init__(self, content: Mapping[str, Any], blocks: Iterable[str]) -> None:
-        super().__init__(content)
-        self._blocks = frozenset(blocks)
-
-    def __getitem__(self, key: str) -> Any:
+    def __getattribute__(self, name: str) -> Any:
         """A block that the job was given."""
-        if key not in self._blocks:
+        if name in Config.model_fields and name not in self.model_fields_set:
             raise LookupError(
-                f"the job was not given the block {key!r} of the config: its rule has to name it"
+                f"the job was not given the block {name!r} of the config: its rule has to name it"
             )
-        return super().__getitem__(key)
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """The same."""
-        try:
-            return self[key]
-        except KeyError:
-            return default
+        return super().__getattribute__(name)
 
 
 class StudyError(ValueError):
@@ -234,7 +225,7 @@ class Study:
     Attributes
     ----------
     config
-        With the schema's defaults filled in.
+        With defaults, as plain data: parameters of jobs and the record of the plan.
     sheets
         Name -> frame of text cells (None for missing); a sheet that is not given is absent.
     scans
@@ -253,15 +244,21 @@ class Study:
     sheet_paths: dict[str, Path] = field(default_factory=dict)
     phantoms: tuple[dict[str, Any], ...] = ()
 
+    @cached_property
+    def settings(self) -> Config:
+        """The same config as typed blocks."""
+        whole = self.config.keys() >= Config.model_fields.keys()
+        return (Config if whole else PartOfConfig).model_validate(self.config)
+
     @property
     def id(self) -> str:
         """Name of the study."""
-        return self.config["study"]["id"]
+        return self.settings.study.id
 
     @property
     def folder(self) -> Path:
         """Results folder of the study, as configured."""
-        return Path(self.config["results_dir"]) / self.id
+        return Path(self.settings.results_dir) / self.id
 
     @property
     def sound(self) -> bool:
@@ -271,7 +268,7 @@ class Study:
     @property
     def central_read(self) -> bool:
         """Whether reads are adjudicated, and locked before anything is computed from them."""
-        return bool(self.config["reading"]["adjudication"])
+        return bool(self.settings.reading.adjudication)
 
     @cached_property
     def participants(self) -> tuple[str, ...]:
@@ -315,10 +312,10 @@ class Study:
     @cached_property
     def radiomics_visits(self) -> tuple[tuple[str, str], ...]:
         """Visits with images that features are computed of."""
-        wanted = self.config["radiomics"]
-        if not wanted["series"]:
+        wanted = self.settings.radiomics
+        if not wanted.series:
             return ()
-        visits = wanted["visits"]
+        visits = wanted.visits
         return tuple(key for key in self.image_visits if not visits or key[1] in visits)
 
     @property
@@ -353,7 +350,7 @@ class Study:
         for (participant_id, visit), rows in sorted(self._by_visit.items()):
             if (participant_id, visit) not in with_images:
                 by_subject.setdefault(participant_id, []).extend(rows)
-        size = self.config["measurement"]["batch_size"]
+        size = self.settings.measurement.batch_size
         subjects = list(by_subject.values())
         return tuple(
             tuple(row for rows in subjects[start : start + size] for row in rows)
@@ -363,19 +360,19 @@ class Study:
     @cached_property
     def visit_order(self) -> tuple[str, ...]:
         """Visits in order: as configured, then in the order of first appearance."""
-        order = list(self.config["visits"]["order"])
+        order = list(self.settings.visits.order)
         for name in ("scans", "reads", "outcomes", "measurements", "exposures"):
             frame = self.sheets.get(name)
             if frame is not None and "visit" in frame:
                 order.extend(v for v in frame["visit"].dropna().unique() if v not in order)
         # Windows of serial imaging are visits of the measurements too.
-        names = window_names(self.config["serial_imaging"])
+        names = window_names(self.settings.serial_imaging)
         return (*order, *(name for name in names if name not in order))
 
     @property
     def baseline(self) -> str | None:
         """The baseline visit: as configured, else the first."""
-        configured = self.config["visits"]["baseline"]
+        configured = self.settings.visits.baseline
         if configured:
             return configured
         return self.visit_order[0] if self.visit_order else None
@@ -386,7 +383,7 @@ class Study:
         kinds = {row["kind"] for row in self.scans}
         labels = {kind.removeprefix("mask-") for kind in kinds if kind.startswith("mask-")}
         labels.discard("brain")
-        stroke = self.config["study"]["disease"] == "stroke"
+        stroke = self.settings.study.disease == "stroke"
         if stroke and kinds & {"dwi", "adc", "FLAIR", "ncct"}:
             labels.add("infarct")
         if stroke and kinds & {"ncct", "gre"}:
@@ -410,7 +407,7 @@ class Study:
 
     def onset_to_ct_minutes(self, participant_id: str) -> float | None:
         """Minutes from onset to CT, from the participants column named in the config."""
-        column = self.config["measurement"]["onset_to_ct_column"]
+        column = self.settings.measurement.onset_to_ct_column
         frame = self.sheets.get("participants")
         if frame is None or column not in frame:
             return None
@@ -584,7 +581,7 @@ def load_study(config: Mapping[str, Any]) -> Study:
     wrong = config_findings(config) if blocks is None else None
     if wrong:
         raise StudyError(wrong)
-    full = with_defaults(config)
+    full = Config.model_validate(config).plain()
     given_dir = full["data_dir"] or full["inputs"]["data_dir"]
     data_dir = Path(given_dir).expanduser().absolute() if given_dir else None
     findings = _resolved_inputs(full, data_dir)
@@ -604,11 +601,12 @@ def load_study(config: Mapping[str, Any]) -> Study:
         raise StudyError(braces)
     findings = [*checks.weighed(findings, full, names), *unify(sheets, names)]
     if blocks is not None:
-        return Study(PartOfConfig(full, blocks), sheets, tuple(scans), (), paths, tuple(phantoms))
-    findings += checks.cross_findings(full, sheets, scans, names)
+        part = {key: full[key] for key in full if key in blocks}
+        return Study(part, sheets, tuple(scans), (), paths, tuple(phantoms))
+    study = Study(full, sheets, tuple(scans), (), paths, tuple(phantoms))
+    findings += checks.cross_findings(study.settings, sheets, scans, names)
     findings += checks.phantom_findings(phantoms, names.get("phantoms", "phantoms"))
-    findings = checks.said_once(findings)
-    return Study(full, sheets, tuple(scans), tuple(findings), paths, tuple(phantoms))
+    return replace(study, findings=tuple(checks.said_once(findings)))
 
 
 def _braces(
@@ -659,10 +657,10 @@ def _resolved_inputs(full: dict[str, Any], data_dir: Path | None) -> list[Findin
                 "the file is not there",
                 "give the copy of statistics/plan.json that was kept at the lock",
             )
-    for part in (full["brain_extraction"], *full["segmentation"].get("external", [])):
+    for part in (full["brain_extraction"], *full["segmentation"]["external"]):
         if part.get("weights"):
             part["weights"] = os.fspath(_input_path(part["weights"], data_dir))
-    found += model_findings(full)
+    found += model_findings(Config.model_validate(full))
     if full["registration"]["ct_template"]:
         template = _input_path(full["registration"]["ct_template"], data_dir)
         full["registration"]["ct_template"] = os.fspath(template)
