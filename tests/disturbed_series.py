@@ -88,7 +88,7 @@ def analysed(scan: Scan, settings: dict[str, Any] | None = None) -> Run:
     values["core_wrong_share"] = lesions.likely_wrong_core(
         flow, found.maps[core_rule.engine].cbf_sd_ml_100g_min, core, level * reference.values
     )
-    rows = gates.judge("ctp", values, settings)
+    rows = gates.judge("ctp", values, settings or {})
     return Run(
         float(core.sum()) * found.voxel_ml,
         float(late.sum()) * found.voxel_ml,
