@@ -206,7 +206,7 @@ def _timing_rows(
             ok = None if value is None else value <= longest
             rows.append(_row(place, "imaging_duration_minutes_max", value, longest, ok, reason))
         if delay is not None and visit == baseline:
-            treated = moment(person.get(settings.treated_at_column))
+            treated = moment(person.get(settings.treated_at))
             value = ok = None
             reason = "the time of treatment or of imaging is not known"
             if treated is not None and start is not None:

@@ -139,7 +139,6 @@ def normalise_subject(
     folder
         Results folder of the study; all paths in records are relative to it.
     settings
-        Block ``registration`` of the config, see
         Block ``registration`` of the config.
     visit_order
         Visits of the study in time; visits that are not in it come last.
@@ -156,7 +155,7 @@ def normalise_subject(
     Raises
     ------
     BackendMissing
-        If the program behind ``settings["backend"]`` is not installed.
+        If the program behind ``settings.backend`` is not installed.
     ValueError
         If a setting is not known or there is no visit.
 

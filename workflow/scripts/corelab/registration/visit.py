@@ -34,7 +34,6 @@ def align_visit(
     folder
         Results folder of the study; all paths in the record are relative to it.
     settings
-        Block ``registration`` of the config, see
         Block ``registration`` of the config.
 
     Returns
@@ -48,7 +47,7 @@ def align_visit(
     Raises
     ------
     BackendMissing
-        If the program behind ``settings["backend"]`` is not installed.
+        If the program behind ``settings.backend`` is not installed.
     ValueError
         If a setting is not known.
 

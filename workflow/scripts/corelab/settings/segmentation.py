@@ -189,10 +189,7 @@ class CtInfarctThresholds(Thresholds):
     cavity_radius_mm: Number = 4.0
     cavity_ml: Number = 1.0
     cavity_rim_mm: Number = 8.0
-    limits: Limits = {
-        "difference_seed_hu": (4.5, 3.5),
-        "edge_share": (0.6, 0.4),
-    }
+    limits: Limits = {"difference_seed_hu": (4.5, 3.5), "edge_share": (0.6, 0.4)}
 
 
 class HaematomaThresholds(Thresholds):
@@ -255,10 +252,7 @@ class GreHaematomaThresholds(Thresholds):
     loss_grow_above: Number = 0.45
     sheet_radius_mm: Number = 3.0
     min_cluster_ml: Number = 0.5
-    limits: Limits = {
-        "loss_seed_above": (0.65, 0.55),
-        "loss_grow_above": (0.5, 0.4),
-    }
+    limits: Limits = {"loss_seed_above": (0.65, 0.55), "loss_grow_above": (0.5, 0.4)}
 
 
 class EnhancingThresholds(ClusterThresholds):
@@ -327,6 +321,13 @@ class OedemaThresholds(ClusterThresholds):
     limits: Limits = {"z_grow": (1.6, 1.1), "edge_share": (0.54, 0.3)}
 
 
+#: Labels that a program of others can give.
+Label = Literal[
+    "infarct", "haematoma", "enhancing", "oedema", "necrosis", "nonenhancing", "tumourcore",
+    "whole-tumour", "lesion",
+]  # fmt: skip
+
+
 class ExternalProgram(Settings):
     """A program or network whose masks stand beside those of the pipeline."""
 
@@ -347,17 +348,7 @@ class ExternalProgram(Settings):
     """
     id: Annotated[str, pattern(r"^[A-Za-z0-9][A-Za-z0-9-]*$")]
     """Name of the source, pipeline:<id>"""
-    label: Literal[
-        "infarct",
-        "haematoma",
-        "enhancing",
-        "oedema",
-        "necrosis",
-        "nonenhancing",
-        "tumourcore",
-        "whole-tumour",
-        "lesion",
-    ]
+    label: Label
     """What it outlines"""
     inputs: Annotated[
         Mapping[str, Annotated[str, pattern(r"^[^/.][^:]*[.]nii([.]gz)?$")]], Field(min_length=1)

@@ -726,7 +726,7 @@ def _trial_criteria(
     timed = trial.imaging_to_treatment_minutes_max is not None
     wanted = {
         "day_zero_column": trial.day_zero_column,
-        "treated_at_column": trial.treated_at_column if timed else None,
+        "treated_at_column": trial.treated_at if timed else None,
     }
     columns = set(sheets.get("participants", pd.DataFrame()).columns)
     for key, column in wanted.items():
