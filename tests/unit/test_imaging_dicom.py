@@ -18,6 +18,7 @@ from corelab.imaging.conversion import convert, rows_of_folder
 from corelab.imaging.dicom import DicomFile, Series, list_series
 from corelab.imaging.dynamic import time_table
 from corelab.measurement.collect import image_findings
+from corelab.settings.acquisition import DicomSettings
 from corelab.settings.prepare import PrepareSettings
 
 
@@ -181,7 +182,7 @@ def test_series_of_two_patients_in_one_folder_are_told(tmp_path):
         tmp_path / "in" / "b", 4, uid="1.2.4", edit=lambda ds: setattr(ds, "PatientID", "B")
     )
     row = {"kind": "dicom", "path": str(tmp_path / "in"), "scan_id": "s"}
-    (found,) = rows_of_folder(row, tmp_path / "work", {})
+    (found,) = rows_of_folder(row, tmp_path / "work", DicomSettings())
     assert any("series of 2 different patients" in note for note in found["notes"])
     assert "'A'" not in json.dumps(found["dicom"])
 
