@@ -375,7 +375,7 @@ def test_perfusion_ct_gets_the_times_of_its_frames(tmp_path):
 
             made_slice(folder / f"{frame:02d}{index}.dcm", index, edit=at)
     (row,) = rows_of_folder(
-        {"kind": "dicom", "path": str(folder), "scan_id": "s"}, tmp_path / "w", {}
+        {"kind": "dicom", "path": str(folder), "scan_id": "s"}, tmp_path / "w", DicomSettings()
     )
     assert row["kind"] == "ctp"
     sidecar = json.loads((tmp_path / "w/ctp/out/scan.json").read_text())

@@ -172,11 +172,18 @@ def test_every_reference_of_the_config_gives_a_core(written, done, tmp_path, rul
 
 
 def test_the_schema_offers_what_the_room_knows():
+    from corelab.perfusion.fit import ENGINES
     from corelab.perfusion.lesions import REFERENCES
     from corelab.study.schema import load_schema
 
     block = load_schema("config")["properties"]["perfusion"]["properties"]
     assert set(block["core"]["properties"]["reference"]["enum"]) == set(REFERENCES)
+    for engine in (
+        block["core"]["properties"]["engine"],
+        block["hypoperfusion"]["properties"]["engine"],
+        block["registry_engine"],
+    ):
+        assert set(engine["enum"]) == set(ENGINES)
 
 
 def test_a_card_that_is_not_there_fails_the_job_and_not_the_scan(done, tmp_path, monkeypatch):

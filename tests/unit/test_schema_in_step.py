@@ -1,12 +1,10 @@
 """The schema allows exactly what the packages read."""
 
 import re
-from typing import get_args
 
 from corelab.agreement.phantoms import DEFAULT_LIMITS, LONGITUDINAL, WORST
 from corelab.measurement.schedule import SCAN_OF_BIOMARKER
 from corelab.settings.acquisition import FIELDS, QUANTITIES
-from corelab.settings.perfusion import Engine
 from corelab.settings.schema import SCHEMAS, schema_text
 from corelab.study.schema import load_schema
 
@@ -50,9 +48,10 @@ def test_backends_of_registration():
 
 
 def test_engines_of_perfusion():
-    from corelab.perfusion.fit import METHODS
+    from corelab.perfusion.fit import ENGINES
 
-    assert set(get_args(Engine)) == set(METHODS)
+    perfusion = load_schema("config")["properties"]["perfusion"]["properties"]
+    assert set(perfusion["registry_engine"]["enum"]) == set(ENGINES)
 
 
 def test_schema_is_generated_from_the_models():

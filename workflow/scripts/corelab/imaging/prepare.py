@@ -46,6 +46,7 @@ from corelab.settings.prepare import PrepareSettings
 from corelab.settings.segmentation import BrainExtractionSettings
 from corelab.study.naming import TEMPLATE_SPACE, derivative, mask_path
 from corelab.terms.kinds import DATATYPES
+from corelab.terms.plugins import registry
 
 #: Kinds that are time series.
 SERIES_KINDS = ("ctp", "dsc")
@@ -642,7 +643,9 @@ def _brain_masks(visit: _Visit, reference: str | None) -> tuple[dict[str, str], 
     """One brain mask per native grid with an image: the supplied one, else from the best image."""
     masks: dict[str, str] = {}
     quality: dict[str, Any] = {}
-    extract, parameters = _extractor(visit.settings.brain_extraction)
+    settings = visit.settings.brain_extraction
+    extract, parameters = EXTRACTORS[settings.method](settings)
+    parameters = {"method": settings.method, **parameters}
     for grid in [name for name in visit.grids if name.startswith("g")]:
         images = [scan for scan in _usable(visit.scans) if scan["grid"] == grid]
         if not images:
@@ -733,23 +736,28 @@ def _tell_central_volume(visit: _Visit, brain_masks: Mapping[str, str]) -> None:
                 )
 
 
-def _extractor(
-    settings: BrainExtractionSettings,
-) -> tuple[Callable[[Any, str], tuple[NDArray[np.bool_], HeadFit | None]], dict[str, Any]]:
-    """Brain mask (and fit of the template) by the configured method; what to record of it."""
-    method = settings.method
-    if method == "classical":
+#: Image and kind of scan -> brain mask, and the fit of the template if there is one.
+Extract = Callable[[Any, str], tuple[NDArray[np.bool_], HeadFit | None]]
 
-        def classical(image: Any, kind: str) -> tuple[NDArray[np.bool_], HeadFit | None]:
-            found = extract_brain(image, kind)
-            return found.mask, found.fit
 
-        return classical, {"method": method}
+def _classical(settings: BrainExtractionSettings) -> tuple[Extract, dict[str, Any]]:
+    def extract(image: Any, kind: str) -> tuple[NDArray[np.bool_], HeadFit | None]:
+        found = extract_brain(image, kind)
+        return found.mask, found.fit
+
+    return extract, {}
+
+
+def _network(settings: BrainExtractionSettings) -> tuple[Extract, dict[str, Any]]:
     network = read_meshnet(settings.weights or "")
-    return lambda image, kind: (network_mask(network, image, kind), None), {
-        "method": method,
-        **network.record,
-    }
+    return lambda image, kind: (network_mask(network, image, kind), None), network.record
+
+
+#: Brain extractors by their names in the config: of its block ``brain_extraction``, the function
+#: and what to record of it.
+EXTRACTORS: Mapping[str, Callable[[BrainExtractionSettings], tuple[Extract, dict[str, Any]]]] = (
+    registry("brain_extractors", {"classical": _classical, "mindgrab": _network})
+)
 
 
 def _acquisition(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 from corelab.registration.ants_backend import AntsRegistrar
 from corelab.registration.ants_greedy_backend import AntsGreedyRegistrar
@@ -12,9 +11,11 @@ from corelab.registration.nipype_backends import AntsProgramRegistrar, FlirtRegi
 from corelab.registration.presets import load_preset
 from corelab.registration.registrar import Registrar
 from corelab.settings.registration import RegistrationSettings
+from corelab.terms.plugins import registry
 
 #: Name in the config -> class. The modules load the program behind a backend when it is used.
-BACKENDS: Mapping[str, type[Registrar]] = MappingProxyType(
+BACKENDS: Mapping[str, type[Registrar]] = registry(
+    "registrars",
     {
         backend.name: backend
         for backend in (
@@ -24,7 +25,7 @@ BACKENDS: Mapping[str, type[Registrar]] = MappingProxyType(
             FlirtRegistrar,
             AntsProgramRegistrar,
         )
-    }
+    },
 )
 
 

@@ -335,8 +335,9 @@ def _sheet(given: str | None, data_dir: str | None, columns: Sequence[str]) -> p
     return _table(path or Path("absent.tsv"), dict.fromkeys(columns, ""), numeric)
 
 
-def tables_of(settings: Config, participants: pd.DataFrame, measurements: pd.DataFrame) -> Tables:
+def tables_of(settings: Config, participants: pd.DataFrame, folder: Path) -> Tables:
     """The tables of the analyses, with the sheets that the config names."""
+    measurements = _table(folder / "endpoints/measurements.tsv", MEASUREMENTS, ["value"])
     inputs, base = settings.inputs, settings.data_dir or settings.inputs.data_dir
     order = list(settings.visits.order)
     order += [v for v in measurements["visit"].dropna().unique() if v not in order]
@@ -515,9 +516,8 @@ def read_results(
     Results
     """
     root = Path(folder)
-    measurements = _table(root / "endpoints/measurements.tsv", MEASUREMENTS, ["value"])
     settings = Config.model_validate(config)
-    given = tables or tables_of(settings, participants, measurements)
+    given = tables or tables_of(settings, participants, root)
     certificate = _table(
         root / "verification/certificate.tsv",
         CERTIFICATE,

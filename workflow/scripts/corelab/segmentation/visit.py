@@ -506,7 +506,7 @@ def _has_any(visit: _Visit, backend: ExternalProgram) -> bool:
 
 def _external(visit: _Visit, backend: ExternalProgram) -> _Result:
     """A configured program or network on the grid of the first of its kinds of scan."""
-    from corelab.segmentation.external import ExternalSegmenter, MeshNetSegmenter
+    from corelab.segmentation.external import SEGMENTERS
 
     kinds = list(backend.inputs)
     scan = visit.first(kinds[0]) or visit.first(*kinds)
@@ -526,10 +526,7 @@ def _external(visit: _Visit, backend: ExternalProgram) -> _Result:
             )
         return found
 
-    network = backend.kind == "meshnet"
-    segmenter: Segmenter[ExternalProgram] = (
-        MeshNetSegmenter(backend, affine) if network else ExternalSegmenter(backend, affine)
-    )
+    segmenter = SEGMENTERS[backend.kind](backend, affine)
     return _run(visit, segmenter, scan, backend, backend.id, gather)
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
-from corelab.settings.base import Absent, NotNegative, Number, Positive, Settings, Share
+from corelab.settings.base import Absent, NotNegative, Number, Positive, Settings, Share, registered
+
+#: Name of a perfusion engine.
+Engine = Annotated[str, registered("engines")]
 
 #: Criteria of the quality gates.
 Gate = Literal[
@@ -18,8 +21,6 @@ Gate = Literal[
     "residual_noise_hu", "drift_share", "level_jump_share", "uneven_drift_share",
     "uneven_tail_share", "pattern_share", "vessel_baseline_hu", "frames",
 ]  # fmt: skip
-#: Engines that compute perfusion maps.
-Engine = Literal["bayes", "osvd", "bsvd", "ssvd", "tikhonov"]
 
 
 class Core(Settings):
