@@ -500,9 +500,9 @@ def test_charter_rows_stand_for_each_scan(tmp_path):
     record = prepare_visit(
         [row("dwi", save(tmp_path / "a.nii.gz", dwi()), b_value=500)],
         tmp_path / "out",
-        settings={
-            "acquisition": {"use_defaults": False, "dwi": {"b_value_min": 900, "slices_min": 10}}
-        },
+        settings=PrepareSettings.model_validate(
+            {"acquisition": {"use_defaults": False, "dwi": {"b_value_min": 900, "slices_min": 10}}}
+        ),
     )
     assert record["acquisition"] == [
         {
