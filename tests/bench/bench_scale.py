@@ -185,6 +185,7 @@ def tables(visits: int) -> None:
     from corelab.measurement.collect import collect_measurements
     from corelab.provenance.products import write_json
     from corelab.records import read_measured
+    from corelab.settings.measurement import MeasurementSettings
 
     rng = np.random.default_rng(1)
     with tempfile.TemporaryDirectory() as name:
@@ -210,7 +211,7 @@ def tables(visits: int) -> None:
         start = time.process_time()
         collect_measurements(
             map(read_measured, records), reads=None, supplied=None, listed=listed, visit_order=VISITS,
-            baseline="baseline", settings={"ghost_core_above_ml": 10.0},
+            baseline="baseline", settings=MeasurementSettings(),
         )  # fmt: skip
         cpu = time.process_time() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -9,12 +9,13 @@ def main(snakemake):
 
         from corelab.records import read_visits, write_record
         from corelab.registration import normalise_subject
+        from corelab.settings.registration import RegistrationSettings
 
         params, folder = snakemake.params, Path(snakemake.params.folder)
         record = normalise_subject(
             read_visits(snakemake.input.records),
             folder,
-            settings=params.registration,
+            settings=RegistrationSettings.model_validate(params.registration),
             visit_order=params.visit_order,
         )
         write_record(record, folder, snakemake.output.record)

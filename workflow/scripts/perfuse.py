@@ -9,12 +9,13 @@ def main(snakemake):
 
         from corelab.perfusion import perfuse_visit
         from corelab.records import Prepared, write_record
+        from corelab.settings.perfusion import PerfusionSettings
 
         params, folder = snakemake.params, Path(snakemake.params.folder)
         record = perfuse_visit(
             Prepared.read(snakemake.input.prepared),
             folder,
-            settings=params.perfusion,
+            settings=PerfusionSettings.model_validate(params.perfusion),
             minutes_onset_to_ct=params.onset_to_ct_min,
             threads=snakemake.threads,
         )

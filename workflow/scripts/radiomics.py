@@ -10,6 +10,7 @@ def main(snakemake):
         from corelab.provenance.products import write_table
         from corelab.radiomics.visit import radiomics_visit
         from corelab.records import Prepared, Segmented, write_record
+        from corelab.settings.radiomics import RadiomicsSettings
         from corelab.study.columns import FEATURES
 
         given, params, output = snakemake.input, snakemake.params, snakemake.output
@@ -17,7 +18,7 @@ def main(snakemake):
             Prepared.read(given.prepared),
             Segmented.read(given.segmented),
             params.folder,
-            settings=params.radiomics,
+            settings=RadiomicsSettings.model_validate(params.radiomics),
         )
         write_table(table, output.table, FEATURES)
         write_record(record, Path(params.folder), output.record)

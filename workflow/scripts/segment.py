@@ -11,13 +11,13 @@ def main(snakemake):
         from corelab.records import Prepared, write_record
         from corelab.segmentation.readers import consensus_masks, derived_masks
         from corelab.segmentation.visit import segment_visit
+        from corelab.settings.segmentation import SegmentationSettings
 
         params, folder = snakemake.params, Path(snakemake.params.folder)
-        settings = dict(params.segmentation)
-        consensus = settings.pop("consensus")
+        settings = SegmentationSettings.model_validate(params.segmentation)
         prepared = Prepared.read(snakemake.input.prepared)
         record = segment_visit(prepared, folder, disease=params.disease, settings=settings)
-        voted = consensus_masks(prepared, folder, settings=consensus)
+        voted = consensus_masks(prepared, folder, settings=settings.consensus)
         record = replace(record, masks=(*record.masks, *voted))
         if params.disease == "glioma":
             derived = derived_masks(prepared, record, folder)

@@ -46,6 +46,7 @@ from corelab.records import (
     visit_masks,
 )
 from corelab.segmentation.hypodensity import CtHypodensity
+from corelab.settings.measurement import AtlasSettings, MeasurementSettings
 from corelab.terms.labels import volume_endpoint
 from corelab.terms.verdicts import PASS, WARN
 
@@ -271,8 +272,8 @@ def measure_visit(
     normalised: Normalised | None,
     folder: Path,
     *,
-    atlases: Sequence[Mapping[str, Any]],
-    settings: Mapping[str, Any],
+    atlases: Sequence[AtlasSettings],
+    settings: MeasurementSettings,
     first_visit: str | None = None,
 ) -> Measured:
     """Measure everything that one visit's masks and maps say.
@@ -310,7 +311,7 @@ def measure_visit(
         if entry.visit == visit and entry.status == "ok" and entry.path is not None:
             image = _load(folder / entry.path)
             rows += _location_rows(
-                participant_id, visit, entry, image, loaded, settings["aspects_min_share"]
+                participant_id, visit, entry, image, loaded, settings.aspects_min_share
             )
     if perfused is not None:
         rows += _perfusion_rows(participant_id, visit, perfused, folder)
@@ -318,7 +319,7 @@ def measure_visit(
     # Cut-offs of perfusion are variants to compare by volume, not readers to agree.
     agreeing = {n: image for n, image in images.items() if masks[n].origin != Perfused.stage}
     overlaps = overlap_rows(
-        participant_id, visit, masks, agreeing, nsd_tolerance_mm=settings["nsd_tolerance_mm"]
+        participant_id, visit, masks, agreeing, nsd_tolerance_mm=settings.nsd_tolerance_mm
     )
     return Measured(
         *(participant_id, visit, tuple(_settle_doubles(rows)), tuple(overlaps)),
@@ -439,8 +440,8 @@ def _settle_doubles(rows: Sequence[MeasurementRow]) -> list[MeasurementRow]:
 def measure_supplied(
     scans: Sequence[Mapping[str, Any]],
     *,
-    atlases: Sequence[Mapping[str, Any]],
-    settings: Mapping[str, Any],
+    atlases: Sequence[AtlasSettings],
+    settings: MeasurementSettings,
 ) -> MeasuredSupplied:
     """Measure masks that others supplied, of visits that have no images to process.
 
@@ -474,7 +475,7 @@ def measure_supplied(
             if image is not None:
                 images[len(masks)] = image
             masks.append(mask)
-        overlaps += overlap_rows(*key, masks, images, nsd_tolerance_mm=settings["nsd_tolerance_mm"])
+        overlaps += overlap_rows(*key, masks, images, nsd_tolerance_mm=settings.nsd_tolerance_mm)
     return MeasuredSupplied(tuple(_settle_doubles(rows)), tuple(overlaps), tuple(files)).settled()
 
 

@@ -18,17 +18,21 @@ from corelab.imaging import ImageFault, load_image
 from corelab.imaging.geometry import voxel_sizes_mm
 from corelab.provenance.products import read_table
 from corelab.radiomics.derived import gd_zscore, t2_edge
-from corelab.radiomics.features import SHAPE_SERIES, extract_features, feature_rows
+from corelab.radiomics.features import (
+    SHAPE_SERIES,
+    FeatureSettings,
+    extract_features,
+    feature_rows,
+)
 from corelab.radiomics.normalise import grey_levels, top_mode
 from corelab.records import Featured, Prepared, Segmented, visit_masks
 from corelab.segmentation.segmenter import NotSegmentable
 from corelab.segmentation.visit import visit_scans
+from corelab.settings.radiomics import RadiomicsSettings
 from corelab.study.columns import FEATURES, RADIOMICS_PREFIX
 
 #: Series that are derived from others.
 DERIVED = {"T2edge": ("T2w",), "Gdzscore": ("T1w", "T1c")}
-#: Keys of the settings that :func:`corelab.radiomics.extract_features` takes.
-_EXTRACTION = ("families", "aggregation")
 
 
 @dataclass(frozen=True)
@@ -46,7 +50,7 @@ def radiomics_visit(
     segmented: Segmented,
     folder: str | Path,
     *,
-    settings: Mapping[str, Any],
+    settings: RadiomicsSettings,
 ) -> tuple[Featured, pd.DataFrame]:
     """Features of every series within every mask of a visit.
 
@@ -90,14 +94,14 @@ def radiomics_visit(
         *(prepared.participant_id, prepared.visit),
         status="ok" if found else "not_computable",
         reason=None if found else entries[0]["reason"],
-        settings=dict(settings),
+        settings=settings.plain(),
         combinations=tuple(entries),
     )
     return made, table.drop_duplicates()
 
 
-def _repeats(prepared: Prepared, settings: Mapping[str, Any]) -> list[int]:
-    needed = {kind for name in settings["series"] for kind in DERIVED.get(name, (name,))}
+def _repeats(prepared: Prepared, settings: RadiomicsSettings) -> list[int]:
+    needed = {kind for name in settings.series for kind in DERIVED.get(name, (name,))}
     found = {s.repeat for s in prepared.scans if s.kind in needed}
     return sorted(found | {1})
 
@@ -106,11 +110,11 @@ def _outlines(
     prepared: Prepared,
     segmented: Segmented,
     folder: Path,
-    settings: Mapping[str, Any],
+    settings: RadiomicsSettings,
     entries: list[dict[str, Any]],
 ) -> Iterator[Outline]:
     """Masks of the wanted labels and sources; an unusable one is reported."""
-    labels, sources = settings["labels"], settings["sources"]
+    labels, sources = settings.labels, settings.sources
     for mask in visit_masks(prepared, segmented, labels=labels, repeat=1, space="native"):
         if sources and mask.source not in sources:
             continue
@@ -124,8 +128,8 @@ def _outlines(
             entries.append({**entry, "status": "failed", "reason": str(fault)})
             continue
         voxels = np.asanyarray(image.dataobj) > 0
-        if voxels.sum() < settings["min_voxels"]:
-            few = f"{int(voxels.sum())} voxels, fewer than min_voxels {settings['min_voxels']}"
+        if voxels.sum() < settings.min_voxels:
+            few = f"{int(voxels.sum())} voxels, fewer than min_voxels {settings.min_voxels}"
             entries.append({**entry, "status": "not_computable", "reason": few})
             continue
         yield Outline(mask.label, mask.source, str(mask.grid), voxels)
@@ -136,7 +140,7 @@ def _series(
     folder: Path,
     grid: str,
     outlines: Sequence[Outline],
-    settings: Mapping[str, Any],
+    settings: RadiomicsSettings,
     entries: list[dict[str, Any]],
     repeat: int,
 ) -> Iterator[tuple[str, nib.Nifti1Image]]:
@@ -147,7 +151,7 @@ def _series(
     lesion = np.any([outline.voxels for outline in outlines], axis=0)
     raw: dict[str, nib.Nifti1Image] = {}
     brain = np.zeros(lesion.shape, bool)
-    for name in settings["series"]:
+    for name in settings.series:
         entry = {"series": name, "repeat": repeat}
         try:
             if target is None:
@@ -167,9 +171,9 @@ def _series(
             levels = grey_levels(
                 np.asarray(image.dataobj),
                 mask=region,
-                top=settings["top"].get(name, top_mode(name)),
-                top_share=settings["top_share"],
-                n_levels=settings["n_levels"],
+                top=settings.top.get(name, top_mode(name)),
+                top_share=settings.top_share,
+                n_levels=settings.n_levels,
             )
         except (NotSegmentable, ImageFault, ValueError) as fault:
             entries.append({**entry, "status": "not_computable", "reason": str(fault)})
@@ -181,11 +185,11 @@ def _derived(
     name: str,
     raw: Mapping[str, nib.Nifti1Image],
     reference: NDArray[np.bool_],
-    settings: Mapping[str, Any],
+    settings: RadiomicsSettings,
 ) -> nib.Nifti1Image:
     if name == "T2edge":
-        edge = settings["edge"]
-        return t2_edge(raw["T2w"], dimensions=edge["dimensions"], unit=edge["unit"])
+        edge = settings.edge
+        return t2_edge(raw["T2w"], dimensions=edge.dimensions, unit=edge.unit)
     if name == "Gdzscore":
         return gd_zscore(raw["T1w"], raw["T1c"], reference=reference)
     return raw[name]
@@ -196,11 +200,11 @@ def _features(
     images: Mapping[str, nib.Nifti1Image],
     visit: Mapping[str, str],
     repeat: int,
-    settings: Mapping[str, Any],
+    settings: RadiomicsSettings,
     entries: list[dict[str, Any]],
 ) -> Iterator[pd.DataFrame]:
     """Rows of one mask, and what became of each series."""
-    chosen = {key: settings[key] for key in _EXTRACTION}
+    chosen = FeatureSettings(families=settings.families, aggregation=settings.aggregation)
     for series, image in images.items():
         entry = {
             "label": outline.label,
@@ -274,25 +278,25 @@ def perturb_mask(
 def _perturbed(
     outlines: Sequence[Outline],
     images: Mapping[str, nib.Nifti1Image],
-    settings: Mapping[str, Any],
+    settings: RadiomicsSettings,
     visit: Mapping[str, str],
 ) -> Iterator[Outline]:
     """The outlines, and the perturbed ones of the chosen source."""
     yield from outlines
-    how = settings["perturbations"]
+    how = settings.perturbations
     if not images:
         return
     sizes = voxel_sizes_mm(next(iter(images.values())).affine)
     for outline in outlines:
-        if outline.source != how["source"]:
+        if outline.source != how.source:
             continue
-        for number in range(1, how["number"] + 1):
-            key = "/".join([*visit.values(), outline.label, str(number), str(how["seed"])])
+        for number in range(1, how.number + 1):
+            key = "/".join([*visit.values(), outline.label, str(number), str(how.seed)])
             seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
             moved = perturb_mask(
-                outline.voxels, list(sizes), np.random.default_rng(seed), sd_mm=how["sd_mm"]
+                outline.voxels, list(sizes), np.random.default_rng(seed), sd_mm=how.sd_mm
             )
-            if moved.sum() >= settings["min_voxels"]:
+            if moved.sum() >= settings.min_voxels:
                 source = f"{outline.source}:perturbed-{number}"
                 yield Outline(outline.label, source, outline.grid, moved)
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from corelab.settings.reading import AdjudicationRule
 from corelab.study.checks import VOLUME_UNITS_ML
 from corelab.terms.endpoints import unit_of
 
@@ -182,17 +183,17 @@ class Reading:
     repeat: int = 1
 
 
-def rules_of(settings: Iterable[Mapping[str, Any]]) -> dict[str, Rule]:
+def rules_of(settings: Iterable[AdjudicationRule]) -> dict[str, Rule]:
     """Rules by endpoint from ``reading.adjudication`` of the config.
 
     Examples
     --------
-    >>> rules_of([{"endpoint": "aspects", "grades_differ": True}])["aspects"].method
+    >>> rules_of([AdjudicationRule(endpoint="aspects", grades_differ=True)])["aspects"].method
     'independent_third'
     """
     rules: dict[str, Rule] = {}
     for entry in settings:
-        rule = Rule(**entry)
+        rule = Rule(**entry.plain())
         if rule.endpoint in rules:
             raise ValueError(f"reading.adjudication has two rules for {rule.endpoint}: keep one")
         rules[rule.endpoint] = rule
@@ -478,7 +479,8 @@ def adjudicate(
     >>> sheet = pd.DataFrame([("1", "a", "aspects", "r1", "8", None), ("1", "a", "aspects", "r2",
     ...     "6", None), ("1", "a", "aspects", "r3", "6", "adjudicator")],
     ...     columns=["participant_id", "visit", "endpoint", "reader", "value", "role"])
-    >>> rule = {"endpoint": "aspects", "grades_differ": True, "method": "either_of_two"}
+    >>> rule = AdjudicationRule(
+    ...     endpoint="aspects", grades_differ=True, method="either_of_two")
     >>> final, table = adjudicate(sheet, rules_of([rule]))
     >>> final[["value", "how", "adjudicator"]].values.tolist(), table["agrees_with"].tolist()
     ([[6.0, 'adjudicated', 'r3']], ['r2'])

@@ -14,10 +14,10 @@ from corelab.registration.backends import registrar
 from corelab.registration.heads import Head, load_head
 from corelab.registration.pairs import fit_rigid
 from corelab.registration.preparation import best_scan
-from corelab.registration.presets import RegistrationSettings
+from corelab.registration.presets import described
 from corelab.registration.registrar import Registrar, RegistrationFault
 from corelab.registration.registrar import Transform as Fitted
-from corelab.registration.settings import registration_settings
+from corelab.settings.registration import RegistrationSettings
 from corelab.study.naming import derivative
 from corelab.terms.kinds import DATATYPES
 
@@ -26,7 +26,7 @@ def align_visit(
     record: Prepared,
     folder: str | os.PathLike[str],
     *,
-    settings: Mapping[str, Any],
+    settings: RegistrationSettings,
 ) -> Prepared:
     """Register each grid of a visit to its reference grid and add ``transforms`` to the record.
 
@@ -37,8 +37,7 @@ def align_visit(
     folder
         Results folder of the study; all paths in the record are relative to it.
     settings
-        Block ``registration`` of the config, see
-        :func:`corelab.registration.settings.registration_settings`.
+        Block ``registration`` of the config.
 
     Returns
     -------
@@ -48,7 +47,7 @@ def align_visit(
     Raises
     ------
     BackendMissing
-        If the program behind ``settings["backend"]`` is not installed.
+        If the program behind ``settings.backend`` is not installed.
     ValueError
         If a setting is not known.
 
@@ -63,10 +62,9 @@ def align_visit(
     >>> from corelab.records import Scan
     >>> scan = Scan("s1", "dwi", grid="g1", path="x.nii.gz")
     >>> record = Prepared("01", "day5", scans=(scan,), reference="g1")
-    >>> align_visit(record, ".", settings={}).transforms["g1"].method
+    >>> align_visit(record, ".", settings=RegistrationSettings()).transforms["g1"].method
     'identity'
     """
-    checked = registration_settings(settings)
     root = Path(folder)
     reference = record.reference
     transforms: dict[str, Transform] = {}
@@ -82,10 +80,10 @@ def align_visit(
         elif best_scan(record.scans, grid) is None:
             transforms[grid] = Transform(reference, method="header")
         else:
-            tool = tool or registrar(checked)
+            tool = tool or registrar(settings)
             fixed = fixed or _head_or_fault(record, root, reference)
             path = _path(record, names[grid], names[reference])
-            transforms[grid] = _fit(tool, fixed, record, root, grid, path, checked)
+            transforms[grid] = _fit(tool, fixed, record, root, grid, path, settings)
     return replace(record, transforms=transforms)
 
 
@@ -103,7 +101,7 @@ def save_rigid(
     write_json(
         {
             "inputs": [{"name": name, "sha256": file_sha256(folder / name)} for name in inputs],
-            "parameters": {**settings.describe(), "fit": "rigid"},
+            "parameters": {**described(settings), "fit": "rigid"},
             "quality": quality,
             "convention": "ITK affine, points of the fixed to points of the moving scan, LPS mm",
             "sha256": file_sha256(folder / path),

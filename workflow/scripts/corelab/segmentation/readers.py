@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,11 @@ import numpy as np
 from corelab.imaging import mask_volume_ml, same_grid, save_image
 from corelab.records import Mask, Prepared, Scan, Segmented, VisitMask, visit_masks
 from corelab.segmentation.consensus import majority_vote, staple
+from corelab.settings.segmentation import Consensus
 from corelab.study.naming import mask_path
 
 
-def consensus_masks(record: Prepared, folder: Path, *, settings: Mapping[str, Any]) -> list[Mask]:
+def consensus_masks(record: Prepared, folder: Path, *, settings: Consensus) -> list[Mask]:
     """Write the consensus of readers' masks of a prepared visit.
 
     Parameters
@@ -35,10 +36,10 @@ def consensus_masks(record: Prepared, folder: Path, *, settings: Mapping[str, An
         than two usable masks of the first read has none; masks on different grids give an entry
         ``not_computable`` with the reason.
     """
-    method = settings.get("method", "none")
+    method = settings.method
     if method == "none":
         return []
-    voters = set(settings.get("readers") or [])
+    voters = set(settings.readers)
     by_label: dict[str, list[Scan]] = {}
     for scan in record.scans:
         named = scan.reader and (not voters or scan.reader in voters)
