@@ -214,7 +214,7 @@ def _wrong_decisions(where: str, reads: Sequence[Reading], rule: Rule | None) ->
     if together and (rule is None or rule.decider != "consensus"):
         faults.append(
             f"{where}: a row with the role consensus, but the charter's method is "
-            f"{(rule.method or 'independent_third') if rule else 'not given'} (reading.adjudication)"
+            f"{rule.method or 'independent_third' if rule else 'not given'} (reading.adjudication)"
         )
     if len(together) > 1:
         faults.append(f"{where}: {len(together)} rows of consensus; keep the one that counts")
