@@ -6,7 +6,7 @@ from corelab.agreement.phantoms import DEFAULT_LIMITS, LONGITUDINAL, WORST
 from corelab.measurement.schedule import SCAN_OF_BIOMARKER
 from corelab.settings.acquisition import FIELDS, QUANTITIES
 from corelab.settings.schema import SCHEMAS, schema_text
-from corelab.study.schema import load_schema
+from corelab.study.schema import config_findings, load_schema
 
 
 def test_acquisition_limits():
@@ -58,3 +58,14 @@ def test_schema_is_generated_from_the_models():
     assert (SCHEMAS / "config.schema.yaml").read_text() == schema_text(), (
         "run `python -m corelab.settings.schema` and `python -m corelab.study.documentation`"
     )
+
+
+def test_a_mistyped_name_of_a_limit_has_the_nearest_as_remedy():
+    base = {"study": {"id": "a"}, "inputs": {"participants": "p"}}
+    for block in (
+        {"segmentation": {"infarct": {"limits": {"edge_shar": [1, 2]}}}},
+        {"registration": {"limits": {"edge_share": 1}, "preset": "fast"}},
+        {"perfusion": {"gates": {"aif_snrr": None}}},
+    ):
+        (found,) = config_findings(base | block)
+        assert found.remedy.startswith(("did you mean", "known: ")), found

@@ -1,4 +1,4 @@
-"""Blocks ``acquisition``, ``phantom_qa``, ``dicom`` of the config."""
+"""Blocks ``acquisition``, ``phantom_qa`` and ``dicom`` of the config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blocks ``perfusion`` of the config."""
+"""Block ``perfusion`` of the config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blocks ``radiomics`` of the config."""
+"""Block ``radiomics`` of the config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blocks ``reading`` of the config."""
+"""Block ``reading`` of the config."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Blocks ``registration`` of the config."""
+"""Block ``registration`` of the config."""
 
 from __future__ import annotations
 

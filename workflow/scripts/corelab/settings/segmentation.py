@@ -1,4 +1,4 @@
-"""Blocks ``brain_extraction``, ``segmentation`` of the config."""
+"""Blocks ``brain_extraction`` and ``segmentation`` of the config."""
 
 from __future__ import annotations
 

@@ -165,7 +165,9 @@ def config_findings(config: Any, sheet: str = "config") -> list[Finding]:
                     str(error.instance)[:80],
                     _in_yaml_words(error)
                     or (error.message if len(error.message) < 300 else error.message[:297] + "..."),
-                    _quoting(error) or error.schema.get("description", "see config/README.md"),
+                    _quoting(error)
+                    or _named(error)
+                    or error.schema.get("description", "see config/README.md"),
                 )
             )
     # if/then repeats the same complaint through allOf; one is enough.
@@ -254,6 +256,12 @@ def _quoting(error: Any) -> str | None:
     if isinstance(error.instance, bool):
         return "put the word in quotes, as it was written ('no', 'yes', 'on', 'off')"
     return f"put it in quotes: '{error.instance}'"
+
+
+def _named(error: Any) -> str | None:
+    """The nearest name, where a key has to be one of a list."""
+    key = "propertyNames" in error.absolute_schema_path and error.validator == "enum"
+    return _closest(str(error.instance), list(error.validator_value)) if key else None
 
 
 def repeated_keys(path: str | Path) -> list[Finding]:
