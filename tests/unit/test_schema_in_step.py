@@ -3,9 +3,10 @@
 import re
 
 from corelab.agreement.phantoms import DEFAULT_LIMITS, LONGITUDINAL, WORST
-from corelab.imaging.acquisition import FIELDS, OTHER_KEYS, QUANTITIES
 from corelab.measurement.schedule import SCAN_OF_BIOMARKER
 from corelab.segmentation.settings import DEFAULTS
+from corelab.settings.acquisition import FIELDS, QUANTITIES
+from corelab.settings.schema import SCHEMAS, schema_text
 from corelab.study.schema import load_schema, with_defaults
 
 
@@ -26,7 +27,6 @@ def test_acquisition_limits():
     for field in FIELDS:
         assert re.search(names, f"{field}_one_of")
     assert set(kinds["properties"]) == {"b_values_include"}
-    assert set(acquisition["properties"]) == set(OTHER_KEYS)
 
 
 def test_biomarkers_and_statistics_of_phantoms():
@@ -74,3 +74,9 @@ def test_keys_of_perfusion():
         assert set(perfusion[block]["properties"]) == set(ROOM[block])
     full = with_defaults({"study": {"id": "a"}, "inputs": {"participants": "p"}})["perfusion"]
     assert full.pop("reference_infarct") is None and full == ROOM
+
+
+def test_schema_is_generated_from_the_models():
+    assert (SCHEMAS / "config.schema.yaml").read_text() == schema_text(), (
+        "run `python -m corelab.settings.schema` and `python -m corelab.study.documentation`"
+    )

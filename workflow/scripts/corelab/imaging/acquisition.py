@@ -13,47 +13,10 @@ from typing import Any
 
 import numpy as np
 
-#: What a limit can be put on, with its meaning.
-QUANTITIES = {
-    "voxel_size_mm": "largest voxel edge",
-    "in_plane_voxel_mm": "larger of the two voxel edges within a slice",
-    "slice_thickness_mm": "slice thickness (sidecar, else distance between slices)",
-    "slice_gap_mm": "distance between slices less their thickness (negative: overlap)",
-    "slices": "number of slices",
-    "coverage_mm": "number of slices times their distance",
-    "field_of_view_mm": "smaller in-plane extent",
-    "matrix": "smaller in-plane number of voxels",
-    "frames": "number of frames",
-    "frame_interval_s": "longest time between two frames",
-    "duration_s": "time from the first frame to the last, and one more interval",
-    "echo_time_s": "echo time",
-    "repetition_time_s": "repetition time",
-    "flip_angle_deg": "flip angle",
-    "field_strength_t": "magnetic field strength",
-    "tube_voltage_kv": "tube voltage",
-    "b_value": "diffusion weighting in s/mm2 (the highest)",
-    "inversion_time_s": "inversion time",
-    "scan_duration_s": "time that the scan took",
-    "brain_cut_percent": "brain area on an outermost slice, percent of the largest slice's",
-    "snr": "median of the brain over the noise SD",
-    "noise_sd": "SD of the noise within the brain, unit of the image (HU for CT)",
-    "ghosting_percent": "signal ghosting as ACR defines it, percent of the brain's signal",
-    "motion_mm": "largest shift of a slice against its neighbours (of a frame against the others)",
-}
+from corelab.settings.acquisition import FIELDS, QUANTITIES, AcquisitionSettings
+
 #: Quantities that are measured in the voxels, by :func:`corelab.imaging.quality.image_quality`.
 MEASURED = ("brain_cut_percent", "snr", "noise_sd", "ghosting_percent", "motion_mm")
-#: What has a name and no number; compared without regard to case.
-FIELDS = {
-    "manufacturer": "maker of the scanner",
-    "scanner": "model of the scanner",
-    "sequence": "pulse sequence",
-    "contrast_phase": "phase of contrast agent (none, arterial, venous, delayed ...)",
-    "convolution_kernel": "reconstruction kernel",
-    "software_version": "software version of the scanner",
-}
-#: Keys of the config block ``acquisition`` that are no kinds of scan.
-OTHER_KEYS = ("use_defaults", "lossless", "left_right", "orientation", "trial")
-
 #: Limits used where the charter of the study (config key ``acquisition``) does not say otherwise.
 #: Bases: frame interval, duration and coverage of CTP after Wiesmann (PMID 18618120: maps change
 #: by 10 % or less up to one frame in 3 s; 2 s is the safe side), Kasasbeh 2016 (PMC5134896: 60 to
@@ -119,7 +82,7 @@ def charter(settings: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
     defaults = DEFAULT_LIMITS if given.get("use_defaults", True) else {}
     limits: dict[str, dict[str, Any]] = {kind: dict(own) for kind, own in defaults.items()}
     for kind, own in given.items():
-        if kind in OTHER_KEYS:
+        if kind in AcquisitionSettings.model_fields:
             continue
         chosen = limits.setdefault(kind, {})
         for name, limit in (own or {}).items():

@@ -1,15 +1,55 @@
-"""What every block of the config has in common."""
+"""What every block of the config has in common, and the types of its values."""
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from collections.abc import Mapping
+from functools import cache
+from typing import Annotated, Any, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator
+from pydantic.json_schema import SkipJsonSchema
+
+
+def _as_written(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
+    """Leave a whole number whole: 6 is written to parameters and records as 6, not as 6.0."""
+    checked = check(value)
+    return value if type(value) is int else checked
+
+
+#: A number; whole numbers stay whole.
+Number = Annotated[float, WrapValidator(_as_written)]
+Positive = Annotated[Number, Field(gt=0)]
+NotNegative = Annotated[Number, Field(ge=0)]
+#: Share of a whole, 0 included.
+Fraction = Annotated[Number, Field(ge=0, le=1)]
+#: Share of a whole, more than 0.
+Share = Annotated[Number, Field(gt=0, le=1)]
+Count = Annotated[int, Field(ge=0)]
+OneOrMore = Annotated[int, Field(ge=1)]
+#: Text of one character or more.
+Text = Annotated[str, Field(min_length=1)]
+Texts = tuple[str, ...]
+#: Type of an optional key without a default: the attribute is None, null is not allowed.
+Absent = SkipJsonSchema[None]
+#: Kinds of scan with an image, as the config names them.
+DATE = r"^\d{4}-\d{2}-\d{2}"
+
+
+def pattern(expression: str) -> Any:
+    """Field with a pattern of JSON schema, which is checked before a block is built."""
+    return Field(json_schema_extra={"pattern": expression})
+
+
+#: Field of a list without repeated values.
+UNIQUE: Any = Field(json_schema_extra={"uniqueItems": True})
 
 
 class Settings(BaseModel):
     """A block of the config: frozen, and an unknown key is an error.
 
-    A field is written once: its type, its default, its limits and its description. The JSON schema
-    and ``config/README.md`` are generated from the fields.
+    A field is written once: its type, its default and its limits; the text below a field is its
+    description, the text of the class that of its block. The JSON schema and ``config/README.md``
+    are generated from them (:mod:`corelab.settings.schema`).
 
     Examples
     --------
@@ -25,3 +65,44 @@ class Settings(BaseModel):
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    def plain(self) -> dict[str, Any]:
+        """The block as JSON data with all defaults, as jobs get it.
+
+        Optional keys that are absent stay absent.
+
+        Examples
+        --------
+        >>> class Limit(Settings):
+        ...     low: Number = 0
+        ...     high: Number | Absent = None
+        ...     names: Texts = ("a",)
+        >>> Limit(low=6).plain()
+        {'low': 6, 'names': ['a']}
+        """
+        values = {**self.__dict__, **(self.__pydantic_extra__ or {})}
+        optional = _optional(type(self))
+        return {
+            name: _plain(value)
+            for name, value in values.items()
+            if value is not None or name not in optional
+        }
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Settings):
+        return value.plain()
+    if isinstance(value, Mapping):
+        return {name: _plain(one) for name, one in value.items()}
+    return [_plain(one) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+@cache
+def _optional(block: type[Settings]) -> frozenset[str]:
+    """Fields of type :data:`Absent`."""
+    return frozenset(
+        name
+        for name, field in block.model_fields.items()
+        for option in get_args(field.annotation)
+        if get_origin(option) is Annotated and get_args(option)[0] is type(None)
+    )

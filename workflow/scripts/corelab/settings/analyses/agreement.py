@@ -19,10 +19,8 @@ from corelab.settings.analyses.base import (
     Exceeds,
     LimitsCoverage,
     Need,
-    Number,
     OneOrMany,
     Placed,
-    Positive,
     Reference,
     Resamples,
     ScaleOfValues,
@@ -32,6 +30,7 @@ from corelab.settings.analyses.base import (
     several,
     texts,
 )
+from corelab.settings.base import Absent, Number, Positive
 from corelab.terms.endpoints import ENDPOINT_UNITS
 
 MeasureLevel = Literal["ratio", "interval", "ordinal", "nominal"]
@@ -72,25 +71,25 @@ class AgreementSpec(Placed):
     derivation: Literal["value", "change", "percent_change", "log_ratio"] = Field(
         "value", description="How a value is derived from two visits"
     )
-    baseline: Annotated[Baseline | None, DERIVED] = None
+    baseline: Annotated[Baseline | Absent, DERIVED] = None
     by_visit: ByVisit = False
     repeats: Literal["between", "within"] = Field(
         "between", description="Between sources, or within each source"
     )
     scale: ScaleOfValues = "identity"
-    measure_level: MeasureLevel | None = Field(None, description="Level of measurement")
+    measure_level: MeasureLevel | Absent = Field(None, description="Level of measurement")
     cluster: Cluster = "participant_id"
     clustering: Literal["model", "pooled"] = Field(
         "model",
         description="Agreement of several visits per participant: a model with participants and "
         "visits (default), or pooled targets with an interval over clusters",
     )
-    delta: Number | None = Field(None, description="Acceptance limit in units of the endpoint")
-    exceeds: Exceeds | None = None
-    by: Annotated[By | None, BETWEEN] = None
-    reference: Annotated[Reference | None, WITH_BY] = None
+    delta: Number | Absent = Field(None, description="Acceptance limit in units of the endpoint")
+    exceeds: Exceeds | Absent = None
+    by: Annotated[By | Absent, BETWEEN] = None
+    reference: Annotated[Reference | Absent, WITH_BY] = None
     strata: Annotated[Strata, BETWEEN] = []
-    no_worse_ratio: Annotated[Positive | None, BETWEEN] = Field(
+    no_worse_ratio: Annotated[Positive | Absent, BETWEEN] = Field(
         None,
         description="Largest ratio of the SD between readers to that within a reader that "
         "counts as no worse: adds a one-sided test",
@@ -106,13 +105,13 @@ class AgreementSpec(Placed):
         description="Repeat i of one source belongs to repeat i of the other (the true value "
         "changes between repeats)",
     )
-    weights: Annotated[Literal["none", "linear", "quadratic"] | None, GRADED] = Field(
+    weights: Annotated[Literal["none", "linear", "quadratic"] | Absent, GRADED] = Field(
         None, description="Weights of kappa"
     )
-    categories: Annotated[list[Category] | None, GRADED] = Field(
+    categories: Annotated[list[Category] | Absent, GRADED] = Field(
         None, description="Every category of a graded endpoint"
     )
-    icc_form: Annotated[IccForm | None, NUMERIC] = Field(
+    icc_form: Annotated[IccForm | Absent, NUMERIC] = Field(
         None, description="Pre-specified form of the ICC"
     )
     limits_ci: Annotated[Literal["auto", "exact", "approximate"], NUMERIC] = Field(
@@ -122,7 +121,7 @@ class AgreementSpec(Placed):
     )
     limits_coverage: Annotated[LimitsCoverage, NUMERIC] = 0.95
     method: Annotated[
-        OneOrMany[Literal["parametric", "regression", "quantile", "tolerance"]] | None, NUMERIC
+        OneOrMany[Literal["parametric", "regression", "quantile", "tolerance"]] | Absent, NUMERIC
     ] = Field(
         None,
         description="Limits of agreement beside the usual ones (regression, quantile, tolerance)",

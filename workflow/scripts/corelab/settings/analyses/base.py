@@ -19,16 +19,13 @@ from typing import (
 from annotated_types import MinLen
 from pydantic import ConfigDict, Field
 
-from corelab.settings.base import Settings
+from corelab.settings.base import Absent, Fraction, Number, Positive, Settings, Share, Text
 
 T = TypeVar("T")
-Text = Annotated[str, MinLen(1)]
 OneOrMany = T | Annotated[list[T], MinLen(1)]
 Texts = OneOrMany[Text]
-#: Numbers keep the form that the plan gives them, so that 90 is printed as 90.
-Number = int | float
-Positive = Annotated[Number, Field(gt=0)]
-Share = Annotated[Number, Field(gt=0, lt=1)]
+#: Share of a whole, neither nothing nor all.
+OpenShare = Annotated[Number, Field(gt=0, lt=1)]
 Level = str | Number
 Derivation = Literal["value", "change", "percent_change", "log_ratio", "responder"]
 Scale = Literal["identity", "log", "cube_root"]
@@ -203,7 +200,7 @@ Exceeds = Annotated[
 Exposure = Annotated[str, Field(description="Exposure of the exposures sheet")]
 ExposureVisit = Annotated[str, Field(description="Visit of the exposure where it differs")]
 LimitsCoverage = Annotated[
-    Share,
+    OpenShare,
     Field(description="Share of differences within the limits of agreement; default 0.95"),
 ]
 Outcome = Annotated[
@@ -220,8 +217,8 @@ ReferenceLevels = Annotated[
 ]
 Region = Annotated[str, Field(description="Atlas region <index>_<name>; default the whole lesion")]
 Reliability = Annotated[
-    Number,
-    Field(gt=0, le=1, description="Reliability (ICC) of one value of the endpoint, 0 to 1"),
+    Share,
+    Field(description="Reliability (ICC) of one value of the endpoint, 0 to 1"),
 ]
 Resamples = Annotated[int, Field(ge=1, description="Number of bootstrap or permutation samples")]
 ScaleOfValues = Annotated[Scale, Field(description="Scale on which values are compared")]
@@ -258,13 +255,16 @@ class Estimand(Settings):
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
-    treatments: Text | None = Field(None, description="Treatments compared")
-    population: Text | None = Field(None, description="Patients whom the question is about")
-    variable: Text | None = Field(None, description="Variable of each patient")
-    intercurrent_events: list[IntercurrentEvent] | None = Field(
+    treatments: Text | Absent = Field(None, description="Treatments compared")
+    population: Text | Absent = Field(None, description="Patients whom the question is about")
+    variable: Text | Absent = Field(None, description="Variable of each patient")
+    intercurrent_events: list[IntercurrentEvent] | Absent = Field(
         None, description="Events after the start of treatment, each with its strategy"
     )
-    summary: Text | None = Field(None, description="Summary over the population")
+    summary: Text | Absent = Field(None, description="Summary over the population")
+
+
+Assumption = Literal["missing completely at random", "missing at random", "missing not at random"]
 
 
 class MissingData(Settings):
@@ -272,11 +272,11 @@ class MissingData(Settings):
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
-    assumption: (
-        Literal["missing completely at random", "missing at random", "missing not at random"] | None
-    ) = Field(None, description="Mechanism assumed by the main analysis")
-    handling: Text | None = Field(None, description="What the main analysis does")
-    sensitivity: list[Text] | None = Field(None, description="Analyses under other assumptions")
+    assumption: Assumption | Absent = Field(
+        None, description="Mechanism assumed by the main analysis"
+    )
+    handling: Text | Absent = Field(None, description="What the main analysis does")
+    sensitivity: list[Text] | Absent = Field(None, description="Analyses under other assumptions")
 
 
 Names = Annotated[list[str], MinLen(1)]
@@ -289,27 +289,24 @@ class Grid(Settings):
     design: Literal["factorial", "one_at_a_time"] = Field(
         "factorial", description="Every combination, or one change at a time; default factorial"
     )
-    source: Names | None = Field(
+    source: Names | Absent = Field(
         None,
         description="Sources (thresholds and engines are sources pipeline:<id>, readers are "
         "sources too); all for every one that has the endpoint",
     )
-    population: Names | None = Field(None, description="Population expressions")
-    endpoint: Names | None = Field(None, description="Other endpoints")
-    visit: Names | None = Field(None, description="Other visits")
-    method: Names | None = Field(None, description="Other methods")
-    derivation: Names | None = Field(None, description="Other derivations")
-    responder: Names | None = Field(None, description="Other responder rules")
-    scale: Names | None = Field(None, description="Other scales")
-    covariates: Annotated[list[list[str]], MinLen(1)] | None = Field(
+    population: Names | Absent = Field(None, description="Population expressions")
+    endpoint: Names | Absent = Field(None, description="Other endpoints")
+    visit: Names | Absent = Field(None, description="Other visits")
+    method: Names | Absent = Field(None, description="Other methods")
+    derivation: Names | Absent = Field(None, description="Other derivations")
+    responder: Names | Absent = Field(None, description="Other responder rules")
+    scale: Names | Absent = Field(None, description="Other scales")
+    covariates: Annotated[list[list[str]], MinLen(1)] | Absent = Field(
         None, description="Other sets of covariates"
     )
-    cut: Cuts | None = Field(None, description="Other cut points of the outcome")
-    positive_from: Cuts | None = Field(None, description="Other cut points of the test")
-    outcome: Names | None = Field(None, description="Other outcomes")
-
-
-Weight = Annotated[Number, Field(ge=0, le=1)]
+    cut: Cuts | Absent = Field(None, description="Other cut points of the outcome")
+    positive_from: Cuts | Absent = Field(None, description="Other cut points of the test")
+    outcome: Names | Absent = Field(None, description="Other outcomes")
 
 
 class Offset(Settings):
@@ -374,29 +371,29 @@ class AnalysisSpec(Settings):
         description="Identifier; stands in every row it gives",
     )
     type: str = Field(description="Kind of analysis")
-    label: str | None = Field(
+    label: str | Absent = Field(
         None, description="Mask label of an overlap analysis; elsewhere a title"
     )
-    title: str | None = Field(None, description="What people read as its title")
-    population: str | None = Field(None, description="Expression over participants columns")
-    objective: Literal["primary", "secondary", "exploratory"] | None = Field(
+    title: str | Absent = Field(None, description="What people read as its title")
+    population: str | Absent = Field(None, description="Expression over participants columns")
+    objective: Literal["primary", "secondary", "exploratory"] | Absent = Field(
         None, description="Standing in the plan"
     )
-    family: str | None = Field(None, description="Multiplicity family")
-    primary_visit: Annotated[str | None, IN_FAMILY] = Field(
+    family: str | Absent = Field(None, description="Multiplicity family")
+    primary_visit: Annotated[str | Absent, IN_FAMILY] = Field(
         None, description="Visit of the hypothesis; default the last visit of the analysis"
     )
-    primary_contrast: Annotated[Level | None, IN_FAMILY] = Field(
+    primary_contrast: Annotated[Level | Absent, IN_FAMILY] = Field(
         None,
         description="Level of by (or group of a row) of the hypothesis; default every contrast",
     )
-    primary_statistic: Annotated[str | None, IN_FAMILY] = Field(
+    primary_statistic: Annotated[str | Absent, IN_FAMILY] = Field(
         None, description="Statistic of the hypothesis; default the first that concludes"
     )
-    weight: Annotated[Weight | None, GRAPHICAL] = Field(
+    weight: Annotated[Fraction | Absent, GRAPHICAL] = Field(
         None, description="Share of the level of this analysis in a graphical family, 0 to 1"
     )
-    passes_to: Annotated[dict[str, Weight] | None, GRAPHICAL] = Field(
+    passes_to: Annotated[dict[str, Fraction] | Absent, GRAPHICAL] = Field(
         None,
         description="Shares of the weight that go to other analyses of a graphical family once "
         "this one is rejected, 0 to 1",
@@ -413,26 +410,26 @@ class AnalysisSpec(Settings):
             "dunnett",
             "graphical",
         ]
-        | None,
+        | Absent,
         IN_FAMILY,
     ] = Field(
         None,
         description="Multiplicity procedure of the family; fixed_sequence tests in the order of "
         "the plan",
     )
-    estimand: Text | Estimand | None = Field(
+    estimand: Text | Estimand | Absent = Field(
         None,
         description="Estimand after ICH E9(R1), by attribute or in words; shown in the methods, "
         "the charter, the SOP and the ARS",
     )
-    missing_data: Text | MissingData | None = Field(
+    missing_data: Text | MissingData | Absent = Field(
         None,
         description="Missing values, by part or in words; the method key decides what is done "
         "(complete cases, mmrm, multiple_imputation)",
     )
-    alpha: Share = Field(0.05, description="1 - confidence level")
-    note: str | None = Field(None, description="Free text shown with the results")
-    sensitivity: Grid | None = Field(
+    alpha: OpenShare = Field(0.05, description="1 - confidence level")
+    note: str | Absent = Field(None, description="Free text shown with the results")
+    sensitivity: Grid | Absent = Field(
         None,
         description="Alternatives to the planned values of keys; every combination is run and "
         "stands in statistics/specifications.tsv",
@@ -514,7 +511,7 @@ class Placed(AnalysisSpec):
     """Values of an endpoint at a visit, of the whole or of a region."""
 
     endpoint: Endpoint
-    visit: Visit | None = None
+    visit: Visit | Absent = None
     region: Region = "all"
 
 
@@ -522,10 +519,10 @@ class OneValue(Placed):
     """One value per participant and visit: of one source, derived."""
 
     derivation: Derivation = Field("value", description="How a value is derived from two visits")
-    source: Source | None = None
-    baseline: Annotated[Baseline | None, DERIVED | one_of("covariates", "baseline")] = None
-    zeros: Annotated[Zeros | None, RATIO_OR_LOG] = None
-    responder: Annotated[str | None, RESPONDER] = Field(
+    source: Source | Absent = None
+    baseline: Annotated[Baseline | Absent, DERIVED | one_of("covariates", "baseline")] = None
+    zeros: Annotated[Zeros | Absent, RATIO_OR_LOG] = None
+    responder: Annotated[str | Absent, RESPONDER] = Field(
         None,
         description="Rule of derivation responder over value, baseline, change, percent_change "
         "(%) and log_ratio, for example percent_change <= -30",
@@ -541,7 +538,7 @@ class OneValue(Placed):
 class MaybeOneValue(OneValue):
     """The same for a type that may do without an imaging endpoint."""
 
-    endpoint: Endpoint | None = None  # type: ignore[assignment]
+    endpoint: Endpoint | Absent = None  # type: ignore[assignment]
 
     @classmethod
     def need(cls, key: str) -> Need:
@@ -559,6 +556,6 @@ class Modelled(AnalysisSpec):
 
     covariates: Covariates = []
     categorical: Categorical = []
-    by: By | None = None
-    reference: Reference | None = None
+    by: By | Absent = None
+    reference: Reference | Absent = None
     alternative: Alternative = "two-sided"

@@ -14,7 +14,6 @@ from corelab.settings.analyses.base import (
     Baseline,
     By,
     Modelled,
-    Number,
     OneOrMany,
     OneValue,
     Resamples,
@@ -23,6 +22,7 @@ from corelab.settings.analyses.base import (
     Strata,
     one_of,
 )
+from corelab.settings.base import Absent, Number
 
 Method = Literal[
     "ancova",
@@ -68,7 +68,7 @@ class ComparisonSpec(OneValue, Modelled):
         "ancova", description="Estimator, or a list of them (docs/pharmacodynamics.md)"
     )
     scale: ScaleOfValues = "identity"
-    baseline: Annotated[Baseline | None, DERIVED | one_of("covariates", "baseline") | IMPUTED] = (
+    baseline: Annotated[Baseline | Absent, DERIVED | one_of("covariates", "baseline") | IMPUTED] = (
         None
     )
     covariance: Annotated[OneOrMany[Structure], MMRM] = Field(
@@ -78,10 +78,10 @@ class ComparisonSpec(OneValue, Modelled):
         False,
         description="MMRM with a covariance of its own for each arm; default one for all",
     )
-    df: Annotated[Literal["satterthwaite", "kenward_roger"] | None, MMRM] = Field(
+    df: Annotated[Literal["satterthwaite", "kenward_roger"] | Absent, MMRM] = Field(
         None, description="Degrees of freedom of an MMRM"
     )
-    interactions: Annotated[list[str] | None, REPEATED] = Field(
+    interactions: Annotated[list[str] | Absent, REPEATED] = Field(
         None,
         description="Covariates of an MMRM or GEE with an effect per visit; default the baseline "
         "in an MMRM, none in a GEE",
@@ -89,7 +89,7 @@ class ComparisonSpec(OneValue, Modelled):
     overall: Annotated[bool, REPEATED] = Field(
         False, description="Also the mean effect over the visits of an MMRM or GEE"
     )
-    contrasts: Annotated[dict[str, Annotated[dict[str, Number], MinLen(1)]] | None, REPEATED] = (
+    contrasts: Annotated[dict[str, Annotated[dict[str, Number], MinLen(1)]] | Absent, REPEATED] = (
         Field(
             None,
             description="Named contrasts of the visits of an MMRM or GEE: name -> visit -> weight",
@@ -101,7 +101,7 @@ class ComparisonSpec(OneValue, Modelled):
         description="Participants columns in whose levels the effect is also given, with the test "
         "of interaction",
     )
-    robust: Annotated[Literal["hc3"] | None, ANCOVA] = Field(
+    robust: Annotated[Literal["hc3"] | Absent, ANCOVA] = Field(
         None, description="Heteroscedasticity-consistent covariance of an ANCOVA"
     )
     imputations: Annotated[int, IMPUTED] = Field(
@@ -121,12 +121,12 @@ class ComparisonSpec(OneValue, Modelled):
     auxiliary: Annotated[list[str], IMPUTED] = Field(
         [], description="Participants columns that only the imputation model has"
     )
-    deltas: Annotated[Shifts | None, IMPUTED] = Field(
+    deltas: Annotated[Shifts | Absent, IMPUTED] = Field(
         None,
         description="Shifts of the imputed values of an arm, unit of the endpoint on its scale, "
         "one row each; a mapping visit -> shift concerns that visit",
     )
-    deltas_reference: Annotated[Shifts | None, IMPUTED] = Field(
+    deltas_reference: Annotated[Shifts | Absent, IMPUTED] = Field(
         None,
         description="Shifts of the imputed values of the reference arm; one row for every pair "
         "with deltas",

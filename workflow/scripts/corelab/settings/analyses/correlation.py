@@ -22,7 +22,6 @@ from corelab.settings.analyses.base import (
     Exposure,
     ExposureVisit,
     Modelled,
-    Number,
     OneOrMany,
     OneValue,
     Outcome,
@@ -39,7 +38,7 @@ from corelab.settings.analyses.base import (
     several,
     without,
 )
-from corelab.settings.base import Settings
+from corelab.settings.base import Absent, Number, Settings
 
 PARTIAL = one_of("method", "partial", "partial_spearman", "semi_partial")
 ATTENUATION = one_of("method", "attenuation")
@@ -71,10 +70,10 @@ class CorrelationSpec(OneValue, Modelled):
     instead: ClassVar = "summaries"
 
     type: Literal["correlation"]
-    endpoint: Endpoint | None = None  # type: ignore[assignment]
-    endpoint_y: str | None = Field(None, description="Second endpoint of a correlation")
-    outcome: Outcome | None = None
-    exposure: Exposure | None = None
+    endpoint: Endpoint | Absent = None  # type: ignore[assignment]
+    endpoint_y: str | Absent = Field(None, description="Second endpoint of a correlation")
+    outcome: Outcome | Absent = None
+    exposure: Exposure | Absent = None
     scale: ScaleOfValues = "identity"
     method: OneOrMany[
         Literal[
@@ -88,37 +87,37 @@ class CorrelationSpec(OneValue, Modelled):
             "attenuation",
         ]
     ] = Field("pearson", description="Coefficient, or a list of them (docs/pharmacodynamics.md)")
-    ci: Literal["fisher", "bonett_wright", "bootstrap", "bca", "percentile"] | None = Field(
+    ci: Literal["fisher", "bonett_wright", "bootstrap", "bca", "percentile"] | Absent = Field(
         None,
         description="Interval where a method has several: fisher, bonett_wright (Spearman, "
         "Kendall), bootstrap or bca, percentile",
     )
-    summaries: list[Summary] | None = Field(
+    summaries: list[Summary] | Absent = Field(
         None, description="Correlations of which only r and n are known"
     )
-    source_y: Annotated[str | None, WITH_SECOND] = Field(
+    source_y: Annotated[str | Absent, WITH_SECOND] = Field(
         None, description="Source of the second endpoint"
     )
-    visit_y: Annotated[str | None, WITH_SECOND] = Field(
+    visit_y: Annotated[str | Absent, WITH_SECOND] = Field(
         None, description="Visit of the second endpoint or outcome"
     )
-    baseline: Annotated[Baseline | None, DERIVED] = None
-    zeros: Annotated[Zeros | None, RATIO] = None
-    outcome_visit: Annotated[OutcomeVisit | None, given("outcome")] = None
-    exposure_visit: Annotated[ExposureVisit | None, given("exposure")] = None
+    baseline: Annotated[Baseline | Absent, DERIVED] = None
+    zeros: Annotated[Zeros | Absent, RATIO] = None
+    outcome_visit: Annotated[OutcomeVisit | Absent, given("outcome")] = None
+    exposure_visit: Annotated[ExposureVisit | Absent, given("exposure")] = None
     covariates: Annotated[Covariates, PARTIAL] = []
     categorical: Annotated[Categorical, PARTIAL & WITH_COVARIATES] = []
-    reference: Annotated[Reference | None, WITH_BY] = None
+    reference: Annotated[Reference | Absent, WITH_BY] = None
     compare_pairs: Annotated[ComparePairs, several("endpoint", 2, "two endpoints or more")] = False
     resamples: Annotated[Resamples, RESAMPLED] = 2000
     seed: Annotated[Seed, RESAMPLED] = SEED
-    reliability: Annotated[Reliability | None, ATTENUATION] = None
+    reliability: Annotated[Reliability | Absent, ATTENUATION] = None
     reliability_y: Annotated[Number, ATTENUATION] = Field(
         1.0,
         gt=0,
         le=1,
         description="Reliability of the other variable of a correlation, 0 to 1; default 1",
     )
-    reliability_sources: Annotated[Texts | None, ATTENUATION & without("reliability")] = Field(
+    reliability_sources: Annotated[Texts | Absent, ATTENUATION & without("reliability")] = Field(
         None, description="Readers (or one reader with repeats) whose ICC(A,1) is the reliability"
     )

@@ -14,7 +14,6 @@ from corelab.settings.analyses.base import (
     Baseline,
     ComparePairs,
     Endpoint,
-    Number,
     OneValue,
     Outcome,
     OutcomeVisit,
@@ -24,6 +23,7 @@ from corelab.settings.analyses.base import (
     several,
     without,
 )
+from corelab.settings.base import Absent, Number
 
 
 class DiagnosticSpec(OneValue):
@@ -36,20 +36,20 @@ class DiagnosticSpec(OneValue):
     )
 
     type: Literal["diagnostic"]
-    endpoint: Endpoint | None = None  # type: ignore[assignment]
-    outcome: Outcome | None = None
-    outcome_visit: OutcomeVisit | None = None
+    endpoint: Endpoint | Absent = None  # type: ignore[assignment]
+    outcome: Outcome | Absent = None
+    outcome_visit: OutcomeVisit | Absent = None
     alternative: Alternative = "two-sided"
-    sources: Sources | None = None
-    source: Annotated[Source | None, without("sources")] = None
-    baseline: Annotated[Baseline | None, DERIVED] = None
-    zeros: Annotated[Zeros | None, RATIO] = None
-    positive_above: Number | None = Field(
+    sources: Sources | Absent = None
+    source: Annotated[Source | Absent, without("sources")] = None
+    baseline: Annotated[Baseline | Absent, DERIVED] = None
+    zeros: Annotated[Zeros | Absent, RATIO] = None
+    positive_above: Number | Absent = Field(
         None,
         description="Diagnostic: the condition is present where the outcome lies above this value "
         "(for an outcome that is not 0/1)",
     )
-    positive_from: Number | None = Field(
+    positive_from: Number | Absent = Field(
         None,
         description="Diagnostic: the test is positive where the endpoint has this value or more; "
         "gives sensitivity, specificity and predictive values",

@@ -16,7 +16,6 @@ from corelab.settings.analyses.base import (
     Dose,
     Exposure,
     ExposureVisit,
-    Number,
     OneOrMany,
     OneValue,
     ReferenceLevels,
@@ -25,6 +24,7 @@ from corelab.settings.analyses.base import (
     given,
     one_of,
 )
+from corelab.settings.base import Absent, Number
 
 Model = Literal["linear", "mixed", "trend", "emax", "sigmoid_emax", "mcpmod", "williams"]
 Candidate = str | dict[str, Any]
@@ -45,17 +45,17 @@ class DoseResponseSpec(OneValue):
     require_one: ClassVar = ("dose", "exposure")
 
     type: Literal["dose_response"]
-    dose: Dose | None = None
-    exposure: Exposure | None = None
-    exposure_visit: Annotated[ExposureVisit | None, given("exposure")] = None
+    dose: Dose | Absent = None
+    exposure: Exposure | Absent = None
+    exposure_visit: Annotated[ExposureVisit | Absent, given("exposure")] = None
     covariates: Covariates = []
     categorical: Categorical = []
     alternative: Alternative = "two-sided"
     models: OneOrMany[Model] = Field("linear", description="Dose-response models")
     reference_levels: Annotated[
-        ReferenceLevels | None, one_of("models", "linear", "mixed") & WITH_COVARIATES
+        ReferenceLevels | Absent, one_of("models", "linear", "mixed") & WITH_COVARIATES
     ] = None
-    candidates: Annotated[list[Candidate] | dict[str, Any] | None, MCPMOD] = Field(
+    candidates: Annotated[list[Candidate] | dict[str, Any] | Absent, MCPMOD] = Field(
         None,
         description="Dose-response shapes of MCP-Mod: names of models, or blocks {model: emax, "
         "ed50: 3} with guesses in units of the dose; a list, or a mapping of names to blocks",
@@ -63,7 +63,7 @@ class DoseResponseSpec(OneValue):
     direction: Annotated[
         Literal["increasing", "decreasing"], one_of("models", "mcpmod", "williams")
     ] = Field("increasing", description="Direction of a dose response")
-    target_effect: Annotated[Number | None, MCPMOD] = Field(
+    target_effect: Annotated[Number | Absent, MCPMOD] = Field(
         None,
         description="Effect over the lowest dose whose dose MCP-Mod estimates, unit of the "
         "endpoint",

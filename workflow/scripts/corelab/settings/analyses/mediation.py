@@ -16,11 +16,12 @@ from corelab.settings.analyses.base import (
     ScaleOfValues,
     Seed,
 )
+from corelab.settings.base import Absent
 
 
 class _ThroughEndpoint(OneValue, Modelled):
     outcome: Outcome
-    outcome_visit: OutcomeVisit | None = None
+    outcome_visit: OutcomeVisit | Absent = None
     scale: ScaleOfValues = "identity"
     resamples: Resamples = 2000
     seed: Seed = SEED
@@ -46,4 +47,4 @@ class SurrogacySpec(_ThroughEndpoint):
     )
 
     type: Literal["surrogacy"]
-    cluster: Cluster | None = None
+    cluster: Cluster | Absent = None

@@ -13,14 +13,12 @@ from corelab.settings.analyses.base import (
     Better,
     MaybeOneValue,
     Modelled,
-    Number,
     Outcome,
     OutcomeVisit,
-    Text,
     given,
     without,
 )
-from corelab.settings.base import Settings
+from corelab.settings.base import Absent, Number, Settings, Text
 
 PAIRED_ARMS = given("by") | without("endpoint")
 
@@ -30,6 +28,9 @@ class OutcomeInOrder(Settings):
 
     outcome: Text = Field(description="Outcome of the outcomes sheet")
     better: Better = Field("low", description="Which end is better")
+
+
+Hierarchy = Annotated[list[Text | OutcomeInOrder], MinLen(1)]
 
 
 class OrdinalSpec(MaybeOneValue, Modelled):
@@ -45,19 +46,17 @@ class OrdinalSpec(MaybeOneValue, Modelled):
 
     type: Literal["ordinal"]
     outcome: Outcome
-    outcome_visit: OutcomeVisit | None = None
+    outcome_visit: OutcomeVisit | Absent = None
     better: Better = Field("low", description="Which end of a scale is better")
-    cut: Number | None = Field(None, description="Cut point of a graded outcome")
-    utilities: Annotated[dict[Number | str, Number] | None, PAIRED_ARMS] = Field(
+    cut: Number | Absent = Field(None, description="Cut point of a graded outcome")
+    utilities: Annotated[dict[Number | str, Number] | Absent, PAIRED_ARMS] = Field(
         None,
         description="Utility of each grade of the outcome (utility-weighted mRS): grade -> utility",
     )
-    hierarchy: Annotated[Annotated[list[Text | OutcomeInOrder], MinLen(1)] | None, PAIRED_ARMS] = (
-        Field(
-            None,
-            description="Outcomes of a hierarchical win ratio, the most important first; a name (low "
-            "is better), or a block",
-        )
+    hierarchy: Annotated[Hierarchy | Absent, PAIRED_ARMS] = Field(
+        None,
+        description="Outcomes of a hierarchical win ratio, the most important first; a name (low "
+        "is better), or a block",
     )
     odds_by_cut: Annotated[bool, PAIRED_ARMS] = Field(
         False,

@@ -14,6 +14,7 @@ from corelab.settings.analyses.base import (
     Sources,
     Visit,
 )
+from corelab.settings.base import Absent
 
 
 class OverlapSpec(AnalysisSpec):
@@ -33,7 +34,7 @@ class OverlapSpec(AnalysisSpec):
 
     type: Literal["overlap"]
     label: str = Field(description="Mask label of an overlap analysis; elsewhere a title")
-    visit: Visit | None = None
+    visit: Visit | Absent = None
     sources: Sources = "all"
     by_visit: ByVisit = False
     cluster: Cluster = "participant_id"

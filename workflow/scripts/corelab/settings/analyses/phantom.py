@@ -14,6 +14,7 @@ from corelab.settings.analyses.base import (
     Sources,
     Visit,
 )
+from corelab.settings.base import Absent
 
 
 class PhantomSpec(AnalysisSpec):
@@ -33,7 +34,7 @@ class PhantomSpec(AnalysisSpec):
 
     type: Literal["phantom"]
     truth: str = Field(description="Column of the certified value")
-    endpoint: Endpoint | None = None
-    sources: Sources | None = None
-    visit: Visit | None = None
+    endpoint: Endpoint | Absent = None
+    sources: Sources | Absent = None
+    visit: Visit | Absent = None
     region: Region = "all"

@@ -12,9 +12,8 @@ from corelab.settings.analyses.base import (
     AnalysisType,
     Assessor,
     EventEndpoint,
-    Number,
-    Positive,
 )
+from corelab.settings.base import Absent, Number, Positive
 
 
 class ProgressionSpec(AnalysisSpec):
@@ -40,7 +39,7 @@ class ProgressionSpec(AnalysisSpec):
     survival_endpoint: str = Field(
         "os", description="Events endpoint that progression is related to"
     )
-    assessor: Assessor | None = None
+    assessor: Assessor | Absent = None
     window_days: Annotated[Number, Field(ge=0)] = Field(
         28.0,
         description="Two dates within this window count as the same, days",
@@ -49,7 +48,7 @@ class ProgressionSpec(AnalysisSpec):
         84.0,
         description="Discordance this early is counted apart (radiotherapy changes), days",
     )
-    confirm_within_days: Positive | None = Field(
+    confirm_within_days: Positive | Absent = Field(
         None,
         description="A progression up to this day counts only if confirmed (pseudoprogression "
         "rule), days",

@@ -16,14 +16,15 @@ from corelab.settings.analyses.base import (
     ExposureVisit,
     Modelled,
     OneValue,
+    OpenShare,
     Outcome,
     OutcomeVisit,
     ReferenceLevels,
     Resamples,
     Seed,
-    Share,
     given,
 )
+from corelab.settings.base import Absent
 
 
 class QuantileSpec(OneValue, Modelled):
@@ -38,13 +39,13 @@ class QuantileSpec(OneValue, Modelled):
     )
 
     type: Literal["quantile"]
-    quantiles: list[Share] = Field(description="Quantiles, 0 to 1")
-    dose: Dose | None = None
-    exposure: Exposure | None = None
-    exposure_visit: Annotated[ExposureVisit | None, given("exposure")] = None
-    outcome: Outcome | None = None
-    outcome_visit: Annotated[OutcomeVisit | None, given("outcome")] = None
-    reference_levels: Annotated[ReferenceLevels | None, WITH_COVARIATES] = None
-    cluster: Cluster | None = None
-    resamples: Resamples | None = None
+    quantiles: list[OpenShare] = Field(description="Quantiles, 0 to 1")
+    dose: Dose | Absent = None
+    exposure: Exposure | Absent = None
+    exposure_visit: Annotated[ExposureVisit | Absent, given("exposure")] = None
+    outcome: Outcome | Absent = None
+    outcome_visit: Annotated[OutcomeVisit | Absent, given("outcome")] = None
+    reference_levels: Annotated[ReferenceLevels | Absent, WITH_COVARIATES] = None
+    cluster: Cluster | Absent = None
+    resamples: Resamples | Absent = None
     seed: Annotated[Seed, given("resamples", "cluster")] = SEED

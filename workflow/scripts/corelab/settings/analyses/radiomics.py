@@ -15,7 +15,6 @@ from corelab.settings.analyses.base import (
     Covariates,
     Criterion,
     EventEndpoint,
-    Number,
     ReferenceLevels,
     Seed,
     Source,
@@ -24,6 +23,7 @@ from corelab.settings.analyses.base import (
     Visit,
     one_of,
 )
+from corelab.settings.base import Absent, Number
 
 SUPERPC = one_of("model", "superpc")
 
@@ -46,16 +46,16 @@ class RadiomicsSpec(AnalysisSpec):
     type: Literal["radiomics"]
     series: Texts = Field(description="Series for radiomics")
     labels: Texts = Field(description="Mask labels for radiomics")
-    visit: Visit | None = None
-    sources: Sources | None = None
+    visit: Visit | Absent = None
+    sources: Sources | Absent = None
     model: Literal["superpc", "none"] = Field("none", description="Radiomics model")
-    source: Annotated[Source | None, SUPERPC] = None
-    min_icc: Annotated[Number | None, SUPERPC] = Field(
+    source: Annotated[Source | Absent, SUPERPC] = None
+    min_icc: Annotated[Number | Absent, SUPERPC] = Field(
         None, description="Features below this ICC are left out"
     )
     event_endpoint: Annotated[EventEndpoint, SUPERPC] = "os"
-    criterion: Annotated[Criterion | None, SUPERPC] = None
-    assessor: Annotated[Assessor | None, SUPERPC] = None
+    criterion: Annotated[Criterion | Absent, SUPERPC] = None
+    assessor: Annotated[Assessor | Absent, SUPERPC] = None
     folds: Annotated[int, SUPERPC] = Field(
         10, ge=2, description="Folds of the outer cross-validation"
     )
@@ -63,11 +63,10 @@ class RadiomicsSpec(AnalysisSpec):
     threshold: Annotated[Number | None, SUPERPC] = Field(
         None,
         description="Feature-score threshold of superpc",
-        json_schema_extra={"type": ["number", "null"]},
     )
     permutations: Annotated[int, SUPERPC] = Field(
         0, ge=0, description="Permutations of the whole procedure"
     )
     covariates: Annotated[Covariates, SUPERPC] = []
     categorical: Annotated[Categorical, SUPERPC & WITH_COVARIATES] = []
-    reference_levels: Annotated[ReferenceLevels | None, SUPERPC & WITH_COVARIATES] = None
+    reference_levels: Annotated[ReferenceLevels | Absent, SUPERPC & WITH_COVARIATES] = None

@@ -13,20 +13,19 @@ from corelab.settings.analyses.base import (
     Exceeds,
     LimitsCoverage,
     Need,
-    Number,
     OneOrMany,
+    OpenShare,
     Placed,
-    Positive,
     Region,
     Reliability,
     Resamples,
     Seed,
-    Share,
     Sources,
     Visit,
     texts,
     without,
 )
+from corelab.settings.base import Absent, Fraction, Number, Positive, Share
 
 Method = Literal["means", "icc", "icc_exceeds", "kappa", "limits", "mmrm", "ordinal", "survival"]
 
@@ -49,69 +48,67 @@ class SampleSizeSpec(Placed):
     )
 
     type: Literal["sample_size"]
-    method: OneOrMany[Method] | None = Field(
+    method: OneOrMany[Method] | Absent = Field(
         None,
         description="Sample size of: means (default), icc (default where a width is given without "
         "a difference), icc_exceeds, kappa, limits, mmrm, ordinal, survival",
     )
-    visit: Annotated[Visit | None, MEASURED] = None
+    visit: Annotated[Visit | Absent, MEASURED] = None
     region: Annotated[Region, MEASURED] = "all"
-    sources: Annotated[Sources | None, MEASURED] = None
+    sources: Annotated[Sources | Absent, MEASURED] = None
     resamples: Annotated[Resamples, MEASURED] = 2000
     seed: Annotated[Seed, MEASURED] = 20240464
-    difference: Annotated[Number | None, _of("means", "mmrm")] = Field(
+    difference: Annotated[Number | Absent, _of("means", "mmrm")] = Field(
         None, description="Difference to be detected, unit of the endpoint"
     )
-    sd: Annotated[Positive | None, _of("means", "mmrm", "limits")] = Field(
+    sd: Annotated[Positive | Absent, _of("means", "mmrm", "limits")] = Field(
         None, description="SD of one read of the endpoint, its unit; default measured"
     )
-    per_arm: Annotated[Number | None, _of("means")] = Field(
+    per_arm: Annotated[Number | Absent, _of("means")] = Field(
         None, gt=1, description="Participants per arm whose power is wanted"
     )
-    icc_targets: Annotated[list[Annotated[Number, Field(gt=0, le=1)]] | None, _of("means")] = Field(
+    icc_targets: Annotated[list[Share] | Absent, _of("means")] = Field(
         None, description="Better reliabilities whose saving of participants is wanted"
     )
     reads: Annotated[list[Annotated[int, Field(ge=1)]], _of("means")] = Field(
         [1, 2], description="Numbers of reads that are averaged; default 1 and 2"
     )
-    reliability: Annotated[Reliability | None, _of("means", "icc", "icc_exceeds", "kappa")] = None
-    power: Annotated[Share, _of("means", "icc_exceeds", "mmrm", "ordinal", "survival")] = Field(
+    reliability: Annotated[Reliability | Absent, _of("means", "icc", "icc_exceeds", "kappa")] = None
+    power: Annotated[OpenShare, _of("means", "icc_exceeds", "mmrm", "ordinal", "survival")] = Field(
         0.9, description="Power of a sample size, 0 to 1; default 0.9"
     )
-    width: Annotated[Positive | None, _of("icc", "kappa", "limits")] = Field(
+    width: Annotated[Positive | Absent, _of("icc", "kappa", "limits")] = Field(
         None,
         description="Sample size: full width of the confidence interval that is wanted",
     )
     raters: Annotated[int, _of("icc", "icc_exceeds")] = Field(
         2, ge=2, description="Sample size of an ICC: readings per participant; default 2"
     )
-    exceeds: Annotated[Exceeds | None, _of("icc_exceeds")] = None
+    exceeds: Annotated[Exceeds | Absent, _of("icc_exceeds")] = None
     shares: Annotated[
-        Annotated[list[Annotated[Number, Field(ge=0, le=1)]], MinLen(2)] | None,
+        Annotated[list[Fraction], MinLen(2)] | Absent,
         _of("kappa", "ordinal"),
     ] = Field(
         None,
         description="Sample size: expected share of each category (of the control arm for "
         "ordinal); they add up to 1",
     )
-    odds_ratio: Annotated[Positive | None, _of("ordinal")] = Field(
+    odds_ratio: Annotated[Positive | Absent, _of("ordinal")] = Field(
         None,
         description="Sample size of an ordinal outcome: common odds ratio to be detected",
     )
-    correlation: Annotated[Number | None, _of("mmrm")] = Field(
+    correlation: Annotated[Number | Absent, _of("mmrm")] = Field(
         None,
         gt=-1,
         lt=1,
         description="Sample size of an MMRM: correlation of two visits of a participant",
     )
-    retention: Annotated[
-        Annotated[list[Annotated[Number, Field(gt=0, le=1)]], MinLen(1)] | None, _of("mmrm")
-    ] = Field(
+    retention: Annotated[Annotated[list[Share], MinLen(1)] | Absent, _of("mmrm")] = Field(
         None,
         description="Sample size of an MMRM: share of participants still there at each visit "
         "after baseline",
     )
-    hazard_ratio: Annotated[Positive | None, _of("survival")] = Field(
+    hazard_ratio: Annotated[Positive | Absent, _of("survival")] = Field(
         None, description="Sample size of a log-rank test: hazard ratio to be detected"
     )
     event_share: Annotated[Number, _of("survival")] = Field(
