@@ -13,7 +13,7 @@ from helpers import REPOSITORY
 from corelab.plan.run import analysis_types
 from corelab.provenance import digest
 from corelab.registration.backends import BACKENDS
-from corelab.terms.analyses import ANALYSIS_TYPES
+from corelab.settings.analyses import ANALYSIS_TYPES
 
 SCRIPTS = REPOSITORY / "workflow" / "scripts"
 ROOT = SCRIPTS / "corelab"

@@ -5,7 +5,7 @@ statistics/, figures of the analyses in exhibits/.
 """
 
 from corelab.study.plan_figures import KINDS as FIGURE_KINDS
-from corelab.terms.analyses import sheets_of
+from corelab.settings.analyses import sheets_of
 
 
 def analysis_of(wildcards):

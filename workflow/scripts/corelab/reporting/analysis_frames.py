@@ -23,8 +23,8 @@ from corelab.pharmacodynamics.analysis_set import (
 )
 from corelab.pharmacodynamics.scales import covariates_of
 from corelab.reporting.results import Results
+from corelab.settings.analyses import type_of
 from corelab.study.expression import ExpressionError
-from corelab.terms.analyses import type_of
 
 NOT_IN_POPULATION = "not in the analysis population"
 

@@ -39,7 +39,7 @@ from corelab.reporting.vocabulary import (
     statistic_decimals,
     statistic_unit,
 )
-from corelab.terms.analyses import type_of
+from corelab.settings.analyses import type_of
 from corelab.terms.statistics import statistic
 
 #: Parts of the report that analyses belong to: name, title, and what stands where none does.

@@ -14,7 +14,7 @@ import pandas as pd
 
 from corelab.reporting.attention import is_not_computable
 from corelab.reporting.results import NOT_COMPUTABLE, Results
-from corelab.terms.analyses import AnalysisType, type_of
+from corelab.settings.analyses import AnalysisType, type_of
 from corelab.terms.statistics import STATISTICS
 
 #: Groups side by side; more than these are listed below each other.

@@ -19,7 +19,7 @@ from corelab.reporting.documents import DataTable, program
 from corelab.reporting.methods import analysis_sentence, estimand_rows
 from corelab.reporting.results import Results
 from corelab.reporting.table_files import file_stem
-from corelab.terms.analyses import ANALYSIS_TYPES, type_of
+from corelab.settings.analyses import ANALYSIS_TYPES, type_of
 from corelab.terms.statistics import statistic
 
 #: Purpose of an objective, in the standard's terms.

@@ -21,7 +21,7 @@ from corelab.reporting.vocabulary import (
     endpoint_words,
     limits_for,
 )
-from corelab.terms.analyses import type_of
+from corelab.settings.analyses import type_of
 from corelab.terms.endpoints import unit_of
 from corelab.terms.kinds import kind_words
 

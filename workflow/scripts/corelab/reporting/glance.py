@@ -34,7 +34,7 @@ from corelab.reporting.vocabulary import (
     label_words,
     statistic_unit,
 )
-from corelab.terms.analyses import type_of
+from corelab.settings.analyses import type_of
 from corelab.terms.endpoints import unit_of
 from corelab.terms.statistics import statistic
 

@@ -20,6 +20,7 @@ from corelab.reporting.vocabulary import (
     group_words,
     in_sentence,
 )
+from corelab.settings.analyses import type_of
 from corelab.study.columns import (
     ACQUISITION,
     FINDINGS,
@@ -28,7 +29,6 @@ from corelab.study.columns import (
     OVERLAP,
     STATISTICS,
 )
-from corelab.terms.analyses import type_of
 from corelab.terms.kinds import kind_words
 from corelab.terms.statistics import statistic
 

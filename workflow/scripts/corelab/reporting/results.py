@@ -23,6 +23,7 @@ from corelab.pharmacodynamics.exclusion_sensitivity import EXCLUSIONS, SENSITIVI
 from corelab.provenance.certificate import CERTIFICATE
 from corelab.provenance.exhibits import Exhibit, read_exhibits
 from corelab.provenance.products import read_json, read_table
+from corelab.settings.analyses import STATISTICS_TABLES, type_of
 from corelab.study.columns import (
     ACQUISITION,
     FINDINGS,
@@ -33,7 +34,6 @@ from corelab.study.columns import (
     STATISTICS_NUMBERS,
 )
 from corelab.study.naming import subject_entity
-from corelab.terms.analyses import STATISTICS_TABLES, type_of
 
 #: Pages of subjects at most, so that a study of tables alone does not write tens of thousands.
 MAX_SUBJECT_PAGES = 1000

@@ -62,7 +62,7 @@ from corelab.reporting.vocabulary import (
     statistic_unit,
     value_decimals,
 )
-from corelab.terms.analyses import type_of
+from corelab.settings.analyses import type_of
 from corelab.terms.kinds import kind_words
 from corelab.terms.labels import label
 from corelab.terms.statistics import statistic

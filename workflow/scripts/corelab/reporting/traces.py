@@ -29,10 +29,10 @@ from corelab.reporting.vocabulary import (
     group_words,
     label_words,
 )
+from corelab.settings.analyses import sheets_of
 from corelab.study.columns import MEASUREMENT_KEY
 from corelab.study.expression import ExpressionError
 from corelab.study.naming import bids_label
-from corelab.terms.analyses import sheets_of
 from corelab.terms.statistics import statistic
 
 MAX_TRACE_ROWS = 5000

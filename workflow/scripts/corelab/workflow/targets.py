@@ -11,10 +11,10 @@ from typing import Any
 from corelab.measurement.recovery_targets import targets_of
 from corelab.provenance.failures import by_stage
 from corelab.provenance.ledger import invalidated_outputs
+from corelab.settings.analyses import STATISTICS_TABLES, type_of
 from corelab.study.model import Study
 from corelab.study.naming import session_entity, subject_entity
 from corelab.study.plan_figures import figure_kinds
-from corelab.terms.analyses import STATISTICS_TABLES, type_of
 from corelab.workflow.cohort import Cohort
 
 #: Series and masks of one visit of the simulated glioblastoma trial, which one job writes.

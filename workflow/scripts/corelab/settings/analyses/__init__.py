@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from pydantic import ValidationError
+
 from corelab.settings.analyses.agreement import AgreementSpec
 from corelab.settings.analyses.base import AnalysisSpec, AnalysisType
 from corelab.settings.analyses.comparison import ComparisonSpec
@@ -68,9 +70,44 @@ def spec_of(entry: Mapping[str, Any]) -> AnalysisSpec:
         raise ValueError(
             f"analysis {entry.get('id')}: type '{name}' is not one of " + ", ".join(sorted(SPECS))
         )
-    return SPECS[name].model_validate(dict(entry))
+    spec = SPECS[name]
+    try:
+        return spec.model_validate(dict(entry))
+    except ValidationError as error:
+        problems = [
+            f"{key} does not know '{value}', known are {', '.join(values)}"
+            for key, value, values in spec.unknown_values(entry)
+        ] or [f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors()]
+        raise ValueError(f"analysis {entry.get('id')}: {'; '.join(problems)}") from None
 
 
 def specs_of(entries: Sequence[Mapping[str, Any]]) -> list[AnalysisSpec]:
     """Entries of the plan as specifications."""
     return [spec_of(entry) for entry in entries]
+
+
+def type_of(analysis: Mapping[str, Any]) -> AnalysisType:
+    """Type of an entry of the plan; one without properties if it has none.
+
+    Examples
+    --------
+    >>> type_of({"type": "survival"}).title, type_of({}).title
+    ('Time to event', 'Analysis')
+    """
+    name = str(analysis.get("type") or "")
+    return ANALYSIS_TYPES.get(name) or AnalysisType(name, name or "Analysis", "", "", figure="")
+
+
+def sheets_of(analysis: Mapping[str, Any]) -> list[str]:
+    """Sheets that an analysis reads.
+
+    Examples
+    --------
+    >>> sheets_of({"type": "survival", "outcome": "mrs"})
+    ['participants', 'covariates', 'outcomes', 'events']
+    """
+    named = [name for key, name in _SHEET_OF_KEY.items() if analysis.get(key)]
+    return ["participants", "covariates", *named, *type_of(analysis).sheets]
+
+
+_SHEET_OF_KEY = {"outcome": "outcomes", "exposure": "exposures"}

@@ -9,12 +9,13 @@ from pydantic import Field
 
 from corelab.settings.analyses.base import (
     DERIVED,
+    RESAMPLES,
     WITH_BY,
     AnalysisType,
     Baseline,
     By,
     ByVisit,
-    Cluster,
+    Clustered,
     ComparePairs,
     Exceeds,
     LimitsCoverage,
@@ -33,6 +34,8 @@ from corelab.settings.analyses.base import (
 from corelab.settings.base import Absent, Number, Positive
 from corelab.terms.endpoints import ENDPOINT_UNITS
 
+#: Seed of resampling where the plan gives none.
+SEED = 20240464
 MeasureLevel = Literal["ratio", "interval", "ordinal", "nominal"]
 IccForm = Literal["icc_1_1", "icc_a_1", "icc_c_1", "icc_1_k", "icc_a_k", "icc_c_k"]
 Category = Number | str
@@ -41,7 +44,7 @@ GRADED = Need(lambda a, g: bool(a.levels(g) & {"ordinal", "nominal"}), "measure_
 NUMERIC = Need(lambda a, g: a.levels(g) != {"nominal"}, "a measure_level other than nominal")
 
 
-class AgreementSpec(Placed):
+class AgreementSpec(Placed, Clustered):
     """Agreement of sources, or of the repeats of each source."""
 
     kind: ClassVar = AnalysisType(
@@ -78,7 +81,6 @@ class AgreementSpec(Placed):
     )
     scale: ScaleOfValues = "identity"
     measure_level: MeasureLevel | Absent = Field(None, description="Level of measurement")
-    cluster: Cluster = "participant_id"
     clustering: Literal["model", "pooled"] = Field(
         "model",
         description="Agreement of several visits per participant: a model with participants and "
@@ -126,8 +128,8 @@ class AgreementSpec(Placed):
         None,
         description="Limits of agreement beside the usual ones (regression, quantile, tolerance)",
     )
-    resamples: Annotated[Resamples, BETWEEN | GRADED] = 2000
-    seed: Annotated[Seed, BETWEEN | GRADED] = 20240464
+    resamples: Annotated[Resamples, BETWEEN | GRADED] = RESAMPLES
+    seed: Annotated[Seed, BETWEEN | GRADED] = SEED
     compare_pairs: Annotated[
         ComparePairs, BETWEEN & several("sources", 3, "three sources or more")
     ] = False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import (
     TYPE_CHECKING,
@@ -17,7 +17,7 @@ from typing import (
 )
 
 from annotated_types import MinLen
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from corelab.settings.base import Absent, Fraction, Number, Positive, Settings, Share, Text
 
@@ -31,6 +31,8 @@ Derivation = Literal["value", "change", "percent_change", "log_ratio", "responde
 Scale = Literal["identity", "log", "cube_root"]
 #: Seed of resampling where the plan gives none.
 SEED = 20240229
+#: Bootstrap samples where the plan gives no number.
+RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -435,6 +437,8 @@ class AnalysisSpec(Settings):
         "stands in statistics/specifications.tsv",
     )
 
+    _entry: Mapping[str, Any] = PrivateAttr(default_factory=dict)
+
     if TYPE_CHECKING:
         # Keys of many types, for code that serves all of them; see ABSENT.
         alternative: Any
@@ -475,10 +479,14 @@ class AnalysisSpec(Settings):
 
         def __getattr__(self, name: str) -> Any:
             """Value of a key that this type does not have: as if it were not given."""
-            try:
-                return ABSENT[name]
-            except KeyError:
-                raise AttributeError(f"{type(self).__name__} has no key {name}") from None
+            return ABSENT[name] if name in ABSENT else super().__getattr__(name)
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _keep_entry(cls, entry: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        made = validate(entry)
+        made._entry = dict(entry)
+        return made
 
     @property
     def arms(self) -> str:
@@ -496,6 +504,15 @@ class AnalysisSpec(Settings):
         """Values that a key may have; empty where it is free."""
         return _literals(cls.model_fields[key].annotation)
 
+    @classmethod
+    def unknown_values(cls, entry: Mapping[str, Any]) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+        """Values of an entry that a key does not know: key, value, values that it knows."""
+        for key in set(cls.model_fields) & set(entry) - {"type"}:
+            values = cls.choices(key)
+            for one in texts(entry[key]) if values else ():
+                if one not in values:
+                    yield key, one, values
+
     def changed(self, **values: Any) -> Self:
         """The same analysis with other values of some keys."""
         if unknown := set(values) - set(type(self).model_fields):
@@ -503,8 +520,8 @@ class AnalysisSpec(Settings):
         return self.model_copy(update=values)
 
     def as_given(self) -> dict[str, Any]:
-        """The entry as the plan has it: without defaults."""
-        return self.model_dump(exclude_unset=True)
+        """The entry as the plan has it: without defaults, its keys in their order."""
+        return dict(self._entry)
 
 
 class Placed(AnalysisSpec):
@@ -549,6 +566,24 @@ class MaybeOneValue(OneValue):
             *AnalysisSpec.model_fields,
         }
         return WITH_ENDPOINT & own if placed else own
+
+
+class Clustered(AnalysisSpec):
+    """Targets that may belong together: those of a participant, or of a column of the sheet."""
+
+    cluster: Cluster = "participant_id"
+    _labels: Mapping[str, str] | None = PrivateAttr(default_factory=dict)
+
+    @property
+    def labels(self) -> Mapping[str, str] | None:
+        """Cluster of each participant; None where targets are independent."""
+        return self._labels
+
+    def with_labels(self, labels: Mapping[str, str] | None) -> Self:
+        """The same analysis with the cluster of each participant."""
+        found = self.model_copy()
+        found._labels = labels
+        return found
 
 
 class Modelled(AnalysisSpec):

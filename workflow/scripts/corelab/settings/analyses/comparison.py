@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, get_args
 
 from annotated_types import MinLen
 from pydantic import Field
@@ -38,8 +38,11 @@ Method = Literal[
     "gee",
     "glmm",
 ]
-#: Covariance structures of an MMRM.
 Structure = Literal["us", "toeph", "ar1h", "csh", "adh", "toep", "ar1", "cs"]
+#: Covariance structures of an MMRM.
+STRUCTURES = get_args(Structure)
+#: Completed data sets of multiple imputation.
+IMPUTATIONS = 50
 Shifts = list[Number | dict[str, Number]]
 IMPUTED = one_of("method", "multiple_imputation")
 MMRM = one_of("method", "mmrm")
@@ -105,7 +108,7 @@ class ComparisonSpec(OneValue, Modelled):
         None, description="Heteroscedasticity-consistent covariance of an ANCOVA"
     )
     imputations: Annotated[int, IMPUTED] = Field(
-        50,
+        IMPUTATIONS,
         ge=2,
         description="Number of completed data sets of multiple imputation; default 50",
     )

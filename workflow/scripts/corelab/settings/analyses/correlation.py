@@ -10,6 +10,7 @@ from pydantic import Field
 from corelab.settings.analyses.base import (
     DERIVED,
     RATIO,
+    RESAMPLES,
     SEED,
     WITH_BY,
     WITH_COVARIATES,
@@ -109,7 +110,7 @@ class CorrelationSpec(OneValue, Modelled):
     categorical: Annotated[Categorical, PARTIAL & WITH_COVARIATES] = []
     reference: Annotated[Reference | Absent, WITH_BY] = None
     compare_pairs: Annotated[ComparePairs, several("endpoint", 2, "two endpoints or more")] = False
-    resamples: Annotated[Resamples, RESAMPLED] = 2000
+    resamples: Annotated[Resamples, RESAMPLED] = RESAMPLES
     seed: Annotated[Seed, RESAMPLED] = SEED
     reliability: Annotated[Reliability | Absent, ATTENUATION] = None
     reliability_y: Annotated[Number, ATTENUATION] = Field(

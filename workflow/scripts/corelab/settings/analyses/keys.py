@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from corelab.settings.analyses import SPECS
-from corelab.settings.analyses.base import AnalysisSpec, texts
+from corelab.settings.analyses.base import AnalysisSpec
 
 
 def unread(
@@ -54,12 +54,9 @@ def unread(
             )
         elif not (need := spec.need(key)).holds(built, grades):
             yield key, f"it is read with {need.words} only", f"remove it, or give {need.words}"
-    for key in set(entry) & set(known) - {"type"}:
-        values = spec.choices(key)
-        for one in texts(entry[key]) if values else ():
-            if one not in values:
-                yield (
-                    key,
-                    f"an analysis of type {name} does not know '{one}'",
-                    f"write one of {', '.join(values)}",
-                )
+    for key, value, values in spec.unknown_values(entry):
+        yield (
+            key,
+            f"an analysis of type {name} does not know '{value}'",
+            f"write one of {', '.join(values)}",
+        )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar, Literal
 
 from corelab.settings.analyses.base import (
+    RESAMPLES,
     SEED,
     AnalysisType,
     Cluster,
@@ -23,7 +24,7 @@ class _ThroughEndpoint(OneValue, Modelled):
     outcome: Outcome
     outcome_visit: OutcomeVisit | Absent = None
     scale: ScaleOfValues = "identity"
-    resamples: Resamples = 2000
+    resamples: Resamples = RESAMPLES
     seed: Seed = SEED
 
 

@@ -7,17 +7,16 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from corelab.settings.analyses.base import (
-    AnalysisSpec,
     AnalysisType,
     ByVisit,
-    Cluster,
+    Clustered,
     Sources,
     Visit,
 )
 from corelab.settings.base import Absent
 
 
-class OverlapSpec(AnalysisSpec):
+class OverlapSpec(Clustered):
     """Overlap of the masks of several sources."""
 
     kind: ClassVar = AnalysisType(
@@ -37,4 +36,3 @@ class OverlapSpec(AnalysisSpec):
     visit: Visit | Absent = None
     sources: Sources = "all"
     by_visit: ByVisit = False
-    cluster: Cluster = "participant_id"

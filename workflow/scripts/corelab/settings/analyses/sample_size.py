@@ -8,7 +8,9 @@ from typing import Annotated, Any, ClassVar, Literal
 from annotated_types import MinLen
 from pydantic import Field
 
+from corelab.settings.analyses.agreement import SEED
 from corelab.settings.analyses.base import (
+    RESAMPLES,
     AnalysisType,
     Exceeds,
     LimitsCoverage,
@@ -56,8 +58,8 @@ class SampleSizeSpec(Placed):
     visit: Annotated[Visit | Absent, MEASURED] = None
     region: Annotated[Region, MEASURED] = "all"
     sources: Annotated[Sources | Absent, MEASURED] = None
-    resamples: Annotated[Resamples, MEASURED] = 2000
-    seed: Annotated[Seed, MEASURED] = 20240464
+    resamples: Annotated[Resamples, MEASURED] = RESAMPLES
+    seed: Annotated[Seed, MEASURED] = SEED
     difference: Annotated[Number | Absent, _of("means", "mmrm")] = Field(
         None, description="Difference to be detected, unit of the endpoint"
     )
