@@ -104,7 +104,8 @@ def labels_of(analysis: AgreementSpec | OverlapSpec, tables: Tables) -> dict[str
     Examples
     --------
     >>> people = pd.DataFrame({"participant_id": ["1L", "1R"], "patient": ["1", "1"]})
-    >>> labels_of({"cluster": "patient"}, Tables(pd.DataFrame(), people))
+    >>> plan = OverlapSpec(id="o", type="overlap", label="infarct", cluster="patient")
+    >>> labels_of(plan, Tables(pd.DataFrame(), people))
     {'1L': '1', '1R': '1'}
     """
     key = analysis.cluster

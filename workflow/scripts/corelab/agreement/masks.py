@@ -80,7 +80,7 @@ def overlap_rows(analysis: OverlapSpec, tables: Tables) -> list[Row]:
     ...     "source_a": "x", "source_b": "y", "repeat": 1, "metric": "dice",
     ...     "value": [0.8, 0.6, 0.7], "status": "ok", "reason": None, "scan_ids": ""})
     >>> tables = Tables(pd.DataFrame(), pd.DataFrame({"participant_id": ["1", "2", "3"]}), table)
-    >>> rows = overlap_rows({"id": "o", "type": "overlap", "label": "infarct"}, tables)
+    >>> rows = overlap_rows(OverlapSpec(id="o", type="overlap", label="infarct"), tables)
     >>> [(r.get("participant_id", "all"), round(r["estimate"], 2)) for r in rows]
     [('1', 0.8), ('2', 0.6), ('3', 0.7), ('all', 0.7), ('all', 0.7)]
     """

@@ -77,7 +77,8 @@ def phantom_rows(analysis: PhantomSpec, tables: Tables) -> list[Row]:
     ...     "2"], "insert": ["a", "b", "c"] * 2, "certified_value": [10.0, 20.0, 30.0] * 2,
     ...     "measured_value": [10.5, 20.4, 30.6, 10.4, 20.6, 30.5], "unit": "mL"})
     >>> tables = Tables(pd.DataFrame(), pd.DataFrame({"participant_id": []}), phantoms=sheet)
-    >>> rows = phantom_rows({"id": "p", "type": "phantom", "truth": "certified_value"}, tables)
+    >>> plan = PhantomSpec(id="p", type="phantom", truth="certified_value")
+    >>> rows = phantom_rows(plan, tables)
     >>> [round(r["estimate"], 3) for r in rows if r["statistic"] == "bias" and r["group"] == "all"]
     [0.5]
 

@@ -120,8 +120,10 @@ def with_grades(analysis: AgreementSpec, tables: Tables, endpoint: str) -> Agree
     Examples
     --------
     >>> tables = Tables(pd.DataFrame(), pd.DataFrame(), grades={"tici": ["0", "2b", "3"]})
-    >>> found = with_grades({"categories": ["0", "2b", "3"]}, tables, "tici")
-    >>> found["categories"], found["measure_level"]
+    >>> plan = AgreementSpec(id="a", type="agreement", endpoint="tici", sources="all",
+    ...     categories=["0", "2b", "3"])
+    >>> found = with_grades(plan, tables, "tici")
+    >>> found.categories, found.measure_level
     ([0, 1, 2], 'ordinal')
     """
     if endpoint not in tables.grades:

@@ -23,9 +23,10 @@ def chosen_sources(analysis: AgreementSpec | OverlapSpec, there: Sequence[str]) 
 
     Examples
     --------
-    >>> chosen_sources({"sources": "all"}, ["reader-2", "pipeline", "pipeline:x", "reader-1"])
+    >>> plan = OverlapSpec(id="o", type="overlap", label="infarct")
+    >>> chosen_sources(plan, ["reader-2", "pipeline", "pipeline:x", "reader-1"])
     ['pipeline', 'reader-1', 'reader-2']
-    >>> chosen_sources({"sources": ["b", "a"]}, ["a", "b", "c"])
+    >>> chosen_sources(plan.changed(sources=["b", "a"]), ["a", "b", "c"])
     ['b', 'a']
     """
     rank = {"pipeline": 0, "supplied": 1}

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from corelab.settings.analyses.base import AnalysisSpec
+from corelab.settings.analyses.base import AnalysisSpec, Offset
 from corelab.study.columns import STATISTICS
 from corelab.study.expression import decide, flag_name, names_in, select, undecided
 from corelab.terms.statistics import registered
@@ -110,16 +110,18 @@ def zeros_rule(analysis: AnalysisSpec) -> tuple[str, float]:
 
     Examples
     --------
-    >>> zeros_rule({"objective": "primary"}), zeros_rule({})
+    >>> from corelab.settings.analyses.base import OneValue
+    >>> plan = OneValue(id="a", type="", endpoint="v")
+    >>> zeros_rule(plan.changed(objective="primary")), zeros_rule(plan)
     (('refuse', 0.0), ('rank', 0.0))
-    >>> zeros_rule({"zeros": {"offset": 0.5}}), zeros_rule({"zeros": "offset: 0.5"})
-    (('offset', 0.5), ('offset', 0.5))
+    >>> zeros_rule(plan.changed(zeros="offset: 0.5"))
+    ('offset', 0.5)
     """
     given = analysis.zeros
     if given is None:
         return ("refuse" if analysis.objective == "primary" else "rank"), 0.0
-    if isinstance(given, Mapping):
-        return "offset", float(given["offset"])
+    if isinstance(given, Offset):
+        return "offset", float(given.offset)
     rule, _, number = str(given).partition(":")
     return (rule, float(number)) if number else (rule, 0.0)
 
@@ -129,8 +131,10 @@ def uses_ranks(analysis: AnalysisSpec) -> bool:
 
     Examples
     --------
-    >>> uses_ranks({"type": "comparison", "method": "ancova"}), uses_ranks({"type": "quantile"})
-    (True, False)
+    >>> uses_ranks(AnalysisSpec(id="a", type="comparison"))
+    True
+    >>> uses_ranks(AnalysisSpec(id="a", type="quantile"))
+    False
     """
     kind = analysis.type
     if kind == "dose_response":
@@ -196,7 +200,8 @@ def population(analysis: AnalysisSpec, tables: Tables) -> pd.DataFrame:
     --------
     >>> people = pd.DataFrame({"participant_id": ["1", "2"], "arm": ["a", "b"]})
     >>> tables = Tables(pd.DataFrame(), people)
-    >>> population({"population": 'arm == "b"'}, tables)["participant_id"].tolist()
+    >>> plan = AnalysisSpec(id="a", type="", population='arm == "b"')
+    >>> population(plan, tables)["participant_id"].tolist()
     ['2']
     """
     chosen = select(analysis.population, tables.participants)
@@ -209,7 +214,8 @@ def undecided_words(analysis: AnalysisSpec, tables: Tables) -> str:
     Examples
     --------
     >>> people = pd.DataFrame({"participant_id": ["1", "2"], "mrs": [1.0, None]})
-    >>> undecided_words({"population": "not mrs > 2"}, Tables(pd.DataFrame(), people))
+    >>> plan = AnalysisSpec(id="a", type="", population="not mrs > 2")
+    >>> undecided_words(plan, Tables(pd.DataFrame(), people))
     'population: 1 of 2 participants left out, for whom "not mrs > 2" has a missing value'
     """
     expression = analysis.population
@@ -416,7 +422,8 @@ def statistics_frame(analysis: AnalysisSpec, rows: Sequence[Mapping[str, Any]]) 
 
     Examples
     --------
-    >>> frame = statistics_frame({"id": "a1"}, [{"statistic": "bias", "estimate": 1.0, "n": 3}])
+    >>> plan = AnalysisSpec(id="a1", type="")
+    >>> frame = statistics_frame(plan, [{"statistic": "bias", "estimate": 1.0, "n": 3}])
     >>> frame.loc[0, ["analysis_id", "population", "group", "statistic"]].tolist()
     ['a1', 'all', 'all', 'bias']
     """

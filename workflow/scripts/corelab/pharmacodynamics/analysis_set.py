@@ -318,7 +318,8 @@ def complete_cases(
     --------
     >>> people = pd.DataFrame({"participant_id": ["1", "2", "3"]})
     >>> frame = pd.DataFrame({"value": [1.0, np.nan]}, index=["1", "2"])
-    >>> complete_cases(frame, ["value"], {}, Tables(pd.DataFrame(), people))[1]
+    >>> plan = AnalysisSpec(id="a", type="")
+    >>> complete_cases(frame, ["value"], plan, Tables(pd.DataFrame(), people))[1]
     'complete cases: 1 of 3 participants'
     """
     chosen = frame.dropna(subset=list(columns)).sort_index()

@@ -667,7 +667,9 @@ def on_scale(analysis: CorrelationSpec, tables: Tables) -> Tables:
     Examples
     --------
     >>> rows = pd.DataFrame({"endpoint": ["v"], "value": [8.0], "status": ["ok"]})
-    >>> tables = on_scale({"endpoint": "v", "scale": "cube_root"}, Tables(rows, pd.DataFrame()))
+    >>> plan = CorrelationSpec(id="a", type="correlation", endpoint="v", outcome="y",
+    ...     scale="cube_root")
+    >>> tables = on_scale(plan, Tables(rows, pd.DataFrame()))
     >>> float(tables.measurements["value"].iloc[0])
     2.0
     """

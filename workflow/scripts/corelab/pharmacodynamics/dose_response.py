@@ -41,7 +41,7 @@ from corelab.pharmacodynamics.linear import (
 )
 from corelab.pharmacodynamics.modelling import saturation, standard_shape
 from corelab.provenance.two_computations import MOST_PARTICIPANTS, compare
-from corelab.settings.analyses.dose_response import DoseResponseSpec
+from corelab.settings.analyses.dose_response import Candidate, DoseResponseSpec
 
 #: Search interval of ed50 as multiples of the largest dose, as in DoseFinding::defBnds.
 ED50_BOUNDS = (0.001, 1.5)
@@ -959,13 +959,13 @@ def _mcpmod_rows(
         direction * frame["value"].to_numpy(float),
         extra,
         [(test.candidate, test.t > result.critical_value) for test in result.tests],
-        candidate_models(analysis, float(doses.max())),
+        candidate_models(analysis.candidates, float(doses.max())),
         name,
     )
 
 
 def candidate_models(
-    analysis: DoseResponseSpec, top: float
+    candidates: Sequence[Candidate] | Mapping[str, Any] | None, top: float
 ) -> dict[str, tuple[str, dict[str, float]]]:
     """Name -> model and guesses of the candidates of MCP-Mod.
 
@@ -974,8 +974,8 @@ def candidate_models(
 
     Parameters
     ----------
-    analysis
-        With ``candidates``, or none for the four of :data:`GUESSES`.
+    candidates
+        As planned; None for the four of :data:`GUESSES`.
     top
         Largest dose.
 
@@ -986,12 +986,12 @@ def candidate_models(
 
     Examples
     --------
-    >>> candidate_models({"candidates": ["linear", {"model": "emax", "ed50": 3}]}, 10.0)
+    >>> candidate_models(["linear", {"model": "emax", "ed50": 3}], 10.0)
     {'linear': ('linear', {}), 'emax': ('emax', {'ed50': 3.0})}
-    >>> candidate_models({"candidates": {"early": {"model": "emax", "ed50": 1}}}, 10.0)
+    >>> candidate_models({"early": {"model": "emax", "ed50": 1}}, 10.0)
     {'early': ('emax', {'ed50': 1.0})}
     """
-    given = analysis.candidates or list(GUESSES)
+    given = candidates or list(GUESSES)
     if isinstance(given, Mapping):
         listed = [(str(name), spec) for name, spec in given.items()]
     else:
@@ -1022,7 +1022,7 @@ def candidate_models(
 
 
 def _candidates(analysis: DoseResponseSpec, doses: np.ndarray) -> dict[str, np.ndarray]:
-    models = candidate_models(analysis, float(doses.max()))
+    models = candidate_models(analysis.candidates, float(doses.max()))
     return {n: standard_shape(model, doses, **guesses) for n, (model, guesses) in models.items()}
 
 

@@ -174,9 +174,10 @@ def family_of(analysis: AnalysisSpec) -> tuple[str, str] | None:
 
     Examples
     --------
-    >>> family_of({"family": "secondary:hochberg"}), family_of({"family": "arms"})
+    >>> plan = AnalysisSpec(id="a", type="", family="arms")
+    >>> family_of(plan.changed(family="secondary:hochberg")), family_of(plan)
     (('secondary', 'hochberg'), ('arms', 'holm'))
-    >>> family_of({"family": "arms", "adjustment": "bh"})
+    >>> family_of(plan.changed(adjustment="bh"))
     ('arms', 'benjamini_hochberg')
     """
     family = analysis.family
@@ -211,7 +212,7 @@ def adjust_families(frame: pd.DataFrame, analyses: Sequence[AnalysisSpec]) -> pd
     --------
     >>> frame = pd.DataFrame({"analysis_id": ["a", "b"], "statistic": ["slope", "slope"],
     ...     "group": ["all", "all"], "p_value": [0.01, 0.04]})
-    >>> plan = [{"id": "a", "family": "f"}, {"id": "b", "family": "f"}]
+    >>> plan = [AnalysisSpec(id=name, type="", family="f") for name in "ab"]
     >>> adjust_families(frame, plan)["p_adjusted"].tolist()
     [0.02, 0.04]
     """
@@ -335,9 +336,10 @@ def hypotheses(frame: pd.DataFrame, analysis: AnalysisSpec) -> list[Any]:
     >>> frame = pd.DataFrame({"analysis_id": "a", "statistic": "mean_difference",
     ...     "visit": ["w1", "w2", "w1", "w2"], "p_value": 0.01,
     ...     "group": ["arm=x|arm=p", "arm=x|arm=p", "arm=y|arm=p", "arm=y|arm=p"]})
-    >>> hypotheses(frame, {"id": "a", "by": "arm"})
+    >>> plan = AnalysisSpec(id="a", type="")
+    >>> hypotheses(frame, plan)
     [1, 3]
-    >>> hypotheses(frame, {"id": "a", "by": "arm", "primary_contrast": "y", "primary_visit": "w1"})
+    >>> hypotheses(frame, plan.changed(primary_contrast="y", primary_visit="w1"))
     [2]
     """
     rows = frame[(frame["analysis_id"] == analysis.id) & frame["p_value"].notna()]

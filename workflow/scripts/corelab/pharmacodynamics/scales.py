@@ -60,7 +60,9 @@ def scaled(analysis: AnalysisSpec, frame: pd.DataFrame) -> pd.DataFrame:
     Examples
     --------
     >>> frame = pd.DataFrame({"value": [8.0, 27.0]})
-    >>> scaled({"scale": "cube_root"}, frame)["value"].round(6).tolist()
+    >>> from corelab.settings.analyses.comparison import ComparisonSpec
+    >>> plan = ComparisonSpec(id="a", type="comparison", endpoint="v", by="arm", scale="cube_root")
+    >>> scaled(plan, frame)["value"].round(6).tolist()
     [2.0, 3.0]
     """
     scale = analysis.scale
@@ -73,7 +75,9 @@ def covariates_of(analysis: AnalysisSpec) -> list[str]:
 
     Examples
     --------
-    >>> covariates_of({"derivation": "change", "covariates": ["age"]})
+    >>> from corelab.settings.analyses.comparison import ComparisonSpec
+    >>> covariates_of(ComparisonSpec(id="a", type="comparison", endpoint="v", by="arm",
+    ...     derivation="change", covariates=["age"]))
     ['baseline', 'age']
     """
     names = list(analysis.covariates)
@@ -86,7 +90,9 @@ def covariate_words(analysis: AnalysisSpec, names: Sequence[str]) -> list[str]:
 
     Examples
     --------
-    >>> covariate_words({"derivation": "log_ratio"}, ["baseline", "age"])
+    >>> from corelab.settings.analyses.base import OneValue
+    >>> plan = OneValue(id="a", type="", endpoint="v", derivation="log_ratio")
+    >>> covariate_words(plan, ["baseline", "age"])
     ['log baseline', 'age']
     """
     scale = "log" if analysis.derivation == "log_ratio" else analysis.scale

@@ -93,6 +93,7 @@ def run(analysis: AnalysisSpec, tables: Tables) -> pd.DataFrame:
     ...     "outcome": "nihss", "value": [0.0, 3.0, 4.0, 2.0, 9.0]})
     >>> tables = Tables(measurements, pd.DataFrame({"participant_id": list("abcde")}),
     ...     outcomes=outcomes)
+    >>> from corelab.settings.analyses import spec_of
     >>> plan = {"id": "c1", "type": "correlation", "endpoint": "infarct_volume",
     ...     "outcome": "nihss", "method": "spearman"}
     >>> result = run(spec_of(plan), tables)
