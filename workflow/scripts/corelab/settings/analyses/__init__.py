@@ -84,30 +84,3 @@ def spec_of(entry: Mapping[str, Any]) -> AnalysisSpec:
 def specs_of(entries: Sequence[Mapping[str, Any]]) -> list[AnalysisSpec]:
     """Entries of the plan as specifications."""
     return [spec_of(entry) for entry in entries]
-
-
-def type_of(analysis: Mapping[str, Any]) -> AnalysisType:
-    """Type of an entry of the plan; one without properties if it has none.
-
-    Examples
-    --------
-    >>> type_of({"type": "survival"}).title, type_of({}).title
-    ('Time to event', 'Analysis')
-    """
-    name = str(analysis.get("type") or "")
-    return ANALYSIS_TYPES.get(name) or AnalysisType(name, name or "Analysis", "", "", figure="")
-
-
-def sheets_of(analysis: Mapping[str, Any]) -> list[str]:
-    """Sheets that an analysis reads.
-
-    Examples
-    --------
-    >>> sheets_of({"type": "survival", "outcome": "mrs"})
-    ['participants', 'covariates', 'outcomes', 'events']
-    """
-    named = [name for key, name in _SHEET_OF_KEY.items() if analysis.get(key)]
-    return ["participants", "covariates", *named, *type_of(analysis).sheets]
-
-
-_SHEET_OF_KEY = {"outcome": "outcomes", "exposure": "exposures"}

@@ -493,6 +493,18 @@ class AnalysisSpec(Settings):
         """Participants column whose levels are compared."""
         return str(self.by or "arm")
 
+    @property
+    def sheets(self) -> list[str]:
+        """Sheets that it reads.
+
+        Examples
+        --------
+        >>> AnalysisSpec(id="a", type="").sheets
+        ['participants', 'covariates']
+        """
+        named = ["outcomes"] * bool(self.outcome) + ["exposures"] * bool(self.exposure)
+        return ["participants", "covariates", *named, *self.kind.sheets]
+
     @classmethod
     def need(cls, key: str) -> Need:
         """Condition under which a key is read."""
