@@ -14,7 +14,7 @@ COMPILE := uv pip compile --universal --generate-hashes --python-version 3.11 --
 export PYTHONPATH := $(CURDIR)/workflow/scripts
 export PYTHONDONTWRITEBYTECODE ?=
 
-.PHONY: help env dev lock demo test acceptance lint bench slurm-test chaos determinism audit sbom docs docs-images clean
+.PHONY: help env dev lock demo test acceptance lint bench slurm-test chaos determinism audit sbom docs docs-site docs-images clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -80,8 +80,10 @@ sbom: dev  ## software bill of materials of the environment, CycloneDX JSON
 	$(BIN)/cyclonedx-py environment --output-reproducible --of JSON -o build/sbom.cdx.json $(BIN)/python
 	@echo build/sbom.cdx.json
 
-docs: dev  ## build the documentation site into site/ (no network)
+docs: dev  ## build the documentation site into site/ (no network), with the demo's report if it was made
 	$(BIN)/mkdocs build --strict --quiet
+
+docs-site: demo docs  ## run the demo, then build the site with its report
 
 docs-images: dev  ## pictures of the demo's report for README and site (needs chromium)
 	$(BIN)/python docs/make_images.py results/demo/report

@@ -6,14 +6,17 @@ JPEG files below 400 kB in docs/images.
 
 from __future__ import annotations
 
+import base64
+import csv
 import io
 import os
 import shutil
 import sys
 from pathlib import Path
+from string import Template
 
 from PIL import Image
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import Page, sync_playwright
 
 IMAGES = Path(__file__).parent / "images"
 FLAGS = [
@@ -53,6 +56,56 @@ def _save(data: bytes, path: Path) -> None:
             return
 
 
+#: Values of one participant that the picture of the whole shows: endpoint, source.
+SHOWN = {
+    ("infarct_volume", "pipeline"),
+    ("core_volume", "pipeline"),
+    ("infarct_growth", "reader-1"),
+}
+
+
+def _show_chain(report: Path, page: Page) -> None:
+    """Show the picture, with the styles of the report that its figure needs."""
+    with (report.parent / "endpoints" / "measurements.tsv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file, delimiter="\t") if row["status"] == "ok"]
+    shown = [
+        row
+        for row in rows
+        if (row["participant_id"], row["repeat"], row["region"]) == ("003", "1", "all")
+        and (row["endpoint"], row["source"])
+        in {
+            ("infarct_volume", "pipeline"),
+            ("core_volume", "pipeline"),
+            ("infarct_growth", "reader-1"),
+        }
+    ]
+    cells = "".join(
+        f"<tr><td>{row['participant_id']}, {row['visit']}<br>"
+        f"{row['endpoint'].replace('_', ' ')} ({row['source']})</td>"
+        f"<td><b>{float(row['value']):.1f} {row['unit']}</b></td></tr>"
+        for row in shown
+    )
+
+    def layer(name: str) -> str:
+        data = base64.b64encode((report / "figures" / name).read_bytes()).decode()
+        return f'<img src="data:image/webp;base64,{data}">'
+
+    scans = "".join(
+        f'<div class="crop">{layer(f"{name}.webp")}{layer(f"{name}_marks.webp")}</div>'
+        for name in ("sub-003_mosaic00", "sub-003_mosaic02")
+    )
+    page.goto((report / "index.html").resolve().as_uri())
+    effect = page.locator("p.lead").first.inner_text()
+    page.goto((report / "analyses.html").resolve().as_uri())
+    figure = page.evaluate(
+        "document.querySelector('#analysis-dose_growth ~ figure svg, "
+        "#analysis-dose_growth ~ * figure svg').outerHTML"
+    )
+    chain = Template((Path(__file__).parent / "chain.html").read_text(encoding="utf-8"))
+    content = chain.substitute(scans=scans, rows=cells, figure=figure, effect=effect)
+    page.evaluate("html => { document.body.innerHTML = html }", content)
+
+
 def main(report: Path) -> None:
     """Take every picture that the report has a section for."""
     given = os.environ.get("CORELAB_CHROMIUM") or shutil.which("chromium")
@@ -81,6 +134,11 @@ def main(report: Path) -> None:
             _save(page.screenshot(), IMAGES / f"{name}.jpg")
             print(IMAGES / f"{name}.jpg", (IMAGES / f"{name}.jpg").stat().st_size)
             context.close()
+        page = browser.new_page(
+            viewport={"width": 1440, "height": 480}, device_scale_factor=1.25, bypass_csp=True
+        )
+        _show_chain(report, page)
+        _save(page.screenshot(full_page=True), IMAGES / "chain.jpg")
         browser.close()
 
 

@@ -25,15 +25,15 @@ def _panel(mask: np.ndarray, kind: str = "T1w") -> pic.Panel:
 
 
 def _coloured(row: np.ndarray) -> np.ndarray:
-    return np.argwhere((row == (230, 159, 0)).all(axis=2))
+    return np.argwhere((row == (230, 159, 0, 255)).all(axis=2))
 
 
 def test_patients_right_and_front_are_left_and_up():
     # In RAS order a high x is the patient's right, a high y the front.
     mask = np.zeros((40, 50, 20), bool)
     mask[28:33, 35:40, 9:11] = True
-    row = pic.panel_row(_panel(mask), slices=1, tile=100)
-    y, x = _coloured(row).mean(axis=0)
+    _, row = pic.panel_row(_panel(mask), slices=1, tile=100)
+    y, x = _coloured(row).mean(axis=0) / pic.FINE
     assert x < 40 and y < 40
 
 
@@ -49,17 +49,17 @@ def test_right_is_found_in_a_file_that_is_stored_left_to_right(tmp_path):
 def test_contour_is_an_outline_of_the_mask():
     mask = np.zeros((40, 50, 20), bool)
     mask[10:25, 15:35, 8:12] = True
-    row = pic.panel_row(_panel(mask), slices=1, tile=200)
+    _, row = pic.panel_row(_panel(mask), slices=1, tile=200)
     marked = _coloured(row)
     assert len(marked) > 100
     centre = marked.mean(axis=0).round().astype(int)
-    assert tuple(row[centre[0], centre[1]]) != (230, 159, 0)
+    assert tuple(row[centre[0], centre[1]]) == (0, 0, 0, 0)
 
 
 def test_empty_mask_draws_nothing_and_needs_no_lesion_to_choose_slices():
     mask = np.zeros((40, 50, 20), bool)
-    row = pic.panel_row(_panel(mask), slices=4, tile=60)
-    assert row.shape == (60, 240, 3) and len(_coloured(row)) == 0
+    scan, row = pic.panel_row(_panel(mask), slices=4, tile=60)
+    assert scan.shape == (60, 240, 3) and row.shape == (120, 480, 4) and len(_coloured(row)) == 0
 
 
 def test_slices_stay_inside_a_thin_volume():
@@ -74,8 +74,14 @@ def test_picture_is_the_same_bytes_and_readable():
     mask[10:25, 15:35, 8:12] = True
     first = pic.mosaic([_panel(mask)], slices=3, tile=80, alt="a")
     second = pic.mosaic([_panel(mask)], slices=3, tile=80, alt="a")
-    assert first.data == second.data
+    assert (first.data, first.marks) == (second.data, second.marks)
     assert Image.open(io.BytesIO(first.data)).size == (240, 80)
+    # The layer over the scan is finer, and its colours are the legend's to the last digit.
+    marks = np.asarray(Image.open(io.BytesIO(first.marks)).convert("RGBA"))
+    assert marks.shape == (160, 480, 4)
+    assert len(_coloured(marks)) == len(
+        _coloured(pic.panel_row(_panel(mask), slices=3, tile=80)[1])
+    )
     assert first.legend == (("#e69f00", "infarct (pipeline)"),)
 
 
@@ -116,12 +122,12 @@ def test_the_core_is_seen_within_the_hypoperfused_tissue_and_a_map_has_its_scale
         for name, mask in (("core", core), ("penumbra", hypo & ~core), ("hypoperfused", hypo))
     )
     panel = pic.Panel("baseline", "tmax", image, (2.0, 2.0, 5.0), outlines, np.diag([2, 2, 5, 1.0]))
-    row = pic.panel_row(panel, slices=4, tile=160)
+    _, row = pic.panel_row(panel, slices=4, tile=160)
     for name, seen in (("core", True), ("hypoperfused", True), ("penumbra", False)):
-        number = (row == np.array(label(name).colour, np.uint8)).all(axis=2).sum()
+        number = (row[..., :3] == np.array(label(name).colour, np.uint8)).all(axis=2).sum()
         assert (number > 100) == seen, name
     # The scale runs from the upper end of the window to its lower end.
-    bar = row[40:120, -6].astype(int).sum(axis=1)
+    bar = row[80:240, -12, :3].astype(int).sum(axis=1)
     assert bar[0] > bar[-1] and (np.diff(bar) < 0).mean() > 0.5
     legend = [name for _, name in pic.mosaic([panel]).legend]
     assert legend == ["hypoperfused (pipeline)", "core (pipeline)"]

@@ -115,6 +115,16 @@ def test_procedure_is_written_from_rules_config_and_versions(results):
     assert names[-1] in {"verified", "manifest"} and "review" not in names
     text = str(blocks)
     assert "study.id" in text and "numpy" in text
+    # A study without images names no step of images, also not as one that another one follows.
+    steps = next(
+        b
+        for b in sop_blocks(results, ["preflight", "collect", "analyse", "report"])
+        if isinstance(b, DataTable) and b.title == "Steps in order"
+    )
+    assert [row[1] for row in steps.rows] == ["preflight", "collect", "analyse", "report"]
+    assert {name for row in steps.rows for name in row[3].split(", ")} <= {
+        *("", "preflight", "collect", "analyse"),
+    }
 
 
 def test_every_rule_is_known_with_its_words_and_order():

@@ -104,6 +104,7 @@ rule submission:
         config=config,
         # The procedure is written from the rules: an edit of one is another procedure.
         rules=rules_fingerprint(),
+        steps=lambda wildcards: TARGETS.steps(workflow.rules),
         code=code("submission"),
     message:
         f"Writing the submission files of {STUDY.id}"

@@ -15,6 +15,7 @@ def main(snakemake):
             study.config,
             study.sheets["participants"],
             tables=study_tables(study),
+            steps=snakemake.params.steps,
         )
 
 

@@ -10,8 +10,6 @@ from pathlib import Path
 from corelab.provenance.places import ROOT
 
 RULES = ROOT / "workflow" / "rules"
-#: Rules that only tell a person something.
-ASKED = {"status", "trace", "index", "compare", "review", "verify"}
 #: What an expression in a rule's input stands for: files of which rules.
 _MEANS = {
     "MEASUREMENTS": "collect",
@@ -25,6 +23,9 @@ _MEANS = {
     "visit_perfusion": "perfuse",
     "visit_files": "simulate_visit",
     "subject_records": "prepare segment perfuse",
+    "status_records": "prepare segment perfuse normalise measure measure_supplied",
+    "quality_records": "quality_figures",
+    "by_specification": "specifications",
 }
 
 

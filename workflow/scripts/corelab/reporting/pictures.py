@@ -1,6 +1,8 @@
 """Static pictures: slice mosaics with contours and frequency maps on the template.
 
-Pictures are small WebP images (a report page stays below 6 MB), drawn with numpy and Pillow only.
+A picture has two layers: the scan as a small lossy WebP image, and outlines, letters and scales
+as a lossless transparent one of twice its size, so that their colours are exact and a page can
+hide them. Drawn with numpy and Pillow only.
 Images are in RAS order. Axial slices are shown in the radiological convention: the patient's
 right is on the left of the picture.
 """
@@ -40,6 +42,8 @@ WINDOWS = {
 #: Quantities of the perfusion stage that are shown, in colour.
 MAP_KINDS = ("tmax", "cbf")
 WEBP_QUALITY = 80
+#: Pixels of the layer of outlines for one of the scan.
+FINE = 2
 #: Anchors of a perceptually ordered map from dark violet to yellow (after "inferno").
 _HEAT = np.array(
     [
@@ -109,11 +113,13 @@ class Picture:
     Attributes
     ----------
     data
-        WebP bytes.
+        WebP bytes of the scan.
+    marks
+        Lossless WebP bytes of what is drawn over it, :data:`FINE` times as large.
     width, height
-        Pixels.
+        Pixels of the scan.
     alt
-        What a person who cannot see it is told.
+        Alternative text.
     legend
         (colour, text) of each outline.
     caption
@@ -121,6 +127,7 @@ class Picture:
     """
 
     data: bytes
+    marks: bytes
     width: int
     height: int
     alt: str
@@ -128,9 +135,13 @@ class Picture:
     caption: str = ""
 
     @property
-    def uri(self) -> str:
-        """``data:`` address for an offline page."""
-        return "data:image/webp;base64," + base64.b64encode(self.data).decode("ascii")
+    def uris(self) -> tuple[str, str]:
+        """``data:`` addresses of both layers for an offline page; an empty layer has none."""
+        scan, marks = (
+            layer and "data:image/webp;base64," + base64.b64encode(layer).decode("ascii")
+            for layer in (self.data, self.marks)
+        )
+        return str(scan), str(marks or "")
 
 
 def read_volume(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
@@ -250,20 +261,23 @@ def _tile(
 def _edge(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
     from scipy.ndimage import binary_erosion
 
-    return inside & ~binary_erosion(inside)
+    return inside & ~binary_erosion(inside, iterations=FINE)
 
 
-def _letter(rgb: NDArray[np.uint8], text: str, position: tuple[int, int]) -> None:
+def _letter(
+    pixels: NDArray[np.uint8], text: str, position: tuple[int, int], size: int | None = None
+) -> None:
+    """Write on a layer of colours, with or without alpha; the size is in pixels of the layer."""
     from PIL import Image, ImageDraw, ImageFont
 
-    picture = Image.fromarray(rgb)
+    picture = Image.fromarray(pixels)
     ImageDraw.Draw(picture).text(
         position,
         text,
         fill=(215, 215, 215),
-        font=ImageFont.load_default(max(rgb.shape[0] // 11, 9)),
+        font=ImageFont.load_default(size or max(pixels.shape[0] // 11, 9)),
     )
-    rgb[:] = np.asarray(picture)
+    pixels[:] = np.asarray(picture)
 
 
 def drawn_outlines(outlines: Sequence[Outline]) -> list[Outline]:
@@ -299,59 +313,90 @@ def _colour_bar(row: NDArray[np.uint8], kind: str, window: tuple[float, float]) 
     height, width = row.shape[:2]
     top, bottom = height // 5, height - height // 5
     levels = np.linspace(1.0, 0.0, bottom - top, dtype=np.float32)[:, None]
-    row[top:bottom, width - 9 : width - 3] = heat_colours(np.repeat(levels, 6, axis=1))
+    bar = row[top:bottom, width - 9 * FINE : width - 3 * FINE]
+    bar[..., :3], bar[..., 3] = heat_colours(np.repeat(levels, 6 * FINE, axis=1)), 255
     unit, mark = _MAP_UNITS.get(kind, ("", None))
     size = max(height // 11, 9)
     low, high = window
     _letter(
-        row, f"{high:g} {unit}", (width - 4 - len(f"{high:g} {unit}") * size // 2, top - size - 4)
+        row,
+        f"{high:g} {unit}",
+        (width - 4 * FINE - len(f"{high:g} {unit}") * size // 2, top - size - 4 * FINE),
     )
     _letter(row, f"{low:g}", (width - size, bottom))
     if mark is not None:
         at = round(bottom - (bottom - top) * (mark - low) / (high - low))
-        row[at, width - 13 : width - 3] = 255
-        _letter(row, f"{mark:g}", (width - 15 - size // 2, at - size // 2 - 2))
+        row[at : at + FINE, width - 13 * FINE : width - 3 * FINE] = 255
+        _letter(row, f"{mark:g}", (width - 15 * FINE - size // 2, at - size // 2 - 2 * FINE))
 
 
-def panel_row(panel: Panel, *, slices: int, tile: int) -> NDArray[np.uint8]:
-    """One row of axial tiles of a scan with its outlines; (tile, slices * tile, 3)."""
+def panel_row(
+    panel: Panel, *, slices: int, tile: int
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """One row of axial tiles of a scan, and what is drawn over it.
+
+    Returns
+    -------
+    scan, marks
+        Colours of shape (tile, slices * tile, 3), and colours with alpha, :data:`FINE` times as
+        large.
+    """
     box = _box(panel.image)
     masks = [outline.mask for outline in panel.outlines]
     low, high = panel.window
     outlines = drawn_outlines(panel.outlines)
-    planes = choose_slices(panel.image, masks, slices)
+    fine = tile * FINE
     row = np.zeros((tile, tile * slices, 3), np.uint8)
+    marks = np.zeros((fine, fine * slices, 4), np.uint8)
     spacing = (panel.spacing_mm[0], panel.spacing_mm[1])
-    for number, z in enumerate(planes):
+    for number, z in enumerate(choose_slices(panel.image, masks, slices)):
         level = _tile(panel.image[box[0], box[1], z], spacing, tile)
         level = np.clip((level - low) / (high - low), 0, 1)
+        rgb = row[:, number * tile : (number + 1) * tile]
         if panel.kind in MAP_KINDS:
-            rgb = heat_colours(level)
+            rgb[:] = heat_colours(level)
             rgb[level <= 0] = 0
         else:
-            rgb = np.repeat((level * 235).astype(np.uint8)[..., None], 3, axis=2)
+            rgb[:] = (level * 235).astype(np.uint8)[..., None]
+        over = marks[:, number * fine : (number + 1) * fine]
         for outline in outlines:
             plane = outline.mask[box[0], box[1], z]
             if plane.any():
-                rgb[_edge(_tile(plane, spacing, tile) > 0.5)] = outline.colour
-        if number == 0:
-            _letter(rgb, "R", (3, tile // 2 - 6))
-            _letter(rgb, "L", (tile - tile // 11 - 2, tile // 2 - 6))
-        middle = [n / 2 for n in panel.image.shape[:2]]
-        position = float((panel.affine @ [*middle, float(z), 1.0])[2])
-        _letter(rgb, f"{position:.0f} mm", (3, tile - tile // 8 - 2))
-        row[:, number * tile : (number + 1) * tile] = rgb
+                over[_edge(_tile(plane, spacing, fine) > 0.5)] = (*outline.colour, 255)
+        _label_tile(over, float((panel.affine @ [*_middle(panel), z, 1.0])[2]), first=number == 0)
     if panel.kind in MAP_KINDS:
-        _colour_bar(row, panel.kind, (low, high))
-    return row
+        _colour_bar(marks, panel.kind, (low, high))
+    return row, marks
+
+
+def _middle(panel: Panel) -> list[float]:
+    return [n / 2 for n in panel.image.shape[:2]]
+
+
+def _label_tile(tile: NDArray[np.uint8], z_mm: float, *, first: bool) -> None:
+    """Write the position of a slice, and the sides of the patient on the first."""
+    size = tile.shape[0]
+    if first:
+        _letter(tile, "R", (size // 50, size // 2 - size // 25))
+        _letter(tile, "L", (size - size // 11 - size // 80, size // 2 - size // 25))
+    _letter(tile, f"{z_mm:.0f} mm", (size // 50, size - size // 8 - size // 80))
 
 
 def encode(rgb: NDArray[np.uint8]) -> bytes:
-    """WebP bytes of a picture; the same picture gives the same bytes."""
+    """Lossy WebP bytes of a scan; the same picture gives the same bytes."""
     from PIL import Image
 
     buffer = io.BytesIO()
     Image.fromarray(rgb).save(buffer, "WEBP", quality=WEBP_QUALITY, method=4)
+    return buffer.getvalue()
+
+
+def encode_lossless(pixels: NDArray[np.uint8]) -> bytes:
+    """Lossless WebP bytes of colours, with or without alpha: a line or a step keeps its colour."""
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, quality=50, method=4)
     return buffer.getvalue()
 
 
@@ -462,17 +507,22 @@ def overview_panels(visits: Sequence[Sequence[Panel]], limit: int = 3) -> list[P
 def mosaic(panels: Sequence[Panel], *, slices: int = 6, tile: int = 132, alt: str = "") -> Picture:
     """Rows of axial slices, one row per panel."""
     rows = [panel_row(panel, slices=slices, tile=tile) for panel in panels]
-    rgb = np.concatenate(rows, axis=0)
+    rgb, marks = (np.concatenate(layers, axis=0) for layers in zip(*rows, strict=True))
     legend: dict[str, str] = {}
     for panel in panels:
         for outline in drawn_outlines(panel.outlines):
             legend.setdefault(outline.name, outline.css)
+    outlined = {o.name for panel in panels for o in panel.outlines if o.mask.any()}
     return Picture(
         encode(rgb),
+        encode_lossless(marks),
         rgb.shape[1],
         rgb.shape[0],
         alt,
-        tuple((colour, name) for name, colour in legend.items()),
+        tuple(
+            (colour, name if name in outlined else f"{name}: no voxel")
+            for name, colour in legend.items()
+        ),
     )
 
 
@@ -590,10 +640,7 @@ def frequency_rgb(
         for start, colour in scale:
             cell[here >= start] = colour
         drawn = cell.astype(np.uint8)
-        if number == 0:
-            _letter(drawn, "R", (3, tile // 2 - 6))
-            _letter(drawn, "L", (tile - tile // 11 - 2, tile // 2 - 6))
-        _letter(drawn, f"{affine[2, 3] + affine[2, 2] * z:.0f} mm", (3, tile - tile // 8 - 2))
+        _label_tile(drawn, affine[2, 3] + affine[2, 2] * z, first=number == 0)
         r, c = divmod(number, slices)
         rgb[r * tile : (r + 1) * tile, c * tile : (c + 1) * tile] = drawn
     return rgb
@@ -631,7 +678,7 @@ def frequency_picture(
         for start, colour in scale
         if start <= n
     )
-    return Picture(encode(rgb), rgb.shape[1], rgb.shape[0], alt, legend)
+    return Picture(encode_lossless(rgb), b"", rgb.shape[1], rgb.shape[0], alt, legend)
 
 
 def subject_picture(participant_id: str, visits: Sequence[Sequence[Panel]]) -> Picture | None:

@@ -131,7 +131,7 @@ def sheets(results: Results) -> list[Sheet]:
         )
         picture = _picture(visit, results.folder)
         if picture is not None:
-            spent += len(picture.uri)
+            spent += sum(map(len, picture.uris))
             picture = picture if spent <= PICTURE_BUDGET_BYTES else None
         own_concerns = concerns[visit.participant_id, visit.visit]
         found.append(

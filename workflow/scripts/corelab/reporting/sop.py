@@ -6,7 +6,7 @@ rules, so that the same study gives the same bytes, and an edit of a rule anothe
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from markupsafe import escape
@@ -106,11 +106,20 @@ _ROLES = (
 _PLACES = ("inputs", "results_dir", "data_dir", "row", "bids", "compare_with", "attestations")
 
 
-def sop_blocks(results: Results) -> tuple[Block, ...]:
-    """The procedure as blocks of a document."""
-    rules = workflow_rules()
+def sop_blocks(results: Results, ran: Collection[str] | None = None) -> tuple[Block, ...]:
+    """The procedure as blocks of a document.
+
+    Parameters
+    ----------
+    results
+        The study.
+    ran
+        Rules that the study runs; all rules if None.
+    """
+    rules = tuple(rule for rule in workflow_rules() if ran is None or rule.name in {*ran, *QUERIES})
+    names = {rule.name for rule in rules}
     steps = tuple(
-        (str(number), rule.name, rule.text, ", ".join(rule.after))
+        (str(number), rule.name, rule.text, ", ".join(a for a in rule.after if a in names))
         for number, rule in enumerate((r for r in rules if r.name not in QUERIES), start=1)
     )
     asked = tuple(f"{rule.name}: {rule.text}" for rule in rules if rule.name in QUERIES)
@@ -140,15 +149,15 @@ def sop_blocks(results: Results) -> tuple[Block, ...]:
         Heading("Steps"),
         Plate(
             "",
-            "Rules of the workflow, from left to right",
+            "Rules that this study runs, from left to right",
             dag_svg(rules),
             "svg",
-            "Graph of the workflow's rules",
+            "Graph of the rules that this study runs",
             "A line: the rule on the right takes what the one on the left made.",
             100,
         ),
         DataTable("", "Steps in order", (">No", "Rule", "What it does", "After"), steps),
-        Heading("Questions that can be asked at any time"),
+        Heading("Queries at any time"),
         Bullets(asked),
         Heading("Faults"),
         Paragraph(

@@ -71,9 +71,9 @@ def subject_facts(results: Results, subject: str) -> list[tuple[str, str]]:
 
 @dataclass(frozen=True)
 class Mosaic:
-    """A picture that lies beside the pages: its address and its words."""
+    """A picture that lies beside the pages: the addresses of its layers, and its words."""
 
-    uri: str
+    uris: tuple[str, str]
     picture: pictures.Picture
 
 
@@ -117,14 +117,16 @@ def _mosaics(
     stem = subject_page(subject).removesuffix(".html")
     for panel in (panel for group in panels for panel in group):
         outlined = ", ".join(o.name for o in panel.outlines) or "nothing"
-        name = kind_words(panel.kind)
-        alt = f"Axial slices of {subject}, {panel.visit}, {name}; outlined: {outlined}"
+        words = kind_words(panel.kind)
+        alt = f"Axial slices of {subject}, {panel.visit}, {words}; outlined: {outlined}"
         drawn = pictures.mosaic([panel], slices=7, tile=176, alt=alt)
-        picture = replace(drawn, alt=alt, caption=f"{panel.visit}: {name}")
-        path = report / FIGURES / f"{stem}_mosaic{len(shown):02d}.webp"
-        with atomic_path(path) as temporary:
-            temporary.write_bytes(drawn.data)
-        shown.append(Mosaic(f"{FIGURES}/{quote(path.name)}", picture))
+        picture = replace(drawn, alt=alt, caption=f"{panel.visit}: {words}")
+        names = [f"{stem}_mosaic{len(shown):02d}{part}.webp" for part in ("", "_marks")]
+        for name, layer in zip(names, (drawn.data, drawn.marks), strict=True):
+            with atomic_path(report / FIGURES / name) as temporary:
+                temporary.write_bytes(layer)
+        scan, marks = (f"{FIGURES}/{quote(name)}" for name in names)
+        shown.append(Mosaic((scan, marks), picture))
     return shown
 
 
@@ -260,9 +262,9 @@ def write_subjects(
             continue
         picture = pictures.subject_picture(name, content.panels)
         caption = picture.caption if picture else "no image could be shown"
-        if picture and spent + len(picture.uri) > PICTURE_BUDGET_BYTES:
+        if picture and spent + sum(map(len, picture.uris)) > PICTURE_BUDGET_BYTES:
             picture, left = None, left + 1
-        spent += len(picture.uri) if picture else 0
+        spent += sum(map(len, picture.uris)) if picture else 0
         facts = ", ".join(
             text for key, text in subject_facts(results, name) if key in {"arm", "site"}
         )

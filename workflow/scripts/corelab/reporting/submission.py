@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -199,10 +199,6 @@ def _team(results: Results) -> tuple[Block, ...]:
     return tuple(blocks)
 
 
-def _procedures(results: Results) -> tuple[Block, ...]:
-    return (*sop_blocks(results), *read_flow(results))
-
-
 def _issues(results: Results) -> tuple[Block, ...]:
     items = attention(results)
     if not items:
@@ -335,6 +331,7 @@ def write_submission(
     participants: pd.DataFrame,
     *,
     tables: Tables | None = None,
+    steps: Collection[str] | None = None,
 ) -> Path:
     """Write ``submission/``: nine documents (PDF and Markdown), data sets, ``index.json``.
 
@@ -342,6 +339,8 @@ def write_submission(
     ----------
     folder, config, participants, tables
         As for :func:`corelab.reporting.report.write_report`.
+    steps
+        Rules that the study runs, which the procedure lists; all rules if None.
 
     Returns
     -------
@@ -351,11 +350,12 @@ def write_submission(
     results = read_results(folder, config, participants, tables=tables)
     target = results.folder / "submission"
     found = write_datasets(results, target / "datasets")
+    procedure = sop_blocks(results, steps)
     writers: dict[str, Callable[[], tuple[Block, ...]]] = {
         "charter": lambda: charter_blocks(results),
         "acquisition_standard": lambda: _acquisition(results),
         "team": lambda: _team(results),
-        "procedures": lambda: _procedures(results),
+        "procedures": lambda: (*procedure, *read_flow(results)),
         "issues": lambda: _issues(results),
         "deviations": lambda: _deviations(results),
         "database": lambda: _database(found),
@@ -369,7 +369,7 @@ def write_submission(
     guide = Entry(0, "reviewers_guide", "Reviewer's guide to the data sets", "data")
     guides = _write(results, guide, guide_blocks(results, found), target / "datasets")
     sop = Entry(0, "sop", "Standard operating procedure", "operational compliance")
-    sops = _write(results, sop, sop_blocks(results), target)
+    sops = _write(results, sop, procedure, target)
 
     def described(path: Path) -> dict[str, Any]:
         name = path.relative_to(target).as_posix()

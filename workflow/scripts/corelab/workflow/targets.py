@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -410,6 +410,24 @@ class Targets:
         planted = config["recovery"]["report"] and "statistics" in names
         found += self.planted_records() * bool("recovery" in names or planted)
         return found + analysed * ("statistics" in names)
+
+    def steps(self, rules: Iterable[Any]) -> list[str]:
+        """Names of the rules whose jobs this study has, of all that the workflow has.
+
+        Parameters
+        ----------
+        rules
+            Rules of Snakemake. Those made for one simulated visit count as ``simulate_visit``.
+        """
+        names = ("phantom", "images", "endpoints", "statistics", "report", "submission", "verify")
+        # One file of a stage stands for those of all visits.
+        paths: dict[tuple[str, str], str] = {}
+        for path in [*self.targets(*names), *self.upstream(*names)]:
+            parts = path.split("/")
+            same = parts[-1] if "derivatives" in parts else "/".join(parts[-2:])
+            paths.setdefault((parts[-2] * ("derivatives" not in parts), same), path)
+        ran = [rule.name for rule in rules if any(map(rule.is_producer, paths.values()))]
+        return sorted({"simulate_visit" if "_sub-" in name else name for name in ran})
 
     def requested(self, *names: str) -> list[str]:
         """Files of a target as its rule requests them: quarantined files upstream come again.
