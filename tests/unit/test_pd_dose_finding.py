@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import run
 from scipy import stats
 
 from corelab.measurement.selection import Tables
 from corelab.pharmacodynamics.modelling import max_abs_t, williams_tail
 from corelab.pharmacodynamics.multiplicity import adjust_families
-from corelab.plan.run import run
 
 DOSES = [0.0, 0.05, 0.2, 0.6, 1.0]
 

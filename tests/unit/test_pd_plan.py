@@ -7,12 +7,13 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import planned, run
 
 from corelab.measurement.selection import Tables
 from corelab.pharmacodynamics.multiplicity import adjust_families
 from corelab.pharmacodynamics.outcome_figures import write_figures
-from corelab.plan.run import run
 from corelab.provenance.exhibits import read_exhibits
+from corelab.settings.analyses.base import AnalysisSpec
 from corelab.study.columns import STATISTICS
 
 N = 60
@@ -399,7 +400,7 @@ def test_outcomes_are_drawn_as_one_exhibit_that_repeats(tables, tmp_path):
     rows = run(analysis, tables)
     for place in ("a", "b"):
         drawn = write_figures(
-            analysis, tables, rows, tmp_path / place / "exhibits" / "outcome_s.json"
+            planned(analysis), tables, rows, tmp_path / place / "exhibits" / "outcome_s.json"
         )
     (exhibit,) = read_exhibits(tmp_path / "a")
     assert exhibit.section == "analysis:s" and list(exhibit.drawings) == drawn
@@ -411,7 +412,7 @@ def test_outcomes_are_drawn_as_one_exhibit_that_repeats(tables, tmp_path):
     # Where nothing can be drawn, the exhibit says so.
     analysis = {"id": "n", "type": "survival", "event_endpoint": "ttp"}
     path = tmp_path / "c" / "exhibits" / "outcome_n.json"
-    assert write_figures(analysis, tables, run(analysis, tables), path) == []
+    assert write_figures(planned(analysis), tables, run(analysis, tables), path) == []
     assert "Nothing to draw" in read_exhibits(tmp_path / "c")[0].caption
 
 
@@ -636,11 +637,14 @@ def test_families_adjust_conclusions_only(tables):
         {"id": "a3", "type": "correlation", "endpoint": "infarct_volume", "outcome": "mrs"},
     ]
     frame = pd.concat([run(analysis, tables) for analysis in plan], ignore_index=True)
-    result = adjust_families(frame, plan)
+    result = adjust_families(frame, [planned(one) for one in plan])
     adjusted = result[result["p_adjusted"].notna()]
     assert set(adjusted["statistic"]) == {"mean_difference", "logrank_p"}
     assert (adjusted["p_adjusted"] >= adjusted["p_value"] - 1e-15).all()
     assert result.loc[result["analysis_id"] == "a3", "family"].eq("").all()
     assert list(result.columns[: len(STATISTICS)]) == list(STATISTICS)
     with pytest.raises(ValueError, match="different procedures"):
-        adjust_families(frame, [{"id": "a1", "family": "f:holm"}, {"id": "a2", "family": "f:bh"}])
+        adjust_families(
+            frame,
+            [AnalysisSpec(id=k, type="", family=f) for k, f in (("a1", "f:holm"), ("a2", "f:bh"))],
+        )

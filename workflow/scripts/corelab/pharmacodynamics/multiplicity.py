@@ -227,7 +227,7 @@ def adjust_families(frame: pd.DataFrame, analyses: Sequence[AnalysisSpec]) -> pd
             families.setdefault(named[0], {}).setdefault(named[1], []).append(analysis)
     for name, methods in families.items():
         if len(methods) > 1:
-            told = (f"{m}: {', '.join(str(a['id']) for a in ours)}" for m, ours in methods.items())
+            told = (f"{m}: {', '.join(a.id for a in ours)}" for m, ours in methods.items())
             raise ValueError(
                 f"family '{name}' has analyses with different procedures: " + "; ".join(told)
             )

@@ -419,7 +419,7 @@ def _competing_rows(
     competing = analysis.competing_endpoint
     if not competing:
         raise NotComputable(f"method {method} needs competing_endpoint, of the events sheet")
-    own = {k: v for k, v in analysis.items() if k not in {"criterion", "assessor"}}
+    own = analysis.changed(criterion=None, assessor=None)
     if "endpoint" in tables.events and analysis.landmark_days is not None:
         raise NotComputable(f"method {method} takes no landmark_days")
     second = event_times(own, tables, str(competing)).reindex(frame.index)

@@ -25,7 +25,7 @@ from corelab.terms.statistics import statistic
 
 #: Purpose of an objective, in the standard's terms.
 #: Rows that belong to no analysis of the plan.
-_NO_ANALYSIS = AnalysisSpec.model_construct(id="", type="")
+_NO_ANALYSIS = AnalysisSpec.unchecked(id="", type="")
 
 PURPOSES = {
     "primary": "PRIMARY OUTCOME MEASURE",

@@ -254,7 +254,7 @@ class Results:
         for entry in self.analyses:
             if entry.id == analysis_id:
                 return entry
-        return AnalysisSpec.model_construct(id=analysis_id, type="", objective="exploratory")
+        return AnalysisSpec.unchecked(id=analysis_id, type="", objective="exploratory")
 
     def statistics_of(self, analysis_id: str) -> pd.DataFrame:
         """Statistics rows of one analysis, without its per-subject rows."""
@@ -376,6 +376,10 @@ def arm_codes(config: Mapping[str, Any], participants: pd.DataFrame) -> dict[str
     return {arm: f"Group {chr(ord('A') + number % 26)}" for number, arm in enumerate(arms)}
 
 
+#: Keys whose values are names of ours, whatever arms are called.
+_FIXED = ("id", "type", "better", "strategy", "assumption", "design", "zeros")
+
+
 def recode(value: Any, codes: Mapping[str, str]) -> Any:
     """Words with codes for arms, however nested; ids and types of analyses stay.
 
@@ -389,7 +393,7 @@ def recode(value: Any, codes: Mapping[str, str]) -> Any:
             value = re.sub(rf"(?<![\w-]){re.escape(arm)}(?![\w-])", codes[arm], value)
         return value
     if isinstance(value, Mapping):
-        return {k: v if k in ("id", "type") else recode(v, codes) for k, v in value.items()}
+        return {k: v if k in _FIXED else recode(v, codes) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [recode(item, codes) for item in value]
     return value
@@ -458,13 +462,17 @@ def blind(results: Results) -> Results:
         return kept.reset_index(drop=True)
 
     plan = [
-        {key: value for key, value in entry.items() if key not in _CONTROL}
+        {
+            key: value if entry.choices(key) else recode({key: value}, codes)[key]
+            for key, value in entry.as_given().items()
+            if key not in _CONTROL
+        }
         for entry in results.analyses
     ]
     certificate = results.certificate
     blinded = replace(
         results,
-        config={**results.config, "analyses": recode(plan, codes)},
+        config={**results.config, "analyses": plan},
         tables=replace(results.tables, participants=people, exposures=results.tables.exposures[:0]),
         statistics={
             name: recoded(frame, "group", "population", "note", "method")

@@ -289,7 +289,7 @@ def write_traces(results: Results, target: Path, pages: Mapping[str, str]) -> li
         entry = results.analysis(analysis_id)
         plan = [
             (str(key), ", ".join(map(str, as_list(value))))
-            for key, value in entry.items()
+            for key, value in entry.as_given().items()
             if value not in (None, [], "")
         ]
         name = analysis_page(analysis_id)

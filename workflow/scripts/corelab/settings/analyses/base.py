@@ -11,6 +11,7 @@ from typing import (
     ClassVar,
     Literal,
     Self,
+    TypeAlias,
     TypeVar,
     get_args,
     get_origin,
@@ -22,11 +23,11 @@ from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, PrivateAttr, 
 from corelab.settings.base import Absent, Fraction, Number, Positive, Settings, Share, Text
 
 T = TypeVar("T")
-OneOrMany = T | Annotated[list[T], MinLen(1)]
-Texts = OneOrMany[Text]
+OneOrMany: TypeAlias = T | Annotated[list[T], MinLen(1)]
+Texts: TypeAlias = OneOrMany[Text]
 #: Share of a whole, neither nothing nor all.
 OpenShare = Annotated[Number, Field(gt=0, lt=1)]
-Level = str | Number
+Level: TypeAlias = str | Number
 Derivation = Literal["value", "change", "percent_change", "log_ratio", "responder"]
 Scale = Literal["identity", "log", "cube_root"]
 #: Seed of resampling where the plan gives none.
@@ -486,6 +487,13 @@ class AnalysisSpec(Settings):
     def _keep_entry(cls, entry: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
         made = validate(entry)
         made._entry = dict(entry)
+        return made
+
+    @classmethod
+    def unchecked(cls, **entry: Any) -> Self:
+        """An analysis that is in no plan, for rows that belong to none."""
+        made = cls.model_construct(**entry)
+        made._entry = entry
         return made
 
     @property
