@@ -170,7 +170,7 @@ def _scanners(table: pd.DataFrame) -> pd.Series:
 
 
 def _statistics_of(endpoint: str, group: str, alpha: float = 0.05) -> GroupStatistics:
-    plan = AgreementSpec(
+    plan = AgreementSpec.unchecked(
         id="phantom",
         type="agreement",
         endpoint=endpoint,

@@ -26,6 +26,9 @@ from corelab.pharmacodynamics.analysis_set import (
 )
 from corelab.provenance.figure_style import COLOURS, STYLE, save_figure
 from corelab.settings.analyses.base import AnalysisSpec
+from corelab.settings.analyses.correlation import CorrelationSpec
+from corelab.settings.analyses.diagnostic import DiagnosticSpec
+from corelab.settings.analyses.dose_response import DoseResponseSpec
 from corelab.terms.endpoints import unit_of
 from corelab.terms.statistics import CONCLUSIONS, family_of, statistic
 
@@ -291,6 +294,7 @@ def _dose_response(drawing: Drawing) -> list[Panel]:
 
     panels = []
     analysis = drawing.analysis
+    assert isinstance(analysis, DoseResponseSpec)
     kind = "exposure" if analysis.exposure else "dose"
     name = str(getattr(analysis, kind))
     models = as_list(analysis.models)
@@ -342,6 +346,7 @@ def _correlation(drawing: Drawing) -> list[Panel]:
     from corelab.pharmacodynamics.correlation import _joined
 
     analysis = drawing.analysis
+    assert isinstance(analysis, CorrelationSpec)
     if analysis.summaries:
         return []
     kind = next(k for k in ("outcome", "exposure", "endpoint_y") if getattr(analysis, k))
@@ -432,6 +437,7 @@ def _diagnostic(drawing: Drawing) -> list[Panel]:
     from corelab.pharmacodynamics.diagnostic import _scores, roc_curve
 
     analysis = drawing.analysis
+    assert isinstance(analysis, DiagnosticSpec)
     endpoint = endpoints_of(analysis)[0]
     try:
         visit, frame, _ = list(_scores(analysis, drawing.tables, endpoint, analysis.outcome))[-1]

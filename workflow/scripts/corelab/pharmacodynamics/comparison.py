@@ -224,7 +224,7 @@ def _each_visit(
                 used, planned = "rank", analysis.changed(scale="identity")
                 if method in {"t", "welch", "mann_whitney"}:
                     # These have no covariates, so the ranks have no baseline either.
-                    planned |= {"derivation": "value", "covariates": []}
+                    planned = planned.changed(derivation="value", covariates=[])
                 told += f" instead of {method}" * (method != "rank")
             for row in _kernel(used)(planned, tables, endpoint, frame, used):
                 note = str(row.get("note", ""))

@@ -723,7 +723,7 @@ def _by_group(
     analysis: CorrelationSpec, tables: Tables, endpoint: str, kind: str, name: str, method: str
 ) -> Iterator[dict[str, Any]]:
     """The correlation in each group of ``by``, and the differences from the reference."""
-    by = analysis.by
+    by = analysis.arms
     labelled = analysis.changed(categorical=[*analysis.categorical, by])
     statistic = STATISTIC_OF[method]
     try:

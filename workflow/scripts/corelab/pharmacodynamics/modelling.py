@@ -298,7 +298,7 @@ def _target_rows(
     name: str,
     chosen: str,
 ) -> Iterator[dict[str, Any]]:
-    effect, alpha = abs(float(analysis.target_effect)), alpha_of(analysis)
+    effect, alpha = abs(float(analysis.target_effect or 0.0)), alpha_of(analysis)
     lowest, highest = float(dose.min()), float(dose.max())
     resamples = analysis.resamples
     generator = np.random.default_rng(analysis.seed)

@@ -367,7 +367,7 @@ def _surrogacy_rows(
     survival = analysis.survival_endpoint
     pair = "|".join(criteria)
     try:
-        overall = event_times(analysis.changed(criterion=None, assessor=None), tables, survival)
+        overall = event_times(analysis.changed(assessor=None), tables, survival)
         frame = both.join(overall, how="inner")
         wrong = frame[
             (frame["time_days_a"] > frame["time_days"])

@@ -19,6 +19,7 @@ from corelab.measurement.selection import (
 )
 from corelab.pharmacodynamics.analysis_set import alpha_of, endpoints_of
 from corelab.provenance.two_computations import compare
+from corelab.settings.analyses.base import Placed
 from corelab.settings.analyses.sample_size import SampleSizeSpec
 
 #: Fewest participants per arm, before rounding up.
@@ -366,7 +367,7 @@ def _closed_form(analysis: SampleSizeSpec, method: str) -> Iterator[dict[str, An
             f"readings each, power {power:g}, one-sided level {alpha:g} (Walter 1998)"
         )
     elif method == "kappa":
-        shares = [float(v) for v in analysis.shares]
+        shares = [float(v) for v in analysis.shares or ()]
         size = kappa_precision(number("reliability"), shares, number("width"), alpha)
         told = (
             f"kappa {number('reliability'):g} with an interval of width {number('width'):g}, two "
@@ -391,7 +392,7 @@ def _closed_form(analysis: SampleSizeSpec, method: str) -> Iterator[dict[str, An
             f"level {alpha:g} (Lu 2008)"
         )
     elif method == "ordinal":
-        control = [float(v) for v in analysis.shares]
+        control = [float(v) for v in analysis.shares or ()]
         treated = shifted_shares(control, number("odds_ratio"))
         mean = [(c + t) / 2 for c, t in zip(control, treated, strict=True)]
         size = ordinal_total(number("odds_ratio"), mean, power, alpha)
@@ -502,7 +503,7 @@ def _measured(analysis: SampleSizeSpec, tables: Tables, endpoint: str) -> _Relia
 
 
 def ratings_of(
-    analysis: SampleSizeSpec, tables: Tables, endpoint: str, sources: Sequence[str]
+    analysis: Placed, tables: Tables, endpoint: str, sources: Sequence[str]
 ) -> tuple[np.ndarray, str]:
     """Reads as (participants, readers) or (participants, repeats) for one source, complete rows.
 

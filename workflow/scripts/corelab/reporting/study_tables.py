@@ -103,8 +103,8 @@ def _median_range(values: pd.Series, unit: str = "") -> str:
     return f"{text}, {missing} missing" if missing else text
 
 
-def _at(visit: str, endpoint: str) -> OneValue:
-    return OneValue(id="baseline", type="", endpoint=endpoint, visit=visit)
+def _at(visit: str | None, endpoint: str) -> OneValue:
+    return OneValue.unchecked(id="baseline", type="", endpoint=endpoint, visit=visit)
 
 
 def _baseline_rows(results: Results, parts: Sequence[pd.DataFrame]) -> list[list[str]]:

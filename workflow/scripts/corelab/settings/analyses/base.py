@@ -334,10 +334,14 @@ ABSENT: Mapping[str, Any] = {
     "nonresponder_imputation": False,
     "region": "all",
     "scale": "identity",
-    **dict.fromkeys(("assessor", "baseline", "by", "cluster", "dose", "endpoint", "endpoint_y")),
-    **dict.fromkeys(("event_endpoint", "exposure", "exposure_visit", "method", "models")),
-    **dict.fromkeys(("outcome", "outcome_visit", "reference", "reference_levels", "repeats")),
-    **dict.fromkeys(("responder", "source", "source_y", "sources", "visit", "visit_y", "zeros")),
+    **dict.fromkeys(
+        (
+            *("assessor", "baseline", "by", "cluster", "criterion", "dose", "endpoint"),
+            *("endpoint_y", "event_endpoint", "exposure", "exposure_visit", "method", "models"),
+            *("outcome", "outcome_visit", "reference", "reference_levels", "repeats"),
+            *("responder", "source", "source_y", "sources", "visit", "visit_y", "zeros"),
+        )
+    ),
     **dict.fromkeys(("auxiliary", "categorical", "covariates", "strata", "subgroups"), ()),
 }
 
@@ -450,6 +454,7 @@ class AnalysisSpec(Settings):
         categorical: Any
         cluster: Any
         covariates: Any
+        criterion: Any
         derivation: Any
         dose: Any
         endpoint: Any
