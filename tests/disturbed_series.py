@@ -63,10 +63,11 @@ def analysed(scan: Scan, settings: dict[str, Any] | None = None) -> Run:
         )  # fmt: skip
     except PerfusionError as error:
         return Run(refused=str(error))
-    timing = found.maps[late_rule["engine"]].tmax_s
+    timed_by = found.maps[late_rule["engine"]]
+    timing = timed_by.tmax_s
+    unread = lesions.untimed_tissue(found.tissue, timed_by.cbf_ml_100g_min, timed_by.tmax_sd_s)
     late = lesions.delayed_tissue(
-        timing, found.tissue, late_rule["tmax_s_above"], found.voxel_ml,
-        found.maps[late_rule["engine"]].cbf_ml_100g_min,
+        timing, found.tissue, late_rule["tmax_s_above"], found.voxel_ml, unread
     )  # fmt: skip
     sides = lesions.hemispheres(found.plane, scan.affine, found.tissue, late, found.voxel_ml)
     normal = sides.healthy & (np.nan_to_num(timing, nan=np.inf) < lesions.NORMAL_TMAX_S)
@@ -74,23 +75,20 @@ def analysed(scan: Scan, settings: dict[str, Any] | None = None) -> Run:
     reference = lesions.reference_value(
         flow, normal, rule=core_rule["reference"], tissue=found.tissue
     )
-    core = lesions.reduced_flow(
-        flow, reference, core_rule["below"], late, found.tissue, found.voxel_ml
-    )
     values = gate_values(found)
+    level = lesions.level_in_noise(core_rule["below"], values["tissue_cnr"])
+    core = lesions.reduced_flow(flow, reference, level, late, found.tissue, found.voxel_ml)
     reach = lesions.volume_range(
-        timing, found.tissue, late_rule["tmax_s_above"], found.voxel_ml,
-        found.maps[late_rule["engine"]].cbf_ml_100g_min,
+        timing, found.tissue, late_rule["tmax_s_above"], found.voxel_ml, unread
     )  # fmt: skip
     values |= volume_gates(core, late, found.tissue, reach, found.voxel_ml)
     values["hypoperfused_wrong_share"] = lesions.likely_wrong_delay(
-        timing, found.maps[late_rule["engine"]].tmax_sd_s, late, found.tissue,
+        timing, timed_by.tmax_sd_s, late, found.tissue,
         late_rule["tmax_s_above"],
     )  # fmt: skip
     values["core_wrong_share"] = lesions.likely_wrong_core(
-        flow, found.maps[core_rule["engine"]].cbf_sd_ml_100g_min, core,
-        core_rule["below"] * reference.values,
-    )  # fmt: skip
+        flow, found.maps[core_rule["engine"]].cbf_sd_ml_100g_min, core, level * reference.values
+    )
     rows = gates.judge("ctp", values, settings)
     return Run(
         float(core.sum()) * found.voxel_ml,

@@ -40,19 +40,22 @@ def analysed(case):
     )
     bayes = found.maps["bayes"]
     flow = bayes.cbf_ml_100g_min
-    late = lesions.delayed_tissue(bayes.tmax_s, found.tissue, 6.0, found.voxel_ml, flow)
+    unread = lesions.untimed_tissue(found.tissue, flow, bayes.tmax_sd_s)
+    late = lesions.delayed_tissue(bayes.tmax_s, found.tissue, 6.0, found.voxel_ml, unread)
     sides = lesions.hemispheres(found.plane, head.affine, found.tissue, late, found.voxel_ml)
     normal = sides.healthy & (np.nan_to_num(bayes.tmax_s, nan=np.inf) < lesions.NORMAL_TMAX_S)
     reference = lesions.reference_value(flow, normal, rule="contralateral", tissue=found.tissue)
-    core = lesions.reduced_flow(flow, reference, 0.30, late, found.tissue, found.voxel_ml)
+    values = gate_values(found)
+    level = lesions.level_in_noise(0.30, values["tissue_cnr"])
+    core = lesions.reduced_flow(flow, reference, level, late, found.tissue, found.voxel_ml)
     lesion = case.side != "none"
-    reach = lesions.volume_range(bayes.tmax_s, found.tissue, 6.0, found.voxel_ml, flow)
-    values = gate_values(found) | volume_gates(core, late, found.tissue, reach, found.voxel_ml)
+    reach = lesions.volume_range(bayes.tmax_s, found.tissue, 6.0, found.voxel_ml, unread)
+    values |= volume_gates(core, late, found.tissue, reach, found.voxel_ml)
     values["hypoperfused_wrong_share"] = lesions.likely_wrong_delay(
         bayes.tmax_s, bayes.tmax_sd_s, late, found.tissue, 6.0
     )
     values["core_wrong_share"] = lesions.likely_wrong_core(
-        flow, bayes.cbf_sd_ml_100g_min, core, 0.30 * reference.values
+        flow, bayes.cbf_sd_ml_100g_min, core, level * reference.values
     )
     verdicts = {row["criterion"]: row["verdict"] for row in judge(case.modality, values)}
     return {

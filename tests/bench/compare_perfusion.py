@@ -192,7 +192,8 @@ def heads(count: int = 6) -> dict[str, list[dict[str, float]]]:
             found = engine(curves, head.times_s, series.input.curve, series.noise)
             for key in maps:
                 maps[key][inside] = found[key]
-            late = lesions.delayed_tissue(maps["tmax"], inside, 6.0, series.voxel_ml, maps["cbf"])
+            unread = lesions.untimed_tissue(inside, maps["cbf"])
+            late = lesions.delayed_tissue(maps["tmax"], inside, 6.0, series.voxel_ml, unread)
             sides = lesions.hemispheres(series.plane, head.affine, inside, late, series.voxel_ml)
             normal = sides.healthy & (np.nan_to_num(maps["tmax"], nan=np.inf) < 4.0)
             reference = lesions.reference_value(

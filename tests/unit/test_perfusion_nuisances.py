@@ -65,5 +65,5 @@ def test_tissue_without_flow_is_late_where_its_surroundings_are():
     tmax[5:20, 5:20], flow[5:20, 5:20] = 9.0, 15.0
     for hole in (np.s_[10:14, 10:14], np.s_[24:28, 24:28]):
         tmax[hole], flow[hole] = 4.0, 0.5
-    late = lesions.delayed_tissue(tmax, tissue, 6.0, 1.0, flow)
+    late = lesions.delayed_tissue(tmax, tissue, 6.0, 1.0, lesions.untimed_tissue(tissue, flow))
     assert late[10:14, 10:14].all() and not late[24:28, 24:28].any()

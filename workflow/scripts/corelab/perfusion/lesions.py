@@ -22,14 +22,17 @@ NORMAL_TMAX_S = 4.0
 #: Smallest cluster that counts, in mL.
 CORE_CLUSTER_ML = 1.0
 HYPOPERFUSED_CLUSTER_ML = 3.0
-#: Share of the tissue's median flow below which no time can be read, and share of the border of
-#: such tissue that must be delayed for it to count as delayed.
-TIMED_FLOW, SURROUNDED = 0.15, 0.75
+#: Share of the tissue's median flow below which no time can be read, the SD of Tmax (s) above which
+#: it was not read, and share of the border of such tissue above which delay makes it delayed.
+TIMED_FLOW, TIMED_SD_S, SURROUNDED = 0.15, 2.0, 0.5
 #: Error of Tmax (s) that the volume's range allows for. Residue functions that the grid lacks shift
 #: Tmax of a whole scan by 0.24 s (SD over heads, docs/perfusion.md), at most 0.5 s.
 TIMING_ERROR_S = 0.4
 #: The same as an SD, beside that of the noise of a voxel.
 TIMING_SD_S = 0.25
+#: How far noise draws the relative flow of a core towards that of normal tissue: the share of the
+#: gap is this over the cube of the contrast-to-noise, which counts as no lower than the second.
+DRAWN_BY_NOISE, LEAST_CNR = 2.5, 2.5
 #: Voxels around delayed tissue, in its slice, that may belong to it.
 _BORDER_VOXELS = 4
 #: Distance from the plane between hemispheres (mm) that belongs to neither.
@@ -195,12 +198,41 @@ def reference_value(
     return Reference(summary, summary, rule)
 
 
+def untimed_tissue(
+    tissue: np.ndarray, flow: np.ndarray, sd_s: np.ndarray | None = None
+) -> np.ndarray:
+    """Tissue without a bolus whose time can be read: hardly any flow, or a Tmax that is not known.
+
+    Parameters
+    ----------
+    tissue
+        Grey and white matter.
+    flow
+        Blood flow; below 15 % of the tissue's median there is no bolus to time.
+    sd_s
+        SD of Tmax of an engine that gives one; above 2 s noise chose the time.
+
+    Examples
+    --------
+    >>> tissue = np.ones((4, 1, 1), bool); flow = np.array([1.0, 1.0, 1.0, 0.1])[:, None, None]
+    >>> untimed_tissue(tissue, flow, np.array([0.5, 0.5, 3.0, 0.5])[:, None, None]).ravel().tolist()
+    [False, False, True, True]
+    """
+    if not tissue.any():
+        return tissue.copy()
+    with np.errstate(invalid="ignore"):
+        timed = tissue & (flow >= TIMED_FLOW * float(np.nanmedian(flow[tissue])))
+        if sd_s is not None:
+            timed &= ~(sd_s > TIMED_SD_S)
+    return np.asarray(tissue & ~timed)
+
+
 def delayed_tissue(
     tmax_s: np.ndarray,
     tissue: np.ndarray,
     above_s: float,
     voxel_ml: float,
-    flow: np.ndarray | None = None,
+    untimed: np.ndarray | None = None,
 ) -> np.ndarray:
     """Tissue with Tmax above a limit, in clusters of at least 3 mL.
 
@@ -214,24 +246,21 @@ def delayed_tissue(
         Limit of Tmax.
     voxel_ml
         Volume of a voxel.
-    flow
-        Blood flow. Where there is none, there is no bolus whose time could be read: such tissue
-        counts as delayed where most of what surrounds it in its slice is.
+    untimed
+        See :func:`untimed_tissue`: counts as delayed where most of the timed tissue that it
+        borders on in its slice is.
 
     Examples
     --------
     >>> late, flow = np.full((9, 9, 1), 8.0), np.ones((9, 9, 1))
     >>> late[3:6, 3:6] = flow[3:6, 3:6] = 0
-    >>> tissue = np.ones(late.shape, bool)
-    >>> [int(delayed_tissue(late, tissue, 6.0, 1.0, f).sum()) for f in (None, flow)]
+    >>> tissue = np.ones(late.shape, bool); untimed = untimed_tissue(tissue, flow)
+    >>> [int(delayed_tissue(late, tissue, 6.0, 1.0, u).sum()) for u in (None, untimed)]
     [76, 81]
     """
     late = settled(np.nan_to_num(tmax_s, nan=0.0) > above_s, tissue)
-    if flow is not None and tissue.any():
-        typical = float(np.nanmedian(flow[tissue]))
-        with np.errstate(invalid="ignore"):
-            timed = tissue & (flow >= TIMED_FLOW * typical)
-        late |= _surrounded(tissue & ~timed & ~late, timed, late)
+    if untimed is not None:
+        late |= _surrounded(untimed & ~late, tissue & ~untimed, late)
     return clusters(late, HYPOPERFUSED_CLUSTER_ML, voxel_ml)
 
 
@@ -240,7 +269,7 @@ def volume_range(
     tissue: np.ndarray,
     above_s: float,
     voxel_ml: float,
-    flow: np.ndarray | None = None,
+    untimed: np.ndarray | None = None,
 ) -> tuple[float, float]:
     """Volumes (mL) of delayed tissue if all times were 0.4 s too late, and too early.
 
@@ -254,7 +283,7 @@ def volume_range(
     (24.0, 28.0)
     """
     low, high = (
-        float(delayed_tissue(tmax_s, tissue, limit, voxel_ml, flow).sum()) * voxel_ml
+        float(delayed_tissue(tmax_s, tissue, limit, voxel_ml, untimed).sum()) * voxel_ml
         for limit in (above_s + TIMING_ERROR_S, above_s - TIMING_ERROR_S)
     )
     return low, high
@@ -320,7 +349,7 @@ def likely_wrong_core(
 
 
 def _surrounded(untimed: np.ndarray, timed: np.ndarray, late: np.ndarray) -> np.ndarray:
-    """Parts of ``untimed`` (within slices) at least three quarters of whose border is late."""
+    """Parts of ``untimed`` (within slices) most of whose border with timed tissue is late."""
     in_plane = np.zeros((3, 3, 3), bool)
     in_plane[:, :, 1] = ndimage.generate_binary_structure(2, 1)
     labels, count = ndimage.label(untimed, in_plane)
@@ -336,6 +365,32 @@ def _surrounded(untimed: np.ndarray, timed: np.ndarray, late: np.ndarray) -> np.
     filled = border[0] > SURROUNDED * border.sum(axis=0)
     filled[0] = False
     return np.asarray(filled[labels])
+
+
+def level_in_noise(below: float, cnr: float | None) -> float:
+    """What relative CBF of the ``bayes`` engine reads where the true one is ``below``.
+
+    Noise draws a posterior mean towards what is common in the scan: transit times of normal tissue
+    read too long, and the blood volume of a core too high. Both bring the ratio nearer to 1, by a
+    share of the gap that falls with the cube of the contrast-to-noise (chosen on 88 simulated
+    heads; docs/perfusion.md, "Weak boluses").
+
+    Parameters
+    ----------
+    below
+        Cut-off of true relative flow.
+    cnr
+        Peak of the mean curve of white matter over the noise (gate ``tissue_cnr``); None or NaN:
+        not known, the cut-off stays as it is.
+
+    Examples
+    --------
+    >>> [round(level_in_noise(0.30, cnr), 3) for cnr in (8.0, 4.0, 3.0, 1.0, None)]
+    [0.303, 0.327, 0.365, 0.412, 0.3]
+    """
+    if cnr is None or not np.isfinite(cnr):
+        return below
+    return below + (1.0 - below) * DRAWN_BY_NOISE / max(cnr, LEAST_CNR) ** 3
 
 
 def reduced_flow(

@@ -26,6 +26,9 @@ from corelab.perfusion.tissue import Plane
 ENGINES = ("osvd", "bayes")
 #: A voxel of DSC whose peak exceeds the tissue's median peak this many times is a vessel.
 VESSEL_TIMES_TISSUE = 3.5
+#: A voxel of CT with less than this many times the median blood volume is no vessel: where the
+#: scale of the artery failed, most of the tissue lies above the absolute limit.
+LEAST_VESSEL_TIMES_TISSUE = 2.25
 
 #: An arterial voxel of DSC has at least this share of the brain's median baseline signal.
 LEAST_SIGNAL = 0.4
@@ -243,10 +246,12 @@ def _search_region(
 def _without_vessels(maps: PerfusionMaps, support: np.ndarray, modality: str) -> np.ndarray:
     """Tissue without voxels that are mostly blood."""
     volume = np.nan_to_num(maps.cbv_ml_100g)
-    most = tissue.VESSEL_CBV_ML_100G
+    typical = float(np.median(volume[support]))
     if modality == "dsc":
         # The scale of DSC rests on an artery that saturates: only ratios are to be trusted.
-        most = VESSEL_TIMES_TISSUE * float(np.median(volume[support]))
+        most = VESSEL_TIMES_TISSUE * typical
+    else:
+        most = max(tissue.VESSEL_CBV_ML_100G, LEAST_VESSEL_TIMES_TISSUE * typical)
     return np.asarray(support & (volume < most))
 
 
@@ -302,11 +307,12 @@ def _steadied(
     baseline = find_baseline(curve, modality)
     _check_baseline(curve, baseline, modality)
     baseline = _early(baseline)
+    before = slice(baseline.start, baseline.stop)
     moved = motion.estimate_motion(signal, affine, baseline.stop, modality)
     corrected = correct_motion and moved.found
     more = np.zeros_like(odd)
     if corrected:
-        signal = motion.correct_motion(signal, affine, moved, threads=threads)
+        signal = motion.correct_motion(signal, affine, moved, before, modality, threads=threads)
         more[:, moved.bad_frames] = True
         signal = steadiness.replaced(signal, more, times)
         more = steadiness.odd_levels(signal, times, brain, modality)
@@ -318,7 +324,7 @@ def _steadied(
         drift = steadiness.find_drift(signal, times, brain, sizes, baseline.stop, moved=corrected)
         if drift.course is not None:
             signal = signal - drift.course.astype(np.float32)
-    pattern, before = float("nan"), slice(baseline.start, baseline.stop)
+    pattern = float("nan")
     if modality == "ctp":
         rise = steadiness.rise_of(steadiness.brain_level(signal, brain, modality), modality)
         pattern = steadiness.pattern_share(signal, brain, before, rise)

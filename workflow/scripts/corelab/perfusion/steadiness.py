@@ -32,8 +32,8 @@ _PART_VOXELS, _REFERENCE_VOXELS = 25, 40
 _ENOUGH_VOXELS = 400
 #: Rises (HU; -log of signal for DSC) below this are no bolus to compare with.
 _LEAST_RISE = {"ctp": 1.0, "dsc": 0.02}
-#: Drift that is corrected, as a share of the rise.
-CORRECTED_DRIFT = 0.10
+#: Drift that is corrected, as a share of the rise, of all slices and of one against the others.
+CORRECTED_DRIFT, UNEVEN_DRIFT = 0.07, 0.10
 #: Departure from a smooth drift, as a share of the rise, from which the level is followed frame by
 #: frame; and the most that reference tissue may share of the brain's enhancement.
 STEPPED_DRIFT, MOST_ENHANCEMENT = 0.10, 0.3
@@ -451,7 +451,7 @@ def find_drift(
         there = _mean_level(series[:, :, z][own])
         apart = _line(_course(there, middle, times_s, baseline_stop)[0] - course, times_s)
         apart -= apart[:baseline_stop].mean()
-        if np.abs(apart).max() > max(CORRECTED_DRIFT * rise, UNLIKELY * _chance(there)):
+        if np.abs(apart).max() > max(UNEVEN_DRIFT * rise, UNLIKELY * _chance(there)):
             per_slice[z] += apart
             uneven = max(uneven, float(np.abs(apart).max()))
     # What the noise of the reference alone makes is no drift.

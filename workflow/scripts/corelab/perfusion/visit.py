@@ -453,11 +453,14 @@ def _lesions(
 ) -> dict[str, np.ndarray]:
     """Gates, masks, quantities and the registry; returns the primary masks for the figures."""
     core_rule, late_rule = options["core"], options["hypoperfusion"]
-    timing = _engine(maps, late_rule["engine"])["tmax"]
+    timed_by = _engine(maps, late_rule["engine"])
+    timing = timed_by["tmax"]
     limit = float(late_rule["tmax_s_above"])
     limits = sorted({*TMAX_VARIANTS_S, limit})
-    seen = _engine(maps, late_rule["engine"])["cbf"]
-    late = {x: lesions.delayed_tissue(timing, maps.tissue, x, maps.voxel_ml, seen) for x in limits}
+    unread = lesions.untimed_tissue(maps.tissue, timed_by["cbf"], timed_by.get("tmaxsd"))
+    late = {
+        x: lesions.delayed_tissue(timing, maps.tissue, x, maps.voxel_ml, unread) for x in limits
+    }
     sides = lesions.hemispheres(maps.plane, maps.affine, maps.tissue, late[limit], maps.voxel_ml)
     quick = np.nan_to_num(timing, nan=np.inf) < lesions.NORMAL_TMAX_S
     whole = core_rule["reference"] == "whole-normal"
@@ -477,18 +480,22 @@ def _lesions(
     drawn: dict[str, np.ndarray] = {}
     for variant, engine in variants.items():
         flow = reference(engine, core_rule["parameter"].removeprefix("r"))
+        level = below
+        if engine == "bayes":
+            level = lesions.level_in_noise(below, values.get("tissue_cnr"))
         core = lesions.reduced_flow(
             _engine(maps, engine)[core_rule["parameter"].removeprefix("r")],
-            flow, below, late[limit], maps.tissue, maps.voxel_ml,
+            flow, level, late[limit], maps.tissue, maps.voxel_ml,
         )  # fmt: skip
         if variant is None:
-            reach = lesions.volume_range(timing, maps.tissue, limit, maps.voxel_ml, seen)
+            reach = lesions.volume_range(timing, maps.tissue, limit, maps.voxel_ml, unread)
             shares = volume_gates(core, late[limit], maps.tissue, reach, maps.voxel_ml)
-            shares |= _wrong_shares(maps, core, late[limit], limit, below * flow.values, options)
+            shares |= _wrong_shares(maps, core, late[limit], limit, level * flow.values, options)
             _judge(maps, shares, reach, options, values, result)
         rule = {
             "engine": engine, "parameter": core_rule["parameter"], "below": below,
-            "early": early, "reference": flow.rule, "reference_value": flow.summary,
+            "level_in_noise": round(level, 4), "early": early,
+            "reference": flow.rule, "reference_value": flow.summary,
             "within": f"Tmax > {limit:g} s ({late_rule['engine']})",
             "smallest_cluster_ml": lesions.CORE_CLUSTER_ML, "affected_side": sides.affected,
         }  # fmt: skip
@@ -505,7 +512,7 @@ def _lesions(
     for engine in sorted(set(ENGINES) & set(maps.engines) - {late_rule["engine"]}):
         other = lesions.delayed_tissue(
             maps.engines[engine]["tmax"], maps.tissue, limit, maps.voxel_ml,
-            maps.engines[engine]["cbf"],
+            lesions.untimed_tissue(maps.tissue, maps.engines[engine]["cbf"]),
         )  # fmt: skip
         rule = {"engine": engine, "parameter": "tmax", "above": limit}
         _add_mask(maps, place, "hypoperfused", other, engine, rule, result)
@@ -545,8 +552,8 @@ def _judge(
         "core_wrong_share": "by the uncertainty of the flow in each voxel, "
         f"{shares.get('core_wrong_share', 0.0):.0%} of the core is likely no core, and as much or "
         "more of the core is likely missed",
-        "tissue_cnr": "the bolus in tissue is weak against the noise: the core is likely too small "
-        "or lost",
+        "tissue_cnr": "the bolus in tissue is weak against the noise: the core may be lost, or "
+        "half as large again",
     }
     verdicts = {row["criterion"]: row["verdict"] for row in result["gates"]}
     result["notes"] += [
