@@ -440,7 +440,9 @@ def _diagnostic(drawing: Drawing) -> list[Panel]:
     assert isinstance(analysis, DiagnosticSpec)
     endpoint = endpoints_of(analysis)[0]
     try:
-        visit, frame, _ = list(_scores(analysis, drawing.tables, endpoint, analysis.outcome))[-1]
+        visit, frame, _ = list(_scores(analysis, drawing.tables, endpoint, str(analysis.outcome)))[
+            -1
+        ]
     except NotComputable:
         return []
     areas = drawing.rows[

@@ -34,6 +34,8 @@ from corelab.pharmacodynamics.time_to_event import event_times
 from corelab.provenance.exhibits import Drawing, write_exhibit
 from corelab.provenance.figure_style import COLOURS, STYLE, save_figure
 from corelab.settings.analyses.base import AnalysisSpec
+from corelab.settings.analyses.progression import ProgressionSpec
+from corelab.settings.analyses.radiomics import RadiomicsSpec
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -240,7 +242,7 @@ def _waterfalls(analysis: AnalysisSpec, tables: Tables, endpoint: str) -> Iterat
         yield Drawn(f"waterfall_{_file(endpoint)}_{visit}", "Extent of resection", caption, figure)
 
 
-def _progression(analysis: AnalysisSpec, tables: Tables, rows: pd.DataFrame) -> Iterator[Drawn]:
+def _progression(analysis: ProgressionSpec, tables: Tables, rows: pd.DataFrame) -> Iterator[Drawn]:
     criteria = list(analysis.criteria)
     endpoint = analysis.event_endpoint
     window = float(analysis.window_days)
@@ -310,7 +312,7 @@ def progression_scatter(
     return figure
 
 
-def _radiomics(analysis: AnalysisSpec, tables: Tables, rows: pd.DataFrame) -> Iterator[Drawn]:
+def _radiomics(analysis: RadiomicsSpec, tables: Tables, rows: pd.DataFrame) -> Iterator[Drawn]:
     icc = rows[(rows["statistic"] == "icc_a_1") & rows["estimate"].notna()]
     kinds = icc["group"].str.partition("|")[2].replace("", "masks of readers")
     for kind, part in icc.groupby(kinds, sort=True):

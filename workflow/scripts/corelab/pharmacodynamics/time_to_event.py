@@ -63,6 +63,7 @@ from corelab.pharmacodynamics.survival_rows import (
     with_strata,
 )
 from corelab.provenance.two_computations import ITERATIVE, LIFELINES_NEWTON, attempt, compare
+from corelab.settings.analyses.base import AnalysisSpec
 from corelab.settings.analyses.survival import SurvivalSpec
 
 #: Quantiles of an endpoint at which its hazard ratio is given.
@@ -70,7 +71,7 @@ CURVE_QUANTILES = (0.1, 0.25, 0.75, 0.9)
 
 
 def event_times(
-    analysis: SurvivalSpec,
+    analysis: AnalysisSpec,
     tables: Tables,
     endpoint: str,
     *,
