@@ -9,12 +9,12 @@ def main(snakemake):
         from corelab.provenance.products import write_table
         from corelab.settings.analyses import spec_of
         from corelab.study.columns import STATISTICS
-        from corelab.study.model import load_study
+        from corelab.study.model import read_study
 
         given = snakemake.input
         rows = run_analysis(
             spec_of(snakemake.params.analysis),
-            load_study(snakemake.params.config),
+            read_study(snakemake.params.study),
             given.measurements,
             given.overlap,
             features=given.features,

@@ -11,10 +11,10 @@ def main(snakemake):
         from corelab.provenance.products import read_table
         from corelab.settings.analyses import spec_of
         from corelab.study.columns import STATISTICS_NUMBERS
-        from corelab.study.model import load_study
+        from corelab.study.model import read_study
 
         given, analysis = snakemake.input, spec_of(snakemake.params.analysis)
-        study = load_study(snakemake.params.config)
+        study = read_study(snakemake.params.study)
         kind, path = snakemake.wildcards.kind, snakemake.output.exhibit
 
         def draw():

@@ -11,10 +11,10 @@ def main(snakemake):
         from corelab.plan.specifications import COLUMNS
         from corelab.provenance.products import write_table
         from corelab.settings.analyses import spec_of
-        from corelab.study.model import load_study
+        from corelab.study.model import read_study
 
         given, made = snakemake.input, snakemake.output
-        study = load_study(snakemake.params.config)
+        study = read_study(snakemake.params.study)
         analysis = spec_of(snakemake.params.analysis)
         rows = run_sensitivity(analysis, study, given.measurements, given.overlap)
         write_table(rows, made.rows, COLUMNS, sort=False)

@@ -30,7 +30,7 @@ from corelab.settings.analyses.correlation import CorrelationSpec
 from corelab.settings.analyses.diagnostic import DiagnosticSpec
 from corelab.settings.analyses.dose_response import DoseResponseSpec
 from corelab.terms.endpoints import unit_of
-from corelab.terms.statistics import CONCLUSIONS, family_of, statistic
+from corelab.terms.statistics import conclusion_order, family_of, statistic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -168,7 +168,7 @@ def _told_apart(labels: list[str], methods: Sequence[str]) -> list[str]:
 def _forests(drawing: Drawing) -> list[Panel]:
     """One forest per scale that the analysis has statistics on, the first two."""
     panels = []
-    rank = {name: place for place, name in enumerate(CONCLUSIONS)}
+    rank = {name: place for place, name in enumerate(conclusion_order())}
     # The scale of the conclusion comes first.
     scales = {family_of(name) for name in drawing.rows["statistic"]} - {()}
     for statistics in sorted(
@@ -438,11 +438,9 @@ def _diagnostic(drawing: Drawing) -> list[Panel]:
 
     analysis = drawing.analysis
     assert isinstance(analysis, DiagnosticSpec)
-    endpoint = endpoints_of(analysis)[0]
+    endpoint, outcome = endpoints_of(analysis)[0], str(analysis.outcome)
     try:
-        visit, frame, _ = list(_scores(analysis, drawing.tables, endpoint, str(analysis.outcome)))[
-            -1
-        ]
+        visit, frame, _ = list(_scores(analysis, drawing.tables, endpoint, outcome))[-1]
     except NotComputable:
         return []
     areas = drawing.rows[

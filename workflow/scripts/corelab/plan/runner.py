@@ -44,11 +44,10 @@ REREVIEW = "re-review: "
 EVERY = AnalysisSpec.unchecked(id="every", type="")
 
 
-def study_tables(study: Study) -> Tables:
+def study_tables(study: Study, features: Sequence[str | Path]) -> Tables:
     """The tables of a study whose endpoints are collected, for reports and submission files."""
     endpoints = study.folder / "endpoints"
     given = (endpoints / "measurements.tsv", endpoints / "overlap.tsv")
-    features = [endpoints / "features.tsv"] if study.has_features else []
     return tables_of(EVERY, study, *given, features)
 
 
@@ -92,7 +91,7 @@ def _from_participants(
 
 
 def _final_events(analysis: AnalysisSpec, study: Study) -> pd.DataFrame | None:
-    """The events sheet; of a panel of assessors its final row, unless one assessor is asked for."""
+    """The events sheet; of a panel of assessors its final row, unless the plan names one."""
     events = study.sheets.get("events")
     panel = study.config["reading"]["panel"]
     if events is not None and panel["assessors"] and not analysis.assessor:

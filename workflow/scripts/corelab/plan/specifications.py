@@ -25,7 +25,7 @@ from corelab.plan.failures import failed_frame
 from corelab.settings.analyses import spec_of
 from corelab.settings.analyses.base import AnalysisSpec
 from corelab.study.columns import STATISTICS
-from corelab.terms.statistics import CONCLUSIONS, family_of
+from corelab.terms.statistics import conclusion_order, family_of
 
 COLUMNS = {
     "analysis_id": STATISTICS["analysis_id"],
@@ -124,7 +124,7 @@ def conclusions(frame: pd.DataFrame) -> pd.DataFrame:
     # A statistic without a test is descriptive where the analysis has one with a test.
     tested = rows[rows["p_value"].notna()] if "p_value" in rows else rows
     for part in (tested, rows):
-        for statistic in CONCLUSIONS:
+        for statistic in conclusion_order():
             chosen = part[part["statistic"] == statistic]
             if len(chosen):
                 return chosen
@@ -175,7 +175,7 @@ def _run_one(
         analysis = spec_of(variant)
         return run(analysis, tables_of(analysis))
     except (NotComputable, ValueError) as reason:
-        # A combination that makes no sense (a method without covariates, say) is told, not fatal.
+        # A combination that makes no sense (a method without covariates) is reported, not fatal.
         return statistics_frame(analysis, [not_computable(analysis.type, str(reason))])
     except Exception as error:
         return failed_frame(analysis, error, f"logs/specifications/{analysis.id}.log")

@@ -47,6 +47,11 @@ _ALL: tuple[type[AnalysisSpec], ...] = (
 #: Type in the plan -> its specification.
 SPECS: dict[str, type[AnalysisSpec]] = {one.kind.name: one for one in _ALL}
 ANALYSIS_TYPES: dict[str, AnalysisType] = {name: one.kind for name, one in SPECS.items()}
+#: Sheets that analyses can read.
+SHEETS = (
+    *("participants", "covariates", "outcomes", "exposures"),
+    *dict.fromkeys(sheet for one in _ALL for sheet in one.kind.sheets),
+)
 #: Tables of ``statistics/``.
 STATISTICS_TABLES = tuple(dict.fromkeys(one.kind.table for one in _ALL))
 
