@@ -180,6 +180,7 @@ def test_a_warning_of_a_fit_to_the_template_needs_attention(results):
 def test_flow_adds_up_and_is_chained_whatever_the_order_of_its_rows(tmp_path):
     folder, config, people = fabricated_study(tmp_path)
     steps = att.flow_steps(read_results(folder, config, people))
+    assert "file there" not in str(steps) and "not there" not in str(steps)
     for step in steps:
         assert step.n_in - step.n_out == sum(number for _, number in step.exclusions)
     frame = pd.read_csv(folder / "endpoints/flow.tsv", sep="\t", keep_default_na=False)

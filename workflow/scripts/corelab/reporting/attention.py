@@ -13,7 +13,7 @@ from corelab.measurement.selection import ZERO_WORDS
 from corelab.plan.failures import FAILED
 from corelab.reporting.numbers import is_number, observed, plural, significant
 from corelab.reporting.results import NOT_COMPUTABLE, Results
-from corelab.reporting.vocabulary import criterion_words, endpoint_words
+from corelab.reporting.vocabulary import criterion_words, endpoint_words, flow_words
 from corelab.study.mask_flags import flag_title, needs_attention
 from corelab.terms.kinds import kind_words
 
@@ -449,14 +449,15 @@ def flow_steps(results: Results) -> list[FlowStep]:
     steps = []
     for stage, rows in results.flow.groupby("stage", sort=False):
         exclusions = tuple(
-            (str(reason), int(number))
+            (flow_words(str(reason)), int(number))
             for reason, number in zip(rows["reason"], rows["n_excluded"], strict=True)
             if number > 0
         )
         first = rows.iloc[0]
         if pd.isna(first["n_in"]) or pd.isna(first["n_out"]):
             continue
-        steps.append(FlowStep(str(stage), int(first["n_in"]), int(first["n_out"]), exclusions))
+        words = flow_words(str(stage))
+        steps.append(FlowStep(words, int(first["n_in"]), int(first["n_out"]), exclusions))
     chained = all(a.n_out == b.n_in for a, b in pairwise(steps))
     return steps if chained else sorted(steps, key=lambda step: (-step.n_in, -step.n_out))
 

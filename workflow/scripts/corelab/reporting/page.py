@@ -19,7 +19,6 @@ import jinja2
 from markupsafe import Markup, escape
 
 from corelab.reporting.numbers import is_number
-from corelab.reporting.vocabulary import flow_words
 
 HERE = Path(__file__).parent
 #: Rows that a table on a page shows; the file it names has them all.
@@ -303,7 +302,6 @@ def environment() -> jinja2.Environment:
     )
     env.filters["table"] = render_table
     env.filters["place"] = place
-    env.filters["flow_words"] = flow_words
     return env
 
 

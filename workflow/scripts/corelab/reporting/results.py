@@ -157,7 +157,7 @@ class FrequencyMap:
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that a report of one study can draw on.
+    """All content of the report of one study.
 
     Attributes
     ----------
@@ -180,7 +180,7 @@ class Results:
     maps
         Lesion frequency maps.
     exhibits
-        Figures, tables and alarms of other rooms.
+        Figures, tables and alerts of other packages.
     sensitivity, exclusions
         Statistics and values with and without the exclusions of the review desk.
     conformance

@@ -185,10 +185,15 @@ def _statistics(results: Results, analysis: Mapping[str, Any], number: str) -> l
 def _disposition(results: Results) -> list[Block]:
     blocks: list[Block] = [Heading("14.1 Disposition and completeness of imaging")]
     steps = flow_steps(results)
-    rows = []
-    for step in steps:
-        rows.append((step.stage, str(step.n_in), str(step.n_out), ""))
-        rows += [("", "", "", f"{number} left: {reason}") for reason, number in step.exclusions]
+    rows = [
+        (
+            step.stage,
+            str(step.n_in),
+            str(step.n_out),
+            "; ".join(f"{number} {reason}" for reason, number in step.exclusions),
+        )
+        for step in steps
+    ]
     columns = ("Stage", ">In", ">Out", "Leaving")
     if rows:
         blocks.append(

@@ -79,7 +79,7 @@ def statistic_link(row: Any, text: Any) -> Any:
 
 
 def used_rows(results: Results, analysis: Mapping[str, Any]) -> pd.DataFrame:
-    """Measurement rows that an analysis can draw on: its endpoints, sources, visits, population."""
+    """Measurement rows that an analysis may use: its endpoints, sources, visits, population."""
     frames = []
     endpoints = [*as_list(analysis.get("endpoint")), *as_list(analysis.get("endpoint_y"))]
     sources = [*as_list(analysis.get("sources") or analysis.get("source"))]
@@ -158,7 +158,7 @@ def _used_values(
     frame = analysis_frame(results, entry)
     if frame is None:
         found = used_rows(results, entry)
-        return values_table(found, "Values that the analysis can draw on", pages)
+        return values_table(found, "Values of the analysis's endpoints, sources and visits", pages)
     path = target / DATA / f"{entry['id']}.tsv"
     described = {
         name: _FRAME_COLUMNS.get(name, f"{label_words(name)}, as the analysis used it")
