@@ -77,6 +77,7 @@ class PerfusionSettings(Settings):
             "after_aif_peak_s",
             "vof_tail_share",
             "tissue_cnr",
+            "second_rise_share",
             "motion_mm",
             "motion_degrees",
             "replaced_frames_share",
