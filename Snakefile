@@ -33,7 +33,7 @@ if str(rules.preflight.output.passed) != PASSED:
     )
 
 
-SESSION.prepare()
+SESSION.recover()
 
 
 rule all:

@@ -26,7 +26,7 @@ from scipy import ndimage
 
 from corelab.perfusion import fit_perfusion
 from corelab.perfusion.concentration import TISSUE_FACTOR, Baseline, bolus_arrival
-from corelab.perfusion.fit import METHODS
+from corelab.perfusion.fit import ENGINES
 from corelab.perfusion.tissue import NOISE_AIM_HU, NOISE_AIM_SHARE, denoise
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # the tests' helpers
@@ -114,7 +114,7 @@ def pypet_engine() -> Engine | None:
 @lru_cache(maxsize=1)
 def engines() -> dict[str, Engine]:
     """Ours, and the peers that are there."""
-    found = {method: ours(method) for method in METHODS}
+    found = {method: ours(method) for method in ENGINES}
     for name, peer in (("osipy cSVD", osipy_engine()), ("PyPeT bcSVD1", pypet_engine())):
         if peer is None:
             print(f"{name}: not installed, left out")

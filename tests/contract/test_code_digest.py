@@ -156,6 +156,8 @@ def _names(paths):
 )
 def test_no_module_is_imported_by_a_computed_name(path):
     computed = {"import_module", "__import__", "run_module", "run_path", "spec_from_file_location"}
+    if path != ROOT / "terms" / "plugins.py":  # the one loader; the digest follows plugins.files
+        computed |= {"entry_points", "EntryPoint"}
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         used = {
             ast.Name: lambda n: n.id,

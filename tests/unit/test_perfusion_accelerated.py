@@ -8,7 +8,7 @@ from perfusion_tiles import arterial_curve, tissue_curve
 
 from corelab.perfusion import accelerated, fit_perfusion
 from corelab.perfusion import fit as fit_module
-from corelab.perfusion.fit import METHODS
+from corelab.perfusion.fit import ENGINES
 
 TIMES = np.arange(40) * 1.5
 ARTERY = arterial_curve(TIMES)
@@ -45,7 +45,7 @@ def libraries():
 
 
 @pytest.mark.parametrize("library", list(libraries()))
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ENGINES)
 def test_same_maps_to_one_in_ten_thousand(curves, method, library, monkeypatch):
     expected = fit_perfusion(curves, TIMES, ARTERY, "concentration", method, sigma=1.1).arrays()
     monkeypatch.setattr(fit_module, "find_device", lambda name: library())

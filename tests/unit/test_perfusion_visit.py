@@ -172,7 +172,7 @@ def test_every_reference_of_the_config_gives_a_core(written, done, tmp_path, rul
 
 
 def test_the_schema_offers_what_the_room_knows():
-    from corelab.perfusion.fit import METHODS
+    from corelab.perfusion.fit import ENGINES
     from corelab.perfusion.lesions import REFERENCES
     from corelab.study.schema import load_schema
 
@@ -183,7 +183,7 @@ def test_the_schema_offers_what_the_room_knows():
         block["hypoperfusion"]["properties"]["engine"],
         block["registry_engine"],
     ):
-        assert set(engine["enum"]) == set(METHODS)
+        assert set(engine["enum"]) == set(ENGINES)
 
 
 def test_a_card_that_is_not_there_fails_the_job_and_not_the_scan(done, tmp_path, monkeypatch):

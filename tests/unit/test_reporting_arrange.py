@@ -121,7 +121,7 @@ def test_page_embeds_the_figure_of_the_pdf_in_its_own_colours(study):
     ]
     assert [(plate.number, plate.data.decode("utf-8")) for plate in plates] == [("14.4.1.1", file)]
     assert plates[0].title.endswith(": Sources against each other")
-    index = write_report(folder, config, people)
+    index = write_report(read_results(folder, config, people))
     text = index.with_name("analyses.html").read_text(encoding="utf-8")
     drawing = text.split('<svg class="drawn"')[1].split("</svg>")[0]
     assert "var(--s0)" in drawing and "var(--ink)" in drawing

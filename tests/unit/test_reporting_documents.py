@@ -40,8 +40,8 @@ def results(tmp_path_factory):
 
 def test_pdf_is_the_same_bytes_and_archival(tmp_path):
     folder, config, people = fabricated_study(tmp_path)
-    first = write_pdf(folder, config, people).read_bytes()
-    second = write_pdf(folder, config, people).read_bytes()
+    first = write_pdf(read_results(folder, config, people)).read_bytes()
+    second = write_pdf(read_results(folder, config, people)).read_bytes()
     assert first == second and first.startswith(b"%PDF-")
     assert b"pdfaid:part>2<" in first and b"pdfaid:conformance>B<" in first
 
@@ -135,8 +135,8 @@ def test_the_report_of_subjects_with_korean_and_japanese_names(tmp_path):
     path = folder / "endpoints/measurements.tsv"
     text = path.read_text(encoding="utf-8")
     path.write_text(re.sub(r"(?m)^1\t", "환자-1\t", re.sub(r"(?m)^2\t", "患者-2\t", text)), "utf-8")
-    assert write_pdf(folder, config, named).is_file()
-    images = write_report(folder, config, named).with_name("images.html")
+    assert write_pdf(read_results(folder, config, named)).is_file()
+    images = write_report(read_results(folder, config, named)).with_name("images.html")
     assert "환자-1" in images.read_text(encoding="utf-8")
 
 
@@ -178,7 +178,7 @@ def test_two_analyses_of_one_kind_are_told_apart(results):
 
 
 def test_tables_only_study_has_a_pdf(tmp_path):
-    assert write_pdf(*tables_only(tmp_path)).is_file()
+    assert write_pdf(read_results(*tables_only(tmp_path))).is_file()
 
 
 def test_markdown_says_the_same(results):

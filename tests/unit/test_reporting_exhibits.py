@@ -57,7 +57,7 @@ def study(tmp_path_factory):
         title="Only for one",
         participant_id="S-01",
     )
-    return folder, config, people, write_report(folder, config, people)
+    return folder, config, people, write_report(read_results(folder, config, people))
 
 
 def test_an_exhibit_brings_its_own_section_figure_and_table(study):

@@ -18,7 +18,7 @@ from corelab.provenance.exhibits import Alarm, write_exhibit
 from corelab.provenance.products import read_table, write_table
 from corelab.reporting.page import STUDY_PAGES
 from corelab.reporting.report import write_report
-from corelab.reporting.results import subject_page
+from corelab.reporting.results import read_results, subject_page
 from corelab.reporting.viewer import LEVELS
 
 LIMIT_BYTES = 6_000_000
@@ -52,7 +52,7 @@ class Elements(HTMLParser):
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     folder, config, people = fabricated_study(tmp_path_factory.mktemp("report"))
-    index = write_report(folder, config, people)
+    index = write_report(read_results(folder, config, people))
     return folder, config, people, index
 
 
@@ -128,7 +128,7 @@ def test_script_in_a_subject_id_is_text_everywhere(study):
 
 def test_same_results_give_the_same_bytes(study, tmp_path):
     folder, config, people = fabricated_study(tmp_path)
-    again = write_report(folder, config, people)
+    again = write_report(read_results(folder, config, people))
     for first, second in zip(_pages(study[3]), _pages(again), strict=True):
         assert first.read_bytes() == second.read_bytes(), first.name
 
@@ -270,7 +270,7 @@ def test_a_reviewer_can_reach_no_arm_dose_or_value_from_the_desk(study):
 
 
 def test_study_with_tables_only_has_a_page_that_says_so(tmp_path):
-    index = write_report(*tables_only(tmp_path))
+    index = write_report(read_results(*tables_only(tmp_path)))
     words = " ".join(Elements(index.read_text(encoding="utf-8")).words)
     assert "no images that the pipeline processed" in words
     assert "No analysis is in the plan" in words
@@ -279,7 +279,7 @@ def test_study_with_tables_only_has_a_page_that_says_so(tmp_path):
 
 def test_blinded_pages_do_not_name_an_arm_or_a_dose(tmp_path):
     folder, config, people = fabricated_study(tmp_path, blinded=True, title="A trial")
-    index = write_report(folder, config, people)
+    index = write_report(read_results(folder, config, people))
     for page in _pages(index)[:10]:
         text = " ".join(Elements(page.read_text(encoding="utf-8")).words)
         assert not re.search(r"\bplacebo\b|\bdose\b.{0,3}\d", text)
@@ -309,7 +309,7 @@ def test_traces_and_exhibits_of_a_blinded_study_name_no_arm(tmp_path):
         table="quality/x.tsv",
         alarms=[Alarm("warning", "Fewer scans under high than under placebo")],
     )
-    index = write_report(folder, config, people)
+    index = write_report(read_results(folder, config, people))
     traces = sorted(index.parent.glob("trace-*.html"))
     assert any(page.name == "trace-growth-by-arm.html" for page in traces)
     for page in (
@@ -333,7 +333,7 @@ def test_pages_of_subjects_that_are_gone_are_removed(tmp_path):
     (folder / "report").mkdir()
     stale = folder / "report" / "sub-gone.html"
     stale.write_text("old")
-    write_report(folder, config, people)
+    write_report(read_results(folder, config, people))
     assert not stale.exists()
 
 

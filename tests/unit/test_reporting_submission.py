@@ -18,7 +18,7 @@ from corelab.reporting.summary import summary_lines
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     folder, config, people = fabricated_study(tmp_path_factory.mktemp("submission"))
-    write_submission(folder, config, people)
+    write_submission(read_results(folder, config, people))
     return folder, config, people
 
 
@@ -91,12 +91,12 @@ def test_contents_come_from_the_study(study):
 
 def test_same_results_give_the_same_bytes(study, tmp_path):
     folder, config, people = fabricated_study(tmp_path)
-    again = write_submission(folder, config, people)
+    again = write_submission(read_results(folder, config, people))
     assert again.read_bytes() == (study[0] / "submission/index.json").read_bytes()
 
 
 def test_tables_only_study_has_all_nine(tmp_path):
-    path = write_submission(*tables_only(tmp_path))
+    path = write_submission(read_results(*tables_only(tmp_path)))
     assert len(json.loads(path.read_text(encoding="utf-8"))["documents"]) == 9
 
 

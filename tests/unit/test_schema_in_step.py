@@ -56,12 +56,12 @@ def test_backends_of_registration():
 
 
 def test_engines_of_perfusion():
-    from corelab.perfusion.fit import METHODS
+    from corelab.perfusion.fit import ENGINES
 
     full = with_defaults({"study": {"id": "a"}, "inputs": {"participants": "p"}})["perfusion"]
-    assert full["core"]["engine"] in METHODS and full["hypoperfusion"]["engine"] in METHODS
+    assert full["core"]["engine"] in ENGINES and full["hypoperfusion"]["engine"] in ENGINES
     perfusion = load_schema("config")["properties"]["perfusion"]["properties"]
-    assert set(perfusion["registry_engine"]["enum"]) == set(METHODS)
+    assert set(perfusion["registry_engine"]["enum"]) == set(ENGINES)
 
 
 def test_keys_of_perfusion():

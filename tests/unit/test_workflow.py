@@ -2,17 +2,18 @@
 
 from types import SimpleNamespace
 
+import pandas as pd
 import pytest
 import yaml
 from workflow_runs import write_study
 
 from corelab.provenance import ledger
 from corelab.provenance.ledger import Failure
-from corelab.study.model import load_study
+from corelab.study.model import load_study, read_study
 from corelab.workflow import session as session_module
 from corelab.workflow.cohort import cohort_of, without_failed
 from corelab.workflow.costs import COSTS, Limits
-from corelab.workflow.inputs import config_part, sheet_files
+from corelab.workflow.inputs import sheet_files
 from corelab.workflow.session import Session
 from corelab.workflow.targets import Targets
 
@@ -95,10 +96,37 @@ def test_limits_grow_with_scans_and_attempts(study, targets):
     assert limits.runtime_of("normalise")(person, attempt=1) == 60
 
 
-def test_parameters_hold_named_blocks_and_existing_sheets(study):
-    part = config_part(study.config, "acquisition")
-    assert "acquisition" in part and "perfusion" not in part
-    assert "attestations" in config_part(study.config, "reading")["blocks"]
+def test_a_job_reads_the_part_of_the_study_that_its_rule_names(study):
+    read = read_study(study.part("acquisition", sheets=("scans",)))
+    assert read.config["acquisition"] == study.config["acquisition"]
+    assert "perfusion" not in read.config, "an edit of another block reruns nothing"
+    assert set(read.sheets) == {"scans"} and read.scans == study.scans
+    assert read.visit_order == study.visit_order and read.baseline == study.baseline
+    assert read.folder == study.folder
+
+
+def test_a_job_converts_units_as_the_whole_study_does(tmp_path):
+    study = load_study(
+        yaml.safe_load(
+            write_study(
+                tmp_path,
+                {"recode": {"nihss": {"dead": 42}}},
+                participants="participant_id|nihss\n1|3\n2|dead",
+                reads="""participant_id|visit|endpoint|reader|value|unit
+                         1|v1|midline_shift|r1|0.3|cm""",
+                measurements="""participant_id|visit|endpoint|source|value|unit
+                                1|v1|midline_shift|other|2|mm
+                                2|v1|midline_shift|other|3|mm""",
+            ).read_text()
+        )
+    )
+    read = read_study(study.part(sheets=("participants", "reads")))
+    assert read.sheets["reads"][["value", "unit"]].to_numpy().tolist() == [["3", "mm"]]
+    for name in ("participants", "reads"):
+        pd.testing.assert_frame_equal(read.sheets[name], study.sheets[name])
+
+
+def test_parameters_hold_existing_sheets(study):
     assert [path.rsplit("/", 1)[1] for path in sheet_files(study, "participants", "reads")] == [
         "participants.tsv"
     ]

@@ -72,6 +72,8 @@ COHORT = cohort_of(STUDY)
 VISITS, SUBJECTS = COHORT.visits, COHORT.subjects
 TARGETS = Targets(STUDY, COHORT)
 SESSION = Session(TARGETS, workflow, code, sys.argv)
+SESSION.compare_inputs()
+given = SESSION.given
 LIMITS = Limits(STUDY, COHORT)
 memory_of, runtime_of = LIMITS.memory_of, LIMITS.runtime_of
 PRIORITIES = priorities(COHORT)
@@ -79,10 +81,9 @@ PRIORITIES = priorities(COHORT)
 # Paths of the study, and files and parameters that jobs of several rule files take.
 under, stage, records = TARGETS.under, TARGETS.stage, TARGETS.records
 targets, requested = TARGETS.targets, TARGETS.requested
-sheet_files = functools.partial(inputs.sheet_files, STUDY)
-config_part = functools.partial(inputs.config_part, config)
-network_files = functools.partial(inputs.network_files, STUDY)
 FOLDER = TARGETS.folder
+#: Sheets that make up the table of participants.
+PEOPLE = ("participants", "covariates")
 GATE = TARGETS.preflight
 LOCK = TARGETS.lock
 PASSED = under("preflight", "passed.json")
@@ -106,6 +107,21 @@ wildcard_constraints:
     analysis=r"[A-Za-z0-9][A-Za-z0-9._-]*",
     label=r"[A-Za-z0-9][A-Za-z0-9-]*",
     map=r"[A-Za-z0-9][A-Za-z0-9-]*",
+
+
+def sheet_files(*names):
+    """Input function: sheets of the study by name."""
+    return lambda wildcards: given(inputs.sheet_files(STUDY, *names))
+
+
+def atlas_files():
+    """Files of the atlases, as inputs."""
+    return given(inputs.atlas_files(STUDY))
+
+
+def program_files():
+    """Containers and weights of segmentation programs, as inputs."""
+    return given(inputs.program_files(STUDY))
 
 
 def log_of(rule_name, wildcards=""):

@@ -24,11 +24,11 @@ def first_window_visit(wildcards):
 rule measure:
     """Measure one visit: volumes where lesions were drawn, their place in MNI152, overlap."""
     input:
+        atlas_files(),
         prepared=stage("prepare", "{subject}", "{session}"),
         segmented=stage("segment", "{subject}", "{session}"),
         perfused=visit_perfusion,
         normalised=stage("normalise", "{subject}"),
-        atlases=inputs.atlas_files(STUDY),
     output:
         record=stage("measure", "{subject}", "{session}"),
     log:
@@ -60,9 +60,8 @@ def batch_rows(wildcards):
 
 def batch_files(wildcards):
     """Existing files of the supplied masks of a batch."""
-    return [
-        row["path"] for row in STUDY.mask_batches[int(wildcards.batch)] if row["exists"]
-    ]
+    rows = STUDY.mask_batches[int(wildcards.batch)]
+    return given(row["path"] for row in rows if row["exists"])
 
 
 rule measure_supplied:
@@ -70,7 +69,7 @@ rule measure_supplied:
     input:
         GATE,
         masks=batch_files,
-        atlases=inputs.atlas_files(STUDY),
+        atlases=atlas_files(),
     output:
         record=under("endpoints", "batches", "{batch}.json"),
     log:
@@ -93,6 +92,9 @@ rule measure_supplied:
         "../scripts/measure_supplied.py"
 
 
+COLLECTED_SHEETS = (*PEOPLE, "reads", "rereads", "measurements", "scans")
+
+
 rule collect:
     """Bring all rows together: measured, read, supplied, derived and missing ones."""
     input:
@@ -101,8 +103,8 @@ rule collect:
         prepared=lambda wildcards: records("prepare"),
         lock=LOCK,
         final=TARGETS.final_reads,
-        sheets=sheet_files("participants", "reads", "rereads", "measurements", "scans"),
-        decisions=TARGETS.decision_files(),
+        sheets=sheet_files(*COLLECTED_SHEETS),
+        decisions=given(TARGETS.decision_files()),
     output:
         measurements=MEASUREMENTS,
         measurements_dictionary=under("endpoints", "measurements.json"),
@@ -124,7 +126,9 @@ rule collect:
         mem_mb=growing(2000),
         runtime="60m",
     params:
-        config=config_part("measurement", "acquisition"),
+        study=STUDY.part(
+            *("measurement", "acquisition", "serial_imaging"), sheets=COLLECTED_SHEETS
+        ),
         failed=COHORT.excluded_ids,
         code=code("collect"),
     message:
@@ -133,18 +137,18 @@ rule collect:
         "../scripts/collect.py"
 
 
-def insert_files():
+def insert_files(wildcards):
     """Images and masks of phantom scans that exist or will be simulated."""
     paths = {row[key] for row in STUDY.phantoms for key in ("path", "mask_path")}
     known = TARGETS.simulated_phantoms
-    return sorted(p for p in paths - {None} if p in known or os.path.isfile(p))
+    return given(sorted(p for p in paths - {None} if p in known or os.path.isfile(p)))
 
 
 rule measure_phantoms:
     """Measure the inserts of all phantom scans; a study without any gets a header-only table."""
     input:
         GATE,
-        files=insert_files(),
+        files=insert_files,
     output:
         table=under("endpoints", "phantoms.tsv"),
         dictionary=under("endpoints", "phantoms.json"),
@@ -198,7 +202,7 @@ rule frequency_map:
         batches=[
             under("endpoints", "batches", f"{batch}.json") for batch in TARGETS.batches
         ],
-        decisions=TARGETS.decision_files(),
+        decisions=given(TARGETS.decision_files()),
     output:
         map=under("maps", "{label}_frequency.nii.gz"),
         sidecar=under("maps", "{label}_frequency.json"),
@@ -254,7 +258,7 @@ rule noise_repeat:
     """Register, segment and measure a subject once more, with another seed."""
     input:
         prepared=subject_prepared,
-        atlases=inputs.atlas_files(STUDY),
+        atlases=atlas_files(),
     output:
         record=under("noise_floor", "{subject}_seed-{seed}.json"),
     log:
@@ -310,7 +314,7 @@ rule frequency_groups:
     """Frequency maps by visit, arm or risk group, their difference with its test, a figure."""
     input:
         normalised=lambda wildcards: records("normalise"),
-        sheets=sheet_files("participants"),
+        sheets=sheet_files(*PEOPLE),
         risk=compared_risk,
     output:
         record=under("maps", "{map}_maps.json"),
@@ -328,7 +332,7 @@ rule frequency_groups:
     params:
         settings=lambda wildcards: TARGETS.frequency_maps[wildcards.map],
         folder=FOLDER,
-        config=config_part(),
+        study=STUDY.part(sheets=PEOPLE),
         denominator=STUDY.config["measurement"]["frequency_denominator"],
         visit_order=STUDY.visit_order,
         code=code("frequency_groups"),
@@ -383,7 +387,7 @@ rule features:
     resources:
         mem_mb=growing(2000),
     params:
-        config=config_part(),
+        study=STUDY.part(sheets=("measurements",)),
         code=code("features"),
     message:
         f"Collecting the features of {STUDY.id}"

@@ -17,19 +17,22 @@ def visit_files(wildcards):
     sidecars = [
         path.removesuffix(".gz").removesuffix(".nii") + ".json" for path in files
     ]
-    return files + [
-        path
-        for path, scan in zip(sidecars, files)
-        if path != scan and (scan in TARGETS.simulated or os.path.isfile(path))
-    ]
+    return given(
+        files
+        + [
+            path
+            for path, scan in zip(sidecars, files)
+            if path != scan and (scan in TARGETS.simulated or os.path.isfile(path))
+        ]
+    )
 
 
 rule prepare:
     """Conform a visit's scans, check their acquisition, mask the brain and align them rigidly."""
     input:
         GATE,
-        scans=visit_files,
-        network=network_files("brain_extraction."),
+        visit_files,
+        given(inputs.network_files(STUDY, "brain_extraction.")),
     output:
         record=stage("prepare", "{subject}", "{session}"),
     log:
@@ -60,8 +63,8 @@ rule prepare:
 rule segment:
     """Segment the lesions that a visit's scans show."""
     input:
+        program_files(),
         prepared=stage("prepare", "{subject}", "{session}"),
-        programs=inputs.program_files(STUDY),
     output:
         record=stage("segment", "{subject}", "{session}"),
     log:

@@ -9,9 +9,11 @@ def simulated_trial():
     return without(STUDY.config["phantom"], "scanner_scale")
 
 
-def shape_files():
+def shape_files(wildcards):
     """Masks that give the infarcts of the simulated trial their shapes."""
-    return [path for path in simulated_trial().get("shapes", []) if path != "model"]
+    return given(
+        path for path in simulated_trial().get("shapes", []) if path != "model"
+    )
 
 
 def inserts_of(path):
@@ -108,7 +110,7 @@ for VISIT, SCANS in simulated_visits().items():
             f"simulate_{VISIT}"
         input:
             GATE,
-            shapes=shape_files(),
+            shapes=shape_files,
         output:
             images=SCANS,
             sidecars=[path.removesuffix(".nii.gz") + ".json" for path in SCANS],
@@ -135,7 +137,7 @@ rule simulate_truth:
     """Write the truth of every measurement of the simulated trial."""
     input:
         GATE,
-        shapes=shape_files(),
+        shapes=shape_files,
     output:
         truth=under("phantom", "truth.tsv"),
     log:

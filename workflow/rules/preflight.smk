@@ -4,6 +4,8 @@ In: config and sheets. Out: preflight/findings.tsv, preflight/passed.json, which
 with errors wait for (GATE).
 """
 
+from corelab.study.model import SHEETS
+
 
 def inputs_fingerprint():
     """Changes with the config and with the list, presence or size of the scans."""
@@ -14,18 +16,7 @@ def inputs_fingerprint():
 rule check_inputs:
     """List all findings about config, sheets and image headers; never fails on them."""
     input:
-        sheet_files(
-            "participants",
-            "scans",
-            "reads",
-            "outcomes",
-            "exposures",
-            "events",
-            "phantoms",
-            "measurements",
-            "covariates",
-            "published",
-        ),
+        sheet_files(*SHEETS, "measurements", "covariates", "published"),
     output:
         findings=FINDINGS,
         dictionary=under("preflight", "findings.json"),

@@ -117,6 +117,10 @@ rule manifest:
         runtime="60m",
     params:
         config=config,
+        settings=STUDY.config,
+        plan=STUDY.plan_fingerprint,
+        folder=FOLDER,
+        sheets=list(map(str, STUDY.sheet_paths.values())),
         rules={
             name: code(name)
             for name in sorted(path.stem for path in SCRIPTS.glob("*.py"))

@@ -12,7 +12,11 @@ def reference_files():
         return []
     folder = STUDY.sheet_paths["reference_cases"].parent
     paths = [folder / Path(text).expanduser() for text in sheet["path"].dropna()]
-    return sorted({str(path) for path in paths if path.is_file()})
+    return given(sorted({str(path) for path in paths if path.is_file()}))
+
+
+PACKED_SHEETS = (*PEOPLE, "scans", "reads", "measurements", "reference_cases")
+JUDGED_SHEETS = (*PEOPLE, "reads", "rereads", "scans")
 
 
 rule read_packages:
@@ -20,9 +24,7 @@ rule read_packages:
     input:
         GATE,
         prepared=lambda wildcards: records("prepare"),
-        sheets=sheet_files(
-            "participants", "scans", "reads", "measurements", "reference_cases"
-        ),
+        sheets=sheet_files(*PACKED_SHEETS),
         references=reference_files(),
     output:
         packages=directory(under("reading", "packages")),
@@ -40,7 +42,7 @@ rule read_packages:
         mem_mb=growing(4000),
         runtime="120m",
     params:
-        config=config_part("reading"),
+        study=STUDY.part("reading", sheets=PACKED_SHEETS),
         code=code("read_packages"),
     message:
         "Packing cases for the readers"
@@ -53,7 +55,7 @@ rule read_forms:
     input:
         GATE,
         key=under("reading", "key.tsv"),
-        forms=list(STUDY.config["reading"]["forms"].values()),
+        forms=given(STUDY.config["reading"]["forms"].values()),
         sheets=sheet_files("reference_cases"),
     output:
         reads=under("reading", "returned_reads.tsv"),
@@ -66,7 +68,7 @@ rule read_forms:
     conda:
         "../../environment.yml"
     params:
-        config=config_part("reading"),
+        study=STUDY.part("reading", sheets=("reference_cases",)),
         code=code("read_forms"),
     message:
         "Taking over the readers' forms"
@@ -78,7 +80,7 @@ rule adjudication:
     """One final read per case by the charter's rule; rates, p-chart, conduct and turnaround."""
     input:
         GATE,
-        sheets=sheet_files("participants", "reads", "rereads", "scans"),
+        sheets=sheet_files(*JUDGED_SHEETS),
     output:
         final=under("reading", "final_reads.tsv"),
         rereview=under("reading", "rereview_final_reads.tsv"),
@@ -95,7 +97,7 @@ rule adjudication:
     conda:
         "../../environment.yml"
     params:
-        config=config_part("reading"),
+        study=STUDY.part("reading", "attestations", sheets=JUDGED_SHEETS),
         code=code("adjudication"),
     message:
         "Adjudicating the reads"
@@ -105,14 +107,14 @@ rule adjudication:
 
 def contour_files():
     """Existing contours of readers: the lock covers them too."""
-    return [
+    return given(
         row["path"]
         for row in STUDY.scans
         if row["kind"].startswith("mask-")
         and row["reader"]
         and row["exists"]
         and not row["simulated"]
-    ]
+    )
 
 
 rule make_lock:
@@ -133,7 +135,7 @@ rule make_lock:
     conda:
         "../../environment.yml"
     params:
-        config=config_part("reading"),
+        study=STUDY.part("reading", sheets=("reads", "scans")),
         code=code("make_lock"),
     message:
         "Locking the reads"
@@ -146,7 +148,7 @@ def change_log_files():
     configured = STUDY.config["reading"]["change_log"]
     log = Path(configured or under("reading", "change_log.jsonl"))
     head = log.with_name(f"{log.name.removesuffix('.jsonl')}.head.json")
-    return [str(path) for path in (log, head) if path.is_file()]
+    return given(str(path) for path in (log, head) if path.is_file())
 
 
 rule lock:
@@ -168,7 +170,7 @@ rule lock:
     conda:
         "../../environment.yml"
     params:
-        config=config_part("reading"),
+        study=STUDY.part("reading", sheets=("reads", "rereads", "scans")),
         code=code("lock"),
     message:
         "Verifying the reads against their lock"

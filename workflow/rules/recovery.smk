@@ -9,7 +9,7 @@ rule plant_lesions:
     input:
         prepared=stage("prepare", "{subject}", "{session}"),
         shapes=STUDY.config["recovery"]["shapes"],
-        programs=inputs.program_files(STUDY),
+        programs=program_files(),
     output:
         record=under("recovery", "{subject}_{session}.json"),
     log:

@@ -3,6 +3,8 @@
 In: everything before. Out: report/ (pages, PDF), review/ (decisions), submission/.
 """
 
+from corelab.terms.analyses import SHEETS as ANALYSIS_SHEETS
+
 
 localrules:
     review,
@@ -13,6 +15,7 @@ rule report:
     input:
         lock=LOCK,
         endpoints=targets("endpoints"),
+        features=[FEATURES] * STUDY.has_features,
         statistics=targets("statistics"),
         findings=FINDINGS,
         records=under("quality", "records.json"),
@@ -20,7 +23,7 @@ rule report:
         exhibits=TARGETS.exhibits(),
         sensitivity=under("statistics", "sensitivity.tsv"),
         exclusions=under("endpoints", "exclusions.tsv"),
-        decisions=TARGETS.decision_files(),
+        decisions=given(TARGETS.decision_files()),
         trace=under("provenance", "trace.tsv"),
         # Its data sets' conformance is part of the report.
         submission=under("submission", "index.json"),
@@ -44,7 +47,7 @@ rule report:
         mem_mb=growing(3000),
         runtime="60m",
     params:
-        config=config,
+        study=STUDY.part(*STUDY.config, sheets=ANALYSIS_SHEETS),
         code=code("report"),
     message:
         f"Writing the report of {STUDY.id}"
@@ -85,6 +88,7 @@ rule submission:
     input:
         lock=LOCK,
         endpoints=targets("endpoints"),
+        features=[FEATURES] * STUDY.has_features,
         statistics=STATISTICS_TABLES,
         findings=FINDINGS,
         certificate=under("verification", "certificate.tsv"),
@@ -101,7 +105,7 @@ rule submission:
     resources:
         mem_mb=2000,
     params:
-        config=config,
+        study=STUDY.part(*STUDY.config, sheets=ANALYSIS_SHEETS),
         # The procedure is written from the rules: an edit of one is another procedure.
         rules=rules_fingerprint(),
         steps=lambda wildcards: TARGETS.steps(workflow.rules),

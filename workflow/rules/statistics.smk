@@ -15,7 +15,7 @@ def analysis_of(wildcards):
 
 def analysis_tables(wildcards):
     """Sheets that an analysis reads; an edit of another sheet does not rerun it."""
-    return sheet_files(*sheets_of(analysis_of(wildcards)))
+    return given(inputs.sheet_files(STUDY, *sheets_of(analysis_of(wildcards))))
 
 
 def phantom_table(wildcards):
@@ -29,16 +29,21 @@ def features_of_analysis(wildcards):
     return [FEATURES] * (analysis_of(wildcards)["type"] == "radiomics")
 
 
-def analysis_config(wildcards):
-    """The part of the config that an analysis and its figures read."""
-    wanted = analysis_of(wildcards)["type"] == "phantom"
-    return config_part("locked_plan", "reading", *["phantom_qa"] * wanted)
+def analysis_study(wildcards):
+    """The part of the study that an analysis and its figures read."""
+    analysis = analysis_of(wildcards)
+    blocks = [
+        "locked_plan",
+        "reading",
+        *["phantom_qa"] * (analysis["type"] == "phantom"),
+    ]
+    return STUDY.part(*blocks, sheets=sheets_of(analysis))
 
 
-def locked_plan_file():
+def locked_plan_file(wildcards):
     """The locked plan, if one is given and exists."""
     path = STUDY.config["locked_plan"]
-    return [path] if path and os.path.isfile(path) else []
+    return given([path] if path and os.path.isfile(path) else [])
 
 
 rule analyse:
@@ -51,7 +56,7 @@ rule analyse:
         features=features_of_analysis,
         sheets=analysis_tables,
         phantoms=phantom_table,
-        locked=locked_plan_file(),
+        locked=locked_plan_file,
     output:
         rows=under("statistics", "by_analysis", "{analysis}.tsv"),
     log:
@@ -65,7 +70,7 @@ rule analyse:
         runtime="60m",
     params:
         analysis=analysis_of,
-        config=analysis_config,
+        study=analysis_study,
         code=code("analyse"),
     message:
         "Analysis {wildcards.analysis}"
@@ -82,7 +87,7 @@ use rule analyse as analyse_without_exclusions with:
         features=features_of_analysis,
         sheets=analysis_tables,
         phantoms=phantom_table,
-        locked=locked_plan_file(),
+        locked=locked_plan_file,
     output:
         rows=under("statistics", "without_exclusions", "{analysis}.tsv"),
     log:
@@ -201,7 +206,7 @@ rule draw_agreement:
         mem_mb=growing(2000),
     params:
         analysis=analysis_of,
-        config=analysis_config,
+        study=analysis_study,
         code=code("draw_agreement"),
     message:
         "Drawing {wildcards.kind} of analysis {wildcards.analysis}"
@@ -231,7 +236,7 @@ rule draw_pharmacodynamics:
         runtime="60m",
     params:
         analysis=analysis_of,
-        config=analysis_config,
+        study=analysis_study,
         code=code("draw_pharmacodynamics"),
     message:
         "Drawing analysis {wildcards.analysis}"
@@ -261,7 +266,7 @@ rule specifications:
         runtime="4h",
     params:
         analysis=analysis_of,
-        config=analysis_config,
+        study=analysis_study,
         code=code("specifications"),
     message:
         "Sensitivity of analysis {wildcards.analysis}"
@@ -298,7 +303,7 @@ rule plan:
     """Write the analysis plan with its fingerprint, and what differs from the locked plan."""
     input:
         GATE,
-        locked=locked_plan_file(),
+        locked=locked_plan_file,
     output:
         plan=under("statistics", "plan.json"),
         deviations=under("statistics", "plan_deviations.tsv"),
@@ -317,7 +322,9 @@ rule plan:
     conda:
         "../../environment.yml"
     params:
-        config=config_part("analyses", "cohort_flows", "locked_plan", "preset", "trial"),
+        study=STUDY.part(
+            *("analyses", "cohort_flows", "serial_imaging", "locked_plan", "trial")
+        ),
         code=code("plan"),
     message:
         f"Recording the analysis plan of {STUDY.id}"
@@ -330,7 +337,7 @@ rule cohort_flow:
     input:
         GATE,
         measurements=MEASUREMENTS,
-        sheets=sheet_files("participants", "covariates"),
+        sheets=sheet_files(*PEOPLE),
     output:
         table=under("statistics", "cohort_flow.tsv"),
         dictionary=under("statistics", "cohort_flow.json"),
@@ -343,7 +350,7 @@ rule cohort_flow:
     conda:
         "../../environment.yml"
     params:
-        config=config_part("cohort_flows", "reading"),
+        study=STUDY.part("cohort_flows", "reading", sheets=PEOPLE),
         code=code("cohort_flow"),
     message:
         f"Counting the flows of participants of {STUDY.id}"
@@ -371,7 +378,7 @@ rule draw_outcome:
         mem_mb=growing(2000),
     params:
         analysis=analysis_of,
-        config=analysis_config,
+        study=analysis_study,
         code=code("draw_outcome"),
     message:
         "Drawing the outcomes of analysis {wildcards.analysis}"

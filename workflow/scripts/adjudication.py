@@ -7,10 +7,10 @@ def main(snakemake):
     with job(snakemake):
         from corelab.reading.adjudication import AdjudicationFault
         from corelab.reading.study_reads import adjudicate_study
-        from corelab.study.model import load_study
+        from corelab.study.model import read_study
 
         try:
-            lines = adjudicate_study(load_study(snakemake.params.config), snakemake.output)
+            lines = adjudicate_study(read_study(snakemake.params.study), snakemake.output)
         except AdjudicationFault as fault:
             raise UserError(str(fault)) from None
         print_to_terminal("\n".join(lines))

@@ -8,12 +8,12 @@ def main(snakemake):
         from corelab.plan.runner import run_analysis
         from corelab.provenance.products import write_table
         from corelab.study.columns import STATISTICS
-        from corelab.study.model import load_study
+        from corelab.study.model import read_study
 
         given = snakemake.input
         rows = run_analysis(
             snakemake.params.analysis,
-            load_study(snakemake.params.config),
+            read_study(snakemake.params.study),
             given.measurements,
             given.overlap,
             features=given.features,

@@ -7,10 +7,10 @@ def main(snakemake):
     with job(snakemake):
         from corelab.plan.cohort_flow import write_cohort_flows
         from corelab.plan.runner import tables_of
-        from corelab.study.model import load_study
+        from corelab.study.model import read_study
 
         given, made = snakemake.input, snakemake.output
-        study = load_study(snakemake.params.config)
+        study = read_study(snakemake.params.study)
         tables = tables_of({}, study, given.measurements, None)
         flows, people = study.config["cohort_flows"], tables.participants
         write_cohort_flows(flows, people, tables.measurements, made.table, made.exhibits)

@@ -6,11 +6,11 @@ from corelab.provenance.job import job
 def main(snakemake):
     with job(snakemake):
         from corelab.measurement.collect import collect_study, write_endpoints
-        from corelab.study.model import load_study
+        from corelab.study.model import read_study
 
         given = snakemake.input
         tables = collect_study(
-            load_study(snakemake.params.config),
+            read_study(snakemake.params.study),
             given.records,
             given.prepared,
             list(given.final),

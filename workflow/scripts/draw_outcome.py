@@ -10,10 +10,10 @@ def main(snakemake):
         from corelab.plan.runner import tables_of
         from corelab.provenance.products import read_table
         from corelab.study.columns import STATISTICS_NUMBERS
-        from corelab.study.model import load_study
+        from corelab.study.model import read_study
 
         given, analysis = snakemake.input, snakemake.params.analysis
-        study = load_study(snakemake.params.config)
+        study = read_study(snakemake.params.study)
         exhibit = snakemake.output.exhibit
 
         def draw():

@@ -10,11 +10,11 @@ def main(snakemake):
         from corelab.plan.runner import tables_of
         from corelab.provenance.products import read_table
         from corelab.study.columns import STATISTICS_NUMBERS
-        from corelab.study.model import load_study
+        from corelab.study.model import read_study
 
         given, made = snakemake.input, snakemake.output
         analysis = snakemake.params.analysis
-        study = load_study(snakemake.params.config)
+        study = read_study(snakemake.params.study)
 
         def draw():
             tables = tables_of(analysis, study, given.measurements, given.overlap)

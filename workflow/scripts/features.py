@@ -8,9 +8,9 @@ def main(snakemake):
         from corelab.provenance.products import write_table
         from corelab.radiomics.visit import collect_features
         from corelab.study.columns import FEATURES
-        from corelab.study.model import load_study
+        from corelab.study.model import read_study
 
-        sheets = load_study(snakemake.params.config).sheets
+        sheets = read_study(snakemake.params.study).sheets
         found = collect_features(snakemake.input.tables, sheets.get("measurements"))
         write_table(found, snakemake.output.features, FEATURES, sort=False)
 

@@ -10,7 +10,7 @@ def main(snakemake):
         from corelab.measurement.exhibits import frequency_maps_exhibit
         from corelab.measurement.frequency_groups import write_frequency_groups
         from corelab.provenance.products import read_json
-        from corelab.study.model import load_study
+        from corelab.study.model import read_study
 
         given, made, params = snakemake.input, snakemake.output, snakemake.params
         write_frequency_groups(
@@ -18,7 +18,7 @@ def main(snakemake):
             settings=params.settings,
             records=given.normalised,
             folder=Path(params.folder),
-            participants=load_study(params.config).sheets["participants"],
+            participants=read_study(params.study).sheets["participants"],
             risk=next(iter(given.risk), None),
             denominator=params.denominator,
             visit_order=params.visit_order,

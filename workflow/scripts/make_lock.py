@@ -6,9 +6,9 @@ from corelab.provenance.job import UserError, job, print_to_terminal
 def main(snakemake):
     with job(snakemake):
         from corelab.reading.study_reads import make_study_lock
-        from corelab.study.model import load_study
+        from corelab.study.model import read_study
 
-        study = load_study(snakemake.params.config)
+        study = read_study(snakemake.params.study)
         try:
             lines = make_study_lock(study, snakemake.input, snakemake.output.lock)
         except ValueError as fault:

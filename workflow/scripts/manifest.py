@@ -5,23 +5,24 @@ from corelab.provenance.job import job
 
 def main(snakemake):
     with job(snakemake):
+        from pathlib import Path
+
         from corelab.provenance.crate import write_crate
         from corelab.provenance.manifest import build_manifest, study_sources
         from corelab.provenance.products import write_json
         from corelab.provenance.reproduce import write_reproduce
-        from corelab.study.model import load_study
 
-        study = load_study(snakemake.params.config)
+        params = snakemake.params
         manifest = build_manifest(
-            study.folder,
-            study={**study.config["study"], "plan_fingerprint": study.plan_fingerprint},
-            code=snakemake.params.rules,
-            sources=study_sources(study.folder, study.sheet_paths.values()),
-            parameters=study.config,
+            Path(params.folder),
+            study={**params.settings["study"], "plan_fingerprint": params.plan},
+            code=params.rules,
+            sources=study_sources(Path(params.folder), map(Path, params.sheets)),
+            parameters=params.settings,
         )
         write_json(manifest, snakemake.output.manifest)
-        write_crate(manifest, snakemake.output.crate, study.folder)
-        write_reproduce(manifest, snakemake.params.config, study.folder)
+        write_crate(manifest, snakemake.output.crate, Path(params.folder))
+        write_reproduce(manifest, params.config, params.folder)
 
 
 main(snakemake)  # noqa: F821

@@ -6,9 +6,9 @@ from corelab.provenance.job import job
 def main(snakemake):
     with job(snakemake):
         from corelab.plan.record import write_plan, write_trial
-        from corelab.study.model import load_study
+        from corelab.study.model import read_study
 
-        made, study = snakemake.output, load_study(snakemake.params.config)
+        made, study = snakemake.output, read_study(snakemake.params.study)
         write_plan(study, made.plan, made.deviations, made.exhibit)
         if study.config["trial"]:
             write_trial(study, *made.trial[:2])

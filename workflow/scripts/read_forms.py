@@ -6,9 +6,9 @@ from corelab.provenance.job import UserError, job, print_to_terminal
 def main(snakemake):
     with job(snakemake):
         from corelab.reading.forms import returned_forms
-        from corelab.study.model import load_study
+        from corelab.study.model import read_study
 
-        study, given = load_study(snakemake.params.config), snakemake.input
+        study, given = read_study(snakemake.params.study), snakemake.input
         forms = study.config["reading"]["forms"]
         try:
             lines = returned_forms(study, forms, given.key, snakemake.output)

@@ -8,9 +8,9 @@ def main(snakemake):
         from corelab.provenance.products import write_json
         from corelab.reading.blinding import BlindingFault
         from corelab.reading.packages import write_packages
-        from corelab.study.model import load_study
+        from corelab.study.model import read_study
 
-        study = load_study(snakemake.params.config)
+        study = read_study(snakemake.params.study)
         try:
             summary = write_packages(study, snakemake.input.prepared, study.folder)
         except BlindingFault as fault:

@@ -9,24 +9,22 @@ def main(snakemake):
 
         from corelab.plan.runner import study_tables
         from corelab.reporting.report import write_report
+        from corelab.reporting.results import read_results
         from corelab.reporting.tlf import write_pdf
-        from corelab.study.model import load_study
+        from corelab.study.model import read_study
 
-        study = load_study(snakemake.params.config)
-        given = (study.folder, study.config, study.sheets["participants"])
-        tables = study_tables(study)
-        conformance = Path(snakemake.input.submission).parent / "datasets" / "conformance.tsv"
-        exhibits = list(snakemake.input.exhibits)
-        decisions = next(iter(snakemake.input.decisions), None)
-        write_report(
-            *given,
-            tables=tables,
-            exhibits=exhibits,
-            decisions=decisions,
-            trace=snakemake.input.trace,
-            conformance=conformance,
+        study = read_study(snakemake.params.study)
+        given = snakemake.input
+        results = read_results(
+            study.folder,
+            study.config,
+            study.sheets["participants"],
+            tables=study_tables(study, given.features),
+            exhibits=list(given.exhibits),
+            conformance=Path(given.submission).parent / "datasets" / "conformance.tsv",
         )
-        write_pdf(*given, tables=tables, exhibits=exhibits, conformance=conformance)
+        write_report(results, decisions=next(iter(given.decisions), None), trace=given.trace)
+        write_pdf(results)
 
 
 main(snakemake)  # noqa: F821

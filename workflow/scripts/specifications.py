@@ -10,10 +10,10 @@ def main(snakemake):
         from corelab.plan.specification_figure import write_specification_figure
         from corelab.plan.specifications import COLUMNS
         from corelab.provenance.products import write_table
-        from corelab.study.model import load_study
+        from corelab.study.model import read_study
 
         given, made = snakemake.input, snakemake.output
-        study = load_study(snakemake.params.config)
+        study = read_study(snakemake.params.study)
         rows = run_sensitivity(snakemake.params.analysis, study, given.measurements, given.overlap)
         write_table(rows, made.rows, COLUMNS, sort=False)
         draw_or_report(

@@ -6,17 +6,14 @@ from corelab.provenance.job import job
 def main(snakemake):
     with job(snakemake):
         from corelab.plan.runner import study_tables
+        from corelab.reporting.results import read_results
         from corelab.reporting.submission import write_submission
-        from corelab.study.model import load_study
+        from corelab.study.model import read_study
 
-        study = load_study(snakemake.params.config)
-        write_submission(
-            study.folder,
-            study.config,
-            study.sheets["participants"],
-            tables=study_tables(study),
-            steps=snakemake.params.steps,
-        )
+        study = read_study(snakemake.params.study)
+        people, tables = study.sheets["participants"], study_tables(study, snakemake.input.features)
+        results = read_results(study.folder, study.config, people, tables=tables)
+        write_submission(results, snakemake.params.steps)
 
 
 main(snakemake)  # noqa: F821

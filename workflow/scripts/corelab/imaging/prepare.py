@@ -44,6 +44,7 @@ from corelab.imaging.values import (
 from corelab.provenance.products import file_sha256, plain, read_table, write_table
 from corelab.study.naming import TEMPLATE_SPACE, derivative, mask_path
 from corelab.terms.kinds import DATATYPES
+from corelab.terms.plugins import registry
 
 #: Kinds that are time series.
 SERIES_KINDS = ("ctp", "dsc")
@@ -640,7 +641,10 @@ def _brain_masks(visit: _Visit, reference: str | None) -> tuple[dict[str, str], 
     """One brain mask per native grid with an image: the supplied one, else from the best image."""
     masks: dict[str, str] = {}
     quality: dict[str, Any] = {}
-    extract, parameters = _extractor(visit.settings.get("brain_extraction") or {})
+    settings = visit.settings.get("brain_extraction") or {}
+    method = settings.get("method") or "classical"
+    extract, parameters = EXTRACTORS[method](settings)
+    parameters = {"method": method, **parameters}
     for grid in [name for name in visit.grids if name.startswith("g")]:
         images = [scan for scan in _usable(visit.scans) if scan["grid"] == grid]
         if not images:
@@ -731,23 +735,28 @@ def _tell_central_volume(visit: _Visit, brain_masks: Mapping[str, str]) -> None:
                 )
 
 
-def _extractor(
-    settings: Mapping[str, Any],
-) -> tuple[Callable[[Any, str], tuple[NDArray[np.bool_], HeadFit | None]], dict[str, Any]]:
-    """Brain mask (and fit of the template) by the configured method; what to record of it."""
-    method = settings.get("method") or "classical"
-    if method == "classical":
+#: Image and kind of scan -> brain mask, and the fit of the template if there is one.
+Extract = Callable[[Any, str], tuple[NDArray[np.bool_], HeadFit | None]]
 
-        def classical(image: Any, kind: str) -> tuple[NDArray[np.bool_], HeadFit | None]:
-            found = extract_brain(image, kind)
-            return found.mask, found.fit
 
-        return classical, {"method": method}
+def _classical(settings: Mapping[str, Any]) -> tuple[Extract, dict[str, Any]]:
+    def extract(image: Any, kind: str) -> tuple[NDArray[np.bool_], HeadFit | None]:
+        found = extract_brain(image, kind)
+        return found.mask, found.fit
+
+    return extract, {}
+
+
+def _network(settings: Mapping[str, Any]) -> tuple[Extract, dict[str, Any]]:
     network = read_meshnet(settings["weights"])
-    return lambda image, kind: (network_mask(network, image, kind), None), {
-        "method": method,
-        **network.record,
-    }
+    return lambda image, kind: (network_mask(network, image, kind), None), network.record
+
+
+#: Brain extractors by their names in the config: of its block ``brain_extraction``, the function
+#: and what to record of it.
+EXTRACTORS: Mapping[str, Callable[[Mapping[str, Any]], tuple[Extract, dict[str, Any]]]] = registry(
+    "brain_extractors", {"classical": _classical, "mindgrab": _network}
+)
 
 
 def _acquisition(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 import numpy as np
 
 from corelab.perfusion import bayes, deconvolution
-from corelab.perfusion.accelerated import find_device
+from corelab.perfusion.accelerated import Device, find_device
 from corelab.perfusion.concentration import (
     TISSUE_FACTOR,
     Baseline,
@@ -22,9 +24,9 @@ from corelab.perfusion.concentration import (
     to_concentration,
 )
 from corelab.perfusion.parallel import over_blocks
+from corelab.terms.plugins import registry
 
 MODALITIES = ("dsc", "ctp", "concentration")
-METHODS = ("ssvd", "bsvd", "osvd", "tikhonov", "bayes")
 #: A curve with more missing frames than this share has no value.
 MOST_MISSING_FRAMES = 0.2
 
@@ -113,8 +115,9 @@ def fit_perfusion(
     modality
         ``dsc``, ``ctp`` or ``concentration``.
     method
-        ``ssvd``, ``bsvd``, ``osvd``, ``tikhonov`` (see :mod:`corelab.perfusion.deconvolution`)
-        or ``bayes`` (see :mod:`corelab.perfusion.bayes`).
+        A name of :data:`ENGINES`: ``ssvd``, ``bsvd``, ``osvd``, ``tikhonov`` (see
+        :mod:`corelab.perfusion.deconvolution`), ``bayes`` (see :mod:`corelab.perfusion.bayes`), or
+        one of another package.
     echo_time_s
         Needed for ``dsc``.
     mask
@@ -194,29 +197,25 @@ def fit_perfusion(
         alive = np.isfinite(curves[:, 0])
         curves = curves[alive]
         usable[usable] = alive
-    sampled = _sampled(curves, artery, times, baseline, nuisance)
+    # The level of a concentration is exact, unless it came from frames before the bolus.
+    subtracted = modality != "concentration" or baseline_frames is not None
+    sampled = _sampled(
+        Problem(
+            curves, artery, times, baseline, nuisance, subtracted, sigma, oscillation_index,
+            families, prior, threads, card,
+        )
+    )  # fmt: skip
     factor = tissue_factor
     if factor is None:
         factor = TISSUE_FACTOR if modality == "ctp" else 1.0
-    # The level of a concentration is exact, unless it came from frames before the bolus.
-    subtracted = modality != "concentration" or baseline_frames is not None
     area, top = _summary(sampled.curves, threads)
     noise, shares = None, None
-    if method == "bayes":
-        found = bayes.estimate(
-            sampled.curves, sampled.artery, sampled.interval_s,
-            sigma=sampled.noise() if sigma is None else sigma, families=families or bayes.FAMILIES,
-            prior=prior, baseline_frames=sampled.baseline.stop if subtracted else None,
-            nuisance=sampled.nuisance, threads=threads, device=card,
-        )  # fmt: skip
+    found = ENGINES[method](sampled)
+    if isinstance(found, bayes.Posterior):
         values = _bayes_maps(found, factor)
         noise, shares = found.sigma, tuple(found.prior.sum(axis=(1, 2)))
     else:
-        residue = deconvolution.deconvolve(
-            sampled.curves, sampled.artery, sampled.interval_s, method,
-            oscillation_index=oscillation_index, threads=threads, device=card,
-        )  # fmt: skip
-        values = _residue_maps(residue, area / sampled.artery.sum(), factor)
+        values = _residue_maps(found, area / sampled.artery.sum(), factor)
     arrival_s = float(times[baseline.arrival])
     values["ttp_s"] = _peak_times(sampled.curves, top, sampled.times) - arrival_s
     index = np.flatnonzero(chosen)[usable]
@@ -228,17 +227,39 @@ def fit_perfusion(
 
 
 @dataclass(frozen=True)
-class _Sampled:
-    """Concentrations (n, t) and their artery at equally spaced times, and their baseline."""
+class Problem:
+    """What an engine gets: concentrations and their artery at equally spaced times.
+
+    Attributes
+    ----------
+    curves, artery, times
+        (n, t) tissue concentrations, finite; (t,) arterial concentration; (t,) seconds.
+    baseline
+        Frames before the bolus.
+    nuisance, sigma, oscillation_index, families, prior, threads
+        As in :func:`fit_perfusion`.
+    subtracted
+        Whether the mean of the baseline's frames was subtracted.
+    device
+        A graphics card, or None.
+    """
 
     curves: np.ndarray
     artery: np.ndarray
     times: np.ndarray
     baseline: Baseline
-    nuisance: np.ndarray | None
+    nuisance: np.ndarray | None = None
+    subtracted: bool = True
+    sigma: float | None = None
+    oscillation_index: float | None = None
+    families: tuple[str, ...] | None = None
+    prior: np.ndarray | None = None
+    threads: int | None = None
+    device: Device | None = None
 
     @property
     def interval_s(self) -> float:
+        """Interval of the frames in seconds."""
         return float((self.times[-1] - self.times[0]) / (len(self.times) - 1))
 
     def noise(self) -> float:
@@ -247,23 +268,52 @@ class _Sampled:
         return temporal_noise(self.curves[:, first : self.baseline.stop])
 
 
-def _sampled(
-    curves: np.ndarray,
-    artery: np.ndarray,
-    times: np.ndarray,
-    baseline: Baseline,
-    nuisance: np.ndarray | None,
-) -> _Sampled:
-    uniform = regular_times(times)
+#: Of one problem: peak of each curve's residue function, or its posterior.
+Engine = Callable[[Problem], deconvolution.Residue | bayes.Posterior]
+
+
+def _posterior(problem: Problem) -> bayes.Posterior:
+    return bayes.estimate(
+        problem.curves, problem.artery, problem.interval_s,
+        sigma=problem.noise() if problem.sigma is None else problem.sigma,
+        families=problem.families or bayes.FAMILIES, prior=problem.prior,
+        baseline_frames=problem.baseline.stop if problem.subtracted else None,
+        nuisance=problem.nuisance, threads=problem.threads, device=problem.device,
+    )  # fmt: skip
+
+
+def _residue(problem: Problem, method: str) -> deconvolution.Residue:
+    return deconvolution.deconvolve(
+        problem.curves, problem.artery, problem.interval_s, method,
+        oscillation_index=problem.oscillation_index, threads=problem.threads,
+        device=problem.device,
+    )  # fmt: skip
+
+
+#: Engines by their names in the config.
+ENGINES: Mapping[str, Engine] = registry(
+    "engines",
+    {
+        "bayes": _posterior,
+        **{name: partial(_residue, method=name) for name in ("osvd", "bsvd", "ssvd", "tikhonov")},
+    },
+)
+
+
+def _sampled(given: Problem) -> Problem:
+    """The problem at equally spaced times."""
+    uniform = regular_times(given.times)
     if uniform is None:
-        return _Sampled(curves, artery, times, baseline, nuisance)
-    before = int((uniform <= times[baseline.stop - 1]).sum())
-    return _Sampled(
-        resample(curves, times, uniform),
-        resample(artery, times, uniform),
-        uniform,
-        replace(baseline, stop=before),
-        None if nuisance is None else resample(nuisance, times, uniform),
+        return given
+    before = int((uniform <= given.times[given.baseline.stop - 1]).sum())
+    nuisance = given.nuisance
+    return replace(
+        given,
+        curves=resample(given.curves, given.times, uniform),
+        artery=resample(given.artery, given.times, uniform),
+        times=uniform,
+        baseline=replace(given.baseline, stop=before),
+        nuisance=None if nuisance is None else resample(nuisance, given.times, uniform),
     )
 
 
@@ -277,8 +327,8 @@ def _checked_input(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     if modality not in MODALITIES:
         raise PerfusionError(f"unknown modality '{modality}'; known: {', '.join(MODALITIES)}")
-    if method not in METHODS:
-        raise PerfusionError(f"unknown method '{method}'; known: {', '.join(METHODS)}")
+    if method not in ENGINES:
+        raise PerfusionError(f"unknown method '{method}'; known: {', '.join(ENGINES)}")
     if modality == "dsc":
         checked_echo_time(echo_time_s)
     signal = np.asarray(signal, dtype=np.float32)

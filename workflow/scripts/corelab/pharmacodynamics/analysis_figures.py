@@ -26,7 +26,7 @@ from corelab.pharmacodynamics.analysis_set import (
 )
 from corelab.provenance.figure_style import COLOURS, STYLE, save_figure
 from corelab.terms.endpoints import unit_of
-from corelab.terms.statistics import CONCLUSIONS, family_of, statistic
+from corelab.terms.statistics import conclusion_order, family_of, statistic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -169,7 +169,7 @@ def _told_apart(labels: list[str], methods: Sequence[str]) -> list[str]:
 def _forests(drawing: Drawing) -> list[Panel]:
     """One forest per scale that the analysis has statistics on, the first two."""
     panels = []
-    rank = {name: place for place, name in enumerate(CONCLUSIONS)}
+    rank = {name: place for place, name in enumerate(conclusion_order())}
     # The scale of the conclusion comes first.
     scales = {family_of(name) for name in drawing.rows["statistic"]} - {()}
     for statistics in sorted(

@@ -20,7 +20,7 @@ import pandas as pd
 import scipy  # loads its submodules when they are used
 
 from corelab.provenance.two_computations import compare
-from corelab.terms.statistics import CONCLUSIONS
+from corelab.terms.statistics import conclusion_order
 
 PROCEDURES = (
     "bonferroni",
@@ -324,7 +324,7 @@ def widened(row: Any, number: int) -> tuple[float, float]:
 def hypotheses(frame: pd.DataFrame, analysis: Mapping[str, Any]) -> list[Any]:
     """Rows (index labels) of the hypotheses of an analysis.
 
-    One statistic, ``primary_statistic`` or the first of :data:`CONCLUSIONS` that it has; of its
+    One statistic, ``primary_statistic`` or the first of the conclusions that it has; of its
     first method; at ``primary_visit``, else its last visit; of the contrast ``primary_contrast``
     (``high`` or ``arm=high|arm=placebo``), else of every contrast of ``by``. Terms of covariates
     are none. The candidates of MCP-Mod are one hypothesis: their p are adjusted for each other.
@@ -345,7 +345,7 @@ def hypotheses(frame: pd.DataFrame, analysis: Mapping[str, Any]) -> list[Any]:
     rows = rows[own]
     named = analysis.get("primary_statistic")
     chosen = rows.iloc[:0]
-    for statistic in (named,) if named else CONCLUSIONS:
+    for statistic in (named,) if named else conclusion_order():
         chosen = rows[rows["statistic"] == statistic]
         if len(chosen):
             break

@@ -41,11 +41,10 @@ ANALYSES = {
 REREVIEW = "re-review: "
 
 
-def study_tables(study: Study) -> Tables:
+def study_tables(study: Study, features: Sequence[str | Path]) -> Tables:
     """The tables of a study whose endpoints are collected, for reports and submission files."""
     endpoints = study.folder / "endpoints"
     given = (endpoints / "measurements.tsv", endpoints / "overlap.tsv")
-    features = [endpoints / "features.tsv"] if study.has_features else []
     return tables_of({}, study, *given, features)
 
 
@@ -89,7 +88,7 @@ def _from_participants(
 
 
 def _final_events(analysis: Mapping[str, Any], study: Study) -> pd.DataFrame | None:
-    """The events sheet; of a panel of assessors its final row, unless one assessor is asked for."""
+    """The events sheet; of a panel of assessors its final row, unless the plan names one."""
     events = study.sheets.get("events")
     panel = study.config["reading"]["panel"]
     if events is not None and panel["assessors"] and not analysis.get("assessor"):

@@ -23,7 +23,7 @@ from corelab.measurement.selection import (
 )
 from corelab.plan.failures import failed_frame
 from corelab.study.columns import STATISTICS
-from corelab.terms.statistics import CONCLUSIONS, family_of
+from corelab.terms.statistics import conclusion_order, family_of
 
 COLUMNS = {
     "analysis_id": STATISTICS["analysis_id"],
@@ -122,7 +122,7 @@ def conclusions(frame: pd.DataFrame) -> pd.DataFrame:
     # A statistic without a test is descriptive where the analysis has one with a test.
     tested = rows[rows["p_value"].notna()] if "p_value" in rows else rows
     for part in (tested, rows):
-        for statistic in CONCLUSIONS:
+        for statistic in conclusion_order():
             chosen = part[part["statistic"] == statistic]
             if len(chosen):
                 return chosen
@@ -171,7 +171,7 @@ def _run_one(
     try:
         return run(variant, tables_of(variant))
     except (NotComputable, ValueError) as reason:
-        # A combination that makes no sense (a method without covariates, say) is told, not fatal.
+        # A combination that makes no sense (a method without covariates) is reported, not fatal.
         row = not_computable(str(variant["type"]), str(reason))
         return statistics_frame(variant, [row])
     except Exception as error:

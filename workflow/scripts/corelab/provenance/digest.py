@@ -12,7 +12,11 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
+from corelab.terms import plugins
+
 PACKAGE = "corelab"
+#: Before the name of a registry in the list of what a file imports.
+_REGISTRY = "registry:"
 #: Files beside modules that change what the code does: presets, templates, vendored scripts.
 _SKIPPED_SUFFIXES = {".py", ".pyc", ".nbi", ".nbc"}
 
@@ -48,7 +52,7 @@ def _parsed(path: Path, root: Path, content: bytes) -> tuple[str, ...]:
             if node.module.split(".")[0] == PACKAGE:
                 names.add(node.module)
                 names |= {f"{node.module}.{alias.name}" for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.level:
+        elif isinstance(node, ast.ImportFrom) and node.level and path.is_relative_to(root):
             package = path.parent
             for _ in range(node.level - 1):
                 package = package.parent
@@ -56,6 +60,8 @@ def _parsed(path: Path, root: Path, content: bytes) -> tuple[str, ...]:
             module = f"{prefix}.{node.module}" if node.module else prefix
             names.add(module)
             names |= {f"{module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", None) == "registry":
+            names.add(_REGISTRY + ast.literal_eval(node.args[0]))
     return tuple(sorted(names))
 
 
@@ -82,6 +88,8 @@ def clear_caches() -> None:
 def modules_of(script: Path, root: Path) -> Iterator[Path]:
     """Files of the library that a script uses: imports followed, parents included.
 
+    Where one of them opens a registry, the files of the packages that add to it are among them.
+
     Parameters
     ----------
     script
@@ -93,6 +101,12 @@ def modules_of(script: Path, root: Path) -> Iterator[Path]:
     waiting = list(_imports(script, root))
     while waiting:
         name = waiting.pop()
+        if name.startswith(_REGISTRY):
+            added = set(plugins.files(name.removeprefix(_REGISTRY)).values()) - seen
+            seen |= added
+            for file in added:
+                waiting.extend(_imports(file, root) if file.suffix == ".py" else ())
+            continue
         parts = name.split(".")
         for end in range(1, len(parts) + 1):
             file = _module_file(root, ".".join(parts[:end]))
@@ -132,11 +146,12 @@ def digest_of_script(script: str) -> str:
     path = Path(script)
     root = path.parent
     files = [path, *modules_of(path, root)]
-    folders = {file.parent for file in files if file.name != "__init__.py"} - {root}
+    added = {path: name for kind in plugins.BUILT_IN for name, path in plugins.files(kind).items()}
+    folders = {f.parent for f in files if f.name != "__init__.py" and f not in added} - {root}
     for folder in sorted(folders):
         files += _data_files(folder)
     summary = hashlib.sha256()
     for file in dict.fromkeys(files):
-        summary.update(str(file.relative_to(root)).encode())
+        summary.update((added.get(file) or str(file.relative_to(root))).encode())
         summary.update(_content(file))
     return summary.hexdigest()[:16]

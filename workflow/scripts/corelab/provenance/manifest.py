@@ -22,6 +22,7 @@ from corelab.provenance.job import UserError
 from corelab.provenance.ledger import standing
 from corelab.provenance.products import file_sha256, read_json, read_table, write_table
 from corelab.provenance.rules import workflow_rules
+from corelab.terms.plugins import packages
 
 #: Folders of a study with products.
 PRODUCT_FOLDERS = (
@@ -92,7 +93,7 @@ def software_versions() -> dict[str, str]:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return dict(sorted(versions.items()))
+    return dict(sorted({**versions, **packages()}.items()))
 
 
 def row_identifier(*key: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 from corelab.registration.ants_backend import AntsRegistrar
 from corelab.registration.ants_greedy_backend import AntsGreedyRegistrar
@@ -11,9 +10,11 @@ from corelab.registration.greedy_backend import GreedyRegistrar
 from corelab.registration.nipype_backends import AntsProgramRegistrar, FlirtRegistrar
 from corelab.registration.presets import RegistrationSettings
 from corelab.registration.registrar import Registrar
+from corelab.terms.plugins import registry
 
 #: Name in the config -> class. The modules load the program behind a backend when it is used.
-BACKENDS: Mapping[str, type[Registrar]] = MappingProxyType(
+BACKENDS: Mapping[str, type[Registrar]] = registry(
+    "registrars",
     {
         backend.name: backend
         for backend in (
@@ -23,7 +24,7 @@ BACKENDS: Mapping[str, type[Registrar]] = MappingProxyType(
             FlirtRegistrar,
             AntsProgramRegistrar,
         )
-    }
+    },
 )
 
 

@@ -42,12 +42,13 @@ class Preset:
         return float(fixed_mm), float(moving_mm)
 
     def lesion(self, backend: str) -> str:
-        """Default handling of the lesion."""
-        return str(self.data["lesion"][backend])
+        """Default handling of the lesion; ``mask`` for a backend of another package."""
+        return str(self.data["lesion"].get(backend, "mask"))
 
     def lesion_margin_mm(self, backend: str) -> float:
         """Margin around the lesion that the metric does not see, in mm."""
-        return float(self.data["lesion_margin_mm"][backend])
+        margins = self.data["lesion_margin_mm"]
+        return float(margins.get(backend, max(margins.values())))
 
     def steps(self, backend: str, fit: str) -> Any:
         """Steps of a backend for a fit.

@@ -30,6 +30,7 @@ from corelab.study.columns import (
 )
 from corelab.terms.analyses import type_of
 from corelab.terms.kinds import kind_words
+from corelab.terms.plugins import packages
 from corelab.terms.statistics import statistic
 
 SOFTWARE = (
@@ -408,4 +409,4 @@ def software_versions() -> list[tuple[str, str]]:
         except PackageNotFoundError:
             if name == "corelab":
                 found.append((name, str(__version__)))
-    return found
+    return found + list(packages().items())

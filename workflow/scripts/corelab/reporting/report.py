@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-
-from corelab.measurement.selection import Tables
 from corelab.provenance.decisions import Decision
 from corelab.provenance.products import write_text
 from corelab.reporting import page, pictures, quality_figures, viewer
@@ -43,10 +40,7 @@ from corelab.reporting.methods import (
 from corelab.reporting.page import Column, Table
 from corelab.reporting.quality_strips import quality_strips
 from corelab.reporting.references import references_of
-from corelab.reporting.results import (
-    Results,
-    read_results,
-)
+from corelab.reporting.results import Results
 from corelab.reporting.review import desk_decisions, write_desk
 from corelab.reporting.sensitivity import NOTHING, exclusions_table, statistics_table
 from corelab.reporting.study_tables import (
@@ -96,36 +90,18 @@ def map_figures(results: Results) -> list[dict[str, Any]]:
 
 
 def write_report(
-    folder: str | Path,
-    config: Mapping[str, Any],
-    participants: pd.DataFrame,
-    *,
-    tables: Tables | None = None,
-    exhibits: Iterable[str | Path] | None = None,
-    decisions: str | Path | None = None,
-    trace: str | Path | None = None,
-    conformance: str | Path | None = None,
+    results: Results, *, decisions: str | Path | None = None, trace: str | Path | None = None
 ) -> Path:
     """Write the study's page and the subjects' pages.
 
     Parameters
     ----------
-    folder
-        ``<results_dir>/<study.id>``.
-    config
-        The resolved config.
-    participants
-        The participants sheet.
-    tables
-        What the analyses saw; where it is None, the sheets named in the config are read.
-    exhibits
-        Exhibit files of this run; where it is None, all that lie in the folder.
+    results
+        Of :func:`corelab.reporting.results.read_results`.
     decisions
-        Table of the review desk, there or not.
+        Table of the review desk, if there is one.
     trace
-        ``provenance/trace.tsv``; where it is not there, rows lead to their scans only.
-    conformance
-        ``submission/datasets/conformance.tsv`` of this run, if it was written.
+        ``provenance/trace.tsv``; without it, rows lead to their scans only.
 
     Returns
     -------
@@ -133,14 +109,6 @@ def write_report(
         ``report/index.html``. No page asks for anything but the files below ``report/``: the
         viewer's program and volumes, and the quality figures. Equal results give equal bytes.
     """
-    results = read_results(
-        folder,
-        config,
-        participants,
-        tables=tables,
-        exhibits=exhibits,
-        conformance=conformance,
-    )
     target = results.folder / "report"
     pages = results.pages
     for pattern in STALE:

@@ -330,10 +330,9 @@ def _sheet(config: Mapping[str, Any], name: str, columns: Sequence[str]) -> pd.D
     return _table(path or Path("absent.tsv"), dict.fromkeys(columns, ""), numeric)
 
 
-def tables_of(
-    config: Mapping[str, Any], participants: pd.DataFrame, measurements: pd.DataFrame
-) -> Tables:
+def tables_of(config: Mapping[str, Any], participants: pd.DataFrame, folder: Path) -> Tables:
     """The tables of the analyses, with the sheets that the config names."""
+    measurements = _table(folder / "endpoints/measurements.tsv", MEASUREMENTS, ["value"])
     visits = config.get("visits") or {}
     order = list(visits.get("order") or [])
     order += [v for v in measurements["visit"].dropna().unique() if v not in order]
@@ -513,8 +512,7 @@ def read_results(
     Results
     """
     root = Path(folder)
-    measurements = _table(root / "endpoints/measurements.tsv", MEASUREMENTS, ["value"])
-    given = tables or tables_of(config, participants, measurements)
+    given = tables or tables_of(config, participants, root)
     certificate = _table(
         root / "verification/certificate.tsv",
         CERTIFICATE,

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from corelab.measurement.selection import Tables
 from corelab.provenance.products import file_sha256, write_json, write_table
 from corelab.reporting.adam import datasets
 from corelab.reporting.analysis_results import analysis_results
@@ -51,7 +50,7 @@ from corelab.reporting.documents import (
 from corelab.reporting.exchange_checks import ars_faults, define_faults
 from corelab.reporting.methods import deviations
 from corelab.reporting.numbers import plural
-from corelab.reporting.results import Results, read_results
+from corelab.reporting.results import Results
 from corelab.reporting.reviewers_guide import guide_blocks
 from corelab.reporting.sop import read_flow, sop_blocks
 from corelab.reporting.tabulation import tabulations
@@ -325,29 +324,21 @@ def _write(results: Results, entry: Entry, blocks: tuple[Block, ...], target: Pa
     ]
 
 
-def write_submission(
-    folder: str | Path,
-    config: Mapping[str, Any],
-    participants: pd.DataFrame,
-    *,
-    tables: Tables | None = None,
-    steps: Collection[str] | None = None,
-) -> Path:
+def write_submission(results: Results, steps: Collection[str] | None = None) -> Path:
     """Write ``submission/``: nine documents (PDF and Markdown), data sets, ``index.json``.
 
     Parameters
     ----------
-    folder, config, participants, tables
-        As for :func:`corelab.reporting.report.write_report`.
+    results
+        Of :func:`corelab.reporting.results.read_results`.
     steps
-        Rules that the study runs, which the procedure lists; all rules if None.
+        Rules that the study runs, for the procedure; None: all.
 
     Returns
     -------
     Path
         ``submission/index.json``: every document and data set with its SHA-256.
     """
-    results = read_results(folder, config, participants, tables=tables)
     target = results.folder / "submission"
     found = write_datasets(results, target / "datasets")
     procedure = sop_blocks(results, steps)

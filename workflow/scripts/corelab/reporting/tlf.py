@@ -6,13 +6,12 @@ of ours), 16.1.9 methods, 16.2.6 listings.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-from corelab.measurement.selection import Tables
 from corelab.provenance.products import write_table
 from corelab.reporting import exhibits, pictures
 from corelab.reporting.analysis_results import ANALYSIS_RESULTS, analysis_results
@@ -49,7 +48,7 @@ from corelab.reporting.numbers import (
     significant,
 )
 from corelab.reporting.references import as_text, references_of
-from corelab.reporting.results import NOT_COMPUTABLE, Results, read_results
+from corelab.reporting.results import NOT_COMPUTABLE, Results
 from corelab.reporting.sensitivity import sensitivity_blocks
 from corelab.reporting.study_tables import participants_table
 from corelab.reporting.table_files import write_table_files
@@ -451,15 +450,7 @@ def report_document(results: Results) -> Document:
     )
 
 
-def write_pdf(
-    folder: str | Path,
-    config: Mapping[str, Any],
-    participants: pd.DataFrame,
-    *,
-    tables: Tables | None = None,
-    exhibits: Iterable[str | Path] | None = None,
-    conformance: str | Path | None = None,
-) -> Path:
+def write_pdf(results: Results) -> Path:
     """Write ``report/report.pdf`` (PDF/A-2b), its tables as RTF and HTML, and their numbers.
 
     ``report/tables/`` has every numbered table, ``report/analysis_results.tsv`` every statistic
@@ -467,17 +458,9 @@ def write_pdf(
 
     Parameters
     ----------
-    folder, config, participants, tables, exhibits, conformance
-        As for :func:`corelab.reporting.report.write_report`.
+    results
+        Of :func:`corelab.reporting.results.read_results`.
     """
-    results = read_results(
-        folder,
-        config,
-        participants,
-        tables=tables,
-        exhibits=exhibits,
-        conformance=conformance,
-    )
     document = report_document(results)
     target = results.folder / "report"
     tables_shown = [block for block in document.blocks if isinstance(block, DataTable)]

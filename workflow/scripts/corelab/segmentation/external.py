@@ -10,7 +10,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,10 @@ from corelab.segmentation.segmenter import (
     Mask,
     NotSegmentable,
     Segmentation,
+    Segmenter,
     check_grid,
 )
+from corelab.terms.plugins import registry
 
 BRAIN = "brain.nii.gz"
 
@@ -249,3 +251,10 @@ def _write(values: np.ndarray, affine: np.ndarray, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     nib.save(nib.Nifti1Image(values, affine), path)
     return path
+
+
+#: Segmenters by ``kind`` of an entry of ``segmentation.external``: made of the entry and the affine
+#: of its images.
+SEGMENTERS: Mapping[str, Callable[[Mapping[str, Any], np.ndarray], Segmenter]] = registry(
+    "segmenters", {"command": ExternalSegmenter, "meshnet": MeshNetSegmenter}
+)

@@ -506,7 +506,7 @@ def _has_any(visit: _Visit, backend: Mapping[str, Any]) -> bool:
 
 def _external(visit: _Visit, backend: Mapping[str, Any]) -> _Result:
     """A configured program or network on the grid of the first of its kinds of scan."""
-    from corelab.segmentation.external import ExternalSegmenter, MeshNetSegmenter
+    from corelab.segmentation.external import SEGMENTERS
 
     kinds = list(backend["inputs"])
     scan = visit.first(kinds[0]) or visit.first(*kinds)
@@ -526,8 +526,7 @@ def _external(visit: _Visit, backend: Mapping[str, Any]) -> _Result:
             )
         return found
 
-    network = backend.get("kind") == "meshnet"
-    segmenter: Segmenter = (MeshNetSegmenter if network else ExternalSegmenter)(backend, affine)
+    segmenter = SEGMENTERS[backend.get("kind", "command")](backend, affine)
     return _run(visit, segmenter, scan, dict(backend), str(backend["id"]), gather)
 
 

@@ -9,6 +9,8 @@ from typing import Annotated, Any, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator
 from pydantic.json_schema import SkipJsonSchema
 
+from corelab.terms.plugins import BUILT_IN
+
 
 def _as_written(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
     """Leave a whole number whole: 6 is written to parameters and records as 6, not as 6.0."""
@@ -38,6 +40,11 @@ DATE = r"^\d{4}-\d{2}-\d{2}"
 def pattern(expression: str) -> Any:
     """Field with a pattern of JSON schema, which is checked before a block is built."""
     return Field(json_schema_extra={"pattern": expression})
+
+
+def registered(registry: str) -> Any:
+    """Field with a name of a registry; names of other packages join when the schema is read."""
+    return Field(json_schema_extra={"enum": list(BUILT_IN[registry]), "x-registry": registry})
 
 
 #: Field of a list without repeated values.

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
-from corelab.settings.base import Absent, NotNegative, Number, Positive, Settings, Share
+from corelab.settings.base import Absent, NotNegative, Number, Positive, Settings, Share, registered
+
+#: Name of a perfusion engine.
+Engine = Annotated[str, registered("engines")]
 
 
 class Core(Settings):
     """Core of the infarct."""
 
-    engine: Literal["bayes", "osvd", "bsvd", "ssvd", "tikhonov"] = "bayes"
+    engine: Engine = "bayes"
     """Engine of the flow map"""
     parameter: Literal["rcbf"] = "rcbf"
     """What is compared with the reference tissue"""
@@ -28,7 +31,7 @@ class Core(Settings):
 class Hypoperfusion(Settings):
     """Hypoperfused tissue."""
 
-    engine: Literal["bayes", "osvd", "bsvd", "ssvd", "tikhonov"] = "bayes"
+    engine: Engine = "bayes"
     """Engine of the Tmax map"""
     tmax_s_above: Positive = 6.0
     """Hypoperfused is above this Tmax, s"""
@@ -48,7 +51,7 @@ class PerfusionSettings(Settings):
 
     core: Core = Core()
     hypoperfusion: Hypoperfusion = Hypoperfusion()
-    registry_engine: Literal["osvd", "bsvd", "ssvd", "tikhonov", "bayes"] = "osvd"
+    registry_engine: Engine = "osvd"
     """Engine that the published cut-offs are applied with"""
     reference_infarct: str | None = None
     """Source (a reader, software, pipeline) whose infarct the plot of cut-offs refers to; default:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
-from corelab.settings.base import Number, OneOrMore, Settings
+from corelab.settings.base import Number, OneOrMore, Settings, registered
 
 
 class RegistrationSettings(Settings):
@@ -13,7 +13,7 @@ class RegistrationSettings(Settings):
 
     preset: Literal["testing", "fast", "precise", "jcog0911a2"] = "fast"
     """Accuracy against time"""
-    backend: Literal["ants_greedy", "ants", "greedy", "flirt", "ants_cli"] = "ants_greedy"
+    backend: Annotated[str, registered("registrars")] = "ants_greedy"
     """Program that registers"""
     lesion: Literal["mask", "fill", "none"] | None = None
     """How the lesion is kept from pulling the fit; default what the preset says for the backend

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
-from corelab.settings.base import Absent, Number, Settings, Texts, pattern
+from corelab.settings.base import Absent, Number, Settings, Texts, pattern, registered
 
 #: Threshold -> the limit that shrinks the mask, and the one that lets it grow.
 Limits = Mapping[str, tuple[Number, Number]]
@@ -16,7 +16,7 @@ Limits = Mapping[str, tuple[Number, Number]]
 class BrainExtractionSettings(Settings):
     """How brain masks are made where none is supplied."""
 
-    method: Literal["classical", "mindgrab"] = "classical"
+    method: Annotated[str, registered("brain_extractors")] = "classical"
     """classical (built in), or mindgrab: the network of weights, which the user supplies
     (docs/models.md)
     """
@@ -273,13 +273,25 @@ class ExternalProgram(Settings):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "if": {"properties": {"kind": {"const": "meshnet"}}, "required": ["kind"]},
-            "then": {"required": ["weights"], "properties": {"inputs": {"maxProperties": 1}}},
-            "else": {"required": ["command", "output"]},
+            "allOf": [
+                {
+                    "if": {"properties": {"kind": {"const": "meshnet"}}, "required": ["kind"]},
+                    "then": {
+                        "required": ["weights"],
+                        "properties": {"inputs": {"maxProperties": 1}},
+                    },
+                },
+                {
+                    "if": {"properties": {"kind": {"const": "command"}}},
+                    "then": {"required": ["command", "output"]},
+                },
+            ]
         }
     )
-    kind: Literal["command", "meshnet"] = "command"
-    """command (a program), or meshnet (a TensorFlow.js layers model, run here; docs/models.md)"""
+    kind: Annotated[str, registered("segmenters")] = "command"
+    """command (a program), meshnet (a TensorFlow.js layers model, run here; docs/models.md), or the
+    segmenter of another package
+    """
     weights: str | Absent = None
     """Of kind meshnet: its model.json"""
     scaling: Literal["quantile", "minmax"] | Absent = None

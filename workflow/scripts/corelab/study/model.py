@@ -1,7 +1,8 @@
-"""The study: config and sheets read once, with everything that was found wrong in them.
+"""The study: config and sheets, with all findings about them.
 
-``load_study`` never opens an image. It is called while the Snakefile is parsed and again by the
-preflight job, so both see the same rows.
+``load_study`` reads and checks everything; it never opens an image. It is called while the
+Snakefile is parsed and again by the preflight job, so both see the same rows. Other jobs get the
+part that they use (:meth:`Study.part`) as a parameter and read its sheets with ``read_study``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from corelab.study.models import model_findings
 from corelab.study.naming import session_entity, subject_entity
 from corelab.study.presets import preset_names, with_preset
 from corelab.study.schema import config_findings, sheet_findings, with_defaults
-from corelab.study.units import unify
+from corelab.study.units import common_units, unify
 from corelab.terms.kinds import IMAGE_KINDS, PERFUSION_KINDS
 
 SHEETS = (
@@ -44,44 +45,8 @@ OPTIONAL_COLUMNS = (
     *("scanner", "sequence", "contrast_phase"),
 )
 MAX_SHEET_BYTES = 512 * 1024 * 1024
-#: Key of a config that is a part of one: the blocks that the job was given.
-BLOCKS = "blocks"
-
-
-class PartOfConfig(dict[str, Any]):
-    """The blocks of a config that a job was given; to read another one is an error.
-
-    Its defaults would be there, and be taken for what the study says.
-
-    Examples
-    --------
-    >>> part = PartOfConfig({"visits": {"order": ["day1"]}, "reading": {}}, ["visits"])
-    >>> part["visits"]["order"]
-    ['day1']
-    >>> part["reading"]
-    Traceback (most recent call last):
-    ...
-    LookupError: the job was not given the block 'reading' of the config: its rule has to name it
-    """
-
-    def __init__(self, content: Mapping[str, Any], blocks: Iterable[str]) -> None:
-        super().__init__(content)
-        self._blocks = frozenset(blocks)
-
-    def __getitem__(self, key: str) -> Any:
-        """A block that the job was given."""
-        if key not in self._blocks:
-            raise LookupError(
-                f"the job was not given the block {key!r} of the config: its rule has to name it"
-            )
-        return super().__getitem__(key)
-
-    def get(self, key: str, default: Any = None) -> Any:
-        """The same."""
-        try:
-            return self[key]
-        except KeyError:
-            return default
+#: Blocks of the config that every job needs which reads the study.
+EVERY_JOB = ("study", "results_dir", "visits", "grades", "recode")
 
 
 class StudyError(ValueError):
@@ -165,8 +130,8 @@ def read_sheet(path: Path, name: str) -> tuple[pd.DataFrame | None, list[Finding
     if path.stat().st_size > MAX_SHEET_BYTES:
         return None, [wrong("the sheet is larger than 512 MiB", "split the study")]
     content = path.read_bytes()
-    if told := next((what for mark, what in _FILE_MARKS if content.startswith(mark)), None):
-        return None, [wrong(f"the file is {told}", "save it as tab-separated UTF-8 text")]
+    if other := next((what for mark, what in _FILE_MARKS if content.startswith(mark)), None):
+        return None, [wrong(f"the file is {other}", "save it as tab-separated UTF-8 text")]
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -242,6 +207,10 @@ class Study:
         ``exists`` and ``line``; sorted by scan_id.
     findings
         From config and sheets; headers of images are checked by the preflight job.
+    visit_order
+        Visits in order: as configured, then in the order of first appearance in the sheets.
+    units
+        Quantities of several units, of :func:`corelab.study.units.common_units`.
     phantoms
         One dict per row of the phantoms sheet, paths absolute (or ``simulated``), values float.
     """
@@ -249,8 +218,10 @@ class Study:
     config: dict[str, Any]
     sheets: dict[str, pd.DataFrame]
     scans: tuple[dict[str, Any], ...]
-    findings: tuple[Finding, ...]
+    findings: tuple[Finding, ...] = ()
     sheet_paths: dict[str, Path] = field(default_factory=dict)
+    visit_order: tuple[str, ...] = ()
+    units: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     phantoms: tuple[dict[str, Any], ...] = ()
 
     @property
@@ -272,6 +243,36 @@ class Study:
     def central_read(self) -> bool:
         """Whether reads are adjudicated, and locked before anything is computed from them."""
         return bool(self.config["reading"]["adjudication"])
+
+    def part(self, *blocks: str, sheets: Iterable[str] = ()) -> dict[str, Any]:
+        """The part of the study that a job reads, as a parameter of the job.
+
+        Parameters
+        ----------
+        blocks
+            Keys of the config, besides those that every job needs. They are resolved: with
+            defaults and absolute paths.
+        sheets
+            Names of sheets; ``covariates`` are joined to the participants.
+
+        Returns
+        -------
+        dict
+            Plain values for :func:`read_study`. It changes with the named blocks alone, so an edit
+            of another block reruns nothing.
+        """
+        names = set(sheets)
+        return {
+            "config": {key: self.config[key] for key in (*EVERY_JOB, *blocks)},
+            "sheets": {
+                key: os.fspath(path)
+                for key, path in self.sheet_paths.items()
+                if key.split("[")[0] in names
+            },
+            "visit_order": list(self.visit_order),
+            "units": self.units,
+            "folders": [folder and os.fspath(folder) for folder in _scan_folders(self.config)],
+        }
 
     @cached_property
     def participants(self) -> tuple[str, ...]:
@@ -360,18 +361,6 @@ class Study:
             for start in range(0, len(subjects), size)
         )
 
-    @cached_property
-    def visit_order(self) -> tuple[str, ...]:
-        """Visits in order: as configured, then in the order of first appearance."""
-        order = list(self.config["visits"]["order"])
-        for name in ("scans", "reads", "outcomes", "measurements", "exposures"):
-            frame = self.sheets.get(name)
-            if frame is not None and "visit" in frame:
-                order.extend(v for v in frame["visit"].dropna().unique() if v not in order)
-        # Windows of serial imaging are visits of the measurements too.
-        names = window_names(self.config["serial_imaging"])
-        return (*order, *(name for name in names if name not in order))
-
     @property
     def baseline(self) -> str | None:
         """The baseline visit: as configured, else the first."""
@@ -419,6 +408,27 @@ class Study:
             return float(cells.iloc[0]) if len(cells) else None
         except ValueError:
             return None
+
+
+def _visit_order(config: Mapping[str, Any], sheets: Mapping[str, pd.DataFrame]) -> tuple[str, ...]:
+    """Visits in order: as configured, then in the order of first appearance."""
+    order = list(config["visits"]["order"])
+    for name in ("scans", "reads", "outcomes", "measurements", "exposures"):
+        frame = sheets.get(name)
+        if frame is not None and "visit" in frame:
+            order.extend(v for v in frame["visit"].dropna().unique() if v not in order)
+    # Windows of serial imaging are visits of the measurements too.
+    names = window_names(config["serial_imaging"])
+    return (*order, *(name for name in names if name not in order))
+
+
+def _scan_folders(config: Mapping[str, Any]) -> tuple[Path | None, Path | None]:
+    """Folders of relative paths in the scans sheet: of the data, and of simulated scans."""
+    given = config["data_dir"] or config["inputs"]["data_dir"]
+    simulated = Path(config["results_dir"]) / config["study"]["id"] / "phantom"
+    return Path(given).expanduser().absolute() if given else None, (
+        simulated if config["phantom"] else None
+    )
 
 
 def _exists(path: Path) -> bool:
@@ -520,25 +530,6 @@ def _whole(cell: str | None) -> bool:
     return number is not None and number >= 1
 
 
-def _read_checked(
-    text: str,
-    schema: str,
-    key: str,
-    data_dir: Path | None,
-    paths: dict[str, Path],
-    findings: list[Finding],
-    recode: Mapping[str, Mapping[str, float]],
-) -> pd.DataFrame | None:
-    """Read a sheet and check it by its schema; path and findings are added to the collections."""
-    paths[key] = _input_path(text, data_dir)
-    frame, found = read_sheet(paths[key], paths[key].name)
-    findings += found
-    if frame is not None:
-        findings += _recoded(frame, schema, paths[key].name, recode)
-        findings += sheet_findings(frame, schema, paths[key].name)
-    return frame
-
-
 def _recoded(
     frame: pd.DataFrame, schema: str, name: str, recode: Mapping[str, Mapping[str, float]]
 ) -> Iterator[Finding]:
@@ -561,13 +552,12 @@ def _recoded(
 
 
 def load_study(config: Mapping[str, Any]) -> Study:
-    """Read a study's config and sheets; nothing is computed and no image is opened.
+    """Read and check a study's config and sheets; nothing is computed and no image is opened.
 
     Parameters
     ----------
     config
-        As parsed from the config file; or a part of it that names its :data:`BLOCKS`, which was
-        checked when the Snakefile was parsed and is not checked again.
+        As parsed from the config file.
 
     Returns
     -------
@@ -579,20 +569,16 @@ def load_study(config: Mapping[str, Any]) -> Study:
     StudyError
         If the config itself violates its schema: then there is nothing to build on.
     """
-    blocks = config.get(BLOCKS)
-    config = with_preset({key: part for key, part in config.items() if key != BLOCKS})
-    wrong = config_findings(config) if blocks is None else None
+    config = with_preset(config)
+    wrong = config_findings(config)
     if wrong:
         raise StudyError(wrong)
     full = with_defaults(config)
-    given_dir = full["data_dir"] or full["inputs"]["data_dir"]
-    data_dir = Path(given_dir).expanduser().absolute() if given_dir else None
+    data_dir, simulated = _scan_folders(full)
     findings = _resolved_inputs(full, data_dir)
-    paths: dict[str, Path] = {}
-    sheets = _read_sheets(full, data_dir, paths, findings)
-    simulated = (
-        Path(full["results_dir"]) / full["study"]["id"] / "phantom" if full["phantom"] else None
-    )
+    paths = _named_sheets(full, data_dir)
+    sheets, found = _read_sheets(paths, full["recode"], check=True)
+    findings += found
     scans: list[dict[str, Any]] = []
     if "scans" in sheets:
         scans = _scan_rows(sheets["scans"], paths["scans"], data_dir, simulated)
@@ -602,13 +588,45 @@ def load_study(config: Mapping[str, Any]) -> Study:
     names = {k: p.name for k, p in paths.items()}
     if braces := list(_braces(full, paths, [*scans, *phantoms], names.get("scans", "scans"))):
         raise StudyError(braces)
-    findings = [*checks.weighed(findings, full, names), *unify(sheets, names)]
-    if blocks is not None:
-        return Study(PartOfConfig(full, blocks), sheets, tuple(scans), (), paths, tuple(phantoms))
+    units = common_units(sheets)
+    findings = [*checks.weighed(findings, full, names), *unify(sheets, names, units)]
     findings += checks.cross_findings(full, sheets, scans, names)
     findings += checks.phantom_findings(phantoms, names.get("phantoms", "phantoms"))
-    findings = checks.said_once(findings)
-    return Study(full, sheets, tuple(scans), tuple(findings), paths, tuple(phantoms))
+    return Study(
+        full,
+        sheets,
+        tuple(scans),
+        tuple(checks.said_once(findings)),
+        paths,
+        _visit_order(full, sheets),
+        units,
+        tuple(phantoms),
+    )
+
+
+def read_study(part: Mapping[str, Any]) -> Study:
+    """Read the part of a study that a job uses; it was checked when the Snakefile was parsed.
+
+    Parameters
+    ----------
+    part
+        Of :meth:`Study.part`.
+
+    Returns
+    -------
+    Study
+        With the blocks of the config and the sheets that the part names, and no others.
+    """
+    config = dict(part["config"])
+    paths = {key: Path(path) for key, path in part["sheets"].items()}
+    sheets, _ = _read_sheets(paths, config["recode"], check=False)
+    scans: list[dict[str, Any]] = []
+    if "scans" in sheets:
+        data_dir, simulated = (folder and Path(folder) for folder in part["folders"])
+        scans = _scan_rows(sheets["scans"], paths["scans"], data_dir, simulated)
+    list(unify(sheets, {}, part["units"]))
+    order = tuple(part["visit_order"])
+    return Study(config, sheets, tuple(scans), (), paths, order, part["units"])
 
 
 def _braces(
@@ -669,36 +687,39 @@ def _resolved_inputs(full: dict[str, Any], data_dir: Path | None) -> list[Findin
     return found
 
 
+def _named_sheets(full: Mapping[str, Any], data_dir: Path | None) -> dict[str, Path]:
+    """Key -> path of the sheets that the config names."""
+    inputs = full["inputs"]
+    named = {name: inputs[name] for name in SHEETS} | {"published": full["published"]}
+    for name in ("measurements", "covariates"):
+        named |= {f"{name}[{number}]": text for number, text in enumerate(inputs[name])}
+    return {key: _input_path(text, data_dir) for key, text in named.items() if text}
+
+
 def _read_sheets(
-    full: Mapping[str, Any],
-    data_dir: Path | None,
-    paths: dict[str, Path],
-    findings: list[Finding],
-) -> dict[str, pd.DataFrame]:
-    """All sheets that the config names; their paths and findings are added to the collections."""
-    inputs, recode = full["inputs"], full["recode"]
+    paths: Mapping[str, Path], recode: Mapping[str, Mapping[str, float]], *, check: bool
+) -> tuple[dict[str, pd.DataFrame], list[Finding]]:
+    """Sheets by name: tables of measurements joined, covariates joined to the participants."""
     sheets: dict[str, pd.DataFrame] = {}
-    given = {name: inputs[name] for name in SHEETS} | {"published": full["published"]}
-    for name, text in given.items():
-        if text:
-            frame = _read_checked(text, name, name, data_dir, paths, findings, recode)
-            if frame is not None:
-                sheets[name] = frame
-    tables = []
-    for number, text in enumerate(inputs["measurements"]):
-        key = f"measurements[{number}]"
-        frame = _read_checked(text, "measurements", key, data_dir, paths, findings, recode)
-        if frame is not None:
-            tables.append(frame.assign(_sheet=paths[key].name, _line=frame.index))
+    tables, findings = [], []
+    for key, path in paths.items():
+        kind = key.split("[")[0]
+        frame, found = read_sheet(path, path.name)
+        findings += found
+        if frame is None:
+            continue
+        findings += _recoded(frame, kind, path.name, recode)
+        if check:
+            findings += sheet_findings(frame, kind, path.name)
+        if kind == "measurements":
+            tables.append(frame.assign(_sheet=path.name, _line=frame.index))
+        elif kind != "covariates":
+            sheets[kind] = frame
+        elif "participants" in sheets:
+            people, found = checks.join_covariates(sheets["participants"], frame, path.name)
+            sheets["participants"] = people
+            findings += found
     if tables:
         joined = pd.concat(tables, ignore_index=True).astype(object)
         sheets["measurements"] = joined.where(joined.notna(), None)
-    for number, text in enumerate(inputs["covariates"]):
-        key = f"covariates[{number}]"
-        frame = _read_checked(text, "covariates", key, data_dir, paths, findings, recode)
-        if frame is not None and "participants" in sheets:
-            sheets["participants"], found = checks.join_covariates(
-                sheets["participants"], frame, paths[key].name
-            )
-            findings += found
-    return sheets
+    return sheets, findings

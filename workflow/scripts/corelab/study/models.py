@@ -76,7 +76,7 @@ def model_files(weights: str | Path) -> list[Path]:
 def configured_models(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Key and path of every network that a config names."""
     extraction = config["brain_extraction"]
-    if extraction["method"] != "classical" and extraction["weights"]:
+    if extraction["method"] == "mindgrab" and extraction["weights"]:
         yield "brain_extraction.weights", extraction["weights"]
     for number, entry in enumerate(config["segmentation"].get("external", [])):
         if entry.get("kind") == "meshnet":
@@ -86,7 +86,7 @@ def configured_models(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def model_findings(config: Mapping[str, Any]) -> Iterator[Finding]:
     """Missing files of networks (errors), and weights that the lock file does not name (notes)."""
     extraction = config["brain_extraction"]
-    if extraction["method"] != "classical" and not extraction["weights"]:
+    if extraction["method"] == "mindgrab" and not extraction["weights"]:
         yield Finding(
             "error",
             "config",

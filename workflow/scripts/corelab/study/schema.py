@@ -20,6 +20,7 @@ import yaml
 from corelab.provenance.places import ROOT
 from corelab.study.cells import CAPPED_COLUMNS, is_capped, number
 from corelab.study.findings import Finding
+from corelab.terms.plugins import names
 
 SCHEMA_FOLDER = ROOT / "workflow" / "schemas"
 #: Values of a config at most, aliases written out: a plan of a thousand analyses has a tenth.
@@ -28,7 +29,7 @@ MAX_VALUES = 200_000
 
 @functools.cache
 def load_schema(name: str) -> dict[str, Any]:
-    """Read ``workflow/schemas/<name>.schema.yaml``.
+    """Read ``workflow/schemas/<name>.schema.yaml``; registries with the names of other packages.
 
     Examples
     --------
@@ -38,7 +39,17 @@ def load_schema(name: str) -> dict[str, Any]:
     text = (SCHEMA_FOLDER / f"{name}.schema.yaml").read_text(encoding="utf-8")
     # Ten times as fast as the parser in Python, which every start of the workflow would wait for.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return dict(yaml.load(text, Loader=loader))
+    return dict(_with_plugins(yaml.load(text, Loader=loader)))
+
+
+def _with_plugins(rule: Any) -> Any:
+    """The rule, in place, with all names of a registry where it lists those of the library."""
+    parts = rule.values() if isinstance(rule, dict) else rule if isinstance(rule, list) else ()
+    for part in parts:
+        _with_plugins(part)
+    if isinstance(rule, dict) and isinstance(rule.get("x-registry"), str):
+        rule["enum"] = list(names(rule["x-registry"]))
+    return rule
 
 
 def shown_columns(config: Mapping[str, Any], columns: Sequence[str]) -> list[str]:

@@ -82,11 +82,57 @@ def conversion(unit: str, wanted: str) -> float | None:
     return float(f"{one[1] / other[1]:.15g}")
 
 
-def unify(sheets: dict[str, pd.DataFrame], names: Mapping[str, str]) -> Iterator[Finding]:
+def common_units(sheets: Mapping[str, pd.DataFrame]) -> dict[str, dict[str, list[str]]]:
+    """Units of each quantity that has several, the unit of most rows first.
+
+    Volume endpoints are converted to mL elsewhere.
+
+    Parameters
+    ----------
+    sheets
+        All sheets by name with text cells; those with ``value`` and ``unit`` are looked at.
+
+    Returns
+    -------
+    dict
+        Column that names the quantity -> quantity -> its units.
+
+    Examples
+    --------
+    >>> sheet = pd.DataFrame({"exposure": ["auc"] * 3, "value": ["900", "1.2", "800"],
+    ...                       "unit": ["ng/mL", "ug/mL", "ng/mL"]})
+    >>> common_units({"exposures": sheet})
+    {'exposure': {'auc': ['ng/mL', 'ug/mL']}}
+    """
+    units: dict[str, dict[str, list[str]]] = {}
+    for key, members in _SHARED.items():
+        frames = [sheets[name] for name in members if _has_units(sheets.get(name), key)]
+        for quantity in sorted({q for frame in frames for q in frame[key].dropna().unique()}):
+            if unit_of(str(quantity)) == "mL":
+                continue
+            rows = pd.concat([frame[frame[key] == quantity] for frame in frames])
+            written = rows.loc[~rows["value"].map(is_missing), "unit"].dropna().map(plain_unit)
+            counts = written.value_counts()
+            if len(counts) > 1:
+                most = min(counts.index[counts == counts.max()])
+                others = [unit for unit in counts.index if unit != most]
+                units.setdefault(key, {})[str(quantity)] = [most, *others]
+    return units
+
+
+def _has_units(frame: pd.DataFrame | None, key: str) -> bool:
+    return frame is not None and {key, "value", "unit"} <= set(frame.columns)
+
+
+def unify(
+    sheets: dict[str, pd.DataFrame],
+    names: Mapping[str, str],
+    common: Mapping[str, Mapping[str, Sequence[str]]] | None = None,
+) -> Iterator[Finding]:
     """Convert, in place, each quantity of several units to the one that most of its rows have.
 
-    Volume endpoints are converted to mL elsewhere. Units that cannot be converted into each other,
-    and rows without a unit beside rows of several, are errors.
+    Units that cannot be converted into each other, and rows without a unit beside rows of several,
+    are errors.
 
     Parameters
     ----------
@@ -94,6 +140,8 @@ def unify(sheets: dict[str, pd.DataFrame], names: Mapping[str, str]) -> Iterator
         Sheets by name with text cells; those with ``value`` and ``unit`` are looked at.
     names
         Sheet -> file name.
+    common
+        Of :func:`common_units`; where it is None, from these sheets.
 
     Examples
     --------
@@ -103,19 +151,15 @@ def unify(sheets: dict[str, pd.DataFrame], names: Mapping[str, str]) -> Iterator
     >>> [f.severity for f in unify(sheets, {})], sheets["exposures"]["value"].tolist()
     (['note'], ['900', '1200', '800'])
     """
+    common = common_units(sheets) if common is None else common
     for frame in sheets.values():
         if "unit" in frame:
             frame["unit"] = frame["unit"].map(_volume_unit, na_action="ignore")
-    for key, members in _SHARED.items():
-        there = [
-            name
-            for name in members
-            if name in sheets and {key, "value", "unit"} <= set(sheets[name].columns)
-        ]
-        quantities = {q for name in there for q in sheets[name][key].dropna().unique()}
-        for quantity in sorted(quantities):
-            if unit_of(str(quantity)) != "mL":
-                yield from _one_quantity(sheets, there, key, quantity, names)
+    for key, quantities in common.items():
+        there = [name for name in _SHARED[key] if _has_units(sheets.get(name), key)]
+        for quantity, units in quantities.items():
+            if there:
+                yield from _one_quantity(sheets, there, key, quantity, names, units)
 
 
 def _one_quantity(
@@ -124,6 +168,7 @@ def _one_quantity(
     key: str,
     quantity: str,
     names: Mapping[str, str],
+    units: Sequence[str],
 ) -> Iterator[Finding]:
     rows = pd.concat(
         [
@@ -132,11 +177,7 @@ def _one_quantity(
         ]
     )
     rows = rows[~rows["value"].map(is_missing)]
-    units = rows["unit"].dropna().map(plain_unit)
-    if units.nunique() < 2:
-        return
-    counts = units.value_counts()
-    wanted = min(counts.index[counts == counts.max()])
+    wanted = units[0]
 
     def found(severity: str, label: Any, row: pd.Series, message: str, remedy: str) -> Finding:
         name = row["_sheet"]
@@ -149,7 +190,7 @@ def _one_quantity(
     converted: list[tuple[Any, pd.Series]] = []
     for label, row in rows.iterrows():
         if row["unit"] is None or pd.isna(row["unit"]):
-            message = f"{quantity} has several units ({', '.join(counts.index)}) and this row none"
+            message = f"{quantity} has several units ({', '.join(units)}) and this row none"
             yield found("error", label, row, message, "fill in the unit")
             continue
         factor = conversion(str(row["unit"]), wanted)

@@ -191,6 +191,13 @@ _TABLE = (
     ),
 )
 ANALYSIS_TYPES = {one.name: one for one in _TABLE}
+#: Sheet that a key of an analysis needs.
+_SHEET_OF_KEY = {"outcome": "outcomes", "hierarchy": "outcomes", "exposure": "exposures"}
+#: Sheets that analyses can read.
+SHEETS = (
+    *("participants", "covariates", "outcomes", "exposures"),
+    *("events", "reads", "phantoms"),
+)
 #: Tables of ``statistics/``.
 STATISTICS_TABLES = tuple(dict.fromkeys(one.table for one in _TABLE))
 
@@ -216,7 +223,4 @@ def sheets_of(analysis: Mapping[str, Any]) -> list[str]:
     ['participants', 'covariates', 'outcomes', 'events']
     """
     named = [name for key, name in _SHEET_OF_KEY.items() if analysis.get(key)]
-    return ["participants", "covariates", *named, *type_of(analysis).sheets]
-
-
-_SHEET_OF_KEY = {"outcome": "outcomes", "exposure": "exposures"}
+    return list(dict.fromkeys(["participants", "covariates", *named, *type_of(analysis).sheets]))

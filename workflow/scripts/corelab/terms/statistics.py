@@ -6,7 +6,11 @@ To add a statistic: one entry of :data:`STATISTICS`. A name that is not register
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+
+from corelab.terms.plugins import registry
 
 #: Suffixes of statistics that are made of another: `icc_a_1_exceeds`, `dice_median`.
 SUFFIXES = ("_median", "_exceeds", "_complete_cases", "_difference", "_drift", "_bootstrap")
@@ -321,12 +325,22 @@ _TABLE = (
 )
 # fmt: on
 #: Name -> statistic, in the order in which a report lists them.
-STATISTICS = {one.name: one for one in _TABLE}
-#: Statistics whose p value is a conclusion, in order of preference: an analysis that gives both a
-#: hazard ratio and a log-rank p states one hypothesis, not two.
-CONCLUSIONS = tuple(
-    one.name for one in sorted(_TABLE, key=lambda one: one.conclusion) if one.conclusion
-)
+STATISTICS: Mapping[str, Statistic] = registry("statistics", {one.name: one for one in _TABLE})
+
+
+@cache
+def conclusion_order() -> tuple[str, ...]:
+    """Statistics whose p value is a conclusion, in order of preference.
+
+    An analysis that gives both a hazard ratio and a log-rank p states one hypothesis, not two.
+
+    Examples
+    --------
+    >>> conclusion_order()[:2]
+    ('mean_difference', 'hodges_lehmann_shift')
+    """
+    ranked = sorted(STATISTICS.values(), key=lambda one: one.conclusion)
+    return tuple(one.name for one in ranked if one.conclusion)
 
 
 def registered(name: str) -> Statistic | None:
@@ -371,4 +385,4 @@ def family_of(name: str, key: str = "forest") -> tuple[str, ...]:
     (('mean', 'median'), ())
     """
     word = getattr(statistic(name), key)
-    return tuple(one.name for one in _TABLE if word and getattr(one, key) == word)
+    return tuple(one.name for one in STATISTICS.values() if word and getattr(one, key) == word)

@@ -7,16 +7,11 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from corelab.study.model import BLOCKS, Study
+from corelab.study.model import Study
 from corelab.study.models import configured_models, model_files
 
 #: Columns of a scan's row that change when other rows of the sheet, or its file, do.
 _HIDDEN = {"line", "exists", "bytes", "simulated"}
-#: Blocks of the config that every job needs which loads the study.
-_ALWAYS = (
-    *("study", "results_dir", "inputs", "data_dir", "phantom"),
-    *("visits", "grades", "recode", "serial_imaging"),
-)
 
 
 def plain_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -40,19 +35,6 @@ def fingerprint(value: Any) -> str:
     """
     text = json.dumps(value, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
-def config_part(config: Mapping[str, Any], *blocks: str) -> dict[str, Any]:
-    """The blocks of the config that a job reads, so that an edit of another reruns nothing.
-
-    Examples
-    --------
-    >>> config_part({"study": {"id": "s"}, "perfusion": {}}, "reading")["study"]
-    {'id': 's'}
-    """
-    wanted = {*_ALWAYS, *blocks} | ({"attestations"} if "reading" in blocks else set())
-    part = {key: value for key, value in config.items() if key in wanted}
-    return {**part, BLOCKS: sorted(wanted)}
 
 
 def sheet_paths(study: Study, *names: str) -> dict[str, str]:

@@ -10,12 +10,13 @@ import os
 import re
 import sys
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from snakemake.exceptions import WorkflowError
+from snakemake.io import ancient
 from snakemake.logging import logger
 
 from corelab.plan.failures import failed_products, failure_words
@@ -34,7 +35,6 @@ from corelab.provenance.ledger import (
 from corelab.provenance.progress import Progress, closing_lines, expected, scan_failures
 from corelab.reporting.summary import summary_lines
 from corelab.workflow.cluster import status_command_warnings
-from corelab.workflow.planning import plan_by_content
 from corelab.workflow.targets import Targets
 
 #: Arguments of a run that computes nothing, so nothing is compared or quarantined before it.
@@ -93,6 +93,12 @@ class Session:
     arguments: Sequence[str] = ()
     #: Outputs of jobs whose inputs have other content than when they were read -> these inputs.
     changed: dict[str, list[str]] = field(default_factory=dict)
+    #: Inputs whose content is as every job read it.
+    same: set[str] = field(default_factory=set)
+    #: Outputs of jobs that run again if the plan has them.
+    _again: set[str] = field(default_factory=set)
+    #: The plan that knows them.
+    _informed: Any = None
     _rules: set[str] = field(default_factory=set)
     _progress: Progress | None = None
 
@@ -105,21 +111,21 @@ class Session:
         """Table of the findings about the input."""
         return self.targets.under("preflight", "findings.tsv")
 
-    def prepare(self) -> None:
-        """Before the jobs are planned: quarantine corrupted outputs and compare inputs."""
-        # Only in the process that a person started; others have their jobs assigned.
-        if not self.workflow.is_main_process or _READ_ONLY & set(self.arguments):
-            return
-        if not is_dry_run(self.arguments) and (self.folder / "jobs").is_dir():
-            self._recover()
-        self._compare_inputs()
+    @property
+    def _plans(self) -> bool:
+        """Whether this process plans jobs: the one that a person started, not that of a job."""
+        return self.workflow.is_main_process and not _READ_ONLY & set(self.arguments)
 
-    def _recover(self) -> None:
-        """If Snakemake's metadata of a study is lost, check its products against the ledger.
+    def recover(self) -> None:
+        """Before the jobs are planned: quarantine corrupted outputs.
+
+        If Snakemake's metadata of a study is lost, check its products against the ledger.
 
         Snakemake then takes any existing file for complete. Files that differ from what their job
         wrote are quarantined, so that the job runs again.
         """
+        if not self._plans or is_dry_run(self.arguments) or not (self.folder / "jobs").is_dir():
+            return
         failed = failed_products(self.folder)
         if failed:
             again = sorted(failed)
@@ -147,11 +153,13 @@ class Session:
             )
             quarantine(wrong, self.folder)
 
-    def _compare_inputs(self) -> None:
-        """Compare what jobs read with the present inputs, and let the plan go by it.
+    def compare_inputs(self) -> None:
+        """Compare what jobs read with the present inputs, before the rules are parsed.
 
         Sizes and times of all inputs are looked up; only a file where these differ is read.
         """
+        if not self._plans:
+            return
         readers, unfinished = standing(self.folder)
         found = compare(
             readers,
@@ -163,7 +171,20 @@ class Session:
         if found.changed.keys() & {row["path"] for row in self.study.scans}:
             # The check of the headers has no scan among its inputs, which would be all scans.
             self.changed[self.findings] = []
-        plan_by_content(found.same, {*self.changed, *unfinished})
+        self.same, self._again = found.same, {*self.changed, *unfinished}
+
+    def given(self, paths: Iterable[str]) -> list[str]:
+        """Input files of the study for a rule, of which at least one input is a function.
+
+        A file whose content is as jobs read it is older than every product. Jobs whose inputs have
+        other content, and those that did not end well, run again where the plan has them: unlike
+        files of ``--forcerun``, theirs do not become targets.
+        """
+        plan = self.workflow.dag
+        if plan is not None and plan is not self._informed:
+            plan.forcefiles.update(self._again)
+            self._informed = plan
+        return [ancient(path) if path in self.same else path for path in paths]
 
     def is_query(self) -> bool:
         """Whether the run only prints something; its own output is then enough."""

@@ -1,0 +1,214 @@
+"""A package with a toy of each kind is found in schema, run, report and docs without another edit."""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from helpers import REPOSITORY
+
+from corelab.terms import plugins
+
+SCRIPTS = REPOSITORY / "workflow" / "scripts"
+
+TOY = '''
+"""One toy of each kind that another package can add."""
+import numpy as np
+
+from corelab.perfusion.deconvolution import Residue
+from corelab.registration.registrar import Registrar, Transform
+from corelab.segmentation.segmenter import Segmentation, check_grid
+from corelab.terms.statistics import Statistic
+
+
+def engine(problem):
+    """Flow 0.01 per second and Tmax 2 s everywhere."""
+    one = np.ones(len(problem.curves), np.float32)
+    return Residue(0.01 * one, 2 * one, 0 * one)
+
+
+class Backend(Registrar):
+    name = "toy_backend"
+
+    @classmethod
+    def missing(cls):
+        return None
+
+    def _fit(self, fit):
+        return Transform(fit.kind, np.eye(4))
+
+
+class Segmenter:
+    def __init__(self, entry, affine):
+        self.label, self.source = entry["label"], f"pipeline:{entry['id']}"
+
+    def __call__(self, images, brain, voxel_size_mm, parameters):
+        voxel = check_grid(images, brain, voxel_size_mm)
+        volume = float(brain.sum() * np.prod(voxel)) / 1000
+        return Segmentation(self.label, self.source, brain, volume, volume, volume, {})
+
+
+def extractor(settings):
+    return lambda image, kind: (np.asarray(image.dataobj) > 0, None), {"made_by": "toy"}
+
+
+STATISTIC = Statistic("toy_ratio", "Toy ratio", null=1.0, scale="ratio")
+'''
+POINTS = """
+[corelab.engines]
+toy_engine = toy_corelab:engine
+[corelab.registrars]
+toy_backend = toy_corelab:Backend
+[corelab.segmenters]
+toy_segmenter = toy_corelab:Segmenter
+[corelab.brain_extractors]
+toy_extractor = toy_corelab:extractor
+[corelab.statistics]
+toy_ratio = toy_corelab:STATISTIC
+"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    """A folder as pip would leave it."""
+    folder = tmp_path_factory.mktemp("site")
+    (folder / "toy_corelab.py").write_text(TOY)
+    info = folder / "corelab_toy-1.5.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: corelab-toy\nVersion: 1.5\n")
+    (info / "entry_points.txt").write_text(POINTS)
+    return folder
+
+
+def run(site, program):
+    """What a program prints as JSON, with the toys on the path."""
+    path = os.pathsep.join(map(str, (SCRIPTS, site)))
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", program],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_schema_and_docs_have_the_names_and_load_nothing(site):
+    found = run(
+        site,
+        """
+import json, sys
+from corelab.study.documentation import config_readme
+from corelab.study.schema import config_findings
+config = {
+    "study": {"id": "s"}, "inputs": {"participants": "p.tsv"},
+    "perfusion": {"core": {"engine": "toy_engine"}},
+    "registration": {"backend": "toy_backend"},
+    "brain_extraction": {"method": "toy_extractor"},
+    "segmentation": {"external": [
+        {"id": "t", "kind": "toy_segmenter", "label": "infarct", "inputs": {"dwi": "d.nii"}}]},
+}
+wrong = {**config, "registration": {"backend": "toy_engine"}}
+print(json.dumps([
+    [str(f) for f in config_findings(config)], len(config_findings(wrong)), config_readme(),
+    "toy_corelab" in sys.modules]))
+""",
+    )
+    right, wrong, text, loaded = found
+    assert right == [] and wrong == 1 and not loaded
+    for name in ("toy_engine", "toy_backend", "toy_segmenter", "toy_extractor"):
+        assert name in text
+
+
+def test_the_toys_run(site):
+    found = run(
+        site,
+        """
+import json
+import nibabel as nib, numpy as np, pandas as pd
+from corelab.imaging.prepare import EXTRACTORS
+from corelab.measurement.selection import statistics_frame
+from corelab.perfusion import fit_perfusion
+from corelab.registration.backends import BACKENDS
+from corelab.registration.presets import load_preset
+from corelab.segmentation.external import SEGMENTERS
+
+t = np.arange(40.0)
+artery = np.clip(t - 8, 0, None) ** 3 * np.exp(-np.clip(t - 8, 0, None) / 1.5)
+maps = fit_perfusion(0.04 * artery, t, artery, "concentration", "toy_engine")
+box = np.zeros((9, 9, 9), np.float32)
+box[3:6, 3:6, 3:6] = np.arange(27).reshape(3, 3, 3) + 1
+image = nib.Nifti1Image(box, np.eye(4))
+preset = load_preset("testing")
+segmenter = SEGMENTERS["toy_segmenter"]({"id": "t", "label": "infarct"}, np.eye(4))
+mask, fit = EXTRACTORS["toy_extractor"]({})[0](image, "T1w")
+frame = statistics_frame({"id": "a"}, [{"statistic": "toy_ratio", "estimate": 2.0}])
+print(json.dumps([
+    float(maps.tmax_s), float(maps.cbf_ml_100g_min),
+    BACKENDS["toy_backend"](preset).rigid(image, image).kind, preset.lesion("toy_backend"),
+    segmenter({"dwi": box}, box > 0, (1, 1, 1), {}).source, int(mask.sum()),
+    frame["statistic"].tolist()]))
+""",
+    )
+    assert found == [2.0, 60.0, "rigid", "mask", "pipeline:t", 27, ["toy_ratio"]]
+
+
+def test_the_report_has_the_words_and_the_version(site):
+    found = run(
+        site,
+        """
+import json
+from corelab.provenance.manifest import software_versions as recorded
+from corelab.reporting.methods import software_versions
+from corelab.terms.statistics import family_of, registered
+one = registered("toy_ratio")
+print(json.dumps([one.words, one.no_effect, recorded()["corelab-toy"],
+    dict(software_versions())["corelab-toy"]]))
+""",
+    )
+    assert found == ["Toy ratio", 1.0, "1.5", "1.5"]
+
+
+def test_an_edit_of_the_toy_reruns_the_rules_that_use_it(site):
+    program = f"""
+import json
+from corelab.provenance.digest import digest_of_script, modules_of
+from pathlib import Path
+scripts = Path({str(SCRIPTS)!r})
+print(json.dumps({{n: digest_of_script(str(scripts / f"{{n}}.py"))
+    for n in ("perfuse", "segment", "prepare", "normalise", "analyse", "report", "verify")}}))
+"""
+    before = run(site, program)
+    with (site / "toy_corelab.py").open("a") as file:
+        file.write("\n# edited\n")
+    after = run(site, program)
+    assert {name for name in before if before[name] != after[name]} == set(before) - {"verify"}
+
+
+def test_two_packages_with_one_name_are_refused(site, tmp_path):
+    info = tmp_path / "other-1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: other\nVersion: 1\n")
+    (info / "entry_points.txt").write_text("[corelab.engines]\nosvd = other:engine\n")
+    program = """
+import json
+from corelab.terms.plugins import PluginError, names
+try:
+    names("engines")
+except PluginError as error:
+    print(json.dumps(str(error)))
+"""
+    assert "osvd" in run(tmp_path, program)
+
+
+def test_each_registry_is_opened_once_and_has_the_listed_names():
+    opened = []
+    for path in sorted((SCRIPTS / "corelab").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "registry":
+                opened.append(ast.literal_eval(node.args[0]))
+    assert sorted(opened) == sorted(plugins.BUILT_IN)
+    with pytest.raises(ValueError, match="listed names"):
+        plugins.registry("engines", {"osvd": 1})
