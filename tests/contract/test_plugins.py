@@ -42,7 +42,7 @@ class Backend(Registrar):
 
 class Segmenter:
     def __init__(self, entry, affine):
-        self.label, self.source = entry["label"], f"pipeline:{entry['id']}"
+        self.label, self.source = entry.label, f"pipeline:{entry.id}"
 
     def __call__(self, images, brain, voxel_size_mm, parameters):
         voxel = check_grid(images, brain, voxel_size_mm)
@@ -134,6 +134,7 @@ from corelab.perfusion import fit_perfusion
 from corelab.registration.backends import BACKENDS
 from corelab.registration.presets import load_preset
 from corelab.segmentation.external import SEGMENTERS
+from corelab.settings.segmentation import BrainExtractionSettings, ExternalProgram
 
 t = np.arange(40.0)
 artery = np.clip(t - 8, 0, None) ** 3 * np.exp(-np.clip(t - 8, 0, None) / 1.5)
@@ -142,8 +143,9 @@ box = np.zeros((9, 9, 9), np.float32)
 box[3:6, 3:6, 3:6] = np.arange(27).reshape(3, 3, 3) + 1
 image = nib.Nifti1Image(box, np.eye(4))
 preset = load_preset("testing")
-segmenter = SEGMENTERS["toy_segmenter"]({"id": "t", "label": "infarct"}, np.eye(4))
-mask, fit = EXTRACTORS["toy_extractor"]({})[0](image, "T1w")
+entry = ExternalProgram(id="t", label="infarct", inputs={"dwi": "d.nii"})
+segmenter = SEGMENTERS["toy_segmenter"](entry, np.eye(4))
+mask, fit = EXTRACTORS["toy_extractor"](BrainExtractionSettings())[0](image, "T1w")
 frame = statistics_frame({"id": "a"}, [{"statistic": "toy_ratio", "estimate": 2.0}])
 print(json.dumps([
     float(maps.tmax_s), float(maps.cbf_ml_100g_min),

@@ -25,6 +25,7 @@ _MAP, _LIST = "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"
 _OWN = ("title", "$defs")
 #: First keys of a rule.
 _ORDER = ("description", "type", "enum", "required")
+_LAST = ("default", "properties")
 
 
 def config_schema() -> dict[str, Any]:
@@ -105,7 +106,7 @@ def _plain(rule: Mapping[str, Any], blocks: Mapping[str, Any]) -> dict[str, Any]
     if "properties" in new and "description" in new:
         new["description"] = " ".join(new["description"].split()).removesuffix(".")
     first = {key: new.pop(key) for key in _ORDER if key in new}
-    last = {key: new.pop(key) for key in ("default", "properties") if key in new}
+    last = {key: new.pop(key) for key in _LAST if key in new}
     return {**first, **new, **last}
 
 
