@@ -28,6 +28,7 @@ from corelab.provenance.products import format_cell, write_table
 from corelab.radiomics.visit import collect_features, perturb_mask, radiomics_visit
 from corelab.registration import template_image
 from corelab.segmentation.readers import derived_masks
+from corelab.settings.analyses import spec_of
 from corelab.settings.measurement import FrequencyMap
 from corelab.settings.reading import Panel
 from corelab.study.assessors import final_assessments
@@ -72,7 +73,7 @@ def run(study, name, **more):
     analysis = next(a for a in study.config["analyses"] if a["id"] == name) | more
     endpoints = study.folder / "endpoints"
     return run_analysis(
-        analysis,
+        spec_of(analysis),
         study,
         endpoints / "measurements.tsv",
         endpoints / "overlap.tsv",

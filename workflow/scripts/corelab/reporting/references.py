@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from corelab.measurement.selection import as_list
 from corelab.reporting.results import Results
 
 
@@ -183,10 +184,9 @@ def tags_of(results: Results) -> set[str]:
         block = results.settings.perfusion
         found |= {block.core.engine, block.hypoperfusion.engine, block.registry_engine}
     for analysis in results.analyses:
-        found |= {str(analysis.get("type")), str(analysis.get("method"))}
-        models = analysis.get("models") or []
-        found |= {models} if isinstance(models, str) else {str(one) for one in models}
-        if analysis.get("adjustment") == "graphical":
+        found |= {analysis.type, str(analysis.as_given().get("method"))}
+        found |= set(as_list(analysis.as_given().get("models")))
+        if analysis.adjustment == "graphical":
             found.add("graphical")
     return found
 
