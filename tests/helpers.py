@@ -20,3 +20,22 @@ def data_folder(name: str = "") -> Path:
     if not folder.exists():
         pytest.skip(f"real data missing: {folder} (set CORELAB_TEST_DATA to its folder)")
     return folder
+
+
+def planned(entry, **more):
+    """An entry of a plan as the specification of its type.
+
+    Without an id it is ``a``, a comparison is by arm; keys that are None are left out.
+    """
+    from corelab.settings.analyses import spec_of
+
+    arms = {"by": "arm"} if entry.get("type") == "comparison" else {}
+    given = {"id": "a", **arms, **entry, **more}
+    return spec_of({key: value for key, value in given.items() if value is not None})
+
+
+def run(entry, tables):
+    """Statistics rows of an analysis that is written as in a plan."""
+    from corelab.plan.run import run as run_spec
+
+    return run_spec(planned(entry), tables)

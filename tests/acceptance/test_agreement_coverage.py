@@ -410,8 +410,9 @@ def test_ten_thousand_targets_within_a_minute_and_a_gigabyte(people):
     import resource
     import time
 
+    from helpers import run
+
     from corelab.measurement.selection import Tables
-    from corelab.plan.run import run
 
     rng = np.random.default_rng(0)
     who = np.repeat([f"s{i}" for i in range(people)], 10_000 // people)

@@ -12,13 +12,12 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import data_folder
+from helpers import data_folder, run
 
 from corelab.agreement import intraclass_correlation, weighted_kappa
 from corelab.agreement.estimates import p_from_t
 from corelab.measurement.selection import Tables
 from corelab.pharmacodynamics.correlation import fisher_interval
-from corelab.plan.run import run
 
 pytestmark = pytest.mark.acceptance
 

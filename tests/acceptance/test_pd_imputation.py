@@ -6,10 +6,9 @@ the contrast at visit 7 with 5000 imputations: estimate, standard error and p.
 
 import pandas as pd
 import pytest
-from helpers import data_folder
+from helpers import data_folder, run
 
 from corelab.measurement.selection import Tables
-from corelab.plan.run import run
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 SAS = {

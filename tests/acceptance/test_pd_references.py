@@ -12,7 +12,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import data_folder
+from helpers import data_folder, run
 
 from corelab.measurement.selection import Tables
 from corelab.pharmacodynamics import (
@@ -30,7 +30,6 @@ from corelab.pharmacodynamics import (
 )
 from corelab.pharmacodynamics.linear import fit_linear
 from corelab.pharmacodynamics.rank_inversion import rank_interval
-from corelab.plan.run import run
 
 pytestmark = pytest.mark.acceptance
 

@@ -13,7 +13,7 @@ from helpers import REPOSITORY
 from corelab.plan.run import analysis_types
 from corelab.provenance import digest
 from corelab.registration.backends import BACKENDS
-from corelab.terms.analyses import ANALYSIS_TYPES
+from corelab.settings.analyses import ANALYSIS_TYPES
 
 SCRIPTS = REPOSITORY / "workflow" / "scripts"
 ROOT = SCRIPTS / "corelab"
@@ -30,6 +30,7 @@ ANALYSES = """
 import numpy as np, pandas as pd
 from corelab.measurement.selection import Tables
 from corelab.plan.run import run
+from corelab.settings.analyses import spec_of
 
 rng = np.random.default_rng(1)
 n = 48
@@ -104,7 +105,7 @@ for kind, keys in {
     "sample_size": {"endpoint": "infarct_volume", "visit": "d0", "sources": ["r1", "r2"],
                     "difference": 5},
 }.items():
-    found = run({"id": kind, "type": kind, **keys}, tables)
+    found = run(spec_of({"id": kind, "type": kind, **keys}), tables)
     kinds[kind] = int(found["estimate"].notna().sum())
 """
 

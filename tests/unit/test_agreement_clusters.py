@@ -7,10 +7,10 @@ import time
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import run
 
 from corelab.agreement import categorical, differences, icc, limits, metrology
 from corelab.measurement.selection import Tables
-from corelab.plan.run import run
 
 COLUMNS = ["participant_id", "visit", "endpoint", "source", "repeat", "region", "value", "status"]
 PEOPLE, VISITS, SHARED, OWN = 30, 4, 2.0, 1.0

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import run
 
 from corelab.measurement.selection import NotComputable, Tables
-from corelab.plan import run as plan_run
 
 COLUMNS = ["participant_id", "visit", "endpoint", "source", "repeat", "region", "value", "status"]
 NOISE = np.random.default_rng(0).normal(size=4000)
@@ -94,7 +94,7 @@ def test_rows_with_the_cause(name):
     for keys in ANALYSES:
         analysis = {"id": "a", "endpoint": "infarct_volume", **keys}
         try:
-            found = plan_run.run(analysis, tables)
+            found = run(analysis, tables)
         except NotComputable:
             continue
         assert len(found), keys

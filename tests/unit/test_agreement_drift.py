@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import run
 
 from corelab.agreement import figures
 from corelab.agreement.drift import drift_by_thirds, reader_effects, thirds
 from corelab.agreement.icc import mean_squares
 from corelab.measurement.selection import NotComputable, Tables
-from corelab.plan.run import run
 from corelab.provenance.figure_style import save_figure
 
 COLUMNS = ["participant_id", "visit", "endpoint", "source", "repeat", "region", "value", "status"]

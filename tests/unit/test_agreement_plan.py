@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import run
 
 from corelab.agreement import guards, intraclass_correlation, second
 from corelab.measurement.selection import NotComputable, Tables
-from corelab.plan.run import run
 from corelab.study.columns import STATISTICS
 
 CONTRACT_RATIO = {

@@ -3,13 +3,13 @@
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import run
 from scipy import stats
 
 from corelab.agreement.direction import newcombe, welch
 from corelab.agreement.drift import reader_effects
 from corelab.agreement.repeats import inter_intra_ratio
 from corelab.measurement.selection import NotComputable, Tables
-from corelab.plan.run import run
 
 COLUMNS = ["participant_id", "visit", "endpoint", "source", "repeat", "region", "value", "status"]
 

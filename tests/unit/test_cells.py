@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from corelab.measurement.selection import NotComputable
 from corelab.pharmacodynamics.analysis_set import typed
-from corelab.plan.runner import tables_of
+from corelab.plan.runner import EVERY, tables_of
 from corelab.provenance.products import write_table
 from corelab.study.cells import is_numeric, number, numbers
 from corelab.study.columns import MEASUREMENTS
@@ -116,7 +116,7 @@ def test_preflight_and_analyses_see_the_same_rows_and_levels(
     )
     assert study.sound
     sheet = study.sheets["participants"].reset_index(drop=True)
-    read = tables_of({}, study, folder / "m.tsv", None).participants
+    read = tables_of(EVERY, study, folder / "m.tsv", None).participants
     assert read["participant_id"].tolist() == [f"0{n}" for n in range(len(cells))]
     present = [cell for cell in cells if cell != "n/a"]
     assert read[column].isna().tolist() == [cell == "n/a" for cell in cells]

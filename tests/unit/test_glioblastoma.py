@@ -28,6 +28,7 @@ from corelab.provenance.products import format_cell, write_table
 from corelab.radiomics.visit import collect_features, perturb_mask, radiomics_visit
 from corelab.registration import template_image
 from corelab.segmentation.readers import derived_masks
+from corelab.settings.analyses import spec_of
 from corelab.study.assessors import final_assessments
 from corelab.study.columns import FEATURES, MEASUREMENTS, OVERLAP
 from corelab.study.model import load_study
@@ -70,7 +71,7 @@ def run(study, name, **more):
     analysis = next(a for a in study.config["analyses"] if a["id"] == name) | more
     endpoints = study.folder / "endpoints"
     return run_analysis(
-        analysis,
+        spec_of(analysis),
         study,
         endpoints / "measurements.tsv",
         endpoints / "overlap.tsv",

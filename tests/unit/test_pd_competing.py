@@ -3,11 +3,11 @@
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import run
 
 from corelab.measurement.selection import Tables
 from corelab.pharmacodynamics.competing import cumulative_incidence, fit_fine_gray
 from corelab.pharmacodynamics.survival import fit_cox, kaplan_meier
-from corelab.plan.run import run
 
 
 @pytest.fixture(scope="module")

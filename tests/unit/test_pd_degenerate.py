@@ -10,10 +10,10 @@ from typing import ClassVar
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import planned, run
 
 from corelab.measurement.selection import NotComputable, Tables
 from corelab.plan import failures, runner
-from corelab.plan.run import run
 
 NOISE = np.random.default_rng(0).normal(0, 1, 2000)
 VISITS = ("base", "day5")
@@ -186,7 +186,7 @@ def test_an_unexpected_error_is_a_row_and_is_found_again(tmp_path, monkeypatch):
     class Study:
         config: ClassVar = {"locked_plan": None}
 
-    analysis = {"id": "a1", "type": "ordinal", "outcome": "mrs"}
+    analysis = planned({"id": "a1", "type": "ordinal", "outcome": "mrs"})
     frame = runner.run_analysis(analysis, Study(), "m", "o", log="logs/analyse/a1.log")
     assert frame.loc[0, "note"].startswith(failures.FAILED + "KeyError")
     assert math.isnan(frame.loc[0, "estimate"])
@@ -207,13 +207,14 @@ def test_an_unexpected_error_is_a_row_and_is_found_again(tmp_path, monkeypatch):
 
 def test_a_figure_that_fails_is_an_alarm(tmp_path):
     from corelab.plan.drawing import draw_or_report
+    from corelab.settings.analyses.base import AnalysisSpec
 
     def draw():
         raise ZeroDivisionError("scale")
 
     (tmp_path / "exhibits").mkdir()
     exhibit = tmp_path / "exhibits" / "a.json"
-    draw_or_report(draw, {"id": "a1"}, exhibit, exhibit.with_suffix(".svg"))
+    draw_or_report(draw, AnalysisSpec(id="a1", type=""), exhibit, exhibit.with_suffix(".svg"))
     assert exhibit.with_suffix(".svg").is_file()
     found = failures.failed_products(tmp_path)
     assert found[exhibit.as_posix()] == ("a1 (figure)", "ZeroDivisionError: scale")

@@ -3,12 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import planned, run
 from scipy import stats
 
 from corelab.measurement.selection import Tables
 from corelab.pharmacodynamics.modelling import max_abs_t, williams_tail
 from corelab.pharmacodynamics.multiplicity import adjust_families
-from corelab.plan.run import run
 
 DOSES = [0.0, 0.05, 0.2, 0.6, 1.0]
 
@@ -89,7 +89,7 @@ def test_dunnett_as_scipy_prints_it():
         {"id": "a", "type": "comparison", "endpoint": "v", "by": "arm", "method": "ancova"}
         | {"reference": "control", "family": "f", "adjustment": "dunnett"}
     ]
-    rows = adjust_families(run(plan[0], tables), plan)
+    rows = adjust_families(run(plan[0], tables), [planned(plan[0])])
     own = rows[rows["statistic"] == "mean_difference"].set_index("group")
     assert own["p_adjusted"].tolist() == pytest.approx([0.62004941, 0.0058333], abs=2e-4)
     theirs = stats.dunnett(groups["a"], groups["b"], control=groups["control"], rng=1)

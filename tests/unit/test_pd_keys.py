@@ -1,20 +1,25 @@
 """Every key of every type is read, or is an error of the preflight.
 
 For each type and each key of the schema: the analysis with the key gives other rows than without
-it, or :func:`corelab.study.analysis_keys.unread` names the key.
+it, or :func:`corelab.settings.analyses.keys.unread` names the key.
 """
 
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import planned, run
 
 from corelab.measurement.selection import Tables
 from corelab.pharmacodynamics.multiplicity import adjust_families
-from corelab.plan.run import run
-from corelab.study.analysis_keys import COMMON, FAMILY, KEYS, unread
+from corelab.settings.analyses import SPECS
+from corelab.settings.analyses.base import AnalysisSpec
+from corelab.settings.analyses.keys import unread
 from corelab.study.schema import load_schema
 
 N = 60
+#: Keys of every type, and those of each.
+COMMON = set(AnalysisSpec.model_fields)
+KEYS = {kind: set(spec.model_fields) - COMMON for kind, spec in SPECS.items()}
 #: Shown by the report, or read by the plan's record and the multiplicity procedure.
 ELSEWHERE = {"id", "type", "title", "label", "note", "objective", "family", "estimand"}
 ELSEWHERE |= {"missing_data", "sensitivity"}
@@ -238,7 +243,8 @@ OWN = {
 def rows_of(analysis, tables):
     """Rows with their adjusted p, of a plan of this analysis and another of its family."""
     frame = run(analysis, tables)
-    other = {"id": "y", "family": analysis.get("family"), "adjustment": analysis.get("adjustment")}
+    spec = planned(analysis)
+    other = AnalysisSpec(id="y", type="", family=spec.family, adjustment=spec.adjustment)
     more = pd.DataFrame(
         [
             {"analysis_id": "y", "statistic": "slope", "group": "all", "p_value": 0.04}
@@ -246,7 +252,7 @@ def rows_of(analysis, tables):
         ]
     )
     every = pd.concat([frame, more], ignore_index=True)
-    return adjust_families(every, [analysis, other]).fillna("").astype(str)
+    return adjust_families(every, [spec, other]).fillna("").astype(str)
 
 
 def cleaned(analysis):
@@ -256,7 +262,7 @@ def cleaned(analysis):
 @pytest.mark.parametrize("kind", BASES)
 def test_every_key_that_is_read_changes_the_rows(kind, tables):
     silent = []
-    for key in [*KEYS[kind], "population", "alpha", "alternative"]:
+    for key in [*sorted(KEYS[kind]), "population", "alpha", "alternative"]:
         value, more = OWN.get((kind, key), CHANGES[key])
         base = cleaned({"id": "x", "type": kind, **BASES[kind], **more})
         changed = cleaned({**base, key: value})
@@ -286,7 +292,7 @@ def test_keys_of_a_family_change_the_adjusted_p(key, tables):
 @pytest.mark.parametrize("kind", BASES)
 def test_every_other_key_of_the_schema_is_refused(kind):
     keys = load_schema("config")["$defs"]["analysis"]["properties"]
-    for key in set(keys) - set(COMMON) - set(KEYS[kind]) - set(FAMILY):
+    for key in set(keys) - COMMON - KEYS[kind]:
         named = [k for k, *_ in unread({"type": kind, **BASES[kind], key: "x"})]
         assert key in named, key
-    assert set(KEYS[kind]) <= set(keys)
+    assert KEYS[kind] <= set(keys)

@@ -3,9 +3,9 @@
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import run
 
 from corelab.measurement.selection import Tables
-from corelab.plan.run import run
 
 
 @pytest.fixture(scope="module")

@@ -7,12 +7,13 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import planned, run
 
 from corelab.measurement.selection import Tables
 from corelab.pharmacodynamics.multiplicity import adjust_families
 from corelab.pharmacodynamics.outcome_figures import write_figures
-from corelab.plan.run import run
 from corelab.provenance.exhibits import read_exhibits
+from corelab.settings.analyses.base import AnalysisSpec
 from corelab.study.columns import STATISTICS
 
 N = 60
@@ -131,16 +132,10 @@ def well_formed(result: pd.DataFrame) -> None:
 
 
 def test_correlation_with_an_outcome_pairs_visits(tables):
-    result = run(
-        {
-            "id": "c",
-            "type": "correlation",
-            "endpoint": "infarct_volume",
-            "outcome": ["nihss", "mrs"],
-            "method": ["pearson", "spearman", "kendall"],
-        },
-        tables,
-    )
+    plan = {"id": "c", "type": "correlation", "endpoint": "infarct_volume"}
+    plan |= {"method": ["pearson", "spearman", "kendall"]}
+    every = [run({**plan, "outcome": name}, tables) for name in ("nihss", "mrs")]
+    result = pd.concat(every, ignore_index=True)
     well_formed(result)
     nihss = tables.outcomes[
         (tables.outcomes["outcome"] == "nihss") & (tables.outcomes["visit"] == "day5")
@@ -316,7 +311,7 @@ def test_dose_response_models(tables):
     assert slope["estimate"] == pytest.approx(line.slope)
     assert slope["p_value"] == pytest.approx(line.pvalue)
     assert one(result, "mcp_t", "dose|linear")["p_value"] < 0.05
-    sigmoid = run({**plan, "dose": True, "models": ["sigmoid_emax"]}, tables)
+    sigmoid = run({**plan, "dose": "dose", "models": ["sigmoid_emax"]}, tables)
     assert "3 distinct doses" in sigmoid["note"].iloc[0]
     exposed = run({**plan, "exposure": "auc", "models": ["linear", "emax"]}, tables)
     well_formed(exposed)
@@ -399,7 +394,7 @@ def test_outcomes_are_drawn_as_one_exhibit_that_repeats(tables, tmp_path):
     rows = run(analysis, tables)
     for place in ("a", "b"):
         drawn = write_figures(
-            analysis, tables, rows, tmp_path / place / "exhibits" / "outcome_s.json"
+            planned(analysis), tables, rows, tmp_path / place / "exhibits" / "outcome_s.json"
         )
     (exhibit,) = read_exhibits(tmp_path / "a")
     assert exhibit.section == "analysis:s" and list(exhibit.drawings) == drawn
@@ -411,7 +406,7 @@ def test_outcomes_are_drawn_as_one_exhibit_that_repeats(tables, tmp_path):
     # Where nothing can be drawn, the exhibit says so.
     analysis = {"id": "n", "type": "survival", "event_endpoint": "ttp"}
     path = tmp_path / "c" / "exhibits" / "outcome_n.json"
-    assert write_figures(analysis, tables, run(analysis, tables), path) == []
+    assert write_figures(planned(analysis), tables, run(analysis, tables), path) == []
     assert "Nothing to draw" in read_exhibits(tmp_path / "c")[0].caption
 
 
@@ -545,7 +540,7 @@ def test_missing_pieces_are_rows_with_reasons(tables):
         ),
         ({"type": "dose_response", "endpoint": "infarct_volume", "dose": "sex"}, "not numeric"),
         ({"type": "ordinal", "outcome": "mrs", "population": "age > 200"}, "0 levels"),
-        ({"type": "quantile", "endpoint": "nothing"}, "no value of nothing"),
+        ({"type": "quantile", "endpoint": "nothing", "quantiles": [0.5]}, "no value of nothing"),
         ({"type": "survival", "event_endpoint": "ttp"}, "no time to ttp"),
         ({"type": "progression", "criteria": ["a", "b"]}, "no time to pfs by a"),
         ({"type": "radiomics", "series": ["T1c"], "labels": ["x"]}, "no radiomics features"),
@@ -585,7 +580,7 @@ def test_few_participants_and_constant_values(tables):
         {
             "type": "dose_response",
             "endpoint": "infarct_volume",
-            "dose": True,
+            "dose": "dose",
             "models": ["linear", "emax"],
         },
     ):
@@ -597,12 +592,10 @@ def test_few_participants_and_constant_values(tables):
 def test_mistakes_in_the_plan_stop(tables):
     for analysis, words in (
         ({"type": "regression"}, "not one of"),
-        ({"type": "correlation", "endpoint": "infarct_volume"}, "needs outcome, exposure"),
-        ({"type": "correlation", "endpoint": "x", "outcome": "mrs", "method": "phi"}, "unknown"),
-        ({"type": "comparison", "endpoint": "x", "method": "anova2"}, "unknown comparison"),
-        ({"type": "dose_response", "endpoint": "x"}, "needs dose or exposure"),
-        ({"type": "survival", "endpoint": "x"}, "needs event_endpoint"),
-        ({"type": "progression", "criteria": ["a"]}, "two criteria"),
+        ({"type": "correlation", "endpoint": "x", "outcome": "mrs", "method": "phi"}, "know 'phi'"),
+        ({"type": "comparison", "endpoint": "x", "method": "anova2"}, "know 'anova2'"),
+        ({"type": "survival", "endpoint": "x"}, "event_endpoint: Field required"),
+        ({"type": "progression", "criteria": ["a"]}, "criteria: List should have at least 2"),
     ):
         with pytest.raises(ValueError, match=words):
             run({"id": "z", **analysis}, tables)
@@ -636,11 +629,14 @@ def test_families_adjust_conclusions_only(tables):
         {"id": "a3", "type": "correlation", "endpoint": "infarct_volume", "outcome": "mrs"},
     ]
     frame = pd.concat([run(analysis, tables) for analysis in plan], ignore_index=True)
-    result = adjust_families(frame, plan)
+    result = adjust_families(frame, [planned(one) for one in plan])
     adjusted = result[result["p_adjusted"].notna()]
     assert set(adjusted["statistic"]) == {"mean_difference", "logrank_p"}
     assert (adjusted["p_adjusted"] >= adjusted["p_value"] - 1e-15).all()
     assert result.loc[result["analysis_id"] == "a3", "family"].eq("").all()
     assert list(result.columns[: len(STATISTICS)]) == list(STATISTICS)
     with pytest.raises(ValueError, match="different procedures"):
-        adjust_families(frame, [{"id": "a1", "family": "f:holm"}, {"id": "a2", "family": "f:bh"}])
+        adjust_families(
+            frame,
+            [AnalysisSpec(id=k, type="", family=f) for k, f in (("a1", "f:holm"), ("a2", "f:bh"))],
+        )

@@ -8,14 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from helpers import run
 from scipy import stats
 
 from corelab.measurement.selection import Tables
-from corelab.pharmacodynamics.comparison import METHODS
 from corelab.pharmacodynamics.missing_visits import impute_normal, rubin
 from corelab.pharmacodynamics.multiplicity import adjust_families
 from corelab.pharmacodynamics.skewed import fit_gamma, fit_two_part
-from corelab.plan.run import run
+from corelab.settings.analyses.base import AnalysisSpec
+from corelab.settings.analyses.comparison import ComparisonSpec
 
 N = 80
 
@@ -436,7 +437,7 @@ def test_trend_and_sigmoid_profile_through_the_plan(tables):
     ],
 )
 def test_families_of_the_plan(adjustment, expected):
-    plan = [{"id": k, "family": "f", "adjustment": adjustment} for k in "abc"]
+    plan = [AnalysisSpec(id=k, type="", family="f", adjustment=adjustment) for k in "abc"]
     rows = pd.DataFrame(
         {
             "analysis_id": list("abc"),
@@ -449,7 +450,7 @@ def test_families_of_the_plan(adjustment, expected):
 
 
 def test_every_method_runs_or_says_why(tables):
-    for method in METHODS:
+    for method in ComparisonSpec.choices("method"):
         rows = run(analysis(method=method, imputations=5, resamples=20), tables)
         known = rows["estimate"].notna() | rows["note"].str.contains("not_computable")
         assert known.all() and len(rows), method

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from helpers import REPOSITORY
+from helpers import REPOSITORY, run
 from planted import deviations as from_planted
 from preset_trials import SEED, TRIALS, simulate_trial, write_trials
 from scipy import stats
@@ -27,11 +27,11 @@ from corelab.plan.record import (
     locked_plan,
     plan_record,
 )
-from corelab.plan.run import run
 from corelab.plan.runner import run_analysis, run_sensitivity, tables_of
 from corelab.plan.specifications import one_question
 from corelab.provenance.certificate import certificate
 from corelab.provenance.products import read_table, write_json
+from corelab.settings.analyses import spec_of
 from corelab.study.model import load_study
 from corelab.study.presets import preset_names
 
@@ -196,10 +196,10 @@ def test_the_generator_plants_what_it_says():
 def test_planted_effects_are_recovered(name, analysis, statistic, collected, monkeypatch):
     """Perfusion decrease and recanalisation; DWI to day-90 FLAIR; haematoma; reperfusion."""
     study, paths = collected(name, monkeypatch)
-    planned = next(a for a in study.config["analyses"] if a["id"] == analysis)
+    planned = spec_of(next(a for a in study.config["analyses"] if a["id"] == analysis))
     rows = run_analysis(planned, study, paths.measurements, paths.overlap)
     truth = read_table(PRESETS / "simulated" / name / "truth.tsv", numeric=["truth"])
-    truth = truth[(truth["endpoint"] == planned["endpoint"]) & (truth["statistic"] == statistic)]
+    truth = truth[(truth["endpoint"] == planned.endpoint) & (truth["statistic"] == statistic)]
     assert len(truth) >= 1
     for planted in truth.itertuples():
         row = rows[(rows["statistic"] == statistic) & (rows["group"] == planted.group)].iloc[0]
@@ -212,7 +212,7 @@ def test_planted_effects_are_recovered(name, analysis, statistic, collected, mon
 
 def test_sensitivity_grid(collected, monkeypatch):
     study, paths = collected("epithet", monkeypatch)
-    planned = next(a for a in study.config["analyses"] if a["id"] == "infarct_growth")
+    planned = spec_of(next(a for a in study.config["analyses"] if a["id"] == "infarct_growth"))
     table = run_sensitivity(planned, study, paths.measurements, paths.overlap)
     # 3 methods x 3 derivations x 2 populations.
     assert table["specification"].nunique() == 18 and (table["planned"] == 1).sum() == 1
@@ -222,7 +222,7 @@ def test_sensitivity_grid(collected, monkeypatch):
     assert first["estimate"] == pytest.approx(same["estimate"])
     curve = one_question(table)
     assert curve["choices"].str.contains("log_ratio").all() and len(curve) == 6
-    readers = next(a for a in study.config["analyses"] if a["id"] == "recanalisation")
+    readers = spec_of(next(a for a in study.config["analyses"] if a["id"] == "recanalisation"))
     table = run_sensitivity(readers, study, paths.measurements, paths.overlap)
     assert set(table["specification"]) == {"planned", "source=reader-1", "source=reader-2"}
 
@@ -337,8 +337,8 @@ def test_windows_become_visits():
 )
 def test_figures_repeat_to_the_byte(name, analysis, collected, monkeypatch, tmp_path):
     study, paths = collected(name, monkeypatch)
-    planned = next(a for a in study.config["analyses"] if a["id"] == analysis)
-    planned = {**planned, "models": ["linear"]} if "models" in planned else planned
+    planned = spec_of(next(a for a in study.config["analyses"] if a["id"] == analysis))
+    planned = planned.changed(models=["linear"]) if planned.models else planned
     rows = run_analysis(planned, study, paths.measurements, paths.overlap)
     tables = tables_of(planned, study, paths.measurements, paths.overlap)
     for k in "ab":

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import statsmodels.api as sm
+from helpers import run
 from scipy import stats
 
 from corelab.measurement.selection import Tables
@@ -13,7 +14,6 @@ from corelab.pharmacodynamics.partial_odds import fit_partial_odds
 from corelab.pharmacodynamics.proportional_odds import fit_proportional_odds
 from corelab.pharmacodynamics.random_intercept import fit_random_intercept
 from corelab.pharmacodynamics.repeated_grades import fit_binary_gee, fit_grades
-from corelab.plan.run import run
 
 #: Children of the Ohio wheeze study (Ware 1984; geepack::ohio): wheeze at 7 to 10 years, mother a
 #: smoker or not. Number of children by the four answers, 0000, 0001, ... 1111.

@@ -6,6 +6,7 @@ import tracemalloc
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import run
 
 from corelab.measurement.selection import Tables
 from corelab.pharmacodynamics import survival
@@ -14,7 +15,6 @@ from corelab.pharmacodynamics.modelling import fit_model
 from corelab.pharmacodynamics.ordinal import hierarchical_scores, win_statistics
 from corelab.pharmacodynamics.quantile import check_loss, quantile_coefficients
 from corelab.pharmacodynamics.random_intercept import fit_random_intercept
-from corelab.plan.run import run
 
 N = 10_000
 

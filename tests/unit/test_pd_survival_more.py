@@ -5,6 +5,7 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import run
 from lifelines.datasets import load_stanford_heart_transplants
 from matplotlib.figure import Figure
 from pd_error_rates import interval_trial
@@ -20,7 +21,6 @@ from corelab.pharmacodynamics.survival_measures import (
     royston_d,
     uno_concordance,
 )
-from corelab.plan.run import run
 
 #: Breast cosmesis (Finkelstein and Wolfe, Biometrics 1985;41:933), R interval::bcos: (left, right].
 RADIATION = """45- 6,10 0,7 46- 46- 7,16 17- 7,14 37,44 0,8 4,11 15- 11,15 22- 46- 46- 25,37 46- 26,40

@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import run
 from scipy import stats
 
 from corelab.measurement.selection import Tables
-from corelab.plan.run import run
 
 N = 60
 

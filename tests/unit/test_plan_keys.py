@@ -5,13 +5,17 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import run
 
 from corelab.measurement.selection import NotComputable, Tables
-from corelab.plan import run as plan_run
-from corelab.study.analysis_keys import COMMON, FAMILY, KEYS, VALUES, unread
+from corelab.settings.analyses import SPECS
+from corelab.settings.analyses.base import AnalysisSpec
+from corelab.settings.analyses.keys import unread
 from corelab.study.schema import load_schema
 
 SCHEMA = load_schema("config")["$defs"]["analysis"]["properties"]
+COMMON = set(AnalysisSpec.model_fields)
+KEYS = {kind: set(spec.model_fields) - COMMON for kind, spec in SPECS.items()}
 N = 24
 VISITS = ("d0", "d5", "d9")
 COLUMNS = ["participant_id", "visit", "endpoint", "source", "repeat", "region", "value", "status"]
@@ -220,9 +224,8 @@ CHANGED = {
 
 
 def _run(analysis, tables):
-    own = {key: value for key, value in analysis.items() if value is not None}
     try:
-        return plan_run.run(own, tables)
+        return run(analysis, tables)
     except NotComputable as reason:
         return pd.DataFrame({"note": [str(reason)]})
 
@@ -255,9 +258,9 @@ def test_a_changed_key_changes_the_result(kind, key, tables):
 @pytest.mark.parametrize("kind", sorted(KEYS))
 def test_every_key_of_a_type_is_tried_or_refused(kind):
     if kind in CHANGED:
-        read = set(KEYS[kind])
+        read = KEYS[kind]
         assert read <= set(CHANGED[kind]), read - set(CHANGED[kind])
-    for key in set(SCHEMA) - set(KEYS[kind]) - set(COMMON) - set(FAMILY):
+    for key in set(SCHEMA) - KEYS[kind] - COMMON:
         found = [name for name, *_ in unread({"id": "a", "type": kind, key: "x"})]
         assert key in found, f"{kind} neither reads nor refuses {key}"
 
@@ -288,8 +291,9 @@ def test_a_key_without_what_it_acts_on_is_a_finding(analysis, key):
 
 
 def test_unknown_values_are_findings():
-    for kind, keys in VALUES.items():
-        for key in keys:
-            found = list(unread({"id": "a", "type": kind, key: "no such thing"}))
-            assert "does not know" in found[-1][1] and found[-1][0] == key
+    for kind, spec in SPECS.items():
+        for key in set(spec.model_fields) - {"type"}:
+            if spec.choices(key):
+                found = list(unread({"id": "a", "type": kind, key: "no such thing"}))
+                assert "does not know" in found[-1][1] and found[-1][0] == key
     assert not list(unread({"id": "a", "type": "correlation", "method": ["pearson"]}))

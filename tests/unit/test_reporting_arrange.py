@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 from fabricated_study import fabricated_study
+from helpers import planned
 
 from corelab.agreement.exhibits import draw_pairs, write_figure
 from corelab.provenance.products import read_table, write_table
@@ -56,16 +57,19 @@ def test_agreement_shows_its_core_and_keeps_the_rest(study):
     assert set(found.more["statistic"]) == {"total_deviation_index"}
 
 
+FEATURES = planned({"id": "readers", "type": "radiomics", "series": "all", "labels": "all"})
+
+
 def test_hundreds_of_features_are_folded_away():
     rows = pd.DataFrame(
         [_row(f"T1w/enhancing/f{k}", "icc_a_1", 1 - k / 100) for k in range(40)]
         + [_row("risk|os", "c_index", 0.7)]
     )
     results = SimpleNamespace(statistics_of=lambda name: rows)
-    found = arrange(results, {"id": "readers", "type": "radiomics"})
+    found = arrange(results, FEATURES)
     assert list(found.core["statistic"]) == ["c_index"] and len(found.more) == 40
     results = SimpleNamespace(statistics_of=lambda name: rows[:40])
-    found = arrange(results, {"id": "readers", "type": "radiomics"})
+    found = arrange(results, FEATURES)
     assert list(found.core["estimate"])[:2] == pytest.approx([0.61, 0.62])
     assert len(found.more) == 30 and found.note == "The 10 lowest of 40."
 
@@ -96,7 +100,7 @@ def test_bland_altman_shows_first_repeats_between_and_both_repeats_within(study)
         ({}, "reader-1 against reader-2"),
         ({"repeats": "within"}, "reader-1, repeat 1 against repeat 2"),
     ):
-        drawn = draw_pairs({**plan, **more}, results.tables, pd.DataFrame())
+        drawn = draw_pairs(plan.changed(**more), results.tables, pd.DataFrame())
         assert names in drawn.alt
         differences = drawn.figure.axes[1]
         assert len(differences.collections[-1].get_offsets()) == 18

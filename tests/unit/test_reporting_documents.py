@@ -170,7 +170,10 @@ def test_every_table_has_its_own_number_source_and_cells(results):
 def test_two_analyses_of_one_kind_are_told_apart(results):
     config = {
         **results.config,
-        "analyses": [*results.analyses, {**results.analyses[2], "id": "again"}],
+        "analyses": [
+            *(one.as_given() for one in results.analyses),
+            {**results.analyses[2].as_given(), "id": "again"},
+        ],
     }
     again = read_results(results.folder, config, results.participants)
     numbers = table_numbers(again)

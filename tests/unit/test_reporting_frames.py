@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 from fabricated_study import fabricated_study
+from helpers import planned, run
 
 from corelab.measurement.selection import Tables
-from corelab.plan.run import run
 from corelab.provenance.products import read_table
 from corelab.reporting.analysis_frames import NOT_IN_POPULATION, analysis_frame
 from corelab.reporting.report import write_report
@@ -52,7 +52,7 @@ def _results(plan, **dose):
 
 def test_the_rows_used_are_those_of_the_estimate_and_refit_to_it():
     results = _results(PLAN)
-    found = analysis_frame(results, PLAN)
+    found = analysis_frame(results, planned(PLAN))
     assert found.agrees and found.values == ("infarct_growth", "dose")
     used = found.rows[found.rows["used"] == "yes"]
     rows = results.statistics_of("d").set_index("statistic")
@@ -68,7 +68,7 @@ def test_a_number_of_rows_that_is_not_that_of_the_statistics_is_said():
     results = _results(PLAN)
     results.statistics["pharmacodynamics"]["n"] = 8
     results.__dict__.pop("all_statistics", None)
-    assert not analysis_frame(results, PLAN).agrees
+    assert not analysis_frame(results, planned(PLAN)).agrees
 
 
 def test_each_trace_shows_the_rows_used_and_has_them_as_a_table(tmp_path):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import pandas as pd
 import pytest
 from fabricated_study import fabricated_study
+from helpers import planned
 
 from corelab.provenance.decisions import Decision
 from corelab.reporting import glance
@@ -30,7 +31,8 @@ def _row(**more):
     return SimpleNamespace(**{**base, "family": None, "p_adjusted": None, **more})
 
 
-PLAN = {"id": "a", "type": "dose_response", "dose": "dose", "source": "reader-1"}
+PLAN = {"type": "dose_response", "endpoint": "infarct_growth"}
+PLAN |= {"dose": "dose", "source": "reader-1"}
 
 
 @pytest.mark.parametrize(
@@ -49,7 +51,7 @@ PLAN = {"id": "a", "type": "dose_response", "dose": "dose", "source": "reader-1"
             "5.0 more; p = 0.20), reader-1; 34 of 36 participants.",
         ),
         (
-            {"id": "a", "type": "comparison", "derivation": "change"},
+            {"type": "comparison", "endpoint": "infarct_volume", "derivation": "change"},
             _row(
                 statistic="mean_difference", group="arm=high|arm=placebo", endpoint="infarct_volume",
                 p_value=0.01, p_adjusted=0.02, family="arms",
@@ -58,7 +60,7 @@ PLAN = {"id": "a", "type": "dose_response", "dose": "dose", "source": "reader-1"
             "p adjusted 0.020), 34 of 36 participants.",
         ),
         (
-            {"id": "a", "type": "comparison"},
+            {"type": "comparison", "endpoint": "haematoma"},
             _row(statistic="odds_ratio", group="arm=high|arm=placebo", endpoint="haematoma",
                  estimate=0.5, ci_low=0.25, ci_high=1.0, p_value=None, visit="all"),
             "High vs placebo: odds ratio 0.50 for haematoma (95 % CI 0.25 to 1.00), "
@@ -67,16 +69,16 @@ PLAN = {"id": "a", "type": "dose_response", "dose": "dose", "source": "reader-1"
     ],
 )  # fmt: skip
 def test_an_effect_is_a_sentence_with_unit_interval_p_source_and_n(results, plan, row, said):
-    assert glance.effect_sentence(results, plan, row) == said
+    assert glance.effect_sentence(results, planned(plan), row) == said
 
 
 def test_effects_come_before_reliability_which_has_no_test(results):
-    entries = [dict(a) for a in results.analyses]
+    entries = [a.as_given() for a in results.analyses]
     entries[2]["objective"] = "primary"
     found = replace(results, config={**results.config, "analyses": entries[::-1]})
     effects, reliability, primary = glance.headlines(found)
-    assert primary and {a["type"] for a, _ in effects} == {"comparison", "dose_response"}
-    assert {a["id"] for a, _ in reliability} == {"readers"}
+    assert primary and {a.type for a, _ in effects} == {"comparison", "dose_response"}
+    assert {a.id for a, _ in reliability} == {"readers"}
     table = glance.reliability_table(found)
     assert "p" not in [column.title for column in table.columns]
     assert 'class="axis"' in str(table.rows[0][2])
@@ -89,7 +91,7 @@ def test_no_primary_analysis_vanishes_from_the_first_screen(results, statistic):
     others = rows[rows["analysis_id"] != "growth-by-arm"]
     found = replace(results, statistics={"pharmacodynamics": pd.concat([own, others])})
     effects, _, _ = glance.headlines(found)
-    assert statistic in {row.statistic for a, row in effects if a["id"] == "growth-by-arm"}
+    assert statistic in {row.statistic for a, row in effects if a.id == "growth-by-arm"}
 
 
 def test_the_strip_states_plan_second_program_data_sets_and_review(results):

@@ -190,7 +190,7 @@ def test_flow_adds_up_and_is_chained_whatever_the_order_of_its_rows(tmp_path):
 
 def test_planned_analysis_without_rows_is_an_error_and_a_deviation(tmp_path):
     folder, config, people = fabricated_study(tmp_path)
-    config["analyses"].append({"id": "lost", "type": "quantile", "endpoint": "infarct_volume"})
+    config["analyses"].append({"id": "lost", "type": "sample_size", "endpoint": "infarct_volume"})
     found = read_results(folder, config, people)
     assert any(
         "Planned analysis lost" in i.text and i.severity == "error" for i in att.attention(found)
@@ -241,7 +241,7 @@ def test_every_analysis_of_the_plan_becomes_a_sentence(results):
     for entry in results.analyses:
         text = analysis_sentence(entry)
         assert text.endswith(".") and "None" not in text
-    by_id = {str(a["id"]): analysis_sentence(a) for a in results.analyses}
+    by_id = {a.id: analysis_sentence(a) for a in results.analyses}
     assert by_id["growth-by-arm"] == (
         "Comparison of arms of infarct growth at day5 by arm; reference placebo; method ancova; "
         "adjusted for age; multiplicity family primary."

@@ -11,12 +11,14 @@ from corelab.measurement.collect import supplied_rows
 from corelab.measurement.rows import measurement_row
 from corelab.measurement.selection import statistics_frame
 from corelab.pharmacodynamics.exclusion_sensitivity import side_by_side
-from corelab.study.analysis_keys import KEYS
+from corelab.plan.run import analysis_types
+from corelab.settings.analyses import ANALYSIS_TYPES
+from corelab.settings.analyses.base import AnalysisSpec
 from corelab.study.schema import load_schema
-from corelab.terms import analyses, endpoints, kinds, labels, statistics
+from corelab.terms import endpoints, kinds, labels, statistics
 
 
-@pytest.mark.parametrize("table", [statistics, endpoints, labels, kinds, analyses])
+@pytest.mark.parametrize("table", [statistics, endpoints, labels, kinds])
 def test_no_name_is_registered_twice(table):
     names = [one.name for one in table._TABLE]
     assert len(names) == len(set(names))
@@ -52,8 +54,8 @@ def test_statistics_of_the_contract_are_registered():
 
 def test_a_statistic_that_is_not_registered_is_refused():
     with pytest.raises(ValueError, match="biass"):
-        statistics_frame({"id": "a"}, [{"statistic": "biass"}])
-    failed = statistics_frame({"id": "a", "type": "ordinal"}, [{"statistic": "ordinal"}])
+        statistics_frame(AnalysisSpec(id="a", type=""), [{"statistic": "biass"}])
+    failed = statistics_frame(AnalysisSpec(id="a", type="ordinal"), [{"statistic": "ordinal"}])
     assert failed.loc[0, "statistic"] == "ordinal"
 
 
@@ -102,12 +104,12 @@ def test_every_statistic_that_code_names_is_registered():
     assert not found
 
 
-def test_types_of_analysis_are_those_of_the_schema_and_of_the_keys():
+def test_types_of_analysis_are_those_of_the_schema_and_have_a_function():
     schema = load_schema("config")["$defs"]["analysis"]["properties"]["type"]["enum"]
-    assert set(schema) == set(analyses.ANALYSIS_TYPES) == set(KEYS)
-    named = {name for one in analyses._TABLE for name in (*one.headline, *one.main)}
+    assert set(schema) == set(ANALYSIS_TYPES) == set(analysis_types())
+    named = {name for one in ANALYSIS_TYPES.values() for name in (*one.headline, *one.main)}
     assert not {name for name in named if not statistics.registered(name)}
-    numbers = [one.number for one in analyses._TABLE if one.number != "14.2.13"]
+    numbers = [one.number for one in ANALYSIS_TYPES.values() if one.number != "14.2.13"]
     assert len(numbers) == len(set(numbers))
 
 

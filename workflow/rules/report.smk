@@ -3,7 +3,7 @@
 In: everything before. Out: report/ (pages, PDF), review/ (decisions), submission/.
 """
 
-from corelab.terms.analyses import SHEETS as ANALYSIS_SHEETS
+from corelab.settings.analyses import SHEETS as ANALYSIS_SHEETS
 
 
 localrules:

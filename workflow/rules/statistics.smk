@@ -5,39 +5,40 @@ statistics/, figures of the analyses in exhibits/.
 """
 
 from corelab.study.plan_figures import KINDS as FIGURE_KINDS
-from corelab.terms.analyses import sheets_of
 
 
 def analysis_of(wildcards):
-    """The plan's entry of an analysis."""
-    return ANALYSES[wildcards.analysis]
+    """The plan's entry of an analysis, as jobs get it."""
+    return ANALYSES[wildcards.analysis].as_given()
 
 
 def analysis_tables(wildcards):
     """Sheets that an analysis reads; an edit of another sheet does not rerun it."""
-    return given(inputs.sheet_files(STUDY, *sheets_of(analysis_of(wildcards))))
+    return given(
+        inputs.sheet_files(STUDY, *ANALYSES[wildcards.analysis].sheets)
+    )
 
 
 def phantom_table(wildcards):
     """The measured inserts, for analyses of phantoms."""
-    wanted = analysis_of(wildcards)["type"] == "phantom"
+    wanted = ANALYSES[wildcards.analysis].type == "phantom"
     return [under("endpoints", "phantoms.tsv")] * wanted
 
 
 def features_of_analysis(wildcards):
     """The features, for analyses of features."""
-    return [FEATURES] * (analysis_of(wildcards)["type"] == "radiomics")
+    return [FEATURES] * (ANALYSES[wildcards.analysis].type == "radiomics")
 
 
 def analysis_study(wildcards):
     """The part of the study that an analysis and its figures read."""
-    analysis = analysis_of(wildcards)
+    analysis = ANALYSES[wildcards.analysis]
     blocks = [
         "locked_plan",
         "reading",
-        *["phantom_qa"] * (analysis["type"] == "phantom"),
+        *["phantom_qa"] * (analysis.type == "phantom"),
     ]
-    return STUDY.part(*blocks, sheets=sheets_of(analysis))
+    return STUDY.part(*blocks, sheets=analysis.sheets)
 
 
 def locked_plan_file(wildcards):

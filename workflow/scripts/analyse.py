@@ -7,12 +7,13 @@ def main(snakemake):
     with job(snakemake):
         from corelab.plan.runner import run_analysis
         from corelab.provenance.products import write_table
+        from corelab.settings.analyses import spec_of
         from corelab.study.columns import STATISTICS
         from corelab.study.model import read_study
 
         given = snakemake.input
         rows = run_analysis(
-            snakemake.params.analysis,
+            spec_of(snakemake.params.analysis),
             read_study(snakemake.params.study),
             given.measurements,
             given.overlap,

@@ -9,10 +9,11 @@ def main(snakemake):
         from corelab.plan.drawing import draw_or_report
         from corelab.plan.runner import tables_of
         from corelab.provenance.products import read_table
+        from corelab.settings.analyses import spec_of
         from corelab.study.columns import STATISTICS_NUMBERS
         from corelab.study.model import read_study
 
-        given, analysis = snakemake.input, snakemake.params.analysis
+        given, analysis = snakemake.input, spec_of(snakemake.params.analysis)
         study = read_study(snakemake.params.study)
         kind, path = snakemake.wildcards.kind, snakemake.output.exhibit
 
@@ -21,7 +22,7 @@ def main(snakemake):
             rows = read_table(given.rows, numeric=STATISTICS_NUMBERS)
             reason = write_figure(analysis, tables, rows, kind, path, study.folder)
             if reason:
-                print_to_terminal(f"{analysis['id']}, {kind}: not drawn, {reason}")
+                print_to_terminal(f"{analysis.id}, {kind}: not drawn, {reason}")
 
         draw_or_report(draw, analysis, path, snakemake.output.figure)
 

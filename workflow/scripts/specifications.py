@@ -10,15 +10,17 @@ def main(snakemake):
         from corelab.plan.specification_figure import write_specification_figure
         from corelab.plan.specifications import COLUMNS
         from corelab.provenance.products import write_table
+        from corelab.settings.analyses import spec_of
         from corelab.study.model import read_study
 
         given, made = snakemake.input, snakemake.output
         study = read_study(snakemake.params.study)
-        rows = run_sensitivity(snakemake.params.analysis, study, given.measurements, given.overlap)
+        analysis = spec_of(snakemake.params.analysis)
+        rows = run_sensitivity(analysis, study, given.measurements, given.overlap)
         write_table(rows, made.rows, COLUMNS, sort=False)
         draw_or_report(
             lambda: write_specification_figure(rows, made.exhibit, made.figure),
-            snakemake.params.analysis,
+            analysis,
             made.exhibit,
             made.figure,
         )

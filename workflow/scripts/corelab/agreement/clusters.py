@@ -16,6 +16,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from corelab.agreement.estimates import Estimate, Floats, quantile_t
 from corelab.measurement.selection import NotComputable, Tables
+from corelab.settings.analyses.agreement import AgreementSpec
+from corelab.settings.analyses.overlap import OverlapSpec
 
 Codes = NDArray[np.int64]
 
@@ -87,7 +89,7 @@ def sums(values: Floats, codes: Codes | None) -> Floats:
     return result
 
 
-def labels_of(analysis: Mapping[str, Any], tables: Tables) -> dict[str, str] | None:
+def labels_of(analysis: AgreementSpec | OverlapSpec, tables: Tables) -> dict[str, str] | None:
     """Cluster of each participant after the key ``cluster``; None where targets are independent.
 
     ``participant_id`` (default): all targets of a participant belong together. A participants
@@ -102,10 +104,11 @@ def labels_of(analysis: Mapping[str, Any], tables: Tables) -> dict[str, str] | N
     Examples
     --------
     >>> people = pd.DataFrame({"participant_id": ["1L", "1R"], "patient": ["1", "1"]})
-    >>> labels_of({"cluster": "patient"}, Tables(pd.DataFrame(), people))
+    >>> plan = OverlapSpec(id="o", type="overlap", label="infarct", cluster="patient")
+    >>> labels_of(plan, Tables(pd.DataFrame(), people))
     {'1L': '1', '1R': '1'}
     """
-    key = str(analysis.get("cluster", "participant_id"))
+    key = analysis.cluster
     if key == "none":
         return None
     people = tables.participants

@@ -17,10 +17,11 @@ from scipy import special
 
 from corelab.agreement.clusters import clusters_of
 from corelab.agreement.estimates import Estimate, Floats
-from corelab.agreement.groups import CLUSTER_LABELS, GroupStatistics
+from corelab.agreement.groups import GroupStatistics
 from corelab.agreement.metrology import proportion
 from corelab.agreement.second import confirm
 from corelab.measurement.selection import NotComputable, Tables
+from corelab.settings.analyses.agreement import AgreementSpec
 
 Row = dict[str, Any]
 
@@ -72,26 +73,26 @@ def newcombe(k1: int, n1: int, k2: int, n2: int, *, alpha: float = 0.05) -> Esti
     return Estimate(found, found - float(below), found + float(above), p_value, n1 + n2, method)
 
 
-def _by_subject(pair: pd.DataFrame, analysis: Mapping[str, Any]) -> pd.DataFrame:
+def _by_subject(pair: pd.DataFrame, analysis: AgreementSpec) -> pd.DataFrame:
     """Mean of a - b over the targets of each subject, and a participant of the subject."""
     difference = pair.iloc[:, 0] - pair.iloc[:, 1]
     people = pair.index.get_level_values("participant_id")
     # Where targets count as independent (cluster: none) a participant is still in one arm.
-    subjects = clusters_of(pair.index, analysis.get(CLUSTER_LABELS) or {})
+    subjects = clusters_of(pair.index, analysis.labels or {})
     table = pd.DataFrame({"difference": difference.to_numpy(), "who": people})
     return table.groupby(np.asarray(subjects)).agg({"difference": "mean", "who": "first"})
 
 
-def _levels(analysis: Mapping[str, Any], groups: pd.Series) -> list[str]:
+def _levels(analysis: AgreementSpec, groups: pd.Series) -> list[str]:
     levels = sorted(set(groups), key=str)
-    reference = analysis.get("reference")
+    reference = analysis.reference
     if reference is not None and str(reference) in levels:
         levels = [*(one for one in levels if one != str(reference)), str(reference)]
     return levels
 
 
 def direction_rows(
-    analysis: Mapping[str, Any], tables: Tables, endpoint: str, visit: str, pair: pd.DataFrame
+    analysis: AgreementSpec, tables: Tables, endpoint: str, visit: str, pair: pd.DataFrame
 ) -> list[Row]:
     """Differential bias of two sources between the groups of ``by``; none without ``by``.
 
@@ -109,7 +110,7 @@ def direction_rows(
     pair
         Targets (participant_id, visit) x two sources.
     """
-    column = analysis.get("by")
+    column = analysis.by
     if not column:
         return []
     a, b = pair.columns
@@ -147,7 +148,7 @@ def direction_rows(
 
 def _beyond(maker: GroupStatistics, values: Floats) -> tuple[int, int]:
     """How many subjects differ, and how many of them upward."""
-    delta = float(maker.analysis.get("delta", 0.0))
+    delta = float(maker.analysis.delta or 0.0)
     return int((np.abs(values) > delta).sum()), int((values > delta).sum())
 
 

@@ -13,7 +13,6 @@ from corelab.agreement import clusters as groups_of
 from corelab.agreement.clusters import Codes
 from corelab.agreement.differences import regression_slope
 from corelab.agreement.estimates import (
-    SEED,
     Estimate,
     Floats,
     bootstrap_weights,
@@ -26,6 +25,7 @@ from corelab.agreement.icc import (
     weighted_icc,
 )
 from corelab.measurement.selection import NotComputable
+from corelab.settings.analyses.agreement import SEED
 
 
 def thirds(order: ArrayLike) -> np.ndarray:

@@ -15,7 +15,6 @@ Floats = NDArray[np.float64]
 
 #: Bland and Altman's multiplier; the references of this module are printed with 1.96, not 1.959964.
 NORMAL_95 = 1.96
-SEED = 20240464
 
 
 @dataclass(frozen=True)

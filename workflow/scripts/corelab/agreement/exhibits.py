@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -14,7 +14,6 @@ import pandas as pd
 from corelab.agreement import figures, guards
 from corelab.agreement.clusters import clusters_of, labels_of
 from corelab.agreement.drift import drift_by_thirds
-from corelab.agreement.estimates import SEED
 from corelab.agreement.figures import Drawn
 from corelab.agreement.overlays import draw_contours
 from corelab.agreement.plan import readings, with_grades, with_investigators
@@ -23,6 +22,8 @@ from corelab.agreement.strata import reading_places
 from corelab.measurement.selection import NotComputable, Tables, as_list
 from corelab.provenance.exhibits import write_exhibit
 from corelab.provenance.figure_style import save_figure
+from corelab.settings.analyses.agreement import AgreementSpec
+from corelab.settings.analyses.overlap import OverlapSpec
 from corelab.study.plan_figures import KINDS
 from corelab.terms.endpoints import unit_of
 from corelab.terms.statistics import statistic
@@ -42,7 +43,7 @@ class _Values:
     endpoint: str
     wide: pd.DataFrame
     rows: pd.DataFrame
-    analysis: Mapping[str, Any]
+    analysis: AgreementSpec
 
     @property
     def words(self) -> str:
@@ -52,18 +53,18 @@ class _Values:
     @property
     def unit(self) -> str:
         """Unit of the values as they are analysed."""
-        if self.analysis.get("scale", "identity") != "identity":
-            return str(self.analysis["scale"]).replace("_", " ")
-        derived = self.analysis.get("derivation", "value")
+        if self.analysis.scale != "identity":
+            return self.analysis.scale.replace("_", " ")
+        derived = self.analysis.derivation
         if derived in {"percent_change", "log_ratio"}:
             return derived.replace("_", " ")
         unit = unit_of(self.endpoint)
         return "" if unit == "score" else unit
 
 
-def _values(analysis: Mapping[str, Any], given: Tables) -> Iterator[_Values]:
+def _values(analysis: AgreementSpec, given: Tables) -> Iterator[_Values]:
     tables = with_investigators(given, analysis)
-    for endpoint in as_list(analysis["endpoint"]):
+    for endpoint in as_list(analysis.endpoint):
         own = with_grades(analysis, tables, endpoint)
         there = tables.measurements.loc[tables.measurements["endpoint"] == endpoint, "source"]
         sources = chosen_sources(own, list(there.dropna()))
@@ -78,11 +79,11 @@ def _values(analysis: Mapping[str, Any], given: Tables) -> Iterator[_Values]:
         yield _Values(endpoint, wide.reindex(columns=sources), rows, own)
 
 
-def _pairs(analysis: Mapping[str, Any], tables: Tables) -> Iterator[figures.Pair]:
+def _pairs(analysis: AgreementSpec, tables: Tables) -> Iterator[figures.Pair]:
     """Pairs of sources (or repeats 1 and 2 of one source) with three targets or more."""
     labels = labels_of(analysis, tables)
     for found in _values(analysis, tables):
-        if analysis.get("repeats") == "within":
+        if analysis.repeats == "within":
             for source, own in found.rows.groupby("source", sort=False):
                 wide = guards.one_per_cell(own, ["participant_id", "visit"], "repeat")
                 if wide.shape[1] < 2 or len(wide.dropna()) < 3:
@@ -106,17 +107,17 @@ def _some(pairs: list[figures.Pair]) -> tuple[list[figures.Pair], str]:
     return pairs[:MOST_PAIRS], f" The first {MOST_PAIRS} of {len(pairs)} pairs of the plan."
 
 
-def draw_pairs(analysis: Mapping[str, Any], tables: Tables, _: pd.DataFrame) -> Drawn:
+def draw_pairs(analysis: AgreementSpec, tables: Tables, _: pd.DataFrame) -> Drawn:
     """Scatter with identity and Bland-Altman plot of each pair."""
     every = list(_pairs(analysis, tables))
     if not every:
         raise NotComputable("no two sources have three targets in common")
     pairs, more = _some(every)
-    delta = analysis.get("delta")
+    delta = analysis.delta
     limits = figures.Limits(
-        float(analysis.get("alpha", 0.05)),
-        str(analysis.get("limits_ci", "auto")),
-        float(analysis.get("limits_coverage", 0.95)),
+        analysis.alpha,
+        analysis.limits_ci,
+        analysis.limits_coverage,
     )
     figure = figures.plot_pairs(pairs, delta=delta, limits=limits)
     caption = (
@@ -131,15 +132,15 @@ def draw_pairs(analysis: Mapping[str, Any], tables: Tables, _: pd.DataFrame) -> 
     )
 
 
-def draw_confusion(analysis: Mapping[str, Any], tables: Tables, _: pd.DataFrame) -> Drawn:
+def draw_confusion(analysis: AgreementSpec, tables: Tables, _: pd.DataFrame) -> Drawn:
     """Table of grades of each pair, on the scale of the charter."""
     every = list(_pairs(analysis, tables))
     whole = [p for p in every if not np.mod(np.concatenate([p.a, p.b]), 1).any()]
     if not whole:
         raise NotComputable("no two sources have three targets in common that are grades")
     pairs, more = _some(whole)
-    endpoint = as_list(analysis["endpoint"])[0]
-    labels = tables.grades.get(endpoint) or analysis.get("categories")
+    endpoint = as_list(analysis.endpoint)[0]
+    labels = tables.grades.get(endpoint) or analysis.categories
     if endpoint not in tables.grades and labels is not None:
         # Scores are drawn at their place on the charter's scale.
         place = {float(one): float(k) for k, one in enumerate(labels)}
@@ -161,14 +162,10 @@ def draw_confusion(analysis: Mapping[str, Any], tables: Tables, _: pd.DataFrame)
     )
 
 
-def _form(analysis: Mapping[str, Any]) -> str:
-    return str(analysis.get("icc_form", "icc_a_1"))
-
-
-def draw_matrix(analysis: Mapping[str, Any], _: Tables, rows: pd.DataFrame) -> Drawn:
+def draw_matrix(analysis: AgreementSpec, _: Tables, rows: pd.DataFrame) -> Drawn:
     """Heat map of the planned coefficient of all pairs."""
-    form = _form(analysis)
-    endpoint = as_list(analysis["endpoint"])[0]
+    form = analysis.form
+    endpoint = as_list(analysis.endpoint)[0]
     own = rows[(rows["endpoint"] == endpoint) & (rows["visit"] == rows["visit"].iloc[0])]
     pairs = figures.coefficient_pairs(own.dropna(subset=["estimate"]), form)
     if len(pairs) < 3:
@@ -182,9 +179,9 @@ def draw_matrix(analysis: Mapping[str, Any], _: Tables, rows: pd.DataFrame) -> D
     )
 
 
-def draw_forest(analysis: Mapping[str, Any], _: Tables, rows: pd.DataFrame) -> Drawn:
+def draw_forest(analysis: AgreementSpec, _: Tables, rows: pd.DataFrame) -> Drawn:
     """Estimates and intervals of the planned coefficient, pairs and strata."""
-    form = _form(analysis)
+    form = analysis.form
     names = [form, "intra_reader_icc", "inter_reader_icc"]
     own = rows[rows["statistic"].isin(names) & ~rows["group"].str.contains(" - ", regex=False)]
     lines = []
@@ -200,7 +197,7 @@ def draw_forest(analysis: Mapping[str, Any], _: Tables, rows: pd.DataFrame) -> D
         lines.append((label, *numbers))
     if not lines:
         raise NotComputable("no group has the coefficient")
-    level = 100 * (1 - float(analysis.get("alpha", 0.05)))
+    level = 100 * (1 - analysis.alpha)
     more = f" The first {MOST_LINES} of {len(own)}." if len(own) > MOST_LINES else ""
     return Drawn(
         figures.plot_forest(lines, xlabel=f"{statistic(form).words} with {level:g} % interval"),
@@ -210,7 +207,7 @@ def draw_forest(analysis: Mapping[str, Any], _: Tables, rows: pd.DataFrame) -> D
     )
 
 
-def draw_drift(analysis: Mapping[str, Any], tables: Tables, _: pd.DataFrame) -> Drawn:
+def draw_drift(analysis: AgreementSpec, tables: Tables, _: pd.DataFrame) -> Drawn:
     """The planned coefficient by thirds of the reading sequence."""
     drifts, reasons = {}, []
     labels = labels_of(analysis, tables)
@@ -222,10 +219,10 @@ def draw_drift(analysis: Mapping[str, Any], tables: Tables, _: pd.DataFrame) -> 
                 drifts[f"{found.words}: {a}|{b}"] = drift_by_thirds(
                     pair.to_numpy(),
                     places,
-                    form=_form(analysis),
-                    alpha=float(analysis.get("alpha", 0.05)),
-                    resamples=int(analysis.get("resamples", 2000)),
-                    seed=int(analysis.get("seed", SEED)),
+                    form=analysis.form,
+                    alpha=analysis.alpha,
+                    resamples=analysis.resamples,
+                    seed=analysis.seed,
                     clusters=clusters_of(pair.index, labels),
                 )
             except NotComputable as error:
@@ -233,7 +230,7 @@ def draw_drift(analysis: Mapping[str, Any], tables: Tables, _: pd.DataFrame) -> 
     if not drifts:
         raise NotComputable("; ".join(dict.fromkeys(reasons)) or "no pair of sources")
     return Drawn(
-        figures.plot_drift(drifts, ylabel=statistic(_form(analysis)).words),
+        figures.plot_drift(drifts, ylabel=statistic(analysis.form).words),
         "Agreement by thirds of the reading sequence",
         "Does agreement change from the first reads to the last? p: bootstrap of the last third "
         "minus the first.",
@@ -241,7 +238,7 @@ def draw_drift(analysis: Mapping[str, Any], tables: Tables, _: pd.DataFrame) -> 
     )
 
 
-_DRAW: dict[str, Callable[[Mapping[str, Any], Tables, pd.DataFrame], Drawn]] = {
+_DRAW: dict[str, Callable[[AgreementSpec, Tables, pd.DataFrame], Drawn]] = {
     "pairs": draw_pairs,
     "confusion": draw_confusion,
     "matrix": draw_matrix,
@@ -259,7 +256,7 @@ TITLES = {
 
 
 def write_figure(
-    analysis: Mapping[str, Any],
+    analysis: AgreementSpec | OverlapSpec,
     tables: Tables,
     rows: pd.DataFrame,
     kind: str,
@@ -291,13 +288,13 @@ def write_figure(
     place = Path(path)
     place.parent.mkdir(parents=True, exist_ok=True)
     words: dict[str, Any] = {
-        "section": f"analysis:{analysis['id']}",
+        "section": f"analysis:{analysis.id}",
         "order": 20 + KINDS.index(kind),
     }
     shown = rows[~rows["group"].str.startswith("re-review: ")]
     figure = place.with_suffix(".svg")
     try:
-        if kind == "contours":
+        if isinstance(analysis, OverlapSpec):
             drawn = draw_contours(analysis, tables, folder)
         else:
             drawn = _DRAW[kind](analysis, tables, shown)

@@ -23,7 +23,6 @@ from corelab.agreement import (
 )
 from corelab.agreement.estimates import (
     NORMAL_95,
-    SEED,
     Estimate,
     Floats,
     quantile_normal,
@@ -37,7 +36,7 @@ from corelab.agreement.icc import (
     standard_error_of_measurement,
 )
 from corelab.measurement.selection import NotComputable, as_list, not_computable
-from corelab.study.plan_figures import measure_level
+from corelab.settings.analyses.agreement import AgreementSpec
 from corelab.terms.endpoints import unit_of
 
 Row = dict[str, Any]
@@ -58,8 +57,6 @@ REPRODUCIBILITY = {
     "repeatability_coefficient_percent": "reproducibility_coefficient_percent",
 }
 NO_GRADES = "values are no grades: no two need be equal"
-#: Key of the plan's analysis that holds the cluster of each participant, see plan.py.
-CLUSTER_LABELS = "cluster_labels"
 GRADED = ("percent_agreement", *_WEIGHTED.values(), "alpha_krippendorff")
 
 
@@ -81,7 +78,7 @@ class GroupStatistics:
         Clusters (participants) among the targets.
     """
 
-    analysis: Mapping[str, Any]
+    analysis: AgreementSpec
     endpoint: str
     visit: str
     group: str
@@ -92,40 +89,40 @@ class GroupStatistics:
     @property
     def level(self) -> str:
         """Level of measurement."""
-        return measure_level(self.analysis, self.endpoint)
+        return self.analysis.level_of(self.endpoint)
 
     @property
     def alpha(self) -> float:
         """1 - confidence level."""
-        return float(self.analysis.get("alpha", 0.05))
+        return self.analysis.alpha
 
     @property
     def resamples(self) -> int:
         """Bootstrap resamples."""
-        return int(self.analysis.get("resamples", 2000))
+        return self.analysis.resamples
 
     @property
     def seed(self) -> int:
         """Seed of the bootstrap."""
-        return int(self.analysis.get("seed", SEED))
+        return self.analysis.seed
 
     @property
     def is_volume(self) -> bool:
         """Whether values are volumes in mL, untransformed."""
         unit = unit_of(self.endpoint)
-        derived = self.analysis.get("derivation", "value") != "value"
-        transformed = self.analysis.get("scale", "identity") != "identity"
+        derived = self.analysis.derivation != "value"
+        transformed = self.analysis.scale != "identity"
         return unit == "mL" and not derived and not transformed
 
     @property
     def pooled(self) -> bool:
         """Whether targets of a cluster are pooled in the coefficient, not modelled."""
-        return self.analysis.get("clustering", "model") == "pooled"
+        return self.analysis.clustering == "pooled"
 
     @property
     def multiplier(self) -> float:
         """SDs from the bias to a limit of agreement."""
-        share = float(self.analysis.get("limits_coverage", 0.95))
+        share = self.analysis.limits_coverage
         return NORMAL_95 if share == 0.95 else quantile_normal(1.0 - share)
 
     def over(self, wide: pd.DataFrame | pd.Index) -> GroupStatistics:
@@ -137,7 +134,7 @@ class GroupStatistics:
             Table, or index, of targets (participant_id, visit).
         """
         index = wide.index if isinstance(wide, pd.DataFrame) else wide
-        labels = clusters.clusters_of(index, self.analysis.get(CLUSTER_LABELS, {}))
+        labels = clusters.clusters_of(index, self.analysis.labels)
         codes = clusters.codes_of(labels, len(index))
         return replace(self, codes=codes, n_clusters=clusters.number_of(codes, len(index)))
 
@@ -212,14 +209,14 @@ class GroupStatistics:
     def _screened(self, wide: pd.DataFrame) -> GroupStatistics:
         """The same group with warnings about its values; refuses what cannot be right."""
         notes = guards.volumes_plausible(wide, self.endpoint) if self.is_volume else []
-        if self.is_volume and self.analysis.get("repeats", "between") != "within":
-            keep = str(self.analysis.get("unit_check", "likely"))
+        if self.is_volume and self.analysis.repeats != "within":
+            keep = self.analysis.unit_check
             values = wide.to_numpy(dtype=np.float64)
             for i, j in combinations(range(values.shape[1]), 2):
                 notes += guards.units_mixed(values[:, i], values[:, j], list(wide.index), keep=keep)
             notes = list(dict.fromkeys(notes))
         if self.level in ("ordinal", "nominal"):
-            guards.grades_known(wide, self.analysis.get("categories"))
+            guards.grades_known(wide, self.analysis.categories)
         if len(wide) < guards.FEW_TARGETS:
             notes.append(f"only {len(wide)} targets")
         return self._with(*notes)
@@ -327,7 +324,7 @@ class GroupStatistics:
             found = intraclass_correlation(values, **how)
         except NotComputable as error:
             return [self.attempt(name, error) for name in (*FORMS, *measurement_error)]
-        planned = str(self.analysis.get("icc_form", "icc_a_1"))
+        planned = self.analysis.form
         modelled = self.codes is not None and not self.pooled and not np.isnan(values).any()
         checked: dict[str, Second] = {}
         if modelled and self.codes is not None:
@@ -341,11 +338,11 @@ class GroupStatistics:
                 form,
                 self._exchangeable(form, _as_estimate(found[form])),
                 checked.get(form, {}),
-                "pre-specified form" if form == self.analysis.get("icc_form") else "",
+                "pre-specified form" if form == self.analysis.icc_form else "",
             )
             for form in FORMS
         ]
-        threshold = self.analysis.get("exceeds")
+        threshold = self.analysis.exceeds
         if threshold is not None:
             test = partial(icc_exceeds, values, float(threshold), form=planned, **how)
             rows.append(self.attempt(f"{planned}_exceeds", test))
@@ -358,14 +355,14 @@ class GroupStatistics:
 
     def _exchangeable(self, form: str, found: Estimate) -> Estimate:
         """Repeats have no order of their own: only the one-way form is their coefficient."""
-        if self.analysis.get("repeats") != "within" or form.startswith("icc_1"):
+        if self.analysis.repeats != "within" or form.startswith("icc_1"):
             return found
         told = "repeat number as a factor: the repeats of one reader are exchangeable, see icc_1_1"
         return replace(found, note="; ".join(filter(None, [found.note, told])))
 
     def _complete_cases(self, values: Floats) -> list[Row]:
         """Sensitivity to the missing cells: the same coefficient from complete targets only."""
-        name = f"{self.analysis.get('icc_form', 'icc_a_1')}_complete_cases"
+        name = f"{self.analysis.form}_complete_cases"
         kept = ~np.isnan(values).any(axis=1)
         complete, codes = values[kept], clusters.subset(self.codes, kept)
         maker = replace(
@@ -387,7 +384,7 @@ class GroupStatistics:
         return [maker.row(name, one, checked.get(form, {}), "sensitivity: complete cases")]
 
     def _metrology_rows(self, values: Floats) -> list[Row]:
-        between = self.analysis.get("repeats", "between") != "within"
+        between = self.analysis.repeats != "within"
         extra = (
             "over sources: their bias is part of it, it is the reproducibility" if between else ""
         )
@@ -410,7 +407,7 @@ class GroupStatistics:
 
     def _claim(self, percent: Estimate) -> str:
         """The sentence of a QIBA profile, for repeated readings by one source."""
-        if self.analysis.get("repeats") != "within" or not np.isfinite(percent.ci_high):
+        if self.analysis.repeats != "within" or not np.isfinite(percent.ci_high):
             return ""
         unit = unit_of(self.endpoint, "own unit")
         return metrology.claim(self.endpoint.replace("_", " "), unit, percent)
@@ -420,7 +417,7 @@ class GroupStatistics:
         """How limits of agreement are planned."""
         return {
             "multiplier": self.multiplier,
-            "limits_ci": str(self.analysis.get("limits_ci", "auto")),
+            "limits_ci": self.analysis.limits_ci,
             "alpha": self.alpha,
         }
 
@@ -431,7 +428,7 @@ class GroupStatistics:
             found = differences.bland_altman(a, b, clusters=codes, **self._limits)
         except NotComputable as error:
             return [self.attempt(name, error) for name in ("bias", "loa_lower", "loa_upper")]
-        delta = self.analysis.get("delta")
+        delta = self.analysis.delta
         rows = []
         size = float(np.abs(a).max() + np.abs(b).max())
         for name, one in _three(found).items():
@@ -460,9 +457,9 @@ class GroupStatistics:
 
     def _further_limits(self, a: Floats, b: Floats, codes: clusters.Codes | None) -> list[Row]:
         """Limits of the plan's ``method`` beside those of a constant normal spread."""
-        share = float(self.analysis.get("limits_coverage", 0.95))
+        share = self.analysis.limits_coverage
         rows: list[Row] = []
-        for kind in as_list(self.analysis.get("method")):
+        for kind in as_list(self.analysis.method):
             if kind == "parametric":
                 continue
             names, compute = limits.KINDS[str(kind)]
@@ -534,9 +531,9 @@ class GroupStatistics:
         return rows + self._gwet_rows(complete)
 
     def _kappa_rows(self, a: Floats, b: Floats, weights: str, name: str) -> list[Row]:
-        planned = "pre-specified weights" if weights == self.analysis.get("weights") else ""
+        planned = "pre-specified weights" if weights == self.analysis.weights else ""
         # A score that is no integer is on no list of grades: its distances are taken as they are.
-        scale = self.analysis.get("categories") if _integers(np.stack([a, b])) else None
+        scale = self.analysis.categories if _integers(np.stack([a, b])) else None
         try:
             found = categorical.weighted_kappa(
                 a, b, weights, scale, alpha=self.alpha, resamples=self.resamples, seed=self.seed,
@@ -568,8 +565,8 @@ class GroupStatistics:
 
     def _exceeds(self, name: str, found: Estimate, weights: str) -> list[Row]:
         """One-sided test that the planned kappa exceeds the threshold of the plan."""
-        threshold = self.analysis.get("exceeds")
-        planned = self.analysis.get("weights", "none" if self.level == "nominal" else "quadratic")
+        threshold = self.analysis.exceeds
+        planned = self.analysis.weights or ("none" if self.level == "nominal" else "quadratic")
         if threshold is None or weights != planned:
             return []
         half = 0.5 * (found.ci_high - found.ci_low)
@@ -619,13 +616,13 @@ class GroupStatistics:
         """No weights, and the planned ones where grades have an order."""
         if self.level != "ordinal":
             return ["none"]
-        planned = str(self.analysis.get("weights", "quadratic"))
+        planned = str(self.analysis.weights or ("quadratic"))
         return ["none", "quadratic" if planned == "none" else planned]
 
     def _gwet_rows(self, values: Floats) -> list[Row]:
         if not _integers(values):
             return []
-        scale = self.analysis.get("categories")
+        scale = self.analysis.categories
         names = dict(zip(("gwet_ac1", "gwet_ac2"), self._weightings, strict=False))
         how: dict[str, Any] = {"alpha": self.alpha, "clusters": self.codes}
         return [
@@ -652,7 +649,7 @@ class GroupStatistics:
 
     def _multi_rater(self, values: Floats, weights: str, how: Mapping[str, Any]) -> list[Row]:
         """Kappas of several readers: Fleiss, Conger, Brennan and Prediger."""
-        scale = self.analysis.get("categories")
+        scale = self.analysis.categories
         tail = "" if weights == "none" else f"_{weights}"
         check = partial(second.second_fleiss, values) if weights == "none" else None
         methods = {

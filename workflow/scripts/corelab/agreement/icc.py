@@ -22,7 +22,6 @@ from corelab.agreement import clusters as groups_of
 from corelab.agreement.clusters import Codes
 from corelab.agreement.estimates import (
     NORMAL_95,
-    SEED,
     Estimate,
     Floats,
     bootstrap_interval,
@@ -31,6 +30,7 @@ from corelab.agreement.estimates import (
     standard_deviation_interval,
 )
 from corelab.measurement.selection import NotComputable
+from corelab.settings.analyses.agreement import SEED
 
 #: More targets than this, and incomplete readings are jackknifed in this many groups.
 LARGE, GROUPS_IF_LARGE = 2000, 25

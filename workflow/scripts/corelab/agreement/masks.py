@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
@@ -12,7 +11,6 @@ from scipy import special
 
 from corelab.agreement.clusters import Codes, clusters_of, codes_of, labels_of, number_of, sums
 from corelab.agreement.estimates import Floats, quantile_t
-from corelab.agreement.groups import CLUSTER_LABELS
 from corelab.agreement.limits import quantile
 from corelab.agreement.second import confirm
 from corelab.agreement.sources import chosen_sources
@@ -25,6 +23,7 @@ from corelab.measurement.selection import (
     population,
     visits_of,
 )
+from corelab.settings.analyses.overlap import OverlapSpec
 
 Row = dict[str, Any]
 
@@ -64,7 +63,7 @@ def _oriented(rows: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
     return pd.concat([straight, turned]) if len(turned) else straight
 
 
-def overlap_rows(analysis: Mapping[str, Any], tables: Tables) -> list[Row]:
+def overlap_rows(analysis: OverlapSpec, tables: Tables) -> list[Row]:
     """Rows of one overlap analysis: a row per subject, then mean and median over subjects.
 
     A subject with several visits has a row per visit; population rows pool them unless
@@ -81,14 +80,14 @@ def overlap_rows(analysis: Mapping[str, Any], tables: Tables) -> list[Row]:
     ...     "source_a": "x", "source_b": "y", "repeat": 1, "metric": "dice",
     ...     "value": [0.8, 0.6, 0.7], "status": "ok", "reason": None, "scan_ids": ""})
     >>> tables = Tables(pd.DataFrame(), pd.DataFrame({"participant_id": ["1", "2", "3"]}), table)
-    >>> rows = overlap_rows({"id": "o", "type": "overlap", "label": "infarct"}, tables)
+    >>> rows = overlap_rows(OverlapSpec(id="o", type="overlap", label="infarct"), tables)
     >>> [(r.get("participant_id", "all"), round(r["estimate"], 2)) for r in rows]
     [('1', 0.8), ('2', 0.6), ('3', 0.7), ('all', 0.7), ('all', 0.7)]
     """
-    label = str(analysis["label"])
+    label = analysis.label
     place = {"endpoint": label}
     try:
-        analysis = {**analysis, CLUSTER_LABELS: labels_of(analysis, tables)}
+        analysis = analysis.with_labels(labels_of(analysis, tables))
     except NotComputable as error:
         return [not_computable("dice", str(error), **place)]
     rows = tables.overlap
@@ -97,7 +96,7 @@ def overlap_rows(analysis: Mapping[str, Any], tables: Tables) -> list[Row]:
     keep = (rows["label"] == label) & rows["participant_id"].isin(
         population(analysis, tables)["participant_id"]
     )
-    visits = as_list(analysis.get("visit"))
+    visits = as_list(analysis.visit)
     if visits:
         keep &= rows["visit"].isin(visits)
     rows = rows[keep].copy()
@@ -119,7 +118,7 @@ def overlap_rows(analysis: Mapping[str, Any], tables: Tables) -> list[Row]:
             )
             continue
         found += _subjects(pair, group)
-        if analysis.get("by_visit"):
+        if analysis.by_visit:
             parts = [(v, pair[pair["visit"] == v]) for v in visits_of(analysis, tables, pair)]
         else:
             parts = [(str(visits[0]) if len(visits) == 1 else "all", pair)]
@@ -128,9 +127,9 @@ def overlap_rows(analysis: Mapping[str, Any], tables: Tables) -> list[Row]:
     return found + _of_all(analysis, many, place)
 
 
-def _of_all(analysis: Mapping[str, Any], many: pd.DataFrame, place: Row) -> list[Row]:
+def _of_all(analysis: OverlapSpec, many: pd.DataFrame, place: Row) -> list[Row]:
     """Generalised Dice of all sources of a visit; only where the plan asks for all of them."""
-    if not len(many) or "all" not in as_list(analysis.get("sources", "all")):
+    if not len(many) or "all" not in as_list(analysis.sources):
         return []
     group = {**place, "group": "all"}
     return [*_subjects(many, group), *_population(many, {**group, "visit": "all"}, analysis)]
@@ -164,8 +163,8 @@ def _subjects(pair: pd.DataFrame, group: Row) -> list[Row]:
     return rows
 
 
-def _population(part: pd.DataFrame, group: Row, analysis: Mapping[str, Any]) -> list[Row]:
-    alpha = float(analysis.get("alpha", 0.05))
+def _population(part: pd.DataFrame, group: Row, analysis: OverlapSpec) -> list[Row]:
+    alpha = analysis.alpha
     rows: list[Row] = []
     for metric in (*METRICS, MANY_METRIC):
         own = part[part["metric"] == metric]
@@ -180,7 +179,7 @@ def _population(part: pd.DataFrame, group: Row, analysis: Mapping[str, Any]) -> 
             rows.append(not_computable(metric, "not defined in any subject", n=0, **group))
             continue
         people = pd.MultiIndex.from_frame(given[["participant_id", "visit"]])
-        labels = clusters_of(people, analysis.get(CLUSTER_LABELS))
+        labels = clusters_of(people, analysis.labels)
         codes = codes_of(labels, values.size)
         counted = {**group, "n_clusters": number_of(codes, values.size)}
         infinite = int(np.isinf(values).sum())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from corelab.agreement.figures import Drawn
 from corelab.agreement.sources import chosen_sources
 from corelab.measurement.selection import NotComputable, Tables, population
 from corelab.provenance.products import read_json
+from corelab.settings.analyses.overlap import OverlapSpec
 from corelab.study.naming import session_entity, subject_entity
 from corelab.terms.labels import label as mask_label
 
@@ -53,12 +53,12 @@ def _background(folder: Path, participant_id: str, visit: str, label: str) -> st
     return scans[0][1] if scans else None
 
 
-def _cases(analysis: Mapping[str, Any], tables: Tables) -> list[tuple[str, str, float]]:
+def _cases(analysis: OverlapSpec, tables: Tables) -> list[tuple[str, str, float]]:
     """Subject, visit and mean Dice over pairs of: the least, the middle and the best."""
     rows = tables.overlap
     people = population(analysis, tables)["participant_id"]
     own = rows[
-        (rows["label"] == analysis["label"])
+        (rows["label"] == analysis.label)
         & (rows["metric"] == "dice")
         & (rows["status"] == "ok")
         & rows["participant_id"].isin(people)
@@ -72,7 +72,7 @@ def _cases(analysis: Mapping[str, Any], tables: Tables) -> list[tuple[str, str, 
     return [(*mean.index[place], float(mean.iloc[place])) for place in places]
 
 
-def draw_contours(analysis: Mapping[str, Any], tables: Tables, folder: Path) -> Drawn:
+def draw_contours(analysis: OverlapSpec, tables: Tables, folder: Path) -> Drawn:
     """Contours of the sources of an overlap analysis on three subjects' scans.
 
     Raises
@@ -84,7 +84,7 @@ def draw_contours(analysis: Mapping[str, Any], tables: Tables, folder: Path) -> 
 
     from corelab.imaging.geometry import resample_to
 
-    label, panels = str(analysis["label"]), []
+    label, panels = analysis.label, []
     for participant_id, visit, dice in _cases(analysis, tables):
         path = _background(folder, participant_id, visit, label)
         masks = visit_masks(folder, participant_id, visit, label)

@@ -22,6 +22,8 @@ from corelab.measurement.selection import (
     measured,
     not_computable,
 )
+from corelab.settings.analyses.agreement import AgreementSpec
+from corelab.settings.analyses.phantom import PhantomSpec
 from corelab.study.checks import VOLUME_UNITS_ML
 from corelab.study.columns import PHANTOM_VERDICTS
 
@@ -62,7 +64,7 @@ _FREE_ZERO = "the zero of HU is a convention: a percentage of them means nothing
 MEASURED = ("measured_value", "value")
 
 
-def phantom_rows(analysis: Mapping[str, Any], tables: Tables) -> list[Row]:
+def phantom_rows(analysis: PhantomSpec, tables: Tables) -> list[Row]:
     """Bias, linearity and repeatability against truth, per group and for all together.
 
     ``truth`` is a column of the phantoms sheet (``certified_value``), whose rows then carry the
@@ -75,23 +77,24 @@ def phantom_rows(analysis: Mapping[str, Any], tables: Tables) -> list[Row]:
     ...     "2"], "insert": ["a", "b", "c"] * 2, "certified_value": [10.0, 20.0, 30.0] * 2,
     ...     "measured_value": [10.5, 20.4, 30.6, 10.4, 20.6, 30.5], "unit": "mL"})
     >>> tables = Tables(pd.DataFrame(), pd.DataFrame({"participant_id": []}), phantoms=sheet)
-    >>> rows = phantom_rows({"id": "p", "type": "phantom", "truth": "certified_value"}, tables)
+    >>> plan = PhantomSpec(id="p", type="phantom", truth="certified_value")
+    >>> rows = phantom_rows(plan, tables)
     >>> [round(r["estimate"], 3) for r in rows if r["statistic"] == "bias" and r["group"] == "all"]
     [0.5]
 
     Verdicts follow as rows ``conformance:<statistic>``, 1 where the limit is kept and 0 where not,
     with the limit and its source in method and note; see :func:`phantom_verdicts`.
     """
-    truth = str(analysis["truth"])
+    truth = analysis.truth
     if truth in tables.phantoms.columns:
         rows = _sheet_rows(analysis, tables.phantoms, truth)
-        planned = as_list(analysis.get("endpoint"))
+        planned = as_list(analysis.endpoint)
         verdicts = phantom_verdicts(tables.phantoms, tables.phantom_qa)
         return rows + [
             row for row in conformance_rows(verdicts) if not planned or row["endpoint"] in planned
         ]
     rows = []
-    for endpoint in as_list(analysis.get("endpoint")):
+    for endpoint in as_list(analysis.endpoint):
         rows += _source_rows(analysis, tables, endpoint, truth)
     if not rows:
         reason = (
@@ -102,7 +105,7 @@ def phantom_rows(analysis: Mapping[str, Any], tables: Tables) -> list[Row]:
     return rows
 
 
-def _sheet_rows(analysis: Mapping[str, Any], sheet: pd.DataFrame, truth: str) -> list[Row]:
+def _sheet_rows(analysis: PhantomSpec, sheet: pd.DataFrame, truth: str) -> list[Row]:
     column = next((name for name in MEASURED if name in sheet.columns), None)
     if column is None:
         return [not_computable("bias", "the phantoms table has no measured values")]
@@ -111,7 +114,7 @@ def _sheet_rows(analysis: Mapping[str, Any], sheet: pd.DataFrame, truth: str) ->
         measured=pd.to_numeric(sheet[column], errors="coerce"),
     ).dropna(subset=["truth", "measured"])
     table = table.assign(endpoint=endpoints_of(table))
-    planned = [str(one) for one in as_list(analysis.get("endpoint"))]
+    planned = as_list(analysis.endpoint)
     rows: list[Row] = []
     for endpoint in planned or sorted(set(table["endpoint"])):
         own = table[table["endpoint"] == endpoint]
@@ -166,11 +169,21 @@ def _scanners(table: pd.DataFrame) -> pd.Series:
     return site + "/" + table["scanner"].astype(str) if "scanner" in table else site
 
 
-def _more_rows(
-    analysis: Mapping[str, Any], endpoint: str, group: str, part: pd.DataFrame
-) -> list[Row]:
+def _statistics_of(endpoint: str, group: str, alpha: float = 0.05) -> GroupStatistics:
+    plan = AgreementSpec.unchecked(
+        id="phantom",
+        type="agreement",
+        endpoint=endpoint,
+        sources="all",
+        measure_level="ratio",
+        alpha=alpha,
+    )
+    return GroupStatistics(plan, endpoint, "all", group)
+
+
+def _more_rows(analysis: PhantomSpec, endpoint: str, group: str, part: pd.DataFrame) -> list[Row]:
     """Worst error, noise and uniformity of the inserts, and the drift over time."""
-    maker = GroupStatistics({**analysis, "measure_level": "ratio"}, endpoint, "all", group)
+    maker = _statistics_of(endpoint, group, analysis.alpha)
     error = part["measured"] - part["truth"]
     worst = {"largest_error": float(error.abs().max())}
     positive = part["truth"] > 0
@@ -243,16 +256,14 @@ def _repeated(part: pd.DataFrame, keys: list[str]) -> np.ndarray:
     return wide.to_numpy(dtype=np.float64)
 
 
-def _source_rows(
-    analysis: Mapping[str, Any], tables: Tables, endpoint: str, truth: str
-) -> list[Row]:
+def _source_rows(analysis: PhantomSpec, tables: Tables, endpoint: str, truth: str) -> list[Row]:
     values = measured(analysis, tables, endpoint=endpoint)
     known = values[(values["source"] == truth) & (values["repeat"] == 1)]
     if not len(known):
         return [not_computable("bias", f"no value of {endpoint} from '{truth}'", endpoint=endpoint)]
     key = ["participant_id", "visit"]
     true_values = known.set_index(key)["value"].rename("truth")
-    planned = [str(s) for s in as_list(analysis.get("sources")) if s != "all"]
+    planned = [str(s) for s in as_list(analysis.sources) if s != "all"]
     sources = planned or sorted(set(values["source"]) - {truth})
     rows: list[Row] = []
     for source in sources:
@@ -266,14 +277,14 @@ def _source_rows(
 
 
 def _rows(
-    analysis: Mapping[str, Any],
+    analysis: PhantomSpec,
     endpoint: str,
     group: str,
     values: pd.Series,
     truth: pd.Series,
     repeated: np.ndarray,
 ) -> list[Row]:
-    maker = GroupStatistics({**analysis, "measure_level": "ratio"}, endpoint, "all", group)
+    maker = _statistics_of(endpoint, group, analysis.alpha)
     place = {"endpoint": endpoint, "group": group}
     y, x = values.to_numpy(dtype=np.float64), truth.to_numpy(dtype=np.float64)
     try:
@@ -470,7 +481,7 @@ def conformance_rows(verdicts: pd.DataFrame) -> list[Row]:
             f"{value:.4g} ({moment})"
             for value, moment in zip(failed["value"], failed["acquired_at"], strict=True)
         )
-        maker = GroupStatistics({"measure_level": "ratio"}, endpoint, "all", place["group"])
+        maker = _statistics_of(endpoint, place["group"])
         one = Estimate(
             float(failed.empty), n=len(judged), method=f"1 where {criterion} is {limit}, else 0"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
 from typing import Any
@@ -13,7 +13,7 @@ import pandas as pd
 from corelab.agreement import guards, repeats, strata
 from corelab.agreement.clusters import labels_of
 from corelab.agreement.direction import direction_rows
-from corelab.agreement.groups import CLUSTER_LABELS, GroupStatistics
+from corelab.agreement.groups import GroupStatistics
 from corelab.agreement.sources import INVESTIGATOR, chosen_sources
 from corelab.measurement.selection import (
     NotComputable,
@@ -23,13 +23,13 @@ from corelab.measurement.selection import (
     not_computable,
     visits_of,
 )
-from corelab.study.plan_figures import measure_level
+from corelab.settings.analyses.agreement import AgreementSpec
 
 Row = dict[str, Any]
 
 
 def readings(
-    analysis: Mapping[str, Any], tables: Tables, endpoint: str, sources: Sequence[str] | None
+    analysis: AgreementSpec, tables: Tables, endpoint: str, sources: Sequence[str] | None
 ) -> pd.DataFrame:
     """Values of an endpoint, transformed and derived as planned.
 
@@ -39,8 +39,8 @@ def readings(
         participant_id, visit, source, repeat, value.
     """
     rows = measured(analysis, tables, endpoint=endpoint, sources=sources)
-    scale = str(analysis.get("scale", "identity"))
-    derivation = str(analysis.get("derivation", "value"))
+    scale = analysis.scale
+    derivation = analysis.derivation
     # Each visit is transformed, then the difference taken, as in the other analyses.
     if scale != "identity" and derivation not in {"value", "change"}:
         raise NotComputable(f"scale {scale} has no meaning for derivation {derivation}")
@@ -59,15 +59,15 @@ def readings(
 
 
 def _derived(
-    analysis: Mapping[str, Any], tables: Tables, rows: pd.DataFrame, derivation: str
+    analysis: AgreementSpec, tables: Tables, rows: pd.DataFrame, derivation: str
 ) -> pd.DataFrame:
-    baseline = analysis.get("baseline") or tables.baseline
+    baseline = analysis.baseline or tables.baseline
     if baseline is None:
         raise NotComputable(f"derivation {derivation} needs a baseline visit (visits.baseline)")
     key = ["participant_id", "source", "repeat"]
     base = rows[rows["visit"] == baseline].set_index(key)["value"].rename("baseline")
     later = rows[rows["visit"] != baseline]
-    visits = as_list(analysis.get("visit"))
+    visits = as_list(analysis.visit)
     if visits:
         later = later[later["visit"].isin(visits)]
     later = later.join(base, on=key).dropna(subset=["baseline"]).copy()
@@ -91,7 +91,7 @@ def _derived(
     return later
 
 
-def with_investigators(tables: Tables, analysis: Mapping[str, Any]) -> Tables:
+def with_investigators(tables: Tables, analysis: AgreementSpec) -> Tables:
     """Measurements in which the reads of all investigators bear one name, where planned.
 
     Every site has an investigator of its own; against the central read they are one source.
@@ -103,7 +103,7 @@ def with_investigators(tables: Tables, analysis: Mapping[str, Any]) -> Tables:
     """
     rows, reads = tables.measurements, tables.reads
     known = "role" in reads and {"reader", "endpoint"} <= set(reads.columns)
-    if INVESTIGATOR not in as_list(analysis.get("sources")) or not known:
+    if INVESTIGATOR not in as_list(analysis.sources) or not known:
         return tables
     mine = reads[reads["role"] == INVESTIGATOR]
     keys = ["participant_id", "visit", "endpoint", "reader"]
@@ -114,33 +114,35 @@ def with_investigators(tables: Tables, analysis: Mapping[str, Any]) -> Tables:
     return replace(tables, measurements=renamed)
 
 
-def with_grades(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> Mapping[str, Any]:
+def with_grades(analysis: AgreementSpec, tables: Tables, endpoint: str) -> AgreementSpec:
     """The analysis with the scale of an endpoint that is graded in words.
 
     Examples
     --------
     >>> tables = Tables(pd.DataFrame(), pd.DataFrame(), grades={"tici": ["0", "2b", "3"]})
-    >>> found = with_grades({"categories": ["0", "2b", "3"]}, tables, "tici")
-    >>> found["categories"], found["measure_level"]
+    >>> plan = AgreementSpec(id="a", type="agreement", endpoint="tici", sources="all",
+    ...     categories=["0", "2b", "3"])
+    >>> found = with_grades(plan, tables, "tici")
+    >>> found.categories, found.measure_level
     ([0, 1, 2], 'ordinal')
     """
     if endpoint not in tables.grades:
         return analysis
     scale = list(range(len(tables.grades[endpoint])))
-    level = analysis.get("measure_level", "ordinal")
-    return {**analysis, "categories": scale, "measure_level": level}
+    level = analysis.measure_level or "ordinal"
+    return analysis.changed(categories=scale, measure_level=level)
 
 
-def agreement_rows(planned_analysis: Mapping[str, Any], given: Tables) -> list[Row]:
+def agreement_rows(planned_analysis: AgreementSpec, given: Tables) -> list[Row]:
     """Rows of an analysis of type ``agreement``: statistics of each pair and of all sources."""
     rows: list[Row] = []
     tables = with_investigators(given, planned_analysis)
     reason = ""
     try:
-        planned_analysis = {**planned_analysis, CLUSTER_LABELS: labels_of(planned_analysis, tables)}
+        planned_analysis = planned_analysis.with_labels(labels_of(planned_analysis, tables))
     except NotComputable as error:
         reason = str(error)
-    for endpoint in as_list(planned_analysis["endpoint"]):
+    for endpoint in as_list(planned_analysis.endpoint):
         analysis = with_grades(planned_analysis, tables, endpoint)
         if reason:
             rows += GroupStatistics(analysis, endpoint, "all", "all").refuse(reason)
@@ -152,14 +154,14 @@ def agreement_rows(planned_analysis: Mapping[str, Any], given: Tables) -> list[R
         except NotComputable as error:
             rows += GroupStatistics(analysis, endpoint, "all", "all").refuse(str(error))
             continue
-        planned = [str(v) for v in as_list(analysis.get("visit"))]
-        if analysis.get("by_visit"):
+        planned = as_list(analysis.visit)
+        if analysis.by_visit:
             visits = visits_of(analysis, tables, values)
             parts = [(visit, values[values["visit"] == visit]) for visit in visits]
         else:
             parts = [(planned[0] if len(planned) == 1 else "all", values)]
         for visit, part in parts or [("all", values)]:
-            if analysis.get("repeats", "between") == "within":
+            if analysis.repeats == "within":
                 rows += _within(analysis, endpoint, visit, sources, part)
             else:
                 rows += _between(analysis, tables, endpoint, visit, sources, part)
@@ -172,7 +174,7 @@ def _wide(values: pd.DataFrame, columns: str) -> pd.DataFrame:
 
 
 def _between(
-    analysis: Mapping[str, Any],
+    analysis: AgreementSpec,
     tables: Tables,
     endpoint: str,
     visit: str,
@@ -196,11 +198,11 @@ def _between(
             continue
         swapped = _swapped(values, a, b)
         rows += group.pair(wide[[a, b]], swapped)
-        if measure_level(analysis, endpoint) != "nominal":
+        if analysis.level_of(endpoint) != "nominal":
             rows += repeats.replicated_rows(analysis, endpoint, visit, (a, b), values)
             rows += direction_rows(analysis, tables, endpoint, visit, wide[[a, b]])
     rows += GroupStatistics(analysis, endpoint, visit, "all", tuple(notes)).several(wide)
-    if measure_level(analysis, endpoint) != "nominal":
+    if analysis.level_of(endpoint) != "nominal":
         rows += strata.reader_effect_rows(analysis, endpoint, visit, wide)
         rows += strata.comparison_rows(analysis, endpoint, visit, wide)
         rows += repeats.intra_inter_rows(analysis, endpoint, visit, sources, values)
@@ -222,7 +224,7 @@ def _swapped(values: pd.DataFrame, a: str, b: str) -> list[str]:
 
 
 def _within(
-    analysis: Mapping[str, Any],
+    analysis: AgreementSpec,
     endpoint: str,
     visit: str,
     sources: Sequence[str],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -20,6 +20,7 @@ from corelab.agreement.guards import one_per_cell
 from corelab.agreement.icc import intraclass_correlation
 from corelab.agreement.metrology import repeatability
 from corelab.measurement.selection import NotComputable
+from corelab.settings.analyses.agreement import AgreementSpec
 
 Row = dict[str, Any]
 
@@ -186,7 +187,7 @@ def interchangeability(
 
 
 def intra_inter_rows(
-    analysis: Mapping[str, Any],
+    analysis: AgreementSpec,
     endpoint: str,
     visit: str,
     sources: Sequence[str],
@@ -220,7 +221,7 @@ def intra_inter_rows(
     rows.append(every.attempt("inter_intra_sd_ratio", ratio))
     index_of = partial(interchangeability, readings, **how)
     rows.append(every.attempt("interchangeability_index", index_of))
-    margin = analysis.get("no_worse_ratio")
+    margin = analysis.no_worse_ratio
     if margin is not None:
         bound = float(margin)
         rows.append(
@@ -248,7 +249,7 @@ def _figures(
         ]
     if not with_icc:
         return rows
-    form = str(maker.analysis.get("icc_form", "icc_a_1"))
+    form = maker.analysis.form
     keep = (~np.isnan(table)).sum(axis=1) >= 2
     twice, codes = table[keep], groups_of.subset(maker.codes, keep)
     try:
@@ -264,7 +265,7 @@ def _figures(
 
 
 def replicated_rows(
-    analysis: Mapping[str, Any],
+    analysis: AgreementSpec,
     endpoint: str,
     visit: str,
     pair: tuple[str, str],
@@ -284,7 +285,7 @@ def replicated_rows(
         found = bland_altman_replicated(
             readings[:, 0],
             readings[:, 1],
-            linked=bool(analysis.get("linked", False)),
+            linked=analysis.linked,
             alpha=maker.alpha,
             clusters=maker.codes,
             multiplier=maker.multiplier,

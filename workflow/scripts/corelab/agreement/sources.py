@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from corelab.measurement.selection import as_list
+from corelab.settings.analyses.agreement import AgreementSpec
+from corelab.settings.analyses.overlap import OverlapSpec
 
 #: Final reads of a central read, and what the reads sheet's investigators are called together.
 FINAL, INVESTIGATOR = "final", "investigator"
@@ -13,7 +14,7 @@ FINAL, INVESTIGATOR = "final", "investigator"
 DERIVED = ("pipeline:", "final:", "rereview:")
 
 
-def chosen_sources(analysis: Mapping[str, Any], there: Sequence[str]) -> list[str]:
+def chosen_sources(analysis: AgreementSpec | OverlapSpec, there: Sequence[str]) -> list[str]:
     """Sources of an analysis in plan order; ``all`` is every source that has values.
 
     With ``all`` the pipeline comes first, then the supplied masks, then the others by name.
@@ -22,9 +23,10 @@ def chosen_sources(analysis: Mapping[str, Any], there: Sequence[str]) -> list[st
 
     Examples
     --------
-    >>> chosen_sources({"sources": "all"}, ["reader-2", "pipeline", "pipeline:x", "reader-1"])
+    >>> plan = OverlapSpec(id="o", type="overlap", label="infarct")
+    >>> chosen_sources(plan, ["reader-2", "pipeline", "pipeline:x", "reader-1"])
     ['pipeline', 'reader-1', 'reader-2']
-    >>> chosen_sources({"sources": ["b", "a"]}, ["a", "b", "c"])
+    >>> chosen_sources(plan.changed(sources=["b", "a"]), ["a", "b", "c"])
     ['b', 'a']
     """
     rank = {"pipeline": 0, "supplied": 1}
@@ -33,6 +35,6 @@ def chosen_sources(analysis: Mapping[str, Any], there: Sequence[str]) -> list[st
         key=lambda s: (rank.get(s, 2), s),
     )
     chosen: list[str] = []
-    for name in [str(s) for s in as_list(analysis.get("sources", "all"))]:
+    for name in as_list(analysis.sources):
         chosen += [s for s in (everyone if name == "all" else [name]) if s not in chosen]
     return chosen

@@ -7,7 +7,7 @@ of the reads). ``compare_pairs: true`` adds the comparison of every two pairs' c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import combinations
 from typing import Any
@@ -21,6 +21,7 @@ from corelab.agreement.groups import GroupStatistics
 from corelab.agreement.icc import compare_intraclass_correlations
 from corelab.agreement.second import second_reader_effect
 from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
+from corelab.settings.analyses.agreement import AgreementSpec
 
 Row = dict[str, Any]
 
@@ -85,15 +86,15 @@ def _levels(
 
 
 def stratified_rows(
-    analysis: Mapping[str, Any], tables: Tables, endpoint: str, visit: str, wide: pd.DataFrame
+    analysis: AgreementSpec, tables: Tables, endpoint: str, visit: str, wide: pd.DataFrame
 ) -> list[Row]:
     """Rows of every planned stratum for every pair of sources, and tests of drift.
 
     ``wide`` is targets (participant_id, visit) x sources. Group names: ``a|b|site=S1``.
     """
     rows: list[Row] = []
-    shown = (str(analysis.get("icc_form", "icc_a_1")), *SHOWN)
-    for name in as_list(analysis.get("strata")):
+    shown = (analysis.form, *SHOWN)
+    for name in as_list(analysis.strata):
         for a, b in combinations(wide.columns, 2):
             pair = wide[[a, b]].dropna()
             if not len(pair):
@@ -114,11 +115,11 @@ def stratified_rows(
 
 
 def _drift_rows(
-    analysis: Mapping[str, Any], tables: Tables, endpoint: str, visit: str, pair: pd.DataFrame
+    analysis: AgreementSpec, tables: Tables, endpoint: str, visit: str, pair: pd.DataFrame
 ) -> list[Row]:
     a, b = pair.columns
     maker = GroupStatistics(analysis, endpoint, visit, f"{a}|{b}").over(pair)
-    form = str(analysis.get("icc_form", "icc_a_1"))
+    form = analysis.form
     places = reading_places(tables, endpoint, [a, b]).reindex(pair.index)
     names = (f"{form}_drift", "bias_drift_slope", "learning_slope")
     try:
@@ -141,7 +142,7 @@ def _drift_rows(
 
 
 def reader_effect_rows(
-    analysis: Mapping[str, Any], endpoint: str, visit: str, wide: pd.DataFrame
+    analysis: AgreementSpec, endpoint: str, visit: str, wide: pd.DataFrame
 ) -> list[Row]:
     """Systematic effect of every source (mixed model), and the test that none differs."""
     present = wide.dropna(axis=1, how="all")
@@ -165,7 +166,7 @@ def reader_effect_rows(
 
 
 def comparison_rows(
-    analysis: Mapping[str, Any], endpoint: str, visit: str, wide: pd.DataFrame
+    analysis: AgreementSpec, endpoint: str, visit: str, wide: pd.DataFrame
 ) -> list[Row]:
     """Every two pairs' ICC compared on their common targets, p values adjusted after Holm.
 
@@ -173,9 +174,9 @@ def comparison_rows(
     """
     from statsmodels.stats.multitest import multipletests
 
-    if not analysis.get("compare_pairs"):
+    if not analysis.compare_pairs:
         return []
-    form = str(analysis.get("icc_form", "icc_a_1"))
+    form = analysis.form
     rows, found = [], []
     for group, first, second, index in _two_pairs(wide):
         maker = GroupStatistics(analysis, endpoint, visit, group).over(index)

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from corelab.settings.analyses.base import AnalysisSpec, Offset
 from corelab.study.columns import STATISTICS
 from corelab.study.expression import decide, flag_name, names_in, select, undecided
 from corelab.terms.statistics import registered
@@ -100,7 +101,7 @@ RATIOS = frozenset({"percent_change", "log_ratio"})
 ZERO_WORDS = "have a value of 0"
 
 
-def zeros_rule(analysis: Mapping[str, Any]) -> tuple[str, float]:
+def zeros_rule(analysis: AnalysisSpec) -> tuple[str, float]:
     """Handling of values of 0 on a ratio scale: the rule and the offset.
 
     ``refuse`` (no estimate), ``rank`` (a vanished lesion is the lowest, one that appeared the
@@ -109,33 +110,37 @@ def zeros_rule(analysis: Mapping[str, Any]) -> tuple[str, float]:
 
     Examples
     --------
-    >>> zeros_rule({"objective": "primary"}), zeros_rule({})
+    >>> from corelab.settings.analyses.base import OneValue
+    >>> plan = OneValue(id="a", type="", endpoint="v")
+    >>> zeros_rule(plan.changed(objective="primary")), zeros_rule(plan)
     (('refuse', 0.0), ('rank', 0.0))
-    >>> zeros_rule({"zeros": {"offset": 0.5}}), zeros_rule({"zeros": "offset: 0.5"})
-    (('offset', 0.5), ('offset', 0.5))
+    >>> zeros_rule(plan.changed(zeros="offset: 0.5"))
+    ('offset', 0.5)
     """
-    given = analysis.get("zeros")
+    given = analysis.zeros
     if given is None:
-        return ("refuse" if analysis.get("objective") == "primary" else "rank"), 0.0
-    if isinstance(given, Mapping):
-        return "offset", float(given["offset"])
+        return ("refuse" if analysis.objective == "primary" else "rank"), 0.0
+    if isinstance(given, Offset):
+        return "offset", float(given.offset)
     rule, _, number = str(given).partition(":")
     return (rule, float(number)) if number else (rule, 0.0)
 
 
-def uses_ranks(analysis: Mapping[str, Any]) -> bool:
+def uses_ranks(analysis: AnalysisSpec) -> bool:
     """Whether every method of an analysis needs the order of the values only, or can be so.
 
     Examples
     --------
-    >>> uses_ranks({"type": "comparison", "method": "ancova"}), uses_ranks({"type": "quantile"})
-    (True, False)
+    >>> uses_ranks(AnalysisSpec(id="a", type="comparison"))
+    True
+    >>> uses_ranks(AnalysisSpec(id="a", type="quantile"))
+    False
     """
-    kind = analysis.get("type")
+    kind = analysis.type
     if kind == "dose_response":
-        return set(as_list(analysis.get("models"))) == {"trend"}
+        return set(as_list(analysis.models)) == {"trend"}
     if kind == "correlation":
-        methods = set(as_list(analysis.get("method")))
+        methods = set(as_list(analysis.method))
         return bool(methods) and methods <= {"spearman", "kendall"}
     return kind in {"comparison", "diagnostic"}
 
@@ -188,30 +193,32 @@ def with_status_flags(
     return participants.assign(**{name: added[name] for name in sorted(wanted & set(added))})
 
 
-def population(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
+def population(analysis: AnalysisSpec, tables: Tables) -> pd.DataFrame:
     """Participants of the analysis: rows of the participants sheet that satisfy ``population``.
 
     Examples
     --------
     >>> people = pd.DataFrame({"participant_id": ["1", "2"], "arm": ["a", "b"]})
     >>> tables = Tables(pd.DataFrame(), people)
-    >>> population({"population": 'arm == "b"'}, tables)["participant_id"].tolist()
+    >>> plan = AnalysisSpec(id="a", type="", population='arm == "b"')
+    >>> population(plan, tables)["participant_id"].tolist()
     ['2']
     """
-    chosen = select(analysis.get("population"), tables.participants)
+    chosen = select(analysis.population, tables.participants)
     return tables.participants[chosen].reset_index(drop=True)
 
 
-def undecided_words(analysis: Mapping[str, Any], tables: Tables) -> str:
+def undecided_words(analysis: AnalysisSpec, tables: Tables) -> str:
     """Number of participants that the population excludes because a value is missing.
 
     Examples
     --------
     >>> people = pd.DataFrame({"participant_id": ["1", "2"], "mrs": [1.0, None]})
-    >>> undecided_words({"population": "not mrs > 2"}, Tables(pd.DataFrame(), people))
+    >>> plan = AnalysisSpec(id="a", type="", population="not mrs > 2")
+    >>> undecided_words(plan, Tables(pd.DataFrame(), people))
     'population: 1 of 2 participants left out, for whom "not mrs > 2" has a missing value'
     """
-    expression = analysis.get("population")
+    expression = analysis.population
     number = undecided(expression, tables.participants)
     if not number:
         return ""
@@ -222,7 +229,7 @@ def undecided_words(analysis: Mapping[str, Any], tables: Tables) -> str:
 
 
 def measured(
-    analysis: Mapping[str, Any],
+    analysis: AnalysisSpec,
     tables: Tables,
     *,
     endpoint: str,
@@ -243,12 +250,12 @@ def measured(
     -------
     pandas.DataFrame
         participant_id, visit, endpoint, source, repeat (int), region, value; one row per key.
-        ``region`` is ``analysis['region']``, default ``all``. Visits are restricted to
-        ``analysis['visit']`` unless the analysis has a ``derivation`` (that reads the baseline
+        ``region`` is ``analysis.region``, default ``all``. Visits are restricted to
+        ``analysis.visit`` unless the analysis has a ``derivation`` (that reads the baseline
         too).
     """
     rows = tables.measurements
-    region = analysis.get("region", "all")
+    region = analysis.region
     keep = (
         (rows["endpoint"] == endpoint)
         & (rows["status"] == "ok")
@@ -257,8 +264,8 @@ def measured(
     )
     if sources is not None:
         keep &= rows["source"].isin(list(sources))
-    visits = as_list(analysis.get("visit"))
-    if visits and analysis.get("derivation", "value") == "value":
+    visits = as_list(analysis.visit)
+    if visits and analysis.derivation == "value":
         keep &= rows["visit"].isin(visits)
     columns = ["participant_id", "visit", "endpoint", "source", "repeat", "region", "value"]
     found = rows.loc[keep, columns].copy()
@@ -276,7 +283,7 @@ def measured(
     return found.sort_values(columns[:-1]).reset_index(drop=True)
 
 
-def source_of(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> str:
+def source_of(analysis: AnalysisSpec, tables: Tables, endpoint: str) -> str:
     """The source an analysis of one endpoint uses: as planned, else the study's default.
 
     By default final reads come first where reads are adjudicated, then the pipeline, then supplied
@@ -291,7 +298,7 @@ def source_of(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> str
     there = sorted(
         rows.loc[(rows["endpoint"] == endpoint) & (rows["status"] == "ok"), "source"].unique()
     )
-    planned = analysis.get("source")
+    planned = analysis.source
     candidates = [planned] if planned else list(tables.default_sources)
     for candidate in candidates:
         if candidate in there:
@@ -304,16 +311,16 @@ def source_of(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> str
     )
 
 
-def one_value(analysis: Mapping[str, Any], tables: Tables, *, endpoint: str) -> pd.DataFrame:
+def one_value(analysis: AnalysisSpec, tables: Tables, *, endpoint: str) -> pd.DataFrame:
     """One value per participant and visit: the first repeat of the analysis' source, derived.
 
     Returns
     -------
     pandas.DataFrame
         participant_id, visit, value and, for ``change``, ``percent_change``, ``log_ratio`` and
-        ``responder`` (1 or 0 by the rule in ``analysis['responder']``), ``baseline`` (the
+        ``responder`` (1 or 0 by the rule in ``analysis.responder``), ``baseline`` (the
         baseline visit's value). With a derivation only visits other than
-        baseline remain, restricted to ``analysis['visit']``; a participant without a baseline
+        baseline remain, restricted to ``analysis.visit``; a participant without a baseline
         value is not among them. Of a ratio (:data:`RATIOS`) there is also ``zero``: the value
         has no number on this scale and is infinite (what to do is :func:`zeros_rule`'s), and the
         ``baseline`` of a log ratio is its logarithm.
@@ -322,15 +329,15 @@ def one_value(analysis: Mapping[str, Any], tables: Tables, *, endpoint: str) -> 
     rows = measured(analysis, tables, endpoint=endpoint, sources=[source])
     rows = rows.sort_values("repeat").drop_duplicates(["participant_id", "visit"])
     rows = rows[["participant_id", "visit", "value"]].sort_values(["participant_id", "visit"])
-    derivation = analysis.get("derivation", "value")
+    derivation = analysis.derivation
     if derivation == "value":
         return rows.reset_index(drop=True)
-    baseline = analysis.get("baseline") or tables.baseline
+    baseline = analysis.baseline or tables.baseline
     if baseline is None:
         raise NotComputable(f"derivation {derivation} needs a baseline visit (visits.baseline)")
     base = rows[rows["visit"] == baseline].set_index("participant_id")["value"]
     later = rows[rows["visit"] != baseline].copy()
-    visits = as_list(analysis.get("visit"))
+    visits = as_list(analysis.visit)
     if visits:
         later = later[later["visit"].isin(visits)]
     later["baseline"] = later["participant_id"].map(base)
@@ -366,7 +373,7 @@ def _ratios(later: pd.DataFrame, derivation: str, offset: float) -> pd.DataFrame
     return later.assign(value=ratio, baseline=level, zero=zero)
 
 
-def _responders(analysis: Mapping[str, Any], tables: Tables, later: pd.DataFrame) -> pd.DataFrame:
+def _responders(analysis: AnalysisSpec, tables: Tables, later: pd.DataFrame) -> pd.DataFrame:
     """1 for participants who satisfy the responder rule at a visit, 0 for the others.
 
     The rule may use ``value``, ``baseline``, ``change``, ``percent_change`` and ``log_ratio``.
@@ -374,7 +381,7 @@ def _responders(analysis: Mapping[str, Any], tables: Tables, later: pd.DataFrame
     out. With ``nonresponder_imputation`` such participants, and those of the population without a
     value at the visit, count as non-responders (``imputed``).
     """
-    rule = analysis.get("responder")
+    rule = analysis.responder
     if not rule:
         raise NotComputable("derivation responder needs a rule in responder")
     value, before = later["value"], later["baseline"]
@@ -386,11 +393,11 @@ def _responders(analysis: Mapping[str, Any], tables: Tables, later: pd.DataFrame
         )
     decided = decide(str(rule), known)
     later = later.assign(value=decided.astype("Float64").astype(float), imputed=False)
-    if not analysis.get("nonresponder_imputation"):
+    if not analysis.nonresponder_imputation:
         return later.dropna(subset=["value"]).drop(columns="imputed")
     people = population(analysis, tables)["participant_id"]
     frames = [later.assign(imputed=later["value"].isna()).fillna({"value": 0.0})]
-    for visit in as_list(analysis.get("visit")) or sorted(set(later["visit"])):
+    for visit in as_list(analysis.visit) or sorted(set(later["visit"])):
         lost = people[~people.isin(later.loc[later["visit"] == visit, "participant_id"])]
         frames.append(
             pd.DataFrame(
@@ -401,30 +408,29 @@ def _responders(analysis: Mapping[str, Any], tables: Tables, later: pd.DataFrame
     return every.sort_values(["participant_id", "visit"])
 
 
-def visits_of(analysis: Mapping[str, Any], tables: Tables, rows: pd.DataFrame) -> list[str]:
+def visits_of(analysis: AnalysisSpec, tables: Tables, rows: pd.DataFrame) -> list[str]:
     """Visits in study order that occur in the rows: each is analysed apart."""
     present = set(rows["visit"])
     ordered = [visit for visit in tables.visit_order if visit in present]
     return ordered + sorted(present - set(ordered))
 
 
-def statistics_frame(
-    analysis: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]
-) -> pd.DataFrame:
+def statistics_frame(analysis: AnalysisSpec, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     """Statistics rows of one analysis in the columns of the contract, gaps filled.
 
     ``rows`` need ``statistic``; everything else has a default.
 
     Examples
     --------
-    >>> frame = statistics_frame({"id": "a1"}, [{"statistic": "bias", "estimate": 1.0, "n": 3}])
+    >>> plan = AnalysisSpec(id="a1", type="")
+    >>> frame = statistics_frame(plan, [{"statistic": "bias", "estimate": 1.0, "n": 3}])
     >>> frame.loc[0, ["analysis_id", "population", "group", "statistic"]].tolist()
     ['a1', 'all', 'all', 'bias']
     """
     defaults: dict[str, Any] = {
-        "analysis_id": analysis["id"],
-        "population": analysis.get("population") or "all",
-        "endpoint": ",".join(as_list(analysis.get("endpoint"))) or "n/a",
+        "analysis_id": analysis.id,
+        "population": analysis.population or "all",
+        "endpoint": ",".join(as_list(analysis.endpoint)) or "n/a",
         "visit": "all",
         "participant_id": "all",
         "group": "all",
@@ -441,14 +447,14 @@ def statistics_frame(
         "n_clusters": np.nan,
     }
     # An analysis that fails as a whole has one row, under the name of its type.
-    names = {str(row["statistic"]) for row in rows} - {analysis.get("type")}
+    names = {str(row["statistic"]) for row in rows} - {analysis.type}
     unknown = sorted(name for name in names if registered(name) is None)
     if unknown:
         raise ValueError(f"statistics {unknown} are not registered in corelab/terms/statistics.py")
     filled = [{**defaults, **row} for row in rows]
     for row in filled:
         if np.isfinite(float(row["ci_low"])) and not np.isfinite(float(row["ci_level"])):
-            row["ci_level"] = 1.0 - float(analysis.get("alpha", 0.05))
+            row["ci_level"] = 1.0 - analysis.alpha
     return pd.DataFrame(filled, columns=list(STATISTICS))
 
 

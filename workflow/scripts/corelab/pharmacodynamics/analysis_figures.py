@@ -25,6 +25,10 @@ from corelab.pharmacodynamics.analysis_set import (
     outcome_values,
 )
 from corelab.provenance.figure_style import COLOURS, STYLE, save_figure
+from corelab.settings.analyses.base import AnalysisSpec
+from corelab.settings.analyses.correlation import CorrelationSpec
+from corelab.settings.analyses.diagnostic import DiagnosticSpec
+from corelab.settings.analyses.dose_response import DoseResponseSpec
 from corelab.terms.endpoints import unit_of
 from corelab.terms.statistics import conclusion_order, family_of, statistic
 
@@ -67,24 +71,19 @@ class Drawing:
         The planned analysis, its tables, and its statistics rows.
     """
 
-    analysis: Mapping[str, Any]
+    analysis: AnalysisSpec
     tables: Tables
     rows: pd.DataFrame
-
-    @property
-    def by(self) -> str:
-        """Column that groups participants."""
-        return str(self.analysis.get("by") or "arm")
 
     def groups(self) -> dict[str, str]:
         """Participant -> group; empty where the sheet has no such column."""
         people = population(self.analysis, self.tables)
-        if self.by not in people:
+        if self.analysis.arms not in people:
             return {}
-        known = people.dropna(subset=[self.by])
+        known = people.dropna(subset=[self.analysis.arms])
         return {
             str(p): str(int(g)) if isinstance(g, float) and g.is_integer() else str(g)
-            for p, g in zip(known["participant_id"], known[self.by], strict=True)
+            for p, g in zip(known["participant_id"], known[self.analysis.arms], strict=True)
         }
 
     def order(self) -> list[str]:
@@ -97,12 +96,12 @@ class Drawing:
             given = dose.groupby(people.index.map(groups)).agg(["min", "max"])
             one = given.loc[given["min"] == given["max"], "min"]
             doses = {str(group): float(value) for group, value in one.items()}
-        return in_order(groups.values(), self.analysis.get("reference"), doses)
+        return in_order(groups.values(), self.analysis.reference, doses)
 
     def values(self, endpoint: str, **changes: Any) -> list[tuple[str, pd.Series]]:
         """Values of the endpoint by visit, as the analysis takes them."""
         try:
-            frames = endpoint_by_visit({**self.analysis, **changes}, self.tables, endpoint)
+            frames = endpoint_by_visit(self.analysis.changed(**changes), self.tables, endpoint)
         except NotComputable:
             return []
         return [(visit, frame["value"].astype(float)) for visit, frame in frames]
@@ -180,7 +179,7 @@ def _forests(drawing: Drawing) -> list[Panel]:
         if rows.empty:
             continue
         kinds, visits = rows["statistic"].nunique(), rows["visit"].nunique()
-        labels = [_label(row, drawing.by, kinds, visits) for row in rows.itertuples()]
+        labels = [_label(row, drawing.analysis.arms, kinds, visits) for row in rows.itertuples()]
         labels = _told_apart(labels, list(rows["method"]))
         ratio = statistic(rows["statistic"].iloc[0]).ratio
         words = " / ".join(statistic(name).inline for name in dict.fromkeys(rows["statistic"]))
@@ -213,7 +212,7 @@ def _comparison(drawing: Drawing) -> list[Panel]:
     groups = drawing.groups()
     if not groups:
         return panels
-    derivation = str(drawing.analysis.get("derivation", "value"))
+    derivation = drawing.analysis.derivation
     for endpoint in endpoints_of(drawing.analysis)[:1]:
         everywhere = drawing.values(endpoint, derivation="value", visit=None)
         long = pd.concat(
@@ -295,10 +294,10 @@ def _dose_response(drawing: Drawing) -> list[Panel]:
 
     panels = []
     analysis = drawing.analysis
-    kind = "exposure" if analysis.get("exposure") else "dose"
-    name = str(as_list(analysis.get(kind))[0])
-    name = "dose" if name == "True" else name
-    models = as_list(analysis.get("models")) or ["linear"]
+    assert isinstance(analysis, DoseResponseSpec)
+    kind = "exposure" if analysis.exposure else "dose"
+    name = str(getattr(analysis, kind))
+    models = as_list(analysis.models)
     model = next((m for m in ("sigmoid_emax", "emax") if m in models), "linear")
     unit = drawing.tables.dose_unit if name == "dose" else ""
     groups = drawing.groups()
@@ -310,7 +309,7 @@ def _dose_response(drawing: Drawing) -> list[Panel]:
         for visit, values in by_visit[-2:]:
             try:
                 frame, _, _ = driver_frame(
-                    {**analysis, "covariates": []},
+                    analysis.changed(covariates=[]),
                     drawing.tables,
                     endpoint,
                     kind,
@@ -325,7 +324,7 @@ def _dose_response(drawing: Drawing) -> list[Panel]:
                 axes: Axes,
                 frame: pd.DataFrame = frame,
                 visit: str = visit,
-                words: str = axis_words(endpoint, str(analysis.get("derivation", "value"))),
+                words: str = axis_words(endpoint, analysis.derivation),
             ) -> None:
                 labels = [groups.get(p, "n/a") for p in frame.index] if groups else None
                 figures.exposure_response(
@@ -347,11 +346,12 @@ def _correlation(drawing: Drawing) -> list[Panel]:
     from corelab.pharmacodynamics.correlation import _joined
 
     analysis = drawing.analysis
-    if analysis.get("summaries"):
+    assert isinstance(analysis, CorrelationSpec)
+    if analysis.summaries:
         return []
-    kind = next(k for k in ("outcome", "exposure", "endpoint_y") if analysis.get(k))
-    name = str(as_list(analysis[kind])[0])
-    groups = drawing.groups() if analysis.get("by") else {}
+    kind = next(k for k in ("outcome", "exposure", "endpoint_y") if getattr(analysis, k))
+    name = str(getattr(analysis, kind))
+    groups = drawing.groups() if analysis.by else {}
     panels = []
     for endpoint in endpoints_of(analysis)[:2]:
         try:
@@ -369,7 +369,7 @@ def _correlation(drawing: Drawing) -> list[Panel]:
                     visit: str = visit,
                 ) -> None:
                     labels = [groups.get(p, "n/a") for p in frame.index] if groups else None
-                    words = axis_words(endpoint, str(analysis.get("derivation", "value")))
+                    words = axis_words(endpoint, analysis.derivation)
                     figures.exposure_response(
                         axes,
                         frame["other"],
@@ -388,7 +388,7 @@ def _correlation(drawing: Drawing) -> list[Panel]:
 
 def _ordinal(drawing: Drawing) -> list[Panel]:
     groups = drawing.groups()
-    outcome = str(as_list(drawing.analysis["outcome"])[0])
+    outcome = str(drawing.analysis.outcome)
     if not groups:
         return []
     try:
@@ -422,9 +422,7 @@ def _quantile(drawing: Drawing) -> list[Panel]:
         return []
     rows = rows[rows["visit"] == rows["visit"].iloc[-1]]
     terms = [t for t in dict.fromkeys(rows["group"].str.split("|").str[1]) if t != "Intercept"]
-    words = axis_words(
-        str(rows["endpoint"].iloc[0]), str(drawing.analysis.get("derivation", "value"))
-    )
+    words = axis_words(str(rows["endpoint"].iloc[0]), drawing.analysis.derivation)
 
     def panel(term: str) -> Panel:
         def draw(axes: Axes) -> None:
@@ -439,11 +437,10 @@ def _diagnostic(drawing: Drawing) -> list[Panel]:
     from corelab.pharmacodynamics.diagnostic import _scores, roc_curve
 
     analysis = drawing.analysis
-    endpoint = endpoints_of(analysis)[0]
+    assert isinstance(analysis, DiagnosticSpec)
+    endpoint, outcome = endpoints_of(analysis)[0], str(analysis.outcome)
     try:
-        visit, frame, _ = list(
-            _scores(analysis, drawing.tables, endpoint, str(analysis["outcome"]))
-        )[-1]
+        visit, frame, _ = list(_scores(analysis, drawing.tables, endpoint, outcome))[-1]
     except NotComputable:
         return []
     areas = drawing.rows[
@@ -496,11 +493,11 @@ _PANELS: dict[str, Callable[[Drawing], list[Panel]]] = {
 }
 
 
-def panels_of(analysis: Mapping[str, Any], tables: Tables, rows: pd.DataFrame) -> list[Panel]:
+def panels_of(analysis: AnalysisSpec, tables: Tables, rows: pd.DataFrame) -> list[Panel]:
     """Panels that an analysis has, forest plots last; none where nothing can be drawn."""
     drawing = Drawing(analysis, tables, rows)
-    own = _PANELS.get(str(analysis["type"]), lambda _: [])(drawing)
-    forests = [] if analysis["type"] in {"quantile", "sample_size"} else _forests(drawing)
+    own = _PANELS.get(analysis.type, lambda _: [])(drawing)
+    forests = [] if analysis.type in {"quantile", "sample_size"} else _forests(drawing)
     return [*own, *forests]
 
 
@@ -532,7 +529,7 @@ def draw_panels(panels: list[Panel], width: float = 7.6) -> Figure:
 
 
 def write_analysis_figure(
-    analysis: Mapping[str, Any],
+    analysis: AnalysisSpec,
     tables: Tables,
     rows: pd.DataFrame,
     exhibit: str | Path,
@@ -550,7 +547,7 @@ def write_analysis_figure(
     from corelab.provenance.exhibits import write_exhibit
 
     panels = panels_of(analysis, tables, rows)
-    name = str(analysis.get("title") or analysis["id"])
+    name = str(analysis.title or analysis.id)
     if panels:
         save_figure(draw_panels(panels), figure, tight=True)
         kinds = list(dict.fromkeys(panel.kind for panel in panels))
@@ -563,10 +560,10 @@ def write_analysis_figure(
         save_figure(blank, figure, tight=True)
     write_exhibit(
         exhibit,
-        section=f"analysis:{analysis['id']}",
+        section=f"analysis:{analysis.id}",
         title=name,
         caption=caption,
         figure=Path(figure).name,
         alt=f"{name}: {caption}",
-        source=f"statistics/by_analysis/{analysis['id']}.tsv",
+        source=f"statistics/by_analysis/{analysis.id}.tsv",
     )

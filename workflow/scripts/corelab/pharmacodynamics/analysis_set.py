@@ -25,6 +25,7 @@ from corelab.measurement.selection import (
     visits_of,
     zeros_rule,
 )
+from corelab.settings.analyses.base import AnalysisSpec
 from corelab.study.cells import (
     CAPPED_COLUMNS,
     LABEL_COLUMNS,
@@ -98,7 +99,7 @@ def _level(value: Any) -> str:
 
 
 def participant_columns(
-    analysis: Mapping[str, Any], tables: Tables, names: Sequence[str]
+    analysis: AnalysisSpec, tables: Tables, names: Sequence[str]
 ) -> pd.DataFrame:
     """Columns of the participants sheet for the analysis population, indexed by participant.
 
@@ -114,7 +115,7 @@ def participant_columns(
             f"the participants sheet has no column {', '.join(absent)}; "
             f"it has {', '.join(map(str, people.columns)) or 'none'}"
         )
-    labels = LABEL_COLUMNS | set(as_list(analysis.get("categorical")))
+    labels = LABEL_COLUMNS | set(analysis.categorical)
     return pd.DataFrame(
         {name: typed(people[name], categorical=name in labels) for name in names},
         index=people.index,
@@ -122,7 +123,7 @@ def participant_columns(
 
 
 def endpoint_by_visit(
-    analysis: Mapping[str, Any], tables: Tables, endpoint: str
+    analysis: AnalysisSpec, tables: Tables, endpoint: str
 ) -> list[tuple[str, pd.DataFrame]]:
     """Values of an endpoint, one frame per visit in study order.
 
@@ -141,10 +142,9 @@ def endpoint_by_visit(
     rows = one_value(analysis, tables, endpoint=endpoint)
     visits = visits_of(analysis, tables, rows)
     if not visits:
-        planned = ", ".join(map(str, as_list(analysis.get("visit")))) or "any visit"
+        planned = ", ".join(map(str, as_list(analysis.visit))) or "any visit"
         raise NotComputable(
-            f"no participant of the population has {endpoint} "
-            f"({analysis.get('derivation', 'value')}) at {planned}"
+            f"no participant of the population has {endpoint} ({analysis.derivation}) at {planned}"
         )
     found = []
     for visit in visits:
@@ -153,7 +153,7 @@ def endpoint_by_visit(
     return found
 
 
-def _settled(analysis: Mapping[str, Any], frame: pd.DataFrame) -> pd.DataFrame:
+def _settled(analysis: AnalysisSpec, frame: pd.DataFrame) -> pd.DataFrame:
     """One visit with its values of 0 on a ratio scale treated, and its imputed values counted."""
     said, ranks = "", False
     rule, offset = zeros_rule(analysis)
@@ -175,7 +175,7 @@ def _settled(analysis: Mapping[str, Any], frame: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def zeros_words(analysis: Mapping[str, Any], zeros: int, total: int) -> str:
+def zeros_words(analysis: AnalysisSpec, zeros: int, total: int) -> str:
     """What is done with values of 0 where the scale has none.
 
     Raises
@@ -238,11 +238,11 @@ def _at_visit(
 
 
 def outcome_values(
-    analysis: Mapping[str, Any], tables: Tables, outcome: str, visit: str | None = None
+    analysis: AnalysisSpec, tables: Tables, outcome: str, visit: str | None = None
 ) -> tuple[pd.Series, str]:
     """Clinical outcome per participant and the visit it is of.
 
-    The visit is ``analysis['outcome_visit']``, else ``visit`` if the outcome was taken there,
+    The visit is ``analysis.outcome_visit``, else ``visit`` if the outcome was taken there,
     else the last visit at which it was.
 
     Raises
@@ -256,16 +256,16 @@ def outcome_values(
     if rows.empty:
         known = ", ".join(sorted(set(map(str, tables.outcomes["outcome"])))) or "none"
         raise NotComputable(f"no value of outcome {outcome}; the outcomes sheet has {known}")
-    planned = analysis.get("outcome_visit")
+    planned = analysis.outcome_visit
     return _at_visit(rows, f"outcome {outcome}", visit, planned, tables.visit_order)
 
 
 def exposure_values(
-    analysis: Mapping[str, Any], tables: Tables, exposure: str, visit: str | None = None
+    analysis: AnalysisSpec, tables: Tables, exposure: str, visit: str | None = None
 ) -> tuple[pd.Series, str]:
     """Drug exposure per participant and the visit it is of (``all`` where none is given).
 
-    The visit is ``analysis['exposure_visit']``, else ``visit`` if measured there, else the last.
+    The visit is ``analysis.exposure_visit``, else ``visit`` if measured there, else the last.
     """
     rows = tables.exposures
     rows = rows[rows["exposure"] == exposure]
@@ -275,16 +275,16 @@ def exposure_values(
         raise NotComputable(f"no value of exposure {exposure}; the exposures sheet has {known}")
     if "visit" not in rows.columns:
         rows = rows.assign(visit="all")
-    planned = analysis.get("exposure_visit")
+    planned = analysis.exposure_visit
     return _at_visit(rows, f"exposure {exposure}", visit, planned, tables.visit_order)
 
 
-def baseline_values(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> pd.Series:
+def baseline_values(analysis: AnalysisSpec, tables: Tables, endpoint: str) -> pd.Series:
     """Value of the endpoint at the baseline visit, per participant."""
-    baseline = analysis.get("baseline") or tables.baseline
+    baseline = analysis.baseline or tables.baseline
     if baseline is None:
         raise NotComputable("covariate baseline needs a baseline visit (visits.baseline)")
-    at = {**analysis, "visit": baseline, "derivation": "value"}
+    at = analysis.changed(visit=baseline, derivation="value")
     rows = one_value(at, tables, endpoint=endpoint)
     if rows.empty:
         raise NotComputable(f"no value of {endpoint} at the baseline visit {baseline}")
@@ -293,7 +293,7 @@ def baseline_values(analysis: Mapping[str, Any], tables: Tables, endpoint: str) 
 
 def with_covariates(
     frame: pd.DataFrame,
-    analysis: Mapping[str, Any],
+    analysis: AnalysisSpec,
     tables: Tables,
     *,
     endpoint: str | None,
@@ -310,7 +310,7 @@ def with_covariates(
 
 
 def complete_cases(
-    frame: pd.DataFrame, columns: Sequence[str], analysis: Mapping[str, Any], tables: Tables
+    frame: pd.DataFrame, columns: Sequence[str], analysis: AnalysisSpec, tables: Tables
 ) -> tuple[pd.DataFrame, str]:
     """Rows with all columns, and a note that counts who of the population is not among them.
 
@@ -318,7 +318,8 @@ def complete_cases(
     --------
     >>> people = pd.DataFrame({"participant_id": ["1", "2", "3"]})
     >>> frame = pd.DataFrame({"value": [1.0, np.nan]}, index=["1", "2"])
-    >>> complete_cases(frame, ["value"], {}, Tables(pd.DataFrame(), people))[1]
+    >>> plan = AnalysisSpec(id="a", type="")
+    >>> complete_cases(frame, ["value"], plan, Tables(pd.DataFrame(), people))[1]
     'complete cases: 1 of 3 participants'
     """
     chosen = frame.dropna(subset=list(columns)).sort_index()
@@ -470,14 +471,14 @@ def require_full_rank(matrix: np.ndarray, terms: Sequence[str]) -> None:
                 )
 
 
-def endpoints_of(analysis: Mapping[str, Any]) -> list[str]:
+def endpoints_of(analysis: AnalysisSpec) -> list[str]:
     """Endpoints of an analysis as a list."""
-    return [str(name) for name in as_list(analysis.get("endpoint"))]
+    return as_list(analysis.endpoint)
 
 
-def alpha_of(analysis: Mapping[str, Any]) -> float:
+def alpha_of(analysis: AnalysisSpec) -> float:
     """Two-sided level of the analysis, default 0.05."""
-    return float(analysis.get("alpha", 0.05))
+    return analysis.alpha
 
 
 def join_notes(*notes: str) -> str:

@@ -47,7 +47,7 @@ from corelab.pharmacodynamics.repeated_grades import analyse_grades
 from corelab.pharmacodynamics.scales import covariate_words, covariates_of, scaled
 from corelab.pharmacodynamics.two_samples import student_t, two_samples, welch_t
 from corelab.provenance.two_computations import CLOSED_FORM, compare
-from corelab.study.analysis_keys import METHODS as KNOWN_METHODS
+from corelab.settings.analyses.comparison import ComparisonSpec
 
 
 @dataclass(frozen=True)
@@ -150,12 +150,8 @@ def mann_whitney(a: Any, b: Any, alpha: float = 0.05) -> RankComparison:
 
 # ------------------------------------------------------------------------------------- the plan
 
-METHODS = KNOWN_METHODS["comparison"]
-#: Scales on which a model may be fitted; the plan's key ``scale``.
-SCALES = ("identity", "log", "cube_root")
 
-
-def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, Any]]:
+def analyse(analysis: ComparisonSpec, tables: Tables) -> Iterator[dict[str, Any]]:
     """Rows of an analysis of type ``comparison``.
 
     Keys: ``endpoint``, ``by`` (default ``arm``), ``reference``, ``method`` (default ``ancova``),
@@ -166,20 +162,11 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
     responders and grades at several visits (:mod:`.repeated_grades`);
     ``multiple_imputation`` and ``tipping_point`` for missing visits (:mod:`.missing_visits`).
     """
-    methods = [str(method) for method in as_list(analysis.get("method"))] or ["ancova"]
-    unknown = set(methods) - set(METHODS)
-    if unknown:
-        raise ValueError(
-            f"analysis {analysis['id']}: unknown comparison method {', '.join(sorted(unknown))}; "
-            f"known: {', '.join(METHODS)}"
-        )
-    if analysis.get("scale", "identity") not in SCALES:
-        raise ValueError(f"analysis {analysis['id']}: scale must be one of {', '.join(SCALES)}")
-    if analysis.get("derivation") == "change" and analysis.get("scale") == "log":
+    if analysis.derivation == "change" and analysis.scale == "log":
         # The change of a logarithm is the log ratio.
-        analysis = {**analysis, "derivation": "log_ratio", "scale": "identity"}
+        analysis = analysis.changed(derivation="log_ratio", scale="identity")
     for endpoint in endpoints_of(analysis):
-        for method in methods:
+        for method in as_list(analysis.method):
             if method in {"gee", "glmm"} or (
                 method in {"mmrm", "multiple_imputation"}
                 and not _ranked(analysis, tables, endpoint)
@@ -195,7 +182,7 @@ def _of_all_visits(method: str) -> Callable[..., Iterator[dict[str, Any]]]:
     return analyse_mmrm if method == "mmrm" else analyse_imputed
 
 
-def _ranked(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> bool:
+def _ranked(analysis: ComparisonSpec, tables: Tables, endpoint: str) -> bool:
     """Whether values of 0 leave a visit its order only."""
     try:
         frames = [frame for _, frame in endpoint_by_visit(analysis, tables, endpoint)]
@@ -206,9 +193,9 @@ def _ranked(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> bool:
         return False
 
 
-def _log_zeros(analysis: Mapping[str, Any], frame: pd.DataFrame) -> tuple[str, str]:
+def _log_zeros(analysis: ComparisonSpec, frame: pd.DataFrame) -> tuple[str, str]:
     """Rule and words for values of 0 on the log scale; empty where there are none."""
-    if analysis.get("scale") != "log":
+    if analysis.scale != "log":
         return "", ""
     offset = zeros_rule(analysis)[1]
     columns = [c for c in ("value", "baseline") if c in frame.columns]
@@ -221,7 +208,7 @@ def _log_zeros(analysis: Mapping[str, Any], frame: pd.DataFrame) -> tuple[str, s
 
 
 def _each_visit(
-    analysis: Mapping[str, Any], tables: Tables, endpoint: str, method: str
+    analysis: ComparisonSpec, tables: Tables, endpoint: str, method: str
 ) -> Iterator[dict[str, Any]]:
     head = {"endpoint": endpoint}
     try:
@@ -234,10 +221,10 @@ def _each_visit(
             rule, logs = _log_zeros(analysis, frame)
             told, used, planned = join_notes(frame.attrs["said"], logs), method, analysis
             if frame.attrs["ranks"] or rule == "rank":
-                used, planned = "rank", {**analysis, "scale": "identity"}
+                used, planned = "rank", analysis.changed(scale="identity")
                 if method in {"t", "welch", "mann_whitney"}:
                     # These have no covariates, so the ranks have no baseline either.
-                    planned |= {"derivation": "value", "covariates": []}
+                    planned = planned.changed(derivation="value", covariates=[])
                 told += f" instead of {method}" * (method != "rank")
             for row in _kernel(used)(planned, tables, endpoint, frame, used):
                 note = str(row.get("note", ""))
@@ -256,26 +243,26 @@ def _kernel(method: str) -> Callable[..., Iterator[dict[str, Any]]]:
 
 
 def _arms(
-    analysis: Mapping[str, Any], tables: Tables, frame: pd.DataFrame
+    analysis: ComparisonSpec, tables: Tables, frame: pd.DataFrame
 ) -> tuple[str, pd.DataFrame]:
-    by = str(analysis.get("by", "arm"))
+    by = analysis.arms
     column = participant_columns(
-        {**analysis, "categorical": [*as_list(analysis.get("categorical")), by]}, tables, [by]
+        analysis.changed(categorical=[*analysis.categorical, by]), tables, [by]
     )
     return by, frame.join(column, how="inner")
 
 
 def _model_rows(
-    analysis: Mapping[str, Any], tables: Tables, endpoint: str, frame: pd.DataFrame, method: str
+    analysis: ComparisonSpec, tables: Tables, endpoint: str, frame: pd.DataFrame, method: str
 ) -> Iterator[dict[str, Any]]:
     """Rows of the models for skewed volumes and responders."""
     by, frame = _arms(analysis, tables, frame)
     names = covariates_of(analysis)
     frame = with_covariates(frame, analysis, tables, endpoint=endpoint, names=names)
     frame, note = complete_cases(frame, ["value", by, *names], analysis, tables)
-    if analysis.get("scale", "identity") != "identity":
+    if analysis.scale != "identity":
         raise NotComputable(f"method {method} has its own scale; leave out the key scale")
-    reference, others, said = levels_of(frame[by], by, analysis.get("reference"))
+    reference, others, said = levels_of(frame[by], by, analysis.reference)
     plan = design(frame, by=by, reference=reference, covariates=names)
     told: set[tuple[str, str]] = set()
     strata = strata_of(analysis, tables, frame)
@@ -301,7 +288,7 @@ def _model_rows(
 
 
 def _stratified_risks(
-    analysis: Mapping[str, Any],
+    analysis: ComparisonSpec,
     frame: pd.DataFrame,
     by: str,
     reference: str,
@@ -323,19 +310,19 @@ def _stratified_risks(
 
 
 def _ancova_rows(
-    analysis: Mapping[str, Any], tables: Tables, endpoint: str, frame: pd.DataFrame, method: str
+    analysis: ComparisonSpec, tables: Tables, endpoint: str, frame: pd.DataFrame, method: str
 ) -> Iterator[dict[str, Any]]:
     alpha = alpha_of(analysis)
     by, frame = _arms(analysis, tables, frame)
     names = covariates_of(analysis)
     frame = with_covariates(frame, analysis, tables, endpoint=endpoint, names=names)
     frame, note = complete_cases(frame, ["value", by, *names], analysis, tables)
-    scale = str(analysis.get("scale", "identity"))
+    scale = analysis.scale
     frame = scaled(analysis, frame)
-    reference, others, said = levels_of(frame[by], by, analysis.get("reference"))
+    reference, others, said = levels_of(frame[by], by, analysis.reference)
     plan = design(frame, by=by, reference=reference, covariates=names)
     fit = fit_linear(plan.matrix, frame["value"])
-    robust = str(analysis.get("robust", ""))
+    robust = str(analysis.robust or "")
     if robust:
         fit = with_hc3(fit, plan.matrix, frame["value"])
     checks = influence(plan.matrix, frame["value"])
@@ -376,11 +363,11 @@ def _ancova_rows(
                 _few(frame[by], (level, reference)),
             ),
         }
-    if analysis.get("subgroups"):
+    if analysis.subgroups:
         split = participant_columns(
-            {**analysis, "categorical": as_list(analysis["subgroups"])},
+            analysis.changed(categorical=as_list(analysis.subgroups)),
             tables,
-            [str(name) for name in as_list(analysis["subgroups"])],
+            list(analysis.subgroups),
         ).add_prefix("_")
         yield from stratified.subgroup_rows(
             analysis, frame.join(split), by, reference, others, names, alpha
@@ -402,11 +389,11 @@ def _ancova_rows(
         }
 
 
-def _dunnett(analysis: Mapping[str, Any]) -> bool:
+def _dunnett(analysis: ComparisonSpec) -> bool:
     from corelab.pharmacodynamics.multiplicity import family_of
 
     named = family_of(analysis)
-    return analysis.get("adjustment") == "dunnett" or (named is not None and named[1] == "dunnett")
+    return analysis.adjustment == "dunnett" or (named is not None and named[1] == "dunnett")
 
 
 def _dunnett_rows(
@@ -458,15 +445,15 @@ def _few(column: pd.Series, levels: tuple[str, ...]) -> str:
 
 
 def _two_sample_rows(
-    analysis: Mapping[str, Any], tables: Tables, endpoint: str, frame: pd.DataFrame, method: str
+    analysis: ComparisonSpec, tables: Tables, endpoint: str, frame: pd.DataFrame, method: str
 ) -> Iterator[dict[str, Any]]:
     alpha = alpha_of(analysis)
-    if analysis.get("covariates"):
+    if analysis.covariates:
         raise NotComputable(f"method {method} takes no covariates; use ancova or mmrm")
     by, frame = _arms(analysis, tables, frame)
     frame, note = complete_cases(frame, ["value", by], analysis, tables)
     frame = scaled(analysis, frame)
-    reference, others, said = levels_of(frame[by], by, analysis.get("reference"))
+    reference, others, said = levels_of(frame[by], by, analysis.reference)
     labels = frame[by].map(str)
     strata = strata_of(analysis, tables, frame)
     b = frame.loc[labels == reference, "value"].to_numpy()
@@ -499,12 +486,12 @@ def _two_sample_rows(
             )
 
 
-def strata_of(analysis: Mapping[str, Any], tables: Tables, frame: pd.DataFrame) -> pd.Series | None:
+def strata_of(analysis: ComparisonSpec, tables: Tables, frame: pd.DataFrame) -> pd.Series | None:
     """Combination of the levels of the key ``strata`` per participant; None without it."""
-    names = [str(name) for name in as_list(analysis.get("strata"))]
+    names = list(analysis.strata)
     if not names:
         return None
-    levels = participant_columns({**analysis, "categorical": names}, tables, names)
+    levels = participant_columns(analysis.changed(categorical=names), tables, names)
     levels = levels.reindex(frame.index)
     return levels.astype(str).agg(", ".join, axis=1).where(levels.notna().all(axis=1))
 

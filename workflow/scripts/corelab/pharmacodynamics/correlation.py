@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,9 +33,11 @@ from corelab.pharmacodynamics.analysis_set import (
     with_covariates,
 )
 from corelab.provenance.two_computations import MOST_PARTICIPANTS, compare
+from corelab.settings.analyses.base import RESAMPLES, SEED
+from corelab.settings.analyses.correlation import CorrelationSpec
 
 #: Bootstrap of a correlation: resamples and seed where the plan names none, groups of a jackknife.
-RESAMPLES, SEED, MOST_GROUPS = 2000, 20240229, 200
+MOST_GROUPS = 200
 
 
 @dataclass(frozen=True)
@@ -609,7 +611,7 @@ STATISTIC_OF = {
 }
 
 
-def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, Any]]:
+def analyse(analysis: CorrelationSpec, tables: Tables) -> Iterator[dict[str, Any]]:
     """Rows of an analysis of type ``correlation``.
 
     Keys: ``endpoint`` against ``outcome`` (``outcome_visit``), ``exposure`` (``exposure_visit``)
@@ -622,14 +624,8 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
     ``compare_pairs`` tests the differences of dependent correlations. ``summaries`` (r and n as
     printed) take the place of data.
     """
-    methods = [str(method) for method in as_list(analysis.get("method"))] or ["pearson"]
-    unknown = set(methods) - set(STATISTIC_OF)
-    if unknown:
-        raise ValueError(
-            f"analysis {analysis['id']}: unknown correlation method {', '.join(sorted(unknown))}; "
-            f"known: {', '.join(STATISTIC_OF)}"
-        )
-    if analysis.get("summaries"):
+    methods = as_list(analysis.method)
+    if analysis.summaries:
         yield from _summary_rows(analysis)
         return
     try:
@@ -640,14 +636,10 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
                 yield not_computable(STATISTIC_OF[method], str(reason), endpoint=endpoint)
         return
     others = [
-        (kind, str(name))
-        for kind in ("outcome", "exposure", "endpoint_y")
-        for name in as_list(analysis.get(kind))
+        (kind, str(getattr(analysis, kind)))
+        for kind in analysis.require_one
+        if getattr(analysis, kind)
     ]
-    if not others:
-        raise ValueError(
-            f"analysis {analysis['id']}: a correlation needs outcome, exposure or endpoint_y"
-        )
     pairings = [
         (endpoint, kind, name, method)
         for endpoint in endpoints_of(analysis)
@@ -655,16 +647,16 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
         for method in methods
     ]
     for pairing in pairings:
-        if analysis.get("by"):
+        if analysis.by:
             yield from _by_group(analysis, tables, *pairing)
         else:
             yield from _one_pairing(analysis, tables, *pairing)
-    if analysis.get("compare_pairs"):
+    if analysis.compare_pairs:
         for kind, name in others:
             yield from _dependent_rows(analysis, tables, kind, name)
 
 
-def on_scale(analysis: Mapping[str, Any], tables: Tables) -> Tables:
+def on_scale(analysis: CorrelationSpec, tables: Tables) -> Tables:
     """Measurements of the analysis' endpoints on the scale of the plan.
 
     Raises
@@ -675,14 +667,16 @@ def on_scale(analysis: Mapping[str, Any], tables: Tables) -> Tables:
     Examples
     --------
     >>> rows = pd.DataFrame({"endpoint": ["v"], "value": [8.0], "status": ["ok"]})
-    >>> tables = on_scale({"endpoint": "v", "scale": "cube_root"}, Tables(rows, pd.DataFrame()))
+    >>> plan = CorrelationSpec(id="a", type="correlation", endpoint="v", outcome="y",
+    ...     scale="cube_root")
+    >>> tables = on_scale(plan, Tables(rows, pd.DataFrame()))
     >>> float(tables.measurements["value"].iloc[0])
     2.0
     """
-    scale = str(analysis.get("scale", "identity"))
+    scale = analysis.scale
     if scale == "identity":
         return tables
-    derivation = str(analysis.get("derivation", "value"))
+    derivation = analysis.derivation
     if derivation not in {"value", "change"}:
         raise NotComputable(f"scale {scale} has no meaning for derivation {derivation}")
     rows = tables.measurements.copy()
@@ -700,19 +694,19 @@ def on_scale(analysis: Mapping[str, Any], tables: Tables) -> Tables:
     return replace(tables, measurements=rows)
 
 
-def _summary_rows(analysis: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+def _summary_rows(analysis: CorrelationSpec) -> Iterator[dict[str, Any]]:
     """Fisher's interval of correlations of which only r and n are known."""
     alpha = alpha_of(analysis)
-    for summary in analysis["summaries"]:
-        r, n = float(summary["r"]), int(summary["n"])
+    for summary in analysis.summaries or ():
+        r, n = float(summary.r), summary.n
         low, high = fisher_interval(r, n, alpha)
         # r was rounded before it was printed: the limits of what it may have been.
-        half = 0.5 * 10.0 ** -int(summary.get("decimals", 2))
+        half = 0.5 * 10.0**-summary.decimals
         edges = [fisher_interval(float(np.clip(v, -1, 1)), n, alpha) for v in (r - half, r + half)]
         yield {
             "endpoint": "n/a",
             "statistic": "pearson_r",
-            "group": str(summary["name"]),
+            "group": summary.name,
             "estimate": r,
             "ci_low": low,
             "ci_high": high,
@@ -726,15 +720,15 @@ def _summary_rows(analysis: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _by_group(
-    analysis: Mapping[str, Any], tables: Tables, endpoint: str, kind: str, name: str, method: str
+    analysis: CorrelationSpec, tables: Tables, endpoint: str, kind: str, name: str, method: str
 ) -> Iterator[dict[str, Any]]:
     """The correlation in each group of ``by``, and the differences from the reference."""
-    by = str(analysis["by"])
-    labelled = {**analysis, "categorical": [*as_list(analysis.get("categorical")), by]}
+    by = analysis.arms
+    labelled = analysis.changed(categorical=[*analysis.categorical, by])
     statistic = STATISTIC_OF[method]
     try:
         labels = participant_columns(labelled, tables, [by])[by].dropna()
-        reference, levels, said = levels_of(labels, by, analysis.get("reference"))
+        reference, levels, said = levels_of(labels, by, analysis.reference)
     except NotComputable as reason:
         yield not_computable(statistic, str(reason), endpoint=endpoint, method=method)
         return
@@ -742,7 +736,7 @@ def _by_group(
     for level in (reference, *levels):
         inside = set(labels.index[labels.map(str) == level])
         people = tables.participants[tables.participants["participant_id"].isin(inside)]
-        part = {**analysis, "population": None}
+        part = analysis.changed(population=None)
         for row in _one_pairing(
             part, replace(tables, participants=people), endpoint, kind, name, method
         ):
@@ -796,7 +790,7 @@ def _gap_columns(gap: CorrelationDifference) -> dict[str, float]:
 
 
 def _dependent_rows(
-    analysis: Mapping[str, Any], tables: Tables, kind: str, name: str
+    analysis: CorrelationSpec, tables: Tables, kind: str, name: str
 ) -> Iterator[dict[str, Any]]:
     """Differences of the correlations of two endpoints with one variable, in the same people."""
     endpoints = endpoints_of(analysis)
@@ -834,7 +828,7 @@ def _dependent_rows(
 
 
 def _one_pairing(
-    analysis: Mapping[str, Any], tables: Tables, endpoint: str, kind: str, name: str, method: str
+    analysis: CorrelationSpec, tables: Tables, endpoint: str, kind: str, name: str, method: str
 ) -> Iterator[dict[str, Any]]:
     head = {"endpoint": endpoint, "group": f"{endpoint}|{name}"}
     statistic = STATISTIC_OF[method]
@@ -861,7 +855,7 @@ def _one_pairing(
 
 
 def _joined(
-    analysis: Mapping[str, Any],
+    analysis: CorrelationSpec,
     tables: Tables,
     frame: pd.DataFrame,
     visit: str,
@@ -877,9 +871,9 @@ def _joined(
     elif kind == "exposure":
         other, at = exposure_values(analysis, tables, name, visit)
     else:
-        second = {**analysis, "source": analysis.get("source_y", analysis.get("source"))}
-        found = dict(endpoint_by_visit({**second, "visit": None}, tables, name))
-        planned = analysis.get("visit_y")
+        second = analysis.changed(source=analysis.source_y or analysis.source)
+        found = dict(endpoint_by_visit(second.changed(visit=None), tables, name))
+        planned = analysis.visit_y
         at = str(planned) if planned else visit
         if at not in found:
             if planned or len(found) != 1:
@@ -896,7 +890,7 @@ def _joined(
 
 
 def _row(
-    analysis: Mapping[str, Any],
+    analysis: CorrelationSpec,
     tables: Tables,
     endpoint: str,
     frame: pd.DataFrame,
@@ -904,7 +898,7 @@ def _row(
     method: str,
 ) -> dict[str, Any]:
     alpha = alpha_of(analysis)
-    names = [str(name) for name in as_list(analysis.get("covariates"))]
+    names = list(analysis.covariates)
     adjusted = method in {"partial", "partial_spearman", "semi_partial"}
     if adjusted:
         if not names:
@@ -949,7 +943,7 @@ def _row(
 
 
 def _with_interval(
-    analysis: Mapping[str, Any],
+    analysis: CorrelationSpec,
     frame: pd.DataFrame,
     result: Correlation,
     names: list[str],
@@ -957,7 +951,7 @@ def _with_interval(
     alpha: float,
 ) -> Correlation:
     """The correlation with the interval of the key ``ci``."""
-    kind = analysis.get("ci")
+    kind = analysis.ci
     if kind is None:
         return result
     first = result.method.split(";")[0]
@@ -972,7 +966,7 @@ def _with_interval(
         return replace(result, ci_low=low, ci_high=high, method=f"{first}; Fisher z CI")
     if method == "repeated":
         raise NotComputable(f"ci {kind} is not offered for a repeated correlation")
-    resamples, seed = int(analysis.get("resamples", RESAMPLES)), int(analysis.get("seed", SEED))
+    resamples, seed = analysis.resamples, analysis.seed
     values = frame[["value", "other"]].to_numpy(float)
     block = design(frame, covariates=names).matrix[:, 1:] if names else None
 
@@ -1008,19 +1002,19 @@ def _coefficient(x: np.ndarray, y: np.ndarray, block: np.ndarray | None, method:
 
 
 def _reliabilities(
-    analysis: Mapping[str, Any], tables: Tables, endpoint: str
+    analysis: CorrelationSpec, tables: Tables, endpoint: str
 ) -> tuple[float, tuple[float, float] | None, float, str]:
     """Reliability of the endpoint with its limits, of the other variable, and the source."""
-    other = float(analysis.get("reliability_y", 1.0))
-    if analysis.get("reliability") is not None:
-        return float(analysis["reliability"]), None, other, "reliability given in the plan"
-    sources = [str(name) for name in as_list(analysis.get("reliability_sources"))]
+    other = float(analysis.reliability_y)
+    if analysis.reliability is not None:
+        return float(analysis.reliability), None, other, "reliability given in the plan"
+    sources = as_list(analysis.reliability_sources)
     if not sources:
         raise NotComputable("name reliability or reliability_sources")
     from corelab.agreement import intraclass_correlation
     from corelab.pharmacodynamics.sample_size import ratings_of
 
-    ratings, visit = ratings_of({**analysis, "visit": None}, tables, endpoint, sources)
+    ratings, visit = ratings_of(analysis.changed(visit=None), tables, endpoint, sources)
     found = intraclass_correlation(ratings, alpha=alpha_of(analysis))["icc_a_1"]
     told = f"ICC(A,1) {found.estimate:.3f} of {', '.join(sources)} at {visit}, n {len(ratings)}"
     return found.estimate, (found.ci_low, found.ci_high), other, told

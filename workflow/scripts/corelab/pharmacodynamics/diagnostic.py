@@ -7,7 +7,7 @@ IEEE Signal Process Lett 2014;21:1389.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
@@ -32,6 +32,7 @@ from corelab.pharmacodynamics.analysis_set import (
 )
 from corelab.pharmacodynamics.ordinal import exact_interval
 from corelab.provenance.two_computations import compare
+from corelab.settings.analyses.diagnostic import DiagnosticSpec
 
 #: Scales of the interval and test of an ROC area.
 SCALES = ("delong", "logit")
@@ -192,7 +193,7 @@ def mcnemar(a: Any, b: Any) -> tuple[int, int, float]:
 # ------------------------------------------------------------------------------------- the plan
 
 
-def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, Any]]:
+def analyse(analysis: DiagnosticSpec, tables: Tables) -> Iterator[dict[str, Any]]:
     """Rows of an analysis of type ``diagnostic``.
 
     Keys: ``endpoint`` (the score, or several markers); the condition is ``outcome`` (0/1, or above
@@ -201,29 +202,27 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
     between two); ``ci`` (``delong`` or ``logit``). Several endpoints are compared with each other,
     every pair in the participants who have both, unless ``compare_pairs: false``.
     """
-    outcome = analysis.get("outcome")
+    outcome = analysis.outcome
     if not outcome:
-        raise ValueError(f"analysis {analysis['id']}: a diagnostic analysis needs outcome")
+        raise ValueError(f"analysis {analysis.id}: a diagnostic analysis needs outcome")
     endpoints = endpoints_of(analysis)
     for endpoint in endpoints:
         head = {"endpoint": endpoint}
         try:
-            for visit, frame, note in _scores(analysis, tables, endpoint, str(outcome)):
+            for visit, frame, note in _scores(analysis, tables, endpoint, outcome):
                 for row in _visit_rows(analysis, frame):
                     notes = join_notes(note, str(row.get("note", "")))
                     yield {**head, "visit": visit, "n": len(frame), **row, "note": notes}
         except NotComputable as reason:
             yield not_computable("auc", str(reason), **head)
-    if analysis.get("compare_pairs", True):
+    if analysis.compare_pairs:
         for first, second in combinations(endpoints, 2):
-            yield from _two_markers(analysis, tables, (first, second), str(outcome))
+            yield from _two_markers(analysis, tables, (first, second), outcome)
 
 
-def _by_source(
-    analysis: Mapping[str, Any], tables: Tables, endpoint: str
-) -> dict[str, pd.DataFrame]:
+def _by_source(analysis: DiagnosticSpec, tables: Tables, endpoint: str) -> dict[str, pd.DataFrame]:
     """Per visit one column per source (``score`` where the plan names none), derived as planned."""
-    sources = [str(name) for name in as_list(analysis.get("sources"))]
+    sources = as_list(analysis.sources)
     if not sources:
         return {
             visit: part[["value"]].rename(columns={"value": "score"}).assign(
@@ -234,7 +233,7 @@ def _by_source(
     columns: dict[str, dict[str, pd.Series]] = {}
     told: dict[str, str] = {}
     for source in sources:
-        one = {**analysis, "source": source}
+        one = analysis.changed(source=source)
         for visit, part in endpoint_by_visit(one, tables, endpoint):
             columns.setdefault(visit, {})[source] = part["value"]
             told[visit] = join_notes(told.get(visit, ""), str(part.attrs.get("said", "")))
@@ -245,7 +244,7 @@ def _by_source(
 
 
 def _scores(
-    analysis: Mapping[str, Any], tables: Tables, endpoint: str, outcome: str
+    analysis: DiagnosticSpec, tables: Tables, endpoint: str, outcome: str
 ) -> Iterator[tuple[str, pd.DataFrame, str]]:
     """Per visit: one column per source and ``truth``."""
     for visit, frame in _by_source(analysis, tables, endpoint).items():
@@ -258,10 +257,10 @@ def _scores(
 
 
 def _with_truth(
-    analysis: Mapping[str, Any], tables: Tables, frame: pd.DataFrame, outcome: str, visit: str
+    analysis: DiagnosticSpec, tables: Tables, frame: pd.DataFrame, outcome: str, visit: str
 ) -> tuple[pd.DataFrame, str]:
     values, at = outcome_values(analysis, tables, outcome, visit)
-    cut = analysis.get("positive_above")
+    cut = analysis.positive_above
     truth = values if cut is None else (values > float(cut)).astype(float)
     if not truth.dropna().isin([0.0, 1.0]).all():
         raise NotComputable(f"outcome {outcome} is not 0/1; name positive_above")
@@ -269,14 +268,14 @@ def _with_truth(
 
 
 def _two_markers(
-    analysis: Mapping[str, Any], tables: Tables, pair: tuple[str, str], outcome: str
+    analysis: DiagnosticSpec, tables: Tables, pair: tuple[str, str], outcome: str
 ) -> Iterator[dict[str, Any]]:
     """Difference of the ROC areas of two endpoints in the same participants, by visit."""
     head = {"endpoint": ",".join(pair), "group": "|".join(pair)}
-    own = {**analysis, "sources": None}
-    if len(as_list(analysis.get("sources"))) == 1:
-        own["source"] = as_list(analysis["sources"])[0]
-    elif analysis.get("sources"):
+    own = analysis.changed(sources=None)
+    if len(as_list(analysis.sources)) == 1:
+        own = own.changed(source=as_list(analysis.sources)[0])
+    elif analysis.sources:
         reason = "several sources and several endpoints: which are compared is not clear"
         yield not_computable("auc_difference", reason, **head)
         return
@@ -313,8 +312,8 @@ def _difference_row(a: pd.Series, b: pd.Series, truth: pd.Series, alpha: float) 
     }
 
 
-def _visit_rows(analysis: Mapping[str, Any], frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    alpha, scale = alpha_of(analysis), str(analysis.get("ci", "delong"))
+def _visit_rows(analysis: DiagnosticSpec, frame: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    alpha, scale = alpha_of(analysis), analysis.ci
     words = {"delong": "interval and p on the raw scale", "logit": "interval and p on the logit"}
     truth = frame["truth"].to_numpy(float)
     sources = [column for column in frame.columns if column != "truth"]
@@ -342,7 +341,7 @@ def _visit_rows(analysis: Mapping[str, Any], frame: pd.DataFrame) -> Iterator[di
     if len(sources) == 2:
         a, b = (frame[source] for source in sources)
         yield {**_difference_row(a, b, frame["truth"], alpha), "group": "|".join(sources)}
-    cut = analysis.get("positive_from")
+    cut = analysis.positive_from
     if cut is None:
         return
     calls = {source: frame[source].to_numpy(float) >= float(cut) for source in sources}

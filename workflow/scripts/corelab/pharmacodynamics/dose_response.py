@@ -41,7 +41,7 @@ from corelab.pharmacodynamics.linear import (
 )
 from corelab.pharmacodynamics.modelling import saturation, standard_shape
 from corelab.provenance.two_computations import MOST_PARTICIPANTS, compare
-from corelab.study.analysis_keys import MODELS
+from corelab.settings.analyses.dose_response import Candidate, DoseResponseSpec
 
 #: Search interval of ed50 as multiples of the largest dose, as in DoseFinding::defBnds.
 ED50_BOUNDS = (0.001, 1.5)
@@ -502,7 +502,7 @@ GUESSES: dict[str, dict[str, float]] = {
 }
 
 
-def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, Any]]:
+def analyse(analysis: DoseResponseSpec, tables: Tables) -> Iterator[dict[str, Any]]:
     """Rows of an analysis of type ``dose_response``.
 
     Keys: ``dose`` (a column of participants, or true for ``dose``) or ``exposure``
@@ -511,26 +511,19 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
     ``candidates`` of MCP-Mod (:func:`candidate_models`), ``target_effect`` (over the lowest dose)
     whose dose its Mod step estimates, ``resamples`` and ``seed`` of that dose's interval.
     """
-    models = [str(model) for model in as_list(analysis.get("models"))] or ["linear"]
-    unknown = set(models) - set(MODELS)
-    if unknown:
-        raise ValueError(
-            f"analysis {analysis['id']}: unknown dose-response model {', '.join(sorted(unknown))}; "
-            f"known: {', '.join(MODELS)}"
-        )
-    drivers = [("exposure", str(name)) for name in as_list(analysis.get("exposure"))]
-    for name in as_list(analysis.get("dose")):
-        if name is not False:
-            drivers.insert(0, ("dose", "dose" if name is True else str(name)))
-    if not drivers:
-        raise ValueError(f"analysis {analysis['id']}: dose_response needs dose or exposure")
+    models = as_list(analysis.models)
+    drivers = [
+        (kind, str(getattr(analysis, kind)))
+        for kind in analysis.require_one
+        if getattr(analysis, kind)
+    ]
     for endpoint in endpoints_of(analysis):
         for kind, name in drivers:
             yield from _one_driver(analysis, tables, endpoint, kind, name, models)
 
 
 def driver_frame(
-    analysis: Mapping[str, Any],
+    analysis: DoseResponseSpec,
     tables: Tables,
     endpoint: str,
     kind: str,
@@ -539,7 +532,7 @@ def driver_frame(
     frame: pd.DataFrame,
 ) -> tuple[pd.DataFrame, list[str], str]:
     """Complete cases with ``value``, ``driver`` and the covariates of one visit."""
-    covariates = [str(item) for item in as_list(analysis.get("covariates"))]
+    covariates = list(analysis.covariates)
     if kind == "dose":
         values = typed(participant_columns(analysis, tables, [name])[name])
         if values.dtype == object:
@@ -559,7 +552,7 @@ def driver_frame(
 
 
 def _one_driver(
-    analysis: Mapping[str, Any],
+    analysis: DoseResponseSpec,
     tables: Tables,
     endpoint: str,
     kind: str,
@@ -612,13 +605,13 @@ def _one_driver(
 
 
 def _linear_rows(
-    analysis: Mapping[str, Any], frame: pd.DataFrame, covariates: list[str], name: str
+    analysis: DoseResponseSpec, frame: pd.DataFrame, covariates: list[str], name: str
 ) -> Iterator[dict[str, Any]]:
     alpha = alpha_of(analysis)
     plan = design(
         frame,
         covariates=["driver", *covariates],
-        reference_levels=analysis.get("reference_levels"),
+        reference_levels=analysis.reference_levels,
     )
     y = frame["value"].to_numpy(float)
     fit = fit_linear(plan.matrix, y)
@@ -665,7 +658,7 @@ def _linear_rows(
 
 
 def _mixed_rows(
-    analysis: Mapping[str, Any],
+    analysis: DoseResponseSpec,
     tables: Tables,
     endpoint: str,
     kind: str,
@@ -679,7 +672,7 @@ def _mixed_rows(
     covariates: list[str] = []
     said: list[str] = []
     for visit, values in by_visit:
-        if kind == "exposure" and not analysis.get("exposure_visit"):
+        if kind == "exposure" and not analysis.exposure_visit:
             seen = exposure_values(analysis, tables, name, visit)[1]
             if seen not in ("all", visit):
                 said.append(f"no {name} at {visit}: left out")
@@ -702,7 +695,7 @@ def _mixed_rows(
     plan = design(
         long,
         covariates=["driver", *["visit"] * several, *covariates],
-        reference_levels=analysis.get("reference_levels"),
+        reference_levels=analysis.reference_levels,
     )
     y, subject = long["value"].to_numpy(float), long.index.to_numpy()
     fit, between, within = fit_linear_mixed(subject, y, plan.matrix, np.ones((len(y), 1)))
@@ -767,7 +760,7 @@ def _curvature_p(driver: np.ndarray, y: np.ndarray, fit: LinearFit, matrix: np.n
 
 
 def _emax_rows(
-    analysis: Mapping[str, Any], frame: pd.DataFrame, covariates: list[str], name: str
+    analysis: DoseResponseSpec, frame: pd.DataFrame, covariates: list[str], name: str
 ) -> Iterator[dict[str, Any]]:
     alpha = alpha_of(analysis)
     d, y = frame["driver"].to_numpy(float), frame["value"].to_numpy(float)
@@ -845,7 +838,7 @@ def _curve_fit(d: np.ndarray, y: np.ndarray, fit: EmaxFit) -> list[float] | None
 
 
 def _sigmoid_rows(
-    analysis: Mapping[str, Any], frame: pd.DataFrame, covariates: list[str], name: str
+    analysis: DoseResponseSpec, frame: pd.DataFrame, covariates: list[str], name: str
 ) -> Iterator[dict[str, Any]]:
     alpha = alpha_of(analysis)
     d, y = frame["driver"].to_numpy(float), frame["value"].to_numpy(float)
@@ -877,7 +870,7 @@ def _sigmoid_rows(
 
 
 def _trend_rows(
-    analysis: Mapping[str, Any], frame: pd.DataFrame, covariates: list[str], name: str
+    analysis: DoseResponseSpec, frame: pd.DataFrame, covariates: list[str], name: str
 ) -> Iterator[dict[str, Any]]:
     d, y = frame["driver"].to_numpy(float), frame["value"].to_numpy(float)
     z, p_value, share = jonckheere(d, y)
@@ -893,9 +886,9 @@ def _trend_rows(
 
 
 def _williams_rows(
-    analysis: Mapping[str, Any], frame: pd.DataFrame, covariates: list[str], name: str
+    analysis: DoseResponseSpec, frame: pd.DataFrame, covariates: list[str], name: str
 ) -> Iterator[dict[str, Any]]:
-    direction = -1.0 if analysis.get("direction") == "decreasing" else 1.0
+    direction = -1.0 if analysis.direction == "decreasing" else 1.0
     values, doses = direction * frame["value"].to_numpy(float), frame["driver"].to_numpy(float)
     alpha = alpha_of(analysis) / 2
     side = "falling" if direction < 0 else "rising"
@@ -915,7 +908,7 @@ def _williams_rows(
 
 
 def _mcpmod_rows(
-    analysis: Mapping[str, Any], frame: pd.DataFrame, covariates: list[str], name: str
+    analysis: DoseResponseSpec, frame: pd.DataFrame, covariates: list[str], name: str
 ) -> Iterator[dict[str, Any]]:
     from statsmodels.regression.linear_model import OLS
 
@@ -932,7 +925,7 @@ def _mcpmod_rows(
     fit = fit_linear(np.column_stack([indicator, extra]), y)
     k = doses.size
     candidates = _candidates(analysis, doses)
-    direction = -1.0 if analysis.get("direction") == "decreasing" else 1.0
+    direction = -1.0 if analysis.direction == "decreasing" else 1.0
     alpha = alpha_of(analysis) / 2
     side = "falling" if direction < 0 else "rising"
     result = multiple_contrasts(
@@ -966,13 +959,13 @@ def _mcpmod_rows(
         direction * frame["value"].to_numpy(float),
         extra,
         [(test.candidate, test.t > result.critical_value) for test in result.tests],
-        candidate_models(analysis, float(doses.max())),
+        candidate_models(analysis.candidates, float(doses.max())),
         name,
     )
 
 
 def candidate_models(
-    analysis: Mapping[str, Any], top: float
+    candidates: Sequence[Candidate] | Mapping[str, Any] | None, top: float
 ) -> dict[str, tuple[str, dict[str, float]]]:
     """Name -> model and guesses of the candidates of MCP-Mod.
 
@@ -981,8 +974,8 @@ def candidate_models(
 
     Parameters
     ----------
-    analysis
-        With ``candidates``, or none for the four of :data:`GUESSES`.
+    candidates
+        As planned; None for the four of :data:`GUESSES`.
     top
         Largest dose.
 
@@ -993,12 +986,12 @@ def candidate_models(
 
     Examples
     --------
-    >>> candidate_models({"candidates": ["linear", {"model": "emax", "ed50": 3}]}, 10.0)
+    >>> candidate_models(["linear", {"model": "emax", "ed50": 3}], 10.0)
     {'linear': ('linear', {}), 'emax': ('emax', {'ed50': 3.0})}
-    >>> candidate_models({"candidates": {"early": {"model": "emax", "ed50": 1}}}, 10.0)
+    >>> candidate_models({"early": {"model": "emax", "ed50": 1}}, 10.0)
     {'early': ('emax', {'ed50': 1.0})}
     """
-    given = analysis.get("candidates") or list(GUESSES)
+    given = candidates or list(GUESSES)
     if isinstance(given, Mapping):
         listed = [(str(name), spec) for name, spec in given.items()]
     else:
@@ -1028,8 +1021,8 @@ def candidate_models(
     return found
 
 
-def _candidates(analysis: Mapping[str, Any], doses: np.ndarray) -> dict[str, np.ndarray]:
-    models = candidate_models(analysis, float(doses.max()))
+def _candidates(analysis: DoseResponseSpec, doses: np.ndarray) -> dict[str, np.ndarray]:
+    models = candidate_models(analysis.candidates, float(doses.max()))
     return {n: standard_shape(model, doses, **guesses) for n, (model, guesses) in models.items()}
 
 

@@ -9,7 +9,7 @@ level of the individual and of the trial or centre (Buyse et al., Biostatistics 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,9 +32,9 @@ from corelab.pharmacodynamics.correlation import bca_limits, fisher_interval, pa
 from corelab.pharmacodynamics.linear import Estimate, fit_linear, second_ols
 from corelab.pharmacodynamics.scales import covariates_of, scaled
 from corelab.provenance.two_computations import CLOSED_FORM, compare
+from corelab.settings.analyses.base import RESAMPLES, SEED
+from corelab.settings.analyses.mediation import MediationSpec, SurrogacySpec
 
-DEFAULT_RESAMPLES = 2000
-DEFAULT_SEED = 20240229
 #: Fewer units than this make an R2 between trials a number of little meaning.
 FEW_UNITS = 10
 CAVEAT = (
@@ -122,8 +122,8 @@ def resampled(
     arm: Any,
     alpha: float = 0.05,
     *,
-    resamples: int = DEFAULT_RESAMPLES,
-    seed: int = DEFAULT_SEED,
+    resamples: int = RESAMPLES,
+    seed: int = SEED,
 ) -> tuple[float, float, float]:
     """BCa limits and a bootstrap p value (of 0) of a statistic of row numbers.
 
@@ -254,17 +254,17 @@ class _Case:
         )
 
 
-def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, Any]]:
+def analyse(analysis: MediationSpec | SurrogacySpec, tables: Tables) -> Iterator[dict[str, Any]]:
     """Rows of an analysis of type ``mediation`` or ``surrogacy``.
 
     Keys: ``endpoint`` (mediator or surrogate), ``outcome`` (``outcome_visit``), ``by`` (default
     ``arm``), ``reference``, ``covariates``, ``scale``, ``resamples``, ``seed``; surrogacy also
     ``cluster`` (the participants column of trials or centres).
     """
-    kernel = _surrogacy_rows if analysis["type"] == "surrogacy" else _mediation_rows
-    main = "indirect_effect" if analysis["type"] == "mediation" else "proportion_explained"
+    kernel = _surrogacy_rows if analysis.type == "surrogacy" else _mediation_rows
+    main = "indirect_effect" if analysis.type == "mediation" else "proportion_explained"
     for endpoint in endpoints_of(analysis):
-        for name in as_list(analysis.get("outcome")):
+        for name in as_list(analysis.outcome):
             try:
                 for case in _cases(analysis, tables, endpoint, str(name)):
                     for row in kernel(case):
@@ -277,12 +277,12 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
 
 
 def _cases(
-    analysis: Mapping[str, Any], tables: Tables, endpoint: str, outcome: str
+    analysis: MediationSpec | SurrogacySpec, tables: Tables, endpoint: str, outcome: str
 ) -> Iterator[_Case]:
-    by = str(analysis.get("by", "arm"))
+    by = analysis.arms
     names = covariates_of(analysis)
-    cluster = [str(analysis["cluster"])] if analysis.get("cluster") else []
-    labelled = {**analysis, "categorical": [*as_list(analysis.get("categorical")), by, *cluster]}
+    cluster = [analysis.cluster] if analysis.cluster else []
+    labelled = analysis.changed(categorical=[*analysis.categorical, by, *cluster])
     for visit, values in endpoint_by_visit(analysis, tables, endpoint):
         scores, at = outcome_values(analysis, tables, outcome, None)
         frame = values.join(participant_columns(labelled, tables, [by, *cluster]), how="inner")
@@ -293,7 +293,7 @@ def _cases(
         )
         note = join_notes(values.attrs["said"], note)
         frame = scaled(analysis, frame)
-        reference, others, said = levels_of(frame[by], by, analysis.get("reference"))
+        reference, others, said = levels_of(frame[by], by, analysis.reference)
         for level in others:
             part = frame[frame[by].map(str).isin([level, reference])]
             rest = design(part, covariates=names).matrix[:, 1:]
@@ -310,8 +310,8 @@ def _cases(
                 },
                 join_notes(said, f"{outcome} at {at}", note),
                 names,
-                int(analysis.get("resamples", DEFAULT_RESAMPLES)),
-                int(analysis.get("seed", DEFAULT_SEED)),
+                analysis.resamples,
+                analysis.seed,
                 alpha_of(analysis),
             )
 

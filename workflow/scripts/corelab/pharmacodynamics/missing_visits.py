@@ -42,9 +42,9 @@ from corelab.pharmacodynamics.analysis_set import (
 )
 from corelab.pharmacodynamics.linear import Estimate, fit_linear, t_estimate
 from corelab.pharmacodynamics.scales import covariates_of, on_scale
+from corelab.settings.analyses.base import SEED
+from corelab.settings.analyses.comparison import IMPUTATIONS, ComparisonSpec, Shifts
 
-DEFAULT_IMPUTATIONS = 50
-DEFAULT_SEED = 20240229
 BURN_IN, THINNING = 200, 10
 #: What is assumed of values after the last one seen; the key ``imputation``.
 STRATEGIES = {
@@ -74,9 +74,9 @@ class Draws:
 
 def impute_normal(
     values: Any,
-    imputations: int = DEFAULT_IMPUTATIONS,
+    imputations: int = IMPUTATIONS,
     *,
-    seed: int = DEFAULT_SEED,
+    seed: int = SEED,
 ) -> np.ndarray:
     """Draws of a matrix with missing cells completed, jointly normal columns.
 
@@ -112,9 +112,7 @@ def impute_normal(
     return draw_normal(y, imputations, seed=seed).completed
 
 
-def draw_normal(
-    values: Any, imputations: int = DEFAULT_IMPUTATIONS, *, seed: int = DEFAULT_SEED
-) -> Draws:
+def draw_normal(values: Any, imputations: int = IMPUTATIONS, *, seed: int = SEED) -> Draws:
     """As :func:`impute_normal`, with the parameters of each draw.
 
     Examples
@@ -337,7 +335,7 @@ class _Arms:
 
 
 def analyse_imputed(
-    analysis: Mapping[str, Any], tables: Tables, endpoint: str
+    analysis: ComparisonSpec, tables: Tables, endpoint: str
 ) -> Iterator[dict[str, Any]]:
     """Rows of a comparison by multiple imputation, and its tipping point.
 
@@ -351,7 +349,7 @@ def analyse_imputed(
     try:
         arms = _completed(analysis, tables, endpoint)
         for place, visit in enumerate(arms.visits):
-            if place == 0 or (analysis.get("visit") and visit not in as_list(analysis["visit"])):
+            if place == 0 or (analysis.visit and visit not in as_list(analysis.visit)):
                 continue
             for level in arms.others:
                 for row in _contrast_rows(analysis, arms, place, level):
@@ -360,21 +358,21 @@ def analyse_imputed(
         yield not_computable("mean_difference", str(reason), method="multiple_imputation", **head)
 
 
-def _scale_of(analysis: Mapping[str, Any]) -> str:
+def _scale_of(analysis: ComparisonSpec) -> str:
     """Scale of the values; a log ratio is the change of logarithms."""
-    if analysis.get("derivation") == "log_ratio":
+    if analysis.derivation == "log_ratio":
         return "log"
-    return str(analysis.get("scale", "identity"))
+    return analysis.scale
 
 
 def _wide(
-    analysis: Mapping[str, Any], tables: Tables, endpoint: str
+    analysis: ComparisonSpec, tables: Tables, endpoint: str
 ) -> tuple[pd.DataFrame, list[str]]:
     """Values of every visit on the scale of the analysis, the baseline first."""
-    baseline = analysis.get("baseline") or tables.baseline
+    baseline = analysis.baseline or tables.baseline
     if baseline is None:
         raise NotComputable("multiple imputation needs a baseline visit (visits.baseline)")
-    raw = {**analysis, "derivation": "value", "visit": None}
+    raw = analysis.changed(derivation="value", visit=None)
     found = {v: frame["value"] for v, frame in endpoint_by_visit(raw, tables, endpoint)}
     if baseline not in found:
         raise NotComputable(f"no value of {endpoint} at the baseline visit {baseline}")
@@ -423,23 +421,23 @@ def _varying(block: np.ndarray, beside: np.ndarray) -> np.ndarray:
     return block[:, kept]
 
 
-def _completed(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> _Arms:
-    strategy = str(analysis.get("imputation", "mar"))
-    model = str(analysis.get("imputation_model", "joint"))
+def _completed(analysis: ComparisonSpec, tables: Tables, endpoint: str) -> _Arms:
+    strategy = analysis.imputation
+    model = analysis.imputation_model
     if strategy != "mar" and model != "joint":
         raise NotComputable(f"imputation {strategy} needs imputation_model joint")
     wide, visits = _wide(analysis, tables, endpoint)
-    by = str(analysis.get("by", "arm"))
-    labelled = {**analysis, "categorical": [*as_list(analysis.get("categorical")), by]}
+    by = analysis.arms
+    labelled = analysis.changed(categorical=[*analysis.categorical, by])
     names = [name for name in covariates_of(analysis) if name != "baseline"]
-    auxiliary = [str(name) for name in as_list(analysis.get("auxiliary"))]
+    auxiliary = list(analysis.auxiliary)
     frame = participant_columns(labelled, tables, [by]).dropna()
     frame = with_covariates(frame, labelled, tables, endpoint=endpoint, names=[*names, *auxiliary])
     frame = frame.dropna(subset=names).sort_index()
     wide = wide.reindex(frame.index)
     # Who has no value at all tells nothing about a visit, and is counted out.
     frame, wide = frame[wide.notna().any(axis=1)], wide[wide.notna().any(axis=1)]
-    reference, others, said = levels_of(frame[by], by, analysis.get("reference"))
+    reference, others, said = levels_of(frame[by], by, analysis.reference)
     total = len(population(analysis, tables))
     lost = "" if len(frame) == total else f"{len(frame)} of {total} participants have any value"
     labels = frame[by].map(str).to_numpy()
@@ -468,19 +466,19 @@ def _completed(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> _A
 
 
 def _drawn(
-    analysis: Mapping[str, Any],
+    analysis: ComparisonSpec,
     wide: pd.DataFrame,
     known: np.ndarray,
     labels: np.ndarray,
     levels: Sequence[str],
 ) -> np.ndarray:
     """(imputations, n, visits): the visits, completed."""
-    imputations = int(analysis.get("imputations", DEFAULT_IMPUTATIONS))
-    seed = int(analysis.get("seed", DEFAULT_SEED))
-    strategy = str(analysis.get("imputation", "mar"))
+    imputations = analysis.imputations
+    seed = analysis.seed
+    strategy = analysis.imputation
     values = wide.to_numpy(float)
     m = values.shape[1]
-    if analysis.get("imputation_model", "joint") == "within_arm":
+    if analysis.imputation_model == "within_arm":
         drawn = np.empty((imputations, *values.shape))
         for k, level in enumerate(levels):
             inside = labels == level
@@ -506,8 +504,8 @@ def _drawn(
     )[:, :, :m]
 
 
-def _derived(analysis: Mapping[str, Any], before: np.ndarray, after: np.ndarray) -> np.ndarray:
-    derivation = analysis.get("derivation", "value")
+def _derived(analysis: ComparisonSpec, before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    derivation = analysis.derivation
     if derivation == "value":
         return after
     if derivation in {"change", "log_ratio"}:
@@ -518,7 +516,7 @@ def _derived(analysis: Mapping[str, Any], before: np.ndarray, after: np.ndarray)
 
 
 def _fit_all(
-    analysis: Mapping[str, Any], arms: _Arms, place: int, level: str, delta: float, other: float = 0
+    analysis: ComparisonSpec, arms: _Arms, place: int, level: str, delta: float, other: float = 0
 ) -> Pooled:
     """ANCOVA of every completed data set.
 
@@ -527,9 +525,7 @@ def _fit_all(
     labels = arms.frame[arms.by].map(str).to_numpy()
     lost = arms.gone[:, place]
     shift = delta * (lost & (labels == level)) + other * (lost & (labels == arms.reference))
-    adjust = analysis.get("derivation", "value") != "value" or "baseline" in as_list(
-        analysis.get("covariates")
-    )
+    adjust = analysis.derivation != "value" or "baseline" in as_list(analysis.covariates)
     names: Sequence[str] = ["baseline", *arms.names] if adjust else arms.names
     estimates, variances, df = [], [], math.inf
     # Where every baseline value was seen the design is one, and its decomposition too.
@@ -548,10 +544,10 @@ def _fit_all(
     return rubin(estimates, variances, df, alpha_of(analysis))
 
 
-def _deltas(analysis: Mapping[str, Any], key: str, visit: str) -> list[float]:
+def _deltas(shifts: Shifts | None, visit: str) -> list[float]:
     """Shifts that concern a visit: plain numbers, and those of a mapping that names it."""
     found = []
-    for item in as_list(analysis.get(key)):
+    for item in shifts or ():
         if isinstance(item, Mapping):
             if visit in item:
                 found.append(float(item[visit]))
@@ -561,7 +557,7 @@ def _deltas(analysis: Mapping[str, Any], key: str, visit: str) -> list[float]:
 
 
 def _contrast_rows(
-    analysis: Mapping[str, Any], arms: _Arms, place: int, level: str
+    analysis: ComparisonSpec, arms: _Arms, place: int, level: str
 ) -> Iterator[dict[str, Any]]:
     labels = arms.frame[arms.by].map(str)
     pooled = _fit_all(analysis, arms, place, level, 0.0)
@@ -587,8 +583,8 @@ def _contrast_rows(
             f"missing information {100 * pooled.fraction_missing:.1f} %",
         ),
     }
-    own = _deltas(analysis, "deltas", arms.visits[place])
-    others = _deltas(analysis, "deltas_reference", arms.visits[place])
+    own = _deltas(analysis.deltas, arms.visits[place])
+    others = _deltas(analysis.deltas_reference, arms.visits[place])
     for delta in own or [0.0] * bool(others):
         for other in others or [0.0]:
             moved = _fit_all(analysis, arms, place, level, delta, other)
@@ -601,12 +597,12 @@ def _contrast_rows(
                 **moved.result.columns(),
                 "method": f"{method}; imputed values of {level} shifted by {delta:g}{told}",
             }
-    if analysis.get("tipping_point"):
+    if analysis.tipping_point:
         yield {**head, **_tipping_row(analysis, arms, place, level, pooled, imputed[level])}
 
 
 def _tipping_row(
-    analysis: Mapping[str, Any],
+    analysis: ComparisonSpec,
     arms: _Arms,
     place: int,
     level: str,

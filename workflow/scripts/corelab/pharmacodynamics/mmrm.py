@@ -9,7 +9,7 @@ first that converges, and the note says which were tried and why they failed.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -30,7 +30,7 @@ from corelab.pharmacodynamics.linear import Estimate
 from corelab.pharmacodynamics.mixed import Block, MixedFit, Structure, fit_reml
 from corelab.pharmacodynamics.scales import covariates_of, scaled
 from corelab.provenance.two_computations import ComputationsDisagree, compare
-from corelab.study.analysis_keys import STRUCTURES
+from corelab.settings.analyses.comparison import STRUCTURES, ComparisonSpec
 
 
 def _unit_basis(m: int) -> np.ndarray:
@@ -364,7 +364,7 @@ def fit_linear_mixed(
 
 
 def analyse_mmrm(
-    analysis: Mapping[str, Any], tables: Tables, endpoint: str
+    analysis: ComparisonSpec, tables: Tables, endpoint: str
 ) -> Iterator[dict[str, Any]]:
     """Rows of a comparison by MMRM: difference and least-squares mean per visit.
 
@@ -381,13 +381,13 @@ def analyse_mmrm(
 
 
 def long_table(
-    analysis: Mapping[str, Any], tables: Tables, endpoint: str
+    analysis: ComparisonSpec, tables: Tables, endpoint: str
 ) -> tuple[pd.DataFrame, list[str], str, list[str], str]:
     """Rows of all visits with arm and covariates, and what they are: visits, arm, names, note."""
     by_visit = endpoint_by_visit(analysis, tables, endpoint)
     visits = [visit for visit, _ in by_visit]
-    by = str(analysis.get("by", "arm"))
-    labelled = {**analysis, "categorical": [*as_list(analysis.get("categorical")), by]}
+    by = analysis.arms
+    labelled = analysis.changed(categorical=[*analysis.categorical, by])
     long = pd.concat([frame.assign(visit=visit) for visit, frame in by_visit])
     long = long.join(participant_columns(labelled, tables, [by]), how="inner")
     names = covariates_of(analysis)
@@ -437,22 +437,20 @@ def fixed_effects(
     return np.column_stack(columns), terms
 
 
-def _mmrm_rows(
-    analysis: Mapping[str, Any], tables: Tables, endpoint: str
-) -> Iterator[dict[str, Any]]:
+def _mmrm_rows(analysis: ComparisonSpec, tables: Tables, endpoint: str) -> Iterator[dict[str, Any]]:
     alpha = alpha_of(analysis)
     long, visits, by, names, note = long_table(analysis, tables, endpoint)
     if len(visits) < 2:
         raise NotComputable(
             f"{endpoint} has values at {visits[0]} only; an MMRM needs two visits (use ancova)"
         )
-    reference, others, said = levels_of(long[by], by, analysis.get("reference"))
-    interactions = [str(n) for n in as_list(analysis.get("interactions", ["baseline"]))]
+    reference, others, said = levels_of(long[by], by, analysis.reference)
+    interactions = ["baseline"] if analysis.interactions is None else analysis.interactions
     matrix, terms = fixed_effects(long, visits, by, others, names, interactions)
-    ladder = [str(name) for name in as_list(analysis.get("covariance"))] or ["us"]
+    ladder = as_list(analysis.covariance) or ["us"]
     number = long["visit"].map({visit: i for i, visit in enumerate(visits)}).to_numpy()
     subject = long.index.to_numpy()
-    own = bool(analysis.get("covariance_by_arm"))
+    own = analysis.covariance_by_arm
     model = fit_mmrm(
         subject,
         number,
@@ -462,9 +460,7 @@ def _mmrm_rows(
         covariance=ladder,
         group=long[by].map(str) if own else None,
     )
-    df = str(analysis.get("df", "kenward_roger" if model.structure == "us" else "satterthwaite"))
-    if df not in {"kenward_roger", "satterthwaite"}:
-        raise ValueError(f"analysis {analysis['id']}: df must be kenward_roger or satterthwaite")
+    df = analysis.df or ("kenward_roger" if model.structure == "us" else "satterthwaite")
     second = _statsmodels_check(subject, number, long["value"].to_numpy(float), matrix, model)
     method = (
         f"MMRM, REML, covariance {model.structure}{' by arm' * own}, {df.replace('_', '-')} df; "
@@ -526,14 +522,12 @@ def _mmrm_rows(
             }
 
 
-def visit_contrasts(
-    analysis: Mapping[str, Any], visits: Sequence[str]
-) -> dict[str, dict[str, float]]:
+def visit_contrasts(analysis: ComparisonSpec, visits: Sequence[str]) -> dict[str, dict[str, float]]:
     """Named combinations of the visits' effects; ``overall: true`` is their mean."""
     found: dict[str, dict[str, float]] = {}
-    if analysis.get("overall"):
+    if analysis.overall:
         found["all"] = {visit: 1 / len(visits) for visit in visits}
-    for name, shares in (analysis.get("contrasts") or {}).items():
+    for name, shares in (analysis.contrasts or {}).items():
         unknown = set(shares) - set(visits)
         if unknown:
             raise NotComputable(

@@ -19,9 +19,8 @@ import scipy  # loads its submodules when they are used
 
 from corelab.measurement.selection import NotComputable, not_computable
 from corelab.pharmacodynamics.analysis_set import alpha_of
+from corelab.settings.analyses.dose_response import DoseResponseSpec
 
-DEFAULT_RESAMPLES = 500
-DEFAULT_SEED = 20240229
 #: Search intervals as multiples of the largest dose (hill as it is), as DoseFinding::defBnds.
 BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
     "linear": {},
@@ -212,7 +211,7 @@ def fit_model(
 
 
 def mod_rows(
-    analysis: Mapping[str, Any],
+    analysis: DoseResponseSpec,
     dose: np.ndarray,
     response: np.ndarray,
     extra: np.ndarray,
@@ -236,7 +235,7 @@ def mod_rows(
         Of the dose, for the column group.
     """
     significant = list(dict.fromkeys(c for c, found in tested if found))
-    effect = analysis.get("target_effect")
+    effect = analysis.target_effect
     if not significant:
         if effect is not None:
             reason = "no candidate is significant, so no model is fitted"
@@ -290,7 +289,7 @@ def _doses(
 
 
 def _target_rows(
-    analysis: Mapping[str, Any],
+    analysis: DoseResponseSpec,
     dose: np.ndarray,
     response: np.ndarray,
     extra: np.ndarray,
@@ -299,10 +298,10 @@ def _target_rows(
     name: str,
     chosen: str,
 ) -> Iterator[dict[str, Any]]:
-    effect, alpha = abs(float(analysis["target_effect"])), alpha_of(analysis)
+    effect, alpha = abs(float(analysis.target_effect or 0.0)), alpha_of(analysis)
     lowest, highest = float(dose.min()), float(dose.max())
-    resamples = int(analysis.get("resamples", DEFAULT_RESAMPLES))
-    generator = np.random.default_rng(int(analysis.get("seed", DEFAULT_SEED)))
+    resamples = analysis.resamples
+    generator = np.random.default_rng(analysis.seed)
     members = [np.flatnonzero(dose == level) for level in np.unique(dose)]
     drawn: dict[str, list[float]] = {kind: [] for kind in (*fits, "average")}
     for _ in range(resamples):

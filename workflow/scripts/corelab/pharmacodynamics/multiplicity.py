@@ -20,6 +20,7 @@ import pandas as pd
 import scipy  # loads its submodules when they are used
 
 from corelab.provenance.two_computations import compare
+from corelab.settings.analyses.base import AnalysisSpec
 from corelab.terms.statistics import conclusion_order
 
 PROCEDURES = (
@@ -165,7 +166,7 @@ def graph_adjust(p_values: Any, weights: Any, transitions: Any) -> np.ndarray:
     return adjusted
 
 
-def family_of(analysis: Mapping[str, Any]) -> tuple[str, str] | None:
+def family_of(analysis: AnalysisSpec) -> tuple[str, str] | None:
     """Name and procedure of the family of an analysis; None without one.
 
     ``family`` is a name or ``name:procedure``; the procedure may also be given as ``adjustment``.
@@ -173,28 +174,29 @@ def family_of(analysis: Mapping[str, Any]) -> tuple[str, str] | None:
 
     Examples
     --------
-    >>> family_of({"family": "secondary:hochberg"}), family_of({"family": "arms"})
+    >>> plan = AnalysisSpec(id="a", type="", family="arms")
+    >>> family_of(plan.changed(family="secondary:hochberg")), family_of(plan)
     (('secondary', 'hochberg'), ('arms', 'holm'))
-    >>> family_of({"family": "arms", "adjustment": "bh"})
+    >>> family_of(plan.changed(adjustment="bh"))
     ('arms', 'benjamini_hochberg')
     """
-    family = analysis.get("family")
+    family = analysis.family
     if family in (None, ""):
         return None
     name, _, method = str(family).partition(":")
-    method = method or str(analysis.get("adjustment") or "")
+    method = method or str(analysis.adjustment or "")
     if not method:
         method = name if _ALIASES.get(name, name) in PROCEDURES else "holm"
     method = _ALIASES.get(str(method), str(method))
     if method not in (*PROCEDURES, *OTHER_PROCEDURES):
         raise ValueError(
-            f"analysis {analysis.get('id')}: unknown multiplicity procedure '{method}'; known: "
+            f"analysis {analysis.id}: unknown multiplicity procedure '{method}'; known: "
             + ", ".join((*PROCEDURES, *OTHER_PROCEDURES))
         )
     return name, method
 
 
-def adjust_families(frame: pd.DataFrame, analyses: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def adjust_families(frame: pd.DataFrame, analyses: Sequence[AnalysisSpec]) -> pd.DataFrame:
     """Add ``family``, ``p_adjusted`` and simultaneous limits to statistics rows.
 
     Rows keep their order and their own ``p_value``; only rows of :func:`hypotheses` get an
@@ -210,7 +212,7 @@ def adjust_families(frame: pd.DataFrame, analyses: Sequence[Mapping[str, Any]]) 
     --------
     >>> frame = pd.DataFrame({"analysis_id": ["a", "b"], "statistic": ["slope", "slope"],
     ...     "group": ["all", "all"], "p_value": [0.01, 0.04]})
-    >>> plan = [{"id": "a", "family": "f"}, {"id": "b", "family": "f"}]
+    >>> plan = [AnalysisSpec(id=name, type="", family="f") for name in "ab"]
     >>> adjust_families(frame, plan)["p_adjusted"].tolist()
     [0.02, 0.04]
     """
@@ -218,21 +220,21 @@ def adjust_families(frame: pd.DataFrame, analyses: Sequence[Mapping[str, Any]]) 
     result["family"] = ""
     for column in ("p_adjusted", "ci_low_adjusted", "ci_high_adjusted"):
         result[column] = np.nan
-    families: dict[str, dict[str, list[Mapping[str, Any]]]] = {}
+    families: dict[str, dict[str, list[AnalysisSpec]]] = {}
     for analysis in analyses:
         named = family_of(analysis)
         if named is not None:
             families.setdefault(named[0], {}).setdefault(named[1], []).append(analysis)
     for name, methods in families.items():
         if len(methods) > 1:
-            told = (f"{m}: {', '.join(str(a['id']) for a in ours)}" for m, ours in methods.items())
+            told = (f"{m}: {', '.join(a.id for a in ours)}" for m, ours in methods.items())
             raise ValueError(
                 f"family '{name}' has analyses with different procedures: " + "; ".join(told)
             )
         ((method, members),) = methods.items()
-        inside = result["analysis_id"].isin([str(a["id"]) for a in members])
+        inside = result["analysis_id"].isin([a.id for a in members])
         result.loc[inside, "family"] = f"{name} ({method})"
-        rows = {str(a["id"]): hypotheses(result, a) for a in members}
+        rows = {a.id: hypotheses(result, a) for a in members}
         if method == "dunnett":
             _simultaneous(result, [row for own in rows.values() for row in own])
         elif method == "graphical":
@@ -256,10 +258,10 @@ def _by_p_values(result: pd.DataFrame, rows: list[Any], method: str) -> None:
 
 
 def _by_graph(
-    result: pd.DataFrame, members: Sequence[Mapping[str, Any]], rows: Mapping[str, list[Any]]
+    result: pd.DataFrame, members: Sequence[AnalysisSpec], rows: Mapping[str, list[Any]]
 ) -> None:
     """Graph whose nodes are analyses; one without a result keeps its weight (p = 1)."""
-    names = [str(a["id"]) for a in members]
+    names = [a.id for a in members]
     several = [name for name in names if len(rows[name]) > 1]
     if several:
         raise ValueError(
@@ -267,9 +269,9 @@ def _by_graph(
             "is one; name it by primary_contrast and primary_visit"
         )
     p = [float(result.loc[rows[n][0], "p_value"]) if rows[n] else 1.0 for n in names]
-    weights = [float(a.get("weight", 0.0)) for a in members]
+    weights = [float(a.weight or 0.0) for a in members]
     transitions = np.array(
-        [[float(dict(a.get("passes_to") or {}).get(n, 0.0)) for n in names] for a in members]
+        [[float((a.passes_to or {}).get(n, 0.0)) for n in names] for a in members]
     )
     for name, value in zip(names, graph_adjust(p, weights, transitions), strict=True):
         result.loc[rows[name], "p_adjusted"] = value
@@ -321,7 +323,7 @@ def widened(row: Any, number: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def hypotheses(frame: pd.DataFrame, analysis: Mapping[str, Any]) -> list[Any]:
+def hypotheses(frame: pd.DataFrame, analysis: AnalysisSpec) -> list[Any]:
     """Rows (index labels) of the hypotheses of an analysis.
 
     One statistic, ``primary_statistic`` or the first of the conclusions that it has; of its
@@ -334,16 +336,17 @@ def hypotheses(frame: pd.DataFrame, analysis: Mapping[str, Any]) -> list[Any]:
     >>> frame = pd.DataFrame({"analysis_id": "a", "statistic": "mean_difference",
     ...     "visit": ["w1", "w2", "w1", "w2"], "p_value": 0.01,
     ...     "group": ["arm=x|arm=p", "arm=x|arm=p", "arm=y|arm=p", "arm=y|arm=p"]})
-    >>> hypotheses(frame, {"id": "a", "by": "arm"})
+    >>> plan = AnalysisSpec(id="a", type="")
+    >>> hypotheses(frame, plan)
     [1, 3]
-    >>> hypotheses(frame, {"id": "a", "by": "arm", "primary_contrast": "y", "primary_visit": "w1"})
+    >>> hypotheses(frame, plan.changed(primary_contrast="y", primary_visit="w1"))
     [2]
     """
-    rows = frame[(frame["analysis_id"] == str(analysis["id"])) & frame["p_value"].notna()]
+    rows = frame[(frame["analysis_id"] == analysis.id) & frame["p_value"].notna()]
     groups = rows["group"].astype(str)
     own = ~groups.str.endswith("Intercept") & ~groups.str.contains(" given ", regex=False)
     rows = rows[own]
-    named = analysis.get("primary_statistic")
+    named = analysis.primary_statistic
     chosen = rows.iloc[:0]
     for statistic in (named,) if named else conclusion_order():
         chosen = rows[rows["statistic"] == statistic]
@@ -353,7 +356,7 @@ def hypotheses(frame: pd.DataFrame, analysis: Mapping[str, Any]) -> list[Any]:
         return []
     chosen = _contrasts(chosen, analysis)
     if "visit" in chosen and len(chosen):
-        visit = analysis.get("primary_visit") or chosen["visit"].iloc[-1]
+        visit = analysis.primary_visit or chosen["visit"].iloc[-1]
         chosen = chosen[chosen["visit"] == visit]
     if len(chosen) and chosen["statistic"].iloc[0] == "mcp_t":
         return [chosen["p_value"].idxmin()]
@@ -361,17 +364,17 @@ def hypotheses(frame: pd.DataFrame, analysis: Mapping[str, Any]) -> list[Any]:
     return list(chosen.drop_duplicates(keys).index)
 
 
-def _contrasts(chosen: pd.DataFrame, analysis: Mapping[str, Any]) -> pd.DataFrame:
+def _contrasts(chosen: pd.DataFrame, analysis: AnalysisSpec) -> pd.DataFrame:
     """Rows about a contrast of ``by`` where the analysis has one; the one that is named."""
-    groups, by = chosen["group"].astype(str), analysis.get("by", "arm")
+    groups, by = chosen["group"].astype(str), analysis.arms
     pairs = groups.str.contains(f"{by}=", regex=False) & groups.str.contains("|", regex=False)
     if by and pairs.any():
         chosen, groups = chosen[pairs], groups[pairs]
-    elif analysis.get("endpoint") and (groups.str.contains("|", regex=False)).any():
+    elif analysis.endpoint and (groups.str.contains("|", regex=False)).any():
         # Survival along an endpoint: per unit of it, not its covariates and not along its curve.
         pairs = groups.str.contains("|", regex=False) & ~groups.str.contains("=", regex=False)
         chosen, groups = (chosen[pairs], groups[pairs]) if pairs.any() else (chosen, groups)
-    named = analysis.get("primary_contrast")
+    named = analysis.primary_contrast
     if named:
         first = groups.str.split("|").str[0]
         chosen = chosen[(groups == str(named)) | (first == f"{by}={named}") | (first == str(named))]

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
+from corelab.measurement.selection import NotComputable, Tables, not_computable
 from corelab.pharmacodynamics.analysis_set import (
     Design,
     alpha_of,
@@ -43,6 +43,7 @@ from corelab.pharmacodynamics.proportional_odds import (
 )
 from corelab.pharmacodynamics.two_samples import welch_t
 from corelab.provenance.two_computations import compare
+from corelab.settings.analyses.ordinal import OrdinalSpec
 
 
 def generalised_odds_ratio(
@@ -321,7 +322,7 @@ def two_shares_p(events_a: int, n_a: int, events_b: int, n_b: int) -> tuple[floa
 # ------------------------------------------------------------------------------------- the plan
 
 
-def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, Any]]:
+def analyse(analysis: OrdinalSpec, tables: Tables) -> Iterator[dict[str, Any]]:
     """Rows of an analysis of type ``ordinal``.
 
     Keys: ``outcome`` (``outcome_visit``); ``by`` (default ``arm`` unless an imaging endpoint is
@@ -333,14 +334,10 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
     ``nonresponder_imputation`` (who has no outcome takes the worst grade). With ``endpoint`` and
     no ``by`` the common odds ratio is per unit of the endpoint.
     """
-    outcomes = [str(name) for name in as_list(analysis.get("outcome"))]
-    if not outcomes:
-        raise ValueError(f"analysis {analysis['id']}: an ordinal analysis needs outcome")
-    if analysis.get("better", "low") not in {"low", "high"}:
-        raise ValueError(f"analysis {analysis['id']}: better must be low or high")
+    outcomes = [analysis.outcome]
     endpoints = [name for name in endpoints_of(analysis) if name not in outcomes]
     for outcome in outcomes:
-        if analysis.get("by") or not endpoints:
+        if analysis.by or not endpoints:
             yield from _guarded(_arm_rows, analysis, tables, outcome, None)
         else:
             for endpoint in endpoints:
@@ -349,7 +346,7 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
 
 def _guarded(
     kernel: Any,
-    analysis: Mapping[str, Any],
+    analysis: OrdinalSpec,
     tables: Tables,
     outcome: str,
     endpoint: str | None,
@@ -431,21 +428,21 @@ def _assumption(plan: Design, y: np.ndarray, fit: ProportionalOdds) -> str:
 
 
 def _arm_rows(
-    analysis: Mapping[str, Any], tables: Tables, outcome: str, endpoint: str | None
+    analysis: OrdinalSpec, tables: Tables, outcome: str, endpoint: str | None
 ) -> Iterator[dict[str, Any]]:
     alpha = alpha_of(analysis)
-    by = str(analysis.get("by", "arm"))
-    names = [str(name) for name in as_list(analysis.get("covariates"))]
+    by = analysis.arms
+    names = list(analysis.covariates)
     values, visit = outcome_values(analysis, tables, outcome)
-    labelled = {**analysis, "categorical": [*as_list(analysis.get("categorical")), by]}
+    labelled = analysis.changed(categorical=[*analysis.categorical, by])
     frame = participant_columns(labelled, tables, [by])
     frame["value"] = values.reindex(frame.index)
     worst = ""
-    if analysis.get("nonresponder_imputation"):
-        frame, worst = _worst_grade(frame, by, values, outcome, str(analysis.get("better", "low")))
+    if analysis.nonresponder_imputation:
+        frame, worst = _worst_grade(frame, by, values, outcome, analysis.better)
     frame = with_covariates(frame, labelled, tables, endpoint=endpoint, names=names)
     frame, note = complete_cases(frame, ["value", by, *names], analysis, tables)
-    reference, others, said = levels_of(frame[by], by, analysis.get("reference"))
+    reference, others, said = levels_of(frame[by], by, analysis.reference)
     said = join_notes(worst, said)
     full = design(frame, by=by, reference=reference, covariates=names)
     plan = Design(full.matrix[:, 1:], full.terms[1:])
@@ -466,7 +463,7 @@ def _arm_rows(
                 "method": f"proportional odds, odds of a higher {outcome}; Wald interval{adjusted}",
                 "note": join_notes(said, note, assumption),
             }
-        if analysis.get("odds_by_cut"):
+        if analysis.odds_by_cut:
             groups = {f"{by}={level}": f"{by}={level}|{by}={reference}" for level in others}
             for row in odds_by_cut_rows(plan, y, fit, groups, outcome, alpha):
                 told = str(row.get("note", ""))
@@ -480,7 +477,7 @@ def _arm_rows(
         group = {**head, "group": f"{by}={level}|{by}={reference}", "n": a.size + b.size}
         for row in _pair_rows(analysis, a, b, outcome, alpha):
             yield {**group, **row, "note": join_notes(said, note, pairs, str(row.get("note", "")))}
-    if analysis.get("hierarchy"):
+    if analysis.hierarchy:
         for row in _hierarchy_rows(analysis, tables, labelled, by, alpha):
             told = join_notes(said, pairs, str(row.get("note", "")))
             yield {"endpoint": outcome, **row, "note": told}
@@ -497,9 +494,9 @@ def _worst_grade(
 
 
 def _pair_rows(
-    analysis: Mapping[str, Any], a: np.ndarray, b: np.ndarray, outcome: str, alpha: float
+    analysis: OrdinalSpec, a: np.ndarray, b: np.ndarray, outcome: str, alpha: float
 ) -> Iterator[dict[str, Any]]:
-    better = str(analysis.get("better", "low"))
+    better = analysis.better
     try:
         odds = generalised_odds_ratio(a, b, alpha)
         # P(a > b) + P(ties) / 2 is Mann-Whitney's U / (n m).
@@ -516,9 +513,9 @@ def _pair_rows(
     except NotComputable as reason:
         yield not_computable("generalised_odds_ratio", str(reason))
     yield from _win_rows(a, b, better, alpha)
-    if analysis.get("utilities"):
-        yield _utility_row(analysis["utilities"], a, b, outcome, alpha)
-    cut = analysis.get("cut")
+    if analysis.utilities:
+        yield _utility_row(analysis.utilities, a, b, outcome, alpha)
+    cut = analysis.cut
     if cut is not None:
         good_a, good_b = ((v <= cut if better == "low" else v >= cut) for v in (a, b))
         counts = (int(good_a.sum()), a.size, int(good_b.sum()), b.size)
@@ -562,25 +559,23 @@ def _utility_row(
 
 
 def _hierarchy_rows(
-    analysis: Mapping[str, Any],
+    analysis: OrdinalSpec,
     tables: Tables,
-    labelled: Mapping[str, Any],
+    labelled: OrdinalSpec,
     by: str,
     alpha: float,
 ) -> Iterator[dict[str, Any]]:
     """Win ratio of a hierarchy of outcomes, the most important first."""
     levels = [
-        (str(item["outcome"]), str(item.get("better", "low")))
-        if isinstance(item, Mapping)
-        else (str(item), "low")
-        for item in as_list(analysis["hierarchy"])
+        (item, "low") if isinstance(item, str) else (item.outcome, item.better)
+        for item in analysis.hierarchy or ()
     ]
     names = [name for name, _ in levels]
     frame = participant_columns(labelled, tables, [by]).dropna()
     for name in names:
         frame[name] = outcome_values(analysis, tables, name)[0].reindex(frame.index)
     frame = frame[frame[names].notna().any(axis=1)]
-    reference, others, _ = levels_of(frame[by], by, analysis.get("reference"))
+    reference, others, _ = levels_of(frame[by], by, analysis.reference)
     labels = frame[by].map(str)
     for level in others:
         parts = [frame.loc[labels == arm, names].to_numpy(float) for arm in (level, reference)]
@@ -655,11 +650,11 @@ def _win_rows(a: np.ndarray, b: np.ndarray, better: str, alpha: float) -> Iterat
 
 
 def _endpoint_rows(
-    analysis: Mapping[str, Any], tables: Tables, outcome: str, endpoint: str | None
+    analysis: OrdinalSpec, tables: Tables, outcome: str, endpoint: str | None
 ) -> Iterator[dict[str, Any]]:
     assert endpoint is not None
     alpha = alpha_of(analysis)
-    names = [str(name) for name in as_list(analysis.get("covariates"))]
+    names = list(analysis.covariates)
     for visit, values in endpoint_by_visit(analysis, tables, endpoint):
         said = values.attrs["said"]
         head = {"endpoint": endpoint, "visit": visit, "group": f"{endpoint}|{outcome}"}

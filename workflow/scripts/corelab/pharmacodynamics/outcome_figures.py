@@ -6,7 +6,7 @@ files, and PNG for slides.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +25,6 @@ from corelab.pharmacodynamics.analysis_set import (
 )
 from corelab.pharmacodynamics.interval_censored import turnbull
 from corelab.pharmacodynamics.progression import (
-    EARLY_DAYS,
-    WINDOW_DAYS,
     confirmed_events,
     discordance,
 )
@@ -35,6 +33,9 @@ from corelab.pharmacodynamics.survival_rows import intervals_of
 from corelab.pharmacodynamics.time_to_event import event_times
 from corelab.provenance.exhibits import Drawing, write_exhibit
 from corelab.provenance.figure_style import COLOURS, STYLE, save_figure
+from corelab.settings.analyses.base import AnalysisSpec
+from corelab.settings.analyses.progression import ProgressionSpec
+from corelab.settings.analyses.radiomics import RadiomicsSpec
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -135,11 +136,11 @@ def turnbull_panel(
     return figure
 
 
-def _survival(analysis: Mapping[str, Any], tables: Tables, rows: pd.DataFrame) -> Iterator[Drawn]:
-    by = analysis.get("by")
-    imaging = [str(e) for e in as_list(analysis.get("endpoint"))]
-    methods = set(map(str, as_list(analysis.get("method"))))
-    for event in map(str, as_list(analysis.get("event_endpoint"))):
+def _survival(analysis: AnalysisSpec, tables: Tables, rows: pd.DataFrame) -> Iterator[Drawn]:
+    by = analysis.by
+    imaging = as_list(analysis.endpoint)
+    methods = set(map(str, as_list(analysis.method)))
+    for event in map(str, as_list(analysis.event_endpoint)):
         times = event_times(analysis, tables, event)
         if by or not imaging:
             groups = None
@@ -147,7 +148,7 @@ def _survival(analysis: Mapping[str, Any], tables: Tables, rows: pd.DataFrame) -
                 levels = participant_columns(analysis, tables, [by])[by].reindex(times.index)
                 times = times[levels.notna().to_numpy()]
                 groups = levels.dropna().map(str)
-            reference = analysis.get("reference")
+            reference = analysis.reference
             if methods != {"interval"}:
                 figure = kaplan_meier_panel(times, groups, event, reference)
                 caption = "Kaplan-Meier, log-log bands, ticks: censored; numbers at risk below."
@@ -177,10 +178,10 @@ def _turnbull(
 
 
 def _hazard_curves(
-    analysis: Mapping[str, Any], tables: Tables, times: pd.DataFrame, event: str, endpoint: str
+    analysis: AnalysisSpec, tables: Tables, times: pd.DataFrame, event: str, endpoint: str
 ) -> Iterator[Drawn]:
     """Hazard ratio along the endpoint against its median, one panel per visit."""
-    names = [str(n) for n in [*as_list(analysis.get("by")), *as_list(analysis.get("covariates"))]]
+    names = [str(n) for n in [*as_list(analysis.by), *as_list(analysis.covariates)]]
     panels = []
     for visit, values in endpoint_by_visit(analysis, tables, endpoint):
         frame = values.join(times, how="inner")
@@ -225,7 +226,7 @@ def _hazard_curves(
     )
 
 
-def _waterfalls(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> Iterator[Drawn]:
+def _waterfalls(analysis: AnalysisSpec, tables: Tables, endpoint: str) -> Iterator[Drawn]:
     """Extent of resection, one bar per participant; a growth points down."""
     for visit, values in endpoint_by_visit(analysis, tables, endpoint):
         figure, axes = _canvas(7.6, 3.7)
@@ -241,14 +242,12 @@ def _waterfalls(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> I
         yield Drawn(f"waterfall_{_file(endpoint)}_{visit}", "Extent of resection", caption, figure)
 
 
-def _progression(
-    analysis: Mapping[str, Any], tables: Tables, rows: pd.DataFrame
-) -> Iterator[Drawn]:
-    criteria = [str(name) for name in as_list(analysis["criteria"])]
-    endpoint = str(analysis.get("event_endpoint", "pfs"))
-    window = float(analysis.get("window_days", WINDOW_DAYS))
-    early = float(analysis.get("early_days", EARLY_DAYS))
-    tables, _ = confirmed_events(tables, endpoint, analysis.get("confirm_within_days"))
+def _progression(analysis: ProgressionSpec, tables: Tables, rows: pd.DataFrame) -> Iterator[Drawn]:
+    criteria = list(analysis.criteria)
+    endpoint = analysis.event_endpoint
+    window = float(analysis.window_days)
+    early = float(analysis.early_days)
+    tables, _ = confirmed_events(tables, endpoint, analysis.confirm_within_days)
     a, b = (event_times(analysis, tables, endpoint, criterion=name) for name in criteria)
     stacked = pd.concat([a, b])
     labels = np.repeat(criteria, [len(a), len(b)])
@@ -313,11 +312,11 @@ def progression_scatter(
     return figure
 
 
-def _radiomics(analysis: Mapping[str, Any], tables: Tables, rows: pd.DataFrame) -> Iterator[Drawn]:
+def _radiomics(analysis: RadiomicsSpec, tables: Tables, rows: pd.DataFrame) -> Iterator[Drawn]:
     icc = rows[(rows["statistic"] == "icc_a_1") & rows["estimate"].notna()]
     kinds = icc["group"].str.partition("|")[2].replace("", "masks of readers")
     for kind, part in icc.groupby(kinds, sort=True):
-        least = analysis.get("min_icc")
+        least = analysis.min_icc
         n = f"{int(part['n'].min())} to {int(part['n'].max())}"
         caption = f"ICC(A,1) over {kind}, {len(part)} features, {n} participants" + (
             f"; crossed out: below {least:g}, not modelled." if least is not None else "."
@@ -338,14 +337,14 @@ def _radiomics(analysis: Mapping[str, Any], tables: Tables, rows: pd.DataFrame) 
         )
     groups = rows[rows["statistic"] == "risk_group"].set_index("participant_id")["estimate"]
     if len(groups):
-        times = event_times(analysis, tables, str(analysis.get("event_endpoint", "os")))
+        times = event_times(analysis, tables, analysis.event_endpoint)
         times = times[times.index.isin(groups.index)]
         labels = np.where(groups.reindex(times.index) > 0.5, "high risk", "low risk")
         yield Drawn(
             "km_risk",
             "Survival by radiomic risk group",
             "Each participant's group is from a model that did not see the participant.",
-            kaplan_meier_panel(times, labels, str(analysis.get("event_endpoint", "os"))),
+            kaplan_meier_panel(times, labels, analysis.event_endpoint),
         )
 
 
@@ -423,7 +422,7 @@ _BUILDERS: dict[str, Callable[..., Iterator[Drawn]]] = {
 
 
 def write_figures(
-    analysis: Mapping[str, Any], tables: Tables, rows: pd.DataFrame, path: str | Path
+    analysis: AnalysisSpec, tables: Tables, rows: pd.DataFrame, path: str | Path
 ) -> list[Drawing]:
     """Draw the figures of one analysis as an exhibit of the report.
 
@@ -447,7 +446,7 @@ def write_figures(
     path.parent.mkdir(parents=True, exist_ok=True)
     made = []
     with mpl.rc_context(STYLE):
-        builder = _BUILDERS.get(str(analysis["type"]))
+        builder = _BUILDERS.get(analysis.type)
         try:
             drawn = list(builder(analysis, tables, rows)) if builder else []
         except NotComputable:
@@ -459,10 +458,10 @@ def write_figures(
             made.append(Drawing(f"{path.stem}_{item.name}.svg", item.title, item.caption, alt))
     write_exhibit(
         path,
-        section=f"analysis:{analysis['id']}",
-        title=str(analysis.get("title") or analysis["id"]),
+        section=f"analysis:{analysis.id}",
+        title=str(analysis.title or analysis.id),
         caption="" if made else "Nothing to draw: the statistics say why.",
         drawings=made,
-        source=f"statistics/by_analysis/{analysis['id']}.tsv",
+        source=f"statistics/by_analysis/{analysis.id}.tsv",
     )
     return made

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 import scipy  # loads its submodules when they are used
 
-from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
+from corelab.measurement.selection import NotComputable, Tables, not_computable
 from corelab.pharmacodynamics.analysis_set import alpha_of, join_notes
 from corelab.pharmacodynamics.correlation import bca_limits
 from corelab.pharmacodynamics.linear import t_estimate
@@ -23,11 +23,7 @@ from corelab.pharmacodynamics.ordinal import wilson_interval
 from corelab.pharmacodynamics.survival import fit_cox, score_residuals
 from corelab.pharmacodynamics.time_to_event import event_times, median_row
 from corelab.provenance.two_computations import LIFELINES_NEWTON, compare
-
-#: Days within which two progression dates count as the same (one monthly visit).
-WINDOW_DAYS = 28.0
-#: Days within which enhancement may come from irradiation (12 weeks).
-EARLY_DAYS = 84.0
+from corelab.settings.analyses.progression import ProgressionSpec
 
 
 def squared_correlation(x: np.ndarray, y: np.ndarray) -> float:
@@ -169,7 +165,7 @@ def discordance(
     return differ, differ & (dates <= early_days)
 
 
-def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, Any]]:
+def analyse(analysis: ProgressionSpec, tables: Tables) -> Iterator[dict[str, Any]]:
     """Rows of an analysis of type ``progression``.
 
     Keys: ``criteria`` (two values of events.criterion); ``event_endpoint`` (default ``pfs``),
@@ -177,17 +173,13 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
     (discordance up to then is counted apart; default 84, 12 weeks), ``confirm_within_days``
     (pseudoprogression rule, see :func:`confirmed_events`; default none).
     """
-    criteria = [str(name) for name in as_list(analysis.get("criteria"))]
-    if len(criteria) != 2:
-        raise ValueError(
-            f"analysis {analysis['id']}: progression needs two criteria, got {len(criteria)}"
-        )
-    endpoint = str(analysis.get("event_endpoint", "pfs"))
+    criteria = list(analysis.criteria)
+    endpoint = analysis.event_endpoint
     head = {"endpoint": endpoint}
     pair = "|".join(criteria)
     alpha = alpha_of(analysis)
     frames = {}
-    tables, rule = confirmed_events(tables, endpoint, analysis.get("confirm_within_days"))
+    tables, rule = confirmed_events(tables, endpoint, analysis.confirm_within_days)
     for criterion in criteria:
         try:
             frames[criterion] = event_times(analysis, tables, endpoint, criterion=criterion)
@@ -218,7 +210,7 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
 
 
 def _call_rows(
-    analysis: Mapping[str, Any], both: pd.DataFrame, alpha: float
+    analysis: ProgressionSpec, both: pd.DataFrame, alpha: float
 ) -> Iterator[dict[str, Any]]:
     """Agreement whether there was progression."""
     from statsmodels.stats.inter_rater import cohens_kappa
@@ -253,10 +245,10 @@ def _call_rows(
 
 
 def _date_rows(
-    analysis: Mapping[str, Any], both: pd.DataFrame, alpha: float
+    analysis: ProgressionSpec, both: pd.DataFrame, alpha: float
 ) -> Iterator[dict[str, Any]]:
     """Difference of dates among those with progression by both."""
-    window = float(analysis.get("window_days", WINDOW_DAYS))
+    window = float(analysis.window_days)
     seen = both[(both["event_a"] == 1) & (both["event_b"] == 1)]
     if len(seen) < 2:
         raise NotComputable(f"{len(seen)} participants have progression by both criteria")
@@ -297,13 +289,13 @@ def _date_rows(
 
 
 def _early_rows(
-    analysis: Mapping[str, Any], both: pd.DataFrame, alpha: float
+    analysis: ProgressionSpec, both: pd.DataFrame, alpha: float
 ) -> Iterator[dict[str, Any]]:
     """How often the criteria differ at all, and how often early after irradiation."""
     if both.empty:
         raise NotComputable("no participant was assessed by both criteria")
-    window = float(analysis.get("window_days", WINDOW_DAYS))
-    early_days = float(analysis.get("early_days", EARLY_DAYS))
+    window = float(analysis.window_days)
+    early_days = float(analysis.early_days)
     differ, early = discordance(both, window, early_days)
     sooner = int((early & (both["time_days_a"] < both["time_days_b"])).sum())
     for statistic, flags, what in (
@@ -327,7 +319,7 @@ def _early_rows(
 
 
 def _pair_test_rows(
-    analysis: Mapping[str, Any], both: pd.DataFrame, alpha: float
+    analysis: ProgressionSpec, both: pd.DataFrame, alpha: float
 ) -> Iterator[dict[str, Any]]:
     from lifelines import CoxPHFitter
 
@@ -364,7 +356,7 @@ def _pair_test_rows(
 
 
 def _surrogacy_rows(
-    analysis: Mapping[str, Any],
+    analysis: ProgressionSpec,
     tables: Tables,
     both: pd.DataFrame,
     criteria: list[str],
@@ -372,10 +364,10 @@ def _surrogacy_rows(
     head: Mapping[str, Any],
 ) -> Iterator[dict[str, Any]]:
     """R2 of survival on time to progression by each criterion, and their difference."""
-    survival = str(analysis.get("survival_endpoint", "os"))
+    survival = analysis.survival_endpoint
     pair = "|".join(criteria)
     try:
-        overall = event_times({**analysis, "criterion": None, "assessor": None}, tables, survival)
+        overall = event_times(analysis.changed(assessor=None), tables, survival)
         frame = both.join(overall, how="inner")
         wrong = frame[
             (frame["time_days_a"] > frame["time_days"])

@@ -11,7 +11,7 @@ note of a row gives quantreg's own interval by rank inversion beside it.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,12 +38,12 @@ from corelab.pharmacodynamics.analysis_set import (
 from corelab.pharmacodynamics.linear import conditioned, level_of
 from corelab.pharmacodynamics.rank_inversion import rank_interval
 from corelab.provenance.two_computations import ComputationsDisagree, attempt, compare
+from corelab.settings.analyses.base import SEED
+from corelab.settings.analyses.quantile import QuantileSpec
 
-DEFAULT_QUANTILES = (0.10, 0.25, 0.50, 0.75, 0.90)
 DEFAULT_RESAMPLES = 500
 #: A linear programme of no more rows than these is solved as it is.
 FEW_ROWS = 500
-DEFAULT_SEED = 20240229
 
 
 @dataclass(frozen=True)
@@ -233,7 +233,7 @@ def cluster_bootstrap(
     clusters: Any = None,
     *,
     resamples: int = DEFAULT_RESAMPLES,
-    seed: int = DEFAULT_SEED,
+    seed: int = SEED,
 ) -> np.ndarray:
     """Bootstrap draws of the coefficients; whole clusters are resampled where given.
 
@@ -291,7 +291,7 @@ def slopes(
     *,
     clusters: Any = None,
     resamples: int | None = None,
-    seed: int = DEFAULT_SEED,
+    seed: int = SEED,
 ) -> Slopes:
     """Regression quantile with limits and tests of its coefficients.
 
@@ -344,14 +344,14 @@ def slopes(
 # ------------------------------------------------------------------------------------- the plan
 
 
-def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, Any]]:
+def analyse(analysis: QuantileSpec, tables: Tables) -> Iterator[dict[str, Any]]:
     """Rows of an analysis of type ``quantile``.
 
     Keys: ``endpoint``; terms from ``by`` (``reference``), ``dose``, ``exposure``, ``outcome`` (as a
     term) and ``covariates``; ``quantiles``; ``cluster`` (a column of participants: bootstrap of
     whole clusters).
     """
-    quantiles = [float(q) for q in as_list(analysis.get("quantiles"))] or list(DEFAULT_QUANTILES)
+    quantiles = [float(q) for q in analysis.quantiles]
     for endpoint in endpoints_of(analysis):
         try:
             by_visit = endpoint_by_visit(analysis, tables, endpoint)
@@ -371,29 +371,29 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
 
 
 def _terms(
-    analysis: Mapping[str, Any],
+    analysis: QuantileSpec,
     tables: Tables,
     endpoint: str,
     visit: str,
     values: pd.DataFrame,
 ) -> tuple[Design, pd.DataFrame, str]:
-    by = analysis.get("by")
-    names = [str(name) for name in as_list(analysis.get("covariates"))]
-    labelled = {**analysis, "categorical": [*as_list(analysis.get("categorical")), *as_list(by)]}
+    by = analysis.by
+    names = list(analysis.covariates)
+    labelled = analysis.changed(categorical=[*analysis.categorical, *as_list(by)])
     columns = [str(by)] if by else []
-    cluster = [str(analysis["cluster"])] if analysis.get("cluster") else []
+    cluster = [analysis.cluster] if analysis.cluster else []
     frame = values.join(participant_columns(labelled, tables, [*columns, *cluster]), how="inner")
     terms: list[str] = []
-    for dose in as_list(analysis.get("dose")):
+    for dose in as_list(analysis.dose):
         name = "dose" if dose is True else str(dose)
         frame[name] = typed(participant_columns(analysis, tables, [name])[name]).reindex(
             frame.index
         )
         terms.append(name)
-    for exposure in as_list(analysis.get("exposure")):
+    for exposure in as_list(analysis.exposure):
         frame[exposure] = exposure_values(analysis, tables, exposure, visit)[0].reindex(frame.index)
         terms.append(exposure)
-    for outcome in as_list(analysis.get("outcome")):
+    for outcome in as_list(analysis.outcome):
         frame[outcome] = outcome_values(analysis, tables, outcome, visit)[0].reindex(frame.index)
         terms.append(outcome)
     frame = with_covariates(frame, labelled, tables, endpoint=endpoint, names=names)
@@ -402,22 +402,22 @@ def _terms(
     )
     reference, said = None, ""
     if by:
-        reference, _, said = levels_of(frame[by], by, analysis.get("reference"))
+        reference, _, said = levels_of(frame[by], by, analysis.reference)
     plan = design(
         frame,
         by=by,
         reference=reference,
         covariates=[*terms, *names],
-        reference_levels=analysis.get("reference_levels"),
+        reference_levels=analysis.reference_levels,
     )
     return plan, frame, join_notes(said, note)
 
 
 def _rows_at(
-    analysis: Mapping[str, Any], plan: Design, frame: pd.DataFrame, quantile: float
+    analysis: QuantileSpec, plan: Design, frame: pd.DataFrame, quantile: float
 ) -> Iterator[dict[str, Any]]:
     y = frame["value"].to_numpy(float)
-    clusters = frame[str(analysis["cluster"])].to_numpy() if analysis.get("cluster") else None
+    clusters = frame[analysis.cluster].to_numpy() if analysis.cluster else None
     alpha = alpha_of(analysis)
     if np.ptp(y) == 0:
         raise NotComputable(f"all {y.size} values are {y[0]:g}: a quantile has no variation")
@@ -427,8 +427,8 @@ def _rows_at(
         quantile,
         alpha,
         clusters=clusters,
-        resamples=analysis.get("resamples"),
-        seed=int(analysis.get("seed", DEFAULT_SEED)),
+        resamples=analysis.resamples,
+        seed=analysis.seed,
     )
     fit, error = found.fit, found.standard_error
     theirs = _statsmodels(plan.matrix, y, quantile, fit)

@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
+from corelab.measurement.selection import NotComputable, Tables, not_computable
 from corelab.pharmacodynamics.analysis_set import alpha_of, join_notes, levels_of
 from corelab.pharmacodynamics.linear import t_estimate
 from corelab.pharmacodynamics.mmrm import (
@@ -33,6 +33,7 @@ from corelab.pharmacodynamics.proportional_odds import (
     fit_proportional_odds,
 )
 from corelab.pharmacodynamics.random_intercept import fit_random_intercept
+from corelab.settings.analyses.comparison import ComparisonSpec
 
 #: Participants below which the covariance of a GEE has the correction of Mancl and DeRouen.
 FEW = 50
@@ -175,14 +176,14 @@ def fit_within(cluster: Any, outcome: Any, matrix: Any) -> Marginal:
 
 
 def analyse_grades(
-    analysis: Mapping[str, Any], tables: Tables, endpoint: str, method: str
+    analysis: ComparisonSpec, tables: Tables, endpoint: str, method: str
 ) -> Iterator[dict[str, Any]]:
     """Rows of a comparison by method ``gee`` or ``glmm``: odds ratios of the arms by visit.
 
     Keys as those of an MMRM: ``interactions``, ``overall``, ``contrasts``. A responder gives
     ``odds_ratio``, a grade ``common_odds_ratio`` of a higher one.
     """
-    binary = analysis.get("derivation") == "responder"
+    binary = analysis.derivation == "responder"
     statistic = "odds_ratio" if binary else "common_odds_ratio"
     try:
         yield from _rows(analysis, tables, endpoint, statistic, method)
@@ -191,10 +192,10 @@ def analyse_grades(
 
 
 def _rows(
-    analysis: Mapping[str, Any], tables: Tables, endpoint: str, statistic: str, kind: str
+    analysis: ComparisonSpec, tables: Tables, endpoint: str, statistic: str, kind: str
 ) -> Iterator[dict[str, Any]]:
     binary, within = statistic == "odds_ratio", kind == "glmm"
-    if analysis.get("scale", "identity") != "identity":
+    if analysis.scale != "identity":
         raise NotComputable(f"method {kind} has its own scale; leave out the key scale")
     alpha = alpha_of(analysis)
     long, visits, by, names, note = long_table(analysis, tables, endpoint)
@@ -205,8 +206,8 @@ def _rows(
             f"{endpoint} is no grade ({grades.size} different values): method {kind} is for grades "
             "and for derivation responder; use mmrm"
         )
-    reference, others, said = levels_of(long[by], by, analysis.get("reference"))
-    interactions = [str(name) for name in as_list(analysis.get("interactions"))]
+    reference, others, said = levels_of(long[by], by, analysis.reference)
+    interactions = analysis.interactions or []
     matrix, terms = fixed_effects(long, visits, by, others, names, interactions)
     if binary and not within:
         fit = fit_binary_gee(long.index, y, matrix)

@@ -41,9 +41,10 @@ from corelab.pharmacodynamics.time_to_event import (
     median_row,
 )
 from corelab.provenance.two_computations import compare
+from corelab.settings.analyses.radiomics import RadiomicsSpec
 
 
-def feature_table(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
+def feature_table(analysis: RadiomicsSpec, tables: Tables) -> pd.DataFrame:
     """Features of the plan's series, labels and visit: long, with one ``name`` per feature.
 
     Raises
@@ -61,7 +62,7 @@ def feature_table(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
         ("visit", "visit"),
         ("source", "sources"),
     ):
-        wanted = [str(item) for item in as_list(analysis.get(key))]
+        wanted = [str(item) for item in as_list(getattr(analysis, key))]
         if wanted and wanted != ["all"]:
             # Shape belongs to the mask, whichever series are asked for.
             keep &= rows[column].isin([*wanted, "mask"] if column == "series" else wanted)
@@ -92,7 +93,7 @@ def _wide(rows: pd.DataFrame) -> pd.DataFrame:
     return wide.astype(float)
 
 
-def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, Any]]:
+def analyse(analysis: RadiomicsSpec, tables: Tables) -> Iterator[dict[str, Any]]:
     """Rows of an analysis of type ``radiomics``.
 
     Keys: ``series``, ``labels``, ``visit``; ``sources`` (whose masks are compared: the ICC of every
@@ -118,13 +119,8 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
             if not math.isfinite(float(row["estimate"])):
                 icc[name] = math.nan
             yield {**head, **visit, **row}
-    if analysis.get("model") in (None, "", "none"):
+    if analysis.model == "none":
         return
-    if analysis["model"] != "superpc":
-        raise ValueError(
-            f"analysis {analysis['id']}: unknown radiomics model '{analysis['model']}'; "
-            "known: superpc"
-        )
     try:
         for row in _superpc_rows(analysis, tables, rows, icc):
             yield {**head, **visit, **row}
@@ -200,15 +196,15 @@ def _icc_rows(rows: pd.DataFrame, kind: str, alpha: float) -> list[dict[str, Any
 
 
 def _superpc_rows(
-    analysis: Mapping[str, Any], tables: Tables, rows: pd.DataFrame, icc: Mapping[str, float]
+    analysis: RadiomicsSpec, tables: Tables, rows: pd.DataFrame, icc: Mapping[str, float]
 ) -> Iterator[dict[str, Any]]:
     alpha = alpha_of(analysis)
-    event = str(analysis.get("event_endpoint", "os"))
-    source = analysis.get("source") or (
+    event = analysis.event_endpoint
+    source = analysis.source or (
         "pipeline" if "pipeline" in set(rows["source"]) else sorted(set(rows["source"]))[0]
     )
     wide = _wide(rows[(rows["source"] == source) & (rows["repeat"] == 1)])
-    least = analysis.get("min_icc")
+    least = analysis.min_icc
     dropped = [n for n in wide.columns if least is not None and not icc.get(n, math.inf) >= least]
     wide = wide.drop(columns=dropped)
     constant = wide.columns[wide.std() == 0]
@@ -216,7 +212,7 @@ def _superpc_rows(
     times = event_times(analysis, tables, event)
     frame = frame.join(times, how="inner").dropna()
     names = [c for c in frame.columns if c not in ("time_days", "event")]
-    n_folds = int(analysis.get("folds", 10))
+    n_folds = analysis.folds
     if len(frame) < 2 * n_folds or not names:
         raise NotComputable(
             f"{len(frame)} participants with every feature and {event}, {len(names)} features; "
@@ -226,8 +222,8 @@ def _superpc_rows(
     raw = frame[names].to_numpy(float).T
     x = scaled(raw, np.ones(len(frame), bool))
     t, e = frame["time_days"].to_numpy(), frame["event"].to_numpy()
-    seed = int(analysis.get("seed", 1))
-    fixed = analysis.get("threshold")
+    seed = analysis.seed
+    fixed = analysis.threshold
     fixed = float(fixed) if isinstance(fixed, (int, float)) else None
     threshold = fixed
     if threshold is None:
@@ -271,7 +267,7 @@ def _superpc_rows(
         alpha,
         f"{how}; {n_folds}-fold outer cross-validation",
     )
-    permutations = int(analysis.get("permutations", 0))
+    permutations = analysis.permutations
     if permutations:
         c, p_value = permutation_p(
             raw,
@@ -310,7 +306,7 @@ def _importance_rows(
 
 
 def _risk_group_rows(
-    analysis: Mapping[str, Any],
+    analysis: RadiomicsSpec,
     tables: Tables,
     frame: pd.DataFrame,
     risk: np.ndarray,
@@ -357,7 +353,7 @@ def _risk_group_rows(
         )
         if r["statistic"] == "hazard_ratio"
     )
-    names = [str(name) for name in as_list(analysis.get("covariates"))]
+    names = list(analysis.covariates)
     if names:
         table = frame[["time_days", "event"]].assign(risk_high=high.astype(float))
         table = with_covariates(table, analysis, tables, endpoint=None, names=names)
@@ -365,7 +361,7 @@ def _risk_group_rows(
         full = design(
             table,
             covariates=["risk_high", *names],
-            reference_levels=analysis.get("reference_levels"),
+            reference_levels=analysis.reference_levels,
         )
         plan = Design(full.matrix[:, 1:], full.terms[1:])
         for r in hazard_rows(

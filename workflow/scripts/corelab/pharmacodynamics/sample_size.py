@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +19,8 @@ from corelab.measurement.selection import (
 )
 from corelab.pharmacodynamics.analysis_set import alpha_of, endpoints_of
 from corelab.provenance.two_computations import compare
+from corelab.settings.analyses.base import Placed
+from corelab.settings.analyses.sample_size import SampleSizeSpec
 
 #: Fewest participants per arm, before rounding up.
 SMALLEST = 1.5
@@ -311,16 +313,7 @@ NEEDS = {
 }
 
 
-def _methods(analysis: Mapping[str, Any]) -> list[str]:
-    """As planned, else an ICC where a width without a difference is given, else means."""
-    given = [str(method) for method in as_list(analysis.get("method"))]
-    if given:
-        return given
-    precise = analysis.get("width") is not None and analysis.get("difference") is None
-    return ["icc" if precise else "means"]
-
-
-def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, Any]]:
+def analyse(analysis: SampleSizeSpec, tables: Tables) -> Iterator[dict[str, Any]]:
     """Rows of an analysis of type ``sample_size``.
 
     ``method: means`` (default): from measured repeatability to participants. Keys: ``endpoint``;
@@ -335,15 +328,10 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
     """
     for endpoint in endpoints_of(analysis):
         head = {"endpoint": endpoint}
-        for method in _methods(analysis):
+        for method in analysis.methods:
             statistic = "n_per_arm" if method in {"means", "mmrm"} else "n_total"
             try:
-                if method not in NEEDS:
-                    raise ValueError(
-                        f"analysis {analysis['id']}: unknown sample size {method}; known: "
-                        + ", ".join(NEEDS)
-                    )
-                absent = [key for key in NEEDS[method] if analysis.get(key) is None]
+                absent = [key for key in NEEDS[method] if getattr(analysis, key) is None]
                 if absent:
                     raise NotComputable(f"sample size {method} needs {', '.join(absent)}")
                 made = (
@@ -357,13 +345,13 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
                 yield not_computable(statistic, str(reason), **head)
 
 
-def _closed_form(analysis: Mapping[str, Any], method: str) -> Iterator[dict[str, Any]]:
+def _closed_form(analysis: SampleSizeSpec, method: str) -> Iterator[dict[str, Any]]:
     """Sample sizes that follow from planned numbers alone."""
-    alpha, power = alpha_of(analysis), float(analysis.get("power", 0.9))
-    raters = int(analysis.get("raters", 2))
+    alpha, power = alpha_of(analysis), analysis.power
+    raters = analysis.raters
 
     def number(key: str) -> float:
-        return float(analysis[key])
+        return float(getattr(analysis, key))
 
     per_arm = math.nan
     if method == "icc":
@@ -379,21 +367,21 @@ def _closed_form(analysis: Mapping[str, Any], method: str) -> Iterator[dict[str,
             f"readings each, power {power:g}, one-sided level {alpha:g} (Walter 1998)"
         )
     elif method == "kappa":
-        shares = [float(v) for v in analysis["shares"]]
+        shares = [float(v) for v in analysis.shares or ()]
         size = kappa_precision(number("reliability"), shares, number("width"), alpha)
         told = (
             f"kappa {number('reliability'):g} with an interval of width {number('width'):g}, two "
             "raters with the given shares (Fleiss-Cohen-Everitt variance)"
         )
     elif method == "limits":
-        share = float(analysis.get("limits_coverage", 0.95))
+        share = analysis.limits_coverage
         size = limits_precision(number("sd"), number("width"), share, alpha)
         told = (
             f"limits of agreement ({100 * share:g} %) with intervals of width "
             f"{number('width'):g}, SD of differences {number('sd'):g} (Bland-Altman 1999)"
         )
     elif method == "mmrm":
-        kept = [float(v) for v in as_list(analysis["retention"])]
+        kept = [float(v) for v in as_list(analysis.retention)]
         per_arm = mmrm_per_arm(
             number("difference"), number("sd"), number("correlation"), kept, power, alpha
         )
@@ -404,7 +392,7 @@ def _closed_form(analysis: Mapping[str, Any], method: str) -> Iterator[dict[str,
             f"level {alpha:g} (Lu 2008)"
         )
     elif method == "ordinal":
-        control = [float(v) for v in analysis["shares"]]
+        control = [float(v) for v in analysis.shares or ()]
         treated = shifted_shares(control, number("odds_ratio"))
         mean = [(c + t) / 2 for c, t in zip(control, treated, strict=True)]
         size = ordinal_total(number("odds_ratio"), mean, power, alpha)
@@ -416,7 +404,7 @@ def _closed_form(analysis: Mapping[str, Any], method: str) -> Iterator[dict[str,
         from corelab.pharmacodynamics.survival import schoenfeld_events
 
         events = schoenfeld_events(number("hazard_ratio"), power, alpha)
-        share = float(analysis.get("event_share", 1.0))
+        share = float(analysis.event_share)
         size = math.ceil(events) / share
         told = (
             f"log-rank test of a hazard ratio of {number('hazard_ratio'):g}: {math.ceil(events)} "
@@ -461,9 +449,9 @@ class _Reliability:
         """SD of the mean of several reads."""
         return self.sd * math.sqrt(self.icc + (1 - self.icc) / reads)
 
-    def limits(self, reads: int, analysis: Mapping[str, Any]) -> tuple[float, float]:
+    def limits(self, reads: int, analysis: SampleSizeSpec) -> tuple[float, float]:
         """Limits of that SD: participants are resampled, SD and reliability follow."""
-        from corelab.agreement.estimates import SEED, bootstrap_weights
+        from corelab.agreement.estimates import bootstrap_weights
         from corelab.agreement.icc import weighted_icc
 
         if self.ratings is None or (reads == 1 and not self.sd_measured):
@@ -471,8 +459,8 @@ class _Reliability:
         found = []
         for weights in bootstrap_weights(
             self.n,
-            resamples=int(analysis.get("resamples", 2000)),
-            seed=int(analysis.get("seed", SEED)),
+            resamples=analysis.resamples,
+            seed=analysis.seed,
         ):
             icc = np.clip(weighted_icc(self.ratings, weights, "icc_a_1"), 0.0, 1.0)
             sd = _pooled_sd(self.ratings, weights) if self.sd_measured else self.sd
@@ -492,30 +480,30 @@ def _pooled_sd(ratings: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return np.asarray(np.sqrt(np.maximum(variances.mean(axis=1), 0.0)))
 
 
-def _measured(analysis: Mapping[str, Any], tables: Tables, endpoint: str) -> _Reliability:
+def _measured(analysis: SampleSizeSpec, tables: Tables, endpoint: str) -> _Reliability:
     """Reliability and SD of one read, given in the plan or measured."""
-    given = analysis.get("reliability")
+    given = analysis.reliability
     if given is not None:
-        if analysis.get("sd") is None:
+        if analysis.sd is None:
             raise NotComputable("a given reliability needs the SD of the endpoint in sd")
         return _Reliability(
-            float(given), math.nan, math.nan, float(analysis["sd"]), "given in the plan"
+            float(given), math.nan, math.nan, float(analysis.sd), "given in the plan"
         )
-    sources = [str(name) for name in as_list(analysis.get("sources"))]
+    sources = as_list(analysis.sources)
     if not sources:
         raise NotComputable("name sources (readers) or a reliability")
     ratings, visit = ratings_of(analysis, tables, endpoint, sources)
     from corelab.agreement import intraclass_correlation
 
     icc = intraclass_correlation(ratings, alpha=alpha_of(analysis))["icc_a_1"]
-    planned = analysis.get("sd")
+    planned = analysis.sd
     sd = float(planned or _pooled_sd(ratings, np.ones((1, len(ratings))))[0])
     how = f"ICC(A,1) of {', '.join(sources)} at {visit}, {len(ratings)} participants"
     return _Reliability(icc.estimate, icc.ci_low, icc.ci_high, sd, how, ratings, planned is None)
 
 
 def ratings_of(
-    analysis: Mapping[str, Any], tables: Tables, endpoint: str, sources: Sequence[str]
+    analysis: Placed, tables: Tables, endpoint: str, sources: Sequence[str]
 ) -> tuple[np.ndarray, str]:
     """Reads as (participants, readers) or (participants, repeats) for one source, complete rows.
 
@@ -524,7 +512,7 @@ def ratings_of(
     NotComputable
         If fewer than three participants have them all.
     """
-    rows = measured({**analysis, "derivation": "value"}, tables, endpoint=endpoint, sources=sources)
+    rows = measured(analysis, tables, endpoint=endpoint, sources=sources)
     if rows.empty:
         raise NotComputable(f"no value of {endpoint} from {', '.join(sources)}")
     key = "repeat" if len(sources) == 1 else "source"
@@ -545,14 +533,14 @@ def ratings_of(
 
 
 def _planned_rows(
-    analysis: Mapping[str, Any], tables: Tables, endpoint: str
+    analysis: SampleSizeSpec, tables: Tables, endpoint: str
 ) -> Iterator[dict[str, Any]]:
     from statsmodels.stats.power import TTestIndPower
 
-    alpha, power = alpha_of(analysis), float(analysis.get("power", 0.9))
-    if analysis.get("difference") is None:
+    alpha, power = alpha_of(analysis), analysis.power
+    if analysis.difference is None:
         raise NotComputable("name the difference to be detected")
-    difference = float(analysis["difference"])
+    difference = float(analysis.difference)
     found = _measured(analysis, tables, endpoint)
     icc, sd = found.icc, found.sd
     if difference == 0:
@@ -570,8 +558,8 @@ def _planned_rows(
         "method": f"reliability of one read: {found.how}",
     }
     sd_true = sd * math.sqrt(icc)
-    plan = [(f"reads={m}", icc, m) for m in map(int, as_list(analysis.get("reads")) or [1, 2])]
-    plan += [(f"icc={value:g}", float(value), 1) for value in as_list(analysis.get("icc_targets"))]
+    plan = [(f"reads={m}", icc, m) for m in map(int, as_list(analysis.reads) or [1, 2])]
+    plan += [(f"icc={value:g}", float(value), 1) for value in as_list(analysis.icc_targets)]
     usual = per_arm_with_error(difference, sd_true, icc, 1, power, alpha)
     for group, reliability, reads in plan:
         size = per_arm_with_error(difference, sd_true, reliability, reads, power, alpha)
@@ -606,8 +594,8 @@ def _planned_rows(
             "note": f"unrounded {size:.2f}; {saved} participants of both arms saved against one "
             "read at the measured reliability",
         }
-    if analysis.get("per_arm") is not None:
-        per_arm = float(analysis["per_arm"])
+    if analysis.per_arm is not None:
+        per_arm = float(analysis.per_arm)
         yield {
             "statistic": "power",
             "group": f"per_arm={per_arm:g}",

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
 
-from corelab.measurement.selection import NotComputable, as_list, zeros_rule
+from corelab.measurement.selection import NotComputable, zeros_rule
+from corelab.settings.analyses.base import AnalysisSpec
 
 
 def on_scale(
@@ -54,42 +54,48 @@ def on_scale(
     return frame.assign(**{c: np.cbrt(frame[c]) for c in columns})
 
 
-def scaled(analysis: Mapping[str, Any], frame: pd.DataFrame) -> pd.DataFrame:
+def scaled(analysis: AnalysisSpec, frame: pd.DataFrame) -> pd.DataFrame:
     """Frame on the scale that an analysis plans, with its offset for zeros; see :func:`on_scale`.
 
     Examples
     --------
     >>> frame = pd.DataFrame({"value": [8.0, 27.0]})
-    >>> scaled({"scale": "cube_root"}, frame)["value"].round(6).tolist()
+    >>> from corelab.settings.analyses.comparison import ComparisonSpec
+    >>> plan = ComparisonSpec(id="a", type="comparison", endpoint="v", by="arm", scale="cube_root")
+    >>> scaled(plan, frame)["value"].round(6).tolist()
     [2.0, 3.0]
     """
-    scale = str(analysis.get("scale", "identity"))
-    derivation = str(analysis.get("derivation", "value"))
+    scale = analysis.scale
+    derivation = analysis.derivation
     return on_scale(frame, scale, derivation, zeros_rule(analysis)[1] * (scale == "log"))
 
 
-def covariates_of(analysis: Mapping[str, Any]) -> list[str]:
+def covariates_of(analysis: AnalysisSpec) -> list[str]:
     """Covariates of a model of arms; a change has its baseline among them.
 
     Examples
     --------
-    >>> covariates_of({"derivation": "change", "covariates": ["age"]})
+    >>> from corelab.settings.analyses.comparison import ComparisonSpec
+    >>> covariates_of(ComparisonSpec(id="a", type="comparison", endpoint="v", by="arm",
+    ...     derivation="change", covariates=["age"]))
     ['baseline', 'age']
     """
-    names = [str(name) for name in as_list(analysis.get("covariates"))]
-    derived = analysis.get("derivation", "value") in {"change", "percent_change", "log_ratio"}
+    names = list(analysis.covariates)
+    derived = analysis.derivation in {"change", "percent_change", "log_ratio"}
     return ["baseline", *names] if derived and "baseline" not in names else names
 
 
-def covariate_words(analysis: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+def covariate_words(analysis: AnalysisSpec, names: Sequence[str]) -> list[str]:
     """Names of covariates as they are in the model.
 
     Examples
     --------
-    >>> covariate_words({"derivation": "log_ratio"}, ["baseline", "age"])
+    >>> from corelab.settings.analyses.base import OneValue
+    >>> plan = OneValue(id="a", type="", endpoint="v", derivation="log_ratio")
+    >>> covariate_words(plan, ["baseline", "age"])
     ['log baseline', 'age']
     """
-    scale = "log" if analysis.get("derivation") == "log_ratio" else analysis.get("scale")
+    scale = "log" if analysis.derivation == "log_ratio" else analysis.scale
     words = {"log": "log baseline", "cube_root": "cube root of baseline"}
     own = words.get(str(scale), "baseline")
     return [own if name == "baseline" else name for name in names]

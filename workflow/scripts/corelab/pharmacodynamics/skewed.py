@@ -7,7 +7,7 @@ with exact and score intervals. All kernels take plain arrays.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +26,7 @@ from corelab.pharmacodynamics.ordinal import (
     wilson_interval,
 )
 from corelab.provenance.two_computations import ITERATIVE, attempt, compare
+from corelab.settings.analyses.comparison import ComparisonSpec
 
 #: A logistic coefficient beyond this is separation, not an effect.
 SEPARATED = 10.0
@@ -352,7 +353,7 @@ class Contrast:
 
 
 def contrast_rows(
-    analysis: Mapping[str, Any], method: str, contrast: Contrast
+    analysis: ComparisonSpec, method: str, contrast: Contrast
 ) -> Iterator[dict[str, Any]]:
     """Statistics rows of one contrast by one of :data:`METHODS`."""
     kernel = {
@@ -397,7 +398,7 @@ def _gamma_check(x: np.ndarray, y: np.ndarray, position: int, ours: Estimate) ->
     return compare(math.exp(ours.estimate), value, "statsmodels GLM, Gamma, log", tolerance=1e-6)
 
 
-def _gamma_rows(analysis: Mapping[str, Any], contrast: Contrast) -> Iterator[dict[str, Any]]:
+def _gamma_rows(analysis: ComparisonSpec, contrast: Contrast) -> Iterator[dict[str, Any]]:
     x, y = contrast.plan.matrix, contrast.frame["value"].to_numpy(float)
     fit = fit_gamma(x, y)
     result = fit.term(contrast.position, alpha_of(analysis))
@@ -411,7 +412,7 @@ def _gamma_rows(analysis: Mapping[str, Any], contrast: Contrast) -> Iterator[dic
     }
 
 
-def _two_part_rows(analysis: Mapping[str, Any], contrast: Contrast) -> Iterator[dict[str, Any]]:
+def _two_part_rows(analysis: ComparisonSpec, contrast: Contrast) -> Iterator[dict[str, Any]]:
     import statsmodels.api as sm
 
     alpha = alpha_of(analysis)
@@ -421,8 +422,8 @@ def _two_part_rows(analysis: Mapping[str, Any], contrast: Contrast) -> Iterator[
         y,
         contrast.position,
         alpha,
-        resamples=int(analysis.get("resamples", 1000)),
-        seed=int(analysis.get("seed", 20240229)),
+        resamples=analysis.resamples,
+        seed=analysis.seed,
         others=contrast.other_positions,
     )
     zeros = f"{int(np.sum(y == 0))} of {y.size} values are 0"
@@ -461,7 +462,7 @@ def _two_part_rows(analysis: Mapping[str, Any], contrast: Contrast) -> Iterator[
     }
 
 
-def _rank_rows(analysis: Mapping[str, Any], contrast: Contrast) -> Iterator[dict[str, Any]]:
+def _rank_rows(analysis: ComparisonSpec, contrast: Contrast) -> Iterator[dict[str, Any]]:
     inside = contrast.frame[contrast.by].map(str).isin([contrast.level, contrast.reference])
     y = contrast.frame.loc[inside, "value"].to_numpy(float)
     arm = (contrast.frame.loc[inside, contrast.by].map(str) == contrast.level).to_numpy(float)
@@ -520,7 +521,7 @@ def _arm_share(values: np.ndarray, label: str, alpha: float) -> Iterator[dict[st
         }
 
 
-def _binary_rows(analysis: Mapping[str, Any], contrast: Contrast) -> Iterator[dict[str, Any]]:
+def _binary_rows(analysis: ComparisonSpec, contrast: Contrast) -> Iterator[dict[str, Any]]:
     alpha = alpha_of(analysis)
     a, b = contrast.arm(contrast.level), contrast.arm(contrast.reference)
     odd = set(np.unique(np.concatenate([a, b]))) - {0.0, 1.0}

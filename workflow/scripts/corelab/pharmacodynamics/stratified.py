@@ -8,7 +8,7 @@ with weights 1 / (n + 1).
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from corelab.measurement.selection import NotComputable, not_computable
 from corelab.pharmacodynamics.analysis_set import design
 from corelab.pharmacodynamics.linear import fit_linear
 from corelab.provenance.two_computations import attempt
+from corelab.settings.analyses.comparison import ComparisonSpec
 
 
 def common_risk_difference(
@@ -123,7 +124,7 @@ def van_elteren(values: Any, indicator: Any, strata: Any) -> tuple[float, float]
 
 
 def subgroup_rows(
-    analysis: Mapping[str, Any],
+    analysis: ComparisonSpec,
     frame: pd.DataFrame,
     by: str,
     reference: str,
@@ -136,7 +137,7 @@ def subgroup_rows(
     One least-squares model per variable: arm, variable, their product and the covariates. The
     interaction is tested by F over all products.
     """
-    for variable in map(str, analysis["subgroups"]):
+    for variable in map(str, analysis.subgroups):
         part = frame.dropna(subset=[f"_{variable}"])
         levels = part[f"_{variable}"].map(str)
         labels = part[by].map(str)

@@ -33,17 +33,18 @@ from corelab.pharmacodynamics.survival_measures import (
     uno_concordance,
 )
 from corelab.provenance.two_computations import ITERATIVE, LIFELINES_NEWTON, attempt, compare
+from corelab.settings.analyses.survival import SurvivalSpec
 
 #: Column of the frames: label of the stratum, of the key ``strata``.
 STRATUM = "_stratum"
 
 
-def with_strata(frame: pd.DataFrame, analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
+def with_strata(frame: pd.DataFrame, analysis: SurvivalSpec, tables: Tables) -> pd.DataFrame:
     """The frame with :data:`STRATUM`, the combination of the levels of the key ``strata``."""
-    names = [str(name) for name in as_list(analysis.get("strata"))]
+    names = list(analysis.strata)
     if not names:
         return frame
-    labelled = {**analysis, "categorical": [*as_list(analysis.get("categorical")), *names]}
+    labelled = analysis.changed(categorical=[*analysis.categorical, *names])
     levels = participant_columns(labelled, tables, names).reindex(frame.index)
     label = levels.astype(str).agg(", ".join, axis=1).where(levels.notna().all(axis=1))
     return frame.assign(**{STRATUM: label})
@@ -112,7 +113,7 @@ def intervals_of(frame: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 
 def interval_rows(
-    analysis: Mapping[str, Any],
+    analysis: SurvivalSpec,
     frame: pd.DataFrame,
     by: str | None,
     reference: str,
@@ -123,7 +124,7 @@ def interval_rows(
 
     ``frame`` has complete cases of the arm; participants without a covariate leave the model only.
     """
-    if analysis.get("landmark_days") is not None:
+    if analysis.landmark_days is not None:
         raise NotComputable("method interval takes no landmark_days")
     alpha = alpha_of(analysis)
     left, right = intervals_of(frame)
@@ -199,7 +200,7 @@ def _test(
 
 
 def _weibull_rows(
-    analysis: Mapping[str, Any],
+    analysis: SurvivalSpec,
     frame: pd.DataFrame,
     by: str | None,
     reference: str,
@@ -213,7 +214,7 @@ def _weibull_rows(
         by=by,
         reference=reference or None,
         covariates=names,
-        reference_levels=analysis.get("reference_levels"),
+        reference_levels=analysis.reference_levels,
     )
     plan = Design(full.matrix[:, 1:], full.terms[1:])
     fit = fit_weibull(left, right, plan.matrix)
@@ -282,7 +283,7 @@ def _lifelines_weibull(
 
 
 def adjusted_mean_rows(
-    analysis: Mapping[str, Any],
+    analysis: SurvivalSpec,
     frame: pd.DataFrame,
     by: str,
     reference: str,
@@ -382,7 +383,7 @@ def discrimination_rows(
 
 
 def time_varying_rows(
-    analysis: Mapping[str, Any],
+    analysis: SurvivalSpec,
     tables: Tables,
     times: pd.DataFrame,
     event: str,
@@ -394,19 +395,18 @@ def time_varying_rows(
     response (derivation ``responder``) is absent before its first assessment.
     """
     alpha = alpha_of(analysis)
-    by = str(analysis["by"]) if analysis.get("by") else None
-    covariates = [str(name) for name in as_list(analysis.get("covariates"))]
+    by = analysis.by if analysis.by else None
+    covariates = list(analysis.covariates)
     group = f"{endpoint}|{event}"
     head = {"endpoint": endpoint, "visit": "all"}
     try:
         rows, said = _periods(analysis, tables, times, endpoint)
-        labelled = {
-            **analysis,
-            "categorical": [*as_list(analysis.get("categorical")), *as_list(by)],
-        }
+        labelled = analysis.changed(
+            categorical=[*analysis.categorical, *as_list(by)],
+        )
         names = [*as_list(by), *covariates]
         rows = with_covariates(rows, labelled, tables, endpoint=endpoint, names=names)
-        reference = levels_of(rows[by], by, analysis.get("reference"))[0] if by else None
+        reference = levels_of(rows[by], by, analysis.reference)[0] if by else None
         rows = with_strata(rows, analysis, tables)
         strata = [STRATUM] * (STRATUM in rows)
         rows = rows.dropna(subset=["value", *names, *strata])
@@ -415,7 +415,7 @@ def time_varying_rows(
             by=by,
             reference=reference,
             covariates=["value", *covariates],
-            reference_levels=analysis.get("reference_levels"),
+            reference_levels=analysis.reference_levels,
         )
         plan = Design(full.matrix[:, 1:], full.terms[1:])
         stop, flag, start = (rows[c].to_numpy(float) for c in ("stop", "event", "start"))
@@ -457,19 +457,19 @@ def time_varying_rows(
 
 
 def _periods(
-    analysis: Mapping[str, Any], tables: Tables, times: pd.DataFrame, endpoint: str
+    analysis: SurvivalSpec, tables: Tables, times: pd.DataFrame, endpoint: str
 ) -> tuple[pd.DataFrame, str]:
     """One row per participant and period: value, start, stop, event."""
-    days = {str(k): float(v) for k, v in (analysis.get("visit_days") or {}).items()}
+    days = {str(k): float(v) for k, v in (analysis.visit_days or {}).items()}
     if not days:
         raise NotComputable("method time_varying needs visit_days (visit: day)")
-    if analysis.get("landmark_days") is not None:
+    if analysis.landmark_days is not None:
         raise NotComputable("method time_varying takes no landmark_days")
     by_visit = endpoint_by_visit(analysis, tables, endpoint)
     unnamed = [visit for visit, _ in by_visit if visit not in days]
     if unnamed:
         raise NotComputable(f"visit_days has no day of the visit {', '.join(unnamed)}")
-    response = analysis.get("derivation") == "responder"
+    response = analysis.derivation == "responder"
     found, said = [], []
     for visit, frame in by_visit:
         if frame.attrs["ranks"]:

@@ -63,15 +63,15 @@ from corelab.pharmacodynamics.survival_rows import (
     with_strata,
 )
 from corelab.provenance.two_computations import ITERATIVE, LIFELINES_NEWTON, attempt, compare
-from corelab.study.analysis_keys import METHODS as KNOWN_METHODS
+from corelab.settings.analyses.base import AnalysisSpec
+from corelab.settings.analyses.survival import SurvivalSpec
 
 #: Quantiles of an endpoint at which its hazard ratio is given.
 CURVE_QUANTILES = (0.1, 0.25, 0.75, 0.9)
-METHODS = KNOWN_METHODS["survival"]
 
 
 def event_times(
-    analysis: Mapping[str, Any],
+    analysis: AnalysisSpec,
     tables: Tables,
     endpoint: str,
     *,
@@ -90,8 +90,8 @@ def event_times(
     rows = tables.events
     rows = rows[rows["endpoint"] == endpoint]
     for column, wanted in (
-        ("criterion", criterion or analysis.get("criterion")),
-        ("assessor", analysis.get("assessor")),
+        ("criterion", criterion or analysis.criterion),
+        ("assessor", analysis.assessor),
     ):
         if wanted is None:
             continue
@@ -122,7 +122,7 @@ def event_times(
     return frame.sort_index()
 
 
-def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, Any]]:
+def analyse(analysis: SurvivalSpec, tables: Tables) -> Iterator[dict[str, Any]]:
     """Rows of an analysis of type ``survival``.
 
     Keys: ``event_endpoint`` (one or a list), ``criterion``, ``assessor``; ``by`` (``reference``),
@@ -135,16 +135,7 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
     An imaging ``endpoint`` enters the Cox model per unit, at each visit, with a spline to test
     that the effect is linear, and by Spearman's correlation among those with the event.
     """
-    methods = [str(name) for name in as_list(analysis.get("method"))]
-    unknown = set(methods) - set(METHODS)
-    if unknown:
-        raise ValueError(
-            f"analysis {analysis['id']}: unknown survival method {', '.join(sorted(unknown))}; "
-            f"known: {', '.join(METHODS)}"
-        )
-    events = [str(name) for name in as_list(analysis.get("event_endpoint"))]
-    if not events:
-        raise ValueError(f"analysis {analysis['id']}: a survival analysis needs event_endpoint")
+    methods, events = as_list(analysis.method), [analysis.event_endpoint]
     imaging = [name for name in endpoints_of(analysis) if name not in events]
     for event in events:
         head = {"endpoint": event}
@@ -153,7 +144,7 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
         except NotComputable as reason:
             yield not_computable("median_days", str(reason), **head)
             continue
-        grouped = bool(analysis.get("by") or analysis.get("covariates"))
+        grouped = bool(analysis.by or analysis.covariates)
         # An imaging endpoint has a Cox model of its own; one without any term is not asked for.
         whole = [m for m in methods if m != "cox" or grouped or not imaging]
         if "time_varying" in methods and not imaging:
@@ -172,20 +163,19 @@ def analyse(analysis: Mapping[str, Any], tables: Tables) -> Iterator[dict[str, A
 
 
 def _group_rows(
-    analysis: Mapping[str, Any],
+    analysis: SurvivalSpec,
     tables: Tables,
     times: pd.DataFrame,
     event: str,
     methods: list[str],
 ) -> Iterator[dict[str, Any]]:
-    by = str(analysis["by"]) if analysis.get("by") else None
-    names = [str(name) for name in as_list(analysis.get("covariates"))]
+    by = analysis.by if analysis.by else None
+    names = list(analysis.covariates)
     head = {"endpoint": event}
     try:
-        labelled = {
-            **analysis,
-            "categorical": [*as_list(analysis.get("categorical")), *as_list(by)],
-        }
+        labelled = analysis.changed(
+            categorical=[*analysis.categorical, *as_list(by)],
+        )
         frame = with_covariates(
             times, labelled, tables, endpoint=None, names=[*as_list(by), *names]
         )
@@ -193,7 +183,7 @@ def _group_rows(
         needed = [*as_list(by), *[STRATUM] * (STRATUM in frame)]
         whole, note = complete_cases(frame, needed, analysis, tables)
         reference, others, said = (
-            levels_of(whole[by], by, analysis.get("reference")) if by else ("", (), "")
+            levels_of(whole[by], by, analysis.reference) if by else ("", (), "")
         )
     except NotComputable as reason:
         yield not_computable("median_days", str(reason), **head)
@@ -267,7 +257,7 @@ def median_row(time: Any, event: Any, alpha: float) -> dict[str, Any]:
 
 
 def _median_rows(
-    analysis: Mapping[str, Any], frame: pd.DataFrame, by: str | None, levels: tuple[str, ...]
+    analysis: SurvivalSpec, frame: pd.DataFrame, by: str | None, levels: tuple[str, ...]
 ) -> Iterator[dict[str, Any]]:
     alpha = alpha_of(analysis)
     if by is None:
@@ -350,9 +340,9 @@ def _strata(frame: pd.DataFrame) -> Any:
     return frame[STRATUM].to_numpy() if STRATUM in frame else None
 
 
-def _with_landmark(times: pd.DataFrame, analysis: Mapping[str, Any]) -> tuple[pd.DataFrame, str]:
+def _with_landmark(times: pd.DataFrame, analysis: SurvivalSpec) -> tuple[pd.DataFrame, str]:
     """Participants still without the event at the landmark; time counts from there."""
-    landmark = analysis.get("landmark_days")
+    landmark = analysis.landmark_days
     if landmark is None:
         return times, ""
     later = times[times["time_days"] > float(landmark)]
@@ -363,7 +353,7 @@ def _with_landmark(times: pd.DataFrame, analysis: Mapping[str, Any]) -> tuple[pd
 
 
 def _restricted_mean_rows(
-    analysis: Mapping[str, Any],
+    analysis: SurvivalSpec,
     frame: pd.DataFrame,
     by: str | None,
     reference: str,
@@ -375,9 +365,7 @@ def _restricted_mean_rows(
     alpha = alpha_of(analysis)
     labels = frame[by].map(str) if by else pd.Series("all", index=frame.index)
     levels = (reference, *others) if by else ("all",)
-    tau = float(
-        analysis.get("tau_days") or min(frame["time_days"][labels == lv].max() for lv in levels)
-    )
+    tau = float(analysis.tau_days or min(frame["time_days"][labels == lv].max() for lv in levels))
     z = scipy.stats.norm.ppf(1 - alpha / 2)
     found = {}
     for level in levels:
@@ -414,13 +402,13 @@ def _restricted_mean_rows(
             "n": int(labels.isin([level, reference]).sum()),
             "method": f"difference of restricted means up to {tau:g} days, normal",
         }
-    names = [str(name) for name in as_list(analysis.get("covariates"))]
+    names = list(analysis.covariates)
     if by and names:
         yield from adjusted_mean_rows(analysis, frame, by, reference, others, names, tau)
 
 
 def _competing_rows(
-    analysis: Mapping[str, Any],
+    analysis: SurvivalSpec,
     tables: Tables,
     frame: pd.DataFrame,
     by: str | None,
@@ -429,17 +417,17 @@ def _competing_rows(
     method: str,
 ) -> Iterator[dict[str, Any]]:
     """Cumulative incidence, or Fine and Gray's model, with the key ``competing_endpoint``."""
-    competing = analysis.get("competing_endpoint")
+    competing = analysis.competing_endpoint
     if not competing:
         raise NotComputable(f"method {method} needs competing_endpoint, of the events sheet")
-    own = {k: v for k, v in analysis.items() if k not in {"criterion", "assessor"}}
-    if "endpoint" in tables.events and analysis.get("landmark_days") is not None:
+    own = analysis.changed(criterion=None, assessor=None)
+    if "endpoint" in tables.events and analysis.landmark_days is not None:
         raise NotComputable(f"method {method} takes no landmark_days")
     second = event_times(own, tables, str(competing)).reindex(frame.index)
-    names = [str(name) for name in as_list(analysis.get("covariates"))]
+    names = list(analysis.covariates)
     strata = [STRATUM] if STRATUM in frame and method == "cuminc" else []
     needed = [*as_list(by), *(names if method == "finegray" else []), *strata]
-    frame = frame.assign(_time=second["time_days"], _event=second["event"])
+    frame = frame.assign(_time=second.time_days, _event=second.event)
     frame, note = complete_cases(frame, [*needed, "_time", "_event"], analysis, tables)
     t, s = status_of(frame["time_days"], frame["event"], frame["_time"], frame["_event"])
     counts = f"{int(np.sum(s == 1))} events, {int(np.sum(s == 2))} competing ({competing})"
@@ -455,7 +443,7 @@ def _competing_rows(
         by=by,
         reference=reference or None,
         covariates=names,
-        reference_levels=analysis.get("reference_levels"),
+        reference_levels=analysis.reference_levels,
     )
     fit = fit_fine_gray(t, s, full.matrix[:, 1:])
     for k, term in enumerate(full.terms[1:]):
@@ -477,7 +465,7 @@ def _competing_rows(
 
 
 def _incidence_rows(
-    analysis: Mapping[str, Any],
+    analysis: SurvivalSpec,
     frame: pd.DataFrame,
     by: str | None,
     levels: tuple[str, ...],
@@ -488,7 +476,7 @@ def _incidence_rows(
     t, s = observed
     labels = frame[by].map(str).to_numpy() if by else np.full(t.size, "all")
     levels = levels if by else ("all",)
-    at = float(analysis.get("tau_days") or min(t[labels == level].max() for level in levels))
+    at = float(analysis.tau_days or min(t[labels == level].max() for level in levels))
     found = {}
     for level in levels:
         group = f"{by}={level}" if by else "all"
@@ -693,7 +681,7 @@ def _concordance_rows(
 
 
 def _cox_rows(
-    analysis: Mapping[str, Any],
+    analysis: SurvivalSpec,
     tables: Tables,
     frame: pd.DataFrame,
     by: str | None,
@@ -709,7 +697,7 @@ def _cox_rows(
         by=by,
         reference=reference or None,
         covariates=names,
-        reference_levels=analysis.get("reference_levels"),
+        reference_levels=analysis.reference_levels,
     )
     plan = Design(full.matrix[:, 1:], full.terms[1:])
     groups = {term: f"{term}|{by}={reference}" for term in plan.terms if term.startswith(f"{by}=")}
@@ -719,21 +707,21 @@ def _cox_rows(
         alpha_of(analysis),
         groups,
         f"terms {', '.join(plan.terms)}",
-        analysis.get("tau_days"),
+        analysis.tau_days,
     ):
         yield {**row, "note": join_notes(str(row.get("note", "")), note)}
 
 
 def _imaging_rows(
-    analysis: Mapping[str, Any],
+    analysis: SurvivalSpec,
     tables: Tables,
     times: pd.DataFrame,
     event: str,
     endpoint: str,
 ) -> Iterator[dict[str, Any]]:
     alpha = alpha_of(analysis)
-    by = str(analysis["by"]) if analysis.get("by") else None
-    covariates = [str(name) for name in as_list(analysis.get("covariates"))]
+    by = analysis.by if analysis.by else None
+    covariates = list(analysis.covariates)
     names = [*as_list(by), *covariates]
     head = {"endpoint": endpoint}
     try:
@@ -745,10 +733,9 @@ def _imaging_rows(
         here = {**head, "visit": visit}
         pair = f"{endpoint}|{event}"
         try:
-            labelled = {
-                **analysis,
-                "categorical": [*as_list(analysis.get("categorical")), *as_list(by)],
-            }
+            labelled = analysis.changed(
+                categorical=[*analysis.categorical, *as_list(by)],
+            )
             frame = values.join(times, how="inner")
             frame = with_covariates(frame, labelled, tables, endpoint=endpoint, names=names)
             frame = with_strata(frame, analysis, tables)
@@ -757,13 +744,13 @@ def _imaging_rows(
             if frame.empty:
                 raise NotComputable(f"no participant has both {endpoint} and {event}")
             note = join_notes(values.attrs["said"], note)
-            reference = levels_of(frame[by], by, analysis.get("reference"))[0] if by else None
+            reference = levels_of(frame[by], by, analysis.reference)[0] if by else None
             full = design(
                 frame,
                 by=by,
                 reference=reference,
                 covariates=["value", *covariates],
-                reference_levels=analysis.get("reference_levels"),
+                reference_levels=analysis.reference_levels,
             )
             plan = Design(full.matrix[:, 1:], full.terms[1:])
             groups = {"value": pair}
@@ -775,7 +762,7 @@ def _imaging_rows(
             adjusted = f"; adjusted for {', '.join(names)}" if names else ""
             curve, linear = _curve(frame, plan) if STRATUM not in frame else (None, "")
             told = f"per unit of {endpoint}{adjusted}"
-            tau = analysis.get("tau_days")
+            tau = analysis.tau_days
             for row in hazard_rows(frame, plan, alpha, groups, told, tau):
                 extra = linear if row["group"] == pair else ""
                 yield {**here, **row, "note": join_notes(str(row.get("note", "")), extra, note)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +11,12 @@ from corelab.pharmacodynamics.analysis_figures import new_figure
 from corelab.plan.failures import NOT_DRAWN
 from corelab.provenance.exhibits import Alarm, write_exhibit
 from corelab.provenance.figure_style import save_figure
+from corelab.settings.analyses.base import AnalysisSpec
 
 
 def draw_or_report(
     draw: Callable[[], Any],
-    analysis: Mapping[str, Any],
+    analysis: AnalysisSpec,
     exhibit: str | Path,
     figure: str | Path | None = None,
 ) -> None:
@@ -43,9 +44,9 @@ def draw_or_report(
             more = {"figure": Path(figure).name, "alt": f"Not drawn: {cause}"}
         write_exhibit(
             exhibit,
-            section=f"analysis:{analysis['id']}",
-            title=str(analysis.get("title") or analysis["id"]),
+            section=f"analysis:{analysis.id}",
+            title=str(analysis.title or analysis.id),
             caption=f"{NOT_DRAWN}{cause}",
-            alarms=[Alarm("error", f"Figure of analysis {analysis['id']} not drawn: {cause}")],
+            alarms=[Alarm("error", f"Figure of analysis {analysis.id} not drawn: {cause}")],
             **more,
         )

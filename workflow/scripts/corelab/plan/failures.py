@@ -6,11 +6,11 @@ import json
 import traceback
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from corelab.measurement.selection import statistics_frame
+from corelab.settings.analyses.base import AnalysisSpec
 
 #: Before the cause of an analysis that ended in an unexpected error.
 FAILED = "not_computable: failed ("
@@ -18,21 +18,20 @@ FAILED = "not_computable: failed ("
 NOT_DRAWN = "Not drawn, failed: "
 
 
-def failed_frame(analysis: Mapping[str, Any], error: Exception, log: str = "") -> pd.DataFrame:
+def failed_frame(analysis: AnalysisSpec, error: Exception, log: str = "") -> pd.DataFrame:
     """The row of an analysis that ended in an unexpected error; the traceback goes to the log.
 
     Examples
     --------
-    >>> frame = failed_frame({"id": "a", "type": "comparison"}, KeyError("x"), "logs/a.log")
+    >>> planned = AnalysisSpec(id="a", type="comparison")
+    >>> frame = failed_frame(planned, KeyError("x"), "logs/a.log")
     >>> frame.loc[0, "note"]
     "not_computable: failed (KeyError: 'x'; log: logs/a.log)"
     """
     traceback.print_exception(error)
     cause = " ".join(str(error).split())[:300]
     told = f"{type(error).__name__}: {cause}" + (f"; log: {log}" if log else "")
-    return statistics_frame(
-        analysis, [{"statistic": str(analysis["type"]), "note": f"{FAILED}{told})"}]
-    )
+    return statistics_frame(analysis, [{"statistic": analysis.type, "note": f"{FAILED}{told})"}])
 
 
 def failed_products(folder: str | Path) -> dict[str, tuple[str, str]]:

@@ -8,13 +8,14 @@ from typing import Any
 import pandas as pd
 
 from corelab.measurement.selection import Tables, statistics_frame, undecided_words
+from corelab.settings.analyses.base import AnalysisSpec
 from corelab.terms.statistics import statistic
 
-Analyse = Callable[[Mapping[str, Any], Tables], Iterable[Mapping[str, Any]]]
+Analyse = Callable[[Any, Tables], Iterable[Mapping[str, Any]]]
 
 
 def analysis_types() -> dict[str, Analyse]:
-    """Function that carries out each type of :data:`corelab.terms.analyses.ANALYSIS_TYPES`.
+    """Function that carries out each type of :data:`corelab.settings.analyses.ANALYSIS_TYPES`.
 
     The imports are static, so that the code digest follows them, and inside the function, so that
     the methods are loaded when an analysis runs.
@@ -60,13 +61,14 @@ def analysis_types() -> dict[str, Analyse]:
     }
 
 
-def run(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
+def run(analysis: AnalysisSpec, tables: Tables) -> pd.DataFrame:
     """Carry out one analysis of the plan.
 
     Parameters
     ----------
     analysis
-        One entry of ``analyses:`` (CONTRACT, "The plan").
+        One entry of ``analyses:`` (CONTRACT, "The plan"), see
+        :func:`corelab.settings.analyses.spec_of`.
     tables
         Measurements and sheets.
 
@@ -78,8 +80,6 @@ def run(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
 
     Raises
     ------
-    ValueError
-        If the analysis has a unknown type or method.
     ComputationsDisagree
         If our kernel and the library give different numbers.
 
@@ -93,24 +93,20 @@ def run(analysis: Mapping[str, Any], tables: Tables) -> pd.DataFrame:
     ...     "outcome": "nihss", "value": [0.0, 3.0, 4.0, 2.0, 9.0]})
     >>> tables = Tables(measurements, pd.DataFrame({"participant_id": list("abcde")}),
     ...     outcomes=outcomes)
-    >>> result = run({"id": "c1", "type": "correlation", "endpoint": "infarct_volume",
-    ...     "outcome": "nihss", "method": "spearman"}, tables)
+    >>> from corelab.settings.analyses import spec_of
+    >>> plan = {"id": "c1", "type": "correlation", "endpoint": "infarct_volume",
+    ...     "outcome": "nihss", "method": "spearman"}
+    >>> result = run(spec_of(plan), tables)
     >>> print(*result.loc[0, ["statistic", "group", "n"]], round(result.loc[0, "estimate"], 3))
     spearman_rho infarct_volume|nihss 5 0.9
     """
-    kind, types = str(analysis.get("type")), analysis_types()
-    if kind not in types:
-        raise ValueError(
-            f"analysis {analysis.get('id')}: type '{kind}' is not one of "
-            + ", ".join(sorted(types))
-        )
-    rows = list(types[kind](analysis, tables))
+    rows = list(analysis_types()[analysis.type](analysis, tables))
     frame = statistics_frame(analysis, rows)
     left_out = undecided_words(analysis, tables)
     if left_out:
         frame["note"] = [f"{note}; {left_out}" if note else left_out for note in frame["note"]]
     above = [row.get("above_null") for row in rows]
-    return one_sided(frame, str(analysis.get("alternative", "two-sided")), above)
+    return one_sided(frame, analysis.alternative, above)
 
 
 def one_sided(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -22,11 +21,11 @@ from corelab.plan.record import differs_from_lock
 from corelab.plan.run import run
 from corelab.plan.specifications import run_grid
 from corelab.provenance.products import read_table, write_table
+from corelab.settings.analyses.base import AnalysisSpec
 from corelab.study.assessors import final_assessments
 from corelab.study.cells import CAPPED_COLUMNS, LABEL_COLUMNS, is_numeric, numbers
 from corelab.study.columns import STATISTICS, STATISTICS_NUMBERS
 from corelab.study.model import Study
-from corelab.terms.analyses import type_of
 
 #: Columns of ``statistics/analyses.tsv``.
 ANALYSES = {
@@ -41,11 +40,15 @@ ANALYSES = {
 REREVIEW = "re-review: "
 
 
+#: An analysis of everybody, for tables that serve no single one.
+EVERY = AnalysisSpec.unchecked(id="every", type="")
+
+
 def study_tables(study: Study, features: Sequence[str | Path]) -> Tables:
     """The tables of a study whose endpoints are collected, for reports and submission files."""
     endpoints = study.folder / "endpoints"
     given = (endpoints / "measurements.tsv", endpoints / "overlap.tsv")
-    return tables_of({}, study, *given, features)
+    return tables_of(EVERY, study, *given, features)
 
 
 def _numbers(frame: pd.DataFrame | None, *columns: str) -> pd.DataFrame | None:
@@ -67,10 +70,10 @@ def _phantoms(study: Study) -> pd.DataFrame | None:
 
 
 def _from_participants(
-    analysis: Mapping[str, Any], key: str, sheet: pd.DataFrame | None, participants: pd.DataFrame
+    analysis: AnalysisSpec, key: str, sheet: pd.DataFrame | None, participants: pd.DataFrame
 ) -> pd.DataFrame | None:
     """The outcomes (or exposures) sheet, with a participants column of that name if it lacks it."""
-    name = analysis.get(key)
+    name = getattr(analysis, key)
     known = sheet is not None and key in sheet and (sheet[key] == name).any()
     if name is None or known or name not in participants:
         return sheet
@@ -87,18 +90,18 @@ def _from_participants(
     return rows if sheet is None else pd.concat([sheet, rows], ignore_index=True)
 
 
-def _final_events(analysis: Mapping[str, Any], study: Study) -> pd.DataFrame | None:
+def _final_events(analysis: AnalysisSpec, study: Study) -> pd.DataFrame | None:
     """The events sheet; of a panel of assessors its final row, unless the plan names one."""
     events = study.sheets.get("events")
     panel = study.config["reading"]["panel"]
-    if events is not None and panel["assessors"] and not analysis.get("assessor"):
+    if events is not None and panel["assessors"] and not analysis.assessor:
         events = final_assessments(events, panel)[0]
     days = ("time_days", "later_time_days", "last_free_days")
     return _numbers(events, *days, "event", "confirmed", "later_event")
 
 
 def tables_of(
-    analysis: Mapping[str, Any],
+    analysis: AnalysisSpec,
     study: Study,
     measurements: str | Path,
     overlap: str | Path | None,
@@ -124,7 +127,7 @@ def tables_of(
         # Codes stay text: the population site != "01" is to select as it did in the preflight.
         if column not in LABEL_COLUMNS and is_numeric(participants[column], capped=capped):
             participants[column] = numbers(participants[column], capped=capped)
-    participants = with_status_flags(participants, rows, [analysis.get("population")])
+    participants = with_status_flags(participants, rows, [analysis.population])
     others = {
         "outcomes": _from_participants(
             analysis, "outcome", _numbers(study.sheets.get("outcomes"), "value"), participants
@@ -144,7 +147,7 @@ def tables_of(
         participants=participants,
         visit_order=study.visit_order,
         baseline=study.baseline,
-        phantom_qa=study.config["phantom_qa"] if analysis.get("type") == "phantom" else {},
+        phantom_qa=study.config["phantom_qa"] if analysis.type == "phantom" else {},
         default_sources=default_sources(study),
         grades=study.config["grades"],
         dose_unit=str(study.config["study"].get("dose_unit") or ""),
@@ -158,34 +161,34 @@ def default_sources(study: Study) -> tuple[str, ...]:
     return ("final",) * first + ("pipeline", "supplied")
 
 
-def rereview_of(analysis: Mapping[str, Any], tables: Tables) -> dict[str, Any] | None:
+def rereview_of(analysis: AnalysisSpec, tables: Tables) -> AnalysisSpec | None:
     """The same analysis of the re-reviewed reads; None where it does not rest on final reads.
 
     A re-review is a sensitivity analysis: its rows stand beside the original's, never in place.
     """
     rows = tables.measurements
     read_again = set(rows.loc[rows["source"] == "final:rereview", "endpoint"])
-    if not read_again & set(as_list(analysis.get("endpoint"))):
+    if not read_again & set(as_list(analysis.endpoint)):
         return None
-    sources = as_list(analysis.get("sources"))
+    sources = as_list(analysis.sources)
     if sources:
         if "final" not in sources:
             return None
-        return {**analysis, "sources": [f"{s}:rereview" if s == "final" else s for s in sources]}
-    source = analysis.get("source") or tables.default_sources[0]
-    return {**analysis, "source": "final:rereview"} if source == "final" else None
+        return analysis.changed(sources=[f"{s}:rereview" if s == "final" else s for s in sources])
+    if "source" not in type(analysis).model_fields:
+        return None
+    source = analysis.source or tables.default_sources[0]
+    return analysis.changed(source="final:rereview") if source == "final" else None
 
 
-def _with_rereview(
-    analysis: Mapping[str, Any], tables: Tables, frame: pd.DataFrame
-) -> pd.DataFrame:
+def _with_rereview(analysis: AnalysisSpec, tables: Tables, frame: pd.DataFrame) -> pd.DataFrame:
     again = rereview_of(analysis, tables)
     if again is None:
         return frame
     try:
         more = run(again, tables)
     except NotComputable as reason:
-        more = statistics_frame(again, [not_computable(analysis["type"], str(reason))])
+        more = statistics_frame(again, [not_computable(analysis.type, str(reason))])
     words = "sensitivity: the re-review in place of the locked reads"
     more["group"] = [f"{REREVIEW}{group}" for group in more["group"]]
     more["note"] = [f"{words}; {note}" if note else words for note in more["note"].fillna("")]
@@ -193,7 +196,7 @@ def _with_rereview(
 
 
 def run_analysis(
-    analysis: Mapping[str, Any],
+    analysis: AnalysisSpec,
     study: Study,
     measurements: str | Path,
     overlap: str | Path,
@@ -215,11 +218,11 @@ def run_analysis(
         tables = tables_of(analysis, study, measurements, overlap, features)
         frame = _with_rereview(analysis, tables, run(analysis, tables))
     except NotComputable as reason:
-        frame = statistics_frame(analysis, [not_computable(analysis["type"], str(reason))])
+        frame = statistics_frame(analysis, [not_computable(analysis.type, str(reason))])
     except Exception as error:
         frame = failed_frame(analysis, error, log)
-    changed = differs_from_lock(analysis, study.config["locked_plan"])
-    if (changed or analysis.get("objective") == "exploratory") and len(frame):
+    changed = differs_from_lock(analysis.as_given(), study.config["locked_plan"])
+    if (changed or analysis.objective == "exploratory") and len(frame):
         # What is not pre-specified as primary or secondary is labelled so in every row.
         said = "exploratory: not in the locked plan" if changed else "exploratory"
         frame["note"] = [f"{said}; {note}" if note else said for note in frame["note"].fillna("")]
@@ -227,7 +230,7 @@ def run_analysis(
 
 
 def run_sensitivity(
-    analysis: Mapping[str, Any], study: Study, measurements: str | Path, overlap: str | Path
+    analysis: AnalysisSpec, study: Study, measurements: str | Path, overlap: str | Path
 ) -> pd.DataFrame:
     """Run an analysis under every alternative of its key ``sensitivity``.
 
@@ -245,7 +248,7 @@ def run_sensitivity(
 
 def write_statistics(
     paths: Sequence[str],
-    analyses: Sequence[Mapping[str, Any]],
+    analyses: Sequence[AnalysisSpec],
     tables: Sequence[str],
     banner: str | None = None,
     summary: str | Path | None = None,
@@ -259,7 +262,7 @@ def write_statistics(
     analyses
         The plan.
     tables
-        Paths of the six tables; their names are those of :mod:`corelab.terms.analyses`.
+        Paths of the six tables; their names are those of :mod:`corelab.settings.analyses`.
     banner
         What every row has to say first: that the reads are not as they were locked.
     summary
@@ -281,7 +284,7 @@ def write_statistics(
         ]
     if summary is not None:
         write_table(_summary(adjusted, analyses), summary, ANALYSES, sort=False)
-    kinds = {analysis["id"]: type_of(analysis).table for analysis in analyses}
+    kinds = {analysis.id: analysis.kind.table for analysis in analyses}
     for path in tables:
         name = Path(path).stem
         own = adjusted[adjusted["analysis_id"].map(kinds) == name] if len(adjusted) else adjusted
@@ -298,11 +301,11 @@ def write_statistics(
         write_table(own, path, {**STATISTICS, **more})
 
 
-def _summary(frame: pd.DataFrame, analyses: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+def _summary(frame: pd.DataFrame, analyses: Sequence[AnalysisSpec]) -> pd.DataFrame:
     """Status of every analysis of the plan, its cause and its log."""
     rows = []
     for analysis in analyses:
-        own = frame[frame["analysis_id"] == analysis["id"]]
+        own = frame[frame["analysis_id"] == analysis.id]
         notes = own["note"].fillna("").astype(str)
         # A banner or the word exploratory may stand before the reason.
         reasons = [n.split("not_computable: ", 1)[1] for n in notes if "not_computable: " in n]
@@ -310,6 +313,6 @@ def _summary(frame: pd.DataFrame, analyses: Sequence[Mapping[str, Any]]) -> pd.D
         failed = notes.str.contains(FAILED, regex=False).any()
         status = "failed" if failed else "ok" if numbers else "not_computable"
         cause = "; ".join(dict.fromkeys(reasons)) or None
-        log = f"logs/analyse/{analysis['id']}.log"
-        rows.append((analysis["id"], analysis["type"], status, numbers, cause, log))
+        log = f"logs/analyse/{analysis.id}.log"
+        rows.append((analysis.id, analysis.type, status, numbers, cause, log))
     return pd.DataFrame(rows, columns=list(ANALYSES))

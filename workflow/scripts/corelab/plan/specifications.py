@@ -22,6 +22,8 @@ from corelab.measurement.selection import (
     statistics_frame,
 )
 from corelab.plan.failures import failed_frame
+from corelab.settings.analyses import spec_of
+from corelab.settings.analyses.base import AnalysisSpec
 from corelab.study.columns import STATISTICS
 from corelab.terms.statistics import conclusion_order, family_of
 
@@ -41,17 +43,17 @@ def _words(value: Any) -> str:
     return "all" if value in (None, "") else str(value)
 
 
-def available_sources(analysis: Mapping[str, Any], tables: Tables) -> list[str]:
+def available_sources(analysis: AnalysisSpec, tables: Tables) -> list[str]:
     """Sources that have the analysis' endpoints, in order of name; pipeline first."""
     rows = tables.measurements
-    endpoints = as_list(analysis.get("endpoint"))
+    endpoints = as_list(analysis.endpoint)
     inside = rows["endpoint"].isin(endpoints) & (rows["status"] == "ok")
     found = sorted(set(rows.loc[inside, "source"]))
     return sorted(found, key=lambda name: (name != "pipeline", name))
 
 
 def specifications(
-    analysis: Mapping[str, Any], tables: Tables
+    analysis: AnalysisSpec, tables: Tables
 ) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Every specification: the choices that differ from the plan, and the analysis itself.
 
@@ -64,19 +66,19 @@ def specifications(
 
     Returns
     -------
-    list of (changes, analysis)
-        The planned specification first, with no changes.
+    list of (changes, entry)
+        The planned specification first, with no changes; entries as the plan would have them.
 
     Examples
     --------
-    >>> analysis = {"id": "a", "type": "comparison", "endpoint": "e", "method": "ancova",
-    ...     "sensitivity": {"method": ["t"], "scale": ["log"]}}
+    >>> analysis = spec_of({"id": "a", "type": "comparison", "endpoint": "e", "by": "arm",
+    ...     "method": "ancova", "sensitivity": {"method": ["t"], "scale": ["log"]}})
     >>> [changes for changes, _ in specifications(analysis, Tables(pd.DataFrame(), None))]
     [{}, {'scale': 'log'}, {'method': 't'}, {'method': 't', 'scale': 'log'}]
     """
-    grid = dict(analysis["sensitivity"])
+    plain = analysis.as_given()
+    grid = dict(plain.pop("sensitivity"))
     design = grid.pop("design", "factorial")
-    plain = {key: value for key, value in analysis.items() if key != "sensitivity"}
     alternatives: dict[str, list[Any]] = {}
     for key, values in grid.items():
         listed = list(values)
@@ -130,9 +132,9 @@ def conclusions(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def run_grid(
-    analysis: Mapping[str, Any],
-    tables_of: Callable[[Mapping[str, Any]], Tables],
-    run: Callable[[Mapping[str, Any], Tables], pd.DataFrame],
+    analysis: AnalysisSpec,
+    tables_of: Callable[[AnalysisSpec], Tables],
+    run: Callable[[AnalysisSpec, Tables], pd.DataFrame],
 ) -> pd.DataFrame:
     """Run every specification of an analysis.
 
@@ -151,10 +153,10 @@ def run_grid(
         Columns of :data:`COLUMNS`; a specification that these data cannot give is a row with the
         reason.
     """
-    grid = [key for key in analysis["sensitivity"] if key != "design"]
+    grid = [key for key in analysis.as_given()["sensitivity"] if key != "design"]
     frames = []
     for changes, variant in specifications(analysis, tables_of(analysis)):
-        rows = conclusions(_run_one(variant, tables_of, run))
+        rows = conclusions(_run_one(analysis, variant, tables_of, run))
         text = "; ".join(f"{key}={_words(value)}" for key, value in changes.items())
         choices = "; ".join(f"{key}={_words(variant.get(key))}" for key in grid)
         frames.append(
@@ -164,18 +166,19 @@ def run_grid(
 
 
 def _run_one(
+    analysis: AnalysisSpec,
     variant: Mapping[str, Any],
-    tables_of: Callable[[Mapping[str, Any]], Tables],
-    run: Callable[[Mapping[str, Any], Tables], pd.DataFrame],
+    tables_of: Callable[[AnalysisSpec], Tables],
+    run: Callable[[AnalysisSpec, Tables], pd.DataFrame],
 ) -> pd.DataFrame:
     try:
-        return run(variant, tables_of(variant))
+        analysis = spec_of(variant)
+        return run(analysis, tables_of(analysis))
     except (NotComputable, ValueError) as reason:
         # A combination that makes no sense (a method without covariates) is reported, not fatal.
-        row = not_computable(str(variant["type"]), str(reason))
-        return statistics_frame(variant, [row])
+        return statistics_frame(analysis, [not_computable(analysis.type, str(reason))])
     except Exception as error:
-        return failed_frame(variant, error, f"logs/specifications/{variant['id']}.log")
+        return failed_frame(analysis, error, f"logs/specifications/{analysis.id}.log")
 
 
 def one_question(table: pd.DataFrame) -> pd.DataFrame:

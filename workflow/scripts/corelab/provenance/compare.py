@@ -10,7 +10,7 @@ import pandas as pd
 
 from corelab.provenance.job import UserError
 from corelab.provenance.products import read_json, read_table, write_table
-from corelab.terms.analyses import STATISTICS_TABLES
+from corelab.settings.analyses import STATISTICS_TABLES
 
 COMPARED = {
     "table": "Table that holds the number",

@@ -6,7 +6,7 @@ the number that the statistics state.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +23,8 @@ from corelab.pharmacodynamics.analysis_set import (
 )
 from corelab.pharmacodynamics.scales import covariates_of
 from corelab.reporting.results import Results
+from corelab.settings.analyses.base import AnalysisSpec
 from corelab.study.expression import ExpressionError
-from corelab.terms.analyses import type_of
 
 NOT_IN_POPULATION = "not in the analysis population"
 
@@ -49,12 +49,12 @@ class AnalysisFrame:
     agrees: bool
 
 
-def analysis_frame(results: Results, analysis: Mapping[str, Any]) -> AnalysisFrame | None:
+def analysis_frame(results: Results, analysis: AnalysisSpec) -> AnalysisFrame | None:
     """Rows of an analysis; None for a type whose rows are not one value each, or without values."""
     try:
-        if type_of(analysis).by_participant:
+        if analysis.kind.by_participant:
             return _by_participant(results, analysis)
-        if analysis.get("type") == "agreement" and not analysis.get("endpoint_y"):
+        if analysis.type == "agreement" and not analysis.endpoint_y:
             return _readings(results, analysis)
     except (NotComputable, ExpressionError, KeyError, ValueError):
         # The statistics say why nothing could be computed.
@@ -62,33 +62,31 @@ def analysis_frame(results: Results, analysis: Mapping[str, Any]) -> AnalysisFra
     return None
 
 
-def _second_endpoint(
-    results: Results, analysis: Mapping[str, Any], name: str, visit: str
-) -> pd.Series:
-    source = analysis.get("source_y", analysis.get("source"))
-    second = {**analysis, "source": source, "visit": None}
+def _second_endpoint(results: Results, analysis: AnalysisSpec, name: str, visit: str) -> pd.Series:
+    source = analysis.source_y or analysis.source
+    second = analysis.changed(source=source, visit=None)
     found = dict(endpoint_by_visit(second, results.tables, name))
-    at = str(analysis.get("visit_y") or visit)
+    at = str(analysis.visit_y or visit)
     return found[at if at in found else next(iter(found))]["value"]
 
 
 def _others(
-    results: Results, analysis: Mapping[str, Any], endpoint: str | None, visit: str
+    results: Results, analysis: AnalysisSpec, endpoint: str | None, visit: str
 ) -> dict[str, pd.Series]:
     """Every other variable of the analysis by name, indexed by participant."""
     tables = results.tables
     found: dict[str, pd.Series] = {}
-    dose = ["dose" if name is True else str(name) for name in as_list(analysis.get("dose")) if name]
-    names = [*dose, *map(str, as_list(analysis.get("by")))]
-    if analysis.get("type") == "quantile" and not names:
+    dose = as_list(analysis.dose)
+    names = [*dose, *map(str, as_list(analysis.by))]
+    if analysis.type == "quantile" and not names:
         names = ["arm"]
     for name in names:
         found[name] = participant_columns(analysis, tables, [name])[name]
-    for name in map(str, as_list(analysis.get("exposure"))):
+    for name in map(str, as_list(analysis.exposure)):
         found[name] = exposure_values(analysis, tables, name, visit)[0]
-    for name in map(str, as_list(analysis.get("outcome"))):
+    for name in map(str, as_list(analysis.outcome)):
         found[name] = outcome_values(analysis, tables, name, visit or None)[0]
-    for name in map(str, as_list(analysis.get("endpoint_y"))):
+    for name in map(str, as_list(analysis.endpoint_y)):
         found[name] = _second_endpoint(results, analysis, name, visit)
     for name in covariates_of(analysis):
         if name == "baseline" and endpoint:
@@ -98,20 +96,20 @@ def _others(
     return found
 
 
-def _by_participant(results: Results, analysis: Mapping[str, Any]) -> AnalysisFrame | None:
+def _by_participant(results: Results, analysis: AnalysisSpec) -> AnalysisFrame | None:
     people = pd.Index([str(name) for name in results.participants["participant_id"]])
     inside = people.isin(population(analysis, results.tables)["participant_id"].map(str))
     why = dict(zip(results.measurements["row_id"], results.measurements["reason"], strict=True))
     frames: list[pd.DataFrame] = []
     agrees, values = True, tuple[str, ...]()
-    outcomes = {str(name) for name in as_list(analysis.get("outcome"))}
+    outcomes = {str(name) for name in as_list(analysis.outcome)}
     endpoints = [name for name in endpoints_of(analysis) if name not in outcomes]
     parts: list[tuple[str | None, str, dict[str, pd.Series]]] = [
         (name, visit, {name: frame["value"]})
         for name in endpoints
         for visit, frame in endpoint_by_visit(analysis, results.tables, name)
     ]
-    for endpoint, visit, first in parts or [(None, str(analysis.get("outcome_visit") or ""), {})]:
+    for endpoint, visit, first in parts or [(None, str(analysis.outcome_visit or ""), {})]:
         columns = {**first, **_others(results, analysis, endpoint, visit)}
         rows = pd.DataFrame({name: column.reindex(people) for name, column in columns.items()})
         missing = rows.isna()
@@ -140,9 +138,9 @@ def _reason(missing: Iterable[Any], why: Any) -> str:
 
 
 def _agrees(
-    results: Results, analysis: Mapping[str, Any], endpoint: str | None, visit: str, used: int
+    results: Results, analysis: AnalysisSpec, endpoint: str | None, visit: str, used: int
 ) -> bool:
-    stated = results.statistics_of(str(analysis["id"]))
+    stated = results.statistics_of(analysis.id)
     if endpoint is not None:
         mine = stated["endpoint"].fillna("").map(lambda text: endpoint in str(text).split(","))
         stated = stated[mine & stated["visit"].isin([visit, "all"])]
@@ -157,7 +155,7 @@ def _agrees(
 
 def _row_ids(
     results: Results,
-    analysis: Mapping[str, Any],
+    analysis: AnalysisSpec,
     endpoint: str | None,
     visit: str,
     people: pd.Index,
@@ -167,7 +165,7 @@ def _row_ids(
     if endpoint is None:
         return pd.Series(None, index=people, dtype=object)
     source = source_of(analysis, results.tables, endpoint)
-    region = analysis.get("region", "all")
+    region = analysis.region
     own = rows[
         (rows["endpoint"] == endpoint)
         & (rows["visit"] == visit)
@@ -179,10 +177,10 @@ def _row_ids(
     return own.set_index("participant_id")["row_id"].reindex(people)
 
 
-def _readings(results: Results, analysis: Mapping[str, Any]) -> AnalysisFrame | None:
+def _readings(results: Results, analysis: AnalysisSpec) -> AnalysisFrame | None:
     """Readings of each target (participant and visit), one column per source and repeat."""
-    within = analysis.get("repeats") == "within"
-    sources = [str(name) for name in as_list(analysis.get("sources")) if name != "all"]
+    within = analysis.repeats == "within"
+    sources = [str(name) for name in as_list(analysis.sources) if name != "all"]
     frames: list[pd.DataFrame] = []
     values: tuple[str, ...] = ()
     for endpoint in endpoints_of(analysis):
@@ -216,7 +214,7 @@ def _readings(results: Results, analysis: Mapping[str, Any]) -> AnalysisFrame | 
     return AnalysisFrame(joined.reindex(columns=order), values, agrees)
 
 
-def _pairs_agree(results: Results, analysis: Mapping[str, Any], rows: pd.DataFrame) -> bool:
-    stated = results.statistics_of(str(analysis["id"]))
+def _pairs_agree(results: Results, analysis: AnalysisSpec, rows: pd.DataFrame) -> bool:
+    stated = results.statistics_of(analysis.id)
     numbers = stated.loc[stated["group"].astype(str).str.contains("|", regex=False), "n"].dropna()
     return bool(len(numbers)) and int(numbers.max()) == int((rows["used"] == "yes").sum())

@@ -105,15 +105,14 @@ def analysis_results(results: Results, numbers: Mapping[str, str]) -> pd.DataFra
     numbers
         Analysis -> number of its table.
     """
-    planned = {str(entry["id"]): entry for entry in results.analyses}
     rows = _described(results)
     for row in results.all_statistics.to_dict("records"):
         name = str(row["analysis_id"])
-        entry = planned.get(name, {"objective": "exploratory"})
+        entry = results.analysis(name)
         rows.append(
             {
                 **{key: row.get(key) for key in _KEY},
-                "objective": entry.get("objective") or "planned",
+                "objective": entry.objective or "planned",
                 "value": row["estimate"],
                 **{k: row[k] for k in ("ci_low", "ci_high", "ci_level", "p_value", "n", "note")},
                 "shown": estimate(row["estimate"], row["ci_low"], row["ci_high"]),

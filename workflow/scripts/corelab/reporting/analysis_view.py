@@ -39,7 +39,7 @@ from corelab.reporting.vocabulary import (
     statistic_decimals,
     statistic_unit,
 )
-from corelab.terms.analyses import type_of
+from corelab.settings.analyses.base import AnalysisSpec
 from corelab.terms.statistics import statistic
 
 #: Parts of the report that analyses belong to: name, title, and what stands where none does.
@@ -76,20 +76,22 @@ class AnalysisView:
     more: Table | None
 
 
-def analysis_title(analysis: Mapping[str, Any]) -> str:
+def analysis_title(analysis: AnalysisSpec) -> str:
     """Title of an analysis: as planned, else from what it does.
 
     Examples
     --------
-    >>> analysis_title({"id": "a", "type": "agreement", "endpoint": "infarct_volume"})
+    >>> from corelab.settings.analyses import spec_of
+    >>> analysis_title(spec_of({"id": "a", "type": "agreement", "endpoint": "infarct_volume",
+    ...     "sources": "all"}))
     'Agreement: infarct volume'
     """
-    given = analysis.get("title")
+    given = analysis.title
     if given:
         return str(given)
-    kind = type_of(analysis).title
-    what = in_sentence(endpoint_words(",".join(map(str, as_list(analysis.get("endpoint"))))))
-    what = what or str(analysis.get("label") or analysis.get("outcome") or "")
+    kind = analysis.kind.title
+    what = in_sentence(endpoint_words(",".join(map(str, as_list(analysis.endpoint)))))
+    what = what or str(analysis.label or analysis.outcome or "")
     return f"{kind}: {what}" if what else kind
 
 
@@ -242,13 +244,13 @@ def _behind(found: Mapping[str, Any], groups: Sequence[str]) -> Markup:
 
 
 def statistics_tables(
-    results: Results, analysis: Mapping[str, Any]
+    results: Results, analysis: AnalysisSpec
 ) -> tuple[Table | None, Table | None]:
     """The main table of an analysis and the table of its further statistics."""
     found = arrange(results, analysis)
     if found is None:
         return None, None
-    label = f"Estimates of {analysis['id']}"
+    label = f"Estimates of {analysis.id}"
     refused = "; ".join(f"{group_words(g) or 'all sources'}: {why}" for g, why in found.refused)
     if found.groups:
         core = _side_by_side(found.core, found.groups, "Estimates", label)
@@ -263,14 +265,14 @@ def statistics_tables(
     return core, _long_table(found.more, "Further statistics", f"Further {label.lower()}")
 
 
-def analysis_view(results: Results, analysis: Mapping[str, Any]) -> AnalysisView:
+def analysis_view(results: Results, analysis: AnalysisSpec) -> AnalysisView:
     """An analysis as the page shows it: title, sentence and tables."""
     return AnalysisView(
-        str(analysis["id"]),
+        analysis.id,
         analysis_title(analysis),
-        str(analysis.get("objective") or "planned"),
-        analysis_sentence(analysis) if analysis.get("type") else "Not in the plan.",
-        str(analysis.get("note") or ""),
+        str(analysis.objective or "planned"),
+        analysis_sentence(analysis) if analysis.type else "Not in the plan.",
+        str(analysis.note or ""),
         *statistics_tables(results, analysis),
     )
 
@@ -289,9 +291,9 @@ def report_parts(results: Results) -> list[dict[str, Any]]:
         statistics that are not in the plan stand under "Exploratory".
     """
     parts = []
-    planned = {str(entry["id"]) for entry in results.analyses}
+    planned = {entry.id for entry in results.analyses}
     for part_id, title, empty in PARTS:
-        entries = [entry for entry in results.analyses if type_of(entry).part == part_id]
+        entries = [entry for entry in results.analyses if entry.kind.part == part_id]
         views = [analysis_view(results, entry) for entry in entries]
         if not views and part_id in {"survival", "phantom"}:
             continue

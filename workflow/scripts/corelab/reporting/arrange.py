@@ -6,15 +6,14 @@ side by side for all pairs, and the others only when asked for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import pandas as pd
 
 from corelab.reporting.attention import is_not_computable
 from corelab.reporting.results import NOT_COMPUTABLE, Results
-from corelab.terms.analyses import AnalysisType, type_of
+from corelab.settings.analyses.agreement import AgreementSpec
+from corelab.settings.analyses.base import AnalysisSpec, AnalysisType
 from corelab.terms.statistics import STATISTICS
 
 #: Groups side by side; more than these are listed below each other.
@@ -91,12 +90,12 @@ def without_echo(rows: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(group=groups)[kept]
 
 
-def arrange(results: Results, analysis: Mapping[str, Any]) -> Arranged | None:
+def arrange(results: Results, analysis: AnalysisSpec) -> Arranged | None:
     """Rows of an analysis for a table; None where it has none."""
-    rows = results.statistics_of(str(analysis["id"]))
+    rows = results.statistics_of(analysis.id)
     if rows.empty:
         return None
-    kind = type_of(analysis)
+    kind = analysis.kind
     rows = ordered(without_echo(rows), kind)
     if kind.name == "radiomics":
         return _folded(rows)
@@ -136,19 +135,17 @@ def _folded(rows: pd.DataFrame) -> Arranged:
     return Arranged(rows.loc[lowest], rows.drop(lowest), (), note=note)
 
 
-def first_screen(results: Results, analysis: Mapping[str, Any]) -> pd.DataFrame:
+def first_screen(results: Results, analysis: AnalysisSpec) -> pd.DataFrame:
     """The few rows of an analysis that the first screen shows."""
-    rows = results.statistics_of(str(analysis["id"]))
-    kind = type_of(analysis)
+    rows = results.statistics_of(analysis.id)
+    kind = analysis.kind
     if rows.empty:
         return rows
     rows = ordered(without_echo(rows), kind)
     wanted = kind.headline
-    if kind.name == "agreement":
-        graded = analysis.get("measure_level") in {"ordinal", "nominal"} or analysis.get(
-            "categories"
-        )
-        form = str(analysis.get("icc_form") or "icc_a_1")
+    if isinstance(analysis, AgreementSpec):
+        graded = analysis.measure_level in {"ordinal", "nominal"} or analysis.categories
+        form = analysis.form
         wanted = ("kappa_quadratic", "kappa", form) if graded else (form, "bias")
         if sum("|" in str(group) for group in set(rows["group"])) > 3:
             rows = rows[(rows["group"] == "all") | (rows["statistic"] == "bias")]

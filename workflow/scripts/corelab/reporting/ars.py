@@ -19,10 +19,14 @@ from corelab.reporting.documents import DataTable, program
 from corelab.reporting.methods import analysis_sentence, estimand_rows
 from corelab.reporting.results import Results
 from corelab.reporting.table_files import file_stem
-from corelab.terms.analyses import ANALYSIS_TYPES, type_of
+from corelab.settings.analyses import ANALYSIS_TYPES
+from corelab.settings.analyses.base import AnalysisSpec
 from corelab.terms.statistics import statistic
 
 #: Purpose of an objective, in the standard's terms.
+#: Rows that belong to no analysis of the plan.
+_NO_ANALYSIS = AnalysisSpec.unchecked(id="", type="")
+
 PURPOSES = {
     "primary": "PRIMARY OUTCOME MEASURE",
     "secondary": "SECONDARY OUTCOME MEASURE",
@@ -128,8 +132,8 @@ def reporting_event(
     """
     frame = frame.astype(object).where(frame.notna(), None)
     study = str(results.study.get("id", "STUDY"))
-    entries = {str(entry["id"]): entry for entry in results.analyses}
-    kinds = {name: str(entry.get("type", "")) for name, entry in entries.items()}
+    entries = {entry.id: entry for entry in results.analyses}
+    kinds = {name: entry.type for name, entry in entries.items()}
     methods: dict[str, list[str]] = {}
     populations: dict[str, str] = {"all": "ANS_ALL"}
     analyses: list[dict[str, Any]] = []
@@ -138,27 +142,25 @@ def reporting_event(
         kind = kinds.get(str(name), "description")
         known = methods.setdefault(kind, [])
         known += [s for s in dict.fromkeys(own["statistic"]) if s not in known]
-        entry = entries.get(str(name), {})
-        expression = str(entry.get("population") or "all")
+        entry = entries.get(str(name), _NO_ANALYSIS)
+        expression = str(entry.population or "all")
         populations.setdefault(expression, _id("ANS", expression))
-        datasets = [
-            dataset for dataset in type_of(entry).datasets if there is None or dataset in there
-        ]
-        title = analysis_title(entry) if entry.get("type") else "Endpoints by visit and arm"
+        datasets = [dataset for dataset in entry.kind.datasets if there is None or dataset in there]
+        title = analysis_title(entry) if entry.type else "Endpoints by visit and arm"
         for number in dict.fromkeys(own["table_number"].dropna()):
             outputs.setdefault(str(number), _output(str(number), title))
         analyses.append(
             {
                 "id": _id("AN", str(name)),
                 "name": str(name),
-                "label": analysis_sentence(entry) if entry.get("type") else "Plain description",
+                "label": analysis_sentence(entry) if entry.type else "Plain description",
                 "version": 1,
-                "reason": "SPECIFIED IN SAP" if entry else "SPONSOR DEFINED",
-                "purpose": PURPOSES.get(str(entry.get("objective")), "SPONSOR DEFINED"),
+                "reason": "SPECIFIED IN SAP" if entry.type else "SPONSOR DEFINED",
+                "purpose": PURPOSES.get(str(entry.objective), "SPONSOR DEFINED"),
                 "analysisSetId": populations[expression],
                 "dataset": datasets[0] if datasets else None,
                 "corelabDatasets": datasets,
-                "corelabEndpoints": [str(e) for e in as_list(entry.get("endpoint"))],
+                "corelabEndpoints": as_list(entry.endpoint),
                 "methodId": _id("MTH", kind),
                 "corelabEstimand": [
                     {"attribute": word, "text": text} for word, text in estimand_rows(entry)

@@ -345,8 +345,8 @@ def _from_plan(results: Results) -> list[Finding]:
                 found.append(Finding("warning", "plan", text, anchor="deviations"))
     done = set(rows["analysis_id"]) if len(rows) else set()
     for entry in results.analyses:
-        if entry["id"] not in done:
-            text = f"Planned analysis {entry['id']} has no results"
+        if entry.id not in done:
+            text = f"Planned analysis {entry.id} has no results"
             found.append(Finding("error", "plan", text, anchor="deviations"))
     return found
 

@@ -21,7 +21,6 @@ from corelab.reporting.vocabulary import (
     endpoint_words,
     limits_for,
 )
-from corelab.terms.analyses import type_of
 from corelab.terms.endpoints import unit_of
 from corelab.terms.kinds import kind_words
 
@@ -134,9 +133,7 @@ GLOSSARY = (
 
 def _overview(results: Results) -> tuple[Block, ...]:
     study = results.study
-    endpoints = list(
-        dict.fromkeys(str(e) for a in results.analyses for e in as_list(a.get("endpoint")))
-    )
+    endpoints = list(dict.fromkeys(str(e) for a in results.analyses for e in as_list(a.endpoint)))
     blocks: list[Block] = [
         Definitions(
             (
@@ -150,10 +147,10 @@ def _overview(results: Results) -> tuple[Block, ...]:
         )
     ]
     if results.analyses:
-        sentences = tuple(f"{a['id']}: {analysis_sentence(a)}" for a in results.analyses)
+        sentences = tuple(f"{a.id}: {analysis_sentence(a)}" for a in results.analyses)
         blocks.append(Bullets(sentences))
         stated = tuple(
-            (str(a["id"]), word, text) for a in results.analyses for word, text in estimand_rows(a)
+            (a.id, word, text) for a in results.analyses for word, text in estimand_rows(a)
         )
         if stated:
             columns = ("Analysis", "Attribute", "As planned")
@@ -233,10 +230,10 @@ def _reading(results: Results) -> tuple[Block, ...]:
 
 
 def _stability(results: Results) -> tuple[Block, ...]:
-    planned = [a for a in results.analyses if type_of(a).part == "reproducibility"]
+    planned = [a for a in results.analyses if a.kind.part == "reproducibility"]
     if not planned:
         return ()
-    texts = tuple(f"{a['id']}: {analysis_sentence(a)}" for a in planned)
+    texts = tuple(f"{a.id}: {analysis_sentence(a)}" for a in planned)
     return (Paragraph("Stability of the readers, see document 08:"), Bullets(texts))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ from corelab.reporting.vocabulary import (
     label_words,
     statistic_unit,
 )
-from corelab.terms.analyses import type_of
+from corelab.settings.analyses.base import AnalysisSpec
 from corelab.terms.endpoints import unit_of
 from corelab.terms.statistics import statistic
 
@@ -44,7 +44,7 @@ MAX_ROWS = 12
 #: programs differ by. An analysis whose programs differ by more than its own tolerance stops.
 AGREES_WITHIN = 1e-3
 
-Headline = tuple[Mapping[str, Any], Any]
+Headline = tuple[AnalysisSpec, Any]
 
 
 def headlines(results: Results) -> tuple[list[Headline], list[Headline], bool]:
@@ -52,7 +52,7 @@ def headlines(results: Results) -> tuple[list[Headline], list[Headline], bool]:
 
     Without a primary analysis the first statistic of every analysis stands for it.
     """
-    primary = [a for a in results.analyses if a.get("objective") == "primary"]
+    primary = [a for a in results.analyses if a.objective == "primary"]
     effects: list[Headline] = []
     reliability: list[Headline] = []
     for analysis in primary or results.analyses:
@@ -60,13 +60,13 @@ def headlines(results: Results) -> tuple[list[Headline], list[Headline], bool]:
         if not primary:
             kept = kept[kept["estimate"].notna()].head(1)
         rows = [(analysis, row) for row in kept.head(MAX_PER_ANALYSIS).itertuples()]
-        (reliability if type_of(analysis).reliability else effects).extend(rows)
+        (reliability if analysis.kind.reliability else effects).extend(rows)
     return effects[:MAX_ROWS], reliability[:MAX_ROWS], bool(primary)
 
 
-def _source(results: Results, analysis: Mapping[str, Any]) -> str:
+def _source(results: Results, analysis: AnalysisSpec) -> str:
     """Who measured the endpoint, as planned; empty where the plan leaves it to the default."""
-    return ", ".join(map(str, as_list(analysis.get("source"))))
+    return ", ".join(map(str, as_list(analysis.source)))
 
 
 def _people(results: Results, row: Any) -> str:
@@ -76,7 +76,7 @@ def _people(results: Results, row: Any) -> str:
     return f"{int(row.n)} of {total} participants" if row.n <= total else f"n = {int(row.n)}"
 
 
-def _where(results: Results, analysis: Mapping[str, Any], row: Any) -> tuple[str, str]:
+def _where(results: Results, analysis: AnalysisSpec, row: Any) -> tuple[str, str]:
     visit = str(row.visit) if row.visit not in ("all", None) else ""
     said = (_source(results, analysis), _people(results, row))
     return (f" at {visit}" if visit else ""), "; ".join(text for text in said if text)
@@ -98,7 +98,7 @@ def _signed_interval(low: float, high: float, decimals: int, down: str, up: str)
     return f"{fixed(first, decimals)} to {fixed(last, decimals)}"
 
 
-def effect_sentence(results: Results, analysis: Mapping[str, Any], row: Any) -> str:
+def effect_sentence(results: Results, analysis: AnalysisSpec, row: Any) -> str:
     """What an effect says, with unit, interval, p, source, visit and n of N.
 
     Empty where the statistic cannot be said as a sentence; its row in the table says it.
@@ -109,13 +109,13 @@ def effect_sentence(results: Results, analysis: Mapping[str, Any], row: Any) -> 
     decimals = estimate_decimals(row.estimate, row.ci_low, row.ci_high)
     unit = unit_of(row.endpoint)
     what = in_sentence(endpoint_words(row.endpoint))
-    if analysis.get("derivation") == "change":
+    if analysis.derivation == "change":
         what = f"change of {what}"
     at, said = _where(results, analysis, row)
     more = "more" if value > 0 else "less"
     size = f"{fixed(abs(value), decimals)}{f' {unit}' if unit else ''}"
-    if row.statistic == "slope" and analysis.get("type") == "dose_response":
-        step = str(results.study.get("dose_unit") or "") if analysis.get("dose") else ""
+    if row.statistic == "slope" and analysis.type == "dose_response":
+        step = str(results.study.get("dose_unit") or "") if analysis.dose else ""
         driver = in_sentence(label_words(row.group)) if row.group not in (None, "all") else "dose"
         head = f"Each further {step}" if step else f"Each further unit of {driver}"
         text = f"{head}: {size} {more} {what}{at}"
@@ -171,34 +171,34 @@ def sentences(results: Results) -> list[Markup]:
     found = []
     for analysis, row in headlines(results)[0]:
         text = effect_sentence(results, analysis, row)
-        if text and analysis.get("objective") == "primary":
+        if text and analysis.objective == "primary":
             head, _, rest = text.partition(" (")
             found.append(Markup("{}{}").format(statistic_link(row, head), f" ({rest}" * bool(rest)))
     return found
 
 
-def _unit(results: Results, analysis: Mapping[str, Any], row: Any) -> str:
+def _unit(results: Results, analysis: AnalysisSpec, row: Any) -> str:
     unit = statistic_unit(str(row.statistic), row.endpoint)
-    if row.statistic == "slope" and analysis.get("type") == "dose_response":
-        per = str(results.study.get("dose_unit") or "") if analysis.get("dose") else ""
+    if row.statistic == "slope" and analysis.type == "dose_response":
+        per = str(results.study.get("dose_unit") or "") if analysis.dose else ""
         own = unit_of(row.endpoint)
         per = per or f"unit of {in_sentence(label_words(row.group))}"
         unit = f"{own or 'units'} per {per}"
     return unit
 
 
-def _name(results: Results, analysis: Mapping[str, Any], row: Any) -> Markup:
+def _name(results: Results, analysis: AnalysisSpec, row: Any) -> Markup:
     visit = row.visit if row.visit != "all" else ""
     group = _group(analysis, row)
     source = _source(results, analysis)
     details = (statistic(row.statistic).words, group, visit, source)
     return Markup('{}<span class="sub">{}</span>').format(
-        page.link(page.place(f"#analysis-{analysis['id']}"), analysis_title(analysis)),
+        page.link(page.place(f"#analysis-{analysis.id}"), analysis_title(analysis)),
         ", ".join(text for text in details if text),
     )
 
 
-def _value(results: Results, analysis: Mapping[str, Any], row: Any) -> Any:
+def _value(results: Results, analysis: AnalysisSpec, row: Any) -> Any:
     if not is_number(row.estimate):
         note = str(row.note or "").removeprefix(NOT_COMPUTABLE).lstrip(": ")
         return Markup('not computable<span class="sub">{}</span>').format(note)
@@ -225,7 +225,7 @@ def primary_table(results: Results) -> tuple[str, Table | None]:
     spans: dict[tuple[str, str], list[tuple[float, float, float]]] = {}
     for analysis, row in rows:
         if all(is_number(v) for v in (row.estimate, row.ci_low, row.ci_high)):
-            spans.setdefault((str(analysis["id"]), row.statistic), []).append(
+            spans.setdefault((analysis.id, row.statistic), []).append(
                 (float(row.estimate), float(row.ci_low), float(row.ci_high))
             )
     axes = {
@@ -233,7 +233,7 @@ def primary_table(results: Results) -> tuple[str, Table | None]:
     }
     body = []
     for analysis, row in rows:
-        axis = axes.get((str(analysis["id"]), row.statistic))
+        axis = axes.get((analysis.id, row.statistic))
         drawn: Any = ""
         if axis and is_number(row.ci_low):
             ratio = statistic(row.statistic).ratio
@@ -277,14 +277,14 @@ def reliability_table(results: Results) -> Table | None:
 def overview_table(results: Results) -> Table | None:
     """Every analysis with its first results, primary ones first."""
     order = {"primary": 0, "secondary": 1}
-    entries = sorted(results.analyses, key=lambda a: order.get(str(a.get("objective")), 2))
+    entries = sorted(results.analyses, key=lambda a: order.get(str(a.objective), 2))
     body: list[list[Any]] = []
     for analysis in entries:
         kept = first_screen(results, analysis)
         rows = kept[kept["estimate"].notna()] if len(kept) else kept
-        rows = rows.head(1 if type_of(analysis).reliability else 2)
-        name = page.link(page.place(f"#analysis-{analysis['id']}"), analysis_title(analysis))
-        objective = page.tag(str(analysis.get("objective") or "planned"))
+        rows = rows.head(1 if analysis.kind.reliability else 2)
+        name = page.link(page.place(f"#analysis-{analysis.id}"), analysis_title(analysis))
+        objective = page.tag(str(analysis.objective or "planned"))
         if rows.empty:
             body.append([name, objective, "no result", "", "", "", ""])
         for row in rows.itertuples():
@@ -319,9 +319,9 @@ def overview_table(results: Results) -> Table | None:
     return Table("The first result of every planned analysis", columns, body)
 
 
-def _group(analysis: Mapping[str, Any], row: Any) -> str:
+def _group(analysis: AnalysisSpec, row: Any) -> str:
     """Group of a row, unless it is the dose that the analysis is of."""
-    return "" if row.group == analysis.get("dose") else group_words(row.group)
+    return "" if row.group == analysis.dose else group_words(row.group)
 
 
 def _p_cell(row: Any) -> Any:

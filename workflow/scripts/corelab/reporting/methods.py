@@ -20,6 +20,7 @@ from corelab.reporting.vocabulary import (
     group_words,
     in_sentence,
 )
+from corelab.settings.analyses.base import AnalysisSpec
 from corelab.study.columns import (
     ACQUISITION,
     FINDINGS,
@@ -28,7 +29,6 @@ from corelab.study.columns import (
     OVERLAP,
     STATISTICS,
 )
-from corelab.terms.analyses import type_of
 from corelab.terms.kinds import kind_words
 from corelab.terms.plugins import packages
 from corelab.terms.statistics import statistic
@@ -183,26 +183,27 @@ def _perfusion(results: Results) -> Passage | None:
     return Passage("Perfusion", (" ".join(parts),), tuple(_flatten(block)))
 
 
-def analysis_sentence(analysis: Mapping[str, Any]) -> str:
+def analysis_sentence(analysis: AnalysisSpec) -> str:
     """One entry of the plan in words.
 
     Examples
     --------
-    >>> analysis_sentence({"id": "a", "type": "correlation", "endpoint": "infarct_volume",
-    ...     "visit": "day5", "outcome": "mrs", "method": "spearman"})
+    >>> from corelab.settings.analyses import spec_of
+    >>> analysis_sentence(spec_of({"id": "a", "type": "correlation", "visit": "day5",
+    ...     "endpoint": "infarct_volume", "outcome": "mrs", "method": "spearman"}))
     'Correlation of infarct volume at day5 with mrs; method spearman.'
     """
-    kind = str(analysis.get("type", ""))
-    what = in_sentence(endpoint_words(",".join(map(str, as_list(analysis.get("endpoint"))))))
-    text = type_of(analysis).title
+    kind, given = analysis.type, analysis.as_given()
+    what = in_sentence(endpoint_words(",".join(as_list(analysis.endpoint))))
+    text = analysis.kind.title
     if what:
         text += f" of {what}"
-    if analysis.get("derivation", "value") != "value":
-        text += f" ({str(analysis['derivation']).replace('_', ' ')} from baseline)"
-    if kind == "overlap" and analysis.get("label"):
-        text += f": {analysis['label']}"
-    if analysis.get("visit"):
-        text += " at " + ", ".join(map(str, as_list(analysis["visit"])))
+    if analysis.derivation != "value":
+        text += f" ({analysis.derivation.replace('_', ' ')} from baseline)"
+    if kind == "overlap":
+        text += f": {analysis.label}"
+    if analysis.visit:
+        text += " at " + ", ".join(as_list(analysis.visit))
     others = [
         ("sources", "between "),
         ("outcome", "with " if kind == "correlation" else "of "),
@@ -213,8 +214,8 @@ def analysis_sentence(analysis: Mapping[str, Any]) -> str:
         ("by", "by "),
     ]
     for key, word in others:
-        if analysis.get(key):
-            text += f" {word}" + ", ".join(map(str, as_list(analysis[key])))
+        if given.get(key):
+            text += f" {word}" + ", ".join(map(str, as_list(given[key])))
     details = [
         ("reference", "reference "),
         ("method", "method "),
@@ -227,8 +228,8 @@ def analysis_sentence(analysis: Mapping[str, Any]) -> str:
         ("adjustment", "adjustment "),
     ]
     for key, word in details:
-        if analysis.get(key):
-            text += f"; {word}" + ", ".join(map(str, as_list(analysis[key])))
+        if given.get(key):
+            text += f"; {word}" + ", ".join(map(str, as_list(given[key])))
     return text + "."
 
 
@@ -247,13 +248,13 @@ MISSING_DATA = {
 }
 
 
-def estimand_rows(analysis: Mapping[str, Any]) -> list[tuple[str, str]]:
+def estimand_rows(analysis: AnalysisSpec) -> list[tuple[str, str]]:
     """The estimand of an analysis and its missing data, attribute by attribute.
 
     Examples
     --------
-    >>> estimand_rows({"estimand": {"variable": "change", "intercurrent_events":
-    ...     [{"event": "death", "strategy": "composite"}]}, "missing_data": "MMRM"})
+    >>> estimand_rows(AnalysisSpec(id="a", type="", missing_data="MMRM", estimand={"variable":
+    ...     "change", "intercurrent_events": [{"event": "death", "strategy": "composite"}]}))
     [('Variable', 'change'), ('Intercurrent events', 'death: composite'), ('Missing data', 'MMRM')]
     """
     rows: list[tuple[str, str]] = []
@@ -261,7 +262,7 @@ def estimand_rows(analysis: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("estimand", "Estimand", ESTIMAND),
         ("missing_data", "Missing data", MISSING_DATA),
     ):
-        given = analysis.get(key)
+        given = analysis.as_given().get(key)
         if isinstance(given, Mapping):
             prefix = "" if key == "estimand" else f"{heading}: "
             rows += [
@@ -283,7 +284,7 @@ def _attribute(value: Any) -> str:
 
 
 def _estimands(results: Results) -> Passage | None:
-    told = [(str(entry["id"]), estimand_rows(entry)) for entry in results.analyses]
+    told = [(entry.id, estimand_rows(entry)) for entry in results.analyses]
     told = [(name, rows) for name, rows in told if rows]
     if not told:
         return None
@@ -326,7 +327,7 @@ def methods_text(results: Results) -> list[Passage]:
     if results.analyses:
         plan = tuple(
             (
-                f"{entry['id']} ({entry.get('objective') or 'objective not stated'})",
+                f"{entry.id} ({entry.objective or 'objective not stated'})",
                 analysis_sentence(entry),
             )
             for entry in results.analyses
@@ -356,10 +357,10 @@ def deviations(results: Results) -> list[tuple[str, str, str]]:
     found: list[tuple[str, str, str]] = []
     rows = results.all_statistics
     done = set(rows["analysis_id"])
-    planned = {str(entry["id"]) for entry in results.analyses}
+    planned = {entry.id for entry in results.analyses}
     for entry in results.analyses:
-        if str(entry["id"]) not in done:
-            found.append(("analysis", str(entry["id"]), "planned, no results"))
+        if entry.id not in done:
+            found.append(("analysis", entry.id, "planned, no results"))
     if len(rows):
         for row in rows[is_not_computable(rows)].itertuples():
             reason = str(row.note).removeprefix(NOT_COMPUTABLE).lstrip(": ")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from corelab.measurement.selection import as_list
 from corelab.reporting.results import Results
 
 
@@ -185,10 +186,9 @@ def tags_of(results: Results) -> set[str]:
             found.add(str((part or {}).get("engine")))
         found.add(str(block.get("registry_engine")))
     for analysis in results.analyses:
-        found |= {str(analysis.get("type")), str(analysis.get("method"))}
-        models = analysis.get("models") or []
-        found |= {models} if isinstance(models, str) else {str(one) for one in models}
-        if analysis.get("adjustment") == "graphical":
+        found |= {analysis.type, str(analysis.as_given().get("method"))}
+        found |= set(as_list(analysis.as_given().get("models")))
+        if analysis.adjustment == "graphical":
             found.add("graphical")
     return found
 

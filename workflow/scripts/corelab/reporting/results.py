@@ -23,6 +23,8 @@ from corelab.pharmacodynamics.exclusion_sensitivity import EXCLUSIONS, SENSITIVI
 from corelab.provenance.certificate import CERTIFICATE
 from corelab.provenance.exhibits import Exhibit, read_exhibits
 from corelab.provenance.products import read_json, read_table
+from corelab.settings.analyses import STATISTICS_TABLES, specs_of
+from corelab.settings.analyses.base import AnalysisSpec
 from corelab.study.columns import (
     ACQUISITION,
     FINDINGS,
@@ -33,7 +35,6 @@ from corelab.study.columns import (
     STATISTICS_NUMBERS,
 )
 from corelab.study.naming import subject_entity
-from corelab.terms.analyses import STATISTICS_TABLES, type_of
 
 #: Pages of subjects at most, so that a study of tables alone does not write tens of thousands.
 MAX_SUBJECT_PAGES = 1000
@@ -230,10 +231,10 @@ class Results:
         """Title of the study, else its id."""
         return str(self.study.get("title") or self.study.get("id") or "Study")
 
-    @property
-    def analyses(self) -> list[Mapping[str, Any]]:
+    @cached_property
+    def analyses(self) -> list[AnalysisSpec]:
         """The plan."""
-        return list(self.config.get("analyses") or [])
+        return specs_of(self.config.get("analyses") or [])
 
     @cached_property
     def fingerprint(self) -> str:
@@ -248,12 +249,12 @@ class Results:
             return pd.DataFrame(columns=[*STATISTICS, "table"])
         return pd.concat(frames, ignore_index=True)
 
-    def analysis(self, analysis_id: str) -> Mapping[str, Any]:
+    def analysis(self, analysis_id: str) -> AnalysisSpec:
         """The plan's entry of an id; an id that is not in the plan is exploratory."""
         for entry in self.analyses:
-            if entry.get("id") == analysis_id:
+            if entry.id == analysis_id:
                 return entry
-        return {"id": analysis_id, "type": "", "objective": "exploratory"}
+        return AnalysisSpec.unchecked(id=analysis_id, type="", objective="exploratory")
 
     def statistics_of(self, analysis_id: str) -> pd.DataFrame:
         """Statistics rows of one analysis, without its per-subject rows."""
@@ -374,6 +375,10 @@ def arm_codes(config: Mapping[str, Any], participants: pd.DataFrame) -> dict[str
     return {arm: f"Group {chr(ord('A') + number % 26)}" for number, arm in enumerate(arms)}
 
 
+#: Keys whose values are names of ours, whatever arms are called.
+_FIXED = ("id", "type", "better", "strategy", "assumption", "design", "zeros")
+
+
 def recode(value: Any, codes: Mapping[str, str]) -> Any:
     """Words with codes for arms, however nested; ids and types of analyses stay.
 
@@ -387,7 +392,7 @@ def recode(value: Any, codes: Mapping[str, str]) -> Any:
             value = re.sub(rf"(?<![\w-]){re.escape(arm)}(?![\w-])", codes[arm], value)
         return value
     if isinstance(value, Mapping):
-        return {k: v if k in ("id", "type") else recode(v, codes) for k, v in value.items()}
+        return {k: v if k in _FIXED else recode(v, codes) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
         return [recode(item, codes) for item in value]
     return value
@@ -416,13 +421,10 @@ def _blind_exhibits(results: Results, codes: Mapping[str, str]) -> tuple[Exhibit
     kept = []
     for exhibit in results.exhibits:
         section, _, analysis = exhibit.section.partition(":")
-        entry = results.analysis(analysis) if analysis else {}
+        entry = results.analysis(analysis)
         if section in _BY_ARM or (
             analysis
-            and (
-                not type_of(entry).reliability
-                or "arm" in json.dumps([entry.get("strata"), entry.get("by")])
-            )
+            and (not entry.kind.reliability or "arm" in json.dumps([entry.strata, entry.by]))
         ):
             continue
         words = {
@@ -447,9 +449,9 @@ def blind(results: Results) -> Results:
         told = [column for column in people if gives_arm_away(people, str(column))]
         people = people.drop(columns=told).assign(arm=people["arm"].map(codes))
     withheld = {
-        str(entry["id"])
+        entry.id
         for entry in results.analyses
-        if entry.get("type") == "dose_response" or entry.get("dose") or entry.get("exposure")
+        if entry.type == "dose_response" or entry.dose or entry.exposure
     }
 
     def recoded(frame: pd.DataFrame, *columns: str) -> pd.DataFrame:
@@ -459,13 +461,17 @@ def blind(results: Results) -> Results:
         return kept.reset_index(drop=True)
 
     plan = [
-        {key: value for key, value in entry.items() if key not in _CONTROL}
+        {
+            key: value if entry.choices(key) else recode({key: value}, codes)[key]
+            for key, value in entry.as_given().items()
+            if key not in _CONTROL
+        }
         for entry in results.analyses
     ]
     certificate = results.certificate
     blinded = replace(
         results,
-        config={**results.config, "analyses": recode(plan, codes)},
+        config={**results.config, "analyses": plan},
         tables=replace(results.tables, participants=people, exposures=results.tables.exposures[:0]),
         statistics={
             name: recoded(frame, "group", "population", "note", "method")

@@ -44,7 +44,7 @@ def _introduction() -> list[Block]:
 
 def _study(results: Results) -> list[Block]:
     """The study and its plan in short."""
-    plan = tuple(f"{a['id']}: {analysis_sentence(a)}" for a in results.analyses)
+    plan = tuple(f"{a.id}: {analysis_sentence(a)}" for a in results.analyses)
     visits = ", ".join(results.tables.visit_order) or "none named"
     return [
         Heading("2 The study"),

@@ -34,6 +34,7 @@ from corelab.reporting.vocabulary import (
     label_words,
     value_decimals,
 )
+from corelab.settings.analyses.base import OneValue
 from corelab.study.schema import shown_columns
 from corelab.terms.endpoints import unit_of
 from corelab.terms.kinds import kind_words
@@ -102,13 +103,17 @@ def _median_range(values: pd.Series, unit: str = "") -> str:
     return f"{text}, {missing} missing" if missing else text
 
 
+def _at(visit: str | None, endpoint: str) -> OneValue:
+    return OneValue.unchecked(id="baseline", type="", endpoint=endpoint, visit=visit)
+
+
 def _baseline_rows(results: Results, parts: Sequence[pd.DataFrame]) -> list[list[str]]:
     """Values of the planned imaging endpoints at the baseline visit, and clinical scores there."""
     baseline = results.tables.baseline
     found = []
     for name in _importance(results):
         try:
-            rows = one_value({"visit": baseline}, results.tables, endpoint=name)
+            rows = one_value(_at(baseline, name), results.tables, endpoint=name)
         except (NotComputable, KeyError, ValueError):
             continue
         if rows.empty or not baseline:
@@ -117,7 +122,7 @@ def _baseline_rows(results: Results, parts: Sequence[pd.DataFrame]) -> list[list
         by_person = rows.set_index("participant_id")["value"]
         cells = [_median_range(by_person.reindex(part["participant_id"]), unit) for part in parts]
         words = endpoint_words(name) + (f", {unit}" if unit else "")
-        source = source_of({"visit": baseline}, results.tables, name)
+        source = source_of(_at(baseline, name), results.tables, name)
         found.append([f"{words}, at {baseline} by {source}", *cells])
     outcomes = results.tables.outcomes
     here = outcomes[outcomes["visit"].map(str) == str(baseline)] if len(outcomes) else outcomes
@@ -132,11 +137,11 @@ def _baseline_rows(results: Results, parts: Sequence[pd.DataFrame]) -> list[list
 def _importance(results: Results) -> dict[str, int]:
     """Endpoints in the order of the plan, those of primary analyses first."""
     order = {"primary": 0, "secondary": 1}
-    entries = sorted(results.analyses, key=lambda a: order.get(str(a.get("objective")), 2))
+    entries = sorted(results.analyses, key=lambda a: order.get(str(a.objective), 2))
     names = [
         str(name)
         for entry in entries
-        for name in (*as_list(entry.get("endpoint")), *as_list(entry.get("endpoint_y")))
+        for name in (*as_list(entry.endpoint), *as_list(entry.endpoint_y))
     ]
     return {name: place for place, name in enumerate(dict.fromkeys(names))}
 

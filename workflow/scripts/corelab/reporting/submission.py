@@ -280,7 +280,7 @@ def _summary(results: Results, done: list[tuple[Entry, list[Path]]]) -> tuple[Bl
         Heading("Primary analyses"),
     ]
     numbers = table_numbers(results)
-    primary = [str(a["id"]) for a in results.analyses if a.get("objective") == "primary"]
+    primary = [a.id for a in results.analyses if a.objective == "primary"]
     shown = analysis_blocks(results, "14", {k: v for k, v in numbers.items() if k in primary})
     tables = [block for block in shown if isinstance(block, DataTable)]
     blocks += tables or [Paragraph("The plan names no primary analysis.", soft=True)]

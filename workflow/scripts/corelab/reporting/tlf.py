@@ -61,7 +61,7 @@ from corelab.reporting.vocabulary import (
     statistic_unit,
     value_decimals,
 )
-from corelab.terms.analyses import type_of
+from corelab.settings.analyses.base import AnalysisSpec
 from corelab.terms.kinds import kind_words
 from corelab.terms.labels import label
 from corelab.terms.statistics import statistic
@@ -70,20 +70,23 @@ from corelab.terms.statistics import statistic
 MAX_LISTING = 600
 
 
-def table_number(analysis: Mapping[str, Any]) -> str:
+def table_number(analysis: AnalysisSpec) -> str:
     """Number of the table of an analysis.
 
     Examples
     --------
-    >>> table_number({"type": "correlation", "exposure": "auc"})
+    >>> from corelab.settings.analyses import spec_of
+    >>> plan = {"id": "a", "endpoint": "infarct_volume"}
+    >>> table_number(spec_of({**plan, "type": "correlation", "exposure": "auc"}))
     '14.2.4'
-    >>> table_number({"type": "agreement", "repeats": "within"})
+    >>> more = {"type": "agreement", "sources": "all", "repeats": "within"}
+    >>> table_number(spec_of({**plan, **more}))
     '14.4.8'
     """
-    kind = type_of(analysis)
-    if kind.name in {"correlation", "dose_response"} and analysis.get("exposure"):
+    kind = analysis.kind
+    if kind.name in {"correlation", "dose_response"} and analysis.exposure:
         return "14.2.4"
-    if kind.name == "agreement" and analysis.get("repeats") == "within":
+    if kind.name == "agreement" and analysis.repeats == "within":
         return "14.4.8"
     return kind.number
 
@@ -93,7 +96,7 @@ def table_numbers(results: Results) -> dict[str, str]:
     by_number: dict[str, list[str]] = {}
     for entry in results.analyses:
         number = table_number(entry)
-        by_number.setdefault(number, []).append(str(entry["id"]))
+        by_number.setdefault(number, []).append(entry.id)
     numbers = {}
     for number, ids in by_number.items():
         for position, name in enumerate(ids):
@@ -106,7 +109,7 @@ def _footer(results: Results) -> str:
     return f"{program()}; plan fingerprint {results.fingerprint}"
 
 
-def _definitions(rows: pd.DataFrame, analysis: Mapping[str, Any]) -> list[str]:
+def _definitions(rows: pd.DataFrame, analysis: AnalysisSpec) -> list[str]:
     methods: dict[str, str] = {}
     for named, method in zip(rows["statistic"], rows["method"], strict=True):
         if isinstance(method, str) and method:
@@ -161,14 +164,14 @@ def _long(rows: pd.DataFrame) -> tuple[Any, Any]:
     return columns, tuple(body)
 
 
-def _statistics(results: Results, analysis: Mapping[str, Any], number: str) -> list[DataTable]:
+def _statistics(results: Results, analysis: AnalysisSpec, number: str) -> list[DataTable]:
     """The main table of an analysis and, where there are any, its further statistics."""
     found = arrange(results, analysis)
-    title = f"{analysis_title(analysis)} ({analysis['id']})"
+    title = f"{analysis_title(analysis)} ({analysis.id})"
     if found is None:
         nothing = (("No results: see the deviations.",),)
         return [DataTable(number, title, ("Result",), nothing)]
-    source = f"statistics/{found.core['table'].iloc[0]}.tsv, analysis_id {analysis['id']}"
+    source = f"statistics/{found.core['table'].iloc[0]}.tsv, analysis_id {analysis.id}"
     columns, body = _side_by_side(found.core, found.groups) if found.groups else _long(found.core)
     notes = tuple(_definitions(found.core, analysis))
     notes += tuple(f"NE, {group_words(group) or 'all'}: {why}." for group, why in found.refused)
@@ -272,12 +275,12 @@ def _endpoints(results: Results) -> list[Block]:
 def analysis_blocks(results: Results, prefix: str, numbers: Mapping[str, str]) -> list[Block]:
     """Tables and figures of the analyses whose number begins with ``prefix``, in that order."""
     blocks: list[Block] = []
-    entries = [e for e in results.analyses if numbers.get(str(e["id"]), "").startswith(prefix)]
+    entries = [e for e in results.analyses if numbers.get(e.id, "").startswith(prefix)]
     entries.sort(key=lambda entry: [int(part) for part in table_number(entry).split(".")])
     for entry in entries:
-        number = numbers[str(entry["id"])]
+        number = numbers[entry.id]
         blocks += _statistics(results, entry, number)
-        own = exhibits.of_section(results, f"analysis:{entry['id']}")
+        own = exhibits.of_section(results, f"analysis:{entry.id}")
         blocks += exhibits.exhibit_blocks(results, own, number, analysis_title(entry))
     return blocks
 

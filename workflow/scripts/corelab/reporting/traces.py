@@ -29,10 +29,10 @@ from corelab.reporting.vocabulary import (
     group_words,
     label_words,
 )
+from corelab.settings.analyses.base import AnalysisSpec
 from corelab.study.columns import MEASUREMENT_KEY
 from corelab.study.expression import ExpressionError
 from corelab.study.naming import bids_label
-from corelab.terms.analyses import sheets_of
 from corelab.terms.statistics import statistic
 
 MAX_TRACE_ROWS = 5000
@@ -78,25 +78,25 @@ def statistic_link(row: Any, text: Any) -> Any:
     return page.link(f"{analysis_page(str(fields['analysis_id']))}#{anchor}", text)
 
 
-def used_rows(results: Results, analysis: Mapping[str, Any]) -> pd.DataFrame:
+def used_rows(results: Results, analysis: AnalysisSpec) -> pd.DataFrame:
     """Measurement rows that an analysis may use: its endpoints, sources, visits, population."""
     frames = []
-    endpoints = [*as_list(analysis.get("endpoint")), *as_list(analysis.get("endpoint_y"))]
-    sources = [*as_list(analysis.get("sources") or analysis.get("source"))]
-    if sources and analysis.get("source_y"):
-        sources += as_list(analysis["source_y"])
+    endpoints = [*as_list(analysis.endpoint), *as_list(analysis.endpoint_y)]
+    sources = [*as_list(analysis.sources or analysis.source)]
+    if sources and analysis.source_y:
+        sources += as_list(analysis.source_y)
     for endpoint in dict.fromkeys(map(str, endpoints)):
         try:
-            found = measured({**analysis, "visit": None}, results.tables, endpoint=endpoint)
+            found = measured(analysis.changed(visit=None), results.tables, endpoint=endpoint)
         except (NotComputable, ExpressionError, KeyError):
             continue
-        visits = {*as_list(analysis.get("visit")), *as_list(analysis.get("visit_y"))}
+        visits = {*as_list(analysis.visit), *as_list(analysis.visit_y)}
         if visits:
-            visits.add(analysis.get("baseline") or results.tables.baseline)
+            visits.add(analysis.baseline or results.tables.baseline)
             found = found[found["visit"].isin(visits)]
         if sources and "all" not in sources:
             found = found[found["source"].isin(sources)]
-        elif not sources and analysis.get("type") != "agreement":
+        elif not sources and analysis.type != "agreement":
             found = found[found["source"].isin(["pipeline", "supplied"])]
         frames.append(found)
     if not frames:
@@ -152,14 +152,14 @@ def frame_table(frame: AnalysisFrame, title: str, file: str, pages: Mapping[str,
 
 
 def _used_values(
-    results: Results, entry: Mapping[str, Any], target: Path, pages: Mapping[str, str]
+    results: Results, entry: AnalysisSpec, target: Path, pages: Mapping[str, str]
 ) -> Table | None:
     """What an analysis was computed from, also written as a table of its own."""
     frame = analysis_frame(results, entry)
     if frame is None:
         found = used_rows(results, entry)
         return values_table(found, "Values of the analysis's endpoints, sources and visits", pages)
-    path = target / DATA / f"{entry['id']}.tsv"
+    path = target / DATA / f"{entry.id}.tsv"
     described = {
         name: _FRAME_COLUMNS.get(name, f"{label_words(name)}, as the analysis used it")
         for name in frame.rows.columns
@@ -249,9 +249,9 @@ def _statistics(results: Results, analysis_id: str) -> Table | None:
     return Table("Statistics at full precision", columns, body, "", file, limit=MAX_TRACE_ROWS)
 
 
-def _sheets(analysis: Mapping[str, Any], config: Mapping[str, Any]) -> list[tuple[str, str]]:
+def _sheets(analysis: AnalysisSpec, config: Mapping[str, Any]) -> list[tuple[str, str]]:
     given = config.get("inputs") or {}
-    names = sorted(sheets_of(analysis))
+    names = sorted(analysis.sheets)
     return [(name, Path(str(given[name])).name) for name in names if given.get(name)]
 
 
@@ -284,12 +284,12 @@ def write_traces(results: Results, target: Path, pages: Mapping[str, str]) -> li
     ]:
         stale.unlink()
     written = []
-    known = {str(a["id"]) for a in results.analyses} | set(results.all_statistics["analysis_id"])
+    known = {a.id for a in results.analyses} | set(results.all_statistics["analysis_id"])
     for analysis_id in sorted(known):
         entry = results.analysis(analysis_id)
         plan = [
             (str(key), ", ".join(map(str, as_list(value))))
-            for key, value in entry.items()
+            for key, value in entry.as_given().items()
             if value not in (None, [], "")
         ]
         name = analysis_page(analysis_id)
@@ -301,7 +301,7 @@ def write_traces(results: Results, target: Path, pages: Mapping[str, str]) -> li
                 "page_title": f"Trace of {analysis_id}",
                 "heading": f"Trace of {analysis_id}",
                 "back": page.place(f"#analysis-{analysis_id}"),
-                "sentence": analysis_sentence(entry) if entry.get("type") else "Not in the plan.",
+                "sentence": analysis_sentence(entry) if entry.type else "Not in the plan.",
                 "plan": plan,
                 "sheets": _sheets(entry, results.config),
                 "statistics": _statistics(results, analysis_id),

@@ -10,6 +10,8 @@ from typing import Any
 import yaml
 
 from corelab.provenance.places import ROOT
+from corelab.settings.analyses import SPECS
+from corelab.settings.analyses.base import AnalysisSpec
 from corelab.settings.base import Settings
 from corelab.settings.config import Config
 
@@ -21,6 +23,14 @@ HEAD = """\
 _LIMITS = {"ge": "minimum", "gt": "exclusiveMinimum", "le": "maximum", "lt": "exclusiveMaximum"}
 _MAP, _LIST = "tag:yaml.org,2002:map", "tag:yaml.org,2002:seq"
 
+#: A text or a list of texts, and the reference to that.
+_TEXTS = {
+    "oneOf": [
+        {"type": "string", "minLength": 1},
+        {"type": "array", "items": {"type": "string", "minLength": 1}, "minItems": 1},
+    ]
+}
+_ANY_TEXTS = {"$ref": "#/$defs/texts"}
 #: What pydantic adds, which no reader of the schema needs.
 _OWN = ("title", "$defs")
 #: First keys of a rule.
@@ -42,14 +52,84 @@ def config_schema() -> dict[str, Any]:
         for key, text in _descriptions(names[name]).items():
             block["properties"][key]["description"] = text
     schema = _plain(whole, whole["$defs"])
-    plan = yaml.safe_load((SCHEMAS / "analyses.schema.yaml").read_text(encoding="utf-8"))
     schema["properties"]["analyses"]["items"] = {"$ref": "#/$defs/analysis"}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A Corelab study",
         **schema,
-        "$defs": plan["$defs"],
+        "$defs": {"texts": _TEXTS, "analysis": analysis_schema()},
     }
+
+
+def analysis_schema() -> dict[str, Any]:
+    """JSON schema of an entry of the plan: the keys of all types, and what each type requires.
+
+    Which of the keys a type reads, and which values of its own, is said by :func:`unread`: a
+    schema of alternatives would only say that none of them fits.
+    """
+    keys: dict[str, list[tuple[str, dict[str, Any]]]] = {}
+    rules: list[dict[str, Any]] = []
+    for name, spec in SPECS.items():
+        own = spec.model_json_schema()
+        for key, part in own["properties"].items():
+            keys.setdefault(key, []).append((name, _plain(part, own.get("$defs", {}))))
+        if rule := _required(name, spec, own):
+            rules.append(rule)
+    properties = {key: _joined(parts) for key, parts in keys.items()}
+    properties["type"] = {"description": "Kind of analysis", "enum": list(SPECS)}
+    return {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["id", "type"],
+        "properties": properties,
+        "allOf": rules,
+    }
+
+
+def _required(name: str, spec: type[AnalysisSpec], own: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Rule of a schema: what an analysis of a type must have."""
+    keys = [*spec.require, *(k for k in own["required"] if k not in {"id", "type"})]
+    then: dict[str, Any] = {"required": keys} if keys else {}
+    if spec.require_one:
+        then["anyOf"] = [{"required": [key]} for key in spec.require_one]
+    when: dict[str, Any] = {"properties": {"type": {"const": name}}}
+    if spec.instead:
+        when["not"] = {"required": [spec.instead]}
+    return {"if": when, "then": then} if then else None
+
+
+def _joined(parts: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
+    """One schema of a key that several types have.
+
+    Where the types differ in the values, each type's own check names a wrong one.
+    """
+    forms = [form for _, form in parts]
+    words = list(dict.fromkeys(form.get("description", "") for form in forms))
+    told = words[0]
+    if len(words) > 1:
+        told = ". ".join(
+            f"{', '.join(n for n, f in parts if f.get('description') == one)}: {one}"
+            for one in words
+        )
+    bare = [{k: v for k, v in f.items() if k not in {"description", "default"}} for f in forms]
+    # Of one text or a list of them, whatever its values are, only the form stands here.
+    bare = [_ANY_TEXTS if _one_or_many(form) else form for form in bare]
+    joined = bare[0]
+    if any(form != joined for form in bare):
+        free = next((form for form in bare if form == _ANY_TEXTS), {"type": "string"})
+        values = dict.fromkeys(value for form in bare for value in form.get("enum", ()))
+        widest = [form for form in bare if set(form.get("enum", ())) == set(values)]
+        joined = widest[0] if values and widest else free
+    defaults = [form.get("default") for form in forms]
+    if defaults[0] is not None and all(one == defaults[0] for one in defaults):
+        joined = {**joined, "default": defaults[0]}
+    return {"description": told, **joined}
+
+
+def _one_or_many(form: Mapping[str, Any]) -> bool:
+    """Whether a schema is one text, or a list of the same."""
+    options = form.get("oneOf", ())
+    return len(options) == 2 and options[1].get("items") == options[0]
 
 
 def _blocks(base: type[Settings]) -> Iterator[type[Settings]]:
@@ -113,8 +193,12 @@ def _either(options: list[dict[str, Any]]) -> dict[str, Any]:
     """One rule for several types: null and plain types join the list of types."""
     null = {"type": "null"} in options
     kept = [one for one in options if one != {"type": "null"}]
-    if len(kept) > 1 and all(set(one) == {"type"} for one in kept):
-        kept = [{"type": [one["type"] for one in kept]}]
+    types = [one.get("type") for one in kept]
+    joined = {key: value for one in kept for key, value in one.items()}
+    # Keywords of numbers, lists and mappings do not concern the other types.
+    plain = not {"oneOf", "enum", "properties", "minLength", "pattern"} & set(joined)
+    if len(kept) > 1 and plain and len(set(map(str, types))) == len(types):
+        kept = [{**joined, "type": types}]
     if len(kept) > 1:
         return {"oneOf": kept}
     (one,) = kept

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from corelab.study.analysis_keys import listed, unread
+from corelab.settings.analyses.base import listed
+from corelab.settings.analyses.keys import unread
 from corelab.study.assessors import final_assessments
 from corelab.study.cells import (
     CAPPED_COLUMNS,

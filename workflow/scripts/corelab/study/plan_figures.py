@@ -2,31 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection
 
-from corelab.terms.endpoints import ENDPOINT_UNITS
+from corelab.settings.analyses.agreement import AgreementSpec
+from corelab.settings.analyses.base import AnalysisSpec, listed
 
 KINDS = ("pairs", "confusion", "matrix", "forest", "drift", "contours")
 
 
-def measure_level(analysis: Mapping[str, Any], endpoint: str, grades: Collection[str] = ()) -> str:
-    """Level of measurement: as planned, else ordinal for scores and grades, ratio for the rest.
-
-    Examples
-    --------
-    >>> measure_level({}, "aspects"), measure_level({}, "infarct_volume")
-    ('ordinal', 'ratio')
-    """
-    planned = analysis.get("measure_level")
-    if planned:
-        return str(planned)
-    graded = endpoint in grades or ENDPOINT_UNITS.get(endpoint) == "score"
-    return "ordinal" if graded else "ratio"
-
-
 def figure_kinds(
-    analysis: Mapping[str, Any], *, grades: Collection[str] = (), images: bool = False
+    analysis: AnalysisSpec, *, grades: Collection[str] = (), images: bool = False
 ) -> list[str]:
     """Kinds of figures of an analysis.
 
@@ -41,29 +26,27 @@ def figure_kinds(
 
     Examples
     --------
-    >>> figure_kinds({"type": "agreement", "endpoint": "aspects", "sources": "all"})
+    >>> from corelab.settings.analyses import spec_of
+    >>> plan = {"id": "a", "type": "agreement", "endpoint": "aspects", "sources": "all"}
+    >>> figure_kinds(spec_of(plan))
     ['pairs', 'confusion', 'matrix', 'forest']
-    >>> figure_kinds({"type": "overlap", "label": "infarct"}, images=True)
+    >>> figure_kinds(spec_of({"id": "o", "type": "overlap", "label": "infarct"}), images=True)
     ['contours']
     """
-    if analysis["type"] == "overlap":
+    if analysis.type == "overlap":
         return ["contours"] * images
-    if analysis["type"] != "agreement":
+    if not isinstance(analysis, AgreementSpec):
         return []
-    endpoint = analysis["endpoint"]
-    endpoints = [endpoint] if isinstance(endpoint, str) else list(endpoint)
-    levels = {measure_level(analysis, one, grades) for one in endpoints}
+    levels = analysis.levels(grades)
     numeric, graded = levels != {"nominal"}, bool(levels & {"nominal", "ordinal"})
-    between = analysis.get("repeats", "between") != "within"
-    sources = analysis.get("sources", "all")
+    between = analysis.repeats != "within"
     # Up to four sources stand in the forest; a matrix of three cells adds nothing.
-    many = sources == "all" or (not isinstance(sources, str) and len(sources) > 4)
-    drift = numeric and between and "third" in analysis.get("strata", [])
+    many = analysis.sources == "all" or len(listed(analysis.sources)) > 4
     wanted = {
         "pairs": numeric,
         "confusion": graded and between,
         "matrix": numeric and between and many,
         "forest": numeric,
-        "drift": drift,
+        "drift": numeric and between and "third" in analysis.strata,
     }
     return [kind for kind, whether in wanted.items() if whether]

@@ -11,10 +11,11 @@ from typing import Any
 from corelab.measurement.recovery_targets import targets_of
 from corelab.provenance.failures import by_stage
 from corelab.provenance.ledger import invalidated_outputs
+from corelab.settings.analyses import STATISTICS_TABLES, specs_of
+from corelab.settings.analyses.base import AnalysisSpec
 from corelab.study.model import Study
 from corelab.study.naming import session_entity, subject_entity
 from corelab.study.plan_figures import figure_kinds
-from corelab.terms.analyses import STATISTICS_TABLES, type_of
 from corelab.workflow.cohort import Cohort
 
 #: Series and masks of one visit of the simulated glioblastoma trial, which one job writes.
@@ -253,9 +254,9 @@ class Targets:
         return {row[key] for row in rows for key in ("path", "mask_path")} - {None}
 
     @functools.cached_property
-    def analyses(self) -> dict[str, dict[str, Any]]:
+    def analyses(self) -> dict[str, AnalysisSpec]:
         """Analyses of the plan by id."""
-        return {analysis["id"]: analysis for analysis in self.study.config["analyses"]}
+        return {analysis.id: analysis for analysis in specs_of(self.study.config["analyses"])}
 
     @functools.cached_property
     def frequency_maps(self) -> dict[str, dict[str, Any]]:
@@ -265,7 +266,7 @@ class Targets:
     @functools.cached_property
     def grids(self) -> list[str]:
         """Analyses with a sensitivity grid."""
-        return [name for name, analysis in self.analyses.items() if analysis.get("sensitivity")]
+        return [name for name, analysis in self.analyses.items() if analysis.sensitivity]
 
     @functools.cached_property
     def flows(self) -> list[str]:
@@ -307,8 +308,8 @@ class Targets:
             name: figure_kinds(a, grades=config["grades"], images=bool(self.cohort.subjects))
             for name, a in self.analyses.items()
         }
-        drawn = [name for name, a in self.analyses.items() if type_of(a).figure == "panels"]
-        outcomes = [name for name, a in self.analyses.items() if type_of(a).figure == "drawings"]
+        drawn = [name for name, a in self.analyses.items() if a.kind.figure == "panels"]
+        outcomes = [name for name, a in self.analyses.items() if a.kind.figure == "drawings"]
         single = {
             "registration": bool(self.quality_records()),
             "noise_floor": bool(self.noise_repeats()),
