@@ -17,7 +17,8 @@ from scipy import ndimage
 from corelab.perfusion import gates, lesions
 from corelab.perfusion.concentration import PerfusionError
 from corelab.perfusion.series import analyse_series, gate_values
-from corelab.perfusion.visit import DEFAULTS, volume_gates
+from corelab.perfusion.visit import volume_gates
+from corelab.settings.perfusion import PerfusionSettings
 
 #: A disturbed run is wrong beyond these differences from the undisturbed one.
 CORE_SHARE, CORE_ML, LATE_SHARE = 0.25, 3.0, 0.20
@@ -55,7 +56,7 @@ def scan_of(head: HeadPhantom) -> Scan:
 
 def analysed(scan: Scan, settings: dict[str, Any] | None = None) -> Run:
     """The pipeline's default core and hypoperfusion, and its gates, without files."""
-    core_rule, late_rule = DEFAULTS["core"], DEFAULTS["hypoperfusion"]
+    core_rule, late_rule = PerfusionSettings().core, PerfusionSettings().hypoperfusion
     try:
         found = analyse_series(
             scan.signal, scan.affine, scan.times_s, "ctp", scan.brain,
@@ -63,33 +64,31 @@ def analysed(scan: Scan, settings: dict[str, Any] | None = None) -> Run:
         )  # fmt: skip
     except PerfusionError as error:
         return Run(refused=str(error))
-    timed_by = found.maps[late_rule["engine"]]
+    timed_by = found.maps[late_rule.engine]
     timing = timed_by.tmax_s
     unread = lesions.untimed_tissue(found.tissue, timed_by.cbf_ml_100g_min, timed_by.tmax_sd_s)
     late = lesions.delayed_tissue(
-        timing, found.tissue, late_rule["tmax_s_above"], found.voxel_ml, unread
+        timing, found.tissue, late_rule.tmax_s_above, found.voxel_ml, unread
     )  # fmt: skip
     sides = lesions.hemispheres(found.plane, scan.affine, found.tissue, late, found.voxel_ml)
     normal = sides.healthy & (np.nan_to_num(timing, nan=np.inf) < lesions.NORMAL_TMAX_S)
-    flow = found.maps[core_rule["engine"]].cbf_ml_100g_min
-    reference = lesions.reference_value(
-        flow, normal, rule=core_rule["reference"], tissue=found.tissue
-    )
+    flow = found.maps[core_rule.engine].cbf_ml_100g_min
+    reference = lesions.reference_value(flow, normal, rule=core_rule.reference, tissue=found.tissue)
     values = gate_values(found)
-    level = lesions.level_in_noise(core_rule["below"], values["tissue_cnr"])
+    level = lesions.level_in_noise(core_rule.below, values["tissue_cnr"])
     core = lesions.reduced_flow(flow, reference, level, late, found.tissue, found.voxel_ml)
     reach = lesions.volume_range(
-        timing, found.tissue, late_rule["tmax_s_above"], found.voxel_ml, unread
+        timing, found.tissue, late_rule.tmax_s_above, found.voxel_ml, unread
     )  # fmt: skip
     values |= volume_gates(core, late, found.tissue, reach, found.voxel_ml)
     values["hypoperfused_wrong_share"] = lesions.likely_wrong_delay(
         timing, timed_by.tmax_sd_s, late, found.tissue,
-        late_rule["tmax_s_above"],
+        late_rule.tmax_s_above,
     )  # fmt: skip
     values["core_wrong_share"] = lesions.likely_wrong_core(
-        flow, found.maps[core_rule["engine"]].cbf_sd_ml_100g_min, core, level * reference.values
+        flow, found.maps[core_rule.engine].cbf_sd_ml_100g_min, core, level * reference.values
     )
-    rows = gates.judge("ctp", values, settings)
+    rows = gates.judge("ctp", values, settings or {})
     return Run(
         float(core.sum()) * found.voxel_ml,
         float(late.sum()) * found.voxel_ml,

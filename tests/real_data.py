@@ -576,7 +576,7 @@ def ge_head_ct(data: Path, folder: Path) -> Any:
         "path": str(data / "dicom/dcm_qa_ct/In/GE"),
         "scan_id": "GECT",
     }
-    record = prepare_visit([row], folder, settings={})
+    record = prepare_visit([row], folder)
     return nib.load(folder / record["scans"][0]["path"])
 
 

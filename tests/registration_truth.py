@@ -28,7 +28,6 @@ from corelab.imaging.template import template_ventricles
 from corelab.registration import (
     apply_transforms,
     registrar,
-    registration_settings,
     template_brain_mask,
     template_image,
     transform_points,
@@ -36,6 +35,7 @@ from corelab.registration import (
 from corelab.registration.heads import Head
 from corelab.registration.pairs import TemplateFit, fit_to_template
 from corelab.registration.preparation import windowed
+from corelab.settings.registration import RegistrationSettings
 
 
 @dataclass(frozen=True)
@@ -299,7 +299,7 @@ def _wrong_mask(
 
 def accuracy(truth: Subject, settings: Mapping[str, Any]) -> Accuracy:
     """Fit a simulated subject to MNI152 and compare with its truth."""
-    checked = registration_settings(settings)
+    checked = RegistrationSettings.model_validate(settings)
     before = time.process_time()
     fit = fit_to_template(registrar(checked), truth.head, truth.lesion, checked)
     cpu_s = time.process_time() - before
@@ -342,7 +342,7 @@ def landmark_errors_mm(folder: Path, settings: Mapping[str, Any]) -> tuple[np.nd
     """
     image = load_image(folder / "ch2.nii.gz")
     brain = nib.Nifti1Image(brain_mask(image, "T1w").astype(np.uint8), image.affine)
-    checked = registration_settings(settings)
+    checked = RegistrationSettings.model_validate(settings)
     head = Head(windowed(image, "T1w"), brain, "T1w", "s", "p")
     fit = fit_to_template(registrar(checked), head, np.zeros(image.shape, bool), checked)
     own = landmarks(folder / "tpl-Colin27_afids.fcsv")

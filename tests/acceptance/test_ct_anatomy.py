@@ -8,8 +8,8 @@ from simulated_ct import Acquisition, acquire_ct, haematoma
 from corelab.imaging.brain import brain_mask
 from corelab.phantom.ct_anatomy import draw_ct_anatomy, hounsfield_head
 from corelab.phantom.head import load_head
-from corelab.segmentation import DEFAULTS
 from corelab.segmentation.haematoma import CtHaematoma
+from corelab.settings.segmentation import SegmentationSettings
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
@@ -27,7 +27,9 @@ def found_and_truth(participant, place, slice_mm, volume_ml=6.0):
     plan = Acquisition(slice_mm=slice_mm, tilt_degrees=(12.0, -4.0, 3.0))
     scan = acquire_ct(hu, fractions, SEED, participant, plan, streak=own.streak)
     brain = brain_mask(nib.Nifti1Image(scan.hu, scan.affine), "ncct")
-    found = CtHaematoma()({"ncct": scan.hu}, brain, scan.voxel_size_mm, DEFAULTS["haematoma"])
+    found = CtHaematoma()(
+        {"ncct": scan.hu}, brain, scan.voxel_size_mm, SegmentationSettings().haematoma
+    )
     return found, scan.masks.get("haematoma")
 
 

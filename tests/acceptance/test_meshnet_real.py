@@ -10,6 +10,7 @@ from helpers import data_folder
 from corelab.imaging import prepare_visit
 from corelab.imaging.meshnet import network_mask, read_meshnet
 from corelab.segmentation.visit import segment_visit
+from corelab.settings.segmentation import SegmentationSettings
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
 
@@ -18,10 +19,12 @@ def test_t2_lesion_is_that_of_brainchop(tmp_path):
     folder = data_folder("models/t2lesion")
     scan = {"participant_id": "1", "visit": "v", "kind": "T2w", "scan_id": "s"}
     scan["path"] = str(folder / "M2265_T2w.nii.gz")
-    record = prepare_visit([scan], tmp_path, settings={})
+    record = prepare_visit([scan], tmp_path)
     entry = {"id": "t2lesion", "kind": "meshnet", "label": "lesion", "inputs": {"T2w": "t2.nii"}}
     entry["weights"] = str(folder / "model.json")
-    found = segment_visit(record, tmp_path, disease="stroke", settings={"external": [entry]})
+    found = segment_visit(
+        record, tmp_path, disease="stroke", settings=SegmentationSettings(external=[entry])
+    )
     (mask,) = [mask for mask in found["masks"] if mask["source"] == "pipeline:t2lesion"]
     assert mask["status"] == "ok" and mask["quality"]["model"] == "t2lesion"
     assert mask["quality"]["volume_ml"] == pytest.approx(34.917, abs=0.01)

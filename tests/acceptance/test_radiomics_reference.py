@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from helpers import data_folder
 
-from corelab.radiomics import extract_features
+from corelab.radiomics import FeatureSettings, extract_features
 from corelab.radiomics.features import FAMILIES
 
 pytestmark = pytest.mark.acceptance
@@ -40,11 +40,9 @@ def test_ibsi_digital_phantom():
         reference = {row["tag"]: row for row in csv.DictReader(lines)}
     found: dict[str, float] = {}
     for aggregation in AGGREGATIONS:
-        settings = {
-            "families": tuple(FAMILIES),
-            "discretisation": "none",
-            "aggregation": aggregation,
-        }
+        settings = FeatureSettings(
+            families=tuple(FAMILIES), discretisation="none", aggregation=aggregation
+        )
         found.update(extract_features(image, mask, settings=settings))
     assert set(reference) - set(found) == WITHOUT_VALUE | NOT_COMPUTED
     assert set(found) <= set(reference)
@@ -159,7 +157,9 @@ def test_pyradiomics_baseline_of_brain1():
     found = extract_features(
         image,
         mask,
-        settings={"discretisation": "bin-width", "bin_width": 25.0, "aggregation": "3D_avg"},
+        settings=FeatureSettings(
+            **{"discretisation": "bin-width", "bin_width": 25.0, "aggregation": "3D_avg"}
+        ),
     )
     assert found["morph_vol_approx"] == pytest.approx(16412.6587, abs=1e-4)
     assert found["stat_mean"] == pytest.approx(825.2354, abs=5e-5)

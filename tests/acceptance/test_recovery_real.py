@@ -9,10 +9,10 @@ from helpers import data_folder
 from corelab.imaging import prepare_visit
 from corelab.measurement.recovery import recover_visit, recovery_summary, recovery_table
 from corelab.registration import share_brain_masks
-from corelab.study.schema import with_defaults
+from corelab.settings.measurement import RecoverySettings
+from corelab.settings.segmentation import SegmentationSettings
 
 pytestmark = [pytest.mark.acceptance, pytest.mark.slow]
-SETTINGS = with_defaults({"study": {"id": "a"}, "inputs": {"participants": "p"}})["recovery"]
 
 
 def test_infarcts_planted_into_a_real_dwi_are_found(tmp_path):
@@ -27,13 +27,13 @@ def test_infarcts_planted_into_a_real_dwi_are_found(tmp_path):
         }
         for kind in ("dwi", "adc")
     ]
-    record = share_brain_masks(prepare_visit(rows, tmp_path, settings={}), tmp_path)
+    record = share_brain_masks(prepare_visit(rows, tmp_path), tmp_path)
     found = recover_visit(
         record,
         tmp_path,
         disease="stroke",
-        segmentation={},
-        settings={**SETTINGS, "sizes_ml": [5.0, 20.0], "per_size": 4},
+        segmentation=SegmentationSettings(),
+        settings=RecoverySettings(sizes_ml=[5.0, 20.0], per_size=4),
     )
     table = recovery_table([found])
     assert set(table["status"]) == {"ok"} and len(table) == 8

@@ -118,10 +118,11 @@ _SCRIPT = """
 import hashlib, sys
 sys.path.insert(0, sys.argv[1])
 import numpy as np
-from corelab.registration import registrar, registration_settings, template_image
+from corelab.registration import registrar, template_image
+from corelab.settings.registration import RegistrationSettings
 from corelab.registration.preparation import coarsened
 from corelab.registration.transforms import Affine, apply_transforms
-settings = registration_settings({"preset": "testing", "backend": sys.argv[2]})
+settings = RegistrationSettings.model_validate({"preset": "testing", "backend": sys.argv[2]})
 tool = registrar(settings)
 fixed = coarsened(template_image(), 4.0)
 matrix = np.eye(4); matrix[:3, 3] = 4, -3, 2; matrix[0, 0] = 1.05

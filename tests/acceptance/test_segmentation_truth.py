@@ -11,8 +11,9 @@ import pytest
 from helpers import data_folder
 
 from corelab.imaging import brain_mask, load_image, prepare_visit
-from corelab.segmentation import DEFAULTS, majority_vote, segment_visit, staple
+from corelab.segmentation import majority_vote, segment_visit, staple
 from corelab.segmentation.diffusion import DiffusionInfarct, apparent_diffusion
+from corelab.settings.segmentation import SegmentationSettings
 
 pytestmark = pytest.mark.acceptance
 
@@ -41,7 +42,7 @@ def read_mask(path):
 
 
 def segmented(files, folder, disease):
-    record = prepare_visit(rows(files), folder, settings={})
+    record = prepare_visit(rows(files), folder)
     found = segment_visit(record, folder, disease=disease)["masks"]
     return {(mask["label"], mask["source"]): mask for mask in found}
 
@@ -157,12 +158,12 @@ def test_real_hemispheric_infarct_whose_adc_is_off_by_a_common_factor():
     network = read_mask(folder / "Subject01_DAGMNet_CH3_Lesion_Predict.nii.gz")
     voxel_mm = image.header.get_zooms()[:3]
     images = {"dwi": dwi, "adc": apparent_diffusion(b0, dwi)}
-    found = DiffusionInfarct()(images, brain, voxel_mm, DEFAULTS["infarct"])
+    found = DiffusionInfarct()(images, brain, voxel_mm, SegmentationSettings().infarct)
     assert dice(found.mask, network) >= 0.85  # issue 13, section 4
     assert found.volume_ml == pytest.approx(165.2, rel=0.20)
     assert found.volume_low_ml <= 165.2 <= found.volume_high_ml
     assert "adc_calibration" in found.flags
-    alone = DiffusionInfarct()({"dwi": dwi}, brain, voxel_mm, DEFAULTS["infarct"])
+    alone = DiffusionInfarct()({"dwi": dwi}, brain, voxel_mm, SegmentationSettings().infarct)
     assert dice(alone.mask, network) >= 0.85
     assert "no_adc" in alone.flags
 
@@ -177,7 +178,9 @@ def test_real_emboli_are_found_and_artefacts_are_not():
         "adc": np.asarray(load_image(folder / f"{name}adc.nii.gz", kind="adc").dataobj, float),
     }
     brain = brain_mask(image, "dwi")
-    found = DiffusionInfarct()(images, brain, image.header.get_zooms()[:3], DEFAULTS["infarct"])
+    found = DiffusionInfarct()(
+        images, brain, image.header.get_zooms()[:3], SegmentationSettings().infarct
+    )
     for place in ((43, 54, 52), (34, 61, 43), (64, 19, 28), (48, 20, 33)):
         near = tuple(slice(n - 3, n + 4) for n in place)
         assert found.mask[near].any(), place
@@ -267,7 +270,9 @@ def test_brain_mask_of_the_room_is_good_enough_for_a_real_infarct(ads):
     theirs = np.asarray(load_image(ads / "Subject02_Mask.nii.gz").dataobj) > 0.5
     voxel_mm = image.header.get_zooms()[:3]
     volumes = [
-        DiffusionInfarct()({"dwi": dwi, "adc": adc}, brain, voxel_mm, DEFAULTS["infarct"]).volume_ml
+        DiffusionInfarct()(
+            {"dwi": dwi, "adc": adc}, brain, voxel_mm, SegmentationSettings().infarct
+        ).volume_ml
         for brain in (theirs, brain_mask(image, "dwi"))
     ]
     assert abs(volumes[0] - volumes[1]) < 0.2

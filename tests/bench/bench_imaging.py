@@ -40,14 +40,15 @@ _STAGES = """
 import json, sys
 from pathlib import Path
 folder, stage, rows = Path(sys.argv[1]), sys.argv[2], json.loads(sys.argv[3])
-SETTINGS = {"preset": "fast"}
+from corelab.settings.registration import RegistrationSettings
+SETTINGS = RegistrationSettings(preset="fast")
 def record(name): return json.loads((folder / f"{name}.json").read_text())
 def write(name, content):
     from corelab.provenance.products import write_json
     write_json(content, folder / f"{name}.json")
 if stage == "conform and brain masks":
     from corelab.imaging import prepare_visit
-    write("prepare", prepare_visit(rows, folder, settings={}))
+    write("prepare", prepare_visit(rows, folder))
 elif stage == "rigid within the visit":
     from corelab.registration import align_visit, share_brain_masks
     write("prepare", share_brain_masks(align_visit(record("prepare"), folder, settings=SETTINGS), folder))
@@ -60,8 +61,9 @@ elif stage == "to MNI152 (fast)":
     write("normalise", normalise_subject([visit], folder, settings=SETTINGS, visit_order=[visit["visit"]]))
 elif stage == "measure":
     from corelab.measurement.visit import measure_visit
+    from corelab.settings.measurement import MeasurementSettings
     write("measure", measure_visit(record("prepare"), record("segment"), None, record("normalise"),
-                                   folder, atlases=[], settings=json.loads(sys.argv[4])))
+                                   folder, atlases=[], settings=MeasurementSettings.model_validate_json(sys.argv[4])))
 elif stage == "figures":
     from corelab.registration.figures import quality_figures
     visit = {"visit": rows[0]["visit"], "prepare": record("prepare"), "segment": record("segment"), "perfuse": None}
@@ -87,10 +89,10 @@ class Cost:
 def costs() -> list[Cost]:
     """CPU time and peak memory of each stage of one visit, each in a process of its own."""
     from corelab.phantom import TrialSpec, simulate_scan
-    from corelab.study.schema import with_defaults
+    from corelab.settings.measurement import MeasurementSettings
 
     participant, visit, kinds = TIMED
-    measurement = json.dumps(with_defaults({})["measurement"])
+    measurement = MeasurementSettings().model_dump_json()
     found = []
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -253,7 +255,7 @@ def _segmented(images: dict[str, nib.Nifti1Image], label: str, folder: Path) -> 
         rows.append(
             {"participant_id": "1", "visit": "v", "kind": kind, "path": str(path), "scan_id": kind}
         )
-    record = prepare_visit(rows, folder, settings={})
+    record = prepare_visit(rows, folder)
     for mask in segment_visit(record, folder, disease="stroke")["masks"]:
         if mask["label"] == label and mask["status"] == "ok":
             return np.asarray(load_image(folder / mask["path"], kind="mask").dataobj) > 0

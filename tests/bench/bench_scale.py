@@ -184,6 +184,7 @@ def tables(visits: int) -> None:
     """Collecting a table-level cohort: every visit has values of a pipeline and two readers."""
     from corelab.measurement.collect import collect_measurements
     from corelab.provenance.products import write_json
+    from corelab.settings.measurement import MeasurementSettings
 
     rng = np.random.default_rng(1)
     with tempfile.TemporaryDirectory() as name:
@@ -207,7 +208,7 @@ def tables(visits: int) -> None:
         start = time.process_time()
         collect_measurements(
             records, reads=None, supplied=None, listed=listed, visit_order=VISITS,
-            baseline="baseline", settings={"ghost_core_above_ml": 10.0},
+            baseline="baseline", settings=MeasurementSettings(),
         )  # fmt: skip
         cpu = time.process_time() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024

@@ -112,7 +112,8 @@ for kind, keys in {
 #: Every backend: the program's presence is looked up, and the two in Python fit once.
 FITS = """
 import nibabel as nib, numpy as np
-from corelab.registration import align_visit, normalise_subject, registration_settings
+from corelab.registration import align_visit, normalise_subject
+from corelab.settings.registration import RegistrationSettings
 from corelab.registration.backends import BACKENDS, registrar
 from corelab.registration.registrar import BackendMissing
 
@@ -122,7 +123,7 @@ fixed = nib.Nifti1Image((100 * blob).astype(np.float32), np.diag([4.0, 4, 4, 1])
 moving = nib.Nifti1Image(np.roll(fixed.get_fdata(), 1, 0).astype(np.float32), fixed.affine)
 kinds = {}
 for name in BACKENDS:
-    settings = registration_settings({"preset": "testing", "backend": name})
+    settings = RegistrationSettings.model_validate({"preset": "testing", "backend": name})
     try:
         kinds[name] = registrar(settings).rigid(fixed, moving).kind
     except BackendMissing:

@@ -93,7 +93,7 @@ def test_imports_run_downwards(path):
         assert other not in {"phantom", "workflow"}, where
         assert other != "reporting" or package == "workflow", where
         if package == "phantom":
-            assert other in {"terms", "study", "imaging"}, where
+            assert other in {"terms", "settings", "study", "imaging"}, where
         elif package in PACKAGES:
             assert PACKAGES.index(other) < PACKAGES.index(package), where
 

@@ -47,7 +47,7 @@ class Backend(Registrar):
 
 class Segmenter:
     def __init__(self, entry, affine):
-        self.label, self.source = entry["label"], f"pipeline:{entry['id']}"
+        self.label, self.source = entry.label, f"pipeline:{entry.id}"
 
     def __call__(self, images, brain, voxel_size_mm, parameters):
         voxel = check_grid(images, brain, voxel_size_mm)
@@ -155,6 +155,7 @@ from corelab.segmentation.external import SEGMENTERS
 from corelab.measurement.selection import Tables
 from corelab.plan.run import run
 from corelab.settings.analyses import spec_of
+from corelab.settings.segmentation import BrainExtractionSettings, ExternalProgram
 
 t = np.arange(40.0)
 artery = np.clip(t - 8, 0, None) ** 3 * np.exp(-np.clip(t - 8, 0, None) / 1.5)
@@ -163,8 +164,9 @@ box = np.zeros((9, 9, 9), np.float32)
 box[3:6, 3:6, 3:6] = np.arange(27).reshape(3, 3, 3) + 1
 image = nib.Nifti1Image(box, np.eye(4))
 preset = load_preset("testing")
-segmenter = SEGMENTERS["toy_segmenter"]({"id": "t", "label": "infarct"}, np.eye(4))
-mask, fit = EXTRACTORS["toy_extractor"]({})[0](image, "T1w")
+entry = ExternalProgram(id="t", label="infarct", inputs={"dwi": "d.nii"})
+segmenter = SEGMENTERS["toy_segmenter"](entry, np.eye(4))
+mask, fit = EXTRACTORS["toy_extractor"](BrainExtractionSettings())[0](image, "T1w")
 tables = Tables(pd.DataFrame(), pd.DataFrame({"participant_id": ["1"]}))
 frame = run(spec_of({"id": "a", "type": "toy_type", "toy_factor": 3}), tables)
 print(json.dumps([

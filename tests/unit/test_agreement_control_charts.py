@@ -21,10 +21,8 @@ from corelab.agreement.control_charts import (
     write_quality,
 )
 from corelab.provenance.products import write_table
+from corelab.settings.acquisition import PhantomQaSettings, TrialCriteria
 from corelab.study.columns import ACQUISITION, IMAGE_FINDINGS, PHANTOMS
-from corelab.study.schema import with_defaults
-
-CONFIG = with_defaults({"study": {"id": "a"}, "inputs": {"participants": "p"}})
 
 
 def test_individuals_chart_of_montgomery():
@@ -152,7 +150,7 @@ def phantoms(factor=1.0, date="2025-01-01", site="a", roles=("infarct", "haemorr
 def site_row(table, scans, interval=365):
     from corelab.agreement.phantoms import phantom_verdicts
 
-    verdicts = phantom_verdicts(table, CONFIG["phantom_qa"])
+    verdicts = phantom_verdicts(table, PhantomQaSettings())
     found = phantom_site_rows(acquisition(scans), verdicts, table, interval)
     return found.set_index("site").loc["a"]
 
@@ -194,7 +192,7 @@ def written(folder, rows, table):
         **{name: name for name in ("completeness", "phantom_verdicts", "phantom_sites")},
     }
     paths = {key: folder / "endpoints" / f"{name}.tsv" for key, name in names.items()}
-    write_quality(rows, table, CONFIG, SimpleNamespace(**paths))
+    write_quality(rows, table, TrialCriteria(), PhantomQaSettings(), SimpleNamespace(**paths))
     findings = pd.DataFrame(columns=list(IMAGE_FINDINGS))
     write_table(findings, folder / "endpoints" / "image_findings.tsv", IMAGE_FINDINGS)
     write_exhibits(folder, [folder / "exhibits" / f"{name}.json" for name in _EXHIBITS])

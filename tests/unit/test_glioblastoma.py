@@ -29,6 +29,8 @@ from corelab.radiomics.visit import collect_features, perturb_mask, radiomics_vi
 from corelab.registration import template_image
 from corelab.segmentation.readers import derived_masks
 from corelab.settings.analyses import spec_of
+from corelab.settings.measurement import FrequencyMap
+from corelab.settings.reading import Panel
 from corelab.study.assessors import final_assessments
 from corelab.study.columns import FEATURES, MEASUREMENTS, OVERLAP
 from corelab.study.model import load_study
@@ -238,7 +240,7 @@ def _events(*days, consensus=None, event="1"):
     )
 
 
-PANEL = {"assessors": ["a", "b", "c"], "consensus": "consensus", "window_days": 0}
+PANEL = Panel(assessors=["a", "b", "c"])
 
 
 @pytest.mark.parametrize(
@@ -246,7 +248,7 @@ PANEL = {"assessors": ["a", "b", "c"], "consensus": "consensus", "window_days": 
     [
         (_events("90", "90", "90"), PANEL, "90"),
         (_events("90", "120", "90", consensus="100"), PANEL, "100"),
-        (_events("90", "96", "92"), PANEL | {"window_days": 7}, "92"),
+        (_events("90", "96", "92"), PANEL.model_copy(update={"window_days": 7}), "92"),
         (_events("90", "120", "90"), PANEL, None),
         (_events("90", "90"), PANEL, None),
     ],
@@ -471,7 +473,7 @@ def visit(tmp_path_factory):
                 "perturbations": {"source": "r1", "number": 2},
             },
         }
-    ).config["radiomics"]
+    ).settings.radiomics
     return *radiomics_visit(prepared, {"masks": []}, folder, settings=settings), settings
 
 
@@ -540,10 +542,10 @@ def mapped(tmp_path_factory):
 def test_maps_of_groups_their_difference_and_the_exhibit(mapped, compare, tmp_path):
     folder, records, people, masks = mapped
     (tmp_path / "maps").mkdir()
-    settings = {
-        "id": "one", "label": "enhancing", "source": "reader-1", "visit": "preop",
-        "compare": compare, "permutations": 1000, "alpha": 0.1, "seed": 1,
-    }  # fmt: skip
+    settings = FrequencyMap(
+        id="one", label="enhancing", source="reader-1", visit="preop",
+        compare=compare, permutations=1000, alpha=0.1, seed=1,
+    )  # fmt: skip
     path = tmp_path / "maps" / "one_maps.json"
     write_frequency_groups(
         path, settings=settings, records=records, folder=folder, participants=people,

@@ -12,6 +12,7 @@ from corelab.imaging.acquisition import (
     charter,
     observe,
 )
+from corelab.settings.acquisition import AcquisitionSettings
 
 #: A scan of each kind that keeps every default limit: shape, voxel size, metadata.
 GOOD = {
@@ -29,7 +30,9 @@ GOOD = {
 
 
 def verdicts(kind, shape, sizes, metadata, limits=None):
-    rows = acquisition_rows(kind, observe(shape, sizes, metadata), limits or charter(None))
+    rows = acquisition_rows(
+        kind, observe(shape, sizes, metadata), limits or charter(AcquisitionSettings())
+    )
     return {row["criterion"]: row["verdict"] for row in rows}
 
 
@@ -148,20 +151,22 @@ def test_a_kind_without_limits_gives_no_rows():
 
 def test_users_limits_override_one_by_one_and_none_removes():
     limits = charter(
-        {"dwi": {"b_value_max": None, "b_value_min": 500}, "T1w": {"voxel_size_mm_max": 1.2}}
+        AcquisitionSettings.model_validate(
+            {"dwi": {"b_value_max": None, "b_value_min": 500}, "T1w": {"voxel_size_mm_max": 1.2}}
+        )
     )
     assert limits["dwi"]["b_value_min"] == 500 and "b_value_max" not in limits["dwi"]
     assert limits["dwi"]["coverage_mm_min"] == DEFAULT_LIMITS["dwi"]["coverage_mm_min"]
     assert verdicts("T1w", (9, 9, 9), (1, 1, 1.5), {}, limits) == {"voxel_size_mm_max": "fail"}
-    assert charter({"use_defaults": False, "dwi": {"slices_min": 3}}) == {
-        "dwi": {"slices_min": 3.0}
-    }
+    assert charter(
+        AcquisitionSettings.model_validate({"use_defaults": False, "dwi": {"slices_min": 3}})
+    ) == {"dwi": {"slices_min": 3.0}}
 
 
 @pytest.mark.parametrize("name", ["b_value", "colour_max", "slices_between"])
 def test_a_limit_on_nothing_is_an_error(name):
     with pytest.raises(ValueError, match=f"acquisition.dwi.{name}"):
-        charter({"dwi": {name: 1}})
+        charter(AcquisitionSettings.model_validate({"dwi": {name: 1}}))
 
 
 def test_every_quantity_is_observed():

@@ -14,6 +14,7 @@ from corelab.imaging.acquisition import (
     lossless_row,
 )
 from corelab.measurement.schedule import trial_rows
+from corelab.settings.acquisition import AcquisitionSettings, TrialCriteria
 
 #: Values of a sound scan, and limits on both sides of each.
 SEEN = dict.fromkeys(QUANTITIES, 10.0)
@@ -66,12 +67,14 @@ def sound_subject():
 def flagged(subject):
     """Criteria with a verdict other than pass, with their verdicts."""
     rows = acquisition_rows(
-        "dwi", subject["observed"], charter({"use_defaults": False, "dwi": LIMITS})
+        "dwi",
+        subject["observed"],
+        charter(AcquisitionSettings.model_validate({"use_defaults": False, "dwi": LIMITS})),
     )
     rows.append(lossless_row("dwi", subject["lossy"], subject["proof"]))
     rows += trial_rows(
         list(subject["scans"].values()),
-        TRIAL,
+        TrialCriteria.model_validate(TRIAL),
         participants={"1": subject["person"]},
         visit_order=ORDER,
         baseline="baseline",
@@ -179,7 +182,7 @@ def test_day_zero_may_be_a_column():
     settings = {"windows": {"day5": {"day": 5}}, "day_zero_column": "randomised_at"}
     rows = trial_rows(
         list(subject["scans"].values()),
-        settings,
+        TrialCriteria.model_validate(settings),
         participants={"1": {"randomised_at": "2025-02-27"}},
         visit_order=ORDER,
         baseline="baseline",
@@ -219,7 +222,7 @@ def test_kinds_that_the_charter_counts_as_the_same():
     BREAKS["same_modality:infarct"](subject)
     rows = trial_rows(
         list(subject["scans"].values()),
-        {"same_modality": {"infarct": ["dwi", "FLAIR"]}},
+        TrialCriteria(same_modality={"infarct": ["dwi", "FLAIR"]}),
         participants={"1": {}},
         visit_order=ORDER,
         baseline="baseline",

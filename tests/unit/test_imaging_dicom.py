@@ -18,6 +18,8 @@ from corelab.imaging.conversion import convert, rows_of_folder
 from corelab.imaging.dicom import DicomFile, Series, list_series
 from corelab.imaging.dynamic import time_table
 from corelab.measurement.collect import image_findings
+from corelab.settings.acquisition import DicomSettings
+from corelab.settings.prepare import PrepareSettings
 
 
 def reasons(listing):
@@ -180,7 +182,7 @@ def test_series_of_two_patients_in_one_folder_are_told(tmp_path):
         tmp_path / "in" / "b", 4, uid="1.2.4", edit=lambda ds: setattr(ds, "PatientID", "B")
     )
     row = {"kind": "dicom", "path": str(tmp_path / "in"), "scan_id": "s"}
-    (found,) = rows_of_folder(row, tmp_path / "work", {})
+    (found,) = rows_of_folder(row, tmp_path / "work", DicomSettings())
     assert any("series of 2 different patients" in note for note in found["notes"])
     assert "'A'" not in json.dumps(found["dicom"])
 
@@ -226,7 +228,7 @@ def test_two_folders_of_one_visit_become_two_scans(tmp_path):
         {"participant_id": "1", "visit": "v", "kind": "dicom", "path": str(path), "scan_id": name}
         for name, path in folders.items()
     ]
-    scans = prepare_visit(rows, tmp_path / "out", settings={})["scans"]
+    scans = prepare_visit(rows, tmp_path / "out")["scans"]
     assert [(scan["kind"], scan["status"]) for scan in scans] == [
         ("ncct", "ok"),
         ("dwi", "ok"),
@@ -273,7 +275,9 @@ def prepared(folder, tmp_path, **settings):
         "path": str(folder),
         "scan_id": "s",
     }
-    return prepare_visit([row], tmp_path / "out", settings={"dicom": settings})
+    return prepare_visit(
+        [row], tmp_path / "out", settings=PrepareSettings.model_validate({"dicom": settings})
+    )
 
 
 def test_dicom_row_becomes_a_scan_of_its_kind(tmp_path):
@@ -371,7 +375,7 @@ def test_perfusion_ct_gets_the_times_of_its_frames(tmp_path):
 
             made_slice(folder / f"{frame:02d}{index}.dcm", index, edit=at)
     (row,) = rows_of_folder(
-        {"kind": "dicom", "path": str(folder), "scan_id": "s"}, tmp_path / "w", {}
+        {"kind": "dicom", "path": str(folder), "scan_id": "s"}, tmp_path / "w", DicomSettings()
     )
     assert row["kind"] == "ctp"
     sidecar = json.loads((tmp_path / "w/ctp/out/scan.json").read_text())

@@ -9,6 +9,7 @@ from corelab.imaging.template import template_brain_mask
 from corelab.measurement.visit import measure_supplied
 from corelab.segmentation.segmenter import Segmentation
 from corelab.segmentation.visit import _Result, _Visit, _written
+from corelab.settings.measurement import MeasurementSettings
 
 AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
 SHAPE = (45, 55, 32)
@@ -43,7 +44,7 @@ def prepared(folder, mask, **settings):
         row("dwi", save(folder / "dwi.nii.gz", dwi())),
         row("mask-infarct", save(folder / "lesion.nii.gz", mask), "s2", reader="r1", **settings),
     ]
-    return prepare_visit(rows, folder, settings={})["scans"][1]
+    return prepare_visit(rows, folder)["scans"][1]
 
 
 def test_an_expert_mask_outside_of_the_brain_is_reported(tmp_path):
@@ -62,7 +63,7 @@ def test_a_supplied_mask_larger_than_a_head_is_refused(tmp_path):
 def supplied(path, voxels, affine, space):
     nib.save(nib.Nifti1Image(voxels, affine), path)
     scan = row("mask-infarct", path, reader=None, repeat=1, space=space, label_values=None)
-    settings = {"nsd_tolerance_mm": 1.0, "aspects_min_share": 0.2}
+    settings = MeasurementSettings(nsd_tolerance_mm=1.0)
     found = measure_supplied([scan | {"source": path.name}], atlases=[], settings=settings)
     return found["rows"][0], found["scans"][0]
 

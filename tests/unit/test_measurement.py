@@ -14,8 +14,9 @@ from corelab.measurement.visit import _limit_rows, _location_rows, _mask_rows, m
 from corelab.provenance.decisions import append_decision
 from corelab.provenance.products import read_json, write_json
 from corelab.registration import template_image
+from corelab.settings.measurement import AtlasSettings, MeasurementSettings
 
-SETTINGS = {"ghost_core_above_ml": 10.0, "nsd_tolerance_mm": 2.0, "aspects_min_share": 0.2}
+SETTINGS = MeasurementSettings()
 
 
 def rows_frame(*rows):
@@ -247,11 +248,11 @@ def test_soop_volumes_and_territories_are_exact():
         "participant_id"
     )
     atlas = load_atlas(
-        {
-            "name": "arterial",
-            "path": folder / "ArterialAtlas136.nii.gz",
-            "labels": folder / "ArterialAtlas136.txt",
-        }
+        AtlasSettings(
+            name="arterial",
+            path=str(folder / "ArterialAtlas136.nii.gz"),
+            labels=str(folder / "ArterialAtlas136.txt"),
+        )
     )
     for subject in truth.index[::12]:
         path = folder / "lesions" / f"bwsr{subject}_lesion.nii.gz"
@@ -288,8 +289,8 @@ def regions(tmp_path):
     (tmp_path / "a.tsv").write_text("index\tname\n" + "\n".join(rows) + "\n")
     return {
         "name": "aspects",
-        "path": tmp_path / "a.nii.gz",
-        "labels": tmp_path / "a.tsv",
+        "path": str(tmp_path / "a.nii.gz"),
+        "labels": str(tmp_path / "a.tsv"),
         "aspects": {"left": list(range(1, 11)), "right": list(range(11, 21))},
         "mca": {"left": [4, 5, 6, 7], "right": [14, 15, 16, 17]},
     }
@@ -300,7 +301,7 @@ def regions(tmp_path):
     [([], 10, 0.0, 0.0), ([4], 9, 0.25, 0.0), ([4, 5, 9], 7, 0.5, 1.0), ([14, 15], 8, 0.0, 1.0)],
 )
 def test_aspects_and_share_of_the_mca_follow_from_the_regions(regions, hit, score, left, above):
-    atlas = load_atlas(regions)
+    atlas = load_atlas(AtlasSettings.model_validate(regions))
     inside = np.isin(np.asanyarray(atlas.image.dataobj), hit).astype(np.uint8)
     # One voxel of eight (12.5 %) of another region is below the share that counts as hit.
     inside[1, 0, 0] = 1
@@ -314,11 +315,11 @@ def test_aspects_and_share_of_the_mca_follow_from_the_regions(regions, hit, scor
 def test_an_atlas_without_the_named_labels_is_refused(regions):
     regions["mca"]["left"] = [99]
     with pytest.raises(ValueError, match=r"mca names the labels \[99\]"):
-        load_atlas(regions)
+        load_atlas(AtlasSettings.model_validate(regions))
 
 
 def test_pipeline_masks_in_mni_have_aspects_and_readers_masks_have_not(regions):
-    atlas = load_atlas(regions)
+    atlas = load_atlas(AtlasSettings.model_validate(regions))
     inside = np.isin(np.asanyarray(atlas.image.dataobj), [1, 2]).astype(np.uint8)
     image = nib.Nifti1Image(inside, atlas.image.affine)
     for source, expected in (("pipeline:ncct", 8.0), ("reader-1", None)):

@@ -13,8 +13,11 @@ from corelab.imaging import meshnet, meshnet_kernels, prepare_visit
 from corelab.imaging.meshnet import WeightsError, network_mask, predict, read_meshnet
 from corelab.segmentation.external import BackendError
 from corelab.segmentation.visit import segment_visit
+from corelab.settings.config import Config
+from corelab.settings.prepare import PrepareSettings
+from corelab.settings.segmentation import SegmentationSettings
 from corelab.study.models import model_files, model_findings
-from corelab.study.schema import load_schema, with_defaults
+from corelab.study.schema import load_schema
 
 SIZE = 24
 DILATIONS = (1, 4, 2)
@@ -253,12 +256,12 @@ def layers(model):
 
 
 def config_of(**blocks):
-    return with_defaults({"study": {"id": "a"}, "inputs": {"participants": "p"}, **blocks})
+    return Config.model_validate({"study": {"id": "a"}, "inputs": {"participants": "p"}, **blocks})
 
 
 def test_default_needs_no_weights():
     config = config_of()
-    assert config["brain_extraction"] == {"method": "classical", "weights": None}
+    assert config.brain_extraction.plain() == {"method": "classical", "weights": None}
     assert list(model_findings(config)) == []
 
 
@@ -304,7 +307,7 @@ def scan(tmp_path):
 def test_brain_mask_by_a_network(written, scan, tmp_path):
     folder, _ = written()
     settings = {"brain_extraction": {"method": "mindgrab", "weights": str(folder)}}
-    record = prepare_visit([scan], tmp_path, settings=settings)
+    record = prepare_visit([scan], tmp_path, settings=PrepareSettings.model_validate(settings))
     assert record["brain_mask_quality"]["g1"]["method"] == "mindgrab"
     path = tmp_path / record["brain_masks"]["g1"]
     beside = json.loads((path.parent / path.name.replace(".nii.gz", ".json")).read_text())
@@ -313,8 +316,8 @@ def test_brain_mask_by_a_network(written, scan, tmp_path):
     assert digest in text and "unknown weights" in text
     (folder / "model.bin").unlink()
     with pytest.raises(WeightsError, match="missing"):
-        prepare_visit([scan], tmp_path, settings=settings)
-    plain = prepare_visit([scan], tmp_path, settings={})
+        prepare_visit([scan], tmp_path, settings=PrepareSettings.model_validate(settings))
+    plain = prepare_visit([scan], tmp_path)
     assert plain["brain_mask_quality"]["g1"]["method"] == "classical"
 
 
@@ -322,13 +325,17 @@ def test_network_as_a_segmenter(written, scan, tmp_path):
     folder, _ = written()
     brain = {**scan, "kind": "mask-brain", "path": str(tmp_path / "brain.nii.gz"), "scan_id": "b"}
     nib.save(nib.Nifti1Image(np.ones((20, 20, 20), np.uint8), np.eye(4)), brain["path"])
-    record = prepare_visit([scan, brain], tmp_path, settings={})
+    record = prepare_visit([scan, brain], tmp_path)
     entry = {"id": "net", "kind": "meshnet", "label": "lesion", "inputs": {"T2w": "t2.nii.gz"}}
     entry |= {"weights": str(folder), "label_values": [1]}
-    found = segment_visit(record, tmp_path, disease="stroke", settings={"external": [entry]})
+    found = segment_visit(
+        record, tmp_path, disease="stroke", settings=SegmentationSettings(external=[entry])
+    )
     (mask,) = [mask for mask in found["masks"] if mask["source"] == "pipeline:net"]
     assert mask["status"] == "ok" and mask["quality"]["model"] == "unknown weights"
     assert set(mask["quality"]["files_sha256"]) == {"model.json", "model.bin"}
     (folder / "model.json").unlink()
     with pytest.raises(BackendError, match=r"'net': .*model\.json: the file is missing"):
-        segment_visit(record, tmp_path, disease="stroke", settings={"external": [entry]})
+        segment_visit(
+            record, tmp_path, disease="stroke", settings=SegmentationSettings(external=[entry])
+        )

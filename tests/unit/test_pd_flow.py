@@ -18,6 +18,7 @@ from corelab.plan.cohort_flow import (
     merge,
     overlap_counts,
 )
+from corelab.settings.trial import Exclusion
 
 
 def steps(*counts: int):
@@ -65,8 +66,8 @@ def test_criteria_count_each_participant_once():
     remaining, flow = apply_criteria(
         table,
         [
-            {"exclude": "hours > 24", "reason": "late"},
-            {"exclude": "tici < 3", "reason": "TICI < 3"},
+            Exclusion(exclude="hours > 24", reason="late"),
+            Exclusion(exclude="tici < 3", reason="TICI < 3"),
         ],
     )
     assert flow["n_excluded"].tolist() == [2, 1]

@@ -187,6 +187,7 @@ CHANGES = {
 }
 #: Where the key has an effect beside other keys than in a comparison.
 OWN = {
+    **{(kind, "outcome"): ("mrs", {}) for kind in ("mediation", "surrogacy")},
     ("dose_response", "resamples"): (
         7,
         {**MCPMOD, "target_effect": 1.0, "resamples": 5, "alpha": 0.9},

@@ -32,6 +32,7 @@ from corelab.plan.specifications import one_question
 from corelab.provenance.certificate import certificate
 from corelab.provenance.products import read_table, write_json
 from corelab.settings.analyses import spec_of
+from corelab.settings.measurement import SerialImagingSettings
 from corelab.study.model import load_study
 from corelab.study.presets import preset_names
 
@@ -258,7 +259,7 @@ def test_flows_of_the_source_from_the_example_config(monkeypatch):
     )
     study = load_study(config)
     assert study.sound
-    flows = run_flows(study.config["cohort_flows"], pd.DataFrame(), pd.DataFrame())
+    flows = run_flows(study.settings.cohort_flows, pd.DataFrame(), pd.DataFrame())
     ends = {k: v.loc[v["stage"] != "parts", "n_out"].iloc[-1:].tolist() for k, v in flows.items()}
     assert ends["crcs-k"] == [372] and ends["snubh"] == [239] and ends["ctp-evt"] == [175]
     assert ends["modality"] == [1604]
@@ -270,7 +271,7 @@ def test_flows_of_the_source_from_the_example_config(monkeypatch):
         752,
         318,
     ]
-    broken = [{**study.config["cohort_flows"][0], "expected": 370}]
+    broken = [study.settings.cohort_flows[0].model_copy(update={"expected": 370})]
     with pytest.raises(FlowError, match=r"crcs-k.*372.*370"):
         run_flows(broken, pd.DataFrame(), pd.DataFrame())
 
@@ -317,7 +318,12 @@ def test_windows_become_visits():
         ],
     )
     made = pd.DataFrame(
-        serial_rows(rows, scans, {"windows": "immediate_delayed", "index_kind": "ncct"}, "base")
+        serial_rows(
+            rows,
+            scans,
+            SerialImagingSettings(windows="immediate_delayed", index_kind="ncct"),
+            "base",
+        )
     )
     # b's second scan is 12 h after the index, in no window.
     assert set(zip(made["participant_id"], made["visit"], strict=True)) == {

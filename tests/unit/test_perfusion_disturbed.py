@@ -21,6 +21,7 @@ from perfusion_heads import HeadCase, simulate_head, write_head
 from corelab.imaging import brain_mask, prepare_visit
 from corelab.perfusion import PerfusionError, fit_perfusion, perfuse_visit
 from corelab.perfusion.series import analyse_series
+from corelab.settings.perfusion import PerfusionSettings
 
 CASE = HeadCase(
     "small", family="linear", side="right", core_ml=30.0, hypoperfused_ml=140.0,
@@ -126,8 +127,8 @@ def visit_of(tmp_path, change=None, sidecar=None):
         beside = path.with_name(path.name.replace(".nii.gz", ".json"))
         beside.write_text(json.dumps({**json.loads(beside.read_text()), **sidecar}))
     row = {"participant_id": "01", "visit": "v", "kind": "ctp", "path": str(path), "scan_id": "s"}
-    record = prepare_visit([row], tmp_path / "out", settings={})
-    settings = {"perfusion": {"figures": False}}
+    record = prepare_visit([row], tmp_path / "out")
+    settings = PerfusionSettings(figures=False)
     return record, perfuse_visit(record, tmp_path / "out", settings=settings)
 
 

@@ -12,8 +12,8 @@ from perfusion_heads import HeadCase, simulate_head, write_head
 
 from corelab.imaging import prepare_visit
 from corelab.perfusion import perfuse_visit
-from corelab.perfusion.visit import configured
 from corelab.provenance.products import file_sha256, write_table
+from corelab.settings.perfusion import PerfusionSettings
 
 CASE = HeadCase(
     "tiny", side="right", core_ml=40.0, hypoperfused_ml=150.0, shape=(80, 96, 8),
@@ -35,14 +35,14 @@ def prepared(paths, out):
          "scan_id": f"s-{kind}"}
         for kind, path in paths.items()
     ]  # fmt: skip
-    return prepare_visit(rows, out, settings={})
+    return prepare_visit(rows, out)
 
 
 @pytest.fixture(scope="module")
 def done(written, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
     record = prepared({"ctp": written[2][0]}, out)
-    return out, record, perfuse_visit(record, out, settings={})
+    return out, record, perfuse_visit(record, out, settings=PerfusionSettings())
 
 
 def mask(out, result, label, source="pipeline"):
@@ -94,7 +94,7 @@ def test_registry_has_a_frame_for_every_id(done):
 def test_same_input_same_bytes(done, tmp_path):
     out, record, result = done
     copied(out, record, tmp_path)
-    again = perfuse_visit(record, tmp_path, settings={}, threads=1)
+    again = perfuse_visit(record, tmp_path, settings=PerfusionSettings(), threads=1)
     assert again == result
     paths = [m["path"] for m in (*result["masks"], *result["maps"])]
     for path in (*paths, *result["figures"].values()):
@@ -108,7 +108,7 @@ def test_early_scans_use_the_stricter_core(done, minutes, below, monkeypatch):
     out, record, _ = done
     monkeypatch.setattr(visit, "analyse_series", _once(visit.analyse_series))
     result = perfuse_visit(
-        record, out, settings={"perfusion": {"figures": False}}, minutes_onset_to_ct=minutes
+        record, out, settings=PerfusionSettings(figures=False), minutes_onset_to_ct=minutes
     )
     assert result["masks"][0]["parameters"]["below"] == below
 
@@ -136,7 +136,7 @@ def test_every_engine_can_make_core_hypoperfusion_and_registry(written, done, tm
         "registry_engine": engine,
         "figures": engine == "tikhonov",
     }
-    result = perfuse_visit(record, tmp_path, settings={"perfusion": settings})
+    result = perfuse_visit(record, tmp_path, settings=PerfusionSettings.model_validate(settings))
     assert result["status"] == "ok", result["reason"]
     primary = {m["quantity"]: m["engine"] for m in result["maps"] if m["primary"]}
     assert {primary[q] for q in ("cbf", "cbv", "mtt", "tmax", "ttp")} == {engine}
@@ -165,7 +165,7 @@ def test_every_reference_of_the_config_gives_a_core(written, done, tmp_path, rul
     copied(out, record, tmp_path)
     monkeypatch.setattr(visit, "analyse_series", _once(visit.analyse_series))
     settings = {"core": {"reference": rule}, "figures": False}
-    result = perfuse_visit(record, tmp_path, settings={"perfusion": settings})
+    result = perfuse_visit(record, tmp_path, settings=PerfusionSettings.model_validate(settings))
     truth = written[0].core.sum()
     assert 0.5 * truth < mask(tmp_path, result, "core").sum() < 1.5 * truth
     assert result["masks"][0]["parameters"]["reference"] == rule
@@ -197,7 +197,7 @@ def test_a_card_that_is_not_there_fails_the_job_and_not_the_scan(done, tmp_path,
     out, record, _ = done
     copied(out, record, tmp_path)
     with pytest.raises(accelerated.DeviceError, match=r"set perfusion\.device to cpu"):
-        perfuse_visit(record, tmp_path, settings={"perfusion": {"device": "cuda"}})
+        perfuse_visit(record, tmp_path, settings=PerfusionSettings(device="cuda"))
 
 
 def copied(out, record, to):
@@ -212,7 +212,7 @@ def test_supplied_arterial_input_is_used(written, tmp_path):
     table = pd.DataFrame({"time_s": head.times_s, "value": head.aif})
     curve = write_table(table, folder / "aif.tsv", ["time_s", "value"], sort=False)
     record = prepared({"ctp": files[0], "aif": curve}, tmp_path)
-    result = perfuse_visit(record, tmp_path, settings={"perfusion": {"figures": False}})
+    result = perfuse_visit(record, tmp_path, settings=PerfusionSettings(figures=False))
     assert result["parameters"]["aif"] == "supplied"
     assert result["parameters"]["partial_volume_scale"] == 1.0
 
@@ -229,7 +229,7 @@ def test_ready_made_maps_are_thresholded(written, tmp_path):
         paths[kind] = folder / f"{kind}.nii.gz"
         nib.save(nib.Nifti1Image(values, head.affine), paths[kind])
     record = prepared(paths, tmp_path)
-    result = perfuse_visit(record, tmp_path, settings={})
+    result = perfuse_visit(record, tmp_path, settings=PerfusionSettings())
     assert result["status"] == "ok", result["reason"]
     core, late = mask(tmp_path, result, "core"), mask(tmp_path, result, "hypoperfused")
     assert core.sum() == pytest.approx(head.core.sum(), rel=0.08)
@@ -242,7 +242,7 @@ def test_nothing_rests_on_a_brain_mask_that_failed(done):
     out, record, _ = done
     ((grid, quality),) = record["brain_mask_quality"].items()
     bad = {**record, "brain_mask_quality": {grid: {**quality, "verdict": "fail"}}}
-    result = perfuse_visit(bad, out, settings={})
+    result = perfuse_visit(bad, out, settings=PerfusionSettings())
     assert result["status"] == "not_computable" and "brain mask" in result["reason"]
     assert {q["endpoint"]: q["status"] for q in result["quantities"]} == {
         "core_volume": "not_computable",
@@ -272,7 +272,7 @@ def test_series_without_bolus_is_a_status_not_a_crash(written, tmp_path):
     image.header.set_xyzt_units("mm", "sec")
     nib.save(image, tmp_path / "still.nii.gz")
     record = prepared({"ctp": tmp_path / "still.nii.gz"}, tmp_path)
-    result = perfuse_visit(record, tmp_path, settings={})
+    result = perfuse_visit(record, tmp_path, settings=PerfusionSettings())
     assert result["status"] == "failed"
     assert "arterial" in result["reason"]
     rows = [(q["endpoint"], q["status"], q["reason"]) for q in result["quantities"]]
@@ -283,7 +283,7 @@ def test_series_without_bolus_is_a_status_not_a_crash(written, tmp_path):
 
 def test_visit_without_perfusion_is_not_computable():
     record = {"participant_id": "01", "visit": "v", "scans": []}
-    result = perfuse_visit(record, ".", settings={})
+    result = perfuse_visit(record, ".", settings=PerfusionSettings())
     assert result["status"] == "not_computable" and "no usable perfusion" in result["reason"]
     assert result["quantities"] == []
 
@@ -291,14 +291,9 @@ def test_visit_without_perfusion_is_not_computable():
 def test_series_refused_before_this_stage_gives_rows_with_its_reason():
     scan = {"kind": "ctp", "status": "failed", "reason": "the first axis is time"}
     record = {"participant_id": "01", "visit": "v", "scans": [scan]}
-    result = perfuse_visit(record, ".", settings={})
+    result = perfuse_visit(record, ".", settings=PerfusionSettings())
     assert result["status"] == "failed"
     assert {q["endpoint"]: q["reason"] for q in result["quantities"]} == {
         "core_volume": "ctp: the first axis is time",
         "hypoperfused_volume": "ctp: the first axis is time",
     }
-
-
-def test_settings_are_the_block_or_the_config():
-    block = {"hypoperfusion": {"tmax_s_above": 5.0}}
-    assert configured(block)["hypoperfusion"] == configured({"perfusion": block})["hypoperfusion"]

@@ -10,10 +10,10 @@ import pytest
 from corelab.agreement.phantoms import conformance_rows, drift, phantom_verdicts
 from corelab.imaging.inserts import insert_values, measure_inserts
 from corelab.phantom.inserts import simulate_inserts
+from corelab.settings.acquisition import PhantomQaSettings
 from corelab.study.columns import PHANTOMS
-from corelab.study.schema import with_defaults
 
-QA = with_defaults({"study": {"id": "a"}, "inputs": {"participants": "p"}})["phantom_qa"]
+QA = PhantomQaSettings()
 DESIGNS = {
     "adc": ("adc", "mm2/s", (0.45e-3, 0.6e-3, 0.83e-3, 1.1e-3, 2.0e-3)),
     "adc-um": ("adc", "10^-6 mm2/s", (450, 600, 830, 1100, 2000)),
@@ -97,7 +97,7 @@ def test_repeatability_and_drift_are_judged_over_time(tmp_path):
         {"statistic": "drift_percent_per_year", "min": -2, "max": 2, "citation": "charter 4.2"},
         {"statistic": "repeatability_coefficient_percent", "max": 10, "citation": "charter 4.3"},
     ]
-    verdicts = phantom_verdicts(table(rows), {**QA, "limits": limits})
+    verdicts = phantom_verdicts(table(rows), PhantomQaSettings(limits=limits))
     over_time = verdicts[verdicts["acquired_at"] == "all"].set_index("criterion")
     assert over_time.loc["drift_percent_per_year", "value"] == pytest.approx(4.0, abs=0.3)
     assert over_time.loc["drift_percent_per_year", "verdict"] == "fail"

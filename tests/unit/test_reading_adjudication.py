@@ -12,6 +12,7 @@ from corelab.reading.rates import (
     wilson_interval,
 )
 from corelab.reading.reader_list import busy_days, certification_faults
+from corelab.settings.reading import AdjudicationRule
 
 VOLUME = {"endpoint": "infarct_volume", "absolute_above": 5, "relative_above": 0.2}
 GRADE = {"endpoint": "aspects", "grades_differ": True, "method": "either_of_two"}
@@ -29,7 +30,7 @@ def sheet(text):
 
 
 def final_of(text, *rules):
-    final, table = adjudicate(sheet(text), rules_of(rules))
+    final, table = adjudicate(sheet(text), rules_of(AdjudicationRule(**rule) for rule in rules))
     return final.iloc[0], table
 
 
@@ -147,9 +148,9 @@ def test_an_unneeded_adjudication_is_told_and_not_used():
 
 def test_rules_without_a_limit_are_refused():
     with pytest.raises(ValueError, match="without a limit"):
-        rules_of([{"endpoint": "x"}])
+        rules_of([AdjudicationRule(endpoint="x")])
     with pytest.raises(ValueError, match="two rules"):
-        rules_of([GRADE, GRADE])
+        rules_of([AdjudicationRule(**GRADE)] * 2)
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_rates():
         lines += [f"{n} aspects r1 8", f"{n} aspects r2 {8 if n > 4 else 6}"]
     lines += [f"{n} aspects r3 {6 if n < 3 else 8} adjudicator" for n in range(1, 4)]
     lines += ["11 aspects r1 8"]
-    final, table = adjudicate(sheet("\n".join(lines)), rules_of([GRADE]))
+    final, table = adjudicate(sheet("\n".join(lines)), rules_of([AdjudicationRule(**GRADE)]))
     rates = adjudication_rates(final, table, limits={"adjudication_rate_max": 0.3})
     found = {
         (row.statistic, row.group): (row.count_, row.n)
@@ -232,7 +233,7 @@ def test_a_reader_against_himself():
     reads.loc[5, "value"] = "9"
     reads.loc[7, "repeat"] = "3"
     table = intra_reader_rates(
-        reads, rules_of([GRADE]), limits={"intra_reader_difference_max": 0.2}
+        reads, rules_of([AdjudicationRule(**GRADE)]), limits={"intra_reader_difference_max": 0.2}
     )
     assert table[["group", "count", "n"]].values.tolist() == [["all", 1, 3], ["reader=r1", 1, 3]]
     assert table["verdict"].tolist() == ["outside"] * 2
@@ -257,7 +258,7 @@ def test_p_chart_finds_the_part_in_which_a_reader_drifted():
         lines += [f"{n} aspects r3 8 adjudicator"] if wrong else []
     reads = sheet("\n".join(lines))
     reads["presentation_order"] = reads["participant_id"]
-    final, table = adjudicate(reads, rules_of([GRADE]))
+    final, table = adjudicate(reads, rules_of([AdjudicationRule(**GRADE)]))
     chart = p_chart(final, table, reads, parts=3).set_index(["reader", "part"])
     assert chart["n"].tolist() == [10] * 6
     centre = 8 / 60

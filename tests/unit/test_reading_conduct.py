@@ -8,16 +8,15 @@ from helpers import REPOSITORY
 
 from corelab.reading.charter import NOT_ATTESTED, STATEMENTS, attestation_table
 from corelab.reading.conduct import conduct_table, turnaround
-from corelab.study.schema import load_schema, with_defaults
+from corelab.settings.reading import ReadingSettings
+from corelab.settings.report import Attestation
+from corelab.study.schema import load_schema
 
 CHECKLIST = (REPOSITORY / "docs" / "guideline_checklist.md").read_text()
 
 
 def settings(**reading):
-    full = with_defaults(
-        {"study": {"id": "s"}, "inputs": {"participants": "p"}, "reading": reading}
-    )
-    return full["reading"]
+    return ReadingSettings.model_validate(reading)
 
 
 def reads(**columns):
@@ -180,7 +179,7 @@ def test_real_time_designs_need_more():
 def test_nothing_is_attested_by_the_program():
     table = attestation_table({})
     assert set(table["state"]) == {NOT_ATTESTED} and len(table) == len(STATEMENTS)
-    said = attestation_table({"C38": {"by": "K. Lee", "at": "2025-01-07", "document": "QA-3"}})
+    said = attestation_table({"C38": Attestation(by="K. Lee", at="2025-01-07", document="QA-3")})
     row = said.set_index("row").loc["C38"]
     assert row[["state", "by", "at", "document"]].tolist() == [
         "attested", "K. Lee", "2025-01-07", "QA-3"

@@ -11,8 +11,9 @@ from corelab.reading.change_log import LogFault, append_change, head_path, main,
 from corelab.reading.lock import make_lock, row_key, row_text, signature_of, verify_lock
 from corelab.reading.rereview import EVIDENCES, rereview_faults
 from corelab.reading.study_reads import standing_lines, validity
+from corelab.settings.reading import AdjudicationRule, Rereview
 
-RULES = rules_of([{"endpoint": "aspects", "grades_differ": True}])
+RULES = rules_of([AdjudicationRule(endpoint="aspects", grades_differ=True)])
 CHARTER = {"presentation": "simultaneous", "seed": 1}
 
 
@@ -206,14 +207,14 @@ def test_a_re_review_needs_all_its_evidences(locked):
     again = reads()
     evidence = dict.fromkeys(EVIDENCES, "document 7, 2025-03-01")
     full = {"reason": "loss_of_credibility", "evidence": evidence}
-    assert rereview_faults(again, full) == []
+    assert rereview_faults(again, Rereview(**full)) == []
     for name in EVIDENCES:
         for text in ("", None):
             part = {**full, "evidence": {**evidence, name: text}}
-            (fault,) = rereview_faults(again, part)
+            (fault,) = rereview_faults(again, Rereview(**part))
             assert f"the evidence {name} is missing" in fault
     for reason in ("discordance", "unfavourable"):
-        (fault,) = rereview_faults(again, {**full, "reason": reason})
+        (fault,) = rereview_faults(again, Rereview(**{**full, "reason": reason}))
         assert "is not allowed" in fault
         with pytest.raises(Invalid, match="is not allowed"):
             hold(reads(), rereview=[fault])

@@ -17,9 +17,11 @@ from corelab.measurement.recovery import (
     recovery_table,
 )
 from corelab.measurement.recovery_targets import TARGETS, targets_of
-from corelab.study.schema import load_schema, with_defaults
+from corelab.settings.measurement import RecoverySettings
+from corelab.settings.segmentation import SegmentationSettings
+from corelab.study.schema import load_schema
 
-SETTINGS = with_defaults({"study": {"id": "a"}, "inputs": {"participants": "p"}})["recovery"]
+SETTINGS = RecoverySettings()
 
 
 def head(spacing=(2.0, 2.0, 4.0)):
@@ -300,9 +302,15 @@ def test_a_visit_is_planted_segmented_and_left_as_it_was(tmp_path):
     images, affine, brain, _ = head((2.5, 2.5, 5.0))
     record = visit(tmp_path, {"ncct": images["ncct"]}, affine, brain)
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
-    settings = {**SETTINGS, "labels": ["haematoma"], "sizes_ml": [8.0], "per_size": 2}
+    settings = RecoverySettings(labels=["haematoma"], sizes_ml=[8.0], per_size=2)
     runs = [
-        recover_visit(record, tmp_path, disease="stroke", segmentation={}, settings=settings)
+        recover_visit(
+            record,
+            tmp_path,
+            disease="stroke",
+            segmentation=SegmentationSettings(),
+            settings=settings,
+        )
         for _ in range(2)
     ]
     assert runs[0] == runs[1]
@@ -318,11 +326,15 @@ def test_a_failed_scan_and_a_visit_without_a_segmenter_are_rows(tmp_path):
     images, affine, brain, _ = head((4.0, 4.0, 6.0))
     record = visit(tmp_path, {"FLAIR": images["FLAIR"], "T1w": images["FLAIR"]}, affine, brain)
     record["brain_masks"] = {}
-    found = recover_visit(record, tmp_path, disease="stroke", segmentation={}, settings=SETTINGS)
+    found = recover_visit(
+        record, tmp_path, disease="stroke", segmentation=SegmentationSettings(), settings=SETTINGS
+    )
     [row] = found["rows"]
     assert row["status"] == "not_computable" and "no brain mask" in row["reason"]
     record["scans"] = record["scans"][1:]
-    found = recover_visit(record, tmp_path, disease="stroke", segmentation={}, settings=SETTINGS)
+    found = recover_visit(
+        record, tmp_path, disease="stroke", segmentation=SegmentationSettings(), settings=SETTINGS
+    )
     [row] = found["rows"]
     assert row["status"] == "not_computable" and "no lesion is planted into T1w" in row["reason"]
     summary = recovery_summary(recovery_table([found]))
@@ -367,4 +379,4 @@ def test_the_schema_allows_exactly_what_can_be_planted():
     assert set(keys["labels"]["items"]["enum"]) == {target.label for target in TARGETS}
     assert set(keys["sites"]["items"]["enum"]) == set(SITES)
     assert {target.planted for target in TARGETS} == set(LESIONS)
-    assert [t.label for t in targets_of("stroke", ["ncct"], {**SETTINGS, "labels": ["infarct"]})]
+    assert [t.label for t in targets_of("stroke", ["ncct"], RecoverySettings(labels=["infarct"]))]

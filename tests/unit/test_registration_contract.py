@@ -9,13 +9,13 @@ import pytest
 from scipy import ndimage
 
 from corelab.imaging.template import template_brain_mask, template_image
-from corelab.registration import BackendMissing, RegistrationFault, registration_settings
+from corelab.registration import BackendMissing, RegistrationFault
 from corelab.registration.backends import BACKENDS, registrar
 from corelab.registration.preparation import brain_only, coarsened
 from corelab.registration.presets import load_preset
 from corelab.registration.registrar import Transform
-from corelab.registration.settings import LIMITS
 from corelab.registration.transforms import Affine, apply_transforms, transform_points
+from corelab.settings.registration import RegistrationLimits, RegistrationSettings
 
 
 def rigid_matrix(degrees=6.0, shift=(5.0, -4.0, 3.0)) -> np.ndarray:
@@ -64,7 +64,9 @@ class RegistrarContract:
         reason = BACKENDS[self.backend].missing()
         if reason is not None:
             pytest.skip(f"backend {self.backend}: {reason[0]} ({reason[1]})")
-        return registrar(registration_settings({"preset": "testing", "backend": self.backend}))
+        return registrar(
+            RegistrationSettings.model_validate({"preset": "testing", "backend": self.backend})
+        )
 
     def test_rigid_recovers_a_known_motion(self, tool, fixed, points):
         truth = rigid_matrix()
@@ -175,7 +177,9 @@ class TestAntsGreedy(RegistrarContract):
     def test_linear_fits_are_those_of_ants_and_the_deformable_one_is_greedy_s(self, tool, fixed):
         moving = moved_by(AFFINE, fixed)
         parts = [
-            registrar(registration_settings({"preset": "testing", "backend": backend}))
+            registrar(
+                RegistrationSettings.model_validate({"preset": "testing", "backend": backend})
+            )
             for backend in ("ants", "greedy")
         ]
         linear = tool.affine(fixed, moving)
@@ -196,7 +200,7 @@ class TestAntsProgram(RegistrarContract):
 def test_missing_program_is_told_and_not_replaced(backend, monkeypatch):
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(BackendMissing, match=f"registration.backend {backend}: .* Remedy: "):
-        registrar(registration_settings({"backend": backend}))
+        registrar(RegistrationSettings.model_validate({"backend": backend}))
 
 
 def test_every_preset_has_steps_for_every_backend():
@@ -218,23 +222,23 @@ def test_every_preset_has_steps_for_every_backend():
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
-        ({"preset": "best"}, "preset 'best' is not known; choose of"),
-        ({"backend": "elastix"}, "backend is 'elastix'"),
-        ({"lesion": "hide"}, "lesion is 'hide'"),
-        ({"seed": 0}, "seed is 0"),
-        ({"seed": None}, "seed is None"),
-        ({"limits": {"dice": 1}}, r"limits \['dice'\] are not known"),
-        ({"threads": 4}, r"settings \['threads'\] are not known"),
+        ({"preset": "best"}, "preset\n"),
+        ({"backend": "elastix"}, "backend\n"),
+        ({"lesion": "hide"}, "lesion\n"),
+        ({"seed": 0}, "seed\n"),
+        ({"seed": None}, "seed\n"),
+        ({"limits": {"dice": 1}}, r"limits\.dice\n"),
+        ({"threads": 4}, "threads\n"),
     ],
 )
 def test_wrong_settings_are_told(settings, words):
     with pytest.raises(ValueError, match=words):
-        registration_settings(settings)
+        RegistrationSettings.model_validate(settings)
 
 
 def test_limits_are_replaced_one_by_one():
-    limits = registration_settings({"limits": {"dice_min": 0.5}}).limits
-    assert limits == {**LIMITS, "dice_min": 0.5}
+    limits = RegistrationSettings.model_validate({"limits": {"dice_min": 0.5}}).limits
+    assert limits == RegistrationLimits(dice_min=0.5)
 
 
 # --- Nipype interfaces with a stand-in program: what is handed over and how it is read back -------
@@ -257,9 +261,9 @@ def test_flirt_gets_our_arguments_and_its_matrix_is_understood(tmp_path, monkeyp
     )
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
     monkeypatch.setenv("FSLOUTPUTTYPE", "NIFTI_GZ")
-    found = registrar(registration_settings({"preset": "jcog0911a2", "backend": "flirt"})).affine(
-        fixed, fixed
-    )
+    found = registrar(
+        RegistrationSettings.model_validate({"preset": "jcog0911a2", "backend": "flirt"})
+    ).affine(fixed, fixed)
     call = (tmp_path / "call").read_text()
     for part in ("-cost mutualinfo", "-searchcost mutualinfo", "-dof 12", "-bins 256", "-init "):
         assert part in call
@@ -282,7 +286,9 @@ def test_ants_program_gets_threads_seed_and_stages(tmp_path, monkeypatch, fixed)
         f"cp {tmp_path}/answer.mat x0GenericAffine.mat\n",
     )
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    tool = registrar(registration_settings({"preset": "fast", "backend": "ants_cli", "seed": 7}))
+    tool = registrar(
+        RegistrationSettings.model_validate({"preset": "fast", "backend": "ants_cli", "seed": 7})
+    )
     found = tool.affine(fixed, fixed)
     np.testing.assert_allclose(found.matrix, AFFINE, atol=1e-12)
     call = (tmp_path / "call").read_text()
@@ -294,7 +300,9 @@ def test_ants_program_gets_threads_seed_and_stages(tmp_path, monkeypatch, fixed)
 def test_failing_program_is_a_fault_with_its_words(tmp_path, monkeypatch, fixed):
     stand_in(tmp_path, "antsRegistration", 'echo "out of luck" >&2\nexit 3\n')
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    tool = registrar(registration_settings({"preset": "testing", "backend": "ants_cli"}))
+    tool = registrar(
+        RegistrationSettings.model_validate({"preset": "testing", "backend": "ants_cli"})
+    )
     with pytest.raises(RegistrationFault, match="antsRegistration failed: out of luck"):
         tool.rigid(fixed, fixed)
 

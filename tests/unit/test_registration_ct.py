@@ -8,7 +8,6 @@ import pytest
 
 from corelab.registration import (
     registrar,
-    registration_settings,
     template_brain_mask,
     template_image,
     transform_points,
@@ -16,6 +15,7 @@ from corelab.registration import (
 from corelab.registration.heads import Head
 from corelab.registration.pairs import fit_to_template
 from corelab.registration.transforms import Affine, apply_transforms
+from corelab.settings.registration import RegistrationSettings
 
 #: Subject points = this (template points).
 TRUTH = np.array(
@@ -48,7 +48,7 @@ def head() -> Head:
 
 
 def fitted(head: Head, **settings):
-    checked = registration_settings({"preset": "testing", **settings})
+    checked = RegistrationSettings.model_validate({"preset": "testing", **settings})
     return fit_to_template(registrar(checked), head, np.zeros(head.image.shape, bool), checked)
 
 

@@ -19,10 +19,10 @@ from corelab.registration import (
 from corelab.registration.backends import registrar
 from corelab.registration.heads import Head
 from corelab.registration.pairs import fit_rigid
-from corelab.registration.settings import registration_settings
 from corelab.registration.transforms import Affine, apply_transforms, read_affine
+from corelab.settings.registration import RegistrationSettings
 
-SETTINGS = {"preset": "testing"}
+SETTINGS = RegistrationSettings(preset="testing")
 
 
 def motion(degrees, shift):
@@ -159,9 +159,8 @@ def heads(folder, dwi_image=None, verdicts=("pass", "fail")):
 
 
 def test_the_donor_may_be_the_moving_scan(visit):
-    checked = registration_settings(SETTINGS)
     fixed, moving = heads(visit[0], verdicts=("warn", "pass"))
-    transform, quality, reason = fit_rigid(registrar(checked), fixed, moving, checked)
+    transform, quality, reason = fit_rigid(registrar(SETTINGS), fixed, moving, SETTINGS)
     assert reason is None and quality["donor"] == "dwi"
     assert error_mm(transform.matrix) < 3.0
 
@@ -188,6 +187,5 @@ def test_noise_is_no_fit_whatever_the_masks(visit):
     image = nib.load(folder / "dwi.nii.gz")
     noise = np.random.default_rng(2).uniform(0, 300, image.shape).astype(np.float32)
     fixed, moving = heads(folder, nib.Nifti1Image(noise, image.affine))
-    checked = registration_settings(SETTINGS)
-    _, quality, reason = fit_rigid(registrar(checked), fixed, moving, checked)
+    _, quality, reason = fit_rigid(registrar(SETTINGS), fixed, moving, SETTINGS)
     assert reason is not None and "mutual information" in reason, quality

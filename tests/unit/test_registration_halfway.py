@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from corelab.imaging.template import template_brain_mask
-from corelab.registration import registrar, registration_settings, template_image
+from corelab.registration import registrar, template_image
 from corelab.registration.halfway import halfway_rigid, rigid_fraction, rigid_part
 from corelab.registration.preparation import brain_only, coarsened
 from corelab.registration.registrar import Transform
 from corelab.registration.transforms import Affine, apply_transforms
+from corelab.settings.registration import RegistrationSettings
 
 
 def motion(degrees, shift):
@@ -65,7 +66,7 @@ def test_exchanging_the_scans_inverts_the_map():
         data = np.asarray(image.dataobj)
         noise = np.random.default_rng(seed).normal(0, 8, data.shape)
         scans.append(nib.Nifti1Image((data + noise * (data > 0)).astype(np.float32), image.affine))
-    tool = registrar(registration_settings({"preset": "testing"}))
+    tool = registrar(RegistrationSettings.model_validate({"preset": "testing"}))
     direct = [tool.rigid(*pair).matrix for pair in (scans, scans[::-1])]
     points = Affine(first.affine)(np.argwhere(np.asarray(first.dataobj) > 20)[::53].astype(float))
 

@@ -25,10 +25,10 @@ from corelab.registration.filling import filled_lesion
 from corelab.registration.heads import Head
 from corelab.registration.pairs import fit_to_template
 from corelab.registration.preparation import best_scan
-from corelab.registration.settings import registration_settings
 from corelab.registration.transforms import Affine
+from corelab.settings.registration import RegistrationLimits, RegistrationSettings
 
-TESTING = {"preset": "testing", "lesion": "mask"}
+TESTING = RegistrationSettings(preset="testing", lesion="mask")
 
 
 def motion(degrees: float, shift) -> np.ndarray:
@@ -118,7 +118,7 @@ def rows_of(scans: Path, visit: str, *, masks: bool = True) -> list[dict]:
 
 
 def aligned(scans: Path, folder: Path, visit: str) -> dict:
-    prepared = prepare_visit(rows_of(scans, visit), folder, settings={})
+    prepared = prepare_visit(rows_of(scans, visit), folder)
     assert [scan["status"] for scan in prepared["scans"]] == ["ok"] * len(prepared["scans"])
     return align_visit(prepared, folder, settings=TESTING)
 
@@ -198,14 +198,14 @@ class TestAlignVisit:
         folder, visits, _ = study
         shutil.copytree(folder / "derivatives", tmp_path / "derivatives")
         record = visits[0]["prepare"]
-        strict = {**TESTING, "limits": {"rigid_dice_min": 0.999}}
+        strict = TESTING.model_copy(update={"limits": RegistrationLimits(rigid_dice_min=0.999)})
         entry = align_visit(record, tmp_path, settings=strict)["transforms"][grid_of(record, "dwi")]
         assert entry["status"] == "failed"
         assert "below its limit 0.999" in entry["reason"]
 
     def test_failed_prepare_record_passes_through(self):
         record = {"status": "failed", "scans": [], "reference": None}
-        assert align_visit(record, ".", settings={})["transforms"] == {}
+        assert align_visit(record, ".", settings=RegistrationSettings())["transforms"] == {}
 
 
 class TestNormaliseSubject:
@@ -281,7 +281,7 @@ class TestNormaliseSubject:
         for path in tmp_path.rglob("*space-MNI152NLin2009aSym_label-infarct*"):
             if "desc-supplied_run" not in path.name and "mask" in path.name:
                 path.unlink()
-        strict = {**TESTING, "limits": {"dice_min": 0.9999}}
+        strict = TESTING.model_copy(update={"limits": RegistrationLimits(dice_min=0.9999)})
         record = normalise_subject([visits[0]], tmp_path, settings=strict, visit_order=["baseline"])
         assert record["status"] == "failed"
         assert "dice" in record["reason"] and "limit 0.9999" in record["reason"]
@@ -295,7 +295,9 @@ class TestNormaliseSubject:
     ):
         folder, visits, _ = study
         shutil.copytree(folder / "derivatives", tmp_path / "derivatives")
-        strict = {**TESTING, "limits": {"ventricle_offset_mm_max": 0.0}}
+        strict = TESTING.model_copy(
+            update={"limits": RegistrationLimits(ventricle_offset_mm_max=0.0)}
+        )
         record = normalise_subject([visits[0]], tmp_path, settings=strict, visit_order=["baseline"])
         assert record["status"] == "ok" and record["reason"] is None
         assert record["quality"]["ventricle_offset_mm"] > 0
@@ -326,9 +328,13 @@ class TestNormaliseSubject:
 
     def test_without_an_image_nothing_can_be_computed(self, scans, tmp_path):
         rows = [row(scans, "day5", "mask-infarct", "day5_FLAIR_lesion.nii.gz")]
-        prepared = align_visit(prepare_visit(rows, tmp_path, settings={}), tmp_path, settings={})
+        prepared = align_visit(
+            prepare_visit(rows, tmp_path), tmp_path, settings=RegistrationSettings()
+        )
         visit = {"visit": "day5", "prepare": prepared, "segment": None, "perfuse": None}
-        record = normalise_subject([visit], tmp_path, settings={}, visit_order=["day5"])
+        record = normalise_subject(
+            [visit], tmp_path, settings=RegistrationSettings(), visit_order=["day5"]
+        )
         assert record["status"] == "not_computable"
         assert [mask["status"] for mask in record["masks"]] == ["not_computable"]
         assert "no visit has an image" in record["masks"][0]["reason"]
@@ -344,7 +350,7 @@ class TestLesion:
 
     def test_nothing_is_excluded_when_little_would_be_left(self):
         head = self.head()
-        settings = registration_settings({"preset": "testing", "lesion": "mask"})
+        settings = RegistrationSettings.model_validate({"preset": "testing", "lesion": "mask"})
         tool = registrar(settings)
         whole = np.asarray(head.brain.dataobj) != 0
         fit = fit_to_template(tool, head, whole, settings)

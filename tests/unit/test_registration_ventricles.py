@@ -7,8 +7,10 @@ from scipy import ndimage
 
 from corelab.imaging.template import template_image
 from corelab.registration.quality import similarity, ventricle_offset_mm, ventricle_warning
-from corelab.registration.settings import LIMITS
 from corelab.registration.transforms import Affine
+from corelab.settings.registration import RegistrationLimits
+
+LIMITS = RegistrationLimits()
 
 
 def displaced(by_mm: float, noise: float = 10.0) -> nib.Nifti1Image:
@@ -35,12 +37,12 @@ def test_a_ventricle_displaced_by_5_mm_is_a_warning_and_one_in_place_is_none():
     found = ventricle_offset_mm(pushed, [])
     # 5 mm at its peak; the medians of patches see the mean of what is about it.
     assert 3.0 < found < 5.5
-    assert "ventricles' wall lies" in ventricle_warning(found, LIMITS)
-    assert ventricle_warning(ventricle_offset_mm(still, []), LIMITS) is None
+    assert "ventricles' wall lies" in ventricle_warning(found, LIMITS.ventricle_offset_mm_max)
+    assert ventricle_warning(ventricle_offset_mm(still, []), LIMITS.ventricle_offset_mm_max) is None
     # The mean similarity, which decides whether a fit has failed, hardly sees it.
     information = [similarity(template_image(), image, [])["mutual_information"]
                    for image in (still, pushed)]  # fmt: skip
-    assert information[1] > 0.9 * information[0] > LIMITS["information_min"]
+    assert information[1] > 0.9 * information[0] > LIMITS.information_min
 
 
 @pytest.mark.parametrize("shift_mm", [1.0, 2.0])
@@ -67,4 +69,4 @@ def test_without_fluid_there_is_no_figure():
     flat = nib.Nifti1Image((np.asarray(template_image().dataobj) > 0) * np.float32(200),
                            template_image().affine)  # fmt: skip
     assert np.isnan(ventricle_offset_mm(flat, []))
-    assert ventricle_warning(float("nan"), LIMITS) is None
+    assert ventricle_warning(float("nan"), LIMITS.ventricle_offset_mm_max) is None

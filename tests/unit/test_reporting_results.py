@@ -217,7 +217,9 @@ def test_study_with_one_table_only(tmp_path):
 
 def test_empty_folder_is_a_study_without_anything(tmp_path: Path):
     people = pd.DataFrame({"participant_id": ["a"]})
-    found = read_results(tmp_path, {"study": {"id": "x"}}, people)
+    found = read_results(
+        tmp_path, {"study": {"id": "x"}, "inputs": {"participants": "p.tsv"}}, people
+    )
     assert found.measurements.empty and att.attention(found) == []
 
 

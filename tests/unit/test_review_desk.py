@@ -32,6 +32,7 @@ from corelab.provenance.products import read_table, write_table
 from corelab.reporting.desk import Desk
 from corelab.reporting.results import read_results
 from corelab.reporting.review import desk_html, sheets
+from corelab.settings.measurement import MeasurementSettings
 from corelab.study.columns import MEASUREMENTS, STATISTICS
 
 WHO = {"participant_id": "S-01", "visit": "day5", "decided_by": "A. Reviewer"}
@@ -126,7 +127,7 @@ def _collect(record, excluded=None):
         listed=[],
         visit_order=["b", "f"],
         baseline="b",
-        settings={"ghost_core_above_ml": 10.0},
+        settings=MeasurementSettings(),
         excluded=excluded,
     )["measurements"]
 

@@ -4,17 +4,9 @@ import re
 
 from corelab.agreement.phantoms import DEFAULT_LIMITS, LONGITUDINAL, WORST
 from corelab.measurement.schedule import SCAN_OF_BIOMARKER
-from corelab.segmentation.settings import DEFAULTS
 from corelab.settings.acquisition import FIELDS, QUANTITIES
 from corelab.settings.schema import SCHEMAS, schema_text
-from corelab.study.schema import load_schema, with_defaults
-
-
-def test_segmentation_keys():
-    sections = load_schema("config")["properties"]["segmentation"]["properties"]
-    assert set(sections) - {"consensus", "external"} == set(DEFAULTS)
-    for name, values in DEFAULTS.items():
-        assert set(sections[name]["properties"]) == set(values), name
+from corelab.study.schema import config_findings, load_schema
 
 
 def test_acquisition_limits():
@@ -58,25 +50,22 @@ def test_backends_of_registration():
 def test_engines_of_perfusion():
     from corelab.perfusion.fit import ENGINES
 
-    full = with_defaults({"study": {"id": "a"}, "inputs": {"participants": "p"}})["perfusion"]
-    assert full["core"]["engine"] in ENGINES and full["hypoperfusion"]["engine"] in ENGINES
     perfusion = load_schema("config")["properties"]["perfusion"]["properties"]
     assert set(perfusion["registry_engine"]["enum"]) == set(ENGINES)
-
-
-def test_keys_of_perfusion():
-    from corelab.perfusion.visit import DEFAULTS as ROOM
-
-    perfusion = load_schema("config")["properties"]["perfusion"]["properties"]
-    # The one key that is not of the room is of the rule perfusion_cutoffs.
-    assert set(perfusion) - {"reference_infarct"} == set(ROOM)
-    for block in ("core", "hypoperfusion"):
-        assert set(perfusion[block]["properties"]) == set(ROOM[block])
-    full = with_defaults({"study": {"id": "a"}, "inputs": {"participants": "p"}})["perfusion"]
-    assert full.pop("reference_infarct") is None and full == ROOM
 
 
 def test_schema_is_generated_from_the_models():
     assert (SCHEMAS / "config.schema.yaml").read_text() == schema_text(), (
         "run `python -m corelab.settings.schema` and `python -m corelab.study.documentation`"
     )
+
+
+def test_a_mistyped_name_of_a_limit_has_the_nearest_as_remedy():
+    base = {"study": {"id": "a"}, "inputs": {"participants": "p"}}
+    for block in (
+        {"segmentation": {"infarct": {"limits": {"edge_shar": [1, 2]}}}},
+        {"registration": {"limits": {"edge_share": 1}, "preset": "fast"}},
+        {"perfusion": {"gates": {"aif_snrr": None}}},
+    ):
+        (found,) = config_findings(base | block)
+        assert found.remedy.startswith(("did you mean", "known: ")), found

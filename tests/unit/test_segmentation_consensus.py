@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 
 from corelab.segmentation import (
-    DEFAULTS,
     aspects,
     majority_vote,
-    merged_settings,
     net_water_uptake_percent,
     region_share,
     staple,
 )
+from corelab.settings.segmentation import InfarctThresholds, SegmentationSettings
 
 
 def test_majority_and_ties():
@@ -96,22 +95,23 @@ def test_aspects_counts_regions_and_shares():
         region_share(lesion, atlas, [99])
 
 
-def test_settings_are_merged_over_defaults_and_checked():
-    merged = merged_settings({"infarct": {"min_cluster_ml": 0.5}})
-    assert merged["infarct"]["min_cluster_ml"] == 0.5
-    assert DEFAULTS["infarct"]["min_cluster_ml"] == 0.1
-    assert merged["haematoma"] == DEFAULTS["haematoma"]
-    with pytest.raises(ValueError, match="no section 'infract'"):
-        merged_settings({"infract": {}})
-    with pytest.raises(ValueError, match="no key 'adc_below'"):
-        merged_settings({"infarct": {"adc_below": 1}})
-    with pytest.raises(ValueError, match="takes a number"):
-        merged_settings({"infarct": {"min_cluster_ml": "1"}})
-    with pytest.raises(ValueError, match="limits"):
-        merged_settings({"infarct": {"limits": {"nothing": [1, 2]}}})
+def test_default_limits_that_do_not_enclose_a_threshold_are_dropped():
+    assert "edge_share" in InfarctThresholds(edge_share=0.5).limits
+    assert "edge_share" not in InfarctThresholds(edge_share=0.9).limits
+    given = InfarctThresholds(edge_share=0.9, limits={"edge_share": (1, 0.5)})
+    assert given.limits == {"edge_share": (1, 0.5)}
+    assert InfarctThresholds.model_validate(given.plain()) == given
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"infract": {}}, {"infarct": {"adc_below": 1}}, {"infarct": {"z_peak": "high"}}]
+)
+def test_wrong_thresholds_are_refused(wrong):
+    with pytest.raises(ValueError, match="validation error"):
+        SegmentationSettings.model_validate(wrong)
 
 
 def test_every_default_lies_within_its_limits():
-    for section, values in DEFAULTS.items():
-        for name, pair in values["limits"].items():
-            assert min(pair) <= values[name] <= max(pair), (section, name)
+    for section, values in SegmentationSettings():
+        for name, pair in getattr(values, "limits", {}).items():
+            assert min(pair) <= getattr(values, name) <= max(pair), (section, name)

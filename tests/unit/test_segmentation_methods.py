@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from corelab.segmentation import DEFAULTS, NotSegmentable, Segmenter
+from corelab.segmentation import NotSegmentable, Segmenter
 from corelab.segmentation.diffusion import (
     DiffusionInfarct,
     StrictDiffusionInfarct,
@@ -21,6 +21,7 @@ from corelab.segmentation.haematoma import CtHaematoma, GradientEchoHaematoma, w
 from corelab.segmentation.hypodensity import CtHypodensity, water_uptake_of
 from corelab.segmentation.segmenter import Segmentation
 from corelab.segmentation.tissue import find_midplane, flatten_field
+from corelab.settings.segmentation import SegmentationSettings
 
 VOXEL_MM = (2.0, 2.0, 5.0)
 SHAPE = (80, 96, 28)
@@ -124,11 +125,13 @@ TO_MNI = {
     )
 }
 
+DEFAULTS = SegmentationSettings()
+
 
 def run(segmenter, section, images, **changes):
     if "ncct" in images and images["ncct"].shape == SHAPE:
         images = {**images, **TO_MNI}
-    return segmenter(images, MASK, VOXEL_MM, {**DEFAULTS[section], **changes})
+    return segmenter(images, MASK, VOXEL_MM, getattr(DEFAULTS, section).model_copy(update=changes))
 
 
 NOTHING = np.zeros(SHAPE)
@@ -173,14 +176,14 @@ def test_no_lesion_is_zero_within_half_a_millilitre(segmenter, section, simulate
 def test_refuses_what_cannot_be_segmented(segmenter, section, simulate):
     images = simulate()
     with pytest.raises(NotSegmentable, match="brain mask is empty"):
-        segmenter(images, np.zeros(SHAPE, bool), VOXEL_MM, DEFAULTS[section])
+        segmenter(images, np.zeros(SHAPE, bool), VOXEL_MM, getattr(DEFAULTS, section))
     with pytest.raises(NotSegmentable, match="one grid"):
-        segmenter(images, MASK[:-1], VOXEL_MM, DEFAULTS[section])
+        segmenter(images, MASK[:-1], VOXEL_MM, getattr(DEFAULTS, section))
     with pytest.raises(NotSegmentable, match="needs"):
-        segmenter({}, MASK, VOXEL_MM, DEFAULTS[section])
+        segmenter({}, MASK, VOXEL_MM, getattr(DEFAULTS, section))
     broken = {kind: np.where(MASK, np.nan, image) for kind, image in images.items()}
     with pytest.raises(NotSegmentable, match="not finite"):
-        segmenter(broken, MASK, VOXEL_MM, DEFAULTS[section])
+        segmenter(broken, MASK, VOXEL_MM, getattr(DEFAULTS, section))
 
 
 @pytest.mark.parametrize(
@@ -486,7 +489,7 @@ def test_fine_voxels_are_averaged_and_the_mask_is_on_the_fine_grid():
         in_plane_mm = 2.0
 
     one, two = (
-        method(fine, mask, (1.0, 1.0, 5.0), DEFAULTS["haematoma"])
+        method(fine, mask, (1.0, 1.0, 5.0), DEFAULTS.haematoma)
         for method in (CtHaematoma(), Coarser())
     )
     assert two.mask.shape == mask.shape
@@ -497,7 +500,7 @@ def test_fine_voxels_are_averaged_and_the_mask_is_on_the_fine_grid():
 
 def test_without_a_fit_to_mni_the_haematoma_says_so():
     images = {"ncct": np.where(MASK, ct()["ncct"], 0.0)}
-    found = CtHaematoma()(images, MASK, VOXEL_MM, DEFAULTS["haematoma"])
+    found = CtHaematoma()(images, MASK, VOXEL_MM, DEFAULTS.haematoma)
     assert dice(found.mask, TRUTH) >= 0.9
     assert ("no_template_fit" in found.flags) == (
         "mni_x" not in with_coordinates(images, MASK, VOXEL_MM)
@@ -506,7 +509,7 @@ def test_without_a_fit_to_mni_the_haematoma_says_so():
 
 def test_hypodensity_needs_thin_slices_and_symmetry():
     with pytest.raises(NotSegmentable, match=r"7\.0 mm are thicker than 5 mm"):
-        CtHypodensity()(ct(), MASK, (2.0, 2.0, 7.0), DEFAULTS["infarct_ncct"])
+        CtHypodensity()(ct(), MASK, (2.0, 2.0, 7.0), DEFAULTS.infarct_ncct)
     with pytest.raises(NotSegmentable, match="mirror each other"):
         run(CtHypodensity(), "infarct_ncct", ct(hu=22.0), symmetry_below=0.9999)
 
@@ -757,7 +760,7 @@ def test_a_core_of_clearly_low_adc_is_never_dropped_by_its_place(restriction, re
         local_z=2.8, mirrored=2.6, side_mm=20.0, depth_mm=17.0, adc=0.45e-3, adc_low=0.38e-3,
         at_base=0.4, at_frontal_base=0.0, at_ventricle=0.8,
     )  # fmt: skip
-    assert _artefact(found, DEFAULTS["infarct"]) == reason
+    assert _artefact(found, DEFAULTS.infarct) == reason
     # A thin cluster at the skull base is piled-up signal.
     thin = replace(found, at_base=0.9, at_frontal_base=0.9, core_depth_mm=4.0)
-    assert _artefact(thin, DEFAULTS["infarct"]) == "skull base"
+    assert _artefact(thin, DEFAULTS.infarct) == "skull base"

@@ -19,6 +19,7 @@ from corelab.segmentation import Segmenter, segment_visit
 from corelab.segmentation.external import BackendError, ExternalSegmenter
 from corelab.segmentation.segmenter import Segmentation
 from corelab.segmentation.visit import _core_and_whole, _Result
+from corelab.settings.segmentation import ExternalProgram, SegmentationSettings
 from corelab.study.schema import load_schema
 
 SHAPE, VOXEL_MM = (56, 66, 20), (3.0, 3.0, 6.0)
@@ -376,14 +377,21 @@ def test_same_bytes_twice_and_settings_count(study):
         record,
         folder,
         disease="stroke",
-        settings={"infarct": {"adc_seed_below_mm2_s": 1e-5, "bright_adc_below_mm2_s": 1e-5}},
+        settings=SegmentationSettings(
+            infarct={"adc_seed_below_mm2_s": 1e-5, "bright_adc_below_mm2_s": 1e-5}
+        ),
     )["masks"][0]
     assert none["status"] == "ok"
     assert none["quality"]["volume_ml"] == 0.0
     with pytest.raises(ValueError, match="disease is 'ms'"):
         segment_visit(record, folder, disease="ms")
-    with pytest.raises(ValueError, match="no section"):
-        segment_visit(record, folder, disease="stroke", settings={"lesion": {}})
+    with pytest.raises(ValueError, match="lesion\n"):
+        segment_visit(
+            record,
+            folder,
+            disease="stroke",
+            settings=SegmentationSettings.model_validate({"lesion": {}}),
+        )
 
 
 # --- a program of somebody else, by a stand-in ---------------------------------------------------
@@ -431,12 +439,14 @@ def backend(tmp_path):
 def masks_of(study, backend, kinds=("dwi", "adc"), **more):
     folder, prepared = study
     record = prepared(*kinds, **more)
-    found = segment_visit(record, folder, disease="stroke", settings={"external": [backend]})
+    found = segment_visit(
+        record, folder, disease="stroke", settings=SegmentationSettings(external=[backend])
+    )
     return folder, [m for m in found["masks"] if m["source"] == "pipeline:stand-in"]
 
 
 def test_it_is_a_segmenter(backend):
-    assert isinstance(ExternalSegmenter(backend, np.eye(4)), Segmenter)
+    assert isinstance(ExternalSegmenter(ExternalProgram(**backend), np.eye(4)), Segmenter)
 
 
 def test_off_by_default(study):

@@ -12,13 +12,14 @@ from hypothesis import strategies as st
 from workflow_runs import write_study
 
 from corelab.imaging.nifti import check_header
+from corelab.settings.config import Config
 from corelab.study import documentation
 from corelab.study.expression import ExpressionError, select
 from corelab.study.findings import errors, grouped_lines
 from corelab.study.model import StudyError, load_study
 from corelab.study.naming import bids_label, derivative, subject_entity
 from corelab.study.preflight import preflight_findings
-from corelab.study.schema import repeated_keys, with_defaults
+from corelab.study.schema import repeated_keys
 
 
 def study_of(tmp_path, config=None, **sheets):
@@ -321,19 +322,16 @@ def test_bad_configs_stop_with_their_key(tmp_path, config, told):
 
 
 def test_defaults_fill_a_block_given_in_part():
-    full = with_defaults(
+    full = Config.model_validate(
         {
             "study": {"id": "a"},
             "inputs": {"participants": "p"},
             "perfusion": {"hypoperfusion": {"tmax_s_above": 4.0}},
         }
     )
-    assert full["perfusion"]["hypoperfusion"] == {
-        "engine": "bayes",
-        "tmax_s_above": 4.0,
-    }
-    assert full["perfusion"]["core"]["below"] == 0.30
-    assert full["study"]["disease"] == "stroke"
+    assert full.perfusion.hypoperfusion.plain() == {"engine": "bayes", "tmax_s_above": 4.0}
+    assert full.perfusion.core.below == 0.30
+    assert full.study.disease == "stroke"
 
 
 def test_plan_is_checked_against_the_sheets(tmp_path):

@@ -13,7 +13,7 @@ def visit_perfusion(wildcards):
 
 
 #: Visits in a later window of serial imaging -> the participant's visit in the first.
-SERIAL = serial_pairs(STUDY.scans, STUDY.config["serial_imaging"], STUDY.baseline)
+SERIAL = serial_pairs(STUDY.scans, STUDY.settings.serial_imaging, STUDY.baseline)
 
 
 def first_window_visit(wildcards):
@@ -186,7 +186,8 @@ rule quality:
     conda:
         "../../environment.yml"
     params:
-        config={name: STUDY.config[name] for name in ("acquisition", "phantom_qa")},
+        trial=STUDY.config["acquisition"]["trial"],
+        phantom_qa=STUDY.config["phantom_qa"],
         folder=FOLDER,
         code=code("quality"),
     message:

@@ -12,7 +12,7 @@ def main(snakemake):
         given, made = snakemake.input, snakemake.output
         study = read_study(snakemake.params.study)
         tables = tables_of(EVERY, study, given.measurements, None)
-        flows, people = study.config["cohort_flows"], tables.participants
+        flows, people = study.settings.cohort_flows, tables.participants
         write_cohort_flows(flows, people, tables.measurements, made.table, made.exhibits)
 
 

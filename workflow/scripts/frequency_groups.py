@@ -10,12 +10,13 @@ def main(snakemake):
         from corelab.measurement.exhibits import frequency_maps_exhibit
         from corelab.measurement.frequency_groups import write_frequency_groups
         from corelab.provenance.products import read_json
+        from corelab.settings.measurement import FrequencyMap
         from corelab.study.model import read_study
 
         given, made, params = snakemake.input, snakemake.output, snakemake.params
         write_frequency_groups(
             made.record,
-            settings=params.settings,
+            settings=FrequencyMap.model_validate(params.settings),
             records=given.normalised,
             folder=Path(params.folder),
             participants=read_study(params.study).sheets["participants"],

@@ -9,6 +9,7 @@ def main(snakemake):
 
         from corelab.measurement.visit import measure_visit
         from corelab.provenance.products import read_json, write_json
+        from corelab.settings.measurement import AtlasSettings, MeasurementSettings
 
         given, params = snakemake.input, snakemake.params
         record = measure_visit(
@@ -17,8 +18,8 @@ def main(snakemake):
             read_json(given.perfused[0]) if given.perfused else None,
             read_json(given.normalised),
             Path(params.folder),
-            atlases=params.atlases,
-            settings=params.measurement,
+            atlases=[AtlasSettings.model_validate(one) for one in params.atlases],
+            settings=MeasurementSettings.model_validate(params.measurement),
             first_visit=params.first_visit,
         )
         write_json(record, snakemake.output.record)

@@ -7,9 +7,14 @@ def main(snakemake):
     with job(snakemake):
         from corelab.measurement.visit import measure_supplied
         from corelab.provenance.products import write_json
+        from corelab.settings.measurement import AtlasSettings, MeasurementSettings
 
         params = snakemake.params
-        record = measure_supplied(params.rows, atlases=params.atlases, settings=params.measurement)
+        record = measure_supplied(
+            params.rows,
+            atlases=[AtlasSettings.model_validate(one) for one in params.atlases],
+            settings=MeasurementSettings.model_validate(params.measurement),
+        )
         write_json(record, snakemake.output.record)
 
 

@@ -14,7 +14,7 @@ def main(snakemake):
         record = repeat_subject(
             [read_json(path) for path in snakemake.input.prepared],
             Path(params.folder),
-            Stages(**params.stages),
+            Stages.model_validate(params.stages),
             seed=int(snakemake.wildcards.seed),
             added_noise=params.added_noise,
         )

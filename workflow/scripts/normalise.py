@@ -9,12 +9,13 @@ def main(snakemake):
 
         from corelab.provenance.records import visits_of_records, write_record
         from corelab.registration import normalise_subject
+        from corelab.settings.registration import RegistrationSettings
 
         params, folder = snakemake.params, Path(snakemake.params.folder)
         record = normalise_subject(
             visits_of_records(snakemake.input.records),
             folder,
-            settings=params.registration,
+            settings=RegistrationSettings.model_validate(params.registration),
             visit_order=params.visit_order,
         )
         write_record(record, folder, snakemake.output.record)

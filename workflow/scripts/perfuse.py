@@ -10,12 +10,13 @@ def main(snakemake):
         from corelab.perfusion import perfuse_visit
         from corelab.provenance.products import read_json
         from corelab.provenance.records import write_record
+        from corelab.settings.perfusion import PerfusionSettings
 
         params, folder = snakemake.params, Path(snakemake.params.folder)
         record = perfuse_visit(
             read_json(snakemake.input.prepared),
             folder,
-            settings=params.perfusion,
+            settings=PerfusionSettings.model_validate(params.perfusion),
             minutes_onset_to_ct=params.onset_to_ct_min,
             threads=snakemake.threads,
         )

@@ -10,7 +10,7 @@ def main(snakemake):
 
         made, study = snakemake.output, read_study(snakemake.params.study)
         write_plan(study, made.plan, made.deviations, made.exhibit)
-        if study.config["trial"]:
+        if study.settings.trial:
             write_trial(study, *made.trial[:2])
 
 

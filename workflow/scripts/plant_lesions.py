@@ -9,14 +9,16 @@ def main(snakemake):
 
         from corelab.measurement.recovery import recover_visit
         from corelab.provenance.products import read_json, write_json
+        from corelab.settings.measurement import RecoverySettings
+        from corelab.settings.segmentation import SegmentationSettings
 
         params = snakemake.params
         record = recover_visit(
             read_json(snakemake.input.prepared),
             Path(params.folder),
             disease=params.disease,
-            segmentation=params.segmentation,
-            settings=params.recovery,
+            segmentation=SegmentationSettings.model_validate(params.segmentation),
+            settings=RecoverySettings.model_validate(params.recovery),
         )
         write_json(record, snakemake.output.record)
 

@@ -10,12 +10,15 @@ def main(snakemake):
         from corelab.imaging import prepare_visit
         from corelab.provenance.records import write_record
         from corelab.registration import align_visit, share_brain_masks
+        from corelab.settings.prepare import PrepareSettings
+        from corelab.settings.registration import RegistrationSettings
 
         params, folder = snakemake.params, Path(snakemake.params.folder)
         blocks = ("acquisition", "dicom", "brain_extraction")
-        settings = {block: getattr(params, block) for block in blocks}
+        settings = PrepareSettings.model_validate({one: getattr(params, one) for one in blocks})
         record = prepare_visit(params.rows, folder, settings=settings)
-        record = align_visit(record, folder, settings=params.registration)
+        registration = RegistrationSettings.model_validate(params.registration)
+        record = align_visit(record, folder, settings=registration)
         record = share_brain_masks(record, folder)
         write_record(record, folder, snakemake.output.record)
 

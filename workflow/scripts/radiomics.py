@@ -10,6 +10,7 @@ def main(snakemake):
         from corelab.provenance.products import read_json, write_table
         from corelab.provenance.records import write_record
         from corelab.radiomics.visit import radiomics_visit
+        from corelab.settings.radiomics import RadiomicsSettings
         from corelab.study.columns import FEATURES
 
         given, params, output = snakemake.input, snakemake.params, snakemake.output
@@ -17,7 +18,7 @@ def main(snakemake):
             read_json(given.prepared),
             read_json(given.segmented),
             params.folder,
-            settings=params.radiomics,
+            settings=RadiomicsSettings.model_validate(params.radiomics),
         )
         write_table(table, output.table, FEATURES)
         write_record(record, Path(params.folder), output.record)

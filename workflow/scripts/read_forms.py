@@ -9,7 +9,7 @@ def main(snakemake):
         from corelab.study.model import read_study
 
         study, given = read_study(snakemake.params.study), snakemake.input
-        forms = study.config["reading"]["forms"]
+        forms = study.settings.reading.forms
         try:
             lines = returned_forms(study, forms, given.key, snakemake.output)
         except ValueError as fault:

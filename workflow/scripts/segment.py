@@ -11,13 +11,13 @@ def main(snakemake):
         from corelab.provenance.records import write_record
         from corelab.segmentation.readers import consensus_masks, derived_masks
         from corelab.segmentation.visit import segment_visit
+        from corelab.settings.segmentation import SegmentationSettings
 
         params, folder = snakemake.params, Path(snakemake.params.folder)
-        settings = dict(params.segmentation)
-        consensus = settings.pop("consensus")
+        settings = SegmentationSettings.model_validate(params.segmentation)
         prepared = read_json(snakemake.input.prepared)
         record = segment_visit(prepared, folder, disease=params.disease, settings=settings)
-        record["masks"] += consensus_masks(prepared, folder, settings=consensus)
+        record["masks"] += consensus_masks(prepared, folder, settings=settings.consensus)
         if params.disease == "glioma":
             record["masks"] += derived_masks(prepared, record["masks"], folder)
         write_record(record, folder, snakemake.output.record)

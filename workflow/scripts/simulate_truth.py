@@ -6,8 +6,11 @@ from corelab.provenance.job import job
 def main(snakemake):
     with job(snakemake):
         from corelab.phantom.simulated import write_trial_truth
+        from corelab.settings.study import PhantomSettings
 
-        write_trial_truth(snakemake.params.phantom, snakemake.output.truth)
+        write_trial_truth(
+            PhantomSettings.model_validate(snakemake.params.phantom), snakemake.output.truth
+        )
 
 
 main(snakemake)  # noqa: F821

@@ -6,9 +6,12 @@ from corelab.provenance.job import job
 def main(snakemake):
     with job(snakemake):
         from corelab.phantom.simulated import simulate
+        from corelab.settings.study import PhantomSettings
 
         params, images = snakemake.params, snakemake.output.images
-        simulate(params.phantom, zip(params.rows, images, strict=True))
+        simulate(
+            PhantomSettings.model_validate(params.phantom), zip(params.rows, images, strict=True)
+        )
 
 
 main(snakemake)  # noqa: F821

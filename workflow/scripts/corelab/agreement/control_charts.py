@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike
 
 from corelab.agreement.metrology import proportion
 from corelab.provenance.exhibits import Alarm
+from corelab.settings.acquisition import PhantomQaSettings, TrialCriteria
 from corelab.study.columns import (
     ACQUISITION_SUMMARY,
     COMPLETENESS,
@@ -31,11 +32,6 @@ _D2 = 1.128
 RUN = 8
 #: Scans that a chart needs.
 MIN_POINTS = 5
-#: Criteria, without their side, on which a scan is to be repeated.
-REPEAT_ON = (
-    *("readable", "present", "brain_cut_percent", "coverage_mm"),
-    *("snr", "noise_sd", "ghosting_percent", "motion_mm"),
-)
 MAX_PANELS = 12
 #: What the inserts of a site's phantoms must stand for.
 ROLES = frozenset({"infarct", "haemorrhage"})
@@ -176,7 +172,7 @@ def summary_rows(acquisition: pd.DataFrame) -> pd.DataFrame:
 
 
 def repeat_request_rows(
-    acquisition: pd.DataFrame, repeat_on: Sequence[str] | None = None
+    acquisition: pd.DataFrame, repeat_on: Sequence[str] = TrialCriteria().repeat_on
 ) -> pd.DataFrame:
     """Scans that are to be repeated, and whether a later scan of the visit answers.
 
@@ -185,15 +181,14 @@ def repeat_request_rows(
     acquisition
         ``endpoints/acquisition.tsv``.
     repeat_on
-        Criteria without their side; default :data:`REPEAT_ON`.
+        Criteria without their side.
 
     Returns
     -------
     pandas.DataFrame
         Columns of ``endpoints/repeat_requests.tsv``.
     """
-    wanted = set(repeat_on if repeat_on is not None else REPEAT_ON)
-    frame = acquisition[acquisition["criterion"].map(_quantity).isin(wanted)]
+    frame = acquisition[acquisition["criterion"].map(_quantity).isin(repeat_on)]
     failed = frame[frame["verdict"] == "fail"].fillna({"scan_id": ""})
     rows = []
     keys = ["participant_id", "visit", "kind", "scan_id"]
@@ -426,7 +421,8 @@ def plot_control_charts(charts: pd.DataFrame) -> Figure:
 def write_quality(
     acquisition: pd.DataFrame,
     phantoms: pd.DataFrame,
-    config: Mapping[str, Any],
+    trial: TrialCriteria,
+    phantom_qa: PhantomQaSettings,
     paths: Any,
 ) -> None:
     """Write what is known of image quality by site and scanner.
@@ -435,8 +431,8 @@ def write_quality(
     ----------
     acquisition, phantoms
         ``endpoints/acquisition.tsv`` and ``endpoints/phantoms.tsv``.
-    config
-        Of the study: ``acquisition.trial.repeat_on`` and ``phantom_qa``.
+    trial, phantom_qa
+        ``acquisition.trial`` and ``phantom_qa`` of the config.
     paths
         Object with the attributes ``summary, charts, requests, completeness,
         phantom_verdicts, phantom_sites``.
@@ -445,13 +441,10 @@ def write_quality(
     from corelab.provenance.products import write_table
     from corelab.study.columns import PHANTOM_VERDICTS
 
-    trial = config["acquisition"].get("trial") or {}
     charts = control_chart_rows(acquisition)
-    verdicts = phantom_verdicts(phantoms, config["phantom_qa"])
-    sites = phantom_site_rows(
-        acquisition, verdicts, phantoms, float(config["phantom_qa"]["interval_days"])
-    )
-    requests = repeat_request_rows(acquisition, trial.get("repeat_on"))
+    verdicts = phantom_verdicts(phantoms, phantom_qa)
+    sites = phantom_site_rows(acquisition, verdicts, phantoms, float(phantom_qa.interval_days))
+    requests = repeat_request_rows(acquisition, trial.repeat_on)
     write_table(summary_rows(acquisition), paths.summary, ACQUISITION_SUMMARY)
     write_table(charts, paths.charts, CONTROL_CHARTS, sort=False)
     write_table(requests, paths.requests, REPEAT_REQUESTS)

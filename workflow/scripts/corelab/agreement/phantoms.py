@@ -22,6 +22,7 @@ from corelab.measurement.selection import (
     measured,
     not_computable,
 )
+from corelab.settings.acquisition import PhantomQaSettings
 from corelab.settings.analyses.agreement import AgreementSpec
 from corelab.settings.analyses.phantom import PhantomSpec
 from corelab.study.checks import VOLUME_UNITS_ML
@@ -319,23 +320,24 @@ def _rows(
 # --- verdicts ----------------------------------------------------------------------------------
 
 
-def limits_in_force(settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+def limits_in_force(settings: PhantomQaSettings) -> list[dict[str, Any]]:
     """The built-in limits, replaced one by one by those of the study.
 
     Examples
     --------
-    >>> given = {"limits": [{"statistic": "slope", "min": 0.9, "citation": "charter 4.2"}]}
+    >>> given = PhantomQaSettings(
+    ...     limits=[{"statistic": "slope", "min": 0.9, "citation": "charter 4.2"}])
     >>> [limit for limit in limits_in_force(given) if limit["statistic"] == "slope"]
     [{'statistic': 'slope', 'min': 0.9, 'citation': 'charter 4.2'}]
     """
-    given = [dict(limit) for limit in settings.get("limits") or ()]
+    given = [limit.plain() for limit in settings.limits]
     own = {(limit.get("endpoint"), limit["statistic"]) for limit in given}
-    defaults = DEFAULT_LIMITS if settings.get("use_defaults", True) else ()
+    defaults = DEFAULT_LIMITS if settings.use_defaults else ()
     kept = [limit for limit in defaults if (limit.get("endpoint"), limit["statistic"]) not in own]
     return [dict(limit) for limit in kept] + given
 
 
-def phantom_verdicts(table: pd.DataFrame, settings: Mapping[str, Any]) -> pd.DataFrame:
+def phantom_verdicts(table: pd.DataFrame, settings: PhantomQaSettings) -> pd.DataFrame:
     """Verdict of each phantom scan, and of each scanner over time, on every limit.
 
     Parameters
@@ -355,7 +357,8 @@ def phantom_verdicts(table: pd.DataFrame, settings: Mapping[str, Any]) -> pd.Dat
     >>> sheet = pd.DataFrame({"site": "A", "scanner": "S", "acquired_at": "2025-01-01", "kind":
     ...     "adc", "insert": ["a", "b", "c"], "certified_value": [1.0, 2.0, 3.0], "measured_value":
     ...     [1.1, 2.2, 3.3], "unit": "um2/ms"})
-    >>> found = phantom_verdicts(sheet, {}); found[["criterion", "verdict"]].values.tolist()
+    >>> found = phantom_verdicts(sheet, PhantomQaSettings())
+    >>> found[["criterion", "verdict"]].values.tolist()
     [['slope', 'fail'], ['r_squared', 'pass'], ['bias_percent', 'fail']]
     """
     column = next((name for name in MEASURED if name in table.columns), None)

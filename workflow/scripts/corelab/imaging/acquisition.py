@@ -53,7 +53,7 @@ DEFAULT_LIMITS: dict[str, dict[str, float]] = {
 _SLACK = 1e-4
 
 
-def charter(settings: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
+def charter(settings: AcquisitionSettings) -> dict[str, dict[str, Any]]:
     """Limits by kind: the defaults, overridden one by one by the study's own.
 
     Parameters
@@ -75,15 +75,13 @@ def charter(settings: Mapping[str, Any] | None) -> dict[str, dict[str, Any]]:
 
     Examples
     --------
-    >>> charter({"dwi": {"b_value_max": None, "b_value_min": 800}})["dwi"]["b_value_min"]
+    >>> own = AcquisitionSettings.model_validate({"dwi": {"b_value_max": None, "b_value_min": 800}})
+    >>> charter(own)["dwi"]["b_value_min"]
     800.0
     """
-    given = dict(settings or {})
-    defaults = DEFAULT_LIMITS if given.get("use_defaults", True) else {}
+    defaults = DEFAULT_LIMITS if settings.use_defaults else {}
     limits: dict[str, dict[str, Any]] = {kind: dict(own) for kind, own in defaults.items()}
-    for kind, own in given.items():
-        if kind in AcquisitionSettings.model_fields:
-            continue
+    for kind, own in (settings.model_extra or {}).items():
         chosen = limits.setdefault(kind, {})
         for name, limit in (own or {}).items():
             if subject_of(name) is None:

@@ -34,6 +34,7 @@ from corelab.imaging.faults import ImageFault
 from corelab.imaging.nifti import sidecar_path
 from corelab.imaging.sidecars import read_b_values, read_sidecar
 from corelab.imaging.values import UNITS
+from corelab.settings.acquisition import DicomSettings
 
 #: Endings that dcm2niix gives to images which are not the magnitude.
 _NOT_MAGNITUDE = ("_ph", "_real", "_imaginary", "_fieldmaphz", "_phMag")
@@ -80,7 +81,7 @@ class Converted:
 
 
 def rows_of_folder(
-    row: Mapping[str, Any], scratch: Path, settings: Mapping[str, Any]
+    row: Mapping[str, Any], scratch: Path, settings: DicomSettings
 ) -> list[dict[str, Any]]:
     """Rows that stand for a ``dicom`` row: one per kind that its folder shows.
 
@@ -91,8 +92,8 @@ def rows_of_folder(
     scratch
         Folder for converted files.
     settings
-        ``identifying_tags`` (keywords; default :data:`corelab.imaging.dicom.IDENTIFYING_TAGS`)
-        and ``date_shift_days`` (added to every acquisition date; default 0).
+        Block ``dicom`` of the config; without ``identifying_tags`` they are
+        :data:`corelab.imaging.dicom.IDENTIFYING_TAGS`.
 
     Returns
     -------
@@ -103,14 +104,14 @@ def rows_of_folder(
     Examples
     --------
     >>> row = {"kind": "dicom", "path": "none", "scan_id": "s1"}
-    >>> rows_of_folder(row, Path("x"), {})[0]["fault"].message
+    >>> rows_of_folder(row, Path("x"), DicomSettings())[0]["fault"].message
     'none is no folder'
     """
     folder = Path(str(row["path"]))
     if not folder.is_dir():
         fault = ImageFault(f"{folder} is no folder", "name the folder that holds the DICOM files")
         return [{**row, "fault": fault}]
-    tags = settings.get("identifying_tags") or IDENTIFYING_TAGS
+    tags = settings.identifying_tags or IDENTIFYING_TAGS
     listing = list_series(folder, identifying_tags=tags)
     shared = {"source": str(folder), "sha256": _folder_sha256(folder)}
     chosen = _chosen(listing.series)
@@ -129,8 +130,7 @@ def rows_of_folder(
             out.append({**row, **shared, "kind": kind, "fault": fault})
             out[-1]["dicom"] = described(listing, {})
             continue
-        shift_days = int(settings.get("date_shift_days") or 0)
-        more_notes = _complete_sidecar(series, converted, shift_days)
+        more_notes = _complete_sidecar(series, converted, settings.date_shift_days)
         record = described(listing, {series.uid: converted})
         notes = [*converted.notes, *more_notes, *_notes(series, listing)]
         notes += _spacing_notes(series, converted.path)

@@ -42,6 +42,8 @@ from corelab.imaging.values import (
     chosen_labels,
 )
 from corelab.provenance.products import file_sha256, plain, read_table, write_table
+from corelab.settings.prepare import PrepareSettings
+from corelab.settings.segmentation import BrainExtractionSettings
 from corelab.study.naming import TEMPLATE_SPACE, derivative, mask_path
 from corelab.terms.kinds import DATATYPES
 from corelab.terms.plugins import registry
@@ -89,6 +91,9 @@ _ROW_METADATA = (
 _NUMBERS = ("echo_time_s", "repetition_time_s", "b_value", "scan_duration_s")
 
 
+_DEFAULTS = PrepareSettings()
+
+
 @dataclass
 class _Visit:
     """State of the preparation of one visit."""
@@ -96,7 +101,7 @@ class _Visit:
     participant_id: str
     visit: str
     folder: Path
-    settings: Mapping[str, Any]
+    settings: PrepareSettings
     scans: list[dict[str, Any]] = field(default_factory=list)
     grids: dict[str, nib.Nifti1Image] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
@@ -125,7 +130,7 @@ def prepare_visit(
     rows: Sequence[Mapping[str, Any]],
     folder: str | os.PathLike[str],
     *,
-    settings: Mapping[str, Any],
+    settings: PrepareSettings = _DEFAULTS,
 ) -> dict[str, Any]:
     """Conform every scan of one visit and describe it.
 
@@ -138,9 +143,7 @@ def prepare_visit(
     folder
         Results folder of the study; all paths in the record are relative to it.
     settings
-        ``acquisition`` (limits by kind, see :func:`corelab.imaging.acquisition.charter`),
-        ``dicom`` (``identifying_tags``, see :mod:`corelab.imaging.dicom`) and
-        ``brain_extraction`` (``method``, ``weights``); each may be missing.
+        Blocks ``acquisition``, ``dicom`` and ``brain_extraction`` of the config.
 
     Returns
     -------
@@ -167,7 +170,7 @@ def prepare_visit(
     --------
     >>> row = {"participant_id": "01", "visit": "day5", "kind": "dwi", "path": "none.nii.gz",
     ...        "scan_id": "s1"}
-    >>> record = prepare_visit([row], "results/x", settings={})
+    >>> record = prepare_visit([row], "results/x")
     >>> record["status"], record["scans"][0]["remedy"]
     ('failed', 'check the path in the scans sheet')
     """
@@ -176,7 +179,7 @@ def prepare_visit(
         raise ValueError(
             f"prepare_visit takes the rows of one visit, got those of {sorted(visits)}"
         )
-    limits = charter(settings.get("acquisition"))
+    limits = charter(settings.acquisition)
     participant_id, name = visits.pop()
     visit = _Visit(participant_id, name, Path(folder), settings)
     with tempfile.TemporaryDirectory() as scratch:
@@ -220,8 +223,7 @@ def _expanded(
         if row["kind"] != "dicom":
             yield dict(row)
             continue
-        settings = visit.settings.get("dicom") or {}
-        for made in rows_of_folder(row, scratch / str(number), settings):
+        for made in rows_of_folder(row, scratch / str(number), visit.settings.dicom):
             other = seen.setdefault(str(made["kind"]), str(row["scan_id"]))
             if other != row["scan_id"] and made.get("fault") is None:
                 note = f"the visit has the scan {other} of the same kind, {made['kind']}, too"
@@ -280,7 +282,7 @@ def _image(row: Mapping[str, Any], entry: dict[str, Any], visit: _Visit) -> None
         ndim=ndim,
         kind=kind,
         reorient=not in_template,
-        orientation=(visit.settings.get("acquisition") or {}).get("orientation"),
+        orientation=visit.settings.acquisition.orientation,
     )
     entry["notes"] += conformed.notes
     entry["warnings"] += conformed.warnings
@@ -641,10 +643,9 @@ def _brain_masks(visit: _Visit, reference: str | None) -> tuple[dict[str, str], 
     """One brain mask per native grid with an image: the supplied one, else from the best image."""
     masks: dict[str, str] = {}
     quality: dict[str, Any] = {}
-    settings = visit.settings.get("brain_extraction") or {}
-    method = settings.get("method") or "classical"
-    extract, parameters = EXTRACTORS[method](settings)
-    parameters = {"method": method, **parameters}
+    settings = visit.settings.brain_extraction
+    extract, parameters = EXTRACTORS[settings.method](settings)
+    parameters = {"method": settings.method, **parameters}
     for grid in [name for name in visit.grids if name.startswith("g")]:
         images = [scan for scan in _usable(visit.scans) if scan["grid"] == grid]
         if not images:
@@ -739,7 +740,7 @@ def _tell_central_volume(visit: _Visit, brain_masks: Mapping[str, str]) -> None:
 Extract = Callable[[Any, str], tuple[NDArray[np.bool_], HeadFit | None]]
 
 
-def _classical(settings: Mapping[str, Any]) -> tuple[Extract, dict[str, Any]]:
+def _classical(settings: BrainExtractionSettings) -> tuple[Extract, dict[str, Any]]:
     def extract(image: Any, kind: str) -> tuple[NDArray[np.bool_], HeadFit | None]:
         found = extract_brain(image, kind)
         return found.mask, found.fit
@@ -747,15 +748,15 @@ def _classical(settings: Mapping[str, Any]) -> tuple[Extract, dict[str, Any]]:
     return extract, {}
 
 
-def _network(settings: Mapping[str, Any]) -> tuple[Extract, dict[str, Any]]:
-    network = read_meshnet(settings["weights"])
+def _network(settings: BrainExtractionSettings) -> tuple[Extract, dict[str, Any]]:
+    network = read_meshnet(settings.weights or "")
     return lambda image, kind: (network_mask(network, image, kind), None), network.record
 
 
 #: Brain extractors by their names in the config: of its block ``brain_extraction``, the function
 #: and what to record of it.
-EXTRACTORS: Mapping[str, Callable[[Mapping[str, Any]], tuple[Extract, dict[str, Any]]]] = registry(
-    "brain_extractors", {"classical": _classical, "mindgrab": _network}
+EXTRACTORS: Mapping[str, Callable[[BrainExtractionSettings], tuple[Extract, dict[str, Any]]]] = (
+    registry("brain_extractors", {"classical": _classical, "mindgrab": _network})
 )
 
 
@@ -763,18 +764,18 @@ def _acquisition(
     visit: _Visit, brain_masks: Mapping[str, str], limits: Mapping[str, Mapping[str, Any]]
 ) -> list[dict[str, Any]]:
     """Rows of the imaging charter; a scan that cannot be read cannot be assessed."""
-    settings = visit.settings.get("acquisition") or {}
+    settings = visit.settings.acquisition
     rows: list[dict[str, Any]] = []
     for scan in visit.scans:
         if scan["label"] is not None or scan["kind"] == "aif" or scan["space"] != "native":
             continue
         own = [_readable_row(scan)]
         own += acquisition_rows(scan["kind"], _observed(scan, visit, brain_masks, limits), limits)
-        if settings.get("lossless"):
+        if settings.lossless:
             facts = scan["metadata"]
             own.append(lossless_row(scan["kind"], facts.get("lossy"), facts.get("pixels")))
         rows += [{"scan_id": scan["scan_id"], **row} for row in own]
-    if settings.get("left_right", True):
+    if settings.left_right:
         rows += left_right_rows(_usable(visit.scans), brain_masks, visit.folder)
     return rows
 

@@ -29,6 +29,7 @@ from corelab.provenance.decisions import (
 from corelab.provenance.job import UserError
 from corelab.provenance.manifest import row_identifier
 from corelab.provenance.products import read_json, read_table, write_table
+from corelab.settings.measurement import MeasurementSettings, SerialImagingSettings
 from corelab.study.checks import VOLUME_UNITS_ML
 from corelab.study.columns import (
     ACQUISITION,
@@ -189,9 +190,9 @@ def collect_measurements(
     listed: Sequence[tuple[str, str]],
     visit_order: Sequence[str],
     baseline: str | None,
-    settings: Mapping[str, Any],
+    settings: MeasurementSettings,
     scans: Sequence[Mapping[str, Any]] = (),
-    serial: Mapping[str, Any] | None = None,
+    serial: SerialImagingSettings | None = None,
     further: Sequence[Mapping[str, Any]] = (),
     grades: Mapping[str, Sequence[str]] | None = None,
     excluded: Mapping[tuple[str, str, str], Decision] | None = None,
@@ -249,7 +250,7 @@ def collect_measurements(
     for made in (
         mismatch_rows(frame),
         change_rows(frame, baseline),
-        ghost_core_rows(frame, baseline, above_ml=settings["ghost_core_above_ml"]),
+        ghost_core_rows(frame, baseline, above_ml=settings.ghost_core_above_ml),
     ):
         frame = _append(frame, without_known(made, frame))
     frame = _append(frame, without_known(missing_rows(frame, listed, visit_order), frame))
@@ -457,7 +458,7 @@ def central_rows(study: Study, final: Sequence[str | Path]) -> list[dict[str, An
     """
     if not final:
         return []
-    grades = study.config["grades"]
+    grades = study.settings.grades
     original, again = (read_table(path) for path in final)
     rows = final_rows(original, grades)
     if not len(again):
@@ -518,11 +519,11 @@ def collect_study(
         "listed": [(row["participant_id"], row["visit"]) for row in study.scans],
         "visit_order": study.visit_order,
         "baseline": study.baseline,
-        "settings": study.config["measurement"],
+        "settings": study.settings.measurement,
         "scans": study.scans,
-        "serial": study.config["serial_imaging"],
+        "serial": study.settings.serial_imaging,
         "further": central_rows(study, final),
-        "grades": study.config["grades"],
+        "grades": study.settings.grades,
     }
     paths = [Path(path) for path in records]
     whole = collect_measurements(paths, **given)
@@ -643,7 +644,7 @@ def _acquisition(
     people: dict[str, Any] = {str(row["participant_id"]): row for row in sheet.to_dict("records")}
     rows = trial_rows(
         scans,
-        study.config["acquisition"].get("trial") or {},
+        study.settings.acquisition.trial,
         participants=people,
         visit_order=study.visit_order,
         baseline=study.baseline,

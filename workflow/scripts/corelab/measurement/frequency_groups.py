@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from corelab.measurement.frequency_figure import mosaic
 from corelab.measurement.regions import hemisphere_fractions
 from corelab.provenance.products import file_sha256, read_json, read_table, write_json
 from corelab.registration import template_image
+from corelab.settings.measurement import FrequencyMap
 
 #: Voxels where fewer participants have lesion (in both groups together) are not tested.
 MIN_COUNT = 2
@@ -212,35 +214,35 @@ def risk_groups(table: str | Path) -> dict[str, str]:
     }
 
 
-def _entries(settings: Mapping[str, Any], records: Sequence[str | Path], folder: Path) -> list[Any]:
+def _entries(settings: FrequencyMap, records: Sequence[str | Path], folder: Path) -> list[Any]:
     """Masks of the label (and source) in MNI152 space, of every visit."""
     found = []
     for path in records:
         record = read_json(path)
         for mask in record.get("masks", []):
-            wanted = mask["label"] == settings["label"] and mask.get("status") == "ok"
-            if wanted and settings.get("source") in (None, mask["source"]):
+            wanted = mask["label"] == settings.label and mask.get("status") == "ok"
+            if wanted and settings.source in (None, mask["source"]):
                 person = record["participant_id"]
                 found.append({**mask, "participant_id": person, "file": folder / mask["path"]})
     return found
 
 
 def _groups(
-    settings: Mapping[str, Any],
+    settings: FrequencyMap,
     entries: Sequence[Mapping[str, Any]],
     columns: Mapping[str, Mapping[str, str]],
     visit_order: Sequence[str],
 ) -> dict[str, list[Mapping[str, Any]]]:
     """Level -> one mask per participant; the level '' where nothing is compared."""
-    compare = settings.get("compare")
+    compare = settings.compare
     visits = [visit for visit in visit_order if any(e["visit"] == visit for e in entries)]
     if compare == "visit":
         return {
             visit: choose_masks([e for e in entries if e["visit"] == visit], visit_order)
             for visit in visits
         }
-    if settings.get("visit"):
-        entries = [e for e in entries if e["visit"] == settings["visit"]]
+    if settings.visit:
+        entries = [e for e in entries if e["visit"] == settings.visit]
     chosen = choose_masks(entries, visit_order)
     if not compare:
         return {"": chosen}
@@ -254,7 +256,7 @@ def _groups(
 def write_frequency_groups(
     record_path: str | Path,
     *,
-    settings: Mapping[str, Any],
+    settings: FrequencyMap,
     records: Sequence[str | Path],
     folder: Path,
     participants: pd.DataFrame,
@@ -284,12 +286,12 @@ def write_frequency_groups(
         Visits of the study.
     """
     place = Path(record_path).parent
-    compare = settings.get("compare")
+    compare = settings.compare
     columns = _levels(compare, participants, risk)
     groups = _groups(settings, _entries(settings, records, folder), columns, visit_order)
     record: dict[str, Any] = {
-        "id": settings["id"],
-        "settings": dict(settings),
+        "id": settings.id,
+        "settings": settings.plain(),
         "status": "ok",
         "reason": None,
         "maps": [],
@@ -311,7 +313,7 @@ def write_frequency_groups(
         n = n_enrolled if denominator == "enrolled" else max(len(images), 1)
         share, side = _level_map(settings, level, entries, images, n)
         side |= {"denominator": denominator, "n_enrolled": n_enrolled}
-        path = place / f"{'_'.join(filter(None, [settings['id'], _plain(level)]))}_frequency.nii.gz"
+        path = place / f"{'_'.join(filter(None, [settings.id, _plain(level)]))}_frequency.nii.gz"
         save_image(nib.Nifti1Image(share, template.affine), path, sidecar=side)
         record["maps"].append({"path": f"maps/{path.name}", **side})
         planes.append((_title(settings, level, side), share, None))
@@ -336,7 +338,7 @@ def _levels(
 
 
 def _level_map(
-    settings: Mapping[str, Any],
+    settings: FrequencyMap,
     level: str,
     entries: Sequence[Mapping[str, Any]],
     images: Sequence[nib.Nifti1Image],
@@ -348,14 +350,14 @@ def _level_map(
         total += np.asanyarray(image.dataobj) > 0
     share = (total / n).astype(np.float32)
     return share, {
-        "label": settings["label"],
+        "label": settings.label,
         "unit": "fraction",
         "description": "share of participants with lesion at each voxel",
         "status": "ok",
-        "compare": settings.get("compare"),
+        "compare": settings.compare,
         "level": level or None,
-        "visit": entries[0]["visit"] if entries else settings.get("visit"),
-        "source": settings.get("source"),
+        "visit": entries[0]["visit"] if entries else settings.visit,
+        "source": settings.source,
         "n": n,
         "n_mapped": len(images),
         "largest_fraction": float(share.max()),
@@ -369,7 +371,7 @@ def _plain(level: str) -> str:
     return "".join(c if c.isalnum() or c == "-" else "-" for c in level)
 
 
-def _title(settings: Mapping[str, Any], level: str, side: Mapping[str, Any]) -> str:
+def _title(settings: FrequencyMap, level: str, side: Mapping[str, Any]) -> str:
     words = {
         "enhancing": "Enhancing tumour",
         "whole-tumour": "Whole tumour",
@@ -378,8 +380,8 @@ def _title(settings: Mapping[str, Any], level: str, side: Mapping[str, Any]) -> 
         "necrosis": "Necrosis",
         "nonenhancing": "Non-enhancing tumour",
     }
-    what = words.get(settings["label"], settings["label"])
-    compare = str(settings.get("compare") or "")
+    what = words.get(settings.label, settings.label)
+    compare = settings.compare or ""
     where = level or side["visit"]
     if compare.startswith("risk:"):
         where = f"{level} risk"
@@ -394,7 +396,7 @@ def _on_template(path: Path, template: nib.Nifti1Image) -> nib.Nifti1Image:
 
 
 def _difference(
-    settings: Mapping[str, Any],
+    settings: FrequencyMap,
     counted: Mapping[str, tuple[list[str], list[nib.Nifti1Image]]],
     place: Path,
     template: nib.Nifti1Image,
@@ -403,7 +405,7 @@ def _difference(
     """Difference of the two levels among the mapped, its test, and its map."""
     (first, (names_a, a)), (second, (names_b, b)) = counted.items()
     head: dict[str, Any] = {"first": first, "second": second, "status": "ok", "reason": None}
-    paired = settings.get("compare") == "visit"
+    paired = settings.compare == "visit"
     if paired:
         both = [name for name in names_a if name in names_b]
         a = [a[names_a.index(name)] for name in both]
@@ -417,24 +419,29 @@ def _difference(
     )
     anywhere = np.flatnonzero(flat_a.any(axis=0) | flat_b.any(axis=0))
     flat_a, flat_b = flat_a[:, anywhere].astype(np.int8), flat_b[:, anywhere].astype(np.int8)
-    how = {key: settings[key] for key in ("permutations", "alpha", "seed")}
+    compared = partial(
+        permutation_test,
+        permutations=settings.permutations,
+        alpha=settings.alpha,
+        seed=settings.seed,
+    )
     if paired:
-        test = permutation_test(flat_a - flat_b, None, **how)
+        test = compared(flat_a - flat_b, None)
     else:
         inside = np.arange(len(a) + len(b)) < len(a)
-        test = permutation_test(np.vstack([flat_a, flat_b]), inside, **how)
+        test = compared(np.vstack([flat_a, flat_b]), inside)
     gap = np.zeros(template.shape, np.float32)
     gap.reshape(-1)[anywhere] = flat_a.mean(axis=0) - flat_b.mean(axis=0)
     p_value = np.ones(template.shape, np.float32)
     p_value.reshape(-1)[anywhere] = test.p_corrected
-    significant = test.p_corrected <= settings["alpha"]
+    significant = test.p_corrected <= settings.alpha
     summary = {
         **head,
         "n": [len(a), len(b)],
         "paired": paired,
         "largest_difference": float(np.abs(gap).max()),
         "threshold_abs_z": test.threshold if np.isfinite(test.threshold) else None,
-        "alpha": settings["alpha"],
+        "alpha": settings.alpha,
         "smallest_p_corrected": float(test.p_corrected.min()),
         "voxels_tested": int(np.count_nonzero(test.z)),
         "voxels_significant": int(significant.sum()),
@@ -447,11 +454,11 @@ def _difference(
         ("difference", gap, "fraction", f"share mapped: {first} less {second}"),
         ("p-corrected", p_value, "probability", "familywise error corrected p of the difference"),
     ):
-        path = place / f"{settings['id']}_{name}.nii.gz"
-        side = {"unit": unit, "description": what, "label": settings["label"], **summary}
+        path = place / f"{settings.id}_{name}.nii.gz"
+        side = {"unit": unit, "description": what, "label": settings.label, **summary}
         save_image(nib.Nifti1Image(image, template.affine), path, sidecar=side)
         summary[name.replace("-", "_") + "_path"] = f"maps/{path.name}"
-    mark = f"{summary['voxels_significant']} voxels differ at {settings['alpha']:g}"
+    mark = f"{summary['voxels_significant']} voxels differ at {settings.alpha:g}"
     planes.append((f"Difference, {first} less {second} (of the mapped); {mark}", gap, p_value))
     return summary
 
@@ -459,7 +466,7 @@ def _difference(
 def _finish(record: dict[str, Any], path: str | Path, planes: Sequence[Any]) -> None:
     """Figure and record; the record holds the hash of every map."""
     path = Path(path)
-    alpha = float(record["settings"].get("alpha", 0.05))
+    alpha = float(record["settings"]["alpha"])
     mosaic(path.with_suffix(".png"), planes, alpha=alpha, reason=record["reason"] or "")
     made = sorted(path.parent.glob(f"{record['id']}_*.nii.gz"))
     write_json({**record, "sha256": {f"maps/{f.name}": file_sha256(f) for f in made}}, path)

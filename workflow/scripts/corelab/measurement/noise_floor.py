@@ -10,7 +10,6 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,11 @@ from corelab.provenance.products import read_json
 from corelab.registration import align_visit, normalise_subject
 from corelab.segmentation.readers import consensus_masks
 from corelab.segmentation.visit import segment_visit
+from corelab.settings.base import Settings, Texts
+from corelab.settings.measurement import AtlasSettings, MeasurementSettings
+from corelab.settings.perfusion import PerfusionSettings
+from corelab.settings.registration import RegistrationSettings
+from corelab.settings.segmentation import SegmentationSettings
 from corelab.study.columns import MEASUREMENTS, NOISE_FLOOR
 from corelab.terms.kinds import PERFUSION_KINDS
 
@@ -36,17 +40,16 @@ _MAD_TO_SD = 1.4826
 DETECTABLE = 1.96 * np.sqrt(2.0)
 
 
-@dataclass(frozen=True)
-class Stages:
-    """The blocks of the config that a repeat goes by."""
+class Stages(Settings):
+    """Blocks of the config that a repeat uses, with what it needs to know of the subject."""
 
     disease: str
-    registration: Mapping[str, Any]
-    segmentation: Mapping[str, Any]
-    perfusion: Mapping[str, Any]
-    measurement: Mapping[str, Any]
-    atlases: Sequence[Mapping[str, Any]]
-    visit_order: Sequence[str]
+    registration: RegistrationSettings
+    segmentation: SegmentationSettings
+    perfusion: PerfusionSettings
+    measurement: MeasurementSettings
+    atlases: tuple[AtlasSettings, ...]
+    visit_order: Texts
     baseline: str | None
     onset_to_ct_min: float | None
 
@@ -111,10 +114,8 @@ def repeat_subject(
     dict
         ``participant_id``, ``seed`` and ``rows`` as those of ``measurements.tsv``.
     """
-
-    segmentation = dict(stages.segmentation)
-    consensus = segmentation.pop("consensus", {})
-    registration = {**stages.registration, "seed": seed}
+    segmentation = stages.segmentation
+    registration = stages.registration.model_copy(update={"seed": seed})
     with tempfile.TemporaryDirectory(prefix="corelab-noise-") as scratch:
         workspace = Path(scratch)
         visits = []
@@ -122,15 +123,17 @@ def repeat_subject(
             prepared = _copied(record, folder, workspace, seed=seed, added_noise=added_noise)
             prepared = align_visit(prepared, workspace, settings=registration)
             segmented = segment_visit(
-                prepared, workspace, disease=stages.disease, settings=dict(segmentation)
+                prepared, workspace, disease=stages.disease, settings=segmentation
             )
-            segmented["masks"] += consensus_masks(prepared, workspace, settings=consensus)
+            segmented["masks"] += consensus_masks(
+                prepared, workspace, settings=segmentation.consensus
+            )
             perfused = None
             if any(scan["kind"] in PERFUSION_KINDS for scan in prepared["scans"]):
                 perfused = perfuse_visit(
                     prepared,
                     workspace,
-                    settings={**stages.perfusion, "figures": False},
+                    settings=stages.perfusion.model_copy(update={"figures": False}),
                     minutes_onset_to_ct=stages.onset_to_ct_min,
                 )
             visits.append(

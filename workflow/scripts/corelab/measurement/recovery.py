@@ -36,6 +36,8 @@ from corelab.measurement.recovery_targets import Target, targets_of
 from corelab.provenance.products import read_json
 from corelab.segmentation import NotSegmentable
 from corelab.segmentation.visit import segment_visit, visit_scans
+from corelab.settings.measurement import RecoverySettings
+from corelab.settings.segmentation import SegmentationSettings
 from corelab.study.columns import RECOVERY, RECOVERY_SUMMARY
 from corelab.terms.labels import VOLUME_ENDPOINTS
 
@@ -103,8 +105,8 @@ def recover_visit(
     folder: Path,
     *,
     disease: str,
-    segmentation: Mapping[str, Any],
-    settings: Mapping[str, Any],
+    segmentation: SegmentationSettings,
+    settings: RecoverySettings,
 ) -> dict[str, Any]:
     """Plant lesions into the scans of one visit, one at a time, and segment each.
 
@@ -127,10 +129,7 @@ def recover_visit(
         status and a reason.
     """
     kinds = {scan["kind"] for scan in prepared["scans"]}
-    stages = {
-        "disease": disease,
-        "settings": {key: value for key, value in segmentation.items() if key != "consensus"},
-    }
+    stages = {"disease": disease, "settings": segmentation}
     rows: list[dict[str, Any]] = []
     targets = targets_of(disease, kinds, settings)
     if not targets:
@@ -208,15 +207,15 @@ class _Trial:
             images, self.affine, brain, lesions | (brain & ~side), b_value=b_value
         )
 
-    def plantings(self, settings: Mapping[str, Any]) -> Iterable[dict[str, Any]]:
+    def plantings(self, settings: RecoverySettings) -> Iterable[dict[str, Any]]:
         """Rows of all plantings, in the order sizes, plantings of a size (sites take turns)."""
-        target, sites = self.target, list(settings["sites"])
+        target, sites = self.target, list(settings.sites)
         name = f"{self.record['participant_id']}|{self.record['visit']}|{target.planted}"
-        self.detected_share = settings["detected_share"]
-        for size in settings["sizes_ml"]:
-            for number in range(settings["per_size"]):
+        self.detected_share = settings.detected_share
+        for size in settings.sizes_ml:
+            for number in range(settings.per_size):
                 site = sites[number % len(sites)]
-                random = _generator(settings["seed"], name, f"{size:g}", str(number))
+                random = _generator(settings.seed, name, f"{size:g}", str(number))
                 yield {
                     "site": site,
                     "size_ml": float(size),
@@ -292,9 +291,9 @@ def _generator(seed: int, *names: str) -> np.random.Generator:
 
 
 def _shape(
-    random: np.random.Generator, size: float, target: Target, settings: Mapping[str, Any]
+    random: np.random.Generator, size: float, target: Target, settings: RecoverySettings
 ) -> Shape:
-    files = settings.get("shapes") or []
+    files = settings.shapes
     if not files:
         return draw_shape(random, size, compact=target.label == "haematoma")
     path = files[int(random.integers(len(files)))]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+
+from corelab.settings.measurement import RecoverySettings
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ TARGETS = (
 
 
 def targets_of(
-    disease: str, kinds: Iterable[str], settings: Mapping[str, Any] | None = None
+    disease: str, kinds: Iterable[str], settings: RecoverySettings | None = None
 ) -> list[Target]:
     """Lesions that can be planted into scans of some kinds.
 
@@ -67,4 +68,4 @@ def targets_of(
     there = [t for t in TARGETS if t.kind in set(kinds) and t.disease == disease]
     if settings is None:
         return there
-    return [t for t in there if t.kind in settings["kinds"] and t.label in settings["labels"]]
+    return [t for t in there if t.kind in settings.kinds and t.label in settings.labels]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from corelab.imaging import load_image, resample_to, same_grid
 from corelab.segmentation.hypodensity import aspects, region_share
+from corelab.settings.measurement import AtlasSettings
 from corelab.study.naming import region_name
 
 
@@ -99,7 +100,7 @@ def _load_atlas(name: str, path: str, labels: str) -> Atlas:
     )
 
 
-def load_atlas(settings: Mapping[str, Any]) -> Atlas:
+def load_atlas(settings: AtlasSettings) -> Atlas:
     """Load an atlas of the config (``name``, ``path``, ``labels``, and what its labels serve).
 
     Raises
@@ -107,10 +108,10 @@ def load_atlas(settings: Mapping[str, Any]) -> Atlas:
     ValueError
         If ``aspects`` or ``mca`` names a label that the table lacks or that has no voxel.
     """
-    atlas = _load_atlas(settings["name"], str(settings["path"]), str(settings["labels"]))
+    atlas = _load_atlas(settings.name, settings.path, settings.labels)
     served = {
-        use: {side: tuple(labels) for side, labels in (settings.get(use) or {}).items()}
-        for use in ("aspects", "mca")
+        use: {"left": sides.left, "right": sides.right} if sides else {}
+        for use, sides in (("aspects", settings.aspects), ("mca", settings.mca))
     }
     for use, sides in served.items():
         absent = sorted({k for labels in sides.values() for k in labels if not atlas.voxels.get(k)})

@@ -10,6 +10,8 @@ import datetime
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from corelab.settings.acquisition import TrialCriteria
+
 #: From which kind of scan a biomarker is taken, best first (the pipeline's own order).
 SCAN_OF_BIOMARKER = {
     "infarct": ("dwi", "adc", "FLAIR", "ncct"),
@@ -26,7 +28,7 @@ Row = dict[str, Any]
 
 def trial_rows(
     scans: Sequence[Mapping[str, Any]],
-    settings: Mapping[str, Any],
+    settings: TrialCriteria,
     *,
     participants: Mapping[str, Mapping[Any, Any]],
     visit_order: Sequence[str],
@@ -40,7 +42,7 @@ def trial_rows(
         Native images: ``participant_id, visit, kind, scan_id, status, reason, metadata``
         (``acquired_at`` ISO 8601, ``scan_duration_s`` and what ``constant`` names).
     settings
-        ``acquisition.trial`` of the config, with its defaults.
+        ``acquisition.trial`` of the config.
     participants
         Participant -> row of the participants sheet.
     visit_order, baseline
@@ -56,7 +58,7 @@ def trial_rows(
     >>> scan = {"participant_id": "1", "kind": "dwi", "scan_id": "s", "status": "ok"}
     >>> scans = [scan | {"visit": "base", "metadata": {"acquired_at": "2025-01-01"}},
     ...          scan | {"visit": "day5", "metadata": {"acquired_at": "2025-01-09"}}]
-    >>> settings = {"windows": {"day5": {"day": 5, "before": 1, "after": 2}}}
+    >>> settings = TrialCriteria(windows={"day5": {"day": 5, "before": 1, "after": 2}})
     >>> for row in trial_rows(scans, settings, participants={"1": {}},
     ...                       visit_order=["base", "day5"], baseline="base"):
     ...     print(row["visit"], row["criterion"], row["value"], row["limit"], row["verdict"])
@@ -134,7 +136,7 @@ def _first(scans: Iterable[Mapping[str, Any]]) -> datetime.datetime | None:
 
 def _window_rows(
     scans: Sequence[Mapping[str, Any]],
-    settings: Mapping[str, Any],
+    settings: TrialCriteria,
     person: Mapping[str, Any],
     baseline: str | None,
 ) -> list[Row]:
@@ -143,8 +145,8 @@ def _window_rows(
     Days are calendar days, as protocols count them; hours are elapsed time. Both count from the
     participants column ``day_zero_column`` where it is filled, else from the first baseline scan.
     """
-    windows = settings.get("windows") or {}
-    column = settings.get("day_zero_column")
+    windows = settings.windows or {}
+    column = settings.day_zero_column
     start = moment(person.get(column)) if column else None
     if start is None:
         start = _first(scan for scan in scans if scan["visit"] == baseline)
@@ -153,9 +155,9 @@ def _window_rows(
         window = windows.get(scan["visit"])
         if window is None:
             continue
-        unit = "day" if "day" in window else "hour"
-        low = window[unit] - window.get("before", 0)
-        high = window[unit] + window.get("after", 0)
+        unit, due = ("hour", window.hour) if window.day is None else ("day", window.day)
+        assert due is not None
+        low, high = due - window.before, due + window.after
         when = _acquired(scan)
         value: float | None = None
         reason = None
@@ -179,14 +181,14 @@ def _window_rows(
 
 def _timing_rows(
     scans: Sequence[Mapping[str, Any]],
-    settings: Mapping[str, Any],
+    settings: TrialCriteria,
     person: Mapping[str, Any],
     baseline: str | None,
 ) -> list[Row]:
     """Duration of imaging at each visit, and delay of treatment after baseline imaging."""
     rows = []
-    longest = settings.get("imaging_duration_minutes_max")
-    delay = settings.get("imaging_to_treatment_minutes_max")
+    longest = settings.imaging_duration_minutes_max
+    delay = settings.imaging_to_treatment_minutes_max
     for visit in dict.fromkeys(scan["visit"] for scan in scans):
         own = [scan for scan in scans if scan["visit"] == visit]
         place = {"participant_id": own[0]["participant_id"], "visit": visit, "kind": "all"}
@@ -204,7 +206,7 @@ def _timing_rows(
             ok = None if value is None else value <= longest
             rows.append(_row(place, "imaging_duration_minutes_max", value, longest, ok, reason))
         if delay is not None and visit == baseline:
-            treated = moment(person.get(settings.get("treated_at_column") or "treated_at"))
+            treated = moment(person.get(settings.treated_at))
             value = ok = None
             reason = "the time of treatment or of imaging is not known"
             if treated is not None and start is not None:
@@ -226,12 +228,12 @@ def _number(value: Any) -> float:
 # --- with what ---------------------------------------------------------------------------------
 
 
-def _constant_rows(scans: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> list[Row]:
+def _constant_rows(scans: Sequence[Mapping[str, Any]], settings: TrialCriteria) -> list[Row]:
     """Fields that must equal those of the subject's first scan of the kind."""
     rows = []
     first: dict[tuple[str, str], Any] = {}
     for scan in scans:
-        for name in settings.get("constant") or ():
+        for name in settings.constant or ():
             value = (scan.get("metadata") or {}).get(name)
             key = (scan["kind"], name)
             if key not in first:
@@ -253,13 +255,15 @@ def _same(one: Any, other: Any) -> bool:
     return abs(first - second) <= _SAME_SHARE * max(abs(first), abs(second))
 
 
-def _modality_rows(scans: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> list[Row]:
+def _modality_rows(scans: Sequence[Mapping[str, Any]], settings: TrialCriteria) -> list[Row]:
     """The same kind of scan shows a biomarker at all time points.
 
     Kinds that the charter counts as the same are listed under the biomarker.
     """
     rows = []
-    for biomarker, alike in sorted((settings.get("same_modality") or {}).items()):
+    for biomarker, alike in sorted(
+        settings.same_modality.plain().items() if settings.same_modality else ()
+    ):
         first: str | None = None
         for visit in dict.fromkeys(scan["visit"] for scan in scans):
             own = [scan for scan in scans if scan["visit"] == visit and scan["status"] == "ok"]
@@ -281,11 +285,11 @@ def _modality_rows(scans: Sequence[Mapping[str, Any]], settings: Mapping[str, An
 
 
 def _complete_rows(
-    participant_id: str, scans: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]
+    participant_id: str, scans: Sequence[Mapping[str, Any]], settings: TrialCriteria
 ) -> list[Row]:
     """One row per kind that is due at a visit: there, unreadable, or missing."""
     rows = []
-    for visit, kinds in (settings.get("complete") or {}).items():
+    for visit, kinds in (settings.complete or {}).items():
         for kind in kinds:
             own = [scan for scan in scans if scan["visit"] == visit and scan["kind"] == kind]
             good = [scan for scan in own if scan["status"] == "ok"]

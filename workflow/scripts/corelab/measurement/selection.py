@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from corelab.settings.acquisition import PhantomQaSettings
 from corelab.settings.analyses.base import AnalysisSpec, Offset
 from corelab.study.columns import STATISTICS
 from corelab.study.expression import decide, flag_name, names_in, select, undecided
@@ -72,7 +73,7 @@ class Tables:
     phantoms: pd.DataFrame = field(default_factory=lambda: _empty("site"))
     reads: pd.DataFrame = field(default_factory=lambda: _empty("participant_id", "reader"))
     radiomics: pd.DataFrame = field(default_factory=lambda: _empty("participant_id"))
-    phantom_qa: Mapping[str, Any] = field(default_factory=dict)
+    phantom_qa: PhantomQaSettings = field(default_factory=PhantomQaSettings)
     visit_order: tuple[str, ...] = ()
     baseline: str | None = None
     default_sources: tuple[str, ...] = ("pipeline", "supplied")

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from corelab.measurement.rows import measurement_row
+from corelab.settings.measurement import SerialImagingSettings
 
 #: Windows of the two published series, hours after the first scan; lower bound in, upper out,
 #: unless it is the end of the last window (24 to 168 h, 24 to 196 h include their end).
@@ -19,7 +20,6 @@ IMMEDIATE_DELAYED = {"immediate": (0.0, 3.0), "delayed": (24.0, 196.0)}
 
 #: Names that the config may use for them.
 PUBLISHED_WINDOWS = {"early_delayed": EARLY_DELAYED, "immediate_delayed": IMMEDIATE_DELAYED}
-LATER_KINDS = ("dwi", "adc", "mask-infarct", "FLAIR")
 
 
 def window_of(hours: float, windows: Mapping[str, tuple[float, float]]) -> str | None:
@@ -136,25 +136,25 @@ def lesion_reversal(first: np.ndarray, second: np.ndarray, voxel_volume_ml: floa
 
 
 def windows_of(
-    serial: Mapping[str, Any] | None,
+    serial: SerialImagingSettings | None,
 ) -> dict[str, tuple[float, float]]:
     """Windows of the config block ``serial_imaging``, hours; none without the block.
 
     Examples
     --------
-    >>> windows_of({"windows": "immediate_delayed"})["delayed"], windows_of(None)
+    >>> windows_of(SerialImagingSettings(windows="immediate_delayed"))["delayed"], windows_of(None)
     ((24.0, 196.0), {})
     """
     if not serial:
         return {}
-    given = serial["windows"]
+    given = serial.windows
     if isinstance(given, str):
         return dict(PUBLISHED_WINDOWS[given])
     return {str(name): (float(low), float(high)) for name, (low, high) in given.items()}
 
 
 def window_visits(
-    scans: Sequence[Mapping[str, Any]], serial: Mapping[str, Any], baseline: str | None
+    scans: Sequence[Mapping[str, Any]], serial: SerialImagingSettings, baseline: str | None
 ) -> pd.DataFrame:
     """Visits of participants in windows after the index scan.
 
@@ -178,7 +178,7 @@ def window_visits(
     ...     {"participant_id": "a", "visit": v, "kind": k, "scan_id": v + k, "acquired_at": t}
     ...     for v, k, t in (("base", "ncct", "2024-01-01T10:00"), ("d0", "dwi", "2024-01-01T12:30"),
     ...                     ("d4", "dwi", "2024-01-05T10:00"))]
-    >>> serial = {"windows": "immediate_delayed", "index_kind": "ncct"}
+    >>> serial = SerialImagingSettings(windows="immediate_delayed", index_kind="ncct")
     >>> window_visits(scans, serial, "base")[["window", "visit", "hours"]].values.tolist()
     [['immediate', 'd0', 2.5], ['delayed', 'd4', 96.0]]
     """
@@ -188,11 +188,11 @@ def window_visits(
     )
     times = pd.to_datetime(table["acquired_at"], errors="coerce", utc=True, format="ISO8601")
     table = table.assign(acquired_at=times).dropna(subset=["acquired_at"])
-    kind = serial.get("index_kind")
+    kind = serial.index_kind
     first = table[(table["kind"] == kind) if kind else (table["visit"] == baseline)]
     first = first.sort_values(["participant_id", "acquired_at", "scan_id"])
     first = first.drop_duplicates("participant_id")
-    kinds = set(serial.get("scan_kinds") or LATER_KINDS)
+    kinds = set(serial.scan_kinds)
     later = table[table["kind"].isin(kinds) & ~table["scan_id"].isin(first["scan_id"])]
     if first.empty or later.empty:
         return pd.DataFrame(columns=columns)
@@ -202,7 +202,7 @@ def window_visits(
 
 
 def serial_pairs(
-    scans: Sequence[Mapping[str, Any]], serial: Mapping[str, Any] | None, baseline: str | None
+    scans: Sequence[Mapping[str, Any]], serial: SerialImagingSettings | None, baseline: str | None
 ) -> dict[tuple[str, str], str]:
     """Visits in a later window, each with the same participant's visit in the first window.
 
@@ -217,7 +217,7 @@ def serial_pairs(
     ...     {"participant_id": "a", "visit": v, "kind": k, "scan_id": v + k, "acquired_at": t}
     ...     for v, k, t in (("base", "ncct", "2024-01-01T10:00"), ("d0", "dwi", "2024-01-01T12:30"),
     ...                     ("d4", "dwi", "2024-01-05T10:00"))]
-    >>> serial_pairs(scans, {"windows": "immediate_delayed"}, "base")
+    >>> serial_pairs(scans, SerialImagingSettings(windows="immediate_delayed"), "base")
     {('a', 'd4'): 'd0'}
     """
     if not serial:
@@ -235,7 +235,7 @@ def serial_pairs(
 def serial_rows(
     rows: pd.DataFrame,
     scans: Sequence[Mapping[str, Any]],
-    serial: Mapping[str, Any] | None,
+    serial: SerialImagingSettings | None,
     baseline: str | None,
 ) -> list[dict[str, Any]]:
     """Measurement rows of windows: a window is a visit of its own.
@@ -261,7 +261,8 @@ def serial_rows(
     ...     {"participant_id": "a", "visit": v, "kind": k, "scan_id": v + k, "acquired_at": t}
     ...     for v, k, t in (("base", "ncct", "2024-01-01T10:00"), ("d0", "dwi", "2024-01-01T12:30"),
     ...                     ("d4", "dwi", "2024-01-05T10:00"))]
-    >>> made = serial_rows(rows, scans, {"windows": "immediate_delayed"}, "base")
+    >>> serial = SerialImagingSettings(windows="immediate_delayed")
+    >>> made = serial_rows(rows, scans, serial, "base")
     >>> [(r["visit"], r["value"]) for r in made if r["endpoint"] == "infarct_percent_change"]
     [('delayed', -20.0)]
     >>> [r["value"] for r in made if r["endpoint"] == "infarct_reversal"]

@@ -27,6 +27,7 @@ from corelab.measurement.reversal import joined_reasons, reversal_rows
 from corelab.measurement.rows import measurement_row
 from corelab.provenance.products import file_sha256
 from corelab.segmentation.hypodensity import CtHypodensity
+from corelab.settings.measurement import AtlasSettings, MeasurementSettings
 from corelab.terms.labels import volume_endpoint
 
 
@@ -292,8 +293,8 @@ def measure_visit(
     normalised: Mapping[str, Any] | None,
     folder: Path,
     *,
-    atlases: Sequence[Mapping[str, Any]],
-    settings: Mapping[str, Any],
+    atlases: Sequence[AtlasSettings],
+    settings: MeasurementSettings,
     first_visit: str | None = None,
 ) -> dict[str, Any]:
     """Measure everything that one visit's masks and maps say.
@@ -332,7 +333,7 @@ def measure_visit(
         if entry.get("visit") == visit and entry.get("status") == "ok":
             image = _load(folder / entry["path"])
             rows += _location_rows(
-                participant_id, visit, entry, image, loaded, settings["aspects_min_share"]
+                participant_id, visit, entry, image, loaded, settings.aspects_min_share
             )
     rows += _perfusion_rows(participant_id, visit, perfused, folder)
     rows += reversal_rows(normalised, folder, visit, first_visit)
@@ -344,7 +345,7 @@ def measure_visit(
         "visit": visit,
         "rows": _settle_doubles(rows),
         "overlap": overlap_rows(
-            participant_id, visit, masks, agreeing, nsd_tolerance_mm=settings["nsd_tolerance_mm"]
+            participant_id, visit, masks, agreeing, nsd_tolerance_mm=settings.nsd_tolerance_mm
         ),
         "acquisition": _acquisition_rows(participant_id, visit, prepared, perfused),
     }
@@ -480,8 +481,8 @@ def _settle_doubles(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def measure_supplied(
     scans: Sequence[Mapping[str, Any]],
     *,
-    atlases: Sequence[Mapping[str, Any]],
-    settings: Mapping[str, Any],
+    atlases: Sequence[AtlasSettings],
+    settings: MeasurementSettings,
 ) -> dict[str, Any]:
     """Measure masks that others supplied, of visits that have no images to process.
 
@@ -516,7 +517,7 @@ def measure_supplied(
             if image is not None:
                 images[len(masks)] = image
             masks.append(mask)
-        overlaps += overlap_rows(*key, masks, images, nsd_tolerance_mm=settings["nsd_tolerance_mm"])
+        overlaps += overlap_rows(*key, masks, images, nsd_tolerance_mm=settings.nsd_tolerance_mm)
     return {
         "stage": "measure_supplied",
         "rows": _settle_doubles(rows),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 from corelab.perfusion.steadiness import CORRECTED_DRIFT, LARGEST_DRIFT
+from corelab.settings.perfusion import GateLimits
 
 PASS, WARN, FAIL, NOT_ASSESSABLE = "PASS", "WARN", "FAIL", "NOT_ASSESSABLE"
 
@@ -124,7 +126,7 @@ GATES: Mapping[str, tuple[Gate, ...]] = {
 }
 
 
-def configured(kind: str, changes: Mapping[str, Any] | None) -> tuple[Gate, ...]:
+def configured(kind: str, changes: Mapping[Any, GateLimits | None]) -> tuple[Gate, ...]:
     """Gates of a kind of scan with limits of the configuration put in.
 
     Parameters
@@ -132,39 +134,28 @@ def configured(kind: str, changes: Mapping[str, Any] | None) -> tuple[Gate, ...]
     kind
         ``ctp`` or ``dsc``.
     changes
-        Criterion -> ``{"good": [low, high], "bad": [low, high]}``, either may be missing; None
-        switches a criterion off.
-
-    Raises
-    ------
-    ValueError
-        If a criterion does not exist.
+        Criterion -> its limits, of which either may be missing; None switches a criterion off.
 
     Examples
     --------
-    >>> gates = configured("ctp", {"coverage_mm": {"good": [60, None]}, "aif_snr": None})
+    >>> gates = configured("ctp", {"coverage_mm": GateLimits(good=(60, None)), "aif_snr": None})
     >>> next(g.good for g in gates if g.criterion == "coverage_mm")
     (60, None)
     >>> any(g.criterion == "aif_snr" for g in gates)
     False
     """
-    changes = dict(changes or {})
-    known = {gate.criterion for gates in GATES.values() for gate in gates}
-    unknown = sorted(set(changes) - known)
-    if unknown:
-        raise ValueError(f"unknown gates {unknown}; known: {', '.join(sorted(known))}")
     result = []
     for gate in GATES[kind]:
-        change = changes.get(gate.criterion, {})
-        if change is None:
-            continue
-        good, bad = change.get("good", gate.good), change.get("bad", gate.bad)
-        result.append(Gate(gate.criterion, (good[0], good[1]), (bad[0], bad[1]), gate.basis))
+        change = changes.get(gate.criterion, GateLimits())
+        if change is not None:
+            result.append(replace(gate, good=change.good or gate.good, bad=change.bad or gate.bad))
     return tuple(result)
 
 
 def judge(
-    kind: str, values: Mapping[str, float | None], changes: Mapping[str, Any] | None = None
+    kind: str,
+    values: Mapping[str, float | None],
+    changes: Mapping[Any, GateLimits | None] = MappingProxyType({}),
 ) -> list[dict[str, Any]]:
     """One row per criterion with value, limit and verdict.
 

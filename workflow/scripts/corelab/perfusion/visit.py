@@ -19,20 +19,9 @@ from corelab.perfusion.concentration import TISSUE_FACTOR, PerfusionError
 from corelab.perfusion.series import ENGINES, Series, analyse_series, gate_values, repairs
 from corelab.perfusion.tissue import Plane, midsagittal_plane
 from corelab.provenance.products import plain, read_table, write_json, write_table
+from corelab.settings.perfusion import PerfusionSettings
 from corelab.study.naming import derivative, mask_path
 
-#: Settings of ``perfusion`` in the config where it is silent.
-DEFAULTS: dict[str, Any] = {
-    "core": {"engine": "bayes", "parameter": "rcbf", "below": 0.30, "early_below": 0.20,
-             "early_minutes": 90.0, "reference": "contralateral"},
-    "hypoperfusion": {"engine": "bayes", "tmax_s_above": 6.0},
-    "registry_engine": "osvd",
-    "device": "cpu",
-    "motion_correction": True,
-    "leakage_correction": False,
-    "figures": True,
-    "gates": {},
-}  # fmt: skip
 #: Further limits of Tmax (s) whose masks are written.
 TMAX_VARIANTS_S = (4.0, 6.0, 8.0, 10.0)
 UNITS = {"cbf": "mL/100g/min", "cbv": "mL/100g", "mtt": "s", "tmax": "s", "ttp": "s", "delay": "s"}
@@ -51,7 +40,7 @@ class MapSet:
     """Maps of one visit by engine, and what lesions need besides.
 
     ``engines``: engine -> {``cbf``, ``cbv``, ``mtt``, ``tmax``} arrays with NaN for no value;
-    ``primary``: the engine of ``flow`` and of ``timing`` that the configuration chose.
+    ``primary``: the engines of ``flow``, ``timing`` and the ``registry`` of published cut-offs.
     """
 
     kind: str
@@ -99,33 +88,11 @@ class _Place:
         )
 
 
-def configured(settings: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings of the room: the config's block ``perfusion`` over the defaults.
-
-    Examples
-    --------
-    >>> configured({"perfusion": {"core": {"below": 0.35}}})["core"]["below"]
-    0.35
-    >>> configured({})["hypoperfusion"]["tmax_s_above"]
-    6.0
-    """
-    given = settings.get("perfusion", settings) or {}
-    merged: dict[str, Any] = {}
-    for key, default in DEFAULTS.items():
-        value = given.get(key)
-        if isinstance(default, dict):
-            merged[key] = {**default, **(value or {})}
-        else:
-            merged[key] = default if value is None else value
-    merged["tissue_factor"] = TISSUE_FACTOR
-    return merged
-
-
 def perfuse_visit(
     record: Mapping[str, Any],
     folder: str | os.PathLike[str],
     *,
-    settings: Mapping[str, Any],
+    settings: PerfusionSettings,
     minutes_onset_to_ct: float | None = None,
     threads: int | None = None,
 ) -> dict[str, Any]:
@@ -144,9 +111,9 @@ def perfuse_visit(
     folder
         Results folder of the study; paths in records are relative to it.
     settings
-        The config, or its block ``perfusion``.
+        Block ``perfusion`` of the config.
     minutes_onset_to_ct
-        At 90 min or less the core uses ``early_below``.
+        At ``core.early_minutes`` or less the core uses ``early_below``.
     threads
         Cores of the job; no result depends on them.
 
@@ -165,7 +132,7 @@ def perfuse_visit(
     Examples
     --------
     >>> record = {"participant_id": "1", "visit": "v", "scans": []}
-    >>> perfuse_visit(record, ".", settings={})["status"]
+    >>> perfuse_visit(record, ".", settings=PerfusionSettings())["status"]
     'not_computable'
     """
     place = _Place(str(record["participant_id"]), str(record["visit"]), Path(folder))
@@ -184,17 +151,18 @@ def perfuse_visit(
         "status": "ok",
         "reason": None,
     }
-    options = configured(settings) | {"threads": threads}
     scans = [
         s for s in record["scans"] if s["status"] == "ok" and s.get("space", "native") == "native"
     ]
     try:
         series = next((s for kind in ("ctp", "dsc") for s in scans if s["kind"] == kind), None)
         if series is not None:
-            _from_series(series, scans, record, place, options, minutes_onset_to_ct, result)
+            _from_series(
+                series, scans, record, place, settings, minutes_onset_to_ct, threads, result
+            )
             _tell(result, [*mask_warnings(record, series["grid"]).values(), *result["notes"]])
         elif {"cbf", "tmax"} <= {s["kind"] for s in scans}:
-            _from_maps(scans, record, place, options, minutes_onset_to_ct, result)
+            _from_maps(scans, record, place, settings, minutes_onset_to_ct, result)
             grid = next(s for s in scans if s["kind"] == "tmax")["grid"]
             _tell(result, [*mask_warnings(record, grid).values(), *result["notes"]])
         elif faults := _faults(record["scans"]):
@@ -277,8 +245,9 @@ def _from_series(
     scans: Sequence[Mapping[str, Any]],
     record: Mapping[str, Any],
     place: _Place,
-    options: dict[str, Any],
+    settings: PerfusionSettings,
     minutes: float | None,
+    threads: int | None,
     result: dict[str, Any],
 ) -> None:
     image = load_image(place.folder / scan["path"], ndim=4, kind=scan["kind"])
@@ -304,12 +273,12 @@ def _from_series(
         _brain(record, scan, place),
         echo_time_s=facts.get("echo_time_s"),
         aif=None if aif is None else aif[0],
-        correct_motion=bool(options["motion_correction"]),
-        correct_leakage=bool(options["leakage_correction"]),
+        correct_motion=settings.motion_correction,
+        correct_leakage=settings.leakage_correction,
         slice_times_s=None if slice_times is None else np.asarray(slice_times),
-        engines=_engines(options),
-        threads=options["threads"],
-        device=options["device"],
+        engines=_engines(settings),
+        threads=threads,
+        device=settings.device,
         lost=_lost(facts, image.shape),
     )
     result["notes"] += repairs(found)
@@ -320,7 +289,11 @@ def _from_series(
         [scan, *([aif[1]] if aif else [])],
         found.affine,
         engines,
-        {"flow": options["core"]["engine"], "timing": options["hypoperfusion"]["engine"]},
+        {
+            "flow": settings.core.engine,
+            "timing": settings.hypoperfusion.engine,
+            "registry": settings.registry_engine,
+        },
         found.tissue,
         found.grey,
         found.plane,
@@ -334,8 +307,8 @@ def _from_series(
         "frame_interval_s": found.maps["osvd"].interval_s,
         "motion_corrected": found.motion_corrected,
         "slice_times_corrected": slice_times is not None,
-        "device": options["device"],
-        "tissue_factor": options["tissue_factor"],
+        "device": settings.device,
+        "tissue_factor": TISSUE_FACTOR,
         "partial_volume_scale": found.input.scale,
         "aif": "supplied" if found.input.supplied else "found",
     }
@@ -345,8 +318,8 @@ def _from_series(
     header = facts.get("header_interval_s")
     if header:
         values["header_interval_ratio"] = header / float(np.median(np.diff(times)))
-    drawn = _lesions(maps, place, options, minutes, result, values)
-    if options["figures"]:
+    drawn = _lesions(maps, place, settings, minutes, result, values)
+    if settings.figures:
         result["figures"] |= figures.draw_visit(
             found,
             drawn,
@@ -365,11 +338,10 @@ def _lost(facts: Mapping[str, Any], shape: tuple[int, ...]) -> np.ndarray:
     return lost
 
 
-def _engines(options: Mapping[str, Any]) -> tuple[str, ...]:
+def _engines(settings: PerfusionSettings) -> tuple[str, ...]:
     """Engines to run: reference and accurate one always, and those that the settings name."""
-    asked = (options["core"], options["hypoperfusion"])
-    names = [*ENGINES, *(block["engine"] for block in asked), options["registry_engine"]]
-    return tuple(dict.fromkeys(names))
+    requested = (settings.core.engine, settings.hypoperfusion.engine, settings.registry_engine)
+    return tuple(dict.fromkeys([*ENGINES, *requested]))
 
 
 def _named(maps: Any) -> dict[str, np.ndarray]:
@@ -395,7 +367,7 @@ def _from_maps(
     scans: Sequence[Mapping[str, Any]],
     record: Mapping[str, Any],
     place: _Place,
-    options: dict[str, Any],
+    settings: PerfusionSettings,
     minutes: float | None,
     result: dict[str, Any],
 ) -> None:
@@ -417,13 +389,9 @@ def _from_maps(
     brain = _brain(record, tmax, place)
     tissue = brain & (values["cbf"] > 0) & np.isfinite(values["tmax"])
     plane = midsagittal_plane(brain.astype(np.float32) * 100.0, affine, brain)
-    engine = {"cbf": "supplied"}
-    for block in ("core", "hypoperfusion"):
-        options[block] = {**options[block], "engine": engine["cbf"]}
-    options["registry_engine"] = engine["cbf"]
     maps = MapSet(
         "tmax", tmax["grid"], list(chosen.values()), affine,
-        {"supplied": values}, {"flow": "supplied", "timing": "supplied"},
+        {"supplied": values}, dict.fromkeys(("flow", "timing", "registry"), "supplied"),
         tissue, np.zeros_like(tissue), plane,
     )  # fmt: skip
     result["parameters"] |= {"engine": "supplied maps"}
@@ -431,7 +399,7 @@ def _from_maps(
         result["maps"].append(
             {"quantity": kind, "engine": "supplied", "path": scan["path"], "unit": UNITS[kind]}
         )
-    _lesions(maps, place, options, minutes, result, {})
+    _lesions(maps, place, settings, minutes, result, {})
 
 
 # --- lesions -----------------------------------------------------------------------------------
@@ -446,16 +414,17 @@ def _engine(maps: MapSet, name: str) -> dict[str, np.ndarray]:
 def _lesions(
     maps: MapSet,
     place: _Place,
-    options: Mapping[str, Any],
+    settings: PerfusionSettings,
     minutes: float | None,
     result: dict[str, Any],
     values: dict[str, float],
 ) -> dict[str, np.ndarray]:
     """Gates, masks, quantities and the registry; returns the primary masks for the figures."""
-    core_rule, late_rule = options["core"], options["hypoperfusion"]
-    timed_by = _engine(maps, late_rule["engine"])
+    core_rule = settings.core
+    flow_engine, late_engine = maps.primary["flow"], maps.primary["timing"]
+    timed_by = _engine(maps, late_engine)
     timing = timed_by["tmax"]
-    limit = float(late_rule["tmax_s_above"])
+    limit = float(settings.hypoperfusion.tmax_s_above)
     limits = sorted({*TMAX_VARIANTS_S, limit})
     unread = lesions.untimed_tissue(maps.tissue, timed_by["cbf"], timed_by.get("tmaxsd"))
     late = {
@@ -463,40 +432,40 @@ def _lesions(
     }
     sides = lesions.hemispheres(maps.plane, maps.affine, maps.tissue, late[limit], maps.voxel_ml)
     quick = np.nan_to_num(timing, nan=np.inf) < lesions.NORMAL_TMAX_S
-    whole = core_rule["reference"] == "whole-normal"
+    whole = core_rule.reference == "whole-normal"
     normal = (maps.tissue if whole else sides.healthy) & quick
-    early = minutes is not None and minutes <= float(core_rule["early_minutes"])
-    below = float(core_rule["early_below" if early else "below"])
+    early = minutes is not None and minutes <= core_rule.early_minutes
+    below = float(core_rule.early_below if early else core_rule.below)
 
     def reference(engine: str, quantity: str) -> lesions.Reference:
         return lesions.reference_value(
-            _engine(maps, engine)[quantity], normal, rule=core_rule["reference"],
+            _engine(maps, engine)[quantity], normal, rule=core_rule.reference,
             tissue=maps.tissue, grey=maps.grey, plane=maps.plane, affine=maps.affine,
         )  # fmt: skip
 
-    variants: dict[str | None, str] = {None: str(core_rule["engine"])}
+    variants: dict[str | None, str] = {None: flow_engine}
     if "osvd" in maps.engines:
         variants["osvd"] = "osvd"
     drawn: dict[str, np.ndarray] = {}
     for variant, engine in variants.items():
-        flow = reference(engine, core_rule["parameter"].removeprefix("r"))
+        flow = reference(engine, core_rule.parameter.removeprefix("r"))
         level = below
         if engine == "bayes":
             level = lesions.level_in_noise(below, values.get("tissue_cnr"))
         core = lesions.reduced_flow(
-            _engine(maps, engine)[core_rule["parameter"].removeprefix("r")],
+            _engine(maps, engine)[core_rule.parameter.removeprefix("r")],
             flow, level, late[limit], maps.tissue, maps.voxel_ml,
         )  # fmt: skip
         if variant is None:
             reach = lesions.volume_range(timing, maps.tissue, limit, maps.voxel_ml, unread)
             shares = volume_gates(core, late[limit], maps.tissue, reach, maps.voxel_ml)
-            shares |= _wrong_shares(maps, core, late[limit], limit, level * flow.values, options)
-            _judge(maps, shares, reach, options, values, result)
+            shares |= _wrong_shares(maps, core, late[limit], limit, level * flow.values, settings)
+            _judge(maps, shares, reach, settings, values, result)
         rule = {
-            "engine": engine, "parameter": core_rule["parameter"], "below": below,
+            "engine": engine, "parameter": core_rule.parameter, "below": below,
             "level_in_noise": round(level, 4), "early": early,
             "reference": flow.rule, "reference_value": flow.summary,
-            "within": f"Tmax > {limit:g} s ({late_rule['engine']})",
+            "within": f"Tmax > {limit:g} s ({late_engine})",
             "smallest_cluster_ml": lesions.CORE_CLUSTER_ML, "affected_side": sides.affected,
         }  # fmt: skip
         _add_mask(maps, place, "core", core, variant, rule, result)
@@ -505,18 +474,18 @@ def _lesions(
             drawn = {"core": core, "hypoperfused": late[limit]}
         _add_quantities(maps, variant, engine, core, late, limit, normal, result)
     for x in limits:
-        rule = {"engine": late_rule["engine"], "parameter": "tmax", "above": x,
+        rule = {"engine": late_engine, "parameter": "tmax", "above": x,
                 "smallest_cluster_ml": lesions.HYPOPERFUSED_CLUSTER_ML}  # fmt: skip
         variant = None if x == limit else f"tmax{x:g}"
         _add_mask(maps, place, "hypoperfused", late[x], variant, rule, result)
-    for engine in sorted(set(ENGINES) & set(maps.engines) - {late_rule["engine"]}):
+    for engine in sorted(set(ENGINES) & set(maps.engines) - {late_engine}):
         other = lesions.delayed_tissue(
             maps.engines[engine]["tmax"], maps.tissue, limit, maps.voxel_ml,
             lesions.untimed_tissue(maps.tissue, maps.engines[engine]["cbf"]),
         )  # fmt: skip
         rule = {"engine": engine, "parameter": "tmax", "above": limit}
         _add_mask(maps, place, "hypoperfused", other, engine, rule, result)
-    _registry(maps, place, options, late[6.0], normal, reference, result)
+    _registry(maps, place, late[6.0], normal, reference, result)
     return drawn
 
 
@@ -524,13 +493,13 @@ def _judge(
     maps: MapSet,
     shares: Mapping[str, float],
     reach: tuple[float, float],
-    options: Mapping[str, Any],
+    settings: PerfusionSettings,
     values: dict[str, float],
     result: dict[str, Any],
 ) -> None:
     """Verdicts of the gates; no numbers where the lesion is larger than a head can hold."""
     kind = maps.kind if maps.kind in gates.GATES else "ctp"
-    rows = gates.judge(kind, {**values, **shares}, options["gates"])
+    rows = gates.judge(kind, {**values, **shares}, settings.gates)
     result["gates"] = [row for row in rows if values or row["criterion"] in shares]
     for row in rows:
         if row["criterion"] in LARGEST_SHARES and row["verdict"] == gates.FAIL:
@@ -567,16 +536,16 @@ def _wrong_shares(
     late: np.ndarray,
     limit_s: float,
     flow_limit: Any,
-    options: Mapping[str, Any],
+    settings: PerfusionSettings,
 ) -> dict[str, float]:
     """Expected shares on the wrong side of the limits, where the engine gives SDs."""
-    flow, timing = maps.engines[options["core"]["engine"]], maps.engines[maps.primary["timing"]]
+    flow, timing = maps.engines[maps.primary["flow"]], maps.engines[maps.primary["timing"]]
     shares = {}
     if "tmaxsd" in timing:
         shares["hypoperfused_wrong_share"] = lesions.likely_wrong_delay(
             timing["tmax"], timing["tmaxsd"], late, maps.tissue, limit_s
         )
-    if "cbfsd" in flow and options["core"]["parameter"] == "rcbf":
+    if "cbfsd" in flow and settings.core.parameter == "rcbf":
         shares["core_wrong_share"] = lesions.likely_wrong_core(
             flow["cbf"], flow["cbfsd"], core, flow_limit
         )
@@ -688,14 +657,13 @@ def _needs(rule: thresholds.Threshold, kind: str) -> set[str]:
 def _registry(
     maps: MapSet,
     place: _Place,
-    options: Mapping[str, Any],
     late: np.ndarray,
     normal: np.ndarray,
     reference: Any,
     result: dict[str, Any],
 ) -> None:
     """Every usable published cut-off, and the sweep, in one 4D mask."""
-    engine = str(options["registry_engine"])
+    engine = maps.primary["registry"]
     values = _engine(maps, engine)
     regions = {"tmax>6": late, "grey": maps.grey, "white": maps.tissue & ~maps.grey}
     if maps.delay is not None:

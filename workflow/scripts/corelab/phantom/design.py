@@ -6,15 +6,15 @@ Everything follows from a :class:`TrialSpec`; nothing here opens an image.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any
 
 import numpy as np
 
 from corelab.phantom.kinetics import Bolus
 from corelab.phantom.lesion import LesionPlan
 from corelab.phantom.seeds import generator
+from corelab.settings.study import PhantomSettings
 
 FLAVOURS = ("full", "testing", "hard")
 DIFFUSION_KINDS = ("b0", "dwi", "adc")
@@ -137,7 +137,7 @@ class TrialSpec:
     >>> spec = TrialSpec()
     >>> spec.growth_slope_ml_per_mg_kg, len(spec.imaged)
     (-6.0, 6)
-    >>> TrialSpec.from_settings({"trial": "stroke", "seed": 7, "flavour": "testing"}).seed
+    >>> TrialSpec.from_settings(PhantomSettings(trial="stroke", seed=7)).seed
     7
     """
 
@@ -184,34 +184,9 @@ class TrialSpec:
         return cls(seed=seed, flavour="testing")
 
     @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> TrialSpec:
-        """Spec of the config's ``phantom`` block: ``trial``, ``seed``, ``flavour``, ``shapes``.
-
-        Raises
-        ------
-        ValueError
-            For a trial or key that is not known.
-
-        Examples
-        --------
-        >>> TrialSpec.from_settings({}).flavour
-        'full'
-        """
-        known = {"trial", "seed", "flavour", "shapes"}
-        unknown = set(settings) - known
-        if unknown:
-            raise ValueError(
-                f"phantom: unknown keys {sorted(unknown)}; known are {', '.join(sorted(known))}"
-            )
-        trial = settings.get("trial", "stroke")
-        if trial != "stroke":
-            raise ValueError(f"phantom.trial is {trial!r}; the only simulated trial is 'stroke'")
-        return replace(
-            cls(),
-            seed=int(settings.get("seed", cls().seed)),
-            flavour=str(settings.get("flavour", "full")),
-            shapes=tuple(settings.get("shapes") or ()),
-        )
+    def from_settings(cls, settings: PhantomSettings) -> TrialSpec:
+        """Spec of the config's ``phantom`` block."""
+        return cls(seed=settings.seed, flavour=settings.flavour, shapes=settings.shapes)
 
     @property
     def schedule(self) -> Mapping[str, Mapping[str, tuple[str, ...]]]:

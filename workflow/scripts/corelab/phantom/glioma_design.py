@@ -9,7 +9,7 @@ features, so the truth of a multivariable Cox model is known exactly. Nothing he
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from corelab.phantom.seeds import generator
+from corelab.settings.study import PhantomSettings
 
 FLAVOURS = ("full", "testing", "hard")
 VISITS = ("preop", "postop")
@@ -97,7 +98,8 @@ class GliomaSpec:
 
     Examples
     --------
-    >>> spec = GliomaSpec.from_settings({"trial": "glioblastoma", "flavour": "testing"})
+    >>> spec = GliomaSpec.from_settings(
+    ...     PhantomSettings(trial="glioblastoma", flavour="testing"))
     >>> spec.imaged, spec.participants
     (('001', '002'), 88)
     """
@@ -123,13 +125,9 @@ class GliomaSpec:
             )
 
     @classmethod
-    def from_settings(cls, settings: Mapping[str, Any]) -> GliomaSpec:
+    def from_settings(cls, settings: PhantomSettings) -> GliomaSpec:
         """Spec of the config's ``phantom`` block: ``trial``, ``seed``, ``flavour``."""
-        return replace(
-            cls(),
-            seed=int(settings.get("seed", cls().seed)),
-            flavour=str(settings.get("flavour", "full")),
-        )
+        return cls(seed=settings.seed, flavour=settings.flavour)
 
     @property
     def imaged(self) -> tuple[str, ...]:

@@ -9,10 +9,11 @@ from typing import Any
 from corelab.phantom import glioma_scans, glioma_sheets, scans, truth
 from corelab.phantom.design import TrialSpec
 from corelab.phantom.glioma_design import GliomaSpec
+from corelab.settings.study import PhantomSettings
 
 
 def simulate(
-    settings: Mapping[str, Any], rows: Iterable[tuple[Mapping[str, Any], str | os.PathLike[str]]]
+    settings: PhantomSettings, rows: Iterable[tuple[Mapping[str, Any], str | os.PathLike[str]]]
 ) -> None:
     """Simulate the scans of rows of the scans sheet.
 
@@ -26,15 +27,15 @@ def simulate(
     for row, path in rows:
         scan = (row["participant_id"], row["visit"], row["kind"], path)
         read = {"reader": row["reader"], "repeat": row["repeat"]}
-        if settings["trial"] == "glioblastoma":
+        if settings.trial == "glioblastoma":
             glioma_scans.simulate_scan(GliomaSpec.from_settings(settings), *scan, **read)
         else:
             scans.simulate_scan(TrialSpec.from_settings(settings), *scan, **read)
 
 
-def write_trial_truth(settings: Mapping[str, Any], path: str | os.PathLike[str]) -> None:
+def write_trial_truth(settings: PhantomSettings, path: str | os.PathLike[str]) -> None:
     """Write the truth table of the trial that ``settings`` name."""
-    if settings["trial"] == "glioblastoma":
+    if settings.trial == "glioblastoma":
         glioma_sheets.write_truth(GliomaSpec.from_settings(settings), path)
     else:
         truth.write_truth(TrialSpec.from_settings(settings), path)

@@ -13,6 +13,7 @@ from corelab.pharmacodynamics.analysis_figures import new_figure
 from corelab.provenance.exhibits import write_exhibit
 from corelab.provenance.figure_style import save_figure
 from corelab.provenance.products import write_table
+from corelab.settings.trial import CohortFlow, Exclusion
 from corelab.study.columns import FLOW
 from corelab.study.expression import select
 
@@ -73,7 +74,7 @@ def cascade(
 
 
 def apply_criteria(
-    table: pd.DataFrame, criteria: Sequence[Mapping[str, str]]
+    table: pd.DataFrame, criteria: Sequence[Exclusion]
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Exclude by ordered expressions; who meets several criteria leaves by the first.
 
@@ -82,9 +83,9 @@ def apply_criteria(
     table
         One row per participant.
     criteria
-        ``exclude`` (expression of :mod:`corelab.study.expression`), ``reason``, and optionally
-        ``stage``. A value that is missing meets no criterion: exclude missing values by an
-        expression of their own (``not has_ncct``).
+        Expressions of :mod:`corelab.study.expression` with their reasons. A value that is missing
+        meets no criterion: exclude missing values by an expression of their own
+        (``not has_ncct``).
 
     Returns
     -------
@@ -93,18 +94,19 @@ def apply_criteria(
     Examples
     --------
     >>> table = pd.DataFrame({"participant_id": list("abcd"), "hours": [2.0, 30.0, 5.0, 25.0]})
-    >>> remaining, flow = apply_criteria(table, [{"exclude": "hours > 24", "reason": "EVT > 24 h"}])
+    >>> late = Exclusion(exclude="hours > 24", reason="EVT > 24 h")
+    >>> remaining, flow = apply_criteria(table, [late])
     >>> remaining["participant_id"].tolist(), flow.loc[0, "reason"], int(flow.loc[0, "n_excluded"])
     (['a', 'c'], 'EVT > 24 h', 2)
     """
     remaining = table
     steps = []
     for criterion in criteria:
-        leaving = select(criterion["exclude"], remaining)
+        leaving = select(criterion.exclude, remaining)
         steps.append(
             {
-                "stage": criterion.get("stage", "eligibility"),
-                "reason": criterion["reason"],
+                "stage": criterion.stage or "eligibility",
+                "reason": criterion.reason,
                 "n_excluded": int(leaving.sum()),
             }
         )
@@ -155,7 +157,7 @@ FLOW_COLUMNS = {"flow": "Name of the flow in cohort_flows", **FLOW}
 
 
 def run_flows(
-    flows: Sequence[Mapping[str, Any]],
+    flows: Sequence[CohortFlow],
     participants: pd.DataFrame,
     measurements: pd.DataFrame,
 ) -> dict[str, pd.DataFrame]:
@@ -183,55 +185,55 @@ def run_flows(
     Examples
     --------
     >>> people = pd.DataFrame({"participant_id": ["1", "2", "3"], "hours": [1.0, 30.0, 2.0]})
-    >>> flows = [{"name": "all", "expected": 2,
-    ...           "criteria": [{"exclude": "hours > 24", "reason": "late"}]}]
-    >>> run_flows(flows, people, pd.DataFrame())["all"]["n_out"].tolist()
+    >>> late = Exclusion(exclude="hours > 24", reason="late")
+    >>> flow = CohortFlow(name="all", expected=2, criteria=[late])
+    >>> run_flows([flow], people, pd.DataFrame())["all"]["n_out"].tolist()
     [2]
     """
     made: dict[str, pd.DataFrame] = {}
     for flow in flows:
         try:
-            made[str(flow["name"])] = _one_flow(flow, participants, measurements, made)
+            made[flow.name] = _one_flow(flow, participants, measurements, made)
         except FlowError as error:
-            raise FlowError(f"cohort flow {flow['name']}: {error}") from None
+            raise FlowError(f"cohort flow {flow.name}: {error}") from None
     return made
 
 
 def _one_flow(
-    flow: Mapping[str, Any],
+    flow: CohortFlow,
     participants: pd.DataFrame,
     measurements: pd.DataFrame,
     made: Mapping[str, pd.DataFrame],
 ) -> pd.DataFrame:
-    expected = flow.get("expected")
-    if "criteria" in flow:
-        criteria = flow["criteria"]
-        table = with_status_flags(participants, measurements, [c["exclude"] for c in criteria])
+    expected = flow.expected
+    if flow.criteria is not None:
+        criteria = flow.criteria
+        table = with_status_flags(participants, measurements, [one.exclude for one in criteria])
         remaining, frame = apply_criteria(table, criteria)
         if expected is not None and len(remaining) != expected:
             raise FlowError(f"it ends with {len(remaining)}, not with the declared {expected}")
-        by = flow.get("by")
+        by = flow.by
         if by and by in remaining:
             counts = remaining[by].fillna("n/a").map(str).value_counts().sort_index()
-            frame = _with_parts(frame, counts.to_dict())
+            frame = _with_parts(frame, {str(level): int(n) for level, n in counts.items()})
         return frame
-    if "declared" in flow:
-        declared = flow["declared"]
-        steps = [{"stage": "eligibility", **step} for step in declared["steps"]]
-        frame = cascade(int(declared["n_in"]), steps, expected=expected)
-        split = declared.get("split")
+    if flow.declared is not None:
+        steps = [{"stage": "eligibility", **step.plain()} for step in flow.declared.steps]
+        frame = cascade(flow.declared.n_in, steps, expected=expected)
+        split = flow.declared.split
         if split and sum(split.values()) != _end(frame):
             raise FlowError(f"the parts {split} do not add up to {_end(frame)}")
         return _with_parts(frame, split or {})
-    if "pooled" in flow:
-        parts = {name: _end(made[name]) for name in flow["pooled"]}
-        total = merge({name: made[name] for name in flow["pooled"]}, expected=expected)
+    if flow.pooled is not None:
+        parts = {name: _end(made[name]) for name in flow.pooled}
+        total = merge({name: made[name] for name in flow.pooled}, expected=expected)
         return _with_parts(cascade(total, []), parts, total)
-    subsets = flow["subsets"]
-    union = _end(made[subsets["flow"]])
-    ((first, a),) = subsets["first"].items()
-    ((second, b),) = subsets["second"].items()
-    only_a, both, only_b = overlap_counts(int(a), int(b), union)
+    subsets = flow.subsets
+    assert subsets is not None
+    union = _end(made[subsets.flow])
+    ((first, a),) = subsets.first.items()
+    ((second, b),) = subsets.second.items()
+    only_a, both, only_b = overlap_counts(a, b, union)
     names = (f"{first} only", f"{first} and {second}", f"{second} only")
     parts = dict(zip(names, (only_a, both, only_b), strict=True))
     return _with_parts(cascade(union, []), parts, union)
@@ -312,7 +314,7 @@ def consort(axes: Axes, frame: pd.DataFrame, *, start: str, end: str) -> Axes:
 
 
 def write_cohort_flows(
-    flows: Sequence[Mapping[str, Any]],
+    flows: Sequence[CohortFlow],
     people: pd.DataFrame,
     measurements: pd.DataFrame,
     table: str | Path,
@@ -336,19 +338,19 @@ def write_cohort_flows(
     every = pd.concat(frames) if frames else pd.DataFrame(columns=list(FLOW_COLUMNS))
     write_table(every[list(FLOW_COLUMNS)], table, FLOW_COLUMNS, sort=False)
     for flow, path in zip(flows, exhibits, strict=True):
-        frame = made[flow["name"]]
+        frame = made[flow.name]
         boxes = frame["stage"].nunique()
         figure = new_figure(7.6, 1.2 + 0.9 * boxes + 0.3 * len(frame))
         consort(
             figure.add_axes((0.02, 0.02, 0.96, 0.96)),
             frame,
-            start=flow.get("start", "Screened" if {"criteria", "declared"} & set(flow) else "All"),
-            end=flow.get("end", "Analysed"),
+            start=flow.start or ("Screened" if flow.criteria or flow.declared else "All"),
+            end=flow.end or "Analysed",
         )
         drawn = Path(path).with_suffix(".svg")
         save_figure(figure, drawn, tight=True)
-        title = flow.get("title") or f"Flow of participants: {flow['name']}"
-        citation = flow.get("citation", "")
+        title = flow.title or f"Flow of participants: {flow.name}"
+        citation = flow.citation
         end = int(frame["n_out"].iloc[-1]) if (frame["stage"] != "parts").any() else None
         told = f"{int(frame['n_in'].iloc[0])} enter" + (f", {end} remain" if end else "")
         write_exhibit(
@@ -358,7 +360,7 @@ def write_cohort_flows(
             caption=f"Declared counts: {citation}."
             if citation
             else "Each participant leaves by "
-            "the first criterion that he meets." * ("criteria" in flow),
+            "the first criterion that he meets." * (flow.criteria is not None),
             figure=drawn.name,
             alt=f"{title}: {told}",
             source="statistics/cohort_flow.tsv",

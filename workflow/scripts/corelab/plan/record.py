@@ -158,7 +158,7 @@ def write_plan(study: Study, plan: str | Path, table: str | Path, exhibit: str |
 
     record = plan_record(study)
     write_json(record, plan)
-    path = study.config["locked_plan"]
+    path = study.settings.locked_plan
     if not path:
         frame = pd.DataFrame(columns=list(DEVIATIONS))
         title = "No locked plan was given"
@@ -218,25 +218,23 @@ def write_trial(study: Study, table: str | Path, exhibit: str | Path) -> None:
     """
     from corelab.provenance.exhibits import write_exhibit
 
-    trial = study.config["trial"]
-    rows = [
-        (one["name"], one["standing"], one["definition"], one.get("source"))
-        for one in trial.get("endpoints", [])
-    ]
+    trial = study.settings.trial
+    assert trial is not None
+    rows = [(one.name, one.standing, one.definition, one.source) for one in trial.endpoints or ()]
     frame = pd.DataFrame(rows, columns=list(TRIAL_ENDPOINTS))
     write_table(frame, table, TRIAL_ENDPOINTS, sort=False)
     said = [
-        f"{trial['name']} ({trial['citation']}).",
-        f"{trial['drug']}." if trial.get("drug") else "",
-        f"Role of imaging: {trial['imaging_role']}",
-        f"Modalities: {', '.join(trial['modalities'])}." if trial.get("modalities") else "",
-        f"Needs: {', '.join(trial['functions'])}." if trial.get("functions") else "",
-        f"Stated in: {trial['role_source']}." if trial.get("role_source") else "",
+        f"{trial.name} ({trial.citation}).",
+        f"{trial.drug}." if trial.drug else "",
+        f"Role of imaging: {trial.imaging_role}",
+        f"Modalities: {', '.join(trial.modalities)}." if trial.modalities else "",
+        f"Needs: {', '.join(trial.functions)}." if trial.functions else "",
+        f"Stated in: {trial.role_source}." if trial.role_source else "",
     ]
     write_exhibit(
         exhibit,
         section="methods",
-        title=f"Design: {trial['name']}",
+        title=f"Design: {trial.name}",
         caption=" ".join(part for part in said if part),
         table="statistics/trial_endpoints.tsv",
         columns={

@@ -21,6 +21,7 @@ from corelab.plan.record import differs_from_lock
 from corelab.plan.run import run
 from corelab.plan.specifications import run_grid
 from corelab.provenance.products import read_table, write_table
+from corelab.settings.acquisition import PhantomQaSettings
 from corelab.settings.analyses.base import AnalysisSpec
 from corelab.study.assessors import final_assessments
 from corelab.study.cells import CAPPED_COLUMNS, LABEL_COLUMNS, is_numeric, numbers
@@ -93,8 +94,8 @@ def _from_participants(
 def _final_events(analysis: AnalysisSpec, study: Study) -> pd.DataFrame | None:
     """The events sheet; of a panel of assessors its final row, unless the plan names one."""
     events = study.sheets.get("events")
-    panel = study.config["reading"]["panel"]
-    if events is not None and panel["assessors"] and not analysis.assessor:
+    panel = study.settings.reading.panel
+    if events is not None and panel.assessors and not analysis.assessor:
         events = final_assessments(events, panel)[0]
     days = ("time_days", "later_time_days", "last_free_days")
     return _numbers(events, *days, "event", "confirmed", "later_event")
@@ -147,17 +148,17 @@ def tables_of(
         participants=participants,
         visit_order=study.visit_order,
         baseline=study.baseline,
-        phantom_qa=study.config["phantom_qa"] if analysis.type == "phantom" else {},
+        phantom_qa=study.settings.phantom_qa if analysis.type == "phantom" else PhantomQaSettings(),
         default_sources=default_sources(study),
-        grades=study.config["grades"],
-        dose_unit=str(study.config["study"].get("dose_unit") or ""),
+        grades=study.settings.grades,
+        dose_unit=study.settings.study.dose_unit,
         **{name: frame for name, frame in others.items() if frame is not None},
     )
 
 
 def default_sources(study: Study) -> tuple[str, ...]:
     """Sources that an analysis without one uses, the first that has values."""
-    first = study.central_read and study.config["reading"]["final_reads"] == "primary"
+    first = study.central_read and study.settings.reading.final_reads == "primary"
     return ("final",) * first + ("pipeline", "supplied")
 
 
@@ -221,7 +222,7 @@ def run_analysis(
         frame = statistics_frame(analysis, [not_computable(analysis.type, str(reason))])
     except Exception as error:
         frame = failed_frame(analysis, error, log)
-    changed = differs_from_lock(analysis.as_given(), study.config["locked_plan"])
+    changed = differs_from_lock(analysis.as_given(), study.settings.locked_plan)
     if (changed or analysis.objective == "exploratory") and len(frame):
         # What is not pre-specified as primary or secondary is labelled so in every row.
         said = "exploratory: not in the locked plan" if changed else "exploratory"

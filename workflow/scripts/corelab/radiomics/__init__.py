@@ -10,7 +10,6 @@ from corelab.radiomics.features import (
     FeatureSettings,
     extract_features,
     feature_rows,
-    feature_settings,
     feature_table,
 )
 from corelab.radiomics.normalise import GreyLevels, grey_levels, top_mode
@@ -20,7 +19,6 @@ __all__ = [
     "GreyLevels",
     "extract_features",
     "feature_rows",
-    "feature_settings",
     "feature_table",
     "gd_zscore",
     "grey_levels",

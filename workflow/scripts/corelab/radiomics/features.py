@@ -17,7 +17,7 @@ import math
 import re
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from corelab.imaging.geometry import same_grid, voxel_sizes_mm
+from corelab.settings.radiomics import RadiomicsSettings
 
 #: Our families -> those of MIRP.
 FAMILIES: Mapping[str, tuple[str, ...]] = {
@@ -38,7 +39,7 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "gldzm": ("gldzm",),
     "local-intensity": ("local_intensity",),
 }
-DEFAULT_FAMILIES = ("shape", "first-order", "glcm", "glrlm", "glszm", "ngtdm", "gldm")
+DEFAULT_FAMILIES: tuple[str, ...] = RadiomicsSettings().families
 DISCRETISATIONS = ("levels", "none", "bin-number", "bin-width")
 #: IBSI's suffix -> MIRP's directional and omnidirectional methods and MIRP's suffix.
 _AGGREGATIONS = {
@@ -119,35 +120,11 @@ class FeatureSettings:
             raise ValueError(f"bin_width is {self.bin_width}; bin-width needs one above 0")
 
 
-def feature_settings(settings: Mapping[str, Any] | FeatureSettings | None) -> FeatureSettings:
-    """Settings from the study's configuration; what it leaves out has its default.
-
-    Raises
-    ------
-    ValueError
-        If a key or a value is none of those in :class:`FeatureSettings`.
-
-    Examples
-    --------
-    >>> feature_settings({"families": ["shape"]}).families
-    ('shape',)
-    """
-    if isinstance(settings, FeatureSettings):
-        return settings
-    given = dict(settings or {})
-    known = [field.name for field in fields(FeatureSettings)]
-    unknown = sorted(set(given) - set(known))
-    if unknown:
-        raise ValueError(f"unknown radiomics settings {unknown}; known are {', '.join(known)}")
-    if isinstance(given.get("families"), str):
-        given["families"] = [given["families"]]
-    if "families" in given:
-        given["families"] = tuple(given["families"])
-    return FeatureSettings(**given)
+_DEFAULTS = FeatureSettings()
 
 
 def extract_features(
-    image: Any, mask: Any, *, settings: FeatureSettings | Mapping[str, Any] | None = None
+    image: Any, mask: Any, *, settings: FeatureSettings = _DEFAULTS
 ) -> dict[str, float]:
     """Features of one image within one mask.
 
@@ -182,13 +159,12 @@ def extract_features(
     >>> levels = np.arange(64).reshape(4, 4, 4) % 5
     >>> image, mask = (nib.Nifti1Image(x.astype(np.float32), 2 * np.eye(4)) for x in
     ...                (levels, np.ones((4, 4, 4))))
-    >>> found = extract_features(image, mask, settings={"families": ["first-order"]})
+    >>> found = extract_features(image, mask, settings=FeatureSettings(families=("first-order",)))
     >>> round(found["stat_mean"], 5), found["ih_max"]
     (1.96875, 5.0)
     """
-    chosen = feature_settings(settings)
     values, region, sizes = _checked(image, mask)
-    lowest = _lowest(values[region], chosen)
+    lowest = _lowest(values[region], settings)
     if lowest is not None:
         n_used = int(np.count_nonzero(values[region] >= lowest))
         if n_used < 2:
@@ -197,18 +173,18 @@ def extract_features(
                 "have a grey level; features need 2. Check that the mask lies on this image"
             )
     box = _box(region, sizes)
-    table = _mirp_table(values[box], region[box], sizes, chosen, lowest)
+    table = _mirp_table(values[box], region[box], sizes, settings, lowest)
     row = table.iloc[0]
     features: dict[str, float] = {}
     for column in table.columns:
         if column == "sample_name" or column.startswith("image_"):
             continue
-        name = ibsi_name(column, chosen.aggregation)
+        name = ibsi_name(column, settings.aggregation)
         if name in features:
             raise RuntimeError(f"MIRP gave feature {name} twice (now as {column})")
         features[name] = float(row[column])
     used = region if lowest is None else region & (values >= lowest)
-    if "shape" in chosen.families:
+    if "shape" in settings.families:
         features.update(_spatial_autocorrelation(values, used, sizes))
     if _is_one_voxel_wide(region) or _is_one_voxel_wide(used):
         features.update({name: math.nan for name in features if name.startswith("rlm_")})
@@ -364,27 +340,27 @@ def _checked(
     return np.nan_to_num(values), region, voxel_sizes_mm(image.affine)
 
 
-def _lowest(inside: NDArray[np.float64], chosen: FeatureSettings) -> float | None:
+def _lowest(inside: NDArray[np.float64], settings: FeatureSettings) -> float | None:
     """Lower edge of the first grey level; None where the engine finds it."""
-    if chosen.discretisation in ("levels", "none"):
+    if settings.discretisation in ("levels", "none"):
         odd = inside[inside != np.floor(inside)]
         if odd.size:
             raise ValueError(
-                f"discretisation '{chosen.discretisation}' needs whole numbers, the image has "
+                f"discretisation '{settings.discretisation}' needs whole numbers, the image has "
                 f"{odd[0]:g}; bring it to grey levels (corelab.radiomics.normalise) or choose "
                 "bin-number or bin-width"
             )
-    if chosen.discretisation == "none" and inside.min() < 1:
+    if settings.discretisation == "none" and inside.min() < 1:
         raise ValueError(
             f"discretisation 'none' needs whole numbers from 1, the image has {inside.min():g}; "
             "choose 'levels' for levels from 0"
         )
-    if chosen.discretisation == "levels":
+    if settings.discretisation == "levels":
         return 0.0
-    if chosen.discretisation == "bin-width":
-        if chosen.lowest is not None:
-            return float(chosen.lowest)
-        width = float(chosen.bin_width or 0.0)
+    if settings.discretisation == "bin-width":
+        if settings.lowest is not None:
+            return float(settings.lowest)
+        width = float(settings.bin_width or 0.0)
         return math.floor(float(inside.min()) / width) * width
     return None
 
@@ -450,20 +426,20 @@ def _mirp_table(
     values: NDArray[np.float64],
     region: NDArray[np.bool_],
     sizes: NDArray[np.float64],
-    chosen: FeatureSettings,
+    settings: FeatureSettings,
     lowest: float | None,
 ) -> pd.DataFrame:
-    directional, whole, _ = _AGGREGATIONS[chosen.aggregation]
+    directional, whole, _ = _AGGREGATIONS[settings.aggregation]
     discretisation: dict[str, Any]
-    if chosen.discretisation == "none":
+    if settings.discretisation == "none":
         discretisation = {"base_discretisation_method": "none"}
-    elif chosen.discretisation == "bin-number":
+    elif settings.discretisation == "bin-number":
         discretisation = {
             "base_discretisation_method": "fixed_bin_number",
-            "base_discretisation_n_bins": chosen.n_bins,
+            "base_discretisation_n_bins": settings.n_bins,
         }
     else:
-        width = chosen.bin_width if chosen.discretisation == "bin-width" else 1.0
+        width = settings.bin_width if settings.discretisation == "bin-width" else 1.0
         discretisation = {
             "base_discretisation_method": "fixed_bin_size",
             "base_discretisation_bin_width": float(width or 1.0),
@@ -483,7 +459,9 @@ def _mirp_table(
             image=scan,
             mask=lesion,
             num_cpus=1,
-            base_feature_families=[name for family in chosen.families for name in FAMILIES[family]],
+            base_feature_families=[
+                name for family in settings.families for name in FAMILIES[family]
+            ],
             glcm_spatial_method=directional,
             glrlm_spatial_method=directional,
             glszm_spatial_method=whole,

@@ -18,16 +18,20 @@ from corelab.imaging import ImageFault, load_image
 from corelab.imaging.geometry import voxel_sizes_mm
 from corelab.provenance.products import read_table
 from corelab.radiomics.derived import gd_zscore, t2_edge
-from corelab.radiomics.features import SHAPE_SERIES, extract_features, feature_rows
+from corelab.radiomics.features import (
+    SHAPE_SERIES,
+    FeatureSettings,
+    extract_features,
+    feature_rows,
+)
 from corelab.radiomics.normalise import grey_levels, top_mode
 from corelab.segmentation.segmenter import NotSegmentable
 from corelab.segmentation.visit import visit_scans
+from corelab.settings.radiomics import RadiomicsSettings
 from corelab.study.columns import FEATURES, RADIOMICS_PREFIX
 
 #: Series that are derived from others.
 DERIVED = {"T2edge": ("T2w",), "Gdzscore": ("T1w", "T1c")}
-#: Keys of the settings that :func:`corelab.radiomics.extract_features` takes.
-_EXTRACTION = ("families", "aggregation")
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ def radiomics_visit(
     segmented: Mapping[str, Any],
     folder: str | Path,
     *,
-    settings: Mapping[str, Any],
+    settings: RadiomicsSettings,
 ) -> tuple[dict[str, Any], pd.DataFrame]:
     """Features of every series within every mask of a visit.
 
@@ -89,13 +93,13 @@ def radiomics_visit(
         **visit,
         "status": "ok" if done or not entries else "not_computable",
         "reason": None if done or not entries else entries[0]["reason"],
-        "settings": dict(settings),
+        "settings": settings.plain(),
         "combinations": entries,
     }, table.drop_duplicates()
 
 
-def _repeats(prepared: Mapping[str, Any], settings: Mapping[str, Any]) -> list[int]:
-    needed = {kind for name in settings["series"] for kind in DERIVED.get(name, (name,))}
+def _repeats(prepared: Mapping[str, Any], settings: RadiomicsSettings) -> list[int]:
+    needed = {kind for name in settings.series for kind in DERIVED.get(name, (name,))}
     found = {int(s["repeat"]) for s in prepared["scans"] if s["kind"] in needed}
     return sorted(found | {1})
 
@@ -104,7 +108,7 @@ def _outlines(
     prepared: Mapping[str, Any],
     segmented: Mapping[str, Any],
     folder: Path,
-    settings: Mapping[str, Any],
+    settings: RadiomicsSettings,
     entries: list[dict[str, Any]],
 ) -> Iterator[Outline]:
     """Masks of the wanted labels and sources; an unusable one is reported."""
@@ -114,8 +118,8 @@ def _outlines(
         if scan.get("label") and scan["space"] == "native" and int(scan["repeat"]) == 1
     ]
     for mask in [*supplied, *segmented["masks"]]:
-        wanted = mask["label"] in settings["labels"]
-        if not wanted or (settings["sources"] and mask["source"] not in settings["sources"]):
+        wanted = mask["label"] in settings.labels
+        if not wanted or (settings.sources and mask["source"] not in settings.sources):
             continue
         entry = {"label": mask["label"], "source": mask["source"]}
         if mask["status"] != "ok":
@@ -127,8 +131,8 @@ def _outlines(
             entries.append({**entry, "status": "failed", "reason": str(fault)})
             continue
         voxels = np.asanyarray(image.dataobj) > 0
-        if voxels.sum() < settings["min_voxels"]:
-            few = f"{int(voxels.sum())} voxels, fewer than min_voxels {settings['min_voxels']}"
+        if voxels.sum() < settings.min_voxels:
+            few = f"{int(voxels.sum())} voxels, fewer than min_voxels {settings.min_voxels}"
             entries.append({**entry, "status": "not_computable", "reason": few})
             continue
         yield Outline(mask["label"], mask["source"], str(mask["grid"]), voxels)
@@ -139,7 +143,7 @@ def _series(
     folder: Path,
     grid: str,
     outlines: Sequence[Outline],
-    settings: Mapping[str, Any],
+    settings: RadiomicsSettings,
     entries: list[dict[str, Any]],
     repeat: int,
 ) -> Iterator[tuple[str, nib.Nifti1Image]]:
@@ -150,7 +154,7 @@ def _series(
     lesion = np.any([outline.voxels for outline in outlines], axis=0)
     raw: dict[str, nib.Nifti1Image] = {}
     brain = np.zeros(lesion.shape, bool)
-    for name in settings["series"]:
+    for name in settings.series:
         entry = {"series": name, "repeat": repeat}
         try:
             if target is None:
@@ -170,9 +174,9 @@ def _series(
             levels = grey_levels(
                 np.asarray(image.dataobj),
                 mask=region,
-                top=settings["top"].get(name, top_mode(name)),
-                top_share=settings["top_share"],
-                n_levels=settings["n_levels"],
+                top=settings.top.get(name, top_mode(name)),
+                top_share=settings.top_share,
+                n_levels=settings.n_levels,
             )
         except (NotSegmentable, ImageFault, ValueError) as fault:
             entries.append({**entry, "status": "not_computable", "reason": str(fault)})
@@ -184,11 +188,11 @@ def _derived(
     name: str,
     raw: Mapping[str, nib.Nifti1Image],
     reference: NDArray[np.bool_],
-    settings: Mapping[str, Any],
+    settings: RadiomicsSettings,
 ) -> nib.Nifti1Image:
     if name == "T2edge":
-        edge = settings["edge"]
-        return t2_edge(raw["T2w"], dimensions=edge["dimensions"], unit=edge["unit"])
+        edge = settings.edge
+        return t2_edge(raw["T2w"], dimensions=edge.dimensions, unit=edge.unit)
     if name == "Gdzscore":
         return gd_zscore(raw["T1w"], raw["T1c"], reference=reference)
     return raw[name]
@@ -199,11 +203,11 @@ def _features(
     images: Mapping[str, nib.Nifti1Image],
     visit: Mapping[str, str],
     repeat: int,
-    settings: Mapping[str, Any],
+    settings: RadiomicsSettings,
     entries: list[dict[str, Any]],
 ) -> Iterator[pd.DataFrame]:
     """Rows of one mask, and what became of each series."""
-    chosen = {key: settings[key] for key in _EXTRACTION}
+    chosen = FeatureSettings(families=settings.families, aggregation=settings.aggregation)
     for series, image in images.items():
         entry = {
             "label": outline.label,
@@ -277,25 +281,25 @@ def perturb_mask(
 def _perturbed(
     outlines: Sequence[Outline],
     images: Mapping[str, nib.Nifti1Image],
-    settings: Mapping[str, Any],
+    settings: RadiomicsSettings,
     visit: Mapping[str, str],
 ) -> Iterator[Outline]:
     """The outlines, and the perturbed ones of the chosen source."""
     yield from outlines
-    how = settings["perturbations"]
+    how = settings.perturbations
     if not images:
         return
     sizes = voxel_sizes_mm(next(iter(images.values())).affine)
     for outline in outlines:
-        if outline.source != how["source"]:
+        if outline.source != how.source:
             continue
-        for number in range(1, how["number"] + 1):
-            key = "/".join([*visit.values(), outline.label, str(number), str(how["seed"])])
+        for number in range(1, how.number + 1):
+            key = "/".join([*visit.values(), outline.label, str(number), str(how.seed)])
             seed = int.from_bytes(hashlib.sha256(key.encode()).digest()[:8], "big")
             moved = perturb_mask(
-                outline.voxels, list(sizes), np.random.default_rng(seed), sd_mm=how["sd_mm"]
+                outline.voxels, list(sizes), np.random.default_rng(seed), sd_mm=how.sd_mm
             )
-            if moved.sum() >= settings["min_voxels"]:
+            if moved.sum() >= settings.min_voxels:
                 source = f"{outline.source}:perturbed-{number}"
                 yield Outline(outline.label, source, outline.grid, moved)
 

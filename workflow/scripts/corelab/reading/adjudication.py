@@ -15,6 +15,7 @@ from typing import Any
 
 import pandas as pd
 
+from corelab.settings.reading import AdjudicationRule
 from corelab.study.checks import VOLUME_UNITS_ML
 from corelab.terms.endpoints import unit_of
 
@@ -44,7 +45,6 @@ ADJUDICATION = {
     "value": "The adjudicator's value, or that of the consensus",
     "agrees_with": "Readers whose value is concordant with the adjudicator's",
 }
-METHODS = ("either_of_two", "independent_third", "consensus")
 #: Values closer than this (relative) are the same number, written with other digits.
 SAME_NUMBER = 1e-9
 
@@ -53,40 +53,13 @@ class AdjudicationFault(ValueError):
     """Reads that the charter's rule does not allow; every fault is named in the message."""
 
 
-@dataclass(frozen=True)
-class Rule:
-    """Adjudication rule of one endpoint.
+class Rule(AdjudicationRule):
+    """Adjudication rule of one endpoint, with the meaning of its absent keys.
 
-    Attributes
-    ----------
-    endpoint
-        Whose rule it is.
-    method
-        ``either_of_two``: the adjudicator chooses one reader's value;
-        ``independent_third``: the adjudicator's own value stands; ``consensus``: the readers
-        (three by default) settle it together, and a row with the role ``consensus`` says on what.
-    absolute_above
-        Discordant above this difference, unit of the endpoint.
-    relative_above
-        Discordant above this difference over the mean of the absolute values.
-    combine
-        ``any``: one limit passed is enough; ``all``: both must be.
-    grades_differ
-        Values are grades: any difference is discordant.
-    repeat
-        Which repeated read counts (2 for the second part of a hybrid presentation).
-    readers
-        How many readers a case needs; None: 3 by consensus, else 2.
+    ``either_of_two``: the adjudicator chooses one reader's value; ``independent_third`` (default):
+    the adjudicator's own value stands; ``consensus``: the readers settle it together, and a row
+    with the role ``consensus`` has the result.
     """
-
-    endpoint: str
-    method: str = "independent_third"
-    absolute_above: float | None = None
-    relative_above: float | None = None
-    combine: str = "any"
-    grades_differ: bool = False
-    repeat: int = 1
-    readers: int | None = None
 
     @property
     def needed(self) -> int:
@@ -98,23 +71,12 @@ class Rule:
         """Role of the row that decides a discordant case."""
         return "consensus" if self.method == "consensus" else "adjudicator"
 
-    def __post_init__(self) -> None:
-        limits = (self.absolute_above, self.relative_above)
-        if self.method not in METHODS:
-            raise ValueError(f"{self.endpoint}: unknown method {self.method!r}; known: {METHODS}")
-        if self.grades_differ == any(limit is not None for limit in limits):
-            raise ValueError(
-                f"reading.adjudication, {self.endpoint}: give absolute_above or relative_above "
-                "for a number, or grades_differ for a grade, and not both: without a limit "
-                "nothing says which reads are discordant"
-            )
-
     def discordance(self, values: Sequence[float | str]) -> str | None:
         """Limit that the values exceed, None if they are concordant.
 
         Examples
         --------
-        >>> rule = Rule("infarct_volume", absolute_above=5.0, relative_above=0.2)
+        >>> rule = Rule(endpoint="infarct_volume", absolute_above=5.0, relative_above=0.2)
         >>> rule.discordance([100.0, 104.0]), rule.discordance([10.0, 14.0])
         (None, 'relative difference 0.333333 above 0.2')
         """
@@ -182,17 +144,24 @@ class Reading:
     repeat: int = 1
 
 
-def rules_of(settings: Iterable[Mapping[str, Any]]) -> dict[str, Rule]:
+def rules_of(settings: Iterable[AdjudicationRule]) -> dict[str, Rule]:
     """Rules by endpoint from ``reading.adjudication`` of the config.
 
     Examples
     --------
-    >>> rules_of([{"endpoint": "aspects", "grades_differ": True}])["aspects"].method
-    'independent_third'
+    >>> rules_of([AdjudicationRule(endpoint="aspects", grades_differ=True)])["aspects"].decider
+    'adjudicator'
     """
     rules: dict[str, Rule] = {}
     for entry in settings:
-        rule = Rule(**entry)
+        rule = Rule.model_validate(entry.plain())
+        limits = (rule.absolute_above, rule.relative_above)
+        if bool(rule.grades_differ) == any(limit is not None for limit in limits):
+            raise ValueError(
+                f"reading.adjudication, {rule.endpoint}: give absolute_above or relative_above "
+                "for a number, or grades_differ for a grade, and not both: without a limit "
+                "nothing says which reads are discordant"
+            )
         if rule.endpoint in rules:
             raise ValueError(f"reading.adjudication has two rules for {rule.endpoint}: keep one")
         rules[rule.endpoint] = rule
@@ -230,7 +199,7 @@ def readings_of(sheet: pd.DataFrame | None) -> list[Reading]:
 
 def _counting(sheet: pd.DataFrame | None, rules: Mapping[str, Rule]) -> list[Reading]:
     """The reads that count: who decides does so once, whichever of the readers' repeats counts."""
-    wanted = {endpoint: rule.repeat for endpoint, rule in rules.items()}
+    wanted = {endpoint: rule.repeat or 1 for endpoint, rule in rules.items()}
     return [
         read
         for read in readings_of(sheet)
@@ -245,7 +214,7 @@ def _wrong_decisions(where: str, reads: Sequence[Reading], rule: Rule | None) ->
     if together and (rule is None or rule.decider != "consensus"):
         faults.append(
             f"{where}: a row with the role consensus, but the charter's method is "
-            f"{rule.method if rule else 'not given'} (reading.adjudication)"
+            f"{rule.method or 'independent_third' if rule else 'not given'} (reading.adjudication)"
         )
     if len(together) > 1:
         faults.append(f"{where}: {len(together)} rows of consensus; keep the one that counts")
@@ -478,7 +447,8 @@ def adjudicate(
     >>> sheet = pd.DataFrame([("1", "a", "aspects", "r1", "8", None), ("1", "a", "aspects", "r2",
     ...     "6", None), ("1", "a", "aspects", "r3", "6", "adjudicator")],
     ...     columns=["participant_id", "visit", "endpoint", "reader", "value", "role"])
-    >>> rule = {"endpoint": "aspects", "grades_differ": True, "method": "either_of_two"}
+    >>> rule = AdjudicationRule(
+    ...     endpoint="aspects", grades_differ=True, method="either_of_two")
     >>> final, table = adjudicate(sheet, rules_of([rule]))
     >>> final[["value", "how", "adjudicator"]].values.tolist(), table["agrees_with"].tolist()
     ([[6.0, 'adjudicated', 'r3']], ['r2'])

@@ -55,7 +55,7 @@ def forbidden_tokens(study: Study) -> dict[str, str]:
             if isinstance(cell, str) and cell.strip():
                 tokens.setdefault(cell.strip().casefold(), what)
 
-    hidden = ("arm", "dose", "site", *study.config["reading"]["hidden_columns"])
+    hidden = ("arm", "dose", "site", *study.settings.reading.hidden_columns)
     for name in ("participants", "covariates"):
         frame = study.sheets.get(name)
         for column in hidden:

@@ -11,6 +11,9 @@ from typing import Any
 
 import pandas as pd
 
+from corelab.settings.reading import ReadingSettings, ReadingWindow
+from corelab.settings.report import Attestation
+
 NOT_ATTESTED = "NOT ATTESTED"
 ATTESTATIONS = {
     "row": "Row of docs/guideline_checklist.md",
@@ -46,12 +49,12 @@ REAL_TIME = ("real_time_eligibility", "real_time_read")
 DEMANDED_LIMITS = ("double_read_agreement", "adjudicator_agreement", "intra_reader_difference")
 
 
-def attestation_table(given: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:
+def attestation_table(given: Mapping[str, Attestation]) -> pd.DataFrame:
     """Statements that only people can make; columns :data:`ATTESTATIONS`.
 
     Examples
     --------
-    >>> table = attestation_table({"C38": {"by": "K. Lee, director", "at": "2025-01-07"}})
+    >>> table = attestation_table({"C38": Attestation(by="K. Lee, director", at="2025-01-07")})
     >>> table.set_index("row").loc[["C38", "C39"], "state"].tolist()
     ['attested', 'NOT ATTESTED']
     """
@@ -59,42 +62,43 @@ def attestation_table(given: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:
     for name, (statement, whom) in STATEMENTS.items():
         one = given.get(name)
         state = "attested" if one else NOT_ATTESTED
-        said = one or {}
-        cells = (name, statement, whom, state, said.get("by"), said.get("at"), said.get("document"))
+        said = (one.by, one.at, one.document) if one else (None, None, None)
+        cells = (name, statement, whom, state, *said)
         rows.append(dict(zip(ATTESTATIONS, cells, strict=True)))
     return pd.DataFrame(rows, columns=list(ATTESTATIONS), dtype=object)
 
 
-def charter_checks(settings: Mapping[str, Any]) -> list[tuple[str, str, Any, bool, str]]:
+def charter_checks(settings: ReadingSettings) -> list[tuple[str, str, Any, bool, str]]:
     """(check, checklist row, what is said, failed, in words) about the charter's own text.
 
     Examples
     --------
-    >>> settings = {"charter": {"timing": "real_time_read"}, "limits": {}, "turnaround_days": None,
-    ...             "not_evaluable_reasons": []}
+    >>> settings = ReadingSettings(charter={"timing": "real_time_read"})
     >>> {row: failed for _, row, _, failed, _ in charter_checks(settings)}["C22"]
     True
     """
-    charter, limits = settings["charter"], settings["limits"]
-    found = [
-        (f"charter states {name}", row, charter.get(name), charter.get(name) is None, words)
-        for name, row, words in (
-            ("mode", "C05", "whether images are reviewed as they come or afterwards"),
-            ("primary", "C05", "whether the central read gives the primary endpoint"),
-            ("timing", "C44", "when images are collected and read"),
-            ("criteria", "C16", "the criteria of assessment with their version"),
-            ("quality_failure", "C51", "what is done where quality control fails"),
-        )
+    charter, limits = settings.charter, settings.limits
+    stated = (
+        ("mode", charter.mode, "C05", "whether images are reviewed as they come or afterwards"),
+        ("primary", charter.primary, "C05", "whether the central read gives the primary endpoint"),
+        ("timing", charter.timing, "C44", "when images are collected and read"),
+        ("criteria", charter.criteria, "C16", "the criteria of assessment with their version"),
+        ("quality_failure", charter.quality_failure, "C51",
+         "what is done where quality control fails"),
+    )  # fmt: skip
+    found: list[tuple[str, str, Any, bool, str]] = [
+        (f"charter states {name}", row, said, said is None, words)
+        for name, said, row, words in stated
     ]
-    own = "custom" in str(charter.get("criteria", "")).casefold()
+    own = "custom" in (charter.criteria or "").casefold()
     if own:
-        why = charter.get("criteria_justification")
+        why = charter.criteria_justification
         found.append(("own criteria are justified", "C16", why, not why, "why they are used"))
-    if charter.get("timing") in REAL_TIME:
-        rule, days = charter.get("unblinding"), settings["turnaround_days"]
+    if charter.timing in REAL_TIME:
+        rule, days = charter.unblinding, settings.turnaround_days
         found.append(("real-time design has an unblinding rule", "C22", rule, not rule, "the rule"))
         found.append(("real-time design has a turnaround limit", "C45", days, days is None, "days"))
-    reasons = settings["not_evaluable_reasons"]
+    reasons = settings.not_evaluable_reasons
     found.append(
         ("reasons for no value are a closed list", "C25", len(reasons), not reasons, "the list")
     )
@@ -108,7 +112,7 @@ def charter_checks(settings: Mapping[str, Any]) -> list[tuple[str, str, Any, boo
 
 def visit_checks(
     scans: Sequence[Mapping[str, Any]],
-    windows: Mapping[str, Mapping[str, float]],
+    windows: Mapping[str, ReadingWindow],
     baseline: str | None,
 ) -> list[tuple[str, str, str, Any, Any, bool | None, str]]:
     """Windows of visits, and whether a subject's visits were scanned with the same kinds.
@@ -130,7 +134,7 @@ def visit_checks(
             times[key] = min(times.get(key, when), when)
     found: list[tuple[str, str, str, Any, Any, bool | None, str]] = []
     for visit, window in windows.items():
-        first, last = window["from_day"], window["to_day"]
+        first, last = window.from_day, window.to_day
         own = sorted(person for person, name in kinds if name == visit)
         days = {
             person: (times[person, visit] - times[person, baseline]).total_seconds() / 86400.0

@@ -13,6 +13,7 @@ import pandas as pd
 from corelab.reading.charter import charter_checks, visit_checks
 from corelab.reading.rates import wilson_interval
 from corelab.reading.reader_list import days_of_reads
+from corelab.settings.reading import ReadingSettings
 
 CONDUCT = {
     "check": "What was checked",
@@ -214,7 +215,7 @@ def _quality_reader(named: Sequence[str]) -> list[dict[str, Any]]:
 
 def conduct_table(
     sheet: pd.DataFrame | None,
-    settings: Mapping[str, Any],
+    settings: ReadingSettings,
     *,
     scans: Sequence[Mapping[str, Any]] = (),
     baseline: str | None = None,
@@ -235,15 +236,15 @@ def conduct_table(
     own = central_rows(sheet)
     rows: list[dict[str, Any]] = []
     if sheet is not None and len(own):
-        rows += _certificates(own, settings["certified"])
-        rows += _load(own, settings["reads_per_day"])
+        rows += _certificates(own, settings.certified)
+        rows += _load(own, settings.reads_per_day)
         rows += _independence(sheet)
         rows += _together(own)
-        rows += _confirmed(own, settings["locked_at"])
-        rows += _quality_reader(settings["quality_readers"])
+        rows += _confirmed(own, settings.locked_at)
+        rows += _quality_reader(settings.quality_readers)
         rows += [
             _row(check, row, "charter", said, None, failed, f"{words}{': not said' * failed}")
             for check, row, said, failed, words in charter_checks(settings)
         ]
-    rows += [_row(*one) for one in visit_checks(scans, settings["visit_windows"], baseline)]
+    rows += [_row(*one) for one in visit_checks(scans, settings.visit_windows, baseline)]
     return pd.DataFrame(rows, columns=list(CONDUCT), dtype=object)

@@ -134,7 +134,7 @@ def returned_forms(
         Naming every line without a value and without a reason, or with a reason that is not on
         the charter's list; a form that the key does not fit.
     """
-    settings = study.config["reading"]
+    settings = study.settings.reading
     key = read_table(key_path)
     reads: list[pd.DataFrame] = []
     lines: list[dict[Any, Any]] = []
@@ -147,16 +147,16 @@ def returned_forms(
             lines.append({**row, **place, "last": last})
     nothing = pd.DataFrame(columns=list(RETURNED), dtype=object)
     table = pd.concat(reads, ignore_index=True) if reads else nothing
-    faults = _reason_faults(table, settings["not_evaluable_reasons"])
+    faults = _reason_faults(table, settings.not_evaluable_reasons)
     if faults:
         raise ValueError("\n".join(["The forms cannot be taken over:", *faults[:50]]))
     truth = study.sheets.get("reference_cases")
     judged = judged_reads(
         lines,
         truth if truth is not None else pd.DataFrame(columns=["reference_id"]),
-        settings["stability_parts"],
+        settings.stability_parts,
     )
-    passed = performance(judged, settings["limits"])
+    passed = performance(judged, settings.limits)
     write_table(table, paths.reads, RETURNED)
     write_table(judged, paths.references, REFERENCE_READS)
     write_table(passed, paths.performance, PERFORMANCE)

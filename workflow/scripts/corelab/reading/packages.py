@@ -33,6 +33,7 @@ from corelab.reading.reference_cases import (
     reference_images,
 )
 from corelab.reading.sampling import SAMPLE, stratified_sample
+from corelab.settings.reading import ReadingSample
 from corelab.study.model import Study
 from corelab.study.naming import bids_label
 from corelab.terms.endpoints import unit_of
@@ -85,12 +86,12 @@ def pseudonym(secret: str, *names: str) -> str:
 
 def study_sample(study: Study) -> pd.DataFrame:
     """Participants read centrally; all where no sample is planned. Columns of SAMPLE."""
-    planned = study.config["reading"]["sample"] or {"share": 1.0}
+    planned = study.settings.reading.sample or ReadingSample(share=1)
     return stratified_sample(
         study.sheets["participants"],
-        share=planned["share"],
-        strata=planned.get("strata", []),
-        seed=study.config["reading"]["seed"],
+        share=planned.share,
+        strata=planned.strata or (),
+        seed=study.settings.reading.seed,
     )
 
 
@@ -119,7 +120,7 @@ def _every_case(study: Study) -> list[Case]:
 
 def study_readers(study: Study) -> list[str]:
     """Readers who get a package: as configured, else those of the reads sheet."""
-    configured = study.config["reading"]["readers"]
+    configured = study.settings.reading.readers
     frame = study.sheets.get("reads")
     if configured or frame is None:
         return list(configured) or ["reader-1", "reader-2"]
@@ -129,10 +130,10 @@ def study_readers(study: Study) -> list[str]:
 
 def study_endpoints(study: Study) -> list[str]:
     """Endpoints of the read form."""
-    settings = study.config["reading"]
-    if settings["endpoints"]:
-        return list(settings["endpoints"])
-    found = {rule["endpoint"] for rule in settings["adjudication"]}
+    settings = study.settings.reading
+    if settings.endpoints:
+        return list(settings.endpoints)
+    found = {rule.endpoint for rule in settings.adjudication}
     frame = study.sheets.get("reads")
     if frame is not None:
         found |= set(_read_by_readers(frame)["endpoint"].dropna())
@@ -251,7 +252,7 @@ def write_packages(study: Study, records: Sequence[str | Path], folder: Path) ->
     BlindingFault
         If a package gives away what a reader must not know.
     """
-    settings = study.config["reading"]
+    settings = study.settings.reading
     orders = reading_orders(study)
     key_path = folder / "reading" / "key.tsv"
     key = build_key((s for order in orders.values() for s in order), _kept_secret(key_path))
@@ -272,8 +273,8 @@ def write_packages(study: Study, records: Sequence[str | Path], folder: Path) ->
         files = _write_package(study, shown, images, packages[reader], tokens)
         summary[reader] = {"cases": len(order), "files": files}
     return {
-        "presentation": settings["presentation"],
-        "seed": settings["seed"],
+        "presentation": settings.presentation,
+        "seed": settings.seed,
         "searched_for": len(tokens),
         "readers": summary,
     }
@@ -281,17 +282,17 @@ def write_packages(study: Study, records: Sequence[str | Path], folder: Path) ->
 
 def reading_orders(study: Study) -> dict[str, list[Shown]]:
     """The sequence of every reader: sampled cases, repeated ones and reference cases."""
-    settings = study.config["reading"]
+    settings = study.settings.reading
     cases = study_cases(study)
-    if settings["repeat_share"] > 0:
-        cases += repeated_cases(cases, share=settings["repeat_share"], seed=settings["seed"])
+    if settings.repeat_share > 0:
+        cases += repeated_cases(cases, share=settings.repeat_share, seed=settings.seed)
     cases += reference_cases(study)
     return {
         reader: presentation_order(
             cases,
-            kind=settings["presentation"],
+            kind=settings.presentation,
             reader=reader,
-            seed=settings["seed"],
+            seed=settings.seed,
             visit_order=study.visit_order,
         )
         for reader in study_readers(study)
@@ -315,7 +316,7 @@ def _shown_key(item: Shown) -> _CaseKey:
 
 def _images_of(study: Study, records: Sequence[str | Path], folder: Path) -> _Images:
     """Kinds and paths of the images of every case."""
-    kinds = study.config["reading"]["kinds"]
+    kinds = study.settings.reading.kinds
     found = {
         (*key, False): [(kind, str(folder / path)) for kind, path in images]
         for key, images in prepared_images(records, kinds).items()
@@ -335,7 +336,7 @@ def _write_package(
     tokens: Mapping[str, str],
 ) -> dict[str, str]:
     """Tables of one package, its proof of blinding, and the sha256 of its files."""
-    presentation = study.config["reading"]["presentation"]
+    presentation = study.settings.reading.presentation
     listed = _case_rows(shown, images, presentation)
     write_table(_frame(listed, CASES), package / "cases.tsv", CASES, sort=False)
     form = _form_rows(shown, study_endpoints(study))

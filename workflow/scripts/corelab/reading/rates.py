@@ -211,7 +211,7 @@ def intra_reader_rates(
     >>> reads = pd.DataFrame([(p, "a", "aspects", "r1", v, k) for p, k, v in
     ...     [("1", "1", "8"), ("1", "2", "7"), ("2", "1", "8"), ("2", "2", "8")]],
     ...     columns=["participant_id", "visit", "endpoint", "reader", "value", "repeat"])
-    >>> table = intra_reader_rates(reads, {"aspects": Rule("aspects", grades_differ=True)})
+    >>> table = intra_reader_rates(reads, {"aspects": Rule(endpoint="aspects", grades_differ=True)})
     >>> table[["group", "count", "n"]].values.tolist()
     [['all', 1, 2], ['reader=r1', 1, 2]]
     """

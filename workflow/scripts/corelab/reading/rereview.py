@@ -9,10 +9,9 @@ is no reason. What a re-review gives is a sensitivity analysis beside the origin
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import pandas as pd
+
+from corelab.settings.reading import Rereview
 
 #: Evidence -> what it has to hold. Sponsor and core laboratory are one evidence of two halves.
 EVIDENCES = {
@@ -33,7 +32,7 @@ REFUSED = {
 }
 
 
-def rereview_faults(sheet: pd.DataFrame | None, settings: Mapping[str, Any] | None) -> list[str]:
+def rereview_faults(sheet: pd.DataFrame | None, settings: Rereview | None) -> list[str]:
     """Evidence that a re-review lacks; empty where there is no re-review, or it is complete.
 
     Parameters
@@ -41,28 +40,27 @@ def rereview_faults(sheet: pd.DataFrame | None, settings: Mapping[str, Any] | No
     sheet
         The sheet of reads made after the lock (``inputs.rereads``).
     settings
-        ``reading.rereview`` of the config: ``reason`` and ``evidence``.
+        ``reading.rereview`` of the config.
 
     Examples
     --------
     >>> reads = pd.DataFrame({"participant_id": ["1"]})
-    >>> rereview_faults(reads, {"reason": "discordance", "evidence": {}})[0]
+    >>> rereview_faults(reads, Rereview(reason="discordance"))[0]
     're-review: the reason "discordance" is not allowed: readers or investigators differ'
     >>> len(rereview_faults(reads, None)), rereview_faults(None, None)
     (6, [])
     """
     if sheet is None or not len(sheet):
         return []
-    given = settings or {}
     faults = []
-    reason = given.get("reason")
+    reason = settings.reason if settings else None
     if reason in REFUSED:
         faults.append(f're-review: the reason "{reason}" is not allowed: {REFUSED[reason]}')
     elif reason not in REASONS:
         faults.append(
             "re-review: no reason is given (reading.rereview.reason: " + ", ".join(REASONS) + ")"
         )
-    evidence = given.get("evidence") or {}
+    evidence = settings.evidence.plain() if settings and settings.evidence else {}
     faults += [
         f"re-review: the evidence {name} is missing: {words} (reading.rereview.evidence)"
         for name, words in EVIDENCES.items()

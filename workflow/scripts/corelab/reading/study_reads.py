@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ from corelab.reading.rates import (
 )
 from corelab.reading.reader_list import busy_days, certification_faults
 from corelab.reading.rereview import rereview_faults
+from corelab.settings.reading import ReadingSettings
 from corelab.study.model import Study
 
 #: Settings of ``reading`` that are fixed before the first read and stand in the lock.
@@ -74,11 +75,11 @@ def adjudicate_study(study: Study, paths: Any) -> list[str]:
     AdjudicationFault
         If reads are not allowed by certificates or charter.
     """
-    settings, sheet = study.config["reading"], study.sheets.get("reads")
-    faults = certification_faults(sheet, settings["certified"])
+    settings, sheet = study.settings.reading, study.sheets.get("reads")
+    faults = certification_faults(sheet, settings.certified)
     if faults:
         raise AdjudicationFault("\n".join(["Reads without a valid certificate:", *faults]))
-    rules, limits = rules_of(settings["adjudication"]), settings["limits"]
+    rules, limits = rules_of(settings.adjudication), settings.limits
     final, table = adjudicate(sheet, rules)
     found = [
         frame
@@ -91,18 +92,18 @@ def adjudicate_study(study: Study, paths: Any) -> list[str]:
     rates = pd.concat(found) if found else pd.DataFrame(columns=list(RATES), dtype=object)
     # Without its evidences a re-review counts for nothing, not even beside the original.
     rereads = study.sheets.get("rereads")
-    allowed = not rereview_faults(rereads, settings["rereview"])
+    allowed = not rereview_faults(rereads, settings.rereview)
     again, _ = adjudicate(rereads if allowed else None, rules)
     write_table(final, paths.final, FINAL_READS)
     write_table(table, paths.adjudication, ADJUDICATION)
     write_table(rates, paths.rates, RATES)
-    chart = p_chart(final, table, sheet, parts=settings["stability_parts"])
+    chart = p_chart(final, table, sheet, parts=settings.stability_parts)
     write_table(chart, paths.p_chart, P_CHART)
     conduct = conduct_table(sheet, settings, scans=study.scans, baseline=study.baseline)
     write_table(conduct, paths.conduct, CONDUCT)
-    stated = attestation_table(study.config["attestations"])
+    stated = attestation_table(study.settings.attestations)
     write_table(stated, paths.attestations, ATTESTATIONS)
-    took = turnaround(sheet, _received(study), limit_days=settings["turnaround_days"])
+    took = turnaround(sheet, _received(study), limit_days=settings.turnaround_days)
     write_table(took, paths.turnaround, TURNAROUND)
     write_table(again, paths.rereview, FINAL_READS)
     needed = int((table["state"] == "needed").sum())
@@ -115,7 +116,7 @@ def adjudicate_study(study: Study, paths: Any) -> list[str]:
             f"outside the charter's {row['limit']}"
             for row in outside.to_dict("records")
         ),
-        *busy_days(sheet, settings["reads_per_day"]),
+        *busy_days(sheet, settings.reads_per_day),
     ]
 
 
@@ -131,7 +132,7 @@ def _received(study: Study) -> dict[tuple[str, str], str]:
 
 def change_log_path(study: Study) -> Path:
     """The change log: as configured, else in the results folder."""
-    configured = study.config["reading"]["change_log"]
+    configured = study.settings.reading.change_log
     return Path(configured) if configured else study.folder / "reading" / "change_log.jsonl"
 
 
@@ -145,24 +146,24 @@ def contour_digests(study: Study) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _charter(settings: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: settings[name] for name in CHARTER}
+def _charter(settings: ReadingSettings) -> dict[str, Any]:
+    return {name: part for name, part in settings.plain().items() if name in CHARTER}
 
 
-def _key(settings: Mapping[str, Any]) -> bytes | None:
-    return read_key(settings["signing_key"]) if settings["signing_key"] else None
+def _key(settings: ReadingSettings) -> bytes | None:
+    return read_key(settings.signing_key) if settings.signing_key else None
 
 
 def open_items(
     sheet: pd.DataFrame | None,
     final: pd.DataFrame,
     adjudication: pd.DataFrame,
-    settings: Mapping[str, Any],
+    settings: ReadingSettings,
 ) -> list[str]:
     """Open points before a lock: decisions to be made, second reads, confirmations."""
     found = []
     needed = adjudication[adjudication["state"] == "needed"]
-    ruled = {rule["endpoint"] for rule in settings["adjudication"]}
+    ruled = {rule.endpoint for rule in settings.adjudication}
     alone = final[
         final["endpoint"].isin(ruled)
         & final["reason"].fillna("").str.contains("the charter's rule needs", regex=False)
@@ -208,14 +209,14 @@ def make_study_lock(study: Study, given: Any, path: str | Path) -> list[str]:
         lock, unreadable = read_lock(file)
         if unreadable or "reads" in lock:
             return ["the lock exists and is kept"]
-    settings, sheet = study.config["reading"], study.sheets.get("reads")
+    settings, sheet = study.settings.reading, study.sheets.get("reads")
     final = read_table(given.final)
     items = open_items(sheet, final, read_table(given.adjudication), settings)
     gone = log_without_lock(change_log_path(study))
     if gone:
         write_json({"open": [gone]}, file)
         return [gone]
-    if items and not settings["locked_at"]:
+    if items and not settings.locked_at:
         write_json({"open": items}, file)
         return ["nothing is locked yet:", *items, "reading.locked_at locks the read as it stands"]
     lock = make_lock(
@@ -223,8 +224,8 @@ def make_study_lock(study: Study, given: Any, path: str | Path) -> list[str]:
         final,
         charter=_charter(settings),
         open_at_lock=items,
-        locked_at=settings["locked_at"],
-        locked_by=settings["locked_by"],
+        locked_at=settings.locked_at,
+        locked_by=settings.locked_by,
         contours=contour_digests(study),
         key=_key(settings),
     )
@@ -250,7 +251,7 @@ def verify_study_lock(study: Study, given: Any, paths: Any) -> list[str]:
     list of str
         The standing, for people.
     """
-    settings = study.config["reading"]
+    settings = study.settings.reading
     standing = verify_lock(
         Path(given.lock),
         study.sheets.get("reads"),
@@ -259,8 +260,8 @@ def verify_study_lock(study: Study, given: Any, paths: Any) -> list[str]:
         charter=_charter(settings),
         contours=contour_digests(study),
         key=_key(settings),
-        expected_sha256=settings["lock_sha256"],
-        rereview=rereview_faults(study.sheets.get("rereads"), settings["rereview"]),
+        expected_sha256=settings.lock_sha256,
+        rereview=rereview_faults(study.sheets.get("rereads"), settings.rereview),
     )
     write_table(standing.audit, paths.audit, AUDIT)
     write_json(validity(standing), paths.validity)

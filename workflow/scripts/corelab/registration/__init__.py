@@ -15,7 +15,6 @@ from corelab.registration.registrar import (
     RegistrationFault,
     Transform,
 )
-from corelab.registration.settings import registration_settings
 from corelab.registration.subject import normalise_subject
 from corelab.registration.transforms import apply_transforms, transform_points
 from corelab.registration.visit import align_visit
@@ -30,7 +29,6 @@ __all__ = [
     "load_preset",
     "normalise_subject",
     "registrar",
-    "registration_settings",
     "share_brain_masks",
     "template_brain_mask",
     "template_image",

@@ -8,8 +8,9 @@ from corelab.registration.ants_backend import AntsRegistrar
 from corelab.registration.ants_greedy_backend import AntsGreedyRegistrar
 from corelab.registration.greedy_backend import GreedyRegistrar
 from corelab.registration.nipype_backends import AntsProgramRegistrar, FlirtRegistrar
-from corelab.registration.presets import RegistrationSettings
+from corelab.registration.presets import load_preset
 from corelab.registration.registrar import Registrar
+from corelab.settings.registration import RegistrationSettings
 from corelab.terms.plugins import registry
 
 #: Name in the config -> class. The modules load the program behind a backend when it is used.
@@ -38,8 +39,7 @@ def registrar(settings: RegistrationSettings) -> Registrar:
 
     Examples
     --------
-    >>> from corelab.registration.settings import registration_settings
-    >>> registrar(registration_settings({"backend": "ants"})).name
+    >>> registrar(RegistrationSettings(backend="ants")).name
     'ants'
     """
-    return BACKENDS[settings.backend](settings.preset, settings.seed)
+    return BACKENDS[settings.backend](load_preset(settings.preset), settings.seed)

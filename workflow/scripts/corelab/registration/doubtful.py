@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from corelab.registration.heads import Head
 from corelab.registration.preparation import centred, dilated
-from corelab.registration.presets import RegistrationSettings
+from corelab.registration.presets import load_preset
 from corelab.registration.quality import (
     best_start,
     normalised_mutual_information,
@@ -26,6 +26,7 @@ from corelab.registration.quality import (
 )
 from corelab.registration.registrar import Registrar, RegistrationFault
 from corelab.registration.transforms import Affine, apply_transforms
+from corelab.settings.registration import RegistrationSettings
 
 _RANK = {"pass": 0, "warn": 1, "fail": 2}
 #: The moved mask is grown by this, since the first fit may be off by as much.
@@ -60,7 +61,7 @@ def with_better_mask(
         If the backend could not fit them, or the donor's brain lies outside of the other scan.
     """
     donor, other, donor_fixed = _roles(fixed, moving)
-    fixed_mm, moving_mm = settings.preset.grid_mm("rigid")
+    fixed_mm, moving_mm = load_preset(settings.preset).grid_mm("rigid")
     whole = nib.Nifti1Image(np.ones(other.image.shape, np.uint8), other.image.affine)
     found: list[np.ndarray] = []
     for candidate in (other, replace(other, brain=whole)):
@@ -130,8 +131,8 @@ def judged_by_donor(
         "donor_information_displaced": displaced,
         "donor_in_head": covered,
     }
-    loss, allowed = begun - here, settings.limits["rigid_information_loss_max"]
-    share = settings.limits["rigid_dice_min"]
+    loss, allowed = begun - here, settings.limits.rigid_information_loss_max
+    share = settings.limits.rigid_dice_min
     reason = None
     if not np.isfinite(here):
         reason = f"less than {_SEEN_MIN:.0%} of the brain of {donor.kind} lies in {other.kind}"

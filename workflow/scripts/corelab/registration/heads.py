@@ -22,8 +22,9 @@ from corelab.registration.preparation import (
     voxel_mm,
     windowed,
 )
-from corelab.registration.presets import RegistrationSettings
+from corelab.registration.presets import load_preset
 from corelab.registration.registrar import RegistrationFault
+from corelab.settings.registration import RegistrationSettings
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class Head:
         (error of the affine fit 4.3 mm with a rim of 2 mm, 3.6 mm without).
         """
         key = "ct_brain_margin_mm" if self.kind in CT_KINDS else "brain_margin_mm"
-        margin_mm = float(settings.preset.data[key])
+        margin_mm = float(load_preset(settings.preset).data[key])
         return coarsened(_cut(self, margin_mm), spacing_mm)
 
     @property

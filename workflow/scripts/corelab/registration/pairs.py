@@ -24,7 +24,7 @@ from corelab.registration.preparation import (
     dilated,
     voxel_mm,
 )
-from corelab.registration.presets import RegistrationSettings
+from corelab.registration.presets import lesion_handling, load_preset
 from corelab.registration.quality import (
     best_start,
     field_quality,
@@ -38,6 +38,7 @@ from corelab.registration.quality import (
 )
 from corelab.registration.registrar import Registrar, Transform
 from corelab.registration.transforms import Step, apply_transforms
+from corelab.settings.registration import RegistrationSettings
 
 _RIGID_CHECKS = {"rigid_dice_min": "dice", "rigid_rotation_deg_max": "rotation_deg"}
 _HALFWAY_CHECKS = {"rigid_inverse_consistency_mm_max": "inverse_consistency_mm"}
@@ -81,7 +82,7 @@ def fit_rigid(
     first: np.ndarray | None = None
     if doubtful(fixed, moving):
         fixed, moving, first = with_better_mask(registrar, fixed, moving, settings)
-    fixed_mm, moving_mm = settings.preset.grid_mm("rigid")
+    fixed_mm, moving_mm = load_preset(settings.preset).grid_mm("rigid")
     still = fixed.stripped(settings, fixed_mm)
     moved = moving.stripped(settings, moving_mm)
     start, begun = best_start(still, moved, centred(still, moved))
@@ -112,10 +113,10 @@ def fit_rigid(
         return transform, rounded(quality), verdict(quality, settings.limits, checks) or reason
     reason = verdict(quality, settings.limits, checks)
     loss = before["mutual_information"] - after["mutual_information"]
-    allowed = settings.limits["rigid_information_loss_max"]
+    allowed = settings.limits.rigid_information_loss_max
     if reason is None and not loss <= allowed:
         reason = f"mutual information fell by {loss:.4g} in the fit, more than {allowed:g}"
-    if dice < settings.limits["rigid_dice_min"]:
+    if dice < settings.limits.rigid_dice_min:
         # Two masks of plausible volume that do not agree: one of them may be wrong, or the fit.
         still_head, moved_head = (replace(head, verdict="warn") for head in own)
         again = fit_rigid(registrar, still_head, moved_head, settings, halfway=halfway)
@@ -170,7 +171,7 @@ def fit_to_template(
     RegistrationFault
         If the backend could not do it.
     """
-    preset = settings.preset
+    preset = load_preset(settings.preset)
     brain = np.asarray(head.brain.dataobj) != 0
     excluded, handled = _handled_lesion(lesion, brain, head, settings)
 
@@ -198,7 +199,9 @@ def fit_to_template(
     if bend:
         place = nib.Nifti1Image(lesion.astype(np.uint8), head.image.affine)
         quality["ventricle_offset_mm"] = ventricle_offset_mm(moving, transform.to_fixed, place)
-        warning = ventricle_warning(quality["ventricle_offset_mm"], settings.limits)
+        warning = ventricle_warning(
+            quality["ventricle_offset_mm"], settings.limits.ventricle_offset_mm_max
+        )
     reason = verdict(quality, settings.limits, _TEMPLATE_CHECKS)
     return TemplateFit(transform, rounded(quality), reason, handled, warning)
 
@@ -238,18 +241,19 @@ def _handled_lesion(
 ) -> tuple[nib.Nifti1Image | None, dict[str, Any]]:
     """The region kept out of the metric (None: nothing), and what the record says about it."""
     voxel_ml = abs(float(np.linalg.det(head.image.affine[:3, :3]))) / 1000.0
+    wanted = lesion_handling(settings)
     handled: dict[str, Any] = {
-        "requested": settings.lesion,
+        "requested": wanted,
         "used": "none",
         "excluded_ml": 0.0,
         "note": None,
     }
-    if settings.lesion == "none":
+    if wanted == "none":
         return None, handled
     if not lesion.any():
         handled["note"] = "no lesion mask, nothing to exclude"
         return None, handled
-    margin = settings.preset.lesion_margin_mm(settings.backend)
+    margin = load_preset(settings.preset).lesion_margin_mm(settings.backend)
     region = dilated(lesion, head.image.affine, margin)
     share = float((region & brain).sum() / brain.sum())
     if share > 0.5:
@@ -258,7 +262,7 @@ def _handled_lesion(
             "left there is nothing to fit by, so they were not excluded"
         )
         return None, handled
-    handled |= {"used": settings.lesion, "excluded_ml": round(float(region.sum()) * voxel_ml, 3)}
+    handled |= {"used": wanted, "excluded_ml": round(float(region.sum()) * voxel_ml, 3)}
     return nib.Nifti1Image(region.astype(np.uint8), head.image.affine), handled
 
 

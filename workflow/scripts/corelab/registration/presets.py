@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from corelab.provenance.products import read_json
+from corelab.settings.registration import RegistrationSettings
 
 FOLDER = Path(__file__).parent / "presets"
 
@@ -67,30 +68,6 @@ class Preset:
         return steps
 
 
-@dataclass(frozen=True)
-class RegistrationSettings:
-    """Settings of registration after checking; see :mod:`corelab.registration.settings`."""
-
-    preset: Preset
-    backend: str
-    lesion: str
-    longitudinal: str
-    seed: int
-    ct_template: str | None
-    limits: Mapping[str, float]
-
-    def describe(self) -> dict[str, Any]:
-        """Settings for a sidecar."""
-        return {
-            "preset": self.preset.name,
-            "backend": self.backend,
-            "lesion": self.lesion,
-            "longitudinal": self.longitudinal,
-            "seed": self.seed,
-            "threads": 1,
-        }
-
-
 @cache
 def load_preset(name: str) -> Preset:
     """Read a preset by name.
@@ -109,3 +86,32 @@ def load_preset(name: str) -> Preset:
     if name not in known:
         raise ValueError(f"registration preset {name!r} is not known; choose of {known}")
     return Preset(name, read_json(FOLDER / f"{name}.json"))
+
+
+def lesion_handling(settings: RegistrationSettings) -> str:
+    """How the lesion is handled: as configured, else as the preset does with the backend.
+
+    Examples
+    --------
+    >>> lesion_handling(RegistrationSettings())
+    'fill'
+    """
+    return settings.lesion or load_preset(settings.preset).lesion(settings.backend)
+
+
+def described(settings: RegistrationSettings) -> dict[str, Any]:
+    """Settings of a fit for a sidecar.
+
+    Examples
+    --------
+    >>> described(RegistrationSettings(preset="testing"))["backend"]
+    'ants_greedy'
+    """
+    return {
+        "preset": settings.preset,
+        "backend": settings.backend,
+        "lesion": lesion_handling(settings),
+        "longitudinal": settings.longitudinal,
+        "seed": settings.seed,
+        "threads": 1,
+    }

@@ -22,6 +22,7 @@ from corelab.registration.transforms import (
     jacobian_determinant,
     transform_points,
 )
+from corelab.settings.registration import RegistrationLimits
 
 #: Bins of the joint histogram.
 BINS = 32
@@ -377,17 +378,16 @@ def ventricle_offset_mm(
     return float(medians.max()) if len(medians) else float("nan")
 
 
-def ventricle_warning(offset_mm: float, limits: Mapping[str, float]) -> str | None:
+def ventricle_warning(offset_mm: float, limit_mm: float) -> str | None:
     """Warning about ventricles that lie off the template's; None within the limit.
 
     Examples
     --------
-    >>> ventricle_warning(5.0, {"ventricle_offset_mm_max": 3.0}).split(":")[0]
+    >>> ventricle_warning(5.0, 3.0).split(":")[0]
     "part of the ventricles' wall lies 5.0 mm off the template's (limit 3 mm)"
-    >>> ventricle_warning(1.0, {"ventricle_offset_mm_max": 3.0}) is None
+    >>> ventricle_warning(1.0, 3.0) is None
     True
     """
-    limit_mm = limits["ventricle_offset_mm_max"]
     if not offset_mm > limit_mm:
         return None
     return (
@@ -467,7 +467,7 @@ def expected_volume_ml(
 
 
 def verdict(
-    quality: Mapping[str, Any], limits: Mapping[str, float], checks: Mapping[str, str]
+    quality: Mapping[str, Any], limits: RegistrationLimits, checks: Mapping[str, str]
 ) -> str | None:
     """First limits that a registration breaks, in words; None if it keeps all.
 
@@ -476,24 +476,24 @@ def verdict(
     quality
         Figure -> value; a figure that is NaN or None breaks its limit.
     limits
-        Limit -> value; the name ends in ``_min`` or ``_max``.
+        Their names end in ``_min`` or ``_max``.
     checks
         Limit -> the figure that it limits.
 
     Examples
     --------
-    >>> verdict({"dice": 0.4}, {"dice_min": 0.85}, {"dice_min": "dice"})
+    >>> verdict({"dice": 0.4}, RegistrationLimits(), {"dice_min": "dice"})
     'dice 0.4 is below its limit 0.85'
     """
     broken = []
     for limit, figure in checks.items():
-        value = quality.get(figure)
+        value, allowed = quality.get(figure), getattr(limits, limit)
         if value is None or not np.isfinite(value):
             broken.append(f"{figure} cannot be computed")
-        elif limit.endswith("_min") and value < limits[limit]:
-            broken.append(f"{figure} {value:.4g} is below its limit {limits[limit]:g}")
-        elif limit.endswith("_max") and value > limits[limit]:
-            broken.append(f"{figure} {value:.4g} is above its limit {limits[limit]:g}")
+        elif limit.endswith("_min") and value < allowed:
+            broken.append(f"{figure} {value:.4g} is below its limit {allowed:g}")
+        elif limit.endswith("_max") and value > allowed:
+            broken.append(f"{figure} {value:.4g} is above its limit {allowed:g}")
     return "; ".join(broken) if broken else None
 
 

@@ -19,10 +19,9 @@ from corelab.registration.backends import registrar
 from corelab.registration.heads import Head, load_head
 from corelab.registration.pairs import TemplateFit, fit_rigid, fit_to_template
 from corelab.registration.preparation import best_scan
-from corelab.registration.presets import RegistrationSettings
+from corelab.registration.presets import described
 from corelab.registration.quality import expected_volume_ml, local_scale
 from corelab.registration.registrar import Registrar, RegistrationFault
-from corelab.registration.settings import registration_settings
 from corelab.registration.transforms import (
     Sampler,
     Step,
@@ -32,6 +31,7 @@ from corelab.registration.transforms import (
     transform_points,
 )
 from corelab.registration.visit import save_rigid
+from corelab.settings.registration import RegistrationSettings
 from corelab.study.naming import TEMPLATE_SPACE, derivative
 from corelab.terms.kinds import DATATYPES
 
@@ -119,7 +119,7 @@ def normalise_subject(
     visits: Sequence[Mapping[str, Any]],
     folder: str | os.PathLike[str],
     *,
-    settings: Mapping[str, Any],
+    settings: RegistrationSettings,
     visit_order: Sequence[str],
 ) -> dict[str, Any]:
     """Bring all masks of a subject to MNI152.
@@ -139,8 +139,7 @@ def normalise_subject(
     folder
         Results folder of the study; all paths in records are relative to it.
     settings
-        Block ``registration`` of the config, see
-        :func:`corelab.registration.settings.registration_settings`.
+        Block ``registration`` of the config.
     visit_order
         Visits of the study in time; visits that are not in it come last.
 
@@ -156,7 +155,7 @@ def normalise_subject(
     Raises
     ------
     BackendMissing
-        If the program behind ``settings["backend"]`` is not installed.
+        If the program behind ``settings.backend`` is not installed.
     ValueError
         If a setting is not known or there is no visit.
 
@@ -165,11 +164,11 @@ def normalise_subject(
     >>> empty = {"participant_id": "01", "visit": "day5", "status": "ok", "scans": [],
     ...          "reference": None, "transforms": {}}
     >>> visits = [{"visit": "day5", "prepare": empty, "segment": None, "perfuse": None}]
-    >>> record = normalise_subject(visits, ".", settings={}, visit_order=["day5"])
+    >>> settings = RegistrationSettings()
+    >>> record = normalise_subject(visits, ".", settings=settings, visit_order=["day5"])
     >>> record["status"], record["reason"]
     ('not_computable', 'no visit has an image that could be registered')
     """
-    checked = registration_settings(settings)
     if not visits:
         raise ValueError("normalise_subject got no visit")
     by_name = {visit["visit"]: visit for visit in visits}
@@ -179,19 +178,19 @@ def normalise_subject(
     participant_id = prepares[order[0]]["participant_id"]
     masks = [mask for name in order for mask in native_masks(by_name[name])]
     anchor = choose_anchor(prepares)
-    record = _blank_record(participant_id, checked)
+    record = _blank_record(participant_id, settings)
     if anchor is None:
         return {**record, "masks": [_unwritten(m, "not_computable", record) for m in masks]}
-    subject = _Subject(participant_id, Path(folder), checked, prepares, order, *anchor[:2])
+    subject = _Subject(participant_id, Path(folder), settings, prepares, order, *anchor[:2])
     record["anchor"] = {"visit": anchor[0], "grid": anchor[1], "kind": anchor[2]}
-    tool = registrar(checked)
+    tool = registrar(settings)
     try:
         fault = mask_fault(prepares[anchor[0]], anchor[1])
         if fault is not None:
             raise RegistrationFault(fault)
         head = load_head(prepares[anchor[0]], subject.folder, anchor[1])
         _join_visits(subject, tool, head)
-        fit = fit_to_template(tool, head, _lesion_on(subject, head, masks), checked)
+        fit = fit_to_template(tool, head, _lesion_on(subject, head, masks), settings)
     except RegistrationFault as fault:
         reason = f"the anchor ({anchor[2]} of {anchor[0]}) to the template: {fault}"
         record |= {"status": "failed", "reason": reason, "visits": subject.visits}
@@ -220,8 +219,8 @@ def _blank_record(participant_id: str, settings: RegistrationSettings) -> dict[s
         "participant_id": participant_id,
         "anchor": None,
         "method": None,
-        "preset": settings.preset.name,
-        "settings": settings.describe(),
+        "preset": settings.preset,
+        "settings": described(settings),
         "status": "not_computable",
         "reason": "no visit has an image that could be registered",
         "warning": None,
@@ -439,7 +438,7 @@ def _save_fit(subject: _Subject, fit: TemplateFit, head: Head) -> dict[str, list
                 {"name": head.path, "sha256": file_sha256(root / head.path)},
                 {"name": TEMPLATE_FILE, "space": TEMPLATE_SPACE},
             ],
-            "parameters": {**subject.settings.describe(), "fit": fit.transform.kind},
+            "parameters": {**described(subject.settings), "fit": fit.transform.kind},
             "lesion": fit.lesion,
             "quality": fit.quality,
             "warning": fit.warning,
@@ -532,8 +531,8 @@ def _bring(
         "volume_discrepancy_percent": round(discrepancy, 4),
     }
     limits = subject.settings.limits
-    most = limits["volume_discrepancy_percent_max"]
-    if native_ml >= limits["volume_checked_from_ml"] and abs(discrepancy) > most:
+    most = limits.volume_discrepancy_percent_max
+    if native_ml >= limits.volume_checked_from_ml and abs(discrepancy) > most:
         reason = (
             f"its volume in MNI ({mni_ml:.2f} mL) is {discrepancy:+.1f} % off what the fit's "
             f"Jacobian gives for {native_ml:.2f} mL; the limit is {most:g} %"
@@ -546,7 +545,7 @@ def _bring(
         sidecar={
             "unit": "label",
             "inputs": [{"name": mask.path, "sha256": file_sha256(subject.folder / mask.path)}],
-            "parameters": {**subject.settings.describe(), "interpolation": "label"},
+            "parameters": {**described(subject.settings), "interpolation": "label"},
             "space": TEMPLATE_SPACE,
             **figures,
         },

@@ -12,9 +12,9 @@ from corelab.registration.backends import registrar
 from corelab.registration.heads import Head, load_head
 from corelab.registration.pairs import fit_rigid
 from corelab.registration.preparation import best_scan
-from corelab.registration.presets import RegistrationSettings
+from corelab.registration.presets import described
 from corelab.registration.registrar import Registrar, RegistrationFault, Transform
-from corelab.registration.settings import registration_settings
+from corelab.settings.registration import RegistrationSettings
 from corelab.study.naming import derivative
 from corelab.terms.kinds import DATATYPES
 
@@ -23,7 +23,7 @@ def align_visit(
     record: Mapping[str, Any],
     folder: str | os.PathLike[str],
     *,
-    settings: Mapping[str, Any],
+    settings: RegistrationSettings,
 ) -> dict[str, Any]:
     """Register each grid of a visit to its reference grid and add ``transforms`` to the record.
 
@@ -34,8 +34,7 @@ def align_visit(
     folder
         Results folder of the study; all paths in the record are relative to it.
     settings
-        Block ``registration`` of the config, see
-        :func:`corelab.registration.settings.registration_settings`.
+        Block ``registration`` of the config.
 
     Returns
     -------
@@ -48,7 +47,7 @@ def align_visit(
     Raises
     ------
     BackendMissing
-        If the program behind ``settings["backend"]`` is not installed.
+        If the program behind ``settings.backend`` is not installed.
     ValueError
         If a setting is not known.
 
@@ -64,10 +63,9 @@ def align_visit(
     ...         "space": "native", "path": "x.nii.gz"}
     >>> record = {"participant_id": "01", "visit": "day5", "status": "ok", "scans": [scan],
     ...           "brain_masks": {}, "reference": "g1"}
-    >>> align_visit(record, ".", settings={})["transforms"]["g1"]["method"]
+    >>> align_visit(record, ".", settings=RegistrationSettings())["transforms"]["g1"]["method"]
     'identity'
     """
-    checked = registration_settings(settings)
     root = Path(folder)
     reference = record.get("reference")
     transforms: dict[str, dict[str, Any]] = {}
@@ -86,10 +84,10 @@ def align_visit(
             entry["method"] = "header"
         else:
             entry["method"] = "rigid"
-            tool = tool or registrar(checked)
+            tool = tool or registrar(settings)
             fixed = fixed or _head_or_fault(record, root, reference)
             path = _path(record, names[grid], names[reference])
-            entry |= _fit(tool, fixed, record, root, grid, path, checked)
+            entry |= _fit(tool, fixed, record, root, grid, path, settings)
     return {**record, "transforms": transforms}
 
 
@@ -107,7 +105,7 @@ def save_rigid(
     write_json(
         {
             "inputs": [{"name": name, "sha256": file_sha256(folder / name)} for name in inputs],
-            "parameters": {**settings.describe(), "fit": "rigid"},
+            "parameters": {**described(settings), "fit": "rigid"},
             "quality": quality,
             "convention": "ITK affine, points of the fixed to points of the moving scan, LPS mm",
             "sha256": file_sha256(folder / path),

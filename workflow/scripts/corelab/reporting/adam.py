@@ -89,7 +89,7 @@ def analysis_sets(results: Results) -> list[tuple[str, str, str, pd.Series]]:
         If an expression of ``analysis_sets`` cannot be read.
     """
     people = results.participants
-    given = dict(results.config.get("analysis_sets") or {})
+    given = results.settings.analysis_sets.plain()
     found = []
     for flag, label in _SETS.items():
         if flag in given:
@@ -148,7 +148,7 @@ def adsl(results: Results) -> Dataset:
     for place, person in enumerate(people.to_dict("records")):
         age = number_or_nan(person.get("age"))
         row = {
-            "STUDYID": str(results.study.get("id", "")),
+            "STUDYID": results.study.id,
             "USUBJID": unique_subject(results, person["participant_id"]),
             "SUBJID": str(person["participant_id"]),
             "SITEID": person.get("site"),
@@ -197,7 +197,7 @@ def _value_row(
     unit = str(row.unit) if row.unit is not None and pd.notna(row.unit) else ""
     visit = "" if row.visit is None or pd.isna(row.visit) else str(row.visit)
     return {
-        "STUDYID": str(results.study.get("id", "")),
+        "STUDYID": results.study.id,
         "USUBJID": unique_subject(results, row.participant_id),
         "TRTP": arms.get(str(row.participant_id)),
         "AVISIT": visit or "all",
@@ -337,7 +337,7 @@ def adseg(results: Results) -> Dataset:
     """Overlap of masks, case by case."""
     rows = [
         {
-            "STUDYID": str(results.study.get("id", "")),
+            "STUDYID": results.study.id,
             "USUBJID": unique_subject(results, row.participant_id),
             "AVISIT": row.visit,
             "PARAMCD": variable_name(str(row.metric), []),
@@ -389,7 +389,7 @@ def adpd(results: Results) -> Dataset:
             unit = row.get("unit")
             rows.append(
                 {
-                    "STUDYID": str(results.study.get("id", "")),
+                    "STUDYID": results.study.id,
                     "USUBJID": unique_subject(results, row["participant_id"]),
                     "AVISIT": visit if isinstance(visit, str) else "all",
                     "AVISITN": order.get(str(visit)),
@@ -470,7 +470,7 @@ def adrs(results: Results) -> Dataset:
         known = not math.isnan(event)
         rows.append(
             {
-                "STUDYID": str(results.study.get("id", "")),
+                "STUDYID": results.study.id,
                 "USUBJID": unique_subject(results, row["participant_id"]),
                 "PARCAT1": _criterion(criterion),
                 "PARAMCD": variable_name(f"PD{criterion}", []),
@@ -505,7 +505,7 @@ def adrisk(results: Results) -> Dataset:
     own = frame[frame["statistic"] == "risk_score"]
     rows = [
         {
-            "STUDYID": str(results.study.get("id", "")),
+            "STUDYID": results.study.id,
             "USUBJID": unique_subject(results, row.participant_id),
             "ANALID": row.analysis_id,
             "PARAMCD": "RISK",
@@ -542,7 +542,7 @@ def adtte(results: Results) -> Dataset:
     code = ParameterCodes()
     rows = [
         {
-            "STUDYID": str(results.study.get("id", "")),
+            "STUDYID": results.study.id,
             "USUBJID": unique_subject(results, row["participant_id"]),
             "PARAMCD": code(str(row["endpoint"])),
             "PARAM": f"Time to {row['endpoint']} (days)",
@@ -583,7 +583,7 @@ def adard(results: Results) -> Dataset:
         note = row.note if isinstance(row.note, str) else ""
         rows.append(
             {
-                "STUDYID": str(results.study.get("id", "")),
+                "STUDYID": results.study.id,
                 "ANALID": row.analysis_id,
                 "POPEXPR": row.population,
                 "ENDPT": row.endpoint,

@@ -15,7 +15,7 @@ def arms_of(results: Results) -> list[str]:
         order = known.groupby("arm", sort=False)["dose"].min().sort_values(kind="stable")
         return [str(arm) for arm in order.index]
     arms = [str(arm) for arm in dict.fromkeys(known["arm"])]
-    return sorted(arms) if results.study.get("blinded") else arms
+    return sorted(arms) if results.study.blinded else arms
 
 
 def arm_of(results: Results) -> dict[str, str]:

@@ -131,7 +131,7 @@ def reporting_event(
         Names of the data sets that stand beside it; where it is None, all are taken to be there.
     """
     frame = frame.astype(object).where(frame.notna(), None)
-    study = str(results.study.get("id", "STUDY"))
+    study = results.study.id
     entries = {entry.id: entry for entry in results.analyses}
     kinds = {name: entry.type for name, entry in entries.items()}
     methods: dict[str, list[str]] = {}

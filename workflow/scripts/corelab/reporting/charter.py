@@ -62,31 +62,30 @@ class Attestation:
 
 def attestations(results: Results) -> list[Attestation]:
     """Every statement, with who gave it as the config records."""
-    given = results.config.get("attestations") or {}
+    given = results.settings.attestations
     found = []
     for key, (statement, who) in STATEMENTS.items():
-        block = given.get(key) or {}
-        made = {name: str(block.get(name) or "") for name in ("by", "at", "document")}
-        found.append(Attestation(key, statement, who, **made))
+        one = given.get(key)
+        made = (one.by, one.at, one.document or "") if one else ()
+        found.append(Attestation(key, statement, who, *made))
     return found
 
 
 def charter_text(results: Results, name: str) -> str:
     """A text of the config's ``charter`` block, or nothing."""
-    return str((results.config.get("charter") or {}).get(name) or "").strip()
+    return str(getattr(results.settings.charter, name)).strip()
 
 
 def people_of(results: Results) -> dict[str, str]:
     """Role -> name, as the config's charter names them."""
-    people = (results.config.get("charter") or {}).get("people") or {}
-    return {str(role): str(name) for role, name in people.items() if name}
+    return {role: name for role, name in results.settings.charter.people.items() if name}
 
 
 def unfixed_limits(results: Results) -> list[str]:
     """Limits that the charter has to fix and the config does not."""
-    given = (results.config.get("reading") or {}).get("limits") or {}
+    given = results.settings.reading.limits
     left = [words for key, words in REQUIRED_LIMITS.items() if given.get(key) is None]
-    if (results.config.get("charter") or {}).get("intra_reader_cv_percent_max") is None:
+    if results.settings.charter.intra_reader_cv_percent_max is None:
         left.append("difference within a reader")
     return left
 
@@ -137,10 +136,10 @@ def _overview(results: Results) -> tuple[Block, ...]:
     blocks: list[Block] = [
         Definitions(
             (
-                ("Study", str(study.get("id", ""))),
+                ("Study", study.id),
                 ("Title", results.title),
-                ("Disease", str(study.get("disease", "stroke"))),
-                ("Analysis plan", str(study.get("sap_version") or "no version stated")),
+                ("Disease", study.disease),
+                ("Analysis plan", study.sap_version or "no version stated"),
                 ("Visits", ", ".join(results.tables.visit_order) or "not stated"),
                 ("Imaging endpoints", endpoint_words(",".join(endpoints)) or "none planned"),
             )
@@ -272,11 +271,14 @@ def _people(results: Results) -> tuple[Block, ...]:
 
 
 def _adjudication(results: Results) -> tuple[Block, ...]:
-    rules = (results.config.get("reading") or {}).get("adjudication") or []
     texts = tuple(
-        f"{endpoint_words(str(rule['endpoint']))}: "
-        + ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in rule.items() if k != "endpoint")
-        for rule in rules
+        f"{endpoint_words(rule.endpoint)}: "
+        + ", ".join(
+            f"{key.replace('_', ' ')} {value}"
+            for key, value in rule.plain().items()
+            if key != "endpoint"
+        )
+        for rule in results.settings.reading.adjudication
     )
     return (Bullets(texts),) if texts else ()
 

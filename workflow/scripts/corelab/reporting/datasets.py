@@ -155,7 +155,7 @@ def unique_subject(results: Results, participant_id: Any) -> str:
     """USUBJID: a key has to be ASCII, so what is not becomes its reversible BIDS form."""
     text = str(participant_id)
     safe = text if text.isascii() and len(text) <= 100 else bids_label(text)
-    return f"{results.study.get('id', 'STUDY')}-{safe}"
+    return f"{results.study.id}-{safe}"
 
 
 def number_or_nan(value: Any) -> float:

@@ -113,7 +113,7 @@ def define_tree(datasets: Sequence[Dataset], results: Results) -> ET.Element:
     """The document's root element."""
     for prefix, uri in (("", ODM), ("def", DEF), ("xlink", XLINK)):
         ET.register_namespace(prefix, uri)
-    study_id = str(results.study.get("id", "STUDY"))
+    study_id = results.study.id
     root = ET.Element(
         f"{{{ODM}}}ODM",
         {
@@ -197,7 +197,7 @@ def define_page(datasets: Sequence[Dataset], results: Results) -> str:
         "define.html.j2",
         policy=page.security_policy([]),
         css=Markup(page.asset("report.css")),
-        study=str(results.study.get("id", "")),
+        study=results.study.id,
         title=results.title,
         fingerprint=results.fingerprint,
         datasets=datasets,

@@ -270,7 +270,7 @@ def common_content(results: Results, participant_id: str | None = "") -> dict[st
         "version": __version__,
         "css": Markup(page.asset("report.css")),
         "script": Markup(page.asset("report.js")),
-        "study_id": str(results.study.get("id", "")),
-        "sap_version": str(results.study.get("sap_version") or ""),
+        "study_id": results.study.id,
+        "sap_version": results.study.sap_version,
         "fingerprint": results.fingerprint,
     }

@@ -115,7 +115,7 @@ def effect_sentence(results: Results, analysis: AnalysisSpec, row: Any) -> str:
     more = "more" if value > 0 else "less"
     size = f"{fixed(abs(value), decimals)}{f' {unit}' if unit else ''}"
     if row.statistic == "slope" and analysis.type == "dose_response":
-        step = str(results.study.get("dose_unit") or "") if analysis.dose else ""
+        step = results.study.dose_unit if analysis.dose else ""
         driver = in_sentence(label_words(row.group)) if row.group not in (None, "all") else "dose"
         head = f"Each further {step}" if step else f"Each further unit of {driver}"
         text = f"{head}: {size} {more} {what}{at}"
@@ -180,7 +180,7 @@ def sentences(results: Results) -> list[Markup]:
 def _unit(results: Results, analysis: AnalysisSpec, row: Any) -> str:
     unit = statistic_unit(str(row.statistic), row.endpoint)
     if row.statistic == "slope" and analysis.type == "dose_response":
-        per = str(results.study.get("dose_unit") or "") if analysis.dose else ""
+        per = results.study.dose_unit if analysis.dose else ""
         own = unit_of(row.endpoint)
         per = per or f"unit of {in_sentence(label_words(row.group))}"
         unit = f"{own or 'units'} per {per}"
@@ -402,7 +402,7 @@ def status_strip(results: Results, decisions: Sequence[Decision] = ()) -> list[S
 
 def _plan_status(results: Results) -> Status:
     plan = next((e for e in results.exhibits if e.name == "plan"), None)
-    if not results.config.get("locked_plan"):
+    if not results.settings.locked_plan:
         return Status("Plan", "not locked", "warn", "#methods")
     title = plan.title if plan else ""
     changed = "deviations" in title
@@ -413,10 +413,10 @@ def _plan_status(results: Results) -> Status:
 def glance_facts(results: Results) -> list[tuple[str, str]]:
     """What was studied, for the first screen: pairs of a word and its value."""
     people = results.participants
-    facts = [("Study", str(results.study.get("id", "")))]
-    facts.append(("Disease", str(results.study.get("disease", "stroke"))))
-    if results.study.get("sap_version"):
-        facts.append(("Analysis plan", str(results.study["sap_version"])))
+    facts = [("Study", results.study.id)]
+    facts.append(("Disease", results.study.disease))
+    if results.study.sap_version:
+        facts.append(("Analysis plan", results.study.sap_version))
     for name, word in (("arm", "Arms"), ("site", "Sites")):
         if name in people and people[name].notna().any():
             levels = (

@@ -99,7 +99,7 @@ def _images(results: Results) -> Passage:
 
 
 def _registration(results: Results) -> Passage | None:
-    block = results.config.get("registration") or {}
+    block = results.settings.registration
     if not results.normalised:
         return None
     methods: dict[str, int] = {}
@@ -128,11 +128,11 @@ def _registration(results: Results) -> Passage | None:
     )
     text = (
         f"Scans of a visit were aligned rigidly to its reference scan, visits to the anchor visit, "
-        f"and the anchor to {space} with backend {block.get('backend', 'ants_greedy')} and preset "
-        f"{block.get('preset', 'fast')}: {used}. The lesion was {told}. Template space serves "
+        f"and the anchor to {space} with backend {block.backend} and preset "
+        f"{block.preset}: {used}. The lesion was {told}. Template space serves "
         "location only."
     )
-    return Passage("Registration", (text,), tuple(_flatten(block)))
+    return Passage("Registration", (text,), tuple(_flatten(block.plain())))
 
 
 def _segmentation(results: Results) -> Passage | None:
@@ -146,9 +146,9 @@ def _segmentation(results: Results) -> Passage | None:
     if not labels:
         return None
     told = ", ".join(f"{label} ({plural(n, 'mask')})" for label, n in sorted(labels.items()))
-    consensus = ((results.config.get("segmentation") or {}).get("consensus") or {}).get("method")
+    consensus = results.settings.segmentation.consensus.method
     text = f"The pipeline outlined: {told}. An empty mask is a result (volume 0), not a failure."
-    if consensus not in (None, "none"):
+    if consensus != "none":
         text += f" Masks of several readers were combined by {consensus}."
     return Passage("Segmentation", (text,), tuple(sorted(parameters.items())))
 
@@ -156,31 +156,16 @@ def _segmentation(results: Results) -> Passage | None:
 def _perfusion(results: Results) -> Passage | None:
     if not any(visit.perfuse for visit in results.visits):
         return None
-    block = results.config.get("perfusion") or {}
-    core, low = block.get("core") or {}, block.get("hypoperfusion") or {}
-    parts = []
-    if core:
-        early = core.get("early_below")
-        parts.append(
-            f"Core: relative flow below {core.get('below')} of normal tissue, engine "
-            f"{core.get('engine')}"
-            + (
-                f" (below {early} where onset to CT is at most {core.get('early_minutes', 90)} min)"
-                if early is not None
-                else ""
-            )
-            + "."
-        )
-    if low:
-        parts.append(
-            f"Hypoperfused: Tmax above {low.get('tmax_s_above')} s, engine {low.get('engine')}."
-        )
-    if block.get("registry_engine"):
-        parts.append(
-            f"Other published cut-offs were applied to maps of engine {block['registry_engine']} "
-            "and stand as sources pipeline:<cut-off>."
-        )
-    return Passage("Perfusion", (" ".join(parts),), tuple(_flatten(block)))
+    block = results.settings.perfusion
+    core, low = block.core, block.hypoperfusion
+    text = (
+        f"Core: relative flow below {core.below} of normal tissue, engine {core.engine} (below "
+        f"{core.early_below} where onset to CT is at most {core.early_minutes} min). "
+        f"Hypoperfused: Tmax above {low.tmax_s_above} s, engine {low.engine}. Other published "
+        f"cut-offs were applied to maps of engine {block.registry_engine} and stand as sources "
+        "pipeline:<cut-off>."
+    )
+    return Passage("Perfusion", (text,), tuple(_flatten(block.plain())))
 
 
 def analysis_sentence(analysis: AnalysisSpec) -> str:
@@ -317,13 +302,13 @@ def methods_text(results: Results) -> list[Passage]:
         _segmentation(results),
         _perfusion(results),
     ]
-    measurement = results.config.get("measurement") or {}
+    measurement = results.settings.measurement
     text = (
         "Every number is one row of endpoints/measurements.tsv with its subject, visit, source, "
         "repeat, region, unit, status and scans. Missing or non-evaluable values stay in the table "
         "with a reason; duplicates are never averaged."
     )
-    passages.append(Passage("Measurement", (text,), tuple(_flatten(measurement))))
+    passages.append(Passage("Measurement", (text,), tuple(_flatten(measurement.plain()))))
     if results.analyses:
         plan = tuple(
             (

@@ -181,10 +181,8 @@ def tags_of(results: Results) -> set[str]:
     if results.normalised:
         found.add("registration")
     if any(visit.perfuse for visit in results.visits):
-        block = results.config.get("perfusion") or {}
-        for part in (block.get("core"), block.get("hypoperfusion")):
-            found.add(str((part or {}).get("engine")))
-        found.add(str(block.get("registry_engine")))
+        block = results.settings.perfusion
+        found |= {block.core.engine, block.hypoperfusion.engine, block.registry_engine}
     for analysis in results.analyses:
         found |= {analysis.type, str(analysis.as_given().get("method"))}
         found |= set(as_list(analysis.as_given().get("models")))

@@ -176,7 +176,7 @@ def _first_page(
     ]
     return contents, {
         "title": results.title,
-        "blinded": bool(results.study.get("blinded")),
+        "blinded": results.study.blinded,
         "facts": glance_facts(results),
         "sentences": sentences(results),
         "status": status_strip(results, decisions),

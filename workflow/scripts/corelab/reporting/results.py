@@ -25,6 +25,8 @@ from corelab.provenance.exhibits import Exhibit, read_exhibits
 from corelab.provenance.products import read_json, read_table
 from corelab.settings.analyses import STATISTICS_TABLES, specs_of
 from corelab.settings.analyses.base import AnalysisSpec
+from corelab.settings.config import Config
+from corelab.settings.study import StudySettings
 from corelab.study.columns import (
     ACQUISITION,
     FINDINGS,
@@ -221,15 +223,20 @@ class Results:
         """Rows of measurements.tsv."""
         return self.tables.measurements
 
+    @cached_property
+    def settings(self) -> Config:
+        """The config as typed blocks."""
+        return Config.model_validate(self.config)
+
     @property
-    def study(self) -> Mapping[str, Any]:
+    def study(self) -> StudySettings:
         """The ``study`` block of the config."""
-        return self.config.get("study", {})
+        return self.settings.study
 
     @property
     def title(self) -> str:
         """Title of the study, else its id."""
-        return str(self.study.get("title") or self.study.get("id") or "Study")
+        return self.study.title or self.study.id
 
     @cached_property
     def analyses(self) -> list[AnalysisSpec]:
@@ -321,21 +328,19 @@ def read_visits(folder: Path, visit_order: Sequence[str] = ()) -> tuple[Visit, .
     return tuple(Visit(pid, visit, **found[pid, visit]) for pid, visit in keys)
 
 
-def _sheet(config: Mapping[str, Any], name: str, columns: Sequence[str]) -> pd.DataFrame:
-    given = (config.get("inputs") or {}).get(name)
+def _sheet(given: str | None, data_dir: str | None, columns: Sequence[str]) -> pd.DataFrame:
     path = Path(given) if given else None
     if path is not None and not path.is_absolute() and not path.is_file():
-        base = config.get("data_dir") or config["inputs"].get("data_dir")
-        path = Path(base) / path if base else path
+        path = Path(data_dir) / path if data_dir else path
     numeric = [column for column in ("value", "time_days", "event") if column in columns]
     return _table(path or Path("absent.tsv"), dict.fromkeys(columns, ""), numeric)
 
 
-def tables_of(config: Mapping[str, Any], participants: pd.DataFrame, folder: Path) -> Tables:
+def tables_of(settings: Config, participants: pd.DataFrame, folder: Path) -> Tables:
     """The tables of the analyses, with the sheets that the config names."""
     measurements = _table(folder / "endpoints/measurements.tsv", MEASUREMENTS, ["value"])
-    visits = config.get("visits") or {}
-    order = list(visits.get("order") or [])
+    inputs, base = settings.inputs, settings.data_dir or settings.inputs.data_dir
+    order = list(settings.visits.order)
     order += [v for v in measurements["visit"].dropna().unique() if v not in order]
     people = participants.copy()
     people["participant_id"] = people["participant_id"].astype(str)
@@ -345,29 +350,28 @@ def tables_of(config: Mapping[str, Any], participants: pd.DataFrame, folder: Pat
         measurements=measurements,
         participants=people.reset_index(drop=True),
         outcomes=_sheet(
-            config, "outcomes", ("participant_id", "visit", "outcome", "value", "unit")
+            inputs.outcomes, base, ("participant_id", "visit", "outcome", "value", "unit")
         ),
         exposures=_sheet(
-            config, "exposures", ("participant_id", "visit", "exposure", "value", "unit")
+            inputs.exposures, base, ("participant_id", "visit", "exposure", "value", "unit")
         ),
-        events=_sheet(config, "events", ("participant_id", "endpoint", "time_days", "event")),
+        events=_sheet(inputs.events, base, ("participant_id", "endpoint", "time_days", "event")),
         visit_order=tuple(order),
-        baseline=visits.get("baseline") or (order[0] if order else None),
+        baseline=settings.visits.baseline or (order[0] if order else None),
     )
 
 
-def arm_codes(config: Mapping[str, Any], participants: pd.DataFrame) -> dict[str, str]:
+def arm_codes(study: str, participants: pd.DataFrame) -> dict[str, str]:
     """Arm -> code; the order of the codes follows a digest, so that it gives no arm away.
 
     Examples
     --------
     >>> people = pd.DataFrame({"participant_id": ["1", "2"], "arm": ["high", "placebo"]})
-    >>> sorted(arm_codes({"study": {"id": "x"}}, people).values())
+    >>> sorted(arm_codes("x", people).values())
     ['Group A', 'Group B']
     """
     if "arm" not in participants:
         return {}
-    study = str((config.get("study") or {}).get("id", ""))
     arms = sorted(
         {str(arm) for arm in participants["arm"].dropna()},
         key=lambda arm: hashlib.sha256(f"{study}|{arm}".encode()).hexdigest(),
@@ -443,7 +447,7 @@ def blind(results: Results) -> Results:
     are figures drawn by arm, the control arm of each analysis, and participants columns that part
     the subjects as the arms do.
     """
-    codes = arm_codes(results.config, results.participants)
+    codes = arm_codes(results.study.id, results.participants)
     people = results.participants
     if "arm" in people:
         told = [column for column in people if gives_arm_away(people, str(column))]
@@ -518,7 +522,8 @@ def read_results(
     Results
     """
     root = Path(folder)
-    given = tables or tables_of(config, participants, root)
+    settings = Config.model_validate(config)
+    given = tables or tables_of(settings, participants, root)
     certificate = _table(
         root / "verification/certificate.tsv",
         CERTIFICATE,
@@ -526,7 +531,7 @@ def read_results(
     )
     maps = []
     # Maps that the config lists have an exhibit of their own.
-    listed = [one["id"] for one in config.get("measurement", {}).get("frequency_maps", ())]
+    listed = [one.id for one in settings.measurement.frequency_maps]
     for path in sorted((root / "maps").glob("*_frequency.nii.gz")):
         if any(path.name.startswith(f"{name}_") for name in listed):
             continue
@@ -564,7 +569,7 @@ def read_results(
         conformance=_table(Path(conformance or "absent.tsv"), CONFORMANCE, ["records"]),
         conformance_known=conformance is not None and Path(conformance).is_file(),
     )
-    return blind(results) if results.study.get("blinded") else results
+    return blind(results) if results.study.blinded else results
 
 
 def subject_page(participant_id: str) -> str:

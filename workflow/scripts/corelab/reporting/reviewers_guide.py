@@ -50,7 +50,7 @@ def _study(results: Results) -> list[Block]:
         Heading("2 The study"),
         Definitions(
             (
-                ("Study", str(results.study.get("id", ""))),
+                ("Study", results.study.id),
                 ("Title", results.title),
                 ("Visits, in order", visits),
                 ("Baseline", str(results.tables.baseline or "none")),

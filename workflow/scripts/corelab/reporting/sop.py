@@ -25,6 +25,7 @@ from corelab.reporting.documents import (
 )
 from corelab.reporting.methods import methods_text, software_versions
 from corelab.reporting.results import Results
+from corelab.settings.reading import AdjudicationRule
 
 
 def _direct(rules: Sequence[Rule]) -> dict[str, set[str]]:
@@ -200,21 +201,21 @@ def sop_blocks(results: Results, ran: Collection[str] | None = None) -> tuple[Bl
 
 def read_flow(results: Results) -> tuple[Block, ...]:
     """The flow of central reading, where the study has readers."""
-    reading = results.config.get("reading") or {}
+    reading = results.settings.reading
     rows = [
-        ("Presentation", str(reading.get("presentation", "")).replace("_", " ")),
-        ("Readers", ", ".join(reading.get("readers") or []) or "those of the reads sheet"),
-        ("Adjudication", "; ".join(_adjudication(r) for r in reading.get("adjudication") or [])),
-        ("Repeated cases", f"{100 * float(reading.get('repeat_share') or 0):g} %"),
+        ("Presentation", reading.presentation.replace("_", " ")),
+        ("Readers", ", ".join(reading.readers) or "those of the reads sheet"),
+        ("Adjudication", "; ".join(_adjudication(rule) for rule in reading.adjudication)),
+        ("Repeated cases", f"{100 * reading.repeat_share:g} %"),
     ]
     kept = tuple((name, text) for name, text in rows if text)
-    return (Heading("Central reading"), Definitions(kept)) if reading else ()
+    return (Heading("Central reading"), Definitions(kept))
 
 
-def _adjudication(rule: Mapping[str, Any]) -> str:
+def _adjudication(rule: AdjudicationRule) -> str:
     limits = ", ".join(
         f"{key.replace('_', ' ')} {value}"
-        for key, value in rule.items()
+        for key, value in rule.plain().items()
         if key not in {"endpoint", "method"}
     )
-    return f"{rule['endpoint']} ({limits})"
+    return f"{rule.endpoint} ({limits})"

@@ -185,7 +185,7 @@ def subject_html(
         policy=page.security_policy(
             scripts, files=bool(content.volumes or figures or content.mosaics)
         ),
-        page_title=f"{subject}, {results.study.get('id', '')}",
+        page_title=f"{subject}, {results.study.id}",
         name=subject,
         blinded=blinded,
         contents=contents,

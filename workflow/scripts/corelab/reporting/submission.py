@@ -120,7 +120,7 @@ def write_datasets(results: Results, folder: str | Path) -> list[Dataset]:
     """
     target = Path(folder)
     found = datasets(results) + tabulations(results)
-    study_id = str(results.study.get("id", "STUDY"))
+    study_id = results.study.id
     refused: list[dict[str, Any]] = []
     for dataset in found:
         name = dataset.name.lower()
@@ -311,7 +311,7 @@ def _write(results: Results, entry: Entry, blocks: tuple[Block, ...], target: Pa
     document = Document(
         entry.title,
         results.title,
-        f"Study {results.study.get('id', '')}",
+        f"Study {results.study.id}",
         study_facts(results),
         blocks,
         f"{program()}; plan fingerprint {results.fingerprint}",
@@ -367,7 +367,7 @@ def write_submission(results: Results, steps: Collection[str] | None = None) -> 
         return {"path": name, "sha256": file_sha256(path), "size_bytes": path.stat().st_size}
 
     index = {
-        "study": str(results.study.get("id", "")),
+        "study": results.study.id,
         "plan_fingerprint": results.fingerprint,
         "program": program(),
         "documents": [

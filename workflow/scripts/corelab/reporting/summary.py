@@ -38,7 +38,7 @@ def summary_lines(
     root = Path(folder)
     if not root.is_dir():
         return [f"{root}: no results yet"]
-    config = config or {"study": {"id": root.name}, "analyses": []}
+    config = config or {"study": {"id": root.name}, "inputs": {"participants": "n/a"}}
     people = pd.DataFrame({"participant_id": pd.Series(dtype=object)})
     results = read_results(
         root,
@@ -47,7 +47,7 @@ def summary_lines(
         conformance=root / "submission/datasets/conformance.tsv",
     )
     found = counts(results)
-    lines = [f"Study {results.study.get('id', root.name)}: results in {root}"]
+    lines = [f"Study {results.study.id}: results in {root}"]
     for name, what in (
         ("report/index.html", "report"),
         ("report/report.pdf", "report (PDF)"),

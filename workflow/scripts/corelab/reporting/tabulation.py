@@ -65,7 +65,7 @@ def pr(results: Results) -> Dataset:
                 continue
             rows.append(
                 {
-                    "STUDYID": str(results.study.get("id", "")),
+                    "STUDYID": results.study.id,
                     "DOMAIN": "PR",
                     "USUBJID": unique_subject(results, visit.participant_id),
                     "PRREFID": scan.get("scan_id"),
@@ -112,7 +112,7 @@ def _findings(results: Results, domain: str, tumour: bool) -> Dataset:
         unit = unit_term(row.unit)
         rows.append(
             {
-                "STUDYID": str(results.study.get("id", "")),
+                "STUDYID": results.study.id,
                 "DOMAIN": domain,
                 "USUBJID": unique_subject(results, row.participant_id),
                 f"{domain}TESTCD": code(endpoint),

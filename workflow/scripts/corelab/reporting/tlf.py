@@ -407,16 +407,16 @@ def study_facts(results: Results) -> tuple[tuple[str, str], ...]:
     found = counts(results)
     study = results.study
     facts = [
-        ("Study", str(study.get("id", ""))),
+        ("Study", study.id),
         ("Title", results.title),
-        ("Disease", str(study.get("disease", "stroke"))),
-        ("Statistical analysis plan", str(study.get("sap_version") or "no version stated")),
+        ("Disease", study.disease),
+        ("Statistical analysis plan", study.sap_version or "no version stated"),
         ("Plan fingerprint", results.fingerprint),
         ("Participants", f"{found.participants}, of whom {found.with_images} with images"),
         ("Values", f"{found.values}, and {found.unavailable} not evaluable"),
         ("Program", program()),
     ]
-    if study.get("blinded"):
+    if study.blinded:
         facts.append(("Blinding", "arms are shown as codes; doses and exposures are withheld"))
     return tuple(facts)
 
@@ -444,7 +444,7 @@ def report_document(results: Results) -> Document:
     return Document(
         "Imaging report",
         results.title,
-        f"Study {results.study.get('id', '')}",
+        f"Study {results.study.id}",
         study_facts(results),
         tuple(blocks),
         _footer(results),

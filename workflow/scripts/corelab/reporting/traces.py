@@ -30,6 +30,7 @@ from corelab.reporting.vocabulary import (
     label_words,
 )
 from corelab.settings.analyses.base import AnalysisSpec
+from corelab.settings.study import InputSettings
 from corelab.study.columns import MEASUREMENT_KEY
 from corelab.study.expression import ExpressionError
 from corelab.study.naming import bids_label
@@ -249,8 +250,8 @@ def _statistics(results: Results, analysis_id: str) -> Table | None:
     return Table("Statistics at full precision", columns, body, "", file, limit=MAX_TRACE_ROWS)
 
 
-def _sheets(analysis: AnalysisSpec, config: Mapping[str, Any]) -> list[tuple[str, str]]:
-    given = config.get("inputs") or {}
+def _sheets(analysis: AnalysisSpec, inputs: InputSettings) -> list[tuple[str, str]]:
+    given = inputs.plain()
     names = sorted(analysis.sheets)
     return [(name, Path(str(given[name])).name) for name in names if given.get(name)]
 
@@ -303,7 +304,7 @@ def write_traces(results: Results, target: Path, pages: Mapping[str, str]) -> li
                 "back": page.place(f"#analysis-{analysis_id}"),
                 "sentence": analysis_sentence(entry) if entry.type else "Not in the plan.",
                 "plan": plan,
-                "sheets": _sheets(entry, results.config),
+                "sheets": _sheets(entry, results.settings.inputs),
                 "statistics": _statistics(results, analysis_id),
                 "values": _used_values(results, entry, target, pages),
             },

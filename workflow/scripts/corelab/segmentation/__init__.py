@@ -7,17 +7,14 @@ of several readers is in :mod:`corelab.segmentation.consensus`.
 from corelab.segmentation.consensus import majority_vote, staple
 from corelab.segmentation.hypodensity import aspects, net_water_uptake_percent, region_share
 from corelab.segmentation.segmenter import NotSegmentable, Segmentation, Segmenter
-from corelab.segmentation.settings import DEFAULTS, merged_settings
 from corelab.segmentation.visit import segment_visit
 
 __all__ = [
-    "DEFAULTS",
     "NotSegmentable",
     "Segmentation",
     "Segmenter",
     "aspects",
     "majority_vote",
-    "merged_settings",
     "net_water_uptake_percent",
     "region_share",
     "segment_visit",

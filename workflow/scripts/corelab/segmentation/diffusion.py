@@ -34,6 +34,7 @@ from corelab.segmentation.tissue import (
     smooth_within,
     within_edge,
 )
+from corelab.settings.segmentation import InfarctThresholds, StrictInfarctThresholds
 
 #: Beyond these an ADC is noise or fluid flow, not tissue.
 ADC_POSSIBLE_MM2_S = (0.0, 4.0e-3)
@@ -173,7 +174,7 @@ def local_contrast(
     return np.where(tissue, (image - around) / local, 0.0)
 
 
-class DiffusionInfarct(ThresholdSegmenter):
+class DiffusionInfarct(ThresholdSegmenter[InfarctThresholds]):
     """Infarct by seed and grow on ADC and DWI; where one is missing on the other alone (flagged).
 
     The deficit of ADC and the excess of DWI, each in spreads of normal tissue, add up to
@@ -202,7 +203,7 @@ class DiffusionInfarct(ThresholdSegmenter):
         images: Mapping[str, Image],
         brain: Mask,
         voxel_size_mm: tuple[float, float, float],
-        parameters: Mapping[str, Any],
+        parameters: InfarctThresholds,
     ) -> Evidence:
         """ADC and DWI z scores (global and local), smoothed over tissue, the mirrored z score."""
         dwi, adc = images.get("dwi"), images.get("adc")
@@ -217,9 +218,7 @@ class DiffusionInfarct(ThresholdSegmenter):
                 "no ADC and no b0 to compute it: DWI alone cannot distinguish an acute infarct "
                 "from T2 shine-through of an older lesion"
             )
-            tissue = brain & (
-                dwi > float(parameters["signal_floor"]) * float(np.median(dwi[brain]))
-            )
+            tissue = brain & (dwi > parameters.signal_floor * float(np.median(dwi[brain])))
         else:
             tissue = self._adc_maps(
                 adc, dwi, brain, voxel_size_mm, parameters, maps, quality, flags
@@ -231,7 +230,7 @@ class DiffusionInfarct(ThresholdSegmenter):
             )
         maps["tissue"], maps["depth_mm"] = tissue, depth_mm(brain, voxel_size_mm)
         maps.setdefault("ventricle", np.zeros(brain.shape, bool))
-        maps["skull_base"] = _skull_base(brain, float(parameters["skull_base_mm"]), voxel_size_mm)
+        maps["skull_base"] = _skull_base(brain, parameters.skull_base_mm, voxel_size_mm)
         if dwi is None:
             flags["no_dwi"] = "no DWI: the infarct rests on the ADC alone, below its seed's limit"
             maps["z"] = maps["local_z"] = np.where(tissue, 9.0, 0.0)
@@ -246,14 +245,14 @@ class DiffusionInfarct(ThresholdSegmenter):
         dwi: Image | None,
         brain: Mask,
         voxel_size_mm: tuple[float, float, float],
-        parameters: Mapping[str, Any],
+        parameters: InfarctThresholds,
         maps: dict[str, NDArray[Any]],
         quality: dict[str, Any],
         flags: dict[str, str],
     ) -> Mask:
         """Calibrated ADC over tissue, and the tissue: what is neither fluid nor without signal."""
-        sigma = float(parameters["smooth_mm"])
-        found = calibrate(adc, dwi, brain, tolerance=float(parameters["adc_tolerance"]))
+        sigma = parameters.smooth_mm
+        found = calibrate(adc, dwi, brain, tolerance=parameters.adc_tolerance)
         quality["adc_normal_mm2_s"], quality["adc_scale"] = found.tissue_mm2_s, found.scale
         if found.off:
             flags["adc_calibration"] = (
@@ -265,11 +264,11 @@ class DiffusionInfarct(ThresholdSegmenter):
         adc = adc / found.scale
         possible = (adc > low) & (adc < high)
         lightly = smooth_within(np.where(possible, adc, 0), brain & possible, sigma, voxel_size_mm)
-        tissue = brain & (lightly <= float(parameters["csf_adc_above_mm2_s"])) & (lightly > 0)
-        fluid = brain & (lightly > float(parameters["csf_adc_above_mm2_s"]))
+        tissue = brain & (lightly <= parameters.csf_adc_above_mm2_s) & (lightly > 0)
+        fluid = brain & (lightly > parameters.csf_adc_above_mm2_s)
         maps["ventricle"] = _beside_ventricles(fluid, depth_mm(brain, voxel_size_mm), voxel_size_mm)
         if dwi is not None and tissue.any():
-            floor = float(parameters["signal_floor"]) * float(np.median(dwi[tissue]))
+            floor = parameters.signal_floor * float(np.median(dwi[tissue]))
             tissue &= smooth_within(dwi, brain, sigma, voxel_size_mm) > floor
         smooth = smooth_within(adc, tissue & possible, sigma, voxel_size_mm)
         # A hole of impossible values inside tissue takes its neighbours' value.
@@ -282,7 +281,7 @@ class DiffusionInfarct(ThresholdSegmenter):
         dwi: Image,
         brain: Mask,
         voxel_size_mm: tuple[float, float, float],
-        parameters: Mapping[str, Any],
+        parameters: InfarctThresholds,
         maps: dict[str, NDArray[Any]],
         quality: dict[str, Any],
         flags: dict[str, str],
@@ -291,13 +290,13 @@ class DiffusionInfarct(ThresholdSegmenter):
         tissue = maps["tissue"]
         normal = tissue
         if "adc" in maps:
-            low, high = parameters["normal_adc_mm2_s"]
+            low, high = parameters.normal_adc_mm2_s
             normal = tissue & (maps["adc"] > low) & (maps["adc"] < high)
             normal = normal if normal.sum() >= 0.1 * tissue.sum() else tissue
         flat, field = flatten_field(dwi, normal, voxel_size_mm, soft=True)
         quality.update(field.quality)
         flags.update(field.flags)
-        smooth = smooth_within(flat, tissue, float(parameters["smooth_mm"]), voxel_size_mm)
+        smooth = smooth_within(flat, tissue, parameters.smooth_mm, voxel_size_mm)
         centre, spread = centre_and_spread(smooth[normal])
         # An infarct is not normal, at any ADC.
         near = normal & (np.abs(smooth - centre) < 2.5 * spread)
@@ -311,8 +310,8 @@ class DiffusionInfarct(ThresholdSegmenter):
             deficit = (usual - maps["adc"]) / max(adc_spread, 1e-9)
             maps["restriction"] = np.where(tissue, maps["z"] + deficit, 0.0)
             quality["adc_normal_spread_mm2_s"] = adc_spread
-        light = smooth_within(flat, tissue, 0.5 * float(parameters["smooth_mm"]), voxel_size_mm)
-        reach = float(parameters["local_reach_mm"])
+        light = smooth_within(flat, tissue, 0.5 * parameters.smooth_mm, voxel_size_mm)
+        reach = parameters.local_reach_mm
         maps["local_z"] = local_contrast(light, tissue, spread, reach, voxel_size_mm)
         quality["dwi_normal"], quality["dwi_normal_spread"] = centre, spread
         plane = find_midplane(smooth, brain, voxel_size_mm)
@@ -322,29 +321,29 @@ class DiffusionInfarct(ThresholdSegmenter):
         quality["symmetry"] = plane.symmetry
 
     def decide(
-        self, evidence: Evidence, parameters: Mapping[str, Any]
+        self, evidence: Evidence, parameters: InfarctThresholds
     ) -> tuple[Mask, dict[str, Any], dict[str, str]]:
         """Seed, grow, fill, drop artefacts; flag large clusters whose ADC is not low."""
         maps, z = evidence.maps, evidence.maps["z"]
         tissue = maps["tissue"]
         # Without a signal that shows where the lesion ends, growth would run into normal tissue.
         alone = "no_dwi" in evidence.flags
-        share = float(parameters["edge_share"])
+        share = parameters.edge_share
         if "adc" in maps:
             adc = maps["adc"]
-            limit = "adc_seed_below_mm2_s" if alone else "adc_grow_below_mm2_s"
-            low = tissue & (adc < parameters[limit])
+            below = parameters.adc_seed_below_mm2_s if alone else parameters.adc_grow_below_mm2_s
+            low = tissue & (adc < below)
             # Weak DWI (dark tissue, a field) is made good by a clearly low ADC, and the reverse.
             restriction = maps.get("restriction", 2.0 * z)
-            seed = low & (adc < parameters["adc_seed_below_mm2_s"])
-            seed &= (z > _Z_LEAST) & (restriction > parameters["restriction_seed"])
-            allowed = low & (z > _Z_LEAST) & (restriction > parameters["restriction_grow"])
-            bright = tissue & (adc < parameters["bright_adc_below_mm2_s"])
+            seed = low & (adc < parameters.adc_seed_below_mm2_s)
+            seed &= (z > _Z_LEAST) & (restriction > parameters.restriction_seed)
+            allowed = low & (z > _Z_LEAST) & (restriction > parameters.restriction_grow)
+            bright = tissue & (adc < parameters.bright_adc_below_mm2_s)
         else:
-            seed = tissue & (z > parameters["dwi_only_z_seed"])
-            allowed = tissue & (z > parameters["dwi_only_z_grow"])
+            seed = tissue & (z > parameters.dwi_only_z_seed)
+            allowed = tissue & (z > parameters.dwi_only_z_grow)
             bright = tissue
-        seed = remove_small_components(seed, float(parameters["min_seed_ml"]), evidence.voxel_ml)
+        seed = remove_small_components(seed, parameters.min_seed_ml, evidence.voxel_ml)
         mask = grow(seed, allowed)
         mask &= seed | within_edge(mask, maps.get("restriction", z), share)
         if "adc" in maps and not alone:
@@ -374,19 +373,17 @@ def _half_lesion(small: Mask, allowed: Mask, evidence: Evidence) -> Mask:
     return ring & (evidence.maps["ventricle"] == 0)
 
 
-def _conspicuous(bright: Mask, evidence: Evidence, parameters: Mapping[str, Any]) -> Mask:
+def _conspicuous(bright: Mask, evidence: Evidence, parameters: InfarctThresholds) -> Mask:
     """Clusters that stand out from the tissue around them on DWI, to half of their height.
 
     Within a large lesion the tissue around is lesion: there the height above normal tissue counts.
     """
     local, z = evidence.maps["local_z"], evidence.maps["z"]
-    seed = bright & (np.minimum(local, 2.0 * z) > parameters["dwi_local_z"])
-    allowed = (local > parameters["dwi_local_z_grow"]) | (z > parameters["z_conspicuous"])
-    seed |= remove_small_components(
-        bright & (z > parameters["z_conspicuous"]), 1.0, evidence.voxel_ml
-    )
+    seed = bright & (np.minimum(local, 2.0 * z) > parameters.dwi_local_z)
+    allowed = (local > parameters.dwi_local_z_grow) | (z > parameters.z_conspicuous)
+    seed |= remove_small_components(bright & (z > parameters.z_conspicuous), 1.0, evidence.voxel_ml)
     region = grow(seed, bright & allowed)
-    share = float(parameters["bright_share"])
+    share = parameters.bright_share
     large = remove_small_components(region, 1.0, evidence.voxel_ml)
     return within_edge(region, np.maximum(local, 0.0), share) | within_edge(large, z, share)
 
@@ -435,7 +432,7 @@ class _Cluster:
         inside: Mask,
         maps: Mapping[str, NDArray[Any]],
         evidence: Evidence,
-        parameters: Mapping[str, Any],
+        parameters: InfarctThresholds,
     ) -> _Cluster:
         """Quantiles of the maps over the cluster; without ADC its values are NaN."""
 
@@ -444,8 +441,8 @@ class _Cluster:
 
         core = inside & False
         if "restriction" in maps:
-            core = inside & (maps["adc"] < parameters["adc_seed_below_mm2_s"])
-            core &= maps["restriction"] > parameters["restriction_seed"]
+            core = inside & (maps["adc"] < parameters.adc_seed_below_mm2_s)
+            core &= maps["restriction"] > parameters.restriction_seed
         return cls(
             volume_ml=float(inside.sum()) * evidence.voxel_ml,
             core_ml=float(core.sum()) * evidence.voxel_ml,
@@ -465,25 +462,25 @@ class _Cluster:
         )
 
 
-def _artefact(found: _Cluster, parameters: Mapping[str, Any]) -> str | None:
+def _artefact(found: _Cluster, parameters: InfarctThresholds) -> str | None:
     """Reason why a cluster is no infarct; None for one that is.
 
     A signal that piles up is as bright on b0, so its ADC is not low; at the base of the skull only
     a clearly low ADC counts, and at the frontal base no small cluster at all. A large cluster is
     an artefact only where it is faint or, without ADC, at the base of the skull.
     """
-    edge = _PILE_UP_MM if found.at_base > 0.5 else float(parameters["rim_mm"])
+    edge = _PILE_UP_MM if found.at_base > 0.5 else parameters.rim_mm
     excess = found.core_ml * (found.restriction - _CORE_RESTRICTION + 0.5)
     clear = found.restriction > _CORE_RESTRICTION and excess >= _CORE_EXCESS_ML
     clear &= found.z >= _CORE_Z
     if clear and found.core_depth_mm >= edge:
         return None
-    local = float(parameters["dwi_local_z"])
-    restricted = found.adc < parameters["adc_seed_below_mm2_s"]
+    local = parameters.dwi_local_z
+    restricted = found.adc < parameters.adc_seed_below_mm2_s
     # Without a low ADC only the other side distinguishes a lesion from naturally bright tissue.
-    asymmetry = float(parameters["asymmetry_z"]) * (1.0 if restricted else 2.0)
+    asymmetry = parameters.asymmetry_z * (1.0 if restricted else 2.0)
     paired = found.mirrored > found.z - asymmetry
-    limit = float(parameters["artefact_below_ml"])
+    limit = parameters.artefact_below_ml
     small = found.volume_ml < limit
     at_base = found.at_base > 0.5 and (small or np.isnan(found.adc))
     doubtful = not restricted or found.at_frontal_base > 0.5 or paired
@@ -493,28 +490,29 @@ def _artefact(found: _Cluster, parameters: Mapping[str, Any]) -> str | None:
         return "faint"
     if not small:
         # Cerebellum and brainstem are bright and of lower ADC in health, on both sides alike.
-        if paired and not restricted and found.z < parameters["z_conspicuous"]:
+        if paired and not restricted and found.z < parameters.z_conspicuous:
             return "mirrored"
-        faint = found.z < parameters["z_peak"] and found.local_z < 0.5 * local
+        faint = found.z < parameters.z_peak and found.local_z < 0.5 * local
         return "faint" if faint and not restricted and found.volume_ml < 4.0 * limit else None
-    conspicuous = max(found.z_peak, found.local_z) > parameters["z_conspicuous"]
-    if found.volume_ml < parameters["min_conspicuous_ml" if conspicuous else "min_cluster_ml"]:
+    conspicuous = max(found.z_peak, found.local_z) > parameters.z_conspicuous
+    least_ml = parameters.min_conspicuous_ml if conspicuous else parameters.min_cluster_ml
+    if found.volume_ml < least_ml:
         return "small"
     least = (0.6 if restricted else 0.8) * local
-    if found.z_peak < 2.5 or (found.local_z < least and found.z < parameters["z_conspicuous"]):
+    if found.z_peak < 2.5 or (found.local_z < least and found.z < parameters.z_conspicuous):
         return "faint"
     if found.at_ventricle > 0.5 and (found.local_z < local or found.adc_low > ADC_TISSUE_MM2_S):
         return "ventricle"
-    if found.depth_mm < parameters["rim_mm"] and found.local_z < 2.0 * local:
+    if found.depth_mm < parameters.rim_mm and found.local_z < 2.0 * local:
         return "rim"
     # A cluster at the midline is its own mirror image: no artefact by that. Emboli can lie on both
     # sides, but stand out from the tissue around them.
-    apart = found.side_mm > parameters["midline_mm"]
+    apart = found.side_mm > parameters.midline_mm
     return "mirrored" if apart and paired and found.local_z < 1.5 * local else None
 
 
 def _true_clusters(
-    masks: Sequence[Mask], evidence: Evidence, parameters: Mapping[str, Any]
+    masks: Sequence[Mask], evidence: Evidence, parameters: InfarctThresholds
 ) -> tuple[Mask, dict[str, Any], dict[str, str]]:
     """Clusters that are no artefact; what was dropped, and what is bright without a low ADC."""
     maps = evidence.maps
@@ -531,14 +529,14 @@ def _true_clusters(
             part = {name: values[where] for name, values in maps.items()}
             found = _Cluster.of(inside, part, evidence, parameters)
             if alone:
-                artefact = "small" if found.volume_ml < parameters["min_cluster_ml"] else None
+                artefact = "small" if found.volume_ml < parameters.min_cluster_ml else None
             else:
                 artefact = _artefact(found, parameters)
             base_ml += found.volume_ml * (artefact == "skull base")
             number, dropped = number + (artefact is None), dropped + (artefact is not None)
             if artefact is None:
                 kept[where] |= inside
-                not_low = found.adc_low >= parameters["adc_grow_below_mm2_s"]
+                not_low = found.adc_low >= parameters.adc_grow_below_mm2_s
                 normal_adc_ml += found.volume_ml * (not_low and found.volume_ml >= 1.0)
     flags = {}
     if normal_adc_ml:
@@ -568,15 +566,15 @@ def _beside_ventricles(fluid: Mask, depth: Image, size: tuple[float, float, floa
     return ndimage.binary_dilation(body, ball(2.0 * max(size[:2]) + 0.1, size))
 
 
-def _mixed_with_fluid(mask: Mask, evidence: Evidence, parameters: Mapping[str, Any]) -> Mask:
+def _mixed_with_fluid(mask: Mask, evidence: Evidence, parameters: InfarctThresholds) -> Mask:
     """Voxels beside the infarct whose ADC a little fluid has raised, while the DWI is half-way.
 
     A fifth of CSF in a voxel brings an infarct's ADC back to normal; its signal hardly changes.
     """
     ring = ndimage.binary_dilation(mask, ndimage.generate_binary_structure(3, 1)[:, :, 1:2])
-    ring &= evidence.maps["tissue"] & (evidence.maps["adc"] < parameters["mixed_adc_below_mm2_s"])
-    ring &= evidence.maps["z"] > parameters["z_peak"]
-    return within_edge(mask | ring, evidence.maps["z"], float(parameters["mixed_share"]))
+    ring &= evidence.maps["tissue"] & (evidence.maps["adc"] < parameters.mixed_adc_below_mm2_s)
+    ring &= evidence.maps["z"] > parameters.z_peak
+    return within_edge(mask | ring, evidence.maps["z"], parameters.mixed_share)
 
 
 class StrictDiffusionInfarct(DiffusionInfarct):
@@ -589,14 +587,15 @@ class StrictDiffusionInfarct(DiffusionInfarct):
     source = "pipeline:adc620"
 
     def decide(
-        self, evidence: Evidence, parameters: Mapping[str, Any]
+        self, evidence: Evidence, parameters: InfarctThresholds
     ) -> tuple[Mask, dict[str, Any], dict[str, str]]:
         """Threshold, drop small clusters."""
+        assert isinstance(parameters, StrictInfarctThresholds)
         if "adc" not in evidence.maps:
             raise NotSegmentable("the strict ADC threshold needs an adc scan, or b0 and dwi")
         adc = evidence.maps["adc_given"]
-        mask = evidence.maps["tissue"] & (adc < parameters["adc_below_mm2_s"])
+        mask = evidence.maps["tissue"] & (adc < parameters.adc_below_mm2_s)
         if "no_dwi" not in evidence.flags:
-            mask &= evidence.maps["z"] > parameters["dwi_z_above"]
-        mask = remove_small_components(mask, float(parameters["min_cluster_ml"]), evidence.voxel_ml)
+            mask &= evidence.maps["z"] > parameters.dwi_z_above
+        mask = remove_small_components(mask, parameters.min_cluster_ml, evidence.voxel_ml)
         return mask, {}, {}

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cache
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +20,7 @@ from scipy import ndimage
 from corelab.imaging.head_fit import fit_voxels
 from corelab.imaging.template import template_brain_mask
 from corelab.segmentation.segmenter import Image
+from corelab.settings.segmentation import HaematomaThresholds
 
 Points = NDArray[np.floating]
 
@@ -152,7 +152,11 @@ def below_base(y: Points, z: Points) -> NDArray[np.bool_]:
 
 
 def explanations(
-    mni: Points, bone_mm: Points, excess_hu: Points, slice_mm: float, parameters: Any
+    mni: Points,
+    bone_mm: Points,
+    excess_hu: Points,
+    slice_mm: float,
+    parameters: HaematomaThresholds,
 ) -> dict[str, NDArray[np.bool_]]:
     """Dense structure that a place may belong to.
 
@@ -178,18 +182,18 @@ def explanations(
 
     Examples
     --------
-    >>> settings = {"prior_tolerance_mm": 6.0, "sheet_tolerance_mm": 4.0, "sheet_excess_hu": 27.0}
+    >>> rules = HaematomaThresholds()
     >>> where = np.array([[2.0, -100.0, 20.0], [40.0, -20.0, 30.0]])
-    >>> found = explanations(where, np.array([3.0, 20.0]), np.full(2, 25.0), 5.0, settings)
+    >>> found = explanations(where, np.array([3.0, 20.0]), np.full(2, 25.0), 5.0, rules)
     >>> {name: hit.tolist() for name, hit in found.items() if hit.any()}
     {'superior sagittal sinus': [True, False], 'falx': [True, False]}
     """
     x, y, z = mni.T
     right = np.column_stack([np.abs(x), y, z])
-    reach = float(parameters["prior_tolerance_mm"])
-    sheet = float(parameters["sheet_tolerance_mm"])
+    reach = parameters.prior_tolerance_mm
+    sheet = parameters.sheet_tolerance_mm
     outer = np.maximum(outside_brain_mm(mni), -99.0)
-    dura = float(parameters["sheet_excess_hu"])
+    dura = parameters.sheet_excess_hu
     edge = np.asarray(_FALX_EDGE, float)
     above_falx_edge = z > np.interp(y, edge[:, 0], edge[:, 1]) - slice_mm / 2
     found = {

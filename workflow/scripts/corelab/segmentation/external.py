@@ -38,6 +38,7 @@ from corelab.segmentation.segmenter import (
     Segmenter,
     check_grid,
 )
+from corelab.settings.segmentation import ExternalProgram
 from corelab.terms.plugins import registry
 
 BRAIN = "brain.nii.gz"
@@ -71,17 +72,20 @@ class SegmentationProgram(CommandLine):  # type: ignore[misc]
 class _Entry:
     """One entry of ``segmentation.external`` and the grid of its images."""
 
-    def __init__(self, backend: Mapping[str, Any], affine: np.ndarray) -> None:
+    def __init__(self, backend: ExternalProgram, affine: np.ndarray) -> None:
         self.backend = backend
         self.affine = affine
-        self.label = str(backend["label"])
-        self.source = f"pipeline:{backend['id']}"
+        self.label = backend.label
+        self.source = f"pipeline:{backend.id}"
+        # Required by the schema, each for its kind.
+        self.command, self.output = backend.command or (), backend.output or ""
+        self.weights = backend.weights or ""
 
     def _segmentation(
         self,
         mask: Mask,
         voxel_size_mm: Sequence[float],
-        parameters: Mapping[str, Any],
+        parameters: ExternalProgram,
         quality: Mapping[str, Any],
     ) -> Segmentation:
         """The mask as a result; a program gives no limits of its volume."""
@@ -93,7 +97,7 @@ class _Entry:
             volume_ml=volume_ml,
             volume_low_ml=volume_ml,
             volume_high_ml=volume_ml,
-            parameters=dict(parameters),
+            parameters=parameters.plain(),
             quality=dict(quality),
         )
 
@@ -104,9 +108,7 @@ class ExternalSegmenter(_Entry):
     Parameters
     ----------
     backend
-        ``id``, ``label``, ``inputs`` (kind -> file name), ``command`` (words; ``{folder}`` is where
-        the inputs lie and the output is expected), ``output``, and optionally ``files``,
-        ``image_digest``, ``version``, ``label_values``.
+        Entry of the config, with ``command`` and ``output``.
     affine
         Voxel to world (RAS) of the images.
     """
@@ -116,7 +118,7 @@ class ExternalSegmenter(_Entry):
         images: Mapping[str, Image],
         brain: Mask,
         voxel_size_mm: Sequence[float],
-        parameters: Mapping[str, Any],
+        parameters: ExternalProgram,
     ) -> Segmentation:
         """Run the program on images of one grid.
 
@@ -134,51 +136,51 @@ class ExternalSegmenter(_Entry):
             folder = Path(name)
             paths = [
                 _write(images[kind].astype(np.float32), self.affine, folder / file)
-                for kind, file in self.backend["inputs"].items()
+                for kind, file in self.backend.inputs.items()
             ]
             # First, since the interface takes its folder from it.
             paths.insert(0, _write(brain.astype(np.uint8), self.affine, folder / BRAIN))
-            (folder / self.backend["output"]).parent.mkdir(parents=True, exist_ok=True)
+            (folder / self.output).parent.mkdir(parents=True, exist_ok=True)
             self._run(folder, paths)
-            mask = self._mask(folder / self.backend["output"], reference)
+            mask = self._mask(folder / self.output, reference)
         return self._segmentation(mask, voxel, parameters, record)
 
     def _record(self) -> dict[str, Any]:
         """Record of program and files, taken before the run: a missing file stops here."""
-        program = self.backend["command"][0]
+        program = self.command[0]
         if shutil.which(program) is None:
             raise BackendError(
-                f"segmentation.external '{self.backend['id']}': the program {program} is not on "
+                f"segmentation.external '{self.backend.id}': the program {program} is not on "
                 "the PATH; install it, or take the entry out of the configuration"
             )
-        missing = [file for file in self.backend.get("files") or () if not Path(file).is_file()]
+        missing = [file for file in self.backend.files if not Path(file).is_file()]
         if missing:
             raise BackendError(
-                f"segmentation.external '{self.backend['id']}': {', '.join(missing)} is missing; "
+                f"segmentation.external '{self.backend.id}': {', '.join(missing)} is missing; "
                 "nothing is ever downloaded, so put the container and the weights in place"
             )
         return {
             "program": program,
-            "version": self.backend.get("version"),
-            "image_digest": self.backend.get("image_digest"),
+            "version": self.backend.version,
+            "image_digest": self.backend.image_digest,
             "files_sha256": {
-                Path(file).name: file_sha256(Path(file)) for file in self.backend.get("files") or ()
+                Path(file).name: file_sha256(Path(file)) for file in self.backend.files
             },
         }
 
     def _run(self, folder: Path, paths: Sequence[Path]) -> None:
-        words = [word.replace("{folder}", str(folder)) for word in self.backend["command"]]
+        words = [word.replace("{folder}", str(folder)) for word in self.command]
         node = SegmentationProgram(command=shlex.quote(words[0]))
         node.inputs.images = [str(path) for path in paths]
         node.inputs.arguments = [shlex.quote(word) for word in words[1:]]
-        node.inputs.mask_file = self.backend["output"]
+        node.inputs.mask_file = self.output
         node.terminal_output = "file_split"
         try:
             node.run(cwd=str(folder))
         except (RuntimeError, FileNotFoundError) as error:
             reason = last_error(folder) or str(error).strip().splitlines()[-1]
             reason = reason.replace(str(folder), "{folder}")
-            raise NotSegmentable(f"{self.backend['id']} failed: {reason}") from error
+            raise NotSegmentable(f"{self.backend.id} failed: {reason}") from error
 
     def _mask(self, path: Path, reference: nib.Nifti1Image) -> Mask:
         """The program's label image as a mask on the images' grid."""
@@ -187,14 +189,14 @@ class ExternalSegmenter(_Entry):
             labels = np.asanyarray(image.dataobj)
         except (ImageFileError, OSError, EOFError, ValueError) as error:
             raise NotSegmentable(
-                f"{self.backend['id']} wrote no readable image to {self.backend['output']}"
+                f"{self.backend.id} wrote no readable image to {self.output}"
             ) from error
         if labels.ndim != 3 or not np.isfinite(labels).all():
             raise NotSegmentable(
-                f"{self.backend['id']} wrote an image of shape {labels.shape}, or with values that "
+                f"{self.backend.id} wrote an image of shape {labels.shape}, or with values that "
                 "are not finite, where a 3D label image is expected"
             )
-        chosen = self.backend.get("label_values")
+        chosen = self.backend.label_values
         # Labels may be stored as 1.000015: whole numbers are meant.
         whole = np.rint(labels)
         mask = np.isin(whole, chosen) if chosen else whole > 0
@@ -210,8 +212,7 @@ class MeshNetSegmenter(_Entry):
     Parameters
     ----------
     backend
-        ``id``, ``label``, ``inputs`` (one kind of scan), ``weights``, and optionally ``scaling``,
-        ``version`` and ``label_values``.
+        Entry of the config, with ``weights`` and one kind of scan in ``inputs``.
     affine
         Voxel to world (RAS) of the image.
     """
@@ -221,7 +222,7 @@ class MeshNetSegmenter(_Entry):
         images: Mapping[str, Image],
         brain: Mask,
         voxel_size_mm: Sequence[float],
-        parameters: Mapping[str, Any],
+        parameters: ExternalProgram,
     ) -> Segmentation:
         """Run the network on the image; what it outlines outside of the brain mask is kept.
 
@@ -231,19 +232,19 @@ class MeshNetSegmenter(_Entry):
             If the weights cannot be used.
         """
         voxel = check_grid(images, brain, voxel_size_mm)
-        (kind,) = self.backend["inputs"]
+        (kind,) = self.backend.inputs
         try:
-            network = read_meshnet(self.backend["weights"])
+            network = read_meshnet(self.weights)
         except WeightsError as error:
-            raise BackendError(f"segmentation.external '{self.backend['id']}': {error}") from error
+            raise BackendError(f"segmentation.external '{self.backend.id}': {error}") from error
         mask = network_mask(
             network,
             nib.Nifti1Image(images[kind].astype(np.float32), self.affine),
             kind,
-            scaling=self.backend.get("scaling"),
-            label_values=self.backend.get("label_values"),
+            scaling=self.backend.scaling,
+            label_values=self.backend.label_values,
         )
-        quality = {**network.record, "version": self.backend.get("version")}
+        quality = {**network.record, "version": self.backend.version}
         return self._segmentation(mask, voxel, parameters, quality)
 
 
@@ -255,6 +256,6 @@ def _write(values: np.ndarray, affine: np.ndarray, path: Path) -> Path:
 
 #: Segmenters by ``kind`` of an entry of ``segmentation.external``: made of the entry and the affine
 #: of its images.
-SEGMENTERS: Mapping[str, Callable[[Mapping[str, Any], np.ndarray], Segmenter]] = registry(
-    "segmenters", {"command": ExternalSegmenter, "meshnet": MeshNetSegmenter}
+SEGMENTERS: Mapping[str, Callable[[ExternalProgram, np.ndarray], Segmenter[ExternalProgram]]] = (
+    registry("segmenters", {"command": ExternalSegmenter, "meshnet": MeshNetSegmenter})
 )

@@ -28,13 +28,14 @@ from corelab.segmentation.tissue import (
     smooth_within,
     within_edge,
 )
+from corelab.settings.segmentation import FlairInfarctThresholds, OedemaThresholds
 
 
 def bright_tissue(
     image: Image,
     brain: Mask,
     voxel_size_mm: tuple[float, float, float],
-    parameters: Mapping[str, Any],
+    parameters: FlairInfarctThresholds | OedemaThresholds,
 ) -> Evidence:
     """Robust z score of a FLAIR (or any image with dark CSF) after removal of a gentle field.
 
@@ -44,15 +45,15 @@ def bright_tissue(
         If the image is constant over the brain.
     """
     median = float(np.median(image[brain]))
-    light = smooth_within(image, brain, float(parameters["smooth_mm"]), voxel_size_mm)
-    tissue = brain & (light > float(parameters["csf_below_share"]) * median)
+    light = smooth_within(image, brain, parameters.smooth_mm, voxel_size_mm)
+    tissue = brain & (light > parameters.csf_below_share * median)
     if median <= 0 or tissue.sum() < 0.2 * brain.sum():
         raise NotSegmentable(
             "less than a fifth of the brain mask is brighter than fluid; check the scan's kind "
             "and the brain mask"
         )
     flat, field = flatten_field(image, tissue, voxel_size_mm)
-    smooth = smooth_within(flat, tissue, float(parameters["smooth_mm"]), voxel_size_mm)
+    smooth = smooth_within(flat, tissue, parameters.smooth_mm, voxel_size_mm)
     centre, spread = _centre_and_quartiles(smooth[tissue])
     # A large lesion shifts and widens the distribution: once more without what stands out.
     near = tissue & (np.abs(smooth - centre) < 2.5 * spread)
@@ -87,7 +88,7 @@ def _centre_and_quartiles(values: NDArray[Any]) -> tuple[float, float]:
     return float(centre), float(high - low) / 1.349
 
 
-class FlairInfarct(ThresholdSegmenter):
+class FlairInfarct(ThresholdSegmenter[FlairInfarctThresholds]):
     """Infarct on FLAIR: hysteresis on a robust z score, mirrored brightness dropped.
 
     White-matter lesions and periventricular caps lie on both sides and are dropped as pairs when
@@ -103,7 +104,7 @@ class FlairInfarct(ThresholdSegmenter):
         images: Mapping[str, Image],
         brain: Mask,
         voxel_size_mm: tuple[float, float, float],
-        parameters: Mapping[str, Any],
+        parameters: FlairInfarctThresholds,
     ) -> Evidence:
         """Z score, its mirrored value, and the chronic lesions where they are given."""
         if "FLAIR" not in images:
@@ -118,19 +119,19 @@ class FlairInfarct(ThresholdSegmenter):
         )
 
     def decide(
-        self, evidence: Evidence, parameters: Mapping[str, Any]
+        self, evidence: Evidence, parameters: FlairInfarctThresholds
     ) -> tuple[Mask, dict[str, Any], dict[str, str]]:
         """Seed where bright and brighter than the mirror, grow, settle the edge, drop artefacts."""
         maps, z = evidence.maps, evidence.maps["z"]
         tissue = maps["tissue"]
         quality: dict[str, Any] = {}
-        asymmetric = (z - maps["mirrored"] > parameters["asymmetry_z"]) | (
-            np.abs(maps["side_mm"]) < parameters["midline_mm"]
+        asymmetric = (z - maps["mirrored"] > parameters.asymmetry_z) | (
+            np.abs(maps["side_mm"]) < parameters.midline_mm
         )
-        seed = tissue & (z > parameters["z_seed"]) & asymmetric
-        seed = remove_small_components(seed, float(parameters["min_seed_ml"]), evidence.voxel_ml)
-        mask = grow(seed, tissue & (z > parameters["z_grow"]))
-        mask &= within_edge(mask, z, float(parameters["edge_share"]))
+        seed = tissue & (z > parameters.z_seed) & asymmetric
+        seed = remove_small_components(seed, parameters.min_seed_ml, evidence.voxel_ml)
+        mask = grow(seed, tissue & (z > parameters.z_grow))
+        mask &= within_edge(mask, z, parameters.edge_share)
         plane = ndimage.generate_binary_structure(3, 1)[:, :, 1:2]
         mask |= ndimage.binary_closing(mask, plane) & tissue
         if "chronic" in maps:

@@ -38,9 +38,10 @@ from corelab.segmentation.tissue import (
     smooth_within,
     within_edge,
 )
+from corelab.settings.segmentation import EnhancingThresholds, OedemaThresholds
 
 
-class Oedema(ThresholdSegmenter):
+class Oedema(ThresholdSegmenter[OedemaThresholds]):
     """Oedema and non-enhancing tumour: bright on FLAIR (or T2w, flagged), core and necrosis out.
 
     FLAIR is taken where there is one. On T2w fluid is as bright as oedema, so voxels much
@@ -57,7 +58,7 @@ class Oedema(ThresholdSegmenter):
         images: Mapping[str, Image],
         brain: Mask,
         voxel_size_mm: tuple[float, float, float],
-        parameters: Mapping[str, Any],
+        parameters: OedemaThresholds,
     ) -> Evidence:
         """Robust z score of FLAIR (T2w), its mirrored value, fluid taken out of T2w."""
         kind = next((kind for kind in ("FLAIR", "T2w") if kind in images), None)
@@ -66,7 +67,7 @@ class Oedema(ThresholdSegmenter):
         found = bright_tissue(images[kind], brain, voxel_size_mm, parameters)
         maps, flags = dict(found.maps), dict(found.flags)
         if kind == "T2w":
-            fluid = maps["z"] > parameters["t2_fluid_z"]
+            fluid = maps["z"] > parameters.t2_fluid_z
             maps["tissue"] = maps["tissue"] & ~fluid
             maps["z"] = np.where(fluid, 0.0, maps["z"])
             flags["t2_only"] = "no FLAIR: on T2 fluid in sulci and ventricles can pass for oedema"
@@ -80,27 +81,27 @@ class Oedema(ThresholdSegmenter):
         return replace(found, maps=maps, flags=flags)
 
     def decide(
-        self, evidence: Evidence, parameters: Mapping[str, Any]
+        self, evidence: Evidence, parameters: OedemaThresholds
     ) -> tuple[Mask, dict[str, Any], dict[str, str]]:
         """Hysteresis on brightness, rim and mirrored clusters out, holes filled, core out."""
         maps, z, tissue = evidence.maps, evidence.maps["z"], evidence.maps["tissue"]
         seed = self._seed(evidence, parameters)
         # Opened before it grows: cortex that touches the lesion is a thin sheet and must not lead
         # it from gyrus to gyrus.
-        allowed = _opened(tissue & (z > parameters["z_grow"]), parameters["opening_mm"], evidence)
+        allowed = _opened(tissue & (z > parameters.z_grow), parameters.opening_mm, evidence)
         mask = grow(seed & allowed, allowed)
-        mask &= within_edge(mask, z, float(parameters["edge_share"]))
-        mask = _opened(mask, parameters["opening_mm"], evidence)
+        mask &= within_edge(mask, z, parameters.edge_share)
+        mask = _opened(mask, parameters.opening_mm, evidence)
         mask, dropped = drop_artefacts(mask, evidence, parameters)
         largest_ml = float(label_components(mask)[1][1:].max(initial=0)) * evidence.voxel_ml
         least_ml = max(
-            float(parameters["min_cluster_ml"]),
-            float(parameters["min_share_of_largest"]) * largest_ml,
+            parameters.min_cluster_ml,
+            parameters.min_share_of_largest * largest_ml,
         )
         mask = remove_small_components(mask, least_ml, evidence.voxel_ml)
-        both = float((maps["mirrored"][mask] > parameters["z_seed"]).mean()) if mask.any() else 0.0
+        both = float((maps["mirrored"][mask] > parameters.z_seed).mean()) if mask.any() else 0.0
         flags = {}
-        if both > parameters["both_sides_share"]:
+        if both > parameters.both_sides_share:
             flags["both_sides"] = (
                 f"{both:.0%} of the bright tissue is bright on the other side as well: "
                 "white-matter disease counts with the tumour, or the tumour crosses the midline"
@@ -114,17 +115,17 @@ class Oedema(ThresholdSegmenter):
         whole = mask | core
         return (whole | _solid_holes(whole, tissue)) & ~core, quality, flags
 
-    def _seed(self, evidence: Evidence, parameters: Mapping[str, Any]) -> Mask:
+    def _seed(self, evidence: Evidence, parameters: OedemaThresholds) -> Mask:
         """Certain lesion: bright, deep, and asymmetric or thick and large."""
         maps, z = evidence.maps, evidence.maps["z"]
-        deep = maps["tissue"] & (maps["depth_mm"] > parameters["rim_mm"])
-        bright = deep & (z > parameters["z_seed"])
-        seed = bright & (z - maps["mirrored"] > parameters["asymmetry_z"])
-        seed = remove_small_components(seed, float(parameters["min_seed_ml"]), evidence.voxel_ml)
+        deep = maps["tissue"] & (maps["depth_mm"] > parameters.rim_mm)
+        bright = deep & (z > parameters.z_seed)
+        seed = bright & (z - maps["mirrored"] > parameters.asymmetry_z)
+        seed = remove_small_components(seed, parameters.min_seed_ml, evidence.voxel_ml)
         # A tumour that mirrors itself across the midline: what is thick and large counts as well.
-        reach = 2.5 * float(parameters["opening_mm"])
-        thick = _opened(deep & (z > parameters["z_peak"]), reach, evidence)
-        large_ml = float(parameters["artefact_below_ml"])
+        reach = 2.5 * parameters.opening_mm
+        thick = _opened(deep & (z > parameters.z_peak), reach, evidence)
+        large_ml = parameters.artefact_below_ml
         return seed | remove_small_components(thick, large_ml, evidence.voxel_ml)
 
 
@@ -160,7 +161,7 @@ def enclosed(enhancing: Mask, voxel_size_mm: Sequence[float], *, gap_mm: float =
     return out
 
 
-class EnhancingTumour(ThresholdSegmenter):
+class EnhancingTumour(ThresholdSegmenter[EnhancingThresholds]):
     """Enhancing tumour: T1 after contrast minus T1 before, both scaled to normal tissue.
 
     Without a T1w the image after contrast stands alone (flagged): then vessels, dura and choroid
@@ -177,7 +178,7 @@ class EnhancingTumour(ThresholdSegmenter):
         images: Mapping[str, Image],
         brain: Mask,
         voxel_size_mm: tuple[float, float, float],
-        parameters: Mapping[str, Any],
+        parameters: EnhancingThresholds,
     ) -> Evidence:
         """Z score of the difference (or of T1c alone)."""
         if "T1c" not in images:
@@ -220,12 +221,12 @@ class EnhancingTumour(ThresholdSegmenter):
         bright: Mask,
         maps: Mapping[str, Any],
         voxel_size_mm: tuple[float, float, float],
-        parameters: Mapping[str, Any],
+        parameters: EnhancingThresholds,
     ) -> dict[str, Any]:
         """The FLAIR lesion with its holes and bays, where tumour may lie, and tissue around it."""
         closed = closed_by(bright, 4.0, voxel_size_mm)
         # A bay at the rim of the brain is not closed: dura lies there, dark on FLAIR.
-        deep = maps["depth_mm"] > parameters["rim_mm"]
+        deep = maps["depth_mm"] > parameters.rim_mm
         solid = maps["tissue"] & _filled(bright | (closed & deep))
         away = ndimage.distance_transform_edt(~solid, sampling=voxel_size_mm)
         around = (away > 4.0) & (away < 14.0) & deep
@@ -237,33 +238,33 @@ class EnhancingTumour(ThresholdSegmenter):
         }
 
     def decide(
-        self, evidence: Evidence, parameters: Mapping[str, Any]
+        self, evidence: Evidence, parameters: EnhancingThresholds
     ) -> tuple[Mask, dict[str, Any], dict[str, str]]:
         """Hysteresis, edge between the core and what lies around it, vessels and dura out."""
         maps, z = evidence.maps, evidence.maps["z"]
         alone = "no_t1" in evidence.flags
-        z_seed = float(parameters["z_seed_t1c_only" if alone else "z_seed"])
-        z_grow = float(parameters["z_grow_t1c_only" if alone else "z_grow"])
+        z_seed = parameters.z_seed_t1c_only if alone else parameters.z_seed
+        z_grow = parameters.z_grow_t1c_only if alone else parameters.z_grow
         # Dura and sinuses are bright all along the rim of the brain.
-        inner = maps["tissue"] & (maps["depth_mm"] > parameters["rim_mm"])
+        inner = maps["tissue"] & (maps["depth_mm"] > parameters.rim_mm)
         solid = maps.get("solid", np.zeros(z.shape, bool))
         allowed, place, base = inner, inner, 0.0
         if "away_mm" in maps:
             # Where the FLAIR lesion reaches the rim, the rim is tumour but for the dura itself.
-            inner |= solid & (maps["depth_mm"] > parameters["rim_in_lesion_mm"])
-            place = inner & (maps["away_mm"] <= parameters["beside_oedema_mm"])
+            inner |= solid & (maps["depth_mm"] > parameters.rim_in_lesion_mm)
+            place = inner & (maps["away_mm"] <= parameters.beside_oedema_mm)
             # Tumour is brighter than the bright end (white matter) of the tissue around the lesion.
             if maps["around"].any():
-                share = float(parameters["surround_percentile"])
+                share = parameters.surround_percentile
                 z_grow = max(z_grow, float(np.percentile(z[maps["around"]], share)))
             z_seed = max(z_seed, z_grow + 0.5)
             # Enhancing tumour can be dark on FLAIR: what is thicker than a vessel counts further
             # out, and outside the lesion only what is as bright as a seed.
-            far = inner & (maps["away_mm"] <= parameters["beyond_oedema_mm"]) & (z > z_seed)
-            far = _opened(far, parameters["vessel_radius_mm"], evidence)
+            far = inner & (maps["away_mm"] <= parameters.beyond_oedema_mm) & (z > z_seed)
+            far = _opened(far, parameters.vessel_radius_mm, evidence)
             allowed = (inner & solid) | (place & (z > z_seed)) | far
         seed = remove_small_components(
-            place & (z > z_seed), float(parameters["min_seed_ml"]), evidence.voxel_ml
+            place & (z > z_seed), parameters.min_seed_ml, evidence.voxel_ml
         )
         if "bright" in maps and seed.any():
             # The other side of the edge is oedema and necrosis, darker than normal tissue.
@@ -271,14 +272,14 @@ class EnhancingTumour(ThresholdSegmenter):
             quiet = z[maps["bright"] & ~near]
             base = float(np.median(quiet)) if quiet.size * evidence.voxel_ml > 1.0 else 0.0
         mask = grow(seed, allowed & (z > z_grow))
-        mask &= within_edge(mask, z - base, float(parameters["edge_share"]))
-        mask = _settled(mask, float(parameters["settle_mm"]), evidence) & inner
-        mask = _lumps(mask, float(parameters["vessel_radius_mm"]), evidence)
+        mask &= within_edge(mask, z - base, parameters.edge_share)
+        mask = _settled(mask, parameters.settle_mm, evidence) & inner
+        mask = _lumps(mask, parameters.vessel_radius_mm, evidence)
         mask, dropped = self._without_artefacts(mask, solid, evidence, parameters)
-        mask = remove_small_components(mask, float(parameters["min_cluster_ml"]), evidence.voxel_ml)
+        mask = remove_small_components(mask, parameters.min_cluster_ml, evidence.voxel_ml)
         flags = {}
         bright_ml = float(np.count_nonzero(maps.get("bright", False))) * evidence.voxel_ml
-        if not mask.any() and bright_ml > parameters["flag_bright_above_ml"]:
+        if not mask.any() and bright_ml > parameters.flag_bright_above_ml:
             flags["no_enhancement"] = (
                 f"no enhancement beside {bright_ml:.0f} mL of bright FLAIR: a tumour that does not "
                 "enhance or was resected, or a T1c without contrast, cut off or badly aligned; "
@@ -294,12 +295,12 @@ class EnhancingTumour(ThresholdSegmenter):
 
     @staticmethod
     def _without_artefacts(
-        mask: Mask, solid: Mask, evidence: Evidence, parameters: Mapping[str, Any]
+        mask: Mask, solid: Mask, evidence: Evidence, parameters: EnhancingThresholds
     ) -> tuple[Mask, int]:
         """Small clusters judged by rim and mirror, unless most of them lies in the FLAIR lesion."""
         labels, sizes = label_components(mask)
         inside = np.bincount(labels[solid], minlength=sizes.size) > 0.5 * sizes
-        inside &= sizes * evidence.voxel_ml >= parameters["min_inside_ml"]
+        inside &= sizes * evidence.voxel_ml >= parameters.min_inside_ml
         inside[0] = False
         kept, dropped = drop_artefacts(mask & ~inside[labels], evidence, parameters)
         return kept | inside[labels], dropped
@@ -384,7 +385,7 @@ def _scaled(
     image: Image,
     brain: Mask,
     voxel_size_mm: tuple[float, float, float],
-    parameters: Mapping[str, Any],
+    parameters: EnhancingThresholds,
 ) -> tuple[Image, Mask, Field]:
     """Image smoothed, field out, divided by the median of tissue (fluid left out)."""
     median = float(np.median(image[brain]))
@@ -392,7 +393,7 @@ def _scaled(
         raise NotSegmentable("the image is not positive over the brain; check the file")
     tissue = brain & (image > 0.6 * median)
     flat, field = flatten_field(image, tissue, voxel_size_mm)
-    smooth = smooth_within(flat, brain, float(parameters["smooth_mm"]), voxel_size_mm)
+    smooth = smooth_within(flat, brain, parameters.smooth_mm, voxel_size_mm)
     return smooth / float(np.median(smooth[tissue])), tissue, field
 
 

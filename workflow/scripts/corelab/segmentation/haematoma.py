@@ -45,6 +45,11 @@ from corelab.segmentation.tissue import (
     smooth_within,
     within_edge,
 )
+from corelab.settings.segmentation import (
+    ClusterThresholds,
+    GreHaematomaThresholds,
+    HaematomaThresholds,
+)
 
 
 def calibration(
@@ -79,7 +84,7 @@ def calibration(
     return {"tissue_hu": float(np.median(smooth[tissue])), "csf_hu": csf}
 
 
-class CtHaematoma(ThresholdSegmenter):
+class CtHaematoma(ThresholdSegmenter[HaematomaThresholds]):
     """Haematoma on non-contrast CT: HU window, hysteresis, filters for what else is dense.
 
     Seeds lie between ``hu_seed_above`` and ``hu_below`` after light smoothing and after a smooth
@@ -108,7 +113,7 @@ class CtHaematoma(ThresholdSegmenter):
         images: Mapping[str, Image],
         brain: Mask,
         voxel_size_mm: Sequence[float],
-        parameters: Mapping[str, Any],
+        parameters: HaematomaThresholds,
     ) -> Segmentation:
         """Segment; see :class:`corelab.segmentation.segmenter.Segmenter`.
 
@@ -128,7 +133,7 @@ class CtHaematoma(ThresholdSegmenter):
         images: Mapping[str, Image],
         brain: Mask,
         voxel_size_mm: tuple[float, float, float],
-        parameters: Mapping[str, Any],
+        parameters: HaematomaThresholds,
     ) -> Evidence:
         """Calibrated, smoothed HU above brain tissue, its mirrored value, calcification."""
         if "ncct" not in images:
@@ -140,12 +145,12 @@ class CtHaematoma(ThresholdSegmenter):
         offset = self._offset(quality, flags, parameters)
         hu = hu - offset
         calcified = _calcified(hu, brain, voxel_size_mm, parameters)
-        usable = brain & ~calcified & (hu > -20) & (hu < parameters["bone_above_hu"])
-        smooth = smooth_within(hu, usable, float(parameters["smooth_mm"]), voxel_size_mm)
+        usable = brain & ~calcified & (hu > -20) & (hu < parameters.bone_above_hu)
+        smooth = smooth_within(hu, usable, parameters.smooth_mm, voxel_size_mm)
         tissue = usable & (smooth > 15) & (smooth < 50)
         background = fit_field(smooth, tissue, voxel_size_mm).values
         quality["background_range_hu"] = float(np.ptp(np.percentile(background[tissue], [5, 95])))
-        if quality["background_range_hu"] > parameters["background_flag_hu"]:
+        if quality["background_range_hu"] > parameters.background_flag_hu:
             flags["beam_hardening"] = (
                 f"the background varies by {quality['background_range_hu']:.0f} HU over the brain "
                 "(beam hardening or a tilted head holder); it was taken out"
@@ -163,7 +168,7 @@ class CtHaematoma(ThresholdSegmenter):
                 "the head could not be fitted to MNI, so that sinuses and dura were left out by "
                 "their distance to bone and midline alone; have the mask read by a person"
             )
-        bone = hu > parameters["bone_above_hu"]
+        bone = hu > parameters.bone_above_hu
         low = np.ones(hu.shape, bool)
         if "mni_z" in images:
             low = below_base(images["mni_y"], images["mni_z"])
@@ -183,67 +188,67 @@ class CtHaematoma(ThresholdSegmenter):
         return Evidence(maps, voxel_size_mm, quality, flags)
 
     def _offset(
-        self, quality: dict[str, Any], flags: dict[str, str], parameters: Mapping[str, Any]
+        self, quality: dict[str, Any], flags: dict[str, str], parameters: HaematomaThresholds
     ) -> float:
         """Offset of brain tissue beyond the tolerance, to be taken out; flags what is off."""
-        tissue = quality["tissue_hu"] - parameters["tissue_expected_hu"]
-        csf = quality["csf_hu"] - parameters["csf_expected_hu"]
-        offset = tissue if abs(tissue) > parameters["calibration_flag_hu"] else 0.0
+        tissue = quality["tissue_hu"] - parameters.tissue_expected_hu
+        csf = quality["csf_hu"] - parameters.csf_expected_hu
+        offset = tissue if abs(tissue) > parameters.calibration_flag_hu else 0.0
         quality["calibration_offset_hu"] = offset
         # Ventricles may be slits, so CSF alone has twice the tolerance (partial volume).
-        if offset or abs(csf) > 2 * parameters["calibration_flag_hu"]:
+        if offset or abs(csf) > 2 * parameters.calibration_flag_hu:
             flags["calibration"] = (
                 f"brain tissue measures {quality['tissue_hu']:.0f} HU "
-                f"({parameters['tissue_expected_hu']:.0f} expected), deep CSF "
-                f"{quality['csf_hu']:.0f} HU ({parameters['csf_expected_hu']:.0f} expected): "
+                f"({parameters.tissue_expected_hu:.0f} expected), deep CSF "
+                f"{quality['csf_hu']:.0f} HU ({parameters.csf_expected_hu:.0f} expected): "
                 f"an offset of {offset:.0f} HU was taken out; check the scanner's calibration"
             )
         return float(offset)
 
     def decide(
-        self, evidence: Evidence, parameters: Mapping[str, Any]
+        self, evidence: Evidence, parameters: HaematomaThresholds
     ) -> tuple[Mask, dict[str, Any], dict[str, str]]:
         """Seed, grow to half-way, drop sheets and artefacts, say if the blood is not dense."""
         maps, hu = evidence.maps, evidence.maps["hu"]
         seed, mask = evidence.kept(
-            tuple((key, value) for key, value in parameters.items() if key not in _EDGE_ONLY),
+            parameters.model_dump_json(exclude=_EDGE_ONLY),
             lambda: _lumps(evidence, parameters),
         )
-        lump = float(parameters["sheet_radius_mm"])
-        mask = (within_edge(mask, maps["z"], float(parameters["edge_share"])) | seed) & mask
+        lump = parameters.sheet_radius_mm
+        mask = (within_edge(mask, maps["z"], parameters.edge_share) | seed) & mask
         mask = _without_sheets(mask, lump, evidence)
         plane = ndimage.generate_binary_structure(3, 1)[:, :, 1:2]
         mask |= ndimage.binary_closing(mask, plane) & maps["tissue"]
-        mask = remove_small_components(mask, float(parameters["min_cluster_ml"]), evidence.voxel_ml)
+        mask = remove_small_components(mask, parameters.min_cluster_ml, evidence.voxel_ml)
         mask, left_out = _judged(mask, evidence, parameters)
         quality = {"clusters_dropped": len(left_out), **_candidates(left_out), **_density(mask, hu)}
         return mask, quality, {**_density_flags(mask, hu, parameters), **_candidate_flag(left_out)}
 
 
-def _lumps(evidence: Evidence, parameters: Mapping[str, Any]) -> tuple[Mask, Mask]:
+def _lumps(evidence: Evidence, parameters: HaematomaThresholds) -> tuple[Mask, Mask]:
     """Seeds, and the dense or faint lumps that grow from them."""
     maps, hu, excess = evidence.maps, evidence.maps["hu"], evidence.maps["z"]
-    window = maps["tissue"] & (hu < parameters["hu_below"])
+    window = maps["tissue"] & (hu < parameters.hu_below)
     # A voxel that shares a face with bone may be half bone: it can belong, not begin.
-    seed = window & (hu > parameters["hu_seed_above"]) & ~maps["near_bone"]
+    seed = window & (hu > parameters.hu_seed_above) & ~maps["near_bone"]
     faint = (
         window
         & ~maps["near_bone"]
-        & (hu > parameters["faint_hu_above"])
-        & (excess > parameters["faint_excess_hu"])
-        & (excess - maps["mirrored"] > parameters["faint_asymmetry_hu"])
+        & (hu > parameters.faint_hu_above)
+        & (excess > parameters.faint_excess_hu)
+        & (excess - maps["mirrored"] > parameters.faint_asymmetry_hu)
     )
-    thick = inscribed_radius_mm(faint, evidence.voxel_size_mm) >= parameters["faint_radius_mm"]
-    mask = grow(seed, window & (hu > parameters["hu_grow_above"]))
-    mask = _without_sheets(mask, float(parameters["sheet_radius_mm"]), evidence)
+    thick = inscribed_radius_mm(faint, evidence.voxel_size_mm) >= parameters.faint_radius_mm
+    mask = grow(seed, window & (hu > parameters.hu_grow_above))
+    mask = _without_sheets(mask, parameters.sheet_radius_mm, evidence)
     if thick.any():
-        mask |= grow(thick, window & (hu > parameters["faint_hu_above"] - 3.0))
+        mask |= grow(thick, window & (hu > parameters.faint_hu_above - 3.0))
     return seed, mask
 
 
 _PAIRED = "as dense on the other side"
 #: Parameters that change nothing before the edge is drawn.
-_EDGE_ONLY = ("edge_share", "limits")
+_EDGE_ONLY = {"edge_share", "limits"}
 #: Sides are compared by means over this (SD of the Gaussian).
 _REGION_MM = 2.0
 #: Attenuation of a slice that is bone for the most part.
@@ -278,7 +283,7 @@ def _to_the_bone(
     images: Mapping[str, Image],
     brain: Mask,
     voxel_size_mm: Sequence[float],
-    parameters: Mapping[str, Any],
+    parameters: HaematomaThresholds,
 ) -> Mask:
     """The brain mask widened to the inner table.
 
@@ -286,14 +291,14 @@ def _to_the_bone(
     brain to them. Soft tissue within ``beyond_mask_mm`` of the mask is taken in, and farther out
     (five times as far) what the template's brain covers within ``prior_tolerance_mm``.
     """
-    hu, near = images["ncct"], float(parameters["beyond_mask_mm"])
+    hu, near = images["ncct"], parameters.beyond_mask_mm
     x, y, _ = voxel_size_mm
     away = ndimage.distance_transform_edt(~brain, sampling=(x, y, 1e4))
-    band = (away > 0) & (away <= 5.0 * near) & (hu > 15.0) & (hu < parameters["hu_below"])
+    band = (away > 0) & (away <= 5.0 * near) & (hu > 15.0) & (hu < parameters.hu_below)
     inside = away <= near
     if "mni_x" in images:
         points = np.column_stack([images[name][band] for name in COORDINATES])
-        inside[band] |= outside_brain_mm(points) < parameters["prior_tolerance_mm"]
+        inside[band] |= outside_brain_mm(points) < parameters.prior_tolerance_mm
     return brain | (band & inside)
 
 
@@ -301,16 +306,16 @@ def _calcified(
     hu: Image,
     brain: Mask,
     voxel_size_mm: tuple[float, float, float],
-    parameters: Mapping[str, Any],
+    parameters: HaematomaThresholds,
 ) -> Mask:
     """Calcification with its blurred rim. What hangs together with the skull is bone instead."""
-    labels, sizes = label_components(hu > parameters["hu_below"])
+    labels, sizes = label_components(hu > parameters.hu_below)
     skull = np.unique(labels[~brain])
-    small = sizes * float(np.prod(voxel_size_mm)) / 1000.0 < parameters["calcification_ml"]
+    small = sizes * float(np.prod(voxel_size_mm)) / 1000.0 < parameters.calcification_ml
     small[skull] = True
     small[0] = True
     return ndimage.binary_dilation(
-        ~small[labels], ball(float(parameters["calcification_rim_mm"]), voxel_size_mm)
+        ~small[labels], ball(parameters.calcification_rim_mm, voxel_size_mm)
     )
 
 
@@ -331,14 +336,14 @@ def _near_bone(hu: Image, bone: Mask, low: Mask, voxel_size_mm: tuple[float, flo
 
 
 def _explained(
-    inside: Mask, where: tuple[slice, ...], evidence: Evidence, parameters: Mapping[str, Any]
+    inside: Mask, where: tuple[slice, ...], evidence: Evidence, parameters: HaematomaThresholds
 ) -> dict[str, NDArray[np.bool_]]:
     """Name of a structure -> which voxels of a cluster (n,) it could be."""
     maps = {name: values[where][inside] for name, values in evidence.maps.items()}
     found = {"bone": maps["near_bone"]}
     if "mni_x" not in maps:
         found["falx"] = np.abs(maps["side_mm"]) < 4.0
-        found["rim of the brain"] = maps["depth_mm"] < parameters["rim_mm"]
+        found["rim of the brain"] = maps["depth_mm"] < parameters.rim_mm
         return found
     points = np.column_stack([maps[name] for name in COORDINATES]).astype(float)
     # The median plane is known better from the head itself than from the affine fit.
@@ -347,7 +352,7 @@ def _explained(
     found |= explanations(points, maps["bone_mm"], maps["z"], slice_mm, parameters)
     # Axial slices cut the falx across: there it is never dense and wide.
     dense = inside.copy()
-    dense[inside] = maps["region"] + evidence.quality["brain_hu"] > parameters["hu_seed_above"]
+    dense[inside] = maps["region"] + evidence.quality["brain_hu"] > parameters.hu_seed_above
     found["falx"] &= ~_wide(dense, _FALX_MM, evidence.voxel_size_mm)[inside]
     return found
 
@@ -371,13 +376,13 @@ class _LeftOut:
 
 
 def _judged(
-    mask: Mask, evidence: Evidence, parameters: Mapping[str, Any]
+    mask: Mask, evidence: Evidence, parameters: HaematomaThresholds
 ) -> tuple[Mask, list[_LeftOut]]:
     """Clusters with a core of their own, and what was left out."""
     labels, _ = label_components(mask)
     kept = np.zeros(mask.shape, bool)
     left_out: list[_LeftOut] = []
-    reach = float(parameters["core_reach_mm"])
+    reach = parameters.core_reach_mm
     x, y, z = evidence.voxel_size_mm
     for n, tight in enumerate(ndimage.find_objects(labels), start=1):
         where = tuple(slice(max(0, part.start - 1), part.stop + 1) for part in tight)
@@ -402,14 +407,14 @@ def _judged(
             kept[where] |= inside & (away <= reach) & ~bony
             rest = inside & ~kept[where]
         rest_ml = float(rest.sum()) * evidence.voxel_ml
-        if rest_ml >= parameters["min_cluster_ml"]:
+        if rest_ml >= parameters.min_cluster_ml:
             likeliest = max(found, key=lambda name: (int(found[name].sum()), name))
             name = max(reasons, key=reasons.count, default=likeliest)
             anatomy = np.any([hit for key, hit in found.items() if key != "bone"], axis=0)
             open_ = rest & ~normal
             open_[inside] &= ~anatomy
             lump = inscribed_radius_mm(open_, evidence.voxel_size_mm)
-            open_ = grow(lump >= parameters["sheet_radius_mm"], open_)
+            open_ = grow(lump >= parameters.sheet_radius_mm, open_)
             left_out.append(_LeftOut(name, rest_ml, float(open_.sum()) * evidence.voxel_ml))
     return kept, left_out
 
@@ -419,7 +424,7 @@ def _cores(
     where: tuple[slice, ...],
     found: Mapping[str, NDArray[np.bool_]],
     evidence: Evidence,
-    parameters: Mapping[str, Any],
+    parameters: HaematomaThresholds,
 ) -> list[Mask]:
     """Parts of a cluster that lie where no structure is dense, each to be judged alone.
 
@@ -430,8 +435,8 @@ def _cores(
     free[inside] = ~np.any([hit for name, hit in found.items() if name not in SMALL], axis=0)
     hu = evidence.maps["region"][where] + evidence.quality["brain_hu"]
     cores = []
-    for part in (free, free & (hu > parameters["hu_seed_above"])):
-        thick = inscribed_radius_mm(part, evidence.voxel_size_mm) >= parameters["core_radius_mm"]
+    for part in (free, free & (hu > parameters.hu_seed_above)):
+        thick = inscribed_radius_mm(part, evidence.voxel_size_mm) >= parameters.core_radius_mm
         labels, counts = label_components(grow(thick & part, part))
         cores += [labels == k for k in range(1, counts.size)]
     return cores
@@ -443,40 +448,40 @@ def _no_evidence(
     inside: Mask,
     found: Mapping[str, NDArray[np.bool_]],
     evidence: Evidence,
-    parameters: Mapping[str, Any],
+    parameters: HaematomaThresholds,
 ) -> str | None:
     """Reason why one core of a cluster is no evidence of blood; None if it is."""
     values = {name: values[where][core] for name, values in evidence.maps.items()}
     volume_ml = float(core.sum()) * evidence.voxel_ml
     likeliest = max(found, key=lambda name: (int(found[name].sum()), name))
-    if volume_ml < parameters["core_ml"]:
+    if volume_ml < parameters.core_ml:
         return likeliest
     # The blurred edge of bone is a band along it, however long; blood reaches inwards.
-    if float(np.percentile(values["inwards_mm"], 90)) < parameters["core_extent_mm"]:
+    if float(np.percentile(values["inwards_mm"], 90)) < parameters.core_extent_mm:
         return "bone"
     bright, twin = float(np.median(values["region"])), float(np.median(values["mirrored"]))
     radius = float(inscribed_radius_mm(core, evidence.voxel_size_mm).max())
-    wide = radius >= parameters["faint_radius_mm"]
-    faint = bright + evidence.quality["brain_hu"] < parameters["hu_seed_above"]
+    wide = radius >= parameters.faint_radius_mm
+    faint = bright + evidence.quality["brain_hu"] < parameters.hu_seed_above
     if faint and not wide and volume_ml < _FAINT_ML:
         return likeliest
     # A cluster at the midline is its own mirror image: no artefact by that.
-    apart = float(np.median(np.abs(values["side_mm"]))) > parameters["midline_mm"] + radius
+    apart = float(np.median(np.abs(values["side_mm"]))) > parameters.midline_mm + radius
     # What is faint, wide and yet twice as dense as the other side is no artefact either.
-    least = min(parameters["asymmetry_hu"], bright / 2) if wide else parameters["asymmetry_hu"]
+    least = min(parameters.asymmetry_hu, bright / 2) if wide else parameters.asymmetry_hu
     paired = apart and twin > bright - least
-    if paired and float(np.median(values["inwards_mm"])) < parameters["core_extent_mm"]:
+    if paired and float(np.median(values["inwards_mm"])) < parameters.core_extent_mm:
         return "bone"
     low = "mni_z" in values and below_base(values["mni_y"], values["mni_z"]).mean() > 0.5
     # Of normal density on both sides, only the skull base is as large as this.
-    if paired and (low or volume_ml < parameters["artefact_below_ml"]):
+    if paired and (low or volume_ml < parameters.artefact_below_ml):
         return _PAIRED
     # Streaks between dense bones reach far into the posterior and middle fossa.
-    if low and float(np.median(values["hu"])) < parameters["faint_flag_hu"]:
+    if low and float(np.median(values["hu"])) < parameters.faint_flag_hu:
         return "streaks of the skull base"
     ours = core[inside]
     small = [name for name in SMALL if name in found and found[name][ours].mean() > 0.7]
-    if small and volume_ml < parameters["calcifying_below_ml"]:
+    if small and volume_ml < parameters.calcifying_below_ml:
         return small[0]
     return None
 
@@ -512,11 +517,11 @@ def _density(mask: Mask, hu: Image) -> dict[str, Any]:
     return {"lesion_hu": float(np.median(hu[mask])) if mask.any() else None}
 
 
-def _density_flags(mask: Mask, hu: Image, parameters: Mapping[str, Any]) -> dict[str, str]:
+def _density_flags(mask: Mask, hu: Image, parameters: HaematomaThresholds) -> dict[str, str]:
     if not mask.any():
         return {}
     median = float(np.median(hu[mask]))
-    if median >= parameters["faint_flag_hu"]:
+    if median >= parameters.faint_flag_hu:
         return {}
     return {
         "blood_near_50_hu": (
@@ -545,7 +550,7 @@ def _without_sheets(mask: Mask, radius_mm: float, evidence: Evidence) -> Mask:
     return grow(core & kept, kept)
 
 
-class GradientEchoHaematoma(ThresholdSegmenter):
+class GradientEchoHaematoma(ThresholdSegmenter[GreHaematomaThresholds]):
     """Haematoma on gradient echo: a dark lump, well inside the brain. Always flagged.
 
     Susceptibility makes blood look larger than it is (blooming), more so with a longer echo time,
@@ -565,7 +570,7 @@ class GradientEchoHaematoma(ThresholdSegmenter):
         images: Mapping[str, Image],
         brain: Mask,
         voxel_size_mm: tuple[float, float, float],
-        parameters: Mapping[str, Any],
+        parameters: GreHaematomaThresholds,
     ) -> Evidence:
         """Loss of signal against tissue as a share of it, and the same at the mirrored place."""
         if "gre" not in images:
@@ -577,7 +582,7 @@ class GradientEchoHaematoma(ThresholdSegmenter):
             raise NotSegmentable("the gre image is not positive over the brain; check the file")
         normal = brain & (image > 0.6 * median) & (image < 1.4 * median)
         flat, field = flatten_field(image, normal, voxel_size_mm)
-        smooth = smooth_within(flat, brain, float(parameters["smooth_mm"]), voxel_size_mm)
+        smooth = smooth_within(flat, brain, parameters.smooth_mm, voxel_size_mm)
         centre = float(np.median(smooth[normal]))
         loss = np.where(brain, 1.0 - smooth / centre, 0.0)
         plane = find_midplane(np.clip(smooth, 0, 2 * centre), brain, voxel_size_mm)
@@ -596,23 +601,25 @@ class GradientEchoHaematoma(ThresholdSegmenter):
         return Evidence(maps, voxel_size_mm, quality, {**flags, **field.flags})
 
     def decide(
-        self, evidence: Evidence, parameters: Mapping[str, Any]
+        self, evidence: Evidence, parameters: GreHaematomaThresholds
     ) -> tuple[Mask, dict[str, Any], dict[str, str]]:
         """Seed where most signal is lost, grow, drop sheets, rim and mirrored clusters."""
         maps, loss = evidence.maps, evidence.maps["z"]
-        inner = maps["tissue"] & (maps["depth_mm"] > parameters["rim_mm"])
-        seed = inner & (loss > parameters["loss_seed_above"])
-        mask = grow(seed, inner & (loss > parameters["loss_grow_above"]))
-        mask = _without_sheets(mask, float(parameters["sheet_radius_mm"]), evidence)
-        rules = {
-            **parameters,
-            "asymmetry_z": parameters["asymmetry_loss"],
-            "rim_mm": 2.0 * parameters["rim_mm"],
-            "z_peak": 0.0,
-            "z_conspicuous": np.inf,
-            "min_conspicuous_ml": parameters["min_cluster_ml"],
-        }
+        inner = maps["tissue"] & (maps["depth_mm"] > parameters.rim_mm)
+        seed = inner & (loss > parameters.loss_seed_above)
+        mask = grow(seed, inner & (loss > parameters.loss_grow_above))
+        mask = _without_sheets(mask, parameters.sheet_radius_mm, evidence)
+        rules = ClusterThresholds(
+            artefact_below_ml=parameters.artefact_below_ml,
+            asymmetry_z=parameters.asymmetry_loss,
+            midline_mm=parameters.midline_mm,
+            rim_mm=2.0 * parameters.rim_mm,
+            min_cluster_ml=parameters.min_cluster_ml,
+            min_conspicuous_ml=parameters.min_cluster_ml,
+            z_conspicuous=np.inf,
+            z_peak=0.0,
+        )
         mask, dropped = drop_artefacts(mask, evidence, rules)
-        mask = remove_small_components(mask, float(parameters["min_cluster_ml"]), evidence.voxel_ml)
+        mask = remove_small_components(mask, parameters.min_cluster_ml, evidence.voxel_ml)
         quality = {"clusters_dropped": dropped, "clusters": component_count(mask)}
         return mask, quality, {}

@@ -31,6 +31,7 @@ from corelab.segmentation.tissue import (
     smooth_within,
     within_edge,
 )
+from corelab.settings.segmentation import CtInfarctThresholds
 
 #: HU outside these limits are CSF, fat, calcification or blood, not parenchyma.
 PARENCHYMA_HU = (20.0, 80.0)
@@ -187,7 +188,7 @@ def old_cavity(
     plane: MidPlane,
     calibrated: Mapping[str, float],
     voxel_size_mm: tuple[float, float, float],
-    parameters: Mapping[str, Any],
+    parameters: CtInfarctThresholds,
 ) -> Mask:
     """Fluid without a counterpart on the other side: old infarcts, not ventricles or sulci.
 
@@ -213,16 +214,16 @@ def old_cavity(
     csf, tissue = calibrated["csf_hu"], calibrated["tissue_hu"]
     if not np.isfinite(csf) or csf >= tissue:
         return np.zeros(brain.shape, bool)
-    fluid = brain & (light < csf + float(parameters["cavity_share"]) * (tissue - csf))
-    radius = float(parameters["cavity_radius_mm"])
+    fluid = brain & (light < csf + parameters.cavity_share * (tissue - csf))
+    radius = parameters.cavity_radius_mm
     near = ndimage.binary_dilation(fluid, ball(radius, voxel_size_mm))
     alone = fluid & ~(plane.reflect(near.astype(np.float32), voxel_size_mm) > 0.5)
     thick = alone & (inscribed_radius_mm(alone, voxel_size_mm) >= radius)
     voxel_ml = float(np.prod(voxel_size_mm)) / 1000.0
-    return remove_small_components(grow(thick, alone), float(parameters["cavity_ml"]), voxel_ml)
+    return remove_small_components(grow(thick, alone), parameters.cavity_ml, voxel_ml)
 
 
-class CtHypodensity(ThresholdSegmenter):
+class CtHypodensity(ThresholdSegmenter[CtInfarctThresholds]):
     """Infarct on non-contrast CT: darker than the other side over a large, smooth region.
 
     Early ischaemic change is 1 to 4 HU, less than the noise of a voxel, so tissue is averaged over
@@ -245,18 +246,18 @@ class CtHypodensity(ThresholdSegmenter):
         images: Mapping[str, Image],
         brain: Mask,
         voxel_size_mm: Sequence[float],
-        parameters: Mapping[str, Any],
+        parameters: CtInfarctThresholds,
     ) -> Segmentation:
         """Segment; see :class:`corelab.segmentation.segmenter.Segmenter`.
 
         ``images`` may hold ``mni_x``, ``mni_y`` and ``mni_z``; else the head is fitted here.
         """
         if len(voxel_size_mm) == 3:
-            refuse_thick(float(voxel_size_mm[2]), float(parameters["slice_above_mm"]))
+            refuse_thick(float(voxel_size_mm[2]), parameters.slice_above_mm)
         images = with_coordinates(images, brain, voxel_size_mm)
         found = super().__call__(images, brain, voxel_size_mm, parameters)
         left, right = found.quality["left_ml"], found.quality["right_ml"]
-        if min(left, right) > parameters["both_sides_share"] * max(left, right):
+        if min(left, right) > parameters.both_sides_share * max(left, right):
             raise NotSegmentable(
                 f"each side is darker than the other somewhere ({left:.0f} mL left, {right:.0f} mL "
                 "right): anatomy, tilt or beam hardening beside or instead of ischaemia; use DWI"
@@ -268,7 +269,7 @@ class CtHypodensity(ThresholdSegmenter):
         images: Mapping[str, Image],
         brain: Mask,
         voxel_size_mm: tuple[float, float, float],
-        parameters: Mapping[str, Any],
+        parameters: CtInfarctThresholds,
     ) -> Evidence:
         """Difference to the mirrored side of smoothed parenchyma, in HU."""
         if "ncct" not in images:
@@ -276,20 +277,18 @@ class CtHypodensity(ThresholdSegmenter):
         hu = images["ncct"].astype(np.float64)
         quality: dict[str, Any] = calibration(hu, brain, voxel_size_mm)
         light = smooth_within(hu, brain & (hu > -20) & (hu < 100), 1.0, voxel_size_mm)
-        low = quality["tissue_hu"] - float(parameters["parenchyma_below_tissue_hu"])
+        low = quality["tissue_hu"] - parameters.parenchyma_below_tissue_hu
         tissue = brain & (light > low) & (light < quality["tissue_hu"] + 15.0)
-        smooth = smooth_within(hu, tissue, float(parameters["smooth_mm"]), voxel_size_mm)
+        smooth = smooth_within(hu, tissue, parameters.smooth_mm, voxel_size_mm)
         plane = median_plane(np.clip(light, 0, 80), brain, voxel_size_mm, images.get("mni_x"))
-        if plane.symmetry < parameters["symmetry_below"]:
+        if plane.symmetry < parameters.symmetry_below:
             raise NotSegmentable(
                 f"the sides of the head mirror each other with a correlation of "
-                f"{plane.symmetry:.3f}, below {parameters['symmetry_below']}: differences of a few "
+                f"{plane.symmetry:.3f}, below {parameters.symmetry_below}: differences of a few "
                 "HU between them prove nothing; use DWI, or a scan without tilt and motion"
             )
         cavity = old_cavity(light, brain, plane, quality, voxel_size_mm, parameters)
-        around = ndimage.binary_dilation(
-            cavity, ball(float(parameters["cavity_rim_mm"]), voxel_size_mm)
-        )
+        around = ndimage.binary_dilation(cavity, ball(parameters.cavity_rim_mm, voxel_size_mm))
         # The other side, over what is tissue there: sulci and ventricles do not meet exactly.
         weight = plane.reflect(tissue.astype(np.float32), voxel_size_mm)
         other = plane.reflect(np.where(tissue, smooth, 0.0), voxel_size_mm)
@@ -317,25 +316,25 @@ class CtHypodensity(ThresholdSegmenter):
         return Evidence(maps, voxel_size_mm, quality, flags)
 
     def decide(
-        self, evidence: Evidence, parameters: Mapping[str, Any]
+        self, evidence: Evidence, parameters: CtInfarctThresholds
     ) -> tuple[Mask, dict[str, Any], dict[str, str]]:
         """Seed and grow on the difference, keep large regions off the rim and the midline."""
         maps = evidence.maps
-        inner = maps["tissue"] & (maps["depth_mm"] > parameters["rim_mm"])
-        inner &= np.abs(maps["side_mm"]) > parameters["midline_mm"]
+        inner = maps["tissue"] & (maps["depth_mm"] > parameters.rim_mm)
+        inner &= np.abs(maps["side_mm"]) > parameters.midline_mm
         limit = max(
-            float(parameters["difference_seed_hu"]),
-            float(parameters["difference_seed_z"]) * evidence.quality["mirror_spread_hu"],
+            parameters.difference_seed_hu,
+            parameters.difference_seed_z * evidence.quality["mirror_spread_hu"],
         )
         seed = inner & (maps["difference"] < -limit)
-        seed = remove_small_components(seed, float(parameters["min_seed_ml"]), evidence.voxel_ml)
-        share = float(parameters["edge_share"])
+        seed = remove_small_components(seed, parameters.min_seed_ml, evidence.voxel_ml)
+        share = parameters.edge_share
         mask = grow(seed, maps["tissue"] & (maps["difference"] < -share * limit))
         # The edge lies half-way to the region's own contrast, which may be far beyond the limit.
         mask = within_edge(mask, -maps["difference"], share)
         plane = ndimage.generate_binary_structure(3, 1)[:, :, 1:2]
         mask = ndimage.binary_opening(mask, plane, iterations=2)
-        mask = remove_small_components(mask, float(parameters["min_cluster_ml"]), evidence.voxel_ml)
+        mask = remove_small_components(mask, parameters.min_cluster_ml, evidence.voxel_ml)
         quality: dict[str, Any] = {
             "clusters": component_count(mask),
             "left_ml": float((mask & (maps["side_mm"] < 0)).sum()) * evidence.voxel_ml,

@@ -11,11 +11,12 @@ import numpy as np
 
 from corelab.imaging import mask_volume_ml, same_grid, save_image
 from corelab.segmentation.consensus import majority_vote, staple
+from corelab.settings.segmentation import Consensus
 from corelab.study.naming import mask_path
 
 
 def consensus_masks(
-    record: Mapping[str, Any], folder: Path, *, settings: Mapping[str, Any]
+    record: Mapping[str, Any], folder: Path, *, settings: Consensus
 ) -> list[dict[str, Any]]:
     """Write the consensus of readers' masks of a prepared visit.
 
@@ -35,10 +36,10 @@ def consensus_masks(
         than two usable masks of the first read has none; masks on different grids give an entry
         ``not_computable`` with the reason.
     """
-    method = settings.get("method", "none")
+    method = settings.method
     if method == "none":
         return []
-    voters = set(settings.get("readers") or [])
+    voters = set(settings.readers)
     by_label: dict[str, list[Mapping[str, Any]]] = {}
     for scan in record["scans"]:
         named = scan.get("reader") and (not voters or scan["reader"] in voters)

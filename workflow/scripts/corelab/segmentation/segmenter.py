@@ -12,12 +12,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from corelab.settings.base import Settings
+from corelab.settings.segmentation import Thresholds
 from corelab.study.mask_flags import FLAGS
 
 #: Part of a voxel by which the drawn surface may lie off as a whole: with it the limits covered
@@ -26,6 +28,8 @@ SURFACE_ERROR_VOXELS = 0.2
 
 Mask = NDArray[np.bool_]
 Image = NDArray[Any]
+P = TypeVar("P", bound=Thresholds)
+_P_contra = TypeVar("_P_contra", bound=Settings, contravariant=True)
 
 
 @dataclass(frozen=True)
@@ -76,7 +80,7 @@ class NotSegmentable(ValueError):
 
 
 @runtime_checkable
-class Segmenter(Protocol):
+class Segmenter(Protocol[_P_contra]):
     """Interface of every segmentation, classical or by an external program."""
 
     label: str
@@ -87,7 +91,7 @@ class Segmenter(Protocol):
         images: Mapping[str, Image],
         brain: Mask,
         voxel_size_mm: Sequence[float],
-        parameters: Mapping[str, Any],
+        parameters: _P_contra,
     ) -> Segmentation:
         """Segment images of one grid (axes right, anterior, superior) inside a brain mask."""
         ...
@@ -127,10 +131,10 @@ def joined_reasons(reasons: Iterable[str | None]) -> str | None:
     return "; ".join(dict.fromkeys(said)) or None
 
 
-class ThresholdSegmenter(ABC):
+class ThresholdSegmenter(ABC, Generic[P]):
     """A segmenter of two steps; subclasses give ``measure`` and ``decide``.
 
-    ``parameters['limits']`` maps the name of a threshold to its lower and upper limit. All
+    ``parameters.limits`` maps the name of a threshold to its lower and upper limit. All
     thresholds go to that limit together which makes the mask smaller, and then to the other, so
     that the two volumes enclose what a reader could defend.
     """
@@ -146,13 +150,13 @@ class ThresholdSegmenter(ABC):
         images: Mapping[str, Image],
         brain: Mask,
         voxel_size_mm: tuple[float, float, float],
-        parameters: Mapping[str, Any],
+        parameters: P,
     ) -> Evidence:
         """Derive the maps that the decision needs."""
 
     @abstractmethod
     def decide(
-        self, evidence: Evidence, parameters: Mapping[str, Any]
+        self, evidence: Evidence, parameters: P
     ) -> tuple[Mask, dict[str, Any], dict[str, str]]:
         """Apply thresholds: mask, further quality figures, further flags (word -> sentence)."""
 
@@ -161,7 +165,7 @@ class ThresholdSegmenter(ABC):
         images: Mapping[str, Image],
         brain: Mask,
         voxel_size_mm: Sequence[float],
-        parameters: Mapping[str, Any],
+        parameters: P,
     ) -> Segmentation:
         """Segment; see :class:`Segmenter`.
 
@@ -188,7 +192,7 @@ class ThresholdSegmenter(ABC):
         # An edge interpolated to the fine grid moves the volume: the limits move with it.
         scale = volumes[0] / (float(mask.sum()) * evidence.voxel_ml) if mask.any() else 1.0
         for side in (0, 1):
-            shifted = at_limit(parameters, side)
+            shifted = parameters.at_limit(side)
             if shifted is not None:
                 found = float(self.decide(evidence, shifted)[0].sum()) * evidence.voxel_ml
                 volumes.append(scale * found)
@@ -201,7 +205,7 @@ class ThresholdSegmenter(ABC):
             volume_ml=volumes[0],
             volume_low_ml=low,
             volume_high_ml=high,
-            parameters=dict(parameters),
+            parameters=parameters.plain(),
             quality={**evidence.quality, **quality},
             flags=tuple(sorted(flags)),
             reason="; ".join(flags[word] for word in sorted(flags)) or None,
@@ -285,25 +289,6 @@ def from_blocks(mask: Mask, n: int, shape: tuple[int, ...]) -> Mask:
     rounded = np.zeros(shape, bool)
     rounded[box] = ndimage.gaussian_filter(fine[box].astype(np.float32), [n / 2, n / 2, 0]) > 0.5
     return rounded
-
-
-def at_limit(parameters: Mapping[str, Any], side: int) -> dict[str, Any] | None:
-    """Parameters with every limited threshold at its first (0) or second (1) limit.
-
-    ``limits`` lists for each threshold the limit that shrinks the mask, then the one that lets it
-    grow. None where no limits are given.
-
-    Examples
-    --------
-    >>> at_limit({"hu_above": 50.0, "limits": {"hu_above": [53.0, 47.0]}}, 0)["hu_above"]
-    53.0
-    >>> at_limit({"hu_above": 50.0}, 0) is None
-    True
-    """
-    limits = parameters.get("limits") or {}
-    if not limits:
-        return None
-    return {**parameters, **{name: pair[side] for name, pair in limits.items()}}
 
 
 def check_grid(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
 from corelab.segmentation.segmenter import Evidence, Image, Mask
+from corelab.settings.segmentation import ClusterThresholds
 
 #: From the median absolute deviation to the standard deviation of a normal distribution.
 MAD_TO_SD = 1.4826
@@ -543,9 +544,7 @@ def within_edge(mask: Mask, score: Image, share: float) -> Mask:
     return mask & (score > limit[labels])
 
 
-def drop_artefacts(
-    mask: Mask, evidence: Evidence, parameters: Mapping[str, Any]
-) -> tuple[Mask, int]:
+def drop_artefacts(mask: Mask, evidence: Evidence, rules: ClusterThresholds) -> tuple[Mask, int]:
     """Drop small clusters that are faint, in the rim of the brain, or as bright on both sides.
 
     Parameters
@@ -555,7 +554,7 @@ def drop_artefacts(
     evidence
         With the maps ``z``, ``mirrored`` (score at the mirrored place), ``depth_mm`` and
         ``side_mm``.
-    parameters
+    rules
         ``artefact_below_ml`` (greater clusters stay), ``min_cluster_ml``, ``z_conspicuous`` with
         ``min_conspicuous_ml``, ``z_peak``, ``rim_mm``, ``asymmetry_z``, ``midline_mm``.
 
@@ -572,17 +571,17 @@ def drop_artefacts(
     keep[0] = False
     for n, where in enumerate(ndimage.find_objects(labels), start=1):
         volume_ml = sizes[n] * evidence.voxel_ml
-        if volume_ml >= parameters["artefact_below_ml"]:
+        if volume_ml >= rules.artefact_below_ml:
             continue
         inside = labels[where] == n
         bright, peak = float(np.median(z[where][inside])), float(z[where][inside].max())
         # A cluster at the midline is its own mirror image: no artefact by that.
-        apart = abs(float(np.median(side[where][inside]))) > parameters["midline_mm"]
+        apart = abs(float(np.median(side[where][inside]))) > rules.midline_mm
         twin = float(np.median(mirrored[where][inside]))
-        paired = apart and twin > bright - parameters["asymmetry_z"]
-        rim = float(np.percentile(depth[where][inside], 90)) < parameters["rim_mm"]
-        conspicuous = peak > parameters["z_conspicuous"]
-        least_ml = parameters["min_conspicuous_ml" if conspicuous else "min_cluster_ml"]
-        faint = peak < parameters["z_peak"]
+        paired = apart and twin > bright - rules.asymmetry_z
+        rim = float(np.percentile(depth[where][inside], 90)) < rules.rim_mm
+        conspicuous = peak > rules.z_conspicuous
+        least_ml = rules.min_conspicuous_ml if conspicuous else rules.min_cluster_ml
+        faint = peak < rules.z_peak
         keep[n] = not (volume_ml < least_ml or faint or rim or paired)
     return keep[labels], int((~keep[1:]).sum())

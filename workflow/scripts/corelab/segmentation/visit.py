@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import nibabel as nib
 import numpy as np
@@ -35,13 +35,16 @@ from corelab.segmentation.segmenter import (
     Segmenter,
     joined_reasons,
 )
-from corelab.segmentation.settings import merged_settings
+from corelab.settings.base import Settings
+from corelab.settings.segmentation import ExternalProgram, SegmentationSettings
 from corelab.study.naming import mask_path
 
 #: End of the note on images that no registration joins.
 _BY_HEADERS = "by the headers alone"
 #: Status of a result that was not requested.
 _LEFT_OUT = "left out"
+_DEFAULTS = SegmentationSettings()
+_P = TypeVar("_P", bound=Settings)
 
 
 @dataclass(frozen=True)
@@ -180,7 +183,7 @@ def segment_visit(
     folder: str | Path,
     *,
     disease: str,
-    settings: Mapping[str, Any] | None = None,
+    settings: SegmentationSettings = _DEFAULTS,
     only: tuple[str, str] | None = None,
     scans: _Visit | None = None,
 ) -> dict[str, Any]:
@@ -194,7 +197,7 @@ def segment_visit(
     nonenhancing is ``not_computable``, because FLAIR and T1c show it as oedema.
     An image that shows the lesion but has no method (T2w in ``stroke``) gives an entry with the
     status ``not_computable`` and the reason.
-    Programs and networks of ``settings['external']`` add their masks as ``pipeline:<id>``.
+    Programs and networks of ``settings.external`` add their masks as ``pipeline:<id>``.
     A supplied ``mask-chronic`` is taken out of the infarct on FLAIR.
 
     Parameters
@@ -206,7 +209,7 @@ def segment_visit(
     disease
         ``stroke`` or ``glioma``.
     settings
-        Over :data:`corelab.segmentation.settings.DEFAULTS`.
+        Block ``segmentation`` of the config.
     only
         Label and source of the one segmenter to run (of stroke, where none needs another's
         result); the others have no entry.
@@ -233,19 +236,18 @@ def segment_visit(
     >>> segment_visit(record, ".", disease="stroke")
     {'stage': 'segment', 'participant_id': '01', 'visit': 'day5', 'masks': []}
     """
-    given = dict(settings or {})
-    backends = given.pop("external", None) or ()
-    merged = merged_settings(given)
     visit = scans or _Visit(record, Path(folder))
     visit.only = only
-    plans: dict[str, Callable[[_Visit, dict[str, dict[str, Any]]], list[_Result]]] = {
+    plans: dict[str, Callable[[_Visit, SegmentationSettings], list[_Result]]] = {
         "stroke": _stroke,
         "glioma": _glioma,
     }
     if disease not in plans:
         raise ValueError(f"disease is '{disease}'; known are {', '.join(sorted(plans))}")
-    results = plans[disease](visit, merged)
-    results += [_external(visit, backend) for backend in backends if _has_any(visit, backend)]
+    results = plans[disease](visit, settings)
+    results += [
+        _external(visit, backend) for backend in settings.external if _has_any(visit, backend)
+    ]
     results += _without_segmenter(visit, disease, results)
     return {
         "stage": "segment",
@@ -258,39 +260,37 @@ def segment_visit(
 # --- stroke ------------------------------------------------------------------------------------
 
 
-def _stroke(visit: _Visit, settings: dict[str, dict[str, Any]]) -> list[_Result]:
+def _stroke(visit: _Visit, settings: SegmentationSettings) -> list[_Result]:
     results = []
     diffusion = visit.first("dwi", "adc")
     if diffusion is not None:
         results += [
-            _run(visit, DiffusionInfarct(), diffusion, settings["infarct"], None, _diffusion),
+            _run(visit, DiffusionInfarct(), diffusion, settings.infarct, None, _diffusion),
             _run(
                 visit,
                 StrictDiffusionInfarct(),
                 diffusion,
-                settings["infarct_strict"],
+                settings.infarct_strict,
                 "adc620",
                 _diffusion,
             ),
         ]
     flair = visit.scan("FLAIR")
     if flair is not None:
-        result = _run(
-            visit, FlairInfarct(), flair, settings["infarct_flair"], "flair", _with_chronic
-        )
+        result = _run(visit, FlairInfarct(), flair, settings.infarct_flair, "flair", _with_chronic)
         if diffusion is None:
             result = replace(result, source="pipeline", desc=None)
         results.append(result)
     ncct = visit.scan("ncct")
     if ncct is not None:
         results += [
-            _run(visit, CtHaematoma(), ncct, settings["haematoma"], None, _in_template),
-            _run(visit, CtHypodensity(), ncct, settings["infarct_ncct"], "ncct", _thin_slices),
+            _run(visit, CtHaematoma(), ncct, settings.haematoma, None, _in_template),
+            _run(visit, CtHypodensity(), ncct, settings.infarct_ncct, "ncct", _thin_slices),
         ]
     gre = visit.scan("gre")
     if gre is not None:
         results.append(
-            _run(visit, GradientEchoHaematoma(), gre, settings["haematoma_gre"], "gre", _alone)
+            _run(visit, GradientEchoHaematoma(), gre, settings.haematoma_gre, "gre", _alone)
         )
     return results
 
@@ -304,14 +304,14 @@ class _Inputs:
     notes: tuple[str, ...] = ()
 
 
-_Gather = Callable[[_Visit, Mapping[str, Any], nib.Nifti1Image, Mapping[str, Any]], _Inputs]
+_Gather = Callable[[_Visit, Mapping[str, Any], nib.Nifti1Image, Any], _Inputs]
 
 
 def _alone(
     visit: _Visit,
     scan: Mapping[str, Any],
     reference: nib.Nifti1Image,
-    parameters: Mapping[str, Any],
+    parameters: Any,
 ) -> _Inputs:
     return _Inputs({scan["kind"]: np.asarray(reference.dataobj, np.float64)}, (scan,))
 
@@ -320,7 +320,7 @@ def _in_template(
     visit: _Visit,
     scan: Mapping[str, Any],
     reference: nib.Nifti1Image,
-    parameters: Mapping[str, Any],
+    parameters: Any,
 ) -> _Inputs:
     """A CT with the MNI coordinates of its voxels, fitted once for all that need them."""
     found = _alone(visit, scan, reference, parameters)
@@ -335,14 +335,14 @@ def _thin_slices(
     visit: _Visit,
     scan: Mapping[str, Any],
     reference: nib.Nifti1Image,
-    parameters: Mapping[str, Any],
+    parameters: Any,
 ) -> _Inputs:
     """As :func:`_in_template`, of slices that were acquired thin: resampling makes none thin."""
     facts = scan.get("metadata") or {}
     acquired = [facts.get(name) for name in ("slice_thickness_mm", "largest_slice_distance_mm")]
     for size_mm in acquired:
         if isinstance(size_mm, (int, float)):
-            refuse_thick(float(size_mm), float(parameters["slice_above_mm"]))
+            refuse_thick(float(size_mm), parameters.slice_above_mm)
     return _in_template(visit, scan, reference, parameters)
 
 
@@ -374,7 +374,7 @@ def _diffusion(
     visit: _Visit,
     scan: Mapping[str, Any],
     reference: nib.Nifti1Image,
-    parameters: Mapping[str, Any],
+    parameters: Any,
 ) -> _Inputs:
     """DWI and ADC; where there is no ADC, it is computed from b0 and DWI."""
     found = _together(visit, scan, reference, ("adc",))
@@ -383,7 +383,7 @@ def _diffusion(
     with_b0 = _together(visit, scan, reference, ("b0",))
     if "b0" not in with_b0.images:
         return replace(found, notes=(*found.notes, *with_b0.notes))
-    b_value = (scan.get("metadata") or {}).get("b_value") or parameters["b_value_s_mm2"]
+    b_value = (scan.get("metadata") or {}).get("b_value") or parameters.b_value_s_mm2
     images = dict(with_b0.images)
     images["adc"] = apparent_diffusion(images.pop("b0"), images["dwi"], float(b_value))
     note = f"ADC computed from b0 and DWI with b = {float(b_value):g} s/mm2"
@@ -394,7 +394,7 @@ def _with_chronic(
     visit: _Visit,
     scan: Mapping[str, Any],
     reference: nib.Nifti1Image,
-    parameters: Mapping[str, Any],
+    parameters: Any,
 ) -> _Inputs:
     found = _together(visit, scan, reference, ("mask-chronic",))
     images = {kind.removeprefix("mask-"): image for kind, image in found.images.items()}
@@ -403,9 +403,9 @@ def _with_chronic(
 
 def _run(
     visit: _Visit,
-    segmenter: Segmenter,
+    segmenter: Segmenter[_P],
     scan: Mapping[str, Any],
-    parameters: Mapping[str, Any],
+    parameters: _P,
     desc: str | None,
     gather: _Gather,
 ) -> _Result:
@@ -421,7 +421,7 @@ def _run(
         None,
         "failed",
         None,
-        parameters,
+        parameters.plain(),
     )
     if visit.only not in (None, (segmenter.label, segmenter.source)):
         return replace(result, status=_LEFT_OUT)
@@ -500,15 +500,15 @@ def _without_segmenter(visit: _Visit, disease: str, results: Sequence[_Result]) 
 # --- programs of others -------------------------------------------------------------------------
 
 
-def _has_any(visit: _Visit, backend: Mapping[str, Any]) -> bool:
-    return any(visit.scan(kind) is not None for kind in backend["inputs"])
+def _has_any(visit: _Visit, backend: ExternalProgram) -> bool:
+    return any(visit.scan(kind) is not None for kind in backend.inputs)
 
 
-def _external(visit: _Visit, backend: Mapping[str, Any]) -> _Result:
+def _external(visit: _Visit, backend: ExternalProgram) -> _Result:
     """A configured program or network on the grid of the first of its kinds of scan."""
     from corelab.segmentation.external import SEGMENTERS
 
-    kinds = list(backend["inputs"])
+    kinds = list(backend.inputs)
     scan = visit.first(kinds[0]) or visit.first(*kinds)
     assert scan is not None
     try:
@@ -521,19 +521,19 @@ def _external(visit: _Visit, backend: Mapping[str, Any]) -> _Result:
         absent = [kind for kind in kinds if kind not in found.images]
         if absent:
             raise NotSegmentable(
-                f"{backend['id']} needs {', '.join(kinds)}; the visit has no usable "
+                f"{backend.id} needs {', '.join(kinds)}; the visit has no usable "
                 f"{', '.join(absent)}"
             )
         return found
 
-    segmenter = SEGMENTERS[backend.get("kind", "command")](backend, affine)
-    return _run(visit, segmenter, scan, dict(backend), str(backend["id"]), gather)
+    segmenter = SEGMENTERS[backend.kind](backend, affine)
+    return _run(visit, segmenter, scan, backend, backend.id, gather)
 
 
 # --- glioma ------------------------------------------------------------------------------------
 
 
-def _glioma(visit: _Visit, settings: dict[str, dict[str, Any]]) -> list[_Result]:
+def _glioma(visit: _Visit, settings: SegmentationSettings) -> list[_Result]:
     """Everything on the grid of the T1c (where there is one), so that volumes add exactly."""
     post, fluid = visit.scan("T1c"), visit.first("FLAIR", "T2w")
     if post is None and fluid is None:
@@ -550,7 +550,7 @@ def _glioma(visit: _Visit, settings: dict[str, dict[str, Any]]) -> list[_Result]
             images = {fluid["kind"]: found.images[fluid["kind"]], **extra}
             return replace(found, images=images)
 
-        return _run(visit, Oedema(), base, settings["oedema"], None, gather)
+        return _run(visit, Oedema(), base, settings.oedema, None, gather)
 
     bright: dict[str, Image] = {}
     if fluid is not None:
@@ -565,7 +565,7 @@ def _glioma(visit: _Visit, settings: dict[str, dict[str, Any]]) -> list[_Result]
             found = _together(visit, scan, reference, ("T1w",))
             return replace(found, images={**found.images, **bright})
 
-        enhancing = _run(visit, EnhancingTumour(), post, settings["enhancing"], None, gather_post)
+        enhancing = _run(visit, EnhancingTumour(), post, settings.enhancing, None, gather_post)
         results.append(enhancing)
     if fluid is not None:
         taken = enhancing.segmentation if enhancing is not None else None

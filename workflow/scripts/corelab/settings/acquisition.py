@@ -1,4 +1,4 @@
-"""Blocks ``acquisition``, ``phantom_qa``, ``dicom`` of the config."""
+"""Blocks ``acquisition``, ``phantom_qa`` and ``dicom`` of the config."""
 
 from __future__ import annotations
 
@@ -57,6 +57,14 @@ FIELDS = {
 }
 
 
+#: What a scan must share with the first of its kind.
+Constant = Literal[
+    "manufacturer", "scanner", "software_version", "sequence", "contrast_phase",
+    "convolution_kernel", "field_strength_t", "echo_time_s", "repetition_time_s",
+    "inversion_time_s", "flip_angle_deg", "slice_thickness_mm", "tube_voltage_kv", "b_value",
+]  # fmt: skip
+
+
 class VisitWindow(Settings):
     """Scheduled time of a visit and its tolerance."""
 
@@ -98,28 +106,7 @@ class TrialCriteria(Settings):
     """
     day_zero_column: str | Absent = None
     """Participants column (ISO 8601) that windows count from; default the first baseline scan"""
-    constant: (
-        tuple[
-            Literal[
-                "manufacturer",
-                "scanner",
-                "software_version",
-                "sequence",
-                "contrast_phase",
-                "convolution_kernel",
-                "field_strength_t",
-                "echo_time_s",
-                "repetition_time_s",
-                "inversion_time_s",
-                "flip_angle_deg",
-                "slice_thickness_mm",
-                "tube_voltage_kv",
-                "b_value",
-            ],
-            ...,
-        ]
-        | Absent
-    ) = None
+    constant: tuple[Constant, ...] | Absent = None
     """What must stay as at the subject's first scan of the kind"""
     same_modality: SameModality | Absent = None
     complete: Mapping[str, Texts] | Absent = None
@@ -130,10 +117,19 @@ class TrialCriteria(Settings):
     """Longest time from the first baseline scan to treatment, min"""
     treated_at_column: str | Absent = None
     """Participants column with the time of treatment (ISO 8601); default treated_at"""
-    repeat_on: Texts | Absent = None
-    """Criteria, without _min and _max, on which a scan is to be repeated; default readable,
-    present, brain_cut_percent, coverage_mm, snr, noise_sd, ghosting_percent, motion_mm
-    """
+    repeat_on: Texts = (
+        *("readable", "present", "brain_cut_percent", "coverage_mm"),
+        *("snr", "noise_sd", "ghosting_percent", "motion_mm"),
+    )
+    """Criteria, without _min and _max, on which a scan is to be repeated"""
+
+    @property
+    def treated_at(self) -> str:
+        """Column of the time of treatment.
+
+        No default of the field: a column that the config names is shown in tables.
+        """
+        return self.treated_at_column or "treated_at"
 
 
 def _limits(schema: dict[str, Any]) -> None:
@@ -172,7 +168,6 @@ class AcquisitionSettings(Settings):
     """
 
     model_config = ConfigDict(extra="allow", json_schema_extra=_limits)
-    __pydantic_extra__: dict[str, Mapping[str, Any] | None]
 
     use_defaults: bool = True
     """Check the built-in limits where none is given here"""
@@ -187,6 +182,15 @@ class AcquisitionSettings(Settings):
     trial: TrialCriteria = TrialCriteria()
 
 
+#: Statistics of phantom scans that a limit can be put on.
+PhantomStatistic = Literal[
+    "bias", "bias_percent", "largest_error", "largest_error_percent", "slope", "intercept",
+    "r_squared", "rmse", "snr", "uniformity_percent", "uniformity_range",
+    "repeatability_coefficient", "repeatability_coefficient_percent", "drift_per_year",
+    "drift_percent_per_year",
+]  # fmt: skip
+
+
 class PhantomLimit(Settings):
     """A limit on a statistic of phantom scans."""
 
@@ -195,23 +199,7 @@ class PhantomLimit(Settings):
     )
     endpoint: Annotated[str, pattern(r"^[A-Za-z0-9]+(:volume)?$")] | Absent = None
     """Kind of scan, with :volume for volumes; default every one"""
-    statistic: Literal[
-        "bias",
-        "bias_percent",
-        "largest_error",
-        "largest_error_percent",
-        "slope",
-        "intercept",
-        "r_squared",
-        "rmse",
-        "snr",
-        "uniformity_percent",
-        "uniformity_range",
-        "repeatability_coefficient",
-        "repeatability_coefficient_percent",
-        "drift_per_year",
-        "drift_percent_per_year",
-    ]
+    statistic: PhantomStatistic
     """What is limited"""
     min: Number | Absent = None
     """Least allowed value"""

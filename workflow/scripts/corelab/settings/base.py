@@ -33,7 +33,7 @@ Text = Annotated[str, Field(min_length=1)]
 Texts = tuple[str, ...]
 #: Type of an optional key without a default: the attribute is None, null is not allowed.
 Absent = SkipJsonSchema[None]
-#: Kinds of scan with an image, as the config names them.
+#: Pattern of a date, ISO 8601.
 DATE = r"^\d{4}-\d{2}-\d{2}"
 
 

@@ -10,7 +10,7 @@ from pydantic import Field
 from corelab.settings.acquisition import AcquisitionSettings, DicomSettings, PhantomQaSettings
 from corelab.settings.base import UNIQUE, Number, Settings, Text, pattern
 from corelab.settings.measurement import (
-    Atlas,
+    AtlasSettings,
     MeasurementSettings,
     NoiseFloorSettings,
     RecoverySettings,
@@ -55,7 +55,7 @@ class Config(Settings):
     their rows say which job failed and why
     """
     phantom: PhantomSettings | None = None
-    atlases: tuple[Atlas, ...] = ()
+    atlases: tuple[AtlasSettings, ...] = ()
     """Region atlases; a territory_fraction row is written per region"""
     acquisition: AcquisitionSettings = AcquisitionSettings()
     phantom_qa: PhantomQaSettings = PhantomQaSettings()

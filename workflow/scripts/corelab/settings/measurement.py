@@ -45,7 +45,7 @@ class McaLabels(Settings):
     """Labels"""
 
 
-class Atlas(Settings):
+class AtlasSettings(Settings):
     """A region atlas."""
 
     name: Annotated[str, pattern(r"^[A-Za-z0-9_-]+$")]

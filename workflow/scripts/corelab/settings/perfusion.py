@@ -1,4 +1,4 @@
-"""Blocks ``perfusion`` of the config."""
+"""Block ``perfusion`` of the config."""
 
 from __future__ import annotations
 
@@ -9,6 +9,18 @@ from corelab.settings.base import Absent, NotNegative, Number, Positive, Setting
 
 #: Name of a perfusion engine.
 Engine = Annotated[str, registered("engines")]
+
+#: Criteria of the quality gates.
+Gate = Literal[
+    "frame_interval_s", "duration_s", "header_interval_ratio", "baseline_frames", "aif_width_s",
+    "aif_time_to_peak_s", "vof_minus_aif_s", "aif_snr", "after_aif_peak_s", "vof_tail_share",
+    "tissue_cnr", "motion_mm", "motion_degrees", "replaced_frames_share",
+    "replaced_frames_in_a_row", "missing_slices_share", "core_share", "hypoperfused_share",
+    "hypoperfused_uncertainty", "hypoperfused_wrong_share", "core_wrong_share", "normal_mtt_s",
+    "coverage_mm", "brain_volume_share", "aif_peak_hu", "aif_peak_unscaled_hu", "vof_peak_hu",
+    "residual_noise_hu", "drift_share", "level_jump_share", "uneven_drift_share",
+    "uneven_tail_share", "pattern_share", "vessel_baseline_hu", "frames",
+]  # fmt: skip
 
 
 class Core(Settings):
@@ -67,46 +79,7 @@ class PerfusionSettings(Settings):
     """Correct motion where it is found"""
     figures: bool = True
     """Write figures of maps and curves"""
-    gates: Mapping[
-        Literal[
-            "frame_interval_s",
-            "duration_s",
-            "header_interval_ratio",
-            "baseline_frames",
-            "aif_width_s",
-            "aif_time_to_peak_s",
-            "vof_minus_aif_s",
-            "aif_snr",
-            "after_aif_peak_s",
-            "vof_tail_share",
-            "tissue_cnr",
-            "motion_mm",
-            "motion_degrees",
-            "replaced_frames_share",
-            "replaced_frames_in_a_row",
-            "missing_slices_share",
-            "core_share",
-            "hypoperfused_share",
-            "hypoperfused_uncertainty",
-            "hypoperfused_wrong_share",
-            "core_wrong_share",
-            "normal_mtt_s",
-            "coverage_mm",
-            "brain_volume_share",
-            "aif_peak_hu",
-            "aif_peak_unscaled_hu",
-            "vof_peak_hu",
-            "residual_noise_hu",
-            "drift_share",
-            "level_jump_share",
-            "uneven_drift_share",
-            "uneven_tail_share",
-            "pattern_share",
-            "vessel_baseline_hu",
-            "frames",
-        ],
-        GateLimits | None,
-    ] = {}
+    gates: Mapping[Gate, GateLimits | None] = {}
     """Limits of quality gates that replace the built-in ones; criterion -> good and bad, each [low,
     high] with null for no limit; null switches a criterion off
     """

@@ -1,4 +1,4 @@
-"""Blocks ``radiomics`` of the config."""
+"""Block ``radiomics`` of the config."""
 
 from __future__ import annotations
 
@@ -8,6 +8,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from corelab.settings.base import UNIQUE, Count, Number, Positive, Settings, Text, Texts
+
+#: Feature families.
+Family = Literal[
+    "shape", "first-order", "glcm", "glrlm", "glszm", "ngtdm", "gldm", "gldzm", "local-intensity",
+]  # fmt: skip
 
 
 class EdgeFilter(Settings):
@@ -56,23 +61,15 @@ class RadiomicsSettings(Settings):
     top: Mapping[str, Literal["exclude", "clip", "full"]] = {}
     """Series -> what becomes of the brightest voxels; default exclude, and full for T2w"""
     edge: EdgeFilter = EdgeFilter()
-    families: Annotated[
-        tuple[
-            Literal[
-                "shape",
-                "first-order",
-                "glcm",
-                "glrlm",
-                "glszm",
-                "ngtdm",
-                "gldm",
-                "gldzm",
-                "local-intensity",
-            ],
-            ...,
-        ],
-        Field(min_length=1),
-    ] = ("shape", "first-order", "glcm", "glrlm", "glszm", "ngtdm", "gldm")
+    families: Annotated[tuple[Family, ...], Field(min_length=1)] = (
+        "shape",
+        "first-order",
+        "glcm",
+        "glrlm",
+        "glszm",
+        "ngtdm",
+        "gldm",
+    )
     """Feature families"""
     aggregation: Literal["3D_comb", "3D_avg", "2D_avg", "2D_comb", "2_5D_avg", "2_5D_comb"] = (
         "3D_comb"

@@ -1,4 +1,4 @@
-"""Blocks ``reading`` of the config."""
+"""Block ``reading`` of the config."""
 
 from __future__ import annotations
 
@@ -148,6 +148,13 @@ class Rereview(Settings):
     evidence: RereviewEvidence | Absent = None
 
 
+#: Presentations of images.
+Presentation = Literal[
+    "time_sequential", "simultaneous", "simultaneous_random_time", "single_time_point",
+    "hybrid_random",
+]  # fmt: skip
+
+
 class ReadingSettings(Settings):
     """Central reading by blinded readers; what the imaging charter fixes."""
 
@@ -155,13 +162,7 @@ class ReadingSettings(Settings):
         tuple[Annotated[str, pattern(r"^[^\x00-\x1f/\\,]{1,64}$")], ...], UNIQUE
     ] = ()
     """Readers who get a package; default those of the reads sheet, else reader-1 and reader-2"""
-    presentation: Literal[
-        "time_sequential",
-        "simultaneous",
-        "simultaneous_random_time",
-        "single_time_point",
-        "hybrid_random",
-    ] = "single_time_point"
+    presentation: Presentation = "single_time_point"
     """How images are presented"""
     seed: Count = 20260101
     """Seed of the presentation orders; each reader has an order of his own"""

@@ -1,4 +1,4 @@
-"""Blocks ``charter``, ``review``, ``attestations``, ``certificate`` of the config."""
+"""Blocks ``charter``, ``review``, ``attestations`` and ``certificate`` of the config."""
 
 from __future__ import annotations
 

@@ -35,6 +35,7 @@ _ANY_TEXTS = {"$ref": "#/$defs/texts"}
 _OWN = ("title", "$defs")
 #: First keys of a rule.
 _ORDER = ("description", "type", "enum", "required")
+_LAST = ("default", "properties")
 
 
 def config_schema() -> dict[str, Any]:
@@ -186,7 +187,7 @@ def _plain(rule: Mapping[str, Any], blocks: Mapping[str, Any]) -> dict[str, Any]
     if "properties" in new and "description" in new:
         new["description"] = " ".join(new["description"].split()).removesuffix(".")
     first = {key: new.pop(key) for key in _ORDER if key in new}
-    last = {key: new.pop(key) for key in ("default", "properties") if key in new}
+    last = {key: new.pop(key) for key in _LAST if key in new}
     return {**first, **new, **last}
 
 

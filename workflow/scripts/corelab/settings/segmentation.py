@@ -1,11 +1,11 @@
-"""Blocks ``brain_extraction``, ``segmentation`` of the config."""
+"""Blocks ``brain_extraction`` and ``segmentation`` of the config."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import ConfigDict, Field
+from pydantic import ConfigDict, Field, model_validator
 
 from corelab.settings.base import Absent, Number, Settings, Texts, pattern, registered
 
@@ -26,7 +26,74 @@ class BrainExtractionSettings(Settings):
     """
 
 
-class Infarct(Settings):
+def _limited(schema: dict[str, Any]) -> None:
+    """Limits are of thresholds of the same block."""
+    rules = schema["properties"]
+    names = [name for name, rule in rules.items() if rule.get("type") == "number"]
+    rules["limits"]["propertyNames"] = {"enum": names}
+
+
+class Thresholds(Settings):
+    """Thresholds of one segmentation, units in their names, and limits of some of them."""
+
+    model_config = ConfigDict(json_schema_extra=_limited)
+    limits: Limits = {}
+    """Lower and upper limits of thresholds, for the uncertainty of the volume"""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _enclosing(cls, given: Any) -> Any:
+        """Drop default limits that do not enclose the threshold that is given."""
+        if not isinstance(given, Mapping) or "limits" in given:
+            return given
+        kept = {
+            name: pair
+            for name, pair in cls.model_fields["limits"].default.items()
+            if not isinstance(value := given.get(name), (int, float))
+            or min(pair) <= value <= max(pair)
+        }
+        return {**given, "limits": kept}
+
+    def at_limit(self, side: int) -> Self | None:
+        """The same with every limited threshold at its first (0) or second (1) limit.
+
+        The first limit of a threshold shrinks the mask, the second lets it grow. None without
+        limits.
+
+        Examples
+        --------
+        >>> GreHaematomaThresholds().at_limit(0).loss_grow_above
+        0.5
+        >>> GreHaematomaThresholds(limits={}).at_limit(0) is None
+        True
+        """
+        if not self.limits:
+            return None
+        return self.model_copy(update={name: pair[side] for name, pair in self.limits.items()})
+
+
+class ClusterThresholds(Thresholds):
+    """Thresholds that also say which small clusters are artefacts."""
+
+    artefact_below_ml: Number
+    """Clusters from this volume on are no artefacts"""
+    asymmetry_z: Number
+    """A cluster as bright as its mirrored place, less this, is an artefact"""
+    midline_mm: Number
+    """Nearer to the midline a cluster is its own mirror image"""
+    rim_mm: Number
+    """Rim of the brain in which a cluster is an artefact"""
+    min_cluster_ml: Number
+    """Least volume of a cluster"""
+    min_conspicuous_ml: Number
+    """The same for a conspicuous cluster"""
+    z_conspicuous: Number
+    """Peak z score from which a cluster is conspicuous"""
+    z_peak: Number
+    """Least peak z score of a cluster"""
+
+
+class InfarctThresholds(ClusterThresholds):
     """Infarct on DWI and ADC, seed and grow."""
 
     artefact_below_ml: Number = 5.0
@@ -69,19 +136,17 @@ class Infarct(Settings):
         "mixed_share": (0.75, 0.3),
         "bright_share": (0.65, 0.25),
     }
-    """Lower and upper limits of thresholds, for the uncertainty of the volume"""
 
 
-class InfarctStrict(Infarct):
+class StrictInfarctThresholds(InfarctThresholds):
     """Infarct by the strict ADC threshold (pipeline:adc620)."""
 
     adc_below_mm2_s: Number = 0.00062
     dwi_z_above: Number = 0.5
     limits: Limits = {"adc_below_mm2_s": (0.0006, 0.00064)}
-    """Lower and upper limits of thresholds, for the uncertainty of the volume"""
 
 
-class InfarctFlair(Settings):
+class FlairInfarctThresholds(ClusterThresholds):
     """Infarct on FLAIR."""
 
     artefact_below_ml: Number = 5.0
@@ -99,10 +164,9 @@ class InfarctFlair(Settings):
     z_conspicuous: Number = 6.0
     z_peak: Number = 3.0
     limits: Limits = {"z_grow": (2.3, 1.8), "edge_share": (0.55, 0.35)}
-    """Lower and upper limits of thresholds, for the uncertainty of the volume"""
 
 
-class InfarctNcct(Settings):
+class CtInfarctThresholds(Thresholds):
     """Hypodensity on non-contrast CT."""
 
     smooth_mm: Number = 5.0
@@ -125,14 +189,10 @@ class InfarctNcct(Settings):
     cavity_radius_mm: Number = 4.0
     cavity_ml: Number = 1.0
     cavity_rim_mm: Number = 8.0
-    limits: Limits = {
-        "difference_seed_hu": (4.5, 3.5),
-        "edge_share": (0.6, 0.4),
-    }
-    """Lower and upper limits of thresholds, for the uncertainty of the volume"""
+    limits: Limits = {"difference_seed_hu": (4.5, 3.5), "edge_share": (0.6, 0.4)}
 
 
-class Haematoma(Settings):
+class HaematomaThresholds(Thresholds):
     """Haematoma on CT."""
 
     artefact_below_ml: Number = 5.0
@@ -178,10 +238,9 @@ class Haematoma(Settings):
     calcifying_below_ml: Number = 1.0
     """Smaller clusters in choroid plexus, pineal gland and pallidum are no evidence"""
     limits: Limits = {"edge_share": (0.55, 0.35)}
-    """Lower and upper limits of thresholds, for the uncertainty of the volume"""
 
 
-class HaematomaGre(Settings):
+class GreHaematomaThresholds(Thresholds):
     """Haemorrhage on gradient echo."""
 
     artefact_below_ml: Number = 5.0
@@ -193,14 +252,10 @@ class HaematomaGre(Settings):
     loss_grow_above: Number = 0.45
     sheet_radius_mm: Number = 3.0
     min_cluster_ml: Number = 0.5
-    limits: Limits = {
-        "loss_seed_above": (0.65, 0.55),
-        "loss_grow_above": (0.5, 0.4),
-    }
-    """Lower and upper limits of thresholds, for the uncertainty of the volume"""
+    limits: Limits = {"loss_seed_above": (0.65, 0.55), "loss_grow_above": (0.5, 0.4)}
 
 
-class Enhancing(Settings):
+class EnhancingThresholds(ClusterThresholds):
     """Enhancing tumour."""
 
     artefact_below_ml: Number = 10.0
@@ -239,10 +294,9 @@ class Enhancing(Settings):
         "surround_percentile": (97.0, 75.0),
         "z_grow_t1c_only": (1.5, 0.9),
     }
-    """Lower and upper limits of thresholds, for the uncertainty of the volume"""
 
 
-class Oedema(Settings):
+class OedemaThresholds(ClusterThresholds):
     """Oedema."""
 
     artefact_below_ml: Number = 10.0
@@ -265,7 +319,13 @@ class Oedema(Settings):
     both_sides_share: Number = 0.3
     """Share of the lesion that is bright on the other side as well, above which it is flagged"""
     limits: Limits = {"z_grow": (1.6, 1.1), "edge_share": (0.54, 0.3)}
-    """Lower and upper limits of thresholds, for the uncertainty of the volume"""
+
+
+#: Labels that a program of others can give.
+Label = Literal[
+    "infarct", "haematoma", "enhancing", "oedema", "necrosis", "nonenhancing", "tumourcore",
+    "whole-tumour", "lesion",
+]  # fmt: skip
 
 
 class ExternalProgram(Settings):
@@ -300,17 +360,7 @@ class ExternalProgram(Settings):
     """
     id: Annotated[str, pattern(r"^[A-Za-z0-9][A-Za-z0-9-]*$")]
     """Name of the source, pipeline:<id>"""
-    label: Literal[
-        "infarct",
-        "haematoma",
-        "enhancing",
-        "oedema",
-        "necrosis",
-        "nonenhancing",
-        "tumourcore",
-        "whole-tumour",
-        "lesion",
-    ]
+    label: Label
     """What it outlines"""
     inputs: Annotated[
         Mapping[str, Annotated[str, pattern(r"^[^/.][^:]*[.]nii([.]gz)?$")]], Field(min_length=1)
@@ -346,14 +396,14 @@ class Consensus(Settings):
 class SegmentationSettings(Settings):
     """Thresholds of the segmentation, units in their names."""
 
-    infarct: Infarct = Infarct()
-    infarct_strict: InfarctStrict = InfarctStrict()
-    infarct_flair: InfarctFlair = InfarctFlair()
-    infarct_ncct: InfarctNcct = InfarctNcct()
-    haematoma: Haematoma = Haematoma()
-    haematoma_gre: HaematomaGre = HaematomaGre()
-    enhancing: Enhancing = Enhancing()
-    oedema: Oedema = Oedema()
+    infarct: InfarctThresholds = InfarctThresholds()
+    infarct_strict: StrictInfarctThresholds = StrictInfarctThresholds()
+    infarct_flair: FlairInfarctThresholds = FlairInfarctThresholds()
+    infarct_ncct: CtInfarctThresholds = CtInfarctThresholds()
+    haematoma: HaematomaThresholds = HaematomaThresholds()
+    haematoma_gre: GreHaematomaThresholds = GreHaematomaThresholds()
+    enhancing: EnhancingThresholds = EnhancingThresholds()
+    oedema: OedemaThresholds = OedemaThresholds()
     external: tuple[ExternalProgram, ...] = ()
     """Programs and networks of others (a container, nnU-Net, DeepISLES, a MeshNet) whose masks
     stand beside the pipeline's own as pipeline:<id>; none by default, nothing is downloaded

@@ -1,4 +1,4 @@
-"""Blocks ``study``, ``inputs``, ``visits``, ``phantom`` of the config."""
+"""Blocks ``study``, ``inputs``, ``visits`` and ``phantom`` of the config."""
 
 from __future__ import annotations
 

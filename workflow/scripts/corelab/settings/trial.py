@@ -1,4 +1,4 @@
-"""Blocks ``trial``, ``analysis_sets``, ``cohort_flows`` of the config."""
+"""Blocks ``trial``, ``analysis_sets`` and ``cohort_flows`` of the config."""
 
 from __future__ import annotations
 

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import pandas as pd
+
+from corelab.settings.reading import Panel
 
 #: Columns that name one event of the events sheet.
 EVENT_KEY = ("participant_id", "endpoint", "criterion")
 
 
 def final_assessments(
-    events: pd.DataFrame, panel: Mapping[str, Any]
+    events: pd.DataFrame, panel: Panel
 ) -> tuple[pd.DataFrame, list[dict[str, Any]]]:
     """One row per event: that of a unanimous panel, else the consensus.
 
@@ -21,8 +22,7 @@ def final_assessments(
     events
         Events sheet as text, indexed by line.
     panel
-        ``assessors`` (all of them have to assess), ``consensus`` (name of the consensus in the
-        column assessor) and ``window_days`` (dates this close count as the same).
+        All of its assessors have to assess.
 
     Returns
     -------
@@ -40,11 +40,11 @@ def final_assessments(
     --------
     >>> rows = pd.DataFrame({"participant_id": "1", "endpoint": "pfs", "criterion": "RANO",
     ...     "assessor": ["a", "b", "c"], "time_days": ["90", "90", "120"], "event": "1"})
-    >>> panel = {"assessors": ["a", "b", "c"], "consensus": "consensus", "window_days": 0}
+    >>> panel = Panel(assessors=["a", "b", "c"])
     >>> final_assessments(rows, panel)[1][0]["reason"]
     'a, b and c differ (90, 90, 120 days), and there is no row of consensus'
     """
-    names, consensus = list(panel["assessors"]), panel["consensus"]
+    names, consensus = list(panel.assessors), panel.consensus
     if "assessor" not in events:
         return events, []
     of_panel = events["assessor"].isin([*names, consensus])
@@ -66,7 +66,7 @@ def final_assessments(
             reason = (
                 f"{said} differ on whether there was an event, and there is no row of {consensus}"
             )
-        elif spread > panel["window_days"]:
+        elif spread > panel.window_days:
             shown = ", ".join(f"{day:g}" for day in days)
             reason = f"{said} differ ({shown} days), and there is no row of {consensus}"
         else:

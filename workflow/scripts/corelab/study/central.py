@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from corelab.settings.config import Config
 from corelab.study.findings import Finding
 
 
@@ -14,12 +15,12 @@ def _config(key: str, value: Any, message: str, remedy: str, severity: str = "er
     return Finding(severity, "config", None, key, value, message, remedy)
 
 
-def _design(config: Mapping[str, Any], participants: pd.DataFrame) -> Iterator[Finding]:
+def _design(config: Config, participants: pd.DataFrame) -> Iterator[Finding]:
     """A single-arm trial is read centrally, and all of it (CDE guideline, checklist C04)."""
-    reading = config["reading"]
+    reading = config.reading
     arms = list(participants["arm"].dropna().unique()) if "arm" in participants else []
-    if config["study"]["design"] != "single_arm":
-        if len(arms) == 1 and config["study"]["design"] is None and reading["sample"]:
+    if config.study.design != "single_arm":
+        if len(arms) == 1 and config.study.design is None and reading.sample:
             message = f"all participants are in the arm {arms[0]}, and only a sample is read"
             remedy = "say study.design; a single-arm trial needs every subject read centrally"
             yield _config("study.design", None, message, remedy, "warning")
@@ -27,17 +28,18 @@ def _design(config: Mapping[str, Any], participants: pd.DataFrame) -> Iterator[F
     if len(arms) > 1:
         message = f"the design is single_arm, but the participants sheet has {len(arms)} arms"
         yield _config("study.design", "single_arm", message, "correct the design or the sheet")
-    if not reading["adjudication"]:
+    if not reading.adjudication:
         message = "a single-arm trial needs blinded independent central review (checklist C04)"
         remedy = "give the charter's rule for each endpoint in reading.adjudication"
         yield _config("study.design", "single_arm", message, remedy)
-    if reading["sample"]:
+    if reading.sample:
         message = "in a single-arm trial every subject is read centrally, not a sample of them"
-        yield _config("reading.sample", reading["sample"]["share"], message, "leave it out")
+        yield _config("reading.sample", reading.sample.share, message, "leave it out")
 
 
-def _sample(config: Mapping[str, Any], participants: pd.DataFrame) -> Iterator[Finding]:
-    for column in (config["reading"]["sample"] or {}).get("strata", []):
+def _sample(config: Config, participants: pd.DataFrame) -> Iterator[Finding]:
+    sample = config.reading.sample
+    for column in sample.strata or () if sample else ():
         if column not in participants:
             message = "no such column in the participants sheet"
             remedy = "known columns: " + ", ".join(map(str, participants.columns))
@@ -79,7 +81,7 @@ def _final_source(
 
 
 def central_findings(
-    config: Mapping[str, Any], sheets: Mapping[str, pd.DataFrame], names: Mapping[str, str]
+    config: Config, sheets: Mapping[str, pd.DataFrame], names: Mapping[str, str]
 ) -> list[Finding]:
     """Findings about the central read.
 
@@ -94,8 +96,7 @@ def central_findings(
 
     Examples
     --------
-    >>> config = {"study": {"design": "single_arm"},
-    ...           "reading": {"adjudication": [], "sample": None}}
+    >>> config = Config(study={"id": "a", "design": "single_arm"}, inputs={"participants": "p"})
     >>> [f.message for f in central_findings(config, {}, {})]
     ['a single-arm trial needs blinded independent central review (checklist C04)']
     """

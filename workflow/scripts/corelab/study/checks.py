@@ -16,6 +16,8 @@ import pandas as pd
 
 from corelab.settings.analyses.base import listed
 from corelab.settings.analyses.keys import unread
+from corelab.settings.config import Config
+from corelab.settings.reading import Panel
 from corelab.study.assessors import final_assessments
 from corelab.study.cells import (
     CAPPED_COLUMNS,
@@ -59,7 +61,7 @@ def weighed(
     findings
         Of :func:`corelab.study.schema.sheet_findings`.
     config
-        Resolved config: a column is used where one of its blocks has its name as a word.
+        Resolved config as plain data: a column is used where a block has its name as a word.
     names
         Sheet -> file name.
 
@@ -616,15 +618,13 @@ def phantom_findings(rows: Sequence[Mapping[str, Any]], name: str) -> list[Findi
     return found
 
 
-def _shown_by(config: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+def _shown_by(config: Config) -> dict[str, tuple[str, ...]]:
     """Label -> kinds of scan that can show it, with those that the study allows besides."""
-    given = config["measurement"].get("shown_by") or {}
+    given = config.measurement.shown_by
     return {label: (*kinds, *given.get(label, ())) for label, kinds in SHOWN_BY.items()}
 
 
-def _drawn_on(
-    scans: Sequence[Mapping[str, Any]], config: Mapping[str, Any], name: str
-) -> Iterator[Finding]:
+def _drawn_on(scans: Sequence[Mapping[str, Any]], config: Config, name: str) -> Iterator[Finding]:
     """Masks drawn on scans that cannot show what they outline."""
     shown_by = _shown_by(config)
     kinds: dict[tuple[str, str], set[str]] = {}
@@ -652,7 +652,7 @@ def _cannot_show(label: str, there: Iterable[str], shown_by: Mapping[str, tuple[
 
 
 def _asked_of(
-    config: Mapping[str, Any],
+    config: Config,
     sheets: Mapping[str, pd.DataFrame],
     scans: Sequence[Mapping[str, Any]],
 ) -> Iterator[Finding]:
@@ -666,7 +666,7 @@ def _asked_of(
         if frame is not None and "endpoint" in frame:
             read |= set(frame["endpoint"].dropna())
     given = read | supplied
-    for number, analysis in enumerate(config["analyses"]):
+    for number, analysis in enumerate(config.analyses):
         for key, source_key in (("endpoint", "source"), ("endpoint_y", "source_y")):
             sources = _texts(analysis.get(source_key) or analysis.get("sources"))
             for endpoint in _texts(analysis.get(key)):
@@ -705,15 +705,15 @@ def _unable(sources: Sequence[str], able: Sequence[str], images: set[str], given
 
 
 def _trial_criteria(
-    config: Mapping[str, Any],
+    config: Config,
     sheets: Mapping[str, pd.DataFrame],
     scans: Sequence[Mapping[str, Any]],
 ) -> Iterator[Finding]:
     """Visits, kinds and columns of ``acquisition.trial`` that the sheets do not have."""
-    trial = config["acquisition"].get("trial") or {}
-    visits = {row["visit"] for row in scans} | set(config["visits"]["order"])
-    for block in ("windows", "complete"):
-        for visit in trial.get(block) or {}:
+    trial = config.acquisition.trial
+    visits = {row["visit"] for row in scans} | set(config.visits.order)
+    for block, named in (("windows", trial.windows), ("complete", trial.complete)):
+        for visit in named or ():
             if visit not in visits:
                 yield Finding(
                     "error",
@@ -724,14 +724,14 @@ def _trial_criteria(
                     "no such visit, so nothing would be checked",
                     "known visits: " + ", ".join(sorted(visits)),
                 )
+    timed = trial.imaging_to_treatment_minutes_max is not None
     wanted = {
-        "day_zero_column": bool(trial.get("day_zero_column")),
-        "treated_at_column": trial.get("imaging_to_treatment_minutes_max") is not None,
+        "day_zero_column": trial.day_zero_column,
+        "treated_at_column": trial.treated_at if timed else None,
     }
     columns = set(sheets.get("participants", pd.DataFrame()).columns)
-    for key, needed in wanted.items():
-        column = trial.get(key) or "treated_at"
-        if needed and column not in columns:
+    for key, column in wanted.items():
+        if column and column not in columns:
             yield Finding(
                 "error",
                 "config",
@@ -743,9 +743,9 @@ def _trial_criteria(
             )
 
 
-def _panel(frame: pd.DataFrame, name: str, panel: Mapping[str, Any]) -> Iterator[Finding]:
+def _panel(frame: pd.DataFrame, name: str, panel: Panel) -> Iterator[Finding]:
     """Events on which a panel of assessors differs without a consensus."""
-    if not panel["assessors"] or not {"participant_id", "endpoint", "assessor"} <= set(frame):
+    if not panel.assessors or not {"participant_id", "endpoint", "assessor"} <= set(frame):
         return
     for event in final_assessments(frame, panel)[1]:
         yield Finding(
@@ -755,24 +755,22 @@ def _panel(frame: pd.DataFrame, name: str, panel: Mapping[str, Any]) -> Iterator
             "assessor",
             str(event["participant_id"]),
             f"{event['endpoint']}: {event['reason']}",
-            f"add the row of {panel['consensus']}, or correct the assessors' rows",
+            f"add the row of {panel.consensus}, or correct the assessors' rows",
         )
 
 
-def _frequency_maps(
-    config: Mapping[str, Any], sheets: Mapping[str, pd.DataFrame]
-) -> Iterator[Finding]:
+def _frequency_maps(config: Config, sheets: Mapping[str, pd.DataFrame]) -> Iterator[Finding]:
     """Ids of frequency maps, and what they compare."""
     people = sheets.get("participants", pd.DataFrame())
-    models = {a["id"] for a in config["analyses"] if a["type"] == "radiomics" and a.get("model")}
+    models = {a["id"] for a in config.analyses if a["type"] == "radiomics" and a.get("model")}
     seen: set[str] = set()
-    for number, entry in enumerate(config["measurement"]["frequency_maps"]):
+    for number, entry in enumerate(config.measurement.frequency_maps):
         where = f"measurement.frequency_maps.{number}"
-        compare = str(entry.get("compare") or "visit")
+        compare = entry.compare or "visit"
         kind, _, name = compare.partition(":")
         problem = None
-        if entry["id"] in seen:
-            problem = ("id", entry["id"], "another map has this id", "rename one of them")
+        if entry.id in seen:
+            problem = ("id", entry.id, "another map has this id", "rename one of them")
         elif kind == "risk" and name not in models:
             known = ", ".join(sorted(models)) or "none"
             remedy = f"radiomics analyses with a model: {known}"
@@ -780,7 +778,7 @@ def _frequency_maps(
         elif kind not in ("visit", "risk") and compare not in people.columns:
             remedy = "visit, risk:<analysis> or a column: " + ", ".join(map(str, people.columns))
             problem = ("compare", compare, "no such column in the participants sheet", remedy)
-        seen.add(entry["id"])
+        seen.add(entry.id)
         if problem:
             key, value, message, remedy = problem
             yield Finding("error", "config", None, f"{where}.{key}", value, message, remedy)
@@ -800,45 +798,45 @@ def _columns_of(analysis: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _with_possible_flags(
-    config: Mapping[str, Any], sheets: Mapping[str, pd.DataFrame], expressions: Iterable[str | None]
+    config: Config, sheets: Mapping[str, pd.DataFrame], expressions: Iterable[str | None]
 ) -> pd.DataFrame:
     """Participants with every status flag that expressions name and the study may have, empty."""
     participants = sheets.get("participants", pd.DataFrame())
     wanted = set().union(*map(names_in, expressions)) - set(participants.columns)
     if not wanted:
         return participants
-    visits, endpoints = set(config["visits"]["order"]), set(ENDPOINT_UNITS)
+    visits, endpoints = set(config.visits.order), set(ENDPOINT_UNITS)
     for frame in sheets.values():
         visits |= set(frame["visit"].dropna()) if "visit" in frame else set()
         endpoints |= set(frame["endpoint"].dropna()) if "endpoint" in frame else set()
-    visits |= {"all", *window_names(config["serial_imaging"])}
+    visits |= {"all", *window_names(config.serial_imaging)}
     possible = {flag_name(e, v) for e in endpoints for v in visits}
     possible |= {f"has_{name}" for name in possible}
     return participants.assign(**dict.fromkeys(sorted(wanted & possible)))
 
 
-def _flows(config: Mapping[str, Any], sheets: Mapping[str, pd.DataFrame]) -> Iterator[Finding]:
+def _flows(config: Config, sheets: Mapping[str, pd.DataFrame]) -> Iterator[Finding]:
     """Criteria that cannot be read, and flows that refer to flows that are not there."""
-    flows = config["cohort_flows"]
-    criteria = [c["exclude"] for flow in flows for c in flow.get("criteria", [])]
+    flows = config.cohort_flows
+    criteria = [one.exclude for flow in flows for one in flow.criteria or ()]
     participants = _with_possible_flags(config, sheets, criteria)
     names: list[str] = []
     for number, flow in enumerate(flows):
         where = f"cohort_flows.{number}"
-        for place, criterion in enumerate(flow.get("criteria", [])):
+        for place, criterion in enumerate(flow.criteria or ()):
             try:
-                select(criterion["exclude"], participants)
+                select(criterion.exclude, participants)
             except ExpressionError as error:
                 yield Finding(
                     "error",
                     "config",
                     None,
                     f"{where}.criteria.{place}.exclude",
-                    criterion["exclude"],
+                    criterion.exclude,
                     str(error),
                     "correct the expression",
                 )
-        others = [*flow.get("pooled", []), *filter(None, [flow.get("subsets", {}).get("flow")])]
+        others = [*(flow.pooled or ()), *([flow.subsets.flow] if flow.subsets else [])]
         for other in [name for name in others if name not in names]:
             yield Finding(
                 "error",
@@ -849,17 +847,17 @@ def _flows(config: Mapping[str, Any], sheets: Mapping[str, pd.DataFrame]) -> Ite
                 "no flow of this name stands before",
                 "put that flow first, or correct the name",
             )
-        if flow["name"] in names:
+        if flow.name in names:
             yield Finding(
                 "error",
                 "config",
                 None,
                 f"{where}.name",
-                flow["name"],
+                flow.name,
                 "two flows share this name",
                 "rename one of them",
             )
-        names.append(flow["name"])
+        names.append(flow.name)
 
 
 def _numbers_of_plan(
@@ -939,16 +937,16 @@ def _levels_of_plan(
 
 
 def _plan(
-    config: Mapping[str, Any], sheets: Mapping[str, pd.DataFrame], names: Mapping[str, str]
+    config: Config, sheets: Mapping[str, pd.DataFrame], names: Mapping[str, str]
 ) -> Iterator[Finding]:
-    grids = [a.get("sensitivity", {}).get("population", []) for a in config["analyses"]]
+    grids = [a.get("sensitivity", {}).get("population", []) for a in config.analyses]
     participants = _with_possible_flags(
         config,
         sheets,
-        [*(a.get("population") for a in config["analyses"]), *(p for grid in grids for p in grid)],
+        [*(a.get("population") for a in config.analyses), *(p for grid in grids for p in grid)],
     )
     seen: set[str] = set()
-    for number, analysis in enumerate(config["analyses"]):
+    for number, analysis in enumerate(config.analyses):
         where = f"analyses.{number}"
 
         def wrong(key: str, value: str, message: str, remedy: str, where: str = where) -> Finding:
@@ -957,7 +955,7 @@ def _plan(
         if analysis["id"] in seen:
             yield wrong("id", analysis["id"], "another analysis has this id", "rename one of them")
         seen.add(analysis["id"])
-        for key, message, remedy in unread(analysis, config["grades"]):
+        for key, message, remedy in unread(analysis, config.grades):
             yield wrong(key, str(analysis[key]), message, remedy)
         for key, expression in (
             ("population", analysis.get("population")),
@@ -1025,38 +1023,36 @@ def _plan(
                 )
 
 
-def _atlases(config: Mapping[str, Any]) -> Iterator[Finding]:
-    names = [atlas["name"] for atlas in config["atlases"]]
-    for number, atlas in enumerate(config["atlases"]):
-        if names.count(atlas["name"]) > 1:
+def _atlases(config: Config) -> Iterator[Finding]:
+    names = [atlas.name for atlas in config.atlases]
+    for number, atlas in enumerate(config.atlases):
+        if names.count(atlas.name) > 1:
             yield Finding(
                 "error",
                 "config",
                 None,
                 f"atlases.{number}.name",
-                atlas["name"],
+                atlas.name,
                 "two atlases share this name",
                 "rename one of them",
             )
-        for key in ("path", "labels"):
-            if not Path(atlas[key]).expanduser().is_file():
+        for key, path in (("path", atlas.path), ("labels", atlas.labels)):
+            if not Path(path).expanduser().is_file():
                 yield Finding(
                     "error",
                     "config",
                     None,
                     f"atlases.{number}.{key}",
-                    atlas[key],
+                    path,
                     "the file is not there",
                     "correct the path",
                 )
 
 
-def _noise_floor(
-    config: Mapping[str, Any], scans: Sequence[Mapping[str, Any]]
-) -> Iterator[Finding]:
+def _noise_floor(config: Config, scans: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
     """Participants chosen for the noise floor who have no scans to repeat."""
     known = {scan["participant_id"] for scan in scans}
-    for number, subject in enumerate(config["noise_floor"]["subjects"]):
+    for number, subject in enumerate(config.noise_floor.subjects):
         if subject not in known:
             yield Finding(
                 "error",
@@ -1069,10 +1065,10 @@ def _noise_floor(
             )
 
 
-def _recovery(config: Mapping[str, Any], scans: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
+def _recovery(config: Config, scans: Sequence[Mapping[str, Any]]) -> Iterator[Finding]:
     """Participants of the target recovery, and files of lesion shapes, that are missing."""
     known = {scan["participant_id"] for scan in scans}
-    for number, subject in enumerate(config["recovery"]["subjects"]):
+    for number, subject in enumerate(config.recovery.subjects):
         if subject not in known:
             yield Finding(
                 "error",
@@ -1083,19 +1079,20 @@ def _recovery(config: Mapping[str, Any], scans: Sequence[Mapping[str, Any]]) -> 
                 "no participant with scans has this id",
                 "name participants of the scans sheet",
             )
-    phantom = config["phantom"] or {}
-    if phantom.get("shapes") and phantom["trial"] != "stroke":
+    phantom = config.phantom
+    if phantom and phantom.shapes and phantom.trial != "stroke":
         yield Finding(
             "error",
             "config",
             None,
             "phantom.shapes",
-            ", ".join(phantom["shapes"]),
-            f"the trial {phantom['trial']} has no infarcts that could take a shape",
+            ", ".join(phantom.shapes),
+            f"the trial {phantom.trial} has no infarcts that could take a shape",
             "leave the key out, or choose the trial stroke",
         )
-    for block in ("recovery", "phantom"):
-        for number, path in enumerate((config[block] or {}).get("shapes") or []):
+    shapes = {"recovery": config.recovery.shapes, "phantom": phantom.shapes if phantom else ()}
+    for block, paths in shapes.items():
+        for number, path in enumerate(paths):
             model = block == "phantom" and path == "model"
             if not model and not Path(path).expanduser().is_file():
                 yield Finding(
@@ -1110,7 +1107,7 @@ def _recovery(config: Mapping[str, Any], scans: Sequence[Mapping[str, Any]]) -> 
 
 
 def cross_findings(
-    config: Mapping[str, Any],
+    config: Config,
     sheets: Mapping[str, pd.DataFrame],
     scans: Sequence[Mapping[str, Any]],
     names: Mapping[str, str],
@@ -1136,18 +1133,18 @@ def cross_findings(
     if "measurements" in sheets:
         name = names.get("measurements[0]", "measurements")
         found += _repeated_measurements(sheets["measurements"])
-        found += _values(sheets["measurements"], name, "source", config["grades"])
+        found += _values(sheets["measurements"], name, "source", config.grades)
     for kind in ("reads", "rereads"):
         reads = sheets.get(kind)
         if reads is not None and {"reader", "endpoint", "value"} <= set(reads.columns):
-            found += _values(reads, names[kind], "reader", config["grades"])
+            found += _values(reads, names[kind], "reader", config.grades)
             found += _readers(reads, names[kind])
     found += central_findings(config, sheets, names)
     if "outcomes" in sheets:
         found += _outcomes(sheets["outcomes"], names["outcomes"])
     if "events" in sheets:
         found += _events(sheets["events"], names["events"])
-        found += _panel(sheets["events"], names["events"], config["reading"]["panel"])
+        found += _panel(sheets["events"], names["events"], config.reading.panel)
     found += _drawn_on(scans, config, names.get("scans", "scans"))
     found += _asked_of(config, sheets, scans)
     found += _trial_criteria(config, sheets, scans)
@@ -1190,13 +1187,13 @@ def _people(sheets: Mapping[str, pd.DataFrame], names: Mapping[str, str]) -> Ite
 
 
 def _visits(
-    config: Mapping[str, Any],
+    config: Config,
     sheets: Mapping[str, pd.DataFrame],
     scans: Sequence[Mapping[str, Any]],
     names: Mapping[str, str],
 ) -> Iterator[Finding]:
-    order = config["visits"]["order"]
-    baseline = config["visits"]["baseline"] or (order or [None])[0]
+    order = config.visits.order
+    baseline = config.visits.baseline or (order[0] if order else None)
     yield from _times(scans, baseline, names.get("scans", "scans"))
     message = "the visit is not in visits.order; it is put last"
     for name in ("scans", "reads", "measurements") if order else ():

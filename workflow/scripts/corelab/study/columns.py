@@ -6,8 +6,7 @@ without a line in CHANGELOG.md, because other people's programs read these table
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from corelab.settings.measurement import SerialImagingSettings
 
 MEASUREMENTS = {
     "participant_id": "Subject identifier, as in the participants sheet",
@@ -275,15 +274,15 @@ WINDOW_SETS = {
 }
 
 
-def window_names(serial: Mapping[str, Any] | None) -> tuple[str, ...]:
+def window_names(serial: SerialImagingSettings | None) -> tuple[str, ...]:
     """Windows of the config block ``serial_imaging``; they are visits of the measurements.
 
     Examples
     --------
-    >>> window_names({"windows": {"acute": [0, 6]}}), window_names({"windows": "early_delayed"})
-    (('acute',), ('early', 'delayed'))
+    >>> window_names(SerialImagingSettings(windows="early_delayed")), window_names(None)
+    (('early', 'delayed'), ())
     """
-    windows = (serial or {}).get("windows", {})
+    windows = serial.windows if serial else ()
     return WINDOW_SETS[windows] if isinstance(windows, str) else tuple(windows)
 
 

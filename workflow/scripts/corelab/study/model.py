@@ -19,13 +19,15 @@ from typing import Any
 import pandas as pd
 
 from corelab.provenance.products import MISSING
+from corelab.settings.config import Config
+from corelab.settings.study import InputSettings
 from corelab.study import checks
 from corelab.study.columns import RADIOMICS_PREFIX, window_names
 from corelab.study.findings import Finding, errors, grouped_lines
 from corelab.study.models import model_findings
 from corelab.study.naming import session_entity, subject_entity
 from corelab.study.presets import preset_names, with_preset
-from corelab.study.schema import config_findings, sheet_findings, with_defaults
+from corelab.study.schema import config_findings, sheet_findings
 from corelab.study.units import common_units, unify
 from corelab.terms.kinds import IMAGE_KINDS, PERFUSION_KINDS
 
@@ -47,6 +49,33 @@ OPTIONAL_COLUMNS = (
 MAX_SHEET_BYTES = 512 * 1024 * 1024
 #: Blocks of the config that every job needs which reads the study.
 EVERY_JOB = ("study", "results_dir", "visits", "grades", "recode")
+
+
+class PartOfConfig(Config):
+    """The blocks of a config that a job was given; to read another one is an error.
+
+    Its defaults would be there, and be taken for what the study says.
+
+    Examples
+    --------
+    >>> part = PartOfConfig.model_validate({"study": {"id": "a"}, "reading": {}})
+    >>> part.reading.presentation
+    'single_time_point'
+    >>> part.visits
+    Traceback (most recent call last):
+    ...
+    LookupError: the job was not given the block 'visits' of the config: its rule has to name it
+    """
+
+    inputs: InputSettings = InputSettings(participants="n/a")
+
+    def __getattribute__(self, name: str) -> Any:
+        """A block that the job was given."""
+        if name in Config.model_fields and name not in self.model_fields_set:
+            raise LookupError(
+                f"the job was not given the block {name!r} of the config: its rule has to name it"
+            )
+        return super().__getattribute__(name)
 
 
 class StudyError(ValueError):
@@ -199,7 +228,7 @@ class Study:
     Attributes
     ----------
     config
-        With the schema's defaults filled in.
+        With defaults, as plain data: parameters of jobs and the record of the plan.
     sheets
         Name -> frame of text cells (None for missing); a sheet that is not given is absent.
     scans
@@ -224,15 +253,21 @@ class Study:
     units: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     phantoms: tuple[dict[str, Any], ...] = ()
 
+    @cached_property
+    def settings(self) -> Config:
+        """The same config as typed blocks."""
+        whole = self.config.keys() >= Config.model_fields.keys()
+        return (Config if whole else PartOfConfig).model_validate(self.config)
+
     @property
     def id(self) -> str:
         """Name of the study."""
-        return self.config["study"]["id"]
+        return self.settings.study.id
 
     @property
     def folder(self) -> Path:
         """Results folder of the study, as configured."""
-        return Path(self.config["results_dir"]) / self.id
+        return Path(self.settings.results_dir) / self.id
 
     @property
     def sound(self) -> bool:
@@ -242,7 +277,7 @@ class Study:
     @property
     def central_read(self) -> bool:
         """Whether reads are adjudicated, and locked before anything is computed from them."""
-        return bool(self.config["reading"]["adjudication"])
+        return bool(self.settings.reading.adjudication)
 
     def part(self, *blocks: str, sheets: Iterable[str] = ()) -> dict[str, Any]:
         """The part of the study that a job reads, as a parameter of the job.
@@ -271,7 +306,7 @@ class Study:
             },
             "visit_order": list(self.visit_order),
             "units": self.units,
-            "folders": [folder and os.fspath(folder) for folder in _scan_folders(self.config)],
+            "folders": [folder and os.fspath(folder) for folder in _scan_folders(self.settings)],
         }
 
     @cached_property
@@ -316,10 +351,10 @@ class Study:
     @cached_property
     def radiomics_visits(self) -> tuple[tuple[str, str], ...]:
         """Visits with images that features are computed of."""
-        wanted = self.config["radiomics"]
-        if not wanted["series"]:
+        wanted = self.settings.radiomics
+        if not wanted.series:
             return ()
-        visits = wanted["visits"]
+        visits = wanted.visits
         return tuple(key for key in self.image_visits if not visits or key[1] in visits)
 
     @property
@@ -354,7 +389,7 @@ class Study:
         for (participant_id, visit), rows in sorted(self._by_visit.items()):
             if (participant_id, visit) not in with_images:
                 by_subject.setdefault(participant_id, []).extend(rows)
-        size = self.config["measurement"]["batch_size"]
+        size = self.settings.measurement.batch_size
         subjects = list(by_subject.values())
         return tuple(
             tuple(row for rows in subjects[start : start + size] for row in rows)
@@ -364,7 +399,7 @@ class Study:
     @property
     def baseline(self) -> str | None:
         """The baseline visit: as configured, else the first."""
-        configured = self.config["visits"]["baseline"]
+        configured = self.settings.visits.baseline
         if configured:
             return configured
         return self.visit_order[0] if self.visit_order else None
@@ -375,7 +410,7 @@ class Study:
         kinds = {row["kind"] for row in self.scans}
         labels = {kind.removeprefix("mask-") for kind in kinds if kind.startswith("mask-")}
         labels.discard("brain")
-        stroke = self.config["study"]["disease"] == "stroke"
+        stroke = self.settings.study.disease == "stroke"
         if stroke and kinds & {"dwi", "adc", "FLAIR", "ncct"}:
             labels.add("infarct")
         if stroke and kinds & {"ncct", "gre"}:
@@ -399,7 +434,7 @@ class Study:
 
     def onset_to_ct_minutes(self, participant_id: str) -> float | None:
         """Minutes from onset to CT, from the participants column named in the config."""
-        column = self.config["measurement"]["onset_to_ct_column"]
+        column = self.settings.measurement.onset_to_ct_column
         frame = self.sheets.get("participants")
         if frame is None or column not in frame:
             return None
@@ -410,24 +445,24 @@ class Study:
             return None
 
 
-def _visit_order(config: Mapping[str, Any], sheets: Mapping[str, pd.DataFrame]) -> tuple[str, ...]:
+def _visit_order(settings: Config, sheets: Mapping[str, pd.DataFrame]) -> tuple[str, ...]:
     """Visits in order: as configured, then in the order of first appearance."""
-    order = list(config["visits"]["order"])
+    order = list(settings.visits.order)
     for name in ("scans", "reads", "outcomes", "measurements", "exposures"):
         frame = sheets.get(name)
         if frame is not None and "visit" in frame:
             order.extend(v for v in frame["visit"].dropna().unique() if v not in order)
     # Windows of serial imaging are visits of the measurements too.
-    names = window_names(config["serial_imaging"])
+    names = window_names(settings.serial_imaging)
     return (*order, *(name for name in names if name not in order))
 
 
-def _scan_folders(config: Mapping[str, Any]) -> tuple[Path | None, Path | None]:
+def _scan_folders(settings: Config) -> tuple[Path | None, Path | None]:
     """Folders of relative paths in the scans sheet: of the data, and of simulated scans."""
-    given = config["data_dir"] or config["inputs"]["data_dir"]
-    simulated = Path(config["results_dir"]) / config["study"]["id"] / "phantom"
+    given = settings.data_dir or settings.inputs.data_dir
+    simulated = Path(settings.results_dir) / settings.study.id / "phantom"
     return Path(given).expanduser().absolute() if given else None, (
-        simulated if config["phantom"] else None
+        simulated if settings.phantom else None
     )
 
 
@@ -573,8 +608,8 @@ def load_study(config: Mapping[str, Any]) -> Study:
     wrong = config_findings(config)
     if wrong:
         raise StudyError(wrong)
-    full = with_defaults(config)
-    data_dir, simulated = _scan_folders(full)
+    given = Config.model_validate(config)
+    full, (data_dir, simulated) = given.plain(), _scan_folders(given)
     findings = _resolved_inputs(full, data_dir)
     paths = _named_sheets(full, data_dir)
     sheets, found = _read_sheets(paths, full["recode"], check=True)
@@ -588,9 +623,9 @@ def load_study(config: Mapping[str, Any]) -> Study:
     names = {k: p.name for k, p in paths.items()}
     if braces := list(_braces(full, paths, [*scans, *phantoms], names.get("scans", "scans"))):
         raise StudyError(braces)
-    units = common_units(sheets)
+    settings, units = Config.model_validate(full), common_units(sheets)
     findings = [*checks.weighed(findings, full, names), *unify(sheets, names, units)]
-    findings += checks.cross_findings(full, sheets, scans, names)
+    findings += checks.cross_findings(settings, sheets, scans, names)
     findings += checks.phantom_findings(phantoms, names.get("phantoms", "phantoms"))
     return Study(
         full,
@@ -598,7 +633,7 @@ def load_study(config: Mapping[str, Any]) -> Study:
         tuple(scans),
         tuple(checks.said_once(findings)),
         paths,
-        _visit_order(full, sheets),
+        _visit_order(settings, sheets),
         units,
         tuple(phantoms),
     )
@@ -677,10 +712,10 @@ def _resolved_inputs(full: dict[str, Any], data_dir: Path | None) -> list[Findin
                 "the file is not there",
                 "give the copy of statistics/plan.json that was kept at the lock",
             )
-    for part in (full["brain_extraction"], *full["segmentation"].get("external", [])):
+    for part in (full["brain_extraction"], *full["segmentation"]["external"]):
         if part.get("weights"):
             part["weights"] = os.fspath(_input_path(part["weights"], data_dir))
-    found += model_findings(full)
+    found += model_findings(Config.model_validate(full))
     if full["registration"]["ct_template"]:
         template = _input_path(full["registration"]["ct_template"], data_dir)
         full["registration"]["ct_template"] = os.fspath(template)

@@ -10,10 +10,10 @@ import json
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 from corelab.provenance.places import ROOT
 from corelab.provenance.products import file_sha256, read_table
+from corelab.settings.config import Config
 from corelab.study.findings import Finding
 
 LOCK = ROOT / "resources" / "models" / "models.lock.tsv"
@@ -73,27 +73,27 @@ def model_files(weights: str | Path) -> list[Path]:
         return [path]
 
 
-def configured_models(config: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def configured_models(config: Config) -> Iterator[tuple[str, str]]:
     """Key and path of every network that a config names."""
-    extraction = config["brain_extraction"]
-    if extraction["method"] == "mindgrab" and extraction["weights"]:
-        yield "brain_extraction.weights", extraction["weights"]
-    for number, entry in enumerate(config["segmentation"].get("external", [])):
-        if entry.get("kind") == "meshnet":
-            yield f"segmentation.external.{number}.weights", entry["weights"]
+    extraction = config.brain_extraction
+    if extraction.method == "mindgrab" and extraction.weights:
+        yield "brain_extraction.weights", extraction.weights
+    for number, entry in enumerate(config.segmentation.external):
+        if entry.kind == "meshnet" and entry.weights:
+            yield f"segmentation.external.{number}.weights", entry.weights
 
 
-def model_findings(config: Mapping[str, Any]) -> Iterator[Finding]:
+def model_findings(config: Config) -> Iterator[Finding]:
     """Missing files of networks (errors), and weights that the lock file does not name (notes)."""
-    extraction = config["brain_extraction"]
-    if extraction["method"] == "mindgrab" and not extraction["weights"]:
+    extraction = config.brain_extraction
+    if extraction.method == "mindgrab" and not extraction.weights:
         yield Finding(
             "error",
             "config",
             None,
             "brain_extraction.weights",
             "",
-            f"brain_extraction.method is {extraction['method']}, but no weights are named",
+            f"brain_extraction.method is {extraction.method}, but no weights are named",
             "give the path of the network's model.json (docs/models.md), or use classical",
         )
     for key, weights in configured_models(config):

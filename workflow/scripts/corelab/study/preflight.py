@@ -87,7 +87,7 @@ def preflight_findings(study: Study, check: HeaderCheck) -> list[Finding]:
         The run may go on if none is an ``error``.
     """
     name = study.sheet_paths["scans"].name if "scans" in study.sheet_paths else "scans"
-    orientation = study.config["acquisition"].get("orientation")
+    orientation = study.settings.acquisition.orientation
     return [*study.findings, *header_findings(study.scans, name, check, orientation)]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import difflib
 import functools
 import json
@@ -72,32 +71,6 @@ def shown_columns(config: Mapping[str, Any], columns: Sequence[str]) -> list[str
     known = set(load_schema("sheets")["properties"]["participants"]["properties"])
     words = set(re.findall(r"\w+", json.dumps(config, default=str, ensure_ascii=False)))
     return [name for name in columns if name in known or words.issuperset(name.split())]
-
-
-def with_defaults(
-    config: Mapping[str, Any], schema: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
-    """Config with the schema's defaults in the place of absent keys, also inside given blocks.
-
-    Examples
-    --------
-    >>> full = with_defaults({"perfusion": {"core": {"below": 0.38}}})
-    >>> full["perfusion"]["core"]["engine"], full["perfusion"]["core"]["below"], full["results_dir"]
-    ('bayes', 0.38, 'results')
-    """
-    schema = load_schema("config") if schema is None else schema
-    filled = copy.deepcopy(dict(config))
-    for key, part in schema.get("properties", {}).items():
-        if key not in filled and "default" in part:
-            filled[key] = copy.deepcopy(part["default"])
-        if isinstance(filled.get(key), Mapping):
-            filled[key] = with_defaults(filled[key], part)
-        elif isinstance(filled.get(key), list) and "properties" in part.get("items", {}):
-            filled[key] = [
-                with_defaults(item, part["items"]) if isinstance(item, Mapping) else item
-                for item in filled[key]
-            ]
-    return filled
 
 
 def _closest(word: str, known: list[str]) -> str:
@@ -197,7 +170,9 @@ def config_findings(config: Any, sheet: str = "config") -> list[Finding]:
                     str(error.instance)[:80],
                     _in_yaml_words(error)
                     or (error.message if len(error.message) < 300 else error.message[:297] + "..."),
-                    _quoting(error) or error.schema.get("description", "see config/README.md"),
+                    _quoting(error)
+                    or _named(error)
+                    or error.schema.get("description", "see config/README.md"),
                 )
             )
     # if/then repeats the same complaint through allOf; one is enough.
@@ -286,6 +261,12 @@ def _quoting(error: Any) -> str | None:
     if isinstance(error.instance, bool):
         return "put the word in quotes, as it was written ('no', 'yes', 'on', 'off')"
     return f"put it in quotes: '{error.instance}'"
+
+
+def _named(error: Any) -> str | None:
+    """The nearest name, where a key has to be one of a list."""
+    key = "propertyNames" in error.absolute_schema_path and error.validator == "enum"
+    return _closest(str(error.instance), list(error.validator_value)) if key else None
 
 
 def repeated_keys(path: str | Path) -> list[Finding]:

@@ -49,7 +49,7 @@ def cohort_of(study: Study) -> Cohort:
     """
     visits = {(subject_entity(s), session_entity(v)): (s, v) for s, v in study.image_visits}
     subjects = {subject_entity(s): (s, list(v)) for s, v in study.image_subjects.items()}
-    failed = failures(study.folder) if study.config["without_failed"] else []
+    failed = failures(study.folder) if study.settings.without_failed else []
     return without_failed(visits, subjects, [one for one in failed if one.subject in subjects])
 
 

@@ -52,7 +52,7 @@ def network_files(study: Study, block: str) -> list[str]:
     """Files of the networks that a block of the config names; a missing one is a finding."""
     return [
         str(file)
-        for key, weights in configured_models(study.config)
+        for key, weights in configured_models(study.settings)
         if key.startswith(block)
         for file in model_files(weights)
         if file.is_file()
@@ -61,14 +61,13 @@ def network_files(study: Study, block: str) -> list[str]:
 
 def program_files(study: Study) -> list[str]:
     """Containers and weights of segmentation programs; a change of one reruns their jobs."""
-    external = study.config["segmentation"].get("external", [])
-    files = [file for backend in external for file in backend.get("files", [])]
+    files = [file for program in study.settings.segmentation.external for file in program.files]
     return files + network_files(study, "segmentation.")
 
 
 def atlas_files(study: Study) -> list[str]:
     """Files of the configured atlases."""
-    return [atlas[key] for atlas in study.config["atlases"] for key in ("path", "labels")]
+    return [path for atlas in study.settings.atlases for path in (atlas.path, atlas.labels)]
 
 
 def without(block: Mapping[str, Any] | None, *keys: str) -> dict[str, Any]:

@@ -114,34 +114,34 @@ class Targets:
 
     def quality_records(self) -> list[str]:
         """Records of the quality figures; none if the config has figures off."""
-        wanted = self.study.config["registration"]["figures"]
+        wanted = self.study.settings.registration.figures
         return [self.stage("quality", subject) for subject in self.cohort.subjects if wanted]
 
     def noise_repeats(self) -> list[str]:
         """Records of the repeats for computational repeatability; none without chosen subjects."""
-        chosen = self.study.config["noise_floor"]
+        chosen = self.study.settings.noise_floor
         return [
             self.under("noise_floor", f"{subject}_seed-{seed}.json")
             for subject, (name, _) in self.cohort.subjects.items()
-            if name in chosen["subjects"]
-            for seed in range(1, chosen["seeds"] + 1)
+            if name in chosen.subjects
+            for seed in range(1, chosen.seeds + 1)
         ]
 
     def planted_records(self) -> list[str]:
         """Records of the visits that lesions are planted into."""
-        settings = self.study.config["recovery"]
-        disease = self.study.config["study"]["disease"]
+        settings = self.study.settings.recovery
+        disease = self.study.settings.study.disease
         found = []
         for key, ids in self.cohort.visits.items():
             kinds = {row["kind"] for row in self.study.visit_rows(*ids)}
             # The series of a DICOM folder are known once it is prepared.
             served = "dicom" in kinds or targets_of(disease, kinds, settings)
             # A participant who is named gets a row in any case, with the reason.
-            if ids[0] in settings["subjects"] or (served and not settings["subjects"]):
+            if ids[0] in settings.subjects or (served and not settings.subjects):
                 found.append(key)
         return [
             self.under("recovery", f"{subject}_{session}.json")
-            for subject, session in found[: settings["max_visits"]]
+            for subject, session in found[: settings.max_visits]
         ]
 
     def feature_tables(self) -> list[str]:
@@ -201,9 +201,8 @@ class Targets:
     @functools.cached_property
     def quality_exhibits(self) -> list[str]:
         """Reportlets of image quality; a study without scans or phantoms has none."""
-        trial = self.study.config["acquisition"].get("trial") or {}
         names = ["charts", "summary", "requests", "findings"] * bool(self.cohort.visits)
-        names += ["completeness"] * bool(trial.get("complete"))
+        names += ["completeness"] * bool(self.study.settings.acquisition.trial.complete)
         phantoms = ["phantom_sites", "phantom_verdicts"] * bool(self.study.phantoms)
         return [*self.listed("exhibits/quality_{}.json", names),
                 *self.listed("exhibits/{}.json", phantoms)]  # fmt: skip
@@ -261,7 +260,7 @@ class Targets:
     @functools.cached_property
     def frequency_maps(self) -> dict[str, dict[str, Any]]:
         """Frequency maps that the config lists, by id."""
-        return {entry["id"]: entry for entry in self.study.config["measurement"]["frequency_maps"]}
+        return {one.id: one.plain() for one in self.study.settings.measurement.frequency_maps}
 
     @functools.cached_property
     def grids(self) -> list[str]:
@@ -271,13 +270,13 @@ class Targets:
     @functools.cached_property
     def flows(self) -> list[str]:
         """Names of the cohort flows."""
-        return [flow["name"] for flow in self.study.config["cohort_flows"]]
+        return [flow.name for flow in self.study.settings.cohort_flows]
 
     # Review desk
 
     def decisions_path(self) -> str:
         """Path of the decisions of the review desk; the file may be missing."""
-        given = self.study.config["review"]["decisions"]
+        given = self.study.settings.review.decisions
         return str(given) if given else self.under("review", "qc_decisions.tsv")
 
     def decision_files(self) -> list[str]:
@@ -303,9 +302,9 @@ class Targets:
         Each is a JSON file that :func:`corelab.provenance.exhibits.write_exhibit` writes and that
         a rule declares as output. The report waits for those that are listed here.
         """
-        config = self.study.config
+        settings = self.study.settings
         kinds = {
-            name: figure_kinds(a, grades=config["grades"], images=bool(self.cohort.subjects))
+            name: figure_kinds(a, grades=settings.grades, images=bool(self.cohort.subjects))
             for name, a in self.analyses.items()
         }
         drawn = [name for name, a in self.analyses.items() if a.kind.figure == "panels"]
@@ -313,9 +312,9 @@ class Targets:
         single = {
             "registration": bool(self.quality_records()),
             "noise_floor": bool(self.noise_repeats()),
-            "recovery": bool(config["recovery"]["report"]),
+            "recovery": bool(settings.recovery.report),
             "plan": True,
-            "trial": bool(config["trial"]),
+            "trial": bool(settings.trial),
         }
         return [
             *self.reading_exhibits * self.study.central_read,
@@ -382,7 +381,7 @@ class Targets:
 
     def upstream(self, *names: str) -> list[str]:
         """An output of every job upstream of a target, beyond the target's own files."""
-        config, under = self.study.config, self.under
+        settings, under = self.study.settings, self.under
         images = [
             under("preflight", "findings.tsv"),
             *self.simulated,
@@ -396,7 +395,7 @@ class Targets:
             under("endpoints", "measurements.tsv"),
             *self.noise_repeats(),
             *features * self.study.has_features,
-            *[under("reading", "returned_reads.tsv")] * bool(config["reading"]["forms"]),
+            *[under("reading", "returned_reads.tsv")] * bool(settings.reading.forms),
             *self.final_reads,
             *self.lock,
         ]
@@ -407,7 +406,7 @@ class Targets:
         ]
         found = images * (names != ("phantom",))
         found += measured * bool({"endpoints", "statistics"} & set(names))
-        planted = config["recovery"]["report"] and "statistics" in names
+        planted = settings.recovery.report and "statistics" in names
         found += self.planted_records() * bool("recovery" in names or planted)
         return found + analysed * ("statistics" in names)
 
