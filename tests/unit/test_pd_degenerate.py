@@ -5,7 +5,7 @@ The short form runs each analysis on the data sets that broke one before; the lo
 
 import math
 import warnings
-from typing import ClassVar
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -184,7 +184,7 @@ def test_an_unexpected_error_is_a_row_and_is_found_again(tmp_path, monkeypatch):
     monkeypatch.setattr(runner, "tables_of", lambda *_, **__: DATA["all equal"])
 
     class Study:
-        config: ClassVar = {"locked_plan": None}
+        settings = SimpleNamespace(locked_plan=None)
 
     analysis = planned({"id": "a1", "type": "ordinal", "outcome": "mrs"})
     frame = runner.run_analysis(analysis, Study(), "m", "o", log="logs/analyse/a1.log")
