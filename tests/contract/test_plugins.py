@@ -18,8 +18,13 @@ TOY = '''
 import numpy as np
 
 from corelab.perfusion.deconvolution import Residue
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
 from corelab.registration.registrar import Registrar, Transform
 from corelab.segmentation.segmenter import Segmentation, check_grid
+from corelab.settings.analyses.base import AnalysisSpec, AnalysisType
 from corelab.terms.statistics import Statistic
 
 
@@ -54,6 +59,18 @@ def extractor(settings):
     return lambda image, kind: (np.asarray(image.dataobj) > 0, None), {"made_by": "toy"}
 
 
+class Spec(AnalysisSpec):
+    """A toy."""
+
+    kind: ClassVar = AnalysisType("toy_type", "Toy analysis", figure="", headline=("toy_ratio",))
+    type: Literal["toy_type"]
+    toy_factor: float = Field(2.0, description="Factor of the toy")
+
+    @staticmethod
+    def analyse(analysis, tables):
+        yield {"statistic": "toy_ratio", "estimate": analysis.toy_factor, "endpoint": "all"}
+
+
 STATISTIC = Statistic("toy_ratio", "Toy ratio", null=1.0, scale="ratio")
 '''
 POINTS = """
@@ -65,6 +82,8 @@ toy_backend = toy_corelab:Backend
 toy_segmenter = toy_corelab:Segmenter
 [corelab.brain_extractors]
 toy_extractor = toy_corelab:extractor
+[corelab.analysis_types]
+toy_type = toy_corelab:Spec
 [corelab.statistics]
 toy_ratio = toy_corelab:STATISTIC
 """
@@ -95,11 +114,11 @@ def run(site, program):
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_schema_and_docs_have_the_names_and_load_nothing(site):
+def test_schema_and_docs_have_the_names(site):
     found = run(
         site,
         """
-import json, sys
+import json
 from corelab.study.documentation import config_readme
 from corelab.study.schema import config_findings
 config = {
@@ -109,17 +128,17 @@ config = {
     "brain_extraction": {"method": "toy_extractor"},
     "segmentation": {"external": [
         {"id": "t", "kind": "toy_segmenter", "label": "infarct", "inputs": {"dwi": "d.nii"}}]},
+    "analyses": [{"id": "a", "type": "toy_type", "toy_factor": 3}],
 }
 wrong = {**config, "registration": {"backend": "toy_engine"}}
 print(json.dumps([
-    [str(f) for f in config_findings(config)], len(config_findings(wrong)), config_readme(),
-    "toy_corelab" in sys.modules]))
+    [str(f) for f in config_findings(config)], len(config_findings(wrong)), config_readme()]))
 """,
     )
-    right, wrong, text, loaded = found
-    assert right == [] and wrong == 1 and not loaded
-    for name in ("toy_engine", "toy_backend", "toy_segmenter", "toy_extractor"):
-        assert name in text
+    right, wrong, text = found
+    assert right == [] and wrong == 1
+    for name in ("engine", "backend", "segmenter", "extractor", "type", "factor"):
+        assert f"toy_{name}" in text
 
 
 def test_the_toys_run(site):
@@ -129,11 +148,13 @@ def test_the_toys_run(site):
 import json
 import nibabel as nib, numpy as np, pandas as pd
 from corelab.imaging.prepare import EXTRACTORS
-from corelab.measurement.selection import statistics_frame
 from corelab.perfusion import fit_perfusion
 from corelab.registration.backends import BACKENDS
 from corelab.registration.presets import load_preset
 from corelab.segmentation.external import SEGMENTERS
+from corelab.measurement.selection import Tables
+from corelab.plan.run import run
+from corelab.settings.analyses import spec_of
 from corelab.settings.segmentation import BrainExtractionSettings, ExternalProgram
 
 t = np.arange(40.0)
@@ -146,15 +167,16 @@ preset = load_preset("testing")
 entry = ExternalProgram(id="t", label="infarct", inputs={"dwi": "d.nii"})
 segmenter = SEGMENTERS["toy_segmenter"](entry, np.eye(4))
 mask, fit = EXTRACTORS["toy_extractor"](BrainExtractionSettings())[0](image, "T1w")
-frame = statistics_frame({"id": "a"}, [{"statistic": "toy_ratio", "estimate": 2.0}])
+tables = Tables(pd.DataFrame(), pd.DataFrame({"participant_id": ["1"]}))
+frame = run(spec_of({"id": "a", "type": "toy_type", "toy_factor": 3}), tables)
 print(json.dumps([
     float(maps.tmax_s), float(maps.cbf_ml_100g_min),
     BACKENDS["toy_backend"](preset).rigid(image, image).kind, preset.lesion("toy_backend"),
     segmenter({"dwi": box}, box > 0, (1, 1, 1), {}).source, int(mask.sum()),
-    frame["statistic"].tolist()]))
+    frame[["statistic", "estimate"]].to_numpy().tolist()]))
 """,
     )
-    assert found == [2.0, 60.0, "rigid", "mask", "pipeline:t", 27, ["toy_ratio"]]
+    assert found == [2.0, 60.0, "rigid", "mask", "pipeline:t", 27, [["toy_ratio", 3.0]]]
 
 
 def test_the_report_has_the_words_and_the_version(site):
@@ -164,13 +186,14 @@ def test_the_report_has_the_words_and_the_version(site):
 import json
 from corelab.provenance.manifest import software_versions as recorded
 from corelab.reporting.methods import software_versions
-from corelab.terms.statistics import family_of, registered
+from corelab.reporting.ars import SPECS
+from corelab.terms.statistics import registered
 one = registered("toy_ratio")
 print(json.dumps([one.words, one.no_effect, recorded()["corelab-toy"],
-    dict(software_versions())["corelab-toy"]]))
+    dict(software_versions())["corelab-toy"], SPECS["toy_type"].kind.title]))
 """,
     )
-    assert found == ["Toy ratio", 1.0, "1.5", "1.5"]
+    assert found == ["Toy ratio", 1.0, "1.5", "1.5", "Toy analysis"]
 
 
 def test_an_edit_of_the_toy_reruns_the_rules_that_use_it(site):

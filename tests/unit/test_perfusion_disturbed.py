@@ -61,6 +61,10 @@ def test_what_does_no_harm_does_not_fail(base, name):
     assert "fail" not in run.verdicts.values(), run.verdicts
 
 
+def test_a_second_bolus_is_flagged(base):
+    assert "second_rise_share WARN" in new_flags(analysed(ALL["second bolus"].scan(CASE)), base)
+
+
 def test_motion_of_4_mm_does_not_fail_and_is_flagged(base):
     """It is corrected; on one head in six the core stays too large, which a WARN has to say."""
     run = analysed(ALL["motion 4 mm 3 deg"].scan(CASE))

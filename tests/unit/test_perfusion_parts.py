@@ -336,7 +336,7 @@ GOOD = {
     "missing_slices_share": 0.0, "core_share": 0.05, "hypoperfused_share": 0.2,
     "hypoperfused_uncertainty": 0.03, "hypoperfused_wrong_share": 0.04, "core_wrong_share": 0.05,
     "normal_mtt_s": 4.5, "drift_share": 0.03, "level_jump_share": 0.03, "uneven_drift_share": 0.0,
-    "uneven_tail_share": 0.05, "pattern_share": 0.08, "vessel_baseline_hu": 50.0,
+    "uneven_tail_share": 0.05, "pattern_share": 0.08, "vessel_baseline_hu": 50.0, "second_rise_share": 0.02,
 }  # fmt: skip
 WORST = {
     "frame_interval_s": 4.0, "frames": 20.0, "baseline_frames": 1.0,
@@ -352,7 +352,7 @@ WORST = {
 #: Criteria that never fail a series by themselves.
 WARNED = {"duration_s": 30.0, "header_interval_ratio": 2.0, "vessel_baseline_hu": 120.0,
           "hypoperfused_uncertainty": 0.2, "hypoperfused_wrong_share": 0.3,
-          "core_wrong_share": 0.2}  # fmt: skip
+          "core_wrong_share": 0.2, "second_rise_share": 0.4}  # fmt: skip
 
 
 @pytest.mark.parametrize("kind", ["ctp", "dsc"])

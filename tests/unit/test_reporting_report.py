@@ -196,7 +196,8 @@ def test_tables_have_captions_and_headings_and_pictures_have_words(study):
         elements = Elements(page.read_text(encoding="utf-8"))
         assert len(elements.all("caption")) == len(elements.all("table"))
         assert all(a.get("scope") for a in elements.all("th"))
-        assert all(a.get("alt") for a in elements.all("img"))
+        # The layer over a scan has none of its own: its words are the scan's.
+        assert all(a.get("alt") or a.get("class") == "marks" for a in elements.all("img"))
         assert [a.get("lang") for a in elements.all("html")] == ["en"]
         assert len(elements.all("main")) == len(elements.all("h1")) == 1
 

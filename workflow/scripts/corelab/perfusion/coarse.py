@@ -92,7 +92,10 @@ def refined(series: Any, along: tuple[int, int], brain: np.ndarray, affine: np.n
     def repeated(array: np.ndarray) -> np.ndarray:
         if array.shape[:3] != coarse:
             return array
-        full = np.repeat(np.repeat(array, along[0], axis=0), along[1], axis=1)
+        # Written once: a fine series is the largest array of the analysis.
+        full = np.empty((coarse[0] * along[0], coarse[1] * along[1], *array.shape[2:]), array.dtype)
+        cells = full.reshape(coarse[0], along[0], coarse[1], along[1], *array.shape[2:])
+        cells[...] = array[:, None, :, None]
         return full[: fine[0], : fine[1]]
 
     def spread(value: Any) -> Any:

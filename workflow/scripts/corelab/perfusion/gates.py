@@ -80,6 +80,7 @@ _SHARED = (
     Gate("after_aif_peak_s", (20, None), (13, None), "B: volumes hold to 14 s, fall from 12 s on"),
     Gate("vof_tail_share", (None, 0.25), (None, 0.6), "B: volumes hold to 0.5"),
     Gate("tissue_cnr", (2.5, None), (2.5, None), "B: below, whole cores are lost"),
+    Gate("second_rise_share", (None, 0.15), (None, None), "B: a second bolus; else below 0.05"),
     Gate("motion_mm", (None, 1.0), (None, 10.0), "V: 1 mm is what registration resolves"),
     Gate("motion_degrees", (None, 1.0), (None, 10.0), "V: 1 degree is what registration resolves"),
     Gate("replaced_frames_share", (None, 0.0), (None, 0.15), "M"),

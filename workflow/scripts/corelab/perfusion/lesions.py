@@ -31,8 +31,9 @@ TIMING_ERROR_S = 0.4
 #: The same as an SD, beside that of the noise of a voxel.
 TIMING_SD_S = 0.25
 #: How far noise draws the relative flow of a core towards that of normal tissue: the share of the
-#: gap is this over the cube of the contrast-to-noise, which counts as no lower than the second.
-DRAWN_BY_NOISE, LEAST_CNR = 2.5, 2.5
+#: gap is the first over the cube of the contrast-to-noise, less what it is at the last, from which
+#: on there is no bias; a contrast-to-noise below the second counts as that.
+DRAWN_BY_NOISE, LEAST_CNR, ENOUGH_CNR = 2.5, 2.5, 6.0
 #: Voxels around delayed tissue, in its slice, that may belong to it.
 _BORDER_VOXELS = 4
 #: Distance from the plane between hemispheres (mm) that belongs to neither.
@@ -386,11 +387,12 @@ def level_in_noise(below: float, cnr: float | None) -> float:
     Examples
     --------
     >>> [round(level_in_noise(0.30, cnr), 3) for cnr in (8.0, 4.0, 3.0, 1.0, None)]
-    [0.303, 0.327, 0.365, 0.412, 0.3]
+    [0.3, 0.319, 0.357, 0.404, 0.3]
     """
     if cnr is None or not np.isfinite(cnr):
         return below
-    return below + (1.0 - below) * DRAWN_BY_NOISE / max(cnr, LEAST_CNR) ** 3
+    seen = min(max(cnr, LEAST_CNR), ENOUGH_CNR)
+    return below + (1.0 - below) * DRAWN_BY_NOISE * (seen**-3 - ENOUGH_CNR**-3)
 
 
 def reduced_flow(

@@ -437,7 +437,9 @@ def gate_values(series: Series) -> dict[str, float]:
     before = before[before < 0.05 * artery.peak]
     replaced = series.replaced
     white = series.tissue & ~series.grey
-    curve = series.concentration[white if white.sum() >= 100 else series.tissue]
+    curve = series.concentration[white if white.sum() >= 100 else series.tissue].mean(
+        axis=0, dtype=np.float64
+    )
     values = {
         "frame_interval_s": float(np.median(intervals)),
         "duration_s": float(times[-1] - times[0] + np.median(intervals)),
@@ -447,7 +449,8 @@ def gate_values(series: Series) -> dict[str, float]:
         "aif_time_to_peak_s": artery.time_to_peak_s,
         "after_aif_peak_s": float(times[-1] - times[0]) - artery.time_to_peak_s,
         "aif_snr": float(artery.peak / before.std(ddof=1)) if len(before) > 1 else float("nan"),
-        "tissue_cnr": float(curve.mean(axis=0, dtype=np.float64).max() / series.noise),
+        "tissue_cnr": float(curve.max() / series.noise),
+        "second_rise_share": second_rise(curve),
         "motion_mm": series.motion.largest_mm,
         "motion_degrees": series.motion.largest_degrees,
         "replaced_frames_share": float(replaced.mean()),
@@ -534,6 +537,18 @@ def longest_run(frames: np.ndarray) -> int:
     """
     parts = np.split(np.asarray(frames), np.flatnonzero(np.diff(frames) != 1) + 1)
     return max(len(part) for part in parts)
+
+
+def second_rise(curve: np.ndarray) -> float:
+    """By how much a curve rises again after its peak, as a share of the peak: a second bolus.
+
+    Examples
+    --------
+    >>> second_rise(np.array([0, 4, 10, 5, 3, 6, 4.0]))
+    0.3
+    """
+    after = curve[int(curve.argmax()) :]
+    return float((after - np.minimum.accumulate(after)).max() / curve.max())
 
 
 def first_pass_tail(curve: np.ndarray, times_s: np.ndarray) -> float:

@@ -104,8 +104,8 @@ def modules_of(script: Path, root: Path) -> Iterator[Path]:
         if name.startswith(_REGISTRY):
             added = set(plugins.files(name.removeprefix(_REGISTRY)).values()) - seen
             seen |= added
-            for file in added:
-                waiting.extend(_imports(file, root) if file.suffix == ".py" else ())
+            for own in added:
+                waiting.extend(_imports(own, root) if own.suffix == ".py" else ())
             continue
         parts = name.split(".")
         for end in range(1, len(parts) + 1):

@@ -19,7 +19,7 @@ from corelab.reporting.documents import DataTable, program
 from corelab.reporting.methods import analysis_sentence, estimand_rows
 from corelab.reporting.results import Results
 from corelab.reporting.table_files import file_stem
-from corelab.settings.analyses import ANALYSIS_TYPES
+from corelab.settings.analyses import SPECS
 from corelab.settings.analyses.base import AnalysisSpec
 from corelab.terms.statistics import statistic
 
@@ -41,7 +41,7 @@ def _id(prefix: str, text: str) -> str:
 def _method(kind: str, statistics: list[str]) -> dict[str, Any]:
     return {
         "id": _id("MTH", kind),
-        "name": ANALYSIS_TYPES[kind].title if kind in ANALYSIS_TYPES else kind or "description",
+        "name": SPECS[kind].kind.title if kind in SPECS else kind or "description",
         "operations": [
             {
                 "id": _id(f"OP_{kind}", name),

@@ -75,7 +75,7 @@ class _Entry:
     def __init__(self, backend: ExternalProgram, affine: np.ndarray) -> None:
         self.backend = backend
         self.affine = affine
-        self.label = backend.label
+        self.label: str = backend.label
         self.source = f"pipeline:{backend.id}"
         # Required by the schema, each for its kind.
         self.command, self.output = backend.command or (), backend.output or ""

@@ -14,7 +14,7 @@ Engine = Annotated[str, registered("engines")]
 Gate = Literal[
     "frame_interval_s", "duration_s", "header_interval_ratio", "baseline_frames", "aif_width_s",
     "aif_time_to_peak_s", "vof_minus_aif_s", "aif_snr", "after_aif_peak_s", "vof_tail_share",
-    "tissue_cnr", "motion_mm", "motion_degrees", "replaced_frames_share",
+    "tissue_cnr", "second_rise_share", "motion_mm", "motion_degrees", "replaced_frames_share",
     "replaced_frames_in_a_row", "missing_slices_share", "core_share", "hypoperfused_share",
     "hypoperfused_uncertainty", "hypoperfused_wrong_share", "core_wrong_share", "normal_mtt_s",
     "coverage_mm", "brain_volume_share", "aif_peak_hu", "aif_peak_unscaled_hu", "vof_peak_hu",

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from corelab.provenance.places import ROOT
-from corelab.settings.analyses import SPECS
+from corelab.settings.analyses import ANALYSIS_TYPES, SPECS
 from corelab.settings.analyses.base import AnalysisSpec
 from corelab.settings.base import Settings
 from corelab.settings.config import Config
@@ -54,30 +54,31 @@ def config_schema() -> dict[str, Any]:
             block["properties"][key]["description"] = text
     schema = _plain(whole, whole["$defs"])
     schema["properties"]["analyses"]["items"] = {"$ref": "#/$defs/analysis"}
+    own = {name: SPECS[name] for name in ANALYSIS_TYPES}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "A Corelab study",
         **schema,
-        "$defs": {"texts": _TEXTS, "analysis": analysis_schema()},
+        "$defs": {"texts": _TEXTS, "analysis": analysis_schema(own)},
     }
 
 
-def analysis_schema() -> dict[str, Any]:
-    """JSON schema of an entry of the plan: the keys of all types, and what each type requires.
+def analysis_schema(specs: Mapping[str, type[AnalysisSpec]]) -> dict[str, Any]:
+    """JSON schema of an entry of the plan: the keys of types, and what each type requires.
 
     Which of the keys a type reads, and which values of its own, is said by :func:`unread`: a
     schema of alternatives would only say that none of them fits.
     """
     keys: dict[str, list[tuple[str, dict[str, Any]]]] = {}
     rules: list[dict[str, Any]] = []
-    for name, spec in SPECS.items():
+    for name, spec in specs.items():
         own = spec.model_json_schema()
         for key, part in own["properties"].items():
             keys.setdefault(key, []).append((name, _plain(part, own.get("$defs", {}))))
         if rule := _required(name, spec, own):
             rules.append(rule)
     properties = {key: _joined(parts) for key, parts in keys.items()}
-    properties["type"] = {"description": "Kind of analysis", "enum": list(SPECS)}
+    properties["type"] = {"description": "Kind of analysis", "enum": list(specs)}
     return {
         "type": "object",
         "additionalProperties": False,

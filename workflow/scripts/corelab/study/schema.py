@@ -17,6 +17,8 @@ import pandas as pd
 import yaml
 
 from corelab.provenance.places import ROOT
+from corelab.settings.analyses import SPECS
+from corelab.settings.schema import analysis_schema
 from corelab.study.cells import CAPPED_COLUMNS, is_capped, number
 from corelab.study.findings import Finding
 from corelab.terms.plugins import names
@@ -38,7 +40,10 @@ def load_schema(name: str) -> dict[str, Any]:
     text = (SCHEMA_FOLDER / f"{name}.schema.yaml").read_text(encoding="utf-8")
     # Ten times as fast as the parser in Python, which every start of the workflow would wait for.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    return dict(_with_plugins(yaml.load(text, Loader=loader)))
+    schema = dict(_with_plugins(yaml.load(text, Loader=loader)))
+    if name == "config" and names("analysis_types"):
+        schema["$defs"]["analysis"] = analysis_schema(SPECS)
+    return schema
 
 
 def _with_plugins(rule: Any) -> Any:

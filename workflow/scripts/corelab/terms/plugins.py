@@ -29,6 +29,7 @@ BUILT_IN: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "registrars": ("ants_greedy", "ants", "greedy", "flirt", "ants_cli"),
         "segmenters": ("command", "meshnet"),
         "brain_extractors": ("classical", "mindgrab"),
+        "analysis_types": (),
         "statistics": (),
     }
 )

@@ -26,6 +26,7 @@ from corelab.settings.analyses.quantile import QuantileSpec
 from corelab.settings.analyses.radiomics import RadiomicsSpec
 from corelab.settings.analyses.sample_size import SampleSizeSpec
 from corelab.settings.analyses.survival import SurvivalSpec
+from corelab.terms.plugins import registry
 
 _ALL: tuple[type[AnalysisSpec], ...] = (
     AgreementSpec,
@@ -45,8 +46,11 @@ _ALL: tuple[type[AnalysisSpec], ...] = (
     PhantomSpec,
 )
 #: Type in the plan -> its specification.
-SPECS: dict[str, type[AnalysisSpec]] = {one.kind.name: one for one in _ALL}
-ANALYSIS_TYPES: dict[str, AnalysisType] = {name: one.kind for name, one in SPECS.items()}
+SPECS: Mapping[str, type[AnalysisSpec]] = registry(
+    "analysis_types", {one.kind.name: one for one in _ALL}
+)
+#: Types of the library.
+ANALYSIS_TYPES: dict[str, AnalysisType] = {one.kind.name: one.kind for one in _ALL}
 #: Sheets that analyses can read.
 SHEETS = (
     *("participants", "covariates", "outcomes", "exposures"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import (
     TYPE_CHECKING,
@@ -486,6 +486,11 @@ class AnalysisSpec(Settings):
         def __getattr__(self, name: str) -> Any:
             """Value of a key that this type does not have: as if it were not given."""
             return ABSENT[name] if name in ABSENT else super().__getattr__(name)
+
+    @staticmethod
+    def analyse(analysis: Any, tables: Any) -> Iterable[Mapping[str, Any]]:
+        """Statistics rows of a type of another package; see :mod:`corelab.plan.run` for ours."""
+        raise NotImplementedError
 
     @model_validator(mode="wrap")
     @classmethod
