@@ -84,6 +84,16 @@ def test_a_visit_without_scan_is_a_missing_row_of_the_pipeline():
     )
 
 
+def test_an_endpoint_of_a_reader_s_own_may_be_missing_too():
+    rows = rows_frame(
+        ("1", "a", "first_volume", "r1", 1.0),
+        ("1", "b", "first_volume", "r1", 3.0),
+        ("2", "a", "first_volume", "r1", 1.0),
+    )
+    (row,) = missing_rows(rows, [], ["a", "b"])
+    assert (row["participant_id"], row["visit"], row["endpoint"]) == ("2", "b", "first_volume")
+
+
 def test_duplicated_keys_are_an_error_never_an_average(tmp_path):
     reads = pd.DataFrame(
         {

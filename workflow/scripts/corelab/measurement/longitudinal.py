@@ -227,6 +227,8 @@ def missing_rows(
                             *(subject, visit, str(endpoint), str(source), None, unit),
                             status="missing",
                             reason=reason,
+                            # Readers and software may have endpoints of their own.
+                            supplied=not pipeline,
                         )
                     )
     return made
