@@ -91,7 +91,7 @@ def test_an_endpoint_of_a_reader_s_own_may_be_missing_too():
         ("2", "a", "first_volume", "r1", 1.0),
     )
     (row,) = missing_rows(rows, [], ["a", "b"])
-    assert (row["participant_id"], row["visit"], row["endpoint"]) == ("2", "b", "first_volume")
+    assert (row.participant_id, row.visit, row.endpoint) == ("2", "b", "first_volume")
 
 
 def test_duplicated_keys_are_an_error_never_an_average(tmp_path):
