@@ -1,4 +1,4 @@
-"""A small results folder with known content, for the tests of the reporting room.
+"""A small results folder with known content, for the tests of the reporting package.
 
 Not a simulated trial (corelab.phantom is that): brain-like images from the packaged MNI152
 template, tables with numbers that a test can recognise, and the faults that a report must tell.

@@ -1,4 +1,4 @@
-"""Coverage of every interval of the agreement room by simulation (nominal 95 %).
+"""Coverage of every interval of the agreement package by simulation (nominal 95 %).
 
 A short form runs everywhere; 2000 runs per interval (93 to 97 %) are marked slow.
 """

@@ -21,7 +21,7 @@ WITHOUT_VALUE = {
     "morph_vol_dens_ombb", "morph_area_dens_ombb", "morph_vol_dens_mvee",
     "morph_area_dens_mvee", "ivh_auc",
 }  # fmt: skip
-#: The intensity-volume histogram is not among the families of this room.
+#: The intensity-volume histogram is not among the families of this package.
 NOT_COMPUTED = {"ivh_v10", "ivh_v90", "ivh_i10", "ivh_i90", "ivh_diff_v10_v90", "ivh_diff_i10_i90"}
 
 

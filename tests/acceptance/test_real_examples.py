@@ -90,8 +90,8 @@ def test_isles(tmp_path):
     results = run("isles", data_folder("stroke/isles22_case0001"), tmp_path)
     record = json.loads(next((results / "derivatives").glob("*/*/prepare.json")).read_text())
     adc = next(scan for scan in record["scans"] if scan["kind"] == "adc")
-    told = " ".join(adc["notes"])
-    assert adc["unit"] == "mm2/s" and "10^-3" in told and "negative" in told
+    output = " ".join(adc["notes"])
+    assert adc["unit"] == "mm2/s" and "10^-3" in output and "negative" in output
     rows = measurements(results)
     value = rows[(rows["endpoint"] == "infarct_volume") & (rows["source"] == "pipeline")]
     assert value["status"].iloc[0] == "ok" and value["value"].iloc[0] > 0

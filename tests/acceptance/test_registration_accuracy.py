@@ -139,11 +139,11 @@ for part in (rigid.matrix, found.matrix, found.warp.displacement_mm, found.inver
 def test_two_processes_give_the_same_bits_and_leave_nothing_behind(backend, tmp_path):
     results = []
     for threads in ("1", "2"):  # what the surroundings ask for has no say
-        room = tmp_path / threads
-        room.mkdir()
+        folder = tmp_path / threads
+        folder.mkdir()
         environment = {
             **os.environ,
-            "TMPDIR": str(room),
+            "TMPDIR": str(folder),
             "OMP_NUM_THREADS": threads,
             "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": threads,
         }
@@ -153,7 +153,7 @@ def test_two_processes_give_the_same_bits_and_leave_nothing_behind(backend, tmp_
         )  # fmt: skip
         assert done.returncode == 0, done.stderr
         results.append(done.stdout)
-        assert list(room.iterdir()) == []
+        assert list(folder.iterdir()) == []
     assert results[0] == results[1]
     assert results[0].count("\n") == 4
     assert hashlib.sha256(b"").hexdigest() not in results[0]

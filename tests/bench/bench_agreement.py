@@ -1,4 +1,4 @@
-"""Coverage of every interval of the agreement room: 2 000 simulated data sets each, nominal 95 %.
+"""Coverage of every interval of the agreement package: 2 000 simulated data sets each, nominal 95 %.
 
 An interval that covers the truth in fewer than 93 or more than 97 % of the runs is named; the bench
 fails if there is one.

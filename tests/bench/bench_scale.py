@@ -53,11 +53,11 @@ def measured(command: list[str]) -> tuple[float, float, str]:
     process = subprocess.Popen(
         command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
     )
-    told = process.stdout.read() if process.stdout else ""
+    reported = process.stdout.read() if process.stdout else ""
     _, code, used = os.wait4(process.pid, 0)
     if code:
-        raise SystemExit(told[-3000:])
-    return used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, told
+        raise SystemExit(reported[-3000:])
+    return used.ru_utime + used.ru_stime, used.ru_maxrss / 1024, reported
 
 
 def cohort_files() -> list[str]:
@@ -65,9 +65,9 @@ def cohort_files() -> list[str]:
     with tempfile.TemporaryDirectory() as name:
         config = scan_study(Path(name), 1)
         command = [sys.executable, "-m", "snakemake", "--summary", "--configfile", str(config)]
-        _, _, told = measured(command)
+        _, _, output = measured(command)
         folder = f"{name}/results/scale/"
-        files = [line.split("\t")[0] for line in told.splitlines() if line.startswith(folder)]
+        files = [line.split("\t")[0] for line in output.splitlines() if line.startswith(folder)]
         return [file.removeprefix(folder) for file in files if "/derivatives/" not in file]
 
 
@@ -174,9 +174,9 @@ def plan(subjects: int) -> None:
                 if cpu > 1.5 * bare + FIXED_S:
                     raise SystemExit(f"planning takes {cpu / bare:.2f} times bare rules, not 1.5")
         pretend_done(Path(name) / "results" / "scale", subjects)
-        cpu, memory, told = measured(base)
-        if "Nothing to be done" not in told:
-            raise SystemExit(told[-3000:])
+        cpu, memory, reported = measured(base)
+        if "Nothing to be done" not in reported:
+            raise SystemExit(reported[-3000:])
         print(f"nothing to be done, {subjects} x 3 {cpu:13.1f} CPU s {memory:7.0f} MiB", flush=True)
 
 
@@ -221,8 +221,8 @@ def tables(visits: int) -> None:
 def maps(subjects: int) -> None:
     """A frequency map of supplied masks in MNI152, from files to file; a child of its own."""
     command = [sys.executable, str(Path(__file__).resolve()), "map", str(subjects)]
-    cpu, memory, told = measured(command)
-    print(f"frequency map of {subjects:>6} masks {cpu:7.1f} CPU s {memory:7.0f} MB peak {told}")
+    cpu, memory, output = measured(command)
+    print(f"frequency map of {subjects:>6} masks {cpu:7.1f} CPU s {memory:7.0f} MB peak {output}")
     # Masks of the 1 mm template, one core: what is promised for the largest public cohort.
     if subjects <= 1449 and cpu > 60:
         raise SystemExit(f"the map of {subjects} masks took {cpu:.0f} s; 60 s are promised")

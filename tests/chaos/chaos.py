@@ -109,11 +109,11 @@ def _kill(pid: int, number: int = signal.SIGKILL) -> None:
 def disturb(study: Study, kind: str, chance: random.Random, at_most_s: float) -> bool:
     """Start a run and cut it short, and hurt what it left; whether it was still at work."""
     head = study.start()
-    told = study.work / "run.log"
-    offset = told.stat().st_size
+    output = study.work / "run.log"
+    offset = output.stat().st_size
     # Planning takes seconds in which nothing is written; the interesting part begins with the jobs.
     for _ in range(6000):
-        if head.poll() is not None or b"Jobs: " in told.read_bytes()[offset:]:
+        if head.poll() is not None or b"Jobs: " in output.read_bytes()[offset:]:
             break
         time.sleep(0.05)
     time.sleep(chance.uniform(0.0, at_most_s))

@@ -118,7 +118,7 @@ def test_a_script_edit_changes_its_rule_only(copy):
 
 
 def test_static_imports_cover_what_is_loaded():
-    """The digest follows imports in the text; what a room really loads must be among them."""
+    """The digest follows imports in the text; what a package really loads must be among them."""
     import subprocess
     import sys
 

@@ -34,9 +34,9 @@ def study(tmp_path_factory):
         participants="participant_id\n1\n2",
         scans="\n".join(rows),
     )
-    told = snakemake("--detailed-summary", "--configfile", str(config)).stdout
+    output = snakemake("--detailed-summary", "--configfile", str(config)).stdout
     results = folder / "results" / "s"
-    made = re.findall(rf"(?m)^({re.escape(str(results))}\S+)\t", told)
+    made = re.findall(rf"(?m)^({re.escape(str(results))}\S+)\t", output)
     assert len(made) > 60
     for product in map(Path, made):
         product.parent.mkdir(parents=True, exist_ok=True)
@@ -60,9 +60,9 @@ def study(tmp_path_factory):
 
 
 def planned(study):
-    told = snakemake("-n", "--configfile", str(study[1]))
-    assert told.returncode == 0, told.stdout[-3000:]
-    return {} if "Nothing to be done" in told.stdout else jobs(told.stdout)
+    output = snakemake("-n", "--configfile", str(study[1]))
+    assert output.returncode == 0, output.stdout[-3000:]
+    return {} if "Nothing to be done" in output.stdout else jobs(output.stdout)
 
 
 def replace(path, content, *, earlier_s=0.0):
@@ -86,8 +86,8 @@ def test_other_content_with_the_same_or_an_older_time_reruns_that_visit(study, e
         assert found["check_inputs"] == 1  # it reads the headers
         # The fit of the subject is made again, and with it what is measured in MNI152.
         alone = str(study[2] / "derivatives" / "sub-2" / "ses-day5" / "segment.json")
-        told = snakemake("-n", "--configfile", str(study[1]), "--", alone)
-        assert jobs(told.stdout) == {"prepare": 1, "segment": 1}
+        output = snakemake("-n", "--configfile", str(study[1]), "--", alone)
+        assert jobs(output.stdout) == {"prepare": 1, "segment": 1}
         other = str(study[2] / "derivatives" / "sub-1" / "ses-day5" / "segment.json")
         assert (
             "Nothing to be done"

@@ -25,8 +25,8 @@ def study(tmp_path_factory):
 
 
 def test_one_site_is_planned_alone(study):
-    told = snakemake("-n", "--configfile", str(study), "--config", "site=b", "--", "site").stdout
-    jobs = dict(re.findall(r"^(\w+) +(\d+)$", told, re.M))
+    output = snakemake("-n", "--configfile", str(study), "--config", "site=b", "--", "site").stdout
+    jobs = dict(re.findall(r"^(\w+) +(\d+)$", output, re.M))
     assert jobs["measure"] == "2" and jobs["normalise"] == "1"
     wrong = snakemake("-n", "--configfile", str(study), "--config", "site=c", "--", "site")
     assert wrong.returncode != 0 and "No participant is of the site c. Sites: a, b" in wrong.stdout

@@ -111,8 +111,8 @@ def without_versions(
         text = products[name].decode()
         for software in stated:
             between = r"(?:\W|softwareVersion|dt|dd|td|th)*"
-            told = rf"(?i)(?<!\w)({re.escape(software)}{between}){re.escape(own[software])}(?!\w)"
-            text = re.sub(told, r"\1VERSION", text)
+            output = rf"(?i)(?<!\w)({re.escape(software)}{between}){re.escape(own[software])}(?!\w)"
+            text = re.sub(output, r"\1VERSION", text)
         for digest, of in follows.items():
             for length in (64, 16, 12):
                 text = text.replace(digest[:length], f"HASH OF {of}")

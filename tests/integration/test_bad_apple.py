@@ -200,13 +200,13 @@ def test_a_job_that_fails_takes_nobody_with_it(cohort, stage):
     failed = run(folder, config, "--", "statistics")
     assert failed.returncode != 0
     assert record_of(results, OTHER, "measure").is_file(), "another subject was to be finished"
-    told = failed.stdout[failed.stdout.rindex("not done or not usable:") :]
-    assert f"sub-{BAD}" in told and f"{stage}: " in told and f"logs/{stage}/" in told
-    assert not any(f"sub-{person}" in told for person in PEOPLE if person != BAD)
-    cause = next(line for line in told.splitlines() if f", {stage}: " in line).split(": ", 1)[1]
+    output = failed.stdout[failed.stdout.rindex("not done or not usable:") :]
+    assert f"sub-{BAD}" in output and f"{stage}: " in output and f"logs/{stage}/" in output
+    assert not any(f"sub-{person}" in output for person in PEOPLE if person != BAD)
+    cause = next(line for line in output.splitlines() if f", {stage}: " in line).split(": ", 1)[1]
     (command,) = {
         line.split("retry: ")[1]
-        for line in told.splitlines()
+        for line in output.splitlines()
         if "retry: " in line and f"{stage}.json" in line
     }
     # `status` says the same later, from what lies on disk.
@@ -228,11 +228,11 @@ def test_the_command_that_was_told_mends_it(cohort):
     folder, config, results = cohort
     restored(folder, results)
     blocker = break_stage(results, "segment")
-    told = run(folder, config, "--", "statistics").stdout
+    output = run(folder, config, "--", "statistics").stdout
     blocker.rmdir()
     command = next(
         line.split("retry: snakemake ")[1]
-        for line in told.splitlines()
+        for line in output.splitlines()
         if "retry: snakemake " in line and "segment.json" in line
     )
     again = subprocess.run(

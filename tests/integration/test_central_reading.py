@@ -92,8 +92,8 @@ def test_from_packages_to_a_broken_lock(study):
     assert len(read_table(packages / "r1" / "form.tsv")) == 8
 
     # Adjudication: one case is open, so nothing is locked, and results say that.
-    told = ran(path, "adjudication", "lock")
-    assert "nothing is locked yet" in told and "002 day5 infarct_volume" in told
+    output = ran(path, "adjudication", "lock")
+    assert "nothing is locked yet" in output and "002 day5 infarct_volume" in output
     final = read_table(results / "reading" / "final_reads.tsv").set_index(
         ["participant_id", "endpoint"]
     )
@@ -102,8 +102,8 @@ def test_from_packages_to_a_broken_lock(study):
 
     # The adjudicator decides; the read is locked; analyses rest on the final reads.
     write_reads(folder, [*reads, ADJUDICATED])
-    told = ran(path, "statistics", "report")
-    assert "reads locked; note its hash" in told
+    output = ran(path, "statistics", "report")
+    assert "reads locked; note its hash" in output
     measured = read_table(results / "endpoints" / "measurements.tsv", numeric=["value"])
     mine = measured[
         (measured["participant_id"] == "002") & (measured["endpoint"] == "infarct_volume")
@@ -121,9 +121,9 @@ def test_from_packages_to_a_broken_lock(study):
     # A change without an entry is named, and the results are INVALID.
     changed = [line.replace("r1|20.0", "r1|19.0") for line in [*reads, ADJUDICATED]]
     write_reads(folder, changed)
-    told = ran(path, "statistics", "report")
+    output = ran(path, "statistics", "report")
     key = "001|day5|infarct_volume|r1|1|reader"
-    assert f"{key}: the row was changed without an entry" in told
+    assert f"{key}: the row was changed without an entry" in output
     banner, page, notes = banners(results)
     assert banner.startswith("INVALID") and banner in page
     assert notes and all(note.startswith("INVALID") for note in notes)
@@ -224,8 +224,8 @@ def test_forms_come_back_by_their_target(study, tmp_path):
     form.to_csv(back, sep="\t", index=False)
     config["reading"]["forms"] = {"r1": str(back)}
     other.write_text(yaml.safe_dump(config))
-    told = ran(other, "read_forms")
-    assert "retrain" in told
+    output = ran(other, "read_forms")
+    assert "retrain" in output
     reads = read_table(reading / "returned_reads.tsv")
     assert len(reads) == 8 and set(reads["reader"]) == {"r1"}
     passed = read_table(reading / "reference_performance.tsv").set_index("group")

@@ -45,12 +45,12 @@ def study(tmp_path_factory):
 
 
 def test_the_run_tells_its_plan_and_its_end(study):
-    folder, _, told = study
-    assert "Jobs: " in told and "to do, 0 done" in told
-    assert "Participants: 12 pass, 0 review, 0 fail, 0 excluded." in told
+    folder, _, output = study
+    assert "Jobs: " in output and "to do, 0 done" in output
+    assert "Participants: 12 pass, 0 review, 0 fail, 0 excluded." in output
     whole = json.loads((folder / "undisturbed/results/tables/provenance/manifest.json").read_text())
-    assert f"sha256 {whole['products_sha256']}" in told
-    assert "jobs done" in told and "Finished jobid" not in told
+    assert f"sha256 {whole['products_sha256']}" in output
+    assert "jobs done" in output and "Finished jobid" not in output
 
 
 def test_no_network_one_core_another_place_and_other_settings(study, monkeypatch):
@@ -109,8 +109,8 @@ def test_killed_run_lost_memory_and_half_a_file(study):
     # What Snakemake remembers is lost, and a table is cut in half.
     shutil.rmtree(work / ".snakemake")
     table.write_bytes(table.read_bytes()[: table.stat().st_size // 2])
-    told = run(work, config, "--", "status").stdout
-    assert "jobs at work" in told
+    output = run(work, config, "--", "status").stdout
+    assert "jobs at work" in output
     done = run(work, config)
     assert done.returncode == 0, done.stdout[-6000:]
     assert "are made again" in done.stdout

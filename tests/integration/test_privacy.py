@@ -83,8 +83,8 @@ def test_the_scan_was_read(ran):
 
 
 def test_no_log_report_or_product_repeats_it(ran):
-    folder, told = ran
-    seen = {"the terminal": told}
+    folder, output = ran
+    seen = {"the terminal": output}
     for root in (folder / "results", folder / ".snakemake" / "log"):
         for path in sorted(p for p in root.rglob("*") if p.is_file()):
             seen[path.relative_to(folder).as_posix()] = text_of(path)

@@ -165,10 +165,10 @@ def test_trace_prints_the_chain_of_a_number(finished):
     repository, config, _ = finished
     table = config.parent / "results" / "tables" / "endpoints" / "measurements.tsv"
     row_id = table.read_text().splitlines()[1].split("\t")[11]
-    told = snakemake(
+    output = snakemake(
         "--configfile", str(config), "--config", f"row={row_id}", "--", "trace", cwd=repository
     )
-    assert told.returncode == 0 and "software" in told.stdout and "value=" in told.stdout
+    assert output.returncode == 0 and "software" in output.stdout and "value=" in output.stdout
     wrong = snakemake(
         "--configfile", str(config), "--config", "row=r-none", "--", "trace", cwd=repository
     )
@@ -182,7 +182,7 @@ def test_status_and_compare_speak(finished):
         "0 things to look at"
         in snakemake("--configfile", str(config), "--", "status", cwd=repository).stdout
     )
-    told = snakemake(
+    output = snakemake(
         "--configfile",
         str(config),
         "--config",
@@ -191,7 +191,7 @@ def test_status_and_compare_speak(finished):
         "compare",
         cwd=repository,
     ).stdout
-    assert "same" in told and "different;" not in told
+    assert "same" in output and "different;" not in output
 
 
 def test_outputs_are_those_of_the_contract(finished):
@@ -306,9 +306,9 @@ def test_other_content_with_an_older_time_reruns_what_reads_it(finished):
         planned = jobs(dry(finished))
         assert planned["analyse"] == 1 and "check_inputs" in planned
         assert not {"collect", "prepare"} & set(planned)
-        told = snakemake("--configfile", str(config), "--", "verify", cwd=repository)
-        assert told.returncode != 0
-        assert f"changed    {path} since it was read by" in told.stdout
+        output = snakemake("--configfile", str(config), "--", "verify", cwd=repository)
+        assert output.returncode != 0
+        assert f"changed    {path} since it was read by" in output.stdout
         done = snakemake("--configfile", str(config), cwd=repository)
         assert done.returncode == 0, done.stdout[-3000:]
         assert f"Inputs whose content has changed since they were read: {path} (1)" in done.stdout
@@ -317,6 +317,6 @@ def test_other_content_with_an_older_time_reruns_what_reads_it(finished):
         older(path, kept)
     back = snakemake("--configfile", str(config), cwd=repository)
     assert back.returncode == 0 and jobs(back.stdout)["analyse"] == 1
-    told = snakemake("--configfile", str(config), "--", "verify", cwd=repository)
-    assert told.returncode == 0, told.stdout
-    assert "5 of 5 inputs are as they were read" in told.stdout
+    output = snakemake("--configfile", str(config), "--", "verify", cwd=repository)
+    assert output.returncode == 0, output.stdout
+    assert "5 of 5 inputs are as they were read" in output.stdout

@@ -304,9 +304,9 @@ def test_odd_readings_give_a_number_or_a_reason(kind, level):
             plan(endpoint="aspects", measure_level=level, resamples=50),
             study(readers, endpoint="aspects"),
         )
-        told = found["note"].str.startswith("not_computable")
-        assert (found["estimate"].isna() == told).all()
-        given = found[~told]
+        output = found["note"].str.startswith("not_computable")
+        assert (found["estimate"].isna() == output).all()
+        given = found[~output]
         assert np.isfinite(given["estimate"].astype(float)).all()
         silent = given["ci_low"].isna() & (given["note"] == "")
         assert set(given.loc[silent, "statistic"]) <= WITHOUT_INTERVAL

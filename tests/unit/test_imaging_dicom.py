@@ -134,7 +134,7 @@ def test_each_frame_is_scaled_by_its_own_slope_and_proven(tmp_path):
         assert np.sort(image[..., index], axis=None) == pytest.approx(due, rel=1e-6)
 
 
-def mosaic(slices, *, told=True):
+def mosaic(slices, *, output=True):
     """Edit that packs slices of 32 x 32 into one picture, as Siemens scanners do."""
 
     def edit(ds):
@@ -150,7 +150,7 @@ def mosaic(slices, *, told=True):
         ds.SeriesDescription, ds.RescaleIntercept = "ep2d_perf", 0
         ds.ImagePositionPatient, ds.SpacingBetweenSlices = [-336, -336, 0.0], 5.0
         ds.AcquisitionTime = f"1015{ds.InstanceNumber:02d}"
-        if told:
+        if output:
             block = ds.private_block(0x0019, "SIEMENS MR HEADER", create=True)
             block.add_new(0x0A, "US", slices)
 
@@ -171,7 +171,7 @@ def test_mosaics_are_unpacked_and_proven_tile_by_tile(tmp_path):
 
 
 def test_a_mosaic_that_does_not_tell_its_slices_is_refused(tmp_path):
-    listing = list_series(made_series(tmp_path, 3, kind="MR", edit=mosaic(7, told=False)))
+    listing = list_series(made_series(tmp_path, 3, kind="MR", edit=mosaic(7, output=False)))
     assert not listing.series
     assert "mosaic" in reasons(listing)["000.dcm"]
 
@@ -450,10 +450,10 @@ def test_frames_follow_their_times_whatever_numbers_dates_and_ids_say(tmp_path, 
     assert np.array_equal(middle_of_frames(scan, tmp_path), EXPECTED)
     at = "2024-02-29T23:59:51" if "midnight" in what else "2024-02-29T10:00:00"
     assert scan.metadata["acquired_at"] == at
-    told = " ".join(scan.notes)
-    assert "one of them is wrong" not in told
-    assert ("numbers do not follow the frames" in told) == what.startswith("numbers")
-    assert ("4 images bear the SOPInstanceUID of another" in told) == what.startswith("ids")
+    output = " ".join(scan.notes)
+    assert "one of them is wrong" not in output
+    assert ("numbers do not follow the frames" in output) == what.startswith("numbers")
+    assert ("4 images bear the SOPInstanceUID of another" in output) == what.startswith("ids")
 
 
 def test_frames_put_in_another_order_are_found_out(tmp_path, monkeypatch):

@@ -575,7 +575,7 @@ def test_an_input_that_no_reader_opens_is_a_status_for_every_kind(tmp_path):
 
 
 @pytest.mark.parametrize(("scale", "told"), [(1.0, False), (0.7, False), (0.1, True), (10.0, True)])
-def test_supplied_maps_are_held_against_the_central_volume_principle(tmp_path, scale, told):
+def test_supplied_maps_are_held_against_the_central_volume_principle(tmp_path, scale, output):
     head = ellipsoid()
     rng = np.random.default_rng(3)
     cbf = np.where(head, rng.normal(50, 5, SHAPE), 0).astype(np.float32)
@@ -588,6 +588,6 @@ def test_supplied_maps_are_held_against_the_central_volume_principle(tmp_path, s
     ]
     for scan in prepare_visit(rows, tmp_path / "out").scans:
         found = [text for text in scan.warnings if "central volume principle" in text]
-        assert len(found) == told, scan["warnings"]
-        if told:
+        assert len(found) == output, scan["warnings"]
+        if output:
             assert f"CBF x MTT is {1 / scale:.2g} times CBV" in found[0]

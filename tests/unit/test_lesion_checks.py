@@ -51,8 +51,8 @@ def prepared(folder, mask, **settings):
 def test_an_expert_mask_outside_of_the_brain_is_reported(tmp_path):
     assert prepared(tmp_path / "a", lesion()).warnings == ()
     shifted = np.roll(lesion(), 16, axis=0)  # 64 mm to the side: out of the head
-    (told,) = prepared(tmp_path / "b", shifted).warnings
-    assert "(100 %) of the mask lie more than 3 mm outside of the brain mask" in told
+    (output,) = prepared(tmp_path / "b", shifted).warnings
+    assert "(100 %) of the mask lie more than 3 mm outside of the brain mask" in output
 
 
 def test_a_supplied_mask_larger_than_a_head_is_refused(tmp_path):
@@ -73,13 +73,13 @@ def test_supplied_masks_without_images_are_judged_too(tmp_path):
     template = template_brain_mask()
     voxels = np.zeros(template.shape, np.uint8)
     voxels[60:70, 60:70, 60:70] = 1
-    value, told = supplied(tmp_path / "in.nii.gz", voxels, template.affine, "MNI152")
-    assert value.status == "ok" and told.warnings == ()
+    value, output = supplied(tmp_path / "in.nii.gz", voxels, template.affine, "MNI152")
+    assert value.status == "ok" and output.warnings == ()
     away = np.roll(voxels, -58, axis=2)  # below the skull base
-    value, told = supplied(tmp_path / "out.nii.gz", away, template.affine, "MNI152")
-    assert value.status == "ok" and "outside of the brain mask" in told.warnings[0]
-    value, told = supplied(tmp_path / "all.nii.gz", np.ones_like(voxels), AFFINE, "native")
-    assert (value.value, value.status, told.status) == (None, "failed", "failed")
+    value, output = supplied(tmp_path / "out.nii.gz", away, template.affine, "MNI152")
+    assert value.status == "ok" and "outside of the brain mask" in output.warnings[0]
+    value, output = supplied(tmp_path / "all.nii.gz", np.ones_like(voxels), AFFINE, "native")
+    assert (value.value, value.status, output.status) == (None, "failed", "failed")
 
 
 @pytest.mark.parametrize(("volume_ml", "status"), [(300.0, "ok"), (1114.0, "failed")])

@@ -356,9 +356,9 @@ def test_figures_repeat_to_the_byte(name, analysis, collected, monkeypatch, tmp_
 @pytest.mark.parametrize("name", sorted(SOURCE))
 def test_preset_dry_runs(name, tmp_path):
     config = f"config/presets/{name}.yaml"
-    told = snakemake("-n", "--configfile", config, "--config", f"results_dir={tmp_path}")
-    assert told.returncode == 0, told.stdout[-3000:]
-    assert "draw_pharmacodynamics" in told.stdout and "plan" in told.stdout
+    output = snakemake("-n", "--configfile", config, "--config", f"results_dir={tmp_path}")
+    assert output.returncode == 0, output.stdout[-3000:]
+    assert "draw_pharmacodynamics" in output.stdout and "plan" in output.stdout
 
 
 @pytest.mark.slow
@@ -374,10 +374,10 @@ def test_preset_dry_runs(name, tmp_path):
 def test_preset_runs_through_the_workflow(name, analysis, endpoint, statistic, tmp_path):
     """From its config to the statistics target, with the planted effect in the table."""
     config = f"config/presets/{name}.yaml"
-    told = snakemake(
+    output = snakemake(
         "--configfile", config, "--config", f"results_dir={tmp_path}", "--", "statistics"
     )
-    assert told.returncode == 0, told.stdout[-3000:]
+    assert output.returncode == 0, output.stdout[-3000:]
     rows = read_table(
         tmp_path / name / "statistics/pharmacodynamics.tsv",
         numeric=["estimate", "ci_low", "ci_high"],

@@ -1,4 +1,4 @@
-"""Parts of the perfusion room: motion, plane, smoothing, vessels, thresholds, gates, leakage."""
+"""Parts of the perfusion package: motion, plane, smoothing, vessels, thresholds, gates, leakage."""
 
 from __future__ import annotations
 
@@ -139,8 +139,8 @@ def test_bad_frames_are_replaced_by_what_lies_between():
     damaged = frames + 0.0
     damaged[..., [3, 4, 7]] = 500 * rng.random((4, 4, 2, 3))
     odd = np.isin(np.arange(11), [3, 4, 7])
-    mended = steadiness.replaced(damaged, odd, np.arange(11.0))
-    np.testing.assert_allclose(mended, frames)
+    repaired = steadiness.replaced(damaged, odd, np.arange(11.0))
+    np.testing.assert_allclose(repaired, frames)
 
 
 def test_only_the_odd_slice_of_a_frame_is_replaced():
@@ -150,9 +150,9 @@ def test_only_the_odd_slice_of_a_frame_is_replaced():
     damaged[:, :, 1, 12] = 9.0
     odd = np.zeros((3, 30), bool)
     odd[1, 12] = True
-    mended = steadiness.replaced(damaged, odd, t)
-    np.testing.assert_allclose(mended, series, atol=0.01)
-    np.testing.assert_array_equal(mended[:, :, [0, 2]], damaged[:, :, [0, 2]])
+    repaired = steadiness.replaced(damaged, odd, t)
+    np.testing.assert_allclose(repaired, series, atol=0.01)
+    np.testing.assert_array_equal(repaired[:, :, [0, 2]], damaged[:, :, [0, 2]])
 
 
 def test_still_head_has_no_motion(head):
@@ -312,7 +312,7 @@ def test_slice_times_bring_a_shuttling_table_to_one_clock():
     late = slice_times_s(case)
     change = moving.signal - moving.signal[..., :2].mean(axis=-1, keepdims=True)
     truth = still.signal - still.signal[..., :2].mean(axis=-1, keepdims=True)
-    mended = aligned_slices(change, moving.times_s, late)
+    repaired = aligned_slices(change, moving.times_s, late)
     upper = still.arteries[:, :, late > 0] > 0.5
 
     def off(series):
@@ -320,8 +320,8 @@ def test_slice_times_bring_a_shuttling_table_to_one_clock():
         return np.abs(gap).max() / truth[:, :, late > 0][upper].mean(0).max()
 
     # A bolus seen every 3 s is not seen exactly; a spline brings back most of it.
-    assert off(change) > 0.25 and off(mended) < 0.1, (off(change), off(mended))
-    np.testing.assert_array_equal(mended[:, :, late == 0], change[:, :, late == 0])
+    assert off(change) > 0.25 and off(repaired) < 0.1, (off(change), off(repaired))
+    np.testing.assert_array_equal(repaired[:, :, late == 0], change[:, :, late == 0])
 
 
 # --- gates -------------------------------------------------------------------------------------

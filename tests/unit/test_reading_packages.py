@@ -383,14 +383,14 @@ def test_forms_are_taken_over_and_readers_judged_on_references(with_references):
         return 10 * int(case.participant_id[-1]) + 3 if case.reference == "yes" else 5
 
     forms = {"r1": filled(folder, "r1", good), "r2": filled(folder, "r2", poor)}
-    told = returned_forms(model, forms, folder / "reading" / "key.tsv", Paths(folder))
+    output = returned_forms(model, forms, folder / "reading" / "key.tsv", Paths(folder))
     reads = read_table(folder / "returned_reads.tsv")
     assert len(reads) == 8 and set(reads["participant_id"]) == {"KR-01", "KR-02"}
     passed = read_table(folder / "reference_performance.tsv").set_index("group")
     assert passed.loc["reader=r1", ["count", "n", "action"]].tolist() == ["4", "4", "none"]
     assert passed.loc["reader=r2", ["count", "n", "action"]].tolist() == ["0", "4", "retrain"]
-    assert any("reader=r2" in line and "retrain" in line for line in told)
-    assert not any("reader=r1" in line for line in told)
+    assert any("reader=r2" in line and "retrain" in line for line in output)
+    assert not any("reader=r1" in line for line in output)
 
 
 def test_a_form_without_value_and_without_a_listed_reason_is_refused(with_references):

@@ -117,12 +117,12 @@ def test_characters_that_the_fonts_lack_are_told_and_never_boxes(tmp_path):
     plate = Plate("1", "t", drawing, "svg", "a", "c", 40)
     document = _document(Paragraph("환자 007"), plate)
     write_document_pdf(document, tmp_path / "a.pdf")
-    told = characters_told(document)
-    assert "lack 4 characters" in told and "[U+D658] hangul syllable hwan" in told
-    assert "[U+60A3] cjk unified ideograph-60a3" in told
+    output = characters_told(document)
+    assert "lack 4 characters" in output and "[U+D658] hangul syllable hwan" in output
+    assert "[U+60A3] cjk unified ideograph-60a3" in output
     assert characters_told(_document(Paragraph("κ ≥ 0.8, é"))) == ""
     # The notice is printed: the file with it is the file without strange text plus that sentence.
-    same = _document(Paragraph(told, soft=True), Paragraph("[U+D658][U+C790] 007"),
+    same = _document(Paragraph(output, soft=True), Paragraph("[U+D658][U+C790] 007"),
                      Plate("1", "t", SVG.format("[U+60A3][U+8005] &lt; 007").encode(), "svg", "a",
                            "c", 40))  # fmt: skip
     write_document_pdf(same, tmp_path / "b.pdf")

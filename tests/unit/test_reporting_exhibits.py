@@ -1,4 +1,4 @@
-"""Exhibits: what a room hands to the report arrives on the pages, in the PDF and among alarms."""
+"""Exhibits: what a package hands to the report arrives on the pages, in the PDF and among alarms."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_an_exhibit_brings_its_own_section_figure_and_table(study):
     part = text.split('id="phantom"')[1].split("</section>")[0]
     assert '<circle r="4"/>' in part and 'aria-label="one circle"' in part
     assert "Bias, mL" in part and "&lt;b&gt;" in part
-    # Columns stand in the order that the room gave, which is not the alphabet's.
+    # Columns stand in the order that the package gave, which is not the alphabet's.
     assert part.index(">Site<") < part.index(">Bias, mL<")
     # An id stays text; a number is rounded for reading and sorts by its own value.
     assert ">007<" in part and 'data-sort="1.23456"' in part
@@ -120,7 +120,7 @@ def test_only_exhibits_of_this_run_are_shown(study):
         ({"alarms": [Alarm("fatal", "x")]}, "unknown severity"),
     ],
 )
-def test_faults_are_told_when_written(tmp_path, more, told):
+def test_faults_are_told_when_written(tmp_path, more, output):
     (tmp_path / "there.svg").write_bytes(SVG)
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=output):
         write_exhibit(tmp_path / "x.json", **{"section": "quality", "title": "t", **more})

@@ -100,10 +100,10 @@ def test_data_sets_conform_and_faults_are_found(results):
     broken = people.frame.copy()
     broken.loc[0, "SEX"] = "maybe"
     broken.loc[1, "USUBJID"] = broken.loc[2, "USUBJID"]
-    told = conformance([replace(people, frame=broken), *found[1:]])
-    told = told[told["severity"] == "error"]
-    assert {"maybe", "repeated key"} <= set(told["value"])
-    assert "subject of ADSL" in set(told["rule"])
+    reported = conformance([replace(people, frame=broken), *found[1:]])
+    reported = reported[reported["severity"] == "error"]
+    assert {"maybe", "repeated key"} <= set(reported["value"])
+    assert "subject of ADSL" in set(reported["rule"])
 
 
 def test_procedure_is_written_from_rules_config_and_versions(results):
@@ -141,12 +141,12 @@ def test_charter_texts_and_attestations_come_from_the_config(results):
         "attestations": {"C20": {"by": "A", "at": "2026-01-01"}},
         "reading": {"limits": {"double_read_agreement_min": 0.8}},
     }
-    told = replace(results, config=config)
+    output = replace(results, config=config)
     before = empty_sections(charter_sections(results))
-    after = empty_sections(charter_sections(told))
+    after = empty_sections(charter_sections(output))
     assert set(before) - set(after) == {"3 Responsibilities"}
-    assert [item.key for item in attestations(told) if item.given] == ["C20"]
-    assert len(unfixed_limits(results)) - len(unfixed_limits(told)) == 1
+    assert [item.key for item in attestations(output) if item.given] == ["C20"]
+    assert len(unfixed_limits(results)) - len(unfixed_limits(output)) == 1
 
 
 @pytest.fixture

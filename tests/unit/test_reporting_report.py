@@ -253,7 +253,7 @@ def test_viewer_gets_the_scan_and_its_masks(study):
 def test_a_reviewer_can_reach_no_arm_dose_or_value_from_the_desk(study):
     folder, _, people, index = study
     measured = read_table(folder / "endpoints/measurements.tsv")
-    told = {str(row.value) for row in measured.itertuples() if row.status == "ok"}
+    output = {str(row.value) for row in measured.itertuples() if row.status == "ok"}
     reached, waiting = set(), ["review.html"]
     while waiting:
         name = waiting.pop()
@@ -266,7 +266,7 @@ def test_a_reviewer_can_reach_no_arm_dose_or_value_from_the_desk(study):
             assert not re.search(rf"\b{arm}\b", words), (name, arm)
         if name != "review.html":
             assert not re.search(r"\bdose .{0,3}\d|Values of the whole lesion", words)
-            assert not any(f" {value} " in words for value in told if "." in value)
+            assert not any(f" {value} " in words for value in output if "." in value)
     assert "index.html" not in reached and len(reached) == 1 + len(_blinded(index)) > 3
 
 

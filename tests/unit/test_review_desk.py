@@ -92,9 +92,9 @@ def test_a_table_that_was_tampered_with_is_refused(table, how):
         ({"decision": "accept", "decided_by": " "}, "needs decided_by"),
     ],
 )
-def test_what_is_not_a_decision_is_not_written(table, change, told):
+def test_what_is_not_a_decision_is_not_written(table, change, output):
     before = table.read_bytes()
-    with pytest.raises(DecisionFault, match=told):
+    with pytest.raises(DecisionFault, match=output):
         append_decision(table, **{**WHO, **change})
     assert table.read_bytes() == before
 
@@ -229,8 +229,8 @@ def test_the_served_desk_writes_decisions(desk):
     assert _ask(desk.url) == (200, b"the desk")
     address = desk.url.replace("review.html", "decisions")
     assert _ask(address) == (200, b"[]")
-    status, told = _ask(address, {**WHO, "decision": "exclude"})
-    assert status == 400 and b"needs a reason" in told
+    status, output = _ask(address, {**WHO, "decision": "exclude"})
+    assert status == 400 and b"needs a reason" in output
     status, rows = _ask(address, {**WHO, "decision": "exclude", "reason": "motion"})
     assert status == 200 and json.loads(rows)[0]["reason"] == "motion"
     assert [d.decision for d in read_decisions(desk.decisions)] == ["exclude"]

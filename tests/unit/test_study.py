@@ -1,4 +1,4 @@
-"""The study room: every kind of bad input is found, told in words, and told all at once."""
+"""The study package: every kind of bad input is found, told in words, and told all at once."""
 
 import contextlib
 from urllib.parse import unquote
@@ -142,10 +142,10 @@ def test_ids_stay_text(tmp_path):
         ),
     ],
 )
-def test_bad_sheets_are_errors_in_words(tmp_path, sheets, told):
+def test_bad_sheets_are_errors_in_words(tmp_path, sheets, output):
     study = study_of(tmp_path, **sheets)
     assert not study.sound
-    assert told in messages(study)
+    assert output in messages(study)
     for finding in errors(study.findings):
         assert finding.sheet and finding.message and finding.remedy
 
@@ -315,10 +315,10 @@ def test_words_of_yaml_are_named(tmp_path):
         ({"study": {"id": "../up"}}, "study.id"),
     ],
 )
-def test_bad_configs_stop_with_their_key(tmp_path, config, told):
+def test_bad_configs_stop_with_their_key(tmp_path, config, output):
     with pytest.raises(StudyError) as caught:
         study_of(tmp_path, config, participants="participant_id\n1")
-    assert told in str(caught.value)
+    assert output in str(caught.value)
 
 
 def test_defaults_fill_a_block_given_in_part():
@@ -347,11 +347,11 @@ def test_plan_is_checked_against_the_sheets(tmp_path):
             },
         ]
     }
-    told = messages(study_of(tmp_path, config, participants="participant_id|arm|age\n1|a|70"))
-    assert "no such column in the participants sheet" in told
-    assert "another analysis has this id" in told
-    assert "not understood" in told
-    assert "neither in the outcomes sheet nor a participants column" in told
+    output = messages(study_of(tmp_path, config, participants="participant_id|arm|age\n1|a|70"))
+    assert "no such column in the participants sheet" in output
+    assert "another analysis has this id" in output
+    assert "not understood" in output
+    assert "neither in the outcomes sheet nor a participants column" in output
 
 
 @pytest.mark.parametrize(
@@ -406,8 +406,8 @@ def test_damaged_header_is_a_warning_not_a_stop(tmp_path):
     )
     found = preflight_findings(study, check_header)
     assert not errors(found)
-    told = "\n".join(map(str, found))
-    assert "not a NIfTI file" in told and "the file is not there" in told
+    output = "\n".join(map(str, found))
+    assert "not a NIfTI file" in output and "the file is not there" in output
 
 
 def test_4d_where_3d_is_due_is_told(tmp_path):
@@ -420,8 +420,8 @@ def test_4d_where_3d_is_due_is_told(tmp_path):
         participants="participant_id\n1",
         scans="participant_id|visit|kind|path\n1|v|adc|a.nii.gz\n1|v|ctp|a.nii.gz",
     )
-    told = "\n".join(map(str, preflight_findings(study, check_header)))
-    assert "(3, 3, 3, 2), 4D, where a 3D image is due" in told
+    output = "\n".join(map(str, preflight_findings(study, check_header)))
+    assert "(3, 3, 3, 2), 4D, where a 3D image is due" in output
 
 
 def test_one_file_for_two_subjects_is_an_error(tmp_path):
@@ -498,10 +498,10 @@ DWI_ONLY = "participant_id|visit|kind|path\n1|v|dwi|a.nii.gz\n1|v|adc|b.nii.gz"
 def test_haematoma_asked_of_dwi_is_an_error(tmp_path):
     (tmp_path / "a.nii.gz").touch()
     study = study_of(tmp_path, dict(PLAN), participants=PEOPLE, scans=DWI_ONLY)
-    told = [f for f in errors(study.findings) if "cannot show" in f.message]
-    assert len(told) == 1
-    assert told[0].message == "asked of adc, dwi, which cannot show haematoma"
-    assert "ncct, gre" in told[0].remedy and told[0].column == "analyses.0.endpoint"
+    texts = [f for f in errors(study.findings) if "cannot show" in f.message]
+    assert len(texts) == 1
+    assert texts[0].message == "asked of adc, dwi, which cannot show haematoma"
+    assert "ncct, gre" in texts[0].remedy and texts[0].column == "analyses.0.endpoint"
 
 
 @pytest.mark.parametrize(
@@ -538,8 +538,8 @@ def test_a_mask_on_a_scan_that_cannot_show_it(tmp_path):
     (tmp_path / "a.nii.gz").touch()
     scans = DWI_ONLY + "\n1|v|mask-haematoma|m.nii.gz\n1|v|mask-infarct|i.nii.gz"
     study = study_of(tmp_path, {}, participants=PEOPLE, scans=scans)
-    told = [f for f in errors(study.findings) if "cannot show" in f.message]
-    assert [finding.value for finding in told] == ["mask-haematoma"]
+    texts = [f for f in errors(study.findings) if "cannot show" in f.message]
+    assert [finding.value for finding in texts] == ["mask-haematoma"]
     allowed = {"measurement": {"shown_by": {"haematoma": ["dwi"]}}}
     study = study_of(tmp_path / "b", allowed, participants=PEOPLE, scans=scans)
     assert "cannot show" not in messages(study)
@@ -574,10 +574,10 @@ def test_inserts_need_something_to_measure_and_are_listed_once(tmp_path):
             )
         )
     )
-    told = messages(study_of(tmp_path, {}, participants=PEOPLE, phantoms=rows))
-    assert "listed twice for one scan (first in row 2)" in told
-    assert "neither an image nor a measured value" in told
-    assert "an image without a mask of its insert" in told
+    output = messages(study_of(tmp_path, {}, participants=PEOPLE, phantoms=rows))
+    assert "listed twice for one scan (first in row 2)" in output
+    assert "neither an image nor a measured value" in output
+    assert "an image without a mask of its insert" in output
 
 
 def test_trial_criteria_name_visits_and_columns_that_exist(tmp_path):

@@ -130,7 +130,7 @@ def test_odd_names_and_folders_of_bids(tmp_path):
     )
     (folder / "sub-01" / "again").symlink_to(folder)
     (folder / "participants.tsv").write_text("\ufeffparticipant_id\tage\n01\t61\n01\t62\n")
-    told = write_index(folder, tmp_path / "r")
+    output = write_index(folder, tmp_path / "r")
     sheet = read_table(tmp_path / "r" / "index" / "scans.tsv")
     assert _kinds(sheet) == [
         ("sub-01", "1", "FLAIR"),
@@ -139,7 +139,7 @@ def test_odd_names_and_folders_of_bids(tmp_path):
     ]
     people = read_table(tmp_path / "r" / "index" / "participants.tsv")
     assert people["age"].tolist()[0] == "61"
-    text = "\n".join(told)
+    text = "\n".join(output)
     assert "1 image files are of no known kind" in text
     assert "1 files lie in the folder of another participant" in text
     assert "1 participants have no row in participants.tsv, the first sub-03" in text
@@ -151,5 +151,5 @@ def test_odd_names_and_folders_of_bids(tmp_path):
 def test_a_participants_sheet_that_cannot_be_read_is_named(tmp_path):
     _touch(tmp_path, "d/sub-01/anat/sub-01_T1w.nii.gz")
     (tmp_path / "d" / "participants.tsv").write_bytes("participant_id\tage\n".encode("utf-16"))
-    told = "\n".join(write_index(tmp_path / "d", tmp_path / "r"))
-    assert "UTF-16" in told and "was not used" in told
+    output = "\n".join(write_index(tmp_path / "d", tmp_path / "r"))
+    assert "UTF-16" in output and "was not used" in output

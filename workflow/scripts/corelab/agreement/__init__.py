@@ -1,6 +1,6 @@
 """Measurement rows -> statistics rows: agreement, repeatability, overlap of masks, drift.
 
-The kernels are the room's own (the formula's source is in each docstring); where a library has
+The kernels are our own (the formula's source is in each docstring); where a library has
 the statistic, :mod:`corelab.agreement.second` computes it again and a difference is an error.
 """
 

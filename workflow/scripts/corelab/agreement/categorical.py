@@ -55,7 +55,7 @@ class Kappa:
         The same with the standard error under kappa = 0 (Fleiss, Cohen and Everitt 1969), as R vcd
         and SAS print it; not defined for clusters.
     bootstrap_ci
-        Percentile interval over targets, fixed seed; NaN if not asked for.
+        Percentile interval over targets, fixed seed; NaN if not requested.
     percent_agreement
         100 times the share of identical grades.
     prevalence_index, bias_index
@@ -381,11 +381,11 @@ def _linearised(
     se = float(np.sqrt(a / (a - 1) * np.sum(own**2)) / n)
     half = quantile_t(a - 1, alpha) * se
     p_value = p_from_t(value / se, a - 1) if se > 0 else np.nan
-    told = f"{method}; linearised interval, t"
+    text = f"{method}; linearised interval, t"
     if codes is not None:
-        told = f"{method}; linearised over {a} clusters, t"
+        text = f"{method}; linearised over {a} clusters, t"
     return Estimate(
-        value, max(value - half, -1.0), min(value + half, 1.0), p_value, n, told, note, se
+        value, max(value - half, -1.0), min(value + half, 1.0), p_value, n, text, note, se
     )
 
 
@@ -520,8 +520,8 @@ def fleiss_kappa(
         * (np.sum(both) ** 2 - np.sum(both * (1.0 - 2.0 * share)))
     )
     z = result.estimate / np.sqrt(null)
-    told = f"{result.method} (with the null error of Fleiss 1979 z = {z:.4g})"
-    return replace(result, method=told, se=float(np.sqrt(null)))
+    text = f"{result.method} (with the null error of Fleiss 1979 z = {z:.4g})"
+    return replace(result, method=text, se=float(np.sqrt(null)))
 
 
 def conger_kappa(
@@ -679,16 +679,16 @@ def percent_agreement(
     if (per_target == 2).all():
         if codes is None:
             found = proportion(round(float(same.sum())), n, alpha=alpha)
-            told = "percent identical; Wilson interval"
+            text = "percent identical; Wilson interval"
         else:
             # Without any spread each cluster tells as much as one target.
             size = min(mean * (1.0 - mean) / error**2, float(n)) if error > 0 else float(a)
             found = proportion(mean * size, size, alpha=alpha)
-            told = (
+            text = (
                 f"percent identical; Wilson interval of {size:.4g} effective targets in {a} "
                 "clusters"
             )
-        return replace(found.times(100.0, told), n=n, note=note)
+        return replace(found.times(100.0, text), n=n, note=note)
     half = quantile_t(a - 1, alpha) * error
     over = "targets" if codes is None else f"{a} clusters"
     return Estimate(

@@ -248,7 +248,7 @@ def jackknife_estimate(
     forth, back = _SCALES[scale]
     words = {"raw": "", "log": " of the logarithm", "fisher": " of Fisher's z"}[scale]
     over = "targets" if codes is None else f"{int(codes.max()) + 1} clusters"
-    told = f"{method}; jackknife over {over}{words}, t"
+    text = f"{method}; jackknife over {over}{words}, t"
     with np.errstate(invalid="ignore", divide="ignore"):
         centre, others = forth(np.float64(value)), forth(left_out)
     if left_out.size < FEWEST_CLUSTERS or not np.isfinite([centre, *others]).all():
@@ -257,7 +257,7 @@ def jackknife_estimate(
             if left_out.size < FEWEST_CLUSTERS
             else "interval not defined: it hangs on one cluster or stands at the limit of its scale"
         )
-        return Estimate(value, n=n, method=told, note="; ".join(filter(None, [note, reason])))
+        return Estimate(value, n=n, method=text, note="; ".join(filter(None, [note, reason])))
     se, df = jackknife_error(others)
     half = quantile_t(df, alpha) * se
     p_value = np.nan
@@ -267,4 +267,4 @@ def jackknife_estimate(
         distance = float(centre - forth(np.float64(null)))
         p_value = p_from_t(distance / se, df) if se > 0 else float(distance == 0)
     low, high = float(back(centre - half)), float(back(centre + half))
-    return Estimate(value, low, high, p_value, n, told, note, se)
+    return Estimate(value, low, high, p_value, n, text, note, se)

@@ -206,13 +206,13 @@ def repeat_request_rows(
             for other, own in others.groupby("scan_id")
             if (own["verdict"] == "pass").any() and not (own["verdict"] == "fail").any()
         ]
-        told = part.assign(what=part["reason"].where(part["reason"].notna(), part["value"]))
+        reported = part.assign(what=part["reason"].where(part["reason"].notna(), part["value"]))
         rows.append(
             {
                 **dict(zip(keys, (subject, visit, kind, scan_id or None), strict=True)),
                 "criteria": ", ".join(part["criterion"]),
                 "reasons": "; ".join(
-                    f"{row['criterion']}: {row['what']}" for row in told.to_dict("records")
+                    f"{row['criterion']}: {row['what']}" for row in reported.to_dict("records")
                 ),
                 "status": "answered" if good else "open",
                 "answered_by": good[0] if good else None,
@@ -407,8 +407,8 @@ def plot_control_charts(charts: pd.DataFrame) -> Figure:
         for limit in (first["lower"], first["upper"]):
             axes.axhline(limit, color=GREY, linewidth=0.8, linestyle=(0, (4, 3)))
         axes.plot(part["order"], part["value"], color=BLUE, linewidth=0.8, marker="o", ms=3)
-        told = part[part["signal"] != "none"]
-        axes.plot(told["order"], told["value"], "D", color=RED, ms=5)
+        reported = part[part["signal"] != "none"]
+        axes.plot(reported["order"], reported["value"], "D", color=RED, ms=5)
         site, scanner, kind, quantity = map(str, key)
         place = site if scanner == "unknown" else f"{site}, {scanner}"
         title = f"{kind.upper() if kind.islower() else kind}: {_words(quantity)}\n{place}"

@@ -282,15 +282,15 @@ def write_cutoffs(
 
 def _at_best(table: pd.DataFrame, references: Sequence[Mapping[str, str]]) -> str:
     """The cut-off of the sweep that comes nearest, per reference, in words."""
-    told = []
+    texts = []
     for chosen in references:
         part = table[table["percent"].notna()]
         for name, value in chosen.items():
             part = part[part[name] == value]
         if len(part):
             best = part.iloc[int(part["mean_absolute_difference_ml"].to_numpy().argmin())]
-            told.append(
+            texts.append(
                 f"{best['percent']:g} % for the infarct at {chosen['reference_visit']} "
                 f"(n = {best['n']:g})"
             )
-    return f" Nearest: {'; '.join(told)}." if told else ""
+    return f" Nearest: {'; '.join(texts)}." if texts else ""

@@ -154,10 +154,10 @@ def bland_altman(
         limits_ci = "exact" if difference.size < EXACT_BELOW else "approximate"
     if codes is None:
         found = _independent_limits(difference, multiplier, limits_ci, alpha)
-        told = f"{scale} scale, {multiplier:.4g} SD; t interval of bias, {limits_ci} of limits"
+        text = f"{scale} scale, {multiplier:.4g} SD; t interval of bias, {limits_ci} of limits"
     else:
         found = _clustered_limits(difference, codes, multiplier, alpha)
-        told = f"{scale} scale, {multiplier:.4g} SD; {found.method}"
+        text = f"{scale} scale, {multiplier:.4g} SD; {found.method}"
     slope = regression_slope(middle, difference, alpha=alpha, clusters=codes)
     values = [
         (found.bias, found.bias), (found.loa_lower, found.loa_upper), found.bias_ci,
@@ -185,7 +185,7 @@ def bland_altman(
         slope_p_value=slope.p_value,
         scale=scale,
         ci_level=1.0 - alpha,
-        method=told,
+        method=text,
         n_clusters=groups_of.number_of(codes, difference.size),
     )
 
@@ -629,7 +629,7 @@ def concordance_by_components(
         two = icc.variance_components(values)
         whole = two.target + max(two.reader, 0.0) + two.residual
         left_out = icc.left_out_of_incomplete(values, codes)["ccc"]
-        told = "concordance correlation by REML variance components (Carrasco 2003)"
+        text = "concordance correlation by REML variance components (Carrasco 2003)"
         return groups_of.jackknife_estimate(
             two.target / whole,
             left_out,
@@ -637,7 +637,7 @@ def concordance_by_components(
             codes=codes,
             scale="fisher",
             n=n,
-            method=told,
+            method=text,
             null=0.0,
         )
 
@@ -649,11 +649,11 @@ def concordance_by_components(
         error += max(readers.weight * (residual.square - readers.square), 0.0)
         return between / (between + error) if between + error > 0 else np.nan
 
-    told = "concordance correlation by variance components (Carrasco 2009), readers fixed"
+    text = "concordance correlation by variance components (Carrasco 2009), readers fixed"
     estimate = coefficient(np.ones(n, dtype=bool))
     left_out = groups_of.jackknife(coefficient, n, codes)
     return groups_of.jackknife_estimate(
-        estimate, left_out, alpha=alpha, codes=codes, scale="fisher", n=n, method=told, null=0.0
+        estimate, left_out, alpha=alpha, codes=codes, scale="fisher", n=n, method=text, null=0.0
     )
 
 
@@ -955,7 +955,7 @@ def total_deviation_index(
     bias, sd = float(difference.mean()), float(difference.std(ddof=1))
     if sd == 0:
         return Estimate(abs(bias), n=n, method="total deviation index", note="differences constant")
-    told = f"total deviation index, {100 * coverage:g} %, normal"
+    text = f"total deviation index, {100 * coverage:g} %, normal"
 
     def solve(mean: float, spread: float) -> float:
         low, high = 0.0, abs(mean) + 12.0 * spread
@@ -977,7 +977,7 @@ def total_deviation_index(
         left_out = groups_of.jackknife(clustered, n, codes)
         value = clustered(np.ones(n, dtype=bool))
         return groups_of.jackknife_estimate(
-            value, left_out, alpha=alpha, codes=codes, scale="log", n=n, method=told
+            value, left_out, alpha=alpha, codes=codes, scale="log", n=n, method=text
         )
     estimate = solve(bias, sd)
     step = 1e-5 * sd
@@ -990,6 +990,6 @@ def total_deviation_index(
         float(estimate / factor),
         float(estimate * factor),
         n=n,
-        method=f"{told}; delta method on log",
+        method=f"{text}; delta method on log",
         se=se,
     )

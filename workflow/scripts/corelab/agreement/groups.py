@@ -165,8 +165,8 @@ class GroupStatistics:
         """One statistics row; an estimate that is no number becomes ``not_computable``."""
         place: Row = {"group": self.group, "endpoint": self.endpoint, "visit": self.visit}
         own = [n for n in (found.note, extra) if n]
-        told = "incomplete: " in found.note
-        notes = [*own, *(n for n in self.notes if not (told and n.startswith("incomplete: ")))]
+        text = "incomplete: " in found.note
+        notes = [*own, *(n for n in self.notes if not (text and n.startswith("incomplete: ")))]
         if not np.isfinite(found.estimate):
             reason = "; ".join(notes) or "not defined for these readings"
             return not_computable(statistic, reason, n=found.n, method=found.method, **place)
@@ -357,8 +357,8 @@ class GroupStatistics:
         """Repeats have no order of their own: only the one-way form is their coefficient."""
         if self.analysis.repeats != "within" or form.startswith("icc_1"):
             return found
-        told = "repeat number as a factor: the repeats of one reader are exchangeable, see icc_1_1"
-        return replace(found, note="; ".join(filter(None, [found.note, told])))
+        text = "repeat number as a factor: the repeats of one reader are exchangeable, see icc_1_1"
+        return replace(found, note="; ".join(filter(None, [found.note, text])))
 
     def _complete_cases(self, values: Floats) -> list[Row]:
         """Sensitivity to the missing cells: the same coefficient from complete targets only."""

@@ -151,12 +151,12 @@ def units_mixed(
         )
     if not odd.any():
         return []
-    told = [
+    texts = [
         f"{_named(name)} ({high:g} and {low:g} mL)"
         for name, high, low in zip(labels[odd], larger[odd], smaller[odd], strict=True)
     ]
     return [
-        f"values differ by a factor near 1000 at {', '.join(told[:5])}: a missed lesion, or mL "
+        f"values differ by a factor near 1000 at {', '.join(texts[:5])}: a missed lesion, or mL "
         "against mm3; they are used as they are (unit_check: checked once it is, refuse to leave "
         "such pairs out)"
     ]

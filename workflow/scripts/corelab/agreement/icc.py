@@ -1012,13 +1012,13 @@ def _sems(values: Floats, codes: Codes | None, alpha: float) -> dict[str, Estima
     agreement = (
         [readers, residual._replace(weight=1.0 - 1.0 / a), *rest] if component > 0 else consistency
     )
-    told = "Satterthwaite chi-square" + (f" over {a} clusters" if codes is not None else "")
+    text = "Satterthwaite chi-square" + (f" over {a} clusters" if codes is not None else "")
     result = {}
     for name, parts in (("sem", agreement), ("sem_consistency", consistency)):
         value, df = _total(parts)
         sem = float(np.sqrt(value))
         low, high = standard_deviation_interval(sem, df, alpha)
-        result[name] = Estimate(sem, low, high, n=len(values), method=f"{name}; {told}")
+        result[name] = Estimate(sem, low, high, n=len(values), method=f"{name}; {text}")
     return result
 
 

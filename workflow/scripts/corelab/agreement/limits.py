@@ -90,7 +90,7 @@ def regression_limits(
     groups = groups_of.deletion_groups(codes, n)
     whole = fit(np.ones(n, dtype=bool))
     left_out = np.array([fit(groups != g) for g in range(int(groups.max()) + 1)])
-    told = "regression limits (Bland-Altman 1999, 3.2)"
+    text = "regression limits (Bland-Altman 1999, 3.2)"
     names = ["loa_bias_intercept", "loa_bias_slope", "loa_sd_intercept", "loa_sd_slope"]
     where = [""] * 4 + [f"mean={place:.4g}" for place in places] * 2
     names += ["loa_lower_regression"] * 3 + ["loa_upper_regression"] * 3
@@ -108,7 +108,7 @@ def regression_limits(
                 codes=codes,
                 scale="raw",
                 n=n,
-                method=told,
+                method=text,
                 null=null,
                 note=note,
             ),
@@ -173,13 +173,13 @@ def quantile(
     n = values.size
     ordered = np.sort(values)
     estimate = float(np.quantile(values, level))
-    told = f"quantile {level:g} of the differences; "
+    texts = f"quantile {level:g} of the differences; "
     if codes is None:
         # Largest and smallest ranks with at most alpha / 2 of the binomial outside.
         inside = special.bdtr(np.arange(n), n, level)
         low = int(np.sum(inside <= alpha / 2.0)) - 1
         high = int(np.sum(inside < 1.0 - alpha / 2.0))
-        told += "exact order-statistic interval"
+        texts += "exact order-statistic interval"
     else:
         below = (values <= estimate).astype(np.float64)
         own = groups_of.sums(below - below.mean(), codes)
@@ -190,11 +190,11 @@ def quantile(
         half = quantile_t(a - 1, alpha) * error
         low = int(np.floor((level - half) * n)) - 1
         high = int(np.ceil((level + half) * n))
-        told += f"Woodruff's interval over {a} clusters"
+        texts += f"Woodruff's interval over {a} clusters"
     if low < 0 or high > n - 1:
         note = f"interval not defined: {n} values are too few for one of its limits"
-        return Estimate(estimate, n=n, method=told, note=note)
-    return Estimate(estimate, float(ordered[low]), float(ordered[high]), n=n, method=told)
+        return Estimate(estimate, n=n, method=texts, note=note)
+    return Estimate(estimate, float(ordered[low]), float(ordered[high]), n=n, method=texts)
 
 
 def tolerance_limits(
@@ -225,7 +225,7 @@ def tolerance_limits(
     n = difference.size
     if found.sd == 0:
         raise NotComputable("no variance: all differences are equal")
-    size, df, told = float(n), n - 1.0, ""
+    size, df, text = float(n), n - 1.0, ""
     if codes is not None:
         counts = np.bincount(codes).astype(np.float64)
         means = groups_of.sums(difference, codes) / counts
@@ -236,12 +236,12 @@ def tolerance_limits(
         df = found.sd**4 / (
             between**2 / (means.size - 1) + (share_in * inside) ** 2 / (n - means.size)
         )
-        told = f" over {means.size} clusters"
+        text = f" over {means.size} clusters"
     z = float(special.ndtri((1.0 + share) / 2.0))
     factor = float(np.sqrt(df * (1.0 + 1.0 / size) * z**2 / special.chdtri(df, 1.0 - alpha)))
     method = (
         f"{100 * share:g} % of differences within, confidence {100 * (1 - alpha):g} %; normal, "
-        f"Howe 1969, factor {factor:.4g}{told}"
+        f"Howe 1969, factor {factor:.4g}{text}"
     )
     note = f"{x.size - n} pairs incomplete" * (x.size > n)
     return [

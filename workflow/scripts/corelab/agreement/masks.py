@@ -244,8 +244,8 @@ def _median_row(values: Floats, alpha: float, codes: Codes | None) -> Row:
         found = quantile(values, 0.5, alpha=alpha, codes=codes)
     except NotComputable:
         return {**row, "method": "median; too few subjects for an interval"}
-    told = f"median; Woodruff's interval over {number_of(codes, values.size)} subjects"
-    return {**row, "ci_low": found.ci_low, "ci_high": found.ci_high, "method": told}
+    text = f"median; Woodruff's interval over {number_of(codes, values.size)} subjects"
+    return {**row, "ci_low": found.ci_low, "ci_high": found.ci_high, "method": text}
 
 
 def median_interval(values: Floats, alpha: float) -> tuple[float, float]:

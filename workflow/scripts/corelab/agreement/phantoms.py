@@ -488,6 +488,6 @@ def conformance_rows(verdicts: pd.DataFrame) -> list[Row]:
         one = Estimate(
             float(failed.empty), n=len(judged), method=f"1 where {criterion} is {limit}, else 0"
         )
-        told = f"fail: {seen}" if len(failed) else "pass"
-        rows.append(maker.attempt(statistic, one, None, f"{told}; limit: {citation}"))
+        text = f"fail: {seen}" if len(failed) else "pass"
+        rows.append(maker.attempt(statistic, one, None, f"{text}; limit: {citation}"))
     return rows

@@ -138,8 +138,8 @@ def no_worse(found: Estimate, margin: float) -> Estimate:
     """
     half = found.p_value / 2.0
     p_value = half if found.estimate < margin else 1.0 - half
-    told = f"one-sided p of a ratio of {margin:g} or more (Obuchowski 2014)"
-    return replace(found, p_value=p_value, method=f"{found.method}; {told}")
+    text = f"one-sided p of a ratio of {margin:g} or more (Obuchowski 2014)"
+    return replace(found, p_value=p_value, method=f"{found.method}; {text}")
 
 
 def interchangeability(

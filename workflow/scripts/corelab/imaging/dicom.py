@@ -320,7 +320,7 @@ def frames_of(dataset: Any) -> list[NDArray[Any]]:
 
 
 def _mosaic_slices(dataset: Any) -> int:
-    """Number of slices in a Siemens mosaic; 0 for other images, and where it is not told."""
+    """Number of slices in a Siemens mosaic; 0 for other images, and where it is not stated."""
     if "MOSAIC" not in [str(part).upper() for part in _many(dataset.get("ImageType"))]:
         return 0
     try:

@@ -706,8 +706,8 @@ def _tell_outside(
             continue
         mask: Any = nib.load(visit.folder / scan.file)
         brain: Any = nib.load(visit.folder / brain_masks[grid])
-        if told := outside_brain(mask, brain):
-            visit.warn(scan, told)
+        if text := outside_brain(mask, brain):
+            visit.warn(scan, text)
 
 
 def _tell_central_volume(visit: _Visit, brain_masks: Mapping[str, str]) -> None:

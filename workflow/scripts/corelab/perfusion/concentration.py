@@ -30,7 +30,7 @@ SIGNAL_FLOOR = 1e-3
 
 
 class PerfusionError(ValueError):
-    """Perfusion data that cannot be analysed; the message says what, why and how to mend it."""
+    """Perfusion data that cannot be analysed; the message says what, why and how to fix it."""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def checked_times(times_s: np.ndarray, n_frames: int) -> np.ndarray:
             f"{n_frames} frames are too few to follow a bolus; at least 5 are needed"
         )
     if not np.isfinite(times).all():
-        raise PerfusionError("a frame time is not a finite number; mend the frame times")
+        raise PerfusionError("a frame time is not a finite number; fix the frame times")
     backward = np.flatnonzero(np.diff(times) <= 0)
     if backward.size:
         raise PerfusionError(

@@ -18,7 +18,7 @@ from corelab.perfusion.parallel import over_frames
 
 #: CT values are clipped to this range (HU) for alignment.
 CLIP_HU = (-100.0, 400.0)
-#: Motion below both is left alone: resampling would blur more than it mends.
+#: Motion below both is left alone: resampling would blur more than it corrects.
 CORRECT_ABOVE_MM = 0.5
 CORRECT_ABOVE_DEGREES = 0.5
 #: A frame displaced this much from the one before it is replaced by interpolation.
@@ -116,7 +116,7 @@ def framewise_displacement(translation_mm: np.ndarray, rotation_degrees: np.ndar
 
 
 def grid_centre(shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
-    """World position of the middle of a grid, about which rotations are told.
+    """World position of the middle of a grid, about which rotations are stated.
 
     Examples
     --------

@@ -219,17 +219,17 @@ def _each_visit(
     for visit, frame in by_visit:
         try:
             rule, logs = _log_zeros(analysis, frame)
-            told, used, planned = join_notes(frame.attrs["said"], logs), method, analysis
+            texts, used, planned = join_notes(frame.attrs["said"], logs), method, analysis
             if frame.attrs["ranks"] or rule == "rank":
                 used, planned = "rank", analysis.changed(scale="identity")
                 if method in {"t", "welch", "mann_whitney"}:
                     # These have no covariates, so the ranks have no baseline either.
                     planned = planned.changed(derivation="value", covariates=[])
-                told += f" instead of {method}" * (method != "rank")
+                texts += f" instead of {method}" * (method != "rank")
             for row in _kernel(used)(planned, tables, endpoint, frame, used):
                 note = str(row.get("note", ""))
-                if told and not note.startswith("not_computable"):
-                    note = join_notes(told, note)
+                if texts and not note.startswith("not_computable"):
+                    note = join_notes(texts, note)
                 yield {**head, "visit": visit, **row, "note": note}
         except NotComputable as reason:
             main = skewed.MAIN.get(method, "mean_difference")
@@ -264,7 +264,7 @@ def _model_rows(
         raise NotComputable(f"method {method} has its own scale; leave out the key scale")
     reference, others, said = levels_of(frame[by], by, analysis.reference)
     plan = design(frame, by=by, reference=reference, covariates=names)
-    told: set[tuple[str, str]] = set()
+    text: set[tuple[str, str]] = set()
     strata = strata_of(analysis, tables, frame)
     if method == "binary" and strata is not None:
         yield from _stratified_risks(analysis, frame, by, reference, others, strata)
@@ -274,9 +274,9 @@ def _model_rows(
             for row in skewed.contrast_rows(analysis, method, contrast):
                 # The reference arm's share belongs to every contrast and is one row.
                 key = (row["statistic"], row["group"])
-                if key in told:
+                if key in text:
                     continue
-                told.add(key)
+                text.add(key)
                 notes = join_notes(said, note, str(row.get("note", "")))
                 if str(row.get("note", "")).startswith("not_computable"):
                     notes = str(row["note"])

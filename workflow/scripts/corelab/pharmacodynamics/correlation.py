@@ -303,8 +303,8 @@ def partial(
     given = f"correlation given {k} covariate column(s)"
     if not only_of_y:
         low, high = fisher_interval(r, a.size - k, alpha)
-        told = f"partial {given}; Fisher z CI; t test"
-        return Correlation(r, low, high, _t_test_of_r(r, df), a.size, df, told)
+        text = f"partial {given}; Fisher z CI; t test"
+        return Correlation(r, low, high, _t_test_of_r(r, df), a.size, df, text)
     own = _residuals(a, block)
     if np.linalg.norm(own) <= 1e-10 * np.linalg.norm(res_a):
         raise NotComputable("the first variable is determined by the covariates")
@@ -315,8 +315,8 @@ def partial(
         variance = _semi_partial_variance(r, unexplained) / (1 - r * r) ** 2 / spare
     low, high = fisher_interval(r, a.size - k, alpha, variance)
     p_value = _t_test_of_r(_product_moment(own, res_b), df)
-    told = f"semi-partial {given}; delta-method CI on Fisher's z scale; t test of the partial"
-    return Correlation(r, low, high, p_value, a.size, df, told)
+    text = f"semi-partial {given}; delta-method CI on Fisher's z scale; t test of the partial"
+    return Correlation(r, low, high, p_value, a.size, df, text)
 
 
 def _semi_partial_variance(r: float, unexplained: float) -> float:
@@ -483,12 +483,12 @@ def corrected_for_attenuation(
     known = icc_x_limits is None or not (0 < icc_x_limits[0] <= icc_x <= icc_x_limits[1])
     if known or icc_x_limits is None:
         low, high = r.ci_low / divisor, r.ci_high / divisor
-        told = "reliabilities as known"
+        text = "reliabilities as known"
     else:
         least, most = (math.sqrt(v * icc_y) for v in icc_x_limits)
         low, high = _ratio_limits((r.estimate, r.ci_low, r.ci_high), (divisor, least, most))
-        told = "with the uncertainty of the measured reliability (Donner-Zou)"
-    method = f"{r.method}; divided by sqrt({icc_x:.4g} x {icc_y:.4g}), {told}"
+        text = "with the uncertainty of the measured reliability (Donner-Zou)"
+    method = f"{r.method}; divided by sqrt({icc_x:.4g} x {icc_y:.4g}), {text}"
     return replace(r, estimate=r.estimate / divisor, ci_low=low, ci_high=high, method=method)
 
 
@@ -841,11 +841,11 @@ def _one_pairing(
         yield not_computable(statistic, str(reason), method=method, **head)
         return
     if method == "repeated":
-        told = "; ".join(
+        text = "; ".join(
             f"{visit}: {words}" for visit, frame, words in by_visit if frame.attrs["said"]
         )
         pooled = pd.concat([frame for _, frame, _ in by_visit])
-        by_visit = [("all", pooled, told)]
+        by_visit = [("all", pooled, text)]
     for visit, frame, words in by_visit:
         columns = {**head, "visit": visit}
         try:
@@ -918,14 +918,14 @@ def _row(
     result, check = _compute(frame, x, y, own_names, kernel_method, alpha)
     result = _with_interval(analysis, frame, result, own_names, kernel_method, alpha)
     if method == "attenuation":
-        icc_x, limits, icc_y, told = _reliabilities(analysis, tables, endpoint)
+        icc_x, limits, icc_y, text = _reliabilities(analysis, tables, endpoint)
         result, check = corrected_for_attenuation(result, icc_x, icc_y, limits), {}
         if abs(result.estimate) > 1:
-            told = join_notes(
-                told, "above 1: the reliability is too low for these values (estimated in others, "
+            text = join_notes(
+                text, "above 1: the reliability is too low for these values (estimated in others, "
                 "or errors of the two variables are correlated)"
             )  # fmt: skip
-        note = join_notes(note, told)
+        note = join_notes(note, text)
     elif adjusted and names:
         result = replace(result, method=f"{result.method}; covariates {', '.join(names)}")
     few = "fewer than 10 participants" if result.n < 10 else ""
@@ -982,8 +982,8 @@ def _with_interval(
         of_rows, len(values), alpha, resamples=resamples, seed=seed, percentile=percentile
     )
     words = "percentile" if percentile else "BCa"
-    told = f"{first}; {words} bootstrap CI, {resamples} resamples"
-    return replace(result, ci_low=low, ci_high=high, method=told)
+    text = f"{first}; {words} bootstrap CI, {resamples} resamples"
+    return replace(result, ci_low=low, ci_high=high, method=text)
 
 
 def _coefficient(x: np.ndarray, y: np.ndarray, block: np.ndarray | None, method: str) -> float:
@@ -1016,8 +1016,8 @@ def _reliabilities(
 
     ratings, visit = ratings_of(analysis.changed(visit=None), tables, endpoint, sources)
     found = intraclass_correlation(ratings, alpha=alpha_of(analysis))["icc_a_1"]
-    told = f"ICC(A,1) {found.estimate:.3f} of {', '.join(sources)} at {visit}, n {len(ratings)}"
-    return found.estimate, (found.ci_low, found.ci_high), other, told
+    text = f"ICC(A,1) {found.estimate:.3f} of {', '.join(sources)} at {visit}, n {len(ratings)}"
+    return found.estimate, (found.ci_low, found.ci_high), other, text
 
 
 def _compute(
@@ -1042,8 +1042,8 @@ def _compute(
     if method == "repeated":
         result = repeated(frame.index.to_numpy(), x, y, alpha)
         if frame.index.nunique() > MOST_PARTICIPANTS:
-            told = f"pingouin.rm_corr left out: more than {MOST_PARTICIPANTS} participants"
-            return result, {"second_method": told}
+            text = f"pingouin.rm_corr left out: more than {MOST_PARTICIPANTS} participants"
+            return result, {"second_method": text}
         return result, compare(result.estimate, *_pingouin_repeated(frame))
     block = design(frame, covariates=names).matrix[:, 1:]
     if method == "partial_spearman":
@@ -1054,8 +1054,8 @@ def _compute(
         result = replace(result, method=f"Spearman {result.method}")
     if np.linalg.cond(np.corrcoef(np.column_stack([x, y, block]).T)) > 1e10:
         # pingouin inverts this matrix; what it then gives is rounding.
-        told = "left out (pingouin.partial_corr): singular correlation matrix"
-        return result, {"second_method": told}
+        text = "left out (pingouin.partial_corr): singular correlation matrix"
+        return result, {"second_method": text}
     return result, compare(result.estimate, *_pingouin_partial(x, y, block, method))
 
 

@@ -231,14 +231,14 @@ def _by_source(analysis: DiagnosticSpec, tables: Tables, endpoint: str) -> dict[
             for visit, part in endpoint_by_visit(analysis, tables, endpoint)
         }  # fmt: skip
     columns: dict[str, dict[str, pd.Series]] = {}
-    told: dict[str, str] = {}
+    reported: dict[str, str] = {}
     for source in sources:
         one = analysis.changed(source=source)
         for visit, part in endpoint_by_visit(one, tables, endpoint):
             columns.setdefault(visit, {})[source] = part["value"]
-            told[visit] = join_notes(told.get(visit, ""), str(part.attrs.get("said", "")))
+            reported[visit] = join_notes(reported.get(visit, ""), str(part.attrs.get("said", "")))
     return {
-        visit: pd.DataFrame(found).reindex(columns=sources).assign(said=told[visit])
+        visit: pd.DataFrame(found).reindex(columns=sources).assign(said=reported[visit])
         for visit, found in columns.items()
     }
 

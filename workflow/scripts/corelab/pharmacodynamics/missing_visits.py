@@ -589,13 +589,13 @@ def _contrast_rows(
         for other in others or [0.0]:
             moved = _fit_all(analysis, arms, place, level, delta, other)
             also = f"|delta_reference={other:g}" if others else ""
-            told = f", of {arms.reference} by {other:g}" if others else ""
+            text = f", of {arms.reference} by {other:g}" if others else ""
             yield {
                 **head,
                 "group": f"{group}|delta={delta:g}{also}",
                 "statistic": "mean_difference_at_delta",
                 **moved.result.columns(),
-                "method": f"{method}; imputed values of {level} shifted by {delta:g}{told}",
+                "method": f"{method}; imputed values of {level} shifted by {delta:g}{text}",
             }
     if analysis.tipping_point:
         yield {**head, **_tipping_row(analysis, arms, place, level, pooled, imputed[level])}

@@ -227,9 +227,9 @@ def adjust_families(frame: pd.DataFrame, analyses: Sequence[AnalysisSpec]) -> pd
             families.setdefault(named[0], {}).setdefault(named[1], []).append(analysis)
     for name, methods in families.items():
         if len(methods) > 1:
-            told = (f"{m}: {', '.join(a.id for a in ours)}" for m, ours in methods.items())
+            text = (f"{m}: {', '.join(a.id for a in ours)}" for m, ours in methods.items())
             raise ValueError(
-                f"family '{name}' has analyses with different procedures: " + "; ".join(told)
+                f"family '{name}' has analyses with different procedures: " + "; ".join(text)
             )
         ((method, members),) = methods.items()
         inside = result["analysis_id"].isin([a.id for a in members])

@@ -466,8 +466,8 @@ def _arm_rows(
         if analysis.odds_by_cut:
             groups = {f"{by}={level}": f"{by}={level}|{by}={reference}" for level in others}
             for row in odds_by_cut_rows(plan, y, fit, groups, outcome, alpha):
-                told = str(row.get("note", ""))
-                yield {**head, **row, "note": told or join_notes(said, note)}
+                text = str(row.get("note", ""))
+                yield {**head, **row, "note": text or join_notes(said, note)}
     except NotComputable as reason:
         yield not_computable("common_odds_ratio", str(reason), **head)
     labels = frame[by].map(str)
@@ -479,8 +479,8 @@ def _arm_rows(
             yield {**group, **row, "note": join_notes(said, note, pairs, str(row.get("note", "")))}
     if analysis.hierarchy:
         for row in _hierarchy_rows(analysis, tables, labelled, by, alpha):
-            told = join_notes(said, pairs, str(row.get("note", "")))
-            yield {"endpoint": outcome, **row, "note": told}
+            text = join_notes(said, pairs, str(row.get("note", "")))
+            yield {"endpoint": outcome, **row, "note": text}
 
 
 def _worst_grade(

@@ -64,7 +64,7 @@ def feature_table(analysis: RadiomicsSpec, tables: Tables) -> pd.DataFrame:
     ):
         wanted = [str(item) for item in as_list(getattr(analysis, key))]
         if wanted and wanted != ["all"]:
-            # Shape belongs to the mask, whichever series are asked for.
+            # Shape belongs to the mask, whichever series are requested.
             keep &= rows[column].isin([*wanted, "mask"] if column == "series" else wanted)
     rows = rows[keep].copy()
     if rows.empty:

@@ -356,27 +356,27 @@ def _closed_form(analysis: SampleSizeSpec, method: str) -> Iterator[dict[str, An
     per_arm = math.nan
     if method == "icc":
         size = icc_precision(number("reliability"), raters, number("width"), alpha)
-        told = (
+        text = (
             f"ICC {number('reliability'):g} with an interval of width {number('width'):g}, "
             f"{raters} readings each (Bonett 2002)"
         )
     elif method == "icc_exceeds":
         size = icc_exceeding(number("reliability"), number("exceeds"), raters, power, alpha)
-        told = (
+        text = (
             f"ICC {number('reliability'):g} shown to exceed {number('exceeds'):g}, {raters} "
             f"readings each, power {power:g}, one-sided level {alpha:g} (Walter 1998)"
         )
     elif method == "kappa":
         shares = [float(v) for v in analysis.shares or ()]
         size = kappa_precision(number("reliability"), shares, number("width"), alpha)
-        told = (
+        text = (
             f"kappa {number('reliability'):g} with an interval of width {number('width'):g}, two "
             "raters with the given shares (Fleiss-Cohen-Everitt variance)"
         )
     elif method == "limits":
         share = analysis.limits_coverage
         size = limits_precision(number("sd"), number("width"), share, alpha)
-        told = (
+        text = (
             f"limits of agreement ({100 * share:g} %) with intervals of width "
             f"{number('width'):g}, SD of differences {number('sd'):g} (Bland-Altman 1999)"
         )
@@ -386,7 +386,7 @@ def _closed_form(analysis: SampleSizeSpec, method: str) -> Iterator[dict[str, An
             number("difference"), number("sd"), number("correlation"), kept, power, alpha
         )
         size = 2 * math.ceil(per_arm)
-        told = (
+        text = (
             f"MMRM at the last of {len(kept)} visits, difference {number('difference'):g}, SD "
             f"{number('sd'):g}, correlation {number('correlation'):g}, power {power:g}, two-sided "
             f"level {alpha:g} (Lu 2008)"
@@ -396,7 +396,7 @@ def _closed_form(analysis: SampleSizeSpec, method: str) -> Iterator[dict[str, An
         treated = shifted_shares(control, number("odds_ratio"))
         mean = [(c + t) / 2 for c, t in zip(control, treated, strict=True)]
         size = ordinal_total(number("odds_ratio"), mean, power, alpha)
-        told = (
+        text = (
             f"common odds ratio {number('odds_ratio'):g}, two arms alike, power {power:g}, "
             f"two-sided level {alpha:g} (Whitehead 1993)"
         )
@@ -406,7 +406,7 @@ def _closed_form(analysis: SampleSizeSpec, method: str) -> Iterator[dict[str, An
         events = schoenfeld_events(number("hazard_ratio"), power, alpha)
         share = float(analysis.event_share)
         size = math.ceil(events) / share
-        told = (
+        text = (
             f"log-rank test of a hazard ratio of {number('hazard_ratio'):g}: {math.ceil(events)} "
             f"events, {100 * share:g} % of participants with one, power {power:g}, two-sided level "
             f"{alpha:g} (Schoenfeld 1983)"
@@ -416,14 +416,14 @@ def _closed_form(analysis: SampleSizeSpec, method: str) -> Iterator[dict[str, An
             "statistic": "n_per_arm",
             "group": method,
             "estimate": float(math.ceil(per_arm)),
-            "method": told,
+            "method": text,
             "note": f"unrounded {per_arm:.2f}",
         }
     yield {
         "statistic": "n_total",
         "group": method,
         "estimate": float(math.ceil(size - 1e-9)),
-        "method": told,
+        "method": text,
         "note": f"unrounded {size:.2f}",
     }
 

@@ -27,7 +27,7 @@ class FeatureScores:
     scores
         (p,) score / (sd + s0).
     s0
-        Exchangeability constant: the median of the sd unless a percentile was asked for.
+        Exchangeability constant: the median of the sd unless a percentile was requested.
     """
 
     scores: np.ndarray
@@ -183,7 +183,7 @@ def train(
     means = x[selected].mean(axis=1)
     u, d, _ = np.linalg.svd(x[selected] - means[:, None], full_matrices=False)
     if np.sum(d > 1e-10 * d[0]) < n_components:
-        raise NotComputable("the selected features span fewer components than asked for")
+        raise NotComputable("the selected features span fewer components than requested")
     u, d = u[:, :n_components], d[:n_components]
     # A singular vector's sign is arbitrary: the hazard gives it one.
     raw = (x[selected] - means[:, None]).T @ u / d

@@ -723,7 +723,7 @@ def concordance(time: Any, event: Any, risk: Any) -> Concordance:
     """Harrell's concordance of a risk score (higher = earlier event) with time to event.
 
     Standard error by the infinitesimal jackknife over participants. Which scores are tied is
-    told by :func:`risk_order`.
+    stated by :func:`risk_order`.
 
     Examples
     --------

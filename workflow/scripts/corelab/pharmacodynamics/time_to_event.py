@@ -145,7 +145,7 @@ def analyse(analysis: SurvivalSpec, tables: Tables) -> Iterator[dict[str, Any]]:
             yield not_computable("median_days", str(reason), **head)
             continue
         grouped = bool(analysis.by or analysis.covariates)
-        # An imaging endpoint has a Cox model of its own; one without any term is not asked for.
+        # An imaging endpoint has a Cox model of its own; one without any term is not requested.
         whole = [m for m in methods if m != "cox" or grouped or not imaging]
         if "time_varying" in methods and not imaging:
             needed = "method time_varying needs an imaging endpoint"
@@ -431,10 +431,10 @@ def _competing_rows(
     frame, note = complete_cases(frame, [*needed, "_time", "_event"], analysis, tables)
     t, s = status_of(frame["time_days"], frame["event"], frame["_time"], frame["_event"])
     counts = f"{int(np.sum(s == 1))} events, {int(np.sum(s == 2))} competing ({competing})"
-    told = join_notes(note, counts)
+    text = join_notes(note, counts)
     z = float(scipy.stats.norm.ppf(1 - alpha_of(analysis) / 2))
     if method == "cuminc":
-        yield from _incidence_rows(analysis, frame, by, (reference, *others), (t, s), z, told)
+        yield from _incidence_rows(analysis, frame, by, (reference, *others), (t, s), z, text)
         return
     if by is None and not names:
         raise NotComputable("Fine and Gray's model needs by or covariates")
@@ -460,7 +460,7 @@ def _competing_rows(
             "n": fit.n,
             "method": "Fine and Gray, weights of the censoring curve, Breslow ties, robust Wald "
             f"interval; terms {', '.join(full.terms[1:])}",
-            "note": told,
+            "note": text,
         }
 
 
@@ -761,9 +761,9 @@ def _imaging_rows(
                     groups[term] = f"{term} given {endpoint}"
             adjusted = f"; adjusted for {', '.join(names)}" if names else ""
             curve, linear = _curve(frame, plan) if STRATUM not in frame else (None, "")
-            told = f"per unit of {endpoint}{adjusted}"
+            text = f"per unit of {endpoint}{adjusted}"
             tau = analysis.tau_days
-            for row in hazard_rows(frame, plan, alpha, groups, told, tau):
+            for row in hazard_rows(frame, plan, alpha, groups, text, tau):
                 extra = linear if row["group"] == pair else ""
                 yield {**here, **row, "note": join_notes(str(row.get("note", "")), extra, note)}
             for row in _curve_rows(frame, curve, endpoint, alpha):

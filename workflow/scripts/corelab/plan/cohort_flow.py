@@ -352,7 +352,7 @@ def write_cohort_flows(
         title = flow.title or f"Flow of participants: {flow.name}"
         citation = flow.citation
         end = int(frame["n_out"].iloc[-1]) if (frame["stage"] != "parts").any() else None
-        told = f"{int(frame['n_in'].iloc[0])} enter" + (f", {end} remain" if end else "")
+        text = f"{int(frame['n_in'].iloc[0])} enter" + (f", {end} remain" if end else "")
         write_exhibit(
             path,
             section="participants",
@@ -362,6 +362,6 @@ def write_cohort_flows(
             else "Each participant leaves by "
             "the first criterion that he meets." * (flow.criteria is not None),
             figure=drawn.name,
-            alt=f"{title}: {told}",
+            alt=f"{title}: {text}",
             source="statistics/cohort_flow.tsv",
         )

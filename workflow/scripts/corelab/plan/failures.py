@@ -30,8 +30,8 @@ def failed_frame(analysis: AnalysisSpec, error: Exception, log: str = "") -> pd.
     """
     traceback.print_exception(error)
     cause = " ".join(str(error).split())[:300]
-    told = f"{type(error).__name__}: {cause}" + (f"; log: {log}" if log else "")
-    return statistics_frame(analysis, [{"statistic": analysis.type, "note": f"{FAILED}{told})"}])
+    text = f"{type(error).__name__}: {cause}" + (f"; log: {log}" if log else "")
+    return statistics_frame(analysis, [{"statistic": analysis.type, "note": f"{FAILED}{text})"}])
 
 
 def failed_products(folder: str | Path) -> dict[str, tuple[str, str]]:

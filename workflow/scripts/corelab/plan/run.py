@@ -151,10 +151,10 @@ def one_sided(
         if null is not None:
             higher = float(result.loc[row, "estimate"]) > null
         if higher is None:
-            told = "p is not turned one-sided"
+            text = "p is not turned one-sided"
         else:
             half = float(result.loc[row, "p_value"]) / 2
             result.loc[row, "p_value"] = half if higher == (alternative == "greater") else 1 - half
-            told = f"one-sided p ({alternative})"
-        result.loc[row, "note"] = f"{said}; {told}" if said else told
+            text = f"one-sided p ({alternative})"
+        result.loc[row, "note"] = f"{said}; {text}" if said else text
     return result

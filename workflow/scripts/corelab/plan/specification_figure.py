@@ -42,8 +42,8 @@ def write_specification_figure(
         )
         figures.specification_choices(lower, found, list(choices_of(found)))
         upper.set_xlabel("")
-        told = f"{contrast}: {len(found)} of {len(rows)} specifications; diamond: as planned"
-        upper.set_title(told, loc="left")
+        message = f"{contrast}: {len(found)} of {len(rows)} specifications; diamond: as planned"
+        upper.set_title(message, loc="left")
     else:
         drawn.text(0.02, 0.5, "No specification can be computed from these data")
     save_figure(drawn, figure, tight=True)

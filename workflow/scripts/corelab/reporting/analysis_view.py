@@ -179,9 +179,9 @@ def _long_table(rows: pd.DataFrame, caption: str, label: str) -> Table:
                 behind,
             ]
         )
-    told = [groups[0] if len(groups) == 1 else "", visits[0] if len(visits) == 1 else ""]
-    told.append(_levels(rows))
-    note = "; ".join(text for text in told if text and text != "pooled")
+    texts = [groups[0] if len(groups) == 1 else "", visits[0] if len(visits) == 1 else ""]
+    texts.append(_levels(rows))
+    note = "; ".join(text for text in texts if text and text != "pooled")
     return Table(caption, columns, body, f"({note})" if note else "", "", label)
 
 
@@ -221,15 +221,15 @@ def _side_by_side(rows: pd.DataFrame, groups: Sequence[str], caption: str, label
         words = statistic(name).words + (f", {unit}" if unit else "")
         body.append([words, *shown, page.more("how", _behind(found, groups))])
     numbers = rows.groupby("group", sort=False)["n"].max()
-    told = [
+    texts = [
         f"n = {count(numbers[group])}"
         + (f" ({group_words(group) or 'all sources'})" if len(groups) > 1 else "")
         for group in groups
         if group in numbers and is_number(numbers[group])
     ]
     if len(set(numbers.dropna())) == 1:
-        told = [f"n = {count(numbers.iloc[0])}"]
-    note = "; ".join(text for text in (*told, _levels(rows)) if text)
+        texts = [f"n = {count(numbers.iloc[0])}"]
+    note = "; ".join(text for text in (*texts, _levels(rows)) if text)
     return Table(caption, columns, body, f"({note})" if note else "", "", label)
 
 

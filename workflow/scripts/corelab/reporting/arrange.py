@@ -1,7 +1,7 @@
 """The order in which statistics are read: what matters first, the rest on demand.
 
 An agreement analysis gives dozens of statistics per pair; a reader wants the ICCs, bias and limits
-side by side for all pairs, and the others only when asked for.
+side by side for all pairs, and the others only when requested.
 """
 
 from __future__ import annotations

@@ -254,7 +254,7 @@ def certificate_blocks(results: Results) -> list[Block]:
     ]
     remarks = remarks_table(frame)
     if remarks is not None:
-        told = tuple(tuple(str(cell) for cell in row[:3]) for row in remarks.rows)
+        message = tuple(tuple(str(cell) for cell in row[:3]) for row in remarks.rows)
         columns = ("Published", ">Printed", "Remark")
-        blocks.append(DataTable("14.6.2", remarks.caption, columns, told, SOURCE))
+        blocks.append(DataTable("14.6.2", remarks.caption, columns, message, SOURCE))
     return blocks

@@ -84,7 +84,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(status, json.dumps(content).encode(), "application/json")
 
     def _name(self) -> str | None:
-        """What is asked for below the secret; None where the request may not ask."""
+        """Path requested below the secret; None where the request may not ask."""
         host = self.headers.get("Host", "")
         if host not in {f"{name}:{self.server.server_port}" for name in (LOOPBACK, "localhost")}:
             return None

@@ -250,8 +250,8 @@ def typeset(document: Document, **options: Any) -> bytes | list[bytes] | None:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         blocks = []
-        told = characters_told(document)
-        notice = [Paragraph(told, soft=True)] if told else []
+        text = characters_told(document)
+        notice = [Paragraph(text, soft=True)] if text else []
         for number, block in enumerate([*notice, *document.blocks]):
             content = {
                 "block": type(block).__name__,

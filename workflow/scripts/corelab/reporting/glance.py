@@ -288,7 +288,7 @@ def overview_table(results: Results) -> Table | None:
         if rows.empty:
             body.append([name, objective, "no result", "", "", "", ""])
         for row in rows.itertuples():
-            told = (statistic(row.statistic).words, _group(analysis, row))
+            message = (statistic(row.statistic).words, _group(analysis, row))
             tested = statistic(row.statistic).scale != "reliability"
             shown = Markup("<b>{}</b> {}").format(
                 statistic_link(row, number_text(row)),
@@ -298,7 +298,7 @@ def overview_table(results: Results) -> Table | None:
                 [
                     name,
                     objective,
-                    ", ".join(text for text in told if text),
+                    ", ".join(text for text in message if text),
                     Cell(shown, row.estimate),
                     _unit(results, analysis, row),
                     _p_cell(row) if tested else "",

@@ -122,14 +122,14 @@ def _registration(results: Results) -> Passage | None:
         "fill": "filled before fitting",
         "none": "not treated specially",
     }
-    told = "; ".join(
+    message = "; ".join(
         f"{lesion.get(how, how)} in {plural(number, 'subject')}"
         for how, number in sorted(treated.items())
     )
     text = (
         f"Scans of a visit were aligned rigidly to its reference scan, visits to the anchor visit, "
         f"and the anchor to {space} with backend {block.backend} and preset "
-        f"{block.preset}: {used}. The lesion was {told}. Template space serves "
+        f"{block.preset}: {used}. The lesion was {message}. Template space serves "
         "location only."
     )
     return Passage("Registration", (text,), tuple(_flatten(block.plain())))
@@ -145,9 +145,9 @@ def _segmentation(results: Results) -> Passage | None:
                 parameters.setdefault(f"{mask.label}.{key}", value)
     if not labels:
         return None
-    told = ", ".join(f"{label} ({plural(n, 'mask')})" for label, n in sorted(labels.items()))
+    message = ", ".join(f"{label} ({plural(n, 'mask')})" for label, n in sorted(labels.items()))
     consensus = results.settings.segmentation.consensus.method
-    text = f"The pipeline outlined: {told}. An empty mask is a result (volume 0), not a failure."
+    text = f"The pipeline outlined: {message}. An empty mask is a result (volume 0), not a failure."
     if consensus != "none":
         text += f" Masks of several readers were combined by {consensus}."
     return Passage("Segmentation", (text,), tuple(sorted(parameters.items())))
@@ -269,13 +269,13 @@ def _attribute(value: Any) -> str:
 
 
 def _estimands(results: Results) -> Passage | None:
-    told = [(entry.id, estimand_rows(entry)) for entry in results.analyses]
-    told = [(name, rows) for name, rows in told if rows]
-    if not told:
+    texts = [(entry.id, estimand_rows(entry)) for entry in results.analyses]
+    texts = [(name, rows) for name, rows in texts if rows]
+    if not texts:
         return None
     paragraphs = tuple(
         f"{name}. " + " ".join(f"{word}: {text.rstrip('.')}." for word, text in rows)
-        for name, rows in told
+        for name, rows in texts
     )
     return Passage("Estimands and missing data", paragraphs)
 

@@ -435,8 +435,8 @@ def blind(results: Results) -> Results:
     codes = arm_codes(results.study.id, results.participants)
     people = results.participants
     if "arm" in people:
-        told = [column for column in people if gives_arm_away(people, str(column))]
-        people = people.drop(columns=told).assign(arm=people["arm"].map(codes))
+        texts = [column for column in people if gives_arm_away(people, str(column))]
+        people = people.drop(columns=texts).assign(arm=people["arm"].map(codes))
     withheld = {
         entry.id
         for entry in results.analyses

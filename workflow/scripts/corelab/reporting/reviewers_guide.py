@@ -111,13 +111,13 @@ def _conformance(found: Sequence[Dataset]) -> list[Block]:
             Paragraph("Keys, controlled terms, labels, lengths and references: nothing to report.")
         ]
     tally = issues["severity"].value_counts()
-    told = ", ".join(
+    text = ", ".join(
         plural(int(tally[s]), s) for s in ("error", "warning", "note") if s in tally.index
     )
     rows = tuple(tuple(str(cell) for cell in row) for row in issues.head(200).to_numpy())
     heads = ("Severity", "Data set", "Variable", "Rule", "Found", ">Records")
     return [
-        Paragraph(f"{told}. The full list is datasets/conformance.tsv."),
+        Paragraph(f"{text}. The full list is datasets/conformance.tsv."),
         DataTable("", "What does not conform", heads, rows, "datasets/conformance.tsv"),
     ]
 

@@ -417,7 +417,7 @@ def scans_table(results: Results, subject: str) -> Table:
     for visit in results.visits_of(subject):
         for scan in visit.scans:
             size, shape = scan.voxel_size_mm or (), scan.shape or ()
-            told = [scan.reason, scan.remedy, *scan.notes]
+            texts = [scan.reason, scan.remedy, *scan.notes]
             body.append(
                 [
                     Markup('<span class="mono" id="{}">{}</span>').format(
@@ -432,7 +432,7 @@ def scans_table(results: Results, subject: str) -> Table:
                     Markup('<span class="mono" title="{}">{}</span>').format(
                         scan.sha256 or "", (scan.sha256 or "")[:12]
                     ),
-                    ". ".join(str(text) for text in told if text),
+                    ". ".join(str(text) for text in texts if text),
                 ]
             )
     columns = [

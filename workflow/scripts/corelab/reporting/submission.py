@@ -70,7 +70,7 @@ class Entry:
     basis
         What a regulator takes from it.
     on_demand
-        Whether it is handed in only when asked for.
+        Whether it is handed in only when requested.
     """
 
     number: int

@@ -389,9 +389,9 @@ def methods_blocks(results: Results) -> list[Block]:
         Heading("References", 2),
         Bullets(tuple(f"{as_text(one)} ({one.use})" for one in references_of(results))),
     ]
-    told = definitions(results)
-    if told:
-        blocks += [Heading("Definitions of the statistics", 2), Definitions(tuple(told))]
+    message = definitions(results)
+    if message:
+        blocks += [Heading("Definitions of the statistics", 2), Definitions(tuple(message))]
     limits = limits_for(sorted(set(results.measurements["endpoint"].dropna())))
     if limits:
         blocks.append(Heading("Known limits of the biomarkers", 2))

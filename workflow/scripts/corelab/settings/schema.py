@@ -107,9 +107,9 @@ def _joined(parts: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
     """
     forms = [form for _, form in parts]
     words = list(dict.fromkeys(form.get("description", "") for form in forms))
-    told = words[0]
+    message = words[0]
     if len(words) > 1:
-        told = ". ".join(
+        message = ". ".join(
             f"{', '.join(n for n, f in parts if f.get('description') == one)}: {one}"
             for one in words
         )
@@ -125,7 +125,7 @@ def _joined(parts: list[tuple[str, dict[str, Any]]]) -> dict[str, Any]:
     defaults = [form.get("default") for form in forms]
     if defaults[0] is not None and all(one == defaults[0] for one in defaults):
         joined = {**joined, "default": defaults[0]}
-    return {"description": told, **joined}
+    return {"description": message, **joined}
 
 
 def _one_or_many(form: Mapping[str, Any]) -> bool:

@@ -1,1 +1,1 @@
-"""config + sheets -> Study: the only room that reads what a user writes."""
+"""config + sheets -> Study: the only package that reads what a user writes."""

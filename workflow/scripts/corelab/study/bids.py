@@ -310,7 +310,7 @@ def write_index(folder: Path, study_folder: Path) -> list[str]:
     target = study_folder / "index"
     write_table(scans, target / "scans.tsv", SCANS)
     ids = pd.DataFrame({"participant_id": sorted(scans["participant_id"].unique())})
-    ids, told = _listed(folder, ids)
+    ids, text = _listed(folder, ids)
     write_table(ids, target / "participants.tsv", list(ids.columns))
     counts = scans["kind"].value_counts().sort_index()
     config = write_text(starting_config(folder, target, set(counts.index)), target / "config.yaml")
@@ -327,4 +327,4 @@ def write_index(folder: Path, study_folder: Path) -> list[str]:
             f"{len(misplaced)} files lie in the folder of another participant than their name "
             f"says, which was used: the first is {misplaced[0]}"
         )
-    return lines + told
+    return lines + text

@@ -584,7 +584,7 @@ def phantom_findings(rows: Sequence[Mapping[str, Any]], name: str) -> list[Findi
     if not rows:
         return found
 
-    def told(severity: str, row: Mapping[str, Any], column: str, message: str, remedy: str) -> None:
+    def add(severity: str, row: Mapping[str, Any], column: str, message: str, remedy: str) -> None:
         value = row.get(column)
         shown = None if value is None else str(value)
         found.append(Finding(severity, name, row["line"], column, shown, message, remedy))
@@ -599,22 +599,22 @@ def phantom_findings(rows: Sequence[Mapping[str, Any]], name: str) -> list[Findi
         key = tuple(row[k] for k in ("site", "scanner", "acquired_at", "kind", "unit", "insert"))
         if key in seen:
             message = f"the insert is listed twice for one scan (first in row {seen[key]})"
-            told("error", row, "insert", message, "keep one of the rows, or correct acquired_at")
+            add("error", row, "insert", message, "keep one of the rows, or correct acquired_at")
         seen.setdefault(key, row["line"])
         volume = row["unit"] in VOLUME_UNITS_ML
         if row["path"] and not row["mask_path"]:
             remedy = "fill in mask_path (and label_values, for a mask of several inserts)"
-            told("error", row, "mask_path", "an image without a mask of its insert", remedy)
+            add("error", row, "mask_path", "an image without a mask of its insert", remedy)
         measurable = row["path"] or (row["mask_path"] and volume)
         if not measurable and row["measured_value"] is None:
             message = "neither an image nor a measured value: nothing can be compared"
-            told("error", row, "path", message, "fill in path and mask_path, or measured_value")
+            add("error", row, "path", message, "fill in path and mask_path, or measured_value")
         if row["simulated"]:
             continue
         for column in ("path", "mask_path"):
             if row[column] and not Path(row[column]).is_file():
                 message = "the file is not there; the insert will have no value"
-                told("warning", row, column, message, "correct the path")
+                add("warning", row, column, message, "correct the path")
     return found
 
 

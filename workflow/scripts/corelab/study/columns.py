@@ -185,7 +185,7 @@ PHANTOM_SITES = {
 }
 
 FINDINGS = {
-    "severity": "error (the run stops), warning (told, the run goes on) or note",
+    "severity": "error (the run stops), warning (reported, the run goes on) or note",
     "sheet": "Sheet or config file",
     "row": "Line number in the file, header = line 1; n/a for the whole sheet",
     "column": "Column or config key",

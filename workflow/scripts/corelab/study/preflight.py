@@ -35,7 +35,7 @@ def header_findings(
         File name of the scans sheet for the findings.
     check
         :func:`corelab.imaging.nifti.check_header`, whose words the image job uses too. It is
-        handed in because this room stands above that of the images.
+        handed in because this package stands above that of the images.
     orientation
         Config key ``acquisition.orientation``.
     """
@@ -49,26 +49,26 @@ def header_findings(
 def _header(
     row: Mapping[str, Any], sheet: str, check: HeaderCheck, orientation: str | None
 ) -> Iterator[Finding]:
-    def told(severity: str, message: str, remedy: str) -> Finding:
+    def finding(severity: str, message: str, remedy: str) -> Finding:
         return Finding(severity, sheet, row["line"], "path", row["source"], message, remedy)
 
     path, kind = Path(row["path"]), str(row["kind"])
     if kind == "dicom":
         if not path.is_dir():
-            yield told("warning", "kind dicom needs a folder", "name the folder of the series")
+            yield finding("warning", "kind dicom needs a folder", "name the folder of the series")
         return
     if path.exists() and not path.is_file() and not path.is_dir():
-        yield told("warning", "not a regular file (a device or a pipe)", "name the file")
+        yield finding("warning", "not a regular file (a device or a pipe)", "name the file")
         return
     try:
         ndim = 4 if kind in KINDS and KINDS[kind].series else 3
         notes = check(path, kind=kind, ndim=ndim, orientation=orientation)
     except ValueError as fault:
         message, remedy = getattr(fault, "message", str(fault)), getattr(fault, "remedy", "")
-        yield told("warning", message, remedy or "export or copy the file again")
+        yield finding("warning", message, remedy or "export or copy the file again")
         return
     for note in notes:
-        yield told("note", note, "nothing to do if this is known; else export the image again")
+        yield finding("note", note, "nothing to do if this is known; else export the image again")
 
 
 def preflight_findings(study: Study, check: HeaderCheck) -> list[Finding]:
