@@ -92,10 +92,10 @@ def test_frequency_is_k_over_n_exactly():
 @pytest.mark.parametrize("name", ["surgery", "arm", "risk"])
 def test_difference_maps(name):
     record = json.loads((STUDY / "maps" / f"{name}_maps.json").read_text())
-    reported = record["difference"]
-    assert reported["status"] == "ok", reported
-    gap = np.asanyarray(nib.load(STUDY / reported["difference_path"]).dataobj)
-    assert np.abs(gap).max() <= 1 and reported["smallest_p_corrected"] > 0
+    output = record["difference"]
+    assert output["status"] == "ok", output
+    gap = np.asanyarray(nib.load(STUDY / output["difference_path"]).dataobj)
+    assert np.abs(gap).max() <= 1 and output["smallest_p_corrected"] > 0
     assert (STUDY / "maps" / f"{name}_maps.png").stat().st_size > 20_000
 
 

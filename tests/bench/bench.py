@@ -26,7 +26,7 @@ def cpu_seconds(function: Callable[[], Any], repeats: int = 3) -> float:
     return best
 
 
-def print_ratio(name: str, ours_s: float, reference: str, reference_s: float) -> None:
+def output(name: str, ours_s: float, reference: str, reference_s: float) -> None:
     print(
         f"{name:<58} {ours_s:8.3f} s   {reference} {reference_s:8.3f} s   "
         f"ratio {reference_s / ours_s:8.1f}",
@@ -54,7 +54,7 @@ def icc_of_many_features() -> None:
             )
             pg.intraclass_corr(long, "index", "rater", "v")
 
-    print_ratio(
+    output(
         "ICC of 2 000 features x 100 subjects x 5 readers",
         ours,
         "pingouin, extrapolated",
@@ -90,7 +90,7 @@ def sheet_validation() -> None:
         for row in few:
             list(validator.iter_errors(dict(zip(header, row.split("\t"), strict=True))))
 
-    print_ratio(
+    output(
         "reading and checking 27 000 scan rows",
         ours,
         "jsonschema by row, extrapolated",
@@ -116,7 +116,7 @@ def frequency_maps() -> None:
     reference = cpu_seconds(
         lambda: np.mean([np.asanyarray(m.dataobj) > 0 for m in masks], axis=0), 1
     )
-    print_ratio("frequency map of 100 masks (4 M voxels each)", ours, "numpy mean of a stack", reference)
+    output("frequency map of 100 masks (4 M voxels each)", ours, "numpy mean of a stack", reference)
 
 
 def main() -> None:

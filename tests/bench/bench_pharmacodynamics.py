@@ -15,7 +15,7 @@ import time
 from pd_error_rates import AGAIN, METHODS, RUNS, Rates, rates, standard_error
 
 
-def rates_line(found: Rates, runs: int) -> str:
+def output(found: Rates, runs: int) -> str:
     """Rates with their Monte-Carlo standard error, percent."""
     error = "      " if found.error != found.error else f"{100 * found.error:5.1f} "
     covered = " ".join(f"{100 * share:5.1f}" for share in found.coverage) or "    -"
@@ -30,10 +30,10 @@ def main(runs: int = RUNS, names: list[str] | None = None) -> None:
     for name in names or METHODS:
         start = time.process_time()
         found = rates(name, runs)
-        line = f"{name:<32} {rates_line(found, runs)}"
+        line = f"{name:<32} {output(found, runs)}"
         if not found.honest:
             found = rates(name, AGAIN, seed=61)
-            line += f"\n{'  again, ' + str(AGAIN) + ' runs':<32} {rates_line(found, AGAIN)}"
+            line += f"\n{'  again, ' + str(AGAIN) + ' runs':<32} {output(found, AGAIN)}"
         verdict = "" if found.honest else "   OUTSIDE"
         outside += [name] * bool(verdict)
         print(f"{line}   {time.process_time() - start:6.1f} s{verdict}", flush=True)

@@ -65,9 +65,9 @@ def cohort_files() -> list[str]:
     with tempfile.TemporaryDirectory() as name:
         config = scan_study(Path(name), 1)
         command = [sys.executable, "-m", "snakemake", "--summary", "--configfile", str(config)]
-        _, _, output = measured(command)
+        _, _, reported = measured(command)
         folder = f"{name}/results/scale/"
-        files = [line.split("\t")[0] for line in output.splitlines() if line.startswith(folder)]
+        files = [line.split("\t")[0] for line in reported.splitlines() if line.startswith(folder)]
         return [file.removeprefix(folder) for file in files if "/derivatives/" not in file]
 
 
@@ -221,8 +221,8 @@ def tables(visits: int) -> None:
 def maps(subjects: int) -> None:
     """A frequency map of supplied masks in MNI152, from files to file; a child of its own."""
     command = [sys.executable, str(Path(__file__).resolve()), "map", str(subjects)]
-    cpu, memory, output = measured(command)
-    print(f"frequency map of {subjects:>6} masks {cpu:7.1f} CPU s {memory:7.0f} MB peak {output}")
+    cpu, memory, reported = measured(command)
+    print(f"frequency map of {subjects:>6} masks {cpu:7.1f} CPU s {memory:7.0f} MB peak {reported}")
     # Masks of the 1 mm template, one core: what is promised for the largest public cohort.
     if subjects <= 1449 and cpu > 60:
         raise SystemExit(f"the map of {subjects} masks took {cpu:.0f} s; 60 s are promised")

@@ -211,11 +211,11 @@ def test_all_asks_again_for_an_output_of_every_job(config, tmp_path):
     """A file that was set aside has to come back, also where its successors are there."""
 
     def planned():
-        text = snakemake(
+        messages = snakemake(
             *("-n", "--quiet", "host", "--configfile", config),
             *("--config", f"results_dir={tmp_path}"),
         ).stdout
-        blocks = re.split(r"(?m)^(?:Job \d+: |(?:local)?rule )", text)[1:]
+        blocks = re.split(r"(?m)^(?:Job \d+: |(?:local)?rule )", messages)[1:]
         (asked,) = (re.search(r"input: (.*)", block)[1] for block in blocks if block[:4] == "all:")
         return set(asked.split(", ")), {
             block.splitlines()[0]: set(

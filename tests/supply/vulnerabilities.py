@@ -57,10 +57,10 @@ def verdict(answer: dict[str, object] | None, why: str, *, strict: bool) -> tupl
         for entry in one.get("vulns", [])
         if entry["id"] not in ACCEPTED
     ]
-    texts = [f"{len(packages) - len(unasked)} packages, {len(found)} known vulnerabilities"]
+    output = [f"{len(packages) - len(unasked)} packages, {len(found)} known vulnerabilities"]
     if unasked:
-        texts.append(f"{len(unasked)} packages are unknown to the service and not checked")
-    return int(bool(found) or (strict and bool(unasked))), [*texts, *(f"  {one}" for one in found)]
+        output.append(f"{len(unasked)} packages are unknown to the service and not checked")
+    return int(bool(found) or (strict and bool(unasked))), [*output, *(f"  {one}" for one in found)]
 
 
 def main() -> int:

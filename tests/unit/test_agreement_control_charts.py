@@ -207,11 +207,11 @@ def test_products_are_written_and_the_same_twice(tmp_path):
     assert "exhibits/quality_charts.svg" in first
     alarms = json.loads(first["exhibits/quality_requests.json"])["alarms"]
     assert alarms[0]["text"].startswith("11 scans are to be repeated")
-    reported = json.loads(first["exhibits/phantom_sites.json"])["alarms"]
-    assert reported == []
+    output = json.loads(first["exhibits/phantom_sites.json"])["alarms"]
+    assert output == []
     failed = written(tmp_path / "3", rows, phantoms(factor=1.1))
-    reported = json.loads(failed["exhibits/phantom_sites.json"])["alarms"]
-    assert reported[0]["text"].startswith("a, phantom scans: no phantom scan that passed")
+    output = json.loads(failed["exhibits/phantom_sites.json"])["alarms"]
+    assert output[0]["text"].startswith("a, phantom scans: no phantom scan that passed")
 
 
 def test_a_study_without_scans_or_phantoms_has_empty_tables(tmp_path):

@@ -473,8 +473,8 @@ def test_the_radiomics_stage_gives_rows_of_every_combination(visit):
     assert set(table["source"]) == {"r1", "r2", "r1:perturbed-1", "r1:perturbed-2"}
     again = table[table["repeat"] == 2]
     assert set(again["source"]) == {"r1", "r2"} and "mask" not in set(again["series"])
-    reported = {(e.get("series"), e.get("label")): e["reason"] for e in record.combinations}
-    assert "no FLAIR" in reported["FLAIR", None]
+    output = {(e.get("series"), e.get("label")): e["reason"] for e in record.combinations}
+    assert "no FLAIR" in output["FLAIR", None]
     small = [e for e in record.combinations if e["status"] == "not_computable"]
     assert any("fewer than min_voxels" in e["reason"] for e in small)
 
@@ -545,14 +545,13 @@ def test_maps_of_groups_their_difference_and_the_exhibit(mapped, compare, tmp_pa
     exhibit = frequency_maps_exhibit(
         record, path.with_suffix(".png"), tmp_path / "exhibits" / "map_one.json"
     )
-    reported = json.loads(exhibit.read_text())
+    output = json.loads(exhibit.read_text())
     assert (
-        reported["section"] == "maps"
-        and (exhibit.parent / reported["figure"]).stat().st_size > 10_000
+        output["section"] == "maps" and (exhibit.parent / output["figure"]).stat().st_size > 10_000
     )
     if compare is None:
         assert record["difference"] is None
-        assert reported["caption"] == "Preop: 6 mapped, 50 % on the left (19 to 81 %)."
+        assert output["caption"] == "Preop: 6 mapped, 50 % on the left (19 to 81 %)."
         return
     # Twenty ways to choose three of six; the two most extreme ones are this and its mirror image.
     difference = record["difference"]
@@ -560,5 +559,5 @@ def test_maps_of_groups_their_difference_and_the_exhibit(mapped, compare, tmp_pa
     assert difference["smallest_p_corrected"] == pytest.approx(2 / 20)
     gap = np.asanyarray(nib.load(tmp_path / difference["difference_path"]).dataobj)
     assert gap.max() == 1 and gap.min() == -1
-    assert "A: 3 mapped, 100 % on the left (44 to 100 %)." in reported["caption"]
-    assert "all 20 permutations: smallest corrected p 0.1" in reported["caption"]
+    assert "A: 3 mapped, 100 % on the left (44 to 100 %)." in output["caption"]
+    assert "all 20 permutations: smallest corrected p 0.1" in output["caption"]

@@ -115,9 +115,11 @@ def findings_of(folder, sheets, config=None):
 
 
 @pytest.mark.parametrize(
-    ("name", "sheets", "must", "told"), SHEETS, ids=[case[0].replace(" ", "-") for case in SHEETS]
+    ("name", "sheets", "must", "messages"),
+    SHEETS,
+    ids=[case[0].replace(" ", "-") for case in SHEETS],
 )
-def test_sheets(tmp_path, name, sheets, must, output):
+def test_sheets(tmp_path, name, sheets, must, messages):
     start = time.process_time()
     study, found = findings_of(tmp_path, sheets)
     text = "\n".join(map(str, found))
@@ -125,8 +127,8 @@ def test_sheets(tmp_path, name, sheets, must, output):
     if must == "harmless":
         assert not errors(found), text
     else:
-        hit = [f for f in wrong[must] if output in str(f)]
-        assert hit, f"wanted {must} with {output!r}, found:\n{text}"
+        hit = [f for f in wrong[must] if messages in str(f)]
+        assert hit, f"wanted {must} with {messages!r}, found:\n{text}"
         assert all(f.remedy and f.sheet for f in hit)
         assert must == "error" or not errors(found), text
     for subject in study.participants:
@@ -156,14 +158,14 @@ CONFIGS = [
 
 
 @pytest.mark.parametrize(
-    ("name", "config", "told"), CONFIGS, ids=[case[0].replace(" ", "-") for case in CONFIGS]
+    ("name", "config", "messages"), CONFIGS, ids=[case[0].replace(" ", "-") for case in CONFIGS]
 )
-def test_configs(tmp_path, name, config, output):
+def test_configs(tmp_path, name, config, messages):
     (tmp_path / "p.tsv").write_text(P)
     whole = {"study": {"id": "s"}, "inputs": {"participants": str(tmp_path / "p.tsv")}, **config}
     with pytest.raises(StudyError) as caught:
         load_study(whole)
-    assert output in str(caught.value) and "Traceback" not in str(caught.value)
+    assert messages in str(caught.value) and "Traceback" not in str(caught.value)
 
 
 def test_yaml_tags_are_no_commands(tmp_path):
@@ -389,7 +391,7 @@ def test_no_output_leaves_the_results_folder(tmp_path):
     content["inputs"] = {name: str(tmp_path / f"{name}.tsv") for name in sheets}
     content["analyses"] = []
     config.write_text(yaml.safe_dump(content))
-    reported = snakemake("-n", "--quiet", "progress", "--configfile", str(config)).stdout
-    lines = [line for line in reported.splitlines() if "Missing output files:" in line]
-    assert any("/prepare.json" in line for line in lines), reported[-3000:]
+    messages = snakemake("-n", "--quiet", "progress", "--configfile", str(config)).stdout
+    lines = [line for line in messages.splitlines() if "Missing output files:" in line]
+    assert any("/prepare.json" in line for line in lines), messages[-3000:]
     assert not [line for line in lines if "/.." in line or "$(" in line or "<b>" in line]

@@ -116,6 +116,6 @@ def test_a_real_visit_passes_and_its_mirrored_adc_is_flagged(tmp_path):
         }
 
     assert verdicts(files) == {"adc": ("pass", None), "b0": ("pass", None)}
-    reported = verdicts({**files, "adc": mirrored})
-    assert reported["b0"] == ("pass", None)
-    assert reported["adc"] == ("fail", "left and right are swapped against dwi (dwi)")
+    output = verdicts({**files, "adc": mirrored})
+    assert output["b0"] == ("pass", None)
+    assert output["adc"] == ("fail", "left and right are swapped against dwi (dwi)")

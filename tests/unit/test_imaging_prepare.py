@@ -574,7 +574,9 @@ def test_an_input_that_no_reader_opens_is_a_status_for_every_kind(tmp_path):
     assert all(scan.reason and scan.remedy for scan in record.scans)
 
 
-@pytest.mark.parametrize(("scale", "told"), [(1.0, False), (0.7, False), (0.1, True), (10.0, True)])
+@pytest.mark.parametrize(
+    ("scale", "output"), [(1.0, False), (0.7, False), (0.1, True), (10.0, True)]
+)
 def test_supplied_maps_are_held_against_the_central_volume_principle(tmp_path, scale, output):
     head = ellipsoid()
     rng = np.random.default_rng(3)

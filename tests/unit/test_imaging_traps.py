@@ -257,8 +257,8 @@ def test_a_decision_for_one_form_is_followed_and_is_no_warning(tmp_path, form):
     got = conform(path, orientation=form)
     assert got.image.affine[0, 3] == pytest.approx(30 if form == "qform" else 0)
     assert got.warnings == () and f"the {form} is used, as acquisition.orientation" in got.notes[0]
-    reported = check_header(path, kind="dwi", orientation=form)
-    assert f"the {form} is used, as acquisition.orientation" in reported[0]
+    output = check_header(path, kind="dwi", orientation=form)
+    assert f"the {form} is used, as acquisition.orientation" in output[0]
 
 
 def test_forms_a_few_millimetres_apart_are_a_note(tmp_path):

@@ -143,12 +143,12 @@ def test_a_terminated_job_cleans_up_itself(tmp_path):
 def test_the_next_run_waits_for_a_job_that_lives_on(tmp_path):
     job = run_job(tmp_path, "time.sleep(1.5)")
     wait_until(lambda: list((tmp_path / "jobs").rglob("*.json")))
-    texts = []
+    messages = []
     start = time.monotonic()
-    assert ledger.wait_for_others(tmp_path, texts.append, poll_s=0.05) == 1
-    assert time.monotonic() - start > 0.3 and f"kill {job.pid}" in texts[0]
+    assert ledger.wait_for_others(tmp_path, messages.append, poll_s=0.05) == 1
+    assert time.monotonic() - start > 0.3 and f"kill {job.pid}" in messages[0]
     assert job.wait() == 0
-    assert ledger.wait_for_others(tmp_path, texts.append) == 0
+    assert ledger.wait_for_others(tmp_path, messages.append) == 0
 
 
 def test_a_number_of_a_process_that_was_given_again_is_not_the_job(tmp_path):

@@ -403,9 +403,9 @@ def test_a_frequency_map_leaves_out_what_people_excluded(tmp_path):
         kept, label="infarct", records=[], supplied=rows, folder=tmp_path, enrolled=3,
         denominator="mapped", visit_order=["a"], decisions=decisions, whole=whole,
     )  # fmt: skip
-    reported = read_json(tmp_path / "infarct_frequency.json")
-    assert [entry["participant_id"] for entry in reported["masks"]] == ["1", "2"]
-    assert [(e["participant_id"], e["reason"]) for e in reported["excluded"]] == [
+    output = read_json(tmp_path / "infarct_frequency.json")
+    assert [entry["participant_id"] for entry in output["masks"]] == ["1", "2"]
+    assert [(e["participant_id"], e["reason"]) for e in output["excluded"]] == [
         ("0", "decision 1: motion")
     ]
     # Subject 0 alone has the first plane: 0 of 2 with exclusions, 1 of 3 without.

@@ -31,7 +31,7 @@ def study_of(folder, people=PEOPLE, values=VALUES, **analysis):
     return load_study(config)
 
 
-def messages(study):
+def output(study):
     return [f.message for f in study.findings if f.severity != "note"]
 
 
@@ -56,7 +56,7 @@ def messages(study):
     ],
 )  # fmt: skip
 def test_a_sheet_that_is_no_table_is_one_finding(tmp_path, people, message):
-    assert messages(study_of(tmp_path, people)) == [message]
+    assert output(study_of(tmp_path, people)) == [message]
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_a_cell_that_is_nearly_a_number_is_one_finding(tmp_path, cell, message):
     with pytest.raises(ValueError, match="not a number"):
         number(cell)
     study = study_of(tmp_path, values=VALUES.replace("12.5", cell))
-    assert not study.sound and messages(study) == [f"not a number: {message}"]
+    assert not study.sound and output(study) == [f"not a number: {message}"]
 
 
 @pytest.mark.parametrize("written", ["1", "1.0", "sub-001", "001\u200b", "0001"])
@@ -106,17 +106,17 @@ def test_micro_and_one_letter_units_are_read(tmp_path, unit):
 def test_columns_and_levels_of_any_script_are_names(tmp_path, column, level):
     people = PEOPLE.replace("arm", column).replace("\tA\t", f"\t{level}\t")
     study = study_of(tmp_path, people, by=column, reference=level)
-    assert study.sound and messages(study) == []
+    assert study.sound and output(study) == []
 
 
 def test_accents_composed_or_behind_their_letter_look_alike(tmp_path):
     people = PEOPLE.replace("\tA\t", "\tplac\u00e9bo\t").replace("\tB\t", "\tplace\u0301bo\t")
-    assert "looks like the arm" in messages(study_of(tmp_path, people))[0]
+    assert "looks like the arm" in output(study_of(tmp_path, people))[0]
 
 
 def test_cells_in_quotation_marks_are_reported(tmp_path):
     study = study_of(tmp_path, PEOPLE.replace("\tA\t", '\t"A, high"\t'))
-    assert messages(study) == ["cells in quotation marks (2 rows), which count as a part of them"]
+    assert output(study) == ["cells in quotation marks (2 rows), which count as a part of them"]
 
 
 def test_long_codes_stay_apart():

@@ -102,10 +102,10 @@ def test_repeatability_and_drift_are_judged_over_time(tmp_path):
     assert over_time.loc["drift_percent_per_year", "value"] == pytest.approx(4.0, abs=0.3)
     assert over_time.loc["drift_percent_per_year", "verdict"] == "fail"
     assert over_time.loc["repeatability_coefficient_percent", "verdict"] == "pass"
-    reported = {row["statistic"]: row for row in conformance_rows(verdicts)}
-    row = reported["conformance:drift_percent_per_year"]
+    output = {row["statistic"]: row for row in conformance_rows(verdicts)}
+    row = output["conformance:drift_percent_per_year"]
     assert row["estimate"] == 0 and "charter 4.2" in row["note"]
-    assert reported["conformance:slope"]["estimate"] == 1
+    assert output["conformance:slope"]["estimate"] == 1
 
 
 def test_drift_is_the_slope_in_time():
@@ -134,8 +134,8 @@ def test_a_volume_may_be_given_by_its_mask_alone(tmp_path):
     row = {"site": "a", "scanner": "S", "acquired_at": "1", "insert": "x", "kind": "ncct"}
     row |= {"unit": "mm3", "certified_value": 4000.0, "mask_path": str(path)}
     assert measure_inserts([row])[0]["measured_value"] == pytest.approx(4000)
-    reported = measure_inserts([{**row, "unit": "HU"}])[0]
-    assert reported["status"] == "failed" and "has a mask and no image" in reported["reason"]
+    output = measure_inserts([{**row, "unit": "HU"}])[0]
+    assert output["status"] == "failed" and "has a mask and no image" in output["reason"]
 
 
 def test_a_low_contrast_insert_gives_no_volume(tmp_path):

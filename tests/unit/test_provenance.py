@@ -206,10 +206,10 @@ def _results(folder, volume, floor=None):
 
 def test_two_studies_are_compared_against_the_noise_also_with_empty_tables(tmp_path):
     this = _results(tmp_path / "a", 10.0, floor=0.5)
-    reported = compare_studies(this, _results(tmp_path / "b", 10.4))
-    assert "noise floor known for 1 endpoints" in reported[1] and "1 below_noise" in reported[2]
-    reported = compare_studies(this, _results(tmp_path / "c", 12.0))
-    assert any("infarct_volume pipeline 1 all: 12 -> 10 (-18.2 %)" in line for line in reported)
+    output = compare_studies(this, _results(tmp_path / "b", 10.4))
+    assert "noise floor known for 1 endpoints" in output[1] and "1 below_noise" in output[2]
+    output = compare_studies(this, _results(tmp_path / "c", 12.0))
+    assert any("infarct_volume pipeline 1 all: 12 -> 10 (-18.2 %)" in line for line in output)
     table = read_table(this / "comparison/compared.tsv", numeric=["difference", "noise_floor"])
     assert table[["difference", "noise_floor"]].to_numpy().tolist() == [[-2.0, 0.5]]
     assert "1 same" in compare_studies(this, this)[2]

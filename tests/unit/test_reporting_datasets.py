@@ -46,8 +46,8 @@ def test_populations_of_the_trial_are_flags_of_the_subjects(written, tmp_path):
     flags = [v.name for v in found[0].variables if v.name in ("ITTFL", "SAFFL", "PPROTFL")]
     assert flags == ["ITTFL"] and set(found[0].frame["ITTFL"]) == {"Y"}
     sets = {"PPROTFL": "age >= 60", "SAFFL": "arm != 'placebo'"}
-    output = replace(results, config={**results.config, "analysis_sets": sets})
-    frame = adsl(output).frame
+    messages = replace(results, config={**results.config, "analysis_sets": sets})
+    frame = adsl(messages).frame
     assert (frame["PPROTFL"] == "Y").equals(frame["AGE"] >= 60)
     assert (frame["SAFFL"] == "Y").equals(frame["TRT01P"] != "placebo")
     with pytest.raises(UserError, match="SAFFL"):
@@ -236,8 +236,8 @@ def test_a_study_without_a_single_value_has_its_data_sets(tmp_path):
                 MEASUREMENTS)  # fmt: skip
     found = write_datasets(read_results(folder, config, people), tmp_path / "out")
     assert [(d.name, len(d.frame)) for d in found] == [("ADSL", 2)]
-    reported = read_table(tmp_path / "out" / "conformance.tsv")
-    assert reported[reported["severity"] == "error"].empty
+    messages = read_table(tmp_path / "out" / "conformance.tsv")
+    assert messages[messages["severity"] == "error"].empty
 
 
 @pytest.fixture
@@ -270,7 +270,7 @@ def _swap_parts(root):
 
 
 @pytest.mark.parametrize(
-    ("damage", "told"),
+    ("damage", "messages"),
     [
         (_drop_item, "points to IT.ADSL.AGE, which is no ItemDef here"),
         (_swap_parts, "another order than the schema's"),
@@ -285,9 +285,9 @@ def _swap_parts(root):
         (lambda r: next(r.iter(f"{{{ODM}}}TranslatedText")).clear(), "no words"),
     ],
 )
-def test_a_damaged_define_is_told(define, damage, output):
+def test_a_damaged_define_is_told(define, damage, messages):
     damage(define)
-    assert any(output in fault for fault in define_faults(define)), define_faults(define)
+    assert any(messages in fault for fault in define_faults(define)), define_faults(define)
 
 
 def test_define_is_valid_by_the_schema_where_a_package_brings_it(written):
@@ -316,12 +316,12 @@ def test_ars_resolves_and_a_damaged_one_is_told(written):
     event["analyses"][1]["dataset"] = "ADNONE"
     event["methods"].append(event["methods"][0])
     event["mainListOfContents"]["contentsList"]["listItems"].pop()
-    text = " ".join(ars_faults(event, names))
+    messages = " ".join(ars_faults(event, names))
     for words in (
         *("OP_NONE", "MTH_NONE", "ADNONE", "defined 2 times", "not in the contents"),
         "which is no output",
     ):
-        assert words in text
+        assert words in messages
 
 
 def test_imaging_stands_in_the_domains_that_the_standard_has_for_it(written):

@@ -111,7 +111,7 @@ def test_only_exhibits_of_this_run_are_shown(study):
 
 
 @pytest.mark.parametrize(
-    ("more", "told"),
+    ("more", "output"),
     [
         ({"section": "nowhere"}, "unknown section"),
         ({"figure": "absent.svg", "alt": "a"}, "does not lie beside it"),

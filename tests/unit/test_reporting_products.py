@@ -100,10 +100,10 @@ def test_data_sets_conform_and_faults_are_found(results):
     broken = people.frame.copy()
     broken.loc[0, "SEX"] = "maybe"
     broken.loc[1, "USUBJID"] = broken.loc[2, "USUBJID"]
-    reported = conformance([replace(people, frame=broken), *found[1:]])
-    reported = reported[reported["severity"] == "error"]
-    assert {"maybe", "repeated key"} <= set(reported["value"])
-    assert "subject of ADSL" in set(reported["rule"])
+    output = conformance([replace(people, frame=broken), *found[1:]])
+    output = output[output["severity"] == "error"]
+    assert {"maybe", "repeated key"} <= set(output["value"])
+    assert "subject of ADSL" in set(output["rule"])
 
 
 def test_procedure_is_written_from_rules_config_and_versions(results):

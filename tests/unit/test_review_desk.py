@@ -85,7 +85,7 @@ def test_a_table_that_was_tampered_with_is_refused(table, how):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "output"),
     [
         ({"decision": "delete"}, "none of"),
         ({"decision": "exclude"}, "needs a reason"),

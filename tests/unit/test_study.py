@@ -51,7 +51,7 @@ def test_ids_stay_text(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("sheets", "told"),
+    ("sheets", "output"),
     [
         ({"participants": "participant_id|arm\n1|a\n1|b"}, "listed 2 times with the arms a and b"),
         ({"participants": "participant_id\n1\nsub-1"}, "would share the folder sub-1"),
@@ -303,7 +303,7 @@ def test_words_of_yaml_are_named(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("config", "told"),
+    ("config", "output"),
     [
         ({"perfusion": {"core": {"bellow": 0.3}}}, "perfusion.core.bellow"),
         ({"perfusion": {"core": {"below": 3}}}, "perfusion.core.below"),
@@ -498,10 +498,10 @@ DWI_ONLY = "participant_id|visit|kind|path\n1|v|dwi|a.nii.gz\n1|v|adc|b.nii.gz"
 def test_haematoma_asked_of_dwi_is_an_error(tmp_path):
     (tmp_path / "a.nii.gz").touch()
     study = study_of(tmp_path, dict(PLAN), participants=PEOPLE, scans=DWI_ONLY)
-    texts = [f for f in errors(study.findings) if "cannot show" in f.message]
-    assert len(texts) == 1
-    assert texts[0].message == "asked of adc, dwi, which cannot show haematoma"
-    assert "ncct, gre" in texts[0].remedy and texts[0].column == "analyses.0.endpoint"
+    output = [f for f in errors(study.findings) if "cannot show" in f.message]
+    assert len(output) == 1
+    assert output[0].message == "asked of adc, dwi, which cannot show haematoma"
+    assert "ncct, gre" in output[0].remedy and output[0].column == "analyses.0.endpoint"
 
 
 @pytest.mark.parametrize(
@@ -538,8 +538,8 @@ def test_a_mask_on_a_scan_that_cannot_show_it(tmp_path):
     (tmp_path / "a.nii.gz").touch()
     scans = DWI_ONLY + "\n1|v|mask-haematoma|m.nii.gz\n1|v|mask-infarct|i.nii.gz"
     study = study_of(tmp_path, {}, participants=PEOPLE, scans=scans)
-    texts = [f for f in errors(study.findings) if "cannot show" in f.message]
-    assert [finding.value for finding in texts] == ["mask-haematoma"]
+    output = [f for f in errors(study.findings) if "cannot show" in f.message]
+    assert [finding.value for finding in output] == ["mask-haematoma"]
     allowed = {"measurement": {"shown_by": {"haematoma": ["dwi"]}}}
     study = study_of(tmp_path / "b", allowed, participants=PEOPLE, scans=scans)
     assert "cannot show" not in messages(study)

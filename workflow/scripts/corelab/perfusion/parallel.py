@@ -12,7 +12,7 @@ BLOCK = 8192
 
 
 def thread_count(threads: int | None) -> int:
-    """Threads to use: as requested, else OMP_NUM_THREADS, else the cores that this process may use."""
+    """Threads to use: as requested, else OMP_NUM_THREADS, else the available cores."""
     if threads is not None:
         return max(1, int(threads))
     asked = os.environ.get("OMP_NUM_THREADS", "")
