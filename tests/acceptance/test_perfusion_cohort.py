@@ -68,6 +68,7 @@ def analysed(case):
         "late_ml": head.hypoperfused.sum() * found.voxel_ml,
         "true_artery": bool((head.arteries[tuple(found.input.artery.voxels.T)] > 0.3).all()),
         "side": sides.affected == case.side,
+        "interval": verdicts["frame_interval_s"],
         "late_doubted": any(verdicts[name] in (WARN, FAIL) for name in LATE_DOUBTS),
         "core_doubted": any(verdicts[name] in (WARN, FAIL) for name in CORE_DOUBTS),
     }
@@ -153,16 +154,18 @@ def test_graded_rims_and_arteries_as_in_patients():
 def test_heads_on_a_shuttling_table():
     """Two positions 1.5 s apart, each seen every 3 s: no worse than a table that stands still.
 
-    Frames 3 s apart are at the edge of the gate (frame_interval_s) and over-call Tmax by
-    themselves; the same heads, all slices at once every 3 s, tell by how much. Beyond that the
-    shuttle may cost what the issue allows of Tmax > 6 s: 10 mL.
+    Frames 3 s apart are beyond what the engine holds (2 s): the core comes out up to 8 mL too large
+    (docs/perfusion.md), and the gate frame_interval_s warns. The same heads, all slices at once
+    every 3 s, show how much of it is the shuttle: at most 3 mL of the core and 10 mL of Tmax > 6 s.
     """
     still = cohort(interval_s=3.0, noise=4.0)
     moving = cohort(shuttle_s=1.5, interval_s=3.0, noise=4.0)
     for number in (12, 5):
         row, control = analysed(moving[number]), analysed(still[number])
         assert row["true_artery"] and row["side"]
-        assert abs(row["core_error_ml"]) <= 3.0 and row["core_dice"] >= 0.80, row
+        assert row["interval"] == control["interval"] == WARN
+        assert abs(row["core_error_ml"]) <= abs(control["core_error_ml"]) + 3.0, (row, control)
+        assert row["core_error_ml"] <= 8.5 and row["core_dice"] >= 0.80, row
         assert abs(row["late_error_ml"]) <= abs(control["late_error_ml"]) + 10.0, (row, control)
 
 
