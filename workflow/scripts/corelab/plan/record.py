@@ -121,7 +121,7 @@ def locked_plan(path: str | Path) -> dict[str, Any]:
         If the file is no plan, or its analyses do not have the fingerprint that it states.
     """
     try:
-        record = read_json(path)
+        record: dict[str, Any] = read_json(path)
         analyses, stated = record["analyses"], record["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ValueError(

@@ -209,7 +209,8 @@ def one_question(table: pd.DataFrame) -> pd.DataFrame:
     rows = rows[rows["statistic"].isin(kinds)]
     if "choices" in table:
         rows = rows[[_unit_of(c) == _unit_of(first["choices"]) for c in rows["choices"]]]
-    return rows.drop_duplicates("specification")
+    single: pd.DataFrame = rows.drop_duplicates("specification")
+    return single
 
 
 def _unit_of(choices: str) -> list[str]:

@@ -141,7 +141,7 @@ def priorities(cohort: Cohort) -> dict[str, int | Callable[[Any], int]]:
 
     def of_stage(priority: int) -> Callable[[Any], int]:
         def of_job(wildcards: Any) -> int:
-            return priority + FIRST * (wildcards.subject == first)
+            return priority + FIRST * int(wildcards.subject == first)
 
         return of_job
 
