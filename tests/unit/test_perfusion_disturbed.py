@@ -62,7 +62,7 @@ def test_what_does_no_harm_does_not_fail(base, name):
 
 
 def test_a_second_bolus_is_flagged(base):
-    assert "second_rise_share WARN" in new_flags(analysed(ALL["second bolus"].scan(CASE)), base)
+    assert "second_rise_share warn" in new_flags(analysed(ALL["second bolus"].scan(CASE)), base)
 
 
 def test_motion_of_4_mm_does_not_fail_and_is_flagged(base):

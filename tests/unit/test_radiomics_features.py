@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import REPOSITORY
+from helpers import REPOSITORY, planned
 
 from corelab.measurement.selection import Tables
 from corelab.pharmacodynamics.risk_score import feature_table as selected_features
@@ -272,8 +272,9 @@ def test_rows_are_what_the_risk_score_reads(texture):
     tables = Tables(
         pd.DataFrame(), pd.DataFrame({"participant_id": ["007"]}), radiomics=feature_table([rows])
     )
-    chosen = selected_features({"id": "r", "series": ["T1c"], "labels": ["enhancing"]}, tables)
-    # Shape belongs to the mask, whichever series are asked for.
+    plan = planned({"type": "radiomics", "series": ["T1c"], "labels": ["enhancing"]})
+    chosen = selected_features(plan, tables)
+    # Shape belongs to the mask, whichever series are requested.
     assert len(chosen) == 145
     assert set(chosen["series"]) == {"T1c", "mask"}
     assert "T1c/enhancing/cm_contrast_3D_comb" in set(chosen["name"])

@@ -63,7 +63,7 @@ def test_an_endpoint_that_is_not_registered_is_the_studys_own():
     with pytest.raises(ValueError, match="infarct_volum"):
         measurement_row("1", "day5", "infarct_volum", "pipeline", 1.0, "mL")
     sheet = {"participant_id": "1", "endpoint": "nfl", "source": "lab", "value": 3.0, "unit": "ng"}
-    assert supplied_rows(pd.DataFrame([sheet]))[0]["endpoint"] == "nfl"
+    assert supplied_rows(pd.DataFrame([sheet]))[0].endpoint == "nfl"
 
 
 @pytest.mark.parametrize("name", ["risk_ratio", "generalised_odds_ratio", "mean_ratio_of_positive"])

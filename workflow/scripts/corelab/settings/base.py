@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidatorFunctionWrapHandler, WrapValidator
-from pydantic.json_schema import SkipJsonSchema
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+)
+from pydantic.json_schema import JsonSchemaValue, SkipJsonSchema
+from pydantic_core import CoreSchema, core_schema
 
-from corelab.terms.plugins import BUILT_IN
+from corelab.terms.plugins import BUILT_IN, names
 
 
 def _as_written(value: Any, check: ValidatorFunctionWrapHandler) -> Any:
@@ -42,9 +52,41 @@ def pattern(expression: str) -> Any:
     return Field(json_schema_extra={"pattern": expression})
 
 
-def registered(registry: str) -> Any:
-    """Field with a name of a registry; names of other packages join when the schema is read."""
-    return Field(json_schema_extra={"enum": list(BUILT_IN[registry]), "x-registry": registry})
+@dataclass(frozen=True)
+class Registered:
+    """Text that is a name of a registry, the library's or of another package.
+
+    In the generated schema stand the library's; the others join when it is read.
+
+    Examples
+    --------
+    >>> class Core(Settings):
+    ...     engine: Annotated[str, Registered("engines")] = "bayes"
+    >>> Core(engine="bay")  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    pydantic_core._pydantic_core.ValidationError: 1 validation error for Core
+    ...
+    """
+
+    registry: str
+
+    def _check(self, name: str) -> str:
+        if name not in names(self.registry):
+            raise ValueError(f"'{name}' is not one of {', '.join(names(self.registry))}")
+        return name
+
+    def __get_pydantic_core_schema__(
+        self, source: Any, handler: GetCoreSchemaHandler
+    ) -> CoreSchema:
+        """The text, and the check of its name."""
+        return core_schema.no_info_after_validator_function(self._check, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """The names of the library."""
+        names_here = {"enum": list(BUILT_IN[self.registry]), "x-registry": self.registry}
+        return {**handler(schema), **names_here}
 
 
 #: Field of a list without repeated values.

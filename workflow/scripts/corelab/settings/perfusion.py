@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Literal
 
-from corelab.settings.base import Absent, NotNegative, Number, Positive, Settings, Share, registered
+from corelab.settings.base import Absent, NotNegative, Number, Positive, Registered, Settings, Share
 
 #: Name of a perfusion engine.
-Engine = Annotated[str, registered("engines")]
+Engine = Annotated[str, Registered("engines")]
 
 #: Criteria of the quality gates.
 Gate = Literal[

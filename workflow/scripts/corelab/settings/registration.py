@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from corelab.settings.base import Number, OneOrMore, Settings, registered
+from corelab.settings.base import Number, OneOrMore, Registered, Settings
 
 
 class RegistrationLimits(Settings):
@@ -50,7 +50,7 @@ class RegistrationSettings(Settings):
 
     preset: Literal["testing", "fast", "precise", "jcog0911a2"] = "fast"
     """Accuracy against time"""
-    backend: Annotated[str, registered("registrars")] = "ants_greedy"
+    backend: Annotated[str, Registered("registrars")] = "ants_greedy"
     """Program that registers"""
     lesion: Literal["mask", "fill", "none"] | None = None
     """How the lesion is kept from pulling the fit; default what the preset says for the backend

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from corelab.settings.base import Absent, Number, Settings, Texts, pattern, registered
+from corelab.settings.base import Absent, Number, Registered, Settings, Texts, pattern
 
 #: Threshold -> the limit that shrinks the mask, and the one that lets it grow.
 Limits = Mapping[str, tuple[Number, Number]]
@@ -16,7 +16,7 @@ Limits = Mapping[str, tuple[Number, Number]]
 class BrainExtractionSettings(Settings):
     """How brain masks are made where none is supplied."""
 
-    method: Annotated[str, registered("brain_extractors")] = "classical"
+    method: Annotated[str, Registered("brain_extractors")] = "classical"
     """classical (built in), or mindgrab: the network of weights, which the user supplies
     (docs/models.md)
     """
@@ -348,7 +348,7 @@ class ExternalProgram(Settings):
             ]
         }
     )
-    kind: Annotated[str, registered("segmenters")] = "command"
+    kind: Annotated[str, Registered("segmenters")] = "command"
     """command (a program), meshnet (a TensorFlow.js layers model, run here; docs/models.md), or the
     segmenter of another package
     """
