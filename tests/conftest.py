@@ -1,23 +1,31 @@
 """Order of the tests over workers: whole files, the long ones first."""
 
-#: Rough CPU seconds of the files that take longest, for their order alone: a worker that starts
-#: one of them last would work alone at the end.
+#: Seconds of the files that take longest, as `--durations` showed on two shared cores, for their
+#: order alone: a worker that starts one of them last would work alone at the end.
 SECONDS = {
-    "integration/test_images.py": 400,
-    "integration/test_central_reading.py": 230,
-    "integration/test_faults.py": 200,
-    "integration/test_reruns.py": 180,
-    "integration/test_bad_apple.py": 150,
-    "integration/test_privacy.py": 100,
-    "integration/test_disturbed_perfusion.py": 100,
-    "dag/test_dag.py": 120,
-    "dag/test_planning.py": 100,
-    "acceptance/test_registration_accuracy.py": 120,
-    "unit/test_registration_stages.py": 90,
-    "unit/test_glioblastoma.py": 80,
+    "integration/test_images.py": 590,
+    "integration/test_faults.py": 310,
+    "integration/test_central_reading.py": 270,
+    "integration/test_reruns.py": 250,
+    "dag/test_dag.py": 200,
+    "acceptance/test_registration_accuracy.py": 150,
+    "acceptance/test_segmentation_truth.py": 120,
+    "dag/test_contents.py": 110,
+    "unit/test_imaging_brain.py": 110,
+    "unit/test_registration_stages.py": 73,
+    "unit/test_segmentation_visit.py": 60,
+    "acceptance/test_reporting_browser.py": 53,
+    "acceptance/test_real_examples.py": 75,
+    "unit/test_pd_error_rates.py": 43,
+    "integration/test_privacy.py": 42,
+    "unit/test_hostile.py": 34,
+    "contract/test_rules.py": 33,
+    "unit/test_registration_contract.py": 32,
+    "unit/test_pd_keys.py": 27,
+    "unit/test_reporting_report.py": 22,
 }
 #: What the others are taken for, by folder; doctests of the library fill the gaps at the end.
-FOLDER_SECONDS = {"integration/": 60, "dag/": 40, "acceptance/": 20, "unit/": 10}
+FOLDER_SECONDS = {"integration/": 40, "dag/": 10, "acceptance/": 15, "contract/": 10, "unit/": 5}
 
 
 def seconds(path: str) -> int:
