@@ -14,9 +14,7 @@ def analysis_of(wildcards):
 
 def analysis_tables(wildcards):
     """Sheets that an analysis reads; an edit of another sheet does not rerun it."""
-    return given(
-        inputs.sheet_files(STUDY, *ANALYSES[wildcards.analysis].sheets)
-    )
+    return given(inputs.sheet_files(STUDY, *ANALYSES[wildcards.analysis].sheets))
 
 
 def phantom_table(wildcards):
