@@ -60,11 +60,11 @@ class Registered:
 
     Examples
     --------
-    >>> class Core(Settings):
+    >>> class Toy(Settings):
     ...     engine: Annotated[str, Registered("engines")] = "bayes"
-    >>> Core(engine="bay")  # doctest: +ELLIPSIS
+    >>> Toy(engine="bay")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
-    pydantic_core._pydantic_core.ValidationError: 1 validation error for Core
+    pydantic_core._pydantic_core.ValidationError: 1 validation error for Toy
     ...
     """
 
@@ -102,14 +102,14 @@ class Settings(BaseModel):
 
     Examples
     --------
-    >>> class Core(Settings):
+    >>> class Toy(Settings):
     ...     below: float = 0.30
-    >>> Core().below, Core.model_validate({"below": 0.38}).below
+    >>> Toy().below, Toy.model_validate({"below": 0.38}).below
     (0.3, 0.38)
-    >>> Core.model_validate({"belwo": 0.38})  # doctest: +ELLIPSIS
+    >>> Toy.model_validate({"belwo": 0.38})  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     ...
-    pydantic_core._pydantic_core.ValidationError: 1 validation error for Core
+    pydantic_core._pydantic_core.ValidationError: 1 validation error for Toy
     ...
     """
 
