@@ -139,7 +139,7 @@ def test_every_engine_can_make_core_hypoperfusion_and_registry(written, done, tm
         "figures": engine == "tikhonov",
     }
     result = perfuse_visit(record, tmp_path, settings=PerfusionSettings.model_validate(settings))
-    assert result.status == "ok", result["reason"]
+    assert result.status == "ok", result.reason
     primary = {m.quantity: m.engine for m in result.maps if m.primary}
     assert {primary[q] for q in ("cbf", "cbv", "mtt", "tmax", "ttp")} == {engine}
     paths = [m.path for m in result.maps]
@@ -232,7 +232,7 @@ def test_ready_made_maps_are_thresholded(written, tmp_path):
         nib.save(nib.Nifti1Image(values, head.affine), paths[kind])
     record = prepared(paths, tmp_path)
     result = perfuse_visit(record, tmp_path, settings=PerfusionSettings())
-    assert result.status == "ok", result["reason"]
+    assert result.status == "ok", result.reason
     core, late = mask(tmp_path, result, "core"), mask(tmp_path, result, "hypoperfused")
     assert core.sum() == pytest.approx(head.core.sum(), rel=0.08)
     assert late.sum() == pytest.approx(head.hypoperfused.sum(), rel=0.08)
