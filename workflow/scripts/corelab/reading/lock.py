@@ -185,9 +185,7 @@ def _charter(settings: ReadingSettings) -> Charter:
     return Charter.from_json({one.name: given[one.name] for one in fields(Charter)})
 
 
-def _undone(
-    rows: dict[str, str], entries: Iterable[Change]
-) -> tuple[dict[str, str], list[str]]:
+def _undone(rows: dict[str, str], entries: Iterable[Change]) -> tuple[dict[str, str], list[str]]:
     """Rows with logged changes taken back, newest first, and entries that do not fit them."""
     before, faults = dict(rows), []
     for entry in reversed(list(entries)):
@@ -419,9 +417,7 @@ def verify_lock(
     except LogFault as fault:
         faults += str(fault).splitlines()
     if lock and not faults:
-        faults += check_lock(
-            lock, sheet, final, log, settings=settings, contours=contours, key=key
-        )
+        faults += check_lock(lock, sheet, final, log, settings=settings, contours=contours, key=key)
     if settings.lock_sha256 and (lock is None or lock.lock_sha256 != settings.lock_sha256):
         faults.append("the lock is not the one whose hash is in reading.lock_sha256")
     faults += [*(_read_late(lock, sheet, log) if lock else []), *rereview]

@@ -13,9 +13,9 @@ from typing import Any
 
 import pandas as pd
 
+from corelab.measurement.rows import rows_frame
 from corelab.reading.adjudication import is_number
 from corelab.reading.presentation import Case
-from corelab.measurement.rows import rows_frame
 from corelab.reading.rates import RATES, Rate, rate
 from corelab.study.checks import VOLUME_UNITS_ML
 from corelab.study.model import Study
@@ -88,9 +88,7 @@ class ReferenceRead:
     last: int
 
 
-def judged_reads(
-    reads: Iterable[ReferenceRead], sheet: pd.DataFrame, parts: int
-) -> pd.DataFrame:
+def judged_reads(reads: Iterable[ReferenceRead], sheet: pd.DataFrame, parts: int) -> pd.DataFrame:
     """Reference reads held against their truth; columns :data:`REFERENCE_READS`.
 
     Parameters

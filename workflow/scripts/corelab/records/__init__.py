@@ -12,6 +12,7 @@ from corelab.records.images import (
     Segmented,
     Transform,
 )
+from corelab.records.maps import FrequencyMaps, LevelMap, MapDifference, SideShare
 from corelab.records.measured import (
     Featured,
     Measured,
@@ -66,10 +67,13 @@ __all__ = [
     "Cut",
     "Cutoff",
     "Featured",
+    "FrequencyMaps",
     "Gate",
     "Joined",
+    "LevelMap",
     "Lock",
     "LogState",
+    "MapDifference",
     "Mask",
     "Measured",
     "MeasuredSupplied",
@@ -90,6 +94,7 @@ __all__ = [
     "Repeated",
     "Scan",
     "Segmented",
+    "SideShare",
     "Signature",
     "SuppliedScan",
     "Template",

@@ -103,9 +103,7 @@ class Lock(Record):
     locked_at: str | None = omitted()
     locked_by: str | None = omitted()
     lock_sha256: str | None = omitted()
-    signature: Signature | None = field(
-        default=None, metadata={**one(Signature), "omitted": True}
-    )
+    signature: Signature | None = field(default=None, metadata={**one(Signature), "omitted": True})
 
 
 @dataclass(frozen=True, slots=True)
