@@ -90,8 +90,8 @@ def _parsed(line: str) -> Change:
         raise LogFault("is no whole entry") from None
     except (RecordError, AttributeError):
         raise LogFault(
-            "was edited: an entry has number, what (row, field, old, new), why (reason, text), who, "
-            "when, previous and sha256, and nothing else"
+            "was edited: an entry has number, what (row, field, old, new), why (reason, text), "
+            "who, when, previous and sha256, and nothing else"
         ) from None
     return change
 
@@ -211,7 +211,8 @@ def verify_log(path: Path) -> list[Change]:
         if expected != LogState(len(entries), previous):
             faults.append(
                 f"the head lists {expected.entries} entries, the last with the hash "
-                f"{str(expected.sha256)[:12]}; the log has {len(entries)}: its end was cut or changed"
+                f"{str(expected.sha256)[:12]}; the log has {len(entries)}: its end was cut or "
+                "changed"
             )
     if faults:
         raise LogFault("\n".join([f"The change log {path.name} is INVALID:", *faults]))
