@@ -80,7 +80,7 @@ def t_estimate(
     --------
     >>> found = t_estimate(2.0, 0.5, 16, 0.05, n=17, method="mean, t")
     >>> round(found.ci_low, 3), round(found.p_value, 4)
-    (0.94, 0.0011)
+    (0.94, 0.001)
     """
     half = quantile_t(df, alpha) * se
     p_value = p_from_t((value - null) / se, df) if se > 0 else float(value == null)
