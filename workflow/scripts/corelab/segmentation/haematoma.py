@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from corelab.imaging.head_fit import HeadFit
 from corelab.records import Scan
 from corelab.segmentation.dural import (
     SMALL,
@@ -289,11 +290,15 @@ def with_coordinates(
 
 
 def in_template(visit: VisitScans, scan: Scan, reference: nib.Nifti1Image) -> Inputs:
-    """A CT with the MNI coordinates of its voxels, fitted once for all that need them."""
+    """A CT with the MNI coordinates of its voxels, by the fit of its brain mask if there is one."""
     found = visit.together(scan, reference, ())
     if scan.scan_id not in visit.coordinates:
+        judged = visit.record.brain_mask_quality.get(scan.grid or "")
+        head = judged.head if judged is not None else None
+        known = head is not None and head.scan_id == scan.scan_id
+        fit = HeadFit(np.reshape(head.matrix, (4, 4)), head.score) if head and known else None
         visit.coordinates[scan.scan_id] = template_coordinates(
-            found.images[scan.kind], np.asarray(reference.affine)
+            found.images[scan.kind], np.asarray(reference.affine), fit
         )[0]
     return replace(found, images={**found.images, **visit.coordinates[scan.scan_id]})
 
