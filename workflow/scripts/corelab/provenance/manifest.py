@@ -152,7 +152,7 @@ WRITERS = (
     (r"derivatives/.*/(prepare|segment|perfuse|measure|normalise)\.json$", r"\1"),
     (r"derivatives/.*/radiomics\.(json|tsv)$", "radiomics"),
     (
-        r"derivatives/.*/quality\.json$|derivatives/.*desc-(registration|tile|masks)_qc",
+        r"derivatives/.*/quality\.json$|derivatives/.*desc-(registration|tile|layer|masks)_qc",
         "quality_figures",
     ),
     (r"derivatives/.*_xfm\.|derivatives/.*space-MNI", "normalise"),
