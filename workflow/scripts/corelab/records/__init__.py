@@ -2,14 +2,20 @@
 
 from corelab.records.base import Record, RecordError, write_record
 from corelab.records.images import (
+    DAMAGED,
     SUPPLIED,
     AcquisitionRow,
     BrainQuality,
+    Conversion,
     Cut,
+    DicomListing,
+    DicomSeries,
     HeadPose,
+    LeftOut,
     Mask,
     Prepared,
     Scan,
+    ScanRow,
     Segmented,
     Transform,
 )
@@ -57,6 +63,7 @@ from corelab.records.subjects import (
 from corelab.records.visits import VisitMask, VisitRecords, read_visits, visit_masks
 
 __all__ = [
+    "DAMAGED",
     "SUPPLIED",
     "AcquisitionRow",
     "Anchor",
@@ -65,13 +72,17 @@ __all__ = [
     "Change",
     "Charter",
     "Checked",
+    "Conversion",
     "Cut",
     "Cutoff",
+    "DicomListing",
+    "DicomSeries",
     "Featured",
     "FrequencyMaps",
     "Gate",
     "HeadPose",
     "Joined",
+    "LeftOut",
     "LevelMap",
     "Lock",
     "LogState",
@@ -95,6 +106,7 @@ __all__ = [
     "Registry",
     "Repeated",
     "Scan",
+    "ScanRow",
     "Segmented",
     "SideShare",
     "Signature",
