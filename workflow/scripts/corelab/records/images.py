@@ -44,6 +44,24 @@ class ScanRow(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class InsertRow(Record):
+    """Row of the phantoms sheet: one insert, with the paths of its image and its mask."""
+
+    site: str
+    scanner: str
+    acquired_at: str
+    kind: str
+    insert: str
+    unit: str
+    certified_value: float | None = None
+    role: str | None = None
+    path: str | None = None
+    mask_path: str | None = None
+    label_values: str | None = None
+    measured_value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Conversion(Record):
     """How a DICOM series became an image; ``pixels`` says whether stored values stayed the same."""
 
