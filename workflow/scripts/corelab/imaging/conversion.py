@@ -714,7 +714,7 @@ def described(listing: Listing, converted: Mapping[str, Converted]) -> DicomList
     series = []
     for one in listing.series:
         made = converted.get(one.uid)
-        conversion = made and Conversion(made.proof, made.command, made.version)
+        conversion = Conversion(made.proof, made.command, made.version) if made else None
         names = (one.number, one.description, one.modality, one.kind)
         series.append(DicomSeries(*names, _images(one), one.lossy, conversion))
     reasons: dict[str, list[str]] = {}
