@@ -24,7 +24,7 @@ from corelab.reporting.numbers import (
     is_number,
     p_value,
 )
-from corelab.reporting.page import Cell, Column, Table
+from corelab.reporting.page import Cell, Column, Table, heads
 from corelab.reporting.results import NOT_COMPUTABLE, Results
 from corelab.reporting.traces import statistic_link
 from corelab.reporting.vocabulary import (
@@ -307,15 +307,7 @@ def overview_table(results: Results) -> Table | None:
             )
     if not body:
         return None
-    columns = [
-        Column("Analysis", "first"),
-        Column("Objective"),
-        Column("Statistic", "wide"),
-        Column("Estimate [CI]", "number"),
-        Column("Unit"),
-        Column("p", "number"),
-        Column("n", "number"),
-    ]
+    columns = heads("#Analysis", "Objective", "~Statistic", ">Estimate [CI]", "Unit", ">p", ">n")
     return Table("The first result of every planned analysis", columns, body)
 
 
