@@ -268,8 +268,8 @@ def render_table(table: Table) -> Markup:
     )
 
 
-#: Columns whose cells open on demand: they have no place on paper.
-_ON_DEMAND = ("How", "Trace")
+#: Columns that have no place on paper: cells that open on demand, and anchors of rows.
+_NOT_PRINTED = ("How", "Trace", "Row")
 
 
 def printed(
@@ -302,7 +302,7 @@ def printed(
     kept = [
         place
         for place, column in enumerate(table.columns)
-        if column.title not in _ON_DEMAND and (not cells or any(row[place] for row in cells))
+        if column.title not in _NOT_PRINTED and (not cells or any(row[place] for row in cells))
     ]
     more = [table.note] if table.note else []
     if limit is not None and len(table.rows) > limit:

@@ -305,26 +305,6 @@ def registration_table(results: Results) -> Table | None:
     return Table("Registration of each subject, failures first", columns, body)
 
 
-def listing(rows: pd.DataFrame) -> Table | None:
-    """Measurement rows as a listing; None where there is none."""
-    if rows.empty:
-        return None
-    body = [
-        [
-            row.participant_id,
-            row.visit or "",
-            endpoint_words(row.endpoint),
-            row.source or "",
-            row.repeat or "",
-            significant(row.value, 4),
-            row.unit or "",
-        ]
-        for row in rows.itertuples()
-    ]
-    columns = heads("Subject", "Visit", "Endpoint", "Source", ">Repeat", ">Value", "Unit")
-    return Table("Values", columns, body, "", "endpoints/measurements.tsv")
-
-
 def deviations_table(results: Results) -> Table | None:
     """What did not go as planned; None where everything did."""
     rows = deviations(results)

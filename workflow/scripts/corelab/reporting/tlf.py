@@ -44,11 +44,11 @@ from corelab.reporting.study_tables import (
     acquisition_table,
     deviations_table,
     endpoints_table,
-    listing,
     participants_table,
     unavailable_table,
 )
 from corelab.reporting.table_files import write_table_files
+from corelab.reporting.traces import listed_values
 from corelab.reporting.vocabulary import (
     limits_for,
 )
@@ -185,16 +185,17 @@ def _listings(results: Results) -> list[Block]:
     frame = results.measurements
     whole = frame[(frame["region"].fillna("all") == "all") & (frame["status"] == "ok")]
     is_read = ~whole["source"].fillna("").str.match(r"(pipeline|supplied)")
-    gone = unavailable_table(results)
+    reads, own = (listed_values(results, whole[part], "") for part in (is_read, ~is_read))
+    outside = acquisition_table(results, passed=False)
     tables = [
-        ("16.2.6.1", "Reads and numbers of other software", listing(whole[is_read])),
-        ("16.2.6.2", "Values of the pipeline", listing(whole[~is_read])),
-        ("16.2.6.3", "Values excluded or not evaluable, with the reason", gone),
+        ("16.2.6.1", "Reads and numbers of other software", reads),
+        ("16.2.6.2", "Values of the pipeline", own),
         (
-            "16.2.6.4",
-            "Scans outside the charter or not assessable",
-            acquisition_table(results, passed=False),
+            "16.2.6.3",
+            "Values excluded or not evaluable, with the reason",
+            unavailable_table(results),
         ),
+        ("16.2.6.4", "Scans outside the charter or not assessable", outside),
     ]
     blocks = [
         page.printed(table, number, title, kind="Listing", limit=MAX_LISTING)

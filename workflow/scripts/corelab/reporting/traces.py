@@ -158,7 +158,7 @@ def _used_values(results: Results, entry: AnalysisSpec, target: Path) -> Table |
     if frame is None:
         found = used_rows(results, entry)
         title = "Values of the analysis's endpoints, sources and visits"
-        return values_table(results, found, title)
+        return listed_values(results, found, title)
     path = target / DATA / f"{entry.id}.tsv"
     described = {
         name: _FRAME_COLUMNS.get(name, f"{label_words(name)}, as the analysis used it")
@@ -171,7 +171,7 @@ def _used_values(results: Results, entry: AnalysisSpec, target: Path) -> Table |
     return frame_table(results, frame, title, f"report/{DATA}/{path.name}")
 
 
-def values_table(results: Results, rows: pd.DataFrame, caption: str) -> Table | None:
+def listed_values(results: Results, rows: pd.DataFrame, caption: str) -> Table | None:
     """Measurement rows, each leading to its row on the subject's page."""
     if rows.empty:
         return None
@@ -282,7 +282,7 @@ def write_traces(results: Results, target: Path) -> list[str]:
             statistics=_statistics(results, analysis_id),
         )
     for endpoint, rows in results.measurements.groupby("endpoint", sort=False):
-        values = values_table(results, rows, "Values, and where they are missing")
+        values = listed_values(results, rows, "Values, and where they are missing")
         title = f"Every value: {endpoint_words(endpoint)}"
         write(endpoint_page(str(endpoint)), title, "#endpoints", values)
     return written
