@@ -231,7 +231,7 @@ def test_sensitivity_grid(collected, monkeypatch):
 def test_plan_lock_and_deviations(monkeypatch, tmp_path):
     study = preset("fast", monkeypatch)
     record = plan_record(study)
-    assert record["fingerprint"] == study.plan_fingerprint
+    assert record["fingerprint"] == study.settings.plan_fingerprint
     path = tmp_path / "plan.json"
     write_json(record, path)
     assert locked_plan(path)["fingerprint"] == record["fingerprint"]

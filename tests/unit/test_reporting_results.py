@@ -13,7 +13,8 @@ from corelab.provenance.products import write_table
 from corelab.records import Gate, Mask, Perfused, Scan
 from corelab.reporting import attention as att
 from corelab.reporting.methods import analysis_sentence, deviations, methods_text
-from corelab.reporting.results import Visit, plan_fingerprint, read_results
+from corelab.reporting.results import Visit, read_results
+from corelab.settings.config import Config
 from corelab.study.columns import FLOW
 from corelab.study.mask_flags import FLAGS
 
@@ -233,7 +234,7 @@ def test_blinding_replaces_arms_and_withholds_doses(tmp_path):
     kept = found.all_statistics
     assert not {"growth-by-dose", "growth-exposure"} & set(kept["analysis_id"])
     assert not kept["group"].fillna("").str.contains("placebo|high|low").any()
-    assert found.fingerprint == plan_fingerprint(config)
+    assert found.fingerprint == Config.model_validate(config).plan_fingerprint
 
 
 def test_hostile_id_stays_text(results):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from corelab.provenance.products import read_json, write_json, write_table
+from corelab.settings.base import fingerprint
 from corelab.study.model import Study
 
 DEVIATIONS = {
@@ -28,17 +28,6 @@ PARTS = ("visits", "cohort_flows", "serial_imaging")
 
 def _text(value: Any) -> str:
     return json.dumps(value, sort_keys=True, ensure_ascii=False)
-
-
-def fingerprint(value: Any) -> str:
-    """First 16 characters of the SHA-256 of a value as JSON with sorted keys.
-
-    Examples
-    --------
-    >>> fingerprint({"b": 1, "a": 2}) == fingerprint({"a": 2, "b": 1})
-    True
-    """
-    return hashlib.sha256(_text(value).encode()).hexdigest()[:16]
 
 
 def plan_record(study: Study) -> dict[str, Any]:
@@ -59,7 +48,7 @@ def plan_record(study: Study) -> dict[str, Any]:
     return {
         "study": study.id,
         "sap_version": config["study"]["sap_version"],
-        "fingerprint": study.plan_fingerprint,
+        "fingerprint": study.settings.plan_fingerprint,
         "analyses": config["analyses"],
         "fingerprints": {a["id"]: fingerprint(a) for a in config["analyses"]},
         **{part: config[part] for part in PARTS},

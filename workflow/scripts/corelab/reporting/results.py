@@ -79,19 +79,6 @@ def _table(path: Path, columns: Mapping[str, str], numeric: Sequence[str] = ()) 
     return frame
 
 
-def plan_fingerprint(config: Mapping[str, Any]) -> str:
-    """First 16 characters of the SHA-256 of the analysis plan (as ``Study.plan_fingerprint``).
-
-    Examples
-    --------
-    >>> plan_fingerprint({"analyses": [], "visits": {"order": [], "baseline": None}})
-    'f6940264af1e7d90'
-    """
-    plan = {"analyses": config.get("analyses", []), "visits": config.get("visits", {})}
-    text = json.dumps(plan, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
-
-
 @dataclass(frozen=True)
 class Visit:
     """The stage records of one visit; a stage that did not run is None."""
@@ -229,7 +216,7 @@ class Results:
     @cached_property
     def fingerprint(self) -> str:
         """Fingerprint of the plan."""
-        return plan_fingerprint(self.config)
+        return self.settings.plan_fingerprint
 
     @cached_property
     def all_statistics(self) -> pd.DataFrame:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -45,6 +47,20 @@ Texts = tuple[str, ...]
 Absent = SkipJsonSchema[None]
 #: Pattern of a date, ISO 8601.
 DATE = r"^\d{4}-\d{2}-\d{2}"
+
+
+def fingerprint(value: Any) -> str:
+    """First 16 characters of the SHA-256 of a value as JSON with sorted keys.
+
+    Examples
+    --------
+    >>> fingerprint({"b": 1, "a": 2}) == fingerprint({"a": 2, "b": 1})
+    True
+    >>> fingerprint({"analyses": [], "visits": {"order": [], "baseline": None}})
+    'f6940264af1e7d90'
+    """
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def pattern(expression: str) -> Any:

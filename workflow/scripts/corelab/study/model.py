@@ -7,8 +7,6 @@ part that they use (:meth:`Study.part`) as a parameter and read its sheets with 
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -424,13 +422,6 @@ class Study:
             if "T1c" in kinds:
                 labels |= {"necrosis", "tumourcore"}
         return tuple(sorted(labels))
-
-    @cached_property
-    def plan_fingerprint(self) -> str:
-        """First 16 characters of the SHA-256 of the analysis plan."""
-        plan = {"analyses": self.config["analyses"], "visits": self.config["visits"]}
-        text = json.dumps(plan, sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def onset_to_ct_minutes(self, participant_id: str) -> float | None:
         """Minutes from onset to CT, from the participants column named in the config."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -23,18 +21,6 @@ def plain_rows(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     [{'path': 'a.nii'}]
     """
     return [{k: v for k, v in row.items() if k not in _HIDDEN} for row in rows]
-
-
-def fingerprint(value: Any) -> str:
-    """Digest of a parameter that is too long to show.
-
-    Examples
-    --------
-    >>> fingerprint({"a": 1}) == fingerprint({"a": 1}), fingerprint([1]) == fingerprint([2])
-    (True, False)
-    """
-    text = json.dumps(value, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def sheet_paths(study: Study, *names: str) -> dict[str, str]:
