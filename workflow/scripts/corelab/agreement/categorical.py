@@ -24,7 +24,6 @@ from scipy import special
 from corelab.agreement import clusters as groups_of
 from corelab.agreement.clusters import Codes
 from corelab.agreement.estimates import (
-    Estimate,
     Floats,
     bootstrap_interval,
     bootstrap_weights,
@@ -35,6 +34,7 @@ from corelab.agreement.estimates import (
 )
 from corelab.measurement.selection import NotComputable
 from corelab.settings.analyses.agreement import SEED
+from corelab.terms.results import Estimate
 
 #: More different values than this are no grades; a table of their distances would fill the memory.
 MOST_LEVELS = 1000

@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from corelab.agreement.estimates import Estimate, Floats, quantile_t
+from corelab.agreement.estimates import Floats, quantile_t
 from corelab.measurement.selection import NotComputable, Tables
 from corelab.settings.analyses.agreement import AgreementSpec
 from corelab.settings.analyses.overlap import OverlapSpec
+from corelab.terms.results import Estimate
 
 Codes = NDArray[np.int64]
 

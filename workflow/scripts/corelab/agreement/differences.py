@@ -14,7 +14,6 @@ from corelab.agreement import clusters as groups_of
 from corelab.agreement.clusters import Codes
 from corelab.agreement.estimates import (
     NORMAL_95,
-    Estimate,
     Floats,
     p_from_t,
     paired_columns,
@@ -23,6 +22,7 @@ from corelab.agreement.estimates import (
     standard_deviation_interval,
 )
 from corelab.measurement.selection import NotComputable
+from corelab.terms.results import Estimate
 
 Pair = tuple[float, float]
 

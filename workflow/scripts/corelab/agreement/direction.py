@@ -16,12 +16,13 @@ import pandas as pd
 from scipy import special
 
 from corelab.agreement.clusters import clusters_of
-from corelab.agreement.estimates import Estimate, Floats
+from corelab.agreement.estimates import Floats
 from corelab.agreement.groups import GroupStatistics
 from corelab.agreement.metrology import proportion
 from corelab.agreement.second import confirm
 from corelab.measurement.selection import NotComputable, Tables
 from corelab.settings.analyses.agreement import AgreementSpec
+from corelab.terms.results import Estimate
 
 Row = dict[str, Any]
 

@@ -12,13 +12,7 @@ from numpy.typing import ArrayLike
 from corelab.agreement import clusters as groups_of
 from corelab.agreement.clusters import Codes
 from corelab.agreement.differences import regression_slope
-from corelab.agreement.estimates import (
-    Estimate,
-    Floats,
-    bootstrap_weights,
-    p_from_t,
-    quantile_t,
-)
+from corelab.agreement.estimates import Floats, bootstrap_weights, p_from_t, quantile_t
 from corelab.agreement.icc import (
     IntraclassCorrelation,
     intraclass_correlation,
@@ -26,6 +20,7 @@ from corelab.agreement.icc import (
 )
 from corelab.measurement.selection import NotComputable
 from corelab.settings.analyses.agreement import SEED
+from corelab.terms.results import Estimate
 
 
 def thirds(order: ArrayLike) -> np.ndarray:

@@ -1,9 +1,8 @@
-"""What every agreement statistic returns, and the few intervals that several of them share."""
+"""The few intervals that several agreement statistics share."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,53 +14,6 @@ Floats = NDArray[np.float64]
 
 #: Bland and Altman's multiplier; the references of this module are printed with 1.96, not 1.959964.
 NORMAL_95 = 1.96
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A statistic with its interval and its definition.
-
-    Attributes
-    ----------
-    estimate, ci_low, ci_high
-        In the unit of the statistic; limits are NaN where ``note`` says why.
-    p_value
-        Two-sided unless ``method`` says otherwise; NaN where no test is defined.
-    n
-        Targets (participant x visit) behind the estimate.
-    method
-        Estimator and interval method.
-    note
-        Warnings for people.
-    se
-        Standard error on the scale of the estimate, where the interval rests on one.
-    """
-
-    estimate: float
-    ci_low: float = np.nan
-    ci_high: float = np.nan
-    p_value: float = np.nan
-    n: int = 0
-    method: str = ""
-    note: str = ""
-    se: float = np.nan
-
-    def times(self, factor: float, method: str | None = None) -> Estimate:
-        """The same statistic in another unit (``factor`` above 0).
-
-        Examples
-        --------
-        >>> Estimate(0.5, 0.4, 0.6, n=3).times(100.0).ci_high
-        60.0
-        """
-        return replace(
-            self,
-            estimate=factor * self.estimate,
-            ci_low=factor * self.ci_low,
-            ci_high=factor * self.ci_high,
-            se=factor * self.se,
-            method=self.method if method is None else method,
-        )
 
 
 def quantile_t(df: float, alpha: float) -> float:

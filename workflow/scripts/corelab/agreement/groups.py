@@ -21,13 +21,7 @@ from corelab.agreement import (
     metrology,
     second,
 )
-from corelab.agreement.estimates import (
-    NORMAL_95,
-    Estimate,
-    Floats,
-    quantile_normal,
-    quantile_t,
-)
+from corelab.agreement.estimates import NORMAL_95, Floats, quantile_normal, quantile_t
 from corelab.agreement.icc import (
     FORMS,
     IntraclassCorrelation,
@@ -38,6 +32,7 @@ from corelab.agreement.icc import (
 from corelab.measurement.selection import NotComputable, as_list, not_computable
 from corelab.settings.analyses.agreement import AgreementSpec
 from corelab.terms.endpoints import unit_of
+from corelab.terms.results import Estimate
 
 Row = dict[str, Any]
 Second = dict[str, Any]

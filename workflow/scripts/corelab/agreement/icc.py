@@ -22,7 +22,6 @@ from corelab.agreement import clusters as groups_of
 from corelab.agreement.clusters import Codes
 from corelab.agreement.estimates import (
     NORMAL_95,
-    Estimate,
     Floats,
     bootstrap_interval,
     bootstrap_weights,
@@ -31,6 +30,7 @@ from corelab.agreement.estimates import (
 )
 from corelab.measurement.selection import NotComputable
 from corelab.settings.analyses.agreement import SEED
+from corelab.terms.results import Estimate
 
 #: More targets than this, and incomplete readings are jackknifed in this many groups.
 LARGE, GROUPS_IF_LARGE = 2000, 25

@@ -12,7 +12,6 @@ from corelab.agreement import clusters as groups_of
 from corelab.agreement.clusters import Codes
 from corelab.agreement.estimates import (
     NORMAL_95,
-    Estimate,
     Floats,
     p_from_t,
     paired_columns,
@@ -20,6 +19,7 @@ from corelab.agreement.estimates import (
     standard_deviation_interval,
 )
 from corelab.measurement.selection import NotComputable
+from corelab.terms.results import Estimate
 
 REPEATABILITY_FACTOR = float(NORMAL_95 * np.sqrt(2.0))
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from corelab.agreement import second
-from corelab.agreement.estimates import Estimate, quantile_t
+from corelab.agreement.estimates import quantile_t
 from corelab.agreement.groups import GroupStatistics
 from corelab.agreement.guards import one_per_cell
 from corelab.agreement.metrology import linearity, repeatability
@@ -27,6 +27,7 @@ from corelab.settings.analyses.agreement import AgreementSpec
 from corelab.settings.analyses.phantom import PhantomSpec
 from corelab.study.checks import VOLUME_UNITS_ML
 from corelab.study.columns import PHANTOM_VERDICTS
+from corelab.terms.results import Estimate
 
 Row = dict[str, Any]
 

@@ -14,13 +14,14 @@ from numpy.typing import ArrayLike
 from corelab.agreement import clusters as groups_of
 from corelab.agreement import second
 from corelab.agreement.differences import ReplicatedLimits, bland_altman_replicated
-from corelab.agreement.estimates import Estimate, Floats
+from corelab.agreement.estimates import Floats
 from corelab.agreement.groups import GroupStatistics
 from corelab.agreement.guards import one_per_cell
 from corelab.agreement.icc import intraclass_correlation
 from corelab.agreement.metrology import repeatability
 from corelab.measurement.selection import NotComputable
 from corelab.settings.analyses.agreement import AgreementSpec
+from corelab.terms.results import Estimate
 
 Row = dict[str, Any]
 

@@ -16,12 +16,12 @@ import numpy as np
 import pandas as pd
 
 from corelab.agreement.drift import drift_by_thirds, lesion_size_strata, reader_effects, thirds
-from corelab.agreement.estimates import Estimate
 from corelab.agreement.groups import GroupStatistics
 from corelab.agreement.icc import compare_intraclass_correlations
 from corelab.agreement.second import second_reader_effect
 from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
 from corelab.settings.analyses.agreement import AgreementSpec
+from corelab.terms.results import Estimate
 
 Row = dict[str, Any]
 

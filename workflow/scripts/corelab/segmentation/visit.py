@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from corelab.imaging import ImageFault, load_image, resample_to, same_grid, save_image
 from corelab.imaging.brain_quality import mask_fault, mask_warnings
+from corelab.imaging.head_fit import HeadFit
 from corelab.imaging.lesion_checks import volume_fault
 from corelab.imaging.values import SHIFTED
 from corelab.records import Mask, Prepared, Scan, Segmented
@@ -317,11 +318,15 @@ def _in_template(
     reference: nib.Nifti1Image,
     parameters: Any,
 ) -> _Inputs:
-    """A CT with the MNI coordinates of its voxels, fitted once for all that need them."""
+    """A CT with the MNI coordinates of its voxels, by the fit of its brain mask if there is one."""
     found = _alone(visit, scan, reference, parameters)
     if scan.scan_id not in visit.coordinates:
+        judged = visit.record.brain_mask_quality.get(scan.grid or "")
+        head = judged.head if judged is not None else None
+        known = head is not None and head.scan_id == scan.scan_id
+        fit = HeadFit(np.reshape(head.matrix, (4, 4)), head.score) if head and known else None
         visit.coordinates[scan.scan_id] = template_coordinates(
-            found.images[scan.kind], np.asarray(reference.affine)
+            found.images[scan.kind], np.asarray(reference.affine), fit
         )[0]
     return replace(found, images={**found.images, **visit.coordinates[scan.scan_id]})
 
