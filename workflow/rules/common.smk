@@ -33,7 +33,7 @@ from corelab.study.naming import session_entity, subject_entity
 from corelab.workflow import inputs
 from corelab.workflow.cohort import cohort_of
 from corelab.workflow.costs import Limits, growing, priorities, priority_of
-from corelab.workflow.inputs import plain_rows, without
+from corelab.workflow.inputs import plain_rows
 from corelab.workflow.session import Session, is_dry_run
 from corelab.workflow.targets import GLIOMA_SCANS, Targets
 

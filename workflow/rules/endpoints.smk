@@ -306,7 +306,7 @@ rule noise_floor:
 
 def compared_risk(wildcards):
     """Statistics of the radiomics analysis whose risk groups a map compares."""
-    compare = TARGETS.frequency_maps[wildcards.map].get("compare") or ""
+    compare = TARGETS.frequency_maps[wildcards.map].compare or ""
     kind, _, name = compare.partition(":")
     return [under("statistics", "by_analysis", f"{name}.tsv")] * (kind == "risk")
 
@@ -331,7 +331,7 @@ rule frequency_groups:
         mem_mb=growing(4000),
         runtime="60m",
     params:
-        settings=lambda wildcards: TARGETS.frequency_maps[wildcards.map],
+        settings=lambda wildcards: TARGETS.frequency_maps[wildcards.map].plain(),
         folder=FOLDER,
         study=STUDY.part(sheets=PEOPLE),
         denominator=STUDY.config["measurement"]["frequency_denominator"],

@@ -49,7 +49,7 @@ rule prepare:
         rows=visit_rows,
         folder=FOLDER,
         # The criteria of the trial concern no single scan.
-        acquisition=without(STUDY.config["acquisition"], "trial"),
+        acquisition=STUDY.settings.acquisition.plain(without=["trial"]),
         dicom=STUDY.config["dicom"],
         brain_extraction=STUDY.config["brain_extraction"],
         registration=STUDY.config["registration"],
@@ -106,7 +106,7 @@ rule perfuse:
         runtime=runtime_of("perfuse"),
     params:
         folder=FOLDER,
-        perfusion=without(STUDY.config["perfusion"], "reference_infarct"),
+        perfusion=STUDY.settings.perfusion.plain(without=["reference_infarct"]),
         onset_to_ct_min=lambda wildcards: STUDY.onset_to_ct_minutes(
             SUBJECTS[wildcards.subject][0]
         ),

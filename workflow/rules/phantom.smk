@@ -6,7 +6,8 @@ In: the block phantom of the config. Out: phantom/*.nii.gz with sidecars, phanto
 
 def simulated_trial():
     """Settings of a simulated trial; the scale of phantom scanners changes no patient's scan."""
-    return without(STUDY.config["phantom"], "scanner_scale")
+    trial = STUDY.settings.phantom
+    return trial.plain(without=["scanner_scale"]) if trial else {}
 
 
 def shape_files(wildcards):

@@ -210,12 +210,10 @@ class AcquisitionRow(Record):
     participant_id: str | None = omitted()
     visit: str | None = omitted()
 
-    def to_json(self) -> dict[str, Any]:
-        """Content of the JSON; limits of the charter and gates have no ``reason``."""
-        content = super(AcquisitionRow, self).to_json()
-        if self.criterion not in _EXPLAINED:
-            del content["reason"]
-        return content
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Limits of the charter and gates have no ``reason``."""
+        return () if self.criterion in _EXPLAINED else ("reason",)
 
 
 @dataclass(frozen=True, slots=True)

@@ -133,7 +133,7 @@ def adsl(results: Results) -> Dataset:
     known = {"participant_id", "site", "arm", "dose", "age", "sex"}
     names = [v.name for v in variables]
     covariates = {}
-    for column in shown_columns(results.config, list(people.columns)):
+    for column in shown_columns(results.settings, list(people.columns)):
         if column in known:
             continue
         name = variable_name(str(column), names)

@@ -211,7 +211,7 @@ class Results:
     @cached_property
     def analyses(self) -> list[AnalysisSpec]:
         """The plan."""
-        return specs_of(self.config.get("analyses") or [])
+        return specs_of(self.settings)
 
     @cached_property
     def fingerprint(self) -> str:

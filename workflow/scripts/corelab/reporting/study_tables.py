@@ -59,7 +59,7 @@ def participants_table(results: Results) -> Table:
         ["With images", *(_images(rows, with_images) for _, rows in groups)],
     ]
     hidden = {"participant_id", "arm", "dose", "arm_description"}
-    for name in shown_columns(results.config, list(people.columns)):
+    for name in shown_columns(results.settings, list(people.columns)):
         if name not in hidden and people[name].notna().any():
             body += _characteristic(name, [rows[name] for _, rows in groups])
     body += _baseline_rows(results, [rows for _, rows in groups])

@@ -61,7 +61,7 @@ def subject_facts(results: Results, subject: str) -> list[tuple[str, str]]:
         return []
     row = rows.iloc[0]
     facts = []
-    for name in shown_columns(results.config, list(people.columns)):
+    for name in shown_columns(results.settings, list(people.columns)):
         value = row[name]
         if name != "participant_id" and value is not None and not pd.isna(value):
             text = significant(value) if isinstance(value, float) else str(value)

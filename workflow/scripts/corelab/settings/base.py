@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Annotated, Any, get_args, get_origin
@@ -131,8 +131,10 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    def plain(self) -> dict[str, Any]:
-        """The block as JSON data with all defaults, as jobs get it.
+    def plain(self, *names: str, without: Collection[str] = ()) -> dict[str, Any]:
+        """The block, or those of its fields, as JSON data with all defaults, as jobs get it.
+
+        Keys of ``without`` are left out: their change reruns no job.
 
         Optional keys that are absent stay absent.
 
@@ -145,12 +147,14 @@ class Settings(BaseModel):
         >>> Limit(low=6).plain()
         {'low': 6, 'names': ['a']}
         """
+        if names:
+            return {name: _plain(getattr(self, name)) for name in names}
         values = {**self.__dict__, **(self.__pydantic_extra__ or {})}
         optional = _optional(type(self))
         return {
             name: _plain(value)
             for name, value in values.items()
-            if value is not None or name not in optional
+            if name not in without and (value is not None or name not in optional)
         }
 
 

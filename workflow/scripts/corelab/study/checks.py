@@ -51,9 +51,7 @@ _OPTIONAL_COLUMNS = frozenset({"age", "dose"})
 _NAMING_BLOCKS = ("analyses", "cohort_flows", "measurement", "acquisition", "study", "phantom")
 
 
-def weighed(
-    findings: Sequence[Finding], config: Mapping[str, Any], names: Mapping[str, str]
-) -> list[Finding]:
+def weighed(findings: Sequence[Finding], config: Config, names: Mapping[str, str]) -> list[Finding]:
     """Findings of the sheets, in which a bad cell of a column that nothing uses is a warning.
 
     Parameters
@@ -61,19 +59,21 @@ def weighed(
     findings
         Of :func:`corelab.study.schema.sheet_findings`.
     config
-        Resolved config as plain data: a column is used where a block has its name as a word.
+        Resolved config: a column is used where a block has its name as a word.
     names
         Sheet -> file name.
 
     Examples
     --------
     >>> bad = Finding("error", "p.tsv", 2, "age", "old", "not a number", "correct it")
-    >>> weighed([bad], {"analyses": []}, {"participants": "p.tsv"})[0].severity
+    >>> config = {"study": {"id": "s"}, "inputs": {"participants": "p.tsv"}}
+    >>> weighed([bad], Config(**config), {"participants": "p.tsv"})[0].severity
     'warning'
-    >>> weighed([bad], {"analyses": ["age > 60"]}, {"participants": "p.tsv"})[0].severity
+    >>> config["analyses"] = [{"population": "age > 60"}]
+    >>> weighed([bad], Config(**config), {"participants": "p.tsv"})[0].severity
     'error'
     """
-    naming = json.dumps([config.get(block) for block in _NAMING_BLOCKS], default=str)
+    naming = json.dumps(config.plain(*_NAMING_BLOCKS), default=str)
     unused = _OPTIONAL_COLUMNS - set(re.findall(r"\w+", naming))
     return [
         replace(
@@ -751,10 +751,10 @@ def _panel(frame: pd.DataFrame, name: str, panel: Panel) -> Iterator[Finding]:
         yield Finding(
             "error",
             name,
-            event["line"],
+            event.line,
             "assessor",
-            str(event["participant_id"]),
-            f"{event['endpoint']}: {event['reason']}",
+            str(event.participant_id),
+            f"{event.endpoint}: {event.reason}",
             f"add the row of {panel.consensus}, or correct the assessors' rows",
         )
 

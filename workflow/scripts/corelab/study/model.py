@@ -615,7 +615,7 @@ def load_study(config: Mapping[str, Any]) -> Study:
     if braces := list(_braces(full, paths, [*scans, *phantoms], names.get("scans", "scans"))):
         raise StudyError(braces)
     settings, units = Config.model_validate(full), common_units(sheets)
-    findings = [*checks.weighed(findings, full, names), *unify(sheets, names, units)]
+    findings = [*checks.weighed(findings, settings, names), *unify(sheets, names, units)]
     findings += checks.cross_findings(settings, sheets, scans, names)
     findings += checks.phantom_findings(phantoms, names.get("phantoms", "phantoms"))
     return Study(

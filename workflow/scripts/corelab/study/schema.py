@@ -18,6 +18,7 @@ import yaml
 
 from corelab.provenance.places import ROOT
 from corelab.settings.analyses import SPECS
+from corelab.settings.config import Config
 from corelab.settings.schema import analysis_schema
 from corelab.study.cells import CAPPED_COLUMNS, is_capped, number
 from corelab.study.findings import Finding
@@ -56,7 +57,7 @@ def _with_plugins(rule: Any) -> Any:
     return rule
 
 
-def shown_columns(config: Mapping[str, Any], columns: Sequence[str]) -> list[str]:
+def shown_columns(config: Config, columns: Sequence[str]) -> list[str]:
     """Participants columns that may be shown: those of the schema, and those the config names.
 
     Any other column can identify a person (initials, a date of birth, a remark), and no analysis
@@ -64,12 +65,13 @@ def shown_columns(config: Mapping[str, Any], columns: Sequence[str]) -> list[str
 
     Examples
     --------
-    >>> config = {"analyses": [{"population": "nihss > 4 and ready == 'yes'"}]}
+    >>> config = Config(study={"id": "s"}, inputs={"participants": "p.tsv"},
+    ...     analyses=[{"population": "nihss > 4 and ready == 'yes'"}])
     >>> shown_columns(config, ["participant_id", "arm", "nihss", "initials"])
     ['participant_id', 'arm', 'nihss']
     """
     known = set(load_schema("sheets")["properties"]["participants"]["properties"])
-    words = set(re.findall(r"\w+", json.dumps(config, default=str, ensure_ascii=False)))
+    words = set(re.findall(r"\w+", json.dumps(config.plain(), default=str, ensure_ascii=False)))
     return [name for name in columns if name in known or words.issuperset(name.split())]
 
 

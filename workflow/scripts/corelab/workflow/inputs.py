@@ -54,14 +54,3 @@ def program_files(study: Study) -> list[str]:
 def atlas_files(study: Study) -> list[str]:
     """Files of the configured atlases."""
     return [path for atlas in study.settings.atlases for path in (atlas.path, atlas.labels)]
-
-
-def without(block: Mapping[str, Any] | None, *keys: str) -> dict[str, Any]:
-    """A block of the config without keys whose change must not rerun the job.
-
-    Examples
-    --------
-    >>> without({"seed": 1, "report": True}, "report"), without(None)
-    ({'seed': 1}, {})
-    """
-    return {key: value for key, value in (block or {}).items() if key not in keys}

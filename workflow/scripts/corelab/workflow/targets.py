@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from corelab.provenance.failures import by_stage
 from corelab.provenance.ledger import invalidated_outputs
 from corelab.settings.analyses import STATISTICS_TABLES, specs_of
 from corelab.settings.analyses.base import AnalysisSpec
+from corelab.settings.measurement import FrequencyMap
 from corelab.study.model import Study
 from corelab.study.naming import session_entity, subject_entity
 from corelab.study.plan_figures import figure_kinds
@@ -24,7 +25,6 @@ GLIOMA_SCANS = ("T1w", "T1c", "T2w", "FLAIR") + tuple(
     for label in ("enhancing", "whole-tumour")
     for reader in ("reader-1", "reader-2")
 )
-#: Statistics tables, one for each part of the report.
 #: Reportlets of the central read.
 READING = ("standing", "rates", "p_chart", "conduct", "turnaround", "attestations")
 #: Stages with a record for each visit or participant.
@@ -55,7 +55,7 @@ class Targets:
         """A path in the results folder."""
         return "/".join([self.folder, *parts])
 
-    def listed(self, pattern: str, names: Sequence[str] | dict[str, Any]) -> list[str]:
+    def listed(self, pattern: str, names: Iterable[str]) -> list[str]:
         """A path for each name; ``{}`` in the pattern is the name."""
         return [self.under(pattern.format(name)) for name in names]
 
@@ -255,12 +255,12 @@ class Targets:
     @functools.cached_property
     def analyses(self) -> dict[str, AnalysisSpec]:
         """Analyses of the plan by id."""
-        return {analysis.id: analysis for analysis in specs_of(self.study.config["analyses"])}
+        return {analysis.id: analysis for analysis in specs_of(self.study.settings)}
 
     @functools.cached_property
-    def frequency_maps(self) -> dict[str, dict[str, Any]]:
+    def frequency_maps(self) -> dict[str, FrequencyMap]:
         """Frequency maps that the config lists, by id."""
-        return {one.id: one.plain() for one in self.study.settings.measurement.frequency_maps}
+        return {one.id: one for one in self.study.settings.measurement.frequency_maps}
 
     @functools.cached_property
     def grids(self) -> list[str]:
