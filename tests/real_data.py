@@ -19,6 +19,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import yaml
+from helpers import scan_rows
 from scipy import ndimage
 
 REPOSITORY = Path(__file__).resolve().parents[1]
@@ -576,7 +577,7 @@ def ge_head_ct(data: Path, folder: Path) -> Any:
         "path": str(data / "dicom/dcm_qa_ct/In/GE"),
         "scan_id": "GECT",
     }
-    record = prepare_visit([row], folder)
+    record = prepare_visit(scan_rows([row]), folder)
     return nib.load(folder / record.scans[0].path)
 
 

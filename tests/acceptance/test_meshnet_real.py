@@ -5,7 +5,7 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 import pytest
-from helpers import data_folder
+from helpers import data_folder, scan_rows
 
 from corelab.imaging import prepare_visit
 from corelab.imaging.meshnet import network_mask, read_meshnet
@@ -19,7 +19,7 @@ def test_t2_lesion_is_that_of_brainchop(tmp_path):
     folder = data_folder("models/t2lesion")
     scan = {"participant_id": "1", "visit": "v", "kind": "T2w", "scan_id": "s"}
     scan["path"] = str(folder / "M2265_T2w.nii.gz")
-    record = prepare_visit([scan], tmp_path)
+    record = prepare_visit(scan_rows([scan]), tmp_path)
     entry = {"id": "t2lesion", "kind": "meshnet", "label": "lesion", "inputs": {"T2w": "t2.nii"}}
     entry["weights"] = str(folder / "model.json")
     found = segment_visit(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import data_folder
+from helpers import data_folder, scan_rows
 
 from corelab.imaging import prepare_visit
 from corelab.measurement.recovery import recover_visit, recovery_summary, recovery_table
@@ -27,7 +27,7 @@ def test_infarcts_planted_into_a_real_dwi_are_found(tmp_path):
         }
         for kind in ("dwi", "adc")
     ]
-    record = share_brain_masks(prepare_visit(rows, tmp_path), tmp_path)
+    record = share_brain_masks(prepare_visit(scan_rows(rows), tmp_path), tmp_path)
     found = recover_visit(
         record,
         tmp_path,

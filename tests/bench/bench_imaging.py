@@ -246,15 +246,14 @@ def _segmented(images: dict[str, nib.Nifti1Image], label: str, folder: Path) -> 
     """The pipeline's mask of a label from images in memory, as the workflow would make it."""
     from corelab.imaging import load_image, prepare_visit
     from corelab.segmentation.visit import segment_visit
+    from corelab.study.rows import ScanRow
 
     folder.mkdir(exist_ok=True)
     rows = []
     for kind, image in images.items():
         path = folder / f"{kind}.nii.gz"
         nib.save(image, path)
-        rows.append(
-            {"participant_id": "1", "visit": "v", "kind": kind, "path": str(path), "scan_id": kind}
-        )
+        rows.append(ScanRow("1", "v", kind, str(path), kind))
     record = prepare_visit(rows, folder)
     for mask in segment_visit(record, folder, disease="stroke").masks:
         if mask.label == label and mask.status == "ok":

@@ -11,7 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_series import made_enhanced, made_series, made_slice
-from helpers import data_folder
+from helpers import data_folder, scan_row, scan_rows
 
 from corelab.imaging import ImageFault, prepare_visit
 from corelab.imaging.conversion import convert, rows_of_folder
@@ -182,9 +182,9 @@ def test_series_of_two_patients_in_one_folder_are_told(tmp_path):
         tmp_path / "in" / "b", 4, uid="1.2.4", edit=lambda ds: setattr(ds, "PatientID", "B")
     )
     row = {"kind": "dicom", "path": str(tmp_path / "in"), "scan_id": "s"}
-    (found,) = rows_of_folder(row, tmp_path / "work", DicomSettings())
-    assert any("series of 2 different patients" in note for note in found["notes"])
-    assert "'A'" not in json.dumps(found["dicom"])
+    (found,) = rows_of_folder(scan_row(row), tmp_path / "work", DicomSettings())
+    assert any("series of 2 different patients" in note for note in found.notes)
+    assert "'A'" not in json.dumps(found.dicom)
 
 
 def test_missing_slices_are_refused(tmp_path):
@@ -228,7 +228,7 @@ def test_two_folders_of_one_visit_become_two_scans(tmp_path):
         {"participant_id": "1", "visit": "v", "kind": "dicom", "path": str(path), "scan_id": name}
         for name, path in folders.items()
     ]
-    scans = prepare_visit(rows, tmp_path / "out").scans
+    scans = prepare_visit(scan_rows(rows), tmp_path / "out").scans
     assert [(scan.kind, scan.status) for scan in scans] == [
         ("ncct", "ok"),
         ("dwi", "ok"),
@@ -276,7 +276,9 @@ def prepared(folder, tmp_path, **settings):
         "scan_id": "s",
     }
     return prepare_visit(
-        [row], tmp_path / "out", settings=PrepareSettings.model_validate({"dicom": settings})
+        scan_rows([row]),
+        tmp_path / "out",
+        settings=PrepareSettings.model_validate({"dicom": settings}),
     )
 
 
@@ -375,12 +377,14 @@ def test_perfusion_ct_gets_the_times_of_its_frames(tmp_path):
 
             made_slice(folder / f"{frame:02d}{index}.dcm", index, edit=at)
     (row,) = rows_of_folder(
-        {"kind": "dicom", "path": str(folder), "scan_id": "s"}, tmp_path / "w", DicomSettings()
+        scan_row({"kind": "dicom", "path": str(folder), "scan_id": "s"}),
+        tmp_path / "w",
+        DicomSettings(),
     )
-    assert row["kind"] == "ctp"
+    assert row.row.kind == "ctp"
     sidecar = json.loads((tmp_path / "w/ctp/out/scan.json").read_text())
     assert sidecar["frame_times_s"] == [2.0 * frame for frame in range(12)]
-    assert nib.load(row["path"]).shape[3] == 12
+    assert nib.load(row.row.path).shape[3] == 12
 
 
 # --- series in time ----------------------------------------------------------------------------

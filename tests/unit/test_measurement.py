@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from helpers import data_folder
+from helpers import data_folder, scan_rows
 
 from corelab.measurement.collect import collect_measurements, flow_rows
 from corelab.measurement.frequency import frequency_map, write_frequency_map
@@ -173,7 +173,7 @@ def test_flow_adds_up():
     rows = pd.DataFrame(
         {"participant_id": ["1", "2"], "status": ["ok", "missing"], "scan_ids": ["s2,s3", None]}
     )
-    flow = flow_rows(["1", "2", "3"], scans, status, rows)
+    flow = flow_rows(["1", "2", "3"], scan_rows(scans), status, rows)
     for _, stage in flow.groupby("stage", sort=False):
         assert stage["n_in"].iloc[0] - stage["n_excluded"].sum() == stage["n_out"].iloc[0]
     chain = flow[flow["stage"].str.startswith("scans")].drop_duplicates("stage")
@@ -249,7 +249,7 @@ def test_supplied_mask_that_cannot_be_read_is_a_failed_row(tmp_path):
             "source": "good",
         },
     ]
-    record = measure_supplied(scans, atlases=[], settings=SETTINGS)
+    record = measure_supplied(scan_rows(scans), atlases=[], settings=SETTINGS)
     by_id = {row.participant_id: row for row in record.rows}
     assert by_id["1"].status == "failed" and by_id["1"].reason
     assert by_id["2"].value == pytest.approx(50 * 8 / 1000)
@@ -283,7 +283,7 @@ def test_soop_volumes_and_territories_are_exact():
             "space": "MNI152",
             "label_values": None,
         }
-        record = measure_supplied([scan], atlases=[], settings=SETTINGS)
+        record = measure_supplied(scan_rows([scan]), atlases=[], settings=SETTINGS)
         assert record.rows[0].value * 1000 == truth.loc[subject, "lesion_volume"]
         shares = territory_fractions(nib.load(path), atlas)
         for region in truth.columns[1:]:
@@ -400,7 +400,7 @@ def test_a_frequency_map_leaves_out_what_people_excluded(tmp_path):
         )  # fmt: skip
     kept, whole = tmp_path / "infarct_frequency.nii.gz", tmp_path / "whole" / "infarct.nii.gz"
     write_frequency_map(
-        kept, label="infarct", records=[], supplied=rows, folder=tmp_path, enrolled=3,
+        kept, label="infarct", records=[], supplied=scan_rows(rows), folder=tmp_path, enrolled=3,
         denominator="mapped", visit_order=["a"], decisions=decisions, whole=whole,
     )  # fmt: skip
     output = read_json(tmp_path / "infarct_frequency.json")

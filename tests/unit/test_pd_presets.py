@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
-from helpers import REPOSITORY, run
+from helpers import REPOSITORY, run, scan_rows
 from planted import deviations as from_planted
 from preset_trials import SEED, TRIALS, simulate_trial, write_trials
 from scipy import stats
@@ -316,7 +316,7 @@ def test_windows_become_visits():
     made = pd.DataFrame(
         serial_rows(
             rows,
-            scans,
+            scan_rows(scans),
             SerialImagingSettings(windows="immediate_delayed", index_kind="ncct"),
             "base",
         )

@@ -9,6 +9,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import scan_rows
 from perfusion_heads import HeadCase, simulate_head, write_head
 
 from corelab.imaging import prepare_visit
@@ -37,7 +38,7 @@ def prepared(paths, out):
          "scan_id": f"s-{kind}"}
         for kind, path in paths.items()
     ]  # fmt: skip
-    return prepare_visit(rows, out)
+    return prepare_visit(scan_rows(rows), out)
 
 
 @pytest.fixture(scope="module")

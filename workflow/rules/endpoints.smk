@@ -61,7 +61,7 @@ def batch_rows(wildcards):
 def batch_files(wildcards):
     """Existing files of the supplied masks of a batch."""
     rows = STUDY.mask_batches[int(wildcards.batch)]
-    return given(row["path"] for row in rows if row["exists"])
+    return given(row.path for row in rows if row.exists)
 
 
 rule measure_supplied:
@@ -223,8 +223,8 @@ rule frequency_map:
         rows=lambda wildcards: plain_rows(
             row
             for row in STUDY.scans
-            if row["space"] == "MNI152"
-            and row["kind"].removeprefix("mask-").replace("-", "") == wildcards.label
+            if row.space == "MNI152"
+            and str(row.label).replace("-", "") == wildcards.label
         ),
         folder=FOLDER,
         enrolled=len(STUDY.participants),

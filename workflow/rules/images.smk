@@ -13,7 +13,7 @@ def visit_rows(wildcards):
 def visit_files(wildcards):
     """Existing files of a visit with their sidecars; a missing one becomes a status."""
     rows = STUDY.visit_rows(*VISITS[wildcards.subject, wildcards.session])
-    files = [row["path"] for row in rows if row["exists"]]
+    files = [row.path for row in rows if row.exists]
     sidecars = [
         path.removesuffix(".gz").removesuffix(".nii") + ".json" for path in files
     ]

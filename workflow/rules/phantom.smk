@@ -96,8 +96,8 @@ def simulated_visits():
     visits = {}
     for path, row in TARGETS.simulated.items():
         if "/phantom/visits/" not in path:
-            subject = subject_entity(row["participant_id"])
-            visits.setdefault(f"{subject}_{session_entity(row['visit'])}", []).append(
+            subject = subject_entity(row.participant_id)
+            visits.setdefault(f"{subject}_{session_entity(row.visit)}", []).append(
                 path
             )
     return visits

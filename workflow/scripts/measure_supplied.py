@@ -7,10 +7,11 @@ def main(snakemake):
     with job(snakemake):
         from corelab.measurement.visit import measure_supplied
         from corelab.settings.measurement import AtlasSettings, MeasurementSettings
+        from corelab.study.rows import ScanRow
 
         params = snakemake.params
         record = measure_supplied(
-            params.rows,
+            [ScanRow(**row) for row in params.rows],
             atlases=[AtlasSettings.model_validate(one) for one in params.atlases],
             settings=MeasurementSettings.model_validate(params.measurement),
         )

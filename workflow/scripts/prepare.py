@@ -12,11 +12,12 @@ def main(snakemake):
         from corelab.registration import align_visit, share_brain_masks
         from corelab.settings.prepare import PrepareSettings
         from corelab.settings.registration import RegistrationSettings
+        from corelab.study.rows import ScanRow
 
         params, folder = snakemake.params, Path(snakemake.params.folder)
         blocks = ("acquisition", "dicom", "brain_extraction")
         settings = PrepareSettings.model_validate({one: getattr(params, one) for one in blocks})
-        record = prepare_visit(params.rows, folder, settings=settings)
+        record = prepare_visit([ScanRow(**row) for row in params.rows], folder, settings=settings)
         registration = RegistrationSettings.model_validate(params.registration)
         record = align_visit(record, folder, settings=registration)
         record = share_brain_masks(record, folder)

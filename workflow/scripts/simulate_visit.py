@@ -7,11 +7,11 @@ def main(snakemake):
     with job(snakemake):
         from corelab.phantom.simulated import simulate
         from corelab.settings.study import PhantomSettings
+        from corelab.study.rows import ScanRow
 
         params, images = snakemake.params, snakemake.output.images
-        simulate(
-            PhantomSettings.model_validate(params.phantom), zip(params.rows, images, strict=True)
-        )
+        rows = [ScanRow(**row) for row in params.rows]
+        simulate(PhantomSettings.model_validate(params.phantom), zip(rows, images, strict=True))
 
 
 main(snakemake)  # noqa: F821

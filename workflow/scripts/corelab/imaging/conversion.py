@@ -35,6 +35,7 @@ from corelab.imaging.nifti import sidecar_path
 from corelab.imaging.sidecars import read_b_values, read_sidecar
 from corelab.imaging.values import UNITS
 from corelab.settings.acquisition import DicomSettings
+from corelab.study.rows import ScanRow
 
 #: Endings that dcm2niix gives to images which are not the magnitude.
 _NOT_MAGNITUDE = ("_ph", "_real", "_imaginary", "_fieldmaphz", "_phMag")
@@ -80,9 +81,33 @@ class Converted:
     table: TimeTable | None = None
 
 
-def rows_of_folder(
-    row: Mapping[str, Any], scratch: Path, settings: DicomSettings
-) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class FoundScan:
+    """A scan of a row: the row itself, or one that a DICOM folder shows.
+
+    Attributes
+    ----------
+    row
+        With ``kind``, and ``path`` (converted) and ``source`` of the folder's scan.
+    sha256
+        Of the whole folder.
+    notes, warnings
+        What was corrected or is odd, and what a person should decide.
+    dicom
+        Listing of the folder.
+    fault
+        Why there is no scan.
+    """
+
+    row: ScanRow
+    sha256: str | None = None
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    dicom: Mapping[str, Any] | None = None
+    fault: ImageFault | None = None
+
+
+def rows_of_folder(row: ScanRow, scratch: Path, settings: DicomSettings) -> list[FoundScan]:
     """Rows that stand for a ``dicom`` row: one per kind that its folder shows.
 
     Parameters
@@ -97,46 +122,46 @@ def rows_of_folder(
 
     Returns
     -------
-    list of dict
-        Rows of that kind with ``path`` (converted), ``source``, ``sha256``, ``notes``,
-        ``warnings``, ``dicom`` (the listing); or the row itself with a ``fault``.
+    list of FoundScan
+        One per kind; or the row itself with a fault.
 
     Examples
     --------
-    >>> row = {"kind": "dicom", "path": "none", "scan_id": "s1"}
-    >>> rows_of_folder(row, Path("x"), DicomSettings())[0]["fault"].message
+    >>> row = ScanRow("1", "day5", "dicom", "none")
+    >>> rows_of_folder(row, Path("x"), DicomSettings())[0].fault.message
     'none is no folder'
     """
-    folder = Path(str(row["path"]))
+    folder = Path(row.path)
     if not folder.is_dir():
         fault = ImageFault(f"{folder} is no folder", "name the folder that holds the DICOM files")
-        return [{**row, "fault": fault}]
+        return [FoundScan(row, fault=fault)]
     tags = settings.identifying_tags or IDENTIFYING_TAGS
     listing = list_series(folder, identifying_tags=tags)
-    shared = {"source": str(folder), "sha256": _folder_sha256(folder)}
+    row, sha256 = replace(row, source=str(folder)), _folder_sha256(folder)
     chosen = _chosen(listing.series)
     if not chosen:
         fault = ImageFault(
             f"{folder.name} holds no series of a kind that is analysed ({_summary(listing)})",
             "check the folder; or convert the right series to NIfTI and name it with its kind",
         )
-        return [{**row, **shared, "fault": fault, "dicom": described(listing, {})}]
-    out: list[dict[str, Any]] = []
+        return [FoundScan(row, sha256, dicom=described(listing, {}), fault=fault)]
+    out: list[FoundScan] = []
     for kind, series in chosen.items():
         target = scratch / kind
         try:
             converted = convert(series, target)
         except ImageFault as fault:
-            out.append({**row, **shared, "kind": kind, "fault": fault})
-            out[-1]["dicom"] = described(listing, {})
+            made, record = replace(row, kind=kind), described(listing, {})
+            out.append(FoundScan(made, sha256, dicom=record, fault=fault))
             continue
         more_notes = _complete_sidecar(series, converted, settings.date_shift_days)
         record = described(listing, {series.uid: converted})
         notes = [*converted.notes, *more_notes, *_notes(series, listing)]
         notes += _spacing_notes(series, converted.path)
         for own_kind, path, more in _split_diffusion(kind, converted.path):
-            made = {**row, **shared, "kind": own_kind, "path": str(path), "notes": [*notes, *more]}
-            out.append({**made, "warnings": list(converted.warnings), "dicom": record})
+            made = replace(row, kind=own_kind, path=str(path))
+            whole = (*notes, *more)
+            out.append(FoundScan(made, sha256, whole, tuple(converted.warnings), record))
     return out
 
 

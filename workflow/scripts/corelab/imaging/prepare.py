@@ -25,7 +25,7 @@ from corelab.imaging.acquisition import (
 )
 from corelab.imaging.brain import extract_brain
 from corelab.imaging.brain_quality import judged_mask
-from corelab.imaging.conversion import rows_of_folder
+from corelab.imaging.conversion import FoundScan, rows_of_folder
 from corelab.imaging.faults import ImageFault
 from corelab.imaging.geometry import mask_volume_ml, same_grid, voxel_sizes_mm
 from corelab.imaging.head_fit import HeadFit
@@ -46,6 +46,7 @@ from corelab.records import AcquisitionRow, BrainQuality, HeadPose, Prepared, Sc
 from corelab.settings.prepare import PrepareSettings
 from corelab.settings.segmentation import BrainExtractionSettings
 from corelab.study.naming import TEMPLATE_SPACE, derivative, mask_path
+from corelab.study.rows import ScanRow
 from corelab.terms.kinds import DATATYPES
 from corelab.terms.plugins import registry
 from corelab.terms.verdicts import FAIL, PASS
@@ -134,7 +135,7 @@ class _Visit:
 
 
 def prepare_visit(
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[ScanRow],
     folder: str | os.PathLike[str],
     *,
     settings: PrepareSettings = _DEFAULTS,
@@ -144,9 +145,7 @@ def prepare_visit(
     Parameters
     ----------
     rows
-        One mapping per scan: ``participant_id, visit, kind, path, scan_id`` and, where known,
-        ``reader, repeat, space, acquired_at, label_values, echo_time_s, repetition_time_s,
-        b_value, scanner, sequence, contrast_phase, scan_duration_s``. All rows are of one visit.
+        Scans of one visit.
     folder
         Results folder of the study; all paths in the record are relative to it.
     settings
@@ -173,13 +172,12 @@ def prepare_visit(
 
     Examples
     --------
-    >>> row = {"participant_id": "01", "visit": "day5", "kind": "dwi", "path": "none.nii.gz",
-    ...        "scan_id": "s1"}
+    >>> row = ScanRow("01", "day5", "dwi", "none.nii.gz", "s1")
     >>> record = prepare_visit([row], "results/x")
     >>> record.status, record.scans[0].remedy
     ('failed', 'check the path in the scans sheet')
     """
-    visits = {(str(row["participant_id"]), str(row["visit"])) for row in rows}
+    visits = {row.key for row in rows}
     if len(visits) != 1:
         raise ValueError(
             f"prepare_visit takes the rows of one visit, got those of {sorted(visits)}"
@@ -190,9 +188,9 @@ def prepare_visit(
     with tempfile.TemporaryDirectory() as scratch:
         found = list(_expanded(rows, visit, Path(scratch)))
         # Images first: a mask is named after the image whose grid it lies on.
-        for row in sorted(found, key=lambda row: str(row["kind"]).startswith("mask-")):
-            visit.scans.append(_scan(row, visit))
-    order = {str(row["scan_id"]): index for index, row in enumerate(rows)}
+        for scan in sorted(found, key=lambda scan: scan.row.label is not None):
+            visit.scans.append(_scan(scan, visit))
+    order = {row.scan_id: index for index, row in enumerate(rows)}
     visit.scans.sort(key=lambda scan: order.get(scan.scan_id, len(order)))
     reference = _best_grid(visit.scans, REFERENCE_ORDER)
     brain_masks, quality = _brain_masks(visit, reference)
@@ -218,49 +216,47 @@ def prepare_visit(
 # --- one row -----------------------------------------------------------------------------------
 
 
-def _expanded(
-    rows: Sequence[Mapping[str, Any]], visit: _Visit, scratch: Path
-) -> Iterable[dict[str, Any]]:
+def _expanded(rows: Sequence[ScanRow], visit: _Visit, scratch: Path) -> Iterable[FoundScan]:
     """Rows with DICOM folders replaced by the images that are in them."""
-    seen = {str(row["kind"]): str(row["scan_id"]) for row in rows}
+    seen = {row.kind: row.scan_id for row in rows}
     for number, row in enumerate(rows):
-        if row["kind"] != "dicom":
-            yield dict(row)
+        if row.kind != "dicom":
+            yield FoundScan(row)
             continue
         for made in rows_of_folder(row, scratch / str(number), visit.settings.dicom):
-            other = seen.setdefault(str(made["kind"]), str(row["scan_id"]))
-            if other != row["scan_id"] and made.get("fault") is None:
-                note = f"the visit has the scan {other} of the same kind, {made['kind']}, too"
-                made["notes"] = [*(made.get("notes") or []), note]
+            other = seen.setdefault(made.row.kind, row.scan_id)
+            if other != row.scan_id and made.fault is None:
+                note = f"the visit has the scan {other} of the same kind, {made.row.kind}, too"
+                made = replace(made, notes=(*made.notes, note))
             yield made
 
 
-def _scan(row: Mapping[str, Any], visit: _Visit) -> Scan:
+def _scan(found: FoundScan, visit: _Visit) -> Scan:
     """One scan as it was read; a fault of its file is its status."""
-    kind = str(row["kind"])
+    row = found.row
     entry: dict[str, Any] = {
-        "scan_id": str(row["scan_id"]),
-        "kind": kind,
-        "label": kind.removeprefix("mask-") if kind.startswith("mask-") else None,
-        "reader": row.get("reader"),
-        "repeat": int(row.get("repeat") or 1),
-        "space": row.get("space") or "native",
-        "source": str(row.get("source") or row["path"]),
+        "scan_id": row.scan_id,
+        "kind": row.kind,
+        "label": row.label,
+        "reader": row.reader,
+        "repeat": row.repeat,
+        "space": row.space,
+        "source": row.source or row.path,
         "status": "failed",
         "sha256": None,
         "on_kind": None,
-        "notes": list(row.get("notes") or []),
-        "warnings": list(row.get("warnings") or []),
+        "notes": list(found.notes),
+        "warnings": list(found.warnings),
         "metadata": {},
-        "dicom": row.get("dicom"),
+        "dicom": found.dicom,
     }
     try:
-        if row.get("fault") is not None:
-            raise row["fault"]
-        file = Path(str(row["path"]))
+        if found.fault is not None:
+            raise found.fault
+        file = Path(row.path)
         if file.is_file():
-            entry["sha256"] = row.get("sha256") or file_sha256(file)
-        if kind == "aif":
+            entry["sha256"] = found.sha256 or file_sha256(file)
+        if row.kind == "aif":
             _arterial_input(row, entry, visit)
         else:
             _image(row, entry, visit)
@@ -270,12 +266,12 @@ def _scan(row: Mapping[str, Any], visit: _Visit) -> Scan:
     return Scan.from_json(entry)
 
 
-def _image(row: Mapping[str, Any], entry: dict[str, Any], visit: _Visit) -> None:
+def _image(row: ScanRow, entry: dict[str, Any], visit: _Visit) -> None:
     """Conform one image or mask, write it, and complete its entry."""
     kind, in_template = entry["kind"], entry["space"] == "MNI152"
     ndim = 4 if kind in SERIES_KINDS else 3
     conformed = conform(
-        row["path"],
+        row.path,
         ndim=ndim,
         kind=kind,
         reorient=not in_template,
@@ -287,9 +283,9 @@ def _image(row: Mapping[str, Any], entry: dict[str, Any], visit: _Visit) -> None
     entry["metadata"] = _metadata(row, conformed, entry["notes"])
     image = conformed.image
     if entry["label"] is not None:
-        name = Path(row["path"]).name
+        name = Path(row.path).name
         labels = np.asanyarray(image.dataobj)
-        chosen = chosen_labels(labels, row.get("label_values"), name, entry["warnings"])
+        chosen = chosen_labels(labels, row.label_values, name, entry["warnings"])
         image = nib.Nifti1Image(chosen.astype(np.uint8), image.affine)
     grid = visit.grid_of(image, "mni" if in_template else "g")
     entry["grid"] = grid
@@ -332,7 +328,7 @@ def _image(row: Mapping[str, Any], entry: dict[str, Any], visit: _Visit) -> None
     sidecar = {
         "unit": entry["unit"],
         "inputs": [{"name": _shown(entry["source"], visit.folder), "sha256": entry["sha256"]}],
-        "parameters": {"kind": kind, "label_values": row.get("label_values")},
+        "parameters": {"kind": kind, "label_values": row.label_values},
         "notes": entry["notes"],
         **{key: value for key, value in entry["metadata"].items() if value is not None},
     }
@@ -405,9 +401,9 @@ def _other_grid_note(visit: _Visit, mask: Any) -> str:
 # --- metadata ----------------------------------------------------------------------------------
 
 
-def _metadata(row: Mapping[str, Any], conformed: Conformed, notes: list[str]) -> dict[str, Any]:
+def _metadata(row: ScanRow, conformed: Conformed, notes: list[str]) -> dict[str, Any]:
     """Acquisition facts: the sheet's columns win over the sidecar, that over the header."""
-    file = Path(str(row["path"]))
+    file = Path(row.path)
     sidecar, faults = read_sidecar(file)
     notes += faults
     named = {**_SIDECAR_KEYS, **{name: name for name in _SIDECAR_KEYS.values()}}
@@ -417,10 +413,11 @@ def _metadata(row: Mapping[str, Any], conformed: Conformed, notes: list[str]) ->
             notes.append(f"the sidecar's {key} is no single value and was not used")
         elif sidecar.get(key) is not None:
             facts[name] = sidecar[key]
-    facts |= {name: row[name] for name in _ROW_METADATA if row.get(name) not in (None, "")}
+    stated = {name: getattr(row, name) for name in _ROW_METADATA}
+    facts |= {name: value for name, value in stated.items() if value not in (None, "")}
     for name in _ROW_METADATA:
         facts.setdefault(name, None)
-    kind = str(row["kind"])
+    kind = row.kind
     if kind == "dwi":
         listed, faults = read_b_values(file)
         notes += faults
@@ -435,7 +432,7 @@ def _metadata(row: Mapping[str, Any], conformed: Conformed, notes: list[str]) ->
         facts["slice_times_s"] = _slice_times_s(file, sidecar, facts, notes)
         facts["filled_slices"] = [list(pair) for pair in conformed.filled_slices] or None
         # What dcm2niix writes there comes from the same times, but not across midnight.
-        own = row.get("dicom") is not None and sidecar.get("frame_times_s") is not None
+        own = row.path != row.source and sidecar.get("frame_times_s") is not None
         facts["header_interval_s"] = (
             None if own else _header_interval_s(conformed, facts["frame_times_s"], notes)
         )
@@ -566,9 +563,9 @@ def _in_seconds(times: NDArray[Any], what: str, notes: list[str]) -> NDArray[Any
     return times / 1000.0
 
 
-def _arterial_input(row: Mapping[str, Any], entry: dict[str, Any], visit: _Visit) -> None:
+def _arterial_input(row: ScanRow, entry: dict[str, Any], visit: _Visit) -> None:
     """A supplied arterial input: a table with rising times and finite values."""
-    file = Path(str(row["path"]))
+    file = Path(row.path)
     if not file.is_file():
         raise ImageFault(f"{file} is missing", "check the path in the scans sheet")
     try:

@@ -51,6 +51,7 @@ from corelab.study.columns import (
     RADIOMICS_PREFIX,
 )
 from corelab.study.model import Study
+from corelab.study.rows import ScanRow
 from corelab.terms.endpoints import ENDPOINTS, unit_of
 
 
@@ -201,7 +202,7 @@ def collect_measurements(
     visit_order: Sequence[str],
     baseline: str | None,
     settings: MeasurementSettings,
-    scans: Sequence[Mapping[str, Any]] = (),
+    scans: Sequence[ScanRow] = (),
     serial: SerialImagingSettings | None = None,
     further: Sequence[MeasurementRow] = (),
     grades: Mapping[str, Sequence[str]] | None = None,
@@ -344,7 +345,7 @@ def _append(frame: pd.DataFrame, made: Sequence[MeasurementRow]) -> pd.DataFrame
 
 def flow_rows(
     participants: Sequence[str],
-    scans: Sequence[Mapping[str, Any]],
+    scans: Sequence[ScanRow],
     scan_status: Mapping[str, tuple[str, str | None]],
     measurements: pd.DataFrame,
 ) -> pd.DataFrame:
@@ -370,7 +371,8 @@ def flow_rows(
     Examples
     --------
     >>> rows = pd.DataFrame({"participant_id": ["1"], "status": ["ok"], "scan_ids": ["a"]})
-    >>> flow = flow_rows(["1", "2"], [{"scan_id": "a", "exists": True}], {"a": ("ok", None)}, rows)
+    >>> scans = [ScanRow("1", "day5", "dwi", "a.nii", "a")]
+    >>> flow = flow_rows(["1", "2"], scans, {"a": ("ok", None)}, rows)
     >>> flow[["stage", "n_in", "n_excluded", "n_out"]].values.tolist()[0]
     ['scans listed: file there', 1, 0, 1]
     """
@@ -391,12 +393,12 @@ def flow_rows(
             )
         return out
 
-    listed = [row["scan_id"] for row in scans]
+    listed = [row.scan_id for row in scans]
     if listed:
         there = stage(
             "scans listed: file there",
             listed,
-            {row["scan_id"]: "file missing" for row in scans if not row["exists"]},
+            {row.scan_id: "file missing" for row in scans if not row.exists},
         )
         faults = {
             scan_id: reason or "not readable"
@@ -432,7 +434,7 @@ def flow_rows(
 
 
 def _known_visits(decided: _Exclusions, study: Study) -> None:
-    known = {(row["participant_id"], row["visit"]) for row in study.scans}
+    known = {row.key for row in study.scans}
     for name in ("reads", "measurements"):
         sheet = study.sheets.get(name)
         if sheet is not None and "visit" in sheet:
@@ -518,7 +520,7 @@ def collect_study(
     given: dict[str, Any] = {
         "reads": study.sheets.get("reads"),
         "supplied": study.sheets.get("measurements"),
-        "listed": [(row["participant_id"], row["visit"]) for row in study.scans],
+        "listed": [row.key for row in study.scans],
         "visit_order": study.visit_order,
         "baseline": study.baseline,
         "settings": study.settings.measurement,
@@ -554,9 +556,9 @@ def collect_study(
         status[scan.scan_id] = (scan.status, scan.reason)
     failed = failed or {}
     for row in study.scans:
-        cause = failed.get(f"{row['participant_id']}|{row['visit']}")
-        if cause and row["scan_id"] not in status:
-            status[row["scan_id"]] = ("failed", cause)
+        cause = failed.get("|".join(row.key))
+        if cause and row.scan_id not in status:
+            status[row.scan_id] = ("failed", cause)
     tables["measurements"] = _with_causes(tables["measurements"], failed)
     tables["flow"] = flow_rows(study.participants, study.scans, status, tables["measurements"])
     return tables

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,7 @@ import pandas as pd
 from corelab.measurement.rows import measurement_row
 from corelab.records import MeasurementRow
 from corelab.settings.measurement import SerialImagingSettings
+from corelab.study.rows import ScanRow
 
 #: Windows of the two published series, hours after the first scan; lower bound in, upper out,
 #: unless it is the end of the last window (24 to 168 h, 24 to 196 h include their end).
@@ -155,14 +155,14 @@ def windows_of(
 
 
 def window_visits(
-    scans: Sequence[Mapping[str, Any]], serial: SerialImagingSettings, baseline: str | None
+    scans: Sequence[ScanRow], serial: SerialImagingSettings, baseline: str | None
 ) -> pd.DataFrame:
     """Visits of participants in windows after the index scan.
 
     Parameters
     ----------
     scans
-        Scan rows with participant_id, visit, kind, scan_id and acquired_at (ISO 8601).
+        Rows of the scans sheet.
     serial
         Config block ``serial_imaging``.
     baseline
@@ -176,7 +176,7 @@ def window_visits(
     Examples
     --------
     >>> scans = [
-    ...     {"participant_id": "a", "visit": v, "kind": k, "scan_id": v + k, "acquired_at": t}
+    ...     ScanRow("a", v, k, "", v + k, acquired_at=t)
     ...     for v, k, t in (("base", "ncct", "2024-01-01T10:00"), ("d0", "dwi", "2024-01-01T12:30"),
     ...                     ("d4", "dwi", "2024-01-05T10:00"))]
     >>> serial = SerialImagingSettings(windows="immediate_delayed", index_kind="ncct")
@@ -184,9 +184,8 @@ def window_visits(
     [['immediate', 'd0', 2.5], ['delayed', 'd4', 96.0]]
     """
     columns = ["participant_id", "window", "visit", "scan_id", "hours"]
-    table = pd.DataFrame(
-        scans, columns=["participant_id", "visit", "kind", "scan_id", "acquired_at"]
-    )
+    names = ["participant_id", "visit", "kind", "scan_id", "acquired_at"]
+    table = pd.DataFrame([[getattr(row, name) for name in names] for row in scans], columns=names)
     times = pd.to_datetime(table["acquired_at"], errors="coerce", utc=True, format="ISO8601")
     table = table.assign(acquired_at=times).dropna(subset=["acquired_at"])
     kind = serial.index_kind
@@ -203,7 +202,7 @@ def window_visits(
 
 
 def serial_pairs(
-    scans: Sequence[Mapping[str, Any]], serial: SerialImagingSettings | None, baseline: str | None
+    scans: Sequence[ScanRow], serial: SerialImagingSettings | None, baseline: str | None
 ) -> dict[tuple[str, str], str]:
     """Visits in a later window, each with the same participant's visit in the first window.
 
@@ -215,7 +214,7 @@ def serial_pairs(
     Examples
     --------
     >>> scans = [
-    ...     {"participant_id": "a", "visit": v, "kind": k, "scan_id": v + k, "acquired_at": t}
+    ...     ScanRow("a", v, k, "", v + k, acquired_at=t)
     ...     for v, k, t in (("base", "ncct", "2024-01-01T10:00"), ("d0", "dwi", "2024-01-01T12:30"),
     ...                     ("d4", "dwi", "2024-01-05T10:00"))]
     >>> serial_pairs(scans, SerialImagingSettings(windows="immediate_delayed"), "base")
@@ -235,7 +234,7 @@ def serial_pairs(
 
 def serial_rows(
     rows: pd.DataFrame,
-    scans: Sequence[Mapping[str, Any]],
+    scans: Sequence[ScanRow],
     serial: SerialImagingSettings | None,
     baseline: str | None,
 ) -> list[MeasurementRow]:
@@ -259,7 +258,7 @@ def serial_rows(
     ...     "endpoint": "infarct_volume", "source": "r", "repeat": 1, "region": "all",
     ...     "value": [10.0, 8.0], "unit": "mL", "status": "ok", "reason": None, "scan_ids": None})
     >>> scans = [
-    ...     {"participant_id": "a", "visit": v, "kind": k, "scan_id": v + k, "acquired_at": t}
+    ...     ScanRow("a", v, k, "", v + k, acquired_at=t)
     ...     for v, k, t in (("base", "ncct", "2024-01-01T10:00"), ("d0", "dwi", "2024-01-01T12:30"),
     ...                     ("d4", "dwi", "2024-01-05T10:00"))]
     >>> serial = SerialImagingSettings(windows="immediate_delayed")

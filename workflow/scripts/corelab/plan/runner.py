@@ -24,7 +24,7 @@ from corelab.settings.acquisition import PhantomQaSettings
 from corelab.settings.analyses.base import AnalysisSpec
 from corelab.study.assessors import final_assessments
 from corelab.study.cells import CAPPED_COLUMNS, LABEL_COLUMNS, is_numeric, numbers
-from corelab.study.columns import MEASUREMENTS, STATISTICS, STATISTICS_NUMBERS
+from corelab.study.columns import STATISTICS, STATISTICS_NUMBERS
 from corelab.study.model import Study
 from corelab.terms.results import not_computable
 
@@ -45,11 +45,11 @@ REREVIEW = "re-review: "
 EVERY = AnalysisSpec.unchecked(id="every", type="")
 
 
-def study_tables(study: Study, features: Sequence[str | Path] = ()) -> Tables:
-    """The tables of a study for its report; rows that are not collected yet are none."""
+def study_tables(study: Study, features: Sequence[str | Path]) -> Tables:
+    """The tables of a study whose endpoints are collected, for reports and submission files."""
     endpoints = study.folder / "endpoints"
-    measurements, overlap = (endpoints / f"{name}.tsv" for name in ("measurements", "overlap"))
-    return tables_of(EVERY, study, measurements, overlap if overlap.is_file() else None, features)
+    given = (endpoints / "measurements.tsv", endpoints / "overlap.tsv")
+    return tables_of(EVERY, study, *given, features)
 
 
 def _numbers(frame: pd.DataFrame | None, *columns: str) -> pd.DataFrame | None:
@@ -117,15 +117,11 @@ def tables_of(
     study
         As read from config and sheets.
     measurements, overlap
-        ``endpoints/measurements.tsv`` (missing: no rows) and ``endpoints/overlap.tsv`` (None: not
-        needed).
+        ``endpoints/measurements.tsv`` and ``endpoints/overlap.tsv`` (None: not needed).
     features
         ``endpoints/features.tsv``, where the analysis is about features.
     """
-    if Path(measurements).is_file():
-        rows = read_table(measurements, numeric=["value"])
-    else:
-        rows = pd.DataFrame(columns=list(MEASUREMENTS)).astype({"value": float})
+    rows = read_table(measurements, numeric=["value"])
     participants = study.sheets["participants"].reset_index(drop=True).copy()
     for column in participants.columns.drop("participant_id"):
         capped = column in CAPPED_COLUMNS

@@ -13,6 +13,7 @@ import pandas as pd
 
 from corelab.settings.reading import ReadingSettings, ReadingWindow
 from corelab.settings.report import Attestation
+from corelab.study.rows import ScanRow
 from corelab.terms.verdicts import FAIL, NOT_ASSESSABLE, PASS
 
 NOT_ATTESTED = "NOT ATTESTED"
@@ -131,7 +132,7 @@ def charter_checks(settings: ReadingSettings) -> list[Check]:
 
 
 def visit_checks(
-    scans: Sequence[Mapping[str, Any]],
+    scans: Sequence[ScanRow],
     windows: Mapping[str, ReadingWindow],
     baseline: str | None,
 ) -> list[Check]:
@@ -139,12 +140,12 @@ def visit_checks(
     times: dict[tuple[str, str], Any] = {}
     kinds: dict[tuple[str, str], set[str]] = {}
     for row in scans:
-        if row["kind"].startswith("mask-"):
+        if row.label is not None:
             continue
-        key = (row["participant_id"], row["visit"])
-        kinds.setdefault(key, set()).add(row["kind"])
-        if row["acquired_at"]:
-            when = pd.to_datetime(row["acquired_at"], utc=True)
+        key = row.key
+        kinds.setdefault(key, set()).add(row.kind)
+        if row.acquired_at:
+            when = pd.to_datetime(row.acquired_at, utc=True)
             times[key] = min(times.get(key, when), when)
     found: list[Check] = []
     for visit, window in windows.items():

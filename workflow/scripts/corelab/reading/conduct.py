@@ -15,6 +15,7 @@ from corelab.reading.charter import Check, charter_checks, visit_checks
 from corelab.reading.rates import wilson_interval
 from corelab.reading.reader_list import days_of_reads
 from corelab.settings.reading import ReadingSettings
+from corelab.study.rows import ScanRow
 
 CONDUCT = {
     "check": "What was checked",
@@ -211,7 +212,7 @@ def conduct_table(
     sheet: pd.DataFrame | None,
     settings: ReadingSettings,
     *,
-    scans: Sequence[Mapping[str, Any]] = (),
+    scans: Sequence[ScanRow] = (),
     baseline: str | None = None,
 ) -> pd.DataFrame:
     """All checks of a read; columns :data:`CONDUCT`.

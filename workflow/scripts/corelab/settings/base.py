@@ -129,7 +129,7 @@ class Settings(BaseModel):
     ...
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
     def plain(self, *names: str, without: Collection[str] = ()) -> dict[str, Any]:
         """The block, or those of its fields, as JSON data with all defaults, as jobs get it.

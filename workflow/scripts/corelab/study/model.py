@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from corelab.study.findings import Finding, errors, grouped_lines
 from corelab.study.models import model_findings
 from corelab.study.naming import session_entity, subject_entity
 from corelab.study.presets import preset_names, with_preset
+from corelab.study.rows import ScanRow
 from corelab.study.schema import config_findings, sheet_findings
 from corelab.study.units import common_units, unify
 from corelab.terms.kinds import IMAGE_KINDS, PERFUSION_KINDS
@@ -40,9 +41,10 @@ SHEETS = (
     "rereads",
     "reference_cases",
 )
-OPTIONAL_COLUMNS = (
-    *("reader", "acquired_at", "label_values"),
-    *("scanner", "sequence", "contrast_phase"),
+SCAN_NUMBERS = ("echo_time_s", "repetition_time_s", "b_value", "scan_duration_s")
+SCAN_COLUMNS = (
+    *("participant_id", "visit", "kind", "path", "reader", "repeat", "space", "label_values"),
+    *("acquired_at", "scanner", "sequence", "contrast_phase"),
 )
 MAX_SHEET_BYTES = 512 * 1024 * 1024
 #: Blocks of the config that every job needs which reads the study.
@@ -84,38 +86,30 @@ class StudyError(ValueError):
         super().__init__("\n".join(grouped_lines(self.findings)))
 
 
-def scan_identifier(row: Mapping[str, Any]) -> str:
+def scan_identifier(row: ScanRow) -> str:
     """Identifier of a scan, made of what makes its row unique.
 
     Examples
     --------
-    >>> scan_identifier({"participant_id": "1", "visit": "day5", "kind": "mask-infarct",
-    ...                  "reader": "r1", "repeat": "2", "space": None})
+    >>> scan_identifier(ScanRow("1", "day5", "mask-infarct", "a.nii", reader="r1", repeat=2))
     'sub-1_ses-day5_mask-infarct_reader-r1_run-2'
     """
-    parts = [subject_entity(row["participant_id"]), session_entity(row["visit"]), str(row["kind"])]
-    if row.get("reader"):
-        parts.append(f"reader-{row['reader']}")
-    if int(float(row.get("repeat") or 1)) != 1:
-        parts.append(f"run-{int(float(row['repeat']))}")
-    if row.get("space") == "MNI152":
-        parts.append("space-MNI152")
-    return "_".join(parts)
+    parts = [subject_entity(row.participant_id), session_entity(row.visit), row.kind]
+    parts += [f"reader-{row.reader}"] if row.reader else []
+    parts += [f"run-{row.repeat}"] if row.repeat != 1 else []
+    return "_".join([*parts, *["space-MNI152"] * (row.space == "MNI152")])
 
 
-def _own_identifier(row: Mapping[str, Any], before: Iterable[Mapping[str, Any]]) -> str:
+def _own_identifier(row: ScanRow, known: Mapping[str, str]) -> str:
     """Identifier of a scan; a second DICOM folder of a visit has the next free run number.
 
     Its ``repeat`` stays 1: two folders are two parts of an examination, not a repeated one.
+    ``known`` are the paths of the rows before, by identifier.
     """
-    identifier = scan_identifier(row)
-    if row["kind"] != "dicom":
-        return identifier
-    known = {other["scan_id"]: other["path"] for other in before}
-    run = int(row["repeat"])
-    while known.get(identifier, row["path"]) != row["path"]:
+    identifier, run = scan_identifier(row), row.repeat
+    while row.kind == "dicom" and known.get(identifier, row.path) != row.path:
         run += 1
-        identifier = scan_identifier({**row, "repeat": run})
+        identifier = scan_identifier(replace(row, repeat=run))
     return identifier
 
 
@@ -230,8 +224,7 @@ class Study:
     sheets
         Name -> frame of text cells (None for missing); a sheet that is not given is absent.
     scans
-        One dict per usable scan row, with ``scan_id``, absolute ``path``, ``simulated``,
-        ``exists`` and ``line``; sorted by scan_id.
+        Usable rows of the scans sheet, sorted by scan_id.
     findings
         From config and sheets; headers of images are checked by the preflight job.
     visit_order
@@ -244,7 +237,7 @@ class Study:
 
     config: dict[str, Any]
     sheets: dict[str, pd.DataFrame]
-    scans: tuple[dict[str, Any], ...]
+    scans: tuple[ScanRow, ...]
     findings: tuple[Finding, ...] = ()
     sheet_paths: dict[str, Path] = field(default_factory=dict)
     visit_order: tuple[str, ...] = ()
@@ -316,13 +309,13 @@ class Study:
         return tuple(sorted(frame["participant_id"].dropna().unique()))
 
     @cached_property
-    def _by_visit(self) -> dict[tuple[str, str], list[dict[str, Any]]]:
-        table: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    def _by_visit(self) -> dict[tuple[str, str], list[ScanRow]]:
+        table: dict[tuple[str, str], list[ScanRow]] = {}
         for row in self.scans:
-            table.setdefault((row["participant_id"], row["visit"]), []).append(row)
+            table.setdefault(row.key, []).append(row)
         return table
 
-    def visit_rows(self, participant_id: str, visit: str) -> list[dict[str, Any]]:
+    def visit_rows(self, participant_id: str, visit: str) -> list[ScanRow]:
         """Scan rows of one visit."""
         return self._by_visit.get((participant_id, visit), [])
 
@@ -333,7 +326,7 @@ class Study:
             sorted(
                 key
                 for key, rows in self._by_visit.items()
-                if any(row["kind"] in IMAGE_KINDS for row in rows)
+                if any(row.kind in IMAGE_KINDS for row in rows)
             )
         )
 
@@ -343,7 +336,7 @@ class Study:
         return frozenset(
             key
             for key, rows in self._by_visit.items()
-            if any(row["kind"] in PERFUSION_KINDS for row in rows)
+            if any(row.kind in PERFUSION_KINDS for row in rows)
         )
 
     @cached_property
@@ -380,10 +373,10 @@ class Study:
         }
 
     @cached_property
-    def mask_batches(self) -> tuple[tuple[dict[str, Any], ...], ...]:
+    def mask_batches(self) -> tuple[tuple[ScanRow, ...], ...]:
         """Supplied masks of visits without images, in batches of subjects for one job each."""
         with_images = set(self.image_visits)
-        by_subject: dict[str, list[dict[str, Any]]] = {}
+        by_subject: dict[str, list[ScanRow]] = {}
         for (participant_id, visit), rows in sorted(self._by_visit.items()):
             if (participant_id, visit) not in with_images:
                 by_subject.setdefault(participant_id, []).extend(rows)
@@ -405,9 +398,8 @@ class Study:
     @cached_property
     def mask_labels(self) -> tuple[str, ...]:
         """Labels of masks that supplied scans or the pipeline can give, for frequency maps."""
-        kinds = {row["kind"] for row in self.scans}
-        labels = {kind.removeprefix("mask-") for kind in kinds if kind.startswith("mask-")}
-        labels.discard("brain")
+        kinds = {row.kind for row in self.scans}
+        labels = {row.label for row in self.scans if row.label} - {"brain"}
         stroke = self.settings.study.disease == "stroke"
         if stroke and kinds & {"dwi", "adc", "FLAIR", "ncct"}:
             labels.add("infarct")
@@ -476,15 +468,14 @@ def _input_path(text: str, data_dir: Path | None) -> Path:
 
 def _scan_rows(
     frame: pd.DataFrame, sheet_path: Path, data_dir: Path | None, simulated_folder: Path | None
-) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
-    names = list(frame.columns)
-    for line, cells in zip(frame.index, frame.itertuples(index=False, name=None), strict=True):
-        row: dict[str, Any] = dict(zip(names, cells, strict=True))
-        if not all(row.get(key) for key in ("participant_id", "visit", "kind", "path")):
+) -> list[ScanRow]:
+    rows: list[ScanRow] = []
+    paths: dict[str, str] = {}
+    for line, cells in zip(frame.index, frame.to_dict("records"), strict=True):
+        given = {name: cells[name] for name in SCAN_COLUMNS if cells.get(name)}
+        if not {"participant_id", "visit", "kind", "path"} <= given.keys():
             continue
-        path = Path(row["path"]).expanduser()
-        simulated = False
+        path, simulated = Path(given["path"]).expanduser(), False
         if not path.is_absolute():
             if simulated_folder is not None:
                 path, simulated = simulated_folder / path, True
@@ -493,24 +484,29 @@ def _scan_rows(
             else:
                 beside = sheet_path.parent / path
                 path = beside if data_dir is None or _exists(beside) else data_dir / path
-        row["source"] = row["path"]
-        row["path"] = os.fspath(path if simulated else path.absolute())
-        row["repeat"] = int(float(row["repeat"])) if _whole(row.get("repeat")) else 1
-        row["space"] = row.get("space") or "native"
-        for number in ("echo_time_s", "repetition_time_s", "b_value", "scan_duration_s"):
-            row[number] = _number(row.get(number))
-        for optional in OPTIONAL_COLUMNS:
-            row.setdefault(optional, None)
-        row["scan_id"] = _own_identifier(row, rows)
-        row["line"] = int(line)
-        row["simulated"] = simulated
-        try:
-            row["bytes"] = None if simulated else os.stat(row["path"]).st_size  # noqa: PTH116
-            row["exists"] = True
-        except OSError:
-            row["bytes"], row["exists"] = None, False
+        whole = int(float(given["repeat"])) if _whole(given.get("repeat")) else 1
+        numbers = {name: _number(cells.get(name)) for name in SCAN_NUMBERS}
+        found = os.fspath(path if simulated else path.absolute())
+        size = _size(found) if not simulated else None
+        row = ScanRow(
+            **given
+            | numbers
+            | {"path": found, "source": given["path"], "repeat": whole, "line": int(line)},
+            simulated=simulated,
+            exists=simulated or size is not None,
+            bytes=size,
+        )
+        row = replace(row, scan_id=_own_identifier(row, paths))
+        paths[row.scan_id] = row.path
         rows.append(row)
-    return sorted(rows, key=lambda row: row["scan_id"])
+    return sorted(rows, key=lambda row: row.scan_id)
+
+
+def _size(path: str) -> int | None:
+    try:
+        return os.stat(path).st_size  # noqa: PTH116
+    except OSError:
+        return None
 
 
 def _phantom_rows(
@@ -605,14 +601,18 @@ def load_study(config: Mapping[str, Any]) -> Study:
     paths = _named_sheets(full, data_dir)
     sheets, found = _read_sheets(paths, full["recode"], check=True)
     findings += found
-    scans: list[dict[str, Any]] = []
+    scans: list[ScanRow] = []
     if "scans" in sheets:
         scans = _scan_rows(sheets["scans"], paths["scans"], data_dir, simulated)
     phantoms: list[dict[str, Any]] = []
     if "phantoms" in sheets:
         phantoms = _phantom_rows(sheets["phantoms"], paths["phantoms"], data_dir, simulated)
     names = {k: p.name for k, p in paths.items()}
-    if braces := list(_braces(full, paths, [*scans, *phantoms], names.get("scans", "scans"))):
+    scan_paths = [(row.line, row.path) for row in scans]
+    more_paths = [(row["line"], str(row["path"])) for row in phantoms]
+    if braces := list(
+        _braces(full, paths, [*scan_paths, *more_paths], names.get("scans", "scans"))
+    ):
         raise StudyError(braces)
     settings, units = Config.model_validate(full), common_units(sheets)
     findings = [*checks.weighed(findings, settings, names), *unify(sheets, names, units)]
@@ -646,7 +646,7 @@ def read_study(part: Mapping[str, Any]) -> Study:
     config = dict(part["config"])
     paths = {key: Path(path) for key, path in part["sheets"].items()}
     sheets, _ = _read_sheets(paths, config["recode"], check=False)
-    scans: list[dict[str, Any]] = []
+    scans: list[ScanRow] = []
     if "scans" in sheets:
         data_dir, simulated = (folder and Path(folder) for folder in part["folders"])
         scans = _scan_rows(sheets["scans"], paths["scans"], data_dir, simulated)
@@ -658,7 +658,7 @@ def read_study(part: Mapping[str, Any]) -> Study:
 def _braces(
     full: Mapping[str, Any],
     paths: Mapping[str, Path],
-    rows: Iterable[Mapping[str, Any]],
+    rows: Iterable[tuple[int, str]],
     sheet: str,
 ) -> Iterator[Finding]:
     """Paths with braces: the workflow takes {batch1} in a path for a wildcard."""
@@ -668,10 +668,9 @@ def _braces(
     for key, path in places.items():
         if "{" in str(path) or "}" in str(path):
             yield Finding("error", "config", None, key, str(path), message, remedy)
-    for row in rows:
-        path = str(row.get("path") or "")
+    for line, path in rows:
         if "{" in path or "}" in path:
-            yield Finding("error", sheet, row["line"], "path", path, message, remedy)
+            yield Finding("error", sheet, line, "path", path, message, remedy)
 
 
 def _resolved_inputs(full: dict[str, Any], data_dir: Path | None) -> list[Finding]:

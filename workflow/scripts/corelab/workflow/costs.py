@@ -79,7 +79,7 @@ class Limits:
         if session is not None:
             visits = [self.cohort.visits[subject, session][1]]
         rows = [row for visit in visits for row in self.study.visit_rows(name, visit)]
-        return sum(SIMULATED_MB if r["simulated"] else (r["bytes"] or 0) / 1e6 for r in rows)
+        return sum(SIMULATED_MB if row.simulated else (row.bytes or 0) / 1e6 for row in rows)
 
     def memory_of(self, stage: str) -> Limit:
         """Memory of a stage's jobs, MB; each attempt gets as much again."""

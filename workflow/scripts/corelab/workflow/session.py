@@ -168,7 +168,7 @@ class Session:
             report=logger.info,
         )
         self.changed.update(found.outputs)
-        if found.changed.keys() & {row["path"] for row in self.study.scans}:
+        if found.changed.keys() & {row.path for row in self.study.scans}:
             # The check of the headers has no scan among its inputs, which would be all scans.
             self.changed[self.findings] = []
         self.same, self._again = found.same, {*self.changed, *unfinished}

@@ -17,6 +17,7 @@ from corelab.settings.measurement import FrequencyMap
 from corelab.study.model import Study
 from corelab.study.naming import session_entity, subject_entity
 from corelab.study.plan_figures import figure_kinds
+from corelab.study.rows import ScanRow
 from corelab.workflow.cohort import Cohort
 
 #: Series and masks of one visit of the simulated glioblastoma trial, which one job writes.
@@ -133,7 +134,7 @@ class Targets:
         disease = self.study.settings.study.disease
         found = []
         for key, ids in self.cohort.visits.items():
-            kinds = {row["kind"] for row in self.study.visit_rows(*ids)}
+            kinds = {row.kind for row in self.study.visit_rows(*ids)}
             # The series of a DICOM folder are known once it is prepared.
             served = "dicom" in kinds or targets_of(disease, kinds, settings)
             # A participant who is named gets a row in any case, with the reason.
@@ -233,7 +234,7 @@ class Targets:
     def map_files(self) -> list[str]:
         """Lesion frequency maps: of each label, and those that the config lists."""
         located = bool(self.cohort.subjects) or any(
-            row["space"] == "MNI152" for row in self.study.scans
+            row.space == "MNI152" for row in self.study.scans
         )
         labels = [label.replace("-", "") for label in self.study.mask_labels if located]
         return [*self.listed("maps/{}_frequency.nii.gz", labels),
@@ -242,9 +243,9 @@ class Targets:
     # Simulated scans and analyses
 
     @functools.cached_property
-    def simulated(self) -> dict[str, dict[str, Any]]:
+    def simulated(self) -> dict[str, ScanRow]:
         """Path of each simulated scan -> its row."""
-        return {row["path"]: row for row in self.study.scans if row["simulated"]}
+        return {row.path: row for row in self.study.scans if row.simulated}
 
     @functools.cached_property
     def simulated_phantoms(self) -> set[str]:
