@@ -34,6 +34,14 @@ def planned(entry, **more):
     return spec_of({key: value for key, value in given.items() if value is not None})
 
 
+def prepare_rows(rows, folder, **options):
+    """Record of the visit that rows of the scans sheet, as mappings, make."""
+    from corelab.imaging import prepare_visit
+    from corelab.records import ScanRow
+
+    return prepare_visit([ScanRow.from_row(row) for row in rows], folder, **options)
+
+
 def run(entry, tables):
     """Statistics rows of an analysis that is written as in a plan."""
     from corelab.plan.run import run as run_spec
@@ -43,9 +51,10 @@ def run(entry, tables):
 
 def scan_row(row):
     """A row of the scans sheet from its cells; what a test does not say is as in a plain sheet."""
-    from corelab.study.rows import ScanRow
+    from corelab.records import ScanRow
 
-    return ScanRow(**{"participant_id": "1", "visit": "v", "kind": "dwi", "path": "", **row})
+    plain = {"participant_id": "1", "visit": "v", "kind": "dwi", "path": "", "scan_id": ""}
+    return ScanRow.from_row({**plain, **row})
 
 
 def scan_rows(rows):

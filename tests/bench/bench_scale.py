@@ -233,8 +233,8 @@ def one_map(subjects: int) -> None:
     import nibabel as nib
 
     from corelab.measurement.frequency import write_frequency_map
+    from corelab.records import ScanRow
     from corelab.registration import template_image
-    from corelab.study.rows import ScanRow
 
     template, rng = template_image(), np.random.default_rng(1)
     with tempfile.TemporaryDirectory() as name:
@@ -246,7 +246,7 @@ def one_map(subjects: int) -> None:
             voxels[x : x + 25, y : y + 25, z : z + 20] = rng.random((25, 25, 20)) < 0.9
             nib.save(nib.Nifti1Image(voxels, template.affine), f"{name}/{number}.nii.gz")
         rows = [
-            ScanRow(f"{n:05d}", "v", "mask-lesion", f"{name}/{n % distinct}.nii.gz")
+            ScanRow("mask-lesion", f"{name}/{n % distinct}.nii.gz", f"{n}", f"{n:05d}", "v")
             for n in range(subjects)
         ]
         prepared = time.process_time() - start

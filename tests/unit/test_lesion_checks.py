@@ -3,9 +3,8 @@
 import nibabel as nib
 import numpy as np
 import pytest
-from helpers import scan_rows
+from helpers import prepare_rows
 
-from corelab.imaging import prepare_visit
 from corelab.imaging.template import template_brain_mask
 from corelab.measurement.visit import measure_supplied
 from corelab.records import BrainQuality, Prepared, Scan
@@ -47,7 +46,7 @@ def prepared(folder, mask, **settings):
         row("dwi", save(folder / "dwi.nii.gz", dwi())),
         row("mask-infarct", save(folder / "lesion.nii.gz", mask), "s2", reader="r1", **settings),
     ]
-    return prepare_visit(scan_rows(rows), folder).scans[1]
+    return prepare_rows(rows, folder).scans[1]
 
 
 def test_an_expert_mask_outside_of_the_brain_is_reported(tmp_path):
@@ -67,9 +66,7 @@ def supplied(path, voxels, affine, space):
     nib.save(nib.Nifti1Image(voxels, affine), path)
     scan = row("mask-infarct", path, reader=None, repeat=1, space=space, label_values=None)
     settings = MeasurementSettings(nsd_tolerance_mm=1.0)
-    found = measure_supplied(
-        scan_rows([scan | {"source": path.name}]), atlases=[], settings=settings
-    )
+    found = measure_supplied([scan | {"source": path.name}], atlases=[], settings=settings)
     return found.rows[0], found.scans[0]
 
 

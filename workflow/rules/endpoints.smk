@@ -139,7 +139,7 @@ rule collect:
 
 def insert_files(wildcards):
     """Images and masks of phantom scans that exist or will be simulated."""
-    paths = {row[key] for row in STUDY.phantoms for key in ("path", "mask_path")}
+    paths = {path for row in STUDY.phantoms for path in (row.path, row.mask_path)}
     known = TARGETS.simulated_phantoms
     return given(sorted(p for p in paths - {None} if p in known or os.path.isfile(p)))
 

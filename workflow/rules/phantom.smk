@@ -19,14 +19,14 @@ def shape_files(wildcards):
 
 def inserts_of(path):
     """Rows of the phantoms sheet whose insert is on an image."""
-    return [row for row in STUDY.phantoms if row["path"] == path]
+    return [row for row in STUDY.phantoms if row.path == path]
 
 
 def scale_of(path):
     """Scale error of the scanner that a simulated phantom scan is from."""
     row = inserts_of(path)[0]
     scales = STUDY.config["phantom"].get("scanner_scale") or {}
-    return scales.get(f"{row['site']}/{row['scanner']}", 1.0)
+    return scales.get(f"{row.site}/{row.scanner}", 1.0)
 
 
 rule simulate_inserts:

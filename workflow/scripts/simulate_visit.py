@@ -6,11 +6,11 @@ from corelab.provenance.job import job
 def main(snakemake):
     with job(snakemake):
         from corelab.phantom.simulated import simulate
+        from corelab.records import ScanRow
         from corelab.settings.study import PhantomSettings
-        from corelab.study.rows import ScanRow
 
         params, images = snakemake.params, snakemake.output.images
-        rows = [ScanRow(**row) for row in params.rows]
+        rows = [ScanRow.from_row(row) for row in params.rows]
         simulate(PhantomSettings.model_validate(params.phantom), zip(rows, images, strict=True))
 
 

@@ -7,7 +7,7 @@ import os
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from corelab.imaging.acquisition import (
 )
 from corelab.imaging.brain import extract_brain
 from corelab.imaging.brain_quality import judged_mask
-from corelab.imaging.conversion import FoundScan, rows_of_folder
+from corelab.imaging.conversion import FoundScan, scans_of_folder
 from corelab.imaging.faults import ImageFault
 from corelab.imaging.geometry import mask_volume_ml, same_grid, voxel_sizes_mm
 from corelab.imaging.head_fit import HeadFit
@@ -42,11 +42,10 @@ from corelab.imaging.values import (
     chosen_labels,
 )
 from corelab.provenance.products import file_sha256, read_table, write_table
-from corelab.records import AcquisitionRow, BrainQuality, HeadPose, Prepared, Scan
+from corelab.records import AcquisitionRow, BrainQuality, HeadPose, Prepared, Scan, ScanRow
 from corelab.settings.prepare import PrepareSettings
 from corelab.settings.segmentation import BrainExtractionSettings
 from corelab.study.naming import TEMPLATE_SPACE, derivative, mask_path
-from corelab.study.rows import ScanRow
 from corelab.terms.kinds import DATATYPES
 from corelab.terms.plugins import registry
 from corelab.terms.verdicts import FAIL, PASS
@@ -145,7 +144,7 @@ def prepare_visit(
     Parameters
     ----------
     rows
-        Scans of one visit.
+        One per scan, all of one visit.
     folder
         Results folder of the study; all paths in the record are relative to it.
     settings
@@ -172,12 +171,12 @@ def prepare_visit(
 
     Examples
     --------
-    >>> row = ScanRow("01", "day5", "dwi", "none.nii.gz", "s1")
+    >>> row = ScanRow("dwi", "none.nii.gz", "s1", participant_id="01", visit="day5")
     >>> record = prepare_visit([row], "results/x")
     >>> record.status, record.scans[0].remedy
     ('failed', 'check the path in the scans sheet')
     """
-    visits = {row.key for row in rows}
+    visits = {(row.participant_id, row.visit) for row in rows}
     if len(visits) != 1:
         raise ValueError(
             f"prepare_visit takes the rows of one visit, got those of {sorted(visits)}"
@@ -188,8 +187,8 @@ def prepare_visit(
     with tempfile.TemporaryDirectory() as scratch:
         found = list(_expanded(rows, visit, Path(scratch)))
         # Images first: a mask is named after the image whose grid it lies on.
-        for scan in sorted(found, key=lambda scan: scan.row.label is not None):
-            visit.scans.append(_scan(scan, visit))
+        for one in sorted(found, key=lambda one: one.row.kind.startswith("mask-")):
+            visit.scans.append(_scan(one, visit))
     order = {row.scan_id: index for index, row in enumerate(rows)}
     visit.scans.sort(key=lambda scan: order.get(scan.scan_id, len(order)))
     reference = _best_grid(visit.scans, REFERENCE_ORDER)
@@ -223,10 +222,11 @@ def _expanded(rows: Sequence[ScanRow], visit: _Visit, scratch: Path) -> Iterable
         if row.kind != "dicom":
             yield FoundScan(row)
             continue
-        for made in rows_of_folder(row, scratch / str(number), visit.settings.dicom):
-            other = seen.setdefault(made.row.kind, row.scan_id)
+        for made in scans_of_folder(row, scratch / str(number), visit.settings.dicom):
+            kind = made.row.kind
+            other = seen.setdefault(kind, row.scan_id)
             if other != row.scan_id and made.fault is None:
-                note = f"the visit has the scan {other} of the same kind, {made.row.kind}, too"
+                note = f"the visit has the scan {other} of the same kind, {kind}, too"
                 made = replace(made, notes=(*made.notes, note))
             yield made
 
@@ -237,18 +237,17 @@ def _scan(found: FoundScan, visit: _Visit) -> Scan:
     entry: dict[str, Any] = {
         "scan_id": row.scan_id,
         "kind": row.kind,
-        "label": row.label,
+        "label": row.kind.removeprefix("mask-") if row.kind.startswith("mask-") else None,
         "reader": row.reader,
-        "repeat": row.repeat,
-        "space": row.space,
-        "source": row.source or row.path,
+        "repeat": int(row.repeat or 1),
+        "space": row.space or "native",
+        "source": found.source or row.path,
         "status": "failed",
         "sha256": None,
         "on_kind": None,
         "notes": list(found.notes),
         "warnings": list(found.warnings),
         "metadata": {},
-        "dicom": found.dicom,
     }
     try:
         if found.fault is not None:
@@ -259,15 +258,16 @@ def _scan(found: FoundScan, visit: _Visit) -> Scan:
         if row.kind == "aif":
             _arterial_input(row, entry, visit)
         else:
-            _image(row, entry, visit)
+            _image(found, entry, visit)
         entry["status"] = "ok"
     except ImageFault as fault:
         entry |= {"path": None, "grid": None, "reason": fault.message, "remedy": fault.remedy}
-    return Scan.from_json(entry)
+    return replace(Scan.from_json(entry), dicom=found.dicom)
 
 
-def _image(row: ScanRow, entry: dict[str, Any], visit: _Visit) -> None:
+def _image(found: FoundScan, entry: dict[str, Any], visit: _Visit) -> None:
     """Conform one image or mask, write it, and complete its entry."""
+    row = found.row
     kind, in_template = entry["kind"], entry["space"] == "MNI152"
     ndim = 4 if kind in SERIES_KINDS else 3
     conformed = conform(
@@ -280,7 +280,7 @@ def _image(row: ScanRow, entry: dict[str, Any], visit: _Visit) -> None:
     entry["notes"] += conformed.notes
     entry["warnings"] += conformed.warnings
     entry["unit"] = conformed.unit
-    entry["metadata"] = _metadata(row, conformed, entry["notes"])
+    entry["metadata"] = _metadata(found, conformed, entry["notes"])
     image = conformed.image
     if entry["label"] is not None:
         name = Path(row.path).name
@@ -401,9 +401,9 @@ def _other_grid_note(visit: _Visit, mask: Any) -> str:
 # --- metadata ----------------------------------------------------------------------------------
 
 
-def _metadata(row: ScanRow, conformed: Conformed, notes: list[str]) -> dict[str, Any]:
+def _metadata(found: FoundScan, conformed: Conformed, notes: list[str]) -> dict[str, Any]:
     """Acquisition facts: the sheet's columns win over the sidecar, that over the header."""
-    file = Path(row.path)
+    row, file = found.row, Path(found.row.path)
     sidecar, faults = read_sidecar(file)
     notes += faults
     named = {**_SIDECAR_KEYS, **{name: name for name in _SIDECAR_KEYS.values()}}
@@ -413,15 +413,14 @@ def _metadata(row: ScanRow, conformed: Conformed, notes: list[str]) -> dict[str,
             notes.append(f"the sidecar's {key} is no single value and was not used")
         elif sidecar.get(key) is not None:
             facts[name] = sidecar[key]
-    stated = {name: getattr(row, name) for name in _ROW_METADATA}
-    facts |= {name: value for name, value in stated.items() if value not in (None, "")}
+    listed = {name: getattr(row, name) for name in _ROW_METADATA}
+    facts |= {name: value for name, value in listed.items() if value not in (None, "")}
     for name in _ROW_METADATA:
         facts.setdefault(name, None)
-    kind = row.kind
-    if kind == "dwi":
-        listed, faults = read_b_values(file)
+    if row.kind == "dwi":
+        b_values, faults = read_b_values(file)
         notes += faults
-        facts["b_values"] = finite_numbers(sidecar.get("b_values")) or listed
+        facts["b_values"] = finite_numbers(sidecar.get("b_values")) or b_values
         if facts["b_value"] is None and facts["b_values"]:
             facts["b_value"] = max(facts["b_values"])
     if facts.get("lossy") is not None:
@@ -432,7 +431,7 @@ def _metadata(row: ScanRow, conformed: Conformed, notes: list[str]) -> dict[str,
         facts["slice_times_s"] = _slice_times_s(file, sidecar, facts, notes)
         facts["filled_slices"] = [list(pair) for pair in conformed.filled_slices] or None
         # What dcm2niix writes there comes from the same times, but not across midnight.
-        own = row.path != row.source and sidecar.get("frame_times_s") is not None
+        own = found.dicom is not None and sidecar.get("frame_times_s") is not None
         facts["header_interval_s"] = (
             None if own else _header_interval_s(conformed, facts["frame_times_s"], notes)
         )
@@ -684,7 +683,9 @@ def _brain_masks(
             masks[grid] = path
         method = "supplied" if supplied else parameters["method"]
         judged = judged_mask(mask_image, image, kind, origin, fit)
-        head = fit and HeadPose(source.scan_id, tuple(fit.matrix.ravel().tolist()), fit.score)
+        head = None
+        if fit is not None:
+            head = HeadPose(source.scan_id, tuple(fit.matrix.ravel().tolist()), fit.score)
         quality[grid] = replace(judged, method=method, head=head)
     return masks, quality
 
@@ -745,7 +746,11 @@ def _classical(settings: BrainExtractionSettings) -> tuple[Extract, dict[str, An
 
 def _network(settings: BrainExtractionSettings) -> tuple[Extract, dict[str, Any]]:
     network = read_meshnet(settings.weights or "")
-    return lambda image, kind: (network_mask(network, image, kind), None), network.record
+
+    def extract(image: Any, kind: str) -> tuple[NDArray[np.bool_], HeadFit | None]:
+        return network_mask(network, image, kind), None
+
+    return extract, asdict(network.record)
 
 
 #: Brain extractors by their names in the config: of its block ``brain_extraction``, the function
@@ -756,7 +761,9 @@ EXTRACTORS: Mapping[str, Callable[[BrainExtractionSettings], tuple[Extract, dict
 
 
 def _acquisition(
-    visit: _Visit, brain_masks: Mapping[str, str], limits: Mapping[str, Mapping[str, Any]]
+    visit: _Visit,
+    brain_masks: Mapping[str, str],
+    limits: Mapping[str, Mapping[str, float | list[float | str]]],
 ) -> list[AcquisitionRow]:
     """Rows of the imaging charter; a scan that cannot be read cannot be assessed."""
     settings = visit.settings.acquisition
@@ -788,12 +795,12 @@ def _observed(
     scan: Scan,
     visit: _Visit,
     brain_masks: Mapping[str, str],
-    limits: Mapping[str, Mapping[str, Any]],
-) -> dict[str, Any]:
+    limits: Mapping[str, Mapping[str, float | list[float | str]]],
+) -> dict[str, float | str | Sequence[float] | None]:
     """Quantities and fields of a scan; those in the voxels only where a limit needs them."""
     if scan.status != "ok" or scan.shape is None or scan.voxel_size_mm is None:
         return {}
-    observed = observe(scan.shape, scan.voxel_size_mm, scan.metadata)
+    observed = observe(scan)
     asked = {subject_of(name) for name in limits.get(scan.kind, {})} & set(MEASURED)
     if asked:
         image: Any = nib.load(visit.folder / scan.file)

@@ -20,9 +20,8 @@ from corelab.imaging import (
 )
 from corelab.measurement.visit import selected_labels
 from corelab.provenance.decisions import exclusion_of, exclusions, read_decisions
-from corelab.records import SUPPLIED, Normalised
+from corelab.records import SUPPLIED, Normalised, ScanRow
 from corelab.registration import template_image
-from corelab.study.rows import ScanRow
 from corelab.terms.labels import volume_endpoint
 
 

@@ -9,9 +9,8 @@ import numpy as np
 import pandas as pd
 
 from corelab.measurement.rows import measurement_row
-from corelab.records import MeasurementRow
+from corelab.records import MeasurementRow, ScanRow
 from corelab.settings.measurement import SerialImagingSettings
-from corelab.study.rows import ScanRow
 
 #: Windows of the two published series, hours after the first scan; lower bound in, upper out,
 #: unless it is the end of the last window (24 to 168 h, 24 to 196 h include their end).
@@ -176,7 +175,7 @@ def window_visits(
     Examples
     --------
     >>> scans = [
-    ...     ScanRow("a", v, k, "", v + k, acquired_at=t)
+    ...     ScanRow(k, "", v + k, "a", v, acquired_at=t)
     ...     for v, k, t in (("base", "ncct", "2024-01-01T10:00"), ("d0", "dwi", "2024-01-01T12:30"),
     ...                     ("d4", "dwi", "2024-01-05T10:00"))]
     >>> serial = SerialImagingSettings(windows="immediate_delayed", index_kind="ncct")
@@ -214,7 +213,7 @@ def serial_pairs(
     Examples
     --------
     >>> scans = [
-    ...     ScanRow("a", v, k, "", v + k, acquired_at=t)
+    ...     ScanRow(k, "", v + k, "a", v, acquired_at=t)
     ...     for v, k, t in (("base", "ncct", "2024-01-01T10:00"), ("d0", "dwi", "2024-01-01T12:30"),
     ...                     ("d4", "dwi", "2024-01-05T10:00"))]
     >>> serial_pairs(scans, SerialImagingSettings(windows="immediate_delayed"), "base")
@@ -258,7 +257,7 @@ def serial_rows(
     ...     "endpoint": "infarct_volume", "source": "r", "repeat": 1, "region": "all",
     ...     "value": [10.0, 8.0], "unit": "mL", "status": "ok", "reason": None, "scan_ids": None})
     >>> scans = [
-    ...     ScanRow("a", v, k, "", v + k, acquired_at=t)
+    ...     ScanRow(k, "", v + k, "a", v, acquired_at=t)
     ...     for v, k, t in (("base", "ncct", "2024-01-01T10:00"), ("d0", "dwi", "2024-01-01T12:30"),
     ...                     ("d4", "dwi", "2024-01-05T10:00"))]
     >>> serial = SerialImagingSettings(windows="immediate_delayed")

@@ -40,6 +40,7 @@ from corelab.records import (
     Perfused,
     Prepared,
     Registry,
+    ScanRow,
     Segmented,
     SuppliedScan,
     VisitMask,
@@ -47,7 +48,6 @@ from corelab.records import (
 )
 from corelab.segmentation.hypodensity import CtHypodensity
 from corelab.settings.measurement import AtlasSettings, MeasurementSettings
-from corelab.study.rows import ScanRow
 from corelab.terms.labels import volume_endpoint
 from corelab.terms.verdicts import PASS, WARN
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 from corelab.phantom import glioma_scans, glioma_sheets, scans, truth
 from corelab.phantom.design import TrialSpec
 from corelab.phantom.glioma_design import GliomaSpec
+from corelab.records import ScanRow
 from corelab.settings.study import PhantomSettings
-from corelab.study.rows import ScanRow
 
 
 def simulate(
@@ -26,11 +26,13 @@ def simulate(
     """
     for row, path in rows:
         scan = (row.participant_id, row.visit, row.kind, path)
-        read = {"reader": row.reader, "repeat": row.repeat}
+        reader, repeat = row.reader, int(row.repeat or 1)
         if settings.trial == "glioblastoma":
-            glioma_scans.simulate_scan(GliomaSpec.from_settings(settings), *scan, **read)
+            spec = GliomaSpec.from_settings(settings)
+            glioma_scans.simulate_scan(spec, *scan, reader=reader, repeat=repeat)
         else:
-            scans.simulate_scan(TrialSpec.from_settings(settings), *scan, **read)
+            trial = TrialSpec.from_settings(settings)
+            scans.simulate_scan(trial, *scan, reader=reader, repeat=repeat)
 
 
 def write_trial_truth(settings: PhantomSettings, path: str | os.PathLike[str]) -> None:

@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from corelab.records import ScanRow
 from corelab.settings.reading import ReadingSettings, ReadingWindow
 from corelab.settings.report import Attestation
-from corelab.study.rows import ScanRow
 from corelab.terms.verdicts import FAIL, NOT_ASSESSABLE, PASS
 
 NOT_ATTESTED = "NOT ATTESTED"

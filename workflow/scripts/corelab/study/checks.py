@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from corelab.records import InsertRow, ScanRow
 from corelab.settings.analyses.base import listed
 from corelab.settings.analyses.keys import unread
 from corelab.settings.config import Config
@@ -32,7 +33,6 @@ from corelab.study.columns import LARGEST_LESION_ML, window_names
 from corelab.study.expression import ExpressionError, flag_name, names_in, select
 from corelab.study.findings import Finding, in_config
 from corelab.study.naming import subject_entity
-from corelab.study.rows import ScanRow
 from corelab.terms.endpoints import ENDPOINT_LABELS, ENDPOINT_UNITS, ENDPOINTS, SCALES, unit_of
 from corelab.terms.kinds import DATATYPES
 from corelab.terms.labels import SHOWN_BY
@@ -496,7 +496,7 @@ def _events(frame: pd.DataFrame, name: str) -> Iterator[Finding]:
             )
 
 
-def phantom_findings(rows: Sequence[Mapping[str, Any]], name: str) -> list[Finding]:
+def phantom_findings(rows: Sequence[InsertRow], name: str) -> list[Finding]:
     """What is wrong with the phantoms sheet across its rows and with its files.
 
     Parameters
@@ -510,35 +510,38 @@ def phantom_findings(rows: Sequence[Mapping[str, Any]], name: str) -> list[Findi
     if not rows:
         return found
 
-    def add(severity: str, row: Mapping[str, Any], column: str, message: str, remedy: str) -> None:
-        value = row.get(column)
+    def add(severity: str, row: InsertRow, column: str, message: str, remedy: str) -> None:
+        value = getattr(row, column)
         shown = None if value is None else str(value)
-        found.append(Finding(severity, name, row["line"], column, shown, message, remedy))
+        found.append(Finding(severity, name, row.line, column, shown, message, remedy))
 
     for role in ("infarct", "haemorrhage"):
-        if not any(row["role"] == role and row["certified_value"] is not None for row in rows):
+        if not any(row.role == role and row.certified_value is not None for row in rows):
             message = f"no insert with a certified value stands for {role}: both are required"
             remedy = f"give an insert the role {role} and its certified value"
             found.append(Finding("error", name, None, "role", None, message, remedy))
     seen: dict[tuple[Any, ...], int] = {}
     for row in rows:
-        key = tuple(row[k] for k in ("site", "scanner", "acquired_at", "kind", "unit", "insert"))
+        key = tuple(
+            getattr(row, k) for k in ("site", "scanner", "acquired_at", "kind", "unit", "insert")
+        )
         if key in seen:
             message = f"the insert is listed twice for one scan (first in row {seen[key]})"
             add("error", row, "insert", message, "keep one of the rows, or correct acquired_at")
-        seen.setdefault(key, row["line"])
-        volume = row["unit"] in VOLUME_UNITS_ML
-        if row["path"] and not row["mask_path"]:
+        seen.setdefault(key, row.line)
+        volume = row.unit in VOLUME_UNITS_ML
+        if row.path and not row.mask_path:
             remedy = "fill in mask_path (and label_values, for a mask of several inserts)"
             add("error", row, "mask_path", "an image without a mask of its insert", remedy)
-        measurable = row["path"] or (row["mask_path"] and volume)
-        if not measurable and row["measured_value"] is None:
+        measurable = row.path or (row.mask_path and volume)
+        if not measurable and row.measured_value is None:
             message = "neither an image nor a measured value: nothing can be compared"
             add("error", row, "path", message, "fill in path and mask_path, or measured_value")
-        if row["simulated"]:
+        if row.simulated:
             continue
         for column in ("path", "mask_path"):
-            if row[column] and not Path(row[column]).is_file():
+            path = getattr(row, column)
+            if path and not Path(path).is_file():
                 message = "the file is not there; the insert will have no value"
                 add("warning", row, column, message, "correct the path")
     return found

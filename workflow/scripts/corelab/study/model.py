@@ -17,6 +17,7 @@ from typing import Any
 import pandas as pd
 
 from corelab.provenance.products import MISSING
+from corelab.records import InsertRow, ScanRow
 from corelab.settings.config import Config
 from corelab.settings.study import InputSettings
 from corelab.study import checks
@@ -25,7 +26,6 @@ from corelab.study.findings import Finding, errors, grouped_lines
 from corelab.study.models import model_findings
 from corelab.study.naming import session_entity, subject_entity
 from corelab.study.presets import preset_names, with_preset
-from corelab.study.rows import ScanRow
 from corelab.study.schema import config_findings, sheet_findings
 from corelab.study.units import common_units, unify
 from corelab.terms.kinds import IMAGE_KINDS, PERFUSION_KINDS
@@ -91,7 +91,7 @@ def scan_identifier(row: ScanRow) -> str:
 
     Examples
     --------
-    >>> scan_identifier(ScanRow("1", "day5", "mask-infarct", "a.nii", reader="r1", repeat=2))
+    >>> scan_identifier(ScanRow("mask-infarct", "a.nii", "", "1", "day5", reader="r1", repeat=2))
     'sub-1_ses-day5_mask-infarct_reader-r1_run-2'
     """
     parts = [subject_entity(row.participant_id), session_entity(row.visit), row.kind]
@@ -232,7 +232,7 @@ class Study:
     units
         Quantities of several units, of :func:`corelab.study.units.common_units`.
     phantoms
-        One dict per row of the phantoms sheet, paths absolute (or ``simulated``), values float.
+        Rows of the phantoms sheet, paths absolute (or ``simulated``), values float.
     """
 
     config: dict[str, Any]
@@ -242,7 +242,7 @@ class Study:
     sheet_paths: dict[str, Path] = field(default_factory=dict)
     visit_order: tuple[str, ...] = ()
     units: dict[str, dict[str, list[str]]] = field(default_factory=dict)
-    phantoms: tuple[dict[str, Any], ...] = ()
+    phantoms: tuple[InsertRow, ...] = ()
 
     @cached_property
     def settings(self) -> Config:
@@ -488,10 +488,11 @@ def _scan_rows(
         numbers = {name: _number(cells.get(name)) for name in SCAN_NUMBERS}
         found = os.fspath(path if simulated else path.absolute())
         size = _size(found) if not simulated else None
+        cells = {**given, **numbers, "path": found, "source": given["path"], "repeat": whole}
         row = ScanRow(
-            **given
-            | numbers
-            | {"path": found, "source": given["path"], "repeat": whole, "line": int(line)},
+            **cells,
+            scan_id="",
+            line=int(line),
             simulated=simulated,
             exists=simulated or size is not None,
             bytes=size,
@@ -511,12 +512,12 @@ def _size(path: str) -> int | None:
 
 def _phantom_rows(
     frame: pd.DataFrame, sheet_path: Path, data_dir: Path | None, simulated_folder: Path | None
-) -> list[dict[str, Any]]:
+) -> list[InsertRow]:
     """Rows of the phantoms sheet with paths as those of the scans sheet are found."""
     needed = ("site", "scanner", "acquired_at", "insert", "kind", "unit")
     rows = []
     for line, cells in zip(frame.index, frame.to_dict("records"), strict=True):
-        row = {str(name): cell for name, cell in cells.items()}
+        row: dict[str, Any] = {str(name): cell for name, cell in cells.items()}
         if not all(row.get(key) for key in needed):
             continue
         row["line"], row["simulated"] = int(line), False
@@ -534,9 +535,7 @@ def _phantom_rows(
             row[key] = os.fspath(next((p for p in near if p.exists()), near[0]).absolute())
         for number in ("certified_value", "measured_value"):
             row[number] = _number(row.get(number))
-        for optional in ("role", "label_values"):
-            row.setdefault(optional, None)
-        rows.append(row)
+        rows.append(InsertRow.from_row(row))
     return rows
 
 
@@ -604,12 +603,12 @@ def load_study(config: Mapping[str, Any]) -> Study:
     scans: list[ScanRow] = []
     if "scans" in sheets:
         scans = _scan_rows(sheets["scans"], paths["scans"], data_dir, simulated)
-    phantoms: list[dict[str, Any]] = []
+    phantoms: list[InsertRow] = []
     if "phantoms" in sheets:
         phantoms = _phantom_rows(sheets["phantoms"], paths["phantoms"], data_dir, simulated)
     names = {k: p.name for k, p in paths.items()}
     scan_paths = [(row.line, row.path) for row in scans]
-    more_paths = [(row["line"], str(row["path"])) for row in phantoms]
+    more_paths = [(row.line, row.path or "") for row in phantoms]
     if braces := list(
         _braces(full, paths, [*scan_paths, *more_paths], names.get("scans", "scans"))
     ):

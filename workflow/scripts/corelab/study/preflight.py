@@ -8,9 +8,9 @@ from typing import Any
 
 from corelab.provenance.job import UserError
 from corelab.provenance.products import read_table, write_json
+from corelab.records import ScanRow
 from corelab.study.findings import SEVERITIES, Finding, grouped_lines
 from corelab.study.model import Study
-from corelab.study.rows import ScanRow
 from corelab.terms.kinds import KINDS
 
 #: Reads a header: (path, kind=, ndim=) -> notes, or a fault with message and remedy.

@@ -3,27 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import fields
 from typing import Any
 
+from corelab.records import InsertRow, ScanRow
 from corelab.study.model import Study
 from corelab.study.models import configured_models, model_files
-from corelab.study.rows import ScanRow
 
 #: Columns of a scan's row that change when other rows of the sheet, or its file, do.
 _HIDDEN = {"line", "exists", "bytes", "simulated"}
 
 
-def plain_rows(rows: Iterable[ScanRow]) -> list[dict[str, Any]]:
-    """Scan rows as parameters: without what changes when other rows of the sheet do.
+def plain_rows(rows: Iterable[ScanRow | InsertRow]) -> list[dict[str, Any]]:
+    """Rows of a sheet as parameters: without what changes when other rows of the sheet do.
 
     Examples
     --------
-    >>> plain_rows([ScanRow("1", "day5", "dwi", "a.nii", line=3)])[0]["path"]
+    >>> plain_rows([ScanRow("dwi", "a.nii", "s1", line=3)])[0]["path"]
     'a.nii'
     """
-    names = [one.name for one in fields(ScanRow) if one.name not in _HIDDEN]
-    return [{name: getattr(row, name) for name in names} for row in rows]
+    return [{k: v for k, v in row.to_json().items() if k not in _HIDDEN} for row in rows]
 
 
 def sheet_paths(study: Study, *names: str) -> dict[str, str]:

@@ -11,13 +11,13 @@ from typing import Any
 from corelab.measurement.recovery_targets import targets_of
 from corelab.provenance.failures import by_stage
 from corelab.provenance.ledger import invalidated_outputs
+from corelab.records import ScanRow
 from corelab.settings.analyses import STATISTICS_TABLES, specs_of
 from corelab.settings.analyses.base import AnalysisSpec
 from corelab.settings.measurement import FrequencyMap
 from corelab.study.model import Study
 from corelab.study.naming import session_entity, subject_entity
 from corelab.study.plan_figures import figure_kinds
-from corelab.study.rows import ScanRow
 from corelab.workflow.cohort import Cohort
 
 #: Series and masks of one visit of the simulated glioblastoma trial, which one job writes.
@@ -250,8 +250,8 @@ class Targets:
     @functools.cached_property
     def simulated_phantoms(self) -> set[str]:
         """Images and masks of the simulated phantom scans."""
-        rows = [row for row in self.study.phantoms if row["simulated"]]
-        return {row[key] for row in rows for key in ("path", "mask_path")} - {None}
+        rows = [row for row in self.study.phantoms if row.simulated]
+        return {path for row in rows for path in (row.path, row.mask_path) if path}
 
     @functools.cached_property
     def analyses(self) -> dict[str, AnalysisSpec]:
