@@ -33,7 +33,7 @@ from corelab.study.naming import session_entity, subject_entity
 from corelab.workflow import inputs
 from corelab.workflow.cohort import cohort_of
 from corelab.workflow.costs import Limits, growing, priorities, priority_of
-from corelab.workflow.inputs import plain_rows
+from corelab.workflow.inputs import inspected, plain_rows
 from corelab.workflow.session import Session, is_dry_run
 from corelab.workflow.targets import GLIOMA_SCANS, Targets
 
@@ -135,6 +135,7 @@ def benchmark_of(rule_name, wildcards=""):
     return under("benchmarks", rule_name, f"{wildcards or rule_name}.tsv")
 
 
+@inspected
 def subject_records(wildcards):
     """Stage records of all visits of a participant."""
     return TARGETS.subject_records(wildcards.subject)

@@ -7,6 +7,7 @@ measurements table and its companions), maps/, noise_floor/.
 from corelab.measurement.time_windows import serial_pairs
 
 
+@inspected
 def visit_perfusion(wildcards):
     """Record of the perfusion stage, if the visit has perfusion."""
     return TARGETS.perfused(wildcards.subject, wildcards.session)
@@ -16,6 +17,7 @@ def visit_perfusion(wildcards):
 SERIAL = serial_pairs(STUDY.scans, STUDY.settings.serial_imaging, STUDY.baseline)
 
 
+@inspected
 def first_window_visit(wildcards):
     """Visit of the first window of serial imaging, for a visit in a later one."""
     return SERIAL.get(VISITS[wildcards.subject, wildcards.session])

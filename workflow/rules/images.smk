@@ -5,11 +5,13 @@ that list the images beside them), derivatives/sub-X/{normalise,quality}.json, q
 """
 
 
+@inspected
 def visit_rows(wildcards):
     """Scan rows of a visit, as parameters of its jobs."""
     return plain_rows(STUDY.visit_rows(*VISITS[wildcards.subject, wildcards.session]))
 
 
+@inspected
 def visit_files(wildcards):
     """Existing files of a visit with their sidecars; a missing one becomes a status."""
     rows = STUDY.visit_rows(*VISITS[wildcards.subject, wildcards.session])

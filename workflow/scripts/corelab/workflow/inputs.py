@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
 
 from corelab.records import InsertRow, ScanRow
 from corelab.study.model import Study
@@ -11,6 +12,21 @@ from corelab.study.models import configured_models, model_files
 
 #: Columns of a scan's row that change when other rows of the sheet, or its file, do.
 _HIDDEN = {"line", "exists", "bytes", "simulated"}
+
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def inspected(function: Function) -> Function:
+    """Keep the signature of a function of a rule, which Snakemake asks for in each of its jobs.
+
+    Examples
+    --------
+    >>> inspect.signature(inspected(lambda wildcards: 1)).parameters.keys()
+    odict_keys(['wildcards'])
+    """
+    function.__signature__ = inspect.signature(function)  # type: ignore[attr-defined]
+    return function
 
 
 def plain_rows(rows: Iterable[ScanRow | InsertRow]) -> list[dict[str, Any]]:
