@@ -31,6 +31,7 @@ from corelab.plan.runner import run_analysis, run_sensitivity, tables_of
 from corelab.plan.specifications import one_question
 from corelab.provenance.certificate import certificate
 from corelab.provenance.products import read_table, write_json
+from corelab.records import ScanRow
 from corelab.settings.analyses import spec_of
 from corelab.settings.measurement import SerialImagingSettings
 from corelab.study.model import load_study
@@ -299,7 +300,7 @@ def test_published_correlations_and_their_verdicts(monkeypatch):
 def test_windows_become_visits():
     stamp = "2024-01-0{}T{:02d}:00"
     scans = [
-        {"participant_id": p, "visit": v, "kind": k, "scan_id": f"{p}{v}", "acquired_at": t}
+        ScanRow(p, v, k, f"{p}{v}", acquired_at=t)
         for p in ("a", "b")
         for v, k, t in (
             ("base", "ncct", stamp.format(1, 8)),

@@ -36,6 +36,7 @@ from corelab.records import (
     MeasurementRow,
     Prepared,
     Scan,
+    ScanRow,
     SuppliedScan,
     read_measured,
 )
@@ -201,7 +202,7 @@ def collect_measurements(
     visit_order: Sequence[str],
     baseline: str | None,
     settings: MeasurementSettings,
-    scans: Sequence[Mapping[str, Any]] = (),
+    scans: Sequence[ScanRow] = (),
     serial: SerialImagingSettings | None = None,
     further: Sequence[MeasurementRow] = (),
     grades: Mapping[str, Sequence[str]] | None = None,
@@ -222,7 +223,7 @@ def collect_measurements(
     settings
         ``measurement`` of the config.
     scans, serial
-        Scan rows with their times and ``serial_imaging`` of the config, for windows.
+        Rows of the scans sheet and ``serial_imaging`` of the config, for windows.
     further
         Rows of the central read (:func:`central_rows`).
     grades
@@ -344,7 +345,7 @@ def _append(frame: pd.DataFrame, made: Sequence[MeasurementRow]) -> pd.DataFrame
 
 def flow_rows(
     participants: Sequence[str],
-    scans: Sequence[Mapping[str, Any]],
+    scans: Sequence[ScanRow],
     scan_status: Mapping[str, tuple[str, str | None]],
     measurements: pd.DataFrame,
 ) -> pd.DataFrame:
@@ -355,7 +356,7 @@ def flow_rows(
     participants
         Subject ids of the study.
     scans
-        Scan rows with ``scan_id`` and ``exists``.
+        Of the scans sheet.
     scan_status
         scan_id -> (status, reason) as the jobs found it.
     measurements
@@ -370,7 +371,7 @@ def flow_rows(
     Examples
     --------
     >>> rows = pd.DataFrame({"participant_id": ["1"], "status": ["ok"], "scan_ids": ["a"]})
-    >>> flow = flow_rows(["1", "2"], [{"scan_id": "a", "exists": True}], {"a": ("ok", None)}, rows)
+    >>> flow = flow_rows(["1", "2"], [ScanRow("1", "v", "dwi", "a")], {"a": ("ok", None)}, rows)
     >>> flow[["stage", "n_in", "n_excluded", "n_out"]].values.tolist()[0]
     ['scans listed: file there', 1, 0, 1]
     """
@@ -391,12 +392,12 @@ def flow_rows(
             )
         return out
 
-    listed = [row["scan_id"] for row in scans]
+    listed = [row.scan_id for row in scans]
     if listed:
         there = stage(
             "scans listed: file there",
             listed,
-            {row["scan_id"]: "file missing" for row in scans if not row["exists"]},
+            {row.scan_id: "file missing" for row in scans if not row.exists},
         )
         faults = {
             scan_id: reason or "not readable"
@@ -431,8 +432,8 @@ def flow_rows(
     return pd.DataFrame(made, columns=list(FLOW))
 
 
-def _known_visits(decided: _Exclusions, study: Study) -> None:
-    known = {(row["participant_id"], row["visit"]) for row in study.scans}
+def _known_visits(decided: _Exclusions, study: Study, scans: Sequence[ScanRow]) -> None:
+    known = {(row.participant_id, row.visit) for row in scans}
     for name in ("reads", "measurements"):
         sheet = study.sheets.get(name)
         if sheet is not None and "visit" in sheet:
@@ -514,15 +515,16 @@ def collect_study(
         decided = exclusions(read_decisions(decisions)) if decisions else {}
     except DecisionFault as fault:
         raise UserError(str(fault)) from None
-    _known_visits(decided, study)
+    scans = [ScanRow.of(row) for row in study.scans]
+    _known_visits(decided, study, scans)
     given: dict[str, Any] = {
         "reads": study.sheets.get("reads"),
         "supplied": study.sheets.get("measurements"),
-        "listed": [(row["participant_id"], row["visit"]) for row in study.scans],
+        "listed": [(row.participant_id, row.visit) for row in scans],
         "visit_order": study.visit_order,
         "baseline": study.baseline,
         "settings": study.settings.measurement,
-        "scans": study.scans,
+        "scans": scans,
         "serial": study.settings.serial_imaging,
         "further": central_rows(study, final),
         "grades": study.settings.grades,
@@ -553,12 +555,12 @@ def collect_study(
     for _, _, scan in (*supplied, *images):
         status[scan.scan_id] = (scan.status, scan.reason)
     failed = failed or {}
-    for row in study.scans:
-        cause = failed.get(f"{row['participant_id']}|{row['visit']}")
-        if cause and row["scan_id"] not in status:
-            status[row["scan_id"]] = ("failed", cause)
+    for row in scans:
+        cause = failed.get(f"{row.participant_id}|{row.visit}")
+        if cause and row.scan_id not in status:
+            status[row.scan_id] = ("failed", cause)
     tables["measurements"] = _with_causes(tables["measurements"], failed)
-    tables["flow"] = flow_rows(study.participants, study.scans, status, tables["measurements"])
+    tables["flow"] = flow_rows(study.participants, scans, status, tables["measurements"])
     return tables
 
 

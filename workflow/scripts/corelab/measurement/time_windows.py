@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from corelab.measurement.rows import measurement_row
-from corelab.records import MeasurementRow
+from corelab.measurement.rows import measurement_row, rows_frame
+from corelab.records import MeasurementRow, ScanRow
 from corelab.settings.measurement import SerialImagingSettings
 
 #: Windows of the two published series, hours after the first scan; lower bound in, upper out,
@@ -155,14 +154,14 @@ def windows_of(
 
 
 def window_visits(
-    scans: Sequence[Mapping[str, Any]], serial: SerialImagingSettings, baseline: str | None
+    scans: Iterable[ScanRow], serial: SerialImagingSettings, baseline: str | None
 ) -> pd.DataFrame:
     """Visits of participants in windows after the index scan.
 
     Parameters
     ----------
     scans
-        Scan rows with participant_id, visit, kind, scan_id and acquired_at (ISO 8601).
+        Of the scans sheet.
     serial
         Config block ``serial_imaging``.
     baseline
@@ -176,7 +175,7 @@ def window_visits(
     Examples
     --------
     >>> scans = [
-    ...     {"participant_id": "a", "visit": v, "kind": k, "scan_id": v + k, "acquired_at": t}
+    ...     ScanRow("a", v, k, v + k, acquired_at=t)
     ...     for v, k, t in (("base", "ncct", "2024-01-01T10:00"), ("d0", "dwi", "2024-01-01T12:30"),
     ...                     ("d4", "dwi", "2024-01-05T10:00"))]
     >>> serial = SerialImagingSettings(windows="immediate_delayed", index_kind="ncct")
@@ -184,9 +183,8 @@ def window_visits(
     [['immediate', 'd0', 2.5], ['delayed', 'd4', 96.0]]
     """
     columns = ["participant_id", "window", "visit", "scan_id", "hours"]
-    table = pd.DataFrame(
-        scans, columns=["participant_id", "visit", "kind", "scan_id", "acquired_at"]
-    )
+    names = ("participant_id", "visit", "kind", "scan_id", "acquired_at")
+    table = rows_frame(scans, names)
     times = pd.to_datetime(table["acquired_at"], errors="coerce", utc=True, format="ISO8601")
     table = table.assign(acquired_at=times).dropna(subset=["acquired_at"])
     kind = serial.index_kind
@@ -203,7 +201,7 @@ def window_visits(
 
 
 def serial_pairs(
-    scans: Sequence[Mapping[str, Any]], serial: SerialImagingSettings | None, baseline: str | None
+    scans: Iterable[ScanRow], serial: SerialImagingSettings | None, baseline: str | None
 ) -> dict[tuple[str, str], str]:
     """Visits in a later window, each with the same participant's visit in the first window.
 
@@ -215,7 +213,7 @@ def serial_pairs(
     Examples
     --------
     >>> scans = [
-    ...     {"participant_id": "a", "visit": v, "kind": k, "scan_id": v + k, "acquired_at": t}
+    ...     ScanRow("a", v, k, v + k, acquired_at=t)
     ...     for v, k, t in (("base", "ncct", "2024-01-01T10:00"), ("d0", "dwi", "2024-01-01T12:30"),
     ...                     ("d4", "dwi", "2024-01-05T10:00"))]
     >>> serial_pairs(scans, SerialImagingSettings(windows="immediate_delayed"), "base")
@@ -235,7 +233,7 @@ def serial_pairs(
 
 def serial_rows(
     rows: pd.DataFrame,
-    scans: Sequence[Mapping[str, Any]],
+    scans: Iterable[ScanRow],
     serial: SerialImagingSettings | None,
     baseline: str | None,
 ) -> list[MeasurementRow]:
@@ -259,7 +257,7 @@ def serial_rows(
     ...     "endpoint": "infarct_volume", "source": "r", "repeat": 1, "region": "all",
     ...     "value": [10.0, 8.0], "unit": "mL", "status": "ok", "reason": None, "scan_ids": None})
     >>> scans = [
-    ...     {"participant_id": "a", "visit": v, "kind": k, "scan_id": v + k, "acquired_at": t}
+    ...     ScanRow("a", v, k, v + k, acquired_at=t)
     ...     for v, k, t in (("base", "ncct", "2024-01-01T10:00"), ("d0", "dwi", "2024-01-01T12:30"),
     ...                     ("d4", "dwi", "2024-01-05T10:00"))]
     >>> serial = SerialImagingSettings(windows="immediate_delayed")

@@ -45,6 +45,7 @@ from corelab.records.reading import (
     What,
     Why,
 )
+from corelab.records.sheets import ScanRow
 from corelab.records.subjects import (
     Anchor,
     Chain,
@@ -95,6 +96,7 @@ __all__ = [
     "Registry",
     "Repeated",
     "Scan",
+    "ScanRow",
     "Segmented",
     "SideShare",
     "Signature",
