@@ -160,13 +160,13 @@ def weighted_kappa(
         All grades of the scale in their order; needed for text. Distances are then between
         positions in it. Without it numbers are taken as they are, so levels that nobody used still
         count in the distance, and scores that are not integers get the moment form.
-    alpha
-        1 - confidence level.
     resamples, seed
         Bootstrap resamples for ``bootstrap_ci`` (0: none) and their seed.
     clusters
         Label of the cluster of each target: standard error from the sums of influences of each
         cluster, t over clusters; the bootstrap draws clusters.
+    alpha
+        As everywhere in :mod:`corelab.agreement`.
 
     Raises
     ------
@@ -831,12 +831,10 @@ def krippendorff_alpha(
         ``nominal``, ``ordinal``, ``interval`` or ``ratio``.
     categories
         All grades of the scale, for text grades.
-    alpha
-        1 - confidence level.
     resamples, seed
         Of the bootstrap; 0 resamples give no interval.
-    clusters
-        Label of the cluster of each target; None for independent targets.
+    alpha, clusters
+        As everywhere in :mod:`corelab.agreement`.
 
     Examples
     --------

@@ -63,10 +63,6 @@ def control_chart(values: ArrayLike) -> ControlChart:
     values
         In the order of time, at least 2, all finite.
 
-    Returns
-    -------
-    ControlChart
-
     Examples
     --------
     >>> chart = control_chart([10, 11, 10, 9, 10, 11, 10, 9, 10, 18])

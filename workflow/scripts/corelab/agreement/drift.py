@@ -77,12 +77,12 @@ def drift_by_thirds(
         Place of each target in the sequence (of a reader, or the mean of both readers' places).
     form
         ICC form that is compared.
-    alpha
-        1 - confidence level.
     resamples, seed
         Of the bootstrap within thirds.
     clusters
         Label of the cluster of each target; the bootstrap then draws clusters over all thirds.
+    alpha
+        As everywhere in :mod:`corelab.agreement`.
 
     Raises
     ------
@@ -228,10 +228,8 @@ def reader_effects(
     ----------
     wide
         Targets x readers, NaN where a reader has no value.
-    alpha
-        1 - confidence level.
-    clusters
-        Label of the cluster of each target; None for independent targets.
+    alpha, clusters
+        As everywhere in :mod:`corelab.agreement`.
 
     Raises
     ------

@@ -96,7 +96,7 @@ def draw_bland_altman(
     limits
         Level of the bands and kind of the limits.
     clusters
-        Label of the cluster of each target; None for independent targets.
+        As everywhere in :mod:`corelab.agreement`.
     """
     limits = limits or Limits()
     own = clusters

@@ -230,7 +230,7 @@ def intraclass_correlation_many(
     ratings
         (features, n targets, k readers), complete.
     alpha
-        1 - confidence level.
+        As everywhere in :mod:`corelab.agreement`.
 
     Returns
     -------
@@ -333,12 +333,10 @@ def intraclass_correlation(
     ----------
     ratings
         (n targets, k readers); NaN where a reader has no value.
-    alpha
-        1 - confidence level.
-    clusters
-        Label of the cluster of each target; None for independent targets.
     pooled
         Estimate of pooled targets where there are clusters.
+    alpha, clusters
+        As everywhere in :mod:`corelab.agreement`.
 
     Returns
     -------
@@ -1027,12 +1025,8 @@ def compare_intraclass_correlations(
         (n targets, k readers) each, rows are the same targets, complete.
     form
         One of :data:`FORMS`.
-    alpha
-        1 - confidence level.
-    resamples, seed
-        Of the bootstrap.
-    clusters
-        Label of the cluster of each target; None for independent targets.
+    alpha, clusters, resamples, seed
+        As everywhere in :mod:`corelab.agreement`.
 
     Examples
     --------

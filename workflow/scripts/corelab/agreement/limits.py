@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,12 +26,8 @@ SHOWN_AT = (0.25, 0.5, 0.75)
 def _pairs(
     a: ArrayLike, b: ArrayLike, clusters: ArrayLike | None, least: int
 ) -> tuple[Floats, Floats, Codes | None]:
-    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    both = np.isfinite(x + y)
-    codes = groups_of.subset(groups_of.codes_of(clusters, x.size), both)
-    x, y = x[both], y[both]
-    if x.size < least:
-        raise NotComputable(f"{x.size} pairs, at least {least} are needed")
+    """Means and differences of complete pairs, and their clusters."""
+    x, y, codes = groups_of.paired(a, b, clusters, at_least=least)
     return (x + y) / 2.0, x - y, codes
 
 
@@ -53,10 +51,8 @@ def regression_limits(
         One value per target.
     share
         Share of differences that lies within the limits.
-    alpha
-        1 - confidence level.
-    clusters
-        Label of the cluster of each target; None for independent targets.
+    alpha, clusters
+        As everywhere in :mod:`corelab.agreement`.
 
     Returns
     -------
@@ -98,22 +94,10 @@ def regression_limits(
     nulls = [0.0, 0.0, None, 0.0] + [None] * 6
     negative = bool((whole[2] + whole[3] * middle).min() < 0)
     note = "the SD line falls below 0 within the data: another scale fits better" * negative
+    how: dict[str, Any] = {"alpha": alpha, "codes": codes, "n": n, "method": text, "note": note}
+    made = partial(groups_of.jackknife_estimate, scale="raw", **how)
     return [
-        (
-            name,
-            place,
-            groups_of.jackknife_estimate(
-                float(value),
-                out,
-                alpha=alpha,
-                codes=codes,
-                scale="raw",
-                n=n,
-                method=text,
-                null=null,
-                note=note,
-            ),
-        )
+        (name, place, made(float(value), out, null=null))
         for name, place, value, out, null in zip(
             names, where, whole, left_out.T, nulls, strict=True
         )
@@ -160,10 +144,10 @@ def quantile(
         (n,) values; infinite ones rank first or last.
     level
         0 to 1.
-    alpha
-        1 - confidence level.
     codes
         Cluster of each value.
+    alpha
+        As everywhere in :mod:`corelab.agreement`.
 
     Examples
     --------

@@ -110,10 +110,6 @@ def repeat_subject(
     added_noise
         SD of the noise added to each image, as a share of the noise that it has. With 1 the
         scatter of a repeat is about that of another acquisition of the same noise. 0: none.
-
-    Returns
-    -------
-    Repeated
     """
     segmentation = stages.segmentation
     registration = stages.registration.model_copy(update={"seed": seed})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -90,27 +91,12 @@ def pair_by_window(
     return rows[["participant_id", "window", "scan_id", "hours"]].reset_index(drop=True)
 
 
-@dataclass(frozen=True)
-class Reversal:
-    """Change of a lesion between two masks on one grid, volumes in mL.
-
-    Attributes
-    ----------
-    reversed_ml, persisting_ml, new_ml
-        Voxels only in the first, in both, only in the second.
-    percent_change
-        100 (second - first) / first; nan where the first is empty.
-    """
+class Reversal(NamedTuple):
+    """Voxels of two masks on one grid: only in the first, in both, only in the second; mL."""
 
     reversed_ml: float
     persisting_ml: float
     new_ml: float
-    percent_change: float
-
-    @property
-    def shrank(self) -> bool:
-        """Whether the second lesion is smaller than the first (reversal by volume)."""
-        return self.new_ml < self.reversed_ml
 
 
 def lesion_reversal(first: np.ndarray, second: np.ndarray, voxel_volume_ml: float) -> Reversal:
@@ -123,16 +109,13 @@ def lesion_reversal(first: np.ndarray, second: np.ndarray, voxel_volume_ml: floa
 
     Examples
     --------
-    >>> change = lesion_reversal(np.array([1, 1, 1, 0]), np.array([0, 1, 1, 0]), 0.5)
-    >>> change.reversed_ml, round(change.percent_change, 1)
-    (0.5, -33.3)
+    >>> lesion_reversal(np.array([1, 1, 1, 0]), np.array([0, 1, 1, 0]), 0.5)
+    Reversal(reversed_ml=0.5, persisting_ml=1.0, new_ml=0.0)
     """
     a, b = np.asarray(first) > 0, np.asarray(second) > 0
     if a.shape != b.shape:
         raise ValueError(f"masks of shapes {a.shape} and {b.shape} are not on one grid")
-    gone, kept, new = (float(np.sum(m)) * voxel_volume_ml for m in (a & ~b, a & b, ~a & b))
-    before = gone + kept
-    return Reversal(gone, kept, new, 100 * (new - gone) / before if before else float("nan"))
+    return Reversal(*(float(np.sum(m)) * voxel_volume_ml for m in (a & ~b, a & b, ~a & b)))
 
 
 def windows_of(

@@ -292,10 +292,6 @@ def measure_visit(
     first_visit
         Visit of the first window of ``serial_imaging``, where this one lies in a later window:
         the infarct is compared with that of then, voxel by voxel.
-
-    Returns
-    -------
-    Measured
     """
     participant_id, visit = prepared.participant_id, prepared.visit
     loaded = [load_atlas(atlas) for atlas in atlases]
@@ -452,10 +448,6 @@ def measure_supplied(
         Of the scans sheet.
     atlases, settings
         As for :func:`measure_visit`.
-
-    Returns
-    -------
-    MeasuredSupplied
     """
     loaded = [load_atlas(atlas) for atlas in atlases]
     rows: list[MeasurementRow] = []
