@@ -12,7 +12,13 @@ from numpy.typing import ArrayLike
 from corelab.agreement import clusters as groups_of
 from corelab.agreement.clusters import Codes
 from corelab.agreement.differences import regression_slope
-from corelab.agreement.estimates import Floats, bootstrap_weights, t_estimate
+from corelab.agreement.estimates import (
+    Floats,
+    bootstrap_interval,
+    bootstrap_p,
+    bootstrap_weights,
+    t_estimate,
+)
 from corelab.agreement.icc import (
     IntraclassCorrelation,
     intraclass_correlation,
@@ -160,7 +166,6 @@ def _change(
                 for weights in chunks
             ]
         )
-    found = found[np.isfinite(found)]
     before, after = (
         float(weighted_icc(group, np.ones((1, len(group))), form)[0]) for group in (first, last)
     )
@@ -170,13 +175,11 @@ def _change(
         f"{resamples} resamples"
     )
     n = len(first) + len(last)
-    if found.size < 0.9 * resamples or not np.isfinite(after - before):
+    low, high = bootstrap_interval(found, after - before, None, alpha)
+    if not np.isfinite([low, high, after - before]).all():
         note = "interval not defined: too few resamples have a coefficient"
         return Estimate(after - before, n=n, method=method, note=note)
-    low, high = np.quantile(found, [alpha / 2, 1 - alpha / 2])
-    tail = (min(np.sum(found <= 0), np.sum(found >= 0)) + 1) / (found.size + 1)
-    p_value = float(min(1.0, 2.0 * tail))
-    return Estimate(after - before, float(low), float(high), p_value, n, method)
+    return Estimate(after - before, low, high, bootstrap_p(found), n, method)
 
 
 def lesion_size_strata(ratings: ArrayLike, *, strata: int = 3) -> np.ndarray:

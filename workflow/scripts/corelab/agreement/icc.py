@@ -24,6 +24,7 @@ from corelab.agreement.estimates import (
     NORMAL_95,
     Floats,
     bootstrap_interval,
+    bootstrap_p,
     bootstrap_weights,
     quantile_t,
     standard_deviation_interval,
@@ -1054,10 +1055,6 @@ def compare_intraclass_correlations(
     masks = (np.array([groups != g]).astype(np.float64) for g in range(int(groups.max()) + 1))
     left_out = np.concatenate([difference(mask) for mask in masks])
     low, high = bootstrap_interval(values, estimate, left_out, alpha)
-    finite = values[np.isfinite(values)]
-    tail = min(
-        (np.sum(finite <= 0) + 1) / (finite.size + 1), (np.sum(finite >= 0) + 1) / (finite.size + 1)
-    )
     note = "" if np.isfinite(low) else "interval not defined: too few resamples have a coefficient"
     unit = "targets" if codes is None else f"{int(codes.max()) + 1} clusters"
     return Estimate(
@@ -1065,7 +1062,7 @@ def compare_intraclass_correlations(
         low,
         high,
         note=note,
-        p_value=float(min(1.0, 2.0 * tail)),
+        p_value=bootstrap_p(values),
         n=n,
         method=f"difference of two {form}; paired bootstrap of {unit}, BCa, {resamples} resamples",
     )

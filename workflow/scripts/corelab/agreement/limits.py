@@ -167,11 +167,9 @@ def quantile(
         texts += "exact order-statistic interval"
     else:
         below = (values <= estimate).astype(np.float64)
-        own = groups_of.sums(below - below.mean(), codes)
-        a = own.size
+        error, a = groups_of.linear_error(below - below.mean(), codes)
         if a < groups_of.FEWEST_CLUSTERS:
             raise NotComputable(f"{a} clusters (key cluster), at least 3 are needed")
-        error = float(np.sqrt(a / (a - 1) * np.sum(own**2)) / n)
         half = quantile_t(a - 1, alpha) * error
         low = int(np.floor((level - half) * n)) - 1
         high = int(np.ceil((level + half) * n))
