@@ -444,7 +444,7 @@ def _draw_masks(
     _save(figure, path)
 
 
-def _in_a_row(image: np.ndarray, slices: Sequence[int], empty: float) -> np.ndarray:
+def _in_a_row(image: np.ndarray, slices: Sequence[int] | np.ndarray, empty: float) -> np.ndarray:
     """Axial slices side by side, the patient's left on the right; one picture draws faster than seven.
 
     Examples
