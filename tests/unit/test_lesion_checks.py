@@ -64,7 +64,7 @@ def test_a_supplied_mask_larger_than_a_head_is_refused(tmp_path):
 
 def supplied(path, voxels, affine, space):
     nib.save(nib.Nifti1Image(voxels, affine), path)
-    scan = ScanRow("01", "day5", "mask-infarct", "s1", str(path), path.name, space=space)
+    scan = ScanRow("mask-infarct", str(path), "s1", "01", "day5", source=path.name, space=space)
     settings = MeasurementSettings(nsd_tolerance_mm=1.0)
     found = measure_supplied([scan], atlases=[], settings=settings)
     return found.rows[0], found.scans[0]

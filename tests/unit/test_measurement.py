@@ -168,7 +168,7 @@ def test_row_ids_are_stable_and_unique(tmp_path):
 
 
 def test_flow_adds_up():
-    scans = [ScanRow("1", "a", "dwi", f"s{n}", exists=n != 0) for n in range(5)]
+    scans = [ScanRow("dwi", "x.nii", f"s{n}", "1", "a", exists=n != 0) for n in range(5)]
     status = {"s1": ("failed", "truncated"), **{f"s{n}": ("ok", None) for n in (2, 3, 4)}}
     rows = pd.DataFrame(
         {"participant_id": ["1", "2"], "status": ["ok", "missing"], "scan_ids": ["s2,s3", None]}
@@ -226,7 +226,9 @@ def test_supplied_mask_that_cannot_be_read_is_a_failed_row(tmp_path):
     good[1:3] = 2
     nib.save(nib.Nifti1Image(good, np.diag([2.0, 2, 2, 1])), tmp_path / "good.nii.gz")
     scans = [
-        ScanRow(subject, "a", "mask-infarct", scan_id, str(tmp_path / f"{name}.nii.gz"), name)
+        ScanRow(
+            *("mask-infarct", str(tmp_path / f"{name}.nii.gz"), scan_id, subject, "a"), source=name
+        )
         for subject, scan_id, name in (("1", "s1", "bad"), ("2", "s2", "good"))
     ]
     record = measure_supplied(scans, atlases=[], settings=SETTINGS)
@@ -252,7 +254,9 @@ def test_soop_volumes_and_territories_are_exact():
     for subject in truth.index[::12]:
         path = folder / "lesions" / f"bwsr{subject}_lesion.nii.gz"
         scan = ScanRow(
-            *(subject, "a", "mask-infarct", subject, str(path), path.name), space="MNI152"
+            *("mask-infarct", str(path), subject, subject, "a"),
+            source=path.name,
+            space="MNI152",
         )
         record = measure_supplied([scan], atlases=[], settings=SETTINGS)
         assert record.rows[0].value * 1000 == truth.loc[subject, "lesion_volume"]
@@ -361,7 +365,7 @@ def test_a_frequency_map_leaves_out_what_people_excluded(tmp_path):
         data[40 + number : 45, 50:55, 40:45] = 1
         path = tmp_path / f"{number}.nii.gz"
         nib.save(nib.Nifti1Image(data, affine), path)
-        rows.append(ScanRow(str(number), "a", "mask-infarct", f"s{number}", str(path)))
+        rows.append(ScanRow("mask-infarct", str(path), f"s{number}", str(number), "a"))
     decisions = tmp_path / "qc_decisions.tsv"
     for subject, endpoint in (("0", "infarct_volume"), ("1", "core_volume")):
         append_decision(

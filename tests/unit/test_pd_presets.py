@@ -300,7 +300,7 @@ def test_published_correlations_and_their_verdicts(monkeypatch):
 def test_windows_become_visits():
     stamp = "2024-01-0{}T{:02d}:00"
     scans = [
-        ScanRow(p, v, k, f"{p}{v}", acquired_at=t)
+        ScanRow(k, "x.nii", f"{p}{v}", p, v, acquired_at=t)
         for p in ("a", "b")
         for v, k, t in (
             ("base", "ncct", stamp.format(1, 8)),

@@ -106,7 +106,7 @@ def test_turnaround():
 
 
 def scans(*rows):
-    return [ScanRow(p, v, k, f"{p}{v}{k}", acquired_at=when) for p, v, k, when in rows]
+    return [ScanRow(k, "x.nii", f"{p}{v}{k}", p, v, acquired_at=when) for p, v, k, when in rows]
 
 
 def test_visit_windows_at_their_edges():

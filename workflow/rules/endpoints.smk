@@ -15,7 +15,7 @@ def visit_perfusion(wildcards):
 
 #: Visits in a later window of serial imaging -> the participant's visit in the first.
 SERIAL = serial_pairs(
-    map(ScanRow.of, STUDY.scans), STUDY.settings.serial_imaging, STUDY.baseline
+    map(ScanRow.from_row, STUDY.scans), STUDY.settings.serial_imaging, STUDY.baseline
 )
 
 

@@ -15,7 +15,7 @@ def main(snakemake):
             snakemake.output.map,
             label=snakemake.wildcards.label,
             records=snakemake.input.normalised,
-            supplied=[ScanRow.of(row) for row in params.rows],
+            supplied=[ScanRow.from_row(row) for row in params.rows],
             folder=Path(params.folder),
             enrolled=params.enrolled,
             denominator=params.denominator,

@@ -11,7 +11,7 @@ def main(snakemake):
 
         params = snakemake.params
         record = measure_supplied(
-            [ScanRow.of(row) for row in params.rows],
+            [ScanRow.from_row(row) for row in params.rows],
             atlases=[AtlasSettings.model_validate(one) for one in params.atlases],
             settings=MeasurementSettings.model_validate(params.measurement),
         )

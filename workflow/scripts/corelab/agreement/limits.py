@@ -157,7 +157,8 @@ def quantile(
     """
     n = values.size
     ordered = np.sort(values)
-    estimate = float(np.quantile(values, level))
+    with np.errstate(invalid="ignore"):
+        estimate = float(np.quantile(values, level))
     texts = f"quantile {level:g} of the differences; "
     if codes is None:
         # Largest and smallest ranks with at most alpha / 2 of the binomial outside.

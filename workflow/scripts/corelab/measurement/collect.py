@@ -376,7 +376,7 @@ def flow_rows(
     Examples
     --------
     >>> rows = pd.DataFrame({"participant_id": ["1"], "status": ["ok"], "scan_ids": ["a"]})
-    >>> flow = flow_rows(["1", "2"], [ScanRow("1", "v", "dwi", "a")], {"a": ("ok", None)}, rows)
+    >>> flow = flow_rows(["1", "2"], [ScanRow("dwi", "x.nii", "a", "1")], {"a": ("ok", None)}, rows)
     >>> flow[["stage", "n_in", "n_excluded", "n_out"]].values.tolist()[0]
     ['scans listed: file there', 1, 0, 1]
     """
@@ -514,7 +514,7 @@ def collect_study(
         decided = exclusions(read_decisions(decisions)) if decisions else {}
     except DecisionFault as fault:
         raise UserError(str(fault)) from None
-    scans = [ScanRow.of(row) for row in study.scans]
+    scans = [ScanRow.from_row(row) for row in study.scans]
     _known_visits(decided, study, scans)
     given: dict[str, Any] = {
         "reads": study.sheets.get("reads"),

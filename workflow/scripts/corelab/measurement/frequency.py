@@ -212,7 +212,7 @@ def _entries(
     return [mask for mask in mapped if mask.label.replace("-", "") == label] + [
         MappedMask(
             *(row.participant_id, row.visit, row.label, row.reader or SUPPLIED),
-            *(Path(row.path), row.repeat, row.label_values),
+            *(Path(row.path), int(row.repeat or 1), row.label_values),
         )
         for row in supplied
     ]

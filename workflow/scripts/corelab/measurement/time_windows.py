@@ -158,7 +158,7 @@ def window_visits(
     Examples
     --------
     >>> scans = [
-    ...     ScanRow("a", v, k, v + k, acquired_at=t)
+    ...     ScanRow(k, "x.nii", v + k, "a", v, acquired_at=t)
     ...     for v, k, t in (("base", "ncct", "2024-01-01T10:00"), ("d0", "dwi", "2024-01-01T12:30"),
     ...                     ("d4", "dwi", "2024-01-05T10:00"))]
     >>> serial = SerialImagingSettings(windows="immediate_delayed", index_kind="ncct")
@@ -196,7 +196,7 @@ def serial_pairs(
     Examples
     --------
     >>> scans = [
-    ...     ScanRow("a", v, k, v + k, acquired_at=t)
+    ...     ScanRow(k, "x.nii", v + k, "a", v, acquired_at=t)
     ...     for v, k, t in (("base", "ncct", "2024-01-01T10:00"), ("d0", "dwi", "2024-01-01T12:30"),
     ...                     ("d4", "dwi", "2024-01-05T10:00"))]
     >>> serial_pairs(scans, SerialImagingSettings(windows="immediate_delayed"), "base")
@@ -240,7 +240,7 @@ def serial_rows(
     ...     "endpoint": "infarct_volume", "source": "r", "repeat": 1, "region": "all",
     ...     "value": [10.0, 8.0], "unit": "mL", "status": "ok", "reason": None, "scan_ids": None})
     >>> scans = [
-    ...     ScanRow("a", v, k, v + k, acquired_at=t)
+    ...     ScanRow(k, "x.nii", v + k, "a", v, acquired_at=t)
     ...     for v, k, t in (("base", "ncct", "2024-01-01T10:00"), ("d0", "dwi", "2024-01-01T12:30"),
     ...                     ("d4", "dwi", "2024-01-05T10:00"))]
     >>> serial = SerialImagingSettings(windows="immediate_delayed")

@@ -478,8 +478,8 @@ def _supplied_mask(scan: ScanRow) -> tuple[VisitMask, nib.Nifti1Image | None, Su
     mask = VisitMask(
         *(scan.label, scan.reader or SUPPLIED),
         scan_ids=(scan.scan_id,),
-        repeat=scan.repeat,
-        space=scan.space,
+        repeat=int(scan.repeat or 1),
+        space=scan.space or "native",
     )
     path = Path(scan.path)
     try:

@@ -64,7 +64,7 @@ def forbidden_tokens(study: Study) -> dict[str, str]:
                 add(frame[column].dropna().unique(), column)
     add(study.participants, "subject id")
     add(study.visit_order, "visit name")
-    for row in map(ScanRow.of, study.scans):
+    for row in map(ScanRow.from_row, study.scans):
         add([row.acquired_at, (row.acquired_at or "")[:10]], "date of a scan")
         add([Path(row.source).name.split(".")[0]], "name of a scan file")
     references = study.sheets.get("reference_cases")

@@ -52,7 +52,6 @@ from corelab.records.reading import (
     What,
     Why,
 )
-from corelab.records.sheets import ScanRow
 from corelab.records.subjects import (
     Anchor,
     Chain,
