@@ -32,16 +32,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A figure with its words."""
-
-    figure: Figure
-    title: str
-    caption: str
-    alt: str
-
-
 def _grid_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure as NewFigure
 
@@ -58,14 +48,6 @@ def _panel(figure: Figure, rows: int, columns: int, place: int) -> Axes:
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = _grid_figure(width, height)
     return figure, _panel(figure, 1, 1, 1)
-
-
-def plot_nothing(reason: str) -> Figure:
-    """A figure that says why there is none."""
-    figure, axes = _figure(5.0, 0.8)
-    axes.axis("off")
-    axes.text(0.0, 0.5, f"Not drawn: {reason}", fontsize=9, color=GREY, wrap=True)
-    return figure
 
 
 def draw_bland_altman(

@@ -687,7 +687,9 @@ def _brain_masks(
             masks[grid] = path
         method = "supplied" if supplied else parameters["method"]
         judged = judged_mask(mask_image, image, kind, origin, fit)
-        head = fit and HeadPose(source.scan_id, tuple(fit.matrix.ravel().tolist()), fit.score)
+        head = None
+        if fit is not None:
+            head = HeadPose(source.scan_id, tuple(fit.matrix.ravel().tolist()), fit.score)
         quality[grid] = replace(judged, method=method, head=head)
     return masks, quality
 
