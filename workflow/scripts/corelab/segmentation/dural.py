@@ -19,7 +19,7 @@ from scipy import ndimage
 
 from corelab.imaging.head_fit import HeadFit, fit_voxels
 from corelab.imaging.template import template_brain_mask
-from corelab.segmentation.segmenter import Image
+from corelab.segmentation.scans import Image
 from corelab.settings.segmentation import HaematomaThresholds
 
 Points = NDArray[np.floating]
