@@ -3,8 +3,8 @@
 import nibabel as nib
 import numpy as np
 import pytest
+from helpers import prepare_rows
 
-from corelab.imaging import prepare_visit
 from corelab.imaging.template import template_brain_mask
 from corelab.measurement.visit import measure_supplied
 from corelab.records import BrainQuality, Prepared, Scan
@@ -46,7 +46,7 @@ def prepared(folder, mask, **settings):
         row("dwi", save(folder / "dwi.nii.gz", dwi())),
         row("mask-infarct", save(folder / "lesion.nii.gz", mask), "s2", reader="r1", **settings),
     ]
-    return prepare_visit(rows, folder).scans[1]
+    return prepare_rows(rows, folder).scans[1]
 
 
 def test_an_expert_mask_outside_of_the_brain_is_reported(tmp_path):
