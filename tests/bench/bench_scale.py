@@ -246,7 +246,7 @@ def one_map(subjects: int) -> None:
             voxels[x : x + 25, y : y + 25, z : z + 20] = rng.random((25, 25, 20)) < 0.9
             nib.save(nib.Nifti1Image(voxels, template.affine), f"{name}/{number}.nii.gz")
         rows = [
-            ScanRow("mask-lesion", f"{name}/{n % distinct}.nii.gz", f"{n}", f"{n:05d}", "v")
+            ScanRow("mask-lesion", f"{name}/{n % distinct}.nii.gz", f"s{n}", f"{n:05d}", "v")
             for n in range(subjects)
         ]
         prepared = time.process_time() - start

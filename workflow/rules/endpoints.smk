@@ -226,7 +226,7 @@ rule frequency_map:
             row
             for row in STUDY.scans
             if row.space == "MNI152"
-            and str(row.label).replace("-", "") == wildcards.label
+            and row.label.replace("-", "") == wildcards.label
         ),
         folder=FOLDER,
         enrolled=len(STUDY.participants),

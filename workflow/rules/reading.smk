@@ -110,7 +110,7 @@ def contour_files():
     return given(
         row.path
         for row in STUDY.scans
-        if row.label and row.reader and row.exists and not row.simulated
+        if row.is_mask and row.reader and row.exists and not row.simulated
     )
 
 

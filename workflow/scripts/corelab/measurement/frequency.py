@@ -211,9 +211,8 @@ def _entries(
     mapped = mapped_masks(records, folder)
     return [mask for mask in mapped if mask.label.replace("-", "") == label] + [
         MappedMask(
-            *(row.participant_id, row.visit, str(row.label)),
-            *(row.reader or SUPPLIED, Path(row.path), row.repeat),
-            row.label_values,
+            *(row.participant_id, row.visit, row.label, row.reader or SUPPLIED),
+            *(Path(row.path), int(row.repeat or 1), row.label_values),
         )
         for row in supplied
     ]
@@ -287,7 +286,7 @@ def write_frequency_map(
     records
         ``normalise.json`` of subjects with images.
     supplied
-        Scan rows of supplied masks of this label in MNI152 space.
+        Supplied masks of this label in MNI152 space.
     folder
         The study's results folder.
     enrolled, denominator, visit_order

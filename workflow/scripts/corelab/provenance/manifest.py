@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 import platform
 import re
 from collections.abc import Iterable, Mapping
@@ -27,6 +28,7 @@ from corelab.provenance.products import (
     read_table,
     write_json,
     write_table,
+    write_text,
 )
 from corelab.provenance.rules import workflow_rules
 from corelab.terms.plugins import packages
@@ -49,7 +51,7 @@ PRODUCT_FOLDERS = (
     "verification",
 )
 #: Written after the manifest, or by hand.
-NOT_IN_MANIFEST = ("verification/verified.tsv", "verification/verified.json")
+NOT_IN_MANIFEST = ("verification/verified.tsv", "verification/verified.json", "report/verified.js")
 PACKAGES = (
     "snakemake",
     "numpy",
@@ -163,7 +165,7 @@ WRITERS = (
     (r"derivatives/.*/(prepare|segment|perfuse|measure|normalise)\.json$", r"\1"),
     (r"derivatives/.*/radiomics\.(json|tsv)$", "radiomics"),
     (
-        r"derivatives/.*/quality\.json$|derivatives/.*desc-(registration|tile|masks)_qc",
+        r"derivatives/.*/quality\.json$|derivatives/.*desc-(registration|tile|layer|masks)_qc",
         "quality_figures",
     ),
     (r"derivatives/.*_xfm\.|derivatives/.*space-MNI", "normalise"),
@@ -189,9 +191,7 @@ WRITERS = (
     (r"statistics/cohort_flow\.|exhibits/flow_", "cohort_flow"),
     (r"(statistics|exhibits)/perfusion_cutoffs\.", "perfusion_cutoffs"),
     (r"statistics/", "statistics_tables"),
-    (r"exhibits/agreement_", "draw_agreement"),
-    (r"exhibits/pharmacodynamics_", "draw_pharmacodynamics"),
-    (r"exhibits/outcome_", "draw_outcome"),
+    (r"exhibits/analysis_", "draw"),
     (r"exhibits/reading_", "reading_exhibits"),
     (r"(quality|exhibits)/failures\.", "failures"),
     (r"recovery/", "plant_lesions"),
@@ -594,7 +594,29 @@ def verified_table(folder: Path, path: str) -> pd.DataFrame:
     """Verify a study against its manifest and write the table."""
     table = verify(folder, Manifest.read(folder / "provenance" / "manifest.json"))
     write_table(table, path, VERIFIED)
+    show_verified(folder, table)
     return table
+
+
+def show_verified(folder: Path, table: pd.DataFrame | None = None) -> None:
+    """Say on the report's first page how many products are as the manifest has them.
+
+    The page is one of the products, and stays as it is: it loads the result from beside it.
+
+    Parameters
+    ----------
+    folder
+        Of the study.
+    table
+        Of :func:`verify`; None: not yet verified.
+    """
+    content = "null"
+    if table is not None:
+        same = int((table["verdict"] == "same").sum())
+        css = "good" if same == len(table) else "bad"
+        words = f"{same} of {len(table)} files agree with the manifest"
+        content = json.dumps({"css": css, "words": words})
+    write_text(f"globalThis.VERIFIED = {content};\n", folder / "report" / "verified.js")
 
 
 def _input_lines(found: Compared) -> list[str]:
@@ -627,6 +649,7 @@ def verify_lines(folder: Path) -> list[str]:
     manifest_path = folder / "provenance" / "manifest.json"
     manifest = Manifest.read(manifest_path)
     table = verify(folder, manifest)
+    show_verified(folder, table)
     counts = table["verdict"].value_counts()
     wrong = table[table["verdict"] != "same"]
     head = f"{counts.get('same', 0)} of {len(manifest.products)} products are as in {manifest_path}"

@@ -140,9 +140,9 @@ def visit_checks(
     times: dict[tuple[str, str], Any] = {}
     kinds: dict[tuple[str, str], set[str]] = {}
     for row in scans:
-        if row.label is not None:
+        if row.is_mask:
             continue
-        key = row.key
+        key = (row.participant_id, row.visit)
         kinds.setdefault(key, set()).add(row.kind)
         if row.acquired_at:
             when = pd.to_datetime(row.acquired_at, utc=True)

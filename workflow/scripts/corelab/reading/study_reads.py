@@ -139,9 +139,8 @@ def contour_digests(study: Study) -> dict[str, str]:
     return {
         row.scan_id: file_sha256(row.path)
         for row in study.scans
-        if row.kind.startswith("mask-") and row.reader and row.exists
-        and not row.simulated
-    }  # fmt: skip
+        if row.is_mask and row.reader and row.exists and not row.simulated
+    }
 
 
 def _key(settings: ReadingSettings) -> bytes | None:

@@ -73,9 +73,14 @@ class ScanRow(Record):
         return self.participant_id, self.visit
 
     @property
-    def label(self) -> str | None:
-        """What a mask outlines; None for an image."""
-        return self.kind.removeprefix("mask-") if self.kind.startswith("mask-") else None
+    def is_mask(self) -> bool:
+        """Whether the file is a supplied mask."""
+        return self.kind.startswith("mask-")
+
+    @property
+    def label(self) -> str:
+        """Label of a mask."""
+        return self.kind.removeprefix("mask-")
 
 
 @dataclass(frozen=True, slots=True)

@@ -399,7 +399,7 @@ class Study:
     def mask_labels(self) -> tuple[str, ...]:
         """Labels of masks that supplied scans or the pipeline can give, for frequency maps."""
         kinds = {row.kind for row in self.scans}
-        labels = {row.label for row in self.scans if row.label} - {"brain"}
+        labels = {row.label for row in self.scans if row.is_mask} - {"brain"}
         stroke = self.settings.study.disease == "stroke"
         if stroke and kinds & {"dwi", "adc", "FLAIR", "ncct"}:
             labels.add("infarct")
