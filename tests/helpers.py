@@ -47,16 +47,3 @@ def run(entry, tables):
     from corelab.plan.run import run as run_spec
 
     return run_spec(planned(entry), tables)
-
-
-def scan_row(row):
-    """A row of the scans sheet from its cells; what a test does not say is as in a plain sheet."""
-    from corelab.records import ScanRow
-
-    plain = {"participant_id": "1", "visit": "v", "kind": "dwi", "path": "", "scan_id": ""}
-    return ScanRow.from_row({**plain, **row})
-
-
-def scan_rows(rows):
-    """Rows of the scans sheet from their cells."""
-    return [scan_row(row) for row in rows]

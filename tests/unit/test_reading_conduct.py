@@ -4,7 +4,7 @@ import re
 
 import pandas as pd
 import pytest
-from helpers import REPOSITORY, scan_rows
+from helpers import REPOSITORY
 
 from corelab.reading.charter import NOT_ATTESTED, STATEMENTS, attestation_table
 from corelab.reading.conduct import conduct_table, turnaround
@@ -118,7 +118,7 @@ def test_visit_windows_at_their_edges():
         ("3", "day5", "dwi", None),
     )
     windows = settings(visit_windows={"day5": {"from_day": 4, "to_day": 6}})
-    table = conduct_table(None, windows, scans=scan_rows(given), baseline="baseline")
+    table = conduct_table(None, windows, scans=given, baseline="baseline")
     row = table[table["check"] == "visit in its window"].iloc[0]
     assert (row["verdict"], row["observed"]) == ("fail", 1)
     assert "2 on day 7.0" in row["message"] and "1 without times" in row["message"]
@@ -129,7 +129,7 @@ def test_a_missing_kind_of_scan_is_named():
         *((p, v, k, None) for p in "123" for v in ("baseline", "day5") for k in ("dwi", "adc")
           if (p, v, k) != ("3", "day5", "adc"))
     )  # fmt: skip
-    row = conduct_table(None, settings(), scans=scan_rows(given)).iloc[0]
+    row = conduct_table(None, settings(), scans=given).iloc[0]
     assert (row["guideline"], row["verdict"]) == ("C33c", "fail") and "3 day5" in row["message"]
 
 
