@@ -264,8 +264,7 @@ def intra_reader_rates(
             verdicts.setdefault((endpoint, group), []).append(different)
     rows = [
         rate(
-            *(endpoint, "intra_reader_difference", group),
-            *(sum(found), len(found), limits or {}, level),
+            endpoint, "intra_reader_difference", group, sum(found), len(found), limits or {}, level
         )
         for (endpoint, group), found in sorted(verdicts.items())
     ]
