@@ -315,6 +315,9 @@ def _images_of(study: Study, records: Sequence[str | Path], folder: Path) -> _Im
     return found
 
 
+_NO_IMAGE: list[tuple[None, None, None]] = [(None, None, None)]
+
+
 def _write_package(
     study: Study,
     shown: Sequence[tuple[Shown, str, str]],
@@ -330,8 +333,7 @@ def _write_package(
             *(item.time_point, case, presentation, kind, name),
         )
         for item, case, subject in shown
-        for kind, _, name in _image_names(case, images.get(_shown_key(item)[:3], []))
-        or [(None, None, None)]
+        for kind, _, name in _image_names(case, images.get(_shown_key(item)[:3], [])) or _NO_IMAGE
     ]
     write_table(_frame(rows, CASES), package / "cases.tsv", CASES, sort=False)
     form = [
