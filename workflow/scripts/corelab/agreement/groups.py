@@ -97,14 +97,9 @@ class GroupStatistics:
         return self.analysis.alpha
 
     @property
-    def resamples(self) -> int:
-        """Bootstrap resamples."""
-        return self.analysis.resamples
-
-    @property
-    def seed(self) -> int:
-        """Seed of the bootstrap."""
-        return self.analysis.seed
+    def bootstrap(self) -> dict[str, int]:
+        """Resamples and seed of the bootstrap."""
+        return {"resamples": self.analysis.resamples, "seed": self.analysis.seed}
 
     @property
     def is_volume(self) -> bool:
@@ -539,14 +534,14 @@ class GroupStatistics:
         scale = self.analysis.categories if _integers(np.stack([a, b])) else None
         try:
             found = categorical.weighted_kappa(
-                a, b, weights, scale, alpha=self.alpha, resamples=self.resamples, seed=self.seed,
-                clusters=self.codes,
+                a, b, weights, scale, alpha=self.alpha, clusters=self.codes, **self.bootstrap
             )  # fmt: skip
         except NotComputable as error:
             return [self.attempt(name, error)]
         n = found.n
         unit = "targets" if self.codes is None else f"{self.n_clusters} clusters"
-        method = f"{weights} weights; percentile bootstrap, {self.resamples} resamples of {unit}"
+        number = self.analysis.resamples
+        method = f"{weights} weights; percentile bootstrap, {number} resamples of {unit}"
         bootstrap = Estimate(found.estimate, *found.bootstrap_ci, n=n, method=method)
         check = partial(second.second_kappa, a, b, weights) if _evenly_spaced(scale) else None
         rows = [
@@ -604,8 +599,7 @@ class GroupStatistics:
             values,
             self.level,
             alpha=self.alpha,
-            resamples=self.resamples,
-            seed=self.seed,
+            **self.bootstrap,
             clusters=self.codes,
         )
         check = partial(second.second_alpha, values, self.level)

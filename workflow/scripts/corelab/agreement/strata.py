@@ -14,7 +14,7 @@ from itertools import combinations
 import numpy as np
 import pandas as pd
 
-from corelab.agreement.drift import drift_by_thirds, lesion_size_strata, reader_effects, thirds
+from corelab.agreement.drift import drift_by_thirds, reader_effects, thirds
 from corelab.agreement.groups import GroupStatistics
 from corelab.agreement.icc import compare_intraclass_correlations
 from corelab.agreement.second import second_reader_effect
@@ -65,7 +65,9 @@ def _levels(
         return pd.Series(wide.index.get_level_values("visit"), index=wide.index), ""
     if name == "size":
         labels = np.array(["small", "medium", "large"])
-        return pd.Series(labels[lesion_size_strata(wide.to_numpy()) - 1], index=wide.index), ""
+        return pd.Series(
+            labels[thirds(np.nanmean(wide.to_numpy(), axis=1)) - 1], index=wide.index
+        ), ""
     if name == "third":
         places = reading_places(tables, endpoint, list(wide.columns)).reindex(wide.index).dropna()
         if len(places) < 9:
@@ -121,8 +123,8 @@ def _drift_rows(whole: GroupStatistics, tables: Tables, pair: pd.DataFrame) -> l
 
     def drifts() -> Iterable[Estimate]:
         found = drift_by_thirds(
-            pair.to_numpy(), places, form=form, alpha=maker.alpha, resamples=maker.resamples,
-            seed=maker.seed, clusters=maker.codes,
+            pair.to_numpy(), places, form=form, alpha=maker.alpha, clusters=maker.codes,
+            **maker.bootstrap,
         )  # fmt: skip
         return found.change, found.bias_slope, found.learning_slope
 
@@ -166,8 +168,8 @@ def comparison_rows(whole: GroupStatistics, wide: pd.DataFrame) -> list[Statisti
         maker = whole.of(group).over(index)
         try:
             one = compare_intraclass_correlations(
-                first, second, form=form, alpha=maker.alpha, resamples=maker.resamples,
-                seed=maker.seed, clusters=maker.codes,
+                first, second, form=form, alpha=maker.alpha, clusters=maker.codes,
+                **maker.bootstrap,
             )  # fmt: skip
         except NotComputable as error:
             rows.append(maker.attempt(f"{form}_difference", error))
