@@ -143,6 +143,17 @@ def _run(program):
     return found["kinds"], set(found["files"])
 
 
+def _found(nodes):
+    """Imports and names of registries among the nodes of trees, as text."""
+    found = set()
+    for node in nodes:
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            found.add(ast.unparse(node))
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", None) == "registry":
+            found.add(ast.unparse(node.args[0]))
+    return found
+
+
 def _followed(rule, scripts=SCRIPTS):
     return {str(path) for path in digest.modules_of(scripts / f"{rule}.py", scripts)}
 
@@ -167,6 +178,27 @@ def test_no_module_is_imported_by_a_computed_name(path):
             ast.alias: lambda n: n.name.split(".")[-1],
         }.get(type(node), lambda n: "")(node)
         assert used not in computed, f"{path.name}:{node.lineno}: {used}: import by its own name"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "import corelab.a as b, os",
+        "from corelab import (  # two (of them)\n    a,  # first)\n    b,\n)\n",
+        "def f():\n    x = 1; from corelab.a import b\n    if x: import corelab.c\n",
+        "from corelab.a import \\\n    b, c  # here",
+        "    from . import a\n".lstrip(),
+        "X = registry(\n    'engines', {})\ny = other.registry('no')\n_registry('no')\n",
+    ],
+)
+def test_statements_are_found_in_a_text(text):
+    assert _found(digest.statements(text)) == _found(ast.walk(ast.parse(text))) != set()
+
+
+def test_statements_are_those_of_the_parsed_files():
+    for path in [*ROOT.rglob("*.py"), *SCRIPTS.glob("*.py")]:
+        text = path.read_text(encoding="utf-8")
+        assert _found(digest.statements(text)) == _found(ast.walk(ast.parse(text))), path
 
 
 def test_no_rule_file_imports_by_a_computed_name():

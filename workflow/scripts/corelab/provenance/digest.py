@@ -9,6 +9,8 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +19,14 @@ from corelab.terms import plugins
 PACKAGE = "corelab"
 #: Before the name of a registry in the list of what a file imports.
 _REGISTRY = "registry:"
+#: What :func:`statements` finds: imports, also over several lines, and registries. To parse whole
+#: files would take a second at each start of the workflow.
+_STATEMENTS = re.compile(
+    r"""(?:^|(?<=[;:]))[ \t]*(?:from[ \t]+[\w.]+[ \t]+import\b|import[ \t])
+        (?:[ \t]*\((?:\#[^\n]*|[^()\#])*\)|(?:\\\n|[^\n;])*)
+      | (?<![\w.])registry\(\s*["']\w+["']""",
+    re.M | re.X,
+)
 #: Files beside modules that change what the code does: presets, templates, vendored scripts.
 _SKIPPED_SUFFIXES = {".py", ".pyc", ".nbi", ".nbc"}
 
@@ -35,6 +45,26 @@ def _content(path: Path) -> bytes:
     return hashlib.sha256(path.read_bytes()).digest()
 
 
+def statements(text: str) -> Iterator[ast.AST]:
+    r"""Imports and registries in a module's text, anywhere in it.
+
+    A line of prose that reads as an import is one, too: the digest then follows more than needed.
+
+    Examples
+    --------
+    >>> found = statements("import os\ndef f():\n    from a import (b,\n        c)\n")
+    >>> [ast.unparse(node) for node in found]
+    ['import os', 'from a import b, c']
+    """
+    for match in _STATEMENTS.finditer(text):
+        statement = textwrap.dedent(match[0])
+        try:
+            (node,) = ast.parse(statement + ")" * statement.startswith("registry")).body
+        except SyntaxError:
+            continue  # prose
+        yield node.value if isinstance(node, ast.Expr) else node
+
+
 def _imports(path: Path, root: Path) -> tuple[str, ...]:
     """Names of the package's modules that a file imports, anywhere in it."""
     return _parsed(path, root, _content(path))
@@ -42,10 +72,10 @@ def _imports(path: Path, root: Path) -> tuple[str, ...]:
 
 @functools.cache
 def _parsed(path: Path, root: Path, content: bytes) -> tuple[str, ...]:
-    """Imports of a file with this content: parsed again only where the content has changed."""
-    tree = ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
+    """Imports of a file with this content: searched again only where the content has changed."""
+    text = path.read_text(encoding="utf-8")
     names: set[str] = set()
-    for node in ast.walk(tree):
+    for node in statements(text):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names if alias.name.split(".")[0] == PACKAGE}
         elif isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
@@ -98,9 +128,13 @@ def modules_of(script: Path, root: Path) -> Iterator[Path]:
         Folder that holds the package.
     """
     seen: set[Path] = set()
+    names: set[str] = set()
     waiting = list(_imports(script, root))
     while waiting:
         name = waiting.pop()
+        if name in names:
+            continue
+        names.add(name)
         if name.startswith(_REGISTRY):
             added = set(plugins.files(name.removeprefix(_REGISTRY)).values()) - seen
             seen |= added
