@@ -102,10 +102,10 @@ def test_repeatability_and_drift_are_judged_over_time(tmp_path):
     assert over_time.loc["drift_percent_per_year", "value"] == pytest.approx(4.0, abs=0.3)
     assert over_time.loc["drift_percent_per_year", "verdict"] == "fail"
     assert over_time.loc["repeatability_coefficient_percent", "verdict"] == "pass"
-    output = {row["statistic"]: row for row in conformance_rows(verdicts)}
+    output = {row.statistic: row for row in conformance_rows(verdicts)}
     row = output["conformance:drift_percent_per_year"]
-    assert row["estimate"] == 0 and "charter 4.2" in row["note"]
-    assert output["conformance:slope"]["estimate"] == 1
+    assert row.estimate == 0 and "charter 4.2" in row.note
+    assert output["conformance:slope"].estimate == 1
 
 
 def test_drift_is_the_slope_in_time():

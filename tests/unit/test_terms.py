@@ -1,6 +1,7 @@
 """Names have one home: statistics, endpoints and labels are registered once."""
 
 import ast
+import math
 import re
 
 import pandas as pd
@@ -14,8 +15,10 @@ from corelab.pharmacodynamics.exclusion_sensitivity import side_by_side
 from corelab.plan.run import analysis_types
 from corelab.settings.analyses import ANALYSIS_TYPES
 from corelab.settings.analyses.base import AnalysisSpec
+from corelab.study.columns import STATISTICS, STATISTICS_NUMBERS
 from corelab.study.schema import load_schema
 from corelab.terms import endpoints, kinds, labels, statistics
+from corelab.terms.results import Estimate, StatisticRow
 
 
 @pytest.mark.parametrize("table", [statistics, endpoints, labels, kinds])
@@ -54,9 +57,29 @@ def test_statistics_of_the_contract_are_registered():
 
 def test_a_statistic_that_is_not_registered_is_refused():
     with pytest.raises(ValueError, match="biass"):
-        statistics_frame(AnalysisSpec(id="a", type=""), [{"statistic": "biass"}])
-    failed = statistics_frame(AnalysisSpec(id="a", type="ordinal"), [{"statistic": "ordinal"}])
+        statistics_frame(AnalysisSpec(id="a", type=""), [StatisticRow("biass")])
+    failed = statistics_frame(AnalysisSpec(id="a", type="ordinal"), [StatisticRow("ordinal")])
     assert failed.loc[0, "statistic"] == "ordinal"
+
+
+def test_a_row_of_another_package_has_known_columns():
+    with pytest.raises(ValueError, match="unknown columns estimat; the columns are analysis_id"):
+        StatisticRow.of({"statistic": "bias", "estimat": 1.0})
+    with pytest.raises(ValueError, match="names no statistic"):
+        StatisticRow.of({"estimate": 1.0})
+    row = StatisticRow("bias", estimate=1.0)
+    assert StatisticRow.of(row) is row
+    assert StatisticRow.of({"statistic": "bias", "estimate": 1.0}).cells()[:8] == row.cells()[:8]
+    assert "above_null" not in STATISTICS
+    assert set(STATISTICS_NUMBERS) < set(STATISTICS) and "second_method" not in STATISTICS_NUMBERS
+
+
+def test_row_of_an_estimate():
+    found = Estimate(2.0, 1.0, 3.0, 0.04, n=9, method="mean", note="few")
+    row = found.row("bias", group="a|b", note="few; odd")
+    assert (row.estimate, row.ci_low, row.ci_high, row.p_value, row.n) == (2.0, 1.0, 3.0, 0.04, 9)
+    assert (row.method, row.note, row.group, row.visit) == ("mean", "few; odd", "a|b", "all")
+    assert math.isnan(Estimate(2.0).row("bias").n)
 
 
 def test_an_endpoint_that_is_not_registered_is_the_studys_own():

@@ -1,67 +1,20 @@
-"""What every agreement statistic returns, and the few intervals that several of them share."""
+"""The few intervals that several agreement statistics share."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from corelab.measurement.selection import NotComputable
+from corelab.terms.results import Estimate
 
 Floats = NDArray[np.float64]
 
 #: Bland and Altman's multiplier; the references of this module are printed with 1.96, not 1.959964.
 NORMAL_95 = 1.96
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A statistic with its interval and its definition.
-
-    Attributes
-    ----------
-    estimate, ci_low, ci_high
-        In the unit of the statistic; limits are NaN where ``note`` says why.
-    p_value
-        Two-sided unless ``method`` says otherwise; NaN where no test is defined.
-    n
-        Targets (participant x visit) behind the estimate.
-    method
-        Estimator and interval method.
-    note
-        Warnings for people.
-    se
-        Standard error on the scale of the estimate, where the interval rests on one.
-    """
-
-    estimate: float
-    ci_low: float = np.nan
-    ci_high: float = np.nan
-    p_value: float = np.nan
-    n: int = 0
-    method: str = ""
-    note: str = ""
-    se: float = np.nan
-
-    def times(self, factor: float, method: str | None = None) -> Estimate:
-        """The same statistic in another unit (``factor`` above 0).
-
-        Examples
-        --------
-        >>> Estimate(0.5, 0.4, 0.6, n=3).times(100.0).ci_high
-        60.0
-        """
-        return replace(
-            self,
-            estimate=factor * self.estimate,
-            ci_low=factor * self.ci_low,
-            ci_high=factor * self.ci_high,
-            se=factor * self.se,
-            method=self.method if method is None else method,
-        )
 
 
 def quantile_t(df: float, alpha: float) -> float:
@@ -106,6 +59,32 @@ def p_from_normal(statistic: float) -> float:
     0.05
     """
     return float(2.0 * special.ndtr(-abs(statistic)))
+
+
+def t_estimate(
+    value: float,
+    se: float,
+    df: float,
+    alpha: float,
+    *,
+    n: int,
+    method: str,
+    null: float = 0.0,
+    note: str = "",
+) -> Estimate:
+    """Estimate with its t interval, and the test of a null value.
+
+    Without an error (``se`` 0) p is 1 at the null value and 0 elsewhere.
+
+    Examples
+    --------
+    >>> found = t_estimate(2.0, 0.5, 16, 0.05, n=17, method="mean, t")
+    >>> round(found.ci_low, 3), round(found.p_value, 4)
+    (0.94, 0.001)
+    """
+    half = quantile_t(df, alpha) * se
+    p_value = p_from_t((value - null) / se, df) if se > 0 else float(value == null)
+    return Estimate(value, value - half, value + half, p_value, n, method, note, se)
 
 
 def standard_deviation_interval(sd: float, df: float, alpha: float) -> tuple[float, float]:

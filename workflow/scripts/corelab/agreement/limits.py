@@ -11,8 +11,9 @@ from scipy import special
 from corelab.agreement import clusters as groups_of
 from corelab.agreement.clusters import Codes
 from corelab.agreement.differences import bland_altman
-from corelab.agreement.estimates import Estimate, Floats, quantile_normal, quantile_t
+from corelab.agreement.estimates import Floats, quantile_normal, quantile_t
 from corelab.measurement.selection import NotComputable
+from corelab.terms.results import Estimate
 
 #: Name, place (empty: the pair itself) and estimate.
 Limit = tuple[str, str, Estimate]

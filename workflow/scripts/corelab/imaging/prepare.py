@@ -42,7 +42,7 @@ from corelab.imaging.values import (
     chosen_labels,
 )
 from corelab.provenance.products import file_sha256, read_table, write_table
-from corelab.records import AcquisitionRow, BrainQuality, Prepared, Scan
+from corelab.records import AcquisitionRow, BrainQuality, HeadPose, Prepared, Scan
 from corelab.settings.prepare import PrepareSettings
 from corelab.settings.segmentation import BrainExtractionSettings
 from corelab.study.naming import TEMPLATE_SPACE, derivative, mask_path
@@ -687,7 +687,8 @@ def _brain_masks(
             masks[grid] = path
         method = "supplied" if supplied else parameters["method"]
         judged = judged_mask(mask_image, image, kind, origin, fit)
-        quality[grid] = replace(judged, method=method)
+        head = fit and HeadPose(source.scan_id, tuple(fit.matrix.ravel().tolist()), fit.score)
+        quality[grid] = replace(judged, method=method, head=head)
     return masks, quality
 
 

@@ -7,7 +7,7 @@ derivations and missing values mean the same thing in all of them.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from corelab.settings.acquisition import PhantomQaSettings
 from corelab.settings.analyses.base import AnalysisSpec, Offset
 from corelab.study.columns import STATISTICS
 from corelab.study.expression import decide, flag_name, names_in, select, undecided
+from corelab.terms.results import StatisticRow
 from corelab.terms.statistics import registered
 
 
@@ -416,47 +417,34 @@ def visits_of(analysis: AnalysisSpec, tables: Tables, rows: pd.DataFrame) -> lis
     return ordered + sorted(present - set(ordered))
 
 
-def statistics_frame(analysis: AnalysisSpec, rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """Statistics rows of one analysis in the columns of the contract, gaps filled.
-
-    ``rows`` need ``statistic``; everything else has a default.
+def statistics_frame(analysis: AnalysisSpec, rows: Sequence[StatisticRow]) -> pd.DataFrame:
+    """Statistics rows of one analysis in the columns of the contract.
 
     Examples
     --------
     >>> plan = AnalysisSpec(id="a1", type="")
-    >>> frame = statistics_frame(plan, [{"statistic": "bias", "estimate": 1.0, "n": 3}])
+    >>> frame = statistics_frame(plan, [StatisticRow("bias", estimate=1.0, n=3)])
     >>> frame.loc[0, ["analysis_id", "population", "group", "statistic"]].tolist()
     ['a1', 'all', 'all', 'bias']
     """
-    defaults: dict[str, Any] = {
-        "analysis_id": analysis.id,
-        "population": analysis.population or "all",
-        "endpoint": ",".join(as_list(analysis.endpoint)) or "n/a",
-        "visit": "all",
-        "participant_id": "all",
-        "group": "all",
-        "estimate": np.nan,
-        "ci_low": np.nan,
-        "ci_high": np.nan,
-        "ci_level": np.nan,
-        "p_value": np.nan,
-        "n": np.nan,
-        "method": "",
-        "second_estimate": np.nan,
-        "second_method": "",
-        "note": "",
-        "n_clusters": np.nan,
-    }
     # An analysis that fails as a whole has one row, under the name of its type.
-    names = {str(row["statistic"]) for row in rows} - {analysis.type}
+    names = {str(row.statistic) for row in rows} - {analysis.type}
     unknown = sorted(name for name in names if registered(name) is None)
     if unknown:
         raise ValueError(f"statistics {unknown} are not registered in corelab/terms/statistics.py")
-    filled = [{**defaults, **row} for row in rows]
-    for row in filled:
-        if np.isfinite(float(row["ci_low"])) and not np.isfinite(float(row["ci_level"])):
-            row["ci_level"] = 1.0 - analysis.alpha
-    return pd.DataFrame(filled, columns=list(STATISTICS))
+    filled = [
+        replace(
+            row,
+            analysis_id=row.analysis_id or analysis.id,
+            population=row.population or analysis.population or "all",
+            endpoint=row.endpoint or ",".join(as_list(analysis.endpoint)) or "n/a",
+            ci_level=1.0 - analysis.alpha
+            if np.isfinite(float(row.ci_low)) and not np.isfinite(float(row.ci_level))
+            else row.ci_level,
+        )
+        for row in rows
+    ]
+    return pd.DataFrame([row.cells() for row in filled], columns=list(STATISTICS))
 
 
 def not_computable(statistic: str, reason: str, **columns: Any) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from corelab.measurement.selection import statistics_frame
 from corelab.settings.analyses.base import AnalysisSpec
+from corelab.terms.results import StatisticRow
 
 #: Before the cause of an analysis that ended in an unexpected error.
 FAILED = "not_computable: failed ("
@@ -31,7 +32,7 @@ def failed_frame(analysis: AnalysisSpec, error: Exception, log: str = "") -> pd.
     traceback.print_exception(error)
     cause = " ".join(str(error).split())[:300]
     text = f"{type(error).__name__}: {cause}" + (f"; log: {log}" if log else "")
-    return statistics_frame(analysis, [{"statistic": analysis.type, "note": f"{FAILED}{text})"}])
+    return statistics_frame(analysis, [StatisticRow(analysis.type, note=f"{FAILED}{text})")])
 
 
 def failed_products(folder: str | Path) -> dict[str, tuple[str, str]]:

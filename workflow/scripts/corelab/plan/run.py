@@ -9,9 +9,11 @@ import pandas as pd
 
 from corelab.measurement.selection import Tables, statistics_frame, undecided_words
 from corelab.settings.analyses.base import AnalysisSpec
+from corelab.terms.results import StatisticRow
 from corelab.terms.statistics import statistic
 
-Analyse = Callable[[Any, Tables], Iterable[Mapping[str, Any]]]
+#: Types of other packages may give plain mappings of the columns.
+Analyse = Callable[[Any, Tables], Iterable[StatisticRow | Mapping[str, Any]]]
 
 
 def analysis_types() -> dict[str, Analyse]:
@@ -82,6 +84,8 @@ def run(analysis: AnalysisSpec, tables: Tables) -> pd.DataFrame:
     ------
     ComputationsDisagree
         If our kernel and the library give different numbers.
+    ValueError
+        If a row of another package has a column that the tables do not have.
 
     Examples
     --------
@@ -102,12 +106,12 @@ def run(analysis: AnalysisSpec, tables: Tables) -> pd.DataFrame:
     """
     # A type of another package carries its function.
     analyse: Analyse = analysis_types().get(analysis.type, analysis.analyse)
-    rows = list(analyse(analysis, tables))
+    rows = [StatisticRow.of(row) for row in analyse(analysis, tables)]
     frame = statistics_frame(analysis, rows)
     left_out = undecided_words(analysis, tables)
     if left_out:
         frame["note"] = [f"{note}; {left_out}" if note else left_out for note in frame["note"]]
-    above = [row.get("above_null") for row in rows]
+    above = [row.above_null for row in rows]
     return one_sided(frame, analysis.alternative, above)
 
 

@@ -11,7 +11,6 @@ from corelab.measurement.selection import (
     NotComputable,
     Tables,
     as_list,
-    not_computable,
     statistics_frame,
     with_status_flags,
 )
@@ -27,6 +26,7 @@ from corelab.study.assessors import final_assessments
 from corelab.study.cells import CAPPED_COLUMNS, LABEL_COLUMNS, is_numeric, numbers
 from corelab.study.columns import STATISTICS, STATISTICS_NUMBERS
 from corelab.study.model import Study
+from corelab.terms.results import not_computable
 
 #: Columns of ``statistics/analyses.tsv``.
 ANALYSES = {

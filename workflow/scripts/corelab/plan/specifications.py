@@ -18,13 +18,13 @@ from corelab.measurement.selection import (
     NotComputable,
     Tables,
     as_list,
-    not_computable,
     statistics_frame,
 )
 from corelab.plan.failures import failed_frame
 from corelab.settings.analyses import spec_of
 from corelab.settings.analyses.base import AnalysisSpec
 from corelab.study.columns import STATISTICS
+from corelab.terms.results import not_computable
 from corelab.terms.statistics import conclusion_order, family_of
 
 COLUMNS = {

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from corelab.records.base import Record, by_key, many, omitted
+from corelab.records.base import Record, by_key, many, omitted, one
 
 #: Source of a mask that names no reader.
 SUPPLIED = "supplied"
@@ -106,6 +106,25 @@ class Cut(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class HeadPose(Record):
+    """Affine fit of the template to a head, for the stages after the one that made it.
+
+    Attributes
+    ----------
+    scan_id
+        The image that was fitted.
+    matrix
+        The 16 numbers of the 4 x 4, row by row: MNI mm to the image's world mm.
+    score
+        See :class:`corelab.imaging.head_fit.HeadFit`.
+    """
+
+    scan_id: str
+    matrix: tuple[float, ...]
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class BrainQuality(Record):
     """Judgement of a brain mask.
 
@@ -127,6 +146,8 @@ class BrainQuality(Record):
         What the image alone gave, of a mask that was brought from another image.
     disagrees_dice
         Dice with the mask of another image, where they disagree.
+    head
+        Fit of the template that the mask rests on.
     """
 
     source: str
@@ -138,6 +159,7 @@ class BrainQuality(Record):
     method: str | None = omitted()
     own_volume_ml: float | None = omitted()
     disagrees_dice: float | None = omitted()
+    head: HeadPose | None = field(default=None, metadata={**one(HeadPose), "omitted": True})
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,14 +30,8 @@ from corelab.imaging import resample_to, same_grid
 from corelab.imaging.meshnet import WeightsError, network_mask, read_meshnet
 from corelab.provenance.products import file_sha256
 from corelab.registration.nipype_backends import last_error
-from corelab.segmentation.segmenter import (
-    Image,
-    Mask,
-    NotSegmentable,
-    Segmentation,
-    Segmenter,
-    check_grid,
-)
+from corelab.segmentation.scans import Image, Mask, NotSegmentable
+from corelab.segmentation.segmenter import Segmentation, Segmenter, check_grid
 from corelab.settings.segmentation import ExternalProgram
 from corelab.terms.plugins import registry
 

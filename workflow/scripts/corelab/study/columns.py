@@ -7,6 +7,7 @@ without a line in CHANGELOG.md, because other people's programs read these table
 from __future__ import annotations
 
 from corelab.settings.measurement import SerialImagingSettings
+from corelab.terms.results import COLUMNS, NUMBERS
 
 MEASUREMENTS = {
     "participant_id": "Subject identifier, as in the participants sheet",
@@ -38,32 +39,8 @@ OVERLAP = {
     "scan_ids": "Scans that the masks came from",
 }
 
-STATISTICS = {
-    "analysis_id": "Identifier of the analysis in the plan",
-    "population": "Population expression, 'all' for everybody",
-    "endpoint": "Imaging endpoint",
-    "visit": "Visit, 'all' where visits are pooled or do not apply",
-    "participant_id": "Subject for a per-subject row, else 'all'",
-    "group": "Pair, level or term that the statistic is about",
-    "statistic": "Name of the statistic",
-    "estimate": "Estimate at full precision",
-    "ci_low": "Lower confidence limit",
-    "ci_high": "Upper confidence limit",
-    "ci_level": "Confidence level of the interval",
-    "p_value": "Two-sided p value unless the note says otherwise",
-    "n": "Number of subjects (or targets) behind the estimate",
-    "method": "Definition: estimator, interval method, variant",
-    "second_estimate": "The same statistic by an independent library",
-    "second_method": "That library and function",
-    "note": "Reason where the statistic is not_computable, and warnings",
-    "n_clusters": "Number of clusters (participants, key cluster) among the n targets",
-}
-
-#: Those that are numbers.
-STATISTICS_NUMBERS = (
-    *("estimate", "ci_low", "ci_high", "ci_level", "p_value", "n", "second_estimate"),
-    "n_clusters",
-)
+#: Columns of :class:`corelab.terms.results.StatisticRow`, and those that are numbers.
+STATISTICS, STATISTICS_NUMBERS = COLUMNS, NUMBERS
 
 ACQUISITION = {
     "participant_id": "Subject identifier",

@@ -21,6 +21,7 @@ from annotated_types import MinLen
 from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, PrivateAttr, model_validator
 
 from corelab.settings.base import Absent, Fraction, Number, Positive, Settings, Share, Text
+from corelab.terms.results import StatisticRow
 
 T = TypeVar("T")
 OneOrMany: TypeAlias = T | Annotated[list[T], MinLen(1)]
@@ -488,8 +489,11 @@ class AnalysisSpec(Settings):
             return ABSENT[name] if name in ABSENT else super().__getattr__(name)
 
     @staticmethod
-    def analyse(analysis: Any, tables: Any) -> Iterable[Mapping[str, Any]]:
-        """Statistics rows of a type of another package; see :mod:`corelab.plan.run` for ours."""
+    def analyse(analysis: Any, tables: Any) -> Iterable[StatisticRow]:
+        """Statistics rows of a type of another package; see :mod:`corelab.plan.run` for ours.
+
+        A row may be a plain mapping of the columns.
+        """
         raise NotImplementedError
 
     @model_validator(mode="wrap")

@@ -1,0 +1,203 @@
+"""A statistic's estimate, and its row in the statistics tables."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+
+def _words(text: str) -> dict[str, str]:
+    return {"words": text}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatisticRow:
+    """A row of ``statistics/*.tsv``: the fields with words are its columns, in their order.
+
+    What an analysis gives; :func:`corelab.measurement.selection.statistics_frame` writes it. An
+    empty ``analysis_id``, ``population`` or ``endpoint`` is that of the analysis.
+
+    Attributes
+    ----------
+    above_null
+        No column: whether the effect is above its null value, where the estimate is no effect (a
+        log-rank test) and its p value may be turned one-sided; None where it may not.
+
+    Examples
+    --------
+    >>> StatisticRow("bias", estimate=1.5, n=3).group
+    'all'
+    """
+
+    analysis_id: str = field(default="", metadata=_words("Identifier of the analysis in the plan"))
+    population: str = field(
+        default="", metadata=_words("Population expression, 'all' for everybody")
+    )
+    endpoint: str = field(default="", metadata=_words("Imaging endpoint"))
+    visit: str = field(
+        default="all", metadata=_words("Visit, 'all' where visits are pooled or do not apply")
+    )
+    participant_id: str = field(
+        default="all", metadata=_words("Subject for a per-subject row, else 'all'")
+    )
+    group: str = field(
+        default="all", metadata=_words("Pair, level or term that the statistic is about")
+    )
+    statistic: str = field(kw_only=False, metadata=_words("Name of the statistic"))
+    estimate: float = field(default=math.nan, metadata=_words("Estimate at full precision"))
+    ci_low: float = field(default=math.nan, metadata=_words("Lower confidence limit"))
+    ci_high: float = field(default=math.nan, metadata=_words("Upper confidence limit"))
+    ci_level: float = field(default=math.nan, metadata=_words("Confidence level of the interval"))
+    p_value: float = field(
+        default=math.nan, metadata=_words("Two-sided p value unless the note says otherwise")
+    )
+    n: float = field(
+        default=math.nan, metadata=_words("Number of subjects (or targets) behind the estimate")
+    )
+    method: str = field(
+        default="", metadata=_words("Definition: estimator, interval method, variant")
+    )
+    second_estimate: float = field(
+        default=math.nan, metadata=_words("The same statistic by an independent library")
+    )
+    second_method: str = field(default="", metadata=_words("That library and function"))
+    note: str = field(
+        default="",
+        metadata=_words("Reason where the statistic is not_computable, and warnings"),
+    )
+    n_clusters: float = field(
+        default=math.nan,
+        metadata=_words("Number of clusters (participants, key cluster) among the n targets"),
+    )
+    above_null: bool | None = None
+
+    @classmethod
+    def of(cls, row: StatisticRow | Mapping[str, Any]) -> StatisticRow:
+        """A row of an analysis type of another package, which may be a plain mapping.
+
+        Raises
+        ------
+        ValueError
+            If it has a column that the tables do not have, or names no statistic.
+
+        Examples
+        --------
+        >>> StatisticRow.of({"statistic": "bias", "estimate": 1.0}).estimate
+        1.0
+        """
+        if isinstance(row, StatisticRow):
+            return row
+        known = [one.name for one in fields(cls)]
+        if unknown := sorted(set(row) - set(known)):
+            raise ValueError(
+                f"a statistics row has unknown columns {', '.join(unknown)}; "
+                f"the columns are {', '.join(COLUMNS)}"
+            )
+        if "statistic" not in row:
+            raise ValueError(f"a statistics row names no statistic; it has {', '.join(row)}")
+        return cls(**row)
+
+    def cells(self) -> list[Any]:
+        """Values of the columns, in their order."""
+        return [getattr(self, name) for name in COLUMNS]
+
+
+#: Columns of the statistics tables with their words, in the order of the files.
+COLUMNS: dict[str, str] = {
+    one.name: one.metadata["words"] for one in fields(StatisticRow) if "words" in one.metadata
+}
+#: Those that are numbers.
+NUMBERS = tuple(
+    one.name for one in fields(StatisticRow) if one.name in COLUMNS and one.type == "float"
+)
+
+
+def not_computable(statistic: str, reason: str, **columns: Any) -> StatisticRow:
+    """A row that says why there is no number.
+
+    Examples
+    --------
+    >>> not_computable("icc_a_1", "single reader").note
+    'not_computable: single reader'
+    """
+    return StatisticRow(statistic, note=f"not_computable: {reason}", **columns)
+
+
+@dataclass(frozen=True)
+class Second:
+    """A statistic by an independent library; NaN without one, and why in ``method``."""
+
+    estimate: float = math.nan
+    method: str = ""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A statistic with its interval and its definition.
+
+    Attributes
+    ----------
+    estimate, ci_low, ci_high
+        In the unit of the statistic; limits are NaN where ``note`` says why.
+    p_value
+        Two-sided unless ``method`` says otherwise; NaN where no test is defined.
+    n
+        Targets or participants behind the estimate; 0 where the caller knows them.
+    method
+        Estimator and interval method.
+    note
+        Warnings for people.
+    se
+        Standard error on the scale of the estimate, where the interval rests on one.
+    df
+        Degrees of freedom of that error; infinite for a normal interval.
+    """
+
+    estimate: float
+    ci_low: float = math.nan
+    ci_high: float = math.nan
+    p_value: float = math.nan
+    n: int = 0
+    method: str = ""
+    note: str = ""
+    se: float = math.nan
+    df: float = math.nan
+
+    def times(self, factor: float, method: str | None = None) -> Estimate:
+        """The same statistic in another unit (``factor`` above 0).
+
+        Examples
+        --------
+        >>> Estimate(0.5, 0.4, 0.6, n=3).times(100.0).ci_high
+        60.0
+        """
+        return replace(
+            self,
+            estimate=factor * self.estimate,
+            ci_low=factor * self.ci_low,
+            ci_high=factor * self.ci_high,
+            se=factor * self.se,
+            method=self.method if method is None else method,
+        )
+
+    def row(self, statistic: str, **columns: Any) -> StatisticRow:
+        """The row of the estimate; ``columns`` stand above its own.
+
+        Examples
+        --------
+        >>> found = Estimate(0.5, 0.4, 0.6, n=3, method="mean").row("bias", group="a|b")
+        >>> found.estimate, found.n, found.method, found.group
+        (0.5, 3, 'mean', 'a|b')
+        """
+        own = {
+            "estimate": self.estimate,
+            "ci_low": self.ci_low,
+            "ci_high": self.ci_high,
+            "p_value": self.p_value,
+            "n": self.n or math.nan,
+            "method": self.method,
+            "note": self.note,
+        }
+        return StatisticRow(statistic, **{**own, **columns})
