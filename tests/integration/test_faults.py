@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -157,7 +156,7 @@ def test_random_kills_leave_the_same_products(tmp_path):
             *("--kills", "3", "--row", "3", "--seed", "3", "--within", "3", "--minutes", "15"),
             *("--target", "endpoints"),
         ],
-        env=os.environ | {"TMPDIR": str(tmp_path)},
+        env=workflow_runs.environment() | {"TMPDIR": str(tmp_path)},
         text=True,
         capture_output=True,
         check=False,
