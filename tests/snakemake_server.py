@@ -33,7 +33,7 @@ def child(arguments: list[str], folder: str, environment: dict[str, str], output
         os.dup2(text.fileno(), 1)
         os.dup2(text.fileno(), 2)
     sys.argv = [str(Path(snakemake.api.__file__).with_name("__main__.py")), *arguments]
-    sys.path[0] = folder
+    sys.path[:1] = [folder, *filter(None, environment.get("PYTHONPATH", "").split(os.pathsep))]
     main()
     raise SystemExit(0)
 

@@ -43,16 +43,19 @@ def _server() -> subprocess.Popen[str]:
 
 
 def snakemake(
-    *arguments: str, cwd: Path = REPOSITORY, cores: int = 2
+    *arguments: str, cwd: Path = REPOSITORY, cores: int = 2, packages: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """Run Snakemake in a process of its own; stdout and stderr together as text."""
+    """Run Snakemake in a process of its own; stdout and stderr together as text.
+
+    ``packages`` is a folder that is put on Python's path.
+    """
     server = _server()
     assert server.stdin is not None and server.stdout is not None
     command = ["--cores", str(cores), *arguments]
     with tempfile.NamedTemporaryFile("r", suffix=".log") as output:
         request = {
-            "arguments": command, "folder": str(cwd), "environment": environment(),
-            "output": output.name,
+            "arguments": command, "folder": str(cwd), "output": output.name,
+            "environment": environment() | ({"PYTHONPATH": str(packages)} if packages else {}),
         }  # fmt: skip
         server.stdin.write(json.dumps(request) + "\n")
         server.stdin.flush()

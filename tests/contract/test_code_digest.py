@@ -143,17 +143,6 @@ def _run(program):
     return found["kinds"], set(found["files"])
 
 
-def _found(nodes):
-    """Imports and names of registries among the nodes of trees, as text."""
-    found = set()
-    for node in nodes:
-        if isinstance(node, ast.Import | ast.ImportFrom):
-            found.add(ast.unparse(node))
-        elif isinstance(node, ast.Call) and getattr(node.func, "id", None) == "registry":
-            found.add(ast.unparse(node.args[0]))
-    return found
-
-
 def _followed(rule, scripts=SCRIPTS):
     return {str(path) for path in digest.modules_of(scripts / f"{rule}.py", scripts)}
 
@@ -178,27 +167,6 @@ def test_no_module_is_imported_by_a_computed_name(path):
             ast.alias: lambda n: n.name.split(".")[-1],
         }.get(type(node), lambda n: "")(node)
         assert used not in computed, f"{path.name}:{node.lineno}: {used}: import by its own name"
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "import corelab.a as b, os",
-        "from corelab import (  # two (of them)\n    a,  # first)\n    b,\n)\n",
-        "def f():\n    x = 1; from corelab.a import b\n    if x: import corelab.c\n",
-        "from corelab.a import \\\n    b, c  # here",
-        "    from . import a\n".lstrip(),
-        "X = registry(\n    'engines', {})\ny = other.registry('no')\n_registry('no')\n",
-    ],
-)
-def test_statements_are_found_in_a_text(text):
-    assert _found(digest.statements(text)) == _found(ast.walk(ast.parse(text))) != set()
-
-
-def test_statements_are_those_of_the_parsed_files():
-    for path in [*ROOT.rglob("*.py"), *SCRIPTS.glob("*.py")]:
-        text = path.read_text(encoding="utf-8")
-        assert _found(digest.statements(text)) == _found(ast.walk(ast.parse(text))), path
 
 
 def test_no_rule_file_imports_by_a_computed_name():
@@ -252,3 +220,18 @@ def test_an_edit_changes_the_digest_of_the_rules_that_run_it(module, rules, tmp_
     after = digests()
     digest.clear_caches()
     assert {rule for rule in rules if after[rule] != before[rule]} == rules
+
+
+@pytest.mark.parametrize("path", sorted(SCRIPTS.rglob("*.py")), ids=lambda p: p.stem)
+def test_imports_in_the_text_are_those_of_the_parsed_file(path):
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {one.name for one in node.names if one.name.split(".")[0] == "corelab"}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "the digest does not follow relative imports"
+            if node.module.split(".")[0] == "corelab":
+                names |= {node.module, *(f"{node.module}.{one.name}" for one in node.names)}
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", None) == "registry":
+            names.add(f"registry:{ast.literal_eval(node.args[0])}")
+    assert set(digest._imports(path, SCRIPTS)) == names

@@ -3,11 +3,11 @@
 import nibabel as nib
 import numpy as np
 import pytest
+from helpers import prepare_rows
 
-from corelab.imaging import prepare_visit
 from corelab.imaging.template import template_brain_mask
 from corelab.measurement.visit import measure_supplied
-from corelab.records import BrainQuality, Prepared, Scan
+from corelab.records import BrainQuality, Prepared, Scan, ScanRow
 from corelab.segmentation.scans import VisitScans
 from corelab.segmentation.segmenter import Segmentation
 from corelab.segmentation.visit import _Result, _written
@@ -46,7 +46,7 @@ def prepared(folder, mask, **settings):
         row("dwi", save(folder / "dwi.nii.gz", dwi())),
         row("mask-infarct", save(folder / "lesion.nii.gz", mask), "s2", reader="r1", **settings),
     ]
-    return prepare_visit(rows, folder).scans[1]
+    return prepare_rows(rows, folder).scans[1]
 
 
 def test_an_expert_mask_outside_of_the_brain_is_reported(tmp_path):
@@ -64,9 +64,9 @@ def test_a_supplied_mask_larger_than_a_head_is_refused(tmp_path):
 
 def supplied(path, voxels, affine, space):
     nib.save(nib.Nifti1Image(voxels, affine), path)
-    scan = row("mask-infarct", path, reader=None, repeat=1, space=space, label_values=None)
+    scan = ScanRow("mask-infarct", str(path), "s1", "01", "day5", source=path.name, space=space)
     settings = MeasurementSettings(nsd_tolerance_mm=1.0)
-    found = measure_supplied([scan | {"source": path.name}], atlases=[], settings=settings)
+    found = measure_supplied([scan], atlases=[], settings=settings)
     return found.rows[0], found.scans[0]
 
 

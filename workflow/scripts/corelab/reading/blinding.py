@@ -64,8 +64,8 @@ def forbidden_tokens(study: Study) -> dict[str, str]:
     add(study.participants, "subject id")
     add(study.visit_order, "visit name")
     for row in study.scans:
-        add([row["acquired_at"], (row["acquired_at"] or "")[:10]], "date of a scan")
-        add([Path(row["source"]).name.split(".")[0]], "name of a scan file")
+        add([row.acquired_at, (row.acquired_at or "")[:10]], "date of a scan")
+        add([Path(row.source).name.split(".")[0]], "name of a scan file")
     references = study.sheets.get("reference_cases")
     if references is not None:
         add(references["reference_id"].dropna().unique(), "id of a reference case")

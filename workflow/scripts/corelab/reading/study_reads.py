@@ -122,9 +122,9 @@ def _received(study: Study) -> dict[tuple[str, str], str]:
     """(participant_id, visit) -> time of its last scan."""
     found: dict[tuple[str, str], str] = {}
     for row in study.scans:
-        if row["acquired_at"]:
-            key = (row["participant_id"], row["visit"])
-            found[key] = max(found.get(key, ""), row["acquired_at"])
+        if row.acquired_at:
+            key = (row.participant_id, row.visit)
+            found[key] = max(found.get(key, ""), row.acquired_at)
     return found
 
 
@@ -137,11 +137,10 @@ def change_log_path(study: Study) -> Path:
 def contour_digests(study: Study) -> dict[str, str]:
     """Scan identifier -> SHA-256 of every reader's contour that exists."""
     return {
-        row["scan_id"]: file_sha256(row["path"])
+        row.scan_id: file_sha256(row.path)
         for row in study.scans
-        if row["kind"].startswith("mask-") and row["reader"] and row["exists"]
-        and not row["simulated"]
-    }  # fmt: skip
+        if row.is_mask and row.reader and row.exists and not row.simulated
+    }
 
 
 def _key(settings: ReadingSettings) -> bytes | None:

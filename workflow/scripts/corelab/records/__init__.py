@@ -2,14 +2,21 @@
 
 from corelab.records.base import Record, RecordError, write_record
 from corelab.records.images import (
+    DAMAGED,
     SUPPLIED,
     AcquisitionRow,
     BrainQuality,
+    Conversion,
     Cut,
+    DicomListing,
+    DicomSeries,
     HeadPose,
+    InsertRow,
+    LeftOut,
     Mask,
     Prepared,
     Scan,
+    ScanRow,
     Segmented,
     Transform,
 )
@@ -57,6 +64,7 @@ from corelab.records.subjects import (
 from corelab.records.visits import VisitMask, VisitRecords, read_visits, visit_masks
 
 __all__ = [
+    "DAMAGED",
     "SUPPLIED",
     "AcquisitionRow",
     "Anchor",
@@ -65,13 +73,18 @@ __all__ = [
     "Change",
     "Charter",
     "Checked",
+    "Conversion",
     "Cut",
     "Cutoff",
+    "DicomListing",
+    "DicomSeries",
     "Featured",
     "FrequencyMaps",
     "Gate",
     "HeadPose",
+    "InsertRow",
     "Joined",
+    "LeftOut",
     "LevelMap",
     "Lock",
     "LogState",
@@ -95,6 +108,7 @@ __all__ = [
     "Registry",
     "Repeated",
     "Scan",
+    "ScanRow",
     "Segmented",
     "SideShare",
     "Signature",

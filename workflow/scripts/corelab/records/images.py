@@ -14,8 +14,141 @@ from corelab.records.base import Record, by_key, many, omitted, one
 
 #: Source of a mask that names no reader.
 SUPPLIED = "supplied"
+#: First words of the reasons of DICOM files that should be exported again.
+DAMAGED = ("damaged", "truncated", "empty")
 #: Criteria of the acquisition table whose rows have a reason.
 _EXPLAINED = ("readable", "left_right", "brain_mask", "brain_in_field")
+
+
+@dataclass(frozen=True, slots=True)
+class ScanRow(Record):
+    """Row of the scans sheet.
+
+    Attributes
+    ----------
+    kind, participant_id, visit
+        As in the sheet; ``mask-<label>`` is the kind of a mask.
+    path, source
+        File, absolute; and as the sheet names it.
+    scan_id
+        Identifier, unique in the study.
+    reader, repeat, space, label_values
+        Of a mask: who drew it, number of the reading from 1, ``native`` or ``MNI152``, and the
+        values of its voxels that count.
+    acquired_at, echo_time_s, repetition_time_s, b_value, scan_duration_s
+        Acquisition; the b value in s/mm2.
+    scanner, sequence, contrast_phase
+        Acquisition, in words.
+    line, simulated, exists, bytes
+        Line in the sheet; whether the workflow makes the file, whether it exists, and its size.
+        Not known to jobs.
+    """
+
+    kind: str
+    path: str
+    scan_id: str
+    participant_id: str = ""
+    visit: str = ""
+    source: str = ""
+    reader: str | None = None
+    repeat: int = 1
+    space: str = "native"
+    label_values: str | None = None
+    acquired_at: str | None = None
+    echo_time_s: float | None = None
+    repetition_time_s: float | None = None
+    b_value: float | None = None
+    scanner: str | None = None
+    sequence: str | None = None
+    contrast_phase: str | None = None
+    scan_duration_s: float | None = None
+    line: int = 0
+    simulated: bool = False
+    exists: bool = True
+    bytes: int | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Participant and visit."""
+        return self.participant_id, self.visit
+
+    @property
+    def is_mask(self) -> bool:
+        """Whether the file is a supplied mask."""
+        return self.kind.startswith("mask-")
+
+    @property
+    def label(self) -> str:
+        """Label of a mask."""
+        return self.kind.removeprefix("mask-")
+
+
+@dataclass(frozen=True, slots=True)
+class InsertRow(Record):
+    """Row of the phantoms sheet: one insert, with the paths of its image and its mask.
+
+    ``line`` and ``simulated`` are as in :class:`ScanRow`.
+    """
+
+    site: str
+    scanner: str
+    acquired_at: str
+    kind: str
+    insert: str
+    unit: str
+    certified_value: float | None = None
+    role: str | None = None
+    path: str | None = None
+    mask_path: str | None = None
+    label_values: str | None = None
+    measured_value: float | None = None
+    line: int = 0
+    simulated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion(Record):
+    """How a DICOM series became an image; ``pixels`` says whether stored values stayed the same."""
+
+    pixels: str
+    command: str
+    dcm2niix: str
+
+
+@dataclass(frozen=True, slots=True)
+class DicomSeries(Record):
+    """A series of a DICOM folder; ``kind`` is None for one that is not analysed."""
+
+    number: int | None
+    description: str | None
+    modality: str | None
+    kind: str | None
+    images: int
+    lossy: bool
+    conversion: Conversion | None = field(default=None, metadata=one(Conversion))
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut(Record):
+    """Files of a DICOM folder that were not used for one reason; the first are named."""
+
+    reason: str
+    count: int
+    files: tuple[str, ...]
+
+    @property
+    def damaged(self) -> bool:
+        """Whether the files should be exported again."""
+        return self.reason.startswith(DAMAGED)
+
+
+@dataclass(frozen=True, slots=True)
+class DicomListing(Record):
+    """Content of a DICOM folder; ``identifying_tags`` gives the number of files by tag."""
+
+    series: tuple[DicomSeries, ...] = many(DicomSeries)
+    left_out: tuple[LeftOut, ...] = many(LeftOut)
+    identifying_tags: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +209,7 @@ class Scan(Record):
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    dicom: Mapping[str, Any] | None = None
+    dicom: DicomListing | None = field(default=None, metadata=one(DicomListing))
     volume_ml: float | None = omitted()
 
     @property
@@ -210,12 +343,10 @@ class AcquisitionRow(Record):
     participant_id: str | None = omitted()
     visit: str | None = omitted()
 
-    def to_json(self) -> dict[str, Any]:
-        """Content of the JSON; limits of the charter and gates have no ``reason``."""
-        content = super(AcquisitionRow, self).to_json()
-        if self.criterion not in _EXPLAINED:
-            del content["reason"]
-        return content
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Limits of the charter and gates have no ``reason``."""
+        return () if self.criterion in _EXPLAINED else ("reason",)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -238,7 +239,7 @@ class MeshNetSegmenter(_Entry):
             scaling=self.backend.scaling,
             label_values=self.backend.label_values,
         )
-        quality = {**network.record, "version": self.backend.version}
+        quality = {**asdict(network.record), "version": self.backend.version}
         return self._segmentation(mask, voxel, parameters, quality)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from typing import ClassVar
 
 import nibabel as nib
 import numpy as np
@@ -55,7 +56,7 @@ class Oedema(ThresholdSegmenter[OedemaThresholds]):
     disease = "glioma"
     block = "oedema"
     kinds = ("FLAIR", "T2w")
-    after = ("enhancing",)
+    after: ClassVar[tuple[str, ...]] = ("enhancing",)
 
     def target(self, visit: VisitScans) -> Scan | None:
         """The T1c, where there is a usable one: volumes add exactly on one grid."""
