@@ -242,8 +242,6 @@ class Problem:
     ----------
     curves, artery, times
         (n, t) tissue concentrations, finite; (t,) arterial concentration; (t,) seconds.
-    baseline
-        Frames before the bolus.
     nuisance, sigma, oscillation_index, families, prior, threads
         See :class:`EngineOptions`.
     subtracted

@@ -47,8 +47,6 @@ class Series:
 
     Attributes
     ----------
-    maps
-        Engine -> maps.
     tissue
         Grey and white matter without fluid and vessels.
     grey
@@ -57,10 +55,6 @@ class Series:
         Mean signal before the bolus.
     concentration
         Smoothed, (x, y, z, t), 0 outside tissue.
-    input
-        Arterial input.
-    plane
-        Between the hemispheres.
     motion, motion_corrected
         Displacement of every frame, and whether it was corrected.
     odd
@@ -132,8 +126,6 @@ class SeriesOptions:
     slice_times_s
         (z,) seconds from the start of a frame to each slice, where they are not simultaneous
         (a table that shuttles between two positions, 2D acquisition).
-    threads
-        No result depends on it.
     lost
         (z, t) slices of frames without signal that were filled in before.
     """

@@ -38,13 +38,6 @@ class Inputs:
 class VisitScans:
     """The scans of a prepared visit, brought to one grid on request.
 
-    Parameters
-    ----------
-    record
-        Of the prepare stage.
-    folder
-        Root of the study's results.
-
     Examples
     --------
     >>> VisitScans(Prepared("1", "v"), ".").scan("T1c") is None
