@@ -25,6 +25,7 @@ from corelab.provenance.figure_style import (
     GREY,
     ON_LIGHT,
     RED,
+    name_points,
 )
 
 if TYPE_CHECKING:
@@ -66,6 +67,13 @@ def plot_nothing(reason: str) -> Figure:
     axes.axis("off")
     axes.text(0.0, 0.5, f"Not drawn: {reason}", fontsize=9, color=GREY, wrap=True)
     return figure
+
+
+def _targets(a: ArrayLike, b: ArrayLike) -> Sequence[object]:
+    """Names of the targets with both values: the index of the first, or their numbers from 1."""
+    both = np.isfinite(np.asarray(a, dtype=np.float64) + np.asarray(b, dtype=np.float64))
+    index = a.index if isinstance(a, pd.Series) else pd.RangeIndex(1, both.size + 1)
+    return list(index[both])
 
 
 def draw_bland_altman(
@@ -146,6 +154,7 @@ def draw_bland_altman(
     people = f" in {found.n_clusters} clusters" if found.n_clusters < found.n else ""
     axes.set_xlabel(f"Mean of {names[0]} and {names[1]}{suffix}", fontsize=9)
     axes.set_ylabel(f"{names[0]} - {names[1]}{suffix}", fontsize=9)
+    name_points(axes, _targets(a, b), middle, difference)
     axes.set_title(
         f"n = {found.n}{people}; bands: {100 * (1 - limits.alpha):g} % intervals",
         fontsize=8, loc="left",
@@ -181,6 +190,7 @@ def draw_scatter(
     suffix = f" ({unit})" if unit else ""
     axes.set_xlabel(f"{names[0]}{suffix}", fontsize=9)
     axes.set_ylabel(f"{names[1]}{suffix}", fontsize=9)
+    name_points(axes, _targets(a, b), x, y)
     axes.legend(fontsize=8, frameon=False, loc="upper left")
     axes.set_title(f"n = {x.size}" + (f"; {caption}" if caption else ""), fontsize=8, loc="left")
 

@@ -24,7 +24,7 @@ from corelab.pharmacodynamics.analysis_set import (
     in_order,
     outcome_values,
 )
-from corelab.provenance.figure_style import COLOURS, STYLE, save_figure
+from corelab.provenance.figure_style import COLOURS, STYLE, name_points, save_figure
 from corelab.settings.analyses.base import AnalysisSpec
 from corelab.settings.analyses.correlation import CorrelationSpec
 from corelab.settings.analyses.diagnostic import DiagnosticSpec
@@ -256,9 +256,7 @@ def _waterfalls(
         def draw(axes: Axes, inside: pd.Series = inside, visit: str = visit) -> None:
             names = [groups[p] for p in inside.index]
             words = f"{axis_words(endpoint, derivation)} ({visit})"
-            figures.waterfall(
-                axes, inside.to_numpy(), groups=names, order=drawing.order(), ylabel=words
-            )
+            figures.waterfall(axes, inside, groups=names, order=drawing.order(), ylabel=words)
 
         panels.append(Panel(draw, "waterfall of every participant", 2.9))
     return panels
@@ -276,14 +274,17 @@ def _distributions(drawing: Drawing, endpoint: str, groups: Mapping[str, str]) -
     def draw(axes: Axes) -> None:
         labels = pd.Series([groups[p] for p in inside.index], index=inside.index)
         names = [name for name in drawing.order() if name in set(labels)]
+        drawn: list[tuple[object, float, float]] = []
         for k, name in enumerate(names):
-            own = np.sort(inside[labels == name].to_numpy())
+            own = inside[labels == name].sort_values(kind="stable")
             spread = 0.32 * (((np.arange(own.size) * 0.618034) % 1) - 0.5)
             colour = COLOURS[k % len(COLOURS)]
             axes.plot(k + spread, own, "o", ms=4, alpha=0.6, mew=0, color=colour)
+            drawn += zip(own.index, k + spread, own, strict=True)
             axes.hlines(np.median(own), k - 0.28, k + 0.28, color="black", lw=2)
         axes.set_xticks(range(len(names)), names)
         axes.set_ylabel(f"{axis_words(endpoint)} ({visit})")
+        name_points(axes, *zip(*drawn, strict=True))
         axes.spines[["top", "right"]].set_visible(False)
 
     return [Panel(draw, "every participant and median", 3.0)]
