@@ -33,16 +33,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-@dataclass(frozen=True)
-class Drawn:
-    """A figure with its words."""
-
-    figure: Figure
-    title: str
-    caption: str
-    alt: str
-
-
 def _grid_figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure as NewFigure
 
@@ -59,14 +49,6 @@ def _panel(figure: Figure, rows: int, columns: int, place: int) -> Axes:
 def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     figure = _grid_figure(width, height)
     return figure, _panel(figure, 1, 1, 1)
-
-
-def plot_nothing(reason: str) -> Figure:
-    """A figure that says why there is none."""
-    figure, axes = _figure(5.0, 0.8)
-    axes.axis("off")
-    axes.text(0.0, 0.5, f"Not drawn: {reason}", fontsize=9, color=GREY, wrap=True)
-    return figure
 
 
 def _targets(a: ArrayLike, b: ArrayLike) -> Sequence[object]:
@@ -104,7 +86,7 @@ def draw_bland_altman(
     limits
         Level of the bands and kind of the limits.
     clusters
-        Label of the cluster of each target; None for independent targets.
+        As everywhere in :mod:`corelab.agreement`.
     """
     limits = limits or Limits()
     own = clusters

@@ -10,7 +10,6 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,7 +23,8 @@ from corelab.pharmacodynamics.analysis_set import (
     in_order,
     outcome_values,
 )
-from corelab.provenance.figure_style import COLOURS, STYLE, name_points, save_figure
+from corelab.provenance.exhibits import Drawn
+from corelab.provenance.figure_style import COLOURS, STYLE, name_points
 from corelab.settings.analyses.base import AnalysisSpec
 from corelab.settings.analyses.correlation import CorrelationSpec
 from corelab.settings.analyses.diagnostic import DiagnosticSpec
@@ -529,42 +529,20 @@ def draw_panels(panels: list[Panel], width: float = 7.6) -> Figure:
     return figure
 
 
-def write_analysis_figure(
-    analysis: AnalysisSpec,
-    tables: Tables,
-    rows: pd.DataFrame,
-    exhibit: str | Path,
-    figure: str | Path,
-) -> None:
-    """Write the figure of an analysis and its exhibit.
+def drawn_figure(analysis: AnalysisSpec, tables: Tables, rows: pd.DataFrame) -> Drawn:
+    """The figure of an analysis: all its panels; without a figure where nothing can be drawn.
 
     Parameters
     ----------
     analysis, tables, rows
         The planned analysis, its tables, and its statistics rows.
-    exhibit, figure
-        JSON and SVG in the folder of exhibits.
     """
-    from corelab.provenance.exhibits import write_exhibit
-
-    panels = panels_of(analysis, tables, rows)
     name = str(analysis.title or analysis.id)
-    if panels:
-        save_figure(draw_panels(panels), figure, tight=True)
-        kinds = list(dict.fromkeys(panel.kind for panel in panels))
-        caption = ". ".join(kind[0].upper() + kind[1:] for kind in kinds) + "."
-    else:
-        blank = new_figure(7.0, 1.0)
+    panels = panels_of(analysis, tables, rows)
+    if not panels:
         reasons = [str(note) for note in rows["note"].dropna() if str(note).startswith("not_comp")]
-        caption = reasons[0].removeprefix("not_computable: ") if reasons else "No figure."
-        blank.text(0.02, 0.5, f"Nothing to draw: {caption}"[:110], va="center")
-        save_figure(blank, figure, tight=True)
-    write_exhibit(
-        exhibit,
-        section=f"analysis:{analysis.id}",
-        title=name,
-        caption=caption,
-        figure=Path(figure).name,
-        alt=f"{name}: {caption}",
-        source=f"statistics/by_analysis/{analysis.id}.tsv",
-    )
+        reason = reasons[0].removeprefix("not_computable: ") if reasons else "no estimate"
+        return Drawn(None, name, reason)
+    kinds = list(dict.fromkeys(panel.kind for panel in panels))
+    caption = ". ".join(kind[0].upper() + kind[1:] for kind in kinds) + "."
+    return Drawn(draw_panels(panels), name, caption, tight=True)

@@ -73,6 +73,15 @@ def quality_figures(
 ) -> Checked:
     """Draw a subject's fit to the template and every native mask on its image.
 
+    Parameters
+    ----------
+    visits
+        Records of the visits.
+    normalised
+        Record of the subject.
+    folder
+        The study's results folder.
+
     Returns
     -------
     Checked
@@ -471,7 +480,7 @@ def _draw_masks(
 
 
 def _in_a_row(image: np.ndarray, slices: Sequence[int] | np.ndarray, empty: float) -> np.ndarray:
-    """Axial slices side by side, left on the right; one picture draws faster than seven.
+    """Axial slices side by side, the patient's left on the right, which draw as one picture.
 
     Examples
     --------
