@@ -143,11 +143,11 @@ class _Job:
 
     def record(self) -> Perfused:
         """The record as its file would be read."""
+        ids = (self.prepared.participant_id, self.prepared.visit)
         return Perfused(
-            *(self.prepared.participant_id, self.prepared.visit),
-            *(tuple(self.maps), tuple(self.masks), self.registry, tuple(self.gates)),
-            *(tuple(self.quantities), self.figures, tuple(self.notes), self.parameters),
-            *(self.status, self.reason),
+            *(*ids, tuple(self.maps), tuple(self.masks)),
+            *(self.registry, tuple(self.gates), tuple(self.quantities), self.figures),
+            *(tuple(self.notes), self.parameters, self.status, self.reason),
         ).settled()
 
 

@@ -7,6 +7,7 @@ turned head's old axis; the fit of the template knows the head's pose before the
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -95,7 +96,7 @@ def median_plane(
 
 
 def symmetry_of(
-    feature: NDArray[np.floating], plane: MidPlane, voxel_size_mm: Sequence[float]
+    feature: NDArray[np.floating], plane: MidPlane, voxel_size_mm: Sequence[float] | NDArray[Any]
 ) -> float:
     """Correlation of an image with its mirror image, without noise and without a lesion.
 

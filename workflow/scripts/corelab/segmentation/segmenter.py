@@ -244,7 +244,7 @@ class ThresholdSegmenter(ABC, Generic[P]):
                 volumes.append(scale * found)
         low, high = widened_limits(volumes, surface_error_ml(mask, evidence.voxel_size_mm))
         flags = {**evidence.flags, **decision.flags}
-        found = Segmentation(
+        result = Segmentation(
             label=self.label,
             source=self.source,
             mask=whole,
@@ -256,7 +256,7 @@ class ThresholdSegmenter(ABC, Generic[P]):
             flags=tuple(sorted(flags)),
             reason="; ".join(flags[word] for word in sorted(flags)) or None,
         )
-        return self.checked(found, parameters)
+        return self.checked(result, parameters)
 
 
 def surface_error_ml(mask: Mask, voxel_size_mm: Sequence[float]) -> float:

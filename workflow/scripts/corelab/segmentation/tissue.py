@@ -525,8 +525,13 @@ def most_symmetric(
         mirrored = plane(v).reflect(feature, sizes_mm)
         return float(np.mean(np.abs(feature - mirrored))) + penalty(v)
 
-    options = {"initial_simplex": start, "xatol": 0.1, "fatol": 1e-5, "maxiter": most_steps}
-    return plane(optimize.minimize(cost, start[0], method="Nelder-Mead", options=options).x)
+    found = optimize.minimize(
+        cost,
+        start[0],
+        method="Nelder-Mead",
+        options={"initial_simplex": start, "xatol": 0.1, "fatol": 1e-5, "maxiter": most_steps},
+    )
+    return plane(found.x)
 
 
 def find_midplane(image: Image, brain: Mask, voxel_size_mm: Sequence[float]) -> MidPlane:
