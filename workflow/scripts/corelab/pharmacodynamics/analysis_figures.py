@@ -343,7 +343,7 @@ def _dose_response(drawing: Drawing) -> list[Panel]:
 
 
 def _correlation(drawing: Drawing) -> list[Panel]:
-    from corelab.pharmacodynamics.correlation import _joined
+    from corelab.pharmacodynamics.correlation import joined
 
     analysis = drawing.analysis
     assert isinstance(analysis, CorrelationSpec)
@@ -356,7 +356,7 @@ def _correlation(drawing: Drawing) -> list[Panel]:
     for endpoint in endpoints_of(analysis)[:2]:
         try:
             for visit, values in endpoint_by_visit(analysis, drawing.tables, endpoint)[-1:]:
-                frame, at = _joined(analysis, drawing.tables, values, visit, kind, name)
+                frame, at = joined(analysis, drawing.tables, values, visit, kind, name)
                 frame = frame.dropna(subset=["value", "other"])
                 if len(frame) < 4 or np.ptp(frame["other"]) == 0 or np.ptp(frame["value"]) == 0:
                     continue
@@ -434,13 +434,13 @@ def _quantile(drawing: Drawing) -> list[Panel]:
 
 
 def _diagnostic(drawing: Drawing) -> list[Panel]:
-    from corelab.pharmacodynamics.diagnostic import _scores, roc_curve
+    from corelab.pharmacodynamics.diagnostic import roc_curve, scores
 
     analysis = drawing.analysis
     assert isinstance(analysis, DiagnosticSpec)
     endpoint, outcome = endpoints_of(analysis)[0], str(analysis.outcome)
     try:
-        visit, frame, _ = list(_scores(analysis, drawing.tables, endpoint, outcome))[-1]
+        visit, frame, _ = list(scores(analysis, drawing.tables, endpoint, outcome))[-1]
     except NotComputable:
         return []
     areas = drawing.rows[

@@ -7,21 +7,22 @@ with coefficients per cut, the terms x with one, as R VGAM's ``cumulative(parall
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from scipy import stats
 
-from corelab.measurement.selection import NotComputable, not_computable
+from corelab.measurement.selection import NotComputable
 from corelab.pharmacodynamics.analysis_set import Design
+from corelab.pharmacodynamics.estimates import ratio_of_log
 from corelab.pharmacodynamics.proportional_odds import (
-    LARGEST_LOG,
     ProportionalOdds,
     fit_proportional_odds,
     logistic,
 )
+from corelab.terms.results import Estimate, StatisticRow, not_computable
 
 
 @dataclass(frozen=True)
@@ -170,15 +171,13 @@ def odds_by_cut_rows(
     groups: Mapping[str, str],
     outcome: str,
     alpha: float,
-) -> Iterator[dict[str, Any]]:
+) -> Iterator[StatisticRow]:
     """Odds ratio of each arm at every cut, and the test that they are one.
 
     Parameters
     ----------
-    plan
-        Design without intercept.
-    y
-        (n,) grades.
+    plan, y
+        Design without intercept, and (n,) grades.
     common
         The proportional fit of the same terms.
     groups
@@ -198,37 +197,27 @@ def odds_by_cut_rows(
     gain = max(2 * (fit.log_likelihood - common.log_likelihood), 0.0)
     df = fit.by_cut.size - len(own)
     p = float(stats.chi2.sf(gain, df))
-    method = _words(plan.terms, groups, outcome)
-    yield {
-        "statistic": "proportional_odds_p",
-        "group": "|".join(dict.fromkeys(group.split("=")[0] for group in groups.values())),
-        "estimate": p,
-        "p_value": p,
-        "n": y.size,
-        "method": "likelihood-ratio test that the odds ratios of all cuts are one, chi2 "
+    others = [term for term in plan.terms if term not in groups]
+    method = f"partial proportional odds of {outcome}, arms by cut"
+    method += f", one odds ratio of {', '.join(others)}" if others else ""
+    yield Estimate(p, p_value=p, n=y.size).row(
+        "proportional_odds_p",
+        group="|".join(dict.fromkeys(group.split("=")[0] for group in groups.values())),
+        method="likelihood-ratio test that the odds ratios of all cuts are one, chi2 "
         f"{gain:.4g}, df {df}; {method}",
-    }
-    z = float(stats.norm.ppf(1 - alpha / 2))
+    )
     errors = fit.errors()
     for cut, grade in enumerate(fit.categories[:-1]):
         for k, group in enumerate(groups.values()):
-            log, error = float(fit.by_cut[cut, k]), float(errors[cut, k])
             head = {"group": f"{group}|{outcome}>{grade:g}", "n": y.size}
-            if abs(log) + z * error > LARGEST_LOG:
+            try:
+                log, error = float(fit.by_cut[cut, k]), float(errors[cut, k])
+                ratio = ratio_of_log(log, error, alpha, group)
+            except NotComputable:
                 yield not_computable("odds_ratio_by_cut", "no finite estimate", **head)
                 continue
-            yield {
-                "statistic": "odds_ratio_by_cut",
+            yield ratio.row(
+                "odds_ratio_by_cut",
+                method=f"odds of {outcome} above {grade:g}; {method}; Wald interval",
                 **head,
-                "estimate": math.exp(log),
-                "ci_low": math.exp(log - z * error),
-                "ci_high": math.exp(log + z * error),
-                "p_value": float(2 * stats.norm.sf(abs(log) / error)),
-                "method": f"odds of {outcome} above {grade:g}; {method}; Wald interval",
-            }
-
-
-def _words(terms: Sequence[str], groups: Mapping[str, str], outcome: str) -> str:
-    others = [term for term in terms if term not in groups]
-    adjusted = f", one odds ratio of {', '.join(others)}" if others else ""
-    return f"partial proportional odds of {outcome}, arms by cut{adjusted}"
+            )

@@ -10,47 +10,8 @@ import numpy as np
 from scipy import stats
 
 from corelab.measurement.selection import NotComputable
-
-#: Logarithms beyond this have no exponential that fits a number.
-LARGEST_LOG = 700.0
-
-
-@dataclass(frozen=True)
-class RatioEstimate:
-    """A ratio with limits on the log scale and the test that it is 1."""
-
-    estimate: float
-    ci_low: float
-    ci_high: float
-    p_value: float
-    log_standard_error: float
-
-
-def ratio_estimate(value: float, log_error: float, alpha: float) -> RatioEstimate:
-    """A ratio with the normal interval and test of its logarithm.
-
-    Raises
-    ------
-    NotComputable
-        If the logarithm has no standard error.
-
-    Examples
-    --------
-    >>> found = ratio_estimate(2.0, 0.25, alpha=0.05)
-    >>> round(found.ci_low, 3), round(found.ci_high, 3), round(found.p_value, 4)
-    (1.225, 3.265, 0.0056)
-    """
-    if not log_error > 0:
-        raise NotComputable("the values do not vary: the ratio has no standard error")
-    z = stats.norm.ppf(1 - alpha / 2)
-    log = math.log(value)
-    return RatioEstimate(
-        value,
-        math.exp(log - z * log_error),
-        math.exp(log + z * log_error),
-        float(2 * stats.norm.sf(abs(log) / log_error)),
-        log_error,
-    )
+from corelab.pharmacodynamics.estimates import ratio_estimate
+from corelab.terms.results import Estimate
 
 
 @dataclass(frozen=True)
@@ -223,7 +184,7 @@ def logistic(values: np.ndarray) -> np.ndarray:
     return 1.0 / (1.0 + np.exp(np.clip(-values, -700, 700)))
 
 
-def odds_estimate(fit: ProportionalOdds, position: int, alpha: float = 0.05) -> RatioEstimate:
+def odds_estimate(fit: ProportionalOdds, position: int, alpha: float = 0.05) -> Estimate:
     """Common odds ratio of one term, Wald interval and test.
 
     Examples

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,8 @@ import numpy as np
 import scipy  # loads its submodules when they are used
 
 from corelab.measurement.selection import NotComputable
-from corelab.pharmacodynamics.linear import Estimate, t_estimate
+from corelab.pharmacodynamics.estimates import normal_estimate, t_estimate
+from corelab.terms.results import Estimate
 
 
 def check_times(time: Any, event: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -635,16 +636,7 @@ def proportional_hazards_test(
     )
 
 
-@dataclass(frozen=True)
-class RestrictedMean:
-    """Mean survival time up to tau, with standard error."""
-
-    estimate: float
-    standard_error: float
-    tau: float
-
-
-def restricted_mean(time: Any, event: Any, tau: float) -> RestrictedMean:
+def restricted_mean(time: Any, event: Any, tau: float, alpha: float = 0.05) -> Estimate:
     """Area under the Kaplan-Meier curve up to tau, Greenwood-type standard error.
 
     Raises
@@ -655,7 +647,7 @@ def restricted_mean(time: Any, event: Any, tau: float) -> RestrictedMean:
     Examples
     --------
     >>> result = restricted_mean([1, 2, 3, 4], [1, 1, 1, 1], 4)
-    >>> result.estimate, round(result.standard_error, 4)
+    >>> result.estimate, round(result.se, 4)
     (2.5, 0.559)
     """
     t, e = check_times(time, event)
@@ -672,22 +664,19 @@ def restricted_mean(time: Any, event: Any, tau: float) -> RestrictedMean:
     left = at_risk - deaths
     with np.errstate(divide="ignore", invalid="ignore"):
         terms = np.where((deaths > 0) & (left > 0), beyond**2 * deaths / (at_risk * left), 0.0)
-    return RestrictedMean(area, float(np.sqrt(terms.sum())), float(tau))
+    return normal_estimate(area, float(np.sqrt(terms.sum())), alpha)
 
 
-def restricted_mean_difference(
-    a: RestrictedMean, b: RestrictedMean, alpha: float = 0.05
-) -> Estimate:
+def restricted_mean_difference(a: Estimate, b: Estimate, alpha: float = 0.05) -> Estimate:
     """Difference a - b of restricted means of different participants, normal.
 
     Examples
     --------
-    >>> a, b = RestrictedMean(2.5, 0.3, 4.0), RestrictedMean(2.0, 0.4, 4.0)
-    >>> found = restricted_mean_difference(a, b)
-    >>> found.estimate, round(found.standard_error, 6), round(found.p_value, 4)
+    >>> found = restricted_mean_difference(Estimate(2.5, se=0.3), Estimate(2.0, se=0.4))
+    >>> found.estimate, round(found.se, 6), round(found.p_value, 4)
     (0.5, 0.5, 0.3173)
     """
-    error = math.hypot(a.standard_error, b.standard_error)
+    error = math.hypot(a.se, b.se)
     return t_estimate(a.estimate - b.estimate, error, math.inf, alpha)
 
 
@@ -700,6 +689,11 @@ class Concordance:
     concordant: float
     discordant: float
     tied_risk: float
+
+    def within_bounds(self, alpha: float = 0.05) -> Estimate:
+        """Normal interval, cut at 0 and 1."""
+        found = normal_estimate(self.estimate, self.standard_error, alpha, low=0.0, high=1.0)
+        return replace(found, p_value=math.nan)
 
 
 def risk_order(risk: Any) -> np.ndarray:
