@@ -25,7 +25,7 @@ from corelab.measurement.selection import (
     visits_of,
     zeros_rule,
 )
-from corelab.pharmacodynamics.estimates import contrast_of, guarded
+from corelab.pharmacodynamics.estimates import contrast_of
 from corelab.settings.analyses.base import AnalysisSpec, Level
 from corelab.study.cells import (
     CAPPED_COLUMNS,
@@ -258,14 +258,8 @@ def outcome_values(
     NotComputable
         If nobody has the outcome (at the planned visit).
     """
-    rows = tables.outcomes
-    rows = rows[(rows["outcome"] == outcome)]
-    rows = rows[pd.to_numeric(rows["value"], errors="coerce").notna()]
-    if rows.empty:
-        known = ", ".join(sorted(set(map(str, tables.outcomes["outcome"])))) or "none"
-        raise NotComputable(f"no value of outcome {outcome}; the outcomes sheet has {known}")
-    planned = analysis.outcome_visit
-    return _at_visit(rows, f"outcome {outcome}", visit, planned, tables.visit_order)
+    rows, planned = tables.outcomes, analysis.outcome_visit
+    return _of_sheet(rows, "outcome", outcome, visit, planned, tables.visit_order)
 
 
 def exposure_values(
@@ -275,16 +269,26 @@ def exposure_values(
 
     The visit is ``analysis.exposure_visit``, else ``visit`` if measured there, else the last.
     """
-    rows = tables.exposures
-    rows = rows[rows["exposure"] == exposure]
+    rows, planned = tables.exposures, analysis.exposure_visit
+    return _of_sheet(rows, "exposure", exposure, visit, planned, tables.visit_order)
+
+
+def _of_sheet(
+    sheet: pd.DataFrame,
+    kind: str,
+    name: str,
+    visit: str | None,
+    planned: str | None,
+    order: Sequence[str],
+) -> tuple[pd.Series, str]:
+    rows = sheet[sheet[kind] == name]
     rows = rows[pd.to_numeric(rows["value"], errors="coerce").notna()]
     if rows.empty:
-        known = ", ".join(sorted(set(map(str, tables.exposures["exposure"])))) or "none"
-        raise NotComputable(f"no value of exposure {exposure}; the exposures sheet has {known}")
+        known = ", ".join(sorted(set(map(str, sheet[kind])))) or "none"
+        raise NotComputable(f"no value of {kind} {name}; the {kind}s sheet has {known}")
     if "visit" not in rows.columns:
         rows = rows.assign(visit="all")
-    planned = analysis.exposure_visit
-    return _at_visit(rows, f"exposure {exposure}", visit, planned, tables.visit_order)
+    return _at_visit(rows, f"{kind} {name}", visit, planned, order)
 
 
 def baseline_values(analysis: AnalysisSpec, tables: Tables, endpoint: str) -> pd.Series:
@@ -525,8 +529,7 @@ def each_visit(
     kernel
         Rows of a visit and its frame.
     statistic, columns
-        Name and columns of the row where a visit, or every visit, is not computable; rows take
-        columns that they do not have.
+        Name and columns of the row where a visit, or every visit, is not computable.
     """
     try:
         by_visit = endpoint_by_visit(analysis, tables, endpoint)
@@ -534,8 +537,12 @@ def each_visit(
         yield not_computable(statistic, str(reason), endpoint=endpoint, **columns)
         return
     for visit, frame in by_visit:
-        place = {"endpoint": endpoint, "visit": visit, **columns}
-        yield from guarded(kernel(visit, frame), statistic, **place)
+        place = {"endpoint": endpoint, "visit": visit}
+        try:
+            for row in kernel(visit, frame):
+                yield row.within(**place)
+        except NotComputable as reason:
+            yield not_computable(statistic, str(reason), **place, **columns)
 
 
 def strata_of(analysis: AnalysisSpec, tables: Tables, frame: pd.DataFrame) -> pd.Series | None:

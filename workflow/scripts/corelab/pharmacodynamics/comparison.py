@@ -187,7 +187,7 @@ def _log_zeros(analysis: ComparisonSpec, frame: pd.DataFrame) -> tuple[str, str]
 def _each_visit(
     analysis: ComparisonSpec, tables: Tables, endpoint: str, method: str
 ) -> Iterator[StatisticRow]:
-    def of_visit(visit: str, frame: pd.DataFrame) -> Iterator[StatisticRow]:
+    def rows(frame: pd.DataFrame) -> Iterator[StatisticRow]:
         rule, logs = _log_zeros(analysis, frame)
         texts, used, planned = join_notes(frame.attrs["said"], logs), method, analysis
         if frame.attrs["ranks"] or rule == "rank":
@@ -196,14 +196,17 @@ def _each_visit(
                 # These have no covariates, so the ranks have no baseline either.
                 planned = planned.changed(derivation="value", covariates=[])
             texts += f" instead of {method}" * (method != "rank")
-        rows = _two_sample_rows
+        kernel = _two_sample_rows
         if used in skewed.METHODS or used == "ancova":
-            rows = _ancova_rows if used == "ancova" else _model_rows
-        for row in rows(planned, tables, endpoint, frame, used):
+            kernel = _ancova_rows if used == "ancova" else _model_rows
+        for row in kernel(planned, tables, endpoint, frame, used):
             yield row.within(texts)
 
-    main = skewed.MAIN.get(method, "mean_difference")
-    yield from each_visit(analysis, tables, endpoint, of_visit, main, method=method)
+    def of_visit(visit: str, frame: pd.DataFrame) -> Iterator[StatisticRow]:
+        yield from guarded(rows(frame), skewed.MAIN.get(method, "mean_difference"))
+
+    for row in each_visit(analysis, tables, endpoint, of_visit, "mean_difference"):
+        yield row.within(method=method)
 
 
 def _once(rows: Iterable[StatisticRow], given: set[tuple[str, str]]) -> Iterator[StatisticRow]:

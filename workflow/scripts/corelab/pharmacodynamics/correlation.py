@@ -346,31 +346,19 @@ def repeated(subject: Any, x: Any, y: Any, alpha: float = 0.05) -> Estimate:
     return Estimate(r, low, high, _t_test_of_r(r, df), a.size, method, df=df)
 
 
-def bootstrap_interval(
-    statistic: Callable[[np.ndarray, np.ndarray], float],
-    x: Any,
-    y: Any,
-    alpha: float = 0.05,
-    *,
-    resamples: int = RESAMPLES,
-    seed: int = SEED,
-) -> tuple[float, float]:
-    """BCa bootstrap limits of a statistic of pairs; pairs are resampled, seed fixed.
+def resampled(
+    of_rows: Callable[[np.ndarray], float], n: int, resamples: int = RESAMPLES, seed: int = SEED
+) -> np.ndarray:
+    """Values of a statistic of row numbers in resamples of n rows, those that exist.
 
     Examples
     --------
-    >>> x = np.arange(20.0)
-    >>> low, high = bootstrap_interval(lambda a, b: pearson(a, b).estimate, x, x**2)
-    >>> 0.9 < low < high <= 1
-    True
+    >>> resampled(lambda rows: float(rows.size), 4, resamples=2).tolist()
+    [4.0, 4.0]
     """
-    a, b = _pairs(x, y)
-
-    def of_rows(rows: np.ndarray) -> float:
-        u, v = a[rows], b[rows]
-        return statistic(u, v) if np.ptp(u) > 0 and np.ptp(v) > 0 else math.nan
-
-    return bca_limits(of_rows, a.size, alpha, resamples=resamples, seed=seed)
+    generator = np.random.default_rng(seed)
+    draws = np.array([of_rows(generator.integers(0, n, n)) for _ in range(resamples)])
+    return draws[np.isfinite(draws)]
 
 
 def bca_limits(
@@ -381,11 +369,13 @@ def bca_limits(
     resamples: int = RESAMPLES,
     seed: int = SEED,
     percentile: bool = False,
+    draws: np.ndarray | None = None,
 ) -> tuple[float, float]:
     """Bias-corrected and accelerated limits (Efron 1987) of a statistic of row numbers.
 
     Resamples in which the statistic does not exist are dropped. Over 200 rows are left out in 200
     groups for the acceleration; ``percentile`` takes the quantiles of the resamples as they are.
+    ``draws`` are those of :func:`resampled` where they are there already.
 
     Examples
     --------
@@ -394,16 +384,14 @@ def bca_limits(
     >>> low < 4.5 < high
     True
     """
-    generator = np.random.default_rng(seed)
-    draws = np.array([of_rows(generator.integers(0, n, n)) for _ in range(resamples)])
-    draws = draws[np.isfinite(draws)]
-    everything = np.arange(n)
-    estimate = of_rows(everything)
+    draws = resampled(of_rows, n, resamples, seed) if draws is None else draws
     if draws.size < resamples // 2:
         return math.nan, math.nan
     if percentile:
         low, high = np.quantile(draws, [alpha / 2, 1 - alpha / 2])
         return float(low), float(high)
+    everything = np.arange(n)
+    estimate = of_rows(everything)
     groups = everything % MOST_GROUPS
     jack = np.array([of_rows(everything[groups != g]) for g in range(int(groups.max()) + 1)])
     jack = jack[np.isfinite(jack)]

@@ -198,11 +198,23 @@ def _gradient(d: np.ndarray, emax: float, ed50: float, hill: float, sigmoid: boo
 def profile_limits(
     dose: Any, response: Any, fit: EmaxFit, parameter: str, alpha: float = 0.05
 ) -> tuple[float, float]:
-    """Profile confidence limits of ``emax`` or ``ed50`` of the three-parameter model.
+    """Profile confidence limits of a parameter of an Emax model.
 
     A limit is where the smallest residual sum of squares with the parameter held there exceeds
-    the minimum by the F quantile; it is -inf, 0 or inf where the data set no limit inside a
-    thousand times the dose range (that is a result, not a failure).
+    the minimum by the F quantile, the other shape parameters fitted at every value. It is -inf, 0
+    or inf where the data set no limit inside the range that is searched (that is a result, not a
+    failure); the Hill coefficient stays inside its search interval.
+
+    Parameters
+    ----------
+    dose, response
+        (n,) as they were fitted.
+    fit
+        Of the three-parameter or of the sigmoid model.
+    parameter
+        ``emax``, ``ed50`` or, of a sigmoid model, ``hill``.
+    alpha
+        1 - confidence level.
 
     Examples
     --------
@@ -211,22 +223,36 @@ def profile_limits(
     >>> low, high = profile_limits(dose, y, fit_emax(dose, y), "ed50")
     >>> 1.7 < low < 2 < high < 2.4
     True
+    >>> dose = np.repeat([0.0, 1, 2, 4, 8, 16], 2)
+    >>> y = 1 + 10 * dose**2 / (9 + dose**2) + np.tile([0.1, -0.1], 6)
+    >>> low, high = profile_limits(dose, y, fit_emax(dose, y, sigmoid=True), "ed50")
+    >>> 2.5 < low < 3 < high < 3.5
+    True
     """
     d, y = np.asarray(dose, float), np.asarray(response, float)
+    known = ("emax", "ed50", "hill")[: len(fit.standard_errors) - 1]
+    if parameter not in known:
+        raise ValueError(f"profile limits of '{parameter}'; known: {', '.join(known)}")
     limit = fit.rss * (1 + scipy.stats.f.ppf(1 - alpha, 1, fit.df) / fit.df)
+    profile = _sigmoid_excess if "hill" in known else _plain_excess
+    excess, ends = profile(d, y, parameter, limit)
+    if parameter == "emax":
+        span = 50 * max(float(np.ptp(y)), abs(fit.emax))
+        low = _crossing(excess, fit.emax, fit.emax - span)
+        high = _crossing(excess, fit.emax, fit.emax + span)
+        return (-math.inf if low is None else low), (math.inf if high is None else high)
+    start = math.log(fit.ed50 if parameter == "ed50" else fit.hill)
+    low, high = _crossing(excess, start, ends[0]), _crossing(excess, start, ends[1])
+    return (0.0 if low is None else math.exp(low)), (math.inf if high is None else math.exp(high))
+
+
+def _plain_excess(
+    d: np.ndarray, y: np.ndarray, parameter: str, limit: float
+) -> tuple[Callable[[float], float], tuple[float, float]]:
+    """Sum of squares above the limit of emax or of the logarithm of ed50, and its range."""
     wide = (math.log(1e-6 * d.max()), math.log(1e3 * d.max()))
     if parameter == "ed50":
-
-        def excess(log_ed50: float) -> float:
-            return _rss(d, y, math.exp(log_ed50), 1.0)[0] - limit
-
-        low = _crossing(excess, math.log(fit.ed50), wide[0])
-        high = _crossing(excess, math.log(fit.ed50), wide[1])
-        return (0.0 if low is None else math.exp(low)), (
-            math.inf if high is None else math.exp(high)
-        )
-    if parameter != "emax":
-        raise ValueError(f"profile limits of '{parameter}'; known: emax, ed50")
+        return (lambda log_ed50: _rss(d, y, math.exp(log_ed50), 1.0)[0] - limit), wide
     grid = np.linspace(*wide, 241)
     shares = np.array([saturation(d, math.exp(g), 1.0) for g in grid])
     # |y - emax s|^2 about its mean, from three moments of every share.
@@ -234,7 +260,7 @@ def profile_limits(
     own, cross = np.sum(centred**2, axis=1), centred @ (y - y.mean())
     whole = float(np.sum((y - y.mean()) ** 2))
 
-    def excess_emax(emax: float) -> float:
+    def excess(emax: float) -> float:
         costs = whole - 2 * emax * cross + emax**2 * own
         best = int(np.argmin(costs))
         found = scipy.optimize.minimize_scalar(
@@ -245,34 +271,13 @@ def profile_limits(
         )
         return min(float(costs[best]), float(found.fun)) - limit
 
-    span = 50 * max(float(np.ptp(y)), abs(fit.emax))
-    low = _crossing(excess_emax, fit.emax, fit.emax - span)
-    high = _crossing(excess_emax, fit.emax, fit.emax + span)
-    return (-math.inf if low is None else low), (math.inf if high is None else high)
+    return excess, wide
 
 
-def sigmoid_profile_limits(
-    dose: Any, response: Any, fit: EmaxFit, parameter: str, alpha: float = 0.05
-) -> tuple[float, float]:
-    """Profile confidence limits of ``emax``, ``ed50`` or ``hill`` of the sigmoid Emax model.
-
-    As :func:`profile_limits`; the other shape parameters are fitted at every value. The Hill
-    coefficient stays inside its search interval, and a limit that is not reached there is inf
-    (or 0, -inf).
-
-    Examples
-    --------
-    >>> dose = np.repeat([0.0, 1, 2, 4, 8, 16], 2)
-    >>> y = 1 + 10 * dose**2 / (9 + dose**2) + np.tile([0.1, -0.1], 6)
-    >>> fit = fit_emax(dose, y, sigmoid=True)
-    >>> low, high = sigmoid_profile_limits(dose, y, fit, "ed50")
-    >>> 2.5 < low < 3 < high < 3.5
-    True
-    """
-    if parameter not in {"emax", "ed50", "hill"}:
-        raise ValueError(f"profile limits of '{parameter}'; known: emax, ed50, hill")
-    d, y = np.asarray(dose, float), np.asarray(response, float)
-    limit = fit.rss * (1 + scipy.stats.f.ppf(1 - alpha, 1, fit.df) / fit.df)
+def _sigmoid_excess(
+    d: np.ndarray, y: np.ndarray, parameter: str, limit: float
+) -> tuple[Callable[[float], float], tuple[float, float]]:
+    """The same of emax, or of the logarithm of ed50 or hill, of the sigmoid model."""
     wide = (math.log(1e-4 * d.max()), math.log(1e2 * d.max()))
     hills = np.log(np.geomspace(*HILL_BOUNDS, 25))
     places = np.linspace(*wide, 81)
@@ -288,8 +293,7 @@ def sigmoid_profile_limits(
         rest = y - emax * share
         return float(np.sum((rest - rest.mean()) ** 2))
 
-    def least(held: float) -> float:
-        """Smallest residual sum of squares with the parameter held, less the limit."""
+    def excess(held: float) -> float:
         if parameter == "ed50":
             return _least_of(lambda h: cost(held, h, None), hills) - limit
         if parameter == "hill":
@@ -305,15 +309,7 @@ def sigmoid_profile_limits(
         )
         return float(min(costs[best], found.fun)) - limit
 
-    if parameter == "emax":
-        span = 50 * max(float(np.ptp(y)), abs(fit.emax))
-        low = _crossing(least, fit.emax, fit.emax - span)
-        high = _crossing(least, fit.emax, fit.emax + span)
-        return (-math.inf if low is None else low), (math.inf if high is None else high)
-    start = math.log(fit.ed50 if parameter == "ed50" else fit.hill)
-    ends = wide if parameter == "ed50" else (float(hills[0]), float(hills[-1]))
-    low, high = _crossing(least, start, ends[0]), _crossing(least, start, ends[1])
-    return (0.0 if low is None else math.exp(low)), (math.inf if high is None else math.exp(high))
+    return excess, wide if parameter != "hill" else (float(hills[0]), float(hills[-1]))
 
 
 def _least_of(cost: Callable[[float], float], grid: np.ndarray) -> float:
@@ -753,10 +749,9 @@ def _emax_rows(
     theirs = None if fit.at_bound or sigmoid else _curve_fit(d, y, fit)
     # Two parameters beyond the mean; Davies' problem makes this F test approximate.
     f = (float(np.sum((y - y.mean()) ** 2)) - fit.rss) / 2 / (fit.rss / fit.df)
-    limits_of = sigmoid_profile_limits if sigmoid else profile_limits
     for place, parameter in enumerate(("emax", "ed50", "hill")[: 2 + sigmoid], start=1):
         value, error = getattr(fit, parameter), fit.standard_errors[place]
-        limits = limits_of(d, y, fit, parameter, analysis.alpha)
+        limits = profile_limits(d, y, fit, parameter, analysis.alpha)
         low, high = (one if math.isfinite(one) else math.nan for one in limits)
         tested = parameter == "emax" and not sigmoid
         second: dict[str, float | str] = {}

@@ -52,6 +52,7 @@ def forest(
     null: float = 0.0,
     logarithmic: bool = False,
     xlabel: str = "",
+    limits: tuple[float, float] | None = None,
 ) -> Axes:
     """Estimates with intervals, one line per row of a statistics table, numbers at the right.
 
@@ -67,8 +68,8 @@ def forest(
         Value of no effect.
     logarithmic
         For ratios.
-    xlabel
-        What the estimates are, with the unit.
+    xlabel, limits
+        What the estimates are, with the unit; ends of that axis.
     """
     names = list(rows["group"] if labels is None else labels)
     places = np.arange(len(rows))[::-1]
@@ -97,6 +98,8 @@ def forest(
     axes.set_yticks(places, names)
     axes.set_ylim(-0.7, len(rows) - 0.3)
     axes.set_xlabel(xlabel)
+    if limits is not None:
+        axes.set_xlim(*limits)
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
     return _plain(axes)

@@ -196,14 +196,13 @@ class Influence:
 
     Attributes
     ----------
-    max_cooks_distance, max_abs_studentised_residual
-        Largest; residuals are externally studentised.
+    max_cooks_distance
+        Largest Cook's distance.
     shapiro_p, breusch_pagan_p
         Normality of residuals; constant variance, Koenker's studentised form.
     """
 
     max_cooks_distance: float
-    max_abs_studentised_residual: float
     shapiro_p: float
     breusch_pagan_p: float
 
@@ -224,16 +223,11 @@ def influence(matrix: Any, values: Any) -> Influence:
     residuals = y - q @ (q.T @ y)
     variance = residuals @ residuals / (n - p)
     cooks = residuals**2 / (p * variance) * leverage / (1 - leverage) ** 2
-    deleted = np.maximum(
-        (residuals @ residuals - residuals**2 / (1 - leverage)) / max(n - p - 1, 1), 1e-300
-    )
-    student = residuals / np.sqrt(deleted * (1 - leverage))
     squared = residuals**2
     explained = q @ (q.T @ squared)
     r2 = 1 - np.sum((squared - explained) ** 2) / np.sum((squared - squared.mean()) ** 2)
     return Influence(
         float(cooks.max()),
-        float(np.abs(student).max()),
         float(scipy.stats.shapiro(residuals).pvalue) if n >= 3 else float("nan"),
         float(scipy.stats.chi2.sf(n * r2, p - 1)) if p > 1 else float("nan"),
     )

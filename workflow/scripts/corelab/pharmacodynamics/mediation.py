@@ -27,7 +27,7 @@ from corelab.pharmacodynamics.analysis_set import (
     participant_columns,
     with_labels,
 )
-from corelab.pharmacodynamics.correlation import bca_limits, fisher_interval, partial
+from corelab.pharmacodynamics.correlation import bca_limits, fisher_interval, partial, resampled
 from corelab.pharmacodynamics.estimates import guarded
 from corelab.pharmacodynamics.linear import fit_linear, second_ols
 from corelab.pharmacodynamics.scales import covariates_of, scaled
@@ -116,24 +116,15 @@ def _coefficients(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     return np.linalg.lstsq(x, y, rcond=None)[0]
 
 
-def resampled(
+def limits_and_p(
     statistic: Callable[[np.ndarray], float],
-    arm: Any,
+    n: int,
     alpha: float = 0.05,
     *,
     resamples: int = RESAMPLES,
     seed: int = SEED,
 ) -> tuple[float, float, float]:
-    """BCa limits and a bootstrap p value (of 0) of a statistic of row numbers.
-
-    Parameters
-    ----------
-    statistic
-        Of an array of row numbers; nan where it does not exist.
-    arm
-        (n,) treatment; its length gives n.
-    alpha, resamples, seed
-        Level and bootstrap.
+    """BCa limits and a bootstrap p value (of 0) of a statistic of n row numbers.
 
     Returns
     -------
@@ -143,15 +134,12 @@ def resampled(
     Examples
     --------
     >>> values = np.arange(20.0) - 4
-    >>> low, high, p = resampled(lambda rows: values[rows].mean(), values, resamples=500)
+    >>> low, high, p = limits_and_p(lambda rows: values[rows].mean(), 20, resamples=500)
     >>> bool(low < values.mean() < high), p < 0.05
     (True, True)
     """
-    n = np.asarray(arm).size
-    low, high = bca_limits(statistic, n, alpha, resamples=resamples, seed=seed)
-    generator = np.random.default_rng(seed)
-    draws = np.array([statistic(generator.integers(0, n, n)) for _ in range(resamples)])
-    draws = draws[np.isfinite(draws)]
+    draws = resampled(statistic, n, resamples, seed)
+    low, high = bca_limits(statistic, n, alpha, resamples=resamples, draws=draws)
     if draws.size < resamples // 2:
         return low, high, math.nan
     tail = min(np.sum(draws <= 0) + 1, np.sum(draws >= 0) + 1) / (draws.size + 1)
@@ -242,8 +230,12 @@ class _Case:
                 self.treatment[rows], self.endpoint[rows], self.outcome[rows], self.rest[rows]
             )
 
-        return resampled(
-            of_rows, self.treatment, self.alpha, resamples=self.resamples, seed=self.seed
+        return self.limits(of_rows)
+
+    def limits(self, of_rows: Callable[[np.ndarray], float]) -> tuple[float, float, float]:
+        """Limits and p of a statistic of row numbers."""
+        return limits_and_p(
+            of_rows, self.outcome.size, self.alpha, resamples=self.resamples, seed=self.seed
         )
 
 
@@ -344,9 +336,7 @@ def _mediation_rows(case: _Case) -> Iterator[StatisticRow]:
         scale=max(abs(paths.indirect), abs(paths.a.se * paths.b.se)),
     )
     through = indirect_of(case.treatment, case.endpoint, case.outcome, case.rest)
-    limits = resampled(
-        through, case.treatment, case.alpha, resamples=case.resamples, seed=case.seed
-    )
+    limits = case.limits(through)
     yield Estimate(paths.indirect, *limits).row(
         "indirect_effect",
         method=f"{method}: effect through the endpoint, a b; BCa bootstrap, "

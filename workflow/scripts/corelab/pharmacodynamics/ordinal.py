@@ -325,7 +325,8 @@ def _arm_rows(analysis: OrdinalSpec, tables: Tables, outcome: str) -> Iterator[S
     arms = arms_of(labelled, tables, None, frame.drop(columns=by), names)
     arms = replace(arms, said=join_notes(worst, arms.said))
     head = {"endpoint": outcome, "visit": visit}
-    yield from guarded(_common_odds_rows(analysis, arms, outcome), "common_odds_ratio", **head)
+    rows = _common_odds_rows(analysis, arms, arms.design().slopes(), outcome)
+    yield from guarded(rows, "common_odds_ratio", **head)
     words = f"without the covariates {', '.join(names)}" if names else ""
     for level in arms.others:
         a, b = arms.values(level), arms.values(arms.reference)
@@ -337,9 +338,11 @@ def _arm_rows(analysis: OrdinalSpec, tables: Tables, outcome: str) -> Iterator[S
             yield row.within(arms.said, words, endpoint=outcome)
 
 
-def _common_odds_rows(analysis: OrdinalSpec, arms: Arms, outcome: str) -> Iterator[StatisticRow]:
+def _common_odds_rows(
+    analysis: OrdinalSpec, arms: Arms, plan: Design, outcome: str
+) -> Iterator[StatisticRow]:
     """Proportional odds of the arms, and the odds ratio at every cut where that is planned."""
-    plan, y = arms.design().slopes(), arms.frame["value"].to_numpy(float)
+    y = arms.frame["value"].to_numpy(float)
     fit = fit_proportional_odds(plan.matrix, y)
     second, assumption = _ordered_model(plan, y), _assumption(plan, y, fit)
     terms = {f"{arms.by}={level}": arms.group(level) for level in arms.others}
@@ -489,7 +492,7 @@ def _endpoint_rows(
 ) -> Iterator[StatisticRow]:
     names = list(analysis.covariates)
 
-    def of_visit(visit: str, values: pd.DataFrame) -> Iterator[StatisticRow]:
+    def rows(visit: str, values: pd.DataFrame) -> Iterator[StatisticRow]:
         scores, at = outcome_values(analysis, tables, outcome, visit)
         frame = values.rename(columns={"value": "imaging"})
         frame["outcome"] = scores.reindex(frame.index)
@@ -506,5 +509,8 @@ def _endpoint_rows(
             note=join_notes(f"{outcome} at {at}", said, note, _assumption(plan, y, fit)),
         )
 
-    group = f"{endpoint}|{outcome}"
-    yield from each_visit(analysis, tables, endpoint, of_visit, "common_odds_ratio", group=group)
+    def of_visit(visit: str, values: pd.DataFrame) -> Iterator[StatisticRow]:
+        group = f"{endpoint}|{outcome}"
+        yield from guarded(rows(visit, values), "common_odds_ratio", group=group)
+
+    yield from each_visit(analysis, tables, endpoint, of_visit, "common_odds_ratio")

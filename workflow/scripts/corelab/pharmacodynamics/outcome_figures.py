@@ -16,6 +16,7 @@ import pandas as pd
 
 from corelab.measurement.selection import NotComputable, Tables, as_list
 from corelab.pharmacodynamics import figures
+from corelab.pharmacodynamics.analysis_figures import axis_words
 from corelab.pharmacodynamics.analysis_set import (
     design,
     endpoint_by_visit,
@@ -56,22 +57,6 @@ def _canvas(width: float, height: float, **more: Any) -> tuple[Figure, Any]:
 
     figure = Canvas(figsize=(width, height), facecolor="white")
     return figure, figure.subplots(**more)
-
-
-def _words(endpoint: str) -> str:
-    return endpoint.replace("_", " ").replace(":", ", ")
-
-
-def _unit(endpoint: str) -> str:
-    if endpoint.startswith("extent_of_resection"):
-        return "%"
-    return "mL" if endpoint.endswith("_volume") else ""
-
-
-def _labelled(endpoint: str) -> str:
-    unit = _unit(endpoint)
-    words = _words(endpoint).capitalize()
-    return f"{words}, {unit}" if unit else words
 
 
 def kaplan_meier_panel(
@@ -214,13 +199,13 @@ def _hazard_curves(
         axes.set_yscale("log")
         axes.set_ylim(max(low.min(), 0.1), min(high.max(), 10.0))
         figures.decimal_log_ticks(axes, "y")
-        axes.set_xlabel(_labelled(endpoint))
+        axes.set_xlabel(axis_words(endpoint))
         axes.set_title(f"{visit} (n = {len(frame)})", fontsize=10)
         axes.spines[["top", "right"]].set_visible(False)
     grid[0][0].set_ylabel(f"Hazard ratio of {event}, against the median")
     yield Drawn(
         f"hazard_{_file(endpoint)}_{event}",
-        f"Hazard of {event} along {_words(endpoint)}",
+        f"Hazard of {event} along {endpoint.replace('_', ' ').replace(':', ', ')}",
         "Cox model with a restricted cubic spline (4 knots), 95 % band; ticks below: participants.",
         figure,
     )

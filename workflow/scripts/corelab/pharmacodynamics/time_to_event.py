@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -198,11 +198,18 @@ def _group_rows(
             rows = interval_rows(analysis, arms, names)
         else:
             rows = _cox_rows(analysis, tables, every)
-        for row in guarded(rows, _MAIN[method], method=method):
-            tested = {"logrank_p", "interval_logrank_p", "gray_p"}
-            plain = STRATUM in frame and method != "cox" and row.statistic not in tested
-            words = (said, note, "without the strata" * plain)
-            yield row.within(*words, n=len(whole))
+        placed = _placed(rows, whole, (said, note), STRATUM in frame and method != "cox")
+        yield from guarded(placed, _MAIN[method], method=method)
+
+
+def _placed(
+    rows: Iterable[StatisticRow], whole: pd.DataFrame, words: tuple[str, ...], strata: bool
+) -> Iterator[StatisticRow]:
+    """Rows with their words and number, and what ignores the strata says so."""
+    tested = {"logrank_p", "interval_logrank_p", "gray_p"}
+    for row in rows:
+        plain = "without the strata" * (strata and row.statistic not in tested)
+        yield row.within(*words, plain, n=len(whole))
 
 
 def median_row(time: Any, event: Any, alpha: float) -> StatisticRow:
