@@ -10,6 +10,7 @@ import atexit
 import hashlib
 import shutil
 import tempfile
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,11 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from corelab.provenance.products import write_json, write_table
+from corelab.measurement.selection import Tables
+from corelab.provenance.products import read_table, write_json, write_table
 from corelab.reporting.pictures import template_on
+from corelab.reporting.results import Results, read_measurements, read_results
+from corelab.settings.config import Config
 from corelab.study.columns import (
     ACQUISITION,
     FINDINGS,
@@ -668,6 +672,47 @@ def _original() -> tuple[Path, pd.DataFrame]:
     write_table(outcomes, root / "outcomes.tsv", list(outcomes.columns))
     write_table(exposures, root / "exposures.tsv", list(exposures.columns))
     return folder, people
+
+
+def _sheet(given: str | None, columns: tuple[str, ...]) -> pd.DataFrame:
+    if not given:
+        return pd.DataFrame(columns=list(columns))
+    numeric = [name for name in ("value", "time_days", "event") if name in columns]
+    return read_table(given, numeric=numeric)
+
+
+def tables_of(folder: Path, settings: Config, people: pd.DataFrame) -> Tables:
+    """What the analyses of a study saw."""
+    measured, inputs = read_measurements(folder), settings.inputs
+    order = [*settings.visits.order]
+    order += [v for v in measured["visit"].dropna().unique() if v not in order]
+    people = people.assign(participant_id=people["participant_id"].astype(str))
+    if "dose" in people:
+        people["dose"] = pd.to_numeric(people["dose"], errors="coerce")
+    head = ("participant_id", "visit")
+    return Tables(
+        measured,
+        people.reset_index(drop=True),
+        outcomes=_sheet(inputs.outcomes, (*head, "outcome", "value", "unit")),
+        exposures=_sheet(inputs.exposures, (*head, "exposure", "value", "unit")),
+        events=_sheet(inputs.events, ("participant_id", "endpoint", "time_days", "event")),
+        visit_order=tuple(order),
+        baseline=settings.visits.baseline or (order[0] if order else None),
+    )
+
+
+def fabricated_results(
+    folder: Path, config: dict[str, Any], people: pd.DataFrame, **given: Any
+) -> Results:
+    """Results of a study, given as :func:`fabricated_study` returns it."""
+    settings = Config.model_validate(config)
+    return read_results(folder, settings, tables_of(folder, settings, people), **given)
+
+
+def with_config(results: Results, **blocks: Any) -> Results:
+    """The same results under a config with other blocks."""
+    settings = Config.model_validate({**results.settings.plain(), **blocks})
+    return replace(results, settings=settings)
 
 
 def fabricated_study(

@@ -34,6 +34,14 @@ def planned(entry, **more):
     return spec_of({key: value for key, value in given.items() if value is not None})
 
 
+def prepare_rows(rows, folder, **options):
+    """Record of the visit that rows of the scans sheet, as mappings, make."""
+    from corelab.imaging import prepare_visit
+    from corelab.records import ScanRow
+
+    return prepare_visit([ScanRow.from_row(row) for row in rows], folder, **options)
+
+
 def run(entry, tables):
     """Statistics rows of an analysis that is written as in a plan."""
     from corelab.plan.run import run as run_spec

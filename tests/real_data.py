@@ -567,7 +567,7 @@ def brain_figures(data: Path, folder: Path) -> list[Figure]:
 
 def ge_head_ct(data: Path, folder: Path) -> Any:
     """The GE head CT converted and conformed as the workflow does it."""
-    from corelab.imaging import prepare_visit
+    from helpers import prepare_rows
 
     row = {
         "participant_id": "GECT",
@@ -576,7 +576,7 @@ def ge_head_ct(data: Path, folder: Path) -> Any:
         "path": str(data / "dicom/dcm_qa_ct/In/GE"),
         "scan_id": "GECT",
     }
-    record = prepare_visit([row], folder)
+    record = prepare_rows([row], folder)
     return nib.load(folder / record.scans[0].path)
 
 

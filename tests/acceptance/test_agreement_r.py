@@ -110,7 +110,7 @@ def test_epir_ccc_and_paired_t(r, readings):
     ours = [bias.bias, *bias.bias_ci, bias.bias_p_value]
     assert ours == pytest.approx(r["t_test_bias"], rel=1e-9)
     slope, _, p_value = r["proportional_bias"]
-    assert [bias.slope, bias.slope_p_value] == pytest.approx([slope, p_value], rel=1e-9)
+    assert [bias.slope.estimate, bias.slope.p_value] == pytest.approx([slope, p_value], rel=1e-9)
 
 
 @pytest.mark.parametrize(

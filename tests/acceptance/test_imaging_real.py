@@ -7,9 +7,9 @@ import csv
 import nibabel as nib
 import numpy as np
 import pytest
-from helpers import data_folder
+from helpers import data_folder, prepare_rows
 
-from corelab.imaging import load_image, mask_volume_ml, prepare_visit, voxel_volume_ml
+from corelab.imaging import load_image, mask_volume_ml, voxel_volume_ml
 from corelab.imaging.brain import brain_mask
 from corelab.imaging.nifti import conform
 
@@ -67,7 +67,7 @@ def test_ads_visit(tmp_path):
     folder = data_folder("stroke/ads_subject02")
     files = {"b0": "b0", "dwi": "DWI", "adc": "ADC", "mask-infarct": "DAGMNet_CH3_Lesion_Predict"}
     rows = [row(kind, folder / f"Subject02_{name}.nii.gz", kind) for kind, name in files.items()]
-    record = prepare_visit(rows, tmp_path)
+    record = prepare_rows(rows, tmp_path)
     scans = {scan.kind: scan for scan in record.scans}
     assert {scan.status for scan in scans.values()} == {"ok"}
     assert {scan["grid"] for scan in scans.values()} == {"g1"}
@@ -107,7 +107,7 @@ def test_isles_adc_unit_and_negative_values_are_told():
 
 
 def test_tilted_head_ct_from_dicom_to_brain_mask(tmp_path):
-    record = prepare_visit([row("dicom", data_folder("dicom/dcm_qa_ct"), "s")], tmp_path)
+    record = prepare_rows([row("dicom", data_folder("dicom/dcm_qa_ct"), "s")], tmp_path)
     assert record.scans[0].unit == "HU"
     assert record.brain_mask_quality["g1"].verdict == "pass"
     assert 1200 <= record.brain_mask_quality["g1"].volume_ml <= 1600

@@ -5,9 +5,8 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 import pytest
-from helpers import data_folder
+from helpers import data_folder, prepare_rows
 
-from corelab.imaging import prepare_visit
 from corelab.imaging.meshnet import network_mask, read_meshnet
 from corelab.segmentation.visit import segment_visit
 from corelab.settings.segmentation import SegmentationSettings
@@ -19,7 +18,7 @@ def test_t2_lesion_is_that_of_brainchop(tmp_path):
     folder = data_folder("models/t2lesion")
     scan = {"participant_id": "1", "visit": "v", "kind": "T2w", "scan_id": "s"}
     scan["path"] = str(folder / "M2265_T2w.nii.gz")
-    record = prepare_visit([scan], tmp_path)
+    record = prepare_rows([scan], tmp_path)
     entry = {"id": "t2lesion", "kind": "meshnet", "label": "lesion", "inputs": {"T2w": "t2.nii"}}
     entry["weights"] = str(folder / "model.json")
     found = segment_visit(

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import data_folder
+from helpers import data_folder, prepare_rows
 
-from corelab.imaging import prepare_visit
 from corelab.measurement.recovery import recover_visit, recovery_summary, recovery_table
 from corelab.registration import share_brain_masks
 from corelab.settings.measurement import RecoverySettings
@@ -27,7 +26,7 @@ def test_infarcts_planted_into_a_real_dwi_are_found(tmp_path):
         }
         for kind in ("dwi", "adc")
     ]
-    record = share_brain_masks(prepare_visit(rows, tmp_path), tmp_path)
+    record = share_brain_masks(prepare_rows(rows, tmp_path), tmp_path)
     found = recover_visit(
         record,
         tmp_path,

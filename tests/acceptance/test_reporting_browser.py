@@ -13,14 +13,14 @@ from urllib.parse import unquote
 
 import numpy as np
 import pytest
-from fabricated_study import HOSTILE, fabricated_study
+from fabricated_study import HOSTILE, fabricated_results, fabricated_study
 from PIL import Image
 
 from corelab.provenance.decisions import read_decisions
 from corelab.reporting.desk import Desk
 from corelab.reporting.page import STUDY_PAGES
 from corelab.reporting.report import write_report
-from corelab.reporting.results import blinded_page, read_results, subject_page
+from corelab.reporting.results import blinded_page, subject_page
 
 pytestmark = pytest.mark.acceptance
 AXE_VERSION = "4.10.3"
@@ -51,7 +51,7 @@ def browser():
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> Path:
-    return write_report(read_results(*fabricated_study(tmp_path_factory.mktemp("browser"))))
+    return write_report(fabricated_results(*fabricated_study(tmp_path_factory.mktemp("browser"))))
 
 
 class Watched:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import data_folder
+from helpers import data_folder, prepare_rows
 
-from corelab.imaging import brain_mask, load_image, prepare_visit
+from corelab.imaging import brain_mask, load_image
 from corelab.segmentation import majority_vote, segment_visit, staple
 from corelab.segmentation.diffusion import DiffusionInfarct, apparent_diffusion
 from corelab.settings.segmentation import SegmentationSettings
@@ -42,7 +42,7 @@ def read_mask(path):
 
 
 def segmented(files, folder, disease):
-    record = prepare_visit(rows(files), folder)
+    record = prepare_rows(rows(files), folder)
     found = segment_visit(record, folder, disease=disease).masks
     return {(mask.label, mask.source): mask for mask in found}
 

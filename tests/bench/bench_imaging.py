@@ -48,7 +48,8 @@ def record(name): return KINDS[name].read(folder / f"{name}.json")
 def write(name, content): content.write(folder / f"{name}.json")
 if stage == "conform and brain masks":
     from corelab.imaging import prepare_visit
-    write("prepare", prepare_visit(rows, folder))
+    from corelab.records import ScanRow
+    write("prepare", prepare_visit([ScanRow.from_row(row) for row in rows], folder))
 elif stage == "rigid within the visit":
     from corelab.registration import align_visit, share_brain_masks
     write("prepare", share_brain_masks(align_visit(record("prepare"), folder, settings=SETTINGS), folder))
@@ -244,7 +245,9 @@ def segmentation_rows() -> Iterator[tuple[str, str, str]]:
 
 def _segmented(images: dict[str, nib.Nifti1Image], label: str, folder: Path) -> np.ndarray:
     """The pipeline's mask of a label from images in memory, as the workflow would make it."""
-    from corelab.imaging import load_image, prepare_visit
+    from helpers import prepare_rows
+
+    from corelab.imaging import load_image
     from corelab.segmentation.visit import segment_visit
 
     folder.mkdir(exist_ok=True)
@@ -255,7 +258,7 @@ def _segmented(images: dict[str, nib.Nifti1Image], label: str, folder: Path) -> 
         rows.append(
             {"participant_id": "1", "visit": "v", "kind": kind, "path": str(path), "scan_id": kind}
         )
-    record = prepare_visit(rows, folder)
+    record = prepare_rows(rows, folder)
     for mask in segment_visit(record, folder, disease="stroke").masks:
         if mask.label == label and mask.status == "ok":
             return np.asarray(load_image(folder / mask.file, kind="mask").dataobj) > 0

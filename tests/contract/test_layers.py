@@ -94,7 +94,7 @@ def test_imports_run_downwards(path):
         assert other not in {"phantom", "workflow"}, where
         assert other != "reporting" or package == "workflow", where
         if package == "phantom":
-            assert other in {"terms", "settings", "study", "imaging"}, where
+            assert other in {"terms", "settings", "records", "study", "imaging"}, where
         elif package in PACKAGES:
             assert PACKAGES.index(other) < PACKAGES.index(package), where
 

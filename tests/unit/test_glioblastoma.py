@@ -27,7 +27,15 @@ from corelab.pharmacodynamics.survival import hazard_along
 from corelab.plan.runner import run_analysis
 from corelab.provenance.products import format_cell, write_table
 from corelab.radiomics.visit import collect_features, perturb_mask, radiomics_visit
-from corelab.records import Normalised, NormalisedMask, Prepared, Scan, Segmented, Transform
+from corelab.records import (
+    FrequencyMaps,
+    Normalised,
+    NormalisedMask,
+    Prepared,
+    Scan,
+    Segmented,
+    Transform,
+)
 from corelab.registration import template_image
 from corelab.segmentation.readers import derived_masks
 from corelab.settings.analyses import spec_of
@@ -390,9 +398,9 @@ def test_left_share_is_wilsons():
     empty = np.zeros((4, 1, 1), np.uint8)
     images = [nib.Nifti1Image(v, affine) for v in [*[left] * 7, *[right] * 3, empty]]
     found = side_share(images)
-    assert found["left"] == 0.7 and found["n"] == 10
+    assert found.left == 0.7 and found.n == 10
     # Wilson 1927, 7 of 10: 0.397 to 0.892 (as binom.wilson in R's binom).
-    assert (found["ci_low"], found["ci_high"]) == pytest.approx((0.39678, 0.89221), abs=1e-4)
+    assert (found.ci_low, found.ci_high) == pytest.approx((0.39678, 0.89221), abs=1e-4)
 
 
 # ----------------------------------------------------------------------------- radiomics stage
@@ -543,7 +551,7 @@ def test_maps_of_groups_their_difference_and_the_exhibit(mapped, compare, tmp_pa
     assert np.array_equal(share, (np.sum(chosen, axis=0) / n).astype(np.float32))
     (tmp_path / "exhibits").mkdir()
     exhibit = frequency_maps_exhibit(
-        record, path.with_suffix(".png"), tmp_path / "exhibits" / "map_one.json"
+        FrequencyMaps.read(path), path.with_suffix(".png"), tmp_path / "exhibits" / "map_one.json"
     )
     output = json.loads(exhibit.read_text())
     assert (

@@ -12,6 +12,7 @@ from corelab.imaging.acquisition import (
     charter,
     observe,
 )
+from corelab.records import Scan
 from corelab.settings.acquisition import AcquisitionSettings
 
 #: A scan of each kind that keeps every default limit: shape, voxel size, metadata.
@@ -29,9 +30,13 @@ GOOD = {
 }
 
 
+def seen_of(shape, sizes, metadata):
+    return observe(Scan("s1", "dwi", shape=shape, voxel_size_mm=sizes, metadata=metadata))
+
+
 def verdicts(kind, shape, sizes, metadata, limits=None):
     rows = acquisition_rows(
-        kind, observe(shape, sizes, metadata), limits or charter(AcquisitionSettings())
+        kind, seen_of(shape, sizes, metadata), limits or charter(AcquisitionSettings())
     )
     return {row.criterion: row.verdict for row in rows}
 
@@ -170,17 +175,17 @@ def test_a_limit_on_nothing_is_an_error(name):
 
 
 def test_every_quantity_is_observed():
-    seen = observe((9, 9, 9, 5), (1, 1, 2), {"frame_times_s": [0, 1, 2, 3, 4]})
+    seen = seen_of((9, 9, 9, 5), (1, 1, 2), {"frame_times_s": [0, 1, 2, 3, 4]})
     assert set(seen) == set(QUANTITIES) | set(FIELDS) | {"b_values"}
 
 
 def test_slices_lie_along_the_longest_voxel_edge():
-    sagittal = observe((20, 256, 256), (6.0, 1.0, 1.0), {})
+    sagittal = seen_of((20, 256, 256), (6.0, 1.0, 1.0), {})
     assert (sagittal["slices"], sagittal["coverage_mm"], sagittal["matrix"]) == (20, 120, 256)
-    isotropic = observe((180, 220, 160), (1.0, 1.0, 1.0), {})
+    isotropic = seen_of((180, 220, 160), (1.0, 1.0, 1.0), {})
     assert (isotropic["slices"], isotropic["field_of_view_mm"]) == (160, 180)
 
 
 def test_uneven_frames_are_judged_by_the_longest_interval():
-    seen = observe((9, 9, 9, 5), (1, 1, 5), {"frame_times_s": [0, 1, 2, 5, 6]})
+    seen = seen_of((9, 9, 9, 5), (1, 1, 5), {"frame_times_s": [0, 1, 2, 5, 6]})
     assert seen["frame_interval_s"] == 3 and seen["duration_s"] == 7

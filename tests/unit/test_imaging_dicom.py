@@ -11,13 +11,14 @@ import numpy as np
 import pydicom
 import pytest
 from dicom_series import made_enhanced, made_series, made_slice
-from helpers import data_folder
+from helpers import data_folder, prepare_rows
 
-from corelab.imaging import ImageFault, prepare_visit
-from corelab.imaging.conversion import convert, rows_of_folder
+from corelab.imaging import ImageFault
+from corelab.imaging.conversion import convert, scans_of_folder
 from corelab.imaging.dicom import DicomFile, Series, list_series
 from corelab.imaging.dynamic import time_table
 from corelab.measurement.collect import image_findings
+from corelab.records import ScanRow
 from corelab.settings.acquisition import DicomSettings
 from corelab.settings.prepare import PrepareSettings
 
@@ -182,9 +183,9 @@ def test_series_of_two_patients_in_one_folder_are_told(tmp_path):
         tmp_path / "in" / "b", 4, uid="1.2.4", edit=lambda ds: setattr(ds, "PatientID", "B")
     )
     row = {"kind": "dicom", "path": str(tmp_path / "in"), "scan_id": "s"}
-    (found,) = rows_of_folder(row, tmp_path / "work", DicomSettings())
-    assert any("series of 2 different patients" in note for note in found["notes"])
-    assert "'A'" not in json.dumps(found["dicom"])
+    (found,) = scans_of_folder(ScanRow.from_row(row), tmp_path / "work", DicomSettings())
+    assert any("series of 2 different patients" in note for note in found.notes)
+    assert "'A'" not in str(found.dicom)
 
 
 def test_missing_slices_are_refused(tmp_path):
@@ -228,7 +229,7 @@ def test_two_folders_of_one_visit_become_two_scans(tmp_path):
         {"participant_id": "1", "visit": "v", "kind": "dicom", "path": str(path), "scan_id": name}
         for name, path in folders.items()
     ]
-    scans = prepare_visit(rows, tmp_path / "out").scans
+    scans = prepare_rows(rows, tmp_path / "out").scans
     assert [(scan.kind, scan.status) for scan in scans] == [
         ("ncct", "ok"),
         ("dwi", "ok"),
@@ -244,7 +245,7 @@ def test_lossy_compression_is_flagged(tmp_path):
         tmp_path / "in", edit=lambda ds: setattr(ds, "LossyImageCompression", "01")
     )
     record = prepared(folder, tmp_path)
-    assert record.scans[0].dicom["series"][0]["lossy"] is True
+    assert record.scans[0].dicom.series[0].lossy is True
     assert "compressed with loss" in " ".join(record.scans[0].notes)
 
 
@@ -254,7 +255,7 @@ def test_identifying_tags_are_reported_without_their_values(tmp_path):
 
     record = prepared(made_series(tmp_path / "in", edit=named), tmp_path)
     scan = record.scans[0]
-    assert scan.dicom["identifying_tags"] == {
+    assert scan.dicom.identifying_tags == {
         "PatientBirthDate": 8,
         "PatientName": 8,
         "StudyDate": 8,
@@ -275,7 +276,7 @@ def prepared(folder, tmp_path, **settings):
         "path": str(folder),
         "scan_id": "s",
     }
-    return prepare_visit(
+    return prepare_rows(
         [row], tmp_path / "out", settings=PrepareSettings.model_validate({"dicom": settings})
     )
 
@@ -287,7 +288,7 @@ def test_dicom_row_becomes_a_scan_of_its_kind(tmp_path):
     assert scan.source == str(folder) and len(scan.sha256) == 64
     assert scan.metadata["acquired_at"] == "2024-02-29T10:15:30"
     assert scan.metadata["slice_thickness_mm"] == 5
-    assert scan.dicom["series"][0]["conversion"]["pixels"] == "unchanged"
+    assert scan.dicom.series[0].conversion.pixels == "unchanged"
 
 
 def test_dates_are_shifted_on_request(tmp_path):
@@ -374,13 +375,12 @@ def test_perfusion_ct_gets_the_times_of_its_frames(tmp_path):
                 ds.InstanceNumber = frame * 4 + ds.InstanceNumber
 
             made_slice(folder / f"{frame:02d}{index}.dcm", index, edit=at)
-    (row,) = rows_of_folder(
-        {"kind": "dicom", "path": str(folder), "scan_id": "s"}, tmp_path / "w", DicomSettings()
-    )
-    assert row["kind"] == "ctp"
+    row = ScanRow("dicom", str(folder), "s")
+    (found,) = scans_of_folder(row, tmp_path / "w", DicomSettings())
+    assert found.row.kind == "ctp"
     sidecar = json.loads((tmp_path / "w/ctp/out/scan.json").read_text())
     assert sidecar["frame_times_s"] == [2.0 * frame for frame in range(12)]
-    assert nib.load(row["path"]).shape[3] == 12
+    assert nib.load(found.row.path).shape[3] == 12
 
 
 # --- series in time ----------------------------------------------------------------------------
@@ -632,9 +632,9 @@ def test_ge_tilted_head_ct_with_4_and_7_mm_slices(tmp_path):
     scan = prepared(folder, tmp_path).scans[0]
     assert (scan.kind, scan.status) == ("ncct", "ok")
     listing = scan.dicom
-    assert [one["images"] for one in listing["series"]] == [28]
-    assert listing["series"][0]["conversion"]["pixels"] == "unchanged"
-    counts = {entry["reason"].split(" (")[0]: entry["count"] for entry in listing["left_out"]}
+    assert [one.images for one in listing.series] == [28]
+    assert listing.series[0].conversion.pixels == "unchanged"
+    counts = {entry.reason.split(" (")[0]: entry.count for entry in listing.left_out}
     assert counts["secondary capture"] == 11 and counts["localizer"] == 1
     notes = " ".join(scan.notes)
     assert "gantry tilt of 18.5 degrees" in notes and "1.081 to 6.999 mm" in notes

@@ -5,11 +5,10 @@ from __future__ import annotations
 import nibabel as nib
 import numpy as np
 import pytest
-from helpers import data_folder
+from helpers import data_folder, prepare_rows
 from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
-from corelab.imaging import prepare_visit
 from corelab.imaging.laterality import LeftRight, _by_way_of, left_right
 
 SHAPE = (72, 88, 60)
@@ -108,7 +107,7 @@ def test_a_real_visit_passes_and_its_mirrored_adc_is_flagged(tmp_path):
             {"participant_id": "1", "visit": "v", "kind": kind, "path": str(path), "scan_id": kind}
             for kind, path in paths.items()
         ]
-        record = prepare_visit(rows, tmp_path / "out")
+        record = prepare_rows(rows, tmp_path / "out")
         return {
             row.kind: (row.verdict, row.reason)
             for row in record.acquisition

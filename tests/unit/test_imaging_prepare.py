@@ -7,9 +7,10 @@ import json
 import nibabel as nib
 import numpy as np
 import pytest
+from helpers import prepare_rows
 from scipy import ndimage
 
-from corelab.imaging import mask_volume_ml, prepare_visit
+from corelab.imaging import mask_volume_ml
 from corelab.imaging.brain_quality import brain_rows
 from corelab.measurement.collect import image_findings
 from corelab.provenance.products import file_sha256
@@ -72,7 +73,7 @@ def test_images_of_one_geometry_share_a_grid_and_have_one_brain_mask(tmp_path):
         row("b0", save(tmp_path / "in/b0.nii.gz", dwi()[::-1].copy(), flipped), "b"),
         row("FLAIR", save(tmp_path / "in/flair.nii.gz", dwi((45, 55, 30))), "c"),
     ]
-    record = prepare_visit(rows, tmp_path / "out")
+    record = prepare_rows(rows, tmp_path / "out")
     assert [scan.grid for scan in record.scans] == ["g1", "g1", "g2"]
     assert record.status == "ok" and record.reference == "g1"
     assert set(record.brain_masks) == {"g1", "g2"}
@@ -91,13 +92,13 @@ def test_reference_prefers_t1_to_all_others(tmp_path):
         row("FLAIR", save(tmp_path / "f.nii.gz", dwi()), "f"),
         row("T1w", save(tmp_path / "t.nii.gz", dwi((45, 55, 31))), "t"),
     ]
-    record = prepare_visit(rows, tmp_path / "out")
+    record = prepare_rows(rows, tmp_path / "out")
     assert record.reference == only(record, "t").grid
 
 
 def test_record_describes_the_conformed_file(tmp_path):
     source = save(tmp_path / "a.nii.gz", dwi(), EchoTime=0.09, SliceThickness=5, Manufacturer="X")
-    record = prepare_visit([row("dwi", source, b_value="1000")], tmp_path / "out")
+    record = prepare_rows([row("dwi", source, b_value="1000")], tmp_path / "out")
     scan = only(record)
     assert scan.sha256 == file_sha256(source)
     assert scan.path == "derivatives/sub-01/ses-day5/dwi/sub-01_ses-day5_desc-conformed_dwi.nii.gz"
@@ -112,12 +113,12 @@ def test_record_describes_the_conformed_file(tmp_path):
 
 def test_the_sheet_wins_over_the_sidecar(tmp_path):
     source = save(tmp_path / "a.nii.gz", dwi(), EchoTime=0.09)
-    record = prepare_visit([row("dwi", source, echo_time_s=0.07)], tmp_path / "out")
+    record = prepare_rows([row("dwi", source, echo_time_s=0.07)], tmp_path / "out")
     assert only(record).metadata["echo_time_s"] == 0.07
 
 
 def test_milliseconds_in_the_sheet_are_recognised_and_told(tmp_path):
-    record = prepare_visit(
+    record = prepare_rows(
         [row("dwi", save(tmp_path / "a.nii.gz", dwi()), echo_time_s=90, repetition_time_s="5000")],
         tmp_path / "out",
     )
@@ -129,14 +130,14 @@ def test_milliseconds_in_the_sheet_are_recognised_and_told(tmp_path):
 def test_bval_beside_a_dwi_gives_its_b_value(tmp_path):
     source = save(tmp_path / "a.nii.gz", dwi())
     (tmp_path / "a.bval").write_text("0 1000 1000")
-    assert only(prepare_visit([row("dwi", source)], tmp_path / "out")).metadata["b_value"] == 1000
+    assert only(prepare_rows([row("dwi", source)], tmp_path / "out")).metadata["b_value"] == 1000
 
 
 def test_a_faulty_file_is_a_status_and_the_rest_goes_on(tmp_path):
     bad = tmp_path / "bad.nii.gz"
     bad.write_bytes(b"")
     rows = [row("dwi", save(tmp_path / "a.nii.gz", dwi()), "a"), row("adc", bad, "b")]
-    record = prepare_visit(rows, tmp_path / "out")
+    record = prepare_rows(rows, tmp_path / "out")
     assert record.status == "ok"
     scan = only(record, "b")
     assert scan.status == "failed" and "empty" in scan.reason and scan.remedy
@@ -148,19 +149,19 @@ def test_a_faulty_file_is_a_status_and_the_rest_goes_on(tmp_path):
 
 
 def test_a_visit_of_faulty_files_alone_has_failed(tmp_path):
-    record = prepare_visit([row("dwi", tmp_path / "no.nii.gz")], tmp_path / "out")
+    record = prepare_rows([row("dwi", tmp_path / "no.nii.gz")], tmp_path / "out")
     assert record.status == "failed" and "is missing" in record.reason
     assert record.reference is None and record.brain_masks == {}
 
 
 def test_rows_of_two_visits_are_a_programming_error(tmp_path):
     with pytest.raises(ValueError, match="one visit"):
-        prepare_visit([row("dwi", "a"), row("dwi", "a") | {"visit": "x"}], tmp_path)
+        prepare_rows([row("dwi", "a"), row("dwi", "a") | {"visit": "x"}], tmp_path)
 
 
 def test_same_rows_same_bytes(tmp_path):
     source = save(tmp_path / "a.nii.gz", dwi())
-    records = [prepare_visit([row("dwi", source)], tmp_path / out) for out in ("x", "y")]
+    records = [prepare_rows([row("dwi", source)], tmp_path / out) for out in ("x", "y")]
     assert records[0] == records[1]
     files = [
         sorted(p.relative_to(tmp_path / out) for p in (tmp_path / out).rglob("*.*")) for out in "xy"
@@ -172,7 +173,7 @@ def test_same_rows_same_bytes(tmp_path):
 
 def test_two_scans_of_one_kind_get_two_files(tmp_path):
     rows = [row("dwi", save(tmp_path / f"{n}.nii.gz", dwi()), n) for n in "ab"]
-    paths = {scan.path for scan in prepare_visit(rows, tmp_path / "out").scans}
+    paths = {scan.path for scan in prepare_rows(rows, tmp_path / "out").scans}
     assert len(paths) == 2 and any("run-2" in path for path in paths)
 
 
@@ -184,7 +185,7 @@ def with_mask(tmp_path, mask, affine=AFFINE, **more):
         row("mask-infarct", save(tmp_path / "m.nii.gz", mask, affine), "m", **more),
         row("dwi", save(tmp_path / "a.nii.gz", dwi()), "a"),
     ]
-    return prepare_visit(rows, tmp_path / "out")
+    return prepare_rows(rows, tmp_path / "out")
 
 
 def test_mask_is_named_after_its_reader_and_the_scan_it_lies_on(tmp_path):
@@ -282,14 +283,14 @@ def test_supplied_brain_mask_takes_the_place_of_ours(tmp_path):
         row("dwi", save(tmp_path / "a.nii.gz", dwi()), "a"),
         row("mask-brain", save(tmp_path / "m.nii.gz", ellipsoid(0.9).astype(np.uint8)), "m"),
     ]
-    record = prepare_visit(rows, tmp_path / "out")
+    record = prepare_rows(rows, tmp_path / "out")
     assert record.brain_masks["g1"] == only(record, "m").path
     assert record.brain_mask_quality["g1"].source == "supplied"
 
 
 def test_a_brain_that_the_field_cuts_off_is_told(tmp_path):
     cut = dwi()[:, 18:, :]  # 35 mm of the back of the head lie outside
-    record = prepare_visit([row("dwi", save(tmp_path / "a.nii.gz", cut))], tmp_path / "out")
+    record = prepare_rows([row("dwi", save(tmp_path / "a.nii.gz", cut))], tmp_path / "out")
     (found,) = record.brain_mask_quality["g1"].cut
     assert found.side == "posterior" and found.area_cm2 > 60
     rows = {one.criterion: one for one in brain_rows(record)}
@@ -308,7 +309,7 @@ def test_a_whole_brain_is_not_cut_off_in_whatever_box(tmp_path):
     images = {"whole": dwi(), "stripped": stripped, "tight": stripped[tight]}
     for name, voxels in images.items():
         path = save(tmp_path / f"{name}.nii.gz", voxels)
-        record = prepare_visit([row("dwi", path)], tmp_path / name)
+        record = prepare_rows([row("dwi", path)], tmp_path / name)
         assert record.brain_mask_quality["g1"].cut == (), name
 
 
@@ -316,12 +317,12 @@ def test_padding_does_not_hide_a_cut(tmp_path):
     padded = dwi()
     padded[:, :, 20:] = 0  # the upper 60 mm were never scanned
     path = save(tmp_path / "a.nii.gz", padded)
-    record = prepare_visit([row("dwi", path)], tmp_path / "out")
+    record = prepare_rows([row("dwi", path)], tmp_path / "out")
     assert [one.side for one in record.brain_mask_quality["g1"].cut] == ["superior"]
 
 
 def test_visit_of_masks_alone(tmp_path):
-    record = prepare_visit(
+    record = prepare_rows(
         [row("mask-infarct", save(tmp_path / "m.nii.gz", lesion()))], tmp_path / "out"
     )
     assert record.status == "ok" and record.reference is None and record.brain_masks == {}
@@ -350,7 +351,7 @@ def test_frame_times_come_from_the_sidecar(tmp_path):
     times = [0, 1, 2, 4, 6, 8, 10, 12]
     for key in ("frame_times_s", "FrameTimes", "VolumeTiming"):
         path = series(tmp_path, **{key: times})
-        assert times_of(prepare_visit([row("dsc", path)], tmp_path / "out")) == times
+        assert times_of(prepare_rows([row("dsc", path)], tmp_path / "out")) == times
 
 
 @pytest.mark.parametrize(("direction", "expected"), [(None, 0.0), ("k-", 1.1)])
@@ -359,7 +360,7 @@ def test_slice_times_follow_their_slices(tmp_path, direction, expected):
     times = [round(0.1 * k, 1) for k in range(12)]
     more = {} if direction is None else {"SliceEncodingDirection": direction}
     path = series(tmp_path, RepetitionTime=1.5, SliceTiming=times, **more)
-    record = prepare_visit([row("dsc", path)], tmp_path / "out")
+    record = prepare_rows([row("dsc", path)], tmp_path / "out")
     found = only(record).metadata["slice_times_s"]
     assert found[0] == expected and sorted(found) == times
     stored = nib.load(path)
@@ -369,14 +370,14 @@ def test_slice_times_follow_their_slices(tmp_path, direction, expected):
         tmp_path / "t.nii.gz", np.asarray(stored.dataobj)[:, :, ::-1], stored.affine @ flip,
         RepetitionTime=1.5, SliceTiming=times[::-1], **more,
     )  # fmt: skip
-    again = prepare_visit([row("dsc", turned)], tmp_path / "other")
+    again = prepare_rows([row("dsc", turned)], tmp_path / "other")
     assert only(again).metadata["slice_times_s"] == found
 
 
 @pytest.mark.parametrize("times", [[0.0] * 5, [1000.0 * k for k in range(12)], "odd"])
 def test_slice_times_that_cannot_be_are_told_and_not_used(tmp_path, times):
     path = series(tmp_path, RepetitionTime=1.5, SliceTiming=times)
-    scan = only(prepare_visit([row("dsc", path)], tmp_path / "out"))
+    scan = only(prepare_rows([row("dsc", path)], tmp_path / "out"))
     assert scan.status == "ok" and scan.metadata["slice_times_s"] is None
     assert "SliceTiming" in " ".join(scan.notes)
 
@@ -387,7 +388,7 @@ def test_times_in_milliseconds_are_taken_as_such_and_told(tmp_path):
         FrameTimes=[2000.0 * t for t in range(8)],
         SliceTiming=[100.0 * k for k in range(12)],
     )
-    scan = only(prepare_visit([row("dsc", path)], tmp_path / "out"))
+    scan = only(prepare_rows([row("dsc", path)], tmp_path / "out"))
     assert scan.metadata["frame_times_s"] == [2.0 * t for t in range(8)]
     assert scan.metadata["slice_times_s"] == [round(0.1 * k, 6) for k in range(12)]
     assert sum("taken as milliseconds" in note for note in scan.notes) == 2
@@ -403,7 +404,7 @@ def test_which_form_places_an_image_is_the_studys_decision(tmp_path, form):
     nib.save(nib.Nifti1Image(np.asarray(image.dataobj), None, image.header), path)
     settings = {"acquisition": {"orientation": form} if form else {}}
     scan = only(
-        prepare_visit(
+        prepare_rows(
             [row("dwi", path)], tmp_path / "out", settings=PrepareSettings.model_validate(settings)
         )
     )
@@ -415,12 +416,12 @@ def test_which_form_places_an_image_is_the_studys_decision(tmp_path, form):
 
 def test_frame_times_from_the_repetition_time(tmp_path):
     path = series(tmp_path, RepetitionTime=1.5)
-    record = prepare_visit([row("dsc", path)], tmp_path / "out")
+    record = prepare_rows([row("dsc", path)], tmp_path / "out")
     assert times_of(record)[:3] == [0, 1.5, 3]
 
 
 def test_frame_times_from_the_header_are_told(tmp_path):
-    record = prepare_visit([row("dsc", series(tmp_path, header_interval=2.0))], tmp_path / "out")
+    record = prepare_rows([row("dsc", series(tmp_path, header_interval=2.0))], tmp_path / "out")
     assert times_of(record)[:3] == [0, 2, 4]
     assert "image header" in " ".join(only(record).notes)
     conformed = nib.load(tmp_path / "out" / only(record).path)
@@ -429,12 +430,12 @@ def test_frame_times_from_the_header_are_told(tmp_path):
 
 def test_header_that_contradicts_the_repetition_time_is_told(tmp_path):
     path = series(tmp_path, header_interval=3.0, RepetitionTime=1.5)
-    record = prepare_visit([row("dsc", path)], tmp_path / "out")
+    record = prepare_rows([row("dsc", path)], tmp_path / "out")
     assert times_of(record)[1] == 1.5 and "the former is used" in " ".join(only(record).notes)
 
 
 def test_unknown_frame_times_fail_the_series(tmp_path):
-    scan = only(prepare_visit([row("dsc", series(tmp_path))], tmp_path / "out"))
+    scan = only(prepare_rows([row("dsc", series(tmp_path))], tmp_path / "out"))
     assert scan.status == "failed" and "times of the frames" in scan.reason
 
 
@@ -443,7 +444,7 @@ def test_unknown_frame_times_fail_the_series(tmp_path):
 )
 def test_frame_times_that_do_not_fit_fail_the_series(tmp_path, times):
     path = series(tmp_path, frame_times_s=times)
-    assert only(prepare_visit([row("dsc", path)], tmp_path / "out")).status == "failed"
+    assert only(prepare_rows([row("dsc", path)], tmp_path / "out")).status == "failed"
 
 
 SIDECARS = {
@@ -475,7 +476,7 @@ def test_no_sidecar_stops_a_job_and_its_fault_is_a_note(tmp_path, what):
     content, words, echo_time = SIDECARS[what]
     path = save(tmp_path / "a.nii.gz", dwi())
     (tmp_path / "a.json").write_bytes(content)
-    scan = only(prepare_visit([row("dwi", path)], tmp_path / "out"))
+    scan = only(prepare_rows([row("dwi", path)], tmp_path / "out"))
     assert scan.status == "ok" and scan.metadata["echo_time_s"] == echo_time
     notes = [note for note in scan.notes if words and words in note]
     assert len(notes) == (words is not None), scan["notes"]
@@ -485,13 +486,13 @@ def test_no_sidecar_stops_a_job_and_its_fault_is_a_note(tmp_path, what):
 def test_damaged_bval_is_a_note(tmp_path, content):
     path = save(tmp_path / "a.nii.gz", dwi())
     (tmp_path / "a.bval").write_bytes(content)
-    scan = only(prepare_visit([row("dwi", path)], tmp_path / "out"))
+    scan = only(prepare_rows([row("dwi", path)], tmp_path / "out"))
     assert scan.status == "ok" and scan.metadata["b_values"] is None
     assert "a.bval holds no list of finite numbers and was not used" in scan.notes
 
 
 def test_charter_rows_stand_for_each_scan(tmp_path):
-    record = prepare_visit(
+    record = prepare_rows(
         [row("dwi", save(tmp_path / "a.nii.gz", dwi()), b_value=500)],
         tmp_path / "out",
         settings=PrepareSettings.model_validate(
@@ -513,7 +514,7 @@ def test_charter_rows_stand_for_each_scan(tmp_path):
 def curve(tmp_path, text):
     path = tmp_path / "aif.tsv"
     path.write_text(text)
-    return prepare_visit([row("aif", path)], tmp_path / "out")
+    return prepare_rows([row("aif", path)], tmp_path / "out")
 
 
 GOOD = "time_s\tvalue\n" + "".join(f"{t}\t{v}\n" for t, v in enumerate([0, 0, 5, 9, 3, 1]))
@@ -569,7 +570,7 @@ def test_an_input_that_no_reader_opens_is_a_status_for_every_kind(tmp_path):
         "mask-infarct",
     ]
     rows = [row(kind, bad, kind) for kind in kinds]
-    record = prepare_visit(rows, tmp_path / "out")
+    record = prepare_rows(rows, tmp_path / "out")
     assert {scan.status for scan in record.scans} == {"failed"}
     assert all(scan.reason and scan.remedy for scan in record.scans)
 
@@ -588,7 +589,7 @@ def test_supplied_maps_are_held_against_the_central_volume_principle(tmp_path, s
         row(kind, save(tmp_path / f"{kind}.nii.gz", np.asarray(voxels, np.float32)), kind)
         for kind, voxels in maps.items()
     ]
-    for scan in prepare_visit(rows, tmp_path / "out").scans:
+    for scan in prepare_rows(rows, tmp_path / "out").scans:
         found = [text for text in scan.warnings if "central volume principle" in text]
         assert len(found) == output, scan["warnings"]
         if output:

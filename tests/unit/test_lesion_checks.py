@@ -3,13 +3,14 @@
 import nibabel as nib
 import numpy as np
 import pytest
+from helpers import prepare_rows
 
-from corelab.imaging import prepare_visit
 from corelab.imaging.template import template_brain_mask
 from corelab.measurement.visit import measure_supplied
 from corelab.records import BrainQuality, Prepared, Scan
+from corelab.segmentation.scans import VisitScans
 from corelab.segmentation.segmenter import Segmentation
-from corelab.segmentation.visit import _Result, _Visit, _written
+from corelab.segmentation.visit import _Result, _written
 from corelab.settings.measurement import MeasurementSettings
 
 AFFINE = np.diag([4.0, 4.0, 5.0, 1.0])
@@ -45,7 +46,7 @@ def prepared(folder, mask, **settings):
         row("dwi", save(folder / "dwi.nii.gz", dwi())),
         row("mask-infarct", save(folder / "lesion.nii.gz", mask), "s2", reader="r1", **settings),
     ]
-    return prepare_visit(rows, folder).scans[1]
+    return prepare_rows(rows, folder).scans[1]
 
 
 def test_an_expert_mask_outside_of_the_brain_is_reported(tmp_path):
@@ -91,12 +92,10 @@ def test_a_lesion_of_the_pipeline_that_takes_most_of_the_brain_is_a_failure(
         "haematoma", "pipeline", np.ones((4, 4, 4), bool), volume_ml, volume_ml, volume_ml, {}
     )
     scan = Scan("s1", "ncct", path="ct.nii.gz")
-    result = _Result(
-        *("haematoma", "pipeline", None, "ncct", "g1", (scan,), found, reference, "ok", None, {})
-    )
+    result = _Result(*("haematoma", "pipeline", "ncct", "g1", (scan,), found, reference, "ok"))
     quality = {"g1": BrainQuality("ncct", volume_ml=1403.0)}
     record = Prepared("01", "v", brain_mask_quality=quality)
-    entry = _written(result, _Visit(record, tmp_path))
+    entry = _written(result, VisitScans(record, tmp_path))
     assert entry.status == status and (entry.path is None) == (status == "failed")
     if status == "failed":
         assert "79 % of the brain mask (1403 mL): no lesion takes so much" in entry.reason

@@ -7,9 +7,10 @@ import jsonschema
 import nibabel as nib
 import numpy as np
 import pytest
+from helpers import prepare_rows
 from scipy import ndimage, special
 
-from corelab.imaging import meshnet, meshnet_kernels, prepare_visit
+from corelab.imaging import meshnet, meshnet_kernels
 from corelab.imaging.meshnet import WeightsError, network_mask, predict, read_meshnet
 from corelab.segmentation.external import BackendError
 from corelab.segmentation.visit import segment_visit
@@ -307,7 +308,7 @@ def scan(tmp_path):
 def test_brain_mask_by_a_network(written, scan, tmp_path):
     folder, _ = written()
     settings = {"brain_extraction": {"method": "mindgrab", "weights": str(folder)}}
-    record = prepare_visit([scan], tmp_path, settings=PrepareSettings.model_validate(settings))
+    record = prepare_rows([scan], tmp_path, settings=PrepareSettings.model_validate(settings))
     assert record.brain_mask_quality["g1"].method == "mindgrab"
     path = tmp_path / record.brain_masks["g1"]
     beside = json.loads((path.parent / path.name.replace(".nii.gz", ".json")).read_text())
@@ -316,8 +317,8 @@ def test_brain_mask_by_a_network(written, scan, tmp_path):
     assert digest in text and "unknown weights" in text
     (folder / "model.bin").unlink()
     with pytest.raises(WeightsError, match="missing"):
-        prepare_visit([scan], tmp_path, settings=PrepareSettings.model_validate(settings))
-    plain = prepare_visit([scan], tmp_path)
+        prepare_rows([scan], tmp_path, settings=PrepareSettings.model_validate(settings))
+    plain = prepare_rows([scan], tmp_path)
     assert plain.brain_mask_quality["g1"].method == "classical"
 
 
@@ -325,7 +326,7 @@ def test_network_as_a_segmenter(written, scan, tmp_path):
     folder, _ = written()
     brain = {**scan, "kind": "mask-brain", "path": str(tmp_path / "brain.nii.gz"), "scan_id": "b"}
     nib.save(nib.Nifti1Image(np.ones((20, 20, 20), np.uint8), np.eye(4)), brain["path"])
-    record = prepare_visit([scan, brain], tmp_path)
+    record = prepare_rows([scan, brain], tmp_path)
     entry = {"id": "net", "kind": "meshnet", "label": "lesion", "inputs": {"T2w": "t2.nii.gz"}}
     entry |= {"weights": str(folder), "label_values": [1]}
     found = segment_visit(

@@ -52,10 +52,10 @@ def test_shifted_cube_analytic():
     a[5:15, 5:15, 5:15] = True
     b[5:15, 5:15, 7:17] = True
     result = overlap.overlap_metrics(a, b, np.diag([1.0, 1.0, 2.5, 1.0]))
-    assert result["dice"]["value"] == pytest.approx(0.8)
-    assert result["jaccard"]["value"] == pytest.approx(800 / 1200)
-    assert result["hd95_mm"]["value"] == pytest.approx(5.0)
-    assert result["volume_difference_ml"]["value"] == 0.0
+    assert result["dice"].value == pytest.approx(0.8)
+    assert result["jaccard"].value == pytest.approx(800 / 1200)
+    assert result["hd95_mm"].value == pytest.approx(5.0)
+    assert result["volume_difference_ml"].value == 0.0
     assert hausdorff_mm(overlap.surface_distances(a, b, [1, 1, 2.5])) == pytest.approx(5.0)
 
 
@@ -64,11 +64,11 @@ def test_concentric_balls_distance_is_the_difference_of_radii():
     small = ball(8.0, spacing, (61, 61, 61), [15, 15, 15])
     large = ball(12.0, spacing, (61, 61, 61), [15, 15, 15])
     result = overlap.overlap_metrics(large, small, np.diag([0.5, 0.5, 0.5, 1]))
-    assert result["assd_mm"]["value"] == pytest.approx(4.0, abs=0.25)
-    assert result["hd95_mm"]["value"] == pytest.approx(4.0, abs=0.5)
+    assert result["assd_mm"].value == pytest.approx(4.0, abs=0.25)
+    assert result["hd95_mm"].value == pytest.approx(4.0, abs=0.5)
     volume = 4 / 3 * np.pi * (12**3 - 8**3) / 1000
-    assert result["volume_difference_ml"]["value"] == pytest.approx(volume, rel=0.02)
-    assert overlap.overlap_metrics(large, small, spacing, nsd_tolerance_mm=5)["nsd"]["value"] == 1
+    assert result["volume_difference_ml"].value == pytest.approx(volume, rel=0.02)
+    assert overlap.overlap_metrics(large, small, spacing, nsd_tolerance_mm=5)["nsd"].value == 1
 
 
 def test_one_far_false_positive_shows_in_hausdorff_not_in_hd95():
@@ -92,16 +92,16 @@ def test_equals_simpleitk_and_brute_force(a, b, spacing):
         return
     ours = overlap.overlap_metrics(a, b, list(spacing))
     theirs = by_simpleitk(a, b, spacing)
-    assert ours["dice"]["value"] == pytest.approx(theirs["dice"], abs=1e-12)
-    assert ours["jaccard"]["value"] == pytest.approx(theirs["jaccard"], abs=1e-12)
+    assert ours["dice"].value == pytest.approx(theirs["dice"], abs=1e-12)
+    assert ours["jaccard"].value == pytest.approx(theirs["jaccard"], abs=1e-12)
     points = [np.argwhere(overlap.surface(m)) * np.array(spacing) for m in (a, b)]
     apart = np.linalg.norm(points[0][:, None] - points[1][None], axis=-1)
     there, back = apart.min(axis=1), apart.min(axis=0)
     hd95 = max(np.percentile(there, 95), np.percentile(back, 95))
-    assert ours["hd95_mm"]["value"] == pytest.approx(hd95, abs=1e-6)
+    assert ours["hd95_mm"].value == pytest.approx(hd95, abs=1e-6)
     both = np.concatenate([there, back])
-    assert ours["assd_mm"]["value"] == pytest.approx(both.mean(), abs=1e-6)
-    assert ours["nsd"]["value"] == pytest.approx((both <= 2.0).mean(), abs=1e-12)
+    assert ours["assd_mm"].value == pytest.approx(both.mean(), abs=1e-6)
+    assert ours["nsd"].value == pytest.approx((both <= 2.0).mean(), abs=1e-12)
 
 
 def test_hausdorff_equals_simpleitk():
@@ -116,16 +116,12 @@ def test_empty_masks():
     full, empty = np.ones((3, 3, 3)), np.zeros((3, 3, 3))
     both = overlap.overlap_metrics(empty, empty, np.eye(4))
     for metric in ("dice", "jaccard", "hd95_mm", "assd_mm", "nsd"):
-        assert both[metric] == {
-            "value": None,
-            "status": "not_computable",
-            "reason": overlap.BOTH_EMPTY,
-        }
-    assert both["volume_difference_ml"]["value"] == 0.0
+        assert both[metric] == (None, "not_computable", overlap.BOTH_EMPTY)
+    assert both["volume_difference_ml"].value == 0.0
     one = overlap.overlap_metrics(full, empty, np.eye(4))
-    assert [one[m]["value"] for m in ("dice", "jaccard", "nsd")] == [0.0, 0.0, 0.0]
-    assert one["hd95_mm"]["value"] == one["assd_mm"]["value"] == np.inf
-    assert one["volume_difference_ml"]["value"] == pytest.approx(0.027)
+    assert [one[m].value for m in ("dice", "jaccard", "nsd")] == [0.0, 0.0, 0.0]
+    assert one["hd95_mm"].value == one["assd_mm"].value == np.inf
+    assert one["volume_difference_ml"].value == pytest.approx(0.027)
 
 
 def test_oblique_grid_keeps_distances_and_sheared_grid_is_told():
@@ -138,12 +134,12 @@ def test_oblique_grid_keeps_distances_and_sheared_grid_is_told():
     b[2:4, 2:4, 4:6] = True
     oblique = np.eye(4)
     oblique[:3, :3] = rotation @ np.diag([1.0, 1.0, 3.0])
-    assert overlap.overlap_metrics(a, b, oblique)["hd95_mm"]["value"] == pytest.approx(6.0)
+    assert overlap.overlap_metrics(a, b, oblique)["hd95_mm"].value == pytest.approx(6.0)
     sheared = np.eye(4)
     sheared[0, 2] = 0.4
     result = overlap.overlap_metrics(a, b, sheared)
-    assert result["hd95_mm"]["reason"] == overlap.SHEARED
-    assert result["dice"]["status"] == "ok"
+    assert result["hd95_mm"].reason == overlap.SHEARED
+    assert result["dice"].status == "ok"
 
 
 def test_shapes_must_agree():

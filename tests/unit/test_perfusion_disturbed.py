@@ -16,9 +16,10 @@ from disturbed_series import (
     new_flags,
     scan_of,
 )
+from helpers import prepare_rows
 from perfusion_heads import HeadCase, simulate_head, write_head
 
-from corelab.imaging import brain_mask, prepare_visit
+from corelab.imaging import brain_mask
 from corelab.perfusion import PerfusionError, fit_perfusion, perfuse_visit
 from corelab.perfusion.series import analyse_series
 from corelab.settings.perfusion import PerfusionSettings
@@ -131,7 +132,7 @@ def visit_of(tmp_path, change=None, sidecar=None):
         beside = path.with_name(path.name.replace(".nii.gz", ".json"))
         beside.write_text(json.dumps({**json.loads(beside.read_text()), **sidecar}))
     row = {"participant_id": "01", "visit": "v", "kind": "ctp", "path": str(path), "scan_id": "s"}
-    record = prepare_visit([row], tmp_path / "out")
+    record = prepare_rows([row], tmp_path / "out")
     settings = PerfusionSettings(figures=False)
     return record, perfuse_visit(record, tmp_path / "out", settings=settings)
 

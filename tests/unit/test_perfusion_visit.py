@@ -9,9 +9,9 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from helpers import prepare_rows
 from perfusion_heads import HeadCase, simulate_head, write_head
 
-from corelab.imaging import prepare_visit
 from corelab.perfusion import perfuse_visit
 from corelab.provenance.products import file_sha256, write_table
 from corelab.records import Mask, Prepared, Quantity, Scan
@@ -37,7 +37,7 @@ def prepared(paths, out):
          "scan_id": f"s-{kind}"}
         for kind, path in paths.items()
     ]  # fmt: skip
-    return prepare_visit(rows, out)
+    return prepare_rows(rows, out)
 
 
 @pytest.fixture(scope="module")

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import nibabel as nib
 import numpy as np
-import pandas as pd
 import pytest
 
 from corelab.agreement.phantoms import conformance_rows, drift, phantom_verdicts
-from corelab.imaging.inserts import insert_values, measure_inserts
+from corelab.imaging.inserts import insert_values, inserts_frame, measure_inserts
 from corelab.phantom.inserts import simulate_inserts
+from corelab.records import InsertRow
 from corelab.settings.acquisition import PhantomQaSettings
-from corelab.study.columns import PHANTOMS
 
 QA = PhantomQaSettings()
 DESIGNS = {
@@ -41,12 +40,16 @@ def rows_of(folder, design, date="2025-01-01", scale=1.0):
         }
         for number, value in enumerate(values, start=1)
     ]
-    simulate_inserts(rows, *paths, scale=scale, seed=1)
+    simulate_inserts(inserts(rows), *paths, scale=scale, seed=1)
     return rows
 
 
+def inserts(rows):
+    return [InsertRow.from_row(row) for row in rows]
+
+
 def table(rows):
-    return pd.DataFrame(measure_inserts(rows), columns=list(PHANTOMS), dtype=object)
+    return inserts_frame(measure_inserts(inserts(rows)))
 
 
 @pytest.mark.parametrize("design", DESIGNS)
@@ -72,7 +75,7 @@ def test_means_sd_and_volumes_are_those_that_were_made(tmp_path):
     )
     # Noise of 3 HU, smoothed in plane with a Gaussian of half a voxel before it is added: 3 HU.
     assert found["measured_sd"].astype(float).median() == pytest.approx(3.0, rel=0.05)
-    assert found["uniformity_percent"].isna().all()  # no percent of a scale with a free zero
+    assert found.uniformity_percent.isna().all()  # no percent of a scale with a free zero
     assert found["uniformity_range"].astype(float).max() < 1.5
     volumes = table(rows_of(tmp_path, "volume"))
     error = volumes["measured_value"].astype(float) / volumes["certified_value"].astype(float)
@@ -84,7 +87,7 @@ def test_uniformity_against_its_formula():
     ramp = np.broadcast_to(np.linspace(95, 105, 41)[:, None, None], (41, 41, 2))
     found = insert_values(ramp, np.ones(ramp.shape, bool), np.array([1.0, 1, 5]))
     low, high = ramp[:10].mean(), ramp[-10:].mean()
-    assert found["uniformity_percent"] == pytest.approx(
+    assert found.uniformity_percent == pytest.approx(
         100 * (1 - (high - low) / (high + low)), abs=0.3
     )
 
@@ -102,10 +105,10 @@ def test_repeatability_and_drift_are_judged_over_time(tmp_path):
     assert over_time.loc["drift_percent_per_year", "value"] == pytest.approx(4.0, abs=0.3)
     assert over_time.loc["drift_percent_per_year", "verdict"] == "fail"
     assert over_time.loc["repeatability_coefficient_percent", "verdict"] == "pass"
-    output = {row["statistic"]: row for row in conformance_rows(verdicts)}
+    output = {row.statistic: row for row in conformance_rows(verdicts)}
     row = output["conformance:drift_percent_per_year"]
-    assert row["estimate"] == 0 and "charter 4.2" in row["note"]
-    assert output["conformance:slope"]["estimate"] == 1
+    assert row.estimate == 0 and "charter 4.2" in row.note
+    assert output["conformance:slope"].estimate == 1
 
 
 def test_drift_is_the_slope_in_time():
@@ -133,9 +136,9 @@ def test_a_volume_may_be_given_by_its_mask_alone(tmp_path):
     nib.save(nib.Nifti1Image(mask, np.diag([2.0, 2, 2, 1])), path)
     row = {"site": "a", "scanner": "S", "acquired_at": "1", "insert": "x", "kind": "ncct"}
     row |= {"unit": "mm3", "certified_value": 4000.0, "mask_path": str(path)}
-    assert measure_inserts([row])[0]["measured_value"] == pytest.approx(4000)
-    output = measure_inserts([{**row, "unit": "HU"}])[0]
-    assert output["status"] == "failed" and "has a mask and no image" in output["reason"]
+    assert table([row])["measured_value"][0] == pytest.approx(4000)
+    (output,) = measure_inserts(inserts([{**row, "unit": "HU"}]))
+    assert output.status == "failed" and "has a mask and no image" in output.reason
 
 
 def test_a_low_contrast_insert_gives_no_volume(tmp_path):
@@ -143,4 +146,4 @@ def test_a_low_contrast_insert_gives_no_volume(tmp_path):
     image = nib.load(rows[0]["path"])
     flat = np.random.default_rng(0).normal(30, 3, image.shape).astype(np.float32)
     nib.save(nib.Nifti1Image(flat, image.affine), rows[0]["path"])
-    assert measure_inserts(rows[:1])[0]["reason"].startswith("the insert")
+    assert measure_inserts(inserts(rows[:1]))[0].reason.startswith("the insert")

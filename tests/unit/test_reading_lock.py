@@ -1,20 +1,22 @@
 """Lock and change log: what is edited, cut or not logged is detected and named."""
 
 import json
+from dataclasses import replace
 
 import pandas as pd
 import pytest
 
 from corelab.provenance.products import read_json, write_json
 from corelab.reading.adjudication import adjudicate, rules_of
-from corelab.reading.change_log import LogFault, append_change, head_path, main, verify_log
+from corelab.reading.change_log import LogFault, append_change, head_path, main, sealed, verify_log
 from corelab.reading.lock import make_lock, row_key, row_text, signature_of, verify_lock
 from corelab.reading.rereview import EVIDENCES, rereview_faults
 from corelab.reading.study_reads import standing_lines, validity
-from corelab.settings.reading import AdjudicationRule, Rereview
+from corelab.records import Change, Lock
+from corelab.settings.reading import AdjudicationRule, ReadingSettings, Rereview
 
 RULES = rules_of([AdjudicationRule(endpoint="aspects", grades_differ=True)])
-CHARTER = {"presentation": "simultaneous", "seed": 1}
+CHARTER = ReadingSettings(presentation="simultaneous", seed=1)
 
 
 def reads():
@@ -50,19 +52,17 @@ CONTOURS = {"sub-001_ses-day5_mask-infarct_reader-r1": "ab" * 32}
 def locked(tmp_path):
     """Lock the reads; returns a function that holds given reads against the lock."""
     path, log = tmp_path / "lock.json", tmp_path / "change_log.jsonl"
-    write_json(
-        make_lock(reads(), adjudicate(reads(), RULES)[0], charter=CHARTER, contours=CONTOURS), path
-    )
+    make_lock(reads(), adjudicate(reads(), RULES)[0], CHARTER, contours=CONTOURS).write(path)
 
     def held(sheet, charter=CHARTER, contours=CONTOURS, **more):
         final = adjudicate(sheet, RULES)[0]
-        standing = verify_lock(path, sheet, final, log, charter=charter, contours=contours, **more)
+        standing = verify_lock(path, sheet, final, log, charter, contours=contours, **more)
         assert (standing.state == "invalid") == bool(standing.faults)
         if standing.faults:
-            assert validity(standing)["banner"].startswith("INVALID")
+            assert validity(standing).banner.startswith("INVALID")
             assert "INVALID" in set(standing.audit["verdict"])
             raise Invalid("\n".join(standing_lines(standing)))
-        assert validity(standing)["banner"] is None
+        assert validity(standing).banner is None
         return standing.audit.set_index("row")
 
     held(reads())
@@ -168,16 +168,16 @@ def test_a_contour_is_locked_too(locked):
 
 def test_a_signed_lock_cannot_be_made_anew_without_the_key(locked):
     hold, path, _ = locked
-    lock, key = read_json(path), b"k" * 32
+    lock, key = Lock.read(path), b"k" * 32
     with pytest.raises(Invalid, match="does not bear the signature"):
         hold(reads(), key=key)
-    write_json({**lock, "signature": signature_of(lock, key)}, path)
+    replace(lock, signature=signature_of(lock, key)).write(path)
     hold(reads(), key=key)
     with pytest.raises(Invalid, match="does not bear the signature"):
         hold(reads(), key=b"x" * 32)
     with pytest.raises(Invalid, match="not the one whose hash"):
-        hold(reads(), expected_sha256="0" * 64)
-    hold(reads(), expected_sha256=lock["lock_sha256"])
+        hold(reads(), CHARTER.model_copy(update={"lock_sha256": "0" * 64}))
+    hold(reads(), CHARTER.model_copy(update={"lock_sha256": lock.lock_sha256}))
 
 
 def test_a_lock_that_is_gone_or_broken_is_invalid(locked):
@@ -196,8 +196,9 @@ def test_a_read_dated_after_the_lock_needs_an_entry(tmp_path):
     sheet = reads().assign(read_at="2025-02-01T10:00:00Z")
     sheet.loc[0, "read_at"] = "2025-03-05T10:00:00Z"
     final = adjudicate(sheet, RULES)[0]
-    write_json(make_lock(sheet, final, charter={}, locked_at="2025-03-01T00:00:00Z"), path)
-    standing = verify_lock(path, sheet, final, log, charter={})
+    settings = ReadingSettings(locked_at="2025-03-01T00:00:00Z")
+    make_lock(sheet, final, settings).write(path)
+    standing = verify_lock(path, sheet, final, log, settings)
     assert standing.state == "invalid" and len(standing.faults) == 1
     assert f"{KEY}: read after the lock of 2025-03-01" in standing.faults[0]
 
@@ -223,12 +224,13 @@ def test_a_re_review_needs_all_its_evidences(locked):
 def test_edited_lock_and_changed_charter(locked):
     hold, path, _ = locked
     with pytest.raises(LockFault, match="settings changed after the lock: seed"):
-        hold(reads(), charter={**CHARTER, "seed": 2})
+        hold(reads(), charter=CHARTER.model_copy(update={"seed": 2}))
     lock = read_json(path)
-    lock["reads"].pop(KEY)
-    write_json(lock, path)
-    with pytest.raises(LockFault, match="the lock itself was edited"):
-        hold(reads())
+    less = {key: digest for key, digest in lock["reads"].items() if key != KEY}
+    for edited in ({**lock, "reads": less}, {**lock, "remark": "ok"}, {"reads": lock["reads"]}):
+        write_json(edited, path)
+        with pytest.raises(LockFault, match="the lock itself was edited"):
+            hold(reads())
 
 
 @pytest.fixture
@@ -240,7 +242,7 @@ def log(tmp_path):
 
 
 def test_chain_holds(log):
-    assert [entry["number"] for entry in verify_log(log)] == [1, 2, 3, 4]
+    assert [entry.number for entry in verify_log(log)] == [1, 2, 3, 4]
 
 
 def lines_of(log):
@@ -256,15 +258,22 @@ def test_an_edited_line_is_named(log):
 
 
 def test_a_line_sealed_anew_breaks_the_next(log):
-    from corelab.reading.change_log import _sealed
-
     lines = lines_of(log)
-    entry = json.loads(lines[1])
-    entry["who"] = "B. Reader"
-    entry["sha256"] = _sealed(entry)
-    lines[1] = json.dumps(entry)
+    entry = sealed(replace(Change.from_json(json.loads(lines[1])), who="B. Reader"))
+    lines[1] = json.dumps(entry.to_json())
     log.write_text("\n".join(lines) + "\n")
     with pytest.raises(LogFault, match="line 3 does not follow"):
+        verify_log(log)
+
+
+@pytest.mark.parametrize(
+    "edit", [{"what": None}, {"what": {"row": KEY}}, {"remark": "ok"}, {"why": "because"}]
+)
+def test_a_line_with_other_parts_than_an_entry_is_named(log, edit):
+    lines = lines_of(log)
+    lines[2] = json.dumps({**json.loads(lines[2]), **edit})
+    log.write_text("\n".join(lines) + "\n")
+    with pytest.raises(LogFault, match="line 3 was edited: an entry has number, what"):
         verify_log(log)
 
 
@@ -346,4 +355,4 @@ def test_command_line(tmp_path):
             "2025-03-01T00:00:00Z",
         ]
     )
-    assert verify_log(log)[0]["what"]["new"] == "7"
+    assert verify_log(log)[0].what.new == "7"

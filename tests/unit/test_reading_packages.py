@@ -23,7 +23,7 @@ from corelab.reading.blinding import (
 from corelab.reading.forms import reads_from_form, returned_forms
 from corelab.reading.packages import DICTIONARIES, TABLES, pseudonym, write_packages
 from corelab.reading.presentation import KINDS, Case, presentation_order, repeated_cases
-from corelab.reading.reference_cases import judged_reads, performance
+from corelab.reading.reference_cases import ReferenceRead, judged_reads, performance
 from corelab.reading.sampling import allocation, stratified_sample
 from corelab.records import Prepared, Scan
 from corelab.study.model import load_study
@@ -154,7 +154,7 @@ def study(tmp_path):
 def test_packages_hold_cases_images_and_form_but_nothing_else(study):
     model, records, folder = study
     summary = write_packages(model, records, folder)
-    assert set(summary["readers"]) == {"r1", "r2"}
+    assert set(summary.readers) == {"r1", "r2"}
     package = folder / "reading" / "packages" / "r1"
     cases = read_table(package / "cases.tsv")
     assert len(cases) == 4 and cases["time_point"].tolist() == ["1", "2", "1", "2"]
@@ -335,7 +335,7 @@ def with_references(study, tmp_path):
 def test_reference_cases_are_mixed_in_and_look_like_the_others(with_references):
     model, records, folder = with_references
     summary = write_packages(model, records, folder)
-    assert {r["cases"] for r in summary["readers"].values()} == {8}
+    assert {r.cases for r in summary.readers.values()} == {8}
     key = read_table(folder / "reading" / "key.tsv")
     assert sorted(key["reference"]) == ["no"] * 4 + ["yes"] * 4
     cases = read_table(folder / "reading" / "packages" / "r1" / "cases.tsv")
@@ -417,10 +417,9 @@ def test_a_form_without_value_and_without_a_listed_reason_is_refused(with_refere
 def test_performance_by_part():
     truth = pd.DataFrame({"reference_id": ["a", "b"], "endpoint": "volume", "value": ["1", "2"]})
     lines = [
-        {"reference_id": r, "endpoint": "volume", "reader": "r1", "value": v, "unit": None,
-         "repeat": 1, "position": position, "last": 30}
-        for r, v, position in (("a", "1", 2), ("b", "3", 29))
-    ]  # fmt: skip
+        ReferenceRead(case, "volume", "r1", value, None, "1", position, 30)
+        for case, value, position in (("a", "1", 2), ("b", "3", 29))
+    ]
     judged = judged_reads(lines, truth, 3)
     assert judged[["part", "passed"]].values.tolist() == [[1, "yes"], [3, "no"]]
     table = performance(judged, {"reference_pass_rate_min": 0.5}).set_index("group")
@@ -475,7 +474,7 @@ def test_the_sample_decides_who_is_read(study):
     model, records, folder = study
     model.config["reading"]["sample"] = {"share": 0.5, "strata": []}
     summary = write_packages(model, records, folder)
-    assert {r["cases"] for r in summary["readers"].values()} == {2}
+    assert {r.cases for r in summary.readers.values()} == {2}
     drawn = read_table(folder / "reading" / "sample.tsv").set_index("participant_id")["drawn"]
     key = read_table(folder / "reading" / "key.tsv")
     assert set(key["participant_id"]) == set(drawn.index[drawn == "yes"])

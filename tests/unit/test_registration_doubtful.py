@@ -162,7 +162,8 @@ def heads(folder, dwi_image=None, verdicts=("pass", "fail")):
 
 def test_the_donor_may_be_the_moving_scan(visit):
     fixed, moving = heads(visit[0], verdicts=("warn", "pass"))
-    transform, quality, reason = fit_rigid(registrar(SETTINGS), fixed, moving, SETTINGS)
+    fit = fit_rigid(registrar(SETTINGS), fixed, moving, SETTINGS)
+    transform, quality, reason = fit.transform, fit.quality, fit.reason
     assert reason is None and quality["donor"] == "dwi"
     assert error_mm(transform.matrix) < 3.0
 
@@ -189,5 +190,6 @@ def test_noise_is_no_fit_whatever_the_masks(visit):
     image = nib.load(folder / "dwi.nii.gz")
     noise = np.random.default_rng(2).uniform(0, 300, image.shape).astype(np.float32)
     fixed, moving = heads(folder, nib.Nifti1Image(noise, image.affine))
-    _, quality, reason = fit_rigid(registrar(SETTINGS), fixed, moving, SETTINGS)
+    fit = fit_rigid(registrar(SETTINGS), fixed, moving, SETTINGS)
+    quality, reason = fit.quality, fit.reason
     assert reason is not None and "mutual information" in reason, quality

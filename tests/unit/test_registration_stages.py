@@ -10,9 +10,10 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from helpers import prepare_rows
 from scipy.ndimage import gaussian_filter
 
-from corelab.imaging import mask_volume_ml, prepare_visit
+from corelab.imaging import mask_volume_ml
 from corelab.records import Prepared, Scan, Transform, VisitRecords
 from corelab.registration import (
     align_visit,
@@ -120,7 +121,7 @@ def rows_of(scans: Path, visit: str, *, masks: bool = True) -> list[dict]:
 
 
 def aligned(scans: Path, folder: Path, visit: str) -> dict:
-    prepared = prepare_visit(rows_of(scans, visit), folder)
+    prepared = prepare_rows(rows_of(scans, visit), folder)
     assert [scan.status for scan in prepared.scans] == ["ok"] * len(prepared.scans)
     return align_visit(prepared, folder, settings=TESTING)
 
@@ -324,7 +325,7 @@ class TestNormaliseSubject:
     def test_without_an_image_nothing_can_be_computed(self, scans, tmp_path):
         rows = [row(scans, "day5", "mask-infarct", "day5_FLAIR_lesion.nii.gz")]
         prepared = align_visit(
-            prepare_visit(rows, tmp_path), tmp_path, settings=RegistrationSettings()
+            prepare_rows(rows, tmp_path), tmp_path, settings=RegistrationSettings()
         )
         visit = VisitRecords("day5", prepared)
         record = normalise_subject(

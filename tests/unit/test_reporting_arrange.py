@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from fabricated_study import fabricated_study
+from fabricated_study import fabricated_results, fabricated_study
 from helpers import planned
 
 from corelab.agreement.exhibits import draw_pairs, write_figure
@@ -14,7 +14,6 @@ from corelab.provenance.products import read_table, write_table
 from corelab.reporting.analysis_view import statistics_tables
 from corelab.reporting.arrange import arrange, first_screen
 from corelab.reporting.report import write_report
-from corelab.reporting.results import read_results
 from corelab.reporting.tlf import analysis_blocks, table_numbers
 from corelab.study.columns import STATISTICS
 
@@ -49,7 +48,7 @@ def _row(group, statistic, estimate, note=""):
 def test_agreement_shows_its_core_and_keeps_the_rest(study):
     folder, config, people = study
     _add(folder, [_row("reader-1|reader-2", "total_deviation_index", 2.4)])
-    results = read_results(folder, config, people)
+    results = fabricated_results(folder, config, people)
     found = arrange(results, results.analysis("readers"))
     assert found.groups == ("reader-1|reader-2",)
     assert found.core["statistic"].iloc[0] == "icc_a_1"
@@ -78,7 +77,7 @@ def test_group_of_which_nothing_is_computable_becomes_one_remark(study):
     folder, config, people = study
     note = "not_computable: no value of infarct_volume from robot"
     _add(folder, [_row("robot|reader-1", name, None, note) for name in ("icc_a_1", "bias")])
-    results = read_results(folder, config, people)
+    results = fabricated_results(folder, config, people)
     table, _ = statistics_tables(results, results.analysis("readers"))
     assert [c.title for c in table.columns] == ["Statistic", "reader-1 vs reader-2", "How"]
     assert "robot vs reader-1: no value of infarct_volume from robot" in table.note
@@ -87,14 +86,14 @@ def test_group_of_which_nothing_is_computable_becomes_one_remark(study):
 def test_first_screen_shows_the_planned_form_of_the_icc(study):
     folder, config, people = study
     config["analyses"][2]["icc_form"] = "icc_c_1"
-    results = read_results(folder, config, people)
+    results = fabricated_results(folder, config, people)
     shown = first_screen(results, results.analysis("readers"))
     assert shown["statistic"].tolist() == ["icc_c_1", "bias"]
 
 
 def test_bland_altman_shows_first_repeats_between_and_both_repeats_within(study):
     folder, config, people = study
-    results = read_results(folder, config, people)
+    results = fabricated_results(folder, config, people)
     plan = results.analysis("readers")
     for more, names in (
         ({}, "reader-1 against reader-2"),
@@ -108,7 +107,7 @@ def test_bland_altman_shows_first_repeats_between_and_both_repeats_within(study)
 
 def test_page_embeds_the_figure_of_the_pdf_in_its_own_colours(study):
     folder, config, people = study
-    results = read_results(folder, config, people)
+    results = fabricated_results(folder, config, people)
     write_figure(
         results.analysis("readers"),
         results.tables,
@@ -119,13 +118,13 @@ def test_page_embeds_the_figure_of_the_pdf_in_its_own_colours(study):
     )
     file = (folder / "exhibits" / "agreement_readers_pairs.svg").read_text(encoding="utf-8")
     assert "#0072b2" in file and ">reader-1" in file  # words stay words
-    results = read_results(folder, config, people)
+    results = fabricated_results(folder, config, people)
     plates = [
         b for b in analysis_blocks(results, "14.4", table_numbers(results)) if hasattr(b, "data")
     ]
     assert [(plate.number, plate.data.decode("utf-8")) for plate in plates] == [("14.4.1.1", file)]
     assert plates[0].title.endswith(": Sources against each other")
-    index = write_report(read_results(folder, config, people))
+    index = write_report(fabricated_results(folder, config, people))
     text = index.with_name("analyses.html").read_text(encoding="utf-8")
     drawing = text.split('<svg class="drawn"')[1].split("</svg>")[0]
     assert "var(--s0)" in drawing and "var(--ink)" in drawing

@@ -12,15 +12,14 @@ import numpy as np
 import pandas as pd
 import pyreadstat
 import pytest
-from fabricated_study import fabricated_study, tables_only
+from fabricated_study import fabricated_results, fabricated_study, tables_only, with_config
 
 from corelab.provenance.job import UserError
-from corelab.provenance.products import read_table, write_table
+from corelab.provenance.products import read_table, write_json, write_table
 from corelab.reporting import datasets as ds
 from corelab.reporting.adam import adsl
 from corelab.reporting.define import DEF, ODM
 from corelab.reporting.exchange_checks import ars_faults, define_faults
-from corelab.reporting.results import read_results
 from corelab.reporting.submission import write_datasets
 from corelab.study.columns import MEASUREMENTS
 
@@ -28,7 +27,7 @@ from corelab.study.columns import MEASUREMENTS
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
     root = tmp_path_factory.mktemp("datasets")
-    results = read_results(*fabricated_study(root))
+    results = fabricated_results(*fabricated_study(root))
     return results, write_datasets(results, root / "out"), root / "out"
 
 
@@ -46,12 +45,12 @@ def test_populations_of_the_trial_are_flags_of_the_subjects(written, tmp_path):
     flags = [v.name for v in found[0].variables if v.name in ("ITTFL", "SAFFL", "PPROTFL")]
     assert flags == ["ITTFL"] and set(found[0].frame["ITTFL"]) == {"Y"}
     sets = {"PPROTFL": "age >= 60", "SAFFL": "arm != 'placebo'"}
-    messages = replace(results, config={**results.config, "analysis_sets": sets})
+    messages = with_config(results, analysis_sets=sets)
     frame = adsl(messages).frame
     assert (frame["PPROTFL"] == "Y").equals(frame["AGE"] >= 60)
     assert (frame["SAFFL"] == "Y").equals(frame["TRT01P"] != "placebo")
     with pytest.raises(UserError, match="SAFFL"):
-        adsl(replace(results, config={**results.config, "analysis_sets": {"SAFFL": "x =="}}))
+        adsl(with_config(results, analysis_sets={"SAFFL": "x =="}))
 
 
 def test_define_has_a_stylesheet_and_a_page_that_name_every_variable(written):
@@ -70,7 +69,7 @@ def test_define_has_a_stylesheet_and_a_page_that_name_every_variable(written):
 
 
 def test_a_study_without_a_measurement_has_its_data_sets(tmp_path):
-    results = read_results(*fabricated_study(tmp_path))
+    results = fabricated_results(*fabricated_study(tmp_path))
     none = replace(results.tables, measurements=results.measurements.iloc[:0])
     empty = replace(results, tables=none)
     found = write_datasets(empty, tmp_path / "out")
@@ -135,13 +134,13 @@ def _one(values, label="Text"):
 def test_what_transport_cannot_hold_is_refused_there_and_whole_in_json(tmp_path):
     long = "x" * 201
     dataset = _one(["fine", "환자", long, "x" * 200])
-    assert [(c["record"], c["variable"]) for c in ds.refused_cells(dataset)] == [
+    assert [(c.record, c.variable) for c in ds.refused_cells(dataset)] == [
         (2, "TXT"),
         (3, "TXT"),
     ]
     frame, _ = pyreadstat.read_xport(str(ds.write_transport(dataset, tmp_path / "a.xpt")))
     assert frame["TXT"].tolist() == ["fine", "", "", "x" * 200]
-    rows = ds.dataset_json(dataset, "x")["rows"]
+    rows = json.loads(ds.write_dataset_json(dataset, "x", tmp_path / "d.json").read_text())["rows"]
     assert [row[1] for row in rows] == ["fine", "환자", long, "x" * 200]
 
 
@@ -159,7 +158,7 @@ def test_korean_ids_and_columns_survive(tmp_path):
     people["initials"] = "ZGXQ"
     people.loc[0, "participant_id"] = "환자-1"
     config = {**config, "analyses": [{**config["analyses"][0], "categorical": ["병원"]}]}
-    found = write_datasets(read_results(folder, config, people), tmp_path / "out")
+    found = write_datasets(fabricated_results(folder, config, people), tmp_path / "out")
     adsl = found[0]
     assert all(v.name.isascii() and len(v.name) <= 8 for v in adsl.variables)
     assert adsl.frame["USUBJID"].map(str.isascii).all() and adsl.frame["USUBJID"].is_unique
@@ -234,7 +233,7 @@ def test_a_study_without_a_single_value_has_its_data_sets(tmp_path):
     folder, config, people = tables_only(tmp_path)
     write_table(pd.DataFrame(columns=list(MEASUREMENTS)), folder / "endpoints/measurements.tsv",
                 MEASUREMENTS)  # fmt: skip
-    found = write_datasets(read_results(folder, config, people), tmp_path / "out")
+    found = write_datasets(fabricated_results(folder, config, people), tmp_path / "out")
     assert [(d.name, len(d.frame)) for d in found] == [("ADSL", 2)]
     messages = read_table(tmp_path / "out" / "conformance.tsv")
     assert messages[messages["severity"] == "error"].empty
@@ -299,11 +298,11 @@ def test_define_is_valid_by_the_schema_where_a_package_brings_it(written):
     schema.assertValid(etree.parse(str(written[2] / "define.xml")))
 
 
-def test_ars_resolves_and_a_damaged_one_is_told(written):
+def test_ars_resolves_and_a_damaged_one_is_reported(written, tmp_path):
     _, found, folder = written
     names = frozenset(dataset.name for dataset in found)
     event = json.loads((folder / "ars.json").read_text(encoding="utf-8"))
-    assert ars_faults(event, names) == []
+    assert ars_faults(folder / "ars.json", names) == []
     numbers = {output["name"].removeprefix("Table ") for output in event["outputs"]}
     assert "14.2.1" in numbers
     for output in event["outputs"]:
@@ -316,7 +315,7 @@ def test_ars_resolves_and_a_damaged_one_is_told(written):
     event["analyses"][1]["dataset"] = "ADNONE"
     event["methods"].append(event["methods"][0])
     event["mainListOfContents"]["contentsList"]["listItems"].pop()
-    messages = " ".join(ars_faults(event, names))
+    messages = " ".join(ars_faults(write_json(event, tmp_path / "ars.json"), names))
     for words in (
         *("OP_NONE", "MTH_NONE", "ADNONE", "defined 2 times", "not in the contents"),
         "which is no output",

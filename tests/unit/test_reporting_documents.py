@@ -7,7 +7,7 @@ import re
 
 import numpy as np
 import pytest
-from fabricated_study import fabricated_study, tables_only
+from fabricated_study import fabricated_results, fabricated_study, tables_only, with_config
 from PIL import Image
 
 from corelab.reporting.documents import (
@@ -25,7 +25,6 @@ from corelab.reporting.documents import (
     write_document_pdf,
 )
 from corelab.reporting.report import write_report
-from corelab.reporting.results import read_results
 from corelab.reporting.tlf import report_document, table_numbers, write_pdf
 
 
@@ -35,13 +34,13 @@ def _document(*blocks, **more):
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    return read_results(*fabricated_study(tmp_path_factory.mktemp("documents")))
+    return fabricated_results(*fabricated_study(tmp_path_factory.mktemp("documents")))
 
 
 def test_pdf_is_the_same_bytes_and_archival(tmp_path):
     folder, config, people = fabricated_study(tmp_path)
-    first = write_pdf(read_results(folder, config, people)).read_bytes()
-    second = write_pdf(read_results(folder, config, people)).read_bytes()
+    first = write_pdf(fabricated_results(folder, config, people)).read_bytes()
+    second = write_pdf(fabricated_results(folder, config, people)).read_bytes()
     assert first == second and first.startswith(b"%PDF-")
     assert b"pdfaid:part>2<" in first and b"pdfaid:conformance>B<" in first
 
@@ -135,8 +134,8 @@ def test_the_report_of_subjects_with_korean_and_japanese_names(tmp_path):
     path = folder / "endpoints/measurements.tsv"
     text = path.read_text(encoding="utf-8")
     path.write_text(re.sub(r"(?m)^1\t", "환자-1\t", re.sub(r"(?m)^2\t", "患者-2\t", text)), "utf-8")
-    assert write_pdf(read_results(folder, config, named)).is_file()
-    images = write_report(read_results(folder, config, named)).with_name("images.html")
+    assert write_pdf(fabricated_results(folder, config, named)).is_file()
+    images = write_report(fabricated_results(folder, config, named)).with_name("images.html")
     assert "환자-1" in images.read_text(encoding="utf-8")
 
 
@@ -168,20 +167,14 @@ def test_every_table_has_its_own_number_source_and_cells(results):
 
 
 def test_two_analyses_of_one_kind_are_told_apart(results):
-    config = {
-        **results.config,
-        "analyses": [
-            *(one.as_given() for one in results.analyses),
-            {**results.analyses[2].as_given(), "id": "again"},
-        ],
-    }
-    again = read_results(results.folder, config, results.participants)
+    entries = [one.as_given() for one in results.analyses]
+    again = with_config(results, analyses=[*entries, {**entries[2], "id": "again"}])
     numbers = table_numbers(again)
     assert (numbers["readers"], numbers["again"]) == ("14.4.1.1", "14.4.1.2")
 
 
 def test_tables_only_study_has_a_pdf(tmp_path):
-    assert write_pdf(read_results(*tables_only(tmp_path))).is_file()
+    assert write_pdf(fabricated_results(*tables_only(tmp_path))).is_file()
 
 
 def test_markdown_says_the_same(results):

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pandas as pd
 import pytest
-from fabricated_study import fabricated_study
+from fabricated_study import fabricated_results, fabricated_study
 
 from corelab.provenance.exhibits import Alarm, Drawing, write_exhibit
 from corelab.provenance.products import write_table
 from corelab.reporting.attention import attention, flagged_subjects
 from corelab.reporting.exhibits import report_blocks
 from corelab.reporting.report import write_report
-from corelab.reporting.results import read_results, subject_page
+from corelab.reporting.results import subject_page
 
 SVG = b'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 9 9"><circle r="4"/></svg>'
 
@@ -57,7 +57,7 @@ def study(tmp_path_factory):
         title="Only for one",
         participant_id="S-01",
     )
-    return folder, config, people, write_report(read_results(folder, config, people))
+    return folder, config, people, write_report(fabricated_results(folder, config, people))
 
 
 def test_an_exhibit_brings_its_own_section_figure_and_table(study):
@@ -84,13 +84,13 @@ def test_a_subjects_exhibit_is_on_its_page_alone(study):
 
 
 def test_alarms_need_attention_and_flag_subjects(study):
-    results = read_results(*study[:3])
+    results = fabricated_results(*study[:3])
     assert ("error", "Site 7 drifts") in {(a.severity, a.text) for a in attention(results)}
     assert flagged_subjects(results)["S-02"] == "error"
 
 
 def test_the_pdf_numbers_them(study):
-    blocks = report_blocks(read_results(*study[:3]))
+    blocks = report_blocks(fabricated_results(*study[:3]))
     numbers = [getattr(block, "number", "") for block in blocks]
     assert numbers == ["", "14.5.1", "14.5.1", "14.5.2", "14.5.2", "14.5.2"]
     assert [block.title for block in blocks[3:]] == ["First drawing", "Second drawing", "Fits"]
@@ -107,7 +107,7 @@ def test_an_exhibit_may_have_several_drawings_and_a_sorted_table(study):
 
 
 def test_only_exhibits_of_this_run_are_shown(study):
-    assert read_results(*study[:3], exhibits=[]).exhibits == ()
+    assert fabricated_results(*study[:3], exhibits=[]).exhibits == ()
 
 
 @pytest.mark.parametrize(

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-from fabricated_study import fabricated_study
+from fabricated_study import fabricated_results, fabricated_study
 from helpers import planned, run
 
 from corelab.measurement.selection import Tables
 from corelab.provenance.products import read_table
 from corelab.reporting.analysis_frames import NOT_IN_POPULATION, analysis_frame
 from corelab.reporting.report import write_report
-from corelab.reporting.results import Results, read_results
+from corelab.reporting.results import Results
 
 COLUMNS = ["participant_id", "visit", "endpoint", "source", "repeat", "region", "value", "status"]
 PLAN = {"id": "d", "type": "dose_response", "endpoint": "infarct_growth", "dose": "dose"}
@@ -73,7 +73,7 @@ def test_a_number_of_rows_that_is_not_that_of_the_statistics_is_said():
 
 def test_each_trace_shows_the_rows_used_and_has_them_as_a_table(tmp_path):
     folder, config, people = fabricated_study(tmp_path)
-    write_report(read_results(folder, config, people))
+    write_report(fabricated_results(folder, config, people))
     named = {path.stem for path in (folder / "report" / "data").glob("*.tsv")}
     assert "growth-by-dose" in named
     table = read_table(folder / "report" / "data" / "growth-by-dose.tsv")

@@ -7,13 +7,12 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
-from fabricated_study import fabricated_study
+from fabricated_study import fabricated_results, fabricated_study, with_config
 from helpers import planned
 
 from corelab.provenance.decisions import Decision
 from corelab.reporting import glance
 from corelab.reporting.page import STUDY_PAGES, Column, Table, place, render_table
-from corelab.reporting.results import read_results
 from corelab.reporting.study_tables import participants_table
 
 
@@ -21,7 +20,7 @@ from corelab.reporting.study_tables import participants_table
 def results(tmp_path_factory):
     folder, config, people = fabricated_study(tmp_path_factory.mktemp("glance"))
     config["study"]["dose_unit"] = "mg/kg"
-    return read_results(folder, config, people)
+    return fabricated_results(folder, config, people)
 
 
 def _row(**more):
@@ -75,7 +74,7 @@ def test_an_effect_is_a_sentence_with_unit_interval_p_source_and_n(results, plan
 def test_effects_come_before_reliability_which_has_no_test(results):
     entries = [a.as_given() for a in results.analyses]
     entries[2]["objective"] = "primary"
-    found = replace(results, config={**results.config, "analyses": entries[::-1]})
+    found = with_config(results, analyses=entries[::-1])
     effects, reliability, primary = glance.headlines(found)
     assert primary and {a.type for a, _ in effects} == {"comparison", "dose_response"}
     assert {a.id for a, _ in reliability} == {"readers"}

@@ -72,8 +72,8 @@ def test_slices_stay_inside_a_thin_volume():
 def test_picture_is_the_same_bytes_and_readable():
     mask = np.zeros((40, 50, 20), bool)
     mask[10:25, 15:35, 8:12] = True
-    first = pic.mosaic([_panel(mask)], slices=3, tile=80, alt="a")
-    second = pic.mosaic([_panel(mask)], slices=3, tile=80, alt="a")
+    first = pic.mosaic([_panel(mask)], slices=3, tile=80)
+    second = pic.mosaic([_panel(mask)], slices=3, tile=80)
     assert (first.data, first.marks) == (second.data, second.marks)
     assert Image.open(io.BytesIO(first.data)).size == (240, 80)
     # The layer over the scan is finer, and its colours are the legend's to the last digit.

@@ -8,18 +8,17 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from fabricated_study import fabricated_study
+from fabricated_study import fabricated_results, fabricated_study, with_config
 
 from corelab.provenance.crate import crate, write_crate
 from corelab.provenance.manifest import build_manifest, host_independent
 from corelab.provenance.rules import workflow_rules
 from corelab.reporting.adam import datasets
 from corelab.reporting.analysis_results import ANALYSIS_RESULTS, analysis_results
-from corelab.reporting.ars import reporting_event
+from corelab.reporting.ars import write_event
 from corelab.reporting.charter import attestations, charter_sections, empty_sections, unfixed_limits
 from corelab.reporting.conformance import conformance
 from corelab.reporting.documents import DataTable
-from corelab.reporting.results import read_results
 from corelab.reporting.sop import sop_blocks
 from corelab.reporting.table_files import html_table, rtf_table, write_table_files
 from corelab.reporting.tabulation import tabulations
@@ -28,7 +27,7 @@ from corelab.reporting.tlf import table_numbers
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    return read_results(*fabricated_study(tmp_path_factory.mktemp("products")))
+    return fabricated_results(*fabricated_study(tmp_path_factory.mktemp("products")))
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +44,8 @@ def test_one_row_per_statistic_with_an_identifier_of_its_own(results, frame):
     assert (frame.loc[frame["value"].notna(), "shown"] != "").all()
 
 
-def test_ars_refers_only_to_what_it_defines(results, frame):
-    event = json.loads(json.dumps(reporting_event(results, frame)))
+def test_ars_refers_only_to_what_it_defines(results, frame, tmp_path):
+    event = json.loads(write_event(results, frame, tmp_path / "ars.json").read_text())
     operations = {o["id"] for m in event["methods"] for o in m["operations"]}
     methods = {m["id"] for m in event["methods"]}
     sets = {s["id"] for s in event["analysisSets"]}
@@ -135,13 +134,12 @@ def test_every_rule_is_known_with_its_words_and_order():
 
 def test_charter_texts_and_attestations_come_from_the_config(results):
     assert not any(item.given for item in attestations(results))
-    config = {
-        **results.config,
-        "charter": {"responsibilities": "The sponsor.\n\nThe core laboratory."},
-        "attestations": {"C20": {"by": "A", "at": "2026-01-01"}},
-        "reading": {"limits": {"double_read_agreement_min": 0.8}},
-    }
-    output = replace(results, config=config)
+    output = with_config(
+        results,
+        charter={"responsibilities": "The sponsor.\n\nThe core laboratory."},
+        attestations={"C20": {"by": "A", "at": "2026-01-01"}},
+        reading={"limits": {"double_read_agreement_min": 0.8}},
+    )
     before = empty_sections(charter_sections(results))
     after = empty_sections(charter_sections(output))
     assert set(before) - set(after) == {"3 Responsibilities"}

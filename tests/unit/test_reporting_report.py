@@ -12,13 +12,13 @@ from urllib.parse import unquote
 
 import pandas as pd
 import pytest
-from fabricated_study import HOSTILE, fabricated_study, tables_only
+from fabricated_study import HOSTILE, fabricated_results, fabricated_study, tables_only
 
 from corelab.provenance.exhibits import Alarm, write_exhibit
 from corelab.provenance.products import read_table, write_table
 from corelab.reporting.page import STUDY_PAGES
 from corelab.reporting.report import write_report
-from corelab.reporting.results import read_results, subject_page
+from corelab.reporting.results import subject_page
 from corelab.reporting.viewer import LEVELS
 
 LIMIT_BYTES = 6_000_000
@@ -52,7 +52,7 @@ class Elements(HTMLParser):
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     folder, config, people = fabricated_study(tmp_path_factory.mktemp("report"))
-    index = write_report(read_results(folder, config, people))
+    index = write_report(fabricated_results(folder, config, people))
     return folder, config, people, index
 
 
@@ -128,7 +128,7 @@ def test_script_in_a_subject_id_is_text_everywhere(study):
 
 def test_same_results_give_the_same_bytes(study, tmp_path):
     folder, config, people = fabricated_study(tmp_path)
-    again = write_report(read_results(folder, config, people))
+    again = write_report(fabricated_results(folder, config, people))
     for first, second in zip(_pages(study[3]), _pages(again), strict=True):
         assert first.read_bytes() == second.read_bytes(), first.name
 
@@ -271,7 +271,7 @@ def test_a_reviewer_can_reach_no_arm_dose_or_value_from_the_desk(study):
 
 
 def test_study_with_tables_only_has_a_page_that_says_so(tmp_path):
-    index = write_report(read_results(*tables_only(tmp_path)))
+    index = write_report(fabricated_results(*tables_only(tmp_path)))
     words = " ".join(Elements(index.read_text(encoding="utf-8")).words)
     assert "no images that the pipeline processed" in words
     assert "No analysis is in the plan" in words
@@ -280,7 +280,7 @@ def test_study_with_tables_only_has_a_page_that_says_so(tmp_path):
 
 def test_blinded_pages_do_not_name_an_arm_or_a_dose(tmp_path):
     folder, config, people = fabricated_study(tmp_path, blinded=True, title="A trial")
-    index = write_report(read_results(folder, config, people))
+    index = write_report(fabricated_results(folder, config, people))
     for page in _pages(index)[:10]:
         text = " ".join(Elements(page.read_text(encoding="utf-8")).words)
         assert not re.search(r"\bplacebo\b|\bdose\b.{0,3}\d", text)
@@ -310,7 +310,7 @@ def test_traces_and_exhibits_of_a_blinded_study_name_no_arm(tmp_path):
         table="quality/x.tsv",
         alarms=[Alarm("warning", "Fewer scans under high than under placebo")],
     )
-    index = write_report(read_results(folder, config, people))
+    index = write_report(fabricated_results(folder, config, people))
     traces = sorted(index.parent.glob("trace-*.html"))
     assert any(page.name == "trace-growth-by-arm.html" for page in traces)
     for page in (
@@ -334,7 +334,7 @@ def test_pages_of_subjects_that_are_gone_are_removed(tmp_path):
     (folder / "report").mkdir()
     stale = folder / "report" / "sub-gone.html"
     stale.write_text("old")
-    write_report(read_results(folder, config, people))
+    write_report(fabricated_results(folder, config, people))
     assert not stale.exists()
 
 
@@ -344,8 +344,9 @@ def test_traces_of_many_rows_stay_in_their_file(tmp_path):
 
     from corelab.reporting.traces import Chains
 
-    steps = [(f"r-{row}", str(step), "scan") for row in range(4000) for step in range(10)]
-    lines = ["row_id\tstep\twhat\tsha256", *("\t".join([*step, "ab" * 32]) for step in steps)]
+    steps = [(f"r-{row}", "scan", str(step)) for row in range(4000) for step in range(10)]
+    lines = ["row_id\twhat\tname\tsha256\tdetail"]
+    lines += ["\t".join([*step, "ab" * 32, "n/a"]) for step in steps]
     path = tmp_path / "trace.tsv"
     path.write_text("\n".join(lines) + "\n")
     tracemalloc.start()
@@ -353,5 +354,5 @@ def test_traces_of_many_rows_stay_in_their_file(tmp_path):
     held, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert held < 1.5e6
-    assert [step["step"] for step in chains["r-17"]] == [str(step) for step in range(10)]
+    assert [step.name for step in chains["r-17"]] == [str(step) for step in range(10)]
     assert chains.get("r-4000", ()) == () and len(chains) == 4000

@@ -7,20 +7,22 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from fabricated_study import HOSTILE, fabricated_study, tables_only
+from fabricated_study import HOSTILE, fabricated_results, fabricated_study, tables_only
 
 from corelab.provenance.products import write_table
 from corelab.records import Gate, Mask, Perfused, Scan
 from corelab.reporting import attention as att
 from corelab.reporting.methods import analysis_sentence, deviations, methods_text
-from corelab.reporting.results import Visit, plan_fingerprint, read_results
+from corelab.reporting.results import Visit
+from corelab.settings.config import Config
 from corelab.study.columns import FLOW
 from corelab.study.mask_flags import FLAGS
+from corelab.study.model import plan_fingerprint
 
 
 @pytest.fixture(scope="module")
 def results(tmp_path_factory):
-    return read_results(*fabricated_study(tmp_path_factory.mktemp("results")))
+    return fabricated_results(*fabricated_study(tmp_path_factory.mktemp("results")))
 
 
 def test_counts_are_those_of_the_fabricated_study(results):
@@ -61,7 +63,7 @@ def test_a_doubtful_brain_mask_and_a_cut_off_brain_need_attention_and_are_on_the
     assert len(reported) == 2 and not any("charter" in text for text in reported)
     (sheet,) = [
         one
-        for one in sheets(found)
+        for one in sheets(found, {})
         if (one.participant_id, one.visit) == (who.participant_id, who.visit)
     ]
     assert set(reported) <= set(sheet.concerns)
@@ -82,7 +84,7 @@ def test_what_was_found_stands_on_its_own_subject_and_visit_only(results):
     assert line.places == (("A", "v1"), ("A", "v2"), ("B", "v1"))
     desk = {
         (sheet.participant_id, sheet.visit): [text for text in sheet.concerns if "drift" in text]
-        for sheet in sheets(found)
+        for sheet in sheets(found, {})
     }
     assert desk == {
         ("A", "v1"): ["Perfusion series: drift share 1.25 (warning above 1)"],
@@ -125,7 +127,7 @@ def test_each_flag_needs_attention_once_for_its_visit_and_is_on_its_desk_sheet(r
     assert att.flagged_subjects(found)[visit.participant_id] in ("warning", "error")
     assert [
         (sheet.participant_id, sheet.visit)
-        for sheet in sheets(found)
+        for sheet in sheets(found, {})
         if item.text in sheet.concerns
     ] == [(visit.participant_id, visit.visit)]
 
@@ -180,19 +182,19 @@ def test_a_warning_of_a_fit_to_the_template_needs_attention(results):
 
 def test_flow_adds_up_and_is_chained_whatever_the_order_of_its_rows(tmp_path):
     folder, config, people = fabricated_study(tmp_path)
-    steps = att.flow_steps(read_results(folder, config, people))
+    steps = att.flow_steps(fabricated_results(folder, config, people))
     assert "file there" not in str(steps) and "not there" not in str(steps)
     for step in steps:
         assert step.n_in - step.n_out == sum(number for _, number in step.exclusions)
     frame = pd.read_csv(folder / "endpoints/flow.tsv", sep="\t", keep_default_na=False)
     write_table(frame.iloc[::-1], folder / "endpoints/flow.tsv", FLOW, sort=False)
-    assert att.flow_steps(read_results(folder, config, people)) == steps
+    assert att.flow_steps(fabricated_results(folder, config, people)) == steps
 
 
 def test_planned_analysis_without_rows_is_an_error_and_a_deviation(tmp_path):
     folder, config, people = fabricated_study(tmp_path)
     config["analyses"].append({"id": "lost", "type": "sample_size", "endpoint": "infarct_volume"})
-    found = read_results(folder, config, people)
+    found = fabricated_results(folder, config, people)
     assert any(
         "Planned analysis lost" in i.text and i.severity == "error" for i in att.attention(found)
     )
@@ -202,12 +204,12 @@ def test_planned_analysis_without_rows_is_an_error_and_a_deviation(tmp_path):
 def test_statistics_outside_the_plan_are_called_exploratory(tmp_path):
     folder, config, people = fabricated_study(tmp_path)
     config["analyses"] = [a for a in config["analyses"] if a["id"] != "masks"]
-    found = read_results(folder, config, people)
+    found = fabricated_results(folder, config, people)
     assert ("analysis", "masks", "not in the plan: exploratory") in deviations(found)
 
 
 def test_study_with_one_table_only(tmp_path):
-    found = read_results(*tables_only(tmp_path))
+    found = fabricated_results(*tables_only(tmp_path))
     assert found.visits == () and found.maps == () and found.certificate is None
     assert att.counts(found).participants == 2
     assert att.flow_steps(found) == []
@@ -218,7 +220,7 @@ def test_study_with_one_table_only(tmp_path):
 
 def test_empty_folder_is_a_study_without_anything(tmp_path: Path):
     people = pd.DataFrame({"participant_id": ["a"]})
-    found = read_results(
+    found = fabricated_results(
         tmp_path, {"study": {"id": "x"}, "inputs": {"participants": "p.tsv"}}, people
     )
     assert found.measurements.empty and att.attention(found) == []
@@ -226,14 +228,14 @@ def test_empty_folder_is_a_study_without_anything(tmp_path: Path):
 
 def test_blinding_replaces_arms_and_withholds_doses(tmp_path):
     folder, config, people = fabricated_study(tmp_path, blinded=True)
-    found = read_results(folder, config, people)
+    found = fabricated_results(folder, config, people)
     assert set(found.participants["arm"]) == {"Group A", "Group B", "Group C"}
     assert "dose" not in found.participants
     assert found.tables.exposures.empty
     kept = found.all_statistics
     assert not {"growth-by-dose", "growth-exposure"} & set(kept["analysis_id"])
     assert not kept["group"].fillna("").str.contains("placebo|high|low").any()
-    assert found.fingerprint == plan_fingerprint(config)
+    assert found.fingerprint == plan_fingerprint(Config.model_validate(config))
 
 
 def test_hostile_id_stays_text(results):
@@ -257,5 +259,5 @@ def test_methods_follow_the_config(results, tmp_path):
     assert "an affine fit in 6 subjects" in text
     folder, config, people = fabricated_study(tmp_path)
     config["perfusion"]["core"]["below"] = 0.38
-    changed = methods_text(read_results(folder, config, people))
+    changed = methods_text(fabricated_results(folder, config, people))
     assert "below 0.38" in "\n".join(t for p in changed for t in p.paragraphs)

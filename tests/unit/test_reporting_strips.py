@@ -5,11 +5,10 @@ from html import unescape
 
 import pandas as pd
 import pytest
-from fabricated_study import fabricated_study
+from fabricated_study import fabricated_results, fabricated_study
 
 from corelab.provenance.products import write_table
 from corelab.reporting.quality_strips import MAX_POINTS, quality_metrics, quality_strips
-from corelab.reporting.results import read_results
 from corelab.study.columns import ACQUISITION
 
 
@@ -27,7 +26,7 @@ def study(tmp_path):
         rows.append({**row, "criterion": "coverage_mm_min", "value": 120})
     rows[300]["verdict"] = "fail"  # the 101st gap, in the middle of its site
     write_table(pd.DataFrame(rows), folder / "endpoints" / "acquisition.tsv", list(ACQUISITION))
-    return read_results(folder, config, people)
+    return fabricated_results(folder, config, people)
 
 
 def test_only_numbers_that_differ_are_metrics(study):
@@ -36,12 +35,11 @@ def test_only_numbers_that_differ_are_metrics(study):
 
 
 def test_a_strip_links_its_points_and_keeps_every_fault(study):
-    pages = {who: f"sub-{who}.html" for who in study.participants["participant_id"]}
-    (strip,) = quality_strips(study, pages)
+    (strip,) = quality_strips(study)
     assert strip.caption == "200 values, 1 outside or doubtful"
     text = str(strip.svg)
     links = re.findall(r'<a xlink:href="(sub-[^"]+)"', text)
-    assert {unescape(link) for link in links} <= set(pages.values())
+    assert {unescape(link) for link in links} <= set(study.pages.values())
     # Of 100 values a site the ends are drawn, and the fault that lies between them.
     assert len(links) == 2 * MAX_POINTS + 1
     assert "var(--s5)" in text  # red

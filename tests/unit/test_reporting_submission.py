@@ -6,19 +6,19 @@ import json
 import re
 
 import pytest
-from fabricated_study import fabricated_study, tables_only
+from fabricated_study import fabricated_results, fabricated_study, tables_of, tables_only
 
 from corelab.provenance.products import file_sha256
 from corelab.reporting.charter import charter_sections, empty_sections
-from corelab.reporting.results import read_results
 from corelab.reporting.submission import write_submission
 from corelab.reporting.summary import summary_lines
+from corelab.settings.config import Config
 
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
     folder, config, people = fabricated_study(tmp_path_factory.mktemp("submission"))
-    write_submission(read_results(folder, config, people))
+    write_submission(fabricated_results(folder, config, people))
     return folder, config, people
 
 
@@ -57,7 +57,7 @@ def test_every_digest_of_the_index_holds_and_every_file_is_in_it(study, index):
 
 def test_charter_has_twelve_blocks_and_lists_the_empty_mandatory_ones(study, index):
     # CDE guideline, appendix 1: glossary and chapters 1 to 11.
-    sections = charter_sections(read_results(*study))
+    sections = charter_sections(fabricated_results(*study))
     assert {s.number.split(".")[0] for s in sections} == {str(n) for n in range(12)}
     left = empty_sections(sections)
     assert "3 Responsibilities" in left and "7.3 Adjudication" in left
@@ -91,17 +91,22 @@ def test_contents_come_from_the_study(study):
 
 def test_same_results_give_the_same_bytes(study, tmp_path):
     folder, config, people = fabricated_study(tmp_path)
-    again = write_submission(read_results(folder, config, people))
+    again = write_submission(fabricated_results(folder, config, people))
     assert again.read_bytes() == (study[0] / "submission/index.json").read_bytes()
 
 
 def test_tables_only_study_has_all_nine(tmp_path):
-    path = write_submission(read_results(*tables_only(tmp_path)))
+    path = write_submission(fabricated_results(*tables_only(tmp_path)))
     assert len(json.loads(path.read_text(encoding="utf-8"))["documents"]) == 9
 
 
+def summarised(folder, config, people):
+    settings = Config.model_validate(config)
+    return folder, settings, tables_of(folder, settings, people)
+
+
 def test_summary_counts_and_says_what_needs_attention(study):
-    text = "\n".join(summary_lines(*study))
+    text = "\n".join(summary_lines(*summarised(*study)))
     assert "36 subjects (6 with images), 11 visits" in text
     assert "2 scans failed, 1 outside the charter, 3 subjects flagged" in text
     assert "error: Non-contrast CT could not be used: the file ends early (gzip) [S-05]" in text

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from fabricated_study import fabricated_study
+from fabricated_study import fabricated_results, fabricated_study
 
 from corelab.measurement.collect import _with_dependents, collect_measurements
 from corelab.pharmacodynamics.exclusion_sensitivity import (
@@ -31,8 +31,8 @@ from corelab.provenance.decisions import (
 from corelab.provenance.products import read_table, write_table
 from corelab.records import Measured, MeasurementRow
 from corelab.reporting.desk import Desk
-from corelab.reporting.results import read_results
 from corelab.reporting.review import desk_html, sheets
+from corelab.reporting.subject_images import subject_images
 from corelab.settings.measurement import MeasurementSettings
 from corelab.study.columns import MEASUREMENTS, STATISTICS
 
@@ -64,7 +64,8 @@ def test_that_values_were_shown_is_recorded_and_decides_nothing(table):
 
 
 def test_values_are_hidden_on_the_desk_until_somebody_asks_for_them(study):
-    html = desk_html(read_results(*study), [])
+    results = fabricated_results(*study)
+    html = desk_html(results, {}, [])
     assert html.count('class="soft values" hidden') == html.count('class="open-values"') > 3
 
 
@@ -192,14 +193,17 @@ def study(tmp_path_factory):
 
 
 def test_the_desk_shows_every_visit_and_no_arm(study):
-    results = read_results(*study)
-    html = desk_html(results, [])
-    assert len(sheets(results)) == len(results.visits) > 3
+    results = fabricated_results(*study)
+    report = study[0] / "report"
+    drawn = {name: subject_images(results, name, report) for name in results.image_subjects}
+    html = desk_html(results, drawn, [])
+    assert len(sheets(results, drawn)) == len(results.visits) > 3
+    assert all(sheet.pictures for sheet in sheets(results, drawn))
     assert html.count('class="sheet"') == len(results.visits)
     body = html.split("<main")[1].split("</main>")[0]
     for arm in set(results.participants["arm"].dropna()):
         assert f">{arm}<" not in body and f" {arm} " not in body
-    assert len(html) < 6_000_000 and html == desk_html(results, [])
+    assert len(html) < 6_000_000 and html == desk_html(results, drawn, [])
 
 
 @pytest.fixture

@@ -17,10 +17,16 @@ from corelab.imaging import load_image, save_image
 from corelab.imaging.values import SHIFTED
 from corelab.records import BrainQuality, Cut, Prepared, Scan, Transform
 from corelab.registration.transforms import write_affine
-from corelab.segmentation import Segmenter, segment_visit
+from corelab.segmentation import Segmenter, segment_visit, visit
 from corelab.segmentation.external import BackendError, ExternalSegmenter
-from corelab.segmentation.segmenter import Segmentation
-from corelab.segmentation.visit import _core_and_whole, _Result
+from corelab.segmentation.methods import DERIVED, METHODS
+from corelab.segmentation.segmenter import (
+    Decision,
+    Evidence,
+    Segmentation,
+    ThresholdSegmenter,
+)
+from corelab.segmentation.visit import _derived, _Result
 from corelab.settings.segmentation import ExternalProgram, SegmentationSettings
 from corelab.study.schema import load_schema
 
@@ -245,15 +251,53 @@ def test_a_derived_mask_has_the_sentences_of_its_flags_once():
 
     def part(label, mask):
         found = Segmentation(label, "pipeline", mask, 1.0, 1.0, 1.0, {}, {}, ("no_t1",), "no T1")
-        return _Result(
-            label, "pipeline", None, "T1c", "g1", (), found, image, "ok", "cut off; no T1", {}
-        )
+        return _Result(label, "pipeline", "T1c", "g1", (), found, image, "ok", "cut off; no T1")
 
-    dead, _, core, whole = _core_and_whole(part("enhancing", ring), part("oedema", blank))
-    for result in (dead, core, whole):
+    done = {"enhancing": part("enhancing", ring), "oedema": part("oedema", blank)}
+    for derived in DERIVED:
+        done[derived.label] = _derived(derived, done)
+    assert done["nonenhancing"].status == "not_computable"
+    for result in (done["necrosis"], done["tumourcore"], done["whole-tumour"]):
         assert result.segmentation.flags == ("no_t1", "open_ring")
         assert result.reason.startswith("cut off; no T1; the ring of enhancing tumour is open")
         assert result.reason.count("no T1") == result.reason.count("is open") == 1
+
+
+def test_every_method_declares_what_it_runs_on():
+    """A disease with a plan, a block of thresholds of its own type, kinds of scan, and a label."""
+    blocks = SegmentationSettings()
+    for method in METHODS:
+        assert isinstance(method, Segmenter) and method.kinds and method.label
+        assert method.disease in {"stroke", "glioma"}
+        assert method.label == method.label.lower() and getattr(blocks, method.block).plain()
+    written = [(m.disease, m.label, m.source) for m in METHODS if m.written]
+    assert len(set(written)) == len(written)
+
+
+def test_a_method_runs_from_its_entry_alone(study, monkeypatch):
+    """What an entry declares is enough: no other file names a method."""
+
+    class Bright(ThresholdSegmenter):
+        """What is bright on T2w."""
+
+        label, source, disease = "infarct", "pipeline:t2", "stroke"
+        block, kinds = "infarct_flair", ("T2w",)
+
+        def measure(self, given, parameters):
+            return Evidence({"T2w": given.images["T2w"]}, given.voxel_size_mm)
+
+        def decide(self, evidence, parameters):
+            image = evidence.maps["T2w"]
+            bright = image > np.percentile(image, 99)
+            return Decision(bright, {"least": 0.0}, {"t2_only": "on T2 alone"})
+
+    monkeypatch.setattr(visit, "METHODS", (*METHODS, Bright()))
+    folder, prepared = study
+    (found,) = segment_visit(prepared("T2w"), folder, disease="stroke").masks
+    assert (found.source, found.desc, found.status) == ("pipeline:t2", "t2", "ok")
+    assert found.quality["least"] == 0.0 and found.reason == "on T2 alone"
+    only = segment_visit(prepared("T2w"), folder, disease="stroke", only=("infarct", "pipeline"))
+    assert only.masks == ()
 
 
 def test_shifted_intensities_are_on_the_row(study):

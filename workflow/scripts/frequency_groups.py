@@ -9,7 +9,7 @@ def main(snakemake):
 
         from corelab.measurement.exhibits import frequency_maps_exhibit
         from corelab.measurement.frequency_groups import write_frequency_groups
-        from corelab.provenance.products import read_json
+        from corelab.records import FrequencyMaps
         from corelab.settings.measurement import FrequencyMap
         from corelab.study.model import read_study
 
@@ -24,7 +24,7 @@ def main(snakemake):
             denominator=params.denominator,
             visit_order=params.visit_order,
         )
-        frequency_maps_exhibit(read_json(made.record), made.figure, made.exhibit)
+        frequency_maps_exhibit(FrequencyMaps.read(made.record), made.figure, made.exhibit)
 
 
 main(snakemake)  # noqa: F821

@@ -5,15 +5,13 @@ from corelab.provenance.job import job
 
 def main(snakemake):
     with job(snakemake):
-        import pandas as pd
-
-        from corelab.imaging.inserts import measure_inserts
+        from corelab.imaging.inserts import inserts_frame, measure_inserts
         from corelab.provenance.products import write_table
+        from corelab.records import InsertRow
         from corelab.study.columns import PHANTOMS
 
-        found = measure_inserts(snakemake.params.rows)
-        frame = pd.DataFrame(found, columns=list(PHANTOMS), dtype=object)
-        write_table(frame, snakemake.output.table, PHANTOMS)
+        rows = [InsertRow.from_row(row) for row in snakemake.params.rows]
+        write_table(inserts_frame(measure_inserts(rows)), snakemake.output.table, PHANTOMS)
 
 
 main(snakemake)  # noqa: F821

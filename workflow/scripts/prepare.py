@@ -8,7 +8,7 @@ def main(snakemake):
         from pathlib import Path
 
         from corelab.imaging import prepare_visit
-        from corelab.records import write_record
+        from corelab.records import ScanRow, write_record
         from corelab.registration import align_visit, share_brain_masks
         from corelab.settings.prepare import PrepareSettings
         from corelab.settings.registration import RegistrationSettings
@@ -16,7 +16,8 @@ def main(snakemake):
         params, folder = snakemake.params, Path(snakemake.params.folder)
         blocks = ("acquisition", "dicom", "brain_extraction")
         settings = PrepareSettings.model_validate({one: getattr(params, one) for one in blocks})
-        record = prepare_visit(params.rows, folder, settings=settings)
+        rows = [ScanRow.from_row(row) for row in params.rows]
+        record = prepare_visit(rows, folder, settings=settings)
         registration = RegistrationSettings.model_validate(params.registration)
         record = align_visit(record, folder, settings=registration)
         record = share_brain_masks(record, folder)

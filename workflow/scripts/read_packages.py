@@ -5,7 +5,6 @@ from corelab.provenance.job import UserError, job
 
 def main(snakemake):
     with job(snakemake):
-        from corelab.provenance.products import write_json
         from corelab.reading.blinding import BlindingFault
         from corelab.reading.packages import write_packages
         from corelab.study.model import read_study
@@ -15,7 +14,7 @@ def main(snakemake):
             summary = write_packages(study, snakemake.input.prepared, study.folder)
         except BlindingFault as fault:
             raise UserError(str(fault)) from None
-        write_json(summary, snakemake.output.summary)
+        summary.write(snakemake.output.summary)
 
 
 main(snakemake)  # noqa: F821

@@ -17,9 +17,8 @@ def main(snakemake):
         given = snakemake.input
         results = read_results(
             study.folder,
-            study.config,
-            study.sheets["participants"],
-            tables=study_tables(study, given.features),
+            study.settings,
+            study_tables(study, given.features),
             exhibits=list(given.exhibits),
             conformance=Path(given.submission).parent / "datasets" / "conformance.tsv",
         )

@@ -6,12 +6,12 @@ from corelab.provenance.job import job
 def main(snakemake):
     with job(snakemake):
         from corelab.phantom.simulated import simulate
+        from corelab.records import ScanRow
         from corelab.settings.study import PhantomSettings
 
         params, images = snakemake.params, snakemake.output.images
-        simulate(
-            PhantomSettings.model_validate(params.phantom), zip(params.rows, images, strict=True)
-        )
+        rows = [ScanRow.from_row(row) for row in params.rows]
+        simulate(PhantomSettings.model_validate(params.phantom), zip(rows, images, strict=True))
 
 
 main(snakemake)  # noqa: F821

@@ -11,8 +11,8 @@ def main(snakemake):
         from corelab.study.model import read_study
 
         study = read_study(snakemake.params.study)
-        people, tables = study.sheets["participants"], study_tables(study, snakemake.input.features)
-        results = read_results(study.folder, study.config, people, tables=tables)
+        tables = study_tables(study, snakemake.input.features)
+        results = read_results(study.folder, study.settings, tables)
         write_submission(results, snakemake.params.steps)
 
 

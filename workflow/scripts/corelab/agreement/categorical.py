@@ -41,14 +41,12 @@ MOST_LEVELS = 1000
 LEVELS = ("nominal", "ordinal", "interval", "ratio")
 
 
-@dataclass(frozen=True)
-class Kappa:
-    """A kappa of two readers.
+@dataclass(frozen=True, kw_only=True)
+class Kappa(Estimate):
+    """A kappa of two readers; its interval is asymptotic, not beyond -1 and 1.
 
     Attributes
     ----------
-    estimate, ci_low, ci_high, se
-        Coefficient, asymptotic interval (not beyond -1 and 1), standard error.
     p_value
         Test of kappa = 0 with the standard error of the interval, so that the two agree.
     p_value_null
@@ -60,16 +58,12 @@ class Kappa:
         100 times the share of identical grades.
     prevalence_index, bias_index
         Byrt 1993; two categories only, else NaN.
+    maximum
+        Largest kappa that the margins allow (Umesh 1989); without weights only.
     moment_form
         True where scores are not integers and the coefficient is taken from moments.
     """
 
-    estimate: float
-    ci_low: float
-    ci_high: float
-    se: float
-    p_value: float
-    n: int
     weights: str
     percent_agreement: float
     bootstrap_ci: tuple[float, float] = (np.nan, np.nan)
@@ -77,8 +71,6 @@ class Kappa:
     bias_index: float = np.nan
     maximum: float = np.nan
     moment_form: bool = False
-    method: str = ""
-    note: str = ""
     p_value_null: float = np.nan
     n_clusters: int = 0
 

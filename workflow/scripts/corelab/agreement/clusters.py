@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from corelab.agreement.estimates import Floats, quantile_t
+from corelab.agreement.estimates import Floats, p_from_t, paired_columns, quantile_t, t_estimate
 from corelab.measurement.selection import NotComputable, Tables
 from corelab.settings.analyses.agreement import AgreementSpec
 from corelab.settings.analyses.overlap import OverlapSpec
@@ -75,6 +75,28 @@ def subset(codes: Codes | None, keep: ArrayLike) -> Codes | None:
     return codes_of(own, own.size)
 
 
+def paired(
+    a: ArrayLike, b: ArrayLike, clusters: ArrayLike | None, *, at_least: int = 3
+) -> tuple[Floats, Floats, Codes | None]:
+    """Complete pairs of two columns, see :func:`~corelab.agreement.estimates.paired_columns`.
+
+    Returns
+    -------
+    a, b, codes
+        The clusters of the pairs, numbered anew.
+
+    Examples
+    --------
+    >>> paired([1, 2, None, 4], [1, 3, 4, 5], ["x", "x", "y", "z"])[2]
+    array([0, 0, 1])
+    """
+    first, second = paired_columns(a, b, at_least=at_least)
+    if clusters is None:
+        return first, second, None
+    both = np.isfinite(np.asarray(a, dtype=np.float64) + np.asarray(b, dtype=np.float64))
+    return first, second, subset(codes_of(clusters, both.size), both)
+
+
 def sums(values: Floats, codes: Codes | None) -> Floats:
     """Sums over the targets (first axis) of each cluster.
 
@@ -88,6 +110,25 @@ def sums(values: Floats, codes: Codes | None) -> Floats:
     result = np.zeros((int(codes.max()) + 1, *values.shape[1:]))
     np.add.at(result, codes, values)
     return result
+
+
+def mean_of(
+    values: Floats, alpha: float, codes: Codes | None = None, method: str = "mean difference, t"
+) -> Estimate:
+    """Mean with its t interval and test of 0; mean of cluster means in clusters.
+
+    Examples
+    --------
+    >>> found = mean_of(np.array([1.0, 2.0, 3.0]), 0.05)
+    >>> round(found.ci_low, 3), round(found.ci_high, 3)
+    (-0.484, 4.484)
+    """
+    n = values.size
+    if codes is not None:
+        values = sums(values, codes) / np.bincount(codes)
+        method = f"{method} over {values.size} clusters"
+    se = float(values.std(ddof=1) / np.sqrt(values.size))
+    return t_estimate(float(values.mean()), se, values.size - 1, alpha, n=n, method=method)
 
 
 def labels_of(analysis: AgreementSpec | OverlapSpec, tables: Tables) -> dict[str, str] | None:
@@ -263,8 +304,6 @@ def jackknife_estimate(
     half = quantile_t(df, alpha) * se
     p_value = np.nan
     if null is not None:
-        from corelab.agreement.estimates import p_from_t
-
         distance = float(centre - forth(np.float64(null)))
         p_value = p_from_t(distance / se, df) if se > 0 else float(distance == 0)
     low, high = float(back(centre - half)), float(back(centre + half))

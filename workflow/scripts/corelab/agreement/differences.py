@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -15,11 +16,13 @@ from corelab.agreement.clusters import Codes
 from corelab.agreement.estimates import (
     NORMAL_95,
     Floats,
+    p_from_normal,
     p_from_t,
     paired_columns,
     quantile_normal,
     quantile_t,
     standard_deviation_interval,
+    t_estimate,
 )
 from corelab.measurement.selection import NotComputable
 from corelab.terms.results import Estimate
@@ -34,14 +37,16 @@ class BlandAltman:
     Attributes
     ----------
     n, bias, sd
-        Pairs; mean and SD of the differences.
+        Pairs; mean and SD of the differences (of single readings from replicated ones).
     loa_lower, loa_upper
         bias -/+ 1.96 SD.
     bias_ci, loa_lower_ci, loa_upper_ci
         Confidence limits.
+    bias_variance, df
+        Of the interval of the bias.
     bias_p_value
         Paired t test of bias = 0.
-    slope, slope_ci, slope_p_value
+    slope
         Proportional bias: regression of the difference on the mean of both.
     scale
         ``raw``; ``percent`` (differences in % of the mean); ``log`` (ratios a / b, antilogged).
@@ -55,14 +60,38 @@ class BlandAltman:
     bias_ci: Pair
     loa_lower_ci: Pair
     loa_upper_ci: Pair
-    bias_p_value: float
-    slope: float
-    slope_ci: Pair
-    slope_p_value: float
-    scale: str = "raw"
-    ci_level: float = 0.95
     method: str = ""
+    bias_variance: float = np.nan
+    df: float = np.nan
+    bias_p_value: float = np.nan
+    slope: Estimate | None = None
+    scale: str = "raw"
     n_clusters: int = 0
+
+    def estimates(self) -> tuple[Estimate, Estimate, Estimate]:
+        """Bias, lower and upper limit."""
+        n, method = self.n, self.method
+        return (
+            Estimate(self.bias, *self.bias_ci, self.bias_p_value, n, method),
+            Estimate(self.loa_lower, *self.loa_lower_ci, n=n, method=method),
+            Estimate(self.loa_upper, *self.loa_upper_ci, n=n, method=method),
+        )
+
+    def antilog(self) -> BlandAltman:
+        """Ratios, from differences of logarithms."""
+
+        def ratio(value: float) -> float:
+            return float(np.exp(value))
+
+        return replace(
+            self,
+            bias=ratio(self.bias),
+            loa_lower=ratio(self.loa_lower),
+            loa_upper=ratio(self.loa_upper),
+            bias_ci=(ratio(self.bias_ci[0]), ratio(self.bias_ci[1])),
+            loa_lower_ci=(ratio(self.loa_lower_ci[0]), ratio(self.loa_lower_ci[1])),
+            loa_upper_ci=(ratio(self.loa_upper_ci[0]), ratio(self.loa_upper_ci[1])),
+        )
 
 
 #: Below this many pairs the plan takes exact intervals of the limits of agreement.
@@ -147,9 +176,8 @@ def bland_altman(
     >>> round(result.bias, 3), round(result.loa_lower, 3), round(result.loa_upper, 3)
     (0.0, -1.386, 1.386)
     """
-    x, y = paired_columns(a, b, at_least=3)
+    x, y, codes = groups_of.paired(a, b, clusters)
     difference, middle = difference_of(x, y, scale)
-    codes = _kept_codes(a, b, clusters)
     if limits_ci == "auto":
         limits_ci = "exact" if difference.size < EXACT_BELOW else "approximate"
     if codes is None:
@@ -158,55 +186,29 @@ def bland_altman(
     else:
         found = _clustered_limits(difference, codes, multiplier, alpha)
         text = f"{scale} scale, {multiplier:.4g} SD; {found.method}"
-    slope = regression_slope(middle, difference, alpha=alpha, clusters=codes)
-    values = [
-        (found.bias, found.bias), (found.loa_lower, found.loa_upper), found.bias_ci,
-        found.loa_lower_ci, found.loa_upper_ci,
-    ]  # fmt: skip
-    if scale == "log":
-        values = [(float(np.exp(u)), float(np.exp(v))) for u, v in values]
-    sd = found.sd
     spread = found.bias_variance
-    p_bias = p_from_t(found.bias / np.sqrt(spread), found.df) if spread > 0 else (
-        float(found.bias == 0)
-    )  # fmt: skip
-    return BlandAltman(
-        n=difference.size,
-        bias=values[0][0],
-        sd=sd,
-        loa_lower=values[1][0],
-        loa_upper=values[1][1],
-        bias_ci=_floats(values[2]),
-        loa_lower_ci=_floats(values[3]),
-        loa_upper_ci=_floats(values[4]),
-        bias_p_value=p_bias,
-        slope=slope.estimate,
-        slope_ci=(slope.ci_low, slope.ci_high),
-        slope_p_value=slope.p_value,
+    found = replace(
+        found,
+        bias_p_value=p_from_t(found.bias / np.sqrt(spread), found.df)
+        if spread > 0
+        else float(found.bias == 0),
+        slope=regression_slope(middle, difference, alpha=alpha, clusters=codes),
         scale=scale,
-        ci_level=1.0 - alpha,
         method=text,
         n_clusters=groups_of.number_of(codes, difference.size),
     )
-
-
-def _kept_codes(a: ArrayLike, b: ArrayLike, clusters: ArrayLike | None) -> Codes | None:
-    """Clusters of the complete pairs."""
-    if clusters is None:
-        return None
-    both = np.isfinite(np.asarray(a, dtype=np.float64) + np.asarray(b, dtype=np.float64))
-    return groups_of.subset(groups_of.codes_of(clusters, both.size), both)
+    return found.antilog() if scale == "log" else found
 
 
 def _independent_limits(
     difference: Floats, multiplier: float, limits_ci: str, alpha: float
-) -> ReplicatedLimits:
+) -> BlandAltman:
     n = difference.size
     bias, sd = float(difference.mean()), float(difference.std(ddof=1))
     t = quantile_t(n - 1, alpha)
     inner, outer = _limit_distances(n, multiplier, limits_ci, alpha)
     half = t * sd / np.sqrt(n)
-    return ReplicatedLimits(
+    return BlandAltman(
         n=n,
         bias=bias,
         sd=sd,
@@ -223,7 +225,7 @@ def _independent_limits(
 
 def _clustered_limits(
     difference: Floats, codes: Codes, multiplier: float, alpha: float
-) -> ReplicatedLimits:
+) -> BlandAltman:
     a = int(codes.max()) + 1
     if a < groups_of.FEWEST_CLUSTERS:
         raise NotComputable(f"{a} clusters (key cluster), at least 3 are needed")
@@ -254,10 +256,6 @@ def _between(
     return float(own.mean()), variance / a, parts
 
 
-def _floats(pair: tuple[float, float]) -> Pair:
-    return float(pair[0]), float(pair[1])
-
-
 def _limit_distances(n: int, multiplier: float, kind: str, alpha: float) -> Pair:
     """Distances from the bias, in SDs, of the two confidence limits of a limit of agreement."""
     if kind == "approximate":
@@ -284,8 +282,7 @@ def regression_slope(
     >>> round(slope.estimate, 2), round(slope.p_value, 4)
     (2.3, 0.0056)
     """
-    u, v = paired_columns(x, y, at_least=3)
-    codes = _kept_codes(x, y, clusters)
+    u, v, codes = groups_of.paired(x, y, clusters)
     n = u.size
     sxx = float(np.sum((u - u.mean()) ** 2))
     # Rounding of the mean leaves a trace of variance where all values are equal.
@@ -295,46 +292,18 @@ def regression_slope(
     if codes is not None:
         left_out = groups_of.jackknife(lambda kept: _slope(u[kept], v[kept]), n, codes)
         return groups_of.jackknife_estimate(
-            slope,
-            left_out,
-            alpha=alpha,
-            codes=codes,
-            scale="raw",
-            n=n,
-            method="least squares",
-            null=0.0,
-        )
+            *(slope, left_out),
+            alpha=alpha, codes=codes, scale="raw", n=n, method="least squares", null=0.0,
+        )  # fmt: skip
     residual = v - v.mean() - slope * (u - u.mean())
     se = float(np.sqrt(np.sum(residual**2) / (n - 2) / sxx))
-    t = quantile_t(n - 2, alpha)
-    p_value = p_from_t(slope / se, n - 2) if se > 0 else float(slope == 0)
-    return Estimate(slope, slope - t * se, slope + t * se, p_value, n, "least squares, t", se=se)
+    return t_estimate(slope, se, n - 2, alpha, n=n, method="least squares, t")
 
 
 def _slope(u: Floats, v: Floats) -> float:
     centred = u - u.mean()
     sxx = float(np.sum(centred**2))
     return float(np.sum(centred * v)) / sxx if np.ptp(u) > 0 else np.nan
-
-
-@dataclass(frozen=True)
-class ReplicatedLimits:
-    """Bias and limits of agreement for single readings from replicated data.
-
-    ``bias_variance`` and ``df`` are those of the interval of the bias.
-    """
-
-    n: int
-    bias: float
-    sd: float
-    loa_lower: float
-    loa_upper: float
-    bias_ci: Pair
-    loa_lower_ci: Pair
-    loa_upper_ci: Pair
-    method: str
-    bias_variance: float = np.nan
-    df: float = np.nan
 
 
 def bland_altman_replicated(
@@ -345,7 +314,7 @@ def bland_altman_replicated(
     alpha: float = 0.05,
     clusters: ArrayLike | None = None,
     multiplier: float = NORMAL_95,
-) -> ReplicatedLimits:
+) -> BlandAltman:
     """Limits of agreement of single readings from replicated readings of each target.
 
     Not linked (the true value stays the same over the replicates): variance of the differences of
@@ -418,7 +387,7 @@ def _over(codes: Codes | None) -> str:
 
 def _linked_limits(
     x: Floats, y: Floats, codes: Codes | None, alpha: float, multiplier: float
-) -> ReplicatedLimits:
+) -> BlandAltman:
     if x.shape != y.shape:
         raise ValueError("linked replicates need tables of one shape")
     difference = x - y
@@ -452,7 +421,7 @@ def _mover_limits(
     method: str,
     alpha: float,
     multiplier: float,
-) -> ReplicatedLimits:
+) -> BlandAltman:
     """Limits of agreement and their intervals by the method of variance estimates recovery."""
     centre = math.fsum(weight * value for value, _, weight in parts)
     low2 = high2 = 0.0
@@ -469,7 +438,7 @@ def _mover_limits(
     below = np.sqrt(half**2 + (z * (sd - np.sqrt(variance_low))) ** 2)
     above = np.sqrt(half**2 + (z * (np.sqrt(variance_high) - sd)) ** 2)
     lower, upper = bias - z * sd, bias + z * sd
-    return ReplicatedLimits(
+    return BlandAltman(
         n=n,
         bias=bias,
         sd=float(sd),
@@ -505,14 +474,8 @@ def concordance_correlation(a: ArrayLike, b: ArrayLike, *, alpha: float = 0.05) 
     ccc = 2.0 * cxy / (vx + vy + shift**2)
     method = "Lin 1989, variance of Lin 2000, Fisher z"
     if vx == 0 or vy == 0 or cxy == 0:
-        return Estimate(
-            ccc,
-            n=n,
-            method=method,
-            note="interval not defined: one reader is constant"
-            if vx * vy == 0
-            else "interval not defined: no correlation",
-        )
+        why = "one reader is constant" if vx * vy == 0 else "no correlation"
+        return Estimate(ccc, n=n, method=method, note=f"interval not defined: {why}")
     r = cxy / np.sqrt(vx * vy)
     if ccc >= 1.0 - 1e-15:
         return Estimate(1.0, 1.0, 1.0, 0.0, n, method, "perfect agreement: limits by continuity")
@@ -524,18 +487,12 @@ def concordance_correlation(a: ArrayLike, b: ArrayLike, *, alpha: float = 0.05) 
         + 2.0 * ccc**3 * (1.0 - ccc) * u2 / r
         - 0.5 * ccc**4 * u2**2 / r**2
     ) / (n - 2)
-    se_z = np.sqrt(max(variance, 0.0)) / (1.0 - ccc**2)
+    se = float(np.sqrt(max(variance, 0.0)))
+    se_z = se / (1.0 - ccc**2)
     z, half = np.arctanh(ccc), quantile_normal(alpha) * se_z
-    p_value = float(2.0 * special.ndtr(-abs(z) / se_z)) if se_z > 0 else 0.0
-    return Estimate(
-        float(ccc),
-        float(np.tanh(z - half)),
-        float(np.tanh(z + half)),
-        p_value,
-        n,
-        method,
-        se=float(np.sqrt(max(variance, 0.0))),
-    )
+    p_value = p_from_normal(z / se_z) if se_z > 0 else 0.0
+    low, high = float(np.tanh(z - half)), float(np.tanh(z + half))
+    return Estimate(float(ccc), low, high, p_value, n, method, se=se)
 
 
 def bias_correction_factor(a: ArrayLike, b: ArrayLike) -> float:
@@ -593,13 +550,8 @@ def overall_concordance(ratings: ArrayLike, *, alpha: float = 0.05) -> Estimate:
     z, z_out = np.arctanh(estimate), np.arctanh(left_out)
     pseudo = n * z - (n - 1) * z_out
     half = quantile_t(n - 1, alpha) * pseudo.std(ddof=1) / np.sqrt(n)
-    return Estimate(
-        estimate,
-        float(np.tanh(z - half)),
-        float(np.tanh(z + half)),
-        n=n,
-        method=method,
-    )
+    low, high = float(np.tanh(z - half)), float(np.tanh(z + half))
+    return Estimate(estimate, low, high, n=n, method=method)
 
 
 def concordance_by_components(
@@ -631,15 +583,9 @@ def concordance_by_components(
         left_out = icc.left_out_of_incomplete(values, codes)["ccc"]
         text = "concordance correlation by REML variance components (Carrasco 2003)"
         return groups_of.jackknife_estimate(
-            two.target / whole,
-            left_out,
-            alpha=alpha,
-            codes=codes,
-            scale="fisher",
-            n=n,
-            method=text,
-            null=0.0,
-        )
+            two.target / whole, left_out, alpha=alpha, codes=codes, scale="fisher", n=n,
+            method=text, null=0.0,
+        )  # fmt: skip
 
     def coefficient(kept: np.ndarray) -> float:
         layout = icc.nested_layouts(values[kept], groups_of.subset(codes, kept))["icc_a_1"]
@@ -657,8 +603,7 @@ def concordance_by_components(
     )
 
 
-@dataclass(frozen=True)
-class Line:
+class Line(NamedTuple):
     """Slope and intercept of a method comparison, y = intercept + slope * x."""
 
     slope: Estimate
@@ -693,8 +638,7 @@ def deming(
     >>> round(line.slope.estimate, 4), round(line.intercept.estimate, 4)
     (1.0012, -0.0897)
     """
-    u, v = paired_columns(x, y, at_least=4)
-    codes = _kept_codes(x, y, clusters)
+    u, v, codes = groups_of.paired(x, y, clusters, at_least=4)
     n = u.size
 
     def fit(moments: Floats) -> tuple[Floats, Floats]:
@@ -725,20 +669,14 @@ def deming(
     for value, left_out, null in ((slope, slope_out, 1.0), (intercept, intercept_out, 0.0)):
         pseudo = g * value - (g - 1) * left_out
         se = float(pseudo.std(ddof=1) / np.sqrt(g))
-        half = quantile_t(g - 2, alpha) * se
-        centre = float(value[0])
-        p_value = p_from_t((centre - null) / se, g - 2) if se > 0 else float(centre == null)
         estimates.append(
-            Estimate(
-                centre,
-                centre - half,
-                centre + half,
-                p_value,
-                n,
-                f"Deming, variance ratio {variance_ratio:g}; jackknife{_over(codes)}; "
+            t_estimate(
+                *(float(value[0]), se, g - 2, alpha),
+                n=n,
+                null=null,
+                method=f"Deming, variance ratio {variance_ratio:g}; jackknife{_over(codes)}; "
                 f"p against {null:g}",
-                "" if np.isfinite(se) else "interval not defined: it hangs on one target",
-                se,
+                note="" if np.isfinite(se) else "interval not defined: it hangs on one target",
             )
         )
     return Line(*estimates)
@@ -762,8 +700,7 @@ def passing_bablok(
     >>> round(line.slope.estimate, 4), round(line.intercept.estimate, 4)
     (1.0, 0.2)
     """
-    u, v = paired_columns(x, y, at_least=4)
-    codes = _kept_codes(x, y, clusters)
+    u, v, codes = groups_of.paired(x, y, clusters, at_least=4)
     n = u.size
     slope, limits = _shifted_median(u, v, alpha)
     if not np.isfinite(slope):
@@ -774,10 +711,7 @@ def passing_bablok(
         return _clustered_line(u, v, (slope, intercept), codes, alpha)
     if not np.isfinite(limits).all():
         note = "interval not defined: too many equal values"
-        return Line(
-            Estimate(slope, n=n, method=method, note=note),
-            Estimate(intercept, n=n, method=method, note=note),
-        )
+        return Line(*(Estimate(one, n=n, method=method, note=note) for one in (slope, intercept)))
     low, high = limits
     # Where values are negative the steeper line has the larger intercept.
     one, other = float(np.median(v - high * u)), float(np.median(v - low * u))
@@ -801,7 +735,7 @@ def _clustered_line(
 
     found: dict[bytes, tuple[float, float]] = {}
 
-    def one(which: int, kept: np.ndarray) -> float:
+    def part(which: int, kept: np.ndarray) -> float:
         key = kept.tobytes()
         if key not in found:
             found[key] = parts(kept)
@@ -809,19 +743,9 @@ def _clustered_line(
 
     estimates = []
     for which, null in ((0, 1.0), (1, 0.0)):
-        left_out = groups_of.jackknife(partial(one, which), n, codes)
-        estimates.append(
-            groups_of.jackknife_estimate(
-                line[which],
-                left_out,
-                alpha=alpha,
-                codes=codes,
-                scale="raw",
-                n=n,
-                method=method,
-                null=null,
-            )
-        )
+        left_out = groups_of.jackknife(partial(part, which), n, codes)
+        one = partial(groups_of.jackknife_estimate, line[which], left_out, n=n, null=null)
+        estimates.append(one(alpha=alpha, codes=codes, scale="raw", method=method))
     return Line(*estimates)
 
 
@@ -948,10 +872,9 @@ def total_deviation_index(
     >>> round(tdi.estimate, 2)
     1.65
     """
-    x, y = paired_columns(a, b, at_least=3)
+    x, y, codes = groups_of.paired(a, b, clusters)
     difference = x - y
     n = difference.size
-    codes = _kept_codes(a, b, clusters)
     bias, sd = float(difference.mean()), float(difference.std(ddof=1))
     if sd == 0:
         return Estimate(abs(bias), n=n, method="total deviation index", note="differences constant")
@@ -984,12 +907,6 @@ def total_deviation_index(
     by_mean = (solve(bias + step, sd) - solve(bias - step, sd)) / (2.0 * step)
     by_sd = (solve(bias, sd + step) - solve(bias, sd - step)) / (2.0 * step)
     se = float(np.sqrt(by_mean**2 * sd**2 / n + by_sd**2 * sd**2 / (2.0 * (n - 1))))
-    factor = np.exp(quantile_t(n - 1, alpha) * se / estimate)
-    return Estimate(
-        estimate,
-        float(estimate / factor),
-        float(estimate * factor),
-        n=n,
-        method=f"{text}; delta method on log",
-        se=se,
-    )
+    factor = float(np.exp(quantile_t(n - 1, alpha) * se / estimate))
+    method = f"{text}; delta method on log"
+    return Estimate(estimate, estimate / factor, estimate * factor, n=n, method=method, se=se)

@@ -8,23 +8,20 @@ averaged first.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import special
 
-from corelab.agreement.clusters import clusters_of
-from corelab.agreement.estimates import Floats
+from corelab.agreement.clusters import clusters_of, mean_of
+from corelab.agreement.estimates import Floats, t_estimate
 from corelab.agreement.groups import GroupStatistics
 from corelab.agreement.metrology import proportion
 from corelab.agreement.second import confirm
 from corelab.measurement.selection import NotComputable, Tables
 from corelab.settings.analyses.agreement import AgreementSpec
-from corelab.terms.results import Estimate
-
-Row = dict[str, Any]
+from corelab.terms.results import Estimate, Second, StatisticRow
 
 
 def welch(a: Floats, b: Floats, *, alpha: float = 0.05) -> Estimate:
@@ -46,9 +43,7 @@ def welch(a: Floats, b: Floats, *, alpha: float = 0.05) -> Estimate:
         note = "interval not defined: no variance within the groups"
         return Estimate(difference, n=n, method=method, note=note)
     df = float(parts.sum() ** 2 / (parts**2 / np.array([a.size - 1, b.size - 1])).sum())
-    half = float(special.stdtrit(df, 1.0 - alpha / 2.0)) * se
-    p_value = float(2.0 * special.stdtr(df, -abs(difference / se)))
-    return Estimate(difference, difference - half, difference + half, p_value, n, method, se=se)
+    return t_estimate(difference, se, df, alpha, n=n, method=method)
 
 
 def newcombe(k1: int, n1: int, k2: int, n2: int, *, alpha: float = 0.05) -> Estimate:
@@ -94,7 +89,7 @@ def _levels(analysis: AgreementSpec, groups: pd.Series) -> list[str]:
 
 def direction_rows(
     analysis: AgreementSpec, tables: Tables, endpoint: str, visit: str, pair: pd.DataFrame
-) -> list[Row]:
+) -> list[StatisticRow]:
     """Differential bias of two sources between the groups of ``by``; none without ``by``.
 
     Statistics, difference = first source - second: per group ``bias_in_group`` (mean, t),
@@ -129,7 +124,7 @@ def direction_rows(
         reason = f"{column} has {len(levels)} level among subjects with both sources"
         return [everybody.attempt("differential_bias", NotComputable(reason))]
     values = {level: difference[named == level].to_numpy(float) for level in levels}
-    rows: list[Row] = []
+    rows: list[StatisticRow] = []
     for level in levels:
         size = values[level].size
         maker = GroupStatistics(
@@ -153,33 +148,30 @@ def _beyond(maker: GroupStatistics, values: Floats) -> tuple[int, int]:
     return int((np.abs(values) > delta).sum()), int((values > delta).sum())
 
 
-def _group_rows(maker: GroupStatistics, values: Floats) -> list[Row]:
-    from corelab.agreement.drift import mean_of
-
+def _group_rows(maker: GroupStatistics, values: Floats) -> list[StatisticRow]:
     differ, upward = _beyond(maker, values)
-    try:
+
+    def bias() -> Estimate:
         if values.size < 2:
             raise NotComputable(f"{values.size} subject, at least 2 are needed")
-        bias = maker.attempt("bias_in_group", mean_of(values, maker.alpha))
-    except NotComputable as error:
-        bias = maker.attempt("bias_in_group", error)
-    rows = [
-        bias,
-        maker.attempt(
-            "discordance_rate", lambda: proportion(differ, values.size, alpha=maker.alpha)
-        ),
+        return mean_of(values, maker.alpha)
+
+    def share(count: int, of: int) -> Estimate:
+        if not of:
+            raise NotComputable("no subject differs")
+        return proportion(count, of, alpha=maker.alpha)
+
+    return [
+        maker.attempt("bias_in_group", bias),
+        maker.attempt("discordance_rate", partial(share, differ, values.size)),
+        maker.attempt("discordance_upward", partial(share, upward, differ)),
     ]
-    if not differ:
-        nobody = NotComputable("no subject differs")
-        return [*rows, maker.attempt("discordance_upward", nobody)]
-    share = proportion(upward, differ, alpha=maker.alpha)
-    return [*rows, maker.attempt("discordance_upward", share)]
 
 
-def _contrast_rows(maker: GroupStatistics, first: Floats, second: Floats) -> list[Row]:
-    def checked(ours: float) -> dict[str, Any]:
+def _contrast_rows(maker: GroupStatistics, first: Floats, second: Floats) -> list[StatisticRow]:
+    def checked(ours: float) -> Second:
         if np.ptp(first) == 0 and np.ptp(second) == 0:
-            return {}
+            return Second()
         from scipy.stats import ttest_ind
 
         found = ttest_ind(first, second, equal_var=False)
@@ -187,24 +179,19 @@ def _contrast_rows(maker: GroupStatistics, first: Floats, second: Floats) -> lis
         theirs = 0.5 * float(interval.low + interval.high)
         return confirm(ours, theirs, "scipy.stats.ttest_ind, Welch", tolerance=1e-9)
 
-    rows = [
-        maker.attempt("differential_bias", lambda: welch(first, second, alpha=maker.alpha), checked)
-    ]
     (k1, up1), (k2, up2) = _beyond(maker, first), _beyond(maker, second)
-    rows.append(
-        maker.attempt(
-            "differential_discordance",
-            lambda: newcombe(k1, first.size, k2, second.size, alpha=maker.alpha),
-        )
-    )
-    if not k1 or not k2:
-        error = NotComputable("a group has no subject who differs")
-        return [*rows, maker.attempt("differential_direction", error)]
+
+    def direction() -> Estimate:
+        if not k1 or not k2:
+            raise NotComputable("a group has no subject who differs")
+        return newcombe(up1, k1, up2, k2, alpha=maker.alpha)
+
+    rates = partial(newcombe, k1, first.size, k2, second.size, alpha=maker.alpha)
+    difference = partial(welch, first, second, alpha=maker.alpha)
     return [
-        *rows,
-        maker.attempt(
-            "differential_direction", lambda: newcombe(up1, k1, up2, k2, alpha=maker.alpha)
-        ),
+        maker.attempt("differential_bias", difference, checked),
+        maker.attempt("differential_discordance", rates),
+        maker.attempt("differential_direction", direction),
     ]
 
 

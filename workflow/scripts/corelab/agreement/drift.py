@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from corelab.agreement import clusters as groups_of
 from corelab.agreement.clusters import Codes
 from corelab.agreement.differences import regression_slope
-from corelab.agreement.estimates import Floats, bootstrap_weights, p_from_t, quantile_t
+from corelab.agreement.estimates import Floats, bootstrap_weights, t_estimate
 from corelab.agreement.icc import (
     IntraclassCorrelation,
     intraclass_correlation,
@@ -130,26 +130,6 @@ def drift_by_thirds(
             clusters=codes,
         ),
     )
-
-
-def mean_of(values: Floats, alpha: float, codes: Codes | None = None) -> Estimate:
-    """Mean of differences with its t interval and test of 0; mean of cluster means in clusters.
-
-    Examples
-    --------
-    >>> found = mean_of(np.array([1.0, 2.0, 3.0]), 0.05)
-    >>> round(found.ci_low, 3), round(found.ci_high, 3)
-    (-0.484, 4.484)
-    """
-    n, method = values.size, "mean difference, t"
-    if codes is not None:
-        values = groups_of.sums(values, codes) / np.bincount(codes)
-        method = f"mean difference, t over {values.size} clusters"
-    size, mean = values.size, float(values.mean())
-    se = float(values.std(ddof=1) / np.sqrt(size))
-    half = quantile_t(size - 1, alpha) * se
-    p_value = p_from_t(mean / se, size - 1) if se > 0 else float(mean == 0)
-    return Estimate(mean, mean - half, mean + half, p_value, n, method, se=se)
 
 
 def _change(
@@ -302,18 +282,9 @@ def reader_effects(
         df2 = a - 1
         method += f", cluster-robust over {a} clusters"
     errors = np.sqrt(np.maximum(np.diag(covariance), 0.0))
-    half = quantile_t(df2, alpha) * errors
     effects = {
-        str(name): Estimate(
-            float(estimates[j]),
-            float(estimates[j] - half[j]),
-            float(estimates[j] + half[j]),
-            p_from_t(estimates[j] / errors[j], df2) if errors[j] > 0 else float(estimates[j] == 0),
-            n,
-            method,
-            se=float(errors[j]),
-        )
-        for j, name in enumerate(wide.columns)
+        str(name): t_estimate(float(value), float(se), df2, alpha, n=n, method=method)
+        for name, value, se in zip(wide.columns, estimates, errors, strict=True)
     }
     tested = float(fit.residual) > 1e-24
     inverse = np.linalg.pinv(covariance[:-1, :-1])

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import special
 
 from corelab.measurement.selection import NotComputable
+from corelab.terms.results import Estimate
 
 Floats = NDArray[np.float64]
 
@@ -58,6 +59,32 @@ def p_from_normal(statistic: float) -> float:
     0.05
     """
     return float(2.0 * special.ndtr(-abs(statistic)))
+
+
+def t_estimate(
+    value: float,
+    se: float,
+    df: float,
+    alpha: float,
+    *,
+    n: int,
+    method: str,
+    null: float = 0.0,
+    note: str = "",
+) -> Estimate:
+    """Estimate with its t interval, and the test of a null value.
+
+    Without an error (``se`` 0) p is 1 at the null value and 0 elsewhere.
+
+    Examples
+    --------
+    >>> found = t_estimate(2.0, 0.5, 16, 0.05, n=17, method="mean, t")
+    >>> round(found.ci_low, 3), round(found.p_value, 4)
+    (0.94, 0.001)
+    """
+    half = quantile_t(df, alpha) * se
+    p_value = p_from_t((value - null) / se, df) if se > 0 else float(value == null)
+    return Estimate(value, value - half, value + half, p_value, n, method, note, se)
 
 
 def standard_deviation_interval(sd: float, df: float, alpha: float) -> tuple[float, float]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from itertools import combinations
+from itertools import combinations, repeat
 from typing import Any
 
 import numpy as np
@@ -24,20 +24,25 @@ from corelab.agreement import (
 from corelab.agreement.estimates import NORMAL_95, Floats, quantile_normal, quantile_t
 from corelab.agreement.icc import (
     FORMS,
-    IntraclassCorrelation,
     icc_exceeds,
     intraclass_correlation,
     standard_error_of_measurement,
 )
-from corelab.measurement.selection import NotComputable, as_list, not_computable
+from corelab.measurement.selection import NotComputable, as_list
 from corelab.settings.analyses.agreement import AgreementSpec
 from corelab.terms.endpoints import unit_of
-from corelab.terms.results import Estimate
+from corelab.terms.results import Estimate, Second, StatisticRow, not_computable
 
-Row = dict[str, Any]
-Second = dict[str, Any]
 Check = Callable[[float], Second]
 
+#: A row that no second program has checked.
+UNCHECKED = Second()
+_LIMITS = ("bias", "loa_lower", "loa_upper")
+#: Scale of relative differences -> their bias and limits.
+_RELATIVE = {
+    "percent": ("bias_percent", "loa_lower_percent", "loa_upper_percent"),
+    "log": ("ratio", "ratio_loa_lower", "ratio_loa_upper"),
+}
 _WEIGHTED = {"none": "kappa", "linear": "kappa_linear", "quadratic": "kappa_quadratic"}
 
 NUMERIC = (
@@ -147,37 +152,32 @@ class GroupStatistics:
                 names.append("alpha_krippendorff")
         return names
 
-    def refuse(self, reason: str) -> list[Row]:
+    def refuse(self, reason: str) -> list[StatisticRow]:
         """A row with the reason for every statistic that is due."""
-        place = {"group": self.group, "endpoint": self.endpoint, "visit": self.visit}
-        notes = "; ".join(self.notes)
-        return [
-            not_computable(name, reason + (f"; {notes}" if notes else ""), **place)
-            for name in self.expected()
-        ]
+        return [self.attempt(name, NotComputable(reason)) for name in self.expected()]
 
-    def row(self, statistic: str, found: Estimate, checked: Second, extra: str = "") -> Row:
+    def row(
+        self, statistic: str, found: Estimate, checked: Second = UNCHECKED, extra: str = ""
+    ) -> StatisticRow:
         """One statistics row; an estimate that is no number becomes ``not_computable``."""
-        place: Row = {"group": self.group, "endpoint": self.endpoint, "visit": self.visit}
         own = [n for n in (found.note, extra) if n]
         text = "incomplete: " in found.note
         notes = [*own, *(n for n in self.notes if not (text and n.startswith("incomplete: ")))]
         if not np.isfinite(found.estimate):
             reason = "; ".join(notes) or "not defined for these readings"
-            return not_computable(statistic, reason, n=found.n, method=found.method, **place)
-        return {
-            **place,
-            "statistic": statistic,
-            "estimate": found.estimate,
-            "ci_low": found.ci_low,
-            "ci_high": found.ci_high,
-            "p_value": found.p_value,
-            "n": found.n,
-            "n_clusters": min(self.n_clusters, found.n) if self.n_clusters else np.nan,
-            "method": found.method,
-            **checked,
-            "note": "; ".join(notes),
-        }
+            return not_computable(statistic, reason, n=found.n, method=found.method, **self._place)
+        return found.row(
+            statistic,
+            n_clusters=min(self.n_clusters, found.n) if self.n_clusters else np.nan,
+            second_estimate=checked.estimate,
+            second_method=checked.method,
+            note="; ".join(notes),
+            **self._place,
+        )
+
+    @property
+    def _place(self) -> dict[str, str]:
+        return {"group": self.group, "endpoint": self.endpoint, "visit": self.visit}
 
     def attempt(
         self,
@@ -185,17 +185,36 @@ class GroupStatistics:
         found: Estimate | NotComputable | Callable[[], Estimate],
         check: Check | None = None,
         extra: str = "",
-    ) -> Row:
+    ) -> StatisticRow:
         """Compute, compute a second time, and say why where it cannot be done."""
         try:
             if isinstance(found, NotComputable):
                 raise found
             one = found if isinstance(found, Estimate) else found()
         except NotComputable as error:
-            place = {"group": self.group, "endpoint": self.endpoint, "visit": self.visit}
-            return not_computable(statistic, "; ".join([str(error), *self.notes]), **place)
-        checked = check(one.estimate) if check and np.isfinite(one.estimate) else {}
+            return not_computable(statistic, "; ".join([str(error), *self.notes]), **self._place)
+        checked = check(one.estimate) if check and np.isfinite(one.estimate) else UNCHECKED
         return self.row(statistic, one, checked, extra)
+
+    def attempts(
+        self,
+        names: Sequence[str],
+        compute: Callable[[], Iterable[Estimate]],
+        *,
+        checks: Sequence[Check | None] = (),
+        extras: Sequence[str] = (),
+    ) -> list[StatisticRow]:
+        """Rows of statistics that one computation gives, each with its check and remark."""
+        try:
+            found = list(compute())
+        except NotComputable as error:
+            return [self.attempt(name, error) for name in names]
+        return [
+            self.attempt(name, one, check, extra)
+            for name, one, check, extra in zip(
+                names, found, checks or repeat(None), extras or repeat(""), strict=False
+            )
+        ]
 
     def _with(self, *notes: str) -> GroupStatistics:
         kept = tuple(dict.fromkeys([*self.notes, *(n for n in notes if n)]))
@@ -216,7 +235,7 @@ class GroupStatistics:
             notes.append(f"only {len(wide)} targets")
         return self._with(*notes)
 
-    def pair(self, wide: pd.DataFrame, swapped: list[str]) -> list[Row]:
+    def pair(self, wide: pd.DataFrame, swapped: list[str]) -> list[StatisticRow]:
         """Rows of two sources (columns) over targets (rows), complete cases."""
         either = int(wide.notna().any(axis=1).sum())
         complete = wide.dropna()
@@ -237,14 +256,14 @@ class GroupStatistics:
             maker = maker._screened(complete)
         except NotComputable as error:
             return maker.refuse(str(error))
-        rows: list[Row] = []
+        rows: list[StatisticRow] = []
         if maker.level != "nominal":
             rows += maker._numeric(values) + maker._difference(values)
         if maker.level in ("ordinal", "nominal"):
             rows += maker._grades_of_two(values)
         return rows
 
-    def several(self, wide: pd.DataFrame) -> list[Row]:
+    def several(self, wide: pd.DataFrame) -> list[StatisticRow]:
         """Rows of all sources together; missing cells are left missing, every reading is used."""
         present = wide.dropna(axis=1, how="all").dropna(axis=0, how="all")
         twice = int((present.notna().sum(axis=1) >= 2).sum())
@@ -266,7 +285,7 @@ class GroupStatistics:
                 f"incomplete: {total} of {present.size} readings of {len(present)} targets there, "
                 "none imputed"
             )
-        rows: list[Row] = []
+        rows: list[StatisticRow] = []
         if maker.level != "nominal":
             rows += maker._numeric(values)
         if maker.level in ("ordinal", "nominal"):
@@ -275,7 +294,7 @@ class GroupStatistics:
             rows.append(maker._alpha_row(values))
         return rows
 
-    def repeats(self, wide: pd.DataFrame) -> list[Row]:
+    def repeats(self, wide: pd.DataFrame) -> list[StatisticRow]:
         """Rows of one source's repeated readings (columns are repeats)."""
         maker = self
         if len(wide) < guards.FEWEST_TARGETS:
@@ -286,7 +305,7 @@ class GroupStatistics:
         except NotComputable as error:
             return maker.refuse(str(error))
         values = wide.to_numpy(dtype=np.float64)
-        rows: list[Row] = []
+        rows: list[StatisticRow] = []
         if maker.level != "nominal":
             rows += maker._numeric(values)
             if values.shape[1] == 2:
@@ -296,7 +315,7 @@ class GroupStatistics:
             rows += maker._grades_of_two(values) if two else maker._grades_of_several(values)
         return rows
 
-    def _numeric(self, values: Floats) -> list[Row]:
+    def _numeric(self, values: Floats) -> list[StatisticRow]:
         rows = self._icc_rows(values)
         if self.codes is not None or np.isnan(values).any():
             ccc = partial(
@@ -312,27 +331,24 @@ class GroupStatistics:
         rows.append(self.attempt("ccc", ccc))
         return rows + self._metrology_rows(values)
 
-    def _icc_rows(self, values: Floats) -> list[Row]:
-        measurement_error = ("sem", "minimal_detectable_change")
+    def _icc_rows(self, values: Floats) -> list[StatisticRow]:
+        errors = ("sem", "minimal_detectable_change")
         how: dict[str, Any] = {"alpha": self.alpha, "clusters": self.codes, "pooled": self.pooled}
         try:
             found = intraclass_correlation(values, **how)
         except NotComputable as error:
-            return [self.attempt(name, error) for name in (*FORMS, *measurement_error)]
+            return [self.attempt(name, error) for name in (*FORMS, *errors)]
         planned = self.analysis.form
-        modelled = self.codes is not None and not self.pooled and not np.isnan(values).any()
-        checked: dict[str, Second] = {}
-        if modelled and self.codes is not None:
-            checked = second.second_nested_iccs(
-                values, self.codes, {form: found[form].estimate for form in FORMS}
-            )
+        ours = {form: found[form].estimate for form in FORMS}
+        if self.codes is None or self.pooled or np.isnan(values).any():
+            checked = second.second_iccs(values, ours)
         else:
-            checked = second.second_iccs(values, {form: found[form].estimate for form in FORMS})
+            checked = second.second_nested_iccs(values, self.codes, ours)
         rows = [
             self.row(
                 form,
-                self._exchangeable(form, _as_estimate(found[form])),
-                checked.get(form, {}),
+                self._exchangeable(form, found[form].tested()),
+                checked.get(form, UNCHECKED),
                 "pre-specified form" if form == self.analysis.icc_form else "",
             )
             for form in FORMS
@@ -341,11 +357,12 @@ class GroupStatistics:
         if threshold is not None:
             test = partial(icc_exceeds, values, float(threshold), form=planned, **how)
             rows.append(self.attempt(f"{planned}_exceeds", test))
-        try:
-            errors = standard_error_of_measurement(values, alpha=self.alpha, clusters=self.codes)
-        except NotComputable as error:
-            return rows + [self.attempt(name, error) for name in measurement_error]
-        rows += [self.attempt(name, errors[name]) for name in measurement_error]
+
+        def both() -> Iterable[Estimate]:
+            made = standard_error_of_measurement(values, alpha=self.alpha, clusters=self.codes)
+            return [made[name] for name in errors]
+
+        rows += self.attempts(errors, both)
         return rows + (self._complete_cases(values) if np.isnan(values).any() else [])
 
     def _exchangeable(self, form: str, found: Estimate) -> Estimate:
@@ -355,7 +372,7 @@ class GroupStatistics:
         text = "repeat number as a factor: the repeats of one reader are exchangeable, see icc_1_1"
         return replace(found, note="; ".join(filter(None, [found.note, text])))
 
-    def _complete_cases(self, values: Floats) -> list[Row]:
+    def _complete_cases(self, values: Floats) -> list[StatisticRow]:
         """Sensitivity to the missing cells: the same coefficient from complete targets only."""
         name = f"{self.analysis.form}_complete_cases"
         kept = ~np.isnan(values).any(axis=1)
@@ -371,14 +388,13 @@ class GroupStatistics:
             )
         except NotComputable as error:
             return [self.attempt(name, error)]
-        form = name.removesuffix("_complete_cases")
-        checked: dict[str, Second] = {}
+        form, checked = self.analysis.form, UNCHECKED
         if codes is None:
-            checked = second.second_iccs(complete, {f: found[f].estimate for f in FORMS})
-        one = _as_estimate(found[form])
-        return [maker.row(name, one, checked.get(form, {}), "sensitivity: complete cases")]
+            ours = {f: found[f].estimate for f in FORMS}
+            checked = second.second_iccs(complete, ours).get(form, UNCHECKED)
+        return [maker.row(name, found[form].tested(), checked, "sensitivity: complete cases")]
 
-    def _metrology_rows(self, values: Floats) -> list[Row]:
+    def _metrology_rows(self, values: Floats) -> list[StatisticRow]:
         between = self.analysis.repeats != "within"
         extra = (
             "over sources: their bias is part of it, it is the reproducibility" if between else ""
@@ -407,26 +423,25 @@ class GroupStatistics:
         unit = unit_of(self.endpoint, "own unit")
         return metrology.claim(self.endpoint.replace("_", " "), unit, percent)
 
-    @property
-    def _limits(self) -> dict[str, Any]:
-        """How limits of agreement are planned."""
-        return {
-            "multiplier": self.multiplier,
-            "limits_ci": self.analysis.limits_ci,
-            "alpha": self.alpha,
-        }
+    def _limits_of(
+        self, a: Floats, b: Floats, codes: clusters.Codes | None, scale: str = "raw"
+    ) -> differences.BlandAltman:
+        return differences.bland_altman(
+            a, b, scale=scale, multiplier=self.multiplier, limits_ci=self.analysis.limits_ci,
+            alpha=self.alpha, clusters=codes,
+        )  # fmt: skip
 
-    def _difference(self, values: Floats) -> list[Row]:
+    def _difference(self, values: Floats) -> list[StatisticRow]:
         kept = ~np.isnan(values).any(axis=1)
         (a, b), codes = values[kept].T, clusters.subset(self.codes, kept)
         try:
-            found = differences.bland_altman(a, b, clusters=codes, **self._limits)
+            found = self._limits_of(a, b, codes)
         except NotComputable as error:
-            return [self.attempt(name, error) for name in ("bias", "loa_lower", "loa_upper")]
+            return [self.attempt(name, error) for name in _LIMITS]
         delta = self.analysis.delta
         rows = []
         size = float(np.abs(a).max() + np.abs(b).max())
-        for name, one in _three(found).items():
+        for name, one in zip(_LIMITS, found.estimates(), strict=True):
             extra = ""
             if delta is not None and name != "bias":
                 inside = max(abs(one.ci_low), abs(one.ci_high)) <= float(delta)
@@ -438,22 +453,25 @@ class GroupStatistics:
             )  # fmt: skip
             rows.append(self.attempt(name, one, check, extra))
         rows += self._further_limits(a, b, codes)
-        middle = (a + b) / 2.0
-        slope = differences.regression_slope(middle, a - b, alpha=self.alpha, clusters=codes)
-        check_slope = partial(second.second_slope, middle, a - b)
-        rows.append(self.attempt("proportional_bias_slope", slope, check_slope))
+        assert found.slope is not None
+        check_slope = partial(second.second_slope, (a + b) / 2.0, a - b)
+        rows.append(self.attempt("proportional_bias_slope", found.slope, check_slope))
         if self.level == "ratio":
-            rows += self._relative_difference(a, b, codes)
+            for scale, names in _RELATIVE.items():
+                relative = partial(self._limits_of, a, b, codes, scale)
+                rows += self.attempts(names, lambda made=relative: made().estimates())
         deviation = partial(
             differences.total_deviation_index, a, b, alpha=self.alpha, clusters=codes
         )
         rows.append(self.attempt("total_deviation_index", deviation))
         return rows + self._lines(a, b, codes)
 
-    def _further_limits(self, a: Floats, b: Floats, codes: clusters.Codes | None) -> list[Row]:
+    def _further_limits(
+        self, a: Floats, b: Floats, codes: clusters.Codes | None
+    ) -> list[StatisticRow]:
         """Limits of the plan's ``method`` beside those of a constant normal spread."""
         share = self.analysis.limits_coverage
-        rows: list[Row] = []
+        rows: list[StatisticRow] = []
         for kind in as_list(self.analysis.method):
             if kind == "parametric":
                 continue
@@ -468,47 +486,28 @@ class GroupStatistics:
                 rows.append(maker.attempt(name, one))
         return rows
 
-    def _relative_difference(self, a: Floats, b: Floats, codes: clusters.Codes | None) -> list[Row]:
-        names = {
-            "percent": ("bias_percent", "loa_lower_percent", "loa_upper_percent"),
-            "log": ("ratio", "ratio_loa_lower", "ratio_loa_upper"),
-        }
-        rows = []
-        for scale, three in names.items():
-            try:
-                found = differences.bland_altman(a, b, scale=scale, clusters=codes, **self._limits)
-            except NotComputable as error:
-                rows += [self.attempt(name, error) for name in three]
-                continue
-            for name, one in zip(three, _three(found).values(), strict=True):
-                rows.append(self.attempt(name, one))
-        return rows
-
-    def _lines(self, a: Floats, b: Floats, codes: clusters.Codes | None) -> list[Row]:
+    def _lines(self, a: Floats, b: Floats, codes: clusters.Codes | None) -> list[StatisticRow]:
         """Deming and Passing-Bablok lines a = intercept + slope b."""
-        rows = []
-        for method, fit in (
-            ("deming", differences.deming),
-            ("passing_bablok", differences.passing_bablok),
-        ):
-            try:
-                line = fit(b, a, alpha=self.alpha, clusters=codes)
-            except NotComputable as error:
-                rows += [self.attempt(f"{method}_{part}", error) for part in ("slope", "intercept")]
-                continue
-            for part, one in (("slope", line.slope), ("intercept", line.intercept)):
-                check = partial(second.second_deming, b, a, part) if method == "deming" else None
-                rows.append(self.attempt(f"{method}_{part}", one, check))
-        return rows
+        parts = ("slope", "intercept")
+        checks = [partial(second.second_deming, b, a, part) for part in parts]
+        how: dict[str, Any] = {"alpha": self.alpha, "clusters": codes}
+        return self.attempts(
+            [f"deming_{part}" for part in parts],
+            partial(differences.deming, b, a, **how),
+            checks=checks,
+        ) + self.attempts(
+            [f"passing_bablok_{part}" for part in parts],
+            partial(differences.passing_bablok, b, a, **how),
+        )
 
-    def _grades_of_two(self, values: Floats) -> list[Row]:
+    def _grades_of_two(self, values: Floats) -> list[StatisticRow]:
         kept = ~np.isnan(values).any(axis=1)
         complete = values[kept]
         codes = clusters.subset(self.codes, kept)
         maker = replace(self, codes=codes, n_clusters=clusters.number_of(codes, len(complete)))
         return maker._two_graded(complete)
 
-    def _two_graded(self, complete: Floats) -> list[Row]:
+    def _two_graded(self, complete: Floats) -> list[StatisticRow]:
         a, b = complete.T
         integer = _integers(complete)
         rows = [self._percent_row(complete)]
@@ -525,7 +524,7 @@ class GroupStatistics:
         rows.append(self._alpha_row(complete))
         return rows + self._gwet_rows(complete)
 
-    def _kappa_rows(self, a: Floats, b: Floats, weights: str, name: str) -> list[Row]:
+    def _kappa_rows(self, a: Floats, b: Floats, weights: str, name: str) -> list[StatisticRow]:
         planned = "pre-specified weights" if weights == self.analysis.weights else ""
         # A score that is no integer is on no list of grades: its distances are taken as they are.
         scale = self.analysis.categories if _integers(np.stack([a, b])) else None
@@ -536,18 +535,15 @@ class GroupStatistics:
             )  # fmt: skip
         except NotComputable as error:
             return [self.attempt(name, error)]
-        n, value = found.n, found.estimate
-        main = Estimate(
-            value, found.ci_low, found.ci_high, found.p_value, n, found.method, found.note
-        )
+        n = found.n
         unit = "targets" if self.codes is None else f"{self.n_clusters} clusters"
         method = f"{weights} weights; percentile bootstrap, {self.resamples} resamples of {unit}"
-        bootstrap = Estimate(value, *found.bootstrap_ci, n=n, method=method)
+        bootstrap = Estimate(found.estimate, *found.bootstrap_ci, n=n, method=method)
         check = partial(second.second_kappa, a, b, weights) if _evenly_spaced(scale) else None
         rows = [
-            self.attempt(name, main, check, planned),
+            self.attempt(name, found, check, planned),
             self.attempt(f"{name}_bootstrap", bootstrap, None, planned),
-            *self._exceeds(name, main, weights),
+            *self._exceeds(name, found, weights),
         ]
         if weights == "none":
             rows.append(self.attempt("kappa_maximum", Estimate(found.maximum, n=n, method="Umesh")))
@@ -558,7 +554,7 @@ class GroupStatistics:
                     rows.append(self.attempt(f"kappa_{index}", one))
         return rows
 
-    def _exceeds(self, name: str, found: Estimate, weights: str) -> list[Row]:
+    def _exceeds(self, name: str, found: Estimate, weights: str) -> list[StatisticRow]:
         """One-sided test that the planned kappa exceeds the threshold of the plan."""
         threshold = self.analysis.exceeds
         planned = self.analysis.weights or ("none" if self.level == "nominal" else "quadratic")
@@ -582,7 +578,7 @@ class GroupStatistics:
         one = replace(found, p_value=tail, method=method)
         return [self.attempt(f"{name}_exceeds", one)]
 
-    def _percent_row(self, values: Floats) -> Row:
+    def _percent_row(self, values: Floats) -> StatisticRow:
         if not _integers(values):
             return self.attempt("percent_agreement", NotComputable(NO_GRADES))
         compute = partial(
@@ -591,7 +587,7 @@ class GroupStatistics:
         check = partial(second.second_percent, values, self.alpha)
         return self.attempt("percent_agreement", compute, check)
 
-    def _alpha_row(self, values: Floats) -> Row:
+    def _alpha_row(self, values: Floats) -> StatisticRow:
         if self.level == "nominal" and not _integers(values):
             return self.attempt("alpha_krippendorff", NotComputable(NO_GRADES))
         compute = partial(
@@ -614,7 +610,7 @@ class GroupStatistics:
         planned = str(self.analysis.weights or ("quadratic"))
         return ["none", "quadratic" if planned == "none" else planned]
 
-    def _gwet_rows(self, values: Floats) -> list[Row]:
+    def _gwet_rows(self, values: Floats) -> list[StatisticRow]:
         if not _integers(values):
             return []
         scale = self.analysis.categories
@@ -625,7 +621,7 @@ class GroupStatistics:
             for name, weights in names.items()
         ]
 
-    def _grades_of_several(self, values: Floats) -> list[Row]:
+    def _grades_of_several(self, values: Floats) -> list[StatisticRow]:
         rows = [self._percent_row(values)]
         how: dict[str, Any] = {"alpha": self.alpha, "clusters": self.codes}
         if _integers(values):
@@ -642,7 +638,9 @@ class GroupStatistics:
             rows.append(self.attempt("kendall_w", compute, check))
         return rows
 
-    def _multi_rater(self, values: Floats, weights: str, how: Mapping[str, Any]) -> list[Row]:
+    def _multi_rater(
+        self, values: Floats, weights: str, how: Mapping[str, Any]
+    ) -> list[StatisticRow]:
         """Kappas of several readers: Fleiss, Conger, Brennan and Prediger."""
         scale = self.analysis.categories
         tail = "" if weights == "none" else f"_{weights}"
@@ -658,21 +656,6 @@ class GroupStatistics:
             )
             for name, (compute, own) in methods.items()
         ]
-
-
-def _three(found: differences.BlandAltman) -> dict[str, Estimate]:
-    n, method = found.n, found.method
-    return {
-        "bias": Estimate(found.bias, *found.bias_ci, found.bias_p_value, n, method),
-        "loa_lower": Estimate(found.loa_lower, *found.loa_lower_ci, n=n, method=method),
-        "loa_upper": Estimate(found.loa_upper, *found.loa_upper_ci, n=n, method=method),
-    }
-
-
-def _as_estimate(one: IntraclassCorrelation) -> Estimate:
-    test = f"; F({one.df1:.6g}, {one.df2:.6g}) = {one.f:.6g} of no difference between targets"
-    method = one.method + (test if np.isfinite(one.df2) else "; p of no agreement")
-    return Estimate(one.estimate, one.ci_low, one.ci_high, one.p_value, one.n, method, one.note)
 
 
 def _integers(values: Floats) -> bool:

@@ -47,8 +47,8 @@ _MEANING = {
 }
 
 
-@dataclass(frozen=True)
-class IntraclassCorrelation:
+@dataclass(frozen=True, kw_only=True)
+class IntraclassCorrelation(Estimate):
     """One form of the intraclass correlation.
 
     Attributes
@@ -58,8 +58,8 @@ class IntraclassCorrelation:
         the others. It is no test of reader bias.
     df2_satterthwaite, p_value_satterthwaite
         The same F of ICC(A,.) with the denominator df of its interval, as R irr prints it.
-    n, k
-        Targets and readers.
+    k
+        Readers; ``n`` are targets.
     n_clusters
         Clusters of targets (participants); ``n`` where every target is its own.
     readings
@@ -67,22 +67,20 @@ class IntraclassCorrelation:
     """
 
     form: str
-    estimate: float
-    ci_low: float
-    ci_high: float
     f: float
     df1: float
     df2: float
-    p_value: float
-    n: int
     k: int
-    ci_level: float = 0.95
-    method: str = ""
-    note: str = ""
     df2_satterthwaite: float = np.nan
     p_value_satterthwaite: float = np.nan
     n_clusters: int = 0
     readings: int = 0
+
+    def tested(self) -> IntraclassCorrelation:
+        """The same with its test in the words of the method."""
+        test = f"F({self.df1:.6g}, {self.df2:.6g}) = {self.f:.6g} of no difference between targets"
+        text = test if np.isfinite(self.df2) else "p of no agreement"
+        return replace(self, method=f"{self.method}; {text}")
 
 
 class IntraclassCorrelations(NamedTuple):
@@ -155,6 +153,14 @@ class _Limits(NamedTuple):
     df2: Floats
 
 
+def _averaged(limits: _Limits, k: float) -> _Limits:
+    """The form of the mean of k readings."""
+    estimate, low, high = (
+        _stepped_up(one, k) for one in (limits.estimate, limits.low, limits.high)
+    )
+    return limits._replace(estimate=estimate, low=low, high=high)
+
+
 def _ratio_limits(
     targets: Floats, error: Floats, df1: float, df2: float, k: float, alpha: float
 ) -> _Limits:
@@ -211,15 +217,7 @@ def _six_forms(
             squares.targets, squares.residual, df1, squares.df_residual, k, alpha
         ),
     }
-    averaged = {
-        name.replace("_1", "_k") if name != "icc_1_1" else "icc_1_k": limits._replace(
-            estimate=_stepped_up(limits.estimate, readers),
-            low=_stepped_up(limits.low, readers),
-            high=_stepped_up(limits.high, readers),
-        )
-        for name, limits in single.items()
-    }
-    return {**single, **averaged}
+    return single | {f"{name[:-1]}k": _averaged(one, readers) for name, one in single.items()}
 
 
 def intraclass_correlation_many(
@@ -380,7 +378,7 @@ def intraclass_correlation(
     forms = _six_forms(squares, n=n, k=k, readers=k, df1=n - 1, df_readers=k - 1, alpha=alpha)
     note = "perfect agreement: limits by continuity" if squares.within == 0 else ""
     return {
-        name: _reported(name, forms, squares, n, k, alpha, "McGraw-Wong 1996 F limits", note)
+        name: _reported(name, forms, squares, n, k, "McGraw-Wong 1996 F limits", note)
         for name in FORMS
     }
 
@@ -501,13 +499,7 @@ def _nested(values: Floats, codes: Codes, alpha: float) -> dict[str, IntraclassC
     n, k = values.shape
     a = int(codes.max()) + 1
     forms = {name: one.limits(alpha) for name, one in nested_layouts(values, codes).items()}
-    for name in list(forms):
-        limits = forms[name]
-        forms[f"{name[:-1]}k"] = limits._replace(
-            estimate=_stepped_up(limits.estimate, k),
-            low=_stepped_up(limits.low, k),
-            high=_stepped_up(limits.high, k),
-        )
+    forms |= {f"{name[:-1]}k": _averaged(one, k) for name, one in forms.items()}
     squares = mean_squares(values)
     method = (
         f"effects of {a} participants (clusters), visits within them and reader by participant; "
@@ -518,7 +510,7 @@ def _nested(values: Floats, codes: Codes, alpha: float) -> dict[str, IntraclassC
     for name in FORMS:
         df2 = float(forms[name].df2)
         own = squares._replace(df_within=df2, df_residual=df2)
-        one = _reported(name, forms, own, n, k, alpha, method, note)
+        one = _reported(name, forms, own, n, k, method, note)
         found[name] = replace(one, n_clusters=a)
     return found
 
@@ -611,15 +603,9 @@ def _robust(values: Floats, codes: Codes, alpha: float) -> dict[str, IntraclassC
     for name in FORMS:
         single = f"{name[:-1]}1"
         one = groups_of.jackknife_estimate(
-            base[single].estimate,
-            left_out[single],
-            alpha=alpha,
-            codes=codes,
-            scale="fisher",
-            n=n,
-            method=kind,
-            null=0.0,
-        )
+            base[single].estimate, left_out[single], alpha=alpha, codes=codes, scale="fisher", n=n,
+            method=kind, null=0.0,
+        )  # fmt: skip
         limits = np.array([one.ci_low, one.ci_high])
         if name.endswith("k"):
             limits = _stepped_up(limits, k)
@@ -680,15 +666,8 @@ def icc_exceeds(
     else:
         p_value = nested_layouts(values, codes)[f"{form[:-1]}1"].above(single)
         how = "F test at the threshold (McGraw-Wong 1996)"
-    return Estimate(
-        found.estimate,
-        found.ci_low,
-        found.ci_high,
-        p_value,
-        found.n,
-        f"{found.method}; one-sided p of {form} <= {threshold:g}: {how}",
-        found.note,
-    )
+    method = f"{found.method}; one-sided p of {form} <= {threshold:g}: {how}"
+    return replace(found, p_value=p_value, method=method)
 
 
 def _reported(
@@ -697,7 +676,6 @@ def _reported(
     squares: MeanSquares,
     n: int,
     k: int,
-    alpha: float,
     method: str,
     note: str,
 ) -> IntraclassCorrelation:
@@ -719,19 +697,12 @@ def _reported(
     df2_other = float(form.df2)
     p_other = 0.0 if np.isposinf(f) else float(special.fdtrc(form.df1, df2_other, f))
     return IntraclassCorrelation(
+        *(estimate, low, high, p_value, n, f"{_MEANING[name]}; {method}", "; ".join(notes)),
         form=name,
-        estimate=estimate,
-        ci_low=low,
-        ci_high=high,
         f=f,
         df1=float(form.df1),
         df2=float(df2),
-        p_value=p_value,
-        n=n,
         k=k,
-        ci_level=1.0 - alpha,
-        method=f"{_MEANING[name]}; {method}",
-        note="; ".join(notes),
         df2_satterthwaite=df2_other,
         p_value_satterthwaite=p_other,
         n_clusters=n,
@@ -970,7 +941,7 @@ def _incomplete(values: Floats, alpha: float) -> dict[str, IntraclassCorrelation
     note = f"incomplete: {total} of {n * k} readings of {n} targets there, none imputed"
     method = "REML variance components; McGraw-Wong F limits with effective numbers"
     return {
-        name: replace(_reported(name, forms, two_way, n, k, alpha, method, note), readings=total)
+        name: replace(_reported(name, forms, two_way, n, k, method, note), readings=total)
         for name in FORMS
     }
 
@@ -1027,16 +998,11 @@ def _incomplete_errors(values: Floats, codes: Codes | None, alpha: float) -> dic
     found, left_out = _reml_forms(two, one), left_out_of_incomplete(values, codes)
     return {
         name: groups_of.jackknife_estimate(
-            found[name],
-            left_out[name],
-            alpha=alpha,
-            codes=codes,
-            scale="log",
-            n=len(values),
+            found[name], left_out[name], alpha=alpha, codes=codes, scale="log", n=len(values),
             method=f"{name}; REML of all readings",
         )
         for name in ("sem", "sem_consistency")
-    }
+    }  # fmt: skip
 
 
 def compare_intraclass_correlations(

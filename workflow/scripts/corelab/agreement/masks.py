@@ -19,13 +19,11 @@ from corelab.measurement.selection import (
     NotComputable,
     Tables,
     as_list,
-    not_computable,
     population,
     visits_of,
 )
 from corelab.settings.analyses.overlap import OverlapSpec
-
-Row = dict[str, Any]
+from corelab.terms.results import Estimate, Second, StatisticRow, not_computable
 
 _DEFINITIONS = {
     "dice": "2|A and B| / (|A| + |B|)",
@@ -63,7 +61,7 @@ def _oriented(rows: pd.DataFrame, a: str, b: str) -> pd.DataFrame:
     return pd.concat([straight, turned]) if len(turned) else straight
 
 
-def overlap_rows(analysis: OverlapSpec, tables: Tables) -> list[Row]:
+def overlap_rows(analysis: OverlapSpec, tables: Tables) -> list[StatisticRow]:
     """Rows of one overlap analysis: a row per subject, then mean and median over subjects.
 
     A subject with several visits has a row per visit; population rows pool them unless
@@ -81,7 +79,7 @@ def overlap_rows(analysis: OverlapSpec, tables: Tables) -> list[Row]:
     ...     "value": [0.8, 0.6, 0.7], "status": "ok", "reason": None, "scan_ids": ""})
     >>> tables = Tables(pd.DataFrame(), pd.DataFrame({"participant_id": ["1", "2", "3"]}), table)
     >>> rows = overlap_rows(OverlapSpec(id="o", type="overlap", label="infarct"), tables)
-    >>> [(r.get("participant_id", "all"), round(r["estimate"], 2)) for r in rows]
+    >>> [(row.participant_id, round(row.estimate, 2)) for row in rows]
     [('1', 0.8), ('2', 0.6), ('3', 0.7), ('all', 0.7), ('all', 0.7)]
     """
     label = analysis.label
@@ -108,7 +106,7 @@ def overlap_rows(analysis: OverlapSpec, tables: Tables) -> list[Row]:
     many = rows[rows["metric"] == MANY_METRIC]
     rows = rows[rows["metric"] != MANY_METRIC]
     sources = chosen_sources(analysis, [*rows["source_a"], *rows["source_b"]])
-    found: list[Row] = []
+    found: list[StatisticRow] = []
     for a, b in combinations(sources, 2):
         pair = _oriented(rows, a, b)
         group = {**place, "group": f"{a}|{b}"}
@@ -127,7 +125,7 @@ def overlap_rows(analysis: OverlapSpec, tables: Tables) -> list[Row]:
     return found + _of_all(analysis, many, place)
 
 
-def _of_all(analysis: OverlapSpec, many: pd.DataFrame, place: Row) -> list[Row]:
+def _of_all(analysis: OverlapSpec, many: pd.DataFrame, place: dict[str, str]) -> list[StatisticRow]:
     """Generalised Dice of all sources of a visit; only where the plan asks for all of them."""
     if not len(many) or "all" not in as_list(analysis.sources):
         return []
@@ -135,7 +133,7 @@ def _of_all(analysis: OverlapSpec, many: pd.DataFrame, place: Row) -> list[Row]:
     return [*_subjects(many, group), *_population(many, {**group, "visit": "all"}, analysis)]
 
 
-def _subjects(pair: pd.DataFrame, group: Row) -> list[Row]:
+def _subjects(pair: pd.DataFrame, group: dict[str, str]) -> list[StatisticRow]:
     doubled = pair.duplicated(["participant_id", "visit", "metric"], keep=False)
     if doubled.any():
         first = pair[doubled].iloc[0]
@@ -146,26 +144,22 @@ def _subjects(pair: pd.DataFrame, group: Row) -> list[Row]:
     rows = []
     ordered = pair.sort_values(["participant_id", "visit", "metric"])
     for one in ordered.to_dict("records"):
-        base = {**group, "participant_id": one["participant_id"], "visit": one["visit"], "n": 1}
+        base = {**group, "participant_id": one["participant_id"], "visit": one["visit"]}
         reason = one["reason"] if isinstance(one["reason"], str) else ""
         if one["status"] != "ok" or np.isnan(one["value"]):
-            rows.append(not_computable(one["metric"], reason or str(one["status"]), **base))
+            rows.append(not_computable(one["metric"], reason or str(one["status"]), n=1, **base))
             continue
-        rows.append(
-            {
-                **base,
-                "statistic": one["metric"],
-                "estimate": one["value"],
-                "method": _DEFINITIONS.get(one["metric"], ""),
-                "note": reason,
-            }
-        )
+        method = _DEFINITIONS.get(one["metric"], "")
+        found = Estimate(one["value"], n=1, method=method, note=reason)
+        rows.append(found.row(one["metric"], **base))
     return rows
 
 
-def _population(part: pd.DataFrame, group: Row, analysis: OverlapSpec) -> list[Row]:
+def _population(
+    part: pd.DataFrame, group: dict[str, str], analysis: OverlapSpec
+) -> list[StatisticRow]:
     alpha = analysis.alpha
-    rows: list[Row] = []
+    rows: list[StatisticRow] = []
     for metric in (*METRICS, MANY_METRIC):
         own = part[part["metric"] == metric]
         if not len(own):
@@ -179,9 +173,8 @@ def _population(part: pd.DataFrame, group: Row, analysis: OverlapSpec) -> list[R
             rows.append(not_computable(metric, "not defined in any subject", n=0, **group))
             continue
         people = pd.MultiIndex.from_frame(given[["participant_id", "visit"]])
-        labels = clusters_of(people, analysis.labels)
-        codes = codes_of(labels, values.size)
-        counted = {**group, "n_clusters": number_of(codes, values.size)}
+        codes = codes_of(clusters_of(people, analysis.labels), values.size)
+        counted: dict[str, Any] = {**group, "n_clusters": number_of(codes, values.size)}
         infinite = int(np.isinf(values).sum())
         note = "; ".join([*notes, f"{infinite} infinite, ranked last"] if infinite else notes)
         if infinite:
@@ -192,60 +185,59 @@ def _population(part: pd.DataFrame, group: Row, analysis: OverlapSpec) -> list[R
                 )
             )
         else:
+            found = _mean(values, alpha, codes, span)
+            checked = _second_mean(values, codes, found.estimate)
             rows.append(
-                {
-                    **_mean_row(values, alpha, codes, span),
+                found.row(
+                    metric,
+                    note="; ".join(["mean", *notes]),
+                    second_estimate=checked.estimate,
+                    second_method=checked.method,
                     **counted,
-                    "statistic": metric,
-                    "note": "; ".join(["mean", *notes]),
-                }
+                )
             )
-        rows.append(
-            {
-                **counted,
-                **_median_row(values, alpha, codes),
-                "statistic": metric + MEDIAN,
-                "note": "; ".join(["median", note] if note else ["median"]),
-            }
-        )
+        found = _median(values, alpha, codes)
+        words = "; ".join(filter(None, ["median", note]))
+        rows.append(found.row(metric + MEDIAN, note=words, **counted))
     return rows
 
 
-def _mean_row(values: Floats, alpha: float, codes: Codes | None, span: tuple[float, float]) -> Row:
-    method = "mean; t interval"
-    n = values.size
+def _mean(values: Floats, alpha: float, codes: Codes | None, span: tuple[float, float]) -> Estimate:
+    method, n = "mean; t interval", values.size
     if codes is not None:
         values = sums(values, codes) / np.bincount(codes)
         method = f"mean of {values.size} subjects' means; t interval over subjects"
     mean = float(values.mean())
-    row: Row = {"estimate": mean, "n": n, "method": method}
     if values.size < FEWEST_FOR_INTERVAL:
-        row["method"] = f"{method.partition(';')[0]}; no interval of fewer than 5 cases"
-    else:
-        half = quantile_t(values.size - 1, alpha) * float(values.std(ddof=1)) / values.size**0.5
-        low, high = max(mean - half, span[0]), min(mean + half, span[1])
-        if (low, high) != (mean - half, mean + half):
-            row["method"] = f"{method}, cut at the range of the metric"
-        row.update(ci_low=low, ci_high=high)
-    if values.size >= 2:
-        from statsmodels.stats.weightstats import DescrStatsW
-
-        row.update(confirm(mean, float(DescrStatsW(values).mean), "statsmodels.DescrStatsW"))
-    return row
+        method = f"{method.partition(';')[0]}; no interval of fewer than 5 cases"
+        return Estimate(mean, n=n, method=method)
+    half = quantile_t(values.size - 1, alpha) * float(values.std(ddof=1)) / values.size**0.5
+    low, high = max(mean - half, span[0]), min(mean + half, span[1])
+    if (low, high) != (mean - half, mean + half):
+        method = f"{method}, cut at the range of the metric"
+    return Estimate(mean, low, high, n=n, method=method)
 
 
-def _median_row(values: Floats, alpha: float, codes: Codes | None) -> Row:
-    row: Row = {"estimate": float(np.median(values)), "n": values.size}
+def _second_mean(values: Floats, codes: Codes | None, ours: float) -> Second:
+    from statsmodels.stats.weightstats import DescrStatsW
+
+    own = values if codes is None else sums(values, codes) / np.bincount(codes)
+    if own.size < 2:
+        return Second()
+    return confirm(ours, float(DescrStatsW(own).mean), "statsmodels.DescrStatsW")
+
+
+def _median(values: Floats, alpha: float, codes: Codes | None) -> Estimate:
+    middle, n = float(np.median(values)), values.size
     if codes is None:
-        low, high = median_interval(values, alpha)
-        return {**row, "ci_low": low, "ci_high": high,
-                "method": "median; exact order-statistic interval"}  # fmt: skip
+        interval = median_interval(values, alpha)
+        return Estimate(middle, *interval, n=n, method="median; exact order-statistic interval")
     try:
         found = quantile(values, 0.5, alpha=alpha, codes=codes)
     except NotComputable:
-        return {**row, "method": "median; too few subjects for an interval"}
-    text = f"median; Woodruff's interval over {number_of(codes, values.size)} subjects"
-    return {**row, "ci_low": found.ci_low, "ci_high": found.ci_high, "method": text}
+        return Estimate(middle, n=n, method="median; too few subjects for an interval")
+    text = f"median; Woodruff's interval over {number_of(codes, n)} subjects"
+    return Estimate(middle, found.ci_low, found.ci_high, n=n, method=text)
 
 
 def median_interval(values: Floats, alpha: float) -> tuple[float, float]:

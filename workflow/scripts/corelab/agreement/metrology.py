@@ -6,17 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy import special
 
 from corelab.agreement import clusters as groups_of
 from corelab.agreement.clusters import Codes
 from corelab.agreement.estimates import (
     NORMAL_95,
     Floats,
-    p_from_t,
     paired_columns,
-    quantile_t,
+    quantile_normal,
     standard_deviation_interval,
+    t_estimate,
 )
 from corelab.measurement.selection import NotComputable
 from corelab.terms.results import Estimate
@@ -254,61 +253,34 @@ def linearity(measured: ArrayLike, truth: ArrayLike, *, alpha: float = 0.05) -> 
     y, x = paired_columns(measured, truth, at_least=3)
     n = x.size
     error = y - x
-    bias = _mean(error, alpha, "mean of measured - true, t")
+    bias = groups_of.mean_of(error, alpha, method="mean of measured - true, t")
     positive = x > 0
+    percent = "mean of 100 (measured - true) / true"
     relative = (
-        _mean(100.0 * error[positive] / x[positive], alpha, "mean of 100 (measured - true) / true")
+        groups_of.mean_of(100.0 * error[positive] / x[positive], alpha, method=percent)
         if positive.sum() >= 2
         else Estimate(np.nan, n=int(positive.sum()), note="not defined: no positive true values")
     )
+    rmse = float(np.sqrt(np.mean(error**2)))
     if np.ptp(x) == 0:
         nothing = Estimate(np.nan, n=n, note="not defined: one true value only")
-        return Linearity(
-            bias, relative, nothing, nothing, np.nan, nothing, float(np.sqrt(np.mean(error**2)))
-        )
+        return Linearity(bias, relative, nothing, nothing, np.nan, nothing, rmse)
     coefficients, errors, df, rss = _polynomial(x, y, 1)
-    t = quantile_t(df, alpha)
-    lines = []
-    for value, se, null in zip(coefficients, errors, (0.0, 1.0), strict=True):
-        p_value = p_from_t((value - null) / se, df) if se > 0 else float(value == null)
-        lines.append(
-            Estimate(
-                value,
-                value - t * se,
-                value + t * se,
-                p_value,
-                n,
-                f"least squares, t; p against {null:g}",
-                se=se,
-            )
+    intercept, slope = (
+        t_estimate(
+            value, se, df, alpha, n=n, null=null, method=f"least squares, t; p against {null:g}"
         )
+        for value, se, null in zip(coefficients, errors, (0.0, 1.0), strict=True)
+    )
     r_squared = 1.0 - rss / float(np.sum((y - y.mean()) ** 2)) if np.ptp(y) > 0 else np.nan
     curvature = Estimate(np.nan, n=n, note="not defined: fewer than 4 values or 3 levels")
     if n >= 4 and np.unique(x).size >= 3:
         quadratic, quadratic_se, df2, _ = _polynomial(x, y, 2)
         value, se = quadratic[2], quadratic_se[2]
-        half = quantile_t(df2, alpha) * se
-        p_value = p_from_t(value / se, df2) if se > 0 else float(abs(value) < 1e-12)
-        curvature = Estimate(
-            value, value - half, value + half, p_value, n, "quadratic term, t", se=se
-        )
-    return Linearity(
-        bias,
-        relative,
-        lines[1],
-        lines[0],
-        float(r_squared),
-        curvature,
-        float(np.sqrt(np.mean(error**2))),
-    )
-
-
-def _mean(values: Floats, alpha: float, method: str) -> Estimate:
-    n, mean = values.size, float(values.mean())
-    se = float(values.std(ddof=1) / np.sqrt(n))
-    half = quantile_t(n - 1, alpha) * se
-    p_value = p_from_t(mean / se, n - 1) if se > 0 else float(mean == 0)
-    return Estimate(mean, mean - half, mean + half, p_value, n, method, se=se)
+        # Rounding leaves a trace of curvature where values lie on a line.
+        null = value if se == 0 and abs(value) < 1e-12 else 0.0
+        curvature = t_estimate(value, se, df2, alpha, n=n, null=null, method="quadratic term, t")
+    return Linearity(bias, relative, slope, intercept, float(r_squared), curvature, rmse)
 
 
 def _polynomial(x: Floats, y: Floats, degree: int) -> tuple[list[float], list[float], int, float]:
@@ -333,7 +305,7 @@ def proportion(k: float, n: float, *, alpha: float = 0.05) -> Estimate:
     """
     if not 0 <= k <= n or n <= 0:
         raise NotComputable(f"{k} of {n} is no proportion")
-    z = float(special.ndtri(1.0 - alpha / 2.0))
+    z = quantile_normal(alpha)
     share = k / n
     centre = (share + z**2 / (2 * n)) / (1 + z**2 / n)
     half = z / (1 + z**2 / n) * float(np.sqrt(share * (1 - share) / n + z**2 / (4 * n**2)))

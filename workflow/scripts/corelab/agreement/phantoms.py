@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -20,16 +19,14 @@ from corelab.measurement.selection import (
     Tables,
     as_list,
     measured,
-    not_computable,
 )
-from corelab.settings.acquisition import PhantomQaSettings
+from corelab.settings.acquisition import PhantomLimit, PhantomQaSettings
 from corelab.settings.analyses.agreement import AgreementSpec
 from corelab.settings.analyses.phantom import PhantomSpec
 from corelab.study.checks import VOLUME_UNITS_ML
 from corelab.study.columns import PHANTOM_VERDICTS
-from corelab.terms.results import Estimate
-
-Row = dict[str, Any]
+from corelab.terms.results import Estimate, StatisticRow, not_computable
+from corelab.terms.verdicts import FAIL, NOT_ASSESSABLE, PASS
 
 STATISTICS = (
     "bias", "bias_percent", "slope", "intercept", "r_squared", "curvature", "rmse", "within_sd",
@@ -43,14 +40,15 @@ _OWN = (
 )
 #: Limits used unless ``phantom_qa.use_defaults`` is false; one given for the same endpoint and
 #: statistic takes their place.
-DEFAULT_LIMITS: tuple[dict[str, Any], ...] = (
-    {"statistic": "slope", "min": 0.95, "max": 1.05, "citation": _OWN},
-    {"statistic": "r_squared", "min": 0.98, "citation": _OWN},
-    {"endpoint": "adc", "statistic": "bias_percent", "min": -5.0, "max": 5.0, "citation": _OWN},
-    {"endpoint": "ncct", "statistic": "bias", "min": -5.0, "max": 5.0, "citation": _OWN},
+DEFAULT_LIMITS = (
+    PhantomLimit(statistic="slope", min=0.95, max=1.05, citation=_OWN),
+    PhantomLimit(statistic="r_squared", min=0.98, citation=_OWN),
+    PhantomLimit(endpoint="adc", statistic="bias_percent", min=-5.0, max=5.0, citation=_OWN),
+    PhantomLimit(endpoint="ncct", statistic="bias", min=-5.0, max=5.0, citation=_OWN),
     *(
-        {"endpoint": f"{kind}:volume", "statistic": "bias_percent", "min": -5.0, "max": 5.0}
-        | {"citation": _OWN}
+        PhantomLimit(
+            endpoint=f"{kind}:volume", statistic="bias_percent", min=-5.0, max=5.0, citation=_OWN
+        )
         for kind in ("adc", "dwi", "ncct", "T1w", "FLAIR")
     ),
 )
@@ -66,7 +64,7 @@ _FREE_ZERO = "the zero of HU is a convention: a percentage of them means nothing
 MEASURED = ("measured_value", "value")
 
 
-def phantom_rows(analysis: PhantomSpec, tables: Tables) -> list[Row]:
+def phantom_rows(analysis: PhantomSpec, tables: Tables) -> list[StatisticRow]:
     """Bias, linearity and repeatability against truth, per group and for all together.
 
     ``truth`` is a column of the phantoms sheet (``certified_value``), whose rows then carry the
@@ -81,7 +79,7 @@ def phantom_rows(analysis: PhantomSpec, tables: Tables) -> list[Row]:
     >>> tables = Tables(pd.DataFrame(), pd.DataFrame({"participant_id": []}), phantoms=sheet)
     >>> plan = PhantomSpec(id="p", type="phantom", truth="certified_value")
     >>> rows = phantom_rows(plan, tables)
-    >>> [round(r["estimate"], 3) for r in rows if r["statistic"] == "bias" and r["group"] == "all"]
+    >>> [round(r.estimate, 3) for r in rows if (r.statistic, r.group) == ("bias", "all")]
     [0.5]
 
     Verdicts follow as rows ``conformance:<statistic>``, 1 where the limit is kept and 0 where not,
@@ -93,7 +91,7 @@ def phantom_rows(analysis: PhantomSpec, tables: Tables) -> list[Row]:
         planned = as_list(analysis.endpoint)
         verdicts = phantom_verdicts(tables.phantoms, tables.phantom_qa)
         return rows + [
-            row for row in conformance_rows(verdicts) if not planned or row["endpoint"] in planned
+            row for row in conformance_rows(verdicts) if not planned or row.endpoint in planned
         ]
     rows = []
     for endpoint in as_list(analysis.endpoint):
@@ -107,7 +105,7 @@ def phantom_rows(analysis: PhantomSpec, tables: Tables) -> list[Row]:
     return rows
 
 
-def _sheet_rows(analysis: PhantomSpec, sheet: pd.DataFrame, truth: str) -> list[Row]:
+def _sheet_rows(analysis: PhantomSpec, sheet: pd.DataFrame, truth: str) -> list[StatisticRow]:
     column = next((name for name in MEASURED if name in sheet.columns), None)
     if column is None:
         return [not_computable("bias", "the phantoms table has no measured values")]
@@ -117,7 +115,7 @@ def _sheet_rows(analysis: PhantomSpec, sheet: pd.DataFrame, truth: str) -> list[
     ).dropna(subset=["truth", "measured"])
     table = table.assign(endpoint=endpoints_of(table))
     planned = as_list(analysis.endpoint)
-    rows: list[Row] = []
+    rows: list[StatisticRow] = []
     for endpoint in planned or sorted(set(table["endpoint"])):
         own = table[table["endpoint"] == endpoint]
         scanner = _scanners(own)
@@ -137,14 +135,18 @@ def _free_zero(part: pd.DataFrame) -> bool:
     return "unit" in part and bool(part["unit"].isin(FREE_ZERO_UNITS).any())
 
 
-def _without_percentages(rows: list[Row]) -> list[Row]:
-    place = ("endpoint", "group")
+def _without_percentages(rows: list[StatisticRow]) -> list[StatisticRow]:
     return [
-        not_computable(row["statistic"], _FREE_ZERO, **{key: row[key] for key in place})
-        if "percent" in row["statistic"] and row["statistic"] != "uniformity_percent"
+        not_computable(row.statistic, _FREE_ZERO, endpoint=row.endpoint, group=row.group)
+        if _is_percentage(row.statistic)
         else row
         for row in rows
     ]
+
+
+def _is_percentage(statistic: str) -> bool:
+    """Whether a statistic is a percentage of the values."""
+    return "percent" in statistic and statistic != "uniformity_percent"
 
 
 def endpoints_of(table: pd.DataFrame) -> pd.Series:
@@ -183,34 +185,41 @@ def _statistics_of(endpoint: str, group: str, alpha: float = 0.05) -> GroupStati
     return GroupStatistics(plan, endpoint, "all", group)
 
 
-def _more_rows(analysis: PhantomSpec, endpoint: str, group: str, part: pd.DataFrame) -> list[Row]:
+def _more_rows(
+    analysis: PhantomSpec, endpoint: str, group: str, part: pd.DataFrame
+) -> list[StatisticRow]:
     """Worst error, noise and uniformity of the inserts, and the drift over time."""
     maker = _statistics_of(endpoint, group, analysis.alpha)
-    error = part["measured"] - part["truth"]
-    worst = {"largest_error": float(error.abs().max())}
-    positive = part["truth"] > 0
-    if positive.any():
-        relative = 100 * error[positive] / part.loc[positive, "truth"]
-        worst["largest_error_percent"] = float(relative.abs().max())
-    for name, which in WORST.items():
-        values = pd.to_numeric(part.get(name, pd.Series(dtype=float)), errors="coerce").dropna()
-        if len(values):
-            worst[name] = float(min(values) if which == "min" else max(values))
     method = {"min": "least of all inserts", "max": "largest of all inserts"}
     rows = [
         maker.attempt(name, Estimate(value, n=len(part), method=method[WORST.get(name, "max")]))
-        for name, value in worst.items()
+        for name, value in _worst(part).items()
     ]
     return [*rows, *(_drift_row(maker, part, relative) for relative in (False, True))]
 
 
-def _drift_row(maker: GroupStatistics, part: pd.DataFrame, relative: bool) -> Row:
+def _worst(part: pd.DataFrame) -> dict[str, float]:
+    """Largest error, and the worst noise and uniformity of the inserts."""
+    error = part["measured"] - part["truth"]
+    found = {"largest_error": float(error.abs().max())}
+    positive = part["truth"] > 0
+    if positive.any():
+        relative = 100 * error[positive] / part.loc[positive, "truth"]
+        found["largest_error_percent"] = float(relative.abs().max())
+    for name, which in WORST.items():
+        values = pd.to_numeric(part.get(name, pd.Series(dtype=float)), errors="coerce").dropna()
+        if len(values):
+            found[name] = float(min(values) if which == "min" else max(values))
+    return found
+
+
+def _drift_row(maker: GroupStatistics, part: pd.DataFrame, relative: bool) -> StatisticRow:
     name = "drift_percent_per_year" if relative else "drift_per_year"
     try:
         years, error = _error_in_time(part, relative)
-        found = drift(years, error, alpha=maker.alpha)
     except NotComputable as reason:
         return maker.attempt(name, reason)
+    found = partial(drift, years, error, alpha=maker.alpha)
     return maker.attempt(name, found, partial(second.second_slope, years, error))
 
 
@@ -258,7 +267,9 @@ def _repeated(part: pd.DataFrame, keys: list[str]) -> np.ndarray:
     return wide.to_numpy(dtype=np.float64)
 
 
-def _source_rows(analysis: PhantomSpec, tables: Tables, endpoint: str, truth: str) -> list[Row]:
+def _source_rows(
+    analysis: PhantomSpec, tables: Tables, endpoint: str, truth: str
+) -> list[StatisticRow]:
     values = measured(analysis, tables, endpoint=endpoint)
     known = values[(values["source"] == truth) & (values["repeat"] == 1)]
     if not len(known):
@@ -267,7 +278,7 @@ def _source_rows(analysis: PhantomSpec, tables: Tables, endpoint: str, truth: st
     true_values = known.set_index(key)["value"].rename("truth")
     planned = [str(s) for s in as_list(analysis.sources) if s != "all"]
     sources = planned or sorted(set(values["source"]) - {truth})
-    rows: list[Row] = []
+    rows: list[StatisticRow] = []
     for source in sources:
         own = values[values["source"] == source].join(true_values, on=key).dropna(subset=["truth"])
         wide = one_per_cell(own, key, "repeat")
@@ -285,7 +296,7 @@ def _rows(
     values: pd.Series,
     truth: pd.Series,
     repeated: np.ndarray,
-) -> list[Row]:
+) -> list[StatisticRow]:
     maker = _statistics_of(endpoint, group, analysis.alpha)
     place = {"endpoint": endpoint, "group": group}
     y, x = values.to_numpy(dtype=np.float64), truth.to_numpy(dtype=np.float64)
@@ -321,21 +332,20 @@ def _rows(
 # --- verdicts ----------------------------------------------------------------------------------
 
 
-def limits_in_force(settings: PhantomQaSettings) -> list[dict[str, Any]]:
+def limits_in_force(settings: PhantomQaSettings) -> list[PhantomLimit]:
     """The built-in limits, replaced one by one by those of the study.
 
     Examples
     --------
     >>> given = PhantomQaSettings(
     ...     limits=[{"statistic": "slope", "min": 0.9, "citation": "charter 4.2"}])
-    >>> [limit for limit in limits_in_force(given) if limit["statistic"] == "slope"]
-    [{'statistic': 'slope', 'min': 0.9, 'citation': 'charter 4.2'}]
+    >>> [limit.citation for limit in limits_in_force(given) if limit.statistic == "slope"]
+    ['charter 4.2']
     """
-    given = [limit.plain() for limit in settings.limits]
-    own = {(limit.get("endpoint"), limit["statistic"]) for limit in given}
+    own = {(limit.endpoint, limit.statistic) for limit in settings.limits}
     defaults = DEFAULT_LIMITS if settings.use_defaults else ()
-    kept = [limit for limit in defaults if (limit.get("endpoint"), limit["statistic"]) not in own]
-    return [dict(limit) for limit in kept] + given
+    kept = [limit for limit in defaults if (limit.endpoint, limit.statistic) not in own]
+    return [*kept, *settings.limits]
 
 
 def phantom_verdicts(table: pd.DataFrame, settings: PhantomQaSettings) -> pd.DataFrame:
@@ -373,27 +383,22 @@ def phantom_verdicts(table: pd.DataFrame, settings: PhantomQaSettings) -> pd.Dat
     if "scanner" not in full:
         full["scanner"] = "scanner"
     limits = limits_in_force(settings)
-    rows: list[Row] = []
+    rows: list[tuple[Any, ...]] = []
     for (site, scanner, endpoint), own in full.groupby(["site", "scanner", "endpoint"]):
-        asked = [limit for limit in limits if limit.get("endpoint") in (None, endpoint)]
-        specific = {limit["statistic"] for limit in asked if limit.get("endpoint")}
+        due = [limit for limit in limits if limit.endpoint in (None, endpoint)]
+        specific = {limit.statistic for limit in due if limit.endpoint}
         # What is said of this kind of scan goes before what is said of all.
-        asked = [one for one in asked if one.get("endpoint") or one["statistic"] not in specific]
-        place = {"site": site, "scanner": scanner, "endpoint": endpoint}
-        for moment, part in own.groupby("acquired_at"):
-            values = _session(part)
-            rows += [
-                _verdict({**place, "acquired_at": moment}, limit, values.get(limit["statistic"]))
-                for limit in asked
-                if limit["statistic"] not in LONGITUDINAL
-            ]
-        over_time = _over_time(own)
+        due = [one for one in due if one.endpoint or one.statistic not in specific]
+        sessions = [(moment, _session(part), False) for moment, part in own.groupby("acquired_at")]
         rows += [
-            _verdict({**place, "acquired_at": "all"}, limit, over_time.get(limit["statistic"]))
-            for limit in asked
-            if limit["statistic"] in LONGITUDINAL
+            (site, scanner, endpoint, moment, *_verdict(limit, values.get(limit.statistic)))
+            for moment, values, long in [*sessions, ("all", _over_time(own), True)]
+            for limit in due
+            if (limit.statistic in LONGITUDINAL) == long
         ]
-    return pd.DataFrame(rows, columns=list(PHANTOM_VERDICTS))
+    names = ("site", "scanner", "endpoint", "acquired_at", "criterion")
+    names += ("value", "limit", "verdict", "citation")
+    return pd.DataFrame(rows, columns=list(names))[list(PHANTOM_VERDICTS)]
 
 
 def _session(part: pd.DataFrame) -> dict[str, float]:
@@ -404,23 +409,17 @@ def _session(part: pd.DataFrame) -> dict[str, float]:
     error = own["measured"] - own["truth"]
     values = {
         "bias": float(error.mean()),
-        "largest_error": float(error.abs().max()),
         "rmse": float(np.sqrt((error**2).mean())),
+        **_worst(own),
     }
     positive = own["truth"] > 0
     if positive.any():
-        relative = 100 * error[positive] / own.loc[positive, "truth"]
-        values["bias_percent"] = float(relative.mean())
-        values["largest_error_percent"] = float(relative.abs().max())
+        values["bias_percent"] = float((100 * error / own["truth"])[positive].mean())
     if own["truth"].nunique() >= 3:
         found = linearity(own["measured"], own["truth"])
         values["slope"] = found.slope.estimate
         values["intercept"] = found.intercept.estimate
         values["r_squared"] = found.r_squared
-    for name, which in WORST.items():
-        numbers = pd.to_numeric(own.get(name, pd.Series(dtype=float)), errors="coerce").dropna()
-        if len(numbers):
-            values[name] = float(min(numbers) if which == "min" else max(numbers))
     return _meaningful(values, own)
 
 
@@ -441,46 +440,39 @@ def _meaningful(values: dict[str, float], part: pd.DataFrame) -> dict[str, float
     """Without percentages of a scale whose zero is a convention."""
     if not _free_zero(part):
         return values
-    kept = ("uniformity_percent",)
-    return {name: one for name, one in values.items() if name in kept or "percent" not in name}
+    return {name: one for name, one in values.items() if not _is_percentage(name)}
 
 
-def _verdict(place: Mapping[str, Any], limit: Mapping[str, Any], value: float | None) -> Row:
-    low, high = limit.get("min"), limit.get("max")
+def _verdict(limit: PhantomLimit, value: float | None) -> tuple[str, float | None, str, str, str]:
+    """Criterion, value, limit in words, verdict and citation."""
+    low, high = limit.min, limit.max
     words = [
         f"{word} {number:g}"
         for word, number in (("at least", low), ("at most", high))
         if number is not None
     ]
     if value is None or not np.isfinite(value):
-        value, verdict = None, "not_assessable"
+        value, verdict = None, NOT_ASSESSABLE
     else:
         inside = (low is None or value >= low) and (high is None or value <= high)
-        verdict = "pass" if inside else "fail"
-    return {
-        **place,
-        "criterion": limit["statistic"],
-        "value": value,
-        "limit": ", ".join(words),
-        "verdict": verdict,
-        "citation": limit["citation"],
-    }
+        verdict = PASS if inside else FAIL
+    return limit.statistic, value, ", ".join(words), verdict, limit.citation
 
 
-def conformance_rows(verdicts: pd.DataFrame) -> list[Row]:
+def conformance_rows(verdicts: pd.DataFrame) -> list[StatisticRow]:
     """Statistics rows of the verdicts, one per scanner, endpoint and limit: the worst counts."""
-    rows: list[Row] = []
+    rows: list[StatisticRow] = []
     keys = ["site", "scanner", "endpoint", "criterion", "limit", "citation"]
     for key, part in verdicts.groupby(keys):
         site, scanner, endpoint, criterion, limit, citation = map(str, key)
         place = {"endpoint": endpoint, "group": f"{site}/{scanner}"}
-        judged = part[part["verdict"] != "not_assessable"]
+        judged = part[part["verdict"] != NOT_ASSESSABLE]
         statistic = f"conformance:{criterion}"
         if judged.empty:
             reason = f"not assessable: too few inserts or dates for {criterion} ({limit})"
             rows.append(not_computable(statistic, reason, **place))
             continue
-        failed = judged[judged["verdict"] == "fail"]
+        failed = judged[judged["verdict"] == FAIL]
         seen = ", ".join(
             f"{value:.4g} ({moment})"
             for value, moment in zip(failed["value"], failed["acquired_at"], strict=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,12 +19,10 @@ from corelab.measurement.selection import (
     Tables,
     as_list,
     measured,
-    not_computable,
     visits_of,
 )
 from corelab.settings.analyses.agreement import AgreementSpec
-
-Row = dict[str, Any]
+from corelab.terms.results import StatisticRow, not_computable
 
 
 def readings(
@@ -133,9 +130,9 @@ def with_grades(analysis: AgreementSpec, tables: Tables, endpoint: str) -> Agree
     return analysis.changed(categories=scale, measure_level=level)
 
 
-def agreement_rows(planned_analysis: AgreementSpec, given: Tables) -> list[Row]:
+def agreement_rows(planned_analysis: AgreementSpec, given: Tables) -> list[StatisticRow]:
     """Rows of an analysis of type ``agreement``: statistics of each pair and of all sources."""
-    rows: list[Row] = []
+    rows: list[StatisticRow] = []
     tables = with_investigators(given, planned_analysis)
     reason = ""
     try:
@@ -180,7 +177,7 @@ def _between(
     visit: str,
     sources: Sequence[str],
     values: pd.DataFrame,
-) -> list[Row]:
+) -> list[StatisticRow]:
     first = values[values["repeat"] == values["repeat"].min()] if len(values) else values
     wide = _wide(first, "source").reindex(columns=list(sources))
     notes = guards.sources_alike(sources)
@@ -189,7 +186,7 @@ def _between(
         return GroupStatistics(analysis, endpoint, visit, "all").refuse(
             f"single source ({name}): agreement compares two or more"
         )
-    rows: list[Row] = []
+    rows: list[StatisticRow] = []
     for a, b in combinations(sources, 2):
         group = GroupStatistics(analysis, endpoint, visit, f"{a}|{b}", tuple(notes))
         absent = [s for s in (a, b) if wide[s].notna().sum() == 0]
@@ -229,8 +226,8 @@ def _within(
     visit: str,
     sources: Sequence[str],
     values: pd.DataFrame,
-) -> list[Row]:
-    rows: list[Row] = []
+) -> list[StatisticRow]:
+    rows: list[StatisticRow] = []
     for source in sources:
         group = GroupStatistics(analysis, endpoint, visit, source)
         own = values[values["source"] == source]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,7 +13,8 @@ from numpy.typing import ArrayLike
 
 from corelab.agreement import clusters as groups_of
 from corelab.agreement import second
-from corelab.agreement.differences import ReplicatedLimits, bland_altman_replicated
+from corelab.agreement.clusters import Codes
+from corelab.agreement.differences import bland_altman_replicated
 from corelab.agreement.estimates import Floats
 from corelab.agreement.groups import GroupStatistics
 from corelab.agreement.guards import one_per_cell
@@ -21,9 +22,7 @@ from corelab.agreement.icc import intraclass_correlation
 from corelab.agreement.metrology import repeatability
 from corelab.measurement.selection import NotComputable
 from corelab.settings.analyses.agreement import AgreementSpec
-from corelab.terms.results import Estimate
-
-Row = dict[str, Any]
+from corelab.terms.results import Estimate, StatisticRow
 
 
 def cube(values: pd.DataFrame, sources: Sequence[str]) -> tuple[Floats, pd.Index]:
@@ -51,6 +50,21 @@ def _pooled(readings: Floats) -> tuple[Floats, Floats]:
     means = sums / np.maximum(counts, 1)
     squares = np.nansum((readings - means[..., None]) ** 2, axis=-1)
     return np.where(counts > 1, squares, 0.0), np.maximum(counts - 1, 0).astype(np.float64)
+
+
+def _between_and_within(
+    readings: Floats, clusters: ArrayLike | None
+) -> tuple[Floats, Codes | None]:
+    """Sums of squares and df within readers, and between them, of each target; clusters."""
+    inside, df_inside = _pooled(readings)
+    inside, df_inside = inside.sum(axis=1), df_inside.sum(axis=1)
+    between, df_between = _pooled(readings[:, :, 0])
+    used = (df_inside > 0) | (df_between > 0)
+    codes = groups_of.subset(groups_of.codes_of(clusters, len(readings)), used)
+    parts = np.column_stack([inside, df_inside, between, df_between])[used]
+    if min(parts.sum(axis=0)[[1, 3]]) < 1:
+        raise NotComputable("repeated readings and targets read by two readers are both needed")
+    return parts, codes
 
 
 def inter_intra_ratio(
@@ -95,15 +109,8 @@ def inter_intra_ratio(
     >>> found.ci_low < 5 ** 0.5 < found.ci_high
     True
     """
-    inside, df_inside = _pooled(readings)
-    inside, df_inside = inside.sum(axis=1), df_inside.sum(axis=1)
-    between, df_between = _pooled(readings[:, :, 0])
-    used = (df_inside > 0) | (df_between > 0)
-    codes = groups_of.subset(groups_of.codes_of(clusters, len(readings)), used)
-    parts = np.column_stack([inside, df_inside, between, df_between])[used]
+    parts, codes = _between_and_within(readings, clusters)
     whole = parts.sum(axis=0)
-    if min(whole[1], whole[3]) < 1:
-        raise NotComputable("repeated readings and targets read by two readers are both needed")
     if whole[0] <= 1e-24 * max(whole[2], 1e-300):
         raise NotComputable("repeated readings are all equal: no ratio to them")
     if whole[2] <= 0:
@@ -115,17 +122,11 @@ def inter_intra_ratio(
             found: Floats = np.sqrt((other / df_other) / (one / df_one))
             return found
 
-    own = groups_of.sums(parts, codes)
     return groups_of.jackknife_estimate(
-        float(ratio(whole[None])[0]),
-        ratio(whole - own),
-        alpha=alpha,
-        codes=codes,
-        scale="log",
-        n=len(parts),
+        float(ratio(whole[None])[0]), ratio(whole - groups_of.sums(parts, codes)), alpha=alpha,
+        codes=codes, scale="log", n=len(parts), null=margin,
         method="pooled SD between readers over within a reader",
-        null=margin,
-    )
+    )  # fmt: skip
 
 
 def no_worse(found: Estimate, margin: float) -> Estimate:
@@ -160,15 +161,8 @@ def interchangeability(
     >>> found.ci_low < 0 < found.ci_high
     True
     """
-    inside, df_inside = _pooled(readings)
-    inside, df_inside = inside.sum(axis=1), df_inside.sum(axis=1)
-    between, df_between = _pooled(readings[:, :, 0])
-    used = (df_inside > 0) | (df_between > 0)
-    codes = groups_of.subset(groups_of.codes_of(clusters, len(readings)), used)
-    parts = np.column_stack([inside, df_inside, between, df_between])[used]
+    parts, codes = _between_and_within(readings, clusters)
     whole = parts.sum(axis=0)
-    if min(whole[1], whole[3]) < 1:
-        raise NotComputable("repeated readings and targets read by two readers are both needed")
 
     def index(totals: Floats) -> Floats:
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -176,15 +170,10 @@ def interchangeability(
             return found
 
     return groups_of.jackknife_estimate(
-        float(index(whole[None])[0]),
-        index(whole - groups_of.sums(parts, codes)),
-        alpha=alpha,
-        codes=codes,
-        scale="raw",
-        n=len(parts),
+        float(index(whole[None])[0]), index(whole - groups_of.sums(parts, codes)), alpha=alpha,
+        codes=codes, scale="raw", n=len(parts), null=0.0,
         method="mean squared difference between readers minus within a reader (Obuchowski 2014)",
-        null=0.0,
-    )
+    )  # fmt: skip
 
 
 def intra_inter_rows(
@@ -193,7 +182,7 @@ def intra_inter_rows(
     visit: str,
     sources: Sequence[str],
     values: pd.DataFrame,
-) -> list[Row]:
+) -> list[StatisticRow]:
     """The table of intra-reader against inter-reader figures; empty where nothing is repeated.
 
     Statistics: ``intra_reader_sd``, ``intra_reader_repeatability`` and ``intra_reader_icc`` (group
@@ -206,7 +195,7 @@ def intra_inter_rows(
     readings, index = cube(values, sources)
     every = GroupStatistics(analysis, endpoint, visit, "all").over(index)
     n, k, m = readings.shape
-    rows: list[Row] = []
+    rows: list[StatisticRow] = []
     for j, source in enumerate(sources):
         maker = GroupStatistics(analysis, endpoint, visit, source).over(index)
         rows += _figures(maker, readings[:, j], "intra_reader", "repeatability")
@@ -236,18 +225,14 @@ def intra_inter_rows(
 
 def _figures(
     maker: GroupStatistics, table: Floats, prefix: str, kind: str, *, with_icc: bool = True
-) -> list[Row]:
-    names = (f"{prefix}_sd", f"{prefix}_{kind}")
-    try:
+) -> list[StatisticRow]:
+    def spread() -> Iterable[Estimate]:
         found = repeatability(table, alpha=maker.alpha, clusters=maker.codes)
-    except NotComputable as error:
-        rows = [maker.attempt(name, error) for name in names]
-    else:
-        check = partial(second.second_within_sd, table)
-        rows = [
-            maker.attempt(names[0], found["within_sd"], check),
-            maker.attempt(names[1], found["repeatability_coefficient"]),
-        ]
+        return found["within_sd"], found["repeatability_coefficient"]
+
+    names = (f"{prefix}_sd", f"{prefix}_{kind}")
+    check = partial(second.second_within_sd, table)
+    rows = maker.attempts(names, spread, checks=(check, None))
     if not with_icc:
         return rows
     form = maker.analysis.form
@@ -256,13 +241,12 @@ def _figures(
     try:
         if len(twice) < 3:
             raise NotComputable(f"{len(twice)} targets read twice, at least 3 are needed")
-        one = intraclass_correlation(twice, alpha=maker.alpha, clusters=codes, pooled=maker.pooled)[
-            form
-        ]
+        found = intraclass_correlation(
+            twice, alpha=maker.alpha, clusters=codes, pooled=maker.pooled
+        )
     except NotComputable as error:
         return [*rows, maker.attempt(f"{prefix}_icc", error)]
-    icc = Estimate(one.estimate, one.ci_low, one.ci_high, one.p_value, one.n, one.method, one.note)
-    return [*rows, maker.attempt(f"{prefix}_icc", icc)]
+    return [*rows, maker.attempt(f"{prefix}_icc", found[form])]
 
 
 def replicated_rows(
@@ -271,7 +255,7 @@ def replicated_rows(
     visit: str,
     pair: tuple[str, str],
     values: pd.DataFrame,
-) -> list[Row]:
+) -> list[StatisticRow]:
     """Limits of agreement of single readings from all repeats of two sources, where there are any.
 
     ``linked: true`` in the plan takes repeat i of one source with repeat i of the other.
@@ -282,25 +266,16 @@ def replicated_rows(
     readings, index = cube(own, pair)
     maker = GroupStatistics(analysis, endpoint, visit, "|".join(pair)).over(index)
     names = ("bias_replicated", "loa_lower_replicated", "loa_upper_replicated")
-    try:
+
+    def limits() -> Iterable[Estimate]:
         found = bland_altman_replicated(
-            readings[:, 0],
-            readings[:, 1],
+            *(readings[:, 0], readings[:, 1]),
             linked=analysis.linked,
             alpha=maker.alpha,
             clusters=maker.codes,
             multiplier=maker.multiplier,
         )
-    except NotComputable as error:
-        return [maker.attempt(name, error) for name in names]
-    limits = _limits(found, maker.multiplier)
-    return [maker.attempt(name, one) for name, one in zip(names, limits, strict=True)]
+        method = f"{maker.multiplier:.4g} SD of single readings; {found.method}"
+        return replace(found, method=method).estimates()
 
-
-def _limits(found: ReplicatedLimits, multiplier: float) -> list[Estimate]:
-    method = f"{multiplier:.4g} SD of single readings; {found.method}"
-    return [
-        Estimate(found.bias, *found.bias_ci, n=found.n, method=method),
-        Estimate(found.loa_lower, *found.loa_lower_ci, n=found.n, method=method),
-        Estimate(found.loa_upper, *found.loa_upper_ci, n=found.n, method=method),
-    ]
+    return maker.attempts(names, limits)

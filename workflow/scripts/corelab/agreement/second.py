@@ -1,11 +1,11 @@
 """Second computation of agreement statistics by independent libraries.
 
-Each function returns columns ``second_estimate`` and ``second_method`` for a statistics row, after
-comparing them with ours. A difference beyond the tolerance stops the analysis: nobody could say
-which of the two programs is right. Where the environment's libraries lack a statistic the columns
-stay empty. Known faults of the libraries are met here: pingouin rounds intervals unless told not
-to, statsmodels weights by the index of the levels it is given, all of them count NaN as they like,
-so they only ever see complete columns on the full scale.
+Each function returns a :class:`~corelab.terms.results.Second` after comparing it with ours. A
+difference beyond the tolerance stops the analysis: nobody could say which of the two programs is
+right. Where the environment's libraries lack a statistic it stays empty. Known faults of the
+libraries are met here: pingouin rounds intervals unless told not to, statsmodels weights by the
+index of the levels it is given, all of them count NaN as they like, so they only ever see complete
+columns on the full scale.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from numpy.typing import ArrayLike
 
 from corelab.agreement.estimates import Floats
 from corelab.provenance.two_computations import CLOSED_FORM, ComputationsDisagree, compare
+from corelab.terms.results import Second
 
 #: Likelihoods, whose maximum is flat: 1e-10 of the deviance is 1e-5 of a variance.
 ITERATIVE = 2e-3
@@ -36,24 +37,22 @@ MOST_CELLS = 20_000_000
 #: Readings of which exact fractions are taken, a second's work.
 MOST_FRACTIONS = 6000
 
-Second = dict[str, Any]
-
 
 def left_out(library: str, reason: str) -> Second:
-    """Columns that say why no second program has computed a statistic.
+    """Why no second program has computed a statistic.
 
     Examples
     --------
-    >>> left_out("krippendorff.alpha", "2000 different values")["second_method"]
+    >>> left_out("krippendorff.alpha", "2000 different values").method
     'left out (krippendorff.alpha): 2000 different values'
     """
-    return {"second_method": f"left out ({library}): {reason}"}
+    return Second(method=f"left out ({library}): {reason}")
 
 
 def confirm(
     ours: float, theirs: float, library: str, *, tolerance: float = CLOSED_FORM, scale: float = 1.0
 ) -> Second:
-    """Columns of the second computation, after comparing it with ours.
+    """The second computation, after comparing it with ours.
 
     Parameters
     ----------
@@ -73,17 +72,16 @@ def confirm(
 
     Examples
     --------
-    >>> confirm(0.5, 0.5, "scipy.stats.linregress")["second_estimate"]
+    >>> confirm(0.5, 0.5, "scipy.stats.linregress").estimate
     0.5
     >>> confirm(0.5, 0.6, "scipy.stats.linregress")
     Traceback (most recent call last):
     corelab.provenance.two_computations.ComputationsDisagree: ours 0.5, ...
     """
     if math.isnan(ours) and math.isnan(theirs):
-        return {}
-    return dict(
-        compare(ours, theirs, library, tolerance=tolerance, scale=max(abs(scale), abs(ours)))
-    )
+        return Second()
+    compare(ours, theirs, library, tolerance=tolerance, scale=max(abs(scale), abs(ours)))
+    return Second(float(theirs), library)
 
 
 def icc_by_pingouin(ratings: Floats) -> dict[str, tuple[float, float, float]]:
@@ -223,7 +221,7 @@ def _second_incomplete(ratings: Floats, ours: Mapping[str, float]) -> dict[str, 
     try:
         found = icc_by_mixed_model(ratings, start)
     except np.linalg.LinAlgError:
-        return {form: {"second_method": f"{library} failed: singular matrix"} for form in compared}
+        return dict.fromkeys(compared, Second(method=f"{library} failed: singular matrix"))
     if not found.reml <= own.reml + 1e-4:
         raise ComputationsDisagree(
             f"{library} reaches a log likelihood of {found.reml!r}, ours {own.reml!r}: ours is not "
@@ -231,10 +229,8 @@ def _second_incomplete(ratings: Floats, ours: Mapping[str, float]) -> dict[str, 
         )
     if found.reml < own.reml - 1e-6:
         short = own.reml - found.reml
-        return {
-            form: {"second_method": f"{library} stopped {short:.2g} below the maximum likelihood"}
-            for form in compared
-        }
+        text = f"{library} stopped {short:.2g} below the maximum likelihood"
+        return dict.fromkeys(compared, Second(method=text))
     return {
         form: confirm(ours[form], getattr(found, form), library, tolerance=ITERATIVE)
         for form in compared
@@ -264,7 +260,7 @@ def second_nested_iccs(
     >>> table = np.array([[9.0, 2], [6, 1], [8, 4], [7, 1]])
     >>> second_nested_iccs(table, np.array([0, 0, 0, 1]), {"icc_a_1": 0.1, "icc_c_1": 0.2})
     ... # doctest: +ELLIPSIS
-    {'icc_a_1': {'second_method': 'left out (statsmodels MixedLM (REML)): unequal numbers of ...
+    {'icc_a_1': Second(estimate=nan, method='left out (statsmodels MixedLM (REML)): unequal ...
     """
     from statsmodels.regression.mixed_linear_model import MixedLM
 
@@ -350,7 +346,7 @@ def second_iccs(ratings: Floats, ours: Mapping[str, float]) -> dict[str, Second]
     >>> table = np.array([[9.0, 2, 5, 8], [6, 1, 3, 2], [8, 4, 6, 8], [7, 1, 2, 6]])
     >>> from corelab.agreement.icc import intraclass_correlation
     >>> ours = {form: one.estimate for form, one in intraclass_correlation(table).items()}
-    >>> second_iccs(table, ours)["icc_a_1"]["second_method"]
+    >>> second_iccs(table, ours)["icc_a_1"].method
     'pingouin.intraclass_corr'
     """
     if np.isnan(ratings).any():
@@ -373,14 +369,14 @@ def second_kappa(a: Floats, b: Floats, weights: str, ours: float) -> Second:
     Examples
     --------
     >>> a, b = np.array([1.0, 2, 3, 3]), np.array([1.0, 2, 3, 2])
-    >>> second_kappa(a, b, "none", 0.6363636363636364)["second_method"]
+    >>> second_kappa(a, b, "none", 0.6363636363636364).method
     'statsmodels.cohens_kappa'
     """
     from statsmodels.stats.inter_rater import cohens_kappa
 
     both = np.concatenate([a, b])
     if (both != np.round(both)).any() or np.ptp(both) > 500:
-        return {}
+        return Second()
     low = int(both.min())
     size = int(both.max()) - low + 1
     table = np.zeros((size, size))
@@ -396,7 +392,7 @@ def second_fleiss(grades: Floats, ours: float) -> Second:
 
     Examples
     --------
-    >>> second_fleiss(np.array([[1.0, 1], [2, 2], [1, 2]]), 0.3333333333333333)["second_method"]
+    >>> second_fleiss(np.array([[1.0, 1], [2, 2], [1, 2]]), 0.3333333333333333).method
     'statsmodels.fleiss_kappa'
     """
     from statsmodels.stats.inter_rater import aggregate_raters, fleiss_kappa
@@ -413,7 +409,7 @@ def second_alpha(ratings: Floats, level: str, ours: float) -> Second:
     Examples
     --------
     >>> second_alpha(np.array([[1.0, 1], [2, 2], [1, 2]]), "nominal", 0.4444444444444444)
-    {'second_estimate': 0.4444444444444444, 'second_method': 'krippendorff.alpha'}
+    Second(estimate=0.4444444444444444, method='krippendorff.alpha')
     """
     import krippendorff
 
@@ -434,7 +430,7 @@ def second_kendall_w(ratings: Floats, ours: float) -> Second:
     Examples
     --------
     >>> table = np.array([[1.0, 2, 1], [2, 1, 3], [3, 3, 2], [4, 4, 4]])
-    >>> second_kendall_w(table, 0.7777777777777778)["second_method"]
+    >>> second_kendall_w(table, 0.7777777777777778).method
     'scipy.stats.friedmanchisquare'
     """
     from scipy import stats
@@ -459,7 +455,7 @@ def second_bland_altman(
     Examples
     --------
     >>> second_bland_altman(np.array([0.0, 2.0]), "bias", 1.0, 1.0)
-    {'second_estimate': 1.0, 'second_method': 'statsmodels.DescrStatsW'}
+    Second(estimate=1.0, method='statsmodels.DescrStatsW')
     """
     from statsmodels.stats.weightstats import DescrStatsW
 
@@ -481,7 +477,7 @@ def second_within_sd(readings: Floats, ours: float) -> Second:
 
     Examples
     --------
-    >>> second_within_sd(np.array([[10.0, 11], [20, 19], [30, 32]]), 1.0)["second_method"]
+    >>> second_within_sd(np.array([[10.0, 11], [20, 19], [30, 32]]), 1.0).method
     'Python statistics.variance, pooled'
     """
     import statistics
@@ -503,13 +499,13 @@ def second_slope(x: ArrayLike, y: ArrayLike, ours: float) -> Second:
 
     Examples
     --------
-    >>> second_slope([1, 2, 3], [2, 4, 6], 2.0)["second_method"]
+    >>> second_slope([1, 2, 3], [2, 4, 6], 2.0).method
     'scipy.stats.linregress'
     """
     from scipy import stats
 
     if np.ptp(np.asarray(x, dtype=float)) == 0:
-        return {}
+        return Second()
     found = stats.linregress(np.asarray(x, dtype=float), np.asarray(y, dtype=float))
     return confirm(ours, float(found.slope), "scipy.stats.linregress")
 
@@ -521,8 +517,7 @@ def second_deming(x: Floats, y: Floats, part: str, ours: float) -> Second:
 
     Examples
     --------
-    >>> second_deming(np.array([1.0, 2, 3, 4]), np.array([2.0, 4, 6, 8]), "slope", 2.0)[
-    ...     "second_method"]
+    >>> second_deming(np.array([1.0, 2, 3, 4]), np.array([2.0, 4, 6, 8]), "slope", 2.0).method
     'statsmodels PCA, first axis'
     """
     from statsmodels.multivariate.pca import PCA
@@ -545,7 +540,7 @@ def second_percent(ratings: Floats, alpha: float, ours: float) -> Second:
 
     Examples
     --------
-    >>> second_percent(np.array([[1.0, 1], [2, 2], [1, 2], [3, 3]]), 0.05, 75.0)["second_estimate"]
+    >>> second_percent(np.array([[1.0, 1], [2, 2], [1, 2], [3, 3]]), 0.05, 75.0).estimate
     75.0
     """
     from statsmodels.stats.proportion import proportion_confint
@@ -553,7 +548,7 @@ def second_percent(ratings: Floats, alpha: float, ours: float) -> Second:
     from corelab.agreement.metrology import proportion
 
     if ratings.shape[1] != 2 or np.isnan(ratings).any():
-        return {}
+        return Second()
     k, n = int((ratings[:, 0] == ratings[:, 1]).sum()), len(ratings)
     name = "statsmodels.proportion_confint (Wilson)"
     low, _ = proportion_confint(k, n, alpha=alpha, method="wilson")
@@ -573,7 +568,7 @@ def second_reader_effect(wide: pd.DataFrame, source: str, ratio: float, ours: fl
     >>> truth = rng.normal(20, 5, 30)
     >>> wide = pd.DataFrame({r: truth + b + rng.normal(0, 1, 30) for r, b in (("a", 0), ("b", 1))})
     >>> ours = float((wide["a"] - wide["b"]).mean() / 2)
-    >>> second_reader_effect(wide, "a", 20.0, ours)["second_method"]
+    >>> second_reader_effect(wide, "a", 20.0, ours).method
     'statsmodels GLS'
     """
     import statsmodels.api as sm
@@ -586,7 +581,7 @@ def second_reader_effect(wide: pd.DataFrame, source: str, ratio: float, ours: fl
     if y.size > MOST_READINGS:
         return left_out("statsmodels GLS", f"{y.size} readings, it holds their covariance matrix")
     if scale == 0 or ratio > 1e6:
-        return {}
+        return Second()
     covariance = np.eye(y.size) + ratio * (target[:, None] == target[None, :])
     fit = sm.GLS(y, np.eye(wide.shape[1])[reader], sigma=covariance).fit()
     effects = np.asarray(fit.params)

@@ -7,10 +7,9 @@ of the reads). ``compare_pairs: true`` adds the comparison of every two pairs' c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,11 +18,9 @@ from corelab.agreement.drift import drift_by_thirds, lesion_size_strata, reader_
 from corelab.agreement.groups import GroupStatistics
 from corelab.agreement.icc import compare_intraclass_correlations
 from corelab.agreement.second import second_reader_effect
-from corelab.measurement.selection import NotComputable, Tables, as_list, not_computable
+from corelab.measurement.selection import NotComputable, Tables, as_list
 from corelab.settings.analyses.agreement import AgreementSpec
-from corelab.terms.results import Estimate
-
-Row = dict[str, Any]
+from corelab.terms.results import Estimate, StatisticRow, not_computable
 
 #: What is shown per stratum; the whole list would bury the reader.
 SHOWN = ("bias", "loa_lower", "loa_upper", "kappa_quadratic", "within_sd")
@@ -87,12 +84,12 @@ def _levels(
 
 def stratified_rows(
     analysis: AgreementSpec, tables: Tables, endpoint: str, visit: str, wide: pd.DataFrame
-) -> list[Row]:
+) -> list[StatisticRow]:
     """Rows of every planned stratum for every pair of sources, and tests of drift.
 
     ``wide`` is targets (participant_id, visit) x sources. Group names: ``a|b|site=S1``.
     """
-    rows: list[Row] = []
+    rows: list[StatisticRow] = []
     shown = (analysis.form, *SHOWN)
     for name in as_list(analysis.strata):
         for a, b in combinations(wide.columns, 2):
@@ -108,7 +105,7 @@ def stratified_rows(
                 group = f"{a}|{b}|{name}={level}"
                 maker = GroupStatistics(analysis, endpoint, visit, group)
                 part = pair.loc[levels.index[levels == level]]
-                rows += [row for row in maker.pair(part, []) if row["statistic"] in shown]
+                rows += [row for row in maker.pair(part, []) if row.statistic in shown]
             if name == "third":
                 rows += _drift_rows(analysis, tables, endpoint, visit, pair)
     return rows
@@ -116,34 +113,31 @@ def stratified_rows(
 
 def _drift_rows(
     analysis: AgreementSpec, tables: Tables, endpoint: str, visit: str, pair: pd.DataFrame
-) -> list[Row]:
+) -> list[StatisticRow]:
     a, b = pair.columns
     maker = GroupStatistics(analysis, endpoint, visit, f"{a}|{b}").over(pair)
     form = analysis.form
     places = reading_places(tables, endpoint, [a, b]).reindex(pair.index)
     names = (f"{form}_drift", "bias_drift_slope", "learning_slope")
-    try:
-        found = drift_by_thirds(
-            pair.to_numpy(), places, form=form, alpha=maker.alpha, resamples=maker.resamples,
-            seed=maker.seed, clusters=maker.codes,
-        )  # fmt: skip
-    except NotComputable as error:
-        return [maker.attempt(name, error) for name in names]
-    estimates = (found.change, found.bias_slope, found.learning_slope)
     notes = (
         "last third - first third",
         "from the first to the last read",
         "log |a - b| on log place",
     )
-    return [
-        maker.attempt(name, one, None, note)
-        for name, one, note in zip(names, estimates, notes, strict=True)
-    ]
+
+    def drifts() -> Iterable[Estimate]:
+        found = drift_by_thirds(
+            pair.to_numpy(), places, form=form, alpha=maker.alpha, resamples=maker.resamples,
+            seed=maker.seed, clusters=maker.codes,
+        )  # fmt: skip
+        return found.change, found.bias_slope, found.learning_slope
+
+    return maker.attempts(names, drifts, extras=notes)
 
 
 def reader_effect_rows(
     analysis: AgreementSpec, endpoint: str, visit: str, wide: pd.DataFrame
-) -> list[Row]:
+) -> list[StatisticRow]:
     """Systematic effect of every source (mixed model), and the test that none differs."""
     present = wide.dropna(axis=1, how="all")
     present = present[present.notna().sum(axis=1) >= 2]
@@ -167,7 +161,7 @@ def reader_effect_rows(
 
 def comparison_rows(
     analysis: AgreementSpec, endpoint: str, visit: str, wide: pd.DataFrame
-) -> list[Row]:
+) -> list[StatisticRow]:
     """Every two pairs' ICC compared on their common targets, p values adjusted after Holm.
 
     Planned with ``compare_pairs: true``; group = ``a|b - c|d``.

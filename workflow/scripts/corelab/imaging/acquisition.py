@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from corelab.records import AcquisitionRow
+from corelab.records import AcquisitionRow, Scan
 from corelab.settings.acquisition import FIELDS, QUANTITIES, AcquisitionSettings
 from corelab.terms.verdicts import FAIL, NOT_ASSESSABLE, PASS
 
@@ -55,7 +55,7 @@ DEFAULT_LIMITS: dict[str, dict[str, float]] = {
 _SLACK = 1e-4
 
 
-def charter(settings: AcquisitionSettings) -> dict[str, dict[str, Any]]:
+def charter(settings: AcquisitionSettings) -> dict[str, dict[str, float | list[float | str]]]:
     """Limits by kind: the defaults, overridden one by one by the study's own.
 
     Parameters
@@ -82,7 +82,9 @@ def charter(settings: AcquisitionSettings) -> dict[str, dict[str, Any]]:
     800.0
     """
     defaults = DEFAULT_LIMITS if settings.use_defaults else {}
-    limits: dict[str, dict[str, Any]] = {kind: dict(own) for kind, own in defaults.items()}
+    limits: dict[str, dict[str, float | list[float | str]]] = {
+        kind: dict(own) for kind, own in defaults.items()
+    }
     for kind, own in (settings.model_extra or {}).items():
         chosen = limits.setdefault(kind, {})
         for name, limit in (own or {}).items():
@@ -101,8 +103,8 @@ def charter(settings: AcquisitionSettings) -> dict[str, dict[str, Any]]:
 
 def acquisition_rows(
     kind: str,
-    observed: Mapping[str, Any],
-    limits: Mapping[str, Mapping[str, Any]],
+    observed: Mapping[str, float | str | Sequence[float] | None],
+    limits: Mapping[str, Mapping[str, float | list[float | str]]],
     scan_id: str | None = None,
 ) -> list[AcquisitionRow]:
     """One row per limit of a kind of scan.
@@ -134,22 +136,24 @@ def acquisition_rows(
     """
     rows = []
     for name, limit in sorted(limits.get(kind, {}).items()):
-        value = observed.get(subject_of(name) or "")
-        if name == "b_values_include":
-            value, inside = _weightings(value, limit)
-            limit = " ".join(f"{due:g}" for due in limit)
-        elif name.endswith("_one_of"):
-            inside = str(value).strip().casefold() in {str(one).casefold() for one in limit}
-            limit = " or ".join(map(str, limit))
-            value = None if value in (None, "") else str(value)
-        else:
-            value = _number(value)
+        seen = observed.get(subject_of(name) or "")
+        value: float | str | None
+        if not isinstance(limit, list):
+            shown: float | str = limit
+            value = _number(seen)
             slack = _SLACK * max(abs(limit), 1e-9)
             inside = value is not None and (
                 value <= limit + slack if name.endswith("_max") else value >= limit - slack
             )
+        elif name == "b_values_include":
+            shown = " ".join(f"{due:g}" for due in limit)
+            value, inside = _weightings(seen, [float(due) for due in limit])
+        else:
+            shown = " or ".join(map(str, limit))
+            inside = str(seen).strip().casefold() in {str(one).casefold() for one in limit}
+            value = None if seen in (None, "") else str(seen)
         verdict = NOT_ASSESSABLE if value is None else PASS if inside else FAIL
-        rows.append(AcquisitionRow(kind, name, value, limit, verdict, scan_id=scan_id))
+        rows.append(AcquisitionRow(kind, name, value, shown, verdict, scan_id=scan_id))
     return rows
 
 
@@ -196,22 +200,26 @@ def lossless_row(
     return AcquisitionRow(kind, "lossless", value, "no loss", verdict, scan_id=scan_id)
 
 
-def observe(
-    shape: Sequence[int], voxel_size_mm: Sequence[float], metadata: Mapping[str, Any]
-) -> dict[str, Any]:
+def slice_axis(voxel_size_mm: Sequence[float]) -> int:
+    """Axis of the largest voxel edge, along which slices lie; without one the third.
+
+    Examples
+    --------
+    >>> slice_axis((6.0, 1.0, 1.0)), slice_axis((1.0, 1.0, 1.0))
+    (0, 2)
+    """
+    largest = max(voxel_size_mm)
+    return 2 if largest <= voxel_size_mm[2] * (1 + _SLACK) else int(np.argmax(voxel_size_mm))
+
+
+def observe(scan: Scan) -> dict[str, float | str | Sequence[float] | None]:
     """The quantities that limits are put on, from a scan's grid and its metadata.
 
     Parameters
     ----------
-    shape
-        Voxels along each axis (frames fourth).
-    voxel_size_mm
-        Distance between voxels along the three axes. Slices lie along the axis of the largest;
-        where none is larger than the others, along the third.
-    metadata
-        ``slice_thickness_mm``, ``echo_time_s``, ``repetition_time_s``, ``b_value``,
-        ``flip_angle_deg``, ``field_strength_t``, ``tube_voltage_kv``, ``frame_times_s``,
-        ``b_values`` and the others of :data:`QUANTITIES` and :data:`FIELDS`.
+    scan
+        With shape (frames fourth) and voxel size; of its ``metadata`` the quantities and fields of
+        :data:`QUANTITIES` and :data:`FIELDS`, ``frame_times_s`` and ``b_values`` are read.
 
     Returns
     -------
@@ -222,16 +230,19 @@ def observe(
     Examples
     --------
     >>> times = {"frame_times_s": list(range(0, 80, 2))}
-    >>> seen = observe((160, 192, 16, 40), (1.2, 1.2, 5.0), times)
+    >>> grid = {"shape": (160, 192, 16, 40), "voxel_size_mm": (1.2, 1.2, 5.0)}
+    >>> seen = observe(Scan("s1", "ctp", metadata=times, **grid))
     >>> seen["coverage_mm"], seen["frame_interval_s"], seen["duration_s"], seen["matrix"]
     (80.0, 2.0, 80.0, 160.0)
     """
-    sizes = [float(size) for size in voxel_size_mm]
-    axis = 2 if max(sizes) <= sizes[2] * (1 + _SLACK) else int(np.argmax(sizes))
+    assert scan.shape is not None and scan.voxel_size_mm is not None
+    shape, metadata = scan.shape, scan.metadata
+    sizes = [float(size) for size in scan.voxel_size_mm]
+    axis = slice_axis(sizes)
     in_plane = [index for index in range(3) if index != axis]
     spacing = sizes[axis]
     thickness = _number(metadata.get("slice_thickness_mm"))
-    seen: dict[str, Any] = {
+    seen: dict[str, float | str | Sequence[float] | None] = {
         name: _number(metadata.get(name))
         for name in (
             "echo_time_s",

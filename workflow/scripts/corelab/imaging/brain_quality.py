@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from corelab.imaging.acquisition import observe
+from corelab.imaging.acquisition import slice_axis
 from corelab.imaging.brain import FIT_SCORE, brain_limits_ml, brain_shape, brain_volume_verdict
 from corelab.imaging.geometry import mask_volume_ml, voxel_sizes_mm
 from corelab.imaging.head_fit import HeadFit, fit_head
@@ -54,7 +54,8 @@ def judged_mask(
         Limits by :func:`brain_limits_ml`, ``cut`` by :func:`cut_sides`.
     """
     sizes = voxel_sizes_mm(mask.affine)
-    coverage_mm = observe(mask.shape, sizes.tolist(), {})["coverage_mm"]
+    axis = slice_axis(sizes.tolist())
+    coverage_mm = round(mask.shape[axis] * float(sizes[axis]), 4)
     volume_ml = mask_volume_ml(mask)
     cut: tuple[Cut, ...] = ()
     shape = None

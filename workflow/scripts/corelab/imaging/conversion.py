@@ -34,6 +34,7 @@ from corelab.imaging.faults import ImageFault
 from corelab.imaging.nifti import sidecar_path
 from corelab.imaging.sidecars import read_b_values, read_sidecar
 from corelab.imaging.values import UNITS
+from corelab.records import DAMAGED, Conversion, DicomListing, DicomSeries, LeftOut, ScanRow
 from corelab.settings.acquisition import DicomSettings
 
 #: Endings that dcm2niix gives to images which are not the magnitude.
@@ -80,10 +81,35 @@ class Converted:
     table: TimeTable | None = None
 
 
-def rows_of_folder(
-    row: Mapping[str, Any], scratch: Path, settings: DicomSettings
-) -> list[dict[str, Any]]:
-    """Rows that stand for a ``dicom`` row: one per kind that its folder shows.
+@dataclass(frozen=True)
+class FoundScan:
+    """A row of the scans sheet with the file that stands for it.
+
+    Attributes
+    ----------
+    row
+        Of the sheet; of a DICOM row with the kind and the converted file of one series.
+    source, sha256
+        File or folder as listed, and the digest of a folder.
+    notes, warnings
+        Of the conversion.
+    dicom
+        Content of the folder.
+    fault
+        Why there is no file.
+    """
+
+    row: ScanRow
+    source: str = ""
+    sha256: str | None = None
+    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    dicom: DicomListing | None = None
+    fault: ImageFault | None = None
+
+
+def scans_of_folder(row: ScanRow, scratch: Path, settings: DicomSettings) -> list[FoundScan]:
+    """Scans that stand for a ``dicom`` row: one per kind that its folder shows.
 
     Parameters
     ----------
@@ -95,48 +121,42 @@ def rows_of_folder(
         Block ``dicom`` of the config; without ``identifying_tags`` they are
         :data:`corelab.imaging.dicom.IDENTIFYING_TAGS`.
 
-    Returns
-    -------
-    list of dict
-        Rows of that kind with ``path`` (converted), ``source``, ``sha256``, ``notes``,
-        ``warnings``, ``dicom`` (the listing); or the row itself with a ``fault``.
-
     Examples
     --------
-    >>> row = {"kind": "dicom", "path": "none", "scan_id": "s1"}
-    >>> rows_of_folder(row, Path("x"), DicomSettings())[0]["fault"].message
+    >>> row = ScanRow("dicom", "none", "s1")
+    >>> scans_of_folder(row, Path("x"), DicomSettings())[0].fault.message
     'none is no folder'
     """
-    folder = Path(str(row["path"]))
+    folder = Path(row.path)
     if not folder.is_dir():
         fault = ImageFault(f"{folder} is no folder", "name the folder that holds the DICOM files")
-        return [{**row, "fault": fault}]
+        return [FoundScan(row, fault=fault)]
     tags = settings.identifying_tags or IDENTIFYING_TAGS
     listing = list_series(folder, identifying_tags=tags)
-    shared = {"source": str(folder), "sha256": _folder_sha256(folder)}
+    whole = FoundScan(row, str(folder), _folder_sha256(folder), dicom=described(listing, {}))
     chosen = _chosen(listing.series)
     if not chosen:
         fault = ImageFault(
             f"{folder.name} holds no series of a kind that is analysed ({_summary(listing)})",
             "check the folder; or convert the right series to NIfTI and name it with its kind",
         )
-        return [{**row, **shared, "fault": fault, "dicom": described(listing, {})}]
-    out: list[dict[str, Any]] = []
+        return [replace(whole, fault=fault)]
+    out: list[FoundScan] = []
     for kind, series in chosen.items():
         target = scratch / kind
         try:
             converted = convert(series, target)
         except ImageFault as fault:
-            out.append({**row, **shared, "kind": kind, "fault": fault})
-            out[-1]["dicom"] = described(listing, {})
+            out.append(replace(whole, row=replace(row, kind=kind), fault=fault))
             continue
         more_notes = _complete_sidecar(series, converted, settings.date_shift_days)
         record = described(listing, {series.uid: converted})
         notes = [*converted.notes, *more_notes, *_notes(series, listing)]
         notes += _spacing_notes(series, converted.path)
         for own_kind, path, more in _split_diffusion(kind, converted.path):
-            made = {**row, **shared, "kind": own_kind, "path": str(path), "notes": [*notes, *more]}
-            out.append({**made, "warnings": list(converted.warnings), "dicom": record})
+            made = replace(row, kind=own_kind, path=str(path))
+            found = replace(whole, row=made, notes=(*notes, *more), warnings=converted.warnings)
+            out.append(replace(found, dicom=record))
     return out
 
 
@@ -653,7 +673,7 @@ def _notes(series: Series, listing: Listing) -> list[str]:
             f"the folder holds series of {len(people)} different patients: check that series "
             f"{series.number} is of the right one"
         )
-    damaged = [file for file in listing.left_out if _is_damaged(file)]
+    damaged = [file for file in listing.left_out if (file.reason or "").startswith(DAMAGED)]
     if damaged:
         names = ", ".join(file.name for file in damaged[:5])
         notes.append(f"{len(damaged)} damaged files were left out: {names}")
@@ -676,11 +696,7 @@ def _spacing_notes(series: Series, image: Path) -> list[str]:
     return [note]
 
 
-def _is_damaged(file: DicomFile) -> bool:
-    return (file.reason or "").startswith(("damaged", "truncated", "empty"))
-
-
-def described(listing: Listing, converted: Mapping[str, Converted]) -> dict[str, Any]:
+def described(listing: Listing, converted: Mapping[str, Converted]) -> DicomListing:
     """The listing for a record: series, files left out by reason, identifying tags.
 
     Parameters
@@ -690,48 +706,25 @@ def described(listing: Listing, converted: Mapping[str, Converted]) -> dict[str,
     converted
         Series UID -> conversion, for those that were converted.
 
-    Returns
-    -------
-    dict
-        ``series`` (number, description, modality, kind, images, lossy, conversion), ``left_out``
-        (reason, count, names of the first), ``identifying_tags`` (tag -> files).
-
     Examples
     --------
     >>> described(Listing((), (), {}), {})
-    {'series': [], 'left_out': [], 'identifying_tags': {}}
+    DicomListing(series=(), left_out=(), identifying_tags={})
     """
     series = []
     for one in listing.series:
-        entry: dict[str, Any] = {
-            "number": one.number,
-            "description": one.description,
-            "modality": one.modality,
-            "kind": one.kind,
-            "images": _images(one),
-            "lossy": one.lossy,
-            "conversion": None,
-        }
         made = converted.get(one.uid)
-        if made is not None:
-            entry["conversion"] = {
-                "pixels": made.proof,
-                "command": made.command,
-                "dcm2niix": made.version,
-            }
-        series.append(entry)
+        conversion = Conversion(made.proof, made.command, made.version) if made else None
+        names = (one.number, one.description, one.modality, one.kind)
+        series.append(DicomSeries(*names, _images(one), one.lossy, conversion))
     reasons: dict[str, list[str]] = {}
     for file in listing.left_out:
         reasons.setdefault(file.reason or "", []).append(file.name)
-    left_out = [
-        {"reason": reason, "count": len(names), "files": names[:_NAMED]}
+    left_out = tuple(
+        LeftOut(reason, len(names), tuple(names[:_NAMED]))
         for reason, names in sorted(reasons.items())
-    ]
-    return {
-        "series": series,
-        "left_out": left_out,
-        "identifying_tags": dict(listing.identifying),
-    }
+    )
+    return DicomListing(tuple(series), left_out, dict(listing.identifying))
 
 
 def _folder_sha256(folder: Path) -> str:

@@ -71,6 +71,15 @@ class Layer:
 
 
 @dataclass(frozen=True)
+class NetworkRecord:
+    """Name and licence of known weights, and the SHA-256 of the files."""
+
+    model: str
+    licence: str | None
+    files_sha256: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class MeshNet:
     """A network as read: its layers, its grid and what it came from."""
 
@@ -84,14 +93,11 @@ class MeshNet:
         return known_model(self.files_sha256)
 
     @property
-    def record(self) -> dict[str, Any]:
+    def record(self) -> NetworkRecord:
         """Record of the network for a mask that it made."""
-        known: Mapping[str, Any] = self.known or {"model": "unknown weights", "licence": None}
-        return {
-            "model": known["model"],
-            "licence": known["licence"],
-            "files_sha256": dict(self.files_sha256),
-        }
+        known: Mapping[str, str | None] = self.known or {"model": "unknown weights"}
+        model, licence = known["model"], known.get("licence")
+        return NetworkRecord(str(model), licence, dict(self.files_sha256))
 
 
 # --- reading -----------------------------------------------------------------------------------

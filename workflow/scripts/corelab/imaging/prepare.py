@@ -7,7 +7,7 @@ import os
 import tempfile
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from corelab.imaging.acquisition import (
 )
 from corelab.imaging.brain import extract_brain
 from corelab.imaging.brain_quality import judged_mask
-from corelab.imaging.conversion import rows_of_folder
+from corelab.imaging.conversion import FoundScan, scans_of_folder
 from corelab.imaging.faults import ImageFault
 from corelab.imaging.geometry import mask_volume_ml, same_grid, voxel_sizes_mm
 from corelab.imaging.head_fit import HeadFit
@@ -42,7 +42,7 @@ from corelab.imaging.values import (
     chosen_labels,
 )
 from corelab.provenance.products import file_sha256, read_table, write_table
-from corelab.records import AcquisitionRow, BrainQuality, Prepared, Scan
+from corelab.records import AcquisitionRow, BrainQuality, HeadPose, Prepared, Scan, ScanRow
 from corelab.settings.prepare import PrepareSettings
 from corelab.settings.segmentation import BrainExtractionSettings
 from corelab.study.naming import TEMPLATE_SPACE, derivative, mask_path
@@ -134,7 +134,7 @@ class _Visit:
 
 
 def prepare_visit(
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[ScanRow],
     folder: str | os.PathLike[str],
     *,
     settings: PrepareSettings = _DEFAULTS,
@@ -144,9 +144,7 @@ def prepare_visit(
     Parameters
     ----------
     rows
-        One mapping per scan: ``participant_id, visit, kind, path, scan_id`` and, where known,
-        ``reader, repeat, space, acquired_at, label_values, echo_time_s, repetition_time_s,
-        b_value, scanner, sequence, contrast_phase, scan_duration_s``. All rows are of one visit.
+        One per scan, all of one visit.
     folder
         Results folder of the study; all paths in the record are relative to it.
     settings
@@ -173,13 +171,12 @@ def prepare_visit(
 
     Examples
     --------
-    >>> row = {"participant_id": "01", "visit": "day5", "kind": "dwi", "path": "none.nii.gz",
-    ...        "scan_id": "s1"}
+    >>> row = ScanRow("dwi", "none.nii.gz", "s1", participant_id="01", visit="day5")
     >>> record = prepare_visit([row], "results/x")
     >>> record.status, record.scans[0].remedy
     ('failed', 'check the path in the scans sheet')
     """
-    visits = {(str(row["participant_id"]), str(row["visit"])) for row in rows}
+    visits = {(row.participant_id, row.visit) for row in rows}
     if len(visits) != 1:
         raise ValueError(
             f"prepare_visit takes the rows of one visit, got those of {sorted(visits)}"
@@ -190,9 +187,9 @@ def prepare_visit(
     with tempfile.TemporaryDirectory() as scratch:
         found = list(_expanded(rows, visit, Path(scratch)))
         # Images first: a mask is named after the image whose grid it lies on.
-        for row in sorted(found, key=lambda row: str(row["kind"]).startswith("mask-")):
-            visit.scans.append(_scan(row, visit))
-    order = {str(row["scan_id"]): index for index, row in enumerate(rows)}
+        for one in sorted(found, key=lambda one: one.row.kind.startswith("mask-")):
+            visit.scans.append(_scan(one, visit))
+    order = {row.scan_id: index for index, row in enumerate(rows)}
     visit.scans.sort(key=lambda scan: order.get(scan.scan_id, len(order)))
     reference = _best_grid(visit.scans, REFERENCE_ORDER)
     brain_masks, quality = _brain_masks(visit, reference)
@@ -218,64 +215,63 @@ def prepare_visit(
 # --- one row -----------------------------------------------------------------------------------
 
 
-def _expanded(
-    rows: Sequence[Mapping[str, Any]], visit: _Visit, scratch: Path
-) -> Iterable[dict[str, Any]]:
+def _expanded(rows: Sequence[ScanRow], visit: _Visit, scratch: Path) -> Iterable[FoundScan]:
     """Rows with DICOM folders replaced by the images that are in them."""
-    seen = {str(row["kind"]): str(row["scan_id"]) for row in rows}
+    seen = {row.kind: row.scan_id for row in rows}
     for number, row in enumerate(rows):
-        if row["kind"] != "dicom":
-            yield dict(row)
+        if row.kind != "dicom":
+            yield FoundScan(row)
             continue
-        for made in rows_of_folder(row, scratch / str(number), visit.settings.dicom):
-            other = seen.setdefault(str(made["kind"]), str(row["scan_id"]))
-            if other != row["scan_id"] and made.get("fault") is None:
-                note = f"the visit has the scan {other} of the same kind, {made['kind']}, too"
-                made["notes"] = [*(made.get("notes") or []), note]
+        for made in scans_of_folder(row, scratch / str(number), visit.settings.dicom):
+            kind = made.row.kind
+            other = seen.setdefault(kind, row.scan_id)
+            if other != row.scan_id and made.fault is None:
+                note = f"the visit has the scan {other} of the same kind, {kind}, too"
+                made = replace(made, notes=(*made.notes, note))
             yield made
 
 
-def _scan(row: Mapping[str, Any], visit: _Visit) -> Scan:
+def _scan(found: FoundScan, visit: _Visit) -> Scan:
     """One scan as it was read; a fault of its file is its status."""
-    kind = str(row["kind"])
+    row = found.row
     entry: dict[str, Any] = {
-        "scan_id": str(row["scan_id"]),
-        "kind": kind,
-        "label": kind.removeprefix("mask-") if kind.startswith("mask-") else None,
-        "reader": row.get("reader"),
-        "repeat": int(row.get("repeat") or 1),
-        "space": row.get("space") or "native",
-        "source": str(row.get("source") or row["path"]),
+        "scan_id": row.scan_id,
+        "kind": row.kind,
+        "label": row.kind.removeprefix("mask-") if row.kind.startswith("mask-") else None,
+        "reader": row.reader,
+        "repeat": int(row.repeat or 1),
+        "space": row.space or "native",
+        "source": found.source or row.path,
         "status": "failed",
         "sha256": None,
         "on_kind": None,
-        "notes": list(row.get("notes") or []),
-        "warnings": list(row.get("warnings") or []),
+        "notes": list(found.notes),
+        "warnings": list(found.warnings),
         "metadata": {},
-        "dicom": row.get("dicom"),
     }
     try:
-        if row.get("fault") is not None:
-            raise row["fault"]
-        file = Path(str(row["path"]))
+        if found.fault is not None:
+            raise found.fault
+        file = Path(row.path)
         if file.is_file():
-            entry["sha256"] = row.get("sha256") or file_sha256(file)
-        if kind == "aif":
+            entry["sha256"] = found.sha256 or file_sha256(file)
+        if row.kind == "aif":
             _arterial_input(row, entry, visit)
         else:
-            _image(row, entry, visit)
+            _image(found, entry, visit)
         entry["status"] = "ok"
     except ImageFault as fault:
         entry |= {"path": None, "grid": None, "reason": fault.message, "remedy": fault.remedy}
-    return Scan.from_json(entry)
+    return replace(Scan.from_json(entry), dicom=found.dicom)
 
 
-def _image(row: Mapping[str, Any], entry: dict[str, Any], visit: _Visit) -> None:
+def _image(found: FoundScan, entry: dict[str, Any], visit: _Visit) -> None:
     """Conform one image or mask, write it, and complete its entry."""
+    row = found.row
     kind, in_template = entry["kind"], entry["space"] == "MNI152"
     ndim = 4 if kind in SERIES_KINDS else 3
     conformed = conform(
-        row["path"],
+        row.path,
         ndim=ndim,
         kind=kind,
         reorient=not in_template,
@@ -284,12 +280,12 @@ def _image(row: Mapping[str, Any], entry: dict[str, Any], visit: _Visit) -> None
     entry["notes"] += conformed.notes
     entry["warnings"] += conformed.warnings
     entry["unit"] = conformed.unit
-    entry["metadata"] = _metadata(row, conformed, entry["notes"])
+    entry["metadata"] = _metadata(found, conformed, entry["notes"])
     image = conformed.image
     if entry["label"] is not None:
-        name = Path(row["path"]).name
+        name = Path(row.path).name
         labels = np.asanyarray(image.dataobj)
-        chosen = chosen_labels(labels, row.get("label_values"), name, entry["warnings"])
+        chosen = chosen_labels(labels, row.label_values, name, entry["warnings"])
         image = nib.Nifti1Image(chosen.astype(np.uint8), image.affine)
     grid = visit.grid_of(image, "mni" if in_template else "g")
     entry["grid"] = grid
@@ -332,7 +328,7 @@ def _image(row: Mapping[str, Any], entry: dict[str, Any], visit: _Visit) -> None
     sidecar = {
         "unit": entry["unit"],
         "inputs": [{"name": _shown(entry["source"], visit.folder), "sha256": entry["sha256"]}],
-        "parameters": {"kind": kind, "label_values": row.get("label_values")},
+        "parameters": {"kind": kind, "label_values": row.label_values},
         "notes": entry["notes"],
         **{key: value for key, value in entry["metadata"].items() if value is not None},
     }
@@ -405,9 +401,9 @@ def _other_grid_note(visit: _Visit, mask: Any) -> str:
 # --- metadata ----------------------------------------------------------------------------------
 
 
-def _metadata(row: Mapping[str, Any], conformed: Conformed, notes: list[str]) -> dict[str, Any]:
+def _metadata(found: FoundScan, conformed: Conformed, notes: list[str]) -> dict[str, Any]:
     """Acquisition facts: the sheet's columns win over the sidecar, that over the header."""
-    file = Path(str(row["path"]))
+    row, file = found.row, Path(found.row.path)
     sidecar, faults = read_sidecar(file)
     notes += faults
     named = {**_SIDECAR_KEYS, **{name: name for name in _SIDECAR_KEYS.values()}}
@@ -417,14 +413,14 @@ def _metadata(row: Mapping[str, Any], conformed: Conformed, notes: list[str]) ->
             notes.append(f"the sidecar's {key} is no single value and was not used")
         elif sidecar.get(key) is not None:
             facts[name] = sidecar[key]
-    facts |= {name: row[name] for name in _ROW_METADATA if row.get(name) not in (None, "")}
+    listed = {name: getattr(row, name) for name in _ROW_METADATA}
+    facts |= {name: value for name, value in listed.items() if value not in (None, "")}
     for name in _ROW_METADATA:
         facts.setdefault(name, None)
-    kind = str(row["kind"])
-    if kind == "dwi":
-        listed, faults = read_b_values(file)
+    if row.kind == "dwi":
+        b_values, faults = read_b_values(file)
         notes += faults
-        facts["b_values"] = finite_numbers(sidecar.get("b_values")) or listed
+        facts["b_values"] = finite_numbers(sidecar.get("b_values")) or b_values
         if facts["b_value"] is None and facts["b_values"]:
             facts["b_value"] = max(facts["b_values"])
     if facts.get("lossy") is not None:
@@ -435,7 +431,7 @@ def _metadata(row: Mapping[str, Any], conformed: Conformed, notes: list[str]) ->
         facts["slice_times_s"] = _slice_times_s(file, sidecar, facts, notes)
         facts["filled_slices"] = [list(pair) for pair in conformed.filled_slices] or None
         # What dcm2niix writes there comes from the same times, but not across midnight.
-        own = row.get("dicom") is not None and sidecar.get("frame_times_s") is not None
+        own = found.dicom is not None and sidecar.get("frame_times_s") is not None
         facts["header_interval_s"] = (
             None if own else _header_interval_s(conformed, facts["frame_times_s"], notes)
         )
@@ -566,9 +562,9 @@ def _in_seconds(times: NDArray[Any], what: str, notes: list[str]) -> NDArray[Any
     return times / 1000.0
 
 
-def _arterial_input(row: Mapping[str, Any], entry: dict[str, Any], visit: _Visit) -> None:
+def _arterial_input(row: ScanRow, entry: dict[str, Any], visit: _Visit) -> None:
     """A supplied arterial input: a table with rising times and finite values."""
-    file = Path(str(row["path"]))
+    file = Path(row.path)
     if not file.is_file():
         raise ImageFault(f"{file} is missing", "check the path in the scans sheet")
     try:
@@ -687,7 +683,10 @@ def _brain_masks(
             masks[grid] = path
         method = "supplied" if supplied else parameters["method"]
         judged = judged_mask(mask_image, image, kind, origin, fit)
-        quality[grid] = replace(judged, method=method)
+        head = None
+        if fit is not None:
+            head = HeadPose(source.scan_id, tuple(fit.matrix.ravel().tolist()), fit.score)
+        quality[grid] = replace(judged, method=method, head=head)
     return masks, quality
 
 
@@ -747,7 +746,11 @@ def _classical(settings: BrainExtractionSettings) -> tuple[Extract, dict[str, An
 
 def _network(settings: BrainExtractionSettings) -> tuple[Extract, dict[str, Any]]:
     network = read_meshnet(settings.weights or "")
-    return lambda image, kind: (network_mask(network, image, kind), None), network.record
+
+    def extract(image: Any, kind: str) -> tuple[NDArray[np.bool_], HeadFit | None]:
+        return network_mask(network, image, kind), None
+
+    return extract, asdict(network.record)
 
 
 #: Brain extractors by their names in the config: of its block ``brain_extraction``, the function
@@ -758,7 +761,9 @@ EXTRACTORS: Mapping[str, Callable[[BrainExtractionSettings], tuple[Extract, dict
 
 
 def _acquisition(
-    visit: _Visit, brain_masks: Mapping[str, str], limits: Mapping[str, Mapping[str, Any]]
+    visit: _Visit,
+    brain_masks: Mapping[str, str],
+    limits: Mapping[str, Mapping[str, float | list[float | str]]],
 ) -> list[AcquisitionRow]:
     """Rows of the imaging charter; a scan that cannot be read cannot be assessed."""
     settings = visit.settings.acquisition
@@ -790,12 +795,12 @@ def _observed(
     scan: Scan,
     visit: _Visit,
     brain_masks: Mapping[str, str],
-    limits: Mapping[str, Mapping[str, Any]],
-) -> dict[str, Any]:
+    limits: Mapping[str, Mapping[str, float | list[float | str]]],
+) -> dict[str, float | str | Sequence[float] | None]:
     """Quantities and fields of a scan; those in the voxels only where a limit needs them."""
     if scan.status != "ok" or scan.shape is None or scan.voxel_size_mm is None:
         return {}
-    observed = observe(scan.shape, scan.voxel_size_mm, scan.metadata)
+    observed = observe(scan)
     asked = {subject_of(name) for name in limits.get(scan.kind, {})} & set(MEASURED)
     if asked:
         image: Any = nib.load(visit.folder / scan.file)

@@ -31,6 +31,7 @@ from corelab.provenance.job import UserError
 from corelab.provenance.manifest import row_identifier
 from corelab.provenance.products import read_table, write_table
 from corelab.records import (
+    DicomListing,
     Measured,
     MeasuredSupplied,
     MeasurementRow,
@@ -609,26 +610,25 @@ def image_findings(scans: Iterable[tuple[str, str, Scan | SuppliedScan]]) -> pd.
     return pd.DataFrame(rows, columns=list(IMAGE_FINDINGS))
 
 
-def _folder_findings(listing: Mapping[str, Any]) -> list[tuple[str, str, str | None]]:
+def _folder_findings(listing: DicomListing) -> list[tuple[str, str, str | None]]:
     """Contents of a DICOM folder besides the series that were used."""
     found: list[tuple[str, str, str | None]] = []
-    for part in listing.get("left_out") or ():
-        damaged = str(part["reason"]).startswith(("damaged", "truncated", "empty"))
-        more = "" if part["count"] == len(part["files"]) else " ..."
-        message = f"left out, {part['reason']}: {', '.join(part['files'])}{more}"
-        remedy = "export these files again" if damaged else None
-        found.append(("warning" if damaged else "note", message, remedy))
-    for series in listing.get("series") or ():
-        if series["lossy"]:
-            message = f"series {series['number']} was compressed with loss"
+    for part in listing.left_out:
+        more = "" if part.count == len(part.files) else " ..."
+        message = f"left out, {part.reason}: {', '.join(part.files)}{more}"
+        remedy = "export these files again" if part.damaged else None
+        found.append(("warning" if part.damaged else "note", message, remedy))
+    for series in listing.series:
+        if series.lossy:
+            message = f"series {series.number} was compressed with loss"
             found.append(("warning", message, "export it without compression"))
-        if series["kind"] is None:
-            what = f"series {series['number']} '{series['description']}'"
-            message = f"{what} ({series['images']} images) shows no kind that is analysed"
+        if series.kind is None:
+            what = f"series {series.number} '{series.description}'"
+            message = f"{what} ({series.images} images) shows no kind that is analysed"
             found.append(("note", message, None))
-    tags = listing.get("identifying_tags") or {}
-    if tags:
-        shown = ", ".join(f"{tag} ({count} files)" for tag, count in tags.items())
+    if listing.identifying_tags:
+        tags = listing.identifying_tags.items()
+        shown = ", ".join(f"{tag} ({count} files)" for tag, count in tags)
         message = f"identifying tags are filled: {shown}"
         found.append(("warning", message, "de-identify the files before they are sent on"))
     return found

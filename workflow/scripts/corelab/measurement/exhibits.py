@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from corelab.provenance.exhibits import write_exhibit
 from corelab.provenance.products import atomic_path
+from corelab.records import FrequencyMaps, LevelMap
 
 #: Width of the contact sheet in the report, pixels.
 SHEET_WIDTH = 1300
@@ -176,7 +175,7 @@ def recovery_exhibit(summary: str | Path, figure: str | Path, path: str | Path) 
     )
 
 
-def frequency_maps_exhibit(record: Mapping[str, Any], figure: str | Path, path: str | Path) -> Path:
+def frequency_maps_exhibit(record: FrequencyMaps, figure: str | Path, path: str | Path) -> Path:
     """Write the exhibit of one entry of ``measurement.frequency_maps``.
 
     Parameters
@@ -192,7 +191,7 @@ def frequency_maps_exhibit(record: Mapping[str, Any], figure: str | Path, path: 
     picture = path.with_suffix(".png")
     with atomic_path(picture) as temporary:
         temporary.write_bytes(small_png(figure, colours=256, rare_colours=True))
-    settings = record["settings"]
+    settings = record.settings
     compared = str(settings.get("compare") or "").replace("risk:", "risk of ")
     label = str(settings["label"]).replace("-", " ")
     which = f" by {compared}" if compared else f", {settings.get('visit') or 'all visits'}"
@@ -201,37 +200,38 @@ def frequency_maps_exhibit(record: Mapping[str, Any], figure: str | Path, path: 
         path,
         section="maps",
         title=title,
-        caption=" ".join([*map(_sides_words, record["maps"]), _difference_words(record)]).strip(),
+        caption=" ".join([*map(_sides_words, record.maps), _difference_words(record)]).strip(),
         figure=picture.name,
         alt=f"{title}: three planes and axial slices of the template, one row for each map",
         order=20,
     )
 
 
-def _sides_words(one: Mapping[str, Any]) -> str:
+def _sides_words(one: LevelMap) -> str:
     """Sentence on the number mapped and the share of lesions on the left."""
-    name = one["level"] or one["visit"] or "all"
-    sides = one["sides"]
-    where = f"{str(name)[0].upper()}{str(name)[1:]}: {one['n_mapped']} mapped"
-    if sides["left"] is None:
+    name = one.level or one.visit or "all"
+    sides = one.sides
+    where = f"{str(name)[0].upper()}{str(name)[1:]}: {one.n_mapped} mapped"
+    if sides.left is None or sides.ci_low is None or sides.ci_high is None:
         return f"{where}."
-    interval = f"{100 * sides['ci_low']:.0f} to {100 * sides['ci_high']:.0f} %"
-    return f"{where}, {100 * sides['left']:.0f} % on the left ({interval})."
+    interval = f"{100 * sides.ci_low:.0f} to {100 * sides.ci_high:.0f} %"
+    return f"{where}, {100 * sides.left:.0f} % on the left ({interval})."
 
 
-def _difference_words(record: Mapping[str, Any]) -> str:
+def _difference_words(record: FrequencyMaps) -> str:
     """Result of the permutation test of the difference, or why there is none."""
-    found = record["difference"]
+    found = record.difference
     if found is None:
-        return str(record["reason"] or "")
-    if found["status"] != "ok":
-        return f"No difference map: {found['reason']}."
-    threshold = found["threshold_abs_z"]
+        return str(record.reason or "")
+    if found.status != "ok":
+        return f"No difference map: {found.reason}."
+    assert found.smallest_p_corrected is not None and found.alpha is not None
+    threshold = found.threshold_abs_z
     beyond = f"; |z| from {threshold:.2f} is significant" if threshold is not None else ""
-    drawn = "all" if found["exact"] else "by"
+    drawn = "all" if found.exact else "by"
     return (
-        f"Difference {found['first']} less {found['second']}, {drawn} {found['permutations']} "
-        f"permutations: smallest corrected p {found['smallest_p_corrected']:.3g}, "
-        f"{found['voxels_significant']} of {found['voxels_tested']} voxels at "
-        f"{found['alpha']:g}{beyond}."
+        f"Difference {found.first} less {found.second}, {drawn} {found.permutations} "
+        f"permutations: smallest corrected p {found.smallest_p_corrected:.3g}, "
+        f"{found.voxels_significant} of {found.voxels_tested} voxels at "
+        f"{found.alpha:g}{beyond}."
     )

@@ -8,7 +8,7 @@ permutation gives the threshold that holds the familywise error.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from corelab.imaging import load_image, resample_to, same_grid, save_image
 from corelab.measurement.frequency import MappedMask, choose_masks, mapped_masks
 from corelab.measurement.frequency_figure import mosaic
 from corelab.measurement.regions import hemisphere_fractions
-from corelab.provenance.products import file_sha256, read_table, write_json
+from corelab.provenance.products import file_sha256, read_table
+from corelab.records import FrequencyMaps, LevelMap, MapDifference, SideShare
 from corelab.registration import template_image
 from corelab.settings.measurement import FrequencyMap
 
@@ -166,7 +167,7 @@ def _labels(
     return weight[chosen], exact
 
 
-def side_share(images: Sequence[nib.Nifti1Image], alpha: float = 0.05) -> dict[str, Any]:
+def side_share(images: Sequence[nib.Nifti1Image], alpha: float = 0.05) -> SideShare:
     """Share of participants whose lesion lies mostly in the left hemisphere, with its interval.
 
     Parameters
@@ -181,7 +182,7 @@ def side_share(images: Sequence[nib.Nifti1Image], alpha: float = 0.05) -> dict[s
     >>> affine = np.eye(4); affine[0, 3] = -1.5
     >>> mask = np.zeros((4, 1, 1), np.uint8); mask[0] = 1
     >>> found = side_share([nib.Nifti1Image(mask, affine)] * 3)
-    >>> found["left"], found["n"], round(found["ci_low"], 3)
+    >>> found.left, found.n, round(found.ci_low, 3)
     (1.0, 3, 0.439)
     """
     from statsmodels.stats.proportion import proportion_confint
@@ -189,18 +190,14 @@ def side_share(images: Sequence[nib.Nifti1Image], alpha: float = 0.05) -> dict[s
     shares = np.array([hemisphere_fractions(image)["left"] for image in images])
     known = shares[np.isfinite(shares) & (shares != 0.5)]
     if not known.size:
-        return {"left": None, "ci_low": None, "ci_high": None, "n": 0}
+        return SideShare()
     left = int(np.sum(known > 0.5))
     low, high = proportion_confint(left, known.size, alpha=alpha, method="wilson")
-    return {
-        "left": left / known.size,
-        "ci_low": float(low),
-        "ci_high": float(high),
-        "ci_level": 1 - alpha,
-        "n": int(known.size),
-        "mean_left_fraction": float(np.mean(known)),
-        "method": "participants with more than half of the lesion left of x = 0, Wilson interval",
-    }
+    return SideShare(
+        *(left / known.size, float(low), float(high), int(known.size), 1 - alpha),
+        float(np.mean(known)),
+        "participants with more than half of the lesion left of x = 0, Wilson interval",
+    )
 
 
 def risk_groups(table: str | Path) -> dict[str, str]:
@@ -281,39 +278,29 @@ def write_frequency_groups(
         if mask.label == settings.label and settings.source in (None, mask.source)
     ]
     groups = _groups(settings, entries, columns, visit_order)
-    record: dict[str, Any] = {
-        "id": settings.id,
-        "settings": settings.plain(),
-        "status": "ok",
-        "reason": None,
-        "maps": [],
-        "difference": None,
-    }
+    record = FrequencyMaps(settings.id, settings.plain())
     if not any(groups.values()):
-        record |= {"status": "not_computable", "reason": "no such mask is in MNI152 space"}
-        _finish(record, record_path, [])
+        reason = "no such mask is in MNI152 space"
+        _finish(replace(record, status="not_computable", reason=reason), record_path, [])
         return
     template = template_image()
-    counted, planes = {}, []
+    counted, planes, maps = {}, [], []
+    level_of = columns.get(str(compare), {})
     for level, entries in groups.items():
         images = [_on_template(entry.file, template) for entry in entries]
         counted[level] = ([entry.participant_id for entry in entries], images)
-        level_of = columns.get(str(compare), {})
-        n_enrolled = (
-            sum(name == level for name in level_of.values()) if level_of else len(participants)
-        )
-        n = n_enrolled if denominator == "enrolled" else max(len(images), 1)
-        share, side = _level_map(settings, level, entries, images, n)
-        side |= {"denominator": denominator, "n_enrolled": n_enrolled}
+        enrolled = list(level_of.values()).count(level) if level_of else len(participants)
+        share, side = _level_map(settings, level, entries, images, enrolled, denominator)
         path = place / f"{'_'.join(filter(None, [settings.id, _plain(level)]))}_frequency.nii.gz"
-        save_image(nib.Nifti1Image(share, template.affine), path, sidecar=side)
-        record["maps"].append({"path": f"maps/{path.name}", **side})
+        save_image(nib.Nifti1Image(share, template.affine), path, sidecar=side.to_json())
+        maps.append(replace(side, path=f"maps/{path.name}"))
         planes.append((_title(settings, level, side), share, None))
+    record = replace(record, maps=tuple(maps))
     if compare and len(groups) == 2:
-        difference = _difference(settings, counted, place, template, planes)
-        record["difference"] = difference
+        record = replace(record, difference=_difference(settings, counted, place, template, planes))
     elif compare:
-        record["reason"] = f"{len(groups)} levels of {compare}: a difference map needs two"
+        reason = f"{len(groups)} levels of {compare}: a difference map needs two"
+        record = replace(record, reason=reason)
     _finish(record, record_path, planes)
 
 
@@ -334,36 +321,29 @@ def _level_map(
     level: str,
     entries: Sequence[MappedMask],
     images: Sequence[nib.Nifti1Image],
-    n: int,
-) -> tuple[NDArray[np.float32], dict[str, Any]]:
-    """Share of n participants with lesion at each voxel, and what the sidecar says of it."""
+    enrolled: int,
+    denominator: str,
+) -> tuple[NDArray[np.float32], LevelMap]:
+    """Share of participants with lesion at each voxel, and what the sidecar says of it."""
     total = np.zeros(template_image().shape, np.uint16)
     for image in images:
         total += np.asanyarray(image.dataobj) > 0
+    n = enrolled if denominator == "enrolled" else max(len(images), 1)
     share = (total / n).astype(np.float32)
-    return share, {
-        "label": settings.label,
-        "unit": "fraction",
-        "description": "share of participants with lesion at each voxel",
-        "status": "ok",
-        "compare": settings.compare,
-        "level": level or None,
-        "visit": entries[0].visit if entries else settings.visit,
-        "source": settings.source,
-        "n": n,
-        "n_mapped": len(images),
-        "largest_fraction": float(share.max()),
-        "largest_count": int(total.max()),
-        "sides": side_share(images),
-        "participants": [entry.participant_id for entry in entries],
-    }
+    return share, LevelMap(
+        *(settings.label, settings.compare, level or None),
+        *(entries[0].visit if entries else settings.visit, settings.source),
+        *(denominator, n, enrolled, len(images), float(share.max()), int(total.max())),
+        side_share(images),
+        tuple(entry.participant_id for entry in entries),
+    )
 
 
 def _plain(level: str) -> str:
     return "".join(c if c.isalnum() or c == "-" else "-" for c in level)
 
 
-def _title(settings: FrequencyMap, level: str, side: Mapping[str, Any]) -> str:
+def _title(settings: FrequencyMap, level: str, side: LevelMap) -> str:
     words = {
         "enhancing": "Enhancing tumour",
         "whole-tumour": "Whole tumour",
@@ -374,12 +354,10 @@ def _title(settings: FrequencyMap, level: str, side: Mapping[str, Any]) -> str:
     }
     what = words.get(settings.label, settings.label)
     compare = settings.compare or ""
-    where = level or side["visit"]
+    where = level or side.visit
     if compare.startswith("risk:"):
         where = f"{level} risk"
-    return (
-        f"{what}, {where}: {side['n_mapped']} mapped, divided by {side['n']} {side['denominator']}"
-    )
+    return f"{what}, {where}: {side.n_mapped} mapped, divided by {side.n} {side.denominator}"
 
 
 def _on_template(path: Path, template: nib.Nifti1Image) -> nib.Nifti1Image:
@@ -393,10 +371,10 @@ def _difference(
     place: Path,
     template: nib.Nifti1Image,
     planes: list[Any],
-) -> dict[str, Any]:
+) -> MapDifference:
     """Difference of the two levels among the mapped, its test, and its map."""
     (first, (names_a, a)), (second, (names_b, b)) = counted.items()
-    head: dict[str, Any] = {"first": first, "second": second, "status": "ok", "reason": None}
+    head = MapDifference(first, second)
     paired = settings.compare == "visit"
     if paired:
         both = [name for name in names_a if name in names_b]
@@ -404,7 +382,7 @@ def _difference(
         b = [b[names_b.index(name)] for name in both]
     if min(len(a), len(b)) < 2:
         few = f"{len(a)} and {len(b)} mapped participants; a difference needs two each"
-        return {**head, "status": "not_computable", "reason": few}
+        return replace(head, status="not_computable", reason=few)
     flat_a, flat_b = (
         np.stack([(np.asanyarray(image.dataobj) > 0).ravel() for image in images])
         for images in (a, b)
@@ -426,39 +404,39 @@ def _difference(
     gap.reshape(-1)[anywhere] = flat_a.mean(axis=0) - flat_b.mean(axis=0)
     p_value = np.ones(template.shape, np.float32)
     p_value.reshape(-1)[anywhere] = test.p_corrected
-    significant = test.p_corrected <= settings.alpha
-    summary = {
-        **head,
-        "n": [len(a), len(b)],
-        "paired": paired,
-        "largest_difference": float(np.abs(gap).max()),
-        "threshold_abs_z": test.threshold if np.isfinite(test.threshold) else None,
-        "alpha": settings.alpha,
-        "smallest_p_corrected": float(test.p_corrected.min()),
-        "voxels_tested": int(np.count_nonzero(test.z)),
-        "voxels_significant": int(significant.sum()),
-        "permutations": test.permutations,
-        "exact": test.exact,
-        "method": ("signs flipped within participants" if paired else "labels permuted")
+    summary = replace(
+        head,
+        n=(len(a), len(b)),
+        paired=paired,
+        largest_difference=float(np.abs(gap).max()),
+        threshold_abs_z=test.threshold if np.isfinite(test.threshold) else None,
+        alpha=settings.alpha,
+        smallest_p_corrected=float(test.p_corrected.min()),
+        voxels_tested=int(np.count_nonzero(test.z)),
+        voxels_significant=int((test.p_corrected <= settings.alpha).sum()),
+        permutations=test.permutations,
+        exact=test.exact,
+        method=("signs flipped within participants" if paired else "labels permuted")
         + ", largest |z| over voxels (familywise error)",
-    }
+        difference_path=f"maps/{settings.id}_difference.nii.gz",
+        p_corrected_path=f"maps/{settings.id}_p-corrected.nii.gz",
+    )
     for name, image, unit, what in (
         ("difference", gap, "fraction", f"share mapped: {first} less {second}"),
         ("p-corrected", p_value, "probability", "familywise error corrected p of the difference"),
     ):
+        side = {"unit": unit, "description": what, "label": settings.label, **summary.to_json()}
         path = place / f"{settings.id}_{name}.nii.gz"
-        side = {"unit": unit, "description": what, "label": settings.label, **summary}
         save_image(nib.Nifti1Image(image, template.affine), path, sidecar=side)
-        summary[name.replace("-", "_") + "_path"] = f"maps/{path.name}"
-    mark = f"{summary['voxels_significant']} voxels differ at {settings.alpha:g}"
+    mark = f"{summary.voxels_significant} voxels differ at {settings.alpha:g}"
     planes.append((f"Difference, {first} less {second} (of the mapped); {mark}", gap, p_value))
     return summary
 
 
-def _finish(record: dict[str, Any], path: str | Path, planes: Sequence[Any]) -> None:
+def _finish(record: FrequencyMaps, path: str | Path, planes: Sequence[Any]) -> None:
     """Figure and record; the record holds the hash of every map."""
     path = Path(path)
-    alpha = float(record["settings"]["alpha"])
-    mosaic(path.with_suffix(".png"), planes, alpha=alpha, reason=record["reason"] or "")
-    made = sorted(path.parent.glob(f"{record['id']}_*.nii.gz"))
-    write_json({**record, "sha256": {f"maps/{f.name}": file_sha256(f) for f in made}}, path)
+    alpha = float(record.settings["alpha"])
+    mosaic(path.with_suffix(".png"), planes, alpha=alpha, reason=record.reason or "")
+    made = sorted(path.parent.glob(f"{record.id}_*.nii.gz"))
+    replace(record, sha256={f"maps/{f.name}": file_sha256(f) for f in made}).write(path)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -194,15 +194,23 @@ def surface_distances(a: ArrayLike, b: ArrayLike, spacing_mm: ArrayLike) -> Surf
     return SurfaceDistances(to_second[edge_first], to_first[edge_second])
 
 
-def _result(value: float, reason: str | None = None) -> dict[str, Any]:
+class Metric(NamedTuple):
+    """A metric of overlap: None where it is not defined, with the reason."""
+
+    value: float | None
+    status: str
+    reason: str | None
+
+
+def _result(value: float, reason: str | None = None) -> Metric:
     if np.isnan(value):
-        return {"value": None, "status": "not_computable", "reason": reason}
-    return {"value": float(value), "status": "ok", "reason": reason}
+        return Metric(None, "not_computable", reason)
+    return Metric(float(value), "ok", reason)
 
 
 def overlap_metrics(
     a: ArrayLike, b: ArrayLike, affine: ArrayLike, *, nsd_tolerance_mm: float = 2.0
-) -> dict[str, dict[str, Any]]:
+) -> dict[str, Metric]:
     """All overlap metrics of two masks, with a reason where one is not defined.
 
     Parameters
@@ -217,8 +225,8 @@ def overlap_metrics(
     Returns
     -------
     dict
-        Metric -> ``value``, ``status`` (``ok`` or ``not_computable``), ``reason``. Distances to
-        an empty mask are infinite, with status ``ok``; see the head of this module.
+        Name -> metric. Distances to an empty mask are infinite, with status ``ok``; see the head
+        of this module.
 
     Raises
     ------
@@ -230,9 +238,9 @@ def overlap_metrics(
     >>> a, b = np.zeros((4, 4, 4)), np.zeros((4, 4, 4))
     >>> a[1:3, 1:3, 1:3] = 1; b[1:3, 1:3, 2:4] = 1
     >>> result = overlap_metrics(a, b, np.diag([1.0, 1.0, 3.0, 1.0]))
-    >>> result["dice"]["value"], result["hd95_mm"]["value"], result["volume_difference_ml"]["value"]
-    (0.5, 3.0, 0.0)
-    >>> overlap_metrics(a, np.zeros_like(a), [1.0, 1.0, 3.0])["hd95_mm"]["value"]
+    >>> [result[name].value for name in ("dice", "hd95_mm", "volume_difference_ml")]
+    [0.5, 3.0, 0.0]
+    >>> overlap_metrics(a, np.zeros_like(a), [1.0, 1.0, 3.0])["hd95_mm"].value
     inf
     """
     first, second = _checked(a, b)
@@ -241,7 +249,7 @@ def overlap_metrics(
     empty = int(not first.any()) + int(not second.any())
     if empty == 2:
         nothing = _result(float("nan"), BOTH_EMPTY)
-        return {**{metric: dict(nothing) for metric in METRICS}, "volume_difference_ml": difference}
+        return {**dict.fromkeys(METRICS, nothing), "volume_difference_ml": difference}
     if empty == 1:
         worst = {"dice": 0.0, "jaccard": 0.0, "hd95_mm": np.inf, "assd_mm": np.inf, "nsd": 0.0}
         return {
@@ -262,7 +270,7 @@ def overlap_metrics(
     return {**result, **_detection(first, second, affine)}
 
 
-def _detection(candidate: Mask, reference: Mask, affine: ArrayLike) -> dict[str, dict[str, Any]]:
+def _detection(candidate: Mask, reference: Mask, affine: ArrayLike) -> dict[str, Metric]:
     """Lesion-wise detection of the second mask's lesions by the first mask."""
     found = detect_lesions(candidate, reference, affine)
     return {

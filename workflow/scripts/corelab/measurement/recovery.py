@@ -35,7 +35,8 @@ from corelab.imaging.shapes import Shape, draw_shape, mask_shape
 from corelab.measurement.recovery_targets import Target, targets_of
 from corelab.records import Prepared, Recovered, visit_masks
 from corelab.segmentation import NotSegmentable
-from corelab.segmentation.visit import segment_visit, visit_scans
+from corelab.segmentation.scans import VisitScans
+from corelab.segmentation.visit import segment_visit
 from corelab.settings.measurement import RecoverySettings
 from corelab.settings.segmentation import SegmentationSettings
 from corelab.study.columns import RECOVERY, RECOVERY_SUMMARY
@@ -173,7 +174,7 @@ class _Trial:
         stages: Mapping[str, Any],
     ) -> None:
         self.target, self.stages, self.scratch = target, stages, scratch
-        visit = visit_scans(prepared, folder)
+        visit = VisitScans(prepared, folder)
         scan = visit.scan(target.kind)
         assert scan is not None
         reference = visit.load(scan)
@@ -193,7 +194,7 @@ class _Trial:
         _linked(prepared, folder, scratch)
         self._write(images)
         self.record = replace(prepared, scans=tuple(scans))
-        self.visit = visit_scans(self.record, scratch)
+        self.visit = VisitScans(self.record, scratch)
         self.before = self._segmented()
         lesions = self.before | _supplied(prepared, folder, reference)
         side = healthy_side(brain, lesions, from_ml=_ONE_SIDED_ML, voxel_ml=self.voxel_ml)

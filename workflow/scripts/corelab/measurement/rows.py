@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 import pandas as pd
 
-from corelab.records import MeasurementRow, Record
+from corelab.records import MeasurementRow
 from corelab.terms.endpoints import ENDPOINT_UNITS
 
 
@@ -46,7 +46,7 @@ def measurement_row(
 
 
 def rows_frame(
-    rows: Iterable[Record], columns: Iterable[str], dtype: type | None = None
+    rows: Iterable[object], columns: Iterable[str], dtype: type | None = None
 ) -> pd.DataFrame:
     """Rows as a frame; a column that the rows do not have is empty.
 

@@ -220,7 +220,7 @@ def overlap_rows(
                 a.affine,
                 nsd_tolerance_mm=nsd_tolerance_mm,
             ).items():
-                rows.append(row(metric, **result))
+                rows.append(row(metric, *result))
         if len(members) > 2:
             row = partial(_overlap_row, participant_id, visit, [mask for mask, _ in own])
             rows.append(_overlap_of_many(row, own))

@@ -72,7 +72,7 @@ class MapSet:
         return sorted(scan.scan_id for scan in self.scans)
 
     @property
-    def inputs(self) -> list[dict[str, Any]]:
+    def inputs(self) -> list[dict[str, str | None]]:
         """The same scans for a sidecar: id, conformed file and digest of the source."""
         return [
             {"scan_id": scan.scan_id, "name": Path(str(scan.path)).name,

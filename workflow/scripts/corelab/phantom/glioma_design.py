@@ -9,11 +9,12 @@ features, so the truth of a multivariable Cox model is known exactly. Nothing he
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from corelab.phantom.seeds import generator
@@ -140,10 +141,54 @@ class GliomaSpec:
         return self.imaged[:3]
 
 
-Draws = dict[str, NDArray[Any]]
+@dataclass(frozen=True)
+class Person:
+    """What is true of a participant.
+
+    Attributes
+    ----------
+    arm
+        Of the trial.
+    high
+        Latent risk group.
+    mgmt, idh
+        0 or 1.
+    os_days, rano_days, recist_days, later_days
+        Whole days to death, true progression, progression of the local reading, and a later one;
+        ``*_event`` is 1 where it was seen.
+    early
+        Whether the local progression was an early one that was not confirmed.
+    enhancing_ml, whole_ml, eor, eor_whole
+        Volumes before surgery, and extents of resection in percent (below 0: the tumour grew).
+    age, female, left, contrast, texture
+        Of the participant, and of the tumour's side and looks.
+    """
+
+    high: bool
+    mgmt: int
+    idh: int
+    os_days: float
+    os_event: int
+    rano_days: float
+    rano_event: int
+    recist_days: float
+    recist_event: int
+    later_days: float
+    later_event: int
+    early: bool
+    enhancing_ml: float
+    whole_ml: float
+    eor: float
+    eor_whole: float
+    age: int
+    female: bool
+    left: bool
+    contrast: float
+    texture: float
+    arm: str
 
 
-def draw(spec: GliomaSpec, n: int, rng: np.random.Generator) -> Draws:
+def draw(spec: GliomaSpec, n: int, rng: np.random.Generator) -> pd.DataFrame:
     """Draw ``n`` participants.
 
     Survival is Weibull with proportional hazards in risk, MGMT and IDH (median about 600 days);
@@ -152,11 +197,8 @@ def draw(spec: GliomaSpec, n: int, rng: np.random.Generator) -> Draws:
 
     Returns
     -------
-    dict
-        Arrays of length n: ``high`` (bool), ``mgmt``, ``idh`` (0/1), ``os_days``, ``os_event``,
-        ``rano_days``, ``rano_event``, ``recist_days``, ``recist_event``, ``early`` (whether the
-        local progression was an early one that was not confirmed), ``enhancing_ml``,
-        ``whole_ml`` and the extents of resection ``eor``, ``eor_whole`` in percent.
+    pandas.DataFrame
+        One row each; its columns are the attributes of :class:`Person` but the arm.
 
     Examples
     --------
@@ -204,7 +246,7 @@ def draw(spec: GliomaSpec, n: int, rng: np.random.Generator) -> Draws:
     left = enhancing * (1 - eor / 100)
     eor_whole = np.where(eor < 0, rng.uniform(-25, -3, n), rng.uniform(14, 58, n))
     eor_whole = np.minimum(eor_whole, 100 * (1 - 1.3 * left / whole))
-    return {
+    drawn = {
         "high": high,
         "mgmt": mgmt,
         "idh": idh,
@@ -227,11 +269,12 @@ def draw(spec: GliomaSpec, n: int, rng: np.random.Generator) -> Draws:
         "contrast": rng.uniform(0.8, 1.25, n),
         "texture": rng.uniform(0.04, 0.22, n),
     }
+    return pd.DataFrame(drawn)
 
 
 @lru_cache(maxsize=4)
-def cohort(spec: GliomaSpec) -> Mapping[str, Mapping[str, Any]]:
-    """Participants of the trial: id -> what is true of them (see :func:`draw`), and the arm.
+def cohort(spec: GliomaSpec) -> Mapping[str, Person]:
+    """Participants of the trial by id.
 
     The first three participants have a complete, a partial and no resection (the tumour grew after
     a biopsy), and half of those with images are at high risk, so that images show every kind.
@@ -239,7 +282,7 @@ def cohort(spec: GliomaSpec) -> Mapping[str, Mapping[str, Any]]:
     Examples
     --------
     >>> people = cohort(GliomaSpec())
-    >>> len(people), [people[p]["eor"] for p in ("001", "002", "003")]
+    >>> len(people), [people[p].eor for p in ("001", "002", "003")]
     (88, [100.0, 82.0, -12.0])
     """
     people = draw(spec, spec.participants, generator(spec.seed, "cohort"))
@@ -247,21 +290,19 @@ def cohort(spec: GliomaSpec) -> Mapping[str, Mapping[str, Any]]:
     order = np.arange(spec.participants)
     half = len(spec.imaged) // 2
     shown = np.sort(np.concatenate([order[people["high"] == risk][:half] for risk in (0, 1)]))
-    order = np.concatenate([shown, np.setdiff1d(order, shown)])
-    people = {name: values[order] for name, values in people.items()}
+    people = people.iloc[np.concatenate([shown, np.setdiff1d(order, shown)])]
     rng = generator(spec.seed, "arms")
     arm = rng.permutation(np.arange(spec.participants) % 2)
-    found = {}
-    for n in range(spec.participants):
-        person = {name: values[n].item() for name, values in people.items()}
-        person["arm"] = spec.arms[int(arm[n])]
-        found[f"{n + 1:03d}"] = person
+    found = {
+        f"{n + 1:03d}": Person(**row, arm=spec.arms[int(arm[n])])
+        for n, row in enumerate(people.to_dict("records"))
+    }
     for name, eor, whole in (("001", 100.0, 40.0), ("002", 82.0, 35.0), ("003", -12.0, -10.0)):
-        found[name] |= {"eor": eor, "eor_whole": whole}
+        found[name] = replace(found[name], eor=eor, eor_whole=whole)
     return found
 
 
-def volume_ml(person: Mapping[str, Any], visit: str, label: str) -> float:
+def volume_ml(person: Person, visit: str, label: str) -> float:
     """True volume of ``enhancing``, ``whole-tumour`` or ``oedema`` at a visit, mL.
 
     Examples
@@ -273,9 +314,9 @@ def volume_ml(person: Mapping[str, Any], visit: str, label: str) -> float:
     if label == "oedema":
         return volume_ml(person, visit, "whole-tumour") - volume_ml(person, visit, "enhancing")
     before, resected = (
-        (person["enhancing_ml"], person["eor"])
+        (person.enhancing_ml, person.eor)
         if label == "enhancing"
-        else (person["whole_ml"], person["eor_whole"])
+        else (person.whole_ml, person.eor_whole)
     )
     return float(before * (1 - resected / 100) if visit == "postop" else before)
 
@@ -314,7 +355,7 @@ def feature_values(spec: GliomaSpec) -> Mapping[str, NDArray[np.float64]]:
     """
     rng = generator(spec.seed, "features")
     people = cohort(spec)
-    high = np.array([person["high"] for person in people.values()], float) - 0.5
+    high = np.array([person.high for person in people.values()], float) - 0.5
     names = features()
     factor = {label: rng.standard_normal(len(people)) for label in LABELS}
     truth = np.empty((len(names), len(people)))

@@ -153,7 +153,7 @@ def make_tumour(spec: GliomaSpec, name: str, visit: str) -> Tumour:
     person = cohort(spec)[name]
     _, brain, parenchyma = _head_half()
     rng = generator(spec.seed, name, "tumour")
-    side = -1.0 if person["left"] else 1.0
+    side = -1.0 if person.left else 1.0
     centre = np.array([side * rng.uniform(28, 36), rng.uniform(-42, 22), rng.uniform(12, 32)])
     toward = rng.standard_normal(3)
     toward /= np.linalg.norm(toward)
@@ -207,7 +207,7 @@ def make_tumour(spec: GliomaSpec, name: str, visit: str) -> Tumour:
         )
         return {"core": core, "necrosis": -inner, "whole": core}
 
-    biopsied = person["eor"] < 0
+    biopsied = person.eor < 0
     grown = visit == "postop" and biopsied
     enhancing = volume_ml(person, "postop" if grown else "preop", "enhancing")
     levels = levels_for(enhancing)
@@ -343,12 +343,12 @@ def _signal(spec: GliomaSpec, name: str, visit: str, kind: str, repeat: int) -> 
         signal = signal * (1 - np.float32(0.35) * normal["brain"]) + own
     values = dict(_TUMOUR[kind])
     if kind == "T1c":
-        values["rim"] *= person["contrast"]
+        values["rim"] *= person.contrast
     grain = _noise_field(generator(spec.seed, name, "texture"), (99, 117, 95), 1.2)
     half = [(view.template_mm[a] - ORIGIN_MM[a]) / 2.0 for a in range(3)]
     grain = ndimage.map_coordinates(grain, half, order=1, mode="nearest", output=np.float32)
     tumour = sum(parts[part] * np.float32(values[part]) for part in parts)
-    tumour = tumour * (1 + np.float32(person["texture"]) * grain)
+    tumour = tumour * (1 + np.float32(person.texture) * grain)
     signal = signal * (1 - sum(parts.values())) + tumour
     rng, conditions = (
         generator(spec.seed, name, visit, kind, str(repeat), "noise"),

@@ -86,12 +86,12 @@ def sheets(spec: GliomaSpec) -> dict[str, pd.DataFrame]:
         "participants": [
             {
                 "participant_id": name,
-                "arm": person["arm"],
+                "arm": person.arm,
                 "site": f"site-{1 + int(name) % 4}",
-                "age": person["age"],
-                "sex": "F" if person["female"] else "M",
-                "mgmt": person["mgmt"],
-                "idh": person["idh"],
+                "age": person.age,
+                "sex": "F" if person.female else "M",
+                "mgmt": person.mgmt,
+                "idh": person.idh,
             }
             for name, person in people.items()
         ],
@@ -178,29 +178,29 @@ def _event_rows(spec: GliomaSpec, name: str) -> list[dict[str, Any]]:
             **more,
         }
 
-    found = [row("os", person["os_days"], person["os_event"])]
+    found = [row("os", person.os_days, person.os_event)]
     local = row(
         "pfs",
-        person["recist_days"],
-        person["recist_event"],
+        person.recist_days,
+        person.recist_event,
         criterion="RECIST",
         assessor="local",
     )
-    if person["recist_event"] and person["recist_days"] <= EARLY_DAYS:
-        local |= {"confirmed": 0 if person["early"] else 1}
-        if person["early"]:
+    if person.recist_event and person.recist_days <= EARLY_DAYS:
+        local |= {"confirmed": 0 if person.early else 1}
+        if person.early:
             local |= {
-                "later_time_days": int(person["later_days"]),
-                "later_event": int(person["later_event"]),
+                "later_time_days": int(person.later_days),
+                "later_event": int(person.later_event),
             }
     found.append(local)
-    truth = person["rano_days"], person["rano_event"]
+    truth = person.rano_days, person.rano_event
     discord = rng.random() < spec.panel_discord_share
     deviant = int(rng.integers(len(ASSESSORS)))
     for number, assessor in enumerate(ASSESSORS):
         days, event = truth
         if discord and number == deviant:
-            days = min(days + int(rng.integers(20, 70)), person["os_days"])
+            days = min(days + int(rng.integers(20, 70)), person.os_days)
             if days == truth[0]:
                 event = 1 - event
         found.append(row("pfs", days, event, criterion="RANO", assessor=assessor))
@@ -293,7 +293,7 @@ def _effect_rows(spec: GliomaSpec) -> list[dict[str, Any]]:
     ]
     note = f"of a population of {POPULATION} drawn like the trial"
     for name in ("os", "rano", "recist"):
-        median = median_days(people[f"{name}_days"], people[f"{name}_event"])
+        median = median_days(people[f"{name}_days"].to_numpy(), people[f"{name}_event"].to_numpy())
         found.append(_row("all", "all", f"median_days:{name}", median, "days", note))
     all_seen = (people["os_event"] & people["rano_event"] & people["recist_event"]) == 1
     for name in ("rano", "recist"):
@@ -311,7 +311,7 @@ def _effect_rows(spec: GliomaSpec) -> list[dict[str, Any]]:
     ]
     for name, person in cohort(spec).items():
         found.append(
-            _row(name, "all", "risk_high", float(person["high"]), "flag", "latent risk group")
+            _row(name, "all", "risk_high", float(person.high), "flag", "latent risk group")
         )
     return found
 
@@ -328,7 +328,7 @@ def _volume_rows(spec: GliomaSpec) -> list[dict[str, Any]]:
                 for label in (*LABELS, "oedema")
             ]
         found.append(
-            _row(name, "postop", "extent_of_resection", person["eor"], "percent", "enhancing")
+            _row(name, "postop", "extent_of_resection", person.eor, "percent", "enhancing")
         )
     for name in spec.imaged:
         for visit in VISITS:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from scipy import ndimage
 
 from corelab.imaging import save_image
 from corelab.imaging.inserts import DIFFUSION_UNITS
+from corelab.records import InsertRow
 from corelab.study.checks import VOLUME_UNITS_ML
 
 _SHAPE = (128, 128, 24)
@@ -37,7 +38,7 @@ _VOLUME_VALUE = {"adc": 0.5e-3, "ncct": 65.0}
 
 
 def simulate_inserts(
-    rows: Sequence[Mapping[str, Any]],
+    rows: Sequence[InsertRow],
     image_path: str | os.PathLike[str],
     mask_path: str | os.PathLike[str],
     *,
@@ -49,8 +50,8 @@ def simulate_inserts(
     Parameters
     ----------
     rows
-        Rows of the phantoms sheet of one scan: ``insert, kind`` (adc or ncct), ``unit,
-        certified_value, label_values`` (one whole number each). All are values or all volumes.
+        Of one scan, of kind adc or ncct, with one whole number as ``label_values`` each. All are
+        values or all volumes.
     image_path, mask_path
         Where image and labels go.
     scale
@@ -66,8 +67,7 @@ def simulate_inserts(
     Examples
     --------
     >>> import tempfile
-    >>> row = {"insert": "a", "kind": "adc", "unit": "mm2/s", "certified_value": 6e-4,
-    ...        "label_values": "1"}
+    >>> row = InsertRow("A", "S", "2025", "adc", "a", "mm2/s", 6e-4, label_values="1")
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     paths = [Path(folder, name) for name in ("a.nii.gz", "labels.nii.gz")]
     ...     simulate_inserts([row], *paths)
@@ -75,10 +75,10 @@ def simulate_inserts(
     >>> round(float(image[labels == 1].mean()) * 1e4, 1)
     6.0
     """
-    kind = str(rows[0]["kind"])
-    if kind not in _SCENE or any(row["kind"] != kind for row in rows):
+    kind = rows[0].kind
+    if kind not in _SCENE or any(row.kind != kind for row in rows):
         raise ValueError(f"a digital phantom is of one kind of {', '.join(_SCENE)}, not {kind}")
-    volumes = [row["unit"] in VOLUME_UNITS_ML for row in rows]
+    volumes = [row.unit in VOLUME_UNITS_ML for row in rows]
     if any(volumes) != all(volumes):
         raise ValueError("inserts of one scan are values or volumes, not both")
     scene = _SCENE[kind]
@@ -90,16 +90,17 @@ def simulate_inserts(
     for number, row in enumerate(rows):
         angle = 2 * np.pi * number / len(rows)
         at = (_RING_MM * np.cos(angle), _RING_MM * np.sin(angle))
-        certified = float(row["certified_value"])
+        assert row.certified_value is not None and row.label_values is not None
+        certified = row.certified_value
         if volumes[0]:
-            radius = _radius_mm(certified * VOLUME_UNITS_ML[str(row["unit"])])
+            radius = _radius_mm(certified * VOLUME_UNITS_ML[row.unit])
             voxels[_ball(x, y, z, at, radius)] = _VOLUME_VALUE[kind]
             inside = _ball(coarse_x, coarse_y, coarse_z, at, radius)
         else:
-            factor = DIFFUSION_UNITS[str(row["unit"])] if kind == "adc" else 1.0
+            factor = DIFFUSION_UNITS[row.unit] if kind == "adc" else 1.0
             voxels[np.hypot(x - at[0], y - at[1]) <= _INSERT_MM] = certified / factor
             inside = np.hypot(coarse_x - at[0], coarse_y - at[1]) <= _MASK_MM
-        labels[inside] = int(row["label_values"])
+        labels[inside] = int(row.label_values)
     scan: np.ndarray = _block_means(voxels)
     mixed = np.random.default_rng([seed, zlib.crc32(Path(image_path).name.encode())])
     scan = ndimage.gaussian_filter(scan, (0.5, 0.5, 0)) + mixed.normal(0, scene["noise"], _SHAPE)
@@ -109,7 +110,7 @@ def simulate_inserts(
     else:
         scan = scan * scale
     affine[:3, 3] = -(np.array(_SHAPE) - 1) / 2 * np.diag(affine)[:3]
-    parameters = {"scale": scale, "seed": seed, "inserts": [dict(row) for row in rows]}
+    parameters = {"scale": scale, "seed": seed, "inserts": [row.to_json() for row in rows]}
     for values, path, dtype, unit in (
         (scan, image_path, np.float32, "mm2/s" if kind == "adc" else "HU"),
         (labels, mask_path, np.uint8, "label"),

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 from corelab.phantom import glioma_scans, glioma_sheets, scans, truth
 from corelab.phantom.design import TrialSpec
 from corelab.phantom.glioma_design import GliomaSpec
+from corelab.records import ScanRow
 from corelab.settings.study import PhantomSettings
 
 
 def simulate(
-    settings: PhantomSettings, rows: Iterable[tuple[Mapping[str, Any], str | os.PathLike[str]]]
+    settings: PhantomSettings, rows: Iterable[tuple[ScanRow, str | os.PathLike[str]]]
 ) -> None:
     """Simulate the scans of rows of the scans sheet.
 
@@ -25,12 +25,14 @@ def simulate(
         Scan rows, each with the file that it goes to. Rows of one participant share most work.
     """
     for row, path in rows:
-        scan = (row["participant_id"], row["visit"], row["kind"], path)
-        read = {"reader": row["reader"], "repeat": row["repeat"]}
+        scan = (row.participant_id, row.visit, row.kind, path)
+        reader, repeat = row.reader, int(row.repeat or 1)
         if settings.trial == "glioblastoma":
-            glioma_scans.simulate_scan(GliomaSpec.from_settings(settings), *scan, **read)
+            spec = GliomaSpec.from_settings(settings)
+            glioma_scans.simulate_scan(spec, *scan, reader=reader, repeat=repeat)
         else:
-            scans.simulate_scan(TrialSpec.from_settings(settings), *scan, **read)
+            trial = TrialSpec.from_settings(settings)
+            scans.simulate_scan(trial, *scan, reader=reader, repeat=repeat)
 
 
 def write_trial_truth(settings: PhantomSettings, path: str | os.PathLike[str]) -> None:

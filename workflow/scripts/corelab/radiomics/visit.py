@@ -26,8 +26,7 @@ from corelab.radiomics.features import (
 )
 from corelab.radiomics.normalise import grey_levels, top_mode
 from corelab.records import Featured, Prepared, Segmented, visit_masks
-from corelab.segmentation.segmenter import NotSegmentable
-from corelab.segmentation.visit import visit_scans
+from corelab.segmentation.scans import NotSegmentable, VisitScans
 from corelab.settings.radiomics import RadiomicsSettings
 from corelab.study.columns import FEATURES, RADIOMICS_PREFIX
 
@@ -145,7 +144,7 @@ def _series(
     repeat: int,
 ) -> Iterator[tuple[str, nib.Nifti1Image]]:
     """Every wanted series in grey levels on one grid."""
-    visit = visit_scans(record, folder)
+    visit = VisitScans(record, folder)
     on_this = [s for s in record.scans if s.grid == grid and s.status == "ok"]
     target = next((s for s in on_this if not s.label), None)
     lesion = np.any([outline.voxels for outline in outlines], axis=0)

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
+from corelab.measurement.rows import rows_frame
 from corelab.settings.reading import AdjudicationRule
 from corelab.study.checks import VOLUME_UNITS_ML
 from corelab.terms.endpoints import unit_of
@@ -45,6 +46,41 @@ ADJUDICATION = {
     "value": "The adjudicator's value, or that of the consensus",
     "agrees_with": "Readers whose value is concordant with the adjudicator's",
 }
+
+
+@dataclass(frozen=True)
+class FinalRead:
+    """Row of the final reads; fields as in :data:`FINAL_READS`."""
+
+    participant_id: str
+    visit: str
+    endpoint: str
+    value: float | str | None
+    unit: str | None
+    how: str
+    readers: str | None
+    adjudicator: str | None
+    reason: str | None
+
+
+@dataclass(frozen=True)
+class Adjudication:
+    """Row of the adjudication table; fields as in :data:`ADJUDICATION`."""
+
+    participant_id: str
+    visit: str
+    endpoint: str
+    state: str
+    readers: str | None
+    values: str
+    difference: float | None
+    relative_difference: float | None
+    discordant_by: str | None
+    adjudicator: str | None
+    value: float | str | None
+    agrees_with: str | None
+
+
 #: Values closer than this (relative) are the same number, written with other digits.
 SAME_NUMBER = 1e-9
 
@@ -303,17 +339,11 @@ class _Case:
         graded = self.rule is not None and self.rule.grades_differ
         return not graded and all(isinstance(value, float) for value in self.values)
 
-    def final(self) -> dict[str, Any]:
-        """Row of the final reads before anything is decided."""
-        return {
-            **dict(zip(("participant_id", "visit", "endpoint"), self.key, strict=True)),
-            "value": None,
-            "unit": next((r.unit for r in self.reads if r.unit), None),
-            "how": "missing",
-            "readers": ",".join(r.reader for r in self.read) or None,
-            "adjudicator": None,
-            "reason": None,
-        }
+    def final(self, reason: str | None = None) -> FinalRead:
+        """Final read before anything is decided."""
+        unit = next((r.unit for r in self.reads if r.unit), None)
+        readers = ",".join(r.reader for r in self.read) or None
+        return FinalRead(*self.key, None, unit, "missing", readers, None, reason)
 
     def incomplete(self) -> str | None:
         """Reason why the case cannot be judged, None if it can."""
@@ -341,30 +371,28 @@ class _Case:
             return None
         return self.rule.discordance(self.values)
 
-    def row(self, discordant: str | None) -> dict[str, Any]:
+    def row(self, discordant: str | None) -> Adjudication:
         """Row of the adjudication table before anything is decided."""
-        final, third = self.final(), self.third
+        third = self.third
         compared = self.numeric and len(self.values) > 1
-        both = differences(self.values) if compared else (None, None)
-        return {
-            **{name: final[name] for name in ("participant_id", "visit", "endpoint", "readers")},
-            "state": "needed",
-            "values": ",".join("n/a" if r.value is None else f"{r.value}" for r in self.read),
-            "difference": both[0],
-            "relative_difference": both[1],
-            "discordant_by": discordant,
-            "adjudicator": third.reader if third else None,
-            "value": third.value if third else None,
-            "agrees_with": _agreeing(self.valued, third, self.rule),
-        }
+        return Adjudication(
+            *self.key,
+            "needed",
+            self.final().readers,
+            ",".join("n/a" if r.value is None else f"{r.value}" for r in self.read),
+            *(differences(self.values) if compared else (None, None)),
+            discordant,
+            third.reader if third else None,
+            third.value if third else None,
+            _agreeing(self.valued, third, self.rule),
+        )
 
 
-def _decided(case: _Case) -> tuple[dict[str, Any], dict[str, Any] | None]:
+def _decided(case: _Case) -> tuple[FinalRead, Adjudication | None]:
     """Final read of one case and endpoint, and its row of the adjudication table."""
-    final = case.final()
     reason = case.incomplete()
     if reason:
-        return {**final, "reason": reason}, None
+        return case.final(reason), None
     discordant = case.discordant_by()
     values, rule, third = case.values, case.rule, case.third
     differ = not all(_same(values[0], value) for value in values[1:])
@@ -373,32 +401,33 @@ def _decided(case: _Case) -> tuple[dict[str, Any], dict[str, Any] | None]:
             "the readers differ and the charter has no rule for this endpoint "
             "(reading.adjudication)"
         )
-        return {**final, "reason": reason}, None
+        return case.final(reason), None
     row = case.row(discordant)
     if discordant is None:
         value = math.fsum(map(float, values)) / len(values) if case.numeric else values[0]
         how = "mean of the readers' values" if case.numeric else "the readers' grade"
-        final |= {"value": value, "how": "concordant", "reason": how}
-        return final, {**row, "state": "not_needed"} if third else None
+        final = replace(case.final(how), value=value, how="concordant")
+        return final, replace(row, state="not_needed") if third else None
     if third is None:
         way = "a consensus" if rule is not None and rule.decider == "consensus" else "adjudication"
-        return {**final, "reason": f"needs {way}: {discordant}"}, row
+        return case.final(f"needs {way}: {discordant}"), row
     if rule is None:
         raise AdjudicationFault(
             f"{' '.join(case.key)}: adjudicated, but reading.adjudication has no rule for this "
             "endpoint"
         )
     how = "consensus" if rule.decider == "consensus" else "adjudicated"
-    row["state"], final["adjudicator"] = how, third.reader
+    row = replace(row, state=how)
+    final = replace(case.final(discordant), adjudicator=third.reader)
     if third.value is None:
         who = "by consensus" if how == "consensus" else "by the adjudicator"
-        return {**final, "reason": f"not evaluable {who}; {discordant}"}, row
+        return replace(final, reason=f"not evaluable {who}; {discordant}"), row
     if rule.method == "either_of_two" and not any(_same(third.value, v) for v in values):
         raise AdjudicationFault(
             f"{' '.join(case.key)}: the adjudicator's value {third.value} is neither reader's "
-            f"({row['values']}); the charter's method is either_of_two"
+            f"({row.values}); the charter's method is either_of_two"
         )
-    return {**final, "value": third.value, "how": how, "reason": discordant}, row
+    return replace(final, value=third.value, how=how), row
 
 
 def _agreeing(valued: Sequence[Reading], third: Reading | None, rule: Rule | None) -> str | None:
@@ -457,8 +486,8 @@ def adjudicate(
     for read in _counting(sheet, rules):
         groups.setdefault((read.participant_id, read.visit, read.endpoint), []).append(read)
     faults = _faults(groups, rules)
-    finals: list[dict[str, Any]] = []
-    rows: list[dict[str, Any]] = []
+    finals: list[FinalRead] = []
+    rows: list[Adjudication] = []
     for key, reads in sorted(groups.items()):
         try:
             final, row = _decided(_Case(key, tuple(reads), rules.get(key[2])))
@@ -469,7 +498,4 @@ def adjudicate(
         rows += [row] if row else []
     if faults:
         raise AdjudicationFault("\n".join(["The reads cannot be adjudicated:", *faults]))
-    return (
-        pd.DataFrame(finals, columns=list(FINAL_READS), dtype=object),
-        pd.DataFrame(rows, columns=list(ADJUDICATION), dtype=object),
-    )
+    return rows_frame(finals, FINAL_READS, object), rows_frame(rows, ADJUDICATION, object)

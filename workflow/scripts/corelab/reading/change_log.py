@@ -12,11 +12,12 @@ import argparse
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from corelab.provenance.products import read_json, write_json, write_text
+from corelab.provenance.products import write_text
+from corelab.records import Change, LogState, RecordError, What, Why
 
 #: After the lock nothing may change but for these.
 REASONS = {
@@ -24,7 +25,6 @@ REASONS = {
     "gross_violation": "a gross violation of the protocol or the criteria",
     "charter_listed": "a reason that the charter lists",
 }
-WHAT = ("row", "field", "old", "new")
 GENESIS = "0" * 64
 _UTC = re.compile(r"\d{4}-\d{2}-\d{2}T\d{2}:\d{2}:\d{2}(\.\d+)?Z")
 
@@ -33,10 +33,18 @@ class LogFault(ValueError):
     """A log that was edited, cut or is incomplete; every line is named."""
 
 
-def _sealed(entry: Mapping[str, Any]) -> str:
-    content = {key: value for key, value in entry.items() if key != "sha256"}
+def sealed(change: Change) -> Change:
+    """Entry with its hash.
+
+    Examples
+    --------
+    >>> change = Change(1, What("k", "value", "7", "8"), Why("typo", ""), "A", "", GENESIS)
+    >>> sealed(change).sha256[:8], sealed(sealed(change)) == sealed(change)
+    ('f39c164f', True)
+    """
+    content = {key: value for key, value in change.to_json().items() if key != "sha256"}
     text = json.dumps(content, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    return replace(change, sha256=hashlib.sha256(text.encode("utf-8")).hexdigest())
 
 
 def head_path(path: Path) -> Path:
@@ -50,23 +58,42 @@ def head_path(path: Path) -> Path:
     return path.with_name(f"{path.name.removesuffix('.jsonl')}.head.json")
 
 
-def _evidence_faults(entry: Mapping[str, Any]) -> list[str]:
+def _evidence_faults(change: Change) -> list[str]:
     """Missing parts of an entry (what, why, who, when)."""
     faults = []
-    what, why = entry.get("what"), entry.get("why")
-    if not isinstance(what, Mapping) or any(key not in what for key in WHAT):
-        faults.append(f"'what' must have {', '.join(WHAT)}")
-    elif what["old"] == what["new"]:
+    if change.what.old == change.what.new:
         faults.append("'what' changes nothing: old and new are equal")
-    if not isinstance(why, Mapping) or why.get("reason") not in REASONS:
+    if change.why.reason not in REASONS:
         faults.append(f"'why' must have one of the reasons {', '.join(REASONS)}")
-    elif not str(why.get("text") or "").strip():
+    elif not str(change.why.text or "").strip():
         faults.append("'why' must say in words what happened")
-    if not str(entry.get("who") or "").strip():
+    if not str(change.who or "").strip():
         faults.append("'who' is empty")
-    if not _UTC.fullmatch(str(entry.get("when"))):
+    if not _UTC.fullmatch(str(change.when)):
         faults.append("'when' must be UTC, as 2025-03-01T12:00:00Z")
     return faults
+
+
+def _parsed(line: str) -> Change:
+    """Entry of a line.
+
+    Raises
+    ------
+    LogFault
+        If it is no JSON, or lacks a part.
+    """
+    try:
+        change = Change.from_json(json.loads(line))
+        if not (isinstance(change.what, What) and isinstance(change.why, Why)):
+            raise RecordError("a part is empty")
+    except json.JSONDecodeError:
+        raise LogFault("is no whole entry") from None
+    except (RecordError, AttributeError):
+        raise LogFault(
+            "was edited: an entry has number, what (row, field, old, new), why (reason, text), "
+            "who, when, previous and sha256, and nothing else"
+        ) from None
+    return change
 
 
 def append_change(
@@ -80,7 +107,7 @@ def append_change(
     text: str,
     who: str,
     when: str,
-) -> dict[str, Any]:
+) -> Change:
     """Append one change; the log is verified first, so nothing is built on a broken one.
 
     Parameters
@@ -105,7 +132,7 @@ def append_change(
 
     Returns
     -------
-    dict
+    Change
         The entry with its hash.
 
     Raises
@@ -121,37 +148,30 @@ def append_change(
     ...     entry = append_change(log, row="1|a|aspects|r1|1", field="value", old="7", new="8",
     ...         reason="new_key_image", text="thin slices arrived", who="A. Reader",
     ...         when="2025-03-01T12:00:00Z")
-    ...     len(verify_log(log)), entry["previous"][:4]
+    ...     len(verify_log(log)), entry.previous[:4]
     (1, '0000')
     """
     entries = verify_log(path)
-    entry: dict[str, Any] = {
-        "number": len(entries) + 1,
-        "what": {"row": row, "field": field, "old": old, "new": new},
-        "why": {"reason": reason, "text": text},
-        "who": who,
-        "when": when,
-        "previous": entries[-1]["sha256"] if entries else GENESIS,
-    }
-    faults = _evidence_faults(entry)
-    if entries and when < entries[-1]["when"]:
-        faults.append(f"'when' lies before the last entry ({entries[-1]['when']})")
+    change = sealed(
+        Change(
+            *(len(entries) + 1, What(row, field, old, new), Why(reason, text), who, when),
+            entries[-1].sha256 if entries else GENESIS,
+        )
+    )
+    faults = _evidence_faults(change)
+    if entries and when < entries[-1].when:
+        faults.append(f"'when' lies before the last entry ({entries[-1].when})")
     if faults:
         raise LogFault("The change is not logged: " + "; ".join(faults))
-    entry["sha256"] = _sealed(entry)
     lines = path.read_text(encoding="utf-8") if entries else ""
-    write_text(lines + json.dumps(entry, sort_keys=True, ensure_ascii=False) + "\n", path)
-    write_json({"entries": entry["number"], "sha256": entry["sha256"]}, head_path(path))
-    return entry
+    line = json.dumps(change.to_json(), sort_keys=True, ensure_ascii=False)
+    write_text(f"{lines}{line}\n", path)
+    LogState(change.number, change.sha256).write(head_path(path))
+    return change
 
 
-def verify_log(path: Path) -> list[dict[str, Any]]:
-    """Entries of a log whose chain holds.
-
-    Returns
-    -------
-    list of dict
-        Empty where there is neither a log nor its head.
+def verify_log(path: Path) -> list[Change]:
+    """Entries of a log whose chain holds; none where there is neither a log nor its head.
 
     Raises
     ------
@@ -164,35 +184,35 @@ def verify_log(path: Path) -> list[dict[str, Any]]:
         if head.is_file():
             raise LogFault(f"{path.name} is missing, but its head exists: the log was removed")
         return []
-    entries: list[dict[str, Any]] = []
+    entries: list[Change] = []
     faults: list[str] = []
     previous, last = GENESIS, ""
     for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
         where = f"line {number}"
         try:
-            entry = json.loads(line)
-        except json.JSONDecodeError:
-            faults.append(f"{where} is no whole entry")
+            change = _parsed(line)
+        except LogFault as fault:
+            faults.append(f"{where} {fault}")
             previous = ""
             continue
-        if not isinstance(entry, dict) or entry.get("sha256") != _sealed(entry):
+        if change != sealed(change):
             faults.append(f"{where} was edited: its content does not have its hash")
-        elif entry.get("previous") != previous:
+        elif change.previous != previous:
             faults.append(f"{where} does not follow the line before: lines were cut or moved")
-        if isinstance(entry, dict):
-            faults += [f"{where}: {fault}" for fault in _evidence_faults(entry)]
-            if str(entry.get("when")) < last:
-                faults.append(f"{where}: earlier than the line before")
-            previous, last = str(entry.get("sha256")), str(entry.get("when"))
-            entries.append(entry)
+        faults += [f"{where}: {fault}" for fault in _evidence_faults(change)]
+        if str(change.when) < last:
+            faults.append(f"{where}: earlier than the line before")
+        previous, last = str(change.sha256), str(change.when)
+        entries.append(change)
     if not head.is_file():
         faults.append(f"its head {head.name} is missing")
     else:
-        expected = read_json(head)
-        if (expected["entries"], expected["sha256"]) != (len(entries), previous):
+        expected = LogState.read(head)
+        if expected != LogState(len(entries), previous):
             faults.append(
-                f"the head lists {expected['entries']} entries, the last with the hash "
-                f"{expected['sha256'][:12]}; the log has {len(entries)}: its end was cut or changed"
+                f"the head lists {expected.entries} entries, the last with the hash "
+                f"{str(expected.sha256)[:12]}; the log has {len(entries)}: its end was cut or "
+                "changed"
             )
     if faults:
         raise LogFault("\n".join([f"The change log {path.name} is INVALID:", *faults]))

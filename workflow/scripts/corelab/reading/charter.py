@@ -7,12 +7,13 @@ those of ``docs/guideline_checklist.md``. Nothing here is ever ticked by the pro
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from corelab.settings.reading import ReadingSettings, ReadingWindow
 from corelab.settings.report import Attestation
+from corelab.terms.verdicts import FAIL, NOT_ASSESSABLE, PASS
 
 NOT_ATTESTED = "NOT ATTESTED"
 ATTESTATIONS = {
@@ -64,17 +65,34 @@ def attestation_table(given: Mapping[str, Attestation]) -> pd.DataFrame:
         state = "attested" if one else NOT_ATTESTED
         said = (one.by, one.at, one.document) if one else (None, None, None)
         cells = (name, statement, whom, state, *said)
-        rows.append(dict(zip(ATTESTATIONS, cells, strict=True)))
+        rows.append(cells)
     return pd.DataFrame(rows, columns=list(ATTESTATIONS), dtype=object)
 
 
-def charter_checks(settings: ReadingSettings) -> list[tuple[str, str, Any, bool, str]]:
-    """(check, checklist row, what is said, failed, in words) about the charter's own text.
+class Check(NamedTuple):
+    """A check of the conduct of a read; ``failed`` is None where it is not assessable."""
+
+    check: str
+    guideline: str
+    who: str
+    observed: str | float | None
+    limit: str | float | None
+    failed: bool | None
+    message: str
+
+    @property
+    def verdict(self) -> str:
+        """Verdict of :mod:`corelab.terms.verdicts`."""
+        return NOT_ASSESSABLE if self.failed is None else FAIL if self.failed else PASS
+
+
+def charter_checks(settings: ReadingSettings) -> list[Check]:
+    """Checks of the charter's own text.
 
     Examples
     --------
     >>> settings = ReadingSettings(charter={"timing": "real_time_read"})
-    >>> {row: failed for _, row, _, failed, _ in charter_checks(settings)}["C22"]
+    >>> {one.guideline: one.failed for one in charter_checks(settings)}["C22"]
     True
     """
     charter, limits = settings.charter, settings.limits
@@ -86,27 +104,29 @@ def charter_checks(settings: ReadingSettings) -> list[tuple[str, str, Any, bool,
         ("quality_failure", charter.quality_failure, "C51",
          "what is done where quality control fails"),
     )  # fmt: skip
-    found: list[tuple[str, str, Any, bool, str]] = [
-        (f"charter states {name}", row, said, said is None, words)
-        for name, said, row, words in stated
-    ]
+    found: list[Check] = []
+
+    def add(name: str, row: str, said: str | float | None, missing: bool, words: str) -> None:
+        text = f"{words}{': not said' * missing}"
+        found.append(Check(name, row, "charter", said, None, missing, text))
+
+    for name, said, row, words in stated:
+        add(f"charter states {name}", row, said, said is None, words)
     own = "custom" in (charter.criteria or "").casefold()
     if own:
         why = charter.criteria_justification
-        found.append(("own criteria are justified", "C16", why, not why, "why they are used"))
+        add("own criteria are justified", "C16", why, not why, "why they are used")
     if charter.timing in REAL_TIME:
         rule, days = charter.unblinding, settings.turnaround_days
-        found.append(("real-time design has an unblinding rule", "C22", rule, not rule, "the rule"))
-        found.append(("real-time design has a turnaround limit", "C45", days, days is None, "days"))
+        add("real-time design has an unblinding rule", "C22", rule, not rule, "the rule")
+        add("real-time design has a turnaround limit", "C45", days, days is None, "days")
     reasons = settings.not_evaluable_reasons
-    found.append(
-        ("reasons for no value are a closed list", "C25", len(reasons), not reasons, "the list")
-    )
+    add("reasons for no value are a closed list", "C25", len(reasons), not reasons, "the list")
     for name in DEMANDED_LIMITS:
         limit = [f"{suffix} {limits[f'{name}_{suffix}']:g}" for suffix in ("min", "max")
                  if f"{name}_{suffix}" in limits]  # fmt: skip
         words = f"the allowed range of {name.replace('_', ' ')}"
-        found.append((f"limit of {name}", "C53", ", ".join(limit) or None, not limit, words))
+        add(f"limit of {name}", "C53", ", ".join(limit) or None, not limit, words)
     return found
 
 
@@ -114,14 +134,8 @@ def visit_checks(
     scans: Sequence[Mapping[str, Any]],
     windows: Mapping[str, ReadingWindow],
     baseline: str | None,
-) -> list[tuple[str, str, str, Any, Any, bool | None, str]]:
-    """Windows of visits, and whether a subject's visits were scanned with the same kinds.
-
-    Returns
-    -------
-    list of tuple
-        check, checklist row, who, observed, limit, failed (None: not assessable), in words.
-    """
+) -> list[Check]:
+    """Windows of visits, and whether a subject's visits were scanned with the same kinds."""
     times: dict[tuple[str, str], Any] = {}
     kinds: dict[tuple[str, str], set[str]] = {}
     for row in scans:
@@ -132,7 +146,7 @@ def visit_checks(
         if row["acquired_at"]:
             when = pd.to_datetime(row["acquired_at"], utc=True)
             times[key] = min(times.get(key, when), when)
-    found: list[tuple[str, str, str, Any, Any, bool | None, str]] = []
+    found: list[Check] = []
     for visit, window in windows.items():
         first, last = window.from_day, window.to_day
         own = sorted(person for person, name in kinds if name == visit)
@@ -147,15 +161,13 @@ def visit_checks(
             text += ": " + ", ".join(f"{p} on day {d:.1f}" for p, d in list(outside.items())[:5])
         failed = bool(outside) if days else None
         limit = f"day {first:g} to {last:g}"
-        found.append(("visit in its window", "C33a", visit, len(outside), limit, failed, text))
+        found.append(Check("visit in its window", "C33a", visit, len(outside), limit, failed, text))
     if len({visit for _, visit in kinds}) > 1:
         found.append(_same_kinds(kinds))
     return found
 
 
-def _same_kinds(
-    kinds: Mapping[tuple[str, str], set[str]],
-) -> tuple[str, str, str, Any, Any, bool | None, str]:
+def _same_kinds(kinds: Mapping[tuple[str, str], set[str]]) -> Check:
     """Whether every subject's scans at a visit are of the kinds that most subjects have there."""
     by_visit: dict[str, list[frozenset[str]]] = {}
     for (_, visit), names in kinds.items():
@@ -169,4 +181,4 @@ def _same_kinds(
     text = f"{len(odd)} visits lack a kind of scan that most have there"
     if odd:
         text += ": " + ", ".join(odd[:5])
-    return ("same kinds of scan at a visit", "C33c", "all", len(odd), 0, bool(odd), text)
+    return Check("same kinds of scan at a visit", "C33c", "all", len(odd), 0, bool(odd), text)

@@ -10,7 +10,8 @@ from typing import Any
 
 import pandas as pd
 
-from corelab.reading.charter import charter_checks, visit_checks
+from corelab.measurement.rows import rows_frame
+from corelab.reading.charter import Check, charter_checks, visit_checks
 from corelab.reading.rates import wilson_interval
 from corelab.reading.reader_list import days_of_reads
 from corelab.settings.reading import ReadingSettings
@@ -62,13 +63,6 @@ def times(frame: pd.DataFrame, *columns: str) -> pd.Series:
     return pd.to_datetime(found, utc=True, errors="coerce", format="ISO8601")
 
 
-def _row(
-    check: str, guideline: str, who: str, observed: Any, limit: Any, failed: bool | None, text: str
-) -> dict[str, Any]:
-    verdict = "not_assessable" if failed is None else "fail" if failed else "pass"
-    return dict(zip(CONDUCT, (check, guideline, who, observed, limit, verdict, text), strict=True))
-
-
 def turnaround(
     sheet: pd.DataFrame | None,
     received: Mapping[tuple[str, str], str] | None = None,
@@ -101,7 +95,7 @@ def turnaround(
     ['all', 5.25, 1, 'fail']
     """
     own = central_rows(sheet)
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[Any, ...]] = []
     if not len(own):
         return pd.DataFrame(rows, columns=list(TURNAROUND), dtype=object)
     started = times(own, "received_at")
@@ -123,24 +117,24 @@ def turnaround(
             within / n if within is not None and n else None, low, high, limit_days,
             None if within is None or not n else "pass" if within == n else "fail",
         )  # fmt: skip
-        rows.append(dict(zip(TURNAROUND, cells, strict=True)))
+        rows.append(cells)
     return pd.DataFrame(rows, columns=list(TURNAROUND), dtype=object)
 
 
-def _certificates(own: pd.DataFrame, certified: Mapping[str, str]) -> list[dict[str, Any]]:
+def _certificates(own: pd.DataFrame, certified: Mapping[str, str]) -> list[Check]:
     if not certified:
         text = "no certificates are given (reading.certified)"
-        return [_row("certified before the first read", "C24", "all", None, None, None, text)]
+        return [Check("certified before the first read", "C24", "all", None, None, None, text)]
     first = times(own, "read_at").groupby(own["reader"]).min()
     return [
-        _row("certified before the first read", "C24", str(reader),
+        Check("certified before the first read", "C24", str(reader),
              None if pd.isna(when) else str(when.date()), certified.get(str(reader)), False,
              "every read came after the certificate")
         for reader, when in first.items()
     ]  # fmt: skip
 
 
-def _load(own: pd.DataFrame, limit: int | None) -> list[dict[str, Any]]:
+def _load(own: pd.DataFrame, limit: int | None) -> list[Check]:
     found = []
     for reader, days in days_of_reads(own).items():
         most, day = max((number, day) for day, number in days.items())
@@ -149,11 +143,11 @@ def _load(own: pd.DataFrame, limit: int | None) -> list[dict[str, Any]]:
         if over:
             text += f"; above the limit on {', '.join(over)}"
         failed = None if limit is None else bool(over)
-        found.append(_row("cases per day", "C23", reader, most, limit, failed, text))
+        found.append(Check("cases per day", "C23", reader, most, limit, failed, text))
     return found
 
 
-def _independence(sheet: pd.DataFrame) -> list[dict[str, Any]]:
+def _independence(sheet: pd.DataFrame) -> list[Check]:
     """A central reader is no investigator of the trial."""
     if "role" not in sheet:
         return []
@@ -166,16 +160,16 @@ def _independence(sheet: pd.DataFrame) -> list[dict[str, Any]]:
         else "no central reader is an investigator"
     )
     return [
-        _row("readers independent of investigators", "C37", "all", len(both), 0, bool(both), text)
+        Check("readers independent of investigators", "C37", "all", len(both), 0, bool(both), text)
     ]
 
 
-def _together(own: pd.DataFrame) -> list[dict[str, Any]]:
+def _together(own: pd.DataFrame) -> list[Check]:
     """Two readers who looked at one case on one workstation at the same time (guideline: avoid)."""
     name = "readers not at one screen"
     if "workstation" not in own or not own["workstation"].notna().any():
         text = "the reads have no column workstation"
-        return [_row(name, "C18", "all", None, 0, None, text)]
+        return [Check(name, "C18", "all", None, 0, None, text)]
     when = times(own, "confirmed_at", "read_at")
     found = []
     for station, rows in (
@@ -191,26 +185,26 @@ def _together(own: pd.DataFrame) -> list[dict[str, Any]]:
         text = f"{len(cases)} cases read by two readers within {TOGETHER_MINUTES:g} minutes"
         if cases:
             text += ": " + ", ".join(" ".join(case) for case in cases[:5])
-        found.append(_row(name, "C18", str(station), len(cases), 0, bool(cases), text))
+        found.append(Check(name, "C18", str(station), len(cases), 0, bool(cases), text))
     return found
 
 
-def _confirmed(own: pd.DataFrame, locked_at: str | None) -> list[dict[str, Any]]:
+def _confirmed(own: pd.DataFrame, locked_at: str | None) -> list[Check]:
     name = "confirmed before the lock"
     when = times(own, "confirmed_at", "read_at")
     if locked_at is None or not when.notna().any():
         text = "the reads have no times, or reading.locked_at is not given"
-        return [_row(name, "C35", "all", None, locked_at, None, text)]
+        return [Check(name, "C35", "all", None, locked_at, None, text)]
     lock = pd.to_datetime(locked_at, utc=True)
     late, silent = int((when > lock).sum()), int(when.isna().sum())
     text = f"{late} reads confirmed after the lock, {silent} without a time"
-    return [_row(name, "C35", "all", late, locked_at, bool(late or silent), text)]
+    return [Check(name, "C35", "all", late, locked_at, bool(late or silent), text)]
 
 
-def _quality_reader(named: Sequence[str]) -> list[dict[str, Any]]:
+def _quality_reader(named: Sequence[str]) -> list[Check]:
     name = "a reader for quality control"
     text = f"named: {', '.join(named)}" if named else "none is named (reading.quality_readers)"
-    return [_row(name, "C27", "all", len(named), 1, not named, text)]
+    return [Check(name, "C27", "all", len(named), 1, not named, text)]
 
 
 def conduct_table(
@@ -234,7 +228,7 @@ def conduct_table(
         The baseline visit.
     """
     own = central_rows(sheet)
-    rows: list[dict[str, Any]] = []
+    rows: list[Check] = []
     if sheet is not None and len(own):
         rows += _certificates(own, settings.certified)
         rows += _load(own, settings.reads_per_day)
@@ -242,9 +236,6 @@ def conduct_table(
         rows += _together(own)
         rows += _confirmed(own, settings.locked_at)
         rows += _quality_reader(settings.quality_readers)
-        rows += [
-            _row(check, row, "charter", said, None, failed, f"{words}{': not said' * failed}")
-            for check, row, said, failed, words in charter_checks(settings)
-        ]
-    rows += [_row(*one) for one in visit_checks(scans, settings.visit_windows, baseline)]
-    return pd.DataFrame(rows, columns=list(CONDUCT), dtype=object)
+        rows += charter_checks(settings)
+    rows += visit_checks(scans, settings.visit_windows, baseline)
+    return rows_frame(rows, CONDUCT, object)

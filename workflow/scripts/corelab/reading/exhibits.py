@@ -9,8 +9,9 @@ import pandas as pd
 
 from corelab.provenance.exhibits import Alarm, write_exhibit
 from corelab.provenance.figure_style import BLUE, FAINT, GREY, RED, save_figure
-from corelab.provenance.products import read_json, read_table
+from corelab.provenance.products import read_table
 from corelab.reading.charter import NOT_ATTESTED
+from corelab.records import Validity
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -93,36 +94,36 @@ def plot_p_chart(chart: pd.DataFrame) -> Figure:
 
 
 def _standing(folder: Path, exhibits: Path) -> None:
-    found = read_json(folder / "reading" / "validity.json")
-    severity = {"invalid": "error", "open": "warning"}.get(found["state"])
-    lines = [*found["faults"], *found["open"]]
+    found = Validity.read(folder / "reading" / "validity.json")
+    severity = {"invalid": "error", "open": "warning"}.get(found.state)
+    lines = [*found.faults, *found.open]
     alarms = [
-        Alarm(severity, f"{found['banner']}: {line}") for line in lines[:SHOWN_FAULTS] if severity
+        Alarm(severity, f"{found.banner}: {line}") for line in lines[:SHOWN_FAULTS] if severity
     ]
     if severity and not lines:
-        alarms = [Alarm(severity, str(found["banner"]))]
+        alarms = [Alarm(severity, str(found.banner))]
     if len(lines) > SHOWN_FAULTS:
         alarms.append(
             Alarm("error", f"{len(lines) - SHOWN_FAULTS} more, see reading/lock_audit.tsv")
         )
     parts = [
-        STATE_WORDS[found["state"]],
-        f"{found['locked_reads']} rows locked, {found['changes_since']} logged changes since.",
+        STATE_WORDS[found.state],
+        f"{found.locked_reads} rows locked, {found.changes_since} logged changes since.",
     ]
-    if found["lock_sha256"]:
-        by = f" by {found['locked_by']}" if found["locked_by"] else ""
-        at = f" at {found['locked_at']}" if found["locked_at"] else ""
-        signed = "signed" if found["signed"] else "not signed"
-        parts.append(f"Lock{by}{at}, {signed}, SHA-256 {found['lock_sha256'][:16]}...")
+    if found.lock_sha256:
+        by = f" by {found.locked_by}" if found.locked_by else ""
+        at = f" at {found.locked_at}" if found.locked_at else ""
+        signed = "signed" if found.signed else "not signed"
+        parts.append(f"Lock{by}{at}, {signed}, SHA-256 {found.lock_sha256[:16]}...")
     write_exhibit(
         exhibits / "reading_standing.json",
         section="reading",
         title="Standing of the reads against their lock",
         caption=" ".join(parts),
-        table="reading/lock_audit.tsv" if found["state"] == "invalid" else "",
+        table="reading/lock_audit.tsv" if found.state == "invalid" else "",
         columns={"row": "Row", "verdict": "Verdict", "changes": "Logged changes", "fault": "Fault"},
         alarms=alarms,
-        banner=found["banner"] or "",
+        banner=found.banner or "",
         order=1,
     )
 

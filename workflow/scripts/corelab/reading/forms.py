@@ -12,6 +12,7 @@ from corelab.provenance.products import read_table, write_table
 from corelab.reading.reference_cases import (
     PERFORMANCE,
     REFERENCE_READS,
+    ReferenceRead,
     judged_reads,
     performance,
 )
@@ -137,14 +138,18 @@ def returned_forms(
     settings = study.settings.reading
     key = read_table(key_path)
     reads: list[pd.DataFrame] = []
-    lines: list[dict[Any, Any]] = []
+    references: list[ReferenceRead] = []
     for reader, path in sorted(forms.items()):
         form = read_table(path)
         reads.append(reads_from_form(form, key, reader))
         last = int(pd.to_numeric(form["position"]).max()) if len(form) else 1
-        for row in reads_from_form(form, key, reader, reference=True).to_dict("records"):
-            place = {"reference_id": row["participant_id"], "position": row["presentation_order"]}
-            lines.append({**row, **place, "last": last})
+        references += [
+            ReferenceRead(
+                *(row["participant_id"], row["endpoint"], reader, row["value"], row["unit"]),
+                *(row["repeat"], int(row["presentation_order"]), last),
+            )
+            for row in reads_from_form(form, key, reader, reference=True).to_dict("records")
+        ]
     nothing = pd.DataFrame(columns=list(RETURNED), dtype=object)
     table = pd.concat(reads, ignore_index=True) if reads else nothing
     faults = _reason_faults(table, settings.not_evaluable_reasons)
@@ -152,7 +157,7 @@ def returned_forms(
         raise ValueError("\n".join(["The forms cannot be taken over:", *faults[:50]]))
     truth = study.sheets.get("reference_cases")
     judged = judged_reads(
-        lines,
+        references,
         truth if truth is not None else pd.DataFrame(columns=["reference_id"]),
         settings.stability_parts,
     )

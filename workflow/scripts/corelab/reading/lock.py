@@ -12,15 +12,20 @@ import hashlib
 import hmac
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pandas as pd
 
 from corelab.provenance.products import format_cell, plain, read_json
 from corelab.reading.change_log import LogFault, head_path, verify_log
 from corelab.reading.conduct import times
+from corelab.records import Change, Charter, Lock, LogState, RecordError, Signature
+from corelab.settings.reading import ReadingSettings
+
+#: A row of a sheet.
+Cells = Mapping[str, str | float | None]
 
 _KEY = ("participant_id", "visit", "endpoint", "reader", "repeat", "role")
 FINAL_KEY = ("participant_id", "visit", "endpoint")
@@ -35,7 +40,7 @@ AUDIT = {
 CONTOUR = "contour"
 
 
-def row_key(cells: Mapping[str, Any]) -> str:
+def row_key(cells: Cells) -> str:
     """Key of a row of the reads sheet.
 
     Examples
@@ -47,7 +52,7 @@ def row_key(cells: Mapping[str, Any]) -> str:
     return "|".join(str(cells.get(name) or default.get(name)) for name in _KEY)
 
 
-def row_text(cells: Mapping[str, Any]) -> str:
+def row_text(cells: Cells) -> str:
     """A row as canonical JSON: sorted keys, missing cells left out.
 
     Examples
@@ -65,8 +70,8 @@ def _sha256(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
-def _records(frame: pd.DataFrame | None) -> list[dict[str, Any]]:
-    return [] if frame is None else cast(list[dict[str, Any]], frame.to_dict("records"))
+def _records(frame: pd.DataFrame | None) -> list[Cells]:
+    return [] if frame is None else cast("list[Cells]", frame.to_dict("records"))
 
 
 def _rows(sheet: pd.DataFrame | None, contours: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -90,8 +95,8 @@ def _finals(final: pd.DataFrame) -> dict[str, str]:
     }
 
 
-def _self_digest(lock: Mapping[str, Any]) -> str:
-    content = {key: value for key, value in lock.items() if key not in {"lock_sha256", "signature"}}
+def _self_digest(lock: Lock) -> str:
+    content = replace(lock, lock_sha256=None, signature=None).to_json()
     return _sha256(json.dumps(plain(content), sort_keys=True, ensure_ascii=False))
 
 
@@ -113,31 +118,23 @@ def read_key(path: str | Path) -> bytes:
     return content
 
 
-def signature_of(lock: Mapping[str, Any], key: bytes) -> dict[str, str]:
-    """HMAC-SHA256 (RFC 2104) of a lock's own hash, with the fingerprint of the key.
-
-    Examples
-    --------
-    >>> signature_of({"lock_sha256": "00"}, b"k" * 32)["method"]
-    'HMAC-SHA256'
-    """
-    value = hmac.new(key, str(lock["lock_sha256"]).encode("utf-8"), hashlib.sha256).hexdigest()
+def signature_of(lock: Lock, key: bytes) -> Signature:
+    """HMAC-SHA256 (RFC 2104) of a lock's own hash, with the fingerprint of the key."""
+    value = hmac.new(key, str(lock.lock_sha256).encode("utf-8"), hashlib.sha256).hexdigest()
     name = hashlib.sha256(b"corelab lock key\x1f" + key).hexdigest()[:16]
-    return {"method": "HMAC-SHA256", "key": name, "value": value}
+    return Signature("HMAC-SHA256", name, value)
 
 
 def make_lock(
     sheet: pd.DataFrame | None,
     final: pd.DataFrame,
+    settings: ReadingSettings,
     *,
-    charter: Mapping[str, Any],
-    log: Iterable[Mapping[str, Any]] = (),
-    locked_at: str | None = None,
-    locked_by: str | None = None,
+    log: Sequence[Change] = (),
     contours: Mapping[str, str] | None = None,
     key: bytes | None = None,
     open_at_lock: Sequence[str] = (),
-) -> dict[str, Any]:
+) -> Lock:
     """The lock of the reads as they are.
 
     Parameters
@@ -146,14 +143,11 @@ def make_lock(
         The reads sheet as text.
     final
         Final reads.
-    charter
-        What was fixed before: presentation, seed, adjudication rules.
+    settings
+        ``reading`` of the config: what was fixed before, who locked and when;
+        without ``locked_at`` the lock is free of any clock.
     log
         Entries of the change log that came before the lock; normally none.
-    locked_at
-        Time to write into it; None leaves the lock free of any clock.
-    locked_by
-        Who locked.
     contours
         Scan identifier -> SHA-256 of a reader's contour.
     key
@@ -165,39 +159,39 @@ def make_lock(
     --------
     >>> sheet = pd.DataFrame([{"participant_id": "1", "visit": "a", "endpoint": "aspects",
     ...                        "reader": "r1", "value": "8"}])
-    >>> lock = make_lock(sheet, pd.DataFrame(columns=list(FINAL_KEY)), charter={})
-    >>> list(lock["reads"]), check_lock(lock, sheet, pd.DataFrame(columns=list(FINAL_KEY)), [])
-    (['1|a|aspects|r1|1|reader'], [])
+    >>> final = pd.DataFrame(columns=list(FINAL_KEY))
+    >>> lock = make_lock(sheet, final, ReadingSettings(), key=b"k" * 32)
+    >>> list(lock.reads), lock.signature.method
+    (['1|a|aspects|r1|1|reader'], 'HMAC-SHA256')
+    >>> check_lock(lock, sheet, final, [])
+    []
     """
-    entries = list(log)
     rows = _rows(sheet, contours)
-    lock: dict[str, Any] = {
-        "reads": {name: _sha256(text) for name, text in sorted(rows.items())},
-        "final_reads": dict(sorted(_finals(final).items())),
-        "charter": plain(charter),
-        "log": {"entries": len(entries), "sha256": entries[-1]["sha256"] if entries else None},
-    }
-    if open_at_lock:
-        lock["open_at_lock"] = list(open_at_lock)
-    if locked_at is not None:
-        lock["locked_at"] = locked_at
-    if locked_by is not None:
-        lock["locked_by"] = locked_by
-    lock["lock_sha256"] = _self_digest(lock)
-    if key is not None:
-        lock["signature"] = signature_of(lock, key)
-    return lock
+    lock = Lock(
+        {name: _sha256(text) for name, text in sorted(rows.items())},
+        dict(sorted(_finals(final).items())),
+        _charter(settings),
+        LogState(len(log), log[-1].sha256 if log else None),
+        tuple(open_at_lock) or None,
+        settings.locked_at,
+        settings.locked_by,
+    )
+    lock = replace(lock, lock_sha256=_self_digest(lock))
+    return lock if key is None else replace(lock, signature=signature_of(lock, key))
 
 
-def _undone(
-    rows: dict[str, str], entries: Iterable[Mapping[str, Any]]
-) -> tuple[dict[str, str], list[str]]:
+def _charter(settings: ReadingSettings) -> Charter:
+    given = settings.plain()
+    return Charter.from_json({one.name: given[one.name] for one in fields(Charter)})
+
+
+def _undone(rows: dict[str, str], entries: Iterable[Change]) -> tuple[dict[str, str], list[str]]:
     """Rows with logged changes taken back, newest first, and entries that do not fit them."""
     before, faults = dict(rows), []
     for entry in reversed(list(entries)):
-        what = entry["what"]
-        key, field, old, new = what["row"], what["field"], what["old"], what["new"]
-        where = f"{key}: log entry {entry['number']}"
+        key, field, new = entry.what.row, entry.what.field, entry.what.new
+        old = entry.what.old
+        where = f"{key}: log entry {entry.number}"
         if field == "row":
             if before.get(key) != new:
                 faults.append(f"{where} says the whole row became {new}, which it is not")
@@ -220,12 +214,12 @@ def _undone(
 
 
 def check_lock(
-    lock: Mapping[str, Any],
+    lock: Lock,
     sheet: pd.DataFrame | None,
     final: pd.DataFrame,
-    log: list[dict[str, Any]],
+    log: Sequence[Change],
     *,
-    charter: Mapping[str, Any] | None = None,
+    settings: ReadingSettings | None = None,
     contours: Mapping[str, str] | None = None,
     key: bytes | None = None,
 ) -> list[str]:
@@ -239,8 +233,8 @@ def check_lock(
         Reads and final reads as they are now.
     log
         Verified entries of the change log.
-    charter
-        The charter's settings now; None does not compare them.
+    settings
+        ``reading`` of the config now; None does not compare it.
     contours
         Scan identifier -> SHA-256 of a reader's contour as it is now.
     key
@@ -251,30 +245,26 @@ def check_lock(
     list of str
         One sentence per fault with the row's key; empty if the lock holds.
     """
-    if lock.get("lock_sha256") != _self_digest(lock):
+    if lock.lock_sha256 != _self_digest(lock):
         return ["the lock itself was edited: its content does not have its hash"]
     if key is not None:
-        expected = signature_of(lock, key)
-        if not hmac.compare_digest(
-            str((lock.get("signature") or {}).get("value")), expected["value"]
-        ):
+        signed = lock.signature.value if lock.signature else None
+        if not hmac.compare_digest(str(signed), signature_of(lock, key).value):
             return ["the lock does not bear the signature of reading.signing_key: another lock"]
-    count = lock["log"]["entries"]
-    if len(log) < count or (count and log[count - 1]["sha256"] != lock["log"]["sha256"]):
+    count = lock.log.entries
+    if len(log) < count or (count and log[count - 1].sha256 != lock.log.sha256):
         return ["the change log is not the one of the lock: entries from before it are gone"]
     faults: list[str] = []
-    if charter is not None and plain(charter) != lock["charter"]:
-        changed = sorted(
-            key
-            for key in {*charter, *lock["charter"]}
-            if plain(charter).get(key) != lock["charter"].get(key)
-        )
+    charter = lock.charter if settings is None else _charter(settings)
+    if charter != lock.charter:
+        names = sorted(one.name for one in fields(Charter))
+        changed = [one for one in names if getattr(charter, one) != getattr(lock.charter, one)]
         faults.append(f"the charter's settings changed after the lock: {', '.join(changed)}")
     since = log[count:]
     before, misfits = _undone(_rows(sheet, contours), since)
     faults += misfits
     named = {fault.split(":")[0] for fault in misfits}
-    then: dict[str, str] = lock["reads"]
+    then = lock.reads
     for row in sorted({*before, *then} - named):
         locked = then.get(row)
         if row not in before:
@@ -284,9 +274,9 @@ def check_lock(
         elif _sha256(before[row]) != locked:
             faults.append(f"{row}: the row was changed without an entry in the change log")
     # A logged change may alter the final read of its own case and endpoint, and no other.
-    touched = {"|".join(entry["what"]["row"].split("|")[:3]) for entry in since}
+    touched = {"|".join(entry.what.row.split("|")[:3]) for entry in since}
     now = _finals(final)
-    decided: dict[str, str] = lock["final_reads"]
+    decided = lock.final_reads
     for row in sorted({*now, *decided} - touched):
         if now.get(row) != decided.get(row):
             faults.append(f"{row}: the final read changed, but no logged change concerns it")
@@ -294,9 +284,9 @@ def check_lock(
 
 
 def audit_table(
-    lock: Mapping[str, Any],
+    lock: Lock | None,
     sheet: pd.DataFrame | None,
-    log: list[dict[str, Any]],
+    log: Sequence[Change],
     *,
     contours: Mapping[str, str] | None = None,
     faults: Iterable[str] = (),
@@ -306,16 +296,16 @@ def audit_table(
     Faults (of :func:`check_lock`) that name no row have a row of their own, called ``lock``.
     """
     rows = {key: _sha256(text) for key, text in _rows(sheet, contours).items()}
-    locked = lock.get("reads") or {}
-    since = log[int((lock.get("log") or {}).get("entries") or 0) :]
+    locked = lock.reads if lock else {}
+    since = log[lock.log.entries if lock else 0 :]
     named: dict[str, list[str]] = {}
     for fault in faults:
         key, _, text = fault.partition(": ")
         known = key in rows or key in locked
         named.setdefault(key if known else "lock", []).append(text if known else fault)
-    made: list[tuple[Any, ...]] = []
+    made = []
     for key in sorted({*rows, *locked} | ({"lock"} & set(named))):
-        changes = sum(entry["what"]["row"] == key for entry in since)
+        changes = sum(entry.what.row == key for entry in since)
         wrong = "; ".join(named.get(key, [])) or None
         verdict = "INVALID" if wrong else "explained" if changes else "locked"
         made.append((key, verdict, changes, rows.get(key), locked.get(key), wrong))
@@ -339,7 +329,7 @@ class Standing:
     changes
         Logged changes since the lock.
     lock
-        As read; empty where it cannot be read.
+        As read; None where nothing is locked, or it cannot be read.
     """
 
     state: str
@@ -347,18 +337,32 @@ class Standing:
     open: tuple[str, ...]
     audit: pd.DataFrame
     changes: int
-    lock: Mapping[str, Any]
+    lock: Lock | None
 
 
-def read_lock(path: Path) -> tuple[dict[str, Any], str | None]:
-    """A lock, and why it cannot be read (then it is empty)."""
+@dataclass(frozen=True)
+class LockFile:
+    """File of a lock: the lock, or what has to be settled before it, or why it is not readable."""
+
+    lock: Lock | None = None
+    open: tuple[str, ...] = ()
+    fault: str | None = None
+
+
+def read_lock(path: Path) -> LockFile:
+    """Read the file of a lock."""
     try:
-        lock = read_json(path)
-        if not isinstance(lock, dict) or not (lock.get("open") or "reads" in lock):
+        content = read_json(path)
+        if isinstance(content, dict) and content.get("open"):
+            return LockFile(open=tuple(content["open"]))
+        if not isinstance(content, dict) or "reads" not in content:
             raise ValueError("it holds no reads")
+        return LockFile(Lock.from_json(content))
+    except RecordError:
+        fault = "the lock itself was edited: it does not have the keys of a lock"
     except (OSError, ValueError) as error:
-        return {}, f"the lock itself was edited or is gone: {error}"
-    return lock, None
+        fault = f"the lock itself was edited or is gone: {error}"
+    return LockFile(fault=fault)
 
 
 def log_without_lock(log_path: Path) -> str | None:
@@ -376,11 +380,10 @@ def verify_lock(
     sheet: pd.DataFrame | None,
     final: pd.DataFrame,
     log_path: Path,
+    settings: ReadingSettings,
     *,
-    charter: Mapping[str, Any],
     contours: Mapping[str, str] | None = None,
     key: bytes | None = None,
-    expected_sha256: str | None = None,
     rereview: Sequence[str] = (),
 ) -> Standing:
     """Compare reads, final reads and contours with their lock.
@@ -393,51 +396,50 @@ def verify_lock(
         Reads and final reads as they are now.
     log_path
         The change log.
-    charter, contours, key
+    settings
+        ``reading`` of the config; a lock other than that of ``lock_sha256`` is a fault.
+    contours, key
         As in :func:`check_lock`.
-    expected_sha256
-        The lock's own hash as it was noted when it was made; another lock is a fault.
     rereview
         Faults of a re-review (:func:`corelab.reading.rereview.rereview_faults`).
     """
-    lock, unreadable = read_lock(path)
-    if not unreadable and "reads" not in lock:
+    found = read_lock(path)
+    lock = found.lock
+    if found.open:
         gone = log_without_lock(log_path)
         wrong = (*([gone] if gone else []), *rereview)
-        state, audit = "invalid" if wrong else "open", audit_table({}, None, [], faults=wrong)
-        return Standing(state, wrong, tuple(lock["open"]), audit, 0, lock)
-    faults = [unreadable] if unreadable else []
-    log: list[dict[str, Any]] = []
+        state, audit = "invalid" if wrong else "open", audit_table(None, None, [], faults=wrong)
+        return Standing(state, wrong, found.open, audit, 0, None)
+    faults = [found.fault] if found.fault else []
+    log: list[Change] = []
     try:
         log = verify_log(log_path)
     except LogFault as fault:
         faults += str(fault).splitlines()
-    if not faults:
-        faults += check_lock(lock, sheet, final, log, charter=charter, contours=contours, key=key)
-    if expected_sha256 and lock.get("lock_sha256") != expected_sha256:
+    if lock and not faults:
+        faults += check_lock(lock, sheet, final, log, settings=settings, contours=contours, key=key)
+    if settings.lock_sha256 and (lock is None or lock.lock_sha256 != settings.lock_sha256):
         faults.append("the lock is not the one whose hash is in reading.lock_sha256")
-    faults += _read_late(lock, sheet, log) + list(rereview)
+    faults += [*(_read_late(lock, sheet, log) if lock else []), *rereview]
     return Standing(
         "invalid" if faults else "valid",
         tuple(faults),
-        tuple(lock.get("open_at_lock") or ()),
+        (lock.open_at_lock if lock else None) or (),
         audit_table(lock, sheet, log, contours=contours, faults=faults),
-        len(log) - int((lock.get("log") or {}).get("entries") or 0),
+        len(log) - (lock.log.entries if lock else 0),
         lock,
     )
 
 
-def _read_late(
-    lock: Mapping[str, Any], sheet: pd.DataFrame | None, log: Sequence[Mapping[str, Any]]
-) -> list[str]:
+def _read_late(lock: Lock, sheet: pd.DataFrame | None, log: Sequence[Change]) -> list[str]:
     """Reads whose own time lies after the lock and that no entry explains."""
-    if sheet is None or not lock.get("locked_at"):
+    if sheet is None or not lock.locked_at:
         return []
     when = times(sheet, "confirmed_at", "read_at")
-    late = sheet[when > pd.to_datetime(lock["locked_at"], utc=True)]
-    logged = {entry["what"]["row"] for entry in log}
+    late = sheet[when > pd.to_datetime(lock.locked_at, utc=True)]
+    logged = {entry.what.row for entry in log}
     return [
-        f"{row_key(cells)}: read after the lock of {lock['locked_at']} without an entry; a re-read "
+        f"{row_key(cells)}: read after the lock of {lock.locked_at} without an entry; a re-read "
         "goes into inputs.rereads with its evidences (reading.rereview)"
         for cells in _records(late)
         if row_key(cells) not in logged

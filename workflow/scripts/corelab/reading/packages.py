@@ -32,7 +32,7 @@ from corelab.reading.reference_cases import (
     reference_images,
 )
 from corelab.reading.sampling import SAMPLE, stratified_sample
-from corelab.records import Prepared
+from corelab.records import Package, Packages, Prepared
 from corelab.settings.reading import ReadingSample
 from corelab.study.model import Study
 from corelab.study.naming import bids_label
@@ -227,7 +227,7 @@ TABLES = {"cases.tsv": tuple(CASES), "form.tsv": tuple(FORM)}
 DICTIONARIES = {"cases.json": _dictionary(CASES), "form.json": _dictionary(FORM)}
 
 
-def write_packages(study: Study, records: Sequence[str | Path], folder: Path) -> dict[str, Any]:
+def write_packages(study: Study, records: Sequence[str | Path], folder: Path) -> Packages:
     """Write the packages of all readers and the key, and prove the packages blinded.
 
     Parameters
@@ -241,8 +241,7 @@ def write_packages(study: Study, records: Sequence[str | Path], folder: Path) ->
 
     Returns
     -------
-    dict
-        Presentation, seed, and by reader the number of cases and the sha256 of each file.
+    Packages
 
     Raises
     ------
@@ -264,17 +263,12 @@ def write_packages(study: Study, records: Sequence[str | Path], folder: Path) ->
         for _, source, name in named:
             _copy_blinded(Path(source), [package / name for package in packages.values()])
     tokens = forbidden_tokens(study)
-    summary: dict[str, Any] = {}
+    written: dict[str, Package] = {}
     for reader, order in orders.items():
         shown = [(item, *names[_shown_key(item)]) for item in order]
         files = _write_package(study, shown, images, packages[reader], tokens)
-        summary[reader] = {"cases": len(order), "files": files}
-    return {
-        "presentation": settings.presentation,
-        "seed": settings.seed,
-        "searched_for": len(tokens),
-        "readers": summary,
-    }
+        written[reader] = Package(len(order), files)
+    return Packages(settings.presentation, settings.seed, len(tokens), written)
 
 
 def reading_orders(study: Study) -> dict[str, list[Shown]]:
@@ -334,59 +328,26 @@ def _write_package(
 ) -> dict[str, str]:
     """Tables of one package, its proof of blinding, and the sha256 of its files."""
     presentation = study.settings.reading.presentation
-    listed = _case_rows(shown, images, presentation)
-    write_table(_frame(listed, CASES), package / "cases.tsv", CASES, sort=False)
-    form = _form_rows(shown, study_endpoints(study))
+    rows = [
+        (
+            *(item.position, item.part, item.screen, subject if item.linked else None),
+            *(item.time_point, case, presentation, kind, name),
+        )
+        for item, case, subject in shown
+        for kind, _, name in _image_names(case, images.get(_shown_key(item)[:3], []))
+        or [(None, None, None)]
+    ]
+    write_table(_frame(rows, CASES), package / "cases.tsv", CASES, sort=False)
+    form = [
+        (item.position, case, endpoint, unit_of(endpoint) or None, None, None, None)
+        for item, case, _ in shown
+        for endpoint in study_endpoints(study)
+    ]
     write_table(_frame(form, FORM), package / "form.tsv", FORM, sort=False)
     check_package(package, TABLES, DICTIONARIES, tokens, {**CLOSED, "presentation": presentation})
     files = sorted(path for path in package.rglob("*") if path.is_file())
     return {p.relative_to(package).as_posix(): file_sha256(p) for p in files}
 
 
-def _frame(rows: list[dict[str, Any]], columns: Mapping[str, str]) -> pd.DataFrame:
+def _frame(rows: list[tuple[Any, ...]], columns: Mapping[str, str]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(columns), dtype=object)
-
-
-def _case_rows(
-    shown: Iterable[tuple[Shown, str, str]],
-    images: _Images,
-    presentation: str,
-) -> list[dict[str, Any]]:
-    """Rows of cases.tsv: one per image, one without an image where a case has none."""
-    rows = []
-    for item, case, subject in shown:
-        named = _image_names(case, images.get(_shown_key(item)[:3], []))
-        files: list[tuple[str | None, str | None]] = [(kind, name) for kind, _, name in named]
-        for kind, name in files or [(None, None)]:
-            rows.append(
-                {
-                    "position": item.position,
-                    "part": item.part,
-                    "screen": item.screen,
-                    "subject": subject if item.linked else None,
-                    "time_point": item.time_point,
-                    "case": case,
-                    "presentation": presentation,
-                    "kind": kind,
-                    "image": name,
-                }
-            )
-    return rows
-
-
-def _form_rows(
-    shown: Iterable[tuple[Shown, str, str]], endpoints: Sequence[str]
-) -> list[dict[str, Any]]:
-    return [
-        {
-            "position": item.position,
-            "case": case,
-            "endpoint": endpoint,
-            "unit": unit_of(endpoint) or None,
-            "value": None,
-            "not_evaluable_reason": None,
-            "read_at": None,
-        }
-        for item, case, _ in shown
-        for endpoint in endpoints
-    ]

@@ -12,16 +12,13 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import get_args
 
 import numpy as np
 
-KINDS = (
-    "time_sequential",
-    "simultaneous",
-    "simultaneous_random_time",
-    "single_time_point",
-    "hybrid_random",
-)
+from corelab.settings.reading import Presentation
+
+KINDS: tuple[str, ...] = get_args(Presentation)
 
 
 @dataclass(frozen=True, order=True)

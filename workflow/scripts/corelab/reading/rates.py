@@ -7,12 +7,14 @@ reader, difference of a reader from himself); control limits after Shewhart.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from corelab.measurement.rows import rows_frame
 from corelab.reading.adjudication import Rule, readings_of
 
 RATES = {
@@ -44,7 +46,6 @@ P_CHART = {
     "upper": "centre + 3 standard errors of a rate of n cases, no more than 1",
     "verdict": "in_control or out_of_control",
 }
-Add = Callable[[str, str, str, int, int], None]
 
 
 def wilson_interval(count: int, n: int, level: float = 0.95) -> tuple[float | None, float | None]:
@@ -101,15 +102,48 @@ def against_limits(
     return text, verdict, "outside" if any(one[2] for one in inside) else "not decided"
 
 
-def rate_row(
-    names: Mapping[str, Any], count: int, n: int, limits: Mapping[str, float], level: float = 0.95
-) -> dict[str, Any]:
-    """A rate with its Wilson interval and verdicts; ``names`` holds at least ``statistic``."""
+@dataclass(frozen=True)
+class Rate:
+    """A rate with its Wilson interval and verdicts; fields as in :data:`RATES`."""
+
+    endpoint: str
+    statistic: str
+    group: str
+    count: int
+    n: int
+    estimate: float | None
+    ci_low: float | None
+    ci_high: float | None
+    ci_level: float
+    method: str
+    limit: str | None
+    verdict: str | None
+    interval_verdict: str | None
+
+
+def rate(
+    endpoint: str,
+    statistic: str,
+    group: str,
+    count: int,
+    n: int,
+    limits: Mapping[str, float],
+    level: float = 0.95,
+) -> Rate:
+    """A rate against the limits of the charter.
+
+    Examples
+    --------
+    >>> rate("aspects", "adjudication_rate", "all", 3, 10, {"adjudication_rate_max": 0.4}).verdict
+    'within'
+    """
     interval = wilson_interval(count, n, level)
     estimate = count / n if n else None
-    limit, verdict, of_interval = against_limits(names["statistic"], estimate, interval, limits)
-    cells = (count, n, estimate, *interval, level, "Wilson score", limit, verdict, of_interval)
-    return {**names, **dict(zip(list(RATES)[3:], cells, strict=True))}
+    limit, verdict, of_interval = against_limits(statistic, estimate, interval, limits)
+    return Rate(
+        *(endpoint, statistic, group, count, n, estimate, *interval, level, "Wilson score"),
+        *(limit, verdict, of_interval),
+    )
 
 
 def _named(cell: Any) -> set[str]:
@@ -158,11 +192,10 @@ def adjudication_rates(
     pandas.DataFrame
         Columns :data:`RATES`.
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[Rate] = []
 
     def add(endpoint: str, statistic: str, group: str, count: int, n: int) -> None:
-        names = {"endpoint": endpoint, "statistic": statistic, "group": group}
-        rows.append(rate_row(names, count, n, limits or {}, level))
+        rows.append(rate(endpoint, statistic, group, count, n, limits or {}, level))
 
     for endpoint in sorted(final["endpoint"].unique()):
         cases = final[final["endpoint"] == endpoint]
@@ -185,7 +218,7 @@ def adjudication_rates(
             group, lost = f"reader={reader}", int(against.sum())
             add(endpoint, "adjudicator_agreement", group, len(against) - lost, len(against))
             add(endpoint, "reader_disagreement_index", group, lost, read)
-    return pd.DataFrame(rows, columns=list(RATES), dtype=object)
+    return rows_frame(rows, RATES, object)
 
 
 def intra_reader_rates(
@@ -229,13 +262,13 @@ def intra_reader_rates(
         for group in ("all", f"reader={reader}"):
             verdicts.setdefault((endpoint, group), []).append(different)
     rows = [
-        rate_row(
-            {"endpoint": endpoint, "statistic": "intra_reader_difference", "group": group},
-            sum(found), len(found), limits or {}, level,
+        rate(
+            *(endpoint, "intra_reader_difference", group),
+            *(sum(found), len(found), limits or {}, level),
         )
         for (endpoint, group), found in sorted(verdicts.items())
-    ]  # fmt: skip
-    return pd.DataFrame(rows, columns=list(RATES), dtype=object)
+    ]
+    return rows_frame(rows, RATES, object)
 
 
 def _differ(one: float | str | None, other: float | str | None, rule: Rule | None) -> bool:
@@ -290,7 +323,7 @@ def p_chart(
         Columns :data:`P_CHART`.
     """
     part_of = sequence_parts(sheet, parts)
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[Any, ...]] = []
     for endpoint in sorted(final["endpoint"].unique()):
         own = adjudication["endpoint"] == endpoint
         discordant = adjudication[own & (adjudication["state"] != "not_needed")]
@@ -313,7 +346,7 @@ def p_chart(
 
 def _chart_rows(
     endpoint: str, statistic: str, cells: Mapping[tuple[str, int], Sequence[int]]
-) -> list[dict[str, Any]]:
+) -> list[tuple[Any, ...]]:
     everything = [hit for hits in cells.values() for hit in hits]
     if not everything:
         return []
@@ -326,5 +359,5 @@ def _chart_rows(
         held = lower - 1e-12 <= count / n <= upper + 1e-12
         verdict = "in_control" if held else "out_of_control"
         values = (endpoint, statistic, reader, part, count, n, count / n, centre, lower, upper)
-        rows.append(dict(zip(P_CHART, (*values, verdict), strict=True)))
+        rows.append((*values, verdict))
     return rows

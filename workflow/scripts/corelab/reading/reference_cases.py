@@ -7,14 +7,16 @@ that a reader who drifts is noticed, trained again or replaced.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from corelab.measurement.rows import rows_frame
 from corelab.reading.adjudication import is_number
 from corelab.reading.presentation import Case
-from corelab.reading.rates import rate_row
+from corelab.reading.rates import RATES, Rate, rate
 from corelab.study.checks import VOLUME_UNITS_ML
 from corelab.study.model import Study
 from corelab.terms.endpoints import unit_of
@@ -33,20 +35,12 @@ REFERENCE_READS = {
     "part": "Consecutive part of the reader's sequence, from 1",
     "repeat": "Number of the read, from 1",
 }
-PERFORMANCE = {
+PERFORMANCE = RATES | {
     "endpoint": "Name of the endpoint, or all",
     "statistic": "reference_pass_rate",
     "group": "reader=<id>, or reader=<id>|part=<number>",
     "count": "Reference cases passed",
     "n": "Reference cases read",
-    "estimate": "count / n",
-    "ci_low": "Lower confidence limit",
-    "ci_high": "Upper confidence limit",
-    "ci_level": "Confidence level",
-    "method": "Interval method",
-    "limit": "Limit of the charter",
-    "verdict": "within or outside the charter's limit; n/a without a limit",
-    "interval_verdict": "within or outside if the whole interval is, else not decided",
     "action": "none, or retrain where the rate is outside the charter's limit",
 }
 
@@ -80,16 +74,27 @@ def _in_unit(cell: Any, unit: Any, endpoint: str) -> Any:
     return float(cell) * (VOLUME_UNITS_ML.get(unit, 1.0) if volume else 1.0)
 
 
-def judged_reads(
-    lines: Iterable[Mapping[str, Any]], sheet: pd.DataFrame, parts: int
-) -> pd.DataFrame:
+@dataclass(frozen=True)
+class ReferenceRead:
+    """A read of a reference case: its place in the reader's sequence, and the last place of it."""
+
+    reference_id: str
+    endpoint: str
+    reader: str
+    value: str | None
+    unit: str | None
+    repeat: str
+    position: int
+    last: int
+
+
+def judged_reads(reads: Iterable[ReferenceRead], sheet: pd.DataFrame, parts: int) -> pd.DataFrame:
     """Reference reads held against their truth; columns :data:`REFERENCE_READS`.
 
     Parameters
     ----------
-    lines
-        reference_id, endpoint, reader, value, unit, repeat, position (in the reader's sequence)
-        and last (the last position of that reader's sequence).
+    reads
+        As the readers gave them.
     sheet
         reference_id, endpoint, value, and if given unit and tolerance (unit of the endpoint).
     parts
@@ -99,9 +104,8 @@ def judged_reads(
     --------
     >>> truth = pd.DataFrame({"reference_id": ["x"], "endpoint": ["aspects"], "value": ["8"],
     ...                       "tolerance": ["1"]})
-    >>> line = {"reference_id": "x", "endpoint": "aspects", "reader": "r1", "value": "6",
-    ...         "unit": None, "repeat": 1, "position": 5, "last": 9}
-    >>> judged_reads([line], truth, 3)[["difference", "passed", "part"]].values.tolist()
+    >>> read = ReferenceRead("x", "aspects", "r1", "6", None, "1", position=5, last=9)
+    >>> judged_reads([read], truth, 3)[["difference", "passed", "part"]].values.tolist()
     [[-2.0, 'no', 2]]
     """
     truths = {
@@ -112,24 +116,24 @@ def judged_reads(
         for row in sheet.to_dict("records")
     }
     rows = []
-    for line in lines:
-        key = (line["reference_id"], line["endpoint"])
+    for read in reads:
+        key = (read.reference_id, read.endpoint)
         if key not in truths:
             continue
         truth, tolerance = truths[key]
-        value = _in_unit(line["value"], line["unit"], line["endpoint"])
+        value = _in_unit(read.value, read.unit, read.endpoint)
         numeric = isinstance(value, float) and isinstance(truth, float)
         difference = value - truth if numeric else None
         if difference is None:
             passed = value is not None and str(value) == str(truth)
         else:
             passed = abs(difference) <= tolerance * (1 + 1e-12)
-        part = parts * (int(line["position"]) - 1) // max(int(line["last"]), 1) + 1
+        part = parts * (read.position - 1) // max(read.last, 1) + 1
         cells = (
-            *key, line["reader"], value, line["unit"], truth, difference, tolerance,
-            "yes" if passed else "no", part, line["repeat"],
+            *key, read.reader, value, read.unit, truth, difference, tolerance,
+            "yes" if passed else "no", part, read.repeat,
         )  # fmt: skip
-        rows.append(dict(zip(REFERENCE_READS, cells, strict=True)))
+        rows.append(cells)
     return pd.DataFrame(rows, columns=list(REFERENCE_READS), dtype=object)
 
 
@@ -148,12 +152,11 @@ def performance(reads: pd.DataFrame, limits: Mapping[str, float]) -> pd.DataFram
     pandas.DataFrame
         Columns :data:`PERFORMANCE`; a reader outside the limit has the action ``retrain``.
     """
-    rows: list[dict[str, Any]] = []
+    rates: list[Rate] = []
 
     def add(endpoint: str, group: str, own: pd.DataFrame) -> None:
-        names = {"endpoint": endpoint, "statistic": "reference_pass_rate", "group": group}
-        row = rate_row(names, int((own["passed"] == "yes").sum()), len(own), limits)
-        rows.append({**row, "action": "retrain" if row["verdict"] == "outside" else "none"})
+        passed = int((own["passed"] == "yes").sum())
+        rates.append(rate(endpoint, "reference_pass_rate", group, passed, len(own), limits))
 
     for reader, own in reads.groupby("reader", sort=True):
         add("all", f"reader={reader}", own)
@@ -162,4 +165,6 @@ def performance(reads: pd.DataFrame, limits: Mapping[str, float]) -> pd.DataFram
         by_endpoint = own.groupby("endpoint", sort=True)
         for endpoint, some in by_endpoint if len(by_endpoint) > 1 else ():
             add(str(endpoint), f"reader={reader}", some)
-    return pd.DataFrame(rows, columns=list(PERFORMANCE), dtype=object)
+    table = rows_frame(rates, PERFORMANCE, object)
+    table["action"] = ["retrain" if one.verdict == "outside" else "none" for one in rates]
+    return table

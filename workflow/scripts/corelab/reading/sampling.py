@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -96,12 +95,12 @@ def stratified_sample(
         return pd.DataFrame(columns=list(SAMPLE), dtype=object)
     total = math.ceil(share * len(people) - 1e-9)
     numbers = allocation({name: len(ids) for name, ids in groups.items()}, total)
-    rows: list[dict[str, Any]] = []
+    rows = []
     for name, ids in groups.items():
         text = "\x1f".join([str(int(seed)), "sample", name])
         state = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big")
         drawn = set(np.random.default_rng(state).permutation(ids)[: numbers[name]].tolist())
         for one in ids:
             cells = (one, name, len(ids), numbers[name], "yes" if one in drawn else "no")
-            rows.append(dict(zip(SAMPLE, cells, strict=True)))
+            rows.append(cells)
     return pd.DataFrame(rows, columns=list(SAMPLE), dtype=object)

@@ -10,7 +10,6 @@ import pandas as pd
 
 from corelab.provenance.products import (
     file_sha256,
-    read_json,
     read_table,
     write_json,
     write_table,
@@ -42,11 +41,10 @@ from corelab.reading.rates import (
 )
 from corelab.reading.reader_list import busy_days, certification_faults
 from corelab.reading.rereview import rereview_faults
+from corelab.records import Validity
 from corelab.settings.reading import ReadingSettings
 from corelab.study.model import Study
 
-#: Settings of ``reading`` that are fixed before the first read and stand in the lock.
-CHARTER = ("presentation", "seed", "repeat_share", "adjudication")
 #: What stands above every page and table whose reads are not locked, or not as they were locked.
 BANNERS = {
     "invalid": "INVALID: the reads differ from their lock",
@@ -146,10 +144,6 @@ def contour_digests(study: Study) -> dict[str, str]:
     }  # fmt: skip
 
 
-def _charter(settings: ReadingSettings) -> dict[str, Any]:
-    return {name: part for name, part in settings.plain().items() if name in CHARTER}
-
-
 def _key(settings: ReadingSettings) -> bytes | None:
     return read_key(settings.signing_key) if settings.signing_key else None
 
@@ -205,10 +199,8 @@ def make_study_lock(study: Study, given: Any, path: str | Path) -> list[str]:
         What was locked, or why nothing was.
     """
     file = Path(path)
-    if file.is_file():
-        lock, unreadable = read_lock(file)
-        if unreadable or "reads" in lock:
-            return ["the lock exists and is kept"]
+    if file.is_file() and not read_lock(file).open:
+        return ["the lock exists and is kept"]
     settings, sheet = study.settings.reading, study.sheets.get("reads")
     final = read_table(given.final)
     items = open_items(sheet, final, read_table(given.adjudication), settings)
@@ -222,16 +214,14 @@ def make_study_lock(study: Study, given: Any, path: str | Path) -> list[str]:
     lock = make_lock(
         sheet,
         final,
-        charter=_charter(settings),
+        settings,
         open_at_lock=items,
-        locked_at=settings.locked_at,
-        locked_by=settings.locked_by,
         contours=contour_digests(study),
         key=_key(settings),
     )
-    write_json(lock, file)
+    lock.write(file)
     file.chmod(0o444)
-    return [f"{len(lock['reads'])} reads locked; note its hash: {lock['lock_sha256']}"]
+    return [f"{len(lock.reads)} reads locked; note its hash: {lock.lock_sha256}"]
 
 
 def verify_study_lock(study: Study, given: Any, paths: Any) -> list[str]:
@@ -257,14 +247,13 @@ def verify_study_lock(study: Study, given: Any, paths: Any) -> list[str]:
         study.sheets.get("reads"),
         read_table(given.final),
         change_log_path(study),
-        charter=_charter(settings),
+        settings,
         contours=contour_digests(study),
         key=_key(settings),
-        expected_sha256=settings.lock_sha256,
         rereview=rereview_faults(study.sheets.get("rereads"), settings.rereview),
     )
     write_table(standing.audit, paths.audit, AUDIT)
-    write_json(validity(standing), paths.validity)
+    validity(standing).write(paths.validity)
     return standing_lines(standing)
 
 
@@ -272,37 +261,31 @@ def banner_of(paths: Iterable[str | Path]) -> str | None:
     """Banner of ``validity.json``, if that file is among the paths."""
     for path in paths:
         if Path(path).name == "validity.json":
-            return read_json(path)["banner"]
+            return Validity.read(path).banner
     return None
 
 
-def validity(standing: Standing) -> dict[str, Any]:
-    """``reading/validity.json``: what reports and tables say about the reads they rest on.
-
-    ``state`` is ``valid``, ``open`` or ``invalid``; ``banner`` is what must be shown, None where
-    nothing must.
-    """
+def validity(standing: Standing) -> Validity:
+    """Record of a standing."""
     lock = standing.lock
-    return {
-        "state": standing.state,
-        "banner": BANNERS.get(standing.state),
-        "faults": list(standing.faults),
-        "open": list(standing.open),
-        "locked_reads": len(lock.get("reads") or {}),
-        "changes_since": standing.changes,
-        "lock_sha256": lock.get("lock_sha256"),
-        "locked_at": lock.get("locked_at"),
-        "locked_by": lock.get("locked_by"),
-        "signed": bool(lock.get("signature")),
-    }
+    return Validity(
+        standing.state,
+        BANNERS.get(standing.state),
+        standing.faults,
+        standing.open,
+        len(lock.reads) if lock else 0,
+        standing.changes,
+        *((lock.lock_sha256, lock.locked_at, lock.locked_by) if lock else (None, None, None)),
+        signed=bool(lock and lock.signature),
+    )
 
 
 def standing_lines(standing: Standing) -> list[str]:
     """The standing of a read in a few lines."""
     if standing.state == "open":
         return [BANNERS["open"], *standing.open]
-    if standing.state == "valid":
-        number = len(standing.lock["reads"])
+    if standing.state == "valid" and standing.lock:
+        number = len(standing.lock.reads)
         return [f"{number} reads as they were locked, {standing.changes} logged changes since"]
     return [
         BANNERS["invalid"],

@@ -115,6 +115,11 @@ class Record:
             )
         return cls(**values)
 
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> Self:
+        """Read a row of a sheet, whose other columns are not of the record."""
+        return cls.from_json({key: row[key] for key in _layout(cls).readers if key in row})
+
     def to_json(self) -> dict[str, Any]:
         """Content of the JSON; keys that are omitted where they are None are left out."""
         content = {"stage": self.stage} if self.stage else {}

@@ -10,12 +10,100 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from corelab.records.base import Record, by_key, many, omitted
+from corelab.records.base import Record, by_key, many, omitted, one
 
 #: Source of a mask that names no reader.
 SUPPLIED = "supplied"
+#: First words of the reasons of DICOM files that should be exported again.
+DAMAGED = ("damaged", "truncated", "empty")
 #: Criteria of the acquisition table whose rows have a reason.
 _EXPLAINED = ("readable", "left_right", "brain_mask", "brain_in_field")
+
+
+@dataclass(frozen=True, slots=True)
+class ScanRow(Record):
+    """Row of the scans sheet, as jobs get it; numbers may still be text."""
+
+    kind: str
+    path: str
+    scan_id: str
+    participant_id: str = ""
+    visit: str = ""
+    reader: str | None = None
+    repeat: int | str | None = 1
+    space: str | None = "native"
+    label_values: str | None = None
+    acquired_at: str | None = None
+    echo_time_s: float | str | None = None
+    repetition_time_s: float | str | None = None
+    b_value: float | str | None = None
+    scanner: str | None = None
+    sequence: str | None = None
+    contrast_phase: str | None = None
+    scan_duration_s: float | str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class InsertRow(Record):
+    """Row of the phantoms sheet: one insert, with the paths of its image and its mask."""
+
+    site: str
+    scanner: str
+    acquired_at: str
+    kind: str
+    insert: str
+    unit: str
+    certified_value: float | None = None
+    role: str | None = None
+    path: str | None = None
+    mask_path: str | None = None
+    label_values: str | None = None
+    measured_value: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion(Record):
+    """How a DICOM series became an image; ``pixels`` says whether stored values stayed the same."""
+
+    pixels: str
+    command: str
+    dcm2niix: str
+
+
+@dataclass(frozen=True, slots=True)
+class DicomSeries(Record):
+    """A series of a DICOM folder; ``kind`` is None for one that is not analysed."""
+
+    number: int | None
+    description: str | None
+    modality: str | None
+    kind: str | None
+    images: int
+    lossy: bool
+    conversion: Conversion | None = field(default=None, metadata=one(Conversion))
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut(Record):
+    """Files of a DICOM folder that were not used for one reason; the first are named."""
+
+    reason: str
+    count: int
+    files: tuple[str, ...]
+
+    @property
+    def damaged(self) -> bool:
+        """Whether the files should be exported again."""
+        return self.reason.startswith(DAMAGED)
+
+
+@dataclass(frozen=True, slots=True)
+class DicomListing(Record):
+    """Content of a DICOM folder; ``identifying_tags`` gives the number of files by tag."""
+
+    series: tuple[DicomSeries, ...] = many(DicomSeries)
+    left_out: tuple[LeftOut, ...] = many(LeftOut)
+    identifying_tags: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +164,7 @@ class Scan(Record):
     notes: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    dicom: Mapping[str, Any] | None = None
+    dicom: DicomListing | None = field(default=None, metadata=one(DicomListing))
     volume_ml: float | None = omitted()
 
     @property
@@ -106,6 +194,25 @@ class Cut(Record):
 
 
 @dataclass(frozen=True, slots=True)
+class HeadPose(Record):
+    """Affine fit of the template to a head, for the stages after the one that made it.
+
+    Attributes
+    ----------
+    scan_id
+        The image that was fitted.
+    matrix
+        The 16 numbers of the 4 x 4, row by row: MNI mm to the image's world mm.
+    score
+        See :class:`corelab.imaging.head_fit.HeadFit`.
+    """
+
+    scan_id: str
+    matrix: tuple[float, ...]
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
 class BrainQuality(Record):
     """Judgement of a brain mask.
 
@@ -127,6 +234,8 @@ class BrainQuality(Record):
         What the image alone gave, of a mask that was brought from another image.
     disagrees_dice
         Dice with the mask of another image, where they disagree.
+    head
+        Fit of the template that the mask rests on.
     """
 
     source: str
@@ -138,6 +247,7 @@ class BrainQuality(Record):
     method: str | None = omitted()
     own_volume_ml: float | None = omitted()
     disagrees_dice: float | None = omitted()
+    head: HeadPose | None = field(default=None, metadata={**one(HeadPose), "omitted": True})
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from importlib.util import find_spec, module_from_spec
@@ -14,6 +14,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from corelab.registration.presets import Stage
 from corelab.registration.quality import tilted_affine_start
 from corelab.registration.registrar import (
     Fit,
@@ -141,7 +142,7 @@ class AntsRegistrar(Registrar):
             masks = f"[NA,{images[-1].text}]"
         with private_folder() as folder:
             arguments = registration_arguments(
-                self.preset.steps(self.name, fit.kind),
+                self.preset.stages(self.name, fit.kind),
                 names,
                 prefix=f"{folder}/x",
                 start=start_argument(start, names, folder),
@@ -171,7 +172,7 @@ def start_argument(start: np.ndarray | None, names: Sequence[str], folder: Path)
 
 
 def registration_arguments(
-    stages: Sequence[Mapping[str, Any]],
+    stages: Sequence[Stage],
     names: Sequence[str],
     *,
     prefix: str,
@@ -183,9 +184,7 @@ def registration_arguments(
 
     Examples
     --------
-    >>> stage = {"transform": "Rigid[0.1]", "metric": "Mattes", "bins": 32, "sampling_rate": 0.25,
-    ...          "iterations": [50, 20], "shrink": [2, 1], "smoothing_vox": [1, 0],
-    ...          "convergence": [1e-6, 10]}
+    >>> stage = Stage("Rigid[0.1]", "Mattes", 32, 0.25, [50, 20], [2, 1], [1, 0], (1e-6, 10))
     >>> " ".join(registration_arguments([stage], ["f", "m"], prefix="x", start="[f,m,1]",
     ...                                 masks="[NA,NA]", seed=1)[8:])
     '--random-seed 1 --use-histogram-matching 0 --transform Rigid[0.1]
@@ -196,14 +195,16 @@ def registration_arguments(
     arguments += ["--initial-moving-transform", start, "--random-seed", str(seed)]
     arguments += ["--use-histogram-matching", "0"]
     for stage in stages:
-        sampling = f",Regular,{stage['sampling_rate']}" if stage["sampling_rate"] else ""
-        iterations = "x".join(str(count) for count in stage["iterations"])
-        threshold, window = stage["convergence"]
-        metric = f"{stage['metric']}[{names[0]},{names[1]},1,{stage['bins']}{sampling}]"
-        arguments += ["--transform", stage["transform"], "--metric", metric]
+        sampling = f",Regular,{stage.sampling_rate}" if stage.sampling_rate else ""
+        threshold, window = stage.convergence
+        metric = f"{stage.metric}[{names[0]},{names[1]},1,{stage.bins}{sampling}]"
+        iterations, shrink, sigmas = (
+            "x".join(map(str, level))
+            for level in (stage.iterations, stage.shrink, stage.smoothing_vox)
+        )
+        arguments += ["--transform", stage.transform, "--metric", metric]
         arguments += ["--convergence", f"[{iterations},{threshold},{window}]"]
-        arguments += ["--shrink-factors", "x".join(str(factor) for factor in stage["shrink"])]
-        sigmas = "x".join(str(sigma) for sigma in stage["smoothing_vox"])
+        arguments += ["--shrink-factors", shrink]
         arguments += ["--smoothing-sigmas", f"{sigmas}vox", "--masks", masks]
     return arguments
 

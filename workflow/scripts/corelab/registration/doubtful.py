@@ -8,8 +8,7 @@ for which the other scan needs no mask.
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import nibabel as nib
 import numpy as np
@@ -35,6 +34,28 @@ _MARGIN_MM = 4.0
 _DISPLACED_MM = 10.0
 #: Share of the donor's brain that both scans must see.
 _SEEN_MIN = 0.25
+
+
+@dataclass(frozen=True)
+class DonorFigures:
+    """Figures of a fit by the donor's brain.
+
+    Attributes
+    ----------
+    donor
+        Kind of scan.
+    donor_information, donor_information_start, donor_information_displaced
+        Normalised mutual information of its brain with the other scan: at the fit, at the start,
+        and the largest of six places 10 mm away.
+    donor_in_head
+        Share of its brain on tissue of the other scan.
+    """
+
+    donor: str
+    donor_information: float
+    donor_information_start: float
+    donor_information_displaced: float
+    donor_in_head: float
 
 
 def doubtful(fixed: Head, moving: Head) -> bool:
@@ -93,7 +114,7 @@ def judged_by_donor(
     matrix: np.ndarray,
     start: np.ndarray,
     settings: RegistrationSettings,
-) -> tuple[dict[str, Any], str | None]:
+) -> tuple[DonorFigures, str | None]:
     """Figures of a fit by the donor's brain alone, and the reason if they fail it.
 
     Parameters
@@ -107,10 +128,8 @@ def judged_by_donor(
 
     Returns
     -------
-    tuple
-        ``donor`` (its kind), ``donor_information`` at the fit, at the start and the largest of
-        six places 10 mm away (normalised mutual information of the donor's brain with the other
-        scan), ``donor_in_head`` (share of that brain on tissue of the other scan).
+    figures, reason
+        The reason is None where they pass.
     """
     donor, other, donor_fixed = _roles(fixed, moving)
     to_other = _to_other(matrix, donor_fixed)
@@ -124,13 +143,7 @@ def judged_by_donor(
             away.append(_information(donor, other, to_other @ shift))
     displaced = float(np.nanmax([*away, 0.0]))
     covered = _in_head(donor, other, to_other)
-    quality = {
-        "donor": donor.kind,
-        "donor_information": here,
-        "donor_information_start": begun,
-        "donor_information_displaced": displaced,
-        "donor_in_head": covered,
-    }
+    figures = DonorFigures(donor.kind, here, begun, displaced, covered)
     loss, allowed = begun - here, settings.limits.rigid_information_loss_max
     share = settings.limits.rigid_dice_min
     reason = None
@@ -145,7 +158,7 @@ def judged_by_donor(
             f"{covered:.2f} of the brain of {donor.kind} lies on tissue of "
             f"{other.kind}, less than {share:g}"
         )
-    return quality, reason
+    return figures, reason
 
 
 def _roles(fixed: Head, moving: Head) -> tuple[Head, Head, bool]:

@@ -37,6 +37,8 @@ OUTLYING_Z = -3.0
 #: So many like fits make a cohort that one can stand out from.
 LEAST_FITS = 5
 _SLICES = 7
+#: Voxels between two slices in a row.
+_GAP = 2
 _SQUARE_MM = 22
 _TILE_PLANE = 1
 _COLUMNS = 6
@@ -421,27 +423,41 @@ def _shown_slices(mask: np.ndarray) -> np.ndarray:
 def _draw_masks(
     panels: Sequence[tuple[str, np.ndarray, np.ndarray, np.ndarray, str]], title: str, path: Path
 ) -> None:
-    figure, axes = _canvas(len(panels), _SLICES, (1.35 * _SLICES + 0.9, 1.55 * len(panels) + 0.4))
+    figure, axes = _canvas(len(panels), 1, (1.35 * _SLICES + 0.9, 1.55 * len(panels) + 0.4))
     figure.suptitle(title, color="white", fontsize=10)
-    for row, (words, image, mask, sizes, colour) in enumerate(panels):
+    for axis, (words, image, mask, sizes, colour) in zip(axes[:, 0], panels, strict=True):
         low, high = np.percentile(image[image != 0], [1, 99.5]) if image.any() else (0, 1)
         # The image's body alone, so that air around the head takes no space.
         body = image.max(axis=2) > low + 0.15 * (high - low)
         box = (*_around(body | mask.any(axis=2), rim=4), slice(None))
-        image, mask = image[box], mask[box]
-        for axis in axes[row]:
-            axis.set_axis_off()
-        for axis, index in zip(axes[row], _shown_slices(mask), strict=False):
-            axis.imshow(
-                image[::-1, :, index].T, cmap="gray", origin="lower", vmin=low, vmax=high,
-                aspect=sizes[1] / sizes[0], interpolation="nearest",
-            )  # fmt: skip
-            if mask[:, :, index].any():
-                axis.contour(
-                    mask[::-1, :, index].T.astype(float), [0.5], colors=colour, linewidths=0.8
-                )
-        _beside(axes[row, 0], words)
+        slices = _shown_slices(mask[box])
+        axis.imshow(
+            _in_a_row(image[box], slices, low), cmap="gray", origin="lower", vmin=low, vmax=high,
+            aspect=sizes[1] / sizes[0], interpolation="nearest",
+        )  # fmt: skip
+        if mask.any():
+            outlined = _in_a_row(mask[box].astype(np.float32), slices, 0.0)
+            axis.contour(outlined, [0.5], colors=colour, linewidths=0.8)
+        axis.set_axis_off()
+        axis.set_anchor("W")
+        _beside(axis, words, x=-0.01)
     _save(figure, path)
+
+
+def _in_a_row(image: np.ndarray, slices: Sequence[int] | np.ndarray, empty: float) -> np.ndarray:
+    """Axial slices side by side, the patient's left on the right; one picture draws faster than seven.
+
+    Examples
+    --------
+    >>> _in_a_row(np.arange(4.0).reshape(2, 1, 2), [0, 1], -1.0)[:, :5].tolist()
+    [[2.0, 0.0, -1.0, -1.0, 3.0]]
+    """
+    width, height = image.shape[:2]
+    row = np.full((height, _SLICES * (width + _GAP) - _GAP), empty, image.dtype)
+    for place, index in enumerate(slices):
+        start = place * (width + _GAP)
+        row[:, start : start + width] = image[::-1, :, index].T
+    return row
 
 
 def _beside(

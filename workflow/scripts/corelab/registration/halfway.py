@@ -7,8 +7,6 @@ once by the same amount, and the fit is made in both directions.
 
 from __future__ import annotations
 
-from typing import Any
-
 import nibabel as nib
 import numpy as np
 from scipy import linalg
@@ -57,7 +55,7 @@ def halfway_rigid(
     first: nib.Nifti1Image,
     second: nib.Nifti1Image,
     start: np.ndarray,
-) -> tuple[Transform, dict[str, Any]]:
+) -> tuple[Transform, dict[str, float]]:
     """Refine a rigid map between two scans in the space half-way between them.
 
     Parameters

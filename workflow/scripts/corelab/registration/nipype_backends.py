@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from corelab.registration.ants_backend import read_result
 from corelab.registration.preparation import centred
+from corelab.registration.presets import Stage
 from corelab.registration.registrar import (
     Fit,
     Registrar,
@@ -149,10 +150,8 @@ class AntsProgramRegistrar(Registrar):
         )
 
     def _fit(self, fit: Fit) -> Transform:
-        from nipype.interfaces.ants import Registration
-
         with private_folder() as folder:
-            node = Registration(**stage_inputs(self.preset.steps(self.name, fit.kind)))
+            node = stage_node(self.preset.stages(self.name, fit.kind))
             node.inputs.dimension = 3
             node.inputs.float = True
             node.inputs.num_threads = 1
@@ -174,38 +173,35 @@ class AntsProgramRegistrar(Registrar):
             return read_result(folder, fit.kind, fit.start)
 
 
-def stage_inputs(stages: list[Mapping[str, Any]]) -> dict[str, Any]:
-    """Inputs of Nipype's ``ants.Registration`` from the stages of a preset.
+def stage_node(stages: Sequence[Stage]) -> Any:
+    """Nipype's ``ants.Registration`` with the stages of a preset.
 
     Examples
     --------
-    >>> stage = {"transform": "SyN[0.2,3,0]", "metric": "Mattes", "bins": 32,
-    ...          "sampling_rate": None, "iterations": [5], "shrink": [1], "smoothing_vox": [0],
-    ...          "convergence": [1e-6, 10]}
-    >>> inputs = stage_inputs([stage])
-    >>> inputs["transforms"], inputs["transform_parameters"]
+    >>> stage = Stage("SyN[0.2,3,0]", "Mattes", 32, None, [5], [1], [0], (1e-6, 10))
+    >>> inputs = stage_node([stage]).inputs
+    >>> inputs.transforms, inputs.transform_parameters
     (['SyN'], [(0.2, 3.0, 0.0)])
     """
-    named = [stage["transform"].rstrip("]").split("[") for stage in stages]
-    inputs: dict[str, Any] = {
-        "transforms": [name for name, _ in named],
-        "transform_parameters": [
-            tuple(float(value) for value in text.split(",")) for _, text in named
-        ],
-        "metric": [stage["metric"] for stage in stages],
-        "metric_weight": [1.0] * len(stages),
-        "radius_or_number_of_bins": [stage["bins"] for stage in stages],
-        "sampling_strategy": ["Regular" if stage["sampling_rate"] else "None" for stage in stages],
-        "sampling_percentage": [stage["sampling_rate"] for stage in stages],
-        "number_of_iterations": [stage["iterations"] for stage in stages],
-        "convergence_threshold": [stage["convergence"][0] for stage in stages],
-        "convergence_window_size": [stage["convergence"][1] for stage in stages],
-        "shrink_factors": [stage["shrink"] for stage in stages],
-        "smoothing_sigmas": [stage["smoothing_vox"] for stage in stages],
-        "sigma_units": ["vox"] * len(stages),
-        "use_histogram_matching": [False] * len(stages),
-    }
-    return inputs
+    from nipype.interfaces.ants import Registration
+
+    named = [stage.transform.rstrip("]").split("[") for stage in stages]
+    return Registration(
+        transforms=[name for name, _ in named],
+        transform_parameters=[tuple(map(float, text.split(","))) for _, text in named],
+        metric=[stage.metric for stage in stages],
+        metric_weight=[1.0] * len(stages),
+        radius_or_number_of_bins=[stage.bins for stage in stages],
+        sampling_strategy=["Regular" if stage.sampling_rate else "None" for stage in stages],
+        sampling_percentage=[stage.sampling_rate for stage in stages],
+        number_of_iterations=[stage.iterations for stage in stages],
+        convergence_threshold=[stage.convergence[0] for stage in stages],
+        convergence_window_size=[stage.convergence[1] for stage in stages],
+        shrink_factors=[stage.shrink for stage in stages],
+        smoothing_sigmas=[stage.smoothing_vox for stage in stages],
+        sigma_units=["vox"] * len(stages),
+        use_histogram_matching=[False] * len(stages),
+    )
 
 
 def run_interface(node: Any, folder: Path, program: str) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -54,6 +55,15 @@ _TEMPLATE_CHECKS = {
 }
 
 
+@dataclass(frozen=True)
+class RigidFit:
+    """A rigid fit, its figures, and the reason if it breaks a limit (else None)."""
+
+    transform: Transform
+    quality: Mapping[str, float | str | None]
+    reason: str | None
+
+
 def fit_rigid(
     registrar: Registrar,
     fixed: Head,
@@ -61,17 +71,12 @@ def fit_rigid(
     settings: RegistrationSettings,
     *,
     halfway: bool = False,
-) -> tuple[Transform, dict[str, Any], str | None]:
+) -> RigidFit:
     """Rigid fit of two scans of one subject.
 
     ``halfway`` refines it in the space between the two, which treats both alike: for two visits.
     Where a brain mask cannot be trusted, or the two do not agree after the fit, see
     :mod:`corelab.registration.doubtful`.
-
-    Returns
-    -------
-    tuple
-        The transform, its quality, and the reason if it breaks a limit (else None).
 
     Raises
     ------
@@ -88,14 +93,14 @@ def fit_rigid(
     start, begun = best_start(still, moved, centred(still, moved))
     before = similarity(still, moved, Transform("rigid", start).to_fixed)
     transform = registrar.rigid(still, moved, start=start if first is None else first)
-    symmetry: dict[str, Any] = {}
+    symmetry: dict[str, float] = {}
     if halfway:
         # Both scans on voxels of one size, or the finer one would have the say.
         alike = [head.stripped(settings, fixed_mm) for head in (fixed, moving)]
         transform, symmetry = halfway_rigid(registrar, alike[0], alike[1], transform.matrix)
     after = similarity(still, moved, transform.to_fixed)
     dice, seen = overlap(own[0].brain, own[1].brain, transform.to_fixed, transform.to_moving)
-    quality: dict[str, Any] = {
+    quality: dict[str, float | str | None] = {
         "start": begun,
         "mutual_information_before": before["mutual_information"],
         "mutual_information": after["mutual_information"],
@@ -109,8 +114,9 @@ def fit_rigid(
         # The Dice is reported, but a mask that cannot be trusted judges nothing.
         del checks["rigid_dice_min"]
         judged, reason = judged_by_donor(*own, transform.matrix, start, settings)
-        quality |= judged
-        return transform, rounded(quality), verdict(quality, settings.limits, checks) or reason
+        quality |= asdict(judged)
+        broken = verdict(quality, settings.limits, checks)
+        return RigidFit(transform, rounded(quality), broken or reason)
     reason = verdict(quality, settings.limits, checks)
     loss = before["mutual_information"] - after["mutual_information"]
     allowed = settings.limits.rigid_information_loss_max
@@ -120,8 +126,9 @@ def fit_rigid(
         # Two masks of plausible volume that do not agree: one of them may be wrong, or the fit.
         still_head, moved_head = (replace(head, verdict="warn") for head in own)
         again = fit_rigid(registrar, still_head, moved_head, settings, halfway=halfway)
-        return again if again[2] is None else (transform, rounded(quality), reason)
-    return transform, rounded(quality), reason
+        if again.reason is None:
+            return again
+    return RigidFit(transform, rounded(quality), reason)
 
 
 @dataclass(frozen=True)
@@ -131,7 +138,7 @@ class TemplateFit:
     Attributes
     ----------
     transform, quality, reason
-        As of :func:`fit_rigid`.
+        As of :class:`RigidFit`.
     warning
         A figure beyond a limit that does not fail the fit, in words; None if there is none.
     lesion
@@ -141,7 +148,7 @@ class TemplateFit:
     """
 
     transform: Transform
-    quality: dict[str, Any]
+    quality: Mapping[str, float | str | None]
     reason: str | None
     lesion: dict[str, Any]
     warning: str | None = None
@@ -188,7 +195,7 @@ def fit_to_template(
         )
     template_brain = template_brain_mask()
     dice, seen = overlap(template_brain, head.brain, transform.to_fixed, transform.to_moving)
-    quality: dict[str, Any] = {
+    quality: dict[str, float | str | None] = {
         "dice": dice,
         "coverage": seen,
         **similarity(fixed, moving, transform.to_fixed),
@@ -198,10 +205,9 @@ def fit_to_template(
     warning = None
     if bend:
         place = nib.Nifti1Image(lesion.astype(np.uint8), head.image.affine)
-        quality["ventricle_offset_mm"] = ventricle_offset_mm(moving, transform.to_fixed, place)
-        warning = ventricle_warning(
-            quality["ventricle_offset_mm"], settings.limits.ventricle_offset_mm_max
-        )
+        offset_mm = ventricle_offset_mm(moving, transform.to_fixed, place)
+        quality["ventricle_offset_mm"] = offset_mm
+        warning = ventricle_warning(offset_mm, settings.limits.ventricle_offset_mm_max)
     reason = verdict(quality, settings.limits, _TEMPLATE_CHECKS)
     return TemplateFit(transform, rounded(quality), reason, handled, warning)
 

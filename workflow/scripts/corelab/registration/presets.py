@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,6 +12,21 @@ from corelab.provenance.products import read_json
 from corelab.settings.registration import RegistrationSettings
 
 FOLDER = Path(__file__).parent / "presets"
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One stage of ANTs: its words, and the levels of its pyramid."""
+
+    transform: str
+    metric: str
+    bins: int
+    sampling_rate: float | None
+    iterations: Sequence[int]
+    shrink: Sequence[int]
+    smoothing_vox: Sequence[float]
+    #: Threshold and window.
+    convergence: tuple[float, int]
 
 
 @dataclass(frozen=True)
@@ -50,6 +65,10 @@ class Preset:
         """Margin around the lesion that the metric does not see, in mm."""
         margins = self.data["lesion_margin_mm"]
         return float(margins.get(backend, max(margins.values())))
+
+    def stages(self, backend: str, fit: str) -> tuple[Stage, ...]:
+        """Stages of ANTs for a fit; raises as :meth:`steps`."""
+        return tuple(Stage(**stage) for stage in self.steps(backend, fit))
 
     def steps(self, backend: str, fit: str) -> Any:
         """Steps of a backend for a fit.
@@ -99,7 +118,7 @@ def lesion_handling(settings: RegistrationSettings) -> str:
     return settings.lesion or load_preset(settings.preset).lesion(settings.backend)
 
 
-def described(settings: RegistrationSettings) -> dict[str, Any]:
+def described(settings: RegistrationSettings) -> dict[str, str | int]:
     """Settings of a fit for a sidecar.
 
     Examples

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -467,7 +466,9 @@ def expected_volume_ml(
 
 
 def verdict(
-    quality: Mapping[str, Any], limits: RegistrationLimits, checks: Mapping[str, str]
+    quality: Mapping[str, float | str | None],
+    limits: RegistrationLimits,
+    checks: Mapping[str, str],
 ) -> str | None:
     """First limits that a registration breaks, in words; None if it keeps all.
 
@@ -488,7 +489,7 @@ def verdict(
     broken = []
     for limit, figure in checks.items():
         value, allowed = quality.get(figure), getattr(limits, limit)
-        if value is None or not np.isfinite(value):
+        if value is None or isinstance(value, str) or not np.isfinite(value):
             broken.append(f"{figure} cannot be computed")
         elif limit.endswith("_min") and value < allowed:
             broken.append(f"{figure} {value:.4g} is below its limit {allowed:g}")
@@ -497,7 +498,9 @@ def verdict(
     return "; ".join(broken) if broken else None
 
 
-def rounded(quality: Mapping[str, Any], digits: int = 6) -> dict[str, Any]:
+def rounded(
+    quality: Mapping[str, float | str | None], digits: int = 6
+) -> dict[str, float | str | None]:
     """Figures as the record keeps them.
 
     Examples

@@ -287,14 +287,13 @@ def _join_visits(subject: _Subject, tool: Registrar, head: Head) -> None:
         state = Joined("rigid, half-way" if halfway else "rigid")
         try:
             moving = load_head(record, subject.folder, record.reference)
-            transform, quality, reason = fit_rigid(
-                tool, head, moving, subject.settings, halfway=halfway
-            )
+            fit = fit_rigid(tool, head, moving, subject.settings, halfway=halfway)
         except RegistrationFault as fault:
             subject.visits[visit] = replace(state, status="failed", reason=str(fault))
             continue
-        if reason is not None:
-            subject.visits[visit] = replace(state, status="failed", reason=reason, quality=quality)
+        state = replace(state, quality=fit.quality)
+        if fit.reason is not None:
+            subject.visits[visit] = replace(state, status="failed", reason=fit.reason)
             continue
         path = derivative(
             subject.participant_id,
@@ -307,16 +306,10 @@ def _join_visits(subject: _Subject, tool: Registrar, head: Head) -> None:
             mode="image",
             desc=f"to-{subject.anchor_visit}",
         )
-        save_rigid(
-            transform,
-            path,
-            subject.folder,
-            inputs=[head.path, moving.path],
-            settings=subject.settings,
-            quality=quality,
-        )
+        inputs = [head.path, moving.path]
+        save_rigid(fit, path, subject.folder, inputs=inputs, settings=subject.settings)
         subject.joined[visit] = path
-        subject.visits[visit] = replace(state, quality=quality, path=path)
+        subject.visits[visit] = replace(state, path=path)
 
 
 def _lesion_on(subject: _Subject, head: Head, masks: Sequence[VisitMask]) -> np.ndarray:

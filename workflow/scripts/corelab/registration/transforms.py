@@ -311,8 +311,11 @@ def apply_transforms(
     if image.ndim != 3:
         raise ValueError(f"apply_transforms takes 3D images, this one has shape {image.shape}")
     steps = _as_steps(transforms, inverted)
-    sampler = Sampler(np.asarray(image.dataobj), image.affine, interpolation)
     shape = reference.shape[:3]
+    if not steps and image.shape == shape and np.array_equal(image.affine, reference.affine):
+        kept = np.float32 if interpolation == "linear" else None
+        return nib.Nifti1Image(np.array(image.dataobj, kept), image.affine)
+    sampler = Sampler(np.asarray(image.dataobj), image.affine, interpolation)
     result = np.zeros(shape, sampler.dtype)
     box = tuple(slice(0, size) for size in shape)
     if all(isinstance(step, Affine) for step in steps):

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from corelab.provenance.products import file_sha256, write_json
 from corelab.records import Prepared, Transform
 from corelab.registration.backends import registrar
 from corelab.registration.heads import Head, load_head
-from corelab.registration.pairs import fit_rigid
+from corelab.registration.pairs import RigidFit, fit_rigid
 from corelab.registration.preparation import best_scan
 from corelab.registration.presets import described
 from corelab.registration.registrar import Registrar, RegistrationFault
-from corelab.registration.registrar import Transform as Fitted
 from corelab.settings.registration import RegistrationSettings
 from corelab.study.naming import derivative
 from corelab.terms.kinds import DATATYPES
@@ -88,21 +85,15 @@ def align_visit(
 
 
 def save_rigid(
-    transform: Fitted,
-    path: str,
-    folder: Path,
-    *,
-    inputs: list[str],
-    settings: RegistrationSettings,
-    quality: Mapping[str, Any],
+    fit: RigidFit, path: str, folder: Path, *, inputs: list[str], settings: RegistrationSettings
 ) -> None:
     """Write a rigid transform and its sidecar."""
-    transform.save(folder / path)
+    fit.transform.save(folder / path)
     write_json(
         {
             "inputs": [{"name": name, "sha256": file_sha256(folder / name)} for name in inputs],
             "parameters": {**described(settings), "fit": "rigid"},
-            "quality": quality,
+            "quality": fit.quality,
             "convention": "ITK affine, points of the fixed to points of the moving scan, LPS mm",
             "sha256": file_sha256(folder / path),
         },
@@ -125,20 +116,13 @@ def _fit(
         return replace(failed, reason=f"the reference: {fixed}")
     try:
         moving = load_head(record, root, grid)
-        fitted, quality, reason = fit_rigid(tool, fixed, moving, settings)
+        fit = fit_rigid(tool, fixed, moving, settings)
     except RegistrationFault as fault:
         return replace(failed, reason=str(fault))
-    if reason is not None:
-        return replace(failed, reason=reason, quality=quality)
-    save_rigid(
-        fitted,
-        path,
-        root,
-        inputs=[fixed.path, moving.path],
-        settings=settings,
-        quality=quality,
-    )
-    return Transform(failed.to, path, "rigid", quality)
+    if fit.reason is not None:
+        return replace(failed, reason=fit.reason, quality=fit.quality)
+    save_rigid(fit, path, root, inputs=[fixed.path, moving.path], settings=settings)
+    return Transform(failed.to, path, "rigid", fit.quality)
 
 
 def _head_or_fault(record: Prepared, root: Path, grid: str) -> Head | RegistrationFault:

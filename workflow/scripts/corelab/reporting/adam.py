@@ -23,7 +23,6 @@ from corelab.reporting.datasets import (
 from corelab.reporting.results import NOT_COMPUTABLE, Results
 from corelab.reporting.vocabulary import endpoint_words
 from corelab.study.expression import ExpressionError, select
-from corelab.study.schema import shown_columns
 from corelab.terms.labels import volume_endpoint
 
 #: Ways in which sheets write a sex -> term of CDISC's code list SEX.
@@ -133,7 +132,7 @@ def adsl(results: Results) -> Dataset:
     known = {"participant_id", "site", "arm", "dose", "age", "sex"}
     names = [v.name for v in variables]
     covariates = {}
-    for column in shown_columns(results.config, list(people.columns)):
+    for column in results.shown_columns:
         if column in known:
             continue
         name = variable_name(str(column), names)
@@ -169,7 +168,7 @@ def adsl(results: Results) -> Dataset:
         "One record per subject",
         "SUBJECT LEVEL ANALYSIS DATASET",
         variables,
-        rows,
+        pd.DataFrame(rows),
     )
 
 
@@ -269,7 +268,7 @@ def adread(results: Results, code: ParameterCodes) -> Dataset:
         "One record per subject, visit, parameter, reader, read and region",
         "BASIC DATA STRUCTURE",
         variables,
-        rows,
+        pd.DataFrame(rows),
     )
 
 
@@ -327,7 +326,7 @@ def adimg(results: Results, code: ParameterCodes) -> Dataset:
         "One record per subject, visit, parameter, source and region",
         "BASIC DATA STRUCTURE",
         variables,
-        rows,
+        pd.DataFrame(rows),
     )
 
 
@@ -369,7 +368,7 @@ def adseg(results: Results) -> Dataset:
         "One record per subject, visit, label, pair and measure",
         "BASIC DATA STRUCTURE",
         variables,
-        rows,
+        pd.DataFrame(rows),
     )
 
 
@@ -414,7 +413,7 @@ def adpd(results: Results) -> Dataset:
         "One record per subject, visit and parameter",
         "BASIC DATA STRUCTURE",
         variables,
-        rows,
+        pd.DataFrame(rows),
     )
 
 
@@ -446,7 +445,7 @@ def adtr(results: Results, code: ParameterCodes) -> Dataset:
         "One record per subject, visit, parameter, source and read",
         "BASIC DATA STRUCTURE",
         variables,
-        rows,
+        pd.DataFrame(rows),
     )
 
 
@@ -493,7 +492,7 @@ def adrs(results: Results) -> Dataset:
         "One record per subject, criterion, event and assessor",
         "BASIC DATA STRUCTURE",
         variables,
-        rows,
+        pd.DataFrame(rows),
     )
 
 
@@ -531,7 +530,7 @@ def adrisk(results: Results) -> Dataset:
         "One record per subject and analysis",
         "BASIC DATA STRUCTURE",
         variables,
-        rows,
+        pd.DataFrame(rows),
     )
 
 
@@ -568,7 +567,7 @@ def adtte(results: Results) -> Dataset:
         "One record per subject, event, criterion and assessor",
         "BASIC DATA STRUCTURE",
         variables,
-        rows,
+        pd.DataFrame(rows),
     )
 
 
@@ -629,7 +628,7 @@ def adard(results: Results) -> Dataset:
         "One record per statistic",
         "ADAM OTHER",
         variables,
-        rows,
+        pd.DataFrame(rows),
     )
 
 

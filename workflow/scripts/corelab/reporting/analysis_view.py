@@ -10,12 +10,11 @@ import pandas as pd
 from markupsafe import Markup
 
 from corelab.measurement.selection import as_list
-from corelab.reporting import exhibits, page
+from corelab.reporting import certificate_view, exhibits, page
 from corelab.reporting.arrange import arrange
 from corelab.reporting.attention import (
     is_not_computable,
 )
-from corelab.reporting.certificate_view import certificate_part
 from corelab.reporting.methods import (
     analysis_sentence,
 )
@@ -277,54 +276,56 @@ def analysis_view(results: Results, analysis: AnalysisSpec) -> AnalysisView:
     )
 
 
-_EMPTY_PART: dict[str, Any] = {"intro": "", "analyses": [], "tables": [], "empty": ""}
+@dataclass(frozen=True)
+class Part:
+    """A part of the page of analyses.
+
+    Attributes
+    ----------
+    id, title
+        Section of the page, and its heading.
+    intro
+        Below the heading.
+    analyses, tables
+        What it shows.
+    empty
+        The sentence that stands where the plan leaves the part empty.
+    """
+
+    id: str
+    title: str
+    intro: str = ""
+    analyses: Sequence[AnalysisView] = ()
+    tables: Sequence[Table] = ()
+    empty: str = ""
 
 
-def report_parts(results: Results) -> list[dict[str, Any]]:
+def report_parts(results: Results) -> list[Part]:
     """Parts of the page that hold analyses, in order; further ones where an exhibit names them.
 
-    Returns
-    -------
-    list of dict
-        ``id``, ``title``, ``intro``, ``analyses``, ``tables``, and ``empty``: the sentence of a
-        part that the plan leaves empty. Survival and phantom stand only where the plan has them;
-        statistics that are not in the plan stand under "Exploratory".
+    Survival and phantom stand only where the plan has them; statistics that are not in the plan
+    stand under "Exploratory".
     """
     parts = []
     planned = {entry.id for entry in results.analyses}
     for part_id, title, empty in PARTS:
         entries = [entry for entry in results.analyses if entry.kind.part == part_id]
-        views = [analysis_view(results, entry) for entry in entries]
-        if not views and part_id in {"survival", "phantom"}:
-            continue
-        parts.append(
-            {
-                "id": part_id,
-                "title": title,
-                "intro": "",
-                "analyses": views,
-                "tables": [],
-                "empty": empty,
-            }
-        )
+        if entries or part_id not in {"survival", "phantom"}:
+            views = [analysis_view(results, entry) for entry in entries]
+            parts.append(Part(part_id, title, analyses=views, empty=empty))
     extra = sorted(set(results.all_statistics["analysis_id"]) - planned)
     if extra:
         views = [analysis_view(results, results.analysis(str(name))) for name in extra]
-        parts.append(
-            {
-                "id": "exploratory",
-                "title": "Exploratory",
-                "intro": "These analyses are not in the plan.",
-                "analyses": views,
-                "tables": [],
-                "empty": "",
-            }
+        intro = "These analyses are not in the plan."
+        parts.append(Part("exploratory", "Exploratory", intro, views))
+    if results.certificate is not None:
+        odd = certificate_view.not_reproduced(results.certificate)
+        link = Markup('{} <a href="{}">The whole certificate</a>.').format(
+            certificate_view.summary(results.certificate), certificate_view.PAGE
         )
-    certificate = certificate_part(results)
-    if certificate:
-        parts.append(certificate)
-    known = {part["id"] for part in parts}
+        parts.append(Part("certificate", "Certificate of reproduced numbers", link, tables=odd))
+    known = {part.id for part in parts}
     for section, title in {**exhibits.TITLES, **{p[0]: p[1] for p in PARTS}}.items():
         if section not in known and exhibits.of_section(results, section):
-            parts.append({**_EMPTY_PART, "id": section, "title": title})
+            parts.append(Part(section, title))
     return parts

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from corelab.measurement.selection import as_list
+from corelab.provenance.products import write_json
 from corelab.reporting.analysis_view import analysis_title
 from corelab.reporting.documents import DataTable, program
 from corelab.reporting.methods import analysis_sentence, estimand_rows
@@ -23,10 +25,9 @@ from corelab.settings.analyses import SPECS
 from corelab.settings.analyses.base import AnalysisSpec
 from corelab.terms.statistics import statistic
 
-#: Purpose of an objective, in the standard's terms.
 #: Rows that belong to no analysis of the plan.
 _NO_ANALYSIS = AnalysisSpec.unchecked(id="", type="")
-
+#: Purpose of an objective, in the standard's terms.
 PURPOSES = {
     "primary": "PRIMARY OUTCOME MEASURE",
     "secondary": "SECONDARY OUTCOME MEASURE",
@@ -116,10 +117,10 @@ def _output(number: str, title: str) -> dict[str, Any]:
     }
 
 
-def reporting_event(
-    results: Results, frame: pd.DataFrame, there: Collection[str] | None = None
-) -> dict[str, Any]:
-    """The reporting event of a study.
+def write_event(
+    results: Results, frame: pd.DataFrame, path: str | Path, there: Collection[str] | None = None
+) -> Path:
+    """Write the reporting event of a study.
 
     Parameters
     ----------
@@ -127,6 +128,8 @@ def reporting_event(
         Of the study.
     frame
         Of :func:`corelab.reporting.analysis_results.analysis_results`.
+    path
+        ``ars.json``.
     there
         Names of the data sets that stand beside it; where it is None, all are taken to be there.
     """
@@ -173,7 +176,7 @@ def reporting_event(
                 "results": [_result(row, kind) for row in own.to_dict("records")],
             }
         )
-    return {
+    event = {
         "id": _id("RE", study),
         "name": f"Imaging report of {study}",
         "version": 1,
@@ -210,3 +213,4 @@ def reporting_event(
         "analyses": analyses,
         "outputs": list(outputs.values()),
     }
+    return write_json(event, path)

@@ -402,7 +402,7 @@ def findings_of(results: Results) -> list[Finding]:
 
 def attention(results: Results) -> list[Attention]:
     """Everything that needs attention, errors first, then by how many subjects it concerns."""
-    return grouped(findings_of(results))
+    return grouped(results.once(findings_of))
 
 
 def by_participant(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
@@ -417,7 +417,7 @@ def by_participant(findings: Iterable[Finding]) -> dict[str, list[Finding]]:
 def flagged_subjects(results: Results) -> dict[str, str]:
     """Subject -> the most serious thing that concerns it (notes do not flag)."""
     flags: dict[str, str] = {}
-    for subject, own in by_participant(findings_of(results)).items():
+    for subject, own in by_participant(results.once(findings_of)).items():
         worst = min((SEVERITIES.index(one.severity) for one in own), default=2)
         if SEVERITIES[worst] != "note":
             flags[subject] = SEVERITIES[worst]
@@ -484,6 +484,6 @@ def counts(results: Results) -> Counts:
         values=int((rows["status"] == "ok").sum()),
         unavailable=int((rows["status"].notna() & (rows["status"] != "ok")).sum()),
         failed_scans=sum(scan.status == "failed" for scan in scans),
-        flagged_subjects=len(flagged_subjects(results)),
+        flagged_subjects=len(results.once(flagged_subjects)),
         out_of_charter=len(failed.drop_duplicates(["participant_id", "visit", "kind"])),
     )

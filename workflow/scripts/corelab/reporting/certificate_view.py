@@ -176,22 +176,10 @@ def summary(frame: pd.DataFrame) -> str:
     return "; ".join(parts) + "."
 
 
-def certificate_part(results: Results) -> dict[str, Any] | None:
-    """The certificate's part of the study's page: the sum, what does not agree, and the link."""
-    frame = results.certificate
-    if frame is None:
-        return None
+def not_reproduced(frame: pd.DataFrame) -> list[Table]:
+    """A table of the numbers that were not reproduced; none where all were."""
     odd = frame[frame["verdict"].isin(["different", NOT_COMPUTABLE])]
-    link = Markup('{} <a href="{}">The whole certificate</a>.').format(summary(frame), PAGE)
-    tables = [certificate_table(odd, "Not reproduced")] if len(odd) else []
-    return {
-        "id": "certificate",
-        "title": "Certificate of reproduced numbers",
-        "intro": link,
-        "analyses": [],
-        "tables": tables,
-        "empty": "",
-    }
+    return [certificate_table(odd, "Not reproduced")] if len(odd) else []
 
 
 def write_certificate_page(results: Results, target: Path) -> Path | None:
@@ -203,7 +191,7 @@ def write_certificate_page(results: Results, target: Path) -> Path | None:
         return None
     html = page.render(
         "certificate.html.j2",
-        **common_content(results, None),
+        common_content(results, None),
         policy=page.security_policy([page.asset("report.js")]),
         page_title=f"{results.title}: certificate",
         summary=summary(frame),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 
@@ -125,10 +126,10 @@ def conformance(
     for dataset in datasets:
         found += _terms(dataset)
         found += _structure(dataset, subjects)
-        cells = pd.DataFrame(refused_cells(dataset), columns=["variable", "reason"])
-        for (variable, reason), own in cells.groupby(["variable", "reason"], sort=True):
+        cells = Counter((cell.variable, cell.reason) for cell in refused_cells(dataset))
+        for (variable, reason), number in sorted(cells.items()):
             rule = "text that SAS transport can hold; whole in Dataset-JSON"
-            found.append(Issue("warning", dataset.name, str(variable), rule, str(reason), len(own)))
+            found.append(Issue("warning", dataset.name, variable, rule, reason, number))
     for name, faults in (documents or {}).items():
         rule = "structure of the standard, and references that resolve"
         found += [Issue("error", name, "", rule, fault, 1) for fault in faults]

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
 from corelab import __version__
-from corelab.provenance.products import atomic_path
+from corelab.provenance.products import atomic_path, write_json
 from corelab.reporting.documents import epoch
 from corelab.reporting.results import Results
 from corelab.study.naming import bids_label
@@ -172,7 +172,7 @@ def make_dataset(
     structure: str,
     adam_class: str,
     variables: Sequence[Variable],
-    rows: Sequence[Mapping[str, Any]],
+    records: pd.DataFrame,
 ) -> Dataset:
     """A data set of typed columns, sorted by its key.
 
@@ -180,10 +180,10 @@ def make_dataset(
     ----------
     name, label, structure, adam_class, variables
         As in :class:`Dataset`.
-    rows
-        Records by variable name; what is absent is missing.
+    records
+        Columns by variable name; what is absent is missing.
     """
-    frame = pd.DataFrame(rows, columns=[variable.name for variable in variables])
+    frame = records.reindex(columns=[variable.name for variable in variables])
     for variable in variables:
         if variable.kind == "text":
             column = frame[variable.name].astype(object)
@@ -226,14 +226,34 @@ def check_transport(dataset: Dataset) -> None:
         raise TransportRefusal(f"{dataset.name}: " + "; ".join(wrong))
 
 
-def refused_cells(dataset: Dataset) -> list[dict[str, Any]]:
+class RefusedCell(NamedTuple):
+    """A text that XPORT v5 cannot hold.
+
+    Attributes
+    ----------
+    dataset, record, variable
+        Where it stands; records count from 1.
+    reason
+        Why it does not fit.
+    kept_in
+        File that has the text.
+    """
+
+    dataset: str
+    record: int
+    variable: str
+    reason: str
+    kept_in: str
+
+
+def refused_cells(dataset: Dataset) -> list[RefusedCell]:
     r"""Texts that XPORT v5 cannot hold: which record, which variable, and why.
 
     Examples
     --------
     >>> frame = pd.DataFrame({"A": ["ok", "\ud55c", "x" * 201]})
     >>> found = refused_cells(Dataset("AD", "l", "s", "c", (Variable("A", "a"),), frame))
-    >>> [(cell["record"], cell["reason"]) for cell in found]
+    >>> [(cell.record, cell.reason) for cell in found]
     [(2, 'not ASCII'), (3, '201 characters, 200 fit')]
     """
     found = []
@@ -250,15 +270,8 @@ def refused_cells(dataset: Dataset) -> list[dict[str, Any]]:
             elif len(text) > MAX_TEXT:
                 reason = f"{len(text)} characters, {MAX_TEXT} fit"
             if reason:
-                found.append(
-                    {
-                        "dataset": dataset.name,
-                        "record": number,
-                        "variable": variable.name,
-                        "reason": reason,
-                        "kept_in": f"{dataset.name.lower()}.json",
-                    }
-                )
+                kept_in = f"{dataset.name.lower()}.json"
+                found.append(RefusedCell(dataset.name, number, variable.name, reason, kept_in))
     return found
 
 
@@ -273,7 +286,7 @@ def write_transport(dataset: Dataset, path: str | Path) -> Path:
     import pyreadstat
 
     check_transport(dataset)
-    blank = {(cell["record"], cell["variable"]) for cell in refused_cells(dataset)}
+    blank = {(cell.record, cell.variable) for cell in refused_cells(dataset)}
     frame = pd.DataFrame(index=dataset.frame.index)
     for variable in dataset.variables:
         column = dataset.frame[variable.name]
@@ -331,8 +344,8 @@ def _json_value(value: Any, kind: str) -> Any:
     return int(value) if kind == "integer" and float(value).is_integer() else float(value)
 
 
-def dataset_json(dataset: Dataset, study_id: str) -> dict[str, Any]:
-    """A data set as Dataset-JSON 1.1."""
+def write_dataset_json(dataset: Dataset, study_id: str, path: str | Path) -> Path:
+    """Write a data set as Dataset-JSON 1.1."""
     columns = []
     for variable in dataset.variables:
         column: dict[str, Any] = {
@@ -347,7 +360,7 @@ def dataset_json(dataset: Dataset, study_id: str) -> dict[str, Any]:
             column["keySequence"] = variable.key
         columns.append(column)
     kinds = [variable.kind for variable in dataset.variables]
-    return {
+    content = {
         "datasetJSONCreationDateTime": epoch().strftime("%Y-%m-%dT%H:%M:%S"),
         "datasetJSONVersion": "1.1.0",
         "fileOID": f"{study_id}.{dataset.name}",
@@ -366,3 +379,4 @@ def dataset_json(dataset: Dataset, study_id: str) -> dict[str, Any]:
             for row in dataset.frame.itertuples(index=False, name=None)
         ],
     }
+    return write_json(content, path)

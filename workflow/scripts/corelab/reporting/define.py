@@ -6,12 +6,11 @@ import xml.etree.ElementTree as ET
 from collections.abc import Sequence
 from pathlib import Path
 
-from markupsafe import Markup
-
 from corelab.provenance.products import atomic_path, write_text
 from corelab.reporting import page
 from corelab.reporting.datasets import CODELISTS, Dataset, Variable, text_length
 from corelab.reporting.documents import TEMPLATES, epoch, program
+from corelab.reporting.exhibits import common_content
 from corelab.reporting.results import Results
 
 ODM = "http://www.cdisc.org/ns/odm/v1.3"
@@ -195,8 +194,8 @@ def define_page(datasets: Sequence[Dataset], results: Results) -> str:
     terms = {name: CODELISTS[name] for name in CODELISTS if _uses(datasets, name)}
     return page.render(
         "define.html.j2",
+        common_content(results, None),
         policy=page.security_policy([]),
-        css=Markup(page.asset("report.css")),
         study=results.study.id,
         title=results.title,
         fingerprint=results.fingerprint,

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ET
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
+
+from corelab.provenance.products import read_json
 
 _ODM = "{http://www.cdisc.org/ns/odm/v1.3}"
 _DEF = "{http://www.cdisc.org/ns/def/v2.1}"
@@ -222,35 +224,34 @@ def define_faults(root: ET.Element) -> list[str]:
     return [*_elements(root), *_references(root), *_groups(root), *_items(root)]
 
 
-def _doubles(event: Mapping[str, Any]) -> Iterator[str]:
-    names = [event["id"]]
-    for part in ("analysisSets", "analysisGroupings", "methods", "analyses"):
-        names += [item["id"] for item in event[part]]
-    names += [operation["id"] for method in event["methods"] for operation in method["operations"]]
-    for name, number in Counter(names).items():
-        if number > 1:
-            yield f"{name} is defined {number} times"
-
-
-def ars_faults(event: Mapping[str, Any], datasets: frozenset[str] = frozenset()) -> list[str]:
+def ars_faults(path: str | Path, datasets: frozenset[str] = frozenset()) -> list[str]:
     """References of a reporting event that lead nowhere, and identifiers given twice.
 
     Parameters
     ----------
-    event
-        The content of ars.json.
+    path
+        ``ars.json``.
     datasets
         Names of the data sets that stand beside it; empty: not checked.
 
     Examples
     --------
+    >>> import json, tempfile
     >>> event = {"id": "RE", "analysisSets": [], "analysisGroupings": [], "methods": [],
     ...     "mainListOfContents": {"contentsList": {"listItems": [{"analysisId": "AN_1"}]}},
     ...     "analyses": []}
-    >>> ars_faults(event)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "ars.json")
+    ...     _ = file.write_text(json.dumps(event))
+    ...     ars_faults(file)
     ['the contents list AN_1, which is no analysis here']
     """
-    faults = list(_doubles(event))
+    event = read_json(path)
+    names = [event["id"]]
+    for part in ("analysisSets", "analysisGroupings", "methods", "analyses"):
+        names += [item["id"] for item in event[part]]
+    names += [operation["id"] for method in event["methods"] for operation in method["operations"]]
+    faults = [f"{name} is defined {n} times" for name, n in Counter(names).items() if n > 1]
     analyses = {item["id"] for item in event["analyses"]}
     sets = {item["id"] for item in event["analysisSets"]}
     groupings = {item["id"] for item in event["analysisGroupings"]}

@@ -7,13 +7,12 @@ import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from markupsafe import Markup
 
 from corelab import __version__
-from corelab.provenance.exhibits import FOLDER, SECTIONS, Drawing, Exhibit
+from corelab.provenance.exhibits import FOLDER, Drawing, Exhibit
 from corelab.provenance.figure_style import on_a_page
 from corelab.provenance.products import read_table
 from corelab.reporting import page
@@ -245,32 +244,46 @@ def report_blocks(results: Results) -> list[Block]:
     return [Heading("14.5 Further figures and tables"), *blocks] if blocks else []
 
 
-__all__ = [
-    "SECTIONS",
-    "TITLES",
-    "Shown",
-    "banners",
-    "exhibit_blocks",
-    "of_section",
-    "report_blocks",
-    "shown",
-]
+@dataclass(frozen=True)
+class Common:
+    """What every page has.
+
+    Attributes
+    ----------
+    banners
+        Sentences for the head of the page.
+    exhibits
+        Section -> exhibits of the study or of a subject.
+    css, script
+        Style and program.
+    version, study_id, sap_version, fingerprint
+        For the foot of the page.
+    """
+
+    banners: list[str]
+    exhibits: dict[str, list[Shown]]
+    version: str
+    css: Markup
+    script: Markup
+    study_id: str
+    sap_version: str
+    fingerprint: str
 
 
-def common_content(results: Results, participant_id: str | None = "") -> dict[str, Any]:
+def common_content(results: Results, participant_id: str | None = "") -> Common:
     """What every page has: style, script, study, banners; exhibits of the study or of a subject."""
     sections: dict[str, list[Shown]] = {}
     for exhibit in results.exhibits:
         if exhibit.participant_id == participant_id and exhibit.section not in sections:
             own = of_section(results, exhibit.section, exhibit.participant_id)
             sections[exhibit.section] = shown(results, own)
-    return {
-        "banners": banners(results),
-        "exhibits": sections,
-        "version": __version__,
-        "css": Markup(page.asset("report.css")),
-        "script": Markup(page.asset("report.js")),
-        "study_id": results.study.id,
-        "sap_version": results.study.sap_version,
-        "fingerprint": results.fingerprint,
-    }
+    return Common(
+        banners(results),
+        sections,
+        __version__,
+        Markup(page.asset("report.css")),
+        Markup(page.asset("report.js")),
+        results.study.id,
+        results.study.sap_version,
+        results.fingerprint,
+    )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,8 @@ def tag(text: str, css: str | None = None) -> Markup:
     >>> str(tag("ok"))
     '<span class="tag ok">ok</span>'
     """
-    return Markup('<span class="tag {}">{}</span>').format(css or text, text.replace("_", " "))
+    words = escape(text.replace("_", " "))
+    return Markup(f'<span class="tag {escape(css or text)}">{words}</span>')
 
 
 def link(href: str, text: Any) -> Markup:
@@ -131,17 +132,17 @@ def link(href: str, text: Any) -> Markup:
     """
     path, mark, anchor = href.partition("#")
     safe = quote(path) + (f"#{quote(anchor, safe='')}" if mark else "")
-    return Markup('<a href="{}">{}</a>').format(safe, text)
+    return Markup(f'<a href="{safe}">{escape(text)}</a>')
 
 
 def more(summary: str, body: Any) -> Markup:
     """Text that opens on demand; nothing where there is no text."""
     if not body:
         return Markup("")
-    return Markup("<details><summary>{}</summary>{}</details>").format(summary, body)
+    return Markup(f"<details><summary>{escape(summary)}</summary>{escape(body)}</details>")
 
 
-def lines(parts: Iterable[tuple[str, Any]]) -> Markup:
+def lines(parts: Iterable[tuple[str, str]]) -> Markup:
     """``name: text`` lines, leaving out the empty ones.
 
     Examples
@@ -149,8 +150,8 @@ def lines(parts: Iterable[tuple[str, Any]]) -> Markup:
     >>> str(lines([("method", "OLS"), ("note", "")]))
     '<b>method</b>: OLS'
     """
-    kept = [Markup("<b>{}</b>: {}").format(name, text) for name, text in parts if text]
-    return Markup("<br>").join(kept)
+    kept = [f"<b>{escape(name)}</b>: {escape(text)}" for name, text in parts if text]
+    return Markup("<br>".join(kept))
 
 
 def _file(source: str) -> Markup:
@@ -166,42 +167,50 @@ _SHORT_CHARACTERS = 18
 _LONG_CHARACTERS = 60
 
 
-def _content(cell: Any) -> Markup:
+def _content(cell: Any) -> str:
     """What a cell holds, as markup."""
-    return escape(cell.text if isinstance(cell, Cell) else cell)
+    return str(escape(cell.text if isinstance(cell, Cell) else cell))
 
 
-def _text(cell: Any) -> str:
-    """Visible text of a cell."""
-    return _content(cell).striptags()
+def _length(content: str) -> int:
+    """Characters of the visible text of a cell."""
+    return len(Markup(content).striptags()) if "<" in content or "&" in content else len(content)
 
 
-def _without_empty(table: Table) -> Table:
-    """The table without columns that are empty in every row."""
-    if not table.rows:
-        return table
-    kept = [
-        number
-        for number in range(len(table.columns))
-        if number == 0 or any(_content(row[number]) for row in table.rows)
+def _class(column: Column, contents: Iterable[str]) -> str:
+    """Class of a column by its longest cell: short texts stay whole, long ones get room."""
+    longest = max(map(_length, contents), default=0)
+    if longest <= _SHORT_CHARACTERS and column.css in ("text", "number", "number main"):
+        return f"{column.css} nowrap"
+    return f"{column.css} long" if longest > _LONG_CHARACTERS else column.css
+
+
+def _sort_key(cell: Any) -> str:
+    """Attribute with what a cell sorts by; empty where that is its text."""
+    if not isinstance(cell, Cell) or cell.sort is None:
+        return ""
+    known = is_number(cell.sort) or isinstance(cell.sort, str)
+    return f' data-sort="{escape(cell.sort) if known else ""}"'
+
+
+def _column(column: Column, cells: Sequence[Any], first: bool) -> tuple[str, list[str]]:
+    """Head of a column, and its cells; no head where every cell is empty."""
+    contents = [_content(cell) for cell in cells]
+    if not first and contents and not any(contents):
+        return "", []
+    name, css = "th" if first else "td", _class(column, contents)
+    scope = ' scope="row"' if first else ""
+    body = [
+        f'<{name}{scope} class="{css}"{_sort_key(cell)}>{content}</{name}>'
+        for cell, content in zip(cells, contents, strict=True)
     ]
-    rows = [[row[number] for number in kept] for row in table.rows]
-    return replace(table, columns=[table.columns[number] for number in kept], rows=rows)
-
-
-def _widths(table: Table) -> list[str]:
-    """Class of each column by its longest cell: short texts stay whole, long ones get room."""
-    found = []
-    for number, column in enumerate(table.columns):
-        longest = max((len(_text(row[number])) for row in table.rows), default=0)
-        plain = column.css in ("text", "number", "number main")
-        short = longest <= _SHORT_CHARACTERS and plain
-        found.append(" nowrap" if short else " long" if longest > _LONG_CHARACTERS else "")
-    return found
+    title, aria = escape(column.title), ' aria-sort="none"' * column.sortable
+    title = f'<button type="button">{title}</button>' if column.sortable else title
+    return f'<th scope="col" class="{column.css}"{aria}>{title}</th>', body
 
 
 def render_table(table: Table) -> Markup:
-    """A sortable table as HTML.
+    """A sortable table as HTML, without columns that are empty in every row.
 
     Examples
     --------
@@ -209,48 +218,28 @@ def render_table(table: Table) -> Markup:
     >>> "&lt;b&gt;" in text, 'aria-sort="none"' in text
     (True, True)
     """
-    table = _without_empty(table)
-    widths = _widths(table)
-    heads = Markup("").join(
-        Markup('<th scope="col" class="{}"{}>{}</th>').format(
-            column.css,
-            Markup(' aria-sort="none"') if column.sortable else "",
-            Markup('<button type="button">{}</button>').format(column.title)
-            if column.sortable
-            else column.title,
-        )
-        for column in table.columns
+    shown = table.rows[: table.limit]
+    columns = [
+        _column(column, [row[number] for row in shown], number == 0)
+        for number, column in enumerate(table.columns)
+    ]
+    heads = "".join(head for head, _ in columns)
+    body = "".join(
+        f"<tr>{''.join(cells)}</tr>"
+        for cells in zip(*(cells for head, cells in columns if head), strict=True)
     )
-    body = []
-    for row in table.rows[: table.limit]:
-        cells = []
-        for number, (column, cell) in enumerate(zip(table.columns, row, strict=True)):
-            text, order = (cell.text, cell.sort) if isinstance(cell, Cell) else (cell, None)
-            name = Markup('th scope="row"') if number == 0 else Markup("td")
-            sort = "" if order is None else Markup(' data-sort="{}"').format(order)
-            if order is not None and not is_number(order) and not isinstance(order, str):
-                sort = Markup(' data-sort=""')
-            cells.append(
-                Markup('<{} class="{}"{}>{}</{}>').format(
-                    name,
-                    column.css + widths[number],
-                    sort,
-                    escape(text),
-                    "th" if number == 0 else "td",
-                )
-            )
-        body.append(Markup("<tr>{}</tr>").format(Markup("").join(cells)))
-    notes = [table.note] if table.note else []
+    notes = [escape(table.note)] if table.note else []
     if len(table.rows) > table.limit:
-        notes.append(f"The first {table.limit} of {len(table.rows)} rows.")
+        notes.append(Markup(f"The first {table.limit} of {len(table.rows)} rows."))
     if table.source:
         notes.append(Markup("File: {}.").format(_file(table.source)))
-    note = Markup(' <span class="soft">{}</span>').format(Markup(" ").join(notes)) if notes else ""
+    note = f' <span class="soft">{" ".join(notes)}</span>' if notes else ""
+    label, caption = escape(table.label or table.caption), escape(table.caption)
     return Markup(
-        '<div class="table"><div class="scroll" tabindex="0" role="region" aria-label="{}">'
-        "<table data-sortable><caption>{}{}</caption><thead><tr>{}</tr></thead>"
-        "<tbody>{}</tbody></table></div></div>"
-    ).format(table.label or table.caption, table.caption, note, heads, Markup("").join(body))
+        f'<div class="table"><div class="scroll" tabindex="0" role="region" aria-label="{label}">'
+        f"<table data-sortable><caption>{caption}{note}</caption><thead><tr>{heads}</tr></thead>"
+        f"<tbody>{body}</tbody></table></div></div>"
+    )
 
 
 @cache
@@ -305,9 +294,19 @@ def environment() -> jinja2.Environment:
     return env
 
 
-def render(template: str, **content: Any) -> str:
-    """A page from its template."""
-    return environment().get_template(template).render(**content) + "\n"
+def render(template: str, common: object, **content: Any) -> str:
+    """A page from its template.
+
+    Parameters
+    ----------
+    template
+        File of ``templates/``.
+    common
+        A dataclass of what every page has (:class:`corelab.reporting.exhibits.Common`).
+    content
+        What this page has besides.
+    """
+    return environment().get_template(template).render({**vars(common), **content}) + "\n"
 
 
 def person_link(value: str, pages: Mapping[str, str]) -> Any:

@@ -10,19 +10,23 @@ right is on the left of the picture.
 from __future__ import annotations
 
 import base64
+import gzip
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property, lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
+from urllib.parse import quote, unquote
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from corelab.provenance.products import atomic_path
 from corelab.records import Mask, VisitMask
+from corelab.records.base import Record
 from corelab.reporting.results import FrequencyMap, Visit
 from corelab.terms.labels import label as mask_label
 
@@ -43,6 +47,8 @@ WINDOWS = {
 #: Quantities of the perfusion stage that are shown, in colour.
 MAP_KINDS = ("tmax", "cbf")
 WEBP_QUALITY = 80
+#: Frames of a series that its picture is the mean of.
+FRAMES = 8
 #: Pixels of the layer of outlines for one of the scan.
 FINE = 2
 #: Anchors of a perceptually ordered map from dark violet to yellow (after "inferno").
@@ -107,9 +113,49 @@ class Panel:
         return window_of(self.image, self.kind)
 
 
+@dataclass(frozen=True, slots=True)
+class Picture(Record):
+    """A picture as a page shows it.
+
+    Attributes
+    ----------
+    scan, marks
+        Addresses of both layers: files beside the page, or ``data:``; no marks: an empty text.
+    width, height
+        Pixels of the scan.
+    alt
+        Alternative text.
+    legend
+        (colour, text) of each outline.
+    caption
+        Text above it.
+    """
+
+    scan: str
+    marks: str
+    width: int
+    height: int
+    alt: str
+    legend: tuple[tuple[str, str], ...] = ()
+    caption: str = ""
+
+    def inlined(self, report: Path) -> Picture:
+        """The picture with the content of its files as ``data:`` addresses."""
+        scan, marks = (
+            data_address((report / unquote(name)).read_bytes()) if name else ""
+            for name in (self.scan, self.marks)
+        )
+        return replace(self, scan=scan, marks=marks)
+
+
+def data_address(data: bytes) -> str:
+    """WebP bytes as an address for an offline page."""
+    return "data:image/webp;base64," + base64.b64encode(data).decode("ascii")
+
+
 @dataclass(frozen=True)
-class Picture:
-    """An encoded picture for a page.
+class Drawing:
+    """An encoded picture.
 
     Attributes
     ----------
@@ -119,45 +165,46 @@ class Picture:
         Lossless WebP bytes of what is drawn over it, :data:`FINE` times as large.
     width, height
         Pixels of the scan.
-    alt
-        Alternative text.
     legend
         (colour, text) of each outline.
-    caption
-        Text below it.
     """
 
     data: bytes
     marks: bytes
     width: int
     height: int
-    alt: str
     legend: tuple[tuple[str, str], ...] = ()
-    caption: str = ""
 
-    @property
-    def uris(self) -> tuple[str, str]:
-        """``data:`` addresses of both layers for an offline page; an empty layer has none."""
-        scan, marks = (
-            layer and "data:image/webp;base64," + base64.b64encode(layer).decode("ascii")
-            for layer in (self.data, self.marks)
-        )
-        return str(scan), str(marks or "")
+    def beside(self, folder: Path, stem: str, alt: str, caption: str = "") -> Picture:
+        """Write both layers into a folder beside the pages; the picture that shows them."""
+        for suffix, layer in (("", self.data), ("_marks", self.marks)):
+            with atomic_path(folder / f"{stem}{suffix}.webp") as temporary:
+                temporary.write_bytes(layer)
+        scan, marks = (f"{folder.name}/{quote(f'{stem}{s}.webp')}" for s in ("", "_marks"))
+        return Picture(scan, marks, self.width, self.height, alt, self.legend, caption)
 
 
 def read_volume(path: Path) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Read an image as (x, y, z) float32 in RAS order, and its affine; 4D gives its mean.
+    """Read an image as (x, y, z) float32 in RAS order, and its affine.
+
+    A series gives the mean of its first :data:`FRAMES` frames, before the contrast agent.
 
     Raises
     ------
     OSError, ValueError
         As nibabel raises them: a product that cannot be read is an error of ours.
     """
-    image: Any = nib.as_closest_canonical(nib.load(path))  # type: ignore[attr-defined]
+    image: Any = nib.load(path)  # type: ignore[attr-defined]
+    if image.ndim > 3:
+        image = image.slicer[..., :FRAMES]
+    elif path.suffix == ".gz":
+        # Faster in one piece than in nibabel's chunks.
+        image = type(image).from_bytes(gzip.decompress(path.read_bytes()))
+    image = nib.as_closest_canonical(image)
     data = np.asarray(image.dataobj, dtype=np.float32)
     if data.ndim > 3:
         data = data.reshape(*data.shape[:3], -1).mean(axis=3)
-    return np.nan_to_num(data), np.asarray(image.affine)
+    return np.nan_to_num(data, copy=not data.flags.writeable), np.asarray(image.affine)
 
 
 def spacing_of(affine: NDArray[np.float64]) -> tuple[float, float, float]:
@@ -233,14 +280,20 @@ def _resize(
     plane: NDArray[Any], shape: tuple[int, int], order: Literal[0, 1]
 ) -> NDArray[np.float32]:
     """Resampling of a plane whose edges stay where they are; spline order 0 or 1."""
-    from scipy.ndimage import map_coordinates
-
-    steps = [
-        (np.arange(new) + 0.5) * old / new - 0.5
-        for new, old in zip(shape, plane.shape, strict=True)
-    ]
-    grid = np.meshgrid(*steps, indexing="ij")
-    return map_coordinates(plane.astype(np.float32), grid, order=order, mode="nearest")
+    values = plane.astype(np.float32)
+    for axis, (new, old) in enumerate(zip(shape, plane.shape, strict=True)):
+        at = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
+        if order == 0:
+            values = values.take(np.floor(at + 0.5).astype(int), axis)
+            continue
+        low = at.astype(int)
+        share = (
+            (at - low).astype(np.float32)[:, None] if axis == 0 else (at - low).astype(np.float32)
+        )
+        upper = values.take(np.minimum(low + 1, old - 1), axis)
+        values = values.take(low, axis)
+        values += share * (upper - values)
+    return values
 
 
 def _tile(
@@ -260,24 +313,38 @@ def _tile(
 
 
 def _edge(inside: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    from scipy.ndimage import binary_erosion
+    """Rim of a region, :data:`FINE` pixels wide."""
+    core = inside
+    for _ in range(FINE):
+        padded = np.pad(core, 1)
+        core = core & padded[2:, 1:-1] & padded[:-2, 1:-1] & padded[1:-1, 2:] & padded[1:-1, :-2]
+    return inside & ~core
 
-    return inside & ~binary_erosion(inside, iterations=FINE)
+
+class Word(NamedTuple):
+    """A text on a layer: what, left and upper edge and size, in pixels of the layer."""
+
+    text: str
+    left: int
+    top: int
+    size: int
 
 
-def _letter(
-    pixels: NDArray[np.uint8], text: str, position: tuple[int, int], size: int | None = None
-) -> None:
-    """Write on a layer of colours, with or without alpha; the size is in pixels of the layer."""
-    from PIL import Image, ImageDraw, ImageFont
+@cache
+def _font(size: int) -> Any:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(size)
+
+
+def _write(pixels: NDArray[np.uint8], words: Iterable[Word]) -> None:
+    """Write on a layer of colours, with or without alpha."""
+    from PIL import Image, ImageDraw
 
     picture = Image.fromarray(pixels)
-    ImageDraw.Draw(picture).text(
-        position,
-        text,
-        fill=(215, 215, 215),
-        font=ImageFont.load_default(size or max(pixels.shape[0] // 11, 9)),
-    )
+    draw = ImageDraw.Draw(picture)
+    for word in words:
+        draw.text((word.left, word.top), word.text, fill=(215, 215, 215), font=_font(word.size))
     pixels[:] = np.asarray(picture)
 
 
@@ -309,8 +376,8 @@ def drawn_outlines(outlines: Sequence[Outline]) -> list[Outline]:
 _MAP_UNITS = {"tmax": ("s", 6.0), "cbf": ("mL/100 g/min", None)}
 
 
-def _colour_bar(row: NDArray[np.uint8], kind: str, window: tuple[float, float]) -> None:
-    """Draw the scale of a map at the right end of its row: ends, unit, and the marked value."""
+def _colour_bar(row: NDArray[np.uint8], kind: str, window: tuple[float, float]) -> list[Word]:
+    """Draw the scale of a map at the right end of its row; its ends, unit and marked value."""
     height, width = row.shape[:2]
     top, bottom = height // 5, height - height // 5
     levels = np.linspace(1.0, 0.0, bottom - top, dtype=np.float32)[:, None]
@@ -319,16 +386,18 @@ def _colour_bar(row: NDArray[np.uint8], kind: str, window: tuple[float, float]) 
     unit, mark = _MAP_UNITS.get(kind, ("", None))
     size = max(height // 11, 9)
     low, high = window
-    _letter(
-        row,
-        f"{high:g} {unit}",
-        (width - 4 * FINE - len(f"{high:g} {unit}") * size // 2, top - size - 4 * FINE),
-    )
-    _letter(row, f"{low:g}", (width - size, bottom))
+    end = f"{high:g} {unit}"
+    words = [
+        Word(end, width - 4 * FINE - len(end) * size // 2, top - size - 4 * FINE, size),
+        Word(f"{low:g}", width - size, bottom, size),
+    ]
     if mark is not None:
         at = round(bottom - (bottom - top) * (mark - low) / (high - low))
         row[at : at + FINE, width - 13 * FINE : width - 3 * FINE] = 255
-        _letter(row, f"{mark:g}", (width - 15 * FINE - size // 2, at - size // 2 - 2 * FINE))
+        words.append(
+            Word(f"{mark:g}", width - 15 * FINE - size // 2, at - size // 2 - 2 * FINE, size)
+        )
+    return words
 
 
 def panel_row(
@@ -350,6 +419,7 @@ def panel_row(
     row = np.zeros((tile, tile * slices, 3), np.uint8)
     marks = np.zeros((fine, fine * slices, 4), np.uint8)
     spacing = (panel.spacing_mm[0], panel.spacing_mm[1])
+    words: list[Word] = []
     for number, z in enumerate(choose_slices(panel.image, masks, slices)):
         level = _tile(panel.image[box[0], box[1], z], spacing, tile)
         level = np.clip((level - low) / (high - low), 0, 1)
@@ -364,9 +434,11 @@ def panel_row(
             plane = outline.mask[box[0], box[1], z]
             if plane.any():
                 over[_edge(_tile(plane, spacing, fine) > 0.5)] = (*outline.colour, 255)
-        _label_tile(over, float((panel.affine @ [*_middle(panel), z, 1.0])[2]), first=number == 0)
+        z_mm = float((panel.affine @ [*_middle(panel), z, 1.0])[2])
+        words += tile_words(fine, z_mm, number * fine, first=number == 0)
     if panel.kind in MAP_KINDS:
-        _colour_bar(marks, panel.kind, (low, high))
+        words += _colour_bar(marks, panel.kind, (low, high))
+    _write(marks, words)
     return row, marks
 
 
@@ -374,13 +446,15 @@ def _middle(panel: Panel) -> list[float]:
     return [n / 2 for n in panel.image.shape[:2]]
 
 
-def _label_tile(tile: NDArray[np.uint8], z_mm: float, *, first: bool) -> None:
-    """Write the position of a slice, and the sides of the patient on the first."""
-    size = tile.shape[0]
-    if first:
-        _letter(tile, "R", (size // 50, size // 2 - size // 25))
-        _letter(tile, "L", (size - size // 11 - size // 80, size // 2 - size // 25))
-    _letter(tile, f"{z_mm:.0f} mm", (size // 50, size - size // 8 - size // 80))
+def tile_words(size: int, z_mm: float, left: int = 0, top: int = 0, *, first: bool) -> list[Word]:
+    """Position of a slice on its tile, and the sides of the patient on the first."""
+    letter, edge, middle = max(size // 11, 9), size // 50, top + size // 2 - size // 25
+    sides = [
+        Word("R", left + edge, middle, letter),
+        Word("L", left + size - size // 11 - size // 80, middle, letter),
+    ]
+    place = Word(f"{z_mm:.0f} mm", left + edge, top + size - size // 8 - size // 80, letter)
+    return [*sides * first, place]
 
 
 def encode(rgb: NDArray[np.uint8]) -> bytes:
@@ -388,7 +462,7 @@ def encode(rgb: NDArray[np.uint8]) -> bytes:
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(rgb).save(buffer, "WEBP", quality=WEBP_QUALITY, method=4)
+    Image.fromarray(rgb).save(buffer, "WEBP", quality=WEBP_QUALITY, method=2)
     return buffer.getvalue()
 
 
@@ -397,7 +471,7 @@ def encode_lossless(pixels: NDArray[np.uint8]) -> bytes:
     from PIL import Image
 
     buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, quality=50, method=4)
+    Image.fromarray(pixels).save(buffer, "WEBP", lossless=True, quality=20, method=3)
     return buffer.getvalue()
 
 
@@ -493,17 +567,7 @@ def visit_panels(visit: Visit, folder: Path) -> list[Panel]:
     return panels + _map_panels(visit, folder)
 
 
-def overview_panels(visits: Sequence[Sequence[Panel]], limit: int = 3) -> list[Panel]:
-    """The panels of a subject for one small picture: the first of each visit, then a Tmax map."""
-    first = [panels[0] for panels in visits if panels][:limit]
-    extra = [p for panels in visits for p in panels if p.kind == "tmax" and p.outlines]
-    for panel in extra[: limit - len(first)]:
-        position = max(k for k, p in enumerate(first) if p.visit == panel.visit)
-        first.insert(position + 1, panel)
-    return first
-
-
-def mosaic(panels: Sequence[Panel], *, slices: int = 6, tile: int = 132, alt: str = "") -> Picture:
+def mosaic(panels: Sequence[Panel], *, slices: int = 6, tile: int = 132) -> Drawing:
     """Rows of axial slices, one row per panel."""
     rows = [panel_row(panel, slices=slices, tile=tile) for panel in panels]
     rgb, marks = (np.concatenate(layers, axis=0) for layers in zip(*rows, strict=True))
@@ -512,17 +576,11 @@ def mosaic(panels: Sequence[Panel], *, slices: int = 6, tile: int = 132, alt: st
         for outline in drawn_outlines(panel.outlines):
             legend.setdefault(outline.name, outline.css)
     outlined = {o.name for panel in panels for o in panel.outlines if o.mask.any()}
-    return Picture(
-        encode(rgb),
-        encode_lossless(marks),
-        rgb.shape[1],
-        rgb.shape[0],
-        alt,
-        tuple(
-            (colour, name if name in outlined else f"{name}: no voxel")
-            for name, colour in legend.items()
-        ),
+    named = tuple(
+        (colour, name if name in outlined else f"{name}: no voxel")
+        for name, colour in legend.items()
     )
+    return Drawing(encode(rgb), encode_lossless(marks), rgb.shape[1], rgb.shape[0], named)
 
 
 def template_path() -> Path:
@@ -542,10 +600,15 @@ def template_path() -> Path:
 
 def template_on(affine: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.float32]:
     """The template sampled on another MNI grid."""
+    return _template_on(tuple(np.ravel(affine).tolist()), shape)
+
+
+@lru_cache(maxsize=1)
+def _template_on(affine: tuple[float, ...], shape: tuple[int, ...]) -> NDArray[np.float32]:
     from scipy.ndimage import affine_transform
 
     image, template_affine = read_volume(template_path())
-    to_template = np.linalg.inv(template_affine) @ affine
+    to_template = np.linalg.inv(template_affine) @ np.reshape(affine, (4, 4))
     return affine_transform(
         image, to_template[:3, :3], to_template[:3, 3], output_shape=shape, order=1
     )
@@ -631,6 +694,7 @@ def frequency_rgb(
     low, high = window_of(background, "T1w")
     box = _box(background)
     rgb = np.zeros((tile * rows, tile * slices, 3), np.uint8)
+    words: list[Word] = []
     for number, z in enumerate(planes):
         grey = _tile(background[box[0], box[1], z], spacing, tile)
         cell = np.repeat((np.clip((grey - low) / (high - low), 0, 1) * 190)[..., None], 3, axis=2)
@@ -638,10 +702,11 @@ def frequency_rgb(
         here = _tile(counts[box[0], box[1], z], spacing, tile, order=0)
         for start, colour in scale:
             cell[here >= start] = colour
-        drawn = cell.astype(np.uint8)
-        _label_tile(drawn, affine[2, 3] + affine[2, 2] * z, first=number == 0)
         r, c = divmod(number, slices)
-        rgb[r * tile : (r + 1) * tile, c * tile : (c + 1) * tile] = drawn
+        rgb[r * tile : (r + 1) * tile, c * tile : (c + 1) * tile] = cell.astype(np.uint8)
+        z_mm = float(affine[2, 3] + affine[2, 2] * z)
+        words += tile_words(tile, z_mm, c * tile, r * tile, first=number == 0)
+    _write(rgb, words)
     return rgb
 
 
@@ -677,15 +742,6 @@ def frequency_picture(
         for start, colour in scale
         if start <= n
     )
-    return Picture(encode_lossless(rgb), b"", rgb.shape[1], rgb.shape[0], alt, legend)
-
-
-def subject_picture(participant_id: str, visits: Sequence[Sequence[Panel]]) -> Picture | None:
-    """The mosaic of a subject for the overview; None where there is no image."""
-    panels = overview_panels(visits)
-    if not panels:
-        return None
-    shown = ", ".join(f"{panel.visit} {panel.kind}" for panel in panels)
-    outlined = sorted({o.name for panel in panels for o in panel.outlines}) or ["nothing"]
-    alt = f"Axial slices of subject {participant_id}: {shown}; outlined: {', '.join(outlined)}"
-    return replace(mosaic(panels, alt=alt), caption=shown)
+    scan = data_address(encode_lossless(rgb))
+    caption = frequency_caption(frequency)
+    return Picture(scan, "", rgb.shape[1], rgb.shape[0], alt, legend, caption)

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from PIL import Image
 
 from corelab.provenance.products import atomic_path
+from corelab.records.base import Record
 from corelab.reporting.results import Results, Visit
 from corelab.study.naming import session_entity, subject_entity
 
@@ -26,11 +27,11 @@ WORDS = {
 #: Figures that print volumes: not for a reviewer who is to judge without knowing them.
 WITH_VALUES = ("lesions", "masks")
 MAX_WIDTH_PIXELS = 1200
-_WEBP_QUALITY = 72
+_WEBP_QUALITY = 60
 
 
-@dataclass(frozen=True)
-class QualityFigure:
+@dataclass(frozen=True, slots=True)
+class QualityFigure(Record):
     """A figure on a page.
 
     Attributes
@@ -67,32 +68,20 @@ def figure_paths(visit: Visit, folder: Path) -> dict[str, Path]:
     return {name: found[name] for name in WORDS if name in found}
 
 
-def figures_of_visit(visit: Visit, folder: Path) -> list[QualityFigure]:
-    """Quality figures of a visit as the pages show them (:func:`write_quality_figures`)."""
-    found = []
-    for name, path in figure_paths(visit, folder).items():
-        with Image.open(path) as opened:
-            width, height = opened.size
-        shrink = min(1.0, MAX_WIDTH_PIXELS / width)
-        href = f"{FOLDER}/{quote(f'{path.stem}.webp')}"
-        size = (round(width * shrink), round(height * shrink))
-        found.append(QualityFigure(href, *size, visit.visit, name))
-    return found
-
-
 def write_quality_figures(results: Results, subject: str, report: Path) -> list[QualityFigure]:
     """Write small copies of a subject's quality figures; equal inputs give equal bytes."""
     shown = []
     for visit in results.visits_of(subject):
-        figures = figures_of_visit(visit, results.folder)
-        paths = figure_paths(visit, results.folder)
-        for figure, path in zip(figures, paths.values(), strict=True):
+        for name, path in figure_paths(visit, results.folder).items():
             with Image.open(path) as opened:
                 image = opened.convert("RGB")
-            if image.size != (figure.width, figure.height):
-                image = image.resize((figure.width, figure.height), Image.Resampling.LANCZOS)
+            width = min(image.width, MAX_WIDTH_PIXELS)
+            if width < image.width:
+                size = (width, round(image.height * width / image.width))
+                image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
             target = report / FOLDER / f"{path.stem}.webp"
             with atomic_path(target) as temporary:
-                image.save(temporary, "WEBP", quality=_WEBP_QUALITY, method=4)
-            shown.append(figure)
+                image.save(temporary, "WEBP", quality=_WEBP_QUALITY, method=2)
+            href = f"{FOLDER}/{quote(target.name)}"
+            shown.append(QualityFigure(href, *image.size, visit.visit, name))
     return shown

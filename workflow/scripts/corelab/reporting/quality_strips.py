@@ -87,15 +87,8 @@ def _metric(kind: str, criterion: str) -> str:
     return f"{kind_words(kind)}: {named}" + (f", {unit}" if unit else "")
 
 
-def quality_strips(results: Results, pages: Mapping[str, str]) -> list[Shown]:
+def quality_strips(results: Results) -> list[Shown]:
     """One small figure per metric, worst first; a click on a point opens the subject's page.
-
-    Parameters
-    ----------
-    results
-        The study.
-    pages
-        Participant -> its page.
 
     Returns
     -------
@@ -106,7 +99,7 @@ def quality_strips(results: Results, pages: Mapping[str, str]) -> list[Shown]:
     found = []
     for metric, own in rows.groupby("metric", sort=True):
         outside = int(own["verdict"].isin(list(_VERDICTS)).sum())
-        found.append((-outside, str(metric), _strip(str(metric), own, pages, outside)))
+        found.append((-outside, str(metric), _strip(str(metric), own, results.pages, outside)))
     return [shown for _, _, shown in sorted(found, key=lambda item: item[:2])]
 
 

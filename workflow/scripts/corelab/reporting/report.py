@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from corelab.provenance.decisions import Decision
 from corelab.provenance.products import write_text
-from corelab.reporting import page, pictures, quality_figures, viewer
+from corelab.reporting import page, pictures, viewer
 from corelab.reporting.analysis_view import report_parts
 from corelab.reporting.attention import (
     Attention,
     attention,
-    flagged_subjects,
     flow_steps,
 )
 from corelab.reporting.certificate_view import write_certificate_page
@@ -38,9 +39,10 @@ from corelab.reporting.methods import (
     software_versions,
 )
 from corelab.reporting.page import Column, Table
+from corelab.reporting.quality_figures import FOLDER as FIGURES
 from corelab.reporting.quality_strips import quality_strips
 from corelab.reporting.references import references_of
-from corelab.reporting.results import Results
+from corelab.reporting.results import Results, blinded_page, subject_page
 from corelab.reporting.review import desk_decisions, write_desk
 from corelab.reporting.sensitivity import NOTHING, exclusions_table, statistics_table
 from corelab.reporting.study_tables import (
@@ -53,7 +55,8 @@ from corelab.reporting.study_tables import (
     registration_table,
     unavailable_table,
 )
-from corelab.reporting.subject import Card, others_table, write_subjects
+from corelab.reporting.subject import Card, cards, others_table, write_subjects
+from corelab.reporting.subject_images import SubjectImages
 from corelab.reporting.traces import Chains, write_traces
 from corelab.reporting.vocabulary import (
     limits_for,
@@ -62,29 +65,36 @@ from corelab.terms.labels import label
 
 #: Courses on the page of endpoints.
 MAX_COURSES = 8
-#: Files of an earlier run that this one may not write again.
-STALE = (
-    "sub-*.html",
-    "blinded-*.html",
-    f"{viewer.FOLDER}/*.js",
-    f"{quality_figures.FOLDER}/*.webp",
-)
+#: Pictures on the first page, so that it stays one small file.
+FIRST_CARDS = 4
+
+
+#: Sections of a page, and what its template shows.
+Page = tuple[list[tuple[str, str]], dict[str, Any]]
 
 
 def _limits(results: Results) -> list[Any]:
     return limits_for(sorted(set(results.measurements["endpoint"].dropna())))
 
 
-def map_figures(results: Results) -> list[dict[str, Any]]:
+@dataclass(frozen=True)
+class MapFigure:
+    """A frequency map of the study: subjects that it is of, and the picture."""
+
+    title: str
+    n: int
+    picture: pictures.Picture
+
+
+def map_figures(results: Results) -> list[MapFigure]:
     """Frequency maps of the study as pictures on one common scale."""
     scale = pictures.frequency_scale(map(pictures.subjects_of_map, results.maps))
     return [
-        {
-            "title": f"Frequency of {label(frequency.label).words}",
-            "caption": pictures.frequency_caption(frequency),
-            "picture": pictures.frequency_picture(frequency, scale),
-            "n": pictures.subjects_of_map(frequency),
-        }
+        MapFigure(
+            f"Frequency of {label(frequency.label).words}",
+            pictures.subjects_of_map(frequency),
+            pictures.frequency_picture(frequency, scale),
+        )
         for frequency in results.maps
     ]
 
@@ -110,54 +120,51 @@ def write_report(
         viewer's program and volumes, and the quality figures. Equal results give equal bytes.
     """
     target = results.folder / "report"
-    pages = results.pages
-    for pattern in STALE:
-        for stale in target.glob(pattern):
-            stale.unlink()
     if results.visits:
         viewer.write_program(target)
-    flags = flagged_subjects(results)
-    cards, left = write_subjects(results, target, pages, flags, Chains(trace))
+    drawn = write_subjects(results, target, Chains(trace))
+    _remove_stale(results, target, drawn)
     decided = desk_decisions(decisions)
-    content = _study_content(results, pages, flags, cards, left, decided)
-    _write_pages(results, target, content)
+    _write_pages(results, target, _study_content(results, cards(results, drawn), decided))
     write_text(methods_as_text(results), target / "methods.txt")
-    write_traces(results, target, pages)
+    write_traces(results, target)
     write_certificate_page(results, target)
-    write_desk(results, decided)
+    write_desk(results, drawn, decided)
     return target / "index.html"
 
 
+def _remove_stale(results: Results, target: Path, drawn: Mapping[str, SubjectImages]) -> None:
+    """Remove pages and pictures of an earlier run that this one did not write."""
+    kept = {file for images in drawn.values() for file in images.files}
+    kept |= {f"{viewer.FOLDER}/{viewer.PROGRAM}"} if results.visits else set()
+    kept |= {subject_page(name) for name in results.pages} | {blinded_page(name) for name in drawn}
+    for pattern in ("sub-*.html", "blinded-*.html", f"{viewer.FOLDER}/*.js", f"{FIGURES}/*.webp"):
+        for path in target.glob(pattern):
+            if path.relative_to(target).as_posix() not in kept:
+                path.unlink()
+
+
 def _study_content(
-    results: Results,
-    pages: Mapping[str, str],
-    flags: Mapping[str, str],
-    cards: Sequence[Card],
-    left: int,
-    decisions: Sequence[Decision],
-) -> dict[str, tuple[list[tuple[str, str]], dict[str, Any]]]:
+    results: Results, cards: Sequence[Card], decisions: Sequence[Decision]
+) -> dict[str, Page]:
     """Page of the study -> its sections and what its template shows."""
-    items = attention(results)
+    items = results.once(attention)
     to_do = [item for item in items if item.severity != "note"]
     return {
         "index.html": _first_page(results, to_do, len(items) - len(to_do), cards, decisions),
-        "analyses.html": _analyses_page(results, pages),
+        "analyses.html": _analyses_page(results),
         "endpoints.html": _endpoints_page(results),
         "images.html": (
             [("images", "Subjects and their images"), ("maps", "Lesion frequency maps")],
             {
                 "cards": cards,
-                "pictures_left": left,
-                "other_subjects": others_table(results, pages, flags),
+                "other_subjects": others_table(results),
                 "maps": map_figures(results),
             },
         ),
-        "quality.html": _quality_page(results, items, pages),
+        "quality.html": _quality_page(results, items),
         "methods.html": _methods_page(results),
     }
-
-
-Page = tuple[list[tuple[str, str]], dict[str, Any]]
 
 
 def _first_page(
@@ -168,6 +175,11 @@ def _first_page(
     decisions: Sequence[Decision],
 ) -> Page:
     title, primary = primary_table(results)
+    report = results.folder / "report"
+    first = [
+        replace(card, pictures=tuple(one.inlined(report) for one in card.pictures))
+        for card in cards[:FIRST_CARDS]
+    ]
     contents = [
         ("glance", "At a glance"),
         ("all-analyses", "All analyses"),
@@ -190,16 +202,16 @@ def _first_page(
         "counts": count_tiles(results),
         "overview": overview_table(results),
         "participants_table": participants_table(results),
-        "cards": cards,
+        "cards": first,
     }
 
 
-def _analyses_page(results: Results, pages: Mapping[str, str]) -> Page:
+def _analyses_page(results: Results) -> Page:
     parts = report_parts(results)
-    contents = [*((part["id"], part["title"]) for part in parts), ("sensitivity", "Sensitivity")]
+    contents = [*((part.id, part.title) for part in parts), ("sensitivity", "Sensitivity")]
     return contents, {
         "parts": parts,
-        "exclusions": exclusions_table(results, pages),
+        "exclusions": exclusions_table(results),
         "sensitivity": statistics_table(results),
         "nothing_excluded": NOTHING,
     }
@@ -207,15 +219,15 @@ def _analyses_page(results: Results, pages: Mapping[str, str]) -> Page:
 
 def _endpoints_page(results: Results) -> Page:
     endpoints = list(dict.fromkeys(results.measurements["endpoint"].dropna()))
-    courses = [c for c in (course(results, name) for name in endpoints) if c is not None]
+    drawn = (one for name in endpoints if (one := course(results, name)) is not None)
     return [("endpoints", "Endpoints")], {
-        "courses": courses[:MAX_COURSES],
+        "courses": list(islice(drawn, MAX_COURSES)),
         "endpoints_table": endpoints_table(results, variants=False),
         "variants_table": endpoints_table(results, variants=True),
     }
 
 
-def _quality_page(results: Results, items: Sequence[Attention], pages: Mapping[str, str]) -> Page:
+def _quality_page(results: Results, items: Sequence[Attention]) -> Page:
     contents = [
         ("quality", "Findings"),
         ("acquisition", "Charter compliance"),
@@ -229,13 +241,13 @@ def _quality_page(results: Results, items: Sequence[Attention], pages: Mapping[s
     ranked = any(exhibit.name == "registration" for exhibit in results.exhibits)
     return contents, {
         "attention": items,
-        "acquisition": acquisition_table(results, pages, passed=False),
-        "acquisition_passed": acquisition_table(results, pages, passed=True),
-        "gates": gates_table(results, pages, passed=False),
-        "gates_passed": gates_table(results, pages, passed=True),
-        "registration": None if ranked else registration_table(results, pages),
-        "strips": quality_strips(results, pages),
-        "unavailable": unavailable_table(results, pages),
+        "acquisition": acquisition_table(results, passed=False),
+        "acquisition_passed": acquisition_table(results, passed=True),
+        "gates": gates_table(results, passed=False),
+        "gates_passed": gates_table(results, passed=True),
+        "registration": None if ranked else registration_table(results),
+        "strips": quality_strips(results),
+        "unavailable": unavailable_table(results),
         "findings": findings_table(results),
     }
 
@@ -269,8 +281,8 @@ def _write_pages(results: Results, target: Path, content: Mapping[str, Page]) ->
             title = f"{title}: {page.STUDY_PAGES[name].lower()}"
         html = page.render(
             f"{name}.j2",
-            **common,
-            policy=page.security_policy([page.asset("report.js")]),
+            common,
+            policy=page.security_policy([page.asset("report.js")], files=name == "images.html"),
             page_title=f"{title}: imaging report" if name == "index.html" else title,
             study_pages=list(page.STUDY_PAGES.items()),
             here=name,

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -46,7 +46,9 @@ from corelab.study.columns import (
     STATISTICS,
     STATISTICS_NUMBERS,
 )
+from corelab.study.model import plan_fingerprint
 from corelab.study.naming import subject_entity
+from corelab.study.schema import shown_columns
 
 #: Pages of subjects at most, so that a study of tables alone does not write tens of thousands.
 MAX_SUBJECT_PAGES = 1000
@@ -79,17 +81,9 @@ def _table(path: Path, columns: Mapping[str, str], numeric: Sequence[str] = ()) 
     return frame
 
 
-def plan_fingerprint(config: Mapping[str, Any]) -> str:
-    """First 16 characters of the SHA-256 of the analysis plan (as ``Study.plan_fingerprint``).
-
-    Examples
-    --------
-    >>> plan_fingerprint({"analyses": [], "visits": {"order": [], "baseline": None}})
-    'f6940264af1e7d90'
-    """
-    plan = {"analyses": config.get("analyses", []), "visits": config.get("visits", {})}
-    text = json.dumps(plan, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+#: Kind of a stage's record, and what a function makes of results.
+_Kind = TypeVar("_Kind", Prepared, Segmented, Perfused, Normalised)
+_Found = TypeVar("_Found")
 
 
 @dataclass(frozen=True)
@@ -149,7 +143,7 @@ class Results:
     ----------
     folder
         ``results/<study>``.
-    config
+    settings
         The resolved config.
     tables
         What the analyses saw; measurements with float64 ``value``.
@@ -178,7 +172,7 @@ class Results:
     """
 
     folder: Path
-    config: Mapping[str, Any]
+    settings: Config
     tables: Tables
     acquisition: pd.DataFrame
     flow: pd.DataFrame
@@ -206,11 +200,6 @@ class Results:
         """Rows of measurements.tsv."""
         return self.tables.measurements
 
-    @cached_property
-    def settings(self) -> Config:
-        """The config as typed blocks."""
-        return Config.model_validate(self.config)
-
     @property
     def study(self) -> StudySettings:
         """The ``study`` block of the config."""
@@ -224,12 +213,12 @@ class Results:
     @cached_property
     def analyses(self) -> list[AnalysisSpec]:
         """The plan."""
-        return specs_of(self.config.get("analyses") or [])
+        return specs_of(self.settings.analyses)
 
     @cached_property
     def fingerprint(self) -> str:
         """Fingerprint of the plan."""
-        return plan_fingerprint(self.config)
+        return plan_fingerprint(self.settings)
 
     @cached_property
     def all_statistics(self) -> pd.DataFrame:
@@ -256,9 +245,36 @@ class Results:
         """Subjects that have stage records."""
         return list(dict.fromkeys(visit.participant_id for visit in self.visits))
 
+    @cached_property
+    def _visits(self) -> dict[str, list[Visit]]:
+        found: dict[str, list[Visit]] = {}
+        for visit in self.visits:
+            found.setdefault(visit.participant_id, []).append(visit)
+        return found
+
     def visits_of(self, participant_id: str) -> list[Visit]:
         """Visits of a subject, in study order."""
-        return [visit for visit in self.visits if visit.participant_id == participant_id]
+        return self._visits.get(participant_id, [])
+
+    @cached_property
+    def shown_columns(self) -> list[str]:
+        """Participants columns that may be shown."""
+        return shown_columns(self.settings.plain(), list(self.participants.columns))
+
+    def once(self, build: Callable[[Results], _Found]) -> _Found:
+        """What a function makes of these results, made once."""
+        made = self.__dict__.setdefault("_made", {})
+        if build not in made:
+            made[build] = build(self)
+        return made[build]
+
+    def rows_of(self, table: str, participant_id: str) -> pd.DataFrame:
+        """Rows of one subject in ``measurements``, ``acquisition`` or ``overlap``."""
+        places = self.__dict__.setdefault("_places", {})
+        frame: pd.DataFrame = getattr(self, table)
+        if table not in places:
+            places[table] = frame.groupby("participant_id", sort=False).indices
+        return frame.iloc[places[table].get(participant_id, [])]
 
     @cached_property
     def subjects(self) -> list[str]:
@@ -275,10 +291,6 @@ class Results:
             images = set(self.image_subjects)
             names = sorted(names, key=lambda name: name not in images)[:MAX_SUBJECT_PAGES]
         return {name: quote(subject_page(name)) for name in names}
-
-
-#: Kind of a stage's record.
-_Kind = TypeVar("_Kind", Prepared, Segmented, Perfused, Normalised)
 
 
 def _order_key(order: Sequence[str]) -> Any:
@@ -311,39 +323,6 @@ def read_visits(folder: Path, visit_order: Sequence[str] = ()) -> tuple[Visit, .
     rank = _order_key(visit_order)
     keys = sorted(found, key=lambda key: (key[0], rank(key[1])))
     return tuple(Visit(pid, visit, **found[pid, visit]) for pid, visit in keys)
-
-
-def _sheet(given: str | None, data_dir: str | None, columns: Sequence[str]) -> pd.DataFrame:
-    path = Path(given) if given else None
-    if path is not None and not path.is_absolute() and not path.is_file():
-        path = Path(data_dir) / path if data_dir else path
-    numeric = [column for column in ("value", "time_days", "event") if column in columns]
-    return _table(path or Path("absent.tsv"), dict.fromkeys(columns, ""), numeric)
-
-
-def tables_of(settings: Config, participants: pd.DataFrame, folder: Path) -> Tables:
-    """The tables of the analyses, with the sheets that the config names."""
-    measurements = _table(folder / "endpoints/measurements.tsv", MEASUREMENTS, ["value"])
-    inputs, base = settings.inputs, settings.data_dir or settings.inputs.data_dir
-    order = list(settings.visits.order)
-    order += [v for v in measurements["visit"].dropna().unique() if v not in order]
-    people = participants.copy()
-    people["participant_id"] = people["participant_id"].astype(str)
-    if "dose" in people:
-        people["dose"] = pd.to_numeric(people["dose"], errors="coerce")
-    return Tables(
-        measurements=measurements,
-        participants=people.reset_index(drop=True),
-        outcomes=_sheet(
-            inputs.outcomes, base, ("participant_id", "visit", "outcome", "value", "unit")
-        ),
-        exposures=_sheet(
-            inputs.exposures, base, ("participant_id", "visit", "exposure", "value", "unit")
-        ),
-        events=_sheet(inputs.events, base, ("participant_id", "endpoint", "time_days", "event")),
-        visit_order=tuple(order),
-        baseline=settings.visits.baseline or (order[0] if order else None),
-    )
 
 
 def arm_codes(study: str, participants: pd.DataFrame) -> dict[str, str]:
@@ -460,7 +439,7 @@ def blind(results: Results) -> Results:
     certificate = results.certificate
     blinded = replace(
         results,
-        config={**results.config, "analyses": plan},
+        settings=results.settings.model_copy(update={"analyses": tuple(plan)}),
         tables=replace(results.tables, participants=people, exposures=results.tables.exposures[:0]),
         statistics={
             name: recoded(frame, "group", "population", "note", "method")
@@ -476,12 +455,16 @@ def blind(results: Results) -> Results:
     return blinded
 
 
+def read_measurements(folder: Path) -> pd.DataFrame:
+    """Rows of ``endpoints/measurements.tsv``, none where it was not written."""
+    return _table(folder / "endpoints/measurements.tsv", MEASUREMENTS, ["value"])
+
+
 def read_results(
     folder: str | Path,
-    config: Mapping[str, Any],
-    participants: pd.DataFrame,
+    settings: Config,
+    tables: Tables,
     *,
-    tables: Tables | None = None,
     exhibits: Iterable[str | Path] | None = None,
     conformance: str | Path | None = None,
 ) -> Results:
@@ -491,12 +474,10 @@ def read_results(
     ----------
     folder
         ``<results_dir>/<study.id>``.
-    config
+    settings
         The resolved config.
-    participants
-        The participants sheet.
     tables
-        What the analyses saw. Where it is None, the sheets that the config names are read.
+        What the analyses saw.
     exhibits
         Exhibit files of this run; where it is None, all that lie in the folder.
     conformance
@@ -507,8 +488,6 @@ def read_results(
     Results
     """
     root = Path(folder)
-    settings = Config.model_validate(config)
-    given = tables or tables_of(settings, participants, root)
     certificate = _table(
         root / "verification/certificate.tsv",
         CERTIFICATE,
@@ -536,8 +515,8 @@ def read_results(
     }
     results = Results(
         folder=root,
-        config=config,
-        tables=given,
+        settings=settings,
+        tables=tables,
         acquisition=_table(root / "endpoints/acquisition.tsv", ACQUISITION),
         flow=_table(root / "endpoints/flow.tsv", FLOW, ["n_in", "n_out", "n_excluded"]),
         overlap=_table(root / "endpoints/overlap.tsv", OVERLAP, ["value"]),
@@ -547,7 +526,7 @@ def read_results(
         },
         findings=_table(root / "preflight/findings.tsv", FINDINGS),
         certificate=certificate if len(certificate) else None,
-        visits=read_visits(root, given.visit_order),
+        visits=read_visits(root, tables.visit_order),
         normalised=normalised,
         maps=tuple(maps),
         exhibits=tuple(read_exhibits(root, exhibits)),

@@ -10,7 +10,7 @@ exclusions too.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,18 +27,18 @@ from corelab.provenance.decisions import (
 )
 from corelab.provenance.job import UserError
 from corelab.provenance.products import write_text
-from corelab.reporting import page, pictures
+from corelab.reporting import page
 from corelab.reporting.attention import SEVERITIES, Finding, by_participant, findings_of
 from corelab.reporting.exhibits import common_content
 from corelab.reporting.numbers import significant
-from corelab.reporting.quality_figures import WITH_VALUES, QualityFigure, figures_of_visit
+from corelab.reporting.pictures import Picture
+from corelab.reporting.quality_figures import WITH_VALUES, QualityFigure
 from corelab.reporting.results import Results, Visit, blinded_page
+from corelab.reporting.subject_images import SubjectImages
 from corelab.reporting.vocabulary import endpoint_words
-from corelab.terms.kinds import kind_words
 
-#: Bytes of pictures on the desk; visits beyond have theirs on the subjects' pages.
-PICTURE_BUDGET_BYTES = 5_000_000
-_TILE_PIXELS, _SLICES, _ROWS = 108, 7, 2
+#: Pictures of a visit.
+_ROWS = 2
 
 
 @dataclass(frozen=True)
@@ -59,8 +59,8 @@ class Sheet:
         (endpoint, text) of the pipeline's values.
     endpoints
         Endpoints that can be decided on apart.
-    picture
-        Contact sheet; None where there is no image, or where the page would be too large.
+    pictures
+        Slices of the first scans; none where there is no image.
     figures
         Quality figures that print no value.
     """
@@ -72,14 +72,14 @@ class Sheet:
     concerns: tuple[str, ...]
     values: tuple[tuple[str, str], ...]
     endpoints: tuple[tuple[str, str], ...]
-    picture: pictures.Picture | None
+    pictures: tuple[Picture, ...]
     figures: tuple[QualityFigure, ...] = ()
 
 
 def _concerns(results: Results) -> dict[tuple[str, str], list[Finding]]:
     """(participant, visit) -> what concerns this visit, or the participant as a whole."""
     found = by_participant(
-        one for one in findings_of(results) if one.severity != "note" and one.topic != "values"
+        one for one in results.once(findings_of) if one.severity != "note" and one.topic != "values"
     )
     return {
         (visit.participant_id, visit.visit): sorted(
@@ -90,34 +90,30 @@ def _concerns(results: Results) -> dict[tuple[str, str], list[Finding]]:
     }
 
 
-def _picture(visit: Visit, folder: Path) -> pictures.Picture | None:
-    panels = pictures.visit_panels(visit, folder)[:_ROWS]
-    if not panels:
-        return None
-    shown = ", ".join(kind_words(panel.kind) for panel in panels)
-    outlined = sorted({o.name for panel in panels for o in panel.outlines}) or ["nothing"]
-    alt = (
-        f"Axial slices of {visit.participant_id}, {visit.visit}: {shown}; "
-        f"outlined: {', '.join(outlined)}"
-    )
-    return pictures.mosaic(panels, slices=_SLICES, tile=_TILE_PIXELS, alt=alt)
+def sheets(results: Results, drawn: Mapping[str, SubjectImages]) -> list[Sheet]:
+    """Every visit with images, those with something to look at first.
 
-
-def sheets(results: Results) -> list[Sheet]:
-    """Every visit with images, those with something to look at first."""
+    Parameters
+    ----------
+    results
+        Of the study.
+    drawn
+        Subject -> pictures beside the pages.
+    """
     concerns = _concerns(results)
     rank = {"error": 0, "warning": 1}
-    rows = results.measurements
-    rows = rows[(rows["source"] == "pipeline") & (rows["region"] == "all")]
 
     def worst(visit: Visit) -> int:
         found = concerns[visit.participant_id, visit.visit]
         return min((rank[one.severity] for one in found), default=2)
 
-    found, spent = [], 0
+    found = []
     for visit in sorted(results.visits, key=lambda v: (worst(v), v.participant_id)):
+        rows = results.rows_of("measurements", visit.participant_id)
         own = rows[
-            (rows["participant_id"] == visit.participant_id) & (rows["visit"] == visit.visit)
+            (rows["source"] == "pipeline")
+            & (rows["region"] == "all")
+            & (rows["visit"] == visit.visit)
         ]
         names = list(dict.fromkeys(own["endpoint"].dropna()))
         values = tuple(
@@ -129,10 +125,7 @@ def sheets(results: Results) -> list[Sheet]:
             )
             for row in own.itertuples()
         )
-        picture = _picture(visit, results.folder)
-        if picture is not None:
-            spent += sum(map(len, picture.uris))
-            picture = picture if spent <= PICTURE_BUDGET_BYTES else None
+        images = drawn.get(visit.participant_id, SubjectImages())
         own_concerns = concerns[visit.participant_id, visit.visit]
         found.append(
             Sheet(
@@ -143,11 +136,11 @@ def sheets(results: Results) -> list[Sheet]:
                 tuple(dict.fromkeys(one.text for one in own_concerns)),
                 values,
                 tuple((name, endpoint_words(name)) for name in names),
-                picture,
+                tuple(images.of_visit(visit.visit)[:_ROWS]),
                 tuple(
                     figure
-                    for figure in figures_of_visit(visit, results.folder)
-                    if figure.name not in WITH_VALUES
+                    for figure in images.figures
+                    if figure.visit == visit.visit and figure.name not in WITH_VALUES
                 ),
             )
         )
@@ -168,8 +161,10 @@ def script_json(content: Any) -> Markup:
     return Markup(text)
 
 
-def desk_html(results: Results, decisions: Sequence[Decision]) -> str:
-    """The desk as one page."""
+def desk_html(
+    results: Results, drawn: Mapping[str, SubjectImages], decisions: Sequence[Decision]
+) -> str:
+    """The desk as a page; its pictures are those of the subjects' pages."""
     scripts = [page.asset("report.js"), page.asset("review.js")]
     policy = page.security_policy(scripts, files=True)
     policy = policy.replace("connect-src", "connect-src 'self'")
@@ -181,10 +176,10 @@ def desk_html(results: Results, decisions: Sequence[Decision]) -> str:
     }
     return page.render(
         "review.html.j2",
-        **common_content(results, None),
+        common_content(results, None),
         policy=policy,
         page_title=f"{results.title}: review desk",
-        sheets=sheets(results),
+        sheets=sheets(results, drawn),
         known=script_json(known),
         review_script=Markup(page.asset("review.js")),
     )
@@ -204,6 +199,9 @@ def desk_decisions(path: str | Path | None) -> list[Decision]:
         raise UserError(str(fault)) from None
 
 
-def write_desk(results: Results, decisions: Sequence[Decision]) -> Path:
+def write_desk(
+    results: Results, drawn: Mapping[str, SubjectImages], decisions: Sequence[Decision]
+) -> Path:
     """Write ``report/review.html``."""
-    return write_text(desk_html(results, decisions), results.folder / "report" / "review.html")
+    html = desk_html(results, drawn, decisions)
+    return write_text(html, results.folder / "report" / "review.html")

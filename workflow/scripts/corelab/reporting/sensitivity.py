@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from corelab.reporting import page
 from corelab.reporting.documents import Block, DataTable, Heading
 from corelab.reporting.numbers import count, estimate, interval, significant
 from corelab.reporting.page import Cell, Column, Table
-from corelab.reporting.results import Results, subject_page
+from corelab.reporting.results import Results
 from corelab.reporting.traces import analysis_page
 from corelab.reporting.vocabulary import endpoint_words, group_words
 from corelab.terms.statistics import statistic
@@ -19,17 +17,16 @@ NOTHING = (
 _RANK = {"crossed": 0, "moved": 1, "same": 2}
 
 
-def exclusions_table(results: Results, pages: Mapping[str, str]) -> Table | None:
+def exclusions_table(results: Results) -> Table | None:
     """Values that people excluded, and what follows from them."""
     frame = results.exclusions
     if frame.empty:
         return None
     body = []
     for row in frame.itertuples():
-        person = str(row.participant_id)
         body.append(
             [
-                page.link(subject_page(person), person) if person in pages else person,
+                page.person_link(str(row.participant_id), results.pages),
                 row.visit or "",
                 endpoint_words(row.endpoint),
                 row.source or "",

@@ -126,7 +126,7 @@ def sop_blocks(results: Results, ran: Collection[str] | None = None) -> tuple[Bl
     asked = tuple(f"{rule.name}: {rule.text}" for rule in rules if rule.name in QUERIES)
     settings = [
         (name, text)
-        for key, block in sorted(results.config.items())
+        for key, block in sorted(results.settings.plain().items())
         if key not in _PLACES
         for name, text in _rows(block, f"{key}.")
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -26,7 +26,7 @@ from corelab.reporting.results import (
     NOT_COMPUTABLE,
     Results,
 )
-from corelab.reporting.traces import chain_markup, endpoint_page
+from corelab.reporting.traces import Steps, endpoint_page
 from corelab.reporting.vocabulary import (
     VERDICT_WORDS,
     criterion_words,
@@ -35,7 +35,6 @@ from corelab.reporting.vocabulary import (
     value_decimals,
 )
 from corelab.settings.analyses.base import OneValue
-from corelab.study.schema import shown_columns
 from corelab.terms.endpoints import unit_of
 from corelab.terms.kinds import kind_words
 from corelab.terms.verdicts import FAIL, PASS, WARN
@@ -59,7 +58,7 @@ def participants_table(results: Results) -> Table:
         ["With images", *(_images(rows, with_images) for _, rows in groups)],
     ]
     hidden = {"participant_id", "arm", "dose", "arm_description"}
-    for name in shown_columns(results.config, list(people.columns)):
+    for name in results.shown_columns:
         if name not in hidden and people[name].notna().any():
             body += _characteristic(name, [rows[name] for _, rows in groups])
     body += _baseline_rows(results, [rows for _, rows in groups])
@@ -198,11 +197,7 @@ def endpoints_table(results: Results, *, variants: bool) -> Table | None:
 
 
 def acquisition_table(
-    results: Results,
-    pages: Mapping[str, str],
-    subject: str | None = None,
-    *,
-    passed: bool | None = None,
+    results: Results, subject: str | None = None, *, passed: bool | None = None
 ) -> Table | None:
     """Scans against the imaging charter, failures first; of one subject where one is named.
 
@@ -210,7 +205,7 @@ def acquisition_table(
     """
     frame = results.acquisition
     if subject is not None:
-        frame = frame[frame["participant_id"] == subject]
+        frame = results.rows_of("acquisition", subject)
     if passed is not None:
         frame = frame[(frame["verdict"] == "pass") == passed]
     if frame.empty:
@@ -224,7 +219,7 @@ def acquisition_table(
         name, unit, direction = criterion_words(str(row.criterion))
         body.append(
             [
-                person_link(str(row.participant_id), pages),
+                person_link(str(row.participant_id), results.pages if subject is None else {}),
                 row.visit,
                 kind_words(row.kind),
                 f"{name}, {unit}" if unit else name,
@@ -248,11 +243,7 @@ def acquisition_table(
 
 
 def gates_table(
-    results: Results,
-    pages: Mapping[str, str],
-    subject: str | None = None,
-    *,
-    passed: bool | None = None,
+    results: Results, subject: str | None = None, *, passed: bool | None = None
 ) -> Table | None:
     """Gates that perfusion series passed or not, failures first; None where there is none.
 
@@ -261,8 +252,7 @@ def gates_table(
     rank = {FAIL: 0, WARN: 1, PASS: 2}
     rows = [
         (rank.get(gate.verdict, 3), visit, gate)
-        for visit in results.visits
-        if subject in (None, visit.participant_id)
+        for visit in (results.visits if subject is None else results.visits_of(subject))
         for gate in visit.gates
         if passed is None or (gate.verdict == PASS) == passed
     ]
@@ -271,7 +261,7 @@ def gates_table(
     rows.sort(key=lambda item: (item[0], item[1].participant_id, item[1].visit))
     body = [
         [
-            person_link(visit.participant_id, pages),
+            person_link(visit.participant_id, results.pages if subject is None else {}),
             visit.visit,
             ", ".join(t for t in criterion_words(gate.criterion)[:2] if t),
             observed(gate.value, 3),
@@ -291,7 +281,7 @@ def gates_table(
     return Table("Quality gates of perfusion series", columns, body)
 
 
-def registration_table(results: Results, pages: Mapping[str, str]) -> Table | None:
+def registration_table(results: Results) -> Table | None:
     """Fits to the template, failed ones first, with up to six of their quality numbers."""
     if not results.normalised:
         return None
@@ -303,7 +293,7 @@ def registration_table(results: Results, pages: Mapping[str, str]) -> Table | No
     rows = sorted(results.normalised.items(), key=lambda item: (item[1].status == "ok", item[0]))
     body = [
         [
-            person_link(subject, pages),
+            person_link(subject, results.pages),
             record.method or "",
             record.anchor.kind if record.anchor else "",
             *(significant(record.quality.get(name)) for name in names),
@@ -323,7 +313,7 @@ def registration_table(results: Results, pages: Mapping[str, str]) -> Table | No
     return Table("Registration of each subject, failures first", columns, body)
 
 
-def unavailable_table(results: Results, pages: Mapping[str, str]) -> Table | None:
+def unavailable_table(results: Results) -> Table | None:
     """Missing or non-evaluable values, each with its reason; None where all are there."""
     frame = results.measurements
     rows = frame[frame["status"].notna() & (frame["status"] != "ok")]
@@ -335,7 +325,7 @@ def unavailable_table(results: Results, pages: Mapping[str, str]) -> Table | Non
     )
     body = [
         [
-            person_link(str(row.participant_id), pages),
+            person_link(str(row.participant_id), results.pages),
             row.visit or "",
             endpoint_words(row.endpoint),
             row.source or "",
@@ -453,7 +443,7 @@ def values_table(
     frame: pd.DataFrame,
     caption: str,
     scans: set[str],
-    chains: Mapping[str, Sequence[Mapping[str, Any]]],
+    steps: Steps | None,
 ) -> Table | None:
     """Measurement rows of a subject, each with what stands behind it.
 
@@ -465,8 +455,8 @@ def values_table(
         Above the table.
     scans
         Scan ids that the page lists; a row links to those.
-    chains
-        Row id -> steps of its trace.
+    steps
+        Steps of the traces of the page; None: rows name none.
     """
     if frame.empty:
         return None
@@ -482,8 +472,9 @@ def values_table(
                 ("row", row.row_id or ""),
                 ("full value", f"{row.value:.12g}" if is_number(row.value) else ""),
                 ("scans", links),
+                ("made from", steps.links(str(row.row_id)) if steps else ""),
             ]
-        ) + chain_markup(chains.get(str(row.row_id), ()))
+        )
         known = row.status == "ok"
         body.append(
             [

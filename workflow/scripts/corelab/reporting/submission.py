@@ -13,7 +13,7 @@ import pandas as pd
 from corelab.provenance.products import file_sha256, write_json, write_table
 from corelab.reporting.adam import datasets
 from corelab.reporting.analysis_results import analysis_results
-from corelab.reporting.ars import reporting_event
+from corelab.reporting.ars import write_event
 from corelab.reporting.attention import attention, counts
 from corelab.reporting.charter import (
     NOT_ATTESTED,
@@ -30,8 +30,9 @@ from corelab.reporting.charter import (
 from corelab.reporting.conformance import CONFORMANCE, conformance
 from corelab.reporting.datasets import (
     Dataset,
-    dataset_json,
+    RefusedCell,
     refused_cells,
+    write_dataset_json,
     write_transport,
 )
 from corelab.reporting.define import write_define
@@ -121,17 +122,17 @@ def write_datasets(results: Results, folder: str | Path) -> list[Dataset]:
     target = Path(folder)
     found = datasets(results) + tabulations(results)
     study_id = results.study.id
-    refused: list[dict[str, Any]] = []
+    refused: list[RefusedCell] = []
     for dataset in found:
         name = dataset.name.lower()
         write_transport(dataset, target / f"{name}.xpt")
-        write_json(dataset_json(dataset, study_id), target / f"{name}.json")
+        write_dataset_json(dataset, study_id, target / f"{name}.json")
         refused += refused_cells(dataset)
     frame = pd.DataFrame(refused, columns=list(_REFUSED))
     write_table(frame, target / "refused.tsv", list(_REFUSED))
     names = frozenset(dataset.name for dataset in found)
-    event = reporting_event(results, analysis_results(results, table_numbers(results)), names)
-    write_json(event, target / "ars.json")
+    rows = analysis_results(results, table_numbers(results))
+    event = write_event(results, rows, target / "ars.json", names)
     define = write_define(found, results, target / "define.xml")
     faults = {
         "define.xml": define_faults(ET.parse(define).getroot()),
@@ -199,7 +200,7 @@ def _team(results: Results) -> tuple[Block, ...]:
 
 
 def _issues(results: Results) -> tuple[Block, ...]:
-    items = attention(results)
+    items = results.once(attention)
     if not items:
         return (Paragraph("No issue was found."),)
     rows = tuple((i.severity, i.topic, i.text, ", ".join(i.subjects)) for i in items)

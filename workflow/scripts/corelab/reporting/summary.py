@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
+from corelab.measurement.selection import Tables
 from corelab.reporting.attention import attention, counts
 from corelab.reporting.numbers import plural
-from corelab.reporting.results import read_results
+from corelab.reporting.results import read_measurements, read_results
+from corelab.settings.config import Config
 
 MAX_ATTENTION = 8
 
 
 def summary_lines(
-    folder: str | Path,
-    config: Mapping[str, Any] | None = None,
-    participants: pd.DataFrame | None = None,
+    folder: str | Path, settings: Config | None = None, tables: Tables | None = None
 ) -> list[str]:
     """Where the results are, how many there are, and what needs attention.
 
@@ -26,7 +24,7 @@ def summary_lines(
     ----------
     folder
         ``<results_dir>/<study.id>``.
-    config, participants
+    settings, tables
         With them the planned analyses and every participant are counted too; without them, what
         the folder holds.
 
@@ -38,13 +36,14 @@ def summary_lines(
     root = Path(folder)
     if not root.is_dir():
         return [f"{root}: no results yet"]
-    config = config or {"study": {"id": root.name}, "inputs": {"participants": "n/a"}}
-    people = pd.DataFrame({"participant_id": pd.Series(dtype=object)})
+    if settings is None or tables is None:
+        settings = Config.model_validate(
+            {"study": {"id": root.name}, "inputs": {"participants": "n/a"}}
+        )
+        nobody = pd.DataFrame({"participant_id": pd.Series(dtype=object)})
+        tables = Tables(read_measurements(root), nobody)
     results = read_results(
-        root,
-        config,
-        people if participants is None else participants,
-        conformance=root / "submission/datasets/conformance.tsv",
+        root, settings, tables, conformance=root / "submission/datasets/conformance.tsv"
     )
     found = counts(results)
     lines = [f"Study {results.study.id}: results in {root}"]
@@ -66,7 +65,7 @@ def summary_lines(
         f"  {plural(found.failed_scans, 'scan')} failed, {found.out_of_charter} outside the "
         f"charter, {plural(found.flagged_subjects, 'subject')} flagged"
     )
-    items = [item for item in attention(results) if item.severity != "note"]
+    items = [item for item in results.once(attention) if item.severity != "note"]
     if not items:
         lines.append("  Nothing needs attention.")
         return lines

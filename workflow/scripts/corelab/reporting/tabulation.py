@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import pandas as pd
+
 from corelab.reporting.adam import measures_tumour
 from corelab.reporting.datasets import (
     Dataset,
@@ -96,7 +98,7 @@ def pr(results: Results) -> Dataset:
     ]
     label, structure = "Procedures", "One record per scan"
     return make_dataset(
-        "PR", label, structure, "INTERVENTIONS", variables, _numbered(rows, "PRSEQ")
+        "PR", label, structure, "INTERVENTIONS", variables, pd.DataFrame(_numbered(rows, "PRSEQ"))
     )
 
 
@@ -157,7 +159,7 @@ def _findings(results: Results, domain: str, tumour: bool) -> Dataset:
     label = "Tumor/Lesion Results" if tumour else "Nervous System Findings"
     structure = "One record per finding, visit, evaluator and repetition"
     rows = _numbered(rows, f"{domain}SEQ")
-    return make_dataset(domain, label, structure, "FINDINGS", variables, rows)
+    return make_dataset(domain, label, structure, "FINDINGS", variables, pd.DataFrame(rows))
 
 
 def tabulations(results: Results) -> list[Dataset]:

@@ -425,7 +425,7 @@ def report_document(results: Results) -> Document:
     """The whole report as a document."""
     numbers = table_numbers(results)
     blocks: list[Block] = []
-    items = attention(results)
+    items = results.once(attention)
     if items:
         rows = tuple((i.severity, i.text, ", ".join(i.subjects[:12])) for i in items)
         blocks.append(Heading("What needs attention"))

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from corelab.measurement.selection import NotComputable, as_list, measured
 from corelab.provenance.products import MISSING, write_table, write_text
@@ -110,7 +110,7 @@ def used_rows(results: Results, analysis: AnalysisSpec) -> pd.DataFrame:
     return rows[mine]
 
 
-def frame_table(frame: AnalysisFrame, title: str, file: str, pages: Mapping[str, str]) -> Table:
+def frame_table(results: Results, frame: AnalysisFrame, title: str, file: str) -> Table:
     """The rows of an analysis as a table, the unused ones last and marked."""
     rows = frame.rows.sort_values("used", ascending=False, kind="stable")
     several = "endpoint" in rows
@@ -122,7 +122,7 @@ def frame_table(frame: AnalysisFrame, title: str, file: str, pages: Mapping[str,
             value = row[name]
             is_value = is_number(value)
             text: Any = significant(value, 5) if is_value else "" if pd.isna(value) else str(value)
-            if place == 0 and person in pages and row["row_id"] and text:
+            if place == 0 and person in results.pages and row["row_id"] and text:
                 text = page.link(f"{subject_page(person)}#{row['row_id']}", text)
             cells.append(Cell(text, value) if is_value else text)
         used = page.tag("used", "ok") if row["used"] == "yes" else page.tag("not used", "unused")
@@ -152,14 +152,13 @@ def frame_table(frame: AnalysisFrame, title: str, file: str, pages: Mapping[str,
     return Table(title, columns, body, note, file, limit=MAX_TRACE_ROWS)
 
 
-def _used_values(
-    results: Results, entry: AnalysisSpec, target: Path, pages: Mapping[str, str]
-) -> Table | None:
+def _used_values(results: Results, entry: AnalysisSpec, target: Path) -> Table | None:
     """What an analysis was computed from, also written as a table of its own."""
     frame = analysis_frame(results, entry)
     if frame is None:
         found = used_rows(results, entry)
-        return values_table(found, "Values of the analysis's endpoints, sources and visits", pages)
+        title = "Values of the analysis's endpoints, sources and visits"
+        return values_table(results, found, title)
     path = target / DATA / f"{entry.id}.tsv"
     described = {
         name: _FRAME_COLUMNS.get(name, f"{label_words(name)}, as the analysis used it")
@@ -169,10 +168,10 @@ def _used_values(
     title = "Values used in this analysis"
     if not frame.agrees:
         title = "Participants with every value; the statistics state another n (see their notes)"
-    return frame_table(frame, title, f"report/{DATA}/{path.name}", pages)
+    return frame_table(results, frame, title, f"report/{DATA}/{path.name}")
 
 
-def values_table(rows: pd.DataFrame, caption: str, pages: Mapping[str, str]) -> Table | None:
+def values_table(results: Results, rows: pd.DataFrame, caption: str) -> Table | None:
     """Measurement rows, each leading to its row on the subject's page."""
     if rows.empty:
         return None
@@ -182,7 +181,7 @@ def values_table(rows: pd.DataFrame, caption: str, pages: Mapping[str, str]) -> 
         text = significant(row.value, 5) if known else page.tag(str(row.status))
         person = str(row.participant_id)
         shown: Any = Cell(text, row.value) if known else text
-        if person in pages:
+        if person in results.pages:
             href = f"{subject_page(person)}#{row.row_id}"
             shown = Cell(page.link(href, text), row.value if known else None)
         body.append(
@@ -256,35 +255,22 @@ def _sheets(analysis: AnalysisSpec, inputs: InputSettings) -> list[tuple[str, st
     return [(name, Path(str(given[name])).name) for name in names if given.get(name)]
 
 
-def _write(results: Results, target: Path, name: str, content: Mapping[str, Any]) -> None:
-    html = page.render(
-        "trace.html.j2",
-        **common_content(results, None),
-        policy=page.security_policy([page.asset("report.js")]),
-        **content,
-    )
-    write_text(html, target / name)
-
-
-def write_traces(results: Results, target: Path, pages: Mapping[str, str]) -> list[str]:
-    """Write the trace pages; names of the files.
-
-    Parameters
-    ----------
-    results
-        Of the study.
-    target
-        ``report/``.
-    pages
-        Subject -> page, of subjects that have one.
-    """
-    for stale in [
-        *target.glob("trace-*.html"),
-        *target.glob("values-*.html"),
-        *target.glob(f"{DATA}/*"),
-    ]:
-        stale.unlink()
+def write_traces(results: Results, target: Path) -> list[str]:
+    """Write the trace pages into ``report/``; names of the files."""
+    for pattern in ("trace-*.html", "values-*.html", f"{DATA}/*"):
+        for stale in target.glob(pattern):
+            stale.unlink()
     written = []
+    common = common_content(results, None)
+    policy = page.security_policy([page.asset("report.js")])
+
+    def write(name: str, title: str, back: str, values: Table | None, **more: Any) -> None:
+        content = {"sentence": "", "plan": [], "sheets": [], "statistics": None, **more}
+        content |= {"page_title": title, "back": page.place(back), "values": values}
+        html = page.render("trace.html.j2", common, policy=policy, **content)
+        write_text(html, target / name)
+        written.append(name)
+
     known = {a.id for a in results.analyses} | set(results.all_statistics["analysis_id"])
     for analysis_id in sorted(known):
         entry = results.analysis(analysis_id)
@@ -293,46 +279,33 @@ def write_traces(results: Results, target: Path, pages: Mapping[str, str]) -> li
             for key, value in entry.as_given().items()
             if value not in (None, [], "")
         ]
-        name = analysis_page(analysis_id)
-        _write(
-            results,
-            target,
-            name,
-            {
-                "page_title": f"Trace of {analysis_id}",
-                "heading": f"Trace of {analysis_id}",
-                "back": page.place(f"#analysis-{analysis_id}"),
-                "sentence": analysis_sentence(entry) if entry.type else "Not in the plan.",
-                "plan": plan,
-                "sheets": _sheets(entry, results.settings.inputs),
-                "statistics": _statistics(results, analysis_id),
-                "values": _used_values(results, entry, target, pages),
-            },
+        write(
+            analysis_page(analysis_id),
+            f"Trace of {analysis_id}",
+            f"#analysis-{analysis_id}",
+            _used_values(results, entry, target),
+            sentence=analysis_sentence(entry) if entry.type else "Not in the plan.",
+            plan=plan,
+            sheets=_sheets(entry, results.settings.inputs),
+            statistics=_statistics(results, analysis_id),
         )
-        written.append(name)
-    for endpoint in dict.fromkeys(results.measurements["endpoint"].dropna()):
-        rows = results.measurements[results.measurements["endpoint"] == endpoint]
-        name = endpoint_page(str(endpoint))
-        _write(
-            results,
-            target,
-            name,
-            {
-                "page_title": f"Values of {endpoint_words(endpoint)}",
-                "heading": f"Every value: {endpoint_words(endpoint)}",
-                "back": page.place("#endpoints"),
-                "sentence": "",
-                "plan": [],
-                "sheets": [],
-                "statistics": None,
-                "values": values_table(rows, "Values, and where they are missing", pages),
-            },
-        )
-        written.append(name)
+    for endpoint, rows in results.measurements.groupby("endpoint", sort=False):
+        values = values_table(results, rows, "Values, and where they are missing")
+        title = f"Every value: {endpoint_words(endpoint)}"
+        write(endpoint_page(str(endpoint)), title, "#endpoints", values)
     return written
 
 
-class Chains(Mapping[str, list[dict[str, Any]]]):
+class Step(NamedTuple):
+    """A step of a chain of ``provenance/trace.tsv``; texts are empty where it says nothing."""
+
+    what: str
+    name: str
+    sha256: str
+    detail: str
+
+
+class Chains(Mapping[str, tuple[Step, ...]]):
     r"""row_id -> steps of its chain in ``provenance/trace.tsv``; nothing without that file.
 
     Only the places of the rows are kept: the table has thousands of steps per imaged subject, and
@@ -348,22 +321,24 @@ class Chains(Mapping[str, list[dict[str, Any]]]):
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     file = Path(folder, "trace.tsv")
-    ...     _ = file.write_text("row_id\tstep\tsha256\nr-1\t1\tn/a\nr-1\t2\tab\nr-2\t1\tn/a\n")
+    ...     head, empty = "row_id\twhat\tname\tsha256\tdetail\n", "\tn/a\tn/a\tn/a\n"
+    ...     _ = file.write_text(f"{head}r-1\tmask{empty}r-1\tscan{empty}r-2\tmask{empty}")
     ...     found = Chains(file)
-    ...     len(found), [(step["step"], step["sha256"]) for step in found["r-1"]]
-    (2, [('1', None), ('2', 'ab')])
+    ...     len(found), [step.what for step in found["r-1"]]
+    (2, ['mask', 'scan'])
     """
 
     def __init__(self, path: str | Path | None) -> None:
         self._path = Path(path) if path is not None and Path(path).is_file() else None
         self._places: dict[str, list[int]] = {}
-        self._names: list[str] = []
+        self._columns: list[int] = []
         if self._path is None:
             return
         with self._path.open("rb") as handle:
             head = handle.readline()
-            self._names = head.decode("utf-8-sig").rstrip("\r\n").split("\t")
-            key, at = self._names.index("row_id"), len(head)
+            names = head.decode("utf-8-sig").rstrip("\r\n").split("\t")
+            self._columns = [names.index(name) for name in Step._fields]
+            key, at = names.index("row_id"), len(head)
             for line in handle:
                 name = line.split(b"\t", key + 1)[key].decode().rstrip("\r\n")
                 places = self._places.setdefault(name, [])
@@ -373,7 +348,7 @@ class Chains(Mapping[str, list[dict[str, Any]]]):
                     places += [at, at + len(line)]
                 at += len(line)
 
-    def __getitem__(self, row_id: str) -> list[dict[str, Any]]:
+    def __getitem__(self, row_id: str) -> tuple[Step, ...]:
         places = self._places[row_id]
         assert self._path is not None
         with self._path.open("rb") as handle:
@@ -382,10 +357,9 @@ class Chains(Mapping[str, list[dict[str, Any]]]):
                 handle.seek(start)
                 text += handle.read(end - start).decode()
         rows = (line.rstrip("\r").split("\t") for line in text.rstrip("\n").split("\n"))
-        return [
-            {n: None if v in (MISSING, "") else v for n, v in zip(self._names, row, strict=True)}
-            for row in rows
-        ]
+        return tuple(
+            Step(*("" if row[n] == MISSING else row[n] for n in self._columns)) for row in rows
+        )
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)
@@ -394,19 +368,42 @@ class Chains(Mapping[str, list[dict[str, Any]]]):
         return len(self._places)
 
 
-def chain_markup(steps: Sequence[Mapping[str, Any]]) -> Markup:
-    """The chain of one row, without what every chain has (the value itself, the versions)."""
-    lines = []
-    for step in steps:
-        if step["what"] in {"value", "software"}:
-            continue
-        digest = str(step["sha256"] or "")[:16]
-        lines.append(
-            Markup('<li><b>{}</b> <span class="mono">{}</span>{}{}</li>').format(
-                step["what"],
-                step["name"] or "",
-                Markup(' sha256 <span class="mono">{}</span>').format(digest) if digest else "",
-                f" {step['detail']}" if step["detail"] else "",
+class Steps:
+    """Steps of the chains on one page: each stands once, and rows name it by its number.
+
+    Parameters
+    ----------
+    chains
+        Row id -> its chain.
+
+    Examples
+    --------
+    >>> mask = Step("mask", "a.nii.gz", "ab", "")
+    >>> steps = Steps({"r-1": [mask], "r-2": [mask]})
+    >>> str(steps.links("r-1")) == str(steps.links("r-2")), steps.markup().count("<li")
+    (True, 1)
+    """
+
+    def __init__(self, chains: Mapping[str, Sequence[Step]]) -> None:
+        self._chains = chains
+        self._numbers: dict[Step, int] = {}
+
+    def links(self, row_id: str) -> Markup:
+        """Links to the steps of a row, without what every chain has (its value, the versions)."""
+        links = []
+        for step in self._chains.get(row_id, ()):
+            if step.what not in {"value", "software"}:
+                number = self._numbers.setdefault(step, len(self._numbers) + 1)
+                links.append(f'<a href="#step-{number}">{escape(step.what)} {number}</a>')
+        return Markup(", ".join(dict.fromkeys(links)))
+
+    def markup(self) -> Markup:
+        """The steps as a list; empty where no row has any."""
+        lines = []
+        for step, number in self._numbers.items():
+            digest = f' sha256 <span class="mono">{step.sha256[:16]}</span>' if step.sha256 else ""
+            lines.append(
+                f'<li id="step-{number}"><b>{escape(step.what)}</b> '
+                f'<span class="mono">{escape(step.name)}</span>{digest} {escape(step.detail)}</li>'
             )
-        )
-    return Markup('<ol class="chain">{}</ol>').format(Markup("").join(lines)) if lines else Markup()
+        return Markup(f'<ol class="chain">{"".join(lines)}</ol>') if lines else Markup()

@@ -29,6 +29,8 @@ MAX_VOXELS = 450_000
 LEVELS = 64
 #: Bytes of base64 text that a subject may spend on volumes.
 VOLUME_BUDGET_BYTES = 600_000
+#: With less left of it, no further scan is tried.
+LEAST_BYTES = 50_000
 #: Voxels around the head that stay when a volume is cropped.
 MARGIN_VOXELS = 3
 
@@ -87,12 +89,15 @@ def averaging(shape: Sequence[int], spacing: Sequence[float], limit: int = MAX_V
     return factors
 
 
-def _averaged(data: NDArray[Any], factors: Sequence[int]) -> NDArray[np.float32]:
-    trimmed = data[tuple(slice(0, n // f * f) for n, f in zip(data.shape, factors, strict=True))]
-    blocks: list[int] = []
-    for n, f in zip(trimmed.shape, factors, strict=True):
-        blocks += [n // f, f]
-    return trimmed.reshape(blocks).mean(axis=(1, 3, 5), dtype=np.float32)
+def _averaged(volume: NDArray[Any], factors: Sequence[int]) -> NDArray[np.float32]:
+    """Means of blocks of voxels; what does not fill a block at the far end is left out."""
+    values = volume.astype(np.float32)
+    for axis, (size, factor) in enumerate(zip(volume.shape, factors, strict=True)):
+        if factor > 1:
+            rows = np.moveaxis(values, axis, 0)[: size // factor * factor]
+            total = sum(rows[start::factor] for start in range(factor))
+            values = np.moveaxis(total / np.float32(factor), 0, axis)
+    return values
 
 
 def _nifti(
@@ -131,6 +136,11 @@ def head_box(panel: Panel) -> tuple[slice, slice, slice]:
     return box[0], box[1], box[2]
 
 
+def scan_title(panel: Panel) -> str:
+    """What the list of scans says."""
+    return f"{panel.visit}: {kind_words(panel.kind)}"
+
+
 def viewer_scan(panel: Panel) -> ViewerScan:
     """Crop a panel's scan and masks to the head and quantise them for the viewer."""
     box = head_box(panel)
@@ -161,7 +171,7 @@ def viewer_scan(panel: Panel) -> ViewerScan:
         masks.append(
             {"name": outline.name, "rgb": list(outline.colour), "base64": _nifti(drawn, small)}
         )
-    title = f"{panel.visit}: {kind_words(panel.kind)}"
+    title = scan_title(panel)
     content = {
         "title": title,
         "name": f"{panel.visit}-{panel.kind}",
@@ -188,6 +198,9 @@ def viewer_scans(visits: Sequence[Sequence[Panel]]) -> tuple[list[ViewerScan], l
     found.sort(key=lambda item: item[:3])
     kept, left, spent = [], [], 0
     for _, number, rank, panel in found:
+        if VOLUME_BUDGET_BYTES - spent < LEAST_BYTES:
+            left.append(scan_title(panel))
+            continue
         scan = viewer_scan(panel)
         if spent + scan.size_bytes > VOLUME_BUDGET_BYTES:
             left.append(scan.title)

@@ -6,7 +6,8 @@ of several readers is in :mod:`corelab.segmentation.consensus`.
 
 from corelab.segmentation.consensus import majority_vote, staple
 from corelab.segmentation.hypodensity import aspects, net_water_uptake_percent, region_share
-from corelab.segmentation.segmenter import NotSegmentable, Segmentation, Segmenter
+from corelab.segmentation.scans import NotSegmentable
+from corelab.segmentation.segmenter import Segmentation, Segmenter
 from corelab.segmentation.visit import segment_visit
 
 __all__ = [

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from corelab.segmentation.segmenter import Mask
+from corelab.segmentation.scans import Mask
 
 TieRule = Literal["background", "lowest", "highest"]
 

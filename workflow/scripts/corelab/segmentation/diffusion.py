@@ -6,22 +6,25 @@ ADC in mm2/s throughout (normal brain about 0.8e-3, cerebrospinal fluid about 3e
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
 from corelab.imaging.values import ADC_TISSUE_MM2_S, histogram_mode
+from corelab.records import Scan
+from corelab.segmentation.scans import Image, Inputs, Mask, NotSegmentable, VisitScans
 from corelab.segmentation.segmenter import (
+    Decision,
     Evidence,
-    Image,
-    Mask,
-    NotSegmentable,
+    GridImages,
     ThresholdSegmenter,
 )
 from corelab.segmentation.tissue import (
+    IN_PLANE,
     ball,
     brightest_mirrored,
     centre_and_spread,
@@ -30,6 +33,7 @@ from corelab.segmentation.tissue import (
     flatten_field,
     grow,
     label_components,
+    normal_tissue,
     remove_small_components,
     smooth_within,
     within_edge,
@@ -197,16 +201,36 @@ class DiffusionInfarct(ThresholdSegmenter[InfarctThresholds]):
 
     label = "infarct"
     source = "pipeline"
+    disease = "stroke"
+    block = "infarct"
+    kinds = ("dwi", "adc")
+    beside = ("adc",)
 
-    def measure(
+    def gather(
         self,
-        images: Mapping[str, Image],
-        brain: Mask,
-        voxel_size_mm: tuple[float, float, float],
+        visit: VisitScans,
+        scan: Scan,
+        reference: nib.Nifti1Image,
         parameters: InfarctThresholds,
-    ) -> Evidence:
+    ) -> Inputs:
+        """DWI and ADC; where there is no ADC, it is computed from b0 and DWI."""
+        found = super().gather(visit, scan, reference, parameters)
+        if "adc" in found.images or "dwi" not in found.images:
+            return found
+        with_b0 = visit.together(scan, reference, ("b0",))
+        if "b0" not in with_b0.images:
+            return replace(found, notes=(*found.notes, *with_b0.notes))
+        b_value = float(scan.metadata.get("b_value") or parameters.b_value_s_mm2)
+        dwi = with_b0.images["dwi"]
+        adc = apparent_diffusion(with_b0.images["b0"], dwi, b_value)
+        note = f"ADC computed from b0 and DWI with b = {b_value:g} s/mm2"
+        notes = (*found.notes, *with_b0.notes, note)
+        return Inputs({"dwi": dwi, "adc": adc}, with_b0.scans, notes)
+
+    def measure(self, given: GridImages, parameters: InfarctThresholds) -> Evidence:
         """ADC and DWI z scores (global and local), smoothed over tissue, the mirrored z score."""
-        dwi, adc = images.get("dwi"), images.get("adc")
+        brain, voxel_size_mm = given.brain, given.voxel_size_mm
+        dwi, adc = given.images.get("dwi"), given.images.get("adc")
         if dwi is None and adc is None:
             raise NotSegmentable("an infarct on diffusion needs a dwi or an adc scan")
         flags: dict[str, str] = {}
@@ -220,9 +244,7 @@ class DiffusionInfarct(ThresholdSegmenter[InfarctThresholds]):
             )
             tissue = brain & (dwi > parameters.signal_floor * float(np.median(dwi[brain])))
         else:
-            tissue = self._adc_maps(
-                adc, dwi, brain, voxel_size_mm, parameters, maps, quality, flags
-            )
+            tissue = self._adc_maps(adc, given, parameters, maps, quality, flags)
         if tissue.sum() < 0.2 * brain.sum():
             raise NotSegmentable(
                 f"only {100 * tissue.sum() / brain.sum():.0f} % of the brain mask looks like "
@@ -236,22 +258,21 @@ class DiffusionInfarct(ThresholdSegmenter[InfarctThresholds]):
             maps["z"] = maps["local_z"] = np.where(tissue, 9.0, 0.0)
             maps["mirrored"], maps["side_mm"] = np.zeros(brain.shape), np.full(brain.shape, 99.0)
         else:
-            self._dwi_maps(dwi, brain, voxel_size_mm, parameters, maps, quality, flags)
+            self._dwi_maps(dwi, given, parameters, maps, quality, flags)
         return Evidence(maps, voxel_size_mm, quality, flags)
 
     def _adc_maps(
         self,
         adc: Image,
-        dwi: Image | None,
-        brain: Mask,
-        voxel_size_mm: tuple[float, float, float],
+        given: GridImages,
         parameters: InfarctThresholds,
         maps: dict[str, NDArray[Any]],
         quality: dict[str, Any],
         flags: dict[str, str],
     ) -> Mask:
         """Calibrated ADC over tissue, and the tissue: what is neither fluid nor without signal."""
-        sigma = parameters.smooth_mm
+        brain, voxel_size_mm = given.brain, given.voxel_size_mm
+        dwi, sigma = given.images.get("dwi"), parameters.smooth_mm
         found = calibrate(adc, dwi, brain, tolerance=parameters.adc_tolerance)
         quality["adc_normal_mm2_s"], quality["adc_scale"] = found.tissue_mm2_s, found.scale
         if found.off:
@@ -279,16 +300,15 @@ class DiffusionInfarct(ThresholdSegmenter[InfarctThresholds]):
     def _dwi_maps(
         self,
         dwi: Image,
-        brain: Mask,
-        voxel_size_mm: tuple[float, float, float],
+        given: GridImages,
         parameters: InfarctThresholds,
         maps: dict[str, NDArray[Any]],
         quality: dict[str, Any],
         flags: dict[str, str],
     ) -> None:
         """Z scores against normal tissue and against the tissue around, and the mirrored one."""
-        tissue = maps["tissue"]
-        normal = tissue
+        voxel_size_mm = given.voxel_size_mm
+        tissue = normal = maps["tissue"]
         if "adc" in maps:
             low, high = parameters.normal_adc_mm2_s
             normal = tissue & (maps["adc"] > low) & (maps["adc"] < high)
@@ -297,12 +317,9 @@ class DiffusionInfarct(ThresholdSegmenter[InfarctThresholds]):
         quality.update(field.quality)
         flags.update(field.flags)
         smooth = smooth_within(flat, tissue, parameters.smooth_mm, voxel_size_mm)
-        centre, spread = centre_and_spread(smooth[normal])
         # An infarct is not normal, at any ADC.
-        near = normal & (np.abs(smooth - centre) < 2.5 * spread)
-        if spread <= 0 or not near.any():
-            raise NotSegmentable("the DWI is constant over the brain; check the file")
-        centre, spread = centre_and_spread(smooth[near])
+        fault = "the DWI is constant over the brain; check the file"
+        centre, spread, near = normal_tissue(smooth, normal, fault)
         maps["z"] = np.where(tissue, (smooth - centre) / spread, 0.0)
         if "adc" in maps:
             # A deficit of ADC and an excess of DWI, each in spreads of normal tissue, add up.
@@ -314,15 +331,13 @@ class DiffusionInfarct(ThresholdSegmenter[InfarctThresholds]):
         reach = parameters.local_reach_mm
         maps["local_z"] = local_contrast(light, tissue, spread, reach, voxel_size_mm)
         quality["dwi_normal"], quality["dwi_normal_spread"] = centre, spread
-        plane = find_midplane(smooth, brain, voxel_size_mm)
+        plane = find_midplane(smooth, given.brain, voxel_size_mm)
         maps["mirrored"], maps["side_mm"] = brightest_mirrored(
             maps["z"], tissue, plane, voxel_size_mm
         )
         quality["symmetry"] = plane.symmetry
 
-    def decide(
-        self, evidence: Evidence, parameters: InfarctThresholds
-    ) -> tuple[Mask, dict[str, Any], dict[str, str]]:
+    def decide(self, evidence: Evidence, parameters: InfarctThresholds) -> Decision:
         """Seed, grow, fill, drop artefacts; flag large clusters whose ADC is not low."""
         maps, z = evidence.maps, evidence.maps["z"]
         tissue = maps["tissue"]
@@ -349,18 +364,18 @@ class DiffusionInfarct(ThresholdSegmenter[InfarctThresholds]):
         if "adc" in maps and not alone:
             mask |= _mixed_with_fluid(mask, evidence, parameters)
         # Noise leaves pinholes in a lesion; CSF in a sulcus stays out.
-        holes = ndimage.binary_closing(mask, ndimage.generate_binary_structure(3, 1)[:, :, 1:2])
+        holes = ndimage.binary_closing(mask, IN_PLANE)
         mask |= holes & tissue & (z > 0)
         parts = [mask]
         if not alone:
             # What is bright is judged by itself, so that no lesion hands an artefact through, and
             # none is dropped with one.
             parts.append(_conspicuous(bright, evidence, parameters))
-        kept, quality, flags = _true_clusters(parts, evidence, parameters)
+        found = _true_clusters(parts, evidence, parameters)
         if "restriction" in maps and not alone:
-            small = kept & ~remove_small_components(kept, 1.0, evidence.voxel_ml)
-            kept |= _half_lesion(small, allowed, evidence)
-        return kept, quality, flags
+            small = found.mask & ~remove_small_components(found.mask, 1.0, evidence.voxel_ml)
+            found.mask[_half_lesion(small, allowed, evidence)] = True
+        return found
 
 
 def _half_lesion(small: Mask, allowed: Mask, evidence: Evidence) -> Mask:
@@ -368,8 +383,7 @@ def _half_lesion(small: Mask, allowed: Mask, evidence: Evidence) -> Mask:
 
     Most voxels of an embolus or lacune are half tissue: half of its height leaves them out.
     """
-    plane = ndimage.generate_binary_structure(3, 1)[:, :, 1:2]
-    ring = ndimage.binary_dilation(small, plane) & allowed & (evidence.maps["local_z"] > 1.0)
+    ring = ndimage.binary_dilation(small, IN_PLANE) & allowed & (evidence.maps["local_z"] > 1.0)
     return ring & (evidence.maps["ventricle"] == 0)
 
 
@@ -513,7 +527,7 @@ def _artefact(found: _Cluster, parameters: InfarctThresholds) -> str | None:
 
 def _true_clusters(
     masks: Sequence[Mask], evidence: Evidence, parameters: InfarctThresholds
-) -> tuple[Mask, dict[str, Any], dict[str, str]]:
+) -> Decision:
     """Clusters that are no artefact; what was dropped, and what is bright without a low ADC."""
     maps = evidence.maps
     alone = "no_dwi" in evidence.flags
@@ -555,7 +569,7 @@ def _true_clusters(
         "adc_not_low_ml": normal_adc_ml,
         "skull_base_dropped_ml": base_ml,
     }
-    return kept, quality, flags
+    return Decision(kept, quality, flags)
 
 
 def _beside_ventricles(fluid: Mask, depth: Image, size: tuple[float, float, float]) -> Mask:
@@ -571,7 +585,7 @@ def _mixed_with_fluid(mask: Mask, evidence: Evidence, parameters: InfarctThresho
 
     A fifth of CSF in a voxel brings an infarct's ADC back to normal; its signal hardly changes.
     """
-    ring = ndimage.binary_dilation(mask, ndimage.generate_binary_structure(3, 1)[:, :, 1:2])
+    ring = ndimage.binary_dilation(mask, IN_PLANE)
     ring &= evidence.maps["tissue"] & (evidence.maps["adc"] < parameters.mixed_adc_below_mm2_s)
     ring &= evidence.maps["z"] > parameters.z_peak
     return within_edge(mask | ring, evidence.maps["z"], parameters.mixed_share)
@@ -585,10 +599,9 @@ class StrictDiffusionInfarct(DiffusionInfarct):
     """
 
     source = "pipeline:adc620"
+    block = "infarct_strict"
 
-    def decide(
-        self, evidence: Evidence, parameters: InfarctThresholds
-    ) -> tuple[Mask, dict[str, Any], dict[str, str]]:
+    def decide(self, evidence: Evidence, parameters: InfarctThresholds) -> Decision:
         """Threshold, drop small clusters."""
         assert isinstance(parameters, StrictInfarctThresholds)
         if "adc" not in evidence.maps:
@@ -597,5 +610,4 @@ class StrictDiffusionInfarct(DiffusionInfarct):
         mask = evidence.maps["tissue"] & (adc < parameters.adc_below_mm2_s)
         if "no_dwi" not in evidence.flags:
             mask &= evidence.maps["z"] > parameters.dwi_z_above
-        mask = remove_small_components(mask, parameters.min_cluster_ml, evidence.voxel_ml)
-        return mask, {}, {}
+        return Decision(remove_small_components(mask, parameters.min_cluster_ml, evidence.voxel_ml))

@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from corelab.imaging.head_fit import fit_voxels
+from corelab.imaging.head_fit import HeadFit, fit_voxels
 from corelab.imaging.template import template_brain_mask
-from corelab.segmentation.segmenter import Image
+from corelab.segmentation.scans import Image
 from corelab.settings.segmentation import HaematomaThresholds
 
 Points = NDArray[np.floating]
@@ -49,7 +49,7 @@ LEAST_SCORE = 0.08
 
 
 def template_coordinates(
-    hu: Image, affine: NDArray[np.floating]
+    hu: Image, affine: NDArray[np.floating], fit: HeadFit | None = None
 ) -> tuple[dict[str, NDArray[np.float32]], float]:
     """MNI coordinates of every voxel of a head CT, as three images, and the fit's score.
 
@@ -59,6 +59,8 @@ def template_coordinates(
         The whole head, HU.
     affine
         Voxel indices to mm (RAS+).
+    fit
+        The template on this very image, where it is known.
 
     Returns
     -------
@@ -71,7 +73,7 @@ def template_coordinates(
     >>> template_coordinates(np.full((20, 20, 20), -1000.0), np.diag([9.0, 9, 9, 1]))
     ({}, 0.0)
     """
-    fit = fit_voxels(np.asarray(hu, np.float32), np.asarray(affine, float), "ncct")
+    fit = fit or fit_voxels(np.asarray(hu, np.float32), np.asarray(affine, float), "ncct")
     if fit.score < LEAST_SCORE:
         return {}, fit.score
     rows = fit.to_mni(affine).astype(np.float32)

@@ -11,6 +11,7 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -30,14 +31,8 @@ from corelab.imaging import resample_to, same_grid
 from corelab.imaging.meshnet import WeightsError, network_mask, read_meshnet
 from corelab.provenance.products import file_sha256
 from corelab.registration.nipype_backends import last_error
-from corelab.segmentation.segmenter import (
-    Image,
-    Mask,
-    NotSegmentable,
-    Segmentation,
-    Segmenter,
-    check_grid,
-)
+from corelab.segmentation.scans import Image, Mask, NotSegmentable
+from corelab.segmentation.segmenter import Segmentation, Segmenter, check_grid
 from corelab.settings.segmentation import ExternalProgram
 from corelab.terms.plugins import registry
 
@@ -244,7 +239,7 @@ class MeshNetSegmenter(_Entry):
             scaling=self.backend.scaling,
             label_values=self.backend.label_values,
         )
-        quality = {**network.record, "version": self.backend.version}
+        quality = {**asdict(network.record), "version": self.backend.version}
         return self._segmentation(mask, voxel, parameters, quality)
 
 

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from corelab.records import Scan
+from corelab.segmentation.scans import Inputs, NotSegmentable, VisitScans
 from corelab.segmentation.segmenter import (
+    Decision,
     Evidence,
-    Image,
-    Mask,
-    NotSegmentable,
+    GridImages,
     ThresholdSegmenter,
 )
 from corelab.segmentation.tissue import (
-    brightest_mirrored,
+    CUT_SPREAD,
+    IN_PLANE,
     component_count,
-    depth_mm,
     drop_artefacts,
-    find_midplane,
     flatten_field,
     grow,
+    judged_maps,
+    normal_tissue,
     remove_small_components,
     smooth_within,
     within_edge,
@@ -32,10 +35,7 @@ from corelab.settings.segmentation import FlairInfarctThresholds, OedemaThreshol
 
 
 def bright_tissue(
-    image: Image,
-    brain: Mask,
-    voxel_size_mm: tuple[float, float, float],
-    parameters: FlairInfarctThresholds | OedemaThresholds,
+    kind: str, given: GridImages, parameters: FlairInfarctThresholds | OedemaThresholds
 ) -> Evidence:
     """Robust z score of a FLAIR (or any image with dark CSF) after removal of a gentle field.
 
@@ -44,6 +44,7 @@ def bright_tissue(
     NotSegmentable
         If the image is constant over the brain.
     """
+    image, brain, voxel_size_mm = given.images[kind], given.brain, given.voxel_size_mm
     median = float(np.median(image[brain]))
     light = smooth_within(image, brain, parameters.smooth_mm, voxel_size_mm)
     tissue = brain & (light > parameters.csf_below_share * median)
@@ -54,28 +55,13 @@ def bright_tissue(
         )
     flat, field = flatten_field(image, tissue, voxel_size_mm)
     smooth = smooth_within(flat, tissue, parameters.smooth_mm, voxel_size_mm)
-    centre, spread = _centre_and_quartiles(smooth[tissue])
-    # A large lesion shifts and widens the distribution: once more without what stands out.
-    near = tissue & (np.abs(smooth - centre) < 2.5 * spread)
-    if spread <= 0 or not near.any():
-        raise NotSegmentable("the image is constant over the brain; check the file")
-    centre, spread = _centre_and_quartiles(smooth[near])
-    spread /= 0.93  # the spread of a normal distribution cut at 2.5 SD
+    fault = "the image is constant over the brain; check the file"
+    centre, spread, _ = normal_tissue(smooth, tissue, fault, _centre_and_quartiles)
+    spread /= CUT_SPREAD
     z = np.where(tissue, (smooth - centre) / spread, 0.0)
-    plane = find_midplane(smooth, brain, voxel_size_mm)
-    mirrored, side = brightest_mirrored(z, tissue, plane, voxel_size_mm)
-    return Evidence(
-        {
-            "z": z,
-            "mirrored": mirrored,
-            "side_mm": side,
-            "tissue": tissue,
-            "depth_mm": depth_mm(brain, voxel_size_mm),
-        },
-        voxel_size_mm,
-        {**field.quality, "symmetry": plane.symmetry, "normal_spread": spread / centre},
-        field.flags,
-    )
+    maps, symmetry = judged_maps(z, tissue, smooth, given)
+    quality = {**field.quality, "symmetry": symmetry, "normal_spread": spread / centre}
+    return Evidence(maps, voxel_size_mm, quality, field.flags)
 
 
 def _centre_and_quartiles(values: NDArray[Any]) -> tuple[float, float]:
@@ -98,29 +84,38 @@ class FlairInfarct(ThresholdSegmenter[FlairInfarctThresholds]):
 
     label = "infarct"
     source = "pipeline:flair"
+    disease = "stroke"
+    block = "infarct_flair"
+    kinds = ("FLAIR",)
+    beside = ("mask-chronic",)
 
-    def measure(
+    def named(self, visit: VisitScans) -> str:
+        """The pipeline's own infarct where the visit has no diffusion."""
+        return "pipeline" if visit.first("dwi", "adc") is None else self.source
+
+    def gather(
         self,
-        images: Mapping[str, Image],
-        brain: Mask,
-        voxel_size_mm: tuple[float, float, float],
+        visit: VisitScans,
+        scan: Scan,
+        reference: nib.Nifti1Image,
         parameters: FlairInfarctThresholds,
-    ) -> Evidence:
-        """Z score, its mirrored value, and the chronic lesions where they are given."""
-        if "FLAIR" not in images:
-            raise NotSegmentable("an infarct on FLAIR needs a FLAIR scan")
-        found = bright_tissue(images["FLAIR"], brain, voxel_size_mm, parameters)
-        if "chronic" not in images:
-            return found
-        plane = ndimage.generate_binary_structure(3, 1)[:, :, 1:2]
-        chronic = ndimage.binary_dilation(images["chronic"] > 0.5, plane)
-        return Evidence(
-            {**found.maps, "chronic": chronic}, voxel_size_mm, found.quality, found.flags
-        )
+    ) -> Inputs:
+        """The FLAIR, and the supplied chronic lesions as ``chronic``."""
+        found = super().gather(visit, scan, reference, parameters)
+        images = {kind.removeprefix("mask-"): image for kind, image in found.images.items()}
+        return replace(found, images=images)
 
-    def decide(
-        self, evidence: Evidence, parameters: FlairInfarctThresholds
-    ) -> tuple[Mask, dict[str, Any], dict[str, str]]:
+    def measure(self, given: GridImages, parameters: FlairInfarctThresholds) -> Evidence:
+        """Z score, its mirrored value, and the chronic lesions where they are given."""
+        if "FLAIR" not in given.images:
+            raise NotSegmentable("an infarct on FLAIR needs a FLAIR scan")
+        found = bright_tissue("FLAIR", given, parameters)
+        if "chronic" not in given.images:
+            return found
+        chronic = ndimage.binary_dilation(given.images["chronic"] > 0.5, IN_PLANE)
+        return replace(found, maps={**found.maps, "chronic": chronic})
+
+    def decide(self, evidence: Evidence, parameters: FlairInfarctThresholds) -> Decision:
         """Seed where bright and brighter than the mirror, grow, settle the edge, drop artefacts."""
         maps, z = evidence.maps, evidence.maps["z"]
         tissue = maps["tissue"]
@@ -132,12 +127,11 @@ class FlairInfarct(ThresholdSegmenter[FlairInfarctThresholds]):
         seed = remove_small_components(seed, parameters.min_seed_ml, evidence.voxel_ml)
         mask = grow(seed, tissue & (z > parameters.z_grow))
         mask &= within_edge(mask, z, parameters.edge_share)
-        plane = ndimage.generate_binary_structure(3, 1)[:, :, 1:2]
-        mask |= ndimage.binary_closing(mask, plane) & tissue
+        mask |= ndimage.binary_closing(mask, IN_PLANE) & tissue
         if "chronic" in maps:
             before = mask.sum()
             mask &= ~maps["chronic"]
             quality["chronic_subtracted_ml"] = float(before - mask.sum()) * evidence.voxel_ml
         mask, quality["clusters_dropped"] = drop_artefacts(mask, evidence, parameters)
         quality["clusters"] = component_count(mask)
-        return mask, quality, {}
+        return Decision(mask, quality)

@@ -4,36 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import ClassVar
 
+import nibabel as nib
 import numpy as np
 from scipy import ndimage
 
+from corelab.records import Scan
 from corelab.segmentation.flair import bright_tissue
+from corelab.segmentation.scans import Image, Inputs, Mask, NotSegmentable, VisitScans
 from corelab.segmentation.segmenter import (
+    Decision,
     Evidence,
-    Image,
-    Mask,
-    NotSegmentable,
+    GridImages,
     Segmentation,
     ThresholdSegmenter,
     bounding_box,
     joined_reasons,
 )
 from corelab.segmentation.tissue import (
+    CUT_SPREAD,
     Field,
     ball,
-    brightest_mirrored,
-    centre_and_spread,
     component_count,
-    depth_mm,
     drop_artefacts,
-    find_midplane,
     flatten_field,
     grow,
     in_plane_axes,
     inscribed_radius_mm,
+    judged_maps,
     label_components,
+    normal_tissue,
     remove_small_components,
     smooth_within,
     within_edge,
@@ -52,19 +53,38 @@ class Oedema(ThresholdSegmenter[OedemaThresholds]):
     """
 
     label = "oedema"
+    disease = "glioma"
+    block = "oedema"
+    kinds = ("FLAIR", "T2w")
+    after: ClassVar[tuple[str, ...]] = ("enhancing",)
 
-    def measure(
+    def target(self, visit: VisitScans) -> Scan | None:
+        """The T1c, where there is a usable one: volumes add exactly on one grid."""
+        fluid, post = super().target(visit), visit.scan("T1c")
+        return post if fluid is not None and post is not None and post.usable else fluid
+
+    def gather(
         self,
-        images: Mapping[str, Image],
-        brain: Mask,
-        voxel_size_mm: tuple[float, float, float],
+        visit: VisitScans,
+        scan: Scan,
+        reference: nib.Nifti1Image,
         parameters: OedemaThresholds,
-    ) -> Evidence:
+    ) -> Inputs:
+        """The FLAIR (or T2w) alone."""
+        fluid = super().target(visit)
+        assert fluid is not None
+        found = visit.together(scan, reference, (fluid.kind,))
+        if fluid.kind not in found.images:
+            raise NotSegmentable("; ".join(found.notes))
+        return replace(found, images={fluid.kind: found.images[fluid.kind]})
+
+    def measure(self, given: GridImages, parameters: OedemaThresholds) -> Evidence:
         """Robust z score of FLAIR (T2w), its mirrored value, fluid taken out of T2w."""
+        images = given.images
         kind = next((kind for kind in ("FLAIR", "T2w") if kind in images), None)
         if kind is None:
             raise NotSegmentable("oedema needs a FLAIR or a T2w scan")
-        found = bright_tissue(images[kind], brain, voxel_size_mm, parameters)
+        found = bright_tissue(kind, given, parameters)
         maps, flags = dict(found.maps), dict(found.flags)
         if kind == "T2w":
             fluid = maps["z"] > parameters.t2_fluid_z
@@ -73,16 +93,14 @@ class Oedema(ThresholdSegmenter[OedemaThresholds]):
             flags["t2_only"] = "no FLAIR: on T2 fluid in sulci and ventricles can pass for oedema"
         if "enhancing" in images:
             enhancing = images["enhancing"] > 0.5
-            maps["core"] = enhancing | enclosed(enhancing, voxel_size_mm)
+            maps["core"] = enhancing | enclosed(enhancing, given.voxel_size_mm)
         else:
             flags["core_included"] = (
                 "without enhancing tumour from a T1c, oedema holds the enhancing and necrotic core"
             )
         return replace(found, maps=maps, flags=flags)
 
-    def decide(
-        self, evidence: Evidence, parameters: OedemaThresholds
-    ) -> tuple[Mask, dict[str, Any], dict[str, str]]:
+    def decide(self, evidence: Evidence, parameters: OedemaThresholds) -> Decision:
         """Hysteresis on brightness, rim and mirrored clusters out, holes filled, core out."""
         maps, z, tissue = evidence.maps, evidence.maps["z"], evidence.maps["tissue"]
         seed = self._seed(evidence, parameters)
@@ -113,7 +131,7 @@ class Oedema(ThresholdSegmenter[OedemaThresholds]):
         }
         core = maps.get("core", np.zeros(mask.shape, bool))
         whole = mask | core
-        return (whole | _solid_holes(whole, tissue)) & ~core, quality, flags
+        return Decision((whole | _solid_holes(whole, tissue)) & ~core, quality, flags)
 
     def _seed(self, evidence: Evidence, parameters: OedemaThresholds) -> Mask:
         """Certain lesion: bright, deep, and asymmetric or thick and large."""
@@ -127,6 +145,14 @@ class Oedema(ThresholdSegmenter[OedemaThresholds]):
         thick = _opened(deep & (z > parameters.z_peak), reach, evidence)
         large_ml = parameters.artefact_below_ml
         return seed | remove_small_components(thick, large_ml, evidence.voxel_ml)
+
+
+class FlairLesion(Oedema):
+    """Whole lesion on FLAIR, beside which enhancing tumour is searched."""
+
+    label = "bright"
+    after = ()
+    written = False
 
 
 #: Gaps of a ring up to twice this do not open it: rims are thin and noisy.
@@ -172,21 +198,21 @@ class EnhancingTumour(ThresholdSegmenter[EnhancingThresholds]):
     """
 
     label = "enhancing"
+    disease = "glioma"
+    block = "enhancing"
+    kinds = ("T1c",)
+    beside = ("T1w",)
+    after = ("bright",)
 
-    def measure(
-        self,
-        images: Mapping[str, Image],
-        brain: Mask,
-        voxel_size_mm: tuple[float, float, float],
-        parameters: EnhancingThresholds,
-    ) -> Evidence:
+    def measure(self, given: GridImages, parameters: EnhancingThresholds) -> Evidence:
         """Z score of the difference (or of T1c alone)."""
+        images, brain = given.images, given.brain
         if "T1c" not in images:
             raise NotSegmentable("enhancing tumour needs a T1c scan")
         flags: dict[str, str] = {}
-        post, tissue, field = _scaled(images["T1c"], brain, voxel_size_mm, parameters)
+        post, tissue, field = _scaled(images["T1c"], given, parameters)
         if "T1w" in images:
-            before, tissue_before, _ = _scaled(images["T1w"], brain, voxel_size_mm, parameters)
+            before, tissue_before, _ = _scaled(images["T1w"], given, parameters)
             contrast = post - before
             tissue = tissue | tissue_before
         else:
@@ -194,35 +220,27 @@ class EnhancingTumour(ThresholdSegmenter[EnhancingThresholds]):
             flags["no_t1"] = (
                 "no T1 before contrast: bright vessels, blood and fat can pass for enhancement"
             )
-        centre, spread = centre_and_spread(contrast[tissue])
-        near = tissue & (np.abs(contrast - centre) < 2.5 * spread)
-        if spread <= 0 or not near.any():
-            raise NotSegmentable(
-                "the T1c image does not vary over the brain, or equals the T1w; check whether one "
-                "file was named twice"
-            )
-        centre, spread = centre_and_spread(contrast[near])
-        z = np.where(brain, (contrast - centre) / (spread / 0.93), 0.0)
-        plane = find_midplane(np.where(brain, post, 0.0), brain, voxel_size_mm)
-        mirrored, side = brightest_mirrored(z, brain, plane, voxel_size_mm)
-        maps = {
-            "z": z,
-            "tissue": brain,
-            "mirrored": mirrored,
-            "side_mm": side,
-            "depth_mm": depth_mm(brain, voxel_size_mm),
-        }
-        if "bright" in images:
-            maps |= self._surroundings(images["bright"] > 0.5, maps, voxel_size_mm, parameters)
-        return Evidence(maps, voxel_size_mm, field.quality, {**flags, **field.flags})
+        centre, spread, _ = normal_tissue(
+            contrast,
+            tissue,
+            "the T1c image does not vary over the brain, or equals the T1w; check whether one file "
+            "was named twice",
+        )
+        z = np.where(brain, (contrast - centre) / (spread / CUT_SPREAD), 0.0)
+        maps, _ = judged_maps(z, brain, np.where(brain, post, 0.0), given)
+        if "bright" in images and images["bright"].any():
+            bright = images["bright"] > 0.5
+            around = self._surroundings(bright, maps, given.voxel_size_mm, parameters)
+            maps = {**maps, **around}
+        return Evidence(maps, given.voxel_size_mm, field.quality, {**flags, **field.flags})
 
     def _surroundings(
         self,
         bright: Mask,
-        maps: Mapping[str, Any],
+        maps: Mapping[str, Image],
         voxel_size_mm: tuple[float, float, float],
         parameters: EnhancingThresholds,
-    ) -> dict[str, Any]:
+    ) -> dict[str, Image]:
         """The FLAIR lesion with its holes and bays, where tumour may lie, and tissue around it."""
         closed = closed_by(bright, 4.0, voxel_size_mm)
         # A bay at the rim of the brain is not closed: dura lies there, dark on FLAIR.
@@ -230,16 +248,9 @@ class EnhancingTumour(ThresholdSegmenter[EnhancingThresholds]):
         solid = maps["tissue"] & _filled(bright | (closed & deep))
         away = ndimage.distance_transform_edt(~solid, sampling=voxel_size_mm)
         around = (away > 4.0) & (away < 14.0) & deep
-        return {
-            "bright": bright,
-            "solid": solid,
-            "away_mm": away,
-            "around": around,
-        }
+        return {"bright": bright, "solid": solid, "away_mm": away, "around": around}
 
-    def decide(
-        self, evidence: Evidence, parameters: EnhancingThresholds
-    ) -> tuple[Mask, dict[str, Any], dict[str, str]]:
+    def decide(self, evidence: Evidence, parameters: EnhancingThresholds) -> Decision:
         """Hysteresis, edge between the core and what lies around it, vessels and dura out."""
         maps, z = evidence.maps, evidence.maps["z"]
         alone = "no_t1" in evidence.flags
@@ -291,7 +302,7 @@ class EnhancingTumour(ThresholdSegmenter[EnhancingThresholds]):
             "z_surroundings": base,
             "z_grow": z_grow,
         }
-        return mask, quality, flags
+        return Decision(mask, quality, flags)
 
     @staticmethod
     def _without_artefacts(
@@ -382,12 +393,10 @@ def union_of(label: str, *parts: Segmentation) -> Segmentation:
 
 
 def _scaled(
-    image: Image,
-    brain: Mask,
-    voxel_size_mm: tuple[float, float, float],
-    parameters: EnhancingThresholds,
+    image: Image, given: GridImages, parameters: EnhancingThresholds
 ) -> tuple[Image, Mask, Field]:
     """Image smoothed, field out, divided by the median of tissue (fluid left out)."""
+    brain, voxel_size_mm = given.brain, given.voxel_size_mm
     median = float(np.median(image[brain]))
     if median <= 0:
         raise NotSegmentable("the image is not positive over the brain; check the file")

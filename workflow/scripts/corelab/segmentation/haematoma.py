@@ -6,10 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from corelab.imaging.head_fit import HeadFit
+from corelab.records import Scan
 from corelab.segmentation.dural import (
     SMALL,
     below_base,
@@ -18,16 +21,17 @@ from corelab.segmentation.dural import (
     template_coordinates,
 )
 from corelab.segmentation.midline import median_plane
+from corelab.segmentation.scans import Image, Inputs, Mask, NotSegmentable, VisitScans
 from corelab.segmentation.segmenter import (
+    Decision,
     Evidence,
-    Image,
-    Mask,
-    NotSegmentable,
+    GridImages,
     Segmentation,
     ThresholdSegmenter,
     bounding_box,
 )
 from corelab.segmentation.tissue import (
+    IN_PLANE,
     ball,
     brightest_mirrored,
     centre_and_spread,
@@ -35,11 +39,11 @@ from corelab.segmentation.tissue import (
     depth_mm,
     drop_artefacts,
     filled_slices,
-    find_midplane,
     fit_field,
     flatten_field,
     grow,
     inscribed_radius_mm,
+    judged_maps,
     label_components,
     remove_small_components,
     smooth_within,
@@ -106,7 +110,20 @@ class CtHaematoma(ThresholdSegmenter[HaematomaThresholds]):
 
     label = "haematoma"
     source = "pipeline"
+    disease = "stroke"
+    block = "haematoma"
+    kinds = ("ncct",)
     in_plane_mm = 1.0
+
+    def gather(
+        self,
+        visit: VisitScans,
+        scan: Scan,
+        reference: nib.Nifti1Image,
+        parameters: HaematomaThresholds,
+    ) -> Inputs:
+        """See :func:`in_template`."""
+        return in_template(visit, scan, reference)
 
     def __call__(
         self,
@@ -128,14 +145,9 @@ class CtHaematoma(ThresholdSegmenter[HaematomaThresholds]):
         candidates = float(found.quality.get("candidates_unexplained_ml", 0.0))
         return replace(found, volume_high_ml=found.volume_high_ml + candidates)
 
-    def measure(
-        self,
-        images: Mapping[str, Image],
-        brain: Mask,
-        voxel_size_mm: tuple[float, float, float],
-        parameters: HaematomaThresholds,
-    ) -> Evidence:
+    def measure(self, given: GridImages, parameters: HaematomaThresholds) -> Evidence:
         """Calibrated, smoothed HU above brain tissue, its mirrored value, calcification."""
+        images, brain, voxel_size_mm = given.images, given.brain, given.voxel_size_mm
         if "ncct" not in images:
             raise NotSegmentable("a haematoma on CT needs an ncct scan")
         hu = images["ncct"].astype(np.float64)
@@ -205,9 +217,7 @@ class CtHaematoma(ThresholdSegmenter[HaematomaThresholds]):
             )
         return float(offset)
 
-    def decide(
-        self, evidence: Evidence, parameters: HaematomaThresholds
-    ) -> tuple[Mask, dict[str, Any], dict[str, str]]:
+    def decide(self, evidence: Evidence, parameters: HaematomaThresholds) -> Decision:
         """Seed, grow to half-way, drop sheets and artefacts, say if the blood is not dense."""
         maps, hu = evidence.maps, evidence.maps["hu"]
         seed, mask = evidence.kept(
@@ -217,12 +227,12 @@ class CtHaematoma(ThresholdSegmenter[HaematomaThresholds]):
         lump = parameters.sheet_radius_mm
         mask = (within_edge(mask, maps["z"], parameters.edge_share) | seed) & mask
         mask = _without_sheets(mask, lump, evidence)
-        plane = ndimage.generate_binary_structure(3, 1)[:, :, 1:2]
-        mask |= ndimage.binary_closing(mask, plane) & maps["tissue"]
+        mask |= ndimage.binary_closing(mask, IN_PLANE) & maps["tissue"]
         mask = remove_small_components(mask, parameters.min_cluster_ml, evidence.voxel_ml)
         mask, left_out = _judged(mask, evidence, parameters)
         quality = {"clusters_dropped": len(left_out), **_candidates(left_out), **_density(mask, hu)}
-        return mask, quality, {**_density_flags(mask, hu, parameters), **_candidate_flag(left_out)}
+        flags = {**_density_flags(mask, hu, parameters), **_candidate_flag(left_out)}
+        return Decision(mask, quality, flags)
 
 
 def _lumps(evidence: Evidence, parameters: HaematomaThresholds) -> tuple[Mask, Mask]:
@@ -277,6 +287,20 @@ def with_coordinates(
     if hu is None or "mni_x" in images or hu.shape != brain.shape or not np.isfinite(hu).all():
         return images
     return {**images, **template_coordinates(hu, np.diag([*map(float, voxel_size_mm), 1.0]))[0]}
+
+
+def in_template(visit: VisitScans, scan: Scan, reference: nib.Nifti1Image) -> Inputs:
+    """A CT with the MNI coordinates of its voxels, by the fit of its brain mask if there is one."""
+    found = visit.together(scan, reference, ())
+    if scan.scan_id not in visit.coordinates:
+        judged = visit.record.brain_mask_quality.get(scan.grid or "")
+        head = judged.head if judged is not None else None
+        known = head is not None and head.scan_id == scan.scan_id
+        fit = HeadFit(np.reshape(head.matrix, (4, 4)), head.score) if head and known else None
+        visit.coordinates[scan.scan_id] = template_coordinates(
+            found.images[scan.kind], np.asarray(reference.affine), fit
+        )[0]
+    return replace(found, images={**found.images, **visit.coordinates[scan.scan_id]})
 
 
 def _to_the_bone(
@@ -564,15 +588,13 @@ class GradientEchoHaematoma(ThresholdSegmenter[GreHaematomaThresholds]):
 
     label = "haematoma"
     source = "pipeline:gre"
+    disease = "stroke"
+    block = "haematoma_gre"
+    kinds = ("gre",)
 
-    def measure(
-        self,
-        images: Mapping[str, Image],
-        brain: Mask,
-        voxel_size_mm: tuple[float, float, float],
-        parameters: GreHaematomaThresholds,
-    ) -> Evidence:
+    def measure(self, given: GridImages, parameters: GreHaematomaThresholds) -> Evidence:
         """Loss of signal against tissue as a share of it, and the same at the mirrored place."""
+        images, brain, voxel_size_mm = given.images, given.brain, given.voxel_size_mm
         if "gre" not in images:
             raise NotSegmentable("a haematoma on gradient echo needs a gre scan")
         image = images["gre"].astype(np.float64)
@@ -585,24 +607,15 @@ class GradientEchoHaematoma(ThresholdSegmenter[GreHaematomaThresholds]):
         smooth = smooth_within(flat, brain, parameters.smooth_mm, voxel_size_mm)
         centre = float(np.median(smooth[normal]))
         loss = np.where(brain, 1.0 - smooth / centre, 0.0)
-        plane = find_midplane(np.clip(smooth, 0, 2 * centre), brain, voxel_size_mm)
-        mirrored, side = brightest_mirrored(loss, brain, plane, voxel_size_mm)
-        maps = {
-            "z": loss,
-            "mirrored": mirrored,
-            "side_mm": side,
-            "tissue": brain,
-            "depth_mm": depth_mm(brain, voxel_size_mm),
-        }
+        filled = replace(given, brain=brain)
+        maps, symmetry = judged_maps(loss, brain, np.clip(smooth, 0, 2 * centre), filled)
         flags = {
             "blooming": "gradient echo shows blood larger than it is, depending on the echo time"
         }
-        quality = {**field.quality, "symmetry": plane.symmetry}
+        quality = {**field.quality, "symmetry": symmetry}
         return Evidence(maps, voxel_size_mm, quality, {**flags, **field.flags})
 
-    def decide(
-        self, evidence: Evidence, parameters: GreHaematomaThresholds
-    ) -> tuple[Mask, dict[str, Any], dict[str, str]]:
+    def decide(self, evidence: Evidence, parameters: GreHaematomaThresholds) -> Decision:
         """Seed where most signal is lost, grow, drop sheets, rim and mirrored clusters."""
         maps, loss = evidence.maps, evidence.maps["z"]
         inner = maps["tissue"] & (maps["depth_mm"] > parameters.rim_mm)
@@ -614,6 +627,8 @@ class GradientEchoHaematoma(ThresholdSegmenter[GreHaematomaThresholds]):
             asymmetry_z=parameters.asymmetry_loss,
             midline_mm=parameters.midline_mm,
             rim_mm=2.0 * parameters.rim_mm,
+            smooth_mm=parameters.smooth_mm,
+            min_seed_ml=0.0,
             min_cluster_ml=parameters.min_cluster_ml,
             min_conspicuous_ml=parameters.min_cluster_ml,
             z_conspicuous=np.inf,
@@ -621,5 +636,4 @@ class GradientEchoHaematoma(ThresholdSegmenter[GreHaematomaThresholds]):
         )
         mask, dropped = drop_artefacts(mask, evidence, rules)
         mask = remove_small_components(mask, parameters.min_cluster_ml, evidence.voxel_ml)
-        quality = {"clusters_dropped": dropped, "clusters": component_count(mask)}
-        return mask, quality, {}
+        return Decision(mask, {"clusters_dropped": dropped, "clusters": component_count(mask)})

@@ -5,21 +5,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from corelab.segmentation.haematoma import calibration, with_coordinates
+from corelab.records import Scan
+from corelab.segmentation.haematoma import calibration, in_template, with_coordinates
 from corelab.segmentation.midline import median_plane
+from corelab.segmentation.scans import Image, Inputs, Mask, NotSegmentable, VisitScans
 from corelab.segmentation.segmenter import (
+    Decision,
     Evidence,
-    Image,
-    Mask,
-    NotSegmentable,
+    GridImages,
     Segmentation,
     ThresholdSegmenter,
 )
 from corelab.segmentation.tissue import (
+    IN_PLANE,
     MidPlane,
     ball,
     centre_and_spread,
@@ -239,7 +242,24 @@ class CtHypodensity(ThresholdSegmenter[CtInfarctThresholds]):
 
     label = "infarct"
     source = "pipeline:ncct"
+    disease = "stroke"
+    block = "infarct_ncct"
+    kinds = ("ncct",)
     in_plane_mm = 1.0
+
+    def gather(
+        self,
+        visit: VisitScans,
+        scan: Scan,
+        reference: nib.Nifti1Image,
+        parameters: CtInfarctThresholds,
+    ) -> Inputs:
+        """As :func:`in_template`, of slices that were acquired thin: resampling makes none thin."""
+        for name in ("slice_thickness_mm", "largest_slice_distance_mm"):
+            size_mm = scan.metadata.get(name)
+            if isinstance(size_mm, (int, float)):
+                refuse_thick(float(size_mm), parameters.slice_above_mm)
+        return in_template(visit, scan, reference)
 
     def __call__(
         self,
@@ -264,14 +284,9 @@ class CtHypodensity(ThresholdSegmenter[CtInfarctThresholds]):
             )
         return found
 
-    def measure(
-        self,
-        images: Mapping[str, Image],
-        brain: Mask,
-        voxel_size_mm: tuple[float, float, float],
-        parameters: CtInfarctThresholds,
-    ) -> Evidence:
+    def measure(self, given: GridImages, parameters: CtInfarctThresholds) -> Evidence:
         """Difference to the mirrored side of smoothed parenchyma, in HU."""
+        images, brain, voxel_size_mm = given.images, given.brain, given.voxel_size_mm
         if "ncct" not in images:
             raise NotSegmentable("a hypodensity on CT needs an ncct scan")
         hu = images["ncct"].astype(np.float64)
@@ -315,9 +330,7 @@ class CtHypodensity(ThresholdSegmenter[CtInfarctThresholds]):
             )
         return Evidence(maps, voxel_size_mm, quality, flags)
 
-    def decide(
-        self, evidence: Evidence, parameters: CtInfarctThresholds
-    ) -> tuple[Mask, dict[str, Any], dict[str, str]]:
+    def decide(self, evidence: Evidence, parameters: CtInfarctThresholds) -> Decision:
         """Seed and grow on the difference, keep large regions off the rim and the midline."""
         maps = evidence.maps
         inner = maps["tissue"] & (maps["depth_mm"] > parameters.rim_mm)
@@ -332,8 +345,7 @@ class CtHypodensity(ThresholdSegmenter[CtInfarctThresholds]):
         mask = grow(seed, maps["tissue"] & (maps["difference"] < -share * limit))
         # The edge lies half-way to the region's own contrast, which may be far beyond the limit.
         mask = within_edge(mask, -maps["difference"], share)
-        plane = ndimage.generate_binary_structure(3, 1)[:, :, 1:2]
-        mask = ndimage.binary_opening(mask, plane, iterations=2)
+        mask = ndimage.binary_opening(mask, IN_PLANE, iterations=2)
         mask = remove_small_components(mask, parameters.min_cluster_ml, evidence.voxel_ml)
         quality: dict[str, Any] = {
             "clusters": component_count(mask),
@@ -344,4 +356,4 @@ class CtHypodensity(ThresholdSegmenter[CtInfarctThresholds]):
             x, y, z, nx, ny, nz, symmetry = maps["mirror_of"]
             midplane = MidPlane((x, y, z), (nx, ny, nz), symmetry)
             quality.update(water_uptake_of(maps["light"], mask, midplane, evidence.voxel_size_mm))
-        return mask, quality, {}
+        return Decision(mask, quality)

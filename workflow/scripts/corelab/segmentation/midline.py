@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
-from corelab.segmentation.segmenter import Image, Mask
+from corelab.segmentation.scans import Image, Mask
 from corelab.segmentation.tissue import MidPlane, centre_and_spread, find_midplane
 
 #: How far the refined plane may leave the template's: mm, degrees. An affine fit is that good.

@@ -12,12 +12,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Generic, Protocol, TypeVar, runtime_checkable
+from typing import Any, ClassVar, Generic, Protocol, TypeVar, runtime_checkable
 
+import nibabel as nib
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
+from corelab.records import Scan
+from corelab.segmentation.scans import Image, Inputs, Mask, NotSegmentable, VisitScans
 from corelab.settings.base import Settings
 from corelab.settings.segmentation import Thresholds
 from corelab.study.mask_flags import FLAGS
@@ -26,8 +28,6 @@ from corelab.study.mask_flags import FLAGS
 #: the truth in 11 of 12 simulated infarcts (seeds 51, 52; without it in 10), and in 6 of 7 others.
 SURFACE_ERROR_VOXELS = 0.2
 
-Mask = NDArray[np.bool_]
-Image = NDArray[Any]
 P = TypeVar("P", bound=Thresholds)
 _P_contra = TypeVar("_P_contra", bound=Settings, contravariant=True)
 
@@ -75,10 +75,6 @@ class Segmentation:
             raise ValueError(f"flags missing in study.mask_flags.FLAGS: {', '.join(unknown)}")
 
 
-class NotSegmentable(ValueError):
-    """The images cannot carry this segmentation; the message says why. A status, not a crash."""
-
-
 @runtime_checkable
 class Segmenter(Protocol[_P_contra]):
     """Interface of every segmentation, classical or by an external program."""
@@ -98,10 +94,19 @@ class Segmenter(Protocol[_P_contra]):
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """Result of ``measure`` for ``decide``: maps on the grid, figures, flags."""
+class GridImages:
+    """Images by kind and the brain mask, on one grid with voxels of this size."""
 
-    maps: Mapping[str, NDArray[Any]]
+    images: Mapping[str, Image]
+    brain: Mask
+    voxel_size_mm: tuple[float, float, float]
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """Result of ``measure`` for ``decide``: maps on the grid, figures, flags (word -> sentence)."""
+
+    maps: Mapping[str, Image]
     voxel_size_mm: tuple[float, float, float]
     quality: Mapping[str, Any] = field(default_factory=dict)
     flags: Mapping[str, str] = field(default_factory=dict)
@@ -117,6 +122,15 @@ class Evidence:
     def voxel_ml(self) -> float:
         """Volume of one voxel in mL."""
         return float(np.prod(self.voxel_size_mm)) / 1000.0
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Result of ``decide``: the mask, further figures and further flags (word -> sentence)."""
+
+    mask: Mask
+    quality: Mapping[str, Any] = field(default_factory=dict)
+    flags: Mapping[str, str] = field(default_factory=dict)
 
 
 def joined_reasons(reasons: Iterable[str | None]) -> str | None:
@@ -137,28 +151,52 @@ class ThresholdSegmenter(ABC, Generic[P]):
     ``parameters.limits`` maps the name of a threshold to its lower and upper limit. All
     thresholds go to that limit together which makes the mask smaller, and then to the other, so
     that the two volumes enclose what a reader could defend.
+
+    A method of the pipeline stands in :data:`corelab.segmentation.methods.METHODS` and says when it
+    runs: for a ``disease``, on the grid of the first usable scan of ``kinds``, with those of
+    ``beside`` where the visit has them, with the thresholds of ``segmentation.<block>``, after the
+    methods of the labels in ``after``, whose masks are among its images.
     """
 
     label = ""
     source = "pipeline"
+    disease: ClassVar[str] = ""
+    block: ClassVar[str] = ""
+    kinds: ClassVar[tuple[str, ...]] = ()
+    beside: ClassVar[tuple[str, ...]] = ()
+    after: ClassVar[tuple[str, ...]] = ()
+    #: False for an intermediate result, which is not written.
+    written: ClassVar[bool] = True
     #: In-plane edge (mm) that is fine enough: voxels of half of it and less are averaged first.
     in_plane_mm = 0.0
 
+    def target(self, visit: VisitScans) -> Scan | None:
+        """The scan that it runs on; None if the visit has none for it."""
+        return visit.first(*self.kinds)
+
+    def named(self, visit: VisitScans) -> str:
+        """Source of its mask in a visit."""
+        return self.source
+
+    def gather(
+        self, visit: VisitScans, scan: Scan, reference: nib.Nifti1Image, parameters: P
+    ) -> Inputs:
+        """Images of a visit on the grid of its scan.
+
+        Raises
+        ------
+        NotSegmentable
+            If they cannot carry it.
+        """
+        return visit.together(scan, reference, self.beside)
+
     @abstractmethod
-    def measure(
-        self,
-        images: Mapping[str, Image],
-        brain: Mask,
-        voxel_size_mm: tuple[float, float, float],
-        parameters: P,
-    ) -> Evidence:
+    def measure(self, given: GridImages, parameters: P) -> Evidence:
         """Derive the maps that the decision needs."""
 
     @abstractmethod
-    def decide(
-        self, evidence: Evidence, parameters: P
-    ) -> tuple[Mask, dict[str, Any], dict[str, str]]:
-        """Apply thresholds: mask, further quality figures, further flags (word -> sentence)."""
+    def decide(self, evidence: Evidence, parameters: P) -> Decision:
+        """Apply thresholds."""
 
     def __call__(
         self,
@@ -179,13 +217,14 @@ class ThresholdSegmenter(ABC, Generic[P]):
         box = bounding_box(brain, margin=3)
         # Two fine voxels fit into one that is fine enough; 0.6 is near enough to a half.
         n = 2 if max(voxel[:2]) <= 0.6 * self.in_plane_mm else 1
-        evidence = self.measure(
+        given = GridImages(
             {kind: block_means(image[box], n) for kind, image in images.items()},
             block_means(brain[box], n) >= 0.5,
             (n * voxel[0], n * voxel[1], voxel[2]),
-            parameters,
         )
-        mask, quality, flags = self.decide(evidence, parameters)
+        evidence = self.measure(given, parameters)
+        decision = self.decide(evidence, parameters)
+        mask = decision.mask
         whole = np.zeros(brain.shape, bool)
         whole[box] = from_blocks(mask, n, brain[box].shape)
         volumes = [float(whole.sum()) * float(np.prod(voxel)) / 1000.0]
@@ -194,10 +233,10 @@ class ThresholdSegmenter(ABC, Generic[P]):
         for side in (0, 1):
             shifted = parameters.at_limit(side)
             if shifted is not None:
-                found = float(self.decide(evidence, shifted)[0].sum()) * evidence.voxel_ml
+                found = float(self.decide(evidence, shifted).mask.sum()) * evidence.voxel_ml
                 volumes.append(scale * found)
         low, high = widened_limits(volumes, surface_error_ml(mask, evidence.voxel_size_mm))
-        flags = {**evidence.flags, **flags}
+        flags = {**evidence.flags, **decision.flags}
         return Segmentation(
             label=self.label,
             source=self.source,
@@ -206,7 +245,7 @@ class ThresholdSegmenter(ABC, Generic[P]):
             volume_low_ml=low,
             volume_high_ml=high,
             parameters=parameters.plain(),
-            quality={**evidence.quality, **quality},
+            quality={**evidence.quality, **decision.quality},
             flags=tuple(sorted(flags)),
             reason="; ".join(flags[word] for word in sorted(flags)) or None,
         )

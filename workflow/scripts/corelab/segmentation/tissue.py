@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,11 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage, optimize
 
-from corelab.segmentation.segmenter import Evidence, Image, Mask
+from corelab.segmentation.scans import Image, Mask, NotSegmentable
+from corelab.segmentation.segmenter import Evidence, GridImages
 from corelab.settings.segmentation import ClusterThresholds
 
 #: From the median absolute deviation to the standard deviation of a normal distribution.
 MAD_TO_SD = 1.4826
+#: The four neighbours of a voxel in its axial plane.
+IN_PLANE = ndimage.generate_binary_structure(3, 1)[:, :, 1:2]
+#: Spread of a normal distribution that is cut at 2.5 SD.
+CUT_SPREAD = 0.93
 
 
 def centre_and_spread(values: NDArray[Any]) -> tuple[float, float]:
@@ -29,6 +34,36 @@ def centre_and_spread(values: NDArray[Any]) -> tuple[float, float]:
     """
     centre = float(np.median(values))
     return centre, MAD_TO_SD * float(np.median(np.abs(values - centre)))
+
+
+def normal_tissue(
+    values: Image,
+    tissue: Mask,
+    fault: str,
+    statistic: Callable[[NDArray[Any]], tuple[float, float]] = centre_and_spread,
+) -> tuple[float, float, Mask]:
+    """Centre and spread of normal tissue, and its voxels.
+
+    A large lesion shifts and widens the distribution: the statistic is taken once more without what
+    lies 2.5 spreads from the centre.
+
+    Raises
+    ------
+    NotSegmentable
+        With the text ``fault``, if the values do not vary.
+
+    Examples
+    --------
+    >>> values = np.random.default_rng(1).normal(5.0, 1.0, (20, 20, 20)); values[:4] = 20.0
+    >>> centre, spread, near = normal_tissue(values, np.ones(values.shape, bool), "constant")
+    >>> round(centre), round(spread, 1), bool(near[:4].any())
+    (5, 1.0, False)
+    """
+    centre, spread = statistic(values[tissue])
+    near = tissue & (np.abs(values - centre) < 2.5 * spread)
+    if spread <= 0 or not near.any():
+        raise NotSegmentable(fault)
+    return *statistic(values[near]), near
 
 
 def in_plane_axes(voxel_size_mm: Sequence[float]) -> tuple[int, ...]:
@@ -522,6 +557,23 @@ def brightest_mirrored(
     size = [2 * int(around_mm / edge) + 1 for edge in voxel_size_mm]
     greatest = ndimage.maximum_filter(np.where(tissue, score, -9.0), size)
     return plane.reflect(greatest, voxel_size_mm), plane.side(score.shape, voxel_size_mm)
+
+
+def judged_maps(
+    score: Image, tissue: Mask, image: Image, given: GridImages
+) -> tuple[Mapping[str, Image], float]:
+    """Maps that clusters are judged by, and the symmetry of the image.
+
+    Returns
+    -------
+    maps, symmetry
+        ``z`` (the score), ``mirrored`` (:func:`brightest_mirrored`), ``side_mm``, ``tissue`` and
+        ``depth_mm``; correlation of the image with its mirror image.
+    """
+    plane = find_midplane(image, given.brain, given.voxel_size_mm)
+    mirrored, side = brightest_mirrored(score, tissue, plane, given.voxel_size_mm)
+    maps = {"z": score, "mirrored": mirrored, "side_mm": side, "tissue": tissue}
+    return {**maps, "depth_mm": depth_mm(given.brain, given.voxel_size_mm)}, plane.symmetry
 
 
 def within_edge(mask: Mask, score: Image, share: float) -> Mask:

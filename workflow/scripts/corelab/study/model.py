@@ -428,9 +428,7 @@ class Study:
     @cached_property
     def plan_fingerprint(self) -> str:
         """First 16 characters of the SHA-256 of the analysis plan."""
-        plan = {"analyses": self.config["analyses"], "visits": self.config["visits"]}
-        text = json.dumps(plan, sort_keys=True, ensure_ascii=False)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        return plan_fingerprint(self.settings)
 
     def onset_to_ct_minutes(self, participant_id: str) -> float | None:
         """Minutes from onset to CT, from the participants column named in the config."""
@@ -443,6 +441,20 @@ class Study:
             return float(cells.iloc[0]) if len(cells) else None
         except ValueError:
             return None
+
+
+def plan_fingerprint(settings: Config) -> str:
+    """First 16 characters of the SHA-256 of the analysis plan: its analyses and visits.
+
+    Examples
+    --------
+    >>> given = {"study": {"id": "a", "disease": "stroke"}, "inputs": {"participants": "p.tsv"}}
+    >>> plan_fingerprint(Config.model_validate(given))
+    'f6940264af1e7d90'
+    """
+    plan = {"analyses": settings.analyses, "visits": settings.visits.plain()}
+    text = json.dumps(plan, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _visit_order(settings: Config, sheets: Mapping[str, pd.DataFrame]) -> tuple[str, ...]:

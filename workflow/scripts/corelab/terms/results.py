@@ -167,6 +167,14 @@ def not_computable(statistic: str, reason: str, **columns: Any) -> StatisticRow:
 
 
 @dataclass(frozen=True)
+class Second:
+    """A statistic by an independent library; NaN without one, and why in ``method``."""
+
+    estimate: float = math.nan
+    method: str = ""
+
+
+@dataclass(frozen=True)
 class Estimate:
     """A statistic with its interval and its definition.
 
