@@ -268,7 +268,7 @@ def _distributions(drawing: Drawing, endpoint: str, groups: Mapping[str, str]) -
             axes.hlines(np.median(own), k - 0.28, k + 0.28, color="black", lw=2)
         axes.set_xticks(range(len(names)), names)
         axes.set_ylabel(f"{axis_words(endpoint)} ({visit})")
-        axes.spines[["top", "right"]].set_visible(False)
+        figures.without_frame(axes)
 
     return [Panel(draw, "every participant and median", 3.0)]
 
@@ -420,7 +420,7 @@ def _sample_size(drawing: Drawing) -> list[Panel]:
             axes.text(value, place, f" {value:.0f}", va="center")
         axes.set_yticks(places, list(rows["group"]))
         axes.set_xlabel("Participants per arm")
-        axes.spines[["top", "right"]].set_visible(False)
+        figures.without_frame(axes)
 
     return [Panel(draw, "participants per arm", 1.0 + 0.35 * len(rows))]
 
@@ -478,15 +478,7 @@ def write_analysis_figure(
     exhibit: str | Path,
     figure: str | Path,
 ) -> None:
-    """Write the figure of an analysis and its exhibit.
-
-    Parameters
-    ----------
-    analysis, tables, rows
-        The planned analysis, its tables, and its statistics rows.
-    exhibit, figure
-        JSON and SVG in the folder of exhibits.
-    """
+    """Write the figure of an analysis (SVG) and its exhibit (JSON), in the folder of exhibits."""
     from corelab.provenance.exhibits import write_exhibit
 
     panels = panels_of(analysis, tables, rows)

@@ -520,16 +520,10 @@ def each_visit(
     statistic: str,
     **columns: Any,
 ) -> Iterator[StatisticRow]:
-    """Rows of a kernel at each visit of an endpoint.
+    """Rows of a kernel at each visit of an endpoint, whose frame it is given.
 
-    Parameters
-    ----------
-    analysis, tables, endpoint
-        As :func:`endpoint_by_visit` takes them.
-    kernel
-        Rows of a visit and its frame.
-    statistic, columns
-        Name and columns of the row where a visit, or every visit, is not computable.
+    ``statistic`` and ``columns`` are those of the row where a visit, or every visit, is not
+    computable.
     """
     try:
         by_visit = endpoint_by_visit(analysis, tables, endpoint)
@@ -556,44 +550,58 @@ def strata_of(analysis: AnalysisSpec, tables: Tables, frame: pd.DataFrame) -> pd
 
 
 @dataclass(frozen=True)
-class Arms:
-    """Complete cases of the arms of an analysis.
+class Levels:
+    """Rows of participants by the levels of a column.
 
     Attributes
     ----------
     frame
-        ``value``, the column ``by`` and the covariates, one row per participant.
-    by, reference, others, names
-        Column of the arms, its reference level and the other ones; the covariates.
+        With the column ``by``.
+    by
+        Column of the levels; empty for one group of all.
+    reference, others
+        Levels.
+    """
+
+    frame: pd.DataFrame
+    by: str = ""
+    reference: str = ""
+    others: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> pd.Series:
+        """Level of each row."""
+        return self.frame[self.by].map(str) if self.by else pd.Series("all", self.frame.index)
+
+    def group(self, level: str) -> str:
+        """Group of a statistics row on a level against the reference."""
+        return contrast_of(self.by, level, self.reference)
+
+    def size(self, *levels: str) -> int:
+        """Rows of some levels."""
+        return int(self.labels.isin(levels).sum())
+
+
+@dataclass(frozen=True)
+class Arms(Levels):
+    """Complete cases of the arms of an analysis, one row per participant with ``value``.
+
+    Attributes
+    ----------
+    names
+        Covariates.
     said, left_out
         How the reference was chosen, and who is left out.
     """
 
-    frame: pd.DataFrame
-    by: str
-    reference: str
-    others: tuple[str, ...]
-    names: Sequence[str]
-    said: str
-    left_out: str
+    names: Sequence[str] = ()
+    said: str = ""
+    left_out: str = ""
 
     @property
     def note(self) -> str:
         """Both notes."""
         return join_notes(self.said, self.left_out)
-
-    @property
-    def labels(self) -> pd.Series:
-        """Level of each participant."""
-        return self.frame[self.by].map(str)
-
-    def group(self, level: str) -> str:
-        """Group of a row on a level against the reference."""
-        return contrast_of(self.by, level, self.reference)
-
-    def size(self, *levels: str) -> int:
-        """Participants of some levels."""
-        return int(self.labels.isin(levels).sum())
 
     def values(self, level: str) -> np.ndarray:
         """Values of one level."""

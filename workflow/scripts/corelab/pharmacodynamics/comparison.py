@@ -133,13 +133,10 @@ def mann_whitney(a: Any, b: Any, alpha: float = 0.05) -> RankComparison:
 def analyse(analysis: ComparisonSpec, tables: Tables) -> Iterator[StatisticRow]:
     """Rows of an analysis of type ``comparison``.
 
-    Keys: ``endpoint``, ``by`` (default ``arm``), ``reference``, ``method`` (default ``ancova``),
-    ``covariates`` (columns of participants, or ``baseline``), ``scale``. ANCOVA of a derivation
-    against baseline has the baseline value as covariate, as its name says. The contrast
-    ``arm=high|arm=placebo`` is high minus placebo. ``gamma``, ``two_part`` and ``rank`` are for
-    skewed volumes with zeros, ``binary`` for responders (:mod:`.skewed`), ``gee`` and ``glmm`` for
-    responders and grades at several visits (:mod:`.repeated_grades`);
-    ``multiple_imputation`` and ``tipping_point`` for missing visits (:mod:`.missing_visits`).
+    The contrast ``arm=high|arm=placebo`` is high minus placebo. ANCOVA of a derivation against
+    baseline has the baseline value as covariate, as its name says. ``gamma``, ``two_part``,
+    ``rank`` and ``binary`` are in :mod:`.skewed`, ``gee`` and ``glmm`` in :mod:`.repeated_grades`,
+    ``mmrm`` in :mod:`.mmrm`, ``multiple_imputation`` in :mod:`.missing_visits`.
     """
     if analysis.derivation == "change" and analysis.scale == "log":
         # The change of a logarithm is the log ratio.

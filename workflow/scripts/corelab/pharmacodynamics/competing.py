@@ -17,6 +17,7 @@ from scipy import stats
 
 from corelab.agreement.estimates import quantile_normal
 from corelab.measurement.selection import NotComputable
+from corelab.pharmacodynamics.linear import standardised
 from corelab.pharmacodynamics.survival import kaplan_meier
 from corelab.terms.results import Estimate
 
@@ -221,10 +222,7 @@ def fit_fine_gray(time: Any, status: Any, matrix: Any) -> FineGray:
     x = np.asarray(matrix, float).reshape(t.size, -1)
     if not (s == 1).any():
         raise NotComputable("no event: a subdistribution hazard ratio cannot be estimated")
-    centre, scale = x.mean(axis=0), x.std(axis=0)
-    if np.any(scale <= 1e-12 * np.maximum(np.abs(centre), 1.0)):
-        raise NotComputable("a term has no variance")
-    z = (x - centre) / scale
+    z, _, scale = standardised(x)
     censoring = kaplan_meier(t, (s == 0).astype(float))
 
     def free(when: np.ndarray) -> np.ndarray:

@@ -550,14 +550,7 @@ STATISTIC_OF = {
 def analyse(analysis: CorrelationSpec, tables: Tables) -> Iterator[StatisticRow]:
     """Rows of an analysis of type ``correlation``.
 
-    Keys: ``endpoint`` against ``outcome`` (``outcome_visit``), ``exposure`` (``exposure_visit``)
-    or ``endpoint_y``, each a name or a list; ``method`` (one or a list, default ``pearson``);
-    ``covariates``; ``ci`` (``fisher``, ``bonett_wright``, ``bootstrap`` or ``bca``,
-    ``percentile``) with ``resamples`` and ``seed``; ``scale`` of the endpoint's values, transformed
-    at each visit before a derivation. ``method: attenuation`` divides Pearson's r
-    by the reliabilities (``reliability`` or measured between ``reliability_sources``;
-    ``reliability_y``). ``by`` gives r in each group and tests the differences;
-    ``compare_pairs`` tests the differences of dependent correlations. ``summaries`` (r and n as
+    ``method: attenuation`` divides Pearson's r by the reliabilities; ``summaries`` (r and n as
     printed) take the place of data.
     """
     methods = as_list(analysis.method)

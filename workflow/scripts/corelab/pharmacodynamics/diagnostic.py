@@ -180,11 +180,7 @@ def mcnemar(a: Any, b: Any) -> tuple[int, int, float]:
 def analyse(analysis: DiagnosticSpec, tables: Tables) -> Iterator[StatisticRow]:
     """Rows of an analysis of type ``diagnostic``.
 
-    Keys: ``endpoint`` (the score, or several markers); the condition is ``outcome`` (0/1, or above
-    ``positive_above``); ``sources`` (each gets its ROC; two are compared); ``positive_from`` (a
-    value from which a score counts as positive: adds sensitivity and the others, and McNemar
-    between two); ``ci`` (``delong`` or ``logit``). Several endpoints are compared with each other,
-    every pair in the participants who have both, unless ``compare_pairs: false``.
+    Several endpoints are compared with each other, every pair in the participants who have both.
     """
     outcome = analysis.outcome
     if not outcome:

@@ -9,7 +9,6 @@ MCP-Mod: Bretz, Pinheiro, Branson, Biometrics 2005;61:738.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -41,15 +40,12 @@ from corelab.pharmacodynamics.linear import (
     influence,
     second_ols,
 )
-from corelab.pharmacodynamics.modelling import saturation, standard_shape
-from corelab.provenance.two_computations import MOST_PARTICIPANTS, compare
+from corelab.pharmacodynamics.modelling import BOUNDS, saturation, standard_shape
+from corelab.provenance.two_computations import MOST_PARTICIPANTS, attempt, compare
 from corelab.settings.analyses.dose_response import DoseResponseSpec
 from corelab.terms.results import Estimate, StatisticRow, join_notes, not_computable
 
-#: Search interval of ed50 as multiples of the largest dose, as in DoseFinding::defBnds.
-ED50_BOUNDS = (0.001, 1.5)
-#: Search interval of the Hill coefficient, as in DoseFinding::defBnds.
-HILL_BOUNDS = (0.5, 10.0)
+ED50_BOUNDS, HILL_BOUNDS = BOUNDS["sigmoid_emax"]["ed50"], BOUNDS["sigmoid_emax"]["hill"]
 
 
 @dataclass(frozen=True)
@@ -471,24 +467,19 @@ def multiple_contrasts(
     largest, rank = modelling.sphere_maxima(correlation)
     adjusted = [modelling.max_t_tail(float(value), largest, rank, df) for value in t]
     plain = scipy.stats.norm.sf(t) if df == 0 else scipy.stats.t.sf(t, df)
-    critical = scipy.optimize.brentq(
-        lambda c: modelling.max_t_tail(c, largest, rank, df) - alpha, 0.0, 100.0, xtol=1e-8
-    )
     tests = tuple(
         ContrastTest(name, float(ti), float(pi), float(ai), ci)
         for name, ti, pi, ai, ci in zip(candidates, t, plain, adjusted, contrasts, strict=True)
     )
-    return MultipleContrasts(tests, float(critical), correlation, df)
+    critical = modelling.critical_max_t(largest, rank, df, alpha)
+    return MultipleContrasts(tests, critical, correlation, df)
 
 
 # ------------------------------------------------------------------------------------- the plan
 
 #: Parameters of the candidate models of MCP-Mod that need a guess.
 PARAMETERS: dict[str, tuple[str, ...]] = {
-    "linear": (),
-    "emax": ("ed50",),
-    "sigmoid_emax": ("ed50", "hill"),
-    "exponential": ("delta",),
+    **{model: tuple(bounds) for model, bounds in BOUNDS.items()},
     "quadratic": ("delta",),
     "loglinear": ("offset",),
 }
@@ -514,14 +505,7 @@ _MAIN = {
 
 
 def analyse(analysis: DoseResponseSpec, tables: Tables) -> Iterator[StatisticRow]:
-    """Rows of an analysis of type ``dose_response``.
-
-    Keys: ``dose`` (a column of participants, or true for ``dose``) or ``exposure``
-    (``exposure_visit``); ``models`` (default ``linear``; ``mixed`` takes all visits together);
-    ``covariates`` (linear and mixed model);
-    ``candidates`` of MCP-Mod (:func:`candidate_models`), ``target_effect`` (over the lowest dose)
-    whose dose its Mod step estimates, ``resamples`` and ``seed`` of that dose's interval.
-    """
+    """Rows of an analysis of type ``dose_response``, by dose or exposure."""
     for endpoint in endpoints_of(analysis):
         for kind in analysis.require_one:
             if name := getattr(analysis, kind):
@@ -706,18 +690,14 @@ def _mixed_rows(
 
 
 def _mixed_check(subject: np.ndarray, y: np.ndarray, matrix: np.ndarray) -> float | None:
-    import warnings
-
     from statsmodels.regression.mixed_linear_model import MixedLM
 
     scaled, back = conditioned(matrix)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            fit = MixedLM((y - y.mean()) / y.std(), scaled, subject).fit(reml=True)
-        except (np.linalg.LinAlgError, ValueError):
-            return None
-    return float((back @ fit.fe_params)[1] * y.std()) if fit.converged else None
+    fit, _ = attempt(
+        lambda: MixedLM((y - y.mean()) / y.std(), scaled, subject).fit(reml=True), "MixedLM"
+    )
+    good = fit is not None and fit.converged
+    return float((back @ fit.fe_params)[1] * y.std()) if good else None
 
 
 def _curvature_p(driver: np.ndarray, y: np.ndarray, fit: LinearFit, matrix: np.ndarray) -> float:
@@ -782,22 +762,23 @@ def _curve_fit(d: np.ndarray, y: np.ndarray, fit: EmaxFit) -> list[float] | None
     highest, lowest = y[d == d.max()].mean(), y[d == d.min()].mean()
     # The fit has local minima; the library starts at our ed50's order of magnitude only.
     start = [lowest, highest - lowest or 1.0, 10 ** round(math.log10(fit.ed50))]
-    with warnings.catch_warnings():
-        # It warns where its covariance is singular; only the estimates are wanted.
-        warnings.simplefilter("ignore", scipy.optimize.OptimizeWarning)
-        try:
-            found, _ = scipy.optimize.curve_fit(
-                lambda dose, e0, emax, ed50: e0 + emax * dose / (ed50 + dose),
-                d,
-                y,
-                p0=start,
-                maxfev=20000,
-                ftol=1e-14,
-                xtol=1e-14,
-                gtol=1e-14,
-            )
-        except RuntimeError:
-            return None
+    # It warns where its covariance is singular; only the estimates are wanted.
+    fit_, _ = attempt(
+        lambda: scipy.optimize.curve_fit(
+            lambda dose, e0, emax, ed50: e0 + emax * dose / (ed50 + dose),
+            d,
+            y,
+            p0=start,
+            maxfev=20000,
+            ftol=1e-14,
+            xtol=1e-14,
+            gtol=1e-14,
+        ),
+        "scipy.optimize.curve_fit",
+    )
+    if fit_ is None:
+        return None
+    found = fit_[0]
     rss = float(np.sum((y - found[0] - found[1] * d / (found[2] + d)) ** 2))
     return [float(v) for v in found] if rss <= fit.rss * (1 + 1e-6) else None
 
@@ -914,7 +895,7 @@ def candidate_models(analysis: DoseResponseSpec, top: float) -> dict[str, Candid
 
     Examples
     --------
-    >>> plan = DoseResponseSpec(id="a", type="dose_response", endpoint="v", dose=True,
+    >>> plan = DoseResponseSpec(id="a", type="dose_response", endpoint="v", dose="dose",
     ...     models="mcpmod", candidates=["linear", {"model": "emax", "ed50": 3}])
     >>> candidate_models(plan, 10.0)["emax"]
     CandidateModel(model='emax', guesses={'ed50': 3.0})

@@ -7,9 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Any
 
-import scipy  # loads its submodules when they are used
-
-from corelab.agreement.estimates import p_from_normal, quantile_normal
+from corelab.agreement.estimates import p_from_normal, p_from_t, quantile_normal, quantile_t
 from corelab.measurement.selection import NotComputable
 from corelab.terms.results import Estimate, StatisticRow, not_computable
 
@@ -33,13 +31,10 @@ def t_estimate(value: float, error: float, df: float, alpha: float = 0.05) -> Es
     """
     if error <= 0 or not math.isfinite(error):
         raise NotComputable(f"standard error {error:g}: the residuals have no variance")
-    half = scipy.stats.t.ppf(1 - alpha / 2, df) * error
-    p_value = float(2 * scipy.stats.t.sf(abs(value) / error, df))
-    return Estimate(
-        *(float(value), float(value - half), float(value + half), p_value),
-        se=float(error),
-        df=float(df),
-    )
+    half = quantile_t(df, alpha) * error
+    p_value = p_from_t(value / error, df)
+    limits = float(value - half), float(value + half)
+    return Estimate(float(value), *limits, p_value, se=float(error), df=float(df))
 
 
 def normal_estimate(

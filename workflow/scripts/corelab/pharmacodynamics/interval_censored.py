@@ -18,6 +18,7 @@ import scipy  # loads its submodules when they are used
 
 from corelab.measurement.selection import NotComputable
 from corelab.pharmacodynamics.estimates import exponentiated, normal_estimate
+from corelab.pharmacodynamics.linear import standardised
 from corelab.terms.results import Estimate
 
 
@@ -310,10 +311,7 @@ def fit_weibull(left: Any, right: Any, matrix: Any = None) -> Weibull:
     seen = np.isfinite(b)
     if np.unique(b[seen]).size < 2:
         raise NotComputable("a Weibull model needs events in two intervals")
-    centre, scale = x.mean(axis=0), x.std(axis=0)
-    if np.any(scale <= 1e-12 * np.maximum(np.abs(centre), 1.0)):
-        raise NotComputable("a term has no variance")
-    z = (x - centre) / scale
+    z, centre, scale = standardised(x)
     unit = float(np.median(b[seen]))
     start = np.zeros(2 + x.shape[1])
 

@@ -159,6 +159,25 @@ def conditioned(matrix: Any) -> tuple[np.ndarray, np.ndarray]:
     return moved / size, back
 
 
+def standardised(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Columns of mean 0 and SD 1, with the means and SDs that were taken out.
+
+    Raises
+    ------
+    NotComputable
+        If a column does not vary.
+
+    Examples
+    --------
+    >>> standardised(np.array([[1.0], [3.0]]))[0].tolist()
+    [[-1.0], [1.0]]
+    """
+    centre, scale = matrix.mean(axis=0), matrix.std(axis=0)
+    if np.any(scale <= 1e-12 * np.maximum(np.abs(centre), 1.0)):
+        raise NotComputable("a term has no variance")
+    return (matrix - centre) / scale, centre, scale
+
+
 def second_ols(matrix: Any, values: Any) -> np.ndarray:
     """Coefficients by statsmodels' OLS, on columns of comparable size.
 
@@ -214,7 +233,7 @@ def influence(matrix: Any, values: Any) -> Influence:
     --------
     >>> x = np.column_stack([np.ones(6), np.arange(6.0)])
     >>> round(influence(x, [0.0, 1.1, 1.9, 3.2, 3.9, 9.0]).max_cooks_distance, 2)
-    4.47
+    2.18
     """
     x, y = conditioned(matrix)[0], np.asarray(values, float)
     n, p = x.shape

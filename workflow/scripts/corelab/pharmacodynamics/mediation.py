@@ -240,12 +240,7 @@ class _Case:
 
 
 def analyse(analysis: MediationSpec | SurrogacySpec, tables: Tables) -> Iterator[StatisticRow]:
-    """Rows of an analysis of type ``mediation`` or ``surrogacy``.
-
-    Keys: ``endpoint`` (mediator or surrogate), ``outcome`` (``outcome_visit``), ``by`` (default
-    ``arm``), ``reference``, ``covariates``, ``scale``, ``resamples``, ``seed``; surrogacy also
-    ``cluster`` (the participants column of trials or centres).
-    """
+    """Rows of an analysis of type ``mediation`` or ``surrogacy``."""
     main = "indirect_effect" if analysis.type == "mediation" else "proportion_explained"
     for endpoint, name in itertools.product(endpoints_of(analysis), as_list(analysis.outcome)):
         rows = _case_rows(analysis, tables, endpoint, str(name))

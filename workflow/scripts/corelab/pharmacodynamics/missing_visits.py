@@ -326,14 +326,7 @@ class _Completed:
 def analyse_imputed(
     analysis: ComparisonSpec, tables: Tables, endpoint: str
 ) -> Iterator[StatisticRow]:
-    """Rows of a comparison by multiple imputation, and its tipping point.
-
-    Keys beyond those of a comparison: ``imputations`` (default 50), ``seed``, ``auxiliary``
-    (columns of participants that only the imputation uses), ``imputation`` (one of
-    :data:`STRATEGIES`, default ``mar``), ``imputation_model`` (``joint`` or ``within_arm``),
-    ``tipping_point: true`` (search), ``deltas`` (units of the analysis scale, a number or a
-    mapping visit -> number) and ``deltas_reference`` (the same of the reference arm; every pair).
-    """
+    """Rows of a comparison by multiple imputation, its shifts (``deltas``) and tipping point."""
 
     def rows() -> Iterator[StatisticRow]:
         arms = _completed(analysis, tables, endpoint)

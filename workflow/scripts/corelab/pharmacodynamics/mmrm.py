@@ -18,6 +18,7 @@ import pandas as pd
 
 from corelab.measurement.selection import NotComputable, Tables, as_list
 from corelab.pharmacodynamics.analysis_set import (
+    Levels,
     endpoint_by_visit,
     levels_of,
     participant_columns,
@@ -25,10 +26,10 @@ from corelab.pharmacodynamics.analysis_set import (
     with_covariates,
     with_labels,
 )
-from corelab.pharmacodynamics.estimates import contrast_of, guarded
+from corelab.pharmacodynamics.estimates import guarded
 from corelab.pharmacodynamics.mixed import Block, MixedFit, Structure, fit_reml
 from corelab.pharmacodynamics.scales import covariates_of, scaled
-from corelab.provenance.two_computations import ComputationsDisagree, compare
+from corelab.provenance.two_computations import ComputationsDisagree, attempt, compare
 from corelab.settings.analyses.comparison import STRUCTURES, ComparisonSpec
 from corelab.terms.results import Estimate, StatisticRow, join_notes
 
@@ -367,46 +368,30 @@ def fit_linear_mixed(
 def analyse_mmrm(analysis: ComparisonSpec, tables: Tables, endpoint: str) -> Iterator[StatisticRow]:
     """Rows of a comparison by MMRM: difference and least-squares mean per visit.
 
-    Keys beyond those of a comparison: ``covariance`` (structure or ladder, default ``us``),
-    ``covariance_by_arm`` (each arm has its own), ``df``
-    (``kenward_roger``, the default with ``us``, or ``satterthwaite``), ``interactions`` (covariates
-    with an effect per visit; default the baseline), ``overall`` (mean effect over the visits) and
-    ``contrasts`` (name -> visit -> weight). Their rows have ``all`` or the name as visit.
+    Rows of ``overall`` and ``contrasts`` have ``all`` or the name of the contrast as visit.
     """
     rows = _mmrm_rows(analysis, tables, endpoint)
     yield from guarded(rows, "mean_difference", endpoint=endpoint, method="mmrm")
 
 
 @dataclass(frozen=True)
-class Long:
-    """Rows of all visits with arm and covariates.
+class Long(Levels):
+    """Rows of all visits: ``value``, ``visit``, the arm and the covariates.
 
     Attributes
     ----------
-    frame
-        ``value``, ``visit``, the arm and the covariates.
-    visits, by, names
-        Visits in their order, column of the arms, covariates.
-    reference, others
-        Levels of the arms.
+    visits, names
+        Visits in their order, covariates.
     said, note
         How the reference was chosen; counts.
     """
 
-    frame: pd.DataFrame
-    visits: list[str]
-    by: str
-    names: list[str]
-    reference: str
-    others: tuple[str, ...]
-    said: str
-    note: str
+    visits: Sequence[str] = ()
+    names: Sequence[str] = ()
+    said: str = ""
+    note: str = ""
 
-    def group(self, level: str) -> str:
-        """Group of a row on a level against the reference."""
-        return contrast_of(self.by, level, self.reference)
-
-    def size(self, levels: Sequence[str], visit: str | None = None) -> int:
+    def people(self, levels: Sequence[str], visit: str | None = None) -> int:
         """Participants of some levels, of all visits or with a value at one."""
         rows = self.frame[~self.frame.index.duplicated()]
         if visit in self.visits:
@@ -434,7 +419,7 @@ def long_table(analysis: ComparisonSpec, tables: Tables, endpoint: str) -> Long:
     if len(long) < total:
         note += f"; {total - len(long)} values without arm or covariate left out"
     reference, others, said = levels_of(long[by], by, analysis.reference)
-    return Long(long, visits, by, names, reference, others, said, note)
+    return Long(long, by, reference, others, visits, names, said, note)
 
 
 def fixed_effects(long: Long, interactions: Sequence[str]) -> tuple[np.ndarray, list[str]]:
@@ -508,7 +493,7 @@ def _mmrm_rows(analysis: ComparisonSpec, tables: Tables, endpoint: str) -> Itera
                 "mean_difference",
                 visit=name,
                 group=long.group(level),
-                n=long.size([level, long.reference], at),
+                n=long.people([level, long.reference], at),
                 method=method,
                 note=join_notes(
                     long.said,
@@ -526,7 +511,7 @@ def _mmrm_rows(analysis: ComparisonSpec, tables: Tables, endpoint: str) -> Itera
                 visit=name,
                 group=f"{by}={level}",
                 p_value=math.nan,
-                n=long.size([level], at),
+                n=long.people([level], at),
                 method=method,
                 note="covariates at their means, levels of a factor weighted equally",
             )
@@ -599,18 +584,15 @@ def _statsmodels_check(
     """
     if model.structure != "us" or model.visit_covariance.ndim == 3:
         return None
-    import warnings
-
     from statsmodels.regression.mixed_linear_model import MixedLM
 
     indicator = (visit[:, None] == np.arange(visit.max() + 1)).astype(float)
-    with warnings.catch_warnings():
-        # Its warnings are about the residual variance that is not identified, which is expected.
-        warnings.simplefilter("ignore")
-        try:
-            fit = MixedLM(y, matrix, subject, exog_re=indicator).fit(reml=True, method="lbfgs")
-        except (np.linalg.LinAlgError, ValueError):
-            return None
+    fit, _ = attempt(
+        lambda: MixedLM(y, matrix, subject, exog_re=indicator).fit(reml=True, method="lbfgs"),
+        "statsmodels MixedLM",
+    )
+    if fit is None:
+        return None
     theirs = -2 * float(fit.llf)
     ours = model.fit.minus_two_log_likelihood
     if not math.isfinite(theirs) or theirs > ours + 1e-3:

@@ -220,16 +220,9 @@ def mod_rows(
 ) -> Iterator[StatisticRow]:
     """Rows of the Mod step: weights of the models and the target dose, by model and averaged.
 
-    Parameters
-    ----------
-    analysis
-        Keys ``target_effect``, ``resamples``, ``seed``, ``alpha``.
-    dose, response, extra
-        (n,), (n,) rising where the drug works, and (n, q) covariates.
-    models
-        Guesses of the models of significant candidates.
-    name
-        Of the dose, for the column group.
+    ``dose`` and ``response`` are (n,), the response rising where the drug works, ``extra`` (n, q)
+    covariates; ``models`` has the guesses of the models of significant candidates, ``name`` is the
+    dose's, for the column group.
     """
     planned = analysis.target_effect is not None
     if not models:
@@ -438,10 +431,18 @@ def max_abs_t(t: Any, correlation: Any, df: int, alpha: float = 0.05) -> tuple[n
     r = np.asarray(correlation, float)
     largest, rank = sphere_maxima(np.block([[r, -r], [-r, r]]))
     p = np.array([max_t_tail(abs(float(value)), largest, rank, df) for value in np.atleast_1d(t)])
-    critical = scipy.optimize.brentq(
-        lambda c: max_t_tail(c, largest, rank, df) - alpha, 0.0, 1000.0, xtol=1e-8
+    return p, critical_max_t(largest, rank, df, alpha, 1000.0)
+
+
+def critical_max_t(
+    largest: np.ndarray, rank: int, df: int, alpha: float, highest: float = 100.0
+) -> float:
+    """Value that the largest of correlated t exceeds with probability alpha."""
+    return float(
+        scipy.optimize.brentq(
+            lambda c: max_t_tail(c, largest, rank, df) - alpha, 0.0, highest, xtol=1e-8
+        )
     )
-    return p, float(critical)
 
 
 def sphere_maxima(correlation: np.ndarray) -> tuple[np.ndarray, int]:

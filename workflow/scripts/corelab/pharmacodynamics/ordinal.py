@@ -49,7 +49,7 @@ from corelab.pharmacodynamics.proportional_odds import (
 )
 from corelab.pharmacodynamics.proportions import risk_difference, two_counts
 from corelab.pharmacodynamics.two_samples import welch_t
-from corelab.provenance.two_computations import compare
+from corelab.provenance.two_computations import attempt, compare
 from corelab.settings.analyses.ordinal import OrdinalSpec
 from corelab.terms.results import Estimate, StatisticRow, join_notes, not_computable
 
@@ -241,14 +241,8 @@ def hierarchical_scores(a: Any, b: Any, better: Sequence[str]) -> np.ndarray:
 def analyse(analysis: OrdinalSpec, tables: Tables) -> Iterator[StatisticRow]:
     """Rows of an analysis of type ``ordinal``.
 
-    Keys: ``outcome`` (``outcome_visit``); ``by`` (default ``arm`` unless an imaging endpoint is
-    to be related to the outcome); ``reference``; ``covariates``; ``better`` (``low`` or ``high``
-    end of the scale, default ``low``); ``cut`` (highest category of a good outcome: adds the
-    risk difference); ``utilities`` (grade -> utility: adds the difference of mean utilities);
-    ``hierarchy`` (outcomes, the most important first: adds their win ratio);
-    ``odds_by_cut`` (partial proportional odds: an odds ratio of the arms at every cut);
-    ``nonresponder_imputation`` (who has no outcome takes the worst grade). With ``endpoint`` and
-    no ``by`` the common odds ratio is per unit of the endpoint.
+    By arm, unless an imaging endpoint without ``by`` is to be related to the outcome: then the
+    common odds ratio is per unit of the endpoint.
     """
     outcome = analysis.outcome
     endpoints = [name for name in endpoints_of(analysis) if name != outcome]
@@ -281,19 +275,18 @@ def _odds_row(
 
 def _ordered_model(plan: Design, y: np.ndarray) -> np.ndarray | None:
     """Coefficients by statsmodels; None where it does not converge."""
-    import warnings
-
     from statsmodels.miscmodels.ordinal_model import OrderedModel
 
     codes = np.unique(y, return_inverse=True)[1]
     # Its optimiser needs comparable columns: standardise and turn back.
     centre, scale = plan.matrix.mean(axis=0), plan.matrix.std(axis=0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        fit = OrderedModel(codes, (plan.matrix - centre) / scale, distr="logit").fit(
+    fit, _ = attempt(
+        lambda: OrderedModel(codes, (plan.matrix - centre) / scale, distr="logit").fit(
             method="bfgs", disp=False, maxiter=2000, gtol=1e-8
-        )
-    gradient = np.abs(fit.model.score(fit.params)).max()
+        ),
+        "statsmodels OrderedModel",
+    )
+    gradient = math.inf if fit is None else np.abs(fit.model.score(fit.params)).max()
     if not np.isfinite(gradient) or gradient > 1e-3:
         return None
     return np.asarray(fit.params)[: plan.matrix.shape[1]] / scale

@@ -83,16 +83,7 @@ def turnbull_panel(
 ) -> Figure:
     """Turnbull's curves of interval-censored times; a sloping piece says only that they fall there.
 
-    Parameters
-    ----------
-    frame
-        ``time_days``, ``event`` and ``last_free_days``.
-    groups
-        Label of each row, or None.
-    what
-        Name of the event.
-    reference
-        Group drawn first.
+    ``frame`` has ``time_days``, ``event`` and ``last_free_days``; ``groups`` the label of each row.
 
     Raises
     ------
@@ -115,7 +106,7 @@ def turnbull_panel(
             axes.plot([low, high], [before, before - mass], color=colour, lw=1.2, ls=":")
             before, day = before - mass, high
     axes.set(xlabel="Days", ylabel=f"Without event ({what})", ylim=(0, 1.02), xlim=(0, None))
-    axes.spines[["top", "right"]].set_visible(False)
+    figures.without_frame(axes)
     if groups is not None:
         axes.legend(frameon=False)
     return figure
@@ -201,7 +192,7 @@ def _hazard_curves(
         figures.decimal_log_ticks(axes, "y")
         axes.set_xlabel(axis_words(endpoint))
         axes.set_title(f"{visit} (n = {len(frame)})", fontsize=10)
-        axes.spines[["top", "right"]].set_visible(False)
+        figures.without_frame(axes)
     grid[0][0].set_ylabel(f"Hazard ratio of {event}, against the median")
     yield Drawn(
         f"hazard_{_file(endpoint)}_{event}",
@@ -257,14 +248,8 @@ def progression_scatter(
 ) -> Figure:
     """Dates by two criteria against each other, discordant participants marked.
 
-    Parameters
-    ----------
-    both
-        ``time_days_a``, ``event_a``, ``time_days_b``, ``event_b`` per participant.
-    criteria
-        Names of a and b.
-    window_days, early_days
-        Dates within the window agree; discordance up to ``early_days`` is early.
+    ``both`` has ``time_days`` and ``event`` of the criteria, with ``_a`` and ``_b``. Dates within
+    the window agree; discordance up to ``early_days`` is early.
     """
     differ, soon = discordance(both, window_days, early_days)
     figure, axes = _canvas(6.0, 5.6)
@@ -293,7 +278,7 @@ def progression_scatter(
     axes.set_xlabel(f"{criteria[0]}, days")
     axes.set_ylabel(f"{criteria[1]}, days")
     axes.legend(frameon=False, loc="upper left", fontsize="small")
-    axes.spines[["top", "right"]].set_visible(False)
+    figures.without_frame(axes)
     return figure
 
 
@@ -336,12 +321,7 @@ def _radiomics(analysis: RadiomicsSpec, tables: Tables, rows: pd.DataFrame) -> I
 def icc_heat_map(icc: pd.DataFrame, least: float | None = None) -> Figure:
     """ICC of every feature: features by series and volume; those below ``least`` crossed out.
 
-    Parameters
-    ----------
-    icc
-        Statistics rows; ``group`` is ``<series>/<label>/<feature>``, with ``|<kind>`` or without.
-    least
-        Lowest ICC of a feature that is modelled.
+    ``group`` of the statistics rows is ``<series>/<label>/<feature>``, with ``|<kind>`` or without.
     """
     parts = icc["group"].str.partition("|")[0].str.split("/", n=2, expand=True)
     table = pd.DataFrame(
@@ -391,7 +371,7 @@ def importance_bars(rows: pd.DataFrame, most: int = 30) -> Figure:
     axes.tick_params(axis="y", length=0)
     axes.set(xlabel="Importance, |correlation with the component|", xlim=(0, 1))
     axes.set_ylim(-0.6, len(part) - 0.4)
-    axes.spines[["top", "right"]].set_visible(False)
+    figures.without_frame(axes)
     return figure
 
 
@@ -409,21 +389,10 @@ _BUILDERS: dict[str, Callable[..., Iterator[Drawn]]] = {
 def write_figures(
     analysis: AnalysisSpec, tables: Tables, rows: pd.DataFrame, path: str | Path
 ) -> list[Drawing]:
-    """Draw the figures of one analysis as an exhibit of the report.
+    """Draw the figures of one analysis as an exhibit of the report, and return them.
 
-    Parameters
-    ----------
-    analysis, tables, rows
-        The planned analysis, what it may use, and its statistics rows.
-    path
-        ``exhibits/outcome_<analysis>.json``; ``outcome_<analysis>_<name>.svg`` and ``.png`` go
-        beside it.
-
-    Returns
-    -------
-    list of Drawing
-        The figures, as in the exhibit. One that these data cannot give is left out: its statistics
-        rows say why.
+    ``path`` is ``exhibits/outcome_<analysis>.json``; ``outcome_<analysis>_<name>.svg`` and ``.png``
+    go beside it. A figure that these data cannot give is left out: its statistics rows say why.
     """
     import matplotlib as mpl
 

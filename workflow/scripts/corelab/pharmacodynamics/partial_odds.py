@@ -21,6 +21,7 @@ from corelab.pharmacodynamics.proportional_odds import (
     ProportionalOdds,
     fit_proportional_odds,
     logistic,
+    minimum,
 )
 from corelab.terms.results import Estimate, StatisticRow, not_computable
 
@@ -98,22 +99,9 @@ def fit_partial_odds(varying: Any, matrix: Any, outcome: Any, weights: Any = Non
     theta = np.concatenate(
         [start.coefficients[:p], start.thresholds, np.tile(start.coefficients[p:], q)]
     )
-    value, gradient, hessian = _derivatives(theta, w, x, code, n, q)
-    for _ in range(200):
-        step = np.linalg.lstsq(hessian, gradient, rcond=None)[0]
-        length = 1.0
-        while length > 1e-10:
-            new = _derivatives(theta - length * step, w, x, code, n, q)
-            if math.isfinite(new[0]) and new[0] <= value + 1e-12:
-                break
-            length /= 2
-        else:
-            break
-        theta = theta - length * step
-        settled = value - new[0] < 1e-12 * (abs(value) + 1) and np.abs(new[1]).max() < 1e-6
-        value, gradient, hessian = new
-        if settled:
-            break
+    theta, value, gradient, hessian = minimum(
+        lambda at: _derivatives(at, w, x, code, n, q), theta, (1e-12, 1e-6)
+    )
     if np.abs(gradient).max() > 1e-4 or np.linalg.eigvalsh(hessian).min() <= 1e-8:
         raise NotComputable(
             "the model with odds ratios by cut has no finite maximum: too few participants above "
@@ -174,18 +162,8 @@ def odds_by_cut_rows(
 ) -> Iterator[StatisticRow]:
     """Odds ratio of each arm at every cut, and the test that they are one.
 
-    Parameters
-    ----------
-    plan, y
-        Design without intercept, and (n,) grades.
-    common
-        The proportional fit of the same terms.
-    groups
-        Term of an arm -> group printed.
-    outcome
-        Name of the outcome.
-    alpha
-        1 - confidence level.
+    ``plan`` is the design without intercept, ``y`` the (n,) grades, ``common`` the proportional fit
+    of the same terms; ``groups`` has the terms of the arms with the groups printed.
     """
     own = [plan.index(term) for term in groups]
     rest = [k for k in range(len(plan.terms)) if k not in own]

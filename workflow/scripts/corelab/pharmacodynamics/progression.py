@@ -178,13 +178,7 @@ def discordance(
 
 
 def analyse(analysis: ProgressionSpec, tables: Tables) -> Iterator[StatisticRow]:
-    """Rows of an analysis of type ``progression``.
-
-    Keys: ``criteria`` (two values of events.criterion); ``event_endpoint`` (default ``pfs``),
-    ``survival_endpoint`` (default ``os``), ``window_days`` (default 28), ``early_days``
-    (discordance up to then is counted apart; default 84, 12 weeks), ``confirm_within_days``
-    (pseudoprogression rule, see :func:`confirmed_events`; default none).
-    """
+    """Rows of an analysis of type ``progression``."""
     criteria, endpoint = list(analysis.criteria), analysis.event_endpoint
     pair = {"endpoint": endpoint, "group": "|".join(criteria)}
     frames = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -84,24 +85,12 @@ def fit_proportional_odds(matrix: Any, outcome: Any, weights: Any = None) -> Pro
     x = (x - centre) / scale
     share = np.cumsum(np.bincount(code, w, minlength=c))[:-1] / w.sum()
     parameters = np.concatenate([np.zeros(p), np.log(share / (1 - share))])
-    value, gradient, hessian = _po_derivatives(parameters, x, code, w, c)
-    for _ in range(200):
-        step = np.linalg.lstsq(hessian, gradient, rcond=None)[0]
-        length = 1.0
-        while length > 1e-10:
-            trial = parameters - length * step
-            if np.all(np.diff(trial[p:]) > 0):
-                new = _po_derivatives(trial, x, code, w, c)
-                if math.isfinite(new[0]) and new[0] <= value + 1e-12:
-                    break
-            length /= 2
-        else:
-            break
-        parameters = trial
-        settled = value - new[0] < 1e-13 * (abs(value) + 1) and np.abs(new[1]).max() < 1e-7
-        value, gradient, hessian = new
-        if settled:
-            break
+    parameters, value, _, hessian = minimum(
+        lambda theta: _po_derivatives(theta, x, code, w, c),
+        parameters,
+        (1e-13, 1e-7),
+        lambda theta: bool(np.all(np.diff(theta[p:]) > 0)),
+    )
     covariance = np.linalg.pinv(hessian)
     errors = np.sqrt(np.maximum(np.diag(covariance), 0))
     spread = np.ptp(x, axis=0) if p else np.zeros(0)
@@ -114,6 +103,45 @@ def fit_proportional_odds(matrix: Any, outcome: Any, weights: Any = None) -> Pro
     back[p:, :p] = centre / scale
     parameters, covariance = back @ parameters, back @ covariance @ back.T
     return ProportionalOdds(parameters[:p], parameters[p:], covariance, -value, categories)
+
+
+def minimum(
+    derivatives: Callable[[np.ndarray], tuple[float, np.ndarray, np.ndarray]],
+    theta: np.ndarray,
+    tolerance: tuple[float, float],
+    allowed: Callable[[np.ndarray], bool] = lambda theta: True,
+) -> tuple[np.ndarray, float, np.ndarray, np.ndarray]:
+    """Minimum by Newton's method with halved steps, with value, gradient and Hessian there.
+
+    It ends where a step gains less than the first tolerance (relative) and the gradient is below
+    the second, or where no step gains anything.
+
+    Examples
+    --------
+    >>> square = lambda v: (float(v @ v), 2 * v, 2 * np.eye(1))
+    >>> minimum(square, np.array([3.0]), (1e-12, 1e-6))[0].tolist()
+    [0.0]
+    """
+    value, gradient, hessian = derivatives(theta)
+    for _ in range(200):
+        step = np.linalg.lstsq(hessian, gradient, rcond=None)[0]
+        length = 1.0
+        while length > 1e-10:
+            trial = theta - length * step
+            if allowed(trial):
+                new = derivatives(trial)
+                if math.isfinite(new[0]) and new[0] <= value + 1e-12:
+                    break
+            length /= 2
+        else:
+            break
+        theta = trial
+        settled = value - new[0] < tolerance[0] * (abs(value) + 1)
+        settled = settled and np.abs(new[1]).max() < tolerance[1]
+        value, gradient, hessian = new
+        if settled:
+            break
+    return theta, value, gradient, hessian
 
 
 def _po_derivatives(

@@ -359,9 +359,8 @@ def slopes(
 def analyse(analysis: QuantileSpec, tables: Tables) -> Iterator[StatisticRow]:
     """Rows of an analysis of type ``quantile``.
 
-    Keys: ``endpoint``; terms from ``by`` (``reference``), ``dose``, ``exposure``, ``outcome`` (as a
-    term) and ``covariates``; ``quantiles``; ``cluster`` (a column of participants: bootstrap of
-    whole clusters).
+    Terms come from ``by``, ``dose``, ``exposure``, ``outcome`` and ``covariates``; with
+    ``cluster`` whole clusters are resampled.
     """
     for endpoint in endpoints_of(analysis):
         kernel = partial(_visit_rows, analysis, tables, endpoint)
@@ -472,19 +471,15 @@ def _statsmodels(
 
     None where the minimum is not unique (ties): both losses are equal, the coefficients need not.
     """
-    import warnings
-
     from statsmodels.regression.quantile_regression import QuantReg
 
     scaled, back = conditioned(matrix)
     own, shift, spread = _of_order_one(matrix, y)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        # It fails where residuals are exactly zero (statsmodels issue 2377).
-        found, _ = attempt(
-            lambda: QuantReg(own, scaled).fit(q=quantile, max_iter=5000, p_tol=1e-9),
-            "statsmodels QuantReg",
-        )
+    # It fails where residuals are exactly zero (statsmodels issue 2377).
+    found, _ = attempt(
+        lambda: QuantReg(own, scaled).fit(q=quantile, max_iter=5000, p_tol=1e-9),
+        "statsmodels QuantReg",
+    )
     if found is None or not np.isfinite(found.params).all():
         return None
     level = np.zeros(scaled.shape[1])

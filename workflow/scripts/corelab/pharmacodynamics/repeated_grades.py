@@ -171,8 +171,7 @@ def analyse_grades(
 ) -> Iterator[StatisticRow]:
     """Rows of a comparison by method ``gee`` or ``glmm``: odds ratios of the arms by visit.
 
-    Keys as those of an MMRM: ``interactions``, ``overall``, ``contrasts``. A responder gives
-    ``odds_ratio``, a grade ``common_odds_ratio`` of a higher one.
+    A responder gives ``odds_ratio``, a grade ``common_odds_ratio`` of a higher one.
     """
     statistic = "odds_ratio" if analysis.derivation == "responder" else "common_odds_ratio"
     rows = _rows(analysis, tables, endpoint, statistic, method)
@@ -219,7 +218,7 @@ def _rows(
                 continue
             yield ratio.row(
                 statistic,
-                n=long.size([level, long.reference], name),
+                n=long.people([level, long.reference], name),
                 method=f"{method}; t interval, df {df}",
                 note=join_notes(long.said, long.note, missing),
                 **place,

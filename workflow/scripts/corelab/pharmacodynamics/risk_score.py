@@ -91,12 +91,8 @@ def _wide(rows: pd.DataFrame) -> pd.DataFrame:
 def analyse(analysis: RadiomicsSpec, tables: Tables) -> Iterator[StatisticRow]:
     """Rows of an analysis of type ``radiomics``.
 
-    Keys: ``series``, ``labels``, ``visit``; ``sources`` (whose masks are compared: the ICC of every
-    feature over readers, over ``<source>:perturbed-<n>``, and over repeated scans); ``source`` (of
-    the model); ``min_icc`` (features with any of these ICCs below it are left out);
-    ``model: superpc`` with ``event_endpoint`` (default ``os``), ``threshold`` (a number, or
-    cross-validated), ``folds`` (10), ``permutations`` (0), ``seed`` (1), ``covariates`` (of the
-    multivariable model).
+    The ICC of every feature over readers, over ``<source>:perturbed-<n>`` and over repeated scans;
+    features with any of them below ``min_icc`` are left out of the risk score.
     """
     head = {"endpoint": "radiomics"}
     try:

@@ -312,15 +312,9 @@ NEEDS = {
 def analyse(analysis: SampleSizeSpec, tables: Tables) -> Iterator[StatisticRow]:
     """Rows of an analysis of type ``sample_size``.
 
-    ``method: means`` (default): from measured repeatability to participants. Keys: ``endpoint``;
-    ``sources`` (two readers or more, or one with repeats: ICC(A,1) of their reads is the
-    reliability) or ``reliability`` (a number); ``difference`` to be detected; ``sd`` of the
-    endpoint as it is read (default: measured); ``power`` (default 0.9) or ``per_arm`` (gives the
-    power); ``icc_targets`` (better reliabilities to compare with) and ``reads`` (numbers of reads
-    that are averaged, default 1 and 2). The other methods need the keys in :data:`NEEDS` and no
-    data: ``icc`` (Bonett 2002) and ``kappa`` for an interval of full ``width``, ``icc_exceeds``
-    (Walter 1998), ``limits`` of agreement, ``mmrm`` (Lu 2008), ``ordinal`` (Whitehead 1993) and
-    ``survival`` (Schoenfeld 1983).
+    ``method: means`` goes from measured repeatability (ICC(A,1) of reads, or a given reliability)
+    to participants per arm, or from ``per_arm`` to power, with better reliabilities and numbers of
+    averaged reads to compare with; the other methods need the keys in :data:`NEEDS` and no data.
     """
     for endpoint, method in itertools.product(endpoints_of(analysis), analysis.methods):
         statistic = "n_per_arm" if method in {"means", "mmrm"} else "n_total"

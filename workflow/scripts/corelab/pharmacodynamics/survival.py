@@ -18,6 +18,7 @@ import scipy  # loads its submodules when they are used
 
 from corelab.measurement.selection import NotComputable
 from corelab.pharmacodynamics.estimates import normal_estimate, t_estimate
+from corelab.pharmacodynamics.linear import standardised
 from corelab.terms.results import Estimate
 
 
@@ -302,10 +303,7 @@ def fit_cox(
         raise NotComputable("no event: a hazard ratio cannot be estimated")
     if ties not in {"efron", "breslow", "exact"}:
         raise ValueError(f"ties must be efron, breslow or exact, not '{ties}'")
-    centre, scale = x.mean(axis=0), x.std(axis=0)
-    if np.any(scale <= 1e-12 * np.maximum(np.abs(centre), 1.0)):
-        raise NotComputable("a term has no variance")
-    z = (x - centre) / scale
+    z, _, scale = standardised(x)
     layer = np.zeros(t.size, int) if strata is None else np.unique(strata, return_inverse=True)[1]
     start = None if entry is None else np.asarray(entry, float)
     if start is not None and (clusters is not None or ties == "exact" or np.any(start >= t)):
@@ -768,18 +766,6 @@ def weighted_concordance(
     c = float(scores.sum() / 2 / total)
     error = float(np.sqrt(np.sum((scores - c * pairs) ** 2)) / total)
     return Concordance(c, error, good, bad, float(total - good - bad))
-
-
-def numbers_at_risk(time: Any, when: Sequence[float]) -> list[int]:
-    """Participants still followed just before given times.
-
-    Examples
-    --------
-    >>> numbers_at_risk([1, 2, 3], [0, 2, 5])
-    [3, 2, 0]
-    """
-    t = np.asarray(time, float)
-    return [int(np.sum(t >= moment)) for moment in when]
 
 
 def restricted_cubic_spline(values: Any, knots: Sequence[float]) -> np.ndarray:

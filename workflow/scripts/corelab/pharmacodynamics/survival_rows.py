@@ -5,7 +5,6 @@ restricted means, and imaging endpoints that change with time.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -13,9 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from corelab.measurement.selection import NotComputable, Tables, as_list
+from corelab.measurement.selection import NotComputable, Tables
 from corelab.pharmacodynamics.analysis_set import (
     Design,
+    Levels,
     design,
     endpoint_by_visit,
     levels_of,
@@ -23,7 +23,7 @@ from corelab.pharmacodynamics.analysis_set import (
     with_covariates,
     with_labels,
 )
-from corelab.pharmacodynamics.estimates import contrast_of, guarded, ratio_of_log
+from corelab.pharmacodynamics.estimates import guarded, ratio_of_log
 from corelab.pharmacodynamics.interval_censored import fit_weibull, score_test, turnbull
 from corelab.pharmacodynamics.survival import fit_cox
 from corelab.pharmacodynamics.survival_measures import (
@@ -41,52 +41,28 @@ STRATUM = "_stratum"
 
 
 @dataclass(frozen=True)
-class Groups:
-    """Times of participants, by arm where there are arms.
-
-    Attributes
-    ----------
-    frame
-        ``time_days``, ``event``, the column ``by`` and, with strata, :data:`STRATUM`.
-    by
-        Column of the arms; None for one group.
-    reference, others
-        Levels.
-    """
-
-    frame: pd.DataFrame
-    by: str | None
-    reference: str = ""
-    others: tuple[str, ...] = ()
+class Groups(Levels):
+    """Times of participants: ``time_days``, ``event`` and, with strata, :data:`STRATUM`."""
 
     @property
     def levels(self) -> tuple[str, ...]:
         """All levels, the reference first; ``all`` without arms."""
         return (self.reference, *self.others) if self.by else ("all",)
 
-    @property
-    def labels(self) -> pd.Series:
-        """Level of each participant."""
-        return self.frame[self.by].map(str) if self.by else pd.Series("all", self.frame.index)
-
     def name(self, level: str) -> str:
         """Group of a row on one level."""
         return f"{self.by}={level}" if self.by else "all"
 
-    def group(self, level: str) -> str:
-        """Group of a row on a level against the reference."""
-        return contrast_of(str(self.by), level, self.reference)
-
     def term(self, term: str) -> str:
         """Group of a row on a term of a model."""
-        own = self.by is not None and term.startswith(f"{self.by}=")
+        own = self.by and term.startswith(f"{self.by}=")
         return f"{term}|{self.by}={self.reference}" if own else term
 
     def pairs(self) -> Iterator[tuple[str, list[str], np.ndarray]]:
         """Group, levels and participants of each test: against the reference, then all together."""
         found = [(self.group(level), [level, self.reference]) for level in self.others]
         if len(found) > 1:
-            found.append((str(self.by), [*self.others, self.reference]))
+            found.append((self.by, [*self.others, self.reference]))
         labels = self.labels.to_numpy()
         for group, levels in found:
             yield group, levels, np.isin(labels, levels)
@@ -117,7 +93,7 @@ def terms_of(analysis: SurvivalSpec, groups: Groups, *first: str) -> Design:
     """Design of arms and covariates without intercept."""
     return design(
         groups.frame,
-        by=groups.by,
+        by=groups.by or None,
         reference=groups.reference or None,
         covariates=[*first, *analysis.covariates],
         reference_levels=analysis.reference_levels,
@@ -288,12 +264,7 @@ def _lifelines_weibull(
     table = table.assign(left=left, right=right, exact=(left == right).astype(int))
 
     def fit() -> tuple[np.ndarray, float]:
-        with warnings.catch_warnings():
-            # Its warnings concern convergence, which the likelihood decides.
-            warnings.simplefilter("ignore")
-            model = WeibullAFTFitter().fit_interval_censoring(
-                table, "left", "right", event_col="exact"
-            )
+        model = WeibullAFTFitter().fit_interval_censoring(table, "left", "right", event_col="exact")
         shape = math.exp(float(model.params_["rho_", "Intercept"]))
         own = model.params_["lambda_"].drop("Intercept").to_numpy(float)
         return -own * shape / scale, float(model.log_likelihood_)
@@ -308,7 +279,7 @@ def adjusted_mean_rows(
     analysis: SurvivalSpec, groups: Groups, tau: float
 ) -> Iterator[StatisticRow]:
     """Differences of restricted means adjusted for covariates (Tian, Zhao and Wei 2014)."""
-    by, reference, names = str(groups.by), groups.reference, list(analysis.covariates)
+    by, reference, names = groups.by, groups.reference, list(analysis.covariates)
     frame = groups.frame.dropna(subset=names)
     for level in groups.others:
         part = frame[frame[by].map(str).isin([level, reference])]
@@ -342,16 +313,9 @@ def adjusted_mean_rows(
 def discrimination_rows(
     time: np.ndarray, event: np.ndarray, risk: np.ndarray, tau: float | None, alpha: float
 ) -> Iterator[StatisticRow]:
-    """Uno's C and Royston and Sauerbrei's R2 of a Cox model.
+    """Uno's C up to ``tau`` (default the last event), Royston and Sauerbrei's R2 of a Cox model.
 
-    Parameters
-    ----------
-    time, event, risk
-        (n,) times, event flags and linear predictor.
-    tau
-        Horizon of Uno's C; None for the last event.
-    alpha
-        1 - confidence level.
+    ``time``, ``event`` and the linear predictor ``risk`` are (n,).
     """
     horizon = float(time[event == 1].max()) if tau is None else tau
 
@@ -397,8 +361,8 @@ def time_varying_rows(
 def _changing_rows(
     analysis: SurvivalSpec, tables: Tables, times: pd.DataFrame, endpoint: str, group: str
 ) -> Iterator[StatisticRow]:
-    by = analysis.by or None
-    names = [*as_list(by), *analysis.covariates]
+    by = analysis.by or ""
+    names = [*[by] * bool(by), *analysis.covariates]
     rows, said = _periods(analysis, tables, times, endpoint)
     rows = with_covariates(rows, with_labels(analysis, by), tables, endpoint=endpoint, names=names)
     reference = levels_of(rows[by], by, analysis.reference)[0] if by else ""
@@ -490,13 +454,10 @@ def _lifelines_periods(
         **{name: rows[name].to_numpy() for name in ("start", "stop", "event")},
     )
 
-    def fitted() -> Any:
-        with warnings.catch_warnings():
-            # Its warnings are about separation, which our fit decides.
-            warnings.simplefilter("ignore")
-            return CoxTimeVaryingFitter().fit(
-                table, event_col="event", id_col="id", fit_options=LIFELINES_NEWTON, **more
-            )
-
-    fit, failed = attempt(fitted, "lifelines.CoxTimeVaryingFitter")
+    fit, failed = attempt(
+        lambda: CoxTimeVaryingFitter().fit(
+            table, event_col="event", id_col="id", fit_options=LIFELINES_NEWTON, **more
+        ),
+        "lifelines.CoxTimeVaryingFitter",
+    )
     return (None, failed) if fit is None else (np.asarray(fit.params_, float) / scale, "")

@@ -131,15 +131,10 @@ def event_times(
 def analyse(analysis: SurvivalSpec, tables: Tables) -> Iterator[StatisticRow]:
     """Rows of an analysis of type ``survival``.
 
-    Keys: ``event_endpoint`` (one or a list), ``criterion``, ``assessor``; ``by`` (``reference``),
-    ``covariates``; ``method`` (one or a list of km, logrank, cox, rmst, cuminc, finegray, interval
-    and, of an imaging endpoint, time_varying; default km, logrank and cox where they apply);
-    ``strata`` (columns of participants: stratified Cox model, log-rank tests and test of Gray);
-    ``landmark_days`` (only who is still without the event then, and time counts from there: a
-    response seen by the landmark is no time-dependent term); ``tau_days`` of the restricted mean
-    (default: the shortest of the arms' longest follow-ups).
-    An imaging ``endpoint`` enters the Cox model per unit, at each visit, with a spline to test
-    that the effect is linear, and by Spearman's correlation among those with the event.
+    Who is still without the event at ``landmark_days`` is followed from there: a response seen by
+    then is no time-dependent term. ``tau_days`` is by default the shortest of the arms' longest
+    follow-ups. An imaging ``endpoint`` enters the Cox model per unit, at each visit, with a spline
+    to test that the effect is linear, and by Spearman's correlation among those with the event.
     """
     methods, event = as_list(analysis.method), analysis.event_endpoint
     imaging = [name for name in endpoints_of(analysis) if name != event]
@@ -168,14 +163,13 @@ def analyse(analysis: SurvivalSpec, tables: Tables) -> Iterator[StatisticRow]:
 def _group_rows(
     analysis: SurvivalSpec, tables: Tables, times: pd.DataFrame, methods: list[str]
 ) -> Iterator[StatisticRow]:
-    by, names = analysis.by or None, list(analysis.covariates)
+    by, names = analysis.by or "", list(analysis.covariates)
+    column = [by] * bool(by)
     try:
         labelled = with_labels(analysis, by)
-        frame = with_covariates(
-            times, labelled, tables, endpoint=None, names=[*as_list(by), *names]
-        )
+        frame = with_covariates(times, labelled, tables, endpoint=None, names=[*column, *names])
         frame = with_strata(frame, analysis, tables)
-        needed = [*as_list(by), *[STRATUM] * (STRATUM in frame)]
+        needed = [*column, *[STRATUM] * (STRATUM in frame)]
         whole, note = complete_cases(frame, needed, analysis, tables)
         reference, others, said = (
             levels_of(whole[by], by, analysis.reference) if by else ("", (), "")
@@ -284,7 +278,7 @@ def logrank_row(
 
 
 def _logrank_rows(arms: Groups) -> Iterator[StatisticRow]:
-    if arms.by is None:
+    if not arms.by:
         raise NotComputable("a log-rank test needs by")
     for group, pair, inside in arms.pairs():
         part, layer = arms.frame[inside], arms.strata(inside)
@@ -359,7 +353,7 @@ def _competing_rows(
     second = event_times(own, tables, str(competing)).reindex(frame.index)
     names = list(analysis.covariates)
     strata = [STRATUM] if STRATUM in frame and method == "cuminc" else []
-    needed = [*as_list(arms.by), *(names if method == "finegray" else []), *strata]
+    needed = [*[arms.by] * bool(arms.by), *(names if method == "finegray" else []), *strata]
     frame = frame.assign(_time=second.time_days, _event=second.event)
     frame, note = complete_cases(frame, [*needed, "_time", "_event"], analysis, tables)
     arms = replace(arms, frame=frame)
@@ -376,7 +370,7 @@ def _competing_rows(
 def _fine_gray_rows(
     analysis: SurvivalSpec, arms: Groups, t: np.ndarray, s: np.ndarray
 ) -> Iterator[StatisticRow]:
-    if arms.by is None and not analysis.covariates:
+    if not (arms.by or analysis.covariates):
         raise NotComputable("Fine and Gray's model needs by or covariates")
     plan = terms_of(analysis, arms)
     fit = fit_fine_gray(t, s, plan.matrix)
@@ -480,20 +474,9 @@ def hazard_rows(
 ) -> Iterator[StatisticRow]:
     """Hazard ratios of a Cox model, its concordance and its test of proportional hazards.
 
-    Parameters
-    ----------
-    frame
-        ``time_days`` and ``event``.
-    plan
-        Design without intercept.
-    groups
-        Term -> group printed; a term that is not in it is printed as it is.
-    alpha
-        1 - confidence level.
-    definition
-        What the model holds, for the method column.
-    tau
-        Horizon of Uno's concordance; default the last event.
+    ``frame`` has ``time_days`` and ``event``, ``plan`` is the design without intercept, ``groups``
+    names the group printed of a term (default the term), ``definition`` what the model holds;
+    ``tau`` is the horizon of Uno's concordance, default the last event.
     """
     t, e = frame["time_days"].to_numpy(), frame["event"].to_numpy()
     strata = frame[STRATUM].to_numpy() if STRATUM in frame else None
@@ -554,10 +537,10 @@ def _concordance_rows(
 
 
 def _cox_rows(analysis: SurvivalSpec, tables: Tables, arms: Groups) -> Iterator[StatisticRow]:
-    by, names = arms.by, list(analysis.covariates)
-    if by is None and not names:
+    names = [*[arms.by] * bool(arms.by), *analysis.covariates]
+    if not names:
         raise NotComputable("a Cox model needs by, covariates or an imaging endpoint")
-    needed = [*as_list(by), *names, *[STRATUM] * (STRATUM in arms.frame)]
+    needed = [*names, *[STRATUM] * (STRATUM in arms.frame)]
     frame, note = complete_cases(arms.frame, needed, analysis, tables)
     arms = replace(arms, frame=frame)
     plan = terms_of(analysis, arms)
@@ -573,9 +556,10 @@ def _imaging_rows(
     pair = f"{endpoint}|{analysis.event_endpoint}"
 
     def of_visit(visit: str, values: pd.DataFrame) -> Iterator[StatisticRow]:
-        yield from guarded(
-            _along(analysis, tables, values, times, endpoint), "hazard_ratio", group=pair
-        )
+        try:
+            yield from _along(analysis, tables, values, times, endpoint)
+        except NotComputable as reason:
+            yield not_computable("hazard_ratio", str(reason), group=pair)
         frame = values.join(times, how="inner")
         group = f"{pair} among those with the event"
         rows = _among_events(frame, analysis.alpha)
@@ -592,8 +576,8 @@ def _along(
     endpoint: str,
 ) -> Iterator[StatisticRow]:
     """Cox model along the endpoint at one visit, per unit and by a spline."""
-    by, event = analysis.by or None, analysis.event_endpoint
-    names = [*as_list(by), *analysis.covariates]
+    by, event = analysis.by or "", analysis.event_endpoint
+    names = [*[by] * bool(by), *analysis.covariates]
     frame = values.join(times, how="inner")
     frame = with_covariates(
         frame, with_labels(analysis, by), tables, endpoint=endpoint, names=names
