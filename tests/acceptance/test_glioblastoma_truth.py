@@ -135,9 +135,13 @@ def test_figures_are_products_and_in_the_report():
     page = "".join((STUDY / "report" / name).read_text() for name in names)
     manifest = json.loads((STUDY / "provenance" / "manifest.json").read_text())
     text = json.dumps(manifest)
-    for name in ("recist_and_rano_scatter", "risk_model_importance", "survival_by_arm_km_os"):
-        assert f"exhibits/outcome_{name}.svg" in text
-    assert page.count("exhibits/outcome_") + page.count('class="plate"') >= 10
+    for name, figure in (
+        ("recist_and_rano", "scatter"),
+        ("risk_model", "importance"),
+        ("survival_by_arm", "km_os"),
+    ):
+        assert f"exhibits/analysis_{name}/{name}_{figure}.svg" in text
+    assert page.count("exhibits/analysis_") + page.count('class="plate"') >= 10
     assert "maps/risk_maps.png" in text
     for name in ("before", "surgery", "arm", "risk"):
         assert f"exhibits/map_{name}.png" in text

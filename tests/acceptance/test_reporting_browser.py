@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import shutil
 import subprocess
 import tarfile
@@ -12,15 +13,19 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
+import pandas as pd
 import pytest
 from fabricated_study import HOSTILE, fabricated_results, fabricated_study
 from PIL import Image
 
 from corelab.provenance.decisions import read_decisions
+from corelab.provenance.manifest import show_verified
+from corelab.registration.figures import template_layer
 from corelab.reporting.desk import Desk
 from corelab.reporting.page import STUDY_PAGES
 from corelab.reporting.report import write_report
 from corelab.reporting.results import blinded_page, subject_page
+from corelab.study.naming import derivative
 
 pytestmark = pytest.mark.acceptance
 AXE_VERSION = "4.10.3"
@@ -51,7 +56,12 @@ def browser():
 
 @pytest.fixture(scope="module")
 def report(tmp_path_factory) -> Path:
-    return write_report(fabricated_results(*fabricated_study(tmp_path_factory.mktemp("browser"))))
+    folder, config, people = fabricated_study(tmp_path_factory.mktemp("browser"))
+    # A fitted scan as the stage draws it: the template, one millimetre off.
+    layer = folder / derivative("S-01", "baseline", "figures", "qc", extension=".png", desc="layer")
+    layer.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.roll(template_layer(), 1, axis=0)).save(layer)
+    return write_report(fabricated_results(folder, config, people))
 
 
 class Watched:
@@ -86,10 +96,58 @@ class Watched:
         self.context.close()
 
 
-def test_page_is_one_file_and_silent(browser, report):
+def test_page_is_one_file_that_asks_only_whether_the_products_were_verified(browser, report):
     with Watched(browser, report) as watched:
         watched.page.wait_for_timeout(300)
-        assert watched.requests == [report.as_uri()]
+        assert watched.requests == [report.as_uri(), report.with_name("verified.js").as_uri()]
+        assert "not yet verified" in watched.page.locator("[data-verified]").inner_text()
+    table = pd.DataFrame({"verdict": ["same", "same", "missing"]})
+    for rows, words, css in ((table, "2 of 3", "bad"), (table[:2], "2 of 2", "good")):
+        show_verified(report.parents[1], rows)
+        with Watched(browser, report) as watched:
+            item = watched.page.locator(f"[data-verified].{css}")
+            item.wait_for()
+            assert f"{words} files agree with the manifest" in item.inner_text()
+            assert watched.errors == []
+    show_verified(report.parents[1])
+
+
+def test_a_fit_and_the_template_alternate_and_can_be_kept(browser, report):
+    with Watched(browser, report.with_name(subject_page("S-01"))) as watched:
+        page, shown = watched.page, watched.page.locator(".turn .other")
+        box = page.locator(".turn input")
+        assert not shown.is_visible()
+        box.focus()
+        page.keyboard.press("Space")
+        assert shown.is_visible()
+        page.keyboard.press("Space")
+        assert not shown.is_visible()
+        page.locator(".turn").hover()
+        shown.wait_for(state="visible", timeout=3000)
+        shown.wait_for(state="hidden", timeout=3000)
+        assert watched.errors == []
+    with Watched(
+        browser, report.with_name(subject_page("S-01")), reduced_motion="reduce"
+    ) as watched:
+        watched.page.locator(".turn").hover()
+        still = "getComputedStyle(document.querySelector('.turn .other')).animationName"
+        assert watched.page.evaluate(still) == "none"
+        watched.page.locator(".turn input").check()
+        assert watched.page.locator(".turn .other").is_visible()
+
+
+def test_a_point_says_what_it_is(browser, report):
+    with Watched(browser, report.with_name("endpoints.html")) as watched:
+        figure = watched.page.locator("svg.drawn").first
+        tip = watched.page.locator(".tip").first
+        figure.locator(".point").nth(3).hover()
+        assert re.match(r"S-\d+.*; .*mL \d", tip.inner_text())
+        watched.page.mouse.move(0, 0)
+        figure.focus()
+        watched.page.keyboard.press("ArrowRight")
+        assert tip.inner_text() == figure.locator(".point title").first.text_content()
+        watched.page.keyboard.press("Escape")
+        assert not tip.is_visible() and watched.errors == []
 
 
 @pytest.mark.parametrize("name", sorted(STUDY_PAGES))

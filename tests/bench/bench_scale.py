@@ -233,6 +233,7 @@ def one_map(subjects: int) -> None:
     import nibabel as nib
 
     from corelab.measurement.frequency import write_frequency_map
+    from corelab.records import ScanRow
     from corelab.registration import template_image
 
     template, rng = template_image(), np.random.default_rng(1)
@@ -245,12 +246,9 @@ def one_map(subjects: int) -> None:
             voxels[x : x + 25, y : y + 25, z : z + 20] = rng.random((25, 25, 20)) < 0.9
             nib.save(nib.Nifti1Image(voxels, template.affine), f"{name}/{number}.nii.gz")
         rows = [
-            {
-                "participant_id": f"{n:05d}", "visit": "v", "reader": None, "repeat": 1,
-                "path": f"{name}/{n % distinct}.nii.gz", "label_values": None,
-            }
+            ScanRow("mask-lesion", f"{name}/{n % distinct}.nii.gz", f"s{n}", f"{n:05d}", "v")
             for n in range(subjects)
-        ]  # fmt: skip
+        ]
         prepared = time.process_time() - start
         write_frequency_map(
             f"{name}/map.nii.gz", label="lesion", records=[], supplied=rows, folder=Path(name),

@@ -31,7 +31,7 @@ TABLES = (
         "collect",
         "compare",
     ),
-    *("draw_pharmacodynamics", "failures", "lock", "make_lock", "manifest", "plan", "preflight"),
+    *("draw", "failures", "lock", "make_lock", "manifest", "plan", "preflight"),
     *("quality", "read_forms", "reading_exhibits", "sensitivity", "specifications_table", "status"),
     *("statistics_tables", "trace", "trace_table", "verified", "verify"),
 )

@@ -47,8 +47,7 @@ def files(tmp_path):
 
 def test_tables_only(tmp_path):
     output = snakemake("-n", "--configfile", str(tables_study(tmp_path))).stdout
-    drawn = {"draw_pharmacodynamics": 2, "draw_agreement": 2}
-    assert jobs(output) == {**ALWAYS, **COHORT, "analyse": 3, **drawn}
+    assert jobs(output) == {**ALWAYS, **COHORT, "analyse": 3, "draw": 3}
 
 
 def test_participants_alone(tmp_path):

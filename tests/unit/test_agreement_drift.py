@@ -162,7 +162,6 @@ def test_figures_are_the_same_bytes_twice(tmp_path):
     mask[5:9, 5:9, 2:5] = 1
     made = {
         "pairs": lambda: figures.plot_pairs([figures.Pair(a, b)], delta=5.0),
-        "nothing": lambda: figures.plot_nothing("no two sources"),
         "matrix": lambda: figures.plot_matrix(
             {("a", "b"): 0.9, ("a", "c"): np.nan, ("b", "c"): 0.2}
         ),

@@ -7,7 +7,7 @@ from helpers import prepare_rows
 
 from corelab.imaging.template import template_brain_mask
 from corelab.measurement.visit import measure_supplied
-from corelab.records import BrainQuality, Prepared, Scan
+from corelab.records import BrainQuality, Prepared, Scan, ScanRow
 from corelab.segmentation.scans import VisitScans
 from corelab.segmentation.segmenter import Segmentation
 from corelab.segmentation.visit import _Result, _written
@@ -64,9 +64,9 @@ def test_a_supplied_mask_larger_than_a_head_is_refused(tmp_path):
 
 def supplied(path, voxels, affine, space):
     nib.save(nib.Nifti1Image(voxels, affine), path)
-    scan = row("mask-infarct", path, reader=None, repeat=1, space=space, label_values=None)
+    scan = ScanRow("mask-infarct", str(path), "s1", "01", "day5", source=path.name, space=space)
     settings = MeasurementSettings(nsd_tolerance_mm=1.0)
-    found = measure_supplied([scan | {"source": path.name}], atlases=[], settings=settings)
+    found = measure_supplied([scan], atlases=[], settings=settings)
     return found.rows[0], found.scans[0]
 
 

@@ -15,7 +15,7 @@ from corelab.measurement.regions import aspects_rows, load_atlas, read_labels, t
 from corelab.measurement.visit import _limit_rows, _location_rows, _mask_rows, measure_supplied
 from corelab.provenance.decisions import append_decision
 from corelab.provenance.products import read_json
-from corelab.records import Measured, MeasurementRow, NormalisedMask, VisitMask
+from corelab.records import Measured, MeasurementRow, NormalisedMask, ScanRow, VisitMask
 from corelab.registration import template_image
 from corelab.settings.measurement import AtlasSettings, MeasurementSettings
 
@@ -168,7 +168,7 @@ def test_row_ids_are_stable_and_unique(tmp_path):
 
 
 def test_flow_adds_up():
-    scans = [{"scan_id": f"s{n}", "exists": n != 0} for n in range(5)]
+    scans = [ScanRow("dwi", "x.nii", f"s{n}", "1", "a", exists=n != 0) for n in range(5)]
     status = {"s1": ("failed", "truncated"), **{f"s{n}": ("ok", None) for n in (2, 3, 4)}}
     rows = pd.DataFrame(
         {"participant_id": ["1", "2"], "status": ["ok", "missing"], "scan_ids": ["s2,s3", None]}
@@ -225,29 +225,11 @@ def test_supplied_mask_that_cannot_be_read_is_a_failed_row(tmp_path):
     good = np.zeros((5, 5, 5), np.uint8)
     good[1:3] = 2
     nib.save(nib.Nifti1Image(good, np.diag([2.0, 2, 2, 1])), tmp_path / "good.nii.gz")
-    base = {
-        "visit": "a",
-        "kind": "mask-infarct",
-        "reader": None,
-        "repeat": 1,
-        "space": "native",
-        "label_values": None,
-    }
     scans = [
-        {
-            **base,
-            "participant_id": "1",
-            "path": str(tmp_path / "bad.nii.gz"),
-            "scan_id": "s1",
-            "source": "bad",
-        },
-        {
-            **base,
-            "participant_id": "2",
-            "path": str(tmp_path / "good.nii.gz"),
-            "scan_id": "s2",
-            "source": "good",
-        },
+        ScanRow(
+            *("mask-infarct", str(tmp_path / f"{name}.nii.gz"), scan_id, subject, "a"), source=name
+        )
+        for subject, scan_id, name in (("1", "s1", "bad"), ("2", "s2", "good"))
     ]
     record = measure_supplied(scans, atlases=[], settings=SETTINGS)
     by_id = {row.participant_id: row for row in record.rows}
@@ -271,18 +253,11 @@ def test_soop_volumes_and_territories_are_exact():
     )
     for subject in truth.index[::12]:
         path = folder / "lesions" / f"bwsr{subject}_lesion.nii.gz"
-        scan = {
-            "participant_id": subject,
-            "visit": "a",
-            "kind": "mask-infarct",
-            "path": str(path),
-            "scan_id": subject,
-            "source": path.name,
-            "reader": None,
-            "repeat": 1,
-            "space": "MNI152",
-            "label_values": None,
-        }
+        scan = ScanRow(
+            *("mask-infarct", str(path), subject, subject, "a"),
+            source=path.name,
+            space="MNI152",
+        )
         record = measure_supplied([scan], atlases=[], settings=SETTINGS)
         assert record.rows[0].value * 1000 == truth.loc[subject, "lesion_volume"]
         shares = territory_fractions(nib.load(path), atlas)
@@ -390,8 +365,7 @@ def test_a_frequency_map_leaves_out_what_people_excluded(tmp_path):
         data[40 + number : 45, 50:55, 40:45] = 1
         path = tmp_path / f"{number}.nii.gz"
         nib.save(nib.Nifti1Image(data, affine), path)
-        row = {"participant_id": str(number), "visit": "a", "kind": "mask-infarct"}
-        rows.append({**row, "path": str(path), "reader": None, "repeat": None})
+        rows.append(ScanRow("mask-infarct", str(path), f"s{number}", str(number), "a"))
     decisions = tmp_path / "qc_decisions.tsv"
     for subject, endpoint in (("0", "infarct_volume"), ("1", "core_volume")):
         append_decision(

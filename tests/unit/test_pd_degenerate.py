@@ -206,18 +206,24 @@ def test_an_unexpected_error_is_a_row_and_is_found_again(tmp_path, monkeypatch):
 
 
 def test_a_figure_that_fails_is_an_alarm(tmp_path):
-    from corelab.plan.drawing import draw_or_report
+    from corelab.plan.drawing import write_figures
+    from corelab.provenance.exhibits import Drawn, read_exhibits
     from corelab.settings.analyses.base import AnalysisSpec
 
-    def draw():
+    def fails():
         raise ZeroDivisionError("scale")
 
-    (tmp_path / "exhibits").mkdir()
     exhibit = tmp_path / "exhibits" / "a.json"
-    draw_or_report(draw, AnalysisSpec(id="a1", type=""), exhibit, exhibit.with_suffix(".svg"))
-    assert exhibit.with_suffix(".svg").is_file()
+    drawn = Drawn(None, "Pairs", "too few")
+    tasks = [fails, lambda: [drawn]]
+    planned = AnalysisSpec(id="a1", type="")
+    reasons = write_figures(planned, lambda: tasks, exhibit, exhibit.with_suffix(""))
+    assert reasons == ["Pairs: not drawn, too few."]
+    (written,) = read_exhibits(tmp_path)
+    assert "ZeroDivisionError: scale" in written.alarms[0].text
     found = failures.failed_products(tmp_path)
-    assert found[exhibit.as_posix()] == ("a1 (figure)", "ZeroDivisionError: scale")
+    cause = "ZeroDivisionError: scale Pairs: not drawn, too few."
+    assert found[exhibit.as_posix()] == ("a1 (figure)", cause)
     # A figure that these data cannot give is no failure of the run.
     known = exhibit.with_name("b.json")
     known.write_text('{"caption": "Not drawn: no two sources have three targets in common."}')

@@ -19,8 +19,8 @@ from workflow_runs import snakemake
 from corelab.measurement.collect import collect_study, write_endpoints
 from corelab.measurement.selection import Tables
 from corelab.measurement.time_windows import serial_rows
-from corelab.pharmacodynamics.analysis_figures import write_analysis_figure
 from corelab.plan.cohort_flow import FlowError, run_flows
+from corelab.plan.drawing import drawers, write_figures
 from corelab.plan.record import (
     deviations,
     differs_from_lock,
@@ -31,6 +31,7 @@ from corelab.plan.runner import run_analysis, run_sensitivity, tables_of
 from corelab.plan.specifications import one_question
 from corelab.provenance.certificate import certificate
 from corelab.provenance.products import read_table, write_json
+from corelab.records import ScanRow
 from corelab.settings.analyses import spec_of
 from corelab.settings.measurement import SerialImagingSettings
 from corelab.study.model import load_study
@@ -299,7 +300,7 @@ def test_published_correlations_and_their_verdicts(monkeypatch):
 def test_windows_become_visits():
     stamp = "2024-01-0{}T{:02d}:00"
     scans = [
-        {"participant_id": p, "visit": v, "kind": k, "scan_id": f"{p}{v}", "acquired_at": t}
+        ScanRow(k, "x.nii", f"{p}{v}", p, v, acquired_at=t)
         for p in ("a", "b")
         for v, k, t in (
             ("base", "ncct", stamp.format(1, 8)),
@@ -348,8 +349,10 @@ def test_figures_repeat_to_the_byte(name, analysis, collected, monkeypatch, tmp_
     rows = run_analysis(planned, study, paths.measurements, paths.overlap)
     tables = tables_of(planned, study, paths.measurements, paths.overlap)
     for k in "ab":
-        write_analysis_figure(planned, tables, rows, tmp_path / f"{k}.json", tmp_path / f"{k}.svg")
-    assert filecmp.cmp(tmp_path / "a.svg", tmp_path / "b.svg", shallow=False)
+        draws = drawers(planned, tables, rows, [], tmp_path)
+        write_figures(planned, lambda draws=draws: draws, tmp_path / f"{k}.json", tmp_path / k)
+    name = f"{analysis}_figure.svg"
+    assert filecmp.cmp(tmp_path / "a" / name, tmp_path / "b" / name, shallow=False)
 
 
 @pytest.mark.slow
@@ -358,7 +361,7 @@ def test_preset_dry_runs(name, tmp_path):
     config = f"config/presets/{name}.yaml"
     output = snakemake("-n", "--configfile", config, "--config", f"results_dir={tmp_path}")
     assert output.returncode == 0, output.stdout[-3000:]
-    assert "draw_pharmacodynamics" in output.stdout and "plan" in output.stdout
+    assert "draw" in output.stdout and "plan" in output.stdout
 
 
 @pytest.mark.slow
@@ -390,4 +393,4 @@ def test_preset_runs_through_the_workflow(name, analysis, endpoint, statistic, t
     error = (found["ci_high"] - found["ci_low"]) / (2 * 1.96)
     assert ((found["estimate"] - truth).abs() < RECOVERED * error).all(), found
     exhibits = {p.name for p in (tmp_path / name / "exhibits").glob("*.json")}
-    assert {"plan.json", "trial.json", f"pharmacodynamics_{analysis}.json"} <= exhibits
+    assert {"plan.json", "trial.json", f"analysis_{analysis}.json"} <= exhibits

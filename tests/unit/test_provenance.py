@@ -172,7 +172,7 @@ def test_a_job_logs_everything_and_fails_in_one_line(tmp_path, what, code, termi
         ("endpoints/noise_floor.tsv", "noise_floor"),
         ("statistics/plan_deviations.tsv", "plan"),
         ("statistics/agreement.tsv", "statistics_tables"),
-        ("exhibits/outcome_s_km_os.svg", "draw_outcome"),
+        ("exhibits/analysis_s/s_km_os.svg", "draw"),
         ("exhibits/registration.png", "contact_sheet"),
         ("quality/registration.tsv", "contact_sheet"),
         ("quality/failures.tsv", "failures"),

@@ -18,11 +18,11 @@ from corelab.radiomics import (
     FeatureSettings,
     extract_features,
     feature_rows,
-    feature_table,
     features,
     grey_levels,
 )
 from corelab.radiomics.features import _mirp_table, _spatial_autocorrelation
+from corelab.radiomics.visit import collect_features
 
 
 def volume(values, sizes=(1.0, 1.0, 1.0)):
@@ -247,12 +247,12 @@ def test_bad_input(change, message):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"families": ["colour"]}, "'colour'"),
-        ({"families": []}, "families: none"),
-        ({"discretisation": "some"}, "levels, none"),
-        ({"aggregation": "4D"}, "3D_comb"),
+        ({"families": ["colour"]}, "Input should be 'shape'"),
+        ({"families": []}, "at least 1 item"),
+        ({"discretisation": "some"}, "Input should be 'levels', 'none'"),
+        ({"aggregation": "4D"}, "Input should be '3D_comb'"),
         ({"discretisation": "bin-width"}, "bin_width is None"),
-        ({"discretisation": "bin-number", "n_bins": 1}, "n_bins is 1"),
+        ({"discretisation": "bin-number", "n_bins": 1}, "greater than or equal to 2"),
     ],
 )
 def test_bad_settings(settings, message):
@@ -270,7 +270,7 @@ def test_rows_are_what_the_risk_score_reads(texture):
     shape = rows.loc[rows["series"] == "mask", "feature"]
     assert shape.str.startswith("morph_").all() and len(shape) == 21
     tables = Tables(
-        pd.DataFrame(), pd.DataFrame({"participant_id": ["007"]}), radiomics=feature_table([rows])
+        pd.DataFrame(), pd.DataFrame({"participant_id": ["007"]}), radiomics=rows
     )
     plan = planned({"type": "radiomics", "series": ["T1c"], "labels": ["enhancing"]})
     chosen = selected_features(plan, tables)
@@ -280,18 +280,13 @@ def test_rows_are_what_the_risk_score_reads(texture):
     assert "T1c/enhancing/cm_contrast_3D_comb" in set(chosen["name"])
 
 
-def test_feature_table_holds_shape_once_and_refuses_two_values():
-    one = feature_rows({"morph_volume": 8.0, "stat_mean": 1.0}, **KEY)
-    two = feature_rows({"morph_volume": 8.0, "stat_mean": 2.0}, **{**KEY, "series": "T2w"})
-    assert len(feature_table([one, two])) == 3
-    assert feature_table([two, one]).equals(feature_table([one, two]))
-    other = feature_rows({"morph_volume": 9.0}, **{**KEY, "series": "T2w"})
+def test_a_feature_with_two_values_is_refused():
+    cells = {"participant_id": "1", "source": "lab", "endpoint": "radiomics:T1c:mask:stat_mean"}
+    sheet = pd.DataFrame([{**cells, "value": "1"}, {**cells, "value": "2"}])
     with pytest.raises(ValueError, match="two values of one feature"):
-        feature_table([one, other])
+        collect_features([], sheet)
     with pytest.raises(ValueError, match="visit"):
-        feature_rows({}, **{**KEY, "visit": ""})
-    assert feature_table([]).columns.tolist() == one.columns.tolist()
-
+        feature_rows({"stat_mean": 1.0}, **{**KEY, "visit": ""})
 
 def test_normalised_image_goes_straight_into_features():
     rng = np.random.default_rng(4)

@@ -8,6 +8,7 @@ from helpers import REPOSITORY
 
 from corelab.reading.charter import NOT_ATTESTED, STATEMENTS, attestation_table
 from corelab.reading.conduct import conduct_table, turnaround
+from corelab.records import ScanRow
 from corelab.settings.reading import ReadingSettings
 from corelab.settings.report import Attestation
 from corelab.study.schema import load_schema
@@ -105,9 +106,7 @@ def test_turnaround():
 
 
 def scans(*rows):
-    return [
-        {"participant_id": p, "visit": v, "kind": k, "acquired_at": when} for p, v, k, when in rows
-    ]
+    return [ScanRow(k, "x.nii", f"{p}{v}{k}", p, v, acquired_at=when) for p, v, k, when in rows]
 
 
 def test_visit_windows_at_their_edges():

@@ -9,7 +9,8 @@ import pytest
 from fabricated_study import fabricated_results, fabricated_study
 from helpers import planned
 
-from corelab.agreement.exhibits import draw_pairs, write_figure
+from corelab.agreement.exhibits import draw_pairs
+from corelab.plan.drawing import drawers, write_figures
 from corelab.provenance.products import read_table, write_table
 from corelab.reporting.analysis_view import statistics_tables
 from corelab.reporting.arrange import arrange, first_screen
@@ -108,15 +109,11 @@ def test_bland_altman_shows_first_repeats_between_and_both_repeats_within(study)
 def test_page_embeds_the_figure_of_the_pdf_in_its_own_colours(study):
     folder, config, people = study
     results = fabricated_results(folder, config, people)
-    write_figure(
-        results.analysis("readers"),
-        results.tables,
-        results.statistics_of("readers"),
-        "pairs",
-        folder / "exhibits" / "agreement_readers_pairs.json",
-        folder,
-    )
-    file = (folder / "exhibits" / "agreement_readers_pairs.svg").read_text(encoding="utf-8")
+    analysis = results.analysis("readers")
+    given = (analysis, results.tables, results.statistics_of("readers"), ["pairs"], folder)
+    place = folder / "exhibits" / "analysis_readers"
+    write_figures(analysis, lambda: drawers(*given), place.with_suffix(".json"), place)
+    file = (place / "readers_pairs.svg").read_text(encoding="utf-8")
     assert "#0072b2" in file and ">reader-1" in file  # words stay words
     results = fabricated_results(folder, config, people)
     plates = [

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import pandas as pd
 import pytest
 from fabricated_study import fabricated_results, fabricated_study
+from matplotlib.figure import Figure
 
+from corelab.pharmacodynamics import figures
 from corelab.provenance.exhibits import Alarm, Drawing, write_exhibit
+from corelab.provenance.figure_style import on_a_page, svg_of
 from corelab.provenance.products import write_table
 from corelab.reporting.attention import attention, flagged_subjects
 from corelab.reporting.exhibits import report_blocks
@@ -92,7 +97,8 @@ def test_alarms_need_attention_and_flag_subjects(study):
 def test_the_pdf_numbers_them(study):
     blocks = report_blocks(fabricated_results(*study[:3]))
     numbers = [getattr(block, "number", "") for block in blocks]
-    assert numbers == ["", "14.5.1", "14.5.1", "14.5.2", "14.5.2", "14.5.2"]
+    # Two figures never share a number; a table has that of the figure above it.
+    assert numbers == ["", "14.5.1", "14.5.1", "14.5.2", "14.5.3", "14.5.3"]
     assert [block.title for block in blocks[3:]] == ["First drawing", "Second drawing", "Fits"]
 
 
@@ -124,3 +130,20 @@ def test_faults_are_told_when_written(tmp_path, more, output):
     (tmp_path / "there.svg").write_bytes(SVG)
     with pytest.raises(ValueError, match=output):
         write_exhibit(tmp_path / "x.json", **{"section": "quality", "title": "t", **more})
+
+
+def test_points_have_texts_with_participant_and_values_and_no_arm():
+    figure = Figure(figsize=(3, 3))
+    axes = figure.add_subplot()
+    dose = pd.Series([0.0, 1.0, 2.0, 3.0], index=["S-1", "S-2", "S-3", "S<4>"])
+    figures.exposure_response(
+        axes, dose, dose * 2 + [0.1, -0.1, 0.2, 0.0], groups=["placebo", "placebo", "high", "high"],
+        xlabel="Dose", ylabel="Growth, mL",
+    )  # fmt: skip
+    titles = re.findall("<title>(.*?)</title>", str(on_a_page(svg_of(figure), "a", "b")))
+    assert titles[0] == "S-1; Dose 0; Growth, mL 0.1; used" and len(titles) == 4
+    assert titles[3].startswith("S&lt;4&gt;; ") and not any("placebo" in text for text in titles)
+    waterfall = Figure(figsize=(3, 3))
+    figures.waterfall(waterfall.add_subplot(), dose, ylabel="Change, mL")
+    titles = re.findall("<title>(.*?)</title>", svg_of(waterfall))
+    assert titles[1] == "S-3; Change, mL 2; used"

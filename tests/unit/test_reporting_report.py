@@ -16,6 +16,7 @@ from fabricated_study import HOSTILE, fabricated_results, fabricated_study, tabl
 
 from corelab.provenance.exhibits import Alarm, write_exhibit
 from corelab.provenance.products import read_table, write_table
+from corelab.reporting import subject_images
 from corelab.reporting.page import STUDY_PAGES
 from corelab.reporting.report import write_report
 from corelab.reporting.results import subject_page
@@ -356,3 +357,46 @@ def test_traces_of_many_rows_stay_in_their_file(tmp_path):
     assert held < 1.5e6
     assert [step.name for step in chains["r-17"]] == [str(step) for step in range(10)]
     assert chains.get("r-4000", ()) == () and len(chains) == 4000
+
+
+def test_what_did_not_change_is_not_drawn_again(tmp_path, monkeypatch):
+    folder, config, people = fabricated_study(tmp_path)
+    results, report = fabricated_results(folder, config, people), folder / "report"
+    write_report(results)
+    before = {path: path.read_bytes() for path in report.rglob("*") if path.is_file()}
+    drawn = []
+    mosaics = subject_images._mosaics
+    monkeypatch.setattr(
+        subject_images, "_mosaics", lambda who, *rest: drawn.append(who) or mosaics(who, *rest)
+    )
+    record = next((folder / "derivatives").glob("sub-S+2D02/ses-baseline/prepare.json"))
+    content = json.loads(record.read_text())
+    record.write_text(json.dumps({**content, "products": {"a.nii.gz": "ab" * 32}}))
+    next((report / "figures").glob("sub-S+2D03_mosaic00.webp")).unlink()
+    write_report(fabricated_results(folder, config, people))
+    assert drawn == ["S-02", "S-03"]
+    after = {path: path.read_bytes() for path in report.rglob("*") if path.is_file()}
+    assert {path.name for path in before if before[path] != after[path]} == {".sub-S+2D02.json"}
+    drawn.clear()
+    monkeypatch.setattr(subject_images, "_code", lambda: "another program")
+    write_report(fabricated_results(folder, config, people))
+    assert len(drawn) == 6
+
+
+def test_a_step_of_a_trace_stands_once_and_every_row_leads_to_it(tmp_path):
+    folder, config, people = fabricated_study(tmp_path)
+    results = fabricated_results(folder, config, people)
+    rows = results.rows_of("measurements", "S-01")["row_id"]
+    lines = ["row_id\twhat\tname\tsha256\tdetail"]
+    lines += [f"{row}\tmask\ta<b>.nii.gz\t{'ab' * 32}\tbelow=0.3" for row in rows]
+    (tmp_path / "trace.tsv").write_text("\n".join(lines) + "\n")
+    write_report(results, trace=tmp_path / "trace.tsv")
+    text = (folder / "report" / subject_page("S-01")).read_text(encoding="utf-8")
+    assert text.count('id="step-1"') == 1 and 'id="step-2"' not in text
+    assert (
+        text.count('href="#step-1"')
+        == (results.rows_of("measurements", "S-01")["region"] == "all").sum()
+    )
+    assert "a&lt;b&gt;.nii.gz" in text and "a<b>" not in text
+    blinded = (folder / "report" / "blinded-S+2D01.html").read_text(encoding="utf-8")
+    assert "step-1" not in blinded

@@ -5,6 +5,7 @@ measurements table and its companions), maps/, noise_floor/.
 """
 
 from corelab.measurement.time_windows import serial_pairs
+from corelab.records import ScanRow
 
 
 def visit_perfusion(wildcards):
@@ -13,7 +14,9 @@ def visit_perfusion(wildcards):
 
 
 #: Visits in a later window of serial imaging -> the participant's visit in the first.
-SERIAL = serial_pairs(STUDY.scans, STUDY.settings.serial_imaging, STUDY.baseline)
+SERIAL = serial_pairs(
+    map(ScanRow.from_row, STUDY.scans), STUDY.settings.serial_imaging, STUDY.baseline
+)
 
 
 def first_window_visit(wildcards):

@@ -4,8 +4,6 @@ In: endpoints/ and the sheets of an analysis. Out: statistics/by_analysis/ID.tsv
 statistics/, figures of the analyses in exhibits/.
 """
 
-from corelab.study.plan_figures import KINDS as FIGURE_KINDS
-
 
 def analysis_of(wildcards):
     """The plan's entry of an analysis, as jobs get it."""
@@ -176,58 +174,34 @@ rule statistics_tables:
 
 def figure_records(wildcards):
     """Records of the stages whose scans and masks a figure shows."""
-    if wildcards.kind != "contours":
+    if "contours" not in TARGETS.figure_kinds(wildcards.analysis):
         return []
     return records("prepare", "segment", "perfuse")
 
 
-rule draw_agreement:
-    """Draw one kind of figure of an analysis of agreement or overlap for the report."""
+def figure_kinds_of(wildcards):
+    """Kinds of figures of an analysis of agreement or overlap."""
+    return TARGETS.figure_kinds(wildcards.analysis)
+
+
+rule draw:
+    """Draw the figures of one analysis for the report."""
     input:
+        GATE,
         rows=under("statistics", "by_analysis", "{analysis}.tsv"),
         lock=LOCK,
         measurements=MEASUREMENTS,
         overlap=under("endpoints", "overlap.tsv"),
+        features=features_of_analysis,
         sheets=analysis_tables,
         records=figure_records,
     output:
-        exhibit=under("exhibits", "agreement_{analysis}_{kind}.json"),
-        figure=under("exhibits", "agreement_{analysis}_{kind}.svg"),
+        exhibit=under("exhibits", "analysis_{analysis}.json"),
+        figures=directory(under("exhibits", "analysis_{analysis}")),
     log:
-        log_of("draw_agreement", "{analysis}_{kind}"),
+        log_of("draw", "{analysis}"),
     benchmark:
-        benchmark_of("draw_agreement", "{analysis}_{kind}")
-    wildcard_constraints:
-        kind="|".join(FIGURE_KINDS),
-    conda:
-        "../../environment.yml"
-    resources:
-        mem_mb=growing(2000),
-    params:
-        analysis=analysis_of,
-        study=analysis_study,
-        code=code("draw_agreement"),
-    message:
-        "Drawing {wildcards.kind} of analysis {wildcards.analysis}"
-    script:
-        "../scripts/draw_agreement.py"
-
-
-rule draw_pharmacodynamics:
-    """Draw what belongs to one analysis: forest, profiles, bands, waterfall, grades, ROC."""
-    input:
-        GATE,
-        rows=under("statistics", "by_analysis", "{analysis}.tsv"),
-        measurements=MEASUREMENTS,
-        overlap=under("endpoints", "overlap.tsv"),
-        sheets=analysis_tables,
-    output:
-        figure=under("exhibits", "pharmacodynamics_{analysis}.svg"),
-        exhibit=under("exhibits", "pharmacodynamics_{analysis}.json"),
-    log:
-        log_of("draw_pharmacodynamics", "{analysis}"),
-    benchmark:
-        benchmark_of("draw_pharmacodynamics", "{analysis}")
+        benchmark_of("draw", "{analysis}")
     conda:
         "../../environment.yml"
     resources:
@@ -236,11 +210,12 @@ rule draw_pharmacodynamics:
     params:
         analysis=analysis_of,
         study=analysis_study,
-        code=code("draw_pharmacodynamics"),
+        kinds=figure_kinds_of,
+        code=code("draw"),
     message:
         "Drawing analysis {wildcards.analysis}"
     script:
-        "../scripts/draw_pharmacodynamics.py"
+        "../scripts/draw.py"
 
 
 rule specifications:
@@ -252,7 +227,7 @@ rule specifications:
         sheets=analysis_tables,
     output:
         rows=under("statistics", "by_specification", "{analysis}.tsv"),
-        figure=under("exhibits", "specifications_{analysis}.svg"),
+        figures=directory(under("exhibits", "specifications_{analysis}")),
         exhibit=under("exhibits", "specifications_{analysis}.json"),
     log:
         log_of("specifications", "{analysis}"),
@@ -355,31 +330,3 @@ rule cohort_flow:
         f"Counting the flows of participants of {STUDY.id}"
     script:
         "../scripts/cohort_flow.py"
-
-
-rule draw_outcome:
-    """Draw the figures of one survival, progression or radiomics analysis."""
-    input:
-        measurements=MEASUREMENTS,
-        overlap=under("endpoints", "overlap.tsv"),
-        features=features_of_analysis,
-        sheets=analysis_tables,
-        rows=under("statistics", "by_analysis", "{analysis}.tsv"),
-    output:
-        exhibit=under("exhibits", "outcome_{analysis}.json"),
-    log:
-        log_of("draw_outcome", "{analysis}"),
-    benchmark:
-        benchmark_of("draw_outcome", "{analysis}")
-    conda:
-        "../../environment.yml"
-    resources:
-        mem_mb=growing(2000),
-    params:
-        analysis=analysis_of,
-        study=analysis_study,
-        code=code("draw_outcome"),
-    message:
-        "Drawing the outcomes of analysis {wildcards.analysis}"
-    script:
-        "../scripts/draw_outcome.py"

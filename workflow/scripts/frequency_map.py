@@ -8,13 +8,14 @@ def main(snakemake):
         from pathlib import Path
 
         from corelab.measurement.frequency import write_frequency_map
+        from corelab.records import ScanRow
 
         params = snakemake.params
         write_frequency_map(
             snakemake.output.map,
             label=snakemake.wildcards.label,
             records=snakemake.input.normalised,
-            supplied=params.rows,
+            supplied=[ScanRow.from_row(row) for row in params.rows],
             folder=Path(params.folder),
             enrolled=params.enrolled,
             denominator=params.denominator,

@@ -6,11 +6,12 @@ from corelab.provenance.job import job
 def main(snakemake):
     with job(snakemake):
         from corelab.measurement.visit import measure_supplied
+        from corelab.records import ScanRow
         from corelab.settings.measurement import AtlasSettings, MeasurementSettings
 
         params = snakemake.params
         record = measure_supplied(
-            params.rows,
+            [ScanRow.from_row(row) for row in params.rows],
             atlases=[AtlasSettings.model_validate(one) for one in params.atlases],
             settings=MeasurementSettings.model_validate(params.measurement),
         )

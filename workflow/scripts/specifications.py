@@ -5,9 +5,9 @@ from corelab.provenance.job import job
 
 def main(snakemake):
     with job(snakemake):
-        from corelab.plan.drawing import draw_or_report
+        from corelab.plan.drawing import write_figures
         from corelab.plan.runner import run_sensitivity
-        from corelab.plan.specification_figure import write_specification_figure
+        from corelab.plan.specification_figure import specification_figure
         from corelab.plan.specifications import COLUMNS
         from corelab.provenance.products import write_table
         from corelab.settings.analyses import spec_of
@@ -18,11 +18,13 @@ def main(snakemake):
         analysis = spec_of(snakemake.params.analysis)
         rows = run_sensitivity(analysis, study, given.measurements, given.overlap)
         write_table(rows, made.rows, COLUMNS, sort=False)
-        draw_or_report(
-            lambda: write_specification_figure(rows, made.exhibit, made.figure),
+        write_figures(
             analysis,
+            lambda: [lambda: [specification_figure(rows)]],
             made.exhibit,
-            made.figure,
+            made.figures,
+            section="sensitivity",
+            source="statistics/specifications.tsv",
         )
 
 

@@ -2,6 +2,9 @@
 
 The kernels are our own (the formula's source is in each docstring); where a library has
 the statistic, :mod:`corelab.agreement.second` computes it again and a difference is an error.
+
+Everywhere ``alpha`` is 1 - confidence level, ``clusters`` the label of the cluster of each target
+(None: independent targets), ``resamples`` and ``seed`` are those of the bootstrap.
 """
 
 from __future__ import annotations

@@ -160,13 +160,13 @@ def weighted_kappa(
         All grades of the scale in their order; needed for text. Distances are then between
         positions in it. Without it numbers are taken as they are, so levels that nobody used still
         count in the distance, and scores that are not integers get the moment form.
-    alpha
-        1 - confidence level.
     resamples, seed
         Bootstrap resamples for ``bootstrap_ci`` (0: none) and their seed.
     clusters
         Label of the cluster of each target: standard error from the sums of influences of each
         cluster, t over clusters; the bootstrap draws clusters.
+    alpha
+        As everywhere in :mod:`corelab.agreement`.
 
     Raises
     ------
@@ -288,11 +288,10 @@ class _Pair:
         n = self.i.size
         if codes is None:
             return float(np.sqrt(np.mean(influence**2) / n)), n - 1
-        own = groups_of.sums(influence, codes)
-        a = own.size
+        se, a = groups_of.linear_error(influence, codes)
         if a < 2:
             raise NotComputable("all targets belong to one cluster: two or more are needed")
-        return float(np.sqrt(a / (a - 1) * np.sum(own**2)) / n), a - 1
+        return se, a - 1
 
     def null_error(self) -> float:
         """Standard error where kappa is 0."""
@@ -366,11 +365,9 @@ def _linearised(
 ) -> Estimate:
     """Interval from the influence of each target, t with n - 1 df (Gwet 2014), or each cluster."""
     n = influence.size
-    own = groups_of.sums(influence - influence.mean(), codes)
-    a = own.size
+    se, a = groups_of.linear_error(influence - influence.mean(), codes)
     if a < 2:
         raise NotComputable("all targets belong to one cluster: two or more are needed")
-    se = float(np.sqrt(a / (a - 1) * np.sum(own**2)) / n)
     half = quantile_t(a - 1, alpha) * se
     p_value = p_from_t(value / se, a - 1) if se > 0 else np.nan
     text = f"{method}; linearised interval, t"
@@ -665,9 +662,7 @@ def percent_agreement(
     same = (np.sum(counts**2, axis=1) - per_target) / (per_target * (per_target - 1))
     mean = float(same.mean())
     note = f"{dropped} targets with one grade say nothing about agreement" if dropped else ""
-    own = groups_of.sums(same - mean, codes)
-    a = own.size
-    error = float(np.sqrt(a / max(a - 1, 1) * np.sum(own**2)) / n)
+    error, a = groups_of.linear_error(same - mean, codes)
     if (per_target == 2).all():
         if codes is None:
             found = proportion(round(float(same.sum())), n, alpha=alpha)
@@ -831,12 +826,10 @@ def krippendorff_alpha(
         ``nominal``, ``ordinal``, ``interval`` or ``ratio``.
     categories
         All grades of the scale, for text grades.
-    alpha
-        1 - confidence level.
     resamples, seed
         Of the bootstrap; 0 resamples give no interval.
-    clusters
-        Label of the cluster of each target; None for independent targets.
+    alpha, clusters
+        As everywhere in :mod:`corelab.agreement`.
 
     Examples
     --------

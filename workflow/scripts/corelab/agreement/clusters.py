@@ -112,6 +112,19 @@ def sums(values: Floats, codes: Codes | None) -> Floats:
     return result
 
 
+def linear_error(influence: Floats, codes: Codes | None) -> tuple[float, int]:
+    """Standard error of a mean from the influence of each target, and the number of clusters.
+
+    Examples
+    --------
+    >>> linear_error(np.array([-1.0, 1.0]), None)
+    (1.0, 2)
+    """
+    own = sums(influence, codes)
+    a = own.size
+    return float(np.sqrt(a / max(a - 1, 1) * np.sum(own**2)) / influence.size), a
+
+
 def mean_of(
     values: Floats, alpha: float, codes: Codes | None = None, method: str = "mean difference, t"
 ) -> Estimate:

@@ -63,10 +63,6 @@ def control_chart(values: ArrayLike) -> ControlChart:
     values
         In the order of time, at least 2, all finite.
 
-    Returns
-    -------
-    ControlChart
-
     Examples
     --------
     >>> chart = control_chart([10, 11, 10, 9, 10, 11, 10, 9, 10, 18])
@@ -115,29 +111,17 @@ def control_chart_rows(acquisition: pd.DataFrame) -> pd.DataFrame:
     )
     frame = frame.dropna(subset=["value", "acquired_at", "scan_id"])
     frame = frame.drop_duplicates(["scan_id", "kind", "quantity"])
-    rows: list[dict[str, Any]] = []
+    frames = [pd.DataFrame(columns=list(CONTROL_CHARTS))]
     keys = ["site", "scanner", "kind", "quantity"]
-    for key, part in frame.fillna({"site": "unknown", "scanner": "unknown"}).groupby(keys):
+    for _, part in frame.fillna({"site": "unknown", "scanner": "unknown"}).groupby(keys):
         if len(part) < MIN_POINTS:
             continue
         ordered = part.sort_values(["acquired_at", "participant_id", "scan_id"], kind="stable")
         chart = control_chart(ordered["value"])
-        for order, (point, signal) in enumerate(
-            zip(ordered.to_dict("records"), chart.signals, strict=True), start=1
-        ):
-            rows.append(
-                {
-                    **dict(zip(keys, key, strict=True)),
-                    "order": order,
-                    **{name: point[name] for name in ("acquired_at", "participant_id")},
-                    **{name: point[name] for name in ("visit", "scan_id", "value")},
-                    "centre": chart.centre,
-                    "lower": chart.lower,
-                    "upper": chart.upper,
-                    "signal": signal,
-                }
-            )
-    return pd.DataFrame(rows, columns=list(CONTROL_CHARTS))
+        limits = {"centre": chart.centre, "lower": chart.lower, "upper": chart.upper}
+        made = ordered.assign(order=range(1, len(part) + 1), **limits, signal=chart.signals)
+        frames.append(made[list(CONTROL_CHARTS)])
+    return pd.concat(frames[1:] or frames, ignore_index=True)
 
 
 def summary_rows(acquisition: pd.DataFrame) -> pd.DataFrame:
@@ -155,19 +139,11 @@ def summary_rows(acquisition: pd.DataFrame) -> pd.DataFrame:
     for key, part in filled.groupby(["site", "scanner", "kind", "criterion"]):
         counts = part["verdict"].value_counts()
         n_pass, n_fail = int(counts.get("pass", 0)), int(counts.get("fail", 0))
-        share = proportion(n_fail, n_pass + n_fail) if n_pass + n_fail else None
-        rows.append(
-            {
-                **dict(zip(("site", "scanner", "kind", "criterion"), key, strict=True)),
-                "n": len(part),
-                "n_pass": n_pass,
-                "n_fail": n_fail,
-                "n_not_assessable": len(part) - n_pass - n_fail,
-                "fail_percent": None if share is None else 100 * share.estimate,
-                "ci_low": None if share is None else 100 * share.ci_low,
-                "ci_high": None if share is None else 100 * share.ci_high,
-            }
-        )
+        percent: tuple[float | None, ...] = (None, None, None)
+        if n_pass + n_fail:
+            share = proportion(n_fail, n_pass + n_fail).times(100)
+            percent = (share.estimate, share.ci_low, share.ci_high)
+        rows.append((*key, len(part), n_pass, n_fail, len(part) - n_pass - n_fail, *percent))
     return pd.DataFrame(rows, columns=list(ACQUISITION_SUMMARY))
 
 
@@ -206,17 +182,14 @@ def repeat_request_rows(
             for other, own in others.groupby("scan_id")
             if (own["verdict"] == "pass").any() and not (own["verdict"] == "fail").any()
         ]
-        reported = part.assign(what=part["reason"].where(part["reason"].notna(), part["value"]))
+        what = part["reason"].where(part["reason"].notna(), part["value"])
+        reasons = [f"{one}: {why}" for one, why in zip(part["criterion"], what, strict=True)]
         rows.append(
-            {
-                **dict(zip(keys, (subject, visit, kind, scan_id or None), strict=True)),
-                "criteria": ", ".join(part["criterion"]),
-                "reasons": "; ".join(
-                    f"{row['criterion']}: {row['what']}" for row in reported.to_dict("records")
-                ),
-                "status": "answered" if good else "open",
-                "answered_by": good[0] if good else None,
-            }
+            (
+                *(subject, visit, kind, scan_id or None),
+                *(", ".join(part["criterion"]), "; ".join(reasons)),
+                *("answered" if good else "open", good[0] if good else None),
+            )
         )
     return pd.DataFrame(rows, columns=list(REPEAT_REQUESTS))
 
@@ -226,16 +199,9 @@ def completeness_rows(acquisition: pd.DataFrame) -> pd.DataFrame:
     frame = acquisition[acquisition["criterion"] == "present"]
     rows = []
     for (subject, visit), part in frame.groupby(["participant_id", "visit"]):
-        rows.append(
-            {
-                "participant_id": subject,
-                "visit": visit,
-                "site": part["site"].iloc[0],
-                "n_due": len(part),
-                "n_there": int((part["verdict"] == "pass").sum()),
-                "missing": ", ".join(part.loc[part["verdict"] == "fail", "kind"]) or None,
-            }
-        )
+        missing = ", ".join(part.loc[part["verdict"] == "fail", "kind"]) or None
+        there = int((part["verdict"] == "pass").sum())
+        rows.append((subject, visit, part["site"].iloc[0], len(part), there, missing))
     return pd.DataFrame(rows, columns=list(COMPLETENESS))
 
 
@@ -306,18 +272,9 @@ def phantom_site_rows(
         else:
             verdict = "pass"
             reason = f"{undated} scans without a time" if undated else ""
-        rows.append(
-            {
-                "site": site,
-                "scanner": last[1] if last else None,
-                "last_valid": last[0].isoformat() if last else None,
-                "interval_days": interval_days,
-                "n_scans": len(own),
-                "n_outside": outside,
-                "verdict": verdict,
-                "reason": reason or None,
-            }
-        )
+        scanner, day = (last[1], last[0].isoformat()) if last else (None, None)
+        counts = (interval_days, len(own), outside)
+        rows.append((site, scanner, day, *counts, verdict, reason or None))
     return pd.DataFrame(rows, columns=list(PHANTOM_SITES))
 
 
@@ -453,70 +410,58 @@ def write_quality(
     write_table(sites, paths.phantom_sites, PHANTOM_SITES)
 
 
-#: Exhibits of the report: name -> section, title, caption, table, columns with their headings.
-_EXHIBITS: dict[str, tuple[str, str, str, str, dict[str, str] | None]] = {
+#: Exhibits of the report: section and name -> title, caption and table.
+_EXHIBITS = {
     "quality_charts": (
-        "quality",
         "Control charts by site and scanner",
         "Charts with signals first, at most 12. Lines: mean, and limits at 3 mean moving ranges / "
         "1.128; diamonds: signals (beyond the limits, or eighth in a row on one side).",
         "control_charts",
-        None,
     ),
     "quality_summary": (
-        "quality",
         "Acquisition criteria by site and scanner",
         "Percent of assessed scans that failed, with Wilson intervals.",
         "acquisition_summary",
-        {
-            "site": "Site",
-            "scanner": "Scanner",
-            "kind": "Scan",
-            "criterion": "Criterion",
-            "n": "Scans",
-            "n_fail": "Failed",
-            "n_not_assessable": "Not assessable",
-            "fail_percent": "Failed, %",
-            "ci_low": "Lower, %",
-            "ci_high": "Upper, %",
-        },
     ),
     "quality_requests": (
-        "quality",
         "Scans to be repeated",
         "A request is answered by a later scan of the visit that passes.",
         "repeat_requests",
-        None,
     ),
     "quality_findings": (
-        "quality",
         "Findings in the image files",
         "Image file problems: faults, corrections while reading, extra series in DICOM folders.",
         "image_findings",
-        None,
     ),
     "quality_completeness": (
-        "quality",
         "Completeness of scans",
         "Scans that the charter asks for at each visit.",
         "completeness",
-        None,
     ),
     "phantom_sites": (
-        "phantom",
         "Sites and their valid phantom scans",
         "A phantom scan that passed vouches for its site for the interval of the charter; both "
         "infarct-like and haemorrhage-like inserts must be covered.",
         "phantom_sites",
-        None,
     ),
     "phantom_verdicts": (
-        "phantom",
         "Phantom scans against their limits",
         "Each limit stands with its source.",
         "phantom_verdicts",
-        None,
     ),
+}
+#: Columns of the summary with their headings.
+_SUMMARY = {
+    "site": "Site",
+    "scanner": "Scanner",
+    "kind": "Scan",
+    "criterion": "Criterion",
+    "n": "Scans",
+    "n_fail": "Failed",
+    "n_not_assessable": "Not assessable",
+    "fail_percent": "Failed, %",
+    "ci_low": "Lower, %",
+    "ci_high": "Upper, %",
 }
 
 
@@ -535,7 +480,7 @@ def write_exhibits(folder: str | Path, wanted: Iterable[str | Path]) -> None:
     from corelab.provenance.products import read_table
 
     for path in map(Path, wanted):
-        section, title, caption, table, columns = _EXHIBITS[path.stem]
+        title, caption, table = _EXHIBITS[path.stem]
         numeric = list(_CHART_NUMBERS) if path.stem == "quality_charts" else []
         frame = read_table(Path(folder) / "endpoints" / f"{table}.tsv", numeric=numeric)
         figure = alt = ""
@@ -547,13 +492,13 @@ def write_exhibits(folder: str | Path, wanted: Iterable[str | Path]) -> None:
             alt = f"{len(frame)} points of control charts, {len(signals)} of them signals"
         write_exhibit(
             path,
-            section=section,
+            section=path.stem.partition("_")[0],
             title=title,
             caption=caption if len(frame) else f"{caption} There are none.",
             figure=figure,
             alt=alt,
             table="" if path.stem == "quality_charts" else f"endpoints/{table}.tsv",
-            columns=columns,
+            columns=_SUMMARY if path.stem == "quality_summary" else None,
             source=f"endpoints/{table}.tsv",
             alarms=_alarms(path.stem, frame),
         )

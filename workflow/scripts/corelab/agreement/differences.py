@@ -160,10 +160,8 @@ def bland_altman(
         ``approximate``: t times SD sqrt(1/n + 1.96^2 / (2 (n - 1))), Bland and Altman 1999;
         ``exact``: non-central t, Carkeet 2015 (Optom Vis Sci 92:e71), better below 100 pairs;
         ``auto``: exact below 100 pairs, approximate from there on. Not used with clusters.
-    alpha
-        1 - confidence level.
-    clusters
-        Label of the cluster of each target; None for independent targets.
+    alpha, clusters
+        As everywhere in :mod:`corelab.agreement`.
 
     Raises
     ------
@@ -331,12 +329,10 @@ def bland_altman_replicated(
         (n targets, replicates), NaN where there is none.
     linked
         Whether replicate i of ``a`` belongs to replicate i of ``b``.
-    alpha
-        1 - confidence level.
-    clusters
-        Label of the cluster of each target; None for independent targets.
     multiplier
         SDs from the bias to a limit.
+    alpha, clusters
+        As everywhere in :mod:`corelab.agreement`.
 
     Examples
     --------
@@ -495,19 +491,6 @@ def concordance_correlation(a: ArrayLike, b: ArrayLike, *, alpha: float = 0.05) 
     return Estimate(float(ccc), low, high, p_value, n, method, se=se)
 
 
-def bias_correction_factor(a: ArrayLike, b: ArrayLike) -> float:
-    """Lin's C_b: how far the best-fit line departs from the identity (CCC = r C_b).
-
-    Examples
-    --------
-    >>> round(bias_correction_factor([1, 2, 3], [2, 3, 4]), 3)
-    0.571
-    """
-    x, y = paired_columns(a, b, at_least=3)
-    sx, sy = float(x.std()), float(y.std())
-    return 2.0 * sx * sy / (sx**2 + sy**2 + float(x.mean() - y.mean()) ** 2)
-
-
 def overall_concordance(ratings: ArrayLike, *, alpha: float = 0.05) -> Estimate:
     """Overall concordance correlation of two or more readers (Barnhart 2002, Biometrics 58:1020).
 
@@ -626,10 +609,10 @@ def deming(
         One value per target of each method.
     variance_ratio
         Error variance of y over that of x.
-    alpha
-        1 - confidence level.
     clusters
         Label of the cluster of each target, which the jackknife leaves out whole.
+    alpha
+        As everywhere in :mod:`corelab.agreement`.
 
     Examples
     --------

@@ -12,7 +12,13 @@ from numpy.typing import ArrayLike
 from corelab.agreement import clusters as groups_of
 from corelab.agreement.clusters import Codes
 from corelab.agreement.differences import regression_slope
-from corelab.agreement.estimates import Floats, bootstrap_weights, t_estimate
+from corelab.agreement.estimates import (
+    Floats,
+    bootstrap_interval,
+    bootstrap_p,
+    bootstrap_weights,
+    t_estimate,
+)
 from corelab.agreement.icc import (
     IntraclassCorrelation,
     intraclass_correlation,
@@ -77,12 +83,12 @@ def drift_by_thirds(
         Place of each target in the sequence (of a reader, or the mean of both readers' places).
     form
         ICC form that is compared.
-    alpha
-        1 - confidence level.
     resamples, seed
         Of the bootstrap within thirds.
     clusters
         Label of the cluster of each target; the bootstrap then draws clusters over all thirds.
+    alpha
+        As everywhere in :mod:`corelab.agreement`.
 
     Raises
     ------
@@ -160,7 +166,6 @@ def _change(
                 for weights in chunks
             ]
         )
-    found = found[np.isfinite(found)]
     before, after = (
         float(weighted_icc(group, np.ones((1, len(group))), form)[0]) for group in (first, last)
     )
@@ -170,13 +175,11 @@ def _change(
         f"{resamples} resamples"
     )
     n = len(first) + len(last)
-    if found.size < 0.9 * resamples or not np.isfinite(after - before):
+    low, high = bootstrap_interval(found, after - before, None, alpha)
+    if not np.isfinite([low, high, after - before]).all():
         note = "interval not defined: too few resamples have a coefficient"
         return Estimate(after - before, n=n, method=method, note=note)
-    low, high = np.quantile(found, [alpha / 2, 1 - alpha / 2])
-    tail = (min(np.sum(found <= 0), np.sum(found >= 0)) + 1) / (found.size + 1)
-    p_value = float(min(1.0, 2.0 * tail))
-    return Estimate(after - before, float(low), float(high), p_value, n, method)
+    return Estimate(after - before, low, high, bootstrap_p(found), n, method)
 
 
 def lesion_size_strata(ratings: ArrayLike, *, strata: int = 3) -> np.ndarray:
@@ -228,10 +231,8 @@ def reader_effects(
     ----------
     wide
         Targets x readers, NaN where a reader has no value.
-    alpha
-        1 - confidence level.
-    clusters
-        Label of the cluster of each target; None for independent targets.
+    alpha, clusters
+        As everywhere in :mod:`corelab.agreement`.
 
     Raises
     ------

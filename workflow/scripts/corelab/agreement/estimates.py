@@ -203,3 +203,16 @@ def bootstrap_interval(
             levels = special.ndtr(bias + z / (1.0 - acceleration * z))
     low, high = np.quantile(finite, levels)
     return float(low), float(high)
+
+
+def bootstrap_p(values: Floats) -> float:
+    """Twice the smaller tail of finite resampled values around 0.
+
+    Examples
+    --------
+    >>> bootstrap_p(np.array([0.1, 0.2, 0.3, np.nan]))
+    0.5
+    """
+    finite = values[np.isfinite(values)]
+    tail = (min(np.sum(finite <= 0), np.sum(finite >= 0)) + 1) / (finite.size + 1)
+    return float(min(1.0, 2.0 * tail))

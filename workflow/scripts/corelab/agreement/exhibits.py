@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -14,22 +13,16 @@ import pandas as pd
 from corelab.agreement import figures, guards
 from corelab.agreement.clusters import clusters_of, labels_of
 from corelab.agreement.drift import drift_by_thirds
-from corelab.agreement.figures import Drawn
 from corelab.agreement.overlays import draw_contours
 from corelab.agreement.plan import readings, with_grades, with_investigators
 from corelab.agreement.sources import chosen_sources
 from corelab.agreement.strata import reading_places
 from corelab.measurement.selection import NotComputable, Tables, as_list
-from corelab.provenance.exhibits import write_exhibit
-from corelab.provenance.figure_style import save_figure
+from corelab.provenance.exhibits import Drawn
 from corelab.settings.analyses.agreement import AgreementSpec
 from corelab.settings.analyses.overlap import OverlapSpec
-from corelab.study.plan_figures import KINDS
 from corelab.terms.endpoints import unit_of
 from corelab.terms.statistics import statistic
-
-if TYPE_CHECKING:
-    pass
 
 #: Pairs in one figure; more could not be read.
 MOST_PAIRS = 6
@@ -255,15 +248,14 @@ TITLES = {
 }
 
 
-def write_figure(
+def drawn_figure(
     analysis: AgreementSpec | OverlapSpec,
     tables: Tables,
     rows: pd.DataFrame,
     kind: str,
-    path: str | Path,
     folder: Path,
-) -> str:
-    """Draw one figure of an analysis and write it as an exhibit beside it in the report.
+) -> Drawn:
+    """One figure of an analysis; without a figure and with the reason where the data give none.
 
     Parameters
     ----------
@@ -275,41 +267,15 @@ def write_figure(
         Its statistics rows.
     kind
         One of :data:`corelab.study.plan_figures.KINDS`.
-    path
-        ``exhibits/agreement_<id>_<kind>.json``; the figure has the same name as SVG.
     folder
         The study's results folder.
-
-    Returns
-    -------
-    str
-        Why the figure could not be drawn, which the exhibit says too; empty where it was.
     """
-    place = Path(path)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    words: dict[str, Any] = {
-        "section": f"analysis:{analysis.id}",
-        "order": 20 + KINDS.index(kind),
-    }
     shown = rows[~rows["group"].str.startswith("re-review: ")]
-    figure = place.with_suffix(".svg")
     try:
         if isinstance(analysis, OverlapSpec):
             drawn = draw_contours(analysis, tables, folder)
         else:
             drawn = _DRAW[kind](analysis, tables, shown)
     except NotComputable as reason:
-        save_figure(figures.plot_nothing(str(reason)), figure)
-        caption = f"Not drawn: {reason}."
-        write_exhibit(place, title=TITLES[kind], caption=caption, **words)
-        return str(reason)
-    save_figure(drawn.figure, figure)
-    write_exhibit(
-        place,
-        title=drawn.title,
-        caption=drawn.caption,
-        figure=figure.name,
-        alt=drawn.alt[:1000],
-        **words,
-    )
-    return ""
+        return Drawn(None, TITLES[kind], str(reason))
+    return replace(drawn, name=kind)

@@ -25,21 +25,12 @@ from corelab.provenance.figure_style import (
     GREY,
     ON_LIGHT,
     RED,
+    name_points,
 )
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A figure with its words."""
-
-    figure: Figure
-    title: str
-    caption: str
-    alt: str
 
 
 def _grid_figure(width: float, height: float) -> Figure:
@@ -60,12 +51,11 @@ def _figure(width: float, height: float) -> tuple[Figure, Axes]:
     return figure, _panel(figure, 1, 1, 1)
 
 
-def plot_nothing(reason: str) -> Figure:
-    """A figure that says why there is none."""
-    figure, axes = _figure(5.0, 0.8)
-    axes.axis("off")
-    axes.text(0.0, 0.5, f"Not drawn: {reason}", fontsize=9, color=GREY, wrap=True)
-    return figure
+def _targets(a: ArrayLike, b: ArrayLike) -> Sequence[object]:
+    """Names of the targets with both values: the index of the first, or their numbers from 1."""
+    both = np.isfinite(np.asarray(a, dtype=np.float64) + np.asarray(b, dtype=np.float64))
+    index = a.index if isinstance(a, pd.Series) else pd.RangeIndex(1, both.size + 1)
+    return list(index[both])
 
 
 def draw_bland_altman(
@@ -96,7 +86,7 @@ def draw_bland_altman(
     limits
         Level of the bands and kind of the limits.
     clusters
-        Label of the cluster of each target; None for independent targets.
+        As everywhere in :mod:`corelab.agreement`.
     """
     limits = limits or Limits()
     own = clusters
@@ -146,6 +136,7 @@ def draw_bland_altman(
     people = f" in {found.n_clusters} clusters" if found.n_clusters < found.n else ""
     axes.set_xlabel(f"Mean of {names[0]} and {names[1]}{suffix}", fontsize=9)
     axes.set_ylabel(f"{names[0]} - {names[1]}{suffix}", fontsize=9)
+    name_points(axes, _targets(a, b), middle, difference)
     axes.set_title(
         f"n = {found.n}{people}; bands: {100 * (1 - limits.alpha):g} % intervals",
         fontsize=8, loc="left",
@@ -181,6 +172,7 @@ def draw_scatter(
     suffix = f" ({unit})" if unit else ""
     axes.set_xlabel(f"{names[0]}{suffix}", fontsize=9)
     axes.set_ylabel(f"{names[1]}{suffix}", fontsize=9)
+    name_points(axes, _targets(a, b), x, y)
     axes.legend(fontsize=8, frameon=False, loc="upper left")
     axes.set_title(f"n = {x.size}" + (f"; {caption}" if caption else ""), fontsize=8, loc="left")
 

@@ -24,6 +24,7 @@ from corelab.agreement.estimates import (
     NORMAL_95,
     Floats,
     bootstrap_interval,
+    bootstrap_p,
     bootstrap_weights,
     quantile_t,
     standard_deviation_interval,
@@ -230,7 +231,7 @@ def intraclass_correlation_many(
     ratings
         (features, n targets, k readers), complete.
     alpha
-        1 - confidence level.
+        As everywhere in :mod:`corelab.agreement`.
 
     Returns
     -------
@@ -333,12 +334,10 @@ def intraclass_correlation(
     ----------
     ratings
         (n targets, k readers); NaN where a reader has no value.
-    alpha
-        1 - confidence level.
-    clusters
-        Label of the cluster of each target; None for independent targets.
     pooled
         Estimate of pooled targets where there are clusters.
+    alpha, clusters
+        As everywhere in :mod:`corelab.agreement`.
 
     Returns
     -------
@@ -1027,12 +1026,8 @@ def compare_intraclass_correlations(
         (n targets, k readers) each, rows are the same targets, complete.
     form
         One of :data:`FORMS`.
-    alpha
-        1 - confidence level.
-    resamples, seed
-        Of the bootstrap.
-    clusters
-        Label of the cluster of each target; None for independent targets.
+    alpha, clusters, resamples, seed
+        As everywhere in :mod:`corelab.agreement`.
 
     Examples
     --------
@@ -1060,10 +1055,6 @@ def compare_intraclass_correlations(
     masks = (np.array([groups != g]).astype(np.float64) for g in range(int(groups.max()) + 1))
     left_out = np.concatenate([difference(mask) for mask in masks])
     low, high = bootstrap_interval(values, estimate, left_out, alpha)
-    finite = values[np.isfinite(values)]
-    tail = min(
-        (np.sum(finite <= 0) + 1) / (finite.size + 1), (np.sum(finite >= 0) + 1) / (finite.size + 1)
-    )
     note = "" if np.isfinite(low) else "interval not defined: too few resamples have a coefficient"
     unit = "targets" if codes is None else f"{int(codes.max()) + 1} clusters"
     return Estimate(
@@ -1071,7 +1062,7 @@ def compare_intraclass_correlations(
         low,
         high,
         note=note,
-        p_value=float(min(1.0, 2.0 * tail)),
+        p_value=bootstrap_p(values),
         n=n,
         method=f"difference of two {form}; paired bootstrap of {unit}, BCa, {resamples} resamples",
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -24,12 +26,8 @@ SHOWN_AT = (0.25, 0.5, 0.75)
 def _pairs(
     a: ArrayLike, b: ArrayLike, clusters: ArrayLike | None, least: int
 ) -> tuple[Floats, Floats, Codes | None]:
-    x, y = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    both = np.isfinite(x + y)
-    codes = groups_of.subset(groups_of.codes_of(clusters, x.size), both)
-    x, y = x[both], y[both]
-    if x.size < least:
-        raise NotComputable(f"{x.size} pairs, at least {least} are needed")
+    """Means and differences of complete pairs, and their clusters."""
+    x, y, codes = groups_of.paired(a, b, clusters, at_least=least)
     return (x + y) / 2.0, x - y, codes
 
 
@@ -53,10 +51,8 @@ def regression_limits(
         One value per target.
     share
         Share of differences that lies within the limits.
-    alpha
-        1 - confidence level.
-    clusters
-        Label of the cluster of each target; None for independent targets.
+    alpha, clusters
+        As everywhere in :mod:`corelab.agreement`.
 
     Returns
     -------
@@ -98,22 +94,10 @@ def regression_limits(
     nulls = [0.0, 0.0, None, 0.0] + [None] * 6
     negative = bool((whole[2] + whole[3] * middle).min() < 0)
     note = "the SD line falls below 0 within the data: another scale fits better" * negative
+    how: dict[str, Any] = {"alpha": alpha, "codes": codes, "n": n, "method": text, "note": note}
+    made = partial(groups_of.jackknife_estimate, scale="raw", **how)
     return [
-        (
-            name,
-            place,
-            groups_of.jackknife_estimate(
-                float(value),
-                out,
-                alpha=alpha,
-                codes=codes,
-                scale="raw",
-                n=n,
-                method=text,
-                null=null,
-                note=note,
-            ),
-        )
+        (name, place, made(float(value), out, null=null))
         for name, place, value, out, null in zip(
             names, where, whole, left_out.T, nulls, strict=True
         )
@@ -160,10 +144,10 @@ def quantile(
         (n,) values; infinite ones rank first or last.
     level
         0 to 1.
-    alpha
-        1 - confidence level.
     codes
         Cluster of each value.
+    alpha
+        As everywhere in :mod:`corelab.agreement`.
 
     Examples
     --------
@@ -173,7 +157,8 @@ def quantile(
     """
     n = values.size
     ordered = np.sort(values)
-    estimate = float(np.quantile(values, level))
+    with np.errstate(invalid="ignore"):
+        estimate = float(np.quantile(values, level))
     texts = f"quantile {level:g} of the differences; "
     if codes is None:
         # Largest and smallest ranks with at most alpha / 2 of the binomial outside.
@@ -183,11 +168,9 @@ def quantile(
         texts += "exact order-statistic interval"
     else:
         below = (values <= estimate).astype(np.float64)
-        own = groups_of.sums(below - below.mean(), codes)
-        a = own.size
+        error, a = groups_of.linear_error(below - below.mean(), codes)
         if a < groups_of.FEWEST_CLUSTERS:
             raise NotComputable(f"{a} clusters (key cluster), at least 3 are needed")
-        error = float(np.sqrt(a / (a - 1) * np.sum(own**2)) / n)
         half = quantile_t(a - 1, alpha) * error
         low = int(np.floor((level - half) * n)) - 1
         high = int(np.ceil((level + half) * n))

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import special
 
 from corelab.agreement.clusters import Codes, clusters_of, codes_of, labels_of, number_of, sums
 from corelab.agreement.estimates import Floats, quantile_t
@@ -229,29 +228,11 @@ def _second_mean(values: Floats, codes: Codes | None, ours: float) -> Second:
 
 def _median(values: Floats, alpha: float, codes: Codes | None) -> Estimate:
     middle, n = float(np.median(values)), values.size
-    if codes is None:
-        interval = median_interval(values, alpha)
-        return Estimate(middle, *interval, n=n, method="median; exact order-statistic interval")
+    text = "median; exact order-statistic interval"
+    if codes is not None:
+        text = f"median; Woodruff's interval over {number_of(codes, n)} subjects"
     try:
         found = quantile(values, 0.5, alpha=alpha, codes=codes)
     except NotComputable:
         return Estimate(middle, n=n, method="median; too few subjects for an interval")
-    text = f"median; Woodruff's interval over {number_of(codes, n)} subjects"
     return Estimate(middle, found.ci_low, found.ci_high, n=n, method=text)
-
-
-def median_interval(values: Floats, alpha: float) -> tuple[float, float]:
-    """Distribution-free interval of a median from order statistics (Hahn and Meeker 1991).
-
-    Examples
-    --------
-    >>> median_interval(np.arange(1.0, 11.0), 0.05)
-    (2.0, 9.0)
-    """
-    n = values.size
-    ordered = np.sort(values)
-    # Largest rank r with P(Binomial(n, 1/2) < r) <= alpha / 2.
-    ranks = [r for r in range(1, n // 2 + 1) if special.bdtr(r - 1, n, 0.5) <= alpha / 2.0]
-    if not ranks:
-        return float("nan"), float("nan")
-    return float(ordered[ranks[-1] - 1]), float(ordered[n - ranks[-1]])

@@ -55,10 +55,8 @@ def repeatability(
     ----------
     readings
         (n targets, repeats), NaN where there is none; targets read once are left out.
-    alpha
-        1 - confidence level.
-    clusters
-        Label of the cluster of each target; None for independent targets.
+    alpha, clusters
+        As everywhere in :mod:`corelab.agreement`.
 
     Returns
     -------

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from corelab.agreement import figures
-from corelab.agreement.figures import Drawn
 from corelab.agreement.sources import chosen_sources
 from corelab.measurement.selection import NotComputable, Tables, population
+from corelab.provenance.exhibits import Drawn
 from corelab.records import VisitRecords, read_visits
 from corelab.settings.analyses.overlap import OverlapSpec
 from corelab.study.naming import session_entity, subject_entity

@@ -88,12 +88,10 @@ def inter_intra_ratio(
     ----------
     readings
         (targets, readers, repeats), NaN where there is none.
-    alpha
-        1 - confidence level.
-    clusters
-        Label of the cluster of each target; None for independent targets.
     margin
         Largest ratio that still counts as no worse.
+    alpha, clusters
+        As everywhere in :mod:`corelab.agreement`.
 
     Raises
     ------

@@ -136,9 +136,6 @@ class MixedModelFit:
 def icc_by_mixed_model(ratings: Floats, start: tuple[float, float]) -> MixedModelFit:
     """ICC of incomplete ratings by statsmodels' MixedLM (REML).
 
-    Its optimiser may stop early where a variance is small, so it starts both from its own guess and
-    from ``start``; the fit with the larger likelihood counts.
-
     Parameters
     ----------
     ratings
@@ -152,45 +149,47 @@ def icc_by_mixed_model(ratings: Floats, start: tuple[float, float]) -> MixedMode
     >>> round(icc_by_mixed_model(table, (1.0, 1.0)).icc_c_1, 2)
     0.66
     """
-    from statsmodels.regression.mixed_linear_model import MixedLM, MixedLMParams
-
     target, reader = np.nonzero(~np.isnan(ratings))
     values = ratings[target, reader]
-    long = pd.DataFrame(
-        {
-            "value": (values - values.mean()) / values.std(),
-            "target": target,
-            "reader": reader,
-            "everything": 1,
-        }
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = MixedLM.from_formula(
-            "value ~ 1",
-            groups="everything",
-            data=long,
-            re_formula="0",
-            vc_formula={"target": "0 + C(target)", "reader": "0 + C(reader)"},
-        )
-        given = dict(zip(("target", "reader"), start, strict=True))
-        near = MixedLMParams.from_components(
-            fe_params=np.zeros(1),
-            cov_re=np.zeros((0, 0)),
-            vcomp=np.array([max(given[name], 1e-6) for name in model.exog_vc.names]),
-        )
-        fits = [
-            model.fit(reml=True, method=["lbfgs", "bfgs"], start_params=point)
-            for point in (None, near)
-        ]
-    fit = max(fits, key=lambda one: one.llf)
-    parts = dict(zip(model.exog_vc.names, fit.vcomp, strict=True))
+    standard = (values - values.mean()) / values.std()
+    long = pd.DataFrame({"value": standard, "target": target, "reader": reader})
+    fit, parts = _mixed_model(long, dict(zip(("target", "reader"), start, strict=True)))
     target_part, total = parts["target"], parts["target"] + parts["reader"] + fit.scale
     return MixedModelFit(
         float(target_part / total),
         float(target_part / (target_part + fit.scale)),
         float(fit.llf - (values.size - 1) * np.log(values.std())),
     )
+
+
+def _mixed_model(long: pd.DataFrame, start: Mapping[str, float]) -> tuple[Any, dict[str, float]]:
+    """REML fit of ``value`` by statsmodels' MixedLM, and the variances of its random effects.
+
+    Its optimiser may stop early where a variance is small, so it starts both from its own guess and
+    from ``start`` (column -> variance over the residual one); the larger likelihood counts.
+    """
+    from statsmodels.regression.mixed_linear_model import MixedLM, MixedLMParams
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        model = MixedLM.from_formula(
+            "value ~ 1",
+            groups="everything",
+            data=long.assign(everything=1),
+            re_formula="0",
+            vc_formula={name: f"0 + C({name})" for name in start},
+        )
+        near = MixedLMParams.from_components(
+            fe_params=np.zeros(1),
+            cov_re=np.zeros((0, 0)),
+            vcomp=np.array([max(start[name], 1e-6) for name in model.exog_vc.names]),
+        )
+        fits = [
+            model.fit(reml=True, method=["lbfgs", "bfgs"], start_params=point)
+            for point in (None, near)
+        ]
+    fit = max(fits, key=lambda one: one.llf)
+    return fit, dict(zip(model.exog_vc.names, fit.vcomp, strict=True))
 
 
 def _second_incomplete(ratings: Floats, ours: Mapping[str, float]) -> dict[str, Second]:
@@ -262,8 +261,6 @@ def second_nested_iccs(
     ... # doctest: +ELLIPSIS
     {'icc_a_1': Second(estimate=nan, method='left out (statsmodels MixedLM (REML)): unequal ...
     """
-    from statsmodels.regression.mixed_linear_model import MixedLM
-
     library, compared = "statsmodels MixedLM (REML)", ("icc_a_1", "icc_c_1")
 
     def without(reason: str) -> dict[str, Second]:
@@ -275,23 +272,17 @@ def second_nested_iccs(
         return without("unequal numbers of visits, for which REML is another estimate")
     if ratings.size > MOST_NESTED:
         return without(f"{ratings.size} readings, it holds the covariance of all")
-    if _smallest_component(ratings, codes) <= 1e-3 * float(ratings.var()):
+    own = _nested_components(ratings, codes)
+    if min(own.values()) <= 1e-3 * float(ratings.var()):
         return without("it does not allow the variance of 0 or below found here")
-    long = pd.DataFrame({"value": _standard(ratings).ravel(), "everything": 1})
-    long = long.assign(who=np.repeat(codes, k), visit=np.repeat(np.arange(n), k))
-    long = long.assign(reader=np.tile(np.arange(k), n))
-    long["pair"] = long["who"] * k + long["reader"]
-    parts = {name: f"0 + C({name})" for name in ("who", "visit", "reader", "pair")}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            model = MixedLM.from_formula(
-                "value ~ 1", groups="everything", data=long, re_formula="0", vc_formula=parts
-            )
-            fit = model.fit(reml=True, method=["lbfgs", "bfgs"])
-        except (np.linalg.LinAlgError, ValueError):
-            return without("singular matrix")
-    found = dict(zip(model.exog_vc.names, fit.vcomp, strict=True))
+    residual = own.pop("residual")
+    who, reader = np.repeat(codes, k), np.tile(np.arange(k), n)
+    long = pd.DataFrame({"value": _standard(ratings).ravel(), "who": who, "reader": reader})
+    long = long.assign(visit=np.repeat(np.arange(n), k), pair=who * k + reader)
+    try:
+        fit, found = _mixed_model(long, {name: one / residual for name, one in own.items()})
+    except (np.linalg.LinAlgError, ValueError):
+        return without("singular matrix")
     if not fit.converged or min(found.values()) < 1e-4:
         return without("it did not converge, or to a variance of 0")
     target, total = found["who"] + found["visit"], sum(found.values()) + fit.scale
@@ -302,8 +293,11 @@ def second_nested_iccs(
     }
 
 
-def _smallest_component(ratings: Floats, codes: np.ndarray) -> float:
-    """Smallest variance of the analysis of variance of a balanced nested design."""
+def _nested_components(ratings: Floats, codes: np.ndarray) -> dict[str, float]:
+    """Variances of participants, their visits, readers, readers by participants, and the rest.
+
+    From the analysis of variance of a balanced nested design.
+    """
     cube = ratings[np.argsort(codes, kind="stable")].reshape(codes.max() + 1, -1, ratings.shape[1])
     a, b, k = cube.shape
     who, visit = cube.mean(axis=(1, 2)), cube.mean(axis=2)
@@ -314,15 +308,13 @@ def _smallest_component(ratings: Floats, codes: np.ndarray) -> float:
     ms_pair = b * np.sum((pair - who[:, None] - reader + grand) ** 2) / ((a - 1) * (k - 1))
     left = cube - visit[:, :, None] - pair[:, None, :] + who[:, None, None]
     ms_left = np.sum(left**2) / (a * (b - 1) * (k - 1))
-    return float(
-        min(
-            ms_left,
-            (ms_pair - ms_left) / b,
-            (ms_reader - ms_pair) / (a * b),
-            (ms_visit - ms_left) / k,
-            (ms_who - ms_visit - ms_pair + ms_left) / (b * k),
-        )
-    )
+    return {
+        "who": float(ms_who - ms_visit - ms_pair + ms_left) / (b * k),
+        "visit": float(ms_visit - ms_left) / k,
+        "reader": float(ms_reader - ms_pair) / (a * b),
+        "pair": float(ms_pair - ms_left) / b,
+        "residual": float(ms_left),
+    }
 
 
 def _standard(ratings: Floats) -> Floats:

@@ -19,6 +19,7 @@ from corelab.agreement.groups import GroupStatistics
 from corelab.agreement.icc import compare_intraclass_correlations
 from corelab.agreement.second import second_reader_effect
 from corelab.measurement.selection import NotComputable, Tables, as_list
+from corelab.reading.reader_list import reading_order
 from corelab.settings.analyses.agreement import AgreementSpec
 from corelab.terms.results import Estimate, StatisticRow, not_computable
 
@@ -50,12 +51,9 @@ def reading_places(tables: Tables, endpoint: str, sources: Sequence[str]) -> pd.
     if "repeat" in own:
         repeat = pd.to_numeric(own["repeat"]).fillna(1)
         own = own[repeat == repeat.min()]
-    order = next(
-        (c for c in ("presentation_order", "read_at") if c in own and own[c].notna().all()), None
-    )
-    if order is None or not len(own):
+    key = reading_order(own)
+    if key is None:
         return empty
-    key = own[order] if order == "read_at" else pd.to_numeric(own[order])
     own["place"] = key.groupby(own["reader"]).rank(method="first", pct=True)
     return own.groupby(["participant_id", "visit"])["place"].mean()
 

@@ -37,6 +37,7 @@ from corelab.records import (
     MeasurementRow,
     Prepared,
     Scan,
+    ScanRow,
     SuppliedScan,
     read_measured,
 )
@@ -72,13 +73,39 @@ def _number(cell: Any) -> float | None:
 
 
 def _value(
-    cell: Any, unit: str | None, endpoint: str, grades: Mapping[str, Sequence[str]]
+    cells: Mapping[str, Any], grades: Mapping[str, Sequence[str]] | None
 ) -> tuple[float | None, str | None, str | None]:
-    """Value, unit and remark of a cell; a grade in words is its place on the config's list."""
-    if endpoint not in grades or cell is None:
-        return *_in_unit(_number(cell), unit, endpoint), None
+    """Value, unit and remark of a row; a grade in words is its place on the config's list."""
+    cell, endpoint = cells["value"], cells["endpoint"]
+    if grades is None or endpoint not in grades or cell is None:
+        return *_in_unit(_number(cell), cells.get("unit"), endpoint), None
     text = str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
     return float(list(grades[endpoint]).index(text)), "grade", f"grade {text}"
+
+
+def _supplied(
+    cells: Mapping[str, Any],
+    source: str,
+    value: float | None,
+    unit: str | None,
+    reason: str | None,
+    *,
+    status: str = "ok",
+    **more: Any,
+) -> MeasurementRow:
+    """Row of a sheet as a measurement row."""
+    return measurement_row(
+        *(cells["participant_id"], cells.get("visit") or "all", cells["endpoint"]),
+        *(source, value, unit),
+        status="missing" if value is None and status == "ok" else status,
+        reason=reason,
+        supplied=True,
+        **more,
+    )
+
+
+def _repeat(cells: Mapping[str, Any]) -> int:
+    return int(float(cells.get("repeat") or 1))
 
 
 def read_rows(
@@ -105,25 +132,14 @@ def read_rows(
     >>> row = read_rows(sheet)[0]; row.value, row.unit, row.source, row.repeat
     (12.0, 'mL', 'r1', 1)
     """
-    if sheet is None:
-        return []
     rows = []
-    for cells in sheet.to_dict("records"):
-        value, unit, remark = _value(
-            cells["value"], cells.get("unit"), cells["endpoint"], grades or {}
-        )
+    for cells in [] if sheet is None else sheet.to_dict("records"):
+        value, unit, remark = _value(cells, grades)
         why = cells.get("not_evaluable_reason")
         none = f"not evaluable: {why}" if why else "the reader gave no value"
-        rows.append(
-            measurement_row(
-                *(cells["participant_id"], cells["visit"], cells["endpoint"]),
-                *(prefix + cells["reader"], value, unit),
-                repeat=int(float(cells.get("repeat") or 1)),
-                status="ok" if value is not None else "missing",
-                supplied=True,
-                reason=remark if value is not None else none,
-            )
-        )
+        reason = remark if value is not None else none
+        source = prefix + cells["reader"]
+        rows.append(_supplied(cells, source, value, unit, reason, repeat=_repeat(cells)))
     return rows
 
 
@@ -146,21 +162,13 @@ def final_rows(
     """
     rows = []
     for cells in [] if table is None else table.to_dict("records"):
-        value, unit, remark = _value(
-            cells["value"], cells.get("unit"), cells["endpoint"], grades or {}
-        )
+        value, unit, remark = _value(cells, grades)
         words = f"{cells['how']} of {cells['readers']}"
         if cells["adjudicator"]:
             words = f"{cells['how']} by {cells['adjudicator']}"
         reason = cells["reason"] if value is None else f"{words}: {cells['reason']}"
-        rows.append(
-            measurement_row(
-                *(cells["participant_id"], cells["visit"], cells["endpoint"], source, value, unit),
-                status="ok" if value is not None else "missing",
-                supplied=True,
-                reason=f"{remark}; {reason}" if remark else reason,
-            )
-        )
+        reason = f"{remark}; {reason}" if remark else reason
+        rows.append(_supplied(cells, source, value, unit, reason))
     return rows
 
 
@@ -174,20 +182,17 @@ def supplied_rows(
     # Features go to a table of their own (features.tsv): there are thousands of them.
     feature = sheet["endpoint"].fillna("").str.startswith(RADIOMICS_PREFIX)
     for cells in sheet[~feature].to_dict("records"):
-        value, unit, remark = _value(
-            cells["value"], cells.get("unit"), cells["endpoint"], grades or {}
-        )
+        value, unit, remark = _value(cells, grades)
         status = cells.get("status") or ("ok" if value is not None else "missing")
+        known = status == "ok"
         rows.append(
-            measurement_row(
-                *(cells["participant_id"], cells.get("visit") or "all", cells["endpoint"]),
-                *(cells["source"], value if status == "ok" else None, unit),
-                repeat=int(float(cells.get("repeat") or 1)),
-                region=cells.get("region") or "all",
+            _supplied(
+                *(cells, cells["source"], value if known else None, unit),
+                cells.get("reason") or (remark if known else "no value given"),
                 status=status,
-                reason=cells.get("reason") or (remark if status == "ok" else "no value given"),
+                repeat=_repeat(cells),
+                region=cells.get("region") or "all",
                 scan_ids=cells.get("scan_ids"),
-                supplied=True,
             )
         )
     return rows
@@ -202,7 +207,7 @@ def collect_measurements(
     visit_order: Sequence[str],
     baseline: str | None,
     settings: MeasurementSettings,
-    scans: Sequence[Mapping[str, Any]] = (),
+    scans: Sequence[ScanRow] = (),
     serial: SerialImagingSettings | None = None,
     further: Sequence[MeasurementRow] = (),
     grades: Mapping[str, Sequence[str]] | None = None,
@@ -223,7 +228,7 @@ def collect_measurements(
     settings
         ``measurement`` of the config.
     scans, serial
-        Scan rows with their times and ``serial_imaging`` of the config, for windows.
+        Rows of the scans sheet and ``serial_imaging`` of the config, for windows.
     further
         Rows of the central read (:func:`central_rows`).
     grades
@@ -345,7 +350,7 @@ def _append(frame: pd.DataFrame, made: Sequence[MeasurementRow]) -> pd.DataFrame
 
 def flow_rows(
     participants: Sequence[str],
-    scans: Sequence[Mapping[str, Any]],
+    scans: Sequence[ScanRow],
     scan_status: Mapping[str, tuple[str, str | None]],
     measurements: pd.DataFrame,
 ) -> pd.DataFrame:
@@ -356,7 +361,7 @@ def flow_rows(
     participants
         Subject ids of the study.
     scans
-        Scan rows with ``scan_id`` and ``exists``.
+        Of the scans sheet.
     scan_status
         scan_id -> (status, reason) as the jobs found it.
     measurements
@@ -371,33 +376,26 @@ def flow_rows(
     Examples
     --------
     >>> rows = pd.DataFrame({"participant_id": ["1"], "status": ["ok"], "scan_ids": ["a"]})
-    >>> flow = flow_rows(["1", "2"], [{"scan_id": "a", "exists": True}], {"a": ("ok", None)}, rows)
+    >>> flow = flow_rows(["1", "2"], [ScanRow("dwi", "x.nii", "a", "1")], {"a": ("ok", None)}, rows)
     >>> flow[["stage", "n_in", "n_excluded", "n_out"]].values.tolist()[0]
     ['scans listed: file there', 1, 0, 1]
     """
-    made: list[dict[str, Any]] = []
+    made: list[tuple[str, int, int, str, int]] = []
 
     def stage(name: str, entering: Sequence[str], leaving: Mapping[str, str]) -> list[str]:
         out = [item for item in entering if item not in leaving]
         reasons = sorted({leaving[item] for item in entering if item in leaving})
         for reason in reasons or ["none leaves"]:
-            made.append(
-                {
-                    "stage": name,
-                    "n_in": len(entering),
-                    "n_out": len(out),
-                    "reason": reason,
-                    "n_excluded": sum(leaving.get(item) == reason for item in entering),
-                }
-            )
+            gone = sum(leaving.get(item) == reason for item in entering)
+            made.append((name, len(entering), len(out), reason, gone))
         return out
 
-    listed = [row["scan_id"] for row in scans]
+    listed = [row.scan_id for row in scans]
     if listed:
         there = stage(
             "scans listed: file there",
             listed,
-            {row["scan_id"]: "file missing" for row in scans if not row["exists"]},
+            {row.scan_id: "file missing" for row in scans if not row.exists},
         )
         faults = {
             scan_id: reason or "not readable"
@@ -429,11 +427,12 @@ def flow_rows(
         with_data,
         {s: "every value is missing or failed" for s in with_data if s not in ok},
     )
-    return pd.DataFrame(made, columns=list(FLOW))
+    names = ("stage", "n_in", "n_out", "reason", "n_excluded")
+    return pd.DataFrame(made, columns=list(names))[list(FLOW)]
 
 
-def _known_visits(decided: _Exclusions, study: Study) -> None:
-    known = {(row["participant_id"], row["visit"]) for row in study.scans}
+def _known_visits(decided: _Exclusions, study: Study, scans: Sequence[ScanRow]) -> None:
+    known = {(row.participant_id, row.visit) for row in scans}
     for name in ("reads", "measurements"):
         sheet = study.sheets.get(name)
         if sheet is not None and "visit" in sheet:
@@ -515,15 +514,16 @@ def collect_study(
         decided = exclusions(read_decisions(decisions)) if decisions else {}
     except DecisionFault as fault:
         raise UserError(str(fault)) from None
-    _known_visits(decided, study)
+    scans = [ScanRow.from_row(row) for row in study.scans]
+    _known_visits(decided, study, scans)
     given: dict[str, Any] = {
         "reads": study.sheets.get("reads"),
         "supplied": study.sheets.get("measurements"),
-        "listed": [(row["participant_id"], row["visit"]) for row in study.scans],
+        "listed": [(row.participant_id, row.visit) for row in scans],
         "visit_order": study.visit_order,
         "baseline": study.baseline,
         "settings": study.settings.measurement,
-        "scans": study.scans,
+        "scans": scans,
         "serial": study.settings.serial_imaging,
         "further": central_rows(study, final),
         "grades": study.settings.grades,
@@ -554,12 +554,12 @@ def collect_study(
     for _, _, scan in (*supplied, *images):
         status[scan.scan_id] = (scan.status, scan.reason)
     failed = failed or {}
-    for row in study.scans:
-        cause = failed.get(f"{row['participant_id']}|{row['visit']}")
-        if cause and row["scan_id"] not in status:
-            status[row["scan_id"]] = ("failed", cause)
+    for row in scans:
+        cause = failed.get(f"{row.participant_id}|{row.visit}")
+        if cause and row.scan_id not in status:
+            status[row.scan_id] = ("failed", cause)
     tables["measurements"] = _with_causes(tables["measurements"], failed)
-    tables["flow"] = flow_rows(study.participants, study.scans, status, tables["measurements"])
+    tables["flow"] = flow_rows(study.participants, scans, status, tables["measurements"])
     return tables
 
 
@@ -588,11 +588,9 @@ def image_findings(scans: Iterable[tuple[str, str, Scan | SuppliedScan]]) -> pd.
     >>> image_findings([("1", "v", scan)])[["severity", "message"]].values.tolist()
     [['note', 'ADC was in m2/s']]
     """
-    rows: list[dict[str, Any]] = []
+    rows: list[tuple[str | None, ...]] = []
     listed: set[tuple[str, str, str]] = set()
     for participant_id, visit, scan in scans:
-        place = {"participant_id": participant_id, "visit": visit}
-        place |= {"kind": scan.kind, "scan_id": scan.scan_id}
         found: list[tuple[str, str, str | None]] = []
         if scan.status != "ok":
             found.append(("fault", str(scan.reason), scan.remedy))
@@ -603,11 +601,10 @@ def image_findings(scans: Iterable[tuple[str, str, Scan | SuppliedScan]]) -> pd.
         if isinstance(scan, Scan) and scan.dicom and key not in listed:
             listed.add(key)
             found += _folder_findings(scan.dicom)
-        rows += [
-            {**place, "severity": severity, "message": message, "remedy": remedy}
-            for severity, message, remedy in found
-        ]
-    return pd.DataFrame(rows, columns=list(IMAGE_FINDINGS))
+        rows += [(participant_id, visit, scan.kind, scan.scan_id, *one) for one in found]
+    place = ("participant_id", "visit", "kind", "scan_id")
+    frame = pd.DataFrame(rows, columns=[*place, "severity", "message", "remedy"])
+    return frame[list(IMAGE_FINDINGS)]
 
 
 def _folder_findings(listing: DicomListing) -> list[tuple[str, str, str | None]]:
@@ -680,10 +677,13 @@ def write_endpoints(tables: Mapping[str, pd.DataFrame], paths: Any) -> None:
         Object with the attributes ``measurements``, ``without_exclusions``, ``overlap``,
         ``overlap_without_exclusions``, ``acquisition``, ``image_findings`` and ``flow``.
     """
-    write_table(tables["without_exclusions"], paths.without_exclusions, MEASUREMENTS)
-    write_table(tables["overlap_without_exclusions"], paths.overlap_without_exclusions, OVERLAP)
-    write_table(tables["measurements"], paths.measurements, MEASUREMENTS)
-    write_table(tables["overlap"], paths.overlap, OVERLAP)
-    write_table(tables["acquisition"], paths.acquisition, ACQUISITION)
-    write_table(tables["image_findings"], paths.image_findings, IMAGE_FINDINGS)
-    write_table(tables["flow"], paths.flow, FLOW, sort=False)
+    for name, columns in (
+        ("without_exclusions", MEASUREMENTS),
+        ("overlap_without_exclusions", OVERLAP),
+        ("measurements", MEASUREMENTS),
+        ("overlap", OVERLAP),
+        ("acquisition", ACQUISITION),
+        ("image_findings", IMAGE_FINDINGS),
+        ("flow", FLOW),
+    ):
+        write_table(tables[name], getattr(paths, name), columns, sort=name != "flow")

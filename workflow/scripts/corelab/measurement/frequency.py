@@ -20,7 +20,7 @@ from corelab.imaging import (
 )
 from corelab.measurement.visit import selected_labels
 from corelab.provenance.decisions import exclusion_of, exclusions, read_decisions
-from corelab.records import SUPPLIED, Normalised
+from corelab.records import SUPPLIED, Normalised, ScanRow
 from corelab.registration import template_image
 from corelab.terms.labels import volume_endpoint
 
@@ -204,16 +204,15 @@ def choose_masks(entries: Sequence[MappedMask], visit_order: Sequence[str]) -> l
 def _entries(
     label: str,
     records: Sequence[str | Path],
-    supplied: Sequence[Mapping[str, Any]],
+    supplied: Sequence[ScanRow],
     folder: Path,
 ) -> list[MappedMask]:
     """Masks of a label in MNI152 space, with the file of each."""
     mapped = mapped_masks(records, folder)
     return [mask for mask in mapped if mask.label.replace("-", "") == label] + [
         MappedMask(
-            *(row["participant_id"], row["visit"], row["kind"].removeprefix("mask-")),
-            *(row.get("reader") or SUPPLIED, Path(row["path"]), int(row.get("repeat") or 1)),
-            row.get("label_values"),
+            *(row.participant_id, row.visit, row.label, row.reader or SUPPLIED),
+            *(Path(row.path), int(row.repeat or 1), row.label_values),
         )
         for row in supplied
     ]
@@ -268,7 +267,7 @@ def write_frequency_map(
     *,
     label: str,
     records: Sequence[str | Path],
-    supplied: Sequence[Mapping[str, Any]],
+    supplied: Sequence[ScanRow],
     folder: Path,
     enrolled: int,
     denominator: str,
@@ -287,7 +286,7 @@ def write_frequency_map(
     records
         ``normalise.json`` of subjects with images.
     supplied
-        Scan rows of supplied masks of this label in MNI152 space.
+        Supplied masks of this label in MNI152 space.
     folder
         The study's results folder.
     enrolled, denominator, visit_order

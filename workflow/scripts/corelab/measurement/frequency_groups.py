@@ -79,10 +79,6 @@ def permutation_test(
     seed
         Of the permutations.
 
-    Returns
-    -------
-    PermutationTest
-
     Notes
     -----
     z is the two-sample score of proportions, or McNemar's signed root; their denominators do not

@@ -110,10 +110,6 @@ def repeat_subject(
     added_noise
         SD of the noise added to each image, as a share of the noise that it has. With 1 the
         scatter of a repeat is about that of another acquisition of the same noise. 0: none.
-
-    Returns
-    -------
-    Repeated
     """
     segmentation = stages.segmentation
     registration = stages.registration.model_copy(update={"seed": seed})
@@ -206,21 +202,11 @@ def noise_floor_table(records: Iterable[Repeated]) -> pd.DataFrame:
             for share in (0.975, 0.025)
         )
         found.append(
-            {
-                "endpoint": endpoint,
-                "source": source,
-                "region": region,
-                "unit": group["unit"].iloc[0],
-                "n_targets": int(targets.ngroups),
-                "n_repeats": int(group["seed"].nunique()),
-                "n_failed": int((group["status"] != "ok").sum()),
-                "mean": mean,
-                "within_sd": sd,
-                "within_sd_ci_low": low,
-                "within_sd_ci_high": high,
-                "minimal_detectable_change": DETECTABLE * sd,
-                "within_cv_percent": 100.0 * sd / mean if mean else np.nan,
-            }
+            (
+                *(endpoint, source, region, group["unit"].iloc[0], int(targets.ngroups)),
+                *(int(group["seed"].nunique()), int((group["status"] != "ok").sum()), mean),
+                *(sd, low, high, DETECTABLE * sd, 100.0 * sd / mean if mean else np.nan),
+            )
         )
     return pd.DataFrame(found, columns=list(NOISE_FLOOR))
 

@@ -160,5 +160,4 @@ def _compared(
     found = lesion_reversal(np.asarray(before.dataobj), np.asarray(brought.dataobj), voxel_ml)
     whole = found.reversed_ml + found.persisting_ml
     share = 100.0 * found.reversed_ml / whole if whole > 0 else float("nan")
-    volumes = (found.reversed_ml, found.persisting_ml, found.new_ml, share)
-    return dict(zip(ENDPOINTS, volumes, strict=True)), None
+    return dict(zip(ENDPOINTS, (*found, share), strict=True)), None

@@ -62,10 +62,6 @@ def trial_rows(
     visit_order, baseline
         Visits in time.
 
-    Returns
-    -------
-    list of AcquisitionRow
-
     Examples
     --------
     >>> scans = [TrialScan("1", visit, "dwi", "s", metadata={"acquired_at": day})

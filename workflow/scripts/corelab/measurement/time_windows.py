@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from corelab.measurement.rows import measurement_row
-from corelab.records import MeasurementRow
+from corelab.measurement.rows import measurement_row, rows_frame
+from corelab.records import MeasurementRow, ScanRow
 from corelab.settings.measurement import SerialImagingSettings
 
 #: Windows of the two published series, hours after the first scan; lower bound in, upper out,
@@ -91,27 +91,12 @@ def pair_by_window(
     return rows[["participant_id", "window", "scan_id", "hours"]].reset_index(drop=True)
 
 
-@dataclass(frozen=True)
-class Reversal:
-    """Change of a lesion between two masks on one grid, volumes in mL.
-
-    Attributes
-    ----------
-    reversed_ml, persisting_ml, new_ml
-        Voxels only in the first, in both, only in the second.
-    percent_change
-        100 (second - first) / first; nan where the first is empty.
-    """
+class Reversal(NamedTuple):
+    """Voxels of two masks on one grid: only in the first, in both, only in the second; mL."""
 
     reversed_ml: float
     persisting_ml: float
     new_ml: float
-    percent_change: float
-
-    @property
-    def shrank(self) -> bool:
-        """Whether the second lesion is smaller than the first (reversal by volume)."""
-        return self.new_ml < self.reversed_ml
 
 
 def lesion_reversal(first: np.ndarray, second: np.ndarray, voxel_volume_ml: float) -> Reversal:
@@ -124,16 +109,13 @@ def lesion_reversal(first: np.ndarray, second: np.ndarray, voxel_volume_ml: floa
 
     Examples
     --------
-    >>> change = lesion_reversal(np.array([1, 1, 1, 0]), np.array([0, 1, 1, 0]), 0.5)
-    >>> change.reversed_ml, round(change.percent_change, 1)
-    (0.5, -33.3)
+    >>> lesion_reversal(np.array([1, 1, 1, 0]), np.array([0, 1, 1, 0]), 0.5)
+    Reversal(reversed_ml=0.5, persisting_ml=1.0, new_ml=0.0)
     """
     a, b = np.asarray(first) > 0, np.asarray(second) > 0
     if a.shape != b.shape:
         raise ValueError(f"masks of shapes {a.shape} and {b.shape} are not on one grid")
-    gone, kept, new = (float(np.sum(m)) * voxel_volume_ml for m in (a & ~b, a & b, ~a & b))
-    before = gone + kept
-    return Reversal(gone, kept, new, 100 * (new - gone) / before if before else float("nan"))
+    return Reversal(*(float(np.sum(m)) * voxel_volume_ml for m in (a & ~b, a & b, ~a & b)))
 
 
 def windows_of(
@@ -155,14 +137,14 @@ def windows_of(
 
 
 def window_visits(
-    scans: Sequence[Mapping[str, Any]], serial: SerialImagingSettings, baseline: str | None
+    scans: Iterable[ScanRow], serial: SerialImagingSettings, baseline: str | None
 ) -> pd.DataFrame:
     """Visits of participants in windows after the index scan.
 
     Parameters
     ----------
     scans
-        Scan rows with participant_id, visit, kind, scan_id and acquired_at (ISO 8601).
+        Of the scans sheet.
     serial
         Config block ``serial_imaging``.
     baseline
@@ -176,7 +158,7 @@ def window_visits(
     Examples
     --------
     >>> scans = [
-    ...     {"participant_id": "a", "visit": v, "kind": k, "scan_id": v + k, "acquired_at": t}
+    ...     ScanRow(k, "x.nii", v + k, "a", v, acquired_at=t)
     ...     for v, k, t in (("base", "ncct", "2024-01-01T10:00"), ("d0", "dwi", "2024-01-01T12:30"),
     ...                     ("d4", "dwi", "2024-01-05T10:00"))]
     >>> serial = SerialImagingSettings(windows="immediate_delayed", index_kind="ncct")
@@ -184,9 +166,8 @@ def window_visits(
     [['immediate', 'd0', 2.5], ['delayed', 'd4', 96.0]]
     """
     columns = ["participant_id", "window", "visit", "scan_id", "hours"]
-    table = pd.DataFrame(
-        scans, columns=["participant_id", "visit", "kind", "scan_id", "acquired_at"]
-    )
+    names = ("participant_id", "visit", "kind", "scan_id", "acquired_at")
+    table = rows_frame(scans, names)
     times = pd.to_datetime(table["acquired_at"], errors="coerce", utc=True, format="ISO8601")
     table = table.assign(acquired_at=times).dropna(subset=["acquired_at"])
     kind = serial.index_kind
@@ -203,7 +184,7 @@ def window_visits(
 
 
 def serial_pairs(
-    scans: Sequence[Mapping[str, Any]], serial: SerialImagingSettings | None, baseline: str | None
+    scans: Iterable[ScanRow], serial: SerialImagingSettings | None, baseline: str | None
 ) -> dict[tuple[str, str], str]:
     """Visits in a later window, each with the same participant's visit in the first window.
 
@@ -215,7 +196,7 @@ def serial_pairs(
     Examples
     --------
     >>> scans = [
-    ...     {"participant_id": "a", "visit": v, "kind": k, "scan_id": v + k, "acquired_at": t}
+    ...     ScanRow(k, "x.nii", v + k, "a", v, acquired_at=t)
     ...     for v, k, t in (("base", "ncct", "2024-01-01T10:00"), ("d0", "dwi", "2024-01-01T12:30"),
     ...                     ("d4", "dwi", "2024-01-05T10:00"))]
     >>> serial_pairs(scans, SerialImagingSettings(windows="immediate_delayed"), "base")
@@ -235,7 +216,7 @@ def serial_pairs(
 
 def serial_rows(
     rows: pd.DataFrame,
-    scans: Sequence[Mapping[str, Any]],
+    scans: Iterable[ScanRow],
     serial: SerialImagingSettings | None,
     baseline: str | None,
 ) -> list[MeasurementRow]:
@@ -259,7 +240,7 @@ def serial_rows(
     ...     "endpoint": "infarct_volume", "source": "r", "repeat": 1, "region": "all",
     ...     "value": [10.0, 8.0], "unit": "mL", "status": "ok", "reason": None, "scan_ids": None})
     >>> scans = [
-    ...     {"participant_id": "a", "visit": v, "kind": k, "scan_id": v + k, "acquired_at": t}
+    ...     ScanRow(k, "x.nii", v + k, "a", v, acquired_at=t)
     ...     for v, k, t in (("base", "ncct", "2024-01-01T10:00"), ("d0", "dwi", "2024-01-01T12:30"),
     ...                     ("d4", "dwi", "2024-01-05T10:00"))]
     >>> serial = SerialImagingSettings(windows="immediate_delayed")

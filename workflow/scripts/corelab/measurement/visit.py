@@ -40,6 +40,7 @@ from corelab.records import (
     Perfused,
     Prepared,
     Registry,
+    ScanRow,
     Segmented,
     SuppliedScan,
     VisitMask,
@@ -291,10 +292,6 @@ def measure_visit(
     first_visit
         Visit of the first window of ``serial_imaging``, where this one lies in a later window:
         the infarct is compared with that of then, voxel by voxel.
-
-    Returns
-    -------
-    Measured
     """
     participant_id, visit = prepared.participant_id, prepared.visit
     loaded = [load_atlas(atlas) for atlas in atlases]
@@ -438,7 +435,7 @@ def _settle_doubles(rows: Sequence[MeasurementRow]) -> list[MeasurementRow]:
 
 
 def measure_supplied(
-    scans: Sequence[Mapping[str, Any]],
+    scans: Sequence[ScanRow],
     *,
     atlases: Sequence[AtlasSettings],
     settings: MeasurementSettings,
@@ -448,21 +445,17 @@ def measure_supplied(
     Parameters
     ----------
     scans
-        Scan rows (``participant_id``, ``visit``, ``kind``, ``path``, ...).
+        Of the scans sheet.
     atlases, settings
         As for :func:`measure_visit`.
-
-    Returns
-    -------
-    MeasuredSupplied
     """
     loaded = [load_atlas(atlas) for atlas in atlases]
     rows: list[MeasurementRow] = []
     overlaps: list[OverlapRow] = []
     files: list[SuppliedScan] = []
     for key, group in itertools.groupby(
-        sorted(scans, key=lambda s: (s["participant_id"], s["visit"], s["scan_id"])),
-        key=lambda s: (s["participant_id"], s["visit"]),
+        sorted(scans, key=lambda s: (s.participant_id, s.visit, s.scan_id)),
+        key=lambda s: (s.participant_id, s.visit),
     ):
         masks: list[VisitMask] = []
         images: dict[int, nib.Nifti1Image] = {}
@@ -479,27 +472,23 @@ def measure_supplied(
     return MeasuredSupplied(tuple(_settle_doubles(rows)), tuple(overlaps), tuple(files)).settled()
 
 
-def _supplied_mask(
-    scan: Mapping[str, Any],
-) -> tuple[VisitMask, nib.Nifti1Image | None, SuppliedScan]:
+def _supplied_mask(scan: ScanRow) -> tuple[VisitMask, nib.Nifti1Image | None, SuppliedScan]:
     """A supplied mask as the visits' masks are, its image, and the status of its file."""
-    named = ("participant_id", "visit", "kind", "scan_id", "source")
-    entry = SuppliedScan(**{key: scan[key] for key in named})
+    entry = SuppliedScan(scan.participant_id, scan.visit, scan.kind, scan.scan_id, scan.source)
     mask = VisitMask(
-        scan["kind"].removeprefix("mask-"),
-        scan["reader"] or SUPPLIED,
-        scan_ids=(scan["scan_id"],),
-        repeat=scan["repeat"],
-        space=scan["space"],
+        *(scan.label, scan.reader or SUPPLIED),
+        scan_ids=(scan.scan_id,),
+        repeat=int(scan.repeat or 1),
+        space=scan.space or "native",
     )
+    path = Path(scan.path)
     try:
-        if not Path(scan["path"]).exists():
+        if not path.exists():
             raise ImageFault("the file is missing", "correct the path in the scans sheet")
-        conformed = conform(scan["path"], kind=scan["kind"])
+        conformed = conform(path, kind=scan.kind)
         warnings: list[str] = []
-        name = Path(scan["path"]).name
-        image = selected_labels(conformed.image, scan["label_values"], name, warnings)
-        in_template = scan["space"] == "MNI152"
+        image = selected_labels(conformed.image, scan.label_values, path.name, warnings)
+        in_template = scan.space == "MNI152"
         fault = volume_fault(mask_volume_ml(image), in_template=in_template)
         if fault and mask.label != "brain":
             raise ImageFault(fault, "supply the mask of the lesion alone, and check label_values")
@@ -514,7 +503,7 @@ def _supplied_mask(
         image,
         replace(
             entry,
-            sha256=file_sha256(scan["path"]),
+            sha256=file_sha256(path),
             notes=tuple(conformed.notes),
             warnings=(*conformed.warnings, *warnings),
         ),

@@ -11,7 +11,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -25,7 +24,8 @@ from corelab.pharmacodynamics.analysis_set import (
     in_order,
     outcome_values,
 )
-from corelab.provenance.figure_style import COLOURS, STYLE, save_figure
+from corelab.provenance.exhibits import Drawn
+from corelab.provenance.figure_style import COLOURS, STYLE, name_points
 from corelab.settings.analyses.base import AnalysisSpec
 from corelab.settings.analyses.correlation import CorrelationSpec
 from corelab.settings.analyses.diagnostic import DiagnosticSpec
@@ -239,7 +239,7 @@ def _waterfalls(
         inside = values[values.index.isin(groups)]
         draw = partial(
             figures.waterfall,
-            values=inside.to_numpy(),
+            values=inside,
             groups=[groups[p] for p in inside.index],
             order=drawing.order(),
             ylabel=f"{axis_words(endpoint, derivation)} ({visit})",
@@ -260,14 +260,17 @@ def _distributions(drawing: Drawing, endpoint: str, groups: Mapping[str, str]) -
     def draw(axes: Axes) -> None:
         labels = pd.Series([groups[p] for p in inside.index], index=inside.index)
         names = [name for name in drawing.order() if name in set(labels)]
+        drawn: list[tuple[object, float, float]] = []
         for k, name in enumerate(names):
-            own = np.sort(inside[labels == name].to_numpy())
+            own = inside[labels == name].sort_values(kind="stable")
             spread = 0.32 * (((np.arange(own.size) * 0.618034) % 1) - 0.5)
             colour = COLOURS[k % len(COLOURS)]
             axes.plot(k + spread, own, "o", ms=4, alpha=0.6, mew=0, color=colour)
+            drawn += zip(own.index, k + spread, own, strict=True)
             axes.hlines(np.median(own), k - 0.28, k + 0.28, color="black", lw=2)
         axes.set_xticks(range(len(names)), names)
         axes.set_ylabel(f"{axis_words(endpoint)} ({visit})")
+        name_points(axes, *zip(*drawn, strict=True))
         figures.without_frame(axes)
 
     return [Panel(draw, "every participant and median", 3.0)]
@@ -471,34 +474,14 @@ def draw_panels(panels: list[Panel], width: float = 7.6) -> Figure:
     return figure
 
 
-def write_analysis_figure(
-    analysis: AnalysisSpec,
-    tables: Tables,
-    rows: pd.DataFrame,
-    exhibit: str | Path,
-    figure: str | Path,
-) -> None:
-    """Write the figure of an analysis (SVG) and its exhibit (JSON), in the folder of exhibits."""
-    from corelab.provenance.exhibits import write_exhibit
-
-    panels = panels_of(analysis, tables, rows)
+def drawn_figure(analysis: AnalysisSpec, tables: Tables, rows: pd.DataFrame) -> Drawn:
+    """The figure of an analysis: all its panels; without a figure where nothing can be drawn."""
     name = str(analysis.title or analysis.id)
-    if panels:
-        save_figure(draw_panels(panels), figure, tight=True)
-        kinds = list(dict.fromkeys(panel.kind for panel in panels))
-        caption = ". ".join(kind[0].upper() + kind[1:] for kind in kinds) + "."
-    else:
-        blank = new_figure(7.0, 1.0)
+    panels = panels_of(analysis, tables, rows)
+    if not panels:
         reasons = [str(note) for note in rows["note"].dropna() if str(note).startswith("not_comp")]
-        caption = reasons[0].removeprefix("not_computable: ") if reasons else "No figure."
-        blank.text(0.02, 0.5, f"Nothing to draw: {caption}"[:110], va="center")
-        save_figure(blank, figure, tight=True)
-    write_exhibit(
-        exhibit,
-        section=f"analysis:{analysis.id}",
-        title=name,
-        caption=caption,
-        figure=Path(figure).name,
-        alt=f"{name}: {caption}",
-        source=f"statistics/by_analysis/{analysis.id}.tsv",
-    )
+        reason = reasons[0].removeprefix("not_computable: ") if reasons else "no estimate"
+        return Drawn(None, name, reason)
+    kinds = list(dict.fromkeys(panel.kind for panel in panels))
+    caption = ". ".join(kind[0].upper() + kind[1:] for kind in kinds) + "."
+    return Drawn(draw_panels(panels), name, caption, tight=True)

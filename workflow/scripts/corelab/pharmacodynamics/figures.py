@@ -16,7 +16,7 @@ import pandas as pd
 from corelab.pharmacodynamics.analysis_set import in_order
 from corelab.pharmacodynamics.dose_response import response_band
 from corelab.pharmacodynamics.survival import kaplan_meier
-from corelab.provenance.figure_style import COLOURS, ON_LIGHT
+from corelab.provenance.figure_style import COLOURS, ON_LIGHT, name_points
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -146,6 +146,8 @@ def exposure_response(
     if y.min() <= 0 <= y.max():
         axes.axhline(0, color="0.7", lw=0.8, zorder=0)
     axes.set(xlabel=xlabel, ylabel=ylabel)
+    if isinstance(response, pd.Series):
+        name_points(axes, response.index, x, y)
     if groups is not None:
         axes.legend(frameon=False, fontsize="small")
     return without_frame(axes)
@@ -191,6 +193,9 @@ def spaghetti(
     axes.set_xticks(range(len(visits)), list(visits))
     axes.set_xlim(-0.25, len(visits) - 0.75)
     axes.set_ylabel(ylabel)
+    named = rows[names.notna() & rows["value"].notna()]
+    who = zip(named["participant_id"], named["visit"], strict=True)
+    name_points(axes, who, named["place"], named["value"], used="")
     if groups:
         # Above the axes: lines cross all of them.
         axes.legend(
@@ -225,6 +230,8 @@ def waterfall(
     axes.set_xticks([])
     axes.set_xlabel(f"Participants (n = {v.size})")
     axes.set_ylabel(ylabel)
+    if isinstance(values, pd.Series):
+        name_points(axes, values.index[falling], np.arange(v.size), v[falling])
     if groups is not None:
         axes.legend(frameon=False, fontsize="small")
     return without_frame(axes)

@@ -7,8 +7,6 @@ files, and PNG for slides.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,24 +30,14 @@ from corelab.pharmacodynamics.progression import (
 from corelab.pharmacodynamics.survival import hazard_along
 from corelab.pharmacodynamics.survival_rows import intervals_of
 from corelab.pharmacodynamics.time_to_event import event_times
-from corelab.provenance.exhibits import Drawing, write_exhibit
-from corelab.provenance.figure_style import COLOURS, STYLE, save_figure
+from corelab.provenance.exhibits import Drawn
+from corelab.provenance.figure_style import COLOURS, STYLE
 from corelab.settings.analyses.base import AnalysisSpec
 from corelab.settings.analyses.progression import ProgressionSpec
 from corelab.settings.analyses.radiomics import RadiomicsSpec
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-
-@dataclass(frozen=True)
-class Drawn:
-    """A figure with its words: ``name`` is its file name, ``title`` and ``caption`` for people."""
-
-    name: str
-    title: str
-    caption: str
-    figure: Figure
 
 
 def _canvas(width: float, height: float, **more: Any) -> tuple[Figure, Any]:
@@ -128,7 +116,7 @@ def _survival(analysis: AnalysisSpec, tables: Tables, rows: pd.DataFrame) -> Ite
             if methods != {"interval"}:
                 figure = kaplan_meier_panel(times, groups, event, reference)
                 caption = "Kaplan-Meier, log-log bands, ticks: censored; numbers at risk below."
-                yield Drawn(f"km_{event}", f"Time to {event}", caption, figure)
+                yield Drawn(figure, f"Time to {event}", caption, name=f"km_{event}")
             if "interval" in methods:
                 yield from _turnbull(times, groups, event, reference)
         # A static model is not what an analysis of a changing endpoint plans.
@@ -150,7 +138,7 @@ def _turnbull(
         "Turnbull's estimate for times known to lie between two visits; along a dotted piece the "
         "data do not say where the curve falls."
     )
-    yield Drawn(f"interval_{event}", f"Time to {event}, interval-censored", caption, figure)
+    yield Drawn(figure, f"Time to {event}, interval-censored", caption, name=f"interval_{event}")
 
 
 def _hazard_curves(
@@ -195,10 +183,10 @@ def _hazard_curves(
         figures.without_frame(axes)
     grid[0][0].set_ylabel(f"Hazard ratio of {event}, against the median")
     yield Drawn(
-        f"hazard_{_file(endpoint)}_{event}",
+        figure,
         f"Hazard of {event} along {endpoint.replace('_', ' ').replace(':', ', ')}",
         "Cox model with a restricted cubic spline (4 knots), 95 % band; ticks below: participants.",
-        figure,
+        name=f"hazard_{_file(endpoint)}_{event}",
     )
 
 
@@ -215,7 +203,9 @@ def _waterfalls(analysis: AnalysisSpec, tables: Tables, endpoint: str) -> Iterat
             f"{len(resected)} participants at {visit}; median {resected.median():.0f} %, quartiles "
             f"{resected.quantile(0.25):.0f} to {resected.quantile(0.75):.0f} %."
         )
-        yield Drawn(f"waterfall_{_file(endpoint)}_{visit}", "Extent of resection", caption, figure)
+        yield Drawn(
+            figure, "Extent of resection", caption, name=f"waterfall_{_file(endpoint)}_{visit}"
+        )
 
 
 def _progression(analysis: ProgressionSpec, tables: Tables, rows: pd.DataFrame) -> Iterator[Drawn]:
@@ -228,18 +218,18 @@ def _progression(analysis: ProgressionSpec, tables: Tables, rows: pd.DataFrame) 
     stacked = pd.concat([a, b])
     labels = np.repeat(criteria, [len(a), len(b)])
     yield Drawn(
-        "km",
+        kaplan_meier_panel(stacked, labels, endpoint),
         f"Time to {endpoint} by both criteria",
         "Kaplan-Meier of the same participants, log-log bands; numbers at risk below.",
-        kaplan_meier_panel(stacked, labels, endpoint),
+        name="km",
     )
     both = a.join(b, how="inner", lsuffix="_a", rsuffix="_b")
     yield Drawn(
-        "scatter",
+        progression_scatter(both, criteria, window, early),
         f"{criteria[0]} against {criteria[1]}",
         f"One mark per participant. Band: dates within {window:g} days; shaded: first progression "
         f"up to {early:g} days. Open marks: censored by one or both.",
-        progression_scatter(both, criteria, window, early),
+        name="scatter",
     )
 
 
@@ -292,18 +282,18 @@ def _radiomics(analysis: RadiomicsSpec, tables: Tables, rows: pd.DataFrame) -> I
             f"; crossed out: below {least:g}, not modelled." if least is not None else "."
         )
         yield Drawn(
-            f"icc_{_file(str(kind))}",
+            icc_heat_map(part, least),
             f"Reproducibility of features over {kind}",
             caption,
-            icc_heat_map(part, least),
+            name=f"icc_{_file(str(kind))}",
         )
     chosen = rows[rows["statistic"] == "importance"]
     if len(chosen):
         yield Drawn(
-            "importance",
+            importance_bars(chosen),
             "Importance of the selected features",
             "Correlation with the first supervised component; orange: more means higher risk.",
-            importance_bars(chosen),
+            name="importance",
         )
     groups = rows[rows["statistic"] == "risk_group"].set_index("participant_id")["estimate"]
     if len(groups):
@@ -311,10 +301,10 @@ def _radiomics(analysis: RadiomicsSpec, tables: Tables, rows: pd.DataFrame) -> I
         times = times[times.index.isin(groups.index)]
         labels = np.where(groups.reindex(times.index) > 0.5, "high risk", "low risk")
         yield Drawn(
-            "km_risk",
+            kaplan_meier_panel(times, labels, analysis.event_endpoint),
             "Survival by radiomic risk group",
             "Each participant's group is from a model that did not see the participant.",
-            kaplan_meier_panel(times, labels, analysis.event_endpoint),
+            name="km_risk",
         )
 
 
@@ -386,36 +376,15 @@ _BUILDERS: dict[str, Callable[..., Iterator[Drawn]]] = {
 }
 
 
-def write_figures(
-    analysis: AnalysisSpec, tables: Tables, rows: pd.DataFrame, path: str | Path
-) -> list[Drawing]:
-    """Draw the figures of one analysis as an exhibit of the report, and return them.
+def drawn_figures(analysis: AnalysisSpec, tables: Tables, rows: pd.DataFrame) -> list[Drawn]:
+    """Figures of one analysis of survival, progression or radiomics.
 
-    ``path`` is ``exhibits/outcome_<analysis>.json``; ``outcome_<analysis>_<name>.svg`` and ``.png``
-    go beside it. A figure that these data cannot give is left out: its statistics rows say why.
+    One that these data cannot give is left out: its statistics rows say why.
     """
     import matplotlib as mpl
 
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    made = []
     with mpl.rc_context(STYLE):
-        builder = _BUILDERS.get(analysis.type)
         try:
-            drawn = list(builder(analysis, tables, rows)) if builder else []
+            return list(_BUILDERS[analysis.type](analysis, tables, rows))
         except NotComputable:
-            drawn = []
-        for item in drawn:
-            for suffix in ("svg", "png"):
-                save_figure(item.figure, path.with_name(f"{path.stem}_{item.name}.{suffix}"))
-            alt = f"{item.title}. {item.caption}"
-            made.append(Drawing(f"{path.stem}_{item.name}.svg", item.title, item.caption, alt))
-    write_exhibit(
-        path,
-        section=f"analysis:{analysis.id}",
-        title=str(analysis.title or analysis.id),
-        caption="" if made else "Nothing to draw: the statistics say why.",
-        drawings=made,
-        source=f"statistics/by_analysis/{analysis.id}.tsv",
-    )
-    return made
+            return []

@@ -10,9 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from corelab.provenance.products import read_json, write_json
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 FOLDER = "exhibits"
 #: Sections of the report that exhibits may name; ``analysis:<id>`` stands beside that analysis.
@@ -72,6 +75,32 @@ class Drawing:
     title: str
     caption: str
     alt: str
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A figure that a package has drawn, with its words.
+
+    Attributes
+    ----------
+    figure
+        Matplotlib figure; None where the data do not give it, which ``caption`` says.
+    title, caption
+        In plain words.
+    alt
+        What it shows, for who cannot see it; empty for title and caption.
+    name
+        Of its file, unique among the figures of one analysis.
+    tight
+        Whether the file is cropped to what is drawn.
+    """
+
+    figure: Figure | None
+    title: str
+    caption: str
+    alt: str = ""
+    name: str = "figure"
+    tight: bool = False
 
 
 @dataclass(frozen=True)

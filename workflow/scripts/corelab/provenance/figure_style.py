@@ -8,15 +8,21 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Iterable
+from itertools import zip_longest
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, unquote
 
+import numpy as np
 from markupsafe import Markup, escape
+from numpy.typing import ArrayLike
 
 from corelab.provenance.products import atomic_path
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 #: Series of arms, sources and curves, in this order everywhere. After Okabe and Ito (2008), which
@@ -88,8 +94,11 @@ def save_figure(figure: Figure, path: str | PathLike[str], *, tight: bool = Fals
     import matplotlib as mpl
 
     box: dict[str, Any] = {"bbox_inches": "tight"} if tight else {}
+    suffix = Path(path).suffix
     with mpl.rc_context(STYLE), atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=150, metadata=_METADATA[Path(path).suffix], **box)
+        figure.savefig(temporary, dpi=150, metadata=_METADATA[suffix], **box)
+        if suffix == ".svg":
+            temporary.write_text(_titled(temporary.read_text("utf-8")), encoding="utf-8")
     return Path(path)
 
 
@@ -107,7 +116,75 @@ def svg_of(figure: Figure) -> str:
     buffer = io.BytesIO()
     with mpl.rc_context(STYLE):
         figure.savefig(buffer, format="svg", metadata=_METADATA[".svg"], bbox_inches="tight")
-    return buffer.getvalue().decode("utf-8")
+    return _titled(buffer.getvalue().decode("utf-8"))
+
+
+#: Begins the address of a point that has a text; Matplotlib writes no titles, but addresses.
+_POINT = "point:"
+
+
+def name_points(
+    axes: Axes,
+    names: Iterable[object],
+    x: ArrayLike,
+    y: ArrayLike,
+    *,
+    used: str = "used",
+    links: Iterable[str | None] = (),
+) -> None:
+    """Give drawn points texts that a page shows under the pointer and on focus.
+
+    The text has the name, the values with the labels of the axes, and whether the point was used:
+    name points when both axes have their labels. What is drawn does not change.
+
+    Parameters
+    ----------
+    axes
+        That the points are drawn on.
+    names
+        Of each point: a participant, or a tuple of participant and visit. Never an arm.
+    x, y
+        Where the points are; the value of an axis without ticks or label is not named.
+    used
+        Said of each point; empty for nothing.
+    links
+        Page that each point leads to.
+
+    Examples
+    --------
+    >>> from matplotlib.figure import Figure
+    >>> figure = Figure(figsize=(2, 2))
+    >>> axes = figure.add_subplot(xlabel="Dose", ylabel="Growth, mL")
+    >>> name_points(axes, ["007"], [2.0], [5.25])
+    >>> "<title>007; Dose 2; Growth, mL 5.25; used</title>" in svg_of(figure)
+    True
+    """
+    x, y = np.asarray(x, float), np.asarray(y, float)
+    labels = [
+        axis.get_label_text() * bool(len(axis.get_ticklocs())) for axis in (axes.xaxis, axes.yaxis)
+    ]
+    texts = []
+    for name, *place in zip(names, x, y, strict=True):
+        who = ", ".join(map(str, name)) if isinstance(name, tuple) else str(name)
+        values = [
+            f"{label} {value:.4g}" for label, value in zip(labels, place, strict=True) if label
+        ]
+        texts.append("; ".join(text for text in (who, *values, used) if text))
+    points = axes.scatter(x, y, s=45, c="black", alpha=0, linewidths=0, zorder=6)
+    addresses = zip_longest(texts, links, fillvalue="")
+    points.set_urls([f"{_POINT}{quote(text)}|{link or ''}" for text, link in addresses])
+
+
+def _titled(svg: str) -> str:
+    """The drawing with named points as groups, or links, with titles."""
+
+    def titled(match: re.Match[str]) -> str:
+        text, link, drawn = escape(unquote(match[1])), match[2], match[3]
+        tag = f'a xlink:href="{link}"' if link else 'g role="img"'
+        return f'<{tag} class="point"><title>{text}</title>{drawn}</{tag[0]}>'
+
+    pattern = rf'<a xlink:href="{_POINT}([^"|]*)\|([^"]*)"[^>]*>(.*?)</a>'
+    return re.sub(pattern, titled, svg, flags=re.DOTALL)
 
 
 def on_a_page(svg: str, name: str, alt: str) -> Markup:
@@ -147,8 +224,8 @@ def on_a_page(svg: str, name: str, alt: str) -> Markup:
     text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
     box = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', text)
     width = f"{float(box[1]) * 4 / 3:.0f}px" if box else "100%"
-    # Links within a picture are reached only where it is a group.
-    role = "group" if "<a " in text else "img"
+    # Links and points within a picture are reached only where it is a group.
+    role = "group" if "<a " in text or "<title" in text else "img"
     head = (
         f'<svg class="drawn" role="{role}" aria-label="{escape(alt)}" style="max-width: {width}"'
         + (f' viewBox="{box[0][9:-1]}"' if box else "")
@@ -159,5 +236,5 @@ def on_a_page(svg: str, name: str, alt: str) -> Markup:
 
 __all__ = [
     *("AMBER", "BLUE", "COLOURS", "FAINT", "GREEN", "GREY", "ON_LIGHT", "PINK", "RED", "SKY"),
-    *("STYLE", "font_folder", "on_a_page", "save_figure", "svg_of"),
+    *("STYLE", "font_folder", "name_points", "on_a_page", "save_figure", "svg_of"),
 ]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib.metadata
+import json
 import platform
 import re
 from collections.abc import Iterable, Mapping
@@ -20,7 +21,7 @@ import pandas as pd
 from corelab.provenance.contents import Compared, compare
 from corelab.provenance.job import UserError
 from corelab.provenance.ledger import standing
-from corelab.provenance.products import file_sha256, read_json, read_table, write_table
+from corelab.provenance.products import file_sha256, read_json, read_table, write_table, write_text
 from corelab.provenance.rules import workflow_rules
 from corelab.terms.plugins import packages
 
@@ -38,7 +39,7 @@ PRODUCT_FOLDERS = (
     "verification",
 )
 #: Written after the manifest, or by hand.
-NOT_IN_MANIFEST = ("verification/verified.tsv", "verification/verified.json")
+NOT_IN_MANIFEST = ("verification/verified.tsv", "verification/verified.json", "report/verified.js")
 PACKAGES = (
     "snakemake",
     "numpy",
@@ -152,7 +153,7 @@ WRITERS = (
     (r"derivatives/.*/(prepare|segment|perfuse|measure|normalise)\.json$", r"\1"),
     (r"derivatives/.*/radiomics\.(json|tsv)$", "radiomics"),
     (
-        r"derivatives/.*/quality\.json$|derivatives/.*desc-(registration|tile|masks)_qc",
+        r"derivatives/.*/quality\.json$|derivatives/.*desc-(registration|tile|layer|masks)_qc",
         "quality_figures",
     ),
     (r"derivatives/.*_xfm\.|derivatives/.*space-MNI", "normalise"),
@@ -178,9 +179,7 @@ WRITERS = (
     (r"statistics/cohort_flow\.|exhibits/flow_", "cohort_flow"),
     (r"(statistics|exhibits)/perfusion_cutoffs\.", "perfusion_cutoffs"),
     (r"statistics/", "statistics_tables"),
-    (r"exhibits/agreement_", "draw_agreement"),
-    (r"exhibits/pharmacodynamics_", "draw_pharmacodynamics"),
-    (r"exhibits/outcome_", "draw_outcome"),
+    (r"exhibits/analysis_", "draw"),
     (r"exhibits/reading_", "reading_exhibits"),
     (r"(quality|exhibits)/failures\.", "failures"),
     (r"recovery/", "plant_lesions"),
@@ -505,7 +504,29 @@ def verified_table(folder: Path, path: str) -> pd.DataFrame:
     """Verify a study against its manifest and write the table."""
     table = verify(folder, read_json(folder / "provenance" / "manifest.json"))
     write_table(table, path, VERIFIED)
+    show_verified(folder, table)
     return table
+
+
+def show_verified(folder: Path, table: pd.DataFrame | None = None) -> None:
+    """Say on the report's first page how many products are as the manifest has them.
+
+    The page is one of the products, and stays as it is: it loads the result from beside it.
+
+    Parameters
+    ----------
+    folder
+        Of the study.
+    table
+        Of :func:`verify`; None: not yet verified.
+    """
+    content = "null"
+    if table is not None:
+        same = int((table["verdict"] == "same").sum())
+        css = "good" if same == len(table) else "bad"
+        words = f"{same} of {len(table)} files agree with the manifest"
+        content = json.dumps({"css": css, "words": words})
+    write_text(f"globalThis.VERIFIED = {content};\n", folder / "report" / "verified.js")
 
 
 def _input_lines(found: Compared) -> list[str]:
@@ -538,6 +559,7 @@ def verify_lines(folder: Path) -> list[str]:
     manifest_path = folder / "provenance" / "manifest.json"
     manifest = read_json(manifest_path)
     table = verify(folder, manifest)
+    show_verified(folder, table)
     counts = table["verdict"].value_counts()
     wrong = table[table["verdict"] != "same"]
     head = (

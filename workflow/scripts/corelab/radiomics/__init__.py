@@ -1,8 +1,8 @@
 """Image + mask -> features: normalisation, derived images, texture.
 
 :func:`grey_levels` makes MR intensities comparable, :func:`t2_edge` and :func:`gd_zscore` derive
-images, :func:`extract_features` gives IBSI features (MIRP), :func:`feature_rows` and
-:func:`feature_table` shape them to the study's long table.
+images, :func:`extract_features` gives IBSI features (MIRP), :func:`feature_rows` shapes them to the
+study's long table.
 """
 
 from corelab.radiomics.derived import gd_zscore, t2_edge
@@ -10,7 +10,6 @@ from corelab.radiomics.features import (
     FeatureSettings,
     extract_features,
     feature_rows,
-    feature_table,
 )
 from corelab.radiomics.normalise import GreyLevels, grey_levels, top_mode
 
@@ -19,7 +18,6 @@ __all__ = [
     "GreyLevels",
     "extract_features",
     "feature_rows",
-    "feature_table",
     "gd_zscore",
     "grey_levels",
     "t2_edge",

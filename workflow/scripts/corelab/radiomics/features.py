@@ -16,16 +16,17 @@ import logging
 import math
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import Field, model_validator
 
 from corelab.imaging.geometry import same_grid, voxel_sizes_mm
-from corelab.settings.radiomics import RadiomicsSettings
+from corelab.settings.base import Positive, Settings
+from corelab.settings.radiomics import Aggregation, Family, RadiomicsSettings
 
 #: Our families -> those of MIRP.
 FAMILIES: Mapping[str, tuple[str, ...]] = {
@@ -39,8 +40,6 @@ FAMILIES: Mapping[str, tuple[str, ...]] = {
     "gldzm": ("gldzm",),
     "local-intensity": ("local_intensity",),
 }
-DEFAULT_FAMILIES: tuple[str, ...] = RadiomicsSettings().families
-DISCRETISATIONS = ("levels", "none", "bin-number", "bin-width")
 #: IBSI's suffix -> MIRP's directional and omnidirectional methods and MIRP's suffix.
 _AGGREGATIONS = {
     "2D_avg": ("2d_average", "2d", "2d_avg"),
@@ -61,8 +60,7 @@ _SHAPE_WITH_INTENSITY = frozenset(
 _MARGIN_MM = 7.0
 
 
-@dataclass(frozen=True)
-class FeatureSettings:
+class FeatureSettings(Settings):
     """Settings of the feature computation.
 
     Attributes
@@ -91,33 +89,18 @@ class FeatureSettings:
     '3D_comb'
     """
 
-    families: tuple[str, ...] = DEFAULT_FAMILIES
-    discretisation: str = "levels"
-    n_bins: int = 32
-    bin_width: float | None = None
+    families: Annotated[tuple[Family, ...], Field(min_length=1)] = RadiomicsSettings().families
+    discretisation: Literal["levels", "none", "bin-number", "bin-width"] = "levels"
+    n_bins: Annotated[int, Field(ge=2)] = 32
+    bin_width: Positive | None = None
     lowest: float | None = None
-    aggregation: str = "3D_comb"
+    aggregation: Aggregation = "3D_comb"
 
-    def __post_init__(self) -> None:
-        unknown = [family for family in self.families if family not in FAMILIES]
-        if unknown or not self.families:
-            raise ValueError(
-                f"families: {', '.join(map(repr, unknown)) or 'none'}; choose from "
-                f"{', '.join(FAMILIES)}"
-            )
-        if self.discretisation not in DISCRETISATIONS:
-            raise ValueError(
-                f"discretisation is '{self.discretisation}'; it is one of "
-                f"{', '.join(DISCRETISATIONS)}"
-            )
-        if self.aggregation not in _AGGREGATIONS:
-            raise ValueError(
-                f"aggregation is '{self.aggregation}'; it is one of {', '.join(_AGGREGATIONS)}"
-            )
-        if self.discretisation == "bin-number" and self.n_bins < 2:
-            raise ValueError(f"n_bins is {self.n_bins}; texture needs 2 grey levels or more")
-        if self.discretisation == "bin-width" and not (self.bin_width and self.bin_width > 0):
-            raise ValueError(f"bin_width is {self.bin_width}; bin-width needs one above 0")
+    @model_validator(mode="after")
+    def _width(self) -> Self:
+        if self.discretisation == "bin-width" and self.bin_width is None:
+            raise ValueError("bin_width is None; bin-width needs one above 0")
+        return self
 
 
 _DEFAULTS = FeatureSettings()
@@ -226,7 +209,7 @@ def feature_rows(
     """Features of one image and mask as rows of the study's long feature table.
 
     Shape features that do not read the image (volume, sphericity, ...) have the series ``mask``:
-    they are the same for every series of the visit (see :func:`feature_table`).
+    they are the same for every series of the visit.
 
     Returns
     -------
@@ -246,58 +229,19 @@ def feature_rows(
     >>> rows[["series", "feature", "value"]].values.tolist()
     [['T1c', 'stat_mean', 2.0], ['mask', 'morph_volume', 9.0]]
     """
-    keys = {
-        "participant_id": participant_id,
-        "visit": visit,
-        "series": series,
-        "label": label,
-        "source": source,
-    }
+    keys = dict(zip(COLUMNS, (participant_id, visit, series, label, source), strict=False))
     empty = [name for name, value in keys.items() if not str(value)]
     if empty:
         raise ValueError(f"feature rows need {', '.join(empty)}: empty text was given")
     rows = [
-        {
-            **{name: str(value) for name, value in keys.items()},
-            "series": SHAPE_SERIES if _is_pure_shape(feature) else str(series),
-            "feature": feature,
-            "value": float(value),
-        }
+        (
+            *(str(participant_id), str(visit)),
+            SHAPE_SERIES if _is_pure_shape(feature) else str(series),
+            *(str(label), str(source), feature, float(value)),
+        )
         for feature, value in features.items()
     ]
-    frame = pd.DataFrame(rows, columns=list(COLUMNS))
-    return frame.astype({"value": np.float64})
-
-
-def feature_table(tables: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """One table from the rows of many images and masks, sorted by key, shape once per mask.
-
-    Raises
-    ------
-    ValueError
-        If one key has two different values.
-
-    Examples
-    --------
-    >>> key = {"participant_id": "1", "visit": "v", "label": "core", "source": "pipeline"}
-    >>> t1, t2 = (feature_rows({"morph_volume": 8.0, "stat_mean": mean}, series=series, **key)
-    ...           for series, mean in (("T1w", 1.0), ("T2w", 2.0)))
-    >>> feature_table([t1, t2])[["series", "feature"]].values.tolist()
-    [['T1w', 'stat_mean'], ['T2w', 'stat_mean'], ['mask', 'morph_volume']]
-    """
-    if not tables:
-        return pd.DataFrame(columns=list(COLUMNS)).astype({"value": np.float64})
-    keys = [column for column in COLUMNS if column != "value"]
-    together = pd.concat(tables, ignore_index=True).drop_duplicates(list(COLUMNS))
-    doubled = together.duplicated(keys)
-    if doubled.any():
-        first = together[doubled].iloc[0]
-        raise ValueError(
-            "two values of one feature: "
-            + ", ".join(f"{column} {first[column]}" for column in keys)
-            + "; the masks of one label and source differ between series"
-        )
-    return together.sort_values(keys, kind="stable").reset_index(drop=True)
+    return pd.DataFrame(rows, columns=list(COLUMNS)).astype({"value": np.float64})
 
 
 def _is_pure_shape(feature: str) -> bool:

@@ -93,10 +93,6 @@ def grey_levels(
     n_levels
         2 to 32767.
 
-    Returns
-    -------
-    GreyLevels
-
     Raises
     ------
     ValueError

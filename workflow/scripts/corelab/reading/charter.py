@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from corelab.records import ScanRow
 from corelab.settings.reading import ReadingSettings, ReadingWindow
 from corelab.settings.report import Attestation
 from corelab.terms.verdicts import FAIL, NOT_ASSESSABLE, PASS
@@ -131,7 +132,7 @@ def charter_checks(settings: ReadingSettings) -> list[Check]:
 
 
 def visit_checks(
-    scans: Sequence[Mapping[str, Any]],
+    scans: Sequence[ScanRow],
     windows: Mapping[str, ReadingWindow],
     baseline: str | None,
 ) -> list[Check]:
@@ -139,12 +140,12 @@ def visit_checks(
     times: dict[tuple[str, str], Any] = {}
     kinds: dict[tuple[str, str], set[str]] = {}
     for row in scans:
-        if row["kind"].startswith("mask-"):
+        if row.is_mask:
             continue
-        key = (row["participant_id"], row["visit"])
-        kinds.setdefault(key, set()).add(row["kind"])
-        if row["acquired_at"]:
-            when = pd.to_datetime(row["acquired_at"], utc=True)
+        key = (row.participant_id, row.visit)
+        kinds.setdefault(key, set()).add(row.kind)
+        if row.acquired_at:
+            when = pd.to_datetime(row.acquired_at, utc=True)
             times[key] = min(times.get(key, when), when)
     found: list[Check] = []
     for visit, window in windows.items():

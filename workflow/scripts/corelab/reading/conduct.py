@@ -14,6 +14,7 @@ from corelab.measurement.rows import rows_frame
 from corelab.reading.charter import Check, charter_checks, visit_checks
 from corelab.reading.rates import wilson_interval
 from corelab.reading.reader_list import days_of_reads
+from corelab.records import ScanRow
 from corelab.settings.reading import ReadingSettings
 
 CONDUCT = {
@@ -211,7 +212,7 @@ def conduct_table(
     sheet: pd.DataFrame | None,
     settings: ReadingSettings,
     *,
-    scans: Sequence[Mapping[str, Any]] = (),
+    scans: Sequence[ScanRow] = (),
     baseline: str | None = None,
 ) -> pd.DataFrame:
     """All checks of a read; columns :data:`CONDUCT`.

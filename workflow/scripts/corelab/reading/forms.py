@@ -72,20 +72,13 @@ def reads_from_form(
         case = known.loc[line["case"]]
         if (case["reference"] == "yes") != reference:
             continue
+        repeat = str((int(case["repeat"]) - 1) * parts + int(case["part"]))
         rows.append(
-            {
-                "participant_id": case["participant_id"],
-                "visit": case["visit"],
-                "endpoint": line["endpoint"],
-                "reader": reader,
-                "value": line["value"],
-                "unit": line["unit"],
-                "repeat": str((int(case["repeat"]) - 1) * parts + int(case["part"])),
-                "role": "reader",
-                "read_at": line["read_at"],
-                "presentation_order": str(line["position"]),
-                "not_evaluable_reason": line["not_evaluable_reason"],
-            }
+            (
+                *(case["participant_id"], case["visit"], line["endpoint"], reader),
+                *(line["value"], line["unit"], repeat, "reader", line["read_at"]),
+                *(str(line["position"]), line["not_evaluable_reason"]),
+            )
         )
     return pd.DataFrame(rows, columns=list(RETURNED), dtype=object)
 

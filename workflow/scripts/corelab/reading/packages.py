@@ -239,10 +239,6 @@ def write_packages(study: Study, records: Sequence[str | Path], folder: Path) ->
     folder
         The study's results folder; packages go to ``reading/packages/<reader>/``.
 
-    Returns
-    -------
-    Packages
-
     Raises
     ------
     BlindingFault

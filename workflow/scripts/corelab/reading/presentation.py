@@ -63,7 +63,8 @@ class Shown:
     linked: bool
 
 
-def _generator(seed: int, *names: str) -> np.random.Generator:
+def generator(seed: int, *names: str) -> np.random.Generator:
+    """Random numbers that depend on the seed and on names alone."""
     text = "\x1f".join([str(int(seed)), *names])
     return np.random.default_rng(int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big"))
 
@@ -134,7 +135,7 @@ def presentation_order(
                 shown.append(Shown(len(shown) + 1, part, screen, case, number, linked))
 
     for number, (screens, timed, linked) in enumerate(
-        _parts(groups, kind, lambda purpose: _generator(seed, kind, reader, purpose)), start=1
+        _parts(groups, kind, lambda purpose: generator(seed, kind, reader, purpose)), start=1
     ):
         show(number, screens, timed=timed, linked=linked)
     return shown
@@ -214,6 +215,6 @@ def repeated_cases(cases: Iterable[Case], *, share: float, seed: int) -> list[Ca
     listed = sorted(cases)
     subjects = sorted({case.participant_id for case in listed})
     number = int(np.ceil(share * len(subjects)))
-    drawn = _generator(seed, "repeats").choice(len(subjects), number, replace=False)
+    drawn = generator(seed, "repeats").choice(len(subjects), number, replace=False)
     chosen = {subjects[int(index)] for index in drawn}
     return [Case(c.participant_id, c.visit, 2) for c in listed if c.participant_id in chosen]

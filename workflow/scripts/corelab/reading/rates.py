@@ -16,6 +16,7 @@ import pandas as pd
 
 from corelab.measurement.rows import rows_frame
 from corelab.reading.adjudication import Rule, readings_of
+from corelab.reading.reader_list import reading_order
 
 RATES = {
     "endpoint": "Name of the endpoint",
@@ -290,12 +291,9 @@ def sequence_parts(sheet: pd.DataFrame | None, parts: int) -> dict[tuple[str, st
     own = sheet[
         sheet.get("role", pd.Series("reader", index=sheet.index)).fillna("reader") == "reader"
     ]
-    column = next(
-        (c for c in ("presentation_order", "read_at") if c in own and own[c].notna().all()), None
-    )
-    if column is None or not len(own):
+    order = reading_order(own)
+    if order is None:
         return {}
-    order = own[column] if column == "read_at" else pd.to_numeric(own[column])
     found = {}
     for (reader, endpoint), rows in own.groupby(["reader", "endpoint"], sort=True):
         if "repeat" in rows:

@@ -85,3 +85,19 @@ def days_of_reads(sheet: pd.DataFrame) -> dict[str, dict[str, int]]:
     for reader, day, number in counts.reset_index().itertuples(index=False):
         found.setdefault(str(reader), {})[str(day)] = int(number)
     return found
+
+
+def reading_order(reads: pd.DataFrame) -> pd.Series | None:
+    """Key that the reads sort by: ``presentation_order``, else ``read_at``.
+
+    None where the reads have neither in every row.
+
+    Examples
+    --------
+    >>> reading_order(pd.DataFrame({"presentation_order": ["2", "10"]})).tolist()
+    [2, 10]
+    """
+    for column in ("presentation_order", "read_at"):
+        if len(reads) and column in reads and reads[column].notna().all():
+            return reads[column] if column == "read_at" else pd.to_numeric(reads[column])
+    return None

@@ -7,12 +7,12 @@ participants are read.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 
-import numpy as np
 import pandas as pd
+
+from corelab.reading.presentation import generator
 
 SAMPLE = {
     "participant_id": "Subject identifier",
@@ -97,9 +97,7 @@ def stratified_sample(
     numbers = allocation({name: len(ids) for name, ids in groups.items()}, total)
     rows = []
     for name, ids in groups.items():
-        text = "\x1f".join([str(int(seed)), "sample", name])
-        state = int.from_bytes(hashlib.sha256(text.encode()).digest()[:16], "big")
-        drawn = set(np.random.default_rng(state).permutation(ids)[: numbers[name]].tolist())
+        drawn = set(generator(seed, "sample", name).permutation(ids)[: numbers[name]].tolist())
         for one in ids:
             cells = (one, name, len(ids), numbers[name], "yes" if one in drawn else "no")
             rows.append(cells)

@@ -22,7 +22,11 @@ _EXPLAINED = ("readable", "left_right", "brain_mask", "brain_in_field")
 
 @dataclass(frozen=True, slots=True)
 class ScanRow(Record):
-    """Row of the scans sheet, as jobs get it; numbers may still be text."""
+    """Row of the scans sheet, as jobs get it; numbers may still be text.
+
+    ``kind`` is ``mask-<label>`` for a supplied mask, ``source`` the file as listed; ``exists`` and
+    ``simulated`` say whether there is a file, and whether the workflow makes it.
+    """
 
     kind: str
     path: str
@@ -41,6 +45,19 @@ class ScanRow(Record):
     sequence: str | None = None
     contrast_phase: str | None = None
     scan_duration_s: float | str | None = None
+    source: str = ""
+    exists: bool = True
+    simulated: bool = False
+
+    @property
+    def is_mask(self) -> bool:
+        """Whether the file is a supplied mask."""
+        return self.kind.startswith("mask-")
+
+    @property
+    def label(self) -> str:
+        """Label of a mask."""
+        return self.kind.removeprefix("mask-")
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,8 +138,9 @@ class Checked(Record):
 
     Attributes
     ----------
-    fit, tile
-        Figure of the fit, and the picture of the contact sheet; None without an anchor.
+    fit, tile, layer
+        Figure of the fit, the picture of the contact sheet, and the fitted scan alone in the planes
+        of the template; None without an anchor.
     masks
         Visit -> figure of its masks.
     """
@@ -155,5 +156,6 @@ class Checked(Record):
     quality: Mapping[str, Any] = field(default_factory=dict)
     fit: str | None = None
     tile: str | None = None
+    layer: str | None = None
     masks: Mapping[str, str] = field(default_factory=dict)
     products: Mapping[str, str] | None = omitted()

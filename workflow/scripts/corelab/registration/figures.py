@@ -105,10 +105,13 @@ def quality_figures(
         assert scan is not None
         chain = normalised.transforms.get(anchor.visit, {}).get(anchor.grid)
         planes = _planes(_scan_image(scan.file, scan.kind, folder), chain, folder)
-        fit, tile = (_figure(subject, anchor.visit, name) for name in ("registration", "tile"))
+        fit, tile, layer = (
+            _figure(subject, anchor.visit, name) for name in ("registration", "tile", "layer")
+        )
         _draw_fit(planes, record, anchor, folder / fit)
         _draw_tile(planes[_TILE_PLANE], folder / tile)
-        record = replace(record, fit=fit, tile=tile)
+        _write_layer(planes, folder / layer)
+        record = replace(record, fit=fit, tile=tile, layer=layer)
     masks = {}
     for visit in visits:
         panels = _mask_panels(visit, folder)
@@ -299,6 +302,7 @@ def _scaled(plane: np.ndarray) -> np.ndarray:
     return np.clip((plane - low) / max(high - low, 1e-6), 0, 1)
 
 
+@lru_cache(maxsize=1)
 def _template_planes() -> list[np.ndarray]:
     template = template_image()
     data = np.asarray(template.dataobj)
@@ -341,6 +345,37 @@ def _draw_fit(planes: Sequence[np.ndarray], record: Checked, anchor: Anchor, pat
     for row, words in enumerate(("template edges on the scan", "checkerboard with the template")):
         _beside(axes[row, 0], words, rotation=90, ha="center", x=-0.08)
     _save(figure, path)
+
+
+def template_layer() -> np.ndarray:
+    """The template in the planes of a fit's layer (``desc-layer``), at the same pixels.
+
+    Shown in turn, a fitted scan and the template differ where the fit is wrong.
+
+    Examples
+    --------
+    >>> layer = template_layer()
+    >>> layer.dtype.name, layer.shape[1] > 4 * layer.shape[0]
+    ('uint8', True)
+    """
+    return _layer(_template_planes())
+
+
+def _layer(planes: Sequence[np.ndarray]) -> np.ndarray:
+    """Planes side by side in the template's box, as grey levels with up above."""
+    boxes = [_around(standard > 0) for standard in _template_planes()]
+    parts = [_scaled(plane[box])[::-1] for plane, box in zip(planes, boxes, strict=True)]
+    high = max(len(part) for part in parts)
+    padded = [np.pad(part, (((high - len(part)) // 2, -(-(high - len(part)) // 2)), (0, 0)))
+              for part in parts]  # fmt: skip
+    return np.asarray(np.concatenate(padded, axis=1) * 255).round().astype(np.uint8)
+
+
+def _write_layer(planes: Sequence[np.ndarray], path: Path) -> None:
+    from PIL import Image
+
+    with atomic_path(path) as temporary:
+        Image.fromarray(_layer(planes)).save(temporary, "PNG")
 
 
 def _draw_tile(plane: np.ndarray, path: Path) -> None:
@@ -445,7 +480,7 @@ def _draw_masks(
 
 
 def _in_a_row(image: np.ndarray, slices: Sequence[int] | np.ndarray, empty: float) -> np.ndarray:
-    """Axial slices side by side, the patient's left on the right; one picture draws faster than seven.
+    """Axial slices side by side, the patient's left on the right, which draw as one picture.
 
     Examples
     --------

@@ -6,6 +6,7 @@ import base64
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
 import pandas as pd
@@ -163,7 +164,8 @@ def shown(results: Results, exhibits: Iterable[Exhibit]) -> list[Shown]:
             href = f"../{FOLDER}/{one.figure}"
             found.append(Shown(one.title, one.caption, svg, uri, href, one.alt, table))
             table = None  # it stands once, below the first figure
-        if table is not None or not any(path for path, _ in drawn):
+        undrawn = bool(exhibit.caption) and not exhibit.figure
+        if table is not None or undrawn or not any(path for path, _ in drawn):
             found.append(Shown(exhibit.title, exhibit.caption, Markup(), "", "", "", table))
     return found
 
@@ -201,11 +203,13 @@ def exhibit_blocks(
         return title if not subject or title.startswith(subject) else f"{subject}: {title}"
 
     blocks: list[Block] = []
-    for place, exhibit in enumerate(exhibits, start=1):
-        number = f"{prefix}.{place}"
+    numbers = (f"{prefix}.{place}" for place in count(1))
+    for exhibit in exhibits:
+        number = next(numbers)
         drawn = [(_figure_path(results, one), one) for one in _drawings(exhibit)]
-        for path, one in drawn:
+        for place, (path, one) in enumerate(drawn):
             if path is not None:
+                number = next(numbers) if place else number
                 data, kind = path.read_bytes(), path.suffix[1:]
                 blocks.append(
                     Plate(number, titled(one.title), data, kind, one.alt, one.caption, 80)

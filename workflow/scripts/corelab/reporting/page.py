@@ -291,6 +291,9 @@ def environment() -> jinja2.Environment:
     )
     env.filters["table"] = render_table
     env.filters["place"] = place
+    env.filters["joint_legend"] = lambda pictures: dict.fromkeys(
+        tuple(item) for picture in pictures for item in picture.legend
+    )
     return env
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from urllib.parse import quote
 
@@ -10,17 +11,21 @@ from PIL import Image
 
 from corelab.provenance.products import atomic_path
 from corelab.records.base import Record
+from corelab.registration.figures import template_layer
 from corelab.reporting.results import Results, Visit
 from corelab.study.naming import session_entity, subject_entity
 
 #: Folder below ``report/``.
 FOLDER = "figures"
+#: The fitted scan alone: shown in turn with the template.
+LAYER = "layer"
 #: Figures in the order in which they are looked at: name in the file -> words.
 WORDS = {
     "lesions": "Core and penumbra with their volumes",
     "arterial": "Arterial input and venous output, place and curves",
     "maps": "Perfusion maps",
     "displacement": "Head motion during the series",
+    LAYER: "Registration to the template: fitted scan and template in turn",
     "registration": "Registration to the template: edges and checkerboard",
     "masks": "Masks with their volumes",
 }
@@ -42,6 +47,8 @@ class QualityFigure(Record):
         Pixels.
     visit, name
         What it shows; a name of :data:`WORDS`.
+    other
+        Address of a picture of the same size that is shown in turn with it; empty for none.
     """
 
     href: str
@@ -49,6 +56,7 @@ class QualityFigure(Record):
     height: int
     visit: str
     name: str
+    other: str = ""
 
     @property
     def title(self) -> str:
@@ -68,6 +76,18 @@ def figure_paths(visit: Visit, folder: Path) -> dict[str, Path]:
     return {name: found[name] for name in WORDS if name in found}
 
 
+@cache
+def _template() -> Image.Image:
+    return Image.fromarray(template_layer())
+
+
+def _write(image: Image.Image, target: Path) -> str:
+    """Write a picture beside the pages; its address."""
+    with atomic_path(target) as temporary:
+        image.save(temporary, "WEBP", quality=_WEBP_QUALITY, method=2)
+    return f"{FOLDER}/{quote(target.name)}"
+
+
 def write_quality_figures(results: Results, subject: str, report: Path) -> list[QualityFigure]:
     """Write small copies of a subject's quality figures; equal inputs give equal bytes."""
     shown = []
@@ -79,9 +99,7 @@ def write_quality_figures(results: Results, subject: str, report: Path) -> list[
             if width < image.width:
                 size = (width, round(image.height * width / image.width))
                 image = image.resize(size, Image.Resampling.LANCZOS, reducing_gap=2.0)
-            target = report / FOLDER / f"{path.stem}.webp"
-            with atomic_path(target) as temporary:
-                image.save(temporary, "WEBP", quality=_WEBP_QUALITY, method=2)
-            href = f"{FOLDER}/{quote(target.name)}"
-            shown.append(QualityFigure(href, *image.size, visit.visit, name))
+            href = _write(image, report / FOLDER / f"{path.stem}.webp")
+            other = _write(_template(), report / FOLDER / "template.webp") if name == LAYER else ""
+            shown.append(QualityFigure(href, *image.size, visit.visit, name, other))
     return shown

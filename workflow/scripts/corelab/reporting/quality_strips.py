@@ -10,7 +10,15 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from corelab.provenance.figure_style import AMBER, BLUE, GREY, RED, on_a_page, svg_of
+from corelab.provenance.figure_style import (
+    AMBER,
+    BLUE,
+    GREY,
+    RED,
+    name_points,
+    on_a_page,
+    svg_of,
+)
 from corelab.provenance.products import read_table
 from corelab.reporting.exhibits import Shown
 from corelab.reporting.results import Results
@@ -109,6 +117,7 @@ def _strip(metric: str, rows: pd.DataFrame, pages: Mapping[str, str], outside: i
     sites = sorted(set(rows["site"]))
     figure = Figure(figsize=(_WIDTH_INCHES, _HEAD_INCHES + _SITE_INCHES * len(sites)))
     axes = figure.add_subplot()
+    named: list[tuple[str, float, float, str | None]] = []
     for place, site in enumerate(sites):
         own = rows[rows["site"] == site].sort_values("value", kind="stable")
         low, middle, high = np.percentile(own["value"], [25, 50, 75])
@@ -119,17 +128,22 @@ def _strip(metric: str, rows: pd.DataFrame, pages: Mapping[str, str], outside: i
         if len(rest) > MAX_POINTS:
             rest = pd.concat([rest.head(MAX_POINTS // 2), rest.tail(MAX_POINTS // 2)])
         for part in (rest, drawn):
-            colours = [_VERDICTS.get(str(v), ("", BLUE))[1] for v in part["verdict"]]
-            spread = 0.22 * np.cos(2.4 * np.arange(len(part)))
-            points = axes.scatter(
-                part["value"], place + spread, s=14, c=colours, alpha=0.75, linewidths=0, zorder=3
-            )
-            points.set_urls([pages.get(who) for who in part["participant_id"]])
+            verdicts = [_VERDICTS.get(str(v), ("", BLUE)) for v in part["verdict"]]
+            at = place + 0.22 * np.cos(2.4 * np.arange(len(part)))
+            colours = [colour for _, colour in verdicts]
+            axes.scatter(part["value"], at, s=14, c=colours, alpha=0.75, linewidths=0, zorder=3)
+            for (words, _), who, x, y in zip(
+                verdicts, part["participant_id"], part["value"], at, strict=True
+            ):
+                text = f"{who}, {site}: {x:.4g}" + (f", {words}" if words else "")
+                named.append((text, x, y, pages.get(who)))
     axes.set_yticks(range(len(sites)), sites, fontsize=8)
     axes.set_ylim(len(sites) - 0.4, -0.6)
     axes.tick_params(axis="x", labelsize=8)
     axes.locator_params(axis="x", nbins=5)
     axes.spines[["top", "right"]].set_visible(False)
+    texts, x, y, links = zip(*named, strict=True)
+    name_points(axes, texts, x, y, used="", links=links)
     n = f"{len(rows)} values" + (f", {outside} outside or doubtful" if outside else "")
     key = "strip-" + "".join(c if c.isalnum() else "-" for c in metric)
     svg = on_a_page(svg_of(figure), key, f"{metric} by site: {n}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from corelab.provenance.decisions import Decision
+from corelab.provenance.manifest import show_verified
 from corelab.provenance.products import write_text
 from corelab.reporting import page, pictures, viewer
 from corelab.reporting.analysis_view import report_parts
@@ -127,6 +128,7 @@ def write_report(
     decided = desk_decisions(decisions)
     _write_pages(results, target, _study_content(results, cards(results, drawn), decided))
     write_text(methods_as_text(results), target / "methods.txt")
+    show_verified(results.folder)
     write_traces(results, target)
     write_certificate_page(results, target)
     write_desk(results, drawn, decided)
@@ -282,7 +284,9 @@ def _write_pages(results: Results, target: Path, content: Mapping[str, Page]) ->
         html = page.render(
             f"{name}.j2",
             common,
-            policy=page.security_policy([page.asset("report.js")], files=name == "images.html"),
+            policy=page.security_policy(
+                [page.asset("report.js")], files=name in ("index.html", "images.html")
+            ),
             page_title=f"{title}: imaging report" if name == "index.html" else title,
             study_pages=list(page.STUDY_PAGES.items()),
             here=name,

@@ -55,11 +55,6 @@ class Card:
         """What the pictures show."""
         return ", ".join(one.caption for one in self.pictures) or "no image could be shown"
 
-    @property
-    def legend(self) -> list[tuple[str, str]]:
-        """Outlines of all pictures."""
-        return list(dict.fromkeys((c, n) for one in self.pictures for c, n in one.legend))
-
 
 def subject_facts(results: Results, subject: str) -> list[tuple[str, str]]:
     """What the participants sheet says of a subject: pairs of column and value, blanks left out."""

@@ -74,7 +74,8 @@ class SubjectImages(Record):
     def files(self) -> list[str]:
         """Files below the report, by their names."""
         layers = [name for m in self.mosaics for name in (m.picture.scan, m.picture.marks)]
-        found = [*layers, *(figure.href for figure in self.figures), self.volumes]
+        layers += [name for figure in self.figures for name in (figure.href, figure.other)]
+        found = [*layers, self.volumes]
         return [unquote(name) for name in found if name]
 
     def of_visit(self, visit: str) -> list[Picture]:

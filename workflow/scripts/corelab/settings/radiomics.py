@@ -13,6 +13,8 @@ from corelab.settings.base import UNIQUE, Count, Number, Positive, Settings, Tex
 Family = Literal[
     "shape", "first-order", "glcm", "glrlm", "glszm", "ngtdm", "gldm", "gldzm", "local-intensity",
 ]  # fmt: skip
+#: How directions of texture are put together (IBSI).
+Aggregation = Literal["3D_comb", "3D_avg", "2D_avg", "2D_comb", "2_5D_avg", "2_5D_comb"]
 
 
 class EdgeFilter(Settings):
@@ -71,9 +73,7 @@ class RadiomicsSettings(Settings):
         "gldm",
     )
     """Feature families"""
-    aggregation: Literal["3D_comb", "3D_avg", "2D_avg", "2D_comb", "2_5D_avg", "2_5D_comb"] = (
-        "3D_comb"
-    )
+    aggregation: Aggregation = "3D_comb"
     """How directions of texture are put together (IBSI)"""
     min_voxels: Annotated[int, Field(ge=2)] = 27
     """Masks with fewer voxels have no features"""

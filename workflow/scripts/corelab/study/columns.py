@@ -40,7 +40,8 @@ OVERLAP = {
 }
 
 #: Columns of :class:`corelab.terms.results.StatisticRow`, and those that are numbers.
-STATISTICS, STATISTICS_NUMBERS = COLUMNS, NUMBERS
+STATISTICS = COLUMNS
+STATISTICS_NUMBERS = NUMBERS
 
 ACQUISITION = {
     "participant_id": "Subject identifier",

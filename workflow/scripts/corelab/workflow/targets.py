@@ -296,6 +296,14 @@ class Targets:
 
     # Targets
 
+    def figure_kinds(self, analysis: str) -> list[str]:
+        """Kinds of figures of an analysis of agreement or overlap."""
+        return figure_kinds(
+            self.analyses[analysis],
+            grades=self.study.settings.grades,
+            images=bool(self.cohort.subjects),
+        )
+
     def exhibits(self) -> list[str]:
         """Figures, tables and alerts of the report: one line for each kind.
 
@@ -303,12 +311,9 @@ class Targets:
         a rule declares as output. The report waits for those that are listed here.
         """
         settings = self.study.settings
-        kinds = {
-            name: figure_kinds(a, grades=settings.grades, images=bool(self.cohort.subjects))
-            for name, a in self.analyses.items()
-        }
-        drawn = [name for name, a in self.analyses.items() if a.kind.figure == "panels"]
-        outcomes = [name for name, a in self.analyses.items() if a.kind.figure == "drawings"]
+        drawn = [
+            name for name, a in self.analyses.items() if a.kind.figure or self.figure_kinds(name)
+        ]
         single = {
             "registration": bool(self.quality_records()),
             "noise_floor": bool(self.noise_repeats()),
@@ -318,18 +323,12 @@ class Targets:
         }
         return [
             *self.reading_exhibits * self.study.central_read,
-            *(
-                self.under("exhibits", f"agreement_{name}_{kind}.json")
-                for name, listed in kinds.items()
-                for kind in listed
-            ),
             *self.cutoffs(),
             *self.quality_exhibits,
             self.under("exhibits", "failures.json"),
             *self.listed("exhibits/map_{}.json", self.frequency_maps),
             *self.listed("exhibits/{}.json", [name for name, wanted in single.items() if wanted]),
-            *self.listed("exhibits/pharmacodynamics_{}.json", drawn),
-            *self.listed("exhibits/outcome_{}.json", outcomes),
+            *self.listed("exhibits/analysis_{}.json", drawn),
             *self.listed("exhibits/specifications_{}.json", self.grids),
             *self.listed("exhibits/flow_{}.json", self.flows),
         ]

@@ -112,6 +112,51 @@
     apply();
   }
 
+  // Points of a figure say what they are: under the pointer, and by the arrow keys on the figure.
+  for (const svg of all("svg.drawn")) {
+    const points = all(".point", svg);
+    if (!points.length) continue;
+    const tip = document.createElement("output");
+    tip.className = "tip";
+    tip.hidden = true;
+    svg.after(tip);
+    const hide = () => { tip.hidden = true; points.forEach((point) => point.classList.remove("chosen")); };
+    const show = (point) => {
+      hide();
+      point.classList.add("chosen");
+      tip.textContent = point.querySelector("title").textContent;
+      tip.hidden = false;
+    };
+    svg.addEventListener("pointerover", (event) => { const point = event.target.closest(".point"); if (point) show(point); });
+    svg.addEventListener("pointerleave", hide);
+    svg.addEventListener("focusin", (event) => { const point = event.target.closest(".point"); if (point) show(point); });
+    svg.addEventListener("focusout", hide);
+    svg.tabIndex = 0;
+    let place = -1;
+    svg.addEventListener("keydown", (event) => {
+      const step = { ArrowRight: 1, ArrowDown: 1, ArrowLeft: -1, ArrowUp: -1 }[event.key];
+      if (!step && event.key !== "Escape") return;
+      event.preventDefault();
+      if (!step) { hide(); return; }
+      place = (place + step + points.length) % points.length;
+      show(points[place]);
+    });
+  }
+
+  // Whether the products were verified is known after this page was written.
+  const verified = document.querySelector("[data-verified]");
+  if (verified) {
+    const script = document.createElement("script");
+    script.src = verified.dataset.verified;
+    script.onload = () => {
+      const found = globalThis.VERIFIED;
+      if (!found) return;
+      verified.querySelector("b").textContent = found.words;
+      verified.className = found.css;
+    };
+    document.head.append(script);
+  }
+
   // The contents list marks the section in view.
   const links = new Map(all("nav.toc a[href^='#']").map((link) => [link.getAttribute("href").slice(1), link]));
   const sections = all("main section[id]").filter((section) => links.has(section.id));
